@@ -1,0 +1,32 @@
+//! Takes Sentry's webhooks, queues each alert on disk and delivers it to PagerDuty's Events API v1.
+//!
+//! # The way an alert takes
+//!
+//! ```text
+//!  Sentry ──POST──▶ web ──▶ intake ─┬─ sentry      bytes → Alert
+//!                           │       ├─ routing     Alert → service key
+//!                           │       └─ pagerduty   Alert → Event
+//!                           ▼
+//!         202 ◀── committed ◀── queue ──▶ delivery ──▶ awc ──▶ PagerDuty
+//! ```
+//!
+//! One direction, no way back. What stands inside [`intake`] is pure: bytes, headers and a time go in, a verdict comes
+//! out. So is [`delivery::schedule`]: time, randomness and PagerDuty's answers are its arguments.
+//!
+//! # Where things are
+//!
+//! - [`settings`]: `BRIDGE_*` variables into checked types
+//! - [`bridge`]: the running application, built from settings and a listener
+//! - [`web`]: one file per endpoint
+//! - [`intake`]: the pure way from a request to a verdict
+//! - [`sentry`], [`alert`], [`routing`], [`pagerduty`]: the steps of that way
+//! - [`queue`]: the durable queue
+//! - [`delivery`]: what to send next and when, and the worker that does it
+//! - [`sandbox`]: a strict local PagerDuty for rehearsals and tests, which shares no code with [`pagerduty`]
+//! - [`cli`] and [`commands`]: the verbs of the program
+
+pub mod alert;
+pub mod pagerduty;
+pub mod sandbox;
+pub mod sentry;
+pub mod settings;

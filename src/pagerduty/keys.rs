@@ -1,0 +1,165 @@
+//! The two keys of an event, as types that hold only what PagerDuty takes.
+
+use std::fmt;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::alert::IssueId;
+
+/// An integration key: 32 ASCII letters and digits.
+///
+/// PagerDuty's page speaks of a UUID in hexadecimal, but keys with other letters are in use, and what it enforces is
+/// the length ("Service key is the wrong length (should be 32 characters)").
+///
+/// It is a secret: `Display` and `Debug` show the last four characters only, while serialising writes it whole.
+#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(transparent)]
+pub struct ServiceKey(String);
+
+/// Why a text is no [`ServiceKey`]; never repeats the text.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum ServiceKeyError {
+    /// Another number of characters than 32.
+    #[error("has {0} characters, but an integration key has 32{hint}", hint = if *.0 == 20 { " (20 is the length of a REST API key: take the service's Integrations page instead)" } else { "" })]
+    Length(usize),
+    /// Something besides ASCII letters and digits.
+    #[error("holds something besides letters and digits")]
+    Characters,
+}
+
+impl ServiceKey {
+    /// How many characters a key has.
+    pub const LENGTH: usize = 32;
+
+    /// Takes a key as a person pasted it, with blanks around it.
+    ///
+    /// # Errors
+    ///
+    /// When it is not 32 ASCII letters and digits.
+    pub fn parse(text: &str) -> Result<Self, ServiceKeyError> {
+        let text = text.trim();
+        let length = text.chars().count();
+        if length != Self::LENGTH {
+            return Err(ServiceKeyError::Length(length));
+        }
+        if !text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(ServiceKeyError::Characters);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The whole key, for the queue and for people who asked for it with `--show-keys`.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "…{}", &self.0[Self::LENGTH - 4..])
+    }
+}
+
+impl fmt::Debug for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ServiceKey({self})")
+    }
+}
+
+/// The name of an incident: a string of 1 to 255 characters, always written as a JSON string.
+///
+/// An integer here was the bug this project exists for (sentry-plugins#469).
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(transparent)]
+pub struct IncidentKey(String);
+
+impl IncidentKey {
+    /// PagerDuty's limit, in characters.
+    pub const MAX_LENGTH: usize = 255;
+
+    /// How much of a key that is too long stays readable in front of its digest.
+    const READABLE: usize = 180;
+
+    /// The key of an issue: `prefix` and the issue's id.
+    ///
+    /// What would be too long is cut and ends in the SHA-256 of the whole, so that two issues never share an incident.
+    #[must_use]
+    pub fn of_issue(prefix: &str, issue: &IssueId) -> Self {
+        Self::bounded(format!("{prefix}{}", issue.as_str()))
+    }
+
+    /// A key read back from the queue; `None` when it cannot be one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let length = text.encode_utf16().count();
+        (!text.trim().is_empty() && length <= Self::MAX_LENGTH).then(|| Self(text.to_owned()))
+    }
+
+    fn bounded(key: String) -> Self {
+        if key.encode_utf16().count() <= Self::MAX_LENGTH {
+            return Self(key);
+        }
+        let mut units = 0;
+        let readable: String = key
+            .chars()
+            .take_while(|character| {
+                units += character.len_utf16();
+                units <= Self::READABLE
+            })
+            .collect();
+        let digest: String = Sha256::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        Self(format!("{readable}-{digest}"))
+    }
+
+    /// The key as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for IncidentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_key_is_masked_wherever_it_is_printed() {
+        let key = ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap();
+        assert_eq!(key.to_string(), "…WXYZ");
+        assert_eq!(format!("{key:?}"), "ServiceKey(…WXYZ)");
+        assert_eq!(serde_json::to_string(&key).unwrap(), "\"0123456789abcdef0123456789abWXYZ\"");
+    }
+
+    #[test]
+    fn a_service_key_is_32_letters_and_digits() {
+        assert_eq!(ServiceKey::parse("u+3rdPartyRestApiKey"), Err(ServiceKeyError::Length(20)));
+        assert_eq!(ServiceKey::parse("0123456789abcdef0123456789ab-XYZ"), Err(ServiceKeyError::Characters));
+        assert_eq!(ServiceKey::parse(&"é".repeat(32)), Err(ServiceKeyError::Characters));
+        assert!(ServiceKey::parse("  NN2EZIJQPVVQF3KIKN2MDMSUV7E6GLFN\n").is_ok());
+    }
+
+    #[test]
+    fn an_incident_key_is_written_as_a_string() {
+        let key = IncidentKey::of_issue("", &IssueId::new("42").unwrap());
+        assert_eq!(serde_json::to_string(&key).unwrap(), "\"42\"");
+    }
+
+    #[test]
+    fn keys_that_are_too_long_stay_apart() {
+        let long = "9".repeat(300);
+        let one = IncidentKey::of_issue("", &IssueId::new(&format!("{long}1")).unwrap());
+        let two = IncidentKey::of_issue("", &IssueId::new(&format!("{long}2")).unwrap());
+        assert_ne!(one, two);
+        assert!(one.as_str().chars().count() <= IncidentKey::MAX_LENGTH);
+        assert_eq!(IncidentKey::of_issue("", &IssueId::new(&"9".repeat(255)).unwrap()).as_str(), "9".repeat(255));
+    }
+}

@@ -1,0 +1,22 @@
+//! PagerDuty's side: events that cannot be invalid, how an alert becomes one, and the client that sends it.
+//!
+//! - [`keys`]: [`ServiceKey`] and [`IncidentKey`]
+//! - [`description`]: the one line people read first
+//! - [`event`]: an [`Event`] of the Events API v1
+//! - [`wire`]: the event as the bytes that are queued and sent, within PagerDuty's size limit
+//! - [`map`]: [`Alert`](crate::alert::Alert) → [`Event`]
+//! - [`client`]: one attempt to hand an event over, with `awc`
+//! - [`outcome`]: what PagerDuty's answer means for the event
+
+pub mod client;
+pub mod description;
+pub mod event;
+pub mod keys;
+pub mod map;
+pub mod outcome;
+pub mod wire;
+
+pub use description::Description;
+pub use event::{Event, EventType};
+pub use keys::{IncidentKey, ServiceKey};
+pub use wire::WireEvent;
