@@ -27,6 +27,7 @@ impl Event {
     pub fn event_type(&self) -> EventType {
         match self.action {
             EventAction::Trigger(_) => EventType::Trigger,
+            EventAction::Resolve => EventType::Resolve,
         }
     }
 }
@@ -37,6 +38,8 @@ impl Event {
 pub enum EventAction {
     /// Opens the incident or adds to it.
     Trigger(Trigger),
+    /// Closes the incident; PagerDuty drops it where none is open.
+    Resolve,
 }
 
 /// The members of a trigger.

@@ -1,0 +1,174 @@
+//! The running application: built from settings and a listener, runs until a shutdown future resolves.
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::web::Data;
+use actix_web::{App, HttpServer, rt};
+use log::info;
+use thiserror::Error;
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use crate::delivery::{Limits, Worker};
+use crate::intake::Intake;
+use crate::pagerduty::client::{Client, ClientError};
+use crate::queue::{Queue, QueueError};
+use crate::settings::Settings;
+use crate::web::door::Door;
+use crate::web::{self, Shared};
+
+/// How long a client may take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the bridge cannot start, as a sentence for the operator.
+#[derive(Debug, Error)]
+pub enum StartupError {
+    /// The address is taken or not this machine's.
+    #[error("BRIDGE_LISTEN is {address}, which cannot be listened on: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The queue cannot be used.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// PagerDuty's client cannot be made.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The HTTP server cannot be set up.
+    #[error("the web server cannot start: {0}")]
+    Server(io::Error),
+}
+
+/// Binds the address of `BRIDGE_LISTEN`.
+///
+/// # Errors
+///
+/// When the address is taken or not this machine's.
+pub fn listen(address: SocketAddr) -> Result<TcpListener, StartupError> {
+    TcpListener::bind(address).map_err(|source| StartupError::Listen { address, source })
+}
+
+/// A bridge that is ready to run.
+pub struct Bridge {
+    address: SocketAddr,
+    server: Server,
+    worker: Worker,
+    queue: Queue,
+    shared: Data<Shared>,
+    drain: Duration,
+    grace: Duration,
+}
+
+impl Bridge {
+    /// Opens the queue and prepares the server on `listener`, whose port may be any. Must be called within an actix
+    /// system.
+    ///
+    /// # Errors
+    ///
+    /// When the queue, the certificate authorities or the listener cannot be used.
+    pub async fn build(settings: Settings, listener: TcpListener) -> Result<Self, StartupError> {
+        let address = listener.local_addr().map_err(StartupError::Server)?;
+        let client = Client::new(&settings.pagerduty)?;
+        let queue = Queue::open(settings.database.path()).await?;
+        let limits = Limits::new(settings.pagerduty.rate, settings.pagerduty.give_up_after);
+        let worker = Worker::new(queue.clone(), client, limits);
+        let intake = Intake::new(settings.routes, settings.incident_key_prefix, settings.min_level);
+        let door = Door::new(settings.webhook_tokens);
+        let shared = Data::new(Shared::new(door, intake, queue.clone(), settings.max_body));
+        let server = serve(listener, shared.clone(), settings.shutdown_grace).map_err(StartupError::Server)?;
+        Ok(Self {
+            address,
+            server,
+            worker,
+            queue,
+            shared,
+            drain: settings.shutdown_drain,
+            grace: settings.shutdown_grace,
+        })
+    }
+
+    /// Where the webhook is served.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The queue, for whoever wants to look at it while the bridge runs.
+    #[must_use]
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// Runs until `shutdown` resolves and everything under way has ended or its grace is over: `/readyz` turns red
+    /// first, webhooks are still served while load balancers notice, then requests and deliveries in flight end.
+    ///
+    /// # Errors
+    ///
+    /// When the web server fails, or what the queue holds cannot be written out at the end.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        let handle = self.server.handle();
+        let (stop_worker, worker_stops) = oneshot::channel();
+        let worker = rt::spawn(self.worker.run(async move { worker_stops.await.unwrap_or_default() }));
+        let server = rt::spawn(self.server);
+        info!("listening on http://{}", self.address);
+
+        let mut server = pin!(server);
+        let mut worker = pin!(worker);
+        // Neither ends by itself unless something is wrong with it. Whoever runs the bridge had better start it again
+        // than keep one that looks alive and hears or says nothing.
+        tokio::select! {
+            () = shutdown => {}
+            ended = &mut server => return Err(RunError::Server(match ended {
+                Ok(Ok(())) => "it stopped by itself".to_owned(),
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            })),
+            ended = &mut worker => return Err(RunError::Worker(match ended {
+                Ok(()) => "it stopped by itself".to_owned(),
+                Err(error) => error.to_string(),
+            })),
+        }
+        info!("stopping: /readyz is 503, webhooks are served for another {:?}", self.drain);
+        self.shared.stop();
+        sleep(self.drain).await;
+        // The worker ends together with the requests in flight, so that the grace is spent once.
+        let _ = stop_worker.send(self.grace);
+        handle.stop(true).await;
+        worker.await.map_err(|error| RunError::Worker(error.to_string()))?;
+        self.queue.close().await?;
+        info!("stopped");
+        Ok(())
+    }
+}
+
+/// Why a running bridge ended.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The web server failed.
+    #[error("the web server failed: {0}")]
+    Server(String),
+    /// The deliveries failed.
+    #[error("the delivery worker failed: {0}")]
+    Worker(String),
+    /// The queue could not be closed.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+fn serve(listener: TcpListener, shared: Data<Shared>, grace: Duration) -> io::Result<Server> {
+    let server = HttpServer::new(move || App::new().app_data(shared.clone()).configure(web::routes))
+        .disable_signals()
+        .client_request_timeout(HEAD_TIMEOUT)
+        .shutdown_timeout(grace.as_secs())
+        .listen(listener)?
+        .run();
+    Ok(server)
+}

@@ -1,0 +1,132 @@
+//! The command line: what can be asked of the program. How it is done stands in [`crate::commands`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use url::Url;
+
+/// Takes Sentry's webhooks, queues each alert on disk and delivers it to PagerDuty's Events API v1.
+#[derive(Debug, Parser)]
+#[command(name = "sentry-pagerduty-bridge", version, after_long_help = after_help(), disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do; `serve` when nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the bridge (the default)
+    Serve,
+    /// Run bridge, sandbox and sample alerts on this machine, with nothing to configure
+    Demo(DemoArgs),
+    /// Run a strict local PagerDuty to rehearse with
+    Sandbox(SandboxArgs),
+    /// Show what would be sent for a payload, and why; sends nothing
+    Explain(ExplainArgs),
+    /// Post payload files to a running bridge
+    Replay(ReplayArgs),
+    /// Check settings, queue and the way to PagerDuty
+    Check(CheckArgs),
+    /// Ask the local bridge whether it is ready; for container health checks
+    Healthcheck,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell to complete for
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// Arguments of `demo`.
+#[derive(Args, Debug)]
+pub struct DemoArgs {
+    /// Exit when everything is delivered, non-zero if anything is not
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// Arguments of `sandbox`.
+#[derive(Args, Debug)]
+pub struct SandboxArgs {
+    /// Where the Events API is served
+    #[arg(long, default_value = "127.0.0.1:8090", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// Where journal, incidents and faults are reached
+    #[arg(long, default_value = "127.0.0.1:8091", value_name = "ADDRESS")]
+    pub control: SocketAddr,
+    /// Accept what the real PagerDuty accepts beyond its documentation
+    #[arg(long)]
+    pub lax: bool,
+    /// Events a minute and service key before it throttles
+    #[arg(long, default_value_t = 120, value_name = "N")]
+    pub rate: u32,
+    /// Throttle with 429 instead of 403
+    #[arg(long)]
+    pub throttle_429: bool,
+    /// Answer this status instead of taking events
+    #[arg(long, value_name = "STATUS")]
+    pub fail: Option<u16>,
+    /// How many requests --fail is for [default: all]
+    #[arg(long, value_name = "N", requires = "fail")]
+    pub fail_first: Option<u64>,
+    /// Take events with success and open nothing, as PagerDuty once did for an hour
+    #[arg(long)]
+    pub silent_drop: bool,
+}
+
+/// Arguments of `explain`.
+#[derive(Args, Debug)]
+pub struct ExplainArgs {
+    /// Payload files; `-` reads standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Print only the events, as JSON, one a line
+    #[arg(long)]
+    pub json: bool,
+    /// Show service keys whole instead of their last four characters
+    #[arg(long)]
+    pub show_keys: bool,
+}
+
+/// Arguments of `replay`.
+#[derive(Args, Debug)]
+pub struct ReplayArgs {
+    /// Payload files, or folders of them: `.json` holds one payload, `.ndjson` one a line
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// The webhook to post to [default: the local bridge by its own settings]
+    #[arg(long, value_name = "URL")]
+    pub to: Option<Url>,
+    /// Post at most so many, such as `10/s` or `120/m`
+    #[arg(long, value_name = "N/s")]
+    pub rate: Option<crate::commands::replay::Rate>,
+    /// Post everything so many times
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: u32,
+    /// Only say what would be posted
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// Open and resolve one real test incident
+    #[arg(long)]
+    pub page: bool,
+}
+
+fn after_help() -> String {
+    format!(
+        "{}\nExit codes: 0 done, 1 something failed, 2 wrong usage or settings.\n",
+        crate::settings::help()
+    )
+}

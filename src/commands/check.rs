@@ -1,0 +1,107 @@
+//! `check`: settings, queue and the way to PagerDuty.
+
+use std::io::{Write, stdout};
+
+use chrono::Utc;
+use serde_json::{Map, json};
+
+use super::{block_on, settings};
+use crate::alert::IssueId;
+use crate::cli::CheckArgs;
+use crate::exit::Exit;
+use crate::pagerduty::client::Client;
+use crate::pagerduty::event::{EventAction, Trigger};
+use crate::pagerduty::outcome::Outcome;
+use crate::pagerduty::{Description, Event, IncidentKey, WireEvent};
+use crate::queue::{Queue, QueueError};
+use crate::settings::Settings;
+
+/// Checks one thing after the other and says of each whether it is well.
+///
+/// # Errors
+///
+/// When the settings are wrong, or standard output is closed.
+pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
+    let settings = settings()?;
+    block_on(async {
+        let mut report = Report { well: true };
+        report.tell("settings", Ok(format!("read; {} in use", count_keys(&settings))))?;
+        report.tell("queue", check_queue(&settings).await)?;
+        match Client::new(&settings.pagerduty) {
+            Err(error) => report.tell("PagerDuty", Err(error.to_string()))?,
+            Ok(client) => {
+                report.tell("PagerDuty", client.reach().await)?;
+                if args.page {
+                    report.tell("test incident", page(&settings, &client).await)?;
+                }
+            }
+        }
+        Ok(Exit::of(report.well))
+    })
+}
+
+struct Report {
+    well: bool,
+}
+
+impl Report {
+    fn tell(&mut self, what: &str, found: Result<String, String>) -> anyhow::Result<()> {
+        let (mark, text) = match found {
+            Ok(text) => ("ok", text),
+            Err(text) => {
+                self.well = false;
+                ("FAILED", text)
+            }
+        };
+        writeln!(stdout(), "{mark:<6}  {what}: {text}")?;
+        Ok(())
+    }
+}
+
+fn count_keys(settings: &Settings) -> String {
+    match settings.routes.keys().len() {
+        1 => "1 service key".to_owned(),
+        number => format!("{number} service keys"),
+    }
+}
+
+async fn check_queue(settings: &Settings) -> Result<String, String> {
+    let name = settings.database.to_string();
+    match Queue::open(settings.database.path()).await {
+        Ok(queue) => {
+            let took = queue.probe().await.map_err(|error| error.to_string())?;
+            queue.close().await.map_err(|error| error.to_string())?;
+            Ok(format!("{name} takes a commit in {:.1} ms; Sentry waits at least 1000 ms", took.as_secs_f64() * 1000.0))
+        }
+        Err(QueueError::InUse { .. }) => Ok(format!("{name} is in use by a running bridge; ask that one: healthcheck")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Opens a test incident on the default key and resolves it at once.
+async fn page(settings: &Settings, client: &Client) -> Result<String, String> {
+    let name = format!("bridge-check-{}", Utc::now().format("%Y%m%dT%H%M%S%.3fZ"));
+    let issue = IssueId::new(&name).ok_or("the test incident has no name")?;
+    let incident_key = IncidentKey::of_issue(&settings.incident_key_prefix, &issue);
+    let trigger = Trigger {
+        description: Description::of_text("Test incident of sentry-pagerduty-bridge: it resolves itself"),
+        client: "sentry-pagerduty-bridge",
+        client_url: None,
+        details: Map::from_iter([("sent by".to_owned(), json!("sentry-pagerduty-bridge check --page"))]),
+        contexts: Vec::new(),
+    };
+    for action in [EventAction::Trigger(trigger), EventAction::Resolve] {
+        let service_key = settings.routes.default_key().clone();
+        let (event, _) = WireEvent::fit(Event { service_key, incident_key: incident_key.clone(), action });
+        let what = event.event_type();
+        match client.send(event.service_key(), event.body().to_vec()).await {
+            Outcome::Delivered { oddity: None } => {}
+            Outcome::Delivered { oddity: Some(reason) } => return Err(format!("the {what} was taken, but PagerDuty {reason}")),
+            Outcome::Throttled { reason, .. }
+            | Outcome::Trouble { reason, .. }
+            | Outcome::Refused { reason }
+            | Outcome::Untrusted { reason } => return Err(format!("the {what} was not taken: {reason}")),
+        }
+    }
+    Ok(format!("{incident_key} was opened and resolved on the key {}", settings.routes.default_key()))
+}

@@ -1,0 +1,75 @@
+//! The verbs of the program, one file each, and what they share.
+
+pub mod check;
+pub mod demo;
+pub mod explain;
+pub mod healthcheck;
+pub mod replay;
+pub mod sandbox;
+pub mod serve;
+mod shell;
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::cli::{Cli, Command};
+use crate::exit::Exit;
+use crate::settings::Settings;
+
+/// Runs the command and says on standard error what went wrong, if anything did.
+#[must_use]
+pub fn run(cli: Cli) -> Exit {
+    let result = match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::run(),
+        Command::Demo(args) => demo::run(&args),
+        Command::Sandbox(args) => sandbox::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Healthcheck => healthcheck::run(),
+        Command::Completions { shell } => shell::completions(shell),
+        Command::Man => shell::man(),
+    };
+    match result {
+        Ok(exit) => exit,
+        // Whoever reads our output has seen enough, as with `explain … | head`.
+        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) => {
+            Exit::Done
+        }
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            if error.is::<Misuse>() { Exit::Usage } else { Exit::Failed }
+        }
+    }
+}
+
+/// Wrong usage or settings; ends the program with [`Exit::Usage`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Misuse(pub String);
+
+/// The settings of the environment, or the reason they cannot be used.
+fn settings() -> anyhow::Result<Settings> {
+    Settings::from_environment().map_err(|error| Misuse(error.to_string()).into())
+}
+
+/// Writes a line to standard error. That it is closed is no reason to fail.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Runs a future in an actix system of its own.
+fn block_on<F: Future>(future: F) -> F::Output {
+    actix_web::rt::System::new().block_on(future)
+}
+
+/// Where a bridge that listens on `listen` is reached from its own machine.
+fn local_address(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}

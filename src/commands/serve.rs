@@ -1,0 +1,59 @@
+//! `serve`: run the bridge.
+
+use std::process;
+
+use log::{error, warn};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{Misuse, block_on, settings};
+use crate::bridge::{Bridge, StartupError, listen};
+use crate::exit::Exit;
+use crate::logging;
+
+/// Runs the bridge until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// When the settings are wrong, or what they name cannot be used.
+pub fn run() -> anyhow::Result<Exit> {
+    let settings = settings()?;
+    logging::start(settings.log_format, "info");
+    block_on(async {
+        let listener = listen(settings.listen)?;
+        let bridge = Bridge::build(settings, listener).await.map_err(|error| match error {
+            StartupError::Client(error) => Misuse(error.to_string()).into(),
+            other => anyhow::Error::from(other),
+        })?;
+        let mut signals = Signals::new()?;
+        bridge.run_until(async move {
+            signals.next().await;
+            actix_web::rt::spawn(async move {
+                signals.next().await;
+                warn!("a second signal: stopping at once; what is not delivered waits in the queue");
+                process::exit(i32::from(Exit::Failed.code()));
+            });
+        })
+        .await?;
+        Ok(Exit::Done)
+    })
+    .inspect_err(|error: &anyhow::Error| error!("{error:#}"))
+}
+
+/// SIGTERM and SIGINT alike: actix would take the second for an order to drop everything.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! So many events per 60 seconds and service key, fewer while PagerDuty throttles.
+//!
+//! Source: PagerDuty's page "Rate limits": about 120 calls a minute and integration key, counted "over a 60 second
+//! window looking back from the current time", and lowered when its systems are busy.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::Moment;
+
+/// The time PagerDuty looks back.
+pub const WINDOW: Duration = Duration::from_secs(60);
+
+/// How long a lowered rate stays before it is doubled again.
+const RECOVERY: Duration = Duration::from_secs(30);
+
+/// Throttling never lowers the rate below this part of the full one: less would make the recovery slower than the
+/// throttling was.
+const FLOOR: u32 = 8;
+
+/// Counts the attempts of one service key so that no 60 seconds, wherever they begin, see more than the rate.
+///
+/// PagerDuty counts when an event arrives, which lies somewhere between the beginning and the end of its attempt. An
+/// attempt therefore holds its place from its beginning until 60 seconds after its end.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    full: u32,
+    allowed: u32,
+    changed_at: Moment,
+    under_way: u32,
+    ended: VecDeque<Moment>,
+}
+
+impl Pace {
+    /// A pace of `rate` attempts per [`WINDOW`]; at least one.
+    #[must_use]
+    pub fn new(rate: u32) -> Self {
+        let full = rate.max(1);
+        Self { full, allowed: full, changed_at: Moment::ZERO, under_way: 0, ended: VecDeque::new() }
+    }
+
+    /// How many attempts the next [`WINDOW`] may see.
+    #[must_use]
+    pub fn allowed(&self) -> u32 {
+        self.allowed
+    }
+
+    /// When the next attempt may begin: `Some(now)` or an earlier moment means at once, `None` that an attempt under
+    /// way has to end first.
+    pub fn opens_at(&mut self, now: Moment) -> Option<Moment> {
+        self.recover(now);
+        while self.ended.front().is_some_and(|end| *end + WINDOW <= now) {
+            self.ended.pop_front();
+        }
+        let free = self.allowed.checked_sub(self.under_way).filter(|free| *free > 0)? as usize;
+        // Of the attempts that ended within the window, all but the newest `free - 1` must have left it.
+        let blocking = self.ended.len().checked_sub(free);
+        Some(blocking.and_then(|index| self.ended.get(index)).map_or(now, |end| *end + WINDOW))
+    }
+
+    /// An attempt begins.
+    pub fn begun(&mut self) {
+        self.under_way += 1;
+    }
+
+    /// An attempt ended, in whatever way.
+    pub fn ended(&mut self, now: Moment) {
+        self.under_way = self.under_way.saturating_sub(1);
+        self.remember(now);
+    }
+
+    /// An attempt of an earlier run of the bridge that may have arrived as late as `end`.
+    pub fn remember(&mut self, end: Moment) {
+        let place = self.ended.partition_point(|other| *other <= end);
+        self.ended.insert(place, end);
+    }
+
+    /// PagerDuty throttled: half the rate, for now.
+    pub fn halve(&mut self, now: Moment) {
+        self.recover(now);
+        self.allowed = (self.allowed / 2).max(self.full / FLOOR).max(1);
+        self.changed_at = now;
+    }
+
+    fn recover(&mut self, now: Moment) {
+        while self.allowed < self.full && self.changed_at + RECOVERY <= now {
+            self.allowed = (self.allowed * 2).min(self.full);
+            self.changed_at += RECOVERY;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Moment {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_window_never_sees_more_than_the_rate() {
+        let mut pace = Pace::new(3);
+        for second in 0..3 {
+            assert_eq!(pace.opens_at(at(second)), Some(at(second)));
+            pace.begun();
+            pace.ended(at(second));
+        }
+        assert_eq!(pace.opens_at(at(3)), Some(at(60)));
+        assert_eq!(pace.opens_at(at(60)), Some(at(60)));
+        pace.begun();
+        pace.ended(at(60));
+        assert_eq!(pace.opens_at(at(60)), Some(at(61)));
+    }
+
+    #[test]
+    fn an_attempt_holds_its_place_until_a_window_after_its_end() {
+        let mut pace = Pace::new(1);
+        pace.begun();
+        assert_eq!(pace.opens_at(at(100)), None);
+        pace.ended(at(100));
+        assert_eq!(pace.opens_at(at(100)), Some(at(160)));
+    }
+
+    #[test]
+    fn throttling_halves_the_rate_and_time_restores_it() {
+        let mut pace = Pace::new(120);
+        for expected in [60, 30, 15, 15] {
+            pace.halve(at(0));
+            assert_eq!(pace.allowed(), expected);
+        }
+        pace.opens_at(at(29));
+        assert_eq!(pace.allowed(), 15);
+        pace.opens_at(at(60));
+        assert_eq!(pace.allowed(), 60);
+        pace.opens_at(at(1000));
+        assert_eq!(pace.allowed(), 120);
+    }
+
+    #[test]
+    fn the_attempts_of_an_earlier_run_count() {
+        let mut pace = Pace::new(2);
+        pace.remember(at(5));
+        pace.remember(at(1));
+        assert_eq!(pace.opens_at(at(6)), Some(at(61)));
+    }
+
+    #[test]
+    fn a_rate_of_one_can_be_throttled_and_still_sends() {
+        let mut pace = Pace::new(1);
+        pace.halve(at(0));
+        assert_eq!(pace.allowed(), 1);
+    }
+}

@@ -1,0 +1,221 @@
+//! What to send next, and when to look again.
+//!
+//! Pure: events, answers, the time and chance come in as arguments, decisions go out. Nothing here waits, reads a
+//! clock or knows how an event is stored or sent.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::backoff::Backoff;
+use super::lane::{Lane, Readiness};
+use crate::pagerduty::ServiceKey;
+use crate::pagerduty::outcome::Outcome;
+use crate::queue::{Arrival, EventId, WaitingEvent};
+
+/// A moment on a clock that never goes back, as the time since the schedule began.
+pub type Moment = Duration;
+
+/// What bounds the deliveries.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Attempts per 60 seconds and service key.
+    pub rate: u32,
+    /// For how long an event may fail while others of its key pass, before it is a dead letter.
+    pub give_up_after: Duration,
+    /// Attempts under way at once, in total.
+    pub in_flight: u32,
+    /// Attempts under way at once for one service key.
+    pub in_flight_per_key: u32,
+    /// How many events of one service key are held in memory; the others stay in the queue until there is room.
+    pub window: usize,
+}
+
+impl Limits {
+    /// The limits of a running bridge.
+    #[must_use]
+    pub fn new(rate: u32, give_up_after: Duration) -> Self {
+        Self { rate, give_up_after, in_flight: 32, in_flight_per_key: 8, window: 1000 }
+    }
+}
+
+/// What to do next.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Next {
+    /// Attempt this event now; the schedule counts it as begun.
+    Send {
+        /// The event.
+        id: EventId,
+        /// The integration it goes to.
+        key: ServiceKey,
+    },
+    /// Read the next page of this key's waiting events and hand it to [`Schedule::loaded`].
+    Load {
+        /// The integration.
+        key: ServiceKey,
+        /// The page begins behind this event.
+        after: Option<EventId>,
+    },
+    /// Nothing to do before this moment, an answer or an arrival; `None`: only those can change anything.
+    Wait(Option<Moment>),
+}
+
+/// What an attempt made of its event; to be committed, and then told to [`Schedule::settled`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Fate {
+    /// PagerDuty has it.
+    Delivered {
+        /// What was odd about the answer.
+        oddity: Option<String>,
+    },
+    /// It will never be taken and is kept for somebody to look at.
+    Dead {
+        /// PagerDuty's own reason.
+        reason: String,
+    },
+    /// It is sent again.
+    Retry {
+        /// How the attempt ended.
+        reason: String,
+        /// Not before this moment.
+        at: Moment,
+        /// How long it has failed while others of its key passed.
+        blamed: Duration,
+    },
+}
+
+/// The schedule of all deliveries.
+#[derive(Debug)]
+pub struct Schedule {
+    limits: Limits,
+    lanes: BTreeMap<ServiceKey, Lane>,
+    /// The key that was served last; the others get their turn first.
+    served: Option<ServiceKey>,
+    in_flight: u32,
+    distrust: Distrust,
+}
+
+/// Attempts in a row that ended because the other side could not prove who it is.
+#[derive(Debug, Default)]
+struct Distrust {
+    failures: u32,
+    until: Moment,
+}
+
+impl Schedule {
+    /// An empty schedule.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, lanes: BTreeMap::new(), served: None, in_flight: 0, distrust: Distrust::default() }
+    }
+
+    /// The limits it keeps.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// How many attempts have begun whose answer is not known yet.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// The queue holds waiting events of `key` that nobody announced, as after a restart.
+    pub fn look_for(&mut self, key: &ServiceKey) {
+        self.lane(key).look_for_more();
+    }
+
+    /// An attempt of an earlier run that may have reached PagerDuty as late as `end`; it counts for the pace.
+    pub fn remember_attempt(&mut self, key: &ServiceKey, end: Moment) {
+        self.lane(key).remember_attempt(end);
+    }
+
+    /// An event was committed. Events of one key have to be announced in the order of their ids.
+    pub fn arrived(&mut self, event: &Arrival) {
+        let limits = self.limits;
+        self.lane(&event.service_key).arrived(event, &limits);
+    }
+
+    /// A page asked for by [`Next::Load`] was read; `last` says that nothing newer was waiting at that moment.
+    pub fn loaded(&mut self, key: &ServiceKey, page: &[WaitingEvent], last: bool) {
+        self.lane(key).loaded(page, last);
+    }
+
+    /// A page asked for by [`Next::Load`] could not be read; it will be asked for again.
+    pub fn not_loaded(&mut self, key: &ServiceKey) {
+        self.lane(key).not_loaded();
+    }
+
+    /// What to do now.
+    pub fn next(&mut self, now: Moment) -> Next {
+        for (key, lane) in &mut self.lanes {
+            if let Some(after) = lane.page_wanted(&self.limits) {
+                return Next::Load { key: key.clone(), after };
+            }
+        }
+        let most = if self.distrust.failures > 0 { 1 } else { self.limits.in_flight };
+        if self.in_flight >= most {
+            return Next::Wait(None);
+        }
+        if self.distrust.until > now {
+            return Next::Wait(Some(self.distrust.until));
+        }
+        let mut wake: Option<Moment> = None;
+        let mut found = None;
+        let keys: Vec<ServiceKey> = self.lanes.keys().cloned().collect();
+        let first = self.served.as_ref().map_or(0, |served| keys.partition_point(|key| key <= served));
+        for key in keys[first..].iter().chain(&keys[..first]) {
+            let Some(lane) = self.lanes.get_mut(key) else { continue };
+            match lane.readiness(now, &self.limits) {
+                Readiness::Now(id) => {
+                    lane.begun(id, now);
+                    found = Some((id, key.clone()));
+                    break;
+                }
+                Readiness::At(moment) => wake = Some(wake.map_or(moment, |wake| wake.min(moment))),
+                Readiness::Idle => {}
+            }
+        }
+        let Some((id, key)) = found else { return Next::Wait(wake) };
+        self.in_flight += 1;
+        self.served = Some(key.clone());
+        Next::Send { id, key }
+    }
+
+    /// An attempt could not begin for a reason of the bridge's own; it is tried again, not before `until`.
+    pub fn not_begun(&mut self, key: &ServiceKey, id: EventId, now: Moment, until: Moment) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.lane(key).not_begun(id, now, until);
+    }
+
+    /// An attempt ended. `chance` is a random number from 0 up to 1. The event's line stands still until
+    /// [`settled`](Self::settled) says that its fate is committed: were a later event of the incident sent before,
+    /// a crash could send the earlier one again behind it.
+    pub fn answered(&mut self, key: &ServiceKey, id: EventId, outcome: &Outcome, now: Moment, chance: f64) -> Fate {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let limits = self.limits;
+        let mut fate = self.lane(key).answered(id, outcome, now, chance, &limits);
+        if let Outcome::Untrusted { .. } = outcome {
+            // Attempts that were under way together fail for one cause and count once.
+            if now >= self.distrust.until {
+                self.distrust.failures += 1;
+                self.distrust.until = now + Backoff::TROUBLE.wait(self.distrust.failures, chance);
+            }
+            if let Fate::Retry { at, .. } = &mut fate {
+                *at = self.distrust.until;
+            }
+        } else {
+            self.distrust = Distrust::default();
+        }
+        fate
+    }
+
+    /// The fate of an event is committed.
+    pub fn settled(&mut self, key: &ServiceKey, id: EventId, fate: &Fate) {
+        self.lane(key).settled(id, fate);
+    }
+
+    fn lane(&mut self, key: &ServiceKey) -> &mut Lane {
+        self.lanes.entry(key.clone()).or_insert_with(|| Lane::new(self.limits.rate))
+    }
+}

@@ -1,0 +1,233 @@
+//! Does what the schedule says: marks an attempt, makes it, commits what came of it.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use chrono::{TimeDelta, Utc};
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use log::{debug, error, info, warn};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{sleep, sleep_until, timeout};
+
+use super::pace::WINDOW;
+use super::schedule::{Fate, Limits, Moment, Next, Schedule};
+use crate::pagerduty::ServiceKey;
+use crate::pagerduty::client::Client;
+use crate::pagerduty::outcome::Outcome;
+use crate::queue::{Arrival, EventId, Queue, QueueError, Settlement};
+
+/// How long to wait before the database is asked again for what it could not do.
+const DATABASE_PAUSE: Duration = Duration::from_secs(1);
+
+/// The wait when nothing is due: long, but bounded, so that a mistake in the schedule could not sleep for ever.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Delivers what waits in the queue. Runs on one thread, since `awc`'s client is bound to its thread.
+pub struct Worker {
+    queue: Queue,
+    client: Client,
+    schedule: Schedule,
+    arrivals: UnboundedReceiver<Arrival>,
+    began: Instant,
+    attempts: FuturesUnordered<LocalBoxFuture<'static, Step>>,
+}
+
+/// How far an attempt came.
+enum Step {
+    /// It never left: the event was not marked as attempted.
+    NotBegun { key: ServiceKey, id: EventId, error: QueueError },
+    /// PagerDuty answered, or did not in time.
+    Answered { key: ServiceKey, id: EventId, outcome: Outcome },
+    /// What came of it is committed.
+    Settled { key: ServiceKey, id: EventId, fate: Fate },
+}
+
+impl Worker {
+    /// Prepares deliveries from `queue`. Events accepted from now on are not missed.
+    #[must_use]
+    pub fn new(queue: Queue, client: Client, limits: Limits) -> Self {
+        let arrivals = queue.arrivals();
+        Self {
+            queue,
+            client,
+            schedule: Schedule::new(limits),
+            arrivals,
+            began: Instant::now(),
+            attempts: FuturesUnordered::new(),
+        }
+    }
+
+    /// Delivers until `shutdown` resolves, then lets the attempts under way end, for at most the time `shutdown` gave.
+    /// What is not delivered by then stays in the queue.
+    pub async fn run(mut self, shutdown: impl Future<Output = Duration>) {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let grace = tokio::select! {
+            grace = &mut shutdown => grace,
+            never = self.deliver() => match never {},
+        };
+        let drained = timeout(grace, async {
+            while let Some(step) = self.attempts.next().await {
+                self.take(step);
+            }
+        });
+        if drained.await.is_err() {
+            warn!(attempts = self.attempts.len(); "stopped before PagerDuty answered; these events are sent again after the next start");
+        }
+    }
+
+    async fn deliver(&mut self) -> std::convert::Infallible {
+        self.recall().await;
+        loop {
+            let wake = self.begin_what_is_due().await;
+            tokio::select! {
+                Some(arrival) = self.arrivals.recv() => {
+                    self.schedule.arrived(&arrival);
+                    while let Ok(arrival) = self.arrivals.try_recv() {
+                        self.schedule.arrived(&arrival);
+                    }
+                }
+                Some(step) = self.attempts.next() => self.take(step),
+                () = sleep_until(wake.into()) => {}
+            }
+        }
+    }
+
+    /// Learns what an earlier run left: which keys have events in line, and how fast they were served lately.
+    async fn recall(&mut self) {
+        loop {
+            let reader = self.queue.reader();
+            let since = Utc::now() - WINDOW;
+            match tokio::try_join!(reader.keys_waiting(), reader.attempts_since(since)) {
+                Ok((keys, attempts)) => {
+                    for key in keys {
+                        self.schedule.look_for(&key);
+                    }
+                    let now = self.now();
+                    for (key, begun) in attempts {
+                        // It may have arrived at any time until it timed out, or until the earlier run ended.
+                        let age = (Utc::now() - begun).to_std().unwrap_or_default();
+                        let end = (now + self.client.timeout()).saturating_sub(age).min(now);
+                        self.schedule.remember_attempt(&key, end);
+                    }
+                    return;
+                }
+                Err(error) => {
+                    error!("the queue cannot be read, so nothing is delivered yet: {error}");
+                    sleep(DATABASE_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn begin_what_is_due(&mut self) -> Instant {
+        loop {
+            let now = self.now();
+            match self.schedule.next(now) {
+                Next::Send { id, key } => {
+                    let attempt = attempt(self.queue.clone(), self.client.clone(), key, id);
+                    self.attempts.push(Box::pin(attempt));
+                }
+                Next::Load { key, after } => self.load(&key, after).await,
+                Next::Wait(moment) => {
+                    let wait = moment.map_or(IDLE, |moment| moment.saturating_sub(now).min(IDLE));
+                    return Instant::now() + wait;
+                }
+            }
+        }
+    }
+
+    async fn load(&mut self, key: &ServiceKey, after: Option<EventId>) {
+        let window = u32::try_from(self.schedule.limits().window).unwrap_or(u32::MAX);
+        match self.queue.reader().waiting(key, after, window).await {
+            Ok(page) => {
+                let last = page.len() < window as usize;
+                self.schedule.loaded(key, &page, last);
+            }
+            Err(error) => {
+                error!(service_key:% = key; "the queue cannot be read: {error}");
+                self.schedule.not_loaded(key);
+                sleep(DATABASE_PAUSE).await;
+            }
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        let now = self.now();
+        match step {
+            Step::NotBegun { key, id, error: QueueError::NotWaiting { .. } } => {
+                debug!(event = id.get(); "left the queue before it was sent");
+                self.schedule.not_begun(&key, id, now, now);
+                self.schedule.settled(&key, id, &Fate::Delivered { oddity: None });
+            }
+            Step::NotBegun { key, id, error } => {
+                error!(event = id.get(), service_key:% = key; "not sent, because the attempt could not be marked: {error}");
+                self.schedule.not_begun(&key, id, now, now + DATABASE_PAUSE);
+            }
+            Step::Answered { key, id, outcome } => {
+                let fate = self.schedule.answered(&key, id, &outcome, now, rand::random());
+                tell(&key, id, &outcome, &fate, now);
+                self.attempts.push(Box::pin(settle(self.queue.clone(), key, id, fate, now)));
+            }
+            Step::Settled { key, id, fate } => self.schedule.settled(&key, id, &fate),
+        }
+    }
+
+    /// The schedule's clock. It begins one window before the worker, so that it has room for the attempts of an
+    /// earlier run.
+    fn now(&self) -> Moment {
+        WINDOW + self.began.elapsed()
+    }
+}
+
+async fn attempt(queue: Queue, client: Client, key: ServiceKey, id: EventId) -> Step {
+    match queue.begin(id, Utc::now()).await {
+        Ok(body) => {
+            let outcome = client.send(&key, body).await;
+            Step::Answered { key, id, outcome }
+        }
+        Err(error) => Step::NotBegun { key, id, error },
+    }
+}
+
+/// Commits what came of an attempt, however long the database takes to be able to.
+async fn settle(queue: Queue, key: ServiceKey, id: EventId, fate: Fate, now: Moment) -> Step {
+    loop {
+        let settlement = match &fate {
+            Fate::Delivered { oddity } => Settlement::Delivered { note: oddity.clone() },
+            Fate::Dead { reason } => Settlement::Dead { reason: reason.clone() },
+            Fate::Retry { reason, at, blamed } => Settlement::Retry {
+                reason: reason.clone(),
+                next_attempt_at: Utc::now() + TimeDelta::from_std(at.saturating_sub(now)).unwrap_or_default(),
+                blamed: *blamed,
+            },
+        };
+        match queue.settle(id, settlement, Utc::now()).await {
+            Ok(()) | Err(QueueError::NotWaiting { .. }) => return Step::Settled { key, id, fate },
+            Err(error) => {
+                error!(event = id.get(); "what PagerDuty answered cannot be kept yet: {error}");
+                sleep(DATABASE_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn tell(key: &ServiceKey, id: EventId, outcome: &Outcome, fate: &Fate, now: Moment) {
+    let event = id.get();
+    match fate {
+        Fate::Delivered { oddity: None } => info!(event, service_key:% = key; "delivered"),
+        Fate::Delivered { oddity: Some(oddity) } => {
+            warn!(event, service_key:% = key; "delivered, but PagerDuty {oddity}");
+        }
+        Fate::Dead { reason } => error!(event, service_key:% = key; "dead letter: PagerDuty {reason}"),
+        Fate::Retry { reason, at, .. } => {
+            let seconds = at.saturating_sub(now).as_secs_f32();
+            if let Outcome::Untrusted { .. } = outcome {
+                error!(event, service_key:% = key; "nothing is sent, PagerDuty cannot be trusted: {reason}; next attempt in {seconds:.1} s");
+            } else {
+                warn!(event, service_key:% = key; "not delivered yet: {reason}; next attempt in {seconds:.1} s");
+            }
+        }
+    }
+}

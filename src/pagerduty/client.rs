@@ -1,0 +1,191 @@
+//! One attempt to hand an event to PagerDuty, with `awc` over rustls.
+
+use std::error::Error as _;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use awc::error::{ConnectError, PayloadError, SendRequestError};
+use awc::http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
+use awc::{ClientResponse, Connector};
+use chrono::Utc;
+use futures_util::{Stream, StreamExt};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use thiserror::Error;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::ServiceKey;
+use super::outcome::{Answer, Blame, Outcome};
+use crate::settings::PagerDutySettings;
+
+/// The path of the Events API v1. `2010-04-15` names the version and is never changed to another date.
+///
+/// Source: PagerDuty's page "Events API v1: Overview".
+pub const PATH: &str = "/generic/2010-04-15/create_event.json";
+
+/// How much of an answer is read, in bytes: enough for every reason, and no way to fill the memory.
+const MAX_ANSWER: usize = 16 * 1024;
+
+/// How long an idle connection is kept. PagerDuty closes idle ones earlier than most clients expect
+/// (alertmanager#2352), and an event sent into a closing connection costs an attempt.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Why the client could not be built.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// The extra certificate authorities cannot be used.
+    #[error("BRIDGE_PAGERDUTY_CA_FILE names {}, which {problem}: it has to be a PEM file with at least one certificate", path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// rustls found no version of TLS to speak.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// Sends events to one PagerDuty. Cheap to clone; bound to its thread, as every `awc` client.
+#[derive(Clone)]
+pub struct Client {
+    http: awc::Client,
+    endpoint: String,
+    timeout: Duration,
+}
+
+impl Client {
+    /// Makes a client that trusts the usual certificate authorities and those of
+    /// [`ca_file`](PagerDutySettings::ca_file), and never follows a redirect.
+    ///
+    /// # Errors
+    ///
+    /// When the file of certificate authorities cannot be read or holds none.
+    pub fn new(settings: &PagerDutySettings) -> Result<Self, ClientError> {
+        let connector = Connector::new()
+            .rustls_0_23(Arc::new(tls_config(settings)?))
+            .timeout(settings.timeout / 2)
+            .handshake_timeout(settings.timeout / 2)
+            .conn_keep_alive(KEEP_ALIVE);
+        let http = awc::Client::builder()
+            .connector(connector)
+            .disable_redirects()
+            .timeout(settings.timeout)
+            .add_default_header((USER_AGENT, concat!("sentry-pagerduty-bridge/", env!("CARGO_PKG_VERSION"))))
+            .finish();
+        let endpoint = format!("{}{PATH}", settings.url.as_str().trim_end_matches('/'));
+        Ok(Self { http, endpoint, timeout: settings.timeout })
+    }
+
+    /// The longest time one attempt takes.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Sends `body` once and says how it ended, within the settings' timeout from connecting to the last byte.
+    ///
+    /// `key` is the integration it is for; it is masked in whatever is said about the attempt.
+    pub async fn send(&self, key: &ServiceKey, body: Vec<u8>) -> Outcome {
+        let deadline = Instant::now() + self.timeout;
+        let request = self.http.post(&self.endpoint).insert_header((CONTENT_TYPE, "application/json")).send_body(body);
+        match timeout_at(deadline, request).await {
+            Ok(Ok(response)) => read_answer(response, key, deadline).await,
+            Ok(Err(error)) => of_send_error(&error, self.timeout),
+            Err(_) => timed_out(self.timeout),
+        }
+    }
+    /// Asks PagerDuty's address for something that does nothing there, and says who answered.
+    ///
+    /// # Errors
+    ///
+    /// In words, when nobody answers or the other side cannot prove who it is.
+    pub async fn reach(&self) -> Result<String, String> {
+        match timeout(self.timeout, self.http.get(&self.endpoint).send()).await {
+            Ok(Ok(response)) => Ok(format!("{} answers, with status {}", self.endpoint, response.status().as_u16())),
+            Ok(Err(error)) => match of_send_error(&error, self.timeout) {
+                Outcome::Untrusted { reason } | Outcome::Trouble { reason, .. } => Err(format!("{}: {reason}", self.endpoint)),
+                _ => Err(format!("{}: {error}", self.endpoint)),
+            },
+            Err(_) => Err(format!("{}: no answer within {:?}", self.endpoint, self.timeout)),
+        }
+    }
+}
+
+fn tls_config(settings: &PagerDutySettings) -> Result<ClientConfig, ClientError> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    if let Some(path) = &settings.ca_file {
+        let refuse = |problem: String| ClientError::CaFile { path: path.clone(), problem };
+        let certificates = CertificateDer::pem_file_iter(path)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| refuse(format!("cannot be read ({error})")))?;
+        let (added, _) = roots.add_parsable_certificates(certificates);
+        if added == 0 {
+            return Err(refuse("holds no certificate".to_owned()));
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+async fn read_answer<S>(mut response: ClientResponse<S>, key: &ServiceKey, deadline: Instant) -> Outcome
+where
+    S: Stream<Item = Result<actix_web::web::Bytes, PayloadError>> + Unpin,
+{
+    let mut body = Vec::new();
+    // Once the status is here the event's fate is known: a body that breaks off or drips changes nothing.
+    let reading = async {
+        while let Some(Ok(chunk)) = response.next().await {
+            body.extend_from_slice(&chunk[..chunk.len().min(MAX_ANSWER - body.len())]);
+            if body.len() == MAX_ANSWER {
+                break;
+            }
+        }
+    };
+    let _ = timeout_at(deadline, reading).await;
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let answer = Answer {
+        status: response.status().as_u16(),
+        retry_after: header(RETRY_AFTER),
+        location: header(LOCATION),
+        body: &body,
+    };
+    Outcome::of_answer(&answer, key, Utc::now())
+}
+
+fn of_send_error(error: &SendRequestError, timeout: Duration) -> Outcome {
+    if let SendRequestError::Connect(ConnectError::Io(error)) = error
+        && let Some(tls) = tls_error(error)
+    {
+        return Outcome::Untrusted { reason: format!("TLS: {tls}") };
+    }
+    match error {
+        SendRequestError::Timeout => timed_out(timeout),
+        SendRequestError::Connect(ConnectError::Timeout) => way(format!("no connection within {:?}", timeout / 2)),
+        SendRequestError::Connect(error) => way(format!("no connection: {error}")),
+        SendRequestError::Send(error) => way(format!("the connection broke: {error}")),
+        other => way(format!("no answer: {other}")),
+    }
+}
+
+/// rustls hides its errors in an `io::Error`; those are about trust, all others about the network.
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    let inner = error.get_ref()?;
+    inner.downcast_ref().or_else(|| inner.source()?.downcast_ref())
+}
+
+fn timed_out(timeout: Duration) -> Outcome {
+    Outcome::Trouble { reason: format!("no answer within {timeout:?}"), blame: Blame::Event, retry_after: None }
+}
+
+fn way(reason: String) -> Outcome {
+    Outcome::Trouble { reason, blame: Blame::Way, retry_after: None }
+}

@@ -1,0 +1,263 @@
+//! What an answer of PagerDuty, or the lack of one, means for the event.
+//!
+//! Sources: PagerDuty's page "Events API v1: Overview" (responses and retry logic), and the answers its users captured.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+
+use super::ServiceKey;
+
+/// The longest wait a `Retry-After` can ask for; a mistaken header must not silence the pager for a day.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// How much of an answer is kept as a reason, in characters.
+const MAX_REASON: usize = 500;
+
+/// How one attempt ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// PagerDuty took the event.
+    Delivered {
+        /// What was odd about the answer, such as a body that does not say `success`.
+        oddity: Option<String>,
+    },
+    /// PagerDuty asks to slow down (403 in v1, 429 in v2); nothing was taken, and nothing is wrong with the event.
+    Throttled {
+        /// The answer in words.
+        reason: String,
+        /// The wait it asked for, at most [`MAX_RETRY_AFTER`].
+        retry_after: Option<Duration>,
+    },
+    /// The event may or may not have been taken: send it again.
+    Trouble {
+        /// What happened, in words.
+        reason: String,
+        /// What it speaks against.
+        blame: Blame,
+        /// The wait it asked for, at most [`MAX_RETRY_AFTER`].
+        retry_after: Option<Duration>,
+    },
+    /// PagerDuty will never take this event.
+    Refused {
+        /// PagerDuty's own reason.
+        reason: String,
+    },
+    /// The other side could not prove that it is PagerDuty, so nothing was sent.
+    Untrusted {
+        /// What TLS found wrong.
+        reason: String,
+    },
+}
+
+/// What a [`Outcome::Trouble`] may be caused by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Blame {
+    /// The way to PagerDuty: refused connections, lost names, redirects.
+    Way,
+    /// Possibly the event itself: PagerDuty once answered 500 to invalid events for an hour (2021-04-23).
+    Event,
+}
+
+/// An answer as it came over the wire.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// The HTTP status.
+    pub status: u16,
+    /// The header `Retry-After`, as it stands.
+    pub retry_after: Option<&'a str>,
+    /// The header `Location`, as it stands.
+    pub location: Option<&'a str>,
+    /// The beginning of the body.
+    pub body: &'a [u8],
+}
+
+/// The members of PagerDuty's JSON answers; everything is optional because proxies answer too.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Envelope {
+    status: Option<String>,
+    message: Option<String>,
+    errors: Option<serde_json::Value>,
+}
+
+impl Outcome {
+    /// Reads an answer. `now` is needed for a `Retry-After` that is a date; `key` is masked in reasons, should a
+    /// proxy have repeated it.
+    #[must_use]
+    pub fn of_answer(answer: &Answer<'_>, key: &ServiceKey, now: DateTime<Utc>) -> Self {
+        let retry_after = answer.retry_after.and_then(|value| parse_retry_after(value, now));
+        let in_words = || in_words(answer, key);
+        match answer.status {
+            200..=299 => Self::Delivered { oddity: oddity(answer, key) },
+            403 | 429 => Self::Throttled { reason: in_words(), retry_after },
+            408 | 500..=599 => Self::Trouble { reason: in_words(), blame: Blame::Event, retry_after },
+            400..=499 => Self::Refused { reason: in_words() },
+            300..=399 => Self::Trouble {
+                reason: format!(
+                    "answered {} with a redirect to {}, which is never followed: point BRIDGE_PAGERDUTY_URL at PagerDuty itself",
+                    answer.status,
+                    one_line(answer.location.unwrap_or("nowhere"), key),
+                ),
+                blame: Blame::Way,
+                retry_after,
+            },
+            _ => Self::Trouble { reason: in_words(), blame: Blame::Way, retry_after },
+        }
+    }
+}
+
+/// `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3); anything else is as if it were not there.
+fn parse_retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
+    let value = value.trim();
+    let wait = if let Ok(seconds) = value.parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let date = DateTime::parse_from_rfc2822(value).ok()?;
+        date.signed_duration_since(now).to_std().unwrap_or(Duration::ZERO)
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
+}
+
+fn in_words(answer: &Answer<'_>, key: &ServiceKey) -> String {
+    let said = match serde_json::from_slice::<Envelope>(answer.body) {
+        Ok(envelope) => {
+            let message = envelope.message.or(envelope.status).unwrap_or_default();
+            match envelope.errors.as_ref().map(errors_in_words).filter(|errors| !errors.is_empty()) {
+                Some(errors) => format!("{message}: {errors}"),
+                None => message,
+            }
+        }
+        Err(_) => String::from_utf8_lossy(answer.body).into_owned(),
+    };
+    let said = one_line(&said, key);
+    if said.is_empty() {
+        format!("answered {} without a word", answer.status)
+    } else {
+        format!("answered {}: {said}", answer.status)
+    }
+}
+
+fn errors_in_words(errors: &serde_json::Value) -> String {
+    let word = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    match errors {
+        serde_json::Value::Null => String::new(),
+        serde_json::Value::Array(list) => list.iter().map(word).collect::<Vec<_>>().join("; "),
+        other => word(other),
+    }
+}
+
+/// 2xx is success whatever the body says, as for PagerDuty's own agent; but what it says is worth a warning.
+fn oddity(answer: &Answer<'_>, key: &ServiceKey) -> Option<String> {
+    let status = serde_json::from_slice::<Envelope>(answer.body).ok().and_then(|envelope| envelope.status);
+    (status.as_deref() != Some("success")).then(|| in_words(answer, key))
+}
+
+fn one_line(text: &str, key: &ServiceKey) -> String {
+    let masked = text.replace(key.expose(), &key.to_string());
+    let line = masked
+        .split(|character: char| character.is_whitespace() || character.is_control())
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ");
+    if line.chars().count() <= MAX_REASON {
+        return line;
+    }
+    line.chars().take(MAX_REASON - 1).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> ServiceKey {
+        ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap()
+    }
+
+    fn now() -> DateTime<Utc> {
+        "2026-11-22T03:00:00Z".parse().unwrap()
+    }
+
+    fn of(status: u16, body: &str) -> Outcome {
+        Outcome::of_answer(
+            &Answer { status, retry_after: None, location: None, body: body.as_bytes() },
+            &key(),
+            now(),
+        )
+    }
+
+    fn waits(header: &str) -> Option<Duration> {
+        let answer = Answer { status: 429, retry_after: Some(header), location: None, body: b"" };
+        match Outcome::of_answer(&answer, &key(), now()) {
+            Outcome::Throttled { retry_after, .. } => retry_after,
+            other => panic!("429 is throttling, not {other:?}"),
+        }
+    }
+
+    #[test]
+    fn success_is_any_2xx_but_an_odd_body_is_told() {
+        assert_eq!(
+            of(200, r#"{"status":"success","message":"Event processed","incident_key":"42"}"#),
+            Outcome::Delivered { oddity: None }
+        );
+        for (status, body) in [(204, ""), (202, "<html>"), (200, r#"{"status":"invalid event"}"#)] {
+            assert!(matches!(of(status, body), Outcome::Delivered { oddity: Some(_) }), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn both_403_and_429_are_throttling() {
+        let body = r#"{"status":"throttle exceeded","message":"Requests for this service are arriving too quickly.  Please retry later."}"#;
+        for status in [403, 429] {
+            assert!(matches!(of(status, body), Outcome::Throttled { retry_after: None, .. }), "{status}");
+        }
+    }
+
+    #[test]
+    fn other_4xx_are_final_and_keep_the_reason() {
+        assert_eq!(
+            of(
+                400,
+                r#"{"errors":["Service key is the wrong length (should be 32 characters)"],"message":"Event object is invalid","status":"invalid event"}"#
+            ),
+            Outcome::Refused {
+                reason: "answered 400: Event object is invalid: Service key is the wrong length (should be 32 characters)"
+                    .to_owned()
+            }
+        );
+        assert_eq!(of(400, "Invalid routing key"), Outcome::Refused { reason: "answered 400: Invalid routing key".to_owned() });
+        for status in [401, 404, 405, 413, 415, 422] {
+            assert!(matches!(of(status, ""), Outcome::Refused { .. }), "{status}");
+        }
+    }
+
+    #[test]
+    fn trouble_is_sent_again() {
+        for status in [408, 500, 502, 503, 504, 599] {
+            assert!(matches!(of(status, ""), Outcome::Trouble { blame: Blame::Event, .. }), "{status}");
+        }
+        for status in [301, 302, 307, 308, 600, 700] {
+            assert!(matches!(of(status, ""), Outcome::Trouble { blame: Blame::Way, .. }), "{status}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_heeded_in_both_forms_and_capped() {
+        assert_eq!(waits("7"), Some(Duration::from_secs(7)));
+        assert_eq!(waits("Sun, 22 Nov 2026 03:00:30 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(waits("Sun, 22 Nov 2026 02:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(waits("864000"), Some(MAX_RETRY_AFTER));
+        assert_eq!(waits("soon"), None);
+        assert_eq!(waits("-1"), None);
+    }
+
+    #[test]
+    fn a_reason_is_one_bounded_line_without_the_key() {
+        let body = format!("bad\r\n\tkey {} {}", key().expose(), "x".repeat(10_000));
+        let Outcome::Refused { reason } = of(400, &body) else { panic!("400 is final") };
+        assert!(reason.starts_with("answered 400: bad key …WXYZ xxx"), "{reason}");
+        assert!(reason.chars().count() < 600);
+        assert!(!reason.contains(key().expose()));
+    }
+}

@@ -1,0 +1,52 @@
+//! Reading a request's body within a bound.
+
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::web::{Bytes, BytesMut, Payload};
+use futures_util::StreamExt;
+use thiserror::Error;
+use tokio::time::timeout;
+
+/// Sentry gives up after 5 seconds at most; whoever takes longer only holds memory.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why a body could not be read.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum BodyError {
+    /// It is larger than allowed.
+    #[error("the body is larger than {0} bytes: raise BRIDGE_MAX_BODY if Sentry really sends such events")]
+    TooLarge(usize),
+    /// It broke off.
+    #[error("the body broke off before its end")]
+    Broken,
+    /// It came too slowly.
+    #[error("the body did not come within {} seconds", PATIENCE.as_secs())]
+    TooSlow,
+}
+
+/// Reads the whole body, and stops at the first byte beyond `limit`.
+///
+/// # Errors
+///
+/// When the body is too large, breaks off, or takes longer than 30 seconds.
+pub async fn read(request: &HttpRequest, payload: Payload, limit: usize) -> Result<Bytes, BodyError> {
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(BodyError::TooLarge(limit));
+    }
+    timeout(PATIENCE, collect(payload, limit)).await.unwrap_or(Err(BodyError::TooSlow))
+}
+
+async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes, BodyError> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| BodyError::Broken)?;
+        if body.len() + chunk.len() > limit {
+            return Err(BodyError::TooLarge(limit));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}

@@ -1,0 +1,88 @@
+//! The HTTP side: one file per endpoint, every answer JSON.
+//!
+//! - [`webhook`]: `POST /sentry/{token}` and `POST /sentry`
+//! - [`health`]: `GET /healthz` and `GET /readyz`
+//! - [`door`]: who may come in
+//! - [`body`]: reading a request's body within a bound
+//! - [`answer`]: the JSON answers
+
+pub mod answer;
+pub mod body;
+pub mod door;
+pub mod health;
+pub mod webhook;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+
+use crate::intake::Intake;
+use crate::queue::Queue;
+use crate::web::answer::error;
+use crate::web::door::Door;
+
+/// What the endpoints share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Who may post webhooks.
+    pub door: Door,
+    /// What a webhook means.
+    pub intake: Intake,
+    /// Where events are committed.
+    pub queue: Queue,
+    /// The largest body that is read, in bytes.
+    pub max_body: usize,
+    stopping: AtomicBool,
+}
+
+impl Shared {
+    /// What the endpoints need of a running bridge.
+    #[must_use]
+    pub fn new(door: Door, intake: Intake, queue: Queue, max_body: usize) -> Self {
+        Self { door, intake, queue, max_body, stopping: AtomicBool::new(false) }
+    }
+
+    /// From now on `/readyz` says that this bridge is going away.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+}
+
+/// Adds every endpoint to an application.
+pub fn routes(config: &mut ServiceConfig) {
+    config
+        .service(
+            web::resource("/sentry/{token}")
+                .route(web::post().to(webhook::with_token))
+                .default_service(web::to(post_only)),
+        )
+        .service(
+            web::resource("/sentry")
+                .route(web::post().to(webhook::with_header))
+                .default_service(web::to(post_only)),
+        )
+        .service(web::resource("/healthz").route(web::get().to(health::healthz)).default_service(web::to(get_only)))
+        .service(web::resource("/readyz").route(web::get().to(health::readyz)).default_service(web::to(get_only)))
+        .default_service(web::to(not_found));
+}
+
+async fn post_only() -> HttpResponse {
+    let mut answer = HttpResponse::MethodNotAllowed();
+    answer.insert_header(("Allow", "POST"));
+    error(&mut answer, "Sentry's webhooks are sent with POST: set this address as the callback URL of the WebHooks plugin")
+}
+
+async fn get_only() -> HttpResponse {
+    let mut answer = HttpResponse::MethodNotAllowed();
+    answer.insert_header(("Allow", "GET"));
+    error(&mut answer, "this address is read with GET")
+}
+
+async fn not_found(_: HttpRequest) -> HttpResponse {
+    error(&mut HttpResponse::NotFound(), "nothing is here: webhooks go to /sentry/{token}")
+}
