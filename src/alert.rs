@@ -119,6 +119,17 @@ pub struct Exception {
     pub value: Option<String>,
 }
 
+impl Exception {
+    /// `kind: value`, or the one of them that is told.
+    #[must_use]
+    pub fn summary(&self) -> Option<String> {
+        match (&self.kind, &self.value) {
+            (Some(kind), Some(value)) => Some(format!("{kind}: {value}")),
+            (kind, value) => kind.as_ref().or(value.as_ref()).cloned(),
+        }
+    }
+}
+
 /// One call of a stack.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Frame {
@@ -154,6 +165,12 @@ pub enum Level {
 impl Level {
     /// The names [`Level::parse`] knows, mildest first.
     pub const NAMES: [&str; 5] = ["debug", "info", "warning", "error", "fatal"];
+
+    /// Its name as Sentry spells it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
 
     /// Reads a level's name in any case; `None` for names that are not Sentry's own (`log`, `sample`, `critical`).
     #[must_use]

@@ -26,7 +26,9 @@
 //! - [`cli`] and [`commands`]: the verbs of the program
 
 pub mod alert;
+pub mod intake;
 pub mod pagerduty;
+pub mod routing;
 pub mod sandbox;
 pub mod sentry;
 pub mod settings;

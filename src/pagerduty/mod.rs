@@ -5,17 +5,21 @@
 //! - [`event`]: an [`Event`] of the Events API v1
 //! - [`wire`]: the event as the bytes that are queued and sent, within PagerDuty's size limit
 //! - [`map`]: [`Alert`](crate::alert::Alert) → [`Event`]
+//! - [`cut`]: what an event had to lose for that
 //! - [`client`]: one attempt to hand an event over, with `awc`
 //! - [`outcome`]: what PagerDuty's answer means for the event
 
 pub mod client;
+pub mod cut;
 pub mod description;
 pub mod event;
+mod fit;
 pub mod keys;
 pub mod map;
 pub mod outcome;
 pub mod wire;
 
+pub use cut::Cut;
 pub use description::Description;
 pub use event::{Event, EventType};
 pub use keys::{IncidentKey, ServiceKey};

@@ -1,6 +1,8 @@
 //! The event as the bytes that are queued and sent.
 
-use super::{EventType, IncidentKey, ServiceKey};
+use super::cut::Cut;
+use super::event::{Event, EventAction};
+use super::{EventType, IncidentKey, ServiceKey, fit};
 
 /// An event, serialised once: what waits in the queue and what every attempt sends, byte for byte.
 ///
@@ -18,6 +20,22 @@ impl WireEvent {
     /// The largest body that is sent, in bytes. PagerDuty's page says "512 KB" without saying which; this is safe
     /// under both readings.
     pub const MAX_BYTES: usize = 512_000;
+
+    /// The longest address that is sent, in bytes. PagerDuty tells no limit; this is what browsers and proxies take.
+    pub const MAX_ADDRESS: usize = 2_000;
+
+    /// Serialises the event, and where it is larger than [`WireEvent::MAX_BYTES`], without what helps least: the
+    /// outermost frames go first, then the longest texts are cut, then the last tags and rules go.
+    ///
+    /// Also tells what was cut, including a description that was cut before.
+    #[must_use]
+    pub fn fit(mut event: Event) -> (Self, Vec<Cut>) {
+        let (body, cuts) = fit::fit(&mut event);
+        let event_type = event.event_type();
+        let Event { service_key, incident_key, action: EventAction::Trigger(trigger) } = event;
+        let description = trigger.description.as_str().to_owned();
+        (Self { service_key, incident_key, event_type, description, body }, cuts)
+    }
 
     /// The integration it goes to.
     #[must_use]

@@ -1,0 +1,164 @@
+//! Makes an event small enough for PagerDuty, losing what helps least first.
+
+use serde_json::{Map, Value};
+
+use super::WireEvent;
+use super::cut::Cut;
+use super::event::{Context, Event, EventAction, Trigger};
+
+/// To how many characters the longest texts are cut, in turn, until the event fits.
+const TEXT_LIMITS: [usize; 8] = [32_768, 16_384, 8_192, 4_096, 2_048, 1_024, 512, 256];
+
+/// How many entries of each list and object are kept, in turn, when short texts are still too much. With the last of
+/// each the details are at most 64 tags and 64 rules of 256 characters and a few single texts, and no character takes
+/// more than six bytes: less than 400,000 bytes.
+const ENTRY_LIMITS: [usize; 7] = [4_096, 2_048, 1_024, 512, 256, 128, 64];
+
+/// The event as JSON of at most [`WireEvent::MAX_BYTES`], and all that had to go for it.
+pub(super) fn fit(event: &mut Event) -> (Vec<u8>, Vec<Cut>) {
+    let mut cuts = Vec::new();
+    let EventAction::Trigger(trigger) = &mut event.action;
+    cuts.extend(trigger.description.uncut_length().map(|length| Cut::Description { length }));
+    drop_long_addresses(trigger, &mut cuts);
+
+    let mut body = json(event);
+    if body.len() <= WireEvent::MAX_BYTES {
+        return (body, cuts);
+    }
+
+    let EventAction::Trigger(trigger) = &mut event.action;
+    cuts.extend(drop_frames(&mut trigger.details, body.len() - WireEvent::MAX_BYTES));
+    let whole = trigger.details.clone();
+    let longest = whole.iter().map(|(_, value)| longest_text(value)).max().unwrap_or(0);
+    let texts_only = TEXT_LIMITS.into_iter().filter(|&limit| limit < longest).map(|limit| (limit, usize::MAX));
+    let shortest = TEXT_LIMITS[TEXT_LIMITS.len() - 1];
+    let steps = [(usize::MAX, usize::MAX)].into_iter().chain(texts_only);
+    for (text_limit, entry_limit) in steps.chain(ENTRY_LIMITS.map(|entries| (shortest, entries))) {
+        let (details, shortened) = shortened(&whole, text_limit, entry_limit);
+        let EventAction::Trigger(trigger) = &mut event.action;
+        trigger.details = details;
+        body = json(event);
+        if body.len() <= WireEvent::MAX_BYTES {
+            cuts.extend(shortened);
+            break;
+        }
+    }
+    (body, cuts)
+}
+
+fn json(event: &Event) -> Vec<u8> {
+    // It fails only for maps whose keys are no text, of which an event has none.
+    serde_json::to_vec(event).unwrap_or_default()
+}
+
+fn drop_long_addresses(trigger: &mut Trigger, cuts: &mut Vec<Cut>) {
+    let is_long = |address: &str| address.len() > WireEvent::MAX_ADDRESS;
+    if let Some(root) = trigger.client_url.take_if(|root| is_long(root)) {
+        cuts.push(Cut::Address { member: "client_url", length: root.len() });
+    }
+    trigger.contexts.retain(|Context::Link { href, .. }| {
+        if is_long(href) {
+            cuts.push(Cut::Address { member: "contexts", length: href.len() });
+        }
+        !is_long(href)
+    });
+    if let Some(url) = trigger.details.get_mut(URL)
+        && let Some(length) = url.as_str().filter(|url| is_long(url)).map(str::len)
+    {
+        cuts.push(Cut::Address { member: "details.url", length });
+        *url = Value::Null;
+    }
+}
+
+/// The detail that is an address; it is never shortened.
+const URL: &str = "url";
+
+/// The detail that goes first.
+const FRAMES: &str = "frames";
+
+/// Takes the outermost calls off until `excess` bytes are gone or no call is left.
+fn drop_frames(details: &mut Map<String, Value>, excess: usize) -> Option<Cut> {
+    let frames = details.get_mut(FRAMES)?.as_array_mut()?;
+    let of = frames.len();
+    let mut gone = 0;
+    while gone < excess
+        && let Some(frame) = frames.pop()
+    {
+        // The comma before it goes as well.
+        gone += frame.to_string().len() + 1;
+    }
+    let kept = frames.len();
+    if kept == 0 {
+        details.shift_remove(FRAMES);
+    }
+    (kept < of).then_some(Cut::Frames { kept, of })
+}
+
+/// A copy of the details with every text cut to `text_limit` characters and every list and object to `entry_limit`
+/// entries.
+fn shortened(details: &Map<String, Value>, text_limit: usize, entry_limit: usize) -> (Map<String, Value>, Vec<Cut>) {
+    let mut cuts = Vec::new();
+    let copy = |(member, value): (&String, &Value)| {
+        if member == URL {
+            return (member.clone(), value.clone());
+        }
+        let mut count = 0;
+        let of = entries(value);
+        let value = short_value(value, text_limit, entry_limit, &mut count);
+        if count > 0 {
+            cuts.push(Cut::Texts { member: member.clone(), count, limit: text_limit });
+        }
+        if entries(&value) < of {
+            cuts.push(Cut::Entries { member: member.clone(), kept: entries(&value), of });
+        }
+        (member.clone(), value)
+    };
+    let details = details.iter().map(copy).collect();
+    (details, cuts)
+}
+
+fn entries(value: &Value) -> usize {
+    match value {
+        Value::Array(list) => list.len(),
+        Value::Object(object) => object.len(),
+        _ => 0,
+    }
+}
+
+fn short_value(value: &Value, text_limit: usize, entry_limit: usize, count: &mut usize) -> Value {
+    match value {
+        Value::String(text) => Value::String(short_text(text, text_limit, count)),
+        Value::Array(list) => {
+            let kept = list.iter().take(entry_limit);
+            Value::Array(kept.map(|value| short_value(value, text_limit, entry_limit, count)).collect())
+        }
+        Value::Object(object) => {
+            let kept = object.iter().take(entry_limit);
+            let short = kept.map(|(name, value)| {
+                (short_text(name, text_limit, count), short_value(value, text_limit, entry_limit, count))
+            });
+            Value::Object(short.collect())
+        }
+        other => other.clone(),
+    }
+}
+
+fn short_text(text: &str, limit: usize, count: &mut usize) -> String {
+    // Counting characters is for texts that may be too long only.
+    if text.len() <= limit || text.chars().count() <= limit {
+        return text.to_owned();
+    }
+    *count += 1;
+    text.chars().take(limit - 1).chain(['…']).collect()
+}
+
+fn longest_text(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(list) => list.iter().map(longest_text).max().unwrap_or(0),
+        Value::Object(object) => {
+            object.iter().map(|(name, value)| name.len().max(longest_text(value))).max().unwrap_or(0)
+        }
+        _ => 0,
+    }
+}

@@ -1,0 +1,143 @@
+//! The issue's page, its id and the Sentry it is on, out of the one address a body tells.
+//!
+//! The forms it has had:
+//!
+//! - `<root>/<organization>/<project>/issues/<id>/` up to Sentry 9.0, and still in 9.1
+//! - `<root>/organizations/<organization>/issues/<id>/` from 9.1 on
+//! - `https://<organization>.sentry.io/issues/<id>/` on sentry.io since 2023
+
+use url::Url;
+
+use crate::alert::{IssueId, IssueLink};
+
+/// What the `WebHooks` plugin adds to the link so that Sentry can count where people come from …
+const WEBHOOKS_REFERRER: &str = "referrer=webhooks_plugin";
+
+/// … and what Sentry's PagerDuty plugin added in the same place.
+const PAGERDUTY_REFERRER: &str = "referrer=pagerduty_plugin";
+
+/// The link that `url` is, with the referrer of Sentry's PagerDuty plugin in place of the `WebHooks` plugin's, so that
+/// incidents of both agree; nothing else of it is changed. `None` for whatever is no absolute `http` or `https` address.
+#[must_use]
+pub fn issue_link(url: &str) -> Option<IssueLink> {
+    let (href, parsed) = web_address(url)?;
+    Some(IssueLink { href: with_our_referrer(&href), root: root_of(&parsed) })
+}
+
+/// The id that stands after `/issues/` in an issue's address.
+#[must_use]
+pub fn issue_id(url: &str) -> Option<IssueId> {
+    let (_, parsed) = web_address(url)?;
+    let segments = segments(&parsed);
+    let id = segments.get(issues_at(&segments)? + 1)?;
+    IssueId::new(id)
+}
+
+/// The address as it was written, or as a browser would correct it where it holds blanks or the like.
+fn web_address(text: &str) -> Option<(String, Url)> {
+    let text = text.trim();
+    let parsed = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())?;
+    let is_written_well = (text.starts_with("http://") || text.starts_with("https://"))
+        && !text.contains(|character: char| character.is_whitespace() || character.is_control());
+    let href = if is_written_well { text.to_owned() } else { parsed.to_string() };
+    Some((href, parsed))
+}
+
+fn with_our_referrer(href: &str) -> String {
+    let (before, fragment) = href.split_at(href.find('#').unwrap_or(href.len()));
+    let Some((address, query)) = before.split_once('?') else {
+        return href.to_owned();
+    };
+    let query: Vec<&str> = query
+        .split('&')
+        .map(|parameter| if parameter == WEBHOOKS_REFERRER { PAGERDUTY_REFERRER } else { parameter })
+        .collect();
+    format!("{address}?{}{fragment}", query.join("&"))
+}
+
+/// Everything before the organization, without a slash at its end; the origin when the address is no issue's.
+fn root_of(url: &Url) -> String {
+    let segments = segments(url);
+    let path = issues_at(&segments).map_or(&[][..], |issues| &segments[..issues]);
+    // The organization is told by two segments before `issues`, or by none at all where the host tells it.
+    let folders = if path.len() >= 2 { &path[..path.len() - 2] } else { path };
+    folders.iter().fold(url.origin().ascii_serialization(), |root, folder| format!("{root}/{folder}"))
+}
+
+fn segments(url: &Url) -> Vec<&str> {
+    url.path_segments().into_iter().flatten().filter(|segment| !segment.is_empty()).collect()
+}
+
+/// Where `issues` stands that is followed by an id. The last one is meant, as projects may be called `issues` too.
+fn issues_at(segments: &[&str]) -> Option<usize> {
+    segments.windows(2).rposition(|pair| pair[0] == "issues")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn assert_issue(url: &str, id: &str, root: &str) {
+        assert_eq!(issue_id(url).as_ref().map(IssueId::as_str), Some(id));
+        assert_eq!(issue_link(url).unwrap().root, root);
+    }
+
+    #[test]
+    fn each_form_of_an_issues_address_tells_the_issue_and_the_root() {
+        assert_issue("https://sentry.io/acme/shop/issues/253873647/", "253873647", "https://sentry.io");
+        assert_issue(
+            "https://sentry.io/organizations/acme/issues/5/?referrer=webhooks_plugin",
+            "5",
+            "https://sentry.io",
+        );
+        assert_issue("https://acme.sentry.io/issues/5/?referrer=webhooks_plugin", "5", "https://acme.sentry.io");
+        assert_issue("http://sentry.example.test:9000/sentry/misc/issues/5/", "5", "http://sentry.example.test:9000");
+        assert_issue("http://[::1]:9000/organizations/acme/issues/5/events/0a/", "5", "http://[::1]:9000");
+    }
+
+    #[test]
+    fn a_sentry_in_a_folder_keeps_its_folder() {
+        let root = "https://host.example.test/sentry-ui";
+        assert_issue("https://host.example.test/sentry-ui/organizations/acme/issues/5/", "5", root);
+        assert_issue("https://host.example.test/sentry-ui/acme/shop/issues/5", "5", root);
+        assert_issue("https://host.example.test/a/b/acme/shop/issues/5/", "5", "https://host.example.test/a/b");
+    }
+
+    #[test]
+    fn projects_called_issues_do_not_confuse_it() {
+        assert_issue("https://sentry.io/issues/issues/issues/5/", "5", "https://sentry.io");
+        assert_issue("https://sentry.io/organizations/issues/issues/5/", "5", "https://sentry.io");
+    }
+
+    #[test]
+    fn only_the_referrer_of_the_webhooks_plugin_is_changed() {
+        let href = |url| issue_link(url).unwrap().href;
+        assert_eq!(
+            href("http://s.example.test/organizations/o/issues/118/?project=2&referrer=webhooks_plugin#x"),
+            "http://s.example.test/organizations/o/issues/118/?project=2&referrer=pagerduty_plugin#x"
+        );
+        for same in [
+            "https://s.example.test/o/p/issues/1/",
+            "https://s.example.test/o/p/issues/1/?referrer=slack",
+            "https://s.example.test/o/p/issues/1/?referrer=webhooks_plugins&xreferrer=webhooks_plugin",
+            "https://s.example.test/o/p/issues/1/#?referrer=webhooks_plugin",
+            "https://s.example.test/referrer=webhooks_plugin/ünï?q=%zz",
+        ] {
+            assert_eq!(href(same), same);
+        }
+    }
+
+    #[test]
+    fn only_absolute_web_addresses_are_links() {
+        for no_link in
+            ["", "/o/p/issues/1/", "issues/1", "ftp://s.example.test/", "javascript:alert(1)", "http://", "mailto:a@b"]
+        {
+            assert_eq!(issue_link(no_link), None, "{no_link}");
+            assert_eq!(issue_id(no_link), None, "{no_link}");
+        }
+        assert_eq!(issue_link("HTTPS://s.example.test/a b").unwrap().href, "https://s.example.test/a%20b");
+        assert_eq!(issue_link("https://s.example.test/start").unwrap().root, "https://s.example.test");
+        assert_eq!(issue_id("https://s.example.test/o/p/issues/"), None);
+    }
+}
