@@ -27,8 +27,8 @@ pub enum QueueError {
     },
     /// The file, its directory or the file system cannot be written.
     #[error(
-        "cannot write the database {}: {reason}; the bridge needs to write the file and to create files beside it, so \
-         check the owner and the permissions of both and that the file system is not mounted read-only",
+        "cannot use the database {} ({reason}); the bridge has to write that file and to create files beside it, so \
+         check the owner and the permissions of the file and of its directory, and whether they are mounted read-only",
         path.display()
     )]
     NotWritable {
@@ -77,6 +77,14 @@ pub enum QueueError {
         /// SQLite's words.
         reason: String,
     },
+    /// The disk did not do what it should.
+    #[error("the disk with the database {} failed ({reason}); look into the system's log for the cause", path.display())]
+    Disk {
+        /// The database file.
+        path: PathBuf,
+        /// SQLite's words.
+        reason: String,
+    },
     /// A newer program has changed the tables.
     #[error(
         "the database {} was written by a newer version of this program (its tables are at version {found}, this \
@@ -93,8 +101,8 @@ pub enum QueueError {
     },
     /// The tables are not those of this program.
     #[error(
-        "the database {} does not hold the tables of this version ({reason}); run `serve` of this version once, or \
-         check BRIDGE_DATABASE_URL",
+        "the tables in the database {} are not those of this program ({reason}); if it is older, run `serve` once, \
+         else check BRIDGE_DATABASE_URL",
         path.display()
     )]
     Unprepared {

@@ -3,6 +3,7 @@
 //! So a lone command waits for one fsync, and many share one. It knows no SQL: the engine takes a [`Batch`] and
 //! commits all of it or nothing.
 
+use std::iter;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -39,6 +40,12 @@ pub(super) struct Batch {
     pub(super) events: Vec<NewEvent>,
     pub(super) settlements: Vec<(EventId, Settlement, DateTime<Utc>)>,
     pub(super) begins: Vec<(EventId, DateTime<Utc>)>,
+}
+
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.settlements.is_empty() && self.begins.is_empty()
+    }
 }
 
 /// What came of a [`Batch`], entry by entry.
@@ -172,54 +179,47 @@ impl Round {
     }
 
     async fn commit(self, engine: &mut Engine, pulse: &Pulse) {
+        let heads: Vec<_> = self.batch.events.iter().map(head).collect();
         let settled: Vec<_> = self.batch.settlements.iter().map(|&(id, ..)| id).collect();
         let begun: Vec<_> = self.batch.begins.iter().map(|&(id, _)| id).collect();
-        let arrivals: Vec<_> = self.batch.events.iter().map(announcement).collect();
         match engine.commit(self.batch).await {
             Ok(committed) => {
-                pulse.committed(
-                    arrivals.into_iter().zip(&committed.events).map(|(arrival, &id)| Arrival { id, ..arrival }),
-                );
+                pulse.committed(heads.into_iter().zip(&committed.events).map(|(head, &id)| head(id)));
                 answer(self.accepting, committed.events.into_iter().map(Ok));
-                answer(self.settling, zip_waiting(&settled, committed.settlements.into_iter().map(|was| was.then_some(()))));
-                answer(self.beginning, zip_waiting(&begun, committed.begins.into_iter()));
-                answer(self.probing, std::iter::repeat(Ok(())));
+                let settlements = committed.settlements.into_iter().map(|waiting| waiting.then_some(()));
+                answer(self.settling, if_waiting(settlements, settled));
+                answer(self.beginning, if_waiting(committed.begins.into_iter(), begun));
+                answer(self.probing, iter::repeat(Ok(())));
             }
             Err(error) => {
                 pulse.failed();
-                answer(self.accepting, refusal(&error));
-                answer(self.settling, refusal(&error));
-                answer(self.beginning, refusal(&error));
-                answer(self.probing, refusal(&error));
+                answer(self.accepting, iter::repeat(Err(error.clone())));
+                answer(self.settling, iter::repeat(Err(error.clone())));
+                answer(self.beginning, iter::repeat(Err(error.clone())));
+                answer(self.probing, iter::repeat(Err(error)));
             }
         }
     }
 }
 
-fn announcement(event: &NewEvent) -> Arrival {
-    Arrival {
-        id: EventId::new(0),
-        service_key: event.service_key.clone(),
-        incident_key: event.incident_key.clone(),
-        event_type: event.event_type,
-        received_at: event.received_at,
-    }
+/// The announcement of `event`, once it has a number.
+fn head(event: &NewEvent) -> impl FnOnce(EventId) -> Arrival + use<> {
+    let NewEvent { service_key, incident_key, event_type, received_at, .. } = event;
+    let (service_key, incident_key) = (service_key.clone(), incident_key.clone());
+    let (event_type, received_at) = (*event_type, *received_at);
+    move |id| Arrival { id, service_key, incident_key, event_type, received_at }
 }
 
-/// Sends each of `replies` its answer; whoever no longer waits for it misses nothing that is not committed.
+/// Sends each of `replies` its answer; one that nobody waits for any more is no loss.
 fn answer<T>(replies: Vec<Reply<T>>, answers: impl Iterator<Item = Result<T, QueueError>>) {
     for (reply, answer) in replies.into_iter().zip(answers) {
         let _ = reply.send(answer);
     }
 }
 
-fn refusal<T>(error: &QueueError) -> impl Iterator<Item = Result<T, QueueError>> {
-    std::iter::repeat_with(|| Err(error.clone()))
-}
-
-fn zip_waiting<T>(
-    ids: &[EventId],
+fn if_waiting<T>(
     found: impl Iterator<Item = Option<T>>,
+    ids: Vec<EventId>,
 ) -> impl Iterator<Item = Result<T, QueueError>> {
-    found.zip(ids).map(|(found, &id)| found.ok_or(QueueError::NotWaiting(id)))
+    found.zip(ids).map(|(found, id)| found.ok_or(QueueError::NotWaiting(id)))
 }
