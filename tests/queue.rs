@@ -1,5 +1,6 @@
 //! The durable queue on real files.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -97,7 +98,7 @@ async fn a_copy_taken_as_if_the_power_had_gone_has_everything() {
 }
 
 #[tokio::test]
-async fn many_at_once_share_commits_and_keep_their_order() {
+async fn many_at_once_share_commits_and_none_is_lost() {
     let (_directory, _path, queue) = open().await;
     let before = queue.commits();
     let bodies: Vec<_> = (0..3000).map(|number: u32| number.to_string().into_bytes()).collect();
@@ -106,8 +107,9 @@ async fn many_at_once_share_commits_and_keep_their_order() {
 
     let commits = queue.commits() - before;
     assert!((6..=60).contains(&commits), "3000 accepts took {commits} commits");
-    assert!(ids.is_sorted());
-    assert_eq!(line(&queue, &key(1)).await.iter().map(|event| event.id).collect::<Vec<_>>(), ids);
+    let waiting: Vec<_> = line(&queue, &key(1)).await.iter().map(|event| event.id).collect();
+    assert_eq!(waiting, ids.iter().copied().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
+    assert_eq!(waiting.len(), 3000);
     for (id, body) in ids.iter().zip(&bodies).step_by(97) {
         assert_eq!(&queue.reader().get(*id).await.unwrap().unwrap().body, body);
     }

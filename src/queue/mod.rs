@@ -11,6 +11,8 @@ pub mod error;
 pub mod event;
 mod reader;
 mod sqlite;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::path::Path;

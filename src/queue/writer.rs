@@ -223,3 +223,35 @@ fn if_waiting<T>(
 ) -> impl Iterator<Item = Result<T, QueueError>> {
     found.zip(ids).map(|(found, id)| found.ok_or(QueueError::NotWaiting(id)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+
+    fn accept(bytes: usize) -> Command {
+        let event = NewEvent {
+            service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
+            incident_key: IncidentKey::parse("42").unwrap(),
+            event_type: EventType::Trigger,
+            description: String::new(),
+            body: vec![0; bytes],
+            received_at: DateTime::UNIX_EPOCH,
+        };
+        Command::Accept { event, reply: oneshot::channel().0 }
+    }
+
+    fn round_of(bytes: usize) -> usize {
+        let mut round = Round::default();
+        while round.has_room() && round.size < 10_000 {
+            round.add(accept(bytes));
+        }
+        round.size
+    }
+
+    #[test]
+    fn one_commit_is_bounded_by_commands_and_by_bytes() {
+        assert_eq!(round_of(10), 512);
+        assert_eq!(round_of(512_000), 17);
+    }
+}

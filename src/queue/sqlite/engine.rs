@@ -69,3 +69,12 @@ impl Engine {
 async fn connect(place: &Place) -> Result<SqliteConnection, QueueError> {
     place.writing().connect().await.map_err(|error| place.error(error))
 }
+
+#[cfg(test)]
+impl Engine {
+    /// Asks the writing connection itself.
+    pub(in crate::queue) async fn pragma(&mut self, pragma: &str) -> i64 {
+        let connection = self.connection.as_mut().unwrap();
+        sqlx::query_scalar(sqlx::AssertSqlSafe(pragma.to_owned())).fetch_one(connection).await.unwrap()
+    }
+}
