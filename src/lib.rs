@@ -26,9 +26,17 @@
 //! - [`cli`] and [`commands`]: the verbs of the program
 
 pub mod alert;
+pub mod bridge;
+pub mod cli;
+pub mod commands;
+pub mod delivery;
+pub mod exit;
 pub mod intake;
+pub mod logging;
 pub mod pagerduty;
+pub mod queue;
 pub mod routing;
 pub mod sandbox;
 pub mod sentry;
 pub mod settings;
+pub mod web;

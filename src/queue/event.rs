@@ -1,0 +1,192 @@
+//! What stands in the queue, as types.
+
+use std::fmt;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+
+/// The number of an event in its queue. A later event has a greater number, and no number is used twice.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct EventId(i64);
+
+impl EventId {
+    /// The event with this number.
+    #[must_use]
+    pub fn new(number: i64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An event on its way into the queue. Times are kept to the millisecond.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewEvent {
+    /// The integration it goes to.
+    pub service_key: ServiceKey,
+    /// The incident it belongs to.
+    pub incident_key: IncidentKey,
+    /// What it does to the incident.
+    pub event_type: EventType,
+    /// The line people read first; empty for events that carry none.
+    pub description: String,
+    /// The JSON every attempt sends, byte for byte.
+    pub body: Vec<u8>,
+    /// When the webhook came.
+    pub received_at: DateTime<Utc>,
+}
+
+/// Tells whoever delivers that an event was committed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Arrival {
+    /// Its number.
+    pub id: EventId,
+    /// The integration it goes to.
+    pub service_key: ServiceKey,
+    /// The incident it belongs to.
+    pub incident_key: IncidentKey,
+    /// What it does to the incident.
+    pub event_type: EventType,
+    /// When the webhook came.
+    pub received_at: DateTime<Utc>,
+}
+
+/// How an attempt ended, for [`Queue::settle`](super::Queue::settle).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Settlement {
+    /// PagerDuty took the event.
+    Delivered {
+        /// What is worth knowing about it, shown where a reason is shown.
+        note: Option<String>,
+    },
+    /// PagerDuty will never take it: it is kept until somebody acts.
+    Dead {
+        /// PagerDuty's own words.
+        reason: String,
+    },
+    /// It stays in line.
+    Retry {
+        /// What went wrong.
+        reason: String,
+        /// When it is to be tried again, for people to see; the queue does not act on it.
+        next_attempt_at: DateTime<Utc>,
+        /// For how long in total the event itself has been to blame; kept to the millisecond, replaces what was kept.
+        blamed: Duration,
+    },
+}
+
+/// Where an event stands.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum State {
+    /// In line.
+    Waiting,
+    /// A dead letter.
+    Dead,
+    /// Taken by PagerDuty.
+    Delivered,
+}
+
+impl State {
+    /// The word that people and the database read.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Dead => "dead",
+            Self::Delivered => "delivered",
+        }
+    }
+
+    /// Reads that word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Waiting, Self::Dead, Self::Delivered].into_iter().find(|state| state.as_str() == word)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An event in line: all that a scheduler needs, without the body.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct WaitingEvent {
+    /// Its number.
+    pub id: EventId,
+    /// The incident it belongs to.
+    pub incident_key: IncidentKey,
+    /// What it does to the incident.
+    pub event_type: EventType,
+    /// When the webhook came.
+    pub received_at: DateTime<Utc>,
+    /// How many attempts were begun.
+    pub attempts: u32,
+    /// When the last of them was begun.
+    pub last_attempt_at: Option<DateTime<Utc>>,
+    /// For how long in total the event itself has been to blame; see [`Settlement::Retry`].
+    pub blamed: Duration,
+}
+
+/// Everything the queue knows about one event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Its number.
+    pub id: EventId,
+    /// Where it stands.
+    pub state: State,
+    /// The integration it goes to.
+    pub service_key: ServiceKey,
+    /// The incident it belongs to.
+    pub incident_key: IncidentKey,
+    /// What it does to the incident.
+    pub event_type: EventType,
+    /// The line people read first; empty for events that carry none.
+    pub description: String,
+    /// The JSON every attempt sends.
+    pub body: Vec<u8>,
+    /// How many alerts it stands for.
+    pub count: u32,
+    /// When the webhook came.
+    pub received_at: DateTime<Utc>,
+    /// When the first alert it stands for came.
+    pub first_seen: DateTime<Utc>,
+    /// How many attempts were begun.
+    pub attempts: u32,
+    /// When the last of them was begun.
+    pub last_attempt_at: Option<DateTime<Utc>>,
+    /// When it is to be tried again; only after an attempt that failed.
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// For how long in total the event itself has been to blame; see [`Settlement::Retry`].
+    pub blamed: Duration,
+    /// Why it is where it is, from its last [`Settlement`].
+    pub reason: Option<String>,
+    /// When it was delivered or became a dead letter.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+/// How many events stand where.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    /// Events in line.
+    pub waiting: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Delivered events that are still kept.
+    pub delivered: u64,
+    /// When the longest-waiting event came, taken over the first in line of every service key.
+    pub oldest_waiting: Option<DateTime<Utc>>,
+}

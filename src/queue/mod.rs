@@ -1,0 +1,150 @@
+//! The durable queue: what is committed here outlives the process and the machine's power.
+//!
+//! - [`Queue`]: takes events, marks attempts and settles them; every answer comes after the commit
+//! - [`Reader`]: looks at what is committed, also beside a running bridge
+//! - [`event`]: what stands in the queue
+//! - [`error`]: why it could not be done, as sentences for the operator
+//! - `writer`: one task that commits together what has piled up (one fsync for many)
+//! - `sqlite`: the only place that knows SQL
+
+pub mod error;
+pub mod event;
+mod reader;
+mod sqlite;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use tokio::sync::{mpsc, oneshot};
+
+pub use error::QueueError;
+pub use event::{Arrival, Counts, EventId, NewEvent, Record, Settlement, State, WaitingEvent};
+pub use reader::Reader;
+
+use writer::{Command, Pulse};
+
+/// A handle on the queue; clones share it.
+///
+/// When the last handle is gone, the writer commits what was sent and lets go of the file; [`Queue::close`] waits for
+/// that.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    commands: mpsc::Sender<Command>,
+    pulse: Arc<Pulse>,
+    reader: Reader,
+}
+
+impl Queue {
+    /// Opens the queue in the SQLite file `path`, creates it where there is none, and brings its tables up to date.
+    ///
+    /// Must be called inside a tokio runtime, which has to outlive the queue.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be used, belongs to a newer program, or another bridge has it open.
+    pub async fn open(path: &Path) -> Result<Self, QueueError> {
+        let engine = sqlite::Engine::open(path).await?;
+        Ok(Self::start(engine))
+    }
+
+    fn start(engine: sqlite::Engine) -> Self {
+        let reader = Reader::beside(&engine);
+        let pulse = Arc::new(Pulse::default());
+        let commands = writer::spawn(engine, Arc::clone(&pulse));
+        Self { commands, pulse, reader }
+    }
+
+    /// What is committed.
+    #[must_use]
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Puts an event at the end of the line. It is committed when this returns.
+    ///
+    /// Dropping the future leaves open whether the event is queued.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed; then it is not in the queue.
+    pub async fn accept(&self, event: NewEvent) -> Result<EventId, QueueError> {
+        self.ask(|reply| Command::Accept { event, reply }).await
+    }
+
+    /// Marks an attempt as begun and returns the body to send, both committed before anything is sent: so the bytes
+    /// of an attempt never change after it, and the pace is known after a crash.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed, or [`QueueError::NotWaiting`] when the event is no longer in line.
+    pub async fn begin(&self, id: EventId, at: DateTime<Utc>) -> Result<Vec<u8>, QueueError> {
+        self.ask(|reply| Command::Begin { id, at, reply }).await
+    }
+
+    /// Keeps how an attempt ended. It is committed when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed, or [`QueueError::NotWaiting`] when the event is no longer in line.
+    pub async fn settle(&self, id: EventId, settlement: Settlement, at: DateTime<Utc>) -> Result<(), QueueError> {
+        self.ask(|reply| Command::Settle { id, settlement, at, reply }).await
+    }
+
+    /// Announces every event from now on, after its commit and before [`Queue::accept`] returns.
+    ///
+    /// There is one listener: a second call ends the first receiver. Call this first and read
+    /// [`Reader::waiting`] then, so that nothing is missed; what comes both ways has the same id. While nobody
+    /// listens, nothing is kept.
+    #[must_use]
+    pub fn arrivals(&self) -> mpsc::UnboundedReceiver<Arrival> {
+        self.pulse.listen()
+    }
+
+    /// Commits something tiny and returns how long that took.
+    ///
+    /// # Errors
+    ///
+    /// When nothing can be committed.
+    pub async fn probe(&self) -> Result<Duration, QueueError> {
+        let begun = Instant::now();
+        self.ask(|reply| Command::Probe { reply }).await?;
+        Ok(begun.elapsed())
+    }
+
+    /// Whether the last commit succeeded. After a failure it takes another commit to know: [`Queue::probe`].
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.pulse.is_well()
+    }
+
+    /// How many commits were made since the queue was opened.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.pulse.commits()
+    }
+
+    /// Commits what was sent, writes everything into the one file, and lets go of it. Every handle is closed by it.
+    ///
+    /// # Errors
+    ///
+    /// When the log could not be written into the file. What was committed is safe all the same.
+    pub async fn close(&self) -> Result<(), QueueError> {
+        // The writer's connection has to be the last one: SQLite then leaves a single file behind.
+        self.reader.close().await;
+        self.ask(|reply| Command::Close { reply }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Command,
+    ) -> Result<T, QueueError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| QueueError::Closed)?;
+        answer.await.map_err(|_| QueueError::Closed)?
+    }
+}

@@ -1,0 +1,18 @@
+//! SQLite: one file, one writing connection, and a few that only read.
+//!
+//! - `place`: the file, how connections to it are set up, and what its errors mean
+//! - `schema`: its tables, and whether they are those of this program
+//! - `engine`: the lock that keeps a second bridge out, and the connection that survives errors
+//! - `write`: the statements of one commit
+//! - `read`: everything that only looks
+//! - `row`: a row's columns as types
+
+mod engine;
+mod place;
+mod read;
+mod row;
+mod schema;
+mod write;
+
+pub(super) use engine::Engine;
+pub(super) use read::Reads;

@@ -1,0 +1,124 @@
+//! The database file: how connections to it are set up, and what its errors mean.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::ConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+
+use crate::queue::QueueError;
+
+/// How long a connection waits for another process that holds SQLite's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a write-ahead log that grew in a storm is cut back to, in bytes.
+const LOG_LIMIT: &str = "67108864";
+
+/// SQLite's primary result codes that call for different deeds. Source: SQLite's page "Result and Error Codes".
+mod code {
+    pub(super) const ERROR: u32 = 1;
+    pub(super) const PERM: u32 = 3;
+    pub(super) const BUSY: u32 = 5;
+    pub(super) const LOCKED: u32 = 6;
+    pub(super) const READONLY: u32 = 8;
+    pub(super) const IOERR: u32 = 10;
+    pub(super) const CORRUPT: u32 = 11;
+    pub(super) const FULL: u32 = 13;
+    pub(super) const CANTOPEN: u32 = 14;
+    pub(super) const NOTADB: u32 = 26;
+}
+
+/// A database file, as the operator wrote its path.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    path: PathBuf,
+}
+
+impl Place {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.path.clone()
+    }
+
+    /// Makes the file where there is none, readable for its owner alone, because service keys stand in it.
+    pub(super) fn create(&self) -> Result<(), QueueError> {
+        let mut options = OpenOptions::new();
+        options.append(true).create(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(&self.path).map(drop).map_err(|error| self.unopened(&error))
+    }
+
+    /// Opens the file beside the database that a running bridge holds locked. It is never removed: a second bridge
+    /// could have opened it just before.
+    pub(super) fn lock_file(&self) -> Result<File, QueueError> {
+        // Links to one database have to lead to one lock.
+        let mut path = self.path.canonicalize().map_err(|error| self.unopened(&error))?.into_os_string();
+        path.push("-lock");
+        let mut options = OpenOptions::new();
+        options.append(true).create(true);
+        options.open(path).map_err(|error| self.unopened(&error))
+    }
+
+    pub(super) fn unopened(&self, error: &io::Error) -> QueueError {
+        match error.kind() {
+            io::ErrorKind::NotFound => QueueError::NoDirectory { path: self.path() },
+            io::ErrorKind::StorageFull => QueueError::Full { path: self.path() },
+            _ => QueueError::NotWritable { path: self.path(), reason: error.to_string() },
+        }
+    }
+
+    pub(super) fn writing(&self) -> SqliteConnectOptions {
+        self.options()
+            .journal_mode(SqliteJournalMode::Wal)
+            // SQLite's own default leaves out the fsync of the log in some builds; a commit is only one with it.
+            .synchronous(SqliteSynchronous::Full)
+            // macOS keeps what was fsynced in the drive's cache; elsewhere this does nothing.
+            .pragma("fullfsync", "1")
+            .pragma("journal_size_limit", LOG_LIMIT)
+    }
+
+    pub(super) fn reading(&self) -> SqliteConnectOptions {
+        self.options().read_only(true)
+    }
+
+    fn options(&self) -> SqliteConnectOptions {
+        SqliteConnectOptions::new().filename(&self.path).busy_timeout(BUSY_TIMEOUT).disable_statement_logging()
+    }
+
+    /// What an error of SQLite means for the operator.
+    pub(super) fn error(&self, error: sqlx::Error) -> QueueError {
+        let path = self.path();
+        let Some(database) = error.as_database_error() else {
+            return match error {
+                sqlx::Error::PoolClosed => QueueError::Closed,
+                error => QueueError::Database { path, source: Arc::new(error) },
+            };
+        };
+        let reason = database.message().to_owned();
+        match primary_code(database) {
+            Some(code::BUSY | code::LOCKED) => QueueError::Locked { path },
+            Some(code::FULL) => QueueError::Full { path },
+            Some(code::READONLY | code::CANTOPEN | code::PERM) => QueueError::NotWritable { path, reason },
+            Some(code::CORRUPT | code::NOTADB) => QueueError::Damaged { path, reason },
+            Some(code::IOERR) => QueueError::Disk { path, reason },
+            _ => QueueError::Database { path, source: Arc::new(error) },
+        }
+    }
+}
+
+/// Whether SQLite did not understand the statement, such as for a table that is not there.
+pub(super) fn is_misfit(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(primary_code) == Some(code::ERROR)
+}
+
+fn primary_code(error: &dyn sqlx::error::DatabaseError) -> Option<u32> {
+    // The low byte of an extended code is the primary one.
+    error.code()?.parse::<u32>().ok().map(|code| code & 0xff)
+}

@@ -1,0 +1,96 @@
+//! A row's columns as types.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+use crate::queue::{EventId, Record, State};
+
+/// Why a column could not be read.
+#[derive(Debug)]
+pub(super) enum ColumnError {
+    /// The database gave no such value.
+    Sqlx(sqlx::Error),
+    /// The value is none that the bridge writes; names its column.
+    Odd(&'static str),
+}
+
+impl From<sqlx::Error> for ColumnError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sqlx(error)
+    }
+}
+
+/// A row that has an `id` and whatever else was asked for.
+pub(super) struct Columns {
+    id: EventId,
+    row: SqliteRow,
+}
+
+impl Columns {
+    pub(super) fn of(row: SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self { id: EventId::new(row.try_get("id")?), row })
+    }
+
+    pub(super) fn id(&self) -> EventId {
+        self.id
+    }
+
+    pub(super) fn service_key(&self) -> Result<ServiceKey, ColumnError> {
+        self.parsed("service_key", |text| ServiceKey::parse(text).ok())
+    }
+
+    pub(super) fn incident_key(&self) -> Result<IncidentKey, ColumnError> {
+        self.parsed("incident_key", IncidentKey::parse)
+    }
+
+    pub(super) fn event_type(&self) -> Result<EventType, ColumnError> {
+        self.parsed("event_type", EventType::parse)
+    }
+
+    pub(super) fn number<T: TryFrom<i64>>(&self, column: &'static str) -> Result<T, ColumnError> {
+        let number: i64 = self.row.try_get(column)?;
+        T::try_from(number).map_err(|_| ColumnError::Odd(column))
+    }
+
+    pub(super) fn milliseconds(&self, column: &'static str) -> Result<Duration, ColumnError> {
+        self.number(column).map(Duration::from_millis)
+    }
+
+    pub(super) fn time(&self, column: &'static str) -> Result<DateTime<Utc>, ColumnError> {
+        self.optional_time(column)?.ok_or(ColumnError::Odd(column))
+    }
+
+    pub(super) fn optional_time(&self, column: &'static str) -> Result<Option<DateTime<Utc>>, ColumnError> {
+        let milliseconds: Option<i64> = self.row.try_get(column)?;
+        milliseconds.map(|at| DateTime::from_timestamp_millis(at).ok_or(ColumnError::Odd(column))).transpose()
+    }
+
+    pub(super) fn record(&self) -> Result<Record, ColumnError> {
+        Ok(Record {
+            id: self.id,
+            state: self.parsed("state", State::parse)?,
+            service_key: self.service_key()?,
+            incident_key: self.incident_key()?,
+            event_type: self.event_type()?,
+            description: self.row.try_get("description")?,
+            body: self.row.try_get("body")?,
+            count: self.number("count")?,
+            received_at: self.time("received_at")?,
+            first_seen: self.time("first_seen")?,
+            attempts: self.number("attempts")?,
+            last_attempt_at: self.optional_time("last_attempt_at")?,
+            next_attempt_at: self.optional_time("next_attempt_at")?,
+            blamed: self.milliseconds("blamed_ms")?,
+            reason: self.row.try_get("reason")?,
+            finished_at: self.optional_time("finished_at")?,
+        })
+    }
+
+    fn parsed<T>(&self, column: &'static str, parse: impl Fn(&str) -> Option<T>) -> Result<T, ColumnError> {
+        parse(self.row.try_get(column)?).ok_or(ColumnError::Odd(column))
+    }
+}

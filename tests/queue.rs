@@ -1,0 +1,299 @@
+//! The durable queue on real files.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::join_all;
+use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::queue::{
+    Arrival, Counts, EventId, NewEvent, Queue, QueueError, Reader, Settlement, State, WaitingEvent,
+};
+use sqlx::{AssertSqlSafe, ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
+use tempfile::TempDir;
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + seconds, 123_000_000).unwrap()
+}
+
+fn key(number: usize) -> ServiceKey {
+    ServiceKey::parse(&format!("{number:032}")).unwrap()
+}
+
+fn event(key: &ServiceKey, incident: &str, body: &[u8]) -> NewEvent {
+    NewEvent {
+        service_key: key.clone(),
+        incident_key: IncidentKey::parse(incident).unwrap(),
+        event_type: EventType::Trigger,
+        description: "ZeroDivisionError: division by zero".to_owned(),
+        body: body.to_owned(),
+        received_at: at(0),
+    }
+}
+
+fn database() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bridge.db");
+    (directory, path)
+}
+
+async fn open() -> (TempDir, PathBuf, Queue) {
+    let (directory, path) = database();
+    let queue = Queue::open(&path).await.unwrap();
+    (directory, path, queue)
+}
+
+/// What somebody with a shell does to the file.
+async fn meddle(path: &Path, sql: &str) {
+    let mut connection: SqliteConnection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
+}
+
+async fn line(queue: &Queue, key: &ServiceKey) -> Vec<WaitingEvent> {
+    queue.reader().waiting(key, None, 1_000_000).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_there_for_another_connection_at_once() {
+    let (_directory, path, queue) = open().await;
+    let mut new = event(&key(1), "42", b"{\"nul\":\"\\u0000\"}");
+    new.description = "a NUL \0 and an emoji \u{1f525}".to_owned();
+    new.event_type = EventType::Resolve;
+    let id = queue.accept(new.clone()).await.unwrap();
+    drop(queue);
+
+    let record = Reader::open(&path).await.unwrap().get(id).await.unwrap().unwrap();
+    assert_eq!(record.state, State::Waiting);
+    assert_eq!(record.service_key, new.service_key);
+    assert_eq!(record.incident_key, new.incident_key);
+    assert_eq!(record.event_type, EventType::Resolve);
+    assert_eq!(record.description, new.description);
+    assert_eq!(record.body, new.body);
+    assert_eq!((record.count, record.attempts, record.blamed), (1, 0, Duration::ZERO));
+    assert_eq!((record.received_at, record.first_seen), (at(0), at(0)));
+    assert_eq!((record.last_attempt_at, record.next_attempt_at, record.finished_at), (None, None, None));
+    assert_eq!(record.reason, None);
+}
+
+#[tokio::test]
+async fn a_copy_taken_as_if_the_power_had_gone_has_everything() {
+    let (directory, path, queue) = open().await;
+    let delivered = queue.accept(event(&key(1), "1", b"one")).await.unwrap();
+    let begun = queue.accept(event(&key(1), "2", b"two")).await.unwrap();
+    queue.begin(delivered, at(1)).await.unwrap();
+    queue.settle(delivered, Settlement::Delivered { note: None }, at(2)).await.unwrap();
+    queue.begin(begun, at(3)).await.unwrap();
+
+    let copy = directory.path().join("copy.db");
+    std::fs::copy(&path, &copy).unwrap();
+    std::fs::copy(directory.path().join("bridge.db-wal"), directory.path().join("copy.db-wal")).unwrap();
+    let revived = Queue::open(&copy).await.unwrap();
+
+    let waiting = line(&revived, &key(1)).await;
+    assert_eq!(waiting.len(), 1);
+    assert_eq!((waiting[0].id, waiting[0].attempts, waiting[0].last_attempt_at), (begun, 1, Some(at(3))));
+    assert_eq!(revived.reader().get(delivered).await.unwrap().unwrap().state, State::Delivered);
+    assert!(revived.accept(event(&key(1), "3", b"three")).await.unwrap() > begun);
+}
+
+#[tokio::test]
+async fn many_at_once_share_commits_and_none_is_lost() {
+    let (_directory, _path, queue) = open().await;
+    let before = queue.commits();
+    let bodies: Vec<_> = (0..3000).map(|number: u32| number.to_string().into_bytes()).collect();
+    let accepted = join_all(bodies.iter().map(|body| queue.accept(event(&key(1), "42", body)))).await;
+    let ids: Vec<EventId> = accepted.into_iter().map(Result::unwrap).collect();
+
+    let commits = queue.commits() - before;
+    assert!((6..=60).contains(&commits), "3000 accepts took {commits} commits");
+    let waiting: Vec<_> = line(&queue, &key(1)).await.iter().map(|event| event.id).collect();
+    assert_eq!(waiting, ids.iter().copied().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
+    assert_eq!(waiting.len(), 3000);
+    for (id, body) in ids.iter().zip(&bodies).step_by(97) {
+        assert_eq!(&queue.reader().get(*id).await.unwrap().unwrap().body, body);
+    }
+}
+
+#[tokio::test]
+async fn beginning_and_settling_share_commits_too() {
+    let (_directory, _path, queue) = open().await;
+    let ids = join_all((0..200).map(|_| queue.accept(event(&key(1), "42", b"{}")))).await;
+    let before = queue.commits();
+    join_all(ids.iter().flatten().map(|&id| queue.begin(id, at(1)))).await;
+    join_all(ids.iter().flatten().map(|&id| queue.settle(id, Settlement::Delivered { note: None }, at(2)))).await;
+    let commits = queue.commits() - before;
+    assert!(commits <= 20, "400 changes took {commits} commits");
+    assert_eq!(queue.reader().counts().await.unwrap(), Counts { delivered: 200, ..Counts::default() });
+}
+
+#[tokio::test]
+async fn every_arrival_is_announced_before_its_sender_has_the_answer() {
+    let (_directory, _path, queue) = open().await;
+    let unheard = queue.accept(event(&key(1), "0", b"{}")).await.unwrap();
+    let mut arrivals = queue.arrivals();
+    let id = queue.accept(event(&key(2), "42", b"{}")).await.unwrap();
+    assert!(id > unheard);
+    let expected = Arrival {
+        id,
+        service_key: key(2),
+        incident_key: IncidentKey::parse("42").unwrap(),
+        event_type: EventType::Trigger,
+        received_at: at(0),
+    };
+    assert_eq!(arrivals.try_recv().ok(), Some(expected));
+    assert!(arrivals.try_recv().is_err());
+
+    drop(arrivals);
+    queue.accept(event(&key(1), "1", b"{}")).await.unwrap();
+    let mut later = queue.arrivals();
+    assert!(later.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn an_attempt_is_counted_and_gets_the_very_bytes() {
+    let (_directory, _path, queue) = open().await;
+    let body: Vec<u8> = (0..100_000_u32).map(|number| u8::try_from(number % 251).unwrap()).collect();
+    let id = queue.accept(event(&key(1), "42", &body)).await.unwrap();
+    assert_eq!(queue.begin(id, at(5)).await.unwrap(), body);
+    assert_eq!(queue.begin(id, at(9)).await.unwrap(), body);
+    let record = queue.reader().get(id).await.unwrap().unwrap();
+    assert_eq!((record.attempts, record.last_attempt_at), (2, Some(at(9))));
+    assert_eq!(record.body, body);
+}
+
+#[tokio::test]
+async fn a_retry_stays_in_line_and_remembers_why() {
+    let (_directory, _path, queue) = open().await;
+    let id = queue.accept(event(&key(1), "42", b"{}")).await.unwrap();
+    queue.begin(id, at(5)).await.unwrap();
+    let blamed = Duration::from_millis(61_500);
+    let retry = Settlement::Retry { reason: "500".to_owned(), next_attempt_at: at(30), blamed };
+    queue.settle(id, retry, at(6)).await.unwrap();
+
+    let record = queue.reader().get(id).await.unwrap().unwrap();
+    assert_eq!((record.state, record.reason.as_deref()), (State::Waiting, Some("500")));
+    assert_eq!((record.next_attempt_at, record.finished_at), (Some(at(30)), None));
+    let waiting = line(&queue, &key(1)).await;
+    let expected = WaitingEvent {
+        id,
+        incident_key: IncidentKey::parse("42").unwrap(),
+        event_type: EventType::Trigger,
+        received_at: at(0),
+        attempts: 1,
+        last_attempt_at: Some(at(5)),
+        blamed,
+    };
+    assert_eq!(waiting, [expected]);
+}
+
+#[tokio::test]
+async fn what_is_delivered_or_dead_leaves_the_line_for_good() {
+    let (_directory, _path, queue) = open().await;
+    let delivered = queue.accept(event(&key(1), "1", b"{}")).await.unwrap();
+    let dead = queue.accept(event(&key(1), "2", b"{}")).await.unwrap();
+    let waiting = queue.accept(NewEvent { received_at: at(7), ..event(&key(2), "3", b"{}") }).await.unwrap();
+    queue.accept(NewEvent { received_at: at(8), ..event(&key(1), "4", b"{}") }).await.unwrap();
+    let retry = Settlement::Retry { reason: "503".to_owned(), next_attempt_at: at(2), blamed: Duration::ZERO };
+    queue.settle(delivered, retry.clone(), at(1)).await.unwrap();
+    queue.settle(delivered, Settlement::Delivered { note: Some("a note".to_owned()) }, at(3)).await.unwrap();
+    queue.settle(dead, Settlement::Dead { reason: "Event object is invalid".to_owned() }, at(4)).await.unwrap();
+
+    let counts = queue.reader().counts().await.unwrap();
+    assert_eq!(counts, Counts { waiting: 2, dead: 1, delivered: 1, oldest_waiting: Some(at(7)) });
+    let record = queue.reader().get(delivered).await.unwrap().unwrap();
+    assert_eq!((record.state, record.reason.as_deref()), (State::Delivered, Some("a note")));
+    assert_eq!((record.finished_at, record.next_attempt_at), (Some(at(3)), None));
+    let record = queue.reader().get(dead).await.unwrap().unwrap();
+    assert_eq!((record.state, record.reason.as_deref()), (State::Dead, Some("Event object is invalid")));
+    assert_eq!(record.finished_at, Some(at(4)));
+
+    // Somebody else's commands in the same commit are not harmed by one that came too late.
+    let (begun, settled, other) =
+        tokio::join!(queue.begin(dead, at(5)), queue.settle(delivered, retry, at(5)), queue.begin(waiting, at(5)));
+    assert!(matches!(begun, Err(QueueError::NotWaiting(id)) if id == dead), "{begun:?}");
+    assert!(matches!(settled, Err(QueueError::NotWaiting(id)) if id == delivered), "{settled:?}");
+    assert!(other.is_ok());
+    assert_eq!(queue.reader().get(EventId::new(99)).await.unwrap(), None);
+    assert!(queue.begin(EventId::new(99), at(5)).await.is_err());
+}
+
+#[tokio::test]
+async fn the_keys_in_line_are_found_among_many_events() {
+    let (_directory, _path, queue) = open().await;
+    assert_eq!(queue.reader().keys_waiting().await.unwrap(), []);
+    assert_eq!(queue.reader().counts().await.unwrap(), Counts::default());
+    join_all((0..2000).map(|number| queue.accept(event(&key(number % 200), "42", b"{}")))).await;
+    for gone in line(&queue, &key(7)).await {
+        queue.settle(gone.id, Settlement::Delivered { note: None }, at(1)).await.unwrap();
+    }
+    let expected: Vec<_> = (0..200).filter(|&number| number != 7).map(key).collect();
+    assert_eq!(queue.reader().keys_waiting().await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn a_line_is_read_page_by_page_and_key_by_key() {
+    let (_directory, _path, queue) = open().await;
+    let accepted = join_all((0..30).map(|number| queue.accept(event(&key(number % 3), "42", b"{}")))).await;
+    let expected: Vec<_> = accepted.into_iter().map(Result::unwrap).skip(1).step_by(3).collect();
+    let mut found = Vec::new();
+    for _ in 0..4 {
+        let page = queue.reader().waiting(&key(1), found.last().copied(), 4).await.unwrap();
+        assert!(page.len() <= 4);
+        found.extend(page.iter().map(|event| event.id));
+    }
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn the_attempts_of_the_last_minute_are_known_whatever_came_of_them() {
+    let (_directory, _path, queue) = open().await;
+    let ids = join_all((0..4).map(|number| queue.accept(event(&key(number), "42", b"{}")))).await;
+    for (id, begun) in ids.into_iter().map(Result::unwrap).zip([100, 40, 39, 70]) {
+        queue.begin(id, at(begun)).await.unwrap();
+        queue.settle(id, Settlement::Delivered { note: None }, at(begun)).await.unwrap();
+    }
+    queue.accept(event(&key(9), "42", b"{}")).await.unwrap();
+    let attempts = queue.reader().attempts_since(at(100) - TimeDelta::seconds(60)).await.unwrap();
+    assert_eq!(attempts, [(key(1), at(40)), (key(3), at(70)), (key(0), at(100))]);
+}
+
+#[tokio::test]
+async fn a_number_is_never_used_again() {
+    let (_directory, path, queue) = open().await;
+    let id = queue.accept(event(&key(1), "42", b"{}")).await.unwrap();
+    queue.close().await.unwrap();
+    meddle(&path, "DELETE FROM events; DELETE FROM bodies;").await;
+    let queue = Queue::open(&path).await.unwrap();
+    assert!(queue.accept(event(&key(1), "42", b"{}")).await.unwrap() > id);
+}
+
+#[tokio::test]
+async fn closing_commits_what_was_sent_and_leaves_one_file() {
+    let (directory, path, queue) = open().await;
+    queue.reader().counts().await.unwrap();
+    let (accepted, closed) = tokio::join!(queue.accept(event(&key(1), "42", b"{}")), queue.close());
+    closed.unwrap();
+    assert!(!directory.path().join("bridge.db-wal").exists());
+    let late = queue.accept(event(&key(1), "43", b"{}")).await;
+    assert!(matches!(late, Err(QueueError::Closed)), "{late:?}");
+    assert!(matches!(queue.reader().counts().await, Err(QueueError::Closed)));
+    assert!(matches!(queue.close().await, Err(QueueError::Closed)));
+
+    let queue = Queue::open(&path).await.unwrap();
+    assert_eq!(line(&queue, &key(1)).await[0].id, accepted.unwrap());
+}
+
+#[tokio::test]
+async fn without_handles_the_writer_lets_go_of_the_file() {
+    let (_directory, path, queue) = open().await;
+    let mut arrivals = queue.arrivals();
+    let clone = queue.clone();
+    drop(queue);
+    clone.accept(event(&key(1), "42", b"{}")).await.unwrap();
+    drop(clone);
+    assert!(arrivals.recv().await.is_some());
+    assert!(arrivals.recv().await.is_none());
+    let queue = Queue::open(&path).await.unwrap();
+    assert_eq!(line(&queue, &key(1)).await.len(), 1);
+}

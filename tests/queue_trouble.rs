@@ -1,0 +1,220 @@
+//! The durable queue when the disk, the file or other programs get in its way.
+
+use std::path::{Path, PathBuf};
+
+use chrono::DateTime;
+use futures_util::future::join_all;
+use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::queue::{NewEvent, Queue, QueueError, Reader};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions};
+use tempfile::TempDir;
+
+fn event(body: &str) -> NewEvent {
+    NewEvent {
+        service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
+        incident_key: IncidentKey::parse("42").unwrap(),
+        event_type: EventType::Trigger,
+        description: "ZeroDivisionError: division by zero".to_owned(),
+        body: body.as_bytes().to_owned(),
+        received_at: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
+    }
+}
+
+fn database() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bridge.db");
+    (directory, path)
+}
+
+/// What somebody with a shell does to the file.
+async fn meddle(path: &Path, sql: &str) {
+    let mut connection = SqliteConnectOptions::new().filename(path).create_if_missing(true).connect().await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
+}
+
+/// Opens `path`, which has to fail with a sentence that names the file.
+async fn refusal(path: &Path) -> (QueueError, String) {
+    let error = Queue::open(path).await.expect_err("it was opened");
+    let sentence = error.to_string();
+    assert!(sentence.contains(&path.display().to_string()), "{sentence}");
+    (error, sentence)
+}
+
+#[tokio::test]
+async fn a_second_bridge_is_refused_and_a_reader_is_not() {
+    let (_directory, path) = database();
+    let queue = Queue::open(&path).await.unwrap();
+    let (error, sentence) = refusal(&path).await;
+    assert!(matches!(error, QueueError::InUse { .. }), "{error:?}");
+    assert!(sentence.contains("another bridge is running"), "{sentence}");
+
+    let id = queue.accept(event("{}")).await.unwrap();
+    let reader = Reader::open(&path).await.unwrap();
+    assert!(reader.get(id).await.unwrap().is_some());
+    let later = queue.accept(event("{}")).await.unwrap();
+    assert!(reader.get(later).await.unwrap().is_some());
+
+    queue.close().await.unwrap();
+    assert!(reader.get(later).await.unwrap().is_some());
+    Queue::open(&path).await.unwrap();
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_to_the_database_does_not_let_a_second_bridge_in() {
+    let (directory, path) = database();
+    let _queue = Queue::open(&path).await.unwrap();
+    let link = directory.path().join("link.db");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let (error, _) = refusal(&link).await;
+    assert!(matches!(error, QueueError::InUse { .. }), "{error:?}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn nobody_but_its_owner_can_read_a_new_database() {
+    use std::os::unix::fs::PermissionsExt;
+    let (directory, path) = database();
+    let queue = Queue::open(&path).await.unwrap();
+    queue.accept(event("{}")).await.unwrap();
+    for file in ["bridge.db", "bridge.db-wal"] {
+        let mode = std::fs::metadata(directory.path().join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{file}");
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_is_named() {
+    let (directory, _) = database();
+    let (error, sentence) = refusal(&directory.path().join("missing").join("bridge.db")).await;
+    assert!(matches!(error, QueueError::NoDirectory { .. }), "{error:?}");
+    assert!(sentence.contains("its directory does not exist"), "{sentence}");
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_written_is_named_with_the_cause() {
+    let (directory, _) = database();
+    let (error, sentence) = refusal(directory.path()).await;
+    assert!(matches!(error, QueueError::NotWritable { .. }), "{error:?}");
+    assert!(sentence.contains("directory"), "{sentence}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_directory_without_permission_is_named_with_the_cause() {
+    use std::os::unix::fs::PermissionsExt;
+    let (directory, path) = database();
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o555)).unwrap();
+    // Root may write everywhere.
+    if std::fs::write(directory.path().join("probe"), "").is_ok() {
+        return;
+    }
+    let (error, sentence) = refusal(&path).await;
+    assert!(matches!(error, QueueError::NotWritable { .. }), "{error:?}");
+    assert!(sentence.contains("permissions"), "{sentence}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_and_left_alone() {
+    let (_directory, path) = database();
+    let garbage = "no database ".repeat(1000);
+    std::fs::write(&path, &garbage).unwrap();
+    let (error, sentence) = refusal(&path).await;
+    assert!(matches!(error, QueueError::Damaged { .. }), "{error:?}");
+    assert!(sentence.contains("damaged"), "{sentence}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), garbage);
+}
+
+#[tokio::test]
+async fn a_damaged_page_is_an_answer_and_no_panic() {
+    let (_directory, path) = database();
+    let queue = Queue::open(&path).await.unwrap();
+    let id = queue.accept(event("{}")).await.unwrap();
+    queue.close().await.unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[4096..].fill(0xa5);
+    std::fs::write(&path, bytes).unwrap();
+    let found = match Queue::open(&path).await {
+        Ok(queue) => queue.reader().get(id).await.map(drop),
+        Err(error) => Err(error),
+    };
+    assert!(matches!(found, Err(QueueError::Damaged { .. })), "{found:?}");
+}
+
+#[tokio::test]
+async fn tables_of_a_newer_program_are_refused() {
+    let (_directory, path) = database();
+    Queue::open(&path).await.unwrap().close().await.unwrap();
+    meddle(
+        &path,
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         VALUES (9999, 'of the future', TRUE, x'00', 0)",
+    )
+    .await;
+    let (error, sentence) = refusal(&path).await;
+    assert!(matches!(error, QueueError::Newer { found: 9999, .. }), "{error:?}");
+    assert!(sentence.contains("newer version of this program"), "{sentence}");
+    let error = Reader::open(&path).await.expect_err("it was opened");
+    assert!(matches!(error, QueueError::Newer { found: 9999, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_reader_creates_and_changes_nothing() {
+    let (_directory, path) = database();
+    let error = Reader::open(&path).await.expect_err("it was opened");
+    assert!(matches!(error, QueueError::Missing { .. }), "{error:?}");
+    assert!(!path.exists());
+
+    meddle(&path, "CREATE TABLE something_else (id INTEGER)").await;
+    let error = Reader::open(&path).await.expect_err("it was opened");
+    assert!(matches!(error, QueueError::Unprepared { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_row_that_the_bridge_did_not_write_is_named() {
+    let (_directory, path) = database();
+    let queue = Queue::open(&path).await.unwrap();
+    let id = queue.accept(event("{}")).await.unwrap();
+    meddle(&path, "UPDATE events SET service_key = 'short'").await;
+    let error = queue.reader().get(id).await.expect_err("it was read");
+    assert!(
+        matches!(error, QueueError::Unreadable { id: found, column: "service_key", .. } if found == id),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_leaves_nothing_behind_and_the_next_one_works() {
+    let (_directory, path) = database();
+    let queue = Queue::open(&path).await.unwrap();
+    let mut arrivals = queue.arrivals();
+    let kept = queue.accept(event("kept")).await.unwrap();
+    arrivals.recv().await.unwrap();
+    meddle(
+        &path,
+        "CREATE TRIGGER refuse BEFORE INSERT ON bodies WHEN NEW.body = CAST('bad' AS BLOB) \
+         BEGIN SELECT RAISE(ABORT, 'a body too bad'); END",
+    )
+    .await;
+    let before = queue.commits();
+    let (begun, accepted) = tokio::join!(
+        queue.begin(kept, DateTime::from_timestamp(1_800_000_001, 0).unwrap()),
+        join_all(["good", "good", "good", "bad"].map(|body| queue.accept(event(body)))),
+    );
+    for answer in accepted.into_iter().map(|answer| answer.map(drop)).chain([begun.map(drop)]) {
+        let error = answer.expect_err("part of a failed commit was answered with success");
+        assert!(error.to_string().contains("a body too bad"), "{error}");
+    }
+    assert!(!queue.is_well());
+    assert_eq!(queue.commits(), before);
+    assert!(arrivals.try_recv().is_err());
+    assert_eq!(queue.reader().counts().await.unwrap().waiting, 1);
+    assert_eq!(queue.reader().get(kept).await.unwrap().unwrap().attempts, 0);
+
+    queue.probe().await.unwrap();
+    assert!(queue.is_well());
+    assert_eq!(queue.commits(), before + 1);
+    let id = queue.accept(event("good")).await.unwrap();
+    assert_eq!(queue.reader().get(id).await.unwrap().unwrap().body, b"good");
+}
