@@ -77,7 +77,7 @@ impl Bridge {
     pub async fn build(settings: Settings, listener: TcpListener) -> Result<Self, StartupError> {
         let address = listener.local_addr().map_err(StartupError::Server)?;
         let client = Client::new(&settings.pagerduty)?;
-        let queue = Queue::open(settings.database.path()).await?;
+        let queue = Queue::open(settings.database.sqlite_path()).await?;
         let limits = Limits::new(settings.pagerduty.rate, settings.pagerduty.give_up_after);
         let worker = Worker::new(queue.clone(), client, limits);
         let intake = Intake::new(settings.routes, settings.incident_key_prefix, settings.min_level);

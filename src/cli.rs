@@ -99,8 +99,8 @@ pub struct ReplayArgs {
     /// Payload files, or folders of them: `.json` holds one payload, `.ndjson` one a line
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// The webhook to post to [default: the local bridge by its own settings]
-    #[arg(long, value_name = "URL")]
+    /// The webhook to post to, such as http://127.0.0.1:8080/sentry/TOKEN
+    #[arg(long, value_name = "URL", required_unless_present = "dry_run")]
     pub to: Option<Url>,
     /// Post at most so many, such as `10/s` or `120/m`
     #[arg(long, value_name = "N/s")]

@@ -67,7 +67,7 @@ fn count_keys(settings: &Settings) -> String {
 
 async fn check_queue(settings: &Settings) -> Result<String, String> {
     let name = settings.database.to_string();
-    match Queue::open(settings.database.path()).await {
+    match Queue::open(settings.database.sqlite_path()).await {
         Ok(queue) => {
             let took = queue.probe().await.map_err(|error| error.to_string())?;
             queue.close().await.map_err(|error| error.to_string())?;

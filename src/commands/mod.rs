@@ -8,6 +8,7 @@ pub mod replay;
 pub mod sandbox;
 pub mod serve;
 mod shell;
+mod signals;
 
 use std::future::Future;
 use std::io::{self, Write};

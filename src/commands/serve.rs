@@ -3,8 +3,8 @@
 use std::process;
 
 use log::{error, warn};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::signals::Signals;
 use super::{Misuse, block_on, settings};
 use crate::bridge::{Bridge, StartupError, listen};
 use crate::exit::Exit;
@@ -17,7 +17,7 @@ use crate::logging;
 /// When the settings are wrong, or what they name cannot be used.
 pub fn run() -> anyhow::Result<Exit> {
     let settings = settings()?;
-    logging::start(settings.log_format, "info");
+    logging::start(settings.log_format, &settings.log_filter);
     block_on(async {
         let listener = listen(settings.listen)?;
         let bridge = Bridge::build(settings, listener).await.map_err(|error| match error {
@@ -37,23 +37,4 @@ pub fn run() -> anyhow::Result<Exit> {
         Ok(Exit::Done)
     })
     .inspect_err(|error: &anyhow::Error| error!("{error:#}"))
-}
-
-/// SIGTERM and SIGINT alike: actix would take the second for an order to drop everything.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

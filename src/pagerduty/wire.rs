@@ -32,8 +32,11 @@ impl WireEvent {
     pub fn fit(mut event: Event) -> (Self, Vec<Cut>) {
         let (body, cuts) = fit::fit(&mut event);
         let event_type = event.event_type();
-        let Event { service_key, incident_key, action: EventAction::Trigger(trigger) } = event;
-        let description = trigger.description.as_str().to_owned();
+        let Event { service_key, incident_key, action } = event;
+        let description = match action {
+            EventAction::Trigger(trigger) => trigger.description.as_str().to_owned(),
+            EventAction::Resolve => String::new(),
+        };
         (Self { service_key, incident_key, event_type, description, body }, cuts)
     }
 

@@ -6,7 +6,6 @@ mod rate;
 use std::io::{Write, stdout};
 use std::time::Duration;
 
-use anyhow::Context;
 use awc::Client;
 use awc::http::StatusCode;
 use awc::http::header::{CONTENT_TYPE, USER_AGENT};
@@ -18,7 +17,7 @@ use url::Url;
 
 pub use self::payloads::{Payload, collect};
 pub use self::rate::Rate;
-use super::{Misuse, block_on, local_address, say, settings};
+use super::{Misuse, block_on, say};
 use crate::cli::ReplayArgs;
 use crate::exit::Exit;
 
@@ -52,11 +51,8 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<Exit> {
         writeln!(out, "{} would be posted, {} times each", count(payloads.len() as u64, "payload"), args.repeat)?;
         return Ok(Exit::Done);
     }
-    let target = match &args.to {
-        Some(url) => url.clone(),
-        None => local_webhook()?,
-    };
-    let summary = block_on(post_all(&target, &payloads, args));
+    let target = args.to.as_ref().ok_or_else(|| Misuse("say with --to which webhook to post to".to_owned()))?;
+    let summary = block_on(post_all(target, &payloads, args));
     let mut out = stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&summary)?)?;
@@ -65,14 +61,6 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<Exit> {
         writeln!(out, "{posted} posted: {queued} queued, {ignored} ignored, {refused} refused")?;
     }
     Ok(Exit::of(summary.refused == 0))
-}
-
-/// The webhook of the bridge that runs with this environment's settings.
-fn local_webhook() -> anyhow::Result<Url> {
-    let settings = settings().context("no --to is given, so the local bridge's own settings are needed")?;
-    let token = settings.webhook_tokens.first().context("no webhook token is set: say --to")?;
-    let address = format!("http://{}/sentry/{}", local_address(settings.listen), token.expose());
-    Url::parse(&address).context("BRIDGE_LISTEN makes no address to post to: say --to")
 }
 
 async fn post_all(target: &Url, payloads: &[Payload], args: &ReplayArgs) -> Summary {

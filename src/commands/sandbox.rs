@@ -1,0 +1,89 @@
+//! `sandbox`: run a strict local PagerDuty to rehearse with.
+
+use std::io::{Write, stdout};
+use std::net::{SocketAddr, TcpListener};
+
+use anyhow::Context;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::signals::Signals;
+use super::{Misuse, block_on, say};
+use crate::cli::SandboxArgs;
+use crate::exit::Exit;
+use crate::sandbox::{Fault, FaultRule, JournalEntry, Options, Sandbox, ThrottleOptions, ThrottleStatus, Verdict};
+
+/// Runs a sandbox until SIGTERM or SIGINT and prints a line for each request.
+///
+/// # Errors
+///
+/// When an address cannot be listened on, or standard output is closed.
+pub fn run(args: &SandboxArgs) -> anyhow::Result<Exit> {
+    let api = bind(args.listen, "--listen")?;
+    let control = bind(args.control, "--control")?;
+    let sandbox = Sandbox::start(options(args), api, Some(control)).context("the sandbox cannot start")?;
+    if let Some(status) = args.fail {
+        let rule = FaultRule { times: args.fail_first, ..FaultRule::new(Fault::status(status)) };
+        sandbox.inject(rule).map_err(|error| Misuse(format!("--fail {status}: {error}")))?;
+    }
+    say(&format!("The Events API v1 is served at {}; set BRIDGE_PAGERDUTY_URL to that.", sandbox.url()));
+    if let Some(url) = sandbox.control_url() {
+        say(&format!("Journal, incidents and faults: {url}/journal, {url}/incidents, {url}/faults"));
+    }
+    block_on(async {
+        let mut signals = Signals::new()?;
+        let printed = tokio::select! {
+            printed = print_all(&sandbox) => printed,
+            () = signals.next() => Ok(()),
+        };
+        sandbox.stop().await;
+        printed
+    })?;
+    Ok(Exit::Done)
+}
+
+fn bind(address: SocketAddr, option: &str) -> Result<TcpListener, Misuse> {
+    TcpListener::bind(address).map_err(|error| Misuse(format!("{option} {address} cannot be listened on: {error}")))
+}
+
+fn options(args: &SandboxArgs) -> Options {
+    let status = if args.throttle_429 { ThrottleStatus::TooManyRequests } else { ThrottleStatus::Forbidden };
+    Options {
+        strict: !args.lax,
+        silent_drop: args.silent_drop,
+        throttle: ThrottleOptions { limit: args.rate as usize, status, ..ThrottleOptions::default() },
+        ..Options::default()
+    }
+}
+
+async fn print_all(sandbox: &Sandbox) -> anyhow::Result<()> {
+    let mut entries = sandbox.subscribe();
+    loop {
+        match entries.recv().await {
+            Ok(entry) => writeln!(stdout(), "{}", line(&entry))?,
+            Err(RecvError::Lagged(missed)) => say(&format!("{missed} requests came too fast to be printed")),
+            Err(RecvError::Closed) => return Ok(()),
+        }
+    }
+}
+
+/// One request on one line. What strangers wrote is escaped, so that it cannot play with the terminal.
+pub(super) fn line(entry: &JournalEntry) -> String {
+    let verdict = match &entry.verdict {
+        Verdict::Accepted { effect } => format!("{effect:?}").to_lowercase(),
+        Verdict::Invalid { errors } => format!("invalid: {}", errors.join("; ")),
+        other => format!("{other:?}").to_lowercase(),
+    };
+    let status = entry.status.map_or_else(|| "---".to_owned(), |status| status.to_string());
+    let key = entry.text("service_key").map_or_else(String::new, |key| {
+        let characters: Vec<char> = key.chars().collect();
+        format!("…{}", characters[characters.len().saturating_sub(4)..].iter().collect::<String>().escape_debug())
+    });
+    format!(
+        "{} {status} {:<11} {:<9} incident {:<12} key {key:<5} {}",
+        entry.request.at.format("%H:%M:%S%.3f"),
+        entry.text("event_type").unwrap_or("-").escape_debug().to_string(),
+        verdict,
+        entry.incident_key.as_deref().or(entry.text("incident_key")).unwrap_or("-").escape_debug().to_string(),
+        entry.text("description").unwrap_or_default().escape_debug(),
+    )
+}
