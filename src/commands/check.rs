@@ -84,7 +84,8 @@ async fn page(settings: &Settings, client: &Client) -> Result<String, String> {
     let issue = IssueId::new(&name).ok_or("the test incident has no name")?;
     let incident_key = IncidentKey::of_issue(&settings.incident_key_prefix, &issue);
     let trigger = Trigger {
-        description: Description::of_text("Test incident of sentry-pagerduty-bridge: it resolves itself"),
+        description: Description::new("Test incident of sentry-pagerduty-bridge: it resolves itself")
+            .ok_or("the test incident has no description")?,
         client: "sentry-pagerduty-bridge",
         client_url: None,
         details: Map::from_iter([("sent by".to_owned(), json!("sentry-pagerduty-bridge check --page"))]),

@@ -1,6 +1,5 @@
 //! One attempt to hand an event to PagerDuty, with `awc` over rustls.
 
-use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -176,10 +175,10 @@ fn of_send_error(error: &SendRequestError, timeout: Duration) -> Outcome {
     }
 }
 
-/// rustls hides its errors in an `io::Error`; those are about trust, all others about the network.
+/// The error of rustls within, as `tokio-rustls` passes it on; those are about trust, all others about the network.
 fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
     let inner = error.get_ref()?;
-    inner.downcast_ref().or_else(|| inner.source()?.downcast_ref())
+    inner.downcast_ref()
 }
 
 fn timed_out(timeout: Duration) -> Outcome {

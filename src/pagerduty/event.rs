@@ -30,6 +30,22 @@ impl Event {
             EventAction::Resolve => EventType::Resolve,
         }
     }
+
+    /// The members that only a trigger has.
+    #[must_use]
+    pub fn trigger(&self) -> Option<&Trigger> {
+        match &self.action {
+            EventAction::Trigger(trigger) => Some(trigger),
+            EventAction::Resolve => None,
+        }
+    }
+
+    pub(super) fn trigger_mut(&mut self) -> Option<&mut Trigger> {
+        match &mut self.action {
+            EventAction::Trigger(trigger) => Some(trigger),
+            EventAction::Resolve => None,
+        }
+    }
 }
 
 /// What an event does to its incident.

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::WireEvent;
 use super::cut::Cut;
-use super::event::{Context, Event, EventAction, Trigger};
+use super::event::{Context, Event, Trigger};
 
 /// To how many characters the longest texts are cut, in turn, until the event fits.
 const TEXT_LIMITS: [usize; 8] = [32_768, 16_384, 8_192, 4_096, 2_048, 1_024, 512, 256];
@@ -17,7 +17,7 @@ const ENTRY_LIMITS: [usize; 7] = [4_096, 2_048, 1_024, 512, 256, 128, 64];
 /// The event as JSON of at most [`WireEvent::MAX_BYTES`], and all that had to go for it.
 pub(super) fn fit(event: &mut Event) -> (Vec<u8>, Vec<Cut>) {
     let mut cuts = Vec::new();
-    let EventAction::Trigger(trigger) = &mut event.action;
+    let Some(trigger) = event.trigger_mut() else { return (json(event), cuts) };
     cuts.extend(trigger.description.uncut_length().map(|length| Cut::Description { length }));
     drop_long_addresses(trigger, &mut cuts);
 
@@ -26,7 +26,7 @@ pub(super) fn fit(event: &mut Event) -> (Vec<u8>, Vec<Cut>) {
         return (body, cuts);
     }
 
-    let EventAction::Trigger(trigger) = &mut event.action;
+    let Some(trigger) = event.trigger_mut() else { return (body, cuts) };
     cuts.extend(drop_frames(&mut trigger.details, body.len() - WireEvent::MAX_BYTES));
     let whole = trigger.details.clone();
     let longest = whole.iter().map(|(_, value)| longest_text(value)).max().unwrap_or(0);
@@ -35,8 +35,9 @@ pub(super) fn fit(event: &mut Event) -> (Vec<u8>, Vec<Cut>) {
     let steps = [(usize::MAX, usize::MAX)].into_iter().chain(texts_only);
     for (text_limit, entry_limit) in steps.chain(ENTRY_LIMITS.map(|entries| (shortest, entries))) {
         let (details, shortened) = shortened(&whole, text_limit, entry_limit);
-        let EventAction::Trigger(trigger) = &mut event.action;
-        trigger.details = details;
+        if let Some(trigger) = event.trigger_mut() {
+            trigger.details = details;
+        }
         body = json(event);
         if body.len() <= WireEvent::MAX_BYTES {
             cuts.extend(shortened);

@@ -1,7 +1,7 @@
 //! The event as the bytes that are queued and sent.
 
 use super::cut::Cut;
-use super::event::{Event, EventAction};
+use super::event::Event;
 use super::{EventType, IncidentKey, ServiceKey, fit};
 
 /// An event, serialised once: what waits in the queue and what every attempt sends, byte for byte.
@@ -32,11 +32,8 @@ impl WireEvent {
     pub fn fit(mut event: Event) -> (Self, Vec<Cut>) {
         let (body, cuts) = fit::fit(&mut event);
         let event_type = event.event_type();
-        let Event { service_key, incident_key, action } = event;
-        let description = match action {
-            EventAction::Trigger(trigger) => trigger.description.as_str().to_owned(),
-            EventAction::Resolve => String::new(),
-        };
+        let description = event.trigger().map_or_else(String::new, |trigger| trigger.description.as_str().to_owned());
+        let Event { service_key, incident_key, .. } = event;
         (Self { service_key, incident_key, event_type, description, body }, cuts)
     }
 
@@ -68,5 +65,10 @@ impl WireEvent {
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.body
+    }
+    /// The JSON that is sent, without a copy.
+    #[must_use]
+    pub fn into_body(self) -> Vec<u8> {
+        self.body
     }
 }

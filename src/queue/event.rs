@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+use crate::pagerduty::{EventType, IncidentKey, ServiceKey, WireEvent};
 
 /// The number of an event in its queue. A later event has a greater number, and no number is used twice.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -46,6 +46,21 @@ pub struct NewEvent {
     pub body: Vec<u8>,
     /// When the webhook came.
     pub received_at: DateTime<Utc>,
+}
+
+impl NewEvent {
+    /// An event that came by a webhook at `received_at`.
+    #[must_use]
+    pub fn new(event: WireEvent, received_at: DateTime<Utc>) -> Self {
+        Self {
+            service_key: event.service_key().clone(),
+            incident_key: event.incident_key().clone(),
+            event_type: event.event_type(),
+            description: event.description().to_owned(),
+            body: event.into_body(),
+            received_at,
+        }
+    }
 }
 
 /// Tells whoever delivers that an event was committed.

@@ -58,8 +58,8 @@ async fn take(request: &HttpRequest, payload: Payload, shared: &Shared) -> HttpR
         Verdict::Rejected(rejection) => {
             warn!("a webhook was rejected: {rejection}");
             let status = match rejection {
-                Rejection::NotJson { .. } => StatusCode::BAD_REQUEST,
-                Rejection::NotSentry { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+                Rejection::NotJson(_) => StatusCode::BAD_REQUEST,
+                Rejection::NotSentry | Rejection::NoIssue => StatusCode::UNPROCESSABLE_ENTITY,
             };
             answer::error(&mut HttpResponse::build(status), &rejection.to_string())
         }
