@@ -27,6 +27,7 @@
 
 pub mod alert;
 pub mod pagerduty;
+pub mod routing;
 pub mod sandbox;
 pub mod sentry;
 pub mod settings;
