@@ -61,7 +61,8 @@ fn root_of(url: &Url) -> String {
     let path = issues_at(&segments).map_or(&[][..], |issues| &segments[..issues]);
     // The organization is told by two segments before `issues`, or by none at all where the host tells it.
     let folders = if path.len() >= 2 { &path[..path.len() - 2] } else { path };
-    folders.iter().fold(url.origin().ascii_serialization(), |root, folder| format!("{root}/{folder}"))
+    let origin = url.origin().ascii_serialization();
+    [origin.as_str()].iter().chain(folders).copied().collect::<Vec<_>>().join("/")
 }
 
 fn segments(url: &Url) -> Vec<&str> {

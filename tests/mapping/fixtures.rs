@@ -28,11 +28,11 @@ fn index() -> String {
 /// Every fixture that the index lists, in its order.
 pub(crate) fn all() -> Vec<Fixture> {
     let index = index();
-    let mut directory = String::new();
+    let mut directory = "";
     let mut fixtures = Vec::new();
     for line in index.lines() {
         if let Some(heading) = line.strip_prefix("## `") {
-            directory = heading.split('`').next().unwrap().to_owned();
+            directory = heading.split('`').next().unwrap();
         }
         let cells: Vec<_> = line.split('|').map(str::trim).collect();
         if cells.len() < 4 || cells[1] == "name" || cells[1].starts_with('-') {

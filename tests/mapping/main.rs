@@ -1,5 +1,7 @@
 //! Bodies in, events out: the way from Sentry's webhook to what PagerDuty is sent.
 
+#![allow(clippy::unwrap_used, reason = "these are tests, helpers of tests included")]
+
 mod fixtures;
 mod limits;
 mod odd_bodies;
