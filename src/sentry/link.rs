@@ -24,13 +24,13 @@ pub fn issue_link(url: &str) -> Option<IssueLink> {
     Some(IssueLink { href: with_our_referrer(&href), root: root_of(&parsed) })
 }
 
-/// The id that stands after `/issues/` in an issue's address.
+/// The id that stands after `/issues/` in an issue's address, which need not be absolute for that.
 #[must_use]
 pub fn issue_id(url: &str) -> Option<IssueId> {
-    let (_, parsed) = web_address(url)?;
-    let segments = segments(&parsed);
+    let path = url.split(['?', '#']).next()?;
+    let segments: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let id = segments.get(issues_at(&segments)? + 1)?;
-    IssueId::new(id)
+    IssueId::new(id).filter(|_| id.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
 /// The address as it was written, or as a browser would correct it where it holds blanks or the like.
@@ -61,7 +61,8 @@ fn root_of(url: &Url) -> String {
     let path = issues_at(&segments).map_or(&[][..], |issues| &segments[..issues]);
     // The organization is told by two segments before `issues`, or by none at all where the host tells it.
     let folders = if path.len() >= 2 { &path[..path.len() - 2] } else { path };
-    folders.iter().fold(url.origin().ascii_serialization(), |root, folder| format!("{root}/{folder}"))
+    let origin = url.origin().ascii_serialization();
+    [origin.as_str()].iter().chain(folders).copied().collect::<Vec<_>>().join("/")
 }
 
 fn segments(url: &Url) -> Vec<&str> {
@@ -134,10 +135,18 @@ mod tests {
             ["", "/o/p/issues/1/", "issues/1", "ftp://s.example.test/", "javascript:alert(1)", "http://", "mailto:a@b"]
         {
             assert_eq!(issue_link(no_link), None, "{no_link}");
-            assert_eq!(issue_id(no_link), None, "{no_link}");
         }
         assert_eq!(issue_link("HTTPS://s.example.test/a b").unwrap().href, "https://s.example.test/a%20b");
         assert_eq!(issue_link("https://s.example.test/start").unwrap().root, "https://s.example.test");
-        assert_eq!(issue_id("https://s.example.test/o/p/issues/"), None);
+    }
+
+    #[test]
+    fn an_id_is_found_without_a_host_too_but_only_where_one_stands() {
+        assert_eq!(issue_id("/organizations/o/issues/5/?a=/issues/6/"), IssueId::new("5"));
+        for no_issue in
+            ["", "https://s.example.test/o/p/issues/", "https://s.example.test/issues/?query=a", "/o/p/issues/%20/"]
+        {
+            assert_eq!(issue_id(no_issue), None, "{no_issue}");
+        }
     }
 }

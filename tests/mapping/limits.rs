@@ -1,0 +1,211 @@
+//! Whatever an alert holds, PagerDuty takes its event.
+
+use chrono::{DateTime, Utc};
+use proptest::prelude::*;
+use sentry_pagerduty_bridge::alert::{Action, Alert, Exception, Frame, IssueId, IssueLink, Project, User};
+use sentry_pagerduty_bridge::pagerduty::map::event_of;
+use sentry_pagerduty_bridge::pagerduty::{Cut, ServiceKey, WireEvent};
+use serde_json::Value;
+
+use crate::{DEFAULT_KEY, received_at};
+
+fn small(issue: &str) -> Alert {
+    Alert {
+        issue: IssueId::new(issue).unwrap(),
+        action: Action::Trigger,
+        message: Some("message".to_owned()),
+        title: None,
+        culprit: None,
+        level: None,
+        event_id: None,
+        happened_at: received_at(),
+        project: Project::default(),
+        link: None,
+        tags: Vec::new(),
+        rules: Vec::new(),
+        release: None,
+        platform: None,
+        environment: None,
+        logger: None,
+        server_name: None,
+        transaction: None,
+        user: None,
+        exceptions: Vec::new(),
+        frames: Vec::new(),
+    }
+}
+
+#[track_caller]
+fn fit(alert: &Alert) -> (WireEvent, Vec<Cut>, Value) {
+    let key = ServiceKey::parse(DEFAULT_KEY).unwrap();
+    let (event, cuts) = WireEvent::fit(event_of(alert, key, ""));
+    assert!(event.body().len() <= 512_000, "{} bytes", event.body().len());
+    let json = serde_json::from_slice(event.body()).unwrap();
+    (event, cuts, json)
+}
+
+fn said(cuts: &[Cut]) -> Vec<String> {
+    cuts.iter().map(ToString::to_string).collect()
+}
+
+fn frame(function: String) -> Frame {
+    Frame { function: Some(function), in_app: true, ..Frame::default() }
+}
+
+#[test]
+fn an_event_that_fits_loses_nothing() {
+    let alert = Alert { rules: vec!["r".repeat(500_000)], ..small("1") };
+    let (event, cuts, json) = fit(&alert);
+    assert!(event.body().len() > 500_000);
+    assert_eq!(cuts, []);
+    assert_eq!(json["details"]["rules"][0].as_str().map(str::len), Some(500_000));
+}
+
+#[test]
+fn the_outermost_frames_go_first() {
+    let frames = (0..10).map(|n| frame(n.to_string().repeat(100_000))).collect();
+    let (event, cuts, json) = fit(&Alert { frames, ..small("1") });
+    assert!(event.body().len() > 500_000, "no more than needed");
+    let frames = json["details"]["frames"].as_array().unwrap();
+    assert_eq!(frames.iter().map(|frame| &frame.as_str().unwrap()[..1]).collect::<String>(), "01234");
+    let why = "details.frames: only the innermost 5 of 10 kept, for a body of at most 512000 bytes";
+    assert_eq!(said(&cuts), [why]);
+}
+
+#[test]
+fn then_the_longest_texts_are_cut() {
+    let tags = vec![("long".to_owned(), "é".repeat(400_000)), ("short".to_owned(), "kept".to_owned())];
+    let alert = Alert { tags, release: Some("kept".to_owned()), frames: vec![frame("f".to_owned())], ..small("1") };
+    let (_, cuts, json) = fit(&alert);
+    let long = json["details"]["tags"]["long"].as_str().unwrap();
+    assert_eq!(long.chars().count(), 32_768);
+    assert!(long.ends_with("é…"));
+    assert_eq!(json["details"]["tags"]["short"], "kept");
+    assert_eq!(json["details"]["release"], "kept");
+    assert_eq!(
+        said(&cuts),
+        [
+            "details.frames: all 1 left out, for a body of at most 512000 bytes",
+            "details.tags: 1 text cut to 32768 characters, for a body of at most 512000 bytes",
+        ]
+    );
+}
+
+#[test]
+fn then_the_last_tags_and_rules_go() {
+    let tags = (0..200_000).map(|n| (format!("tag{n}"), "v".to_owned())).collect();
+    let (_, cuts, json) = fit(&Alert { tags, ..small("1") });
+    assert_eq!(json["details"]["tags"].as_object().unwrap().len(), 4_096);
+    assert_eq!(json["details"]["tags"]["tag0"], "v");
+    let why = "details.tags: only the first 4096 of 200000 kept, for a body of at most 512000 bytes";
+    assert_eq!(said(&cuts), [why]);
+}
+
+#[test]
+fn an_address_too_long_to_lead_anywhere_is_left_out() {
+    let root = format!("https://{}.example.test", "a".repeat(1_000));
+    let link = |length: usize| IssueLink {
+        href: format!("{root}/{}", "b".repeat(length - root.len() - 1)),
+        root: root.clone(),
+    };
+    let (_, cuts, json) = fit(&Alert { link: Some(link(2_000)), ..small("1") });
+    assert_eq!(cuts, []);
+    assert_eq!(json["contexts"][0]["href"].as_str().map(str::len), Some(2_000));
+
+    let (_, cuts, json) = fit(&Alert { link: Some(link(2_001)), ..small("1") });
+    assert_eq!(json["client_url"], root, "the root is short enough");
+    assert_eq!(json.get("contexts"), None);
+    assert_eq!(json["details"]["url"], Value::Null);
+    assert_eq!(
+        said(&cuts),
+        [
+            "contexts: left out, because an address of 2001 bytes (more than 2000) leads nowhere",
+            "details.url: left out, because an address of 2001 bytes (more than 2000) leads nowhere",
+        ]
+    );
+}
+
+#[test]
+fn a_description_that_was_cut_is_told_as_well() {
+    let (_, cuts, _) = fit(&Alert { message: Some("x".repeat(8_192)), ..small("1") });
+    assert_eq!(said(&cuts), ["description: cut from 8192 to 1024 characters, which is all PagerDuty takes"]);
+}
+
+/// Texts from nothing to more than an event may hold, of characters that grow when they are written as JSON.
+fn text() -> impl Strategy<Value = String> {
+    let size = prop_oneof![4 => Just(1_usize), 1 => 0_usize..3_000, 1 => 1_usize..120_000];
+    ("[\\x00a\"\\\\\u{7f}é\u{200b}\n 🔥]{1,6}", size).prop_map(|(text, times)| text.repeat(times))
+}
+
+fn maybe() -> impl Strategy<Value = Option<String>> {
+    prop::option::of(text())
+}
+
+fn any_alert() -> impl Strategy<Value = Alert> {
+    let texts = prop::collection::vec(maybe(), 18);
+    let tags = (prop::collection::vec((text(), text()), 0..8), prop_oneof![6 => Just(1_usize), 1 => 1_usize..20_000]);
+    let rules = (prop::collection::vec(text(), 0..4), prop_oneof![6 => Just(1_usize), 1 => 1_usize..10_000]);
+    let frames = prop::collection::vec((maybe(), maybe(), any::<Option<u64>>(), any::<bool>()), 0..15);
+    (text(), texts, tags, rules, frames, -8_000_000_000_000_i64..8_000_000_000_000).prop_map(
+        |(issue, texts, (tags, copies_of_tags), (rules, copies_of_rules), frames, seconds)| {
+            let mut texts = texts.into_iter();
+            let mut next = || texts.next().flatten();
+            // Copies are of short texts only, or the memory of the test would be the limit.
+            let is_short = tags.iter().all(|(name, value)| name.len() + value.len() < 50);
+            let numbered = |n: usize| tags.iter().map(move |(name, value)| (format!("{name}{n}"), value.clone()));
+            Alert {
+                issue: IssueId::new(&issue).unwrap_or_else(|| IssueId::new("1").unwrap()),
+                message: next(),
+                title: next(),
+                culprit: next(),
+                level: next(),
+                event_id: next(),
+                happened_at: DateTime::<Utc>::from_timestamp(seconds, 0).unwrap(),
+                project: Project { name: next(), slug: next() },
+                link: next().map(|rest| IssueLink { href: format!("https://a.test/{rest}"), root: rest }),
+                tags: (0..if is_short { copies_of_tags } else { 1 }).flat_map(numbered).collect(),
+                rules: rules
+                    .iter()
+                    .cycle()
+                    .take(rules.len() * if rules.iter().all(|rule| rule.len() < 50) { copies_of_rules } else { 1 })
+                    .cloned()
+                    .collect(),
+                release: next(),
+                platform: next(),
+                environment: next(),
+                logger: next(),
+                server_name: next(),
+                transaction: next(),
+                user: Some(User { id: next(), username: next(), email: next(), ip_address: next() }),
+                exceptions: vec![Exception { kind: next(), value: next() }],
+                frames: frames
+                    .into_iter()
+                    .map(|(function, filename, line, in_app)| Frame { function, module: None, filename, line, in_app })
+                    .collect(),
+                ..small("1")
+            }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn every_alert_becomes_an_event_that_pagerduty_takes(alert in any_alert()) {
+        let (event, cuts, json) = fit(&alert);
+        let description = json["description"].as_str().unwrap();
+        prop_assert!((1..=1024).contains(&description.chars().count()));
+        prop_assert!((1..=1024).contains(&description.encode_utf16().count()));
+        prop_assert!(!description.trim().is_empty());
+        prop_assert_eq!(description, event.description());
+        let incident_key = json["incident_key"].as_str().unwrap();
+        prop_assert!((1..=255).contains(&incident_key.chars().count()));
+        prop_assert_eq!(incident_key, event.incident_key().as_str());
+        prop_assert_eq!(&json["event_type"], "trigger");
+        prop_assert_eq!(&json["service_key"], DEFAULT_KEY);
+        prop_assert!(json["details"].is_object());
+        for cut in said(&cuts) {
+            prop_assert!(cut.contains(": "));
+        }
+    }
+}

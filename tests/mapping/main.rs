@@ -1,0 +1,48 @@
+//! Bodies in, events out: the way from Sentry's webhook to what PagerDuty is sent.
+
+#![allow(clippy::unwrap_used, reason = "these are tests, helpers of tests included")]
+
+mod fixtures;
+mod limits;
+mod odd_bodies;
+mod oracle;
+mod public_samples;
+mod snapshots;
+mod verdicts;
+
+use chrono::{DateTime, Utc};
+use sentry_pagerduty_bridge::alert::Level;
+use sentry_pagerduty_bridge::intake::{Intake, Prepared, Verdict, Webhook};
+use sentry_pagerduty_bridge::pagerduty::ServiceKey;
+use sentry_pagerduty_bridge::routing::Routes;
+use serde_json::Value;
+
+const DEFAULT_KEY: &str = "00000000000000000000000000000001";
+
+fn intake(routes: &str, prefix: &str, min_level: Option<Level>) -> Intake {
+    let default = ServiceKey::parse(DEFAULT_KEY).unwrap();
+    Intake::new(Routes::new(default, routes).unwrap(), prefix.to_owned(), min_level)
+}
+
+fn received_at() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000, 0).unwrap()
+}
+
+fn judge(intake: &Intake, body: &[u8]) -> Verdict {
+    intake.judge(&Webhook { resource: None, body, received_at: received_at() })
+}
+
+/// What becomes of a body that has to page.
+#[track_caller]
+fn prepared(body: &[u8]) -> Prepared {
+    match judge(&intake("", "", None), body) {
+        Verdict::Queue(prepared) => *prepared,
+        other => panic!("{other:?} for {}", String::from_utf8_lossy(body)),
+    }
+}
+
+/// The event that a body becomes.
+#[track_caller]
+fn event(body: &[u8]) -> Value {
+    serde_json::from_slice(prepared(body).event.body()).unwrap()
+}

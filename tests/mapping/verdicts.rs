@@ -1,0 +1,76 @@
+//! Which bodies page, which are ignored and which are refused.
+
+use sentry_pagerduty_bridge::alert::Level;
+use sentry_pagerduty_bridge::intake::{Ignored, Rejection, Verdict, Webhook};
+
+use crate::{event, fixtures, intake, judge, received_at};
+
+#[test]
+fn json_that_is_no_webhook_of_sentry_is_refused_in_words() {
+    for body in ["{}", "[]", "[1,2]", "null", "\"text\"", "3", r#"{"id": "5"}"#, r#"{"zen": "Design for failure."}"#] {
+        let verdict = judge(&intake("", "", None), body.as_bytes());
+        assert_eq!(verdict, Verdict::Rejected(Rejection::NotSentry), "{body}");
+    }
+    for body in ["", "{", "id=5", "<html>", r#"{"id": "5", "project": "a""#] {
+        let verdict = judge(&intake("", "", None), body.as_bytes());
+        let Verdict::Rejected(rejection @ Rejection::NotJson(_)) = verdict else { panic!("{body}: {verdict:?}") };
+        assert!(rejection.to_string().starts_with("The body is not JSON: "), "{rejection}");
+    }
+    let nameless = br#"{"project": "a", "event": {}, "url": "https://sentry.example.test/"}"#;
+    assert_eq!(judge(&intake("", "", None), nameless), Verdict::Rejected(Rejection::NoIssue));
+}
+
+#[test]
+fn the_issue_is_found_in_the_address_where_the_id_is_missing() {
+    for id in [r#""id": null,"#, r#""id": "","#, r#""id": [],"#, r#""id": "\u0000","#, ""] {
+        let body = format!(r#"{{{id} "project": "a", "url": "https://acme.sentry.io/issues/4338807134/?a=b"}}"#);
+        assert_eq!(event(body.as_bytes())["incident_key"], "4338807134", "{id}");
+    }
+}
+
+#[test]
+fn an_incident_key_is_text_whatever_the_id_was() {
+    for (id, key) in [("\"42\"", "42"), ("42", "42"), ("42.0", "42"), ("18446744073709551615", "18446744073709551615")]
+    {
+        let body = format!(r#"{{"id": {id}, "project": "a", "event": null}}"#);
+        assert_eq!(event(body.as_bytes())["incident_key"], key);
+    }
+}
+
+#[test]
+fn a_prefix_is_put_before_the_issue() {
+    let Verdict::Queue(prepared) = judge(&intake("", "eu-", None), br#"{"id": 42, "project": "a"}"#) else { panic!() };
+    assert_eq!(prepared.event.incident_key().as_str(), "eu-42");
+}
+
+#[test]
+fn webhooks_of_the_integration_platform_are_ignored_with_a_reason() {
+    let platform = br#"{"action": "triggered", "data": {"event": {}}, "installation": {"uuid": "a"}}"#;
+    let legacy = br#"{"id": "42", "project": "a", "event": {}}"#;
+    for (resource, body) in [(None, &platform[..]), (Some("event_alert"), platform), (Some("issue"), legacy)] {
+        let webhook = Webhook { resource, body, received_at: received_at() };
+        let verdict = intake("", "", None).judge(&webhook);
+        let Verdict::Ignored(reason @ Ignored::Platform) = verdict else { panic!("{verdict:?}") };
+        assert!(reason.to_string().contains("legacy WebHooks plugin"), "{reason}");
+    }
+}
+
+#[test]
+fn alerts_below_the_level_wanted_are_ignored_and_those_of_no_known_level_page() {
+    let intake = intake("", "", Some(Level::Error));
+    let verdict = |level: &str| {
+        judge(&intake, format!(r#"{{"id": "1", "project": "a", "level": {level}, "event": {{}}}}"#).as_bytes())
+    };
+    for level in [r#""error""#, r#""FATAL""#, "null", r#""critical""#, "[]"] {
+        assert!(matches!(verdict(level), Verdict::Queue(_)), "{level}");
+    }
+    let Verdict::Ignored(reason) = verdict(r#""warning""#) else { panic!() };
+    assert_eq!(reason.to_string(), "The level warning is below BRIDGE_MIN_LEVEL, which is error.");
+}
+
+#[test]
+fn the_default_level_of_no_limit_lets_every_fixture_through() {
+    for fixture in fixtures::all() {
+        assert!(matches!(judge(&intake("", "", None), &fixture.webhook), Verdict::Queue(_)), "{}", fixture.name);
+    }
+}
