@@ -4,6 +4,7 @@ pub mod check;
 pub mod demo;
 pub mod explain;
 pub mod healthcheck;
+pub mod payloads;
 pub mod replay;
 pub mod sandbox;
 pub mod serve;

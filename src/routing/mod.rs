@@ -79,6 +79,12 @@ impl Routes {
         steps
     }
 
+    /// The key of whatever no line takes.
+    #[must_use]
+    pub fn default_key(&self) -> &ServiceKey {
+        &self.default
+    }
+
     /// Every key an alert may go to, each once, the default key first.
     #[must_use]
     pub fn keys(&self) -> Vec<&ServiceKey> {

@@ -1,6 +1,5 @@
 //! `replay`: post payload files to a running bridge.
 
-mod payloads;
 mod rate;
 
 use std::io::{Write, stdout};
@@ -15,8 +14,8 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 use url::Url;
 
-pub use self::payloads::{Payload, collect};
 pub use self::rate::Rate;
+use super::payloads::{Payload, collect};
 use super::{Misuse, block_on, say};
 use crate::cli::ReplayArgs;
 use crate::exit::Exit;
@@ -40,9 +39,6 @@ struct Summary {
 /// When a path cannot be read, or no bridge is known to post to.
 pub fn run(args: &ReplayArgs) -> anyhow::Result<Exit> {
     let payloads = collect(&args.paths)?;
-    if payloads.is_empty() {
-        return Err(Misuse("there is no .json and no .ndjson file at these paths".to_owned()).into());
-    }
     if args.dry_run {
         let mut out = stdout().lock();
         for payload in &payloads {
@@ -96,7 +92,7 @@ fn progress(total: u64) -> ProgressBar {
 }
 
 /// Posts one payload; the answer's `status`, or why it was not accepted.
-async fn post(client: &Client, target: &Url, payload: &Payload) -> Result<String, String> {
+pub(super) async fn post(client: &Client, target: &Url, payload: &Payload) -> Result<String, String> {
     let mut response = client
         .post(target.as_str())
         .insert_header((CONTENT_TYPE, "application/json"))

@@ -1,9 +1,12 @@
 //! Payloads out of files and folders.
 
 use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+
+use super::Misuse;
 
 /// One body to post, and what to call it when it is refused.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -17,15 +20,24 @@ pub struct Payload {
 /// Reads files and folders in the given order; within a folder by name, with what is in its folders.
 ///
 /// A file is one payload, unless its name ends in `.ndjson`: then each line that is not blank is one. In folders only
-/// `.json` and `.ndjson` count.
+/// `.json` and `.ndjson` count. `-` is standard input.
 ///
 /// # Errors
 ///
-/// When something cannot be read.
+/// When something cannot be read, or nothing is there to read.
 pub fn collect(paths: &[PathBuf]) -> anyhow::Result<Vec<Payload>> {
     let mut payloads = Vec::new();
     for path in paths {
-        read(path, &mut payloads)?;
+        if path == Path::new("-") {
+            let mut body = Vec::new();
+            io::stdin().read_to_end(&mut body).context("standard input cannot be read")?;
+            payloads.push(Payload { name: "standard input".to_owned(), body });
+        } else {
+            read(path, &mut payloads)?;
+        }
+    }
+    if payloads.is_empty() {
+        return Err(Misuse("there is no .json and no .ndjson file at these paths".to_owned()).into());
     }
     Ok(payloads)
 }
