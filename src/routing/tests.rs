@@ -63,10 +63,11 @@ fn the_first_line_that_matches_wins_and_the_default_takes_the_rest() {
 
 #[test]
 fn tags_are_matched_as_they_are_stored() {
-    let routes = routes(&format!("sentry:release,shop@1.4.2,{A}\nteam,payments,{B}"));
+    let routes = routes(&format!("release,shop@1.4.2,{C}\nsentry:release,shop@1.4.2,{A}\nteam,payments,{B}"));
     let error = |tags| alert("error", None, tags);
     assert_eq!(chosen(&routes, &error(&[("sentry:release", "shop@1.4.2")])).0, A);
-    assert_eq!(chosen(&routes, &error(&[("release", "shop@1.4.2"), ("team", "payments")])).0, B);
+    assert_eq!(chosen(&routes, &error(&[("team", "payments"), ("release", "shop@1.4.2")])).0, C);
+    assert_eq!(chosen(&routes, &error(&[("team", "search"), ("team", "payments")])).0, B);
     assert_eq!(chosen(&routes, &error(&[("team", "payment")])).0, DEFAULT);
     assert_eq!(chosen(&routes, &error(&[("payments", "team")])).0, DEFAULT);
 }
