@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
     Arrival, Counts, EventId, NewEvent, Queue, QueueError, Reader, Settlement, State, WaitingEvent,
@@ -42,6 +42,11 @@ async fn open() -> (TempDir, PathBuf, Queue) {
     let (directory, path) = database();
     let queue = Queue::open(&path).await.unwrap();
     (directory, path, queue)
+}
+
+/// Ends a wait that would never end otherwise.
+async fn soon<T>(wait: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), wait).await.expect("it never happened")
 }
 
 /// What somebody with a shell does to the file.
@@ -209,10 +214,15 @@ async fn what_is_delivered_or_dead_leaves_the_line_for_good() {
     assert_eq!(record.finished_at, Some(at(4)));
 
     // Somebody else's commands in the same commit are not harmed by one that came too late.
-    let (begun, settled, other) =
-        tokio::join!(queue.begin(dead, at(5)), queue.settle(delivered, retry, at(5)), queue.begin(waiting, at(5)));
+    let (begun, settled, buried, other) = tokio::join!(
+        queue.begin(dead, at(5)),
+        queue.settle(delivered, retry, at(5)),
+        queue.settle(delivered, Settlement::Dead { reason: "late".to_owned() }, at(5)),
+        queue.begin(waiting, at(5)),
+    );
     assert!(matches!(begun, Err(QueueError::NotWaiting(id)) if id == dead), "{begun:?}");
     assert!(matches!(settled, Err(QueueError::NotWaiting(id)) if id == delivered), "{settled:?}");
+    assert!(matches!(buried, Err(QueueError::NotWaiting(id)) if id == delivered), "{buried:?}");
     assert!(other.is_ok());
     assert_eq!(queue.reader().get(EventId::new(99)).await.unwrap(), None);
     assert!(queue.begin(EventId::new(99), at(5)).await.is_err());
@@ -272,7 +282,7 @@ async fn a_number_is_never_used_again() {
 async fn closing_commits_what_was_sent_and_leaves_one_file() {
     let (directory, path, queue) = open().await;
     queue.reader().counts().await.unwrap();
-    let (accepted, closed) = tokio::join!(queue.accept(event(&key(1), "42", b"{}")), queue.close());
+    let (accepted, closed) = soon(join(queue.accept(event(&key(1), "42", b"{}")), queue.close())).await;
     closed.unwrap();
     assert!(!directory.path().join("bridge.db-wal").exists());
     let late = queue.accept(event(&key(1), "43", b"{}")).await;
@@ -292,8 +302,8 @@ async fn without_handles_the_writer_lets_go_of_the_file() {
     drop(queue);
     clone.accept(event(&key(1), "42", b"{}")).await.unwrap();
     drop(clone);
-    assert!(arrivals.recv().await.is_some());
-    assert!(arrivals.recv().await.is_none());
+    assert!(soon(arrivals.recv()).await.is_some());
+    assert!(soon(arrivals.recv()).await.is_none());
     let queue = Queue::open(&path).await.unwrap();
     assert_eq!(line(&queue, &key(1)).await.len(), 1);
 }

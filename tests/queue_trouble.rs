@@ -218,3 +218,13 @@ async fn a_commit_that_fails_leaves_nothing_behind_and_the_next_one_works() {
     let id = queue.accept(event("good")).await.unwrap();
     assert_eq!(queue.reader().get(id).await.unwrap().unwrap().body, b"good");
 }
+
+#[tokio::test]
+async fn a_probe_is_a_real_commit() {
+    let (_directory, path) = database();
+    let queue = Queue::open(&path).await.unwrap();
+    meddle(&path, "CREATE TRIGGER refuse BEFORE UPDATE ON heartbeat BEGIN SELECT RAISE(ABORT, 'no heart'); END").await;
+    let error = queue.probe().await.expect_err("nothing was written");
+    assert!(error.to_string().contains("no heart"), "{error}");
+    assert!(!queue.is_well());
+}

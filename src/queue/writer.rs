@@ -90,11 +90,11 @@ impl Pulse {
     fn committed(&self, arrivals: impl Iterator<Item = Arrival>) {
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.well.store(true, Ordering::Relaxed);
-        let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sender) = listener.as_ref()
-            && arrivals.map(|arrival| sender.send(arrival)).any(|sent| sent.is_err())
-        {
-            *listener = None;
+        if let Some(listener) = self.listener.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            for arrival in arrivals {
+                // Where the receiver is gone, nothing is kept.
+                let _ = listener.send(arrival);
+            }
         }
     }
 

@@ -89,7 +89,9 @@ impl Place {
     }
 
     fn options(&self) -> SqliteConnectOptions {
-        SqliteConnectOptions::new().filename(&self.path).busy_timeout(BUSY_TIMEOUT).disable_statement_logging()
+        // SQLite takes some relative names for something else: `:memory:` would forget everything.
+        let path = std::path::absolute(&self.path).unwrap_or_else(|_| self.path());
+        SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT).disable_statement_logging()
     }
 
     /// What an error of SQLite means for the operator.
@@ -121,4 +123,15 @@ pub(super) fn is_misfit(error: &sqlx::Error) -> bool {
 fn primary_code(error: &dyn sqlx::error::DatabaseError) -> Option<u32> {
     // The low byte of an extended code is the primary one.
     error.code()?.parse::<u32>().ok().map(|code| code & 0xff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_of_a_file_makes_sqlite_keep_it_in_memory() {
+        let options = Place::new(Path::new(":memory:")).writing();
+        assert!(options.get_filename().is_absolute(), "{options:?}");
+    }
 }
