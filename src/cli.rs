@@ -99,7 +99,7 @@ pub struct ReplayArgs {
     /// Payload files, or folders of them: `.json` holds one payload, `.ndjson` one a line
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// The webhook to post to, such as http://127.0.0.1:8080/sentry/TOKEN
+    /// The webhook to post to, such as `http://127.0.0.1:8080/sentry/TOKEN`
     #[arg(long, value_name = "URL", required_unless_present = "dry_run")]
     pub to: Option<Url>,
     /// Post at most so many, such as `10/s` or `120/m`
@@ -125,8 +125,5 @@ pub struct CheckArgs {
 }
 
 fn after_help() -> String {
-    format!(
-        "{}\nExit codes: 0 done, 1 something failed, 2 wrong usage or settings.\n",
-        crate::settings::help()
-    )
+    format!("{}\nExit codes: 0 done, 1 something failed, 2 wrong usage or settings.\n", crate::settings::help())
 }

@@ -3,21 +3,22 @@
 use std::io::{self, IsTerminal, Write};
 
 use chrono::{SecondsFormat, Utc};
-use env_logger::{Builder, Env};
+use env_logger::Builder;
 use log::Record;
 use log::kv::{Error, Key, Value, VisitSource};
 use serde_json::{Map, Value as Json};
 
 use crate::settings::LogFormat;
 
-/// Starts logging to standard error. `filter` is what `RUST_LOG` is when it is not set.
+/// Starts logging to standard error what `filter` lets through, in the syntax of `RUST_LOG`.
 pub fn start(format: LogFormat, filter: &str) {
     let json = match format {
         LogFormat::Auto => !io::stderr().is_terminal(),
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    let mut builder = Builder::from_env(Env::default().default_filter_or(filter));
+    let mut builder = Builder::new();
+    builder.parse_filters(filter);
     if json {
         builder.format(|out, record| writeln!(out, "{}", Json::Object(members(record))));
     }

@@ -97,7 +97,9 @@ async fn page(settings: &Settings, client: &Client) -> Result<String, String> {
         let what = event.event_type();
         match client.send(event.service_key(), event.body().to_vec()).await {
             Outcome::Delivered { oddity: None } => {}
-            Outcome::Delivered { oddity: Some(reason) } => return Err(format!("the {what} was taken, but PagerDuty {reason}")),
+            Outcome::Delivered { oddity: Some(reason) } => {
+                return Err(format!("the {what} was taken, but PagerDuty {reason}"));
+            }
             Outcome::Throttled { reason, .. }
             | Outcome::Trouble { reason, .. }
             | Outcome::Refused { reason }

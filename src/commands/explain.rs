@@ -52,7 +52,7 @@ fn settings_or_stand_ins() -> anyhow::Result<Settings> {
     };
     for problem in error.problems() {
         if let Problem::Missing { name, .. } = problem {
-            say(&format!("{name} is not set: explaining with {STAND_IN}"));
+            say(&format!("{name} is not set, so a stand-in serves"));
             source.variables.push((name.into(), STAND_IN.into()));
         }
     }
@@ -92,7 +92,12 @@ fn print_text(
                 writeln!(out, "  cut      {cut}")?;
             }
             let size = prepared.event.body().len();
-            writeln!(out, "  event    {} of incident {}, {size} bytes:", prepared.event.event_type(), prepared.event.incident_key())?;
+            writeln!(
+                out,
+                "  event    {} of incident {}, {size} bytes:",
+                prepared.event.event_type(),
+                prepared.event.incident_key()
+            )?;
             for line in serde_json::to_string_pretty(&event(prepared, show_keys)?)?.lines() {
                 writeln!(out, "           {line}")?;
             }

@@ -29,6 +29,9 @@ pub fn run() -> anyhow::Result<Exit> {
             return Ok(Exit::Done);
         }
         let body: Value = response.json().await.context("the bridge is not ready, and does not say why")?;
-        bail!("the bridge is not ready: {}", body["reason"].as_str().or(body["status"].as_str()).unwrap_or("no reason"));
+        bail!(
+            "the bridge is not ready: {}",
+            body["reason"].as_str().or(body["status"].as_str()).unwrap_or("no reason")
+        );
     })
 }

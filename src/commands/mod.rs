@@ -36,7 +36,9 @@ pub fn run(cli: Cli) -> Exit {
     match result {
         Ok(exit) => exit,
         // Whoever reads our output has seen enough, as with `explain … | head`.
-        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) => {
+        Err(error)
+            if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) =>
+        {
             Exit::Done
         }
         Err(error) => {

@@ -66,6 +66,9 @@ async fn print_all(sandbox: &Sandbox) -> anyhow::Result<()> {
     }
 }
 
+/// How much of a description is printed, in characters.
+const SHOWN: usize = 100;
+
 /// One request on one line. What strangers wrote is escaped, so that it cannot play with the terminal.
 pub(super) fn line(entry: &JournalEntry) -> String {
     let verdict = match &entry.verdict {
@@ -74,16 +77,41 @@ pub(super) fn line(entry: &JournalEntry) -> String {
         other => format!("{other:?}").to_lowercase(),
     };
     let status = entry.status.map_or_else(|| "---".to_owned(), |status| status.to_string());
-    let key = entry.text("service_key").map_or_else(String::new, |key| {
-        let characters: Vec<char> = key.chars().collect();
-        format!("…{}", characters[characters.len().saturating_sub(4)..].iter().collect::<String>().escape_debug())
-    });
+    let member = |name: &str| printable(entry.text(name).unwrap_or("-"), SHOWN);
+    let key: String = member("service_key").chars().rev().take(4).collect::<Vec<_>>().into_iter().rev().collect();
+    let incident = entry.incident_key.as_deref().map_or_else(|| member("incident_key"), |key| printable(key, SHOWN));
     format!(
-        "{} {status} {:<11} {:<9} incident {:<12} key {key:<5} {}",
+        "{} {status} {:<11} {verdict:<9} incident {incident:<12} key …{key:<4} {}",
         entry.request.at.format("%H:%M:%S%.3f"),
-        entry.text("event_type").unwrap_or("-").escape_debug().to_string(),
-        verdict,
-        entry.incident_key.as_deref().or(entry.text("incident_key")).unwrap_or("-").escape_debug().to_string(),
-        entry.text("description").unwrap_or_default().escape_debug(),
+        member("event_type"),
+        member("description"),
     )
+}
+
+fn printable(text: &str, most: usize) -> String {
+    let mut shown: String = text
+        .chars()
+        .take(most)
+        .flat_map(|character| {
+            // Quotes are the only printable characters that `escape_debug` touches besides the backslash.
+            let plain = matches!(character, '\'' | '"').then_some(character);
+            let escaped = plain.is_none().then(|| character.escape_debug());
+            plain.into_iter().chain(escaped.into_iter().flatten())
+        })
+        .collect();
+    if text.chars().nth(most).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stranger_wrote_cannot_play_with_the_terminal() {
+        assert_eq!(printable("it's \"red\" \u{1b}[31m\u{202e}", 100), "it's \"red\" \\u{1b}[31m\\u{202e}");
+        assert_eq!(printable("🔥🔥🔥", 2), "🔥🔥…");
+    }
 }

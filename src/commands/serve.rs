@@ -25,15 +25,16 @@ pub fn run() -> anyhow::Result<Exit> {
             other => anyhow::Error::from(other),
         })?;
         let mut signals = Signals::new()?;
-        bridge.run_until(async move {
-            signals.next().await;
-            actix_web::rt::spawn(async move {
+        bridge
+            .run_until(async move {
                 signals.next().await;
-                warn!("a second signal: stopping at once; what is not delivered waits in the queue");
-                process::exit(i32::from(Exit::Failed.code()));
-            });
-        })
-        .await?;
+                actix_web::rt::spawn(async move {
+                    signals.next().await;
+                    warn!("a second signal: stopping at once; what is not delivered waits in the queue");
+                    process::exit(i32::from(Exit::Failed.code()));
+                });
+            })
+            .await?;
         Ok(Exit::Done)
     })
     .inspect_err(|error: &anyhow::Error| error!("{error:#}"))

@@ -15,9 +15,9 @@ impl Backoff {
     /// After trouble that may be over at any moment: it bounds what a recovered PagerDuty is kept waiting.
     pub const TROUBLE: Self = Self { first: Duration::from_secs(1), ceiling: Duration::from_secs(30) };
     /// After throttling: PagerDuty counts over 60 seconds, so asking sooner does not help.
-    pub const THROTTLE: Self = Self { first: Duration::from_secs(10), ceiling: Duration::from_secs(60) };
+    pub const THROTTLE: Self = Self { first: Duration::from_secs(10), ceiling: Duration::from_mins(1) };
     /// For an event that fails while others of its key pass.
-    pub const SUSPECT: Self = Self { first: Duration::from_secs(2), ceiling: Duration::from_secs(300) };
+    pub const SUSPECT: Self = Self { first: Duration::from_secs(2), ceiling: Duration::from_mins(5) };
 
     /// The wait after `failures` failures in a row (1 or more), between half of the doubled time and all of it.
     ///

@@ -112,13 +112,16 @@ impl Lane {
         }
     }
 
-    /// Where the next page of events begins, if one should be read now.
-    pub(super) fn page_wanted(&mut self, limits: &Limits) -> Option<Option<EventId>> {
+    /// Whether a page of events should be read now; it is counted as being read then.
+    pub(super) fn wants_page(&mut self, limits: &Limits) -> bool {
         let wanted = self.window.more && !self.window.loading && self.events.len() <= limits.window / 2;
-        wanted.then(|| {
-            self.window.loading = true;
-            self.window.newest
-        })
+        self.window.loading |= wanted;
+        wanted
+    }
+
+    /// The event behind which the next page begins.
+    pub(super) fn newest(&self) -> Option<EventId> {
+        self.window.newest
     }
 
     /// A page was read; `last` says that the queue held nothing newer at that moment.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Moment;
 
 /// The time PagerDuty looks back.
-pub const WINDOW: Duration = Duration::from_secs(60);
+pub const WINDOW: Duration = Duration::from_mins(1);
 
 /// How long a lowered rate stays before it is doubled again.
 const RECOVERY: Duration = Duration::from_secs(30);

@@ -149,8 +149,8 @@ impl Schedule {
     /// What to do now.
     pub fn next(&mut self, now: Moment) -> Next {
         for (key, lane) in &mut self.lanes {
-            if let Some(after) = lane.page_wanted(&self.limits) {
-                return Next::Load { key: key.clone(), after };
+            if lane.wants_page(&self.limits) {
+                return Next::Load { key: key.clone(), after: lane.newest() };
             }
         }
         let most = if self.distrust.failures > 0 { 1 } else { self.limits.in_flight };

@@ -22,7 +22,7 @@ use crate::queue::{Arrival, EventId, Queue, QueueError, Settlement};
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The wait when nothing is due: long, but bounded, so that a mistake in the schedule could not sleep for ever.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 
 /// Delivers what waits in the queue. Runs on one thread, since `awc`'s client is bound to its thread.
 pub struct Worker {

@@ -106,7 +106,9 @@ impl Client {
         match timeout(self.timeout, self.http.get(&self.endpoint).send()).await {
             Ok(Ok(response)) => Ok(format!("{} answers, with status {}", self.endpoint, response.status().as_u16())),
             Ok(Err(error)) => match of_send_error(&error, self.timeout) {
-                Outcome::Untrusted { reason } | Outcome::Trouble { reason, .. } => Err(format!("{}: {reason}", self.endpoint)),
+                Outcome::Untrusted { reason } | Outcome::Trouble { reason, .. } => {
+                    Err(format!("{}: {reason}", self.endpoint))
+                }
                 _ => Err(format!("{}: {error}", self.endpoint)),
             },
             Err(_) => Err(format!("{}: no answer within {:?}", self.endpoint, self.timeout)),

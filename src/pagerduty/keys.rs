@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -81,7 +83,7 @@ impl IncidentKey {
     pub const MAX_LENGTH: usize = 255;
 
     /// How much of a key that is too long stays readable in front of its digest.
-    const READABLE: usize = 180;
+    const READABLE: usize = 200;
 
     /// The key of an issue: `prefix` and the issue's id.
     ///
@@ -110,8 +112,7 @@ impl IncidentKey {
                 units <= Self::READABLE
             })
             .collect();
-        let digest: String = Sha256::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-        Self(format!("{readable}-{digest}"))
+        Self(format!("{readable}-{}", URL_SAFE_NO_PAD.encode(Sha256::digest(key.as_bytes()))))
     }
 
     /// The key as text.

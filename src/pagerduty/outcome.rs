@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::ServiceKey;
 
 /// The longest wait a `Retry-After` can ask for; a mistaken header must not silence the pager for a day.
-pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// How much of an answer is kept as a reason, in characters.
 const MAX_REASON: usize = 500;
@@ -180,11 +180,7 @@ mod tests {
     }
 
     fn of(status: u16, body: &str) -> Outcome {
-        Outcome::of_answer(
-            &Answer { status, retry_after: None, location: None, body: body.as_bytes() },
-            &key(),
-            now(),
-        )
+        Outcome::of_answer(&Answer { status, retry_after: None, location: None, body: body.as_bytes() }, &key(), now())
     }
 
     fn waits(header: &str) -> Option<Duration> {
@@ -222,11 +218,15 @@ mod tests {
                 r#"{"errors":["Service key is the wrong length (should be 32 characters)"],"message":"Event object is invalid","status":"invalid event"}"#
             ),
             Outcome::Refused {
-                reason: "answered 400: Event object is invalid: Service key is the wrong length (should be 32 characters)"
-                    .to_owned()
+                reason:
+                    "answered 400: Event object is invalid: Service key is the wrong length (should be 32 characters)"
+                        .to_owned()
             }
         );
-        assert_eq!(of(400, "Invalid routing key"), Outcome::Refused { reason: "answered 400: Invalid routing key".to_owned() });
+        assert_eq!(
+            of(400, "Invalid routing key"),
+            Outcome::Refused { reason: "answered 400: Invalid routing key".to_owned() }
+        );
         for status in [401, 404, 405, 413, 415, 422] {
             assert!(matches!(of(status, ""), Outcome::Refused { .. }), "{status}");
         }

@@ -62,9 +62,7 @@ pub fn routes(config: &mut ServiceConfig) {
                 .default_service(web::to(post_only)),
         )
         .service(
-            web::resource("/sentry")
-                .route(web::post().to(webhook::with_header))
-                .default_service(web::to(post_only)),
+            web::resource("/sentry").route(web::post().to(webhook::with_header)).default_service(web::to(post_only)),
         )
         .service(web::resource("/healthz").route(web::get().to(health::healthz)).default_service(web::to(get_only)))
         .service(web::resource("/readyz").route(web::get().to(health::readyz)).default_service(web::to(get_only)))
@@ -74,7 +72,10 @@ pub fn routes(config: &mut ServiceConfig) {
 async fn post_only() -> HttpResponse {
     let mut answer = HttpResponse::MethodNotAllowed();
     answer.insert_header(("Allow", "POST"));
-    error(&mut answer, "Sentry's webhooks are sent with POST: set this address as the callback URL of the WebHooks plugin")
+    error(
+        &mut answer,
+        "Sentry's webhooks are sent with POST: set this address as the callback URL of the WebHooks plugin",
+    )
 }
 
 async fn get_only() -> HttpResponse {

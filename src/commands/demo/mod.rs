@@ -25,7 +25,7 @@ use crate::sandbox::{JournalEntry, Options, Sandbox, Verdict};
 use crate::settings::{LogFormat, Settings};
 
 /// How long the deliveries may take; they need a second or two.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The token of the demo's webhook; it guards nothing.
 const TOKEN: &str = "demo-token-that-guards-nothing";

@@ -107,7 +107,11 @@ pub(super) async fn post(client: &Client, target: &Url, payload: &Payload) -> Re
     if status == StatusCode::ACCEPTED {
         member("status").ok_or_else(|| "answered 202, but not as a bridge does".to_owned())
     } else {
-        Err(format!("answered {}: {}", status.as_u16(), member("reason").unwrap_or_else(|| "without a reason".to_owned())))
+        Err(format!(
+            "answered {}: {}",
+            status.as_u16(),
+            member("reason").unwrap_or_else(|| "without a reason".to_owned())
+        ))
     }
 }
 

@@ -47,7 +47,7 @@ mod tests {
         assert_eq!(interval("10/s"), Ok(Duration::from_millis(100)));
         assert_eq!(interval("120/m"), Ok(Duration::from_millis(500)));
         assert_eq!(interval("0.5"), Ok(Duration::from_secs(2)));
-        assert_eq!(interval("1/h"), Ok(Duration::from_secs(3600)));
+        assert_eq!(interval("1/h"), Ok(Duration::from_hours(1)));
         for wrong in ["", "0/s", "-1/s", "ten/s", "10/d", "inf/s", "NaN/s", "1e-300/h"] {
             assert!(interval(wrong).is_err(), "{wrong}");
         }
