@@ -1,5 +1,7 @@
 //! Makes an event small enough for PagerDuty, losing what helps least first.
 
+use std::mem;
+
 use serde_json::{Map, Value};
 
 use super::WireEvent;
@@ -21,24 +23,35 @@ pub(super) fn fit(event: &mut Event) -> (Vec<u8>, Vec<Cut>) {
     cuts.extend(trigger.description.uncut_length().map(|length| Cut::Description { length }));
     drop_long_addresses(trigger, &mut cuts);
 
-    let mut body = json(event);
-    if body.len() <= WireEvent::MAX_BYTES {
-        return (body, cuts);
-    }
-
-    let Some(trigger) = event.trigger_mut() else { return (body, cuts) };
-    cuts.extend(drop_frames(&mut trigger.details, body.len() - WireEvent::MAX_BYTES));
-    let whole = trigger.details.clone();
-    let longest = whole.iter().map(|(_, value)| longest_text(value)).max().unwrap_or(0);
-    let texts_only = TEXT_LIMITS.into_iter().filter(|&limit| limit < longest).map(|limit| (limit, usize::MAX));
-    let shortest = TEXT_LIMITS[TEXT_LIMITS.len() - 1];
-    let steps = [(usize::MAX, usize::MAX)].into_iter().chain(texts_only);
-    for (text_limit, entry_limit) in steps.chain(ENTRY_LIMITS.map(|entries| (shortest, entries))) {
-        let (details, shortened) = shortened(&whole, text_limit, entry_limit);
+    let body = json(event);
+    let Some(trigger) = event.trigger_mut().filter(|_| body.len() > WireEvent::MAX_BYTES) else { return (body, cuts) };
+    let details = mem::take(&mut trigger.details);
+    let (body, lost) = shrink(details, body.len(), |details| {
         if let Some(trigger) = event.trigger_mut() {
             trigger.details = details;
         }
-        body = json(event);
+        json(event)
+    });
+    cuts.extend(lost);
+    (body, cuts)
+}
+
+/// Takes away from `details`, which make a body of `length` bytes, what helps least, until the body that `render`
+/// makes with them is at most [`WireEvent::MAX_BYTES`] long; returns that body and what is gone.
+pub(super) fn shrink(
+    mut details: Map<String, Value>,
+    length: usize,
+    mut render: impl FnMut(Map<String, Value>) -> Vec<u8>,
+) -> (Vec<u8>, Vec<Cut>) {
+    let mut cuts = Vec::from_iter(drop_frames(&mut details, length.saturating_sub(WireEvent::MAX_BYTES)));
+    let longest = details.iter().map(|(_, value)| longest_text(value)).max().unwrap_or(0);
+    let texts_only = TEXT_LIMITS.into_iter().filter(|&limit| limit < longest).map(|limit| (limit, usize::MAX));
+    let shortest = TEXT_LIMITS[TEXT_LIMITS.len() - 1];
+    let steps = [(usize::MAX, usize::MAX)].into_iter().chain(texts_only);
+    let mut body = Vec::new();
+    for (text_limit, entry_limit) in steps.chain(ENTRY_LIMITS.map(|entries| (shortest, entries))) {
+        let (short, shortened) = shortened(&details, text_limit, entry_limit);
+        body = render(short);
         if body.len() <= WireEvent::MAX_BYTES {
             cuts.extend(shortened);
             break;

@@ -9,6 +9,9 @@ use crate::alert::{Action, Alert, Exception, Frame, User};
 /// How many calls of the stack `details.frames` holds.
 pub const MAX_FRAMES: usize = 10;
 
+/// How times are written in the details, after Sentry's plugin.
+pub(super) const DATETIME: &str = "%Y-%m-%dT%H:%M:%S%.6fZ";
+
 /// The event that tells PagerDuty of the alert.
 ///
 /// `incident_key`, `description`, `client`, `client_url`, `contexts` and the first eight details are those of the plugin
@@ -33,7 +36,7 @@ pub fn event_of(alert: &Alert, service_key: ServiceKey, incident_key_prefix: &st
 
 /// The plugin's eight details, `null` where Sentry told nothing, then whatever else there is to say.
 fn details(alert: &Alert) -> Map<String, Value> {
-    let happened_at = alert.happened_at.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
+    let happened_at = alert.happened_at.format(DATETIME).to_string();
     let tags: Map<_, _> = alert.tags.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
     let always = [
         ("event_id", text_or_null(alert.event_id.as_ref())),

@@ -4,6 +4,7 @@
 //! - [`description`]: the one line people read first
 //! - [`event`]: an [`Event`] of the Events API v1
 //! - [`wire`]: the event as the bytes that are queued and sent, within PagerDuty's size limit
+//! - [`fold`]: one trigger that stands for several alerts of its incident
 //! - [`map`]: [`Alert`](crate::alert::Alert) → [`Event`]
 //! - [`cut`]: what an event had to lose for that
 //! - [`client`]: one attempt to hand an event over, with `awc`
@@ -14,6 +15,7 @@ pub mod cut;
 pub mod description;
 pub mod event;
 mod fit;
+pub mod fold;
 pub mod keys;
 pub mod map;
 pub mod outcome;
