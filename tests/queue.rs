@@ -55,6 +55,13 @@ async fn meddle(path: &Path, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
 }
 
+/// Accepts events of incidents of their own, all at once.
+async fn accept_all(queue: &Queue, keys: impl Iterator<Item = ServiceKey>) -> Vec<EventId> {
+    let events = keys.enumerate().map(|(number, key)| event(&key, &number.to_string(), number.to_string().as_bytes()));
+    let accepted = join_all(events.map(|event| queue.accept(event))).await;
+    accepted.into_iter().map(|accepted| accepted.unwrap().id).collect()
+}
+
 async fn line(queue: &Queue, key: &ServiceKey) -> Vec<WaitingEvent> {
     queue.reader().waiting(key, None, 1_000_000).await.unwrap()
 }
@@ -65,7 +72,7 @@ async fn what_was_accepted_is_there_for_another_connection_at_once() {
     let mut new = event(&key(1), "42", b"{\"nul\":\"\\u0000\"}");
     new.description = "a NUL \0 and an emoji \u{1f525}".to_owned();
     new.event_type = EventType::Resolve;
-    let id = queue.accept(new.clone()).await.unwrap();
+    let id = queue.accept(new.clone()).await.unwrap().id;
     drop(queue);
 
     let record = Reader::open(&path).await.unwrap().get(id).await.unwrap().unwrap();
@@ -84,8 +91,8 @@ async fn what_was_accepted_is_there_for_another_connection_at_once() {
 #[tokio::test]
 async fn a_copy_taken_as_if_the_power_had_gone_has_everything() {
     let (directory, path, queue) = open().await;
-    let delivered = queue.accept(event(&key(1), "1", b"one")).await.unwrap();
-    let begun = queue.accept(event(&key(1), "2", b"two")).await.unwrap();
+    let delivered = queue.accept(event(&key(1), "1", b"one")).await.unwrap().id;
+    let begun = queue.accept(event(&key(1), "2", b"two")).await.unwrap().id;
     queue.begin(delivered, at(1)).await.unwrap();
     queue.settle(delivered, Settlement::Delivered { note: None }, at(2)).await.unwrap();
     queue.begin(begun, at(3)).await.unwrap();
@@ -99,34 +106,32 @@ async fn a_copy_taken_as_if_the_power_had_gone_has_everything() {
     assert_eq!(waiting.len(), 1);
     assert_eq!((waiting[0].id, waiting[0].attempts, waiting[0].last_attempt_at), (begun, 1, Some(at(3))));
     assert_eq!(revived.reader().get(delivered).await.unwrap().unwrap().state, State::Delivered);
-    assert!(revived.accept(event(&key(1), "3", b"three")).await.unwrap() > begun);
+    assert!(revived.accept(event(&key(1), "3", b"three")).await.unwrap().id > begun);
 }
 
 #[tokio::test]
 async fn many_at_once_share_commits_and_none_is_lost() {
     let (_directory, _path, queue) = open().await;
     let before = queue.commits();
-    let bodies: Vec<_> = (0..3000).map(|number: u32| number.to_string().into_bytes()).collect();
-    let accepted = join_all(bodies.iter().map(|body| queue.accept(event(&key(1), "42", body)))).await;
-    let ids: Vec<EventId> = accepted.into_iter().map(Result::unwrap).collect();
+    let ids = accept_all(&queue, (0..3000).map(|_| key(1))).await;
 
     let commits = queue.commits() - before;
     assert!((6..=60).contains(&commits), "3000 accepts took {commits} commits");
     let waiting: Vec<_> = line(&queue, &key(1)).await.iter().map(|event| event.id).collect();
     assert_eq!(waiting, ids.iter().copied().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
     assert_eq!(waiting.len(), 3000);
-    for (id, body) in ids.iter().zip(&bodies).step_by(97) {
-        assert_eq!(&queue.reader().get(*id).await.unwrap().unwrap().body, body);
+    for (number, id) in ids.iter().enumerate().step_by(97) {
+        assert_eq!(queue.reader().get(*id).await.unwrap().unwrap().body, number.to_string().as_bytes());
     }
 }
 
 #[tokio::test]
 async fn beginning_and_settling_share_commits_too() {
     let (_directory, _path, queue) = open().await;
-    let ids = join_all((0..200).map(|_| queue.accept(event(&key(1), "42", b"{}")))).await;
+    let ids = accept_all(&queue, (0..200).map(|_| key(1))).await;
     let before = queue.commits();
-    join_all(ids.iter().flatten().map(|&id| queue.begin(id, at(1)))).await;
-    join_all(ids.iter().flatten().map(|&id| queue.settle(id, Settlement::Delivered { note: None }, at(2)))).await;
+    join_all(ids.iter().map(|&id| queue.begin(id, at(1)))).await;
+    join_all(ids.iter().map(|&id| queue.settle(id, Settlement::Delivered { note: None }, at(2)))).await;
     let commits = queue.commits() - before;
     assert!(commits <= 20, "400 changes took {commits} commits");
     assert_eq!(queue.reader().counts().await.unwrap(), Counts { delivered: 200, ..Counts::default() });
@@ -135,9 +140,9 @@ async fn beginning_and_settling_share_commits_too() {
 #[tokio::test]
 async fn every_arrival_is_announced_before_its_sender_has_the_answer() {
     let (_directory, _path, queue) = open().await;
-    let unheard = queue.accept(event(&key(1), "0", b"{}")).await.unwrap();
+    let unheard = queue.accept(event(&key(1), "0", b"{}")).await.unwrap().id;
     let mut arrivals = queue.arrivals();
-    let id = queue.accept(event(&key(2), "42", b"{}")).await.unwrap();
+    let id = queue.accept(event(&key(2), "42", b"{}")).await.unwrap().id;
     assert!(id > unheard);
     let expected = Arrival {
         id,
@@ -159,7 +164,7 @@ async fn every_arrival_is_announced_before_its_sender_has_the_answer() {
 async fn an_attempt_is_counted_and_gets_the_very_bytes() {
     let (_directory, _path, queue) = open().await;
     let body: Vec<u8> = (0..100_000_u32).map(|number| u8::try_from(number % 251).unwrap()).collect();
-    let id = queue.accept(event(&key(1), "42", &body)).await.unwrap();
+    let id = queue.accept(event(&key(1), "42", &body)).await.unwrap().id;
     assert_eq!(queue.begin(id, at(5)).await.unwrap(), body);
     assert_eq!(queue.begin(id, at(9)).await.unwrap(), body);
     let record = queue.reader().get(id).await.unwrap().unwrap();
@@ -170,7 +175,7 @@ async fn an_attempt_is_counted_and_gets_the_very_bytes() {
 #[tokio::test]
 async fn a_retry_stays_in_line_and_remembers_why() {
     let (_directory, _path, queue) = open().await;
-    let id = queue.accept(event(&key(1), "42", b"{}")).await.unwrap();
+    let id = queue.accept(event(&key(1), "42", b"{}")).await.unwrap().id;
     queue.begin(id, at(5)).await.unwrap();
     let blamed = Duration::from_millis(61_500);
     let retry = Settlement::Retry { reason: "500".to_owned(), next_attempt_at: at(30), blamed };
@@ -195,9 +200,9 @@ async fn a_retry_stays_in_line_and_remembers_why() {
 #[tokio::test]
 async fn what_is_delivered_or_dead_leaves_the_line_for_good() {
     let (_directory, _path, queue) = open().await;
-    let delivered = queue.accept(event(&key(1), "1", b"{}")).await.unwrap();
-    let dead = queue.accept(event(&key(1), "2", b"{}")).await.unwrap();
-    let waiting = queue.accept(NewEvent { received_at: at(7), ..event(&key(2), "3", b"{}") }).await.unwrap();
+    let delivered = queue.accept(event(&key(1), "1", b"{}")).await.unwrap().id;
+    let dead = queue.accept(event(&key(1), "2", b"{}")).await.unwrap().id;
+    let waiting = queue.accept(NewEvent { received_at: at(7), ..event(&key(2), "3", b"{}") }).await.unwrap().id;
     queue.accept(NewEvent { received_at: at(8), ..event(&key(1), "4", b"{}") }).await.unwrap();
     let retry = Settlement::Retry { reason: "503".to_owned(), next_attempt_at: at(2), blamed: Duration::ZERO };
     queue.settle(delivered, retry.clone(), at(1)).await.unwrap();
@@ -233,7 +238,7 @@ async fn the_keys_in_line_are_found_among_many_events() {
     let (_directory, _path, queue) = open().await;
     assert_eq!(queue.reader().keys_waiting().await.unwrap(), []);
     assert_eq!(queue.reader().counts().await.unwrap(), Counts::default());
-    join_all((0..2000).map(|number| queue.accept(event(&key(number % 200), "42", b"{}")))).await;
+    accept_all(&queue, (0..2000).map(|number| key(number % 200))).await;
     for gone in line(&queue, &key(7)).await {
         queue.settle(gone.id, Settlement::Delivered { note: None }, at(1)).await.unwrap();
     }
@@ -244,8 +249,8 @@ async fn the_keys_in_line_are_found_among_many_events() {
 #[tokio::test]
 async fn a_line_is_read_page_by_page_and_key_by_key() {
     let (_directory, _path, queue) = open().await;
-    let accepted = join_all((0..30).map(|number| queue.accept(event(&key(number % 3), "42", b"{}")))).await;
-    let expected: Vec<_> = accepted.into_iter().map(Result::unwrap).skip(1).step_by(3).collect();
+    let accepted = accept_all(&queue, (0..30).map(|number| key(number % 3))).await;
+    let expected: Vec<_> = accepted.into_iter().skip(1).step_by(3).collect();
     let mut found = Vec::new();
     for _ in 0..4 {
         let page = queue.reader().waiting(&key(1), found.last().copied(), 4).await.unwrap();
@@ -258,8 +263,8 @@ async fn a_line_is_read_page_by_page_and_key_by_key() {
 #[tokio::test]
 async fn the_attempts_of_the_last_minute_are_known_whatever_came_of_them() {
     let (_directory, _path, queue) = open().await;
-    let ids = join_all((0..4).map(|number| queue.accept(event(&key(number), "42", b"{}")))).await;
-    for (id, begun) in ids.into_iter().map(Result::unwrap).zip([100, 40, 39, 70]) {
+    let ids = accept_all(&queue, (0..4).map(key)).await;
+    for (id, begun) in ids.into_iter().zip([100, 40, 39, 70]) {
         queue.begin(id, at(begun)).await.unwrap();
         queue.settle(id, Settlement::Delivered { note: None }, at(begun)).await.unwrap();
     }
@@ -271,11 +276,11 @@ async fn the_attempts_of_the_last_minute_are_known_whatever_came_of_them() {
 #[tokio::test]
 async fn a_number_is_never_used_again() {
     let (_directory, path, queue) = open().await;
-    let id = queue.accept(event(&key(1), "42", b"{}")).await.unwrap();
+    let id = queue.accept(event(&key(1), "42", b"{}")).await.unwrap().id;
     queue.close().await.unwrap();
     meddle(&path, "DELETE FROM events; DELETE FROM bodies;").await;
     let queue = Queue::open(&path).await.unwrap();
-    assert!(queue.accept(event(&key(1), "42", b"{}")).await.unwrap() > id);
+    assert!(queue.accept(event(&key(1), "42", b"{}")).await.unwrap().id > id);
 }
 
 #[tokio::test]
@@ -291,7 +296,7 @@ async fn closing_commits_what_was_sent_and_leaves_one_file() {
     assert!(matches!(queue.close().await, Err(QueueError::Closed)));
 
     let queue = Queue::open(&path).await.unwrap();
-    assert_eq!(line(&queue, &key(1)).await[0].id, accepted.unwrap());
+    assert_eq!(line(&queue, &key(1)).await[0].id, accepted.unwrap().id);
 }
 
 #[tokio::test]

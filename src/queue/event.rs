@@ -63,6 +63,23 @@ impl NewEvent {
     }
 }
 
+/// What became of an event that was accepted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Accepted {
+    /// The number it has, or that of the waiting trigger it was folded into.
+    pub id: EventId,
+    /// How many alerts the event with that number stands for now.
+    pub count: u32,
+}
+
+impl Accepted {
+    /// Whether it was folded into a trigger of its incident that waited already.
+    #[must_use]
+    pub fn is_folded(&self) -> bool {
+        self.count > 1
+    }
+}
+
 /// Tells whoever delivers that an event was committed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Arrival {
@@ -175,7 +192,7 @@ pub struct Record {
     pub body: Vec<u8>,
     /// How many alerts it stands for.
     pub count: u32,
-    /// When the webhook came.
+    /// When the newest alert it stands for came.
     pub received_at: DateTime<Utc>,
     /// When the first alert it stands for came.
     pub first_seen: DateTime<Utc>,

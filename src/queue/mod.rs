@@ -3,13 +3,21 @@
 //! - [`Queue`]: takes events, marks attempts and settles them; every answer comes after the commit
 //! - [`Reader`]: looks at what is committed, also beside a running bridge
 //! - [`event`]: what stands in the queue
+//! - [`rejected`]: webhooks that were rejected
+//! - [`history`]: how long delivered events are kept
+//! - `fold`: what becomes a row of its own, and what is folded into one that waits; pure
 //! - [`error`]: why it could not be done, as sentences for the operator
 //! - `writer`: one task that commits together what has piled up (one fsync for many)
+//! - `pulse`: how the writer fares
 //! - `sqlite`: the only place that knows SQL
 
 pub mod error;
 pub mod event;
+mod fold;
+pub mod history;
+mod pulse;
 mod reader;
+pub mod rejected;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -23,10 +31,13 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 
 pub use error::QueueError;
-pub use event::{Arrival, Counts, EventId, NewEvent, Record, Settlement, State, WaitingEvent};
+pub use event::{Accepted, Arrival, Counts, EventId, NewEvent, Record, Settlement, State, WaitingEvent};
+pub use history::History;
 pub use reader::Reader;
+pub use rejected::{Rejected, RejectedId};
 
-use writer::{Command, Pulse};
+use pulse::Pulse;
+use writer::Command;
 
 /// A handle on the queue; clones share it.
 ///
@@ -65,23 +76,27 @@ impl Queue {
         &self.reader
     }
 
-    /// Puts an event at the end of the line. It is committed when this returns.
+    /// Puts an event at the end of its incident's line, or folds it into the trigger that waits there: one that was
+    /// never attempted takes the newer body and counts one more. It is committed when this returns.
     ///
     /// Dropping the future leaves open whether the event is queued.
     ///
     /// # Errors
     ///
     /// When it could not be committed; then it is not in the queue.
-    pub async fn accept(&self, event: NewEvent) -> Result<EventId, QueueError> {
+    pub async fn accept(&self, event: NewEvent) -> Result<Accepted, QueueError> {
         self.ask(|reply| Command::Accept { event, reply }).await
     }
 
     /// Marks an attempt as begun and returns the body to send, both committed before anything is sent: so the bytes
     /// of an attempt never change after it, and the pace is known after a crash.
     ///
+    /// Where nothing can be committed, such as on a full disk, but the event can be read, the attempt may begin all the
+    /// same: it is marked by the next commit, before that does anything else.
+    ///
     /// # Errors
     ///
-    /// When it could not be committed, or [`QueueError::NotWaiting`] when the event is no longer in line.
+    /// When it could neither be committed nor read, or [`QueueError::NotWaiting`] when the event is no longer in line.
     pub async fn begin(&self, id: EventId, at: DateTime<Utc>) -> Result<Vec<u8>, QueueError> {
         self.ask(|reply| Command::Begin { id, at, reply }).await
     }
@@ -95,7 +110,17 @@ impl Queue {
         self.ask(|reply| Command::Settle { id, settlement, at, reply }).await
     }
 
-    /// Announces every event from now on, after its commit and before [`Queue::accept`] returns.
+    /// Keeps a webhook that was rejected, and lets the oldest ones go for it where there are too many. It is committed
+    /// when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed.
+    pub async fn reject(&self, rejected: Rejected) -> Result<RejectedId, QueueError> {
+        self.ask(|reply| Command::Reject { rejected, reply }).await
+    }
+
+    /// Announces every event from now on, but those that were folded, after its commit and before [`Queue::accept`] returns.
     ///
     /// There is one listener: a second call ends the first receiver. Call this first and read
     /// [`Reader::waiting`] then, so that nothing is missed; what comes both ways has the same id. While nobody

@@ -10,10 +10,10 @@ use super::sqlite::Engine;
 use super::{NewEvent, Queue, QueueError};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 
-fn event(bytes: usize) -> NewEvent {
+fn event(incident: &str, bytes: usize) -> NewEvent {
     NewEvent {
         service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
-        incident_key: IncidentKey::parse("42").unwrap(),
+        incident_key: IncidentKey::parse(incident).unwrap(),
         event_type: EventType::Trigger,
         description: String::new(),
         body: vec![b'x'; bytes],
@@ -36,16 +36,20 @@ async fn a_full_disk_refuses_and_the_queue_goes_on_once_there_is_space() {
     assert_eq!(engine.pragma(&format!("PRAGMA max_page_count = {}", pages + 8)).await, pages + 8);
     let queue = Queue::start(engine);
 
-    let small = queue.accept(event(100)).await.unwrap();
-    for answer in join_all([100, 100_000, 100].map(|bytes| queue.accept(event(bytes)))).await {
+    let small = queue.accept(event("1", 100)).await.unwrap().id;
+    for answer in
+        join_all([("2", 100), ("3", 100_000), ("1", 100)].map(|(incident, bytes)| queue.accept(event(incident, bytes))))
+            .await
+    {
         let error = answer.expect_err("it was committed without space");
         assert!(matches!(error, QueueError::Full { .. }), "{error:?}");
         assert!(error.to_string().contains(&path.display().to_string()), "{error}");
     }
     assert!(!queue.is_well());
     assert_eq!(queue.reader().counts().await.unwrap().waiting, 1);
+    assert_eq!(queue.reader().get(small).await.unwrap().unwrap().count, 1);
 
-    let large = queue.accept(event(100_000)).await.unwrap();
+    let large = queue.accept(event("3", 100_000)).await.unwrap().id;
     assert!(large > small && queue.is_well());
     assert_eq!(queue.reader().get(large).await.unwrap().unwrap().body.len(), 100_000);
 }
@@ -57,10 +61,10 @@ async fn a_lock_of_another_program_refuses_and_the_queue_goes_on_once_it_is_gone
     let queue = Queue::start(engine);
     let mut other = rival(&path).await;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
-    let error = queue.accept(event(1)).await.expect_err("it was committed beside another writer");
+    let error = queue.accept(event("1", 1)).await.expect_err("it was committed beside another writer");
     assert!(matches!(error, QueueError::Locked { .. }), "{error:?}");
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
-    queue.accept(event(1)).await.unwrap();
+    queue.accept(event("1", 1)).await.unwrap();
 }
 
 async fn rival(path: &std::path::Path) -> sqlx::SqliteConnection {
@@ -73,7 +77,7 @@ async fn commits_are_fsynced_also_after_a_failure() {
     let (_directory, _path, mut engine) = engine().await;
     assert_eq!(engine.pragma("PRAGMA synchronous").await, 2);
     engine.pragma("PRAGMA max_page_count = 1").await;
-    let batch = super::writer::Batch { events: vec![event(1_000_000)], ..Default::default() };
+    let batch = super::writer::Batch { events: vec![event("1", 1_000_000)], ..Default::default() };
     engine.commit(batch).await.expect_err("it was committed without space");
     engine.commit(super::writer::Batch::default()).await.unwrap();
     assert_eq!(engine.pragma("PRAGMA synchronous").await, 2);

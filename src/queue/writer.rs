@@ -4,14 +4,14 @@
 //! commits all of it or nothing.
 
 use std::iter;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 
+use super::pulse::Pulse;
 use super::sqlite::Engine;
-use super::{Arrival, EventId, NewEvent, QueueError, Settlement};
+use super::{Accepted, Arrival, EventId, NewEvent, QueueError, Rejected, RejectedId, Settlement};
 
 /// How many commands may wait for the writer before senders have to.
 const COMMANDS: usize = 4096;
@@ -27,80 +27,58 @@ type Reply<T> = oneshot::Sender<Result<T, QueueError>>;
 /// What can be asked of the writer. Every reply comes after the commit.
 #[derive(Debug)]
 pub(super) enum Command {
-    Accept { event: NewEvent, reply: Reply<EventId> },
+    Accept { event: NewEvent, reply: Reply<Accepted> },
     Begin { id: EventId, at: DateTime<Utc>, reply: Reply<Vec<u8>> },
     Settle { id: EventId, settlement: Settlement, at: DateTime<Utc>, reply: Reply<()> },
+    Reject { rejected: Rejected, reply: Reply<RejectedId> },
+    Prune { prune: Prune, reply: Reply<u64> },
     Probe { reply: Reply<()> },
     Close { reply: Reply<()> },
+}
+
+/// Forgets delivered events, oldest first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Prune {
+    /// Only those delivered before this moment.
+    pub(super) before: DateTime<Utc>,
+    /// At most so many.
+    pub(super) limit: u32,
 }
 
 /// What one commit holds, to be written in this order.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
+    /// Attempts that were begun when nothing could be committed.
+    pub(super) owed: Vec<(EventId, DateTime<Utc>)>,
     pub(super) events: Vec<NewEvent>,
     pub(super) settlements: Vec<(EventId, Settlement, DateTime<Utc>)>,
     pub(super) begins: Vec<(EventId, DateTime<Utc>)>,
+    pub(super) rejected: Vec<Rejected>,
+    pub(super) prunes: Vec<Prune>,
 }
 
 impl Batch {
     pub(super) fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.settlements.is_empty() && self.begins.is_empty()
+        self.owed.is_empty()
+            && self.events.is_empty()
+            && self.settlements.is_empty()
+            && self.begins.is_empty()
+            && self.rejected.is_empty()
+            && self.prunes.is_empty()
     }
 }
 
 /// What came of a [`Batch`], entry by entry.
 #[derive(Debug, Default)]
 pub(super) struct Committed {
-    pub(super) events: Vec<EventId>,
+    pub(super) events: Vec<Accepted>,
     /// Whether the event was still waiting.
     pub(super) settlements: Vec<bool>,
     /// The body, if the event was still waiting.
     pub(super) begins: Vec<Option<Vec<u8>>>,
-}
-
-/// What the writer lets everybody see.
-#[derive(Debug)]
-pub(super) struct Pulse {
-    commits: AtomicU64,
-    well: AtomicBool,
-    listener: Mutex<Option<mpsc::UnboundedSender<Arrival>>>,
-}
-
-impl Default for Pulse {
-    fn default() -> Self {
-        Self { commits: AtomicU64::new(0), well: AtomicBool::new(true), listener: Mutex::new(None) }
-    }
-}
-
-impl Pulse {
-    pub(super) fn commits(&self) -> u64 {
-        self.commits.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn is_well(&self) -> bool {
-        self.well.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn listen(&self) -> mpsc::UnboundedReceiver<Arrival> {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
-        receiver
-    }
-
-    fn committed(&self, arrivals: impl Iterator<Item = Arrival>) {
-        self.commits.fetch_add(1, Ordering::Relaxed);
-        self.well.store(true, Ordering::Relaxed);
-        if let Some(listener) = self.listener.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            for arrival in arrivals {
-                // Where the receiver is gone, nothing is kept.
-                let _ = listener.send(arrival);
-            }
-        }
-    }
-
-    fn failed(&self) {
-        self.well.store(false, Ordering::Relaxed);
-    }
+    pub(super) rejected: Vec<RejectedId>,
+    /// How many were forgotten.
+    pub(super) prunes: Vec<u64>,
 }
 
 /// Starts the writer. It ends when every sender is gone or on [`Command::Close`], after what was sent is committed.
@@ -112,6 +90,7 @@ pub(super) fn spawn(engine: Engine, pulse: Arc<Pulse>) -> mpsc::Sender<Command> 
 
 async fn run(mut engine: Engine, mut commands: mpsc::Receiver<Command>, pulse: Arc<Pulse>) {
     let mut closing = Vec::new();
+    let mut owed = Vec::new();
     while let Some(command) = commands.recv().await {
         let mut round = Round::default();
         round.add(command);
@@ -126,7 +105,7 @@ async fn run(mut engine: Engine, mut commands: mpsc::Receiver<Command>, pulse: A
             closing.append(&mut round.closing);
         }
         if round.size > 0 {
-            round.commit(&mut engine, &pulse).await;
+            round.commit(&mut engine, &pulse, &mut owed).await;
         }
     }
     let closed = engine.close().await;
@@ -142,9 +121,11 @@ struct Round {
     size: usize,
     bytes: usize,
     batch: Batch,
-    accepting: Vec<Reply<EventId>>,
+    accepting: Vec<Reply<Accepted>>,
     settling: Vec<Reply<()>>,
     beginning: Vec<Reply<Vec<u8>>>,
+    rejecting: Vec<Reply<RejectedId>>,
+    pruning: Vec<Reply<u64>>,
     probing: Vec<Reply<()>>,
     closing: Vec<Reply<()>>,
 }
@@ -170,6 +151,15 @@ impl Round {
                 self.batch.begins.push((id, at));
                 self.beginning.push(reply);
             }
+            Command::Reject { rejected, reply } => {
+                self.bytes += rejected.body.len();
+                self.batch.rejected.push(rejected);
+                self.rejecting.push(reply);
+            }
+            Command::Prune { prune, reply } => {
+                self.batch.prunes.push(prune);
+                self.pruning.push(reply);
+            }
             Command::Probe { reply } => self.probing.push(reply),
             Command::Close { reply } => {
                 self.size -= 1;
@@ -178,28 +168,59 @@ impl Round {
         }
     }
 
-    async fn commit(self, engine: &mut Engine, pulse: &Pulse) {
+    /// Commits the round and answers everybody in it. `owed` are the attempts that nobody could mark so far.
+    async fn commit(mut self, engine: &mut Engine, pulse: &Pulse, owed: &mut Vec<(EventId, DateTime<Utc>)>) {
         let heads: Vec<_> = self.batch.events.iter().map(head).collect();
         let settled: Vec<_> = self.batch.settlements.iter().map(|&(id, ..)| id).collect();
-        let begun: Vec<_> = self.batch.begins.iter().map(|&(id, _)| id).collect();
+        let begun = self.batch.begins.clone();
+        self.batch.owed.clone_from(owed);
         match engine.commit(self.batch).await {
             Ok(committed) => {
-                pulse.committed(heads.into_iter().zip(&committed.events).map(|(head, &id)| head(id)));
+                owed.clear();
+                let rows = heads.into_iter().zip(&committed.events).filter(|(_, accepted)| !accepted.is_folded());
+                pulse.committed(rows.map(|(head, accepted)| head(accepted.id)));
                 answer(self.accepting, committed.events.into_iter().map(Ok));
                 let settlements = committed.settlements.into_iter().map(|waiting| waiting.then_some(()));
                 answer(self.settling, if_waiting(settlements, settled));
-                answer(self.beginning, if_waiting(committed.begins.into_iter(), begun));
+                answer(self.beginning, if_waiting(committed.begins.into_iter(), begun.into_iter().map(|(id, _)| id)));
+                answer(self.rejecting, committed.rejected.into_iter().map(Ok));
+                answer(self.pruning, committed.prunes.into_iter().map(Ok));
                 answer(self.probing, iter::repeat(Ok(())));
             }
             Err(error) => {
                 pulse.failed();
                 answer(self.accepting, iter::repeat(Err(error.clone())));
                 answer(self.settling, iter::repeat(Err(error.clone())));
-                answer(self.beginning, iter::repeat(Err(error.clone())));
+                let bodies = begin_unmarked(engine, &begun, owed, &error).await;
+                answer(self.beginning, bodies.into_iter());
+                answer(self.rejecting, iter::repeat(Err(error.clone())));
+                answer(self.pruning, iter::repeat(Err(error.clone())));
                 answer(self.probing, iter::repeat(Err(error)));
             }
         }
     }
+}
+
+/// Lets attempts begin that could not be marked: an alert that waits must reach people also when the disk is full.
+///
+/// The marks are owed from then on and are the first that the next commit writes, so that nothing is ever folded into
+/// an event whose bytes were sent. Only a crash before that forgets them: then the event is sent once more.
+async fn begin_unmarked(
+    engine: &Engine,
+    begun: &[(EventId, DateTime<Utc>)],
+    owed: &mut Vec<(EventId, DateTime<Utc>)>,
+    cause: &QueueError,
+) -> Vec<Result<Vec<u8>, QueueError>> {
+    let ids: Vec<_> = begun.iter().map(|&(id, _)| id).collect();
+    let Ok(mut bodies) = engine.bodies_waiting(&ids).await else {
+        return iter::repeat_n(Err(cause.clone()), ids.len()).collect();
+    };
+    let begin = |&(id, at): &(EventId, DateTime<Utc>)| {
+        let body = bodies.remove(&id).ok_or(QueueError::NotWaiting(id))?;
+        owed.push((id, at));
+        Ok(body)
+    };
+    begun.iter().map(begin).collect()
 }
 
 /// The announcement of `event`, once it has a number.
@@ -219,7 +240,7 @@ fn answer<T>(replies: Vec<Reply<T>>, answers: impl Iterator<Item = Result<T, Que
 
 fn if_waiting<T>(
     found: impl Iterator<Item = Option<T>>,
-    ids: Vec<EventId>,
+    ids: impl IntoIterator<Item = EventId>,
 ) -> impl Iterator<Item = Result<T, QueueError>> {
     found.zip(ids).map(|(found, id)| found.ok_or(QueueError::NotWaiting(id)))
 }

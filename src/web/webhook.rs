@@ -10,7 +10,7 @@ use super::Shared;
 use super::answer;
 use super::body::{self, BodyError};
 use crate::intake::{Prepared, Rejection, Verdict, Webhook};
-use crate::queue::NewEvent;
+use crate::queue::{Accepted, NewEvent};
 
 /// The header that tells the webhooks of Sentry's integration platform apart.
 const RESOURCE: &str = "Sentry-Hook-Resource";
@@ -72,8 +72,13 @@ async fn queue(prepared: Prepared, received_at: DateTime<Utc>, shared: &Shared) 
     let service_key = event.service_key().clone();
     let event_type = event.event_type();
     match shared.queue.accept(NewEvent::new(event, received_at)).await {
-        Ok(id) => {
-            info!(event = id.get(), incident_key:% = incident_key, service_key:% = service_key; "{event_type} queued");
+        Ok(Accepted { id, count }) => {
+            let event = id.get();
+            if count > 1 {
+                info!(event, count, incident_key:% = incident_key, service_key:% = service_key; "{event_type} folded into one that waits");
+            } else {
+                info!(event, incident_key:% = incident_key, service_key:% = service_key; "{event_type} queued");
+            }
             answer::queued(&incident_key, event_type)
         }
         Err(error) => {

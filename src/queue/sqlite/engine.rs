@@ -1,14 +1,15 @@
 //! The writing side of the file: the lock that keeps a second bridge out, and the connection that survives errors.
 
+use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
 use super::place::Place;
-use super::{Reads, schema, write};
-use crate::queue::QueueError;
+use super::{Reads, read, schema, write};
 use crate::queue::writer::{Batch, Committed};
+use crate::queue::{EventId, QueueError};
 
 /// Commits batches to one SQLite file, which no other bridge can open meanwhile.
 #[derive(Debug)]
@@ -55,6 +56,23 @@ impl Engine {
                 Err(self.place.error(error))
             }
         }
+    }
+
+    /// The bodies of those of `ids` that wait, read without the connection that writes.
+    pub(in crate::queue) async fn bodies_waiting(
+        &self,
+        ids: &[EventId],
+    ) -> Result<HashMap<EventId, Vec<u8>>, QueueError> {
+        let mut bodies = HashMap::new();
+        if ids.is_empty() {
+            return Ok(bodies);
+        }
+        let mut connection = self.place.reading().connect().await.map_err(|error| self.place.error(error))?;
+        for &id in ids {
+            let body = read::body_waiting(&mut connection, id).await.map_err(|error| self.place.error(error))?;
+            bodies.extend(body.map(|body| (id, body)));
+        }
+        Ok(bodies)
     }
 
     /// Writes the log into the file, so that it stands alone, and lets go of it.

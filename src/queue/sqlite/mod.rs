@@ -3,13 +3,17 @@
 //! - `place`: the file, how connections to it are set up, and what its errors mean
 //! - `schema`: its tables, and whether they are those of this program
 //! - `engine`: the lock that keeps a second bridge out, and the connection that survives errors
-//! - `write`: the statements of one commit
+//! - `write`: the statements of one commit; `accept`: of arriving events; `rejected`: of rejected webhooks; `prune`: of
+//!   history
 //! - `read`: everything that only looks
 //! - `row`: a row's columns as types
 
+mod accept;
 mod engine;
 mod place;
+mod prune;
 mod read;
+mod rejected;
 mod row;
 mod schema;
 mod write;

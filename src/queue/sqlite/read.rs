@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqlitePoolOptions};
-use sqlx::{Sqlite, SqlitePool};
+use sqlx::{Sqlite, SqliteConnection, SqlitePool};
 
 use super::place::Place;
 use super::row::{ColumnError, Columns};
@@ -36,6 +36,14 @@ macro_rules! with_keys {
             $query
         )
     };
+}
+
+/// The body of an event, if it waits.
+pub(super) async fn body_waiting(connection: &mut SqliteConnection, id: EventId) -> sqlx::Result<Option<Vec<u8>>> {
+    sqlx::query_scalar("SELECT body FROM events JOIN bodies USING (id) WHERE state = 'waiting' AND id = ?")
+        .bind(id.get())
+        .fetch_optional(connection)
+        .await
 }
 
 /// Connections that cannot write.
@@ -117,7 +125,7 @@ impl Reads {
                 (SELECT COUNT(*) FROM events WHERE state = 'waiting') AS waiting,
                 (SELECT COUNT(*) FROM events WHERE state = 'dead' AND finished_at IS NOT NULL) AS dead,
                 (SELECT COUNT(*) FROM events WHERE state = 'delivered' AND finished_at IS NOT NULL) AS delivered,
-                (SELECT MIN(received_at) FROM events WHERE id IN (
+                (SELECT MIN(first_seen) FROM events WHERE id IN (
                     SELECT (SELECT MIN(id) FROM events WHERE state = 'waiting' AND service_key = keys.service_key)
                     FROM keys
                 )) AS oldest_waiting"

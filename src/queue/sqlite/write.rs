@@ -3,16 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::{Sqlite, SqliteConnection};
 
+use super::{accept, prune, rejected};
 use crate::queue::writer::{Batch, Committed};
-use crate::queue::{EventId, NewEvent, Settlement, State};
-
-/// How many rows one statement inserts at most.
-const ROWS: usize = 512;
-
-/// SQLite takes at most 32,766 bind variables a statement, and an event has seven.
-const _: () = assert!(ROWS * 7 <= 32_766);
+use crate::queue::{EventId, Settlement, State};
 
 /// Writes `batch` in one transaction. After an error the connection has to be closed, which rolls back.
 pub(super) async fn commit(connection: &mut SqliteConnection, batch: Batch) -> sqlx::Result<Committed> {
@@ -22,8 +17,11 @@ pub(super) async fn commit(connection: &mut SqliteConnection, batch: Batch) -> s
     if batch.is_empty() {
         sqlx::query("UPDATE heartbeat SET beats = beats + 1").execute(&mut *connection).await?;
     }
+    for (id, at) in batch.owed {
+        begin(connection, id, at).await?;
+    }
     if !batch.events.is_empty() {
-        committed.events = insert(connection, batch.events).await?;
+        committed.events = accept::accept(connection, batch.events).await?;
     }
     for (id, settlement, at) in batch.settlements {
         committed.settlements.push(settle(connection, id, settlement, at).await?);
@@ -31,53 +29,14 @@ pub(super) async fn commit(connection: &mut SqliteConnection, batch: Batch) -> s
     for (id, at) in batch.begins {
         committed.begins.push(begin(connection, id, at).await?);
     }
+    if !batch.rejected.is_empty() {
+        committed.rejected = rejected::keep(connection, batch.rejected).await?;
+    }
+    for prune in batch.prunes {
+        committed.prunes.push(prune::delivered(connection, prune).await?);
+    }
     sqlx::query("COMMIT").execute(connection).await?;
     Ok(committed)
-}
-
-async fn insert(connection: &mut SqliteConnection, events: Vec<NewEvent>) -> sqlx::Result<Vec<EventId>> {
-    let last: Option<i64> = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
-        .fetch_optional(&mut *connection)
-        .await?;
-    let first = last.unwrap_or_default() + 1;
-    let mut left = events.len();
-    let ids = (first..).map(EventId::new).take(left).collect();
-    let mut rows = (first..).zip(events);
-    while left > 0 {
-        // Powers of two, so that a handful of prepared statements serves batches of every size.
-        let size = (1 << left.ilog2()).min(ROWS);
-        insert_chunk(connection, rows.by_ref().take(size)).await?;
-        left -= size;
-    }
-    Ok(ids)
-}
-
-async fn insert_chunk(
-    connection: &mut SqliteConnection,
-    rows: impl Iterator<Item = (i64, NewEvent)>,
-) -> sqlx::Result<()> {
-    let mut bodies = Vec::new();
-    let mut insert = QueryBuilder::<Sqlite>::new(
-        "INSERT INTO events (id, service_key, incident_key, event_type, description, received_at, first_seen) ",
-    );
-    insert.push_values(rows, |mut row, (id, event)| {
-        row.push_bind(id)
-            .push_bind(event.service_key.expose())
-            .push_bind(event.incident_key.as_str())
-            .push_bind(event.event_type.as_str())
-            .push_bind(event.description)
-            .push_bind(event.received_at.timestamp_millis())
-            .push_bind(event.received_at.timestamp_millis());
-        bodies.push((id, event.body));
-    });
-    insert.build().execute(&mut *connection).await?;
-
-    let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO bodies (id, body) ");
-    insert.push_values(bodies, |mut row, (id, body)| {
-        row.push_bind(id).push_bind(body);
-    });
-    insert.build().execute(connection).await?;
-    Ok(())
 }
 
 async fn settle(

@@ -1,0 +1,74 @@
+//! Delivered events: kept for a while for people to look at, then forgotten a few at a time.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use log::{debug, warn};
+use tokio::time::sleep;
+
+use super::writer::{Command, Prune};
+use super::{Queue, QueueError};
+
+/// How many rows one commit forgets at most, so that a webhook waits for few of them.
+const CHUNK: u32 = 200;
+
+/// How many delivered events are kept at most, however young they are. At 4 KB each they take 4 GB.
+pub const KEEP_ROWS: u64 = 1_000_000;
+
+/// How much is kept. Dead letters and rejected webhooks are none of it: they wait until somebody acts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct History {
+    /// For how long. The pace of a service key is known from the attempts of its last minute, so less than that would
+    /// let a bridge that starts again send too much.
+    pub age: Duration,
+    /// How many events.
+    pub rows: u64,
+}
+
+impl Queue {
+    /// Forgets the delivered events that `history` does not keep, and tells how many those were. Others get their
+    /// turn between its commits.
+    ///
+    /// # Errors
+    ///
+    /// When not all of it could be committed.
+    pub async fn prune(&self, history: History, now: DateTime<Utc>) -> Result<u64, QueueError> {
+        let age = TimeDelta::from_std(history.age).unwrap_or(TimeDelta::MAX);
+        let before = now.checked_sub_signed(age).unwrap_or(DateTime::<Utc>::MIN_UTC);
+        let old = self.forget(before, u64::MAX).await?;
+        let surplus = self.reader().counts().await?.delivered.saturating_sub(history.rows);
+        Ok(old + self.forget(DateTime::<Utc>::MAX_UTC, surplus).await?)
+    }
+
+    /// Forgets at most `most` events that were delivered before a moment.
+    async fn forget(&self, before: DateTime<Utc>, most: u64) -> Result<u64, QueueError> {
+        let mut gone = 0;
+        while gone < most {
+            let limit = u32::try_from(most - gone).unwrap_or(CHUNK).min(CHUNK);
+            let forgotten = self.ask(|reply| Command::Prune { prune: Prune { before, limit }, reply }).await?;
+            gone += forgotten;
+            if forgotten < u64::from(limit) {
+                break;
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Prunes at once and after every `interval`, for as long as it is polled.
+    pub async fn keep_pruned(
+        &self,
+        history: History,
+        interval: Duration,
+        clock: impl Fn() -> DateTime<Utc>,
+    ) -> Infallible {
+        loop {
+            match self.prune(history, clock()).await {
+                Ok(0) => {}
+                Ok(gone) => debug!("{gone} delivered events were forgotten"),
+                Err(error) => warn!("old history is still kept: {error}"),
+            }
+            sleep(interval).await;
+        }
+    }
+}

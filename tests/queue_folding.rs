@@ -1,0 +1,179 @@
+//! Storms of one incident in the durable queue, on real files.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::future::join_all;
+use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::queue::{Accepted, EventId, NewEvent, Queue, Record, Settlement};
+use serde_json::Value;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions};
+use tempfile::TempDir;
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + seconds, 123_000_000).unwrap()
+}
+
+/// A trigger of `incident` that came so many seconds after the first.
+fn trigger(incident: &str, seconds: i64) -> NewEvent {
+    NewEvent {
+        service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
+        incident_key: IncidentKey::parse(incident).unwrap(),
+        event_type: EventType::Trigger,
+        description: format!("alert {seconds}"),
+        body: format!(r#"{{"event_type":"trigger","details":{{"alert":{seconds}}}}}"#).into_bytes(),
+        received_at: at(seconds),
+    }
+}
+
+fn resolve(incident: &str, seconds: i64) -> NewEvent {
+    NewEvent {
+        event_type: EventType::Resolve,
+        body: br#"{"event_type":"resolve"}"#.to_vec(),
+        description: String::new(),
+        ..trigger(incident, seconds)
+    }
+}
+
+async fn open() -> (TempDir, PathBuf, Queue) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bridge.db");
+    let queue = Queue::open(&path).await.unwrap();
+    (directory, path, queue)
+}
+
+async fn record(queue: &Queue, id: EventId) -> Record {
+    queue.reader().get(id).await.unwrap().unwrap()
+}
+
+fn details(record: &Record) -> Value {
+    serde_json::from_slice::<Value>(&record.body).unwrap()["details"].take()
+}
+
+#[tokio::test]
+async fn a_storm_of_one_incident_is_one_waiting_event() {
+    let (_directory, _path, queue) = open().await;
+    let mut arrivals = queue.arrivals();
+    let first = queue.accept(trigger("42", 0)).await.unwrap();
+    assert_eq!(first.count, 1);
+    for seconds in 1..50 {
+        let folded = queue.accept(trigger("42", seconds)).await.unwrap();
+        assert_eq!(folded, Accepted { id: first.id, count: u32::try_from(seconds).unwrap() + 1 });
+    }
+
+    let record = record(&queue, first.id).await;
+    assert_eq!((record.count, record.first_seen, record.received_at), (50, at(0), at(49)));
+    assert_eq!(record.description, "alert 49");
+    assert_eq!(
+        details(&record).to_string(),
+        r#"{"alert":49,"occurrences":50,"first_seen":"2027-01-15T08:00:00.123000Z"}"#
+    );
+    assert_eq!(queue.reader().counts().await.unwrap().waiting, 1);
+    assert_eq!(queue.reader().counts().await.unwrap().oldest_waiting, Some(at(0)));
+    assert_eq!(arrivals.try_recv().unwrap().id, first.id);
+    assert!(arrivals.try_recv().is_err(), "a folded event was announced as a new one");
+    assert_eq!(queue.begin(first.id, at(60)).await.unwrap(), record.body);
+}
+
+#[tokio::test]
+async fn alerts_that_come_together_fold_together() {
+    let (_directory, _path, queue) = open().await;
+    let before = queue.commits();
+    let alerts = (0..3000).map(|number| queue.accept(trigger(&(number % 3).to_string(), number)));
+    let accepted: Vec<Accepted> = join_all(alerts).await.into_iter().map(Result::unwrap).collect();
+    assert!(queue.commits() - before <= 60, "3000 accepts took {} commits", queue.commits() - before);
+    assert_eq!(queue.reader().counts().await.unwrap().waiting, 3);
+    for incident in 0..3 {
+        let mut counts: Vec<_> = accepted.iter().skip(incident).step_by(3).map(|accepted| accepted.count).collect();
+        counts.sort_unstable();
+        assert_eq!(counts, (1..=1000).collect::<Vec<_>>());
+        let record = record(&queue, accepted[incident].id).await;
+        assert_eq!((record.count, &details(&record)["occurrences"]), (1000, &Value::from(1000)));
+    }
+}
+
+#[tokio::test]
+async fn many_incidents_fold_each_into_its_own_event() {
+    let (_directory, _path, queue) = open().await;
+    let storm = async |seconds| {
+        let alerts = (0..1000).map(|incident: u32| queue.accept(trigger(&incident.to_string(), seconds)));
+        join_all(alerts).await.into_iter().map(Result::unwrap).collect::<Vec<Accepted>>()
+    };
+    let first = storm(0).await;
+    let second = storm(1).await;
+    for (first, second) in first.iter().zip(&second) {
+        assert_eq!((first.count, second.count, first.id), (1, 2, second.id));
+    }
+    for (incident, accepted) in first.iter().enumerate().step_by(83) {
+        let record = record(&queue, accepted.id).await;
+        assert_eq!(record.incident_key.as_str(), incident.to_string());
+        assert_eq!((&*record.description, &details(&record)["alert"]), ("alert 1", &Value::from(1)));
+    }
+}
+
+#[tokio::test]
+async fn nothing_folds_across_a_resolve() {
+    let (_directory, _path, queue) = open().await;
+    let opened = queue.accept(trigger("42", 0)).await.unwrap();
+    let resolved = queue.accept(resolve("42", 1)).await.unwrap();
+    let again = queue.accept(resolve("42", 2)).await.unwrap();
+    let reopened = queue.accept(trigger("42", 3)).await.unwrap();
+    assert!(opened.id < resolved.id && resolved.id < again.id && again.id < reopened.id);
+    assert!([opened, resolved, again, reopened].iter().all(|accepted| !accepted.is_folded()));
+    assert_eq!(queue.accept(trigger("42", 4)).await.unwrap(), Accepted { id: reopened.id, count: 2 });
+    assert_eq!(record(&queue, opened.id).await.count, 1);
+}
+
+#[tokio::test]
+async fn what_was_attempted_keeps_its_bytes() {
+    let (_directory, path, queue) = open().await;
+    let attempted = queue.accept(trigger("42", 0)).await.unwrap();
+    let body = queue.begin(attempted.id, at(1)).await.unwrap();
+    let retry = Settlement::Retry { reason: "503".to_owned(), next_attempt_at: at(9), blamed: Duration::ZERO };
+    queue.settle(attempted.id, retry, at(2)).await.unwrap();
+    let next = queue.accept(trigger("42", 3)).await.unwrap();
+    assert_eq!(next.count, 1);
+    assert_eq!(queue.begin(attempted.id, at(10)).await.unwrap(), body);
+    queue.settle(attempted.id, Settlement::Delivered { note: None }, at(11)).await.unwrap();
+    assert_eq!(queue.accept(trigger("42", 12)).await.unwrap(), Accepted { id: next.id, count: 2 });
+
+    // Its bytes are known outside also when somebody has reset its attempts since.
+    queue.begin(next.id, at(13)).await.unwrap();
+    meddle(&path, "UPDATE events SET attempts = 0").await;
+    assert_eq!(queue.accept(trigger("42", 14)).await.unwrap().count, 1);
+}
+
+#[tokio::test]
+async fn what_left_the_line_is_not_folded_into() {
+    let (_directory, path, queue) = open().await;
+    for leave in ["UPDATE events SET state = 'dead', finished_at = 1", "DELETE FROM events"] {
+        queue.accept(trigger("42", 0)).await.unwrap();
+        meddle(&path, leave).await;
+        assert_eq!(queue.accept(trigger("42", 1)).await.unwrap().count, 1, "{leave}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_sent_without_a_mark_is_not_folded_into() {
+    let (_directory, path, queue) = open().await;
+    let id = queue.accept(trigger("42", 0)).await.unwrap().id;
+    meddle(&path, "CREATE TRIGGER full BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'no space'); END").await;
+    let sent = queue.begin(id, at(1)).await.unwrap();
+    let error = queue.settle(id, Settlement::Delivered { note: None }, at(2)).await.expect_err("it was committed");
+    assert!(error.to_string().contains("no space"), "{error}");
+    meddle(&path, "DROP TRIGGER full").await;
+
+    let next = queue.accept(trigger("42", 3)).await.unwrap();
+    assert_eq!((next.count, next.id > id), (1, true));
+    let kept = record(&queue, id).await;
+    assert_eq!((kept.attempts, kept.last_attempt_at, kept.body), (1, Some(at(1)), sent));
+    queue.settle(id, Settlement::Delivered { note: None }, at(4)).await.unwrap();
+}
+
+/// What somebody with a shell does to the file.
+async fn meddle(path: &std::path::Path, sql: &str) {
+    let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
+}
