@@ -2,8 +2,10 @@
 //!
 //! - [`Queue`]: takes events, marks attempts and settles them; every answer comes after the commit
 //! - [`Reader`]: looks at what is committed, also beside a running bridge
+//! - [`Editor`]: changes it from outside
 //! - [`event`]: what stands in the queue
 //! - [`rejected`]: webhooks that were rejected
+//! - [`item`]: both, as people name and list them
 //! - [`history`]: how long delivered events are kept
 //! - `fold`: what becomes a row of its own, and what is folded into one that waits; pure
 //! - [`error`]: why it could not be done, as sentences for the operator
@@ -11,10 +13,12 @@
 //! - `pulse`: how the writer fares
 //! - `sqlite`: the only place that knows SQL
 
+mod editor;
 pub mod error;
 pub mod event;
 mod fold;
 pub mod history;
+pub mod item;
 mod pulse;
 mod reader;
 pub mod rejected;
@@ -30,9 +34,11 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 
+pub use editor::Editor;
 pub use error::QueueError;
 pub use event::{Accepted, Arrival, Counts, EventId, NewEvent, Record, Settlement, State, WaitingEvent};
 pub use history::History;
+pub use item::{ItemId, NoItemId, RejectedSummary, Summary};
 pub use reader::Reader;
 pub use rejected::{Rejected, RejectedId};
 
@@ -64,7 +70,7 @@ impl Queue {
     }
 
     fn start(engine: sqlite::Engine) -> Self {
-        let reader = Reader::beside(&engine);
+        let reader = Reader::of(engine.reads());
         let pulse = Arc::new(Pulse::default());
         let commands = writer::spawn(engine, Arc::clone(&pulse));
         Self { commands, pulse, reader }

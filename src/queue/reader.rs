@@ -5,7 +5,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 
 use super::sqlite;
-use super::{Counts, EventId, QueueError, Record, WaitingEvent};
+use super::{Counts, EventId, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary, WaitingEvent};
 use crate::pagerduty::ServiceKey;
 
 /// Reads the queue and never changes it; clones share their connections.
@@ -24,11 +24,12 @@ impl Reader {
         Ok(Self { sqlite: sqlite::Reads::open(path).await? })
     }
 
-    pub(super) fn beside(engine: &sqlite::Engine) -> Self {
-        Self { sqlite: engine.reads() }
+    pub(super) fn of(sqlite: sqlite::Reads) -> Self {
+        Self { sqlite }
     }
 
-    pub(super) async fn close(&self) {
+    /// Lets go of the file; every clone is closed by it.
+    pub async fn close(&self) {
         self.sqlite.close().await;
     }
 
@@ -81,5 +82,52 @@ impl Reader {
     /// When the database cannot be read.
     pub async fn get(&self, id: EventId) -> Result<Option<Record>, QueueError> {
         self.sqlite.get(id).await
+    }
+
+    /// The numbers of at most `limit` events in a state: those in line in their order, dead letters from the oldest,
+    /// delivered ones from the newest.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn ids(&self, state: State, limit: u64) -> Result<Vec<EventId>, QueueError> {
+        self.sqlite.ids(state, limit).await
+    }
+
+    /// What a list tells about these events, in this order, without those that are gone.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn summaries(&self, ids: &[EventId]) -> Result<Vec<Summary>, QueueError> {
+        self.sqlite.summaries(ids).await
+    }
+
+    /// What a list tells about at most `limit` rejected webhooks, from the oldest.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn rejected_summaries(&self, limit: u64) -> Result<Vec<RejectedSummary>, QueueError> {
+        self.sqlite.rejected_summaries(limit).await
+    }
+
+    /// A rejected webhook; `None` when there is none with that number.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn rejected(&self, id: RejectedId) -> Result<Option<Rejected>, QueueError> {
+        self.sqlite.rejected(id).await
+    }
+
+    /// A number that is another one after every change by an [`Editor`](super::Editor): then events may be back in
+    /// line at their old places, and others gone.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn generation(&self) -> Result<u64, QueueError> {
+        self.sqlite.generation().await
     }
 }

@@ -5,11 +5,14 @@
 //! - `engine`: the lock that keeps a second bridge out, and the connection that survives errors
 //! - `write`: the statements of one commit; `accept`: of arriving events; `rejected`: of rejected webhooks; `prune`: of
 //!   history
-//! - `read`: everything that only looks
+//! - `edit`: changes from outside
+//! - `read`: everything that only looks; `list`: what people look at
 //! - `row`: a row's columns as types
 
 mod accept;
+mod edit;
 mod engine;
+mod list;
 mod place;
 mod prune;
 mod read;
@@ -18,5 +21,6 @@ mod row;
 mod schema;
 mod write;
 
+pub(super) use edit::Edits;
 pub(super) use engine::Engine;
 pub(super) use read::Reads;

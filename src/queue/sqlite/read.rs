@@ -152,7 +152,7 @@ impl Reads {
     }
 
     /// Runs `query`, whose every row has an `id`, and reads its rows.
-    async fn all<T>(
+    pub(super) async fn all<T>(
         &self,
         query: Query<'_, Sqlite, SqliteArguments>,
         read: impl Fn(&Columns) -> Result<T, ColumnError>,

@@ -7,7 +7,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
-use crate::queue::{EventId, Record, State};
+use crate::queue::{EventId, Record, State, Summary};
 
 /// Why a column could not be read.
 #[derive(Debug)]
@@ -69,6 +69,34 @@ impl Columns {
         milliseconds.map(|at| DateTime::from_timestamp_millis(at).ok_or(ColumnError::Odd(column))).transpose()
     }
 
+    pub(super) fn text(&self, column: &'static str) -> Result<String, ColumnError> {
+        Ok(self.row.try_get(column)?)
+    }
+
+    pub(super) fn optional_text(&self, column: &'static str) -> Result<Option<String>, ColumnError> {
+        Ok(self.row.try_get(column)?)
+    }
+
+    pub(super) fn bytes(&self, column: &'static str) -> Result<Vec<u8>, ColumnError> {
+        Ok(self.row.try_get(column)?)
+    }
+
+    pub(super) fn summary(&self) -> Result<Summary, ColumnError> {
+        Ok(Summary {
+            id: self.id,
+            state: self.parsed("state", State::parse)?,
+            service_key: self.service_key()?,
+            incident_key: self.incident_key()?,
+            event_type: self.event_type()?,
+            description: self.text("description")?,
+            count: self.number("count")?,
+            attempts: self.number("attempts")?,
+            received_at: self.time("received_at")?,
+            next_attempt_at: self.optional_time("next_attempt_at")?,
+            reason: self.optional_text("reason")?,
+        })
+    }
+
     pub(super) fn record(&self) -> Result<Record, ColumnError> {
         Ok(Record {
             id: self.id,
@@ -76,8 +104,8 @@ impl Columns {
             service_key: self.service_key()?,
             incident_key: self.incident_key()?,
             event_type: self.event_type()?,
-            description: self.row.try_get("description")?,
-            body: self.row.try_get("body")?,
+            description: self.text("description")?,
+            body: self.bytes("body")?,
             count: self.number("count")?,
             received_at: self.time("received_at")?,
             first_seen: self.time("first_seen")?,
@@ -85,7 +113,7 @@ impl Columns {
             last_attempt_at: self.optional_time("last_attempt_at")?,
             next_attempt_at: self.optional_time("next_attempt_at")?,
             blamed: self.milliseconds("blamed_ms")?,
-            reason: self.row.try_get("reason")?,
+            reason: self.optional_text("reason")?,
             finished_at: self.optional_time("finished_at")?,
         })
     }

@@ -1,0 +1,101 @@
+//! Changes the queue from outside: beside a running bridge, which notices within a second or so, or without one.
+
+use std::path::Path;
+
+use super::sqlite;
+use super::{Accepted, EventId, NewEvent, QueueError, Reader, RejectedId, State};
+
+/// How many events one commit changes at most, so that a running bridge never waits long for it.
+const CHUNK: usize = 500;
+
+/// Writes beside a bridge. Every change is committed when its method returns.
+#[derive(Debug)]
+pub struct Editor {
+    sqlite: sqlite::Edits,
+    reader: Reader,
+}
+
+impl Editor {
+    /// Opens the SQLite file `path`; a bridge may be running on it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such file, it cannot be written, or its tables are not those of this program.
+    pub async fn open(path: &Path) -> Result<Self, QueueError> {
+        let sqlite = sqlite::Edits::open(path).await?;
+        let reader = Reader::of(sqlite.reads());
+        Ok(Self { sqlite, reader })
+    }
+
+    /// What is committed.
+    #[must_use]
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Puts dead letters back to their places in line, with their attempts and blame forgotten. Returns those that
+    /// were dead letters; the others are left as they are.
+    ///
+    /// # Errors
+    ///
+    /// When not all of it could be committed.
+    pub async fn revive(&mut self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
+        let mut revived = Vec::new();
+        for chunk in ids.chunks(CHUNK) {
+            revived.append(&mut self.sqlite.revive(chunk).await?);
+        }
+        Ok(revived)
+    }
+
+    /// Deletes events. Returns those that were in `state`; the others are left as they are. One whose attempt is under
+    /// way may reach PagerDuty all the same.
+    ///
+    /// # Errors
+    ///
+    /// When not all of it could be committed.
+    pub async fn discard(&mut self, state: State, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
+        let mut gone = Vec::new();
+        for chunk in ids.chunks(CHUNK) {
+            gone.append(&mut self.sqlite.discard(state, chunk).await?);
+        }
+        Ok(gone)
+    }
+
+    /// Deletes a rejected webhook, and tells whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed.
+    pub async fn discard_rejected(&mut self, id: RejectedId) -> Result<bool, QueueError> {
+        self.sqlite.discard_rejected(id).await
+    }
+
+    /// Keeps a new reason for a webhook that was rejected once more, and tells whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed.
+    pub async fn reject_again(&mut self, id: RejectedId, reason: String) -> Result<bool, QueueError> {
+        self.sqlite.reject_again(id, reason).await
+    }
+
+    /// Accepts the event that a rejected webhook became, and deletes the webhook, both or neither. `None` when the
+    /// webhook is gone; then nothing is accepted.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed.
+    pub async fn readmit(&mut self, id: RejectedId, event: NewEvent) -> Result<Option<Accepted>, QueueError> {
+        self.sqlite.readmit(id, event).await
+    }
+
+    /// Lets go of the file. Without a bridge, everything is in the one file then.
+    ///
+    /// # Errors
+    ///
+    /// When the file could not be closed. What was committed is safe all the same.
+    pub async fn close(self) -> Result<(), QueueError> {
+        self.reader.close().await;
+        self.sqlite.close().await
+    }
+}

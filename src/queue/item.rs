@@ -1,0 +1,103 @@
+//! What people see in the queue and name by its number: events and rejected webhooks.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use thiserror::Error;
+
+use super::{EventId, RejectedId, State};
+use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+
+/// The number of an event (`7`) or of a rejected webhook (`r7`), as people write it.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum ItemId {
+    /// An event.
+    Event(EventId),
+    /// A rejected webhook.
+    Rejected(RejectedId),
+}
+
+/// A text that is no [`ItemId`].
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("this is no number of the queue: events are numbered like `7`, rejected webhooks like `r7`")]
+pub struct NoItemId;
+
+impl FromStr for ItemId {
+    type Err = NoItemId;
+
+    fn from_str(text: &str) -> Result<Self, NoItemId> {
+        let (digits, item): (_, fn(i64) -> Self) = match text.strip_prefix('r') {
+            Some(digits) => (digits, |number| Self::Rejected(RejectedId::new(number))),
+            None => (text, |number| Self::Event(EventId::new(number))),
+        };
+        // `parse` alone would take a sign.
+        let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse().ok().filter(|_| is_number).map(item).ok_or(NoItemId)
+    }
+}
+
+impl fmt::Display for ItemId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Event(id) => id.fmt(f),
+            Self::Rejected(id) => id.fmt(f),
+        }
+    }
+}
+
+/// What a list tells about an event.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Summary {
+    /// Its number.
+    pub id: EventId,
+    /// Where it stands.
+    pub state: State,
+    /// The integration it goes to.
+    pub service_key: ServiceKey,
+    /// The incident it belongs to.
+    pub incident_key: IncidentKey,
+    /// What it does to the incident.
+    pub event_type: EventType,
+    /// The line people read first; empty for events that carry none.
+    pub description: String,
+    /// How many alerts it stands for.
+    pub count: u32,
+    /// How many attempts were begun.
+    pub attempts: u32,
+    /// When the newest alert it stands for came.
+    pub received_at: DateTime<Utc>,
+    /// When it is to be tried again; only after an attempt that failed.
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// Why it is where it is.
+    pub reason: Option<String>,
+}
+
+/// What a list tells about a rejected webhook.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RejectedSummary {
+    /// Its number.
+    pub id: RejectedId,
+    /// When it came.
+    pub received_at: DateTime<Utc>,
+    /// Why it was rejected.
+    pub reason: String,
+    /// How long its body is, in bytes.
+    pub size: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_as_they_are_written() {
+        for text in ["7", "r7", "9223372036854775807"] {
+            assert_eq!(text.parse::<ItemId>().unwrap().to_string(), text);
+        }
+        assert_eq!("r7".parse(), Ok(ItemId::Rejected(RejectedId::new(7))));
+        for text in ["", "r", "-7", "+7", "r-7", "rr7", "R7", "7r", " 7", "9223372036854775808"] {
+            assert_eq!(text.parse::<ItemId>(), Err(NoItemId), "{text}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What people change from outside, beside a running bridge or without one: short transactions that it notices.
+
+use std::path::Path;
+
+use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection};
+
+use super::list::numbers;
+use super::place::Place;
+use super::{Reads, accept, schema};
+use crate::queue::{Accepted, EventId, NewEvent, QueueError, RejectedId, State};
+
+type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
+
+/// A connection that writes beside that of a bridge.
+#[derive(Debug)]
+pub(in crate::queue) struct Edits {
+    place: Place,
+    connection: SqliteConnection,
+}
+
+impl Edits {
+    pub(in crate::queue) async fn open(path: &Path) -> Result<Self, QueueError> {
+        let place = Place::new(path);
+        if !path.exists() {
+            return Err(QueueError::Missing { path: place.path() });
+        }
+        let mut connection = place.writing().connect().await.map_err(|error| place.error(error))?;
+        schema::check(&mut connection, &place).await?;
+        Ok(Self { place, connection })
+    }
+
+    pub(in crate::queue) fn reads(&self) -> Reads {
+        Reads::beside(&self.place)
+    }
+
+    pub(in crate::queue) async fn close(self) -> Result<(), QueueError> {
+        self.connection.close().await.map_err(|error| self.place.error(error))
+    }
+
+    pub(in crate::queue) async fn revive(&mut self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
+        let ids = numbers(ids);
+        let revived = self
+            .transact(async |connection| {
+                let revived = sqlx::query_scalar(
+                    "UPDATE events SET state = 'waiting', attempts = 0, blamed_ms = 0, next_attempt_at = NULL, \
+                     finished_at = NULL, reason = NULL \
+                     WHERE state = 'dead' AND id IN (SELECT value FROM json_each(?)) RETURNING id",
+                );
+                revived.bind(&ids).fetch_all(connection).await
+            })
+            .await?;
+        Ok(revived.into_iter().map(EventId::new).collect())
+    }
+
+    pub(in crate::queue) async fn discard(
+        &mut self,
+        state: State,
+        ids: &[EventId],
+    ) -> Result<Vec<EventId>, QueueError> {
+        let ids = numbers(ids);
+        let gone = self
+            .transact(async |connection| {
+                let events = sqlx::query_scalar(
+                    "DELETE FROM events WHERE state = ? AND id IN (SELECT value FROM json_each(?)) RETURNING id",
+                );
+                let gone: Vec<i64> = events.bind(state.as_str()).bind(&ids).fetch_all(&mut *connection).await?;
+                let gone: Vec<_> = gone.into_iter().map(EventId::new).collect();
+                sqlx::query("DELETE FROM bodies WHERE id IN (SELECT value FROM json_each(?))")
+                    .bind(numbers(&gone))
+                    .execute(connection)
+                    .await?;
+                Ok(gone)
+            })
+            .await?;
+        Ok(gone)
+    }
+
+    pub(in crate::queue) async fn discard_rejected(&mut self, id: RejectedId) -> Result<bool, QueueError> {
+        self.change_one(sqlx::query("DELETE FROM rejected WHERE id = ?").bind(id.get())).await
+    }
+
+    pub(in crate::queue) async fn reject_again(&mut self, id: RejectedId, reason: String) -> Result<bool, QueueError> {
+        self.change_one(sqlx::query("UPDATE rejected SET reason = ? WHERE id = ?").bind(reason).bind(id.get())).await
+    }
+
+    pub(in crate::queue) async fn readmit(
+        &mut self,
+        id: RejectedId,
+        event: NewEvent,
+    ) -> Result<Option<Accepted>, QueueError> {
+        self.transact(async |connection| {
+            let deleted = sqlx::query("DELETE FROM rejected WHERE id = ?").bind(id.get());
+            if deleted.execute(&mut *connection).await?.rows_affected() == 0 {
+                return Ok(None);
+            }
+            Ok(accept::accept(connection, vec![event]).await?.pop())
+        })
+        .await
+    }
+
+    async fn change_one(&mut self, query: Query) -> Result<bool, QueueError> {
+        self.transact(async |connection| Ok(query.execute(connection).await?.rows_affected() == 1)).await
+    }
+
+    /// Commits what `change` does together with the sign by which a running bridge notices. After an error the
+    /// transaction is over as well, and the connection can be used again.
+    async fn transact<T>(
+        &mut self,
+        change: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
+    ) -> Result<T, QueueError> {
+        let connection = &mut self.connection;
+        let changed = async {
+            sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+            let changed = change(connection).await?;
+            sqlx::query("UPDATE changes SET generation = generation + 1").execute(&mut *connection).await?;
+            sqlx::query("COMMIT").execute(&mut *connection).await?;
+            Ok(changed)
+        };
+        match changed.await {
+            Ok(changed) => Ok(changed),
+            Err(error) => {
+                // It fails where there is nothing to roll back, which is as good.
+                let _ = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
+                Err(self.place.error(error))
+            }
+        }
+    }
+}

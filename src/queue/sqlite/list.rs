@@ -1,0 +1,81 @@
+//! What people look at: events and rejected webhooks, listed.
+
+use super::read::Reads;
+use super::row::{ColumnError, Columns};
+use crate::queue::{EventId, QueueError, Rejected, RejectedId, RejectedSummary, State, Summary};
+
+/// How many events one statement reads.
+const PAGE: usize = 500;
+
+impl Reads {
+    pub(in crate::queue) async fn ids(&self, state: State, limit: u64) -> Result<Vec<EventId>, QueueError> {
+        // Each is served by an index alone; the conditions are those of the indexes.
+        let query = match state {
+            State::Waiting => "SELECT id FROM events WHERE state = 'waiting' ORDER BY id LIMIT ?",
+            State::Dead => {
+                "SELECT id FROM events WHERE state = 'dead' AND finished_at IS NOT NULL ORDER BY finished_at, id LIMIT ?"
+            }
+            State::Delivered => {
+                "SELECT id FROM events WHERE state = 'delivered' AND finished_at IS NOT NULL \
+                 ORDER BY finished_at DESC, id DESC LIMIT ?"
+            }
+        };
+        let query = sqlx::query(query).bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        self.all(query, |columns| Ok(columns.id())).await
+    }
+
+    /// Those of `ids` that are there still, at most [`PAGE`] a statement, in the order of `ids`.
+    pub(in crate::queue) async fn summaries(&self, ids: &[EventId]) -> Result<Vec<Summary>, QueueError> {
+        let mut summaries = Vec::with_capacity(ids.len());
+        for page in ids.chunks(PAGE) {
+            // The numbers' places in the list keep their order.
+            let query = sqlx::query(
+                "SELECT events.id, state, service_key, incident_key, event_type, description, count, attempts, \
+                 received_at, next_attempt_at, reason \
+                 FROM json_each(?) AS wanted JOIN events ON events.id = wanted.value ORDER BY wanted.key",
+            )
+            .bind(numbers(page));
+            summaries.append(&mut self.all(query, Columns::summary).await?);
+        }
+        Ok(summaries)
+    }
+
+    pub(in crate::queue) async fn rejected_summaries(&self, limit: u64) -> Result<Vec<RejectedSummary>, QueueError> {
+        let query = sqlx::query("SELECT id, received_at, reason, size FROM rejected ORDER BY id LIMIT ?")
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        self.all(query, |columns| {
+            Ok(RejectedSummary {
+                id: RejectedId::new(columns.id().get()),
+                received_at: columns.time("received_at")?,
+                reason: columns.text("reason")?,
+                size: columns.number("size")?,
+            })
+        })
+        .await
+    }
+
+    pub(in crate::queue) async fn rejected(&self, id: RejectedId) -> Result<Option<Rejected>, QueueError> {
+        let query =
+            sqlx::query("SELECT id, received_at, resource, reason, body FROM rejected WHERE id = ?").bind(id.get());
+        let read = |columns: &Columns| -> Result<Rejected, ColumnError> {
+            Ok(Rejected {
+                received_at: columns.time("received_at")?,
+                resource: columns.optional_text("resource")?,
+                reason: columns.text("reason")?,
+                body: columns.bytes("body")?,
+            })
+        };
+        Ok(self.all(query, read).await?.pop())
+    }
+
+    pub(in crate::queue) async fn generation(&self) -> Result<u64, QueueError> {
+        let query = sqlx::query("SELECT 0 AS id, generation FROM changes");
+        Ok(self.all(query, |columns| columns.number("generation")).await?.pop().unwrap_or_default())
+    }
+}
+
+/// Numbers as a JSON array, which a statement takes as one variable.
+pub(super) fn numbers(ids: &[EventId]) -> String {
+    let ids: Vec<_> = ids.iter().map(|id| id.get()).collect();
+    serde_json::to_string(&ids).unwrap_or_default()
+}
