@@ -4,6 +4,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 
+.NOTPARALLEL:
 .PHONY: help demo test unit lint fmt docs container-check setup
 
 help: ## Show what can be made
