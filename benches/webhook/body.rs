@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-const RECORDED: &str = include_str!("../../fixtures/legacy-9.1/node-exception.webhook.json");
+const RECORDED: &str = include_str!("../../fixtures/legacy-9.1/node-exception.json");
 
 /// The size of the body that the project's first sketch was measured with, in bytes.
 const SIZE: usize = 13_000;
