@@ -263,11 +263,14 @@ async fn the_attempts_of_the_last_minute_are_known_whatever_came_of_them() {
     let ids = join_all((0..4).map(|number| queue.accept(event(&key(number), "42", b"{}")))).await;
     for (id, begun) in ids.into_iter().map(Result::unwrap).zip([100, 40, 39, 70]) {
         queue.begin(id, at(begun)).await.unwrap();
+        if begun == 100 {
+            queue.begin(id, at(begun)).await.unwrap();
+        }
         queue.settle(id, Settlement::Delivered { note: None }, at(begun)).await.unwrap();
     }
     queue.accept(event(&key(9), "42", b"{}")).await.unwrap();
     let attempts = queue.reader().attempts_since(at(100) - TimeDelta::seconds(60)).await.unwrap();
-    assert_eq!(attempts, [(key(1), at(40)), (key(3), at(70)), (key(0), at(100))]);
+    assert_eq!(attempts, [(key(1), at(40), 1), (key(3), at(70), 1), (key(0), at(100), 2)]);
 }
 
 #[tokio::test]
