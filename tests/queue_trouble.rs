@@ -1,5 +1,7 @@
 //! The durable queue when the disk, the file or other programs get in its way.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
+
 use std::path::{Path, PathBuf};
 
 use chrono::DateTime;

@@ -16,8 +16,9 @@ impl Backoff {
     pub const TROUBLE: Self = Self { first: Duration::from_secs(1), ceiling: Duration::from_secs(30) };
     /// After throttling: PagerDuty counts over 60 seconds, so asking sooner does not help.
     pub const THROTTLE: Self = Self { first: Duration::from_secs(10), ceiling: Duration::from_mins(1) };
-    /// For an event that fails while others of its key pass.
-    pub const SUSPECT: Self = Self { first: Duration::from_secs(2), ceiling: Duration::from_mins(5) };
+    /// For an event that fails while others of its key pass; its ceiling bounds what it is kept waiting once PagerDuty
+    /// takes it.
+    pub const SUSPECT: Self = Self { first: Duration::from_secs(2), ceiling: Duration::from_mins(1) };
 
     /// The wait after `failures` failures in a row (1 or more), between half of the doubled time and all of it.
     ///

@@ -1,15 +1,25 @@
 //! From the queue to PagerDuty: in order, at PagerDuty's pace, until it is taken.
 //!
 //! - [`schedule`]: what to send next and when to look again; pure
-//! - [`lane`]: what the schedule knows of one service key: its lines, its pace, its trouble
-//! - [`pace`]: so many events per 60 seconds, fewer while PagerDuty throttles
+//! - `lane`: what the schedule knows of one service key, which is
+//!   - `lines`: its events, a line for each incident
+//!   - `suspicion`: whether an event is itself to blame for its failures
+//!   - `health`: what the answers say about PagerDuty
+//!   - `window`: which part of the queue is held in memory
+//!   - [`pace`]: so many events per 60 seconds, fewer while PagerDuty throttles
 //! - [`backoff`]: how long to wait after the n-th failure
+//! - [`restart`]: what the attempts of an earlier run mean for the pace
 //! - [`worker`]: does what the schedule says, with the queue and the client
 
 pub mod backoff;
-pub mod lane;
+mod health;
+mod lane;
+mod lines;
 pub mod pace;
+pub mod restart;
 pub mod schedule;
+mod suspicion;
+mod window;
 pub mod worker;
 
 pub use schedule::{Limits, Moment, Schedule};

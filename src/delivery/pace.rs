@@ -46,16 +46,18 @@ impl Pace {
     }
 
     /// When the next attempt may begin: `Some(now)` or an earlier moment means at once, `None` that an attempt under
-    /// way has to end first.
+    /// way has to end first. Never later than the moment at which a lowered rate rises.
     pub fn opens_at(&mut self, now: Moment) -> Option<Moment> {
         self.recover(now);
         while self.ended.front().is_some_and(|end| *end + WINDOW <= now) {
             self.ended.pop_front();
         }
-        let free = self.allowed.checked_sub(self.under_way).filter(|free| *free > 0)? as usize;
+        let rises = (self.allowed < self.full).then_some(self.changed_at + RECOVERY);
+        let Some(free) = self.allowed.checked_sub(self.under_way).filter(|free| *free > 0) else { return rises };
         // Of the attempts that ended within the window, all but the newest `free - 1` must have left it.
-        let blocking = self.ended.len().checked_sub(free);
-        Some(blocking.and_then(|index| self.ended.get(index)).map_or(now, |end| *end + WINDOW))
+        let blocking = self.ended.len().checked_sub(free as usize).and_then(|index| self.ended.get(index));
+        let leaves = blocking.map_or(now, |end| *end + WINDOW);
+        Some(rises.map_or(leaves, |rises| leaves.min(rises)))
     }
 
     /// An attempt begins.
@@ -66,13 +68,20 @@ impl Pace {
     /// An attempt ended, in whatever way.
     pub fn ended(&mut self, now: Moment) {
         self.under_way = self.under_way.saturating_sub(1);
-        self.remember(now);
+        self.remember(now, 1);
     }
 
-    /// An attempt of an earlier run of the bridge that may have arrived as late as `end`.
-    pub fn remember(&mut self, end: Moment) {
+    /// An attempt did not begin after all: nothing was sent.
+    pub fn cancelled(&mut self) {
+        self.under_way = self.under_way.saturating_sub(1);
+    }
+
+    /// Attempts of an earlier run of the bridge, `times` of them, that may have arrived as late as `end`.
+    pub fn remember(&mut self, end: Moment, times: u32) {
         let place = self.ended.partition_point(|other| *other <= end);
-        self.ended.insert(place, end);
+        for _ in 0..times.min(self.full) {
+            self.ended.insert(place, end);
+        }
     }
 
     /// PagerDuty throttled: half the rate, for now.
@@ -140,9 +149,36 @@ mod tests {
     #[test]
     fn the_attempts_of_an_earlier_run_count() {
         let mut pace = Pace::new(2);
-        pace.remember(at(5));
-        pace.remember(at(1));
+        pace.remember(at(5), 1);
+        pace.remember(at(1), 1);
         assert_eq!(pace.opens_at(at(6)), Some(at(61)));
+        pace.remember(at(5), u32::MAX);
+        assert_eq!(pace.opens_at(at(61)), Some(at(65)));
+        assert_eq!(pace.opens_at(at(65)), Some(at(65)));
+    }
+
+    #[test]
+    fn what_was_not_sent_does_not_count() {
+        let mut pace = Pace::new(1);
+        pace.begun();
+        pace.cancelled();
+        assert_eq!(pace.opens_at(at(1)), Some(at(1)));
+    }
+
+    #[test]
+    fn a_lowered_rate_is_looked_at_again_when_it_rises() {
+        let mut pace = Pace::new(4);
+        for _ in 0..2 {
+            pace.begun();
+            pace.ended(at(0));
+        }
+        pace.halve(at(0));
+        assert_eq!(pace.opens_at(at(0)), Some(at(30)), "a third is allowed then, and not at 60 only");
+        assert_eq!(pace.opens_at(at(30)), Some(at(30)));
+        pace.halve(at(30));
+        pace.halve(at(30));
+        pace.begun();
+        assert_eq!(pace.opens_at(at(31)), Some(at(60)));
     }
 
     #[test]

@@ -4,9 +4,11 @@
 //! clock or knows how an event is stored or sent.
 
 use std::collections::BTreeMap;
+use std::ops::{Bound, RangeBounds};
 use std::time::Duration;
 
 use super::backoff::Backoff;
+use super::health::Attempt;
 use super::lane::{Lane, Readiness};
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::outcome::Outcome;
@@ -26,7 +28,8 @@ pub struct Limits {
     pub in_flight: u32,
     /// Attempts under way at once for one service key.
     pub in_flight_per_key: u32,
-    /// How many events of one service key are held in memory; the others stay in the queue until there is room.
+    /// How many events of one service key that could leave at once are held in memory; the others stay in the queue
+    /// until there is room.
     pub window: usize,
 }
 
@@ -91,6 +94,8 @@ pub struct Schedule {
     /// The key that was served last; the others get their turn first.
     served: Option<ServiceKey>,
     in_flight: u32,
+    /// The number of the last attempt that began.
+    latest: Attempt,
     distrust: Distrust,
 }
 
@@ -99,13 +104,16 @@ pub struct Schedule {
 struct Distrust {
     failures: u32,
     until: Moment,
+    /// Attempts up to this one began before the last failure was known.
+    judged: Attempt,
 }
 
 impl Schedule {
     /// An empty schedule.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, lanes: BTreeMap::new(), served: None, in_flight: 0, distrust: Distrust::default() }
+        let distrust = Distrust::default();
+        Self { limits, lanes: BTreeMap::new(), served: None, in_flight: 0, latest: 0, distrust }
     }
 
     /// The limits it keeps.
@@ -122,12 +130,20 @@ impl Schedule {
 
     /// The queue holds waiting events of `key` that nobody announced, as after a restart.
     pub fn look_for(&mut self, key: &ServiceKey) {
-        self.lane(key).look_for_more();
+        self.lane(key).window().look_on();
     }
 
-    /// An attempt of an earlier run that may have reached PagerDuty as late as `end`; it counts for the pace.
-    pub fn remember_attempt(&mut self, key: &ServiceKey, end: Moment) {
-        self.lane(key).remember_attempt(end);
+    /// Somebody else changed the queue of `key`: events may be in line again, at their old places, others gone. All is
+    /// read anew; attempts under way are not disturbed. An event that is gone is found out when it is to be sent, see
+    /// [`vanished`](Self::vanished). One whose blame was wiped out is tried at once.
+    pub fn rescan(&mut self, key: &ServiceKey) {
+        self.lane(key).window().look_anew();
+    }
+
+    /// Attempts of one event in an earlier run, `times` of them, that may have reached PagerDuty as late as `end`; they
+    /// count for the pace. See [`restart`](super::restart).
+    pub fn remember_attempts(&mut self, key: &ServiceKey, end: Moment, times: u32) {
+        self.lane(key).remember_attempts(end, times);
     }
 
     /// An event was committed. Events of one key have to be announced in the order of their ids.
@@ -143,14 +159,14 @@ impl Schedule {
 
     /// A page asked for by [`Next::Load`] could not be read; it will be asked for again.
     pub fn not_loaded(&mut self, key: &ServiceKey) {
-        self.lane(key).not_loaded();
+        self.lane(key).window().not_loaded();
     }
 
     /// What to do now.
     pub fn next(&mut self, now: Moment) -> Next {
         for (key, lane) in &mut self.lanes {
             if lane.wants_page(&self.limits) {
-                return Next::Load { key: key.clone(), after: lane.newest() };
+                return Next::Load { key: key.clone(), after: lane.window().read_to() };
             }
         }
         let most = if self.distrust.failures > 0 { 1 } else { self.limits.in_flight };
@@ -160,32 +176,57 @@ impl Schedule {
         if self.distrust.until > now {
             return Next::Wait(Some(self.distrust.until));
         }
-        let mut wake: Option<Moment> = None;
-        let mut found = None;
-        let keys: Vec<ServiceKey> = self.lanes.keys().cloned().collect();
-        let first = self.served.as_ref().map_or(0, |served| keys.partition_point(|key| key <= served));
-        for key in keys[first..].iter().chain(&keys[..first]) {
-            let Some(lane) = self.lanes.get_mut(key) else { continue };
-            match lane.readiness(now, &self.limits) {
-                Readiness::Now(id) => {
-                    lane.begun(id, now);
-                    found = Some((id, key.clone()));
-                    break;
-                }
-                Readiness::At(moment) => wake = Some(wake.map_or(moment, |wake| wake.min(moment))),
-                Readiness::Idle => {}
-            }
-        }
+        let mut wake = None;
+        let found = match self.served.clone() {
+            None => self.offer(.., now, &mut wake),
+            Some(served) => self
+                .offer((Bound::Excluded(&served), Bound::Unbounded), now, &mut wake)
+                .or_else(|| self.offer(..=&served, now, &mut wake)),
+        };
         let Some((id, key)) = found else { return Next::Wait(wake) };
         self.in_flight += 1;
         self.served = Some(key.clone());
         Next::Send { id, key }
     }
 
+    /// Begins an attempt of the first key in `keys` that has something to send; otherwise `wake` is brought forward to
+    /// when one of them will.
+    fn offer<'a>(
+        &mut self,
+        keys: impl RangeBounds<&'a ServiceKey>,
+        now: Moment,
+        wake: &mut Option<Moment>,
+    ) -> Option<(EventId, ServiceKey)> {
+        let bounds = (keys.start_bound().cloned(), keys.end_bound().cloned());
+        for (key, lane) in self.lanes.range_mut::<ServiceKey, _>(bounds) {
+            // The last quarter is for keys that have nothing under way, lest a few slow ones hold every place.
+            let reserved = if lane.under_way() == 0 { 0 } else { self.limits.in_flight / 4 };
+            if self.in_flight + reserved >= self.limits.in_flight {
+                continue;
+            }
+            match lane.readiness(now, &self.limits) {
+                Readiness::Now(id) => {
+                    self.latest += 1;
+                    lane.begun(id, self.latest);
+                    return Some((id, key.clone()));
+                }
+                Readiness::At(moment) => *wake = Some(wake.map_or(moment, |wake| wake.min(moment))),
+                Readiness::Idle => {}
+            }
+        }
+        None
+    }
+
     /// An attempt could not begin for a reason of the bridge's own; it is tried again, not before `until`.
-    pub fn not_begun(&mut self, key: &ServiceKey, id: EventId, now: Moment, until: Moment) {
+    pub fn not_begun(&mut self, key: &ServiceKey, id: EventId, until: Moment) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.lane(key).not_begun(id, now, until);
+        self.lane(key).not_begun(id, until);
+    }
+
+    /// An attempt could not begin because the event is no longer in line.
+    pub fn vanished(&mut self, key: &ServiceKey, id: EventId) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.lane(key).vanished(id);
     }
 
     /// An attempt ended. `chance` is a random number from 0 up to 1. The event's line stands still until
@@ -193,19 +234,22 @@ impl Schedule {
     /// a crash could send the earlier one again behind it.
     pub fn answered(&mut self, key: &ServiceKey, id: EventId, outcome: &Outcome, now: Moment, chance: f64) -> Fate {
         self.in_flight = self.in_flight.saturating_sub(1);
-        let limits = self.limits;
-        let mut fate = self.lane(key).answered(id, outcome, now, chance, &limits);
+        let (limits, latest) = (self.limits, self.latest);
+        let lane = self.lane(key);
+        let attempt = lane.attempt(id);
+        let mut fate = lane.answered(id, outcome, latest, now, chance, &limits);
         if let Outcome::Untrusted { .. } = outcome {
             // Attempts that were under way together fail for one cause and count once.
-            if now >= self.distrust.until {
+            if attempt > self.distrust.judged {
+                self.distrust.judged = latest;
                 self.distrust.failures += 1;
                 self.distrust.until = now + Backoff::TROUBLE.wait(self.distrust.failures, chance);
             }
             if let Fate::Retry { at, .. } = &mut fate {
                 *at = self.distrust.until;
             }
-        } else {
-            self.distrust = Distrust::default();
+        } else if attempt > self.distrust.judged {
+            self.distrust.failures = 0;
         }
         fate
     }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::pace::WINDOW;
+use super::restart;
 use super::schedule::{Fate, Limits, Moment, Next, Schedule};
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
@@ -98,18 +99,19 @@ impl Worker {
     async fn recall(&mut self) {
         loop {
             let reader = self.queue.reader();
-            let since = Utc::now() - WINDOW;
+            let timeout = self.client.timeout();
+            let since = Utc::now() - restart::horizon(timeout);
             match tokio::try_join!(reader.keys_waiting(), reader.attempts_since(since)) {
                 Ok((keys, attempts)) => {
                     for key in keys {
                         self.schedule.look_for(&key);
                     }
                     let now = self.now();
-                    for (key, begun) in attempts {
-                        // It may have arrived at any time until it timed out, or until the earlier run ended.
-                        let age = (Utc::now() - begun).to_std().unwrap_or_default();
-                        let end = (now + self.client.timeout()).saturating_sub(age).min(now);
-                        self.schedule.remember_attempt(&key, end);
+                    for (key, marked, times) in attempts {
+                        // A clock that was set back makes it new.
+                        let age = (Utc::now() - marked).to_std().unwrap_or_default();
+                        let end = restart::latest_arrival(age, now, timeout);
+                        self.schedule.remember_attempts(&key, end, times.max(1));
                     }
                     return;
                 }
@@ -158,12 +160,11 @@ impl Worker {
         match step {
             Step::NotBegun { key, id, error: QueueError::NotWaiting { .. } } => {
                 debug!(event = id.get(); "left the queue before it was sent");
-                self.schedule.not_begun(&key, id, now, now);
-                self.schedule.settled(&key, id, &Fate::Delivered { oddity: None });
+                self.schedule.vanished(&key, id);
             }
             Step::NotBegun { key, id, error } => {
                 error!(event = id.get(), service_key:% = key; "not sent, because the attempt could not be marked: {error}");
-                self.schedule.not_begun(&key, id, now, now + DATABASE_PAUSE);
+                self.schedule.not_begun(&key, id, now + DATABASE_PAUSE);
             }
             Step::Answered { key, id, outcome } => {
                 let fate = self.schedule.answered(&key, id, &outcome, now, rand::random());

@@ -56,13 +56,16 @@ impl Reader {
         self.sqlite.waiting(key, after, limit).await
     }
 
-    /// When events were last attempted, for attempts begun at `since` or later, earliest first: what the pace of each
-    /// service key has to count after a restart. An event attempted twice is there once.
+    /// When events were last attempted and how often in all, for last attempts begun at `since` or later, earliest
+    /// first: what the pace of each service key has to count after a restart.
     ///
     /// # Errors
     ///
     /// When the database cannot be read.
-    pub async fn attempts_since(&self, since: DateTime<Utc>) -> Result<Vec<(ServiceKey, DateTime<Utc>)>, QueueError> {
+    pub async fn attempts_since(
+        &self,
+        since: DateTime<Utc>,
+    ) -> Result<Vec<(ServiceKey, DateTime<Utc>, u32)>, QueueError> {
         self.sqlite.attempts_since(since).await
     }
 

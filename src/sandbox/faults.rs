@@ -113,6 +113,7 @@ pub enum Fault {
         retry_after: Option<RetryAfter>,
     },
     /// Events that PagerDuty would refuse with 400 are answered 500, as on 2021-04-23; valid ones pass.
+    #[serde(rename = "invalid_as_500")]
     InvalidAs500,
     /// Success is answered and nothing happens.
     SilentDrop,

@@ -2,7 +2,7 @@
 
 macro_rules! samples {
     ($($name:literal,)*) => {
-        &[$(($name, include_bytes!(concat!("../../../fixtures/legacy-9.1/", $name, ".webhook.json")))),*]
+        &[$(($name, include_bytes!(concat!("../../../fixtures/legacy-9.1/", $name, ".json")))),*]
     };
 }
 

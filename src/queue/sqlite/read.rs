@@ -111,12 +111,16 @@ impl Reads {
     pub(in crate::queue) async fn attempts_since(
         &self,
         since: DateTime<Utc>,
-    ) -> Result<Vec<(ServiceKey, DateTime<Utc>)>, QueueError> {
+    ) -> Result<Vec<(ServiceKey, DateTime<Utc>, u32)>, QueueError> {
         let query = sqlx::query(
-            "SELECT id, service_key, last_attempt_at FROM events WHERE last_attempt_at >= ? ORDER BY last_attempt_at",
+            "SELECT id, service_key, last_attempt_at, attempts FROM events WHERE last_attempt_at >= ? \
+             ORDER BY last_attempt_at",
         )
         .bind(since.timestamp_millis());
-        self.all(query, |columns| Ok((columns.service_key()?, columns.time("last_attempt_at")?))).await
+        self.all(query, |columns| {
+            Ok((columns.service_key()?, columns.time("last_attempt_at")?, columns.number("attempts")?))
+        })
+        .await
     }
 
     pub(in crate::queue) async fn counts(&self) -> Result<Counts, QueueError> {

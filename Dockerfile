@@ -1,0 +1,41 @@
+# The one place that names the toolchain: the workflow reads it from here.
+ARG RUST_VERSION=1.95
+
+FROM rust:${RUST_VERSION}-slim-bookworm AS build
+WORKDIR /src
+
+# Dependencies change seldom and sources often. This layer holds the built dependencies, made with a stand-in for the
+# sources, and is made anew only when the manifest or the lock file changes.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' >src/main.rs && cargo build --release --locked
+
+COPY src/ src/
+COPY migrations/ migrations/
+COPY fixtures/ fixtures/
+# Cargo goes by the times of the files, and those of a checkout can be older than the stand-in's.
+RUN touch src/lib.rs src/main.rs && cargo build --release --locked
+
+COPY deploy/rootfs deploy/
+RUN deploy/rootfs target/release/sentry-pagerduty-bridge image
+
+FROM scratch
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="sentry-pagerduty-bridge" \
+      org.opencontainers.image.description="Takes Sentry's webhooks, queues each alert on disk and delivers it to PagerDuty" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}"
+
+# Everything belongs to root but /data, the only place the program writes to. Each copies a folder's contents, so that
+# the modes of what lies inside arrive as deploy/rootfs set them.
+COPY --from=build /src/image/system/ /
+COPY --from=build --chown=65532:65532 /src/image/state/ /
+
+ENV BRIDGE_DATABASE_URL=sqlite:/data/bridge.db
+USER 65532:65532
+WORKDIR /data
+VOLUME ["/data"]
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 CMD ["/usr/local/bin/sentry-pagerduty-bridge", "healthcheck"]
+ENTRYPOINT ["/usr/local/bin/sentry-pagerduty-bridge"]
+CMD ["serve"]

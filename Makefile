@@ -1,0 +1,36 @@
+CARGO ?= cargo
+# What `make demo` hands to the program: make demo ARGS=--once
+ARGS ?=
+
+.DEFAULT_GOAL := help
+
+.NOTPARALLEL:
+.PHONY: help demo test unit lint fmt docs container-check setup
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Unoptimised, because in a fresh clone that is up minutes earlier.
+demo: ## Bridge, sandbox and fixtures on this machine, nothing to configure
+	$(CARGO) run --locked -- demo $(ARGS)
+
+test: setup lint docs unit container-check ## All that a change must pass
+
+unit: ## Unit, integration and documentation tests
+	$(CARGO) test --locked
+
+lint: ## Formatting and Clippy, warnings are errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+
+fmt: ## Format the sources
+	$(CARGO) fmt
+
+docs: ## The crate's documentation, warnings are errors
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --document-private-items --locked
+
+container-check: setup ## Build the container's file system without an engine and try it out
+	scripts/container-check
+
+setup: ## Install what the tests need and this machine lacks
+	@scripts/setup

@@ -1,0 +1,75 @@
+//! How many webhooks a second the bridge accepts while PagerDuty is down, beside two handlers that do less.
+//!
+//! - `bridge`: the real program: parse, map, commit to the queue, answer
+//! - `bare`: actix parses, maps and answers; nothing is kept
+//! - `file`: as `bare`, and the event is appended to a file with an fsync shared by all that wait
+//!
+//! Each runs as a process of its own, in turn, round after round, so that a machine that changes its speed changes it
+//! for all. `make bench` runs it; `BENCH_ROUNDS`, `BENCH_SECONDS`, `BENCH_CONNECTIONS` and `BENCH_DIR` (where the queue
+//! and the file lie) change it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot go on had better stop loudly")]
+#![allow(clippy::print_stderr, clippy::cast_precision_loss, reason = "it prints figures for people")]
+
+mod body;
+mod load;
+mod rivals;
+mod server;
+
+use std::env;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use self::load::Figures;
+use self::server::Kind;
+
+fn main() {
+    if let Some(kind) = env::args().nth(1).and_then(|argument| Kind::of_child(&argument)) {
+        rivals::serve(kind);
+        return;
+    }
+    let rounds: usize = number("BENCH_ROUNDS", 5);
+    let seconds: u64 = number("BENCH_SECONDS", 4);
+    let connections: usize = number("BENCH_CONNECTIONS", 64);
+    let folder = tempfile::tempdir_in(env::var_os("BENCH_DIR").map_or_else(env::temp_dir, PathBuf::from)).unwrap();
+
+    let sample = body::Sample::new();
+    println!(
+        "{connections} connections, a body of {} bytes, every issue new, PagerDuty unreachable; {rounds} rounds of {seconds} s",
+        sample.len()
+    );
+    println!(
+        "one fsync of 64 KiB in that folder takes {:.2} ms (median)",
+        server::fsync(folder.path()).as_secs_f64() * 1e3
+    );
+
+    let kinds = [Kind::Bare, Kind::File, Kind::Bridge];
+    let mut results: Vec<Vec<Figures>> = vec![Vec::new(); kinds.len()];
+    for round in 0..rounds {
+        for (kind, results) in kinds.iter().zip(&mut results) {
+            let place = folder.path().join(format!("{round}-{}", kind.name()));
+            std::fs::create_dir(&place).unwrap();
+            let server = server::start(*kind, &place);
+            let figures = load::run(server.address(), &sample, connections, Duration::from_secs(seconds));
+            drop(server);
+            std::fs::remove_dir_all(&place).unwrap();
+            println!("round {} {:<6} {figures}", round + 1, kind.name());
+            results.push(figures);
+        }
+    }
+
+    println!();
+    let medians: Vec<Figures> = results.iter().map(|figures| load::median(figures)).collect();
+    for (kind, figures) in kinds.iter().zip(&medians) {
+        println!("median  {:<6} {figures}", kind.name());
+    }
+    for (other, name) in [(0, "bare"), (1, "file")] {
+        let ratios: Vec<f64> =
+            results[2].iter().zip(&results[other]).map(|(ours, theirs)| ours.per_second / theirs.per_second).collect();
+        println!("bridge / {name}: {:.2} (median of the rounds' ratios)", load::middle(ratios));
+    }
+}
+
+fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
+    env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}

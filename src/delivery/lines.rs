@@ -1,0 +1,219 @@
+//! The lines of one service key, one per incident, and which event leaves next.
+//!
+//! Only the head of a line may leave, and the next one not before the head's fate is committed. Among the heads the
+//! oldest goes first, but those that failed stand aside, so that an event PagerDuty chokes on cannot keep the others
+//! from showing that they pass.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use super::Moment;
+use super::suspicion::Suspicion;
+use crate::pagerduty::IncidentKey;
+use crate::queue::{EventId, WaitingEvent};
+
+/// How many heads without a failure go before one that failed gets its turn, were both to wait all the time.
+const TURNS: u32 = 9;
+
+/// The events of one service key.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    by_incident: HashMap<IncidentKey, Line>,
+    /// The heads, and those behind them that have a past.
+    events: HashMap<EventId, Event>,
+    ready: BTreeSet<EventId>,
+    set_back: BTreeSet<(Moment, EventId)>,
+    suspects: BTreeSet<(Moment, EventId)>,
+    /// How many went since one that had failed did.
+    turns: u32,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    /// Oldest first.
+    ids: VecDeque<EventId>,
+    /// Between the beginning of its attempt and the commit of its fate. Mostly the head, unless an older event was
+    /// put back into the line meanwhile.
+    away: Option<EventId>,
+}
+
+#[derive(Debug)]
+struct Event {
+    incident_key: IncidentKey,
+    stands: Stands,
+    /// Where it will stand when it comes back; by its past if this is not known.
+    returns: Option<Stands>,
+    suspicion: Suspicion,
+}
+
+/// Where an event stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Stands {
+    /// Behind the head of its line, or behind one that is away.
+    Behind,
+    /// Away.
+    Away,
+    /// It may leave; by age.
+    Ready,
+    /// It failed and nothing passed since: after this moment it may try again, and at once when something passes.
+    SetBack(Moment),
+    /// It failed while others passed: after this moment it may try again.
+    Suspect(Moment),
+}
+
+impl Lines {
+    /// How many heads may leave that did not fail.
+    pub(super) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Takes in an event that was just committed.
+    pub(super) fn join(&mut self, id: EventId, incident_key: &IncidentKey) {
+        self.insert(id, incident_key, Suspicion::default());
+    }
+
+    /// Takes in an event as it was read from the queue, if it is not here already.
+    pub(super) fn join_waiting(&mut self, event: &WaitingEvent) {
+        let suspicion = Suspicion::of_earlier_run(event.blamed, event.attempts);
+        match self.events.get_mut(&event.id) {
+            // Somebody wants it tried again as if nothing had been.
+            Some(known)
+                if event.blamed.is_zero()
+                    && !known.suspicion.blamed().is_zero()
+                    && matches!(known.stands, Stands::Suspect(_)) =>
+            {
+                known.suspicion = suspicion;
+                self.place(event.id, Stands::Ready);
+            }
+            Some(_) => {}
+            None => self.insert(event.id, &event.incident_key, suspicion),
+        }
+    }
+
+    /// The event's attempt failed: where it will stand once that is committed.
+    pub(super) fn returns(&mut self, id: EventId, stands: Stands) {
+        if let Some(event) = self.events.get_mut(&id) {
+            event.returns = Some(stands);
+        }
+    }
+
+    fn insert(&mut self, id: EventId, incident_key: &IncidentKey, suspicion: Suspicion) {
+        let line = self.by_incident.entry(incident_key.clone()).or_default();
+        let Err(place) = line.ids.binary_search(&id) else { return };
+        line.ids.insert(place, id);
+        let was_head = if place == 0 { line.ids.get(1).copied() } else { None };
+        let is_head = place == 0 && line.away.is_none();
+        if is_head || suspicion != Suspicion::default() {
+            self.events.insert(id, Event::behind(incident_key, suspicion));
+        }
+        if is_head {
+            if let Some(head) = was_head {
+                self.place(head, Stands::Behind);
+            }
+            self.promote(id, incident_key);
+        }
+    }
+
+    /// The event that should leave next, if one may now.
+    pub(super) fn next(&self, now: Moment, newest: bool, with_failed: bool) -> Option<EventId> {
+        let ready = if newest { self.ready.last() } else { self.ready.first() };
+        let failed = self.next_failed().filter(|(moment, _)| with_failed && *moment <= now).map(|(_, id)| id);
+        let ready = ready.copied();
+        if self.turns >= TURNS { failed.or(ready) } else { ready.or(failed) }
+    }
+
+    /// When the next of those that failed may try again.
+    pub(super) fn rested_at(&self) -> Option<Moment> {
+        self.next_failed().map(|(moment, _)| moment)
+    }
+
+    fn next_failed(&self) -> Option<(Moment, EventId)> {
+        self.set_back.first().into_iter().chain(self.suspects.first()).min().copied()
+    }
+
+    /// The event leaves.
+    pub(super) fn leave(&mut self, id: EventId) {
+        let Some(event) = self.events.get(&id) else { return };
+        self.turns = if event.stands == Stands::Ready { self.turns.saturating_add(1) } else { 0 };
+        if let Some(line) = self.by_incident.get_mut(&event.incident_key) {
+            line.away = Some(id);
+        }
+        self.place(id, Stands::Away);
+    }
+
+    /// What is known about the failures of a head.
+    pub(super) fn suspicion(&mut self, id: EventId) -> Option<&mut Suspicion> {
+        self.events.get_mut(&id).map(|event| &mut event.suspicion)
+    }
+
+    /// The event is back in its line.
+    pub(super) fn come_back(&mut self, id: EventId) {
+        let Some(event) = self.events.get_mut(&id) else { return };
+        let returns = event.returns.take();
+        let incident_key = event.incident_key.clone();
+        let Some(line) = self.by_incident.get_mut(&incident_key) else { return };
+        line.away = None;
+        match line.ids.front().copied() {
+            Some(head) if head != id => {
+                self.place(id, Stands::Behind);
+                self.promote(head, &incident_key);
+            }
+            _ => match returns {
+                Some(stands) => self.place(id, stands),
+                None => self.promote(id, &incident_key),
+            },
+        }
+    }
+
+    /// The event is finished, and the next one of its line may leave.
+    pub(super) fn remove(&mut self, id: EventId) {
+        self.place(id, Stands::Behind);
+        let Some(event) = self.events.remove(&id) else { return };
+        let Some(line) = self.by_incident.get_mut(&event.incident_key) else { return };
+        if let Ok(place) = line.ids.binary_search(&id) {
+            line.ids.remove(place);
+        }
+        line.away = line.away.filter(|away| *away != id);
+        match (line.ids.front().copied(), line.away) {
+            (None, _) => {
+                self.by_incident.remove(&event.incident_key);
+            }
+            (Some(head), None) => self.promote(head, &event.incident_key),
+            (Some(_), Some(_)) => {}
+        }
+    }
+
+    /// An event passed: those that failed before may have been innocent, so they go by age again.
+    pub(super) fn forgive(&mut self) {
+        for (_, id) in std::mem::take(&mut self.set_back) {
+            self.place(id, Stands::Ready);
+        }
+    }
+
+    fn promote(&mut self, head: EventId, incident_key: &IncidentKey) {
+        let event = self.events.entry(head).or_insert_with(|| Event::behind(incident_key, Suspicion::default()));
+        let stands = if event.suspicion.is_suspect() { Stands::Suspect(Moment::ZERO) } else { Stands::Ready };
+        self.place(head, stands);
+    }
+
+    fn place(&mut self, id: EventId, stands: Stands) {
+        let Some(event) = self.events.get_mut(&id) else { return };
+        match std::mem::replace(&mut event.stands, stands) {
+            Stands::Ready => self.ready.remove(&id),
+            Stands::SetBack(moment) => self.set_back.remove(&(moment, id)),
+            Stands::Suspect(moment) => self.suspects.remove(&(moment, id)),
+            Stands::Behind | Stands::Away => false,
+        };
+        match stands {
+            Stands::Ready => self.ready.insert(id),
+            Stands::SetBack(moment) => self.set_back.insert((moment, id)),
+            Stands::Suspect(moment) => self.suspects.insert((moment, id)),
+            Stands::Behind | Stands::Away => false,
+        };
+    }
+}
+
+impl Event {
+    fn behind(incident_key: &IncidentKey, suspicion: Suspicion) -> Self {
+        Self { incident_key: incident_key.clone(), stands: Stands::Behind, returns: None, suspicion }
+    }
+}
