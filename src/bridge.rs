@@ -9,6 +9,7 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use actix_web::web::Data;
 use actix_web::{App, HttpServer, rt};
+use chrono::Utc;
 use log::info;
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -17,13 +18,17 @@ use tokio::time::sleep;
 use crate::delivery::{Limits, Worker};
 use crate::intake::Intake;
 use crate::pagerduty::client::{Client, ClientError};
-use crate::queue::{Queue, QueueError};
+use crate::queue::history::KEEP_ROWS;
+use crate::queue::{History, Queue, QueueError};
 use crate::settings::Settings;
 use crate::web::door::Door;
 use crate::web::{self, Shared};
 
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often delivered events that are too old are forgotten.
+const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Why the bridge cannot start, as a sentence for the operator.
 #[derive(Debug, Error)]
@@ -63,6 +68,7 @@ pub struct Bridge {
     worker: Worker,
     queue: Queue,
     shared: Data<Shared>,
+    history: History,
     drain: Duration,
     grace: Duration,
 }
@@ -90,6 +96,7 @@ impl Bridge {
             worker,
             queue,
             shared,
+            history: History { age: settings.keep_delivered, rows: KEEP_ROWS },
             drain: settings.shutdown_drain,
             grace: settings.shutdown_grace,
         })
@@ -118,6 +125,8 @@ impl Bridge {
         let (stop_worker, worker_stops) = oneshot::channel();
         let worker = rt::spawn(self.worker.run(async move { worker_stops.await.unwrap_or_default() }));
         let server = rt::spawn(self.server);
+        let queue = self.queue.clone();
+        let pruning = rt::spawn(async move { queue.keep_pruned(self.history, PRUNE_INTERVAL, Utc::now).await });
         info!("listening on http://{}", self.address);
 
         let mut server = pin!(server);
@@ -136,6 +145,7 @@ impl Bridge {
                 Err(error) => error.to_string(),
             })),
         }
+        pruning.abort();
         info!("stopping: /readyz is 503, webhooks are served for another {:?}", self.drain);
         self.shared.stop();
         sleep(self.drain).await;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::EventId;
+use super::rejected::MAX_REJECTED_BYTES;
 
 /// What went wrong with the queue. Clones go to everybody whose command was in a commit that failed.
 #[derive(Clone, Debug, Error)]
@@ -128,6 +129,9 @@ pub enum QueueError {
     /// The event is not in line: it was settled, or somebody took it out.
     #[error("event {0} is no longer waiting")]
     NotWaiting(EventId),
+    /// A rejected webhook that leaves no room for any other.
+    #[error("the body is larger than {MAX_REJECTED_BYTES} bytes, which is all the room that rejected webhooks have")]
+    TooLarge,
     /// The queue was closed.
     #[error("the queue is closed, because the bridge is shutting down")]
     Closed,

@@ -43,6 +43,7 @@ pub use reader::Reader;
 pub use rejected::{Rejected, RejectedId};
 
 use pulse::Pulse;
+use rejected::MAX_REJECTED_BYTES;
 use writer::Command;
 
 /// A handle on the queue; clones share it.
@@ -121,8 +122,11 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// When it could not be committed.
+    /// When it is too large to be kept, or could not be committed.
     pub async fn reject(&self, rejected: Rejected) -> Result<RejectedId, QueueError> {
+        if rejected.body.len() > MAX_REJECTED_BYTES as usize {
+            return Err(QueueError::TooLarge);
+        }
         self.ask(|reply| Command::Reject { rejected, reply }).await
     }
 

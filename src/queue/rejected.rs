@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 /// How many rejected webhooks are kept at most; the oldest goes first.
 pub const MAX_REJECTED: u32 = 1_000;
 
-/// How many bytes of rejected bodies are kept at most, in total; the oldest goes first.
+/// How many bytes of rejected bodies are kept at most, in total; the oldest goes first. A body that is larger by itself is
+/// not kept.
 pub const MAX_REJECTED_BYTES: u32 = 64 * 1024 * 1024;
 
 /// The number of a rejected webhook; written `r7`, to be told from an event. No number is used twice.

@@ -52,6 +52,8 @@ pub struct Settings {
     pub incident_key_prefix: String,
     /// Alerts below it are answered `ignored`.
     pub min_level: Option<Level>,
+    /// For how long delivered events are kept; a minute or more.
+    pub keep_delivered: Duration,
     /// The largest webhook body that is read, in bytes.
     pub max_body: usize,
     /// How long webhooks are still served after a signal, while `/readyz` is 503 already.

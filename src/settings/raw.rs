@@ -25,6 +25,7 @@ pub(super) struct RawSettings {
     pub(super) incident_key_prefix: Option<String>,
     pub(super) min_level: Option<String>,
     pub(super) give_up_after: Option<String>,
+    pub(super) keep_delivered: Option<String>,
     pub(super) max_body: Option<String>,
     pub(super) shutdown_drain: Option<String>,
     pub(super) shutdown_grace: Option<String>,

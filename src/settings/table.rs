@@ -93,6 +93,11 @@ pub const SETTINGS: &[SettingDoc] = &[
         "1h",
         "An event that meets trouble for so long, while others of its key pass, is a dead letter.",
     ),
+    SettingDoc::with_default(
+        "BRIDGE_KEEP_DELIVERED",
+        "7d",
+        "For how long delivered events are kept to look at, 1m or more; at most a million of them.",
+    ),
     SettingDoc::with_default("BRIDGE_MAX_BODY", "16MiB", "The largest webhook body that is read."),
     SettingDoc::with_default(
         "BRIDGE_SHUTDOWN_DRAIN",

@@ -1,19 +1,25 @@
 //! `POST /sentry/{token}` and `POST /sentry`: what Sentry calls.
 
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::{DateTime, Utc};
 use log::{error, info, warn};
+use tokio::time::timeout;
 
 use super::Shared;
 use super::answer;
 use super::body::{self, BodyError};
 use crate::intake::{Prepared, Rejection, Verdict, Webhook};
-use crate::queue::{Accepted, NewEvent};
+use crate::queue::{Accepted, NewEvent, Rejected};
 
 /// The header that tells the webhooks of Sentry's integration platform apart.
 const RESOURCE: &str = "Sentry-Hook-Resource";
+
+/// How long an answer waits until a rejected body is kept; Sentry waits for answers at least as long.
+const KEEPING: Duration = Duration::from_secs(1);
 
 /// The webhook with its secret in the path.
 pub async fn with_token(
@@ -57,6 +63,7 @@ async fn take(request: &HttpRequest, payload: Payload, shared: &Shared) -> HttpR
         }
         Verdict::Rejected(rejection) => {
             warn!("a webhook was rejected: {rejection}");
+            keep(shared, resource, &body, &rejection, received_at).await;
             let status = match rejection {
                 Rejection::NotJson(_) => StatusCode::BAD_REQUEST,
                 Rejection::NotSentry | Rejection::NoIssue => StatusCode::UNPROCESSABLE_ENTITY,
@@ -85,6 +92,22 @@ async fn queue(prepared: Prepared, received_at: DateTime<Utc>, shared: &Shared) 
             error!(incident_key:% = incident_key; "an alert was not accepted: {error}");
             answer::error(&mut HttpResponse::ServiceUnavailable(), &error.to_string())
         }
+    }
+}
+
+/// Keeps what was rejected, so that `queue` can show it and a later version may understand it. What is answered does
+/// not depend on it.
+async fn keep(shared: &Shared, resource: Option<&str>, body: &[u8], rejection: &Rejection, received_at: DateTime<Utc>) {
+    let rejected = Rejected {
+        received_at,
+        resource: resource.map(str::to_owned),
+        reason: rejection.to_string(),
+        body: body.to_vec(),
+    };
+    match timeout(KEEPING, shared.queue.reject(rejected)).await {
+        Ok(Ok(id)) => info!("it is kept as {id}: look at it with `queue show {id}`"),
+        Ok(Err(error)) => warn!("it is not kept: {error}"),
+        Err(_) => warn!("it may not be kept: the database took longer than {KEEPING:?}"),
     }
 }
 
