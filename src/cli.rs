@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use url::Url;
+
+use crate::queue::ItemId;
 
 /// Takes Sentry's webhooks, queues each alert on disk and delivers it to PagerDuty's Events API v1.
 #[derive(Debug, Parser)]
@@ -29,6 +31,12 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Post payload files to a running bridge
     Replay(ReplayArgs),
+    /// Look at and act on what waits, what is dead and what was rejected
+    Queue {
+        /// What to do
+        #[command(subcommand)]
+        command: QueueCommand,
+    },
     /// Check settings, queue and the way to PagerDuty
     Check(CheckArgs),
     /// Ask the local bridge whether it is ready; for container health checks
@@ -114,6 +122,101 @@ pub struct ReplayArgs {
     /// Print the summary as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// What can be done with the queue, while the bridge runs or not. Events are numbered like `7`, rejected webhooks like
+/// `r7`.
+#[derive(Debug, Subcommand)]
+pub enum QueueCommand {
+    /// List what waits, what is dead and what was rejected
+    List(QueueListArgs),
+    /// Show all about an event or a rejected webhook
+    Show(QueueShowArgs),
+    /// Send dead letters again, and map rejected webhooks anew
+    Retry(QueueRetryArgs),
+    /// Delete for ever
+    Discard(QueueDiscardArgs),
+    /// Write everything to a file, one JSON object a line, with service keys and bodies
+    Export(QueueExportArgs),
+}
+
+/// Where something in the queue stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Standing {
+    /// In line for PagerDuty
+    Waiting,
+    /// Given up: PagerDuty does not take it
+    Dead,
+    /// Webhooks that were answered 400 or 422
+    Rejected,
+    /// Taken by PagerDuty, and kept for a while
+    Delivered,
+}
+
+/// Arguments of `queue list`.
+#[derive(Args, Debug)]
+pub struct QueueListArgs {
+    /// Only these; several are separated by commas [default: dead,rejected,waiting]
+    #[arg(long = "state", value_name = "STATE", value_delimiter = ',')]
+    pub states: Vec<Standing>,
+    /// At most so many [default: all]
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `queue show`.
+#[derive(Args, Debug)]
+pub struct QueueShowArgs {
+    /// What to show: `7` is an event, `r7` a rejected webhook
+    pub id: ItemId,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Show the service key whole instead of its last four characters
+    #[arg(long)]
+    pub show_keys: bool,
+}
+
+/// Arguments of `queue retry`.
+#[derive(Args, Debug)]
+pub struct QueueRetryArgs {
+    /// Dead letters, such as `7`, and rejected webhooks, such as `r7`
+    #[arg(value_name = "ID", required_unless_present = "all")]
+    pub ids: Vec<ItemId>,
+    /// All dead letters and all rejected webhooks
+    #[arg(long, conflicts_with = "ids")]
+    pub all: bool,
+}
+
+/// Arguments of `queue discard`.
+#[derive(Args, Debug)]
+pub struct QueueDiscardArgs {
+    /// Events, such as `7`, and rejected webhooks, such as `r7`
+    #[arg(value_name = "ID", required_unless_present = "all")]
+    pub ids: Vec<ItemId>,
+    /// All in these states
+    #[arg(long, conflicts_with = "ids")]
+    pub all: bool,
+    /// What --all means; several are separated by commas [default: dead,rejected]
+    #[arg(long = "state", value_name = "STATE", value_delimiter = ',', requires = "all")]
+    pub states: Vec<Standing>,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// Arguments of `queue export`.
+#[derive(Args, Debug)]
+pub struct QueueExportArgs {
+    /// A new file, readable for its owner alone; `-` is standard output
+    #[arg(value_name = "FILE")]
+    pub to: PathBuf,
+    /// Only these; several are separated by commas [default: dead,rejected,waiting]
+    #[arg(long = "state", value_name = "STATE", value_delimiter = ',')]
+    pub states: Vec<Standing>,
 }
 
 /// Arguments of `check`.

@@ -1,5 +1,7 @@
 //! Storms of one incident in the durable queue, on real files.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -7,15 +7,11 @@ use chrono::Utc;
 use serde_json::Value;
 
 use super::payloads::{Payload, collect};
-use super::{Misuse, say};
+use super::{say, settings_or_stand_ins};
 use crate::cli::ExplainArgs;
 use crate::exit::Exit;
 use crate::intake::{Intake, Prepared, Verdict, Webhook};
 use crate::routing::Routes;
-use crate::settings::{Problem, Settings, Source};
-
-/// Has the form of a service key and of a webhook's token, and is neither.
-const STAND_IN: &str = "00000000000000000000000000000000";
 
 /// Explains every payload in turn.
 ///
@@ -24,7 +20,10 @@ const STAND_IN: &str = "00000000000000000000000000000000";
 /// When the settings are wrong, a file cannot be read, or standard output is closed.
 pub fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
     let payloads = collect(&args.files)?;
-    let settings = settings_or_stand_ins()?;
+    let (settings, missing) = settings_or_stand_ins()?;
+    for name in missing {
+        say(&format!("{name} is not set, so a stand-in serves"));
+    }
     let intake = Intake::new(settings.routes.clone(), settings.incident_key_prefix, settings.min_level);
     let mut out = stdout().lock();
     let mut exit = Exit::Done;
@@ -40,23 +39,6 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
         }
     }
     Ok(exit)
-}
-
-/// The settings of the environment. Explaining needs neither a key nor a token, so where one is missing a stand-in
-/// serves.
-fn settings_or_stand_ins() -> anyhow::Result<Settings> {
-    let mut source = Source::process();
-    let error = match Settings::load(&source) {
-        Ok(settings) => return Ok(settings),
-        Err(error) => error,
-    };
-    for problem in error.problems() {
-        if let Problem::Missing { name, .. } = problem {
-            say(&format!("{name} is not set, so a stand-in serves"));
-            source.variables.push((name.into(), STAND_IN.into()));
-        }
-    }
-    Settings::load(&source).map_err(|error| Misuse(error.to_string()).into())
 }
 
 fn print_json(out: &mut impl Write, payload: &Payload, verdict: &Verdict, show_keys: bool) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ pub mod demo;
 pub mod explain;
 pub mod healthcheck;
 pub mod payloads;
+pub mod queue;
 pub mod replay;
 pub mod sandbox;
 pub mod serve;
@@ -17,7 +18,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::cli::{Cli, Command};
 use crate::exit::Exit;
-use crate::settings::Settings;
+use crate::settings::{Problem, Settings, Source};
 
 /// Runs the command and says on standard error what went wrong, if anything did.
 #[must_use]
@@ -28,6 +29,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::Sandbox(args) => sandbox::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Queue { command } => queue::run(&command),
         Command::Check(args) => check::run(&args),
         Command::Healthcheck => healthcheck::run(),
         Command::Completions { shell } => shell::completions(shell),
@@ -56,6 +58,27 @@ pub struct Misuse(pub String);
 /// The settings of the environment, or the reason they cannot be used.
 fn settings() -> anyhow::Result<Settings> {
     Settings::from_environment().map_err(|error| Misuse(error.to_string()).into())
+}
+
+/// Has the form of a service key and of a webhook's token, and is neither.
+const STAND_IN: &str = "00000000000000000000000000000000";
+
+/// The settings of the environment for commands that send nothing: where a required one is missing, a stand-in serves.
+/// Also tells the names of those.
+fn settings_or_stand_ins() -> anyhow::Result<(Settings, Vec<&'static str>)> {
+    let mut source = Source::process();
+    let error = match Settings::load(&source) {
+        Ok(settings) => return Ok((settings, Vec::new())),
+        Err(error) => error,
+    };
+    let missing = error.problems().iter().filter_map(|problem| match problem {
+        Problem::Missing { name, .. } => Some(*name),
+        _ => None,
+    });
+    let missing: Vec<_> = missing.collect();
+    source.variables.extend(missing.iter().map(|name| (name.into(), STAND_IN.into())));
+    let settings = Settings::load(&source).map_err(|error| Misuse(error.to_string()))?;
+    Ok((settings, missing))
 }
 
 /// Writes a line to standard error. That it is closed is no reason to fail.

@@ -1,4 +1,8 @@
 //! Does what the schedule says: marks an attempt, makes it, commits what came of it.
+//!
+//! An alert that waits reaches PagerDuty also while nothing can be committed, as on a full disk: the queue then lets the
+//! attempt begin and owes its mark, see [`Queue::begin`]. What came of it is committed as soon as that is possible
+//! again, and the incident's line stands still until then. Only a crash before that sends the event once more.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -9,7 +13,7 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use log::{debug, error, info, warn};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::pace::WINDOW;
 use super::restart;
@@ -22,6 +26,9 @@ use crate::queue::{Arrival, EventId, Queue, QueueError, Settlement};
 /// How long to wait before the database is asked again for what it could not do.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 
+/// How often to look whether somebody else changed the queue.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// The wait when nothing is due: long, but bounded, so that a mistake in the schedule could not sleep for ever.
 const IDLE: Duration = Duration::from_mins(1);
 
@@ -32,12 +39,14 @@ pub struct Worker {
     schedule: Schedule,
     arrivals: UnboundedReceiver<Arrival>,
     began: Instant,
+    /// The queue's [generation](crate::queue::Reader::generation) that the schedule knows.
+    generation: u64,
     attempts: FuturesUnordered<LocalBoxFuture<'static, Step>>,
 }
 
 /// How far an attempt came.
 enum Step {
-    /// It never left: the event was not marked as attempted.
+    /// It never left: the event could be neither marked as attempted nor read.
     NotBegun { key: ServiceKey, id: EventId, error: QueueError },
     /// PagerDuty answered, or did not in time.
     Answered { key: ServiceKey, id: EventId, outcome: Outcome },
@@ -56,6 +65,7 @@ impl Worker {
             schedule: Schedule::new(limits),
             arrivals,
             began: Instant::now(),
+            generation: 0,
             attempts: FuturesUnordered::new(),
         }
     }
@@ -80,6 +90,8 @@ impl Worker {
 
     async fn deliver(&mut self) -> std::convert::Infallible {
         self.recall().await;
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let wake = self.begin_what_is_due().await;
             tokio::select! {
@@ -90,6 +102,7 @@ impl Worker {
                     }
                 }
                 Some(step) = self.attempts.next() => self.take(step),
+                _ = looks.tick() => self.notice_changes().await,
                 () = sleep_until(wake.into()) => {}
             }
         }
@@ -101,8 +114,14 @@ impl Worker {
             let reader = self.queue.reader();
             let timeout = self.client.timeout();
             let since = Utc::now() - restart::horizon(timeout);
-            match tokio::try_join!(reader.keys_waiting(), reader.attempts_since(since)) {
-                Ok((keys, attempts)) => {
+            // The generation comes first: a change while the rest is read is then noticed later.
+            let found = async {
+                let generation = reader.generation().await?;
+                Ok::<_, QueueError>((generation, reader.keys_waiting().await?, reader.attempts_since(since).await?))
+            };
+            match found.await {
+                Ok((generation, keys, attempts)) => {
+                    self.generation = generation;
                     for key in keys {
                         self.schedule.look_for(&key);
                     }
@@ -120,6 +139,25 @@ impl Worker {
                     sleep(DATABASE_PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// Reads the queue anew where somebody else changed it: the commands `queue retry` and `queue discard`.
+    async fn notice_changes(&mut self) {
+        let reader = self.queue.reader();
+        let found = async {
+            let generation = reader.generation().await?;
+            let keys = if generation == self.generation { Vec::new() } else { reader.keys_waiting().await? };
+            Ok::<_, QueueError>((generation, keys))
+        };
+        match found.await {
+            Ok((generation, keys)) => {
+                self.generation = generation;
+                for key in keys {
+                    self.schedule.rescan(&key);
+                }
+            }
+            Err(error) => warn!("the queue cannot be read: {error}"),
         }
     }
 
@@ -163,7 +201,7 @@ impl Worker {
                 self.schedule.vanished(&key, id);
             }
             Step::NotBegun { key, id, error } => {
-                error!(event = id.get(), service_key:% = key; "not sent, because the attempt could not be marked: {error}");
+                error!(event = id.get(), service_key:% = key; "not sent, because it could be neither marked nor read: {error}");
                 self.schedule.not_begun(&key, id, now + DATABASE_PAUSE);
             }
             Step::Answered { key, id, outcome } => {

@@ -19,8 +19,8 @@ pub const KEEP_ROWS: u64 = 1_000_000;
 /// How much is kept. Dead letters and rejected webhooks are none of it: they wait until somebody acts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct History {
-    /// For how long. The pace of a service key is known from the attempts of its last minute, so less than that would
-    /// let a bridge that starts again send too much.
+    /// For how long. The pace of a service key is known from the attempts of its last minutes, so less than ten of them
+    /// could let a bridge that starts again send too much.
     pub age: Duration,
     /// How many events.
     pub rows: u64,

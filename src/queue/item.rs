@@ -6,7 +6,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 use thiserror::Error;
 
-use super::{EventId, RejectedId, State};
+use super::{EventId, Record, RejectedId, State};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 
 /// The number of an event (`7`) or of a rejected webhook (`r7`), as people write it.
@@ -71,6 +71,24 @@ pub struct Summary {
     pub next_attempt_at: Option<DateTime<Utc>>,
     /// Why it is where it is.
     pub reason: Option<String>,
+}
+
+impl From<Record> for Summary {
+    fn from(record: Record) -> Self {
+        Self {
+            id: record.id,
+            state: record.state,
+            service_key: record.service_key,
+            incident_key: record.incident_key,
+            event_type: record.event_type,
+            description: record.description,
+            count: record.count,
+            attempts: record.attempts,
+            received_at: record.received_at,
+            next_attempt_at: record.next_attempt_at,
+            reason: record.reason,
+        }
+    }
 }
 
 /// What a list tells about a rejected webhook.

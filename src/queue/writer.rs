@@ -7,6 +7,7 @@ use std::iter;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use log::warn;
 use tokio::sync::{mpsc, oneshot};
 
 use super::pulse::Pulse;
@@ -215,12 +216,13 @@ async fn begin_unmarked(
     let Ok(mut bodies) = engine.bodies_waiting(&ids).await else {
         return iter::repeat_n(Err(cause.clone()), ids.len()).collect();
     };
-    let begin = |&(id, at): &(EventId, DateTime<Utc>)| {
+    let mark_later = |&(id, at): &(EventId, DateTime<Utc>)| {
         let body = bodies.remove(&id).ok_or(QueueError::NotWaiting(id))?;
+        warn!(event = id.get(); "sent without a mark, because nothing can be committed: {cause}");
         owed.push((id, at));
         Ok(body)
     };
-    begun.iter().map(begin).collect()
+    begun.iter().map(mark_later).collect()
 }
 
 /// The announcement of `event`, once it has a number.

@@ -87,9 +87,9 @@ impl Check {
             .read("BRIDGE_INCIDENT_KEY_PREFIX", raw.incident_key_prefix, values::incident_key_prefix)
             .unwrap_or_default();
         let min_level = self.read("BRIDGE_MIN_LEVEL", raw.min_level, values::level);
-        // The attempts of the last minute have to be known after a restart, for the pace.
-        let keep_delivered =
-            self.read("BRIDGE_KEEP_DELIVERED", raw.keep_delivered, |text| values::duration(text, MINUTE..=3650 * DAY));
+        // The attempts of the last minutes have to be known after a restart, for the pace.
+        let keep_delivered = self
+            .read("BRIDGE_KEEP_DELIVERED", raw.keep_delivered, |text| values::duration(text, 10 * MINUTE..=3650 * DAY));
         let max_body = self
             .read("BRIDGE_MAX_BODY", raw.max_body, |text| values::size(text, ByteSize::kib(1)..=ByteSize::mib(256)));
         let shutdown_drain = self.read("BRIDGE_SHUTDOWN_DRAIN", raw.shutdown_drain, |text| {

@@ -52,7 +52,7 @@ pub struct Settings {
     pub incident_key_prefix: String,
     /// Alerts below it are answered `ignored`.
     pub min_level: Option<Level>,
-    /// For how long delivered events are kept; a minute or more.
+    /// For how long delivered events are kept; ten minutes or more.
     pub keep_delivered: Duration,
     /// The largest webhook body that is read, in bytes.
     pub max_body: usize,

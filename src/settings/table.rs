@@ -96,7 +96,7 @@ pub const SETTINGS: &[SettingDoc] = &[
     SettingDoc::with_default(
         "BRIDGE_KEEP_DELIVERED",
         "7d",
-        "For how long delivered events are kept to look at, 1m or more; at most a million of them.",
+        "For how long delivered events are kept to look at, 10m or more; at most a million of them.",
     ),
     SettingDoc::with_default("BRIDGE_MAX_BODY", "16MiB", "The largest webhook body that is read."),
     SettingDoc::with_default(
