@@ -38,7 +38,10 @@ fn main() {
         "{connections} connections, a body of {} bytes, every issue new, PagerDuty unreachable; {rounds} rounds of {seconds} s",
         sample.len()
     );
-    println!("one fsync of 64 KiB in that folder takes {:.2} ms (median)", server::fsync(folder.path()).as_secs_f64() * 1e3);
+    println!(
+        "one fsync of 64 KiB in that folder takes {:.2} ms (median)",
+        server::fsync(folder.path()).as_secs_f64() * 1e3
+    );
 
     let kinds = [Kind::Bare, Kind::File, Kind::Bridge];
     let mut results: Vec<Vec<Figures>> = vec![Vec::new(); kinds.len()];

@@ -72,7 +72,8 @@ pub(crate) fn start(kind: Kind, place: &Path) -> Server {
     let address = loop {
         let line = lines.next().expect("the server ended").unwrap();
         if let Some((_, address)) = line.split_once("listening on http://") {
-            let end = address.find(|character: char| !matches!(character, '0'..='9' | '.' | ':')).unwrap_or(address.len());
+            let end =
+                address.find(|character: char| !matches!(character, '0'..='9' | '.' | ':')).unwrap_or(address.len());
             break address[..end].parse().unwrap();
         }
     };
