@@ -170,9 +170,9 @@ fn the_applications_own_calls_are_told_innermost_first_and_ten_at_most() {
             json!({ "module": "m" }),
             json!({ "function": "f" }),
             json!({}),
-            json!({ "filename": "x", "lineno": 0 })
+            json!({ "abs_path": "/x", "lineno": 0 })
         ]),
-        json!(["x", "f", "m"])
+        json!(["/x", "f", "m"])
     );
 }
 
