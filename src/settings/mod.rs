@@ -1,6 +1,11 @@
 //! `BRIDGE_*` variables, read once at start and checked into types.
 //!
 //! Whoever holds a [`Settings`] need not check anything again.
+//!
+//! - `source`: environment, `.env` and the files that `BRIDGE_X_FILE` name, as one text a setting
+//! - `raw`: those texts sorted into fields by `envy`
+//! - `check`: the fields as [`Settings`], or every problem at once
+//! - `table`: names, defaults and meanings, the source of `--help` and `.env.example`
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +15,25 @@ use url::Url;
 
 use crate::alert::Level;
 use crate::routing::Routes;
+
+mod check;
+mod database;
+mod dotenv;
+mod error;
+mod pagerduty_url;
+mod raw;
+mod source;
+mod table;
+mod token;
+mod values;
+
+pub use database::{DatabaseUrl, DatabaseUrlError};
+pub use error::{Fault, Problem, SettingsError};
+pub use pagerduty_url::PagerDutyUrlError;
+pub use source::Source;
+pub use table::{SETTINGS, SettingDoc, help};
+pub use token::{WebhookToken, WebhookTokenError};
+pub use values::ValueError;
 
 /// Everything the bridge can be told, checked.
 #[derive(Clone, Debug)]
@@ -36,6 +60,19 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// How log lines are written.
     pub log_format: LogFormat,
+    /// What is logged: `RUST_LOG`, in the syntax of `env_logger`, from the environment or from `.env`.
+    pub log_filter: String,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    Auto,
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// How PagerDuty is reached.

@@ -1,0 +1,125 @@
+use chrono::DateTime;
+
+use super::*;
+use crate::alert::{Action, IssueId, Project};
+
+const DEFAULT: &str = "00000000000000000000000000000001";
+const A: &str = "0000000000000000000000000000000a";
+const B: &str = "0000000000000000000000000000000b";
+const C: &str = "0000000000000000000000000000000c";
+
+/// The routes that were set in the Sentry whose plugin the bridge is compared with.
+fn recorded() -> Routes {
+    routes(&format!("environment,production,{A}\nlevel,fatal,{B}\nlevel,warning,{C}"))
+}
+
+fn routes(lines: &str) -> Routes {
+    Routes::new(ServiceKey::parse(DEFAULT).unwrap(), lines).unwrap()
+}
+
+fn alert(level: &str, environment: Option<&str>, tags: &[(&str, &str)]) -> Alert {
+    Alert {
+        issue: IssueId::new("42").unwrap(),
+        action: Action::Trigger,
+        message: None,
+        title: None,
+        culprit: None,
+        level: Some(level.to_owned()),
+        event_id: None,
+        happened_at: DateTime::UNIX_EPOCH,
+        project: Project { name: Some("Web Shop, EU".to_owned()), slug: Some("web-shop-eu".to_owned()) },
+        link: None,
+        tags: tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        rules: vec!["Regressions".to_owned(), "New issues".to_owned()],
+        release: None,
+        platform: None,
+        environment: environment.map(str::to_owned),
+        logger: None,
+        server_name: None,
+        transaction: None,
+        user: None,
+        exceptions: Vec::new(),
+        frames: Vec::new(),
+    }
+}
+
+fn chosen(routes: &Routes, alert: &Alert) -> (String, Option<usize>) {
+    let choice = routes.choose(alert);
+    (choice.key.expose().to_owned(), choice.line.map(Route::number))
+}
+
+#[test]
+fn the_first_line_that_matches_wins_and_the_default_takes_the_rest() {
+    let routes = recorded();
+    for (alert, key, line) in [
+        (alert("fatal", Some("production"), &[]), A, Some(1)),
+        (alert("fatal", Some("staging"), &[]), B, Some(2)),
+        (alert("warning", None, &[]), C, Some(3)),
+        (alert("error", Some("Production"), &[("level", "ERROR")]), DEFAULT, None),
+    ] {
+        assert_eq!(chosen(&routes, &alert), (key.to_owned(), line));
+    }
+}
+
+#[test]
+fn tags_are_matched_as_they_are_stored() {
+    let routes = routes(&format!("release,shop@1.4.2,{C}\nsentry:release,shop@1.4.2,{A}\nteam,payments,{B}"));
+    let error = |tags| alert("error", None, tags);
+    assert_eq!(chosen(&routes, &error(&[("sentry:release", "shop@1.4.2")])).0, A);
+    assert_eq!(chosen(&routes, &error(&[("team", "payments"), ("release", "shop@1.4.2")])).0, C);
+    assert_eq!(chosen(&routes, &error(&[("team", "search"), ("team", "payments")])).0, B);
+    assert_eq!(chosen(&routes, &error(&[("team", "payment")])).0, DEFAULT);
+    assert_eq!(chosen(&routes, &error(&[("payments", "team")])).0, DEFAULT);
+}
+
+#[test]
+fn fields_are_matched_beside_tags_of_their_name() {
+    let error = alert("error", Some("production"), &[("environment", "eu-1"), ("project", "billing")]);
+    for (line, matches) in [
+        ("project,web-shop-eu", true),
+        ("project,\"Web Shop, EU\"", true),
+        ("project,billing", true),
+        ("project,web-shop", false),
+        ("rule,New issues", true),
+        ("rule,Regressions", true),
+        ("rule,Metric", false),
+        ("environment,production", true),
+        ("environment,eu-1", true),
+        ("level,error", true),
+        ("level,production", false),
+    ] {
+        assert_eq!(chosen(&routes(&format!("{line},{A}")), &error).1.is_some(), matches, "{line}");
+    }
+}
+
+#[test]
+fn each_line_that_was_tried_is_explained() {
+    let explained = |routes: &Routes, alert: &Alert| -> Vec<String> {
+        routes.explain(alert).iter().map(ToString::to_string).collect()
+    };
+    let warning = alert("warning", None, &[("level", "warning")]);
+    assert_eq!(
+        explained(&recorded(), &warning),
+        ["line 1: there is no environment", "line 2: level is `warning`, not `fatal`", "line 3: level is `warning`"]
+    );
+    let fatal = alert("fatal", None, &[]);
+    assert_eq!(explained(&recorded(), &fatal).len(), 2);
+    assert_eq!(
+        explained(&routes(&format!("rule,x,{A};team,x,{A}")), &alert("error", None, &[("team", "a\u{1b}[2J")])),
+        ["line 1: rule is `Regressions` and `New issues`, not `x`", "line 2: team is `a\\u{1b}[2J`, not `x`"]
+    );
+}
+
+#[test]
+fn every_key_is_listed_once() {
+    let routes = routes(&format!("level,fatal,{B}\nlevel,error,{A}\nlevel,warning,{B}\nlevel,info,{DEFAULT}"));
+    let keys: Vec<&str> = routes.keys().into_iter().map(ServiceKey::expose).collect();
+    assert_eq!(keys, [DEFAULT, B, A]);
+}
+
+#[test]
+fn routes_do_not_print_their_keys() {
+    let printed = format!("{:?}", recorded());
+    assert!(printed.contains("…000a"), "{printed}");
+    assert!(!printed.contains(&A[..28]), "{printed}");
+}

@@ -1,0 +1,169 @@
+//! What may be wrong with settings, in sentences for the person who starts the bridge.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use super::database::DatabaseUrlError;
+use super::pagerduty_url::PagerDutyUrlError;
+use super::token::WebhookTokenError;
+use super::values::ValueError;
+use crate::pagerduty::keys::ServiceKeyError;
+use crate::routing::RouteError;
+
+/// Everything that is wrong with the settings, so that one start tells it all; one sentence a line.
+#[derive(Debug, Error)]
+pub struct SettingsError {
+    problems: Vec<Problem>,
+}
+
+impl SettingsError {
+    pub(super) fn new(problems: Vec<Problem>) -> Self {
+        Self { problems }
+    }
+
+    /// What is wrong; never empty.
+    #[must_use]
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, problem) in self.problems.iter().enumerate() {
+            if place > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One thing that is wrong. No problem holds the value of a setting that may be a secret.
+#[derive(Debug, Error)]
+pub enum Problem {
+    /// A required setting is missing.
+    #[error("{name} is not set: {remedy}")]
+    Missing {
+        /// The setting.
+        name: &'static str,
+        /// Why it is required and where it comes from.
+        remedy: &'static str,
+    },
+    /// No setting has this name.
+    #[error("{name} is no setting of this version, the nearest name is {nearest}{}", service_link(.name))]
+    Unknown {
+        /// The name that was set.
+        name: String,
+        /// The known name most like it.
+        nearest: String,
+    },
+    /// A value that is no text.
+    #[error("{name} holds bytes that are not UTF-8")]
+    NotText {
+        /// The variable.
+        name: String,
+        /// The setting it gives.
+        setting: &'static str,
+    },
+    /// Both ways of giving a setting were used.
+    #[error("{name} and {name}_FILE are both set: keep one of them")]
+    Both {
+        /// The setting.
+        name: &'static str,
+    },
+    /// The file of a setting cannot be read.
+    #[error("{name}_FILE names {file}, which cannot be read: {why}")]
+    File {
+        /// The setting.
+        name: &'static str,
+        /// The path, or other words where it might be the secret itself.
+        file: String,
+        /// What the system said.
+        why: String,
+    },
+    /// The file of a setting says nothing, as one does that is not written yet.
+    #[error("{name}_FILE names {file}, which is empty")]
+    EmptyFile {
+        /// The setting.
+        name: &'static str,
+        /// The path, or other words where it might be the secret itself.
+        file: String,
+    },
+    /// `.env` is there and cannot be read.
+    #[error("`.env` is there but cannot be read: {0}")]
+    Dotenv(String),
+    /// `.env` has a line that sets nothing.
+    #[error(
+        "`.env` has no `NAME=value` on line {0}: a value with blanks, `#`, `$` or quotes goes in single quotes, \
+         and a quote that is opened must be closed"
+    )]
+    DotenvLine(usize),
+    /// `.env` sets a name twice.
+    #[error("`.env` sets {0} twice: keep one of them")]
+    DotenvTwice(String),
+    /// A value that does not do.
+    #[error("{name} {fault}")]
+    Value {
+        /// The setting.
+        name: &'static str,
+        /// What is wrong with it.
+        fault: Fault,
+    },
+    /// What passed every check above and still is refused, which is a defect of the bridge.
+    #[error("the settings cannot be read: {0}")]
+    Envy(#[from] envy::Error),
+}
+
+/// What is wrong with a value, in words that follow the setting's name.
+#[derive(Debug, Error)]
+pub enum Fault {
+    /// A value that is shown.
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    /// An integration key.
+    #[error(transparent)]
+    ServiceKey(#[from] ServiceKeyError),
+    /// A line of routes.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// A webhook token.
+    #[error(transparent)]
+    WebhookToken(#[from] WebhookTokenError),
+    /// PagerDuty's address.
+    #[error(transparent)]
+    PagerDutyUrl(#[from] PagerDutyUrlError),
+    /// The database's address.
+    #[error(transparent)]
+    DatabaseUrl(#[from] DatabaseUrlError),
+}
+
+impl Problem {
+    /// Whether it is about this setting, however that was given.
+    pub(super) fn concerns(&self, setting: &str) -> bool {
+        match self {
+            Self::Missing { name, .. }
+            | Self::Both { name }
+            | Self::File { name, .. }
+            | Self::EmptyFile { name, .. }
+            | Self::Value { name, .. }
+            | Self::NotText { setting: name, .. } => *name == setting,
+            Self::Unknown { .. } | Self::Dotenv(_) | Self::DotenvLine(_) | Self::DotenvTwice(_) | Self::Envy(_) => {
+                false
+            }
+        }
+    }
+}
+
+/// A word to people whose Kubernetes Service is called `bridge`: it puts `BRIDGE_SERVICE_HOST`, `BRIDGE_PORT` and more
+/// into every container of its namespace, which no typing error explains.
+fn service_link(name: &str) -> &'static str {
+    let is_link = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"].iter().any(|part| name.contains(part));
+    if is_link || name.ends_with("_PORT") {
+        " (Kubernetes sets such names for a Service whose name begins with `bridge`: give the pod `enableServiceLinks: false`)"
+    } else {
+        ""
+    }
+}

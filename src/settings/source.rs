@@ -1,0 +1,172 @@
+//! Where settings come from, and the one text that each of them has in the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use super::table::PREFIX;
+use super::{Problem, SETTINGS, SettingDoc, dotenv};
+
+/// Where settings come from. An argument of [`Settings::load`](super::Settings::load), so that tests need not touch
+/// the environment of their process.
+pub struct Source<'a> {
+    /// Environment variables; those that are not settings are passed over.
+    pub variables: Vec<(OsString, OsString)>,
+    /// A file of further variables, which those above go before; it need not be there.
+    pub dotenv: Option<PathBuf>,
+    /// Reads a whole file.
+    pub read: &'a dyn Fn(&Path) -> io::Result<String>,
+}
+
+/// The text of each setting, by the setting's name.
+pub(super) type Texts = BTreeMap<&'static str, String>;
+
+/// The most that is read of a file, in bytes; a path may lead to a device that never ends.
+const MAX_FILE: u64 = 1024 * 1024;
+
+impl Source<'_> {
+    /// The environment of this process and `.env` in its working directory.
+    #[must_use]
+    pub fn process() -> Self {
+        // Not `vars`, which panics when any variable of anybody is not UTF-8.
+        Self { dotenv: Some(".env".into()), ..Self::variables(env::vars_os()) }
+    }
+
+    /// These variables and no `.env`.
+    #[must_use]
+    pub fn variables<N: Into<OsString>, V: Into<OsString>>(variables: impl IntoIterator<Item = (N, V)>) -> Self {
+        let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Self { variables, dotenv: None, read: &read }
+    }
+
+    /// One text for every setting that is set or has a default, without blanks around it and never empty, and what is
+    /// wrong with the others. A `.env` that cannot be read stands alone: what it wanted to set is unknown.
+    pub(super) fn texts(&self) -> Result<(Texts, Vec<Problem>), Problem> {
+        let mut problems = Vec::new();
+        let mut given = Given::default();
+        for (name, value) in &self.variables {
+            given.add(name, value, &mut problems);
+        }
+        given.fill_up(self.dotenv()?, &mut problems);
+        let mut texts = BTreeMap::new();
+        for setting in SETTINGS {
+            match self.text(setting, &given) {
+                Ok(text) => texts.extend(text.map(|text| (setting.name, text))),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        Ok((texts, problems))
+    }
+
+    fn dotenv(&self) -> Result<Vec<(String, String)>, Problem> {
+        let Some(path) = &self.dotenv else {
+            return Ok(Vec::new());
+        };
+        match (self.read)(path) {
+            Ok(text) => dotenv::parse(&text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(Problem::Dotenv(error.to_string())),
+        }
+    }
+
+    fn text(&self, setting: &SettingDoc, given: &Given) -> Result<Option<String>, Problem> {
+        let name = setting.name;
+        let path = match (given.values.get(name), given.values.get(&file_name(name))) {
+            (Some(_), Some(_)) => return Err(Problem::Both { name }),
+            (Some(value), None) => return Ok(Some(value.clone())),
+            (None, Some(path)) => path,
+            (None, None) => return Ok(setting.default.map(str::to_owned)),
+        };
+        let text = (self.read)(Path::new(path)).map_err(|error| Problem::File {
+            name,
+            file: shown(path, setting),
+            why: error.to_string(),
+        })?;
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(Problem::EmptyFile { name, file: shown(path, setting) });
+        }
+        Ok(Some(text.to_owned()))
+    }
+}
+
+/// The values that were given, by the variable that gave them.
+#[derive(Default)]
+struct Given {
+    values: BTreeMap<String, String>,
+}
+
+impl Given {
+    fn add(&mut self, name: &OsStr, value: &OsStr, problems: &mut Vec<Problem>) {
+        let name = name.to_string_lossy();
+        if !(name.starts_with(PREFIX) || known(&name).is_some()) || is_blank(value) {
+            return;
+        }
+        match (known(&name), value.to_str()) {
+            (None, _) => problems.push(Problem::Unknown { nearest: nearest(&name), name: name.into_owned() }),
+            (Some(setting), None) => problems.push(Problem::NotText { name: name.into_owned(), setting }),
+            (Some(_), Some(value)) => {
+                self.values.insert(name.into_owned(), value.trim().to_owned());
+            }
+        }
+    }
+
+    /// Takes from `.env` what is not given yet. `X` hides `X_FILE` and the other way round: they are one setting.
+    fn fill_up(&mut self, entries: Vec<(String, String)>, problems: &mut Vec<Problem>) {
+        let before: BTreeSet<&str> = self.values.keys().filter_map(|name| known(name)).collect();
+        let mut seen = BTreeSet::new();
+        let mut further = Self::default();
+        for (name, value) in entries {
+            let setting = known(&name);
+            if setting.is_some() && !seen.insert(name.clone()) {
+                problems.push(Problem::DotenvTwice(name));
+            } else if setting.is_none_or(|setting| !before.contains(setting)) {
+                further.add(OsStr::new(&name), OsStr::new(&value), problems);
+            }
+        }
+        self.values.append(&mut further.values);
+    }
+}
+
+/// The setting a variable gives, itself or by a file.
+fn known(variable: &str) -> Option<&'static str> {
+    let named = |name: &str| SETTINGS.iter().map(|setting| setting.name).find(|setting| *setting == name);
+    let by_file = || named(variable.strip_suffix("_FILE")?).filter(|name| name.starts_with(PREFIX));
+    // In this order: BRIDGE_PAGERDUTY_CA_FILE is a setting of its own.
+    named(variable).or_else(by_file)
+}
+
+fn file_name(setting: &str) -> String {
+    format!("{setting}_FILE")
+}
+
+/// The variable whose name is most like `name`.
+fn nearest(name: &str) -> String {
+    let names = SETTINGS.iter().map(|setting| setting.name.to_owned()).filter(|name| name.starts_with(PREFIX));
+    let candidates = names.clone().chain(names.map(|name| file_name(&name)));
+    // A name that was cut short is far from the whole one by distance alone.
+    let distance = |candidate: &String| (!candidate.starts_with(name), strsim::damerau_levenshtein(candidate, name));
+    candidates.min_by_key(distance).unwrap_or_default()
+}
+
+fn is_blank(value: &OsStr) -> bool {
+    value.to_str().is_some_and(|value| value.trim().is_empty())
+}
+
+/// A path for people, unless it may be the secret itself, written into `X_FILE` by mistake.
+fn shown(path: &str, setting: &SettingDoc) -> String {
+    let may_be_secret = path.contains("://") || (setting.secret && !path.contains('/'));
+    if may_be_secret { "a file (not shown, for it may be the secret itself)".to_owned() } else { format!("`{path}`") }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(io::Error::other("it is larger than 1 MiB"));
+    }
+    Ok(text)
+}

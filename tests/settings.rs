@@ -1,0 +1,371 @@
+//! Settings from the outside: variables in, checked settings or sentences out.
+
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+use std::{fs, io};
+
+use sentry_pagerduty_bridge::alert::Level;
+use sentry_pagerduty_bridge::pagerduty::ServiceKey;
+use sentry_pagerduty_bridge::settings::{LogFormat, SETTINGS, Settings, SettingsError, Source, help};
+
+const KEY: &str = "0123456789abcdefSECRET9876543210";
+const ROUTED_KEY: &str = "fedcba9876543210SECRET0123456789";
+const TOKEN: &str = "SECRET-token-of-the-webhook";
+
+const REQUIRED: [(&str, &str); 2] = [("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY), ("BRIDGE_WEBHOOK_TOKEN", TOKEN)];
+
+/// What is required, with `more` in place of or besides it.
+fn with(more: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    let replaced = |name: &str| more.iter().any(|(other, _)| *other == name);
+    let required = REQUIRED.iter().filter(|(name, _)| !replaced(name));
+    required.chain(more).map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+fn loaded(more: &[(&str, &str)]) -> Settings {
+    Settings::from_vars(with(more)).unwrap()
+}
+
+fn sentences(result: Result<Settings, SettingsError>) -> Vec<String> {
+    let error = result.expect_err("settings were taken");
+    for printed in [error.to_string(), format!("{error:?}")] {
+        assert!(!printed.contains("SECRET"), "{printed}");
+    }
+    let sentences: Vec<String> = error.problems().iter().map(ToString::to_string).collect();
+    assert_eq!(error.to_string(), sentences.join("\n"));
+    sentences
+}
+
+fn refused(more: &[(&str, &str)]) -> Vec<String> {
+    sentences(Settings::from_vars(with(more)))
+}
+
+/// Settings with a `.env` of this text.
+fn with_dotenv(text: &str, variables: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+    let read = |path: &Path| {
+        if path == Path::new(".env") { Ok(text.to_owned()) } else { Err(io::ErrorKind::NotFound.into()) }
+    };
+    let source = Source { dotenv: Some(".env".into()), read: &read, ..Source::variables(variables.to_vec()) };
+    Settings::load(&source)
+}
+
+#[test]
+fn what_is_not_set_has_the_default_of_the_contract() {
+    let settings = loaded(&[]);
+    assert_eq!(settings.routes.keys(), [&ServiceKey::parse(KEY).unwrap()]);
+    assert!(settings.webhook_tokens[0].matches(TOKEN.as_bytes()));
+    assert_eq!(settings.pagerduty.url.as_str(), "https://events.pagerduty.com/");
+    assert_eq!(settings.pagerduty.timeout, Duration::from_secs(10));
+    assert_eq!(settings.pagerduty.rate, 120);
+    assert_eq!(settings.pagerduty.ca_file, None);
+    assert_eq!(settings.pagerduty.give_up_after, Duration::from_hours(1));
+    assert_eq!(settings.listen.to_string(), "0.0.0.0:8080");
+    assert_eq!(settings.database.to_string(), "sqlite:bridge.db");
+    assert_eq!(settings.incident_key_prefix, "");
+    assert_eq!(settings.min_level, None);
+    assert_eq!(settings.max_body, 16 * 1024 * 1024);
+    assert_eq!(settings.shutdown_drain, Duration::from_secs(2));
+    assert_eq!(settings.shutdown_grace, Duration::from_secs(20));
+    assert_eq!(settings.log_format, LogFormat::Auto);
+    assert_eq!(settings.log_filter, "info");
+}
+
+#[test]
+fn every_setting_is_heeded() {
+    let settings = loaded(&[
+        ("BRIDGE_PAGERDUTY_ROUTES", &format!("level,fatal,{ROUTED_KEY}")),
+        ("BRIDGE_WEBHOOK_TOKEN", &format!("{TOKEN},{TOKEN}-2")),
+        ("BRIDGE_PAGERDUTY_URL", "http://pagerduty.example"),
+        ("BRIDGE_PAGERDUTY_ALLOW_HTTP", "on"),
+        ("BRIDGE_PAGERDUTY_TIMEOUT", "3s"),
+        ("BRIDGE_PAGERDUTY_RATE", "60"),
+        ("BRIDGE_PAGERDUTY_CA_FILE", "/etc/ca.pem"),
+        ("BRIDGE_GIVE_UP_AFTER", "2h"),
+        ("BRIDGE_LISTEN", "127.0.0.1:9"),
+        ("BRIDGE_DATABASE_URL", "sqlite:/data/queue.db"),
+        ("BRIDGE_INCIDENT_KEY_PREFIX", "eu-"),
+        ("BRIDGE_MIN_LEVEL", "warning"),
+        ("BRIDGE_MAX_BODY", "1MiB"),
+        ("BRIDGE_SHUTDOWN_DRAIN", "0s"),
+        ("BRIDGE_SHUTDOWN_GRACE", "1m"),
+        ("BRIDGE_LOG_FORMAT", "json"),
+        ("RUST_LOG", "debug"),
+    ]);
+    assert_eq!(settings.routes.keys().len(), 2);
+    assert_eq!(settings.webhook_tokens.len(), 2);
+    assert_eq!(settings.pagerduty.url.as_str(), "http://pagerduty.example/");
+    assert_eq!(settings.pagerduty.timeout, Duration::from_secs(3));
+    assert_eq!(settings.pagerduty.rate, 60);
+    assert_eq!(settings.pagerduty.ca_file.as_deref(), Some(Path::new("/etc/ca.pem")));
+    assert_eq!(settings.pagerduty.give_up_after, Duration::from_hours(2));
+    assert_eq!(settings.listen.to_string(), "127.0.0.1:9");
+    assert_eq!(settings.database.sqlite_path(), Path::new("/data/queue.db"));
+    assert_eq!(settings.incident_key_prefix, "eu-");
+    assert_eq!(settings.min_level, Some(Level::Warning));
+    assert_eq!(settings.max_body, 1024 * 1024);
+    assert_eq!(settings.shutdown_drain, Duration::ZERO);
+    assert_eq!(settings.shutdown_grace, Duration::from_mins(1));
+    assert_eq!(settings.log_format, LogFormat::Json);
+    assert_eq!(settings.log_filter, "debug");
+}
+
+#[test]
+fn nobody_runs_an_open_pager_by_accident() {
+    assert_eq!(
+        sentences(Settings::from_vars([("PATH", "/bin")])),
+        [
+            "BRIDGE_PAGERDUTY_SERVICE_KEY is not set: alerts need somewhere to go; take the integration key of an \
+             Events API v1 integration from the Integrations page of the PagerDuty service",
+            "BRIDGE_WEBHOOK_TOKEN is not set: nobody runs an open pager by accident; make a secret with \
+             `openssl rand -hex 24` and put it into the webhook's address",
+        ]
+    );
+}
+
+#[test]
+fn blank_means_unset() {
+    let names: Vec<(&str, &str)> =
+        SETTINGS.iter().filter(|setting| !setting.required).map(|setting| (setting.name, " \n")).collect();
+    assert_eq!(format!("{:?}", loaded(&names)), format!("{:?}", loaded(&[])));
+    assert_eq!(refused(&[("BRIDGE_WEBHOOK_TOKEN", "")]).len(), 1);
+    assert_eq!(loaded(&[("BRIDGE_OF_ANOTHER_VERSION", "")]).pagerduty.rate, 120);
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
+    assert_eq!(
+        refused(&[
+            ("BRIDGE_PAGERDUTY_SERVICE_KEY", &KEY[1..]),
+            ("BRIDGE_PAGERDUTY_ROUTES", &format!("level,fatal,{ROUTED_KEY}\nlevel,{ROUTED_KEY}\na,b,{ROUTED_KEY}!")),
+            ("BRIDGE_WEBHOOK_TOKEN", &format!("{TOKEN},{TOKEN}/")),
+            ("BRIDGE_PAGERDUTY_TIMEOUT", "10x"),
+            ("BRIDGE_PAGERDUTY_RATE", "0"),
+            ("BRIDGE_PAGERDUTY_URL", "https://me:SECRET@events.pagerduty.com"),
+            ("BRIDGE_DATABASE_URL", "postgres://me:SECRET@db/bridge"),
+            ("BRIDGE_LISTEN", ":8080"),
+            ("BRIDGE_MIN_LEVEL", "critical"),
+        ]),
+        [
+            "BRIDGE_PAGERDUTY_SERVICE_KEY has 31 characters, but an integration key has 32",
+            "BRIDGE_PAGERDUTY_ROUTES line 2 has 2 fields, but a route has 3: `tag,value,KEY` (a value that holds `,` or \
+             `;` goes in double quotes)",
+            "BRIDGE_PAGERDUTY_ROUTES line 3 ends in a key that has 33 characters, but an integration key has 32",
+            "BRIDGE_WEBHOOK_TOKEN has a character in token 2 that does not stand in a web address as it is: keep to \
+             letters, digits and `-._~+=`, as `openssl rand -hex 24` does",
+            "BRIDGE_PAGERDUTY_URL holds a user or password, but PagerDuty knows the sender by the integration key: leave \
+             them out",
+            "BRIDGE_PAGERDUTY_TIMEOUT is `10x`, which is no duration: write it like `10s`, `2m` or `1h30m`",
+            "BRIDGE_PAGERDUTY_RATE is `0`, but may be from 1 to 10000",
+            "BRIDGE_LISTEN is `:8080`, which is no IP address with a port: write `0.0.0.0:8080` for all of IPv4, \
+             `[::]:8080` for IPv6 too, or `127.0.0.1:8080` for this machine alone",
+            "BRIDGE_DATABASE_URL is an address of PostgreSQL, but this version keeps its queue in SQLite only: write \
+             `sqlite:` and a path",
+            "BRIDGE_MIN_LEVEL is `critical`, which is none of Sentry's levels: debug, info, warning, error, fatal",
+        ]
+    );
+}
+
+#[test]
+fn a_key_to_plain_http_needs_leave() {
+    let url = ("BRIDGE_PAGERDUTY_URL", "http://pagerduty.example");
+    assert!(refused(&[url])[0].starts_with("BRIDGE_PAGERDUTY_URL is plain `http` to pagerduty.example, where "));
+    assert_eq!(refused(&[url, ("BRIDGE_PAGERDUTY_ALLOW_HTTP", "off")]).len(), 1);
+}
+
+#[test]
+fn an_unknown_name_is_refused_with_the_nearest_one() {
+    let nearest = |name: &str| refused(&[(name, "SECRET")]).remove(0);
+    for (name, known) in [
+        ("BRIDGE_WEBHOK_TOKEN", "BRIDGE_WEBHOOK_TOKEN"),
+        ("BRIDGE_PAGERDUTY_SERVICEKEY", "BRIDGE_PAGERDUTY_SERVICE_KEY"),
+        ("BRIDGE_PAGERDUTY_CA", "BRIDGE_PAGERDUTY_CA_FILE"),
+        ("BRIDGE_WEBHOOK_TOKENS_FILE", "BRIDGE_WEBHOOK_TOKEN_FILE"),
+        ("BRIDGE_listen", "BRIDGE_LISTEN"),
+    ] {
+        assert_eq!(nearest(name), format!("{name} is no setting of this version, the nearest name is {known}"));
+    }
+    assert!(nearest("BRIDGE_PORT_8080_TCP_ADDR").contains("`enableServiceLinks: false`"));
+    assert!(nearest("BRIDGE_SERVICE_HOST").contains("`enableServiceLinks: false`"));
+    assert_eq!(loaded(&[("SENTRY_BRIDGE_LISTEN", "x"), ("RUST_LOG_FILE", "x")]).log_filter, "info");
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused_only_where_they_matter() {
+    let bytes = OsStr::from_bytes(b"SECRET\xff").to_owned();
+    let mut variables = with(&[]);
+    variables.push(("SOMEBODY_ELSES".into(), bytes.clone()));
+    variables.push((bytes.clone(), "1".into()));
+    assert!(Settings::from_vars(variables.clone()).is_ok());
+
+    for name in ["BRIDGE_LISTEN", "BRIDGE_PAGERDUTY_ROUTES_FILE", "RUST_LOG"] {
+        let mut variables = variables.clone();
+        variables.push((name.into(), bytes.clone()));
+        assert_eq!(sentences(Settings::from_vars(variables)), [format!("{name} holds bytes that are not UTF-8")]);
+    }
+    let key = ("BRIDGE_PAGERDUTY_SERVICE_KEY_FILE", bytes.as_os_str());
+    let told = sentences(Settings::from_vars([key, (REQUIRED[1].0, OsStr::new(REQUIRED[1].1))]));
+    assert_eq!(told.len(), 1, "it is not called missing as well: {told:?}");
+}
+
+#[test]
+fn any_setting_may_stand_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let key = path("key", &format!("{KEY}\r\n"));
+    let token = path("token", &format!("{TOKEN}\n"));
+    let routes = path("routes", &format!("# fatal\nlevel,fatal,{ROUTED_KEY}\n"));
+    let settings = Settings::from_vars([
+        ("BRIDGE_PAGERDUTY_SERVICE_KEY_FILE", key.as_str()),
+        ("BRIDGE_WEBHOOK_TOKEN_FILE", &token),
+        ("BRIDGE_PAGERDUTY_ROUTES_FILE", &routes),
+        ("BRIDGE_LISTEN_FILE", ""),
+    ])
+    .unwrap();
+    assert_eq!(settings.routes.keys().iter().map(|key| key.expose()).collect::<Vec<_>>(), [KEY, ROUTED_KEY]);
+    assert!(settings.webhook_tokens[0].matches(TOKEN.as_bytes()));
+
+    assert_eq!(
+        refused(&[("BRIDGE_WEBHOOK_TOKEN_FILE", &token)]),
+        ["BRIDGE_WEBHOOK_TOKEN and BRIDGE_WEBHOOK_TOKEN_FILE are both set: keep one of them"]
+    );
+}
+
+#[test]
+fn a_file_that_says_nothing_is_told_by_its_path_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing").to_str().unwrap().to_owned();
+    let empty = folder.path().join("empty");
+    fs::write(&empty, "\n").unwrap();
+    let large = folder.path().join("large");
+    fs::write(&large, "SECRET\n".repeat(200_000)).unwrap();
+    let binary = folder.path().join("binary");
+    fs::write(&binary, b"SECRET\xff").unwrap();
+
+    assert_eq!(
+        sentences(Settings::from_vars([("BRIDGE_PAGERDUTY_SERVICE_KEY_FILE", missing.as_str()), REQUIRED[1]])),
+        [format!(
+            "BRIDGE_PAGERDUTY_SERVICE_KEY_FILE names `{missing}`, which cannot be read: \
+             No such file or directory (os error 2)"
+        )]
+    );
+    let empty = empty.to_str().unwrap();
+    assert_eq!(
+        sentences(Settings::from_vars([REQUIRED[0], ("BRIDGE_WEBHOOK_TOKEN_FILE", empty)])),
+        [format!("BRIDGE_WEBHOOK_TOKEN_FILE names `{empty}`, which is empty")]
+    );
+    assert!(
+        refused(&[("BRIDGE_PAGERDUTY_ROUTES_FILE", large.to_str().unwrap())])[0].ends_with(": it is larger than 1 MiB")
+    );
+    assert!(refused(&[("BRIDGE_PAGERDUTY_ROUTES_FILE", binary.to_str().unwrap())])[0].contains("UTF-8"));
+}
+
+#[test]
+fn a_secret_written_in_place_of_its_path_is_not_repeated() {
+    let told = sentences(Settings::from_vars([REQUIRED[0], ("BRIDGE_WEBHOOK_TOKEN_FILE", TOKEN)]));
+    assert!(told[0].starts_with("BRIDGE_WEBHOOK_TOKEN_FILE names a file (not shown, for it may be the secret itself)"));
+    assert_eq!(refused(&[("BRIDGE_DATABASE_URL_FILE", "postgres://me:SECRET@db/bridge")]).len(), 1);
+}
+
+#[test]
+fn dotenv_fills_what_the_environment_leaves_open() {
+    let text = format!(
+        "# a comment\nBRIDGE_PAGERDUTY_SERVICE_KEY={KEY}\nBRIDGE_WEBHOOK_TOKEN='{TOKEN}'\nRUST_LOG=debug\n\
+         BRIDGE_PAGERDUTY_RATE=7\nBRIDGE_LISTEN_FILE=/nowhere\nOTHER=x\nOTHER=y\n\
+         BRIDGE_PAGERDUTY_ROUTES='level,fatal,{ROUTED_KEY}\nlevel,error,{KEY}'\n"
+    );
+    let settings = with_dotenv(&text, &[("BRIDGE_LISTEN", "127.0.0.1:1"), ("BRIDGE_PAGERDUTY_RATE", "")]).unwrap();
+    assert_eq!(settings.listen.to_string(), "127.0.0.1:1", "a setting of the environment hides its file in `.env`");
+    assert_eq!(settings.pagerduty.rate, 7);
+    assert_eq!(settings.routes.keys().len(), 2);
+    assert_eq!(settings.log_filter, "debug");
+
+    assert_eq!(with_dotenv("BRIDGE_PAGERDUTY_RATE=7", &REQUIRED).unwrap().pagerduty.rate, 7);
+    let both = [REQUIRED[0], REQUIRED[1], ("BRIDGE_PAGERDUTY_RATE", "8")];
+    assert_eq!(with_dotenv("BRIDGE_PAGERDUTY_RATE=7", &both).unwrap().pagerduty.rate, 8);
+}
+
+#[test]
+fn a_broken_dotenv_is_told_by_its_line() {
+    let told = sentences(with_dotenv("A=1\nBRIDGE_WEBHOOK_TOKEN='SECRET\n", &[]));
+    assert_eq!(told.len(), 1, "nothing is called missing: {told:?}");
+    assert!(told[0].starts_with("`.env` has no `NAME=value` on line 2: "));
+
+    let twice = sentences(with_dotenv("BRIDGE_LISTEN=127.0.0.1:2\nBRIDGE_LISTEN=127.0.0.1:1", &REQUIRED));
+    assert_eq!(twice, ["`.env` sets BRIDGE_LISTEN twice: keep one of them"]);
+
+    let unknown = sentences(with_dotenv("BRIDGE_LISTN=SECRET", &REQUIRED));
+    assert_eq!(unknown, ["BRIDGE_LISTN is no setting of this version, the nearest name is BRIDGE_LISTEN"]);
+}
+
+#[test]
+fn a_dotenv_that_cannot_be_read_is_no_dotenv_that_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let dotenv = folder.path().join(".env");
+    let load = || Settings::load(&Source { dotenv: Some(dotenv.clone()), ..Source::variables(REQUIRED) });
+    assert!(load().is_ok());
+
+    fs::create_dir(&dotenv).unwrap();
+    assert!(sentences(load())[0].starts_with("`.env` is there but cannot be read: "));
+
+    fs::remove_dir(&dotenv).unwrap();
+    fs::write(&dotenv, "BRIDGE_PAGERDUTY_RATE=9").unwrap();
+    assert_eq!(load().unwrap().pagerduty.rate, 9);
+}
+
+#[test]
+fn settings_do_not_print_secrets() {
+    let settings = loaded(&[("BRIDGE_PAGERDUTY_ROUTES", &format!("level,fatal,{ROUTED_KEY}"))]);
+    let printed = format!("{settings:?} {settings:#?}");
+    assert!(printed.contains("…3210") && printed.contains("…6789"), "{printed}");
+    assert!(!printed.contains("SECRET"), "{printed}");
+}
+
+#[test]
+fn the_example_lists_every_setting_with_its_default() {
+    let (_, listed) = include_str!("../.env.example").split_once("\n\n").unwrap();
+    let mut expected = Vec::new();
+    for setting in SETTINGS {
+        let required = if setting.required { " Required." } else { "" };
+        expected.push(format!(
+            "# {}{required}\n#{}={}\n",
+            setting.help,
+            setting.name,
+            setting.default.unwrap_or_default()
+        ));
+    }
+    assert_eq!(listed, expected.join("\n"));
+}
+
+#[test]
+fn the_example_works_once_its_required_lines_are_filled_in() {
+    let uncommented: Vec<String> = include_str!("../.env.example")
+        .lines()
+        .map(|line| match line.strip_prefix('#').and_then(|line| line.split_once('=')) {
+            Some((name, "")) if name == REQUIRED[0].0 => format!("{name}={KEY}"),
+            Some((name, "")) if name == REQUIRED[1].0 => format!("{name}={TOKEN}"),
+            Some((name, value)) if !name.contains(' ') => format!("{name}={value}"),
+            _ => line.to_owned(),
+        })
+        .collect();
+    let settings = with_dotenv(&uncommented.join("\n"), &[]).unwrap();
+    assert_eq!(format!("{settings:?}"), format!("{:?}", loaded(&[])));
+}
+
+#[test]
+fn help_tells_every_setting_its_default_and_meaning() {
+    let help = help();
+    for setting in SETTINGS {
+        assert!(help.contains(&format!("  {}", setting.name)), "{}", setting.name);
+        assert!(help.contains(setting.help), "{}", setting.name);
+    }
+    assert!(help.contains("BRIDGE_WEBHOOK_TOKEN [required]"));
+    assert!(help.contains("BRIDGE_LISTEN [default: 0.0.0.0:8080]"));
+    assert!(help.lines().all(|line| line.chars().count() <= 120), "{help}");
+}
