@@ -3,9 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::ops::Deref;
 
-use sentry_pagerduty_bridge::sandbox::{
-    FaultRule, JournalEntry, Options, Records, Sandbox, ThrottleOptions, Verdict,
-};
+use sentry_pagerduty_bridge::sandbox::{FaultRule, JournalEntry, Options, Records, Sandbox, ThrottleOptions, Verdict};
 use socket2::{Domain, Socket, Type};
 use tokio::runtime::{Builder, Runtime};
 
@@ -59,8 +57,7 @@ impl PagerDuty {
     pub(crate) fn triggers(&self) -> Vec<(String, String)> {
         let text = |entry: &JournalEntry, member: &str| entry.text(member).unwrap().to_owned();
         let triggers = self.sandbox.journal().into_iter().filter(|entry| {
-            matches!(entry.verdict, Verdict::Accepted { .. })
-                && entry.text("event_type") == Some("trigger")
+            matches!(entry.verdict, Verdict::Accepted { .. }) && entry.text("event_type") == Some("trigger")
         });
         triggers.map(|entry| (text(&entry, "incident_key"), text(&entry, "description"))).collect()
     }
