@@ -136,8 +136,8 @@ impl Bridge {
                 Err(error) => error.to_string(),
             })),
         }
-        info!("stopping: /readyz is 503, webhooks are served for another {:?}", self.drain);
         self.shared.stop();
+        info!("stopping: /readyz is 503, webhooks are served for another {:?}", self.drain);
         sleep(self.drain).await;
         // The worker ends together with the requests in flight, so that the grace is spent once.
         let _ = stop_worker.send(self.grace);
