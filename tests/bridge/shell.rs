@@ -27,9 +27,7 @@ fn the_version_is_that_of_the_crate() {
 
 #[test]
 fn completions_and_the_manual_page_need_no_settings() {
-    for (shell, part) in
-        [("bash", "complete -F _sentry-pagerduty-bridge"), ("zsh", "#compdef"), ("fish", "complete -c")]
-    {
+    for (shell, part) in [("bash", "complete -F _sentry"), ("zsh", "#compdef"), ("fish", "complete -c")] {
         let script = run(&["completions", shell], &[]);
         assert_eq!((script.code, script.stderr.as_str()), (Some(0), ""), "{shell}");
         assert!(script.stdout.contains(part), "{shell}: {}", script.stdout);
@@ -41,6 +39,18 @@ fn completions_and_the_manual_page_need_no_settings() {
         "{}",
         page.stdout
     );
+}
+
+#[test]
+fn bash_completes_what_comes_behind_a_command() {
+    let script = run(&["completions", "bash"], &[]).stdout;
+    let commands: Vec<_> =
+        script.lines().filter_map(|line| line.trim().strip_prefix("cmd=\"")?.strip_suffix('"')).collect();
+    assert!(commands.len() >= 10, "{script}");
+    for command in commands.iter().filter(|command| !command.is_empty()) {
+        let label = format!("{command})");
+        assert!(script.lines().any(|line| line.trim() == label), "nothing is completed behind {command}");
+    }
 }
 
 #[test]
