@@ -89,6 +89,26 @@ fn what_pagerduty_refuses_for_good_is_a_dead_letter_with_its_reason_and_the_rest
 }
 
 #[test]
+fn an_event_that_fails_while_others_of_its_key_pass_is_given_up_in_the_end() {
+    let pagerduty = PagerDuty::with_fault(for_incident("7", Fault::status(500)));
+    let bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_GIVE_UP_AFTER", "1s")]);
+    bridge.queue(&alert(7, "Disk full"));
+    for passed in 1..=2 {
+        pagerduty.wait_for("a failure", |records| records.counters().faulted >= passed);
+        bridge.queue(&alert(100 + passed, "Disk full"));
+        pagerduty.wait_for_accepted(passed);
+    }
+    bridge.wait_for_log("dead letter");
+    let records = bridge.end();
+    assert_eq!(
+        records.iter().map(|record| record.state).collect::<Vec<_>>(),
+        [State::Dead, State::Delivered, State::Delivered]
+    );
+    let reason = records[0].reason.as_deref().unwrap();
+    assert!(reason.contains("answered 500") && reason.contains("given up"), "{reason}");
+}
+
+#[test]
 fn a_redirect_is_never_followed() {
     let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
     let location = format!("http://{}/generic", elsewhere.local_addr().unwrap());
@@ -157,7 +177,7 @@ fn a_success_that_does_not_read_like_one_is_a_success_all_the_same() {
 
 #[test]
 fn no_event_overtakes_an_earlier_one_of_its_incident() {
-    // The first of incident 7 fails until incident 8 has passed it by.
+    // The first of incident 7 fails twice, so that all the others could pass it by.
     let pagerduty = PagerDuty::with_fault(for_incident("7", Fault::status(503)).times(2));
     let bridge = Bridge::start(&pagerduty.url());
     for message in ["one", "two", "three", "four"] {

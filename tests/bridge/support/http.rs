@@ -53,6 +53,14 @@ impl Connection {
         self.0.shutdown(Shutdown::Write).unwrap();
     }
 
+    /// Waits until the server asks for the body of a request with `Expect: 100-continue`.
+    #[track_caller]
+    pub(crate) fn expect_continue(&mut self) {
+        let mut asked = [0; 25];
+        self.0.read_exact(&mut asked).unwrap();
+        assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+
     /// Reads one answer.
     #[track_caller]
     pub(crate) fn answer(&mut self) -> Answer {
