@@ -5,7 +5,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 
 .NOTPARALLEL:
-.PHONY: help demo test unit lint fmt docs container-check setup
+.PHONY: help demo test unit bench lint fmt docs container-check setup
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ test: setup lint docs unit container-check ## All that a change must pass
 
 unit: ## Unit, integration and documentation tests
 	$(CARGO) test --locked
+
+bench: ## How many webhooks a second it takes, beside two handlers that do less
+	$(CARGO) bench --locked --bench webhook
 
 lint: ## Formatting and Clippy, warnings are errors
 	$(CARGO) fmt --check

@@ -145,9 +145,9 @@ impl Bridge {
                 Err(error) => error.to_string(),
             })),
         }
+        self.shared.stop();
         pruning.abort();
         info!("stopping: /readyz is 503, webhooks are served for another {:?}", self.drain);
-        self.shared.stop();
         sleep(self.drain).await;
         // The worker ends together with the requests in flight, so that the grace is spent once.
         let _ = stop_worker.send(self.grace);

@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal, Write};
 
 use chrono::{SecondsFormat, Utc};
 use env_logger::Builder;
-use log::Record;
 use log::kv::{Error, Key, Value, VisitSource};
+use log::{LevelFilter, Record};
 use serde_json::{Map, Value as Json};
 
 use crate::settings::LogFormat;
@@ -18,7 +18,8 @@ pub fn start(format: LogFormat, filter: &str) {
         LogFormat::Json => true,
     };
     let mut builder = Builder::new();
-    builder.parse_filters(filter);
+    // The web server tells of each of its threads. Whoever wants that can ask for it by the same name.
+    builder.filter_module("actix_server", LevelFilter::Warn).parse_filters(filter);
     if json {
         builder.format(|out, record| writeln!(out, "{}", Json::Object(members(record))));
     }

@@ -36,8 +36,8 @@ pub(crate) fn run(address: SocketAddr, sample: &Sample, connections: usize, time
         let posting = (0..connections).map(|_| post(address, sample, warm, end));
         let mut latencies: Vec<Duration> = futures_util::future::join_all(posting).await.concat();
         latencies.sort_unstable();
-        let at = |part: f64| latencies[((latencies.len() - 1) as f64 * part) as usize];
-        Figures { per_second: latencies.len() as f64 / time.as_secs_f64(), p50: at(0.5), p99: at(0.99) }
+        let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
+        Figures { per_second: latencies.len() as f64 / time.as_secs_f64(), p50: at(50), p99: at(99) }
     })
 }
 

@@ -92,7 +92,7 @@ pub(crate) fn fsync(place: &Path) -> Duration {
     let mut file = File::create(place.join("fsync")).unwrap();
     let mut times: Vec<Duration> = (0..50)
         .map(|_| {
-            file.write_all(&[7; 65_536]).unwrap();
+            file.write_all(&vec![7; 65_536]).unwrap();
             let begun = Instant::now();
             file.sync_data().unwrap();
             begun.elapsed()

@@ -13,7 +13,11 @@ pub(super) fn completions(shell: Shell) -> anyhow::Result<Exit> {
     // `generate` panics when standard output is closed, so it writes into memory first.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "sentry-pagerduty-bridge", &mut script);
-    io::Write::write_all(&mut io::stdout(), &script)?;
+    // For bash, clap_complete 4.6 names a command in two ways when the program's name has a hyphen, and then completes
+    // nothing behind it: https://github.com/clap-rs/clap/issues/6421. Where it is mended, nothing is found to replace.
+    let script =
+        String::from_utf8(script)?.replace("sentry__subcmd__pagerduty__subcmd__bridge", "sentry__pagerduty__bridge");
+    io::Write::write_all(&mut io::stdout(), script.as_bytes())?;
     Ok(Exit::Done)
 }
 

@@ -70,7 +70,7 @@ pub use state::{Effect, EventType, Incident, LogEntry, State};
 /// The path of the Events API v1. The date in it is a version and never changes.
 pub const PATH: &str = "/generic/2010-04-15/create_event.json";
 
-/// A running sandbox. Dropping it ends it, [`stop`](Self::stop) waits for that.
+/// A running sandbox. Dropping it ends it as [`stop`](Self::stop) does, but keeps the thread meanwhile.
 #[derive(Debug)]
 pub struct Sandbox {
     run: Run,
@@ -232,7 +232,7 @@ impl Drop for Sandbox {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
             self.silence();
-            running.tell_to_stop();
+            running.stop_blocking();
         }
     }
 }

@@ -20,6 +20,7 @@ use super::control;
 #[derive(Debug)]
 pub(super) struct Running {
     handles: Vec<ServerHandle>,
+    thread: thread::JoinHandle<()>,
     /// Errs when the servers' thread is done.
     done: oneshot::Receiver<()>,
 }
@@ -29,7 +30,7 @@ impl Running {
     pub(super) fn start(run: Run, api: TcpListener, control: Option<TcpListener>) -> io::Result<Self> {
         let (started, wait) = mpsc::channel();
         let (until_done, done) = oneshot::channel::<()>();
-        thread::Builder::new().name("sandbox".to_owned()).spawn(move || {
+        let thread = thread::Builder::new().name("sandbox".to_owned()).spawn(move || {
             let _until_done = until_done;
             actix_web::rt::System::new().block_on(async move {
                 match servers(run, api, control) {
@@ -45,15 +46,7 @@ impl Running {
             });
         })?;
         let handles = wait.recv().map_err(|_| io::Error::other("the sandbox's thread did not start"))??;
-        Ok(Self { handles, done })
-    }
-
-    /// Tells both servers to end at once.
-    pub(super) fn tell_to_stop(&self) {
-        for handle in &self.handles {
-            // The command is on its way before the future is polled.
-            drop(handle.stop(false));
-        }
+        Ok(Self { handles, thread, done })
     }
 
     /// Ends both servers and waits until their ports are free.
@@ -62,6 +55,16 @@ impl Running {
             handle.stop(false).await;
         }
         let _ = self.done.await;
+    }
+
+    /// The same where nothing can be awaited: keeps this thread for the moment it takes.
+    pub(super) fn stop_blocking(self) {
+        for handle in &self.handles {
+            // The command is on its way before the future is polled.
+            drop(handle.stop(false));
+        }
+        // A panic in there was reported when it happened.
+        let _ = self.thread.join();
     }
 }
 

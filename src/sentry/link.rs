@@ -137,6 +137,7 @@ mod tests {
             assert_eq!(issue_link(no_link), None, "{no_link}");
         }
         assert_eq!(issue_link("HTTPS://s.example.test/a b").unwrap().href, "https://s.example.test/a%20b");
+        assert_eq!(issue_link("https://s.example.test/a b\nc").unwrap().href, "https://s.example.test/a%20bc");
         assert_eq!(issue_link("https://s.example.test/start").unwrap().root, "https://s.example.test");
     }
 

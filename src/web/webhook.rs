@@ -38,7 +38,8 @@ pub async fn with_header(request: HttpRequest, payload: Payload, shared: Data<Sh
 
 /// The body of a stranger is not even read.
 fn shut(request: &HttpRequest) -> HttpResponse {
-    warn!(peer:? = request.peer_addr().map(|peer| peer.ip()); "a webhook with a wrong or missing token was turned away");
+    let peer = request.peer_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string());
+    warn!(peer; "a webhook with a wrong or missing token was turned away");
     answer::error(
         &mut HttpResponse::Unauthorized(),
         "the token is wrong or missing: it has to be one of BRIDGE_WEBHOOK_TOKEN, at the end of the path or as the password of HTTP Basic",

@@ -97,6 +97,25 @@ fn the_description_is_the_first_that_says_anything() {
 }
 
 #[test]
+fn what_the_body_leaves_out_is_looked_for_in_its_event() {
+    let event = |members: Value| event(json!({ "id": "42", "project": "a", "event": members }).to_string().as_bytes());
+    for (members, description) in [
+        (json!({ "logentry": { "formatted": "whole", "message": "w%s" } }), "whole"),
+        (json!({ "logentry": { "formatted": "", "message": "whole" } }), "whole"),
+        (json!({ "sentry.interfaces.Message": { "message": "whole" } }), "whole"),
+        (json!({ "metadata": { "title": "title" } }), "title"),
+        (json!({ "metadata": { "type": "Kind", "value": "value" } }), "Kind: value"),
+        (json!({ "metadata": { "value": "value" } }), "value"),
+    ] {
+        assert_eq!(event(members.clone())["description"], description, "{members}");
+    }
+    let event = event(json!({ "culprit": "c", "level": "fatal", "logger": "l" }));
+    assert_eq!(event["details"]["culprit"], "c");
+    assert_eq!(event["details"]["level"], "fatal");
+    assert_eq!(event["details"]["logger"], "l");
+}
+
+#[test]
 fn an_event_that_tells_no_time_has_the_time_it_came() {
     let datetime = |times: &str| event(format!(r#"{{"id": "1", "project": "a", "event": {{{times}}}}}"#).as_bytes());
     for (times, expected) in [
@@ -105,6 +124,7 @@ fn an_event_that_tells_no_time_has_the_time_it_came() {
         (r#""timestamp": 1e18, "received": -5"#, "2027-01-15T08:00:00.000000Z"),
         (r#""received": 1473185565"#, "2016-09-06T18:12:45.000000Z"),
         (r#""timestamp": 1795353687.910631, "received": 1"#, "2026-11-22T13:21:27.910631Z"),
+        (r#""timestamp": 1103182463.559008"#, "2004-12-16T07:34:23.559008Z"),
         (r#""timestamp": "1473185565.5""#, "2016-09-06T18:12:45.500000Z"),
         (r#""timestamp": "2020-04-28T14:05:04.210463Z""#, "2020-04-28T14:05:04.210463Z"),
         (r#""timestamp": "2020-04-28T16:05:04+02:00""#, "2020-04-28T14:05:04.000000Z"),
@@ -118,11 +138,11 @@ fn an_event_that_tells_no_time_has_the_time_it_came() {
 #[test]
 fn of_tags_with_one_name_the_last_is_sent_and_tags_stand_in_for_missing_members() {
     let event = event(
-        br#"{"id": "1", "project": "a", "event": {"tags": [["environment", "old"], ["environment", "new"],
+        br#"{"id": "1", "project": "a", "event": {"tags": [["environment", "old"], ["environment", "new"], ["environment", " "],
             ["sentry:release", "r1"], ["level", "fatal"], ["server_name", "s1"], ["transaction", "/t"], ["logger", "l"]]}}"#,
     );
     let details = &event["details"];
-    assert_eq!(details["tags"]["environment"], "new");
+    assert_eq!(details["tags"]["environment"], " ");
     assert_eq!(details["environment"], "new");
     assert_eq!(details["release"], "r1");
     assert_eq!(details["level"], "fatal");
@@ -150,9 +170,9 @@ fn the_applications_own_calls_are_told_innermost_first_and_ten_at_most() {
             json!({ "module": "m" }),
             json!({ "function": "f" }),
             json!({}),
-            json!({ "filename": "x", "lineno": 0 })
+            json!({ "abs_path": "/x", "lineno": 0 })
         ]),
-        json!(["x", "f", "m"])
+        json!(["/x", "f", "m"])
     );
 }
 

@@ -72,6 +72,7 @@ async fn each_rule_refuses_what_breaks_it_and_says_so() {
         ("trigger", "client_url", Some(json!(1)), "Client url is invalid"),
         ("trigger", "client_url", Some(json!("sentry.example.com")), "Client url is invalid"),
         ("trigger", "client_url", Some(json!("http:sentry")), "Client url is invalid"),
+        ("trigger", "client_url", Some(json!("https://")), "Client url is invalid"),
         ("trigger", "client_url", Some(json!("ftp://sentry")), "Client url is invalid"),
         ("trigger", "contexts", Some(json!({})), CONTEXTS),
         ("trigger", "contexts", Some(json!(null)), CONTEXTS),
@@ -95,7 +96,7 @@ async fn each_rule_refuses_what_breaks_it_and_says_so() {
         assert_eq!(answer.header("content-type"), Some("application/json; charset=utf-8"));
     }
     let counters = sandbox.counters();
-    assert_eq!((counters.accepted, counters.refused, counters.violations), (0, 45, 0));
+    assert_eq!((counters.accepted, counters.refused, counters.violations), (0, 46, 0));
 }
 
 #[actix_web::test]
@@ -137,6 +138,7 @@ async fn what_other_senders_send_is_taken() {
         ),
         (with("trigger", "contexts", Some(contexts)), &[]),
         (with("acknowledge", "description", None), &[]),
+        (with("resolve", "description", Some(json!(""))), &[]),
         (ruleset, &[]),
     ];
     for (event, warnings) in cases {
@@ -144,7 +146,7 @@ async fn what_other_senders_send_is_taken() {
         assert_eq!((answer.status, &answer.json()["status"]), (200, &json!("success")), "{event}");
         assert_eq!(sandbox.journal().last().unwrap().warnings, warnings, "{event}");
     }
-    assert_eq!((sandbox.counters().accepted, sandbox.counters().warnings), (5, 5));
+    assert_eq!((sandbox.counters().accepted, sandbox.counters().warnings), (6, 5));
 }
 
 #[actix_web::test]

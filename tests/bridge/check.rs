@@ -1,0 +1,126 @@
+//! `check` and `healthcheck`: is everything well?
+
+use std::path::Path;
+
+use sentry_pagerduty_bridge::sandbox::{Fault, State, Verdict};
+
+use crate::support::{Bridge, ClosedPort, KEY, PagerDuty, ROUTES, Run, TOKEN, run};
+
+/// Checks the way to `pagerduty` with a queue in `folder`.
+fn check(args: &[&str], pagerduty: &str, folder: &Path) -> Run {
+    let database = format!("sqlite:{}", folder.join("bridge.db").display());
+    let settings = [
+        ("BRIDGE_PAGERDUTY_URL", pagerduty),
+        ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY),
+        ("BRIDGE_WEBHOOK_TOKEN", TOKEN),
+        ("BRIDGE_DATABASE_URL", &database),
+        ("BRIDGE_INCIDENT_KEY_PREFIX", "eu-"),
+        ROUTES,
+    ];
+    let checked = run(&[&["check"], args].concat(), &settings);
+    assert!(!checked.stdout.contains(TOKEN) && !checked.stdout.contains(KEY), "{checked:?}");
+    checked
+}
+
+#[track_caller]
+fn has_lines(checked: &Run, beginnings: &[&str]) {
+    let lines: Vec<_> = checked.stdout.lines().collect();
+    assert_eq!(lines.len(), beginnings.len(), "{checked:?}");
+    for (line, beginning) in lines.iter().zip(beginnings) {
+        assert!(line.starts_with(beginning), "{beginning}: {checked:?}");
+    }
+}
+
+#[test]
+fn when_all_is_well_every_line_says_so() {
+    let pagerduty = PagerDuty::start();
+    let home = tempfile::tempdir().unwrap();
+    let checked = check(&[], &pagerduty.url(), home.path());
+    assert_eq!((checked.code, checked.stderr.as_str()), (Some(0), ""));
+    has_lines(&checked, &["ok      settings: read; 2 service keys", "ok      queue: ", "ok      PagerDuty: http"]);
+    assert!(pagerduty.journal().iter().all(|entry| entry.request.method == "GET" && entry.request.body.is_empty()));
+}
+
+#[test]
+fn an_unreachable_pagerduty_and_a_queue_that_cannot_be_are_both_told() {
+    let home = tempfile::tempdir().unwrap();
+    let checked = check(&[], &ClosedPort::new().url(), &home.path().join("absent"));
+    assert_eq!(checked.code, Some(1));
+    has_lines(&checked, &["ok      settings: ", "FAILED  queue: ", "FAILED  PagerDuty: http"]);
+    assert!(checked.stdout.contains("no connection"), "{checked:?}");
+}
+
+#[test]
+fn wrong_settings_are_wrong_usage() {
+    let checked = run(&["check"], &[("BRIDGE_WEBHOOK_TOKEN", "short")]);
+    assert_eq!((checked.code, checked.stdout.as_str()), (Some(2), ""));
+    for name in ["BRIDGE_PAGERDUTY_SERVICE_KEY is not set", "BRIDGE_WEBHOOK_TOKEN has 5 characters"] {
+        assert!(checked.stderr.contains(name), "{}", checked.stderr);
+    }
+}
+
+#[test]
+fn the_queue_of_a_running_bridge_is_in_use_and_that_is_well() {
+    let pagerduty = PagerDuty::start();
+    let bridge = Bridge::start(&pagerduty.url());
+    let checked = check(&[], &pagerduty.url(), bridge.database().parent().unwrap());
+    assert_eq!(checked.code, Some(0));
+    has_lines(&checked, &["ok      settings: ", "ok      queue: ", "ok      PagerDuty: "]);
+    assert!(checked.stdout.contains("in use by a running bridge"), "{checked:?}");
+}
+
+#[test]
+fn with_page_it_opens_one_incident_and_resolves_it() {
+    let pagerduty = PagerDuty::start();
+    let home = tempfile::tempdir().unwrap();
+    let checked = check(&["--page"], &pagerduty.url(), home.path());
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    has_lines(
+        &checked,
+        &["ok      settings", "ok      queue", "ok      PagerDuty", "ok      test incident: eu-bridge-check-"],
+    );
+    let incidents = pagerduty.incidents();
+    assert_eq!(incidents.len(), 1);
+    let incident = &incidents[0];
+    assert_eq!((incident.service_key.as_str(), incident.state, incident.events), (KEY, State::Resolved, 2));
+    assert!(incident.incident_key.starts_with("eu-bridge-check-"));
+    let events: Vec<_> = pagerduty.journal().into_iter().filter(|entry| entry.request.method == "POST").collect();
+    assert!(events.iter().all(|entry| entry.warnings.is_empty() && entry.violations.is_empty()), "{events:#?}");
+    assert!(events.iter().all(|entry| matches!(entry.verdict, Verdict::Accepted { .. })));
+}
+
+#[test]
+fn with_page_it_says_what_pagerduty_did_not_take() {
+    let pagerduty = PagerDuty::with_fault(Fault::status(400));
+    let home = tempfile::tempdir().unwrap();
+    let checked = check(&["--page"], &pagerduty.url(), home.path());
+    assert_eq!(checked.code, Some(1), "{checked:?}");
+    assert!(checked.stdout.contains("FAILED  test incident: the trigger was not taken: answered 400"), "{checked:?}");
+}
+
+#[test]
+fn healthcheck_tells_whether_the_bridge_is_ready() {
+    let pagerduty = PagerDuty::start();
+    let bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_SHUTDOWN_DRAIN", "5m")]);
+    let listen = bridge.address.to_string();
+    let settings =
+        [("BRIDGE_LISTEN", listen.as_str()), ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY), ("BRIDGE_WEBHOOK_TOKEN", TOKEN)];
+    let asked = run(&["healthcheck"], &settings);
+    assert_eq!((asked.code, asked.stdout.as_str(), asked.stderr.as_str()), (Some(0), "", ""));
+
+    bridge.process.signal("TERM");
+    bridge.wait_for_log("stopping");
+    let asked = run(&["healthcheck"], &settings);
+    assert_eq!((asked.code, asked.stderr.as_str()), (Some(1), "error: the bridge is not ready: stopping\n"));
+}
+
+#[test]
+fn healthcheck_fails_where_no_bridge_is() {
+    let port = ClosedPort::new();
+    let listen = port.url().replace("http://", "");
+    let settings =
+        [("BRIDGE_LISTEN", listen.as_str()), ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY), ("BRIDGE_WEBHOOK_TOKEN", TOKEN)];
+    let asked = run(&["healthcheck"], &settings);
+    assert_eq!(asked.code, Some(1));
+    assert!(asked.stderr.starts_with(&format!("error: no bridge answers at http://{listen}/readyz: ")), "{asked:?}");
+}

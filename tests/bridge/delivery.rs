@@ -1,0 +1,195 @@
+//! What PagerDuty answers, and what the bridge makes of it.
+
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use sentry_pagerduty_bridge::queue::State;
+use sentry_pagerduty_bridge::sandbox::{
+    Body, Cut, Fault, FaultRule, JournalEntry, RetryAfter, ThrottleStatus, Verdict,
+};
+
+use crate::support::{Bridge, KEY, OTHER_KEY, PagerDuty, ROUTES, alert, alert_of_level};
+
+fn for_incident(incident_key: &str, fault: Fault) -> FaultRule {
+    FaultRule { incident_key: Some(incident_key.to_owned()), ..FaultRule::new(fault) }
+}
+
+fn for_key(service_key: &str, fault: Fault) -> FaultRule {
+    FaultRule { service_key: Some(service_key.to_owned()), ..FaultRule::new(fault) }
+}
+
+/// Statuses in order, `None` where there was no answer; all requests must have had the same bytes.
+#[track_caller]
+fn attempts(journal: &[JournalEntry]) -> Vec<Option<u16>> {
+    assert!(journal.iter().all(|entry| entry.request.body == journal[0].request.body), "{journal:#?}");
+    journal.iter().map(|entry| entry.status).collect()
+}
+
+#[test]
+fn an_event_that_met_trouble_comes_again_with_the_same_bytes() {
+    let pagerduty = PagerDuty::with_fault(FaultRule::new(Fault::status(500)).times(1));
+    pagerduty.inject(FaultRule::new(Fault::status(503)).times(1)).unwrap();
+    let bridge = Bridge::start(&pagerduty.url());
+    bridge.queue(&alert(7, "Disk full"));
+    pagerduty.wait_for_accepted(1);
+    assert_eq!(attempts(&pagerduty.journal()), [Some(500), Some(503), Some(200)]);
+    let [record] = &bridge.end()[..] else { panic!("one event") };
+    assert_eq!((record.state, record.attempts), (State::Delivered, 3));
+    assert_eq!(record.body, pagerduty.journal()[0].request.body);
+}
+
+#[test]
+fn throttled_with_403_or_429_an_event_waits_and_is_delivered() {
+    let throttled = |status| Fault::Throttled { status, retry_after: Some(RetryAfter::Seconds(1)) };
+    let pagerduty = PagerDuty::with_fault(for_key(KEY, throttled(ThrottleStatus::Forbidden)).times(1));
+    pagerduty.inject(for_key(OTHER_KEY, throttled(ThrottleStatus::TooManyRequests)).times(1)).unwrap();
+    let bridge = Bridge::start_with(&pagerduty.url(), &[ROUTES]);
+    bridge.queue(&alert(7, "Disk full"));
+    bridge.queue(&alert_of_level("fatal", 8, "Disk gone"));
+    pagerduty.wait_for_accepted(2);
+    for (key, refusal) in [(KEY, 403), (OTHER_KEY, 429)] {
+        let journal: Vec<_> =
+            pagerduty.journal().into_iter().filter(|entry| entry.text("service_key") == Some(key)).collect();
+        assert_eq!(attempts(&journal), [Some(refusal), Some(200)]);
+    }
+    assert!(bridge.end().iter().all(|record| record.state == State::Delivered && record.attempts == 2));
+}
+
+#[test]
+fn a_throttled_service_key_holds_up_no_other() {
+    let fault = Fault::Throttled { status: ThrottleStatus::Forbidden, retry_after: Some(RetryAfter::Seconds(3600)) };
+    let pagerduty = PagerDuty::with_fault(for_key(KEY, fault));
+    let bridge = Bridge::start_with(&pagerduty.url(), &[ROUTES]);
+    bridge.queue(&alert(1, "Disk full"));
+    pagerduty.wait_for_requests(1);
+    for issue in 2..=5 {
+        bridge.queue(&alert(issue, "Disk full"));
+        bridge.queue(&alert_of_level("fatal", issue, "Disk gone"));
+        pagerduty.wait_for_accepted(issue - 1);
+    }
+    let waiting = bridge.end().into_iter().filter(|record| record.state == State::Waiting);
+    assert!(waiting.map(|record| record.service_key.expose().to_owned()).eq([KEY; 5]));
+}
+
+#[test]
+fn what_pagerduty_refuses_for_good_is_a_dead_letter_with_its_reason_and_the_rest_flows() {
+    let pagerduty = PagerDuty::with_fault(for_incident("2", Fault::status(400)));
+    let bridge = Bridge::start(&pagerduty.url());
+    for issue in 1..=3 {
+        bridge.queue(&alert(issue, "Disk full"));
+    }
+    bridge.queue(&alert(2, "Disk fuller"));
+    pagerduty.wait_for_requests(4);
+    let records = bridge.end();
+    let states: Vec<_> = records.iter().map(|record| (record.state, record.attempts)).collect();
+    assert_eq!(states, [(State::Delivered, 1), (State::Dead, 1), (State::Delivered, 1), (State::Dead, 1)]);
+    let reason = records[1].reason.as_deref().unwrap();
+    assert!(reason.contains("400") && reason.contains("The sandbox was told to refuse this event"), "{reason}");
+}
+
+#[test]
+fn an_event_that_fails_while_others_of_its_key_pass_is_given_up_in_the_end() {
+    let pagerduty = PagerDuty::with_fault(for_incident("7", Fault::status(500)));
+    let bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_GIVE_UP_AFTER", "1s")]);
+    bridge.queue(&alert(7, "Disk full"));
+    for passed in 1..=2 {
+        pagerduty.wait_for("a failure", |records| records.counters().faulted >= passed);
+        bridge.queue(&alert(100 + passed, "Disk full"));
+        pagerduty.wait_for_accepted(passed);
+    }
+    bridge.wait_for_log("dead letter");
+    let records = bridge.end();
+    assert_eq!(
+        records.iter().map(|record| record.state).collect::<Vec<_>>(),
+        [State::Dead, State::Delivered, State::Delivered]
+    );
+    let reason = records[0].reason.as_deref().unwrap();
+    assert!(reason.contains("answered 500") && reason.contains("given up"), "{reason}");
+}
+
+#[test]
+fn a_redirect_is_never_followed() {
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    let location = format!("http://{}/generic", elsewhere.local_addr().unwrap());
+    let pagerduty = PagerDuty::with_fault(FaultRule::new(Fault::redirect(301, &location)).times(1));
+    pagerduty.inject(FaultRule::new(Fault::redirect(307, &location)).times(1)).unwrap();
+    let bridge = Bridge::start(&pagerduty.url());
+    bridge.queue(&alert(7, "Disk full"));
+    pagerduty.wait_for_accepted(1);
+    assert_eq!(attempts(&pagerduty.journal()), [Some(301), Some(307), Some(200)]);
+    // Who followed had connected before it came back to PagerDuty.
+    elsewhere.set_nonblocking(true).unwrap();
+    assert_eq!(elsewhere.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    bridge.wait_for_log("redirect");
+}
+
+#[test]
+fn an_answer_lost_after_the_event_was_taken_makes_no_second_incident() {
+    for cut in [Cut::Silent, Cut::Reset] {
+        let pagerduty = PagerDuty::with_fault(FaultRule::new(Fault::Close { apply: true, cut }).times(1));
+        let bridge = Bridge::start(&pagerduty.url());
+        bridge.queue(&alert(7, "Disk full"));
+        pagerduty.wait_for_accepted(2);
+        assert_eq!(attempts(&pagerduty.journal()), [None, Some(200)]);
+        assert_eq!(pagerduty.counters().opened, 1);
+        assert!(bridge.end().iter().all(|record| record.state == State::Delivered));
+    }
+}
+
+#[test]
+fn a_pagerduty_that_never_answers_is_asked_again() {
+    let fault = Fault::Hang { lasts: Duration::from_mins(5) };
+    let pagerduty = PagerDuty::with_fault(FaultRule::new(fault).times(1));
+    let bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_PAGERDUTY_TIMEOUT", "500ms")]);
+    bridge.queue(&alert(7, "Disk full"));
+    pagerduty.wait_for_accepted(1);
+    assert_eq!(attempts(&pagerduty.journal()), [None, Some(200)]);
+    bridge.wait_for_log("no answer within 500ms");
+}
+
+#[test]
+fn a_success_that_does_not_read_like_one_is_a_success_all_the_same() {
+    let answers = [
+        Fault::success(204, Body::Empty),
+        Fault::success(200, Body::Garbage),
+        Fault::success(200, Body::Html),
+        Fault::success(202, Body::Truncated),
+        Fault::success(200, Body::NotSuccess),
+        Fault::success(200, Body::Filler(1 << 20)),
+        Fault::Close { apply: true, cut: Cut::Midway },
+    ];
+    let number = answers.len() as u64;
+    let pagerduty = PagerDuty::start();
+    let bridge = Bridge::start(&pagerduty.url());
+    for (issue, fault) in (1..).zip(answers) {
+        pagerduty.inject(for_incident(&issue.to_string(), fault)).unwrap();
+        bridge.queue(&alert(issue, "Disk full"));
+    }
+    pagerduty.wait_for_accepted(number);
+    for record in bridge.end() {
+        let issue = &record.incident_key;
+        assert_eq!((record.state, record.attempts), (State::Delivered, 1), "{issue}: {:?}", record.reason);
+        assert!(record.reason.is_some_and(|oddity| oddity.contains("answered 20")), "{issue}");
+    }
+    assert_eq!(pagerduty.counters().requests, number);
+}
+
+#[test]
+fn no_event_overtakes_an_earlier_one_of_its_incident() {
+    // The first of incident 7 fails twice, so that all the others could pass it by.
+    let pagerduty = PagerDuty::with_fault(for_incident("7", Fault::status(503)).times(2));
+    let bridge = Bridge::start(&pagerduty.url());
+    for message in ["one", "two", "three", "four"] {
+        bridge.queue(&alert(7, message));
+        bridge.queue(&alert(8, message));
+    }
+    pagerduty.wait_for_accepted(8);
+    for incident in ["7", "8"] {
+        let triggers = pagerduty.triggers().into_iter().filter(|(incident_key, _)| incident_key == incident);
+        let messages: Vec<_> = triggers.map(|(_, description)| description).collect();
+        assert_eq!(messages, ["one", "two", "three", "four"], "incident {incident}");
+    }
+    let refused = pagerduty.journal().into_iter().filter(|entry| entry.verdict == Verdict::Faulted);
+    assert!(refused.map(|entry| entry.text("description").unwrap().to_owned()).eq(["one", "one"]));
+}

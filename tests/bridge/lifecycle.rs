@@ -1,0 +1,126 @@
+//! How a bridge ends, and what it says of itself.
+
+use std::time::Duration;
+
+use sentry_pagerduty_bridge::queue::State;
+use sentry_pagerduty_bridge::sandbox::{Fault, FaultRule};
+use serde_json::{Value, json};
+
+use crate::support::{Bridge, ClosedPort, Connection, KEY, PagerDuty, Process, TOKEN, alert, program};
+
+/// Long enough for everything that a test does while the drain lasts, on a busy machine too.
+const DRAIN: (&str, &str) = ("BRIDGE_SHUTDOWN_DRAIN", "6s");
+
+fn ends_in_order_after(signal: &str) {
+    let pagerduty = PagerDuty::start();
+    let mut bridge = Bridge::start_with(&pagerduty.url(), &[DRAIN]);
+    assert_eq!(bridge.get("/readyz").said(), (200, json!({"status": "ready"})));
+    bridge.process.signal(signal);
+    bridge.wait_for_log("stopping");
+    assert_eq!(bridge.get("/readyz").said(), (503, json!({"status": "stopping"})));
+    assert_eq!(bridge.get("/healthz").said(), (200, json!({"status": "ok"})));
+    bridge.queue(&alert(7, "Disk full"));
+    pagerduty.wait_for_accepted(1);
+    assert_eq!(bridge.process.exit().code(), Some(0), "{:#?}", bridge.process.stderr.all());
+}
+
+#[test]
+fn after_sigterm_it_is_not_ready_at_once_and_serves_on_while_it_drains() {
+    ends_in_order_after("TERM");
+}
+
+#[test]
+fn after_sigint_it_is_not_ready_at_once_and_serves_on_while_it_drains() {
+    ends_in_order_after("INT");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_and_what_waits_stays_in_the_queue() {
+    for [first, second] in [["TERM", "INT"], ["INT", "TERM"], ["TERM", "TERM"]] {
+        let port = ClosedPort::new();
+        let mut bridge = Bridge::start_with(&port.url(), &[("BRIDGE_SHUTDOWN_DRAIN", "5m")]);
+        bridge.queue(&alert(7, "Disk full"));
+        bridge.process.signal(first);
+        bridge.wait_for_log("stopping");
+        assert_eq!(bridge.terminate(second).code(), Some(1), "{first}, {second}");
+        bridge.wait_for_log("a second signal");
+        let pagerduty = port.open();
+        bridge.restart();
+        pagerduty.wait_for_accepted(1);
+    }
+}
+
+#[test]
+fn a_delivery_under_way_may_end() {
+    let pagerduty = PagerDuty::with_fault(Fault::Delay { by: Duration::from_secs(2) });
+    let bridge = Bridge::start(&pagerduty.url());
+    bridge.queue(&alert(7, "Disk full"));
+    pagerduty.wait_for_requests(1);
+    let records = bridge.end();
+    assert_eq!((records[0].state, records[0].attempts), (State::Delivered, 1));
+    assert_eq!(pagerduty.counters().requests, 1);
+}
+
+#[test]
+fn a_delivery_that_takes_longer_than_the_grace_is_made_again_after_the_next_start() {
+    let hang = Fault::Hang { lasts: Duration::from_mins(5) };
+    let pagerduty = PagerDuty::with_fault(FaultRule::new(hang).times(1));
+    let settings = [("BRIDGE_SHUTDOWN_GRACE", "1s"), ("BRIDGE_PAGERDUTY_TIMEOUT", "1m")];
+    let mut bridge = Bridge::start_with(&pagerduty.url(), &settings);
+    bridge.queue(&alert(7, "Disk full"));
+    pagerduty.wait_for_requests(1);
+    assert_eq!(bridge.terminate("TERM").code(), Some(0));
+    bridge.wait_for_log("stopped before PagerDuty answered");
+    bridge.restart();
+    pagerduty.wait_for_accepted(1);
+    assert_eq!(pagerduty.counters().requests, 2);
+}
+
+#[test]
+fn a_request_under_way_is_answered() {
+    let pagerduty = PagerDuty::start();
+    let mut bridge = Bridge::start(&pagerduty.url());
+    let body = alert(7, "Disk full");
+    let mut connection = Connection::open(bridge.address);
+    let head = format!("POST /sentry/{TOKEN} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n", body.len());
+    connection.send(format!("{head}Expect: 100-continue\r\n\r\n").as_bytes());
+    connection.expect_continue();
+    bridge.process.signal("TERM");
+    bridge.wait_for_log("finishing 1 connections");
+    connection.send(&body);
+    assert_eq!(connection.answer().said().0, 202);
+    assert_eq!(bridge.process.exit().code(), Some(0));
+    bridge.restart();
+    pagerduty.wait_for_accepted(1);
+}
+
+#[test]
+fn a_second_bridge_on_the_same_queue_is_refused_and_the_first_serves_on() {
+    let pagerduty = PagerDuty::start();
+    let bridge = Bridge::start(&pagerduty.url());
+    let database = format!("sqlite:{}", bridge.database().display());
+    let settings = [
+        ("BRIDGE_DATABASE_URL", database.as_str()),
+        ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY),
+        ("BRIDGE_WEBHOOK_TOKEN", TOKEN),
+        ("BRIDGE_LISTEN", "127.0.0.1:0"),
+    ];
+    let mut second = Process::spawn(program().envs(settings));
+    assert_eq!(second.exit().code(), Some(1));
+    let said = second.stderr.all();
+    assert!(said.iter().any(|line| line.starts_with("error: another bridge is running on the database")), "{said:#?}");
+    bridge.queue(&alert(7, "Disk full"));
+    pagerduty.wait_for_accepted(1);
+}
+
+#[test]
+fn every_log_line_is_json_unless_text_is_wanted() {
+    let pagerduty = PagerDuty::start();
+    let mut bridge = Bridge::start(&pagerduty.url());
+    bridge.queue(&alert(7, "Disk full"));
+    assert_eq!(bridge.terminate("TERM").code(), Some(0));
+    for line in bridge.process.stderr.all() {
+        let members: Value = serde_json::from_str(&line).unwrap();
+        assert!(["time", "level", "message", "target"].iter().all(|name| members[name].is_string()), "{line}");
+    }
+}

@@ -1,0 +1,18 @@
+//! The program as people run it, end to end: the real binary, real sockets and files, and the strict sandbox in
+//! PagerDuty's place.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
+
+mod check;
+mod delivery;
+mod doors;
+mod explain;
+mod lifecycle;
+mod logs;
+mod outages;
+mod rehearsal;
+mod replay;
+mod shell;
+mod startup;
+mod support;
+mod webhook;

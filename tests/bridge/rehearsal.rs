@@ -1,0 +1,97 @@
+//! `demo` and `sandbox`: the whole thing without PagerDuty.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use crate::support::{Bridge, KEY, Process, alert, fixtures, get, post, program, run};
+
+#[test]
+fn the_demo_delivers_every_fixture_and_prints_a_line_for_each() {
+    let demo = run(&["demo", "--once"], &[]);
+    assert_eq!(demo.code, Some(0), "{demo:?}");
+    let number = fixtures("legacy-9.1").len();
+    let (incidents, rest): (Vec<_>, Vec<_>) = demo.stdout.lines().partition(|line| line.contains(" incident "));
+    assert_eq!(rest, [format!("{number} alerts posted, {number} delivered")]);
+    assert_eq!(incidents.len(), number);
+    assert!(incidents.iter().all(|line| line.contains(" 200 trigger ")), "{incidents:#?}");
+    let example = incidents.iter().find(|line| line.contains("This is an example Python exception")).unwrap();
+    assert!(example.contains(" opened "), "{example}");
+}
+
+#[test]
+fn the_demo_serves_on_until_it_is_told_to_stop() {
+    let home = tempfile::tempdir().unwrap();
+    let mut demo = Process::spawn(program().arg("demo").current_dir(&home));
+    let webhook = demo
+        .stderr
+        .wait_for("the webhook", |line| line.strip_prefix("bridge at http://")?.split(',').next().map(str::to_owned));
+    demo.stderr.wait_for("the end of the samples", |line| line.starts_with("Still serving").then_some(()));
+    let (address, path) = webhook.split_once('/').unwrap();
+    let answer = post(address.parse().unwrap(), &format!("/{path}"), &[], &alert(70_007, "Disk full"));
+    assert_eq!(answer.status, 202);
+    demo.stdout.wait_for("the alert's line", |line| line.contains("incident 70007").then_some(()));
+    demo.signal("INT");
+    assert_eq!(demo.exit().code(), Some(0), "{:#?}", demo.stderr.all());
+}
+
+#[test]
+fn a_demo_started_where_a_bridge_is_configured_leaves_that_alone() {
+    let demo = run(&["demo", "--once"], &[("BRIDGE_PAGERDUTY_URL", "http://127.0.0.1:1"), ("BRIDGE_NO_SETTING", "x")]);
+    assert_eq!(demo.code, Some(0), "{demo:?}");
+}
+
+/// A sandbox of its own process: the addresses of the Events API and of the control port.
+fn sandbox(args: &[&str]) -> (Process, String, SocketAddr) {
+    let args = [&["sandbox", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"], args].concat();
+    let sandbox = Process::spawn(program().args(args));
+    let url = sandbox.stderr.wait_for("the API's address", |line| {
+        line.strip_prefix("The Events API v1 is served at ")?.split(';').next().map(str::to_owned)
+    });
+    let control = sandbox.stderr.wait_for("the control port's address", |line| {
+        line.split_once("http://")?.1.split_once("/journal")?.0.parse().ok()
+    });
+    (sandbox, url, control)
+}
+
+#[test]
+fn the_sandbox_prints_a_line_for_each_request_and_keeps_a_journal() {
+    let (mut sandbox, url, control) = sandbox(&[]);
+    let bridge = Bridge::start(&url);
+    bridge.queue(&alert(7, "Disk full\u{1b}[31m"));
+    let line = sandbox.stdout.wait_for("the event's line", |line| line.contains("incident 7").then(|| line.to_owned()));
+    for part in [" 200 trigger ", " opened ", "key …00A1 ", "Disk full"] {
+        assert!(line.contains(part), "{line}");
+    }
+    assert!(!line.contains(KEY) && !line.contains('\u{1b}'), "{line}");
+    let (status, journal) = get(control, "/journal").said();
+    assert_eq!((status, &journal[0]["event"]["incident_key"]), (200, &Value::from("7")));
+    assert_eq!(get(control, "/incidents").said().1[0]["opened"], 1);
+    sandbox.signal("TERM");
+    assert_eq!(sandbox.exit().code(), Some(0));
+}
+
+#[test]
+fn the_sandbox_fails_as_often_as_it_is_told_and_the_bridge_gets_through() {
+    let (sandbox, url, control) = sandbox(&["--fail", "503", "--fail-first", "2"]);
+    let bridge = Bridge::start(&url);
+    bridge.queue(&alert(7, "Disk full"));
+    sandbox.stdout.wait_for("the delivery", |line| line.contains(" 200 trigger ").then_some(()));
+    let lines = sandbox.stdout.all();
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+    assert!(lines[..2].iter().all(|line| line.contains(" 503 trigger ")), "{lines:#?}");
+    let (_, counters) = get(control, "/counters").said();
+    assert_eq!((&counters["faulted"], &counters["accepted"]), (&Value::from(2), &Value::from(1)));
+}
+
+#[test]
+fn a_sandbox_that_cannot_be_is_wrong_usage() {
+    let (_sandbox, url, _) = sandbox(&[]);
+    let taken = url.replace("http://", "");
+    let second = run(&["sandbox", "--listen", &taken, "--control", "127.0.0.1:0"], &[]);
+    assert_eq!(second.code, Some(2), "{second:?}");
+    assert!(second.stderr.starts_with(&format!("error: --listen {taken} cannot be listened on")), "{second:?}");
+    let args = ["sandbox", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--fail", "99"];
+    assert_eq!(run(&args, &[]).code, Some(2));
+    assert_eq!(run(&["sandbox", "--fail-first", "2"], &[]).code, Some(2));
+}

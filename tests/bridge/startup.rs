@@ -1,0 +1,125 @@
+//! What the bridge is told at its start, and what it says when that will not do.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
+
+use tempfile::TempDir;
+
+use crate::support::{KEY, PagerDuty, Process, Run, TOKEN, alert, post, program, run};
+
+const ENOUGH: [(&str, &str); 3] =
+    [("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY), ("BRIDGE_WEBHOOK_TOKEN", TOKEN), ("BRIDGE_LISTEN", "127.0.0.1:0")];
+
+/// Starts a bridge that has to refuse.
+#[track_caller]
+fn refused(settings: &[(&str, &str)], code: i32) -> String {
+    let Run { code: found, stdout, stderr } = run(&["serve"], settings);
+    assert_eq!((found, stdout.as_str()), (Some(code), ""), "{stderr}");
+    assert!(!stderr.contains("panicked") && !stderr.contains(TOKEN) && !stderr.contains(KEY), "{stderr}");
+    stderr
+}
+
+#[test]
+fn a_setting_nobody_knows_is_refused_with_the_nearest_name() {
+    let said = refused(&[&ENOUGH[..], &[("BRIDGE_WEBHOOK_TOKENS", TOKEN)]].concat(), 2);
+    assert_eq!(
+        said,
+        "error: BRIDGE_WEBHOOK_TOKENS is no setting of this version, the nearest name is BRIDGE_WEBHOOK_TOKEN\n"
+    );
+}
+
+#[test]
+fn everything_that_is_missing_or_wrong_is_named_at_once() {
+    let said = refused(&[("BRIDGE_LISTEN", "here"), ("BRIDGE_PAGERDUTY_RATE", "0"), ("BRIDGE_WEBHOOK_TOKEN", " ")], 2);
+    for name in
+        ["BRIDGE_PAGERDUTY_SERVICE_KEY is not set", "BRIDGE_WEBHOOK_TOKEN is not set", "BRIDGE_LISTEN is `here`"]
+    {
+        assert!(said.contains(name), "{said}");
+    }
+    assert!(said.contains("BRIDGE_PAGERDUTY_RATE is `0`"), "{said}");
+}
+
+#[test]
+fn secrets_that_will_not_do_are_not_repeated() {
+    let key = format!("{KEY}0");
+    let token = format!("{TOKEN} ?");
+    refused(&[("BRIDGE_PAGERDUTY_SERVICE_KEY", &key), ("BRIDGE_WEBHOOK_TOKEN", &token)], 2);
+}
+
+#[test]
+fn an_address_that_is_taken_is_named_in_a_sentence() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let said = refused(&[ENOUGH[0], ENOUGH[1], ("BRIDGE_LISTEN", &address)], 1);
+    let sentence = format!("error: BRIDGE_LISTEN is {address}, which cannot be listened on: ");
+    assert!(said.lines().any(|line| line.starts_with(&sentence)), "{said}");
+}
+
+#[test]
+fn a_queue_that_cannot_be_is_named_in_a_sentence() {
+    let said = refused(&[&ENOUGH[..], &[("BRIDGE_DATABASE_URL", "sqlite:no/such/folder/bridge.db")]].concat(), 1);
+    assert!(said.contains("no/such/folder/bridge.db") && said.contains("BRIDGE_DATABASE_URL"), "{said}");
+}
+
+#[test]
+fn certificates_that_cannot_be_read_are_wrong_settings() {
+    let said = refused(&[&ENOUGH[..], &[("BRIDGE_PAGERDUTY_CA_FILE", "no/such/file.pem")]].concat(), 2);
+    assert!(said.contains("BRIDGE_PAGERDUTY_CA_FILE names no/such/file.pem"), "{said}");
+}
+
+#[test]
+fn bytes_that_are_no_text_are_an_error_in_a_setting_and_nothing_elsewhere() {
+    let home = tempfile::tempdir().unwrap();
+    let no_text = OsStr::from_bytes(b"\xff\xfe");
+    let mut bridge = program();
+    bridge.current_dir(&home).envs(ENOUGH).env("LESSOPEN", no_text).env(no_text, "x");
+    let bridge = Process::spawn(&mut bridge);
+    bridge.stderr.wait_for("the start", |line| line.contains("listening on").then_some(()));
+
+    let mut bridge = program();
+    let mut bridge = Process::spawn(bridge.current_dir(&home).envs(ENOUGH).env("BRIDGE_MIN_LEVEL", no_text));
+    assert_eq!(bridge.exit().code(), Some(2));
+    assert_eq!(bridge.stderr.all(), ["error: BRIDGE_MIN_LEVEL holds bytes that are not UTF-8"]);
+}
+
+/// Starts a bridge in `home` that has to work.
+fn takes_an_alert(home: &TempDir, settings: &[(&str, &str)], pagerduty: &PagerDuty) {
+    let bridge = Process::spawn(program().current_dir(home).envs(settings.iter().copied()));
+    let address = bridge.stderr.wait_for("the bridge's address", |line| {
+        line.split_once("listening on http://")?.1.split('"').next()?.parse().ok()
+    });
+    assert_eq!(post(address, &format!("/sentry/{TOKEN}"), &[], &alert(7, "Disk full")).status, 202);
+    pagerduty.wait_for_accepted(1);
+    assert_eq!(pagerduty.journal()[0].text("service_key"), Some(KEY));
+}
+
+#[test]
+fn dotenv_in_the_working_directory_is_read() {
+    let pagerduty = PagerDuty::start();
+    let home = tempfile::tempdir().unwrap();
+    let dotenv = format!(
+        "# The bridge\nBRIDGE_PAGERDUTY_URL={}\nBRIDGE_PAGERDUTY_SERVICE_KEY='{KEY}'\nexport BRIDGE_WEBHOOK_TOKEN={TOKEN}\nBRIDGE_LISTEN=nowhere\n",
+        pagerduty.url()
+    );
+    fs::write(home.path().join(".env"), dotenv).unwrap();
+    takes_an_alert(&home, &[("BRIDGE_LISTEN", "127.0.0.1:0")], &pagerduty);
+    assert!(home.path().join("bridge.db").is_file());
+}
+
+#[test]
+fn a_setting_may_stand_in_a_file() {
+    let pagerduty = PagerDuty::start();
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("token"), format!("{TOKEN}\n")).unwrap();
+    fs::write(home.path().join("key"), KEY).unwrap();
+    let settings = [
+        ("BRIDGE_PAGERDUTY_URL", pagerduty.url()),
+        ("BRIDGE_PAGERDUTY_SERVICE_KEY_FILE", "key".to_owned()),
+        ("BRIDGE_WEBHOOK_TOKEN_FILE", home.path().join("token").display().to_string()),
+        ("BRIDGE_LISTEN", "127.0.0.1:0".to_owned()),
+    ];
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    takes_an_alert(&home, &settings, &pagerduty);
+}

@@ -1,0 +1,136 @@
+//! A running bridge.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+
+use sentry_pagerduty_bridge::queue::{EventId, Reader, Record};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Answer, Process, get, post, program};
+
+pub(crate) const TOKEN: &str = "webhook-token-for-tests-alone";
+
+/// The default service key.
+pub(crate) const KEY: &str = "default0key0for0tests000000000A1";
+
+/// The service key of [`ROUTES`].
+pub(crate) const OTHER_KEY: &str = "another0key0for0tests000000000B2";
+
+/// Sends alerts of the level `fatal` to [`OTHER_KEY`].
+pub(crate) const ROUTES: (&str, &str) = ("BRIDGE_PAGERDUTY_ROUTES", "level,fatal,another0key0for0tests000000000B2");
+
+/// A bridge in a directory of its own, with its queue in it.
+pub(crate) struct Bridge {
+    pub(crate) process: Process,
+    pub(crate) address: SocketAddr,
+    home: TempDir,
+    settings: Vec<(String, String)>,
+}
+
+impl Bridge {
+    /// Starts one that delivers to `pagerduty` as fast as it can, and ends without a drain.
+    #[track_caller]
+    pub(crate) fn start(pagerduty: &str) -> Self {
+        Self::start_with(pagerduty, &[])
+    }
+
+    /// Starts one with further settings, which go before those of [`start`](Self::start).
+    #[track_caller]
+    pub(crate) fn start_with(pagerduty: &str, settings: &[(&str, &str)]) -> Self {
+        let usual = [
+            ("BRIDGE_PAGERDUTY_URL", pagerduty),
+            ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY),
+            ("BRIDGE_PAGERDUTY_RATE", "10000"),
+            ("BRIDGE_WEBHOOK_TOKEN", TOKEN),
+            ("BRIDGE_LISTEN", "127.0.0.1:0"),
+            ("BRIDGE_SHUTDOWN_DRAIN", "0s"),
+        ];
+        let settings = usual.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let settings = settings.collect();
+        let home = tempfile::tempdir().unwrap();
+        let (process, address) = spawn(&home, &settings);
+        Self { process, address, home, settings }
+    }
+
+    /// Posts a webhook as Sentry does.
+    #[track_caller]
+    pub(crate) fn post(&self, body: &[u8]) -> Answer {
+        post(self.address, &format!("/sentry/{TOKEN}"), &[("Content-Type", "application/json")], body)
+    }
+
+    /// Posts a webhook that has to be queued.
+    #[track_caller]
+    pub(crate) fn queue(&self, body: &[u8]) {
+        let (status, said) = self.post(body).said();
+        assert_eq!((status, &said["status"]), (202, &Value::from("queued")), "{said}");
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        get(self.address, path)
+    }
+
+    /// The webhook's address.
+    pub(crate) fn webhook(&self) -> String {
+        format!("http://{}/sentry/{TOKEN}", self.address)
+    }
+
+    /// Waits for a log line whose message has `part` in it, and returns the message.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&self, part: &str) -> String {
+        self.process.stderr.wait_for(&format!("the log line `{part}`"), |line| message(line, part))
+    }
+
+    /// Sends a signal and waits for the end.
+    #[track_caller]
+    pub(crate) fn terminate(&mut self, signal: &str) -> ExitStatus {
+        self.process.signal(signal);
+        self.process.exit()
+    }
+
+    /// Starts it again on the same queue, at another port.
+    #[track_caller]
+    pub(crate) fn restart(&mut self) {
+        (self.process, self.address) = spawn(&self.home, &self.settings);
+    }
+
+    /// The queue's file.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.home.path().join("bridge.db")
+    }
+
+    /// Ends it, and returns all that is in its queue.
+    #[track_caller]
+    pub(crate) fn end(mut self) -> Vec<Record> {
+        assert_eq!(self.terminate("TERM").code(), Some(0), "{:#?}", self.process.stderr.all());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let reader = Reader::open(&self.database()).await.unwrap();
+            let counts = reader.counts().await.unwrap();
+            let mut records = Vec::new();
+            for number in 1..=counts.waiting + counts.dead + counts.delivered {
+                let id = EventId::new(number.try_into().unwrap());
+                records.push(reader.get(id).await.unwrap().unwrap());
+            }
+            records
+        })
+    }
+}
+
+#[track_caller]
+fn spawn(home: &TempDir, settings: &Vec<(String, String)>) -> (Process, SocketAddr) {
+    let variables = settings.iter().map(|(name, value)| (name, value));
+    let process = Process::spawn(program().current_dir(home).envs(variables));
+    let address = process.stderr.wait_for("the bridge's address", |line| {
+        message(line, "listening on http://")?.strip_prefix("listening on http://")?.parse().ok()
+    });
+    (process, address)
+}
+
+/// The message of a log line, if it has `part` in it.
+fn message(line: &str, part: &str) -> Option<String> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    line["message"].as_str().filter(|message| message.contains(part)).map(str::to_owned)
+}

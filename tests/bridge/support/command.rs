@@ -1,0 +1,37 @@
+//! Commands that end by themselves.
+
+use assert_cmd::Command;
+
+use super::PATIENCE;
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs the program with these arguments and variables and nothing else, in an empty directory.
+pub(crate) fn run(args: &[&str], variables: &[(&str, &str)]) -> Run {
+    run_with_input(args, variables, b"")
+}
+
+/// The same with something on standard input.
+pub(crate) fn run_with_input(args: &[&str], variables: &[(&str, &str)], input: &[u8]) -> Run {
+    let home = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_sentry-pagerduty-bridge"))
+        .args(args)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .current_dir(&home)
+        .write_stdin(input)
+        .timeout(PATIENCE)
+        .output()
+        .unwrap();
+    Run {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}

@@ -1,0 +1,115 @@
+//! Just enough HTTP to say anything to a server, also what no client would say.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+
+use serde_json::Value;
+
+use super::PATIENCE;
+
+/// What a server answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// The body, which has to be JSON and to say so.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// Status and body.
+    #[track_caller]
+    pub(crate) fn said(&self) -> (u16, Value) {
+        (self.status, self.json())
+    }
+}
+
+/// A connection to a server.
+pub(crate) struct Connection(TcpStream);
+
+impl Connection {
+    pub(crate) fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(stream)
+    }
+
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).unwrap();
+    }
+
+    /// Says that nothing more will come.
+    pub(crate) fn end(&self) {
+        self.0.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Waits until the server asks for the body of a request with `Expect: 100-continue`.
+    #[track_caller]
+    pub(crate) fn expect_continue(&mut self) {
+        let mut asked = [0; 25];
+        self.0.read_exact(&mut asked).unwrap();
+        assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+
+    /// Reads one answer.
+    #[track_caller]
+    pub(crate) fn answer(&mut self) -> Answer {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            self.0.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let mut lines = head.trim_end().split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers: Vec<_> = lines
+            .map(|line| line.split_once(": ").unwrap())
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let mut answer = Answer { status, headers, body: Vec::new() };
+        answer.body = vec![0; answer.header("content-length").unwrap().parse().unwrap()];
+        self.0.read_exact(&mut answer.body).unwrap();
+        answer
+    }
+
+    /// Waits until the server ends the connection, in order or not.
+    pub(crate) fn is_ended(&mut self) -> bool {
+        match self.0.read(&mut [0]) {
+            Ok(0) => true,
+            Ok(_) => false,
+            Err(error) => error.kind() == ErrorKind::ConnectionReset,
+        }
+    }
+}
+
+/// Posts a body on a connection of its own.
+#[track_caller]
+pub(crate) fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    let mut request = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    request += &format!("Content-Length: {}\r\n\r\n", body.len());
+    let mut connection = Connection::open(address);
+    connection.send(&[request.as_bytes(), body].concat());
+    connection.answer()
+}
+
+/// Asks for a page on a connection of its own.
+#[track_caller]
+pub(crate) fn get(address: SocketAddr, path: &str) -> Answer {
+    let mut connection = Connection::open(address);
+    connection.send(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes());
+    connection.answer()
+}

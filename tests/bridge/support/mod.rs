@@ -1,0 +1,20 @@
+//! What the tests share. Every wait ends with an event, or with a panic when that stays away for [`PATIENCE`].
+
+mod alerts;
+mod bridge;
+mod command;
+mod http;
+mod pagerduty;
+mod process;
+
+use std::time::Duration;
+
+pub(crate) use alerts::{alert, alert_of_level, fixtures};
+pub(crate) use bridge::{Bridge, KEY, OTHER_KEY, ROUTES, TOKEN};
+pub(crate) use command::{Run, run, run_with_input};
+pub(crate) use http::{Answer, Connection, get, post};
+pub(crate) use pagerduty::{ClosedPort, PagerDuty};
+pub(crate) use process::{Process, program};
+
+/// How long anything that is waited for may take. Nothing needs a tenth of it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

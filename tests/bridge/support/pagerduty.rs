@@ -1,0 +1,97 @@
+//! The strict sandbox, for tests that are not async.
+
+use std::net::{SocketAddr, TcpListener};
+use std::ops::Deref;
+
+use sentry_pagerduty_bridge::sandbox::{FaultRule, JournalEntry, Options, Records, Sandbox, ThrottleOptions, Verdict};
+use socket2::{Domain, Socket, Type};
+use tokio::runtime::{Builder, Runtime};
+
+use super::PATIENCE;
+
+/// A running sandbox that never throttles unless told to.
+pub(crate) struct PagerDuty {
+    sandbox: Sandbox,
+    runtime: Runtime,
+}
+
+impl PagerDuty {
+    pub(crate) fn start() -> Self {
+        Self::listen(TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    /// Starts one that misbehaves.
+    pub(crate) fn with_fault(rule: impl Into<FaultRule>) -> Self {
+        let pagerduty = Self::start();
+        pagerduty.inject(rule).unwrap();
+        pagerduty
+    }
+
+    fn listen(listener: TcpListener) -> Self {
+        let throttle = ThrottleOptions { limit: 100_000, ..ThrottleOptions::default() };
+        let sandbox = Sandbox::start(Options { throttle, ..Options::default() }, listener, None).unwrap();
+        Self { sandbox, runtime: Builder::new_current_thread().enable_time().build().unwrap() }
+    }
+
+    /// Waits until `condition` holds.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, what: &str, condition: impl FnMut(&Records) -> bool) {
+        if let Err(error) = self.runtime.block_on(self.sandbox.wait_for(PATIENCE, condition)) {
+            panic!("{what} did not come: {error}; journal: {:#?}", self.sandbox.journal());
+        }
+    }
+
+    /// Waits until so many events were applied.
+    #[track_caller]
+    pub(crate) fn wait_for_accepted(&self, number: u64) {
+        self.wait_for(&format!("accepted event {number}"), |records| records.counters().accepted >= number);
+    }
+
+    /// Waits until so many requests have come, whatever became of them.
+    #[track_caller]
+    pub(crate) fn wait_for_requests(&self, number: u64) {
+        self.wait_for(&format!("request {number}"), |records| records.counters().requests >= number);
+    }
+
+    /// Incident key and description of every trigger that was applied, in order.
+    pub(crate) fn triggers(&self) -> Vec<(String, String)> {
+        let text = |entry: &JournalEntry, member: &str| entry.text(member).unwrap().to_owned();
+        let triggers = self.sandbox.journal().into_iter().filter(|entry| {
+            matches!(entry.verdict, Verdict::Accepted { .. }) && entry.text("event_type") == Some("trigger")
+        });
+        triggers.map(|entry| (text(&entry, "incident_key"), text(&entry, "description"))).collect()
+    }
+}
+
+impl Deref for PagerDuty {
+    type Target = Sandbox;
+
+    fn deref(&self) -> &Sandbox {
+        &self.sandbox
+    }
+}
+
+/// A port where nobody listens yet, and that nobody else can take meanwhile.
+pub(crate) struct ClosedPort {
+    socket: Socket,
+    address: SocketAddr,
+}
+
+impl ClosedPort {
+    pub(crate) fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        Self { socket, address }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// From now on the sandbox listens there.
+    pub(crate) fn open(self) -> PagerDuty {
+        self.socket.listen(1024).unwrap();
+        PagerDuty::listen(self.socket.into())
+    }
+}

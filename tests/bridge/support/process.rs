@@ -1,0 +1,130 @@
+//! A program that runs, and every line it has written.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Instant;
+
+use super::PATIENCE;
+
+/// The program under test, with nothing in its environment.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sentry-pagerduty-bridge"));
+    command.env_clear();
+    command
+}
+
+/// A running program; dropping it kills it.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) stdout: Lines,
+    pub(crate) stderr: Lines,
+}
+
+impl Process {
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stdout = Lines::of(child.stdout.take().unwrap());
+        let stderr = Lines::of(child.stderr.take().unwrap());
+        Self { child, stdout, stderr }
+    }
+
+    /// Sends a signal by its name, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        // Every shell has a `kill` of its own; a program of that name is not everywhere.
+        let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status().unwrap();
+        assert!(status.success(), "the process is gone already: {:#?}", self.stderr.all());
+    }
+
+    /// Ends it without a word.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.exit();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn exit(&mut self) -> ExitStatus {
+        self.stderr.wait_for_end();
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already, and a child that is killed is waited for at once.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The lines of one output, as they come.
+#[derive(Clone)]
+pub(crate) struct Lines(Arc<(Mutex<Output>, Condvar)>);
+
+#[derive(Default)]
+struct Output {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Lines {
+    fn of(output: impl Read + Send + 'static) -> Self {
+        let lines = Self(Arc::default());
+        let writer = lines.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(output).split(b'\n') {
+                let Ok(line) = line else { break };
+                writer.change(|output| output.lines.push(String::from_utf8_lossy(&line).into_owned()));
+            }
+            writer.change(|output| output.ended = true);
+        });
+        lines
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Output)) {
+        change(&mut self.0.0.lock().unwrap());
+        self.0.1.notify_all();
+    }
+
+    /// Every line so far.
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.0.0.lock().unwrap().lines.clone()
+    }
+
+    /// Waits for a line that `find` makes something of.
+    #[track_caller]
+    pub(crate) fn wait_for<T>(&self, what: &str, mut find: impl FnMut(&str) -> Option<T>) -> T {
+        let mut next = 0;
+        self.wait(what, |output| {
+            let found = output.lines[next..].iter().find_map(|line| find(line));
+            next = output.lines.len();
+            found
+        })
+    }
+
+    #[track_caller]
+    fn wait_for_end(&self) {
+        self.wait("the end", |output| output.ended.then_some(()));
+    }
+
+    #[track_caller]
+    fn wait<T>(&self, what: &str, mut find: impl FnMut(&Output) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        let mut output = self.0.0.lock().unwrap();
+        loop {
+            if let Some(found) = find(&output) {
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || output.ended {
+                let lines = output.lines.clone();
+                // A poisoned lock would hide this message behind those of everybody else who waits.
+                drop(output);
+                panic!("{what} did not come; these lines did: {lines:#?}");
+            }
+            output = self.0.1.wait_timeout(output, left).unwrap().0;
+        }
+    }
+}
