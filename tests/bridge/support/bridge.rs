@@ -48,7 +48,7 @@ impl Bridge {
             ("BRIDGE_SHUTDOWN_DRAIN", "0s"),
         ];
         let settings = usual.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let settings = settings.collect();
+        let settings: Vec<_> = settings.collect();
         let home = tempfile::tempdir().unwrap();
         let (process, address) = spawn(&home, &settings);
         Self { process, address, home, settings }
@@ -120,7 +120,7 @@ impl Bridge {
 }
 
 #[track_caller]
-fn spawn(home: &TempDir, settings: &Vec<(String, String)>) -> (Process, SocketAddr) {
+fn spawn(home: &TempDir, settings: &[(String, String)]) -> (Process, SocketAddr) {
     let variables = settings.iter().map(|(name, value)| (name, value));
     let process = Process::spawn(program().current_dir(home).envs(variables));
     let address = process.stderr.wait_for("the bridge's address", |line| {

@@ -16,5 +16,6 @@ pub(crate) use http::{Answer, Connection, get, post};
 pub(crate) use pagerduty::{ClosedPort, PagerDuty};
 pub(crate) use process::{Process, program};
 
-/// How long anything that is waited for may take. Nothing needs a tenth of it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long anything that is waited for may take. Few things need a tenth of it. It is less than the bridge waits for a
+/// body, so that a bridge that waits where it must not is noticed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
