@@ -6,11 +6,11 @@
 
 use chrono::{DateTime, Utc};
 
-/// What Sentry told about one issue, whichever webhook it came by.
+/// What Sentry told about one issue or metric alert, whichever webhook it came by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alert {
-    /// The issue it is about. All of Sentry's webhooks agree on this id and on no other.
-    pub issue: IssueId,
+    /// What it is about.
+    pub subject: Subject,
     /// What the incident should do.
     pub action: Action,
     /// The log message; `Some("")` is normal for exceptions since Sentry 9.1.
@@ -19,7 +19,7 @@ pub struct Alert {
     pub title: Option<String>,
     /// Where it happened, in Sentry's words; often empty.
     pub culprit: Option<String>,
-    /// The level as Sentry spelt it; [`Level::parse`] knows the usual five.
+    /// The level as Sentry spelt it; [`Level::parse`] knows the usual five. Metric alerts have `critical` too.
     pub level: Option<String>,
     /// 32 hexadecimal digits, the id of this very event.
     pub event_id: Option<String>,
@@ -29,7 +29,8 @@ pub struct Alert {
     pub project: Project,
     /// The page of the issue, absent when the body names none that is a web address.
     pub link: Option<IssueLink>,
-    /// Tags in Sentry's order, names as stored (`sentry:release` in legacy bodies).
+    /// Tags in Sentry's order, names as stored (`sentry:release` in legacy bodies, `release` in those of the
+    /// integration platform).
     pub tags: Vec<(String, String)>,
     /// Labels of the alert rules that fired, without blank ones.
     pub rules: Vec<String>,
@@ -51,6 +52,39 @@ pub struct Alert {
     pub exceptions: Vec<Exception>,
     /// The stack of the last exception (or of the message), innermost call first.
     pub frames: Vec<Frame>,
+    /// What Sentry measured for an issue that no exception made, such as a cron monitor or a slow query: names and
+    /// values in Sentry's words and order.
+    pub evidence: Vec<(String, String)>,
+    /// Whatever else the webhook tells that is worth reading, under the names people shall see, in their order.
+    pub facts: Vec<(&'static str, String)>,
+}
+
+/// What an alert is about: what one incident stands for.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Subject {
+    /// An issue. All of Sentry's webhooks agree on its id and on no other.
+    Issue(IssueId),
+    /// One firing of a metric alert, by the key that Sentry's own integration gives it:
+    /// `incident_<organization_id>_<identifier>`.
+    Metric(String),
+}
+
+impl Subject {
+    /// The firing `identifier` of a metric alert in an organization; the organization may be unknown.
+    #[must_use]
+    pub fn metric(organization: Option<&IssueId>, identifier: &IssueId) -> Self {
+        let organization = organization.map_or_else(String::new, |id| format!("{}_", id.as_str()));
+        Self::Metric(format!("incident_{organization}{}", identifier.as_str()))
+    }
+
+    /// The name of its incident, before any prefix.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Issue(id) => id.as_str(),
+            Self::Metric(name) => name,
+        }
+    }
 }
 
 /// The id of a Sentry issue: text without blanks around it, never empty.
@@ -73,10 +107,52 @@ impl IssueId {
 }
 
 /// What an alert asks of the incident.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Action {
     /// Open it, or add to it.
-    Trigger,
+    Trigger(Opening),
+    /// Say that somebody works on it.
+    Acknowledge,
+    /// Close it.
+    Resolve,
+}
+
+/// The webhooks that may open an incident, as `BRIDGE_PAGE_ON` names them.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Opening {
+    /// An alert rule fired for an issue: the legacy plugin and `event_alert.triggered`.
+    Alert,
+    /// `metric_alert.critical`, `.warning` and `.open`.
+    Metric,
+    /// `issue.created`.
+    IssueCreated,
+    /// `issue.unresolved`: a resolved or archived issue is back, or escalates.
+    IssueUnresolved,
+    /// `error.created`: every single error event.
+    Error,
+}
+
+impl Opening {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Alert, Self::Metric, Self::IssueCreated, Self::IssueUnresolved, Self::Error];
+
+    /// Its name in `BRIDGE_PAGE_ON`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Alert => "alert",
+            Self::Metric => "metric",
+            Self::IssueCreated => "issue.created",
+            Self::IssueUnresolved => "issue.unresolved",
+            Self::Error => "error",
+        }
+    }
+
+    /// Reads that name in any case.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|opening| opening.name().eq_ignore_ascii_case(name.trim()))
+    }
 }
 
 /// A project by the two names Sentry gives it.
@@ -86,6 +162,8 @@ pub struct Project {
     pub name: Option<String>,
     /// The short name in addresses.
     pub slug: Option<String>,
+    /// The short names of further projects, which only a metric alert over several projects has.
+    pub others: Vec<String>,
 }
 
 /// The page of an issue and the Sentry it is on; both absolute `http` or `https` addresses.

@@ -86,8 +86,8 @@ impl Bridge {
         let queue = Queue::open(settings.database.sqlite_path()).await?;
         let limits = Limits::new(settings.pagerduty.rate, settings.pagerduty.give_up_after);
         let worker = Worker::new(queue.clone(), client, limits);
-        let intake = Intake::new(settings.routes, settings.incident_key_prefix, settings.min_level);
-        let door = Door::new(settings.webhook_tokens);
+        let intake = Intake::of(&settings);
+        let door = Door::new(settings.webhook_tokens, settings.client_secrets);
         let shared = Data::new(Shared::new(door, intake, queue.clone(), settings.max_body));
         let server = serve(listener, shared.clone(), settings.shutdown_grace).map_err(StartupError::Server)?;
         Ok(Self {

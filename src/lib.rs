@@ -20,6 +20,7 @@
 //! - [`web`]: one file per endpoint
 //! - [`intake`]: the pure way from a request to a verdict
 //! - [`sentry`], [`alert`], [`routing`], [`pagerduty`]: the steps of that way
+//! - [`redaction`]: what of an alert is never kept nor sent
 //! - [`queue`]: the durable queue
 //! - [`delivery`]: what to send next and when, and the worker that does it
 //! - [`sandbox`]: a strict local PagerDuty for rehearsals and tests, which shares no code with [`pagerduty`]
@@ -35,6 +36,7 @@ pub mod intake;
 pub mod logging;
 pub mod pagerduty;
 pub mod queue;
+pub mod redaction;
 pub mod routing;
 pub mod sandbox;
 pub mod sentry;

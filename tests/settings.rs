@@ -8,13 +8,15 @@ use std::path::Path;
 use std::time::Duration;
 use std::{fs, io};
 
-use sentry_pagerduty_bridge::alert::Level;
+use sentry_pagerduty_bridge::alert::{Level, Opening};
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
-use sentry_pagerduty_bridge::settings::{LogFormat, SETTINGS, Settings, SettingsError, Source, help};
+use sentry_pagerduty_bridge::redaction::Redaction;
+use sentry_pagerduty_bridge::settings::{LogFormat, ResolveScope, SETTINGS, Settings, SettingsError, Source, help};
 
 const KEY: &str = "0123456789abcdefSECRET9876543210";
 const ROUTED_KEY: &str = "fedcba9876543210SECRET0123456789";
 const TOKEN: &str = "SECRET-token-of-the-webhook";
+const CLIENT_SECRET: &str = "SECRET-of-an-integration";
 
 const REQUIRED: [(&str, &str); 2] = [("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY), ("BRIDGE_WEBHOOK_TOKEN", TOKEN)];
 
@@ -66,6 +68,11 @@ fn what_is_not_set_has_the_default_of_the_contract() {
     assert_eq!(settings.database.to_string(), "sqlite:bridge.db");
     assert_eq!(settings.incident_key_prefix, "");
     assert_eq!(settings.min_level, None);
+    assert!(settings.client_secrets.is_empty());
+    assert_eq!(settings.page_on, [Opening::Alert, Opening::Metric]);
+    assert_eq!(settings.resolve, ResolveScope::Opened);
+    assert!(!settings.acknowledge);
+    assert_eq!(settings.redaction, Redaction::default());
     assert_eq!(settings.max_body, 16 * 1024 * 1024);
     assert_eq!(settings.shutdown_drain, Duration::from_secs(2));
     assert_eq!(settings.shutdown_grace, Duration::from_secs(20));
@@ -88,6 +95,11 @@ fn every_setting_is_heeded() {
         ("BRIDGE_DATABASE_URL", "sqlite:/data/queue.db"),
         ("BRIDGE_INCIDENT_KEY_PREFIX", "eu-"),
         ("BRIDGE_MIN_LEVEL", "warning"),
+        ("BRIDGE_SENTRY_CLIENT_SECRET", CLIENT_SECRET),
+        ("BRIDGE_PAGE_ON", "alert, issue.unresolved, error"),
+        ("BRIDGE_RESOLVE", "all"),
+        ("BRIDGE_ACKNOWLEDGE", "on"),
+        ("BRIDGE_REDACT", "user, customer_id"),
         ("BRIDGE_MAX_BODY", "1MiB"),
         ("BRIDGE_SHUTDOWN_DRAIN", "0s"),
         ("BRIDGE_SHUTDOWN_GRACE", "1m"),
@@ -105,6 +117,11 @@ fn every_setting_is_heeded() {
     assert_eq!(settings.database.sqlite_path(), Path::new("/data/queue.db"));
     assert_eq!(settings.incident_key_prefix, "eu-");
     assert_eq!(settings.min_level, Some(Level::Warning));
+    assert_eq!(settings.client_secrets.len(), 1);
+    assert_eq!(settings.page_on, [Opening::Alert, Opening::IssueUnresolved, Opening::Error]);
+    assert_eq!(settings.resolve, ResolveScope::All);
+    assert!(settings.acknowledge);
+    assert_eq!(settings.redaction, Redaction::parse("customer_id,user"));
     assert_eq!(settings.max_body, 1024 * 1024);
     assert_eq!(settings.shutdown_drain, Duration::ZERO);
     assert_eq!(settings.shutdown_grace, Duration::from_mins(1));
@@ -120,15 +137,42 @@ fn nobody_runs_an_open_pager_by_accident() {
             "BRIDGE_PAGERDUTY_SERVICE_KEY is not set: alerts need somewhere to go; take the integration key of an \
              Events API v1 integration from the Integrations page of the PagerDuty service",
             "BRIDGE_WEBHOOK_TOKEN is not set: nobody runs an open pager by accident; make a secret with \
-             `openssl rand -hex 24` and put it into the webhook's address",
+             `openssl rand -hex 24` and put it into the webhook's address, or set BRIDGE_SENTRY_CLIENT_SECRET to the \
+             Client Secret of an integration of Sentry's",
         ]
     );
 }
 
 #[test]
+fn a_client_secret_stands_in_for_a_token() {
+    let secret = ("BRIDGE_SENTRY_CLIENT_SECRET", CLIENT_SECRET);
+    let settings = Settings::from_vars([REQUIRED[0], secret]).unwrap();
+    assert!(settings.webhook_tokens.is_empty());
+    assert_eq!(settings.client_secrets.len(), 1);
+    assert_eq!(
+        loaded(&[("BRIDGE_SENTRY_CLIENT_SECRET", &format!("{CLIENT_SECRET},{CLIENT_SECRET}-2"))]).client_secrets.len(),
+        2
+    );
+
+    let short = Settings::from_vars([REQUIRED[0], ("BRIDGE_SENTRY_CLIENT_SECRET", "SECRET")]);
+    assert_eq!(
+        sentences(short),
+        [
+            "BRIDGE_SENTRY_CLIENT_SECRET has 6 characters in secret 1, but it takes 16: copy the Client Secret from the page \
+          of the integration in Sentry"
+        ]
+    );
+    let missing = Settings::from_vars([REQUIRED[0], ("BRIDGE_SENTRY_CLIENT_SECRET_FILE", "/no/such/file")]);
+    assert_eq!(sentences(missing).len(), 1, "a token is not called missing as well");
+}
+
+#[test]
 fn blank_means_unset() {
-    let names: Vec<(&str, &str)> =
-        SETTINGS.iter().filter(|setting| !setting.required).map(|setting| (setting.name, " \n")).collect();
+    let names: Vec<(&str, &str)> = SETTINGS
+        .iter()
+        .filter(|setting| !REQUIRED.iter().any(|(required, _)| *required == setting.name))
+        .map(|setting| (setting.name, " \n"))
+        .collect();
     assert_eq!(format!("{:?}", loaded(&names)), format!("{:?}", loaded(&[])));
     assert_eq!(refused(&[("BRIDGE_WEBHOOK_TOKEN", "")]).len(), 1);
     assert_eq!(loaded(&[("BRIDGE_OF_ANOTHER_VERSION", "")]).pagerduty.rate, 120);
@@ -147,6 +191,9 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             ("BRIDGE_DATABASE_URL", "postgres://me:SECRET@db/bridge"),
             ("BRIDGE_LISTEN", ":8080"),
             ("BRIDGE_MIN_LEVEL", "critical"),
+            ("BRIDGE_PAGE_ON", "alerts"),
+            ("BRIDGE_RESOLVE", "on"),
+            ("BRIDGE_ACKNOWLEDGE", "all"),
         ]),
         [
             "BRIDGE_PAGERDUTY_SERVICE_KEY has 31 characters, but an integration key has 32",
@@ -164,6 +211,10 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             "BRIDGE_DATABASE_URL is an address of PostgreSQL, but this version keeps its queue in SQLite only: write \
              `sqlite:` and a path",
             "BRIDGE_MIN_LEVEL is `critical`, which is none of Sentry's levels: debug, info, warning, error, fatal",
+            "BRIDGE_PAGE_ON names `alerts`, which opens no incident: write some of alert, metric, issue.created, \
+             issue.unresolved, error",
+            "BRIDGE_RESOLVE is `on`: write `opened`, `all` or `off`",
+            "BRIDGE_ACKNOWLEDGE is `all`: write `on` or `off`",
         ]
     );
 }
@@ -321,7 +372,10 @@ fn a_dotenv_that_cannot_be_read_is_no_dotenv_that_is_not_there() {
 
 #[test]
 fn settings_do_not_print_secrets() {
-    let settings = loaded(&[("BRIDGE_PAGERDUTY_ROUTES", &format!("level,fatal,{ROUTED_KEY}"))]);
+    let settings = loaded(&[
+        ("BRIDGE_PAGERDUTY_ROUTES", &format!("level,fatal,{ROUTED_KEY}")),
+        ("BRIDGE_SENTRY_CLIENT_SECRET", CLIENT_SECRET),
+    ]);
     let printed = format!("{settings:?} {settings:#?}");
     assert!(printed.contains("…3210") && printed.contains("…6789"), "{printed}");
     assert!(!printed.contains("SECRET"), "{printed}");
@@ -365,7 +419,7 @@ fn help_tells_every_setting_its_default_and_meaning() {
         assert!(help.contains(&format!("  {}", setting.name)), "{}", setting.name);
         assert!(help.contains(setting.help), "{}", setting.name);
     }
-    assert!(help.contains("BRIDGE_WEBHOOK_TOKEN [required]"));
+    assert!(help.contains("BRIDGE_PAGERDUTY_SERVICE_KEY [required]"));
     assert!(help.contains("BRIDGE_LISTEN [default: 0.0.0.0:8080]"));
     assert!(help.lines().all(|line| line.chars().count() <= 120), "{help}");
 }

@@ -10,7 +10,7 @@ use crate::alert::IssueId;
 use crate::cli::CheckArgs;
 use crate::exit::Exit;
 use crate::pagerduty::client::Client;
-use crate::pagerduty::event::{EventAction, Trigger};
+use crate::pagerduty::event::{EventAction, Note, Trigger};
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{Description, Event, IncidentKey, WireEvent};
 use crate::queue::{Queue, QueueError};
@@ -91,7 +91,7 @@ async fn page(settings: &Settings, client: &Client) -> Result<String, String> {
         details: Map::from_iter([("sent by".to_owned(), json!("sentry-pagerduty-bridge check --page"))]),
         contexts: Vec::new(),
     };
-    for action in [EventAction::Trigger(trigger), EventAction::Resolve] {
+    for action in [EventAction::Trigger(trigger), EventAction::Resolve(Note::default())] {
         let service_key = settings.routes.default_key().clone();
         let (event, _) = WireEvent::fit(Event { service_key, incident_key: incident_key.clone(), action });
         let what = event.event_type();

@@ -10,7 +10,8 @@ use super::payloads::{Payload, collect};
 use super::{say, settings_or_stand_ins};
 use crate::cli::ExplainArgs;
 use crate::exit::Exit;
-use crate::intake::{Intake, Prepared, Verdict, Webhook};
+use crate::intake::{FollowUp, Intake, Prepared, Verdict, Webhook};
+use crate::pagerduty::{ServiceKey, WireEvent};
 use crate::routing::Routes;
 
 /// Explains every payload in turn.
@@ -24,18 +25,19 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
     for name in missing {
         say(&format!("{name} is not set, so a stand-in serves"));
     }
-    let intake = Intake::new(settings.routes.clone(), settings.incident_key_prefix, settings.min_level);
+    let intake = Intake::of(&settings);
     let mut out = stdout().lock();
     let mut exit = Exit::Done;
     for payload in &payloads {
-        let verdict = intake.judge(&Webhook { resource: None, body: &payload.body, received_at: Utc::now() });
+        let webhook = Webhook::of_body(&payload.body, Utc::now());
+        let verdict = intake.judge(&webhook);
         if let Verdict::Rejected(_) = verdict {
             exit = Exit::Failed;
         }
         if args.json {
             print_json(&mut out, payload, &verdict, args.show_keys)?;
         } else {
-            print_text(&mut out, payload, &verdict, &settings.routes, args.show_keys)?;
+            print_text(&mut out, &payload.name, &webhook, &verdict, &settings.routes, args.show_keys)?;
         }
     }
     Ok(exit)
@@ -43,7 +45,11 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
 
 fn print_json(out: &mut impl Write, payload: &Payload, verdict: &Verdict, show_keys: bool) -> anyhow::Result<()> {
     match verdict {
-        Verdict::Queue(prepared) => writeln!(out, "{}", event(prepared, show_keys)?)?,
+        Verdict::Queue(prepared) => writeln!(out, "{}", json(&prepared.event, show_keys)?)?,
+        Verdict::Follow(follow_up) => match &follow_up.fallback {
+            Some(key) => writeln!(out, "{}", json(&follow_up.event_for(key.clone()), show_keys)?)?,
+            None => say(&format!("{}: {}", payload.name, whereabouts(follow_up))),
+        },
         Verdict::Ignored(reason) => say(&format!("{}: ignored: {reason}", payload.name)),
         Verdict::Rejected(reason) => say(&format!("{}: refused: {reason}", payload.name)),
     }
@@ -52,48 +58,85 @@ fn print_json(out: &mut impl Write, payload: &Payload, verdict: &Verdict, show_k
 
 fn print_text(
     out: &mut impl Write,
-    payload: &Payload,
+    name: &str,
+    webhook: &Webhook<'_>,
     verdict: &Verdict,
     routes: &Routes,
     show_keys: bool,
 ) -> anyhow::Result<()> {
-    writeln!(out, "{}", payload.name)?;
+    writeln!(out, "{name}")?;
     match verdict {
         Verdict::Ignored(reason) => writeln!(out, "  ignored  {reason}")?,
         Verdict::Rejected(reason) => writeln!(out, "  refused  {reason}")?,
-        Verdict::Queue(prepared) => {
-            let steps = routes.explain(&prepared.alert);
-            for step in &steps {
-                writeln!(out, "  route    {step}")?;
+        Verdict::Queue(prepared) => print_trigger(out, webhook, prepared, routes, show_keys)?,
+        Verdict::Follow(follow_up) => {
+            writeln!(out, "  event    {}:", whereabouts(follow_up))?;
+            // The integration is all that differs from one event to the next.
+            let key = follow_up.fallback.as_ref().unwrap_or(routes.default_key());
+            let mut event = json(&follow_up.event_for(key.clone()), show_keys)?;
+            if follow_up.fallback.is_none() {
+                event["service_key"] = Value::from("of wherever it is open");
             }
-            let key = prepared.event.service_key();
-            let shown = if show_keys { key.expose().to_owned() } else { key.to_string() };
-            let by = if steps.last().is_some_and(|step| step.matched) { "that line's key" } else { "the default key" };
-            writeln!(out, "  key      {shown}, {by}")?;
-            for cut in &prepared.cuts {
-                writeln!(out, "  cut      {cut}")?;
-            }
-            let size = prepared.event.body().len();
-            writeln!(
-                out,
-                "  event    {} of incident {}, {size} bytes:",
-                prepared.event.event_type(),
-                prepared.event.incident_key()
-            )?;
-            for line in serde_json::to_string_pretty(&event(prepared, show_keys)?)?.lines() {
-                writeln!(out, "           {line}")?;
-            }
+            print_event(out, &event)?;
         }
     }
     writeln!(out)?;
     Ok(())
 }
 
-/// The very event, with its key masked unless it may be shown.
-fn event(prepared: &Prepared, show_keys: bool) -> anyhow::Result<Value> {
-    let mut event: Value = serde_json::from_slice(prepared.event.body()).context("the event is no JSON")?;
-    if !show_keys {
-        event["service_key"] = Value::String(prepared.event.service_key().to_string());
+fn print_trigger(
+    out: &mut impl Write,
+    webhook: &Webhook<'_>,
+    prepared: &Prepared,
+    routes: &Routes,
+    show_keys: bool,
+) -> anyhow::Result<()> {
+    // The route was chosen before anything was redacted.
+    let alert = Intake::alert(webhook).context("the alert is gone")?;
+    let steps = routes.explain(&alert);
+    for step in &steps {
+        writeln!(out, "  route    {step}")?;
     }
-    Ok(event)
+    let by = if steps.last().is_some_and(|step| step.matched) { "that line's key" } else { "the default key" };
+    writeln!(out, "  key      {}, {by}", shown(prepared.event.service_key(), show_keys))?;
+    for cut in &prepared.cuts {
+        writeln!(out, "  cut      {cut}")?;
+    }
+    let event = &prepared.event;
+    let size = event.body().len();
+    writeln!(out, "  event    {} of incident {}, {size} bytes:", event.event_type(), event.incident_key())?;
+    print_event(out, &json(event, show_keys)?)
+}
+
+/// Where an event goes that no route is asked about.
+fn whereabouts(follow_up: &FollowUp) -> String {
+    let unknown = match &follow_up.fallback {
+        Some(key) => format!("{key} where there is none"),
+        None => "nowhere where there is none".to_owned(),
+    };
+    format!(
+        "{} of incident {}: wherever the running bridge opened it, {unknown}",
+        follow_up.event_type(),
+        follow_up.incident_key
+    )
+}
+
+fn shown(key: &ServiceKey, show_keys: bool) -> String {
+    if show_keys { key.expose().to_owned() } else { key.to_string() }
+}
+
+fn print_event(out: &mut impl Write, event: &Value) -> anyhow::Result<()> {
+    for line in serde_json::to_string_pretty(event)?.lines() {
+        writeln!(out, "           {line}")?;
+    }
+    Ok(())
+}
+
+/// The very event, with its key masked unless it may be shown.
+fn json(event: &WireEvent, show_keys: bool) -> anyhow::Result<Value> {
+    let mut json: Value = serde_json::from_slice(event.body()).context("the event is no JSON")?;
+    if !show_keys {
+        json["service_key"] = Value::String(event.service_key().to_string());
+    }
+    Ok(json)
 }

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::alert::{Alert, Exception};
+use crate::alert::{Action, Alert, Exception, Subject};
 
 /// A line of 1 to [`Description::MAX_LENGTH`] characters, never blank and without control characters.
 ///
@@ -22,13 +22,36 @@ impl Description {
     /// The first of message, title, last exception and culprit that is not blank, else the issue's id.
     #[must_use]
     pub fn of(alert: &Alert) -> Self {
+        Self::told(alert).unwrap_or_else(|| {
+            Self::cut(one_line(&match &alert.subject {
+                Subject::Issue(id) => format!("Sentry issue {}", id.as_str()),
+                Subject::Metric(name) => format!("Sentry metric alert {name}"),
+            }))
+        })
+    }
+
+    fn told(alert: &Alert) -> Option<Self> {
         let exception = || alert.exceptions.iter().rev().find_map(Exception::summary);
         [&alert.message, &alert.title]
             .into_iter()
             .find_map(|text| Self::new(text.as_deref()?))
             .or_else(|| Self::new(&exception()?))
             .or_else(|| Self::new(alert.culprit.as_deref()?))
-            .unwrap_or_else(|| Self::cut(one_line(&format!("Sentry issue {}", alert.issue.as_str()))))
+    }
+
+    /// The line of an event that is no trigger: what was done in Sentry, and to what.
+    #[must_use]
+    pub fn of_note(alert: &Alert) -> Self {
+        let line = Self::of(alert).line;
+        // Sentry's own line of a metric alert says already that it is resolved.
+        Self::cut(match (alert.action, &alert.subject) {
+            (Action::Resolve, Subject::Issue(_)) => format!("Resolved in Sentry: {line}"),
+            (Action::Acknowledge, _) => match alert.facts.iter().find(|(name, _)| *name == "assignee") {
+                Some((_, assignee)) => one_line(&format!("Assigned in Sentry to {assignee}: {line}")),
+                None => format!("Assigned in Sentry: {line}"),
+            },
+            (Action::Resolve, Subject::Metric(_)) | (Action::Trigger(_), _) => line,
+        })
     }
 
     /// Puts the text on one line, trims it and cuts it to the limit; `None` when nothing is to be seen then.

@@ -25,25 +25,22 @@ impl Event {
     /// The `event_type` this event is sent with.
     #[must_use]
     pub fn event_type(&self) -> EventType {
-        match self.action {
-            EventAction::Trigger(_) => EventType::Trigger,
-            EventAction::Resolve => EventType::Resolve,
-        }
+        self.action.event_type()
     }
 
-    /// The members that only a trigger has.
+    /// The line people read first, if the event has one.
     #[must_use]
-    pub fn trigger(&self) -> Option<&Trigger> {
+    pub fn description(&self) -> Option<&Description> {
         match &self.action {
-            EventAction::Trigger(trigger) => Some(trigger),
-            EventAction::Resolve => None,
+            EventAction::Trigger(trigger) => Some(&trigger.description),
+            EventAction::Acknowledge(note) | EventAction::Resolve(note) => note.description.as_ref(),
         }
     }
 
     pub(super) fn trigger_mut(&mut self) -> Option<&mut Trigger> {
         match &mut self.action {
             EventAction::Trigger(trigger) => Some(trigger),
-            EventAction::Resolve => None,
+            EventAction::Acknowledge(_) | EventAction::Resolve(_) => None,
         }
     }
 }
@@ -54,8 +51,30 @@ impl Event {
 pub enum EventAction {
     /// Opens the incident or adds to it.
     Trigger(Trigger),
+    /// Tells that somebody works on it; PagerDuty drops it where none is open.
+    Acknowledge(Note),
     /// Closes the incident; PagerDuty drops it where none is open.
-    Resolve,
+    Resolve(Note),
+}
+
+impl EventAction {
+    /// The `event_type` it is sent with.
+    #[must_use]
+    pub fn event_type(&self) -> EventType {
+        match self {
+            Self::Trigger(_) => EventType::Trigger,
+            Self::Acknowledge(_) => EventType::Acknowledge,
+            Self::Resolve(_) => EventType::Resolve,
+        }
+    }
+}
+
+/// What PagerDuty writes into the incident's log for an event that is no trigger. It takes no client and no links there.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Note {
+    /// What happened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<Description>,
 }
 
 /// The members of a trigger.

@@ -4,23 +4,24 @@ use std::mem;
 
 use serde_json::{Map, Value};
 
-use super::WireEvent;
 use super::cut::Cut;
 use super::event::{Context, Event, Trigger};
+use super::{Description, WireEvent};
 
 /// To how many characters the longest texts are cut, in turn, until the event fits.
 const TEXT_LIMITS: [usize; 8] = [32_768, 16_384, 8_192, 4_096, 2_048, 1_024, 512, 256];
 
 /// How many entries of each list and object are kept, in turn, when short texts are still too much. With the last of
-/// each the details are at most 64 tags and 64 rules of 256 characters and a few single texts, and no character takes
-/// more than six bytes: less than 400,000 bytes.
-const ENTRY_LIMITS: [usize; 7] = [4_096, 2_048, 1_024, 512, 256, 128, 64];
+/// each the details are at most 32 tags, 32 measurements and 32 rules of 256 characters and some thirty single texts,
+/// and no character takes more than six bytes: less than 300,000 bytes.
+const ENTRY_LIMITS: [usize; 8] = [4_096, 2_048, 1_024, 512, 256, 128, 64, 32];
 
 /// The event as JSON of at most [`WireEvent::MAX_BYTES`], and all that had to go for it.
 pub(super) fn fit(event: &mut Event) -> (Vec<u8>, Vec<Cut>) {
     let mut cuts = Vec::new();
+    let uncut_length = event.description().and_then(Description::uncut_length);
+    cuts.extend(uncut_length.map(|length| Cut::Description { length }));
     let Some(trigger) = event.trigger_mut() else { return (json(event), cuts) };
-    cuts.extend(trigger.description.uncut_length().map(|length| Cut::Description { length }));
     drop_long_addresses(trigger, &mut cuts);
 
     let body = json(event);

@@ -8,7 +8,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::alert::IssueId;
+use crate::alert::{IssueId, Subject};
 
 /// An integration key: 32 ASCII letters and digits.
 ///
@@ -85,9 +85,15 @@ impl IncidentKey {
     /// How much of a key that is too long stays readable in front of its digest.
     const READABLE: usize = 200;
 
-    /// The key of an issue: `prefix` and the issue's id.
+    /// The key of an issue or metric alert: `prefix` and its name.
     ///
     /// What would be too long is cut and ends in the SHA-256 of the whole, so that two issues never share an incident.
+    #[must_use]
+    pub fn of(prefix: &str, subject: &Subject) -> Self {
+        Self::bounded(format!("{prefix}{}", subject.name()))
+    }
+
+    /// The key of an issue.
     #[must_use]
     pub fn of_issue(prefix: &str, issue: &IssueId) -> Self {
         Self::bounded(format!("{prefix}{}", issue.as_str()))

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::event::{Context, EventAction, Trigger};
+use super::event::{Context, EventAction, Note, Trigger};
 use super::{Description, Event, IncidentKey, ServiceKey};
-use crate::alert::{Action, Alert, Exception, Frame, User};
+use crate::alert::{Action, Alert, Exception, Frame, Project, Subject, User};
 
 /// How many calls of the stack `details.frames` holds.
 pub const MAX_FRAMES: usize = 10;
@@ -18,8 +18,15 @@ pub(super) const DATETIME: &str = "%Y-%m-%dT%H:%M:%S%.6fZ";
 /// in Sentry 9.1; the other details are the bridge's own.
 #[must_use]
 pub fn event_of(alert: &Alert, service_key: ServiceKey, incident_key_prefix: &str) -> Event {
-    let action = match alert.action {
-        Action::Trigger => EventAction::Trigger(Trigger {
+    Event { service_key, incident_key: IncidentKey::of(incident_key_prefix, &alert.subject), action: action_of(alert) }
+}
+
+/// What the alert asks of its incident, wherever that is.
+#[must_use]
+pub fn action_of(alert: &Alert) -> EventAction {
+    let note = || Note { description: Some(Description::of_note(alert)) };
+    match alert.action {
+        Action::Trigger(_) => EventAction::Trigger(Trigger {
             description: Description::of(alert),
             client: "sentry",
             client_url: alert.link.as_ref().map(|link| link.root.clone()),
@@ -27,27 +34,38 @@ pub fn event_of(alert: &Alert, service_key: ServiceKey, incident_key_prefix: &st
             contexts: alert
                 .link
                 .iter()
-                .map(|link| Context::Link { href: link.href.clone(), text: "Issue Details" })
+                .map(|link| Context::Link { href: link.href.clone(), text: link_text(&alert.subject) })
                 .collect(),
         }),
-    };
-    Event { service_key, incident_key: IncidentKey::of_issue(incident_key_prefix, &alert.issue), action }
+        Action::Acknowledge => EventAction::Acknowledge(note()),
+        Action::Resolve => EventAction::Resolve(note()),
+    }
+}
+
+fn link_text(subject: &Subject) -> &'static str {
+    match subject {
+        Subject::Issue(_) => "Issue Details",
+        Subject::Metric(_) => "Metric Alert Details",
+    }
 }
 
 /// The plugin's eight details, `null` where Sentry told nothing, then whatever else there is to say.
+///
+/// A metric alert, of which the plugin never heard, has only what there is to say.
 fn details(alert: &Alert) -> Map<String, Value> {
     let happened_at = alert.happened_at.format(DATETIME).to_string();
-    let tags: Map<_, _> = alert.tags.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
-    let always = [
+    let plugins = [
         ("event_id", text_or_null(alert.event_id.as_ref())),
-        ("project", text_or_null(alert.project.name.as_ref().or(alert.project.slug.as_ref()))),
+        ("project", project(&alert.project)),
         ("release", text_or_null(alert.release.as_ref())),
         ("platform", text_or_null(alert.platform.as_ref())),
         ("culprit", text_or_null(alert.culprit.as_ref())),
         ("datetime", Value::from(happened_at)),
         ("url", text_or_null(alert.link.as_ref().map(|link| &link.href))),
-        ("tags", Value::Object(tags)),
+        ("tags", object(&alert.tags)),
     ];
+    let says = |value: &Value| !value.is_null() && value.as_object().is_none_or(|members| !members.is_empty());
+    let plugins = plugins.into_iter().filter(|(_, value)| matches!(alert.subject, Subject::Issue(_)) || says(value));
     let if_told = [
         ("level", text(alert.level.as_ref())),
         ("environment", text(alert.environment.as_ref())),
@@ -57,10 +75,23 @@ fn details(alert: &Alert) -> Map<String, Value> {
         ("rules", list(alert.rules.clone())),
         ("user", alert.user.as_ref().and_then(user)),
         ("exception", exception(alert)),
+        ("evidence", Some(object(&alert.evidence)).filter(says)),
         ("frames", list(frames(&alert.frames))),
     ];
     let if_told = if_told.into_iter().filter_map(|(name, value)| Some((name, value?)));
-    always.into_iter().chain(if_told).map(|(name, value)| (name.to_owned(), value)).collect()
+    let facts = alert.facts.iter().map(|(name, value)| (*name, Value::from(value.as_str())));
+    plugins.chain(if_told).chain(facts).map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn project(project: &Project) -> Value {
+    match project.name.as_ref().or(project.slug.as_ref()) {
+        Some(name) if !project.others.is_empty() => Value::from(format!("{name}, {}", project.others.join(", "))),
+        name => text_or_null(name),
+    }
+}
+
+fn object(pairs: &[(String, String)]) -> Value {
+    Value::Object(pairs.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect())
 }
 
 fn text_or_null(text: Option<&String>) -> Value {

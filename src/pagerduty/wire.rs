@@ -32,7 +32,7 @@ impl WireEvent {
     pub fn fit(mut event: Event) -> (Self, Vec<Cut>) {
         let (body, cuts) = fit::fit(&mut event);
         let event_type = event.event_type();
-        let description = event.trigger().map_or_else(String::new, |trigger| trigger.description.as_str().to_owned());
+        let description = event.description().map_or_else(String::new, |line| line.as_str().to_owned());
         let Event { service_key, incident_key, .. } = event;
         (Self { service_key, incident_key, event_type, description, body }, cuts)
     }

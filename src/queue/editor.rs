@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::sqlite;
-use super::{Accepted, EventId, NewEvent, QueueError, Reader, RejectedId, State};
+use super::{EventId, Incoming, QueueError, Reader, Reception, RejectedId, State};
 
 /// How many events one commit changes at most, so that a running bridge never waits long for it.
 const CHUNK: usize = 500;
@@ -79,14 +79,14 @@ impl Editor {
         self.sqlite.reject_again(id, reason).await
     }
 
-    /// Accepts the event that a rejected webhook became, and deletes the webhook, both or neither. `None` when the
-    /// webhook is gone; then nothing is accepted.
+    /// Receives what a rejected webhook became, and deletes the webhook, both or neither. `None` when the
+    /// webhook is gone; then nothing is received.
     ///
     /// # Errors
     ///
     /// When it could not be committed.
-    pub async fn readmit(&mut self, id: RejectedId, event: NewEvent) -> Result<Option<Accepted>, QueueError> {
-        self.sqlite.readmit(id, event).await
+    pub async fn readmit(&mut self, id: RejectedId, incoming: Incoming) -> Result<Option<Reception>, QueueError> {
+        self.sqlite.readmit(id, incoming).await
     }
 
     /// Lets go of the file. Without a bridge, everything is in the one file then.

@@ -16,6 +16,9 @@ const CHUNK: u32 = 200;
 /// How many delivered events are kept at most, however young they are. At 4 KB each they take 4 GB.
 pub const KEEP_ROWS: u64 = 1_000_000;
 
+/// For how long the bridge remembers where an incident is open, so that it is resolved where it was opened.
+const KEEP_INCIDENTS: TimeDelta = TimeDelta::days(180);
+
 /// How much is kept. Dead letters and rejected webhooks are none of it: they wait until somebody acts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct History {
@@ -36,17 +39,23 @@ impl Queue {
     pub async fn prune(&self, history: History, now: DateTime<Utc>) -> Result<u64, QueueError> {
         let age = TimeDelta::from_std(history.age).unwrap_or(TimeDelta::MAX);
         let before = now.checked_sub_signed(age).unwrap_or(DateTime::<Utc>::MIN_UTC);
-        let old = self.forget(before, u64::MAX).await?;
+        let incidents_before = now - KEEP_INCIDENTS;
+        let old = self.forget(before, incidents_before, u64::MAX).await?;
         let surplus = self.reader().counts().await?.delivered.saturating_sub(history.rows);
-        Ok(old + self.forget(DateTime::<Utc>::MAX_UTC, surplus).await?)
+        Ok(old + self.forget(DateTime::<Utc>::MAX_UTC, incidents_before, surplus).await?)
     }
 
     /// Forgets at most `most` events that were delivered before a moment.
-    async fn forget(&self, before: DateTime<Utc>, most: u64) -> Result<u64, QueueError> {
+    async fn forget(
+        &self,
+        before: DateTime<Utc>,
+        incidents_before: DateTime<Utc>,
+        most: u64,
+    ) -> Result<u64, QueueError> {
         let mut gone = 0;
         while gone < most {
             let limit = u32::try_from(most - gone).unwrap_or(CHUNK).min(CHUNK);
-            let forgotten = self.ask(|reply| Command::Prune { prune: Prune { before, limit }, reply }).await?;
+            let forgotten = self.ask(|reply| Command::Prune { prune: Prune { before, incidents_before, limit }, reply }).await?;
             gone += forgotten;
             if forgotten < u64::from(limit) {
                 break;

@@ -3,10 +3,12 @@
 //! - [`Queue`]: takes events, marks attempts and settles them; every answer comes after the commit
 //! - [`Reader`]: looks at what is committed, also beside a running bridge
 //! - [`Editor`]: changes it from outside
+//! - [`incoming`]: what webhooks bring, and what became of it
 //! - [`event`]: what stands in the queue
 //! - [`rejected`]: webhooks that were rejected
 //! - [`item`]: both, as people name and list them
 //! - [`history`]: how long delivered events are kept
+//! - `told`: what was told a short while ago; pure
 //! - `fold`: what becomes a row of its own, and what is folded into one that waits; pure
 //! - [`error`]: why it could not be done, as sentences for the operator
 //! - `writer`: one task that commits together what has piled up (one fsync for many)
@@ -18,11 +20,13 @@ pub mod error;
 pub mod event;
 mod fold;
 pub mod history;
+pub mod incoming;
 pub mod item;
 mod pulse;
 mod reader;
 pub mod rejected;
 mod sqlite;
+mod told;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -38,6 +42,7 @@ pub use editor::Editor;
 pub use error::QueueError;
 pub use event::{Accepted, Arrival, Counts, EventId, NewEvent, Record, Settlement, State, WaitingEvent};
 pub use history::History;
+pub use incoming::{Incoming, News, Reception};
 pub use item::{ItemId, NoItemId, RejectedSummary, Summary};
 pub use reader::Reader;
 pub use rejected::{Rejected, RejectedId};
@@ -92,7 +97,10 @@ impl Queue {
     ///
     /// When it could not be committed; then it is not in the queue.
     pub async fn accept(&self, event: NewEvent) -> Result<Accepted, QueueError> {
-        self.ask(|reply| Command::Accept { event, reply }).await
+        match self.receive(Incoming::event(event)).await? {
+            Reception::Queued(accepted) => accepted.first().copied().ok_or(QueueError::Closed),
+            Reception::Repeated | Reception::NothingOpen => Err(QueueError::Closed),
+        }
     }
 
     /// Marks an attempt as begun and returns the body to send, both committed before anything is sent: so the bytes

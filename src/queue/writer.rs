@@ -3,6 +3,7 @@
 //! So a lone command waits for one fsync, and many share one. It knows no SQL: the engine takes a [`Batch`] and
 //! commits all of it or nothing.
 
+use std::collections::HashSet;
 use std::iter;
 use std::sync::Arc;
 
@@ -10,9 +11,12 @@ use chrono::{DateTime, Utc};
 use log::warn;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::intake::Dedup;
+
 use super::pulse::Pulse;
 use super::sqlite::Engine;
-use super::{Accepted, Arrival, EventId, NewEvent, QueueError, Rejected, RejectedId, Settlement};
+use super::told::Told;
+use super::{Arrival, EventId, Incoming, QueueError, Reception, Rejected, RejectedId, Settlement};
 
 /// How many commands may wait for the writer before senders have to.
 const COMMANDS: usize = 4096;
@@ -28,7 +32,7 @@ type Reply<T> = oneshot::Sender<Result<T, QueueError>>;
 /// What can be asked of the writer. Every reply comes after the commit.
 #[derive(Debug)]
 pub(super) enum Command {
-    Accept { event: NewEvent, reply: Reply<Accepted> },
+    Receive { incoming: Incoming, reply: Reply<Reception> },
     Begin { id: EventId, at: DateTime<Utc>, reply: Reply<Vec<u8>> },
     Settle { id: EventId, settlement: Settlement, at: DateTime<Utc>, reply: Reply<()> },
     Reject { rejected: Rejected, reply: Reply<RejectedId> },
@@ -42,6 +46,8 @@ pub(super) enum Command {
 pub(super) struct Prune {
     /// Only those delivered before this moment.
     pub(super) before: DateTime<Utc>,
+    /// Incidents that nobody has touched since this moment are forgotten, too.
+    pub(super) incidents_before: DateTime<Utc>,
     /// At most so many.
     pub(super) limit: u32,
 }
@@ -51,7 +57,7 @@ pub(super) struct Prune {
 pub(super) struct Batch {
     /// Attempts that were begun when nothing could be committed.
     pub(super) owed: Vec<(EventId, DateTime<Utc>)>,
-    pub(super) events: Vec<NewEvent>,
+    pub(super) incoming: Vec<Incoming>,
     pub(super) settlements: Vec<(EventId, Settlement, DateTime<Utc>)>,
     pub(super) begins: Vec<(EventId, DateTime<Utc>)>,
     pub(super) rejected: Vec<Rejected>,
@@ -61,7 +67,7 @@ pub(super) struct Batch {
 impl Batch {
     pub(super) fn is_empty(&self) -> bool {
         self.owed.is_empty()
-            && self.events.is_empty()
+            && self.incoming.is_empty()
             && self.settlements.is_empty()
             && self.begins.is_empty()
             && self.rejected.is_empty()
@@ -72,7 +78,9 @@ impl Batch {
 /// What came of a [`Batch`], entry by entry.
 #[derive(Debug, Default)]
 pub(super) struct Committed {
-    pub(super) events: Vec<Accepted>,
+    pub(super) receptions: Vec<Reception>,
+    /// The events that are new in line, in its order.
+    pub(super) arrivals: Vec<Arrival>,
     /// Whether the event was still waiting.
     pub(super) settlements: Vec<bool>,
     /// The body, if the event was still waiting.
@@ -91,7 +99,7 @@ pub(super) fn spawn(engine: Engine, pulse: Arc<Pulse>) -> mpsc::Sender<Command> 
 
 async fn run(mut engine: Engine, mut commands: mpsc::Receiver<Command>, pulse: Arc<Pulse>) {
     let mut closing = Vec::new();
-    let mut owed = Vec::new();
+    let mut carried = Carried::default();
     while let Some(command) = commands.recv().await {
         let mut round = Round::default();
         round.add(command);
@@ -106,7 +114,7 @@ async fn run(mut engine: Engine, mut commands: mpsc::Receiver<Command>, pulse: A
             closing.append(&mut round.closing);
         }
         if round.size > 0 {
-            round.commit(&mut engine, &pulse, &mut owed).await;
+            round.commit(&mut engine, &pulse, &mut carried).await;
         }
     }
     let closed = engine.close().await;
@@ -116,13 +124,25 @@ async fn run(mut engine: Engine, mut commands: mpsc::Receiver<Command>, pulse: A
     }
 }
 
+/// What one commit leaves to the next.
+#[derive(Debug, Default)]
+struct Carried {
+    /// The attempts that nobody could mark so far.
+    owed: Vec<(EventId, DateTime<Utc>)>,
+    told: Told,
+}
+
 /// The commands of one commit, sorted into its [`Batch`] and those who wait for it.
 #[derive(Default)]
 struct Round {
     size: usize,
     bytes: usize,
     batch: Batch,
-    accepting: Vec<Reply<Accepted>>,
+    receiving: Vec<Reply<Reception>>,
+    /// Those who brought what was told already.
+    repeating: Vec<Reply<Reception>>,
+    /// What this round tells.
+    tells: Vec<(Dedup, DateTime<Utc>)>,
     settling: Vec<Reply<()>>,
     beginning: Vec<Reply<Vec<u8>>>,
     rejecting: Vec<Reply<RejectedId>>,
@@ -139,10 +159,10 @@ impl Round {
     fn add(&mut self, command: Command) {
         self.size += 1;
         match command {
-            Command::Accept { event, reply } => {
-                self.bytes += event.body.len();
-                self.batch.events.push(event);
-                self.accepting.push(reply);
+            Command::Receive { incoming, reply } => {
+                self.bytes += incoming.size();
+                self.batch.incoming.push(incoming);
+                self.receiving.push(reply);
             }
             Command::Settle { id, settlement, at, reply } => {
                 self.batch.settlements.push((id, settlement, at));
@@ -169,18 +189,42 @@ impl Round {
         }
     }
 
-    /// Commits the round and answers everybody in it. `owed` are the attempts that nobody could mark so far.
-    async fn commit(mut self, engine: &mut Engine, pulse: &Pulse, owed: &mut Vec<(EventId, DateTime<Utc>)>) {
-        let heads: Vec<_> = self.batch.events.iter().map(head).collect();
+    /// Sets apart what was told already, by an earlier commit or earlier in this round.
+    fn set_repetitions_apart(&mut self, told: &Told) {
+        let mut keys = HashSet::new();
+        let all = std::mem::take(&mut self.batch.incoming).into_iter().zip(std::mem::take(&mut self.receiving));
+        for (incoming, reply) in all {
+            let Incoming { dedup, received_at, .. } = &incoming;
+            if told.knows(dedup, *received_at) || dedup.seen_if.iter().any(|key| keys.contains(key)) {
+                self.repeating.push(reply);
+                continue;
+            }
+            if !dedup.tells.is_empty() {
+                keys.extend(dedup.tells.iter().cloned());
+                self.tells.push((dedup.clone(), *received_at));
+            }
+            self.batch.incoming.push(incoming);
+            self.receiving.push(reply);
+        }
+    }
+
+    /// Commits the round and answers everybody in it.
+    async fn commit(mut self, engine: &mut Engine, pulse: &Pulse, carried: &mut Carried) {
+        let Carried { owed, told } = carried;
+        self.set_repetitions_apart(told);
         let settled: Vec<_> = self.batch.settlements.iter().map(|&(id, ..)| id).collect();
         let begun = self.batch.begins.clone();
         self.batch.owed.clone_from(owed);
         match engine.commit(self.batch).await {
             Ok(committed) => {
                 owed.clear();
-                let rows = heads.into_iter().zip(&committed.events).filter(|(_, accepted)| !accepted.is_folded());
-                pulse.committed(rows.map(|(head, accepted)| head(accepted.id)));
-                answer(self.accepting, committed.events.into_iter().map(Ok));
+                // Only now: what was refused may come again.
+                for (dedup, received_at) in self.tells {
+                    told.remember(dedup, received_at);
+                }
+                pulse.committed(committed.arrivals.into_iter());
+                answer(self.receiving, committed.receptions.into_iter().map(Ok));
+                answer(self.repeating, iter::repeat(Ok(Reception::Repeated)));
                 let settlements = committed.settlements.into_iter().map(|waiting| waiting.then_some(()));
                 answer(self.settling, if_waiting(settlements, settled));
                 answer(self.beginning, if_waiting(committed.begins.into_iter(), begun.into_iter().map(|(id, _)| id)));
@@ -190,7 +234,8 @@ impl Round {
             }
             Err(error) => {
                 pulse.failed();
-                answer(self.accepting, iter::repeat(Err(error.clone())));
+                answer(self.receiving, iter::repeat(Err(error.clone())));
+                answer(self.repeating, iter::repeat(Err(error.clone())));
                 answer(self.settling, iter::repeat(Err(error.clone())));
                 let bodies = begin_unmarked(engine, &begun, owed, &error).await;
                 answer(self.beginning, bodies.into_iter());
@@ -225,14 +270,6 @@ async fn begin_unmarked(
     begun.iter().map(mark_later).collect()
 }
 
-/// The announcement of `event`, once it has a number.
-fn head(event: &NewEvent) -> impl FnOnce(EventId) -> Arrival + use<> {
-    let NewEvent { service_key, incident_key, event_type, received_at, .. } = event;
-    let (service_key, incident_key) = (service_key.clone(), incident_key.clone());
-    let (event_type, received_at) = (*event_type, *received_at);
-    move |id| Arrival { id, service_key, incident_key, event_type, received_at }
-}
-
 /// Sends each of `replies` its answer; one that nobody waits for any more is no loss.
 fn answer<T>(replies: Vec<Reply<T>>, answers: impl Iterator<Item = Result<T, QueueError>>) {
     for (reply, answer) in replies.into_iter().zip(answers) {
@@ -251,6 +288,7 @@ fn if_waiting<T>(
 mod tests {
     use super::*;
     use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+    use crate::queue::NewEvent;
 
     fn accept(bytes: usize) -> Command {
         let event = NewEvent {
@@ -261,7 +299,7 @@ mod tests {
             body: vec![0; bytes],
             received_at: DateTime::UNIX_EPOCH,
         };
-        Command::Accept { event, reply: oneshot::channel().0 }
+        Command::Receive { incoming: Incoming::event(event), reply: oneshot::channel().0 }
     }
 
     fn round_of(bytes: usize) -> usize {

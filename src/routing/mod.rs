@@ -139,13 +139,13 @@ impl Route {
 
 /// What `name` stands for in an alert: fields of the bridge first, then tags.
 fn values<'a>(alert: &'a Alert, name: &'a str) -> impl Iterator<Item = &'a str> {
-    let (one, other, rules) = match name {
-        "project" => (&alert.project.slug, &alert.project.name, [].as_slice()),
+    let (one, other, more) = match name {
+        "project" => (&alert.project.slug, &alert.project.name, alert.project.others.as_slice()),
         "level" => (&alert.level, &None, [].as_slice()),
         "environment" => (&alert.environment, &None, [].as_slice()),
         "rule" => (&None, &None, alert.rules.as_slice()),
         _ => (&None, &None, [].as_slice()),
     };
     let tags = alert.tags.iter().filter(move |(tag, _)| tag == name).map(|(_, value)| value);
-    one.iter().chain(other).chain(rules).chain(tags).map(String::as_str)
+    one.iter().chain(other).chain(more).chain(tags).map(String::as_str)
 }

@@ -1,7 +1,7 @@
 use chrono::DateTime;
 
 use super::*;
-use crate::alert::{Action, IssueId, Project};
+use crate::alert::{Action, IssueId, Opening, Project, Subject};
 
 const DEFAULT: &str = "00000000000000000000000000000001";
 const A: &str = "0000000000000000000000000000000a";
@@ -19,15 +19,19 @@ fn routes(lines: &str) -> Routes {
 
 fn alert(level: &str, environment: Option<&str>, tags: &[(&str, &str)]) -> Alert {
     Alert {
-        issue: IssueId::new("42").unwrap(),
-        action: Action::Trigger,
+        subject: Subject::Issue(IssueId::new("42").unwrap()),
+        action: Action::Trigger(Opening::Alert),
         message: None,
         title: None,
         culprit: None,
         level: Some(level.to_owned()),
         event_id: None,
         happened_at: DateTime::UNIX_EPOCH,
-        project: Project { name: Some("Web Shop, EU".to_owned()), slug: Some("web-shop-eu".to_owned()) },
+        project: Project {
+            name: Some("Web Shop, EU".to_owned()),
+            slug: Some("web-shop-eu".to_owned()),
+            ..Project::default()
+        },
         link: None,
         tags: tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         rules: vec!["Regressions".to_owned(), "New issues".to_owned()],
@@ -40,6 +44,8 @@ fn alert(level: &str, environment: Option<&str>, tags: &[(&str, &str)]) -> Alert
         user: None,
         exceptions: Vec::new(),
         frames: Vec::new(),
+        evidence: Vec::new(),
+        facts: Vec::new(),
     }
 }
 

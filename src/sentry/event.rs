@@ -3,9 +3,13 @@
 //! Up to 9.0 Sentry wrote interfaces under their full names (`sentry.interfaces.Exception`), later under short ones
 //! (`exception`).
 
+use chrono::{DateTime, Utc};
+
+use super::id::Id;
 use super::lenient::{Flag, Integer, List, Moment, Text, members};
+use super::occurrence::Occurrence;
 use super::tags::Tags;
-use crate::alert::{self, User};
+use crate::alert::{self, Action, Alert, Project, Subject, User};
 
 /// An event as a body holds it; `None` wherever it tells nothing usable.
 #[derive(Debug, Default)]
@@ -14,6 +18,8 @@ pub struct Event {
     pub event_id: Option<Text>,
     /// Sentry's title; not before 9.1.
     pub title: Option<Text>,
+    /// The log message, often `""`.
+    pub message: Option<Text>,
     /// What the title was made of; the only trace of a title up to 9.0.
     pub metadata: Option<Metadata>,
     /// Where it happened.
@@ -34,6 +40,8 @@ pub struct Event {
     pub transaction: Option<Text>,
     /// When it happened; not before 9.1.
     pub timestamp: Option<Moment>,
+    /// The same, only in bodies of the integration platform.
+    pub datetime: Option<Moment>,
     /// When Sentry took it.
     pub received: Option<Moment>,
     /// The tags, names as stored.
@@ -46,11 +54,22 @@ pub struct Event {
     pub exception: Option<List<Raised>>,
     /// The stack of an event without exception.
     pub stacktrace: Option<Stacktrace>,
+    /// What made an issue that is no error; only in bodies of the integration platform, as all that follows.
+    pub occurrence: Option<Occurrence>,
+    /// The issue's id; absent up to Sentry 20.
+    pub issue_id: Option<Id>,
+    /// The issue in Sentry's API.
+    pub issue_url: Option<Text>,
+    /// The event's page.
+    pub web_url: Option<Text>,
+    /// The event in Sentry's API.
+    pub url: Option<Text>,
 }
 
 members!(Event {
     "event_id" => event_id,
     "title" => title,
+    "message" => message,
     "metadata" => metadata,
     "culprit" => culprit,
     "level" => level,
@@ -61,12 +80,18 @@ members!(Event {
     "server_name" => server_name,
     "transaction" => transaction,
     "timestamp" => timestamp,
+    "datetime" => datetime,
     "received" => received,
     "tags" => tags,
     "user" | "sentry.interfaces.User" => user,
     "logentry" | "sentry.interfaces.Message" => logentry,
     "exception" | "sentry.interfaces.Exception" => exception,
     "stacktrace" | "sentry.interfaces.Stacktrace" => stacktrace,
+    "occurrence" => occurrence,
+    "issue_id" => issue_id,
+    "issue_url" => issue_url,
+    "web_url" => web_url,
+    "url" => url,
 });
 
 /// What Sentry makes a title of.
@@ -149,32 +174,68 @@ pub fn said(text: Option<Text>) -> Option<String> {
 }
 
 impl Event {
-    /// The tag's value where the event itself says nothing.
+    /// The alert that the event itself tells of: without project, link and rules, which stand beside it.
+    ///
+    /// `received_at` is when the bridge got it: the time of an event that tells none.
     #[must_use]
-    pub fn or_tag(&self, member: Option<Text>, tag: &str) -> Option<String> {
+    pub fn into_alert(mut self, subject: Subject, action: Action, received_at: DateTime<Utc>) -> Alert {
+        let (exceptions, frames) = self.take_exceptions();
+        let occurrence = self.occurrence.take().unwrap_or_default();
+        let message = said(self.message.clone()).or_else(|| self.take_message());
+        let title = self.take_title().or_else(|| occurrence.title());
+        let level = self.level.take();
+        let logger = self.logger.take();
+        let release = self.release.take();
+        let environment = self.environment.take();
+        let server_name = self.server_name.take();
+        let transaction = self.transaction.take();
+        Alert {
+            subject,
+            action,
+            message: message.or_else(|| self.message.take().map(|Text(text)| text)),
+            title,
+            culprit: self.culprit.take().map(|Text(text)| text),
+            level: self.or_tag(level, "level").or_else(|| occurrence.level()),
+            event_id: said(self.event_id.take()),
+            happened_at: self.timestamp.or(self.datetime).or(self.received).map_or(received_at, |Moment(at)| at),
+            project: Project::default(),
+            link: None,
+            rules: Vec::new(),
+            // The integration platform takes the prefix off.
+            release: self.or_tag(release, "sentry:release").or_else(|| self.or_tag(None, "release")),
+            platform: said(self.platform.take()),
+            environment: self.or_tag(environment, "environment"),
+            logger: self.or_tag(logger, "logger"),
+            server_name: self.or_tag(server_name, "server_name"),
+            transaction: self.or_tag(transaction, "transaction"),
+            user: self.take_user(),
+            exceptions,
+            frames,
+            tags: self.tags.take().map_or_else(Vec::new, |tags| tags.0),
+            facts: occurrence.facts(),
+            evidence: occurrence.into_evidence(),
+        }
+    }
+
+    /// The tag's value where the event itself says nothing.
+    fn or_tag(&self, member: Option<Text>, tag: &str) -> Option<String> {
         said(member).or_else(|| self.tags.as_ref()?.get(tag).map(str::to_owned))
     }
 
     /// Takes the title out, made of the metadata where it is missing.
-    pub fn take_title(&mut self) -> Option<String> {
-        said(self.title.take()).or_else(|| {
-            let Metadata { title, kind, value } = self.metadata.take()?;
-            said(title).or_else(|| match (said(kind), said(value)) {
-                (Some(kind), Some(value)) => Some(format!("{kind}: {value}")),
-                (kind, value) => kind.or(value),
-            })
-        })
+    fn take_title(&mut self) -> Option<String> {
+        said(self.title.take()).or_else(|| self.metadata.take()?.into_title())
     }
 
     /// Takes the log message out.
-    pub fn take_message(&mut self) -> Option<String> {
+    fn take_message(&mut self) -> Option<String> {
         let entry = self.logentry.take()?;
         said(entry.formatted).or_else(|| said(entry.message))
     }
 
     /// Takes the exceptions out and the stack that tells most: that of the exception which was raised last, as far as it
     /// has one, with the innermost call first.
-    pub fn take_exceptions(&mut self) -> (Vec<alert::Exception>, Vec<alert::Frame>) {
+    fn take_exceptions(&mut self) -> (Vec<alert::Exception>, Vec<alert::Frame>) {
         let mut stack = self.stacktrace.take().and_then(Stacktrace::into_frames);
         let mut exceptions = Vec::new();
         for raised in self.exception.take().map_or_else(Vec::new, |List(raised)| raised) {
@@ -188,7 +249,7 @@ impl Event {
     }
 
     /// Takes the user out, if anything is told of them.
-    pub fn take_user(&mut self) -> Option<User> {
+    fn take_user(&mut self) -> Option<User> {
         let person = self.user.take()?;
         let user = User {
             id: said(person.id),
@@ -197,6 +258,17 @@ impl Event {
             ip_address: said(person.ip_address),
         };
         (user != User::default()).then_some(user)
+    }
+}
+
+impl Metadata {
+    /// The title of a message, else `type: value` of an exception.
+    #[must_use]
+    pub fn into_title(self) -> Option<String> {
+        said(self.title).or_else(|| match (said(self.kind), said(self.value)) {
+            (Some(kind), Some(value)) => Some(format!("{kind}: {value}")),
+            (kind, value) => kind.or(value),
+        })
     }
 }
 

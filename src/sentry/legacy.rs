@@ -5,9 +5,10 @@
 use chrono::{DateTime, Utc};
 
 use super::event::{Event, said};
-use super::lenient::{List, Moment, Present, Shape, Text, members};
+use super::id::Id;
+use super::lenient::{List, Present, Text, members};
 use super::link;
-use crate::alert::{Action, Alert, IssueId, Project};
+use crate::alert::{Action, Alert, IssueId, Opening, Project, Subject};
 
 /// A body as far as it is the plugin's.
 #[derive(Debug, Default)]
@@ -43,30 +44,11 @@ members!(Body {
     "data" => data,
 });
 
-/// The issue's id: text in every version of the plugin, but an integer is as good.
-#[derive(Clone, Debug)]
-struct Id(IssueId);
-
-impl Shape for Id {
-    fn of_text(text: &str) -> Option<Self> {
-        // Without a letter or digit it would be a blank incident key.
-        IssueId::new(text).filter(|id| id.as_str().contains(char::is_alphanumeric)).map(Self)
-    }
-
-    fn of_integer(value: i128) -> Option<Self> {
-        Self::of_text(&value.to_string())
-    }
-
-    fn of_float(value: f64) -> Option<Self> {
-        if value.fract() == 0.0 { Self::of_text(&value.to_string()) } else { None }
-    }
-}
-
 impl Body {
-    /// Whether it has the members that every body of the integration platform has and the plugin's never had.
+    /// Whether it has the member that every body of the integration platform has and the plugin's never had.
     #[must_use]
     pub fn is_of_the_platform(&self) -> bool {
-        self.action.is_some() && self.data.is_some()
+        self.data.is_some() && (self.action.is_some() || !self.is_of_the_plugin())
     }
 
     /// Whether it tells of an event or a project as the plugin does.
@@ -88,44 +70,22 @@ impl Body {
     #[must_use]
     pub fn into_alert(self, issue: IssueId, received_at: DateTime<Utc>) -> Alert {
         let mut event = self.event.unwrap_or_default();
-        let (exceptions, frames) = event.take_exceptions();
-        let message = said(self.message.clone()).or_else(|| event.take_message());
-        let [level, logger, release, environment, server_name, transaction] = [
-            (said(self.level).map(Text).or(event.level.take()), "level"),
-            (said(self.logger).map(Text).or(event.logger.take()), "logger"),
-            (event.release.take(), "sentry:release"),
-            (event.environment.take(), "environment"),
-            (event.server_name.take(), "server_name"),
-            (event.transaction.take(), "transaction"),
-        ]
-        .map(|(member, tag)| event.or_tag(member, tag));
+        // What stands beside the event goes before what stands in it.
+        event.message = self.message;
+        event.culprit = self.culprit.or(event.culprit);
+        event.level = said(self.level).map(Text).or(event.level);
+        event.logger = said(self.logger).map(Text).or(event.logger);
         Alert {
-            issue,
-            action: Action::Trigger,
-            message: message.or_else(|| self.message.map(|Text(text)| text)),
-            title: event.take_title(),
-            culprit: self.culprit.or(event.culprit.take()).map(|Text(text)| text),
-            level,
-            event_id: said(event.event_id.take()),
-            happened_at: event.timestamp.or(event.received).map_or(received_at, |Moment(moment)| moment),
             project: Project {
                 name: said(self.project_name),
                 slug: said(self.project_slug).or_else(|| said(self.project)),
+                others: Vec::new(),
             },
             link: self.url.and_then(|Text(url)| link::issue_link(&url)),
             rules: self
                 .triggering_rules
                 .map_or_else(Vec::new, |List(rules)| rules.into_iter().filter_map(|rule| said(Some(rule))).collect()),
-            release,
-            platform: said(event.platform.take()),
-            environment,
-            logger,
-            server_name,
-            transaction,
-            user: event.take_user(),
-            exceptions,
-            frames,
-            tags: event.tags.map_or_else(Vec::new, |tags| tags.0),
+            ..event.into_alert(Subject::Issue(issue), Action::Trigger(Opening::Alert), received_at)
         }
     }
 }

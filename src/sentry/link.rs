@@ -5,6 +5,12 @@
 //! - `<root>/<organization>/<project>/issues/<id>/` up to Sentry 9.0, and still in 9.1
 //! - `<root>/organizations/<organization>/issues/<id>/` from 9.1 on
 //! - `https://<organization>.sentry.io/issues/<id>/` on sentry.io since 2023
+//!
+//! In bodies of the integration platform the page of an event stands below that of its issue, a metric alert's page is
+//! `<root>/organizations/<organization>/alerts/…`, and where no page is told, one of Sentry's API often is:
+//!
+//! - `<root>/api/0/issues/<id>/`, since about 2024 `<root>/api/0/organizations/<organization>/issues/<id>/`
+//! - `<root>/api/0/projects/<organization>/<project>/events/<event_id>/`
 
 use url::Url;
 
@@ -33,6 +39,47 @@ pub fn issue_id(url: &str) -> Option<IssueId> {
     IssueId::new(id).filter(|_| id.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
+/// An address of Sentry's API, as far as it tells where a page would be.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ApiAddress {
+    /// The Sentry's root, without a slash at its end.
+    pub root: String,
+    /// The short name of the organization.
+    pub organization: Option<String>,
+    /// The short name of the project.
+    pub project: Option<String>,
+    /// The issue.
+    pub issue: Option<IssueId>,
+}
+
+impl ApiAddress {
+    /// Reads an address of version 0 of the API, which is the only one; `None` for any other address.
+    #[must_use]
+    pub fn parse(url: &str) -> Option<Self> {
+        let (_, parsed) = web_address(url)?;
+        let segments = segments(&parsed);
+        let api = segments.windows(2).position(|pair| pair == ["api", "0"])?;
+        let mut address = Self { root: joined(&parsed, &segments[..api]), issue: issue_id(url), ..Self::default() };
+        match &segments[api + 2..] {
+            ["organizations", organization, ..] => address.organization = Some((*organization).to_owned()),
+            ["projects", organization, project, ..] => {
+                address.organization = Some((*organization).to_owned());
+                address.project = Some((*project).to_owned());
+            }
+            _ => {}
+        }
+        Some(address)
+    }
+
+    /// The page of `issue`, if the organization is known, without which no page of an issue can be found.
+    #[must_use]
+    pub fn page_of(&self, issue: &IssueId) -> Option<IssueLink> {
+        let organization = self.organization.as_ref()?;
+        let href = format!("{}/organizations/{organization}/issues/{}/", self.root, issue.as_str());
+        issue_link(&href)
+    }
+}
+
 /// The address as it was written, or as a browser would correct it where it holds blanks or the like.
 fn web_address(text: &str) -> Option<(String, Url)> {
     let text = text.trim();
@@ -55,12 +102,18 @@ fn with_our_referrer(href: &str) -> String {
     format!("{address}?{}{fragment}", query.join("&"))
 }
 
-/// Everything before the organization, without a slash at its end; the origin when the address is no issue's.
+/// Everything before the organization, without a slash at its end; the origin when the address tells none.
 fn root_of(url: &Url) -> String {
     let segments = segments(url);
-    let path = issues_at(&segments).map_or(&[][..], |issues| &segments[..issues]);
-    // The organization is told by two segments before `issues`, or by none at all where the host tells it.
-    let folders = if path.len() >= 2 { &path[..path.len() - 2] } else { path };
+    let folders = match issues_at(&segments) {
+        // The organization is told by two segments before `issues`, or by none at all where the host tells it.
+        Some(issues) => issues.saturating_sub(2),
+        None => segments.iter().position(|segment| *segment == "organizations").unwrap_or(0),
+    };
+    joined(url, &segments[..folders])
+}
+
+fn joined(url: &Url, folders: &[&str]) -> String {
     let origin = url.origin().ascii_serialization();
     [origin.as_str()].iter().chain(folders).copied().collect::<Vec<_>>().join("/")
 }
@@ -103,6 +156,36 @@ mod tests {
         assert_issue("https://host.example.test/sentry-ui/organizations/acme/issues/5/", "5", root);
         assert_issue("https://host.example.test/sentry-ui/acme/shop/issues/5", "5", root);
         assert_issue("https://host.example.test/a/b/acme/shop/issues/5/", "5", "https://host.example.test/a/b");
+    }
+
+    #[test]
+    fn a_metric_alerts_page_tells_the_root_too() {
+        let root = |url| issue_link(url).unwrap().root;
+        assert_eq!(root("https://sentry.io/organizations/acme/alerts/rules/details/7/"), "https://sentry.io");
+        assert_eq!(root("https://acme.sentry.io/alerts/rules/details/7/"), "https://acme.sentry.io");
+        assert_eq!(root("http://h.test:9000/sentry-ui/organizations/o/alerts/1/"), "http://h.test:9000/sentry-ui");
+    }
+
+    #[test]
+    fn an_address_of_the_api_tells_where_the_page_is() {
+        let page = |url: &str| {
+            let address = ApiAddress::parse(url).unwrap();
+            address.page_of(&IssueId::new("5").unwrap()).map(|link| (link.href, link.root))
+        };
+        let expected = |href: &str, root: &str| Some((href.to_owned(), root.to_owned()));
+        assert_eq!(
+            page("https://sentry.io/api/0/organizations/acme/issues/5/"),
+            expected("https://sentry.io/organizations/acme/issues/5/", "https://sentry.io")
+        );
+        assert_eq!(
+            page("https://h.test/ui/api/0/projects/acme/shop/events/0a/"),
+            expected("https://h.test/ui/organizations/acme/issues/5/", "https://h.test/ui")
+        );
+        assert_eq!(page("https://sentry.io/api/0/issues/5/"), None, "the organization is not told");
+        let address = ApiAddress::parse("https://sentry.io/api/0/projects/acme/shop/events/0a/").unwrap();
+        assert_eq!((address.project.as_deref(), address.issue), (Some("shop"), None));
+        assert_eq!(ApiAddress::parse("https://sentry.io/api/0/issues/5/").unwrap().issue, IssueId::new("5"));
+        assert_eq!(ApiAddress::parse("https://sentry.io/organizations/acme/issues/5/"), None);
     }
 
     #[test]

@@ -8,10 +8,11 @@ use bytesize::ByteSize;
 
 use super::raw::RawSettings;
 use super::{
-    DatabaseUrl, Fault, PagerDutySettings, Problem, Settings, SettingsError, Source, WebhookToken, pagerduty_url,
-    values,
+    ClientSecret, DatabaseUrl, Fault, PagerDutySettings, Problem, Settings, SettingsError, Source, WebhookToken,
+    pagerduty_url, values,
 };
 use crate::pagerduty::ServiceKey;
+use crate::redaction::Redaction;
 use crate::routing::{Route, Routes};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -20,7 +21,9 @@ const DAY: Duration = Duration::from_hours(24);
 
 const NO_SERVICE_KEY: &str = "alerts need somewhere to go; take the integration key of an Events API v1 integration from \
                               the Integrations page of the PagerDuty service";
-const NO_WEBHOOK_TOKEN: &str = "nobody runs an open pager by accident; make a secret with `openssl rand -hex 24` and put it into the webhook's address";
+const NO_WEBHOOK_TOKEN: &str = "nobody runs an open pager by accident; make a secret with `openssl rand -hex 24` and put \
+                                it into the webhook's address, or set BRIDGE_SENTRY_CLIENT_SECRET to the Client Secret \
+                                of an integration of Sentry's";
 
 impl Settings {
     /// Reads the settings of this process: its environment, and `.env` in its working directory.
@@ -67,8 +70,7 @@ impl Check {
         let service_key =
             self.required("BRIDGE_PAGERDUTY_SERVICE_KEY", raw.pagerduty_service_key, NO_SERVICE_KEY, ServiceKey::parse);
         let routes = self.routes(service_key, raw.pagerduty_routes);
-        let webhook_tokens =
-            self.required("BRIDGE_WEBHOOK_TOKEN", raw.webhook_token, NO_WEBHOOK_TOKEN, WebhookToken::parse_list);
+        let (webhook_tokens, client_secrets) = self.doors(raw.webhook_token, raw.sentry_client_secret);
 
         let allow_http = self.read("BRIDGE_PAGERDUTY_ALLOW_HTTP", raw.pagerduty_allow_http, values::switch);
         let url = self.read("BRIDGE_PAGERDUTY_URL", raw.pagerduty_url, |text| {
@@ -90,6 +92,9 @@ impl Check {
         // The attempts of the last minutes have to be known after a restart, for the pace.
         let keep_delivered = self
             .read("BRIDGE_KEEP_DELIVERED", raw.keep_delivered, |text| values::duration(text, 10 * MINUTE..=3650 * DAY));
+        let page_on = self.read("BRIDGE_PAGE_ON", raw.page_on, values::openings);
+        let resolve = self.read("BRIDGE_RESOLVE", raw.resolve, values::resolve_scope);
+        let acknowledge = self.read("BRIDGE_ACKNOWLEDGE", raw.acknowledge, values::switch);
         let max_body = self
             .read("BRIDGE_MAX_BODY", raw.max_body, |text| values::size(text, ByteSize::kib(1)..=ByteSize::mib(256)));
         let shutdown_drain = self.read("BRIDGE_SHUTDOWN_DRAIN", raw.shutdown_drain, |text| {
@@ -109,12 +114,17 @@ impl Check {
                 ca_file: raw.pagerduty_ca_file.map(PathBuf::from),
                 give_up_after: give_up_after?,
             },
-            webhook_tokens: webhook_tokens?,
+            webhook_tokens,
+            client_secrets,
             listen: listen?,
             database: database?,
             incident_key_prefix,
             min_level,
             keep_delivered: keep_delivered?,
+            page_on: page_on?,
+            resolve: resolve?,
+            acknowledge: acknowledge?,
+            redaction: raw.redact.as_deref().map(Redaction::parse).unwrap_or_default(),
             max_body: max_body?,
             shutdown_drain: shutdown_drain?,
             shutdown_grace: shutdown_grace?,
@@ -134,6 +144,20 @@ impl Check {
             self.problems.extend(errors.into_iter().map(|error| fault("BRIDGE_PAGERDUTY_ROUTES", error)));
             None
         })
+    }
+
+    /// What opens the webhook: tokens, client secrets, or both. Empty only when there are problems, but not both.
+    fn doors(&mut self, token: Option<String>, secret: Option<String>) -> (Vec<WebhookToken>, Vec<ClientSecret>) {
+        const TOKEN: &str = "BRIDGE_WEBHOOK_TOKEN";
+        const SECRET: &str = "BRIDGE_SENTRY_CLIENT_SECRET";
+        let has_secret = secret.is_some() || self.problems.iter().any(|problem| problem.concerns(SECRET));
+        let secrets = self.read(SECRET, secret, ClientSecret::parse_list);
+        let tokens = if has_secret {
+            self.read(TOKEN, token, WebhookToken::parse_list)
+        } else {
+            self.required(TOKEN, token, NO_WEBHOOK_TOKEN, WebhookToken::parse_list)
+        };
+        (tokens.unwrap_or_default(), secrets.unwrap_or_default())
     }
 
     /// A setting that must be given.

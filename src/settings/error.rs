@@ -4,6 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
+use super::client_secret::ClientSecretError;
 use super::database::DatabaseUrlError;
 use super::pagerduty_url::PagerDutyUrlError;
 use super::token::WebhookTokenError;
@@ -132,6 +133,9 @@ pub enum Fault {
     /// A webhook token.
     #[error(transparent)]
     WebhookToken(#[from] WebhookTokenError),
+    /// A client secret.
+    #[error(transparent)]
+    ClientSecret(#[from] ClientSecretError),
     /// PagerDuty's address.
     #[error(transparent)]
     PagerDutyUrl(#[from] PagerDutyUrlError),

@@ -13,10 +13,12 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::alert::Level;
+use crate::alert::{Level, Opening};
+use crate::redaction::Redaction;
 use crate::routing::Routes;
 
 mod check;
+mod client_secret;
 mod database;
 mod dotenv;
 mod error;
@@ -27,6 +29,7 @@ mod table;
 mod token;
 mod values;
 
+pub use client_secret::{ClientSecret, ClientSecretError};
 pub use database::{DatabaseUrl, DatabaseUrlError};
 pub use error::{Fault, Problem, SettingsError};
 pub use pagerduty_url::PagerDutyUrlError;
@@ -42,8 +45,10 @@ pub struct Settings {
     pub routes: Routes,
     /// How PagerDuty is reached.
     pub pagerduty: PagerDutySettings,
-    /// Secrets any of which opens the webhook; never empty.
+    /// Secrets any of which opens the webhook; empty only where there are client secrets.
     pub webhook_tokens: Vec<WebhookToken>,
+    /// Secrets any of which may have signed a webhook of the integration platform; empty where none is checked.
+    pub client_secrets: Vec<ClientSecret>,
     /// Where the webhook is served.
     pub listen: SocketAddr,
     /// Where alerts wait.
@@ -54,6 +59,14 @@ pub struct Settings {
     pub min_level: Option<Level>,
     /// For how long delivered events are kept; ten minutes or more.
     pub keep_delivered: Duration,
+    /// What opens incidents.
+    pub page_on: Vec<Opening>,
+    /// Which incidents Sentry's resolved webhooks close.
+    pub resolve: ResolveScope,
+    /// Whether an issue that was assigned to somebody acknowledges its incident.
+    pub acknowledge: bool,
+    /// What of an alert is never kept nor sent.
+    pub redaction: Redaction,
     /// The largest webhook body that is read, in bytes.
     pub max_body: usize,
     /// How long webhooks are still served after a signal, while `/readyz` is 503 already.
@@ -64,6 +77,17 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// What is logged: `RUST_LOG`, in the syntax of `env_logger`, from the environment or from `.env`.
     pub log_filter: String,
+}
+
+/// Which incidents are resolved by `issue.resolved` and `metric_alert.resolved`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ResolveScope {
+    /// Those the bridge opened, at every integration where it opened them.
+    Opened,
+    /// Those, and at the default integration also ones the bridge knows nothing of.
+    All,
+    /// None.
+    Off,
 }
 
 /// How log lines are written.

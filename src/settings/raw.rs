@@ -14,6 +14,7 @@ use super::table::PREFIX;
 pub(super) struct RawSettings {
     pub(super) pagerduty_service_key: Option<String>,
     pub(super) webhook_token: Option<String>,
+    pub(super) sentry_client_secret: Option<String>,
     pub(super) pagerduty_routes: Option<String>,
     pub(super) pagerduty_url: Option<String>,
     pub(super) pagerduty_timeout: Option<String>,
@@ -24,6 +25,10 @@ pub(super) struct RawSettings {
     pub(super) database_url: Option<String>,
     pub(super) incident_key_prefix: Option<String>,
     pub(super) min_level: Option<String>,
+    pub(super) page_on: Option<String>,
+    pub(super) resolve: Option<String>,
+    pub(super) acknowledge: Option<String>,
+    pub(super) redact: Option<String>,
     pub(super) give_up_after: Option<String>,
     pub(super) keep_delivered: Option<String>,
     pub(super) max_body: Option<String>,

@@ -49,9 +49,14 @@ pub const SETTINGS: &[SettingDoc] = &[
     .secret(),
     SettingDoc::optional(
         "BRIDGE_WEBHOOK_TOKEN",
-        "Secret in the webhook's path, 16 characters or more; several, comma separated, while rotating.",
+        "Secret in the webhook's path, 16 characters or more; several, comma separated, while rotating. Required unless \
+         BRIDGE_SENTRY_CLIENT_SECRET is set.",
     )
-    .required()
+    .secret(),
+    SettingDoc::optional(
+        "BRIDGE_SENTRY_CLIENT_SECRET",
+        "Client Secret of the Sentry integration, which signs its webhooks; several, comma separated, while rotating.",
+    )
     .secret(),
     SettingDoc::optional(
         "BRIDGE_PAGERDUTY_ROUTES",
@@ -87,6 +92,25 @@ pub const SETTINGS: &[SettingDoc] = &[
     SettingDoc::optional(
         "BRIDGE_MIN_LEVEL",
         "Alerts below it are ignored: `debug`, `info`, `warning`, `error` or `fatal`.",
+    ),
+    SettingDoc::with_default(
+        "BRIDGE_PAGE_ON",
+        "alert,metric",
+        "What opens incidents, comma separated: `alert`, `metric`, `issue.created`, `issue.unresolved`, `error`.",
+    ),
+    SettingDoc::with_default(
+        "BRIDGE_RESOLVE",
+        "opened",
+        "What resolved webhooks close: incidents the bridge `opened`, `all` (unknown ones on the default key), or `off`.",
+    ),
+    SettingDoc::with_default(
+        "BRIDGE_ACKNOWLEDGE",
+        "off",
+        "`on` lets an issue that is assigned to somebody acknowledge its incident.",
+    ),
+    SettingDoc::optional(
+        "BRIDGE_REDACT",
+        "Names of tags and detail fields that are never kept nor sent, comma separated, such as `user,customer_id`.",
     ),
     SettingDoc::with_default(
         "BRIDGE_GIVE_UP_AFTER",

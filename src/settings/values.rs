@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use thiserror::Error;
 
-use super::LogFormat;
-use crate::alert::Level;
+use super::{LogFormat, ResolveScope};
+use crate::alert::{Level, Opening};
 
 /// Why a value does not do; shows it.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
@@ -41,6 +41,12 @@ pub enum ValueError {
     /// None of the log formats.
     #[error("is `{0}`: write `auto`, `text` or `json`")]
     NoLogFormat(String),
+    /// None of the webhooks that may open an incident.
+    #[error("names `{0}`, which opens no incident: write some of {names}", names = Opening::ALL.map(Opening::name).join(", "))]
+    NoOpening(String),
+    /// None of the ways of resolving.
+    #[error("is `{0}`: write `opened`, `all` or `off`")]
+    NoResolveScope(String),
     /// No address with a port.
     #[error(
         "is `{0}`, which is no IP address with a port: write `0.0.0.0:8080` for all of IPv4, `[::]:8080` for IPv6 too, \
@@ -102,6 +108,26 @@ pub(super) fn switch(text: &str) -> Result<bool, ValueError> {
 /// One of Sentry's levels.
 pub(super) fn level(text: &str) -> Result<Level, ValueError> {
     Level::parse(text).ok_or_else(|| ValueError::NoLevel(text.to_owned()))
+}
+
+/// Names of webhooks that open incidents, with commas between.
+pub(super) fn openings(text: &str) -> Result<Vec<Opening>, ValueError> {
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let openings: Vec<_> = names
+        .map(|name| Opening::parse(name).ok_or_else(|| ValueError::NoOpening(name.to_owned())))
+        .collect::<Result<_, _>>()?;
+    // Only commas: whoever wants no incident at all has not thought of saying it that way.
+    if openings.is_empty() { Err(ValueError::NoOpening(text.to_owned())) } else { Ok(openings) }
+}
+
+/// Which incidents resolved webhooks close.
+pub(super) fn resolve_scope(text: &str) -> Result<ResolveScope, ValueError> {
+    match text.to_ascii_lowercase().as_str() {
+        "opened" => Ok(ResolveScope::Opened),
+        "all" => Ok(ResolveScope::All),
+        "off" => Ok(ResolveScope::Off),
+        _ => Err(ValueError::NoResolveScope(text.to_owned())),
+    }
 }
 
 /// A log format.
@@ -195,6 +221,25 @@ mod tests {
         );
         assert_eq!(log_format("JSON"), Ok(LogFormat::Json));
         assert_eq!(log_format("pretty").unwrap_err().to_string(), "is `pretty`: write `auto`, `text` or `json`");
+    }
+
+    #[test]
+    fn what_opens_incidents_is_a_list_of_names() {
+        assert_eq!(openings("alert, Issue.Created,"), Ok(vec![Opening::Alert, Opening::IssueCreated]));
+        assert_eq!(
+            openings("alert,issue.resolved").unwrap_err().to_string(),
+            "names `issue.resolved`, which opens no incident: write some of alert, metric, issue.created, \
+             issue.unresolved, error"
+        );
+        assert_eq!(openings(","), Err(ValueError::NoOpening(",".to_owned())));
+    }
+
+    #[test]
+    fn what_is_resolved_is_one_of_three() {
+        assert_eq!(resolve_scope("Opened"), Ok(ResolveScope::Opened));
+        assert_eq!(resolve_scope("all"), Ok(ResolveScope::All));
+        assert_eq!(resolve_scope("off"), Ok(ResolveScope::Off));
+        assert_eq!(resolve_scope("on").unwrap_err().to_string(), "is `on`: write `opened`, `all` or `off`");
     }
 
     #[test]

@@ -1,22 +1,46 @@
-//! Who may come in: the secret in the webhook's path, or as the password of HTTP Basic.
+//! Who may come in: the secret in the webhook's path, or as the password of HTTP Basic, and Sentry's signature.
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::settings::WebhookToken;
+use super::RESOURCE;
+use crate::sentry::signature::{APP_SIGNATURE, HOOK_SIGNATURE, Signature};
+use crate::settings::{ClientSecret, WebhookToken};
 
 /// Knows the secrets that open the webhook.
 #[derive(Clone, Debug)]
 pub struct Door {
     tokens: Vec<WebhookToken>,
+    secrets: Vec<ClientSecret>,
 }
 
 impl Door {
-    /// A door that any of `tokens` opens; with none it stays shut.
+    /// A door that any of `tokens` opens, and a signature by any of `secrets`; with neither it stays shut.
     #[must_use]
-    pub fn new(tokens: Vec<WebhookToken>) -> Self {
-        Self { tokens }
+    pub fn new(tokens: Vec<WebhookToken>, secrets: Vec<ClientSecret>) -> Self {
+        Self { tokens, secrets }
+    }
+
+    /// Whether the request has to be signed: it says that Sentry's integration platform sent it, and there is a secret
+    /// to check that with.
+    #[must_use]
+    pub fn wants_signature(&self, headers: &HeaderMap) -> bool {
+        let is_of_the_platform =
+            [RESOURCE, HOOK_SIGNATURE, APP_SIGNATURE].iter().any(|name| headers.contains_key(*name));
+        is_of_the_platform && !self.secrets.is_empty()
+    }
+
+    /// Whether a signature of the request has the form of one, without which its body need not be read.
+    #[must_use]
+    pub fn may_be_signed(&self, headers: &HeaderMap) -> bool {
+        !self.secrets.is_empty() && signatures(headers).next().is_some()
+    }
+
+    /// Whether a signature of the request is that of `body` under one of the secrets.
+    #[must_use]
+    pub fn is_signed(&self, headers: &HeaderMap, body: &[u8]) -> bool {
+        signatures(headers).any(|signature| signature.is_by(&self.secrets, body))
     }
 
     /// Whether `candidate` is one of the secrets. All of them are compared, in constant time each.
@@ -41,4 +65,9 @@ impl Door {
             });
         password.is_some_and(|password| self.opens_to(&password))
     }
+}
+
+/// The signatures of a request: one of either header at most, so that nobody has the body hashed over and over.
+fn signatures(headers: &HeaderMap) -> impl Iterator<Item = Signature> {
+    [HOOK_SIGNATURE, APP_SIGNATURE].into_iter().filter_map(|name| Signature::parse(headers.get(name)?.as_bytes()))
 }

@@ -4,10 +4,12 @@
 //! - [`health`]: `GET /healthz` and `GET /readyz`
 //! - [`door`]: who may come in
 //! - [`body`]: reading a request's body within a bound
+//! - [`budget`]: the bound of all bodies together that only a signature can prove
 //! - [`answer`]: the JSON answers
 
 pub mod answer;
 pub mod body;
+pub mod budget;
 pub mod door;
 pub mod health;
 pub mod webhook;
@@ -20,7 +22,11 @@ use actix_web::{HttpRequest, HttpResponse};
 use crate::intake::Intake;
 use crate::queue::Queue;
 use crate::web::answer::error;
+use crate::web::budget::Budget;
 use crate::web::door::Door;
+
+/// The header that tells the webhooks of Sentry's integration platform apart.
+const RESOURCE: &str = "Sentry-Hook-Resource";
 
 /// What the endpoints share.
 #[derive(Debug)]
@@ -33,6 +39,8 @@ pub struct Shared {
     pub queue: Queue,
     /// The largest body that is read, in bytes.
     pub max_body: usize,
+    /// What bodies of strangers may take together.
+    pub budget: Budget,
     stopping: AtomicBool,
 }
 
@@ -40,7 +48,7 @@ impl Shared {
     /// What the endpoints need of a running bridge.
     #[must_use]
     pub fn new(door: Door, intake: Intake, queue: Queue, max_body: usize) -> Self {
-        Self { door, intake, queue, max_body, stopping: AtomicBool::new(false) }
+        Self { door, intake, queue, max_body, budget: Budget::new(max_body), stopping: AtomicBool::new(false) }
     }
 
     /// From now on `/readyz` says that this bridge is going away.

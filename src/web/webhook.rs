@@ -3,20 +3,40 @@
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderMap;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::{DateTime, Utc};
 use log::{error, info, warn};
 use tokio::time::timeout;
 
-use super::Shared;
 use super::answer;
 use super::body::{self, BodyError};
-use crate::intake::{Prepared, Rejection, Verdict, Webhook};
+use super::{RESOURCE, Shared};
+use crate::intake::{FollowUp, Ignored, Rejection, Verdict, Webhook};
+use crate::pagerduty::WireEvent;
 use crate::queue::{Accepted, NewEvent, Rejected};
+use crate::sentry::signature::APP_SIGNATURE;
 
-/// The header that tells the webhooks of Sentry's integration platform apart.
-const RESOURCE: &str = "Sentry-Hook-Resource";
+/// When Sentry sent a webhook of the integration platform, in seconds since 1970.
+const TIMESTAMP: &str = "Sentry-Hook-Timestamp";
+
+/// The same for every repetition of one delivery; Sentry sends it since 2026.
+const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+
+const WRONG_TOKEN: &str = "the token is wrong or missing: it has to be one of BRIDGE_WEBHOOK_TOKEN, at the end of the \
+                           path or as the password of HTTP Basic";
+const WRONG_SIGNATURE: &str = "the signature is wrong or missing: Sentry-Hook-Signature has to be made of the very body \
+                               with the Client Secret that BRIDGE_SENTRY_CLIENT_SECRET holds";
+
+/// How a request has shown that it may come in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Proof {
+    /// By a token, before its body was read.
+    Token,
+    /// Not yet: only the signature of its body can show it.
+    ToBeSigned,
+}
 
 /// How long an answer waits until a rejected body is kept; Sentry waits for answers at least as long.
 const KEEPING: Duration = Duration::from_secs(1);
@@ -28,43 +48,70 @@ pub async fn with_token(
     payload: Payload,
     shared: Data<Shared>,
 ) -> HttpResponse {
-    if shared.door.opens_to(token.as_bytes()) { take(&request, payload, &shared).await } else { shut(&request) }
+    if shared.door.opens_to(token.as_bytes()) {
+        take(&request, payload, &shared, Proof::Token).await
+    } else {
+        shut(&request, "token", WRONG_TOKEN)
+    }
 }
 
-/// The webhook with its secret as the password of HTTP Basic.
+/// The webhook with its secret as the password of HTTP Basic, or with nothing but Sentry's signature.
 pub async fn with_header(request: HttpRequest, payload: Payload, shared: Data<Shared>) -> HttpResponse {
-    if shared.door.opens_to_basic(request.headers()) { take(&request, payload, &shared).await } else { shut(&request) }
+    if shared.door.opens_to_basic(request.headers()) {
+        take(&request, payload, &shared, Proof::Token).await
+    } else if shared.door.may_be_signed(request.headers()) {
+        take(&request, payload, &shared, Proof::ToBeSigned).await
+    } else if shared.door.wants_signature(request.headers()) {
+        shut(&request, "signature", WRONG_SIGNATURE)
+    } else {
+        shut(&request, "token", WRONG_TOKEN)
+    }
 }
 
-/// The body of a stranger is not even read.
-fn shut(request: &HttpRequest) -> HttpResponse {
+/// Turns away whoever has shown nothing; the body of a stranger is not even read.
+fn shut(request: &HttpRequest, what: &str, reason: &str) -> HttpResponse {
     let peer = request.peer_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string());
-    warn!(peer; "a webhook with a wrong or missing token was turned away");
-    answer::error(
-        &mut HttpResponse::Unauthorized(),
-        "the token is wrong or missing: it has to be one of BRIDGE_WEBHOOK_TOKEN, at the end of the path or as the password of HTTP Basic",
-    )
+    warn!(peer; "a webhook with a wrong or missing {what} was turned away");
+    answer::error(&mut HttpResponse::Unauthorized(), reason)
 }
 
-async fn take(request: &HttpRequest, payload: Payload, shared: &Shared) -> HttpResponse {
+async fn take(request: &HttpRequest, payload: Payload, shared: &Shared, proof: Proof) -> HttpResponse {
     let received_at = Utc::now();
-    let body = match body::read(request, payload, shared.max_body).await {
+    let headers = request.headers();
+    let wants_signature = shared.door.wants_signature(headers);
+    if wants_signature && !shared.door.may_be_signed(headers) {
+        return shut(request, "signature", WRONG_SIGNATURE);
+    }
+    let mut share = (proof == Proof::ToBeSigned).then(|| shared.budget.share());
+    let body = match body::read(request, payload, shared.max_body, share.as_mut()).await {
         Ok(body) => body,
         Err(error) => {
             warn!("a webhook was not read: {error}");
             return answer::error(&mut HttpResponse::build(status_of(error)), &error.to_string());
         }
     };
-    let resource = request.headers().get(RESOURCE).and_then(|value| value.to_str().ok());
-    match shared.intake.judge(&Webhook { resource, body: &body, received_at }) {
-        Verdict::Queue(prepared) => queue(*prepared, received_at, shared).await,
-        Verdict::Ignored(reason) => {
-            info!("a webhook was ignored: {reason}");
-            answer::ignored(&reason.to_string())
-        }
+    if wants_signature && !shared.door.is_signed(headers, &body) {
+        return shut(request, "signature", WRONG_SIGNATURE);
+    }
+    // What Sentry signed is no stranger's.
+    drop(share);
+
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let webhook = Webhook {
+        resource: text(RESOURCE),
+        from_sentrys_pages: headers.contains_key(APP_SIGNATURE),
+        idempotency_key: text(IDEMPOTENCY_KEY),
+        sent_at: sent_at(headers),
+        body: &body,
+        received_at,
+    };
+    match shared.intake.judge(&webhook) {
+        Verdict::Queue(prepared) => queue(prepared.event, received_at, shared).await,
+        Verdict::Follow(follow_up) => follow(*follow_up, received_at, shared).await,
+        Verdict::Ignored(reason) => ignore(reason),
         Verdict::Rejected(rejection) => {
             warn!("a webhook was rejected: {rejection}");
-            keep(shared, resource, &body, &rejection, received_at).await;
+            keep(shared, webhook.resource, &body, &rejection, received_at).await;
             let status = match rejection {
                 Rejection::NotJson(_) => StatusCode::BAD_REQUEST,
                 Rejection::NotSentry | Rejection::NoIssue => StatusCode::UNPROCESSABLE_ENTITY,
@@ -74,8 +121,26 @@ async fn take(request: &HttpRequest, payload: Payload, shared: &Shared) -> HttpR
     }
 }
 
-async fn queue(prepared: Prepared, received_at: DateTime<Utc>, shared: &Shared) -> HttpResponse {
-    let event = prepared.event;
+fn sent_at(headers: &HeaderMap) -> Option<DateTime<Utc>> {
+    let seconds = headers.get(TIMESTAMP)?.to_str().ok()?.trim().parse().ok()?;
+    DateTime::from_timestamp(seconds, 0)
+}
+
+fn ignore(reason: Ignored) -> HttpResponse {
+    info!("a webhook was ignored: {reason}");
+    answer::ignored(&reason.to_string())
+}
+
+/// Does to an incident what was done to its issue. The queue does not remember yet where incidents are open, so none
+/// is known.
+async fn follow(follow_up: FollowUp, received_at: DateTime<Utc>, shared: &Shared) -> HttpResponse {
+    match follow_up.fallback.clone() {
+        Some(service_key) => queue(follow_up.event_for(service_key), received_at, shared).await,
+        None => ignore(Ignored::NothingOpen(follow_up.event_type())),
+    }
+}
+
+async fn queue(event: WireEvent, received_at: DateTime<Utc>, shared: &Shared) -> HttpResponse {
     let incident_key = event.incident_key().clone();
     let service_key = event.service_key().clone();
     let event_type = event.event_type();
@@ -117,5 +182,6 @@ fn status_of(error: BodyError) -> StatusCode {
         BodyError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
         BodyError::Broken => StatusCode::BAD_REQUEST,
         BodyError::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        BodyError::Crowded => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

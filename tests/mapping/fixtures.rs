@@ -29,19 +29,49 @@ fn index() -> String {
     fs::read_to_string(folder().join("INDEX.md")).unwrap()
 }
 
-/// Every fixture that the index lists, in its order.
-pub(crate) fn all() -> Vec<Fixture> {
-    let index = index();
+/// A body of the integration platform.
+pub(crate) struct PlatformFixture {
+    /// Folder and name.
+    pub(crate) name: String,
+    /// The header `Sentry-Hook-Resource`.
+    pub(crate) resource: String,
+    pub(crate) webhook: Vec<u8>,
+}
+
+/// The rows of the index, each with the name of its folder and its cells.
+fn rows(index: &str) -> Vec<(&str, Vec<&str>)> {
     let mut directory = "";
-    let mut fixtures = Vec::new();
+    let mut rows = Vec::new();
     for line in index.lines() {
         if let Some(heading) = line.strip_prefix("## `") {
             directory = heading.split('`').next().unwrap();
         }
         let cells: Vec<_> = line.split('|').map(str::trim).collect();
-        if cells.len() < 4 || cells[1] == "name" || cells[1].starts_with('-') {
-            continue;
+        if cells.len() >= 4 && cells[1] != "name" && !cells[1].starts_with('-') {
+            rows.push((directory, cells));
         }
+    }
+    rows
+}
+
+/// Every fixture of the integration platform that the index lists, in its order.
+pub(crate) fn platform() -> Vec<PlatformFixture> {
+    let index = index();
+    let of_platform = rows(&index).into_iter().filter(|(directory, _)| *directory == "platform");
+    of_platform
+        .map(|(directory, cells)| {
+            let name = format!("{directory}/{}", cells[1]);
+            let webhook = fs::read(folder().join(format!("{name}.webhook.json"))).unwrap();
+            PlatformFixture { name, resource: cells[2].to_owned(), webhook }
+        })
+        .collect()
+}
+
+/// Every fixture of the legacy plugin that the index lists, in its order.
+pub(crate) fn all() -> Vec<Fixture> {
+    let index = index();
+    let mut fixtures = Vec::new();
+    for (directory, cells) in rows(&index).into_iter().filter(|(directory, _)| *directory != "platform") {
         let name = format!("{directory}/{}", cells[1]);
         let recorded = directory == RECORDED;
         let webhook = fs::read(folder().join(format!("{name}.json"))).unwrap();
@@ -66,9 +96,10 @@ pub(crate) fn routes() -> String {
 
 #[test]
 fn the_index_lists_every_body() {
-    let listed: BTreeSet<_> = all().into_iter().map(|fixture| fixture.name).collect();
+    let of_platform = platform().into_iter().map(|fixture| fixture.name);
+    let listed: BTreeSet<_> = all().into_iter().map(|fixture| fixture.name).chain(of_platform).collect();
     let mut present = BTreeSet::new();
-    for directory in ["legacy-9.1", "legacy-other"] {
+    for directory in ["legacy-9.1", "legacy-other", "platform"] {
         for entry in fs::read_dir(folder().join(directory)).unwrap() {
             let file = entry.unwrap().file_name().into_string().unwrap();
             let name = file.strip_suffix(".json").unwrap();

@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
-use sentry_pagerduty_bridge::alert::{Action, Alert, Exception, Frame, IssueId, IssueLink, Project, User};
+use sentry_pagerduty_bridge::alert::{
+    Action, Alert, Exception, Frame, IssueId, IssueLink, Opening, Project, Subject, User,
+};
 use sentry_pagerduty_bridge::pagerduty::map::event_of;
 use sentry_pagerduty_bridge::pagerduty::{Cut, ServiceKey, WireEvent};
 use serde_json::Value;
@@ -11,8 +13,8 @@ use crate::{DEFAULT_KEY, received_at};
 
 fn small(issue: &str) -> Alert {
     Alert {
-        issue: IssueId::new(issue).unwrap(),
-        action: Action::Trigger,
+        subject: Subject::Issue(IssueId::new(issue).unwrap()),
+        action: Action::Trigger(Opening::Alert),
         message: Some("message".to_owned()),
         title: None,
         culprit: None,
@@ -32,6 +34,8 @@ fn small(issue: &str) -> Alert {
         user: None,
         exceptions: Vec::new(),
         frames: Vec::new(),
+        evidence: Vec::new(),
+        facts: Vec::new(),
     }
 }
 
@@ -221,14 +225,14 @@ fn any_alert() -> impl Strategy<Value = Alert> {
             let is_short = tags.iter().all(|(name, value)| name.len() + value.len() < 50);
             let numbered = |n: usize| tags.iter().map(move |(name, value)| (format!("{name}{n}"), value.clone()));
             Alert {
-                issue: IssueId::new(&issue).unwrap_or_else(|| IssueId::new("1").unwrap()),
+                subject: Subject::Issue(IssueId::new(&issue).unwrap_or_else(|| IssueId::new("1").unwrap())),
                 message: next(),
                 title: next(),
                 culprit: next(),
                 level: next(),
                 event_id: next(),
                 happened_at: DateTime::<Utc>::from_timestamp(seconds, 0).unwrap(),
-                project: Project { name: next(), slug: next() },
+                project: Project { name: next(), slug: next(), others: Vec::new() },
                 link: next().map(|rest| IssueLink { href: format!("https://a.test/{rest}"), root: rest }),
                 tags: (0..if is_short { copies_of_tags } else { 1 }).flat_map(numbered).collect(),
                 rules: rules

@@ -6,13 +6,14 @@ mod fixtures;
 mod limits;
 mod odd_bodies;
 mod oracle;
+
 mod public_samples;
 mod snapshots;
 mod verdicts;
 
 use chrono::{DateTime, Utc};
 use sentry_pagerduty_bridge::alert::Level;
-use sentry_pagerduty_bridge::intake::{Intake, Prepared, Verdict, Webhook};
+use sentry_pagerduty_bridge::intake::{Intake, Policy, Prepared, Verdict, Webhook};
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::routing::Routes;
 use serde_json::Value;
@@ -20,8 +21,11 @@ use serde_json::Value;
 const DEFAULT_KEY: &str = "00000000000000000000000000000001";
 
 fn intake(routes: &str, prefix: &str, min_level: Option<Level>) -> Intake {
-    let default = ServiceKey::parse(DEFAULT_KEY).unwrap();
-    Intake::new(Routes::new(default, routes).unwrap(), prefix.to_owned(), min_level)
+    intake_of(routes, Policy { incident_key_prefix: prefix.to_owned(), min_level, ..Policy::default() })
+}
+
+fn intake_of(routes: &str, policy: Policy) -> Intake {
+    Intake::new(Routes::new(ServiceKey::parse(DEFAULT_KEY).unwrap(), routes).unwrap(), policy)
 }
 
 fn received_at() -> DateTime<Utc> {
@@ -29,7 +33,7 @@ fn received_at() -> DateTime<Utc> {
 }
 
 fn judge(intake: &Intake, body: &[u8]) -> Verdict {
-    intake.judge(&Webhook { resource: None, body, received_at: received_at() })
+    intake.judge(&Webhook::of_body(body, received_at()))
 }
 
 /// What becomes of a body that has to page.

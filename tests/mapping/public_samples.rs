@@ -1,35 +1,95 @@
 //! Bodies that others have published. They are not part of this repository and are read where they lie, if they do.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use sentry_pagerduty_bridge::intake::{Ignored, Verdict, Webhook};
+use sentry_pagerduty_bridge::intake::{Policy, Verdict, Webhook};
 use serde_json::Value;
 
-use crate::{intake, judge, received_at};
+use crate::{intake_of, judge, received_at};
+
+/// What becomes of each body: the event's type and incident key, `ignored`, or `rejected`.
+const EXPECTED: &[(&str, &str)] = &[
+    ("alerta_test_sentry_0.json", "trigger legacy"),
+    ("alerta_test_sentry_1.json", "trigger legacy"),
+    ("docs_activity_alert_2026.json", "ignored"),
+    ("docs_comment_created.json", "ignored"),
+    ("docs_event_alert_triggered_2019.json", "trigger 1117540176"),
+    ("docs_installation_created.json", "ignored"),
+    ("docs_issue_created_2025.json", "ignored"),
+    ("docs_metric_alert_resolved.json", "follow resolve incident_5_1"),
+    ("docs_seer_root_cause_started.json", "ignored"),
+    ("ipe_mock_comment_updated.json", "ignored"),
+    ("ipe_mock_event_alert_triggered__with_alert_rule_action.json", "trigger 123"),
+    ("ipe_mock_installation_deleted.json", "ignored"),
+    ("ipe_mock_issue_assigned.json", "ignored"),
+    ("ipe_mock_metric_alert_critical__with_alert_rule_action.json", "trigger incident_789"),
+    ("ipe_mock_metric_alert_warning.json", "trigger incident_789"),
+    ("timterry_java_exception_2017.json", "trigger legacy"),
+    ("zulip_event_for_message_python.json", "trigger 1635261062"),
+    ("zulip_issue_assigned_to_team.json", "ignored"),
+    ("zulip_issue_created_for_exception.json", "ignored"),
+    ("zulip_issue_ignored.json", "ignored"),
+    ("zulip_issue_resolved.json", "follow resolve 1638821441"),
+    ("zulip_raven_sdk_python_event.json", "trigger legacy"),
+    ("zulip_sample_event_through_plugin.json", "trigger legacy"),
+    ("zulip_webhook_event_for_exception_javascript.json", "trigger legacy"),
+    ("zulip_webhook_event_for_exception_python.json", "trigger legacy"),
+];
+
+/// The same of a file that holds only `data` of several, by resource and action.
+const EXPECTED_OF_DATA: &[(&str, &str)] = &[
+    ("comment.created", "ignored"),
+    ("error.created", "ignored"),
+    ("event_alert.triggered", "trigger 123456"),
+    ("metric_alert.critical", "trigger incident_12345_1"),
+    ("preprod_artifact.size_analysis_completed", "ignored"),
+    ("seer.root_cause_started", "ignored"),
+];
+const DATA: &str = "sentry_tests_data_payloads_2026.json";
+
+fn said(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Queue(prepared) => format!("{} {}", prepared.event.event_type(), prepared.event.incident_key()),
+        Verdict::Follow(follow_up) => format!("follow {} {}", follow_up.event_type(), follow_up.incident_key),
+        Verdict::Ignored(_) => "ignored".to_owned(),
+        Verdict::Rejected(_) => "rejected".to_owned(),
+    }
+}
 
 #[test]
-fn published_legacy_bodies_page_and_those_of_the_platform_do_not() {
+fn every_published_body_gets_the_verdict_it_should() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/payloads/public");
     let Ok(entries) = fs::read_dir(folder) else { return };
+    let intake = intake_of("", Policy::default());
+    let mut expected: BTreeMap<_, _> = EXPECTED.iter().copied().collect();
     let bodies =
         entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "json"));
     for path in bodies {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let body = fs::read(&path).unwrap();
         let parsed: Value = serde_json::from_slice(&body).unwrap();
-        let verdict = judge(&intake("", "", None), &body);
-        if parsed["event"].is_object() && parsed["project"].is_string() {
-            let Verdict::Queue(prepared) = verdict else { panic!("{name}: {verdict:?}") };
-            let event: Value = serde_json::from_slice(prepared.event.body()).unwrap();
-            assert_eq!(event["incident_key"], parsed["id"], "{name}");
+        if name == DATA {
+            let hooks: BTreeMap<_, _> = EXPECTED_OF_DATA.iter().copied().collect();
+            for (hook, data) in parsed.as_object().unwrap() {
+                let (resource, action) = hook.split_once('.').unwrap();
+                let body = serde_json::json!({ "action": action, "data": data }).to_string();
+                let webhook = Webhook::of_body(body.as_bytes(), received_at());
+                let by_header = intake.judge(&Webhook { resource: Some(resource), ..webhook });
+                assert_eq!(said(&by_header), hooks[hook.as_str()], "{hook}");
+                assert_eq!(intake.judge(&webhook), by_header, "{hook} by shape");
+            }
+            continue;
+        }
+        let verdict = judge(&intake, &body);
+        let legacy = format!("trigger {}", parsed["id"].as_str().unwrap_or_default());
+        let expected =
+            expected.remove(name.as_str()).unwrap_or_else(|| panic!("nobody said what {name} should become"));
+        assert_eq!(said(&verdict), expected.replace("trigger legacy", &legacy), "{name}");
+        if let Verdict::Queue(prepared) = verdict {
             assert_eq!(prepared.cuts, [], "{name}");
-        } else if parsed["action"].is_string() {
-            assert_eq!(verdict, Verdict::Ignored(Ignored::Platform), "{name}");
-        } else {
-            assert!(matches!(verdict, Verdict::Rejected(_)), "{name}: {verdict:?}");
-            let webhook = Webhook { resource: Some("issue"), body: &body, received_at: received_at() };
-            assert_eq!(intake("", "", None).judge(&webhook), Verdict::Ignored(Ignored::Platform), "{name}");
         }
     }
+    assert_eq!(expected.keys().collect::<Vec<_>>(), Vec::<&&str>::new(), "these are gone");
 }

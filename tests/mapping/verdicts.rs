@@ -1,9 +1,9 @@
 //! Which bodies page, which are ignored and which are refused.
 
 use sentry_pagerduty_bridge::alert::Level;
-use sentry_pagerduty_bridge::intake::{Ignored, Rejection, Verdict, Webhook};
+use sentry_pagerduty_bridge::intake::{Rejection, Verdict};
 
-use crate::{event, fixtures, intake, judge, received_at};
+use crate::{event, fixtures, intake, judge};
 
 #[test]
 fn json_that_is_no_webhook_of_sentry_is_refused_in_words() {
@@ -41,18 +41,6 @@ fn an_incident_key_is_text_whatever_the_id_was() {
 fn a_prefix_is_put_before_the_issue() {
     let Verdict::Queue(prepared) = judge(&intake("", "eu-", None), br#"{"id": 42, "project": "a"}"#) else { panic!() };
     assert_eq!(prepared.event.incident_key().as_str(), "eu-42");
-}
-
-#[test]
-fn webhooks_of_the_integration_platform_are_ignored_with_a_reason() {
-    let platform = br#"{"action": "triggered", "data": {"event": {}}, "installation": {"uuid": "a"}}"#;
-    let legacy = br#"{"id": "42", "project": "a", "event": {}}"#;
-    for (resource, body) in [(None, &platform[..]), (Some("event_alert"), platform), (Some("issue"), legacy)] {
-        let webhook = Webhook { resource, body, received_at: received_at() };
-        let verdict = intake("", "", None).judge(&webhook);
-        let Verdict::Ignored(reason @ Ignored::Platform) = verdict else { panic!("{verdict:?}") };
-        assert!(reason.to_string().contains("legacy WebHooks plugin"), "{reason}");
-    }
 }
 
 #[test]

@@ -6,8 +6,8 @@ use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection};
 
 use super::list::numbers;
 use super::place::Place;
-use super::{Reads, accept, schema};
-use crate::queue::{Accepted, EventId, NewEvent, QueueError, RejectedId, State};
+use super::{Reads, receive, schema};
+use crate::queue::{EventId, Incoming, QueueError, Reception, RejectedId, State};
 
 type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
 
@@ -86,14 +86,15 @@ impl Edits {
     pub(in crate::queue) async fn readmit(
         &mut self,
         id: RejectedId,
-        event: NewEvent,
-    ) -> Result<Option<Accepted>, QueueError> {
+        incoming: Incoming,
+    ) -> Result<Option<Reception>, QueueError> {
         self.transact(async |connection| {
             let deleted = sqlx::query("DELETE FROM rejected WHERE id = ?").bind(id.get());
             if deleted.execute(&mut *connection).await?.rows_affected() == 0 {
                 return Ok(None);
             }
-            Ok(accept::accept(connection, vec![event]).await?.pop())
+            let (mut receptions, _) = receive::receive(connection, vec![incoming]).await?;
+            Ok(receptions.pop())
         })
         .await
     }

@@ -3,8 +3,9 @@
 //! - `place`: the file, how connections to it are set up, and what its errors mean
 //! - `schema`: its tables, and whether they are those of this program
 //! - `engine`: the lock that keeps a second bridge out, and the connection that survives errors
-//! - `write`: the statements of one commit; `accept`: of arriving events; `rejected`: of rejected webhooks; `prune`: of
-//!   history
+//! - `write`: the statements of one commit; `receive`: of what webhooks bring; `accept`: of arriving events; `rejected`:
+//!   of rejected webhooks; `prune`: of history
+//! - `incidents`: where incidents are open
 //! - `edit`: changes from outside
 //! - `read`: everything that only looks; `list`: what people look at
 //! - `row`: a row's columns as types
@@ -12,10 +13,12 @@
 mod accept;
 mod edit;
 mod engine;
+mod incidents;
 mod list;
 mod place;
 mod prune;
 mod read;
+mod receive;
 mod rejected;
 mod row;
 mod schema;

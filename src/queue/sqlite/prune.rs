@@ -2,6 +2,7 @@
 
 use sqlx::SqliteConnection;
 
+use super::incidents;
 use super::list::numbers;
 use crate::queue::EventId;
 use crate::queue::writer::Prune;
@@ -22,5 +23,6 @@ pub(super) async fn delivered(connection: &mut SqliteConnection, prune: Prune) -
     ] {
         sqlx::query(delete).bind(numbers(&ids)).execute(&mut *connection).await?;
     }
+    incidents::forget(connection, prune.incidents_before, prune.limit).await?;
     Ok(ids.len() as u64)
 }

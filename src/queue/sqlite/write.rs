@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::{Sqlite, SqliteConnection};
 
-use super::{accept, prune, rejected};
+use super::{incidents, prune, receive, rejected};
 use crate::queue::writer::{Batch, Committed};
 use crate::queue::{EventId, Settlement, State};
 
@@ -20,8 +20,8 @@ pub(super) async fn commit(connection: &mut SqliteConnection, batch: Batch) -> s
     for (id, at) in batch.owed {
         begin(connection, id, at).await?;
     }
-    if !batch.events.is_empty() {
-        committed.events = accept::accept(connection, batch.events).await?;
+    if !batch.incoming.is_empty() {
+        (committed.receptions, committed.arrivals) = receive::receive(connection, batch.incoming).await?;
     }
     for (id, settlement, at) in batch.settlements {
         committed.settlements.push(settle(connection, id, settlement, at).await?);
@@ -45,6 +45,7 @@ async fn settle(
     settlement: Settlement,
     at: DateTime<Utc>,
 ) -> sqlx::Result<bool> {
+    let is_taken = matches!(settlement, Settlement::Delivered { .. });
     let update = match settlement {
         Settlement::Delivered { note } => finish(State::Delivered, note, at),
         Settlement::Dead { reason } => finish(State::Dead, Some(reason), at),
@@ -55,7 +56,11 @@ async fn settle(
         .bind(next_attempt_at.timestamp_millis())
         .bind(milliseconds(blamed)),
     };
-    Ok(update.bind(id.get()).execute(connection).await?.rows_affected() == 1)
+    let was_waiting = update.bind(id.get()).execute(&mut *connection).await?.rows_affected() == 1;
+    if was_waiting && is_taken {
+        incidents::taken(connection, id, at).await?;
+    }
+    Ok(was_waiting)
 }
 
 type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;

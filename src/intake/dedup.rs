@@ -1,0 +1,139 @@
+//! How two webhooks are known to tell the same.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+use crate::alert::{Action, Alert, Opening};
+use crate::pagerduty::ServiceKey;
+
+/// Which of Sentry's two ways of calling webhooks an alert came by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Generation {
+    /// The legacy WebHooks plugin.
+    Plugin,
+    /// The integration platform.
+    Platform,
+}
+
+/// How a webhook is known to repeat another one, and how others are known to repeat it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Dedup {
+    /// It tells nothing new when any of these was told a short while ago.
+    pub seen_if: Vec<DedupKey>,
+    /// What it tells.
+    pub tells: Vec<DedupKey>,
+}
+
+impl Dedup {
+    /// What a trigger tells, and what it may repeat: a delivery with the same `Idempotency-Key`, the same alert by the
+    /// other generation, and by the platform also the same alert.
+    ///
+    /// The plugin tells of an event once whatever rules it fired, and never again. So what comes twice by it was sent
+    /// by a person, who wants to see it arrive.
+    #[must_use]
+    pub(super) fn of_trigger(
+        alert: &Alert,
+        opening: Opening,
+        generation: Generation,
+        service_key: &ServiceKey,
+        idempotency_key: Option<&str>,
+    ) -> Self {
+        let told_by = |generation| DedupKey::of_content(alert, opening, generation, service_key);
+        let delivery = idempotency_key.map(|key| DedupKey::of_delivery(alert, key));
+        let repeats = match generation {
+            Generation::Plugin => vec![told_by(Generation::Platform)],
+            Generation::Platform => vec![told_by(Generation::Platform), told_by(Generation::Plugin)],
+        };
+        Self {
+            seen_if: repeats.into_iter().chain([delivery.clone()]).flatten().collect(),
+            tells: [told_by(generation), delivery].into_iter().flatten().collect(),
+        }
+    }
+
+    /// What a webhook about an open incident may repeat: a delivery with the same `Idempotency-Key`.
+    #[must_use]
+    pub(super) fn of_follow_up(alert: &Alert, idempotency_key: Option<&str>) -> Self {
+        let delivery: Vec<_> = idempotency_key.map(|key| DedupKey::of_delivery(alert, key)).into_iter().collect();
+        Self { seen_if: delivery.clone(), tells: delivery }
+    }
+}
+
+/// What two webhooks have in common that tell the same: 43 letters, digits, `-` and `_`, which tell nothing themselves.
+///
+/// It stays the same across restarts and versions.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct DedupKey(String);
+
+impl DedupKey {
+    /// The key of what a trigger tells; `None` when nothing in it says that another of the same kind is not a new one.
+    ///
+    /// One event of an issue is one page an integration, whether the legacy plugin, `event_alert` or `error` tells of
+    /// it and however many rules it fired. A metric alert has no event, so its status and Sentry's words stand in:
+    /// a warning and the critical after it differ. An issue is new once; how often it comes back nobody counts.
+    fn of_content(
+        alert: &Alert,
+        opening: Opening,
+        generation: Generation,
+        service_key: &ServiceKey,
+    ) -> Option<Self> {
+        let or_nothing = |text: &Option<String>| text.clone().unwrap_or_default();
+        let (kind, content) = match opening {
+            Opening::Alert | Opening::Error => {
+                ("event", vec![alert.event_id.as_ref()?.replace('-', "").to_ascii_lowercase()])
+            }
+            Opening::Metric => {
+                ("metric", vec![or_nothing(&alert.level), or_nothing(&alert.title), or_nothing(&alert.message)])
+            }
+            Opening::IssueCreated => ("created", Vec::new()),
+            Opening::IssueUnresolved => return None,
+        };
+        let generation = match generation {
+            Generation::Plugin => "plugin",
+            Generation::Platform => "platform",
+        };
+        let parts = [kind, generation, service_key.expose(), alert.subject.name()];
+        Some(Self::digest(parts.into_iter().chain(content.iter().map(String::as_str))))
+    }
+
+    /// The key of a delivery and its repetitions.
+    fn of_delivery(alert: &Alert, idempotency_key: &str) -> Self {
+        // Whoever sets the header by hand to one and the same text silences no other incident by it.
+        let action = match alert.action {
+            Action::Trigger(opening) => opening.name(),
+            Action::Acknowledge => "acknowledge",
+            Action::Resolve => "resolve",
+        };
+        Self::digest(["delivery", action, alert.subject.name(), idempotency_key].into_iter())
+    }
+
+    fn digest<'a>(parts: impl Iterator<Item = &'a str>) -> Self {
+        let mut digest = Sha256::new();
+        for part in parts {
+            // With its length before it, no part can pass for two.
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part.as_bytes());
+        }
+        Self(URL_SAFE_NO_PAD.encode(digest.finalize()))
+    }
+
+    /// The key as text, for keeping.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DedupKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A key of any text.
+#[cfg(test)]
+pub(crate) fn key_of(text: &str) -> DedupKey {
+    DedupKey::digest(std::iter::once(text))
+}

@@ -1,0 +1,202 @@
+//! The pure way from a request to a verdict: bytes, headers and a time go in, nothing else.
+//!
+//! The webhook, `explain` and whatever maps a stored body anew all call [`Intake::judge`].
+//!
+//! - [`verdict`]: what is to be done with a webhook
+//! - [`follow_up`]: events for incidents that are open already, wherever they are
+//! - [`dedup`]: how two webhooks are known to tell the same
+
+pub mod dedup;
+pub mod follow_up;
+mod read;
+pub mod verdict;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::alert::{Action, Alert, Level, Opening};
+use crate::pagerduty::map::{action_of, event_of};
+use crate::pagerduty::{IncidentKey, WireEvent};
+use crate::redaction::Redaction;
+use crate::routing::Routes;
+use crate::settings::{ResolveScope, Settings};
+
+pub use dedup::{Dedup, DedupKey};
+pub use follow_up::FollowUp;
+pub use verdict::{Ignored, Prepared, Rejection, Verdict};
+
+use dedup::Generation;
+use read::{Heard, read};
+
+/// How old a webhook may call itself. Sentry waits seconds for an answer and repeats what failed after five minutes.
+const OLDEST: TimeDelta = TimeDelta::minutes(10);
+
+/// What a verdict depends on besides the webhook.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    routes: Routes,
+    policy: Policy,
+}
+
+/// What is done with alerts, as the operator wants it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// What is written before the name of an issue or metric alert in an incident key.
+    pub incident_key_prefix: String,
+    /// The mildest level that is told to PagerDuty, if any is left out.
+    pub min_level: Option<Level>,
+    /// What opens incidents.
+    pub page_on: Vec<Opening>,
+    /// Which incidents Sentry's resolved webhooks close.
+    pub resolve: ResolveScope,
+    /// Whether an issue that was assigned to somebody acknowledges its incident.
+    pub acknowledge: bool,
+    /// What of an alert is never kept nor sent.
+    pub redaction: Redaction,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            incident_key_prefix: String::new(),
+            min_level: None,
+            page_on: vec![Opening::Alert, Opening::Metric],
+            resolve: ResolveScope::Opened,
+            acknowledge: false,
+            redaction: Redaction::default(),
+        }
+    }
+}
+
+/// A webhook as it came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Webhook<'a> {
+    /// The header `Sentry-Hook-Resource`, which only the integration platform sends.
+    pub resource: Option<&'a str>,
+    /// Whether it has the header `Sentry-App-Signature`, as requests of Sentry's own pages have.
+    pub from_sentrys_pages: bool,
+    /// The header `Idempotency-Key`, the same for every repetition of one delivery; Sentry sends it since 2026.
+    pub idempotency_key: Option<&'a str>,
+    /// The header `Sentry-Hook-Timestamp`: when Sentry says that it sent it, by Sentry's clock.
+    pub sent_at: Option<DateTime<Utc>>,
+    /// The body, byte for byte.
+    pub body: &'a [u8],
+    /// When it came: the time of an event that tells none.
+    pub received_at: DateTime<Utc>,
+}
+
+impl<'a> Webhook<'a> {
+    /// A body without any header of Sentry's, as the legacy plugin sends it.
+    #[must_use]
+    pub fn of_body(body: &'a [u8], received_at: DateTime<Utc>) -> Self {
+        Self { resource: None, from_sentrys_pages: false, idempotency_key: None, sent_at: None, body, received_at }
+    }
+
+    /// When it was sent. Nobody signs the header, and clocks differ: what cannot be true is when it came.
+    fn sent_at(&self) -> DateTime<Utc> {
+        let believable = |at: &DateTime<Utc>| (self.received_at - OLDEST..=self.received_at).contains(at);
+        self.sent_at.filter(believable).unwrap_or(self.received_at)
+    }
+}
+
+impl Intake {
+    /// An intake that sends alerts by `routes` and does with them what `policy` says.
+    #[must_use]
+    pub fn new(routes: Routes, policy: Policy) -> Self {
+        Self { routes, policy }
+    }
+
+    /// The intake that the settings ask for.
+    #[must_use]
+    pub fn of(settings: &Settings) -> Self {
+        let policy = Policy {
+            incident_key_prefix: settings.incident_key_prefix.clone(),
+            min_level: settings.min_level,
+            page_on: settings.page_on.clone(),
+            resolve: settings.resolve,
+            acknowledge: settings.acknowledge,
+            redaction: settings.redaction.clone(),
+        };
+        Self::new(settings.routes.clone(), policy)
+    }
+
+    /// Judges a webhook. The same webhook always gets the same verdict.
+    #[must_use]
+    pub fn judge(&self, webhook: &Webhook<'_>) -> Verdict {
+        match read(webhook) {
+            Ok(Heard::Alert(alert, generation)) => self.judge_alert(*alert, generation, webhook.idempotency_key),
+            Ok(Heard::Nothing(silence)) => Verdict::Ignored(Ignored::Silent(silence)),
+            Err(rejection) => Verdict::Rejected(rejection),
+        }
+    }
+
+    /// The alert a webhook tells of with nothing taken out: what its route was chosen by. For people who ask why, not
+    /// for keeping.
+    #[must_use]
+    pub fn alert(webhook: &Webhook<'_>) -> Option<Alert> {
+        match read(webhook) {
+            Ok(Heard::Alert(alert, _)) => Some(*alert),
+            Ok(Heard::Nothing(_)) | Err(_) => None,
+        }
+    }
+
+    fn judge_alert(&self, alert: Alert, generation: Generation, idempotency_key: Option<&str>) -> Verdict {
+        let opening = match alert.action {
+            Action::Trigger(opening) => opening,
+            Action::Acknowledge if !self.policy.acknowledge => return Verdict::Ignored(Ignored::NoAcknowledging),
+            Action::Resolve if self.policy.resolve == ResolveScope::Off => {
+                return Verdict::Ignored(Ignored::NoResolving);
+            }
+            Action::Acknowledge | Action::Resolve => return self.follow_up(alert, idempotency_key),
+        };
+        // A level that is missing or not Sentry's own says nothing about how bad it is, so it pages.
+        let level = alert.level.as_deref().and_then(Level::parse);
+        if let (Some(level), Some(min_level)) = (level, self.policy.min_level)
+            && level < min_level
+        {
+            return Verdict::Ignored(Ignored::Mild { level, min_level });
+        }
+        if opening == Opening::IssueUnresolved {
+            self.follow_up(alert, idempotency_key)
+        } else if self.pages_on(opening) {
+            self.prepare(alert, opening, generation, idempotency_key)
+        } else {
+            Verdict::Ignored(Ignored::NoPaging(opening))
+        }
+    }
+
+    fn pages_on(&self, opening: Opening) -> bool {
+        self.policy.page_on.contains(&opening)
+    }
+
+    fn prepare(
+        &self,
+        mut alert: Alert,
+        opening: Opening,
+        generation: Generation,
+        idempotency_key: Option<&str>,
+    ) -> Verdict {
+        let service_key = self.routes.choose(&alert).key.clone();
+        let dedup = Dedup::of_trigger(&alert, opening, generation, &service_key, idempotency_key);
+        self.policy.redaction.apply(&mut alert);
+        let (event, cuts) = WireEvent::fit(event_of(&alert, service_key, &self.policy.incident_key_prefix));
+        Verdict::Queue(Box::new(Prepared { event, cuts, alert, dedup }))
+    }
+
+    /// Only the bridge's memory knows where the incident is: these webhooks carry no tags.
+    fn follow_up(&self, mut alert: Alert, idempotency_key: Option<&str>) -> Verdict {
+        let fallback = match alert.action {
+            Action::Resolve => (self.policy.resolve == ResolveScope::All).then(|| self.routes.default_key().clone()),
+            Action::Trigger(opening) => self.pages_on(opening).then(|| self.routes.choose(&alert).key.clone()),
+            Action::Acknowledge => None,
+        };
+        let dedup = Dedup::of_follow_up(&alert, idempotency_key);
+        self.policy.redaction.apply(&mut alert);
+        Verdict::Follow(Box::new(FollowUp {
+            incident_key: IncidentKey::of(&self.policy.incident_key_prefix, &alert.subject),
+            action: action_of(&alert),
+            happened_at: alert.happened_at,
+            fallback,
+            dedup,
+        }))
+    }
+}

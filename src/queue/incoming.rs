@@ -1,0 +1,77 @@
+//! What webhooks bring to the queue, and what became of it.
+
+use chrono::{DateTime, Utc};
+
+use super::{Accepted, NewEvent};
+use crate::intake::{Dedup, FollowUp};
+use crate::pagerduty::event::{EventAction, Note};
+use crate::pagerduty::{Event, EventType, WireEvent};
+
+/// What a webhook brings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Incoming {
+    /// The news itself.
+    pub news: News,
+    /// When the webhook came.
+    pub received_at: DateTime<Utc>,
+    /// How it is known to repeat another webhook.
+    pub dedup: Dedup,
+}
+
+/// The news of a webhook.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// An event for one integration.
+    Event {
+        /// The event.
+        event: NewEvent,
+        /// When it happened in Sentry.
+        happened_at: DateTime<Utc>,
+    },
+    /// Events for wherever the incident is open.
+    FollowUp(FollowUp),
+}
+
+/// What became of an [`Incoming`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Reception {
+    /// These events were queued or folded.
+    Queued(Vec<Accepted>),
+    /// The same was told a short while ago.
+    Repeated,
+    /// The bridge knows of no incident that it could be done to.
+    NothingOpen,
+}
+
+impl Incoming {
+    /// An event that repeats nothing.
+    #[must_use]
+    pub fn event(event: NewEvent) -> Self {
+        let received_at = event.received_at;
+        Self { news: News::Event { event, happened_at: received_at }, received_at, dedup: Dedup::default() }
+    }
+
+    /// How many bytes it takes, roughly.
+    pub(super) fn size(&self) -> usize {
+        match &self.news {
+            News::Event { event, .. } => event.body.len(),
+            News::FollowUp(_) => 0,
+        }
+    }
+}
+
+impl NewEvent {
+    /// The resolve that follows this trigger, when Sentry resolved the issue meanwhile.
+    pub(super) fn resolved(&self) -> Self {
+        let event = Event {
+            service_key: self.service_key.clone(),
+            incident_key: self.incident_key.clone(),
+            action: EventAction::Resolve(Note::default()),
+        };
+        Self::new(WireEvent::fit(event).0, self.received_at)
+    }
+
+    pub(super) fn is_trigger(&self) -> bool {
+        self.event_type == EventType::Trigger
+    }
+}

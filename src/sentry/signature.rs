@@ -1,0 +1,111 @@
+//! Whether Sentry's integration platform sent a body.
+//!
+//! The signature is the HMAC-SHA256 of the raw body under the client secret, in lower-case hexadecimal digits
+//! (`build_signature` in Sentry's `models/sentry_app.py`). It has to be checked over the bytes as they came: JSON that
+//! was read and written again differs in numbers, escapes and blanks (sentry#71025). Nothing else is signed, no time
+//! either, so a captured body stays right for ever.
+
+use crate::settings::ClientSecret;
+
+/// The header of webhooks.
+pub const HOOK_SIGNATURE: &str = "Sentry-Hook-Signature";
+
+/// The header of requests that Sentry's own pages make, such as the validation of an alert rule's action.
+pub const APP_SIGNATURE: &str = "Sentry-App-Signature";
+
+/// What one of the headers holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Signature([u8; 32]);
+
+impl Signature {
+    /// Reads 64 lower-case hexadecimal digits; `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let mut bytes = [0; 32];
+        let digits = text.trim_ascii();
+        if digits.len() != 2 * bytes.len() {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        }
+        Some(Self(bytes))
+    }
+
+    /// Whether any of the secrets makes this signature of `body`. All of them are tried, in constant time each.
+    #[must_use]
+    pub fn is_by(&self, secrets: &[ClientSecret], body: &[u8]) -> bool {
+        secrets.iter().fold(false, |right, secret| secret.signed(body, &self.0) | right)
+    }
+}
+
+fn digit(character: u8) -> Option<u8> {
+    match character {
+        b'0'..=b'9' => Some(character - b'0'),
+        b'a'..=b'f' => Some(character - b'a' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str = "old-client-secret-of-the-integration";
+    const NEW: &str = "new-client-secret-of-the-integration";
+    const BODY: &[u8] = b"{\"action\": \"resolved\", \"data\": {\"score\": 10.0, \"text\": \"caf\\u00e9\"}}";
+
+    /// By `printf %s BODY | openssl dgst -sha256 -hmac OLD`.
+    const BY_OLD: &str = "d6d06efaabbd08cce9b23865a2398ad5fbed3f69d677e34adb98f70749c26172";
+
+    /// The same with NEW.
+    const BY_NEW: &str = "a14bbe833760a0d51ebca8ce097519e15cc5be7a2172c16002e0bd8f178a6177";
+
+    fn is_signed(secrets: &str, body: &[u8], signature: &str) -> bool {
+        let secrets = ClientSecret::parse_list(secrets).unwrap();
+        Signature::parse(signature.as_bytes()).is_some_and(|signature| signature.is_by(&secrets, body))
+    }
+
+    #[test]
+    fn the_signature_of_the_raw_body_is_right() {
+        assert!(is_signed(OLD, BODY, BY_OLD));
+        assert!(is_signed(NEW, BODY, BY_NEW));
+    }
+
+    #[test]
+    fn while_rotating_both_secrets_are_right_and_afterwards_one() {
+        let both = format!("{NEW},{OLD}");
+        assert!(is_signed(&both, BODY, BY_OLD));
+        assert!(is_signed(&both, BODY, BY_NEW));
+        assert!(!is_signed(NEW, BODY, BY_OLD));
+    }
+
+    #[test]
+    fn a_body_that_was_touched_is_not_signed() {
+        let mut tampered = BODY.to_vec();
+        tampered[12] ^= 1;
+        assert!(!is_signed(OLD, &tampered, BY_OLD));
+        assert!(!is_signed(OLD, &BODY[..BODY.len() - 1], BY_OLD));
+
+        let written_again = serde_json::from_slice::<serde_json::Value>(BODY).unwrap().to_string();
+        assert_ne!(written_again.as_bytes(), BODY);
+        assert!(!is_signed(OLD, written_again.as_bytes(), BY_OLD));
+    }
+
+    #[test]
+    fn what_is_no_signature_is_none() {
+        assert!(is_signed(OLD, BODY, &format!(" {BY_OLD} ")));
+        let odd = [
+            String::new(),
+            BY_OLD[1..].to_owned(),
+            format!("{BY_OLD}0"),
+            BY_OLD.to_uppercase(),
+            format!("sha256={BY_OLD}"),
+            "g".repeat(64),
+            "é".repeat(32),
+        ];
+        for signature in odd {
+            assert_eq!(Signature::parse(signature.as_bytes()), None, "{signature}");
+        }
+    }
+}
