@@ -34,7 +34,8 @@ fn loaded(more: &[(&str, &str)]) -> Settings {
 fn sentences(result: Result<Settings, SettingsError>) -> Vec<String> {
     let error = result.expect_err("settings were taken");
     for printed in [error.to_string(), format!("{error:?}")] {
-        assert!(!printed.contains("SECRET"), "{printed}");
+        // Every secret of these tests has the word in it, and so has the name of one setting.
+        assert!(!printed.replace("BRIDGE_SENTRY_CLIENT_SECRET", "").contains("SECRET"), "{printed}");
     }
     let sentences: Vec<String> = error.problems().iter().map(ToString::to_string).collect();
     assert_eq!(error.to_string(), sentences.join("\n"));

@@ -1,9 +1,5 @@
 //! How two webhooks are known to tell the same.
 
-use std::fmt;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
 use crate::alert::{Action, Alert, Opening};
@@ -61,34 +57,23 @@ impl Dedup {
     }
 }
 
-/// What two webhooks have in common that tell the same: 43 letters, digits, `-` and `_`, which tell nothing themselves.
-///
-/// It stays the same across restarts and versions.
+/// What two webhooks have in common that tell the same; the digest itself tells nothing.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct DedupKey(String);
+pub struct DedupKey([u8; 32]);
 
 impl DedupKey {
     /// The key of what a trigger tells; `None` when nothing in it says that another of the same kind is not a new one.
     ///
     /// One event of an issue is one page an integration, whether the legacy plugin, `event_alert` or `error` tells of
-    /// it and however many rules it fired. A metric alert has no event, so its status and Sentry's words stand in:
-    /// a warning and the critical after it differ. An issue is new once; how often it comes back nobody counts.
-    fn of_content(
-        alert: &Alert,
-        opening: Opening,
-        generation: Generation,
-        service_key: &ServiceKey,
-    ) -> Option<Self> {
-        let or_nothing = |text: &Option<String>| text.clone().unwrap_or_default();
+    /// it and however many rules it fired. An issue is new once. How often an issue comes back or a metric alert
+    /// changes its status nobody counts: the critical after a warning after a critical is no repetition.
+    fn of_content(alert: &Alert, opening: Opening, generation: Generation, service_key: &ServiceKey) -> Option<Self> {
         let (kind, content) = match opening {
             Opening::Alert | Opening::Error => {
                 ("event", vec![alert.event_id.as_ref()?.replace('-', "").to_ascii_lowercase()])
             }
-            Opening::Metric => {
-                ("metric", vec![or_nothing(&alert.level), or_nothing(&alert.title), or_nothing(&alert.message)])
-            }
             Opening::IssueCreated => ("created", Vec::new()),
-            Opening::IssueUnresolved => return None,
+            Opening::Metric | Opening::IssueUnresolved => return None,
         };
         let generation = match generation {
             Generation::Plugin => "plugin",
@@ -116,19 +101,7 @@ impl DedupKey {
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part.as_bytes());
         }
-        Self(URL_SAFE_NO_PAD.encode(digest.finalize()))
-    }
-
-    /// The key as text, for keeping.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for DedupKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        Self(digest.finalize().into())
     }
 }
 

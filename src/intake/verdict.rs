@@ -54,6 +54,8 @@ pub enum Ignored {
     NoResolving,
     /// Sentry does not acknowledge incidents.
     NoAcknowledging,
+    /// The same was told a short while ago.
+    Repeated,
     /// There is no incident that the bridge could do this to.
     NothingOpen(EventType),
 }
@@ -72,6 +74,7 @@ impl fmt::Display for Ignored {
             Self::NoAcknowledging => {
                 f.write_str("BRIDGE_ACKNOWLEDGE is off, so what is assigned in Sentry stays unacknowledged.")
             }
+            Self::Repeated => f.write_str("The same was told a short while ago, and one event is enough."),
             Self::NothingOpen(EventType::Trigger) => {
                 f.write_str("The bridge opened no incident for it before, so there is none to open again.")
             }

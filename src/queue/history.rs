@@ -55,7 +55,8 @@ impl Queue {
         let mut gone = 0;
         while gone < most {
             let limit = u32::try_from(most - gone).unwrap_or(CHUNK).min(CHUNK);
-            let forgotten = self.ask(|reply| Command::Prune { prune: Prune { before, incidents_before, limit }, reply }).await?;
+            let forgotten =
+                self.ask(|reply| Command::Prune { prune: Prune { before, incidents_before, limit }, reply }).await?;
             gone += forgotten;
             if forgotten < u64::from(limit) {
                 break;

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{Accepted, NewEvent};
-use crate::intake::{Dedup, FollowUp};
+use crate::intake::{Dedup, FollowUp, Prepared};
 use crate::pagerduty::event::{EventAction, Note};
 use crate::pagerduty::{Event, EventType, WireEvent};
 
@@ -44,6 +44,21 @@ pub enum Reception {
 }
 
 impl Incoming {
+    /// A trigger that came by a webhook at `received_at`.
+    #[must_use]
+    pub fn trigger(prepared: Prepared, received_at: DateTime<Utc>) -> Self {
+        let Prepared { event, alert, dedup, .. } = prepared;
+        let event = NewEvent::new(event, received_at);
+        Self { news: News::Event { event, happened_at: alert.happened_at }, received_at, dedup }
+    }
+
+    /// What came by a webhook at `received_at` about an incident that is open already.
+    #[must_use]
+    pub fn follow_up(follow_up: FollowUp, received_at: DateTime<Utc>) -> Self {
+        let dedup = follow_up.dedup.clone();
+        Self { news: News::FollowUp(follow_up), received_at, dedup }
+    }
+
     /// An event that repeats nothing.
     #[must_use]
     pub fn event(event: NewEvent) -> Self {

@@ -26,9 +26,9 @@ mod pulse;
 mod reader;
 pub mod rejected;
 mod sqlite;
-mod told;
 #[cfg(test)]
 mod tests;
+mod told;
 mod writer;
 
 use std::path::Path;
@@ -88,18 +88,31 @@ impl Queue {
         &self.reader
     }
 
-    /// Puts an event at the end of its incident's line, or folds it into the trigger that waits there: one that was
-    /// never attempted takes the newer body and counts one more. It is committed when this returns.
+    /// Takes what a webhook brings. It is committed when this returns.
     ///
-    /// Dropping the future leaves open whether the event is queued.
+    /// An event goes to the end of its incident's line, or is folded into the trigger that waits there: one that was
+    /// never attempted takes the newer body and counts one more. A follow-up becomes an event for every integration
+    /// where its incident is open. A trigger that Sentry resolved before it came is followed by a resolve.
+    ///
+    /// Dropping the future leaves open whether it is queued.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed; then nothing of it is in the queue.
+    pub async fn receive(&self, incoming: Incoming) -> Result<Reception, QueueError> {
+        self.ask(|reply| Command::Receive { incoming, reply }).await
+    }
+
+    /// Takes one event, as [`Queue::receive`] does.
     ///
     /// # Errors
     ///
     /// When it could not be committed; then it is not in the queue.
     pub async fn accept(&self, event: NewEvent) -> Result<Accepted, QueueError> {
         match self.receive(Incoming::event(event)).await? {
-            Reception::Queued(accepted) => accepted.first().copied().ok_or(QueueError::Closed),
-            Reception::Repeated | Reception::NothingOpen => Err(QueueError::Closed),
+            Reception::Queued(accepted) if !accepted.is_empty() => Ok(accepted[0]),
+            // An event that repeats nothing is always queued.
+            _ => Err(QueueError::Closed),
         }
     }
 
@@ -138,7 +151,7 @@ impl Queue {
         self.ask(|reply| Command::Reject { rejected, reply }).await
     }
 
-    /// Announces every event from now on, but those that were folded, after its commit and before [`Queue::accept`] returns.
+    /// Announces every event from now on, but those that were folded, after its commit and before [`Queue::receive`] returns.
     ///
     /// There is one listener: a second call ends the first receiver. Call this first and read
     /// [`Reader::waiting`] then, so that nothing is missed; what comes both ways has the same id. While nobody

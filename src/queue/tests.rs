@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tempfile::TempDir;
 
 use super::sqlite::Engine;
-use super::{NewEvent, Queue, QueueError};
+use super::{Incoming, NewEvent, Queue, QueueError};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 
 fn event(incident: &str, bytes: usize) -> NewEvent {
@@ -77,7 +77,7 @@ async fn commits_are_fsynced_also_after_a_failure() {
     let (_directory, _path, mut engine) = engine().await;
     assert_eq!(engine.pragma("PRAGMA synchronous").await, 2);
     engine.pragma("PRAGMA max_page_count = 1").await;
-    let batch = super::writer::Batch { events: vec![event("1", 1_000_000)], ..Default::default() };
+    let batch = super::writer::Batch { incoming: vec![Incoming::event(event("1", 1_000_000))], ..Default::default() };
     engine.commit(batch).await.expect_err("it was committed without space");
     engine.commit(super::writer::Batch::default()).await.unwrap();
     assert_eq!(engine.pragma("PRAGMA synchronous").await, 2);

@@ -1,6 +1,6 @@
 //! What makes an issue that is no error: a cron or uptime monitor, a slow query, a metric, a user's feedback.
 //!
-//! Source: section 3.6 of Sentry's `event_alert` payloads; the member `occurrence` is written in camel case.
+//! Source: Sentry's documentation of issue alerts (sentry-docs#18382); its members are written in camel case.
 
 use super::event::said;
 use super::lenient::{List, Text, members};

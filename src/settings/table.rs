@@ -49,8 +49,7 @@ pub const SETTINGS: &[SettingDoc] = &[
     .secret(),
     SettingDoc::optional(
         "BRIDGE_WEBHOOK_TOKEN",
-        "Secret in the webhook's path, 16 characters or more; several, comma separated, while rotating. Required unless \
-         BRIDGE_SENTRY_CLIENT_SECRET is set.",
+        "Secret in the webhook's path, 16 characters or more; several, comma separated. Needed unless the next is set.",
     )
     .secret(),
     SettingDoc::optional(

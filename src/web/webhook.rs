@@ -13,9 +13,9 @@ use tokio::time::timeout;
 use super::answer;
 use super::body::{self, BodyError};
 use super::{RESOURCE, Shared};
-use crate::intake::{FollowUp, Ignored, Rejection, Verdict, Webhook};
-use crate::pagerduty::WireEvent;
-use crate::queue::{Accepted, NewEvent, Rejected};
+use crate::intake::{Ignored, Rejection, Verdict, Webhook};
+use crate::pagerduty::{EventType, IncidentKey};
+use crate::queue::{Accepted, Incoming, Reception, Rejected};
 use crate::sentry::signature::APP_SIGNATURE;
 
 /// When Sentry sent a webhook of the integration platform, in seconds since 1970.
@@ -106,8 +106,14 @@ async fn take(request: &HttpRequest, payload: Payload, shared: &Shared, proof: P
         received_at,
     };
     match shared.intake.judge(&webhook) {
-        Verdict::Queue(prepared) => queue(prepared.event, received_at, shared).await,
-        Verdict::Follow(follow_up) => follow(*follow_up, received_at, shared).await,
+        Verdict::Queue(prepared) => {
+            let (incident_key, event_type) = (prepared.event.incident_key().clone(), prepared.event.event_type());
+            receive(Incoming::trigger(*prepared, received_at), &incident_key, event_type, shared).await
+        }
+        Verdict::Follow(follow_up) => {
+            let (incident_key, event_type) = (follow_up.incident_key.clone(), follow_up.event_type());
+            receive(Incoming::follow_up(*follow_up, received_at), &incident_key, event_type, shared).await
+        }
         Verdict::Ignored(reason) => ignore(reason),
         Verdict::Rejected(rejection) => {
             warn!("a webhook was rejected: {rejection}");
@@ -131,29 +137,27 @@ fn ignore(reason: Ignored) -> HttpResponse {
     answer::ignored(&reason.to_string())
 }
 
-/// Does to an incident what was done to its issue. The queue does not remember yet where incidents are open, so none
-/// is known.
-async fn follow(follow_up: FollowUp, received_at: DateTime<Utc>, shared: &Shared) -> HttpResponse {
-    match follow_up.fallback.clone() {
-        Some(service_key) => queue(follow_up.event_for(service_key), received_at, shared).await,
-        None => ignore(Ignored::NothingOpen(follow_up.event_type())),
-    }
-}
-
-async fn queue(event: WireEvent, received_at: DateTime<Utc>, shared: &Shared) -> HttpResponse {
-    let incident_key = event.incident_key().clone();
-    let service_key = event.service_key().clone();
-    let event_type = event.event_type();
-    match shared.queue.accept(NewEvent::new(event, received_at)).await {
-        Ok(Accepted { id, count }) => {
-            let event = id.get();
-            if count > 1 {
-                info!(event, count, incident_key:% = incident_key, service_key:% = service_key; "{event_type} folded into one that waits");
-            } else {
-                info!(event, incident_key:% = incident_key, service_key:% = service_key; "{event_type} queued");
+/// Hands it to the queue, and answers when that has it on disk.
+async fn receive(
+    incoming: Incoming,
+    incident_key: &IncidentKey,
+    event_type: EventType,
+    shared: &Shared,
+) -> HttpResponse {
+    match shared.queue.receive(incoming).await {
+        Ok(Reception::Queued(events)) => {
+            for Accepted { id, count } in events {
+                let event = id.get();
+                if count > 1 {
+                    info!(event, count, incident_key:% = incident_key; "{event_type} folded into one that waits");
+                } else {
+                    info!(event, incident_key:% = incident_key; "{event_type} queued");
+                }
             }
-            answer::queued(&incident_key, event_type)
+            answer::queued(incident_key, event_type)
         }
+        Ok(Reception::Repeated) => ignore(Ignored::Repeated),
+        Ok(Reception::NothingOpen) => ignore(Ignored::NothingOpen(event_type)),
         Err(error) => {
             error!(incident_key:% = incident_key; "an alert was not accepted: {error}");
             answer::error(&mut HttpResponse::ServiceUnavailable(), &error.to_string())

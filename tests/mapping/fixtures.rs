@@ -61,7 +61,7 @@ pub(crate) fn platform() -> Vec<PlatformFixture> {
     of_platform
         .map(|(directory, cells)| {
             let name = format!("{directory}/{}", cells[1]);
-            let webhook = fs::read(folder().join(format!("{name}.webhook.json"))).unwrap();
+            let webhook = fs::read(folder().join(format!("{name}.json"))).unwrap();
             PlatformFixture { name, resource: cells[2].to_owned(), webhook }
         })
         .collect()

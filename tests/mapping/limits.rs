@@ -117,7 +117,7 @@ fn the_worst_of_alerts_fits_and_keeps_its_link() {
         culprit: some(),
         level: some(),
         event_id: some(),
-        project: Project { name: some(), slug: some() },
+        project: Project { name: some(), slug: some(), ..Project::default() },
         link: Some(IssueLink { href: href.clone(), root: href.clone() }),
         tags: many().map(|text| (text.clone(), text)).collect(),
         rules: many().collect(),
@@ -170,6 +170,37 @@ fn details_that_say_nothing_are_left_out() {
     };
     let (_, _, json) = fit(&alert);
     assert_eq!(json["details"].as_object().unwrap().len(), 8);
+}
+
+#[test]
+fn an_alert_that_is_long_everywhere_fits_all_the_same() {
+    const FACTS: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+    // Each of these characters takes six bytes of JSON.
+    let long = || Some("\u{1}".repeat(300));
+    let pairs = |of: usize| (0..of).map(|n| (format!("{n}{}", "\u{1}".repeat(300)), "\u{1}".repeat(300)));
+    let (_, cuts, json) = fit(&Alert {
+        tags: pairs(200).collect(),
+        evidence: pairs(200).collect(),
+        rules: pairs(200).map(|(name, _)| name).collect(),
+        facts: FACTS.iter().map(|name| (*name, "\u{1}".repeat(300))).collect(),
+        culprit: long(),
+        level: long(),
+        event_id: long(),
+        project: Project { name: long(), ..Project::default() },
+        release: long(),
+        platform: long(),
+        environment: long(),
+        logger: long(),
+        server_name: long(),
+        transaction: long(),
+        user: Some(User { id: long(), username: long(), email: long(), ip_address: long() }),
+        exceptions: vec![Exception { kind: long(), value: long() }],
+        ..small("1")
+    });
+    for detail in ["tags", "evidence"] {
+        assert_eq!(json["details"][detail].as_object().unwrap().len(), 32);
+    }
+    assert!(said(&cuts).iter().any(|cut| cut.starts_with("details.evidence: only the first 32 of 200 kept")));
 }
 
 #[test]
@@ -248,6 +279,7 @@ fn any_alert() -> impl Strategy<Value = Alert> {
                 server_name: next(),
                 transaction: next(),
                 user: Some(User { id: next(), username: next(), email: next(), ip_address: next() }),
+                evidence: tags.clone(),
                 exceptions: vec![Exception { kind: next(), value: next() }],
                 frames: frames
                     .into_iter()

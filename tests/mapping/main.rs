@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests, helpers of tests included")]
 
+mod dedup;
 mod fixtures;
 mod limits;
 mod odd_bodies;
 mod oracle;
+mod platform;
+mod policy;
 
 mod public_samples;
+mod redaction;
 mod snapshots;
 mod verdicts;
 

@@ -8,7 +8,8 @@ use crate::cli::{QueueRetryArgs, Standing};
 use crate::commands::{Misuse, say, settings_or_stand_ins};
 use crate::exit::Exit;
 use crate::intake::{Intake, Verdict, Webhook};
-use crate::queue::{Editor, EventId, ItemId, NewEvent, RejectedId};
+use crate::pagerduty::IncidentKey;
+use crate::queue::{Editor, EventId, Incoming, ItemId, Reception, RejectedId};
 use crate::settings::Settings;
 
 /// The settings without which a rejected webhook could not be given to anybody.
@@ -34,7 +35,7 @@ pub(super) async fn run(args: &QueueRetryArgs) -> anyhow::Result<Exit> {
 
     let mut out = stdout().lock();
     let mut well = revive(&mut editor, &events, &mut out).await?;
-    let intake = intake(settings);
+    let intake = intake(&settings);
     for id in webhooks {
         well &= remap(&mut editor, &intake, id, &mut out).await?;
     }
@@ -45,8 +46,8 @@ pub(super) async fn run(args: &QueueRetryArgs) -> anyhow::Result<Exit> {
     Ok(Exit::of(well))
 }
 
-fn intake(settings: Settings) -> Intake {
-    Intake::new(settings.routes, settings.incident_key_prefix, settings.min_level)
+fn intake(settings: &Settings) -> Intake {
+    Intake::of(settings)
 }
 
 /// Each number once, events apart from rejected webhooks.
@@ -83,16 +84,15 @@ async fn remap(editor: &mut Editor, intake: &Intake, id: RejectedId, out: &mut i
         return Ok(false);
     };
     let received_at = webhook.received_at;
-    let verdict = intake.judge(&Webhook { resource: webhook.resource.as_deref(), body: &webhook.body, received_at });
-    match verdict {
+    let resource = webhook.resource.as_deref();
+    match intake.judge(&Webhook { resource, ..Webhook::of_body(&webhook.body, received_at) }) {
         Verdict::Queue(prepared) => {
-            let event = NewEvent::new(prepared.event, received_at);
-            let incident_key = event.incident_key.clone();
-            match editor.readmit(id, event).await? {
-                Some(accepted) => writeln!(out, "{id}: waits as event {} of incident {incident_key}", accepted.id)?,
-                None => say(&format!("{id}: somebody else was faster")),
-            }
-            Ok(true)
+            let incident_key = prepared.event.incident_key().clone();
+            readmit(editor, id, Incoming::trigger(*prepared, received_at), &incident_key, out).await
+        }
+        Verdict::Follow(follow_up) => {
+            let incident_key = follow_up.incident_key.clone();
+            readmit(editor, id, Incoming::follow_up(*follow_up, received_at), &incident_key, out).await
         }
         Verdict::Ignored(reason) => {
             editor.discard_rejected(id).await?;
@@ -105,4 +105,25 @@ async fn remap(editor: &mut Editor, intake: &Intake, id: RejectedId, out: &mut i
             Ok(false)
         }
     }
+}
+
+async fn readmit(
+    editor: &mut Editor,
+    id: RejectedId,
+    incoming: Incoming,
+    incident_key: &IncidentKey,
+    out: &mut impl Write,
+) -> anyhow::Result<bool> {
+    match editor.readmit(id, incoming).await? {
+        Some(Reception::Queued(events)) => {
+            for event in events {
+                writeln!(out, "{id}: waits as event {} of incident {incident_key}", event.id)?;
+            }
+        }
+        Some(Reception::Repeated | Reception::NothingOpen) => {
+            writeln!(out, "{id}: is ignored, and gone: nothing is open for incident {incident_key}")?;
+        }
+        None => say(&format!("{id}: somebody else was faster")),
+    }
+    Ok(true)
 }

@@ -10,10 +10,7 @@ use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 use crate::queue::EventId;
 
 /// The integrations that a follow-up goes to: those where its incident is open, or, for a trigger, ever was.
-pub(super) async fn keys_for(
-    connection: &mut SqliteConnection,
-    follow_up: &FollowUp,
-) -> sqlx::Result<Vec<ServiceKey>> {
+pub(super) async fn keys_for(connection: &mut SqliteConnection, follow_up: &FollowUp) -> sqlx::Result<Vec<ServiceKey>> {
     let mut open: BTreeMap<ServiceKey, bool> = BTreeMap::new();
     let taken = sqlx::query("SELECT service_key, is_open FROM incidents WHERE incident_key = ?")
         .bind(follow_up.incident_key.as_str())
@@ -75,9 +72,8 @@ pub(super) async fn resolves_since(
     connection: &mut SqliteConnection,
     since: DateTime<Utc>,
 ) -> sqlx::Result<HashMap<IncidentKey, DateTime<Utc>>> {
-    let rows = sqlx::query("SELECT incident_key, happened_at, received_at FROM resolves")
-        .fetch_all(&mut *connection)
-        .await?;
+    let rows =
+        sqlx::query("SELECT incident_key, happened_at, received_at FROM resolves").fetch_all(&mut *connection).await?;
     let mut recent = HashMap::new();
     let mut is_any_old = false;
     for row in rows {

@@ -28,13 +28,11 @@ pub(super) async fn receive(
         receptions.push(Reception::Queued(Vec::new()));
         match news {
             News::Event { event, happened_at } => {
-                let resolved = (event.is_trigger() && is_overtaken(&resolves, &event.incident_key, happened_at))
-                    .then(|| event.resolved());
-                pending.events.push(event);
-                pending.places.push(place);
-                for resolve in resolved {
-                    pending.events.push(resolve);
-                    pending.places.push(place);
+                let is_overtaken = event.is_trigger() && is_overtaken(&resolves, &event.incident_key, happened_at);
+                let resolve = is_overtaken.then(|| event.resolved());
+                pending.add(place, event);
+                if let Some(resolve) = resolve {
+                    pending.add(place, resolve);
                 }
             }
             News::FollowUp(follow_up) => {
@@ -52,8 +50,7 @@ pub(super) async fn receive(
                     receptions[place] = Reception::NothingOpen;
                 }
                 for key in keys {
-                    pending.events.push(NewEvent::new(follow_up.event_for(key), received_at));
-                    pending.places.push(place);
+                    pending.add(place, NewEvent::new(follow_up.event_for(key), received_at));
                 }
             }
         }
@@ -80,11 +77,12 @@ struct Pending {
 }
 
 impl Pending {
-    async fn write(
-        &mut self,
-        connection: &mut SqliteConnection,
-        receptions: &mut [Reception],
-    ) -> sqlx::Result<()> {
+    fn add(&mut self, place: usize, event: NewEvent) {
+        self.events.push(event);
+        self.places.push(place);
+    }
+
+    async fn write(&mut self, connection: &mut SqliteConnection, receptions: &mut [Reception]) -> sqlx::Result<()> {
         if self.events.is_empty() {
             return Ok(());
         }

@@ -3,9 +3,9 @@
 //! What stands in `data` depends on the resource, which a header names:
 //!
 //! - [`resource`]: the resources, by header or by shape
-//! - [`event`]: `event_alert` and `error`
-//! - [`issue`]: `issue`
-//! - [`metric`]: `metric_alert`
+//! - [`event`]: of `event_alert` and `error`
+//! - [`issue`]: of `issue`
+//! - [`metric`]: of `metric_alert`
 //! - [`silence`]: webhooks that ask for nothing, and why
 //!
 //! Source: `sentry_apps/api/serializers/app_platform_event.py` and `sentry_apps/event_types.py` in Sentry.

@@ -1,0 +1,103 @@
+//! Which webhooks tell the same.
+
+use sentry_pagerduty_bridge::intake::{Dedup, Verdict, Webhook};
+use serde_json::{Value, json};
+
+use crate::platform::everything;
+use crate::{intake_of, received_at};
+
+const EVENT: &str = "b9c8d7e6f5a403928170f1e2d3c4b5a6";
+
+fn legacy(issue: &str, event: &str) -> Value {
+    json!({ "id": issue, "project": "storefront", "event": { "event_id": event, "tags": [["sentry:release", "1"]] } })
+}
+
+fn event_alert(issue: &str, event: &str, rule: &str) -> Value {
+    let event = json!({ "event_id": event, "issue_id": issue, "title": "x" });
+    json!({ "action": "triggered", "data": { "event": event, "triggered_rule": rule } })
+}
+
+fn metric(action: &str, text: &str) -> Value {
+    let metric = json!({ "identifier": "1", "organization_id": "5", "title": "Rule" });
+    json!({ "action": action, "data": { "metric_alert": metric, "description_text": text } })
+}
+
+fn issue(action: &str) -> Value {
+    json!({ "action": action, "data": { "issue": { "id": "42", "title": "x" } } })
+}
+
+fn dedup_routed(body: &Value, idempotency_key: Option<&str>, routes: &str) -> Dedup {
+    let body = body.to_string();
+    let webhook = Webhook { idempotency_key, ..Webhook::of_body(body.as_bytes(), received_at()) };
+    match intake_of(routes, everything()).judge(&webhook) {
+        Verdict::Queue(prepared) => prepared.dedup,
+        Verdict::Follow(follow_up) => follow_up.dedup,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn dedup(body: &Value) -> Dedup {
+    dedup_routed(body, None, "")
+}
+
+fn is_repeated(earlier: &Dedup, later: &Dedup) -> bool {
+    later.seen_if.iter().any(|key| earlier.tells.contains(key))
+}
+
+fn repeats(earlier: &Value, later: &Value) -> bool {
+    is_repeated(&dedup(earlier), &dedup(later))
+}
+
+#[test]
+fn one_event_of_an_issue_is_the_same_by_both_generations_and_by_several_rules() {
+    let platform = event_alert("42", EVENT, "A");
+    for plugin in [legacy("42", EVENT), legacy("42", "B9C8D7E6-F5A4-0392-8170-F1E2D3C4B5A6")] {
+        assert!(repeats(&plugin, &platform));
+        assert!(repeats(&platform, &plugin));
+    }
+    assert!(repeats(&event_alert("42", EVENT, "B"), &platform));
+    let error = json!({ "action": "created", "data": { "error": { "event_id": EVENT, "issue_id": "42" } } });
+    assert!(repeats(&error, &platform));
+}
+
+#[test]
+fn what_comes_twice_by_the_plugin_was_sent_by_a_person_and_counts() {
+    assert!(!repeats(&legacy("42", EVENT), &legacy("42", EVENT)));
+}
+
+#[test]
+fn another_event_or_issue_is_not_the_same_nor_one_that_nothing_tells_apart() {
+    let one = event_alert("42", EVENT, "A");
+    assert!(!repeats(&event_alert("42", &EVENT.replace('b', "c"), "A"), &one));
+    assert!(!repeats(&event_alert("43", EVENT, "A"), &one));
+    let without_id = json!({ "id": "42", "project": "storefront", "event": {} });
+    assert_eq!(dedup(&without_id), Dedup::default());
+}
+
+#[test]
+fn what_goes_to_another_integration_is_another_page() {
+    let routes = "rule,B,0000000000000000000000000000000b";
+    let one = dedup_routed(&event_alert("42", EVENT, "A"), None, routes);
+    let other = dedup_routed(&event_alert("42", EVENT, "B"), None, routes);
+    assert!(!is_repeated(&one, &other));
+}
+
+#[test]
+fn an_issue_is_new_once_but_may_come_back_and_a_metric_alert_change_its_status_any_number_of_times() {
+    assert!(repeats(&issue("created"), &issue("created")));
+    for action in ["resolved", "unresolved", "assigned"] {
+        assert_eq!(dedup(&issue(action)), Dedup::default(), "{action}");
+    }
+    assert_eq!(dedup(&metric("critical", "241 events")), Dedup::default());
+}
+
+#[test]
+fn a_repeated_delivery_is_known_by_its_idempotency_key() {
+    let delivered = |body: &Value, key| dedup_routed(body, Some(key), "");
+    for body in [issue("resolved"), metric("critical", "241 events"), legacy("42", EVENT)] {
+        assert!(is_repeated(&delivered(&body, "a1"), &delivered(&body, "a1")));
+        assert!(!is_repeated(&delivered(&body, "a1"), &delivered(&body, "a2")));
+    }
+    let (resolved, assigned) = (delivered(&issue("resolved"), "a1"), delivered(&issue("assigned"), "a1"));
+    assert!(!is_repeated(&resolved, &assigned), "a constant header hides nothing else");
+}

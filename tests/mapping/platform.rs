@@ -1,0 +1,221 @@
+//! Bodies of the integration platform, each with its header and as a proxy leaves it that takes the header off.
+
+use proptest::prelude::*;
+use sentry_pagerduty_bridge::alert::Opening;
+use sentry_pagerduty_bridge::intake::{Ignored, Policy, Rejection, Verdict, Webhook};
+use sentry_pagerduty_bridge::pagerduty::{ServiceKey, WireEvent};
+use sentry_pagerduty_bridge::sentry::platform::Silence;
+use sentry_pagerduty_bridge::settings::ResolveScope;
+use serde_json::{Value, json};
+
+use crate::fixtures::{self, PlatformFixture};
+use crate::{DEFAULT_KEY, intake_of, received_at};
+
+/// Everything is paged for, resolved and acknowledged.
+pub(crate) fn everything() -> Policy {
+    Policy { page_on: Opening::ALL.to_vec(), resolve: ResolveScope::All, acknowledge: true, ..Policy::default() }
+}
+
+fn by_header(fixture: &PlatformFixture, policy: Policy) -> Verdict {
+    let resource = Some(fixture.resource.as_str());
+    intake_of("", policy).judge(&Webhook { resource, ..Webhook::of_body(&fixture.webhook, received_at()) })
+}
+
+fn json_of(event: &WireEvent) -> Value {
+    serde_json::from_slice(event.body()).unwrap()
+}
+
+fn shown(verdict: &Verdict) -> Value {
+    match verdict {
+        Verdict::Queue(prepared) => json!({ "queue": json_of(&prepared.event) }),
+        Verdict::Follow(follow_up) => json!({
+            "follow": json_of(&follow_up.event_for(ServiceKey::parse(DEFAULT_KEY).unwrap())),
+            "where nothing is open": follow_up.fallback.as_ref().map(ToString::to_string),
+        }),
+        Verdict::Ignored(reason) => json!({ "ignored": reason.to_string() }),
+        Verdict::Rejected(reason) => json!({ "rejected": reason.to_string() }),
+    }
+}
+
+#[test]
+fn the_verdict_on_every_platform_fixture_is_the_one_that_was_looked_at() {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("../snapshots");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| {
+        for fixture in fixtures::platform() {
+            let by_default = shown(&by_header(&fixture, Policy::default()));
+            let on = shown(&by_header(&fixture, everything()));
+            let verdicts = if by_default == on {
+                by_default
+            } else {
+                json!({ "by default": by_default, "with everything on": on })
+            };
+            insta::assert_json_snapshot!(fixture.name.replace('/', "-"), verdicts);
+        }
+    });
+}
+
+#[test]
+fn where_the_header_is_gone_the_shape_tells_the_same() {
+    for fixture in fixtures::platform() {
+        let by_shape = intake_of("", everything()).judge(&Webhook::of_body(&fixture.webhook, received_at()));
+        assert_eq!(by_shape, by_header(&fixture, everything()), "{}", fixture.name);
+    }
+}
+
+#[test]
+fn every_event_of_one_issue_has_the_key_that_the_legacy_plugin_gives_it() {
+    let named = |name: &str| fixtures::platform().into_iter().find(|fixture| fixture.name.ends_with(name)).unwrap();
+    let legacy = br#"{"id": "5150", "project": "storefront", "event": {}}"#;
+    let Verdict::Queue(legacy) = intake_of("", everything()).judge(&Webhook::of_body(legacy, received_at())) else {
+        panic!()
+    };
+    for name in ["/event-alert-9.1", "/issue-created-20", "/issue-resolved-9.1", "/issue-assigned-to-person"] {
+        let key = match by_header(&named(name), everything()) {
+            Verdict::Queue(prepared) => prepared.event.incident_key().clone(),
+            Verdict::Follow(follow_up) => follow_up.incident_key.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(&key, legacy.event.incident_key(), "{name}");
+    }
+}
+
+#[test]
+fn a_validation_request_has_no_body_and_is_no_error() {
+    let intake = intake_of("", Policy::default());
+    let empty = Webhook::of_body(b" \n", received_at());
+    let validation = Verdict::Ignored(Ignored::Silent(Silence::Validation));
+    assert_eq!(intake.judge(&Webhook { resource: Some("event_alert"), ..empty }), validation);
+    assert_eq!(intake.judge(&Webhook { from_sentrys_pages: true, ..empty }), validation);
+    assert!(matches!(intake.judge(&empty), Verdict::Rejected(Rejection::NotJson(_))));
+
+    let fields = br#"{"fields": [{"name": "team", "value": "7"}], "installationId": "3c1b"}"#;
+    let fields = Webhook::of_body(fields, received_at());
+    assert_eq!(intake.judge(&Webhook { from_sentrys_pages: true, ..fields }), validation);
+    assert_eq!(intake.judge(&fields), Verdict::Rejected(Rejection::NotSentry));
+}
+
+#[test]
+fn data_of_somebody_else_is_no_webhook_of_sentry() {
+    for body in [r#"{"data": {}}"#, r#"{"data": {"build": 1}}"#, r#"{"data": []}"#, r#"{"action": "created"}"#] {
+        let verdict = intake_of("", everything()).judge(&Webhook::of_body(body.as_bytes(), received_at()));
+        assert_eq!(verdict, Verdict::Rejected(Rejection::NotSentry), "{body}");
+    }
+}
+
+#[test]
+fn a_header_without_its_data_names_no_issue() {
+    for resource in ["event_alert", "error", "issue", "metric_alert"] {
+        for body in ["{}", "[]", r#"{"action": "critical", "data": null}"#, r#"{"action": "resolved", "data": {}}"#] {
+            let webhook = Webhook { resource: Some(resource), ..Webhook::of_body(body.as_bytes(), received_at()) };
+            let verdict = intake_of("", everything()).judge(&webhook);
+            assert!(
+                matches!(verdict, Verdict::Rejected(Rejection::NoIssue) | Verdict::Ignored(_)),
+                "{resource} {body}"
+            );
+        }
+    }
+}
+
+/// Ways to spoil a value.
+#[derive(Clone, Debug)]
+enum Damage {
+    Remove,
+    Replace(Value),
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let values = [
+        json!(null),
+        json!(true),
+        json!(0),
+        json!(-1),
+        json!(1e300),
+        json!(""),
+        json!("x"),
+        json!([]),
+        json!([[]]),
+        json!([null]),
+        json!({}),
+        json!({ "values": [{}] }),
+        json!("\u{0}\u{200b}"),
+    ];
+    prop_oneof![Just(Damage::Remove), prop::sample::select(values.to_vec()).prop_map(Damage::Replace)]
+}
+
+/// Every place in a value that damage can be done to, as JSON pointers.
+fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+    let mut under = |name: &str, value: &Value| {
+        let at = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
+        found.push(at.clone());
+        places(value, &at, found);
+    };
+    match value {
+        Value::Object(members) => members.iter().for_each(|(name, value)| under(name, value)),
+        Value::Array(elements) => elements.iter().enumerate().for_each(|(n, value)| under(&n.to_string(), value)),
+        _ => {}
+    }
+}
+
+fn damaged(mut body: Value, wounds: &[(usize, Damage)]) -> Value {
+    for (at, damage) in wounds {
+        let mut found = Vec::new();
+        places(&body, "", &mut found);
+        let Some(place) = found.get(at % found.len().max(1)) else { break };
+        let (parent, name) = place.rsplit_once('/').unwrap();
+        match (damage, body.pointer_mut(parent).unwrap()) {
+            (Damage::Remove, Value::Object(members)) => {
+                members.shift_remove(&name.replace("~1", "/").replace("~0", "~"));
+            }
+            (Damage::Remove, Value::Array(elements)) => {
+                elements.remove(name.parse().unwrap());
+            }
+            (Damage::Replace(value), _) => *body.pointer_mut(place).unwrap() = value.clone(),
+            (Damage::Remove, _) => unreachable!("only objects and arrays have places"),
+        }
+    }
+    body
+}
+
+/// By rules of this test's own, whether PagerDuty takes it.
+fn assert_valid(event: &WireEvent) {
+    assert!(event.body().len() <= 512_000);
+    let json = json_of(event);
+    assert_eq!(json["service_key"].as_str().map(str::len), Some(32));
+    let key = json["incident_key"].as_str().unwrap();
+    assert!(!key.trim().is_empty() && key.encode_utf16().count() <= 255, "{key:?}");
+    if json["event_type"] == "trigger" {
+        assert!(json["details"].is_object());
+        assert!(!json["description"].as_str().unwrap().trim().is_empty());
+    } else {
+        assert!(json.get("client").is_none() && json.get("contexts").is_none(), "{json}");
+    }
+    if let Some(description) = json["description"].as_str() {
+        assert!(description.encode_utf16().count() <= 1024);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #[test]
+    fn whatever_is_missing_or_of_another_type_the_verdict_is_a_valid_event_ignored_or_a_refusal(
+        which in any::<prop::sample::Index>(),
+        wounds in prop::collection::vec((any::<usize>(), damage()), 1..6),
+        has_header in any::<bool>(),
+    ) {
+        let fixtures: Vec<_> =
+            fixtures::platform().into_iter().filter(|fixture| serde_json::from_slice::<Value>(&fixture.webhook).is_ok()).collect();
+        let fixture = which.get(&fixtures);
+        let body = damaged(serde_json::from_slice(&fixture.webhook).unwrap(), &wounds).to_string();
+        let resource = has_header.then_some(fixture.resource.as_str());
+        let webhook = Webhook { resource, ..Webhook::of_body(body.as_bytes(), received_at()) };
+        match intake_of("", everything()).judge(&webhook) {
+            Verdict::Queue(prepared) => assert_valid(&prepared.event),
+            Verdict::Follow(follow_up) => assert_valid(&follow_up.event_for(ServiceKey::parse(DEFAULT_KEY).unwrap())),
+            Verdict::Ignored(_) | Verdict::Rejected(Rejection::NotSentry | Rejection::NoIssue) => {}
+            Verdict::Rejected(Rejection::NotJson(defect)) => panic!("{defect}: {body}"),
+        }
+    }
+}

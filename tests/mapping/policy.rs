@@ -1,0 +1,179 @@
+//! What the settings change about verdicts, and where events of the integration platform go.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sentry_pagerduty_bridge::alert::{Level, Opening};
+use sentry_pagerduty_bridge::intake::{FollowUp, Ignored, Policy, Prepared, Verdict, Webhook};
+use sentry_pagerduty_bridge::pagerduty::EventType;
+use sentry_pagerduty_bridge::settings::ResolveScope;
+
+use crate::{DEFAULT_KEY, fixtures, intake_of, received_at};
+
+const KEY: &str = "0000000000000000000000000000000a";
+
+fn judge(name: &str, routes: &str, policy: Policy) -> Verdict {
+    let name = format!("platform/{name}");
+    let fixture = fixtures::platform().into_iter().find(|fixture| fixture.name == name).unwrap();
+    intake_of(routes, policy).judge(&Webhook::of_body(&fixture.webhook, received_at()))
+}
+
+#[track_caller]
+fn queued(name: &str, routes: &str, policy: Policy) -> Prepared {
+    match judge(name, routes, policy) {
+        Verdict::Queue(prepared) => *prepared,
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn followed(name: &str, routes: &str, policy: Policy) -> FollowUp {
+    match judge(name, routes, policy) {
+        Verdict::Follow(follow_up) => *follow_up,
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+fn paging_on(openings: &[Opening]) -> Policy {
+    Policy { page_on: openings.to_vec(), ..Policy::default() }
+}
+
+#[test]
+fn only_what_is_named_opens_incidents() {
+    for (name, opening) in [
+        ("event-alert-26", Opening::Alert),
+        ("event-alert-legacy-body", Opening::Alert),
+        ("metric-critical", Opening::Metric),
+        ("metric-warning", Opening::Metric),
+        ("metric-open", Opening::Metric),
+        ("issue-created-26", Opening::IssueCreated),
+        ("error-created", Opening::Error),
+    ] {
+        assert_eq!(queued(name, "", paging_on(&[opening])).event.event_type(), EventType::Trigger);
+        let others: Vec<_> = Opening::ALL.into_iter().filter(|other| *other != opening).collect();
+        assert_eq!(judge(name, "", paging_on(&others)), Verdict::Ignored(Ignored::NoPaging(opening)), "{name}");
+    }
+}
+
+#[test]
+fn an_issue_that_is_back_opens_its_incident_again_and_a_new_one_only_where_that_is_wanted() {
+    let name = "issue-unresolved-regressed";
+    let follow_up = followed(name, "", Policy::default());
+    assert_eq!((follow_up.event_type(), &follow_up.fallback), (EventType::Trigger, &None));
+
+    let routes = format!("project,storefront,{KEY}");
+    let follow_up = followed(name, &routes, paging_on(&[Opening::IssueUnresolved]));
+    assert_eq!(follow_up.fallback.map(|key| key.expose().to_owned()), Some(KEY.to_owned()));
+
+    let follow_up = followed(name, &routes, paging_on(&[Opening::Alert]));
+    assert_eq!(follow_up.fallback, None);
+}
+
+#[test]
+fn resolved_closes_what_was_opened_or_everything_or_nothing() {
+    let with = |resolve| Policy { resolve, ..Policy::default() };
+    for (name, key) in [("issue-resolved-26", "6811223344"), ("metric-resolved", "incident_5_77")] {
+        let follow_up = followed(name, "", with(ResolveScope::Opened));
+        assert_eq!(follow_up.event_type(), EventType::Resolve);
+        assert_eq!(follow_up.incident_key.as_str(), key);
+        assert_eq!(follow_up.fallback, None);
+
+        let follow_up = followed(name, &format!("project,storefront,{KEY}"), with(ResolveScope::All));
+        assert_eq!(follow_up.fallback.map(|key| key.expose().to_owned()), Some(DEFAULT_KEY.to_owned()));
+
+        assert_eq!(judge(name, "", with(ResolveScope::Off)), Verdict::Ignored(Ignored::NoResolving));
+    }
+}
+
+#[test]
+fn assigned_acknowledges_only_where_that_is_wanted() {
+    let name = "issue-assigned-to-person";
+    assert_eq!(judge(name, "", Policy::default()), Verdict::Ignored(Ignored::NoAcknowledging));
+    let follow_up = followed(name, "", Policy { acknowledge: true, resolve: ResolveScope::All, ..Policy::default() });
+    assert_eq!((follow_up.event_type(), follow_up.fallback), (EventType::Acknowledge, None));
+}
+
+#[test]
+fn the_least_level_keeps_triggers_away_and_nothing_else() {
+    let from = |level| Policy { min_level: Some(level), ..paging_on(&Opening::ALL) };
+    let mild = Ignored::Mild { level: Level::Warning, min_level: Level::Error };
+    assert_eq!(judge("metric-warning", "", from(Level::Error)), Verdict::Ignored(mild));
+    assert_eq!(judge("event-alert-20-message", "", from(Level::Error)), Verdict::Ignored(mild));
+    queued("metric-critical", "", from(Level::Fatal));
+    followed("issue-resolved-26", "", from(Level::Fatal));
+    let unresolved = judge("issue-unresolved-regressed", "", from(Level::Fatal));
+    assert!(matches!(unresolved, Verdict::Ignored(Ignored::Mild { .. })));
+}
+
+#[test]
+fn the_prefix_keeps_several_sentrys_apart_for_issues_and_metric_alerts_alike() {
+    let policy = || Policy { incident_key_prefix: "eu-".to_owned(), ..Policy::default() };
+    assert_eq!(queued("event-alert-26", "", policy()).event.incident_key().as_str(), "eu-6811223344");
+    assert_eq!(queued("metric-critical", "", policy()).event.incident_key().as_str(), "eu-incident_5_77");
+    assert_eq!(followed("metric-resolved", "", policy()).incident_key.as_str(), "eu-incident_5_77");
+}
+
+#[test]
+fn routes_look_at_project_level_environment_rule_and_tags() {
+    let matched = |name: &str, route: &str| {
+        let routes = format!("{route},{KEY}");
+        queued(name, &routes, paging_on(&Opening::ALL)).event.service_key().expose() == KEY
+    };
+    for (name, route) in [
+        ("event-alert-9.1", "project,storefront"),
+        ("event-alert-9.1", "environment,production"),
+        ("event-alert-9.1", "rule,Page the shop team"),
+        ("event-alert-9.1", "level,error"),
+        ("event-alert-9.1", "server_name,web-3"),
+        ("event-alert-9.1", "release,storefront@3.4.0"),
+        ("event-alert-23-rule-action", "rule,Checkout is broken"),
+        ("error-created-trimmed", "environment,staging"),
+        ("issue-created-26", "project,Storefront"),
+        ("issue-created-26", "project,storefront"),
+        ("issue-created-feedback", "level,info"),
+        ("metric-critical", "level,critical"),
+        ("metric-critical", "rule,Too many checkout errors"),
+        ("metric-critical", "environment,production"),
+        ("metric-critical-20-two-projects", "project,storefront"),
+        ("metric-critical-20-two-projects", "project,invoices"),
+    ] {
+        assert!(matched(name, route), "{name} {route}");
+    }
+    assert!(!matched("metric-warning", "level,critical"));
+    assert!(!matched("metric-critical", "project,invoices"));
+}
+
+/// The time of an event with this name and header, in seconds before it came.
+fn age(name: &str, sent_at: Option<DateTime<Utc>>) -> TimeDelta {
+    let name = format!("platform/{name}");
+    let fixture = fixtures::platform().into_iter().find(|fixture| fixture.name == name).unwrap();
+    let webhook = Webhook { sent_at, ..Webhook::of_body(&fixture.webhook, received_at()) };
+    match intake_of("", Policy { acknowledge: true, ..paging_on(&Opening::ALL) }).judge(&webhook) {
+        Verdict::Queue(prepared) => received_at() - prepared.alert.happened_at,
+        Verdict::Follow(follow_up) => received_at() - follow_up.happened_at,
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+#[test]
+fn what_is_done_to_an_issue_happens_when_sentry_says_that_it_sent_it() {
+    let ago = |seconds| Some(received_at() - TimeDelta::seconds(seconds));
+    for name in ["issue-resolved-26", "issue-unresolved-regressed", "issue-assigned-to-team", "metric-resolved"] {
+        assert_eq!(age(name, ago(3)), TimeDelta::seconds(3), "{name}");
+        assert_eq!(age(name, None), TimeDelta::zero(), "{name}");
+        assert_eq!(age(name, ago(-30)), TimeDelta::zero(), "a time that is not yet cannot be: {name}");
+        assert_eq!(age(name, ago(3_600)), TimeDelta::zero(), "nor one of an hour ago: {name}");
+    }
+}
+
+#[test]
+fn what_opens_incidents_happens_when_its_event_did() {
+    let at = |name| received_at() - age(name, None);
+    let expected = [
+        ("event-alert-26", "2026-09-30T07:08:09.000010Z"),
+        ("event-alert-without-page", "2026-09-30T07:08:09.000010Z"),
+        ("issue-created-26", "2026-09-30T07:10:00Z"),
+        ("metric-critical", "2026-10-05T11:50:00Z"),
+    ];
+    for (name, time) in expected {
+        assert_eq!(at(name), time.parse::<DateTime<Utc>>().unwrap(), "{name}");
+    }
+}

@@ -1,0 +1,190 @@
+//! Who gets in with a signature, with a token, with both and with neither.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::web::Data;
+use actix_web::{App, test};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use sentry_pagerduty_bridge::intake::Intake;
+use sentry_pagerduty_bridge::queue::Queue;
+use sentry_pagerduty_bridge::settings::Settings;
+use sentry_pagerduty_bridge::web::door::Door;
+use sentry_pagerduty_bridge::web::{Shared, routes};
+use serde_json::Value;
+use sha2::Sha256;
+use tempfile::TempDir;
+
+const TOKEN: &str = "token-of-the-webhook";
+const OLD: &str = "old-client-secret-of-the-integration";
+const NEW: &str = "new-client-secret-of-the-integration";
+const EVENT_ALERT: &[u8] = include_bytes!("../../fixtures/platform/event-alert-26.json");
+const LEGACY: &[u8] = include_bytes!("../../fixtures/legacy-9.1/plain-message.json");
+const MAX_BODY: usize = 1024 * 1024;
+
+/// The web side of a bridge, with a queue that nothing delivers.
+struct Web {
+    shared: Data<Shared>,
+    _folder: TempDir,
+}
+
+impl Web {
+    /// A bridge with the token and the client secrets; without either where it is empty.
+    async fn start(token: &str, secrets: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = Queue::open(&folder.path().join("queue.db")).await.unwrap();
+        let settings = Settings::from_vars([
+            ("BRIDGE_PAGERDUTY_SERVICE_KEY", "00000000000000000000000000000001"),
+            ("BRIDGE_WEBHOOK_TOKEN", token),
+            ("BRIDGE_SENTRY_CLIENT_SECRET", secrets),
+        ])
+        .unwrap();
+        let intake = Intake::of(&settings);
+        let door = Door::new(settings.webhook_tokens, settings.client_secrets);
+        Self { shared: Data::new(Shared::new(door, intake, queue, MAX_BODY)), _folder: folder }
+    }
+
+    async fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (StatusCode, Value) {
+        let app = test::init_service(App::new().app_data(self.shared.clone()).configure(routes)).await;
+        let request = test::TestRequest::post().uri(path).set_payload(body.to_vec());
+        let request = headers.iter().fold(request, |request, header| request.insert_header(*header));
+        let answer = test::call_service(&app, request.to_request()).await;
+        let status = answer.status();
+        (status, serde_json::from_slice(&test::read_body(answer).await).unwrap())
+    }
+
+    async fn status(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> u16 {
+        self.post(path, headers, body).await.0.as_u16()
+    }
+}
+
+fn with_token() -> String {
+    format!("/sentry/{TOKEN}")
+}
+
+fn signature(secret: &str, body: &[u8]) -> String {
+    let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap().chain_update(body).finalize();
+    mac.into_bytes().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+#[actix_web::test]
+async fn only_the_signature_of_the_very_body_opens_the_door_to_webhooks_of_the_platform() {
+    let web = Web::start(TOKEN, NEW).await;
+    let right = signature(NEW, EVENT_ALERT);
+    let wrong = signature(OLD, EVENT_ALERT);
+    let upper = right.to_uppercase();
+    let mut tampered = EVENT_ALERT.to_vec();
+    let at = tampered.iter().position(|byte| *byte == b'z').unwrap();
+    tampered[at] = b's';
+    let written_again = serde_json::from_slice::<Value>(EVENT_ALERT).unwrap().to_string();
+    let of_written_again = signature(NEW, written_again.as_bytes());
+    for path in ["/sentry", &with_token()] {
+        for (status, signature, body) in [
+            (202, Some(&right), EVENT_ALERT),
+            (401, Some(&right), &tampered),
+            (401, Some(&right), b""),
+            (401, Some(&wrong), EVENT_ALERT),
+            (401, Some(&of_written_again), EVENT_ALERT),
+            (401, Some(&upper), EVENT_ALERT),
+            (401, Some(&String::new()), EVENT_ALERT),
+            (401, None, EVENT_ALERT),
+        ] {
+            let signature = signature.map(|signature| ("Sentry-Hook-Signature", signature.as_str()));
+            let headers: Vec<_> = signature.into_iter().chain([("Sentry-Hook-Resource", "event_alert")]).collect();
+            let (found, said) = web.post(path, &headers, body).await;
+            assert_eq!(found.as_u16(), status, "{path} {headers:?}");
+            if status == 401 {
+                assert!(said["reason"].as_str().unwrap().contains("BRIDGE_SENTRY_CLIENT_SECRET"), "{said}");
+            } else {
+                assert_eq!(said["status"], "queued");
+            }
+        }
+    }
+}
+
+#[actix_web::test]
+async fn while_rotating_the_old_secret_still_signs() {
+    let body = EVENT_ALERT;
+    for (secrets, old) in [(format!("{NEW},{OLD}"), 202), (NEW.to_owned(), 401)] {
+        let web = Web::start("", &secrets).await;
+        for (secret, status) in [(OLD, old), (NEW, 202)] {
+            let signature = signature(secret, body);
+            let headers = [("Sentry-Hook-Resource", "event_alert"), ("Sentry-Hook-Signature", signature.as_str())];
+            assert_eq!(web.status("/sentry", &headers, body).await, status, "{secret}");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_signature_opens_no_address_of_a_token() {
+    let signature = signature(NEW, EVENT_ALERT);
+    let headers = [("Sentry-Hook-Resource", "event_alert"), ("Sentry-Hook-Signature", signature.as_str())];
+    for token in [TOKEN, ""] {
+        let web = Web::start(token, NEW).await;
+        assert_eq!(web.status("/sentry/whatever", &headers, EVENT_ALERT).await, 401);
+        assert_eq!(web.status("/sentry", &headers, EVENT_ALERT).await, 202);
+    }
+}
+
+#[actix_web::test]
+async fn without_the_platforms_headers_the_token_opens_for_both_generations() {
+    let web = Web::start(TOKEN, NEW).await;
+    let basic = format!("Basic {}", STANDARD.encode(format!("sentry:{TOKEN}")));
+    for body in [LEGACY, EVENT_ALERT] {
+        assert_eq!(web.status(&with_token(), &[], body).await, 202);
+        assert_eq!(web.status("/sentry", &[(AUTHORIZATION.as_str(), &basic)], body).await, 202);
+        assert_eq!(web.status("/sentry", &[], body).await, 401);
+    }
+    let resource = [(AUTHORIZATION.as_str(), basic.as_str()), ("Sentry-Hook-Resource", "event_alert")];
+    assert_eq!(web.status("/sentry", &resource, EVENT_ALERT).await, 401, "the token does not stand in for it");
+    // A body that only a signature proves may be of either generation.
+    let signature = signature(NEW, LEGACY);
+    assert_eq!(web.status("/sentry", &[("Sentry-Hook-Signature", &signature)], LEGACY).await, 202);
+}
+
+#[actix_web::test]
+async fn where_no_secret_is_set_the_token_alone_opens() {
+    let web = Web::start(TOKEN, "").await;
+    let signature = signature(OLD, EVENT_ALERT);
+    let headers = [("Sentry-Hook-Resource", "event_alert"), ("Sentry-Hook-Signature", signature.as_str())];
+    assert_eq!(web.status(&with_token(), &headers, EVENT_ALERT).await, 202);
+    assert_eq!(web.status("/sentry", &headers, EVENT_ALERT).await, 401);
+}
+
+#[actix_web::test]
+async fn validation_requests_of_sentrys_own_pages_are_signed_too() {
+    let web = Web::start(TOKEN, NEW).await;
+    let fields: &[u8] = br#"{"fields": [{"name": "team", "value": "7"}]}"#;
+    for body in [b"", fields] {
+        let right = signature(NEW, body);
+        let (status, said) = web.post("/sentry", &[("Sentry-App-Signature", &right)], body).await;
+        assert_eq!((status.as_u16(), &said["status"]), (202, &Value::from("ignored")));
+        let wrong = signature(OLD, body);
+        assert_eq!(web.status("/sentry", &[("Sentry-App-Signature", &wrong)], body).await, 401);
+        assert_eq!(web.status(&with_token(), &[("Sentry-App-Signature", &wrong)], body).await, 401);
+    }
+}
+
+#[actix_web::test]
+async fn strangers_fill_their_own_share_of_the_memory_and_nobody_elses() {
+    let web = Web::start(TOKEN, NEW).await;
+    let signature = signature(NEW, EVENT_ALERT);
+    let headers = [("Sentry-Hook-Resource", "event_alert"), ("Sentry-Hook-Signature", signature.as_str())];
+    let mut strangers = web.shared.budget.share();
+    assert!(strangers.take(64 * 1024 * 1024));
+    assert_eq!(web.status("/sentry", &headers, EVENT_ALERT).await, 503);
+    assert_eq!(web.status(&with_token(), &headers, EVENT_ALERT).await, 202);
+    drop(strangers);
+    assert_eq!(web.status("/sentry", &headers, EVENT_ALERT).await, 202);
+    assert!(web.shared.budget.share().take(64 * 1024 * 1024), "what was read is given back");
+}
+
+#[actix_web::test]
+async fn a_resolve_of_an_incident_nobody_knows_is_ignored_in_words() {
+    let web = Web::start(TOKEN, "").await;
+    let body = include_bytes!("../../fixtures/platform/issue-resolved-26.json");
+    let (status, said) = web.post(&with_token(), &[("Sentry-Hook-Resource", "issue")], body).await;
+    assert_eq!((status.as_u16(), &said["status"]), (202, &Value::from("ignored")));
+    assert_eq!(said["reason"], "The bridge knows of no open incident for it, so there is nothing to resolve.");
+}
