@@ -7,6 +7,7 @@ mod check;
 mod delivery;
 mod doors;
 mod explain;
+mod life;
 mod lifecycle;
 mod logs;
 mod outages;
