@@ -10,6 +10,7 @@ mod explain;
 mod lifecycle;
 mod logs;
 mod outages;
+mod queue;
 mod rehearsal;
 mod replay;
 mod shell;
