@@ -56,17 +56,8 @@ pub(super) struct Batch {
     pub(super) begins: Vec<(EventId, DateTime<Utc>)>,
     pub(super) rejected: Vec<Rejected>,
     pub(super) prunes: Vec<Prune>,
-}
-
-impl Batch {
-    pub(super) fn is_empty(&self) -> bool {
-        self.owed.is_empty()
-            && self.events.is_empty()
-            && self.settlements.is_empty()
-            && self.begins.is_empty()
-            && self.rejected.is_empty()
-            && self.prunes.is_empty()
-    }
+    /// Whether to write something as large as an alert.
+    pub(super) probe: bool,
 }
 
 /// What came of a [`Batch`], entry by entry.
@@ -161,7 +152,10 @@ impl Round {
                 self.batch.prunes.push(prune);
                 self.pruning.push(reply);
             }
-            Command::Probe { reply } => self.probing.push(reply),
+            Command::Probe { reply } => {
+                self.batch.probe = true;
+                self.probing.push(reply);
+            }
             Command::Close { reply } => {
                 self.size -= 1;
                 self.closing.push(reply);
@@ -174,12 +168,13 @@ impl Round {
         let heads: Vec<_> = self.batch.events.iter().map(head).collect();
         let settled: Vec<_> = self.batch.settlements.iter().map(|&(id, ..)| id).collect();
         let begun = self.batch.begins.clone();
+        let takes_alerts = !heads.is_empty() || self.batch.probe;
         self.batch.owed.clone_from(owed);
         match engine.commit(self.batch).await {
             Ok(committed) => {
                 owed.clear();
                 let rows = heads.into_iter().zip(&committed.events).filter(|(_, accepted)| !accepted.is_folded());
-                pulse.committed(rows.map(|(head, accepted)| head(accepted.id)));
+                pulse.committed(takes_alerts, rows.map(|(head, accepted)| head(accepted.id)));
                 answer(self.accepting, committed.events.into_iter().map(Ok));
                 let settlements = committed.settlements.into_iter().map(|waiting| waiting.then_some(()));
                 answer(self.settling, if_waiting(settlements, settled));

@@ -5,6 +5,7 @@
 
 mod check;
 mod delivery;
+mod disk;
 mod doors;
 mod explain;
 mod lifecycle;
