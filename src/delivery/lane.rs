@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::health::{Attempt, Health};
-use super::lines::{Lines, Stands};
+use super::lines::{Lines, Stands, Turn};
 use super::pace::Pace;
 use super::schedule::{Fate, Limits, Moment};
 use super::window::Window;
@@ -90,16 +90,20 @@ impl Lane {
         if busy {
             return Readiness::Idle;
         }
-        // Half of the places are kept for events that did not fail, which may arrive at any moment.
-        let with_failed = self.under_way.len() < (limits.in_flight_per_key as usize).div_ceil(2);
-        let next = self.lines.next(now, self.health.probes_newest(), with_failed);
-        let Some(moment) = next.map_or_else(|| self.lines.rested_at().filter(|_| with_failed), |_| Some(now)) else {
-            return Readiness::Idle;
+        let Some(turn) = self.lines.next(now, self.health.probes_newest()) else {
+            return self.lines.rested_at().map_or(Readiness::Idle, Readiness::At);
         };
-        let Some(paced) = self.pace.opens_at(now) else { return Readiness::Idle };
-        match (moment.max(paced).max(self.health.open_at()), next) {
-            (moment, Some(id)) if moment <= now => Readiness::Now(id),
-            (moment, _) => Readiness::At(moment),
+        let (id, paced) = match turn {
+            Turn::Due(id) => (id, self.pace.opens_at(now)),
+            Turn::Spare(_) if self.under_way.len() >= (limits.in_flight_per_key as usize).div_ceil(2) => {
+                return Readiness::Idle;
+            }
+            Turn::Spare(id) => (id, self.pace.half_free_at(now)),
+        };
+        match paced.map(|moment| moment.max(self.health.open_at())) {
+            None => Readiness::Idle,
+            Some(moment) if moment <= now => Readiness::Now(id),
+            Some(moment) => Readiness::At(moment),
         }
     }
 

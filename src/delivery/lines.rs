@@ -60,6 +60,15 @@ pub(super) enum Stands {
     Suspect(Moment),
 }
 
+/// The event that should leave next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Turn {
+    /// It is its turn.
+    Due(EventId),
+    /// It failed before, and goes because no other is waiting; it should leave room for those.
+    Spare(EventId),
+}
+
 impl Lines {
     /// How many heads may leave that did not fail.
     pub(super) fn ready(&self) -> usize {
@@ -114,11 +123,15 @@ impl Lines {
     }
 
     /// The event that should leave next, if one may now.
-    pub(super) fn next(&self, now: Moment, newest: bool, with_failed: bool) -> Option<EventId> {
+    pub(super) fn next(&self, now: Moment, newest: bool) -> Option<Turn> {
         let ready = if newest { self.ready.last() } else { self.ready.first() };
-        let failed = self.next_failed().filter(|(moment, _)| with_failed && *moment <= now).map(|(_, id)| id);
-        let ready = ready.copied();
-        if self.turns >= TURNS { failed.or(ready) } else { ready.or(failed) }
+        let failed = self.next_failed().filter(|(moment, _)| *moment <= now);
+        match (ready, failed) {
+            (_, Some((_, id))) if self.turns >= TURNS => Some(Turn::Due(id)),
+            (Some(id), _) => Some(Turn::Due(*id)),
+            (None, Some((_, id))) => Some(Turn::Spare(id)),
+            (None, None) => None,
+        }
     }
 
     /// When the next of those that failed may try again.
