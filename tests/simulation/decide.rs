@@ -10,8 +10,8 @@ use sentry_pagerduty_bridge::queue::EventId;
 use crate::happening::{DATABASE_PAUSE, Happening};
 use crate::world::World;
 
-/// Wakes in a row without anything to do: a lowered rate rises three times, and each time it may turn out that this
-/// does not help yet.
+/// Wakes in a row without anything to do, for each key: a lowered rate rises three times, and each time it may turn out
+/// that this does not help yet.
 const IDLE_WAKES: u32 = 4;
 
 impl World {
@@ -68,9 +68,10 @@ impl World {
 
     fn wait(&mut self, moment: Option<Duration>) {
         let (now, run, all_settled) = (self.now, self.run, self.queue.all_settled());
+        let most = IDLE_WAKES * u32::try_from(self.plan.keys).unwrap();
         let bridge = self.bridge();
         bridge.wake += 1;
-        assert!(bridge.idle_wakes <= IDLE_WAKES, "woken {IDLE_WAKES} times for nothing: {bridge:#?}");
+        assert!(bridge.idle_wakes <= most, "woken more than {most} times for nothing: {bridge:#?}");
         let Some(moment) = moment else {
             let stuck = bridge.outstanding == 0 && !all_settled;
             assert!(!stuck, "nothing will ever wake the bridge, but events are waiting: {bridge:#?}");

@@ -46,6 +46,12 @@ pub(crate) struct OnTheWire {
 impl World {
     /// What happens, happens; then the bridge decides what to do, if it learned something.
     pub(crate) fn happen(&mut self, happening: Happening) {
+        if std::env::var_os("TRACE").is_some() {
+            match &happening {
+                Happening::Wake { .. } | Happening::Committed { .. } | Happening::Comes(_) => {}
+                h => eprintln!("{:?} {h:?}", self.now),
+            }
+        }
         match happening {
             Happening::Start => {
                 self.queue.rows.iter_mut().for_each(|row| row.put_back = false);
@@ -175,6 +181,9 @@ impl World {
         let now = self.now;
         let bridge = self.bridge();
         let fate = bridge.schedule.answered(&key, id, outcome, bridge.clock(now), chance);
+        if let Fate::Retry { .. } = fate {
+            self.queue.row(id).first_failed_at.get_or_insert(now);
+        }
         self.after(wait, Happening::Settled { run, id, fate });
         self.decide();
     }
@@ -194,7 +203,6 @@ impl World {
                 Fate::Retry { blamed, .. } => {
                     // The queue keeps milliseconds.
                     row.blamed = Duration::from_millis(u64::try_from(blamed.as_millis()).unwrap());
-                    row.first_failed_at.get_or_insert(now);
                 }
             }
         }

@@ -76,7 +76,7 @@ pub(crate) fn only_the_guilty_die(end: &End) {
         let (from, until) = (row.first_failed_at.unwrap(), row.settled_at.unwrap());
         assert!(until - from >= limit, "given up before {limit:?} were over: {row:?}");
         let passed = of_key(end, row.key).filter(|seen| seen.taken && from <= seen.at && seen.at <= until).count();
-        assert!(passed as u64 >= limit.as_secs() / 300, "given up while only {passed} others passed: {row:?}");
+        assert!(passed as u64 >= limit.as_secs() / 120, "given up while only {passed} others passed: {row:?}");
     }
 }
 
@@ -132,17 +132,17 @@ pub(crate) fn the_others_pass_at_once(end: &End) {
     }
 }
 
-/// The events of `key` were settled as soon as in a world where no other key has any.
+/// One by one, the events of `key` were settled as soon as in a world where no other key has any.
 pub(crate) fn key_is_as_fast_as_alone(key: usize, alone: &End, together: &End) {
-    let settled = |end: &End| -> HashMap<usize, Duration> {
+    let settled = |end: &End| -> Vec<Duration> {
         let rows = end.queue.rows.iter().filter(|row| row.key == key);
-        rows.map(|row| (row.number, row.settled_at.unwrap())).collect()
+        let mut moments: Vec<Duration> = rows.map(|row| row.settled_at.unwrap()).collect();
+        moments.sort_unstable();
+        moments
     };
-    let (alone, together) = (settled(alone), settled(together));
-    for (number, alone) in alone {
-        let together = together[&number];
+    for (number, (alone, together)) in settled(alone).into_iter().zip(settled(together)).enumerate() {
         let slower = together.saturating_sub(alone);
-        assert!(slower <= Duration::from_secs(1), "event {number} was delivered {slower:?} later than alone");
+        assert!(slower <= Duration::from_secs(1), "delivery {number} was {slower:?} later than alone");
     }
 }
 
