@@ -118,7 +118,7 @@ async fn many_changes_at_once_leave_room_for_the_bridge() {
         join_all((2000..2300).map(|number| queue.accept(trigger(&number.to_string())))),
     );
     assert_eq!(gone.unwrap().len(), 1200);
-    assert_eq!(taken.into_iter().filter(Result::is_ok).count(), 300);
+    assert!(taken.iter().all(Result::is_ok));
     assert_eq!(queue.reader().counts().await.unwrap().waiting, 300);
 }
 
