@@ -10,7 +10,7 @@ use actix_web::dev::Server;
 use actix_web::web::Data;
 use actix_web::{App, HttpServer, rt};
 use chrono::Utc;
-use log::info;
+use log::{info, warn};
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -119,7 +119,7 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// When the web server fails, or what the queue holds cannot be written out at the end.
+    /// When the web server or the deliveries fail.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let handle = self.server.handle();
         let (stop_worker, worker_stops) = oneshot::channel();
@@ -153,7 +153,10 @@ impl Bridge {
         let _ = stop_worker.send(self.grace);
         handle.stop(true).await;
         worker.await.map_err(|error| RunError::Worker(error.to_string()))?;
-        self.queue.close().await?;
+        if let Err(error) = self.queue.close().await {
+            // As on a full disk. All that was committed stands in the files beside the database.
+            warn!("the queue is safe, but its files could not be tidied up: {error}");
+        }
         info!("stopped");
         Ok(())
     }
@@ -168,9 +171,6 @@ pub enum RunError {
     /// The deliveries failed.
     #[error("the delivery worker failed: {0}")]
     Worker(String),
-    /// The queue could not be closed.
-    #[error(transparent)]
-    Queue(#[from] QueueError),
 }
 
 fn serve(listener: TcpListener, shared: Data<Shared>, grace: Duration) -> io::Result<Server> {

@@ -2,7 +2,7 @@
 
 use std::process;
 
-use log::{error, warn};
+use log::warn;
 
 use super::signals::Signals;
 use super::{Misuse, block_on, settings};
@@ -37,5 +37,4 @@ pub fn run() -> anyhow::Result<Exit> {
             .await?;
         Ok(Exit::Done)
     })
-    .inspect_err(|error: &anyhow::Error| error!("{error:#}"))
 }

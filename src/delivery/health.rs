@@ -10,14 +10,18 @@ pub(super) type Attempt = u64;
 /// The trouble of one service key.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    /// Failures in a row that speak against PagerDuty or the way to it.
+    /// Failures in a row that may speak against PagerDuty or the way to it.
     failures: u32,
+    /// Those of events that had not failed before.
+    first_failures: u32,
     /// Throttling answers in a row.
     throttled: u32,
     /// Attempts up to this one began before the last failure was known, so they fail for the same cause.
     judged: Attempt,
     /// No attempt begins before this moment.
     open_at: Moment,
+    /// No event that failed before is tried again before this moment.
+    retry_at: Moment,
     last_passed: Option<Moment>,
 }
 
@@ -27,12 +31,17 @@ impl Health {
         self.open_at
     }
 
+    /// No event that failed before is tried again before this moment.
+    pub(super) fn retry_at(&self) -> Moment {
+        self.retry_at
+    }
+
     /// When an event was delivered last.
     pub(super) fn last_passed(&self) -> Option<Moment> {
         self.last_passed
     }
 
-    /// In trouble, events go one at a time; then this is the attempt behind which the next one may be under way.
+    /// In trouble, events go one at a time: only if none of the attempts after this one is under way.
     pub(super) fn trouble(&self) -> Option<Attempt> {
         (self.failures > 0 || self.throttled > 0).then_some(self.judged)
     }
@@ -40,15 +49,18 @@ impl Health {
     /// Which event to probe with, were several ready. Every other one is the newest: behind a row of events that
     /// PagerDuty chokes on, one that it would take need not wait for all of them to be tried.
     pub(super) fn probes_newest(&self) -> bool {
-        self.failures % 2 == 1
+        self.first_failures % 2 == 1
     }
 
-    /// An attempt failed and it is not known whether the event is to blame; `latest` is the last one that began.
+    /// An attempt failed and it is not known whether the event is to blame; `first` says that it had not failed before,
+    /// and `latest` is the last attempt that began.
     ///
-    /// The first failure closes nothing, since it may be the event's own; from the second on there are pauses.
+    /// A single event that fails over and over delays only those that failed as well: one that just came is tried at
+    /// once. From the second one on that fails at its first attempt, all of them wait.
     pub(super) fn failed(
         &mut self,
         attempt: Attempt,
+        first: bool,
         latest: Attempt,
         now: Moment,
         chance: f64,
@@ -56,10 +68,12 @@ impl Health {
     ) {
         if attempt > self.judged {
             self.judged = latest;
-            if self.failures > 0 {
-                self.close(now + Backoff::TROUBLE.wait(self.failures, chance));
-            }
             self.failures = self.failures.saturating_add(1);
+            self.retry_at = now + Backoff::TROUBLE.wait(self.failures, chance);
+            if first && self.first_failures > 0 {
+                self.close(now + Backoff::TROUBLE.wait(self.first_failures, chance));
+            }
+            self.first_failures = self.first_failures.saturating_add(first.into());
         }
         self.close(now + asked.unwrap_or_default());
     }
@@ -98,6 +112,8 @@ impl Health {
     pub(super) fn judged_well(&mut self, attempt: Attempt) {
         if attempt > self.judged {
             self.failures = 0;
+            self.first_failures = 0;
+            self.retry_at = Moment::ZERO;
             self.throttled = 0;
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::health::{Attempt, Health};
-use super::lines::{Lines, Stands};
+use super::lines::{Lines, Stands, Turn};
 use super::pace::Pace;
 use super::schedule::{Fate, Limits, Moment};
 use super::window::Window;
@@ -19,7 +19,14 @@ pub(super) struct Lane {
     pace: Pace,
     health: Health,
     window: Window,
-    under_way: HashMap<EventId, Attempt>,
+    under_way: HashMap<EventId, UnderWay>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct UnderWay {
+    attempt: Attempt,
+    /// Whether the event had failed before.
+    again: bool,
 }
 
 /// When a lane has something to send.
@@ -79,34 +86,44 @@ impl Lane {
 
     /// The number of the event's attempt that is under way.
     pub(super) fn attempt(&self, id: EventId) -> Attempt {
-        self.under_way.get(&id).copied().unwrap_or_default()
+        self.under_way.get(&id).copied().unwrap_or_default().attempt
     }
 
     pub(super) fn readiness(&mut self, now: Moment, limits: &Limits) -> Readiness {
-        let busy = match self.health.trouble() {
-            Some(judged) => self.under_way.values().any(|attempt| *attempt > judged),
-            None => self.under_way.len() >= limits.in_flight_per_key as usize,
+        let retry_at = self.health.retry_at();
+        let Some(turn) = self.lines.next(now, self.health.probes_newest(), retry_at) else {
+            return self.lines.rested_at(retry_at).map_or(Readiness::Idle, Readiness::At);
         };
-        if busy {
-            return Readiness::Idle;
-        }
-        // Half of the places are kept for events that did not fail, which may arrive at any moment.
-        let with_failed = self.under_way.len() < (limits.in_flight_per_key as usize).div_ceil(2);
-        let next = self.lines.next(now, self.health.probes_newest(), with_failed);
-        let Some(moment) = next.map_or_else(|| self.lines.rested_at().filter(|_| with_failed), |_| Some(now)) else {
-            return Readiness::Idle;
+        let (id, paced) = match turn {
+            Turn::Due(id) if self.has_place(limits.in_flight_per_key, !self.lines.is_ready(id)) => {
+                (id, self.pace.opens_at(now))
+            }
+            // Half of the places are left to events that did not fail, which may come at any moment.
+            Turn::Spare(id) if self.has_place(limits.in_flight_per_key.div_ceil(2), true) => {
+                (id, self.pace.half_free_at(now))
+            }
+            Turn::Due(_) | Turn::Spare(_) => return Readiness::Idle,
         };
-        let Some(paced) = self.pace.opens_at(now) else { return Readiness::Idle };
-        match (moment.max(paced).max(self.health.open_at()), next) {
-            (moment, Some(id)) if moment <= now => Readiness::Now(id),
-            (moment, _) => Readiness::At(moment),
+        match paced.map(|moment| moment.max(self.health.open_at())) {
+            None => Readiness::Idle,
+            Some(moment) if moment <= now => Readiness::Now(id),
+            Some(moment) => Readiness::At(moment),
         }
     }
 
+    /// Whether one more attempt may be under way, of an event that failed before or of another.
+    fn has_place(&self, most: u32, again: bool) -> bool {
+        let among_most = self.under_way.len() < most as usize;
+        let Some(judged) = self.health.trouble() else { return among_most };
+        // One probe that hangs does not keep an event from being tried that has not failed.
+        among_most && !self.under_way.values().any(|other| other.attempt > judged && (again || !other.again))
+    }
+
     pub(super) fn begun(&mut self, id: EventId, attempt: Attempt) {
+        let again = !self.lines.is_ready(id);
         self.lines.leave(id);
         self.pace.begun();
-        self.under_way.insert(id, attempt);
+        self.under_way.insert(id, UnderWay { attempt, again });
     }
 
     /// The attempt never left the house; the event stands at the head of its line as before.
@@ -135,11 +152,11 @@ impl Lane {
         limits: &Limits,
     ) -> Fate {
         self.pace.ended(now);
-        let attempt = self.under_way.remove(&id).unwrap_or_default();
+        let UnderWay { attempt, .. } = self.under_way.remove(&id).unwrap_or_default();
         match outcome {
             Outcome::Delivered { oddity } => {
                 self.health.passed(attempt, now);
-                self.lines.forgive();
+                self.lines.passed(id);
                 Fate::Delivered { oddity: oddity.clone() }
             }
             Outcome::Refused { reason } => {
@@ -164,17 +181,19 @@ impl Lane {
                 if others_passed && *blame == Blame::Event && blamed >= limits.give_up_after {
                     return Fate::Dead { reason: given_up(reason, blamed) };
                 }
-                let at = if suspicion.is_suspect() {
+                if !others_passed {
+                    let first = suspicion.failures() == 1;
+                    self.health.failed(attempt, first, latest, now, chance, *retry_after);
+                }
+                let stands = if suspicion.is_suspect() {
                     let wait = Backoff::SUSPECT.wait(suspicion.failures(), chance);
-                    let at = now + wait.max(retry_after.unwrap_or_default());
-                    self.lines.returns(id, Stands::Suspect(at));
-                    at
+                    Stands::Suspect(now + wait.max(retry_after.unwrap_or_default()))
                 } else {
-                    self.health.failed(attempt, latest, now, chance, *retry_after);
-                    let at = now + Backoff::TROUBLE.wait(1, chance);
-                    self.lines.returns(id, Stands::SetBack(at));
-                    at.max(self.health.open_at())
+                    Stands::SetBack(now)
                 };
+                self.lines.returns(id, stands);
+                let rests = if let Stands::Suspect(at) = stands { at } else { now };
+                let at = rests.max(self.health.retry_at()).max(self.health.open_at());
                 Fate::Retry { reason: reason.clone(), at, blamed }
             }
         }

@@ -14,6 +14,10 @@ use crate::queue::{EventId, WaitingEvent};
 /// How many heads without a failure go before one that failed gets its turn, were both to wait all the time.
 const TURNS: u32 = 9;
 
+/// How many events under suspicion go by age again when one of them passes: after an outage that came and went, when
+/// many are, they are soon all tried, while an event PagerDuty really chokes on costs little.
+const PARDONS: usize = 2;
+
 /// The events of one service key.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
@@ -54,10 +58,19 @@ pub(super) enum Stands {
     Away,
     /// It may leave; by age.
     Ready,
-    /// It failed and nothing passed since: after this moment it may try again, and at once when something passes.
+    /// It failed, last at this moment, and nothing passed since. When something passes it is ready again.
     SetBack(Moment),
     /// It failed while others passed: after this moment it may try again.
     Suspect(Moment),
+}
+
+/// The event that should leave next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Turn {
+    /// It is its turn.
+    Due(EventId),
+    /// It failed before, and goes because no other is waiting; it should leave room for those.
+    Spare(EventId),
 }
 
 impl Lines {
@@ -113,27 +126,37 @@ impl Lines {
         }
     }
 
-    /// The event that should leave next, if one may now.
-    pub(super) fn next(&self, now: Moment, newest: bool, with_failed: bool) -> Option<EventId> {
+    /// The event that should leave next, if one may now. Those that failed may not before `retry_at`.
+    pub(super) fn next(&self, now: Moment, newest: bool, retry_at: Moment) -> Option<Turn> {
         let ready = if newest { self.ready.last() } else { self.ready.first() };
-        let failed = self.next_failed().filter(|(moment, _)| with_failed && *moment <= now).map(|(_, id)| id);
-        let ready = ready.copied();
-        if self.turns >= TURNS { failed.or(ready) } else { ready.or(failed) }
+        let failed = self.next_failed(retry_at).filter(|(moment, _)| *moment <= now);
+        match (ready, failed) {
+            (_, Some((_, id))) if self.turns >= TURNS => Some(Turn::Due(id)),
+            (Some(id), _) => Some(Turn::Due(*id)),
+            (None, Some((_, id))) => Some(Turn::Spare(id)),
+            (None, None) => None,
+        }
     }
 
     /// When the next of those that failed may try again.
-    pub(super) fn rested_at(&self) -> Option<Moment> {
-        self.next_failed().map(|(moment, _)| moment)
+    pub(super) fn rested_at(&self, retry_at: Moment) -> Option<Moment> {
+        self.next_failed(retry_at).map(|(moment, _)| moment)
     }
 
-    fn next_failed(&self) -> Option<(Moment, EventId)> {
-        self.set_back.first().into_iter().chain(self.suspects.first()).min().copied()
+    fn next_failed(&self, retry_at: Moment) -> Option<(Moment, EventId)> {
+        let first = self.set_back.first().into_iter().chain(self.suspects.first()).min();
+        first.map(|(moment, id)| (retry_at.max(*moment), *id))
+    }
+
+    /// Whether the event goes by age, and not because it rested after a failure.
+    pub(super) fn is_ready(&self, id: EventId) -> bool {
+        self.ready.contains(&id)
     }
 
     /// The event leaves.
     pub(super) fn leave(&mut self, id: EventId) {
+        self.turns = if self.is_ready(id) { self.turns.saturating_add(1) } else { 0 };
         let Some(event) = self.events.get(&id) else { return };
-        self.turns = if event.stands == Stands::Ready { self.turns.saturating_add(1) } else { 0 };
         if let Some(line) = self.by_incident.get_mut(&event.incident_key) {
             line.away = Some(id);
         }
@@ -183,9 +206,14 @@ impl Lines {
     }
 
     /// An event passed: those that failed before may have been innocent, so they go by age again.
-    pub(super) fn forgive(&mut self) {
+    pub(super) fn passed(&mut self, id: EventId) {
         for (_, id) in std::mem::take(&mut self.set_back) {
             self.place(id, Stands::Ready);
+        }
+        if self.events.get(&id).is_some_and(|event| event.suspicion.is_suspect()) {
+            for (_, id) in self.suspects.iter().take(PARDONS).copied().collect::<Vec<_>>() {
+                self.place(id, Stands::Ready);
+            }
         }
     }
 

@@ -49,11 +49,21 @@ impl Pace {
     /// way has to end first. Never later than the moment at which a lowered rate rises.
     pub fn opens_at(&mut self, now: Moment) -> Option<Moment> {
         self.recover(now);
+        self.room_at(now, self.allowed)
+    }
+
+    /// The same for an attempt that leaves half of the rate to others, which may come at any moment.
+    pub fn half_free_at(&mut self, now: Moment) -> Option<Moment> {
+        self.recover(now);
+        self.room_at(now, self.allowed.div_ceil(2))
+    }
+
+    fn room_at(&mut self, now: Moment, allowed: u32) -> Option<Moment> {
         while self.ended.front().is_some_and(|end| *end + WINDOW <= now) {
             self.ended.pop_front();
         }
         let rises = (self.allowed < self.full).then_some(self.changed_at + RECOVERY);
-        let Some(free) = self.allowed.checked_sub(self.under_way).filter(|free| *free > 0) else { return rises };
+        let Some(free) = allowed.checked_sub(self.under_way).filter(|free| *free > 0) else { return rises };
         // Of the attempts that ended within the window, all but the newest `free - 1` must have left it.
         let blocking = self.ended.len().checked_sub(free as usize).and_then(|index| self.ended.get(index));
         let leaves = blocking.map_or(now, |end| *end + WINDOW);
@@ -163,6 +173,18 @@ mod tests {
         pace.begun();
         pace.cancelled();
         assert_eq!(pace.opens_at(at(1)), Some(at(1)));
+    }
+
+    #[test]
+    fn half_of_the_rate_can_be_left_to_others() {
+        let mut pace = Pace::new(4);
+        for second in 0..2 {
+            assert_eq!(pace.half_free_at(at(second)), Some(at(second)));
+            pace.begun();
+            pace.ended(at(second));
+        }
+        assert_eq!(pace.half_free_at(at(2)), Some(at(60)));
+        assert_eq!(pace.opens_at(at(2)), Some(at(2)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::pagerduty::outcome::Blame;
 
 /// The most that one failure adds to the time an event is blamed for. An outage may lie between two failures of an
 /// event, so it takes many of them, each with a delivery of another event before it, to give one up.
-const BLAME_AT_ONCE: Duration = Duration::from_mins(5);
+const BLAME_AT_ONCE: Duration = Duration::from_mins(2);
 
 /// How an event failed so far.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -42,7 +42,7 @@ impl Suspicion {
         self.blamed
     }
 
-    /// Whether it failed while others passed. Its failures say nothing about PagerDuty from then on.
+    /// Whether it ever failed again after others had passed.
     pub(super) fn is_suspect(&self) -> bool {
         self.suspect
     }

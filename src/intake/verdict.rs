@@ -65,21 +65,21 @@ impl fmt::Display for Ignored {
         match self {
             Self::Silent(silence) => silence.fmt(f),
             Self::Mild { level, min_level } => {
-                write!(f, "The level {} is below BRIDGE_MIN_LEVEL, which is {}.", level.name(), min_level.name())
+                write!(f, "the level {} is below BRIDGE_MIN_LEVEL, which is {}", level.name(), min_level.name())
             }
             Self::NoPaging(opening) => {
-                write!(f, "It opens no incident, because BRIDGE_PAGE_ON does not name `{}`.", opening.name())
+                write!(f, "it opens no incident, because BRIDGE_PAGE_ON does not name `{}`", opening.name())
             }
-            Self::NoResolving => f.write_str("BRIDGE_RESOLVE is off, so what is resolved in Sentry stays open."),
+            Self::NoResolving => f.write_str("BRIDGE_RESOLVE is off, so what is resolved in Sentry stays open"),
             Self::NoAcknowledging => {
-                f.write_str("BRIDGE_ACKNOWLEDGE is off, so what is assigned in Sentry stays unacknowledged.")
+                f.write_str("BRIDGE_ACKNOWLEDGE is off, so what is assigned in Sentry stays unacknowledged")
             }
-            Self::Repeated => f.write_str("The same was told a short while ago, and one event is enough."),
+            Self::Repeated => f.write_str("the same was told a short while ago, and one event is enough"),
             Self::NothingOpen(EventType::Trigger) => {
-                f.write_str("The bridge opened no incident for it before, so there is none to open again.")
+                f.write_str("the bridge opened no incident for it before, so there is none to open again")
             }
             Self::NothingOpen(event_type) => {
-                write!(f, "The bridge knows of no open incident for it, so there is nothing to {event_type}.")
+                write!(f, "the bridge knows of no open incident for it, so there is nothing to {event_type}")
             }
         }
     }
@@ -92,12 +92,12 @@ pub enum Rejection {
     #[error(transparent)]
     NotJson(#[from] NotJson),
     /// It is JSON, but nothing that Sentry sends.
-    #[error("The body is JSON, but no webhook of Sentry: it tells of neither an event nor a project.")]
+    #[error("the body is JSON, but no webhook of Sentry: it tells of neither an event nor a project")]
     NotSentry,
     /// It looks like Sentry's, but no incident key can be made of it.
     #[error(
-        "The body looks like a webhook of Sentry, but names neither an issue nor a metric alert: there is no id of one \
-         in it, and none in an address."
+        "the body looks like a webhook of Sentry, but names neither an issue nor a metric alert: there is no id of one \
+         in it, and none in an address"
     )]
     NoIssue,
 }

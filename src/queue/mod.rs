@@ -161,7 +161,7 @@ impl Queue {
         self.pulse.listen()
     }
 
-    /// Commits something tiny and returns how long that took.
+    /// Commits something as large as a large alert (64 KiB) and returns how long that took.
     ///
     /// # Errors
     ///
@@ -172,7 +172,8 @@ impl Queue {
         Ok(begun.elapsed())
     }
 
-    /// Whether the last commit succeeded. After a failure it takes another commit to know: [`Queue::probe`].
+    /// Whether alerts can be committed, as far as is known. After a commit that failed it takes another alert to know, or
+    /// [`Queue::probe`].
     #[must_use]
     pub fn is_well(&self) -> bool {
         self.pulse.is_well()

@@ -35,9 +35,13 @@ impl Pulse {
         receiver
     }
 
-    pub(super) fn committed(&self, arrivals: impl Iterator<Item = Arrival>) {
+    /// Something was committed. Only what is as large as an alert shows that alerts can be: a full disk may have room
+    /// for a mark still.
+    pub(super) fn committed(&self, takes_alerts: bool, arrivals: impl Iterator<Item = Arrival>) {
         self.commits.fetch_add(1, Ordering::Relaxed);
-        self.well.store(true, Ordering::Relaxed);
+        if takes_alerts {
+            self.well.store(true, Ordering::Relaxed);
+        }
         if let Some(listener) = self.listener.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             for arrival in arrivals {
                 // Where the receiver is gone, nothing is kept.

@@ -49,6 +49,10 @@ async fn a_full_disk_refuses_and_the_queue_goes_on_once_there_is_space() {
     assert_eq!(queue.reader().counts().await.unwrap().waiting, 1);
     assert_eq!(queue.reader().get(small).await.unwrap().unwrap().count, 1);
 
+    // A mark is small enough for a disk that takes no alert.
+    queue.begin(small, DateTime::UNIX_EPOCH).await.unwrap();
+    assert!(!queue.is_well());
+
     let large = queue.accept(event("3", 100_000)).await.unwrap().id;
     assert!(large > small && queue.is_well());
     assert_eq!(queue.reader().get(large).await.unwrap().unwrap().body.len(), 100_000);

@@ -62,17 +62,8 @@ pub(super) struct Batch {
     pub(super) begins: Vec<(EventId, DateTime<Utc>)>,
     pub(super) rejected: Vec<Rejected>,
     pub(super) prunes: Vec<Prune>,
-}
-
-impl Batch {
-    pub(super) fn is_empty(&self) -> bool {
-        self.owed.is_empty()
-            && self.incoming.is_empty()
-            && self.settlements.is_empty()
-            && self.begins.is_empty()
-            && self.rejected.is_empty()
-            && self.prunes.is_empty()
-    }
+    /// Whether to write something as large as an alert.
+    pub(super) probe: bool,
 }
 
 /// What came of a [`Batch`], entry by entry.
@@ -181,7 +172,10 @@ impl Round {
                 self.batch.prunes.push(prune);
                 self.pruning.push(reply);
             }
-            Command::Probe { reply } => self.probing.push(reply),
+            Command::Probe { reply } => {
+                self.batch.probe = true;
+                self.probing.push(reply);
+            }
             Command::Close { reply } => {
                 self.size -= 1;
                 self.closing.push(reply);
@@ -214,6 +208,7 @@ impl Round {
         self.set_repetitions_apart(told);
         let settled: Vec<_> = self.batch.settlements.iter().map(|&(id, ..)| id).collect();
         let begun = self.batch.begins.clone();
+        let takes_alerts = !self.batch.incoming.is_empty() || self.batch.probe;
         self.batch.owed.clone_from(owed);
         match engine.commit(self.batch).await {
             Ok(committed) => {
@@ -222,7 +217,7 @@ impl Round {
                 for (dedup, received_at) in self.tells {
                     told.remember(dedup, received_at);
                 }
-                pulse.committed(committed.arrivals.into_iter());
+                pulse.committed(takes_alerts, committed.arrivals.into_iter());
                 answer(self.receiving, committed.receptions.into_iter().map(Ok));
                 answer(self.repeating, iter::repeat(Ok(Reception::Repeated)));
                 let settlements = committed.settlements.into_iter().map(|waiting| waiting.then_some(()));

@@ -14,7 +14,7 @@ use super::repair::repaired;
 ///
 /// It tells the place and never what stands there, because bodies hold people's data and errors are logged.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-#[error("The body is not JSON: {what} at line {line}, column {column}.")]
+#[error("the body is not JSON: {what} at line {line}, column {column}")]
 pub struct NotJson {
     /// What is wrong there.
     pub what: Defect,
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn what_is_not_json_is_told_by_its_place_alone() {
         let error = read::<Note>(b"{\n  \"text\": \"hunter2\",\n  oops\n}").unwrap_err();
-        assert_eq!(error.to_string(), "The body is not JSON: it cannot be read at line 3, column 3.");
+        assert_eq!(error.to_string(), "the body is not JSON: it cannot be read at line 3, column 3");
         assert_eq!(read::<Note>(b"").unwrap_err().what, Defect::TooShort);
         assert_eq!(read::<Note>(br#"{"text": "a"#).unwrap_err().what, Defect::TooShort);
         assert!(read::<Note>(br#"{"text": "a"} {}"#).is_err(), "one value and no more");

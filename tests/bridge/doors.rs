@@ -142,7 +142,7 @@ fn what_is_no_json_is_400_and_what_is_no_webhook_is_422() {
     for body in ["{}", "[]", "null", "42", "\"text\"", "[{\"id\":\"1\"}]", "{\"hello\":\"world\"}"] {
         is_error(&bridge.post(body.as_bytes()), 422, "no webhook of Sentry");
     }
-    is_error(&bridge.post(br#"{"project":"shop","event":{},"message":"x"}"#), 422, "no issue");
+    is_error(&bridge.post(br#"{"project":"shop","event":{},"message":"x"}"#), 422, "neither an issue");
     let deep = "[".repeat(100_000);
     assert_eq!(bridge.post(deep.as_bytes()).said().0, 400);
     still_takes_alerts(&bridge, &pagerduty);

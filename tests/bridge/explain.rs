@@ -73,7 +73,7 @@ fn an_ignored_payload_is_no_failure() {
     let settings = [&SETTINGS[..], &[("BRIDGE_MIN_LEVEL", "error")]].concat();
     let explained = run_with_input(&["explain", "-"], &settings, &alert_of_level("info", 7, "Disk fine"));
     assert_eq!(explained.code, Some(0));
-    assert!(explained.stdout.contains("  ignored  The level info is below BRIDGE_MIN_LEVEL"), "{}", explained.stdout);
+    assert!(explained.stdout.contains("  ignored  the level info is below BRIDGE_MIN_LEVEL"), "{}", explained.stdout);
 }
 
 #[test]

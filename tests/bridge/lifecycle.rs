@@ -79,7 +79,7 @@ fn a_delivery_that_takes_longer_than_the_grace_is_made_again_after_the_next_star
 #[test]
 fn a_request_under_way_is_answered() {
     let pagerduty = PagerDuty::start();
-    let mut bridge = Bridge::start(&pagerduty.url());
+    let mut bridge = Bridge::start_with(&pagerduty.url(), &[("RUST_LOG", "info,actix_server=info")]);
     let body = alert(7, "Disk full");
     let mut connection = Connection::open(bridge.address);
     let head = format!("POST /sentry/{TOKEN} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n", body.len());

@@ -5,12 +5,14 @@
 
 mod check;
 mod delivery;
+mod disk;
 mod doors;
 mod explain;
 mod life;
 mod lifecycle;
 mod logs;
 mod outages;
+mod queue;
 mod rehearsal;
 mod replay;
 mod shell;

@@ -14,7 +14,7 @@ fn json_that_is_no_webhook_of_sentry_is_refused_in_words() {
     for body in ["", "{", "id=5", "<html>", r#"{"id": "5", "project": "a""#] {
         let verdict = judge(&intake("", "", None), body.as_bytes());
         let Verdict::Rejected(rejection @ Rejection::NotJson(_)) = verdict else { panic!("{body}: {verdict:?}") };
-        assert!(rejection.to_string().starts_with("The body is not JSON: "), "{rejection}");
+        assert!(rejection.to_string().starts_with("the body is not JSON: "), "{rejection}");
     }
     let nameless = br#"{"project": "a", "event": {}, "url": "https://sentry.example.test/"}"#;
     assert_eq!(judge(&intake("", "", None), nameless), Verdict::Rejected(Rejection::NoIssue));
@@ -53,7 +53,7 @@ fn alerts_below_the_level_wanted_are_ignored_and_those_of_no_known_level_page() 
         assert!(matches!(verdict(level), Verdict::Queue(_)), "{level}");
     }
     let Verdict::Ignored(reason) = verdict(r#""warning""#) else { panic!() };
-    assert_eq!(reason.to_string(), "The level warning is below BRIDGE_MIN_LEVEL, which is error.");
+    assert_eq!(reason.to_string(), "the level warning is below BRIDGE_MIN_LEVEL, which is error");
 }
 
 #[test]

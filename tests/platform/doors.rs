@@ -97,7 +97,8 @@ async fn only_the_signature_of_the_very_body_opens_the_door_to_webhooks_of_the_p
             if status == 401 {
                 assert!(said["reason"].as_str().unwrap().contains("BRIDGE_SENTRY_CLIENT_SECRET"), "{said}");
             } else {
-                assert_eq!(said["status"], "queued");
+                // By the second door it is a repetition of what came in by the first.
+                assert_eq!(said["status"], if path == "/sentry" { "queued" } else { "ignored" });
             }
         }
     }
@@ -186,5 +187,5 @@ async fn a_resolve_of_an_incident_nobody_knows_is_ignored_in_words() {
     let body = include_bytes!("../../fixtures/platform/issue-resolved-26.json");
     let (status, said) = web.post(&with_token(), &[("Sentry-Hook-Resource", "issue")], body).await;
     assert_eq!((status.as_u16(), &said["status"]), (202, &Value::from("ignored")));
-    assert_eq!(said["reason"], "The bridge knows of no open incident for it, so there is nothing to resolve.");
+    assert_eq!(said["reason"], "the bridge knows of no open incident for it, so there is nothing to resolve");
 }

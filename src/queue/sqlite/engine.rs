@@ -38,7 +38,7 @@ impl Engine {
         Reads::beside(&self.place)
     }
 
-    /// Commits all of `batch` or nothing of it; an empty one commits something tiny.
+    /// Commits all of `batch` or nothing of it.
     pub(in crate::queue) async fn commit(&mut self, batch: Batch) -> Result<Committed, QueueError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,

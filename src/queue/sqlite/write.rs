@@ -9,13 +9,17 @@ use super::{incidents, prune, receive, rejected};
 use crate::queue::writer::{Batch, Committed};
 use crate::queue::{EventId, Settlement, State};
 
+/// How many bytes a probe writes; few alerts are larger.
+const BALLAST: u32 = 64 * 1024;
+
 /// Writes `batch` in one transaction. After an error the connection has to be closed, which rolls back.
 pub(super) async fn commit(connection: &mut SqliteConnection, batch: Batch) -> sqlx::Result<Committed> {
     let mut committed = Committed::default();
     // The write lock is taken at once: a transaction that starts by reading could lose the race for it later.
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-    if batch.is_empty() {
-        sqlx::query("UPDATE heartbeat SET beats = beats + 1").execute(&mut *connection).await?;
+    if batch.probe {
+        let beat = sqlx::query("UPDATE heartbeat SET beats = beats + 1, ballast = zeroblob(?)");
+        beat.bind(BALLAST).execute(&mut *connection).await?;
     }
     for (id, at) in batch.owed {
         begin(connection, id, at).await?;

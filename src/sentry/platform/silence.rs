@@ -25,14 +25,14 @@ impl fmt::Display for Silence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unused(resource) => {
-                write!(f, "Webhooks about the resource `{}` do nothing to incidents.", resource.name())
+                write!(f, "webhooks about the resource `{}` do nothing to incidents", resource.name())
             }
-            Self::UnknownResource => f.write_str("This version does not know what this webhook is about."),
+            Self::UnknownResource => f.write_str("this version does not know what this webhook is about"),
             Self::UnknownAction(resource) => {
-                write!(f, "This version does not know this action of the resource `{}`.", resource.name())
+                write!(f, "this version does not know this action of the resource `{}`", resource.name())
             }
-            Self::Archived => f.write_str("An issue that is ignored or archived does nothing to its incident."),
-            Self::Validation => f.write_str("This is a validation request: Sentry asks whether anybody listens."),
+            Self::Archived => f.write_str("an issue that is ignored or archived does nothing to its incident"),
+            Self::Validation => f.write_str("this is a validation request: Sentry asks whether anybody listens"),
         }
     }
 }

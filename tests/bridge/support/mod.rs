@@ -3,6 +3,7 @@
 mod alerts;
 mod bridge;
 mod command;
+mod disk;
 mod http;
 mod pagerduty;
 mod process;
@@ -12,6 +13,7 @@ use std::time::Duration;
 pub(crate) use alerts::{alert, alert_of_level, fixtures};
 pub(crate) use bridge::{Bridge, KEY, OTHER_KEY, ROUTES, TOKEN};
 pub(crate) use command::{Run, run, run_with_input};
+pub(crate) use disk::Disk;
 pub(crate) use http::{Answer, Connection, get, post};
 pub(crate) use pagerduty::{ClosedPort, PagerDuty};
 pub(crate) use process::{Process, program};

@@ -27,7 +27,8 @@ impl PagerDuty {
         pagerduty
     }
 
-    fn listen(listener: TcpListener) -> Self {
+    /// Starts one on a listener that may have connections waiting already.
+    pub(crate) fn listen(listener: TcpListener) -> Self {
         let throttle = ThrottleOptions { limit: 100_000, ..ThrottleOptions::default() };
         let sandbox = Sandbox::start(Options { throttle, ..Options::default() }, listener, None).unwrap();
         Self { sandbox, runtime: Builder::new_current_thread().enable_time().build().unwrap() }

@@ -1,0 +1,129 @@
+//! A full disk: alerts are refused honestly, what was accepted is delivered, and nothing has to be started again.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use sentry_pagerduty_bridge::queue::{EventId, Reader, Record, State};
+use serde_json::{Value, json};
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+
+use crate::support::{Bridge, ClosedPort, Disk, PagerDuty, alert};
+
+/// An alert that takes much room.
+fn large(issue: u64) -> Vec<u8> {
+    let mut body: Value = serde_json::from_slice(&alert(issue, "Disk full")).unwrap();
+    body["event"]["tags"] = json!([["ballast", "x".repeat(16 * 1024)]]);
+    body.to_string().into_bytes()
+}
+
+/// Posts large alerts until there is no space for another, and returns how many were accepted.
+fn post_until_full(bridge: &Bridge) -> u64 {
+    for issue in 1..1000 {
+        let (status, said) = bridge.post(&large(issue)).said();
+        if status == 202 {
+            continue;
+        }
+        assert_eq!((status, &said["status"]), (503, &json!("error")), "{said}");
+        assert!(said["reason"].as_str().unwrap().contains("is full; free some space"), "{said}");
+        assert!(issue > 10, "the disk was full from the start");
+        return issue - 1;
+    }
+    panic!("the disk never was full");
+}
+
+fn bridge_on(disk: &Disk, pagerduty: &str) -> Bridge {
+    let database = format!("sqlite:{}", disk.path("bridge.db").display());
+    Bridge::start_with(pagerduty, &[("BRIDGE_DATABASE_URL", &database)])
+}
+
+fn readyz(address: SocketAddr) -> u16 {
+    crate::support::get(address, "/readyz").status
+}
+
+/// Everything in the queue, with the whole file checked.
+fn records(path: &Path, number: u64) -> Vec<Record> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut connection = SqliteConnectOptions::new().filename(path).read_only(true).connect().await.unwrap();
+        let found: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut connection).await.unwrap();
+        assert_eq!(found, "ok");
+        let bodies: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM bodies").fetch_one(&mut connection).await.unwrap();
+        assert_eq!(bodies, i64::try_from(number).unwrap());
+        let reader = Reader::open(path).await.unwrap();
+        let counts = reader.counts().await.unwrap();
+        assert_eq!(counts.waiting + counts.delivered, number, "{counts:?}");
+        let mut records = Vec::new();
+        for id in reader.ids(State::Waiting, u64::MAX).await.unwrap() {
+            records.push(reader.get(id).await.unwrap().unwrap());
+        }
+        for id in reader.ids(State::Delivered, u64::MAX).await.unwrap() {
+            records.push(reader.get(id).await.unwrap().unwrap());
+        }
+        records.sort_by_key(|record| record.id);
+        assert!(
+            records.iter().zip(1..).all(|(record, number)| record.id == EventId::new(number)),
+            "a number is missing"
+        );
+        records
+    })
+}
+
+#[track_caller]
+fn assert_delivered(pagerduty: &PagerDuty, number: u64) {
+    pagerduty.wait_for_accepted(number);
+    let mut incidents: Vec<u64> = pagerduty.triggers().iter().map(|(incident, _)| incident.parse().unwrap()).collect();
+    incidents.sort_unstable();
+    assert_eq!(incidents, (1..=number).collect::<Vec<_>>());
+}
+
+#[test]
+fn alerts_are_refused_while_the_disk_is_full_and_taken_again_when_it_is_not() {
+    let Some(disk) = Disk::mount("disk::alerts_are_refused_while_the_disk_is_full_and_taken_again_when_it_is_not")
+    else {
+        return;
+    };
+    let port = ClosedPort::new();
+    let mut bridge = bridge_on(&disk, &port.url());
+    let accepted = post_until_full(&bridge);
+    disk.fill();
+    assert_eq!(readyz(bridge.address), 503);
+    assert_eq!(bridge.post(&large(accepted + 1)).status, 503);
+    let waiting = records(&disk.path("bridge.db"), accepted);
+    assert!(waiting.iter().all(|record| serde_json::from_slice::<Value>(&record.body).is_ok()));
+
+    disk.free();
+    assert_eq!(readyz(bridge.address), 200);
+    bridge.queue(&large(accepted + 1));
+    let pagerduty = port.open();
+    assert_delivered(&pagerduty, accepted + 1);
+    assert_eq!(bridge.terminate("TERM").code(), Some(0));
+    let delivered = records(&disk.path("bridge.db"), accepted + 1);
+    assert!(delivered.iter().all(|record| record.state == State::Delivered));
+}
+
+#[test]
+fn what_waits_is_delivered_while_the_disk_is_full_and_that_is_known_once_it_is_not() {
+    let name = "disk::what_waits_is_delivered_while_the_disk_is_full_and_that_is_known_once_it_is_not";
+    let Some(disk) = Disk::mount(name) else { return };
+    let port = ClosedPort::new();
+    let mut bridge = bridge_on(&disk, &port.url());
+    let accepted = post_until_full(&bridge);
+    disk.fill();
+    assert_eq!(readyz(bridge.address), 503);
+
+    let pagerduty = port.open();
+    assert_delivered(&pagerduty, accepted);
+    assert_eq!(readyz(bridge.address), 503);
+    bridge.wait_for_log("sent without a mark");
+    let waiting = records(&disk.path("bridge.db"), accepted);
+    assert!(waiting.iter().any(|record| (record.state, record.attempts) == (State::Waiting, 0)));
+
+    disk.free();
+    bridge.queue(&alert(accepted + 1, "Disk free"));
+    assert_delivered(&pagerduty, accepted + 1);
+    assert_eq!(bridge.terminate("TERM").code(), Some(0));
+    let delivered = records(&disk.path("bridge.db"), accepted + 1);
+    assert!(delivered.iter().all(|record| record.state == State::Delivered && record.attempts > 0), "{delivered:#?}");
+    assert_eq!(pagerduty.counters().accepted, accepted + 1, "something was sent twice");
+}

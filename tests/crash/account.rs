@@ -1,0 +1,89 @@
+//! What was answered 202 against what PagerDuty has taken.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+
+use sentry_pagerduty_bridge::sandbox::{Effect, JournalEntry, Verdict};
+
+use super::posters::Post;
+
+/// All that is known of each incident.
+pub(crate) struct Account(BTreeMap<String, Incident>);
+
+#[derive(Default)]
+struct Incident {
+    /// Alerts in their order, and whether they were answered 202.
+    posted: Vec<(String, bool)>,
+    opened: usize,
+    /// The descriptions of the events that PagerDuty took; a retry counts as well.
+    taken: Vec<String>,
+    /// How many alerts those events stand for; a retry does not count again.
+    stood_for: u64,
+}
+
+impl Account {
+    pub(crate) fn of(journal: &[JournalEntry], posts: &[Vec<Post>]) -> Self {
+        let mut incidents: BTreeMap<String, Incident> = BTreeMap::new();
+        for post in posts.iter().flatten() {
+            let incident = incidents.entry(post.issue.to_string()).or_default();
+            incident.posted.push((post.message.clone(), post.taken));
+        }
+        let mut known = HashSet::new();
+        for entry in journal {
+            let Verdict::Accepted { effect } = entry.verdict else { continue };
+            let incident = incidents.entry(entry.text("incident_key").unwrap().to_owned()).or_default();
+            incident.opened += usize::from(effect == Effect::Opened);
+            incident.taken.push(entry.text("description").unwrap().to_owned());
+            if known.insert(&entry.request.body) {
+                incident.stood_for += occurrences(entry);
+            }
+        }
+        Self(incidents)
+    }
+
+    /// Asserts that each incident was opened once and tells of every alert that was answered 202.
+    #[track_caller]
+    pub(crate) fn assert_balanced(&self) {
+        for (key, incident) in &self.0 {
+            let answered: Vec<_> = incident.posted.iter().filter(|(_, taken)| *taken).collect();
+            if answered.is_empty() && incident.opened == 0 {
+                // It was killed before it committed the alert, or after that and before it answered.
+                continue;
+            }
+            assert_eq!(incident.opened, 1, "incident {key}: {incident}");
+            let posted = incident.posted.len() as u64;
+            let stood_for = answered.len() as u64..=posted;
+            assert!(stood_for.contains(&incident.stood_for), "incident {key}: {incident}");
+            let place = |message: &str| incident.posted.iter().position(|(posted, _)| posted == message).unwrap();
+            let newest = incident.taken.iter().map(|taken| place(taken)).max();
+            let last = answered.last().map(|(message, _)| place(message));
+            assert!(newest >= last, "incident {key} does not tell of the last alert: {incident}");
+            // What arrives, whatever is repeated, arrives first in the order in which it was posted.
+            let mut seen = HashSet::new();
+            let first_told = incident.taken.iter().filter(|taken| seen.insert(taken.as_str()));
+            let order: Vec<_> = first_told.map(|taken| place(taken)).collect();
+            assert!(order.is_sorted(), "incident {key}: {incident}");
+        }
+    }
+}
+
+/// For how many alerts an event stands.
+fn occurrences(entry: &JournalEntry) -> u64 {
+    let details = entry.event.as_ref().and_then(|event| event.get("details"));
+    details.and_then(|details| details.get("occurrences")).and_then(serde_json::Value::as_u64).unwrap_or(1)
+}
+
+impl fmt::Display for Incident {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { posted, opened, taken, stood_for } = self;
+        write!(f, "posted {posted:?}, opened {opened} times, taken {taken:?}, which stand for {stood_for}")
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let posts = self.0.values().flat_map(|incident| &incident.posted);
+        let (all, answered) = posts.fold((0, 0), |(all, answered), (_, taken)| (all + 1, answered + u32::from(*taken)));
+        write!(f, "{answered} of {all} alerts were answered 202, for {} incidents;", self.0.len())
+    }
+}

@@ -1,0 +1,111 @@
+//! The promise behind every 202, with the real binary killed at random moments and a PagerDuty that misbehaves.
+//!
+//! `CRASH_KILLS` sets how often it is killed; `CRASH_SEED` repeats a run's choices, though not the machine's timing.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
+
+mod account;
+mod mischief;
+mod posters;
+mod power_cut;
+#[path = "../bridge/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with tests/bridge, which needs more of it")]
+mod support;
+
+use std::env;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use sentry_pagerduty_bridge::queue::{Counts, Reader};
+use sentry_pagerduty_bridge::sandbox::{Options, Sandbox};
+
+use self::account::Account;
+use self::posters::Posters;
+use self::support::{Bridge, PATIENCE, PagerDuty};
+
+/// How often it is killed unless `CRASH_KILLS` says otherwise.
+const KILLS: usize = 50;
+
+/// How often somebody posts between two kills, at most.
+const POSTS: usize = 60;
+
+/// How long a kill waits for the request it was meant to hit.
+const MEANT: Duration = Duration::from_millis(200);
+
+/// What stands in the variable `name`.
+fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
+    let text = env::var(name).ok().filter(|text| !text.is_empty())?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is `{text}`, which is no number")))
+}
+
+#[test]
+fn killed_at_any_moment_the_bridge_delivers_all_it_had_answered_202_for() {
+    let kills = number("CRASH_KILLS").unwrap_or(KILLS);
+    let seed = number("CRASH_SEED").unwrap_or_else(rand::random);
+    println!("CRASH_SEED={seed} CRASH_KILLS={kills}");
+    let mut random = StdRng::seed_from_u64(seed);
+
+    let pagerduty = PagerDuty::start();
+    pagerduty.set_options(Options { journal_entries: usize::MAX, journal_bytes: usize::MAX, ..pagerduty.options() });
+    let mut bridge = Bridge::start(&pagerduty.url());
+    let posters = Posters::start(bridge.address);
+    for _ in 0..kills {
+        pagerduty.clear_faults();
+        for rule in mischief::rules(&mut random) {
+            pagerduty.inject(rule).unwrap();
+        }
+        let posts = random.random_range(1..=POSTS);
+        let answered = posters.answered() + random.random_range(1..=posts);
+        posters.post(posts);
+        posters.wait_for_answers(answered);
+        if random.random() {
+            // In the middle of a delivery rather than of a webhook. There may be none, while all wait for a backoff.
+            let requests = pagerduty.counters().requests + random.random_range(1..=5);
+            let comes = Sandbox::wait_for(&pagerduty, MEANT, |records| records.counters().requests >= requests);
+            let _ = runtime().block_on(comes);
+        }
+        bridge.process.kill();
+        bridge.restart();
+        posters.move_to(bridge.address);
+    }
+    let posts = posters.end();
+    pagerduty.clear_faults();
+    // A last time, so that nobody has to wait for the end of a backoff.
+    bridge.process.kill();
+    bridge.restart();
+    let counts = drained(&bridge.database());
+
+    let account = Account::of(&pagerduty.journal(), &posts);
+    println!("{account} {counts:?} {:?}", pagerduty.counters());
+    account.assert_balanced();
+    assert_eq!((counts.waiting, counts.dead), (0, 0));
+    assert_eq!((pagerduty.counters().violations, pagerduty.counters().refused), (0, 0));
+    assert_eq!(bridge.terminate("TERM").code(), Some(0));
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Waits until nothing is in line.
+#[track_caller]
+fn drained(database: &Path) -> Counts {
+    runtime().block_on(async {
+        let reader = Reader::open(database).await.unwrap();
+        let (mut deadline, mut least) = (Instant::now() + PATIENCE, u64::MAX);
+        loop {
+            let counts = reader.counts().await.unwrap();
+            if counts.waiting == 0 {
+                return counts;
+            }
+            if counts.waiting < least {
+                (deadline, least) = (Instant::now() + PATIENCE, counts.waiting);
+            }
+            assert!(Instant::now() < deadline, "nothing moves any more: {counts:?}");
+            // Another process's database tells nobody when it changes.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+}

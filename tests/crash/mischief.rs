@@ -1,0 +1,36 @@
+//! What PagerDuty does wrong while the bridge is killed: everything but to refuse events for good.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use sentry_pagerduty_bridge::sandbox::{Body, Cut, Fault, FaultRule, ThrottleStatus};
+
+/// Faults for the time between two kills.
+pub(crate) fn rules(random: &mut StdRng) -> Vec<FaultRule> {
+    (0..random.random_range(0..=3)).map(|_| rule(random)).collect()
+}
+
+fn rule(random: &mut StdRng) -> FaultRule {
+    let apply = random.random();
+    let throttled = |status| Fault::Throttled { status, retry_after: None };
+    let faults = [
+        Fault::status(500),
+        Fault::status(503),
+        throttled(ThrottleStatus::Forbidden),
+        throttled(ThrottleStatus::TooManyRequests),
+        Fault::Close { apply, cut: Cut::Silent },
+        Fault::Close { apply, cut: Cut::Reset },
+        Fault::Close { apply: true, cut: Cut::Midway },
+        Fault::Delay { by: Duration::from_millis(random.random_range(1..=100)) },
+        Fault::success(200, Body::Garbage),
+        Fault::CloseIdle { after: Duration::ZERO },
+    ];
+    FaultRule {
+        reused_connection: random.random(),
+        from: random.random_range(1..=10),
+        times: Some(random.random_range(1..=10)),
+        ..faults.choose(random).unwrap().clone().into()
+    }
+}

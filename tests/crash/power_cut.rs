@@ -1,0 +1,57 @@
+//! A power cut: what the disk was not told to keep is gone, or is rubbish.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::drained;
+use super::support::{Bridge, ClosedPort, PagerDuty, alert};
+
+/// Few enough that SQLite does not begin its log anew, so that the log's length tells how far it was written.
+const ALERTS: u64 = 24;
+
+/// The log beside a database.
+fn log_of(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+#[test]
+fn after_a_power_cut_that_tears_what_was_written_later_all_that_was_answered_is_delivered() {
+    let nobody = ClosedPort::new();
+    let bridge = Bridge::start(&nobody.url());
+    // How long the log was when the first n alerts had been answered.
+    let mut lengths = Vec::new();
+    for issue in 1..=ALERTS {
+        bridge.queue(&alert(issue, "Disk full"));
+        lengths.push(usize::try_from(fs::metadata(log_of(&bridge.database())).unwrap().len()).unwrap());
+    }
+    assert!(lengths.is_sorted() && lengths[0] > 0, "{lengths:?}");
+    let (database, log) = (fs::read(bridge.database()).unwrap(), fs::read(log_of(&bridge.database())).unwrap());
+    drop(bridge);
+
+    // Each cut is an alert, and how many bytes behind it came to the disk whole before the rubbish.
+    for (answered, whole, rubbish) in [(1, 0, 0), (7, 0, 500), (11, 100, 0), (ALERTS - 1, 24, 4096), (ALERTS, 0, 9000)]
+    {
+        let home = tempfile::tempdir().unwrap();
+        let copy = home.path().join("after-the-cut.db");
+        fs::write(&copy, &database).unwrap();
+        let end = lengths[usize::try_from(answered).unwrap() - 1];
+        let mut file = fs::File::create(log_of(&copy)).unwrap();
+        file.write_all(&log[..log.len().min(end + whole)]).unwrap();
+        file.write_all(&vec![0xa5; rubbish]).unwrap();
+        drop(file);
+
+        let pagerduty = PagerDuty::start();
+        let url = format!("sqlite:{}", copy.display());
+        let mut bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_DATABASE_URL", &url)]);
+        let counts = drained(&copy);
+        assert_eq!((counts.waiting, counts.dead), (0, 0));
+        for issue in 1..=answered {
+            let opened = pagerduty.incidents().iter().any(|incident| incident.incident_key == issue.to_string());
+            assert!(opened, "alert {issue} of {answered} is gone");
+        }
+        assert_eq!(bridge.terminate("TERM").code(), Some(0));
+    }
+}

@@ -1,0 +1,46 @@
+//! Kept-alive connections that PagerDuty closes.
+
+use std::net::TcpListener;
+
+use sentry_pagerduty_bridge::queue::State;
+use sentry_pagerduty_bridge::sandbox::{Cut, Fault, FaultRule};
+
+use super::support::{Bridge, PagerDuty, alert};
+use super::{logged, raw, wait_for_logs};
+
+#[test]
+fn an_idle_connection_that_was_closed_costs_neither_an_attempt_nor_a_warning() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let bridge = Bridge::start(&format!("http://{}", listener.local_addr().unwrap()));
+    for issue in 1..=3 {
+        bridge.queue(&alert(issue, "Disk full"));
+        let (mut stream, request) = raw::take_request(&listener);
+        assert!(request.contains(&format!(r#""incident_key":"{issue}""#)), "{request}");
+        raw::answer_success(&mut stream);
+        wait_for_logs(&bridge, usize::try_from(issue).unwrap(), "\"delivered\"");
+        // Here it closes, while the bridge has it in hand for the next event.
+    }
+    assert_eq!((logged(&bridge, "warn"), logged(&bridge, "error")), (vec![], vec![]));
+    assert!(bridge.end().iter().all(|record| (record.state, record.attempts) == (State::Delivered, 1)));
+}
+
+#[test]
+fn a_connection_closed_just_as_it_is_used_again_loses_nothing_and_raises_no_alarm() {
+    for apply in [false, true] {
+        let close = Fault::Close { apply, cut: Cut::Silent };
+        let pagerduty = PagerDuty::with_fault(FaultRule { reused_connection: true, ..close.into() });
+        let bridge = Bridge::start(&pagerduty.url());
+        bridge.queue(&alert(1, "first"));
+        wait_for_logs(&bridge, 1, "\"delivered\"");
+        bridge.queue(&alert(2, "second"));
+        wait_for_logs(&bridge, 2, "\"delivered\"");
+        let journal = pagerduty.journal();
+        let came_by: Vec<_> =
+            journal.iter().map(|it| (it.text("incident_key").unwrap(), it.request.on_connection)).collect();
+        assert_eq!(came_by, [("1", 1), ("2", 2), ("2", 1)], "the second event met the fault");
+        assert_eq!(journal[1].request.body, journal[2].request.body);
+        assert_eq!(pagerduty.counters().opened, 2);
+        assert_eq!(logged(&bridge, "error"), [""; 0]);
+        assert!(bridge.end().iter().all(|record| record.state == State::Delivered));
+    }
+}

@@ -1,0 +1,62 @@
+//! Everything that can go wrong on the way to PagerDuty: the real binary against a sandbox that misbehaves, and at
+//! least one test for each kind of fault.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
+
+mod doubt;
+mod idle;
+mod integrations;
+mod network;
+mod odd_success;
+mod poison;
+mod raw;
+mod redirects;
+mod refused;
+#[path = "../bridge/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with tests/bridge, which needs more of it")]
+mod support;
+mod throttled;
+mod tls;
+mod tls_front;
+mod trouble;
+
+use std::path::Path;
+
+use sentry_pagerduty_bridge::queue::{NewEvent, Queue};
+
+use self::support::Bridge;
+
+/// Everything the bridge has logged at this level.
+fn logged(bridge: &Bridge, level: &str) -> Vec<String> {
+    let lines = bridge.process.stderr.all();
+    let lines = lines.iter().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    lines.filter(|line| line["level"] == level).map(|line| line["message"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Waits for so many log lines with `part` in them.
+#[track_caller]
+fn wait_for_logs(bridge: &Bridge, number: usize, part: &str) {
+    let mut found = 0;
+    bridge.process.stderr.wait_for(&format!("log line {number} with `{part}`"), |line| {
+        found += usize::from(line.contains(part));
+        (found == number).then_some(())
+    });
+}
+
+/// Ends the bridge, puts events into its queue that no webhook would bring, and starts it again.
+fn restart_with(bridge: &mut Bridge, events: Vec<NewEvent>) {
+    assert!(bridge.terminate("TERM").success());
+    put(&bridge.database(), events);
+    bridge.restart();
+}
+
+fn put(database: &Path, events: Vec<NewEvent>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let queue = Queue::open(database).await.unwrap();
+        for event in events {
+            queue.accept(event).await.unwrap();
+        }
+        queue.close().await.unwrap();
+    });
+}

@@ -1,0 +1,60 @@
+//! An event that PagerDuty chokes on, as on 2021-04-23, when it answered invalid events with 500 for an hour.
+
+use chrono::Utc;
+use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::queue::{NewEvent, State};
+use sentry_pagerduty_bridge::sandbox::{Fault, Verdict};
+use serde_json::json;
+
+use super::integrations::{Integrations, assert_same_bytes, key};
+use super::restart_with;
+
+/// The bridge makes no such event; its incident key is a number.
+fn poison() -> NewEvent {
+    let body = json!({"service_key": key(0), "event_type": "trigger", "incident_key": 666, "description": "Disk full"});
+    NewEvent {
+        service_key: ServiceKey::parse(&key(0)).unwrap(),
+        incident_key: IncidentKey::parse("666").unwrap(),
+        event_type: EventType::Trigger,
+        description: "Disk full".to_owned(),
+        body: body.to_string().into_bytes(),
+        received_at: Utc::now(),
+    }
+}
+
+#[test]
+fn an_event_that_alone_meets_500_is_given_up_and_the_others_of_its_key_go_on() {
+    let mut many = Integrations::start([Fault::InvalidAs500], &[("BRIDGE_GIVE_UP_AFTER", "1s")]);
+    restart_with(&mut many.bridge, vec![poison()]);
+    let choked = |verdict: &Verdict| matches!(verdict, Verdict::Invalid { .. });
+    for issue in 1..=2 {
+        many.pagerduty.wait_for("the poison's next attempt", |records| {
+            records.journal().filter(|entry| choked(&entry.verdict)).count() as u64 >= issue
+        });
+        many.queue(0, issue, "good");
+        many.pagerduty.wait_for_accepted(issue);
+    }
+    many.bridge.wait_for_log("given up after it failed for");
+    many.queue(0, 666, "the next event of that incident");
+    many.pagerduty.wait_for_accepted(3);
+    let mut attempts = many.requests(0);
+    attempts.retain(|attempt| choked(&attempt.verdict));
+    assert_same_bytes(&attempts);
+    let records = many.bridge.end();
+    let states: Vec<_> = records.iter().map(|record| record.state).collect();
+    assert_eq!(states, [State::Dead, State::Delivered, State::Delivered, State::Delivered]);
+    assert_eq!(records[0].attempts as usize, attempts.len());
+    assert!(records[0].reason.as_deref().unwrap().starts_with("answered 500"), "{:?}", records[0].reason);
+}
+
+#[test]
+fn an_event_that_meets_500_like_all_of_its_key_is_never_given_up() {
+    let many = Integrations::start([Fault::status(500)], &[("BRIDGE_GIVE_UP_AFTER", "1s")]);
+    many.queue(0, 1, "first");
+    many.queue(0, 2, "second");
+    // By the fourth attempt more than the time to give up has gone by.
+    many.wait_for_requests_everywhere(4);
+    many.pagerduty.clear_faults();
+    many.pagerduty.wait_for_accepted(2);
+    assert!(many.bridge.end().iter().all(|record| record.state == State::Delivered));
+}

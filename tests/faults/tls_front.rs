@@ -1,0 +1,150 @@
+//! What stands before PagerDuty and speaks TLS, well or badly.
+
+use std::fmt::Write as _;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+/// How it shows itself to new connections.
+#[derive(Clone)]
+pub(crate) enum Face {
+    /// With this certificate.
+    Certificate(Arc<ServerConfig>),
+    /// It speaks no TLS above 1.1.
+    OldTls,
+    /// It speaks no TLS at all.
+    Plain,
+}
+
+/// A server that passes on to another one what comes by TLS; dropping it ends it.
+pub(crate) struct Front {
+    address: SocketAddr,
+    face: Arc<Mutex<Face>>,
+    _end: oneshot::Sender<()>,
+}
+
+impl Front {
+    /// Stands before `behind`.
+    pub(crate) fn before(behind: SocketAddr, face: Face) -> Self {
+        let listener = StdListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let face = Arc::new(Mutex::new(face));
+        let (end, ended) = oneshot::channel();
+        let faces = Arc::clone(&face);
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let serve = serve(TcpListener::from_std(listener).unwrap(), faces, behind);
+                tokio::select! {
+                    () = serve => {}
+                    _ = ended => {}
+                }
+            });
+        });
+        Self { address, face, _end: end }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// Shows another face from the next connection on.
+    pub(crate) fn show(&self, face: Face) {
+        *self.face.lock().unwrap() = face;
+    }
+}
+
+async fn serve(listener: TcpListener, faces: Arc<Mutex<Face>>, behind: SocketAddr) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let face = faces.lock().unwrap().clone();
+        tokio::spawn(async move {
+            // Whatever fails here fails because the client went away, which is what the tests are about.
+            let _ = pass_on(stream, face, behind).await;
+        });
+    }
+}
+
+async fn pass_on(mut stream: TcpStream, face: Face, behind: SocketAddr) -> std::io::Result<()> {
+    match face {
+        Face::Certificate(config) => {
+            let mut stream = TlsAcceptor::from(config).accept(stream).await?;
+            let mut behind = TcpStream::connect(behind).await?;
+            copy_bidirectional(&mut stream, &mut behind).await?;
+        }
+        Face::OldTls => {
+            stream.read_exact(&mut [0; 5]).await?;
+            stream.write_all(&server_hello_of_tls_1_1()).await?;
+            stream.read_to_end(&mut Vec::new()).await?;
+        }
+        Face::Plain => {
+            let mut behind = TcpStream::connect(behind).await?;
+            copy_bidirectional(&mut stream, &mut behind).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What a server answers that knows nothing newer than TLS 1.1 (RFC 4346, 7.4.1.3).
+fn server_hello_of_tls_1_1() -> Vec<u8> {
+    let (version, random, no_session) = ([3, 2], [7; 32], [0]);
+    let (cipher_suite, no_compression) = ([0, 0x2f], [0]);
+    let hello = [&version[..], &random, &no_session, &cipher_suite, &no_compression].concat();
+    let length = u8::try_from(hello.len()).unwrap();
+    let (handshake, server_hello) = (22, 2);
+    [&[handshake, 3, 2, 0, length + 4, server_hello, 0, 0, length], &hello[..]].concat()
+}
+
+/// An authority that the bridge is told to trust, and the certificates it issues.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+    home: TempDir,
+}
+
+impl Authority {
+    pub(crate) fn named(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem, home: tempfile::tempdir().unwrap() }
+    }
+
+    /// The file to trust, with a remark as such files have.
+    pub(crate) fn file(&self) -> PathBuf {
+        let path = self.home.path().join("authority.pem");
+        let mut text = String::from("# The authority of the tests\n");
+        writeln!(text, "{}", self.pem).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// A certificate for `host` that is valid until the end of `year`.
+    pub(crate) fn issue(&self, host: &str, year: i32) -> Face {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.not_before = date_time_ymd(2015, 1, 1);
+        params.not_after = date_time_ymd(year, 12, 31);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+            .unwrap();
+        Face::Certificate(Arc::new(config))
+    }
+}

@@ -1,0 +1,267 @@
+//! The queue changed and read from outside, beside a running one, on real files.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::future::join_all;
+use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::queue::history::History;
+use sentry_pagerduty_bridge::queue::rejected::{MAX_REJECTED, MAX_REJECTED_BYTES};
+use sentry_pagerduty_bridge::queue::{
+    Accepted, Editor, EventId, Incoming, NewEvent, Queue, QueueError, Reader, Reception, Rejected, RejectedId,
+    Settlement, State,
+};
+use tempfile::TempDir;
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + seconds, 123_000_000).unwrap()
+}
+
+fn key() -> ServiceKey {
+    ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap()
+}
+
+fn trigger(incident: &str) -> NewEvent {
+    NewEvent {
+        service_key: key(),
+        incident_key: IncidentKey::parse(incident).unwrap(),
+        event_type: EventType::Trigger,
+        description: "Disk full".to_owned(),
+        body: br#"{"details":{}}"#.to_vec(),
+        received_at: at(0),
+    }
+}
+
+fn rejected(bytes: usize) -> Rejected {
+    Rejected {
+        received_at: at(0),
+        resource: Some("issue".to_owned()),
+        reason: "no JSON".to_owned(),
+        body: vec![0xff; bytes],
+    }
+}
+
+async fn open() -> (TempDir, PathBuf, Queue) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bridge.db");
+    let queue = Queue::open(&path).await.unwrap();
+    (directory, path, queue)
+}
+
+/// An event that PagerDuty refused.
+async fn dead_letter(queue: &Queue, incident: &str) -> EventId {
+    let id = queue.accept(trigger(incident)).await.unwrap().id;
+    queue.begin(id, at(1)).await.unwrap();
+    let blamed = Duration::from_secs(90);
+    let retry = Settlement::Retry { reason: "500".to_owned(), next_attempt_at: at(9), blamed };
+    queue.settle(id, retry, at(2)).await.unwrap();
+    queue.settle(id, Settlement::Dead { reason: "400: no such key".to_owned() }, at(3)).await.unwrap();
+    id
+}
+
+async fn delivered(queue: &Queue, number: usize, at: DateTime<Utc>) -> Vec<EventId> {
+    let accepted = join_all((0..number).map(|number| queue.accept(trigger(&format!("{at}/{number}"))))).await;
+    let mut ids: Vec<_> = accepted.into_iter().map(|accepted| accepted.unwrap().id).collect();
+    ids.sort_unstable();
+    let settle = |id| queue.settle(id, Settlement::Delivered { note: None }, at);
+    join_all(ids.iter().map(|&id| settle(id))).await.into_iter().for_each(Result::unwrap);
+    ids
+}
+
+#[tokio::test]
+async fn a_revived_dead_letter_stands_at_its_old_place_with_a_clean_record() {
+    let (_directory, path, queue) = open().await;
+    let dead = dead_letter(&queue, "42").await;
+    let later = queue.accept(trigger("42")).await.unwrap().id;
+    let generation = queue.reader().generation().await.unwrap();
+
+    let mut editor = Editor::open(&path).await.unwrap();
+    assert_eq!(editor.revive(&[dead, later, EventId::new(99)]).await.unwrap(), [dead]);
+    assert_ne!(queue.reader().generation().await.unwrap(), generation);
+
+    let waiting = queue.reader().waiting(&key(), None, 10).await.unwrap();
+    assert_eq!(waiting.iter().map(|event| event.id).collect::<Vec<_>>(), [dead, later]);
+    assert_eq!((waiting[0].attempts, waiting[0].blamed), (0, Duration::ZERO));
+    let record = queue.reader().get(dead).await.unwrap().unwrap();
+    assert_eq!((record.reason, record.finished_at, record.next_attempt_at), (None, None, None));
+    assert_eq!(record.last_attempt_at, Some(at(1)), "the pace has to be known");
+    assert_eq!(queue.begin(dead, at(10)).await.unwrap(), record.body);
+    editor.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn only_what_is_still_there_is_discarded() {
+    let (_directory, path, queue) = open().await;
+    let dead = dead_letter(&queue, "1").await;
+    let waiting = queue.accept(trigger("2")).await.unwrap().id;
+    let mut editor = Editor::open(&path).await.unwrap();
+    assert_eq!(editor.discard(State::Dead, &[dead, waiting]).await.unwrap(), [dead]);
+    assert_eq!(queue.reader().get(dead).await.unwrap(), None);
+    assert_eq!(editor.discard(State::Waiting, &[dead, waiting]).await.unwrap(), [waiting]);
+
+    // A bridge that was about to send it finds it gone.
+    let begun = queue.begin(waiting, at(5)).await;
+    assert!(matches!(begun, Err(QueueError::NotWaiting(id)) if id == waiting), "{begun:?}");
+    assert!(queue.accept(trigger("2")).await.unwrap().id > waiting);
+}
+
+#[tokio::test]
+async fn many_changes_at_once_leave_room_for_the_bridge() {
+    let (_directory, path, queue) = open().await;
+    let accepted = join_all((0..1200).map(|number| queue.accept(trigger(&number.to_string())))).await;
+    let ids: Vec<_> = accepted.into_iter().map(|accepted| accepted.unwrap().id).collect();
+    let mut editor = Editor::open(&path).await.unwrap();
+    let (gone, taken) = tokio::join!(
+        editor.discard(State::Waiting, &ids),
+        join_all((2000..2300).map(|number| queue.accept(trigger(&number.to_string())))),
+    );
+    assert_eq!(gone.unwrap().len(), 1200);
+    assert!(taken.iter().all(Result::is_ok));
+    assert_eq!(queue.reader().counts().await.unwrap().waiting, 300);
+}
+
+#[tokio::test]
+async fn without_a_bridge_the_editor_leaves_one_file() {
+    let (directory, path, queue) = open().await;
+    let dead = dead_letter(&queue, "42").await;
+    queue.close().await.unwrap();
+    let mut editor = Editor::open(&path).await.unwrap();
+    assert_eq!(editor.revive(&[dead]).await.unwrap(), [dead]);
+    editor.close().await.unwrap();
+    assert!(!directory.path().join("bridge.db-wal").exists());
+    assert_eq!(Reader::open(&path).await.unwrap().counts().await.unwrap().waiting, 1);
+
+    let missing = Editor::open(&directory.path().join("other.db")).await.expect_err("it was opened");
+    assert!(matches!(missing, QueueError::Missing { .. }), "{missing:?}");
+}
+
+#[tokio::test]
+async fn events_are_listed_by_state_in_the_order_people_want() {
+    let (_directory, _path, queue) = open().await;
+    let dead = [dead_letter(&queue, "1").await, dead_letter(&queue, "2").await];
+    let early = delivered(&queue, 1, at(10)).await;
+    let late = delivered(&queue, 2, at(20)).await;
+    let waiting: Vec<_> = join_all((0..1300).map(|number| queue.accept(trigger(&number.to_string()))))
+        .await
+        .into_iter()
+        .flatten()
+        .collect();
+    let reader = queue.reader();
+    assert_eq!(reader.ids(State::Dead, 10).await.unwrap(), dead);
+    assert_eq!(reader.ids(State::Dead, 1).await.unwrap(), dead[..1]);
+    assert_eq!(reader.ids(State::Delivered, 10).await.unwrap(), [late[1], late[0], early[0]]);
+    let ids = reader.ids(State::Waiting, u64::MAX).await.unwrap();
+    assert_eq!(ids.len(), waiting.len());
+    assert!(ids.is_sorted());
+
+    let asked: Vec<_> = ids.iter().rev().copied().chain([EventId::new(9_999_999), dead[0]]).collect();
+    let found = reader.summaries(&asked).await.unwrap();
+    let numbers: Vec<_> = found.iter().map(|event| event.id).collect();
+    assert_eq!(numbers, ids.iter().rev().copied().chain([dead[0]]).collect::<Vec<_>>());
+    let last = found.last().unwrap();
+    assert_eq!((last.state, last.attempts, last.reason.as_deref()), (State::Dead, 1, Some("400: no such key")));
+    assert_eq!((last.incident_key.as_str(), &*last.description, last.count), ("1", "Disk full", 1));
+}
+
+#[tokio::test]
+async fn rejected_webhooks_are_kept_whole_and_the_oldest_of_too_many_go() {
+    let (_directory, path, queue) = open().await;
+    let first = queue.reject(rejected(300)).await.unwrap();
+    assert_eq!(queue.reader().rejected(first).await.unwrap(), Some(rejected(300)));
+    join_all((1..MAX_REJECTED).map(|_| queue.reject(rejected(1)))).await;
+    assert_eq!(queue.reader().rejected_summaries(u64::MAX).await.unwrap().len(), 1000);
+    let last = queue.reject(rejected(2)).await.unwrap();
+    assert_eq!(queue.reader().rejected(first).await.unwrap(), None);
+    let kept = queue.reader().rejected_summaries(u64::MAX).await.unwrap();
+    assert_eq!((kept.len(), kept[999].id, kept[999].size, &*kept[999].reason), (1000, last, 2, "no JSON"));
+
+    // Their bytes are bounded as well.
+    let large = MAX_REJECTED_BYTES as usize;
+    let error = queue.reject(rejected(large + 1)).await.expect_err("it was kept");
+    assert!(matches!(error, QueueError::TooLarge), "{error:?}");
+    let most = queue.reject(rejected(large - 2)).await.unwrap();
+    let kept = queue.reader().rejected_summaries(u64::MAX).await.unwrap();
+    assert_eq!(kept.iter().map(|webhook| webhook.id).collect::<Vec<_>>(), [last, most]);
+
+    let mut editor = Editor::open(&path).await.unwrap();
+    assert!(editor.reject_again(last, "no issue".to_owned()).await.unwrap());
+    assert_eq!(queue.reader().rejected(last).await.unwrap().unwrap().reason, "no issue");
+    assert!(editor.discard_rejected(most).await.unwrap());
+    assert!(!editor.discard_rejected(most).await.unwrap());
+    assert!(!editor.reject_again(most, String::new()).await.unwrap());
+    assert!(queue.reject(rejected(1)).await.unwrap() > most, "a number was used again");
+}
+
+#[tokio::test]
+async fn a_readmitted_webhook_becomes_an_event_once() {
+    let (_directory, path, queue) = open().await;
+    let waiting = queue.accept(trigger("42")).await.unwrap().id;
+    let webhook = queue.reject(rejected(3)).await.unwrap();
+    let mut editor = Editor::open(&path).await.unwrap();
+    let reception = editor.readmit(webhook, Incoming::event(trigger("42"))).await.unwrap();
+    assert_eq!(reception, Some(Reception::Queued(vec![Accepted { id: waiting, count: 2 }])));
+    assert_eq!(queue.reader().rejected(webhook).await.unwrap(), None);
+    assert_eq!(editor.readmit(webhook, Incoming::event(trigger("43"))).await.unwrap(), None);
+    assert_eq!(editor.readmit(RejectedId::new(99), Incoming::event(trigger("43"))).await.unwrap(), None);
+    assert_eq!(queue.reader().counts().await.unwrap().waiting, 1);
+}
+
+#[tokio::test]
+async fn delivered_events_go_by_age_and_number_and_nothing_else_does() {
+    let (_directory, path, queue) = open().await;
+    let dead = dead_letter(&queue, "dead").await;
+    let waiting = queue.accept(trigger("waiting")).await.unwrap().id;
+    let webhook = queue.reject(rejected(3)).await.unwrap();
+    let old = delivered(&queue, 450, at(0)).await;
+    let young = delivered(&queue, 450, at(100)).await;
+    let now = at(200);
+
+    let history = |seconds, rows| History { age: Duration::from_secs(seconds), rows };
+    assert_eq!(queue.prune(history(200, 1000), now).await.unwrap(), 0);
+    assert_eq!(queue.prune(history(199, 1000), now).await.unwrap(), 450);
+    assert_eq!(queue.prune(history(199, 1000), now).await.unwrap(), 0);
+    assert_eq!(queue.reader().get(old[449]).await.unwrap(), None);
+    assert_eq!(queue.reader().counts().await.unwrap().delivered, 450);
+
+    assert_eq!(queue.prune(history(199, 7), now).await.unwrap(), 443);
+    let left = queue.reader().ids(State::Delivered, u64::MAX).await.unwrap();
+    assert_eq!(left, young[443..].iter().rev().copied().collect::<Vec<_>>());
+    assert_eq!(queue.prune(history(u64::MAX, 7), now).await.unwrap(), 0);
+
+    assert_eq!(queue.prune(history(0, 0), at(1_000_000)).await.unwrap(), 7);
+    assert_eq!(queue.reader().get(dead).await.unwrap().unwrap().state, State::Dead);
+    assert_eq!(queue.reader().get(waiting).await.unwrap().unwrap().state, State::Waiting);
+    assert!(queue.reader().rejected(webhook).await.unwrap().is_some());
+    queue.close().await.unwrap();
+    assert_eq!(bodies(&path).await, 2, "bodies without events stayed behind");
+}
+
+#[tokio::test]
+async fn a_long_pruning_lets_webhooks_in_between_its_commits() {
+    let (_directory, _path, queue) = open().await;
+    delivered(&queue, 1500, at(0)).await;
+    let before = queue.commits();
+    let accept = async {
+        // The first chunk has begun.
+        while queue.commits() == before {
+            tokio::task::yield_now().await;
+        }
+        queue.accept(trigger("late")).await.unwrap();
+        queue.reader().counts().await.unwrap().delivered
+    };
+    let both = tokio::time::timeout(Duration::from_secs(30), async {
+        tokio::join!(accept, queue.prune(History { age: Duration::ZERO, rows: 0 }, at(1)))
+    });
+    let (left, gone) = both.await.expect("it never ended");
+    assert_eq!(gone.unwrap(), 1500);
+    assert!(left > 0, "the webhook had to wait for the whole of it");
+}
+
+async fn bodies(path: &std::path::Path) -> i64 {
+    use sqlx::ConnectOptions;
+    let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+    sqlx::query_scalar("SELECT COUNT(*) FROM bodies").fetch_one(&mut connection).await.unwrap()
+}

@@ -1,0 +1,51 @@
+//! One run of the bridge: the real schedule, and what the worker keeps besides.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use sentry_pagerduty_bridge::delivery::{Limits, Schedule, restart};
+use sentry_pagerduty_bridge::queue::EventId;
+
+use crate::pagerduty::WINDOW;
+use crate::plan::{TIMEOUT, service_key};
+use crate::queue::Queue;
+
+/// A running bridge.
+#[derive(Debug)]
+pub(crate) struct Bridge {
+    pub(crate) schedule: Schedule,
+    started: Duration,
+    /// Events between the decision to send them and the commit of their fate.
+    pub(crate) away: HashSet<EventId>,
+    /// Which of the planned wakes counts.
+    pub(crate) wake: u64,
+    /// Wakes in a row in which there was nothing to do.
+    pub(crate) idle_wakes: u32,
+    /// Announcements are made in order.
+    pub(crate) announced: Duration,
+    /// How much will still happen without anything new from outside.
+    pub(crate) outstanding: u32,
+}
+
+impl Bridge {
+    /// Starts as the worker does: it learns what an earlier run left.
+    pub(crate) fn start(limits: Limits, queue: &Queue, now: Duration) -> Self {
+        let mut schedule = Schedule::new(limits);
+        for key in (0..queue.keys()).filter(|key| !queue.waiting(*key).is_empty()) {
+            schedule.look_for(&service_key(key));
+        }
+        let horizon = now.saturating_sub(restart::horizon(TIMEOUT));
+        for row in &queue.rows {
+            if let Some(marked) = row.last_attempt_at.filter(|marked| *marked >= horizon) {
+                let end = restart::latest_arrival(now - marked, WINDOW, TIMEOUT);
+                schedule.remember_attempts(&service_key(row.key), end, row.attempts.max(1));
+            }
+        }
+        Self { schedule, started: now, away: HashSet::new(), wake: 0, idle_wakes: 0, announced: now, outstanding: 0 }
+    }
+
+    /// The schedule's clock, as the worker reads it.
+    pub(crate) fn clock(&self, now: Duration) -> Duration {
+        WINDOW + (now - self.started)
+    }
+}

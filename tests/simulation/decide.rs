@@ -1,0 +1,89 @@
+//! The bridge does what the schedule says, and what it says is checked.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use sentry_pagerduty_bridge::delivery::schedule::Next;
+use sentry_pagerduty_bridge::pagerduty::ServiceKey;
+use sentry_pagerduty_bridge::queue::EventId;
+
+use crate::happening::{DATABASE_PAUSE, Happening};
+use crate::world::World;
+
+/// Wakes in a row without anything to do, for each key: a lowered rate rises three times, and each time it may turn out
+/// that this does not help yet.
+const IDLE_WAKES: u32 = 4;
+
+impl World {
+    /// Asks the schedule until it says to wait.
+    pub(crate) fn decide(&mut self) {
+        loop {
+            let now = self.now;
+            let bridge = self.bridge();
+            let clock = bridge.clock(now);
+            match bridge.schedule.next(clock) {
+                Next::Send { id, key } => {
+                    bridge.idle_wakes = 0;
+                    self.begin(id, &key);
+                }
+                Next::Load { key, after } => {
+                    bridge.idle_wakes = 0;
+                    self.load(&key, after);
+                }
+                Next::Wait(moment) => return self.wait(moment),
+            }
+        }
+    }
+
+    fn begin(&mut self, id: EventId, key: &ServiceKey) {
+        assert_eq!(number_of(key), self.queue.row(id).key, "event {id} was sent with the key of another");
+        // It may be gone by now without the bridge knowing, and then it is not sent.
+        if self.queue.waiting(number_of(key)).contains(&id) {
+            let first = self.queue.first_known_of_line(id);
+            assert_eq!(first, Some(id), "event {id} overtook an earlier one of its incident that is not settled");
+        }
+        let limits = self.plan.limits;
+        let bridge = self.bridge();
+        assert!(bridge.away.insert(id), "event {id} is under way twice");
+        assert!(bridge.schedule.in_flight() <= limits.in_flight, "too many attempts are under way");
+        let (wait, run, asked) = (self.commit_time(), self.run, self.now);
+        self.expect(wait, Happening::Marked { run, id, asked });
+    }
+
+    fn load(&mut self, key: &ServiceKey, after: Option<EventId>) {
+        let number = number_of(key);
+        let window = self.plan.limits.window;
+        let page = self.queue.page(number, after, window);
+        let last = page.len() < window;
+        let page = (!self.disk_fails()).then_some((page, last));
+        let wait = if page.is_some() { self.commit_time() } else { DATABASE_PAUSE };
+        // The worker waits for the page; the schedule has to bear it that something happens meanwhile.
+        if page.is_some() && self.rng.random_bool(0.5) {
+            self.page_read(number, page);
+        } else {
+            let run = self.run;
+            self.expect(wait, Happening::PageRead { run, key: number, page });
+        }
+    }
+
+    fn wait(&mut self, moment: Option<Duration>) {
+        let (now, run, all_settled) = (self.now, self.run, self.queue.all_settled());
+        let most = IDLE_WAKES * u32::try_from(self.plan.keys).unwrap();
+        let bridge = self.bridge();
+        bridge.wake += 1;
+        assert!(bridge.idle_wakes <= most, "woken more than {most} times for nothing: {bridge:#?}");
+        let Some(moment) = moment else {
+            let stuck = bridge.outstanding == 0 && !all_settled;
+            assert!(!stuck, "nothing will ever wake the bridge, but events are waiting: {bridge:#?}");
+            return;
+        };
+        let clock = bridge.clock(now);
+        assert!(moment > clock, "told to wait until {moment:?}, but it is {clock:?} already");
+        let wake = bridge.wake;
+        self.after(moment - clock, Happening::Wake { run, wake });
+    }
+}
+
+fn number_of(key: &ServiceKey) -> usize {
+    key.expose().parse().unwrap()
+}

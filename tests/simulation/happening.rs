@@ -1,0 +1,263 @@
+//! Everything that can happen in a world, and what it does.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use sentry_pagerduty_bridge::delivery::schedule::Fate;
+use sentry_pagerduty_bridge::pagerduty::outcome::Outcome;
+use sentry_pagerduty_bridge::queue::{Arrival, EventId, WaitingEvent};
+
+use crate::bridge::Bridge;
+use crate::pagerduty::{Request, Way, timed_out};
+use crate::plan::{Coming, Deed, TIMEOUT, incident_key, service_key};
+use crate::queue::{State, utc};
+use crate::world::World;
+
+/// As the worker waits before it asks the database again.
+pub(crate) const DATABASE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Something that happens. What belongs to a run of the bridge carries its number, and is nothing when that run ended.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    Start,
+    Comes(Coming),
+    Committed { run: u32, coming: Coming },
+    Announced { run: u32, id: EventId },
+    Marked { run: u32, id: EventId, asked: Duration },
+    Arrives { attempt: u64 },
+    Answered { run: u32, id: EventId, outcome: Outcome },
+    Settled { run: u32, id: EventId, fate: Fate },
+    PageRead { run: u32, key: usize, page: Option<(Vec<WaitingEvent>, bool)> },
+    Wake { run: u32, wake: u64 },
+    Deed(Deed),
+    Rescan { run: u32, key: usize },
+    Calm,
+}
+
+/// A request between the bridge and PagerDuty.
+#[derive(Debug)]
+pub(crate) struct OnTheWire {
+    pub(crate) run: u32,
+    pub(crate) id: EventId,
+    pub(crate) request: Request,
+    pub(crate) sent: Duration,
+}
+
+impl World {
+    /// What happens, happens; then the bridge decides what to do, if it learned something.
+    pub(crate) fn happen(&mut self, happening: Happening) {
+        if std::env::var_os("TRACE").is_some() {
+            match &happening {
+                Happening::Wake { .. } | Happening::Committed { .. } | Happening::Comes(_) => {}
+                h => eprintln!("{:?} {h:?}", self.now),
+            }
+        }
+        match happening {
+            Happening::Start => {
+                self.queue.rows.iter_mut().for_each(|row| row.put_back = false);
+                self.bridge = Some(Bridge::start(self.plan.limits, &self.queue, self.now));
+                self.mark_calm();
+                self.decide();
+            }
+            Happening::Comes(coming) => self.comes(coming),
+            Happening::Committed { run, coming } => self.committed(run, &coming),
+            Happening::Arrives { attempt } => self.arrives(attempt),
+            Happening::Deed(deed) => self.deed(deed),
+            Happening::Calm => self.mark_calm(),
+            Happening::Announced { run, id } if run == self.run => self.announced(id),
+            Happening::Marked { run, id, asked } if run == self.run => self.marked(id, asked),
+            Happening::Answered { run, id, outcome } if run == self.run => self.answered(id, &outcome),
+            Happening::Settled { run, id, fate } if run == self.run => self.settled(id, fate),
+            Happening::PageRead { run, key, page } if run == self.run => {
+                self.bridge().outstanding -= 1;
+                self.page_read(key, page);
+                self.decide();
+            }
+            Happening::Rescan { run, key } if run == self.run => {
+                self.bridge().outstanding -= 1;
+                self.bridge().schedule.rescan(&service_key(key));
+                self.decide();
+            }
+            Happening::Wake { run, wake } if run == self.run && wake == self.bridge().wake => {
+                self.bridge().idle_wakes += 1;
+                self.decide();
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn bridge(&mut self) -> &mut Bridge {
+        self.bridge.as_mut().unwrap()
+    }
+
+    /// Puts something on the agenda that this run of the bridge waits for.
+    pub(crate) fn expect(&mut self, wait: Duration, happening: Happening) {
+        self.bridge().outstanding += 1;
+        self.after(wait, happening);
+    }
+
+    fn comes(&mut self, coming: Coming) {
+        if self.bridge.is_some() {
+            let (wait, run) = (self.commit_time(), self.run);
+            self.after(wait, Happening::Committed { run, coming });
+        }
+    }
+
+    fn committed(&mut self, run: u32, coming: &Coming) {
+        if run == self.run && !self.disk_fails() {
+            let id = self.queue.insert(coming, self.now);
+            let delay = Duration::from_millis(self.rng.random_range(0..20));
+            let at = (self.now + delay).max(self.bridge().announced);
+            self.bridge().announced = at;
+            self.expect(at - self.now, Happening::Announced { run, id });
+        }
+    }
+
+    fn announced(&mut self, id: EventId) {
+        let row = self.queue.row(id);
+        let arrival = Arrival {
+            id,
+            service_key: service_key(row.key),
+            incident_key: incident_key(row.incident),
+            event_type: row.event_type,
+            received_at: utc(row.committed_at),
+        };
+        self.bridge().outstanding -= 1;
+        self.bridge().schedule.arrived(&arrival);
+        self.decide();
+    }
+
+    /// The mark of an attempt is committed, or could not be.
+    fn marked(&mut self, id: EventId, asked: Duration) {
+        let (now, failed) = (self.now, self.disk_fails());
+        let row = self.queue.row(id);
+        let key = service_key(row.key);
+        let waits = row.state == State::Waiting;
+        if waits && !failed {
+            row.attempts += 1;
+            row.last_attempt_at = Some(asked);
+            self.send(id);
+            return;
+        }
+        let bridge = self.bridge();
+        bridge.outstanding -= 1;
+        bridge.away.remove(&id);
+        if failed {
+            let until = bridge.clock(now) + DATABASE_PAUSE;
+            bridge.schedule.not_begun(&key, id, until);
+        } else {
+            bridge.schedule.vanished(&key, id);
+        }
+        self.decide();
+    }
+
+    fn send(&mut self, id: EventId) {
+        let (run, sent, seed) = (self.run, self.now, self.plan.seed);
+        let row = self.queue.row(id);
+        let dice = [0, 1, 2, 3].map(|throw| dice(seed, row.number as u64, u64::from(row.attempts), throw));
+        let request = Request { key: row.key, number: row.number, content: row.content, dice };
+        match self.pagerduty.send(&request, sent) {
+            Way::Ends(wait, outcome) => self.after(wait, Happening::Answered { run, id, outcome }),
+            Way::Through(travel) => {
+                self.attempts += 1;
+                let attempt = self.attempts;
+                self.on_the_wire.insert(attempt, OnTheWire { run, id, request, sent });
+                self.after(travel, Happening::Arrives { attempt });
+            }
+        }
+    }
+
+    fn arrives(&mut self, attempt: u64) {
+        let Some(OnTheWire { run, id, request, sent }) = self.on_the_wire.remove(&attempt) else { return };
+        let (wait, outcome) = self.pagerduty.receive(&request, self.now);
+        let left = sent + TIMEOUT - self.now;
+        let (wait, outcome) = if wait >= left { (left, timed_out()) } else { (wait, outcome) };
+        self.after(wait, Happening::Answered { run, id, outcome });
+    }
+
+    fn answered(&mut self, id: EventId, outcome: &Outcome) {
+        let (run, chance, wait) = (self.run, self.rng.random_range(0.0..1.0), self.commit_time());
+        let key = service_key(self.queue.row(id).key);
+        let now = self.now;
+        let bridge = self.bridge();
+        let fate = bridge.schedule.answered(&key, id, outcome, bridge.clock(now), chance);
+        if let Fate::Retry { .. } = fate {
+            self.queue.row(id).first_failed_at.get_or_insert(now);
+        }
+        self.after(wait, Happening::Settled { run, id, fate });
+        self.decide();
+    }
+
+    fn settled(&mut self, id: EventId, fate: Fate) {
+        let (now, run) = (self.now, self.run);
+        if self.disk_fails() {
+            self.after(DATABASE_PAUSE, Happening::Settled { run, id, fate });
+            return;
+        }
+        let row = self.queue.row(id);
+        let key = service_key(row.key);
+        if row.state == State::Waiting {
+            match &fate {
+                Fate::Delivered { .. } => self.queue.put(id, State::Delivered, now),
+                Fate::Dead { reason } => self.queue.put(id, State::Dead(reason.clone()), now),
+                Fate::Retry { blamed, .. } => {
+                    // The queue keeps milliseconds.
+                    row.blamed = Duration::from_millis(u64::try_from(blamed.as_millis()).unwrap());
+                }
+            }
+        }
+        let bridge = self.bridge();
+        bridge.outstanding -= 1;
+        bridge.away.remove(&id);
+        bridge.schedule.settled(&key, id, &fate);
+        self.decide();
+    }
+
+    pub(crate) fn page_read(&mut self, key: usize, page: Option<(Vec<WaitingEvent>, bool)>) {
+        let Some((page, last)) = page else { return self.bridge().schedule.not_loaded(&service_key(key)) };
+        for event in &page {
+            self.queue.row(event.id).put_back = false;
+        }
+        self.bridge().schedule.loaded(&service_key(key), &page, last);
+    }
+
+    fn deed(&mut self, deed: Deed) {
+        if self.disk_fails() {
+            return;
+        }
+        let (now, running) = (self.now, self.bridge.is_some());
+        let key = match deed {
+            Deed::RetryDead { key } => {
+                for id in self.queue.dead(key) {
+                    self.queue.put(id, State::Waiting, now);
+                    let row = self.queue.row(id);
+                    row.put_back = running;
+                    row.blamed = Duration::ZERO;
+                    row.first_failed_at = None;
+                }
+                key
+            }
+            Deed::Discard { key, place } => {
+                if let Some(id) = self.queue.waiting(key).iter().nth(place).copied() {
+                    self.queue.put(id, State::Discarded, now);
+                }
+                key
+            }
+        };
+        if running {
+            let (run, delay) = (self.run, Duration::from_millis(self.rng.random_range(0..200)));
+            self.expect(delay, Happening::Rescan { run, key });
+        }
+    }
+}
+
+/// A number from 0 up to 1 that depends on nothing but the arguments.
+fn dice(seed: u64, number: u64, attempt: u64, throw: u64) -> f64 {
+    let mut mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (number << 40) ^ (attempt << 8) ^ throw;
+    for _ in 0..2 {
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+    }
+    f64::from(u32::try_from(mixed >> 32).unwrap()) / (f64::from(u32::MAX) + 1.0)
+}

@@ -1,0 +1,75 @@
+//! The schedule of deliveries against models of the queue and of PagerDuty, in virtual time.
+//!
+//! A world is drawn from its number: what arrives, what PagerDuty does wrong and when, at which steps the bridge is
+//! killed, when the disk fails, what an operator does meanwhile. In it runs the real [`Schedule`], driven as the worker
+//! drives it, and while it runs and at its end the promises are checked. A world that breaks one prints its number, and
+//! runs again alone with `SIMULATION_SEED=that number`; `SIMULATION_WORLDS` says how many worlds there are of each kind.
+//!
+//! [`Schedule`]: sentry_pagerduty_bridge::delivery::Schedule
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "these are tests, helpers of tests included")]
+
+mod bridge;
+mod decide;
+mod fault;
+mod happening;
+mod pagerduty;
+mod plan;
+mod promises;
+mod queue;
+mod run;
+mod world;
+
+use plan::Plan;
+use run::in_worlds;
+
+#[test]
+fn in_any_world_everything_accepted_is_delivered_in_order_at_the_pace_or_dead_with_a_reason() {
+    in_worlds(10_000, |seed| {
+        let end = world::run(Plan::chaos(seed));
+        promises::nothing_is_lost(&end);
+        promises::only_the_guilty_die(&end);
+        promises::the_backlog_drains(&end, promises::AFTER_ANYTHING);
+    });
+}
+
+#[test]
+fn after_an_outage_of_any_length_the_backlog_drains_in_the_least_possible_time_and_nothing_died() {
+    in_worlds(1_000, |seed| {
+        let end = world::run(Plan::outage(seed));
+        promises::nothing_is_lost(&end);
+        promises::nobody_dies(&end);
+        promises::the_backlog_drains(&end, promises::AFTER_AN_OUTAGE);
+    });
+}
+
+#[test]
+fn however_long_pagerduty_throttles_nothing_dies_and_the_rate_comes_back() {
+    in_worlds(1_000, |seed| {
+        let end = world::run(Plan::throttling(seed));
+        promises::nothing_is_lost(&end);
+        promises::nobody_dies(&end);
+        promises::the_backlog_drains(&end, promises::AFTER_ANYTHING);
+    });
+}
+
+#[test]
+fn an_event_pagerduty_chokes_on_is_given_up_in_time_and_holds_up_no_other_incident() {
+    in_worlds(1_000, |seed| {
+        let end = world::run(Plan::poison(seed));
+        promises::nothing_is_lost(&end);
+        promises::the_poisonous_die_in_time(&end);
+        promises::the_others_pass_at_once(&end);
+    });
+}
+
+#[test]
+fn a_key_in_trouble_slows_no_other_key_down() {
+    in_worlds(1_000, |seed| {
+        let plan = Plan::bad_neighbours(seed);
+        let alone = world::run(plan.only_key(0));
+        let together = world::run(plan);
+        promises::nothing_is_lost(&together);
+        promises::key_is_as_fast_as_alone(0, &alone, &together);
+    });
+}

@@ -1,0 +1,152 @@
+//! A model of PagerDuty, and of the way to it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use sentry_pagerduty_bridge::pagerduty::outcome::{Blame, Outcome};
+
+use crate::fault::{Choke, Content, Fault, Kind};
+
+/// The time PagerDuty looks back.
+pub(crate) const WINDOW: Duration = Duration::from_secs(60);
+
+/// What PagerDuty saw and when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub(crate) at: Duration,
+    pub(crate) key: usize,
+    pub(crate) number: usize,
+    pub(crate) taken: bool,
+}
+
+/// An attempt on its way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    pub(crate) key: usize,
+    pub(crate) number: usize,
+    pub(crate) content: Content,
+    /// Chance, the same for the same attempt of the same event in the same world, whatever else happens in it.
+    pub(crate) dice: [f64; 4],
+}
+
+/// How an attempt goes on.
+#[derive(Clone, Debug)]
+pub(crate) enum Way {
+    /// It reaches PagerDuty after so long.
+    Through(Duration),
+    /// It does not, which is known after so long.
+    Ends(Duration, Outcome),
+}
+
+/// PagerDuty.
+#[derive(Debug)]
+pub(crate) struct PagerDuty {
+    faults: Vec<Fault>,
+    /// The longest a request or an answer travels while all is well.
+    travel: Duration,
+    timeout: Duration,
+    /// What counts for the throttle, for each key.
+    counted: Vec<VecDeque<Duration>>,
+    /// How many a minute are taken while all is well.
+    limit: usize,
+    pub(crate) journal: Vec<Seen>,
+}
+
+impl PagerDuty {
+    pub(crate) fn new(faults: Vec<Fault>, keys: usize, travel: Duration, timeout: Duration, limit: usize) -> Self {
+        let counted = vec![VecDeque::new(); keys];
+        Self { faults, travel, timeout, counted, limit, journal: Vec::new() }
+    }
+
+    /// What becomes of a request that leaves the bridge.
+    pub(crate) fn send(&self, request: &Request, now: Duration) -> Way {
+        let [travels, coin, ..] = request.dice;
+        let mut travel = self.travel.mul_f64(travels);
+        for fault in self.faults.iter().filter(|fault| fault.concerns(now, request.key)) {
+            match fault.kind {
+                Kind::Refused => return Way::Ends(travel, way("no connection: refused")),
+                Kind::BlackHole if coin < 0.5 => return Way::Ends(self.timeout / 2, way("no connection in time")),
+                Kind::BlackHole => return Way::Ends(self.timeout, timed_out()),
+                Kind::Distrusted => {
+                    return Way::Ends(travel, Outcome::Untrusted { reason: "TLS: expired".to_owned() });
+                }
+                // Some of the time goes by before it arrives.
+                Kind::Slow { answer } => travel = answer.mul_f64(travels),
+                Kind::Errors { .. } | Kind::LostAnswers { .. } | Kind::Throttled { .. } => {}
+            }
+        }
+        if travel >= self.timeout { Way::Ends(self.timeout, timed_out()) } else { Way::Through(travel) }
+    }
+
+    /// A request arrives. Says after how long the bridge knows, and what.
+    pub(crate) fn receive(&mut self, request: &Request, now: Duration) -> (Duration, Outcome) {
+        let (delay, taken, outcome) = self.judge(request, now);
+        self.journal.push(Seen { at: now, key: request.key, number: request.number, taken });
+        (delay, outcome)
+    }
+
+    fn judge(&mut self, request: &Request, now: Duration) -> (Duration, bool, Outcome) {
+        let [_, coin, travels, luck] = request.dice;
+        let mut delay = self.travel.mul_f64(travels);
+        let never = self.timeout;
+        let (mut limit, mut counts_rejected, mut throttle_asks) = (self.limit, false, None);
+        let mut ends = None;
+        for fault in self.faults.iter().filter(|fault| fault.concerns(now, request.key)) {
+            match fault.kind {
+                Kind::Errors { part, retry_after } if luck < part => {
+                    // One of ten was taken before it went wrong.
+                    let error = trouble("answered 503: Service Unavailable", Blame::Event, retry_after);
+                    ends = Some((delay, coin < 0.1, error));
+                }
+                Kind::LostAnswers { part } if luck < part && coin < 0.5 => ends = Some((never, true, timed_out())),
+                Kind::LostAnswers { part } if luck < part => ends = Some((delay, true, way("the connection broke"))),
+                Kind::Slow { answer } => delay = answer.mul_f64(travels),
+                Kind::Throttled { limit: lowered, counts_rejected: counts, retry_after } => {
+                    limit = limit.min(lowered);
+                    counts_rejected |= counts;
+                    throttle_asks = retry_after;
+                }
+                _ => {}
+            }
+        }
+        let counted = &mut self.counted[request.key];
+        while counted.front().is_some_and(|seen| *seen + WINDOW <= now) {
+            counted.pop_front();
+        }
+        let throttled = counted.len() >= limit;
+        if !throttled || counts_rejected {
+            counted.push_back(now);
+        }
+        if throttled {
+            let reason = "answered 403: Requests for this service are arriving too quickly.".to_owned();
+            return (delay, false, Outcome::Throttled { reason, retry_after: throttle_asks });
+        }
+        if let Some(ends) = ends {
+            return ends;
+        }
+        match request.content {
+            Content::Invalid => {
+                let reason = "answered 400: Event object is invalid".to_owned();
+                (delay, false, Outcome::Refused { reason })
+            }
+            Content::Poison { until, how } if now < until => match how {
+                Choke::Error => (delay, false, trouble("answered 500: Internal Server Error", Blame::Event, None)),
+                Choke::Timeout => (never, false, timed_out()),
+                Choke::Reset => (delay, false, way("the connection broke: reset")),
+            },
+            Content::Fine | Content::Poison { .. } => (delay, true, Outcome::Delivered { oddity: None }),
+        }
+    }
+}
+
+pub(crate) fn timed_out() -> Outcome {
+    trouble("no answer in time", Blame::Event, None)
+}
+
+fn way(reason: &str) -> Outcome {
+    trouble(reason, Blame::Way, None)
+}
+
+fn trouble(reason: &str, blame: Blame, retry_after: Option<Duration>) -> Outcome {
+    Outcome::Trouble { reason: reason.to_owned(), blame, retry_after }
+}

@@ -1,0 +1,158 @@
+//! What has to be true at the end of a world.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::fault::{Choke, Content};
+use crate::pagerduty::{Seen, WINDOW};
+use crate::plan::Plan;
+use crate::queue::{Row, State};
+use crate::world::End;
+
+/// How long after the end of an outage the backlog is drained, over the least possible time: the longest pause between
+/// probes, an attempt that is still under way, and the minute for which PagerDuty remembers the last probes.
+pub(crate) const AFTER_AN_OUTAGE: Duration = Duration::from_mins(2);
+
+/// The same after any trouble, to which `Retry-After` is added: the longest pause under throttling, the recovery of the
+/// rate, a restart, the longest rest of an event under suspicion.
+pub(crate) const AFTER_ANYTHING: Duration = Duration::from_mins(5);
+
+/// How long after its time an event is given up at the latest: it is tried once a minute then, and something else has
+/// to pass in between.
+const LATE: Duration = Duration::from_secs(150);
+
+/// All that was accepted is settled, and nothing was invented; order and pace were kept.
+pub(crate) fn nothing_is_lost(end: &End) {
+    for row in &end.queue.rows {
+        match &row.state {
+            State::Waiting => panic!("this event is neither delivered nor dead: {row:?}"),
+            State::Delivered => {
+                let taken = end.pagerduty.journal.iter().any(|seen| seen.taken && seen.number == row.number);
+                assert!(taken, "PagerDuty never took what counts as delivered: {row:?}");
+            }
+            State::Dead(reason) => assert!(!reason.is_empty(), "dead without a reason: {row:?}"),
+            State::Discarded => {}
+        }
+    }
+    the_pace_is_kept(end);
+    incidents_are_in_order(end);
+}
+
+fn the_pace_is_kept(end: &End) {
+    let rate = end.plan.limits.rate as usize;
+    for key in 0..end.plan.keys {
+        let seen: Vec<Duration> = of_key(end, key).map(|seen| seen.at).collect();
+        for (first, over) in seen.iter().zip(seen.iter().skip(rate)) {
+            assert!(*over - *first >= WINDOW, "more than {rate} attempts of key {key} in the minute from {first:?}");
+        }
+    }
+}
+
+/// Once an event of an incident was seen, no earlier one is seen again, unless an operator put it back.
+fn incidents_are_in_order(end: &End) {
+    if !end.plan.deeds.is_empty() {
+        // Then only what the bridge could know is checked, at each decision.
+        return;
+    }
+    let places: HashMap<usize, (usize, &Row)> =
+        end.queue.rows.iter().enumerate().map(|(place, row)| (row.number, (place, row))).collect();
+    let mut newest: HashMap<(usize, usize), usize> = HashMap::new();
+    for seen in &end.pagerduty.journal {
+        let (place, row) = places[&seen.number];
+        let newest = newest.entry((row.key, row.incident)).or_default();
+        assert!(place >= *newest, "seen at {:?} after a later event of its incident: {row:?}", seen.at);
+        *newest = place;
+    }
+}
+
+/// Dead is what PagerDuty refused, or what it choked on for long enough while it took others.
+pub(crate) fn only_the_guilty_die(end: &End) {
+    let limit = end.plan.limits.give_up_after;
+    for (row, reason) in dead(end) {
+        if row.content == Content::Invalid && reason.starts_with("answered 400") {
+            continue;
+        }
+        assert!(reason.contains("given up"), "dead without being given up or refused: {row:?}");
+        let (from, until) = (row.first_failed_at.unwrap(), row.settled_at.unwrap());
+        assert!(until - from >= limit, "given up before {limit:?} were over: {row:?}");
+        let passed = of_key(end, row.key).filter(|seen| seen.taken && from <= seen.at && seen.at <= until).count();
+        assert!(passed as u64 >= limit.as_secs() / 120, "given up while only {passed} others passed: {row:?}");
+    }
+}
+
+/// Whatever happened spoke against no event.
+pub(crate) fn nobody_dies(end: &End) {
+    if let Some((row, _)) = dead(end).next() {
+        panic!("an innocent event died: {row:?}");
+    }
+}
+
+/// From the moment all was calm, the backlog of each key was worked off at its rate, but for 10 % and `slack`.
+pub(crate) fn the_backlog_drains(end: &End, slack: Duration) {
+    let commit = Duration::from_millis(*end.plan.commit.end());
+    let round_trip = 2 * end.plan.travel + 3 * commit;
+    for (key, backlog) in end.backlog.iter().enumerate() {
+        let rows = || end.queue.rows.iter().filter(|row| row.key == key);
+        let Some(drained_at) = rows().filter_map(|row| row.settled_at).max() else { continue };
+        let mut lines: HashMap<usize, u32> = HashMap::new();
+        for row in rows().filter(|row| row.settled_at > Some(end.calm_at)) {
+            *lines.entry(row.incident).or_default() += 1;
+        }
+        // Events of one incident go one by one.
+        let least = (WINDOW.mul_f64(1.1 * *backlog as f64) / end.plan.limits.rate)
+            .max(round_trip * lines.values().copied().max().unwrap_or_default());
+        let took = drained_at.saturating_sub(end.calm_at);
+        let allowed = least + slack + end.plan.longest_retry_after();
+        assert!(took <= allowed, "{backlog} events of key {key} took {took:?} instead of {allowed:?}");
+    }
+}
+
+/// What PagerDuty chokes on is given up when its time is over, and what only the connection breaks on is not.
+pub(crate) fn the_poisonous_die_in_time(end: &End) {
+    let limit = end.plan.limits.give_up_after;
+    for row in &end.queue.rows {
+        match row.content {
+            Content::Poison { how: Choke::Reset, .. } | Content::Fine | Content::Invalid => {
+                assert_eq!(row.state, State::Delivered, "not delivered: {row:?}");
+            }
+            Content::Poison { .. } => {
+                assert!(matches!(&row.state, State::Dead(reason) if reason.contains("given up")), "{row:?}");
+                let took = row.settled_at.unwrap() - row.first_failed_at.unwrap();
+                assert!(limit <= took && took <= limit + LATE, "given up after {took:?} instead of {limit:?}: {row:?}");
+            }
+        }
+    }
+}
+
+/// What has nothing to do with the poison passes at once.
+pub(crate) fn the_others_pass_at_once(end: &End) {
+    for row in end.queue.rows.iter().filter(|row| row.incident >= Plan::HEALTHY) {
+        let took = row.settled_at.unwrap() - row.committed_at;
+        assert!(took <= Duration::from_secs(20), "held up for {took:?}: {row:?}");
+    }
+}
+
+/// One by one, the events of `key` were settled as soon as in a world where no other key has any.
+pub(crate) fn key_is_as_fast_as_alone(key: usize, alone: &End, together: &End) {
+    let settled = |end: &End| -> Vec<Duration> {
+        let rows = end.queue.rows.iter().filter(|row| row.key == key);
+        let mut moments: Vec<Duration> = rows.map(|row| row.settled_at.unwrap()).collect();
+        moments.sort_unstable();
+        moments
+    };
+    for (number, (alone, together)) in settled(alone).into_iter().zip(settled(together)).enumerate() {
+        let slower = together.saturating_sub(alone);
+        assert!(slower <= Duration::from_secs(1), "delivery {number} was {slower:?} later than alone");
+    }
+}
+
+fn of_key(end: &End, key: usize) -> impl Iterator<Item = &Seen> {
+    end.pagerduty.journal.iter().filter(move |seen| seen.key == key)
+}
+
+fn dead(end: &End) -> impl Iterator<Item = (&Row, &String)> {
+    end.queue.rows.iter().filter_map(|row| match &row.state {
+        State::Dead(reason) => Some((row, reason)),
+        _ => None,
+    })
+}

@@ -1,0 +1,140 @@
+//! A model of the queue: what is committed, and nothing else, outlives a crash.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sentry_pagerduty_bridge::pagerduty::EventType;
+use sentry_pagerduty_bridge::queue::{EventId, WaitingEvent};
+
+use crate::fault::Content;
+use crate::plan::{self, Coming};
+
+/// Where an event stands.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum State {
+    Waiting,
+    Delivered,
+    Dead(String),
+    /// By an operator.
+    Discarded,
+}
+
+/// A committed event.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) content: Content,
+    pub(crate) number: usize,
+    pub(crate) key: usize,
+    pub(crate) incident: usize,
+    pub(crate) event_type: EventType,
+    pub(crate) state: State,
+    pub(crate) attempts: u32,
+    pub(crate) last_attempt_at: Option<Duration>,
+    pub(crate) blamed: Duration,
+    pub(crate) committed_at: Duration,
+    pub(crate) first_failed_at: Option<Duration>,
+    pub(crate) settled_at: Option<Duration>,
+    /// An operator put it back in line, and this run of the bridge did not read it since.
+    pub(crate) put_back: bool,
+}
+
+/// The rows; an event's number is its place, counted from 1.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) rows: Vec<Row>,
+    waiting: Vec<BTreeSet<EventId>>,
+}
+
+impl Queue {
+    pub(crate) fn new(keys: usize) -> Self {
+        Self { rows: Vec::new(), waiting: vec![BTreeSet::new(); keys] }
+    }
+
+    pub(crate) fn insert(&mut self, coming: &Coming, now: Duration) -> EventId {
+        self.rows.push(Row {
+            content: coming.content,
+            number: coming.number,
+            key: coming.key,
+            incident: coming.incident,
+            event_type: coming.event_type,
+            state: State::Waiting,
+            attempts: 0,
+            last_attempt_at: None,
+            blamed: Duration::ZERO,
+            committed_at: now,
+            first_failed_at: None,
+            settled_at: None,
+            put_back: false,
+        });
+        let id = EventId::new(i64::try_from(self.rows.len()).unwrap());
+        self.waiting[coming.key].insert(id);
+        id
+    }
+
+    pub(crate) fn row(&mut self, id: EventId) -> &mut Row {
+        &mut self.rows[usize::try_from(id.get()).unwrap() - 1]
+    }
+
+    /// Moves an event; the caller says which way.
+    pub(crate) fn put(&mut self, id: EventId, state: State, now: Duration) {
+        let row = self.row(id);
+        let waits = state == State::Waiting;
+        row.settled_at = (!waits).then_some(now);
+        row.state = state;
+        let key = row.key;
+        if waits {
+            self.waiting[key].insert(id);
+        } else {
+            self.waiting[key].remove(&id);
+        }
+    }
+
+    pub(crate) fn dead(&self, key: usize) -> Vec<EventId> {
+        let dead = |row: &Row| row.key == key && matches!(row.state, State::Dead(_));
+        (1..).zip(&self.rows).filter(|(_, row)| dead(row)).map(|(number, _)| EventId::new(number)).collect()
+    }
+
+    pub(crate) fn keys(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(crate) fn waiting(&self, key: usize) -> &BTreeSet<EventId> {
+        &self.waiting[key]
+    }
+
+    pub(crate) fn all_settled(&self) -> bool {
+        self.waiting.iter().all(BTreeSet::is_empty)
+    }
+
+    pub(crate) fn page(&mut self, key: usize, after: Option<EventId>, limit: usize) -> Vec<WaitingEvent> {
+        let ids: Vec<EventId> = self.waiting[key].iter().copied().filter(|id| Some(*id) > after).take(limit).collect();
+        ids.into_iter().map(|id| self.row(id).as_waiting(id)).collect()
+    }
+
+    /// The oldest waiting event of the line in which `id` stands, except those that this run could not know of.
+    pub(crate) fn first_known_of_line(&mut self, id: EventId) -> Option<EventId> {
+        let (key, incident) = (self.row(id).key, self.row(id).incident);
+        let ids: Vec<EventId> = self.waiting[key].range(..=id).copied().collect();
+        ids.into_iter().find(|id| self.row(*id).incident == incident && !self.row(*id).put_back)
+    }
+}
+
+impl Row {
+    fn as_waiting(&self, id: EventId) -> WaitingEvent {
+        WaitingEvent {
+            id,
+            incident_key: plan::incident_key(self.incident),
+            event_type: self.event_type,
+            received_at: utc(self.committed_at),
+            attempts: self.attempts,
+            last_attempt_at: self.last_attempt_at.map(utc),
+            blamed: self.blamed,
+        }
+    }
+}
+
+/// The world's time as the time of a wall clock.
+pub(crate) fn utc(moment: Duration) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000, 0).unwrap() + moment
+}

@@ -1,0 +1,42 @@
+//! Runs many worlds, and says which one broke a promise.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+/// Half of the machine's cores is left to the other tests.
+const THREADS: usize = 2;
+
+/// Runs `check` for each world from number 0; how many is overruled by `SIMULATION_WORLDS`, and `SIMULATION_SEED` runs
+/// one world alone.
+pub(crate) fn in_worlds(worlds: u64, check: impl Fn(u64) + Sync) {
+    let worlds = number("SIMULATION_WORLDS").unwrap_or(worlds);
+    let (first, end) = number("SIMULATION_SEED").map_or((0, worlds), |seed| (seed, seed + 1));
+    let next = AtomicU64::new(first);
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= end {
+                return;
+            }
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| check(seed))) {
+                next.store(end, Ordering::Relaxed);
+                eprintln!("this was world {seed}; run it again with SIMULATION_SEED={seed}");
+                resume_unwind(panic);
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        for thread in threads {
+            if let Err(panic) = thread.join() {
+                resume_unwind(panic);
+            }
+        }
+    });
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is {text:?}, which is no number")))
+}
