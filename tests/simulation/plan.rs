@@ -244,7 +244,9 @@ impl Plan {
         });
         let deeds = self.deeds.iter().map(|(at, _)| *at);
         let disk = self.disk_trouble.iter().map(|(_, until)| *until);
-        comings.chain(faults).chain(poison).chain(deeds).chain(disk).max().unwrap_or_default()
+        let last = comings.chain(faults).chain(poison).chain(deeds).chain(disk).max();
+        // What came last has to be committed.
+        last.unwrap_or_default() + seconds(1)
     }
 
     /// The longest wait that PagerDuty asks for.
