@@ -12,6 +12,7 @@
 
 mod bridge;
 mod decide;
+mod draw;
 mod fault;
 mod happening;
 mod pagerduty;
