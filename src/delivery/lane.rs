@@ -90,14 +90,12 @@ impl Lane {
     }
 
     pub(super) fn readiness(&mut self, now: Moment, limits: &Limits) -> Readiness {
-        let retry_at = self.health.retry_at();
+        let retry_at = self.has_place(limits.in_flight_per_key, true).then_some(self.health.retry_at());
         let Some(turn) = self.lines.next(now, self.health.probes_newest(), retry_at) else {
             return self.lines.rested_at(retry_at).map_or(Readiness::Idle, Readiness::At);
         };
         let (id, paced) = match turn {
-            Turn::Due(id) if self.has_place(limits.in_flight_per_key, !self.lines.is_ready(id)) => {
-                (id, self.pace.opens_at(now))
-            }
+            Turn::Due(id) if self.has_place(limits.in_flight_per_key, false) => (id, self.pace.opens_at(now)),
             // Half of the places are left to events that did not fail, which may come at any moment.
             Turn::Spare(id) if self.has_place(limits.in_flight_per_key.div_ceil(2), true) => {
                 (id, self.pace.half_free_at(now))
@@ -167,16 +165,14 @@ impl Lane {
                 if self.health.throttled(attempt, latest, now, chance, *retry_after) {
                     self.pace.halve(now);
                 }
-                Fate::Retry { reason: reason.clone(), at: self.health.open_at(), blamed: self.blamed(id) }
+                Fate::Retry { reason: reason.clone(), at: self.health.open_at(), blamed: self.lines.blamed(id) }
             }
             Outcome::Untrusted { reason } => {
-                Fate::Retry { reason: reason.clone(), at: self.health.open_at(), blamed: self.blamed(id) }
+                Fate::Retry { reason: reason.clone(), at: self.health.open_at(), blamed: self.lines.blamed(id) }
             }
             Outcome::Trouble { reason, blame, retry_after } => {
                 let last_passed = self.health.last_passed();
-                let Some(suspicion) = self.lines.suspicion(id) else { return Fate::Delivered { oddity: None } };
-                let others_passed = suspicion.failed(now, last_passed, *blame);
-                let suspicion = *suspicion;
+                let (suspicion, others_passed) = self.lines.failed(id, now, last_passed, *blame);
                 let blamed = suspicion.blamed();
                 if others_passed && *blame == Blame::Event && blamed >= limits.give_up_after {
                     return Fate::Dead { reason: given_up(reason, blamed) };
@@ -205,10 +201,6 @@ impl Lane {
             Fate::Retry { .. } => self.lines.come_back(id),
             Fate::Delivered { .. } | Fate::Dead { .. } => self.lines.remove(id),
         }
-    }
-
-    fn blamed(&mut self, id: EventId) -> Duration {
-        self.lines.suspicion(id).map(|suspicion| suspicion.blamed()).unwrap_or_default()
     }
 }
 

@@ -5,10 +5,12 @@
 //! from showing that they pass.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
 use super::Moment;
 use super::suspicion::Suspicion;
 use crate::pagerduty::IncidentKey;
+use crate::pagerduty::outcome::Blame;
 use crate::queue::{EventId, WaitingEvent};
 
 /// How many heads without a failure go before one that failed gets its turn, were both to wait all the time.
@@ -102,13 +104,6 @@ impl Lines {
         }
     }
 
-    /// The event's attempt failed: where it will stand once that is committed.
-    pub(super) fn returns(&mut self, id: EventId, stands: Stands) {
-        if let Some(event) = self.events.get_mut(&id) {
-            event.returns = Some(stands);
-        }
-    }
-
     fn insert(&mut self, id: EventId, incident_key: &IncidentKey, suspicion: Suspicion) {
         let line = self.by_incident.entry(incident_key.clone()).or_default();
         let Err(place) = line.ids.binary_search(&id) else { return };
@@ -126,8 +121,8 @@ impl Lines {
         }
     }
 
-    /// The event that should leave next, if one may now. Those that failed may not before `retry_at`.
-    pub(super) fn next(&self, now: Moment, newest: bool, retry_at: Moment) -> Option<Turn> {
+    /// The event that should leave next, if one may now. Those that failed may from `retry_at` on, or not at all.
+    pub(super) fn next(&self, now: Moment, newest: bool, retry_at: Option<Moment>) -> Option<Turn> {
         let ready = if newest { self.ready.last() } else { self.ready.first() };
         let failed = self.next_failed(retry_at).filter(|(moment, _)| *moment <= now);
         match (ready, failed) {
@@ -139,13 +134,13 @@ impl Lines {
     }
 
     /// When the next of those that failed may try again.
-    pub(super) fn rested_at(&self, retry_at: Moment) -> Option<Moment> {
+    pub(super) fn rested_at(&self, retry_at: Option<Moment>) -> Option<Moment> {
         self.next_failed(retry_at).map(|(moment, _)| moment)
     }
 
-    fn next_failed(&self, retry_at: Moment) -> Option<(Moment, EventId)> {
-        let first = self.set_back.first().into_iter().chain(self.suspects.first()).min();
-        first.map(|(moment, id)| (retry_at.max(*moment), *id))
+    fn next_failed(&self, retry_at: Option<Moment>) -> Option<(Moment, EventId)> {
+        let (moment, id) = self.set_back.first().into_iter().chain(self.suspects.first()).min()?;
+        Some((retry_at?.max(*moment), *id))
     }
 
     /// Whether the event goes by age, and not because it rested after a failure.
@@ -163,9 +158,29 @@ impl Lines {
         self.place(id, Stands::Away);
     }
 
-    /// What is known about the failures of a head.
-    pub(super) fn suspicion(&mut self, id: EventId) -> Option<&mut Suspicion> {
-        self.events.get_mut(&id).map(|event| &mut event.suspicion)
+    /// For how long the event failed while others passed.
+    pub(super) fn blamed(&self, id: EventId) -> Duration {
+        self.events.get(&id).map(|event| event.suspicion.blamed()).unwrap_or_default()
+    }
+
+    /// The event's attempt failed; see [`Suspicion::failed`].
+    pub(super) fn failed(
+        &mut self,
+        id: EventId,
+        now: Moment,
+        last_passed: Option<Moment>,
+        blame: Blame,
+    ) -> (Suspicion, bool) {
+        let Some(event) = self.events.get_mut(&id) else { return Default::default() };
+        let others_passed = event.suspicion.failed(now, last_passed, blame);
+        (event.suspicion, others_passed)
+    }
+
+    /// Where the event whose attempt failed will stand once that is committed.
+    pub(super) fn returns(&mut self, id: EventId, stands: Stands) {
+        if let Some(event) = self.events.get_mut(&id) {
+            event.returns = Some(stands);
+        }
     }
 
     /// The event is back in its line.

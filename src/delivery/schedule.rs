@@ -263,3 +263,6 @@ impl Schedule {
         self.lanes.entry(key.clone()).or_insert_with(|| Lane::new(self.limits.rate))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,12 +46,6 @@ pub(crate) struct OnTheWire {
 impl World {
     /// What happens, happens; then the bridge decides what to do, if it learned something.
     pub(crate) fn happen(&mut self, happening: Happening) {
-        if std::env::var_os("TRACE").is_some() {
-            match &happening {
-                Happening::Wake { .. } | Happening::Committed { .. } | Happening::Comes(_) => {}
-                h => eprintln!("{:?} {h:?}", self.now),
-            }
-        }
         match happening {
             Happening::Start => {
                 self.queue.rows.iter_mut().for_each(|row| row.put_back = false);

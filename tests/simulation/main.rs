@@ -8,9 +8,11 @@
 //! [`Schedule`]: sentry_pagerduty_bridge::delivery::Schedule
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "these are tests, helpers of tests included")]
+#![allow(clippy::unchecked_time_subtraction, reason = "a test may panic")]
 
 mod bridge;
 mod decide;
+mod draw;
 mod fault;
 mod happening;
 mod pagerduty;

@@ -8,7 +8,7 @@ use sentry_pagerduty_bridge::pagerduty::outcome::{Blame, Outcome};
 use crate::fault::{Choke, Content, Fault, Kind};
 
 /// The time PagerDuty looks back.
-pub(crate) const WINDOW: Duration = Duration::from_secs(60);
+pub(crate) const WINDOW: Duration = Duration::from_mins(1);
 
 /// What PagerDuty saw and when.
 #[derive(Clone, Copy, Debug)]

@@ -1,14 +1,12 @@
-//! What happens in a world, drawn from its number.
+//! What happens in a world.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use sentry_pagerduty_bridge::delivery::Limits;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 
-use crate::fault::{Choke, Content, Fault, Kind};
+use crate::fault::{Content, Fault, Kind};
 
 /// An alert that Sentry sends.
 #[derive(Clone, Debug)]
@@ -68,164 +66,6 @@ pub(crate) fn incident_key(number: usize) -> IncidentKey {
 }
 
 impl Plan {
-    /// Everything at once.
-    pub(crate) fn chaos(seed: u64) -> Self {
-        let mut rng = StdRng::seed_from_u64(seed);
-        let keys = rng.random_range(1..=3);
-        let horizon = seconds(rng.random_range(60..=1800));
-        let mut plan = Self::calm(seed, keys, &mut rng);
-        plan.limits.rate = rng.random_range(3..=60);
-        plan.limits.give_up_after = seconds(rng.random_range(300..=3600));
-        plan.limits.in_flight = rng.random_range(2 * u32::try_from(keys).unwrap()..=16);
-        plan.limits.in_flight_per_key = rng.random_range(1..=8);
-        plan.limits.window = rng.random_range(1..=30);
-        let events = rng.random_range(1..=50);
-        plan.come(&mut rng, events, ..=horizon, |rng| match rng.random_range(0..20) {
-            0 => Content::Invalid,
-            1 => Content::Poison { until: within(rng, horizon), how: choke(rng) },
-            _ => Content::Fine,
-        });
-        for _ in 0..rng.random_range(0..=4) {
-            let from = within(&mut rng, horizon);
-            let until = from + seconds(2) + within(&mut rng, seconds(600));
-            let key = rng.random_bool(0.5).then(|| rng.random_range(0..keys));
-            plan.faults.push(Fault { from, until, key, kind: kind(&mut rng, plan.limits.rate) });
-        }
-        for _ in 0..rng.random_range(0..=3) {
-            let after_steps = rng.random_range(1..=u64::try_from(events).unwrap() * 8);
-            plan.crashes.push(Crash { after_steps, down: within(&mut rng, seconds(90)) });
-        }
-        for _ in 0..rng.random_range(0..=3) {
-            let key = rng.random_range(0..keys);
-            let deed = if rng.random_bool(0.6) {
-                Deed::RetryDead { key }
-            } else {
-                Deed::Discard { key, place: rng.random_range(0..10) }
-            };
-            plan.deeds.push((within(&mut rng, horizon), deed));
-        }
-        if rng.random_bool(0.2) {
-            let from = within(&mut rng, horizon);
-            plan.disk_trouble.push((from, from + within(&mut rng, seconds(30))));
-        }
-        plan
-    }
-
-    /// Nobody gets through for minutes, sometimes for days, once or several times.
-    pub(crate) fn outage(seed: u64) -> Self {
-        let mut rng = StdRng::seed_from_u64(seed);
-        let keys = rng.random_range(1..=2);
-        let mut plan = Self::calm(seed, keys, &mut rng);
-        plan.limits.rate = rng.random_range(5..=40);
-        plan.limits.give_up_after = seconds(rng.random_range(900..=3600));
-        plan.limits.window = rng.random_range(5..=100);
-        let longest = seconds(if seed % 100 == 0 { 3 * 86_400 } else { 2400 });
-        let mut from = within(&mut rng, seconds(120));
-        for _ in 0..rng.random_range(1..=3) {
-            for _ in 0..rng.random_range(1..=2) {
-                let until = from + seconds(60) + within(&mut rng, longest);
-                let kind = match rng.random_range(0..4) {
-                    0 => Kind::Refused,
-                    1 => Kind::BlackHole,
-                    2 => Kind::Errors { part: 1.0, retry_after: None },
-                    _ => Kind::Distrusted,
-                };
-                plan.faults.push(Fault { from, until, key: None, kind });
-                from = until;
-            }
-            from += within(&mut rng, seconds(600));
-        }
-        let end = plan.faults.last().unwrap().until;
-        let events = rng.random_range(1..=120);
-        plan.come(&mut rng, events, ..=end, |_| Content::Fine);
-        plan
-    }
-
-    /// PagerDuty takes less than the rate, or nothing, for up to an hour.
-    pub(crate) fn throttling(seed: u64) -> Self {
-        let mut rng = StdRng::seed_from_u64(seed);
-        let keys = rng.random_range(1..=2);
-        let mut plan = Self::calm(seed, keys, &mut rng);
-        plan.limits.rate = rng.random_range(8..=60);
-        plan.limits.give_up_after = seconds(300);
-        let end = seconds(rng.random_range(120..=3600));
-        let mut from = Duration::ZERO;
-        while from < end {
-            let until = from + seconds(30) + within(&mut rng, seconds(1800));
-            let limit = rng.random_range(0..=plan.limits.rate as usize / 2);
-            let retry_after = rng.random_bool(0.3).then(|| seconds(rng.random_range(0..=240)));
-            let kind = Kind::Throttled { limit, counts_rejected: rng.random_bool(0.5), retry_after };
-            plan.faults.push(Fault { from, until, key: None, kind });
-            from = until;
-        }
-        let events = rng.random_range(1..=120);
-        plan.come(&mut rng, events, ..=end, |_| Content::Fine);
-        plan
-    }
-
-    /// In [`Plan::poison`], incidents from this number on have nothing to do with what PagerDuty chokes on.
-    pub(crate) const HEALTHY: usize = 100;
-
-    /// PagerDuty is well, but chokes on a few events for ever, and takes all others.
-    pub(crate) fn poison(seed: u64) -> Self {
-        let mut rng = StdRng::seed_from_u64(seed);
-        let keys = rng.random_range(1..=2);
-        let mut plan = Self::calm(seed, keys, &mut rng);
-        plan.limits.rate = rng.random_range(20..=60);
-        plan.limits.give_up_after = seconds(rng.random_range(300..=600));
-        let end = plan.limits.give_up_after + seconds(900);
-        for key in 0..keys {
-            for number in 0..rng.random_range(1..=4) {
-                let at = within(&mut rng, seconds(300));
-                let content = Content::Poison { until: end, how: choke(&mut rng) };
-                plan.comes(at, key, number, EventType::Trigger, content);
-                let later = at + within(&mut rng, seconds(300));
-                plan.comes(later, key, number, EventType::Resolve, Content::Fine);
-            }
-            let mut at = Duration::ZERO;
-            for incident in Self::HEALTHY.. {
-                at += seconds(5) + within(&mut rng, seconds(25));
-                if at >= end {
-                    break;
-                }
-                plan.comes(at, key, incident, EventType::Trigger, Content::Fine);
-            }
-        }
-        plan.number();
-        plan
-    }
-
-    /// Key 0 has no trouble at all, the others have much of their own.
-    pub(crate) fn bad_neighbours(seed: u64) -> Self {
-        let mut rng = StdRng::seed_from_u64(seed);
-        let keys = rng.random_range(2..=4);
-        let mut plan = Self::calm(seed, keys, &mut rng);
-        plan.limits.rate = rng.random_range(5..=60);
-        plan.limits.give_up_after = seconds(300);
-        plan.commit = 5..=5;
-        let horizon = seconds(rng.random_range(60..=600));
-        let events = rng.random_range(20..=80);
-        plan.come(&mut rng, events, ..=horizon, |_| Content::Fine);
-        for coming in plan.comings.iter_mut().filter(|coming| coming.key > 0) {
-            coming.content = match rng.random_range(0..4) {
-                0 => Content::Poison { until: within(&mut rng, horizon), how: choke(&mut rng) },
-                1 => Content::Invalid,
-                _ => Content::Fine,
-            };
-        }
-        for _ in 0..rng.random_range(1..=8) {
-            let from = within(&mut rng, horizon);
-            let until = from + seconds(2) + within(&mut rng, seconds(300));
-            let kind = match kind(&mut rng, plan.limits.rate) {
-                // Trust is a matter of PagerDuty's address, which all keys share.
-                Kind::Distrusted => Kind::BlackHole,
-                kind => kind,
-            };
-            plan.faults.push(Fault { from, until, key: Some(rng.random_range(1..keys)), kind });
-        }
-        plan
-    }
-
     /// The same world with the events of one key only, and without the faults of others.
     pub(crate) fn only_key(&self, key: usize) -> Self {
         let mut plan = self.clone();
@@ -244,7 +84,9 @@ impl Plan {
         });
         let deeds = self.deeds.iter().map(|(at, _)| *at);
         let disk = self.disk_trouble.iter().map(|(_, until)| *until);
-        comings.chain(faults).chain(poison).chain(deeds).chain(disk).max().unwrap_or_default()
+        let last = comings.chain(faults).chain(poison).chain(deeds).chain(disk).max();
+        // What came last has to be committed.
+        last.unwrap_or_default() + Duration::from_secs(1)
     }
 
     /// The longest wait that PagerDuty asks for.
@@ -255,91 +97,4 @@ impl Plan {
         });
         asked.max().unwrap_or_default()
     }
-
-    fn calm(seed: u64, keys: usize, rng: &mut StdRng) -> Self {
-        Self {
-            seed,
-            limits: Limits::new(120, seconds(3600)),
-            keys,
-            comings: Vec::new(),
-            faults: Vec::new(),
-            crashes: Vec::new(),
-            deeds: Vec::new(),
-            disk_trouble: Vec::new(),
-            travel: Duration::from_millis(rng.random_range(10..=250)),
-            commit: 1..=rng.random_range(1..=50),
-        }
-    }
-
-    fn come(
-        &mut self,
-        rng: &mut StdRng,
-        events: usize,
-        times: std::ops::RangeToInclusive<Duration>,
-        content: impl Fn(&mut StdRng) -> Content,
-    ) {
-        let incidents = rng.random_range(1..=events);
-        // Alerts come one by one, or in bursts.
-        let bursts: Vec<Duration> = (0..rng.random_range(1..=5)).map(|_| within(rng, times.end)).collect();
-        let bursting = rng.random_range(0.0..1.0);
-        self.comings = (0..events)
-            .map(|_| Coming {
-                number: 0,
-                at: if rng.random_bool(bursting) {
-                    bursts[rng.random_range(0..bursts.len())]
-                } else {
-                    within(rng, times.end)
-                },
-                key: rng.random_range(0..self.keys),
-                incident: rng.random_range(0..incidents),
-                event_type: match rng.random_range(0..5) {
-                    0 => EventType::Acknowledge,
-                    1 | 2 => EventType::Resolve,
-                    _ => EventType::Trigger,
-                },
-                content: content(rng),
-            })
-            .collect();
-        self.number();
-    }
-
-    fn comes(&mut self, at: Duration, key: usize, incident: usize, event_type: EventType, content: Content) {
-        self.comings.push(Coming { number: 0, at, key, incident, event_type, content });
-    }
-
-    fn number(&mut self) {
-        self.comings.sort_by_key(|coming| coming.at);
-        for (number, coming) in self.comings.iter_mut().enumerate() {
-            coming.number = number;
-        }
-    }
-}
-
-fn kind(rng: &mut StdRng, rate: u32) -> Kind {
-    let part = if rng.random_bool(0.5) { 1.0 } else { rng.random_range(0.1..1.0) };
-    let retry_after = rng.random_bool(0.2).then(|| seconds(rng.random_range(0..=120)));
-    match rng.random_range(0..7) {
-        0 => Kind::Refused,
-        1 => Kind::BlackHole,
-        2 => Kind::Errors { part, retry_after },
-        3 => Kind::LostAnswers { part },
-        4 => Kind::Slow { answer: within(rng, seconds(15)) },
-        5 => Kind::Distrusted,
-        _ => {
-            let limit = rng.random_range(0..=rate as usize);
-            Kind::Throttled { limit, counts_rejected: rng.random_bool(0.5), retry_after }
-        }
-    }
-}
-
-fn choke(rng: &mut StdRng) -> Choke {
-    [Choke::Error, Choke::Timeout, Choke::Reset][rng.random_range(0..3)]
-}
-
-fn within(rng: &mut StdRng, end: Duration) -> Duration {
-    Duration::from_millis(rng.random_range(0..=u64::try_from(end.as_millis()).unwrap()))
-}
-
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
 }

@@ -99,8 +99,8 @@ pub(crate) fn the_backlog_drains(end: &End, slack: Duration) {
             *lines.entry(row.incident).or_default() += 1;
         }
         // Events of one incident go one by one.
-        let least = (WINDOW.mul_f64(1.1 * *backlog as f64) / end.plan.limits.rate)
-            .max(round_trip * lines.values().copied().max().unwrap_or_default());
+        let at_the_rate = WINDOW * u32::try_from(*backlog).unwrap() / end.plan.limits.rate;
+        let least = at_the_rate.mul_f64(1.1).max(round_trip * lines.values().copied().max().unwrap_or_default());
         let took = drained_at.saturating_sub(end.calm_at);
         let allowed = least + slack + end.plan.longest_retry_after();
         assert!(took <= allowed, "{backlog} events of key {key} took {took:?} instead of {allowed:?}");

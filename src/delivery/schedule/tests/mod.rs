@@ -1,0 +1,161 @@
+//! The rules of the schedule, one by one; in random worlds they are tested together by `tests/simulation`.
+
+#![allow(clippy::unchecked_time_subtraction, reason = "a test may panic")]
+
+mod line;
+mod pace;
+mod suspects;
+mod trouble;
+mod window;
+
+use super::*;
+use crate::pagerduty::outcome::Blame;
+use crate::pagerduty::{EventType, IncidentKey};
+
+/// A schedule and the hand that drives it.
+struct Bench {
+    schedule: Schedule,
+    now: Moment,
+    /// Jitter takes nothing away.
+    chance: f64,
+    /// A page that was asked for, by the number behind which it begins.
+    load: Option<i64>,
+}
+
+fn limits() -> Limits {
+    Limits { rate: 100, give_up_after: minutes(10), in_flight: 32, in_flight_per_key: 8, window: 100 }
+}
+
+impl Bench {
+    fn new(limits: Limits) -> Self {
+        Self { schedule: Schedule::new(limits), now: minutes(10), chance: 1.0, load: None }
+    }
+
+    /// Event `id` of `incident` was committed for key 0.
+    fn arrives(&mut self, id: i64, incident: &str) {
+        self.arrives_for(0, id, incident);
+    }
+
+    fn arrives_for(&mut self, key: usize, id: i64, incident: &str) {
+        let WaitingEvent { id, incident_key, event_type, received_at, .. } = waiting(id, incident);
+        self.schedule.arrived(&Arrival { id, service_key: service_key(key), incident_key, event_type, received_at });
+    }
+
+    /// The events that leave now.
+    fn sends(&mut self) -> Vec<i64> {
+        let mut ids = Vec::new();
+        loop {
+            assert!(ids.len() < 1000, "it never stops");
+            match self.schedule.next(self.now) {
+                Next::Send { id, .. } => ids.push(id.get()),
+                Next::Load { after, .. } => self.load = Some(after.map_or(0, EventId::get)),
+                Next::Wait(_) => return ids,
+            }
+        }
+    }
+
+    /// How long it waits when there is nothing to do now; `None` until something happens.
+    fn waits(&mut self) -> Option<Duration> {
+        match self.schedule.next(self.now) {
+            Next::Wait(moment) => moment.map(|moment| moment - self.now),
+            other => panic!("there is something to do: {other:?}"),
+        }
+    }
+
+    /// Lets time pass until something is due.
+    fn wakes(&mut self) {
+        let wait = self.waits();
+        self.now += wait.expect("nothing is due");
+    }
+
+    fn answered(&mut self, id: i64, outcome: &Outcome) -> Fate {
+        self.answered_for(0, id, outcome)
+    }
+
+    fn answered_for(&mut self, key: usize, id: i64, outcome: &Outcome) -> Fate {
+        self.schedule.answered(&service_key(key), EventId::new(id), outcome, self.now, self.chance)
+    }
+
+    fn settled(&mut self, id: i64, fate: &Fate) {
+        self.schedule.settled(&service_key(0), EventId::new(id), fate);
+    }
+
+    /// The answer comes and what it means is committed.
+    fn ends(&mut self, id: i64, outcome: &Outcome) -> Fate {
+        self.ends_for(0, id, outcome)
+    }
+
+    fn ends_for(&mut self, key: usize, id: i64, outcome: &Outcome) -> Fate {
+        let fate = self.answered_for(key, id, outcome);
+        self.schedule.settled(&service_key(key), EventId::new(id), &fate);
+        fate
+    }
+
+    /// A second later an event of its own incident arrives, is sent at once and passes.
+    fn passes(&mut self, id: i64) {
+        self.now += seconds(1);
+        self.arrives(id, &id.to_string());
+        assert_eq!(self.sends(), [id]);
+        self.ends(id, &delivered());
+    }
+
+    /// The page that is asked for, by the number behind which it begins.
+    fn loads(&mut self) -> Option<i64> {
+        if let Next::Load { after, .. } = self.schedule.next(self.now) {
+            self.load = Some(after.map_or(0, EventId::get));
+        }
+        self.load.take()
+    }
+
+    fn loaded(&mut self, page: &[WaitingEvent], last: bool) {
+        self.schedule.loaded(&service_key(0), page, last);
+    }
+}
+
+fn service_key(number: usize) -> ServiceKey {
+    ServiceKey::parse(&format!("{number:032}")).unwrap()
+}
+
+fn waiting(id: i64, incident: &str) -> WaitingEvent {
+    WaitingEvent {
+        id: EventId::new(id),
+        incident_key: IncidentKey::parse(incident).unwrap(),
+        event_type: EventType::Trigger,
+        received_at: chrono::DateTime::UNIX_EPOCH,
+        attempts: 0,
+        last_attempt_at: None,
+        blamed: Duration::ZERO,
+    }
+}
+
+fn delivered() -> Outcome {
+    Outcome::Delivered { oddity: None }
+}
+
+fn refused() -> Outcome {
+    Outcome::Refused { reason: "answered 400".to_owned() }
+}
+
+fn error() -> Outcome {
+    Outcome::Trouble { reason: "answered 500".to_owned(), blame: Blame::Event, retry_after: None }
+}
+
+fn unreachable() -> Outcome {
+    Outcome::Trouble { reason: "no connection".to_owned(), blame: Blame::Way, retry_after: None }
+}
+
+fn untrusted() -> Outcome {
+    Outcome::Untrusted { reason: "TLS: expired".to_owned() }
+}
+
+fn throttled(retry_after: Option<Duration>) -> Outcome {
+    Outcome::Throttled { reason: "answered 403".to_owned(), retry_after }
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn minutes(minutes: u64) -> Duration {
+    Duration::from_mins(minutes)
+}

@@ -1,0 +1,171 @@
+//! What happens when PagerDuty, or the way to it, is not well.
+
+use super::*;
+
+/// One after the other.
+fn one_place() -> Limits {
+    Limits { in_flight_per_key: 1, ..limits() }
+}
+
+fn with_incidents(limits: Limits, events: i64) -> Bench {
+    let mut bench = Bench::new(limits);
+    for id in 1..=events {
+        bench.arrives(id, &id.to_string());
+    }
+    bench
+}
+
+#[test]
+fn attempts_that_fail_together_count_once_and_one_probe_at_a_time_follows() {
+    let mut bench = with_incidents(limits(), 20);
+    assert_eq!(bench.sends(), [1, 2, 3, 4, 5, 6, 7, 8]);
+    for id in 1..=8 {
+        bench.ends(id, &unreachable());
+    }
+    let [probe] = *bench.sends() else { panic!("the first failure closes nothing, and one probe goes") };
+    bench.ends(probe, &unreachable());
+    assert_eq!(bench.waits(), Some(seconds(1)));
+}
+
+#[test]
+fn the_pauses_between_probes_double_up_to_half_a_minute() {
+    let mut bench = with_incidents(one_place(), 20);
+    let [first] = *bench.sends() else { panic!("one at a time") };
+    bench.ends(first, &error());
+    for pause in [1, 2, 4, 8, 16, 30, 30, 30] {
+        let [probe] = *bench.sends() else { panic!("one probe at a time") };
+        bench.ends(probe, &error());
+        assert_eq!(bench.waits(), Some(seconds(pause)));
+        bench.wakes();
+    }
+}
+
+#[test]
+fn every_other_probe_is_the_newest_event() {
+    let mut bench = with_incidents(one_place(), 20);
+    let mut probes = Vec::new();
+    for _ in 0..4 {
+        let [id] = *bench.sends() else { panic!("one probe at a time") };
+        probes.push(id);
+        bench.ends(id, &error());
+        bench.now += minutes(1);
+    }
+    assert_eq!(probes, [1, 20, 2, 19]);
+}
+
+#[test]
+fn one_event_that_fails_over_and_over_delays_no_event_that_just_came() {
+    let mut bench = with_incidents(limits(), 1);
+    for pause in [1, 2, 4, 8, 16, 30, 30] {
+        assert_eq!(bench.sends(), [1]);
+        bench.ends(1, &error());
+        assert_eq!(bench.waits(), Some(seconds(pause)));
+        bench.wakes();
+    }
+    assert_eq!(bench.sends(), [1]);
+    bench.arrives(2, "2");
+    assert_eq!(bench.sends(), [2], "not even while the other one hangs");
+}
+
+#[test]
+fn when_one_passes_all_that_failed_in_the_outage_leave_at_once_oldest_first() {
+    let mut bench = with_incidents(limits(), 8);
+    assert_eq!(bench.sends().len(), 8);
+    for id in [5, 3, 1, 2, 4, 6, 7, 8] {
+        bench.ends(id, &error());
+        bench.now += Duration::from_millis(1);
+    }
+    bench.wakes();
+    assert_eq!(bench.sends(), [5], "the one that failed first");
+    assert_eq!(bench.waits(), None);
+    bench.ends(5, &delivered());
+    assert_eq!(bench.sends(), [1, 2, 3, 4, 6, 7, 8]);
+}
+
+#[test]
+fn an_answer_to_an_attempt_from_before_the_trouble_does_not_end_it() {
+    let mut bench = with_incidents(Limits { in_flight_per_key: 2, ..limits() }, 9);
+    assert_eq!(bench.sends(), [1, 2]);
+    bench.ends(1, &throttled(None));
+    bench.ends(2, &delivered());
+    assert_eq!(bench.waits(), Some(seconds(10)));
+}
+
+#[test]
+fn retry_after_is_heeded_whichever_attempt_brings_it_and_longer_pauses_stay() {
+    let asks = |pause| Outcome::Trouble {
+        reason: "answered 503".to_owned(),
+        blame: Blame::Event,
+        retry_after: Some(seconds(pause)),
+    };
+    let mut bench = with_incidents(limits(), 9);
+    assert_eq!(bench.sends().len(), 8);
+    bench.ends(1, &asks(20));
+    assert_eq!(bench.waits(), Some(seconds(20)));
+    bench.ends(2, &throttled(Some(seconds(90))));
+    assert_eq!(bench.waits(), Some(seconds(90)), "although it began before the trouble was known");
+    bench.ends(3, &throttled(Some(Duration::ZERO)));
+    assert_eq!(bench.waits(), Some(seconds(90)));
+    bench.ends(4, &delivered());
+    assert_eq!(bench.waits(), Some(seconds(90)));
+}
+
+#[test]
+fn throttling_pauses_from_ten_seconds_up_to_a_minute_and_kills_nothing() {
+    let mut bench = Bench::new(limits());
+    bench.passes(1);
+    bench.arrives(2, "2");
+    for pause in [10, 20, 40, 60, 60, 60] {
+        assert_eq!(bench.sends(), [2]);
+        let Fate::Retry { at, blamed, .. } = bench.ends(2, &throttled(None)) else {
+            panic!("throttling kills nothing")
+        };
+        assert_eq!(at, bench.now + seconds(pause));
+        assert_eq!(blamed, Duration::ZERO);
+        assert_eq!(bench.waits(), Some(seconds(pause)));
+        bench.wakes();
+    }
+}
+
+#[test]
+fn the_trouble_of_one_key_is_not_that_of_another() {
+    let mut bench = with_incidents(limits(), 1);
+    assert_eq!(bench.sends(), [1]);
+    bench.ends(1, &throttled(Some(minutes(60))));
+    bench.arrives_for(1, 2, "2");
+    bench.arrives_for(1, 3, "3");
+    assert_eq!(bench.sends(), [2, 3]);
+}
+
+#[test]
+fn distrust_stops_every_key_but_for_one_probe_and_ends_with_the_first_answer() {
+    let mut bench = Bench::new(limits());
+    for (key, id) in [(0, 1), (0, 2), (1, 3), (1, 4), (2, 5)] {
+        bench.arrives_for(key, id, &id.to_string());
+    }
+    assert_eq!(bench.sends().len(), 5);
+    for (key, id) in [(0, 1), (1, 3), (2, 5), (0, 2), (1, 4)] {
+        let fate = bench.ends_for(key, id, &untrusted());
+        assert!(matches!(fate, Fate::Retry { blamed: Duration::ZERO, .. }), "{fate:?}");
+    }
+    assert_eq!(bench.waits(), Some(seconds(1)), "they failed for one cause");
+    bench.wakes();
+    let Next::Send { id, key } = bench.schedule.next(bench.now) else { panic!("a probe is due") };
+    assert_eq!(bench.waits(), None, "one probe, not one for each key");
+    bench.schedule.answered(&key, id, &untrusted(), bench.now, 1.0);
+    assert_eq!(bench.waits(), Some(seconds(2)));
+    bench.wakes();
+    let Next::Send { id, key } = bench.schedule.next(bench.now) else { panic!("a probe is due") };
+    bench.schedule.answered(&key, id, &unreachable(), bench.now, 1.0);
+    assert!(bench.sends().len() >= 2, "whoever answered, it was not about trust");
+}
+
+#[test]
+fn an_answer_from_before_the_distrust_does_not_end_it() {
+    let mut bench = with_incidents(Limits { in_flight_per_key: 2, ..limits() }, 9);
+    assert_eq!(bench.sends(), [1, 2]);
+    bench.ends(1, &untrusted());
+    bench.ends(2, &delivered());
+    bench.wakes();
+    assert_eq!(bench.sends(), [1], "a single probe");
+}

@@ -1,0 +1,165 @@
+//! Which part of the queue is held in memory.
+
+use super::*;
+
+fn small() -> Limits {
+    Limits { window: 4, ..limits() }
+}
+
+/// Events with these numbers, each of its own incident.
+fn page(ids: std::ops::RangeInclusive<i64>) -> Vec<WaitingEvent> {
+    ids.map(|id| waiting(id, &id.to_string())).collect()
+}
+
+#[test]
+fn what_finds_no_room_is_read_when_half_of_the_window_is_free() {
+    let mut bench = Bench::new(Limits { in_flight_per_key: 1, ..small() });
+    for id in 1..=9 {
+        bench.arrives(id, &id.to_string());
+    }
+    assert_eq!(bench.sends(), [1]);
+    assert_eq!(bench.loads(), None, "three of four are still waiting");
+    bench.ends(1, &delivered());
+    assert_eq!(bench.sends(), [2]);
+    assert_eq!(bench.loads(), Some(4));
+    bench.loaded(&page(5..=8), false);
+    for id in 2..=7 {
+        assert_eq!(bench.loads(), (id == 6).then_some(8));
+        bench.ends(id, &delivered());
+        assert_eq!(bench.sends(), [id + 1]);
+    }
+}
+
+#[test]
+fn an_event_that_arrives_while_a_page_is_read_is_not_missed_and_not_sent_twice() {
+    let mut bench = Bench::new(small());
+    bench.schedule.look_for(&service_key(0));
+    assert_eq!(bench.loads(), Some(0));
+    bench.arrives(2, "2");
+    bench.loaded(&page(1..=1), true);
+    assert_eq!(bench.loads(), Some(1), "the page may have been read before the event was committed");
+    bench.loaded(&page(2..=2), true);
+    bench.arrives(2, "2");
+    assert_eq!(bench.sends(), [1, 2]);
+    bench.arrives(3, "3");
+    assert_eq!(bench.sends(), [3]);
+}
+
+#[test]
+fn a_page_that_could_not_be_read_is_asked_for_again() {
+    let mut bench = Bench::new(small());
+    bench.schedule.look_for(&service_key(0));
+    assert_eq!(bench.loads(), Some(0));
+    assert_eq!(bench.waits(), None, "one page at a time");
+    bench.schedule.not_loaded(&service_key(0));
+    assert_eq!(bench.loads(), Some(0));
+}
+
+#[test]
+fn what_waits_behind_a_blocked_incident_takes_no_room_from_others() {
+    let mut bench = Bench::new(small());
+    bench.schedule.look_for(&service_key(0));
+    assert_eq!(bench.loads(), Some(0));
+    let line: Vec<_> = (1..=4).map(|id| waiting(id, "blocked")).collect();
+    bench.loaded(&line, false);
+    assert_eq!(bench.loads(), Some(4), "one event can leave, and there is room for others");
+    bench.loaded(&page(5..=5), true);
+    assert_eq!(bench.sends(), [1, 5]);
+}
+
+#[test]
+fn failed_events_take_no_room_from_others() {
+    let mut bench = Bench::new(small());
+    for id in 1..=4 {
+        bench.arrives(id, &id.to_string());
+    }
+    assert_eq!(bench.sends(), [1, 2, 3, 4]);
+    for id in 1..=4 {
+        bench.ends(id, &error());
+    }
+    bench.arrives(5, "5");
+    assert_eq!(bench.sends(), [5]);
+    assert_eq!(bench.loads(), None, "it was taken in at once");
+}
+
+#[test]
+fn after_a_rescan_an_event_that_was_put_back_leaves_before_the_later_ones_of_its_incident() {
+    let mut bench = Bench::new(limits());
+    bench.arrives(1, "a");
+    assert_eq!(bench.sends(), [1]);
+    bench.ends(1, &refused());
+    for (id, incident) in [(2, "b"), (3, "a"), (4, "a")] {
+        bench.arrives(id, incident);
+    }
+    bench.schedule.rescan(&service_key(0));
+    assert_eq!(bench.loads(), Some(0), "from the beginning");
+    bench.loaded(&[waiting(1, "a"), waiting(2, "b"), waiting(3, "a"), waiting(4, "a")], true);
+    assert_eq!(bench.sends(), [1, 2]);
+    bench.ends(1, &delivered());
+    assert_eq!(bench.sends(), [3]);
+}
+
+#[test]
+fn a_rescan_does_not_disturb_an_attempt_under_way() {
+    let mut bench = Bench::new(limits());
+    bench.arrives(1, "a");
+    assert_eq!(bench.sends(), [1]);
+    bench.ends(1, &refused());
+    bench.arrives(2, "a");
+    bench.arrives(3, "a");
+    assert_eq!(bench.sends(), [2]);
+    bench.schedule.rescan(&service_key(0));
+    assert_eq!(bench.loads(), Some(0));
+    bench.loaded(&[waiting(1, "a"), waiting(2, "a"), waiting(3, "a")], true);
+    assert_eq!(bench.sends(), [] as [i64; 0], "the incident has an attempt under way");
+    bench.ends(2, &error());
+    assert_eq!(bench.sends(), [1], "now the older one goes first");
+    bench.ends(1, &delivered());
+    assert_eq!(bench.sends(), [2]);
+    bench.ends(2, &delivered());
+    assert_eq!(bench.sends(), [3]);
+}
+
+#[test]
+fn a_rescan_during_the_reading_of_a_page_begins_again_after_it() {
+    let mut bench = Bench::new(limits());
+    bench.schedule.look_for(&service_key(0));
+    assert_eq!(bench.loads(), Some(0));
+    bench.schedule.rescan(&service_key(0));
+    bench.loaded(&page(2..=2), true);
+    assert_eq!(bench.loads(), Some(0));
+    bench.loaded(&page(1..=2), true);
+    assert_eq!(bench.sends(), [1, 2]);
+}
+
+#[test]
+fn a_rescan_reads_what_was_held_before_even_when_there_is_no_room() {
+    let mut bench = Bench::new(Limits { in_flight: 0, ..small() });
+    for id in 2..=9 {
+        bench.arrives(id, &id.to_string());
+    }
+    assert_eq!(bench.waits(), None);
+    bench.schedule.rescan(&service_key(0));
+    assert_eq!(bench.loads(), Some(0));
+    bench.loaded(&page(1..=4), false);
+    assert_eq!(bench.loads(), Some(4));
+    bench.loaded(&page(5..=8), false);
+    assert_eq!(bench.loads(), None, "what comes behind was not held, and there is no room for it");
+}
+
+#[test]
+fn a_suspect_whose_blame_was_wiped_out_is_tried_at_once_after_a_rescan() {
+    let mut bench = Bench::new(limits());
+    bench.arrives(1, "1");
+    assert_eq!(bench.sends(), [1]);
+    bench.ends(1, &error());
+    bench.passes(2);
+    assert_eq!(bench.sends(), [1]);
+    bench.ends(1, &error());
+    for (blamed, sent) in [(seconds(1), vec![]), (Duration::ZERO, vec![1])] {
+        bench.schedule.rescan(&service_key(0));
+        assert_eq!(bench.loads(), Some(0));
+        bench.loaded(&[WaitingEvent { attempts: 2, blamed, ..waiting(1, "1") }], true);
+        assert_eq!(bench.sends(), sent, "{blamed:?}");
+    }
+}
