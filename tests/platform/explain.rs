@@ -36,7 +36,7 @@ fn what_follows_an_incident_tells_that_the_bridge_has_to_remember_it() {
     let text = explain(&["@issue-resolved-26"], &[("BRIDGE_RESOLVE", "all")]);
     assert!(text.contains("wherever the running bridge opened it, …0000 where there is none"), "{text}");
     let text = explain(&["@issue-archived-23"], &[]);
-    assert!(text.contains("  ignored  an issue that is ignored or archived does nothing to its incident."), "{text}");
+    assert!(text.contains("  ignored  an issue that is ignored or archived does nothing to its incident"), "{text}");
 }
 
 #[test]
