@@ -424,3 +424,17 @@ fn help_tells_every_setting_its_default_and_meaning() {
     assert!(help.contains("BRIDGE_LISTEN [default: 0.0.0.0:8080]"));
     assert!(help.lines().all(|line| line.chars().count() <= 120), "{help}");
 }
+
+#[test]
+fn the_readme_lists_every_setting_with_its_default_and_its_line() {
+    let row = |setting: &sentry_pagerduty_bridge::settings::SettingDoc| {
+        let default = match setting.default {
+            _ if setting.required => "required".to_owned(),
+            Some(default) => format!("`{default}`"),
+            None => "–".to_owned(),
+        };
+        format!("| `{}` | {default} | {} |", setting.name, setting.help)
+    };
+    let table = SETTINGS.iter().map(row).collect::<Vec<_>>().join("\n");
+    assert!(include_str!("../README.md").contains(&table), "the README's table has to be:\n{table}");
+}
