@@ -32,6 +32,9 @@ fn every_test_that_proves_a_promise_exists() {
         .collect();
     assert!(names.len() > 40, "the page names its tests: {names:?}");
     for name in names {
-        assert!(sources.contains(&format!("fn {name}(")), "docs/promises.md names the test {name}, which does not exist");
+        assert!(
+            sources.contains(&format!("fn {name}(")),
+            "docs/promises.md names the test {name}, which does not exist"
+        );
     }
 }

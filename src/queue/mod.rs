@@ -100,7 +100,7 @@ impl Queue {
     ///
     /// When it could not be committed; then nothing of it is in the queue.
     pub async fn receive(&self, incoming: Incoming) -> Result<Reception, QueueError> {
-        self.ask(|reply| Command::Receive { incoming, reply }).await
+        self.ask(|reply| Command::Receive { incoming: Box::new(incoming), reply }).await
     }
 
     /// Takes one event, as [`Queue::receive`] does.
