@@ -1,11 +1,15 @@
 //! The command line: what can be asked of the program. How it is done stands in [`crate::commands`].
 
+mod rate;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use url::Url;
+
+pub use rate::Rate;
 
 use crate::queue::ItemId;
 
@@ -112,7 +116,7 @@ pub struct ReplayArgs {
     pub to: Option<Url>,
     /// Post at most so many, such as `10/s` or `120/m`
     #[arg(long, value_name = "N/s")]
-    pub rate: Option<crate::commands::replay::Rate>,
+    pub rate: Option<Rate>,
     /// Post everything so many times
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub repeat: u32,

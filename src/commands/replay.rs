@@ -1,7 +1,5 @@
 //! `replay`: post payload files to a running bridge.
 
-mod rate;
-
 use std::io::{Write, stdout};
 use std::time::Duration;
 
@@ -14,7 +12,6 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 use url::Url;
 
-pub use self::rate::Rate;
 use super::payloads::{Payload, collect};
 use super::{Misuse, block_on, say};
 use crate::cli::ReplayArgs;
