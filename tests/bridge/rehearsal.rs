@@ -10,7 +10,7 @@ use crate::support::{Bridge, KEY, Process, alert, fixtures, get, post, program, 
 fn the_demo_delivers_every_fixture_and_prints_a_line_for_each() {
     let demo = run(&["demo", "--once"], &[]);
     assert_eq!(demo.code, Some(0), "{demo:?}");
-    let number = fixtures("legacy-9.1").len();
+    let number = fixtures("legacy-9.1").len() + fixtures("legacy-other").len();
     let (incidents, rest): (Vec<_>, Vec<_>) = demo.stdout.lines().partition(|line| line.contains(" incident "));
     assert_eq!(rest, [format!("{number} alerts posted, {number} delivered")]);
     assert_eq!(incidents.len(), number);
