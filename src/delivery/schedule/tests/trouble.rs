@@ -128,6 +128,29 @@ fn throttling_pauses_from_ten_seconds_up_to_a_minute_and_kills_nothing() {
 }
 
 #[test]
+fn attempts_that_are_throttled_together_count_once() {
+    let mut bench = with_incidents(Limits { rate: 64, ..limits() }, 40);
+    assert_eq!(bench.sends().len(), 8);
+    for id in 1..=8 {
+        bench.ends(id, &throttled(None));
+    }
+    assert_eq!(bench.waits(), Some(seconds(10)));
+    bench.wakes();
+    let mut left = 0;
+    loop {
+        let sent = bench.sends();
+        if sent.is_empty() {
+            break;
+        }
+        for id in sent {
+            bench.ends(id, &delivered());
+            left += 1;
+        }
+    }
+    assert_eq!(left, 32 - 8, "half of the rate, less what was throttled");
+}
+
+#[test]
 fn the_trouble_of_one_key_is_not_that_of_another() {
     let mut bench = with_incidents(limits(), 1);
     assert_eq!(bench.sends(), [1]);
