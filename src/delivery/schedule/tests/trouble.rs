@@ -89,6 +89,16 @@ fn an_answer_to_an_attempt_from_before_the_trouble_does_not_end_it() {
     bench.ends(1, &throttled(None));
     bench.ends(2, &delivered());
     assert_eq!(bench.waits(), Some(seconds(10)));
+    bench.wakes();
+    assert_eq!(bench.sends(), [1], "a single probe");
+    bench.ends(1, &throttled(None));
+    assert_eq!(bench.waits(), Some(seconds(20)));
+    bench.wakes();
+    assert_eq!(bench.sends(), [1]);
+    bench.ends(1, &delivered());
+    assert_eq!(bench.sends(), [3, 4], "now it is over");
+    bench.ends(3, &throttled(None));
+    assert_eq!(bench.waits(), Some(seconds(10)), "and the next one begins anew");
 }
 
 #[test]
