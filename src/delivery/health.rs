@@ -113,7 +113,6 @@ impl Health {
         if attempt > self.judged {
             self.failures = 0;
             self.first_failures = 0;
-            self.retry_at = Moment::ZERO;
             self.throttled = 0;
         }
     }

@@ -183,7 +183,7 @@ impl Lines {
         }
     }
 
-    /// The event is back in its line.
+    /// The event, which was away, is back in its line.
     pub(super) fn come_back(&mut self, id: EventId) {
         let Some(event) = self.events.get_mut(&id) else { return };
         let returns = event.returns.take();
@@ -202,7 +202,7 @@ impl Lines {
         }
     }
 
-    /// The event is finished, and the next one of its line may leave.
+    /// The event, which is away, is finished, and the next one of its line may leave.
     pub(super) fn remove(&mut self, id: EventId) {
         self.place(id, Stands::Behind);
         let Some(event) = self.events.remove(&id) else { return };
@@ -210,13 +210,12 @@ impl Lines {
         if let Ok(place) = line.ids.binary_search(&id) {
             line.ids.remove(place);
         }
-        line.away = line.away.filter(|away| *away != id);
-        match (line.ids.front().copied(), line.away) {
-            (None, _) => {
+        line.away = None;
+        match line.ids.front().copied() {
+            Some(head) => self.promote(head, &event.incident_key),
+            None => {
                 self.by_incident.remove(&event.incident_key);
             }
-            (Some(head), None) => self.promote(head, &event.incident_key),
-            (Some(_), Some(_)) => {}
         }
     }
 

@@ -56,7 +56,8 @@ impl World {
         let page = self.queue.page(number, after, window);
         let last = page.len() < window;
         let page = (!self.disk_fails()).then_some((page, last));
-        let wait = if page.is_some() { self.commit_time() } else { DATABASE_PAUSE };
+        let slow = self.rng.random_range(Duration::ZERO..Duration::from_secs(5));
+        let wait = if page.is_some() { slow } else { DATABASE_PAUSE };
         // The worker waits for the page; the schedule has to bear it that something happens meanwhile.
         if page.is_some() && self.rng.random_bool(0.5) {
             self.page_read(number, page);

@@ -37,7 +37,7 @@ fn in_any_world_everything_accepted_is_delivered_in_order_at_the_pace_or_dead_wi
 
 #[test]
 fn after_an_outage_of_any_length_the_backlog_drains_in_the_least_possible_time_and_nothing_died() {
-    in_worlds(1_000, |seed| {
+    in_worlds(500, |seed| {
         let end = world::run(Plan::outage(seed));
         promises::nothing_is_lost(&end);
         promises::nobody_dies(&end);
@@ -47,7 +47,7 @@ fn after_an_outage_of_any_length_the_backlog_drains_in_the_least_possible_time_a
 
 #[test]
 fn however_long_pagerduty_throttles_nothing_dies_and_the_rate_comes_back() {
-    in_worlds(1_000, |seed| {
+    in_worlds(500, |seed| {
         let end = world::run(Plan::throttling(seed));
         promises::nothing_is_lost(&end);
         promises::nobody_dies(&end);
@@ -57,7 +57,7 @@ fn however_long_pagerduty_throttles_nothing_dies_and_the_rate_comes_back() {
 
 #[test]
 fn an_event_pagerduty_chokes_on_is_given_up_in_time_and_holds_up_no_other_incident() {
-    in_worlds(1_000, |seed| {
+    in_worlds(500, |seed| {
         let end = world::run(Plan::poison(seed));
         promises::nothing_is_lost(&end);
         promises::the_poisonous_die_in_time(&end);
@@ -67,7 +67,7 @@ fn an_event_pagerduty_chokes_on_is_given_up_in_time_and_holds_up_no_other_incide
 
 #[test]
 fn a_key_in_trouble_slows_no_other_key_down() {
-    in_worlds(1_000, |seed| {
+    in_worlds(500, |seed| {
         let plan = Plan::bad_neighbours(seed);
         let alone = world::run(plan.only_key(0));
         let together = world::run(plan);

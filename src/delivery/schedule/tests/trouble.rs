@@ -89,6 +89,16 @@ fn an_answer_to_an_attempt_from_before_the_trouble_does_not_end_it() {
     bench.ends(1, &throttled(None));
     bench.ends(2, &delivered());
     assert_eq!(bench.waits(), Some(seconds(10)));
+    bench.wakes();
+    assert_eq!(bench.sends(), [1], "a single probe");
+    bench.ends(1, &throttled(None));
+    assert_eq!(bench.waits(), Some(seconds(20)));
+    bench.wakes();
+    assert_eq!(bench.sends(), [1]);
+    bench.ends(1, &delivered());
+    assert_eq!(bench.sends(), [3, 4], "now it is over");
+    bench.ends(3, &throttled(None));
+    assert_eq!(bench.waits(), Some(seconds(10)), "and the next one begins anew");
 }
 
 #[test]
@@ -125,6 +135,29 @@ fn throttling_pauses_from_ten_seconds_up_to_a_minute_and_kills_nothing() {
         assert_eq!(bench.waits(), Some(seconds(pause)));
         bench.wakes();
     }
+}
+
+#[test]
+fn attempts_that_are_throttled_together_count_once() {
+    let mut bench = with_incidents(Limits { rate: 64, ..limits() }, 40);
+    assert_eq!(bench.sends().len(), 8);
+    for id in 1..=8 {
+        bench.ends(id, &throttled(None));
+    }
+    assert_eq!(bench.waits(), Some(seconds(10)));
+    bench.wakes();
+    let mut left = 0;
+    loop {
+        let sent = bench.sends();
+        if sent.is_empty() {
+            break;
+        }
+        for id in sent {
+            bench.ends(id, &delivered());
+            left += 1;
+        }
+    }
+    assert_eq!(left, 32 - 8, "half of the rate, less what was throttled");
 }
 
 #[test]
