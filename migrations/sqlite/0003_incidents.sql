@@ -16,6 +16,8 @@ CREATE TABLE resolves (
     received_at  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX resolves_received ON resolves (received_at);
+
 -- By incident first, so that it also tells at which integrations events of one incident wait.
 DROP INDEX events_line;
 CREATE INDEX events_line ON events (incident_key, service_key, id) WHERE state = 'waiting';

@@ -123,7 +123,7 @@ impl Intake {
     #[must_use]
     pub fn judge(&self, webhook: &Webhook<'_>) -> Verdict {
         match read(webhook) {
-            Ok(Heard::Alert(alert, generation)) => self.judge_alert(*alert, generation, webhook.idempotency_key),
+            Ok(Heard::Alert(alert, generation)) => self.judge_alert(*alert, generation, webhook),
             Ok(Heard::Nothing(silence)) => Verdict::Ignored(Ignored::Silent(silence)),
             Err(rejection) => Verdict::Rejected(rejection),
         }
@@ -139,7 +139,8 @@ impl Intake {
         }
     }
 
-    fn judge_alert(&self, alert: Alert, generation: Generation, idempotency_key: Option<&str>) -> Verdict {
+    fn judge_alert(&self, alert: Alert, generation: Generation, webhook: &Webhook<'_>) -> Verdict {
+        let idempotency_key = webhook.idempotency_key;
         let opening = match alert.action {
             Action::Trigger(opening) => opening,
             Action::Acknowledge if !self.policy.acknowledge => return Verdict::Ignored(Ignored::NoAcknowledging),
@@ -158,7 +159,7 @@ impl Intake {
         if opening == Opening::IssueUnresolved {
             self.follow_up(alert, idempotency_key)
         } else if self.pages_on(opening) {
-            self.prepare(alert, opening, generation, idempotency_key)
+            self.prepare(alert, opening, generation, webhook)
         } else {
             Verdict::Ignored(Ignored::NoPaging(opening))
         }
@@ -168,18 +169,13 @@ impl Intake {
         self.policy.page_on.contains(&opening)
     }
 
-    fn prepare(
-        &self,
-        mut alert: Alert,
-        opening: Opening,
-        generation: Generation,
-        idempotency_key: Option<&str>,
-    ) -> Verdict {
+    fn prepare(&self, mut alert: Alert, opening: Opening, generation: Generation, webhook: &Webhook<'_>) -> Verdict {
         let service_key = self.routes.choose(&alert).key.clone();
-        let dedup = Dedup::of_trigger(&alert, opening, generation, &service_key, idempotency_key);
+        let dedup = Dedup::of_trigger(&alert, opening, generation, &service_key, webhook.idempotency_key);
+        let happened_at = if opening == Opening::Metric { webhook.sent_at() } else { alert.happened_at };
         self.policy.redaction.apply(&mut alert);
         let (event, cuts) = WireEvent::fit(event_of(&alert, service_key, &self.policy.incident_key_prefix));
-        Verdict::Queue(Box::new(Prepared { event, cuts, alert, dedup }))
+        Verdict::Queue(Box::new(Prepared { event, cuts, alert, happened_at, dedup }))
     }
 
     /// Only the bridge's memory knows where the incident is: these webhooks carry no tags.

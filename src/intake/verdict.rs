@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use chrono::{DateTime, Utc};
 use thiserror::Error;
 
 use super::{Dedup, FollowUp};
@@ -32,6 +33,9 @@ pub struct Prepared {
     pub cuts: Vec<Cut>,
     /// What Sentry told, without what is redacted.
     pub alert: Alert,
+    /// When it happened, to be compared with resolves. For a metric alert this is when Sentry told of it: a firing
+    /// is dated back by its time window, often to before the last one ended.
+    pub happened_at: DateTime<Utc>,
     /// How it is known to repeat another webhook.
     pub dedup: Dedup,
 }

@@ -25,7 +25,7 @@ pub enum News {
     Event {
         /// The event.
         event: NewEvent,
-        /// When it happened in Sentry.
+        /// When it happened; a resolve that was done in Sentry later closes what it opens.
         happened_at: DateTime<Utc>,
     },
     /// Events for wherever the incident is open.
@@ -47,9 +47,9 @@ impl Incoming {
     /// A trigger that came by a webhook at `received_at`.
     #[must_use]
     pub fn trigger(prepared: Prepared, received_at: DateTime<Utc>) -> Self {
-        let Prepared { event, alert, dedup, .. } = prepared;
+        let Prepared { event, happened_at, dedup, .. } = prepared;
         let event = NewEvent::new(event, received_at);
-        Self { news: News::Event { event, happened_at: alert.happened_at }, received_at, dedup }
+        Self { news: News::Event { event, happened_at }, received_at, dedup }
     }
 
     /// What came by a webhook at `received_at` about an incident that is open already.

@@ -1,6 +1,6 @@
 //! Where incidents are open: what PagerDuty has taken, and what waits to be sent on top of it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sqlx::{Row as _, SqliteConnection};
@@ -17,8 +17,8 @@ pub(super) async fn keys_for(connection: &mut SqliteConnection, follow_up: &Foll
         .fetch_all(&mut *connection)
         .await?;
     for row in taken {
-        let key: String = row.try_get("service_key")?;
-        open.extend(ServiceKey::parse(&key).ok().map(|key| (key, row.get("is_open"))));
+        let (key, is_open): (String, bool) = (row.try_get("service_key")?, row.try_get("is_open")?);
+        open.extend(ServiceKey::parse(&key).ok().map(|key| (key, is_open)));
     }
     let waiting = sqlx::query(
         "SELECT service_key, event_type FROM events WHERE state = 'waiting' AND incident_key = ? ORDER BY id",
@@ -31,7 +31,8 @@ pub(super) async fn keys_for(connection: &mut SqliteConnection, follow_up: &Foll
         let Ok(key) = ServiceKey::parse(&key) else { continue };
         match EventType::parse(row.try_get("event_type")?) {
             Some(EventType::Trigger) => drop(open.insert(key, true)),
-            Some(EventType::Resolve) => drop(open.insert(key, false)),
+            // A resolve of an incident that the bridge does not know makes none known.
+            Some(EventType::Resolve) => drop(open.get_mut(&key).map(|is_open| *is_open = false)),
             Some(EventType::Acknowledge) | None => {}
         }
     }
@@ -39,12 +40,14 @@ pub(super) async fn keys_for(connection: &mut SqliteConnection, follow_up: &Foll
     Ok(open.into_iter().filter(|(_, is_open)| any || *is_open).map(|(key, _)| key).collect())
 }
 
-/// Notes that PagerDuty has taken an event, which opens or closes its incident.
+/// Notes that PagerDuty has taken an event, which opens its incident or closes one that was opened before.
 pub(super) async fn taken(connection: &mut SqliteConnection, id: EventId, at: DateTime<Utc>) -> sqlx::Result<()> {
     sqlx::query(
         "INSERT INTO incidents (incident_key, service_key, is_open, changed_at) \
          SELECT incident_key, service_key, event_type = 'trigger', ? FROM events \
-         WHERE id = ? AND event_type IN ('trigger', 'resolve') \
+         WHERE id = ? AND (event_type = 'trigger' OR event_type = 'resolve' AND EXISTS ( \
+             SELECT 1 FROM incidents AS known \
+             WHERE known.incident_key = events.incident_key AND known.service_key = events.service_key)) \
          ON CONFLICT DO UPDATE SET is_open = excluded.is_open, changed_at = excluded.changed_at",
     )
     .bind(at.timestamp_millis())
@@ -67,43 +70,65 @@ pub(super) async fn forget(connection: &mut SqliteConnection, before: DateTime<U
     Ok(())
 }
 
-/// The resolves that came since `since`, and when each was done in Sentry. Older ones are forgotten.
-pub(super) async fn resolves_since(
+/// When those of `incidents` were resolved in Sentry whose resolve came since `since`.
+pub(super) async fn resolves_of(
     connection: &mut SqliteConnection,
+    incidents: &HashSet<&IncidentKey>,
     since: DateTime<Utc>,
 ) -> sqlx::Result<HashMap<IncidentKey, DateTime<Utc>>> {
-    let rows =
-        sqlx::query("SELECT incident_key, happened_at, received_at FROM resolves").fetch_all(&mut *connection).await?;
-    let mut recent = HashMap::new();
-    let mut is_any_old = false;
+    let mut resolves = HashMap::new();
+    if incidents.is_empty() {
+        return Ok(resolves);
+    }
+    let incidents: Vec<_> = incidents.iter().map(|incident| incident.as_str()).collect();
+    let rows = sqlx::query(
+        "SELECT incident_key, happened_at FROM resolves \
+         WHERE incident_key IN (SELECT value FROM json_each(?)) AND received_at >= ?",
+    )
+    .bind(serde_json::to_string(&incidents).unwrap_or_default())
+    .bind(since.timestamp_millis())
+    .fetch_all(connection)
+    .await?;
     for row in rows {
-        if row.try_get::<i64, _>("received_at")? < since.timestamp_millis() {
-            is_any_old = true;
-        } else if let Some(key) = IncidentKey::parse(row.try_get("incident_key")?)
+        if let Some(key) = IncidentKey::parse(row.try_get("incident_key")?)
             && let Some(happened_at) = DateTime::from_timestamp_millis(row.try_get("happened_at")?)
         {
-            recent.insert(key, happened_at);
+            resolves.insert(key, happened_at);
         }
     }
-    if is_any_old {
-        sqlx::query("DELETE FROM resolves WHERE received_at < ?")
-            .bind(since.timestamp_millis())
-            .execute(connection)
-            .await?;
-    }
-    Ok(recent)
+    Ok(resolves)
 }
 
-/// Remembers a resolve for the triggers that it overtook.
+/// Remembers a resolve for the triggers that it overtook. One that comes late, such as a webhook that was rejected and
+/// is read again, takes nothing from what is remembered.
 pub(super) async fn remember_resolve(
     connection: &mut SqliteConnection,
     follow_up: &FollowUp,
     received_at: DateTime<Utc>,
 ) -> sqlx::Result<()> {
-    sqlx::query("INSERT OR REPLACE INTO resolves (incident_key, happened_at, received_at) VALUES (?, ?, ?)")
-        .bind(follow_up.incident_key.as_str())
-        .bind(follow_up.happened_at.timestamp_millis())
-        .bind(received_at.timestamp_millis())
+    sqlx::query(
+        "INSERT INTO resolves (incident_key, happened_at, received_at) VALUES (?, ?, ?) \
+         ON CONFLICT DO UPDATE SET happened_at = MAX(happened_at, excluded.happened_at), \
+         received_at = MAX(received_at, excluded.received_at)",
+    )
+    .bind(follow_up.incident_key.as_str())
+    .bind(follow_up.happened_at.timestamp_millis())
+    .bind(received_at.timestamp_millis())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Forgets the resolve of an incident that is open again.
+pub(super) async fn forget_resolve(connection: &mut SqliteConnection, incident_key: &IncidentKey) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM resolves WHERE incident_key = ?").bind(incident_key.as_str()).execute(connection).await?;
+    Ok(())
+}
+
+/// Forgets the resolves that came before `before`.
+pub(super) async fn forget_resolves(connection: &mut SqliteConnection, before: DateTime<Utc>) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM resolves WHERE received_at < ?")
+        .bind(before.timestamp_millis())
         .execute(connection)
         .await?;
     Ok(())

@@ -1,11 +1,12 @@
 //! What webhooks bring: events as they are, and events for wherever an incident is open.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::SqliteConnection;
 
 use super::{accept, incidents};
+use crate::intake::FollowUp;
 use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::incoming::{Incoming, News, Reception};
 use crate::queue::{Accepted, Arrival, NewEvent};
@@ -21,27 +22,36 @@ pub(super) async fn receive(
     let Some(newest) = incoming.iter().map(|incoming| incoming.received_at).max() else {
         return Ok((Vec::new(), Vec::new()));
     };
-    let mut resolves = incidents::resolves_since(connection, newest - OVERTAKING).await?;
+    let since = newest - OVERTAKING;
+    let opened: HashSet<_> = incoming.iter().filter_map(opens).collect();
+    let mut resolves = incidents::resolves_of(connection, &opened, since).await?;
+    if incoming.iter().any(resolves_something) {
+        incidents::forget_resolves(connection, since).await?;
+    }
     let mut pending = Pending::default();
     let mut receptions = Vec::with_capacity(incoming.len());
     for (place, Incoming { news, received_at, .. }) in incoming.into_iter().enumerate() {
         receptions.push(Reception::Queued(Vec::new()));
         match news {
             News::Event { event, happened_at } => {
-                let is_overtaken = event.is_trigger() && is_overtaken(&resolves, &event.incident_key, happened_at);
-                let resolve = is_overtaken.then(|| event.resolved());
-                pending.add(place, event);
-                if let Some(resolve) = resolve {
-                    pending.add(place, resolve);
-                }
+                let is_overtaken = event.is_trigger()
+                    && is_overtaken(connection, &mut resolves, &event.incident_key, happened_at).await?;
+                pending.add(place, event, is_overtaken);
             }
             News::FollowUp(follow_up) => {
                 // What came before it has to be seen by it.
                 pending.write(connection, &mut receptions).await?;
-                if follow_up.event_type() == EventType::Resolve {
-                    incidents::remember_resolve(connection, &follow_up, received_at).await?;
-                    resolves.insert(follow_up.incident_key.clone(), follow_up.happened_at);
-                }
+                let FollowUp { incident_key, happened_at, .. } = &follow_up;
+                let is_overtaken = match follow_up.event_type() {
+                    EventType::Trigger => is_overtaken(connection, &mut resolves, incident_key, *happened_at).await?,
+                    EventType::Resolve => {
+                        incidents::remember_resolve(connection, &follow_up, received_at).await?;
+                        let resolved_at = resolves.entry(incident_key.clone()).or_insert(*happened_at);
+                        *resolved_at = (*resolved_at).max(*happened_at);
+                        false
+                    }
+                    EventType::Acknowledge => false,
+                };
                 let mut keys = incidents::keys_for(connection, &follow_up).await?;
                 if keys.is_empty() {
                     keys.extend(follow_up.fallback.clone());
@@ -50,7 +60,7 @@ pub(super) async fn receive(
                     receptions[place] = Reception::NothingOpen;
                 }
                 for key in keys {
-                    pending.add(place, NewEvent::new(follow_up.event_for(key), received_at));
+                    pending.add(place, NewEvent::new(follow_up.event_for(key), received_at), is_overtaken);
                 }
             }
         }
@@ -59,13 +69,35 @@ pub(super) async fn receive(
     Ok((receptions, pending.arrivals))
 }
 
-/// Whether Sentry resolved the incident after the event that opens it happened.
-fn is_overtaken(
-    resolves: &HashMap<IncidentKey, DateTime<Utc>>,
+/// The incident that a trigger opens.
+fn opens(incoming: &Incoming) -> Option<&IncidentKey> {
+    match &incoming.news {
+        News::Event { event, .. } => event.is_trigger().then_some(&event.incident_key),
+        News::FollowUp(follow_up) => (follow_up.event_type() == EventType::Trigger).then_some(&follow_up.incident_key),
+    }
+}
+
+fn resolves_something(incoming: &Incoming) -> bool {
+    matches!(&incoming.news, News::FollowUp(follow_up) if follow_up.event_type() == EventType::Resolve)
+}
+
+/// Whether Sentry resolved the incident after what opens it happened.
+///
+/// When it was before, the incident is open again, and closing it for another trigger that comes late would hide that:
+/// the resolve is over.
+async fn is_overtaken(
+    connection: &mut SqliteConnection,
+    resolves: &mut HashMap<IncidentKey, DateTime<Utc>>,
     incident_key: &IncidentKey,
     happened_at: DateTime<Utc>,
-) -> bool {
-    resolves.get(incident_key).is_some_and(|resolved_at| happened_at < *resolved_at)
+) -> sqlx::Result<bool> {
+    let Some(resolved_at) = resolves.get(incident_key) else { return Ok(false) };
+    if happened_at < *resolved_at {
+        return Ok(true);
+    }
+    resolves.remove(incident_key);
+    incidents::forget_resolve(connection, incident_key).await?;
+    Ok(false)
 }
 
 /// Events that are to be written together, each with the place of what brought it.
@@ -77,9 +109,12 @@ struct Pending {
 }
 
 impl Pending {
-    fn add(&mut self, place: usize, event: NewEvent) {
-        self.events.push(event);
-        self.places.push(place);
+    fn add(&mut self, place: usize, event: NewEvent, is_overtaken: bool) {
+        let resolve = is_overtaken.then(|| event.resolved());
+        for event in std::iter::once(event).chain(resolve) {
+            self.events.push(event);
+            self.places.push(place);
+        }
     }
 
     async fn write(&mut self, connection: &mut SqliteConnection, receptions: &mut [Reception]) -> sqlx::Result<()> {

@@ -1,0 +1,356 @@
+//! What the queue remembers of incidents: where they are open, what was told already, and which resolve came too early.
+//! On real files.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::future::join_all;
+use sentry_pagerduty_bridge::intake::{Intake, Policy, Verdict, Webhook};
+use sentry_pagerduty_bridge::pagerduty::ServiceKey;
+use sentry_pagerduty_bridge::queue::{
+    Editor, EventId, History, Incoming, Queue, Reception, Rejected, Settlement, State,
+};
+use sentry_pagerduty_bridge::routing::Routes;
+use sentry_pagerduty_bridge::settings::ResolveScope;
+use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions};
+use tempfile::TempDir;
+
+const DEFAULT: &str = "0123456789abcdef0123456789abcdef";
+const A: &str = "0000000000000000000000000000000a";
+const B: &str = "0000000000000000000000000000000b";
+
+const DAY: i64 = 24 * 3600;
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+}
+
+/// What a webhook of this shape brings, which came at one second and was sent at another.
+fn webhook(resource: Option<&str>, body: &Value, resolve: ResolveScope, came: i64, sent: i64) -> Incoming {
+    let routes = format!("team,a,{A}\nteam,b,{B}");
+    let routes = Routes::new(ServiceKey::parse(DEFAULT).unwrap(), &routes).unwrap();
+    let intake = Intake::new(routes, Policy { resolve, acknowledge: true, ..Policy::default() });
+    let body = body.to_string();
+    let sent_at = Some(at(sent));
+    match intake.judge(&Webhook { resource, sent_at, ..Webhook::of_body(body.as_bytes(), at(came)) }) {
+        Verdict::Queue(prepared) => Incoming::trigger(*prepared, at(came)),
+        Verdict::Follow(follow_up) => Incoming::follow_up(*follow_up, at(came)),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An alert of the legacy plugin for `team`: the event happened at one second and came at another.
+fn alert(team: &str, happened: i64, came: i64) -> Incoming {
+    let event = json!({ "event_id": format!("{happened:032x}"), "timestamp": at(happened).timestamp(), "title": "Full",
+                        "tags": [["team", team]] });
+    webhook(None, &json!({ "id": "42", "event": event }), ResolveScope::Opened, came, came)
+}
+
+/// The same as [`alert`], by the integration platform.
+fn event_alert(team: &str, happened: i64, came: i64) -> Incoming {
+    let event = json!({ "event_id": format!("{happened:032x}"), "timestamp": at(happened).timestamp(), "title": "Full",
+                        "tags": [["team", team]], "issue_id": "42" });
+    let body = json!({ "action": "triggered", "data": { "event": event } });
+    webhook(Some("event_alert"), &body, ResolveScope::Opened, came, came)
+}
+
+/// A change of the issue that was sent at one second and came at another.
+fn issue_sent(action: &str, sent: i64, came: i64) -> Incoming {
+    let body = json!({ "action": action, "data": { "issue": { "id": "42", "title": "Full" } } });
+    webhook(Some("issue"), &body, ResolveScope::Opened, came, sent)
+}
+
+fn issue(action: &str, came: i64) -> Incoming {
+    issue_sent(action, came, came)
+}
+
+/// A resolve that goes to the default key when nothing is known of the incident.
+fn resolve_anyway(came: i64) -> Incoming {
+    let body = json!({ "action": "resolved", "data": { "issue": { "id": "42", "title": "Full" } } });
+    webhook(Some("issue"), &body, ResolveScope::All, came, came)
+}
+
+async fn open() -> (TempDir, PathBuf, Queue) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bridge.db");
+    let queue = Queue::open(&path).await.unwrap();
+    (directory, path, queue)
+}
+
+async fn reopen(queue: Queue, path: &std::path::Path) -> Queue {
+    queue.close().await.unwrap();
+    Queue::open(path).await.unwrap()
+}
+
+/// Receives it and tells the numbers of its events; none when it was repeated or nothing was open.
+async fn receive(queue: &Queue, incoming: Incoming) -> Vec<EventId> {
+    match queue.receive(incoming).await.unwrap() {
+        Reception::Queued(accepted) => accepted.into_iter().map(|accepted| accepted.id).collect(),
+        Reception::Repeated | Reception::NothingOpen => Vec::new(),
+    }
+}
+
+/// What waits, in line: the team or `default`, and what is done to its incident.
+async fn waiting(queue: &Queue) -> Vec<String> {
+    let mut events = Vec::new();
+    let mut ids = queue.reader().ids(State::Waiting, u64::MAX).await.unwrap();
+    ids.sort();
+    for id in ids {
+        let event = queue.reader().get(id).await.unwrap().unwrap();
+        let key = match event.service_key.expose() {
+            A => "a",
+            B => "b",
+            _ => "default",
+        };
+        events.push(format!("{key} {}", event.event_type));
+    }
+    events
+}
+
+/// Ends everything that waits in the same way.
+async fn settle(queue: &Queue, settlement: &Settlement, seconds: i64) {
+    let mut ids = queue.reader().ids(State::Waiting, u64::MAX).await.unwrap();
+    ids.sort();
+    for id in ids {
+        queue.settle(id, settlement.clone(), at(seconds)).await.unwrap();
+    }
+}
+
+async fn deliver(queue: &Queue) {
+    settle(queue, &Settlement::Delivered { note: None }, 0).await;
+}
+
+async fn meddle(path: &std::path::Path, sql: &str) {
+    let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_follow_up_goes_wherever_the_incident_is_open_also_after_a_restart() {
+    let (_directory, path, queue) = open().await;
+    receive(&queue, alert("a", 0, 0)).await;
+    deliver(&queue).await;
+    receive(&queue, alert("b", 1, 1)).await;
+    let queue = reopen(queue, &path).await;
+    assert_eq!(receive(&queue, issue("assigned", 2)).await.len(), 2);
+    assert_eq!(receive(&queue, issue("resolved", 3)).await.len(), 2);
+    assert_eq!(waiting(&queue).await, ["b trigger", "a acknowledge", "b acknowledge", "a resolve", "b resolve"]);
+    // A resolve that waits counts as well as one that was taken.
+    assert_eq!(queue.receive(issue("resolved", 4)).await.unwrap(), Reception::NothingOpen);
+    deliver(&queue).await;
+    let queue = reopen(queue, &path).await;
+    assert_eq!(queue.receive(issue("resolved", 5)).await.unwrap(), Reception::NothingOpen);
+    assert_eq!(queue.receive(issue("assigned", 5)).await.unwrap(), Reception::NothingOpen);
+}
+
+#[tokio::test]
+async fn an_issue_that_comes_back_opens_its_incident_wherever_it_was_and_only_there() {
+    let (_directory, _path, queue) = open().await;
+    assert_eq!(queue.receive(issue("unresolved", 0)).await.unwrap(), Reception::NothingOpen);
+    receive(&queue, alert("a", 1, 1)).await;
+    receive(&queue, issue("resolved", 2)).await;
+    deliver(&queue).await;
+    receive(&queue, issue("unresolved", 3)).await;
+    assert_eq!(waiting(&queue).await, ["a trigger"]);
+    receive(&queue, issue("resolved", 4)).await;
+    assert_eq!(waiting(&queue).await, ["a trigger", "a resolve"]);
+}
+
+#[tokio::test]
+async fn a_resolve_of_an_unknown_incident_goes_to_the_default_key_and_makes_none_known() {
+    let (_directory, _path, queue) = open().await;
+    assert_eq!(receive(&queue, resolve_anyway(0)).await.len(), 1);
+    assert_eq!(queue.receive(issue("unresolved", 1)).await.unwrap(), Reception::NothingOpen);
+    assert_eq!(waiting(&queue).await, ["default resolve"]);
+    deliver(&queue).await;
+    assert_eq!(queue.receive(issue("unresolved", 2)).await.unwrap(), Reception::NothingOpen);
+
+    receive(&queue, alert("a", 100, 100)).await;
+    receive(&queue, resolve_anyway(101)).await;
+    assert_eq!(waiting(&queue).await, ["a trigger", "a resolve"], "it is known, so there is no need to guess");
+}
+
+#[tokio::test]
+async fn what_comes_together_is_done_in_its_order() {
+    let (_directory, _path, queue) = open().await;
+    let commits = queue.commits();
+    let all = [
+        alert("a", 0, 10),
+        alert("b", 1, 10),
+        alert("a", 2, 10),
+        issue_sent("resolved", 5, 10),
+        alert("a", 6, 10),
+        alert("a", 7, 10),
+    ];
+    let receptions = join_all(all.map(|incoming| queue.receive(incoming))).await;
+    assert_eq!(queue.commits(), commits + 1, "they were not in one commit");
+    let counts: Vec<Vec<u32>> = receptions
+        .into_iter()
+        .map(|reception| match reception.unwrap() {
+            Reception::Queued(accepted) => accepted.iter().map(|accepted| accepted.count).collect(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(counts, [vec![1], vec![1], vec![2], vec![1, 1], vec![1], vec![2]]);
+    assert_eq!(waiting(&queue).await, ["a trigger", "b trigger", "a resolve", "b resolve", "a trigger"]);
+}
+
+#[tokio::test]
+async fn everything_new_in_line_is_announced_and_what_was_folded_is_not() {
+    let (_directory, _path, queue) = open().await;
+    let mut arrivals = queue.arrivals();
+    let all =
+        [alert("a", 0, 10), issue_sent("resolved", 5, 10), alert("b", 2, 10), alert("a", 6, 10), alert("a", 7, 10)];
+    join_all(all.map(|incoming| queue.receive(incoming))).await;
+    let mut announced = Vec::new();
+    while let Ok(arrival) = arrivals.try_recv() {
+        announced.push(arrival.id.get());
+    }
+    assert_eq!(announced, [1, 2, 3, 4, 5]);
+    assert_eq!(waiting(&queue).await, ["a trigger", "a resolve", "b trigger", "b resolve", "a trigger"]);
+}
+
+#[tokio::test]
+async fn a_trigger_that_a_resolve_of_the_last_minute_overtook_is_resolved_also_after_a_restart() {
+    let (_directory, path, queue) = open().await;
+    assert_eq!(queue.receive(issue("resolved", 100)).await.unwrap(), Reception::NothingOpen);
+    let queue = reopen(queue, &path).await;
+    assert_eq!(receive(&queue, alert("a", 99, 159)).await.len(), 2);
+    assert_eq!(receive(&queue, alert("b", 98, 160)).await.len(), 2);
+    assert_eq!(waiting(&queue).await, ["a trigger", "a resolve", "b trigger", "b resolve"]);
+    deliver(&queue).await;
+    receive(&queue, alert("a", 97, 161)).await;
+    assert_eq!(waiting(&queue).await, ["a trigger"], "a resolve of more than a minute ago closes nothing");
+}
+
+#[tokio::test]
+async fn a_trigger_that_happened_after_a_resolve_stays_open_whatever_comes_late() {
+    let (_directory, _path, queue) = open().await;
+    receive(&queue, issue("resolved", 100)).await;
+    receive(&queue, alert("a", 101, 102)).await;
+    receive(&queue, alert("a", 99, 103)).await;
+    assert_eq!(waiting(&queue).await, ["a trigger"], "the issue is open again since second 101");
+}
+
+#[tokio::test]
+async fn an_issue_that_comes_back_twice_within_a_second_ends_as_sentry_has_it() {
+    let (_directory, _path, queue) = open().await;
+    receive(&queue, alert("a", 0, 0)).await;
+    receive(&queue, issue("resolved", 100)).await;
+    deliver(&queue).await;
+    receive(&queue, issue_sent("unresolved", 99, 101)).await;
+    assert_eq!(waiting(&queue).await, ["a trigger", "a resolve"], "it was resolved after it came back");
+    deliver(&queue).await;
+    receive(&queue, issue("unresolved", 102)).await;
+    receive(&queue, alert("a", 98, 103)).await;
+    assert_eq!(waiting(&queue).await, ["a trigger"], "it is open again since second 102");
+}
+
+#[tokio::test]
+async fn a_new_firing_right_after_the_last_one_stays_open() {
+    let (_directory, _path, queue) = open().await;
+    let metric = |action: &str, sent: i64, came: i64| {
+        let metric = json!({ "identifier": "7", "organization_id": "5", "title": "Latency",
+                             "date_started": at(sent - 3_600).to_rfc3339() });
+        let body = json!({ "action": action, "data": { "metric_alert": metric } });
+        webhook(Some("metric_alert"), &body, ResolveScope::Opened, came, sent)
+    };
+    receive(&queue, metric("resolved", 100, 100)).await;
+    assert_eq!(receive(&queue, metric("critical", 99, 101)).await.len(), 2);
+    assert_eq!(receive(&queue, metric("critical", 130, 130)).await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_old_webhook_that_is_read_again_takes_nothing_from_a_newer_resolve() {
+    let (_directory, path, queue) = open().await;
+    receive(&queue, issue("resolved", DAY)).await;
+    let body = b"{}".to_vec();
+    let rejected = Rejected { received_at: at(0), resource: None, reason: String::new(), body };
+    let id = queue.reject(rejected).await.unwrap();
+    let mut editor = Editor::open(&path).await.unwrap();
+    let readmitted = editor.readmit(id, issue("resolved", 0)).await.unwrap();
+    assert_eq!(readmitted, Some(Reception::NothingOpen));
+    editor.close().await.unwrap();
+    assert_eq!(receive(&queue, alert("a", DAY - 1, DAY + 1)).await.len(), 2);
+}
+
+#[tokio::test]
+async fn what_was_told_is_repeated_within_a_commit_and_after_it_and_not_for_ever() {
+    let (_directory, _path, queue) = open().await;
+    let all = [event_alert("a", 0, 0), event_alert("a", 0, 0), alert("a", 0, 0), event_alert("b", 0, 0)];
+    let receptions = join_all(all.map(|incoming| queue.receive(incoming))).await;
+    let repeated: Vec<_> = receptions.into_iter().map(|reception| reception.unwrap() == Reception::Repeated).collect();
+    assert_eq!(repeated, [false, true, true, false]);
+    assert_eq!(waiting(&queue).await, ["a trigger", "b trigger"]);
+    assert_eq!(queue.receive(alert("a", 0, 1_199)).await.unwrap(), Reception::Repeated);
+    assert_eq!(receive(&queue, alert("a", 0, 1_200)).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_could_not_be_committed_may_come_again() {
+    let (_directory, path, queue) = open().await;
+    meddle(&path, "CREATE TRIGGER refuse BEFORE INSERT ON bodies BEGIN SELECT RAISE(ABORT, 'no body'); END").await;
+    let twice = [event_alert("a", 0, 0), event_alert("a", 0, 0)].map(|incoming| queue.receive(incoming));
+    for answer in join_all(twice).await {
+        answer.expect_err("it was answered as if it were committed");
+    }
+    meddle(&path, "DROP TRIGGER refuse").await;
+    assert_eq!(receive(&queue, event_alert("a", 0, 1)).await.len(), 1);
+    assert_eq!(queue.receive(event_alert("a", 0, 2)).await.unwrap(), Reception::Repeated);
+}
+
+#[tokio::test]
+async fn a_resolve_that_could_not_be_committed_overtook_nothing() {
+    let (_directory, path, queue) = open().await;
+    meddle(&path, "CREATE TRIGGER refuse BEFORE INSERT ON bodies BEGIN SELECT RAISE(ABORT, 'no body'); END").await;
+    queue.receive(resolve_anyway(100)).await.expect_err("it was committed");
+    meddle(&path, "DROP TRIGGER refuse").await;
+    assert_eq!(receive(&queue, alert("a", 99, 101)).await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_incident_is_known_for_longer_than_the_events_that_opened_it() {
+    let (_directory, _path, queue) = open().await;
+    receive(&queue, alert("a", 0, 0)).await;
+    deliver(&queue).await;
+    let history = History { age: Duration::from_secs(DAY as u64), rows: 1_000 };
+    assert_eq!(queue.prune(history, at(180 * DAY)).await.unwrap(), 1);
+    assert_eq!(receive(&queue, issue("resolved", 180 * DAY)).await.len(), 1);
+    assert_eq!(waiting(&queue).await, ["a resolve"]);
+    // What waits is known without being remembered.
+    queue.prune(history, at(181 * DAY)).await.unwrap();
+    settle(&queue, &Settlement::Dead { reason: "no".to_owned() }, 181 * DAY).await;
+    assert_eq!(queue.receive(issue("resolved", 181 * DAY)).await.unwrap(), Reception::NothingOpen);
+}
+
+#[tokio::test]
+async fn only_what_pagerduty_took_or_may_yet_take_is_open() {
+    let (_directory, path, queue) = open().await;
+    let dead = Settlement::Dead { reason: "no such service key".to_owned() };
+    let [trigger] = receive(&queue, alert("a", 0, 0)).await[..] else { panic!("no single event") };
+    settle(&queue, &dead, 1).await;
+    assert_eq!(queue.receive(issue("resolved", 100)).await.unwrap(), Reception::NothingOpen);
+    assert_eq!(queue.receive(issue("unresolved", 200)).await.unwrap(), Reception::NothingOpen);
+
+    let mut editor = Editor::open(&path).await.unwrap();
+    editor.revive(&[trigger]).await.unwrap();
+    receive(&queue, issue("resolved", 300)).await;
+    assert_eq!(waiting(&queue).await, ["a trigger", "a resolve"], "it waits again");
+
+    // A resolve that PagerDuty refused has closed nothing.
+    queue.settle(trigger, Settlement::Delivered { note: None }, at(301)).await.unwrap();
+    settle(&queue, &dead, 302).await;
+    receive(&queue, issue("resolved", 400)).await;
+    assert_eq!(waiting(&queue).await, ["a resolve"]);
+
+    // Deleted before it was sent, it has opened nothing.
+    deliver(&queue).await;
+    let [trigger] = receive(&queue, alert("b", 500, 500)).await[..] else { panic!("no single event") };
+    editor.discard(State::Waiting, &[trigger]).await.unwrap();
+    assert_eq!(queue.receive(issue("resolved", 501)).await.unwrap(), Reception::NothingOpen);
+}
