@@ -100,6 +100,7 @@ impl Queue {
     ///
     /// When it could not be committed; then nothing of it is in the queue.
     pub async fn receive(&self, incoming: Incoming) -> Result<Reception, QueueError> {
+        let incoming = Box::new(incoming);
         self.ask(|reply| Command::Receive { incoming, reply }).await
     }
 

@@ -32,7 +32,7 @@ type Reply<T> = oneshot::Sender<Result<T, QueueError>>;
 /// What can be asked of the writer. Every reply comes after the commit.
 #[derive(Debug)]
 pub(super) enum Command {
-    Receive { incoming: Incoming, reply: Reply<Reception> },
+    Receive { incoming: Box<Incoming>, reply: Reply<Reception> },
     Begin { id: EventId, at: DateTime<Utc>, reply: Reply<Vec<u8>> },
     Settle { id: EventId, settlement: Settlement, at: DateTime<Utc>, reply: Reply<()> },
     Reject { rejected: Rejected, reply: Reply<RejectedId> },
@@ -152,7 +152,7 @@ impl Round {
         match command {
             Command::Receive { incoming, reply } => {
                 self.bytes += incoming.size();
-                self.batch.incoming.push(incoming);
+                self.batch.incoming.push(*incoming);
                 self.receiving.push(reply);
             }
             Command::Settle { id, settlement, at, reply } => {
@@ -294,7 +294,7 @@ mod tests {
             body: vec![0; bytes],
             received_at: DateTime::UNIX_EPOCH,
         };
-        Command::Receive { incoming: Incoming::event(event), reply: oneshot::channel().0 }
+        Command::Receive { incoming: Box::new(Incoming::event(event)), reply: oneshot::channel().0 }
     }
 
     fn round_of(bytes: usize) -> usize {
