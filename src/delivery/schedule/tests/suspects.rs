@@ -63,6 +63,21 @@ fn nobody_is_given_up_in_an_outage_however_long_not_even_a_suspect() {
 }
 
 #[test]
+fn after_a_restart_too_nobody_is_given_up_unless_others_pass() {
+    for outcome in [error(), unreachable()] {
+        let mut bench = Bench::new(limits());
+        bench.schedule.look_for(&service_key(0));
+        assert_eq!(bench.loads(), Some(0));
+        bench.loaded(&[WaitingEvent { attempts: 50, blamed: minutes(20), ..waiting(1, "1") }], true);
+        for _ in 0..3 {
+            bench.now += minutes(2);
+            assert_eq!(bench.sends(), [1]);
+            assert!(matches!(bench.ends(1, &outcome), Fate::Retry { .. }));
+        }
+    }
+}
+
+#[test]
 fn what_never_reached_pagerduty_is_never_given_up_though_others_pass() {
     let mut bench = Bench::new(limits());
     bench.arrives(1, "1");

@@ -65,6 +65,25 @@ fn one_event_that_fails_over_and_over_delays_no_event_that_just_came() {
     assert_eq!(bench.sends(), [1]);
     bench.arrives(2, "2");
     assert_eq!(bench.sends(), [2], "not even while the other one hangs");
+    bench.ends(2, &refused());
+    bench.ends(1, &error());
+    bench.arrives(3, "3");
+    assert_eq!(bench.sends(), [3]);
+}
+
+#[test]
+fn a_refused_event_shows_as_well_that_the_trouble_is_over() {
+    let mut bench = with_incidents(one_place(), 9);
+    for _ in 0..4 {
+        let [probe] = *bench.sends() else { panic!("one probe at a time") };
+        bench.ends(probe, &error());
+        bench.now += minutes(1);
+    }
+    let [probe] = *bench.sends() else { panic!("one probe at a time") };
+    bench.ends(probe, &refused());
+    let [next] = *bench.sends() else { panic!("the next one follows at once") };
+    bench.ends(next, &error());
+    assert_eq!(bench.sends().len(), 1, "a first failure closes nothing");
 }
 
 #[test]
