@@ -17,10 +17,12 @@ use tokio::time::sleep;
 
 use crate::delivery::{Limits, Worker};
 use crate::intake::Intake;
+use crate::metrics::Metrics;
 use crate::pagerduty::client::{Client, ClientError};
 use crate::queue::history::KEEP_ROWS;
 use crate::queue::{History, Queue, QueueError};
 use crate::settings::Settings;
+use crate::watch::Watch;
 use crate::web::door::Door;
 use crate::web::{self, Shared};
 
@@ -86,9 +88,11 @@ impl Bridge {
         let queue = Queue::open(settings.database.sqlite_path()).await?;
         let limits = Limits::new(settings.pagerduty.rate, settings.pagerduty.give_up_after);
         let worker = Worker::new(queue.clone(), client, limits);
+        let metrics = Metrics::new();
+        let watch = Watch::new(Utc::now(), queue.clone(), worker.view(), metrics.clone());
         let intake = Intake::of(&settings);
         let door = Door::new(settings.webhook_tokens, settings.client_secrets);
-        let shared = Data::new(Shared::new(door, intake, queue.clone(), settings.max_body));
+        let shared = Data::new(Shared::new(door, intake, queue.clone(), settings.max_body, metrics, watch));
         let server = serve(listener, shared.clone(), settings.shutdown_grace).map_err(StartupError::Server)?;
         Ok(Self {
             address,

@@ -23,6 +23,8 @@
 //! - [`redaction`]: what of an alert is never kept nor sent
 //! - [`queue`]: the durable queue
 //! - [`delivery`]: what to send next and when, and the worker that does it
+//! - [`metrics`]: what happened, counted; every room may touch it
+//! - [`watch`]: whether the bridge is well
 //! - [`sandbox`]: a strict local PagerDuty for rehearsals and tests, which shares no code with [`pagerduty`]
 //! - [`cli`] and [`commands`]: the verbs of the program
 
@@ -34,6 +36,7 @@ pub mod delivery;
 pub mod exit;
 pub mod intake;
 pub mod logging;
+pub mod metrics;
 pub mod pagerduty;
 pub mod queue;
 pub mod redaction;
@@ -41,4 +44,5 @@ pub mod routing;
 pub mod sandbox;
 pub mod sentry;
 pub mod settings;
+pub mod watch;
 pub mod web;

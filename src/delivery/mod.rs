@@ -9,6 +9,7 @@
 //!   - [`pace`]: so many events per 60 seconds, fewer while PagerDuty throttles
 //! - [`backoff`]: how long to wait after the n-th failure
 //! - [`restart`]: what the attempts of an earlier run mean for the pace
+//! - [`view`]: what it looks like from outside
 //! - [`worker`]: does what the schedule says, with the queue and the client
 
 pub mod backoff;
@@ -19,8 +20,10 @@ pub mod pace;
 pub mod restart;
 pub mod schedule;
 mod suspicion;
+pub mod view;
 mod window;
 pub mod worker;
 
 pub use schedule::{Limits, Moment, Schedule};
+pub use view::{DeliveryView, LaneView};
 pub use worker::Worker;

@@ -13,11 +13,13 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use log::{debug, error, info, warn};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::pace::WINDOW;
 use super::restart;
 use super::schedule::{Fate, Limits, Moment, Next, Schedule};
+use super::view::DeliveryView;
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
@@ -42,6 +44,7 @@ pub struct Worker {
     /// The queue's [generation](crate::queue::Reader::generation) that the schedule knows.
     generation: u64,
     attempts: FuturesUnordered<LocalBoxFuture<'static, Step>>,
+    view: watch::Sender<DeliveryView>,
 }
 
 /// How far an attempt came.
@@ -67,7 +70,14 @@ impl Worker {
             began: Instant::now(),
             generation: 0,
             attempts: FuturesUnordered::new(),
+            view: watch::Sender::default(),
         }
+    }
+
+    /// What the deliveries look like, brought up to date while the worker runs.
+    #[must_use]
+    pub fn view(&self) -> watch::Receiver<DeliveryView> {
+        self.view.subscribe()
     }
 
     /// Delivers until `shutdown` resolves, then lets the attempts under way end, for at most the time `shutdown` gave.

@@ -7,6 +7,7 @@
 //! - [`event`]: what stands in the queue
 //! - [`rejected`]: webhooks that were rejected
 //! - [`item`]: both, as people name and list them
+//! - [`overview`]: how much stands where
 //! - [`history`]: how long delivered events are kept
 //! - `told`: what was told a short while ago; pure
 //! - `fold`: what becomes a row of its own, and what is folded into one that waits; pure
@@ -22,6 +23,7 @@ mod fold;
 pub mod history;
 pub mod incoming;
 pub mod item;
+pub mod overview;
 mod pulse;
 mod reader;
 pub mod rejected;
@@ -44,6 +46,7 @@ pub use event::{Accepted, Arrival, Counts, EventId, NewEvent, Record, Settlement
 pub use history::History;
 pub use incoming::{Incoming, News, Reception};
 pub use item::{ItemId, NoItemId, RejectedSummary, Summary};
+pub use overview::{Destination, Overview};
 pub use reader::Reader;
 pub use rejected::{Rejected, RejectedId};
 

@@ -5,7 +5,9 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 
 use super::sqlite;
-use super::{Counts, EventId, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary, WaitingEvent};
+use super::{
+    Counts, EventId, Overview, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary, WaitingEvent,
+};
 use crate::pagerduty::ServiceKey;
 
 /// Reads the queue and never changes it; clones share their connections.
@@ -76,6 +78,16 @@ impl Reader {
     /// When the database cannot be read.
     pub async fn counts(&self) -> Result<Counts, QueueError> {
         self.sqlite.counts().await
+    }
+
+    /// The queue at a glance.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn overview(&self) -> Result<Overview, QueueError> {
+        let Counts { waiting, dead, delivered, oldest_waiting } = self.counts().await?;
+        Ok(Overview { waiting, dead, delivered, oldest_waiting, ..Overview::default() })
     }
 
     /// All about one event; `None` when the queue has none with that number.

@@ -20,7 +20,9 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::intake::Intake;
+use crate::metrics::Metrics;
 use crate::queue::Queue;
+use crate::watch::Watch;
 use crate::web::answer::error;
 use crate::web::budget::Budget;
 use crate::web::door::Door;
@@ -39,6 +41,10 @@ pub struct Shared {
     pub queue: Queue,
     /// The largest body that is read, in bytes.
     pub max_body: usize,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Whether the bridge is well.
+    pub watch: Watch,
     /// What bodies of strangers may take together.
     pub budget: Budget,
     stopping: AtomicBool,
@@ -47,8 +53,9 @@ pub struct Shared {
 impl Shared {
     /// What the endpoints need of a running bridge.
     #[must_use]
-    pub fn new(door: Door, intake: Intake, queue: Queue, max_body: usize) -> Self {
-        Self { door, intake, queue, max_body, budget: Budget::new(max_body), stopping: AtomicBool::new(false) }
+    pub fn new(door: Door, intake: Intake, queue: Queue, max_body: usize, metrics: Metrics, watch: Watch) -> Self {
+        let budget = Budget::new(max_body);
+        Self { door, intake, queue, max_body, metrics, watch, budget, stopping: AtomicBool::new(false) }
     }
 
     /// From now on `/readyz` says that this bridge is going away.
