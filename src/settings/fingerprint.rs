@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::{PagerDutySettings, Settings};
+use super::{ClientSecret, PagerDutySettings, Settings, WebhookToken};
+use crate::alert::Level;
 
 #[cfg(test)]
 mod tests;
@@ -62,12 +63,12 @@ impl Settings {
         sum.add("rate", [rate.to_be_bytes()]);
         sum.add("ca file", ca_file.iter().map(|path| path.as_os_str().as_bytes()));
         sum.add("give up after", [nanoseconds(*give_up_after)]);
-        sum.add("tokens", webhook_tokens.iter().map(|token| token.fingerprint()).collect::<BTreeSet<_>>());
-        sum.add("secrets", client_secrets.iter().map(|secret| secret.fingerprint()).collect::<BTreeSet<_>>());
+        sum.add("tokens", webhook_tokens.iter().map(WebhookToken::fingerprint).collect::<BTreeSet<_>>());
+        sum.add("secrets", client_secrets.iter().map(ClientSecret::fingerprint).collect::<BTreeSet<_>>());
         sum.add("listen", [listen.to_string()]);
         sum.add("database", [database.sqlite_path().as_os_str().as_bytes()]);
         sum.add("prefix", [incident_key_prefix]);
-        sum.add("min level", min_level.map(|level| level.name()));
+        sum.add("min level", min_level.map(Level::name));
         sum.add("keep delivered", [nanoseconds(*keep_delivered)]);
         sum.add("page on", page_on.iter().map(|opening| opening.name()).collect::<BTreeSet<_>>());
         sum.add("resolve", [format!("{resolve:?}")]);
@@ -78,8 +79,10 @@ impl Settings {
         sum.add("grace", [nanoseconds(*shutdown_grace)]);
         sum.add("log format", [format!("{log_format:?}")]);
         sum.add("log filter", [log_filter]);
-        let [a, b, c, d, e, f, ..]: [u8; 32] = sum.0.finalize().into();
-        Fingerprint([a, b, c, d, e, f])
+        let digest: [u8; 32] = sum.0.finalize().into();
+        let mut mark = [0; 6];
+        mark.copy_from_slice(&digest[..6]);
+        Fingerprint(mark)
     }
 }
 
