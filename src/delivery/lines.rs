@@ -169,6 +169,11 @@ impl Lines {
         self.events.get(&id).map(|event| event.suspicion.blamed()).unwrap_or_default()
     }
 
+    /// The connection of the event's attempt ended before an answer; see [`Suspicion::dropped`].
+    pub(super) fn dropped(&mut self, id: EventId) -> bool {
+        self.events.get_mut(&id).is_some_and(|event| event.suspicion.dropped())
+    }
+
     /// The event's attempt failed; see [`Suspicion::failed`].
     pub(super) fn failed(
         &mut self,

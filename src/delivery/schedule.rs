@@ -76,6 +76,11 @@ pub enum Fate {
         /// PagerDuty's own reason.
         reason: String,
     },
+    /// It is sent again at once, and nothing is wrong so far: a connection ended before an answer.
+    Again {
+        /// How the attempt ended.
+        reason: String,
+    },
     /// It is sent again.
     Retry {
         /// How the attempt ended.

@@ -273,6 +273,10 @@ async fn settle(queue: Queue, key: ServiceKey, id: EventId, fate: Fate, now: Mom
         let settlement = match &fate {
             Fate::Delivered { oddity } => Settlement::Delivered { note: oddity.clone() },
             Fate::Dead { reason } => Settlement::Dead { reason: reason.clone() },
+            // What failed so for the first time was not blamed for anything.
+            Fate::Again { reason } => {
+                Settlement::Retry { reason: reason.clone(), next_attempt_at: Utc::now(), blamed: Duration::ZERO }
+            }
             Fate::Retry { reason, at, blamed } => Settlement::Retry {
                 reason: reason.clone(),
                 next_attempt_at: Utc::now() + TimeDelta::from_std(at.saturating_sub(now)).unwrap_or_default(),
@@ -301,6 +305,10 @@ fn tell(key: &ServiceKey, id: EventId, received_at: DateTime<Utc>, outcome: &Out
             }
         }
         Fate::Dead { reason } => error!(event, service_key:% = key; "dead letter: PagerDuty {reason}"),
+        Fate::Again { reason } => {
+            let line = repeats::line(Cause::Dropped, Level::Info);
+            log!(line.level, event, service_key:% = key; "sent again at once: {reason}{line}");
+        }
         Fate::Retry { reason, at, .. } => {
             let seconds = at.saturating_sub(now).as_secs_f32();
             let cause = match outcome.kind() {
@@ -309,7 +317,7 @@ fn tell(key: &ServiceKey, id: EventId, received_at: DateTime<Utc>, outcome: &Out
                     log!(line.level, event, service_key:% = key; "nothing is sent, PagerDuty cannot be trusted: {reason}; next attempt in {seconds:.1} s{line}");
                     return;
                 }
-                OutcomeKind::Unreachable => Cause::Unreachable,
+                OutcomeKind::Unreachable | OutcomeKind::Dropped => Cause::Unreachable,
                 OutcomeKind::Throttled => Cause::NotDelivered(key.clone(), Hindrance::Throttled),
                 _ => Cause::NotDelivered(key.clone(), Hindrance::Trouble),
             };

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unchecked_time_subtraction, reason = "a test may panic")]
 
+mod dropped;
 mod line;
 mod pace;
 mod suspects;
@@ -143,6 +144,10 @@ fn error() -> Outcome {
 
 fn unreachable() -> Outcome {
     Outcome::Trouble { reason: "no connection".to_owned(), cause: Cause::Way, retry_after: None }
+}
+
+fn dropped() -> Outcome {
+    Outcome::Dropped { reason: "the connection ended".to_owned() }
 }
 
 fn untrusted() -> Outcome {
