@@ -1,7 +1,7 @@
 //! What the answers for one service key say about PagerDuty and the way to it.
 
-use super::Moment;
 use super::backoff::Backoff;
+use super::moment::Moment;
 use std::time::Duration;
 
 /// The number of an attempt; later attempts have greater ones.

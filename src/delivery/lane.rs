@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::backoff::Backoff;
+use super::fate::Fate;
 use super::health::{Attempt, Health};
+use super::limits::Limits;
 use super::lines::{Lines, Stands, Turn};
+use super::moment::Moment;
 use super::pace::Pace;
-use super::schedule::{Fate, Limits, Moment};
 use super::view::LaneView;
 use super::window::Window;
 use crate::pagerduty::ServiceKey;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-use super::Moment;
+use super::moment::Moment;
 use super::suspicion::Suspicion;
 use crate::pagerduty::IncidentKey;
 use crate::pagerduty::outcome::Blame;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::Moment;
+use super::moment::Moment;
 use crate::pagerduty::outcome::Blame;
 
 /// The most that one failure adds to the time an event is blamed for. An outage may lie between two failures of an

@@ -16,9 +16,12 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
+use super::fate::Fate;
+use super::limits::Limits;
+use super::moment::Moment;
 use super::pace::WINDOW;
 use super::restart;
-use super::schedule::{Fate, Limits, Moment, Next, Schedule};
+use super::schedule::{Next, Schedule};
 use super::shown::Shown;
 use super::view::DeliveryView;
 use crate::logging::repeats::{self, Cause, Hindrance};

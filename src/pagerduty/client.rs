@@ -213,26 +213,26 @@ mod tests {
     use super::super::OutcomeKind;
     use super::*;
 
-    fn kind(error: SendRequestError) -> OutcomeKind {
-        of_send_error(&error, Duration::from_secs(10)).kind()
+    fn kind(error: &SendRequestError) -> OutcomeKind {
+        of_send_error(error, Duration::from_secs(10)).kind()
     }
 
     #[test]
     fn a_connection_that_ends_before_an_answer_is_told_from_other_trouble() {
         let io = |kind: io::ErrorKind| io::Error::from(kind);
-        assert_eq!(kind(ConnectError::Disconnected.into()), OutcomeKind::Dropped);
-        assert_eq!(kind(SendRequestError::Send(io(io::ErrorKind::BrokenPipe))), OutcomeKind::Dropped);
+        assert_eq!(kind(&ConnectError::Disconnected.into()), OutcomeKind::Dropped);
+        assert_eq!(kind(&SendRequestError::Send(io(io::ErrorKind::BrokenPipe))), OutcomeKind::Dropped);
         let reset = ParseError::Io(io(io::ErrorKind::ConnectionReset));
-        assert_eq!(kind(SendRequestError::Response(reset)), OutcomeKind::Dropped);
+        assert_eq!(kind(&SendRequestError::Response(reset)), OutcomeKind::Dropped);
 
         let cut_short = ParseError::Io(io::Error::other("bytes remaining on stream"));
-        assert_eq!(kind(SendRequestError::Response(cut_short)), OutcomeKind::Unreachable);
-        assert_eq!(kind(SendRequestError::Response(ParseError::Header)), OutcomeKind::Unreachable);
+        assert_eq!(kind(&SendRequestError::Response(cut_short)), OutcomeKind::Unreachable);
+        assert_eq!(kind(&SendRequestError::Response(ParseError::Header)), OutcomeKind::Unreachable);
         let refused = ConnectError::Io(io(io::ErrorKind::ConnectionRefused));
-        assert_eq!(kind(refused.into()), OutcomeKind::Unreachable);
+        assert_eq!(kind(&refused.into()), OutcomeKind::Unreachable);
         let reset_while_connecting = ConnectError::Io(io(io::ErrorKind::ConnectionReset));
-        assert_eq!(kind(reset_while_connecting.into()), OutcomeKind::Unreachable);
-        assert_eq!(kind(ConnectError::Timeout.into()), OutcomeKind::Unreachable);
-        assert_eq!(kind(SendRequestError::Timeout), OutcomeKind::Timeout);
+        assert_eq!(kind(&reset_while_connecting.into()), OutcomeKind::Unreachable);
+        assert_eq!(kind(&ConnectError::Timeout.into()), OutcomeKind::Unreachable);
+        assert_eq!(kind(&SendRequestError::Timeout), OutcomeKind::Timeout);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rand::RngExt;
-use sentry_pagerduty_bridge::delivery::schedule::Fate;
+use sentry_pagerduty_bridge::delivery::Fate;
 use sentry_pagerduty_bridge::pagerduty::outcome::Outcome;
 use sentry_pagerduty_bridge::queue::{Arrival, EventId, WaitingEvent};
 

@@ -10,6 +10,8 @@ mod trouble;
 mod view;
 mod window;
 
+use std::time::Duration;
+
 use super::*;
 use crate::pagerduty::outcome::Cause;
 use crate::pagerduty::{EventType, IncidentKey};
