@@ -38,7 +38,7 @@ pub fn start(format: LogFormat, filter: &str) {
         return;
     }
     let spool = Spool::default();
-    builder.format(|out, record| write_line(out, record));
+    builder.format(write_line);
     // There are no colours to be taken out: JSON escapes what could be one.
     builder.target(Target::Pipe(Box::new(spool.clone()))).write_style(WriteStyle::Always);
     let logger = builder.build();
