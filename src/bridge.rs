@@ -17,6 +17,7 @@ use tokio::time::sleep;
 
 use crate::delivery::{Limits, Worker};
 use crate::intake::Intake;
+use crate::logging::repeats;
 use crate::metrics::Metrics;
 use crate::pagerduty::client::{Client, ClientError};
 use crate::queue::history::KEEP_ROWS;
@@ -131,6 +132,7 @@ impl Bridge {
         let server = rt::spawn(self.server);
         let queue = self.queue.clone();
         let pruning = rt::spawn(async move { queue.keep_pruned(self.history, PRUNE_INTERVAL, Utc::now).await });
+        let telling = rt::spawn(repeats::keep_telling());
         info!("listening on http://{}", self.address);
 
         let mut server = pin!(server);
@@ -161,6 +163,8 @@ impl Bridge {
             // As on a full disk. All that was committed stands in the files beside the database.
             warn!("the queue is safe, but its files could not be tidied up: {error}");
         }
+        telling.abort();
+        repeats::tell_the_rest();
         info!("stopped");
         Ok(())
     }

@@ -8,10 +8,11 @@ use std::iter;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use log::warn;
+use log::{Level, log};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::intake::Dedup;
+use crate::logging::repeats::{self, Cause};
 
 use super::pulse::Pulse;
 use super::sqlite::Engine;
@@ -258,7 +259,8 @@ async fn begin_unmarked(
     };
     let mark_later = |&(id, at): &(EventId, DateTime<Utc>)| {
         let body = bodies.remove(&id).ok_or(QueueError::NotWaiting(id))?;
-        warn!(event = id.get(); "sent without a mark, because nothing can be committed: {cause}");
+        let line = repeats::line(Cause::NotMarked, Level::Warn);
+        log!(line.level, event = id.get(); "sent without a mark, because nothing can be committed: {cause}{line}");
         owed.push((id, at));
         Ok(body)
     };

@@ -1,5 +1,6 @@
 //! `POST /sentry/{token}` and `POST /sentry`: what Sentry calls.
 
+use std::mem::discriminant;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -7,13 +8,14 @@ use actix_web::http::header::HeaderMap;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::{DateTime, Utc};
-use log::{error, info, warn};
+use log::{Level, info, log, warn};
 use tokio::time::timeout;
 
 use super::answer;
 use super::body::{self, BodyError};
 use super::{RESOURCE, Shared};
 use crate::intake::{Ignored, Rejection, Verdict, Webhook};
+use crate::logging::repeats::{self, Cause};
 use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::{Accepted, Incoming, Reception, Rejected};
 use crate::sentry::signature::APP_SIGNATURE;
@@ -71,7 +73,8 @@ pub async fn with_header(request: HttpRequest, payload: Payload, shared: Data<Sh
 /// Turns away whoever has shown nothing; the body of a stranger is not even read.
 fn shut(request: &HttpRequest, what: &str, reason: &str) -> HttpResponse {
     let peer = request.peer_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string());
-    warn!(peer; "a webhook with a wrong or missing {what} was turned away");
+    let line = repeats::line(Cause::Unproven { signature: what == "signature" }, Level::Warn);
+    log!(line.level, peer; "a webhook with a wrong or missing {what} was turned away{line}");
     answer::error(&mut HttpResponse::Unauthorized(), reason)
 }
 
@@ -86,7 +89,8 @@ async fn take(request: &HttpRequest, payload: Payload, shared: &Shared, proof: P
     let body = match body::read(request, payload, shared.max_body, share.as_mut()).await {
         Ok(body) => body,
         Err(error) => {
-            warn!("a webhook was not read: {error}");
+            let line = repeats::line(Cause::NotRead(discriminant(&error)), Level::Warn);
+            log!(line.level, "a webhook was not read: {error}{line}");
             return answer::error(&mut HttpResponse::build(status_of(error)), &error.to_string());
         }
     };
@@ -116,7 +120,6 @@ async fn take(request: &HttpRequest, payload: Payload, shared: &Shared, proof: P
         }
         Verdict::Ignored(reason) => ignore(reason),
         Verdict::Rejected(rejection) => {
-            warn!("a webhook was rejected: {rejection}");
             keep(shared, webhook.resource, &body, &rejection, received_at).await;
             let status = match rejection {
                 Rejection::NotJson(_) => StatusCode::BAD_REQUEST,
@@ -133,7 +136,8 @@ fn sent_at(headers: &HeaderMap) -> Option<DateTime<Utc>> {
 }
 
 fn ignore(reason: Ignored) -> HttpResponse {
-    info!("a webhook was ignored: {reason}");
+    let line = repeats::line(Cause::Ignored(discriminant(&reason)), Level::Info);
+    log!(line.level, "a webhook was ignored: {reason}{line}");
     answer::ignored(&reason.to_string())
 }
 
@@ -149,7 +153,8 @@ async fn receive(
             for Accepted { id, count } in events {
                 let event = id.get();
                 if count > 1 {
-                    info!(event, count, incident_key:% = incident_key; "{event_type} folded into one that waits");
+                    let line = repeats::line(Cause::Folded(id), Level::Info);
+                    log!(line.level, event, count, incident_key:% = incident_key; "{event_type} folded into one that waits{line}");
                 } else {
                     info!(event, incident_key:% = incident_key; "{event_type} queued");
                 }
@@ -159,7 +164,8 @@ async fn receive(
         Ok(Reception::Repeated) => ignore(Ignored::Repeated),
         Ok(Reception::NothingOpen) => ignore(Ignored::NothingOpen(event_type)),
         Err(error) => {
-            error!(incident_key:% = incident_key; "an alert was not accepted: {error}");
+            let line = repeats::line(Cause::NotAccepted, Level::Error);
+            log!(line.level, incident_key:% = incident_key; "an alert was not accepted: {error}{line}");
             answer::error(&mut HttpResponse::ServiceUnavailable(), &error.to_string())
         }
     }
@@ -174,11 +180,16 @@ async fn keep(shared: &Shared, resource: Option<&str>, body: &[u8], rejection: &
         reason: rejection.to_string(),
         body: body.to_vec(),
     };
-    match timeout(KEEPING, shared.queue.reject(rejected)).await {
-        Ok(Ok(id)) => info!("it is kept as {id}: look at it with `queue show {id}`"),
-        Ok(Err(error)) => warn!("it is not kept: {error}"),
-        Err(_) => warn!("it may not be kept: the database took longer than {KEEPING:?}"),
-    }
+    let not_kept = match timeout(KEEPING, shared.queue.reject(rejected)).await {
+        Ok(Ok(id)) => {
+            warn!(rejected:% = id; "a webhook was rejected: {rejection}; it is kept as {id}: look at it with `queue show {id}`");
+            return;
+        }
+        Ok(Err(error)) => format!("it is not kept: {error}"),
+        Err(_) => format!("it may not be kept: the database took longer than {KEEPING:?}"),
+    };
+    let line = repeats::line(Cause::NotKept, Level::Warn);
+    log!(line.level, "a webhook was rejected: {rejection}; {not_kept}{line}");
 }
 
 fn status_of(error: BodyError) -> StatusCode {
