@@ -4,11 +4,15 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::backoff::Backoff;
+use super::fate::Fate;
 use super::health::{Attempt, Health};
+use super::limits::Limits;
 use super::lines::{Lines, Stands, Turn};
+use super::moment::Moment;
 use super::pace::Pace;
-use super::schedule::{Fate, Limits, Moment};
+use super::view::LaneView;
 use super::window::Window;
+use crate::pagerduty::ServiceKey;
 use crate::pagerduty::outcome::{Blame, Outcome};
 use crate::queue::{Arrival, EventId, WaitingEvent};
 
@@ -20,6 +24,8 @@ pub(super) struct Lane {
     health: Health,
     window: Window,
     under_way: HashMap<EventId, UnderWay>,
+    /// How the last attempt ended, if it failed.
+    trouble: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,6 +54,7 @@ impl Lane {
             health: Health::default(),
             window: Window::default(),
             under_way: HashMap::new(),
+            trouble: None,
         }
     }
 
@@ -87,6 +94,21 @@ impl Lane {
     /// The number of the event's attempt that is under way.
     pub(super) fn attempt(&self, id: EventId) -> Attempt {
         self.under_way.get(&id).copied().unwrap_or_default().attempt
+    }
+
+    /// What it looks like; no key sends anything before `open_at`.
+    pub(super) fn view(&self, key: &ServiceKey, now: Moment, open_at: Moment) -> LaneView<Moment> {
+        let rest = self.lines.all_rest_until(self.health.retry_at()).unwrap_or_default();
+        let closed_until = open_at.max(self.health.open_at()).max(rest);
+        LaneView {
+            service_key: key.clone(),
+            allowed: self.pace.allowed(now),
+            rate: self.pace.full(),
+            under_way: u32::try_from(self.under_way.len()).unwrap_or(u32::MAX),
+            backs_off_until: (closed_until > now).then_some(closed_until),
+            trouble: self.trouble.clone(),
+            last_delivered_at: self.health.last_passed(),
+        }
     }
 
     pub(super) fn readiness(&mut self, now: Moment, limits: &Limits) -> Readiness {
@@ -151,54 +173,69 @@ impl Lane {
     ) -> Fate {
         self.pace.ended(now);
         let UnderWay { attempt, .. } = self.under_way.remove(&id).unwrap_or_default();
-        match outcome {
+        if let Outcome::Dropped { reason } = outcome
+            && self.health.dropped(attempt, latest)
+            && self.lines.dropped(id)
+        {
+            return Fate::Again { reason: reason.clone() };
+        }
+        if let Some(reason) = outcome.failure() {
+            self.trouble = Some(reason.to_owned());
+        }
+        let (reason, blame, retry_after) = match outcome {
             Outcome::Delivered { oddity } => {
                 self.health.passed(attempt, now);
+                // What began before the trouble says nothing about it.
+                if self.health.trouble().is_none() {
+                    self.trouble = None;
+                }
                 self.lines.passed(id);
-                Fate::Delivered { oddity: oddity.clone() }
+                return Fate::Delivered { oddity: oddity.clone() };
             }
             Outcome::Refused { reason } => {
                 self.health.judged_well(attempt);
-                Fate::Dead { reason: reason.clone() }
+                return Fate::Dead { reason: reason.clone() };
             }
             Outcome::Throttled { reason, retry_after } => {
                 if self.health.throttled(attempt, latest, now, chance, *retry_after) {
                     self.pace.halve(now);
                 }
-                Fate::Retry { reason: reason.clone(), at: self.health.open_at(), blamed: self.lines.blamed(id) }
+                return self.innocent(id, reason);
             }
-            Outcome::Untrusted { reason } => {
-                Fate::Retry { reason: reason.clone(), at: self.health.open_at(), blamed: self.lines.blamed(id) }
-            }
-            Outcome::Trouble { reason, blame, retry_after } => {
-                let last_passed = self.health.last_passed();
-                let (suspicion, others_passed) = self.lines.failed(id, now, last_passed, *blame);
-                let blamed = suspicion.blamed();
-                if others_passed && *blame == Blame::Event && blamed >= limits.give_up_after {
-                    return Fate::Dead { reason: given_up(reason, blamed) };
-                }
-                if !others_passed {
-                    let first = suspicion.failures() == 1;
-                    self.health.failed(attempt, first, latest, now, chance, *retry_after);
-                }
-                let stands = if suspicion.is_suspect() {
-                    let wait = Backoff::SUSPECT.wait(suspicion.failures(), chance);
-                    Stands::Suspect(now + wait.max(retry_after.unwrap_or_default()))
-                } else {
-                    Stands::SetBack(now)
-                };
-                self.lines.returns(id, stands);
-                let rests = if let Stands::Suspect(at) = stands { at } else { now };
-                let at = rests.max(self.health.retry_at()).max(self.health.open_at());
-                Fate::Retry { reason: reason.clone(), at, blamed }
-            }
+            Outcome::Untrusted { reason } => return self.innocent(id, reason),
+            Outcome::Trouble { reason, cause, retry_after } => (reason, cause.blame(), *retry_after),
+            Outcome::Dropped { reason } => (reason, Blame::Way, None),
+        };
+        let (suspicion, others_passed) = self.lines.failed(id, now, self.health.last_passed(), blame);
+        let blamed = suspicion.blamed();
+        if others_passed && blame == Blame::Event && blamed >= limits.give_up_after {
+            return Fate::Dead { reason: given_up(reason, blamed) };
         }
+        if !others_passed {
+            let first = suspicion.failures() == 1;
+            self.health.failed(attempt, first, latest, now, chance, retry_after);
+        }
+        let stands = if suspicion.is_suspect() {
+            let wait = Backoff::SUSPECT.wait(suspicion.failures(), chance);
+            Stands::Suspect(now + wait.max(retry_after.unwrap_or_default()))
+        } else {
+            Stands::SetBack(now)
+        };
+        self.lines.returns(id, stands);
+        let rests = if let Stands::Suspect(at) = stands { at } else { now };
+        let at = rests.max(self.health.retry_at()).max(self.health.open_at());
+        Fate::Retry { reason: reason.clone(), at, blamed }
+    }
+
+    /// The attempt failed, and that says nothing about the event.
+    fn innocent(&self, id: EventId, reason: &str) -> Fate {
+        Fate::Retry { reason: reason.to_owned(), at: self.health.open_at(), blamed: self.lines.blamed(id) }
     }
 
     /// The event's fate is on disk: it leaves the line, or stands at its head again.
     pub(super) fn settled(&mut self, id: EventId, fate: &Fate) {
         match fate {
-            Fate::Retry { .. } => self.lines.come_back(id),
+            Fate::Retry { .. } | Fate::Again { .. } => self.lines.come_back(id),
             Fate::Delivered { .. } | Fate::Dead { .. } => self.lines.remove(id),
         }
     }

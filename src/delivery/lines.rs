@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-use super::Moment;
+use super::moment::Moment;
 use super::suspicion::Suspicion;
 use crate::pagerduty::IncidentKey;
 use crate::pagerduty::outcome::Blame;
@@ -138,6 +138,12 @@ impl Lines {
         self.next_failed(retry_at).map(|(moment, _)| moment)
     }
 
+    /// Until when all heads stand aside, were those that failed to go from `retry_at` on; `None` if one may leave, or
+    /// there is none.
+    pub(super) fn all_rest_until(&self, retry_at: Moment) -> Option<Moment> {
+        if self.ready.is_empty() { self.rested_at(Some(retry_at)) } else { None }
+    }
+
     fn next_failed(&self, retry_at: Option<Moment>) -> Option<(Moment, EventId)> {
         let (moment, id) = self.set_back.first().into_iter().chain(self.suspects.first()).min()?;
         Some((retry_at?.max(*moment), *id))
@@ -161,6 +167,11 @@ impl Lines {
     /// For how long the event failed while others passed.
     pub(super) fn blamed(&self, id: EventId) -> Duration {
         self.events.get(&id).map(|event| event.suspicion.blamed()).unwrap_or_default()
+    }
+
+    /// The connection of the event's attempt ended before an answer; see [`Suspicion::dropped`].
+    pub(super) fn dropped(&mut self, id: EventId) -> bool {
+        self.events.get_mut(&id).is_some_and(|event| event.suspicion.dropped())
     }
 
     /// The event's attempt failed; see [`Suspicion::failed`].

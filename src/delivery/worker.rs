@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -16,15 +16,19 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
+use super::fate::Fate;
+use super::limits::Limits;
+use super::moment::Moment;
 use super::pace::WINDOW;
 use super::restart;
-use super::schedule::{Fate, Limits, Moment, Next, Schedule};
+use super::schedule::{Next, Schedule};
+use super::shown::Shown;
 use super::view::DeliveryView;
 use crate::logging::repeats::{self, Cause, Hindrance};
-use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
-use crate::pagerduty::outcome::{Blame, Outcome};
-use crate::queue::{Arrival, EventId, Queue, QueueError, Settlement};
+use crate::pagerduty::outcome::Outcome;
+use crate::pagerduty::{OutcomeKind, ServiceKey};
+use crate::queue::{Arrival, Begun, EventId, Queue, QueueError, Settlement};
 
 /// How long to wait before the database is asked again for what it could not do.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
@@ -45,15 +49,15 @@ pub struct Worker {
     /// The queue's [generation](crate::queue::Reader::generation) that the schedule knows.
     generation: u64,
     attempts: FuturesUnordered<LocalBoxFuture<'static, Step>>,
-    view: watch::Sender<DeliveryView>,
+    shown: Shown,
 }
 
 /// How far an attempt came.
 enum Step {
     /// It never left: the event could be neither marked as attempted nor read.
     NotBegun { key: ServiceKey, id: EventId, error: QueueError },
-    /// PagerDuty answered, or did not in time.
-    Answered { key: ServiceKey, id: EventId, outcome: Outcome },
+    /// PagerDuty answered, or did not in time. `received_at` is when the newest alert of the event came.
+    Answered { key: ServiceKey, id: EventId, received_at: DateTime<Utc>, outcome: Outcome },
     /// What came of it is committed.
     Settled { key: ServiceKey, id: EventId, fate: Fate },
 }
@@ -71,14 +75,15 @@ impl Worker {
             began: Instant::now(),
             generation: 0,
             attempts: FuturesUnordered::new(),
-            view: watch::Sender::default(),
+            shown: Shown::default(),
         }
     }
 
-    /// What the deliveries look like, brought up to date while the worker runs.
+    /// What the deliveries look like, brought up to date while the worker runs: at most twice a second, and within a
+    /// second of a change.
     #[must_use]
     pub fn view(&self) -> watch::Receiver<DeliveryView> {
-        self.view.subscribe()
+        self.shown.subscribe()
     }
 
     /// Delivers until `shutdown` resolves, then lets the attempts under way end, for at most the time `shutdown` gave.
@@ -92,11 +97,13 @@ impl Worker {
         let drained = timeout(grace, async {
             while let Some(step) = self.attempts.next().await {
                 self.take(step);
+                self.show_now_and_then();
             }
         });
         if drained.await.is_err() {
             warn!(attempts = self.attempts.len(); "stopped before PagerDuty answered; these events are sent again after the next start");
         }
+        self.show();
     }
 
     async fn deliver(&mut self) -> std::convert::Infallible {
@@ -104,7 +111,9 @@ impl Worker {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let wake = self.begin_what_is_due().await;
+            let due = self.begin_what_is_due().await;
+            // This loop turns at every change, and with every look: so what time alone changes is seen as well.
+            let wake = self.show_now_and_then().map_or(due, |show| show.min(due));
             tokio::select! {
                 Some(arrival) = self.arrivals.recv() => {
                     self.schedule.arrived(&arrival);
@@ -221,13 +230,27 @@ impl Worker {
                 log!(line.level, event = id.get(), service_key:% = key; "not sent, because it could be neither marked nor read: {error}{line}");
                 self.schedule.not_begun(&key, id, now + DATABASE_PAUSE);
             }
-            Step::Answered { key, id, outcome } => {
+            Step::Answered { key, id, received_at, outcome } => {
                 let fate = self.schedule.answered(&key, id, &outcome, now, rand::random());
-                tell(&key, id, &outcome, &fate, now);
+                tell(&key, id, received_at, &outcome, &fate, now);
                 self.attempts.push(Box::pin(settle(self.queue.clone(), key, id, fate, now)));
             }
             Step::Settled { key, id, fate } => self.schedule.settled(&key, id, &fate),
         }
+    }
+
+    /// Shows what the deliveries look like, unless it did a moment ago: then it says when to do so.
+    fn show_now_and_then(&mut self) -> Option<Instant> {
+        let next = self.shown.looks_at(Instant::now());
+        if next.is_none() {
+            self.show();
+        }
+        next
+    }
+
+    fn show(&mut self) {
+        let clock = self.now();
+        self.shown.show(self.schedule.view(clock), clock, Instant::now(), Utc::now());
     }
 
     /// The schedule's clock. It begins one window before the worker, so that it has room for the attempts of an
@@ -239,9 +262,9 @@ impl Worker {
 
 async fn attempt(queue: Queue, client: Client, key: ServiceKey, id: EventId) -> Step {
     match queue.begin(id, Utc::now()).await {
-        Ok(body) => {
+        Ok(Begun { body, received_at }) => {
             let outcome = client.send(&key, body).await;
-            Step::Answered { key, id, outcome }
+            Step::Answered { key, id, received_at, outcome }
         }
         Err(error) => Step::NotBegun { key, id, error },
     }
@@ -253,6 +276,10 @@ async fn settle(queue: Queue, key: ServiceKey, id: EventId, fate: Fate, now: Mom
         let settlement = match &fate {
             Fate::Delivered { oddity } => Settlement::Delivered { note: oddity.clone() },
             Fate::Dead { reason } => Settlement::Dead { reason: reason.clone() },
+            // What failed so for the first time was not blamed for anything.
+            Fate::Again { reason } => {
+                Settlement::Retry { reason: reason.clone(), next_attempt_at: Utc::now(), blamed: Duration::ZERO }
+            }
             Fate::Retry { reason, at, blamed } => Settlement::Retry {
                 reason: reason.clone(),
                 next_attempt_at: Utc::now() + TimeDelta::from_std(at.saturating_sub(now)).unwrap_or_default(),
@@ -270,24 +297,31 @@ async fn settle(queue: Queue, key: ServiceKey, id: EventId, fate: Fate, now: Mom
     }
 }
 
-fn tell(key: &ServiceKey, id: EventId, outcome: &Outcome, fate: &Fate, now: Moment) {
+fn tell(key: &ServiceKey, id: EventId, received_at: DateTime<Utc>, outcome: &Outcome, fate: &Fate, now: Moment) {
     let event = id.get();
     match fate {
-        Fate::Delivered { oddity: None } => info!(event, service_key:% = key; "delivered"),
-        Fate::Delivered { oddity: Some(oddity) } => {
-            warn!(event, service_key:% = key; "delivered, but PagerDuty {oddity}");
+        Fate::Delivered { oddity } => {
+            let after_ms = (Utc::now() - received_at).num_milliseconds();
+            match oddity {
+                None => info!(event, service_key:% = key, after_ms; "delivered"),
+                Some(oddity) => warn!(event, service_key:% = key, after_ms; "delivered, but PagerDuty {oddity}"),
+            }
         }
         Fate::Dead { reason } => error!(event, service_key:% = key; "dead letter: PagerDuty {reason}"),
+        Fate::Again { reason } => {
+            let line = repeats::line(Cause::Dropped, Level::Info);
+            log!(line.level, event, service_key:% = key; "sent again at once: {reason}{line}");
+        }
         Fate::Retry { reason, at, .. } => {
             let seconds = at.saturating_sub(now).as_secs_f32();
-            let cause = match outcome {
-                Outcome::Untrusted { .. } => {
+            let cause = match outcome.kind() {
+                OutcomeKind::Untrusted => {
                     let line = repeats::line(Cause::Untrusted, Level::Error);
                     log!(line.level, event, service_key:% = key; "nothing is sent, PagerDuty cannot be trusted: {reason}; next attempt in {seconds:.1} s{line}");
                     return;
                 }
-                Outcome::Trouble { blame: Blame::Way, .. } => Cause::Unreachable,
-                Outcome::Throttled { .. } => Cause::NotDelivered(key.clone(), Hindrance::Throttled),
+                OutcomeKind::Unreachable | OutcomeKind::Dropped => Cause::Unreachable,
+                OutcomeKind::Throttled => Cause::NotDelivered(key.clone(), Hindrance::Throttled),
                 _ => Cause::NotDelivered(key.clone(), Hindrance::Trouble),
             };
             let line = repeats::line(cause, Level::Warn);

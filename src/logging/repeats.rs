@@ -48,6 +48,8 @@ pub enum Cause {
     NotDelivered(ServiceKey, Hindrance),
     /// An attempt that did not reach PagerDuty, which is no service key's own trouble.
     Unreachable,
+    /// An attempt that was made again at once.
+    Dropped,
     /// A PagerDuty that cannot prove to be it.
     Untrusted,
     /// The queue cannot be read.
@@ -81,6 +83,7 @@ impl fmt::Display for Cause {
             Self::NotKept => "rejected webhooks were not kept",
             Self::NotDelivered(key, _) => return write!(f, "attempts on the key {key} did not deliver"),
             Self::Unreachable => "attempts did not reach PagerDuty",
+            Self::Dropped => "attempts were made again at once",
             Self::Untrusted => "attempts found nobody to trust",
             Self::Unreadable => "looks at the queue failed",
             Self::NotBegun => "attempts could not begin",
