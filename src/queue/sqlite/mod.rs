@@ -5,6 +5,7 @@
 //! - `engine`: the lock that keeps a second bridge out, and the connection that survives errors
 //! - `write`: the statements of one commit; `receive`: of what webhooks bring; `accept`: of arriving events; `rejected`:
 //!   of rejected webhooks; `prune`: of history
+//! - `statements`: what is held back to be sent to SQLite together
 //! - `incidents`: where incidents are open
 //! - `edit`: changes from outside
 //! - `read`: connections that only read, and what the deliveries read; `overview`: how much stands where; `pages`: what
@@ -27,6 +28,7 @@ mod receive;
 mod rejected;
 mod row;
 mod schema;
+mod statements;
 mod write;
 
 pub(super) use edit::Edits;
