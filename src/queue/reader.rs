@@ -6,9 +6,10 @@ use chrono::{DateTime, Utc};
 
 use super::sqlite;
 use super::{
-    Counts, EventId, Overview, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary, WaitingEvent,
+    Attention, Counts, EventId, Overview, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary,
+    WaitingEvent,
 };
-use crate::pagerduty::ServiceKey;
+use crate::pagerduty::{IncidentKey, ServiceKey};
 
 /// Reads the queue and never changes it; clones share their connections.
 #[derive(Clone, Debug)]
@@ -88,6 +89,15 @@ impl Reader {
     pub async fn overview(&self) -> Result<Overview, QueueError> {
         let Counts { waiting, dead, delivered, oldest_waiting } = self.counts().await?;
         Ok(Overview { waiting, dead, delivered, oldest_waiting, ..Overview::default() })
+    }
+
+    /// What wants somebody's attention, the events of the incidents `without` left out.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn attention(&self, without: &[IncidentKey]) -> Result<Attention, QueueError> {
+        self.sqlite.attention(without).await
     }
 
     /// All about one event; `None` when the queue has none with that number.

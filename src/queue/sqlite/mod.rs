@@ -7,10 +7,11 @@
 //!   of rejected webhooks; `prune`: of history
 //! - `incidents`: where incidents are open
 //! - `edit`: changes from outside
-//! - `read`: everything that only looks; `list`: what people look at
+//! - `read`: everything that only looks; `list`: what people look at; `attention`: what wants it
 //! - `row`: a row's columns as types
 
 mod accept;
+mod attention;
 mod edit;
 mod engine;
 mod incidents;
