@@ -22,7 +22,7 @@ use crate::pagerduty::client::{Client, ClientError};
 use crate::queue::history::KEEP_ROWS;
 use crate::queue::{History, Queue, QueueError};
 use crate::settings::Settings;
-use crate::watch::{self, Watch};
+use crate::watch::{self, Keeper, Paging, Watch};
 use crate::web::door::Door;
 use crate::web::{self, Shared};
 
@@ -31,6 +31,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often delivered events that are too old are forgotten.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
+
+/// How often the bridge looks whether it is well.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Why the bridge cannot start, as a sentence for the operator.
 #[derive(Debug, Error)]
@@ -70,6 +73,7 @@ pub struct Bridge {
     worker: Worker,
     queue: Queue,
     shared: Data<Shared>,
+    keeper: Keeper,
     history: History,
     drain: Duration,
     grace: Duration,
@@ -87,7 +91,7 @@ impl Bridge {
         let client = Client::new(&settings.pagerduty)?;
         let queue = Queue::open(settings.database.sqlite_path()).await?;
         let limits = Limits::new(settings.pagerduty.rate, settings.pagerduty.give_up_after);
-        let worker = Worker::new(queue.clone(), client, limits);
+        let worker = Worker::new(queue.clone(), client.clone(), limits);
         let metrics = Metrics::new();
         let watch = Watch::new(
             Utc::now(),
@@ -97,6 +101,11 @@ impl Bridge {
             watch::Limits::from(&settings.alarms),
             &settings.incident_key_prefix,
         );
+        let paging = Paging {
+            service_key: settings.alarms.page.then(|| settings.alarms.service_key.clone()),
+            prefix: settings.incident_key_prefix.clone(),
+        };
+        let keeper = Keeper::new(watch.clone(), queue.clone(), client, paging);
         let intake = Intake::of(&settings);
         let door = Door::new(settings.webhook_tokens, settings.client_secrets);
         let shared = Data::new(Shared::new(door, intake, queue.clone(), settings.max_body, metrics, watch));
@@ -107,6 +116,7 @@ impl Bridge {
             worker,
             queue,
             shared,
+            keeper,
             history: History { age: settings.keep_delivered, rows: KEEP_ROWS },
             drain: settings.shutdown_drain,
             grace: settings.shutdown_grace,
@@ -138,6 +148,7 @@ impl Bridge {
         let server = rt::spawn(self.server);
         let queue = self.queue.clone();
         let pruning = rt::spawn(async move { queue.keep_pruned(self.history, PRUNE_INTERVAL, Utc::now).await });
+        let keeping = rt::spawn(self.keeper.run(WATCH_INTERVAL));
         info!("listening on http://{}", self.address);
 
         let mut server = pin!(server);
@@ -158,6 +169,8 @@ impl Bridge {
         }
         self.shared.stop();
         pruning.abort();
+        // While the bridge goes away, nothing about it is news.
+        keeping.abort();
         info!("stopping: /readyz is 503, webhooks are served for another {:?}", self.drain);
         sleep(self.drain).await;
         // The worker ends together with the requests in flight, so that the grace is spent once.

@@ -42,7 +42,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 
-pub use attention::{Attention, DeadLetters, OldestWaiting};
+pub use attention::{Attention, DeadLetters, IncidentState, OldestWaiting};
 pub use editor::Editor;
 pub use error::QueueError;
 pub use event::{Accepted, Arrival, Counts, EventId, NewEvent, Record, Settlement, State, WaitingEvent};

@@ -18,7 +18,8 @@ pub struct Facts {
     pub started_at: DateTime<Utc>,
     /// What stands in the queue; the error when it cannot be read.
     pub queue: Result<Overview, QueueError>,
-    /// What of it wants attention, without the bridge's own alarms: an alarm must not be its own cause.
+    /// What of it wants attention. Alarms of the bridge that wait are not looked at, so that none is its own cause; those
+    /// that died are, for somebody has to learn that nobody is told.
     pub attention: Result<Attention, QueueError>,
     /// Whether alerts can be committed; the error when they cannot.
     pub storage: Result<(), QueueError>,

@@ -1,8 +1,9 @@
 //! What wants somebody's attention.
 
+use super::incidents;
 use super::read::{Reads, with_keys};
-use crate::pagerduty::IncidentKey;
-use crate::queue::{Attention, DeadLetters, OldestWaiting, QueueError};
+use crate::pagerduty::{IncidentKey, ServiceKey};
+use crate::queue::{Attention, DeadLetters, IncidentState, OldestWaiting, QueueError};
 
 impl Reads {
     pub(in crate::queue) async fn attention(&self, without: &[IncidentKey]) -> Result<Attention, QueueError> {
@@ -30,11 +31,9 @@ impl Reads {
         let dead = sqlx::query(
             "SELECT newest.id, newest.service_key, number, newest.finished_at, newest.reason FROM (
                 SELECT id, COUNT(*) AS number, MAX(finished_at) FROM events
-                WHERE state = 'dead' AND finished_at IS NOT NULL
-                AND incident_key NOT IN (SELECT value FROM json_each(?)) GROUP BY service_key
+                WHERE state = 'dead' GROUP BY service_key
             ) AS letters JOIN events AS newest ON newest.id = letters.id ORDER BY newest.service_key",
-        )
-        .bind(&without);
+        );
         let dead = self.all(dead, |columns| {
             Ok(DeadLetters {
                 service_key: columns.service_key()?,
@@ -45,5 +44,21 @@ impl Reads {
             })
         });
         Ok(Attention { oldest: oldest.await?.pop(), dead: dead.await? })
+    }
+
+    pub(in crate::queue) async fn incident(
+        &self,
+        incident_key: &IncidentKey,
+        service_key: &ServiceKey,
+    ) -> Result<IncidentState, QueueError> {
+        let died = sqlx::query(
+            "SELECT 0 AS id, MAX(finished_at) AS died_at FROM events \
+             WHERE state = 'dead' AND service_key = ? AND incident_key = ?",
+        )
+        .bind(service_key.expose())
+        .bind(incident_key.as_str());
+        let died_at = self.all(died, |columns| columns.optional_time("died_at")).await?.pop().flatten();
+        let is_open = self.with_connection(async |connection| incidents::known(connection, incident_key).await);
+        Ok(IncidentState { is_open: is_open.await?.into_values().any(|is_open| is_open), died_at })
     }
 }

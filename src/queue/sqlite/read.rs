@@ -156,6 +156,15 @@ impl Reads {
         Ok(self.all(query, Columns::record).await?.pop())
     }
 
+    /// Looks at something with more than one statement.
+    pub(super) async fn with_connection<T>(
+        &self,
+        look: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
+    ) -> Result<T, QueueError> {
+        let looked = async { look(&mut *self.pool.acquire().await?).await };
+        looked.await.map_err(|error| self.place.error(error))
+    }
+
     /// Runs `query`, whose every row has an `id`, and reads its rows.
     pub(super) async fn all<T>(
         &self,

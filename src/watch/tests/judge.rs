@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::*;
 use crate::delivery::{DeliveryView, LaneView};
 use crate::metrics::Snapshot;
 use crate::pagerduty::ServiceKey;
 use crate::queue::{Attention, DeadLetters, EventId, OldestWaiting, Overview, QueueError};
+use crate::watch::*;
 
 const LIMITS: Limits =
     Limits { silence: Some(Duration::from_hours(2)), waiting: Duration::from_mins(15), signatures: 5 };
 
-pub(super) fn at(minutes: i64) -> DateTime<Utc> {
+fn at(minutes: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::minutes(minutes)
 }
 
