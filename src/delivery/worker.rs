@@ -19,6 +19,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use super::pace::WINDOW;
 use super::restart;
 use super::schedule::{Fate, Limits, Moment, Next, Schedule};
+use super::shown::Shown;
 use super::view::DeliveryView;
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
@@ -44,7 +45,7 @@ pub struct Worker {
     /// The queue's [generation](crate::queue::Reader::generation) that the schedule knows.
     generation: u64,
     attempts: FuturesUnordered<LocalBoxFuture<'static, Step>>,
-    view: watch::Sender<DeliveryView>,
+    shown: Shown,
 }
 
 /// How far an attempt came.
@@ -70,14 +71,15 @@ impl Worker {
             began: Instant::now(),
             generation: 0,
             attempts: FuturesUnordered::new(),
-            view: watch::Sender::default(),
+            shown: Shown::default(),
         }
     }
 
-    /// What the deliveries look like, brought up to date while the worker runs.
+    /// What the deliveries look like, brought up to date while the worker runs: at most twice a second, and within a
+    /// second of a change.
     #[must_use]
     pub fn view(&self) -> watch::Receiver<DeliveryView> {
-        self.view.subscribe()
+        self.shown.subscribe()
     }
 
     /// Delivers until `shutdown` resolves, then lets the attempts under way end, for at most the time `shutdown` gave.
@@ -91,11 +93,13 @@ impl Worker {
         let drained = timeout(grace, async {
             while let Some(step) = self.attempts.next().await {
                 self.take(step);
+                self.show_now_and_then();
             }
         });
         if drained.await.is_err() {
             warn!(attempts = self.attempts.len(); "stopped before PagerDuty answered; these events are sent again after the next start");
         }
+        self.show();
     }
 
     async fn deliver(&mut self) -> std::convert::Infallible {
@@ -103,7 +107,9 @@ impl Worker {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let wake = self.begin_what_is_due().await;
+            let due = self.begin_what_is_due().await;
+            // This loop turns at every change, and with every look: so what time alone changes is seen as well.
+            let wake = self.show_now_and_then().map_or(due, |show| show.min(due));
             tokio::select! {
                 Some(arrival) = self.arrivals.recv() => {
                     self.schedule.arrived(&arrival);
@@ -221,6 +227,20 @@ impl Worker {
             }
             Step::Settled { key, id, fate } => self.schedule.settled(&key, id, &fate),
         }
+    }
+
+    /// Shows what the deliveries look like, unless it did a moment ago: then it says when to do so.
+    fn show_now_and_then(&mut self) -> Option<Instant> {
+        let next = self.shown.looks_at(Instant::now());
+        if next.is_none() {
+            self.show();
+        }
+        next
+    }
+
+    fn show(&mut self) {
+        let clock = self.now();
+        self.shown.show(self.schedule.view(clock), clock, Instant::now(), Utc::now());
     }
 
     /// The schedule's clock. It begins one window before the worker, so that it has room for the attempts of an

@@ -83,6 +83,18 @@ struct Envelope {
 }
 
 impl Outcome {
+    /// How the attempt failed, in words; `None` when PagerDuty took the event.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        match self {
+            Self::Delivered { .. } => None,
+            Self::Throttled { reason, .. }
+            | Self::Trouble { reason, .. }
+            | Self::Refused { reason }
+            | Self::Untrusted { reason } => Some(reason),
+        }
+    }
+
     /// Reads an answer. `now` is needed for a `Retry-After` that is a date; `key` is masked in reasons, should a
     /// proxy have repeated it.
     #[must_use]

@@ -6,6 +6,7 @@ mod line;
 mod pace;
 mod suspects;
 mod trouble;
+mod view;
 mod window;
 
 use super::*;
