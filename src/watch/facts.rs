@@ -29,6 +29,14 @@ pub struct Facts {
     pub metrics: Snapshot,
 }
 
+impl Facts {
+    /// Why the queue cannot be read. That too many people look at it is no reason.
+    pub(super) fn read_error(&self) -> Option<&QueueError> {
+        let errors = [self.queue.as_ref().err(), self.attention.as_ref().err()];
+        errors.into_iter().flatten().find(|error| !matches!(error, QueueError::Busy { .. }))
+    }
+}
+
 /// Gathers facts of a running bridge; clones look at the same one.
 #[derive(Clone, Debug)]
 pub struct Watch {

@@ -202,7 +202,8 @@ fn finding(cause: Cause, trouble: Option<Trouble>, facts: &Facts) -> Finding {
         Cause::Waiting | Cause::DeadLetters => facts.attention.is_ok(),
         // Wrong ones are not counted over a restart; only a right one is a proof.
         Cause::Signatures => facts.metrics.last_webhook_at.is_some_and(|last| last >= facts.started_at),
-        Cause::Silence | Cause::Untrusted | Cause::Storage => true,
+        Cause::Storage => facts.queue.is_ok() && facts.attention.is_ok(),
+        Cause::Silence | Cause::Untrusted => true,
     };
     match trouble {
         Some(trouble) => Finding::Trouble(trouble),

@@ -206,6 +206,15 @@ fn a_queue_that_can_be_neither_written_nor_read_is_trouble() {
 }
 
 #[test]
+fn a_queue_that_many_look_at_is_no_trouble() {
+    let busy = || QueueError::Busy { path: PathBuf::from("bridge.db") };
+    let facts = Facts { queue: Err(busy()), attention: Err(busy()), ..well() };
+    assert_eq!(judged(&facts), (Word::Well, vec![]));
+    let facts = Facts { queue: Err(busy()), attention: Err(full()), ..well() };
+    assert_eq!(judged(&facts), (Word::Failing, vec![Cause::Storage]));
+}
+
+#[test]
 fn the_worst_comes_first() {
     let mut facts = well();
     facts.storage = Err(full());
