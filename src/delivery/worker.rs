@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -20,6 +20,7 @@ use super::pace::WINDOW;
 use super::restart;
 use super::schedule::{Fate, Limits, Moment, Next, Schedule};
 use super::view::DeliveryView;
+use crate::metrics::Metrics;
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
@@ -45,6 +46,7 @@ pub struct Worker {
     generation: u64,
     attempts: FuturesUnordered<LocalBoxFuture<'static, Step>>,
     view: watch::Sender<DeliveryView>,
+    metrics: Metrics,
 }
 
 /// How far an attempt came.
@@ -52,15 +54,15 @@ enum Step {
     /// It never left: the event could be neither marked as attempted nor read.
     NotBegun { key: ServiceKey, id: EventId, error: QueueError },
     /// PagerDuty answered, or did not in time.
-    Answered { key: ServiceKey, id: EventId, outcome: Outcome },
+    Answered { key: ServiceKey, id: EventId, first_seen: Option<DateTime<Utc>>, outcome: Outcome },
     /// What came of it is committed.
     Settled { key: ServiceKey, id: EventId, fate: Fate },
 }
 
 impl Worker {
-    /// Prepares deliveries from `queue`. Events accepted from now on are not missed.
+    /// Prepares deliveries from `queue`, which `metrics` count. Events accepted from now on are not missed.
     #[must_use]
-    pub fn new(queue: Queue, client: Client, limits: Limits) -> Self {
+    pub fn new(queue: Queue, client: Client, limits: Limits, metrics: Metrics) -> Self {
         let arrivals = queue.arrivals();
         Self {
             queue,
@@ -71,6 +73,7 @@ impl Worker {
             generation: 0,
             attempts: FuturesUnordered::new(),
             view: watch::Sender::default(),
+            metrics,
         }
     }
 
@@ -214,8 +217,12 @@ impl Worker {
                 error!(event = id.get(), service_key:% = key; "not sent, because it could be neither marked nor read: {error}");
                 self.schedule.not_begun(&key, id, now + DATABASE_PAUSE);
             }
-            Step::Answered { key, id, outcome } => {
+            Step::Answered { key, id, first_seen, outcome } => {
                 let fate = self.schedule.answered(&key, id, &outcome, now, rand::random());
+                self.metrics.attempted(&outcome, first_seen, Utc::now());
+                if let Fate::Dead { .. } = fate {
+                    self.metrics.dead();
+                }
                 tell(&key, id, &outcome, &fate, now);
                 self.attempts.push(Box::pin(settle(self.queue.clone(), key, id, fate, now)));
             }
@@ -234,7 +241,12 @@ async fn attempt(queue: Queue, client: Client, key: ServiceKey, id: EventId) -> 
     match queue.begin(id, Utc::now()).await {
         Ok(body) => {
             let outcome = client.send(&key, body).await;
-            Step::Answered { key, id, outcome }
+            let first_seen = match outcome {
+                // It is counted and no more, so where the database cannot be read it does not matter.
+                Outcome::Delivered { .. } => queue.reader().first_seen(id).await.ok().flatten(),
+                _ => None,
+            };
+            Step::Answered { key, id, first_seen, outcome }
         }
         Err(error) => Step::NotBegun { key, id, error },
     }

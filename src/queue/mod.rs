@@ -9,6 +9,8 @@
 //! - [`item`]: both, as people name and list them
 //! - [`overview`]: how much stands where
 //! - [`history`]: how long delivered events are kept
+//! - [`observer`]: what each commit brought, for whoever counts
+//! - `memory`: what the metrics find again after a restart
 //! - `told`: what was told a short while ago; pure
 //! - `fold`: what becomes a row of its own, and what is folded into one that waits; pure
 //! - [`error`]: why it could not be done, as sentences for the operator
@@ -23,6 +25,8 @@ mod fold;
 pub mod history;
 pub mod incoming;
 pub mod item;
+mod memory;
+pub mod observer;
 pub mod overview;
 mod pulse;
 mod reader;
@@ -46,6 +50,7 @@ pub use event::{Accepted, Arrival, Counts, EventId, NewEvent, Record, Settlement
 pub use history::History;
 pub use incoming::{Incoming, News, Reception};
 pub use item::{ItemId, NoItemId, RejectedSummary, Summary};
+pub use observer::Commit;
 pub use overview::{Destination, Overview};
 pub use reader::Reader;
 pub use rejected::{Rejected, RejectedId};
@@ -162,6 +167,12 @@ impl Queue {
     #[must_use]
     pub fn arrivals(&self) -> mpsc::UnboundedReceiver<Arrival> {
         self.pulse.listen()
+    }
+
+    /// Tells `observe` of every commit from now on, before anybody in it is answered. It is called by the one task that
+    /// writes, so it has to be quick. There is one observer: the first one stays.
+    pub fn observe(&self, observe: impl Fn(&Commit<'_>) + Send + Sync + 'static) {
+        self.pulse.observer().set(observe);
     }
 
     /// Commits something as large as a large alert (64 KiB) and returns how long that took.

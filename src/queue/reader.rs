@@ -13,7 +13,7 @@ use crate::pagerduty::ServiceKey;
 /// Reads the queue and never changes it; clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    sqlite: sqlite::Reads,
+    pub(super) sqlite: sqlite::Reads,
 }
 
 impl Reader {
@@ -97,6 +97,15 @@ impl Reader {
     /// When the database cannot be read.
     pub async fn get(&self, id: EventId) -> Result<Option<Record>, QueueError> {
         self.sqlite.get(id).await
+    }
+
+    /// When the first alert came that an event stands for; `None` when the queue has no event with that number.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn first_seen(&self, id: EventId) -> Result<Option<DateTime<Utc>>, QueueError> {
+        self.sqlite.first_seen(id).await
     }
 
     /// The numbers of at most `limit` events in a state: those in line in their order, dead letters from the oldest,

@@ -6,6 +6,7 @@
 //! - `write`: the statements of one commit; `receive`: of what webhooks bring; `accept`: of arriving events; `rejected`:
 //!   of rejected webhooks; `prune`: of history
 //! - `incidents`: where incidents are open
+//! - `memory`: what the metrics find again after a restart
 //! - `edit`: changes from outside
 //! - `read`: everything that only looks; `list`: what people look at
 //! - `row`: a row's columns as types
@@ -15,6 +16,7 @@ mod edit;
 mod engine;
 mod incidents;
 mod list;
+mod memory;
 mod place;
 mod prune;
 mod read;

@@ -155,6 +155,11 @@ impl Reads {
         Ok(self.all(query, Columns::record).await?.pop())
     }
 
+    pub(in crate::queue) async fn first_seen(&self, id: EventId) -> Result<Option<DateTime<Utc>>, QueueError> {
+        let query = sqlx::query("SELECT id, first_seen FROM events WHERE id = ?").bind(id.get());
+        Ok(self.all(query, |columns| columns.time("first_seen")).await?.pop())
+    }
+
     /// Runs `query`, whose every row has an `id`, and reads its rows.
     pub(super) async fn all<T>(
         &self,

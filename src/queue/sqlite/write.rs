@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::{Sqlite, SqliteConnection};
 
-use super::{incidents, prune, receive, rejected};
+use super::{incidents, memory, prune, receive, rejected};
 use crate::queue::writer::{Batch, Committed};
 use crate::queue::{EventId, Settlement, State};
 
@@ -38,6 +38,9 @@ pub(super) async fn commit(connection: &mut SqliteConnection, batch: Batch) -> s
     }
     for prune in batch.prunes {
         committed.prunes.push(prune::delivered(connection, prune).await?);
+    }
+    if let Some(memory) = batch.memory {
+        memory::keep(connection, memory).await?;
     }
     sqlx::query("COMMIT").execute(connection).await?;
     Ok(committed)
