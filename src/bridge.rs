@@ -92,7 +92,7 @@ impl Bridge {
         let limits = Limits::new(settings.pagerduty.rate, settings.pagerduty.give_up_after);
         let metrics = Metrics::new();
         count(&queue, &metrics).await;
-        let worker = Worker::new(queue.clone(), client, limits, metrics.clone());
+        let worker = Worker::new(queue.clone(), client, limits).counted_by(metrics.clone());
         let watch = Watch::new(Utc::now(), queue.clone(), worker.view(), metrics.clone());
         let intake = Intake::of(&settings);
         let door = Door::new(settings.webhook_tokens, settings.client_secrets);

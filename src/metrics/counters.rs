@@ -4,9 +4,9 @@ use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 
-use super::attempt::Attempt;
 use super::labels::{Answered, Source};
 use crate::pagerduty::EventType;
+use crate::pagerduty::kind::OutcomeKind;
 
 /// From a commit on a fast disk to one that Sentry does not wait for any more, in seconds.
 const COMMIT_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
@@ -83,7 +83,7 @@ impl Default for Counters {
             latency_seconds: histogram(
                 &registry,
                 "bridge_delivery_latency_seconds",
-                "Seconds from the webhook until PagerDuty took the event; from the first one where alerts were folded.",
+                "Seconds from the webhook until PagerDuty took the event; from the newest one where alerts were folded.",
                 &LATENCY_BUCKETS,
             ),
             registry,
@@ -103,8 +103,8 @@ impl Counters {
         for event_type in [EventType::Trigger, EventType::Acknowledge, EventType::Resolve] {
             self.queued.with_label_values(&[event_type.as_str()]);
         }
-        for attempt in Attempt::ALL {
-            self.attempts.with_label_values(&[attempt.name()]);
+        for kind in OutcomeKind::ALL {
+            self.attempts.with_label_values(&[kind.name()]);
         }
     }
 

@@ -1,14 +1,12 @@
 //! What happened, counted: the handle that every room may touch, and the answers of `/metrics` and the charts.
 //!
 //! - [`labels`]: where a webhook came from and what it was answered
-//! - `attempt`: how an attempt to deliver ended
 //! - `counters`: what Prometheus counts, from zero with every start
 //! - [`gauge`]: what is measured at the moment of a scrape, and the text format
 //! - [`activity`]: the last 24 hours in steps
 //! - [`memory`]: what is remembered over a restart
 
 pub mod activity;
-mod attempt;
 mod counters;
 pub mod gauge;
 pub mod labels;
@@ -25,8 +23,7 @@ pub use labels::{Answered, Source};
 pub use memory::Memory;
 
 use crate::pagerduty::EventType;
-use crate::pagerduty::outcome::Outcome;
-use attempt::Attempt;
+use crate::pagerduty::kind::OutcomeKind;
 use counters::Counters;
 
 /// A handle on the counters of one bridge; clones share them.
@@ -113,21 +110,23 @@ impl Metrics {
         self.0.counters.commits_failed.inc();
     }
 
-    /// An attempt to deliver an event ended at `at`. The first alert it stands for came at `first_seen`.
-    pub fn attempted(&self, outcome: &Outcome, first_seen: Option<DateTime<Utc>>, at: DateTime<Utc>) {
-        let attempt = Attempt::of(outcome);
-        self.0.counters.attempts.with_label_values(&[attempt.name()]).inc();
+    /// An attempt to deliver an event, whose newest alert came at `received_at`, ended at `at`.
+    pub fn attempted(&self, kind: OutcomeKind, received_at: DateTime<Utc>, at: DateTime<Utc>) {
+        self.0.counters.attempts.with_label_values(&[kind.name()]).inc();
         let mut notes = self.notes();
-        if attempt == Attempt::Delivered {
+        if kind == OutcomeKind::Delivered {
             self.0.counters.delivered.inc();
-            if let Some(first_seen) = first_seen {
-                // A clock that was set back makes it immediate.
-                let latency = (at - first_seen).max(TimeDelta::zero());
-                self.0.counters.latency_seconds.observe(latency.as_seconds_f64());
-            }
+            // A clock that was set back makes it immediate.
+            let latency = (at - received_at).max(TimeDelta::zero());
+            self.0.counters.latency_seconds.observe(latency.as_seconds_f64());
             notes.last_delivered_at = notes.last_delivered_at.max(Some(at));
         }
-        notes.note(attempt.happening(), at);
+        let happening = match kind {
+            OutcomeKind::Delivered => Happening::Delivered,
+            OutcomeKind::Throttled => Happening::Throttled,
+            _ => Happening::Failed,
+        };
+        notes.note(happening, at);
     }
 
     /// An event became a dead letter.

@@ -46,7 +46,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use editor::Editor;
 pub use error::QueueError;
-pub use event::{Accepted, Arrival, Counts, EventId, NewEvent, Record, Settlement, State, WaitingEvent};
+pub use event::{Accepted, Arrival, Begun, Counts, EventId, NewEvent, Record, Settlement, State, WaitingEvent};
 pub use history::History;
 pub use incoming::{Incoming, News, Reception};
 pub use item::{ItemId, NoItemId, RejectedSummary, Summary};
@@ -124,7 +124,7 @@ impl Queue {
         }
     }
 
-    /// Marks an attempt as begun and returns the body to send, both committed before anything is sent: so the bytes
+    /// Marks an attempt as begun and returns what to send, committed before anything is sent: so the bytes
     /// of an attempt never change after it, and the pace is known after a crash.
     ///
     /// Where nothing can be committed, such as on a full disk, but the event can be read, the attempt may begin all the
@@ -133,7 +133,7 @@ impl Queue {
     /// # Errors
     ///
     /// When it could neither be committed nor read, or [`QueueError::NotWaiting`] when the event is no longer in line.
-    pub async fn begin(&self, id: EventId, at: DateTime<Utc>) -> Result<Vec<u8>, QueueError> {
+    pub async fn begin(&self, id: EventId, at: DateTime<Utc>) -> Result<Begun, QueueError> {
         self.ask(|reply| Command::Begin { id, at, reply }).await
     }
 

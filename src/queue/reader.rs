@@ -99,15 +99,6 @@ impl Reader {
         self.sqlite.get(id).await
     }
 
-    /// When the first alert came that an event stands for; `None` when the queue has no event with that number.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read.
-    pub async fn first_seen(&self, id: EventId) -> Result<Option<DateTime<Utc>>, QueueError> {
-        self.sqlite.first_seen(id).await
-    }
-
     /// The numbers of at most `limit` events in a state: those in line in their order, dead letters from the oldest,
     /// delivered ones from the newest.
     ///

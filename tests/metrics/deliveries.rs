@@ -29,7 +29,7 @@ fn every_attempt_is_counted_by_its_end_and_every_event_by_its_fate() {
     let expected = BTreeMap::from([
         ("outcome=\"delivered\"", 3.0),
         ("outcome=\"throttled\"", 2.0),
-        ("outcome=\"server_error\"", 1.0),
+        ("outcome=\"error\"", 1.0),
         ("outcome=\"refused\"", 1.0),
     ]);
     assert_eq!(samples.of("bridge_delivery_attempts_total"), expected);

@@ -78,7 +78,9 @@ fn a_storm_counts_as_few_events_and_many_that_were_folded() {
     let bridge = bridge(&port);
     bridge.queue(&alert(1, "Disk full"));
     // From now on the first event of the line was attempted, and nothing is folded into it.
-    wait_for(&bridge, "an attempt", |samples| samples.get("bridge_delivery_attempts_total{outcome=\"network\"}") > 0.0);
+    wait_for(&bridge, "an attempt", |samples| {
+        samples.get("bridge_delivery_attempts_total{outcome=\"unreachable\"}") > 0.0
+    });
     for _ in 0..5 {
         bridge.queue(&alert(1, "Disk full"));
     }

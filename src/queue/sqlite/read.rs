@@ -9,10 +9,10 @@ use sqlx::sqlite::{SqliteArguments, SqlitePoolOptions};
 use sqlx::{Sqlite, SqliteConnection, SqlitePool};
 
 use super::place::Place;
-use super::row::{ColumnError, Columns};
+use super::row::{ColumnError, Columns, to_send};
 use super::schema;
 use crate::pagerduty::ServiceKey;
-use crate::queue::{Counts, EventId, QueueError, Record, WaitingEvent};
+use crate::queue::{Begun, Counts, EventId, QueueError, Record, WaitingEvent};
 
 /// How many connections look at the same time: the scheduler must not wait for a page that counts.
 const CONNECTIONS: u32 = 2;
@@ -38,12 +38,14 @@ macro_rules! with_keys {
     };
 }
 
-/// The body of an event, if it waits.
-pub(super) async fn body_waiting(connection: &mut SqliteConnection, id: EventId) -> sqlx::Result<Option<Vec<u8>>> {
-    sqlx::query_scalar("SELECT body FROM events JOIN bodies USING (id) WHERE state = 'waiting' AND id = ?")
-        .bind(id.get())
-        .fetch_optional(connection)
-        .await
+/// What to send of an event, if it waits.
+pub(super) async fn begun(connection: &mut SqliteConnection, id: EventId) -> sqlx::Result<Option<Begun>> {
+    let row =
+        sqlx::query("SELECT body, received_at FROM events JOIN bodies USING (id) WHERE state = 'waiting' AND id = ?")
+            .bind(id.get())
+            .fetch_optional(connection)
+            .await?;
+    row.map(|row| to_send(&row)).transpose()
 }
 
 /// Connections that cannot write.
@@ -153,11 +155,6 @@ impl Reads {
         )
         .bind(id.get());
         Ok(self.all(query, Columns::record).await?.pop())
-    }
-
-    pub(in crate::queue) async fn first_seen(&self, id: EventId) -> Result<Option<DateTime<Utc>>, QueueError> {
-        let query = sqlx::query("SELECT id, first_seen FROM events WHERE id = ?").bind(id.get());
-        Ok(self.all(query, |columns| columns.time("first_seen")).await?.pop())
     }
 
     /// Runs `query`, whose every row has an `id`, and reads its rows.
