@@ -120,10 +120,7 @@ async fn page(settings: &Settings, client: &Client) -> Result<String, String> {
             Outcome::Delivered { oddity: Some(reason) } => {
                 return Err(format!("the {what} was taken, but PagerDuty {reason}"));
             }
-            Outcome::Throttled { reason, .. }
-            | Outcome::Trouble { reason, .. }
-            | Outcome::Refused { reason }
-            | Outcome::Untrusted { reason } => return Err(format!("the {what} was not taken: {reason}")),
+            failed => return Err(format!("the {what} was not taken: {}", failed.failure().unwrap_or("no reason"))),
         }
     }
     Ok(format!("{incident_key} was opened and resolved on the key {}", settings.routes.default_key()))

@@ -197,11 +197,11 @@ impl Lane {
             Outcome::Untrusted { reason } => {
                 Fate::Retry { reason: reason.clone(), at: self.health.open_at(), blamed: self.lines.blamed(id) }
             }
-            Outcome::Trouble { reason, blame, retry_after } => {
-                let last_passed = self.health.last_passed();
-                let (suspicion, others_passed) = self.lines.failed(id, now, last_passed, *blame);
+            Outcome::Trouble { reason, cause, retry_after } => {
+                let (last_passed, blame) = (self.health.last_passed(), cause.blame());
+                let (suspicion, others_passed) = self.lines.failed(id, now, last_passed, blame);
                 let blamed = suspicion.blamed();
-                if others_passed && *blame == Blame::Event && blamed >= limits.give_up_after {
+                if others_passed && blame == Blame::Event && blamed >= limits.give_up_after {
                     return Fate::Dead { reason: given_up(reason, blamed) };
                 }
                 if !others_passed {

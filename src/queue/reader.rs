@@ -15,7 +15,7 @@ use crate::pagerduty::{IncidentKey, ServiceKey};
 /// connections of their own, so the deliveries never wait for them.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    sqlite: sqlite::Reads,
+    pub(super) sqlite: sqlite::Reads,
 }
 
 impl Reader {

@@ -138,8 +138,8 @@ impl Alarms {
         match cause {
             Cause::Silence => self.limits.silence.unwrap_or(MINUTE).min(MINUTE),
             Cause::Waiting => self.limits.waiting.min(MINUTE),
-            Cause::Storage | Cause::Untrusted => Duration::from_secs(10),
-            Cause::Signatures | Cause::DeadLetters => Duration::ZERO,
+            Cause::Storage => Duration::from_secs(10),
+            Cause::Untrusted | Cause::Signatures | Cause::DeadLetters => Duration::ZERO,
         }
     }
 }
@@ -176,8 +176,9 @@ impl Alarm {
     }
 
     fn hold(&self, cause: Cause, now: Duration) -> Duration {
-        // A webhook ends the silence, and it takes the whole time of the setting until there is silence again.
-        if cause == Cause::Silence {
+        // A webhook ends the silence, and it takes the whole time of the setting until there is silence again. For others
+        // nobody is paged.
+        if cause == Cause::Silence || !cause.is_paged() {
             return Duration::ZERO;
         }
         let returns = if self.came_back(now) { self.raises.saturating_sub(1) } else { 0 };

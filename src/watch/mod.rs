@@ -4,6 +4,7 @@
 //! - [`judge`](mod@judge): what of it is trouble; pure
 //! - [`cause`]: what can be the trouble
 //! - [`word`]: how the bridge fares, in one word; pure
+//! - [`gauges`](mod@gauges): all of it as gauges for Prometheus; pure
 //! - [`alarm`]: when somebody is paged for it, and when it is over; pure
 //! - `notice`: what PagerDuty is told; pure
 //! - [`keeper`]: looks every few seconds and does what the alarms say
@@ -13,6 +14,7 @@
 pub mod alarm;
 pub mod cause;
 pub mod facts;
+pub mod gauges;
 pub mod judge;
 pub mod keeper;
 mod notice;
@@ -22,6 +24,7 @@ pub mod word;
 
 pub use cause::Cause;
 pub use facts::{Facts, Watch};
+pub use gauges::gauges;
 pub use judge::{Limits, Trouble, judge};
 pub use keeper::{Keeper, Paging};
 pub use word::Word;

@@ -62,7 +62,7 @@ fn each_trouble_is_one_page_and_one_resolve() {
         (Cause::Signatures, 0, 15),
         (Cause::Waiting, 5, 15),
         (Cause::Storage, 10, 15),
-        (Cause::Untrusted, 10, 15),
+        (Cause::Untrusted, 0, 0),
         (Cause::Silence, 60, 0),
     ] {
         let mut bridge = Bridge::new();
