@@ -22,7 +22,7 @@ use crate::pagerduty::client::{Client, ClientError};
 use crate::queue::history::KEEP_ROWS;
 use crate::queue::{Commit, History, Queue, QueueError};
 use crate::settings::Settings;
-use crate::watch::Watch;
+use crate::watch::{self, Keeper, Paging, Watch};
 use crate::web::door::Door;
 use crate::web::{self, Shared};
 
@@ -34,6 +34,8 @@ const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How often it is kept what happened lately; a crash loses no more than that.
 const REMEMBER_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the bridge looks whether it is well.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Why the bridge cannot start, as a sentence for the operator.
 #[derive(Debug, Error)]
@@ -73,6 +75,7 @@ pub struct Bridge {
     worker: Worker,
     queue: Queue,
     shared: Data<Shared>,
+    keeper: Keeper,
     history: History,
     drain: Duration,
     grace: Duration,
@@ -92,8 +95,20 @@ impl Bridge {
         let limits = Limits::new(settings.pagerduty.rate, settings.pagerduty.give_up_after);
         let metrics = Metrics::new();
         count(&queue, &metrics).await;
-        let worker = Worker::new(queue.clone(), client, limits).counted_by(metrics.clone());
-        let watch = Watch::new(Utc::now(), queue.clone(), worker.view(), metrics.clone());
+        let worker = Worker::new(queue.clone(), client.clone(), limits).counted_by(metrics.clone());
+        let watch = Watch::new(
+            Utc::now(),
+            queue.clone(),
+            worker.view(),
+            metrics.clone(),
+            watch::Limits::from(&settings.alarms),
+            &settings.incident_key_prefix,
+        );
+        let paging = Paging {
+            service_key: settings.alarms.page.then(|| settings.alarms.service_key.clone()),
+            prefix: settings.incident_key_prefix.clone(),
+        };
+        let keeper = Keeper::new(watch.clone(), queue.clone(), client, paging);
         let intake = Intake::of(&settings);
         let door = Door::new(settings.webhook_tokens, settings.client_secrets);
         let shared = Data::new(Shared::new(door, intake, queue.clone(), settings.max_body, metrics, watch));
@@ -104,6 +119,7 @@ impl Bridge {
             worker,
             queue,
             shared,
+            keeper,
             history: History { age: settings.keep_delivered, rows: KEEP_ROWS },
             drain: settings.shutdown_drain,
             grace: settings.shutdown_grace,
@@ -137,6 +153,7 @@ impl Bridge {
         let pruning = rt::spawn(async move { queue.keep_pruned(self.history, PRUNE_INTERVAL, Utc::now).await });
         let (queue, metrics) = (self.queue.clone(), self.shared.metrics.clone());
         let remembering = rt::spawn(async move { queue.keep_remembering(&metrics, REMEMBER_INTERVAL).await });
+        let keeping = rt::spawn(self.keeper.run(WATCH_INTERVAL));
         info!("listening on http://{}", self.address);
 
         let mut server = pin!(server);
@@ -158,6 +175,8 @@ impl Bridge {
         self.shared.stop();
         pruning.abort();
         remembering.abort();
+        // While the bridge goes away, nothing about it is news.
+        keeping.abort();
         info!("stopping: /readyz is 503, webhooks are served for another {:?}", self.drain);
         sleep(self.drain).await;
         // The worker ends together with the requests in flight, so that the grace is spent once.

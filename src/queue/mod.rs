@@ -8,6 +8,7 @@
 //! - [`rejected`]: webhooks that were rejected
 //! - [`item`]: both, as people name and list them
 //! - [`overview`]: how much stands where
+//! - [`attention`]: what of it wants somebody's attention
 //! - [`history`]: how long delivered events are kept
 //! - [`observer`]: what each commit brought, for whoever counts
 //! - `memory`: what the metrics find again after a restart
@@ -18,6 +19,7 @@
 //! - `pulse`: how the writer fares
 //! - `sqlite`: the only place that knows SQL
 
+pub mod attention;
 mod editor;
 pub mod error;
 pub mod event;
@@ -44,9 +46,10 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 
+pub use attention::{Attention, DeadLetters, IncidentState, OldestWaiting};
 pub use editor::Editor;
 pub use error::QueueError;
-pub use event::{Accepted, Arrival, Begun, Counts, EventId, NewEvent, Record, Settlement, State, WaitingEvent};
+pub use event::{Accepted, Arrival, Begun, EventId, NewEvent, Record, Settlement, State, WaitingEvent};
 pub use history::History;
 pub use incoming::{Incoming, News, Reception};
 pub use item::{ItemId, NoItemId, RejectedSummary, Summary};

@@ -43,7 +43,7 @@ impl Reads {
     pub(in crate::queue) async fn memory(&self, since: DateTime<Utc>) -> Result<Memory, QueueError> {
         let lately = sqlx::query("SELECT id, last_webhook_at, last_delivered_at FROM lately");
         let lately = self
-            .all(lately, |columns| {
+            .look(lately, |columns| {
                 Ok((columns.optional_time("last_webhook_at")?, columns.optional_time("last_delivered_at")?))
             })
             .await?;
@@ -54,7 +54,7 @@ impl Reads {
         )
         .bind(since.timestamp_millis());
         let buckets = self
-            .all(buckets, |columns| {
+            .look(buckets, |columns| {
                 Ok(Bucket {
                     from: columns.time("began_at")?,
                     received: columns.number("received")?,
