@@ -20,7 +20,9 @@ fn existing() -> BTreeSet<String> {
     let pagerduty = PagerDuty::start();
     let bridge = Bridge::start(&pagerduty.url());
     bridge.queue(&alert(1, "Disk full"));
-    wait_for(&bridge, "a delivery", |samples| samples.get("bridge_events_delivered_total") == 1.0);
+    wait_for(&bridge, "a delivery and the view of its key", |samples| {
+        samples.get("bridge_events_delivered_total") == 1.0 && !samples.of("bridge_pace_allowed_events").is_empty()
+    });
     let text = scrape(&bridge);
     text.lines().filter_map(|line| Some(line.strip_prefix("# TYPE ")?.split(' ').next()?.to_owned())).collect()
 }
