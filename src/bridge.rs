@@ -32,11 +32,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often delivered events that are too old are forgotten.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 
-/// How often the bridge looks whether it is well.
-const WATCH_INTERVAL: Duration = Duration::from_secs(2);
-
 /// How often it is kept what happened lately; a crash loses no more than that.
 const REMEMBER_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the bridge looks whether it is well.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Why the bridge cannot start, as a sentence for the operator.
 #[derive(Debug, Error)]
@@ -152,9 +151,9 @@ impl Bridge {
         let server = rt::spawn(self.server);
         let queue = self.queue.clone();
         let pruning = rt::spawn(async move { queue.keep_pruned(self.history, PRUNE_INTERVAL, Utc::now).await });
-        let keeping = rt::spawn(self.keeper.run(WATCH_INTERVAL));
         let (queue, metrics) = (self.queue.clone(), self.shared.metrics.clone());
         let remembering = rt::spawn(async move { queue.keep_remembering(&metrics, REMEMBER_INTERVAL).await });
+        let keeping = rt::spawn(self.keeper.run(WATCH_INTERVAL));
         info!("listening on http://{}", self.address);
 
         let mut server = pin!(server);
@@ -175,9 +174,9 @@ impl Bridge {
         }
         self.shared.stop();
         pruning.abort();
+        remembering.abort();
         // While the bridge goes away, nothing about it is news.
         keeping.abort();
-        remembering.abort();
         info!("stopping: /readyz is 503, webhooks are served for another {:?}", self.drain);
         sleep(self.drain).await;
         // The worker ends together with the requests in flight, so that the grace is spent once.

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Cause, Facts, Trouble};
 use crate::delivery::LaneView;
-use crate::metrics::Gauge;
+use crate::metrics::{Gauge, Snapshot};
 
 /// What `/metrics` shows besides counters. What the queue holds is left out when that cannot be read.
 #[must_use]
@@ -17,41 +17,59 @@ pub fn gauges(facts: &Facts, troubles: &[Trouble]) -> Vec<Gauge> {
             "When the bridge started, in seconds since 1970.",
             Some(seconds(facts.started_at)),
         ),
-        Gauge::of(
-            "bridge_queue_readable",
-            "1 while the database can be read; what the queue holds is only known then.",
-            Some(number(facts.queue.is_ok())),
-        ),
-        Gauge::of(
-            "bridge_queue_writable",
-            "1 while alerts can be committed, as far as is known; alerts are answered 503 while not.",
-            Some(number(facts.storage.is_ok())),
-        ),
-        Gauge::of(
-            "bridge_last_webhook_timestamp_seconds",
-            "When a webhook that proved where it comes from was received last, also in an earlier run, in seconds since 1970.",
-            facts.metrics.last_webhook_at.map(seconds),
-        ),
-        Gauge::of(
-            "bridge_last_delivery_timestamp_seconds",
-            "When PagerDuty took an event last, also in an earlier run, in seconds since 1970.",
-            facts.metrics.last_delivered_at.map(seconds),
-        ),
-        Gauge::of(
-            "bridge_wrong_signatures_in_a_row",
-            "Webhooks with a wrong signature since one with a right signature came.",
-            Some(f64::from(facts.metrics.wrong_signatures)),
-        ),
         Gauge::by(
             "bridge_trouble",
-            "1 while something is wrong that the bridge pages for, by cause.",
+            "1 while something is wrong that the bridge knows of by itself, by cause.",
             "cause",
             Cause::ALL.map(|cause| (cause.name(), number(troubles.iter().any(|trouble| trouble.cause == cause)))),
         ),
     ];
+    gauges.extend(of_database(facts.queue.is_ok(), facts.storage.is_ok()));
+    gauges.extend(of_metrics(&facts.metrics));
     gauges.extend(of_queue(facts));
     gauges.extend(of_lanes(&facts.delivery.lanes, facts.at));
     gauges
+}
+
+/// What of that is known without the database, where it does not answer.
+#[must_use]
+pub fn gauges_without_database(metrics: &Snapshot, can_commit: bool) -> Vec<Gauge> {
+    of_database(false, can_commit).into_iter().chain(of_metrics(metrics)).collect()
+}
+
+fn of_database(is_readable: bool, is_writable: bool) -> Vec<Gauge> {
+    vec![
+        Gauge::of(
+            "bridge_queue_readable",
+            "1 while the database can be read; what the queue holds is only known then.",
+            Some(number(is_readable)),
+        ),
+        Gauge::of(
+            "bridge_queue_writable",
+            "1 while alerts can be committed, as far as is known; alerts are answered 503 while not.",
+            Some(number(is_writable)),
+        ),
+    ]
+}
+
+fn of_metrics(metrics: &Snapshot) -> Vec<Gauge> {
+    vec![
+        Gauge::of(
+            "bridge_last_webhook_timestamp_seconds",
+            "When a webhook that proved where it comes from was received last, also in an earlier run, in seconds since 1970.",
+            metrics.last_webhook_at.map(seconds),
+        ),
+        Gauge::of(
+            "bridge_last_delivery_timestamp_seconds",
+            "When PagerDuty took an event last, also in an earlier run, in seconds since 1970.",
+            metrics.last_delivered_at.map(seconds),
+        ),
+        Gauge::of(
+            "bridge_wrong_signatures_in_a_row",
+            "Webhooks with a wrong signature since one with a right signature came.",
+            Some(f64::from(metrics.wrong_signatures)),
+        ),
+    ]
 }
 
 fn of_queue(facts: &Facts) -> Vec<Gauge> {
@@ -122,7 +140,7 @@ mod tests {
 
     use super::*;
     use crate::delivery::DeliveryView;
-    use crate::metrics::{Metrics, Snapshot};
+    use crate::metrics::Metrics;
     use crate::pagerduty::ServiceKey;
     use crate::queue::{Attention, EventId, Overview, QueueError};
     use crate::watch::Word;
@@ -193,8 +211,8 @@ mod tests {
 
     #[test]
     fn a_queue_that_cannot_be_read_is_not_told_as_an_empty_one() {
-        let error = || QueueError::NotWaiting(EventId::new(1));
-        let facts = Facts { queue: Err(error()), storage: Err(error()), ..facts() };
+        let error = QueueError::NotWaiting(EventId::new(1));
+        let facts = Facts { queue: Err(error.clone()), storage: Err(error), ..facts() };
         let text = text(&facts, &[]);
         has(&text, "bridge_queue_readable 0");
         has(&text, "bridge_queue_writable 0");

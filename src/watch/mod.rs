@@ -24,7 +24,7 @@ pub mod word;
 
 pub use cause::Cause;
 pub use facts::{Facts, Watch};
-pub use gauges::gauges;
+pub use gauges::{gauges, gauges_without_database};
 pub use judge::{Limits, Trouble, judge};
 pub use keeper::{Keeper, Paging};
 pub use word::Word;

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::Shared;
 use crate::metrics::Gauge;
 use crate::metrics::gauge::CONTENT_TYPE;
-use crate::watch::{gauges, judge};
+use crate::watch::{gauges, gauges_without_database, judge};
 
 /// How long a scrape waits for the database; Prometheus itself waits 10 seconds.
 const READING: Duration = Duration::from_secs(5);
@@ -25,8 +25,10 @@ pub async fn metrics(shared: Data<Shared>) -> HttpResponse {
         vec![("version", env!("CARGO_PKG_VERSION").to_owned())],
     );
     let mut shown = vec![build];
-    if let Ok(facts) = timeout(READING, shared.watch.facts(Utc::now())).await {
-        shown.extend(gauges(&facts, &judge(&facts, shared.watch.limits())));
-    }
+    let now = Utc::now();
+    shown.extend(match timeout(READING, shared.watch.facts(now)).await {
+        Ok(facts) => gauges(&facts, &judge(&facts, shared.watch.limits())),
+        Err(_) => gauges_without_database(&shared.metrics.snapshot(now), shared.queue.is_well()),
+    });
     HttpResponse::Ok().insert_header(("Content-Type", CONTENT_TYPE)).body(shared.metrics.text(shown))
 }

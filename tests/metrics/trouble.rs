@@ -10,11 +10,11 @@ use crate::support::{Bridge, ClosedPort, alert};
 use crate::{samples, wait_for};
 
 /// Changes the tables beside the running bridge.
-fn change(bridge: &Bridge, statement: &str) {
+fn change(bridge: &Bridge, statements: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut connection = SqliteConnectOptions::new().filename(bridge.database()).connect().await.unwrap();
-        sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&mut connection).await.unwrap();
     });
 }
 
@@ -25,7 +25,7 @@ fn counters_are_there_while_the_database_cannot_be_read_and_the_queue_is_not_tol
     bridge.queue(&alert(1, "Disk full"));
     assert_eq!(samples(&bridge).get("bridge_queue_readable"), 1.0);
 
-    change(&bridge, "ALTER TABLE events RENAME TO hidden");
+    change(&bridge, "ALTER TABLE events RENAME TO hidden; ALTER TABLE heartbeat RENAME TO hidden_heartbeat");
     assert_eq!(bridge.post(&alert(2, "Disk full")).status, 503);
     let broken = samples(&bridge);
     assert_eq!(broken.get("bridge_queue_readable"), 0.0);
@@ -33,16 +33,18 @@ fn counters_are_there_while_the_database_cannot_be_read_and_the_queue_is_not_tol
     assert!(broken.get("bridge_queue_commits_failed_total") >= 1.0);
     assert_eq!(broken.of("bridge_queue_events"), BTreeMap::new());
     assert!(!broken.0.contains_key("bridge_queue_oldest_seconds"));
+    assert_eq!(broken.get("bridge_trouble{cause=\"storage\"}"), 1.0);
     let webhooks = BTreeMap::from([
         ("answer=\"queued\",source=\"legacy\"", 1.0),
         ("answer=\"unavailable\",source=\"legacy\"", 1.0),
     ]);
     assert_eq!(broken.of("bridge_webhooks_total"), webhooks);
 
-    change(&bridge, "ALTER TABLE hidden RENAME TO events");
+    change(&bridge, "ALTER TABLE hidden RENAME TO events; ALTER TABLE hidden_heartbeat RENAME TO heartbeat");
     bridge.queue(&alert(2, "Disk full"));
     let samples = wait_for(&bridge, "a queue that can be read", |samples| samples.get("bridge_queue_readable") == 1.0);
     assert_eq!(samples.get("bridge_queue_writable"), 1.0);
+    assert_eq!(samples.get("bridge_trouble{cause=\"storage\"}"), 0.0);
     assert_eq!(samples.get("bridge_queue_events{state=\"waiting\"}"), 2.0);
 }
 

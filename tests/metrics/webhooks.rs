@@ -68,6 +68,7 @@ fn every_answer_of_the_webhook_is_counted_once_by_source_and_answer() {
     assert_eq!(samples.of("bridge_webhooks_total"), expected);
     assert_eq!(samples.get("bridge_webhooks_rejected_kept_total"), 3.0);
     assert_eq!(samples.get("bridge_queue_events{state=\"waiting\"}"), 5.0);
+    assert_eq!(samples.get("bridge_queue_events{state=\"rejected\"}"), 3.0);
     let queued = BTreeMap::from([("event_type=\"trigger\"", 4.0), ("event_type=\"resolve\"", 1.0)]);
     assert_eq!(samples.of("bridge_events_queued_total"), queued);
 }
@@ -111,8 +112,11 @@ fn only_signatures_that_were_compared_make_a_row_and_only_a_right_one_ends_it() 
     bridge.queue(&alert(1, "Disk full"));
     assert_eq!(row(), 2.0);
     assert_eq!((wrong(), row()), (401, 3.0));
+    let trouble = || samples(&bridge).get("bridge_trouble{cause=\"signatures\"}");
+    assert_eq!((wrong(), trouble()), (401, 0.0));
+    assert_eq!((wrong(), trouble()), (401, 1.0));
 
     assert_eq!(post_signed(&bridge, SECRET, "event_alert", &body).status, 202);
-    assert_eq!(row(), 0.0);
+    assert_eq!((row(), trouble()), (0.0, 0.0));
     assert_eq!((wrong(), row()), (401, 1.0));
 }
