@@ -101,8 +101,8 @@ impl Alarms {
     pub fn look(&mut self, cause: Cause, finding: &Finding, incident: Incident, now: Duration) -> Option<Deed> {
         let patience = self.patience(cause);
         let alarm = self.alarms.get_mut(&cause)?;
-        alarm.turn(finding, patience, now);
-        let hold = alarm.hold(now);
+        let hold = alarm.hold(cause, now);
+        alarm.turn(finding, patience, hold, now);
         match (alarm.phase, finding) {
             (Phase::Raised, Finding::Trouble(trouble)) if !alarm.told => match incident {
                 // An earlier run has told of it.
@@ -138,14 +138,14 @@ impl Alarms {
         match cause {
             Cause::Silence => self.limits.silence.unwrap_or(MINUTE).min(MINUTE),
             Cause::Waiting => self.limits.waiting.min(MINUTE),
-            Cause::Storage | Cause::Untrusted => Duration::from_secs(10),
-            Cause::Signatures | Cause::DeadLetters => Duration::ZERO,
+            Cause::Storage => Duration::from_secs(10),
+            Cause::Untrusted | Cause::Signatures | Cause::DeadLetters => Duration::ZERO,
         }
     }
 }
 
 impl Alarm {
-    fn turn(&mut self, finding: &Finding, patience: Duration, now: Duration) {
+    fn turn(&mut self, finding: &Finding, patience: Duration, hold: Duration, now: Duration) {
         let lasted = |since: Duration, long: Duration| now.saturating_sub(since) >= long;
         let is_trouble = match finding {
             Finding::Trouble(_) => true,
@@ -158,8 +158,9 @@ impl Alarm {
             (Phase::Suspected(since), true) if lasted(since, patience) => Phase::Raised,
             (Phase::Easing(_), true) => Phase::Raised,
             (Phase::Suspected(_), false) => Phase::Quiet(now),
+            (Phase::Raised, false) if hold.is_zero() => Phase::Quiet(now),
             (Phase::Raised, false) => Phase::Easing(now),
-            (Phase::Easing(since), false) if lasted(since, self.hold(now)) => Phase::Quiet(since),
+            (Phase::Easing(since), false) if lasted(since, hold) => Phase::Quiet(since),
             (phase, _) => phase,
         };
     }
@@ -174,7 +175,12 @@ impl Alarm {
         now.saturating_sub(self.raised_at) < LATELY
     }
 
-    fn hold(&self, now: Duration) -> Duration {
+    fn hold(&self, cause: Cause, now: Duration) -> Duration {
+        // A webhook ends the silence, and it takes the whole time of the setting until there is silence again. For others
+        // nobody is paged.
+        if cause == Cause::Silence || !cause.is_paged() {
+            return Duration::ZERO;
+        }
         let returns = if self.came_back(now) { self.raises.saturating_sub(1) } else { 0 };
         HOLD * 2_u32.pow(returns.min(DOUBLINGS))
     }

@@ -2,9 +2,9 @@
 //!
 //! - [`facts`]: what is known at one moment, gathered from the queue, the deliveries and the metrics
 //! - [`judge`](mod@judge): what of it is trouble; pure
-//! - [`gauges`](mod@gauges): both as gauges for Prometheus; pure
 //! - [`cause`]: what can be the trouble
 //! - [`word`]: how the bridge fares, in one word; pure
+//! - [`gauges`](mod@gauges): all of it as gauges for Prometheus; pure
 //! - [`alarm`]: when somebody is paged for it, and when it is over; pure
 //! - `notice`: what PagerDuty is told; pure
 //! - [`keeper`]: looks every few seconds and does what the alarms say

@@ -57,18 +57,18 @@ fn trouble(cause: Cause) -> Finding {
 
 #[test]
 fn each_trouble_is_one_page_and_one_resolve() {
-    for (cause, patience) in [
-        (Cause::DeadLetters, 0),
-        (Cause::Signatures, 0),
-        (Cause::Waiting, 5),
-        (Cause::Storage, 10),
-        (Cause::Untrusted, 10),
-        (Cause::Silence, 60),
+    for (cause, patience, hold) in [
+        (Cause::DeadLetters, 0, 15),
+        (Cause::Signatures, 0, 15),
+        (Cause::Waiting, 5, 15),
+        (Cause::Storage, 10, 15),
+        (Cause::Untrusted, 0, 0),
+        (Cause::Silence, 60, 0),
     ] {
         let mut bridge = Bridge::new();
         assert_eq!(bridge.live(cause, &Finding::Nothing, 0, 100), []);
         assert_eq!(bridge.live(cause, &trouble(cause), 100, 1000), [(100 + patience, "page")], "{cause:?}");
-        assert_eq!(bridge.live(cause, &Finding::Nothing, 1000, 2000), [(1015, "resolve")], "{cause:?}");
+        assert_eq!(bridge.live(cause, &Finding::Nothing, 1000, 2000), [(1000 + hold, "resolve")], "{cause:?}");
     }
 }
 
