@@ -12,11 +12,14 @@ RUN mkdir -p src benches/webhook \
     && echo 'fn main() {}' | tee -a src/main.rs >>benches/webhook/main.rs \
     && cargo build --release --locked
 
+COPY build.rs ./
 COPY src/ src/
 COPY migrations/ migrations/
 COPY fixtures/ fixtures/
+# Which commit this is, for --version: the checkout itself is not here. Behind the dependencies, which it does not change.
+ARG SOURCE_COMMIT=
 # Cargo goes by the times of the files, and those of a checkout can be older than the stand-in's.
-RUN touch src/lib.rs src/main.rs && cargo build --release --locked
+RUN touch build.rs src/lib.rs src/main.rs && SOURCE_COMMIT=${SOURCE_COMMIT} cargo build --release --locked
 
 COPY deploy/rootfs deploy/
 RUN deploy/rootfs target/release/sentry-pagerduty-bridge image

@@ -17,6 +17,7 @@ use tokio::time::sleep;
 
 use crate::delivery::{Limits, Worker};
 use crate::intake::Intake;
+use crate::logging::repeats;
 use crate::metrics::Metrics;
 use crate::pagerduty::client::{Client, ClientError};
 use crate::queue::history::KEEP_ROWS;
@@ -154,6 +155,7 @@ impl Bridge {
         let (queue, metrics) = (self.queue.clone(), self.shared.metrics.clone());
         let remembering = rt::spawn(async move { queue.keep_remembering(&metrics, REMEMBER_INTERVAL).await });
         let keeping = rt::spawn(self.keeper.run(WATCH_INTERVAL));
+        let telling = rt::spawn(repeats::keep_telling());
         info!("listening on http://{}", self.address);
 
         let mut server = pin!(server);
@@ -190,6 +192,8 @@ impl Bridge {
             // As on a full disk. All that was committed stands in the files beside the database.
             warn!("the queue is safe, but its files could not be tidied up: {error}");
         }
+        telling.abort();
+        repeats::tell_the_rest();
         info!("stopped");
         Ok(())
     }

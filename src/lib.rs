@@ -26,8 +26,11 @@
 //! - [`metrics`]: what happened, counted; every room may touch it
 //! - [`watch`]: whether the bridge is well
 //! - [`sandbox`]: a strict local PagerDuty for rehearsals and tests, which shares no code with [`pagerduty`]
+//! - [`logging`]: log lines, fewer where a cause repeats
+//! - [`about`]: which version this is
 //! - [`cli`] and [`commands`]: the verbs of the program
 
+pub mod about;
 pub mod alert;
 pub mod bridge;
 pub mod cli;

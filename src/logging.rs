@@ -1,4 +1,8 @@
-//! Log lines: for people on a terminal, JSON for everything else.
+//! Log lines: for people on a terminal, JSON for everything else. Where one cause repeats, [`repeats`] counts lines
+//! instead of writing them.
+
+pub mod limiter;
+pub mod repeats;
 
 use std::io::{self, IsTerminal, Write};
 

@@ -27,6 +27,11 @@ impl Redaction {
         Self { names }
     }
 
+    /// The names in the form they are compared in, in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
     /// Takes out of the alert what is named.
     pub fn apply(&self, alert: &mut Alert) {
         if self.names.is_empty() {

@@ -40,10 +40,9 @@ async fn looks(
     what: &str,
     so: impl Fn(&[LaneView]) -> bool,
 ) -> Vec<LaneView> {
-    match timeout(PATIENCE, view.wait_for(|view| so(&view.lanes))).await {
-        Ok(view) => view.unwrap().lanes.clone(),
-        Err(_) => panic!("it never shows {what}"),
-    }
+    let shown = timeout(PATIENCE, view.wait_for(|view| so(&view.lanes))).await;
+    let Ok(view) = shown else { panic!("it never shows {what}") };
+    view.unwrap().lanes.clone()
 }
 
 #[actix_web::test]
@@ -56,7 +55,7 @@ async fn the_deliveries_are_shown_while_they_are_under_way_fail_and_end() {
     let queue = Queue::open(&directory.path().join("bridge.db")).await.unwrap();
     let settings = PagerDutySettings {
         url: sandbox.url().parse().unwrap(),
-        timeout: Duration::from_secs(60),
+        timeout: Duration::from_mins(1),
         rate: 100,
         ca_file: None,
         give_up_after: Duration::from_hours(1),

@@ -84,12 +84,31 @@ async fn a_revived_dead_letter_stands_at_its_old_place_with_a_clean_record() {
 
     let waiting = queue.reader().waiting(&key(), None, 10).await.unwrap();
     assert_eq!(waiting.iter().map(|event| event.id).collect::<Vec<_>>(), [dead, later]);
-    assert_eq!((waiting[0].attempts, waiting[0].blamed), (0, Duration::ZERO));
+    assert_eq!((waiting[0].attempts, waiting[0].blamed), (1, Duration::ZERO), "the attempt was made all the same");
     let record = queue.reader().get(dead).await.unwrap().unwrap();
     assert_eq!((record.reason, record.finished_at, record.next_attempt_at), (None, None, None));
     assert_eq!(record.last_attempt_at, Some(at(1)), "the pace has to be known");
     assert_eq!(queue.begin(dead, at(10)).await.unwrap().body, record.body);
     editor.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_pace_knows_the_attempts_of_a_revived_dead_letter_after_a_restart() {
+    let (_directory, path, queue) = open().await;
+    let dead = queue.accept(trigger("42")).await.unwrap().id;
+    for second in 1..=3 {
+        queue.begin(dead, at(second)).await.unwrap();
+    }
+    queue.settle(dead, Settlement::Dead { reason: "400: no such key".to_owned() }, at(4)).await.unwrap();
+    let mut editor = Editor::open(&path).await.unwrap();
+    assert_eq!(editor.revive(&[dead]).await.unwrap(), [dead]);
+    editor.close().await.unwrap();
+    queue.close().await.unwrap();
+
+    let queue = Queue::open(&path).await.unwrap();
+    assert_eq!(queue.reader().attempts_since(at(0)).await.unwrap(), [(key(), at(3), 3)]);
+    queue.begin(dead, at(5)).await.unwrap();
+    assert_eq!(queue.reader().attempts_since(at(0)).await.unwrap(), [(key(), at(5), 4)]);
 }
 
 #[tokio::test]

@@ -16,7 +16,11 @@ use crate::queue::ItemId;
 /// Takes Sentry's webhooks, queues each alert on disk and delivers it to PagerDuty's Events API v1.
 #[derive(Debug, Parser)]
 #[command(name = "sentry-pagerduty-bridge", version, after_long_help = after_help(), disable_help_subcommand = true)]
+#[command(disable_version_flag = true)]
 pub struct Cli {
+    /// Print version and commit, and a mark of the settings that is the same where they are
+    #[arg(long, short = 'V')]
+    pub version: bool,
     /// What to do; `serve` when nothing is said.
     #[command(subcommand)]
     pub command: Option<Command>,

@@ -11,6 +11,7 @@ pub mod sandbox;
 pub mod serve;
 mod shell;
 mod signals;
+mod version;
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -23,7 +24,9 @@ use crate::settings::{Problem, Settings, Source};
 /// Runs the command and says on standard error what went wrong, if anything did.
 #[must_use]
 pub fn run(cli: Cli) -> Exit {
-    let result = match cli.command.unwrap_or(Command::Serve) {
+    let command = cli.command.unwrap_or(Command::Serve);
+    let result = match command {
+        _ if cli.version => version::run(),
         Command::Serve => serve::run(),
         Command::Demo(args) => demo::run(&args),
         Command::Sandbox(args) => sandbox::run(&args),

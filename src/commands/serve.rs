@@ -2,10 +2,11 @@
 
 use std::process;
 
-use log::warn;
+use log::{info, warn};
 
 use super::signals::Signals;
 use super::{Misuse, block_on, settings};
+use crate::about::Build;
 use crate::bridge::{Bridge, StartupError, listen};
 use crate::exit::Exit;
 use crate::logging;
@@ -18,6 +19,8 @@ use crate::logging;
 pub fn run() -> anyhow::Result<Exit> {
     let settings = settings()?;
     logging::start(settings.log_format, &settings.log_filter);
+    let (build, config) = (Build::current(), settings.fingerprint());
+    info!(version:% = build, config:% = config; "sentry-pagerduty-bridge {build}, config {config}");
     block_on(async {
         let listener = listen(settings.listen)?;
         let bridge = Bridge::build(settings, listener).await.map_err(|error| match error {

@@ -1,7 +1,7 @@
 //! What the answers for one service key say about PagerDuty and the way to it.
 
-use super::Moment;
 use super::backoff::Backoff;
+use super::moment::Moment;
 use std::time::Duration;
 
 /// The number of an attempt; later attempts have greater ones.
@@ -23,6 +23,8 @@ pub(super) struct Health {
     /// No event that failed before is tried again before this moment.
     retry_at: Moment,
     last_passed: Option<Moment>,
+    /// A connection ended before an answer and nothing passed since: attempts up to this one began before that was known.
+    dropped: Option<Attempt>,
 }
 
 impl Health {
@@ -78,6 +80,14 @@ impl Health {
         self.close(now + asked.unwrap_or_default());
     }
 
+    /// The connection of an attempt ended before an answer. Says whether that is nothing to speak of: PagerDuty closes
+    /// connections that were idle, and which are used again in the same moment is chance.
+    ///
+    /// It is not when the key is in trouble, or when the attempt began after another had ended so and nothing passed since.
+    pub(super) fn dropped(&mut self, attempt: Attempt, latest: Attempt) -> bool {
+        self.trouble().is_none() && attempt <= *self.dropped.get_or_insert(latest)
+    }
+
     /// PagerDuty throttled an attempt. Says whether that is news.
     pub(super) fn throttled(
         &mut self,
@@ -110,6 +120,9 @@ impl Health {
 
     /// PagerDuty is well enough to judge an event. What began before the trouble says nothing about it.
     pub(super) fn judged_well(&mut self, attempt: Attempt) {
+        if self.dropped.is_some_and(|dropped| attempt > dropped) {
+            self.dropped = None;
+        }
         if attempt > self.judged {
             self.failures = 0;
             self.first_failures = 0;

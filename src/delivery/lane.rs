@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::backoff::Backoff;
+use super::fate::Fate;
 use super::health::{Attempt, Health};
+use super::limits::Limits;
 use super::lines::{Lines, Stands, Turn};
+use super::moment::Moment;
 use super::pace::Pace;
-use super::schedule::{Fate, Limits, Moment};
 use super::view::LaneView;
 use super::window::Window;
 use crate::pagerduty::ServiceKey;
@@ -171,10 +173,16 @@ impl Lane {
     ) -> Fate {
         self.pace.ended(now);
         let UnderWay { attempt, .. } = self.under_way.remove(&id).unwrap_or_default();
+        if let Outcome::Dropped { reason } = outcome
+            && self.health.dropped(attempt, latest)
+            && self.lines.dropped(id)
+        {
+            return Fate::Again { reason: reason.clone() };
+        }
         if let Some(reason) = outcome.failure() {
             self.trouble = Some(reason.to_owned());
         }
-        match outcome {
+        let (reason, blame, retry_after) = match outcome {
             Outcome::Delivered { oddity } => {
                 self.health.passed(attempt, now);
                 // What began before the trouble says nothing about it.
@@ -182,50 +190,52 @@ impl Lane {
                     self.trouble = None;
                 }
                 self.lines.passed(id);
-                Fate::Delivered { oddity: oddity.clone() }
+                return Fate::Delivered { oddity: oddity.clone() };
             }
             Outcome::Refused { reason } => {
                 self.health.judged_well(attempt);
-                Fate::Dead { reason: reason.clone() }
+                return Fate::Dead { reason: reason.clone() };
             }
             Outcome::Throttled { reason, retry_after } => {
                 if self.health.throttled(attempt, latest, now, chance, *retry_after) {
                     self.pace.halve(now);
                 }
-                Fate::Retry { reason: reason.clone(), at: self.health.open_at(), blamed: self.lines.blamed(id) }
+                return self.innocent(id, reason);
             }
-            Outcome::Untrusted { reason } => {
-                Fate::Retry { reason: reason.clone(), at: self.health.open_at(), blamed: self.lines.blamed(id) }
-            }
-            Outcome::Trouble { reason, cause, retry_after } => {
-                let (last_passed, blame) = (self.health.last_passed(), cause.blame());
-                let (suspicion, others_passed) = self.lines.failed(id, now, last_passed, blame);
-                let blamed = suspicion.blamed();
-                if others_passed && blame == Blame::Event && blamed >= limits.give_up_after {
-                    return Fate::Dead { reason: given_up(reason, blamed) };
-                }
-                if !others_passed {
-                    let first = suspicion.failures() == 1;
-                    self.health.failed(attempt, first, latest, now, chance, *retry_after);
-                }
-                let stands = if suspicion.is_suspect() {
-                    let wait = Backoff::SUSPECT.wait(suspicion.failures(), chance);
-                    Stands::Suspect(now + wait.max(retry_after.unwrap_or_default()))
-                } else {
-                    Stands::SetBack(now)
-                };
-                self.lines.returns(id, stands);
-                let rests = if let Stands::Suspect(at) = stands { at } else { now };
-                let at = rests.max(self.health.retry_at()).max(self.health.open_at());
-                Fate::Retry { reason: reason.clone(), at, blamed }
-            }
+            Outcome::Untrusted { reason } => return self.innocent(id, reason),
+            Outcome::Trouble { reason, cause, retry_after } => (reason, cause.blame(), *retry_after),
+            Outcome::Dropped { reason } => (reason, Blame::Way, None),
+        };
+        let (suspicion, others_passed) = self.lines.failed(id, now, self.health.last_passed(), blame);
+        let blamed = suspicion.blamed();
+        if others_passed && blame == Blame::Event && blamed >= limits.give_up_after {
+            return Fate::Dead { reason: given_up(reason, blamed) };
         }
+        if !others_passed {
+            let first = suspicion.failures() == 1;
+            self.health.failed(attempt, first, latest, now, chance, retry_after);
+        }
+        let stands = if suspicion.is_suspect() {
+            let wait = Backoff::SUSPECT.wait(suspicion.failures(), chance);
+            Stands::Suspect(now + wait.max(retry_after.unwrap_or_default()))
+        } else {
+            Stands::SetBack(now)
+        };
+        self.lines.returns(id, stands);
+        let rests = if let Stands::Suspect(at) = stands { at } else { now };
+        let at = rests.max(self.health.retry_at()).max(self.health.open_at());
+        Fate::Retry { reason: reason.clone(), at, blamed }
+    }
+
+    /// The attempt failed, and that says nothing about the event.
+    fn innocent(&self, id: EventId, reason: &str) -> Fate {
+        Fate::Retry { reason: reason.to_owned(), at: self.health.open_at(), blamed: self.lines.blamed(id) }
     }
 
     /// The event's fate is on disk: it leaves the line, or stands at its head again.
     pub(super) fn settled(&mut self, id: EventId, fate: &Fate) {
         match fate {
-            Fate::Retry { .. } => self.lines.come_back(id),
+            Fate::Retry { .. } | Fate::Again { .. } => self.lines.come_back(id),
             Fate::Delivered { .. } | Fate::Dead { .. } => self.lines.remove(id),
         }
     }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-use super::Moment;
+use super::moment::Moment;
 use super::suspicion::Suspicion;
 use crate::pagerduty::IncidentKey;
 use crate::pagerduty::outcome::Blame;
@@ -167,6 +167,11 @@ impl Lines {
     /// For how long the event failed while others passed.
     pub(super) fn blamed(&self, id: EventId) -> Duration {
         self.events.get(&id).map(|event| event.suspicion.blamed()).unwrap_or_default()
+    }
+
+    /// The connection of the event's attempt ended before an answer; see [`Suspicion::dropped`].
+    pub(super) fn dropped(&mut self, id: EventId) -> bool {
+        self.events.get_mut(&id).is_some_and(|event| event.suspicion.dropped())
     }
 
     /// The event's attempt failed; see [`Suspicion::failed`].

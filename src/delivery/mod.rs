@@ -10,12 +10,16 @@
 //! - [`backoff`]: how long to wait after the n-th failure
 //! - [`restart`]: what the attempts of an earlier run mean for the pace
 //! - [`view`]: what it looks like from outside; `shown`: how often that is brought up to date
+//! - [`Limits`]: what bounds it; [`Fate`]: what becomes of an attempted event; [`Moment`]: the schedule's time
 //! - [`worker`]: does what the schedule says, with the queue and the client
 
 pub mod backoff;
+mod fate;
 mod health;
 mod lane;
+mod limits;
 mod lines;
+mod moment;
 pub mod pace;
 pub mod restart;
 pub mod schedule;
@@ -25,6 +29,9 @@ pub mod view;
 mod window;
 pub mod worker;
 
-pub use schedule::{Limits, Moment, Schedule};
+pub use fate::Fate;
+pub use limits::Limits;
+pub use moment::Moment;
+pub use schedule::Schedule;
 pub use view::{DeliveryView, LaneView};
 pub use worker::Worker;

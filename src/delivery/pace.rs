@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::Moment;
+use super::moment::Moment;
 
 /// The time PagerDuty looks back.
 pub const WINDOW: Duration = Duration::from_mins(1);

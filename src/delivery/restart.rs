@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::Moment;
+use super::moment::Moment;
 use super::pace::WINDOW;
 
 /// An attempt is marked when the commit of the mark is asked for, and sent when it is done: at most so much later, or

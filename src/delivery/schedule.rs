@@ -5,42 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, RangeBounds};
-use std::time::Duration;
 
 use super::backoff::Backoff;
+use super::fate::Fate;
 use super::health::Attempt;
 use super::lane::{Lane, Readiness};
+use super::limits::Limits;
+use super::moment::Moment;
 use super::view::DeliveryView;
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::outcome::Outcome;
 use crate::queue::{Arrival, EventId, WaitingEvent};
-
-/// A moment on a clock that never goes back, as the time since the schedule began.
-pub type Moment = Duration;
-
-/// What bounds the deliveries.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Limits {
-    /// Attempts per 60 seconds and service key.
-    pub rate: u32,
-    /// For how long an event may fail while others of its key pass, before it is a dead letter.
-    pub give_up_after: Duration,
-    /// Attempts under way at once, in total.
-    pub in_flight: u32,
-    /// Attempts under way at once for one service key.
-    pub in_flight_per_key: u32,
-    /// How many events of one service key that could leave at once are held in memory; the others stay in the queue
-    /// until there is room.
-    pub window: usize,
-}
-
-impl Limits {
-    /// The limits of a running bridge.
-    #[must_use]
-    pub fn new(rate: u32, give_up_after: Duration) -> Self {
-        Self { rate, give_up_after, in_flight: 32, in_flight_per_key: 8, window: 1000 }
-    }
-}
 
 /// What to do next.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -61,30 +36,6 @@ pub enum Next {
     },
     /// Nothing to do before this moment, an answer or an arrival; `None`: only those can change anything.
     Wait(Option<Moment>),
-}
-
-/// What an attempt made of its event; to be committed, and then told to [`Schedule::settled`].
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Fate {
-    /// PagerDuty has it.
-    Delivered {
-        /// What was odd about the answer.
-        oddity: Option<String>,
-    },
-    /// It will never be taken and is kept for somebody to look at.
-    Dead {
-        /// PagerDuty's own reason.
-        reason: String,
-    },
-    /// It is sent again.
-    Retry {
-        /// How the attempt ended.
-        reason: String,
-        /// Not before this moment.
-        at: Moment,
-        /// How long it has failed while others of its key passed.
-        blamed: Duration,
-    },
 }
 
 /// The schedule of all deliveries.

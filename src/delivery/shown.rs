@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::watch;
 
-use super::Moment;
+use super::moment::Moment;
 use super::view::DeliveryView;
 
 /// How long it stays unchanged at least, however much happens: each key costs a little.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::Moment;
+use super::moment::Moment;
 use crate::pagerduty::outcome::Blame;
 
 /// The most that one failure adds to the time an event is blamed for. An outage may lie between two failures of an
@@ -21,6 +21,8 @@ pub(super) struct Suspicion {
     counted_to: Moment,
     blamed: Duration,
     suspect: bool,
+    /// A connection ended before an answer to it.
+    dropped: bool,
 }
 
 impl Suspicion {
@@ -45,6 +47,11 @@ impl Suspicion {
     /// Whether it ever failed again after others had passed.
     pub(super) fn is_suspect(&self) -> bool {
         self.suspect
+    }
+
+    /// The connection ended before an answer. Says whether that is no failure: only the first time, and if there was none.
+    pub(super) fn dropped(&mut self) -> bool {
+        !std::mem::replace(&mut self.dropped, true) && self.failures == 0
     }
 
     /// Counts a failure, and says whether others passed since the one before. `last_passed` is when an event of its key
@@ -108,6 +115,16 @@ mod tests {
         assert_eq!(event.blamed(), Duration::ZERO);
         event.failed(at(20), Some(at(15)), Blame::Event);
         assert_eq!(event.blamed(), at(11), "from the moment the way was open again");
+    }
+
+    #[test]
+    fn a_connection_that_ends_before_an_answer_is_excused_once_and_not_after_a_failure() {
+        let mut event = Suspicion::default();
+        assert!(event.dropped());
+        assert!(!event.dropped());
+        let mut event = Suspicion::default();
+        event.failed(at(0), None, Blame::Way);
+        assert!(!event.dropped());
     }
 
     #[test]

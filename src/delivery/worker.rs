@@ -11,20 +11,24 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
-use log::{debug, error, info, warn};
+use log::{Level, debug, error, info, log, warn};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
+use super::fate::Fate;
+use super::limits::Limits;
+use super::moment::Moment;
 use super::pace::WINDOW;
 use super::restart;
-use super::schedule::{Fate, Limits, Moment, Next, Schedule};
+use super::schedule::{Next, Schedule};
 use super::shown::Shown;
 use super::view::DeliveryView;
+use crate::logging::repeats::{self, Cause, Hindrance};
 use crate::metrics::Metrics;
-use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
+use crate::pagerduty::{OutcomeKind, ServiceKey};
 use crate::queue::{Arrival, Begun, EventId, Queue, QueueError, Settlement};
 
 /// How long to wait before the database is asked again for what it could not do.
@@ -160,7 +164,8 @@ impl Worker {
                     return;
                 }
                 Err(error) => {
-                    error!("the queue cannot be read, so nothing is delivered yet: {error}");
+                    let line = repeats::line(Cause::Unreadable, Level::Error);
+                    log!(line.level, "the queue cannot be read, so nothing is delivered yet: {error}{line}");
                     sleep(DATABASE_PAUSE).await;
                 }
             }
@@ -182,7 +187,10 @@ impl Worker {
                     self.schedule.rescan(&key);
                 }
             }
-            Err(error) => warn!("the queue cannot be read: {error}"),
+            Err(error) => {
+                let line = repeats::line(Cause::Unreadable, Level::Warn);
+                log!(line.level, "the queue cannot be read: {error}{line}");
+            }
         }
     }
 
@@ -211,7 +219,8 @@ impl Worker {
                 self.schedule.loaded(key, &page, last);
             }
             Err(error) => {
-                error!(service_key:% = key; "the queue cannot be read: {error}");
+                let line = repeats::line(Cause::Unreadable, Level::Error);
+                log!(line.level, service_key:% = key; "the queue cannot be read: {error}{line}");
                 self.schedule.not_loaded(key);
                 sleep(DATABASE_PAUSE).await;
             }
@@ -226,7 +235,8 @@ impl Worker {
                 self.schedule.vanished(&key, id);
             }
             Step::NotBegun { key, id, error } => {
-                error!(event = id.get(), service_key:% = key; "not sent, because it could be neither marked nor read: {error}");
+                let line = repeats::line(Cause::NotBegun, Level::Error);
+                log!(line.level, event = id.get(), service_key:% = key; "not sent, because it could be neither marked nor read: {error}{line}");
                 self.schedule.not_begun(&key, id, now + DATABASE_PAUSE);
             }
             Step::Answered { key, id, received_at, outcome } => {
@@ -279,6 +289,10 @@ async fn settle(queue: Queue, key: ServiceKey, id: EventId, fate: Fate, now: Mom
         let settlement = match &fate {
             Fate::Delivered { oddity } => Settlement::Delivered { note: oddity.clone() },
             Fate::Dead { reason } => Settlement::Dead { reason: reason.clone() },
+            // What failed so for the first time was not blamed for anything.
+            Fate::Again { reason } => {
+                Settlement::Retry { reason: reason.clone(), next_attempt_at: Utc::now(), blamed: Duration::ZERO }
+            }
             Fate::Retry { reason, at, blamed } => Settlement::Retry {
                 reason: reason.clone(),
                 next_attempt_at: Utc::now() + TimeDelta::from_std(at.saturating_sub(now)).unwrap_or_default(),
@@ -288,7 +302,8 @@ async fn settle(queue: Queue, key: ServiceKey, id: EventId, fate: Fate, now: Mom
         match queue.settle(id, settlement, Utc::now()).await {
             Ok(()) | Err(QueueError::NotWaiting { .. }) => return Step::Settled { key, id, fate },
             Err(error) => {
-                error!(event = id.get(); "what PagerDuty answered cannot be kept yet: {error}");
+                let line = repeats::line(Cause::NotSettled, Level::Error);
+                log!(line.level, event = id.get(); "what PagerDuty answered cannot be kept yet: {error}{line}");
                 sleep(DATABASE_PAUSE).await;
             }
         }
@@ -306,13 +321,24 @@ fn tell(key: &ServiceKey, id: EventId, received_at: DateTime<Utc>, outcome: &Out
             }
         }
         Fate::Dead { reason } => error!(event, service_key:% = key; "dead letter: PagerDuty {reason}"),
+        Fate::Again { reason } => {
+            let line = repeats::line(Cause::Dropped, Level::Info);
+            log!(line.level, event, service_key:% = key; "sent again at once: {reason}{line}");
+        }
         Fate::Retry { reason, at, .. } => {
             let seconds = at.saturating_sub(now).as_secs_f32();
-            if let Outcome::Untrusted { .. } = outcome {
-                error!(event, service_key:% = key; "nothing is sent, PagerDuty cannot be trusted: {reason}; next attempt in {seconds:.1} s");
-            } else {
-                warn!(event, service_key:% = key; "not delivered yet: {reason}; next attempt in {seconds:.1} s");
-            }
+            let cause = match outcome.kind() {
+                OutcomeKind::Untrusted => {
+                    let line = repeats::line(Cause::Untrusted, Level::Error);
+                    log!(line.level, event, service_key:% = key; "nothing is sent, PagerDuty cannot be trusted: {reason}; next attempt in {seconds:.1} s{line}");
+                    return;
+                }
+                OutcomeKind::Unreachable | OutcomeKind::Dropped => Cause::Unreachable,
+                OutcomeKind::Throttled => Cause::NotDelivered(key.clone(), Hindrance::Throttled),
+                _ => Cause::NotDelivered(key.clone(), Hindrance::Trouble),
+            };
+            let line = repeats::line(cause, Level::Warn);
+            log!(line.level, event, service_key:% = key; "not delivered yet: {reason}; next attempt in {seconds:.1} s{line}");
         }
     }
 }

@@ -49,7 +49,7 @@ impl Default for Counters {
             queued: counters(
                 &registry,
                 "bridge_events_queued_total",
-                "Events that webhooks put into the queue, by what they do to their incident.",
+                "Events that were put into the queue, the bridge's own alarms included, by what they do to their incident.",
                 &["event_type"],
             ),
             folded: counter(

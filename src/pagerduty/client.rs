@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::error::ParseError;
 use awc::error::{ConnectError, PayloadError, SendRequestError};
 use awc::http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
 use awc::{ClientResponse, Connector};
@@ -97,6 +98,7 @@ impl Client {
             Err(_) => timed_out(self.timeout),
         }
     }
+
     /// Asks PagerDuty's address for something that does nothing there, and says who answered.
     ///
     /// # Errors
@@ -105,12 +107,10 @@ impl Client {
     pub async fn reach(&self) -> Result<String, String> {
         match timeout(self.timeout, self.http.get(&self.endpoint).send()).await {
             Ok(Ok(response)) => Ok(format!("{} answers, with status {}", self.endpoint, response.status().as_u16())),
-            Ok(Err(error)) => match of_send_error(&error, self.timeout) {
-                Outcome::Untrusted { reason } | Outcome::Trouble { reason, .. } => {
-                    Err(format!("{}: {reason}", self.endpoint))
-                }
-                _ => Err(format!("{}: {error}", self.endpoint)),
-            },
+            Ok(Err(error)) => {
+                let outcome = of_send_error(&error, self.timeout);
+                Err(format!("{}: {}", self.endpoint, outcome.failure().unwrap_or_default()))
+            }
             Err(_) => Err(format!("{}: no answer within {:?}", self.endpoint, self.timeout)),
         }
     }
@@ -170,6 +170,11 @@ fn of_send_error(error: &SendRequestError, timeout: Duration) -> Outcome {
     }
     match error {
         SendRequestError::Timeout => timed_out(timeout),
+        // Only after the request was sent: awc says so when the stream ends where an answer should begin.
+        SendRequestError::Connect(ConnectError::Disconnected) => dropped(None),
+        SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) if is_closing(error) => {
+            dropped(Some(error))
+        }
         SendRequestError::Connect(ConnectError::Timeout) => way(format!("no connection within {:?}", timeout / 2)),
         SendRequestError::Connect(error) => way(format!("no connection: {error}")),
         SendRequestError::Send(error) => way(format!("the connection broke: {error}")),
@@ -183,10 +188,51 @@ fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
     inner.downcast_ref()
 }
 
+/// Whether the other side closed the connection. Bytes of an answer that is cut short are another kind of error.
+fn is_closing(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof, WriteZero};
+    let closing = [BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof, WriteZero];
+    closing.contains(&error.kind())
+}
+
+fn dropped(error: Option<&io::Error>) -> Outcome {
+    let reason = "the connection ended before an answer".to_owned();
+    Outcome::Dropped { reason: error.map_or(reason.clone(), |error| format!("{reason}: {error}")) }
+}
+
 fn timed_out(timeout: Duration) -> Outcome {
     Outcome::Trouble { reason: format!("no answer within {timeout:?}"), cause: Cause::Timeout, retry_after: None }
 }
 
 fn way(reason: String) -> Outcome {
     Outcome::Trouble { reason, cause: Cause::Way, retry_after: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::OutcomeKind;
+    use super::*;
+
+    fn kind(error: &SendRequestError) -> OutcomeKind {
+        of_send_error(error, Duration::from_secs(10)).kind()
+    }
+
+    #[test]
+    fn a_connection_that_ends_before_an_answer_is_told_from_other_trouble() {
+        let io = |kind: io::ErrorKind| io::Error::from(kind);
+        assert_eq!(kind(&ConnectError::Disconnected.into()), OutcomeKind::Dropped);
+        assert_eq!(kind(&SendRequestError::Send(io(io::ErrorKind::BrokenPipe))), OutcomeKind::Dropped);
+        let reset = ParseError::Io(io(io::ErrorKind::ConnectionReset));
+        assert_eq!(kind(&SendRequestError::Response(reset)), OutcomeKind::Dropped);
+
+        let cut_short = ParseError::Io(io::Error::other("bytes remaining on stream"));
+        assert_eq!(kind(&SendRequestError::Response(cut_short)), OutcomeKind::Unreachable);
+        assert_eq!(kind(&SendRequestError::Response(ParseError::Header)), OutcomeKind::Unreachable);
+        let refused = ConnectError::Io(io(io::ErrorKind::ConnectionRefused));
+        assert_eq!(kind(&refused.into()), OutcomeKind::Unreachable);
+        let reset_while_connecting = ConnectError::Io(io(io::ErrorKind::ConnectionReset));
+        assert_eq!(kind(&reset_while_connecting.into()), OutcomeKind::Unreachable);
+        assert_eq!(kind(&ConnectError::Timeout.into()), OutcomeKind::Unreachable);
+        assert_eq!(kind(&SendRequestError::Timeout), OutcomeKind::Timeout);
+    }
 }

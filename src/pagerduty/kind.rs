@@ -13,21 +13,24 @@ pub enum OutcomeKind {
     Error,
     /// No answer came in time.
     Timeout,
-    /// PagerDuty was not reached: no connection, a broken one, a redirect, or somebody who does not speak HTTP.
+    /// PagerDuty was not reached: no connection, a redirect, or somebody who does not speak HTTP.
     Unreachable,
+    /// The connection ended before an answer.
+    Dropped,
     /// The other side could not prove that it is PagerDuty.
     Untrusted,
 }
 
 impl OutcomeKind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Delivered,
         Self::Throttled,
         Self::Refused,
         Self::Error,
         Self::Timeout,
         Self::Unreachable,
+        Self::Dropped,
         Self::Untrusted,
     ];
 
@@ -41,6 +44,7 @@ impl OutcomeKind {
             Self::Error => "error",
             Self::Timeout => "timeout",
             Self::Unreachable => "unreachable",
+            Self::Dropped => "dropped",
             Self::Untrusted => "untrusted",
         }
     }

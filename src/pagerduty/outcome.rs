@@ -40,6 +40,12 @@ pub enum Outcome {
         /// The wait it asked for, at most [`MAX_RETRY_AFTER`].
         retry_after: Option<Duration>,
     },
+    /// The connection ended before the first byte of an answer, as one does that was idle for too long and is closed
+    /// in the moment in which it is used again. The event may or may not have been taken: send it again.
+    Dropped {
+        /// What happened, in words.
+        reason: String,
+    },
     /// PagerDuty will never take this event.
     Refused {
         /// PagerDuty's own reason.
@@ -59,7 +65,7 @@ pub enum Cause {
     Answer,
     /// No answer came in time.
     Timeout,
-    /// The way: no connection, a broken one, a redirect, an answer that is none.
+    /// The way: no connection, one that broke within the answer, a redirect, an answer that is none.
     Way,
 }
 
@@ -116,6 +122,7 @@ impl Outcome {
             Self::Trouble { cause: Cause::Answer, .. } => OutcomeKind::Error,
             Self::Trouble { cause: Cause::Timeout, .. } => OutcomeKind::Timeout,
             Self::Trouble { cause: Cause::Way, .. } => OutcomeKind::Unreachable,
+            Self::Dropped { .. } => OutcomeKind::Dropped,
             Self::Untrusted { .. } => OutcomeKind::Untrusted,
         }
     }
@@ -127,6 +134,7 @@ impl Outcome {
             Self::Delivered { .. } => None,
             Self::Throttled { reason, .. }
             | Self::Trouble { reason, .. }
+            | Self::Dropped { reason }
             | Self::Refused { reason }
             | Self::Untrusted { reason } => Some(reason),
         }

@@ -33,8 +33,8 @@ impl Editor {
         &self.reader
     }
 
-    /// Puts dead letters back to their places in line, with their attempts and blame forgotten. Returns those that
-    /// were dead letters; the others are left as they are.
+    /// Puts dead letters back to their places in line, with their blame forgotten, by which an event is given
+    /// up; their attempts are counted on. Returns those that were dead letters; the others are left as they are.
     ///
     /// # Errors
     ///

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
-use log::warn;
+use log::{Level, log};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::intake::Dedup;
+use crate::logging::repeats::{self, Cause};
 use crate::metrics::Memory;
 
 use super::pulse::Pulse;
@@ -276,7 +277,8 @@ async fn begin_unmarked(
     };
     let mark_later = |&(id, at): &(EventId, DateTime<Utc>)| {
         let begun = waiting.remove(&id).ok_or(QueueError::NotWaiting(id))?;
-        warn!(event = id.get(); "sent without a mark, because nothing can be committed: {cause}");
+        let line = repeats::line(Cause::NotMarked, Level::Warn);
+        log!(line.level, event = id.get(); "sent without a mark, because nothing can be committed: {cause}{line}");
         owed.push((id, at));
         Ok(begun)
     };

@@ -85,6 +85,12 @@ impl Routes {
         &self.default
     }
 
+    /// The lines in their order.
+    #[must_use]
+    pub fn lines(&self) -> &[Route] {
+        &self.routes
+    }
+
     /// Every key an alert may go to, each once, the default key first.
     #[must_use]
     pub fn keys(&self) -> Vec<&ServiceKey> {

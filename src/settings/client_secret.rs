@@ -76,6 +76,12 @@ impl ClientSecret {
     pub fn signed(&self, message: &[u8], signature: &[u8; 32]) -> bool {
         self.0.clone().chain_update(message).verify(signature.into()).is_ok()
     }
+
+    /// What stands for it in a [`Fingerprint`](super::Fingerprint): its signature of a text that is no webhook; not to
+    /// be shown.
+    pub(super) fn fingerprint(&self) -> [u8; 32] {
+        self.0.clone().chain_update("fingerprint").finalize().into_bytes().into()
+    }
 }
 
 impl fmt::Debug for ClientSecret {

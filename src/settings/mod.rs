@@ -5,6 +5,7 @@
 //! - `source`: environment, `.env` and the files that `BRIDGE_X_FILE` name, as one text a setting
 //! - `raw`: those texts sorted into fields by `envy`
 //! - `check`: the fields as [`Settings`], or every problem at once
+//! - `fingerprint`: a short mark of all of them together
 //! - `table`: names, defaults and meanings, the source of `--help` and `.env.example`
 
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ mod client_secret;
 mod database;
 mod dotenv;
 mod error;
+mod fingerprint;
 mod pagerduty_url;
 mod raw;
 mod source;
@@ -33,6 +35,7 @@ mod values;
 pub use client_secret::{ClientSecret, ClientSecretError};
 pub use database::{DatabaseUrl, DatabaseUrlError};
 pub use error::{Fault, Problem, SettingsError};
+pub use fingerprint::Fingerprint;
 pub use pagerduty_url::PagerDutyUrlError;
 pub use source::Source;
 pub use table::{SETTINGS, SettingDoc, help};

@@ -79,6 +79,11 @@ impl WebhookToken {
         let digest: [u8; 32] = Sha256::digest(candidate).into();
         self.0.ct_eq(&digest).into()
     }
+
+    /// What stands for it in a [`Fingerprint`](super::Fingerprint); not to be shown.
+    pub(super) fn fingerprint(&self) -> [u8; 32] {
+        self.0
+    }
 }
 
 impl fmt::Debug for WebhookToken {

@@ -188,7 +188,10 @@ impl Keeper {
                 error!(alarm; "PagerDuty does not take this alarm for the service key {key}: {reason}");
                 true
             }
-            Outcome::Throttled { reason, .. } | Outcome::Trouble { reason, .. } | Outcome::Untrusted { reason } => {
+            Outcome::Throttled { reason, .. }
+            | Outcome::Trouble { reason, .. }
+            | Outcome::Dropped { reason }
+            | Outcome::Untrusted { reason } => {
                 warn!(alarm, attempt = self.direct.attempts; "PagerDuty did not take this alarm: {reason}");
                 self.direct.attempts >= DIRECT_ATTEMPTS
             }

@@ -8,6 +8,7 @@ use chrono::Utc;
 use tokio::time::timeout;
 
 use super::Shared;
+use crate::about::Build;
 use crate::metrics::Gauge;
 use crate::metrics::gauge::CONTENT_TYPE;
 use crate::watch::{gauges, gauges_without_database, judge};
@@ -19,10 +20,11 @@ const READING: Duration = Duration::from_secs(5);
 ///
 /// The counters are there whatever the database does.
 pub async fn metrics(shared: Data<Shared>) -> HttpResponse {
+    let Build { version, commit } = Build::current();
     let build = Gauge::info(
         "bridge_build_info",
         "Always 1; the labels tell which build is running.",
-        vec![("version", env!("CARGO_PKG_VERSION").to_owned())],
+        vec![("version", version.to_owned()), ("commit", commit.unwrap_or("unknown").to_owned())],
     );
     let mut shown = vec![build];
     let now = Utc::now();

@@ -1,5 +1,6 @@
 //! `POST /sentry/{token}` and `POST /sentry`: what Sentry calls.
 
+use std::mem::discriminant;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -7,13 +8,14 @@ use actix_web::http::header::HeaderMap;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::{DateTime, Utc};
-use log::{error, info, warn};
+use log::{Level, info, log, warn};
 use tokio::time::timeout;
 
 use super::answer;
 use super::body::{self, BodyError};
 use super::{RESOURCE, Shared};
 use crate::intake::{Generation, Ignored, Rejection, Verdict, Webhook};
+use crate::logging::repeats::{self, Cause};
 use crate::metrics::{Answered, Source};
 use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::{Accepted, Incoming, Reception, Rejected};
@@ -97,7 +99,8 @@ fn shut(request: &HttpRequest, answered: Answered) -> Reply {
     let (what, reason) =
         if answered == Answered::WrongToken { ("token", WRONG_TOKEN) } else { ("signature", WRONG_SIGNATURE) };
     let peer = request.peer_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string());
-    warn!(peer; "a webhook with a wrong or missing {what} was turned away");
+    let line = repeats::line(Cause::Unproven { signature: what == "signature" }, Level::Warn);
+    log!(line.level, peer; "a webhook with a wrong or missing {what} was turned away{line}");
     Reply::new(Source::Unknown, answered, answer::error(&mut HttpResponse::Unauthorized(), reason))
 }
 
@@ -117,7 +120,8 @@ async fn take(
     let body = match body::read(request, payload, shared.max_body, share.as_mut()).await {
         Ok(body) => body,
         Err(error) => {
-            warn!("a webhook was not read: {error}");
+            let line = repeats::line(Cause::NotRead(discriminant(&error)), Level::Warn);
+            log!(line.level, "a webhook was not read: {error}{line}");
             let answered = if error == BodyError::Crowded { Answered::Unavailable } else { Answered::Unread };
             let response = answer::error(&mut HttpResponse::build(status_of(error)), &error.to_string());
             return Reply::new(Source::Unknown, answered, response);
@@ -155,7 +159,6 @@ async fn take(
         }
         Verdict::Ignored(reason) => ignore(reason),
         Verdict::Rejected(rejection) => {
-            warn!("a webhook was rejected: {rejection}");
             keep(shared, webhook.resource, &body, &rejection, received_at).await;
             let status = match rejection {
                 Rejection::NotJson(_) => StatusCode::BAD_REQUEST,
@@ -173,7 +176,8 @@ fn sent_at(headers: &HeaderMap) -> Option<DateTime<Utc>> {
 }
 
 fn ignore(reason: Ignored) -> (Answered, HttpResponse) {
-    info!("a webhook was ignored: {reason}");
+    let line = repeats::line(Cause::Ignored(discriminant(&reason)), Level::Info);
+    log!(line.level, "a webhook was ignored: {reason}{line}");
     (Answered::Ignored, answer::ignored(&reason.to_string()))
 }
 
@@ -189,7 +193,8 @@ async fn receive(
             for Accepted { id, count } in events {
                 let event = id.get();
                 if count > 1 {
-                    info!(event, count, incident_key:% = incident_key; "{event_type} folded into one that waits");
+                    let line = repeats::line(Cause::Folded(id), Level::Info);
+                    log!(line.level, event, count, incident_key:% = incident_key; "{event_type} folded into one that waits{line}");
                 } else {
                     info!(event, incident_key:% = incident_key; "{event_type} queued");
                 }
@@ -199,7 +204,8 @@ async fn receive(
         Ok(Reception::Repeated) => ignore(Ignored::Repeated),
         Ok(Reception::NothingOpen) => ignore(Ignored::NothingOpen(event_type)),
         Err(error) => {
-            error!(incident_key:% = incident_key; "an alert was not accepted: {error}");
+            let line = repeats::line(Cause::NotAccepted, Level::Error);
+            log!(line.level, incident_key:% = incident_key; "an alert was not accepted: {error}{line}");
             let response = answer::error(&mut HttpResponse::ServiceUnavailable(), &error.to_string());
             (Answered::Unavailable, response)
         }
@@ -215,11 +221,16 @@ async fn keep(shared: &Shared, resource: Option<&str>, body: &[u8], rejection: &
         reason: rejection.to_string(),
         body: body.to_vec(),
     };
-    match timeout(KEEPING, shared.queue.reject(rejected)).await {
-        Ok(Ok(id)) => info!("it is kept as {id}: look at it with `queue show {id}`"),
-        Ok(Err(error)) => warn!("it is not kept: {error}"),
-        Err(_) => warn!("it may not be kept: the database took longer than {KEEPING:?}"),
-    }
+    let not_kept = match timeout(KEEPING, shared.queue.reject(rejected)).await {
+        Ok(Ok(id)) => {
+            warn!(rejected:% = id; "a webhook was rejected: {rejection}; it is kept as {id}: look at it with `queue show {id}`");
+            return;
+        }
+        Ok(Err(error)) => format!("it is not kept: {error}"),
+        Err(_) => format!("it may not be kept: the database took longer than {KEEPING:?}"),
+    };
+    let line = repeats::line(Cause::NotKept, Level::Warn);
+    log!(line.level, "a webhook was rejected: {rejection}; {not_kept}{line}");
 }
 
 fn status_of(error: BodyError) -> StatusCode {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use sentry_pagerduty_bridge::about::Build;
 use sentry_pagerduty_bridge::sandbox::{Body, Fault, FaultRule};
 use serde_json::Value;
 
@@ -92,4 +93,20 @@ fn the_log_follows_an_alert_from_the_webhook_to_pagerduty() {
     let [_, retried, delivered] = &about("3")[..] else { panic!("{lines:#?}") };
     assert!(retried.starts_with("warn not delivered yet: answered 301 with a redirect"), "{retried}");
     assert_eq!(delivered, "info delivered");
+}
+
+#[test]
+fn the_first_line_names_the_build_and_the_settings() {
+    let pagerduty = PagerDuty::start();
+    let config = |drain: &str| {
+        let bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_SHUTDOWN_DRAIN", drain)]);
+        let first: Value = serde_json::from_str(&bridge.process.stderr.all()[0]).unwrap();
+        let config = first["config"].as_str().unwrap().to_owned();
+        let line = format!("sentry-pagerduty-bridge {}, config {config}", Build::current());
+        assert_eq!((&first["message"], &first["level"]), (&Value::from(line), &Value::from("info")));
+        assert_eq!(first["version"], Build::current().to_string());
+        config
+    };
+    assert_eq!(config("0s"), config("0ms"));
+    assert_ne!(config("0s"), config("1ms"));
 }

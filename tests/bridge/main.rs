@@ -17,5 +17,6 @@ mod rehearsal;
 mod replay;
 mod shell;
 mod startup;
+mod storms;
 mod support;
 mod webhook;

@@ -1,8 +1,9 @@
 //! The command line itself: help, completions, the manual page, wrong usage.
 
-use sentry_pagerduty_bridge::settings::SETTINGS;
+use sentry_pagerduty_bridge::about::Build;
+use sentry_pagerduty_bridge::settings::{SETTINGS, Settings};
 
-use crate::support::run;
+use crate::support::{KEY, OTHER_KEY, ROUTES, TOKEN, run};
 
 #[test]
 fn the_help_lists_every_setting_and_every_command() {
@@ -19,10 +20,31 @@ fn the_help_lists_every_setting_and_every_command() {
 }
 
 #[test]
-fn the_version_is_that_of_the_crate() {
-    let version = run(&["--version"], &[]);
-    assert_eq!(version.stdout, concat!("sentry-pagerduty-bridge ", env!("CARGO_PKG_VERSION"), "\n"));
-    assert_eq!(version.code, Some(0));
+fn without_settings_the_version_says_how_to_find_out_what_is_missing() {
+    for flag in ["--version", "-V"] {
+        let version = run(&[flag], &[]);
+        assert_eq!((version.code, version.stderr.as_str()), (Some(0), ""));
+        let (build, config) = version.stdout.split_once('\n').unwrap();
+        assert_eq!(build, format!("sentry-pagerduty-bridge {}", Build::current()));
+        assert!(build.starts_with(concat!("sentry-pagerduty-bridge ", env!("CARGO_PKG_VERSION"))), "{build}");
+        assert_eq!(config, "config none: the settings are incomplete or wrong; `check` says what is\n");
+    }
+}
+
+#[test]
+fn with_settings_the_version_shows_their_mark_and_no_secret() {
+    let settings = [("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY), ("BRIDGE_WEBHOOK_TOKEN", TOKEN), ROUTES];
+    let version = run(&["--version"], &settings);
+    let (_, config) = version.stdout.split_once("\nconfig ").unwrap();
+    let fingerprint = Settings::from_vars(settings).unwrap().fingerprint().to_string();
+    assert_eq!((version.code, config.trim_end()), (Some(0), fingerprint.as_str()));
+    let wrong = [("BRIDGE_PAGERDUTY_SERVICE_KEY", "wrong-key-0001"), ("BRIDGE_WEBHOOK_TOKEN", TOKEN)];
+    for told in [version, run(&["--version"], &wrong)] {
+        assert_eq!(told.stderr, "");
+        for secret in [KEY, OTHER_KEY, TOKEN, "wrong-key-0001"] {
+            assert!(!told.stdout.contains(secret), "{}", told.stdout);
+        }
+    }
 }
 
 #[test]

@@ -26,8 +26,8 @@ fn an_idle_connection_that_was_closed_costs_neither_an_attempt_nor_a_warning() {
 
 #[test]
 fn a_connection_closed_just_as_it_is_used_again_loses_nothing_and_raises_no_alarm() {
-    for apply in [false, true] {
-        let close = Fault::Close { apply, cut: Cut::Silent };
+    for (apply, cut) in [(false, Cut::Silent), (true, Cut::Silent), (false, Cut::Reset), (true, Cut::Reset)] {
+        let close = Fault::Close { apply, cut };
         let pagerduty = PagerDuty::with_fault(FaultRule { reused_connection: true, ..close.into() });
         let bridge = Bridge::start(&pagerduty.url());
         bridge.queue(&alert(1, "first"));
@@ -40,7 +40,12 @@ fn a_connection_closed_just_as_it_is_used_again_loses_nothing_and_raises_no_alar
         assert_eq!(came_by, [("1", 1), ("2", 2), ("2", 1)], "the second event met the fault");
         assert_eq!(journal[1].request.body, journal[2].request.body);
         assert_eq!(pagerduty.counters().opened, 2);
-        assert_eq!(logged(&bridge, "error"), [""; 0]);
-        assert!(bridge.end().iter().all(|record| record.state == State::Delivered));
+        assert_eq!((logged(&bridge, "warn"), logged(&bridge, "error")), (vec![], vec![]));
+        let told = logged(&bridge, "info");
+        let again: Vec<_> = told.iter().filter(|line| line.contains("the connection ended before an answer")).collect();
+        assert_eq!(again.len(), 1, "{told:?}");
+        assert!(again[0].starts_with("sent again at once: "), "no pause: {again:?}");
+        let attempts: Vec<_> = bridge.end().iter().map(|record| (record.state, record.attempts)).collect();
+        assert_eq!(attempts, [(State::Delivered, 1), (State::Delivered, 2)]);
     }
 }

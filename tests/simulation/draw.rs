@@ -231,13 +231,14 @@ impl Plan {
 fn kind(rng: &mut StdRng, rate: u32) -> Kind {
     let part = if rng.random_bool(0.5) { 1.0 } else { rng.random_range(0.1..1.0) };
     let retry_after = rng.random_bool(0.2).then(|| seconds(rng.random_range(0..=120)));
-    match rng.random_range(0..7) {
+    match rng.random_range(0..8) {
         0 => Kind::Refused,
         1 => Kind::BlackHole,
         2 => Kind::Errors { part, retry_after },
         3 => Kind::LostAnswers { part },
         4 => Kind::Slow { answer: within(rng, seconds(15)) },
         5 => Kind::Distrusted,
+        6 => Kind::Stale { part },
         _ => {
             let limit = rng.random_range(0..=rate as usize);
             Kind::Throttled { limit, counts_rejected: rng.random_bool(0.5), retry_after }

@@ -21,8 +21,10 @@ pub(crate) enum Kind {
     BlackHole,
     /// 5xx for this part of the events, some of them taken all the same.
     Errors { part: f64, retry_after: Option<Duration> },
-    /// This part of the events is taken, but the answer is lost: too late, or the connection broke.
+    /// This part of the events is taken, but the answer is lost: too late, or the connection ended.
     LostAnswers { part: f64 },
+    /// This part of the events meets a connection that ends as it is used again.
+    Stale { part: f64 },
     /// Answers take so long.
     Slow { answer: Duration },
     /// The other side cannot prove who it is.
@@ -55,6 +57,6 @@ pub(crate) enum Content {
 pub(crate) enum Choke {
     Error,
     Timeout,
-    /// The connection breaks, so that it is never the event that is blamed.
+    /// The connection ends, so that it is never the event that is blamed.
     Reset,
 }

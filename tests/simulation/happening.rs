@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rand::RngExt;
-use sentry_pagerduty_bridge::delivery::schedule::Fate;
+use sentry_pagerduty_bridge::delivery::Fate;
 use sentry_pagerduty_bridge::pagerduty::outcome::Outcome;
 use sentry_pagerduty_bridge::queue::{Arrival, EventId, WaitingEvent};
 
@@ -175,8 +175,16 @@ impl World {
         let now = self.now;
         let bridge = self.bridge();
         let fate = bridge.schedule.answered(&key, id, outcome, bridge.clock(now), chance);
-        if let Fate::Retry { .. } = fate {
-            self.queue.row(id).first_failed_at.get_or_insert(now);
+        let row = self.queue.row(id);
+        match fate {
+            Fate::Retry { .. } => {
+                row.first_failed_at.get_or_insert(now);
+            }
+            Fate::Again { .. } => {
+                let excused = row.excused_in.replace(run);
+                assert_ne!(excused, Some(run), "event {id} was sent again at once for a second time");
+            }
+            Fate::Delivered { .. } | Fate::Dead { .. } => {}
         }
         self.after(wait, Happening::Settled { run, id, fate });
         self.decide();
@@ -194,6 +202,7 @@ impl World {
             match &fate {
                 Fate::Delivered { .. } => self.queue.put(id, State::Delivered, now),
                 Fate::Dead { reason } => self.queue.put(id, State::Dead(reason.clone()), now),
+                Fate::Again { .. } => assert_eq!(row.blamed, Duration::ZERO, "the worker keeps no blame for it"),
                 Fate::Retry { blamed, .. } => {
                     // The queue keeps milliseconds.
                     row.blamed = Duration::from_millis(u64::try_from(blamed.as_millis()).unwrap());
@@ -228,6 +237,7 @@ impl World {
                     row.put_back = running;
                     row.blamed = Duration::ZERO;
                     row.first_failed_at = None;
+                    row.excused_in = None;
                 }
                 key
             }

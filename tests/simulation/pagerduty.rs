@@ -60,7 +60,7 @@ impl PagerDuty {
 
     /// What becomes of a request that leaves the bridge.
     pub(crate) fn send(&self, request: &Request, now: Duration) -> Way {
-        let [travels, coin, ..] = request.dice;
+        let [travels, coin, _, luck] = request.dice;
         let mut travel = self.travel.mul_f64(travels);
         for fault in self.faults.iter().filter(|fault| fault.concerns(now, request.key)) {
             match fault.kind {
@@ -70,9 +70,10 @@ impl PagerDuty {
                 Kind::Distrusted => {
                     return Way::Ends(travel, Outcome::Untrusted { reason: "TLS: expired".to_owned() });
                 }
+                Kind::Stale { part } if luck < part => return Way::Ends(travel, dropped()),
                 // Some of the time goes by before it arrives.
                 Kind::Slow { answer } => travel = answer.mul_f64(travels),
-                Kind::Errors { .. } | Kind::LostAnswers { .. } | Kind::Throttled { .. } => {}
+                Kind::Errors { .. } | Kind::LostAnswers { .. } | Kind::Stale { .. } | Kind::Throttled { .. } => {}
             }
         }
         if travel >= self.timeout { Way::Ends(self.timeout, timed_out()) } else { Way::Through(travel) }
@@ -99,7 +100,7 @@ impl PagerDuty {
                     ends = Some((delay, coin < 0.1, error));
                 }
                 Kind::LostAnswers { part } if luck < part && coin < 0.5 => ends = Some((never, true, timed_out())),
-                Kind::LostAnswers { part } if luck < part => ends = Some((delay, true, way("the connection broke"))),
+                Kind::LostAnswers { part } if luck < part => ends = Some((delay, true, dropped())),
                 Kind::Slow { answer } => delay = answer.mul_f64(travels),
                 Kind::Throttled { limit: lowered, counts_rejected: counts, retry_after } => {
                     limit = limit.min(lowered);
@@ -132,7 +133,7 @@ impl PagerDuty {
             Content::Poison { until, how } if now < until => match how {
                 Choke::Error => (delay, false, trouble("answered 500: Internal Server Error", Cause::Answer, None)),
                 Choke::Timeout => (never, false, timed_out()),
-                Choke::Reset => (delay, false, way("the connection broke: reset")),
+                Choke::Reset => (delay, false, dropped()),
             },
             Content::Fine | Content::Poison { .. } => (delay, true, Outcome::Delivered { oddity: None }),
         }
@@ -141,6 +142,10 @@ impl PagerDuty {
 
 pub(crate) fn timed_out() -> Outcome {
     trouble("no answer in time", Cause::Timeout, None)
+}
+
+fn dropped() -> Outcome {
+    Outcome::Dropped { reason: "the connection ended before an answer".to_owned() }
 }
 
 fn way(reason: &str) -> Outcome {

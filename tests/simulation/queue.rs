@@ -35,6 +35,8 @@ pub(crate) struct Row {
     pub(crate) committed_at: Duration,
     pub(crate) first_failed_at: Option<Duration>,
     pub(crate) settled_at: Option<Duration>,
+    /// The last run of the bridge that sent it again as if it had not failed.
+    pub(crate) excused_in: Option<u32>,
     /// An operator put it back in line, and this run of the bridge did not read it since.
     pub(crate) put_back: bool,
 }
@@ -65,6 +67,7 @@ impl Queue {
             committed_at: now,
             first_failed_at: None,
             settled_at: None,
+            excused_in: None,
             put_back: false,
         });
         let id = EventId::new(i64::try_from(self.rows.len()).unwrap());

@@ -41,9 +41,10 @@ impl Edits {
         let ids = numbers(ids);
         let revived = self
             .transact(async |connection| {
+                // Blame alone decides when an event is given up. Its attempts stay known, for the pace counts them.
                 let revived = sqlx::query_scalar(
-                    "UPDATE events SET state = 'waiting', attempts = 0, blamed_ms = 0, next_attempt_at = NULL, \
-                     finished_at = NULL, reason = NULL \
+                    "UPDATE events SET state = 'waiting', blamed_ms = 0, next_attempt_at = NULL, finished_at = NULL, \
+                     reason = NULL \
                      WHERE state = 'dead' AND id IN (SELECT value FROM json_each(?)) RETURNING id",
                 );
                 revived.bind(&ids).fetch_all(connection).await

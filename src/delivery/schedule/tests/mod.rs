@@ -2,12 +2,15 @@
 
 #![allow(clippy::unchecked_time_subtraction, reason = "a test may panic")]
 
+mod dropped;
 mod line;
 mod pace;
 mod suspects;
 mod trouble;
 mod view;
 mod window;
+
+use std::time::Duration;
 
 use super::*;
 use crate::pagerduty::outcome::Cause;
@@ -143,6 +146,10 @@ fn error() -> Outcome {
 
 fn unreachable() -> Outcome {
     Outcome::Trouble { reason: "no connection".to_owned(), cause: Cause::Way, retry_after: None }
+}
+
+fn dropped() -> Outcome {
+    Outcome::Dropped { reason: "the connection ended".to_owned() }
 }
 
 fn untrusted() -> Outcome {

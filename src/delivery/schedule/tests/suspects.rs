@@ -39,7 +39,7 @@ fn an_event_that_fails_for_too_long_while_others_pass_is_given_up_with_the_reaso
         match bench.ends(1, &error()) {
             Fate::Retry { blamed, .. } => assert!(blamed < minutes(10)),
             Fate::Dead { reason } => break reason,
-            fate @ Fate::Delivered { .. } => panic!("{fate:?}"),
+            fate @ (Fate::Delivered { .. } | Fate::Again { .. }) => panic!("{fate:?}"),
         }
         assert!(bench.now < began + minutes(12), "never given up");
     };

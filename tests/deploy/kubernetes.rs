@@ -1,0 +1,101 @@
+//! `deploy/kubernetes.yaml`.
+
+use serde_json::{Value, json};
+
+use super::{VERSION, instruction, setting, stop_time, yaml};
+
+fn document(kind: &str) -> Value {
+    let found: Vec<_> = yaml("deploy/kubernetes.yaml").into_iter().filter(|one| one["kind"] == kind).collect();
+    let [document] = &found[..] else { panic!("{} documents are a {kind}", found.len()) };
+    document.clone()
+}
+
+fn pod() -> Value {
+    document("StatefulSet")["spec"]["template"]["spec"].clone()
+}
+
+/// The variables of the container.
+fn environment(pod: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let variables = pod["containers"][0]["env"].as_array().unwrap().iter();
+    variables.map(|variable| (text(&variable["name"]), text(&variable["value"]))).collect()
+}
+
+#[test]
+fn one_pod_at_a_time_has_the_queue() {
+    let set = document("StatefulSet");
+    assert_eq!((&set["spec"]["replicas"], &set["spec"]["podManagementPolicy"]), (&json!(1), &json!("OrderedReady")));
+    let claim = &set["spec"]["volumeClaimTemplates"][0];
+    let mounts = set["spec"]["template"]["spec"]["containers"][0]["volumeMounts"].as_array().unwrap();
+    let mount = mounts.iter().find(|mount| mount["name"] == claim["metadata"]["name"]).unwrap();
+    assert_eq!(instruction("VOLUME"), format!("[{}]", mount["mountPath"]));
+    assert!(mount["readOnly"].is_null());
+}
+
+#[test]
+fn the_pod_has_no_privileges() {
+    let pod = pod();
+    let (user, group) = (&pod["securityContext"]["runAsUser"], &pod["securityContext"]["runAsGroup"]);
+    assert_eq!(instruction("USER"), format!("{user}:{group}"));
+    assert_eq!(&pod["securityContext"]["fsGroup"], group);
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    assert_eq!((&pod["automountServiceAccountToken"], &pod["enableServiceLinks"]), (&json!(false), &json!(false)));
+    let context = &pod["containers"][0]["securityContext"];
+    assert_eq!(context["readOnlyRootFilesystem"], true);
+    assert_eq!(context["allowPrivilegeEscalation"], false);
+    assert_eq!(context["capabilities"], json!({"drop": ["ALL"]}));
+}
+
+#[test]
+fn the_pod_is_probed_and_reached_at_the_port_of_the_image() {
+    let set = document("StatefulSet");
+    let container = &pod()["containers"][0];
+    assert_eq!(container["image"], format!("sentry-pagerduty-bridge:{VERSION}"));
+    let port = &container["ports"][0];
+    assert_eq!(port["containerPort"].to_string(), instruction("EXPOSE"));
+    for (probe, path) in [("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
+        assert_eq!(container[probe]["httpGet"], json!({"path": path, "port": port["name"]}), "{probe}");
+    }
+    let service = document("Service");
+    assert_eq!(service["spec"]["ports"][0]["targetPort"], port["name"]);
+    assert_eq!(service["metadata"]["name"], set["spec"]["serviceName"]);
+    let labels = &set["spec"]["template"]["metadata"]["labels"];
+    assert_eq!((&service["spec"]["selector"], &set["spec"]["selector"]["matchLabels"]), (labels, labels));
+    let annotations = &set["spec"]["template"]["metadata"]["annotations"];
+    assert_eq!(annotations["prometheus.io/port"], port["containerPort"].to_string());
+}
+
+#[test]
+fn secrets_come_from_the_secret_as_files_and_never_stand_here() {
+    let pod = pod();
+    let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+    let secrets = mounts.iter().find(|mount| mount["name"] == "secrets").unwrap();
+    assert_eq!(secrets["readOnly"], true);
+    let folder = secrets["mountPath"].as_str().unwrap();
+    let told = super::read("deploy/kubernetes.yaml");
+    let mut files = 0;
+    for (name, value) in environment(&pod) {
+        let known = setting(&name).unwrap_or_else(|| panic!("{name} is no setting"));
+        if name == known {
+            continue;
+        }
+        let file =
+            value.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')).unwrap_or_else(|| panic!("{value}"));
+        assert!(told.contains(&format!("--from-literal={file}=")), "nobody is told to make {file}");
+        files += 1;
+    }
+    assert_eq!(files, 2);
+    assert_eq!(pod["volumes"][0]["secret"]["secretName"], "sentry-pagerduty-bridge");
+    // Read by its owner and the group that the volume is given.
+    assert_eq!(pod["volumes"][0]["secret"]["defaultMode"], 0o440);
+}
+
+#[test]
+fn kubernetes_gives_the_program_time_to_stop() {
+    let pod = pod();
+    let environment = environment(&pod);
+    let given = |name: &str| environment.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone());
+    let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
+    assert!(grace > stop_time(given).as_secs(), "{grace} s are not enough");
+}

@@ -1,0 +1,81 @@
+//! What operators take from `deploy/`, held against the settings, the `Dockerfile` and each other.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
+
+mod compose;
+mod kubernetes;
+mod release;
+mod systemd;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use sentry_pagerduty_bridge::settings::SETTINGS;
+use serde_json::Value;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(ROOT).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The documents of a YAML file, as JSON.
+fn yaml(path: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(&read(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// What stands behind an instruction that the `Dockerfile` has once.
+fn instruction(name: &str) -> String {
+    let dockerfile = read("Dockerfile");
+    let found: Vec<_> = dockerfile.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).collect();
+    let [only] = found[..] else { panic!("{name} in the Dockerfile: {found:?}") };
+    only.to_owned()
+}
+
+/// The default of a setting.
+fn default(name: &str) -> &'static str {
+    SETTINGS.iter().find(|setting| setting.name == name).and_then(|setting| setting.default).unwrap()
+}
+
+/// How long the program may take to stop, where some settings are given and others have their defaults.
+fn stop_time(given: impl Fn(&str) -> Option<String>) -> Duration {
+    let time =
+        |name: &str| humantime::parse_duration(&given(name).unwrap_or_else(|| default(name).to_owned())).unwrap();
+    time("BRIDGE_SHUTDOWN_DRAIN") + time("BRIDGE_SHUTDOWN_GRACE")
+}
+
+/// The setting that a variable gives, itself or by a file.
+fn setting(variable: &str) -> Option<&'static str> {
+    let names = || SETTINGS.iter().map(|setting| setting.name);
+    let by_file = || names().find(|name| variable.strip_suffix("_FILE") == Some(name));
+    names().find(|name| *name == variable).or_else(by_file)
+}
+
+#[test]
+fn every_name_in_deploy_is_a_setting() {
+    let mut names = 0;
+    for entry in fs::read_dir(Path::new(ROOT).join("deploy")).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.is_file() {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        for (start, _) in text.match_indices("BRIDGE_") {
+            let is_of_name = |character: char| character.is_ascii_uppercase() || character == '_';
+            let name = text[start..].split(|character| !is_of_name(character)).next().unwrap();
+            // What Kubernetes would set, named in a comment, and `BRIDGE_*` for all of them.
+            if !["BRIDGE_", "BRIDGE_SERVICE_HOST"].contains(&name) {
+                assert!(setting(name).is_some(), "{}: {name} is no setting", path.display());
+                names += 1;
+            }
+        }
+    }
+    assert!(names >= 10, "{names} names were found");
+}
+
+#[test]
+fn the_image_listens_where_the_settings_say() {
+    assert!(default("BRIDGE_LISTEN").ends_with(&format!(":{}", instruction("EXPOSE"))));
+}
