@@ -25,6 +25,7 @@ use super::schedule::{Next, Schedule};
 use super::shown::Shown;
 use super::view::DeliveryView;
 use crate::logging::repeats::{self, Cause, Hindrance};
+use crate::metrics::Metrics;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{OutcomeKind, ServiceKey};
@@ -50,6 +51,7 @@ pub struct Worker {
     generation: u64,
     attempts: FuturesUnordered<LocalBoxFuture<'static, Step>>,
     shown: Shown,
+    metrics: Metrics,
 }
 
 /// How far an attempt came.
@@ -76,7 +78,14 @@ impl Worker {
             generation: 0,
             attempts: FuturesUnordered::new(),
             shown: Shown::default(),
+            metrics: Metrics::new(),
         }
+    }
+
+    /// The same, counted by `metrics`.
+    #[must_use]
+    pub fn counted_by(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// What the deliveries look like, brought up to date while the worker runs: at most twice a second, and within a
@@ -232,6 +241,10 @@ impl Worker {
             }
             Step::Answered { key, id, received_at, outcome } => {
                 let fate = self.schedule.answered(&key, id, &outcome, now, rand::random());
+                self.metrics.attempted(outcome.kind(), received_at, Utc::now());
+                if let Fate::Dead { .. } = fate {
+                    self.metrics.dead();
+                }
                 tell(&key, id, received_at, &outcome, &fate, now);
                 self.attempts.push(Box::pin(settle(self.queue.clone(), key, id, fate, now)));
             }

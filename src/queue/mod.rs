@@ -8,7 +8,10 @@
 //! - [`rejected`]: webhooks that were rejected
 //! - [`item`]: both, as people name and list them
 //! - [`overview`]: how much stands where
+//! - [`attention`]: what of it wants somebody's attention
 //! - [`history`]: how long delivered events are kept
+//! - [`observer`]: what each commit brought, for whoever counts
+//! - `memory`: what the metrics find again after a restart
 //! - `told`: what was told a short while ago; pure
 //! - `fold`: what becomes a row of its own, and what is folded into one that waits; pure
 //! - [`error`]: why it could not be done, as sentences for the operator
@@ -16,6 +19,7 @@
 //! - `pulse`: how the writer fares
 //! - `sqlite`: the only place that knows SQL
 
+pub mod attention;
 mod editor;
 pub mod error;
 pub mod event;
@@ -23,6 +27,8 @@ mod fold;
 pub mod history;
 pub mod incoming;
 pub mod item;
+mod memory;
+pub mod observer;
 pub mod overview;
 mod pulse;
 mod reader;
@@ -40,12 +46,14 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 
+pub use attention::{Attention, DeadLetters, IncidentState, OldestWaiting};
 pub use editor::Editor;
 pub use error::QueueError;
 pub use event::{Accepted, Arrival, Begun, EventId, NewEvent, Record, Settlement, State, WaitingEvent};
 pub use history::History;
 pub use incoming::{Incoming, News, Reception};
 pub use item::{ItemId, NoItemId, RejectedSummary, Summary};
+pub use observer::Commit;
 pub use overview::{Destination, Overview};
 pub use reader::Reader;
 pub use rejected::{Rejected, RejectedId};
@@ -162,6 +170,12 @@ impl Queue {
     #[must_use]
     pub fn arrivals(&self) -> mpsc::UnboundedReceiver<Arrival> {
         self.pulse.listen()
+    }
+
+    /// Tells `observe` of every commit from now on, before anybody in it is answered. It is called by the one task that
+    /// writes, so it has to be quick. There is one observer: the first one stays.
+    pub fn observe(&self, observe: impl Fn(&Commit<'_>) + Send + Sync + 'static) {
+        self.pulse.observer().set(observe);
     }
 
     /// Commits something as large as a large alert (64 KiB) and returns how long that took.

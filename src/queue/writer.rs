@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::iter;
 use std::sync::Arc;
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use log::{Level, log};
@@ -13,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::intake::Dedup;
 use crate::logging::repeats::{self, Cause};
+use crate::metrics::Memory;
 
 use super::pulse::Pulse;
 use super::sqlite::Engine;
@@ -39,6 +41,7 @@ pub(super) enum Command {
     Reject { rejected: Rejected, reply: Reply<RejectedId> },
     Prune { prune: Prune, reply: Reply<u64> },
     Probe { reply: Reply<()> },
+    Remember { memory: Memory, reply: Reply<()> },
     Close { reply: Reply<()> },
 }
 
@@ -65,6 +68,8 @@ pub(super) struct Batch {
     pub(super) prunes: Vec<Prune>,
     /// Whether to write something as large as an alert.
     pub(super) probe: bool,
+    /// What the metrics want to find after a restart.
+    pub(super) memory: Option<Memory>,
 }
 
 /// What came of a [`Batch`], entry by entry.
@@ -105,8 +110,14 @@ async fn run(mut engine: Engine, mut commands: mpsc::Receiver<Command>, pulse: A
             commands.close();
             closing.append(&mut round.closing);
         }
+        let remembering = std::mem::take(&mut round.remembering);
         if round.size > 0 {
             round.commit(&mut engine, &pulse, &mut carried).await;
+        }
+        for (memory, reply) in remembering {
+            // By itself, so that no alert ever fails with it.
+            let remembered = engine.commit(Batch { memory: Some(memory), ..Batch::default() }).await;
+            let _ = reply.send(remembered.map(drop));
         }
     }
     let closed = engine.close().await;
@@ -140,6 +151,7 @@ struct Round {
     rejecting: Vec<Reply<RejectedId>>,
     pruning: Vec<Reply<u64>>,
     probing: Vec<Reply<()>>,
+    remembering: Vec<(Memory, Reply<()>)>,
     closing: Vec<Reply<()>>,
 }
 
@@ -177,6 +189,10 @@ impl Round {
                 self.batch.probe = true;
                 self.probing.push(reply);
             }
+            Command::Remember { memory, reply } => {
+                self.size -= 1;
+                self.remembering.push((memory, reply));
+            }
             Command::Close { reply } => {
                 self.size -= 1;
                 self.closing.push(reply);
@@ -211,8 +227,10 @@ impl Round {
         let begun = self.batch.begins.clone();
         let takes_alerts = !self.batch.incoming.is_empty() || self.batch.probe;
         self.batch.owed.clone_from(owed);
+        let begun_at = Instant::now();
         match engine.commit(self.batch).await {
             Ok(committed) => {
+                pulse.observer().tell_of(begun_at.elapsed(), &committed);
                 owed.clear();
                 // Only now: what was refused may come again.
                 for (dedup, received_at) in self.tells {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::{ClientSecret, PagerDutySettings, Settings, WebhookToken};
+use super::{AlarmSettings, ClientSecret, PagerDutySettings, Settings, WebhookToken};
 use crate::alert::Level;
 
 #[cfg(test)]
@@ -54,6 +54,7 @@ impl Settings {
             shutdown_grace,
             log_format,
             log_filter,
+            alarms: AlarmSettings { page, silence, waiting, service_key: alarm_key },
         } = self;
         let mut sum = Sum(Sha256::new());
         sum.add("service key", [routes.default_key().expose()]);
@@ -79,6 +80,10 @@ impl Settings {
         sum.add("grace", [nanoseconds(*shutdown_grace)]);
         sum.add("log format", [format!("{log_format:?}")]);
         sum.add("log filter", [log_filter]);
+        sum.add("alarm page", [[u8::from(*page)]]);
+        sum.add("alarm silence", silence.map(nanoseconds));
+        sum.add("alarm waiting", [nanoseconds(*waiting)]);
+        sum.add("alarm key", [alarm_key.expose()]);
         let digest: [u8; 32] = sum.0.finalize().into();
         let mut mark = [0; 6];
         mark.copy_from_slice(&digest[..6]);

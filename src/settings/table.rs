@@ -121,6 +121,17 @@ pub const SETTINGS: &[SettingDoc] = &[
         "7d",
         "For how long delivered events are kept to look at, 10m or more; at most a million of them.",
     ),
+    SettingDoc::with_default("BRIDGE_ALARMS", "on", "`off`: nobody is paged for troubles of the bridge itself."),
+    SettingDoc::optional(
+        "BRIDGE_SILENCE_ALARM",
+        "Pages when no webhook came for so long, such as `12h`; unset: never.",
+    ),
+    SettingDoc::with_default("BRIDGE_WAITING_ALARM", "15m", "Pages when an event waits for so long."),
+    SettingDoc::optional(
+        "BRIDGE_ALARM_SERVICE_KEY",
+        "Integration key for the bridge's own alarms, best of another service; unset: the default one.",
+    )
+    .secret(),
     SettingDoc::with_default("BRIDGE_MAX_BODY", "16MiB", "The largest webhook body that is read."),
     SettingDoc::with_default(
         "BRIDGE_SHUTDOWN_DRAIN",

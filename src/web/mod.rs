@@ -1,7 +1,8 @@
-//! The HTTP side: one file per endpoint, every answer JSON.
+//! The HTTP side: one file per endpoint, every answer JSON but that of `/metrics`.
 //!
 //! - [`webhook`]: `POST /sentry/{token}` and `POST /sentry`
 //! - [`health`]: `GET /healthz` and `GET /readyz`
+//! - [`metrics`]: `GET /metrics`
 //! - [`door`]: who may come in
 //! - [`body`]: reading a request's body within a bound
 //! - [`budget`]: the bound of all bodies together that only a signature can prove
@@ -12,6 +13,7 @@ pub mod body;
 pub mod budget;
 pub mod door;
 pub mod health;
+pub mod metrics;
 pub mod webhook;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -81,6 +83,7 @@ pub fn routes(config: &mut ServiceConfig) {
         )
         .service(web::resource("/healthz").route(web::get().to(health::healthz)).default_service(web::to(get_only)))
         .service(web::resource("/readyz").route(web::get().to(health::readyz)).default_service(web::to(get_only)))
+        .service(web::resource("/metrics").route(web::get().to(metrics::metrics)).default_service(web::to(get_only)))
         .default_service(web::to(not_found));
 }
 

@@ -6,15 +6,20 @@ use actix_web::web::Data;
 use actix_web::{App, test};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use chrono::Utc;
 use hmac::{Hmac, KeyInit, Mac};
+use sentry_pagerduty_bridge::delivery::DeliveryView;
 use sentry_pagerduty_bridge::intake::Intake;
+use sentry_pagerduty_bridge::metrics::Metrics;
 use sentry_pagerduty_bridge::queue::Queue;
 use sentry_pagerduty_bridge::settings::Settings;
+use sentry_pagerduty_bridge::watch::{Limits, Watch};
 use sentry_pagerduty_bridge::web::door::Door;
 use sentry_pagerduty_bridge::web::{Shared, routes};
 use serde_json::Value;
 use sha2::Sha256;
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 const TOKEN: &str = "token-of-the-webhook";
 const OLD: &str = "old-client-secret-of-the-integration";
@@ -41,8 +46,12 @@ impl Web {
         ])
         .unwrap();
         let intake = Intake::of(&settings);
+        let metrics = Metrics::new();
+        let (_, delivery) = watch::channel(DeliveryView::default());
+        let limits = Limits::from(&settings.alarms);
+        let watch = Watch::new(Utc::now(), queue.clone(), delivery, metrics.clone(), limits, "");
         let door = Door::new(settings.webhook_tokens, settings.client_secrets);
-        Self { shared: Data::new(Shared::new(door, intake, queue, MAX_BODY)), _folder: folder }
+        Self { shared: Data::new(Shared::new(door, intake, queue, MAX_BODY, metrics, watch)), _folder: folder }
     }
 
     async fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (StatusCode, Value) {

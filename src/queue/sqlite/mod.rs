@@ -7,16 +7,19 @@
 //!   of rejected webhooks; `prune`: of history
 //! - `statements`: what is held back to be sent to SQLite together
 //! - `incidents`: where incidents are open
+//! - `memory`: what the metrics find again after a restart
 //! - `edit`: changes from outside
 //! - `read`: connections that only read, and what the deliveries read; `overview`: how much stands where; `pages`: what
-//!   a page shows; `list`: what the commands list
+//!   a page shows; `list`: what the commands list; `attention`: what the bridge's own alarms ask
 //! - `row`: a row's columns as types
 
 mod accept;
+mod attention;
 mod edit;
 mod engine;
 mod incidents;
 mod list;
+mod memory;
 mod overview;
 mod pages;
 mod place;

@@ -26,16 +26,26 @@ const LOOKING: u32 = 2;
 /// How long somebody who looks waits for one of them. Nothing that a page asks for takes a fraction of it.
 const LOOKING_PATIENCE: Duration = Duration::from_secs(3);
 
-/// The service keys in line.
+/// A query that begins with the service keys in line as the table `keys`, whose last row is null.
 ///
 /// They are found by leaping from one to the next in the index, so what it costs depends on the number of keys and not
 /// on that of events. The tallies tell them, too, but what is delivered should not depend on a second account.
-const KEYS_WAITING: &str = "WITH RECURSIVE keys (service_key) AS (
-        SELECT MIN(service_key) FROM events WHERE state = 'waiting'
-        UNION ALL
-        SELECT (SELECT MIN(service_key) FROM events WHERE state = 'waiting' AND service_key > keys.service_key)
-        FROM keys WHERE keys.service_key IS NOT NULL
-    ) SELECT 0 AS id, service_key FROM keys WHERE service_key IS NOT NULL";
+macro_rules! with_keys {
+    ($query:literal) => {
+        concat!(
+            "WITH RECURSIVE keys (service_key) AS (
+                SELECT MIN(service_key) FROM events WHERE state = 'waiting'
+                UNION ALL
+                SELECT (SELECT MIN(service_key) FROM events WHERE state = 'waiting' AND service_key > keys.service_key)
+                FROM keys WHERE keys.service_key IS NOT NULL
+            ) ",
+            $query
+        )
+    };
+}
+pub(super) use with_keys;
+
+const KEYS_WAITING: &str = with_keys!("SELECT 0 AS id, service_key FROM keys WHERE service_key IS NOT NULL");
 
 /// What to send of an event, if it waits.
 pub(super) async fn begun(connection: &mut SqliteConnection, id: EventId) -> sqlx::Result<Option<Begun>> {
@@ -151,6 +161,15 @@ impl Reads {
         )
         .bind(id.get());
         Ok(self.look(query, Columns::record).await?.pop())
+    }
+
+    /// Looks at something with other statements than [`look`](Self::look) reads.
+    pub(super) async fn look_with<T>(
+        &self,
+        look: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
+    ) -> Result<T, QueueError> {
+        let looked = async { look(&mut *self.looking.acquire().await?).await };
+        looked.await.map_err(|error| self.place.error(error))
     }
 
     /// Runs `query`, whose every row has an `id`, and reads its rows, for those who look.

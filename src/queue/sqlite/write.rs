@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Sqlite, SqliteConnection};
 
 use super::statements::Statements;
-use super::{incidents, prune, receive, rejected, row};
+use super::{incidents, memory, prune, receive, rejected, row};
 use crate::queue::writer::{Batch, Committed};
 use crate::queue::{Begun, EventId, Settlement, State};
 
@@ -39,6 +39,9 @@ pub(super) async fn commit(connection: &mut SqliteConnection, batch: Batch) -> s
     }
     for prune in batch.prunes {
         committed.prunes.push(prune::delivered(statements.connection().await?, prune).await?);
+    }
+    if let Some(memory) = batch.memory {
+        memory::keep(statements.connection().await?, memory).await?;
     }
     statements.add("COMMIT").run().await?;
     Ok(committed)

@@ -23,7 +23,7 @@ fn every_setting_changes_it() {
     let route = format!("level,fatal,{OTHER_KEY}");
     for setting in SETTINGS {
         let other = match setting.name {
-            "BRIDGE_PAGERDUTY_SERVICE_KEY" => OTHER_KEY,
+            "BRIDGE_PAGERDUTY_SERVICE_KEY" | "BRIDGE_ALARM_SERVICE_KEY" => OTHER_KEY,
             "BRIDGE_WEBHOOK_TOKEN" | "BRIDGE_SENTRY_CLIENT_SECRET" => OTHER_TOKEN,
             "BRIDGE_PAGERDUTY_ROUTES" => &route,
             "BRIDGE_PAGERDUTY_URL" => "https://events.eu.pagerduty.com",
@@ -44,6 +44,8 @@ fn every_setting_changes_it() {
             "BRIDGE_MAX_BODY" => "1MiB",
             "BRIDGE_LOG_FORMAT" => "json",
             "RUST_LOG" => "warn",
+            "BRIDGE_ALARMS" => "off",
+            "BRIDGE_SILENCE_ALARM" | "BRIDGE_WAITING_ALARM" => "3h",
             name => panic!("give {name} another value here"),
         };
         assert_ne!(mark(&[(setting.name, other)]), mark(&[]), "{}", setting.name);
