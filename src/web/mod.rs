@@ -1,8 +1,9 @@
-//! The HTTP side: one file per endpoint, every answer JSON but that of `/metrics`.
+//! The HTTP side: one file per endpoint, every answer JSON but those of `/metrics` and the status page.
 //!
 //! - [`webhook`]: `POST /sentry/{token}` and `POST /sentry`
 //! - [`health`]: `GET /healthz` and `GET /readyz`
 //! - [`metrics`]: `GET /metrics`
+//! - [`page`]: the status page at `GET /`
 //! - [`door`]: who may post webhooks
 //! - [`admin`]: who may look and act
 //! - [`body`]: reading a request's body within a bound
@@ -16,6 +17,7 @@ pub mod budget;
 pub mod door;
 pub mod health;
 pub mod metrics;
+pub mod page;
 pub mod webhook;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +34,7 @@ use crate::web::admin::Admin;
 use crate::web::answer::error;
 use crate::web::budget::Budget;
 use crate::web::door::Door;
+use crate::web::page::layout::Imprint;
 
 /// The header that tells the webhooks of Sentry's integration platform apart.
 const RESOURCE: &str = "Sentry-Hook-Resource";
@@ -57,6 +60,8 @@ pub struct Shared {
     pub watch: Watch,
     /// What bodies of strangers may take together.
     pub budget: Budget,
+    /// Which bridge this is, for the status page.
+    pub imprint: Imprint,
     stopping: AtomicBool,
 }
 
@@ -68,13 +73,20 @@ impl Shared {
         let admin = Admin::default();
         let budget = Budget::new(max_body);
         let upkeep = Upkeep::new(queue.clone(), intake.clone());
-        Self { door, admin, upkeep, intake, queue, max_body, metrics, watch, budget, stopping: AtomicBool::new(false) }
+        let (imprint, stopping) = (Imprint::default(), AtomicBool::new(false));
+        Self { door, admin, upkeep, intake, queue, max_body, metrics, watch, budget, imprint, stopping }
     }
 
     /// The same with a status page and `/api`, for those whom `admin` lets in.
     #[must_use]
     pub fn with_admin(self, admin: Admin) -> Self {
         Self { admin, ..self }
+    }
+
+    /// The same for a bridge that is told by `imprint`.
+    #[must_use]
+    pub fn with_imprint(self, imprint: Imprint) -> Self {
+        Self { imprint, ..self }
     }
 
     /// From now on `/readyz` says that this bridge is going away.
@@ -101,6 +113,7 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(web::resource("/healthz").route(web::get().to(health::healthz)).default_service(web::to(get_only)))
         .service(web::resource("/readyz").route(web::get().to(health::readyz)).default_service(web::to(get_only)))
         .service(web::resource("/metrics").route(web::get().to(metrics::metrics)).default_service(web::to(get_only)))
+        .configure(page::routes)
         .default_service(web::to(not_found));
 }
 
@@ -120,5 +133,9 @@ async fn get_only() -> HttpResponse {
 }
 
 async fn not_found(_: HttpRequest) -> HttpResponse {
+    nothing_here()
+}
+
+fn nothing_here() -> HttpResponse {
     error(&mut HttpResponse::NotFound(), "nothing is here: webhooks go to /sentry/{token}")
 }
