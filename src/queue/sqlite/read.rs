@@ -1,6 +1,6 @@
 //! Everything that only looks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -70,6 +70,10 @@ impl Reads {
         let mut connection = reads.pool.acquire().await.map_err(|error| reads.place.error(error))?;
         schema::check(&mut connection, &reads.place).await?;
         Ok(reads)
+    }
+
+    pub(in crate::queue) fn path(&self) -> PathBuf {
+        self.place.path()
     }
 
     pub(in crate::queue) async fn close(&self) {
