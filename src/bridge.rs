@@ -23,6 +23,7 @@ use crate::queue::history::KEEP_ROWS;
 use crate::queue::{History, Queue, QueueError};
 use crate::settings::Settings;
 use crate::watch::Watch;
+use crate::web::admin::Admin;
 use crate::web::door::Door;
 use crate::web::{self, Shared};
 
@@ -92,7 +93,9 @@ impl Bridge {
         let watch = Watch::new(Utc::now(), queue.clone(), worker.view(), metrics.clone());
         let intake = Intake::of(&settings);
         let door = Door::new(settings.webhook_tokens, settings.client_secrets);
-        let shared = Data::new(Shared::new(door, intake, queue.clone(), settings.max_body, metrics, watch));
+        let admin = Admin::new(settings.admin_tokens, rand::random());
+        let shared =
+            Data::new(Shared::new(door, intake, queue.clone(), settings.max_body, metrics, watch).with_admin(admin));
         let server = serve(listener, shared.clone(), settings.shutdown_grace).map_err(StartupError::Server)?;
         Ok(Self {
             address,

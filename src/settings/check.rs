@@ -8,8 +8,8 @@ use bytesize::ByteSize;
 
 use super::raw::RawSettings;
 use super::{
-    ClientSecret, DatabaseUrl, Fault, PagerDutySettings, Problem, Settings, SettingsError, Source, WebhookToken,
-    pagerduty_url, values,
+    AdminToken, ClientSecret, DatabaseUrl, Fault, PagerDutySettings, Problem, Settings, SettingsError, Source,
+    WebhookToken, pagerduty_url, values,
 };
 use crate::pagerduty::ServiceKey;
 use crate::redaction::Redaction;
@@ -71,6 +71,9 @@ impl Check {
             self.required("BRIDGE_PAGERDUTY_SERVICE_KEY", raw.pagerduty_service_key, NO_SERVICE_KEY, ServiceKey::parse);
         let routes = self.routes(service_key, raw.pagerduty_routes);
         let (webhook_tokens, client_secrets) = self.doors(raw.webhook_token, raw.sentry_client_secret);
+        let admin_tokens = self
+            .read("BRIDGE_ADMIN_TOKEN", raw.admin_token, |text| AdminToken::parse_list(text, &webhook_tokens))
+            .unwrap_or_default();
 
         let allow_http = self.read("BRIDGE_PAGERDUTY_ALLOW_HTTP", raw.pagerduty_allow_http, values::switch);
         let url = self.read("BRIDGE_PAGERDUTY_URL", raw.pagerduty_url, |text| {
@@ -116,6 +119,7 @@ impl Check {
             },
             webhook_tokens,
             client_secrets,
+            admin_tokens,
             listen: listen?,
             database: database?,
             incident_key_prefix,

@@ -31,6 +31,7 @@ pub(super) struct RawSettings {
     pub(super) redact: Option<String>,
     pub(super) give_up_after: Option<String>,
     pub(super) keep_delivered: Option<String>,
+    pub(super) admin_token: Option<String>,
     pub(super) max_body: Option<String>,
     pub(super) shutdown_drain: Option<String>,
     pub(super) shutdown_grace: Option<String>,

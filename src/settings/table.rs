@@ -121,6 +121,11 @@ pub const SETTINGS: &[SettingDoc] = &[
         "7d",
         "For how long delivered events are kept to look at, 10m or more; at most a million of them.",
     ),
+    SettingDoc::optional(
+        "BRIDGE_ADMIN_TOKEN",
+        "Secret that opens the status page and `/api`, 16 characters or more; several, comma separated. Unset: no page.",
+    )
+    .secret(),
     SettingDoc::with_default("BRIDGE_MAX_BODY", "16MiB", "The largest webhook body that is read."),
     SettingDoc::with_default(
         "BRIDGE_SHUTDOWN_DRAIN",

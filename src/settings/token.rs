@@ -79,6 +79,11 @@ impl WebhookToken {
         let digest: [u8; 32] = Sha256::digest(candidate).into();
         self.0.ct_eq(&digest).into()
     }
+
+    /// Whether both are the same secret.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
 }
 
 impl fmt::Debug for WebhookToken {

@@ -2,11 +2,13 @@
 //!
 //! - [`webhook`]: `POST /sentry/{token}` and `POST /sentry`
 //! - [`health`]: `GET /healthz` and `GET /readyz`
-//! - [`door`]: who may come in
+//! - [`door`]: who may post webhooks
+//! - [`admin`]: who may look and act
 //! - [`body`]: reading a request's body within a bound
 //! - [`budget`]: the bound of all bodies together that only a signature can prove
 //! - [`answer`]: the JSON answers
 
+pub mod admin;
 pub mod answer;
 pub mod body;
 pub mod budget;
@@ -22,7 +24,9 @@ use actix_web::{HttpRequest, HttpResponse};
 use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
+use crate::upkeep::Upkeep;
 use crate::watch::Watch;
+use crate::web::admin::Admin;
 use crate::web::answer::error;
 use crate::web::budget::Budget;
 use crate::web::door::Door;
@@ -35,6 +39,10 @@ const RESOURCE: &str = "Sentry-Hook-Resource";
 pub struct Shared {
     /// Who may post webhooks.
     pub door: Door,
+    /// Who may look and act.
+    pub admin: Admin,
+    /// What people do about what went wrong.
+    pub upkeep: Upkeep,
     /// What a webhook means.
     pub intake: Intake,
     /// Where events are committed.
@@ -51,11 +59,20 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// What the endpoints need of a running bridge.
+    /// What the endpoints need of a running bridge. There is neither status page nor `/api`, but see
+    /// [`Shared::with_admin`].
     #[must_use]
     pub fn new(door: Door, intake: Intake, queue: Queue, max_body: usize, metrics: Metrics, watch: Watch) -> Self {
+        let admin = Admin::default();
         let budget = Budget::new(max_body);
-        Self { door, intake, queue, max_body, metrics, watch, budget, stopping: AtomicBool::new(false) }
+        let upkeep = Upkeep::new(queue.clone(), intake.clone());
+        Self { door, admin, upkeep, intake, queue, max_body, metrics, watch, budget, stopping: AtomicBool::new(false) }
+    }
+
+    /// The same with a status page and `/api`, for those whom `admin` lets in.
+    #[must_use]
+    pub fn with_admin(self, admin: Admin) -> Self {
+        Self { admin, ..self }
     }
 
     /// From now on `/readyz` says that this bridge is going away.

@@ -6,10 +6,14 @@ use actix_web::web::Data;
 use actix_web::{App, test};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use chrono::Utc;
 use hmac::{Hmac, KeyInit, Mac};
+use sentry_pagerduty_bridge::delivery::DeliveryView;
 use sentry_pagerduty_bridge::intake::Intake;
+use sentry_pagerduty_bridge::metrics::Metrics;
 use sentry_pagerduty_bridge::queue::Queue;
 use sentry_pagerduty_bridge::settings::Settings;
+use sentry_pagerduty_bridge::watch::Watch;
 use sentry_pagerduty_bridge::web::door::Door;
 use sentry_pagerduty_bridge::web::{Shared, routes};
 use serde_json::Value;
@@ -42,7 +46,14 @@ impl Web {
         .unwrap();
         let intake = Intake::of(&settings);
         let door = Door::new(settings.webhook_tokens, settings.client_secrets);
-        Self { shared: Data::new(Shared::new(door, intake, queue, MAX_BODY)), _folder: folder }
+        let metrics = Metrics::new();
+        let watch = Watch::new(
+            Utc::now(),
+            queue.clone(),
+            tokio::sync::watch::channel(DeliveryView::default()).1,
+            metrics.clone(),
+        );
+        Self { shared: Data::new(Shared::new(door, intake, queue, MAX_BODY, metrics, watch)), _folder: folder }
     }
 
     async fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (StatusCode, Value) {
