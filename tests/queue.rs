@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::{join, join_all};
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    Arrival, Counts, EventId, NewEvent, Queue, QueueError, Reader, Settlement, State, WaitingEvent,
+    Arrival, EventId, NewEvent, Overview, Queue, QueueError, Reader, Settlement, State, WaitingEvent,
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
@@ -136,7 +136,8 @@ async fn beginning_and_settling_share_commits_too() {
     join_all(ids.iter().map(|&id| queue.settle(id, Settlement::Delivered { note: None }, at(2)))).await;
     let commits = queue.commits() - before;
     assert!(commits <= 20, "400 changes took {commits} commits");
-    assert_eq!(queue.reader().counts().await.unwrap(), Counts { delivered: 200, ..Counts::default() });
+    let overview = queue.reader().overview().await.unwrap();
+    assert_eq!((overview.waiting, overview.delivered), (0, 200));
 }
 
 #[tokio::test]
@@ -211,8 +212,9 @@ async fn what_is_delivered_or_dead_leaves_the_line_for_good() {
     queue.settle(delivered, Settlement::Delivered { note: Some("a note".to_owned()) }, at(3)).await.unwrap();
     queue.settle(dead, Settlement::Dead { reason: "Event object is invalid".to_owned() }, at(4)).await.unwrap();
 
-    let counts = queue.reader().counts().await.unwrap();
-    assert_eq!(counts, Counts { waiting: 2, dead: 1, delivered: 1, oldest_waiting: Some(at(7)) });
+    let overview = queue.reader().overview().await.unwrap();
+    assert_eq!((overview.waiting, overview.dead, overview.delivered), (2, 1, 1));
+    assert_eq!(overview.oldest_waiting, Some(at(7)));
     let record = queue.reader().get(delivered).await.unwrap().unwrap();
     assert_eq!((record.state, record.reason.as_deref()), (State::Delivered, Some("a note")));
     assert_eq!((record.finished_at, record.next_attempt_at), (Some(at(3)), None));
@@ -239,7 +241,7 @@ async fn what_is_delivered_or_dead_leaves_the_line_for_good() {
 async fn the_keys_in_line_are_found_among_many_events() {
     let (_directory, _path, queue) = open().await;
     assert_eq!(queue.reader().keys_waiting().await.unwrap(), []);
-    assert_eq!(queue.reader().counts().await.unwrap(), Counts::default());
+    assert_eq!(queue.reader().overview().await.unwrap(), Overview::default());
     accept_all(&queue, (0..2000).map(|number| key(number % 200))).await;
     for gone in line(&queue, &key(7)).await {
         queue.settle(gone.id, Settlement::Delivered { note: None }, at(1)).await.unwrap();
@@ -291,13 +293,13 @@ async fn a_number_is_never_used_again() {
 #[tokio::test]
 async fn closing_commits_what_was_sent_and_leaves_one_file() {
     let (directory, path, queue) = open().await;
-    queue.reader().counts().await.unwrap();
+    queue.reader().overview().await.unwrap();
     let (accepted, closed) = soon(join(queue.accept(event(&key(1), "42", b"{}")), queue.close())).await;
     closed.unwrap();
     assert!(!directory.path().join("bridge.db-wal").exists());
     let late = queue.accept(event(&key(1), "43", b"{}")).await;
     assert!(matches!(late, Err(QueueError::Closed)), "{late:?}");
-    assert!(matches!(queue.reader().counts().await, Err(QueueError::Closed)));
+    assert!(matches!(queue.reader().overview().await, Err(QueueError::Closed)));
     assert!(matches!(queue.close().await, Err(QueueError::Closed)));
 
     let queue = Queue::open(&path).await.unwrap();

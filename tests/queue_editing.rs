@@ -120,7 +120,7 @@ async fn many_changes_at_once_leave_room_for_the_bridge() {
     );
     assert_eq!(gone.unwrap().len(), 1200);
     assert!(taken.iter().all(Result::is_ok));
-    assert_eq!(queue.reader().counts().await.unwrap().waiting, 300);
+    assert_eq!(queue.reader().overview().await.unwrap().waiting, 300);
 }
 
 #[tokio::test]
@@ -132,7 +132,7 @@ async fn without_a_bridge_the_editor_leaves_one_file() {
     assert_eq!(editor.revive(&[dead]).await.unwrap(), [dead]);
     editor.close().await.unwrap();
     assert!(!directory.path().join("bridge.db-wal").exists());
-    assert_eq!(Reader::open(&path).await.unwrap().counts().await.unwrap().waiting, 1);
+    assert_eq!(Reader::open(&path).await.unwrap().overview().await.unwrap().waiting, 1);
 
     let missing = Editor::open(&directory.path().join("other.db")).await.expect_err("it was opened");
     assert!(matches!(missing, QueueError::Missing { .. }), "{missing:?}");
@@ -206,7 +206,7 @@ async fn a_readmitted_webhook_becomes_an_event_once() {
     assert_eq!(queue.reader().rejected(webhook).await.unwrap(), None);
     assert_eq!(editor.readmit(webhook, Incoming::event(trigger("43"))).await.unwrap(), None);
     assert_eq!(editor.readmit(RejectedId::new(99), Incoming::event(trigger("43"))).await.unwrap(), None);
-    assert_eq!(queue.reader().counts().await.unwrap().waiting, 1);
+    assert_eq!(queue.reader().overview().await.unwrap().waiting, 1);
 }
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn delivered_events_go_by_age_and_number_and_nothing_else_does() {
     assert_eq!(queue.prune(history(199, 1000), now).await.unwrap(), 450);
     assert_eq!(queue.prune(history(199, 1000), now).await.unwrap(), 0);
     assert_eq!(queue.reader().get(old[449]).await.unwrap(), None);
-    assert_eq!(queue.reader().counts().await.unwrap().delivered, 450);
+    assert_eq!(queue.reader().overview().await.unwrap().delivered, 450);
 
     assert_eq!(queue.prune(history(199, 7), now).await.unwrap(), 443);
     let left = queue.reader().ids(State::Delivered, u64::MAX).await.unwrap();
@@ -250,7 +250,7 @@ async fn a_long_pruning_lets_webhooks_in_between_its_commits() {
             tokio::task::yield_now().await;
         }
         queue.accept(trigger("late")).await.unwrap();
-        queue.reader().counts().await.unwrap().delivered
+        queue.reader().overview().await.unwrap().delivered
     };
     let both = tokio::time::timeout(Duration::from_secs(30), async {
         tokio::join!(accept, queue.prune(History { age: Duration::ZERO, rows: 0 }, at(1)))

@@ -72,8 +72,8 @@ async fn a_storm_of_one_incident_is_one_waiting_event() {
         details(&record).to_string(),
         r#"{"alert":49,"occurrences":50,"first_seen":"2027-01-15T08:00:00.123000Z"}"#
     );
-    assert_eq!(queue.reader().counts().await.unwrap().waiting, 1);
-    assert_eq!(queue.reader().counts().await.unwrap().oldest_waiting, Some(at(0)));
+    assert_eq!(queue.reader().overview().await.unwrap().waiting, 1);
+    assert_eq!(queue.reader().overview().await.unwrap().oldest_waiting, Some(at(0)));
     assert_eq!(arrivals.try_recv().unwrap().id, first.id);
     assert!(arrivals.try_recv().is_err(), "a folded event was announced as a new one");
     assert_eq!(queue.begin(first.id, at(60)).await.unwrap(), record.body);
@@ -86,7 +86,7 @@ async fn alerts_that_come_together_fold_together() {
     let alerts = (0..3000).map(|number| queue.accept(trigger(&(number % 3).to_string(), number)));
     let accepted: Vec<Accepted> = join_all(alerts).await.into_iter().map(Result::unwrap).collect();
     assert!(queue.commits() - before <= 60, "3000 accepts took {} commits", queue.commits() - before);
-    assert_eq!(queue.reader().counts().await.unwrap().waiting, 3);
+    assert_eq!(queue.reader().overview().await.unwrap().waiting, 3);
     for incident in 0..3 {
         let mut counts: Vec<_> = accepted.iter().skip(incident).step_by(3).map(|accepted| accepted.count).collect();
         counts.sort_unstable();

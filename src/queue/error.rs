@@ -57,6 +57,15 @@ pub enum QueueError {
         /// The database file.
         path: PathBuf,
     },
+    /// Everything that reads is taken for longer than whoever looks should wait.
+    #[error(
+        "too many look at the database {} at the same moment, or its disk hardly answers; try again shortly",
+        path.display()
+    )]
+    Busy {
+        /// The database file.
+        path: PathBuf,
+    },
     /// No space is left.
     #[error(
         "the disk with the database {} is full; free some space there, the bridge goes on by itself then",

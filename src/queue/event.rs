@@ -209,16 +209,3 @@ pub struct Record {
     /// When it was delivered or became a dead letter.
     pub finished_at: Option<DateTime<Utc>>,
 }
-
-/// How many events stand where.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Counts {
-    /// Events in line.
-    pub waiting: u64,
-    /// Dead letters.
-    pub dead: u64,
-    /// Delivered events that are still kept.
-    pub delivered: u64,
-    /// When the longest-waiting event came, taken over the first in line of every service key.
-    pub oldest_waiting: Option<DateTime<Utc>>,
-}

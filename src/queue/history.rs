@@ -41,7 +41,7 @@ impl Queue {
         let before = now.checked_sub_signed(age).unwrap_or(DateTime::<Utc>::MIN_UTC);
         let incidents_before = now - KEEP_INCIDENTS;
         let old = self.forget(before, incidents_before, u64::MAX).await?;
-        let surplus = self.reader().counts().await?.delivered.saturating_sub(history.rows);
+        let surplus = self.reader().delivered().await?.saturating_sub(history.rows);
         Ok(old + self.forget(DateTime::<Utc>::MAX_UTC, incidents_before, surplus).await?)
     }
 

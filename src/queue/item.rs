@@ -67,8 +67,12 @@ pub struct Summary {
     pub attempts: u32,
     /// When the newest alert it stands for came.
     pub received_at: DateTime<Utc>,
+    /// When the first alert it stands for came.
+    pub first_seen: DateTime<Utc>,
     /// When it is to be tried again; only after an attempt that failed.
     pub next_attempt_at: Option<DateTime<Utc>>,
+    /// When it was delivered or became a dead letter.
+    pub finished_at: Option<DateTime<Utc>>,
     /// Why it is where it is.
     pub reason: Option<String>,
 }
@@ -85,7 +89,9 @@ impl From<Record> for Summary {
             count: record.count,
             attempts: record.attempts,
             received_at: record.received_at,
+            first_seen: record.first_seen,
             next_attempt_at: record.next_attempt_at,
+            finished_at: record.finished_at,
             reason: record.reason,
         }
     }

@@ -42,7 +42,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use editor::Editor;
 pub use error::QueueError;
-pub use event::{Accepted, Arrival, Counts, EventId, NewEvent, Record, Settlement, State, WaitingEvent};
+pub use event::{Accepted, Arrival, EventId, NewEvent, Record, Settlement, State, WaitingEvent};
 pub use history::History;
 pub use incoming::{Incoming, News, Reception};
 pub use item::{ItemId, NoItemId, RejectedSummary, Summary};

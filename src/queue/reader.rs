@@ -6,11 +6,12 @@ use chrono::{DateTime, Utc};
 
 use super::sqlite;
 use super::{
-    Counts, EventId, Overview, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary, WaitingEvent,
+    EventId, Overview, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary, WaitingEvent,
 };
 use crate::pagerduty::ServiceKey;
 
-/// Reads the queue and never changes it; clones share their connections.
+/// Reads the queue and never changes it; clones share their connections. Those who look at what people see have
+/// connections of their own, so the deliveries never wait for them.
 #[derive(Clone, Debug)]
 pub struct Reader {
     sqlite: sqlite::Reads,
@@ -75,23 +76,54 @@ impl Reader {
         self.sqlite.attempts_since(since).await
     }
 
-    /// How many events stand where.
+    /// The queue at a glance. What it costs does not depend on how many events there are.
     ///
     /// # Errors
     ///
-    /// When the database cannot be read.
-    pub async fn counts(&self) -> Result<Counts, QueueError> {
-        self.sqlite.counts().await
+    /// When the database cannot be read, or too many look at it.
+    pub async fn overview(&self) -> Result<Overview, QueueError> {
+        self.sqlite.overview().await
     }
 
-    /// The queue at a glance.
+    /// How many delivered events are kept.
+    pub(super) async fn delivered(&self) -> Result<u64, QueueError> {
+        self.sqlite.delivered().await
+    }
+
+    /// The newest events in any state, newest first: at most `limit`, those with numbers below `before`. One that alerts
+    /// were folded into stays where its first alert put it.
     ///
     /// # Errors
     ///
-    /// When the database cannot be read.
-    pub async fn overview(&self) -> Result<Overview, QueueError> {
-        let Counts { waiting, dead, delivered, oldest_waiting } = self.counts().await?;
-        Ok(Overview { waiting, dead, delivered, oldest_waiting, ..Overview::default() })
+    /// When the database cannot be read, or too many look at it.
+    pub async fn recent(&self, before: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError> {
+        self.sqlite.recent(before, limit).await
+    }
+
+    /// At most `limit` events in a state, behind the event `after` in this order: what waits in the order of the line,
+    /// dead letters from the greatest number, delivered events from the last that PagerDuty took.
+    ///
+    /// To read on, `after` is the last event of the page before. It may have left the state meanwhile; only behind
+    /// a delivered event that is gone nothing is found, for it was the oldest.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read, or too many look at it.
+    pub async fn list(&self, state: State, after: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError> {
+        self.sqlite.list(state, after, limit).await
+    }
+
+    /// The newest rejected webhooks, newest first: at most `limit`, those with numbers below `before`.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read, or too many look at it.
+    pub async fn rejected_list(
+        &self,
+        before: Option<RejectedId>,
+        limit: u32,
+    ) -> Result<Vec<RejectedSummary>, QueueError> {
+        self.sqlite.rejected_list(before, limit).await
     }
 
     /// All about one event; `None` when the queue has none with that number.

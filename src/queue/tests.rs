@@ -46,7 +46,7 @@ async fn a_full_disk_refuses_and_the_queue_goes_on_once_there_is_space() {
         assert!(error.to_string().contains(&path.display().to_string()), "{error}");
     }
     assert!(!queue.is_well());
-    assert_eq!(queue.reader().counts().await.unwrap().waiting, 1);
+    assert_eq!(queue.reader().overview().await.unwrap().waiting, 1);
     assert_eq!(queue.reader().get(small).await.unwrap().unwrap().count, 1);
 
     // A mark is small enough for a disk that takes no alert.

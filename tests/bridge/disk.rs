@@ -51,7 +51,7 @@ fn records(path: &Path, number: u64) -> Vec<Record> {
         let bodies: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM bodies").fetch_one(&mut connection).await.unwrap();
         assert_eq!(bodies, i64::try_from(number).unwrap());
         let reader = Reader::open(path).await.unwrap();
-        let counts = reader.counts().await.unwrap();
+        let counts = reader.overview().await.unwrap();
         assert_eq!(counts.waiting + counts.delivered, number, "{counts:?}");
         let mut records = Vec::new();
         for id in reader.ids(State::Waiting, u64::MAX).await.unwrap() {

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use sentry_pagerduty_bridge::queue::{Counts, Reader};
+use sentry_pagerduty_bridge::queue::{Overview, Reader};
 use sentry_pagerduty_bridge::sandbox::{Options, Sandbox};
 
 use self::account::Account;
@@ -91,12 +91,12 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// Waits until nothing is in line.
 #[track_caller]
-fn drained(database: &Path) -> Counts {
+fn drained(database: &Path) -> Overview {
     runtime().block_on(async {
         let reader = Reader::open(database).await.unwrap();
         let (mut deadline, mut least) = (Instant::now() + PATIENCE, u64::MAX);
         loop {
-            let counts = reader.counts().await.unwrap();
+            let counts = reader.overview().await.unwrap();
             if counts.waiting == 0 {
                 return counts;
             }

@@ -1,4 +1,4 @@
-//! What people look at: events and rejected webhooks, listed.
+//! What the commands look at: events and rejected webhooks, listed, each and all.
 
 use super::read::Reads;
 use super::row::{ColumnError, Columns};
@@ -21,7 +21,7 @@ impl Reads {
             }
         };
         let query = sqlx::query(query).bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        self.all(query, |columns| Ok(columns.id())).await
+        self.look(query, |columns| Ok(columns.id())).await
     }
 
     /// Those of `ids` that are there still, at most [`PAGE`] a statement, in the order of `ids`.
@@ -31,11 +31,11 @@ impl Reads {
             // The numbers' places in the list keep their order.
             let query = sqlx::query(
                 "SELECT events.id, state, service_key, incident_key, event_type, description, count, attempts, \
-                 received_at, next_attempt_at, reason \
+                 received_at, first_seen, next_attempt_at, finished_at, reason \
                  FROM json_each(?) AS wanted JOIN events ON events.id = wanted.value ORDER BY wanted.key",
             )
             .bind(numbers(page));
-            summaries.append(&mut self.all(query, Columns::summary).await?);
+            summaries.append(&mut self.look(query, Columns::summary).await?);
         }
         Ok(summaries)
     }
@@ -43,15 +43,7 @@ impl Reads {
     pub(in crate::queue) async fn rejected_summaries(&self, limit: u64) -> Result<Vec<RejectedSummary>, QueueError> {
         let query = sqlx::query("SELECT id, received_at, reason, size FROM rejected ORDER BY id LIMIT ?")
             .bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        self.all(query, |columns| {
-            Ok(RejectedSummary {
-                id: RejectedId::new(columns.id().get()),
-                received_at: columns.time("received_at")?,
-                reason: columns.text("reason")?,
-                size: columns.number("size")?,
-            })
-        })
-        .await
+        self.look(query, Columns::rejected_summary).await
     }
 
     pub(in crate::queue) async fn rejected(&self, id: RejectedId) -> Result<Option<Rejected>, QueueError> {
@@ -65,12 +57,7 @@ impl Reads {
                 body: columns.bytes("body")?,
             })
         };
-        Ok(self.all(query, read).await?.pop())
-    }
-
-    pub(in crate::queue) async fn generation(&self) -> Result<u64, QueueError> {
-        let query = sqlx::query("SELECT 0 AS id, generation FROM changes");
-        Ok(self.all(query, |columns| columns.number("generation")).await?.pop().unwrap_or_default())
+        Ok(self.look(query, read).await?.pop())
     }
 }
 

@@ -7,7 +7,8 @@
 //!   of rejected webhooks; `prune`: of history
 //! - `incidents`: where incidents are open
 //! - `edit`: changes from outside
-//! - `read`: everything that only looks; `list`: what people look at
+//! - `read`: connections that only read, and what the deliveries read; `overview`: how much stands where; `pages`: what
+//!   a page shows; `list`: what the commands list
 //! - `row`: a row's columns as types
 
 mod accept;
@@ -15,7 +16,11 @@ mod edit;
 mod engine;
 mod incidents;
 mod list;
+mod overview;
+mod pages;
 mod place;
+#[cfg(test)]
+mod plans;
 mod prune;
 mod read;
 mod receive;

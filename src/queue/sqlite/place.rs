@@ -100,6 +100,7 @@ impl Place {
         let Some(database) = error.as_database_error() else {
             return match error {
                 sqlx::Error::PoolClosed => QueueError::Closed,
+                sqlx::Error::PoolTimedOut => QueueError::Busy { path },
                 error => QueueError::Database { path, source: Arc::new(error) },
             };
         };

@@ -23,6 +23,8 @@ pub(super) async fn delivered(connection: &mut SqliteConnection, prune: Prune) -
     ] {
         sqlx::query(delete).bind(numbers(&ids)).execute(&mut *connection).await?;
     }
+    // Keys that no event is left of.
+    sqlx::query("DELETE FROM tallies WHERE events = 0").execute(&mut *connection).await?;
     incidents::forget(connection, prune.incidents_before, prune.limit).await?;
     Ok(ids.len() as u64)
 }

@@ -12,13 +12,19 @@ use super::place::Place;
 use super::row::{ColumnError, Columns};
 use super::schema;
 use crate::pagerduty::ServiceKey;
-use crate::queue::{Counts, EventId, QueueError, Record, WaitingEvent};
+use crate::queue::{EventId, QueueError, Record, WaitingEvent};
 
-/// How many connections look at the same time: the scheduler must not wait for a page that counts.
-const CONNECTIONS: u32 = 2;
+/// How many connections serve the deliveries at the same time.
+const WORKING: u32 = 2;
 
-/// How long a reader waits for one of them.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the deliveries wait for one of them.
+const WORKING_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many connections serve those who look, apart from the others: whatever people ask for, no delivery waits for it.
+const LOOKING: u32 = 2;
+
+/// How long somebody who looks waits for one of them. Nothing that a page asks for takes a fraction of it.
+const LOOKING_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A query that begins with the service keys in line as the table `keys`, whose last row is null.
 ///
@@ -50,16 +56,23 @@ pub(super) async fn body_waiting(connection: &mut SqliteConnection, id: EventId)
 #[derive(Clone, Debug)]
 pub(in crate::queue) struct Reads {
     place: Place,
-    pool: SqlitePool,
+    working: SqlitePool,
+    looking: SqlitePool,
 }
 
 impl Reads {
     pub(super) fn beside(place: &Place) -> Self {
-        let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(PATIENCE)
-            .connect_lazy_with(place.reading());
-        Self { place: place.clone(), pool }
+        let pool = |connections, patience| {
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(patience)
+                .connect_lazy_with(place.reading())
+        };
+        Self {
+            place: place.clone(),
+            working: pool(WORKING, WORKING_PATIENCE),
+            looking: pool(LOOKING, LOOKING_PATIENCE),
+        }
     }
 
     pub(in crate::queue) async fn open(path: &Path) -> Result<Self, QueueError> {
@@ -67,7 +80,7 @@ impl Reads {
             return Err(QueueError::Missing { path: path.to_owned() });
         }
         let reads = Self::beside(&Place::new(path));
-        let mut connection = reads.pool.acquire().await.map_err(|error| reads.place.error(error))?;
+        let mut connection = reads.looking.acquire().await.map_err(|error| reads.place.error(error))?;
         schema::check(&mut connection, &reads.place).await?;
         Ok(reads)
     }
@@ -77,12 +90,13 @@ impl Reads {
     }
 
     pub(in crate::queue) async fn close(&self) {
-        self.pool.close().await;
+        self.working.close().await;
+        self.looking.close().await;
     }
 
     pub(in crate::queue) async fn keys_waiting(&self) -> Result<Vec<ServiceKey>, QueueError> {
         let query = sqlx::query(with_keys!("SELECT 0 AS id, service_key FROM keys WHERE service_key IS NOT NULL"));
-        self.all(query, Columns::service_key).await
+        self.work(query, Columns::service_key).await
     }
 
     pub(in crate::queue) async fn waiting(
@@ -98,7 +112,7 @@ impl Reads {
         .bind(key.expose())
         .bind(after.map_or(i64::MIN, EventId::get))
         .bind(limit);
-        self.all(query, |columns| {
+        self.work(query, |columns| {
             Ok(WaitingEvent {
                 id: columns.id(),
                 incident_key: columns.incident_key()?,
@@ -121,32 +135,21 @@ impl Reads {
              ORDER BY last_attempt_at",
         )
         .bind(since.timestamp_millis());
-        self.all(query, |columns| {
+        self.work(query, |columns| {
             Ok((columns.service_key()?, columns.time("last_attempt_at")?, columns.number("attempts")?))
         })
         .await
     }
 
-    pub(in crate::queue) async fn counts(&self) -> Result<Counts, QueueError> {
-        let query = sqlx::query(with_keys!(
-            "SELECT 0 AS id,
-                (SELECT COUNT(*) FROM events WHERE state = 'waiting') AS waiting,
-                (SELECT COUNT(*) FROM events WHERE state = 'dead' AND finished_at IS NOT NULL) AS dead,
-                (SELECT COUNT(*) FROM events WHERE state = 'delivered' AND finished_at IS NOT NULL) AS delivered,
-                (SELECT MIN(first_seen) FROM events WHERE id IN (
-                    SELECT (SELECT MIN(id) FROM events WHERE state = 'waiting' AND service_key = keys.service_key)
-                    FROM keys
-                )) AS oldest_waiting"
-        ));
-        let counts = self.all(query, |columns| {
-            Ok(Counts {
-                waiting: columns.number("waiting")?,
-                dead: columns.number("dead")?,
-                delivered: columns.number("delivered")?,
-                oldest_waiting: columns.optional_time("oldest_waiting")?,
-            })
-        });
-        Ok(counts.await?.pop().unwrap_or_default())
+    pub(in crate::queue) async fn generation(&self) -> Result<u64, QueueError> {
+        let query = sqlx::query("SELECT 0 AS id, generation FROM changes");
+        Ok(self.work(query, |columns| columns.number("generation")).await?.pop().unwrap_or_default())
+    }
+
+    /// How many delivered events are kept.
+    pub(in crate::queue) async fn delivered(&self) -> Result<u64, QueueError> {
+        let query = sqlx::query("SELECT 0 AS id, SUM(events) AS events FROM tallies WHERE state = 'delivered'");
+        Ok(self.work(query, |columns| columns.optional_number("events")).await?.pop().flatten().unwrap_or_default())
     }
 
     pub(in crate::queue) async fn get(&self, id: EventId) -> Result<Option<Record>, QueueError> {
@@ -156,16 +159,34 @@ impl Reads {
              FROM events JOIN bodies USING (id) WHERE id = ?",
         )
         .bind(id.get());
-        Ok(self.all(query, Columns::record).await?.pop())
+        Ok(self.look(query, Columns::record).await?.pop())
     }
 
-    /// Runs `query`, whose every row has an `id`, and reads its rows.
-    pub(super) async fn all<T>(
+    /// Runs `query`, whose every row has an `id`, and reads its rows, for those who look.
+    pub(super) async fn look<T>(
         &self,
         query: Query<'_, Sqlite, SqliteArguments>,
         read: impl Fn(&Columns) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
-        let rows = query.fetch_all(&self.pool).await.map_err(|error| self.place.error(error))?;
+        self.all(&self.looking, query, read).await
+    }
+
+    /// The same for the deliveries.
+    async fn work<T>(
+        &self,
+        query: Query<'_, Sqlite, SqliteArguments>,
+        read: impl Fn(&Columns) -> Result<T, ColumnError>,
+    ) -> Result<Vec<T>, QueueError> {
+        self.all(&self.working, query, read).await
+    }
+
+    async fn all<T>(
+        &self,
+        pool: &SqlitePool,
+        query: Query<'_, Sqlite, SqliteArguments>,
+        read: impl Fn(&Columns) -> Result<T, ColumnError>,
+    ) -> Result<Vec<T>, QueueError> {
+        let rows = query.fetch_all(pool).await.map_err(|error| self.place.error(error))?;
         let read_row = |row| {
             let columns = Columns::of(row).map_err(|error| self.place.error(error))?;
             read(&columns).map_err(|error| match error {

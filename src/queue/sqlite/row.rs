@@ -7,7 +7,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
-use crate::queue::{EventId, Record, State, Summary};
+use crate::queue::{EventId, Record, RejectedId, RejectedSummary, State, Summary};
 
 /// Why a column could not be read.
 #[derive(Debug)]
@@ -51,9 +51,17 @@ impl Columns {
         self.parsed("event_type", EventType::parse)
     }
 
+    pub(super) fn state(&self) -> Result<State, ColumnError> {
+        self.parsed("state", State::parse)
+    }
+
     pub(super) fn number<T: TryFrom<i64>>(&self, column: &'static str) -> Result<T, ColumnError> {
-        let number: i64 = self.row.try_get(column)?;
-        T::try_from(number).map_err(|_| ColumnError::Odd(column))
+        self.optional_number(column)?.ok_or(ColumnError::Odd(column))
+    }
+
+    pub(super) fn optional_number<T: TryFrom<i64>>(&self, column: &'static str) -> Result<Option<T>, ColumnError> {
+        let number: Option<i64> = self.row.try_get(column)?;
+        number.map(|number| T::try_from(number).map_err(|_| ColumnError::Odd(column))).transpose()
     }
 
     pub(super) fn milliseconds(&self, column: &'static str) -> Result<Duration, ColumnError> {
@@ -84,7 +92,7 @@ impl Columns {
     pub(super) fn summary(&self) -> Result<Summary, ColumnError> {
         Ok(Summary {
             id: self.id,
-            state: self.parsed("state", State::parse)?,
+            state: self.state()?,
             service_key: self.service_key()?,
             incident_key: self.incident_key()?,
             event_type: self.event_type()?,
@@ -92,15 +100,26 @@ impl Columns {
             count: self.number("count")?,
             attempts: self.number("attempts")?,
             received_at: self.time("received_at")?,
+            first_seen: self.time("first_seen")?,
             next_attempt_at: self.optional_time("next_attempt_at")?,
+            finished_at: self.optional_time("finished_at")?,
             reason: self.optional_text("reason")?,
+        })
+    }
+
+    pub(super) fn rejected_summary(&self) -> Result<RejectedSummary, ColumnError> {
+        Ok(RejectedSummary {
+            id: RejectedId::new(self.id.get()),
+            received_at: self.time("received_at")?,
+            reason: self.text("reason")?,
+            size: self.number("size")?,
         })
     }
 
     pub(super) fn record(&self) -> Result<Record, ColumnError> {
         Ok(Record {
             id: self.id,
-            state: self.parsed("state", State::parse)?,
+            state: self.state()?,
             service_key: self.service_key()?,
             incident_key: self.incident_key()?,
             event_type: self.event_type()?,

@@ -108,7 +108,7 @@ impl Bridge {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let reader = Reader::open(&self.database()).await.unwrap();
-            let counts = reader.counts().await.unwrap();
+            let counts = reader.overview().await.unwrap();
             let mut records = Vec::new();
             for number in 1..=counts.waiting + counts.dead + counts.delivered {
                 let id = EventId::new(number.try_into().unwrap());

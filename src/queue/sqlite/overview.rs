@@ -1,0 +1,76 @@
+//! How much stands where, read from the tallies.
+
+use chrono::{DateTime, Utc};
+
+use super::read::Reads;
+use super::row::{ColumnError, Columns};
+use crate::pagerduty::ServiceKey;
+use crate::queue::{Destination, Overview, QueueError, State};
+
+/// One row for each service key and state, and one without them when no event is kept at all. At most a thousand webhooks
+/// are rejected, so those are counted.
+const OVERVIEW: &str = "SELECT 0 AS id, held.rejected, service_key, state, events,
+        CASE state WHEN 'waiting' THEN (
+            SELECT first_seen FROM events AS line
+            WHERE line.state = 'waiting' AND line.service_key = tallies.service_key ORDER BY line.id LIMIT 1
+        ) END AS oldest_waiting
+    FROM (SELECT COUNT(*) AS rejected FROM rejected) AS held LEFT JOIN tallies ON events > 0";
+
+/// What one row tells.
+struct Row {
+    rejected: u64,
+    tally: Option<Tally>,
+}
+
+struct Tally {
+    service_key: ServiceKey,
+    state: State,
+    events: u64,
+    oldest_waiting: Option<DateTime<Utc>>,
+}
+
+impl Reads {
+    pub(in crate::queue) async fn overview(&self) -> Result<Overview, QueueError> {
+        // One statement, so that all of it is true at the same moment.
+        let rows = self.look(sqlx::query(OVERVIEW), row).await?;
+        Ok(rows.into_iter().fold(Overview::default(), add))
+    }
+}
+
+fn row(columns: &Columns) -> Result<Row, ColumnError> {
+    let tally = match columns.optional_number("events")? {
+        None => None,
+        Some(events) => Some(Tally {
+            service_key: columns.service_key()?,
+            state: columns.state()?,
+            events,
+            oldest_waiting: columns.optional_time("oldest_waiting")?,
+        }),
+    };
+    Ok(Row { rejected: columns.number("rejected")?, tally })
+}
+
+/// Adds a row to what those before it told.
+fn add(mut overview: Overview, row: Row) -> Overview {
+    overview.rejected = row.rejected;
+    let Some(Tally { service_key, state, events, oldest_waiting }) = row.tally else { return overview };
+    let place = overview.destinations.partition_point(|known| known.service_key < service_key);
+    if overview.destinations.get(place).is_none_or(|known| known.service_key != service_key) {
+        let new = Destination { service_key, waiting: 0, dead: 0, delivered: 0, oldest_waiting: None };
+        overview.destinations.insert(place, new);
+    }
+    let destination = &mut overview.destinations[place];
+    let (total, own) = match state {
+        State::Waiting => (&mut overview.waiting, &mut destination.waiting),
+        State::Dead => (&mut overview.dead, &mut destination.dead),
+        State::Delivered => (&mut overview.delivered, &mut destination.delivered),
+    };
+    *total += events;
+    *own = events;
+    destination.oldest_waiting = destination.oldest_waiting.or(oldest_waiting);
+    overview.oldest_waiting = overview.oldest_waiting.into_iter().chain(oldest_waiting).min();
+    overview
+}
+
+#[cfg(test)]
+pub(super) const QUERY: &str = OVERVIEW;

@@ -1,0 +1,46 @@
+//! What a page asks for is found by indexes, so that it takes no longer where more stands in the queue.
+
+use std::path::Path;
+
+use sqlx::{ConnectOptions, Row as _, SqliteConnection};
+
+use super::place::Place;
+use super::{Engine, overview, pages};
+
+/// How SQLite goes about a query, a line for each step.
+async fn plan(connection: &mut SqliteConnection, query: &str) -> Vec<String> {
+    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}"));
+    let steps = sqlx::query(explain).fetch_all(connection).await.unwrap();
+    steps.iter().map(|step| step.get("detail")).collect()
+}
+
+/// Whether a step leafs through the events or gathers them to sort them. The tallies have a few rows and the rejected
+/// webhooks at most a thousand.
+fn grows(step: &str) -> bool {
+    step.contains("TEMP B-TREE")
+        || step.contains("AUTOMATIC")
+        || step
+            .strip_prefix("SCAN ")
+            .is_some_and(|table| ["events", "line", "bodies"].iter().any(|t| table.starts_with(t)))
+}
+
+async fn tables(path: &Path) -> SqliteConnection {
+    Engine::open(path).await.unwrap().close().await.unwrap();
+    Place::new(path).reading().connect().await.unwrap()
+}
+
+#[tokio::test]
+async fn nothing_that_a_page_asks_for_leafs_through_the_events() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut connection = tables(&directory.path().join("bridge.db")).await;
+    for query in pages::QUERIES.iter().chain([&overview::QUERY]) {
+        let plan = plan(&mut connection, query).await;
+        assert!(!plan.is_empty());
+        assert!(!plan.iter().any(|step| grows(step)), "{query}\n{plan:#?}");
+    }
+    // The measure itself is one.
+    for query in ["SELECT * FROM events WHERE count > 1", "SELECT id FROM events WHERE id > 7 ORDER BY description"] {
+        let plan = plan(&mut connection, query).await;
+        assert!(plan.iter().any(|step| grows(step)), "{query}\n{plan:#?}");
+    }
+}

@@ -1,0 +1,354 @@
+//! What the queue tells at a glance and page by page, beside what stands in the file.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
+use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::queue::{
+    Destination, Editor, EventId, History, Incoming, NewEvent, Overview, Queue, Rejected, RejectedId, Settlement,
+    State, Summary,
+};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Row as _, SqliteConnection};
+use tempfile::TempDir;
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+}
+
+fn key(number: usize) -> ServiceKey {
+    ServiceKey::parse(&format!("{number:032}")).unwrap()
+}
+
+fn event(key: &ServiceKey, incident: &str, seconds: i64) -> NewEvent {
+    NewEvent {
+        service_key: key.clone(),
+        incident_key: IncidentKey::parse(incident).unwrap(),
+        event_type: EventType::Trigger,
+        description: "Disk full".to_owned(),
+        body: br#"{"details":{}}"#.to_vec(),
+        received_at: at(seconds),
+    }
+}
+
+fn rejected(seconds: i64) -> Rejected {
+    Rejected { received_at: at(seconds), resource: None, reason: "no JSON".to_owned(), body: b"{".to_vec() }
+}
+
+async fn open() -> (TempDir, PathBuf, Queue) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bridge.db");
+    let queue = Queue::open(&path).await.unwrap();
+    (directory, path, queue)
+}
+
+async fn connect(path: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(path).connect().await.unwrap()
+}
+
+async fn meddle(path: &Path, sql: &str) {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connect(path).await).await.unwrap();
+}
+
+/// The overview as somebody finds it who counts every row.
+async fn counted(path: &Path) -> Overview {
+    let mut connection = connect(path).await;
+    let rows = sqlx::query("SELECT service_key, state, first_seen FROM events ORDER BY id")
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    let mut destinations = BTreeMap::new();
+    for row in rows {
+        let service_key = ServiceKey::parse(row.get("service_key")).unwrap();
+        let destination = destinations.entry(service_key.clone()).or_insert(Destination {
+            service_key,
+            waiting: 0,
+            dead: 0,
+            delivered: 0,
+            oldest_waiting: None,
+        });
+        match State::parse(row.get("state")).unwrap() {
+            State::Waiting => {
+                destination.waiting += 1;
+                destination.oldest_waiting =
+                    destination.oldest_waiting.or(DateTime::from_timestamp_millis(row.get("first_seen")));
+            }
+            State::Dead => destination.dead += 1,
+            State::Delivered => destination.delivered += 1,
+        }
+    }
+    let rejected: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM rejected").fetch_one(&mut connection).await.unwrap();
+    let destinations: Vec<Destination> = destinations.into_values().collect();
+    let sum = |of: fn(&Destination) -> u64| destinations.iter().map(of).sum();
+    Overview {
+        waiting: sum(|destination| destination.waiting),
+        dead: sum(|destination| destination.dead),
+        delivered: sum(|destination| destination.delivered),
+        rejected: rejected.try_into().unwrap(),
+        oldest_waiting: destinations.iter().filter_map(|destination| destination.oldest_waiting).min(),
+        destinations,
+    }
+}
+
+/// What somebody does with the queue. Numbers beyond those that are there count round.
+#[derive(Clone, Debug)]
+enum Deed {
+    /// Alerts come together: the key and the incident of each. Those of an incident that waits are folded.
+    Accept(Vec<(usize, u8)>),
+    Begin(usize),
+    Deliver(usize),
+    Bury(usize),
+    Delay(usize),
+    Reject,
+    Readmit(usize),
+    DiscardRejected(usize),
+    Revive(Vec<usize>),
+    Discard(State, Vec<usize>),
+    Prune {
+        rows: u64,
+    },
+    Reopen,
+}
+
+fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+    let number = || 0..40_usize;
+    let state = prop_oneof![Just(State::Waiting), Just(State::Dead), Just(State::Delivered)];
+    let deed = prop_oneof![
+        6 => prop::collection::vec((0..3_usize, 0..6_u8), 1..6).prop_map(Deed::Accept),
+        2 => number().prop_map(Deed::Begin),
+        3 => number().prop_map(Deed::Deliver),
+        3 => number().prop_map(Deed::Bury),
+        1 => number().prop_map(Deed::Delay),
+        1 => Just(Deed::Reject),
+        1 => number().prop_map(Deed::Readmit),
+        1 => number().prop_map(Deed::DiscardRejected),
+        2 => prop::collection::vec(number(), 1..4).prop_map(Deed::Revive),
+        2 => (state, prop::collection::vec(number(), 1..4)).prop_map(|(state, ids)| Deed::Discard(state, ids)),
+        1 => (0..4_u64).prop_map(|rows| Deed::Prune { rows }),
+        1 => Just(Deed::Reopen),
+    ];
+    prop::collection::vec(deed, 1..30)
+}
+
+/// A queue that somebody works with.
+struct Bench {
+    path: PathBuf,
+    queue: Queue,
+    editor: Editor,
+    clock: i64,
+    last: i64,
+    last_rejected: i64,
+}
+
+impl Bench {
+    async fn new(path: PathBuf) -> Self {
+        let queue = Queue::open(&path).await.unwrap();
+        let editor = Editor::open(&path).await.unwrap();
+        Self { path, queue, editor, clock: 0, last: 0, last_rejected: 0 }
+    }
+
+    /// An event, or a number that none has yet.
+    fn id(&self, number: usize) -> EventId {
+        EventId::new(i64::try_from(number).unwrap() % (self.last + 1) + 1)
+    }
+
+    fn rejected_id(&self, number: usize) -> RejectedId {
+        RejectedId::new(i64::try_from(number).unwrap() % (self.last_rejected + 1) + 1)
+    }
+
+    async fn settle(&self, number: usize, settlement: Settlement) {
+        let _ = self.queue.settle(self.id(number), settlement, at(self.clock)).await;
+    }
+
+    async fn act(&mut self, deed: Deed) {
+        self.clock += 1;
+        match deed {
+            Deed::Accept(alerts) => {
+                let events = alerts.into_iter().map(|(number, incident)| {
+                    self.queue.accept(event(&key(number), &incident.to_string(), self.clock))
+                });
+                for accepted in futures_util::future::join_all(events).await {
+                    self.last = self.last.max(accepted.unwrap().id.get());
+                }
+            }
+            Deed::Begin(number) => drop(self.queue.begin(self.id(number), at(self.clock)).await),
+            Deed::Deliver(number) => self.settle(number, Settlement::Delivered { note: None }).await,
+            Deed::Bury(number) => self.settle(number, Settlement::Dead { reason: "400".to_owned() }).await,
+            Deed::Delay(number) => {
+                let (reason, next_attempt_at) = ("500".to_owned(), at(self.clock + 9));
+                self.settle(number, Settlement::Retry { reason, next_attempt_at, blamed: Duration::ZERO }).await;
+            }
+            Deed::Reject => self.last_rejected = self.queue.reject(rejected(self.clock)).await.unwrap().get(),
+            Deed::Readmit(number) => {
+                let incoming = Incoming::event(event(&key(number % 3), "readmitted", self.clock));
+                self.editor.readmit(self.rejected_id(number), incoming).await.unwrap();
+            }
+            Deed::DiscardRejected(number) => {
+                self.editor.discard_rejected(self.rejected_id(number)).await.unwrap();
+            }
+            Deed::Revive(numbers) => {
+                let ids: Vec<_> = numbers.into_iter().map(|number| self.id(number)).collect();
+                self.editor.revive(&ids).await.unwrap();
+            }
+            Deed::Discard(state, numbers) => {
+                let ids: Vec<_> = numbers.into_iter().map(|number| self.id(number)).collect();
+                self.editor.discard(state, &ids).await.unwrap();
+            }
+            Deed::Prune { rows } => {
+                self.queue.prune(History { age: Duration::from_secs(20), rows }, at(self.clock)).await.unwrap();
+            }
+            Deed::Reopen => {
+                self.queue.close().await.unwrap();
+                self.queue = Queue::open(&self.path).await.unwrap();
+            }
+        }
+    }
+}
+
+async fn tallies_after(deeds: Vec<Deed>) -> TestCaseResult {
+    let directory = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(directory.path().join("bridge.db")).await;
+    for deed in deeds {
+        let told = format!("{deed:?}");
+        bench.act(deed).await;
+        let overview = bench.queue.reader().overview().await.unwrap();
+        prop_assert_eq!(overview, counted(&bench.path).await, "after {}", told);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_done_with_the_queue_the_overview_is_what_counting_finds(deeds in deeds()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(tallies_after(deeds))?;
+    }
+}
+
+#[tokio::test]
+async fn an_alert_that_is_folded_adds_nothing_to_what_waits() {
+    let (_directory, path, queue) = open().await;
+    for seconds in 0..3 {
+        queue.accept(event(&key(1), "42", seconds)).await.unwrap();
+    }
+    let overview = queue.reader().overview().await.unwrap();
+    assert_eq!((overview.waiting, overview.oldest_waiting), (1, Some(at(0))));
+    assert_eq!(overview, counted(&path).await);
+}
+
+#[tokio::test]
+async fn a_queue_of_an_older_version_is_counted_once_and_keys_without_events_go() {
+    let (_directory, path, queue) = open().await;
+    for number in 0..9 {
+        let id = queue.accept(event(&key(number % 3), &number.to_string(), 0)).await.unwrap().id;
+        if number > 4 {
+            queue.settle(id, Settlement::Delivered { note: None }, at(1)).await.unwrap();
+        }
+    }
+    queue.close().await.unwrap();
+    meddle(
+        &path,
+        "DROP TABLE tallies; DROP TRIGGER events_added; DROP TRIGGER events_removed; DROP TRIGGER events_moved;
+         DROP INDEX events_dead; DELETE FROM _sqlx_migrations WHERE version >= 4;",
+    )
+    .await;
+    let queue = Queue::open(&path).await.unwrap();
+    let overview = queue.reader().overview().await.unwrap();
+    assert_eq!((overview.waiting, overview.delivered, overview.destinations.len()), (5, 4, 3));
+    assert_eq!(overview, counted(&path).await);
+
+    meddle(
+        &path,
+        "DELETE FROM events WHERE service_key LIKE '%1'; UPDATE events SET service_key = printf('%032d', 7);",
+    )
+    .await;
+    let overview = queue.reader().overview().await.unwrap();
+    assert_eq!(overview, counted(&path).await);
+    queue.prune(History { age: Duration::from_hours(1), rows: 9 }, at(2)).await.unwrap();
+    let left: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM tallies").fetch_one(&mut connect(&path).await).await.unwrap();
+    assert_eq!(left, 2, "only those of the key that is left");
+}
+
+fn numbers(events: &[Summary]) -> Vec<i64> {
+    events.iter().map(|event| event.id.get()).collect()
+}
+
+/// Every page of `limit`, one after the other.
+async fn pages(queue: &Queue, state: State, limit: u32) -> Vec<i64> {
+    let mut all = Vec::new();
+    for _ in 0..100 {
+        let after = all.last().copied().map(EventId::new);
+        let page = queue.reader().list(state, after, limit).await.unwrap();
+        assert!(page.len() <= limit as usize);
+        assert!(page.iter().all(|event| event.state == state));
+        if page.is_empty() {
+            return all;
+        }
+        all.extend(numbers(&page));
+    }
+    panic!("it never ended: {all:?}");
+}
+
+#[tokio::test]
+async fn every_state_is_read_page_by_page_in_the_order_that_people_want() {
+    let (_directory, path, queue) = open().await;
+    assert_eq!(pages(&queue, State::Waiting, 5).await, Vec::<i64>::new());
+    for number in 1..=60_i64 {
+        let id = queue.accept(event(&key(usize::try_from(number * 7 % 5).unwrap()), &number.to_string(), number)).await;
+        let id = id.unwrap().id;
+        // PagerDuty takes them the other way round, several in the same millisecond.
+        match number % 3 {
+            0 => queue.settle(id, Settlement::Delivered { note: None }, at(200 - number / 10)).await.unwrap(),
+            1 => queue.settle(id, Settlement::Dead { reason: "400".to_owned() }, at(200 - number)).await.unwrap(),
+            _ => {}
+        }
+    }
+    let waiting: Vec<_> = (1..=60).filter(|number| number % 3 == 2).collect();
+    let dead: Vec<_> = (1..=60).rev().filter(|number| number % 3 == 1).collect();
+    let mut delivered: Vec<_> = (1..=60).filter(|number| number % 3 == 0).collect();
+    delivered.sort_by_key(|number| (number / 10, -number));
+    for limit in [1, 4, 7, 500] {
+        assert_eq!(pages(&queue, State::Waiting, limit).await, waiting, "{limit}");
+        assert_eq!(pages(&queue, State::Dead, limit).await, dead, "{limit}");
+        assert_eq!(pages(&queue, State::Delivered, limit).await, delivered, "{limit}");
+    }
+    assert_eq!(queue.reader().list(State::Waiting, None, 0).await.unwrap(), []);
+
+    let reader = queue.reader();
+    assert_eq!(numbers(&reader.recent(None, 4).await.unwrap()), [60, 59, 58, 57]);
+    assert_eq!(numbers(&reader.recent(Some(EventId::new(3)), 4).await.unwrap()), [2, 1]);
+    let [last] = &reader.recent(Some(EventId::new(58)), 1).await.unwrap()[..] else { panic!("there are more") };
+    assert_eq!((last.first_seen, last.finished_at), (at(57), Some(at(195))));
+
+    // The event where the last page ended may have been revived or deleted in between.
+    let mut editor = Editor::open(&path).await.unwrap();
+    editor.revive(&[EventId::new(40)]).await.unwrap();
+    editor.discard(State::Dead, &[EventId::new(37)]).await.unwrap();
+    editor.discard(State::Delivered, &[EventId::new(33)]).await.unwrap();
+    assert_eq!(numbers(&reader.list(State::Dead, Some(EventId::new(40)), 2).await.unwrap()), [34, 31]);
+    assert_eq!(numbers(&reader.list(State::Waiting, Some(EventId::new(38)), 2).await.unwrap()), [40, 41]);
+    assert_eq!(reader.list(State::Delivered, Some(EventId::new(33)), 2).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn rejected_webhooks_are_read_page_by_page_from_the_newest() {
+    let (_directory, _path, queue) = open().await;
+    for number in 0..5 {
+        queue.reject(rejected(number)).await.unwrap();
+    }
+    let reader = queue.reader();
+    let page = reader.rejected_list(None, 2).await.unwrap();
+    assert_eq!(page.iter().map(|webhook| webhook.id.get()).collect::<Vec<_>>(), [5, 4]);
+    assert_eq!((page[0].received_at, page[0].size, &*page[0].reason), (at(4), 1, "no JSON"));
+    let page = reader.rejected_list(Some(page[1].id), 9).await.unwrap();
+    assert_eq!(page.iter().map(|webhook| webhook.id.get()).collect::<Vec<_>>(), [3, 2, 1]);
+}
