@@ -22,7 +22,7 @@ use crate::pagerduty::client::{Client, ClientError};
 use crate::queue::history::KEEP_ROWS;
 use crate::queue::{History, Queue, QueueError};
 use crate::settings::Settings;
-use crate::watch::Watch;
+use crate::watch::{self, Watch};
 use crate::web::admin::Admin;
 use crate::web::door::Door;
 use crate::web::{self, Shared};
@@ -90,7 +90,14 @@ impl Bridge {
         let limits = Limits::new(settings.pagerduty.rate, settings.pagerduty.give_up_after);
         let worker = Worker::new(queue.clone(), client, limits);
         let metrics = Metrics::new();
-        let watch = Watch::new(Utc::now(), queue.clone(), worker.view(), metrics.clone());
+        let watch = Watch::new(
+            Utc::now(),
+            queue.clone(),
+            worker.view(),
+            metrics.clone(),
+            watch::Limits::from(&settings.alarms),
+            &settings.incident_key_prefix,
+        );
         let intake = Intake::of(&settings);
         let door = Door::new(settings.webhook_tokens, settings.client_secrets);
         let admin = Admin::new(settings.admin_tokens, rand::random());

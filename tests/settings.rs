@@ -79,6 +79,9 @@ fn what_is_not_set_has_the_default_of_the_contract() {
     assert_eq!(settings.max_body, 16 * 1024 * 1024);
     assert_eq!(settings.shutdown_drain, Duration::from_secs(2));
     assert_eq!(settings.shutdown_grace, Duration::from_secs(20));
+    assert_eq!(settings.alarms.silence, None);
+    assert_eq!(settings.alarms.waiting, Duration::from_mins(15));
+    assert_eq!(settings.alarms.service_key.expose(), KEY);
     assert_eq!(settings.log_format, LogFormat::Auto);
     assert_eq!(settings.log_filter, "info");
 }
@@ -103,6 +106,9 @@ fn every_setting_is_heeded() {
         ("BRIDGE_RESOLVE", "all"),
         ("BRIDGE_ACKNOWLEDGE", "on"),
         ("BRIDGE_REDACT", "user, customer_id"),
+        ("BRIDGE_SILENCE_ALARM", "12h"),
+        ("BRIDGE_WAITING_ALARM", "1m"),
+        ("BRIDGE_ALARM_SERVICE_KEY", ROUTED_KEY),
         ("BRIDGE_ADMIN_TOKEN", &format!("{ADMIN_TOKEN},{ADMIN_TOKEN}-2")),
         ("BRIDGE_MAX_BODY", "1MiB"),
         ("BRIDGE_SHUTDOWN_DRAIN", "0s"),
@@ -131,6 +137,9 @@ fn every_setting_is_heeded() {
     assert_eq!(settings.max_body, 1024 * 1024);
     assert_eq!(settings.shutdown_drain, Duration::ZERO);
     assert_eq!(settings.shutdown_grace, Duration::from_mins(1));
+    assert_eq!(settings.alarms.silence, Some(Duration::from_hours(12)));
+    assert_eq!(settings.alarms.waiting, Duration::from_mins(1));
+    assert_eq!(settings.alarms.service_key.expose(), ROUTED_KEY);
     assert_eq!(settings.log_format, LogFormat::Json);
     assert_eq!(settings.log_filter, "debug");
 }
@@ -212,9 +221,13 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             ("BRIDGE_PAGE_ON", "alerts"),
             ("BRIDGE_RESOLVE", "on"),
             ("BRIDGE_ACKNOWLEDGE", "all"),
+            ("BRIDGE_SILENCE_ALARM", "off"),
+            ("BRIDGE_WAITING_ALARM", "0s"),
+            ("BRIDGE_ALARM_SERVICE_KEY", &ROUTED_KEY[1..]),
         ]),
         [
             "BRIDGE_PAGERDUTY_SERVICE_KEY has 31 characters, but an integration key has 32",
+            "BRIDGE_ALARM_SERVICE_KEY has 31 characters, but an integration key has 32",
             "BRIDGE_PAGERDUTY_ROUTES line 2 has 2 fields, but a route has 3: `tag,value,KEY` (a value that holds `,` or \
              `;` goes in double quotes)",
             "BRIDGE_PAGERDUTY_ROUTES line 3 ends in a key that has 33 characters, but an integration key has 32",
@@ -234,6 +247,8 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
              issue.unresolved, error",
             "BRIDGE_RESOLVE is `on`: write `opened`, `all` or `off`",
             "BRIDGE_ACKNOWLEDGE is `all`: write `on` or `off`",
+            "BRIDGE_SILENCE_ALARM is `off`, which is no duration: write it like `10s`, `2m` or `1h30m`",
+            "BRIDGE_WAITING_ALARM is `0s`, but may be from 1s to 30days",
         ]
     );
 }

@@ -99,6 +99,13 @@ impl IncidentKey {
         Self::bounded(format!("{prefix}{}", issue.as_str()))
     }
 
+    /// The key of an alarm of the bridge itself.
+    #[must_use]
+    pub fn of_alarm(prefix: &str, name: &str) -> Self {
+        // No issue is called so: ids of Sentry's have no stroke.
+        Self::bounded(format!("{prefix}sentry-pagerduty-bridge/{name}"))
+    }
+
     /// A key read back from the queue; `None` when it cannot be one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

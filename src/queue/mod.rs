@@ -8,6 +8,7 @@
 //! - [`rejected`]: webhooks that were rejected
 //! - [`item`]: both, as people name and list them
 //! - [`overview`]: how much stands where
+//! - [`attention`]: what of it wants somebody's attention
 //! - [`history`]: how long delivered events are kept
 //! - `told`: what was told a short while ago; pure
 //! - `fold`: what becomes a row of its own, and what is folded into one that waits; pure
@@ -16,6 +17,7 @@
 //! - `pulse`: how the writer fares
 //! - `sqlite`: the only place that knows SQL
 
+pub mod attention;
 mod editor;
 pub mod error;
 pub mod event;
@@ -40,6 +42,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 
+pub use attention::{Attention, DeadLetters, OldestWaiting};
 pub use editor::Editor;
 pub use error::QueueError;
 pub use event::{Accepted, Arrival, EventId, NewEvent, Record, Settlement, State, WaitingEvent};

@@ -6,9 +6,10 @@ use chrono::{DateTime, Utc};
 
 use super::sqlite;
 use super::{
-    EventId, Overview, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary, WaitingEvent,
+    Attention, EventId, Overview, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary,
+    WaitingEvent,
 };
-use crate::pagerduty::ServiceKey;
+use crate::pagerduty::{IncidentKey, ServiceKey};
 
 /// Reads the queue and never changes it; clones share their connections. Those who look at what people see have
 /// connections of their own, so the deliveries never wait for them.
@@ -124,6 +125,15 @@ impl Reader {
         limit: u32,
     ) -> Result<Vec<RejectedSummary>, QueueError> {
         self.sqlite.rejected_list(before, limit).await
+    }
+
+    /// What wants somebody's attention, the events of the incidents `without` left out.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn attention(&self, without: &[IncidentKey]) -> Result<Attention, QueueError> {
+        self.sqlite.attention(without).await
     }
 
     /// All about one event; `None` when the queue has none with that number.

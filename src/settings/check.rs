@@ -8,8 +8,8 @@ use bytesize::ByteSize;
 
 use super::raw::RawSettings;
 use super::{
-    AdminToken, ClientSecret, DatabaseUrl, Fault, PagerDutySettings, Problem, Settings, SettingsError, Source,
-    WebhookToken, pagerduty_url, values,
+    AdminToken, AlarmSettings, ClientSecret, DatabaseUrl, Fault, PagerDutySettings, Problem, Settings, SettingsError,
+    Source, WebhookToken, pagerduty_url, values,
 };
 use crate::pagerduty::ServiceKey;
 use crate::redaction::Redaction;
@@ -69,6 +69,9 @@ impl Check {
     fn settings(&mut self, raw: RawSettings) -> Option<Settings> {
         let service_key =
             self.required("BRIDGE_PAGERDUTY_SERVICE_KEY", raw.pagerduty_service_key, NO_SERVICE_KEY, ServiceKey::parse);
+        let alarm_key = self
+            .read("BRIDGE_ALARM_SERVICE_KEY", raw.alarm_service_key, ServiceKey::parse)
+            .or_else(|| service_key.clone());
         let routes = self.routes(service_key, raw.pagerduty_routes);
         let (webhook_tokens, client_secrets) = self.doors(raw.webhook_token, raw.sentry_client_secret);
         let admin_tokens = self
@@ -98,6 +101,10 @@ impl Check {
         let page_on = self.read("BRIDGE_PAGE_ON", raw.page_on, values::openings);
         let resolve = self.read("BRIDGE_RESOLVE", raw.resolve, values::resolve_scope);
         let acknowledge = self.read("BRIDGE_ACKNOWLEDGE", raw.acknowledge, values::switch);
+        let silence =
+            self.read("BRIDGE_SILENCE_ALARM", raw.silence_alarm, |text| values::duration(text, SECOND..=30 * DAY));
+        let waiting =
+            self.read("BRIDGE_WAITING_ALARM", raw.waiting_alarm, |text| values::duration(text, SECOND..=30 * DAY));
         let max_body = self
             .read("BRIDGE_MAX_BODY", raw.max_body, |text| values::size(text, ByteSize::kib(1)..=ByteSize::mib(256)));
         let shutdown_drain = self.read("BRIDGE_SHUTDOWN_DRAIN", raw.shutdown_drain, |text| {
@@ -133,6 +140,7 @@ impl Check {
             shutdown_drain: shutdown_drain?,
             shutdown_grace: shutdown_grace?,
             log_format: log_format?,
+            alarms: AlarmSettings { silence, waiting: waiting?, service_key: alarm_key? },
             log_filter: raw.rust_log?,
         })
     }

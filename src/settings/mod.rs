@@ -14,6 +14,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::alert::{Level, Opening};
+use crate::pagerduty::ServiceKey;
 use crate::redaction::Redaction;
 use crate::routing::Routes;
 
@@ -79,6 +80,8 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// How log lines are written.
     pub log_format: LogFormat,
+    /// What the bridge pages for on its own account, and where.
+    pub alarms: AlarmSettings,
     /// What is logged: `RUST_LOG`, in the syntax of `env_logger`, from the environment or from `.env`.
     pub log_filter: String,
 }
@@ -103,6 +106,17 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// What the bridge pages for on its own account, and where.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AlarmSettings {
+    /// For how long no webhook may come; `None`: nobody is told of silence.
+    pub silence: Option<Duration>,
+    /// For how long an event may wait.
+    pub waiting: Duration,
+    /// The integration that alarms go to.
+    pub service_key: ServiceKey,
 }
 
 /// How PagerDuty is reached.

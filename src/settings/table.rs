@@ -122,6 +122,16 @@ pub const SETTINGS: &[SettingDoc] = &[
         "For how long delivered events are kept to look at, 10m or more; at most a million of them.",
     ),
     SettingDoc::optional(
+        "BRIDGE_SILENCE_ALARM",
+        "Pages when no webhook came for so long, such as `12h`; unset: never.",
+    ),
+    SettingDoc::with_default("BRIDGE_WAITING_ALARM", "15m", "Pages when an event waits for so long."),
+    SettingDoc::optional(
+        "BRIDGE_ALARM_SERVICE_KEY",
+        "Integration key for the bridge's own alarms, best of another service; unset: the default one.",
+    )
+    .secret(),
+    SettingDoc::optional(
         "BRIDGE_ADMIN_TOKEN",
         "Secret that opens the status page and `/api`, 16 characters or more; several, comma separated. Unset: no page.",
     )

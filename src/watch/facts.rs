@@ -3,9 +3,11 @@
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
+use super::{Cause, Limits};
 use crate::delivery::DeliveryView;
 use crate::metrics::{Metrics, Snapshot};
-use crate::queue::{Overview, Queue, QueueError};
+use crate::pagerduty::IncidentKey;
+use crate::queue::{Attention, Overview, Queue, QueueError};
 
 /// What is known at one moment.
 #[derive(Clone, Debug)]
@@ -16,8 +18,10 @@ pub struct Facts {
     pub started_at: DateTime<Utc>,
     /// What stands in the queue; the error when it cannot be read.
     pub queue: Result<Overview, QueueError>,
-    /// Whether alerts can be committed.
-    pub can_commit: bool,
+    /// What of it wants attention, without the bridge's own alarms: an alarm must not be its own cause.
+    pub attention: Result<Attention, QueueError>,
+    /// Whether alerts can be committed; the error when they cannot.
+    pub storage: Result<(), QueueError>,
     /// How the deliveries fare.
     pub delivery: DeliveryView,
     /// What the metrics know beyond counters.
@@ -31,27 +35,40 @@ pub struct Watch {
     queue: Queue,
     delivery: watch::Receiver<DeliveryView>,
     metrics: Metrics,
+    limits: Limits,
+    own: Vec<IncidentKey>,
 }
 
 impl Watch {
-    /// Watches a bridge that started at `started_at`.
+    /// Watches a bridge that started at `started_at` and whose incident keys begin with `prefix`.
     #[must_use]
     pub fn new(
         started_at: DateTime<Utc>,
         queue: Queue,
         delivery: watch::Receiver<DeliveryView>,
         metrics: Metrics,
+        limits: Limits,
+        prefix: &str,
     ) -> Self {
-        Self { started_at, queue, delivery, metrics }
+        let own = Cause::ALL.map(|cause| cause.incident_key(prefix)).to_vec();
+        Self { started_at, queue, delivery, metrics, limits, own }
     }
 
-    /// What is known at `now`.
+    /// Where trouble begins, for [`judge`](super::judge()).
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What is known at `now`. Where a commit failed, another one is tried, so that it is known when that is over.
     pub async fn facts(&self, now: DateTime<Utc>) -> Facts {
+        let storage = if self.queue.is_well() { Ok(()) } else { self.queue.probe().await.map(drop) };
         Facts {
             at: now,
             started_at: self.started_at,
             queue: self.queue.reader().overview().await,
-            can_commit: self.queue.is_well(),
+            attention: self.queue.reader().attention(&self.own).await,
+            storage,
             delivery: self.delivery.borrow().clone(),
             metrics: self.metrics.snapshot(now),
         }

@@ -1,44 +1,16 @@
-//! What is trouble. Pure.
+//! What is trouble. Pure: the same facts always get the same judgement.
 
 use std::time::Duration;
 
-use super::Facts;
+use chrono::{DateTime, TimeDelta, Utc};
+use humantime::format_duration;
 
-/// What the bridge pages for.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Cause {
-    /// No webhook came for too long.
-    Silence,
-    /// The oldest event waits for too long.
-    Waiting,
-    /// There are dead letters.
-    DeadLetters,
-    /// Webhooks in a row had a wrong signature: the secret was probably changed in Sentry.
-    Signatures,
-    /// PagerDuty cannot prove who it is.
-    Untrusted,
-    /// Alerts cannot be committed.
-    Storage,
-}
+use super::{Cause, Facts, Word};
+use crate::queue::DeadLetters;
+use crate::settings::AlarmSettings;
 
-impl Cause {
-    /// Every cause.
-    pub const ALL: [Self; 6] =
-        [Self::Silence, Self::Waiting, Self::DeadLetters, Self::Signatures, Self::Untrusted, Self::Storage];
-
-    /// Its name in metrics, incident keys and `/api`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Silence => "silence",
-            Self::Waiting => "waiting",
-            Self::DeadLetters => "dead_letters",
-            Self::Signatures => "signatures",
-            Self::Untrusted => "untrusted",
-            Self::Storage => "storage",
-        }
-    }
-}
+/// So many wrong signatures in a row are trouble: one may be a stranger's, and Sentry repeats what failed.
+const SIGNATURES: u32 = 5;
 
 /// Where trouble begins.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -51,29 +23,142 @@ pub struct Limits {
     pub signatures: u32,
 }
 
+impl From<&AlarmSettings> for Limits {
+    fn from(settings: &AlarmSettings) -> Self {
+        Self { silence: settings.silence, waiting: settings.waiting, signatures: SIGNATURES }
+    }
+}
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Trouble {
     /// What.
     pub cause: Cause,
-    /// What happened and what to do, as a sentence for the operator.
+    /// How bad it is: never [`Word::Well`].
+    pub word: Word,
+    /// What happened and what to do, as a sentence for the operator; service keys are masked in it.
     pub sentence: String,
 }
 
-/// How the bridge fares, in one word.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Word {
-    /// Nothing is wrong.
-    Well,
-    /// Events wait because PagerDuty throttles or fails, but not yet for too long; or dead letters want attention.
-    Strained,
-    /// Alerts may not reach people.
-    Failing,
-}
-
-/// What is wrong, worst first.
+/// What is wrong, worst first; each cause at most once.
 #[must_use]
 pub fn judge(facts: &Facts, limits: &Limits) -> Vec<Trouble> {
-    let _ = (facts, limits);
-    Vec::new()
+    let failing = |cause, sentence| Trouble { cause, word: Word::Failing, sentence };
+    let mut troubles: Vec<_> = [
+        storage(facts).map(|sentence| failing(Cause::Storage, sentence)),
+        untrusted(facts).map(|sentence| failing(Cause::Untrusted, sentence)),
+        signatures(facts, limits).map(|sentence| failing(Cause::Signatures, sentence)),
+        waiting(facts, limits).map(|sentence| failing(Cause::Waiting, sentence)),
+        silence(facts, limits).map(|sentence| failing(Cause::Silence, sentence)),
+        dead_letters(facts),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    troubles.sort_by_key(|trouble| (std::cmp::Reverse(trouble.word), trouble.cause));
+    troubles
+}
+
+fn storage(facts: &Facts) -> Option<String> {
+    if let Err(error) = &facts.storage {
+        return Some(format!("alerts cannot be committed, so Sentry is answered 503: {error}"));
+    }
+    let error = facts.queue.as_ref().err().or(facts.attention.as_ref().err())?;
+    Some(format!("the queue cannot be read, so alerts may not be delivered: {error}"))
+}
+
+fn untrusted(facts: &Facts) -> Option<String> {
+    let reason = facts.delivery.untrusted.as_ref()?;
+    Some(format!(
+        "nothing is sent, because PagerDuty's address cannot prove who it is ({reason}): see whether a proxy is in \
+         between, and check BRIDGE_PAGERDUTY_URL and BRIDGE_PAGERDUTY_CA_FILE"
+    ))
+}
+
+fn signatures(facts: &Facts, limits: &Limits) -> Option<String> {
+    let wrong = facts.metrics.wrong_signatures;
+    (wrong >= limits.signatures).then(|| {
+        format!(
+            "{wrong} webhooks in a row had a wrong signature and were turned away: if the Client Secret was changed in \
+             Sentry, put the new one into BRIDGE_SENTRY_CLIENT_SECRET, before the old one and a comma"
+        )
+    })
+}
+
+fn waiting(facts: &Facts, limits: &Limits) -> Option<String> {
+    let oldest = facts.attention.as_ref().ok()?.oldest.as_ref()?;
+    let age = since(oldest.since, facts.at);
+    let tried = oldest
+        .reason
+        .as_ref()
+        .map_or_else(|| "it was not tried yet".to_owned(), |reason| format!("PagerDuty: {reason}"));
+    (age >= limits.waiting).then(|| {
+        format!(
+            "event {} for the service key {} waits for {}, and BRIDGE_WAITING_ALARM is {} ({tried}): see PagerDuty's \
+             status page, and the way there with `check`",
+            oldest.id,
+            oldest.service_key,
+            in_words(age),
+            format_duration(limits.waiting),
+        )
+    })
+}
+
+fn silence(facts: &Facts, limits: &Limits) -> Option<String> {
+    let limit = limits.silence?;
+    let (last, since_what) = match facts.metrics.last_webhook_at {
+        Some(last) => (last, "for"),
+        None => (facts.started_at, "since the bridge started, for"),
+    };
+    let quiet = since(last, facts.at);
+    (quiet >= limit).then(|| {
+        format!(
+            "no webhook came {since_what} {}, and BRIDGE_SILENCE_ALARM is {}: see in Sentry whether its alert rules \
+             still name the bridge and whether its address is right, and send a test from there",
+            in_words(quiet),
+            format_duration(limit),
+        )
+    })
+}
+
+/// Dead letters reached nobody, but by themselves they do not keep others from it: whoever is told has time to read.
+/// When none of their integration passed since the newest, the next alert will hardly fare better.
+fn dead_letters(facts: &Facts) -> Option<Trouble> {
+    let dead = &facts.attention.as_ref().ok()?.dead;
+    let number: u64 = dead.iter().map(|letters| letters.number).sum();
+    let worst = dead.iter().max_by_key(|letters| (!passed_since(facts, letters), letters.died_at))?;
+    let (word, others) = if passed_since(facts, worst) {
+        (Word::Strained, "")
+    } else {
+        (Word::Failing, ", and PagerDuty has taken none for that key since")
+    };
+    let (noun, this) =
+        if number == 1 { ("event is a dead letter", "") } else { ("events are dead letters", ", such as") };
+    let reason = worst.reason.as_deref().unwrap_or("without a reason");
+    let sentence = format!(
+        "{number} {noun} and reached nobody{this}: event {} for the service key {} ({reason}){others}; see `queue list \
+         --state dead`, and retry or discard them",
+        worst.newest, worst.service_key
+    );
+    Some(Trouble { cause: Cause::DeadLetters, word, sentence })
+}
+
+/// Whether PagerDuty took an event of that integration after it refused the newest dead letter. Of an earlier run only
+/// the last event of all is known.
+fn passed_since(facts: &Facts, letters: &DeadLetters) -> bool {
+    let lane = facts.delivery.lanes.iter().find(|lane| lane.service_key == letters.service_key);
+    let in_this_run = lane.and_then(|lane| lane.last_delivered_at);
+    let before = facts.metrics.last_delivered_at.filter(|_| letters.died_at < facts.started_at);
+    in_this_run.or(before).is_some_and(|passed| passed > letters.died_at)
+}
+
+/// For how long; nothing where the clock was set back.
+fn since(moment: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
+    (now - moment).max(TimeDelta::zero()).to_std().unwrap_or_default()
+}
+
+/// A duration as people say it: two of its units.
+fn in_words(duration: Duration) -> String {
+    let text = format_duration(Duration::from_secs(duration.as_secs())).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }

@@ -13,12 +13,13 @@ use sentry_pagerduty_bridge::intake::Intake;
 use sentry_pagerduty_bridge::metrics::Metrics;
 use sentry_pagerduty_bridge::queue::Queue;
 use sentry_pagerduty_bridge::settings::Settings;
-use sentry_pagerduty_bridge::watch::Watch;
+use sentry_pagerduty_bridge::watch::{Limits, Watch};
 use sentry_pagerduty_bridge::web::door::Door;
 use sentry_pagerduty_bridge::web::{Shared, routes};
 use serde_json::Value;
 use sha2::Sha256;
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 const TOKEN: &str = "token-of-the-webhook";
 const OLD: &str = "old-client-secret-of-the-integration";
@@ -45,14 +46,11 @@ impl Web {
         ])
         .unwrap();
         let intake = Intake::of(&settings);
-        let door = Door::new(settings.webhook_tokens, settings.client_secrets);
         let metrics = Metrics::new();
-        let watch = Watch::new(
-            Utc::now(),
-            queue.clone(),
-            tokio::sync::watch::channel(DeliveryView::default()).1,
-            metrics.clone(),
-        );
+        let (_, delivery) = watch::channel(DeliveryView::default());
+        let limits = Limits::from(&settings.alarms);
+        let watch = Watch::new(Utc::now(), queue.clone(), delivery, metrics.clone(), limits, "");
+        let door = Door::new(settings.webhook_tokens, settings.client_secrets);
         Self { shared: Data::new(Shared::new(door, intake, queue, MAX_BODY, metrics, watch)), _folder: folder }
     }
 

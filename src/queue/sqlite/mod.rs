@@ -8,10 +8,11 @@
 //! - `incidents`: where incidents are open
 //! - `edit`: changes from outside
 //! - `read`: connections that only read, and what the deliveries read; `overview`: how much stands where; `pages`: what
-//!   a page shows; `list`: what the commands list
+//!   a page shows; `list`: what the commands list; `attention`: what wants it
 //! - `row`: a row's columns as types
 
 mod accept;
+mod attention;
 mod edit;
 mod engine;
 mod incidents;

@@ -43,6 +43,7 @@ macro_rules! with_keys {
         )
     };
 }
+pub(super) use with_keys;
 
 /// The body of an event, if it waits.
 pub(super) async fn body_waiting(connection: &mut SqliteConnection, id: EventId) -> sqlx::Result<Option<Vec<u8>>> {

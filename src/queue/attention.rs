@@ -1,0 +1,43 @@
+//! What of the queue wants somebody's attention.
+
+use chrono::{DateTime, Utc};
+
+use super::EventId;
+use crate::pagerduty::ServiceKey;
+
+/// What of the queue wants somebody's attention, see [`Reader::attention`](super::Reader::attention).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Attention {
+    /// The event that waits longest, taken over the first in line of every service key.
+    pub oldest: Option<OldestWaiting>,
+    /// The dead letters of each service key that has some, in the order of the keys.
+    pub dead: Vec<DeadLetters>,
+}
+
+/// The event that waits longest.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OldestWaiting {
+    /// Its number.
+    pub id: EventId,
+    /// The integration it goes to.
+    pub service_key: ServiceKey,
+    /// When the first alert it stands for came.
+    pub since: DateTime<Utc>,
+    /// How its last attempt failed, if it did.
+    pub reason: Option<String>,
+}
+
+/// The dead letters of one service key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DeadLetters {
+    /// The integration they were for.
+    pub service_key: ServiceKey,
+    /// How many there are.
+    pub number: u64,
+    /// The newest of them.
+    pub newest: EventId,
+    /// When that one was given up.
+    pub died_at: DateTime<Utc>,
+    /// Why.
+    pub reason: Option<String>,
+}
