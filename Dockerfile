@@ -15,6 +15,7 @@ RUN mkdir -p src benches/webhook \
 COPY src/ src/
 COPY migrations/ migrations/
 COPY fixtures/ fixtures/
+COPY docs/openapi.json docs/
 # Cargo goes by the times of the files, and those of a checkout can be older than the stand-in's.
 RUN touch src/lib.rs src/main.rs && cargo build --release --locked
 

@@ -4,12 +4,14 @@
 //! - [`health`]: `GET /healthz` and `GET /readyz`
 //! - [`door`]: who may post webhooks
 //! - [`admin`]: who may look and act
+//! - [`api`]: `/api/…`, what the status page shows and does, as JSON
 //! - [`body`]: reading a request's body within a bound
 //! - [`budget`]: the bound of all bodies together that only a signature can prove
 //! - [`answer`]: the JSON answers
 
 pub mod admin;
 pub mod answer;
+pub mod api;
 pub mod body;
 pub mod budget;
 pub mod door;
@@ -98,6 +100,7 @@ pub fn routes(config: &mut ServiceConfig) {
         )
         .service(web::resource("/healthz").route(web::get().to(health::healthz)).default_service(web::to(get_only)))
         .service(web::resource("/readyz").route(web::get().to(health::readyz)).default_service(web::to(get_only)))
+        .configure(api::routes)
         .default_service(web::to(not_found));
 }
 
