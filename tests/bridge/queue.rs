@@ -9,7 +9,7 @@ use sentry_pagerduty_bridge::queue::State;
 use sentry_pagerduty_bridge::sandbox::{Body, Fault, FaultRule};
 use serde_json::{Value, json};
 
-use crate::support::{Bridge, ClosedPort, KEY, PagerDuty, Run, TOKEN, alert, run_with_input};
+use crate::support::{Bridge, ClosedPort, KEY, PagerDuty, Run, TOKEN, alert, meddle, run_with_input};
 
 /// A bridge's queue, as commands reach it.
 struct Queue {
@@ -267,15 +267,4 @@ fn the_queue_of_a_stopped_bridge_is_reached_as_well() {
         assert_eq!((run.code, &*run.stdout), (Some(1), ""), "{run:?}");
         assert!(run.stderr.contains("there is no database no-such.db"), "{}", run.stderr);
     }
-}
-
-/// What an earlier version could have left.
-fn meddle(bridge: &Bridge, sql: &'static str, body: &[u8]) {
-    use sqlx::ConnectOptions;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let mut connection =
-            sqlx::sqlite::SqliteConnectOptions::new().filename(bridge.database()).connect().await.unwrap();
-        sqlx::query(sql).bind(body).execute(&mut connection).await.unwrap();
-    });
 }
