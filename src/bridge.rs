@@ -20,9 +20,9 @@ use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::pagerduty::client::{Client, ClientError};
 use crate::queue::history::KEEP_ROWS;
-use crate::queue::{History, Queue, QueueError};
+use crate::queue::{Commit, History, Queue, QueueError};
 use crate::settings::Settings;
-use crate::watch::{self, Watch};
+use crate::watch::{self, Keeper, Paging, Watch};
 use crate::web::admin::Admin;
 use crate::web::door::Door;
 use crate::web::{self, Shared};
@@ -32,6 +32,11 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often delivered events that are too old are forgotten.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
+
+/// How often it is kept what happened lately; a crash loses no more than that.
+const REMEMBER_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the bridge looks whether it is well.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Why the bridge cannot start, as a sentence for the operator.
 #[derive(Debug, Error)]
@@ -71,6 +76,7 @@ pub struct Bridge {
     worker: Worker,
     queue: Queue,
     shared: Data<Shared>,
+    keeper: Keeper,
     history: History,
     drain: Duration,
     grace: Duration,
@@ -88,8 +94,9 @@ impl Bridge {
         let client = Client::new(&settings.pagerduty)?;
         let queue = Queue::open(settings.database.sqlite_path()).await?;
         let limits = Limits::new(settings.pagerduty.rate, settings.pagerduty.give_up_after);
-        let worker = Worker::new(queue.clone(), client, limits);
         let metrics = Metrics::new();
+        count(&queue, &metrics).await;
+        let worker = Worker::new(queue.clone(), client.clone(), limits).counted_by(metrics.clone());
         let watch = Watch::new(
             Utc::now(),
             queue.clone(),
@@ -98,6 +105,11 @@ impl Bridge {
             watch::Limits::from(&settings.alarms),
             &settings.incident_key_prefix,
         );
+        let paging = Paging {
+            service_key: settings.alarms.page.then(|| settings.alarms.service_key.clone()),
+            prefix: settings.incident_key_prefix.clone(),
+        };
+        let keeper = Keeper::new(watch.clone(), queue.clone(), client, paging);
         let intake = Intake::of(&settings);
         let door = Door::new(settings.webhook_tokens, settings.client_secrets);
         let admin = Admin::new(settings.admin_tokens, rand::random());
@@ -110,6 +122,7 @@ impl Bridge {
             worker,
             queue,
             shared,
+            keeper,
             history: History { age: settings.keep_delivered, rows: KEEP_ROWS },
             drain: settings.shutdown_drain,
             grace: settings.shutdown_grace,
@@ -141,6 +154,9 @@ impl Bridge {
         let server = rt::spawn(self.server);
         let queue = self.queue.clone();
         let pruning = rt::spawn(async move { queue.keep_pruned(self.history, PRUNE_INTERVAL, Utc::now).await });
+        let (queue, metrics) = (self.queue.clone(), self.shared.metrics.clone());
+        let remembering = rt::spawn(async move { queue.keep_remembering(&metrics, REMEMBER_INTERVAL).await });
+        let keeping = rt::spawn(self.keeper.run(WATCH_INTERVAL));
         info!("listening on http://{}", self.address);
 
         let mut server = pin!(server);
@@ -161,18 +177,43 @@ impl Bridge {
         }
         self.shared.stop();
         pruning.abort();
+        remembering.abort();
+        // While the bridge goes away, nothing about it is news.
+        keeping.abort();
         info!("stopping: /readyz is 503, webhooks are served for another {:?}", self.drain);
         sleep(self.drain).await;
         // The worker ends together with the requests in flight, so that the grace is spent once.
         let _ = stop_worker.send(self.grace);
         handle.stop(true).await;
         worker.await.map_err(|error| RunError::Worker(error.to_string()))?;
+        if let Err(error) = self.queue.remember(&self.shared.metrics).await {
+            warn!("the counts of the last seconds are lost: {error}");
+        }
         if let Err(error) = self.queue.close().await {
             // As on a full disk. All that was committed stands in the files beside the database.
             warn!("the queue is safe, but its files could not be tidied up: {error}");
         }
         info!("stopped");
         Ok(())
+    }
+}
+
+/// Lets `metrics` hear of every commit of `queue`, and know what an earlier run remembered.
+async fn count(queue: &Queue, metrics: &Metrics) {
+    let heard = metrics.clone();
+    queue.observe(move |commit| match commit {
+        Commit::Done { took, arrivals, folded, rejected } => {
+            heard.committed(*took);
+            arrivals.iter().for_each(|arrival| heard.queued(arrival.event_type));
+            heard.folded(*folded);
+            heard.rejected_kept(*rejected);
+        }
+        Commit::Failed => heard.commit_failed(),
+    });
+    let now = Utc::now();
+    match queue.memory(now).await {
+        Ok(memory) => metrics.recall(memory, now),
+        Err(error) => warn!("what happened before the start is not known: {error}"),
     }
 }
 

@@ -168,9 +168,11 @@ async fn an_attempt_is_counted_and_gets_the_very_bytes() {
     let (_directory, _path, queue) = open().await;
     let body: Vec<u8> = (0..100_000_u32).map(|number| u8::try_from(number % 251).unwrap()).collect();
     let id = queue.accept(event(&key(1), "42", &body)).await.unwrap().id;
-    assert_eq!(queue.begin(id, at(5)).await.unwrap(), body);
-    assert_eq!(queue.begin(id, at(9)).await.unwrap(), body);
+    let begun = queue.begin(id, at(5)).await.unwrap();
+    assert_eq!(begun.body, body);
+    assert_eq!(queue.begin(id, at(9)).await.unwrap(), begun);
     let record = queue.reader().get(id).await.unwrap().unwrap();
+    assert_eq!(begun.received_at, record.received_at);
     assert_eq!((record.attempts, record.last_attempt_at), (2, Some(at(9))));
     assert_eq!(record.body, body);
 }

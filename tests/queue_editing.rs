@@ -88,7 +88,7 @@ async fn a_revived_dead_letter_stands_at_its_old_place_with_a_clean_record() {
     let record = queue.reader().get(dead).await.unwrap().unwrap();
     assert_eq!((record.reason, record.finished_at, record.next_attempt_at), (None, None, None));
     assert_eq!(record.last_attempt_at, Some(at(1)), "the pace has to be known");
-    assert_eq!(queue.begin(dead, at(10)).await.unwrap(), record.body);
+    assert_eq!(queue.begin(dead, at(10)).await.unwrap().body, record.body);
     editor.close().await.unwrap();
 }
 

@@ -76,7 +76,7 @@ async fn a_storm_of_one_incident_is_one_waiting_event() {
     assert_eq!(queue.reader().overview().await.unwrap().oldest_waiting, Some(at(0)));
     assert_eq!(arrivals.try_recv().unwrap().id, first.id);
     assert!(arrivals.try_recv().is_err(), "a folded event was announced as a new one");
-    assert_eq!(queue.begin(first.id, at(60)).await.unwrap(), record.body);
+    assert_eq!(queue.begin(first.id, at(60)).await.unwrap().body, record.body);
 }
 
 #[tokio::test]
@@ -132,12 +132,12 @@ async fn nothing_folds_across_a_resolve() {
 async fn what_was_attempted_keeps_its_bytes() {
     let (_directory, path, queue) = open().await;
     let attempted = queue.accept(trigger("42", 0)).await.unwrap();
-    let body = queue.begin(attempted.id, at(1)).await.unwrap();
+    let body = queue.begin(attempted.id, at(1)).await.unwrap().body;
     let retry = Settlement::Retry { reason: "503".to_owned(), next_attempt_at: at(9), blamed: Duration::ZERO };
     queue.settle(attempted.id, retry, at(2)).await.unwrap();
     let next = queue.accept(trigger("42", 3)).await.unwrap();
     assert_eq!(next.count, 1);
-    assert_eq!(queue.begin(attempted.id, at(10)).await.unwrap(), body);
+    assert_eq!(queue.begin(attempted.id, at(10)).await.unwrap().body, body);
     queue.settle(attempted.id, Settlement::Delivered { note: None }, at(11)).await.unwrap();
     assert_eq!(queue.accept(trigger("42", 12)).await.unwrap(), Accepted { id: next.id, count: 2 });
 
@@ -170,7 +170,8 @@ async fn what_was_sent_without_a_mark_is_not_folded_into() {
     let next = queue.accept(trigger("42", 3)).await.unwrap();
     assert_eq!((next.count, next.id > id), (1, true));
     let kept = record(&queue, id).await;
-    assert_eq!((kept.attempts, kept.last_attempt_at, kept.body), (1, Some(at(1)), sent));
+    assert_eq!((kept.attempts, kept.last_attempt_at, kept.body), (1, Some(at(1)), sent.body));
+    assert_eq!(kept.received_at, sent.received_at);
     queue.settle(id, Settlement::Delivered { note: None }, at(4)).await.unwrap();
 }
 

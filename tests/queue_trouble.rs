@@ -208,7 +208,7 @@ async fn a_commit_that_fails_leaves_nothing_behind_and_the_next_one_works() {
     assert!(arrivals.try_recv().is_err());
     assert_eq!(queue.reader().overview().await.unwrap().waiting, 1);
     // An attempt is not held up by it, and its mark is owed.
-    assert_eq!(begun.unwrap(), b"kept");
+    assert_eq!(begun.unwrap().body, b"kept");
     assert_eq!(queue.reader().get(kept).await.unwrap().unwrap().attempts, 0);
 
     queue.probe().await.unwrap();

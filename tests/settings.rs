@@ -79,6 +79,7 @@ fn what_is_not_set_has_the_default_of_the_contract() {
     assert_eq!(settings.max_body, 16 * 1024 * 1024);
     assert_eq!(settings.shutdown_drain, Duration::from_secs(2));
     assert_eq!(settings.shutdown_grace, Duration::from_secs(20));
+    assert!(settings.alarms.page);
     assert_eq!(settings.alarms.silence, None);
     assert_eq!(settings.alarms.waiting, Duration::from_mins(15));
     assert_eq!(settings.alarms.service_key.expose(), KEY);
@@ -106,6 +107,7 @@ fn every_setting_is_heeded() {
         ("BRIDGE_RESOLVE", "all"),
         ("BRIDGE_ACKNOWLEDGE", "on"),
         ("BRIDGE_REDACT", "user, customer_id"),
+        ("BRIDGE_ALARMS", "off"),
         ("BRIDGE_SILENCE_ALARM", "12h"),
         ("BRIDGE_WAITING_ALARM", "1m"),
         ("BRIDGE_ALARM_SERVICE_KEY", ROUTED_KEY),
@@ -137,6 +139,7 @@ fn every_setting_is_heeded() {
     assert_eq!(settings.max_body, 1024 * 1024);
     assert_eq!(settings.shutdown_drain, Duration::ZERO);
     assert_eq!(settings.shutdown_grace, Duration::from_mins(1));
+    assert!(!settings.alarms.page);
     assert_eq!(settings.alarms.silence, Some(Duration::from_hours(12)));
     assert_eq!(settings.alarms.waiting, Duration::from_mins(1));
     assert_eq!(settings.alarms.service_key.expose(), ROUTED_KEY);
@@ -221,6 +224,7 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             ("BRIDGE_PAGE_ON", "alerts"),
             ("BRIDGE_RESOLVE", "on"),
             ("BRIDGE_ACKNOWLEDGE", "all"),
+            ("BRIDGE_ALARMS", "none"),
             ("BRIDGE_SILENCE_ALARM", "off"),
             ("BRIDGE_WAITING_ALARM", "0s"),
             ("BRIDGE_ALARM_SERVICE_KEY", &ROUTED_KEY[1..]),
@@ -247,6 +251,7 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
              issue.unresolved, error",
             "BRIDGE_RESOLVE is `on`: write `opened`, `all` or `off`",
             "BRIDGE_ACKNOWLEDGE is `all`: write `on` or `off`",
+            "BRIDGE_ALARMS is `none`: write `on` or `off`",
             "BRIDGE_SILENCE_ALARM is `off`, which is no duration: write it like `10s`, `2m` or `1h30m`",
             "BRIDGE_WAITING_ALARM is `0s`, but may be from 1s to 30days",
         ]

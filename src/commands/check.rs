@@ -3,6 +3,7 @@
 use std::io::{Write, stdout};
 
 use chrono::Utc;
+use humantime::format_duration;
 use serde_json::{Map, json};
 
 use super::{block_on, settings};
@@ -14,7 +15,7 @@ use crate::pagerduty::event::{EventAction, Note, Trigger};
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{Description, Event, IncidentKey, WireEvent};
 use crate::queue::{Queue, QueueError};
-use crate::settings::Settings;
+use crate::settings::{AlarmSettings, Settings};
 
 /// Checks one thing after the other and says of each whether it is well.
 ///
@@ -26,6 +27,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
     block_on(async {
         let mut report = Report { well: true };
         report.tell("settings", Ok(format!("read; {} in use", count_keys(&settings))))?;
+        report.tell("alarms", Ok(alarms(&settings)))?;
         report.tell("queue", check_queue(&settings).await)?;
         match Client::new(&settings.pagerduty) {
             Err(error) => report.tell("PagerDuty", Err(error.to_string()))?,
@@ -65,6 +67,24 @@ fn count_keys(settings: &Settings) -> String {
     }
 }
 
+/// What the bridge pages for on its own account, and where.
+fn alarms(settings: &Settings) -> String {
+    let AlarmSettings { page, silence, waiting, service_key } = &settings.alarms;
+    if !page {
+        return "off, by BRIDGE_ALARMS: nobody is paged for troubles of the bridge itself".to_owned();
+    }
+    let silence = match silence {
+        Some(silence) => format!("no webhook for {}", format_duration(*silence)),
+        None => "not for silence (BRIDGE_SILENCE_ALARM)".to_owned(),
+    };
+    let signatures = if settings.client_secrets.is_empty() { "" } else { ", wrong signatures" };
+    let waiting = format_duration(*waiting);
+    format!(
+        "paged on the key {service_key}: {silence}, an event that waits for {waiting}, dead letters{signatures}, a \
+         database that takes nothing"
+    )
+}
+
 async fn check_queue(settings: &Settings) -> Result<String, String> {
     let name = settings.database.to_string();
     match Queue::open(settings.database.sqlite_path()).await {
@@ -100,10 +120,7 @@ async fn page(settings: &Settings, client: &Client) -> Result<String, String> {
             Outcome::Delivered { oddity: Some(reason) } => {
                 return Err(format!("the {what} was taken, but PagerDuty {reason}"));
             }
-            Outcome::Throttled { reason, .. }
-            | Outcome::Trouble { reason, .. }
-            | Outcome::Refused { reason }
-            | Outcome::Untrusted { reason } => return Err(format!("the {what} was not taken: {reason}")),
+            failed => return Err(format!("the {what} was not taken: {}", failed.failure().unwrap_or("no reason"))),
         }
     }
     Ok(format!("{incident_key} was opened and resolved on the key {}", settings.routes.default_key()))

@@ -8,7 +8,9 @@ use super::health::{Attempt, Health};
 use super::lines::{Lines, Stands, Turn};
 use super::pace::Pace;
 use super::schedule::{Fate, Limits, Moment};
+use super::view::LaneView;
 use super::window::Window;
+use crate::pagerduty::ServiceKey;
 use crate::pagerduty::outcome::{Blame, Outcome};
 use crate::queue::{Arrival, EventId, WaitingEvent};
 
@@ -20,6 +22,8 @@ pub(super) struct Lane {
     health: Health,
     window: Window,
     under_way: HashMap<EventId, UnderWay>,
+    /// How the last attempt ended, if it failed.
+    trouble: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,6 +52,7 @@ impl Lane {
             health: Health::default(),
             window: Window::default(),
             under_way: HashMap::new(),
+            trouble: None,
         }
     }
 
@@ -87,6 +92,21 @@ impl Lane {
     /// The number of the event's attempt that is under way.
     pub(super) fn attempt(&self, id: EventId) -> Attempt {
         self.under_way.get(&id).copied().unwrap_or_default().attempt
+    }
+
+    /// What it looks like; no key sends anything before `open_at`.
+    pub(super) fn view(&self, key: &ServiceKey, now: Moment, open_at: Moment) -> LaneView<Moment> {
+        let rest = self.lines.all_rest_until(self.health.retry_at()).unwrap_or_default();
+        let closed_until = open_at.max(self.health.open_at()).max(rest);
+        LaneView {
+            service_key: key.clone(),
+            allowed: self.pace.allowed(now),
+            rate: self.pace.full(),
+            under_way: u32::try_from(self.under_way.len()).unwrap_or(u32::MAX),
+            backs_off_until: (closed_until > now).then_some(closed_until),
+            trouble: self.trouble.clone(),
+            last_delivered_at: self.health.last_passed(),
+        }
     }
 
     pub(super) fn readiness(&mut self, now: Moment, limits: &Limits) -> Readiness {
@@ -151,9 +171,16 @@ impl Lane {
     ) -> Fate {
         self.pace.ended(now);
         let UnderWay { attempt, .. } = self.under_way.remove(&id).unwrap_or_default();
+        if let Some(reason) = outcome.failure() {
+            self.trouble = Some(reason.to_owned());
+        }
         match outcome {
             Outcome::Delivered { oddity } => {
                 self.health.passed(attempt, now);
+                // What began before the trouble says nothing about it.
+                if self.health.trouble().is_none() {
+                    self.trouble = None;
+                }
                 self.lines.passed(id);
                 Fate::Delivered { oddity: oddity.clone() }
             }
@@ -170,11 +197,11 @@ impl Lane {
             Outcome::Untrusted { reason } => {
                 Fate::Retry { reason: reason.clone(), at: self.health.open_at(), blamed: self.lines.blamed(id) }
             }
-            Outcome::Trouble { reason, blame, retry_after } => {
-                let last_passed = self.health.last_passed();
-                let (suspicion, others_passed) = self.lines.failed(id, now, last_passed, *blame);
+            Outcome::Trouble { reason, cause, retry_after } => {
+                let (last_passed, blame) = (self.health.last_passed(), cause.blame());
+                let (suspicion, others_passed) = self.lines.failed(id, now, last_passed, blame);
                 let blamed = suspicion.blamed();
-                if others_passed && *blame == Blame::Event && blamed >= limits.give_up_after {
+                if others_passed && blame == Blame::Event && blamed >= limits.give_up_after {
                     return Fate::Dead { reason: given_up(reason, blamed) };
                 }
                 if !others_passed {

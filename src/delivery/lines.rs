@@ -138,6 +138,12 @@ impl Lines {
         self.next_failed(retry_at).map(|(moment, _)| moment)
     }
 
+    /// Until when all heads stand aside, were those that failed to go from `retry_at` on; `None` if one may leave, or
+    /// there is none.
+    pub(super) fn all_rest_until(&self, retry_at: Moment) -> Option<Moment> {
+        if self.ready.is_empty() { self.rested_at(Some(retry_at)) } else { None }
+    }
+
     fn next_failed(&self, retry_at: Option<Moment>) -> Option<(Moment, EventId)> {
         let (moment, id) = self.set_back.first().into_iter().chain(self.suspects.first()).min()?;
         Some((retry_at?.max(*moment), *id))

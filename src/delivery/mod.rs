@@ -9,7 +9,7 @@
 //!   - [`pace`]: so many events per 60 seconds, fewer while PagerDuty throttles
 //! - [`backoff`]: how long to wait after the n-th failure
 //! - [`restart`]: what the attempts of an earlier run mean for the pace
-//! - [`view`]: what it looks like from outside
+//! - [`view`]: what it looks like from outside; `shown`: how often that is brought up to date
 //! - [`worker`]: does what the schedule says, with the queue and the client
 
 pub mod backoff;
@@ -19,6 +19,7 @@ mod lines;
 pub mod pace;
 pub mod restart;
 pub mod schedule;
+mod shown;
 mod suspicion;
 pub mod view;
 mod window;

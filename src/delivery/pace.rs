@@ -39,10 +39,16 @@ impl Pace {
         Self { full, allowed: full, changed_at: Moment::ZERO, under_way: 0, ended: VecDeque::new() }
     }
 
-    /// How many attempts the next [`WINDOW`] may see.
+    /// How many attempts 60 seconds may see at `now`.
     #[must_use]
-    pub fn allowed(&self) -> u32 {
-        self.allowed
+    pub fn allowed(&self, now: Moment) -> u32 {
+        self.risen(now).0
+    }
+
+    /// How many they may see while PagerDuty does not throttle.
+    #[must_use]
+    pub fn full(&self) -> u32 {
+        self.full
     }
 
     /// When the next attempt may begin: `Some(now)` or an earlier moment means at once, `None` that an attempt under
@@ -102,10 +108,17 @@ impl Pace {
     }
 
     fn recover(&mut self, now: Moment) {
-        while self.allowed < self.full && self.changed_at + RECOVERY <= now {
-            self.allowed = (self.allowed * 2).min(self.full);
-            self.changed_at += RECOVERY;
+        (self.allowed, self.changed_at) = self.risen(now);
+    }
+
+    /// What is allowed at `now`, and since when.
+    fn risen(&self, now: Moment) -> (u32, Moment) {
+        let (mut allowed, mut since) = (self.allowed, self.changed_at);
+        while allowed < self.full && since + RECOVERY <= now {
+            allowed = allowed.saturating_mul(2).min(self.full);
+            since += RECOVERY;
         }
+        (allowed, since)
     }
 }
 
@@ -146,14 +159,13 @@ mod tests {
         let mut pace = Pace::new(120);
         for expected in [60, 30, 15, 15] {
             pace.halve(at(0));
-            assert_eq!(pace.allowed(), expected);
+            assert_eq!(pace.allowed(at(0)), expected);
         }
-        pace.opens_at(at(29));
-        assert_eq!(pace.allowed(), 15);
-        pace.opens_at(at(60));
-        assert_eq!(pace.allowed(), 60);
-        pace.opens_at(at(1000));
-        assert_eq!(pace.allowed(), 120);
+        for (second, expected) in [(29, 15), (30, 30), (60, 60), (1000, 120)] {
+            assert_eq!(pace.allowed(at(second)), expected, "whether or not something is sent meanwhile");
+            pace.opens_at(at(second));
+            assert_eq!(pace.allowed(at(second)), expected);
+        }
     }
 
     #[test]
@@ -207,6 +219,6 @@ mod tests {
     fn a_rate_of_one_can_be_throttled_and_still_sends() {
         let mut pace = Pace::new(1);
         pace.halve(at(0));
-        assert_eq!(pace.allowed(), 1);
+        assert_eq!(pace.allowed(at(0)), 1);
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::backoff::Backoff;
 use super::health::Attempt;
 use super::lane::{Lane, Readiness};
+use super::view::DeliveryView;
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::outcome::Outcome;
 use crate::queue::{Arrival, EventId, WaitingEvent};
@@ -103,6 +104,8 @@ pub struct Schedule {
 #[derive(Debug, Default)]
 struct Distrust {
     failures: u32,
+    /// What the last of them said.
+    reason: Option<String>,
     until: Moment,
     /// Attempts up to this one began before the last failure was known.
     judged: Attempt,
@@ -238,11 +241,12 @@ impl Schedule {
         let lane = self.lane(key);
         let attempt = lane.attempt(id);
         let mut fate = lane.answered(id, outcome, latest, now, chance, &limits);
-        if let Outcome::Untrusted { .. } = outcome {
+        if let Outcome::Untrusted { reason } = outcome {
             // Attempts that were under way together fail for one cause and count once.
             if attempt > self.distrust.judged {
                 self.distrust.judged = latest;
                 self.distrust.failures += 1;
+                self.distrust.reason = Some(reason.clone());
                 self.distrust.until = now + Backoff::TROUBLE.wait(self.distrust.failures, chance);
             }
             if let Fate::Retry { at, .. } = &mut fate {
@@ -250,6 +254,7 @@ impl Schedule {
             }
         } else if attempt > self.distrust.judged {
             self.distrust.failures = 0;
+            self.distrust.reason = None;
         }
         fate
     }
@@ -257,6 +262,13 @@ impl Schedule {
     /// The fate of an event is committed.
     pub fn settled(&mut self, key: &ServiceKey, id: EventId, fate: &Fate) {
         self.lane(key).settled(id, fate);
+    }
+
+    /// What the deliveries look like at `now`. It costs as much as there are service keys, however many events wait.
+    #[must_use]
+    pub fn view(&self, now: Moment) -> DeliveryView<Moment> {
+        let lanes = self.lanes.iter().map(|(key, lane)| lane.view(key, now, self.distrust.until));
+        DeliveryView { lanes: lanes.collect(), untrusted: self.distrust.reason.clone() }
     }
 
     fn lane(&mut self, key: &ServiceKey) -> &mut Lane {

@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -19,11 +19,13 @@ use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use super::pace::WINDOW;
 use super::restart;
 use super::schedule::{Fate, Limits, Moment, Next, Schedule};
+use super::shown::Shown;
 use super::view::DeliveryView;
+use crate::metrics::Metrics;
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
-use crate::queue::{Arrival, EventId, Queue, QueueError, Settlement};
+use crate::queue::{Arrival, Begun, EventId, Queue, QueueError, Settlement};
 
 /// How long to wait before the database is asked again for what it could not do.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
@@ -44,15 +46,16 @@ pub struct Worker {
     /// The queue's [generation](crate::queue::Reader::generation) that the schedule knows.
     generation: u64,
     attempts: FuturesUnordered<LocalBoxFuture<'static, Step>>,
-    view: watch::Sender<DeliveryView>,
+    shown: Shown,
+    metrics: Metrics,
 }
 
 /// How far an attempt came.
 enum Step {
     /// It never left: the event could be neither marked as attempted nor read.
     NotBegun { key: ServiceKey, id: EventId, error: QueueError },
-    /// PagerDuty answered, or did not in time.
-    Answered { key: ServiceKey, id: EventId, outcome: Outcome },
+    /// PagerDuty answered, or did not in time. `received_at` is when the newest alert of the event came.
+    Answered { key: ServiceKey, id: EventId, received_at: DateTime<Utc>, outcome: Outcome },
     /// What came of it is committed.
     Settled { key: ServiceKey, id: EventId, fate: Fate },
 }
@@ -70,14 +73,22 @@ impl Worker {
             began: Instant::now(),
             generation: 0,
             attempts: FuturesUnordered::new(),
-            view: watch::Sender::default(),
+            shown: Shown::default(),
+            metrics: Metrics::new(),
         }
     }
 
-    /// What the deliveries look like, brought up to date while the worker runs.
+    /// The same, counted by `metrics`.
+    #[must_use]
+    pub fn counted_by(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// What the deliveries look like, brought up to date while the worker runs: at most twice a second, and within a
+    /// second of a change.
     #[must_use]
     pub fn view(&self) -> watch::Receiver<DeliveryView> {
-        self.view.subscribe()
+        self.shown.subscribe()
     }
 
     /// Delivers until `shutdown` resolves, then lets the attempts under way end, for at most the time `shutdown` gave.
@@ -91,11 +102,13 @@ impl Worker {
         let drained = timeout(grace, async {
             while let Some(step) = self.attempts.next().await {
                 self.take(step);
+                self.show_now_and_then();
             }
         });
         if drained.await.is_err() {
             warn!(attempts = self.attempts.len(); "stopped before PagerDuty answered; these events are sent again after the next start");
         }
+        self.show();
     }
 
     async fn deliver(&mut self) -> std::convert::Infallible {
@@ -103,7 +116,9 @@ impl Worker {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let wake = self.begin_what_is_due().await;
+            let due = self.begin_what_is_due().await;
+            // This loop turns at every change, and with every look: so what time alone changes is seen as well.
+            let wake = self.show_now_and_then().map_or(due, |show| show.min(due));
             tokio::select! {
                 Some(arrival) = self.arrivals.recv() => {
                     self.schedule.arrived(&arrival);
@@ -214,13 +229,31 @@ impl Worker {
                 error!(event = id.get(), service_key:% = key; "not sent, because it could be neither marked nor read: {error}");
                 self.schedule.not_begun(&key, id, now + DATABASE_PAUSE);
             }
-            Step::Answered { key, id, outcome } => {
+            Step::Answered { key, id, received_at, outcome } => {
                 let fate = self.schedule.answered(&key, id, &outcome, now, rand::random());
-                tell(&key, id, &outcome, &fate, now);
+                self.metrics.attempted(outcome.kind(), received_at, Utc::now());
+                if let Fate::Dead { .. } = fate {
+                    self.metrics.dead();
+                }
+                tell(&key, id, received_at, &outcome, &fate, now);
                 self.attempts.push(Box::pin(settle(self.queue.clone(), key, id, fate, now)));
             }
             Step::Settled { key, id, fate } => self.schedule.settled(&key, id, &fate),
         }
+    }
+
+    /// Shows what the deliveries look like, unless it did a moment ago: then it says when to do so.
+    fn show_now_and_then(&mut self) -> Option<Instant> {
+        let next = self.shown.looks_at(Instant::now());
+        if next.is_none() {
+            self.show();
+        }
+        next
+    }
+
+    fn show(&mut self) {
+        let clock = self.now();
+        self.shown.show(self.schedule.view(clock), clock, Instant::now(), Utc::now());
     }
 
     /// The schedule's clock. It begins one window before the worker, so that it has room for the attempts of an
@@ -232,9 +265,9 @@ impl Worker {
 
 async fn attempt(queue: Queue, client: Client, key: ServiceKey, id: EventId) -> Step {
     match queue.begin(id, Utc::now()).await {
-        Ok(body) => {
+        Ok(Begun { body, received_at }) => {
             let outcome = client.send(&key, body).await;
-            Step::Answered { key, id, outcome }
+            Step::Answered { key, id, received_at, outcome }
         }
         Err(error) => Step::NotBegun { key, id, error },
     }
@@ -262,12 +295,15 @@ async fn settle(queue: Queue, key: ServiceKey, id: EventId, fate: Fate, now: Mom
     }
 }
 
-fn tell(key: &ServiceKey, id: EventId, outcome: &Outcome, fate: &Fate, now: Moment) {
+fn tell(key: &ServiceKey, id: EventId, received_at: DateTime<Utc>, outcome: &Outcome, fate: &Fate, now: Moment) {
     let event = id.get();
     match fate {
-        Fate::Delivered { oddity: None } => info!(event, service_key:% = key; "delivered"),
-        Fate::Delivered { oddity: Some(oddity) } => {
-            warn!(event, service_key:% = key; "delivered, but PagerDuty {oddity}");
+        Fate::Delivered { oddity } => {
+            let after_ms = (Utc::now() - received_at).num_milliseconds();
+            match oddity {
+                None => info!(event, service_key:% = key, after_ms; "delivered"),
+                Some(oddity) => warn!(event, service_key:% = key, after_ms; "delivered, but PagerDuty {oddity}"),
+            }
         }
         Fate::Dead { reason } => error!(event, service_key:% = key; "dead letter: PagerDuty {reason}"),
         Fate::Retry { reason, at, .. } => {

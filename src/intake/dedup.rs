@@ -7,7 +7,7 @@ use crate::pagerduty::ServiceKey;
 
 /// Which of Sentry's two ways of calling webhooks an alert came by.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Generation {
+pub enum Generation {
     /// The legacy plugin.
     Plugin,
     /// The integration platform.

@@ -20,11 +20,10 @@ use crate::redaction::Redaction;
 use crate::routing::Routes;
 use crate::settings::{ResolveScope, Settings};
 
-pub use dedup::{Dedup, DedupKey};
+pub use dedup::{Dedup, DedupKey, Generation};
 pub use follow_up::FollowUp;
 pub use verdict::{Ignored, Prepared, Rejection, Verdict};
 
-use dedup::Generation;
 use read::{Heard, read};
 
 /// How old a webhook may call itself. Sentry waits seconds for an answer and repeats what failed after five minutes.
@@ -91,6 +90,11 @@ impl<'a> Webhook<'a> {
         Self { resource: None, from_sentrys_pages: false, idempotency_key: None, sent_at: None, body, received_at }
     }
 
+    /// Whether its headers say that the integration platform sent it.
+    fn is_of_the_platform(&self) -> bool {
+        self.resource.is_some() || self.from_sentrys_pages
+    }
+
     /// When it was sent. Nobody signs the header, and clocks differ: what cannot be true is when it came.
     fn sent_at(&self) -> DateTime<Utc> {
         let believable = |at: &DateTime<Utc>| (self.received_at - OLDEST..=self.received_at).contains(at);
@@ -122,10 +126,19 @@ impl Intake {
     /// Judges a webhook. The same webhook always gets the same verdict.
     #[must_use]
     pub fn judge(&self, webhook: &Webhook<'_>) -> Verdict {
+        self.judge_and_place(webhook).0
+    }
+
+    /// Judges a webhook, and tells which of Sentry's two ways it came by; `None` when nothing shows that.
+    #[must_use]
+    pub fn judge_and_place(&self, webhook: &Webhook<'_>) -> (Verdict, Option<Generation>) {
         match read(webhook) {
-            Ok(Heard::Alert(alert, generation)) => self.judge_alert(*alert, generation, webhook),
-            Ok(Heard::Nothing(silence)) => Verdict::Ignored(Ignored::Silent(silence)),
-            Err(rejection) => Verdict::Rejected(rejection),
+            Ok(Heard::Alert(alert, generation)) => (self.judge_alert(*alert, generation, webhook), Some(generation)),
+            // The plugin knows nothing but alerts.
+            Ok(Heard::Nothing(silence)) => (Verdict::Ignored(Ignored::Silent(silence)), Some(Generation::Platform)),
+            Err(rejection) => {
+                (Verdict::Rejected(rejection), webhook.is_of_the_platform().then_some(Generation::Platform))
+            }
         }
     }
 

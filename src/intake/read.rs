@@ -17,8 +17,7 @@ pub(super) enum Heard {
 
 /// Reads a webhook: its header tells the generations apart and, where a proxy has taken it off, its shape.
 pub(super) fn read(webhook: &Webhook<'_>) -> Result<Heard, Rejection> {
-    let is_of_the_platform = webhook.resource.is_some() || webhook.from_sentrys_pages;
-    if is_of_the_platform && webhook.body.trim_ascii().is_empty() {
+    if webhook.is_of_the_platform() && webhook.body.trim_ascii().is_empty() {
         return Ok(Heard::Nothing(Silence::Validation));
     }
     match webhook.resource {

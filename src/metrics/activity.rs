@@ -38,7 +38,7 @@ pub struct Bucket {
     pub failed: u64,
 }
 
-/// Counts of the last 24 hours.
+/// Counts of the last 24 hours. Steps in which nothing happened take no room.
 #[derive(Clone, Debug, Default)]
 pub struct Activity(VecDeque<Bucket>);
 
@@ -46,38 +46,140 @@ impl Bucket {
     fn empty(from: DateTime<Utc>) -> Self {
         Self { from, received: 0, delivered: 0, throttled: 0, failed: 0 }
     }
+
+    fn add(&mut self, other: &Self) {
+        self.received += other.received;
+        self.delivered += other.delivered;
+        self.throttled += other.throttled;
+        self.failed += other.failed;
+    }
 }
 
 impl Activity {
-    /// Counts one more.
-    pub fn note(&mut self, happening: Happening, at: DateTime<Utc>) {
+    /// Counts one more, and tells when its step began.
+    pub fn note(&mut self, happening: Happening, at: DateTime<Utc>) -> DateTime<Utc> {
         let from = at.duration_trunc(STEP).unwrap_or(at);
-        if self.0.back().is_none_or(|last| last.from < from) {
-            self.0.push_back(Bucket::empty(from));
+        // Mostly it is the last one, but the clock may have been set back.
+        if let Err(place) = self.0.binary_search_by_key(&from, |bucket| bucket.from) {
+            self.0.insert(place, Bucket::empty(from));
+            if self.0.len() > STEPS {
+                if place == 0 {
+                    self.0.pop_back()
+                } else {
+                    self.0.pop_front()
+                };
+            }
         }
-        while self.0.len() > STEPS {
-            self.0.pop_front();
+        if let Ok(place) = self.0.binary_search_by_key(&from, |bucket| bucket.from) {
+            let bucket = &mut self.0[place];
+            match happening {
+                Happening::Received => bucket.received += 1,
+                Happening::Delivered => bucket.delivered += 1,
+                Happening::Throttled => bucket.throttled += 1,
+                Happening::Failed => bucket.failed += 1,
+            }
         }
-        // A clock that was set back counts into the newest bucket.
-        let Some(bucket) = self.0.back_mut() else { return };
-        match happening {
-            Happening::Received => bucket.received += 1,
-            Happening::Delivered => bucket.delivered += 1,
-            Happening::Throttled => bucket.throttled += 1,
-            Happening::Failed => bucket.failed += 1,
-        }
+        from
+    }
+
+    /// Puts what an earlier run counted before what was counted so far.
+    pub fn recall(&mut self, earlier: impl IntoIterator<Item = Bucket>) {
+        let mut all: Vec<Bucket> = earlier.into_iter().chain(std::mem::take(&mut self.0)).collect();
+        all.sort_by_key(|bucket| bucket.from);
+        all.dedup_by(|later, kept| {
+            let is_same = later.from == kept.from;
+            if is_same {
+                kept.add(later);
+            }
+            is_same
+        });
+        all.drain(..all.len().saturating_sub(STEPS));
+        self.0 = all.into();
+    }
+
+    /// The steps from `from` on in which something happened, oldest first.
+    #[must_use]
+    pub fn since(&self, from: DateTime<Utc>) -> Vec<Bucket> {
+        self.0.iter().filter(|bucket| bucket.from >= from).copied().collect()
+    }
+
+    /// When the oldest step shown at `now` began.
+    #[must_use]
+    pub fn horizon(now: DateTime<Utc>) -> DateTime<Utc> {
+        now.duration_trunc(STEP).unwrap_or(now) - STEP * i32::try_from(STEPS - 1).unwrap_or_default()
     }
 
     /// The buckets of the 24 hours up to `now`, also those in which nothing happened, oldest first.
     #[must_use]
     pub fn last_day(&self, now: DateTime<Utc>) -> Vec<Bucket> {
-        let newest = now.duration_trunc(STEP).unwrap_or(now);
-        (0..STEPS)
-            .rev()
-            .map(|back| newest - STEP * i32::try_from(back).unwrap_or_default())
-            .map(|from| {
-                self.0.iter().find(|bucket| bucket.from == from).copied().unwrap_or_else(|| Bucket::empty(from))
-            })
-            .collect()
+        let mut counted = self.0.iter().peekable();
+        let mut from = Self::horizon(now);
+        let steps = (0..STEPS).map(|_| {
+            let bucket = loop {
+                match counted.peek() {
+                    Some(bucket) if bucket.from < from => counted.next(),
+                    Some(bucket) if bucket.from == from => break **bucket,
+                    _ => break Bucket::empty(from),
+                };
+            };
+            from += STEP;
+            bucket
+        });
+        steps.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(minutes: i64) -> DateTime<Utc> {
+        "2026-11-23T00:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::minutes(minutes)
+    }
+
+    fn received(activity: &Activity, now: i64) -> Vec<(i64, u64)> {
+        let day = activity.last_day(at(now));
+        assert_eq!(day.len(), STEPS);
+        assert!(day.is_sorted_by_key(|bucket| bucket.from));
+        let counted = day.iter().filter(|bucket| bucket.received > 0);
+        counted.map(|bucket| ((bucket.from - at(0)).num_minutes(), bucket.received)).collect()
+    }
+
+    #[test]
+    fn a_day_has_144_steps_and_what_is_older_is_gone() {
+        let mut activity = Activity::default();
+        for minutes in [0, 9, 10, 1439, 1440] {
+            activity.note(Happening::Received, at(minutes));
+        }
+        assert_eq!(received(&activity, 1439), [(0, 2), (10, 1), (1430, 1)]);
+        assert_eq!(received(&activity, 1440), [(10, 1), (1430, 1), (1440, 1)]);
+        assert_eq!(received(&activity, 10_000), []);
+        for step in 0..1000 {
+            activity.note(Happening::Received, at(1440 + 10 * step));
+        }
+        assert_eq!(activity.0.len(), STEPS, "it is bounded");
+    }
+
+    #[test]
+    fn what_happens_is_counted_where_it_belongs_also_after_the_clock_was_set_back() {
+        let mut activity = Activity::default();
+        activity.note(Happening::Received, at(500));
+        assert_eq!(activity.note(Happening::Delivered, at(125)), at(120));
+        activity.note(Happening::Throttled, at(125));
+        activity.note(Happening::Failed, at(129));
+        let day = activity.last_day(at(130));
+        let step = Bucket { from: at(120), received: 0, delivered: 1, throttled: 1, failed: 1 };
+        assert_eq!(day[day.len() - 2], step);
+        assert_eq!(activity.since(at(130)), [Bucket { received: 1, ..Bucket::empty(at(500)) }]);
+    }
+
+    #[test]
+    fn what_an_earlier_run_counted_is_added_to_what_this_one_did() {
+        let mut activity = Activity::default();
+        activity.note(Happening::Received, at(25));
+        let earlier =
+            [Bucket { received: 7, ..Bucket::empty(at(10)) }, Bucket { received: 3, ..Bucket::empty(at(20)) }];
+        activity.recall(earlier);
+        assert_eq!(received(&activity, 30), [(10, 7), (20, 4)]);
     }
 }

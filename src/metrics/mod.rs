@@ -1,46 +1,40 @@
 //! What happened, counted: the handle that every room may touch, and the answers of `/metrics` and the charts.
+//!
+//! - [`labels`]: where a webhook came from and what it was answered
+//! - `counters`: what Prometheus counts, from zero with every start
+//! - [`gauge`]: what is measured at the moment of a scrape, and the text format
+//! - [`activity`]: the last 24 hours in steps
+//! - [`memory`]: what is remembered over a restart
 
-mod activity;
+pub mod activity;
+mod counters;
+pub mod gauge;
+pub mod labels;
+pub mod memory;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 pub use activity::{Activity, Bucket, Happening};
+pub use gauge::Gauge;
+pub use labels::{Answered, Source};
+pub use memory::Memory;
 
-/// Where a webhook came from, as far as the bridge knows.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Source {
-    /// Sentry's legacy plugin `WebHooks`.
-    Legacy,
-    /// Sentry's integration platform.
-    Platform,
-    /// Nobody knows: it was turned away, could not be read, or is neither.
-    Unknown,
-}
-
-/// What a webhook was answered.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Answered {
-    /// 202, queued.
-    Queued,
-    /// 202, ignored.
-    Ignored,
-    /// 400 or 422: not JSON, or no webhook of Sentry's.
-    Rejected,
-    /// 401, because of the token.
-    WrongToken,
-    /// 401, because of the signature.
-    WrongSignature,
-    /// 408, 413, or broken off.
-    Unread,
-    /// 503: it could not be committed, or there was no room to read it.
-    Unavailable,
-}
+use crate::pagerduty::EventType;
+use crate::pagerduty::kind::OutcomeKind;
+use counters::Counters;
 
 /// A handle on the counters of one bridge; clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Metrics(Arc<Mutex<Notes>>);
+pub struct Metrics(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    counters: Counters,
+    notes: Mutex<Notes>,
+}
 
 #[derive(Debug, Default)]
 struct Notes {
@@ -48,6 +42,8 @@ struct Notes {
     last_webhook_at: Option<DateTime<Utc>>,
     last_delivered_at: Option<DateTime<Utc>>,
     wrong_signatures: u32,
+    /// The oldest step that changed since all was kept.
+    unkept_from: Option<DateTime<Utc>>,
 }
 
 /// What the metrics know beyond counters.
@@ -58,6 +54,9 @@ pub struct Snapshot {
     /// When PagerDuty took an event last, also in an earlier run.
     pub last_delivered_at: Option<DateTime<Utc>>,
     /// How many webhooks in a row had a wrong signature.
+    ///
+    /// Only a signature that was compared with its body counts, a missing one or a wrong token does not; and only a
+    /// webhook of the integration platform that came in ends the row, for the legacy plugin's are not signed.
     pub wrong_signatures: u32,
     /// The last 24 hours.
     pub activity: Vec<Bucket>,
@@ -70,30 +69,128 @@ impl Metrics {
         Self::default()
     }
 
-    /// A webhook was answered at `at`.
+    /// A webhook that came at `at` was answered.
     pub fn webhook(&self, source: Source, answered: Answered, at: DateTime<Utc>) {
-        let _ = source;
-        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match answered {
-            Answered::WrongSignature => notes.wrong_signatures = notes.wrong_signatures.saturating_add(1),
-            Answered::WrongToken | Answered::Unread => {}
-            Answered::Queued | Answered::Ignored | Answered::Rejected | Answered::Unavailable => {
-                notes.wrong_signatures = 0;
-                notes.last_webhook_at = Some(at);
-                notes.activity.note(Happening::Received, at);
-            }
+        self.0.counters.webhooks.with_label_values(&[source.name(), answered.name()]).inc();
+        let mut notes = self.notes();
+        if answered == Answered::WrongSignature {
+            notes.wrong_signatures = notes.wrong_signatures.saturating_add(1);
         }
+        if answered.is_proven(source) {
+            if source == Source::Platform {
+                notes.wrong_signatures = 0;
+            }
+            notes.last_webhook_at = notes.last_webhook_at.max(Some(at));
+            notes.note(Happening::Received, at);
+        }
+    }
+
+    /// The bodies of so many rejected webhooks were kept.
+    pub fn rejected_kept(&self, webhooks: u64) {
+        self.0.counters.rejected_kept.inc_by(webhooks);
+    }
+
+    /// An event was committed to the end of its line.
+    pub fn queued(&self, event_type: EventType) {
+        self.0.counters.queued.with_label_values(&[event_type.as_str()]).inc();
+    }
+
+    /// So many alerts were folded into events that wait.
+    pub fn folded(&self, alerts: u64) {
+        self.0.counters.folded.inc_by(alerts);
+    }
+
+    /// A commit took so long.
+    pub fn committed(&self, took: Duration) {
+        self.0.counters.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A commit failed.
+    pub fn commit_failed(&self) {
+        self.0.counters.commits_failed.inc();
+    }
+
+    /// An attempt to deliver an event, whose newest alert came at `received_at`, ended at `at`.
+    pub fn attempted(&self, kind: OutcomeKind, received_at: DateTime<Utc>, at: DateTime<Utc>) {
+        self.0.counters.attempts.with_label_values(&[kind.name()]).inc();
+        let mut notes = self.notes();
+        if kind == OutcomeKind::Delivered {
+            self.0.counters.delivered.inc();
+            // A clock that was set back makes it immediate.
+            let latency = (at - received_at).max(TimeDelta::zero());
+            self.0.counters.latency_seconds.observe(latency.as_seconds_f64());
+            notes.last_delivered_at = notes.last_delivered_at.max(Some(at));
+        }
+        let happening = match kind {
+            OutcomeKind::Delivered => Happening::Delivered,
+            OutcomeKind::Throttled => Happening::Throttled,
+            _ => Happening::Failed,
+        };
+        notes.note(happening, at);
+    }
+
+    /// An event became a dead letter.
+    pub fn dead(&self) {
+        self.0.counters.dead.inc();
     }
 
     /// What is known at `now`.
     #[must_use]
     pub fn snapshot(&self, now: DateTime<Utc>) -> Snapshot {
-        let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let notes = self.notes();
         Snapshot {
             last_webhook_at: notes.last_webhook_at,
             last_delivered_at: notes.last_delivered_at,
             wrong_signatures: notes.wrong_signatures,
             activity: notes.activity.last_day(now),
         }
+    }
+
+    /// All counters, and `gauges`, in Prometheus' text format, for [`gauge::CONTENT_TYPE`].
+    #[must_use]
+    pub fn text(&self, gauges: Vec<Gauge>) -> String {
+        gauge::text(self.0.counters.gather(), gauges)
+    }
+
+    /// Takes in what an earlier run remembered; what lies after `now`, as after the clock was set back, is left out.
+    pub fn recall(&self, memory: Memory, now: DateTime<Utc>) {
+        let mut notes = self.notes();
+        let past = |at: &DateTime<Utc>| *at <= now;
+        notes.last_webhook_at = notes.last_webhook_at.max(memory.last_webhook_at.filter(past));
+        notes.last_delivered_at = notes.last_delivered_at.max(memory.last_delivered_at.filter(past));
+        notes.activity.recall(memory.buckets.into_iter().filter(|bucket| past(&bucket.from)));
+    }
+
+    /// What has changed since this was asked last and has to be kept; `None` when nothing has.
+    #[must_use]
+    pub fn take_unkept(&self) -> Option<Memory> {
+        let mut notes = self.notes();
+        let from = notes.unkept_from.take()?;
+        Some(Memory {
+            last_webhook_at: notes.last_webhook_at,
+            last_delivered_at: notes.last_delivered_at,
+            buckets: notes.activity.since(from),
+        })
+    }
+
+    /// What was [taken](Self::take_unkept) could not be kept, and has to be taken again.
+    pub fn not_kept(&self, memory: &Memory) {
+        let Some(first) = memory.buckets.first() else { return };
+        self.notes().unkept_since(first.from);
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.0.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Notes {
+    fn note(&mut self, happening: Happening, at: DateTime<Utc>) {
+        let from = self.activity.note(happening, at);
+        self.unkept_since(from);
+    }
+
+    fn unkept_since(&mut self, from: DateTime<Utc>) {
+        self.unkept_from = Some(self.unkept_from.map_or(from, |unkept| unkept.min(from)));
     }
 }

@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::ServiceKey;
-use super::outcome::{Answer, Blame, Outcome};
+use super::outcome::{Answer, Cause, Outcome};
 use crate::settings::PagerDutySettings;
 
 /// The path of the Events API v1. `2010-04-15` names the version and is never changed to another date.
@@ -184,9 +184,9 @@ fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
 }
 
 fn timed_out(timeout: Duration) -> Outcome {
-    Outcome::Trouble { reason: format!("no answer within {timeout:?}"), blame: Blame::Event, retry_after: None }
+    Outcome::Trouble { reason: format!("no answer within {timeout:?}"), cause: Cause::Timeout, retry_after: None }
 }
 
 fn way(reason: String) -> Outcome {
-    Outcome::Trouble { reason, blame: Blame::Way, retry_after: None }
+    Outcome::Trouble { reason, cause: Cause::Way, retry_after: None }
 }

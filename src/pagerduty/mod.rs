@@ -9,6 +9,7 @@
 //! - [`cut`]: what an event had to lose for that
 //! - [`client`]: one attempt to hand an event over, with `awc`
 //! - [`outcome`]: what PagerDuty's answer means for the event
+//! - [`kind`]: the same in a word, to be counted
 
 pub mod client;
 pub mod cut;
@@ -17,6 +18,7 @@ pub mod event;
 mod fit;
 pub mod fold;
 pub mod keys;
+pub mod kind;
 pub mod map;
 pub mod outcome;
 pub mod wire;
@@ -25,4 +27,5 @@ pub use cut::Cut;
 pub use description::Description;
 pub use event::{Event, EventType};
 pub use keys::{IncidentKey, ServiceKey};
+pub use kind::OutcomeKind;
 pub use wire::WireEvent;

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use super::ServiceKey;
+use super::kind::OutcomeKind;
 
 /// The longest wait a `Retry-After` can ask for; a mistaken header must not silence the pager for a day.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
@@ -34,8 +35,8 @@ pub enum Outcome {
     Trouble {
         /// What happened, in words.
         reason: String,
-        /// What it speaks against.
-        blame: Blame,
+        /// What caused it.
+        cause: Cause,
         /// The wait it asked for, at most [`MAX_RETRY_AFTER`].
         retry_after: Option<Duration>,
     },
@@ -51,7 +52,29 @@ pub enum Outcome {
     },
 }
 
-/// What a [`Outcome::Trouble`] may be caused by.
+/// What caused an [`Outcome::Trouble`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cause {
+    /// PagerDuty answered 5xx or 408.
+    Answer,
+    /// No answer came in time.
+    Timeout,
+    /// The way: no connection, a broken one, a redirect, an answer that is none.
+    Way,
+}
+
+impl Cause {
+    /// What it speaks against.
+    #[must_use]
+    pub fn blame(self) -> Blame {
+        match self {
+            Self::Answer | Self::Timeout => Blame::Event,
+            Self::Way => Blame::Way,
+        }
+    }
+}
+
+/// What a [`Cause`] speaks against.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Blame {
     /// The way to PagerDuty: refused connections, lost names, redirects.
@@ -83,6 +106,32 @@ struct Envelope {
 }
 
 impl Outcome {
+    /// How the attempt ended, in a word.
+    #[must_use]
+    pub fn kind(&self) -> OutcomeKind {
+        match self {
+            Self::Delivered { .. } => OutcomeKind::Delivered,
+            Self::Throttled { .. } => OutcomeKind::Throttled,
+            Self::Refused { .. } => OutcomeKind::Refused,
+            Self::Trouble { cause: Cause::Answer, .. } => OutcomeKind::Error,
+            Self::Trouble { cause: Cause::Timeout, .. } => OutcomeKind::Timeout,
+            Self::Trouble { cause: Cause::Way, .. } => OutcomeKind::Unreachable,
+            Self::Untrusted { .. } => OutcomeKind::Untrusted,
+        }
+    }
+
+    /// How the attempt failed, in words; `None` when PagerDuty took the event.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        match self {
+            Self::Delivered { .. } => None,
+            Self::Throttled { reason, .. }
+            | Self::Trouble { reason, .. }
+            | Self::Refused { reason }
+            | Self::Untrusted { reason } => Some(reason),
+        }
+    }
+
     /// Reads an answer. `now` is needed for a `Retry-After` that is a date; `key` is masked in reasons, should a
     /// proxy have repeated it.
     #[must_use]
@@ -92,7 +141,7 @@ impl Outcome {
         match answer.status {
             200..=299 => Self::Delivered { oddity: oddity(answer, key) },
             403 | 429 => Self::Throttled { reason: in_words(), retry_after },
-            408 | 500..=599 => Self::Trouble { reason: in_words(), blame: Blame::Event, retry_after },
+            408 | 500..=599 => Self::Trouble { reason: in_words(), cause: Cause::Answer, retry_after },
             400..=499 => Self::Refused { reason: in_words() },
             300..=399 => Self::Trouble {
                 reason: format!(
@@ -100,10 +149,10 @@ impl Outcome {
                     answer.status,
                     one_line(answer.location.unwrap_or("nowhere"), key),
                 ),
-                blame: Blame::Way,
+                cause: Cause::Way,
                 retry_after,
             },
-            _ => Self::Trouble { reason: in_words(), blame: Blame::Way, retry_after },
+            _ => Self::Trouble { reason: in_words(), cause: Cause::Way, retry_after },
         }
     }
 }
@@ -235,10 +284,18 @@ mod tests {
     #[test]
     fn trouble_is_sent_again() {
         for status in [408, 500, 502, 503, 504, 599] {
-            assert!(matches!(of(status, ""), Outcome::Trouble { blame: Blame::Event, .. }), "{status}");
+            assert!(matches!(of(status, ""), Outcome::Trouble { cause: Cause::Answer, .. }), "{status}");
         }
         for status in [301, 302, 307, 308, 600, 700] {
-            assert!(matches!(of(status, ""), Outcome::Trouble { blame: Blame::Way, .. }), "{status}");
+            assert!(matches!(of(status, ""), Outcome::Trouble { cause: Cause::Way, .. }), "{status}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_of_the_kind_that_it_means() {
+        let kinds = [(200, "delivered"), (403, "throttled"), (400, "refused"), (408, "error"), (503, "error")];
+        for (status, kind) in kinds.into_iter().chain([(302, "unreachable"), (600, "unreachable")]) {
+            assert_eq!(of(status, "").kind().name(), kind, "{status}");
         }
     }
 

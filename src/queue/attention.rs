@@ -8,7 +8,8 @@ use crate::pagerduty::ServiceKey;
 /// What of the queue wants somebody's attention, see [`Reader::attention`](super::Reader::attention).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Attention {
-    /// The event that waits longest, taken over the first in line of every service key.
+    /// The event that waits longest, taken over the first in line of every service key, where some incidents may have
+    /// been left out.
     pub oldest: Option<OldestWaiting>,
     /// The dead letters of each service key that has some, in the order of the keys.
     pub dead: Vec<DeadLetters>,
@@ -25,6 +26,15 @@ pub struct OldestWaiting {
     pub since: DateTime<Utc>,
     /// How its last attempt failed, if it did.
     pub reason: Option<String>,
+}
+
+/// What is known of one incident, see [`Reader::incident`](super::Reader::incident).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct IncidentState {
+    /// Whether it is open at any integration, or will be once what waits is delivered.
+    pub is_open: bool,
+    /// When the newest dead letter for it was given up, of those for the integration that was asked for.
+    pub died_at: Option<DateTime<Utc>>,
 }
 
 /// The dead letters of one service key.

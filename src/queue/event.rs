@@ -95,6 +95,15 @@ pub struct Arrival {
     pub received_at: DateTime<Utc>,
 }
 
+/// An attempt that may be made, from [`Queue::begin`](super::Queue::begin).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Begun {
+    /// The JSON to send, byte for byte.
+    pub body: Vec<u8>,
+    /// When the newest alert that the event stands for came.
+    pub received_at: DateTime<Utc>,
+}
+
 /// How an attempt ended, for [`Queue::settle`](super::Queue::settle).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Settlement {

@@ -10,6 +10,8 @@
 //! - [`overview`]: how much stands where
 //! - [`attention`]: what of it wants somebody's attention
 //! - [`history`]: how long delivered events are kept
+//! - [`observer`]: what each commit brought, for whoever counts
+//! - `memory`: what the metrics find again after a restart
 //! - `told`: what was told a short while ago; pure
 //! - `fold`: what becomes a row of its own, and what is folded into one that waits; pure
 //! - [`error`]: why it could not be done, as sentences for the operator
@@ -25,6 +27,8 @@ mod fold;
 pub mod history;
 pub mod incoming;
 pub mod item;
+mod memory;
+pub mod observer;
 pub mod overview;
 mod pulse;
 mod reader;
@@ -42,13 +46,14 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 
-pub use attention::{Attention, DeadLetters, OldestWaiting};
+pub use attention::{Attention, DeadLetters, IncidentState, OldestWaiting};
 pub use editor::Editor;
 pub use error::QueueError;
-pub use event::{Accepted, Arrival, EventId, NewEvent, Record, Settlement, State, WaitingEvent};
+pub use event::{Accepted, Arrival, Begun, EventId, NewEvent, Record, Settlement, State, WaitingEvent};
 pub use history::History;
 pub use incoming::{Incoming, News, Reception};
 pub use item::{ItemId, NoItemId, RejectedSummary, Summary};
+pub use observer::Commit;
 pub use overview::{Destination, Overview};
 pub use reader::Reader;
 pub use rejected::{Rejected, RejectedId};
@@ -131,7 +136,7 @@ impl Queue {
         }
     }
 
-    /// Marks an attempt as begun and returns the body to send, both committed before anything is sent: so the bytes
+    /// Marks an attempt as begun and returns what to send, committed before anything is sent: so the bytes
     /// of an attempt never change after it, and the pace is known after a crash.
     ///
     /// Where nothing can be committed, such as on a full disk, but the event can be read, the attempt may begin all the
@@ -140,7 +145,7 @@ impl Queue {
     /// # Errors
     ///
     /// When it could neither be committed nor read, or [`QueueError::NotWaiting`] when the event is no longer in line.
-    pub async fn begin(&self, id: EventId, at: DateTime<Utc>) -> Result<Vec<u8>, QueueError> {
+    pub async fn begin(&self, id: EventId, at: DateTime<Utc>) -> Result<Begun, QueueError> {
         self.ask(|reply| Command::Begin { id, at, reply }).await
     }
 
@@ -174,6 +179,12 @@ impl Queue {
     #[must_use]
     pub fn arrivals(&self) -> mpsc::UnboundedReceiver<Arrival> {
         self.pulse.listen()
+    }
+
+    /// Tells `observe` of every commit from now on, before anybody in it is answered. It is called by the one task that
+    /// writes, so it has to be quick. There is one observer: the first one stays.
+    pub fn observe(&self, observe: impl Fn(&Commit<'_>) + Send + Sync + 'static) {
+        self.pulse.observer().set(observe);
     }
 
     /// Commits something as large as a large alert (64 KiB) and returns how long that took.

@@ -6,17 +6,24 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::mpsc;
 
 use super::Arrival;
+use super::observer::{Commit, Observer};
 
 #[derive(Debug)]
 pub(super) struct Pulse {
     commits: AtomicU64,
     well: AtomicBool,
     listener: Mutex<Option<mpsc::UnboundedSender<Arrival>>>,
+    observer: Observer,
 }
 
 impl Default for Pulse {
     fn default() -> Self {
-        Self { commits: AtomicU64::new(0), well: AtomicBool::new(true), listener: Mutex::new(None) }
+        Self {
+            commits: AtomicU64::new(0),
+            well: AtomicBool::new(true),
+            listener: Mutex::new(None),
+            observer: Observer::default(),
+        }
     }
 }
 
@@ -35,6 +42,10 @@ impl Pulse {
         receiver
     }
 
+    pub(super) fn observer(&self) -> &Observer {
+        &self.observer
+    }
+
     /// Something was committed. Only what is as large as an alert shows that alerts can be: a full disk may have room
     /// for a mark still.
     pub(super) fn committed(&self, takes_alerts: bool, arrivals: impl Iterator<Item = Arrival>) {
@@ -51,6 +62,7 @@ impl Pulse {
     }
 
     pub(super) fn failed(&self) {
+        self.observer.tell(&Commit::Failed);
         self.well.store(false, Ordering::Relaxed);
     }
 }

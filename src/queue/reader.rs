@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 
 use super::sqlite;
 use super::{
-    Attention, EventId, Overview, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary,
-    WaitingEvent,
+    Attention, EventId, IncidentState, Overview, QueueError, Record, Rejected, RejectedId, RejectedSummary, State,
+    Summary, WaitingEvent,
 };
 use crate::pagerduty::{IncidentKey, ServiceKey};
 
@@ -15,7 +15,7 @@ use crate::pagerduty::{IncidentKey, ServiceKey};
 /// connections of their own, so the deliveries never wait for them.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    sqlite: sqlite::Reads,
+    pub(super) sqlite: sqlite::Reads,
 }
 
 impl Reader {
@@ -127,13 +127,26 @@ impl Reader {
         self.sqlite.rejected_list(before, limit).await
     }
 
-    /// What wants somebody's attention, the events of the incidents `without` left out.
+    /// What wants somebody's attention. Events in line of the incidents `without` are not looked at.
     ///
     /// # Errors
     ///
     /// When the database cannot be read.
     pub async fn attention(&self, without: &[IncidentKey]) -> Result<Attention, QueueError> {
         self.sqlite.attention(without).await
+    }
+
+    /// What is known of an incident at all integrations, and of its dead letters at one.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn incident(
+        &self,
+        incident_key: &IncidentKey,
+        service_key: &ServiceKey,
+    ) -> Result<IncidentState, QueueError> {
+        self.sqlite.incident(incident_key, service_key).await
     }
 
     /// All about one event; `None` when the queue has none with that number.

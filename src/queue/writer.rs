@@ -6,17 +6,19 @@
 use std::collections::HashSet;
 use std::iter;
 use std::sync::Arc;
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use log::warn;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::intake::Dedup;
+use crate::metrics::Memory;
 
 use super::pulse::Pulse;
 use super::sqlite::Engine;
 use super::told::Told;
-use super::{Arrival, EventId, Incoming, QueueError, Reception, Rejected, RejectedId, Settlement};
+use super::{Arrival, Begun, EventId, Incoming, QueueError, Reception, Rejected, RejectedId, Settlement};
 
 /// How many commands may wait for the writer before senders have to.
 const COMMANDS: usize = 4096;
@@ -33,11 +35,12 @@ type Reply<T> = oneshot::Sender<Result<T, QueueError>>;
 #[derive(Debug)]
 pub(super) enum Command {
     Receive { incoming: Box<Incoming>, reply: Reply<Reception> },
-    Begin { id: EventId, at: DateTime<Utc>, reply: Reply<Vec<u8>> },
+    Begin { id: EventId, at: DateTime<Utc>, reply: Reply<Begun> },
     Settle { id: EventId, settlement: Settlement, at: DateTime<Utc>, reply: Reply<()> },
     Reject { rejected: Rejected, reply: Reply<RejectedId> },
     Prune { prune: Prune, reply: Reply<u64> },
     Probe { reply: Reply<()> },
+    Remember { memory: Memory, reply: Reply<()> },
     Close { reply: Reply<()> },
 }
 
@@ -64,6 +67,8 @@ pub(super) struct Batch {
     pub(super) prunes: Vec<Prune>,
     /// Whether to write something as large as an alert.
     pub(super) probe: bool,
+    /// What the metrics want to find after a restart.
+    pub(super) memory: Option<Memory>,
 }
 
 /// What came of a [`Batch`], entry by entry.
@@ -74,8 +79,8 @@ pub(super) struct Committed {
     pub(super) arrivals: Vec<Arrival>,
     /// Whether the event was still waiting.
     pub(super) settlements: Vec<bool>,
-    /// The body, if the event was still waiting.
-    pub(super) begins: Vec<Option<Vec<u8>>>,
+    /// What to send, if the event was still waiting.
+    pub(super) begins: Vec<Option<Begun>>,
     pub(super) rejected: Vec<RejectedId>,
     /// How many were forgotten.
     pub(super) prunes: Vec<u64>,
@@ -104,8 +109,14 @@ async fn run(mut engine: Engine, mut commands: mpsc::Receiver<Command>, pulse: A
             commands.close();
             closing.append(&mut round.closing);
         }
+        let remembering = std::mem::take(&mut round.remembering);
         if round.size > 0 {
             round.commit(&mut engine, &pulse, &mut carried).await;
+        }
+        for (memory, reply) in remembering {
+            // By itself, so that no alert ever fails with it.
+            let remembered = engine.commit(Batch { memory: Some(memory), ..Batch::default() }).await;
+            let _ = reply.send(remembered.map(drop));
         }
     }
     let closed = engine.close().await;
@@ -135,10 +146,11 @@ struct Round {
     /// What this round tells.
     tells: Vec<(Dedup, DateTime<Utc>)>,
     settling: Vec<Reply<()>>,
-    beginning: Vec<Reply<Vec<u8>>>,
+    beginning: Vec<Reply<Begun>>,
     rejecting: Vec<Reply<RejectedId>>,
     pruning: Vec<Reply<u64>>,
     probing: Vec<Reply<()>>,
+    remembering: Vec<(Memory, Reply<()>)>,
     closing: Vec<Reply<()>>,
 }
 
@@ -176,6 +188,10 @@ impl Round {
                 self.batch.probe = true;
                 self.probing.push(reply);
             }
+            Command::Remember { memory, reply } => {
+                self.size -= 1;
+                self.remembering.push((memory, reply));
+            }
             Command::Close { reply } => {
                 self.size -= 1;
                 self.closing.push(reply);
@@ -210,8 +226,10 @@ impl Round {
         let begun = self.batch.begins.clone();
         let takes_alerts = !self.batch.incoming.is_empty() || self.batch.probe;
         self.batch.owed.clone_from(owed);
+        let begun_at = Instant::now();
         match engine.commit(self.batch).await {
             Ok(committed) => {
+                pulse.observer().tell_of(begun_at.elapsed(), &committed);
                 owed.clear();
                 // Only now: what was refused may come again.
                 for (dedup, received_at) in self.tells {
@@ -232,8 +250,8 @@ impl Round {
                 answer(self.receiving, iter::repeat(Err(error.clone())));
                 answer(self.repeating, iter::repeat(Err(error.clone())));
                 answer(self.settling, iter::repeat(Err(error.clone())));
-                let bodies = begin_unmarked(engine, &begun, owed, &error).await;
-                answer(self.beginning, bodies.into_iter());
+                let unmarked = begin_unmarked(engine, &begun, owed, &error).await;
+                answer(self.beginning, unmarked.into_iter());
                 answer(self.rejecting, iter::repeat(Err(error.clone())));
                 answer(self.pruning, iter::repeat(Err(error.clone())));
                 answer(self.probing, iter::repeat(Err(error)));
@@ -251,16 +269,16 @@ async fn begin_unmarked(
     begun: &[(EventId, DateTime<Utc>)],
     owed: &mut Vec<(EventId, DateTime<Utc>)>,
     cause: &QueueError,
-) -> Vec<Result<Vec<u8>, QueueError>> {
+) -> Vec<Result<Begun, QueueError>> {
     let ids: Vec<_> = begun.iter().map(|&(id, _)| id).collect();
-    let Ok(mut bodies) = engine.bodies_waiting(&ids).await else {
+    let Ok(mut waiting) = engine.waiting(&ids).await else {
         return iter::repeat_n(Err(cause.clone()), ids.len()).collect();
     };
     let mark_later = |&(id, at): &(EventId, DateTime<Utc>)| {
-        let body = bodies.remove(&id).ok_or(QueueError::NotWaiting(id))?;
+        let begun = waiting.remove(&id).ok_or(QueueError::NotWaiting(id))?;
         warn!(event = id.get(); "sent without a mark, because nothing can be committed: {cause}");
         owed.push((id, at));
-        Ok(body)
+        Ok(begun)
     };
     begun.iter().map(mark_later).collect()
 }

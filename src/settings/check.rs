@@ -101,6 +101,7 @@ impl Check {
         let page_on = self.read("BRIDGE_PAGE_ON", raw.page_on, values::openings);
         let resolve = self.read("BRIDGE_RESOLVE", raw.resolve, values::resolve_scope);
         let acknowledge = self.read("BRIDGE_ACKNOWLEDGE", raw.acknowledge, values::switch);
+        let alarms = self.read("BRIDGE_ALARMS", raw.alarms, values::switch);
         let silence =
             self.read("BRIDGE_SILENCE_ALARM", raw.silence_alarm, |text| values::duration(text, SECOND..=30 * DAY));
         let waiting =
@@ -140,7 +141,7 @@ impl Check {
             shutdown_drain: shutdown_drain?,
             shutdown_grace: shutdown_grace?,
             log_format: log_format?,
-            alarms: AlarmSettings { silence, waiting: waiting?, service_key: alarm_key? },
+            alarms: AlarmSettings { page: alarms?, silence, waiting: waiting?, service_key: alarm_key? },
             log_filter: raw.rust_log?,
         })
     }

@@ -111,6 +111,8 @@ pub enum LogFormat {
 /// What the bridge pages for on its own account, and where.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AlarmSettings {
+    /// Whether anybody is paged for troubles of the bridge itself.
+    pub page: bool,
     /// For how long no webhook may come; `None`: nobody is told of silence.
     pub silence: Option<Duration>,
     /// For how long an event may wait.

@@ -31,6 +31,7 @@ pub(super) struct RawSettings {
     pub(super) redact: Option<String>,
     pub(super) give_up_after: Option<String>,
     pub(super) keep_delivered: Option<String>,
+    pub(super) alarms: Option<String>,
     pub(super) silence_alarm: Option<String>,
     pub(super) waiting_alarm: Option<String>,
     pub(super) alarm_service_key: Option<String>,

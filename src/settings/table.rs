@@ -121,6 +121,7 @@ pub const SETTINGS: &[SettingDoc] = &[
         "7d",
         "For how long delivered events are kept to look at, 10m or more; at most a million of them.",
     ),
+    SettingDoc::with_default("BRIDGE_ALARMS", "on", "`off`: nobody is paged for troubles of the bridge itself."),
     SettingDoc::optional(
         "BRIDGE_SILENCE_ALARM",
         "Pages when no webhook came for so long, such as `12h`; unset: never.",

@@ -18,7 +18,8 @@ pub struct Facts {
     pub started_at: DateTime<Utc>,
     /// What stands in the queue; the error when it cannot be read.
     pub queue: Result<Overview, QueueError>,
-    /// What of it wants attention, without the bridge's own alarms: an alarm must not be its own cause.
+    /// What of it wants attention. Alarms of the bridge that wait are not looked at, so that none is its own cause; those
+    /// that died are, for somebody has to learn that nobody is told.
     pub attention: Result<Attention, QueueError>,
     /// Whether alerts can be committed; the error when they cannot.
     pub storage: Result<(), QueueError>,
@@ -26,6 +27,14 @@ pub struct Facts {
     pub delivery: DeliveryView,
     /// What the metrics know beyond counters.
     pub metrics: Snapshot,
+}
+
+impl Facts {
+    /// Why the queue cannot be read. That too many people look at it is no reason.
+    pub(super) fn read_error(&self) -> Option<&QueueError> {
+        let errors = [self.queue.as_ref().err(), self.attention.as_ref().err()];
+        errors.into_iter().flatten().find(|error| !matches!(error, QueueError::Busy { .. }))
+    }
 }
 
 /// Gathers facts of a running bridge; clones look at the same one.

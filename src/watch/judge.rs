@@ -63,7 +63,7 @@ fn storage(facts: &Facts) -> Option<String> {
     if let Err(error) = &facts.storage {
         return Some(format!("alerts cannot be committed, so Sentry is answered 503: {error}"));
     }
-    let error = facts.queue.as_ref().err().or(facts.attention.as_ref().err())?;
+    let error = facts.read_error()?;
     Some(format!("the queue cannot be read, so alerts may not be delivered: {error}"))
 }
 

@@ -4,17 +4,27 @@
 //! - [`judge`](mod@judge): what of it is trouble; pure
 //! - [`cause`]: what can be the trouble
 //! - [`word`]: how the bridge fares, in one word; pure
+//! - [`gauges`](mod@gauges): all of it as gauges for Prometheus; pure
+//! - [`alarm`]: when somebody is paged for it, and when it is over; pure
+//! - `notice`: what PagerDuty is told; pure
+//! - [`keeper`]: looks every few seconds and does what the alarms say
 //!
 //! The status page shows it, `/metrics` counts it, and the bridge's own alarms page for it.
 
+pub mod alarm;
 pub mod cause;
 pub mod facts;
+pub mod gauges;
 pub mod judge;
+pub mod keeper;
+mod notice;
 #[cfg(test)]
 mod tests;
 pub mod word;
 
 pub use cause::Cause;
 pub use facts::{Facts, Watch};
+pub use gauges::{gauges, gauges_without_database};
 pub use judge::{Limits, Trouble, judge};
+pub use keeper::{Keeper, Paging};
 pub use word::Word;

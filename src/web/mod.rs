@@ -1,7 +1,8 @@
-//! The HTTP side: one file per endpoint, every answer JSON.
+//! The HTTP side: one file per endpoint, every answer JSON but that of `/metrics`.
 //!
 //! - [`webhook`]: `POST /sentry/{token}` and `POST /sentry`
 //! - [`health`]: `GET /healthz` and `GET /readyz`
+//! - [`metrics`]: `GET /metrics`
 //! - [`door`]: who may post webhooks
 //! - [`admin`]: who may look and act
 //! - [`api`]: `/api/…`, what the status page shows and does, as JSON
@@ -16,6 +17,7 @@ pub mod body;
 pub mod budget;
 pub mod door;
 pub mod health;
+pub mod metrics;
 pub mod webhook;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -100,6 +102,7 @@ pub fn routes(config: &mut ServiceConfig) {
         )
         .service(web::resource("/healthz").route(web::get().to(health::healthz)).default_service(web::to(get_only)))
         .service(web::resource("/readyz").route(web::get().to(health::readyz)).default_service(web::to(get_only)))
+        .service(web::resource("/metrics").route(web::get().to(metrics::metrics)).default_service(web::to(get_only)))
         .configure(api::routes)
         .default_service(web::to(not_found));
 }

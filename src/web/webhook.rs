@@ -13,7 +13,8 @@ use tokio::time::timeout;
 use super::answer;
 use super::body::{self, BodyError};
 use super::{RESOURCE, Shared};
-use crate::intake::{Ignored, Rejection, Verdict, Webhook};
+use crate::intake::{Generation, Ignored, Rejection, Verdict, Webhook};
+use crate::metrics::{Answered, Source};
 use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::{Accepted, Incoming, Reception, Rejected};
 use crate::sentry::signature::APP_SIGNATURE;
@@ -38,6 +39,19 @@ enum Proof {
     ToBeSigned,
 }
 
+/// What a webhook is answered, and as what that is counted.
+struct Reply {
+    source: Source,
+    answered: Answered,
+    response: HttpResponse,
+}
+
+impl Reply {
+    fn new(source: Source, answered: Answered, response: HttpResponse) -> Self {
+        Self { source, answered, response }
+    }
+}
+
 /// How long an answer waits until a rejected body is kept; Sentry waits for answers at least as long.
 const KEEPING: Duration = Duration::from_secs(1);
 
@@ -48,50 +62,69 @@ pub async fn with_token(
     payload: Payload,
     shared: Data<Shared>,
 ) -> HttpResponse {
-    if shared.door.opens_to(token.as_bytes()) {
-        take(&request, payload, &shared, Proof::Token).await
+    let received_at = Utc::now();
+    let reply = if shared.door.opens_to(token.as_bytes()) {
+        take(&request, payload, &shared, Proof::Token, received_at).await
     } else {
-        shut(&request, "token", WRONG_TOKEN)
-    }
+        shut(&request, Answered::WrongToken)
+    };
+    counted(reply, &shared, received_at)
 }
 
 /// The webhook with its secret as the password of HTTP Basic, or with nothing but Sentry's signature.
 pub async fn with_header(request: HttpRequest, payload: Payload, shared: Data<Shared>) -> HttpResponse {
-    if shared.door.opens_to_basic(request.headers()) {
-        take(&request, payload, &shared, Proof::Token).await
+    let received_at = Utc::now();
+    let reply = if shared.door.opens_to_basic(request.headers()) {
+        take(&request, payload, &shared, Proof::Token, received_at).await
     } else if shared.door.may_be_signed(request.headers()) {
-        take(&request, payload, &shared, Proof::ToBeSigned).await
+        take(&request, payload, &shared, Proof::ToBeSigned, received_at).await
     } else if shared.door.wants_signature(request.headers()) {
-        shut(&request, "signature", WRONG_SIGNATURE)
+        shut(&request, Answered::Unsigned)
     } else {
-        shut(&request, "token", WRONG_TOKEN)
-    }
+        shut(&request, Answered::WrongToken)
+    };
+    counted(reply, &shared, received_at)
+}
+
+/// Every answer of the webhook passes here.
+fn counted(reply: Reply, shared: &Shared, received_at: DateTime<Utc>) -> HttpResponse {
+    shared.metrics.webhook(reply.source, reply.answered, received_at);
+    reply.response
 }
 
 /// Turns away whoever has shown nothing; the body of a stranger is not even read.
-fn shut(request: &HttpRequest, what: &str, reason: &str) -> HttpResponse {
+fn shut(request: &HttpRequest, answered: Answered) -> Reply {
+    let (what, reason) =
+        if answered == Answered::WrongToken { ("token", WRONG_TOKEN) } else { ("signature", WRONG_SIGNATURE) };
     let peer = request.peer_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string());
     warn!(peer; "a webhook with a wrong or missing {what} was turned away");
-    answer::error(&mut HttpResponse::Unauthorized(), reason)
+    Reply::new(Source::Unknown, answered, answer::error(&mut HttpResponse::Unauthorized(), reason))
 }
 
-async fn take(request: &HttpRequest, payload: Payload, shared: &Shared, proof: Proof) -> HttpResponse {
-    let received_at = Utc::now();
+async fn take(
+    request: &HttpRequest,
+    payload: Payload,
+    shared: &Shared,
+    proof: Proof,
+    received_at: DateTime<Utc>,
+) -> Reply {
     let headers = request.headers();
     let wants_signature = shared.door.wants_signature(headers);
     if wants_signature && !shared.door.may_be_signed(headers) {
-        return shut(request, "signature", WRONG_SIGNATURE);
+        return shut(request, Answered::Unsigned);
     }
     let mut share = (proof == Proof::ToBeSigned).then(|| shared.budget.share());
     let body = match body::read(request, payload, shared.max_body, share.as_mut()).await {
         Ok(body) => body,
         Err(error) => {
             warn!("a webhook was not read: {error}");
-            return answer::error(&mut HttpResponse::build(status_of(error)), &error.to_string());
+            let answered = if error == BodyError::Crowded { Answered::Unavailable } else { Answered::Unread };
+            let response = answer::error(&mut HttpResponse::build(status_of(error)), &error.to_string());
+            return Reply::new(Source::Unknown, answered, response);
         }
     };
     if wants_signature && !shared.door.is_signed(headers, &body) {
-        return shut(request, "signature", WRONG_SIGNATURE);
+        return shut(request, Answered::WrongSignature);
     }
     // What Sentry signed is no stranger's.
     drop(share);
@@ -105,7 +138,13 @@ async fn take(request: &HttpRequest, payload: Payload, shared: &Shared, proof: P
         body: &body,
         received_at,
     };
-    match shared.intake.judge(&webhook) {
+    let (verdict, generation) = shared.intake.judge_and_place(&webhook);
+    let source = match generation {
+        Some(Generation::Plugin) => Source::Legacy,
+        Some(Generation::Platform) => Source::Platform,
+        None => Source::Unknown,
+    };
+    let (answered, response) = match verdict {
         Verdict::Queue(prepared) => {
             let (incident_key, event_type) = (prepared.event.incident_key().clone(), prepared.event.event_type());
             receive(Incoming::trigger(*prepared, received_at), &incident_key, event_type, shared).await
@@ -122,9 +161,10 @@ async fn take(request: &HttpRequest, payload: Payload, shared: &Shared, proof: P
                 Rejection::NotJson(_) => StatusCode::BAD_REQUEST,
                 Rejection::NotSentry | Rejection::NoIssue => StatusCode::UNPROCESSABLE_ENTITY,
             };
-            answer::error(&mut HttpResponse::build(status), &rejection.to_string())
+            (Answered::Rejected, answer::error(&mut HttpResponse::build(status), &rejection.to_string()))
         }
-    }
+    };
+    Reply::new(source, answered, response)
 }
 
 fn sent_at(headers: &HeaderMap) -> Option<DateTime<Utc>> {
@@ -132,9 +172,9 @@ fn sent_at(headers: &HeaderMap) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(seconds, 0)
 }
 
-fn ignore(reason: Ignored) -> HttpResponse {
+fn ignore(reason: Ignored) -> (Answered, HttpResponse) {
     info!("a webhook was ignored: {reason}");
-    answer::ignored(&reason.to_string())
+    (Answered::Ignored, answer::ignored(&reason.to_string()))
 }
 
 /// Hands it to the queue, and answers when that has it on disk.
@@ -143,7 +183,7 @@ async fn receive(
     incident_key: &IncidentKey,
     event_type: EventType,
     shared: &Shared,
-) -> HttpResponse {
+) -> (Answered, HttpResponse) {
     match shared.queue.receive(incoming).await {
         Ok(Reception::Queued(events)) => {
             for Accepted { id, count } in events {
@@ -154,13 +194,14 @@ async fn receive(
                     info!(event, incident_key:% = incident_key; "{event_type} queued");
                 }
             }
-            answer::queued(incident_key, event_type)
+            (Answered::Queued, answer::queued(incident_key, event_type))
         }
         Ok(Reception::Repeated) => ignore(Ignored::Repeated),
         Ok(Reception::NothingOpen) => ignore(Ignored::NothingOpen(event_type)),
         Err(error) => {
             error!(incident_key:% = incident_key; "an alert was not accepted: {error}");
-            answer::error(&mut HttpResponse::ServiceUnavailable(), &error.to_string())
+            let response = answer::error(&mut HttpResponse::ServiceUnavailable(), &error.to_string());
+            (Answered::Unavailable, response)
         }
     }
 }

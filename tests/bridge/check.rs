@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sentry_pagerduty_bridge::sandbox::{Fault, State, Verdict};
 
-use crate::support::{Bridge, ClosedPort, KEY, PagerDuty, ROUTES, Run, TOKEN, run};
+use crate::support::{Bridge, ClosedPort, KEY, OTHER_KEY, PagerDuty, ROUTES, Run, TOKEN, run};
 
 /// Checks the way to `pagerduty` with a queue in `folder`.
 fn check(args: &[&str], pagerduty: &str, folder: &Path) -> Run {
@@ -37,8 +37,42 @@ fn when_all_is_well_every_line_says_so() {
     let home = tempfile::tempdir().unwrap();
     let checked = check(&[], &pagerduty.url(), home.path());
     assert_eq!((checked.code, checked.stderr.as_str()), (Some(0), ""));
-    has_lines(&checked, &["ok      settings: read; 2 service keys", "ok      queue: ", "ok      PagerDuty: http"]);
+    has_lines(
+        &checked,
+        &[
+            "ok      settings: read; 2 service keys",
+            "ok      alarms: paged on the key …00A1: not for silence (BRIDGE_SILENCE_ALARM), an event that waits for 15m, \
+             dead letters, a database that takes nothing",
+            "ok      queue: ",
+            "ok      PagerDuty: http",
+        ],
+    );
     assert!(pagerduty.journal().iter().all(|entry| entry.request.method == "GET" && entry.request.body.is_empty()));
+}
+
+#[test]
+fn it_tells_what_pages_and_whom() {
+    let pagerduty = PagerDuty::start();
+    let home = tempfile::tempdir().unwrap();
+    let told = |more: &[(&str, &str)]| {
+        let database = format!("sqlite:{}", home.path().join("bridge.db").display());
+        let url = pagerduty.url();
+        let usual = [
+            ("BRIDGE_PAGERDUTY_URL", url.as_str()),
+            ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY),
+            ("BRIDGE_SENTRY_CLIENT_SECRET", "client-secret-of-the-integration"),
+            ("BRIDGE_DATABASE_URL", &database),
+        ];
+        let checked = run(&["check"], &[&usual, more].concat());
+        assert_eq!(checked.code, Some(0), "{checked:?}");
+        checked.stdout.lines().find(|line| line.contains(" alarms: ")).unwrap().to_owned()
+    };
+    assert_eq!(
+        told(&[("BRIDGE_SILENCE_ALARM", "12h"), ("BRIDGE_ALARM_SERVICE_KEY", OTHER_KEY)]),
+        "ok      alarms: paged on the key …00B2: no webhook for 12h, an event that waits for 15m, dead letters, wrong \
+         signatures, a database that takes nothing"
+    );
+    assert!(told(&[("BRIDGE_ALARMS", "off")]).starts_with("ok      alarms: off, by BRIDGE_ALARMS"));
 }
 
 #[test]
@@ -46,7 +80,7 @@ fn an_unreachable_pagerduty_and_a_queue_that_cannot_be_are_both_told() {
     let home = tempfile::tempdir().unwrap();
     let checked = check(&[], &ClosedPort::new().url(), &home.path().join("absent"));
     assert_eq!(checked.code, Some(1));
-    has_lines(&checked, &["ok      settings: ", "FAILED  queue: ", "FAILED  PagerDuty: http"]);
+    has_lines(&checked, &["ok      settings: ", "ok      alarms: ", "FAILED  queue: ", "FAILED  PagerDuty: http"]);
     assert!(checked.stdout.contains("no connection"), "{checked:?}");
 }
 
@@ -65,7 +99,7 @@ fn the_queue_of_a_running_bridge_is_in_use_and_that_is_well() {
     let bridge = Bridge::start(&pagerduty.url());
     let checked = check(&[], &pagerduty.url(), bridge.database().parent().unwrap());
     assert_eq!(checked.code, Some(0));
-    has_lines(&checked, &["ok      settings: ", "ok      queue: ", "ok      PagerDuty: "]);
+    has_lines(&checked, &["ok      settings: ", "ok      alarms: ", "ok      queue: ", "ok      PagerDuty: "]);
     assert!(checked.stdout.contains("in use by a running bridge"), "{checked:?}");
 }
 
@@ -77,7 +111,13 @@ fn with_page_it_opens_one_incident_and_resolves_it() {
     assert_eq!(checked.code, Some(0), "{checked:?}");
     has_lines(
         &checked,
-        &["ok      settings", "ok      queue", "ok      PagerDuty", "ok      test incident: eu-bridge-check-"],
+        &[
+            "ok      settings",
+            "ok      alarms",
+            "ok      queue",
+            "ok      PagerDuty",
+            "ok      test incident: eu-bridge-check-",
+        ],
     );
     let incidents = pagerduty.incidents();
     assert_eq!(incidents.len(), 1);

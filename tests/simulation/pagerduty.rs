@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use sentry_pagerduty_bridge::pagerduty::outcome::{Blame, Outcome};
+use sentry_pagerduty_bridge::pagerduty::outcome::{Cause, Outcome};
 
 use crate::fault::{Choke, Content, Fault, Kind};
 
@@ -95,7 +95,7 @@ impl PagerDuty {
             match fault.kind {
                 Kind::Errors { part, retry_after } if luck < part => {
                     // One of ten was taken before it went wrong.
-                    let error = trouble("answered 503: Service Unavailable", Blame::Event, retry_after);
+                    let error = trouble("answered 503: Service Unavailable", Cause::Answer, retry_after);
                     ends = Some((delay, coin < 0.1, error));
                 }
                 Kind::LostAnswers { part } if luck < part && coin < 0.5 => ends = Some((never, true, timed_out())),
@@ -130,7 +130,7 @@ impl PagerDuty {
                 (delay, false, Outcome::Refused { reason })
             }
             Content::Poison { until, how } if now < until => match how {
-                Choke::Error => (delay, false, trouble("answered 500: Internal Server Error", Blame::Event, None)),
+                Choke::Error => (delay, false, trouble("answered 500: Internal Server Error", Cause::Answer, None)),
                 Choke::Timeout => (never, false, timed_out()),
                 Choke::Reset => (delay, false, way("the connection broke: reset")),
             },
@@ -140,13 +140,13 @@ impl PagerDuty {
 }
 
 pub(crate) fn timed_out() -> Outcome {
-    trouble("no answer in time", Blame::Event, None)
+    trouble("no answer in time", Cause::Timeout, None)
 }
 
 fn way(reason: &str) -> Outcome {
-    trouble(reason, Blame::Way, None)
+    trouble(reason, Cause::Way, None)
 }
 
-fn trouble(reason: &str, blame: Blame, retry_after: Option<Duration>) -> Outcome {
-    Outcome::Trouble { reason: reason.to_owned(), blame, retry_after }
+fn trouble(reason: &str, cause: Cause, retry_after: Option<Duration>) -> Outcome {
+    Outcome::Trouble { reason: reason.to_owned(), cause, retry_after }
 }

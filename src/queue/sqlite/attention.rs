@@ -1,24 +1,35 @@
 //! What wants somebody's attention.
 
+use super::incidents;
 use super::read::{Reads, with_keys};
-use crate::pagerduty::IncidentKey;
-use crate::queue::{Attention, DeadLetters, OldestWaiting, QueueError};
+use crate::pagerduty::{IncidentKey, ServiceKey};
+use crate::queue::{Attention, DeadLetters, IncidentState, OldestWaiting, QueueError};
+
+/// The first in line of every service key. A few events of the incidents left out may stand before it.
+const FIRST_IN_LINE: &str = with_keys!(
+    "SELECT id, service_key, first_seen, reason FROM events WHERE id IN (
+        SELECT (
+            SELECT line.id FROM events AS line WHERE line.state = 'waiting' AND line.service_key = keys.service_key
+            AND line.incident_key NOT IN (SELECT value FROM json_each(?)) ORDER BY line.id LIMIT 1
+        ) FROM keys
+    )"
+);
+
+const DEAD_LETTERS: &str = "SELECT newest.id, newest.service_key, tallies.events AS number, newest.finished_at, \
+     newest.reason FROM tallies JOIN events AS newest ON newest.id = (
+        SELECT line.id FROM events AS line
+        WHERE line.state = 'dead' AND line.service_key = tallies.service_key AND line.finished_at IS NOT NULL
+        ORDER BY line.finished_at DESC LIMIT 1
+    ) WHERE tallies.state = 'dead' AND tallies.events > 0";
+
+const DIED: &str = "SELECT 0 AS id, MAX(finished_at) AS died_at FROM events \
+     WHERE state = 'dead' AND service_key = ? AND incident_key = ?";
 
 impl Reads {
     pub(in crate::queue) async fn attention(&self, without: &[IncidentKey]) -> Result<Attention, QueueError> {
         let without: Vec<_> = without.iter().map(IncidentKey::as_str).collect();
         let without = serde_json::to_string(&without).unwrap_or_default();
-        // A few of the incidents left out may stand before the first of the others.
-        let oldest = sqlx::query(with_keys!(
-            "SELECT id, service_key, first_seen, reason FROM events WHERE id IN (
-                SELECT (
-                    SELECT id FROM events WHERE state = 'waiting' AND service_key = keys.service_key
-                    AND incident_key NOT IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT 1
-                ) FROM keys
-            ) ORDER BY first_seen, id LIMIT 1"
-        ))
-        .bind(&without);
-        let oldest = self.look(oldest, |columns| {
+        let first = self.look(sqlx::query(FIRST_IN_LINE).bind(&without), |columns| {
             Ok(OldestWaiting {
                 id: columns.id(),
                 service_key: columns.service_key()?,
@@ -26,16 +37,8 @@ impl Reads {
                 reason: columns.optional_text("reason")?,
             })
         });
-        // Where MAX() is asked for, SQLite takes the other columns from the row that has it.
-        let dead = sqlx::query(
-            "SELECT newest.id, newest.service_key, number, newest.finished_at, newest.reason FROM (
-                SELECT id, COUNT(*) AS number, MAX(finished_at) FROM events
-                WHERE state = 'dead' AND finished_at IS NOT NULL
-                AND incident_key NOT IN (SELECT value FROM json_each(?)) GROUP BY service_key
-            ) AS letters JOIN events AS newest ON newest.id = letters.id ORDER BY newest.service_key",
-        )
-        .bind(&without);
-        let dead = self.look(dead, |columns| {
+        let oldest = first.await?.into_iter().min_by_key(|first| (first.since, first.id));
+        let dead = self.look(sqlx::query(DEAD_LETTERS), |columns| {
             Ok(DeadLetters {
                 service_key: columns.service_key()?,
                 number: columns.number("number")?,
@@ -44,6 +47,22 @@ impl Reads {
                 reason: columns.optional_text("reason")?,
             })
         });
-        Ok(Attention { oldest: oldest.await?.pop(), dead: dead.await? })
+        let mut dead = dead.await?;
+        dead.sort_by(|one, other| one.service_key.cmp(&other.service_key));
+        Ok(Attention { oldest, dead })
+    }
+
+    pub(in crate::queue) async fn incident(
+        &self,
+        incident_key: &IncidentKey,
+        service_key: &ServiceKey,
+    ) -> Result<IncidentState, QueueError> {
+        let died = sqlx::query(DIED).bind(service_key.expose()).bind(incident_key.as_str());
+        let died_at = self.look(died, |columns| columns.optional_time("died_at")).await?.pop().flatten();
+        let known = self.look_with(async |connection| incidents::known(connection, incident_key).await).await?;
+        Ok(IncidentState { is_open: known.into_values().any(|is_open| is_open), died_at })
     }
 }
+
+#[cfg(test)]
+pub(super) const QUERIES: [&str; 3] = [FIRST_IN_LINE, DEAD_LETTERS, DIED];

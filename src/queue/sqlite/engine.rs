@@ -9,7 +9,7 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use super::place::Place;
 use super::{Reads, read, schema, write};
 use crate::queue::writer::{Batch, Committed};
-use crate::queue::{EventId, QueueError};
+use crate::queue::{Begun, EventId, QueueError};
 
 /// Commits batches to one SQLite file, which no other bridge can open meanwhile.
 #[derive(Debug)]
@@ -58,21 +58,18 @@ impl Engine {
         }
     }
 
-    /// The bodies of those of `ids` that wait, read without the connection that writes.
-    pub(in crate::queue) async fn bodies_waiting(
-        &self,
-        ids: &[EventId],
-    ) -> Result<HashMap<EventId, Vec<u8>>, QueueError> {
-        let mut bodies = HashMap::new();
+    /// What to send of those of `ids` that wait, read without the connection that writes.
+    pub(in crate::queue) async fn waiting(&self, ids: &[EventId]) -> Result<HashMap<EventId, Begun>, QueueError> {
+        let mut waiting = HashMap::new();
         if ids.is_empty() {
-            return Ok(bodies);
+            return Ok(waiting);
         }
         let mut connection = self.place.reading().connect().await.map_err(|error| self.place.error(error))?;
         for &id in ids {
-            let body = read::body_waiting(&mut connection, id).await.map_err(|error| self.place.error(error))?;
-            bodies.extend(body.map(|body| (id, body)));
+            let begun = read::begun(&mut connection, id).await.map_err(|error| self.place.error(error))?;
+            waiting.extend(begun.map(|begun| (id, begun)));
         }
-        Ok(bodies)
+        Ok(waiting)
     }
 
     /// Writes the log into the file, so that it stands alone, and lets go of it.

@@ -11,9 +11,19 @@ use crate::queue::EventId;
 
 /// The integrations that a follow-up goes to: those where its incident is open, or, for a trigger, ever was.
 pub(super) async fn keys_for(connection: &mut SqliteConnection, follow_up: &FollowUp) -> sqlx::Result<Vec<ServiceKey>> {
+    let known = known(connection, &follow_up.incident_key).await?;
+    let any = follow_up.event_type() == EventType::Trigger;
+    Ok(known.into_iter().filter(|(_, is_open)| any || *is_open).map(|(key, _)| key).collect())
+}
+
+/// The integrations where an incident was opened, and whether it is open there once what waits is delivered.
+pub(super) async fn known(
+    connection: &mut SqliteConnection,
+    incident_key: &IncidentKey,
+) -> sqlx::Result<BTreeMap<ServiceKey, bool>> {
     let mut open: BTreeMap<ServiceKey, bool> = BTreeMap::new();
     let taken = sqlx::query("SELECT service_key, is_open FROM incidents WHERE incident_key = ?")
-        .bind(follow_up.incident_key.as_str())
+        .bind(incident_key.as_str())
         .fetch_all(&mut *connection)
         .await?;
     for row in taken {
@@ -23,7 +33,7 @@ pub(super) async fn keys_for(connection: &mut SqliteConnection, follow_up: &Foll
     let waiting = sqlx::query(
         "SELECT service_key, event_type FROM events WHERE state = 'waiting' AND incident_key = ? ORDER BY id",
     )
-    .bind(follow_up.incident_key.as_str())
+    .bind(incident_key.as_str())
     .fetch_all(connection)
     .await?;
     for row in waiting {
@@ -36,8 +46,7 @@ pub(super) async fn keys_for(connection: &mut SqliteConnection, follow_up: &Foll
             Some(EventType::Acknowledge) | None => {}
         }
     }
-    let any = follow_up.event_type() == EventType::Trigger;
-    Ok(open.into_iter().filter(|(_, is_open)| any || *is_open).map(|(key, _)| key).collect())
+    Ok(open)
 }
 
 /// Notes that PagerDuty has taken an event, which opens its incident or closes one that was opened before.

@@ -6,9 +6,10 @@
 //! - `write`: the statements of one commit; `receive`: of what webhooks bring; `accept`: of arriving events; `rejected`:
 //!   of rejected webhooks; `prune`: of history
 //! - `incidents`: where incidents are open
+//! - `memory`: what the metrics find again after a restart
 //! - `edit`: changes from outside
 //! - `read`: connections that only read, and what the deliveries read; `overview`: how much stands where; `pages`: what
-//!   a page shows; `list`: what the commands list; `attention`: what wants it
+//!   a page shows; `list`: what the commands list; `attention`: what the bridge's own alarms ask
 //! - `row`: a row's columns as types
 
 mod accept;
@@ -17,6 +18,7 @@ mod edit;
 mod engine;
 mod incidents;
 mod list;
+mod memory;
 mod overview;
 mod pages;
 mod place;

@@ -1,11 +1,11 @@
-//! What a page asks for is found by indexes, so that it takes no longer where more stands in the queue.
+//! What a page or an alarm asks for is found by indexes, so that it takes no longer where more stands in the queue.
 
 use std::path::Path;
 
 use sqlx::{ConnectOptions, Row as _, SqliteConnection};
 
 use super::place::Place;
-use super::{Engine, overview, pages};
+use super::{Engine, attention, overview, pages};
 
 /// How SQLite goes about a query, a line for each step.
 async fn plan(connection: &mut SqliteConnection, query: &str) -> Vec<String> {
@@ -30,10 +30,10 @@ async fn tables(path: &Path) -> SqliteConnection {
 }
 
 #[tokio::test]
-async fn nothing_that_a_page_asks_for_leafs_through_the_events() {
+async fn nothing_that_a_page_or_an_alarm_asks_for_leafs_through_the_events() {
     let directory = tempfile::tempdir().unwrap();
     let mut connection = tables(&directory.path().join("bridge.db")).await;
-    for query in pages::QUERIES.iter().chain([&overview::QUERY]) {
+    for query in pages::QUERIES.iter().chain(&attention::QUERIES).chain([&overview::QUERY]) {
         let plan = plan(&mut connection, query).await;
         assert!(!plan.is_empty());
         assert!(!plan.iter().any(|step| grows(step)), "{query}\n{plan:#?}");

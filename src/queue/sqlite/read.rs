@@ -9,10 +9,10 @@ use sqlx::sqlite::{SqliteArguments, SqlitePoolOptions};
 use sqlx::{Sqlite, SqliteConnection, SqlitePool};
 
 use super::place::Place;
-use super::row::{ColumnError, Columns};
+use super::row::{ColumnError, Columns, to_send};
 use super::schema;
 use crate::pagerduty::ServiceKey;
-use crate::queue::{EventId, QueueError, Record, WaitingEvent};
+use crate::queue::{Begun, EventId, QueueError, Record, WaitingEvent};
 
 /// How many connections serve the deliveries at the same time.
 const WORKING: u32 = 2;
@@ -45,12 +45,14 @@ macro_rules! with_keys {
 }
 pub(super) use with_keys;
 
-/// The body of an event, if it waits.
-pub(super) async fn body_waiting(connection: &mut SqliteConnection, id: EventId) -> sqlx::Result<Option<Vec<u8>>> {
-    sqlx::query_scalar("SELECT body FROM events JOIN bodies USING (id) WHERE state = 'waiting' AND id = ?")
-        .bind(id.get())
-        .fetch_optional(connection)
-        .await
+/// What to send of an event, if it waits.
+pub(super) async fn begun(connection: &mut SqliteConnection, id: EventId) -> sqlx::Result<Option<Begun>> {
+    let row =
+        sqlx::query("SELECT body, received_at FROM events JOIN bodies USING (id) WHERE state = 'waiting' AND id = ?")
+            .bind(id.get())
+            .fetch_optional(connection)
+            .await?;
+    row.map(|row| to_send(&row)).transpose()
 }
 
 /// Connections that cannot write.
@@ -161,6 +163,15 @@ impl Reads {
         )
         .bind(id.get());
         Ok(self.look(query, Columns::record).await?.pop())
+    }
+
+    /// Looks at something with other statements than [`look`](Self::look) reads.
+    pub(super) async fn look_with<T>(
+        &self,
+        look: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
+    ) -> Result<T, QueueError> {
+        let looked = async { look(&mut *self.looking.acquire().await?).await };
+        looked.await.map_err(|error| self.place.error(error))
     }
 
     /// Runs `query`, whose every row has an `id`, and reads its rows, for those who look.

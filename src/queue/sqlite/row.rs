@@ -7,7 +7,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
-use crate::queue::{EventId, Record, RejectedId, RejectedSummary, State, Summary};
+use crate::queue::{Begun, EventId, Record, RejectedId, RejectedSummary, State, Summary};
 
 /// Why a column could not be read.
 #[derive(Debug)]
@@ -22,6 +22,12 @@ impl From<sqlx::Error> for ColumnError {
     fn from(error: sqlx::Error) -> Self {
         Self::Sqlx(error)
     }
+}
+
+/// What to send, from a row with `body` and `received_at`. A time that cannot be read keeps nothing from being sent.
+pub(super) fn to_send(row: &SqliteRow) -> sqlx::Result<Begun> {
+    let received_at = DateTime::from_timestamp_millis(row.try_get("received_at")?).unwrap_or_default();
+    Ok(Begun { body: row.try_get("body")?, received_at })
 }
 
 /// A row that has an `id` and whatever else was asked for.

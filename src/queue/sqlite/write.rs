@@ -5,9 +5,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::{Sqlite, SqliteConnection};
 
-use super::{incidents, prune, receive, rejected};
+use super::{incidents, memory, prune, receive, rejected, row};
 use crate::queue::writer::{Batch, Committed};
-use crate::queue::{EventId, Settlement, State};
+use crate::queue::{Begun, EventId, Settlement, State};
 
 /// How many bytes a probe writes; few alerts are larger.
 const BALLAST: u32 = 64 * 1024;
@@ -38,6 +38,9 @@ pub(super) async fn commit(connection: &mut SqliteConnection, batch: Batch) -> s
     }
     for prune in batch.prunes {
         committed.prunes.push(prune::delivered(connection, prune).await?);
+    }
+    if let Some(memory) = batch.memory {
+        memory::keep(connection, memory).await?;
     }
     sqlx::query("COMMIT").execute(connection).await?;
     Ok(committed)
@@ -79,15 +82,16 @@ fn finish(state: State, reason: Option<String>, at: DateTime<Utc>) -> Query {
     .bind(at.timestamp_millis())
 }
 
-async fn begin(connection: &mut SqliteConnection, id: EventId, at: DateTime<Utc>) -> sqlx::Result<Option<Vec<u8>>> {
-    sqlx::query_scalar(
+async fn begin(connection: &mut SqliteConnection, id: EventId, at: DateTime<Utc>) -> sqlx::Result<Option<Begun>> {
+    let row = sqlx::query(
         "UPDATE events SET attempts = attempts + 1, last_attempt_at = ? WHERE state = 'waiting' AND id = ? \
-         RETURNING (SELECT body FROM bodies WHERE bodies.id = events.id)",
+         RETURNING (SELECT body FROM bodies WHERE bodies.id = events.id) AS body, received_at",
     )
     .bind(at.timestamp_millis())
     .bind(id.get())
     .fetch_optional(connection)
-    .await
+    .await?;
+    row.map(|row| row::to_send(&row)).transpose()
 }
 
 fn milliseconds(duration: Duration) -> i64 {

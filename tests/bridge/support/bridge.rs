@@ -46,6 +46,8 @@ impl Bridge {
             ("BRIDGE_WEBHOOK_TOKEN", TOKEN),
             ("BRIDGE_LISTEN", "127.0.0.1:0"),
             ("BRIDGE_SHUTDOWN_DRAIN", "0s"),
+            // The tests of the alarms switch them on.
+            ("BRIDGE_ALARMS", "off"),
         ];
         let settings = usual.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let settings: Vec<_> = settings.collect();

@@ -6,10 +6,11 @@ mod line;
 mod pace;
 mod suspects;
 mod trouble;
+mod view;
 mod window;
 
 use super::*;
-use crate::pagerduty::outcome::Blame;
+use crate::pagerduty::outcome::Cause;
 use crate::pagerduty::{EventType, IncidentKey};
 
 /// A schedule and the hand that drives it.
@@ -137,11 +138,11 @@ fn refused() -> Outcome {
 }
 
 fn error() -> Outcome {
-    Outcome::Trouble { reason: "answered 500".to_owned(), blame: Blame::Event, retry_after: None }
+    Outcome::Trouble { reason: "answered 500".to_owned(), cause: Cause::Answer, retry_after: None }
 }
 
 fn unreachable() -> Outcome {
-    Outcome::Trouble { reason: "no connection".to_owned(), blame: Blame::Way, retry_after: None }
+    Outcome::Trouble { reason: "no connection".to_owned(), cause: Cause::Way, retry_after: None }
 }
 
 fn untrusted() -> Outcome {

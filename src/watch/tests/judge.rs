@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::*;
 use crate::delivery::{DeliveryView, LaneView};
 use crate::metrics::Snapshot;
 use crate::pagerduty::ServiceKey;
 use crate::queue::{Attention, DeadLetters, EventId, OldestWaiting, Overview, QueueError};
+use crate::watch::*;
 
 const LIMITS: Limits =
     Limits { silence: Some(Duration::from_hours(2)), waiting: Duration::from_mins(15), signatures: 5 };
 
-pub(super) fn at(minutes: i64) -> DateTime<Utc> {
+fn at(minutes: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::minutes(minutes)
 }
 
@@ -203,6 +203,15 @@ fn a_queue_that_can_be_neither_written_nor_read_is_trouble() {
     assert!(sentence(&unwritten).contains("the disk with the database bridge.db is full"));
     let unread = Facts { queue: Err(full()), attention: Err(full()), ..well() };
     assert_eq!(judged(&unread), (Word::Failing, vec![Cause::Storage]));
+}
+
+#[test]
+fn a_queue_that_many_look_at_is_no_trouble() {
+    let busy = || QueueError::Busy { path: PathBuf::from("bridge.db") };
+    let facts = Facts { queue: Err(busy()), attention: Err(busy()), ..well() };
+    assert_eq!(judged(&facts), (Word::Well, vec![]));
+    let facts = Facts { queue: Err(busy()), attention: Err(full()), ..well() };
+    assert_eq!(judged(&facts), (Word::Failing, vec![Cause::Storage]));
 }
 
 #[test]

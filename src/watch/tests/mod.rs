@@ -1,0 +1,4 @@
+//! The judgement and the alarms, as tables.
+
+mod alarm;
+mod judge;

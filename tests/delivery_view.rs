@@ -1,0 +1,95 @@
+//! What the worker shows of the deliveries, with a real queue and a PagerDuty that misbehaves.
+
+#![allow(clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use chrono::Utc;
+use sentry_pagerduty_bridge::delivery::{DeliveryView, LaneView, Limits, Worker};
+use sentry_pagerduty_bridge::pagerduty::client::Client;
+use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::queue::{NewEvent, Queue};
+use sentry_pagerduty_bridge::sandbox::{Fault, FaultRule, Options, Sandbox};
+use sentry_pagerduty_bridge::settings::PagerDutySettings;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+
+/// Nothing here takes that long unless it is broken.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const KEYS: [&str; 2] = ["0000000000000000000000000000000A", "0000000000000000000000000000000B"];
+
+fn event(key: usize, incident: &str) -> NewEvent {
+    let body = serde_json::json!({
+        "service_key": KEYS[key], "event_type": "trigger", "incident_key": incident, "description": "Disk full",
+    });
+    NewEvent {
+        service_key: ServiceKey::parse(KEYS[key]).unwrap(),
+        incident_key: IncidentKey::parse(incident).unwrap(),
+        event_type: EventType::Trigger,
+        description: "Disk full".to_owned(),
+        body: body.to_string().into_bytes(),
+        received_at: Utc::now(),
+    }
+}
+
+/// Waits until it looks so.
+async fn looks(
+    view: &mut watch::Receiver<DeliveryView>,
+    what: &str,
+    so: impl Fn(&[LaneView]) -> bool,
+) -> Vec<LaneView> {
+    match timeout(PATIENCE, view.wait_for(|view| so(&view.lanes))).await {
+        Ok(view) => view.unwrap().lanes.clone(),
+        Err(_) => panic!("it never shows {what}"),
+    }
+}
+
+#[actix_web::test]
+async fn the_deliveries_are_shown_while_they_are_under_way_fail_and_end() {
+    let sandbox = Sandbox::start(Options::default(), TcpListener::bind("127.0.0.1:0").unwrap(), None).unwrap();
+    for (key, fault) in KEYS.into_iter().zip([Fault::status(503), Fault::Hang { lasts: Duration::from_mins(10) }]) {
+        sandbox.inject(FaultRule { service_key: Some(key.to_owned()), ..fault.into() }).unwrap();
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let queue = Queue::open(&directory.path().join("bridge.db")).await.unwrap();
+    let settings = PagerDutySettings {
+        url: sandbox.url().parse().unwrap(),
+        timeout: Duration::from_secs(60),
+        rate: 100,
+        ca_file: None,
+        give_up_after: Duration::from_hours(1),
+    };
+    let worker = Worker::new(queue.clone(), Client::new(&settings).unwrap(), Limits::new(100, Duration::from_hours(1)));
+    let mut view = worker.view();
+    assert_eq!(*view.borrow(), DeliveryView::default());
+    let (stop, stopped) = oneshot::channel();
+    let worker = actix_web::rt::spawn(worker.run(async { stopped.await.unwrap() }));
+
+    let began = Utc::now();
+    queue.accept(event(0, "1")).await.unwrap();
+    queue.accept(event(1, "1")).await.unwrap();
+    let lanes = looks(&mut view, "that one key fails and the other waits for an answer", |lanes| {
+        lanes.len() == 2 && lanes[0].backs_off_until.is_some() && lanes[1].under_way == 1
+    })
+    .await;
+    assert_eq!(lanes.iter().map(|lane| lane.service_key.expose()).collect::<Vec<_>>(), KEYS);
+    assert!(lanes[0].trouble.as_ref().unwrap().starts_with("answered 503"), "{lanes:?}");
+    let backs_off_until = lanes[0].backs_off_until.unwrap();
+    assert!(began < backs_off_until && backs_off_until < Utc::now() + Duration::from_mins(1), "{lanes:?}");
+    assert_eq!((&lanes[1].trouble, lanes[1].backs_off_until), (&None, None));
+
+    sandbox.clear_faults();
+    // Nothing happens after it, and still it is shown.
+    let lanes = looks(&mut view, "that the event is delivered", |lanes| {
+        lanes[0].last_delivered_at.is_some() && lanes[0].under_way == 0
+    })
+    .await;
+    assert_eq!((&lanes[0].trouble, lanes[0].backs_off_until), (&None, None));
+    assert!(began < lanes[0].last_delivered_at.unwrap() && lanes[0].last_delivered_at.unwrap() < Utc::now());
+
+    stop.send(Duration::ZERO).unwrap();
+    worker.await.unwrap();
+    queue.close().await.unwrap();
+}

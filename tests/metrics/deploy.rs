@@ -1,0 +1,93 @@
+//! What `deploy/` brings for a monitoring speaks of metrics that exist.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use crate::support::{Bridge, PagerDuty, alert};
+use crate::{promtool, scrape, wait_for};
+
+/// The metrics that a text of any kind speaks of, without the endings of histograms.
+fn spoken_of(text: &str) -> BTreeSet<String> {
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    let names = words.filter(|word| word.starts_with("bridge_"));
+    names.map(|name| name.strip_suffix("_bucket").unwrap_or(name).to_owned()).collect()
+}
+
+/// Every metric there is: those of a bridge that has delivered something.
+fn existing() -> BTreeSet<String> {
+    let pagerduty = PagerDuty::start();
+    let bridge = Bridge::start(&pagerduty.url());
+    bridge.queue(&alert(1, "Disk full"));
+    wait_for(&bridge, "a delivery and the view of its key", |samples| {
+        samples.get("bridge_events_delivered_total") == 1.0 && !samples.of("bridge_pace_allowed_events").is_empty()
+    });
+    let text = scrape(&bridge);
+    text.lines().filter_map(|line| Some(line.strip_prefix("# TYPE ")?.split(' ').next()?.to_owned())).collect()
+}
+
+fn file(name: &str) -> String {
+    std::fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// The panels of the dashboard.
+fn panels(dashboard: &Value) -> Vec<&Value> {
+    dashboard["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row").collect()
+}
+
+#[test]
+fn the_dashboard_the_alert_rules_and_the_readme_speak_of_metrics_that_exist_and_leave_out_none() {
+    let existing = existing();
+    let dashboard: Value = serde_json::from_str(&file("deploy/grafana-dashboard.json")).unwrap();
+    let mut shown = BTreeSet::new();
+    for panel in panels(&dashboard) {
+        for target in panel["targets"].as_array().unwrap() {
+            shown.append(&mut spoken_of(target["expr"].as_str().unwrap()));
+        }
+    }
+    assert_eq!(shown, existing, "the dashboard shows what there is, and nothing else");
+    let in_rules = spoken_of(&file("deploy/prometheus-alerts.yaml"));
+    assert!(in_rules.len() > 8 && in_rules.is_subset(&existing), "{in_rules:#?}");
+    let in_readme: BTreeSet<_> = file("README.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `bridge_"))
+        .flat_map(|rest| spoken_of(&format!("bridge_{}", rest.split('|').next().unwrap())))
+        .collect();
+    assert_eq!(in_readme, existing, "the README's table says what there is, and nothing else");
+}
+
+#[test]
+fn every_panel_of_the_dashboard_has_a_unit_a_description_and_queries_that_promtool_understands() {
+    let dashboard: Value = serde_json::from_str(&file("deploy/grafana-dashboard.json")).unwrap();
+    let source = json!({"type": "prometheus", "uid": "${datasource}"});
+    let variables = dashboard["templating"]["list"].as_array().unwrap();
+    assert!(variables.iter().any(|variable| variable["name"] == "datasource" && variable["type"] == "datasource"));
+    let mut ids = BTreeSet::new();
+    let mut rules = Vec::new();
+    for panel in panels(&dashboard) {
+        let title = panel["title"].as_str().unwrap();
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{title}");
+        assert!(panel["description"].as_str().is_some_and(|text| text.ends_with('.')), "{title}");
+        assert!(panel["fieldConfig"]["defaults"]["unit"].is_string(), "{title}");
+        assert_eq!(panel["datasource"], source, "{title}");
+        for target in panel["targets"].as_array().unwrap() {
+            assert_eq!(target["datasource"], source, "{title}");
+            let query = target["expr"].as_str().unwrap().replace("$__rate_interval", "5m");
+            rules.push(json!({"record": format!("panel:query_{}", rules.len()), "expr": query}));
+        }
+    }
+    assert!(rules.len() > 20);
+    // JSON is YAML.
+    let rules = BTreeMap::from([("groups", json!([{"name": "dashboard", "rules": rules}]))]);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(serde_json::to_string(&rules).unwrap().as_bytes()).unwrap();
+    promtool(&["check", "rules", file.path().to_str().unwrap()], "");
+}
+
+#[test]
+fn the_alert_rules_fire_when_they_have_to_and_only_then() {
+    promtool(&["check", "rules", "deploy/prometheus-alerts.yaml"], "");
+    let said = promtool(&["test", "rules", "deploy/prometheus-alerts.test.yaml"], "");
+    assert!(said.contains("SUCCESS"), "{said}");
+}

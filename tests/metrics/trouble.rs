@@ -1,0 +1,92 @@
+//! While the database is in trouble.
+
+use std::collections::BTreeMap;
+
+use sentry_pagerduty_bridge::queue::Queue;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions};
+
+use crate::support::{Bridge, ClosedPort, alert};
+use crate::{samples, wait_for};
+
+/// Changes the tables beside the running bridge.
+fn change(bridge: &Bridge, statements: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut connection = SqliteConnectOptions::new().filename(bridge.database()).connect().await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&mut connection).await.unwrap();
+    });
+}
+
+#[test]
+fn counters_are_there_while_the_database_cannot_be_read_and_the_queue_is_not_told_as_empty() {
+    let port = ClosedPort::new();
+    let bridge = Bridge::start(&port.url());
+    bridge.queue(&alert(1, "Disk full"));
+    assert_eq!(samples(&bridge).get("bridge_queue_readable"), 1.0);
+
+    change(&bridge, "ALTER TABLE events RENAME TO hidden; ALTER TABLE heartbeat RENAME TO hidden_heartbeat");
+    assert_eq!(bridge.post(&alert(2, "Disk full")).status, 503);
+    let broken = samples(&bridge);
+    assert_eq!(broken.get("bridge_queue_readable"), 0.0);
+    assert_eq!(broken.get("bridge_queue_writable"), 0.0);
+    assert!(broken.get("bridge_queue_commits_failed_total") >= 1.0);
+    assert_eq!(broken.of("bridge_queue_events"), BTreeMap::new());
+    assert!(!broken.0.contains_key("bridge_queue_oldest_seconds"));
+    assert_eq!(broken.get("bridge_trouble{cause=\"storage\"}"), 1.0);
+    let webhooks = BTreeMap::from([
+        ("answer=\"queued\",source=\"legacy\"", 1.0),
+        ("answer=\"unavailable\",source=\"legacy\"", 1.0),
+    ]);
+    assert_eq!(broken.of("bridge_webhooks_total"), webhooks);
+
+    change(&bridge, "ALTER TABLE hidden RENAME TO events; ALTER TABLE hidden_heartbeat RENAME TO heartbeat");
+    bridge.queue(&alert(2, "Disk full"));
+    let samples = wait_for(&bridge, "a queue that can be read", |samples| samples.get("bridge_queue_readable") == 1.0);
+    assert_eq!(samples.get("bridge_queue_writable"), 1.0);
+    assert_eq!(samples.get("bridge_trouble{cause=\"storage\"}"), 0.0);
+    assert_eq!(samples.get("bridge_queue_events{state=\"waiting\"}"), 2.0);
+}
+
+#[test]
+fn what_cannot_be_remembered_fails_no_webhook_and_no_shutdown() {
+    let port = ClosedPort::new();
+    let mut bridge = Bridge::start(&port.url());
+    change(&bridge, "DROP TABLE activity");
+    bridge.queue(&alert(1, "Disk full"));
+    assert_eq!(bridge.terminate("TERM").code(), Some(0));
+    bridge.wait_for_log("the counts of the last seconds are lost");
+    bridge.restart();
+    bridge.wait_for_log("what happened before the start is not known");
+    bridge.queue(&alert(2, "Disk full"));
+    assert_eq!(samples(&bridge).get("bridge_webhooks_total{answer=\"queued\",source=\"legacy\"}"), 1.0);
+}
+
+#[test]
+fn a_memory_that_cannot_be_written_says_so_and_is_written_when_it_can_be() {
+    use chrono::Utc;
+    use sentry_pagerduty_bridge::metrics::{Answered, Metrics, Source};
+
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("bridge.db");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let queue = Queue::open(&path).await.unwrap();
+        let metrics = Metrics::new();
+        metrics.webhook(Source::Legacy, Answered::Queued, Utc::now());
+        let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+        sqlx::query("ALTER TABLE lately RENAME TO hidden").execute(&mut connection).await.unwrap();
+        queue.remember(&metrics).await.unwrap_err();
+        assert!(queue.is_well(), "alerts can be committed");
+        sqlx::query("ALTER TABLE hidden RENAME TO lately").execute(&mut connection).await.unwrap();
+        queue.remember(&metrics).await.unwrap();
+        let memory = queue.memory(Utc::now()).await.unwrap();
+        assert_eq!(memory.buckets.iter().map(|bucket| bucket.received).sum::<u64>(), 1);
+        assert_eq!(
+            memory.last_webhook_at.unwrap().timestamp_millis(),
+            metrics.snapshot(Utc::now()).last_webhook_at.unwrap().timestamp_millis()
+        );
+        assert_eq!(metrics.take_unkept(), None, "nothing is left to be kept");
+        queue.close().await.unwrap();
+    });
+}
