@@ -142,6 +142,8 @@ fn a_dead_letter_that_is_retried_is_delivered_at_once_by_the_running_bridge() {
     pagerduty.wait_for_requests(2);
     bridge.queue(&alert(9, "Disk hot"));
     pagerduty.wait_for_accepted(1);
+    // What PagerDuty took is settled a moment later.
+    bridge.wait_for_log("delivered");
     let queue = Queue::of(&bridge);
     assert_eq!(queue.states(), [pair("1", "dead"), pair("2", "dead")]);
 

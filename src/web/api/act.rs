@@ -79,7 +79,7 @@ fn item(operation: Operation, id: &str) -> Result<ItemId, Failure> {
 /// The outcome for one thing: an error where it was not done.
 fn one(mut outcomes: impl Iterator<Item = Outcome>) -> Result<String, Failure> {
     let outcome = outcomes.next().ok_or_else(|| Failure::missing("the queue has nothing with this number"))?;
-    let status = match outcome.outcome {
+    let status = match outcome.became {
         "not_there" => StatusCode::NOT_FOUND,
         "no_dead_letter" | "still_rejected" | "changed" => StatusCode::CONFLICT,
         done => {

@@ -57,8 +57,11 @@ impl Page {
     }
 }
 
+/// The name of a parameter and its value.
+type Parameter<'a> = (Cow<'a, str>, Cow<'a, str>);
+
 /// The parameters of a query, which may be these. A name that is misspelt must not select everything.
-pub(super) fn parameters<'a>(query: &'a str, names: &[&str]) -> Result<Vec<(Cow<'a, str>, Cow<'a, str>)>, Failure> {
+pub(super) fn parameters<'a>(query: &'a str, names: &[&str]) -> Result<Vec<Parameter<'a>>, Failure> {
     let parameters: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
     match parameters.iter().find(|(name, _)| !names.contains(&&**name)) {
         Some(_) if names.is_empty() => Err(Failure::bad("this address has no parameters")),

@@ -15,7 +15,8 @@ use crate::watch::{Facts, Trouble, Word};
 /// How the bridge fares.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
-    status: &'static str,
+    #[serde(rename = "status")]
+    word: &'static str,
     troubles: Vec<TroubleSaid>,
     version: &'static str,
     at: String,
@@ -75,7 +76,7 @@ impl Status {
         };
         let overview = facts.queue.as_ref().ok();
         Self {
-            status: word.name(),
+            word: word.name(),
             troubles: troubles.iter().map(said).collect(),
             version: env!("CARGO_PKG_VERSION"),
             at: time(facts.at),
@@ -167,7 +168,8 @@ pub(super) struct Rejected {
 #[derive(Debug, Serialize)]
 pub(super) struct Outcome {
     pub(super) id: String,
-    pub(super) outcome: &'static str,
+    #[serde(rename = "outcome")]
+    pub(super) became: &'static str,
     /// In words, where the outcome alone does not say it.
     pub(super) reason: Option<String>,
     /// The incident that a webhook belongs to.
@@ -177,8 +179,8 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    fn new(id: ItemId, outcome: &'static str) -> Self {
-        Self { id: id.to_string(), outcome, reason: None, incident_key: None, events: Vec::new() }
+    fn new(id: ItemId, became: &'static str) -> Self {
+        Self { id: id.to_string(), became, reason: None, incident_key: None, events: Vec::new() }
     }
 
     fn because(self, reason: impl Into<String>) -> Self {
@@ -191,7 +193,7 @@ impl Outcome {
             Retried::NoDeadLetter(state) => {
                 Self::new(id, "no_dead_letter").because(format!("{id} is no dead letter, but {state}"))
             }
-            Retried::NotThere => Self::not_there(id),
+            Retried::NotThere | Retried::Outrun => Self::not_there(id),
             Retried::Queued { incident_key, events } => Self {
                 incident_key: Some(incident_key.as_str().to_owned()),
                 events: events.iter().map(ToString::to_string).collect(),
@@ -204,7 +206,6 @@ impl Outcome {
                     .because(reason)
             }
             Retried::StillRejected(rejection) => Self::new(id, "still_rejected").because(rejection.to_string()),
-            Retried::Outrun => Self::not_there(id),
         }
     }
 
