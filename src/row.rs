@@ -50,12 +50,12 @@ impl Row {
             event_type: Some(event.event_type.as_str()),
             incident_key: Some(event.incident_key.as_str().to_owned()),
             service_key: Some(keys.show(&event.service_key)),
-            description: Some(event.description),
+            description: Some(keys.clean(&event.service_key, event.description)),
             count: Some(event.count),
             attempts: Some(event.attempts),
             received_at: time(event.received_at),
             next_attempt_at: event.next_attempt_at.map(time),
-            reason: event.reason,
+            reason: event.reason.map(|reason| keys.clean(&event.service_key, reason)),
         }
     }
 
@@ -131,11 +131,9 @@ impl Whole {
     /// All about an event.
     #[must_use]
     pub fn of_event(record: Record, keys: Keys) -> Self {
-        let mut event = serde_json::from_slice(&record.body)
-            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&record.body).into_owned()));
-        if let Some(key) = event.get_mut("service_key") {
-            *key = keys.show(&record.service_key).into();
-        }
+        // Also where an alert's own texts hold the key.
+        let text = keys.clean(&record.service_key, String::from_utf8_lossy(&record.body).into_owned());
+        let event = serde_json::from_str(&text).unwrap_or(Value::String(text));
         let rest = Rest::Event {
             first_seen: time(record.first_seen),
             last_attempt_at: record.last_attempt_at.map(time),
@@ -169,6 +167,14 @@ pub enum Keys {
 }
 
 impl Keys {
+    /// A text in which the key may stand.
+    fn clean(self, key: &ServiceKey, text: String) -> String {
+        match self {
+            Self::Masked => text.replace(key.expose(), &key.to_string()),
+            Self::Whole => text,
+        }
+    }
+
     fn show(self, key: &ServiceKey) -> String {
         match self {
             Self::Masked => key.to_string(),

@@ -102,6 +102,18 @@ fn an_event_is_told_whole_but_for_its_key() {
 }
 
 #[test]
+fn a_key_is_masked_in_the_texts_of_an_alert_as_well() {
+    let pagerduty = PagerDuty::start();
+    let bridge = start(&pagerduty, &[]);
+    bridge.queue(&alert(7, &format!("PagerDuty refused the key {KEY}")));
+    let caller = Caller::of(&bridge);
+    let masked = format!("PagerDuty refused the key …{}", &KEY[28..]);
+    assert_eq!(caller.get("/api/events")["events"][0]["description"], masked);
+    let event = caller.get("/api/events/1")["event"].clone();
+    assert_eq!((&event["description"], &event["incident_key"]), (&json!(masked), &json!("7")));
+}
+
+#[test]
 fn what_strangers_wrote_stays_text_in_json() {
     let pagerduty = PagerDuty::start();
     let bridge = start(&pagerduty, &[]);
