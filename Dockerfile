@@ -16,6 +16,7 @@ COPY build.rs ./
 COPY src/ src/
 COPY migrations/ migrations/
 COPY fixtures/ fixtures/
+COPY docs/openapi.json docs/
 # Which commit this is, for --version: the checkout itself is not here. Behind the dependencies, which it does not change.
 ARG SOURCE_COMMIT=
 # Cargo goes by the times of the files, and those of a checkout can be older than the stand-in's.

@@ -23,6 +23,7 @@
 //! - [`redaction`]: what of an alert is never kept nor sent
 //! - [`queue`]: the durable queue
 //! - [`delivery`]: what to send next and when, and the worker that does it
+//! - [`row`]: what is told about an event or a rejected webhook, as JSON
 //! - [`upkeep`]: what people do about dead letters and rejected webhooks
 //! - [`metrics`]: what happened, counted; every room may touch it
 //! - [`watch`]: whether the bridge is well
@@ -45,6 +46,7 @@ pub mod pagerduty;
 pub mod queue;
 pub mod redaction;
 pub mod routing;
+pub mod row;
 pub mod sandbox;
 pub mod sentry;
 pub mod settings;

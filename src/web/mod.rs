@@ -6,12 +6,14 @@
 //! - [`page`]: the status page at `GET /`
 //! - [`door`]: who may post webhooks
 //! - [`admin`]: who may look and act
+//! - [`api`]: `/api/…`, what the status page shows and does, as JSON
 //! - [`body`]: reading a request's body within a bound
 //! - [`budget`]: the bound of all bodies together that only a signature can prove
 //! - [`answer`]: the JSON answers
 
 pub mod admin;
 pub mod answer;
+pub mod api;
 pub mod body;
 pub mod budget;
 pub mod door;
@@ -114,6 +116,7 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(web::resource("/readyz").route(web::get().to(health::readyz)).default_service(web::to(get_only)))
         .service(web::resource("/metrics").route(web::get().to(metrics::metrics)).default_service(web::to(get_only)))
         .configure(page::routes)
+        .configure(api::routes)
         .default_service(web::to(not_found));
 }
 

@@ -9,7 +9,7 @@ use sentry_pagerduty_bridge::queue::State;
 use sentry_pagerduty_bridge::sandbox::{Body, Fault, FaultRule};
 use serde_json::{Value, json};
 
-use crate::support::{Bridge, ClosedPort, KEY, PagerDuty, Run, TOKEN, alert, run_with_input};
+use crate::support::{Bridge, ClosedPort, KEY, PagerDuty, Run, TOKEN, alert, meddle, run_with_input};
 
 /// A bridge's queue, as commands reach it.
 struct Queue {
@@ -142,6 +142,8 @@ fn a_dead_letter_that_is_retried_is_delivered_at_once_by_the_running_bridge() {
     pagerduty.wait_for_requests(2);
     bridge.queue(&alert(9, "Disk hot"));
     pagerduty.wait_for_accepted(1);
+    // What PagerDuty took is settled a moment later.
+    bridge.wait_for_log("delivered");
     let queue = Queue::of(&bridge);
     assert_eq!(queue.states(), [pair("1", "dead"), pair("2", "dead")]);
 
@@ -270,15 +272,4 @@ fn the_queue_of_a_stopped_bridge_is_reached_as_well() {
         assert_eq!((run.code, &*run.stdout), (Some(1), ""), "{run:?}");
         assert!(run.stderr.contains("there is no database no-such.db"), "{}", run.stderr);
     }
-}
-
-/// What an earlier version could have left.
-fn meddle(bridge: &Bridge, sql: &'static str, body: &[u8]) {
-    use sqlx::ConnectOptions;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let mut connection =
-            sqlx::sqlite::SqliteConnectOptions::new().filename(bridge.database()).connect().await.unwrap();
-        sqlx::query(sql).bind(body).execute(&mut connection).await.unwrap();
-    });
 }

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::row::Keys;
 use super::show::whole;
 use super::{CURRENT, numbers, reader, states_or};
 use crate::cli::{QueueExportArgs, Standing};
 use crate::commands::{Misuse, say};
 use crate::exit::Exit;
 use crate::queue::Reader;
+use crate::row::Keys;
 
 pub(super) async fn run(args: &QueueExportArgs) -> anyhow::Result<Exit> {
     let reader = reader().await?;

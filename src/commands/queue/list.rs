@@ -2,12 +2,12 @@
 
 use std::io::{Write, stdout};
 
-use super::row::{Keys, Row};
 use super::{CURRENT, printable, reader, state_of, states_or};
 use crate::cli::{QueueListArgs, Standing};
 use crate::commands::say;
 use crate::exit::Exit;
 use crate::queue::{QueueError, Reader, State};
+use crate::row::{Keys, Row};
 
 /// How many events are read at once. They are printed as they are read, so a long list takes little memory, and no
 /// long look keeps a running bridge from tidying up its log.

@@ -4,7 +4,6 @@ mod discard;
 mod export;
 mod list;
 mod retry;
-mod row;
 mod show;
 
 use super::{block_on, settings_or_stand_ins};

@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::printable;
 use super::reader;
-use super::row::{Body, Keys, Rest, Whole};
 use crate::cli::QueueShowArgs;
 use crate::exit::Exit;
 use crate::queue::{ItemId, QueueError, Reader};
+use crate::row::{Body, Keys, Rest, Whole};
 
 pub(super) async fn run(args: &QueueShowArgs) -> anyhow::Result<Exit> {
     let reader = reader().await?;

@@ -136,3 +136,14 @@ fn message(line: &str, part: &str) -> Option<String> {
     let line: Value = serde_json::from_str(line).ok()?;
     line["message"].as_str().filter(|message| message.contains(part)).map(str::to_owned)
 }
+
+/// What an earlier version could have left.
+pub(crate) fn meddle(bridge: &Bridge, sql: &'static str, body: &[u8]) {
+    use sqlx::ConnectOptions;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut connection =
+            sqlx::sqlite::SqliteConnectOptions::new().filename(bridge.database()).connect().await.unwrap();
+        sqlx::query(sql).bind(body).execute(&mut connection).await.unwrap();
+    });
+}

@@ -11,7 +11,7 @@ mod process;
 use std::time::Duration;
 
 pub(crate) use alerts::{alert, alert_of_level, fixtures};
-pub(crate) use bridge::{Bridge, KEY, OTHER_KEY, ROUTES, TOKEN};
+pub(crate) use bridge::{Bridge, KEY, OTHER_KEY, ROUTES, TOKEN, meddle};
 pub(crate) use command::{Run, run, run_with_input};
 pub(crate) use disk::Disk;
 pub(crate) use http::{Answer, Connection, get, post};

@@ -1,4 +1,5 @@
-//! What is told about an event or a rejected webhook, as JSON. The names are a contract.
+//! What is told about an event or a rejected webhook, as JSON: by the command `queue` and by `/api`. The names are a
+//! contract.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,38 +15,53 @@ const REJECTED: &str = "rejected";
 
 /// What `queue list` tells; `None` is written as null and means that there is no such thing.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub(super) struct Row {
-    pub(super) id: String,
-    pub(super) state: &'static str,
-    pub(super) event_type: Option<&'static str>,
-    pub(super) incident_key: Option<String>,
-    pub(super) service_key: Option<String>,
-    pub(super) description: Option<String>,
-    pub(super) count: Option<u32>,
-    pub(super) attempts: Option<u32>,
-    pub(super) received_at: String,
-    pub(super) next_attempt_at: Option<String>,
-    pub(super) reason: Option<String>,
+pub struct Row {
+    /// Its number, as people write it.
+    pub id: String,
+    /// Where it stands: `waiting`, `dead`, `delivered` or `rejected`.
+    pub state: &'static str,
+    /// What it does to the incident.
+    pub event_type: Option<&'static str>,
+    /// The incident it belongs to.
+    pub incident_key: Option<String>,
+    /// The integration it goes to.
+    pub service_key: Option<String>,
+    /// The line people read first.
+    pub description: Option<String>,
+    /// How many alerts it stands for.
+    pub count: Option<u32>,
+    /// How many attempts were begun.
+    pub attempts: Option<u32>,
+    /// When the newest alert it stands for came.
+    pub received_at: String,
+    /// When it is to be tried again; only after an attempt that failed.
+    pub next_attempt_at: Option<String>,
+    /// Why it is where it is.
+    pub reason: Option<String>,
 }
 
 impl Row {
-    pub(super) fn of_event(event: Summary, keys: Keys) -> Self {
+    /// What is told of an event.
+    #[must_use]
+    pub fn of_event(event: Summary, keys: Keys) -> Self {
         Self {
             id: event.id.to_string(),
             state: event.state.as_str(),
             event_type: Some(event.event_type.as_str()),
             incident_key: Some(event.incident_key.as_str().to_owned()),
             service_key: Some(keys.show(&event.service_key)),
-            description: Some(event.description),
+            description: Some(keys.clean(&event.service_key, event.description)),
             count: Some(event.count),
             attempts: Some(event.attempts),
             received_at: time(event.received_at),
             next_attempt_at: event.next_attempt_at.map(time),
-            reason: event.reason,
+            reason: event.reason.map(|reason| keys.clean(&event.service_key, reason)),
         }
     }
 
-    pub(super) fn of_rejected(webhook: RejectedSummary) -> Self {
+    /// What is told of a rejected webhook.
+    #[must_use]
+    pub fn of_rejected(webhook: RejectedSummary) -> Self {
         Self {
             id: webhook.id.to_string(),
             state: REJECTED,
@@ -64,27 +80,37 @@ impl Row {
 
 /// All that is known: what `queue show --json` and `queue export` tell.
 #[derive(Debug, Serialize)]
-pub(super) struct Whole {
+pub struct Whole {
     #[serde(flatten)]
-    pub(super) row: Row,
+    /// What a list tells.
+    pub row: Row,
     #[serde(flatten)]
-    pub(super) rest: Rest,
+    /// The rest.
+    pub rest: Rest,
 }
 
 /// What only one of the two kinds has.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub(super) enum Rest {
+pub enum Rest {
+    /// What only events have.
     Event {
+        /// When the first alert it stands for came.
         first_seen: String,
+        /// When the last attempt was begun.
         last_attempt_at: Option<String>,
+        /// When it was delivered or became a dead letter.
         finished_at: Option<String>,
+        /// For how long in total the event itself has been to blame.
         blamed_seconds: f64,
         /// What is sent, as JSON; as text if it is none.
         event: Value,
     },
+    /// What only rejected webhooks have.
     Webhook {
+        /// The header `Sentry-Hook-Resource`.
         resource: Option<String>,
+        /// The body as it came.
         #[serde(flatten)]
         body: Body,
     },
@@ -92,7 +118,8 @@ pub(super) enum Rest {
 
 /// A body as it came.
 #[derive(Debug, Serialize)]
-pub(super) enum Body {
+pub enum Body {
+    /// As text.
     #[serde(rename = "body")]
     Text(String),
     /// It is no UTF-8.
@@ -101,12 +128,12 @@ pub(super) enum Body {
 }
 
 impl Whole {
-    pub(super) fn of_event(record: Record, keys: Keys) -> Self {
-        let mut event = serde_json::from_slice(&record.body)
-            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&record.body).into_owned()));
-        if let Some(key) = event.get_mut("service_key") {
-            *key = keys.show(&record.service_key).into();
-        }
+    /// All about an event.
+    #[must_use]
+    pub fn of_event(record: Record, keys: Keys) -> Self {
+        // Also where an alert's own texts hold the key.
+        let text = keys.clean(&record.service_key, String::from_utf8_lossy(&record.body).into_owned());
+        let event = serde_json::from_str(&text).unwrap_or(Value::String(text));
         let rest = Rest::Event {
             first_seen: time(record.first_seen),
             last_attempt_at: record.last_attempt_at.map(time),
@@ -117,7 +144,9 @@ impl Whole {
         Self { row: Row::of_event(record.into(), keys), rest }
     }
 
-    pub(super) fn of_rejected(id: RejectedId, webhook: Rejected) -> Self {
+    /// All about a rejected webhook.
+    #[must_use]
+    pub fn of_rejected(id: RejectedId, webhook: Rejected) -> Self {
         let size = webhook.body.len() as u64;
         let summary = RejectedSummary { id, received_at: webhook.received_at, reason: webhook.reason, size };
         let body = match String::from_utf8(webhook.body) {
@@ -130,13 +159,22 @@ impl Whole {
 
 /// Whether service keys are shown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Keys {
+pub enum Keys {
     /// Their last four characters.
     Masked,
+    /// All of them.
     Whole,
 }
 
 impl Keys {
+    /// A text in which the key may stand.
+    fn clean(self, key: &ServiceKey, text: String) -> String {
+        match self {
+            Self::Masked => text.replace(key.expose(), &key.to_string()),
+            Self::Whole => text,
+        }
+    }
+
     fn show(self, key: &ServiceKey) -> String {
         match self {
             Self::Masked => key.to_string(),
@@ -145,6 +183,8 @@ impl Keys {
     }
 }
 
-fn time(at: DateTime<Utc>) -> String {
+/// A moment as it is written, in UTC and to the millisecond.
+#[must_use]
+pub fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }

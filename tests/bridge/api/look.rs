@@ -1,0 +1,135 @@
+//! What is told.
+
+use std::collections::BTreeMap;
+
+use sentry_pagerduty_bridge::sandbox::{Body, Fault, FaultRule};
+use serde_json::{Value, json};
+
+use super::caller::{Caller, start, texts};
+use crate::support::{Bridge, KEY, OTHER_KEY, PagerDuty, ROUTES, alert, alert_of_level};
+
+/// A bridge with a dead letter (1), an event that PagerDuty took (2), two that wait (3, 4), the second for two alerts,
+/// and a rejected webhook (r1).
+pub(super) fn troubled(pagerduty: &PagerDuty) -> Bridge {
+    let bridge = start(pagerduty, &[ROUTES]);
+    pagerduty.inject(FaultRule::new(Fault::status(400)).times(1)).unwrap();
+    bridge.queue(&alert(7, "Disk full"));
+    bridge.wait_for_log("dead letter");
+    bridge.queue(&alert_of_level("fatal", 2, "Taken"));
+    bridge.wait_for_log("delivered");
+    // Then nothing is attempted for the time of this test.
+    let headers = BTreeMap::from([("retry-after".to_owned(), "300".to_owned())]);
+    pagerduty.inject(Fault::Answer { status: 503, body: Body::Json, headers, apply: false }).unwrap();
+    bridge.queue(&alert(8, "Disk slow"));
+    bridge.wait_for_log("not delivered yet");
+    bridge.queue(&alert(9, "Disk hot"));
+    bridge.queue(&alert(9, "Disk hotter"));
+    assert_eq!(bridge.post(b"{").status, 400);
+    bridge.wait_for_log("it is kept as r1");
+    bridge
+}
+
+#[test]
+fn the_status_tells_how_the_bridge_fares() {
+    let pagerduty = PagerDuty::start();
+    let bridge = start(&pagerduty, &[]);
+    let caller = Caller::of(&bridge);
+    let status = caller.get("/api/status");
+    assert_eq!((&status["status"], &status["troubles"]), (&json!("well"), &json!([])));
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!((&status["queue"]["waiting"], &status["destinations"]), (&json!(0), &json!([])));
+
+    let bridge = troubled(&pagerduty);
+    let status = Caller::of(&bridge).get("/api/status");
+    assert_ne!(status["status"], "well");
+    assert_eq!(texts(&status["troubles"], "cause"), ["dead_letters"], "{status:#}");
+    let mut queue = status["queue"].clone();
+    assert!(queue.as_object_mut().unwrap().remove("oldest_waiting").unwrap().is_string());
+    assert_eq!(queue, json!({"waiting": 2, "dead": 1, "delivered": 1, "rejected": 1}));
+    let masked = |key: &str| format!("…{}", &key[28..]);
+    assert_eq!(texts(&status["destinations"], "service_key"), [masked(OTHER_KEY), masked(KEY)]);
+    let counts =
+        |place: usize| ["waiting", "dead", "delivered"].map(|name| status["destinations"][place][name].clone());
+    assert_eq!((counts(0), counts(1)), ([0, 0, 1].map(Value::from), [2, 1, 0].map(Value::from)));
+}
+
+#[test]
+fn events_are_listed_by_state_and_by_pages() {
+    let pagerduty = PagerDuty::start();
+    let bridge = troubled(&pagerduty);
+    let caller = Caller::of(&bridge);
+    let ids = |path: &str| texts(&caller.get(path)["events"], "id");
+    assert_eq!(ids("/api/events"), ["4", "3", "2", "1"]);
+    assert_eq!(ids("/api/events?state=waiting"), ["3", "4"]);
+    assert_eq!(ids("/api/events?state=dead"), ["1"]);
+    assert_eq!(ids("/api/events?state=delivered"), ["2"]);
+
+    let mut seen = Vec::new();
+    let mut path = "/api/events?limit=3".to_owned();
+    for _ in 0..2 {
+        let page = caller.get(&path);
+        seen.append(&mut texts(&page["events"], "id"));
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/api/events?limit=3&after={next}");
+    }
+    assert_eq!(seen, ["4", "3", "2", "1"]);
+    assert_eq!(caller.get("/api/events?limit=4")["next"], Value::Null);
+
+    let hot = &caller.get("/api/events?limit=1")["events"][0];
+    assert_eq!(
+        (&hot["count"], &hot["description"], &hot["state"]),
+        (&json!(2), &json!("Disk hotter"), &json!("waiting"))
+    );
+    let dead = &caller.get("/api/events?state=dead")["events"][0];
+    assert!(dead["reason"].as_str().unwrap().contains("400"), "{dead}");
+
+    let rejected = caller.get("/api/rejected");
+    assert_eq!((texts(&rejected["rejected"], "id"), &rejected["next"]), (vec!["r1".to_owned()], &Value::Null));
+    assert_eq!(bridge.post(b"[").status, 400);
+    assert_eq!(caller.get("/api/rejected?limit=1")["next"], "r2");
+    assert_eq!(texts(&caller.get("/api/rejected?after=r2")["rejected"], "id"), ["r1"]);
+}
+
+#[test]
+fn an_event_is_told_whole_but_for_its_key() {
+    let pagerduty = PagerDuty::start();
+    let bridge = troubled(&pagerduty);
+    let event = Caller::of(&bridge).get("/api/events/1");
+    let masked = format!("…{}", &KEY[28..]);
+    assert_eq!((&event["service_key"], &event["event"]["service_key"]), (&json!(masked), &json!(masked)));
+    assert_eq!((&event["event"]["incident_key"], &event["event"]["description"]), (&json!("7"), &json!("Disk full")));
+    assert!(event["finished_at"].is_string() && event["event"]["details"]["tags"].is_object(), "{event:#}");
+}
+
+#[test]
+fn a_key_is_masked_in_the_texts_of_an_alert_as_well() {
+    let pagerduty = PagerDuty::start();
+    let bridge = start(&pagerduty, &[]);
+    bridge.queue(&alert(7, &format!("PagerDuty refused the key {KEY}")));
+    let caller = Caller::of(&bridge);
+    let masked = format!("PagerDuty refused the key …{}", &KEY[28..]);
+    assert_eq!(caller.get("/api/events")["events"][0]["description"], masked);
+    let event = caller.get("/api/events/1")["event"].clone();
+    assert_eq!((&event["description"], &event["incident_key"]), (&json!(masked), &json!("7")));
+}
+
+#[test]
+fn what_strangers_wrote_stays_text_in_json() {
+    let pagerduty = PagerDuty::start();
+    let bridge = start(&pagerduty, &[]);
+    let caller = Caller::of(&bridge);
+    let hostile = "</script><script>alert(1)</script>\u{202e}\",\"service_key\":\"x\u{0}\u{7f}\\";
+    bridge.queue(&alert(7, hostile));
+    pagerduty.wait_for_accepted(1);
+    let event = caller.get("/api/events/1");
+    let description = event["event"]["description"].as_str().unwrap();
+    assert!(description.contains("</script>") && description.contains("\",\"service_key\":\"x"), "{description}");
+
+    let text = format!("{{\"not\": \"finished {hostile}");
+    assert_eq!(bridge.post(text.as_bytes()).status, 400);
+    bridge.wait_for_log("it is kept as r1");
+    assert_eq!(caller.get("/api/rejected/r1")["body"], text);
+    assert_eq!(bridge.post(b"\xff\xfe{").status, 400);
+    bridge.wait_for_log("it is kept as r2");
+    assert_eq!(caller.get("/api/rejected/r2")["body_base64"], "//57");
+}
