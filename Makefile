@@ -5,7 +5,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 
 .NOTPARALLEL:
-.PHONY: help demo test unit bench lint fmt docs container-check setup
+.PHONY: help demo test unit bench bench-page lint fmt docs container-check setup
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ unit: ## Unit, integration and documentation tests
 
 bench: ## How many webhooks a second it takes, beside two handlers that do less
 	$(CARGO) bench --locked --bench webhook
+
+bench-page: ## Whether looking at the queue takes longer where more stands in it, and costs the webhook anything
+	$(CARGO) bench --locked --bench webhook -- page
 
 lint: ## Formatting and Clippy, warnings are errors
 	$(CARGO) fmt --check

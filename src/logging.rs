@@ -1,20 +1,28 @@
-//! Log lines: for people on a terminal, JSON for everything else. Where one cause repeats, [`repeats`] counts lines
-//! instead of writing them.
+//! Log lines: for people on a terminal, JSON for everything else.
+//!
+//! - [`repeats`]: where one cause repeats, lines are counted instead of written; [`limiter`]: how many
+//! - `spool`: where JSON lines wait for each other, so that a storm does not cost a write for each
 
 pub mod limiter;
 pub mod repeats;
+mod spool;
 
 use std::io::{self, IsTerminal, Write};
 
 use chrono::{SecondsFormat, Utc};
-use env_logger::Builder;
+use env_logger::{Builder, Logger, Target, WriteStyle};
 use log::kv::{Error, Key, Value, VisitSource};
-use log::{LevelFilter, Record};
-use serde_json::{Map, Value as Json};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use serde::Serialize;
 
+use self::spool::Spool;
 use crate::settings::LogFormat;
 
 /// Starts logging to standard error what `filter` lets through, in the syntax of `RUST_LOG`.
+///
+/// A warning or an error is written when this returns to whoever logs it, and so is everything before it. Other JSON
+/// lines are written within milliseconds, or when [`log::Log::flush`] is called, which has to be done before the program
+/// ends.
 pub fn start(format: LogFormat, filter: &str) {
     let json = match format {
         LogFormat::Auto => !io::stderr().is_terminal(),
@@ -24,30 +32,89 @@ pub fn start(format: LogFormat, filter: &str) {
     let mut builder = Builder::new();
     // The web server tells of each of its threads. Whoever wants that can ask for it by the same name.
     builder.filter_module("actix_server", LevelFilter::Warn).parse_filters(filter);
-    if json {
-        builder.format(|out, record| writeln!(out, "{}", Json::Object(members(record))));
-    }
     // A second call, as tests that run several commands make, keeps the first logger.
-    let _ = builder.try_init();
+    if !json {
+        let _ = builder.try_init();
+        return;
+    }
+    let spool = Spool::default();
+    builder.format(write_line);
+    // There are no colours to be taken out: JSON escapes what could be one.
+    builder.target(Target::Pipe(Box::new(spool.clone()))).write_style(WriteStyle::Always);
+    let logger = builder.build();
+    let filter = logger.filter();
+    if log::set_boxed_logger(Box::new(Lines { logger, spool: spool.clone() })).is_ok() {
+        log::set_max_level(filter);
+        spool.attend();
+    }
 }
 
-fn members(record: &Record<'_>) -> Map<String, Json> {
-    let mut members = Map::new();
-    members.insert("time".to_owned(), Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true).into());
-    members.insert("level".to_owned(), record.level().as_str().to_ascii_lowercase().into());
-    members.insert("message".to_owned(), record.args().to_string().into());
-    members.insert("target".to_owned(), record.target().into());
-    // Collecting cannot fail: the visitor below takes every value.
-    let _ = record.key_values().visit(&mut Pairs(&mut members));
-    members
+/// Writes JSON lines, grave ones at once and others together.
+struct Lines {
+    logger: Logger,
+    spool: Spool,
 }
 
-struct Pairs<'a>(&'a mut Map<String, Json>);
+impl Log for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.logger.enabled(metadata)
+    }
 
-impl<'kvs> VisitSource<'kvs> for Pairs<'_> {
+    fn log(&self, record: &Record<'_>) {
+        self.logger.log(record);
+        if record.level() <= Level::Warn || !self.spool.is_attended() {
+            self.flush();
+        }
+    }
+
+    fn flush(&self) {
+        self.spool.drain(&mut io::stderr());
+    }
+}
+
+/// The members every line has; a pair of the same name is left out.
+const MEMBERS: [&str; 4] = ["time", "level", "message", "target"];
+
+fn write_line(out: &mut impl Write, record: &Record<'_>) -> io::Result<()> {
+    let [time, level, message, target] = MEMBERS;
+    let now = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+    let word = match record.level() {
+        Level::Error => "error",
+        Level::Warn => "warn",
+        Level::Info => "info",
+        Level::Debug => "debug",
+        Level::Trace => "trace",
+    };
+    write!(out, r#"{{"{time}":"{now}","{level}":"{word}","{message}":"#)?;
+    match record.args().as_str() {
+        Some(text) => write_json(out, text)?,
+        None => write_json(out, &record.args().to_string())?,
+    }
+    write!(out, r#","{target}":"#)?;
+    write_json(out, record.target())?;
+    record.key_values().visit(&mut Pairs(out)).map_err(io::Error::other)?;
+    out.write_all(b"}\n")
+}
+
+fn write_json(out: &mut impl Write, value: &(impl Serialize + ?Sized)) -> io::Result<()> {
+    serde_json::to_writer(out, value).map_err(io::Error::from)
+}
+
+struct Pairs<'a, W>(&'a mut W);
+
+impl<'kvs, W: Write> VisitSource<'kvs> for Pairs<'_, W> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
-        let json = value.to_i64().map_or_else(|| value.to_string().into(), Json::from);
-        self.0.insert(key.as_str().to_owned(), json);
+        let out = &mut *self.0;
+        if MEMBERS.contains(&key.as_str()) {
+            return Ok(());
+        }
+        out.write_all(b",")?;
+        write_json(out, key.as_str())?;
+        out.write_all(b":")?;
+        match value.to_i64() {
+            Some(number) => write!(out, "{number}")?,
+            None => write_json(out, &value.to_string())?,
+        }
         Ok(())
     }
 }
@@ -58,13 +125,20 @@ mod tests {
 
     #[test]
     fn a_line_holds_message_and_pairs() {
-        let pairs = [("event", Value::from(7)), ("incident_key", Value::from("42"))];
-        let members = members(
-            &Record::builder().args(format_args!("queued \"x\"\n")).level(log::Level::Info).key_values(&pairs).build(),
-        );
+        let pairs = [("event", Value::from(7)), ("incident_key", Value::from("4\"2")), ("level", Value::from("x"))];
+        let mut line = Vec::new();
+        let builder = &mut Record::builder();
+        let record = builder.args(format_args!("queued \"x\"\n")).target("web").level(Level::Info).key_values(&pairs);
+        write_line(&mut line, &record.build()).unwrap();
+        let line = String::from_utf8(line).unwrap();
+        assert!(line.starts_with(r#"{"time":"2"#) && line.ends_with("}\n"), "{line}");
+        assert_eq!(line.matches('\n').count(), 1);
+        let members: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(members.as_object().unwrap().len(), 6, "{line}");
         assert_eq!(members["level"], "info");
         assert_eq!(members["message"], "queued \"x\"\n");
+        assert_eq!(members["target"], "web");
         assert_eq!(members["event"], 7);
-        assert_eq!(members["incident_key"], "42");
+        assert_eq!(members["incident_key"], "4\"2");
     }
 }

@@ -238,6 +238,15 @@ async fn a_trigger_that_happened_after_a_resolve_stays_open_whatever_comes_late(
 }
 
 #[tokio::test]
+async fn an_issue_that_comes_back_before_any_alert_of_it_leaves_the_late_alert_open() {
+    let (_directory, _path, queue) = open().await;
+    receive(&queue, issue("resolved", 100)).await;
+    assert_eq!(queue.receive(issue("unresolved", 101)).await.unwrap(), Reception::NothingOpen);
+    receive(&queue, alert("a", 99, 102)).await;
+    assert_eq!(waiting(&queue).await, ["a trigger"]);
+}
+
+#[tokio::test]
 async fn an_issue_that_comes_back_twice_within_a_second_ends_as_sentry_has_it() {
     let (_directory, _path, queue) = open().await;
     receive(&queue, alert("a", 0, 0)).await;

@@ -224,7 +224,7 @@ async fn tallies_after(deeds: Vec<Deed>) -> TestCaseResult {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn whatever_is_done_with_the_queue_the_overview_is_what_counting_finds(deeds in deeds()) {

@@ -5,7 +5,7 @@
 //! - `file`: as `bare`, and the event is appended to a file with an fsync shared by all that wait
 //!
 //! Each runs as a process of its own, in turn, round after round, so that a machine that changes its speed changes it
-//! for all. `make bench` runs it; `BENCH_ROUNDS`, `BENCH_SECONDS`, `BENCH_CONNECTIONS` and `BENCH_DIR` (where the queue
+//! for all. `make bench` runs it, and `make bench-page` measures with the same means what looking at a large queue costs; `BENCH_ROUNDS`, `BENCH_SECONDS`, `BENCH_CONNECTIONS` and `BENCH_DIR` (where the queue
 //! and the file lie) change it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot go on had better stop loudly")]
@@ -13,6 +13,8 @@
 
 mod body;
 mod load;
+mod look;
+mod page;
 mod rivals;
 mod server;
 
@@ -32,6 +34,11 @@ fn main() {
     let seconds: u64 = number("BENCH_SECONDS", 4);
     let connections: usize = number("BENCH_CONNECTIONS", 64);
     let folder = tempfile::tempdir_in(env::var_os("BENCH_DIR").map_or_else(env::temp_dir, PathBuf::from)).unwrap();
+
+    if env::args().any(|argument| argument == "page") {
+        page::run(folder.path(), rounds, seconds, connections);
+        return;
+    }
 
     let sample = body::Sample::new();
     println!(

@@ -8,7 +8,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use sentry_pagerduty_bridge::settings::SETTINGS;
+
 pub(crate) const TOKEN: &str = "bench-token-that-guards-nothing";
+
+/// What opens the status page.
+pub(crate) const ADMIN_TOKEN: &str = "bench-admin-token-that-guards-nothing";
 
 /// Which server is measured.
 #[derive(Clone, Copy, PartialEq)]
@@ -61,6 +66,9 @@ pub(crate) fn start(kind: Kind, place: &Path) -> Server {
             .env("BRIDGE_PAGERDUTY_SERVICE_KEY", "0".repeat(32))
             .env("BRIDGE_PAGERDUTY_URL", format!("http://{}", nobody()))
             .env("BRIDGE_WEBHOOK_TOKEN", TOKEN);
+        if SETTINGS.iter().any(|setting| setting.name == "BRIDGE_ADMIN_TOKEN") {
+            command.env("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN);
+        }
         command
     } else {
         let mut command = Command::new(env::current_exe().unwrap());

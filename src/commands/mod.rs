@@ -38,6 +38,8 @@ pub fn run(cli: Cli) -> Exit {
         Command::Completions { shell } => shell::completions(shell),
         Command::Man => shell::man(),
     };
+    // Before anything below is said, and before the program ends.
+    log::logger().flush();
     match result {
         Ok(exit) => exit,
         // Whoever reads our output has seen enough, as with `explain … | head`.

@@ -183,6 +183,8 @@ fn a_rejected_webhook_that_is_understood_now_becomes_an_event() {
     assert_eq!(run.stdout, "r1: waits as event 1 of incident 7\n");
     assert!(run.stderr.contains("r2: is rejected still"), "{}", run.stderr);
     pagerduty.wait_for_accepted(1);
+    // What PagerDuty took is settled a moment later.
+    bridge.wait_for_log("delivered");
     assert_eq!(pagerduty.triggers(), [("7".to_owned(), "Disk full".to_owned())]);
     assert_eq!(queue.states(), [pair("r2", "rejected"), pair("r3", "rejected")]);
 }

@@ -1,92 +1,142 @@
 //! Arriving events: rows of their own, or folded into one that waits.
 
 use std::collections::HashMap;
+use std::iter;
 
-use chrono::DateTime;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
+use chrono::{DateTime, Utc};
+use sqlx::Row as _;
 
-use crate::queue::fold::{Arriving, Row, Tail};
-use crate::queue::{Accepted, EventId, NewEvent};
+use super::incidents;
+use super::statements::Statements;
+use crate::pagerduty::IncidentKey;
+use crate::queue::fold::{Arriving, Place, Row, Tail};
+use crate::queue::{Arrival, EventId, NewEvent};
 
 /// How many rows one statement asks for or writes at most.
-const ROWS: usize = 512;
+const ROWS: usize = 128;
 
-/// SQLite takes at most 32,766 bind variables a statement, and an event has eight.
-const _: () = assert!(ROWS * 8 <= 32_766);
+/// SQLite takes at most 32,766 bind variables a text, an event is asked for with three, and written with ten.
+const _: () = assert!(ROWS * 10 <= 32_766);
 
-pub(super) async fn accept(connection: &mut SqliteConnection, events: Vec<NewEvent>) -> sqlx::Result<Vec<Accepted>> {
+/// What became of events that arrived together.
+#[derive(Debug, Default)]
+pub(super) struct Arrived {
+    /// Where each went, in their order; an event that was closed went to two places.
+    pub(super) places: Vec<Place<EventId>>,
+    /// Those that are new in line, in its order.
+    pub(super) arrivals: Vec<Arrival>,
+}
+
+/// Has `events` written, each with when it happened. A trigger that was resolved later than that, by a resolve that
+/// came since `since`, is closed again.
+pub(super) async fn accept(
+    statements: &mut Statements<'_>,
+    events: Vec<(NewEvent, DateTime<Utc>)>,
+    since: DateTime<Utc>,
+) -> sqlx::Result<Arrived> {
+    let (events, times): (Vec<_>, Vec<_>) = events.into_iter().unzip();
     let arriving = Arriving::new(events);
-    let tails = tails(connection, arriving.asked()).await?;
-    let plan = arriving.plan(tails);
+    let Known { tails, mut resolves, last } = look_up(statements, &arriving, since).await?;
+    let mut is_overtaken = |(event, happened_at): (&NewEvent, DateTime<Utc>)| {
+        let Some(resolved_at) = resolves.get(&event.incident_key).filter(|_| event.is_trigger()) else { return false };
+        if happened_at < *resolved_at {
+            return true;
+        }
+        // The incident is open again, and closing it for another trigger that comes late would hide that.
+        resolves.remove(&event.incident_key);
+        incidents::forget_resolve(statements, &event.incident_key);
+        false
+    };
+    let overtaken: Vec<_> = arriving.events().iter().zip(times).map(&mut is_overtaken).collect();
+    let plan = arriving.plan(tails, &overtaken);
 
-    let last: Option<i64> = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
-        .fetch_optional(&mut *connection)
-        .await?;
-    let mut numbers = (last.unwrap_or_default() + 1..).map(EventId::new);
+    let mut numbers = (last + 1..).map(EventId::new);
     let mut ids = Vec::with_capacity(plan.rows.len());
-    let (mut new, mut replaced) = (Vec::new(), Vec::new());
+    let mut arrivals = Vec::with_capacity(plan.rows.len());
+    let (mut new, mut replaced) = (Vec::with_capacity(plan.rows.len()), Vec::new());
     for row in plan.rows {
-        let (id, rows) = match row.replaces {
-            Some(id) => (Some(id), &mut replaced),
-            None => (numbers.next(), &mut new),
-        };
-        let Some(id) = id else { continue };
-        ids.push(id);
-        rows.push((id, row));
+        if let Some(id) = row.replaces {
+            ids.push(id);
+            replaced.push((id, row));
+        } else if let Some(id) = numbers.next() {
+            ids.push(id);
+            arrivals.push(arrival(id, &row));
+            new.push((id, row));
+        }
     }
-    write(connection, new, Conflict::IsAnError).await?;
-    write(connection, replaced, Conflict::Replaces).await?;
-    Ok(plan.places.into_iter().map(|(row, count)| Accepted { id: ids[row], count }).collect())
+    write(statements, new, Conflict::IsAnError).await?;
+    write(statements, replaced, Conflict::Replaces).await?;
+    let places = plan.places.into_iter().map(|Place { event, row, count }| Place { event, row: ids[row], count });
+    Ok(Arrived { places: places.collect(), arrivals })
 }
 
-/// The sizes of the statements that together serve `total` entries. Powers of two, so that a handful of prepared
-/// statements serves every number.
-fn sizes(total: usize) -> impl Iterator<Item = usize> {
-    let mut left = total;
-    std::iter::from_fn(move || {
-        let size = (1 << left.checked_ilog2()?).min(ROWS);
-        left -= size;
-        Some(size)
-    })
+fn arrival(id: EventId, row: &Row) -> Arrival {
+    let NewEvent { service_key, incident_key, event_type, .. } = &row.event;
+    Arrival {
+        id,
+        service_key: service_key.clone(),
+        incident_key: incident_key.clone(),
+        event_type: *event_type,
+        received_at: row.first_seen,
+    }
 }
 
-/// The triggers at the ends of these lines that were never attempted.
-async fn tails(
-    connection: &mut SqliteConnection,
-    lines: impl Iterator<Item = (usize, &NewEvent)>,
-) -> sqlx::Result<HashMap<usize, Tail>> {
-    let lines: Vec<_> = lines.collect();
-    let mut rest = lines.as_slice();
-    let mut tails = HashMap::new();
-    for size in sizes(lines.len()) {
-        let (chunk, others) = rest.split_at(size);
-        rest = others;
-        let mut query = QueryBuilder::<Sqlite>::new("WITH lines (line, service_key, incident_key) AS (");
-        query.push_values(chunk, |mut row, (line, event)| {
-            row.push_bind(i64::try_from(*line).unwrap_or(i64::MAX))
-                .push_bind(event.service_key.expose())
-                .push_bind(event.incident_key.as_str());
-        });
+/// What is on disk about arriving events.
+#[derive(Debug, Default)]
+struct Known {
+    /// The triggers at the ends of their lines that were never attempted.
+    tails: HashMap<usize, Tail>,
+    /// When those of their incidents were resolved in Sentry whose resolve came a short while ago.
+    resolves: HashMap<IncidentKey, DateTime<Utc>>,
+    /// The last number that was given to an event.
+    last: i64,
+}
+
+async fn look_up(statements: &mut Statements<'_>, arriving: &Arriving, since: DateTime<Utc>) -> sqlx::Result<Known> {
+    let mut known = Known::default();
+    let heads: Vec<_> = arriving.heads().collect();
+    for (chunk, heads) in heads.chunks(ROWS).enumerate() {
         // An attempt that was begun before somebody revived the event counts as well: its bytes are known outside.
-        query.push(
-            ") SELECT line, id, count, first_seen FROM lines JOIN events ON id = (
+        // All in one statement, since the thread that asks may wake up for the result of each.
+        let size = heads.len().next_power_of_two();
+        statements.add(&format!(
+            "WITH lines (line, service_key, incident_key) AS (VALUES {})
+            SELECT line, id, count, first_seen, happened_at FROM lines
+            LEFT JOIN events ON event_type = 'trigger' AND last_attempt_at IS NULL AND id = (
                 SELECT MAX(id) FROM events AS ends WHERE ends.state = 'waiting'
                 AND ends.service_key = lines.service_key AND ends.incident_key = lines.incident_key
-            ) WHERE event_type = 'trigger' AND last_attempt_at IS NULL",
-        );
-        for row in query.build().fetch_all(&mut *connection).await? {
-            let first_seen = DateTime::from_timestamp_millis(row.try_get("first_seen")?);
-            if let Some(first_seen) = first_seen
-                && let Ok(line) = usize::try_from(row.try_get::<i64, _>("line")?)
-            {
-                tails.insert(
-                    line,
-                    Tail { id: EventId::new(row.try_get("id")?), count: row.try_get("count")?, first_seen },
-                );
+            )
+            LEFT JOIN resolves ON resolves.incident_key = lines.incident_key AND resolves.received_at >= ?
+            WHERE id IS NOT NULL OR happened_at IS NOT NULL
+            UNION ALL SELECT NULL, seq, NULL, NULL, NULL FROM sqlite_sequence WHERE name = 'events'",
+            values(3, size)
+        ));
+        for (line, event) in heads.iter().enumerate() {
+            statements
+                .bind(i64::try_from(line).unwrap_or(i64::MAX))
+                .bind(event.service_key.expose())
+                .bind(event.incident_key.as_str());
+        }
+        fill(statements, 3 * (size - heads.len()));
+        for row in statements.bind(since.timestamp_millis()).rows().await? {
+            let Some(line) = row.try_get::<Option<i64>, _>("line")? else {
+                known.last = row.try_get("id")?;
+                continue;
+            };
+            let Ok(line) = usize::try_from(line) else { continue };
+            let millis = |column| {
+                Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(column)?.and_then(DateTime::from_timestamp_millis))
+            };
+            if let Some(first_seen) = millis("first_seen")? {
+                let tail = Tail { id: EventId::new(row.try_get("id")?), count: row.try_get("count")?, first_seen };
+                known.tails.insert(chunk * ROWS + line, tail);
+            }
+            if let Some(resolved_at) = millis("happened_at")? {
+                known.resolves.insert(heads[line].incident_key.clone(), resolved_at);
             }
         }
     }
-    Ok(tails)
+    Ok(known)
 }
 
 /// What is done with a row whose number is taken.
@@ -96,52 +146,71 @@ enum Conflict {
     Replaces,
 }
 
-async fn write(connection: &mut SqliteConnection, rows: Vec<(EventId, Row)>, conflict: Conflict) -> sqlx::Result<()> {
-    let sizes = sizes(rows.len());
+async fn write(statements: &mut Statements<'_>, rows: Vec<(EventId, Row)>, conflict: Conflict) -> sqlx::Result<()> {
     let mut rows = rows.into_iter();
-    for size in sizes {
-        write_chunk(connection, rows.by_ref().take(size), conflict).await?;
+    loop {
+        let chunk: Vec<_> = rows.by_ref().take(ROWS).collect();
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        write_chunk(statements, chunk, conflict);
+        if rows.len() > 0 {
+            statements.run().await?;
+        }
     }
-    Ok(())
 }
 
-async fn write_chunk(
-    connection: &mut SqliteConnection,
-    rows: impl Iterator<Item = (EventId, Row)>,
-    conflict: Conflict,
-) -> sqlx::Result<()> {
-    let mut bodies = Vec::new();
-    let mut insert = QueryBuilder::<Sqlite>::new(
-        "INSERT INTO events (id, service_key, incident_key, event_type, description, count, received_at, first_seen) ",
-    );
-    insert.push_values(rows, |mut values, (id, mut row)| {
-        bodies.push((id, row.take_body()));
-        let event = row.event;
-        values
-            .push_bind(id.get())
-            .push_bind(event.service_key.expose().to_owned())
-            .push_bind(event.incident_key.as_str().to_owned())
-            .push_bind(event.event_type.as_str())
-            .push_bind(event.description)
-            .push_bind(row.count)
-            .push_bind(event.received_at.timestamp_millis())
-            .push_bind(row.first_seen.timestamp_millis());
-    });
-    if let Conflict::Replaces = conflict {
-        insert.push(
-            " ON CONFLICT (id) DO UPDATE SET description = excluded.description, count = excluded.count, \
+fn write_chunk(statements: &mut Statements<'_>, rows: Vec<(EventId, Row)>, conflict: Conflict) {
+    let size = rows.len().next_power_of_two();
+    let missing = size - rows.len();
+    let (events, bodies) = match conflict {
+        Conflict::IsAnError => ("", ""),
+        Conflict::Replaces => (
+            "ON CONFLICT (id) DO UPDATE SET description = excluded.description, count = excluded.count, \
              received_at = excluded.received_at",
-        );
+            "ON CONFLICT (id) DO UPDATE SET body = excluded.body",
+        ),
+    };
+    statements.add(&format!(
+        "INSERT INTO events (id, service_key, incident_key, event_type, description, count, received_at, first_seen) \
+         SELECT * FROM (VALUES {}) WHERE column1 IS NOT NULL {events}",
+        values(8, size)
+    ));
+    let mut written = Vec::with_capacity(rows.len());
+    for (id, mut row) in rows {
+        written.push((id, row.take_body()));
+        let event = row.event;
+        statements
+            .bind(id.get())
+            .bind(event.service_key.expose())
+            .bind(event.incident_key.as_str())
+            .bind(event.event_type.as_str())
+            .bind(event.description)
+            .bind(row.count)
+            .bind(event.received_at.timestamp_millis())
+            .bind(row.first_seen.timestamp_millis());
     }
-    insert.build().execute(&mut *connection).await?;
+    fill(statements, 8 * missing);
 
-    let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO bodies (id, body) ");
-    insert.push_values(bodies, |mut values, (id, body)| {
-        values.push_bind(id.get()).push_bind(body);
-    });
-    if let Conflict::Replaces = conflict {
-        insert.push(" ON CONFLICT (id) DO UPDATE SET body = excluded.body");
+    statements.add(&format!(
+        "INSERT INTO bodies (id, body) SELECT * FROM (VALUES {}) WHERE column1 IS NOT NULL {bodies}",
+        values(2, size)
+    ));
+    for (id, body) in written {
+        statements.bind(id.get()).bind(body);
     }
-    insert.build().execute(connection).await?;
-    Ok(())
+    fill(statements, 2 * missing);
+}
+
+/// So many rows of so many values. Their number is a power of two, so that a handful of prepared statements serves every
+/// number of events; the rows too many are filled with NULL.
+fn values(columns: usize, rows: usize) -> String {
+    let row = format!("({})", vec!["?"; columns].join(","));
+    vec![row; rows].join(",")
+}
+
+fn fill(statements: &mut Statements<'_>, values: usize) {
+    for null in iter::repeat_n(None::<i64>, values) {
+        statements.bind(null);
+    }
 }

@@ -6,6 +6,7 @@ use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection};
 
 use super::list::numbers;
 use super::place::Place;
+use super::statements::Statements;
 use super::{Reads, receive, schema};
 use crate::queue::{EventId, Incoming, QueueError, Reception, RejectedId, State};
 
@@ -94,7 +95,9 @@ impl Edits {
             if deleted.execute(&mut *connection).await?.rows_affected() == 0 {
                 return Ok(None);
             }
-            let (mut receptions, _) = receive::receive(connection, vec![incoming]).await?;
+            let mut statements = Statements::on(connection);
+            let (mut receptions, _) = receive::receive(&mut statements, vec![incoming]).await?;
+            statements.run().await?;
             Ok(receptions.pop())
         })
         .await

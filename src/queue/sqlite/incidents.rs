@@ -1,10 +1,11 @@
 //! Where incidents are open: what PagerDuty has taken, and what waits to be sent on top of it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use sqlx::{Row as _, SqliteConnection};
 
+use super::statements::Statements;
 use crate::intake::FollowUp;
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 use crate::queue::EventId;
@@ -79,66 +80,34 @@ pub(super) async fn forget(connection: &mut SqliteConnection, before: DateTime<U
     Ok(())
 }
 
-/// When those of `incidents` were resolved in Sentry whose resolve came since `since`.
-pub(super) async fn resolves_of(
-    connection: &mut SqliteConnection,
-    incidents: &HashSet<&IncidentKey>,
-    since: DateTime<Utc>,
-) -> sqlx::Result<HashMap<IncidentKey, DateTime<Utc>>> {
-    let mut resolves = HashMap::new();
-    if incidents.is_empty() {
-        return Ok(resolves);
-    }
-    let incidents: Vec<_> = incidents.iter().map(|incident| incident.as_str()).collect();
-    let rows = sqlx::query(
-        "SELECT incident_key, happened_at FROM resolves \
-         WHERE incident_key IN (SELECT value FROM json_each(?)) AND received_at >= ?",
-    )
-    .bind(serde_json::to_string(&incidents).unwrap_or_default())
-    .bind(since.timestamp_millis())
-    .fetch_all(connection)
-    .await?;
-    for row in rows {
-        if let Some(key) = IncidentKey::parse(row.try_get("incident_key")?)
-            && let Some(happened_at) = DateTime::from_timestamp_millis(row.try_get("happened_at")?)
-        {
-            resolves.insert(key, happened_at);
-        }
-    }
-    Ok(resolves)
-}
-
 /// Remembers a resolve for the triggers that it overtook. One that comes late, such as a webhook that was rejected and
 /// is read again, takes nothing from what is remembered.
-pub(super) async fn remember_resolve(
-    connection: &mut SqliteConnection,
-    follow_up: &FollowUp,
-    received_at: DateTime<Utc>,
-) -> sqlx::Result<()> {
-    sqlx::query(
-        "INSERT INTO resolves (incident_key, happened_at, received_at) VALUES (?, ?, ?) \
-         ON CONFLICT DO UPDATE SET happened_at = MAX(happened_at, excluded.happened_at), \
-         received_at = MAX(received_at, excluded.received_at)",
-    )
-    .bind(follow_up.incident_key.as_str())
-    .bind(follow_up.happened_at.timestamp_millis())
-    .bind(received_at.timestamp_millis())
-    .execute(connection)
-    .await?;
-    Ok(())
+pub(super) fn remember_resolve(statements: &mut Statements<'_>, follow_up: &FollowUp, received_at: DateTime<Utc>) {
+    statements
+        .add(
+            "INSERT INTO resolves (incident_key, happened_at, received_at) VALUES (?, ?, ?) \
+             ON CONFLICT DO UPDATE SET happened_at = MAX(happened_at, excluded.happened_at), \
+             received_at = MAX(received_at, excluded.received_at)",
+        )
+        .bind(follow_up.incident_key.as_str())
+        .bind(follow_up.happened_at.timestamp_millis())
+        .bind(received_at.timestamp_millis());
 }
 
 /// Forgets the resolve of an incident that is open again.
-pub(super) async fn forget_resolve(connection: &mut SqliteConnection, incident_key: &IncidentKey) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM resolves WHERE incident_key = ?").bind(incident_key.as_str()).execute(connection).await?;
-    Ok(())
+pub(super) fn forget_resolve(statements: &mut Statements<'_>, incident_key: &IncidentKey) {
+    statements.add("DELETE FROM resolves WHERE incident_key = ?").bind(incident_key.as_str());
+}
+
+/// Forgets the resolve of an incident that was opened again at `opened_at`, unless it was resolved later.
+pub(super) fn reopen(statements: &mut Statements<'_>, incident_key: &IncidentKey, opened_at: DateTime<Utc>) {
+    statements
+        .add("DELETE FROM resolves WHERE incident_key = ? AND happened_at <= ?")
+        .bind(incident_key.as_str())
+        .bind(opened_at.timestamp_millis());
 }
 
 /// Forgets the resolves that came before `before`.
-pub(super) async fn forget_resolves(connection: &mut SqliteConnection, before: DateTime<Utc>) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM resolves WHERE received_at < ?")
-        .bind(before.timestamp_millis())
-        .execute(connection)
-        .await?;
-    Ok(())
+pub(super) fn forget_resolves(statements: &mut Statements<'_>, before: DateTime<Utc>) {
+    statements.add("DELETE FROM resolves WHERE received_at < ?").bind(before.timestamp_millis());
 }

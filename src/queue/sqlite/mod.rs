@@ -5,6 +5,7 @@
 //! - `engine`: the lock that keeps a second bridge out, and the connection that survives errors
 //! - `write`: the statements of one commit; `receive`: of what webhooks bring; `accept`: of arriving events; `rejected`:
 //!   of rejected webhooks; `prune`: of history
+//! - `statements`: what is held back to be sent to SQLite together
 //! - `incidents`: where incidents are open
 //! - `memory`: what the metrics find again after a restart
 //! - `edit`: changes from outside
@@ -30,6 +31,7 @@ mod receive;
 mod rejected;
 mod row;
 mod schema;
+mod statements;
 mod write;
 
 pub(super) use edit::Edits;

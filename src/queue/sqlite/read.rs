@@ -29,7 +29,7 @@ const LOOKING_PATIENCE: Duration = Duration::from_secs(3);
 /// A query that begins with the service keys in line as the table `keys`, whose last row is null.
 ///
 /// They are found by leaping from one to the next in the index, so what it costs depends on the number of keys and not
-/// on that of events.
+/// on that of events. The tallies tell them, too, but what is delivered should not depend on a second account.
 macro_rules! with_keys {
     ($query:literal) => {
         concat!(
@@ -44,6 +44,9 @@ macro_rules! with_keys {
     };
 }
 pub(super) use with_keys;
+
+/// The service keys in line.
+const KEYS_WAITING: &str = with_keys!("SELECT 0 AS id, service_key FROM keys WHERE service_key IS NOT NULL");
 
 /// What to send of an event, if it waits.
 pub(super) async fn begun(connection: &mut SqliteConnection, id: EventId) -> sqlx::Result<Option<Begun>> {
@@ -65,17 +68,18 @@ pub(in crate::queue) struct Reads {
 
 impl Reads {
     pub(super) fn beside(place: &Place) -> Self {
+        Self::patient(place, LOOKING_PATIENCE)
+    }
+
+    /// Those who look wait for a connection for so long.
+    fn patient(place: &Place, looking: Duration) -> Self {
         let pool = |connections, patience| {
             SqlitePoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(patience)
                 .connect_lazy_with(place.reading())
         };
-        Self {
-            place: place.clone(),
-            working: pool(WORKING, WORKING_PATIENCE),
-            looking: pool(LOOKING, LOOKING_PATIENCE),
-        }
+        Self { place: place.clone(), working: pool(WORKING, WORKING_PATIENCE), looking: pool(LOOKING, looking) }
     }
 
     pub(in crate::queue) async fn open(path: &Path) -> Result<Self, QueueError> {
@@ -94,8 +98,7 @@ impl Reads {
     }
 
     pub(in crate::queue) async fn keys_waiting(&self) -> Result<Vec<ServiceKey>, QueueError> {
-        let query = sqlx::query(with_keys!("SELECT 0 AS id, service_key FROM keys WHERE service_key IS NOT NULL"));
-        self.work(query, Columns::service_key).await
+        self.work(sqlx::query(KEYS_WAITING), Columns::service_key).await
     }
 
     pub(in crate::queue) async fn waiting(
@@ -205,5 +208,29 @@ impl Reads {
             })
         };
         rows.into_iter().map(read_row).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Engine;
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_looks_waits_for_a_while_and_the_deliveries_do_not_wait_for_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bridge.db");
+        let _engine = Engine::open(&path).await.unwrap();
+        let reads = Reads::patient(&Place::new(&path), Duration::from_secs(1));
+        let mut held = Vec::new();
+        for _ in 0..LOOKING {
+            held.push(reads.looking.acquire().await.unwrap());
+        }
+        let refused = reads.overview().await;
+        assert!(matches!(refused, Err(QueueError::Busy { .. })), "{refused:?}");
+        assert_eq!(reads.keys_waiting().await.unwrap(), []);
+        assert_eq!(reads.generation().await.unwrap(), 0);
+        assert_eq!(reads.delivered().await.unwrap(), 0);
+        drop(held);
     }
 }

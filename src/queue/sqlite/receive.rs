@@ -1,58 +1,46 @@
 //! What webhooks bring: events as they are, and events for wherever an incident is open.
 
-use std::collections::{HashMap, HashSet};
-
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::SqliteConnection;
 
+use super::statements::Statements;
 use super::{accept, incidents};
 use crate::intake::FollowUp;
-use crate::pagerduty::{EventType, IncidentKey};
+use crate::pagerduty::EventType;
+use crate::queue::fold::Place;
 use crate::queue::incoming::{Incoming, News, Reception};
 use crate::queue::{Accepted, Arrival, NewEvent};
 
 /// How long Sentry may take to send an alert that was resolved before it came: it keeps no order between deliveries.
 const OVERTAKING: TimeDelta = TimeDelta::minutes(1);
 
-/// Writes what came in, in its order. Tells what became of each, and which events are new in line.
+/// Has written what came in, in its order. Tells what became of each, and which events are new in line.
 pub(super) async fn receive(
-    connection: &mut SqliteConnection,
+    statements: &mut Statements<'_>,
     incoming: Vec<Incoming>,
 ) -> sqlx::Result<(Vec<Reception>, Vec<Arrival>)> {
     let Some(newest) = incoming.iter().map(|incoming| incoming.received_at).max() else {
         return Ok((Vec::new(), Vec::new()));
     };
     let since = newest - OVERTAKING;
-    let opened: HashSet<_> = incoming.iter().filter_map(opens).collect();
-    let mut resolves = incidents::resolves_of(connection, &opened, since).await?;
     if incoming.iter().any(resolves_something) {
-        incidents::forget_resolves(connection, since).await?;
+        incidents::forget_resolves(statements, since);
     }
-    let mut pending = Pending::default();
+    let mut pending = Pending { since, events: Vec::new(), places: Vec::new(), arrivals: Vec::new() };
     let mut receptions = Vec::with_capacity(incoming.len());
     for (place, Incoming { news, received_at, .. }) in incoming.into_iter().enumerate() {
         receptions.push(Reception::Queued(Vec::new()));
         match news {
-            News::Event { event, happened_at } => {
-                let is_overtaken = event.is_trigger()
-                    && is_overtaken(connection, &mut resolves, &event.incident_key, happened_at).await?;
-                pending.add(place, event, is_overtaken);
-            }
+            News::Event { event, happened_at } => pending.add(place, event, happened_at),
             News::FollowUp(follow_up) => {
                 // What came before it has to be seen by it.
-                pending.write(connection, &mut receptions).await?;
+                pending.write(statements, &mut receptions).await?;
                 let FollowUp { incident_key, happened_at, .. } = &follow_up;
-                let is_overtaken = match follow_up.event_type() {
-                    EventType::Trigger => is_overtaken(connection, &mut resolves, incident_key, *happened_at).await?,
-                    EventType::Resolve => {
-                        incidents::remember_resolve(connection, &follow_up, received_at).await?;
-                        let resolved_at = resolves.entry(incident_key.clone()).or_insert(*happened_at);
-                        *resolved_at = (*resolved_at).max(*happened_at);
-                        false
-                    }
-                    EventType::Acknowledge => false,
-                };
-                let mut keys = incidents::keys_for(connection, &follow_up).await?;
+                match follow_up.event_type() {
+                    EventType::Trigger => incidents::reopen(statements, incident_key, *happened_at),
+                    EventType::Resolve => incidents::remember_resolve(statements, &follow_up, received_at),
+                    EventType::Acknowledge => {}
+                }
+                let mut keys = incidents::keys_for(statements.connection().await?, &follow_up).await?;
                 if keys.is_empty() {
                     keys.extend(follow_up.fallback.clone());
                 }
@@ -60,86 +48,45 @@ pub(super) async fn receive(
                     receptions[place] = Reception::NothingOpen;
                 }
                 for key in keys {
-                    pending.add(place, NewEvent::new(follow_up.event_for(key), received_at), is_overtaken);
+                    pending.add(place, NewEvent::new(follow_up.event_for(key), received_at), *happened_at);
                 }
             }
         }
     }
-    pending.write(connection, &mut receptions).await?;
+    pending.write(statements, &mut receptions).await?;
     Ok((receptions, pending.arrivals))
-}
-
-/// The incident that a trigger opens.
-fn opens(incoming: &Incoming) -> Option<&IncidentKey> {
-    match &incoming.news {
-        News::Event { event, .. } => event.is_trigger().then_some(&event.incident_key),
-        News::FollowUp(follow_up) => (follow_up.event_type() == EventType::Trigger).then_some(&follow_up.incident_key),
-    }
 }
 
 fn resolves_something(incoming: &Incoming) -> bool {
     matches!(&incoming.news, News::FollowUp(follow_up) if follow_up.event_type() == EventType::Resolve)
 }
 
-/// Whether Sentry resolved the incident after what opens it happened.
-///
-/// When it was before, the incident is open again, and closing it for another trigger that comes late would hide that:
-/// the resolve is over.
-async fn is_overtaken(
-    connection: &mut SqliteConnection,
-    resolves: &mut HashMap<IncidentKey, DateTime<Utc>>,
-    incident_key: &IncidentKey,
-    happened_at: DateTime<Utc>,
-) -> sqlx::Result<bool> {
-    let Some(resolved_at) = resolves.get(incident_key) else { return Ok(false) };
-    if happened_at < *resolved_at {
-        return Ok(true);
-    }
-    resolves.remove(incident_key);
-    incidents::forget_resolve(connection, incident_key).await?;
-    Ok(false)
-}
-
-/// Events that are to be written together, each with the place of what brought it.
-#[derive(Default)]
+/// Events that are to be written together, each with when it happened and the place of what brought it.
 struct Pending {
-    events: Vec<NewEvent>,
+    since: DateTime<Utc>,
+    events: Vec<(NewEvent, DateTime<Utc>)>,
     places: Vec<usize>,
     arrivals: Vec<Arrival>,
 }
 
 impl Pending {
-    fn add(&mut self, place: usize, event: NewEvent, is_overtaken: bool) {
-        let resolve = is_overtaken.then(|| event.resolved());
-        for event in std::iter::once(event).chain(resolve) {
-            self.events.push(event);
-            self.places.push(place);
-        }
+    fn add(&mut self, place: usize, event: NewEvent, happened_at: DateTime<Utc>) {
+        self.events.push((event, happened_at));
+        self.places.push(place);
     }
 
-    async fn write(&mut self, connection: &mut SqliteConnection, receptions: &mut [Reception]) -> sqlx::Result<()> {
+    async fn write(&mut self, statements: &mut Statements<'_>, receptions: &mut [Reception]) -> sqlx::Result<()> {
         if self.events.is_empty() {
             return Ok(());
         }
-        let events = std::mem::take(&mut self.events);
-        let heads: Vec<_> = events.iter().map(head).collect();
-        let accepted = accept::accept(connection, events).await?;
-        for ((place, head), accepted) in self.places.drain(..).zip(heads).zip(accepted) {
-            if !accepted.is_folded() {
-                self.arrivals.push(head(accepted));
-            }
-            if let Reception::Queued(queued) = &mut receptions[place] {
-                queued.push(accepted);
+        let arrived = accept::accept(statements, std::mem::take(&mut self.events), self.since).await?;
+        self.arrivals.extend(arrived.arrivals);
+        let places = std::mem::take(&mut self.places);
+        for Place { event, row, count } in arrived.places {
+            if let Reception::Queued(queued) = &mut receptions[places[event]] {
+                queued.push(Accepted { id: row, count });
             }
         }
         Ok(())
     }
-}
-
-/// The announcement of `event`, once it has a number.
-fn head(event: &NewEvent) -> impl FnOnce(Accepted) -> Arrival + use<> {
-    let NewEvent { service_key, incident_key, event_type, received_at, .. } = event;
-    let (service_key, incident_key) = (service_key.clone(), incident_key.clone());
-    let (event_type, received_at) = (*event_type, *received_at);
-    move |accepted| Arrival { id: accepted.id, service_key, incident_key, event_type, received_at }
 }

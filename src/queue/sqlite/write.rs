@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::{Sqlite, SqliteConnection};
 
+use super::statements::Statements;
 use super::{incidents, memory, prune, receive, rejected, row};
 use crate::queue::writer::{Batch, Committed};
 use crate::queue::{Begun, EventId, Settlement, State};
@@ -15,34 +16,34 @@ const BALLAST: u32 = 64 * 1024;
 /// Writes `batch` in one transaction. After an error the connection has to be closed, which rolls back.
 pub(super) async fn commit(connection: &mut SqliteConnection, batch: Batch) -> sqlx::Result<Committed> {
     let mut committed = Committed::default();
+    let mut statements = Statements::on(connection);
     // The write lock is taken at once: a transaction that starts by reading could lose the race for it later.
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    statements.add("BEGIN IMMEDIATE");
     if batch.probe {
-        let beat = sqlx::query("UPDATE heartbeat SET beats = beats + 1, ballast = zeroblob(?)");
-        beat.bind(BALLAST).execute(&mut *connection).await?;
+        statements.add("UPDATE heartbeat SET beats = beats + 1, ballast = zeroblob(?)").bind(BALLAST);
     }
     for (id, at) in batch.owed {
-        begin(connection, id, at).await?;
+        begin(statements.connection().await?, id, at).await?;
     }
     if !batch.incoming.is_empty() {
-        (committed.receptions, committed.arrivals) = receive::receive(connection, batch.incoming).await?;
+        (committed.receptions, committed.arrivals) = receive::receive(&mut statements, batch.incoming).await?;
     }
     for (id, settlement, at) in batch.settlements {
-        committed.settlements.push(settle(connection, id, settlement, at).await?);
+        committed.settlements.push(settle(statements.connection().await?, id, settlement, at).await?);
     }
     for (id, at) in batch.begins {
-        committed.begins.push(begin(connection, id, at).await?);
+        committed.begins.push(begin(statements.connection().await?, id, at).await?);
     }
     if !batch.rejected.is_empty() {
-        committed.rejected = rejected::keep(connection, batch.rejected).await?;
+        committed.rejected = rejected::keep(statements.connection().await?, batch.rejected).await?;
     }
     for prune in batch.prunes {
-        committed.prunes.push(prune::delivered(connection, prune).await?);
+        committed.prunes.push(prune::delivered(statements.connection().await?, prune).await?);
     }
     if let Some(memory) = batch.memory {
-        memory::keep(connection, memory).await?;
+        memory::keep(statements.connection().await?, memory).await?;
     }
-    sqlx::query("COMMIT").execute(connection).await?;
+    statements.add("COMMIT").run().await?;
     Ok(committed)
 }
 
