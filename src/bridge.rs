@@ -15,6 +15,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+use crate::about::Build;
 use crate::delivery::{Limits, Worker};
 use crate::intake::Intake;
 use crate::logging::repeats;
@@ -24,7 +25,9 @@ use crate::queue::history::KEEP_ROWS;
 use crate::queue::{Commit, History, Queue, QueueError};
 use crate::settings::Settings;
 use crate::watch::{self, Keeper, Paging, Watch};
+use crate::web::admin::Admin;
 use crate::web::door::Door;
+use crate::web::page::layout::Imprint;
 use crate::web::{self, Shared};
 
 /// How long a client may take to send the head of a request.
@@ -110,9 +113,13 @@ impl Bridge {
             prefix: settings.incident_key_prefix.clone(),
         };
         let keeper = Keeper::new(watch.clone(), queue.clone(), client, paging);
+        let imprint =
+            Imprint { version: Build::current().to_string(), fingerprint: Some(settings.fingerprint().to_string()) };
         let intake = Intake::of(&settings);
         let door = Door::new(settings.webhook_tokens, settings.client_secrets);
-        let shared = Data::new(Shared::new(door, intake, queue.clone(), settings.max_body, metrics, watch));
+        let admin = Admin::new(settings.admin_tokens, rand::random());
+        let shared = Shared::new(door, intake, queue.clone(), settings.max_body, metrics, watch);
+        let shared = Data::new(shared.with_admin(admin).with_imprint(imprint));
         let server = serve(listener, shared.clone(), settings.shutdown_grace).map_err(StartupError::Server)?;
         Ok(Self {
             address,

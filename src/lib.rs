@@ -23,6 +23,7 @@
 //! - [`redaction`]: what of an alert is never kept nor sent
 //! - [`queue`]: the durable queue
 //! - [`delivery`]: what to send next and when, and the worker that does it
+//! - [`upkeep`]: what people do about dead letters and rejected webhooks
 //! - [`metrics`]: what happened, counted; every room may touch it
 //! - [`watch`]: whether the bridge is well
 //! - [`sandbox`]: a strict local PagerDuty for rehearsals and tests, which shares no code with [`pagerduty`]
@@ -47,5 +48,6 @@ pub mod routing;
 pub mod sandbox;
 pub mod sentry;
 pub mod settings;
+pub mod upkeep;
 pub mod watch;
 pub mod web;

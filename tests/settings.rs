@@ -16,6 +16,7 @@ use sentry_pagerduty_bridge::settings::{LogFormat, ResolveScope, SETTINGS, Setti
 const KEY: &str = "0123456789abcdefSECRET9876543210";
 const ROUTED_KEY: &str = "fedcba9876543210SECRET0123456789";
 const TOKEN: &str = "SECRET-token-of-the-webhook";
+const ADMIN_TOKEN: &str = "SECRET-of-the-operator";
 const CLIENT_SECRET: &str = "SECRET-of-an-integration";
 
 const REQUIRED: [(&str, &str); 2] = [("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY), ("BRIDGE_WEBHOOK_TOKEN", TOKEN)];
@@ -70,6 +71,7 @@ fn what_is_not_set_has_the_default_of_the_contract() {
     assert_eq!(settings.incident_key_prefix, "");
     assert_eq!(settings.min_level, None);
     assert!(settings.client_secrets.is_empty());
+    assert!(settings.admin_tokens.is_empty());
     assert_eq!(settings.page_on, [Opening::Alert, Opening::Metric]);
     assert_eq!(settings.resolve, ResolveScope::Opened);
     assert!(!settings.acknowledge);
@@ -109,6 +111,7 @@ fn every_setting_is_heeded() {
         ("BRIDGE_SILENCE_ALARM", "12h"),
         ("BRIDGE_WAITING_ALARM", "1m"),
         ("BRIDGE_ALARM_SERVICE_KEY", ROUTED_KEY),
+        ("BRIDGE_ADMIN_TOKEN", &format!("{ADMIN_TOKEN},{ADMIN_TOKEN}-2")),
         ("BRIDGE_MAX_BODY", "1MiB"),
         ("BRIDGE_SHUTDOWN_DRAIN", "0s"),
         ("BRIDGE_SHUTDOWN_GRACE", "1m"),
@@ -131,6 +134,8 @@ fn every_setting_is_heeded() {
     assert_eq!(settings.resolve, ResolveScope::All);
     assert!(settings.acknowledge);
     assert_eq!(settings.redaction, Redaction::parse("customer_id,user"));
+    assert_eq!(settings.admin_tokens.len(), 2);
+    assert!(settings.admin_tokens[0].matches(ADMIN_TOKEN.as_bytes()));
     assert_eq!(settings.max_body, 1024 * 1024);
     assert_eq!(settings.shutdown_drain, Duration::ZERO);
     assert_eq!(settings.shutdown_grace, Duration::from_mins(1));
@@ -180,6 +185,17 @@ fn a_client_secret_stands_in_for_a_token() {
 }
 
 #[test]
+fn the_token_of_the_webhook_does_not_open_the_status_page() {
+    assert_eq!(
+        refused(&[("BRIDGE_ADMIN_TOKEN", &format!("{ADMIN_TOKEN},{TOKEN}"))]),
+        [
+            "BRIDGE_ADMIN_TOKEN holds a token of BRIDGE_WEBHOOK_TOKEN, which Sentry and access logs know: make another one \
+          with `openssl rand -hex 24`"
+        ]
+    );
+}
+
+#[test]
 fn blank_means_unset() {
     let names: Vec<(&str, &str)> = SETTINGS
         .iter()
@@ -198,6 +214,7 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             ("BRIDGE_PAGERDUTY_SERVICE_KEY", &KEY[1..]),
             ("BRIDGE_PAGERDUTY_ROUTES", &format!("level,fatal,{ROUTED_KEY}\nlevel,{ROUTED_KEY}\na,b,{ROUTED_KEY}!")),
             ("BRIDGE_WEBHOOK_TOKEN", &format!("{TOKEN},{TOKEN}/")),
+            ("BRIDGE_ADMIN_TOKEN", &ADMIN_TOKEN[..15]),
             ("BRIDGE_PAGERDUTY_TIMEOUT", "10x"),
             ("BRIDGE_PAGERDUTY_RATE", "0"),
             ("BRIDGE_PAGERDUTY_URL", "https://me:SECRET@events.pagerduty.com"),
@@ -220,6 +237,7 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             "BRIDGE_PAGERDUTY_ROUTES line 3 ends in a key that has 33 characters, but an integration key has 32",
             "BRIDGE_WEBHOOK_TOKEN has a character in token 2 that does not stand in a web address as it is: keep to \
              letters, digits and `-._~+=`, as `openssl rand -hex 24` does",
+            "BRIDGE_ADMIN_TOKEN has 15 characters in token 1, but it takes 16: make one with `openssl rand -hex 24`",
             "BRIDGE_PAGERDUTY_URL holds a user or password, but PagerDuty knows the sender by the integration key: leave \
              them out",
             "BRIDGE_PAGERDUTY_TIMEOUT is `10x`, which is no duration: write it like `10s`, `2m` or `1h30m`",
@@ -396,6 +414,7 @@ fn settings_do_not_print_secrets() {
     let settings = loaded(&[
         ("BRIDGE_PAGERDUTY_ROUTES", &format!("level,fatal,{ROUTED_KEY}")),
         ("BRIDGE_SENTRY_CLIENT_SECRET", CLIENT_SECRET),
+        ("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN),
     ]);
     let printed = format!("{settings:?} {settings:#?}");
     assert!(printed.contains("…3210") && printed.contains("…6789"), "{printed}");

@@ -15,7 +15,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::alert::{Action, Alert, Level, Opening};
 use crate::pagerduty::map::{action_of, event_of};
-use crate::pagerduty::{IncidentKey, WireEvent};
+use crate::pagerduty::{IncidentKey, ServiceKey, WireEvent};
 use crate::redaction::Redaction;
 use crate::routing::Routes;
 use crate::settings::{ResolveScope, Settings};
@@ -103,6 +103,12 @@ impl<'a> Webhook<'a> {
 }
 
 impl Intake {
+    /// Every service key that an alert may go to.
+    #[must_use]
+    pub fn keys(&self) -> Vec<&ServiceKey> {
+        self.routes.keys()
+    }
+
     /// An intake that sends alerts by `routes` and does with them what `policy` says.
     #[must_use]
     pub fn new(routes: Routes, policy: Policy) -> Self {

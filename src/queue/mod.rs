@@ -99,6 +99,15 @@ impl Queue {
         &self.reader
     }
 
+    /// Changes the queue as people do, beside the bridge that runs on it.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened once more.
+    pub async fn editor(&self) -> Result<Editor, QueueError> {
+        Editor::open(&self.reader.path()).await
+    }
+
     /// Takes what a webhook brings. It is committed when this returns.
     ///
     /// An event goes to the end of its incident's line, or is folded into the trigger that waits there: one that was

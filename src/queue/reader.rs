@@ -1,6 +1,6 @@
 //! Looks at what is committed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
@@ -30,6 +30,10 @@ impl Reader {
 
     pub(super) fn of(sqlite: sqlite::Reads) -> Self {
         Self { sqlite }
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.sqlite.path()
     }
 
     /// Lets go of the file; every clone is closed by it.

@@ -8,8 +8,8 @@ use bytesize::ByteSize;
 
 use super::raw::RawSettings;
 use super::{
-    AlarmSettings, ClientSecret, DatabaseUrl, Fault, PagerDutySettings, Problem, Settings, SettingsError, Source,
-    WebhookToken, pagerduty_url, values,
+    AdminToken, AlarmSettings, ClientSecret, DatabaseUrl, Fault, PagerDutySettings, Problem, Settings, SettingsError,
+    Source, WebhookToken, pagerduty_url, values,
 };
 use crate::pagerduty::ServiceKey;
 use crate::redaction::Redaction;
@@ -74,6 +74,9 @@ impl Check {
             .or_else(|| service_key.clone());
         let routes = self.routes(service_key, raw.pagerduty_routes);
         let (webhook_tokens, client_secrets) = self.doors(raw.webhook_token, raw.sentry_client_secret);
+        let admin_tokens = self
+            .read("BRIDGE_ADMIN_TOKEN", raw.admin_token, |text| AdminToken::parse_list(text, &webhook_tokens))
+            .unwrap_or_default();
 
         let allow_http = self.read("BRIDGE_PAGERDUTY_ALLOW_HTTP", raw.pagerduty_allow_http, values::switch);
         let url = self.read("BRIDGE_PAGERDUTY_URL", raw.pagerduty_url, |text| {
@@ -124,6 +127,7 @@ impl Check {
             },
             webhook_tokens,
             client_secrets,
+            admin_tokens,
             listen: listen?,
             database: database?,
             incident_key_prefix,

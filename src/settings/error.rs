@@ -4,6 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
+use super::admin_token::AdminTokenError;
 use super::client_secret::ClientSecretError;
 use super::database::DatabaseUrlError;
 use super::pagerduty_url::PagerDutyUrlError;
@@ -133,6 +134,9 @@ pub enum Fault {
     /// A webhook token.
     #[error(transparent)]
     WebhookToken(#[from] WebhookTokenError),
+    /// An admin token.
+    #[error(transparent)]
+    AdminToken(#[from] AdminTokenError),
     /// A client secret.
     #[error(transparent)]
     ClientSecret(#[from] ClientSecretError),

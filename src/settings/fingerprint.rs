@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::{AlarmSettings, ClientSecret, PagerDutySettings, Settings, WebhookToken};
+use super::{AdminToken, AlarmSettings, ClientSecret, PagerDutySettings, Settings, WebhookToken};
 use crate::alert::Level;
 
 #[cfg(test)]
@@ -40,6 +40,7 @@ impl Settings {
             pagerduty: PagerDutySettings { url, timeout, rate, ca_file, give_up_after },
             webhook_tokens,
             client_secrets,
+            admin_tokens,
             listen,
             database,
             incident_key_prefix,
@@ -66,6 +67,7 @@ impl Settings {
         sum.add("give up after", [nanoseconds(*give_up_after)]);
         sum.add("tokens", webhook_tokens.iter().map(WebhookToken::fingerprint).collect::<BTreeSet<_>>());
         sum.add("secrets", client_secrets.iter().map(ClientSecret::fingerprint).collect::<BTreeSet<_>>());
+        sum.add("admin tokens", admin_tokens.iter().map(AdminToken::fingerprint).collect::<BTreeSet<_>>());
         sum.add("listen", [listen.to_string()]);
         sum.add("database", [database.sqlite_path().as_os_str().as_bytes()]);
         sum.add("prefix", [incident_key_prefix]);

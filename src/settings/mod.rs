@@ -19,6 +19,7 @@ use crate::pagerduty::ServiceKey;
 use crate::redaction::Redaction;
 use crate::routing::Routes;
 
+mod admin_token;
 mod check;
 mod client_secret;
 mod database;
@@ -32,6 +33,7 @@ mod table;
 mod token;
 mod values;
 
+pub use admin_token::{AdminToken, AdminTokenError};
 pub use client_secret::{ClientSecret, ClientSecretError};
 pub use database::{DatabaseUrl, DatabaseUrlError};
 pub use error::{Fault, Problem, SettingsError};
@@ -53,6 +55,8 @@ pub struct Settings {
     pub webhook_tokens: Vec<WebhookToken>,
     /// Secrets any of which may have signed a webhook of the integration platform; empty where none is checked.
     pub client_secrets: Vec<ClientSecret>,
+    /// Secrets any of which opens the status page and `/api`; empty where there are none of either.
+    pub admin_tokens: Vec<AdminToken>,
     /// Where the webhook is served.
     pub listen: SocketAddr,
     /// Where alerts wait.

@@ -35,6 +35,7 @@ pub(super) struct RawSettings {
     pub(super) silence_alarm: Option<String>,
     pub(super) waiting_alarm: Option<String>,
     pub(super) alarm_service_key: Option<String>,
+    pub(super) admin_token: Option<String>,
     pub(super) max_body: Option<String>,
     pub(super) shutdown_drain: Option<String>,
     pub(super) shutdown_grace: Option<String>,

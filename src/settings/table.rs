@@ -132,6 +132,11 @@ pub const SETTINGS: &[SettingDoc] = &[
         "Integration key for the bridge's own alarms, best of another service; unset: the default one.",
     )
     .secret(),
+    SettingDoc::optional(
+        "BRIDGE_ADMIN_TOKEN",
+        "Secret that opens the status page and `/api`, 16 characters or more; several, comma separated. Unset: no page.",
+    )
+    .secret(),
     SettingDoc::with_default("BRIDGE_MAX_BODY", "16MiB", "The largest webhook body that is read."),
     SettingDoc::with_default(
         "BRIDGE_SHUTDOWN_DRAIN",

@@ -84,6 +84,11 @@ impl WebhookToken {
     pub(super) fn fingerprint(&self) -> [u8; 32] {
         self.0
     }
+
+    /// Whether both are the same secret.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
 }
 
 impl fmt::Debug for WebhookToken {

@@ -63,6 +63,12 @@ impl Watch {
         Self { started_at, queue, delivery, metrics, limits, own }
     }
 
+    /// When the bridge started.
+    #[must_use]
+    pub fn started_at(&self) -> DateTime<Utc> {
+        self.started_at
+    }
+
     /// Where trouble begins, for [`judge`](super::judge()).
     #[must_use]
     pub fn limits(&self) -> &Limits {

@@ -1,19 +1,23 @@
-//! The HTTP side: one file per endpoint, every answer JSON but that of `/metrics`.
+//! The HTTP side: one file per endpoint, every answer JSON but those of `/metrics` and the status page.
 //!
 //! - [`webhook`]: `POST /sentry/{token}` and `POST /sentry`
 //! - [`health`]: `GET /healthz` and `GET /readyz`
 //! - [`metrics`]: `GET /metrics`
-//! - [`door`]: who may come in
+//! - [`page`]: the status page at `GET /`
+//! - [`door`]: who may post webhooks
+//! - [`admin`]: who may look and act
 //! - [`body`]: reading a request's body within a bound
 //! - [`budget`]: the bound of all bodies together that only a signature can prove
 //! - [`answer`]: the JSON answers
 
+pub mod admin;
 pub mod answer;
 pub mod body;
 pub mod budget;
 pub mod door;
 pub mod health;
 pub mod metrics;
+pub mod page;
 pub mod webhook;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,10 +28,13 @@ use actix_web::{HttpRequest, HttpResponse};
 use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
+use crate::upkeep::Upkeep;
 use crate::watch::Watch;
+use crate::web::admin::Admin;
 use crate::web::answer::error;
 use crate::web::budget::Budget;
 use crate::web::door::Door;
+use crate::web::page::layout::Imprint;
 
 /// The header that tells the webhooks of Sentry's integration platform apart.
 const RESOURCE: &str = "Sentry-Hook-Resource";
@@ -37,6 +44,10 @@ const RESOURCE: &str = "Sentry-Hook-Resource";
 pub struct Shared {
     /// Who may post webhooks.
     pub door: Door,
+    /// Who may look and act.
+    pub admin: Admin,
+    /// What people do about what went wrong.
+    pub upkeep: Upkeep,
     /// What a webhook means.
     pub intake: Intake,
     /// Where events are committed.
@@ -49,15 +60,33 @@ pub struct Shared {
     pub watch: Watch,
     /// What bodies of strangers may take together.
     pub budget: Budget,
+    /// Which bridge this is, for the status page.
+    pub imprint: Imprint,
     stopping: AtomicBool,
 }
 
 impl Shared {
-    /// What the endpoints need of a running bridge.
+    /// What the endpoints need of a running bridge. There is neither status page nor `/api`, but see
+    /// [`Shared::with_admin`].
     #[must_use]
     pub fn new(door: Door, intake: Intake, queue: Queue, max_body: usize, metrics: Metrics, watch: Watch) -> Self {
+        let admin = Admin::default();
         let budget = Budget::new(max_body);
-        Self { door, intake, queue, max_body, metrics, watch, budget, stopping: AtomicBool::new(false) }
+        let upkeep = Upkeep::new(queue.clone(), intake.clone());
+        let (imprint, stopping) = (Imprint::default(), AtomicBool::new(false));
+        Self { door, admin, upkeep, intake, queue, max_body, metrics, watch, budget, imprint, stopping }
+    }
+
+    /// The same with a status page and `/api`, for those whom `admin` lets in.
+    #[must_use]
+    pub fn with_admin(self, admin: Admin) -> Self {
+        Self { admin, ..self }
+    }
+
+    /// The same for a bridge that is told by `imprint`.
+    #[must_use]
+    pub fn with_imprint(self, imprint: Imprint) -> Self {
+        Self { imprint, ..self }
     }
 
     /// From now on `/readyz` says that this bridge is going away.
@@ -84,6 +113,7 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(web::resource("/healthz").route(web::get().to(health::healthz)).default_service(web::to(get_only)))
         .service(web::resource("/readyz").route(web::get().to(health::readyz)).default_service(web::to(get_only)))
         .service(web::resource("/metrics").route(web::get().to(metrics::metrics)).default_service(web::to(get_only)))
+        .configure(page::routes)
         .default_service(web::to(not_found));
 }
 
@@ -103,5 +133,9 @@ async fn get_only() -> HttpResponse {
 }
 
 async fn not_found(_: HttpRequest) -> HttpResponse {
+    nothing_here()
+}
+
+fn nothing_here() -> HttpResponse {
     error(&mut HttpResponse::NotFound(), "nothing is here: webhooks go to /sentry/{token}")
 }

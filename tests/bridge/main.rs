@@ -17,6 +17,7 @@ mod rehearsal;
 mod replay;
 mod shell;
 mod startup;
+mod status_page;
 mod storms;
 mod support;
 mod webhook;

@@ -26,11 +26,18 @@ fn the_demo_serves_on_until_it_is_told_to_stop() {
     let webhook = demo
         .stderr
         .wait_for("the webhook", |line| line.strip_prefix("bridge at http://")?.split(',').next().map(str::to_owned));
+    let page =
+        demo.stderr.wait_for("the status page", |line| line.strip_prefix("status page at http://").map(str::to_owned));
     demo.stderr.wait_for("the end of the samples", |line| line.starts_with("Still serving").then_some(()));
     let (address, path) = webhook.split_once('/').unwrap();
     let answer = post(address.parse().unwrap(), &format!("/{path}"), &[], &alert(70_007, "Disk full"));
     assert_eq!(answer.status, 202);
     demo.stdout.wait_for("the alert's line", |line| line.contains("incident 70007").then_some(()));
+    let (address, token) = page.split_once("/, admin token ").unwrap();
+    let address = address.parse().unwrap();
+    assert_eq!(get(address, "/").status, 401);
+    let form = [("Content-Type", "application/x-www-form-urlencoded")];
+    assert_eq!(post(address, "/login", &form, format!("token={token}").as_bytes()).status, 303);
     demo.signal("INT");
     assert_eq!(demo.exit().code(), Some(0), "{:#?}", demo.stderr.all());
 }

@@ -30,6 +30,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// The token of the demo's webhook; it guards nothing.
 const TOKEN: &str = "demo-token-that-guards-nothing";
 
+/// The token of the demo's status page. Whoever is on this machine may look at it while the demo runs.
+const ADMIN_TOKEN: &str = "look-at-the-demo";
+
 /// The routes that the samples were recorded with.
 const ROUTES: &str = "environment,production,0000000000000000000000000000000a
 level,fatal,0000000000000000000000000000000b
@@ -50,17 +53,20 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
             ("BRIDGE_PAGERDUTY_SERVICE_KEY", "00000000000000000000000000000001".to_owned()),
             ("BRIDGE_PAGERDUTY_ROUTES", ROUTES.to_owned()),
             ("BRIDGE_WEBHOOK_TOKEN", TOKEN.to_owned()),
+            ("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN.to_owned()),
             ("BRIDGE_DATABASE_URL", format!("sqlite:{}", folder.path().join("demo.db").display())),
             // What goes wrong here is shown, and pages nobody.
             ("BRIDGE_ALARMS", "off".to_owned()),
             ("BRIDGE_SHUTDOWN_DRAIN", "0s".to_owned()),
         ])?;
         let bridge = Bridge::build(settings, loopback()?).await?;
-        let webhook = Url::parse(&format!("http://{}/sentry/{TOKEN}", bridge.address()))?;
+        let address = bridge.address();
+        let webhook = Url::parse(&format!("http://{address}/sentry/{TOKEN}"))?;
         let (stop, stopped) = oneshot::channel();
         let running = actix_web::rt::spawn(bridge.run_until(async { stopped.await.unwrap_or_default() }));
 
         say(&format!("bridge at {webhook}, sandbox at {}", sandbox.url()));
+        say(&format!("status page at http://{address}/, admin token {ADMIN_TOKEN}"));
         let mut signals = Signals::new()?;
         let exit = tokio::select! {
             exit = show(&sandbox, &webhook, args.once) => exit?,

@@ -1,6 +1,6 @@
 //! Everything that only looks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -45,7 +45,6 @@ macro_rules! with_keys {
 }
 pub(super) use with_keys;
 
-/// The service keys in line.
 const KEYS_WAITING: &str = with_keys!("SELECT 0 AS id, service_key FROM keys WHERE service_key IS NOT NULL");
 
 /// What to send of an event, if it waits.
@@ -90,6 +89,10 @@ impl Reads {
         let mut connection = reads.looking.acquire().await.map_err(|error| reads.place.error(error))?;
         schema::check(&mut connection, &reads.place).await?;
         Ok(reads)
+    }
+
+    pub(in crate::queue) fn path(&self) -> PathBuf {
+        self.place.path()
     }
 
     pub(in crate::queue) async fn close(&self) {

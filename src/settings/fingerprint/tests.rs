@@ -24,7 +24,7 @@ fn every_setting_changes_it() {
     for setting in SETTINGS {
         let other = match setting.name {
             "BRIDGE_PAGERDUTY_SERVICE_KEY" | "BRIDGE_ALARM_SERVICE_KEY" => OTHER_KEY,
-            "BRIDGE_WEBHOOK_TOKEN" | "BRIDGE_SENTRY_CLIENT_SECRET" => OTHER_TOKEN,
+            "BRIDGE_WEBHOOK_TOKEN" | "BRIDGE_SENTRY_CLIENT_SECRET" | "BRIDGE_ADMIN_TOKEN" => OTHER_TOKEN,
             "BRIDGE_PAGERDUTY_ROUTES" => &route,
             "BRIDGE_PAGERDUTY_URL" => "https://events.eu.pagerduty.com",
             "BRIDGE_PAGERDUTY_TIMEOUT" | "BRIDGE_SHUTDOWN_DRAIN" | "BRIDGE_SHUTDOWN_GRACE" => "11s",

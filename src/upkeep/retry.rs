@@ -1,0 +1,121 @@
+//! Dead letters go back to their places in line, rejected webhooks are mapped by this version and these settings.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Outcomes, sorted};
+use crate::intake::{Ignored, Intake, Rejection, Verdict, Webhook};
+use crate::pagerduty::IncidentKey;
+use crate::queue::{Editor, EventId, Incoming, ItemId, QueueError, Reception, RejectedId, State};
+
+/// What became of something that was tried again.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Retried {
+    /// It was a dead letter, and waits at its place in line.
+    WaitsAgain,
+    /// It is no dead letter, but in this state.
+    NoDeadLetter(State),
+    /// The queue has nothing with this number.
+    NotThere,
+    /// The webhook became these events of an incident, and is gone.
+    Queued {
+        /// The incident.
+        incident_key: IncidentKey,
+        /// The events, or those it was folded into.
+        events: Vec<EventId>,
+    },
+    /// The webhook is to be ignored, and is gone.
+    Ignored(Ignored),
+    /// The webhook does something to an incident that is not open, and is gone.
+    NothingOpen(IncidentKey),
+    /// The webhook is rejected still, and kept.
+    StillRejected(Rejection),
+    /// Somebody else was faster: the webhook is gone.
+    Outrun,
+}
+
+impl Retried {
+    /// Whether nothing is left to be done about it.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        !matches!(self, Self::NoDeadLetter(_) | Self::NotThere | Self::StillRejected(_))
+    }
+}
+
+/// Tries each of these again, once.
+///
+/// # Errors
+///
+/// When not all of it could be committed.
+pub async fn retry(editor: &mut Editor, intake: &Intake, ids: &[ItemId]) -> Result<Outcomes<Retried>, QueueError> {
+    let (events, webhooks) = sorted(ids);
+    let mut outcomes: Vec<_> =
+        revive(editor, &events).await?.into_iter().map(|(id, outcome)| (ItemId::Event(id), outcome)).collect();
+    for id in webhooks {
+        outcomes.push((ItemId::Rejected(id), remap(editor, intake, id).await?));
+    }
+    Ok(outcomes)
+}
+
+/// Puts dead letters back to their places in line.
+///
+/// # Errors
+///
+/// When not all of it could be committed.
+pub async fn revive(editor: &mut Editor, events: &[EventId]) -> Result<Vec<(EventId, Retried)>, QueueError> {
+    let revived: HashSet<_> = editor.revive(events).await?.into_iter().collect();
+    let others: Vec<_> = events.iter().copied().filter(|id| !revived.contains(id)).collect();
+    let others = editor.reader().summaries(&others).await?;
+    let states: HashMap<_, _> = others.into_iter().map(|event| (event.id, event.state)).collect();
+    let outcome = |id: &EventId| match states.get(id) {
+        _ if revived.contains(id) => Retried::WaitsAgain,
+        Some(state) => Retried::NoDeadLetter(*state),
+        None => Retried::NotThere,
+    };
+    Ok(events.iter().map(|id| (*id, outcome(id))).collect())
+}
+
+/// Judges a rejected webhook by this version and these settings.
+///
+/// # Errors
+///
+/// When it could not be committed.
+pub async fn remap(editor: &mut Editor, intake: &Intake, id: RejectedId) -> Result<Retried, QueueError> {
+    let Some(webhook) = editor.reader().rejected(id).await? else {
+        return Ok(Retried::NotThere);
+    };
+    let received_at = webhook.received_at;
+    let resource = webhook.resource.as_deref();
+    match intake.judge(&Webhook { resource, ..Webhook::of_body(&webhook.body, received_at) }) {
+        Verdict::Queue(prepared) => {
+            let incident_key = prepared.event.incident_key().clone();
+            readmit(editor, id, Incoming::trigger(*prepared, received_at), incident_key).await
+        }
+        Verdict::Follow(follow_up) => {
+            let incident_key = follow_up.incident_key.clone();
+            readmit(editor, id, Incoming::follow_up(*follow_up, received_at), incident_key).await
+        }
+        Verdict::Ignored(reason) => {
+            editor.discard_rejected(id).await?;
+            Ok(Retried::Ignored(reason))
+        }
+        Verdict::Rejected(rejection) => {
+            editor.reject_again(id, rejection.to_string()).await?;
+            Ok(Retried::StillRejected(rejection))
+        }
+    }
+}
+
+async fn readmit(
+    editor: &mut Editor,
+    id: RejectedId,
+    incoming: Incoming,
+    incident_key: IncidentKey,
+) -> Result<Retried, QueueError> {
+    Ok(match editor.readmit(id, incoming).await? {
+        Some(Reception::Queued(events)) => {
+            Retried::Queued { incident_key, events: events.into_iter().map(|event| event.id).collect() }
+        }
+        Some(Reception::Repeated | Reception::NothingOpen) => Retried::NothingOpen(incident_key),
+        None => Retried::Outrun,
+    })
+}

@@ -1,0 +1,144 @@
+//! All about one event or one rejected webhook.
+
+use std::borrow::Cow;
+
+use bytesize::ByteSize;
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::forms::{self, Subject};
+use super::layout::{self, Frame, Kind};
+use super::recent::state;
+use super::text::{absolute, ago, counted, harmless, span, until};
+use crate::pagerduty::ServiceKey;
+use crate::queue::{Record, Rejected, RejectedId, State};
+
+/// How much of a body is shown, in bytes; `queue show` shows all of it.
+const MOST: usize = 256 * 1024;
+
+/// An event, with the JSON that every attempt sends.
+pub(super) fn event(frame: &Frame, record: &Record) -> Markup {
+    let now = frame.at;
+    let csrf = frame.csrf.as_deref().unwrap_or_default();
+    let title = if record.description.trim().is_empty() {
+        Cow::Owned(format!("{} of incident {}", record.event_type, harmless(record.incident_key.as_str())))
+    } else {
+        harmless(&record.description)
+    };
+    let main = html! {
+        section .detail {
+            p .back { a href="/" { "Status page" } }
+            h1 .title dir="auto" { (title) }
+            @if let Some(reason) = &record.reason { p .reason dir="auto" { (harmless(reason)) } }
+            dl .facts {
+                dt { "State" } dd { (state(record.state)) }
+                dt { "Event" } dd { (record.event_type) " " code { (record.id) } }
+                dt { "Incident" } dd { code { (harmless(record.incident_key.as_str())) } }
+                dt { "Service key" } dd { code { (record.service_key) } }
+                dt { "Webhook" } dd { (ago(now, record.received_at)) ", " (absolute(record.received_at)) }
+                @if record.count > 1 {
+                    dt { "Stands for" }
+                    dd { (counted(record.count.into(), "alert", "alerts")) ", the first " (ago(now, record.first_seen)) }
+                }
+                dt { "Attempts" }
+                dd {
+                    (record.attempts)
+                    @if let Some(at) = record.last_attempt_at { ", the last " (ago(now, at)) }
+                    @if let (State::Waiting, Some(at)) = (record.state, record.next_attempt_at) { ", the next " (until(now, at)) }
+                }
+                @if let Some(at) = record.finished_at {
+                    dt { @if record.state == State::Dead { "Given up" } @else { "Delivered" } }
+                    dd { "after " (span(at - record.received_at)) ", " (absolute(at)) }
+                }
+            }
+            @if record.state == State::Dead { (forms::both(Subject::Event(record.id), csrf)) }
+            h2 { "Event" }
+            (body(&of_event(record), record.body.len()))
+        }
+    };
+    layout::page(frame, "Event", Kind::Still, &main)
+}
+
+/// A rejected webhook, with its body.
+pub(super) fn webhook(frame: &Frame, id: RejectedId, webhook: &Rejected, keys: &[ServiceKey]) -> Markup {
+    let csrf = frame.csrf.as_deref().unwrap_or_default();
+    let main = html! {
+        section .detail {
+            p .back { a href="/" { "Status page" } }
+            h1 .title dir="auto" { (harmless(&webhook.reason)) }
+            dl .facts {
+                dt { "Rejected webhook" } dd { code { (id) } }
+                dt { "Came" } dd { (ago(frame.at, webhook.received_at)) ", " (absolute(webhook.received_at)) }
+                @if let Some(resource) = &webhook.resource {
+                    dt { "Resource" } dd { code { (harmless(resource)) } }
+                }
+                dt { "Size" } dd { (ByteSize::b(webhook.body.len() as u64).display().si()) }
+            }
+            (forms::both(Subject::Rejected(id), csrf))
+            h2 { "Body" }
+            (body(&masked(of_webhook(&webhook.body), keys), webhook.body.len()))
+        }
+    };
+    layout::page(frame, "Rejected webhook", Kind::Still, &main)
+}
+
+fn body(text: &str, size: usize) -> Markup {
+    let shown = text.get(..text.floor_char_boundary(MOST)).unwrap_or_default();
+    html! {
+        pre #body .body tabindex="0" { code { (harmless(shown)) } }
+        @if shown.len() < text.len() {
+            p .more {
+                "The rest of its " (ByteSize::b(size as u64).display().si()) " is shown by " code { "queue show" } "."
+            }
+        }
+    }
+}
+
+/// The event as it is sent, with its service key masked.
+fn of_event(record: &Record) -> String {
+    masked(pretty(&record.body), std::slice::from_ref(&record.service_key))
+}
+
+/// A webhook's body. What would be much work for little is shown as it came.
+fn of_webhook(bytes: &[u8]) -> String {
+    if bytes.len() <= MOST {
+        pretty(bytes)
+    } else {
+        // A little more than is shown, so that neither a character nor a service key is cut in two before it is masked.
+        String::from_utf8_lossy(bytes.get(..MOST + 64).unwrap_or(bytes)).into_owned()
+    }
+}
+
+fn pretty(bytes: &[u8]) -> String {
+    serde_json::from_slice::<Value>(bytes)
+        .and_then(|value| serde_json::to_string_pretty(&value))
+        .unwrap_or_else(|_| String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// The text with every one of these keys masked wherever it stands.
+fn masked(text: String, keys: &[ServiceKey]) -> String {
+    keys.iter().fold(text, |text, key| {
+        if text.contains(key.expose()) { text.replace(key.expose(), &key.to_string()) } else { text }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_key_is_masked_wherever_it_stands_in_a_body() {
+        let key = ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap();
+        let text = masked(format!("{{\"service_key\": \"{0}\", \"note\": \"key={0}\"}}", key.expose()), &[key]);
+        assert_eq!(text, "{\"service_key\": \"…WXYZ\", \"note\": \"key=…WXYZ\"}");
+    }
+
+    #[test]
+    fn a_long_body_is_cut_between_characters_and_says_so() {
+        let bytes = "é".repeat(MOST).into_bytes();
+        let markup = body(&of_webhook(&bytes), bytes.len()).into_string();
+        assert!(markup.contains("is shown by") && !markup.contains('\u{fffd}'));
+        assert!(markup.len() < MOST + 500);
+        assert!(!body(&of_webhook(b"{\"a\":1}"), 7).into_string().contains("is shown by"));
+    }
+}

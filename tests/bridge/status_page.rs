@@ -1,0 +1,281 @@
+//! The status page over the wire: who is let in, with which headers, and which forms are taken.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use sentry_pagerduty_bridge::sandbox::{Fault, FaultRule};
+
+use crate::support::{Answer, Bridge, Connection, KEY, PATIENCE, PagerDuty, alert, get, post};
+
+const ADMIN: &str = "admin-token-for-tests-alone";
+
+/// Every address of the page.
+const PAGES: [&str; 7] = ["/", "/dead", "/rejected", "/recent", "/events/1", "/rejected/r1", "/dead/discard"];
+
+/// Every address that takes a form, but those to log in and out.
+const ACTIONS: [&str; 8] = [
+    "/dead/retry",
+    "/dead/discard",
+    "/rejected/retry",
+    "/rejected/discard",
+    "/events/1/retry",
+    "/events/1/discard",
+    "/rejected/r1/retry",
+    "/rejected/r1/discard",
+];
+
+/// A bridge with a dead letter about a full disk, and a rejected webhook.
+#[track_caller]
+fn with_trouble(pagerduty: &PagerDuty) -> Bridge {
+    pagerduty.inject(FaultRule::new(Fault::status(400)).times(1)).unwrap();
+    let bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_ADMIN_TOKEN", ADMIN)]);
+    bridge.queue(&alert(7, "Disk full"));
+    bridge.wait_for_log("dead letter");
+    assert_eq!(bridge.post(format!("{{\"key\": \"{KEY}\"}}").as_bytes()).status, 422);
+    bridge
+}
+
+fn form(address: SocketAddr, path: &str, headers: &[(&str, &str)], fields: &str) -> Answer {
+    let headers = [&[("Content-Type", "application/x-www-form-urlencoded")], headers].concat();
+    post(address, path, &headers, fields.as_bytes())
+}
+
+/// Asks for a page with further headers.
+fn get_with(address: SocketAddr, path: &str, headers: &str) -> Answer {
+    let mut connection = Connection::open(address);
+    connection
+        .send(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n\r\n").as_bytes());
+    connection.answer()
+}
+
+fn text(answer: &Answer) -> String {
+    String::from_utf8(answer.body.clone()).unwrap()
+}
+
+/// The style, the script and the icon that a page loads.
+#[track_caller]
+fn assets(page: &str) -> Vec<String> {
+    let paths = page.split('"').filter(|part| part.starts_with("/assets/"));
+    let paths: Vec<_> = paths.map(str::to_owned).collect();
+    assert_eq!(paths.len(), 3, "{page}");
+    paths
+}
+
+/// Logs in; returns the cookie and what the page's forms carry.
+#[track_caller]
+fn log_in(address: SocketAddr) -> (String, String) {
+    let answer = form(address, "/login", &[], &format!("token={ADMIN}&next=%2F"));
+    assert_eq!((answer.status, answer.header("location")), (303, Some("/")), "{answer:?}");
+    let cookie = answer.header("set-cookie").unwrap();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let page = text(&get_with(address, "/", &format!("Cookie: {cookie}")));
+    let csrf = page.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    (cookie, csrf)
+}
+
+#[test]
+fn without_an_admin_token_there_is_no_page_at_all() {
+    let pagerduty = PagerDuty::start();
+    let bridge = Bridge::start(&pagerduty.url());
+    let nothing = bridge.get("/no/such/page").said();
+    let other = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_ADMIN_TOKEN", ADMIN)]);
+    let assets = assets(&text(&other.get("/")));
+    for path in PAGES.into_iter().chain(["/login"]).chain(assets.iter().map(String::as_str)) {
+        assert_eq!(bridge.get(path).said(), nothing, "{path}");
+    }
+    for path in ACTIONS.into_iter().chain(["/login", "/logout"]) {
+        assert_eq!(form(bridge.address, path, &[], "token=x&csrf=y").said(), nothing, "{path}");
+        assert_eq!(post(bridge.address, path, &[], b"no form").said(), nothing, "{path}");
+    }
+}
+
+#[test]
+fn a_stranger_sees_the_log_in_form_and_nothing_else() {
+    let pagerduty = PagerDuty::start();
+    let bridge = with_trouble(&pagerduty);
+    let forged = format!("Cookie: bridge_session={}", "A".repeat(75));
+    for path in PAGES {
+        for headers in ["X-Nothing: here", &forged, &format!("Authorization: Bearer {ADMIN}")] {
+            let answer = get_with(bridge.address, path, headers);
+            assert_eq!(answer.status, 401, "{path}");
+            let page = text(&answer);
+            assert!(page.contains("action=\"/login\"") && !page.contains("csrf"), "{page}");
+            assert!(!page.contains("Disk full") && !page.contains("…00A1") && !page.contains("0.1.0"), "{page}");
+        }
+    }
+    for path in ACTIONS {
+        assert_eq!(form(bridge.address, path, &[], "csrf=anything").status, 401, "{path}");
+    }
+    assert_eq!(bridge.end()[0].attempts, 1);
+}
+
+#[test]
+fn wrong_tokens_are_refused_then_limited_and_the_right_one_still_opens() {
+    let pagerduty = PagerDuty::start();
+    let bridge = with_trouble(&pagerduty);
+    let guess = || form(bridge.address, "/login", &[], "token=a-guess-of-some-length&next=%2F");
+    for _ in 0..5 {
+        let answer = guess();
+        assert_eq!((answer.status, answer.header("set-cookie")), (401, None));
+        assert!(text(&answer).contains("The token is wrong."));
+    }
+    let answer = guess();
+    assert_eq!((answer.status, answer.header("set-cookie")), (429, None));
+    assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() <= 61);
+    assert!(text(&answer).contains("Too many wrong tokens. Wait for "));
+    log_in(bridge.address);
+    assert_eq!(form(bridge.address, "/login", &[], "no=token").status, 400);
+}
+
+#[test]
+fn a_log_in_leads_to_pages_of_the_bridge_alone() {
+    let pagerduty = PagerDuty::start();
+    let bridge = with_trouble(&pagerduty);
+    for (next, place) in [("%2Fevents%2F1", "/events/1"), ("%2F%2Fevil.test", "/"), ("https%3A%2F%2Fevil.test", "/")] {
+        let answer = form(bridge.address, "/login", &[], &format!("token={ADMIN}&next={next}"));
+        assert_eq!((answer.status, answer.header("location")), (303, Some(place)));
+    }
+}
+
+#[test]
+fn every_page_forbids_what_it_does_not_need() {
+    let pagerduty = PagerDuty::start();
+    let bridge = with_trouble(&pagerduty);
+    let (cookie, _) = log_in(bridge.address);
+    for path in PAGES {
+        for headers in ["X-Nothing: here", &format!("Cookie: {cookie}")] {
+            let answer = get_with(bridge.address, path, headers);
+            let policy = answer.header("content-security-policy").unwrap();
+            let parts: Vec<_> = policy.split("; ").collect();
+            for part in ["default-src 'none'", "script-src 'self'", "form-action 'self'", "frame-ancestors 'none'"] {
+                assert!(parts.contains(&part), "{path}: {policy}");
+            }
+            assert!(!policy.contains("unsafe") && !policy.contains('*') && !policy.contains("data:"), "{policy}");
+            assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+            assert_eq!(answer.header("referrer-policy"), Some("same-origin"));
+            assert_eq!(answer.header("cache-control"), Some("no-store"));
+            assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"));
+        }
+    }
+}
+
+#[test]
+fn what_pages_load_may_be_kept_for_ever() {
+    let pagerduty = PagerDuty::start();
+    let bridge = with_trouble(&pagerduty);
+    for path in assets(&text(&bridge.get("/"))) {
+        let answer = bridge.get(&path);
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(answer.header("cache-control"), Some("public, max-age=31536000, immutable"));
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        assert!(!answer.body.is_empty());
+    }
+    assert_eq!(bridge.get("/assets/app-000000000000.css").status, 404);
+}
+
+#[test]
+fn no_form_is_taken_that_the_page_did_not_write() {
+    let pagerduty = PagerDuty::start();
+    let bridge = with_trouble(&pagerduty);
+    let (cookie, csrf) = log_in(bridge.address);
+    let (_, of_another) = log_in(bridge.address);
+    let own = ("Cookie", cookie.as_str());
+    let proof = format!("csrf={csrf}&up_to=9");
+    for path in ACTIONS.into_iter().chain(["/logout"]) {
+        for fields in ["", "csrf=", "csrf=wrong", &format!("csrf={of_another}&up_to=9")] {
+            assert_eq!(form(bridge.address, path, &[own], fields).status, 403, "{path} {fields}");
+        }
+        for origin in [("Sec-Fetch-Site", "cross-site"), ("Origin", "http://evil.test"), ("Origin", "null")] {
+            assert_eq!(form(bridge.address, path, &[own, origin], &proof).status, 403, "{path} {origin:?}");
+        }
+        assert_eq!(form(bridge.address, path, &[], &proof).status, 401, "{path}");
+        assert_eq!(get_with(bridge.address, path, &format!("Cookie: {cookie}")).header("set-cookie"), None);
+    }
+    let [record] = &bridge.end()[..] else { panic!("one event") };
+    assert_eq!((record.state.as_str(), record.attempts), ("dead", 1));
+}
+
+#[test]
+fn all_that_failed_is_retried_and_discarded_in_bulk() {
+    let pagerduty = PagerDuty::start();
+    let bridge = with_trouble(&pagerduty);
+    let (cookie, csrf) = log_in(bridge.address);
+    let own = ("Cookie", cookie.as_str());
+    let go = |path: &str, fields: &str| {
+        let answer = form(bridge.address, path, &[own], &format!("csrf={csrf}{fields}"));
+        (answer.status, answer.header("location").unwrap_or_default().to_owned())
+    };
+    // What nobody was asked about stays.
+    assert_eq!(go("/dead/discard", ""), (303, "/?notice=discarded&done=0".to_owned()));
+    assert_eq!(go("/dead/discard", "&up_to=0"), (303, "/?notice=discarded&done=0".to_owned()));
+    assert_eq!(go("/dead/retry", ""), (303, "/?notice=retried&done=1&left=0".to_owned()));
+    pagerduty.wait_for_accepted(1);
+    assert_eq!(go("/rejected/retry", ""), (303, "/?notice=retried&done=0&left=1".to_owned()));
+    assert_eq!(go("/rejected/discard", "&up_to=1"), (303, "/?notice=discarded&done=1".to_owned()));
+    // What is delivered is no dead letter any more.
+    assert_eq!(go("/events/1/discard", ""), (303, "/?notice=discarded&done=0".to_owned()));
+    assert_eq!(bridge.end()[0].state.as_str(), "delivered");
+}
+
+#[test]
+fn no_page_shows_a_service_key_or_a_token() {
+    let pagerduty = PagerDuty::start();
+    let bridge = with_trouble(&pagerduty);
+    let (cookie, _) = log_in(bridge.address);
+    for path in PAGES {
+        let page = text(&get_with(bridge.address, path, &format!("Cookie: {cookie}")));
+        assert!(!page.contains(KEY) && !page.contains(ADMIN) && !page.contains(crate::support::TOKEN), "{path}");
+    }
+    let webhook = text(&get_with(bridge.address, "/rejected/r1", &format!("Cookie: {cookie}")));
+    assert!(webhook.contains("…00A1"), "{webhook}");
+}
+
+#[test]
+fn who_logs_out_holds_nothing_any_more() {
+    let pagerduty = PagerDuty::start();
+    let bridge = with_trouble(&pagerduty);
+    let (cookie, csrf) = log_in(bridge.address);
+    let answer = form(bridge.address, "/logout", &[("Cookie", &cookie)], &format!("csrf={csrf}"));
+    assert_eq!((answer.status, answer.header("location")), (303, Some("/")));
+    let set = answer.header("set-cookie").unwrap();
+    assert!(set.starts_with("bridge_session=;") && set.contains("Max-Age=0"), "{set}");
+}
+
+#[test]
+fn long_lists_come_in_pages_and_every_entry_is_on_one() {
+    let pagerduty = PagerDuty::with_fault(Fault::status(400));
+    let bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_ADMIN_TOKEN", ADMIN)]);
+    for issue in 1..=120 {
+        bridge.queue(&alert(issue, "Disk full"));
+    }
+    pagerduty.wait_for_requests(120);
+    let (cookie, _) = log_in(bridge.address);
+    let page = |path: &str| text(&get_with(bridge.address, path, &format!("Cookie: {cookie}")));
+    let deadline = Instant::now() + PATIENCE;
+    let mut home = page("/");
+    while !home.contains("<span class=\"badge\">120</span>") {
+        assert!(Instant::now() < deadline, "{home}");
+        home = page("/");
+    }
+    assert_eq!(home.matches("<article").count(), 20);
+    assert!(home.contains("href=\"/dead?before="), "{home}");
+    for (list, entry) in [("/dead", "id=\"event-"), ("/recent", "id=\"alert-")] {
+        let mut seen = Vec::new();
+        let mut path = list.to_owned();
+        for _ in 0..4 {
+            let text = page(&path);
+            let ids = text.split(entry).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
+            let ids: Vec<u32> = ids.map(|id| id.parse().unwrap()).collect();
+            assert!(ids.len() <= 50);
+            seen.extend(ids);
+            let next = text.split(&format!("href=\"{list}?before=")).nth(1).and_then(|rest| rest.split('"').next());
+            let Some(next) = next else { break };
+            path = format!("{list}?before={next}");
+        }
+        assert!(seen.iter().copied().eq((1..=120).rev()), "{list}: {seen:?}");
+    }
+    assert_eq!(get(bridge.address, "/dead?before=nonsense").status, 401);
+    assert_eq!(page("/dead?before=nonsense").matches("<article").count(), 50);
+    assert_eq!(page("/dead?before=-1").matches("<article").count(), 0);
+}

@@ -1,0 +1,40 @@
+//! The status page in a real browser: headless Chromium, a real bridge and the strict sandbox.
+//!
+//! `make setup` installs Chromium and its driver.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
+
+mod browser;
+mod driver;
+mod refresh;
+mod screenshots;
+mod small;
+mod strangers;
+#[path = "../bridge/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with tests/bridge, which needs more of it")]
+mod support;
+mod upkeep;
+
+use self::browser::Browser;
+use self::support::{Bridge, PagerDuty};
+
+/// Opens the status page.
+const ADMIN: &str = "admin-token-for-tests-alone";
+
+/// A bridge with a status page.
+#[track_caller]
+fn bridge(pagerduty: &PagerDuty) -> Bridge {
+    Bridge::start_with(&pagerduty.url(), &[("BRIDGE_ADMIN_TOKEN", ADMIN)])
+}
+
+/// Logs in as people do, and waits for the status page.
+#[track_caller]
+fn log_in(browser: &Browser, bridge: &Bridge) {
+    browser.open(&format!("http://{}/", bridge.address));
+    browser.type_into("#token", ADMIN);
+    browser.click("form.login button");
+    browser.wait_for("#state .word");
+    // The console holds from now on what is wrong with the page itself. That the log-in form is a 401 is told there too.
+    let console = browser.console();
+    assert!(console.iter().all(|line| line.contains("401 (Unauthorized)")), "{console:?}");
+}

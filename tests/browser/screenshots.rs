@@ -1,0 +1,119 @@
+//! Pictures for people to look at, among them that of the README. Not run by itself.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DurationRound, TimeDelta, Utc};
+use sentry_pagerduty_bridge::sandbox::{Fault, FaultRule, RetryAfter, ThrottleStatus};
+use sqlx::{Connection, SqliteConnection};
+use tokio::runtime::Builder;
+
+use crate::browser::Browser;
+use crate::support::{Bridge, OTHER_KEY, PagerDuty, ROUTES, alert, alert_of_level};
+use crate::{ADMIN, log_in};
+
+/// A bridge in trouble: one key is throttled, one event is refused for good, one body is no webhook of Sentry's.
+fn in_trouble(pagerduty: &PagerDuty) -> Bridge {
+    let throttled = Fault::Throttled { status: ThrottleStatus::Forbidden, retry_after: Some(RetryAfter::Seconds(90)) };
+    let refused = FaultRule { incident_key: Some("4102".to_owned()), ..FaultRule::new(Fault::status(400)) };
+    pagerduty.inject(FaultRule { service_key: Some(OTHER_KEY.to_owned()), ..FaultRule::new(throttled) }).unwrap();
+    pagerduty.inject(refused).unwrap();
+    let settings = [ROUTES, ("BRIDGE_ADMIN_TOKEN", ADMIN), ("BRIDGE_PAGERDUTY_RATE", "120")];
+    let mut bridge = Bridge::start_with(&pagerduty.url(), &settings);
+    assert!(bridge.terminate("TERM").success());
+    remember_a_day(&bridge.database());
+    bridge.restart();
+    bridge.queue(&alert(4102, "OperationalError: could not connect to server: Connection refused"));
+    bridge.wait_for_log("dead letter");
+    let titles = [
+        "TypeError: Cannot read property 'total' of undefined",
+        "Timeout: POST https://payments.example.com/v1/charges took longer than 30 s",
+        "KeyError: 'shipping_address' in checkout.views.confirm",
+        "Disk usage of db-3 is above 90 %",
+        "عذرًا، تعذر الاتصال بقاعدة البيانات",
+    ];
+    for (issue, title) in (4103..).zip(titles) {
+        bridge.queue(&alert(issue, title));
+    }
+    pagerduty.wait_for_accepted(5);
+    for issue in 4110..4116 {
+        bridge.queue(&alert_of_level("fatal", issue, "ConnectionResetError: [Errno 104] Connection reset by peer"));
+    }
+    bridge.queue(&alert_of_level("fatal", 4116, "SystemExit: worker 7 ran out of memory and was killed"));
+    bridge.post(b"{\"event\": \"of another sender\", \"text\": \"hello\"}");
+    pagerduty.wait_for("a throttled attempt", |records| records.counters().requests >= 7);
+    bridge
+}
+
+/// Writes a day into the database of a bridge that was ended: quiet at night, an hour of trouble at noon.
+fn remember_a_day(database: &Path) {
+    let step = TimeDelta::minutes(10);
+    let newest = Utc::now().duration_trunc(step).unwrap();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut connection = SqliteConnection::connect(&format!("sqlite:{}", database.display())).await.unwrap();
+        for back in 1..144_i32 {
+            let trouble = (12..18).contains(&back);
+            let busy = i64::from((72 - (back - 30).rem_euclid(144)).abs()) / 6;
+            let received = if trouble { 60 - i64::from(back) } else { busy + i64::from(back * 7 % 5) };
+            let (throttled, failed) = if trouble { (i64::from(back) - 6, i64::from(back % 3)) } else { (0, 0) };
+            sqlx::query(
+                "INSERT INTO activity (began_at, received, delivered, throttled, failed) VALUES (?, ?, ?, ?, ?)",
+            )
+            .bind((newest - step * back).timestamp_millis())
+            .bind(received)
+            .bind(received)
+            .bind(throttled)
+            .bind(failed)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        }
+        connection.close().await.unwrap();
+    });
+}
+
+#[test]
+#[ignore = "draws pictures into the folder that SHOTS names"]
+fn pictures_of_the_status_page() {
+    let folder = PathBuf::from(env::var_os("SHOTS").expect("SHOTS names a folder"));
+    let pagerduty = PagerDuty::start();
+    let browser = Browser::start();
+    let devices = [("phone", 390, 844, true), ("desktop", 1280, 900, false)];
+    let quiet = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_ADMIN_TOKEN", ADMIN)]);
+    quiet.queue(&alert(4100, "TypeError: Cannot read property 'total' of undefined"));
+    pagerduty.wait_for_accepted(1);
+    let pagerduty = PagerDuty::start();
+    let bridge = in_trouble(&pagerduty);
+    browser.become_device(1280, 1400, false, "light");
+    log_in(&browser, &bridge);
+    browser.wait_for("#destinations .backoff");
+    save(&folder, "readme", &browser.picture(false));
+    for scheme in ["light", "dark"] {
+        for (device, width, height, is_phone) in devices {
+            browser.become_device(width, height, is_phone, scheme);
+            let take = |page: &str, whole: bool| {
+                save(&folder, &format!("{page}-{device}-{scheme}"), &browser.picture(whole));
+            };
+            browser.forget_cookies();
+            browser.open(&format!("http://{}/", bridge.address));
+            take("login", false);
+            log_in(&browser, &bridge);
+            take("trouble", false);
+            take("trouble-whole", true);
+            browser.open(&format!("http://{}/events/1", bridge.address));
+            take("event", true);
+            browser.open(&format!("http://{}/dead/discard", bridge.address));
+            take("discard", false);
+            browser.forget_cookies();
+            log_in(&browser, &quiet);
+            take("well", true);
+        }
+    }
+}
+
+fn save(folder: &Path, name: &str, picture: &str) {
+    fs::write(folder.join(format!("{name}.png")), STANDARD.decode(picture).unwrap()).unwrap();
+}

@@ -1,0 +1,98 @@
+//! What the operator does: log in, look at what failed, try it again or let it go.
+
+use sentry_pagerduty_bridge::sandbox::{Fault, FaultRule};
+
+use crate::browser::Browser;
+use crate::support::{Bridge, PagerDuty, alert};
+use crate::{bridge, log_in};
+
+/// A bridge with one dead letter, which PagerDuty would take now.
+#[track_caller]
+fn with_dead_letter(pagerduty: &PagerDuty) -> Bridge {
+    pagerduty.inject(FaultRule::new(Fault::status(400)).times(1)).unwrap();
+    let bridge = bridge(pagerduty);
+    bridge.queue(&alert(7, "Disk full"));
+    bridge.wait_for_log("dead letter");
+    bridge
+}
+
+#[test]
+fn a_dead_letter_is_seen_retried_and_seen_delivered() {
+    let pagerduty = PagerDuty::start();
+    let bridge = with_dead_letter(&pagerduty);
+    let browser = Browser::start();
+    log_in(&browser, &bridge);
+    assert!(!browser.texts(".word").contains(&"Well".to_owned()));
+    browser.wait_for_text("#dead article", "Disk full");
+    browser.wait_for_text("#dead .reason", "400");
+
+    browser.click("#retry-events-1");
+    browser.wait_for_text("#notice", "1 entry was retried.");
+    pagerduty.wait_for_accepted(1);
+    browser.wait_for_text("#recent .state", "delivered");
+    browser.wait_for_text("#dead .empty", "None.");
+    browser.wait_for_text(".word", "Well");
+    // The page's script has run: what was told once is not told again after a reload.
+    assert_eq!(browser.address(), format!("http://{}/", bridge.address));
+    assert_eq!(browser.title(), "Well · PagerDuty bridge");
+    assert_eq!(browser.console(), [""; 0]);
+}
+
+#[test]
+fn everything_works_without_scripts() {
+    let pagerduty = PagerDuty::start();
+    let bridge = with_dead_letter(&pagerduty);
+    let browser = Browser::without_scripts();
+    log_in(&browser, &bridge);
+    browser.click("#retry-events-1");
+    browser.wait_for_text("#notice", "1 entry was retried.");
+    // A script would have tidied this up.
+    assert!(browser.address().contains("?notice=retried"), "{}", browser.address());
+    pagerduty.wait_for_accepted(1);
+    browser.wait_until("a page that shows it delivered", || {
+        browser.open(&format!("http://{}/", bridge.address));
+        browser.texts("#recent .state") == ["delivered"]
+    });
+    browser.click(".top button");
+    browser.wait_for("#token");
+}
+
+#[test]
+fn discarding_asks_first_and_then_it_is_gone() {
+    let pagerduty = PagerDuty::start();
+    let bridge = with_dead_letter(&pagerduty);
+    assert_eq!(bridge.post(b"{}").status, 422);
+    let browser = Browser::start();
+    log_in(&browser, &bridge);
+    browser.click("#discard-events-1");
+    browser.wait_for_text("h1", "Discard event 1?");
+    browser.click(".danger");
+    browser.wait_for_text("#dead .empty", "None.");
+
+    browser.click("#rejected article a");
+    browser.wait_for_text("#body", "{}");
+    browser.click(".back a");
+    browser.click("#discard-rejected");
+    browser.wait_for_text("h1", "Discard 1 rejected webhook?");
+    browser.click(".danger");
+    browser.wait_for_text("#notice", "1 entry was discarded.");
+    browser.wait_for_text("#rejected .empty", "None.");
+    assert_eq!(browser.console(), [""; 0]);
+}
+
+#[test]
+fn a_wrong_token_shows_nothing_but_that_it_is_wrong() {
+    let pagerduty = PagerDuty::start();
+    let bridge = with_dead_letter(&pagerduty);
+    let browser = Browser::start();
+    browser.open(&format!("http://{}/events/1", bridge.address));
+    browser.type_into("#token", "a-wrong-token-that-is-long-enough");
+    browser.click("form.login button");
+    browser.wait_for_text("#problem", "The token is wrong.");
+    assert!(!browser.texts("body").concat().contains("Disk full"));
+    // The right one leads to where one wanted to go.
+    browser.type_into("#token", crate::ADMIN);
+    browser.click("form.login button");
+    browser.wait_for_text("h1", "Disk full");
+    assert!(browser.address().ends_with("/events/1"));
+}
