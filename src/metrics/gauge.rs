@@ -3,7 +3,7 @@
 use prometheus::TextEncoder;
 use prometheus::proto::{Gauge as Value, LabelPair, Metric, MetricFamily, MetricType};
 
-/// The text format that [`text`] writes, as a `Content-Type`.
+/// The text format of [`Metrics::text`](super::Metrics::text), as a `Content-Type`.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A gauge that is read at the moment of a scrape; without samples it is not shown.
