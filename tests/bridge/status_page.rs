@@ -24,12 +24,12 @@ const ACTIONS: [&str; 8] = [
     "/rejected/r1/discard",
 ];
 
-/// A bridge with a dead letter about a full disk, and a rejected webhook.
+/// A bridge with a dead letter about a full disk, whose title holds its service key, and a rejected webhook.
 #[track_caller]
 fn with_trouble(pagerduty: &PagerDuty) -> Bridge {
     pagerduty.inject(FaultRule::new(Fault::status(400)).times(1)).unwrap();
     let bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_ADMIN_TOKEN", ADMIN)]);
-    bridge.queue(&alert(7, "Disk full"));
+    bridge.queue(&alert(7, &format!("Disk full, and key={KEY} in the log")));
     bridge.wait_for_log("dead letter");
     assert_eq!(bridge.post(format!("{{\"key\": \"{KEY}\"}}").as_bytes()).status, 422);
     bridge
@@ -227,6 +227,8 @@ fn no_page_shows_a_service_key_or_a_token() {
         let page = text(&get_with(bridge.address, path, &format!("Cookie: {cookie}")));
         assert!(!page.contains(KEY) && !page.contains(ADMIN) && !page.contains(crate::support::TOKEN), "{path}");
     }
+    let home = text(&get_with(bridge.address, "/", &format!("Cookie: {cookie}")));
+    assert!(home.contains("Disk full, and key=…00A1 in the log"), "{home}");
     let webhook = text(&get_with(bridge.address, "/rejected/r1", &format!("Cookie: {cookie}")));
     assert!(webhook.contains("…00A1"), "{webhook}");
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::forms::{self, Subject};
 use super::layout::{self, Frame, Kind};
 use super::recent::state;
-use super::text::{absolute, ago, counted, harmless, span, until};
+use super::text::{absolute, ago, counted, harmless, shown, span, until};
 use crate::pagerduty::ServiceKey;
 use crate::queue::{Record, Rejected, RejectedId, State};
 
@@ -20,20 +20,21 @@ const MOST: usize = 256 * 1024;
 pub(super) fn event(frame: &Frame, record: &Record) -> Markup {
     let now = frame.at;
     let csrf = frame.csrf.as_deref().unwrap_or_default();
+    let key = &record.service_key;
     let title = if record.description.trim().is_empty() {
-        Cow::Owned(format!("{} of incident {}", record.event_type, harmless(record.incident_key.as_str())))
+        Cow::Owned(format!("{} of incident {}", record.event_type, shown(record.incident_key.as_str(), key)))
     } else {
-        harmless(&record.description)
+        shown(&record.description, key)
     };
     let main = html! {
         section .detail {
             p .back { a href="/" { "Status page" } }
             h1 .title dir="auto" { (title) }
-            @if let Some(reason) = &record.reason { p .reason dir="auto" { (harmless(reason)) } }
+            @if let Some(reason) = &record.reason { p .reason dir="auto" { (shown(reason, key)) } }
             dl .facts {
                 dt { "State" } dd { (state(record.state)) }
                 dt { "Event" } dd { (record.event_type) " " code { (record.id) } }
-                dt { "Incident" } dd { code { (harmless(record.incident_key.as_str())) } }
+                dt { "Incident" } dd { code { (shown(record.incident_key.as_str(), key)) } }
                 dt { "Service key" } dd { code { (record.service_key) } }
                 dt { "Webhook" } dd { (ago(now, record.received_at)) ", " (absolute(record.received_at)) }
                 @if record.count > 1 {

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::forms::{self, Subject};
 use super::layout::{self, Frame, Kind};
-use super::text::{ago, count, counted, harmless};
+use super::text::{ago, count, counted, shown};
 use super::view::Listing;
 use crate::queue::Summary;
 
@@ -51,10 +51,10 @@ fn list(now: DateTime<Utc>, letters: &[Summary], csrf: &str) -> Markup {
             article .entry id={ "event-" (letter.id) } {
                 div .what {
                     h3 .title dir="auto" { a href={ "/events/" (letter.id) } { (title(letter)) } }
-                    @if let Some(reason) = &letter.reason { p .reason dir="auto" { (harmless(reason)) } }
+                    @if let Some(reason) = &letter.reason { p .reason dir="auto" { (shown(reason, &letter.service_key)) } }
                     p .meta {
                         span { (letter.event_type) }
-                        span { "incident " code { (harmless(letter.incident_key.as_str())) } }
+                        span { "incident " code { (shown(letter.incident_key.as_str(), &letter.service_key)) } }
                         span { "key " code { (letter.service_key) } }
                         span { (counted(letter.attempts.into(), "attempt", "attempts")) }
                         @if letter.count > 1 { span { (counted(letter.count.into(), "alert", "alerts")) } }
@@ -71,7 +71,7 @@ fn list(now: DateTime<Utc>, letters: &[Summary], csrf: &str) -> Markup {
 /// The line people read first.
 pub(super) fn title(entry: &Summary) -> Markup {
     html! {
-        @if entry.description.trim().is_empty() { (entry.event_type) " of incident " (harmless(entry.incident_key.as_str())) }
-        @else { (harmless(&entry.description)) }
+        @if entry.description.trim().is_empty() { (entry.event_type) " of incident " (shown(entry.incident_key.as_str(), &entry.service_key)) }
+        @else { (shown(&entry.description, &entry.service_key)) }
     }
 }

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::forms;
 use super::layout::{self, Frame, Kind};
 use super::letters::title;
-use super::text::{ago, counted, harmless, rough, span};
+use super::text::{ago, counted, rough, shown, span};
 use super::view::Listing;
 use crate::queue::{State, Summary};
 
@@ -54,7 +54,7 @@ fn table(now: DateTime<Utc>, alerts: &[Summary]) -> Markup {
                             a .title dir="auto" href={ "/events/" (alert.id) } { (title(alert)) }
                             span .meta {
                                 span { (alert.event_type) }
-                                span { "incident " code { (harmless(alert.incident_key.as_str())) } }
+                                span { "incident " code { (shown(alert.incident_key.as_str(), &alert.service_key)) } }
                                 @if alert.count > 1 { span { (counted(alert.count.into(), "alert", "alerts")) } }
                             }
                         }

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use chrono::{DateTime, TimeDelta, Utc};
 use maud::{Markup, html};
 
+use crate::pagerduty::ServiceKey;
+
 /// What stands for a character that is not shown.
 const REPLACEMENT: char = '\u{fffd}';
 
@@ -15,6 +17,15 @@ pub(super) fn harmless(text: &str) -> Cow<'_, str> {
         Cow::Owned(text.chars().map(|character| if is_harmful(character) { REPLACEMENT } else { character }).collect())
     } else {
         Cow::Borrowed(text)
+    }
+}
+
+/// What an event says, in which its own service key may stand: harmless, and with that key masked.
+pub(super) fn shown<'a>(text: &'a str, key: &ServiceKey) -> Cow<'a, str> {
+    if text.contains(key.expose()) {
+        Cow::Owned(harmless(&text.replace(key.expose(), &key.to_string())).into_owned())
+    } else {
+        harmless(text)
     }
 }
 
