@@ -11,7 +11,7 @@
 //! - [`restart`]: what the attempts of an earlier run mean for the pace
 //! - [`view`]: what it looks like from outside; `shown`: how often that is brought up to date
 //! - [`Limits`]: what bounds it; [`Fate`]: what becomes of an attempted event; [`Moment`]: the schedule's time
-//! - [`worker`]: does what the schedule says, with the queue and the client
+//! - [`worker`]: does what the schedule says, with the queue and the client; `news`: what the log is told of it
 
 pub mod backoff;
 mod fate;
@@ -20,6 +20,7 @@ mod lane;
 mod limits;
 mod lines;
 mod moment;
+mod news;
 pub mod pace;
 pub mod restart;
 pub mod schedule;

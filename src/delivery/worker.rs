@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
-use log::{Level, debug, error, info, log, warn};
+use log::{Level, debug, log, warn};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
@@ -19,16 +19,17 @@ use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use super::fate::Fate;
 use super::limits::Limits;
 use super::moment::Moment;
+use super::news::News;
 use super::pace::WINDOW;
 use super::restart;
 use super::schedule::{Next, Schedule};
 use super::shown::Shown;
 use super::view::DeliveryView;
-use crate::logging::repeats::{self, Cause, Hindrance};
+use crate::logging::repeats::{self, Cause};
 use crate::metrics::Metrics;
+use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
-use crate::pagerduty::{OutcomeKind, ServiceKey};
 use crate::queue::{Arrival, Begun, EventId, Queue, QueueError, Settlement};
 
 /// How long to wait before the database is asked again for what it could not do.
@@ -61,7 +62,7 @@ enum Step {
     /// PagerDuty answered, or did not in time. `received_at` is when the newest alert of the event came.
     Answered { key: ServiceKey, id: EventId, received_at: DateTime<Utc>, outcome: Outcome },
     /// What came of it is committed.
-    Settled { key: ServiceKey, id: EventId, fate: Fate },
+    Settled { news: News },
 }
 
 impl Worker {
@@ -245,10 +246,13 @@ impl Worker {
                 if let Fate::Dead { .. } = fate {
                     self.metrics.dead();
                 }
-                tell(&key, id, received_at, &outcome, &fate, now);
-                self.attempts.push(Box::pin(settle(self.queue.clone(), key, id, fate, now)));
+                let news = News { key, id, received_at, kind: outcome.kind(), fate, at: now };
+                self.attempts.push(Box::pin(settle(self.queue.clone(), news)));
             }
-            Step::Settled { key, id, fate } => self.schedule.settled(&key, id, &fate),
+            Step::Settled { news } => {
+                news.tell(Utc::now());
+                self.schedule.settled(&news.key, news.id, &news.fate);
+            }
         }
     }
 
@@ -284,9 +288,9 @@ async fn attempt(queue: Queue, client: Client, key: ServiceKey, id: EventId) -> 
 }
 
 /// Commits what came of an attempt, however long the database takes to be able to.
-async fn settle(queue: Queue, key: ServiceKey, id: EventId, fate: Fate, now: Moment) -> Step {
+async fn settle(queue: Queue, news: News) -> Step {
     loop {
-        let settlement = match &fate {
+        let settlement = match &news.fate {
             Fate::Delivered { oddity } => Settlement::Delivered { note: oddity.clone() },
             Fate::Dead { reason } => Settlement::Dead { reason: reason.clone() },
             // What failed so for the first time was not blamed for anything.
@@ -295,50 +299,17 @@ async fn settle(queue: Queue, key: ServiceKey, id: EventId, fate: Fate, now: Mom
             }
             Fate::Retry { reason, at, blamed } => Settlement::Retry {
                 reason: reason.clone(),
-                next_attempt_at: Utc::now() + TimeDelta::from_std(at.saturating_sub(now)).unwrap_or_default(),
+                next_attempt_at: Utc::now() + TimeDelta::from_std(at.saturating_sub(news.at)).unwrap_or_default(),
                 blamed: *blamed,
             },
         };
-        match queue.settle(id, settlement, Utc::now()).await {
-            Ok(()) | Err(QueueError::NotWaiting { .. }) => return Step::Settled { key, id, fate },
+        match queue.settle(news.id, settlement, Utc::now()).await {
+            Ok(()) | Err(QueueError::NotWaiting { .. }) => return Step::Settled { news },
             Err(error) => {
                 let line = repeats::line(Cause::NotSettled, Level::Error);
-                log!(line.level, event = id.get(); "what PagerDuty answered cannot be kept yet: {error}{line}");
+                log!(line.level, event = news.id.get(); "what PagerDuty answered cannot be kept yet: {error}{line}");
                 sleep(DATABASE_PAUSE).await;
             }
-        }
-    }
-}
-
-fn tell(key: &ServiceKey, id: EventId, received_at: DateTime<Utc>, outcome: &Outcome, fate: &Fate, now: Moment) {
-    let event = id.get();
-    match fate {
-        Fate::Delivered { oddity } => {
-            let after_ms = (Utc::now() - received_at).num_milliseconds();
-            match oddity {
-                None => info!(event, service_key:% = key, after_ms; "delivered"),
-                Some(oddity) => warn!(event, service_key:% = key, after_ms; "delivered, but PagerDuty {oddity}"),
-            }
-        }
-        Fate::Dead { reason } => error!(event, service_key:% = key; "dead letter: PagerDuty {reason}"),
-        Fate::Again { reason } => {
-            let line = repeats::line(Cause::Dropped, Level::Info);
-            log!(line.level, event, service_key:% = key; "sent again at once: {reason}{line}");
-        }
-        Fate::Retry { reason, at, .. } => {
-            let seconds = at.saturating_sub(now).as_secs_f32();
-            let cause = match outcome.kind() {
-                OutcomeKind::Untrusted => {
-                    let line = repeats::line(Cause::Untrusted, Level::Error);
-                    log!(line.level, event, service_key:% = key; "nothing is sent, PagerDuty cannot be trusted: {reason}; next attempt in {seconds:.1} s{line}");
-                    return;
-                }
-                OutcomeKind::Unreachable | OutcomeKind::Dropped => Cause::Unreachable,
-                OutcomeKind::Throttled => Cause::NotDelivered(key.clone(), Hindrance::Throttled),
-                _ => Cause::NotDelivered(key.clone(), Hindrance::Trouble),
-            };
-            let line = repeats::line(cause, Level::Warn);
-            log!(line.level, event, service_key:% = key; "not delivered yet: {reason}; next attempt in {seconds:.1} s{line}");
         }
     }
 }

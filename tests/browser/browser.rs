@@ -210,6 +210,9 @@ impl Browser {
     /// A picture of the window, or of the whole page, as PNG in Base64.
     #[track_caller]
     pub(crate) fn picture(&self, whole: bool) -> String {
+        // Just after it was opened a page may have no size yet.
+        let has_size = || self.devtools("Page.getLayoutMetrics", &json!({}))["cssContentSize"]["width"] != 0;
+        assert!((0..1000).any(|_| has_size()), "the page is never laid out");
         let shot = self.devtools("Page.captureScreenshot", &json!({"captureBeyondViewport": whole}));
         shot["data"].as_str().unwrap().to_owned()
     }

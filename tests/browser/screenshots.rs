@@ -1,4 +1,5 @@
-//! Pictures for people to look at, among them that of the README. Not run by itself.
+//! Pictures for people to look at, among them that of the README: in the folder that `SHOTS` names, or else in that of
+//! cargo for tests.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -76,9 +77,8 @@ fn remember_a_day(database: &Path) {
 }
 
 #[test]
-#[ignore = "draws pictures into the folder that SHOTS names"]
-fn pictures_of_the_status_page() {
-    let folder = PathBuf::from(env::var_os("SHOTS").expect("SHOTS names a folder"));
+fn the_status_page_can_be_pictured_on_a_phone_and_on_a_desk_by_day_and_by_night() {
+    let folder = PathBuf::from(env::var_os("SHOTS").unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into()));
     let pagerduty = PagerDuty::start();
     let browser = Browser::start();
     let devices = [("phone", 390, 844, true), ("desktop", 1280, 900, false)];
@@ -95,7 +95,8 @@ fn pictures_of_the_status_page() {
         for (device, width, height, is_phone) in devices {
             browser.become_device(width, height, is_phone, scheme);
             let take = |page: &str, whole: bool| {
-                save(&folder, &format!("{page}-{device}-{scheme}"), &browser.picture(whole));
+                let size = save(&folder, &format!("{page}-{device}-{scheme}"), &browser.picture(whole));
+                assert!(size.0 == width && if whole { size.1 > 0 } else { size.1 == height }, "{page}: {size:?}");
             };
             browser.forget_cookies();
             browser.open(&format!("http://{}/", bridge.address));
@@ -114,6 +115,11 @@ fn pictures_of_the_status_page() {
     }
 }
 
-fn save(folder: &Path, name: &str, picture: &str) {
-    fs::write(folder.join(format!("{name}.png")), STANDARD.decode(picture).unwrap()).unwrap();
+/// Writes a picture, and tells how wide and high it is.
+fn save(folder: &Path, name: &str, picture: &str) -> (u32, u32) {
+    let picture = STANDARD.decode(picture).unwrap();
+    fs::write(folder.join(format!("{name}.png")), &picture).unwrap();
+    let number = |at: usize| u32::from_be_bytes(picture[at..at + 4].try_into().unwrap());
+    // The first chunk of a PNG begins with both.
+    (number(16), number(20))
 }
