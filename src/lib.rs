@@ -30,7 +30,7 @@
 //! - [`sandbox`]: a strict local PagerDuty for rehearsals and tests, which shares no code with [`pagerduty`]
 //! - [`logging`]: log lines, fewer where a cause repeats
 //! - [`about`]: which version this is
-//! - [`cli`] and [`commands`]: the verbs of the program
+//! - [`cli`] and [`commands`]: the verbs of the program; [`exit`]: how they end
 
 pub mod about;
 pub mod alert;

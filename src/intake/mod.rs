@@ -2,6 +2,7 @@
 //!
 //! The webhook, `explain` and whatever maps a stored body anew all call [`Intake::judge`].
 //!
+//! - `read`: from a request to what Sentry told by it
 //! - [`verdict`]: what is to be done with a webhook
 //! - [`follow_up`]: events for incidents that are open already, wherever they are
 //! - [`dedup`]: how two webhooks are known to tell the same

@@ -6,7 +6,7 @@
 //! - [`wire`]: the event as the bytes that are queued and sent, within PagerDuty's size limit
 //! - [`fold`]: one trigger that stands for several alerts of its incident
 //! - [`map`]: [`Alert`](crate::alert::Alert) → [`Event`]
-//! - [`cut`]: what an event had to lose for that
+//! - `fit`: makes an event small enough; [`cut`]: what it had to lose for that
 //! - [`client`]: one attempt to hand an event over, with `awc`
 //! - [`outcome`]: what PagerDuty's answer means for the event
 //! - [`kind`]: the same in a word, to be counted

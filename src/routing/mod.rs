@@ -4,6 +4,9 @@
 //! `tag,value,KEY`, of which the first that matches wins. On top of it, `;` ends a line too, fields may be quoted as in
 //! CSV, and lines that begin with `#` are comments. Unlike the plugin, which passed over a line it could not read,
 //! [`Routes::new`] refuses it: an alert that goes to the wrong team is found out too late.
+//!
+//! - `parse`: from the text to its lines; `error`: what may be wrong with one
+//! - `explain`: why a line took an alert or did not
 
 mod error;
 mod explain;

@@ -2,7 +2,7 @@
 //!
 //! It stands on an address of its own, so that nothing a client of PagerDuty sends can reach it. Bodies are JSON, with
 //! or without a `Content-Type`; refusals are `400 {"status":"error","reason":"…"}`. It knows no passwords: bind it to
-//! loopback. With `C=http://127.0.0.1:8082`:
+//! loopback. With `C=http://127.0.0.1:8091`:
 //!
 //! ```text
 //! curl $C/healthz                                     # {"status":"ok"}

@@ -24,7 +24,8 @@
 //! - `api` (HTTP) → `pipeline` → `inspect` (`parse`, `validate`, `contexts`, `throttle`) → `state`
 //! - `answers`: what is said; `delivery` and `connection`: how it travels
 //! - [`journal`] and [`records`]: what is remembered
-//! - [`control`]: the control port
+//! - [`control`]: the control port; `millis`: durations in its JSON
+//! - `server`: both ports, on a thread of their own; `clock`: what time it is for all of it
 
 mod answers;
 mod api;

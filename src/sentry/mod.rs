@@ -1,7 +1,7 @@
 //! Sentry's side: bodies as Sentry and everything between it and the bridge write them, read into an
 //! [`Alert`](crate::alert::Alert).
 //!
-//! - [`json`]: JSON that is almost JSON
+//! - [`json`]: JSON that is almost JSON; `repair`: makes JSON of it
 //! - [`lenient`]: values of any shape where one shape is hoped for
 //! - [`event`]: the members of an event, under the names of every version
 //! - [`occurrence`]: what made an issue that is no error

@@ -3,8 +3,11 @@
 //! Whoever holds a [`Settings`] need not check anything again.
 //!
 //! - `source`: environment, `.env` and the files that `BRIDGE_X_FILE` name, as one text a setting
+//! - `dotenv`: the file `.env`, with errors that repeat no value
 //! - `raw`: those texts sorted into fields by `envy`
 //! - `check`: the fields as [`Settings`], or every problem at once
+//! - `token`, `client_secret`, `admin_token`: the secrets; `pagerduty_url`, `database`: the addresses; `values`: the rest
+//! - `error`: what may be wrong, as sentences
 //! - `fingerprint`: a short mark of all of them together
 //! - `table`: names, defaults and meanings, the source of `--help` and `.env.example`
 

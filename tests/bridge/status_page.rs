@@ -212,7 +212,10 @@ fn all_that_failed_is_retried_and_discarded_in_bulk() {
     assert_eq!(go("/dead/retry", ""), (303, "/?notice=retried&done=1&left=0".to_owned()));
     pagerduty.wait_for_accepted(1);
     assert_eq!(go("/rejected/retry", ""), (303, "/?notice=retried&done=0&left=1".to_owned()));
+    let ask = || get_with(bridge.address, "/rejected/discard", &format!("Cookie: {cookie}"));
+    assert_eq!(ask().status, 200);
     assert_eq!(go("/rejected/discard", "&up_to=1"), (303, "/?notice=discarded&done=1".to_owned()));
+    assert_eq!(ask().status, 404, "nobody is asked about none");
     // What is delivered is no dead letter any more.
     assert_eq!(go("/events/1/discard", ""), (303, "/?notice=discarded&done=0".to_owned()));
     assert_eq!(bridge.end()[0].state.as_str(), "delivered");

@@ -12,6 +12,7 @@
 //! - `read`: connections that only read, and what the deliveries read; `overview`: how much stands where; `pages`: what
 //!   a page shows; `list`: what the commands list; `attention`: what the bridge's own alarms ask
 //! - `row`: a row's columns as types
+//! - `plans`: tests that indexes find what pages and alarms ask for
 
 mod accept;
 mod attention;

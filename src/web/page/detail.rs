@@ -33,7 +33,7 @@ pub(super) fn event(frame: &Frame, record: &Record) -> Markup {
             @if let Some(reason) = &record.reason { p .reason dir="auto" { (shown(reason, key)) } }
             dl .facts {
                 dt { "State" } dd { (state(record.state)) }
-                dt { "Event" } dd { (record.event_type) " " code { (record.id) } }
+                dt { "Event" } dd { code { (record.id) } ", " (record.event_type) }
                 dt { "Incident" } dd { code { (shown(record.incident_key.as_str(), key)) } }
                 dt { "Service key" } dd { code { (record.service_key) } }
                 dt { "Webhook" } dd { (ago(now, record.received_at)) ", " (absolute(record.received_at)) }

@@ -76,7 +76,11 @@ pub(super) fn confirm(frame: &Frame, subject: Subject, number: u64, newest: Opti
     let main = html! {
         section .card .narrow {
             h1 { "Discard " (what) "?" }
-            p { "It is deleted for ever, and nobody is paged for it." }
+            @if number == 1 {
+                p { "It is deleted for ever, and nobody is paged for it." }
+            } @else {
+                p { "They are deleted for ever, and nobody is paged for them." }
+            }
             form method="post" action={ (subject.path()) "/discard" } .actions {
                 (csrf_field(csrf))
                 @if let Some(newest) = newest { input type="hidden" name="up_to" value=(newest); }

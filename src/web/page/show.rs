@@ -132,8 +132,11 @@ pub(super) async fn ask_all(request: HttpRequest, shared: Data<Shared>) -> HttpR
             Heap::Dead => Subject::DeadLetters,
             Heap::Rejected => Subject::AllRejected,
         };
-        let newest = ids.iter().map(number).max();
-        Ok(answer::page(StatusCode::OK, forms::confirm(&visit.frame, subject, ids.len() as u64, newest)))
+        // Somebody else may have seen to all of them meanwhile.
+        let Some(newest) = ids.iter().map(number).max() else {
+            return Ok(visit.say(StatusCode::NOT_FOUND, "Not here", "None is left. They may be settled already."));
+        };
+        Ok(answer::page(StatusCode::OK, forms::confirm(&visit.frame, subject, ids.len() as u64, Some(newest))))
     })
     .await
 }

@@ -108,9 +108,8 @@ fn a_rejected_webhook_is_shown_with_its_body_and_no_service_key() {
 fn discarding_asks_and_says_what_for() {
     assert_snapshot!(lines(&forms::confirm(&frame(), Subject::Event(EventId::new(7)), 1, None)));
     assert!(forms::confirm(&frame(), Subject::DeadLetters, 1, Some(7)).0.contains("Discard 1 dead letter?"));
-    assert!(
-        forms::confirm(&frame(), Subject::AllRejected, 1_200, Some(9)).0.contains("Discard 1,200 rejected webhooks?")
-    );
+    let many = forms::confirm(&frame(), Subject::AllRejected, 1_200, Some(9)).0;
+    assert!(many.contains("Discard 1,200 rejected webhooks?") && many.contains("They are deleted for ever"), "{many}");
 }
 
 #[test]
