@@ -63,7 +63,7 @@ impl Deed {
 pub struct Alarms {
     limits: Limits,
     hold: Duration,
-    alarms: BTreeMap<Cause, Alarm>,
+    by_cause: BTreeMap<Cause, Alarm>,
 }
 
 #[derive(Debug)]
@@ -93,13 +93,13 @@ impl Alarms {
     #[must_use]
     pub fn new(limits: Limits, hold: Duration) -> Self {
         let quiet = || Alarm { phase: Phase::Quiet(Duration::ZERO), told: false, raises: 0, raised_at: Duration::ZERO };
-        Self { limits, hold, alarms: Cause::ALL.into_iter().map(|cause| (cause, quiet())).collect() }
+        Self { limits, hold, by_cause: Cause::ALL.into_iter().map(|cause| (cause, quiet())).collect() }
     }
 
     /// Takes what was found of a cause at `now`, and says what is to be done about it.
     pub fn look(&mut self, cause: Cause, finding: &Finding, incident: Incident, now: Duration) -> Option<Deed> {
         let (patience, hold) = (self.patience(cause), self.hold);
-        let alarm = self.alarms.get_mut(&cause)?;
+        let alarm = self.by_cause.get_mut(&cause)?;
         let hold = alarm.hold(cause, hold, now);
         alarm.turn(finding, patience, hold, now);
         match (alarm.phase, finding) {
@@ -123,7 +123,7 @@ impl Alarms {
 
     /// A deed was done, or it is given up.
     pub fn done(&mut self, deed: &Deed, now: Duration) {
-        let Some(alarm) = self.alarms.get_mut(&deed.cause()) else { return };
+        let Some(alarm) = self.by_cause.get_mut(&deed.cause()) else { return };
         match deed {
             Deed::Raise(_) => alarm.raised(now),
             Deed::Resolve(_) => alarm.told = false,
