@@ -1,7 +1,7 @@
 //! With a PagerDuty that hangs up, refuses, is silent, throttles or is not there: the word, the alarm and the metrics
 //! that tell of it appear, and go when it is well again. With the real binary, whose pauses are those of every day.
 
-use std::thread;
+use std::thread::{self, Builder, Scope};
 use std::time::Duration;
 
 use sentry_pagerduty_bridge::sandbox::{Cut, Fault, FaultRule, ThrottleStatus};
@@ -130,16 +130,21 @@ fn is_refused() {
     assert_eq!(causes(&pagerduty), ["dead_letters"]);
 }
 
+/// Begins a scene beside the others; its name stands before what it fails with.
+fn beside<'scope>(scope: &'scope Scope<'scope, '_>, name: &str, scene: impl FnOnce() + Send + 'scope) {
+    Builder::new().name(name.to_owned()).spawn_scoped(scope, scene).unwrap();
+}
+
 #[test]
 fn whatever_pagerduty_does_the_right_word_alarm_and_metric_appear_and_go_when_it_is_well() {
     // They mostly wait, so they do it together.
     thread::scope(|scope| {
-        scope.spawn(|| waits(hangs_up(), "dropped"));
-        scope.spawn(|| waits(is_silent(), "timeout"));
-        scope.spawn(|| waits(throttles(), "throttled"));
-        scope.spawn(|| waits(Fault::status(503), "error"));
-        scope.spawn(waits_for_one_that_is_not_there);
-        scope.spawn(is_refused);
+        beside(scope, "dropped", || waits(hangs_up(), "dropped"));
+        beside(scope, "timeout", || waits(is_silent(), "timeout"));
+        beside(scope, "throttled", || waits(throttles(), "throttled"));
+        beside(scope, "error", || waits(Fault::status(503), "error"));
+        beside(scope, "unreachable", waits_for_one_that_is_not_there);
+        beside(scope, "refused", is_refused);
     });
 }
 
@@ -158,9 +163,9 @@ fn strains(fault: Fault, outcome: &str) {
 #[test]
 fn what_waits_only_for_a_moment_strains_and_pages_nobody() {
     thread::scope(|scope| {
-        scope.spawn(|| strains(hangs_up(), "dropped"));
-        scope.spawn(|| strains(is_silent(), "timeout"));
-        scope.spawn(|| strains(throttles(), "throttled"));
+        beside(scope, "dropped", || strains(hangs_up(), "dropped"));
+        beside(scope, "timeout", || strains(is_silent(), "timeout"));
+        beside(scope, "throttled", || strains(throttles(), "throttled"));
     });
 }
 
