@@ -24,7 +24,7 @@ use crate::pagerduty::client::{Client, ClientError};
 use crate::queue::history::KEEP_ROWS;
 use crate::queue::{Commit, History, Queue, QueueError};
 use crate::settings::Settings;
-use crate::watch::{self, Keeper, Paging, Watch};
+use crate::watch::{self, Keeper, Paging, Rhythm, Watch};
 use crate::web::admin::Admin;
 use crate::web::door::Door;
 use crate::web::page::layout::Imprint;
@@ -38,8 +38,6 @@ const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How often it is kept what happened lately; a crash loses no more than that.
 const REMEMBER_INTERVAL: Duration = Duration::from_secs(10);
-/// How often the bridge looks whether it is well.
-const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Why the bridge cannot start, as a sentence for the operator.
 #[derive(Debug, Error)]
@@ -134,6 +132,12 @@ impl Bridge {
         })
     }
 
+    /// The same, looking whether it is well in another rhythm.
+    #[must_use]
+    pub fn with_rhythm(self, rhythm: Rhythm) -> Self {
+        Self { keeper: self.keeper.with_rhythm(rhythm), ..self }
+    }
+
     /// Where the webhook is served.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -161,7 +165,7 @@ impl Bridge {
         let pruning = rt::spawn(async move { queue.keep_pruned(self.history, PRUNE_INTERVAL, Utc::now).await });
         let (queue, metrics) = (self.queue.clone(), self.shared.metrics.clone());
         let remembering = rt::spawn(async move { queue.keep_remembering(&metrics, REMEMBER_INTERVAL).await });
-        let keeping = rt::spawn(self.keeper.run(WATCH_INTERVAL));
+        let keeping = rt::spawn(self.keeper.run());
         let telling = rt::spawn(repeats::keep_telling());
         info!("listening on http://{}", self.address);
 

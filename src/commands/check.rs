@@ -123,5 +123,10 @@ async fn page(settings: &Settings, client: &Client) -> Result<String, String> {
             failed => return Err(format!("the {what} was not taken: {}", failed.failure().unwrap_or("no reason"))),
         }
     }
-    Ok(format!("{incident_key} was opened and resolved on the key {}", settings.routes.default_key()))
+    // PagerDuty has answered with success and dropped events before.
+    Ok(format!(
+        "{incident_key} was opened and resolved on the key {}, as PagerDuty answers; see there whether it is among the \
+         incidents",
+        settings.routes.default_key()
+    ))
 }

@@ -8,12 +8,10 @@ use std::time::Duration;
 
 use super::{Cause, Limits, Trouble};
 
-/// How long a trouble has to be gone before it is over; doubled for each time it came back within [`LATELY`].
-const HOLD: Duration = Duration::from_secs(15);
-
-/// How often [`HOLD`] is doubled at most: eight minutes.
+/// How often [`Rhythm::hold`](super::Rhythm::hold) is doubled at most: usually to eight minutes.
 const DOUBLINGS: u32 = 5;
 
+/// A trouble that comes back within this time has to be gone for twice as long.
 const LATELY: Duration = Duration::from_hours(1);
 
 /// What is known of a cause.
@@ -64,7 +62,8 @@ impl Deed {
 #[derive(Debug)]
 pub struct Alarms {
     limits: Limits,
-    alarms: BTreeMap<Cause, Alarm>,
+    hold: Duration,
+    by_cause: BTreeMap<Cause, Alarm>,
 }
 
 #[derive(Debug)]
@@ -90,18 +89,18 @@ enum Phase {
 }
 
 impl Alarms {
-    /// Alarms of a bridge that starts now.
+    /// Alarms of a bridge that starts now, for troubles that have to be gone for `hold` before they are over.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits, hold: Duration) -> Self {
         let quiet = || Alarm { phase: Phase::Quiet(Duration::ZERO), told: false, raises: 0, raised_at: Duration::ZERO };
-        Self { limits, alarms: Cause::ALL.into_iter().map(|cause| (cause, quiet())).collect() }
+        Self { limits, hold, by_cause: Cause::ALL.into_iter().map(|cause| (cause, quiet())).collect() }
     }
 
     /// Takes what was found of a cause at `now`, and says what is to be done about it.
     pub fn look(&mut self, cause: Cause, finding: &Finding, incident: Incident, now: Duration) -> Option<Deed> {
-        let patience = self.patience(cause);
-        let alarm = self.alarms.get_mut(&cause)?;
-        let hold = alarm.hold(cause, now);
+        let (patience, hold) = (self.patience(cause), self.hold);
+        let alarm = self.by_cause.get_mut(&cause)?;
+        let hold = alarm.hold(cause, hold, now);
         alarm.turn(finding, patience, hold, now);
         match (alarm.phase, finding) {
             (Phase::Raised, Finding::Trouble(trouble)) if !alarm.told => match incident {
@@ -124,7 +123,7 @@ impl Alarms {
 
     /// A deed was done, or it is given up.
     pub fn done(&mut self, deed: &Deed, now: Duration) {
-        let Some(alarm) = self.alarms.get_mut(&deed.cause()) else { return };
+        let Some(alarm) = self.by_cause.get_mut(&deed.cause()) else { return };
         match deed {
             Deed::Raise(_) => alarm.raised(now),
             Deed::Resolve(_) => alarm.told = false,
@@ -175,13 +174,13 @@ impl Alarm {
         now.saturating_sub(self.raised_at) < LATELY
     }
 
-    fn hold(&self, cause: Cause, now: Duration) -> Duration {
+    fn hold(&self, cause: Cause, first: Duration, now: Duration) -> Duration {
         // A webhook ends the silence, and it takes the whole time of the setting until there is silence again. For others
         // nobody is paged.
         if cause == Cause::Silence || !cause.is_paged() {
             return Duration::ZERO;
         }
         let returns = if self.came_back(now) { self.raises.saturating_sub(1) } else { 0 };
-        HOLD * 2_u32.pow(returns.min(DOUBLINGS))
+        first * 2_u32.pow(returns.min(DOUBLINGS))
     }
 }

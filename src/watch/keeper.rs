@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::alarm::{Alarms, Deed, Finding, Incident};
 use super::notice::Notice;
-use super::{Cause, Facts, Trouble, Watch, judge};
+use super::{Cause, Facts, Rhythm, Trouble, Watch, judge};
 use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{IncidentKey, ServiceKey, WireEvent};
@@ -45,6 +45,7 @@ pub struct Keeper {
     queue: Queue,
     client: Client,
     paging: Paging,
+    rhythm: Rhythm,
     alarms: Alarms,
     began: Instant,
     probed: Instant,
@@ -65,15 +66,24 @@ impl Keeper {
     /// Looks after the bridge that `watch` sees.
     #[must_use]
     pub fn new(watch: Watch, queue: Queue, client: Client, paging: Paging) -> Self {
-        let (alarms, now) = (Alarms::new(*watch.limits()), Instant::now());
+        let (rhythm, now) = (Rhythm::default(), Instant::now());
+        let alarms = Alarms::new(*watch.limits(), rhythm.hold);
         let direct = Direct::default();
-        Self { watch, queue, client, paging, alarms, began: now, probed: now, direct, latest: DateTime::UNIX_EPOCH }
+        let latest = DateTime::UNIX_EPOCH;
+        Self { watch, queue, client, paging, rhythm, alarms, began: now, probed: now, direct, latest }
     }
 
-    /// Looks after every `interval`, for as long as it is polled.
-    pub async fn run(mut self, interval: Duration) -> Infallible {
+    /// The same in another rhythm. It is for one that has not looked yet: what that knew of alarms is forgotten.
+    #[must_use]
+    pub fn with_rhythm(self, rhythm: Rhythm) -> Self {
+        let alarms = Alarms::new(*self.watch.limits(), rhythm.hold);
+        Self { rhythm, alarms, ..self }
+    }
+
+    /// Looks again and again, for as long as it is polled.
+    pub async fn run(mut self) -> Infallible {
         loop {
-            sleep(interval).await;
+            sleep(self.rhythm.look).await;
             self.look().await;
         }
     }

@@ -6,6 +6,7 @@
 //! - [`word`]: how the bridge fares, in one word; pure
 //! - [`gauges`](mod@gauges): all of it as gauges for Prometheus; pure
 //! - [`alarm`]: when somebody is paged for it, and when it is over; pure
+//! - [`rhythm`]: how often is looked, and how long a trouble has to be gone
 //! - `notice`: what PagerDuty is told; pure
 //! - [`keeper`]: looks every few seconds and does what the alarms say
 //!
@@ -18,6 +19,7 @@ pub mod gauges;
 pub mod judge;
 pub mod keeper;
 mod notice;
+pub mod rhythm;
 #[cfg(test)]
 mod tests;
 pub mod word;
@@ -27,4 +29,5 @@ pub use facts::{Facts, Watch};
 pub use gauges::{gauges, gauges_without_database};
 pub use judge::{Limits, Trouble, judge};
 pub use keeper::{Keeper, Paging};
+pub use rhythm::Rhythm;
 pub use word::Word;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::watch::alarm::{Alarms, Deed, Finding, Incident};
-use crate::watch::{Cause, Limits, Trouble, Word};
+use crate::watch::{Cause, Limits, Rhythm, Trouble, Word};
 
 const LIMITS: Limits =
     Limits { silence: Some(Duration::from_hours(2)), waiting: Duration::from_secs(5), signatures: 5 };
@@ -18,12 +18,12 @@ struct Bridge {
 
 impl Bridge {
     fn new() -> Self {
-        Self { alarms: Alarms::new(LIMITS), incident: Incident::Closed, began: 0, deeds: Vec::new() }
+        Self { alarms: alarms(), incident: Incident::Closed, began: 0, deeds: Vec::new() }
     }
 
     /// What an earlier run opened is open still.
     fn restart(&mut self, now: u64) {
-        self.alarms = Alarms::new(LIMITS);
+        self.alarms = alarms();
         self.began = now;
     }
 
@@ -49,6 +49,10 @@ impl Bridge {
         }
         self.deeds.clone()
     }
+}
+
+fn alarms() -> Alarms {
+    Alarms::new(LIMITS, Rhythm::default().hold)
 }
 
 fn trouble(cause: Cause) -> Finding {

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::delivery::{DeliveryView, LaneView};
 use crate::metrics::Snapshot;
 use crate::pagerduty::ServiceKey;
-use crate::queue::{Attention, DeadLetters, EventId, OldestWaiting, Overview, QueueError};
+use crate::queue::{Attention, DeadLetters, Destination, EventId, OldestWaiting, Overview, QueueError};
 use crate::watch::*;
 
 const LIMITS: Limits =
@@ -133,17 +133,37 @@ fn what_waits_strains_first_and_is_trouble_later() {
     );
 }
 
+/// A queue in which so many events wait for the key.
+fn with_waiting(service_key: ServiceKey, waiting: u64) -> Overview {
+    let destination = Destination { service_key, waiting, dead: 0, delivered: 7, oldest_waiting: None };
+    Overview { waiting, destinations: vec![destination], ..Overview::default() }
+}
+
 #[test]
-fn a_key_that_is_throttled_or_fails_is_strained() {
+fn what_waits_for_a_key_that_is_throttled_or_fails_strains_from_the_first_moment() {
     for lane in [
         LaneView { allowed: 60, ..lane() },
         LaneView { backs_off_until: Some(at(61)), ..lane() },
         LaneView { trouble: Some("answered 500".to_owned()), ..lane() },
     ] {
         let mut facts = well();
-        facts.delivery.lanes = vec![self::lane(), lane];
+        facts.delivery.lanes = vec![lane];
+        assert_eq!(judged(&facts), (Word::Well, vec![]), "nothing waits");
+        facts.queue = Ok(with_waiting(ServiceKey::parse(&"g".repeat(32)).unwrap(), 1));
+        assert_eq!(judged(&facts), (Word::Well, vec![]), "what waits is for another key");
+        facts.queue = Ok(with_waiting(key(), 0));
+        assert_eq!(judged(&facts), (Word::Well, vec![]), "nothing waits any more");
+        facts.queue = Ok(with_waiting(key(), 1));
         assert_eq!(judged(&facts), (Word::Strained, vec![]));
+        facts.queue = Err(QueueError::Busy { path: PathBuf::from("bridge.db") });
+        assert_eq!(judged(&facts), (Word::Strained, vec![]), "nobody can tell that nothing waits");
     }
+}
+
+#[test]
+fn what_waits_for_a_key_that_is_well_just_passes_through() {
+    let facts = Facts { queue: Ok(with_waiting(key(), 3)), ..well() };
+    assert_eq!(judged(&facts), (Word::Well, vec![]));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::layout::{self, Frame, Kind, class};
 use super::text::{age, ago, count, counted, harmless, time};
 use super::view::{Notice, Status};
 use super::{charts, destinations, letters, recent, rejected};
+use crate::watch::word::is_held_up;
 use crate::watch::{Facts, Word};
 
 /// The whole status page.
@@ -60,7 +61,12 @@ fn lede(status: &Status) -> &'static str {
     match (status.word, metrics.last_webhook_at, metrics.last_delivered_at) {
         (Word::Well, None, None) => "Waiting for the first webhook.",
         (Word::Well, ..) => "Webhooks are taken, and PagerDuty takes what is sent.",
-        (Word::Strained, ..) => "Events wait because PagerDuty throttles or fails. They are tried again.",
+        (Word::Strained, ..) if is_held_up(&status.facts) => {
+            "Events wait because PagerDuty throttles or fails. They are tried again."
+        }
+        (Word::Strained, ..) => {
+            "Events wait for more than a minute: more came than may be sent in one, or PagerDuty fails for some of them."
+        }
         (Word::Failing, ..) => "Alerts may not reach people.",
     }
 }

@@ -37,6 +37,17 @@ fn a_bridge_that_is_strained() {
 }
 
 #[test]
+fn pagerduty_is_not_blamed_for_events_that_wait_for_their_turn() {
+    let mut status = strained();
+    status.troubles = Vec::new();
+    let page = overview::page(&frame(), &status).0;
+    assert!(page.contains("Events wait because PagerDuty throttles or fails."), "{page}");
+    status.facts.delivery = well().facts.delivery;
+    let page = overview::page(&frame(), &status).0;
+    assert!(page.contains("Events wait for more than a minute: more came than may be sent in one"), "{page}");
+}
+
+#[test]
 fn a_bridge_that_is_failing_and_whose_queue_cannot_be_read() {
     let mut status = strained();
     status.facts.queue = Err(crate::queue::QueueError::Closed);

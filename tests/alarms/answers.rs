@@ -1,0 +1,199 @@
+//! With a PagerDuty that hangs up, refuses, is silent, throttles or is not there: the word, the alarm and the metrics
+//! that tell of it appear, and go when it is well again. With the real binary, whose pauses are those of every day.
+
+use std::thread::{self, Builder, Scope};
+use std::time::Duration;
+
+use sentry_pagerduty_bridge::sandbox::{Cut, Fault, FaultRule, ThrottleStatus};
+
+use crate::support::{Bridge, ClosedPort, Connection, KEY, OTHER_KEY, PagerDuty, alert, run};
+use crate::watched::{ADMIN_TOKEN, Said, wait_for};
+use crate::{ON, OTHER_WAY, causes, is_over, is_paged};
+
+/// A rule about the alerts; the bridge's own alarms get through.
+fn for_alerts(fault: Fault) -> FaultRule {
+    FaultRule { service_key: Some(KEY.to_owned()), ..FaultRule::new(fault) }
+}
+
+fn hangs_up() -> Fault {
+    Fault::Close { apply: false, cut: Cut::default() }
+}
+
+fn is_silent() -> Fault {
+    Fault::Hang { lasts: Duration::from_mins(1) }
+}
+
+fn throttles() -> Fault {
+    Fault::Throttled { status: ThrottleStatus::Forbidden, retry_after: None }
+}
+
+fn start(pagerduty: &str, waiting_alarm: &str) -> Bridge {
+    let settings = [
+        ON,
+        OTHER_WAY,
+        ("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN),
+        ("BRIDGE_WAITING_ALARM", waiting_alarm),
+        ("BRIDGE_PAGERDUTY_TIMEOUT", "1s"),
+    ];
+    let bridge = Bridge::start_with(pagerduty, &settings);
+    is_well(&Said::by(bridge.address));
+    bridge
+}
+
+#[track_caller]
+fn is_well(said: &Said) {
+    assert_eq!((said.word(), said.troubles(), said.trouble_metrics()), ("well", vec![], vec![]), "{said:#?}");
+}
+
+/// Waits until this is all that is wrong, in words and in numbers.
+#[track_caller]
+fn wait_for_trouble(bridge: &Bridge, word: &str, cause: &str) -> Said {
+    let said = wait_for(bridge.address, &format!("{word} for {cause}"), |said| {
+        said.word() == word && said.troubles() == [cause] && said.trouble_metrics() == [cause]
+    });
+    assert!(!said.status["troubles"][0]["sentence"].as_str().unwrap().is_empty(), "{said:#?}");
+    said
+}
+
+/// Waits until the bridge is well after it delivered so many events, among them the alarm and its end.
+#[track_caller]
+fn wait_until_well(bridge: &Bridge, delivered: u64, outcome: &str) -> Said {
+    let said = wait_for(bridge.address, "the end of all trouble", |said| {
+        said.sample("bridge_events_delivered_total") >= delivered && said.word() == "well"
+    });
+    is_well(&said);
+    assert_eq!(said.sample("bridge_events_delivered_total"), delivered, "{said:#?}");
+    assert_eq!(said.outcomes(), ["delivered", outcome], "{said:#?}");
+    said
+}
+
+/// An alert waits because its attempts end like this.
+fn waits(fault: Fault, outcome: &str) {
+    let pagerduty = PagerDuty::with_fault(for_alerts(fault));
+    let bridge = start(&pagerduty.url(), "1s");
+    bridge.queue(&alert(1, "Disk full"));
+    wait_for_trouble(&bridge, "failing", "waiting");
+    is_paged(&pagerduty, OTHER_KEY, "waiting");
+    wait_for(bridge.address, outcome, |said| said.outcomes() == ["delivered", outcome]);
+    wait_for_trouble(&bridge, "failing", "waiting");
+    assert!(pagerduty.incidents().iter().all(|incident| incident.service_key == OTHER_KEY));
+
+    pagerduty.clear_faults();
+    // It backs off for as long as it has failed, and the trouble is over when it was gone for a while.
+    is_well(&wait_for(bridge.address, "the alert's delivery", |said| said.word() == "well"));
+    pagerduty.wait_for("the alert", |records| records.incident(KEY, "1").is_some());
+    is_over(&pagerduty, OTHER_KEY, "waiting");
+    wait_until_well(&bridge, 3, outcome);
+    assert_eq!(causes(&pagerduty), ["waiting"]);
+}
+
+fn waits_for_one_that_is_not_there() {
+    let port = ClosedPort::new();
+    let bridge = start(&port.url(), "1s");
+    bridge.queue(&alert(1, "Disk full"));
+    wait_for_trouble(&bridge, "failing", "waiting");
+    let said = wait_for(bridge.address, "the alarm in the queue", |said| said.status["queue"]["waiting"] == 2);
+    assert_eq!(said.outcomes(), ["unreachable"], "{said:#?}");
+
+    let pagerduty = port.open();
+    pagerduty.wait_for("the alert", |records| records.incident(KEY, "1").is_some());
+    is_over(&pagerduty, OTHER_KEY, "waiting");
+    wait_until_well(&bridge, 3, "unreachable");
+    assert_eq!(causes(&pagerduty), ["waiting"]);
+}
+
+fn is_refused() {
+    let pagerduty = PagerDuty::with_fault(for_alerts(Fault::status(400)));
+    let bridge = start(&pagerduty.url(), "15m");
+    bridge.queue(&alert(1, "Disk full"));
+    let said = wait_for_trouble(&bridge, "failing", "dead_letters");
+    assert_eq!(said.sample("bridge_events_dead_total"), 1);
+    is_paged(&pagerduty, OTHER_KEY, "dead_letters");
+
+    pagerduty.clear_faults();
+    // One that passes shows that the way is free. What was refused still reached nobody.
+    bridge.queue(&alert(2, "Disk full"));
+    wait_for_trouble(&bridge, "strained", "dead_letters");
+    let request = format!(
+        "POST /api/retry HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\
+         Content-Length: 16\r\n\r\n{{\"all\":[\"dead\"]}}",
+        bridge.address
+    );
+    let mut connection = Connection::open(bridge.address);
+    connection.send(request.as_bytes());
+    assert_eq!(connection.answer().status, 200);
+    is_well(&wait_for(bridge.address, "the alert's delivery", |said| said.word() == "well"));
+    pagerduty.wait_for("the alert", |records| records.incident(KEY, "1").is_some());
+    is_over(&pagerduty, OTHER_KEY, "dead_letters");
+    let said = wait_until_well(&bridge, 4, "refused");
+    assert_eq!(said.sample("bridge_delivery_attempts_total{outcome=\"refused\"}"), 1);
+    assert_eq!(causes(&pagerduty), ["dead_letters"]);
+}
+
+/// Begins a scene beside the others; its name stands before what it fails with.
+fn beside<'scope>(scope: &'scope Scope<'scope, '_>, name: &str, scene: impl FnOnce() + Send + 'scope) {
+    Builder::new().name(name.to_owned()).spawn_scoped(scope, scene).unwrap();
+}
+
+#[test]
+fn whatever_pagerduty_does_the_right_word_alarm_and_metric_appear_and_go_when_it_is_well() {
+    // They mostly wait, so they do it together.
+    thread::scope(|scope| {
+        beside(scope, "dropped", || waits(hangs_up(), "dropped"));
+        beside(scope, "timeout", || waits(is_silent(), "timeout"));
+        beside(scope, "throttled", || waits(throttles(), "throttled"));
+        beside(scope, "error", || waits(Fault::status(503), "error"));
+        beside(scope, "unreachable", waits_for_one_that_is_not_there);
+        beside(scope, "refused", is_refused);
+    });
+}
+
+/// An alert waits for a moment because its attempts end like this.
+fn strains(fault: Fault, outcome: &str) {
+    let pagerduty = PagerDuty::with_fault(for_alerts(fault));
+    let bridge = start(&pagerduty.url(), "15m");
+    bridge.queue(&alert(1, "Disk full"));
+    let said = wait_for(bridge.address, "strained", |said| said.word() == "strained");
+    assert_eq!((said.troubles(), said.trouble_metrics()), (vec![], vec![]), "{said:#?}");
+    pagerduty.clear_faults();
+    wait_until_well(&bridge, 1, outcome);
+    assert_eq!(causes(&pagerduty), [""; 0]);
+}
+
+#[test]
+fn what_waits_only_for_a_moment_strains_and_pages_nobody() {
+    thread::scope(|scope| {
+        beside(scope, "dropped", || strains(hangs_up(), "dropped"));
+        beside(scope, "timeout", || strains(is_silent(), "timeout"));
+        beside(scope, "throttled", || strains(throttles(), "throttled"));
+    });
+}
+
+#[test]
+fn what_pagerduty_answers_with_success_and_drops_is_delivered_to_all_that_can_be_seen_from_here() {
+    let pagerduty = PagerDuty::with_fault(for_alerts(Fault::SilentDrop));
+    let bridge = start(&pagerduty.url(), "1s");
+    bridge.queue(&alert(1, "Disk full"));
+    let said = wait_for(bridge.address, "the delivery", |said| said.status["queue"]["delivered"] == 1);
+    is_well(&said);
+    let said = wait_for(bridge.address, "its count", |said| said.sample("bridge_events_delivered_total") == 1);
+    assert_eq!(said.outcomes(), ["delivered"]);
+    assert_eq!(pagerduty.incidents().len(), 0);
+
+    // The test incident is taken and dropped as well. What `check` says is which one to look for, and where.
+    let settings = [
+        ("BRIDGE_PAGERDUTY_URL", pagerduty.url()),
+        ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY.to_owned()),
+        ("BRIDGE_WEBHOOK_TOKEN", crate::support::TOKEN.to_owned()),
+    ];
+    let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let check = run(&["check", "--page"], &settings);
+    assert_eq!(check.code, Some(0), "{check:?}");
+    let sought = pagerduty.journal().last().unwrap().text("incident_key").unwrap().to_owned();
+    let hint = format!("{sought} was opened and resolved on the key …00A1, as PagerDuty answers; see there whether");
+    assert!(check.stdout.contains(&hint), "{hint}: {check:?}");
+    assert_eq!(pagerduty.incidents().len(), 0);
+    assert!(
+        include_str!("../../README.md").contains("run `check --page` and look in PagerDuty whether its test incident")
+    );
+}

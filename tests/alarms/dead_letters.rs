@@ -1,0 +1,71 @@
+//! Events that reach nobody.
+
+use sentry_pagerduty_bridge::queue::{EventId, State};
+use sentry_pagerduty_bridge::sandbox::{Fault, FaultRule};
+
+use crate::inside::Inside;
+use crate::support::{KEY, PagerDuty, alert};
+use crate::watched::troubles;
+use crate::{SECRET, incident_key, is_over, is_paged, post_wrong_signatures};
+
+/// PagerDuty refuses what is about this issue.
+fn refused(issue: &str) -> FaultRule {
+    FaultRule { incident_key: Some(issue.to_owned()), ..FaultRule::new(Fault::status(400)) }
+}
+
+#[test]
+fn dead_letters_are_one_page_however_many_until_they_are_gone_restarts_or_not() {
+    let pagerduty = PagerDuty::start();
+    for issue in ["1", "2", "3"] {
+        pagerduty.inject(refused(issue)).unwrap();
+    }
+    let mut bridge = Inside::start(&pagerduty.url(), &[("BRIDGE_SENTRY_CLIENT_SECRET", SECRET)]);
+    bridge.queue(&alert(1, "Disk full"));
+    is_paged(&pagerduty, KEY, "dead_letters");
+    bridge.queue(&alert(2, "Disk full"));
+    pagerduty.wait_for_requests(3);
+
+    bridge.end();
+    bridge.restart();
+    bridge.queue(&alert(3, "Disk full"));
+    pagerduty.wait_for_requests(4);
+    // That nobody is paged again shows once the bridge has looked: this alarm tells that it has.
+    post_wrong_signatures(bridge.address);
+    is_paged(&pagerduty, KEY, "signatures");
+    bridge.runs_queue(&["discard", "--state", "dead", "--all", "--yes"]);
+    is_over(&pagerduty, KEY, "dead_letters");
+}
+
+#[test]
+fn what_ends_while_the_bridge_is_down_is_resolved_when_it_starts() {
+    let pagerduty = PagerDuty::with_fault(refused("1"));
+    let mut bridge = Inside::start(&pagerduty.url(), &[]);
+    bridge.queue(&alert(1, "Disk full"));
+    is_paged(&pagerduty, KEY, "dead_letters");
+    // A kill could come before it is marked as delivered, and then it is sent again, as every event is.
+    bridge.end();
+    bridge.runs_queue(&["discard", "--state", "dead", "--all", "--yes"]);
+    bridge.restart();
+    is_over(&pagerduty, KEY, "dead_letters");
+}
+
+#[test]
+fn an_alarm_that_pagerduty_refuses_does_not_feed_itself() {
+    let pagerduty = PagerDuty::with_fault(Fault::status(400));
+    let mut bridge = Inside::start(&pagerduty.url(), &[("BRIDGE_SILENCE_ALARM", "1s")]);
+    bridge.queue(&alert(1, "Disk full"));
+    // The alert, the alarm for it, and many looks later that for silence.
+    pagerduty.wait_for_requests(3);
+    assert_eq!(troubles(bridge.address), ["dead_letters", "silence"]);
+    bridge.end();
+    let records = bridge.reads(async |reader| {
+        let mut records = Vec::new();
+        while let Some(record) = reader.get(EventId::new(i64::try_from(records.len()).unwrap() + 1)).await.unwrap() {
+            records.push(record);
+        }
+        records
+    });
+    let incidents: Vec<_> = records.iter().map(|record| record.incident_key.as_str().to_owned()).collect();
+    assert_eq!(incidents, ["1", &incident_key("dead_letters"), &incident_key("silence")]);
+    assert!(records.iter().all(|record| record.state == State::Dead));
+}

@@ -1,0 +1,131 @@
+//! A bridge within this process, which looks often and soon believes that a trouble is over. All else is real: its
+//! sockets, its files, its settings.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use sentry_pagerduty_bridge::bridge::Bridge;
+use sentry_pagerduty_bridge::queue::Reader;
+use sentry_pagerduty_bridge::settings::Settings;
+use sentry_pagerduty_bridge::watch::Rhythm;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use crate::ON;
+use crate::support::{KEY, TOKEN, post, run};
+
+const RHYTHM: Rhythm = Rhythm { look: Duration::from_millis(20), hold: Duration::from_millis(200) };
+
+/// A bridge within this process. Dropping it ends it.
+pub(crate) struct Inside {
+    pub(crate) address: SocketAddr,
+    running: Option<Running>,
+    settings: Vec<(String, String)>,
+    home: TempDir,
+}
+
+struct Running {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Inside {
+    /// Starts one that delivers to `pagerduty`, with its alarms on and with further settings, which go before.
+    #[track_caller]
+    pub(crate) fn start(pagerduty: &str, settings: &[(&str, &str)]) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let database = database_in(&home);
+        let usual = [
+            ON,
+            ("BRIDGE_PAGERDUTY_URL", pagerduty),
+            ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY),
+            ("BRIDGE_PAGERDUTY_RATE", "10000"),
+            ("BRIDGE_WEBHOOK_TOKEN", TOKEN),
+            ("BRIDGE_DATABASE_URL", &database),
+            ("BRIDGE_SHUTDOWN_DRAIN", "0s"),
+        ];
+        let settings = usual.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let settings: Vec<_> = settings.collect();
+        let (address, running) = begin(settings.clone());
+        Self { address, running: Some(running), settings, home }
+    }
+
+    /// Posts a webhook that has to be queued.
+    #[track_caller]
+    pub(crate) fn queue(&self, body: &[u8]) {
+        let (status, said) = self.post(body);
+        assert_eq!((status, &said["status"]), (202, &Value::from("queued")), "{said}");
+    }
+
+    /// Posts a webhook as Sentry does.
+    #[track_caller]
+    pub(crate) fn post(&self, body: &[u8]) -> (u16, Value) {
+        post(self.address, &format!("/sentry/{TOKEN}"), &[("Content-Type", "application/json")], body).said()
+    }
+
+    /// Ends it in order.
+    #[track_caller]
+    pub(crate) fn end(&mut self) {
+        let running = self.running.take().unwrap();
+        running.stop.send(()).unwrap();
+        running.thread.join().unwrap();
+    }
+
+    /// Starts it again on the same queue, at another port.
+    #[track_caller]
+    pub(crate) fn restart(&mut self) {
+        let (address, running) = begin(self.settings.clone());
+        (self.address, self.running) = (address, Some(running));
+    }
+
+    /// Runs `queue` with these arguments on its database, whether it runs or not.
+    #[track_caller]
+    pub(crate) fn runs_queue(&self, args: &[&str]) {
+        let settings = [
+            ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY),
+            ("BRIDGE_WEBHOOK_TOKEN", TOKEN),
+            ("BRIDGE_DATABASE_URL", &database_in(&self.home)),
+        ];
+        let done = run(&[&["queue"], args].concat(), &settings);
+        assert_eq!(done.code, Some(0), "{done:?}");
+    }
+
+    /// Asks its queue something.
+    pub(crate) fn reads<T>(&self, what: impl AsyncFnOnce(Reader) -> T) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { what(Reader::open(&self.home.path().join("bridge.db")).await.unwrap()).await })
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let Some(Running { stop, thread }) = self.running.take() else { return };
+        drop(stop);
+        // One that fails after the test has failed says nothing new.
+        let _ = thread.join();
+    }
+}
+
+fn database_in(home: &TempDir) -> String {
+    let path: PathBuf = home.path().join("bridge.db");
+    format!("sqlite:{}", path.display())
+}
+
+fn begin(settings: Vec<(String, String)>) -> (SocketAddr, Running) {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (tell, told) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        actix_web::rt::System::new().block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let bridge = Bridge::build(Settings::from_vars(settings).unwrap(), listener).await.unwrap();
+            tell.send(bridge.address()).unwrap();
+            let stopped = async { stopped.await.unwrap_or_default() };
+            bridge.with_rhythm(RHYTHM).run_until(stopped).await.unwrap();
+        });
+    });
+    (told.recv().unwrap(), Running { stop, thread })
+}

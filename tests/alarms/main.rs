@@ -1,0 +1,94 @@
+//! The bridge's own alarms, as whoever is paged sees them, and what its status and metrics say meanwhile. In PagerDuty's
+//! place is the sandbox; the bridge is the real binary where its word, page and metrics are looked at together, and in
+//! this process, with shorter pauses, where many alarms have to be waited for.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
+
+mod answers;
+mod causes;
+mod dead_letters;
+mod inside;
+mod storage;
+#[path = "../bridge/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with tests/bridge, which needs more of it")]
+mod support;
+#[path = "../faults/tls_front.rs"]
+#[allow(dead_code, reason = "shared with tests/faults, which needs more of it")]
+mod tls_front;
+mod untrusted;
+mod watched;
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sentry_pagerduty_bridge::sandbox::{Incident, State};
+use sha2::Sha256;
+
+use self::support::{OTHER_KEY, PagerDuty, post};
+
+const ON: (&str, &str) = ("BRIDGE_ALARMS", "on");
+
+/// Alarms go another way than the alerts.
+const OTHER_WAY: (&str, &str) = ("BRIDGE_ALARM_SERVICE_KEY", OTHER_KEY);
+
+/// The Client Secret of the integration.
+const SECRET: &str = "client-secret-of-the-integration";
+
+fn incident_key(cause: &str) -> String {
+    format!("sentry-pagerduty-bridge/{cause}")
+}
+
+/// Waits until the incident of a cause is open.
+#[track_caller]
+fn is_paged(pagerduty: &PagerDuty, service_key: &str, cause: &str) -> Incident {
+    is(pagerduty, service_key, cause, State::Triggered)
+}
+
+/// Waits until it is resolved, and asserts that there was one page and nothing more.
+#[track_caller]
+fn is_over(pagerduty: &PagerDuty, service_key: &str, cause: &str) {
+    let incident = is(pagerduty, service_key, cause, State::Resolved);
+    assert_eq!((incident.opened, incident.events), (1, 2), "{incident:#?}");
+    let incidents = pagerduty.incidents();
+    let alarms: Vec<_> = incidents.iter().filter(|incident| incident.incident_key == incident_key(cause)).collect();
+    assert_eq!(alarms.len(), 1, "{alarms:#?}");
+}
+
+#[track_caller]
+fn is(pagerduty: &PagerDuty, service_key: &str, cause: &str, state: State) -> Incident {
+    let key = incident_key(cause);
+    let mut found = None;
+    pagerduty.wait_for(&format!("the incident {key} as {state:?}"), |records| {
+        found = records.incident(service_key, &key).filter(|incident| incident.state == state).cloned();
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+/// The causes of all alarms that PagerDuty knows of.
+fn causes(pagerduty: &PagerDuty) -> Vec<String> {
+    let incidents = pagerduty.incidents();
+    let names = incidents.iter().filter_map(|incident| incident.incident_key.strip_prefix("sentry-pagerduty-bridge/"));
+    names.map(str::to_owned).collect()
+}
+
+/// Posts an issue alert of the integration platform, signed with `secret`, and returns the status of the answer.
+fn post_signed(address: SocketAddr, secret: &str) -> u16 {
+    let body = include_bytes!("../../fixtures/platform/event-alert-26.json");
+    let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap().chain_update(body);
+    let mut signature = String::new();
+    for byte in mac.finalize().into_bytes() {
+        write!(signature, "{byte:02x}").unwrap();
+    }
+    let headers = [("Sentry-Hook-Resource", "event_alert"), ("Sentry-Hook-Signature", signature.as_str())];
+    post(address, "/sentry", &headers, body).status
+}
+
+/// Posts what is signed with another secret, as often as it takes to be trouble.
+#[track_caller]
+fn post_wrong_signatures(address: SocketAddr) {
+    for _ in 0..5 {
+        assert_eq!(post_signed(address, "the-secret-that-sentry-has-since-today"), 401);
+    }
+}

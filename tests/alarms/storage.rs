@@ -1,0 +1,27 @@
+//! A database that takes nothing.
+
+use crate::inside::Inside;
+use crate::support::{Disk, OTHER_KEY, PagerDuty, alert, get};
+use crate::{OTHER_WAY, is_over, is_paged};
+
+#[test]
+fn a_full_disk_is_one_page_past_the_queue_and_over_when_there_is_room() {
+    let name = "storage::a_full_disk_is_one_page_past_the_queue_and_over_when_there_is_room";
+    let Some(disk) = Disk::mount(name) else { return };
+    let pagerduty = PagerDuty::start();
+    let database = format!("sqlite:{}", disk.path("bridge.db").display());
+    let bridge = Inside::start(&pagerduty.url(), &[OTHER_WAY, ("BRIDGE_DATABASE_URL", database.as_str())]);
+    bridge.queue(&alert(1, "Disk full"));
+    pagerduty.wait_for_accepted(1);
+    disk.fill();
+    while get(bridge.address, "/readyz").status == 200 {
+        let large = alert(2, &"x".repeat(16 * 1024));
+        if bridge.post(&large).0 == 503 {
+            break;
+        }
+    }
+    let incident = is_paged(&pagerduty, OTHER_KEY, "storage");
+    assert_eq!(incident.events, 1);
+    disk.free();
+    is_over(&pagerduty, OTHER_KEY, "storage");
+}
