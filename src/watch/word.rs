@@ -3,6 +3,7 @@
 use chrono::TimeDelta;
 
 use super::{Facts, Trouble};
+use crate::pagerduty::ServiceKey;
 
 /// An event that waits for so long does not just pass through.
 const PASSING: TimeDelta = TimeDelta::minutes(1);
@@ -40,9 +41,17 @@ impl Word {
 fn is_strained(facts: &Facts) -> bool {
     let waits = facts.attention.as_ref().ok().and_then(|attention| attention.oldest.as_ref());
     waits.is_some_and(|oldest| facts.at - oldest.since >= PASSING)
-        || facts
-            .delivery
-            .lanes
-            .iter()
-            .any(|lane| lane.allowed < lane.rate || lane.backs_off_until.is_some() || lane.trouble.is_some())
+        || facts.delivery.lanes.iter().any(|lane| {
+            lane.allowed < lane.rate
+                || lane.backs_off_until.is_some()
+                || lane.trouble.is_some() && may_wait(facts, &lane.service_key)
+        })
+}
+
+/// Whether something waits for that key, or nobody knows. How the last attempt failed stays known for as long as nothing
+/// is sent, also when its event was refused for good or somebody discarded it.
+fn may_wait(facts: &Facts, key: &ServiceKey) -> bool {
+    facts.queue.as_ref().map_or(true, |queue| {
+        queue.destinations.iter().any(|destination| destination.service_key == *key && destination.waiting > 0)
+    })
 }

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::delivery::{DeliveryView, LaneView};
 use crate::metrics::Snapshot;
 use crate::pagerduty::ServiceKey;
-use crate::queue::{Attention, DeadLetters, EventId, OldestWaiting, Overview, QueueError};
+use crate::queue::{Attention, DeadLetters, Destination, EventId, OldestWaiting, Overview, QueueError};
 use crate::watch::*;
 
 const LIMITS: Limits =
@@ -141,9 +141,28 @@ fn a_key_that_is_throttled_or_fails_is_strained() {
         LaneView { trouble: Some("answered 500".to_owned()), ..lane() },
     ] {
         let mut facts = well();
+        facts.queue = Ok(waiting_for(key(), 1));
         facts.delivery.lanes = vec![self::lane(), lane];
         assert_eq!(judged(&facts), (Word::Strained, vec![]));
     }
+}
+
+#[test]
+fn what_failed_last_strains_nobody_once_it_is_gone() {
+    let mut facts = well();
+    facts.delivery.lanes = vec![LaneView { trouble: Some("answered 400".to_owned()), ..lane() }];
+    for gone in [Overview::default(), waiting_for(key(), 0)] {
+        facts.queue = Ok(gone);
+        assert_eq!(judged(&facts), (Word::Well, vec![]));
+    }
+    let other = ServiceKey::parse("0123456789abcdef0123456789abOTHR").unwrap();
+    facts.queue = Ok(waiting_for(other, 1));
+    assert_eq!(judged(&facts), (Word::Well, vec![]));
+}
+
+fn waiting_for(service_key: ServiceKey, waiting: u64) -> Overview {
+    let destination = Destination { service_key, waiting, dead: 0, delivered: 0, oldest_waiting: None };
+    Overview { waiting, destinations: vec![destination], ..Overview::default() }
 }
 
 #[test]
