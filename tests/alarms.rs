@@ -10,12 +10,13 @@ mod support;
 #[allow(dead_code, reason = "shared with tests/faults, which needs more of it")]
 mod tls_front;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sentry_pagerduty_bridge::queue::State as Stands;
-use sentry_pagerduty_bridge::sandbox::{Cut, Fault, FaultRule, Incident, State, ThrottleStatus};
+use sentry_pagerduty_bridge::sandbox::{Body, Cut, EventType, Fault, FaultRule, Incident, State, ThrottleStatus};
 use sha2::Sha256;
 
 use self::support::{Bridge, Disk, KEY, OTHER_KEY, PagerDuty, alert, post, run};
@@ -243,6 +244,24 @@ fn a_full_disk_is_one_page_past_the_queue_and_over_when_there_is_room() {
     assert_eq!(incident.events, 1);
     disk.free();
     is_over(&pagerduty, OTHER_KEY, "storage");
+}
+
+#[test]
+fn an_alarm_past_the_queue_that_pagerduty_took_and_did_not_confirm_is_resolved_as_well() {
+    let name = "an_alarm_past_the_queue_that_pagerduty_took_and_did_not_confirm_is_resolved_as_well";
+    let Some(disk) = Disk::mount(name) else { return };
+    let pagerduty = PagerDuty::start();
+    let fault = Fault::Answer { status: 500, body: Body::default(), headers: BTreeMap::new(), apply: true };
+    pagerduty.inject(FaultRule { event_type: Some(EventType::Trigger), ..for_key(OTHER_KEY, fault) }).unwrap();
+    let database = format!("sqlite:{}", disk.path("bridge.db").display());
+    let settings = [ON, OTHER_WAY, ("BRIDGE_DATABASE_URL", database.as_str())];
+    let bridge = Bridge::start_with(&pagerduty.url(), &settings);
+    disk.fill();
+    let refused = (0..10_000).any(|_| bridge.post(&alert(2, &"x".repeat(16 * 1024))).status == 503);
+    assert!(refused, "the disk is never full");
+    is_paged(&pagerduty, OTHER_KEY, "storage");
+    disk.free();
+    is(&pagerduty, OTHER_KEY, "storage", State::Resolved);
 }
 
 #[test]

@@ -180,6 +180,7 @@ impl Keeper {
             error!(alarm; "{}", trouble.sentence);
         }
         self.direct.attempts += 1;
+        self.alarms.tried(trouble.cause);
         self.direct.not_before = now + DIRECT_PAUSE * 2_u32.pow(self.direct.attempts.min(DIRECT_ATTEMPTS));
         let key = event.service_key().clone();
         match self.client.send(&key, event.into_body()).await {
