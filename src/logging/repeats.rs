@@ -44,6 +44,8 @@ pub enum Cause {
     NotAccepted,
     /// A rejected body that could not be committed.
     NotKept,
+    /// An alarm of the bridge that could not be committed.
+    NoAlarm,
     /// An attempt that PagerDuty answered with no, for now.
     NotDelivered(ServiceKey, Hindrance),
     /// An attempt that did not reach PagerDuty, which is no service key's own trouble.
@@ -81,6 +83,7 @@ impl fmt::Display for Cause {
             Self::Folded(event) => return write!(f, "alerts folded into event {}", event.get()),
             Self::NotAccepted => "alerts were not accepted",
             Self::NotKept => "rejected webhooks were not kept",
+            Self::NoAlarm => "alarms were not queued",
             Self::NotDelivered(key, _) => return write!(f, "attempts on the key {key} did not deliver"),
             Self::Unreachable => "attempts did not reach PagerDuty",
             Self::Dropped => "attempts were made again at once",

@@ -7,12 +7,13 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use log::{error, info, warn};
+use log::{Level, error, info, log, warn};
 use tokio::time::sleep;
 
 use super::alarm::{Alarms, Deed, Finding, Incident};
 use super::notice::Notice;
 use super::{Cause, Facts, Trouble, Watch, judge};
+use crate::logging::repeats;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{IncidentKey, ServiceKey, WireEvent};
@@ -163,7 +164,8 @@ impl Keeper {
             }
             Err(QueueError::Closed) => false,
             Err(error) => {
-                error!(alarm; "this alarm cannot be queued: {error}");
+                let line = repeats::line(repeats::Cause::NoAlarm, Level::Error);
+                log!(line.level, alarm; "this alarm cannot be queued: {error}{line}");
                 false
             }
         }
