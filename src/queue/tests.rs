@@ -34,8 +34,8 @@ async fn engine() -> (TempDir, PathBuf, Engine) {
 #[tokio::test]
 async fn a_commit_that_hangs_is_found_out_and_asked_no_more() {
     let (_directory, path, engine) = engine().await;
-    let ((began, begins), (hold, held)) = (mpsc::channel(), mpsc::channel::<()>());
-    let held = Mutex::new(held);
+    let ((began, begins), (hang, end)) = (mpsc::channel(), mpsc::channel::<()>());
+    let end = Mutex::new(end);
     let (hand_over, handed_over) = mpsc::channel();
     // Whoever hears of a commit is told within it, so this is one that does not end; it blocks its whole runtime.
     let writer = thread::spawn(move || {
@@ -44,7 +44,7 @@ async fn a_commit_that_hangs_is_found_out_and_asked_no_more() {
             let queue = Queue::start(engine);
             queue.observe(move |_| {
                 began.send(()).unwrap_or_default();
-                let _ = held.lock().unwrap().recv();
+                let _ = end.lock().unwrap().recv();
             });
             hand_over.send(queue.clone()).unwrap();
             queue.accept(event("1", 100)).await.unwrap();
@@ -63,7 +63,7 @@ async fn a_commit_that_hangs_is_found_out_and_asked_no_more() {
     assert!(matches!(error, QueueError::Stuck { .. }), "{error:?}");
     assert_eq!(queue.commands.capacity(), room, "what hangs is asked for more");
 
-    drop(hold);
+    drop(hang);
     writer.join().unwrap();
 }
 
