@@ -1,7 +1,8 @@
 //! Log lines: for people on a terminal, JSON for everything else.
 //!
 //! - [`repeats`]: where one cause repeats, lines are counted instead of written; [`limiter`]: how many
-//! - `spool`: where JSON lines wait for each other, so that a storm does not cost a write for each
+//! - `spool`: where JSON lines wait for each other, so that a storm does not cost a write for each, and where they wait
+//!   when nobody reads them, so that no alert does
 
 pub mod limiter;
 pub mod repeats;
@@ -22,7 +23,9 @@ use crate::settings::LogFormat;
 ///
 /// A warning or an error is written when this returns to whoever logs it, and so is everything before it. Other JSON
 /// lines are written within milliseconds, or when [`log::Log::flush`] is called, which has to be done before the program
-/// ends.
+/// ends. If nobody reads standard error, whoever logs waits for a second, and nobody does again until all is written: JSON
+/// lines are kept as far as there is room, and those beyond it are counted and lost. Text is written at once: whoever holds a terminal with
+/// Ctrl-S holds the program.
 pub fn start(format: LogFormat, filter: &str) {
     let json = match format {
         LogFormat::Auto => !io::stderr().is_terminal(),
@@ -45,7 +48,7 @@ pub fn start(format: LogFormat, filter: &str) {
     let filter = logger.filter();
     if log::set_boxed_logger(Box::new(Lines { logger, spool: spool.clone() })).is_ok() {
         log::set_max_level(filter);
-        spool.attend();
+        spool.attend(io::stderr(), tell_lost);
     }
 }
 
@@ -68,8 +71,22 @@ impl Log for Lines {
     }
 
     fn flush(&self) {
-        self.spool.drain(&mut io::stderr());
+        self.spool.wait();
     }
+}
+
+/// The line that stands for those that found no room.
+fn tell_lost(lines: u64) -> Vec<u8> {
+    let mut line = Vec::new();
+    let pairs = [("lost", Value::from(lines))];
+    let mut record = Record::builder();
+    record.level(Level::Warn).target(module_path!()).key_values(&pairs);
+    let said = format_args!("{lines} lines of the log are lost, because nobody read it").to_string();
+    let written = write_line(&mut line, &record.args(format_args!("{said}")).build());
+    if written.is_err() {
+        line.clear();
+    }
+    line
 }
 
 /// The members every line has; a pair of the same name is left out.

@@ -144,13 +144,13 @@ impl Whole {
         Self { row: Row::of_event(record.into(), keys), rest }
     }
 
-    /// All about a rejected webhook.
+    /// All about a rejected webhook, with each of `keys` masked where its text holds one.
     #[must_use]
-    pub fn of_rejected(id: RejectedId, webhook: Rejected) -> Self {
+    pub fn of_rejected(id: RejectedId, webhook: Rejected, keys: &[ServiceKey]) -> Self {
         let size = webhook.body.len() as u64;
         let summary = RejectedSummary { id, received_at: webhook.received_at, reason: webhook.reason, size };
         let body = match String::from_utf8(webhook.body) {
-            Ok(text) => Body::Text(text),
+            Ok(text) => Body::Text(keys.iter().fold(text, |text, key| key.mask(text))),
             Err(error) => Body::Base64(STANDARD.encode(error.as_bytes())),
         };
         Self { row: Row::of_rejected(summary), rest: Rest::Webhook { resource: webhook.resource, body } }
@@ -170,7 +170,7 @@ impl Keys {
     /// A text in which the key may stand.
     fn clean(self, key: &ServiceKey, text: String) -> String {
         match self {
-            Self::Masked => text.replace(key.expose(), &key.to_string()),
+            Self::Masked => key.mask(text),
             Self::Whole => text,
         }
     }

@@ -17,8 +17,6 @@ use tokio::time::sleep;
 use super::limiter::{Budget, LeftOut, Limiter};
 use crate::intake::Ignored;
 use crate::pagerduty::ServiceKey;
-use crate::queue::EventId;
-use crate::web::body::BodyError;
 
 const BUDGET: Budget = Budget { burst: 5, pause: Duration::from_mins(1), causes: 1000 };
 
@@ -34,16 +32,18 @@ pub enum Cause {
         /// Whether it was the signature that was missing or wrong, and not the token.
         signature: bool,
     },
-    /// A body that could not be read.
-    NotRead(Discriminant<BodyError>),
+    /// A body that could not be read, answered with this status.
+    NotRead(u16),
     /// A webhook that asks for nothing.
     Ignored(Discriminant<Ignored>),
-    /// An alert that joined this event, which waits.
-    Folded(EventId),
+    /// An alert that joined the event with this number, which waits.
+    Folded(i64),
     /// An alert that could not be committed.
     NotAccepted,
     /// A rejected body that could not be committed.
     NotKept,
+    /// An alarm of the bridge that could not be committed.
+    NoAlarm,
     /// An attempt that PagerDuty answered with no, for now.
     NotDelivered(ServiceKey, Hindrance),
     /// An attempt that did not reach PagerDuty, which is no service key's own trouble.
@@ -78,9 +78,10 @@ impl fmt::Display for Cause {
             Self::Unproven { signature: true } => "webhooks with a wrong or missing signature were turned away",
             Self::NotRead(_) => "webhooks were not read",
             Self::Ignored(_) => "webhooks were ignored",
-            Self::Folded(event) => return write!(f, "alerts folded into event {}", event.get()),
+            Self::Folded(event) => return write!(f, "alerts folded into event {event}"),
             Self::NotAccepted => "alerts were not accepted",
             Self::NotKept => "rejected webhooks were not kept",
+            Self::NoAlarm => "alarms were not queued",
             Self::NotDelivered(key, _) => return write!(f, "attempts on the key {key} did not deliver"),
             Self::Unreachable => "attempts did not reach PagerDuty",
             Self::Dropped => "attempts were made again at once",

@@ -52,6 +52,12 @@ impl ServiceKey {
         Ok(Self(text.to_owned()))
     }
 
+    /// The text with this key masked wherever it stands in it.
+    #[must_use]
+    pub fn mask(&self, text: String) -> String {
+        if text.contains(&self.0) { text.replace(&self.0, &self.to_string()) } else { text }
+    }
+
     /// The whole key, for the queue and for people who asked for it with `--show-keys`.
     #[must_use]
     pub fn expose(&self) -> &str {

@@ -66,6 +66,17 @@ pub enum QueueError {
         /// The database file.
         path: PathBuf,
     },
+    /// The database neither does what it is asked for nor says why not.
+    #[error(
+        "the database {} has not answered for {seconds} s; see whether its disk, or the network it lies on, still works",
+        path.display()
+    )]
+    Stuck {
+        /// The database file.
+        path: PathBuf,
+        /// For how long, in seconds.
+        seconds: u64,
+    },
     /// No space is left.
     #[error(
         "the disk with the database {} is full; free some space there, the bridge goes on by itself then",

@@ -45,6 +45,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 pub use attention::{Attention, DeadLetters, IncidentState, OldestWaiting};
 pub use editor::Editor;
@@ -61,6 +62,10 @@ pub use rejected::{Rejected, RejectedId};
 use pulse::Pulse;
 use rejected::MAX_REJECTED_BYTES;
 use writer::Command;
+
+/// A commit, or a look, that takes longer is stuck. Longer than a connection waits for another process's lock, for which
+/// there is a better answer.
+const STUCK: Duration = Duration::from_secs(10);
 
 /// A handle on the queue; clones share it.
 ///
@@ -191,18 +196,28 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// When nothing can be committed.
+    /// When nothing can be committed, or it is not known for 10 seconds. While a commit hangs for that long, no other is
+    /// asked for.
     pub async fn probe(&self) -> Result<Duration, QueueError> {
+        self.probe_within(STUCK).await
+    }
+
+    async fn probe_within(&self, patience: Duration) -> Result<Duration, QueueError> {
+        let stuck = |time: Duration| QueueError::Stuck { path: self.reader.path(), seconds: time.as_secs() };
+        if let Some(time) = self.pulse.busy_for().filter(|time| *time >= patience) {
+            return Err(stuck(time));
+        }
         let begun = Instant::now();
-        self.ask(|reply| Command::Probe { reply }).await?;
+        let probed = timeout(patience, self.ask(|reply| Command::Probe { reply })).await;
+        probed.map_err(|_| stuck(begun.elapsed()))??;
         Ok(begun.elapsed())
     }
 
-    /// Whether alerts can be committed, as far as is known. After a commit that failed it takes another alert to know, or
-    /// [`Queue::probe`].
+    /// Whether alerts can be committed, as far as is known: not after a commit that failed, and not while one hangs. After
+    /// one that failed it takes another alert to know, or [`Queue::probe`].
     #[must_use]
     pub fn is_well(&self) -> bool {
-        self.pulse.is_well()
+        self.pulse.is_well() && self.pulse.busy_for().is_none_or(|time| time < STUCK)
     }
 
     /// How many commits were made since the queue was opened.

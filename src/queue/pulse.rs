@@ -1,7 +1,8 @@
 //! What the writer lets everybody see: how it fares, and what came in.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -12,6 +13,8 @@ use super::observer::{Commit, Observer};
 pub(super) struct Pulse {
     commits: AtomicU64,
     well: AtomicBool,
+    /// When the commit began that is under way.
+    busy_since: Mutex<Option<Instant>>,
     listener: Mutex<Option<mpsc::UnboundedSender<Arrival>>>,
     observer: Observer,
 }
@@ -21,6 +24,7 @@ impl Default for Pulse {
         Self {
             commits: AtomicU64::new(0),
             well: AtomicBool::new(true),
+            busy_since: Mutex::new(None),
             listener: Mutex::new(None),
             observer: Observer::default(),
         }
@@ -32,8 +36,23 @@ impl Pulse {
         self.commits.load(Ordering::Relaxed)
     }
 
+    /// What the last commit showed; one that does not end shows nothing, see [`busy_for`](Self::busy_for).
     pub(super) fn is_well(&self) -> bool {
         self.well.load(Ordering::Relaxed)
+    }
+
+    /// For how long the commit that is under way has been.
+    pub(super) fn busy_for(&self) -> Option<Duration> {
+        self.busy_since().map(|since| since.elapsed())
+    }
+
+    /// A commit is under way from now on, or none is.
+    pub(super) fn is_busy(&self, busy: bool) {
+        *self.busy_since() = busy.then(Instant::now);
+    }
+
+    fn busy_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.busy_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn listen(&self) -> mpsc::UnboundedReceiver<Arrival> {

@@ -1,6 +1,9 @@
 //! What can only be shown from inside: limits of a connection, and what the statements cost.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use chrono::DateTime;
 use futures_util::future::join_all;
@@ -26,6 +29,42 @@ async fn engine() -> (TempDir, PathBuf, Engine) {
     let path = directory.path().join("bridge.db");
     let engine = Engine::open(&path).await.unwrap();
     (directory, path, engine)
+}
+
+#[tokio::test]
+async fn a_commit_that_hangs_is_found_out_and_asked_no_more() {
+    let (_directory, path, engine) = engine().await;
+    let ((began, begins), (hang, end)) = (mpsc::channel(), mpsc::channel::<()>());
+    let end = Mutex::new(end);
+    let (hand_over, handed_over) = mpsc::channel();
+    // Whoever hears of a commit is told within it, so this is one that does not end; it blocks its whole runtime.
+    let writer = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let queue = Queue::start(engine);
+            queue.observe(move |_| {
+                began.send(()).unwrap_or_default();
+                let _ = end.lock().unwrap().recv();
+            });
+            hand_over.send(queue.clone()).unwrap();
+            queue.accept(event("1", 100)).await.unwrap();
+            assert!(queue.probe().await.is_ok() && queue.is_well());
+        });
+    });
+    let queue = handed_over.recv().unwrap();
+    begins.recv().unwrap();
+
+    let patience = Duration::from_millis(1);
+    let error = queue.probe_within(patience).await.unwrap_err();
+    assert!(matches!(error, QueueError::Stuck { .. }), "{error:?}");
+    assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+    let room = queue.commands.capacity();
+    let error = queue.probe_within(patience).await.unwrap_err();
+    assert!(matches!(error, QueueError::Stuck { .. }), "{error:?}");
+    assert_eq!(queue.commands.capacity(), room, "what hangs is asked for more");
+
+    drop(hang);
+    writer.join().unwrap();
 }
 
 #[tokio::test]

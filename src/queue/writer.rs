@@ -112,13 +112,16 @@ async fn run(mut engine: Engine, mut commands: mpsc::Receiver<Command>, pulse: A
         }
         let remembering = std::mem::take(&mut round.remembering);
         if round.size > 0 {
+            pulse.is_busy(true);
             round.commit(&mut engine, &pulse, &mut carried).await;
         }
         for (memory, reply) in remembering {
+            pulse.is_busy(true);
             // By itself, so that no alert ever fails with it.
             let remembered = engine.commit(Batch { memory: Some(memory), ..Batch::default() }).await;
             let _ = reply.send(remembered.map(drop));
         }
+        pulse.is_busy(false);
     }
     let closed = engine.close().await;
     for reply in closing {

@@ -71,6 +71,8 @@ struct Alarm {
     phase: Phase,
     /// Whether somebody was told that it has begun, and not yet that it is over.
     told: bool,
+    /// Whether somebody was perhaps told that it has begun: PagerDuty may have taken what it did not answer.
+    tried: bool,
     /// How often it was raised lately.
     raises: u32,
     raised_at: Duration,
@@ -92,7 +94,13 @@ impl Alarms {
     /// Alarms of a bridge that starts now, for troubles that have to be gone for `hold` before they are over.
     #[must_use]
     pub fn new(limits: Limits, hold: Duration) -> Self {
-        let quiet = || Alarm { phase: Phase::Quiet(Duration::ZERO), told: false, raises: 0, raised_at: Duration::ZERO };
+        let quiet = || Alarm {
+            phase: Phase::Quiet(Duration::ZERO),
+            told: false,
+            tried: false,
+            raises: 0,
+            raised_at: Duration::ZERO,
+        };
         Self { limits, hold, by_cause: Cause::ALL.into_iter().map(|cause| (cause, quiet())).collect() }
     }
 
@@ -115,9 +123,16 @@ impl Alarms {
             },
             (Phase::Quiet(since), Finding::Nothing) => {
                 let is_over = now.saturating_sub(since) >= hold && incident == Incident::Open;
-                (alarm.told || is_over).then_some(Deed::Resolve(cause))
+                (alarm.told || alarm.tried || is_over).then_some(Deed::Resolve(cause))
             }
             _ => None,
+        }
+    }
+
+    /// It was tried to page for a cause past the queue, and nobody knows whether that came through.
+    pub fn tried(&mut self, cause: Cause) {
+        if let Some(alarm) = self.by_cause.get_mut(&cause) {
+            alarm.tried = true;
         }
     }
 
@@ -126,7 +141,7 @@ impl Alarms {
         let Some(alarm) = self.by_cause.get_mut(&deed.cause()) else { return };
         match deed {
             Deed::Raise(_) => alarm.raised(now),
-            Deed::Resolve(_) => alarm.told = false,
+            Deed::Resolve(_) => (alarm.told, alarm.tried) = (false, false),
         }
     }
 

@@ -7,12 +7,13 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use log::{error, info, warn};
+use log::{Level, error, info, log, warn};
 use tokio::time::sleep;
 
 use super::alarm::{Alarms, Deed, Finding, Incident};
 use super::notice::Notice;
 use super::{Cause, Facts, Rhythm, Trouble, Watch, judge};
+use crate::logging::repeats;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{IncidentKey, ServiceKey, WireEvent};
@@ -173,7 +174,8 @@ impl Keeper {
             }
             Err(QueueError::Closed) => false,
             Err(error) => {
-                error!(alarm; "this alarm cannot be queued: {error}");
+                let line = repeats::line(repeats::Cause::NoAlarm, Level::Error);
+                log!(line.level, alarm; "this alarm cannot be queued: {error}{line}");
                 false
             }
         }
@@ -190,6 +192,7 @@ impl Keeper {
             error!(alarm; "{}", trouble.sentence);
         }
         self.direct.attempts += 1;
+        self.alarms.tried(trouble.cause);
         self.direct.not_before = now + DIRECT_PAUSE * 2_u32.pow(self.direct.attempts.min(DIRECT_ATTEMPTS));
         let key = event.service_key().clone();
         match self.client.send(&key, event.into_body()).await {

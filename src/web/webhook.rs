@@ -120,10 +120,11 @@ async fn take(
     let body = match body::read(request, payload, shared.max_body, share.as_mut()).await {
         Ok(body) => body,
         Err(error) => {
-            let line = repeats::line(Cause::NotRead(discriminant(&error)), Level::Warn);
+            let status = status_of(error);
+            let line = repeats::line(Cause::NotRead(status.as_u16()), Level::Warn);
             log!(line.level, "a webhook was not read: {error}{line}");
             let answered = if error == BodyError::Crowded { Answered::Unavailable } else { Answered::Unread };
-            let response = answer::error(&mut HttpResponse::build(status_of(error)), &error.to_string());
+            let response = answer::error(&mut HttpResponse::build(status), &error.to_string());
             return Reply::new(Source::Unknown, answered, response);
         }
     };
@@ -193,7 +194,7 @@ async fn receive(
             for Accepted { id, count } in events {
                 let event = id.get();
                 if count > 1 {
-                    let line = repeats::line(Cause::Folded(id), Level::Info);
+                    let line = repeats::line(Cause::Folded(event), Level::Info);
                     log!(line.level, event, count, incident_key:% = incident_key; "{event_type} folded into one that waits{line}");
                 } else {
                     info!(event, incident_key:% = incident_key; "{event_type} queued");

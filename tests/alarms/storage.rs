@@ -1,8 +1,12 @@
 //! A database that takes nothing.
 
+use std::collections::BTreeMap;
+
+use sentry_pagerduty_bridge::sandbox::{Body, EventType, Fault, FaultRule, State};
+
 use crate::inside::Inside;
 use crate::support::{Disk, OTHER_KEY, PagerDuty, alert, get};
-use crate::{OTHER_WAY, is_over, is_paged};
+use crate::{OTHER_WAY, is, is_over, is_paged};
 
 #[test]
 fn a_full_disk_is_one_page_past_the_queue_and_over_when_there_is_room() {
@@ -24,4 +28,22 @@ fn a_full_disk_is_one_page_past_the_queue_and_over_when_there_is_room() {
     assert_eq!(incident.events, 1);
     disk.free();
     is_over(&pagerduty, OTHER_KEY, "storage");
+}
+
+#[test]
+fn an_alarm_past_the_queue_that_pagerduty_took_and_did_not_confirm_is_resolved_as_well() {
+    let name = "storage::an_alarm_past_the_queue_that_pagerduty_took_and_did_not_confirm_is_resolved_as_well";
+    let Some(disk) = Disk::mount(name) else { return };
+    let pagerduty = PagerDuty::start();
+    let unconfirmed = Fault::Answer { status: 500, body: Body::default(), headers: BTreeMap::new(), apply: true };
+    let of_alarms = FaultRule { service_key: Some(OTHER_KEY.to_owned()), ..FaultRule::new(unconfirmed) };
+    pagerduty.inject(FaultRule { event_type: Some(EventType::Trigger), ..of_alarms }).unwrap();
+    let database = format!("sqlite:{}", disk.path("bridge.db").display());
+    let bridge = Inside::start(&pagerduty.url(), &[OTHER_WAY, ("BRIDGE_DATABASE_URL", database.as_str())]);
+    disk.fill();
+    let refused = (0..10_000).any(|_| bridge.post(&alert(2, &"x".repeat(16 * 1024))).0 == 503);
+    assert!(refused, "the disk is never full");
+    is_paged(&pagerduty, OTHER_KEY, "storage");
+    disk.free();
+    is(&pagerduty, OTHER_KEY, "storage", State::Resolved);
 }

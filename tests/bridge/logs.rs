@@ -1,6 +1,8 @@
 //! What is logged, and what never is.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +10,9 @@ use sentry_pagerduty_bridge::about::Build;
 use sentry_pagerduty_bridge::sandbox::{Body, Fault, FaultRule};
 use serde_json::Value;
 
-use crate::support::{Bridge, Connection, KEY, OTHER_KEY, PagerDuty, ROUTES, TOKEN, alert, alert_of_level, post};
+use crate::support::{
+    Bridge, Connection, KEY, OTHER_KEY, PagerDuty, ROUTES, TOKEN, alert, alert_of_level, post, program,
+};
 
 /// Words that stand nowhere but in a payload.
 const TEXT: &str = "card number of Erika Mustermann";
@@ -109,4 +113,50 @@ fn the_first_line_names_the_build_and_the_settings() {
     };
     assert_eq!(config("0s"), config("0ms"));
     assert_ne!(config("0s"), config("1ms"));
+}
+
+/// A program that does not outlive its test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_keeps_no_alert_out_and_no_bridge_from_ending() {
+    let (pagerduty, home) = (PagerDuty::start(), tempfile::tempdir().unwrap());
+    let settings = [
+        ("BRIDGE_PAGERDUTY_URL", pagerduty.url()),
+        ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY.to_owned()),
+        ("BRIDGE_WEBHOOK_TOKEN", TOKEN.to_owned()),
+        ("BRIDGE_LISTEN", "127.0.0.1:0".to_owned()),
+        ("BRIDGE_SHUTDOWN_DRAIN", "0s".to_owned()),
+        ("BRIDGE_ALARMS", "off".to_owned()),
+        ("RUST_LOG", "trace".to_owned()),
+    ];
+    let mut bridge = Ended(program().current_dir(&home).envs(settings).stderr(Stdio::piped()).spawn().unwrap());
+    let mut log = BufReader::new(bridge.0.stderr.take().unwrap());
+    let address = loop {
+        let mut line = String::new();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended");
+        if let Some((_, address)) = line.split_once("listening on http://") {
+            break address.split('"').next().unwrap().parse().unwrap();
+        }
+    };
+    // More than the pipe and the bridge itself hold. Some of it is a warning, which is written at once otherwise.
+    for issue in 0..1_500 {
+        assert_eq!(post(address, &format!("/sentry/{TOKEN}"), &[], &alert(issue % 10, TEXT)).status, 202);
+        if issue % 100 == 0 {
+            assert_eq!(post(address, "/sentry/wrong", &[], b"{}").status, 401);
+        }
+    }
+    let kill = Command::new("sh").args(["-c", &format!("kill -TERM {}", bridge.0.id())]).status().unwrap();
+    assert!(kill.success());
+    assert_eq!(bridge.0.wait().unwrap().code(), Some(0));
+    let mut rest = Vec::new();
+    log.read_to_end(&mut rest).unwrap();
+    assert!(rest.len() < 256 * 1024, "the pipe held {} bytes, so the log was never full", rest.len());
 }

@@ -284,3 +284,22 @@ fn long_lists_come_in_pages_and_every_entry_is_on_one() {
     assert_eq!(page("/dead?before=nonsense").matches("<article").count(), 50);
     assert_eq!(page("/dead?before=-1").matches("<article").count(), 0);
 }
+
+#[test]
+fn a_form_that_never_ends_is_not_waited_for() {
+    let bridge = Bridge::start_with("http://127.0.0.1:9", &[("BRIDGE_ADMIN_TOKEN", ADMIN)]);
+    let mut connections: Vec<_> = ["/login", "/logout", "/dead/retry", "/dead/discard"]
+        .into_iter()
+        .map(|path| {
+            let mut connection = Connection::open(bridge.address);
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nHost: bridge\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+                 Content-Length: 100\r\n\r\ntoken="
+            );
+            connection.send(head.as_bytes());
+            connection
+        })
+        .collect();
+    let answers: Vec<_> = connections.iter_mut().map(|connection| connection.answer().status).collect();
+    assert_eq!(answers, [400, 401, 401, 401]);
+}

@@ -32,7 +32,7 @@ pub(super) async fn run(args: &QueueShowArgs) -> anyhow::Result<Exit> {
 pub(super) async fn whole(reader: &Reader, id: ItemId, keys: Keys) -> Result<Option<Whole>, QueueError> {
     Ok(match id {
         ItemId::Event(id) => reader.get(id).await?.map(|record| Whole::of_event(record, keys)),
-        ItemId::Rejected(id) => reader.rejected(id).await?.map(|webhook| Whole::of_rejected(id, webhook)),
+        ItemId::Rejected(id) => reader.rejected(id).await?.map(|webhook| Whole::of_rejected(id, webhook, &[])),
     })
 }
 

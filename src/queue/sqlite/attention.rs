@@ -37,7 +37,7 @@ impl Reads {
                 reason: columns.optional_text("reason")?,
             })
         });
-        let oldest = first.await?.into_iter().min_by_key(|first| (first.since, first.id));
+        let oldest = self.soon(first).await?.into_iter().min_by_key(|first| (first.since, first.id));
         let dead = self.look(sqlx::query(DEAD_LETTERS), |columns| {
             Ok(DeadLetters {
                 service_key: columns.service_key()?,
@@ -47,7 +47,7 @@ impl Reads {
                 reason: columns.optional_text("reason")?,
             })
         });
-        let mut dead = dead.await?;
+        let mut dead = self.soon(dead).await?;
         dead.sort_by(|one, other| one.service_key.cmp(&other.service_key));
         Ok(Attention { oldest, dead })
     }
@@ -58,8 +58,10 @@ impl Reads {
         service_key: &ServiceKey,
     ) -> Result<IncidentState, QueueError> {
         let died = sqlx::query(DIED).bind(service_key.expose()).bind(incident_key.as_str());
-        let died_at = self.look(died, |columns| columns.optional_time("died_at")).await?.pop().flatten();
-        let known = self.look_with(async |connection| incidents::known(connection, incident_key).await).await?;
+        let died = self.look(died, |columns| columns.optional_time("died_at"));
+        let died_at = self.soon(died).await?.pop().flatten();
+        let known = self.look_with(async |connection| incidents::known(connection, incident_key).await);
+        let known = self.soon(known).await?;
         Ok(IncidentState { is_open: known.into_values().any(|is_open| is_open), died_at })
     }
 }

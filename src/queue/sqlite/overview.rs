@@ -32,7 +32,7 @@ struct Tally {
 impl Reads {
     pub(in crate::queue) async fn overview(&self) -> Result<Overview, QueueError> {
         // One statement, so that all of it is true at the same moment.
-        let rows = self.look(sqlx::query(OVERVIEW), row).await?;
+        let rows = self.soon(self.look(sqlx::query(OVERVIEW), row)).await?;
         Ok(rows.into_iter().fold(Overview::default(), add))
     }
 }

@@ -1,5 +1,6 @@
 //! Everything that only looks.
 
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,12 +8,13 @@ use chrono::{DateTime, Utc};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqlitePoolOptions};
 use sqlx::{Sqlite, SqliteConnection, SqlitePool};
+use tokio::time::timeout;
 
 use super::place::Place;
 use super::row::{ColumnError, Columns, to_send};
 use super::schema;
 use crate::pagerduty::ServiceKey;
-use crate::queue::{Begun, EventId, QueueError, Record, WaitingEvent};
+use crate::queue::{Begun, EventId, QueueError, Record, STUCK, WaitingEvent};
 
 /// How many connections serve the deliveries at the same time.
 const WORKING: u32 = 2;
@@ -63,6 +65,8 @@ pub(in crate::queue) struct Reads {
     place: Place,
     working: SqlitePool,
     looking: SqlitePool,
+    /// How long what is looked at [soon](Self::soon) may take.
+    patience: Duration,
 }
 
 impl Reads {
@@ -78,7 +82,12 @@ impl Reads {
                 .acquire_timeout(patience)
                 .connect_lazy_with(place.reading())
         };
-        Self { place: place.clone(), working: pool(WORKING, WORKING_PATIENCE), looking: pool(LOOKING, looking) }
+        Self {
+            place: place.clone(),
+            working: pool(WORKING, WORKING_PATIENCE),
+            looking: pool(LOOKING, looking),
+            patience: STUCK,
+        }
     }
 
     pub(in crate::queue) async fn open(path: &Path) -> Result<Self, QueueError> {
@@ -167,6 +176,13 @@ impl Reads {
         Ok(self.look(query, Columns::record).await?.pop())
     }
 
+    /// What a look brings that costs next to nothing, unless the disk does not answer: nobody who watches over the bridge
+    /// may wait for that.
+    pub(super) async fn soon<T>(&self, look: impl Future<Output = Result<T, QueueError>>) -> Result<T, QueueError> {
+        let stuck = |_| Err(QueueError::Stuck { path: self.place.path(), seconds: self.patience.as_secs() });
+        timeout(self.patience, look).await.unwrap_or_else(stuck)
+    }
+
     /// Looks at something with other statements than [`look`](Self::look) reads.
     pub(super) async fn look_with<T>(
         &self,
@@ -218,6 +234,7 @@ impl Reads {
 mod tests {
     use super::super::Engine;
     use super::*;
+    use crate::pagerduty::IncidentKey;
 
     #[tokio::test]
     async fn whoever_looks_waits_for_a_while_and_the_deliveries_do_not_wait_for_them() {
@@ -235,5 +252,27 @@ mod tests {
         assert_eq!(reads.generation().await.unwrap(), 0);
         assert_eq!(reads.delivered().await.unwrap(), 0);
         drop(held);
+    }
+
+    #[tokio::test]
+    async fn a_look_that_hangs_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bridge.db");
+        let _engine = Engine::open(&path).await.unwrap();
+        // Whoever waits for a connection waits as for a disk.
+        let mut reads = Reads::patient(&Place::new(&path), Duration::from_hours(1));
+        reads.patience = Duration::from_millis(1);
+        let mut held = Vec::new();
+        for _ in 0..LOOKING {
+            held.push(reads.looking.acquire().await.unwrap());
+        }
+        let key = ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap();
+        let incident = IncidentKey::parse("1").unwrap();
+        let errors = [
+            reads.overview().await.unwrap_err(),
+            reads.attention(&[]).await.unwrap_err(),
+            reads.incident(&incident, &key).await.unwrap_err(),
+        ];
+        assert!(errors.iter().all(|error| matches!(error, QueueError::Stuck { .. })), "{errors:?}");
     }
 }

@@ -148,6 +148,16 @@ fn a_deed_that_failed_is_asked_for_again() {
 }
 
 #[test]
+fn what_perhaps_came_through_is_resolved_as_what_did() {
+    let mut bridge = Bridge::new();
+    let cause = Cause::Storage;
+    assert_eq!(bridge.look(cause, &trouble(cause), 0), None);
+    assert!(matches!(bridge.look(cause, &trouble(cause), 10), Some(Deed::Raise(_))));
+    bridge.alarms.tried(cause);
+    assert_eq!(bridge.live(cause, &Finding::Nothing, 11, 100), [(26, "resolve")]);
+}
+
+#[test]
 fn what_nobody_can_tell_changes_nothing() {
     let mut bridge = Bridge::new();
     let cause = Cause::Waiting;

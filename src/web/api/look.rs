@@ -57,7 +57,7 @@ pub(super) async fn event(shared: &Shared, id: &str) -> Result<String, Failure> 
 pub(super) async fn rejected(shared: &Shared, id: &str) -> Result<String, Failure> {
     let id = rejected_id(id)?;
     let webhook = shared.queue.reader().rejected(id).await?.ok_or_else(|| not_there(ItemId::Rejected(id)))?;
-    Ok(written(&Whole::of_rejected(id, webhook)))
+    Ok(written(&Whole::of_rejected(id, webhook, &shared.intake.keys().into_iter().cloned().collect::<Vec<_>>())))
 }
 
 /// The number of an event in an address.

@@ -1,11 +1,12 @@
 //! Answers every `POST` of a form that changes the queue.
 
-use actix_web::web::{Data, Form};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use log::info;
 
 use super::answer;
 use super::enter::Proof;
+use super::sent::Sent;
 use super::show::{failed, heap, number, subject};
 use super::view::Notice;
 use super::visit::Visit;
@@ -14,8 +15,8 @@ use crate::upkeep::{BULK, Discarded, Outcomes, Retried};
 use crate::web::Shared;
 
 /// `POST /events/{id}/retry` and `POST /rejected/{id}/retry`.
-pub(super) async fn retry(request: HttpRequest, form: Option<Form<Proof>>, shared: Data<Shared>) -> HttpResponse {
-    acting(&request, form.as_deref(), &shared, async || {
+pub(super) async fn retry(request: HttpRequest, Sent(form): Sent<Proof>, shared: Data<Shared>) -> HttpResponse {
+    acting(&request, form.as_ref(), &shared, async || {
         let ids: Vec<_> = subject(&request).into_iter().collect();
         shared.upkeep.retry(&ids).await.map(|outcomes| retried(&outcomes))
     })
@@ -23,16 +24,16 @@ pub(super) async fn retry(request: HttpRequest, form: Option<Form<Proof>>, share
 }
 
 /// `POST /dead/retry` and `POST /rejected/retry`.
-pub(super) async fn retry_all(request: HttpRequest, form: Option<Form<Proof>>, shared: Data<Shared>) -> HttpResponse {
-    acting(&request, form.as_deref(), &shared, async || {
+pub(super) async fn retry_all(request: HttpRequest, Sent(form): Sent<Proof>, shared: Data<Shared>) -> HttpResponse {
+    acting(&request, form.as_ref(), &shared, async || {
         shared.upkeep.retry_all(&[heap(&request)]).await.map(|outcomes| retried(&outcomes))
     })
     .await
 }
 
 /// `POST /events/{id}/discard` and `POST /rejected/{id}/discard`.
-pub(super) async fn discard(request: HttpRequest, form: Option<Form<Proof>>, shared: Data<Shared>) -> HttpResponse {
-    acting(&request, form.as_deref(), &shared, async || {
+pub(super) async fn discard(request: HttpRequest, Sent(form): Sent<Proof>, shared: Data<Shared>) -> HttpResponse {
+    acting(&request, form.as_ref(), &shared, async || {
         let ids: Vec<_> = subject(&request).into_iter().collect();
         shared.upkeep.discard(&ids, Some(State::Dead)).await.map(|outcomes| discarded(&outcomes))
     })
@@ -40,9 +41,9 @@ pub(super) async fn discard(request: HttpRequest, form: Option<Form<Proof>>, sha
 }
 
 /// `POST /dead/discard` and `POST /rejected/discard`: only those that stood there when somebody was asked.
-pub(super) async fn discard_all(request: HttpRequest, form: Option<Form<Proof>>, shared: Data<Shared>) -> HttpResponse {
+pub(super) async fn discard_all(request: HttpRequest, Sent(form): Sent<Proof>, shared: Data<Shared>) -> HttpResponse {
     let up_to = form.as_ref().and_then(|form| form.up_to);
-    acting(&request, form.as_deref(), &shared, async || {
+    acting(&request, form.as_ref(), &shared, async || {
         let mut ids = heap(&request).ids(shared.queue.reader(), BULK).await?;
         ids.retain(|id| up_to.is_some_and(|newest| number(id) <= newest));
         shared.upkeep.discard(&ids, Some(State::Dead)).await.map(|outcomes| discarded(&outcomes))

@@ -54,7 +54,7 @@ pub(super) fn event(frame: &Frame, record: &Record) -> Markup {
             }
             @if record.state == State::Dead { (forms::both(Subject::Event(record.id), csrf)) }
             h2 { "Event" }
-            (body(&of_event(record), record.body.len()))
+            (body(&of_event(record), false, record.body.len()))
         }
     };
     layout::page(frame, "Event", Kind::Still, &main)
@@ -77,17 +77,18 @@ pub(super) fn webhook(frame: &Frame, id: RejectedId, webhook: &Rejected, keys: &
             }
             (forms::both(Subject::Rejected(id), csrf))
             h2 { "Body" }
-            (body(&masked(of_webhook(&webhook.body), keys), webhook.body.len()))
+            (body(&of_webhook(&webhook.body, keys), webhook.body.len() > MOST, webhook.body.len()))
         }
     };
     layout::page(frame, "Rejected webhook", Kind::Still, &main)
 }
 
-fn body(text: &str, size: usize) -> Markup {
+/// A body as `text`, which may be `cut` already.
+fn body(text: &str, cut: bool, size: usize) -> Markup {
     let shown = text.get(..text.floor_char_boundary(MOST)).unwrap_or_default();
     html! {
         pre #body .body tabindex="0" { code { (harmless(shown)) } }
-        @if shown.len() < text.len() {
+        @if cut || shown.len() < text.len() {
             p .more {
                 "The rest of its " (ByteSize::b(size as u64).display().si()) " is shown by " code { "queue show" } "."
             }
@@ -100,14 +101,15 @@ fn of_event(record: &Record) -> String {
     masked(pretty(&record.body), std::slice::from_ref(&record.service_key))
 }
 
-/// A webhook's body. What would be much work for little is shown as it came.
-fn of_webhook(bytes: &[u8]) -> String {
+/// A webhook's body. What would be much work for little is shown as it came, and only its beginning.
+fn of_webhook(bytes: &[u8], keys: &[ServiceKey]) -> String {
     if bytes.len() <= MOST {
-        pretty(bytes)
-    } else {
-        // A little more than is shown, so that neither a character nor a service key is cut in two before it is masked.
-        String::from_utf8_lossy(bytes.get(..MOST + 64).unwrap_or(bytes)).into_owned()
+        return masked(pretty(bytes), keys);
     }
+    let mut text = masked(String::from_utf8_lossy(&bytes[..MOST]).into_owned(), keys);
+    // Neither a character nor a service key that was cut in two, and so is not masked, is shown.
+    text.truncate(text.floor_char_boundary(text.len().saturating_sub(ServiceKey::LENGTH)));
+    text
 }
 
 fn pretty(bytes: &[u8]) -> String {
@@ -118,9 +120,7 @@ fn pretty(bytes: &[u8]) -> String {
 
 /// The text with every one of these keys masked wherever it stands.
 fn masked(text: String, keys: &[ServiceKey]) -> String {
-    keys.iter().fold(text, |text, key| {
-        if text.contains(key.expose()) { text.replace(key.expose(), &key.to_string()) } else { text }
-    })
+    keys.iter().fold(text, |text, key| key.mask(text))
 }
 
 #[cfg(test)]
@@ -137,9 +137,23 @@ mod tests {
     #[test]
     fn a_long_body_is_cut_between_characters_and_says_so() {
         let bytes = "é".repeat(MOST).into_bytes();
-        let markup = body(&of_webhook(&bytes), bytes.len()).into_string();
+        let markup = body(&of_webhook(&bytes, &[]), true, bytes.len()).into_string();
         assert!(markup.contains("is shown by") && !markup.contains('\u{fffd}'));
-        assert!(markup.len() < MOST + 500);
-        assert!(!body(&of_webhook(b"{\"a\":1}"), 7).into_string().contains("is shown by"));
+        assert!(markup.len() > MOST - 100 && markup.len() < MOST + 500);
+        assert!(!body(&of_webhook(b"{\"a\":1}", &[]), false, 7).into_string().contains("is shown by"));
+    }
+
+    #[test]
+    fn a_service_key_at_the_end_of_what_is_shown_is_not_shown_in_part() {
+        let key = ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap();
+        // The keys before it are shown shorter than they are.
+        let before = key.expose().repeat(100);
+        for place in MOST - 100..MOST + 100 {
+            let mut text = before.clone() + &" ".repeat(place - before.len());
+            text.push_str(key.expose());
+            text.push_str(&" ".repeat(200));
+            let shown = of_webhook(text.as_bytes(), std::slice::from_ref(&key));
+            assert!(!shown.contains("0123"), "{place}: {}", shown.trim_end());
+        }
     }
 }

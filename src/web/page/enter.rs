@@ -2,11 +2,12 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderValue, RETRY_AFTER, SET_COOKIE};
-use actix_web::web::{Data, Form};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::Utc;
 use serde::Deserialize;
 
+use super::sent::Sent;
 use super::visit::{Visit, own_path, stranger};
 use super::{answer, login};
 use crate::web::admin::origin::{came_by_https, is_same_site};
@@ -32,7 +33,7 @@ pub(super) struct Proof {
 }
 
 /// `POST /login`.
-pub(super) async fn log_in(request: HttpRequest, form: Option<Form<LogIn>>, shared: Data<Shared>) -> HttpResponse {
+pub(super) async fn log_in(request: HttpRequest, Sent(form): Sent<LogIn>, shared: Data<Shared>) -> HttpResponse {
     if !shared.admin.exists() {
         return nothing_here();
     }
@@ -59,7 +60,7 @@ pub(super) async fn log_in(request: HttpRequest, form: Option<Form<LogIn>>, shar
 }
 
 /// `POST /logout`.
-pub(super) async fn log_out(request: HttpRequest, form: Option<Form<Proof>>, shared: Data<Shared>) -> HttpResponse {
+pub(super) async fn log_out(request: HttpRequest, Sent(form): Sent<Proof>, shared: Data<Shared>) -> HttpResponse {
     match Visit::of_form(&request, &shared, form.as_ref().map(|form| form.csrf.as_str())) {
         Ok(_) => with_cookie(answer::see("/"), &Session::end()),
         Err(answer) => *answer,

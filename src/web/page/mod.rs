@@ -5,7 +5,7 @@
 //! - `login`, `overview`, `letters`, `rejected`, `recent`, `detail`: the pages
 //! - `charts`, `destinations`, `forms`: parts of them
 //! - `visit`: who asks for a page; `enter`: logging in and out
-//! - `show`, `act`: what `GET` and `POST` are answered; `answer`: with which headers
+//! - `show`, `act`: what `GET` and `POST` are answered; `answer`: with which headers; `sent`: the forms of `POST`
 //! - `text`: words for numbers and times, and texts of strangers made harmless
 //! - `assets`: style, script and icon, built into the program
 
@@ -23,6 +23,7 @@ mod login;
 mod overview;
 mod recent;
 mod rejected;
+mod sent;
 mod show;
 #[cfg(test)]
 mod tests;

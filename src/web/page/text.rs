@@ -23,7 +23,7 @@ pub(super) fn harmless(text: &str) -> Cow<'_, str> {
 /// What an event says, in which its own service key may stand: harmless, and with that key masked.
 pub(super) fn shown<'a>(text: &'a str, key: &ServiceKey) -> Cow<'a, str> {
     if text.contains(key.expose()) {
-        Cow::Owned(harmless(&text.replace(key.expose(), &key.to_string())).into_owned())
+        Cow::Owned(harmless(&key.mask(text.to_owned())).into_owned())
     } else {
         harmless(text)
     }

@@ -111,6 +111,10 @@ fn a_key_is_masked_in_the_texts_of_an_alert_as_well() {
     assert_eq!(caller.get("/api/events")["events"][0]["description"], masked);
     let event = caller.get("/api/events/1")["event"].clone();
     assert_eq!((&event["description"], &event["incident_key"]), (&json!(masked), &json!("7")));
+
+    assert_eq!(bridge.post(format!("{{\"service_key\": \"{KEY}").as_bytes()).status, 400);
+    bridge.wait_for_log("it is kept as r1");
+    assert_eq!(caller.get("/api/rejected/r1")["body"], format!("{{\"service_key\": \"…{}", &KEY[28..]));
 }
 
 #[test]
