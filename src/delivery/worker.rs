@@ -243,13 +243,13 @@ impl Worker {
             Step::Answered { key, id, received_at, outcome } => {
                 let fate = self.schedule.answered(&key, id, &outcome, now, rand::random());
                 self.metrics.attempted(outcome.kind(), received_at, Utc::now());
-                if let Fate::Dead { .. } = fate {
-                    self.metrics.dead();
-                }
                 let news = News { key, id, received_at, kind: outcome.kind(), fate, at: now };
                 self.attempts.push(Box::pin(settle(self.queue.clone(), news)));
             }
             Step::Settled { news } => {
+                if let Fate::Dead { .. } = news.fate {
+                    self.metrics.dead();
+                }
                 news.tell(Utc::now());
                 self.schedule.settled(&news.key, news.id, &news.fate);
             }
