@@ -1,15 +1,16 @@
 //! `queue`: looking at and acting on what waits, what is dead and what was rejected, beside a running bridge and without
 //! one.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use sentry_pagerduty_bridge::queue::State;
-use sentry_pagerduty_bridge::sandbox::{Body, Fault, FaultRule};
+use sentry_pagerduty_bridge::sandbox::{Fault, FaultRule};
 use serde_json::{Value, json};
 
-use crate::support::{Bridge, ClosedPort, KEY, PagerDuty, Run, TOKEN, alert, meddle, run_with_input};
+use crate::support::{
+    Bridge, ClosedPort, KEY, PagerDuty, Run, TOKEN, alert, have_one_refused, hold_up, meddle, run_with_input,
+};
 
 /// A bridge's queue, as commands reach it.
 struct Queue {
@@ -53,18 +54,8 @@ fn pair(id: &str, state: &str) -> (String, String) {
 /// A bridge with a dead letter (1), a waiting trigger that stands for two alerts (2) and a rejected webhook (r1).
 fn troubled(pagerduty: &PagerDuty) -> Bridge {
     let bridge = Bridge::start(&pagerduty.url());
-    pagerduty.inject(FaultRule::new(Fault::status(400)).times(1)).unwrap();
-    bridge.queue(&alert(7, "Disk full"));
-    bridge.wait_for_log("dead letter");
-    // Then nothing is attempted for the time of this test.
-    let headers = BTreeMap::from([("retry-after".to_owned(), "300".to_owned())]);
-    pagerduty.inject(Fault::Answer { status: 503, body: Body::Json, headers, apply: false }).unwrap();
-    bridge.queue(&alert(8, "Disk slow"));
-    bridge.wait_for_log("not delivered yet");
-    bridge.queue(&alert(9, "Disk hot"));
-    bridge.queue(&alert(9, "Disk hotter"));
-    assert_eq!(bridge.post(b"{").status, 400);
-    bridge.wait_for_log("it is kept as r1");
+    have_one_refused(&bridge, pagerduty);
+    hold_up(&bridge, pagerduty);
     bridge
 }
 

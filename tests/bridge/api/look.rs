@@ -1,31 +1,18 @@
 //! What is told.
 
-use std::collections::BTreeMap;
-
-use sentry_pagerduty_bridge::sandbox::{Body, Fault, FaultRule};
 use serde_json::{Value, json};
 
 use super::caller::{Caller, start, texts};
-use crate::support::{Bridge, KEY, OTHER_KEY, PagerDuty, ROUTES, alert, alert_of_level};
+use crate::support::{Bridge, KEY, OTHER_KEY, PagerDuty, ROUTES, alert, alert_of_level, have_one_refused, hold_up};
 
 /// A bridge with a dead letter (1), an event that PagerDuty took (2), two that wait (3, 4), the second for two alerts,
 /// and a rejected webhook (r1).
 pub(super) fn troubled(pagerduty: &PagerDuty) -> Bridge {
     let bridge = start(pagerduty, &[ROUTES]);
-    pagerduty.inject(FaultRule::new(Fault::status(400)).times(1)).unwrap();
-    bridge.queue(&alert(7, "Disk full"));
-    bridge.wait_for_log("dead letter");
+    have_one_refused(&bridge, pagerduty);
     bridge.queue(&alert_of_level("fatal", 2, "Taken"));
     bridge.wait_for_log("delivered");
-    // Then nothing is attempted for the time of this test.
-    let headers = BTreeMap::from([("retry-after".to_owned(), "300".to_owned())]);
-    pagerduty.inject(Fault::Answer { status: 503, body: Body::Json, headers, apply: false }).unwrap();
-    bridge.queue(&alert(8, "Disk slow"));
-    bridge.wait_for_log("not delivered yet");
-    bridge.queue(&alert(9, "Disk hot"));
-    bridge.queue(&alert(9, "Disk hotter"));
-    assert_eq!(bridge.post(b"{").status, 400);
-    bridge.wait_for_log("it is kept as r1");
+    hold_up(&bridge, pagerduty);
     bridge
 }
 

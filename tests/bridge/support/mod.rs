@@ -7,6 +7,7 @@ mod disk;
 mod http;
 mod pagerduty;
 mod process;
+mod trouble;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ pub(crate) use disk::Disk;
 pub(crate) use http::{Answer, Connection, get, post};
 pub(crate) use pagerduty::{ClosedPort, PagerDuty};
 pub(crate) use process::{Process, program};
+pub(crate) use trouble::{have_one_refused, hold_up};
 
 /// How long anything that is waited for may take. Few things need a tenth of it. It is less than the bridge waits for a
 /// body, so that a bridge that waits where it must not is noticed.

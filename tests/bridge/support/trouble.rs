@@ -1,0 +1,29 @@
+//! Bridges in trouble.
+
+use std::collections::BTreeMap;
+
+use sentry_pagerduty_bridge::sandbox::{Body, Fault, FaultRule};
+
+use super::{Bridge, PagerDuty, alert};
+
+/// Makes the next event, of incident 7, a dead letter.
+#[track_caller]
+pub(crate) fn have_one_refused(bridge: &Bridge, pagerduty: &PagerDuty) {
+    pagerduty.inject(FaultRule::new(Fault::status(400)).times(1)).unwrap();
+    bridge.queue(&alert(7, "Disk full"));
+    bridge.wait_for_log("dead letter");
+}
+
+/// Makes the bridge wait for the time of a test, with events of incidents 8 and 9 in line, the second for two alerts, and
+/// a rejected webhook (r1).
+#[track_caller]
+pub(crate) fn hold_up(bridge: &Bridge, pagerduty: &PagerDuty) {
+    let headers = BTreeMap::from([("retry-after".to_owned(), "300".to_owned())]);
+    pagerduty.inject(Fault::Answer { status: 503, body: Body::Json, headers, apply: false }).unwrap();
+    bridge.queue(&alert(8, "Disk slow"));
+    bridge.wait_for_log("not delivered yet");
+    bridge.queue(&alert(9, "Disk hot"));
+    bridge.queue(&alert(9, "Disk hotter"));
+    assert_eq!(bridge.post(b"{").status, 400);
+    bridge.wait_for_log("it is kept as r1");
+}
