@@ -52,7 +52,7 @@ pub async fn read(
 }
 
 async fn collect(mut payload: Payload, limit: usize, mut share: Option<&mut Share>) -> Result<Bytes, BodyError> {
-    let mut body = BytesMut::new();
+    let mut body = Bytes::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|_| BodyError::Broken)?;
         if body.len() + chunk.len() > limit {
@@ -61,7 +61,15 @@ async fn collect(mut payload: Payload, limit: usize, mut share: Option<&mut Shar
         if share.as_mut().is_some_and(|share| !share.take(chunk.len())) {
             return Err(BodyError::Crowded);
         }
-        body.extend_from_slice(&chunk);
+        // Most bodies come in one piece, which is taken as it is.
+        body = if body.is_empty() { chunk } else { joined(body, &chunk) };
     }
-    Ok(body.freeze())
+    Ok(body)
+}
+
+/// Copies no more than `chunk` where nobody else holds the `body`.
+fn joined(body: Bytes, chunk: &[u8]) -> Bytes {
+    let mut body = BytesMut::from(body);
+    body.extend_from_slice(chunk);
+    body.freeze()
 }

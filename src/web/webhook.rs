@@ -151,6 +151,8 @@ async fn take(
     };
     let (answered, response) = match verdict {
         Verdict::Queue(prepared) => {
+            // The largest thing a request holds, and nobody needs it while the disk is waited for.
+            drop(body);
             let (incident_key, event_type) = (prepared.event.incident_key().clone(), prepared.event.event_type());
             receive(Incoming::trigger(*prepared, received_at), &incident_key, event_type, shared).await
         }
