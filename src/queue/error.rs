@@ -106,6 +106,15 @@ pub enum QueueError {
         /// SQLite's words.
         reason: String,
     },
+    /// The program is linked with an SQLite that may lose commits.
+    #[error(
+        "this program was built with SQLite {version}, which can lose what it has committed (its \"WAL-reset bug\", \
+         mended in 3.51.3); build it with the SQLite it brings along: without LIBSQLITE3_SYS_USE_PKG_CONFIG"
+    )]
+    Unsafe {
+        /// That of SQLite.
+        version: String,
+    },
     /// A newer program has changed the tables.
     #[error(
         "the database {} was written by a newer version of this program (its tables are at version {found}, this \

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection};
+use sqlx::{Connection, Sqlite, SqliteConnection};
 
 use super::list::numbers;
 use super::place::Place;
@@ -25,7 +25,7 @@ impl Edits {
         if !path.exists() {
             return Err(QueueError::Missing { path: place.path() });
         }
-        let mut connection = place.writing().connect().await.map_err(|error| place.error(error))?;
+        let mut connection = place.connect().await?;
         schema::check(&mut connection, &place).await?;
         Ok(Self { place, connection })
     }

@@ -29,7 +29,7 @@ impl Engine {
             TryLockError::WouldBlock => QueueError::InUse { path: place.path() },
             TryLockError::Error(error) => place.unopened(&error),
         })?;
-        let mut connection = connect(&place).await?;
+        let mut connection = place.connect().await?;
         schema::migrate(&mut connection, &place).await?;
         Ok(Self { place, connection: Some(connection), _lock: lock })
     }
@@ -42,7 +42,7 @@ impl Engine {
     pub(in crate::queue) async fn commit(&mut self, batch: Batch) -> Result<Committed, QueueError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => connect(&self.place).await?,
+            None => self.place.connect().await?,
         };
         match write::commit(&mut connection, batch).await {
             Ok(committed) => {
@@ -79,10 +79,6 @@ impl Engine {
         let closed = connection.close().await;
         written.and(closed).map_err(|error| self.place.error(error))
     }
-}
-
-async fn connect(place: &Place) -> Result<SqliteConnection, QueueError> {
-    place.writing().connect().await.map_err(|error| place.error(error))
 }
 
 #[cfg(test)]

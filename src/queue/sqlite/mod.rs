@@ -1,6 +1,7 @@
 //! SQLite: one file, one writing connection, and a few that only read.
 //!
 //! - `place`: the file, how connections to it are set up, and what its errors mean
+//! - `version`: whether this SQLite keeps what it has committed
 //! - `schema`: its tables, and whether they are those of this program
 //! - `engine`: the lock that keeps a second bridge out, and the connection that survives errors
 //! - `write`: the statements of one commit; `receive`: of what webhooks bring; `accept`: of arriving events; `rejected`:
@@ -33,6 +34,7 @@ mod rejected;
 mod row;
 mod schema;
 mod statements;
+mod version;
 mod write;
 
 pub(super) use edit::Edits;

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, SqliteConnection};
 
+use super::version;
 use crate::queue::QueueError;
 
 /// How long a connection waits for another process that holds SQLite's lock.
@@ -78,7 +79,14 @@ impl Place {
         }
     }
 
-    pub(super) fn writing(&self) -> SqliteConnectOptions {
+    /// A connection that writes.
+    pub(super) async fn connect(&self) -> Result<SqliteConnection, QueueError> {
+        let mut connection = self.writing().connect().await.map_err(|error| self.error(error))?;
+        version::check(&mut connection, self).await?;
+        Ok(connection)
+    }
+
+    fn writing(&self) -> SqliteConnectOptions {
         self.options()
             .journal_mode(SqliteJournalMode::Wal)
             // SQLite's own default leaves out the fsync of the log in some builds; a commit is only one with it.
