@@ -6,6 +6,7 @@ WORKDIR /src
 
 # Dependencies change seldom and sources often. This layer holds the built dependencies, made with a stand-in for the
 # sources, and is made anew only when the manifest or the lock file changes.
+COPY .cargo/ .cargo/
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches/webhook \
     && echo '//! Stand-in.' | tee src/lib.rs src/main.rs >benches/webhook/main.rs \
