@@ -112,6 +112,30 @@ async fn the_pace_knows_the_attempts_of_a_revived_dead_letter_after_a_restart() 
 }
 
 #[tokio::test]
+async fn the_pace_knows_the_attempts_of_discarded_events_after_a_restart() {
+    let (_directory, path, queue) = open().await;
+    let mut ids = Vec::new();
+    for (incident, second) in [("1", 1), ("2", 2000), ("3", 2001)] {
+        let id = queue.accept(trigger(incident)).await.unwrap().id;
+        queue.begin(id, at(second)).await.unwrap();
+        ids.push(id);
+    }
+    let never_attempted = queue.accept(trigger("4")).await.unwrap().id;
+    let mut editor = Editor::open(&path).await.unwrap();
+    editor.discard(State::Waiting, &[ids[0]]).await.unwrap();
+    assert_eq!(editor.reader().attempts_since(at(0)).await.unwrap().first(), Some(&(key(), at(1), 1)));
+
+    // What no pace looks back to any more is forgotten.
+    assert_eq!(editor.discard(State::Dead, &[ids[1]]).await.unwrap(), []);
+    editor.discard(State::Waiting, &[ids[1], never_attempted]).await.unwrap();
+    editor.close().await.unwrap();
+    queue.close().await.unwrap();
+    let queue = Queue::open(&path).await.unwrap();
+    let attempts = queue.reader().attempts_since(at(0)).await.unwrap();
+    assert_eq!(attempts, [(key(), at(2000), 1), (key(), at(2001), 1)]);
+}
+
+#[tokio::test]
 async fn only_what_is_still_there_is_discarded() {
     let (_directory, path, queue) = open().await;
     let dead = dead_letter(&queue, "1").await;

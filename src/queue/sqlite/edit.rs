@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use chrono::TimeDelta;
 use sqlx::{Connection, Sqlite, SqliteConnection};
 
 use super::list::numbers;
@@ -11,6 +12,10 @@ use super::{Reads, receive, schema};
 use crate::queue::{EventId, Incoming, QueueError, Reception, RejectedId, State};
 
 type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
+
+/// For how long the attempts of discarded events are kept, counted back from the latest of them. The pace looks back over
+/// one minute and the longest time an attempt takes.
+const KEEP_ATTEMPTS: TimeDelta = TimeDelta::minutes(30);
 
 /// A connection that writes beside that of a bridge.
 #[derive(Debug)]
@@ -62,6 +67,7 @@ impl Edits {
         let ids = numbers(ids);
         let gone = self
             .transact(async |connection| {
+                remember_attempts(connection, state, &ids).await?;
                 let events = sqlx::query_scalar(
                     "DELETE FROM events WHERE state = ? AND id IN (SELECT value FROM json_each(?)) RETURNING id",
                 );
@@ -130,4 +136,22 @@ impl Edits {
             }
         }
     }
+}
+
+/// Keeps what the pace has to know after a restart of events that are about to be deleted.
+async fn remember_attempts(connection: &mut SqliteConnection, state: State, ids: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO discarded (service_key, last_attempt_at, attempts) \
+         SELECT service_key, last_attempt_at, attempts FROM events \
+         WHERE state = ? AND last_attempt_at IS NOT NULL AND id IN (SELECT value FROM json_each(?))",
+    )
+    .bind(state.as_str())
+    .bind(ids)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("DELETE FROM discarded WHERE last_attempt_at < (SELECT MAX(last_attempt_at) FROM discarded) - ?")
+        .bind(KEEP_ATTEMPTS.num_milliseconds())
+        .execute(connection)
+        .await?;
+    Ok(())
 }

@@ -145,7 +145,8 @@ impl Reads {
         since: DateTime<Utc>,
     ) -> Result<Vec<(ServiceKey, DateTime<Utc>, u32)>, QueueError> {
         let query = sqlx::query(
-            "SELECT id, service_key, last_attempt_at, attempts FROM events WHERE last_attempt_at >= ? \
+            "SELECT id, service_key, last_attempt_at, attempts FROM events WHERE last_attempt_at >= ?1 \
+             UNION ALL SELECT 0, service_key, last_attempt_at, attempts FROM discarded WHERE last_attempt_at >= ?1 \
              ORDER BY last_attempt_at",
         )
         .bind(since.timestamp_millis());
