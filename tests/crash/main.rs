@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 
 mod account;
+mod fickle_disk;
 mod mischief;
 mod posters;
 mod power_cut;

@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::drained;
-use super::support::{Bridge, ClosedPort, PagerDuty, alert};
+use super::fickle_disk::FickleDisk;
+use super::support::{Bridge, ClosedPort, PagerDuty, alert, get};
 
 /// Few enough that SQLite does not begin its log anew, so that the log's length tells how far it was written.
 const ALERTS: u64 = 24;
@@ -43,15 +44,50 @@ fn after_a_power_cut_that_tears_what_was_written_later_all_that_was_answered_is_
         file.write_all(&vec![0xa5; rubbish]).unwrap();
         drop(file);
 
-        let pagerduty = PagerDuty::start();
-        let url = format!("sqlite:{}", copy.display());
-        let mut bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_DATABASE_URL", &url)]);
-        let counts = drained(&copy);
-        assert_eq!((counts.waiting, counts.dead), (0, 0));
-        for issue in 1..=answered {
-            let opened = pagerduty.incidents().iter().any(|incident| incident.incident_key == issue.to_string());
-            assert!(opened, "alert {issue} of {answered} is gone");
-        }
-        assert_eq!(bridge.terminate("TERM").code(), Some(0));
+        assert_delivers(&copy, answered);
     }
+}
+
+/// Starts a bridge on what a power cut left, which has to deliver all that was answered.
+#[track_caller]
+fn assert_delivers(database: &Path, answered: u64) {
+    let pagerduty = PagerDuty::start();
+    let url = format!("sqlite:{}", database.display());
+    let mut bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_DATABASE_URL", &url)]);
+    let counts = drained(database);
+    assert_eq!((counts.waiting, counts.dead), (0, 0));
+    for issue in 1..=answered {
+        let opened = pagerduty.incidents().iter().any(|incident| incident.incident_key == issue.to_string());
+        assert!(opened, "alert {issue} of {answered} is gone");
+    }
+    assert_eq!(bridge.terminate("TERM").code(), Some(0));
+}
+
+#[test]
+fn after_a_power_cut_that_loses_what_was_not_synced_all_that_was_answered_is_delivered() {
+    // In the longest of them SQLite writes its log into the file and begins it anew.
+    for answered in [1, 24, 300] {
+        let (disk, nobody) = (FickleDisk::new(), ClosedPort::new());
+        let bridge = disk.bridge(&nobody.url());
+        for issue in 1..=answered {
+            bridge.queue(&alert(issue, "Disk full"));
+        }
+        drop(bridge);
+        assert_delivers(&disk.kept(), answered);
+    }
+}
+
+#[test]
+fn no_alert_is_answered_202_while_the_disk_fails_to_sync() {
+    let (disk, pagerduty) = (FickleDisk::new(), PagerDuty::start());
+    let mut bridge = disk.bridge(&pagerduty.url());
+    bridge.queue(&alert(1, "Disk well"));
+    disk.fail();
+    assert_eq!(bridge.post(&alert(2, "Disk failing")).status, 503);
+    assert_eq!(get(bridge.address, "/readyz").status, 503);
+    disk.recover();
+    bridge.queue(&alert(2, "Disk well again"));
+    assert_eq!(get(bridge.address, "/readyz").status, 200);
+    pagerduty.wait_for_accepted(2);
+    assert_eq!(bridge.terminate("TERM").code(), Some(0));
 }
