@@ -65,7 +65,8 @@ impl Reader {
     }
 
     /// When events were last attempted and how often in all, for last attempts begun at `since` or later, earliest
-    /// first: what the pace of each service key has to count after a restart.
+    /// first: what the pace of each service key has to count after a restart. Discarded events are among them for at
+    /// least half an hour.
     ///
     /// # Errors
     ///

@@ -77,7 +77,6 @@ int unlink(const char *path) {
     if (result == 0) {
         kept(place, path, "");
         unlinkat(AT_FDCWD, place, 0);
-        errno = 0;
     }
     return result;
 }

@@ -8,7 +8,7 @@ use crate::queue::QueueError;
 /// SQLite counts versions this way: 3.51.3 is 3,051,003.
 type Number = u32;
 
-/// Refuses an SQLite that may lose commits, which the crate's own never does; a build can be told to take the system's.
+/// Refuses an SQLite that may lose commits. The bundled one does not, but a build can be told to take the system's.
 pub(super) async fn check(connection: &mut SqliteConnection, place: &Place) -> Result<(), QueueError> {
     let version: String = sqlx::query_scalar("SELECT sqlite_version()")
         .fetch_one(connection)
