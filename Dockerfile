@@ -5,15 +5,17 @@ FROM rust:${RUST_VERSION}-slim-bookworm AS build
 WORKDIR /src
 
 # Dependencies change seldom and sources often. This layer holds the built dependencies, made with a stand-in for the
-# sources, and is made anew only when the manifest or the lock file changes.
+# sources, and is made anew only when a manifest or the lock file changes.
 COPY .cargo/ .cargo/
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src benches/webhook \
-    && echo '//! Stand-in.' | tee src/lib.rs src/main.rs >benches/webhook/main.rs \
+COPY crates/pagerduty-sandbox/Cargo.toml crates/pagerduty-sandbox/
+RUN mkdir -p src benches/webhook crates/pagerduty-sandbox/src \
+    && echo '//! Stand-in.' | tee src/lib.rs src/main.rs crates/pagerduty-sandbox/src/lib.rs >benches/webhook/main.rs \
     && echo 'fn main() {}' | tee -a src/main.rs >>benches/webhook/main.rs \
     && cargo build --release --locked
 
 COPY build.rs ./
+COPY crates/pagerduty-sandbox/src/ crates/pagerduty-sandbox/src/
 COPY src/ src/
 COPY migrations/ migrations/
 COPY fixtures/ fixtures/
@@ -21,7 +23,8 @@ COPY docs/openapi.json docs/
 # Which commit this is, for --version: the checkout itself is not here. Behind the dependencies, which it does not change.
 ARG SOURCE_COMMIT=
 # Cargo goes by the times of the files, and those of a checkout can be older than the stand-in's.
-RUN touch build.rs src/lib.rs src/main.rs && SOURCE_COMMIT=${SOURCE_COMMIT} cargo build --release --locked
+RUN touch build.rs src/lib.rs src/main.rs crates/pagerduty-sandbox/src/lib.rs \
+    && SOURCE_COMMIT=${SOURCE_COMMIT} cargo build --release --locked
 
 COPY deploy/rootfs deploy/
 RUN deploy/rootfs target/release/sentry-pagerduty-bridge image

@@ -17,7 +17,7 @@ demo: ## Bridge, sandbox and fixtures on this machine, nothing to configure
 test: setup lint docs unit container-check ## All that a change must pass
 
 unit: ## Unit, integration and documentation tests
-	$(CARGO) test --locked
+	$(CARGO) test --workspace --locked
 
 bench: ## How many webhooks a second it takes, beside two handlers that do less
 	$(CARGO) bench --locked --bench webhook
@@ -26,14 +26,14 @@ bench-page: ## Whether looking at the queue takes longer where more stands in it
 	$(CARGO) bench --locked --bench webhook -- page
 
 lint: ## Formatting and Clippy, warnings are errors
-	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets --locked -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
 fmt: ## Format the sources
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 
-docs: ## The crate's documentation, warnings are errors
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --document-private-items --locked
+docs: ## The crates' documentation, warnings are errors
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items --locked
 
 container-check: setup ## Build the container's file system without an engine and try it out
 	scripts/container-check

@@ -6,11 +6,11 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use chrono::Utc;
+use pagerduty_sandbox::{Fault, FaultRule, Options, Sandbox};
 use sentry_pagerduty_bridge::delivery::{DeliveryView, LaneView, Limits, Worker};
 use sentry_pagerduty_bridge::pagerduty::client::Client;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{NewEvent, Queue};
-use sentry_pagerduty_bridge::sandbox::{Fault, FaultRule, Options, Sandbox};
 use sentry_pagerduty_bridge::settings::PagerDutySettings;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;

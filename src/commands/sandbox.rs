@@ -10,7 +10,7 @@ use super::signals::Signals;
 use super::{Misuse, block_on, say};
 use crate::cli::SandboxArgs;
 use crate::exit::Exit;
-use crate::sandbox::{Fault, FaultRule, JournalEntry, Options, Sandbox, ThrottleOptions, ThrottleStatus, Verdict};
+use pagerduty_sandbox::{Fault, FaultRule, JournalEntry, Options, Sandbox, ThrottleOptions, ThrottleStatus, Verdict};
 
 /// Runs a sandbox until SIGTERM or SIGINT and prints a line for each request.
 ///

@@ -4,7 +4,7 @@
 use std::thread::{self, Builder, Scope};
 use std::time::Duration;
 
-use sentry_pagerduty_bridge::sandbox::{Cut, Fault, FaultRule, ThrottleStatus};
+use pagerduty_sandbox::{Cut, Fault, FaultRule, ThrottleStatus};
 
 use crate::support::{Bridge, ClosedPort, Connection, KEY, OTHER_KEY, PagerDuty, alert, run};
 use crate::watched::{ADMIN_TOKEN, Said, wait_for};

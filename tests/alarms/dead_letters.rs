@@ -1,7 +1,7 @@
 //! Events that reach nobody.
 
+use pagerduty_sandbox::{Fault, FaultRule};
 use sentry_pagerduty_bridge::queue::{EventId, State};
-use sentry_pagerduty_bridge::sandbox::{Fault, FaultRule};
 
 use crate::inside::Inside;
 use crate::support::{KEY, PagerDuty, alert};

@@ -22,7 +22,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use hmac::{Hmac, KeyInit, Mac};
-use sentry_pagerduty_bridge::sandbox::{Incident, State};
+use pagerduty_sandbox::{Incident, State};
 use sha2::Sha256;
 
 use self::support::{OTHER_KEY, PagerDuty, post};

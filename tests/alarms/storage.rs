@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sentry_pagerduty_bridge::sandbox::{Body, EventType, Fault, FaultRule, State};
+use pagerduty_sandbox::{Body, EventType, Fault, FaultRule, State};
 
 use crate::inside::Inside;
 use crate::support::{Disk, OTHER_KEY, PagerDuty, alert, get};

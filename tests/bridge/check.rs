@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sentry_pagerduty_bridge::sandbox::{Fault, State, Verdict};
+use pagerduty_sandbox::{Fault, State, Verdict};
 
 use crate::support::{Bridge, ClosedPort, KEY, OTHER_KEY, PagerDuty, ROUTES, Run, TOKEN, run};
 

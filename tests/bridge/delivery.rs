@@ -5,10 +5,8 @@ use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::time::Duration;
 
+use pagerduty_sandbox::{Body, Cut, Fault, FaultRule, JournalEntry, RetryAfter, ThrottleStatus, Verdict};
 use sentry_pagerduty_bridge::queue::State;
-use sentry_pagerduty_bridge::sandbox::{
-    Body, Cut, Fault, FaultRule, JournalEntry, RetryAfter, ThrottleStatus, Verdict,
-};
 
 use crate::support::{Bridge, KEY, OTHER_KEY, PagerDuty, ROUTES, alert, alert_of_level};
 

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sentry_pagerduty_bridge::sandbox::{Incident, State};
+use pagerduty_sandbox::{Incident, State};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Bridge, ClosedPort, KEY, OTHER_KEY, PagerDuty, ROUTES, TOKEN, post};

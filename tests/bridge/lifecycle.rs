@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use pagerduty_sandbox::{Fault, FaultRule};
 use sentry_pagerduty_bridge::queue::State;
-use sentry_pagerduty_bridge::sandbox::{Fault, FaultRule};
 use serde_json::{Value, json};
 
 use crate::support::{Bridge, ClosedPort, Connection, KEY, PagerDuty, Process, TOKEN, alert, program};

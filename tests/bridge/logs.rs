@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use pagerduty_sandbox::{Body, Fault, FaultRule};
 use sentry_pagerduty_bridge::about::Build;
-use sentry_pagerduty_bridge::sandbox::{Body, Fault, FaultRule};
 use serde_json::Value;
 
 use crate::support::{

@@ -4,8 +4,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use pagerduty_sandbox::{Fault, FaultRule};
 use sentry_pagerduty_bridge::queue::State;
-use sentry_pagerduty_bridge::sandbox::{Fault, FaultRule};
 use serde_json::{Value, json};
 
 use crate::support::{

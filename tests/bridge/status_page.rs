@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use sentry_pagerduty_bridge::sandbox::{Fault, FaultRule};
+use pagerduty_sandbox::{Fault, FaultRule};
 
 use crate::support::{Answer, Bridge, Connection, KEY, PATIENCE, PagerDuty, alert, get, post};
 

@@ -1,6 +1,6 @@
 //! Sentry's webhooks become incidents.
 
-use sentry_pagerduty_bridge::sandbox::{Effect, Verdict};
+use pagerduty_sandbox::{Effect, Verdict};
 use serde_json::json;
 
 use crate::support::{Bridge, Connection, KEY, PagerDuty, TOKEN, alert, fixtures};

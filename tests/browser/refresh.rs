@@ -1,6 +1,6 @@
 //! With scripts the page keeps itself up to date, and disturbs nobody who reads it.
 
-use sentry_pagerduty_bridge::sandbox::{Fault, FaultRule};
+use pagerduty_sandbox::{Fault, FaultRule};
 
 use crate::browser::Browser;
 use crate::support::{PagerDuty, alert};

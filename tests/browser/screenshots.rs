@@ -7,7 +7,7 @@ use std::{env, fs};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DurationRound, TimeDelta, Utc};
-use sentry_pagerduty_bridge::sandbox::{Fault, FaultRule, RetryAfter, ThrottleStatus};
+use pagerduty_sandbox::{Fault, FaultRule, RetryAfter, ThrottleStatus};
 use sqlx::{Connection, SqliteConnection};
 use tokio::runtime::Builder;
 

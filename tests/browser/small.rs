@@ -1,6 +1,6 @@
 //! A phone at night: nothing stands beyond the edge of the screen.
 
-use sentry_pagerduty_bridge::sandbox::{Fault, FaultRule};
+use pagerduty_sandbox::{Fault, FaultRule};
 
 use crate::browser::Browser;
 use crate::support::{PagerDuty, alert};

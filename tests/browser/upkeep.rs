@@ -1,6 +1,6 @@
 //! What the operator does: log in, look at what failed, try it again or let it go.
 
-use sentry_pagerduty_bridge::sandbox::{Fault, FaultRule};
+use pagerduty_sandbox::{Fault, FaultRule};
 
 use crate::browser::Browser;
 use crate::support::{Bridge, PagerDuty, alert};

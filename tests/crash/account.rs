@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
-use sentry_pagerduty_bridge::sandbox::{Effect, JournalEntry, Verdict};
+use pagerduty_sandbox::{Effect, JournalEntry, Verdict};
 
 use super::posters::Post;
 

@@ -17,10 +17,10 @@ use std::env;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use pagerduty_sandbox::{Options, Sandbox};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sentry_pagerduty_bridge::queue::{Overview, Reader};
-use sentry_pagerduty_bridge::sandbox::{Options, Sandbox};
 
 use self::account::Account;
 use self::posters::Posters;

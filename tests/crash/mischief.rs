@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use pagerduty_sandbox::{Body, Cut, Fault, FaultRule, ThrottleStatus};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
-use sentry_pagerduty_bridge::sandbox::{Body, Cut, Fault, FaultRule, ThrottleStatus};
 
 /// Faults for the time between two kills.
 pub(crate) fn rules(random: &mut StdRng) -> Vec<FaultRule> {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use chrono::Utc;
+use pagerduty_sandbox::{Cut, Fault, FaultRule, Until};
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{NewEvent, State};
-use sentry_pagerduty_bridge::sandbox::{self, Cut, Fault, FaultRule, Until};
 use serde_json::json;
 
 use super::integrations::{Integrations, assert_same_bytes, key};
@@ -79,14 +79,15 @@ fn no_resolve_leaves_while_the_trigger_before_it_is_in_doubt() {
         Fault::status(503),
         Fault::Hang { lasts: FOR_EVER },
     ];
-    let rules = faults.map(|fault| FaultRule { event_type: Some(sandbox::EventType::Trigger), ..fault.into() });
+    let rules =
+        faults.map(|fault| FaultRule { event_type: Some(pagerduty_sandbox::EventType::Trigger), ..fault.into() });
     let mut many = Integrations::start(rules.map(|rule| rule.times(2)), &[TIMEOUT]);
     let events = many.cases().flat_map(|case| [EventType::Trigger, EventType::Resolve].map(|it| event(case, it)));
     restart_with(&mut many.bridge, events.collect());
     many.pagerduty.wait_for("a resolved incident everywhere", |records| {
         many.cases().all(|case| {
             let incident = records.incident(&key(case), "42");
-            incident.is_some_and(|incident| incident.state == sandbox::State::Resolved)
+            incident.is_some_and(|incident| incident.state == pagerduty_sandbox::State::Resolved)
         })
     });
     for case in many.cases() {

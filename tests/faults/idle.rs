@@ -2,8 +2,8 @@
 
 use std::net::TcpListener;
 
+use pagerduty_sandbox::{Cut, Fault, FaultRule};
 use sentry_pagerduty_bridge::queue::State;
-use sentry_pagerduty_bridge::sandbox::{Cut, Fault, FaultRule};
 
 use super::support::{Bridge, PagerDuty, alert};
 use super::{logged, raw, wait_for_logs};

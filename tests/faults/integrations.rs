@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use sentry_pagerduty_bridge::sandbox::{FaultRule, Incident, JournalEntry};
+use pagerduty_sandbox::{FaultRule, Incident, JournalEntry};
 use serde_json::{Value, json};
 
 use super::support::{Bridge, PagerDuty, alert};

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 
+use pagerduty_sandbox::PATH;
 use sentry_pagerduty_bridge::queue::State;
-use sentry_pagerduty_bridge::sandbox::PATH;
 use socket2::{Domain, Socket, Type};
 
 use super::support::{Bridge, ClosedPort, PagerDuty, alert};

@@ -1,7 +1,7 @@
 //! Successes that do not read like one.
 
+use pagerduty_sandbox::{Body, Cut, Fault};
 use sentry_pagerduty_bridge::queue::State;
-use sentry_pagerduty_bridge::sandbox::{Body, Cut, Fault};
 
 use super::integrations::Integrations;
 use super::{logged, wait_for_logs};

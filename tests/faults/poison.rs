@@ -1,9 +1,9 @@
 //! An event that PagerDuty chokes on, as on 2021-04-23, when it answered invalid events with 500 for an hour.
 
 use chrono::Utc;
+use pagerduty_sandbox::{Fault, Verdict};
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{NewEvent, State};
-use sentry_pagerduty_bridge::sandbox::{Fault, Verdict};
 use serde_json::json;
 
 use super::integrations::{Integrations, assert_same_bytes, key};

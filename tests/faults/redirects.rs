@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::net::TcpListener;
 
-use sentry_pagerduty_bridge::sandbox::{Fault, PATH};
+use pagerduty_sandbox::{Fault, PATH};
 
 use super::integrations::{Integrations, assert_same_bytes};
 use super::{logged, wait_for_logs};

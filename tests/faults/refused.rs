@@ -5,8 +5,8 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::ops::Range;
 
+use pagerduty_sandbox::{Body, Fault, FaultRule};
 use sentry_pagerduty_bridge::queue::State;
-use sentry_pagerduty_bridge::sandbox::{Body, Fault, FaultRule};
 
 use super::integrations::Integrations;
 use super::support::{Bridge, alert};

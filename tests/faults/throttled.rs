@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use pagerduty_sandbox::{Body, Fault, RetryAfter, ThrottleStatus};
 use sentry_pagerduty_bridge::queue::{Record, State};
-use sentry_pagerduty_bridge::sandbox::{Body, Fault, RetryAfter, ThrottleStatus};
 
 use super::integrations::{Integrations, assert_same_bytes};
 use super::logged;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use pagerduty_sandbox::{Body, Fault, FaultRule};
 use sentry_pagerduty_bridge::queue::State;
-use sentry_pagerduty_bridge::sandbox::{Body, Fault, FaultRule};
 
 use super::integrations::{Integrations, assert_same_bytes, descriptions};
 use super::logged;

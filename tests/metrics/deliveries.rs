@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sentry_pagerduty_bridge::sandbox::{Body, Fault, FaultRule, RetryAfter, ThrottleStatus};
+use pagerduty_sandbox::{Body, Fault, FaultRule, RetryAfter, ThrottleStatus};
 
 use crate::support::{Bridge, PagerDuty, alert};
 use crate::wait_for;

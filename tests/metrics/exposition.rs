@@ -1,6 +1,6 @@
 //! The text itself.
 
-use sentry_pagerduty_bridge::sandbox::{Body, Fault, FaultRule};
+use pagerduty_sandbox::{Body, Fault, FaultRule};
 
 use crate::support::{Bridge, KEY, OTHER_KEY, PagerDuty, ROUTES, TOKEN, alert, alert_of_level, post};
 use crate::{SECRET, post_signed, promtool, scrape, wait_for};

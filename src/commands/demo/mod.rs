@@ -21,8 +21,8 @@ use crate::bridge::Bridge;
 use crate::cli::DemoArgs;
 use crate::exit::Exit;
 use crate::logging;
-use crate::sandbox::{JournalEntry, Options, Sandbox, Verdict};
 use crate::settings::{LogFormat, Settings};
+use pagerduty_sandbox::{JournalEntry, Options, Sandbox, Verdict};
 
 /// How long the deliveries may take; they need a second or two.
 const PATIENCE: Duration = Duration::from_mins(1);

@@ -1,7 +1,7 @@
 //! What is done.
 
+use pagerduty_sandbox::{Fault, FaultRule};
 use sentry_pagerduty_bridge::queue::State;
-use sentry_pagerduty_bridge::sandbox::{Fault, FaultRule};
 use serde_json::{Value, json};
 
 use super::caller::{Caller, start, texts};

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::ops::Deref;
 
-use sentry_pagerduty_bridge::sandbox::{FaultRule, JournalEntry, Options, Records, Sandbox, ThrottleOptions, Verdict};
+use pagerduty_sandbox::{FaultRule, JournalEntry, Options, Records, Sandbox, ThrottleOptions, Verdict};
 use socket2::{Domain, Socket, Type};
 use tokio::runtime::{Builder, Runtime};
 

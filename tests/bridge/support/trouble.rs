@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sentry_pagerduty_bridge::sandbox::{Body, Fault, FaultRule};
+use pagerduty_sandbox::{Body, Fault, FaultRule};
 
 use super::{Bridge, PagerDuty, alert};
 

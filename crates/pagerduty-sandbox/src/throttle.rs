@@ -4,15 +4,15 @@ use std::collections::{HashMap, VecDeque};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::options::ThrottleOptions;
+use crate::options::ThrottleOptions;
 
 /// The times that still count, per integration key, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Throttle(HashMap<String, VecDeque<DateTime<Utc>>>);
+pub(crate) struct Throttle(HashMap<String, VecDeque<DateTime<Utc>>>);
 
 impl Throttle {
     /// Whether one more event of `service_key` is taken at `now`; remembers it if so.
-    pub(super) fn admits(&mut self, service_key: &str, now: DateTime<Utc>, options: &ThrottleOptions) -> bool {
+    pub(crate) fn admits(&mut self, service_key: &str, now: DateTime<Utc>, options: &ThrottleOptions) -> bool {
         let window = TimeDelta::from_std(options.window).unwrap_or(TimeDelta::MAX);
         let times = self.0.entry(service_key.to_owned()).or_default();
         while times.front().is_some_and(|&time| now.signed_duration_since(time) >= window) {

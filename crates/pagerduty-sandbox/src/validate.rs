@@ -6,9 +6,9 @@
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::contexts;
-use super::options::Counting;
-use super::state::{Event, EventType};
+use crate::contexts;
+use crate::options::Counting;
+use crate::state::{Event, EventType};
 
 /// Members that only a trigger uses.
 const FOR_TRIGGERS: [&str; 3] = ["client", "client_url", "contexts"];
@@ -19,21 +19,21 @@ const KNOWN: [&str; 8] =
 
 /// What came of looking at an object.
 #[derive(Debug, Default)]
-pub(super) struct Findings {
+pub(crate) struct Findings {
     /// PagerDuty's complaints; none: the event is valid.
-    pub(super) errors: Vec<String>,
+    pub(crate) errors: Vec<String>,
     /// What PagerDuty takes although it has no use for it.
-    pub(super) warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Findings {
-    pub(super) fn error(&mut self, text: &str) {
+    pub(crate) fn error(&mut self, text: &str) {
         self.errors.push(text.to_owned());
     }
 }
 
 /// The event, when [`Findings::errors`] stays empty.
-pub(super) fn validate(members: &Map<String, Value>, count: Counting, strict: bool) -> (Option<Event>, Findings) {
+pub(crate) fn validate(members: &Map<String, Value>, count: Counting, strict: bool) -> (Option<Event>, Findings) {
     let mut findings = Findings::default();
     let event_type = members.get("event_type").and_then(Value::as_str).and_then(EventType::parse);
 
@@ -142,7 +142,7 @@ fn warn(members: &Map<String, Value>, event_type: Option<EventType>, findings: &
 }
 
 /// Whether `text` is a whole address of one of `schemes`, with a host. (`Url` alone would also read `http:host`.)
-pub(super) fn is_absolute(text: &str, schemes: &[&str]) -> bool {
+pub(crate) fn is_absolute(text: &str, schemes: &[&str]) -> bool {
     let Some((scheme, _)) = text.split_once("://") else { return false };
     schemes.iter().any(|allowed| scheme.eq_ignore_ascii_case(allowed))
         && Url::parse(text).is_ok_and(|url| url.has_host())

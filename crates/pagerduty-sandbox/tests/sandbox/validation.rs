@@ -1,6 +1,6 @@
 //! What is an event and what is not.
 
-use sentry_pagerduty_bridge::sandbox::{Counting, Options, ThrottleOptions};
+use pagerduty_sandbox::{Counting, Options, ThrottleOptions};
 use serde_json::{Value, json};
 
 use super::{KEY, event, post, start};

@@ -5,27 +5,27 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::answers::{Answer, Answers};
-use super::faults::{Cut, Fault, Until};
-use super::inspect::{Notes, inspect, key_of};
-use super::journal::{Extent, JournalEntry, Received, Verdict};
-use super::parse::parse;
-use super::records::{Held, Records};
-use super::script::Target;
-use super::state::{Event, State};
+use crate::answers::{Answer, Answers};
+use crate::faults::{Cut, Fault, Until};
+use crate::inspect::{Notes, inspect, key_of};
+use crate::journal::{Extent, JournalEntry, Received, Verdict};
+use crate::parse::parse;
+use crate::records::{Held, Records};
+use crate::script::Target;
+use crate::state::{Event, State};
 
 /// What is answered, and how that travels.
 #[derive(Debug)]
-pub(super) struct Ruling {
-    pub(super) answer: Answer,
-    pub(super) delivery: Delivery,
+pub(crate) struct Ruling {
+    pub(crate) answer: Answer,
+    pub(crate) delivery: Delivery,
     /// A held event (the number of its entry) and how long it is held.
-    pub(super) release: Option<(u64, Duration)>,
+    pub(crate) release: Option<(u64, Duration)>,
 }
 
 /// How an answer travels.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Delivery {
+pub(crate) enum Delivery {
     /// As answers do.
     Whole,
     /// Not at all; the connection ends after this time.
@@ -69,7 +69,7 @@ impl Outcome {
 }
 
 /// Takes a request all the way.
-pub(super) fn rule(records: &mut Records, request: Received, now: DateTime<Utc>) -> Ruling {
+pub(crate) fn rule(records: &mut Records, request: Received, now: DateTime<Utc>) -> Ruling {
     let answers = Answers { reversed: records.options.reversed_keys };
     let parsed = match request.extent {
         Extent::Whole => parse(&request.body),
@@ -100,7 +100,7 @@ pub(super) fn rule(records: &mut Records, request: Received, now: DateTime<Utc>)
 
     let Outcome { verdict, answer, incident_key, before, after, held } = outcome;
     let answered = !matches!(delivery, Delivery::Never(_) | Delivery::Reset);
-    let resolved = matches!(verdict, Verdict::Accepted { effect: super::Effect::Resolved });
+    let resolved = matches!(verdict, Verdict::Accepted { effect: crate::Effect::Resolved });
     let origin = records.write(JournalEntry {
         number: records.journal.next_number(),
         request,

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::faults::{Fault, FaultRule};
+use crate::faults::{Fault, FaultRule};
 
 /// A rule and what came of it so far.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -23,10 +23,10 @@ pub struct StandingRule {
 
 /// What a rule's scope is compared with.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Target<'a> {
+pub(crate) struct Target<'a> {
     /// The members of the body, if it is an object.
-    pub(super) members: Option<&'a Map<String, Value>>,
-    pub(super) reused_connection: bool,
+    pub(crate) members: Option<&'a Map<String, Value>>,
+    pub(crate) reused_connection: bool,
 }
 
 impl Target<'_> {
@@ -38,20 +38,20 @@ impl Target<'_> {
         let event_type = self.members.and_then(|members| members.get("event_type")).and_then(Value::as_str);
         rule.service_key.as_ref().is_none_or(|key| self.says("service_key", key))
             && rule.incident_key.as_ref().is_none_or(|key| self.says("incident_key", key))
-            && rule.event_type.is_none_or(|wanted| event_type.and_then(super::EventType::parse) == Some(wanted))
+            && rule.event_type.is_none_or(|wanted| event_type.and_then(crate::EventType::parse) == Some(wanted))
             && (self.reused_connection || !rule.reused_connection)
     }
 }
 
 /// All rules that stand, in the order they were added.
 #[derive(Debug, Default)]
-pub(super) struct Script {
+pub(crate) struct Script {
     rules: Vec<StandingRule>,
     added: u64,
 }
 
 impl Script {
-    pub(super) fn add(&mut self, rule: FaultRule, now: DateTime<Utc>) -> u64 {
+    pub(crate) fn add(&mut self, rule: FaultRule, now: DateTime<Utc>) -> u64 {
         self.added += 1;
         let ends = rule.lasts.and_then(|lasts| now.checked_add_signed(TimeDelta::from_std(lasts).ok()?));
         self.rules.push(StandingRule { id: self.added, rule, seen: 0, acted: 0, ends });
@@ -59,16 +59,16 @@ impl Script {
     }
 
     /// Takes one rule away, or all.
-    pub(super) fn clear(&mut self, id: Option<u64>) {
+    pub(crate) fn clear(&mut self, id: Option<u64>) {
         self.rules.retain(|standing| id.is_some_and(|id| standing.id != id));
     }
 
-    pub(super) fn rules(&self) -> &[StandingRule] {
+    pub(crate) fn rules(&self) -> &[StandingRule] {
         &self.rules
     }
 
     /// The fault that happens to this request. Rules that are spent leave.
-    pub(super) fn next(&mut self, target: Target<'_>, now: DateTime<Utc>) -> Option<Fault> {
+    pub(crate) fn next(&mut self, target: Target<'_>, now: DateTime<Utc>) -> Option<Fault> {
         self.rules.retain(|standing| standing.ends.is_none_or(|ends| now < ends));
         let mut due = None;
         for standing in self.rules.iter_mut().filter(|standing| target.is_in_scope_of(&standing.rule)) {
@@ -131,7 +131,7 @@ mod tests {
         let narrow = FaultRule {
             service_key: Some("K".to_owned()),
             incident_key: Some("42".to_owned()),
-            event_type: Some(super::super::EventType::Resolve),
+            event_type: Some(crate::EventType::Resolve),
             reused_connection: true,
             ..Fault::SilentDrop.into()
         };

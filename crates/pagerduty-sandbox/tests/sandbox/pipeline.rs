@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use sentry_pagerduty_bridge::sandbox::{Effect, Extent, Options, Oversize, PATH, Sandbox, State, UnknownKey, Verdict};
+use pagerduty_sandbox::{Effect, Extent, Options, Oversize, PATH, Sandbox, State, UnknownKey, Verdict};
 use serde_json::json;
 
 use super::{DEADLINE, KEY, client, event, listener, post, send, start, try_post};

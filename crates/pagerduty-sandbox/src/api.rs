@@ -7,22 +7,22 @@ use actix_web::web::{Bytes, BytesMut, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::StreamExt;
 
-use super::connection::Connection;
-use super::delivery::{deliver, nothing};
-use super::journal::{Extent, Received};
-use super::pipeline::rule;
-use super::records::Shared;
+use crate::connection::Connection;
+use crate::delivery::{deliver, nothing};
+use crate::journal::{Extent, Received};
+use crate::pipeline::rule;
+use crate::records::Shared;
 
 /// One run of the sandbox. The records outlive it.
 #[derive(Clone, Debug)]
-pub(super) struct Run {
-    pub(super) shared: Arc<Shared>,
+pub(crate) struct Run {
+    pub(crate) shared: Arc<Shared>,
     /// False from the first moment of stopping: a connection that is still open gets no answer and changes nothing.
-    pub(super) alive: Arc<AtomicBool>,
+    pub(crate) alive: Arc<AtomicBool>,
 }
 
 /// Answers one request.
-pub(super) async fn answer(request: HttpRequest, payload: Payload, run: Data<Run>) -> HttpResponse {
+pub(crate) async fn answer(request: HttpRequest, payload: Payload, run: Data<Run>) -> HttpResponse {
     let Some(connection) = request.conn_data::<Arc<Connection>>() else { return nothing() };
     let (at, on_connection) = (run.shared.clock.now(), connection.count());
     let max_body = run.shared.read(|records| records.options.max_body);

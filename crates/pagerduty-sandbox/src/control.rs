@@ -19,7 +19,7 @@
 //! curl -X POST $C/reset                               # forgets everything but the options, faults too
 //! ```
 //!
-//! The members of a rule are those of [`FaultRule`], the kinds those of [`Fault`](super::Fault).
+//! The members of a rule are those of [`FaultRule`], the kinds those of [`Fault`](crate::Fault).
 
 use std::sync::Arc;
 
@@ -29,14 +29,14 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::faults::{FaultError, FaultRule};
-use super::records::Shared;
+use crate::faults::{FaultError, FaultRule};
+use crate::records::Shared;
 
 /// How many journal entries are shown unless told.
 const SHOWN: usize = 100;
 
 /// Adds the endpoints.
-pub(super) fn endpoints(config: &mut ServiceConfig) {
+pub(crate) fn endpoints(config: &mut ServiceConfig) {
     config
         .route("/healthz", web::get().to(async || HttpResponse::Ok().json(json!({"status": "ok"}))))
         .route("/journal", web::get().to(journal))
@@ -92,7 +92,7 @@ async fn incidents(shared: Data<Shared>) -> HttpResponse {
 }
 
 async fn counters(shared: Data<Shared>) -> HttpResponse {
-    HttpResponse::Ok().json(shared.read(super::Records::counters))
+    HttpResponse::Ok().json(shared.read(crate::Records::counters))
 }
 
 async fn list_faults(shared: Data<Shared>) -> HttpResponse {

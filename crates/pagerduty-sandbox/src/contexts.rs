@@ -2,12 +2,12 @@
 
 use serde_json::{Map, Value};
 
-use super::validate::{Findings, is_absolute};
+use crate::validate::{Findings, is_absolute};
 
 const INVALID: &str = "Contexts is invalid";
 
 /// Adds what is wrong with `contexts` to `findings`.
-pub(super) fn validate(contexts: &Value, strict: bool, findings: &mut Findings) {
+pub(crate) fn validate(contexts: &Value, strict: bool, findings: &mut Findings) {
     let Some(contexts) = contexts.as_array() else { return findings.error(INVALID) };
     for context in contexts {
         let Some(context) = context.as_object() else {

@@ -12,13 +12,13 @@ use actix_web::{App, HttpServer};
 use futures_util::future::try_join_all;
 use tokio::sync::oneshot;
 
-use super::api::{self, Run};
-use super::connection::Connection;
-use super::control;
+use crate::api::{self, Run};
+use crate::connection::Connection;
+use crate::control;
 
 /// Servers at work.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(crate) struct Running {
     handles: Vec<ServerHandle>,
     thread: thread::JoinHandle<()>,
     /// Errs when the servers' thread is done.
@@ -27,7 +27,7 @@ pub(super) struct Running {
 
 impl Running {
     /// Starts both servers; they answer when this returns.
-    pub(super) fn start(run: Run, api: TcpListener, control: Option<TcpListener>) -> io::Result<Self> {
+    pub(crate) fn start(run: Run, api: TcpListener, control: Option<TcpListener>) -> io::Result<Self> {
         let (started, wait) = mpsc::channel();
         let (until_done, done) = oneshot::channel::<()>();
         let thread = thread::Builder::new().name("sandbox".to_owned()).spawn(move || {
@@ -50,7 +50,7 @@ impl Running {
     }
 
     /// Ends both servers and waits until their ports are free.
-    pub(super) async fn stop(self) {
+    pub(crate) async fn stop(self) {
         for handle in &self.handles {
             handle.stop(false).await;
         }
@@ -58,7 +58,7 @@ impl Running {
     }
 
     /// The same where nothing can be awaited: keeps this thread for the moment it takes.
-    pub(super) fn stop_blocking(self) {
+    pub(crate) fn stop_blocking(self) {
         for handle in &self.handles {
             // The command is on its way before the future is polled.
             drop(handle.stop(false));

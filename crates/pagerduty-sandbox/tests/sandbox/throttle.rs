@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use chrono::DateTime;
-use sentry_pagerduty_bridge::sandbox::{
-    Clock, Fault, FaultRule, Options, RetryAfter, Sandbox, ThrottleOptions, ThrottleStatus,
-};
+use pagerduty_sandbox::{Clock, Fault, FaultRule, Options, RetryAfter, Sandbox, ThrottleOptions, ThrottleStatus};
 use serde_json::json;
 
 use super::{event, listener, post};

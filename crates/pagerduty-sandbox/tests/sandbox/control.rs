@@ -1,6 +1,6 @@
 //! The control port.
 
-use sentry_pagerduty_bridge::sandbox::{Options, PATH, Sandbox};
+use pagerduty_sandbox::{Options, PATH, Sandbox};
 use serde_json::{Value, json};
 
 use super::{Answer, KEY, client, event, listener, post, send, try_post};

@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::millis;
+use crate::millis;
 
 /// Everything that can be set. The default is as strict as PagerDuty is known to be, or stricter.
 ///
-/// Any of it may be changed while the sandbox runs ([`Sandbox::set_options`](super::Sandbox::set_options),
+/// Any of it may be changed while the sandbox runs ([`Sandbox::set_options`](crate::Sandbox::set_options),
 /// `PUT /options`), except [`keep_alive`](Self::keep_alive).
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -135,7 +135,7 @@ pub enum Counting {
 }
 
 impl Counting {
-    pub(super) fn length(self, text: &str) -> usize {
+    pub(crate) fn length(self, text: &str) -> usize {
         match self {
             Self::CodePoints => text.chars().count(),
             Self::Utf16 => text.encode_utf16().count(),

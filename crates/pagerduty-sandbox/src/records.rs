@@ -6,13 +6,13 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio::sync::{broadcast, watch};
 
-use super::clock::Clock;
-use super::faults::{FaultError, FaultRule, Until};
-use super::journal::{Journal, JournalEntry, Verdict};
-use super::options::Options;
-use super::script::Script;
-use super::state::{Effect, Event, EventType, Incident, Incidents, Transition};
-use super::throttle::Throttle;
+use crate::clock::Clock;
+use crate::faults::{FaultError, FaultRule, Until};
+use crate::journal::{Journal, JournalEntry, Verdict};
+use crate::options::Options;
+use crate::script::Script;
+use crate::state::{Effect, Event, EventType, Incident, Incidents, Transition};
+use crate::throttle::Throttle;
 
 /// How many entries a slow subscriber may fall behind before it misses some.
 const SUBSCRIBER_LAG: usize = 4096;
@@ -58,20 +58,20 @@ pub struct Counters {
 
 /// An event that a fault holds back.
 #[derive(Debug)]
-pub(super) struct Held {
-    pub(super) event: Event,
-    pub(super) until: Until,
-    pub(super) origin: Arc<JournalEntry>,
+pub(crate) struct Held {
+    pub(crate) event: Event,
+    pub(crate) until: Until,
+    pub(crate) origin: Arc<JournalEntry>,
 }
 
 /// Everything the sandbox remembers.
 #[derive(Debug, Default)]
 pub struct Records {
-    pub(super) options: Arc<Options>,
-    pub(super) script: Script,
-    pub(super) throttle: Throttle,
-    pub(super) held: Vec<Held>,
-    pub(super) journal: Journal,
+    pub(crate) options: Arc<Options>,
+    pub(crate) script: Script,
+    pub(crate) throttle: Throttle,
+    pub(crate) held: Vec<Held>,
+    pub(crate) journal: Journal,
     /// Entries whose subscribers do not know of them yet.
     fresh: Vec<Arc<JournalEntry>>,
     incidents: Incidents,
@@ -102,12 +102,12 @@ impl Records {
     }
 
     /// Forgets everything but the options.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         *self = Self { options: Arc::clone(&self.options), ..Self::default() };
     }
 
     /// Applies an event to its incident; also tells the incident's key, made up where the event has none.
-    pub(super) fn apply(&mut self, event: &Event, now: DateTime<Utc>) -> (String, Transition) {
+    pub(crate) fn apply(&mut self, event: &Event, now: DateTime<Utc>) -> (String, Transition) {
         let incident_key = event.incident_key.clone().unwrap_or_else(|| {
             self.counters.keyless += 1;
             made_up_key()
@@ -127,7 +127,7 @@ impl Records {
     }
 
     /// Writes a request's entry and counts it.
-    pub(super) fn write(&mut self, entry: JournalEntry) -> Arc<JournalEntry> {
+    pub(crate) fn write(&mut self, entry: JournalEntry) -> Arc<JournalEntry> {
         if entry.late_of.is_none() {
             self.counters.requests += 1;
             self.counters.violations += entry.violations.len() as u64;
@@ -148,7 +148,7 @@ impl Records {
     }
 
     /// Applies the held events that `due` chooses, in the order they came, and tells how many.
-    pub(super) fn release(&mut self, now: DateTime<Utc>, due: impl Fn(&Held) -> bool) -> usize {
+    pub(crate) fn release(&mut self, now: DateTime<Utc>, due: impl Fn(&Held) -> bool) -> usize {
         let (released, held) = std::mem::take(&mut self.held).into_iter().partition::<Vec<_>, _>(due);
         self.held = held;
         for Held { event, origin, .. } in &released {
@@ -170,21 +170,21 @@ impl Records {
 }
 
 /// 32 hexadecimal digits, as PagerDuty makes them.
-pub(super) fn made_up_key() -> String {
+pub(crate) fn made_up_key() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
 /// The records, shared by the servers and the handle.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) clock: Clock,
+pub(crate) struct Shared {
+    pub(crate) clock: Clock,
     records: Mutex<Records>,
     changed: watch::Sender<()>,
     told: broadcast::Sender<Arc<JournalEntry>>,
 }
 
 impl Shared {
-    pub(super) fn new(options: Options, clock: Clock) -> Self {
+    pub(crate) fn new(options: Options, clock: Clock) -> Self {
         let records = Records { options: Arc::new(options), ..Records::default() };
         Self {
             clock,
@@ -198,12 +198,12 @@ impl Shared {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn read<T>(&self, look: impl FnOnce(&Records) -> T) -> T {
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&Records) -> T) -> T {
         look(&self.lock())
     }
 
     /// Changes the records and rings for everybody who waits for that.
-    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Records, DateTime<Utc>) -> T) -> T {
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Records, DateTime<Utc>) -> T) -> T {
         let now = self.clock.now();
         let mut records = self.lock();
         let result = change(&mut records, now);
@@ -217,16 +217,16 @@ impl Shared {
     }
 
     /// Adds a rule and tells its number.
-    pub(super) fn inject(&self, rule: FaultRule) -> Result<u64, FaultError> {
+    pub(crate) fn inject(&self, rule: FaultRule) -> Result<u64, FaultError> {
         rule.fault.check()?;
         Ok(self.change(|records, now| records.script.add(rule, now)))
     }
 
-    pub(super) fn changes(&self) -> watch::Receiver<()> {
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<JournalEntry>> {
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<JournalEntry>> {
         self.told.subscribe()
     }
 }

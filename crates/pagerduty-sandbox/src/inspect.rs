@@ -2,28 +2,28 @@
 
 use chrono::{DateTime, Utc};
 
-use super::PATH;
-use super::answers::{Answer, Answers};
-use super::journal::{Extent, Received, Verdict};
-use super::options::{Options, Oversize, UnknownKey};
-use super::parse::Parsed;
-use super::records::made_up_key;
-use super::state::Event;
-use super::throttle::Throttle;
-use super::validate::validate;
+use crate::PATH;
+use crate::answers::{Answer, Answers};
+use crate::journal::{Extent, Received, Verdict};
+use crate::options::{Options, Oversize, UnknownKey};
+use crate::parse::Parsed;
+use crate::records::made_up_key;
+use crate::state::Event;
+use crate::throttle::Throttle;
+use crate::validate::validate;
 
 /// Why a request is no event that may be applied, and what that is answered.
-pub(super) type Refusal = (Verdict, Answer);
+pub(crate) type Refusal = (Verdict, Answer);
 
 /// What is noticed on the way.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
-    pub(super) warnings: Vec<String>,
-    pub(super) violations: Vec<String>,
+pub(crate) struct Notes {
+    pub(crate) warnings: Vec<String>,
+    pub(crate) violations: Vec<String>,
 }
 
 /// Looks at a request whose body reads as `parsed`. The throttle remembers the event if it lets it through.
-pub(super) fn inspect(
+pub(crate) fn inspect(
     request: &Received,
     parsed: &Result<Parsed, String>,
     options: &Options,
@@ -83,7 +83,7 @@ pub(super) fn inspect(
 }
 
 /// The event's incident key, or a made-up one, for an answer that promises more than it keeps.
-pub(super) fn key_of(event: &Event) -> String {
+pub(crate) fn key_of(event: &Event) -> String {
     event.incident_key.clone().unwrap_or_else(made_up_key)
 }
 

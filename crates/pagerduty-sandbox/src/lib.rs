@@ -2,17 +2,17 @@
 //! misbehaves on command.
 //!
 //! People rehearse against it before they point the bridge at the real one, and all tests of the bridge run against
-//! it. It shares no code with [`crate::pagerduty`], so that each checks the other. What it answers and why was
+//! it. It shares no code with the product's PagerDuty code, so that each checks the other. What it answers and why was
 //! collected from PagerDuty's pages and from answers that users published.
 //!
 //! ```no_run
 //! # async fn example() -> std::io::Result<()> {
 //! use std::net::TcpListener;
-//! use sentry_pagerduty_bridge::sandbox::{Fault, FaultRule, Options, Sandbox};
+//! use pagerduty_sandbox::{Fault, FaultRule, Options, Sandbox};
 //!
 //! let sandbox = Sandbox::start(Options::default(), TcpListener::bind("127.0.0.1:0")?, None)?;
 //! sandbox.inject(FaultRule::new(Fault::status(503)).times(2)).map_err(std::io::Error::other)?;
-//! println!("post events to {}{}", sandbox.url(), sentry_pagerduty_bridge::sandbox::PATH);
+//! println!("post events to {}{}", sandbox.url(), pagerduty_sandbox::PATH);
 //! # sandbox.stop().await;
 //! # Ok(())
 //! # }
@@ -56,9 +56,9 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
-use self::api::Run;
-use self::records::Shared;
-use self::server::Running;
+use crate::api::Run;
+use crate::records::Shared;
+use crate::server::Running;
 
 pub use clock::Clock;
 pub use faults::{Body, Cut, Fault, FaultError, FaultRule, Until};

@@ -21,7 +21,7 @@ pub enum EventType {
 }
 
 impl EventType {
-    pub(super) fn parse(word: &str) -> Option<Self> {
+    pub(crate) fn parse(word: &str) -> Option<Self> {
         match word {
             "trigger" => Some(Self::Trigger),
             "acknowledge" => Some(Self::Acknowledge),
@@ -33,12 +33,12 @@ impl EventType {
 
 /// A valid event, as far as incidents care.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Event {
-    pub(super) kind: EventType,
-    pub(super) service_key: String,
+pub(crate) struct Event {
+    pub(crate) kind: EventType,
+    pub(crate) service_key: String,
     /// Only a trigger may lack it.
-    pub(super) incident_key: Option<String>,
-    pub(super) description: Option<String>,
+    pub(crate) incident_key: Option<String>,
+    pub(crate) description: Option<String>,
 }
 
 /// Where an incident stands.
@@ -106,27 +106,27 @@ pub struct LogEntry {
 
 /// What one event did to one incident.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Transition {
-    pub(super) effect: Effect,
-    pub(super) before: Option<State>,
-    pub(super) after: Option<State>,
+pub(crate) struct Transition {
+    pub(crate) effect: Effect,
+    pub(crate) before: Option<State>,
+    pub(crate) after: Option<State>,
 }
 
 /// All incidents.
 #[derive(Debug, Default)]
-pub(super) struct Incidents(BTreeMap<(String, String), Incident>);
+pub(crate) struct Incidents(BTreeMap<(String, String), Incident>);
 
 impl Incidents {
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Incident> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Incident> {
         self.0.values()
     }
 
-    pub(super) fn get(&self, service_key: &str, incident_key: &str) -> Option<&Incident> {
+    pub(crate) fn get(&self, service_key: &str, incident_key: &str) -> Option<&Incident> {
         self.0.get(&(service_key.to_owned(), incident_key.to_owned()))
     }
 
     /// Applies `event` to the incident `incident_key`, which is the event's own key or one made up for it.
-    pub(super) fn apply(&mut self, event: &Event, incident_key: &str, at: DateTime<Utc>) -> Transition {
+    pub(crate) fn apply(&mut self, event: &Event, incident_key: &str, at: DateTime<Utc>) -> Transition {
         let name = (event.service_key.clone(), incident_key.to_owned());
         let before = self.0.get(&name).map(|incident| incident.state);
         let (effect, after) = match (event.kind, before) {

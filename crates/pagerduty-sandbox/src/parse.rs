@@ -7,14 +7,14 @@ use serde_json::{Map, Value};
 
 /// A body that is one JSON object.
 #[derive(Debug, PartialEq)]
-pub(super) struct Parsed {
-    pub(super) members: Map<String, Value>,
+pub(crate) struct Parsed {
+    pub(crate) members: Map<String, Value>,
     /// Names that stand twice in one object, at any depth; the last value won.
-    pub(super) duplicates: Vec<String>,
+    pub(crate) duplicates: Vec<String>,
 }
 
 /// Reads `body`, or says in one sentence why that cannot be done.
-pub(super) fn parse(body: &[u8]) -> Result<Parsed, String> {
+pub(crate) fn parse(body: &[u8]) -> Result<Parsed, String> {
     let text = std::str::from_utf8(body).map_err(|error| format!("The body is not UTF-8: {error}"))?;
     let mut duplicates = Vec::new();
     let mut reader = serde_json::Deserializer::from_str(text);

@@ -9,10 +9,10 @@ use actix_web::web::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::answers::{Answer, Answers};
-use super::millis;
-use super::options::{RetryAfter, ThrottleStatus};
-use super::state::EventType;
+use crate::answers::{Answer, Answers};
+use crate::millis;
+use crate::options::{RetryAfter, ThrottleStatus};
+use crate::state::EventType;
 
 /// The largest body a fault may send, in bytes.
 const MAX_FILLER: usize = 64 << 20;
@@ -182,7 +182,7 @@ impl Fault {
     }
 
     /// Says what in it HTTP cannot carry.
-    pub(super) fn check(&self) -> Result<(), FaultError> {
+    pub(crate) fn check(&self) -> Result<(), FaultError> {
         let Self::Answer { status, body, headers, .. } = self else { return Ok(()) };
         if !(200..600).contains(status) || StatusCode::from_u16(*status).is_err() {
             return Err(FaultError::Status(*status));
@@ -237,7 +237,7 @@ pub enum Body {
 }
 
 impl Body {
-    pub(super) fn answer(&self, status: u16, answers: Answers) -> Answer {
+    pub(crate) fn answer(&self, status: u16, answers: Answers) -> Answer {
         let text = |content_type: &str, body: Vec<u8>| Answer::new(status, content_type, body);
         match self {
             Self::Json if status == 400 => answers.invalid(&["The sandbox was told to refuse this event".to_owned()]),
@@ -273,7 +273,7 @@ pub enum Cut {
 }
 
 /// When a [`Late`](Fault::Late) event is applied. Each can be hurried along by
-/// [`Sandbox::release_held`](super::Sandbox::release_held).
+/// [`Sandbox::release_held`](crate::Sandbox::release_held).
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Until {
@@ -281,6 +281,6 @@ pub enum Until {
     Resolved,
     /// After so many milliseconds.
     Ms(u64),
-    /// When [`Sandbox::release_held`](super::Sandbox::release_held) or `POST /held/release` says so.
+    /// When [`Sandbox::release_held`](crate::Sandbox::release_held) or `POST /held/release` says so.
     Released,
 }

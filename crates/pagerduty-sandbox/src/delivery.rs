@@ -11,15 +11,15 @@ use actix_web::rt::time::sleep;
 use actix_web::web::Bytes;
 use futures_util::stream;
 
-use super::answers::Answer;
-use super::connection::Connection;
-use super::pipeline::Delivery;
+use crate::answers::Answer;
+use crate::connection::Connection;
+use crate::pipeline::Delivery;
 
 /// No fault keeps a connection waiting for longer.
 const LONGEST: Duration = Duration::from_mins(10);
 
 /// The response that makes the server do what `delivery` says.
-pub(super) async fn deliver(answer: Answer, delivery: Delivery, connection: &Arc<Connection>) -> HttpResponse {
+pub(crate) async fn deliver(answer: Answer, delivery: Delivery, connection: &Arc<Connection>) -> HttpResponse {
     match delivery {
         Delivery::Whole => whole(answer),
         Delivery::Late(by) => {
@@ -44,7 +44,7 @@ pub(super) async fn deliver(answer: Answer, delivery: Delivery, connection: &Arc
 }
 
 /// Ends the connection without a byte: a body that fails at once does so before the head has left the server's buffer.
-pub(super) fn nothing() -> HttpResponse {
+pub(crate) fn nothing() -> HttpResponse {
     HttpResponse::Ok().streaming(stream::iter([Err::<Bytes, _>(cut())]))
 }
 

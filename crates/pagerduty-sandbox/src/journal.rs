@@ -8,9 +8,9 @@ use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::faults::Fault;
-use super::options::Options;
-use super::state::{Effect, State};
+use crate::faults::Fault;
+use crate::options::Options;
+use crate::state::{Effect, State};
 
 /// One request and what came of it. Service keys stand here in full: whoever prints an entry decides how much of them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -74,7 +74,7 @@ pub struct Received {
 }
 
 impl Received {
-    pub(super) fn header(&self, wanted: &str) -> impl Iterator<Item = &str> {
+    pub(crate) fn header(&self, wanted: &str) -> impl Iterator<Item = &str> {
         self.headers.iter().filter(move |(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.as_str())
     }
 }
@@ -134,7 +134,7 @@ pub enum Verdict {
 
 /// The newest requests.
 #[derive(Debug, Default)]
-pub(super) struct Journal {
+pub(crate) struct Journal {
     entries: VecDeque<Arc<JournalEntry>>,
     bytes: usize,
     written: u64,
@@ -142,12 +142,12 @@ pub(super) struct Journal {
 
 impl Journal {
     /// The number the next entry gets.
-    pub(super) fn next_number(&self) -> u64 {
+    pub(crate) fn next_number(&self) -> u64 {
         self.written + 1
     }
 
     /// Adds `entry` and lets go of what is too old to be kept beside it.
-    pub(super) fn write(&mut self, entry: JournalEntry, options: &Options) -> Arc<JournalEntry> {
+    pub(crate) fn write(&mut self, entry: JournalEntry, options: &Options) -> Arc<JournalEntry> {
         let entry = Arc::new(entry);
         self.written += 1;
         self.bytes += entry.request.body.len();
@@ -159,7 +159,7 @@ impl Journal {
         entry
     }
 
-    pub(super) fn entries(&self) -> impl DoubleEndedIterator<Item = &Arc<JournalEntry>> {
+    pub(crate) fn entries(&self) -> impl DoubleEndedIterator<Item = &Arc<JournalEntry>> {
         self.entries.iter()
     }
 }

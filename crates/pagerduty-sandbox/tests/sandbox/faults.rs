@@ -5,9 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use sentry_pagerduty_bridge::sandbox::{
-    Body, Cut, EventType, Fault, FaultRule, Options, PATH, Sandbox, State, Until, Verdict,
-};
+use pagerduty_sandbox::{Body, Cut, EventType, Fault, FaultRule, Options, PATH, Sandbox, State, Until, Verdict};
 use serde_json::json;
 
 use super::{DEADLINE, KEY, client, event, post, send, start, try_post};

@@ -11,7 +11,7 @@ mod validation;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use sentry_pagerduty_bridge::sandbox::{Options, PATH, Sandbox};
+use pagerduty_sandbox::{Options, PATH, Sandbox};
 use serde_json::{Value, json};
 
 /// Nothing here takes that long unless it is broken.

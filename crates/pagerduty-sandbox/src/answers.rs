@@ -4,7 +4,7 @@ use actix_web::web::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
 
-use super::options::{RetryAfter, ThrottleStatus};
+use crate::options::{RetryAfter, ThrottleStatus};
 
 const JSON: &str = "application/json; charset=utf-8";
 
@@ -13,21 +13,21 @@ const SLOWER: &str = "Requests for this service are arriving too quickly.  Pleas
 
 /// A whole answer, before anybody decides how it travels.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Bytes,
     /// Whether it says `Connection: close`, and means it.
-    pub(super) close: bool,
+    pub(crate) close: bool,
 }
 
 impl Answer {
-    pub(super) fn new(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
+    pub(crate) fn new(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
         let headers = vec![("content-type".to_owned(), content_type.to_owned())];
         Self { status, headers, body: body.into(), close: false }
     }
 
-    pub(super) fn empty(status: u16) -> Self {
+    pub(crate) fn empty(status: u16) -> Self {
         Self { status, headers: Vec::new(), body: Bytes::new(), close: false }
     }
 
@@ -39,8 +39,8 @@ impl Answer {
 
 /// Writes answers with their members in one order or the other.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Answers {
-    pub(super) reversed: bool,
+pub(crate) struct Answers {
+    pub(crate) reversed: bool,
 }
 
 impl Answers {
@@ -57,16 +57,16 @@ impl Answers {
         Answer::new(status, JSON, self.write(members))
     }
 
-    pub(super) fn success(self, incident_key: &str) -> Answer {
+    pub(crate) fn success(self, incident_key: &str) -> Answer {
         self.json(200, json!({"status": "success", "message": "Event processed", "incident_key": incident_key}))
     }
 
-    pub(super) fn invalid(self, errors: &[String]) -> Answer {
+    pub(crate) fn invalid(self, errors: &[String]) -> Answer {
         self.json(400, json!({"status": "invalid event", "message": "Event object is invalid", "errors": errors}))
     }
 
     /// Captured on the v1 address in June 2023: 110 bytes.
-    pub(super) fn unreadable(self) -> Answer {
+    pub(crate) fn unreadable(self) -> Answer {
         let members = json!({
             "errors": ["JSON parse error"],
             "message": "Event object format is unrecognized",
@@ -76,7 +76,7 @@ impl Answers {
     }
 
     /// With 403 as captured in 2014: 115 bytes of JSON that call themselves text, and the connection ends.
-    pub(super) fn throttled(
+    pub(crate) fn throttled(
         self,
         status: ThrottleStatus,
         retry_after: Option<RetryAfter>,
@@ -98,21 +98,21 @@ impl Answers {
         }
     }
 
-    pub(super) fn not_found(self) -> Answer {
+    pub(crate) fn not_found(self) -> Answer {
         self.json(404, json!({"status": "not found"}))
     }
 
-    pub(super) fn invalid_method(self) -> Answer {
+    pub(crate) fn invalid_method(self) -> Answer {
         let message = "You must use HTTP POST to submit your event";
         self.json(405, json!({"status": "invalid method", "message": message})).with("allow", "POST")
     }
 
-    pub(super) fn unknown_key() -> Answer {
+    pub(crate) fn unknown_key() -> Answer {
         Answer::new(400, "text/plain", "Invalid routing key")
     }
 
     /// The shape PagerDuty's schema gives an answer that is nobody's fault but its own.
-    pub(super) fn trouble(self, status: u16) -> Answer {
+    pub(crate) fn trouble(self, status: u16) -> Answer {
         let members = json!({"status": "error", "message": format!("The sandbox was told to answer {status}")});
         self.json(status, members)
     }
