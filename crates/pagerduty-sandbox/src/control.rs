@@ -1,25 +1,5 @@
-//! The control port: what happened, and what shall go wrong.
-//!
-//! It stands on an address of its own, so that nothing a client of PagerDuty sends can reach it. Bodies are JSON, with
-//! or without a `Content-Type`; refusals are `400 {"status":"error","reason":"…"}`. It knows no passwords: bind it to
-//! loopback. With `C=http://127.0.0.1:8091`:
-//!
-//! ```text
-//! curl $C/healthz                                     # {"status":"ok"}
-//! curl "$C/journal?service_key=KEY&limit=10"          # the newest entries, oldest first; 100 unless told
-//! curl $C/incidents                                   # every incident and its log
-//! curl $C/counters                                    # exact, whatever the journal has forgotten
-//! curl $C/faults                                      # the rules that stand, and how often each acted
-//! curl $C/faults -d '{"times":3,"fault":{"kind":"answer","status":503,"body":"html"}}'        # {"id":1}
-//! curl $C/faults -d '{"event_type":"trigger","fault":{"kind":"late","until":"resolved"}}'
-//! curl -X DELETE "$C/faults?id=1"                     # one rule; without `id` all
-//! curl -X POST $C/held/release                        # applies what `late` faults hold back
-//! curl $C/options                                     # all options
-//! curl -X PUT $C/options -d '{"throttle":{"limit":5}}'                                        # changes those named
-//! curl -X POST $C/reset                               # forgets everything but the options, faults too
-//! ```
-//!
-//! The members of a rule are those of [`FaultRule`], the kinds those of [`Fault`](crate::Fault).
+//! The control endpoints, as the crate's documentation lists them, on a listener of their own: what a client of the
+//! Events API sends cannot reach them.
 
 use std::sync::Arc;
 
@@ -30,10 +10,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::faults::{FaultError, FaultRule};
-use crate::records::Shared;
+use crate::records::{Records, Shared};
 
-/// How many journal entries are shown unless told.
-const SHOWN: usize = 100;
+/// How many journal entries are listed unless the query has a limit.
+const DEFAULT_LIMIT: usize = 100;
 
 /// Adds the endpoints.
 pub(crate) fn endpoints(config: &mut ServiceConfig) {
@@ -43,12 +23,12 @@ pub(crate) fn endpoints(config: &mut ServiceConfig) {
         .route("/incidents", web::get().to(incidents))
         .route("/counters", web::get().to(counters))
         .service(web::resource("/faults").get(list_faults).post(add_fault).put(add_fault).delete(clear_faults))
-        .service(web::resource("/options").get(show_options).put(patch_options))
-        .route("/held/release", web::post().to(release))
+        .service(web::resource("/options").get(show_options).put(change_options))
+        .route("/held/release", web::post().to(release_held))
         .route("/reset", web::post().to(reset));
 }
 
-/// Why a control request was refused.
+/// Why a request was refused.
 #[derive(Debug, thiserror::Error)]
 enum ControlError {
     #[error("the body is not what this endpoint takes: {0}")]
@@ -68,22 +48,22 @@ impl ResponseError for ControlError {
 }
 
 #[derive(Deserialize)]
-struct Shown {
+struct JournalQuery {
     service_key: Option<String>,
     limit: Option<usize>,
 }
 
-async fn journal(shared: Data<Shared>, shown: Query<Shown>) -> HttpResponse {
-    // Written out after the lock is gone: bodies may be large.
+async fn journal(shared: Data<Shared>, query: Query<JournalQuery>) -> HttpResponse {
     let mut entries: Vec<_> = shared.read(|records| {
         let entries = records.journal.entries().rev();
         entries
-            .filter(|entry| shown.service_key.as_ref().is_none_or(|key| entry.text("service_key") == Some(key)))
-            .take(shown.limit.unwrap_or(SHOWN))
+            .filter(|entry| query.service_key.as_ref().is_none_or(|key| entry.text("service_key") == Some(key)))
+            .take(query.limit.unwrap_or(DEFAULT_LIMIT))
             .map(Arc::clone)
             .collect()
     });
     entries.reverse();
+    // Serialized without the lock: bodies can be large.
     HttpResponse::Ok().json(entries.iter().map(AsRef::as_ref).collect::<Vec<_>>())
 }
 
@@ -92,11 +72,11 @@ async fn incidents(shared: Data<Shared>) -> HttpResponse {
 }
 
 async fn counters(shared: Data<Shared>) -> HttpResponse {
-    HttpResponse::Ok().json(shared.read(crate::Records::counters))
+    HttpResponse::Ok().json(shared.read(Records::counters))
 }
 
 async fn list_faults(shared: Data<Shared>) -> HttpResponse {
-    shared.read(|records| HttpResponse::Ok().json(records.script.rules()))
+    shared.read(|records| HttpResponse::Ok().json(records.faults.all()))
 }
 
 async fn add_fault(shared: Data<Shared>, body: Bytes) -> Result<HttpResponse, ControlError> {
@@ -106,12 +86,12 @@ async fn add_fault(shared: Data<Shared>, body: Bytes) -> Result<HttpResponse, Co
 }
 
 #[derive(Deserialize)]
-struct Cleared {
+struct ClearQuery {
     id: Option<u64>,
 }
 
-async fn clear_faults(shared: Data<Shared>, cleared: Query<Cleared>) -> HttpResponse {
-    shared.change(|records, _| records.script.clear(cleared.id));
+async fn clear_faults(shared: Data<Shared>, query: Query<ClearQuery>) -> HttpResponse {
+    shared.change(|records, _| records.faults.clear(query.id));
     HttpResponse::NoContent().finish()
 }
 
@@ -120,7 +100,7 @@ async fn show_options(shared: Data<Shared>) -> HttpResponse {
     HttpResponse::Ok().json(&*options)
 }
 
-async fn patch_options(shared: Data<Shared>, body: Bytes) -> Result<HttpResponse, ControlError> {
+async fn change_options(shared: Data<Shared>, body: Bytes) -> Result<HttpResponse, ControlError> {
     let patch = serde_json::from_slice(&body)?;
     let options = shared.change(|records, _| {
         let options = Arc::new(records.options.patched(&patch)?);
@@ -130,7 +110,7 @@ async fn patch_options(shared: Data<Shared>, body: Bytes) -> Result<HttpResponse
     Ok(HttpResponse::Ok().json(&*options))
 }
 
-async fn release(shared: Data<Shared>) -> HttpResponse {
+async fn release_held(shared: Data<Shared>) -> HttpResponse {
     let released = shared.change(|records, now| records.release(now, |_| true));
     HttpResponse::Ok().json(json!({"released": released}))
 }

@@ -1,26 +1,24 @@
-//! How the sandbox can be told to misbehave.
+//! Faults, the rules that say which requests they happen to, and which of the rules is due.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
-use actix_web::web::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value};
 
-use crate::answers::{Answer, Answers};
-use crate::millis;
-use crate::options::{RetryAfter, ThrottleStatus};
-use crate::state::EventType;
+use crate::incidents::EventType;
+use crate::options::{RetryAfter, ThrottleStatus, millis};
 
-/// The largest body a fault may send, in bytes.
+/// The largest [`Body::Filler`], in bytes.
 const MAX_FILLER: usize = 64 << 20;
 
-/// A fault, the requests it happens to and how often.
+/// A fault, the requests that it happens to, and how often.
 ///
-/// Several rules may stand at once: each counts the requests in its scope, and the first that is due acts. Rules that
-/// name a key or an event type never act on a body that is no JSON object.
+/// Several rules can be active. Each counts the requests in its scope; of those that are due, the one added first acts.
+/// A rule for a key or an event type never acts on a body that is not a JSON object.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultRule {
@@ -33,17 +31,17 @@ pub struct FaultRule {
     /// Only events of this type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_type: Option<EventType>,
-    /// Only requests on a connection that has carried one before. With [`Fault::Close`] this is what a client sees
-    /// that writes to a kept-alive connection in the moment when it is closed.
+    /// Only requests that are not the first on their connection. With [`Fault::Close`] the client sees what it sees
+    /// when a server closes a kept-alive connection just as the client uses it again.
     #[serde(default)]
     pub reused_connection: bool,
-    /// The first request in scope that it happens to, counted from 1.
+    /// The first request in its scope that it acts on, counted from 1.
     #[serde(default = "first")]
     pub from: u64,
-    /// How many requests it happens to; `None`: all, until it is cleared.
+    /// How many requests it acts on; `None`: all until it is cleared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
-    /// How long it lasts after it was added; `None`: until it is cleared.
+    /// How long after it was added it ends; `None`: when it is cleared.
     #[serde(default, rename = "for_ms", with = "millis::option", skip_serializing_if = "Option::is_none")]
     pub lasts: Option<Duration>,
     /// What happens.
@@ -51,7 +49,7 @@ pub struct FaultRule {
 }
 
 impl FaultRule {
-    /// `fault`, for every request until it is cleared.
+    /// `fault` for every request, until the rule is cleared.
     #[must_use]
     pub fn new(fault: Fault) -> Self {
         Self {
@@ -66,10 +64,19 @@ impl FaultRule {
         }
     }
 
-    /// The same, for so many requests.
+    /// The same rule for this many requests.
     #[must_use]
     pub fn times(self, times: u64) -> Self {
         Self { times: Some(times), ..self }
+    }
+
+    /// Whether a request is in scope. `members` are those of its body, if that is a JSON object.
+    fn applies_to(&self, members: Option<&Map<String, Value>>, reused_connection: bool) -> bool {
+        let text = |member: &str| members.and_then(|members| members.get(member)).and_then(Value::as_str);
+        self.service_key.as_ref().is_none_or(|key| text("service_key") == Some(key))
+            && self.incident_key.as_ref().is_none_or(|key| text("incident_key") == Some(key))
+            && self.event_type.is_none_or(|wanted| text("event_type").and_then(EventType::parse) == Some(wanted))
+            && (reused_connection || !self.reused_connection)
     }
 }
 
@@ -85,103 +92,103 @@ fn first() -> u64 {
 
 /// What goes wrong.
 ///
-/// "Applied" means: the event went through the whole pipeline and changed its incident. An event that the pipeline
-/// refuses is answered so whatever the fault, unless the fault comes before the pipeline.
+/// An event is *applied* when it has passed all checks and its incident is changed. A fault that does not look at the
+/// event happens before the checks; under any other an event that fails them gets PagerDuty's error as always.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Fault {
-    /// Another answer: an error, a redirect, or a success that does not read like one.
+    /// Another response: an error, a redirect, or a success with an unusual body.
     Answer {
         /// Its status, 200 to 599.
         status: u16,
         /// Its body.
         #[serde(default)]
         body: Body,
-        /// Further headers.
+        /// Additional headers.
         #[serde(default)]
         headers: BTreeMap<String, String>,
-        /// Whether the event is applied first; otherwise nobody even looks at it.
+        /// Whether the event is applied first; otherwise it is not looked at.
         #[serde(default)]
         apply: bool,
     },
-    /// The answer of the rate limit, whatever the rate; the event is not looked at.
+    /// The response of the rate limit, whatever the rate. The event is not looked at.
     Throttled {
         /// 403 or 429.
         status: ThrottleStatus,
-        /// When to come back.
+        /// The `Retry-After` header.
         #[serde(default)]
         retry_after: Option<RetryAfter>,
     },
-    /// Events that PagerDuty would refuse with 400 are answered 500, as on 2021-04-23; valid ones pass.
+    /// Invalid events are answered with 500 instead of 400, as by PagerDuty on 2021-04-23. Valid ones are not affected.
     #[serde(rename = "invalid_as_500")]
     InvalidAs500,
-    /// Success is answered and nothing happens.
+    /// The event is answered with success and not applied.
     SilentDrop,
-    /// The connection ends instead of an answer, or within it.
+    /// The connection is closed before or within the response.
     Close {
-        /// Whether the event is applied first.
+        /// Whether the event is applied first; otherwise it is not looked at.
         #[serde(default)]
         apply: bool,
-        /// How the connection ends.
+        /// How the connection is closed.
         #[serde(default)]
         cut: Cut,
     },
-    /// The event is applied at once and answered late.
+    /// The event is applied at once, and the response comes late.
     Delay {
         /// How late; at most ten minutes.
         #[serde(rename = "ms", with = "millis")]
         by: Duration,
     },
-    /// The event is not looked at and never answered; the connection ends after this time, at most ten minutes.
+    /// The event is not looked at, there is no response, and after a time the connection is closed.
     Hang {
-        /// How long.
+        /// After how long; at most ten minutes.
         #[serde(rename = "ms", with = "millis")]
         lasts: Duration,
     },
-    /// The event is applied at once, and the body of its answer comes byte by byte.
+    /// The event is applied at once, and the body of the response comes byte by byte.
     Drip {
-        /// The pause before each byte.
+        /// The pause before each byte; at most ten minutes.
         #[serde(rename = "ms", with = "millis")]
         pause: Duration,
     },
-    /// The connection ends without an answer, and the event is applied later: the copy that was lost in the net and
-    /// still arrives.
+    /// There is no response, and the event is applied later: the copy of an event that the network delayed, which
+    /// arrives after the client has timed out and sent it again.
     Late {
         /// When it is applied.
         until: Until,
-        /// How long the connection hangs before it ends; at most ten minutes.
+        /// After how long the connection is closed; at most ten minutes.
         #[serde(default, rename = "hang_ms", with = "millis")]
         hang: Duration,
     },
-    /// All goes well, and then the connection ends unannounced when it has been idle for so long.
+    /// The response is as always, and the connection is closed without notice when it has been idle for a time.
     CloseIdle {
-        /// How long.
+        /// For how long; at most ten minutes.
         #[serde(rename = "ms", with = "millis")]
         after: Duration,
     },
 }
 
 impl Fault {
-    /// An error of PagerDuty's own with a JSON body.
+    /// An error with PagerDuty's JSON body. The event is not looked at.
     #[must_use]
     pub fn status(status: u16) -> Self {
         Self::Answer { status, body: Body::Json, headers: BTreeMap::new(), apply: false }
     }
 
-    /// A redirect to `location`.
+    /// A redirect to `location`. The event is not looked at.
     #[must_use]
     pub fn redirect(status: u16, location: &str) -> Self {
         let headers = BTreeMap::from([("location".to_owned(), location.to_owned())]);
         Self::Answer { status, body: Body::Empty, headers, apply: false }
     }
 
-    /// A success whose body is `body`.
+    /// A success with another body. The event is applied.
     #[must_use]
     pub fn success(status: u16, body: Body) -> Self {
         Self::Answer { status, body, headers: BTreeMap::new(), apply: true }
     }
 
-    /// Says what in it HTTP cannot carry.
+    /// Fails when HTTP cannot carry the response that is asked for.
     pub(crate) fn check(&self) -> Result<(), FaultError> {
         let Self::Answer { status, body, headers, .. } = self else { return Ok(()) };
         if !(200..600).contains(status) || StatusCode::from_u16(*status).is_err() {
@@ -199,88 +206,196 @@ impl Fault {
     }
 }
 
-/// Why a fault cannot be.
+/// Why a fault was not added.
 #[derive(Debug, thiserror::Error)]
 pub enum FaultError {
-    /// Not a status of an answer.
+    /// Not the status of a response.
     #[error("{0} is not the status of an answer; give one from 200 to 599")]
     Status(u16),
-    /// Not a header.
+    /// Not a valid header.
     #[error("the header {0:?} has a name or a value that HTTP does not allow")]
     Header(String),
-    /// Too much.
+    /// More than the largest filler.
     #[error("a filler may have {MAX_FILLER} bytes at most")]
     Filler,
 }
 
-/// The body of an [`Answer`](Fault::Answer).
+/// The body of [`Fault::Answer`].
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Body {
-    /// What PagerDuty's JSON would look like.
+    /// The JSON of PagerDuty's errors.
     #[default]
     Json,
-    /// A proxy's page.
+    /// A proxy's error page.
     Html,
     /// Nothing.
     Empty,
-    /// Bytes that are no text.
+    /// Bytes that are not UTF-8, declared as JSON.
     Garbage,
-    /// Success, cut off in the middle; the length is told rightly.
+    /// The JSON of a success, cut off in the middle. `Content-Length` fits what is sent.
     Truncated,
-    /// JSON of the right shape whose `status` is not `success`.
+    /// JSON like that of a success whose `status` is not `success`.
     NotSuccess,
     /// This text.
     Text(String),
-    /// So many bytes of nothing in particular, at most 64 MiB.
+    /// This many bytes of plain text, at most 64 MiB.
     Filler(usize),
 }
 
-impl Body {
-    pub(crate) fn answer(&self, status: u16, answers: Answers) -> Answer {
-        let text = |content_type: &str, body: Vec<u8>| Answer::new(status, content_type, body);
-        match self {
-            Self::Json if status == 400 => answers.invalid(&["The sandbox was told to refuse this event".to_owned()]),
-            Self::Json => answers.trouble(status),
-            Self::Html => {
-                let page = format!("<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>\n");
-                text("text/html", page.into_bytes())
-            }
-            Self::Empty => Answer::empty(status),
-            Self::Garbage => text("application/json", vec![0xff, 0x00, 0xfe, b'{', b'<']),
-            Self::Truncated => text("application/json", br#"{"status":"success","message":"Event pro"#.to_vec()),
-            Self::NotSuccess => {
-                let members = json!({"status": "warning", "message": "Event processed, more or less"});
-                text("application/json", members.to_string().into_bytes())
-            }
-            Self::Text(body) => text("text/plain", body.clone().into_bytes()),
-            Self::Filler(length) => Answer { body: Bytes::from(vec![b'.'; *length]), ..text("text/plain", Vec::new()) },
-        }
-    }
-}
-
-/// How a connection ends.
+/// How [`Fault::Close`] closes the connection.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cut {
-    /// In order, before the first byte of an answer.
+    /// In order, before the first byte of a response.
     #[default]
     Silent,
-    /// By a TCP reset, before the first byte of an answer.
+    /// With a TCP reset, before the first byte of a response.
     Reset,
-    /// In the middle of the answer's body.
+    /// In the middle of the response's body.
     Midway,
 }
 
-/// When a [`Late`](Fault::Late) event is applied. Each can be hurried along by
-/// [`Sandbox::release_held`](crate::Sandbox::release_held).
+/// When an event that [`Fault::Late`] holds is applied. [`Sandbox::release_held`](crate::Sandbox::release_held) applies
+/// it earlier.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Until {
     /// Right after the next event that resolves its incident.
     Resolved,
-    /// After so many milliseconds.
+    /// After this many milliseconds.
     Ms(u64),
-    /// When [`Sandbox::release_held`](crate::Sandbox::release_held) or `POST /held/release` says so.
+    /// With [`Sandbox::release_held`](crate::Sandbox::release_held) or `POST /held/release`.
     Released,
+}
+
+/// An active rule and its counts.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StandingRule {
+    /// Its number, which clears it.
+    pub id: u64,
+    /// The rule.
+    pub rule: FaultRule,
+    /// How many requests were in its scope.
+    pub seen: u64,
+    /// How many requests it acted on.
+    pub acted: u64,
+    #[serde(skip)]
+    ends: Option<DateTime<Utc>>,
+}
+
+/// The active rules, in the order in which they were added.
+#[derive(Debug, Default)]
+pub(crate) struct FaultRules {
+    rules: Vec<StandingRule>,
+    added: u64,
+}
+
+impl FaultRules {
+    /// Adds a rule and returns its number.
+    pub(crate) fn add(&mut self, rule: FaultRule, now: DateTime<Utc>) -> u64 {
+        self.added += 1;
+        let ends = rule.lasts.and_then(|lasts| now.checked_add_signed(TimeDelta::from_std(lasts).ok()?));
+        self.rules.push(StandingRule { id: self.added, rule, seen: 0, acted: 0, ends });
+        self.added
+    }
+
+    /// Removes one rule, or all.
+    pub(crate) fn clear(&mut self, id: Option<u64>) {
+        self.rules.retain(|standing| id.is_some_and(|id| standing.id != id));
+    }
+
+    pub(crate) fn all(&self) -> &[StandingRule] {
+        &self.rules
+    }
+
+    /// Counts a request and returns the fault that happens to it. Rules that have ended are removed.
+    pub(crate) fn next(
+        &mut self,
+        members: Option<&Map<String, Value>>,
+        reused_connection: bool,
+        now: DateTime<Utc>,
+    ) -> Option<Fault> {
+        self.rules.retain(|standing| standing.ends.is_none_or(|ends| now < ends));
+        let mut due = None;
+        for standing in &mut self.rules {
+            if !standing.rule.applies_to(members, reused_connection) {
+                continue;
+            }
+            standing.seen += 1;
+            if due.is_none() && standing.seen >= standing.rule.from {
+                standing.acted += 1;
+                due = Some(standing.rule.fault.clone());
+            }
+        }
+        self.rules.retain(|standing| standing.rule.times.is_none_or(|times| standing.acted < times));
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn active(rules: impl IntoIterator<Item = FaultRule>) -> FaultRules {
+        let mut active = FaultRules::default();
+        for rule in rules {
+            active.add(rule, DateTime::UNIX_EPOCH);
+        }
+        active
+    }
+
+    /// What happens to a request at `now` that only rules without a scope apply to.
+    fn next(rules: &mut FaultRules, now: DateTime<Utc>) -> Option<Fault> {
+        rules.next(None, false, now)
+    }
+
+    #[test]
+    fn a_rule_acts_from_its_first_request_on_and_as_often_as_it_says() {
+        let mut rules = active([FaultRule { from: 2, ..FaultRule::new(Fault::SilentDrop).times(2) }]);
+        let acted: Vec<_> = (0..5).map(|_| next(&mut rules, DateTime::UNIX_EPOCH).is_some()).collect();
+        assert_eq!(acted, [false, true, true, false, false]);
+        assert!(rules.all().is_empty());
+    }
+
+    #[test]
+    fn a_rule_that_has_gone_on_long_enough_ends() {
+        let lasts = Some(Duration::from_secs(5));
+        let mut rules = active([FaultRule { lasts, ..Fault::SilentDrop.into() }]);
+        let at = |second| DateTime::from_timestamp(second, 0).unwrap();
+        assert!(next(&mut rules, at(4)).is_some());
+        assert!(next(&mut rules, at(5)).is_none());
+    }
+
+    #[test]
+    fn the_first_rule_that_is_due_acts_and_the_others_still_count() {
+        let mut rules = active([FaultRule::new(Fault::SilentDrop).times(1), Fault::InvalidAs500.into()]);
+        assert_eq!(next(&mut rules, DateTime::UNIX_EPOCH), Some(Fault::SilentDrop));
+        assert_eq!((rules.all()[0].seen, rules.all()[0].acted), (1, 0));
+        assert_eq!(next(&mut rules, DateTime::UNIX_EPOCH), Some(Fault::InvalidAs500));
+    }
+
+    #[test]
+    fn a_rule_acts_on_nothing_outside_its_scope() {
+        let narrow = FaultRule {
+            service_key: Some("K".to_owned()),
+            incident_key: Some("42".to_owned()),
+            event_type: Some(EventType::Resolve),
+            reused_connection: true,
+            ..Fault::SilentDrop.into()
+        };
+        let inside = json!({"service_key": "K", "incident_key": "42", "event_type": "resolve"});
+        let mut cases = vec![(inside.clone(), true, true), (inside.clone(), false, false), (json!({}), true, false)];
+        for member in ["service_key", "incident_key", "event_type"] {
+            let mut outside = inside.clone();
+            outside[member] = json!("trigger");
+            cases.push((outside, true, false));
+        }
+        for (members, reused_connection, acts) in cases {
+            let due = active([narrow.clone()]).next(members.as_object(), reused_connection, DateTime::UNIX_EPOCH);
+            assert_eq!(due.is_some(), acts, "{members} {reused_connection}");
+        }
+    }
 }

@@ -1,96 +1,134 @@
-//! A strict local PagerDuty: Events API v1, at least as strict as the real one, that remembers everything and
-//! misbehaves on command.
+//! A strict local PagerDuty for tests and rehearsals.
 //!
-//! People rehearse against it before they point the bridge at the real one, and all tests of the bridge run against
-//! it. It shares no code with the product's PagerDuty code, so that each checks the other. What it answers and why was
-//! collected from PagerDuty's pages and from answers that users published.
+//! It serves the Events API v1 on a real socket, at least as strictly as PagerDuty does, keeps the incidents that events
+//! open and resolve, records every request, and fails on command. Rehearse against it before you point a client at the
+//! real one, or start one in each test:
 //!
 //! ```no_run
-//! # async fn example() -> std::io::Result<()> {
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::net::TcpListener;
-//! use pagerduty_sandbox::{Fault, FaultRule, Options, Sandbox};
+//! use std::time::Duration;
+//!
+//! use pagerduty_sandbox::{Fault, FaultRule, Options, PATH, Sandbox};
 //!
 //! let sandbox = Sandbox::start(Options::default(), TcpListener::bind("127.0.0.1:0")?, None)?;
-//! sandbox.inject(FaultRule::new(Fault::status(503)).times(2)).map_err(std::io::Error::other)?;
-//! println!("post events to {}{}", sandbox.url(), pagerduty_sandbox::PATH);
-//! # sandbox.stop().await;
+//! sandbox.inject(FaultRule::new(Fault::status(503)).times(2))?;
+//! println!("post events to {}{PATH}", sandbox.url());
+//! sandbox.wait_for(Duration::from_secs(30), |records| records.counters().opened == 1).await?;
+//! sandbox.stop().await;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # Where things are
+//! It is independent of the clients that it tests: it depends on none and shares no validation with any, so that a
+//! misunderstanding of PagerDuty's rules shows. Its own come from PagerDuty's documentation and from responses that
+//! users published; where the real behaviour is not known, an [option](Options) has both.
 //!
-//! - [`options`]: how it behaves; [`faults`]: how it misbehaves; `script`: which fault is due
-//! - `api` (HTTP) → `pipeline` → `inspect` (`parse`, `validate`, `contexts`, `throttle`) → `state`
-//! - `answers`: what is said; `delivery` and `connection`: how it travels
-//! - [`journal`] and [`records`]: what is remembered
-//! - [`control`]: the control port; `millis`: durations in its JSON
-//! - `server`: both ports, on a thread of their own; `clock`: what time it is for all of it
+//! # How an event passes through
+//!
+//! ```text
+//!            server     pipeline, under one lock
+//!          ┌────────┐  ┌───────────────────────────────────────────────────────────────────────────┐
+//!  client ─┼▶ read ─┼──┼▶ which fault is due? ─▶ check and validate ─▶ apply to incident ─▶ journal │
+//!          │        │  │         └───────────────────────┴──────┐               │                   │
+//!         ◀┼─ send ◀┼──┼──────────────────────────────────── response ◀─────────┘                   │
+//!          └────────┘  └───────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! 1. `server` reads the request, at most [`Options::max_body`] bytes of it, and takes the lock of the records.
+//! 2. `pipeline` asks which fault is due (`faults`). Some faults answer before the request is looked at.
+//! 3. `pipeline` checks the head and the size; `validate` reads the JSON and applies PagerDuty's rules; then follow the
+//!    integration key and its rate limit (`throttle`). The first check that fails decides the response.
+//! 4. `incidents` applies the event: it opens, acknowledges or resolves an incident, is added to the log of an open
+//!    one, or is dropped.
+//! 5. `records` keeps a [`JournalEntry`] with the [`Verdict`], counts it, and publishes it to subscribers.
+//! 6. `responses` has PagerDuty's response; `server` sends it as the fault wants it: whole, late, in part, or never.
+//!
+//! Steps 2 to 5 depend on the records, the request and the time only, and happen under one lock: what [`Sandbox::read`]
+//! shows is always of one moment.
+//!
+//! # Faults
+//!
+//! A [`FaultRule`] says which requests a [`Fault`] happens to and how often. With a fault
+//!
+//! - the response is another: [`Answer`](Fault::Answer), [`Throttled`](Fault::Throttled),
+//!   [`InvalidAs500`](Fault::InvalidAs500);
+//! - the response is slow or missing: [`Delay`](Fault::Delay), [`Drip`](Fault::Drip), [`Hang`](Fault::Hang),
+//!   [`Close`](Fault::Close), [`CloseIdle`](Fault::CloseIdle);
+//! - the response says less than the truth: [`SilentDrop`](Fault::SilentDrop), [`Late`](Fault::Late), and `Close` after
+//!   the event was applied.
+//!
+//! # Control endpoints
+//!
+//! A second listener serves commands over HTTP. It has no authentication: bind it to loopback. Bodies are JSON, with or
+//! without a `Content-Type`; what is refused is answered `400 {"status":"error","reason":"…"}`. With
+//! `C=http://127.0.0.1:8091`:
+//!
+//! ```text
+//! curl $C/healthz                                     # {"status":"ok"}
+//! curl "$C/journal?service_key=KEY&limit=10"          # the newest entries, oldest first; 100 without a limit
+//! curl $C/incidents                                   # every incident and its log
+//! curl $C/counters                                    # exact, however few entries the journal keeps
+//! curl $C/faults                                      # the active rules and how often each acted
+//! curl $C/faults -d '{"times":3,"fault":{"kind":"answer","status":503,"body":"html"}}'        # {"id":1}
+//! curl $C/faults -d '{"event_type":"trigger","fault":{"kind":"late","until":"resolved"}}'
+//! curl -X DELETE "$C/faults?id=1"                     # one rule; without `id` all
+//! curl -X POST $C/held/release                        # applies the events that `late` faults hold
+//! curl $C/options                                     # all options
+//! curl -X PUT $C/options -d '{"throttle":{"limit":5}}'                                        # changes those named
+//! curl -X POST $C/reset                               # deletes everything but the options, faults too
+//! ```
+//!
+//! The members of a rule are those of [`FaultRule`], the kinds those of [`Fault`].
 
-mod answers;
-mod api;
-mod clock;
-mod connection;
-mod contexts;
-pub mod control;
-mod delivery;
-pub mod faults;
-mod inspect;
-pub mod journal;
-mod millis;
-pub mod options;
-mod parse;
+mod control;
+mod faults;
+mod incidents;
+mod options;
 mod pipeline;
-pub mod records;
-mod script;
+mod records;
+mod responses;
 mod server;
-mod state;
 mod throttle;
 mod validate;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::broadcast;
 
-use crate::api::Run;
 use crate::records::Shared;
-use crate::server::Running;
+use crate::server::ServerThread;
 
-pub use clock::Clock;
-pub use faults::{Body, Cut, Fault, FaultError, FaultRule, Until};
-pub use journal::{Extent, JournalEntry, Received, Verdict};
-pub use options::{Counting, Options, Oversize, RetryAfter, ThrottleOptions, ThrottleStatus, UnknownKey};
-pub use records::{Counters, Records};
-pub use script::StandingRule;
-pub use state::{Effect, EventType, Incident, LogEntry, State};
+pub use crate::faults::{Body, Cut, Fault, FaultError, FaultRule, StandingRule, Until};
+pub use crate::incidents::{Effect, EventType, Incident, LogEntry, State};
+pub use crate::options::{Clock, Counting, Options, Oversize, RetryAfter, ThrottleOptions, ThrottleStatus, UnknownKey};
+pub use crate::pipeline::PATH;
+pub use crate::records::{Counters, Extent, JournalEntry, Received, Records, Verdict};
 
-/// The path of the Events API v1. The date in it is a version and never changes.
-pub const PATH: &str = "/generic/2010-04-15/create_event.json";
-
-/// A running sandbox. Dropping it ends it as [`stop`](Self::stop) does, but keeps the thread meanwhile.
+/// A running sandbox. Dropping it stops it as [`stop`](Self::stop) does, but blocks the thread meanwhile.
 #[derive(Debug)]
 pub struct Sandbox {
-    run: Run,
-    running: Option<Running>,
+    shared: Arc<Shared>,
+    /// `None` once it was stopped.
+    server: Option<ServerThread>,
     api: SocketAddr,
     control: Option<SocketAddr>,
 }
 
 impl Sandbox {
-    /// Starts a sandbox with nothing in it that takes events at `api` and, if given, commands at `control`.
+    /// Starts an empty sandbox with the Events API at `api` and, if given, the control endpoints at `control`.
     ///
     /// # Errors
     ///
-    /// When a listener is no good or no thread can be started.
+    /// When a listener cannot be used or the thread cannot be started.
     pub fn start(options: Options, api: TcpListener, control: Option<TcpListener>) -> io::Result<Self> {
         Self::start_with_clock(options, Clock::default(), api, control)
     }
 
-    /// The same with a clock of your own for arrival times, the throttle and the end of faults.
+    /// The same with another clock.
     ///
     /// # Errors
     ///
@@ -101,34 +139,34 @@ impl Sandbox {
         api: TcpListener,
         control: Option<TcpListener>,
     ) -> io::Result<Self> {
-        Self::run(Arc::new(Shared::new(options, clock)), api, control)
+        Self::serve(Arc::new(Shared::new(options, clock)), api, control)
     }
 
-    fn run(shared: Arc<Shared>, api: TcpListener, control: Option<TcpListener>) -> io::Result<Self> {
-        let addresses = (api.local_addr()?, control.as_ref().map(TcpListener::local_addr).transpose()?);
-        let run = Run { shared, alive: Arc::new(AtomicBool::new(true)) };
-        let running = Running::start(run.clone(), api, control)?;
-        Ok(Self { run, running: Some(running), api: addresses.0, control: addresses.1 })
+    fn serve(shared: Arc<Shared>, api: TcpListener, control: Option<TcpListener>) -> io::Result<Self> {
+        let (api_address, control_address) =
+            (api.local_addr()?, control.as_ref().map(TcpListener::local_addr).transpose()?);
+        let server = ServerThread::start(Arc::clone(&shared), api, control)?;
+        Ok(Self { shared, server: Some(server), api: api_address, control: control_address })
     }
 
-    /// The root to which [`PATH`] is added, such as `http://127.0.0.1:8081`.
+    /// The root URL of the Events API, such as `http://127.0.0.1:8090`; add [`PATH`].
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.api)
     }
 
-    /// The root of the control port, if there is one.
+    /// The root URL of the control endpoints, if there are any.
     #[must_use]
     pub fn control_url(&self) -> Option<String> {
         self.control.map(|address| format!("http://{address}"))
     }
 
-    /// Looks at what is remembered, all of one moment. Requests wait meanwhile.
-    pub fn read<T>(&self, look: impl FnOnce(&Records) -> T) -> T {
-        self.run.shared.read(look)
+    /// Reads the records of one moment. Requests wait meanwhile.
+    pub fn read<T>(&self, read: impl FnOnce(&Records) -> T) -> T {
+        self.shared.read(read)
     }
 
-    /// A copy of the newest requests, oldest first.
+    /// A copy of the newest journal entries, oldest first.
     #[must_use]
     pub fn journal(&self) -> Vec<JournalEntry> {
         self.read(|records| records.journal().cloned().collect())
@@ -146,67 +184,66 @@ impl Sandbox {
         self.read(Records::counters)
     }
 
-    /// The options in force.
+    /// The present options.
     #[must_use]
     pub fn options(&self) -> Options {
         self.read(|records| Options::clone(&records.options))
     }
 
-    /// Puts others in their place, from the next request on.
+    /// Replaces the options, from the next request on.
     pub fn set_options(&self, options: Options) {
-        self.run.shared.change(|records, _| records.options = Arc::new(options));
+        self.shared.change(|records, _| records.options = Arc::new(options));
     }
 
-    /// Adds a rule and tells its number.
+    /// Adds a fault rule and returns its number.
     ///
     /// # Errors
     ///
-    /// When it holds a status or a header that HTTP cannot carry.
+    /// When HTTP cannot carry the response that it asks for.
     pub fn inject(&self, rule: impl Into<FaultRule>) -> Result<u64, FaultError> {
-        self.run.shared.inject(rule.into())
+        self.shared.inject(rule.into())
     }
 
-    /// The rules that stand, and how often each acted.
+    /// The active fault rules, and how often each acted.
     #[must_use]
     pub fn faults(&self) -> Vec<StandingRule> {
-        self.read(|records| records.script.rules().to_vec())
+        self.read(|records| records.faults.all().to_vec())
     }
 
-    /// Takes all rules away. Events that are held back stay so.
+    /// Removes all fault rules. Events that are held stay held.
     pub fn clear_faults(&self) {
-        self.run.shared.change(|records, _| records.script.clear(None));
+        self.shared.change(|records, _| records.faults.clear(None));
     }
 
-    /// Applies all events that [`Fault::Late`] holds back, in the order they came.
+    /// Applies all events that [`Fault::Late`] holds, in the order in which they came.
     pub fn release_held(&self) {
-        self.run.shared.change(|records, now| records.release(now, |_| true));
+        self.shared.change(|records, now| records.release(now, |_| true));
     }
 
-    /// Forgets everything but the options.
+    /// Deletes everything but the options.
     pub fn reset(&self) {
-        self.run.shared.change(|records, _| records.reset());
+        self.shared.change(|records, _| records.reset());
     }
 
-    /// A stream of journal entries from now on, each sent as its verdict falls. One who falls thousands of entries
-    /// behind misses some.
+    /// Receives every journal entry from now on. A subscriber that falls 4,096 entries behind misses some.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<JournalEntry>> {
-        self.run.shared.subscribe()
+        self.shared.subscribe()
     }
 
-    /// Waits until `condition` holds. It is asked at once and after every change.
+    /// Waits until `condition` holds. It is checked at once and after every change.
     ///
     /// # Errors
     ///
-    /// When that takes longer than `deadline`.
+    /// When it does not hold within `deadline`.
     pub async fn wait_for(
         &self,
         deadline: Duration,
         mut condition: impl FnMut(&Records) -> bool,
     ) -> Result<(), WaitError> {
-        let mut changes = self.run.shared.changes();
+        let mut changes = self.shared.changes();
         let holds = async {
-            // The sender lives in `shared`, so this never errs.
+            // The sender lives in `shared`, so `changed` does not fail.
             while !self.read(&mut condition) && changes.changed().await.is_ok() {}
         };
         tokio::time::timeout(deadline, holds)
@@ -214,31 +251,24 @@ impl Sandbox {
             .map_err(|_| WaitError { deadline, counters: Box::new(self.counters()) })
     }
 
-    /// Ends it: no event is taken any more, and the ports are free.
+    /// Stops it: from now on no request changes anything, and when this returns the ports are free.
     pub async fn stop(mut self) -> Stopped {
-        self.silence();
-        if let Some(running) = self.running.take() {
-            running.stop().await;
+        if let Some(server) = self.server.take() {
+            server.stop().await;
         }
-        Stopped { shared: Arc::clone(&self.run.shared), api: self.api, control: self.control }
-    }
-
-    /// From here on no request changes anything, though its connection be open still.
-    fn silence(&self) {
-        self.run.shared.change(|_, _| self.run.alive.store(false, Ordering::Release));
+        Stopped { shared: Arc::clone(&self.shared), api: self.api, control: self.control }
     }
 }
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        if let Some(running) = self.running.take() {
-            self.silence();
-            running.stop_blocking();
+        if let Some(server) = self.server.take() {
+            server.stop_blocking();
         }
     }
 }
 
-/// A sandbox that has ended and still remembers everything.
+/// A sandbox that was stopped and still has its records.
 #[derive(Debug)]
 pub struct Stopped {
     shared: Arc<Shared>,
@@ -247,29 +277,29 @@ pub struct Stopped {
 }
 
 impl Stopped {
-    /// The address where it took events; a fresh sandbox may be started there.
+    /// The address of its Events API, where another sandbox can be started.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.api
     }
 
-    /// Looks at what is remembered.
-    pub fn read<T>(&self, look: impl FnOnce(&Records) -> T) -> T {
-        self.shared.read(look)
+    /// Reads the records.
+    pub fn read<T>(&self, read: impl FnOnce(&Records) -> T) -> T {
+        self.shared.read(read)
     }
 
-    /// Starts it again at the same addresses with all it remembers.
+    /// Starts it again at the same addresses with the same records.
     ///
     /// # Errors
     ///
-    /// When somebody else has taken an address, or as [`Sandbox::start`].
+    /// When an address is taken by now, or as [`Sandbox::start`].
     pub fn restart(self) -> io::Result<Sandbox> {
         let control = self.control.map(TcpListener::bind).transpose()?;
-        Sandbox::run(self.shared, TcpListener::bind(self.api)?, control)
+        Sandbox::serve(self.shared, TcpListener::bind(self.api)?, control)
     }
 }
 
-/// What was waited for did not come.
+/// What was waited for did not happen in time.
 #[derive(Debug, thiserror::Error)]
 #[error("the sandbox did not get there within {deadline:?}; so far: {counters:?}")]
 pub struct WaitError {

@@ -1,47 +1,48 @@
-//! How the sandbox behaves while nobody tells it to misbehave.
+//! How the sandbox behaves while no fault is active, and its clock.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::millis;
-
-/// Everything that can be set. The default is as strict as PagerDuty is known to be, or stricter.
+/// All options. The defaults are as strict as PagerDuty is known to be, or stricter.
 ///
-/// Any of it may be changed while the sandbox runs ([`Sandbox::set_options`](crate::Sandbox::set_options),
-/// `PUT /options`), except [`keep_alive`](Self::keep_alive).
+/// All but [`keep_alive`](Self::keep_alive) can be changed while the sandbox runs, with
+/// [`Sandbox::set_options`](crate::Sandbox::set_options) or `PUT /options`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Whether what PagerDuty's pages forbid but its servers let through is answered 400. Such things are recorded as
-    /// violations either way.
+    /// Whether what PagerDuty's documentation forbids and its servers accept is answered with 400. It is recorded as a
+    /// violation either way.
     pub strict: bool,
-    /// The largest body, in bytes. PagerDuty says "512 KB"; 512,000 is safe under both readings of KB.
+    /// The largest body, in bytes. PagerDuty documents "512 KB"; 512,000 is the smaller reading.
     pub max_body: usize,
-    /// What a larger body is answered; which one PagerDuty chose is not documented.
+    /// The response to a larger body; PagerDuty's is not documented.
     pub oversize: Oversize,
-    /// What "1024 characters" counts; PagerDuty does not say.
+    /// What a limit such as "1024 characters" counts; not documented.
     pub count: Counting,
     /// The rate limit.
     pub throttle: ThrottleOptions,
-    /// The integration keys that exist; `None`: every well-formed one.
+    /// The integration keys that exist; `None`: all well-formed ones.
     pub keys: Option<BTreeSet<String>>,
-    /// What an event for a key that does not exist is answered.
+    /// The response to an event for a key that does not exist.
     pub unknown_key: UnknownKey,
-    /// Whether every event is answered with success and dropped: PagerDuty did so in its incident `6bf6s5x13tmg`, and
-    /// it does so whenever nobody is on call.
+    /// Whether every valid event is answered with success and not applied. PagerDuty did so in its incident
+    /// `6bf6s5x13tmg`, and does so whenever nobody is on call.
     pub silent_drop: bool,
-    /// Whether answers name their members the other way round, so that nobody compares them as text.
+    /// Whether responses list their JSON members in reverse order, so that no client compares them as text.
     pub reversed_keys: bool,
-    /// How long an idle connection is kept, from the start of the sandbox to its end. PagerDuty's own figure is not
-    /// known; it is well below five minutes.
+    /// How long an idle connection is kept; read when the sandbox starts. PagerDuty's time is not known, but well below
+    /// five minutes.
     #[serde(rename = "keep_alive_ms", with = "millis")]
     pub keep_alive: Duration,
-    /// How many requests the journal remembers; older ones leave it, the counters still know them.
+    /// How many requests the journal keeps, the newest. The counters count them all.
     pub journal_entries: usize,
-    /// How many bytes of request bodies the journal remembers.
+    /// How many bytes of request bodies the journal keeps.
     pub journal_bytes: usize,
 }
 
@@ -65,11 +66,11 @@ impl Default for Options {
 }
 
 impl Options {
-    /// These options with the members of `patch` put over them; `throttle` is patched member by member as well.
+    /// These options with those that `patch` names replaced; within `throttle` too, only what is named is replaced.
     ///
     /// # Errors
     ///
-    /// When `patch` names an option that does not exist or gives one a value that it cannot have.
+    /// When an option does not exist or cannot have the value.
     pub fn patched(&self, patch: &Map<String, Value>) -> Result<Self, serde_json::Error> {
         let mut merged = serde_json::to_value(self)?;
         for (name, value) in patch {
@@ -84,20 +85,20 @@ impl Options {
     }
 }
 
-/// PagerDuty's rate limit: so many accepted events of one integration key in a window that looks back from now.
+/// PagerDuty's rate limit: how many events of one integration key are accepted in a sliding window.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ThrottleOptions {
-    /// Events in one window. PagerDuty: about 120, and it may lower that "dynamically".
+    /// Events in one window. PagerDuty documents about 120, and that it may lower this "dynamically".
     pub limit: usize,
-    /// The window's length.
+    /// The length of the window.
     #[serde(rename = "window_ms", with = "millis")]
     pub window: Duration,
-    /// Whether refused events count as well: then a client that hammers never recovers.
+    /// Whether throttled events count as well. A client that does not slow down is then never accepted again.
     pub count_rejected: bool,
-    /// The status of a refusal.
+    /// The status of a throttled event.
     pub status: ThrottleStatus,
-    /// The `Retry-After` of a refusal; the Events API documents none.
+    /// The `Retry-After` of a throttled event; the Events API documents none.
     pub retry_after: Option<RetryAfter>,
 }
 
@@ -113,7 +114,7 @@ impl Default for ThrottleOptions {
     }
 }
 
-/// What a body over the limit is answered.
+/// The response to a body over the limit.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Oversize {
     /// 413 without a body, as proxies do.
@@ -124,13 +125,13 @@ pub enum Oversize {
     Json400,
 }
 
-/// What a limit on characters counts.
+/// What a limit in characters counts.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Counting {
     /// Unicode code points.
     CodePoints,
-    /// UTF-16 code units: most emoji are two.
+    /// UTF-16 code units; most emoji have two.
     Utf16,
 }
 
@@ -143,23 +144,23 @@ impl Counting {
     }
 }
 
-/// What an event for a key that does not exist is answered.
+/// The response to an event for a key that does not exist.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UnknownKey {
-    /// 400 with the bare text `Invalid routing key` (captured on v2).
+    /// 400 with the plain text `Invalid routing key` (captured from v2).
     Refuse,
-    /// Success, and nothing happens.
+    /// Success; the event is not applied.
     Accept,
 }
 
-/// The status that says "slower".
+/// The status of a throttled event.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(try_from = "u16", into = "u16")]
 pub enum ThrottleStatus {
-    /// 403, as v1 was captured.
+    /// 403, as captured from v1.
     Forbidden,
-    /// 429, as v2 does and as the page on rate limits, tagged for both, says.
+    /// 429, as v2 answers and as the documentation of the rate limits says, which covers both.
     TooManyRequests,
 }
 
@@ -184,14 +185,76 @@ impl TryFrom<u16> for ThrottleStatus {
     }
 }
 
-/// How a refusal says when to come back.
+/// The value of a `Retry-After` header.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RetryAfter {
-    /// In so many seconds.
+    /// This many seconds.
     Seconds(u32),
-    /// At the date so many seconds from now.
+    /// The date that is this many seconds from now.
     HttpDate(u32),
+}
+
+/// The clock for arrival times, the rate limit and the end of fault rules: the system's, or a test's own.
+///
+/// Delays run on the real clock, because sockets wait for them.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>);
+
+impl Clock {
+    /// A clock that calls `now` each time.
+    pub fn new(now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        (self.0)()
+    }
+}
+
+impl Default for Clock {
+    /// The system's clock.
+    fn default() -> Self {
+        Self::new(Utc::now)
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// Durations as whole milliseconds, for `serde(with)`.
+pub(crate) mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+
+    /// The same for an optional duration.
+    pub(crate) mod option {
+        use super::{Deserialize, Deserializer, Duration, Serializer};
+
+        #[expect(clippy::ref_option, reason = "the signature that serde calls")]
+        pub(crate) fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+            match duration {
+                Some(duration) => super::serialize(duration, serializer),
+                None => serializer.serialize_none(),
+            }
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+            Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
+        }
+    }
 }
 
 #[cfg(test)]

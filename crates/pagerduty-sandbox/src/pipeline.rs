@@ -1,186 +1,247 @@
-//! The whole way of a request: what the fault script says, what the request is, what it changes, what is answered.
+//! How a request is handled: the fault that is due, PagerDuty's checks, the incident, the journal and the response.
+//!
+//! A pure function of the records, the request and the time, except for the incident keys that it generates.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::answers::{Answer, Answers};
-use crate::faults::{Cut, Fault, Until};
-use crate::inspect::{Notes, inspect, key_of};
-use crate::journal::{Extent, JournalEntry, Received, Verdict};
-use crate::parse::parse;
-use crate::records::{Held, Records};
-use crate::script::Target;
-use crate::state::{Event, State};
+use crate::faults::{Fault, Until};
+use crate::incidents::{Effect, Event, Transition};
+use crate::options::{Options, Oversize, UnknownKey};
+use crate::records::{Extent, Held, JournalEntry, Received, Records, Verdict, generated_key};
+use crate::responses::{self, Delivery, Response};
+use crate::validate::{Findings, Object, parse, validate};
 
-/// What is answered, and how that travels.
-#[derive(Debug)]
-pub(crate) struct Ruling {
-    pub(crate) answer: Answer,
-    pub(crate) delivery: Delivery,
-    /// A held event (the number of its entry) and how long it is held.
-    pub(crate) release: Option<(u64, Duration)>,
-}
+/// The path of the Events API v1. The date in it is a version and never changes.
+pub const PATH: &str = "/generic/2010-04-15/create_event.json";
 
-/// How an answer travels.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Delivery {
-    /// As answers do.
-    Whole,
-    /// Not at all; the connection ends after this time.
-    Never(Duration),
-    /// Not at all; the connection is reset.
-    Reset,
-    /// Half of its body, then the connection ends.
-    Half,
-    /// Whole, but so much later.
-    Late(Duration),
-    /// With a pause before each byte of its body.
-    Drip(Duration),
-    /// Whole; the connection ends after this time unless another request came by it.
-    CloseIdle(Duration),
-}
-
-impl Delivery {
-    fn of_cut(cut: Cut) -> Self {
-        match cut {
-            Cut::Silent => Self::Never(Duration::ZERO),
-            Cut::Reset => Self::Reset,
-            Cut::Midway => Self::Half,
-        }
-    }
-}
-
-/// What a request did.
+/// What became of a request.
 struct Outcome {
     verdict: Verdict,
-    answer: Answer,
-    incident_key: Option<String>,
-    before: Option<State>,
-    after: Option<State>,
+    response: Response,
+    /// If the event was applied: its incident key and what it changed.
+    applied: Option<(String, Transition)>,
+    /// If a fault postpones the event: until when.
     held: Option<(Event, Until)>,
 }
 
 impl Outcome {
-    fn new(verdict: Verdict, answer: Answer) -> Self {
-        Self { verdict, answer, incident_key: None, before: None, after: None, held: None }
+    fn new(verdict: Verdict, response: Response) -> Self {
+        Self { verdict, response, applied: None, held: None }
     }
 }
 
-/// Takes a request all the way.
-pub(crate) fn rule(records: &mut Records, request: Received, now: DateTime<Utc>) -> Ruling {
-    let answers = Answers { reversed: records.options.reversed_keys };
-    let parsed = match request.extent {
+/// Handles a request.
+///
+/// Besides the response it returns, for an event that is held for a fixed time, the number of its journal entry and
+/// that time: the caller releases it.
+pub(crate) fn handle(
+    records: &mut Records,
+    request: Received,
+    now: DateTime<Utc>,
+) -> (Response, Option<(u64, Duration)>) {
+    let options = Arc::clone(&records.options);
+    let body = match request.extent {
         Extent::Whole => parse(&request.body),
         Extent::TooLarge => Err("The body is too large to be read".to_owned()),
         Extent::Broken => Err("The connection broke before the body was complete".to_owned()),
     };
-    let members = parsed.as_ref().ok().map(|parsed| &parsed.members);
+    let members = body.as_ref().ok().map(|body| &body.members);
     let event = members.map(|members| Value::Object(members.clone()));
-    let fault = if request.extent == Extent::Broken {
-        None
-    } else {
-        records.script.next(Target { members, reused_connection: request.on_connection > 1 }, now)
+    let fault = match request.extent {
+        Extent::Broken => None,
+        _ => records.faults.next(members, request.on_connection > 1, now),
     };
 
-    let mut notes = Notes::default();
-    let (outcome, delivery) = if request.extent == Extent::Broken {
-        (Outcome::new(Verdict::Broken, Answer::empty(400)), Delivery::Never(Duration::ZERO))
-    } else if let Some((answer, delivery)) = fault.as_ref().and_then(|fault| before(fault, answers, now)) {
-        (Outcome::new(Verdict::Faulted, answer), delivery)
+    let mut findings = Findings::default();
+    let Outcome { verdict, response, applied, held } = if request.extent == Extent::Broken {
+        let response = Response::empty(400).with_delivery(Delivery::Dropped(Duration::ZERO));
+        Outcome::new(Verdict::Broken, response)
+    } else if let Some(response) = fault.as_ref().and_then(|fault| fault_before(fault, &options, now)) {
+        Outcome::new(Verdict::Faulted, response)
     } else {
-        let options = std::sync::Arc::clone(&records.options);
-        let outcome = match inspect(&request, &parsed, &options, &mut records.throttle, now, &mut notes) {
-            Err((verdict, answer)) => Outcome::new(verdict, answer),
-            Ok(event) => accept(records, event, fault.as_ref(), answers, now),
+        let outcome = match check(records, &request, &body, now, &mut findings) {
+            Err((verdict, response)) => Outcome::new(verdict, response),
+            Ok(event) => accept(records, event, fault.as_ref(), now),
         };
-        after(outcome, fault.as_ref(), answers)
+        fault_after(outcome, fault.as_ref(), &options)
     };
 
-    let Outcome { verdict, answer, incident_key, before, after, held } = outcome;
-    let answered = !matches!(delivery, Delivery::Never(_) | Delivery::Reset);
-    let resolved = matches!(verdict, Verdict::Accepted { effect: crate::Effect::Resolved });
-    let origin = records.write(JournalEntry {
+    let (incident_key, transition) = applied.unzip();
+    let entry = records.write(JournalEntry {
         number: records.journal.next_number(),
         request,
         event,
         verdict,
         fault,
-        status: answered.then_some(answer.status),
+        status: response.delivery.shows_status().then_some(response.status),
         incident_key,
-        before,
-        after,
-        warnings: notes.warnings,
-        violations: notes.violations,
+        before: transition.and_then(|transition| transition.before),
+        after: transition.and_then(|transition| transition.after),
+        warnings: findings.warnings,
+        violations: findings.violations,
         late_of: None,
     });
-    let mut release = None;
-    if resolved {
-        let (service_key, incident_key) = (origin.text("service_key"), origin.text("incident_key"));
+    if transition.is_some_and(|transition| transition.effect == Effect::Resolved) {
+        let (service_key, incident_key) = (entry.text("service_key"), entry.text("incident_key"));
         records.release(now, |held| {
             held.until == Until::Resolved
                 && Some(held.event.service_key.as_str()) == service_key
                 && held.event.incident_key.as_deref() == incident_key
         });
     }
+    let mut timed_release = None;
     if let Some((event, until)) = held {
         if let Until::Ms(ms) = until {
-            release = Some((origin.number, Duration::from_millis(ms)));
+            timed_release = Some((entry.number, Duration::from_millis(ms)));
         }
-        records.held.push(Held { event, until, origin });
+        records.held.push(Held { event, until, origin: entry });
     }
-    Ruling { answer, delivery, release }
+    (response, timed_release)
 }
 
-/// What a fault that comes before the pipeline does.
-fn before(fault: &Fault, answers: Answers, now: DateTime<Utc>) -> Option<(Answer, Delivery)> {
-    let (answer, delivery) = match fault {
-        Fault::Answer { apply: false, .. } => (other_answer(fault, answers)?, Delivery::Whole),
-        Fault::Throttled { status, retry_after } => (answers.throttled(*status, *retry_after, now), Delivery::Whole),
-        Fault::Close { apply: false, cut } => (answers.trouble(500), Delivery::of_cut(*cut)),
-        Fault::Hang { lasts } => (answers.trouble(500), Delivery::Never(*lasts)),
-        _ => return None,
-    };
-    Some((answer, delivery))
+/// The response of a fault that acts before the request is looked at.
+fn fault_before(fault: &Fault, options: &Options, now: DateTime<Utc>) -> Option<Response> {
+    match fault {
+        Fault::Answer { apply: false, .. } => fault_response(fault, options),
+        Fault::Throttled { status, retry_after } => Some(responses::throttled(options, *status, *retry_after, now)),
+        Fault::Close { apply: false, cut } => Some(responses::error(options, 500).with_delivery(*cut)),
+        Fault::Hang { lasts } => Some(responses::error(options, 500).with_delivery(Delivery::Dropped(*lasts))),
+        _ => None,
+    }
 }
 
-/// The answer a fault puts in the place of another.
-fn other_answer(fault: &Fault, answers: Answers) -> Option<Answer> {
+/// The response that a fault puts in place of PagerDuty's.
+fn fault_response(fault: &Fault, options: &Options) -> Option<Response> {
     let Fault::Answer { status, body, headers, .. } = fault else { return None };
-    let mut answer = body.answer(*status, answers);
-    answer.headers.extend(headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())));
-    Some(answer)
+    let mut response = responses::of_fault(options, *status, body);
+    response.headers.extend(headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())));
+    Some(response)
 }
 
-/// What becomes of an event that nothing speaks against.
-fn accept(records: &mut Records, event: Event, fault: Option<&Fault>, answers: Answers, now: DateTime<Utc>) -> Outcome {
-    if let Some(Fault::Late { until, .. }) = fault {
-        let answer = answers.success(&key_of(&event));
-        return Outcome { held: Some((event, *until)), ..Outcome::new(Verdict::Held, answer) };
-    }
-    if records.options.silent_drop || fault == Some(&Fault::SilentDrop) {
-        return Outcome::new(Verdict::Discarded, answers.success(&key_of(&event)));
-    }
-    let (incident_key, transition) = records.apply(&event, now);
-    let mut outcome = Outcome::new(Verdict::Accepted { effect: transition.effect }, answers.success(&incident_key));
-    outcome.answer = fault.and_then(|fault| other_answer(fault, answers)).unwrap_or(outcome.answer);
-    Outcome { incident_key: Some(incident_key), before: transition.before, after: transition.after, ..outcome }
-}
-
-/// What a fault does to an answer and to its way.
-fn after(mut outcome: Outcome, fault: Option<&Fault>, answers: Answers) -> (Outcome, Delivery) {
-    let delivery = match fault {
-        Some(Fault::Close { cut, .. }) => Delivery::of_cut(*cut),
-        Some(Fault::Delay { by }) => Delivery::Late(*by),
-        Some(Fault::Drip { pause }) => Delivery::Drip(*pause),
-        Some(Fault::CloseIdle { after }) => Delivery::CloseIdle(*after),
-        Some(Fault::Late { hang, .. }) if outcome.held.is_some() => Delivery::Never(*hang),
-        _ => Delivery::Whole,
-    };
+/// What a fault does to the response of a request that was handled, and to its delivery.
+fn fault_after(mut outcome: Outcome, fault: Option<&Fault>, options: &Options) -> Outcome {
     let invalid = matches!(outcome.verdict, Verdict::Invalid { .. } | Verdict::Unreadable { .. });
     if invalid && fault == Some(&Fault::InvalidAs500) {
-        outcome.answer = answers.trouble(500);
+        outcome.response = responses::error(options, 500);
     }
-    (outcome, delivery)
+    outcome.response.delivery = match fault {
+        Some(Fault::Close { cut, .. }) => (*cut).into(),
+        Some(Fault::Delay { by }) => Delivery::Delayed(*by),
+        Some(Fault::Drip { pause }) => Delivery::Dripped(*pause),
+        Some(Fault::CloseIdle { after }) => Delivery::IdleClose(*after),
+        Some(Fault::Late { hang, .. }) if outcome.held.is_some() => Delivery::Dropped(*hang),
+        _ => Delivery::Whole,
+    };
+    outcome
+}
+
+/// What becomes of an event that passed all checks.
+fn accept(records: &mut Records, event: Event, fault: Option<&Fault>, now: DateTime<Utc>) -> Outcome {
+    let options = Arc::clone(&records.options);
+    if let Some(Fault::Late { until, .. }) = fault {
+        let response = responses::success(&options, &key_of(&event));
+        return Outcome { held: Some((event, *until)), ..Outcome::new(Verdict::Held, response) };
+    }
+    if options.silent_drop || fault == Some(&Fault::SilentDrop) {
+        return Outcome::new(Verdict::Discarded, responses::success(&options, &key_of(&event)));
+    }
+    let (incident_key, transition) = records.apply(&event, now);
+    let response = fault
+        .and_then(|fault| fault_response(fault, &options))
+        .unwrap_or_else(|| responses::success(&options, &incident_key));
+    let verdict = Verdict::Accepted { effect: transition.effect };
+    Outcome { applied: Some((incident_key, transition)), ..Outcome::new(verdict, response) }
+}
+
+/// The event's incident key, or a generated one, for a response to an event that is not applied.
+fn key_of(event: &Event) -> String {
+    event.incident_key.clone().unwrap_or_else(generated_key)
+}
+
+/// PagerDuty's checks in order: head, size, JSON, event, integration key, rate. The first that fails decides the
+/// response; only an event that passes the others reaches the rate limit and counts there.
+fn check(
+    records: &mut Records,
+    request: &Received,
+    body: &Result<Object, String>,
+    now: DateTime<Utc>,
+    findings: &mut Findings,
+) -> Result<Event, (Verdict, Response)> {
+    let options = &records.options;
+    findings.violations = head_violations(request);
+    if request.target.split('?').next() != Some(PATH) {
+        findings.violations.push(format!("The path is not {PATH}"));
+        return Err((Verdict::NotFound, responses::not_found(options)));
+    }
+    if request.method != "POST" {
+        findings.violations.push("The method is not POST".to_owned());
+        return Err((Verdict::WrongMethod, responses::method_not_allowed(options)));
+    }
+    if options.strict && !findings.violations.is_empty() {
+        return Err((Verdict::Violation, responses::invalid(options, &findings.violations)));
+    }
+    if request.extent == Extent::TooLarge {
+        let error = format!("Event object is too large (maximum is {} bytes)", options.max_body);
+        let response = match options.oversize {
+            Oversize::Status413 => Response::empty(413),
+            Oversize::Json400 => responses::invalid(options, &[error]),
+        };
+        return Err((Verdict::TooLarge, Response { close: true, ..response }));
+    }
+    let unreadable = |reason: &str| (Verdict::Unreadable { reason: reason.to_owned() }, responses::not_json(options));
+    let object = body.as_ref().map_err(|reason| unreadable(reason))?;
+    for name in &object.duplicates {
+        findings.violations.push(format!("The member {name} is written twice"));
+    }
+    if let Some(reason) = findings.violations.last().filter(|_| options.strict) {
+        return Err(unreadable(reason));
+    }
+    let Some(event) = validate(&object.members, options, findings) else {
+        let errors = std::mem::take(&mut findings.errors);
+        let response = responses::invalid(options, &errors);
+        return Err((Verdict::Invalid { errors }, response));
+    };
+    if options.keys.as_ref().is_some_and(|keys| !keys.contains(&event.service_key)) {
+        return Err(match options.unknown_key {
+            UnknownKey::Refuse => (Verdict::UnknownKey, responses::unknown_key()),
+            UnknownKey::Accept => (Verdict::Discarded, responses::success(options, &key_of(&event))),
+        });
+    }
+    let throttle = &options.throttle;
+    if !records.throttle.admit(&event.service_key, now, throttle) {
+        return Err((Verdict::Throttled, responses::throttled(options, throttle.status, throttle.retry_after, now)));
+    }
+    Ok(event)
+}
+
+/// What is wrong with a request's head, although PagerDuty's servers are not known to refuse it.
+fn head_violations(request: &Received) -> Vec<String> {
+    let mut violations = Vec::new();
+    let mut content_types = request.header("content-type");
+    if !content_types.next().is_some_and(is_json) || content_types.next().is_some() {
+        violations.push("The Content-Type is not application/json".to_owned());
+    }
+    if request.header("authorization").next().is_some() {
+        violations.push("There is an Authorization header: the service key is all that v1 wants to know".to_owned());
+    }
+    if request.header("host").filter(|host| !host.is_empty()).count() != 1 {
+        violations.push("There is not one Host header".to_owned());
+    }
+    if request.header("content-length").chain(request.header("transfer-encoding")).count() != 1 {
+        violations.push("There is not one of Content-Length and Transfer-Encoding".to_owned());
+    }
+    if request.target.contains('?') {
+        violations.push("There is a query".to_owned());
+    }
+    violations
+}
+
+fn is_json(content_type: &str) -> bool {
+    let mut parts = content_type.split(';').map(|part| part.trim().to_ascii_lowercase());
+    parts.next().is_some_and(|essence| essence == "application/json")
+        && parts.all(|parameter| matches!(parameter.as_str(), "charset=utf-8" | "charset=\"utf-8\""))
 }

@@ -1,79 +1,267 @@
-//! Everything the sandbox remembers, and the lock and the bells around it.
+//! What the sandbox records: the journal, the counters, the incidents and the held events, and the lock around them
+//! that notifies subscribers of every change.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use actix_web::web::Bytes;
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 use tokio::sync::{broadcast, watch};
 
-use crate::clock::Clock;
-use crate::faults::{FaultError, FaultRule, Until};
-use crate::journal::{Journal, JournalEntry, Verdict};
-use crate::options::Options;
-use crate::script::Script;
-use crate::state::{Effect, Event, EventType, Incident, Incidents, Transition};
+use crate::faults::{Fault, FaultError, FaultRule, FaultRules, Until};
+use crate::incidents::{Effect, Event, EventType, Incident, Incidents, State, Transition};
+use crate::options::{Clock, Options};
 use crate::throttle::Throttle;
 
 /// How many entries a slow subscriber may fall behind before it misses some.
-const SUBSCRIBER_LAG: usize = 4096;
+const SUBSCRIBER_BUFFER: usize = 4096;
 
-/// What has happened since the last reset; exact, however little the journal still knows.
+/// A request and what came of it, or a held event that was applied. It holds the service key in full: mask it where you
+/// show it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct JournalEntry {
+    /// Counted from 1 since the last reset.
+    pub number: u64,
+    /// The request.
+    #[serde(flatten)]
+    pub request: Received,
+    /// The body as JSON, if it is an object.
+    pub event: Option<Value>,
+    /// What came of it.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// The fault that happened to it.
+    pub fault: Option<Fault>,
+    /// The status of the response; `None`: there was no response.
+    pub status: Option<u16>,
+    /// If the event was applied: its incident key, or the one generated for it.
+    pub incident_key: Option<String>,
+    /// The state of the incident before the event was applied.
+    pub before: Option<State>,
+    /// The state of the incident after that.
+    pub after: Option<State>,
+    /// What PagerDuty accepts and does not use.
+    pub warnings: Vec<String>,
+    /// What PagerDuty's documentation forbids and its servers accept.
+    pub violations: Vec<String>,
+    /// If a held event was applied: the number of the entry of its request.
+    pub late_of: Option<u64>,
+}
+
+impl JournalEntry {
+    /// The value of a member of the event that is a string, such as `service_key`.
+    #[must_use]
+    pub fn text(&self, member: &str) -> Option<&str> {
+        self.event.as_ref()?.get(member)?.as_str()
+    }
+}
+
+/// A request as it was received.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Received {
+    /// When its head was received.
+    pub at: DateTime<Utc>,
+    /// Its connection, counted from 1.
+    pub connection: u64,
+    /// Its number among the requests of that connection, counted from 1.
+    pub on_connection: u64,
+    /// Its method.
+    pub method: String,
+    /// Its path and query.
+    pub target: String,
+    /// Its headers in their order, as text.
+    pub headers: Vec<(String, String)>,
+    /// Its body, at most [`Options::max_body`] bytes; text in JSON.
+    #[serde(serialize_with = "as_text")]
+    pub body: Bytes,
+    /// Whether `body` is complete.
+    pub extent: Extent,
+}
+
+impl Received {
+    pub(crate) fn header(&self, wanted: &str) -> impl Iterator<Item = &str> {
+        self.headers.iter().filter(move |(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.as_str())
+    }
+}
+
+fn as_text<S: Serializer>(body: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&String::from_utf8_lossy(body))
+}
+
+/// How much of a body was read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Extent {
+    /// All of it.
+    Whole,
+    /// It is larger than [`Options::max_body`].
+    TooLarge,
+    /// The connection broke before its end.
+    Broken,
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum Verdict {
+    /// The event was applied.
+    Accepted {
+        /// What it did.
+        effect: Effect,
+    },
+    /// The event was answered with success and not applied.
+    Discarded,
+    /// A fault holds the event.
+    Held,
+    /// A fault happened before the event was looked at.
+    Faulted,
+    /// Refused: the rate limit of its integration key.
+    Throttled,
+    /// Refused: not a valid event.
+    Invalid {
+        /// PagerDuty's error messages.
+        errors: Vec<String>,
+    },
+    /// Refused: not a JSON object.
+    Unreadable {
+        /// Why not, in a sentence.
+        reason: String,
+    },
+    /// Refused: the body is larger than [`Options::max_body`].
+    TooLarge,
+    /// Refused: the integration key does not exist.
+    UnknownKey,
+    /// Refused: see [`JournalEntry::violations`].
+    Violation,
+    /// Refused: not the path of the Events API.
+    NotFound,
+    /// Refused: the method is not POST.
+    WrongMethod,
+    /// The connection broke before the request was complete.
+    Broken,
+}
+
+/// The newest entries, within the limits of the options.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    entries: VecDeque<Arc<JournalEntry>>,
+    body_bytes: usize,
+    written: u64,
+}
+
+impl Journal {
+    pub(crate) fn next_number(&self) -> u64 {
+        self.written + 1
+    }
+
+    pub(crate) fn entries(&self) -> impl DoubleEndedIterator<Item = &Arc<JournalEntry>> {
+        self.entries.iter()
+    }
+
+    fn write(&mut self, entry: JournalEntry, options: &Options) -> Arc<JournalEntry> {
+        let entry = Arc::new(entry);
+        self.written += 1;
+        self.body_bytes += entry.request.body.len();
+        self.entries.push_back(Arc::clone(&entry));
+        while self.entries.len() > options.journal_entries || self.body_bytes > options.journal_bytes {
+            let Some(oldest) = self.entries.pop_front() else { break };
+            self.body_bytes -= oldest.request.body.len();
+        }
+        entry
+    }
+}
+
+/// What has happened since the last reset. Exact, however few entries the journal keeps.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct Counters {
     /// Requests, complete or not.
     pub requests: u64,
-    /// Events that were applied, even if to no effect.
+    /// Events that were applied, with or without effect.
     pub accepted: u64,
     /// Incidents that were opened.
     pub opened: u64,
-    /// Triggers that found their incident open.
+    /// Triggers whose incident was open already.
     pub logged: u64,
     /// Incidents that were acknowledged.
     pub acknowledged: u64,
     /// Incidents that were resolved.
     pub resolved: u64,
-    /// Triggers without an incident key. PagerDuty makes one up, and nobody can resolve such an incident by its name.
+    /// Triggers without an incident key. PagerDuty generates one, so no client can resolve the incident by its key.
     pub keyless: u64,
-    /// Acknowledgements that found no open incident.
+    /// Acknowledge events without an open incident.
     pub dropped_acknowledges: u64,
-    /// Resolutions that found no open incident.
+    /// Resolve events without an open incident.
     pub dropped_resolves: u64,
-    /// Events answered with success and not applied.
+    /// Events that were answered with success and not applied.
     pub discarded: u64,
-    /// Events that a fault held back; those released since are among `accepted`, too.
+    /// Events that a fault held; those that were applied since count as `accepted`, too.
     pub held: u64,
-    /// Events refused for coming too fast. Throttling by a fault counts as `faulted`.
+    /// Events that the rate limit refused. What [`Fault::Throttled`] refuses counts as `faulted`.
     pub throttled: u64,
-    /// Requests refused for what they are.
+    /// Requests that were refused for any other reason.
     pub refused: u64,
-    /// Requests that a fault answered before anybody looked at them.
+    /// Requests that a fault answered before they were looked at.
     pub faulted: u64,
-    /// Requests that broke off.
+    /// Requests whose connection broke before they were complete.
     pub broken: u64,
-    /// Strictness violations: PagerDuty's pages forbid it, its servers let it through.
+    /// What PagerDuty's documentation forbids and its servers accept.
     pub violations: u64,
-    /// Things PagerDuty takes although it has no use for them.
+    /// What PagerDuty accepts and does not use.
     pub warnings: u64,
 }
 
-/// An event that a fault holds back.
+impl Counters {
+    fn count_request(&mut self, entry: &JournalEntry) {
+        self.requests += 1;
+        self.violations += entry.violations.len() as u64;
+        self.warnings += entry.warnings.len() as u64;
+        match entry.verdict {
+            Verdict::Accepted { .. } => {}
+            Verdict::Discarded => self.discarded += 1,
+            Verdict::Held => self.held += 1,
+            Verdict::Faulted => self.faulted += 1,
+            Verdict::Throttled => self.throttled += 1,
+            Verdict::Broken => self.broken += 1,
+            _ => self.refused += 1,
+        }
+    }
+
+    fn count_applied(&mut self, event: &Event, effect: Effect) {
+        self.accepted += 1;
+        self.keyless += u64::from(event.incident_key.is_none());
+        match effect {
+            Effect::Opened => self.opened += 1,
+            Effect::Logged => self.logged += 1,
+            Effect::Acknowledged => self.acknowledged += 1,
+            Effect::Resolved => self.resolved += 1,
+            Effect::Dropped if event.event_type == EventType::Acknowledge => self.dropped_acknowledges += 1,
+            Effect::Dropped => self.dropped_resolves += 1,
+            Effect::AlreadyAcknowledged => {}
+        }
+    }
+}
+
+/// An event that [`Fault::Late`] holds.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) event: Event,
     pub(crate) until: Until,
+    /// The entry of its request.
     pub(crate) origin: Arc<JournalEntry>,
 }
 
-/// Everything the sandbox remembers.
+/// Everything that the sandbox knows at one moment.
 #[derive(Debug, Default)]
 pub struct Records {
     pub(crate) options: Arc<Options>,
-    pub(crate) script: Script,
+    pub(crate) faults: FaultRules,
     pub(crate) throttle: Throttle,
     pub(crate) held: Vec<Held>,
     pub(crate) journal: Journal,
-    /// Entries whose subscribers do not know of them yet.
-    fresh: Vec<Arc<JournalEntry>>,
+    /// Entries that subscribers have not been sent yet.
+    unpublished: Vec<Arc<JournalEntry>>,
     incidents: Incidents,
     counters: Counters,
 }
@@ -95,59 +283,36 @@ impl Records {
         self.incidents.get(service_key, incident_key)
     }
 
-    /// What has happened so far.
+    /// The counters.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.counters
     }
 
-    /// Forgets everything but the options.
+    /// Deletes everything but the options.
     pub(crate) fn reset(&mut self) {
         *self = Self { options: Arc::clone(&self.options), ..Self::default() };
     }
 
-    /// Applies an event to its incident; also tells the incident's key, made up where the event has none.
+    /// Applies an event to its incident. Returns its incident key, generated if it has none, and what it changed.
     pub(crate) fn apply(&mut self, event: &Event, now: DateTime<Utc>) -> (String, Transition) {
-        let incident_key = event.incident_key.clone().unwrap_or_else(|| {
-            self.counters.keyless += 1;
-            made_up_key()
-        });
+        let incident_key = event.incident_key.clone().unwrap_or_else(generated_key);
         let transition = self.incidents.apply(event, &incident_key, now);
-        self.counters.accepted += 1;
-        match transition.effect {
-            Effect::Opened => self.counters.opened += 1,
-            Effect::Logged => self.counters.logged += 1,
-            Effect::Acknowledged => self.counters.acknowledged += 1,
-            Effect::Resolved => self.counters.resolved += 1,
-            Effect::Dropped if event.kind == EventType::Acknowledge => self.counters.dropped_acknowledges += 1,
-            Effect::Dropped => self.counters.dropped_resolves += 1,
-            Effect::AlreadyAcknowledged => {}
-        }
+        self.counters.count_applied(event, transition.effect);
         (incident_key, transition)
     }
 
-    /// Writes a request's entry and counts it.
+    /// Writes and counts an entry.
     pub(crate) fn write(&mut self, entry: JournalEntry) -> Arc<JournalEntry> {
         if entry.late_of.is_none() {
-            self.counters.requests += 1;
-            self.counters.violations += entry.violations.len() as u64;
-            self.counters.warnings += entry.warnings.len() as u64;
-            match entry.verdict {
-                Verdict::Accepted { .. } => {}
-                Verdict::Discarded => self.counters.discarded += 1,
-                Verdict::Held => self.counters.held += 1,
-                Verdict::Faulted => self.counters.faulted += 1,
-                Verdict::Throttled => self.counters.throttled += 1,
-                Verdict::Broken => self.counters.broken += 1,
-                _ => self.counters.refused += 1,
-            }
+            self.counters.count_request(&entry);
         }
         let entry = self.journal.write(entry, &self.options);
-        self.fresh.push(Arc::clone(&entry));
+        self.unpublished.push(Arc::clone(&entry));
         entry
     }
 
-    /// Applies the held events that `due` chooses, in the order they came, and tells how many.
+    /// Applies the held events that `due` selects, in the order in which they came, and returns how many.
     pub(crate) fn release(&mut self, now: DateTime<Utc>, due: impl Fn(&Held) -> bool) -> usize {
         let (released, held) = std::mem::take(&mut self.held).into_iter().partition::<Vec<_>, _>(due);
         self.held = held;
@@ -169,18 +334,18 @@ impl Records {
     }
 }
 
-/// 32 hexadecimal digits, as PagerDuty makes them.
-pub(crate) fn made_up_key() -> String {
+/// An incident key of 32 hexadecimal digits, as PagerDuty generates them.
+pub(crate) fn generated_key() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-/// The records, shared by the servers and the handle.
+/// The records as the servers and [`Sandbox`](crate::Sandbox) share them.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
     records: Mutex<Records>,
-    changed: watch::Sender<()>,
-    told: broadcast::Sender<Arc<JournalEntry>>,
+    changes: watch::Sender<()>,
+    entries: broadcast::Sender<Arc<JournalEntry>>,
 }
 
 impl Shared {
@@ -189,8 +354,8 @@ impl Shared {
         Self {
             clock,
             records: Mutex::new(records),
-            changed: watch::Sender::new(()),
-            told: broadcast::Sender::new(SUBSCRIBER_LAG),
+            changes: watch::Sender::new(()),
+            entries: broadcast::Sender::new(SUBSCRIBER_BUFFER),
         }
     }
 
@@ -198,35 +363,35 @@ impl Shared {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn read<T>(&self, look: impl FnOnce(&Records) -> T) -> T {
-        look(&self.lock())
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&Records) -> T) -> T {
+        read(&self.lock())
     }
 
-    /// Changes the records and rings for everybody who waits for that.
+    /// Changes the records, publishes new entries and wakes whoever waits for changes.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Records, DateTime<Utc>) -> T) -> T {
         let now = self.clock.now();
         let mut records = self.lock();
         let result = change(&mut records, now);
-        for entry in records.fresh.drain(..) {
-            // An error only means that nobody listens.
-            let _ = self.told.send(entry);
+        for entry in records.unpublished.drain(..) {
+            // An error only means that there is no subscriber.
+            let _ = self.entries.send(entry);
         }
         drop(records);
-        self.changed.send_replace(());
+        self.changes.send_replace(());
         result
     }
 
-    /// Adds a rule and tells its number.
+    /// Adds a fault rule and returns its number.
     pub(crate) fn inject(&self, rule: FaultRule) -> Result<u64, FaultError> {
         rule.fault.check()?;
-        Ok(self.change(|records, now| records.script.add(rule, now)))
+        Ok(self.change(|records, now| records.faults.add(rule, now)))
     }
 
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
-        self.changed.subscribe()
+        self.changes.subscribe()
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<JournalEntry>> {
-        self.told.subscribe()
+        self.entries.subscribe()
     }
 }

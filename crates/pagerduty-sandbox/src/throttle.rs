@@ -1,4 +1,4 @@
-//! PagerDuty's rate limit: a window per integration key that looks back from now.
+//! PagerDuty's rate limit: a sliding window per integration key.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -6,13 +6,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::options::ThrottleOptions;
 
-/// The times that still count, per integration key, oldest first.
+/// The times of the events in each integration key's window, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle(HashMap<String, VecDeque<DateTime<Utc>>>);
 
 impl Throttle {
-    /// Whether one more event of `service_key` is taken at `now`; remembers it if so.
-    pub(crate) fn admits(&mut self, service_key: &str, now: DateTime<Utc>, options: &ThrottleOptions) -> bool {
+    /// Whether the limit allows an event of `service_key` at `now`. If so it counts; see also
+    /// [`ThrottleOptions::count_rejected`].
+    pub(crate) fn admit(&mut self, service_key: &str, now: DateTime<Utc>, options: &ThrottleOptions) -> bool {
         let window = TimeDelta::from_std(options.window).unwrap_or(TimeDelta::MAX);
         let times = self.0.entry(service_key.to_owned()).or_default();
         while times.front().is_some_and(|&time| now.signed_duration_since(time) >= window) {
@@ -40,25 +41,25 @@ mod tests {
         let mut throttle = Throttle::default();
         let times = [(0, true), (30, true), (59, false), (60, true), (61, false), (90, true)];
         for (second, admitted) in times {
-            assert_eq!(throttle.admits("K", at(second), &options), admitted, "second {second}");
+            assert_eq!(throttle.admit("K", at(second), &options), admitted, "second {second}");
         }
-        assert!(throttle.admits("L", at(90), &options));
+        assert!(throttle.admit("L", at(90), &options));
     }
 
     #[test]
     fn a_client_that_hammers_never_recovers_where_refusals_count() {
         let options = ThrottleOptions { limit: 1, count_rejected: true, ..ThrottleOptions::default() };
         let mut throttle = Throttle::default();
-        assert!(throttle.admits("K", at(0), &options));
-        assert!((1..10).all(|step| !throttle.admits("K", at(step * 30), &options)));
+        assert!(throttle.admit("K", at(0), &options));
+        assert!((1..10).all(|step| !throttle.admit("K", at(step * 30), &options)));
     }
 
     #[test]
     fn a_limit_lowered_mid_run_counts_what_was_already_taken() {
         let mut options = ThrottleOptions { limit: 3, ..ThrottleOptions::default() };
         let mut throttle = Throttle::default();
-        assert!(throttle.admits("K", at(0), &options) && throttle.admits("K", at(1), &options));
+        assert!(throttle.admit("K", at(0), &options) && throttle.admit("K", at(1), &options));
         options.limit = 1;
-        assert!(!throttle.admits("K", at(2), &options));
+        assert!(!throttle.admit("K", at(2), &options));
     }
 }

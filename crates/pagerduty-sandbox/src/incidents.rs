@@ -1,28 +1,28 @@
-//! What events make of incidents. Pure: the time and made-up keys are arguments.
+//! Incidents and what events do to them. Pure: the time and generated incident keys are arguments.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// How many of an incident's newest log entries are remembered.
+/// How many log entries of an incident are kept, the newest.
 const LOG_ENTRIES: usize = 100;
 
-/// What an event asks for.
+/// The `event_type` of an event.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventType {
     /// Open an incident, or add to the open one.
     Trigger,
-    /// Somebody looks at it.
+    /// Acknowledge the open incident.
     Acknowledge,
-    /// It is over.
+    /// Resolve the open incident.
     Resolve,
 }
 
 impl EventType {
-    pub(crate) fn parse(word: &str) -> Option<Self> {
-        match word {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        match name {
             "trigger" => Some(Self::Trigger),
             "acknowledge" => Some(Self::Acknowledge),
             "resolve" => Some(Self::Resolve),
@@ -31,80 +31,81 @@ impl EventType {
     }
 }
 
-/// A valid event, as far as incidents care.
+/// A valid event, reduced to what incidents need.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_field_names, reason = "`event_type` is PagerDuty's name for it")]
 pub(crate) struct Event {
-    pub(crate) kind: EventType,
+    pub(crate) event_type: EventType,
     pub(crate) service_key: String,
-    /// Only a trigger may lack it.
+    /// Always there but with a trigger.
     pub(crate) incident_key: Option<String>,
     pub(crate) description: Option<String>,
 }
 
-/// Where an incident stands.
+/// The state of an incident.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// Open, and people are being called.
+    /// Open; somebody is being notified.
     Triggered,
-    /// Open, and somebody looks at it.
+    /// Open; somebody has acknowledged it.
     Acknowledged,
-    /// Over.
+    /// Closed.
     Resolved,
 }
 
-/// What an accepted event did.
+/// What an event did to its incident.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
-    /// A new incident: people are called.
+    /// It opened an incident: somebody is notified.
     Opened,
-    /// A line in the log of an open incident: nobody is called again.
+    /// It was added to the log of an open incident: nobody is notified again.
     Logged,
-    /// The incident is now acknowledged.
+    /// It acknowledged the incident.
     Acknowledged,
-    /// It already was.
+    /// The incident was acknowledged before.
     AlreadyAcknowledged,
-    /// The incident is now resolved.
+    /// It resolved the incident.
     Resolved,
-    /// Nothing: there was no open incident to acknowledge or to resolve.
+    /// Nothing: there was no open incident to acknowledge or resolve.
     Dropped,
 }
 
-/// Everything about one incident key at one integration. A new incident under an old key takes the old one's place and
-/// counts in [`opened`](Self::opened).
+/// The incidents of one incident key at one integration: the newest, which replaces the one before it and is counted in
+/// [`opened`](Self::opened).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Incident {
-    /// The integration key it came to.
+    /// The integration key of its events.
     pub service_key: String,
-    /// The name that events share.
+    /// The incident key of its events, or the generated one.
     pub incident_key: String,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
-    /// How many incidents were opened under this key; 1 unless it was resolved in between.
+    /// How many incidents were opened with this key; more than 1 only if it was resolved in between.
     pub opened: u64,
-    /// The description of the trigger that opened the present one: its title.
+    /// Its title: the description of the trigger that opened it.
     pub description: String,
-    /// How many events touched this key.
+    /// How many events had an effect on this key.
     pub events: u64,
-    /// The newest of them, oldest first, at most 100.
+    /// The newest 100 of them, oldest first.
     pub log: VecDeque<LogEntry>,
 }
 
-/// A line in an incident's log.
+/// An entry in the log of an incident.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LogEntry {
-    /// When it was applied.
+    /// When the event was applied.
     pub at: DateTime<Utc>,
-    /// What was asked for.
+    /// The type of the event.
     pub event_type: EventType,
-    /// What came of it.
+    /// What it did.
     pub effect: Effect,
-    /// What the event said.
+    /// The description in the event.
     pub description: Option<String>,
 }
 
-/// What one event did to one incident.
+/// How an event changed its incident.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Transition {
     pub(crate) effect: Effect,
@@ -112,7 +113,7 @@ pub(crate) struct Transition {
     pub(crate) after: Option<State>,
 }
 
-/// All incidents.
+/// All incidents, by integration key and incident key.
 #[derive(Debug, Default)]
 pub(crate) struct Incidents(BTreeMap<(String, String), Incident>);
 
@@ -125,11 +126,11 @@ impl Incidents {
         self.0.get(&(service_key.to_owned(), incident_key.to_owned()))
     }
 
-    /// Applies `event` to the incident `incident_key`, which is the event's own key or one made up for it.
+    /// Applies `event` to the incident `incident_key`: the event's own or one generated for it.
     pub(crate) fn apply(&mut self, event: &Event, incident_key: &str, at: DateTime<Utc>) -> Transition {
-        let name = (event.service_key.clone(), incident_key.to_owned());
-        let before = self.0.get(&name).map(|incident| incident.state);
-        let (effect, after) = match (event.kind, before) {
+        let key = (event.service_key.clone(), incident_key.to_owned());
+        let before = self.0.get(&key).map(|incident| incident.state);
+        let (effect, after) = match (event.event_type, before) {
             (EventType::Trigger, None | Some(State::Resolved)) => (Effect::Opened, Some(State::Triggered)),
             (EventType::Trigger, open) => (Effect::Logged, open),
             (EventType::Acknowledge, Some(State::Triggered)) => (Effect::Acknowledged, Some(State::Acknowledged)),
@@ -142,7 +143,7 @@ impl Incidents {
         // A dropped event leaves no trace, as in PagerDuty.
         if let Some(state) = after.filter(|_| effect != Effect::Dropped) {
             let description = event.description.clone();
-            let incident = self.0.entry(name).or_insert_with_key(|(service_key, incident_key)| Incident {
+            let incident = self.0.entry(key).or_insert_with_key(|(service_key, incident_key)| Incident {
                 service_key: service_key.clone(),
                 incident_key: incident_key.clone(),
                 state,
@@ -160,7 +161,7 @@ impl Incidents {
             if incident.log.len() == LOG_ENTRIES {
                 incident.log.pop_front();
             }
-            incident.log.push_back(LogEntry { at, event_type: event.kind, effect, description });
+            incident.log.push_back(LogEntry { at, event_type: event.event_type, effect, description });
         }
         Transition { effect, before, after }
     }
@@ -170,9 +171,9 @@ impl Incidents {
 mod tests {
     use super::*;
 
-    fn event(kind: EventType, service_key: &str) -> Event {
+    fn event(event_type: EventType, service_key: &str) -> Event {
         Event {
-            kind,
+            event_type,
             service_key: service_key.to_owned(),
             incident_key: Some("42".to_owned()),
             description: Some("Disk full".to_owned()),
