@@ -22,30 +22,28 @@
 //!
 //! It is independent of the clients that it tests: it depends on none and shares no validation with any, so that a
 //! misunderstanding of PagerDuty's rules shows. Its own come from PagerDuty's documentation and from responses that
-//! users published; where the real behaviour is not known, an [option](Options) has both.
+//! users published; where PagerDuty's behaviour is not known, an [option](Options) chooses.
 //!
 //! # How an event passes through
 //!
 //! ```text
-//!            server     pipeline, under one lock
-//!          ┌────────┐  ┌───────────────────────────────────────────────────────────────────────────┐
-//!  client ─┼▶ read ─┼──┼▶ which fault is due? ─▶ check and validate ─▶ apply to incident ─▶ journal │
-//!          │        │  │         └───────────────────────┴──────┐               │                   │
-//!         ◀┼─ send ◀┼──┼──────────────────────────────────── response ◀─────────┘                   │
-//!          └────────┘  └───────────────────────────────────────────────────────────────────────────┘
+//!  client ──▶ server ──▶ fault? ──▶ checks ──▶ incident ──▶ journal ──▶ subscribers
+//!    ▲                     │          │           │
+//!    └──── server ◀── response ◀──────┴───────────┘
 //! ```
 //!
-//! 1. `server` reads the request, at most [`Options::max_body`] bytes of it, and takes the lock of the records.
-//! 2. `pipeline` asks which fault is due (`faults`). Some faults answer before the request is looked at.
-//! 3. `pipeline` checks the head and the size; `validate` reads the JSON and applies PagerDuty's rules; then follow the
+//! 1. `server` reads the request, at most [`Options::max_body`] bytes of its body, and locks the records.
+//! 2. `pipeline` asks `faults` which fault is due; rules can be for a key or an event type, so the JSON is read by now.
+//!    Some faults answer here, before anything is checked.
+//! 3. `pipeline` checks the head and the size; `validate` applies PagerDuty's rules to the JSON; then come the
 //!    integration key and its rate limit (`throttle`). The first check that fails decides the response.
 //! 4. `incidents` applies the event: it opens, acknowledges or resolves an incident, is added to the log of an open
 //!    one, or is dropped.
 //! 5. `records` keeps a [`JournalEntry`] with the [`Verdict`], counts it, and publishes it to subscribers.
 //! 6. `responses` has PagerDuty's response; `server` sends it as the fault wants it: whole, late, in part, or never.
 //!
-//! Steps 2 to 5 depend on the records, the request and the time only, and happen under one lock: what [`Sandbox::read`]
-//! shows is always of one moment.
+//! Steps 2 to 5 depend on nothing but the records, the request and the time, apart from generated incident keys, and
+//! happen under one lock: what [`Sandbox::read`] shows is of one moment.
 //!
 //! # Faults
 //!

@@ -71,7 +71,7 @@ pub struct Received {
     pub method: String,
     /// Its path and query.
     pub target: String,
-    /// Its headers in their order, as text.
+    /// Its headers as text: names in no particular order, values of one name in theirs.
     pub headers: Vec<(String, String)>,
     /// Its body, at most [`Options::max_body`] bytes; text in JSON.
     #[serde(serialize_with = "as_text")]
