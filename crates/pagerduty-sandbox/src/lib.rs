@@ -1,8 +1,8 @@
 //! A strict local PagerDuty for tests and rehearsals.
 //!
-//! It serves the Events API v1 on a real socket, at least as strictly as PagerDuty does, keeps the incidents that events
-//! open and resolve, records every request, and fails on command. Rehearse against it before you point a client at the
-//! real one, or start one in each test:
+//! It serves the Events API v1 on a real socket, at least as strictly as PagerDuty does, keeps the incidents that
+//! events open and resolve, records every request, and fails on command. Rehearse against it before you point a client
+//! at the real one, or start one in each test:
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -299,7 +299,7 @@ impl Stopped {
 
 /// What was waited for did not happen in time.
 #[derive(Debug, thiserror::Error)]
-#[error("the sandbox did not get there within {deadline:?}; so far: {counters:?}")]
+#[error("what was waited for did not happen within {deadline:?}; so far: {counters:?}")]
 pub struct WaitError {
     /// How long was waited.
     pub deadline: Duration,
