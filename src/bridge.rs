@@ -1,4 +1,4 @@
-//! The running application: built from settings and a listener, runs until a shutdown future resolves.
+//! The running application: built from its configuration and a listener, runs until a shutdown future resolves.
 
 use std::future::Future;
 use std::io;
@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::about::Build;
+use crate::config::Config;
 use crate::delivery::{Limits, Worker};
 use crate::intake::Intake;
 use crate::logging::repeats;
@@ -23,7 +24,6 @@ use crate::metrics::Metrics;
 use crate::pagerduty::client::{Client, ClientError};
 use crate::queue::history::KEEP_ROWS;
 use crate::queue::{Commit, History, Queue, QueueError};
-use crate::settings::Settings;
 use crate::watch::{self, Keeper, Paging, Rhythm, Watch};
 use crate::web::admin::Admin;
 use crate::web::door::Door;
@@ -90,11 +90,11 @@ impl Bridge {
     /// # Errors
     ///
     /// When the queue, the certificate authorities or the listener cannot be used.
-    pub async fn build(settings: Settings, listener: TcpListener) -> Result<Self, StartupError> {
+    pub async fn build(config: Config, listener: TcpListener) -> Result<Self, StartupError> {
         let address = listener.local_addr().map_err(StartupError::Server)?;
-        let client = Client::new(&settings.pagerduty)?;
-        let queue = Queue::open(settings.database.sqlite_path()).await?;
-        let limits = Limits::new(settings.pagerduty.rate, settings.pagerduty.give_up_after);
+        let client = Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref())?;
+        let queue = Queue::open(config.database_url.sqlite_path()).await?;
+        let limits = Limits::new(config.pagerduty_rate, config.give_up_after);
         let metrics = Metrics::new();
         count(&queue, &metrics).await;
         let worker = Worker::new(queue.clone(), client.clone(), limits).counted_by(metrics.clone());
@@ -103,22 +103,22 @@ impl Bridge {
             queue.clone(),
             worker.view(),
             metrics.clone(),
-            watch::Limits::from(&settings.alarms),
-            &settings.incident_key_prefix,
+            watch::Limits::from(&config),
+            &config.incident_key_prefix,
         );
         let paging = Paging {
-            service_key: settings.alarms.page.then(|| settings.alarms.service_key.clone()),
-            prefix: settings.incident_key_prefix.clone(),
+            service_key: config.alarms.then(|| config.alarm_key().clone()),
+            prefix: config.incident_key_prefix.clone(),
         };
         let keeper = Keeper::new(watch.clone(), queue.clone(), client, paging);
         let imprint =
-            Imprint { version: Build::current().to_string(), fingerprint: Some(settings.fingerprint().to_string()) };
-        let intake = Intake::of(&settings);
-        let door = Door::new(settings.webhook_tokens, settings.client_secrets);
-        let admin = Admin::new(settings.admin_tokens, rand::random());
-        let shared = Shared::new(door, intake, queue.clone(), settings.max_body, metrics, watch);
+            Imprint { version: Build::current().to_string(), fingerprint: Some(config.fingerprint().to_string()) };
+        let intake = Intake::of(&config);
+        let door = Door::new(config.webhook_token, config.sentry_client_secret);
+        let admin = Admin::new(config.admin_token, rand::random());
+        let shared = Shared::new(door, intake, queue.clone(), config.max_body, metrics, watch);
         let shared = Data::new(shared.with_admin(admin).with_imprint(imprint));
-        let server = serve(listener, shared.clone(), settings.shutdown_grace).map_err(StartupError::Server)?;
+        let server = serve(listener, shared.clone(), config.shutdown_grace).map_err(StartupError::Server)?;
         Ok(Self {
             address,
             server,
@@ -126,9 +126,9 @@ impl Bridge {
             queue,
             shared,
             keeper,
-            history: History { age: settings.keep_delivered, rows: KEEP_ROWS },
-            drain: settings.shutdown_drain,
-            grace: settings.shutdown_grace,
+            history: History { age: config.keep_delivered, rows: KEEP_ROWS },
+            drain: config.shutdown_drain,
+            grace: config.shutdown_grace,
         })
     }
 

@@ -15,8 +15,8 @@
 //!
 //! # Where things are
 //!
-//! - [`settings`]: `BRIDGE_*` variables into checked types
-//! - [`bridge`]: the running application, built from settings and a listener
+//! - [`config`]: `BRIDGE_*` variables into checked types
+//! - [`bridge`]: the running application, built from its configuration and a listener
 //! - [`web`]: one file per endpoint
 //! - [`intake`]: the pure way from a request to a verdict
 //! - [`sentry`], [`alert`], [`routing`], [`pagerduty`]: the steps of that way
@@ -39,6 +39,7 @@ pub mod alert;
 pub mod bridge;
 pub mod cli;
 pub mod commands;
+pub mod config;
 pub mod delivery;
 pub mod exit;
 pub mod intake;
@@ -50,7 +51,6 @@ pub mod redaction;
 pub mod routing;
 pub mod row;
 pub mod sentry;
-pub mod settings;
 pub mod upkeep;
 pub mod watch;
 pub mod web;

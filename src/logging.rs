@@ -17,7 +17,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde::Serialize;
 
 use self::spool::Spool;
-use crate::settings::LogFormat;
+use crate::config::LogFormat;
 
 /// Starts logging to standard error what `filter` lets through, in the syntax of `RUST_LOG`.
 ///

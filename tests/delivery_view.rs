@@ -11,7 +11,6 @@ use sentry_pagerduty_bridge::delivery::{DeliveryView, LaneView, Limits, Worker};
 use sentry_pagerduty_bridge::pagerduty::client::Client;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{NewEvent, Queue};
-use sentry_pagerduty_bridge::settings::PagerDutySettings;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
@@ -53,14 +52,8 @@ async fn the_deliveries_are_shown_while_they_are_under_way_fail_and_end() {
     }
     let directory = tempfile::tempdir().unwrap();
     let queue = Queue::open(&directory.path().join("bridge.db")).await.unwrap();
-    let settings = PagerDutySettings {
-        url: sandbox.url().parse().unwrap(),
-        timeout: Duration::from_mins(1),
-        rate: 100,
-        ca_file: None,
-        give_up_after: Duration::from_hours(1),
-    };
-    let worker = Worker::new(queue.clone(), Client::new(&settings).unwrap(), Limits::new(100, Duration::from_hours(1)));
+    let client = Client::new(&sandbox.url().parse().unwrap(), Duration::from_mins(1), None).unwrap();
+    let worker = Worker::new(queue.clone(), client, Limits::new(100, Duration::from_hours(1)));
     let mut view = worker.view();
     assert_eq!(*view.borrow(), DeliveryView::default());
     let (stop, stopped) = oneshot::channel();

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
+use sentry_pagerduty_bridge::config::ResolveScope;
 use sentry_pagerduty_bridge::intake::{Intake, Policy, Verdict, Webhook};
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::queue::{
     Editor, EventId, History, Incoming, Queue, Reception, Rejected, Settlement, State,
 };
 use sentry_pagerduty_bridge::routing::Routes;
-use sentry_pagerduty_bridge::settings::ResolveScope;
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sentry_pagerduty_bridge::settings::SETTINGS;
+use sentry_pagerduty_bridge::config::SETTINGS;
 
 pub(crate) const TOKEN: &str = "bench-token-that-guards-nothing";
 

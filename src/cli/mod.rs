@@ -236,5 +236,5 @@ pub struct CheckArgs {
 }
 
 fn after_help() -> String {
-    format!("{}\nExit codes: 0 done, 1 something failed, 2 wrong usage or settings.\n", crate::settings::help())
+    format!("{}\nExit codes: 0 done, 1 something failed, 2 wrong usage or settings.\n", crate::config::help())
 }

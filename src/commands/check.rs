@@ -6,16 +6,16 @@ use chrono::Utc;
 use humantime::format_duration;
 use serde_json::{Map, json};
 
-use super::{block_on, settings};
+use super::{block_on, config};
 use crate::alert::IssueId;
 use crate::cli::CheckArgs;
+use crate::config::Config;
 use crate::exit::Exit;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::event::{EventAction, Note, Trigger};
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{Description, Event, IncidentKey, WireEvent};
 use crate::queue::{Queue, QueueError};
-use crate::settings::{AlarmSettings, Settings};
 
 /// Checks one thing after the other and says of each whether it is well.
 ///
@@ -23,18 +23,18 @@ use crate::settings::{AlarmSettings, Settings};
 ///
 /// When the settings are wrong, or standard output is closed.
 pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
-    let settings = settings()?;
+    let config = config()?;
     block_on(async {
         let mut report = Report { well: true };
-        report.tell("settings", Ok(format!("read; {} in use", count_keys(&settings))))?;
-        report.tell("alarms", Ok(alarms(&settings)))?;
-        report.tell("queue", check_queue(&settings).await)?;
-        match Client::new(&settings.pagerduty) {
+        report.tell("settings", Ok(format!("read; {} in use", count_keys(&config))))?;
+        report.tell("alarms", Ok(alarms(&config)))?;
+        report.tell("queue", check_queue(&config).await)?;
+        match Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref()) {
             Err(error) => report.tell("PagerDuty", Err(error.to_string()))?,
             Ok(client) => {
                 report.tell("PagerDuty", client.reach().await)?;
                 if args.page {
-                    report.tell("test incident", page(&settings, &client).await)?;
+                    report.tell("test incident", page(&config, &client).await)?;
                 }
             }
         }
@@ -60,34 +60,34 @@ impl Report {
     }
 }
 
-fn count_keys(settings: &Settings) -> String {
-    match settings.routes.keys().len() {
+fn count_keys(config: &Config) -> String {
+    match config.routes().keys().len() {
         1 => "1 service key".to_owned(),
         number => format!("{number} service keys"),
     }
 }
 
 /// What the bridge pages for on its own account, and where.
-fn alarms(settings: &Settings) -> String {
-    let AlarmSettings { page, silence, waiting, service_key } = &settings.alarms;
-    if !page {
+fn alarms(config: &Config) -> String {
+    if !config.alarms {
         return "off, by BRIDGE_ALARMS: nobody is paged for troubles of the bridge itself".to_owned();
     }
-    let silence = match silence {
-        Some(silence) => format!("no webhook for {}", format_duration(*silence)),
+    let silence = match config.silence_alarm {
+        Some(silence) => format!("no webhook for {}", format_duration(silence)),
         None => "not for silence (BRIDGE_SILENCE_ALARM)".to_owned(),
     };
-    let signatures = if settings.client_secrets.is_empty() { "" } else { ", wrong signatures" };
-    let waiting = format_duration(*waiting);
+    let signatures = if config.sentry_client_secret.is_empty() { "" } else { ", wrong signatures" };
+    let waiting = format_duration(config.waiting_alarm);
+    let service_key = config.alarm_key();
     format!(
         "paged on the key {service_key}: {silence}, an event that waits for {waiting}, dead letters{signatures}, a \
          database that takes nothing"
     )
 }
 
-async fn check_queue(settings: &Settings) -> Result<String, String> {
-    let name = settings.database.to_string();
-    match Queue::open(settings.database.sqlite_path()).await {
+async fn check_queue(config: &Config) -> Result<String, String> {
+    let name = config.database_url.to_string();
+    match Queue::open(config.database_url.sqlite_path()).await {
         Ok(queue) => {
             let took = queue.probe().await.map_err(|error| error.to_string())?;
             queue.close().await.map_err(|error| error.to_string())?;
@@ -99,10 +99,10 @@ async fn check_queue(settings: &Settings) -> Result<String, String> {
 }
 
 /// Opens a test incident on the default key and resolves it at once.
-async fn page(settings: &Settings, client: &Client) -> Result<String, String> {
+async fn page(config: &Config, client: &Client) -> Result<String, String> {
     let name = format!("bridge-check-{}", Utc::now().format("%Y%m%dT%H%M%S%.3fZ"));
     let issue = IssueId::new(&name).ok_or("the test incident has no name")?;
-    let incident_key = IncidentKey::of_issue(&settings.incident_key_prefix, &issue);
+    let incident_key = IncidentKey::of_issue(&config.incident_key_prefix, &issue);
     let trigger = Trigger {
         description: Description::new("Test incident of sentry-pagerduty-bridge: it resolves itself")
             .ok_or("the test incident has no description")?,
@@ -112,7 +112,7 @@ async fn page(settings: &Settings, client: &Client) -> Result<String, String> {
         contexts: Vec::new(),
     };
     for action in [EventAction::Trigger(trigger), EventAction::Resolve(Note::default())] {
-        let service_key = settings.routes.default_key().clone();
+        let service_key = config.pagerduty_service_key.clone();
         let (event, _) = WireEvent::fit(Event { service_key, incident_key: incident_key.clone(), action });
         let what = event.event_type();
         match client.send(event.service_key(), event.body().to_vec()).await {
@@ -127,6 +127,6 @@ async fn page(settings: &Settings, client: &Client) -> Result<String, String> {
     Ok(format!(
         "{incident_key} was opened and resolved on the key {}, as PagerDuty answers; see there whether it is among the \
          incidents",
-        settings.routes.default_key()
+        config.pagerduty_service_key
     ))
 }

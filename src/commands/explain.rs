@@ -7,7 +7,7 @@ use chrono::Utc;
 use serde_json::Value;
 
 use super::payloads::{Payload, collect};
-use super::{say, settings_or_stand_ins};
+use super::{config_or_stand_ins, say};
 use crate::cli::ExplainArgs;
 use crate::exit::Exit;
 use crate::intake::{FollowUp, Intake, Prepared, Verdict, Webhook};
@@ -21,11 +21,12 @@ use crate::routing::Routes;
 /// When the settings are wrong, a file cannot be read, or standard output is closed.
 pub fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
     let payloads = collect(&args.files)?;
-    let (settings, missing) = settings_or_stand_ins()?;
+    let (config, missing) = config_or_stand_ins()?;
     for name in missing {
         say(&format!("{name} is not set, so a stand-in serves"));
     }
-    let intake = Intake::of(&settings);
+    let intake = Intake::of(&config);
+    let routes = config.routes();
     let mut out = stdout().lock();
     let mut exit = Exit::Done;
     for payload in &payloads {
@@ -37,7 +38,7 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
         if args.json {
             print_json(&mut out, payload, &verdict, args.show_keys)?;
         } else {
-            print_text(&mut out, &payload.name, &webhook, &verdict, &settings.routes, args.show_keys)?;
+            print_text(&mut out, &payload.name, &webhook, &verdict, &routes, args.show_keys)?;
         }
     }
     Ok(exit)

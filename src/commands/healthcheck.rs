@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use super::{block_on, local_address, settings};
+use super::{block_on, config, local_address};
 use crate::exit::Exit;
 
 /// Container engines ask every few seconds; a bridge that takes longer than this is not well.
@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 ///
 /// When the bridge does not answer, or answers that it is not ready.
 pub fn run() -> anyhow::Result<Exit> {
-    let address = local_address(settings()?.listen);
+    let address = local_address(config()?.listen);
     block_on(async {
         let url = format!("http://{address}/readyz");
         let client = awc::Client::builder().timeout(TIMEOUT).disable_redirects().finish();

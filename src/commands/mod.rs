@@ -18,8 +18,8 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::cli::{Cli, Command};
+use crate::config::{Config, Problem, Source};
 use crate::exit::Exit;
-use crate::settings::{Problem, Settings, Source};
 
 /// Runs the command and says on standard error what went wrong, if anything did.
 #[must_use]
@@ -60,20 +60,20 @@ pub fn run(cli: Cli) -> Exit {
 #[error("{0}")]
 pub struct Misuse(pub String);
 
-/// The settings of the environment, or the reason they cannot be used.
-fn settings() -> anyhow::Result<Settings> {
-    Settings::from_environment().map_err(|error| Misuse(error.to_string()).into())
+/// The configuration of this process, or the reason it cannot be used.
+fn config() -> anyhow::Result<Config> {
+    Config::from_environment().map_err(|error| Misuse(error.to_string()).into())
 }
 
 /// Has the form of a service key and of a webhook's token, and is neither.
 const STAND_IN: &str = "00000000000000000000000000000000";
 
-/// The settings of the environment for commands that send nothing: where a required one is missing, a stand-in serves.
+/// The configuration of this process for commands that send nothing: where a required one is missing, a stand-in serves.
 /// Also tells the names of those.
-fn settings_or_stand_ins() -> anyhow::Result<(Settings, Vec<&'static str>)> {
+fn config_or_stand_ins() -> anyhow::Result<(Config, Vec<&'static str>)> {
     let mut source = Source::process();
-    let error = match Settings::load(&source) {
-        Ok(settings) => return Ok((settings, Vec::new())),
+    let error = match Config::load(&source) {
+        Ok(config) => return Ok((config, Vec::new())),
         Err(error) => error,
     };
     let missing = error.problems().iter().filter_map(|problem| match problem {
@@ -82,8 +82,8 @@ fn settings_or_stand_ins() -> anyhow::Result<(Settings, Vec<&'static str>)> {
     });
     let missing: Vec<_> = missing.collect();
     source.variables.extend(missing.iter().map(|name| (name.into(), STAND_IN.into())));
-    let settings = Settings::load(&source).map_err(|error| Misuse(error.to_string()))?;
-    Ok((settings, missing))
+    let config = Config::load(&source).map_err(|error| Misuse(error.to_string()))?;
+    Ok((config, missing))
 }
 
 /// Writes a line to standard error. That it is closed is no reason to fail.

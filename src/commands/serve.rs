@@ -5,7 +5,7 @@ use std::process;
 use log::{info, warn};
 
 use super::signals::Signals;
-use super::{Misuse, block_on, settings};
+use super::{Misuse, block_on, config};
 use crate::about::Build;
 use crate::bridge::{Bridge, StartupError, listen};
 use crate::exit::Exit;
@@ -17,13 +17,13 @@ use crate::logging;
 ///
 /// When the settings are wrong, or what they name cannot be used.
 pub fn run() -> anyhow::Result<Exit> {
-    let settings = settings()?;
-    logging::start(settings.log_format, &settings.log_filter);
-    let (build, config) = (Build::current(), settings.fingerprint());
-    info!(version:% = build, config:% = config; "sentry-pagerduty-bridge {build}, config {config}");
+    let config = config()?;
+    logging::start(config.log_format, &config.rust_log);
+    let (build, fingerprint) = (Build::current(), config.fingerprint());
+    info!(version:% = build, config:% = fingerprint; "sentry-pagerduty-bridge {build}, config {fingerprint}");
     block_on(async {
-        let listener = listen(settings.listen)?;
-        let bridge = Bridge::build(settings, listener).await.map_err(|error| match error {
+        let listener = listen(config.listen)?;
+        let bridge = Bridge::build(config, listener).await.map_err(|error| match error {
             StartupError::Client(error) => Misuse(error.to_string()).into(),
             other => anyhow::Error::from(other),
         })?;

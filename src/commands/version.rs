@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use crate::about::Build;
+use crate::config::Config;
 use crate::exit::Exit;
-use crate::settings::Settings;
 
 /// Prints version and commit, and the fingerprint of the settings or that there is none. Wrong settings are no failure
 /// here, and what is wrong with them is left to `check`.
@@ -13,8 +13,8 @@ use crate::settings::Settings;
 ///
 /// When standard output cannot be written.
 pub(super) fn run() -> anyhow::Result<Exit> {
-    let config = match Settings::from_environment() {
-        Ok(settings) => settings.fingerprint().to_string(),
+    let config = match Config::from_environment() {
+        Ok(config) => config.fingerprint().to_string(),
         Err(_) => "none: the settings are incomplete or wrong; `check` says what is".to_owned(),
     };
     writeln!(io::stdout(), "sentry-pagerduty-bridge {}\nconfig {config}", Build::current())?;

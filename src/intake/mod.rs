@@ -15,11 +15,11 @@ pub mod verdict;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::alert::{Action, Alert, Level, Opening};
+use crate::config::{Config, ResolveScope};
 use crate::pagerduty::map::{action_of, event_of};
 use crate::pagerduty::{IncidentKey, ServiceKey, WireEvent};
 use crate::redaction::Redaction;
 use crate::routing::Routes;
-use crate::settings::{ResolveScope, Settings};
 
 pub use dedup::{Dedup, DedupKey, Generation};
 pub use follow_up::FollowUp;
@@ -116,18 +116,18 @@ impl Intake {
         Self { routes, policy }
     }
 
-    /// The intake that the settings ask for.
+    /// The intake that the configuration asks for.
     #[must_use]
-    pub fn of(settings: &Settings) -> Self {
+    pub fn of(config: &Config) -> Self {
         let policy = Policy {
-            incident_key_prefix: settings.incident_key_prefix.clone(),
-            min_level: settings.min_level,
-            page_on: settings.page_on.clone(),
-            resolve: settings.resolve,
-            acknowledge: settings.acknowledge,
-            redaction: settings.redaction.clone(),
+            incident_key_prefix: config.incident_key_prefix.clone(),
+            min_level: config.min_level,
+            page_on: config.page_on.clone(),
+            resolve: config.resolve,
+            acknowledge: config.acknowledge,
+            redaction: config.redact.clone(),
         };
-        Self::new(settings.routes.clone(), policy)
+        Self::new(config.routes(), policy)
     }
 
     /// Judges a webhook. The same webhook always gets the same verdict.

@@ -1,7 +1,7 @@
 //! One attempt to hand an event to PagerDuty, with `awc` over rustls.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 use tokio::time::{Instant, timeout, timeout_at};
+use url::Url;
 
 use super::ServiceKey;
 use super::outcome::{Answer, Cause, Outcome};
-use crate::settings::PagerDutySettings;
 
 /// The path of the Events API v1. `2010-04-15` names the version and is never changed to another date.
 ///
@@ -58,26 +58,27 @@ pub struct Client {
 }
 
 impl Client {
-    /// Makes a client that trusts the usual certificate authorities and those of
-    /// [`ca_file`](PagerDutySettings::ca_file), and never follows a redirect.
+    /// Makes a client for the PagerDuty at `root`, such as `https://events.pagerduty.com`; the path of the Events API v1
+    /// is added to it. One attempt takes `timeout` at most, from connecting to the last byte of the answer. It trusts the
+    /// usual certificate authorities and those of the PEM file `ca_file`, and never follows a redirect.
     ///
     /// # Errors
     ///
     /// When the file of certificate authorities cannot be read or holds none.
-    pub fn new(settings: &PagerDutySettings) -> Result<Self, ClientError> {
+    pub fn new(root: &Url, timeout: Duration, ca_file: Option<&Path>) -> Result<Self, ClientError> {
         let connector = Connector::new()
-            .rustls_0_23(Arc::new(tls_config(settings)?))
-            .timeout(settings.timeout / 2)
-            .handshake_timeout(settings.timeout / 2)
+            .rustls_0_23(Arc::new(tls_config(ca_file)?))
+            .timeout(timeout / 2)
+            .handshake_timeout(timeout / 2)
             .conn_keep_alive(KEEP_ALIVE);
         let http = awc::Client::builder()
             .connector(connector)
             .disable_redirects()
-            .timeout(settings.timeout)
+            .timeout(timeout)
             .add_default_header((USER_AGENT, concat!("sentry-pagerduty-bridge/", env!("CARGO_PKG_VERSION"))))
             .finish();
-        let endpoint = format!("{}{PATH}", settings.url.as_str().trim_end_matches('/'));
-        Ok(Self { http, endpoint, timeout: settings.timeout })
+        let endpoint = format!("{}{PATH}", root.as_str().trim_end_matches('/'));
+        Ok(Self { http, endpoint, timeout })
     }
 
     /// The longest time one attempt takes.
@@ -86,7 +87,7 @@ impl Client {
         self.timeout
     }
 
-    /// Sends `body` once and says how it ended, within the settings' timeout from connecting to the last byte.
+    /// Sends `body` once and says how it ended, within the timeout from connecting to the last byte.
     ///
     /// `key` is the integration it is for; it is masked in whatever is said about the attempt.
     pub async fn send(&self, key: &ServiceKey, body: Vec<u8>) -> Outcome {
@@ -116,10 +117,10 @@ impl Client {
     }
 }
 
-fn tls_config(settings: &PagerDutySettings) -> Result<ClientConfig, ClientError> {
+fn tls_config(ca_file: Option<&Path>) -> Result<ClientConfig, ClientError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(path) = &settings.ca_file {
-        let refuse = |problem: String| ClientError::CaFile { path: path.clone(), problem };
+    if let Some(path) = ca_file {
+        let refuse = |problem: String| ClientError::CaFile { path: path.to_owned(), problem };
         let certificates = CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|error| refuse(format!("cannot be read ({error})")))?;

@@ -56,8 +56,13 @@ impl Routes {
     ///
     /// Every line that is no route, with its number and never with its key.
     pub fn new(default: ServiceKey, lines: &str) -> Result<Self, Vec<RouteError>> {
-        let routes = Route::parse_lines(lines)?;
-        Ok(Self { default, routes })
+        Ok(Self::from_lines(default, Route::parse_lines(lines)?))
+    }
+
+    /// Routes of lines that were read before.
+    #[must_use]
+    pub fn from_lines(default: ServiceKey, routes: Vec<Route>) -> Self {
+        Self { default, routes }
     }
 
     /// The key of the first line that matches, else the default key.

@@ -5,7 +5,7 @@
 //! was read and written again differs in numbers, escapes and blanks (sentry#71025). Nothing else is signed, no time
 //! either, so a captured body stays right for ever.
 
-use crate::settings::ClientSecret;
+use crate::config::ClientSecret;
 
 /// The header of webhooks.
 pub const HOOK_SIGNATURE: &str = "Sentry-Hook-Signature";

@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use humantime::format_duration;
 
 use super::{Cause, Facts, Word};
+use crate::config::Config;
 use crate::queue::DeadLetters;
-use crate::settings::AlarmSettings;
 
 /// So many wrong signatures in a row are trouble: one may be a stranger's, and Sentry repeats what failed.
 const SIGNATURES: u32 = 5;
@@ -23,9 +23,9 @@ pub struct Limits {
     pub signatures: u32,
 }
 
-impl From<&AlarmSettings> for Limits {
-    fn from(settings: &AlarmSettings) -> Self {
-        Self { silence: settings.silence, waiting: settings.waiting, signatures: SIGNATURES }
+impl From<&Config> for Limits {
+    fn from(config: &Config) -> Self {
+        Self { silence: config.silence_alarm, waiting: config.waiting_alarm, signatures: SIGNATURES }
     }
 }
 

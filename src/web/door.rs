@@ -5,8 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::RESOURCE;
+use crate::config::{ClientSecret, WebhookToken};
 use crate::sentry::signature::{APP_SIGNATURE, HOOK_SIGNATURE, Signature};
-use crate::settings::{ClientSecret, WebhookToken};
 
 /// Knows the secrets that open the webhook.
 #[derive(Clone, Debug)]

@@ -8,8 +8,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use sentry_pagerduty_bridge::bridge::Bridge;
+use sentry_pagerduty_bridge::config::Config;
 use sentry_pagerduty_bridge::queue::Reader;
-use sentry_pagerduty_bridge::settings::Settings;
 use sentry_pagerduty_bridge::watch::Rhythm;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -121,7 +121,7 @@ fn begin(settings: Vec<(String, String)>) -> (SocketAddr, Running) {
     let thread = thread::spawn(move || {
         actix_web::rt::System::new().block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let bridge = Bridge::build(Settings::from_vars(settings).unwrap(), listener).await.unwrap();
+            let bridge = Bridge::build(Config::from_vars(settings).unwrap(), listener).await.unwrap();
             tell.send(bridge.address()).unwrap();
             let stopped = async { stopped.await.unwrap_or_default() };
             bridge.with_rhythm(RHYTHM).run_until(stopped).await.unwrap();

@@ -21,4 +21,5 @@ mod startup;
 mod status_page;
 mod storms;
 mod support;
+mod upgrade;
 mod webhook;

@@ -1,7 +1,7 @@
 //! The command line itself: help, completions, the manual page, wrong usage.
 
 use sentry_pagerduty_bridge::about::Build;
-use sentry_pagerduty_bridge::settings::{SETTINGS, Settings};
+use sentry_pagerduty_bridge::config::{Config, SETTINGS};
 
 use crate::support::{KEY, OTHER_KEY, ROUTES, TOKEN, run};
 
@@ -36,7 +36,7 @@ fn with_settings_the_version_shows_their_mark_and_no_secret() {
     let settings = [("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY), ("BRIDGE_WEBHOOK_TOKEN", TOKEN), ROUTES];
     let version = run(&["--version"], &settings);
     let (_, config) = version.stdout.split_once("\nconfig ").unwrap();
-    let fingerprint = Settings::from_vars(settings).unwrap().fingerprint().to_string();
+    let fingerprint = Config::from_vars(settings).unwrap().fingerprint().to_string();
     assert_eq!((version.code, config.trim_end()), (Some(0), fingerprint.as_str()));
     let wrong = [("BRIDGE_PAGERDUTY_SERVICE_KEY", "wrong-key-0001"), ("BRIDGE_WEBHOOK_TOKEN", TOKEN)];
     for told in [version, run(&["--version"], &wrong)] {

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use sentry_pagerduty_bridge::settings::SETTINGS;
+use sentry_pagerduty_bridge::config::SETTINGS;
 use serde_json::Value;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");

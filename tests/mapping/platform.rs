@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 use sentry_pagerduty_bridge::alert::Opening;
+use sentry_pagerduty_bridge::config::ResolveScope;
 use sentry_pagerduty_bridge::intake::{Ignored, Policy, Rejection, Verdict, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{ServiceKey, WireEvent};
 use sentry_pagerduty_bridge::sentry::platform::Silence;
-use sentry_pagerduty_bridge::settings::ResolveScope;
 use serde_json::{Value, json};
 
 use crate::fixtures::{self, PlatformFixture};

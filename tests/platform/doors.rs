@@ -8,11 +8,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::Utc;
 use hmac::{Hmac, KeyInit, Mac};
+use sentry_pagerduty_bridge::config::Config;
 use sentry_pagerduty_bridge::delivery::DeliveryView;
 use sentry_pagerduty_bridge::intake::Intake;
 use sentry_pagerduty_bridge::metrics::Metrics;
 use sentry_pagerduty_bridge::queue::Queue;
-use sentry_pagerduty_bridge::settings::Settings;
 use sentry_pagerduty_bridge::watch::{Limits, Watch};
 use sentry_pagerduty_bridge::web::door::Door;
 use sentry_pagerduty_bridge::web::{Shared, routes};
@@ -39,18 +39,18 @@ impl Web {
     async fn start(token: &str, secrets: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let queue = Queue::open(&folder.path().join("queue.db")).await.unwrap();
-        let settings = Settings::from_vars([
+        let config = Config::from_vars([
             ("BRIDGE_PAGERDUTY_SERVICE_KEY", "00000000000000000000000000000001"),
             ("BRIDGE_WEBHOOK_TOKEN", token),
             ("BRIDGE_SENTRY_CLIENT_SECRET", secrets),
         ])
         .unwrap();
-        let intake = Intake::of(&settings);
+        let intake = Intake::of(&config);
         let metrics = Metrics::new();
         let (_, delivery) = watch::channel(DeliveryView::default());
-        let limits = Limits::from(&settings.alarms);
+        let limits = Limits::from(&config);
         let watch = Watch::new(Utc::now(), queue.clone(), delivery, metrics.clone(), limits, "");
-        let door = Door::new(settings.webhook_tokens, settings.client_secrets);
+        let door = Door::new(config.webhook_token, config.sentry_client_secret);
         Self { shared: Data::new(Shared::new(door, intake, queue, MAX_BODY, metrics, watch)), _folder: folder }
     }
 

@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use pagerduty_sandbox::{JournalEntry, Options, Sandbox, Verdict};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -19,10 +20,9 @@ use super::signals::Signals;
 use super::{block_on, replay, say};
 use crate::bridge::Bridge;
 use crate::cli::DemoArgs;
+use crate::config::{Config, LogFormat};
 use crate::exit::Exit;
 use crate::logging;
-use crate::settings::{LogFormat, Settings};
-use pagerduty_sandbox::{JournalEntry, Options, Sandbox, Verdict};
 
 /// How long the deliveries may take; they need a second or two.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -48,7 +48,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let folder = tempfile::tempdir().context("no temporary folder for the demo's queue")?;
     block_on(async {
         let sandbox = Sandbox::start(Options::default(), loopback()?, Some(loopback()?))?;
-        let settings = Settings::from_vars([
+        let config = Config::from_vars([
             ("BRIDGE_PAGERDUTY_URL", sandbox.url()),
             ("BRIDGE_PAGERDUTY_SERVICE_KEY", "00000000000000000000000000000001".to_owned()),
             ("BRIDGE_PAGERDUTY_ROUTES", ROUTES.to_owned()),
@@ -59,7 +59,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
             ("BRIDGE_ALARMS", "off".to_owned()),
             ("BRIDGE_SHUTDOWN_DRAIN", "0s".to_owned()),
         ])?;
-        let bridge = Bridge::build(settings, loopback()?).await?;
+        let bridge = Bridge::build(config, loopback()?).await?;
         let address = bridge.address();
         let webhook = Url::parse(&format!("http://{address}/sentry/{TOKEN}"))?;
         let (stop, stopped) = oneshot::channel();

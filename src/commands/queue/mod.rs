@@ -6,11 +6,11 @@ mod list;
 mod retry;
 mod show;
 
-use super::{block_on, settings_or_stand_ins};
+use super::{block_on, config_or_stand_ins};
 use crate::cli::{QueueCommand, Standing};
+use crate::config::DatabaseUrl;
 use crate::exit::Exit;
 use crate::queue::{ItemId, QueueError, Reader, State};
-use crate::settings::DatabaseUrl;
 
 /// Does what was asked for.
 ///
@@ -34,7 +34,7 @@ const CURRENT: [Standing; 3] = [Standing::Dead, Standing::Rejected, Standing::Wa
 
 /// Where the queue is. No other setting is needed to look at it.
 fn database() -> anyhow::Result<DatabaseUrl> {
-    settings_or_stand_ins().map(|(settings, _)| settings.database)
+    config_or_stand_ins().map(|(config, _)| config.database_url)
 }
 
 async fn reader() -> anyhow::Result<Reader> {

@@ -4,7 +4,7 @@ use std::io::{Write, stdout};
 
 use super::numbers;
 use crate::cli::{QueueRetryArgs, Standing};
-use crate::commands::{Misuse, say, settings_or_stand_ins};
+use crate::commands::{Misuse, config_or_stand_ins, say};
 use crate::exit::Exit;
 use crate::intake::Intake;
 use crate::queue::{Editor, ItemId};
@@ -15,8 +15,8 @@ use crate::upkeep::{Retried, sorted};
 const KEY: &str = "BRIDGE_PAGERDUTY_SERVICE_KEY";
 
 pub(super) async fn run(args: &QueueRetryArgs) -> anyhow::Result<Exit> {
-    let (settings, missing) = settings_or_stand_ins()?;
-    let mut editor = Editor::open(settings.database.sqlite_path()).await?;
+    let (config, missing) = config_or_stand_ins()?;
+    let mut editor = Editor::open(config.database_url.sqlite_path()).await?;
     let ids = if args.all {
         let mut ids = numbers(editor.reader(), Standing::Dead, u64::MAX).await?;
         ids.append(&mut numbers(editor.reader(), Standing::Rejected, u64::MAX).await?);
@@ -38,7 +38,7 @@ pub(super) async fn run(args: &QueueRetryArgs) -> anyhow::Result<Exit> {
         well &= outcome.is_well();
         tell(ItemId::Event(id), &outcome, &mut out)?;
     }
-    let intake = Intake::of(&settings);
+    let intake = Intake::of(&config);
     for id in webhooks {
         // Told one by one, so that what was done before an error is known.
         let outcome = remap(&mut editor, &intake, id).await?;

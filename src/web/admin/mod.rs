@@ -24,7 +24,7 @@ use log::warn;
 
 use self::attempts::Attempts;
 use self::session::{Seal, Session};
-use crate::settings::AdminToken;
+use crate::config::AdminToken;
 
 /// Knows the admin tokens, and the sessions that were begun with them.
 /// By default there is no token, and nobody comes in.
@@ -129,7 +129,7 @@ mod tests {
     const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     fn admin() -> Admin {
-        Admin::new(AdminToken::parse_list(TOKEN, &[]).unwrap(), [7; 32])
+        Admin::new(AdminToken::parse_list(TOKEN).unwrap(), [7; 32])
     }
 
     fn with(name: actix_web::http::header::HeaderName, value: &str) -> HeaderMap {
@@ -171,7 +171,7 @@ mod tests {
         let set = session.cookie(false);
         let headers = with(COOKIE, &format!("a=b; {}; c", set.split(';').next().unwrap()));
         assert_eq!(one.session(&headers, now), Some(session));
-        let other = Admin::new(AdminToken::parse_list(TOKEN, &[]).unwrap(), [8; 32]);
+        let other = Admin::new(AdminToken::parse_list(TOKEN).unwrap(), [8; 32]);
         assert_eq!(other.session(&headers, now), None);
         assert_eq!(Admin::new(Vec::new(), [7; 32]).session(&headers, now), None);
     }

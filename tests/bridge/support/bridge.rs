@@ -1,7 +1,8 @@
 //! A running bridge.
 
+use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use sentry_pagerduty_bridge::queue::{EventId, Reader, Record};
@@ -11,6 +12,9 @@ use tempfile::TempDir;
 use super::{Answer, Process, get, post, program};
 
 pub(crate) const TOKEN: &str = "webhook-token-for-tests-alone";
+
+/// Where the queue is when BRIDGE_DATABASE_URL is not set.
+const DATABASE: &str = "bridge.db";
 
 /// The default service key.
 pub(crate) const KEY: &str = "default0key0for0tests000000000A1";
@@ -39,6 +43,10 @@ impl Bridge {
     /// Starts one with further settings, which go before those of [`start`](Self::start).
     #[track_caller]
     pub(crate) fn start_with(pagerduty: &str, settings: &[(&str, &str)]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), Self::settings(pagerduty, settings))
+    }
+
+    fn settings(pagerduty: &str, settings: &[(&str, &str)]) -> Vec<(String, String)> {
         let usual = [
             ("BRIDGE_PAGERDUTY_URL", pagerduty),
             ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY),
@@ -49,9 +57,19 @@ impl Bridge {
             // The tests of the alarms switch them on.
             ("BRIDGE_ALARMS", "off"),
         ];
-        let settings = usual.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let settings: Vec<_> = settings.collect();
+        usual.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    /// Starts one on a copy of the database `fixture`.
+    #[track_caller]
+    pub(crate) fn start_on(fixture: &Path, pagerduty: &str, settings: &[(&str, &str)]) -> Self {
         let home = tempfile::tempdir().unwrap();
+        fs::copy(fixture, home.path().join(DATABASE)).unwrap();
+        Self::start_in(home, Self::settings(pagerduty, settings))
+    }
+
+    #[track_caller]
+    fn start_in(home: TempDir, settings: Vec<(String, String)>) -> Self {
         let (process, address) = spawn(&home, &settings);
         Self { process, address, home, settings }
     }
@@ -100,7 +118,7 @@ impl Bridge {
 
     /// The queue's file.
     pub(crate) fn database(&self) -> PathBuf {
-        self.home.path().join("bridge.db")
+        self.home.path().join(DATABASE)
     }
 
     /// Ends it, and returns all that is in its queue.

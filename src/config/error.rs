@@ -1,25 +1,21 @@
 //! What may be wrong with settings, in sentences for the person who starts the bridge.
 
+use std::convert::Infallible;
 use std::fmt;
 
 use thiserror::Error;
 
-use super::admin_token::AdminTokenError;
-use super::client_secret::ClientSecretError;
-use super::database::DatabaseUrlError;
-use super::pagerduty_url::PagerDutyUrlError;
-use super::token::WebhookTokenError;
-use super::values::ValueError;
+use super::{DatabaseUrlError, PagerDutyUrlError, SecretError, ValueError};
 use crate::pagerduty::keys::ServiceKeyError;
 use crate::routing::RouteError;
 
-/// Everything that is wrong with the settings, so that one start tells it all; one sentence a line.
+/// Everything that is wrong with the configuration, so that one start tells it all; one sentence a line.
 #[derive(Debug, Error)]
-pub struct SettingsError {
+pub struct ConfigError {
     problems: Vec<Problem>,
 }
 
-impl SettingsError {
+impl ConfigError {
     pub(super) fn new(problems: Vec<Problem>) -> Self {
         Self { problems }
     }
@@ -31,7 +27,7 @@ impl SettingsError {
     }
 }
 
-impl fmt::Display for SettingsError {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, problem) in self.problems.iter().enumerate() {
             if place > 0 {
@@ -131,21 +127,22 @@ pub enum Fault {
     /// A line of routes.
     #[error(transparent)]
     Route(#[from] RouteError),
-    /// A webhook token.
+    /// A list of tokens or client secrets.
     #[error(transparent)]
-    WebhookToken(#[from] WebhookTokenError),
-    /// An admin token.
-    #[error(transparent)]
-    AdminToken(#[from] AdminTokenError),
-    /// A client secret.
-    #[error(transparent)]
-    ClientSecret(#[from] ClientSecretError),
+    Secret(#[from] SecretError),
     /// PagerDuty's address.
     #[error(transparent)]
     PagerDutyUrl(#[from] PagerDutyUrlError),
     /// The database's address.
     #[error(transparent)]
     DatabaseUrl(#[from] DatabaseUrlError),
+}
+
+/// Some parsers take any text.
+impl From<Infallible> for Fault {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
 }
 
 impl Problem {

@@ -1,16 +1,17 @@
 //! Where settings come from, and the one text that each of them has in the end.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::table::PREFIX;
-use super::{Problem, SETTINGS, SettingDoc, dotenv};
+use super::declare::PREFIX;
+use super::{Problem, SETTINGS, Setting};
 
-/// Where settings come from. An argument of [`Settings::load`](super::Settings::load), so that tests need not touch
+/// Where settings come from. An argument of [`Config::load`](super::Config::load), so that tests need not touch
 /// the environment of their process.
 pub struct Source<'a> {
     /// Environment variables; those that are not settings are passed over.
@@ -66,13 +67,13 @@ impl Source<'_> {
             return Ok(Vec::new());
         };
         match (self.read)(path) {
-            Ok(text) => dotenv::parse(&text),
+            Ok(text) => parse_dotenv(&text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(Problem::Dotenv(error.to_string())),
         }
     }
 
-    fn text(&self, setting: &SettingDoc, given: &Given) -> Result<Option<String>, Problem> {
+    fn text(&self, setting: &Setting, given: &Given) -> Result<Option<String>, Problem> {
         let name = setting.name;
         let path = match (given.values.get(name), given.values.get(&file_name(name))) {
             (Some(_), Some(_)) => return Err(Problem::Both { name }),
@@ -157,7 +158,7 @@ fn is_blank(value: &OsStr) -> bool {
 }
 
 /// A path for people, unless it may be the secret itself, written into `X_FILE` by mistake.
-fn shown(path: &str, setting: &SettingDoc) -> String {
+fn shown(path: &str, setting: &Setting) -> String {
     let may_be_secret = path.contains("://") || (setting.secret && !path.contains('/'));
     if may_be_secret { "a file (not shown, for it may be the secret itself)".to_owned() } else { format!("`{path}`") }
 }
@@ -169,4 +170,81 @@ fn read(path: &Path) -> io::Result<String> {
         return Err(io::Error::other("it is larger than 1 MiB"));
     }
     Ok(text)
+}
+
+/// The variables a `.env` sets, in its order. Its errors name a line and never repeat what stands there.
+fn parse_dotenv(text: &str) -> Result<Vec<(String, String)>, Problem> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // dotenvy takes blanks at the very end of a file for a line that goes on, and blank lines there would be counted.
+    let text = format!("{}\n", text.trim_end());
+    let lines_read = Cell::new(0);
+    let reader = LineByLine { rest: text.as_bytes(), lines_read: &lines_read };
+    dotenvy::from_read_iter(reader)
+        .map(|entry| {
+            entry.map_err(|error| match error {
+                dotenvy::Error::LineParse(read, _) => {
+                    // A quote that is never closed swallows the lines behind it; the fault is where it opens.
+                    let behind = read.trim_end().matches('\n').count();
+                    Problem::DotenvLine(lines_read.get() - behind)
+                }
+                error => Problem::Dotenv(error.to_string()),
+            })
+        })
+        .collect()
+}
+
+/// Hands out a line at a time, so that what has been read so far is where dotenvy is.
+struct LineByLine<'a> {
+    rest: &'a [u8],
+    lines_read: &'a Cell<usize>,
+}
+
+impl Read for LineByLine<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let line = self.rest.split_inclusive(|&byte| byte == b'\n').next().unwrap_or_default();
+        let length = line.len().min(buffer.len());
+        let (now, later) = self.rest.split_at(length);
+        buffer[..length].copy_from_slice(now);
+        self.rest = later;
+        if now.ends_with(b"\n") {
+            self.lines_read.set(self.lines_read.get() + 1);
+        }
+        Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(text: &str) -> String {
+        let sentence = parse_dotenv(text).unwrap_err().to_string();
+        assert!(!sentence.contains("hunter2"), "{sentence}");
+        sentence.split(':').next().unwrap().to_owned()
+    }
+
+    #[test]
+    fn entries_are_read_as_people_write_them() {
+        let entries =
+            parse_dotenv("\u{feff}# note\n\nexport A=1 \nB = 'x;y # $z' # why\r\nC=\"two\nlines\"\nD=\nE=last  ")
+                .unwrap();
+        let entries: Vec<_> = entries.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(entries, [("A", "1"), ("B", "x;y # $z"), ("C", "two\nlines"), ("D", ""), ("E", "last")]);
+    }
+
+    #[test]
+    fn a_broken_line_is_named_by_its_number_only() {
+        assert_eq!(fault("A=1\n# note\n\nB hunter2\nC=1\n"), "`.env` has no `NAME=value` on line 4");
+        assert_eq!(fault("hunter2"), "`.env` has no `NAME=value` on line 1");
+        assert_eq!(fault("A='1\n2'\nB=hunter2 hunter2\n"), "`.env` has no `NAME=value` on line 3");
+        assert_eq!(fault("A=1\nB='1\nhunter2' x\nC=1"), "`.env` has no `NAME=value` on line 2");
+        assert_eq!(fault(&format!("A={}\nhunter2\n", "x".repeat(20_000))), "`.env` has no `NAME=value` on line 2");
+    }
+
+    #[test]
+    fn a_quote_that_stays_open_is_named_where_it_opens() {
+        assert_eq!(fault("A=1\nB='hunter2\nC=3\n"), "`.env` has no `NAME=value` on line 2");
+        assert_eq!(fault("A=1\nB='hunter2\n\nC=3\n\n\n"), "`.env` has no `NAME=value` on line 2");
+        assert_eq!(fault("A=1\nB='hunter2"), "`.env` has no `NAME=value` on line 2");
+    }
 }

@@ -7,8 +7,29 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use thiserror::Error;
 
-use super::{LogFormat, ResolveScope};
 use crate::alert::{Level, Opening};
+
+/// Which incidents are resolved by `issue.resolved` and `metric_alert.resolved`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ResolveScope {
+    /// Those the bridge opened, at every integration where it opened them.
+    Opened,
+    /// Those, and at the default integration also ones the bridge knows nothing of.
+    All,
+    /// None.
+    Off,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    Auto,
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
 
 /// Why a value does not do; shows it.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
@@ -141,7 +162,7 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, ValueError> {
 }
 
 /// An address to listen on; port 0 asks the system for a free one.
-pub(super) fn address(text: &str) -> Result<SocketAddr, ValueError> {
+pub(super) fn socket_address(text: &str) -> Result<SocketAddr, ValueError> {
     text.parse().map_err(|_| ValueError::NoAddress(text.to_owned()))
 }
 
@@ -244,10 +265,10 @@ mod tests {
 
     #[test]
     fn an_address_has_an_ip_and_a_port() {
-        assert_eq!(address("[::]:8080").unwrap().to_string(), "[::]:8080");
-        assert_eq!(address("127.0.0.1:0").unwrap().port(), 0);
+        assert_eq!(socket_address("[::]:8080").unwrap().to_string(), "[::]:8080");
+        assert_eq!(socket_address("127.0.0.1:0").unwrap().port(), 0);
         for text in [":8080", "8080", "localhost:8080", "0.0.0.0", "http://0.0.0.0:8080"] {
-            assert_eq!(address(text), Err(ValueError::NoAddress(text.to_owned())));
+            assert_eq!(socket_address(text), Err(ValueError::NoAddress(text.to_owned())));
         }
     }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 use std::{fs, io};
 
 use sentry_pagerduty_bridge::alert::{Level, Opening};
+use sentry_pagerduty_bridge::config::{Config, ConfigError, LogFormat, ResolveScope, SETTINGS, Setting, Source, help};
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::redaction::Redaction;
-use sentry_pagerduty_bridge::settings::{LogFormat, ResolveScope, SETTINGS, Settings, SettingsError, Source, help};
 
 const KEY: &str = "0123456789abcdefSECRET9876543210";
 const ROUTED_KEY: &str = "fedcba9876543210SECRET0123456789";
@@ -28,11 +28,11 @@ fn with(more: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
     required.chain(more).map(|(name, value)| (name.into(), value.into())).collect()
 }
 
-fn loaded(more: &[(&str, &str)]) -> Settings {
-    Settings::from_vars(with(more)).unwrap()
+fn loaded(more: &[(&str, &str)]) -> Config {
+    Config::from_vars(with(more)).unwrap()
 }
 
-fn sentences(result: Result<Settings, SettingsError>) -> Vec<String> {
+fn sentences(result: Result<Config, ConfigError>) -> Vec<String> {
     let error = result.expect_err("settings were taken");
     for printed in [error.to_string(), format!("{error:?}")] {
         // Every secret of these tests has the word in it, and so has the name of one setting.
@@ -44,52 +44,52 @@ fn sentences(result: Result<Settings, SettingsError>) -> Vec<String> {
 }
 
 fn refused(more: &[(&str, &str)]) -> Vec<String> {
-    sentences(Settings::from_vars(with(more)))
+    sentences(Config::from_vars(with(more)))
 }
 
 /// Settings with a `.env` of this text.
-fn with_dotenv(text: &str, variables: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+fn with_dotenv(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let read = |path: &Path| {
         if path == Path::new(".env") { Ok(text.to_owned()) } else { Err(io::ErrorKind::NotFound.into()) }
     };
     let source = Source { dotenv: Some(".env".into()), read: &read, ..Source::variables(variables.to_vec()) };
-    Settings::load(&source)
+    Config::load(&source)
 }
 
 #[test]
 fn what_is_not_set_has_the_default_of_the_contract() {
-    let settings = loaded(&[]);
-    assert_eq!(settings.routes.keys(), [&ServiceKey::parse(KEY).unwrap()]);
-    assert!(settings.webhook_tokens[0].matches(TOKEN.as_bytes()));
-    assert_eq!(settings.pagerduty.url.as_str(), "https://events.pagerduty.com/");
-    assert_eq!(settings.pagerduty.timeout, Duration::from_secs(10));
-    assert_eq!(settings.pagerduty.rate, 120);
-    assert_eq!(settings.pagerduty.ca_file, None);
-    assert_eq!(settings.pagerduty.give_up_after, Duration::from_hours(1));
-    assert_eq!(settings.listen.to_string(), "0.0.0.0:8080");
-    assert_eq!(settings.database.to_string(), "sqlite:bridge.db");
-    assert_eq!(settings.incident_key_prefix, "");
-    assert_eq!(settings.min_level, None);
-    assert!(settings.client_secrets.is_empty());
-    assert!(settings.admin_tokens.is_empty());
-    assert_eq!(settings.page_on, [Opening::Alert, Opening::Metric]);
-    assert_eq!(settings.resolve, ResolveScope::Opened);
-    assert!(!settings.acknowledge);
-    assert_eq!(settings.redaction, Redaction::default());
-    assert_eq!(settings.max_body, 16 * 1024 * 1024);
-    assert_eq!(settings.shutdown_drain, Duration::from_secs(2));
-    assert_eq!(settings.shutdown_grace, Duration::from_secs(20));
-    assert!(settings.alarms.page);
-    assert_eq!(settings.alarms.silence, None);
-    assert_eq!(settings.alarms.waiting, Duration::from_mins(15));
-    assert_eq!(settings.alarms.service_key.expose(), KEY);
-    assert_eq!(settings.log_format, LogFormat::Auto);
-    assert_eq!(settings.log_filter, "info");
+    let config = loaded(&[]);
+    assert_eq!(config.routes().keys(), [&ServiceKey::parse(KEY).unwrap()]);
+    assert!(config.webhook_token[0].matches(TOKEN.as_bytes()));
+    assert_eq!(config.pagerduty_url.as_str(), "https://events.pagerduty.com/");
+    assert_eq!(config.pagerduty_timeout, Duration::from_secs(10));
+    assert_eq!(config.pagerduty_rate, 120);
+    assert_eq!(config.pagerduty_ca_file, None);
+    assert_eq!(config.give_up_after, Duration::from_hours(1));
+    assert_eq!(config.listen.to_string(), "0.0.0.0:8080");
+    assert_eq!(config.database_url.to_string(), "sqlite:bridge.db");
+    assert_eq!(config.incident_key_prefix, "");
+    assert_eq!(config.min_level, None);
+    assert!(config.sentry_client_secret.is_empty());
+    assert!(config.admin_token.is_empty());
+    assert_eq!(config.page_on, [Opening::Alert, Opening::Metric]);
+    assert_eq!(config.resolve, ResolveScope::Opened);
+    assert!(!config.acknowledge);
+    assert_eq!(config.redact, Redaction::default());
+    assert_eq!(config.max_body, 16 * 1024 * 1024);
+    assert_eq!(config.shutdown_drain, Duration::from_secs(2));
+    assert_eq!(config.shutdown_grace, Duration::from_secs(20));
+    assert!(config.alarms);
+    assert_eq!(config.silence_alarm, None);
+    assert_eq!(config.waiting_alarm, Duration::from_mins(15));
+    assert_eq!(config.alarm_key().expose(), KEY);
+    assert_eq!(config.log_format, LogFormat::Auto);
+    assert_eq!(config.rust_log, "info");
 }
 
 #[test]
 fn every_setting_is_heeded() {
-    let settings = loaded(&[
+    let config = loaded(&[
         ("BRIDGE_PAGERDUTY_ROUTES", &format!("level,fatal,{ROUTED_KEY}")),
         ("BRIDGE_WEBHOOK_TOKEN", &format!("{TOKEN},{TOKEN}-2")),
         ("BRIDGE_PAGERDUTY_URL", "http://pagerduty.example"),
@@ -118,39 +118,39 @@ fn every_setting_is_heeded() {
         ("BRIDGE_LOG_FORMAT", "json"),
         ("RUST_LOG", "debug"),
     ]);
-    assert_eq!(settings.routes.keys().len(), 2);
-    assert_eq!(settings.webhook_tokens.len(), 2);
-    assert_eq!(settings.pagerduty.url.as_str(), "http://pagerduty.example/");
-    assert_eq!(settings.pagerduty.timeout, Duration::from_secs(3));
-    assert_eq!(settings.pagerduty.rate, 60);
-    assert_eq!(settings.pagerduty.ca_file.as_deref(), Some(Path::new("/etc/ca.pem")));
-    assert_eq!(settings.pagerduty.give_up_after, Duration::from_hours(2));
-    assert_eq!(settings.listen.to_string(), "127.0.0.1:9");
-    assert_eq!(settings.database.sqlite_path(), Path::new("/data/queue.db"));
-    assert_eq!(settings.incident_key_prefix, "eu-");
-    assert_eq!(settings.min_level, Some(Level::Warning));
-    assert_eq!(settings.client_secrets.len(), 1);
-    assert_eq!(settings.page_on, [Opening::Alert, Opening::IssueUnresolved, Opening::Error]);
-    assert_eq!(settings.resolve, ResolveScope::All);
-    assert!(settings.acknowledge);
-    assert_eq!(settings.redaction, Redaction::parse("customer_id,user"));
-    assert_eq!(settings.admin_tokens.len(), 2);
-    assert!(settings.admin_tokens[0].matches(ADMIN_TOKEN.as_bytes()));
-    assert_eq!(settings.max_body, 1024 * 1024);
-    assert_eq!(settings.shutdown_drain, Duration::ZERO);
-    assert_eq!(settings.shutdown_grace, Duration::from_mins(1));
-    assert!(!settings.alarms.page);
-    assert_eq!(settings.alarms.silence, Some(Duration::from_hours(12)));
-    assert_eq!(settings.alarms.waiting, Duration::from_mins(1));
-    assert_eq!(settings.alarms.service_key.expose(), ROUTED_KEY);
-    assert_eq!(settings.log_format, LogFormat::Json);
-    assert_eq!(settings.log_filter, "debug");
+    assert_eq!(config.routes().keys().len(), 2);
+    assert_eq!(config.webhook_token.len(), 2);
+    assert_eq!(config.pagerduty_url.as_str(), "http://pagerduty.example/");
+    assert_eq!(config.pagerduty_timeout, Duration::from_secs(3));
+    assert_eq!(config.pagerduty_rate, 60);
+    assert_eq!(config.pagerduty_ca_file.as_deref(), Some(Path::new("/etc/ca.pem")));
+    assert_eq!(config.give_up_after, Duration::from_hours(2));
+    assert_eq!(config.listen.to_string(), "127.0.0.1:9");
+    assert_eq!(config.database_url.sqlite_path(), Path::new("/data/queue.db"));
+    assert_eq!(config.incident_key_prefix, "eu-");
+    assert_eq!(config.min_level, Some(Level::Warning));
+    assert_eq!(config.sentry_client_secret.len(), 1);
+    assert_eq!(config.page_on, [Opening::Alert, Opening::IssueUnresolved, Opening::Error]);
+    assert_eq!(config.resolve, ResolveScope::All);
+    assert!(config.acknowledge);
+    assert_eq!(config.redact, Redaction::parse("customer_id,user"));
+    assert_eq!(config.admin_token.len(), 2);
+    assert!(config.admin_token[0].matches(ADMIN_TOKEN.as_bytes()));
+    assert_eq!(config.max_body, 1024 * 1024);
+    assert_eq!(config.shutdown_drain, Duration::ZERO);
+    assert_eq!(config.shutdown_grace, Duration::from_mins(1));
+    assert!(!config.alarms);
+    assert_eq!(config.silence_alarm, Some(Duration::from_hours(12)));
+    assert_eq!(config.waiting_alarm, Duration::from_mins(1));
+    assert_eq!(config.alarm_key().expose(), ROUTED_KEY);
+    assert_eq!(config.log_format, LogFormat::Json);
+    assert_eq!(config.rust_log, "debug");
 }
 
 #[test]
 fn nobody_runs_an_open_pager_by_accident() {
     assert_eq!(
-        sentences(Settings::from_vars([("PATH", "/bin")])),
+        sentences(Config::from_vars([("PATH", "/bin")])),
         [
             "BRIDGE_PAGERDUTY_SERVICE_KEY is not set: alerts need somewhere to go; take the integration key of an \
              Events API v1 integration from the Integrations page of the PagerDuty service",
@@ -164,15 +164,17 @@ fn nobody_runs_an_open_pager_by_accident() {
 #[test]
 fn a_client_secret_stands_in_for_a_token() {
     let secret = ("BRIDGE_SENTRY_CLIENT_SECRET", CLIENT_SECRET);
-    let settings = Settings::from_vars([REQUIRED[0], secret]).unwrap();
-    assert!(settings.webhook_tokens.is_empty());
-    assert_eq!(settings.client_secrets.len(), 1);
+    let config = Config::from_vars([REQUIRED[0], secret]).unwrap();
+    assert!(config.webhook_token.is_empty());
+    assert_eq!(config.sentry_client_secret.len(), 1);
     assert_eq!(
-        loaded(&[("BRIDGE_SENTRY_CLIENT_SECRET", &format!("{CLIENT_SECRET},{CLIENT_SECRET}-2"))]).client_secrets.len(),
+        loaded(&[("BRIDGE_SENTRY_CLIENT_SECRET", &format!("{CLIENT_SECRET},{CLIENT_SECRET}-2"))])
+            .sentry_client_secret
+            .len(),
         2
     );
 
-    let short = Settings::from_vars([REQUIRED[0], ("BRIDGE_SENTRY_CLIENT_SECRET", "SECRET")]);
+    let short = Config::from_vars([REQUIRED[0], ("BRIDGE_SENTRY_CLIENT_SECRET", "SECRET")]);
     assert_eq!(
         sentences(short),
         [
@@ -180,7 +182,7 @@ fn a_client_secret_stands_in_for_a_token() {
           of the integration in Sentry"
         ]
     );
-    let missing = Settings::from_vars([REQUIRED[0], ("BRIDGE_SENTRY_CLIENT_SECRET_FILE", "/no/such/file")]);
+    let missing = Config::from_vars([REQUIRED[0], ("BRIDGE_SENTRY_CLIENT_SECRET_FILE", "/no/such/file")]);
     assert_eq!(sentences(missing).len(), 1, "a token is not called missing as well");
 }
 
@@ -204,7 +206,7 @@ fn blank_means_unset() {
         .collect();
     assert_eq!(format!("{:?}", loaded(&names)), format!("{:?}", loaded(&[])));
     assert_eq!(refused(&[("BRIDGE_WEBHOOK_TOKEN", "")]).len(), 1);
-    assert_eq!(loaded(&[("BRIDGE_OF_ANOTHER_VERSION", "")]).pagerduty.rate, 120);
+    assert_eq!(loaded(&[("BRIDGE_OF_ANOTHER_VERSION", "")]).pagerduty_rate, 120);
 }
 
 #[test]
@@ -231,13 +233,11 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
         ]),
         [
             "BRIDGE_PAGERDUTY_SERVICE_KEY has 31 characters, but an integration key has 32",
-            "BRIDGE_ALARM_SERVICE_KEY has 31 characters, but an integration key has 32",
+            "BRIDGE_WEBHOOK_TOKEN has a character in token 2 that does not stand in a web address as it is: keep to \
+             letters, digits and `-._~+=`, as `openssl rand -hex 24` does",
             "BRIDGE_PAGERDUTY_ROUTES line 2 has 2 fields, but a route has 3: `tag,value,KEY` (a value that holds `,` or \
              `;` goes in double quotes)",
             "BRIDGE_PAGERDUTY_ROUTES line 3 ends in a key that has 33 characters, but an integration key has 32",
-            "BRIDGE_WEBHOOK_TOKEN has a character in token 2 that does not stand in a web address as it is: keep to \
-             letters, digits and `-._~+=`, as `openssl rand -hex 24` does",
-            "BRIDGE_ADMIN_TOKEN has 15 characters in token 1, but it takes 16: make one with `openssl rand -hex 24`",
             "BRIDGE_PAGERDUTY_URL holds a user or password, but PagerDuty knows the sender by the integration key: leave \
              them out",
             "BRIDGE_PAGERDUTY_TIMEOUT is `10x`, which is no duration: write it like `10s`, `2m` or `1h30m`",
@@ -254,6 +254,8 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             "BRIDGE_ALARMS is `none`: write `on` or `off`",
             "BRIDGE_SILENCE_ALARM is `off`, which is no duration: write it like `10s`, `2m` or `1h30m`",
             "BRIDGE_WAITING_ALARM is `0s`, but may be from 1s to 30days",
+            "BRIDGE_ALARM_SERVICE_KEY has 31 characters, but an integration key has 32",
+            "BRIDGE_ADMIN_TOKEN has 15 characters in token 1, but it takes 16: make one with `openssl rand -hex 24`",
         ]
     );
 }
@@ -279,7 +281,7 @@ fn an_unknown_name_is_refused_with_the_nearest_one() {
     }
     assert!(nearest("BRIDGE_PORT_8080_TCP_ADDR").contains("`enableServiceLinks: false`"));
     assert!(nearest("BRIDGE_SERVICE_HOST").contains("`enableServiceLinks: false`"));
-    assert_eq!(loaded(&[("SENTRY_BRIDGE_LISTEN", "x"), ("RUST_LOG_FILE", "x")]).log_filter, "info");
+    assert_eq!(loaded(&[("SENTRY_BRIDGE_LISTEN", "x"), ("RUST_LOG_FILE", "x")]).rust_log, "info");
 }
 
 #[test]
@@ -288,15 +290,15 @@ fn bytes_that_are_no_text_are_refused_only_where_they_matter() {
     let mut variables = with(&[]);
     variables.push(("SOMEBODY_ELSES".into(), bytes.clone()));
     variables.push((bytes.clone(), "1".into()));
-    assert!(Settings::from_vars(variables.clone()).is_ok());
+    assert!(Config::from_vars(variables.clone()).is_ok());
 
     for name in ["BRIDGE_LISTEN", "BRIDGE_PAGERDUTY_ROUTES_FILE", "RUST_LOG"] {
         let mut variables = variables.clone();
         variables.push((name.into(), bytes.clone()));
-        assert_eq!(sentences(Settings::from_vars(variables)), [format!("{name} holds bytes that are not UTF-8")]);
+        assert_eq!(sentences(Config::from_vars(variables)), [format!("{name} holds bytes that are not UTF-8")]);
     }
     let key = ("BRIDGE_PAGERDUTY_SERVICE_KEY_FILE", bytes.as_os_str());
-    let told = sentences(Settings::from_vars([key, (REQUIRED[1].0, OsStr::new(REQUIRED[1].1))]));
+    let told = sentences(Config::from_vars([key, (REQUIRED[1].0, OsStr::new(REQUIRED[1].1))]));
     assert_eq!(told.len(), 1, "it is not called missing as well: {told:?}");
 }
 
@@ -311,15 +313,15 @@ fn any_setting_may_stand_in_a_file() {
     let key = path("key", &format!("{KEY}\r\n"));
     let token = path("token", &format!("{TOKEN}\n"));
     let routes = path("routes", &format!("# fatal\nlevel,fatal,{ROUTED_KEY}\n"));
-    let settings = Settings::from_vars([
+    let config = Config::from_vars([
         ("BRIDGE_PAGERDUTY_SERVICE_KEY_FILE", key.as_str()),
         ("BRIDGE_WEBHOOK_TOKEN_FILE", &token),
         ("BRIDGE_PAGERDUTY_ROUTES_FILE", &routes),
         ("BRIDGE_LISTEN_FILE", ""),
     ])
     .unwrap();
-    assert_eq!(settings.routes.keys().iter().map(|key| key.expose()).collect::<Vec<_>>(), [KEY, ROUTED_KEY]);
-    assert!(settings.webhook_tokens[0].matches(TOKEN.as_bytes()));
+    assert_eq!(config.routes().keys().iter().map(|key| key.expose()).collect::<Vec<_>>(), [KEY, ROUTED_KEY]);
+    assert!(config.webhook_token[0].matches(TOKEN.as_bytes()));
 
     assert_eq!(
         refused(&[("BRIDGE_WEBHOOK_TOKEN_FILE", &token)]),
@@ -339,7 +341,7 @@ fn a_file_that_says_nothing_is_told_by_its_path_alone() {
     fs::write(&binary, b"SECRET\xff").unwrap();
 
     assert_eq!(
-        sentences(Settings::from_vars([("BRIDGE_PAGERDUTY_SERVICE_KEY_FILE", missing.as_str()), REQUIRED[1]])),
+        sentences(Config::from_vars([("BRIDGE_PAGERDUTY_SERVICE_KEY_FILE", missing.as_str()), REQUIRED[1]])),
         [format!(
             "BRIDGE_PAGERDUTY_SERVICE_KEY_FILE names `{missing}`, which cannot be read: \
              No such file or directory (os error 2)"
@@ -347,7 +349,7 @@ fn a_file_that_says_nothing_is_told_by_its_path_alone() {
     );
     let empty = empty.to_str().unwrap();
     assert_eq!(
-        sentences(Settings::from_vars([REQUIRED[0], ("BRIDGE_WEBHOOK_TOKEN_FILE", empty)])),
+        sentences(Config::from_vars([REQUIRED[0], ("BRIDGE_WEBHOOK_TOKEN_FILE", empty)])),
         [format!("BRIDGE_WEBHOOK_TOKEN_FILE names `{empty}`, which is empty")]
     );
     assert!(
@@ -358,7 +360,7 @@ fn a_file_that_says_nothing_is_told_by_its_path_alone() {
 
 #[test]
 fn a_secret_written_in_place_of_its_path_is_not_repeated() {
-    let told = sentences(Settings::from_vars([REQUIRED[0], ("BRIDGE_WEBHOOK_TOKEN_FILE", TOKEN)]));
+    let told = sentences(Config::from_vars([REQUIRED[0], ("BRIDGE_WEBHOOK_TOKEN_FILE", TOKEN)]));
     assert!(told[0].starts_with("BRIDGE_WEBHOOK_TOKEN_FILE names a file (not shown, for it may be the secret itself)"));
     assert_eq!(refused(&[("BRIDGE_DATABASE_URL_FILE", "postgres://me:SECRET@db/bridge")]).len(), 1);
 }
@@ -370,15 +372,15 @@ fn dotenv_fills_what_the_environment_leaves_open() {
          BRIDGE_PAGERDUTY_RATE=7\nBRIDGE_LISTEN_FILE=/nowhere\nOTHER=x\nOTHER=y\n\
          BRIDGE_PAGERDUTY_ROUTES='level,fatal,{ROUTED_KEY}\nlevel,error,{KEY}'\n"
     );
-    let settings = with_dotenv(&text, &[("BRIDGE_LISTEN", "127.0.0.1:1"), ("BRIDGE_PAGERDUTY_RATE", "")]).unwrap();
-    assert_eq!(settings.listen.to_string(), "127.0.0.1:1", "a setting of the environment hides its file in `.env`");
-    assert_eq!(settings.pagerduty.rate, 7);
-    assert_eq!(settings.routes.keys().len(), 2);
-    assert_eq!(settings.log_filter, "debug");
+    let config = with_dotenv(&text, &[("BRIDGE_LISTEN", "127.0.0.1:1"), ("BRIDGE_PAGERDUTY_RATE", "")]).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:1", "a setting of the environment hides its file in `.env`");
+    assert_eq!(config.pagerduty_rate, 7);
+    assert_eq!(config.routes().keys().len(), 2);
+    assert_eq!(config.rust_log, "debug");
 
-    assert_eq!(with_dotenv("BRIDGE_PAGERDUTY_RATE=7", &REQUIRED).unwrap().pagerduty.rate, 7);
+    assert_eq!(with_dotenv("BRIDGE_PAGERDUTY_RATE=7", &REQUIRED).unwrap().pagerduty_rate, 7);
     let both = [REQUIRED[0], REQUIRED[1], ("BRIDGE_PAGERDUTY_RATE", "8")];
-    assert_eq!(with_dotenv("BRIDGE_PAGERDUTY_RATE=7", &both).unwrap().pagerduty.rate, 8);
+    assert_eq!(with_dotenv("BRIDGE_PAGERDUTY_RATE=7", &both).unwrap().pagerduty_rate, 8);
 }
 
 #[test]
@@ -398,7 +400,7 @@ fn a_broken_dotenv_is_told_by_its_line() {
 fn a_dotenv_that_cannot_be_read_is_no_dotenv_that_is_not_there() {
     let folder = tempfile::tempdir().unwrap();
     let dotenv = folder.path().join(".env");
-    let load = || Settings::load(&Source { dotenv: Some(dotenv.clone()), ..Source::variables(REQUIRED) });
+    let load = || Config::load(&Source { dotenv: Some(dotenv.clone()), ..Source::variables(REQUIRED) });
     assert!(load().is_ok());
 
     fs::create_dir(&dotenv).unwrap();
@@ -406,35 +408,43 @@ fn a_dotenv_that_cannot_be_read_is_no_dotenv_that_is_not_there() {
 
     fs::remove_dir(&dotenv).unwrap();
     fs::write(&dotenv, "BRIDGE_PAGERDUTY_RATE=9").unwrap();
-    assert_eq!(load().unwrap().pagerduty.rate, 9);
+    assert_eq!(load().unwrap().pagerduty_rate, 9);
 }
 
 #[test]
 fn settings_do_not_print_secrets() {
-    let settings = loaded(&[
+    let config = loaded(&[
         ("BRIDGE_PAGERDUTY_ROUTES", &format!("level,fatal,{ROUTED_KEY}")),
         ("BRIDGE_SENTRY_CLIENT_SECRET", CLIENT_SECRET),
         ("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN),
     ]);
-    let printed = format!("{settings:?} {settings:#?}");
+    let printed = format!("{config:?} {config:#?}");
     assert!(printed.contains("…3210") && printed.contains("…6789"), "{printed}");
     assert!(!printed.contains("SECRET"), "{printed}");
 }
 
+/// Compares a part of a file with what the declarations of the settings make of it. With `UPDATE_DOCS` set it writes the
+/// part instead.
+#[track_caller]
+fn generated(file: &str, begin: &str, end: &str, expected: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    let text = fs::read_to_string(&path).unwrap();
+    let start = text.find(begin).unwrap_or_else(|| panic!("{file} has no {begin:?}")) + begin.len();
+    let length = if end.is_empty() { text.len() - start } else { text[start..].find(end).unwrap() };
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, format!("{}{expected}{}", &text[..start], &text[start + length..])).unwrap();
+    } else {
+        assert_eq!(&text[start..start + length], expected, "run: UPDATE_DOCS=1 cargo test --test config");
+    }
+}
+
 #[test]
 fn the_example_lists_every_setting_with_its_default() {
-    let (_, listed) = include_str!("../.env.example").split_once("\n\n").unwrap();
-    let mut expected = Vec::new();
-    for setting in SETTINGS {
+    let entry = |setting: &Setting| {
         let required = if setting.required { " Required." } else { "" };
-        expected.push(format!(
-            "# {}{required}\n#{}={}\n",
-            setting.help,
-            setting.name,
-            setting.default.unwrap_or_default()
-        ));
-    }
-    assert_eq!(listed, expected.join("\n"));
+        format!("# {}{required}\n#{}={}\n", setting.help(), setting.name, setting.default.unwrap_or_default())
+    };
+    generated(".env.example", "\n\n", "", &SETTINGS.iter().map(entry).collect::<Vec<_>>().join("\n"));
 }
 
 #[test]
@@ -448,8 +458,8 @@ fn the_example_works_once_its_required_lines_are_filled_in() {
             _ => line.to_owned(),
         })
         .collect();
-    let settings = with_dotenv(&uncommented.join("\n"), &[]).unwrap();
-    assert_eq!(format!("{settings:?}"), format!("{:?}", loaded(&[])));
+    let config = with_dotenv(&uncommented.join("\n"), &[]).unwrap();
+    assert_eq!(format!("{config:?}"), format!("{:?}", loaded(&[])));
 }
 
 #[test]
@@ -457,7 +467,7 @@ fn help_tells_every_setting_its_default_and_meaning() {
     let help = help();
     for setting in SETTINGS {
         assert!(help.contains(&format!("  {}", setting.name)), "{}", setting.name);
-        assert!(help.contains(setting.help), "{}", setting.name);
+        assert!(help.contains(setting.help()), "{}", setting.name);
     }
     assert!(help.contains("BRIDGE_PAGERDUTY_SERVICE_KEY [required]"));
     assert!(help.contains("BRIDGE_LISTEN [default: 0.0.0.0:8080]"));
@@ -466,14 +476,14 @@ fn help_tells_every_setting_its_default_and_meaning() {
 
 #[test]
 fn the_readme_lists_every_setting_with_its_default_and_its_line() {
-    let row = |setting: &sentry_pagerduty_bridge::settings::SettingDoc| {
+    let row = |setting: &Setting| {
         let default = match setting.default {
             _ if setting.required => "required".to_owned(),
             Some(default) => format!("`{default}`"),
             None => "–".to_owned(),
         };
-        format!("| `{}` | {default} | {} |", setting.name, setting.help)
+        format!("| `{}` | {default} | {} |", setting.name, setting.help())
     };
-    let table = SETTINGS.iter().map(row).collect::<Vec<_>>().join("\n");
-    assert!(include_str!("../README.md").contains(&table), "the README's table has to be:\n{table}");
+    let head = "| variable | default | meaning |\n|---|---|---|\n";
+    generated("README.md", head, "\n\n", &SETTINGS.iter().map(row).collect::<Vec<_>>().join("\n"));
 }

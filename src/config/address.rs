@@ -1,0 +1,234 @@
+//! The addresses of the database and of PagerDuty.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+use url::{Host, Url};
+
+/// The address of the queue's database: an SQLite file.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DatabaseUrl {
+    path: PathBuf,
+}
+
+/// Why a text is no [`DatabaseUrl`]; never repeats it, for it may hold a password.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum DatabaseUrlError {
+    /// No address, or one of another database.
+    #[error("is no address of a database: write `sqlite:` and a path, such as `sqlite:bridge.db`")]
+    Scheme,
+    /// PostgreSQL.
+    #[error("is an address of PostgreSQL, but this version keeps its queue in SQLite only: write `sqlite:` and a path")]
+    Postgres,
+    /// Nothing behind `sqlite:`, or a folder.
+    #[error("names no file: write `sqlite:` and a path, such as `sqlite:bridge.db`")]
+    NoFile,
+    /// A database that dies with the process.
+    #[error("asks for a database in memory, but alerts must outlive the process: name a file")]
+    Memory,
+    /// Parameters, which could turn off what keeps alerts safe.
+    #[error("has parameters behind a `?` or `#`, but the bridge sets its own: write `sqlite:` and a path")]
+    Parameters,
+}
+
+impl DatabaseUrl {
+    /// Reads `sqlite:PATH` or `sqlite://PATH`; the path is taken literally.
+    ///
+    /// # Errors
+    ///
+    /// When it is the address of another database, of none, or of one in memory.
+    pub fn parse(text: &str) -> Result<Self, DatabaseUrlError> {
+        let (scheme, rest) = text.trim().split_once(':').ok_or(DatabaseUrlError::Scheme)?;
+        match scheme.to_ascii_lowercase().as_str() {
+            "sqlite" => {}
+            "postgres" | "postgresql" => return Err(DatabaseUrlError::Postgres),
+            _ => return Err(DatabaseUrlError::Scheme),
+        }
+        let path = rest.strip_prefix("//").unwrap_or(rest);
+        // SQLite reads names that begin with `file:` as addresses, with parameters and memory of their own.
+        if path.contains(":memory:") || path.contains("mode=memory") || path.starts_with("file:") {
+            return Err(DatabaseUrlError::Memory);
+        }
+        if path.contains(['?', '#']) {
+            return Err(DatabaseUrlError::Parameters);
+        }
+        if path.is_empty() || path.ends_with('/') || path.contains(char::is_control) {
+            return Err(DatabaseUrlError::NoFile);
+        }
+        Ok(Self { path: path.into() })
+    }
+
+    /// The SQLite file.
+    #[must_use]
+    pub fn sqlite_path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sqlite:{}", self.path.display())
+    }
+}
+
+/// Why a text is not the root of PagerDuty's Events API; never repeats it, for a pasted address may hold a password.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum PagerDutyUrlError {
+    /// No `http` or `https` address with a host.
+    #[error("is no web address: write the root alone, such as `https://events.pagerduty.com`")]
+    NoAddress,
+    /// A user or a password.
+    #[error("holds a user or password, but PagerDuty knows the sender by the integration key: leave them out")]
+    UserInfo,
+    /// The address of an endpoint.
+    #[error(
+        "has a path, but only the root is wanted: write `{0}`, the bridge adds `/generic/2010-04-15/create_event.json`"
+    )]
+    Path(String),
+    /// Something behind `?` or `#`.
+    #[error("has something behind a `?` or `#`, but only the root is wanted: write `{0}`")]
+    Parameters(String),
+    /// Keys would travel for all to read.
+    #[error(
+        "is plain `http` to {0}, where everybody between could read the integration keys: write `https`, or allow it \
+         with BRIDGE_PAGERDUTY_ALLOW_HTTP=on"
+    )]
+    PlainHttp(String),
+}
+
+/// Reads the root of PagerDuty's Events API.
+pub(super) fn pagerduty_root(text: &str) -> Result<Url, PagerDutyUrlError> {
+    let url = Url::parse(text).map_err(|_| PagerDutyUrlError::NoAddress)?;
+    if url.host().is_none() || !matches!(url.scheme(), "http" | "https") {
+        return Err(PagerDutyUrlError::NoAddress);
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(PagerDutyUrlError::UserInfo);
+    }
+    let root = url.origin().ascii_serialization();
+    if url.path() != "/" {
+        return Err(PagerDutyUrlError::Path(root));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(PagerDutyUrlError::Parameters(root));
+    }
+    Ok(url)
+}
+
+/// Whether integration keys may be sent to `url`: plain `http` must be allowed, or go to this machine itself.
+pub(super) fn may_carry_keys(url: &Url, allow_http: bool) -> Result<(), PagerDutyUrlError> {
+    match url.host() {
+        Some(host) if url.scheme() == "http" && !allow_http && !is_loopback(&host) => {
+            Err(PagerDutyUrlError::PlainHttp(host.to_string()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_loopback(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(name) => *name == "localhost",
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str, allow_http: bool) -> Result<Url, PagerDutyUrlError> {
+        let url = pagerduty_root(text)?;
+        may_carry_keys(&url, allow_http).map(|()| url)
+    }
+
+    #[test]
+    fn an_sqlite_file_is_named_in_three_ways() {
+        for (text, path) in [
+            ("sqlite:bridge.db", "bridge.db"),
+            ("sqlite:/data/bridge.db", "/data/bridge.db"),
+            ("sqlite://bridge.db", "bridge.db"),
+            ("sqlite:///data/bridge.db", "/data/bridge.db"),
+            (" SQLite:my%20queue.db\n", "my%20queue.db"),
+        ] {
+            let database = DatabaseUrl::parse(text).unwrap();
+            assert_eq!(database.sqlite_path(), Path::new(path), "{text}");
+            assert_eq!(database.to_string(), format!("sqlite:{path}"));
+        }
+    }
+
+    #[test]
+    fn whatever_could_lose_an_alert_is_refused() {
+        for text in [
+            "sqlite::memory:",
+            "sqlite://:memory:",
+            "sqlite:file::memory:",
+            "sqlite:file:a.db",
+            "sqlite:a.db?mode=memory",
+        ] {
+            assert_eq!(DatabaseUrl::parse(text), Err(DatabaseUrlError::Memory), "{text}");
+        }
+        assert_eq!(DatabaseUrl::parse("sqlite:a.db?vfs=unix-none"), Err(DatabaseUrlError::Parameters));
+        for text in ["sqlite:", "sqlite://", "sqlite:/data/", "sqlite:a\nb"] {
+            assert_eq!(DatabaseUrl::parse(text), Err(DatabaseUrlError::NoFile), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_databases_are_refused_without_their_password() {
+        for text in ["postgres://bridge:hunter2@db/bridge", "postgresql://bridge:hunter2@db/bridge"] {
+            let error = DatabaseUrl::parse(text).unwrap_err();
+            assert_eq!(error, DatabaseUrlError::Postgres);
+            assert!(!error.to_string().contains("hunter2"));
+        }
+        for text in ["mysql://bridge:hunter2@db/bridge", "bridge.db", "/data/bridge.db"] {
+            assert_eq!(DatabaseUrl::parse(text), Err(DatabaseUrlError::Scheme), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_root_of_either_region_is_taken() {
+        for text in ["https://events.pagerduty.com", "https://events.eu.pagerduty.com/", "https://10.0.0.7:8443"] {
+            assert_eq!(parse(text, false).unwrap().as_str().trim_end_matches('/'), text.trim_end_matches('/'));
+        }
+    }
+
+    #[test]
+    fn plain_http_stays_on_this_machine_unless_allowed() {
+        for text in ["http://127.0.0.1:8081", "http://127.9.9.9", "http://[::1]:8081", "http://LOCALHOST:8081"] {
+            assert!(parse(text, false).is_ok(), "{text}");
+        }
+        for text in ["http://events.pagerduty.com", "http://128.0.0.1", "http://0.0.0.0", "http://localhost.example"] {
+            assert!(matches!(parse(text, false), Err(PagerDutyUrlError::PlainHttp(_))), "{text}");
+            assert!(parse(text, true).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_pasted_endpoint_is_answered_with_its_root() {
+        for path in ["/generic/2010-04-15/create_event.json", "/v2/enqueue"] {
+            let error = parse(&format!("https://events.eu.pagerduty.com{path}"), false).unwrap_err();
+            assert_eq!(error, PagerDutyUrlError::Path("https://events.eu.pagerduty.com".to_owned()));
+        }
+        let error = parse("https://events.pagerduty.com:8443?key=hunter2", false).unwrap_err();
+        assert_eq!(error, PagerDutyUrlError::Parameters("https://events.pagerduty.com:8443".to_owned()));
+        assert!(parse("https://events.pagerduty.com#hunter2", false).is_err());
+    }
+
+    #[test]
+    fn passwords_are_refused_and_not_repeated() {
+        for text in ["https://me:hunter2@events.pagerduty.com/", "https://hunter2@events.pagerduty.com/v2/enqueue"] {
+            let error = parse(text, true).unwrap_err();
+            assert_eq!(error, PagerDutyUrlError::UserInfo);
+            assert!(!error.to_string().contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_web_address_is_refused() {
+        for text in ["events.pagerduty.com", "ftp://events.pagerduty.com", "https://", "mailto:me@example.com", "/v2"] {
+            assert_eq!(parse(text, true), Err(PagerDutyUrlError::NoAddress), "{text}");
+        }
+    }
+}

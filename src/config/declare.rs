@@ -1,0 +1,244 @@
+//! The macro that declares every setting once, and what it needs.
+
+use std::fmt::Write as _;
+
+use super::error::{Fault, Problem};
+use super::{SETTINGS, source};
+use crate::routing::RouteError;
+
+/// What every setting of the bridge but `RUST_LOG` begins with.
+pub(super) const PREFIX: &str = "BRIDGE_";
+
+/// A setting as people see it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Setting {
+    /// The name of the variable, in full.
+    pub name: &'static str,
+    /// Its value when it is not set, as one would write it; `None` where it has none.
+    pub default: Option<&'static str>,
+    /// Whether the bridge refuses to start without it.
+    pub required: bool,
+    /// Whether its value is never shown.
+    pub secret: bool,
+    /// What it means, in one line, with a space before it.
+    doc: &'static str,
+}
+
+impl Setting {
+    /// What it means, in one line.
+    #[must_use]
+    pub fn help(&self) -> &'static str {
+        self.doc.trim_start()
+    }
+
+    pub(super) const fn new(
+        name: &'static str,
+        doc: &'static str,
+        default: Option<&'static str>,
+        required: bool,
+        secret: bool,
+    ) -> Self {
+        Self { name, default, required, secret, doc }
+    }
+}
+
+/// Every setting as text, for the end of `--help`.
+#[must_use]
+pub fn help() -> String {
+    let mut text = String::from(
+        "Settings, from the environment or a file `.env` in the working directory:\n\
+         (empty means unset; any BRIDGE_X may be given as BRIDGE_X_FILE, a path to read it from)\n",
+    );
+    for setting in SETTINGS {
+        let fallback = match setting.default {
+            Some(default) => format!(" [default: {default}]"),
+            None if setting.required => " [required]".to_owned(),
+            None => String::new(),
+        };
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n  {}{fallback}\n      {}\n", setting.name, setting.help());
+    }
+    text
+}
+
+/// Collects what is wrong while settings are parsed, so that one start reports all of it.
+pub(super) struct Problems(pub(super) Vec<Problem>);
+
+impl Problems {
+    /// Parses a setting that is set or has a default. `None` where it has neither, or does not parse.
+    pub(super) fn parse<T, E: IntoFaults>(
+        &mut self,
+        name: &'static str,
+        text: Option<&String>,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        self.check(name, parse(text?))
+    }
+
+    /// Keeps what is wrong with a setting.
+    pub(super) fn check<T, E: IntoFaults>(&mut self, name: &'static str, checked: Result<T, E>) -> Option<T> {
+        match checked {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.0.extend(error.into_faults().into_iter().map(|fault| Problem::Value { name, fault }));
+                None
+            }
+        }
+    }
+
+    /// Reports the first of `names` as missing, unless one of them is reported already, such as for a file that cannot
+    /// be read.
+    pub(super) fn missing<const N: usize>(&mut self, names: [&'static str; N], remedy: &'static str) {
+        if !self.0.iter().any(|problem| names.iter().any(|name| problem.concerns(name))) {
+            self.0.extend(names.first().map(|name| Problem::Missing { name, remedy }));
+        }
+    }
+}
+
+/// What is wrong with one setting: one fault, or one for each line of routes.
+pub(super) trait IntoFaults {
+    fn into_faults(self) -> Vec<Fault>;
+}
+
+impl<E> IntoFaults for E
+where
+    Fault: From<E>,
+{
+    fn into_faults(self) -> Vec<Fault> {
+        vec![self.into()]
+    }
+}
+
+impl IntoFaults for Vec<RouteError> {
+    fn into_faults(self) -> Vec<Fault> {
+        self.into_iter().map(Fault::from).collect()
+    }
+}
+
+/// Sorts texts by the setting's name into the fields of `R`, with `envy`.
+///
+/// The fields are texts only: `envy` repeats values that it cannot parse, secrets too, and leaves the prefix out of its
+/// messages.
+pub(super) fn sort<R: serde::de::DeserializeOwned>(texts: &source::Texts) -> Result<R, Problem> {
+    // `RUST_LOG` has no prefix to lose.
+    let field = |name: &str| name.strip_prefix(PREFIX).unwrap_or(name).to_owned();
+    Ok(envy::from_iter(texts.iter().map(|(name, text)| (field(name), text.clone())))?)
+}
+
+/// Declares settings: each as
+///
+/// ```text
+/// /// What it means, in one line.
+/// KIND plain|secret NAME field: Type = parser[, or TEXT];
+/// ```
+///
+/// `field` is the name in lower case and without the prefix. The parser takes a `&str`. KIND is one of
+///
+/// - `required`: TEXT says what to do where it is missing
+/// - `default`: TEXT is parsed where it is not set
+/// - `optional`: the field is an `Option` of what the parser returns
+/// - `list`: the field is the type's default where it is not set
+///
+/// The block behind `check` sees every field by its name as an `Option` of what its parser returned.
+macro_rules! declare {
+    (
+        $(#[doc = $doc:literal] $kind:ident $secrecy:ident $name:ident $field:ident: $type:ty = $parse:expr $(, or $text:literal)?;)+
+        check |$problems:ident| $check:block
+    ) => {
+        /// Everything the bridge can be told, checked. Whoever holds one need not check anything again.
+        #[derive(Clone, Debug)]
+        pub struct Config {
+            $(#[doc = $doc] pub $field: $type,)+
+        }
+
+        /// Every setting, the ones people need first.
+        pub const SETTINGS: &[Setting] = &[$(declare!(@setting $kind $secrecy $name $doc $($text)?)),+];
+
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Raw {
+            $($field: Option<String>,)+
+        }
+
+        impl Config {
+            /// Reads the configuration from a source.
+            ///
+            /// # Errors
+            ///
+            /// Everything that is wrong with it.
+            pub fn load(source: &Source<'_>) -> Result<Self, ConfigError> {
+                let (texts, problems) = source.texts().map_err(|problem| ConfigError::new(vec![problem]))?;
+                let raw: Raw = declare::sort(&texts).map_err(|problem| ConfigError::new(vec![problem]))?;
+                let mut problems = declare::Problems(problems);
+                let parsed = Self::parse(&raw, &mut problems).filter(|_| problems.0.is_empty());
+                parsed.ok_or_else(|| ConfigError::new(problems.0))
+            }
+
+            /// `None` only where there are problems; there may be problems beside `Some`.
+            fn parse(raw: &Raw, $problems: &mut declare::Problems) -> Option<Self> {
+                $(
+                    let $field = $problems.parse(stringify!($name), raw.$field.as_ref(), $parse);
+                    declare!(@missing $kind $problems $name raw.$field $($text)?);
+                )+
+                $check
+                Some(Self { $($field: declare!(@value $kind $field)),+ })
+            }
+
+            /// The digest of this configuration.
+            #[must_use]
+            pub fn fingerprint(&self) -> Fingerprint {
+                let mut digest = fingerprint::Sum::default();
+                $(digest.add(stringify!($name), &self.$field);)+
+                digest.finish()
+            }
+        }
+    };
+
+    (@setting required $secrecy:ident $name:ident $doc:literal $text:literal) => {
+        Setting::new(stringify!($name), $doc, None, true, declare!(@secret $secrecy))
+    };
+    (@setting default $secrecy:ident $name:ident $doc:literal $text:literal) => {
+        Setting::new(stringify!($name), $doc, Some($text), false, declare!(@secret $secrecy))
+    };
+    (@setting $kind:ident $secrecy:ident $name:ident $doc:literal) => {
+        Setting::new(stringify!($name), $doc, None, false, declare!(@secret $secrecy))
+    };
+
+    (@secret secret) => { true };
+    (@secret plain) => { false };
+
+    (@missing required $problems:ident $name:ident $raw:ident.$field:ident $text:literal) => {
+        if $raw.$field.is_none() {
+            $problems.missing([stringify!($name)], $text);
+        }
+    };
+    (@missing $kind:ident $problems:ident $name:ident $raw:ident.$field:ident $($text:literal)?) => {};
+
+    (@value optional $field:ident) => { $field };
+    (@value list $field:ident) => { $field.unwrap_or_default() };
+    (@value $kind:ident $field:ident) => { $field? };
+}
+
+pub(super) use declare;
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, SETTINGS};
+
+    #[test]
+    fn a_field_is_called_like_its_setting() {
+        // `Debug` writes the fields in the order of their declarations.
+        let config = Config::from_vars([
+            ("BRIDGE_PAGERDUTY_SERVICE_KEY", "0123456789abcdef0123456789abcdef"),
+            ("BRIDGE_WEBHOOK_TOKEN", "a-token-of-some-length"),
+        ]);
+        let printed = format!("{:#?}", config.unwrap());
+        let lines = printed
+            .lines()
+            .filter_map(|line| line.strip_prefix("    ").filter(|line| !line.starts_with([' ', ']', ')', '}'])));
+        let fields: Vec<&str> = lines.filter_map(|line| line.split(':').next()).collect();
+        let names: Vec<String> =
+            SETTINGS.iter().map(|setting| setting.name.trim_start_matches("BRIDGE_").to_lowercase()).collect();
+        assert_eq!(fields, names);
+    }
+}

@@ -1,0 +1,198 @@
+//! The configuration: `BRIDGE_*` variables, read once at start and checked into types.
+//!
+//! Every setting is declared once, in the list below. A declaration is the field of [`Config`], its documentation (which
+//! `--help`, `.env.example` and the table in the README repeat), its default, whether it is secret, and its parser. To
+//! add a setting, add a declaration there and use the new field; then run
+//! `UPDATE_DOCS=1 cargo test --test config` to bring `.env.example` and the README up to date.
+//!
+//! - `source`: environment, `.env` and the files that `BRIDGE_X_FILE` name, as one text per setting
+//! - `declare`: the macro behind the list: sorts the texts into fields with `envy` and parses each of them
+//! - `values`, `address`, `secrets`: the parsers
+//! - `error`: what can be wrong, as sentences for the operator
+//! - `fingerprint`: a short digest of the whole configuration
+
+mod address;
+mod declare;
+mod error;
+mod fingerprint;
+mod secrets;
+mod source;
+mod values;
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use url::Url;
+
+use crate::alert::{Level, Opening};
+use crate::pagerduty::ServiceKey;
+use crate::redaction::Redaction;
+use crate::routing::{Route, Routes};
+
+pub use address::{DatabaseUrl, DatabaseUrlError, PagerDutyUrlError};
+pub use declare::{Setting, help};
+pub use error::{ConfigError, Fault, Problem};
+pub use fingerprint::Fingerprint;
+pub use secrets::{AdminToken, ClientSecret, SecretError, WebhookToken};
+pub use source::Source;
+pub use values::{LogFormat, ResolveScope, ValueError};
+
+use declare::declare;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_mins(1);
+const DAY: Duration = Duration::from_hours(24);
+
+declare! {
+    /// Default integration key of an Events API v1 integration, 32 letters and digits.
+    required secret BRIDGE_PAGERDUTY_SERVICE_KEY pagerduty_service_key: ServiceKey = ServiceKey::parse,
+        or "alerts need somewhere to go; take the integration key of an Events API v1 integration from the Integrations \
+            page of the PagerDuty service";
+
+    /// Secret in the webhook's path, 16 characters or more; several, comma separated. Needed unless the next is set.
+    list secret BRIDGE_WEBHOOK_TOKEN webhook_token: Vec<WebhookToken> = WebhookToken::parse_list;
+
+    /// Client Secret of the Sentry integration, which signs its webhooks; several, comma separated, while rotating.
+    list secret BRIDGE_SENTRY_CLIENT_SECRET sentry_client_secret: Vec<ClientSecret> = ClientSecret::parse_list;
+
+    /// Lines (or `;`) of `tag,value,KEY`, first match wins; also `project`, `level`, `environment`, `rule`.
+    list secret BRIDGE_PAGERDUTY_ROUTES pagerduty_routes: Vec<Route> = Route::parse_lines;
+
+    /// The root of PagerDuty's Events API; in the EU `https://events.eu.pagerduty.com`.
+    default plain BRIDGE_PAGERDUTY_URL pagerduty_url: Url = address::pagerduty_root, or "https://events.pagerduty.com";
+
+    /// The time one attempt may take, from connecting to the last byte.
+    default plain BRIDGE_PAGERDUTY_TIMEOUT pagerduty_timeout: Duration
+        = |text| values::duration(text, Duration::from_millis(100)..=5 * MINUTE), or "10s";
+
+    /// Events per 60 seconds and integration key.
+    default plain BRIDGE_PAGERDUTY_RATE pagerduty_rate: u32 = |text| values::number(text, 1..=10_000), or "120";
+
+    /// PEM file of certificate authorities to trust besides the usual ones.
+    optional plain BRIDGE_PAGERDUTY_CA_FILE pagerduty_ca_file: Option<PathBuf> = |text| Ok::<_, Infallible>(text.into());
+
+    /// `on` allows plain `http` to PagerDuty beyond loopback addresses; keys then travel unencrypted.
+    default plain BRIDGE_PAGERDUTY_ALLOW_HTTP pagerduty_allow_http: bool = values::switch, or "off";
+
+    /// Address and port of the webhook.
+    default plain BRIDGE_LISTEN listen: SocketAddr = values::socket_address, or "0.0.0.0:8080";
+
+    /// Where alerts wait: `sqlite:` and a path.
+    default plain BRIDGE_DATABASE_URL database_url: DatabaseUrl = DatabaseUrl::parse, or "sqlite:bridge.db";
+
+    /// Put before the issue's id in incident keys, for several Sentrys on one service; at most 100 characters.
+    list plain BRIDGE_INCIDENT_KEY_PREFIX incident_key_prefix: String = values::incident_key_prefix;
+
+    /// Alerts below it are ignored: `debug`, `info`, `warning`, `error` or `fatal`.
+    optional plain BRIDGE_MIN_LEVEL min_level: Option<Level> = values::level;
+
+    /// What opens incidents, comma separated: `alert`, `metric`, `issue.created`, `issue.unresolved`, `error`.
+    default plain BRIDGE_PAGE_ON page_on: Vec<Opening> = values::openings, or "alert,metric";
+
+    /// What resolved webhooks close: incidents the bridge `opened`, `all` (unknown ones on the default key), or `off`.
+    default plain BRIDGE_RESOLVE resolve: ResolveScope = values::resolve_scope, or "opened";
+
+    /// `on` lets an issue that is assigned to somebody acknowledge its incident.
+    default plain BRIDGE_ACKNOWLEDGE acknowledge: bool = values::switch, or "off";
+
+    /// Names of tags and detail fields that are never kept nor sent, comma separated, such as `user,customer_id`.
+    list plain BRIDGE_REDACT redact: Redaction = |text| Ok::<_, Infallible>(Redaction::parse(text));
+
+    /// An event that meets trouble for so long, while others of its key pass, is a dead letter.
+    default plain BRIDGE_GIVE_UP_AFTER give_up_after: Duration = |text| values::duration(text, SECOND..=30 * DAY), or "1h";
+
+    /// For how long delivered events are kept to look at, 10m or more; at most a million of them.
+    // At least ten minutes, because the rate limiter is rebuilt from the attempts of the last minutes after a restart.
+    default plain BRIDGE_KEEP_DELIVERED keep_delivered: Duration
+        = |text| values::duration(text, 10 * MINUTE..=3650 * DAY), or "7d";
+
+    /// `off`: nobody is paged for troubles of the bridge itself.
+    default plain BRIDGE_ALARMS alarms: bool = values::switch, or "on";
+
+    /// Pages when no webhook came for so long, such as `12h`; unset: never.
+    optional plain BRIDGE_SILENCE_ALARM silence_alarm: Option<Duration> = |text| values::duration(text, SECOND..=30 * DAY);
+
+    /// Pages when an event waits for so long.
+    default plain BRIDGE_WAITING_ALARM waiting_alarm: Duration = |text| values::duration(text, SECOND..=30 * DAY), or "15m";
+
+    /// Integration key for the bridge's own alarms, best of another service; unset: the default one.
+    optional secret BRIDGE_ALARM_SERVICE_KEY alarm_service_key: Option<ServiceKey> = ServiceKey::parse;
+
+    /// Secret that opens the status page and `/api`, 16 characters or more; several, comma separated. Unset: no page.
+    list secret BRIDGE_ADMIN_TOKEN admin_token: Vec<AdminToken> = AdminToken::parse_list;
+
+    /// The largest webhook body that is read.
+    default plain BRIDGE_MAX_BODY max_body: usize
+        = |text| values::size(text, ByteSize::kib(1)..=ByteSize::mib(256)), or "16MiB";
+
+    /// After a signal webhooks are still served for so long, while `/readyz` is 503 already.
+    default plain BRIDGE_SHUTDOWN_DRAIN shutdown_drain: Duration
+        = |text| values::duration(text, Duration::ZERO..=5 * MINUTE), or "2s";
+
+    /// Then requests and deliveries in flight get at most this.
+    default plain BRIDGE_SHUTDOWN_GRACE shutdown_grace: Duration
+        = |text| values::duration(text, Duration::ZERO..=10 * MINUTE), or "20s";
+
+    /// `text`, `json`, or `auto`: text on a terminal, else JSON.
+    default plain BRIDGE_LOG_FORMAT log_format: LogFormat = values::log_format, or "auto";
+
+    /// What is logged, as in `warn` or `info,sentry_pagerduty_bridge=debug`.
+    default plain RUST_LOG rust_log: String = |text| Ok::<_, Infallible>(text.to_owned()), or "info";
+
+    // What one setting demands of another. A setting that is already reported is `None` here.
+    check |problems| {
+        if webhook_token.is_none() && sentry_client_secret.is_none() {
+            problems.missing(
+                ["BRIDGE_WEBHOOK_TOKEN", "BRIDGE_SENTRY_CLIENT_SECRET"],
+                "nobody runs an open pager by accident; make a secret with `openssl rand -hex 24` and put it into the \
+                 webhook's address, or set BRIDGE_SENTRY_CLIENT_SECRET to the Client Secret of an integration of \
+                 Sentry's",
+            );
+        }
+        if let (Some(webhook), Some(admin)) = (&webhook_token, &admin_token) {
+            problems.check("BRIDGE_ADMIN_TOKEN", secrets::are_apart(admin, webhook));
+        }
+        if let Some(url) = &pagerduty_url {
+            let allowed = pagerduty_allow_http.unwrap_or_default();
+            problems.check("BRIDGE_PAGERDUTY_URL", address::may_carry_keys(url, allowed));
+        }
+    }
+}
+
+impl Config {
+    /// Reads the configuration of this process: its environment, and `.env` in its working directory.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn from_environment() -> Result<Self, ConfigError> {
+        Self::load(&Source::process())
+    }
+
+    /// Reads the configuration from these variables, without a `.env`.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn from_vars<N: Into<OsString>, V: Into<OsString>>(
+        variables: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Self, ConfigError> {
+        Self::load(&Source::variables(variables))
+    }
+
+    /// Where alerts go: the routes, and the default integration key for what no route takes.
+    #[must_use]
+    pub fn routes(&self) -> Routes {
+        Routes::from_lines(self.pagerduty_service_key.clone(), self.pagerduty_routes.clone())
+    }
+
+    /// The integration key that the bridge's own alarms go to.
+    #[must_use]
+    pub fn alarm_key(&self) -> &ServiceKey {
+        self.alarm_service_key.as_ref().unwrap_or(&self.pagerduty_service_key)
+    }
+}
