@@ -13,7 +13,7 @@ pub(super) struct Connections {
     in_flight: usize,
     /// Those of slow keys.
     slow: usize,
-    /// Those of keys of which no attempt has ended yet, without the first of each key.
+    /// Those of keys of which no attempt has ended within the last second, without the first of each key.
     unproven: usize,
 }
 
@@ -22,33 +22,33 @@ impl Connections {
         Self { limit, ..Self::default() }
     }
 
-    /// Counts the attempts in flight of one key; `known` says whether an attempt of it has ended before.
-    pub(super) fn count(&mut self, in_flight: usize, speed: Speed, known: bool) {
+    /// Counts the attempts in flight of one key; `fresh` says whether an attempt of it has ended within the last second.
+    pub(super) fn count(&mut self, in_flight: usize, speed: Speed, fresh: bool) {
         self.in_flight += in_flight;
         if speed == Speed::Slow {
             self.slow += in_flight;
         }
-        if !known {
+        if !fresh {
             self.unproven += in_flight.saturating_sub(1);
         }
     }
 
-    /// Whether an attempt may begin for a key of this speed that has `own` attempts in flight.
+    /// Whether an attempt may begin for such a key, which has `own` attempts in flight.
     ///
     /// - Slow keys share half of the connections. One of them may begin whenever none is in flight, so that quick keys
     ///   cannot starve them.
-    /// - A key of which no attempt has ended yet may turn out to be slow. The first attempt of each is let in like one of
-    ///   a quick key; further ones share a quarter of the connections.
+    /// - A key of which no attempt has ended within the last second may turn out to be slow. Its first attempt is let in;
+    ///   the further ones of all such keys share a quarter of the connections.
     /// - The last quarter, and the last quarter of the slow keys' half, is for keys that have nothing in flight.
     /// - The last eighth is for quick keys that have nothing in flight: however many slow keys are met for the first time
     ///   at once, a quick key goes on.
-    pub(super) fn admit(&self, speed: Speed, own: usize) -> bool {
+    pub(super) fn admit(&self, own: usize, speed: Speed, fresh: bool) -> bool {
         let slow_share = (self.limit / 2).max(1);
         let reserved_for_idle = |share: usize| if own == 0 { 0 } else { share / 4 };
         let reserved = match speed {
             Speed::Slow if self.slow == 0 => 0,
             Speed::Slow if self.slow + reserved_for_idle(slow_share) >= slow_share => return false,
-            Speed::Unknown if own > 0 && self.unproven >= self.limit / 4 => return false,
+            _ if own > 0 && !fresh && self.unproven >= self.limit / 4 => return false,
             Speed::Slow | Speed::Unknown => reserved_for_idle(self.limit).max(self.limit / 8),
             Speed::Quick => reserved_for_idle(self.limit),
         };
@@ -63,8 +63,8 @@ mod tests {
     /// Begins attempts for keys of this speed that have nothing in flight until no more is let in.
     fn fill(connections: &mut Connections, speed: Speed) -> usize {
         let mut begun = 0;
-        while connections.admit(speed, 0) {
-            connections.count(1, speed, speed != Speed::Unknown);
+        while connections.admit(0, speed, false) {
+            connections.count(1, speed, false);
             begun += 1;
         }
         begun
@@ -93,14 +93,17 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_were_never_answered_share_a_quarter_beyond_their_first_attempts() {
-        let mut connections = Connections::new(64);
-        connections.count(17, Speed::Unknown, false);
-        assert!(!connections.admit(Speed::Unknown, 1));
-        assert!(connections.admit(Speed::Unknown, 0));
-        assert!(connections.admit(Speed::Quick, 1));
-        connections.count(17, Speed::Slow, false);
-        assert!(!connections.admit(Speed::Unknown, 1), "also once they take longer than a quick answer");
+    fn keys_that_were_not_answered_lately_share_a_quarter_beyond_their_first_attempts() {
+        for speed in [Speed::Quick, Speed::Unknown] {
+            let mut connections = Connections::new(64);
+            connections.count(17, speed, false);
+            assert!(!connections.admit(1, speed, false));
+            assert!(connections.admit(0, speed, false));
+            assert!(connections.admit(1, Speed::Quick, true));
+            let mut connections = Connections::new(64);
+            connections.count(17, Speed::Slow, false);
+            assert!(!connections.admit(1, speed, false), "also once they take longer than a quick answer");
+        }
     }
 
     #[test]
@@ -109,20 +112,20 @@ mod tests {
             let mut connections = Connections::new(64);
             connections.count(48, Speed::Quick, true);
             connections.count(1, Speed::Slow, true);
-            assert!(!connections.admit(speed, 1), "{speed:?}");
-            assert!(connections.admit(speed, 0), "{speed:?}");
+            assert!(!connections.admit(1, speed, true), "{speed:?}");
+            assert!(connections.admit(0, speed, true), "{speed:?}");
         }
         let mut connections = Connections::new(64);
         connections.count(24, Speed::Slow, true);
-        assert!(!connections.admit(Speed::Slow, 1));
-        assert!(connections.admit(Speed::Slow, 0));
+        assert!(!connections.admit(1, Speed::Slow, true));
+        assert!(connections.admit(0, Speed::Slow, true));
     }
 
     #[test]
     fn with_nothing_in_flight_everything_is_let_in() {
         for limit in 1..=9 {
             for speed in [Speed::Quick, Speed::Unknown, Speed::Slow] {
-                assert!(Connections::new(limit).admit(speed, 0), "{speed:?} of {limit}");
+                assert!(Connections::new(limit).admit(0, speed, false), "{speed:?} of {limit}");
             }
         }
     }

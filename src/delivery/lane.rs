@@ -101,9 +101,9 @@ impl Lane {
         self.latency.speed(now.saturating_sub(oldest.unwrap_or(now)))
     }
 
-    /// Whether an attempt of this key has ended since the bridge started.
-    pub(super) fn was_answered(&self) -> bool {
-        self.latency.is_known()
+    /// Whether that is known from the last moments.
+    pub(super) fn speed_is_fresh(&self, now: Moment) -> bool {
+        self.latency.is_fresh(now)
     }
 
     /// The number of the event's attempt that is under way.
@@ -189,7 +189,7 @@ impl Lane {
         self.pace.ended(now);
         let known = self.under_way.remove(&id);
         if let Some(UnderWay { began, .. }) = known {
-            self.latency.ended(now.saturating_sub(began));
+            self.latency.ended(now.saturating_sub(began), now);
         }
         let UnderWay { attempt, .. } = known.unwrap_or_default();
         if let Outcome::Dropped { reason } = outcome

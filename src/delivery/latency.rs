@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::moment::Moment;
+
 /// A key whose attempts take longer than this is slow. PagerDuty answers in a few tenths of a second when it is well, a
 /// new TLS connection included.
 pub(super) const SLOW: Duration = Duration::from_secs(1);
@@ -17,25 +19,30 @@ pub(super) enum Speed {
     Slow,
 }
 
-/// An exponentially weighted moving average of how long attempts took, however they ended.
+/// How long attempts took, however they ended.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Latency(Option<Duration>);
+pub(super) struct Latency {
+    /// An exponentially weighted moving average.
+    average: Option<Duration>,
+    last_ended: Moment,
+}
 
 impl Latency {
     /// An attempt ended after `took`. The last attempt weighs as much as all before it: after timeouts of 10 seconds, a
     /// key is quick again with the fourth quick answer.
-    pub(super) fn ended(&mut self, took: Duration) {
-        self.0 = Some(self.0.map_or(took, |average| (average + took) / 2));
+    pub(super) fn ended(&mut self, took: Duration, now: Moment) {
+        self.average = Some(self.average.map_or(took, |average| (average + took) / 2));
+        self.last_ended = now;
     }
 
-    /// Whether an attempt has ended yet.
-    pub(super) fn is_known(self) -> bool {
-        self.0.is_some()
+    /// Whether an attempt ended within the last moments, so that what is known of the key is not out of date.
+    pub(super) fn is_fresh(self, now: Moment) -> bool {
+        self.average.is_some() && now.saturating_sub(self.last_ended) <= SLOW
     }
 
     /// How fast the key is, when the oldest of its attempts in flight has taken `oldest` so far.
     pub(super) fn speed(self, oldest: Duration) -> Speed {
-        match self.0 {
+        match self.average {
             _ if oldest > SLOW => Speed::Slow,
             None => Speed::Unknown,
             Some(average) if average > SLOW => Speed::Slow,
@@ -50,7 +57,7 @@ mod tests {
 
     fn after(millis: &[u64]) -> Latency {
         let mut latency = Latency::default();
-        millis.iter().for_each(|millis| latency.ended(Duration::from_millis(*millis)));
+        millis.iter().for_each(|millis| latency.ended(Duration::from_millis(*millis), Moment::ZERO));
         latency
     }
 
@@ -75,5 +82,12 @@ mod tests {
             assert_ne!(latency.speed(SLOW), Speed::Slow);
             assert_eq!(latency.speed(SLOW + Duration::from_millis(1)), Speed::Slow);
         }
+    }
+
+    #[test]
+    fn what_is_known_is_fresh_for_a_second() {
+        assert!(!after(&[]).is_fresh(Moment::ZERO));
+        assert!(after(&[50]).is_fresh(SLOW));
+        assert!(!after(&[50]).is_fresh(SLOW + Duration::from_millis(1)));
     }
 }

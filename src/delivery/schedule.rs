@@ -158,7 +158,7 @@ impl Schedule {
     fn connections(&self, now: Moment) -> Connections {
         let mut connections = Connections::new(self.limits.in_flight as usize);
         for lane in self.lanes.values().filter(|lane| lane.under_way() > 0) {
-            connections.count(lane.under_way(), lane.speed(now), lane.was_answered());
+            connections.count(lane.under_way(), lane.speed(now), lane.speed_is_fresh(now));
         }
         connections
     }
@@ -176,7 +176,8 @@ impl Schedule {
         let bounds = (keys.start_bound().cloned(), keys.end_bound().cloned());
         for (key, lane) in self.lanes.range_mut::<ServiceKey, _>(bounds) {
             let speed = lane.speed(now);
-            if (speed == Speed::Slow) != slow || !connections.admit(speed, lane.under_way()) {
+            let admitted = connections.admit(lane.under_way(), speed, lane.speed_is_fresh(now));
+            if (speed == Speed::Slow) != slow || !admitted {
                 continue;
             }
             match lane.readiness(now, &self.limits) {

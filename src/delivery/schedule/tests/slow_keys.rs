@@ -170,3 +170,20 @@ fn each_new_key_holds_one_connection_while_few_are_left() {
     keys.arrive(8..12, 1);
     assert_eq!(keys.send(), [8, 9, 10, 11]);
 }
+
+#[test]
+fn keys_that_turn_slow_all_at_once_leave_connections_to_the_others() {
+    let (quick, turning) = (0..4, 4..24);
+    let mut keys = Keys::new();
+    keys.are_answered_within(turning.clone(), Duration::from_millis(50));
+    keys.are_answered_within(quick.clone(), Duration::from_millis(50));
+    keys.bench.now += minutes(10);
+    // Until they take longer than a second nobody can know.
+    for key in turning.clone() {
+        keys.arrive(key..key + 1, 8);
+        keys.send();
+    }
+    assert_eq!(keys.held_by(&turning), 28, "one for each key, and a quarter of the connections beyond");
+    keys.arrive(quick, 1);
+    assert_eq!(keys.send(), [0, 1, 2, 3]);
+}
