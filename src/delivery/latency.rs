@@ -57,7 +57,9 @@ mod tests {
 
     fn after(millis: &[u64]) -> Latency {
         let mut latency = Latency::default();
-        millis.iter().for_each(|millis| latency.ended(Duration::from_millis(*millis), Moment::ZERO));
+        for millis in millis {
+            latency.ended(Duration::from_millis(*millis), Moment::ZERO);
+        }
         latency
     }
 

@@ -11,7 +11,7 @@ use super::integrations::{Integrations, key};
 /// All that comes for the others has to be delivered meanwhile.
 #[track_caller]
 fn assert_the_others_pass(keys: usize, slow: usize, slow_alerts: u64, alerts: u64) {
-    let is_slow = |case: usize| case % (keys / slow) == 0 && case / (keys / slow) < slow;
+    let is_slow = |case: usize| case.is_multiple_of(keys / slow) && case / (keys / slow) < slow;
     let delay = |case| if is_slow(case) { Duration::from_mins(5) } else { Duration::ZERO };
     let faults = (0..keys).map(|case| Fault::Delay { by: delay(case) });
     let settings = [("BRIDGE_PAGERDUTY_TIMEOUT", "5m"), ("BRIDGE_SHUTDOWN_GRACE", "2s")];
