@@ -278,8 +278,50 @@ async fn the_attempts_of_the_last_minute_are_known_whatever_came_of_them() {
         queue.settle(id, Settlement::Delivered { note: None }, at(begun)).await.unwrap();
     }
     queue.accept(event(&key(9), "42", b"{}")).await.unwrap();
-    let attempts = queue.reader().attempts_since(at(100) - TimeDelta::seconds(60)).await.unwrap();
+    let attempts = queue.reader().attempts_since(at(40), at(100), 120).await.unwrap();
     assert_eq!(attempts, [(key(1), at(40), 1), (key(3), at(70), 1), (key(0), at(100), 2)]);
+}
+
+/// Attempts of delivered events of a key, so many, `apart` milliseconds one after the other up to `last`.
+async fn meddle_attempts(path: &Path, key: &ServiceKey, attempts: u32, apart: u32, last: DateTime<Utc>) {
+    let (key, last) = (key.expose(), last.timestamp_millis());
+    let sql = format!(
+        "WITH RECURSIVE before (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM before WHERE number + 1 < {attempts})
+        INSERT INTO events (state, service_key, incident_key, event_type, received_at, first_seen, attempts,
+            last_attempt_at, finished_at, description)
+        SELECT 'delivered', '{key}', number, 'trigger', at, at, 1, at, at, ''
+        FROM (SELECT number, {last} - {apart} * number AS at FROM before)"
+    );
+    meddle(path, &sql).await;
+}
+
+#[tokio::test]
+async fn after_the_clock_was_set_back_by_two_hours_only_the_attempts_of_the_last_minute_are_read() {
+    let (_directory, path, queue) = open().await;
+    let (now, before) = (at(0), at(7200));
+    // Together 300,000: over two hours, all at once, and as they should be.
+    meddle_attempts(&path, &key(1), 144_000, 50, before).await;
+    meddle_attempts(&path, &key(2), 155_000, 0, before).await;
+    meddle_attempts(&path, &key(3), 1000, 1000, now).await;
+    let attempts = queue.reader().attempts_since(now - TimeDelta::seconds(75), now, 120).await.unwrap();
+    let of = |number| attempts.iter().filter(move |(other, ..)| *other == key(number)).map(|(_, at, _)| *at);
+    assert_eq!([1, 2, 3].map(|number| of(number).count()), [120, 120, 76]);
+    // The last attempt before the clock was set back may have been made just now, and the others were so much earlier.
+    let spread = (0..120).rev().map(|number| now - TimeDelta::milliseconds(50 * number));
+    assert!(of(1).eq(spread));
+    assert!(of(2).all(|at| at == now));
+    assert!(attempts.is_sorted_by_key(|(_, at, _)| *at));
+}
+
+#[tokio::test]
+async fn an_attempt_that_cannot_be_read_hides_no_other() {
+    let (_directory, path, queue) = open().await;
+    meddle_attempts(&path, &key(1), 3, 1000, at(2)).await;
+    meddle(&path, "UPDATE events SET service_key = 'none' WHERE id = 2").await;
+    // As a clock that was badly wrong for a moment leaves it.
+    meddle(&path, "UPDATE events SET last_attempt_at = 9223372036854775807 WHERE id = 3").await;
+    let attempts = queue.reader().attempts_since(at(0), at(2), 120).await.unwrap();
+    assert_eq!(attempts, [(key(1), at(2), 1), (key(1), at(2), 1)]);
 }
 
 #[tokio::test]

@@ -106,9 +106,9 @@ async fn the_pace_knows_the_attempts_of_a_revived_dead_letter_after_a_restart() 
     queue.close().await.unwrap();
 
     let queue = Queue::open(&path).await.unwrap();
-    assert_eq!(queue.reader().attempts_since(at(0)).await.unwrap(), [(key(), at(3), 3)]);
+    assert_eq!(queue.reader().attempts_since(at(0), at(3000), 120).await.unwrap(), [(key(), at(3), 3)]);
     queue.begin(dead, at(5)).await.unwrap();
-    assert_eq!(queue.reader().attempts_since(at(0)).await.unwrap(), [(key(), at(5), 4)]);
+    assert_eq!(queue.reader().attempts_since(at(0), at(3000), 120).await.unwrap(), [(key(), at(5), 4)]);
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn the_pace_knows_the_attempts_of_discarded_events_after_a_restart() {
     let never_attempted = queue.accept(trigger("4")).await.unwrap().id;
     let mut editor = Editor::open(&path).await.unwrap();
     editor.discard(State::Waiting, &[ids[0]]).await.unwrap();
-    assert_eq!(editor.reader().attempts_since(at(0)).await.unwrap().first(), Some(&(key(), at(1), 1)));
+    assert_eq!(editor.reader().attempts_since(at(0), at(3000), 120).await.unwrap().first(), Some(&(key(), at(1), 1)));
 
     // What no pace looks back to any more is forgotten.
     assert_eq!(editor.discard(State::Dead, &[ids[1]]).await.unwrap(), []);
@@ -131,7 +131,7 @@ async fn the_pace_knows_the_attempts_of_discarded_events_after_a_restart() {
     editor.close().await.unwrap();
     queue.close().await.unwrap();
     let queue = Queue::open(&path).await.unwrap();
-    let attempts = queue.reader().attempts_since(at(0)).await.unwrap();
+    let attempts = queue.reader().attempts_since(at(0), at(3000), 120).await.unwrap();
     assert_eq!(attempts, [(key(), at(2000), 1), (key(), at(2001), 1)]);
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::backoff::Backoff;
 use super::fate::Fate;
 use super::health::{Attempt, Health};
+use super::latency::{Latency, Speed};
 use super::limits::Limits;
 use super::lines::{Lines, Stands, Turn};
 use super::moment::Moment;
@@ -22,6 +23,7 @@ pub(super) struct Lane {
     lines: Lines,
     pace: Pace,
     health: Health,
+    latency: Latency,
     window: Window,
     under_way: HashMap<EventId, UnderWay>,
     /// How the last attempt ended, if it failed.
@@ -31,6 +33,7 @@ pub(super) struct Lane {
 #[derive(Clone, Copy, Debug, Default)]
 struct UnderWay {
     attempt: Attempt,
+    began: Moment,
     /// Whether the event had failed before.
     again: bool,
 }
@@ -52,6 +55,7 @@ impl Lane {
             lines: Lines::default(),
             pace: Pace::new(rate),
             health: Health::default(),
+            latency: Latency::default(),
             window: Window::default(),
             under_way: HashMap::new(),
             trouble: None,
@@ -89,6 +93,17 @@ impl Lane {
 
     pub(super) fn under_way(&self) -> usize {
         self.under_way.len()
+    }
+
+    /// How fast PagerDuty answers for this key.
+    pub(super) fn speed(&self, now: Moment) -> Speed {
+        let oldest = self.under_way.values().map(|attempt| attempt.began).min();
+        self.latency.speed(now.saturating_sub(oldest.unwrap_or(now)))
+    }
+
+    /// Whether that is known from the last moments.
+    pub(super) fn speed_is_fresh(&self, now: Moment) -> bool {
+        self.latency.is_fresh(now)
     }
 
     /// The number of the event's attempt that is under way.
@@ -139,11 +154,11 @@ impl Lane {
         among_most && !self.under_way.values().any(|other| other.attempt > judged && (again || !other.again))
     }
 
-    pub(super) fn begun(&mut self, id: EventId, attempt: Attempt) {
+    pub(super) fn begun(&mut self, id: EventId, attempt: Attempt, now: Moment) {
         let again = !self.lines.is_ready(id);
         self.lines.leave(id);
         self.pace.begun();
-        self.under_way.insert(id, UnderWay { attempt, again });
+        self.under_way.insert(id, UnderWay { attempt, began: now, again });
     }
 
     /// The attempt never left the house; the event stands at the head of its line as before.
@@ -172,7 +187,11 @@ impl Lane {
         limits: &Limits,
     ) -> Fate {
         self.pace.ended(now);
-        let UnderWay { attempt, .. } = self.under_way.remove(&id).unwrap_or_default();
+        let known = self.under_way.remove(&id);
+        if let Some(UnderWay { began, .. }) = known {
+            self.latency.ended(now.saturating_sub(began), now);
+        }
+        let UnderWay { attempt, .. } = known.unwrap_or_default();
         if let Outcome::Dropped { reason } = outcome
             && self.health.dropped(attempt, latest)
             && self.lines.dropped(id)

@@ -5,8 +5,10 @@
 //!   - `lines`: its events, a line for each incident
 //!   - `suspicion`: whether an event is itself to blame for its failures
 //!   - `health`: what the answers say about PagerDuty
+//!   - `latency`: how long its attempts take
 //!   - `window`: which part of the queue is held in memory
 //!   - [`pace`]: so many events per 60 seconds, fewer while PagerDuty throttles
+//! - `connections`: how the keys share the connections, so that slow ones hold up nobody
 //! - [`backoff`]: how long to wait after the n-th failure
 //! - [`restart`]: what the attempts of an earlier run mean for the pace
 //! - [`view`]: what it looks like from outside; `shown`: how often that is brought up to date
@@ -14,9 +16,11 @@
 //! - [`worker`]: does what the schedule says, with the queue and the client; `news`: what the log is told of it
 
 pub mod backoff;
+mod connections;
 mod fate;
 mod health;
 mod lane;
+mod latency;
 mod limits;
 mod lines;
 mod moment;

@@ -92,12 +92,15 @@ impl Pace {
         self.under_way = self.under_way.saturating_sub(1);
     }
 
-    /// Attempts of an earlier run of the bridge, `times` of them, that may have arrived as late as `end`.
+    /// Attempts of an earlier run of the bridge, `times` of them, that may have arrived as late as `end`. Only the newest
+    /// are kept, as many as the full rate: older ones never decide when the next attempt may begin.
     pub fn remember(&mut self, end: Moment, times: u32) {
         let place = self.ended.partition_point(|other| *other <= end);
         for _ in 0..times.min(self.full) {
             self.ended.insert(place, end);
         }
+        let excess = self.ended.len().saturating_sub(self.full as usize);
+        self.ended.drain(..excess);
     }
 
     /// PagerDuty throttled: half the rate, for now.
@@ -177,6 +180,16 @@ mod tests {
         pace.remember(at(5), u32::MAX);
         assert_eq!(pace.opens_at(at(61)), Some(at(65)));
         assert_eq!(pace.opens_at(at(65)), Some(at(65)));
+    }
+
+    #[test]
+    fn however_many_attempts_of_an_earlier_run_there_are_only_as_many_as_the_rate_are_remembered() {
+        let mut pace = Pace::new(3);
+        for second in 0..100_000 {
+            pace.remember(at(second % 50), 2);
+            assert!(pace.ended.len() <= 3, "{pace:?}");
+        }
+        assert_eq!(pace.opens_at(at(50)), Some(at(109)), "the newest are");
     }
 
     #[test]

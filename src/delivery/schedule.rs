@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, RangeBounds};
 
 use super::backoff::Backoff;
+use super::connections::Connections;
 use super::fate::Fate;
 use super::health::Attempt;
 use super::lane::{Lane, Readiness};
+use super::latency::Speed;
 use super::limits::Limits;
 use super::moment::Moment;
 use super::view::DeliveryView;
@@ -43,8 +45,10 @@ pub enum Next {
 pub struct Schedule {
     limits: Limits,
     lanes: BTreeMap<ServiceKey, Lane>,
-    /// The key that was served last; the others get their turn first.
-    served: Option<ServiceKey>,
+    /// The keys that were served last, a quick one and a slow one; the others of their group get their turn first.
+    served: [Option<ServiceKey>; 2],
+    /// Whether it was a slow key that was served last; then a quick one is next, if it has something to send.
+    slow_was_last: bool,
     in_flight: u32,
     /// The number of the last attempt that began.
     latest: Attempt,
@@ -67,7 +71,8 @@ impl Schedule {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         let distrust = Distrust::default();
-        Self { limits, lanes: BTreeMap::new(), served: None, in_flight: 0, latest: 0, distrust }
+        let served = [None, None];
+        Self { limits, lanes: BTreeMap::new(), served, slow_was_last: false, in_flight: 0, latest: 0, distrust }
     }
 
     /// The limits it keeps.
@@ -130,38 +135,55 @@ impl Schedule {
         if self.distrust.until > now {
             return Next::Wait(Some(self.distrust.until));
         }
+        let connections = self.connections(now);
         let mut wake = None;
-        let found = match self.served.clone() {
-            None => self.offer(.., now, &mut wake),
-            Some(served) => self
-                .offer((Bound::Excluded(&served), Bound::Unbounded), now, &mut wake)
-                .or_else(|| self.offer(..=&served, now, &mut wake)),
-        };
-        let Some((id, key)) = found else { return Next::Wait(wake) };
-        self.in_flight += 1;
-        self.served = Some(key.clone());
-        Next::Send { id, key }
+        for slow in [!self.slow_was_last, self.slow_was_last] {
+            let found = match self.served[usize::from(slow)].clone() {
+                None => self.offer(slow, &connections, .., now, &mut wake),
+                Some(served) => self
+                    .offer(slow, &connections, (Bound::Excluded(&served), Bound::Unbounded), now, &mut wake)
+                    .or_else(|| self.offer(slow, &connections, ..=&served, now, &mut wake)),
+            };
+            if let Some((id, key)) = found {
+                self.in_flight += 1;
+                self.slow_was_last = slow;
+                self.served[usize::from(slow)] = Some(key.clone());
+                return Next::Send { id, key };
+            }
+        }
+        Next::Wait(wake)
     }
 
-    /// Begins an attempt of the first key in `keys` that has something to send; otherwise `wake` is brought forward to
-    /// when one of them will.
+    /// Who holds the connections.
+    fn connections(&self, now: Moment) -> Connections {
+        let mut connections = Connections::new(self.limits.in_flight as usize);
+        for lane in self.lanes.values().filter(|lane| lane.under_way() > 0) {
+            connections.count(lane.under_way(), lane.speed(now), lane.speed_is_fresh(now));
+        }
+        connections
+    }
+
+    /// Begins an attempt of the first key in `keys`, among the slow ones or among the others, that has something to send
+    /// and gets a connection; otherwise `wake` is brought forward to when one of them will.
     fn offer<'a>(
         &mut self,
+        slow: bool,
+        connections: &Connections,
         keys: impl RangeBounds<&'a ServiceKey>,
         now: Moment,
         wake: &mut Option<Moment>,
     ) -> Option<(EventId, ServiceKey)> {
         let bounds = (keys.start_bound().cloned(), keys.end_bound().cloned());
         for (key, lane) in self.lanes.range_mut::<ServiceKey, _>(bounds) {
-            // The last quarter is for keys that have nothing under way, lest a few slow ones hold every place.
-            let reserved = if lane.under_way() == 0 { 0 } else { self.limits.in_flight / 4 };
-            if self.in_flight + reserved >= self.limits.in_flight {
+            let speed = lane.speed(now);
+            let admitted = connections.admit(lane.under_way(), speed, lane.speed_is_fresh(now));
+            if (speed == Speed::Slow) != slow || !admitted {
                 continue;
             }
             match lane.readiness(now, &self.limits) {
                 Readiness::Now(id) => {
                     self.latest += 1;
-                    lane.begun(id, self.latest);
+                    lane.begun(id, self.latest, now);
                     return Some((id, key.clone()));
                 }
                 Readiness::At(moment) => *wake = Some(wake.map_or(moment, |wake| wake.min(moment))),

@@ -143,11 +143,14 @@ impl Worker {
         loop {
             let reader = self.queue.reader();
             let timeout = self.client.timeout();
-            let since = Utc::now() - restart::horizon(timeout);
+            let started = Utc::now();
+            let since = started - restart::horizon(timeout);
+            let rate = self.schedule.limits().rate;
             // The generation comes first: a change while the rest is read is then noticed later.
             let found = async {
                 let generation = reader.generation().await?;
-                Ok::<_, QueueError>((generation, reader.keys_waiting().await?, reader.attempts_since(since).await?))
+                let attempts = reader.attempts_since(since, started, rate).await?;
+                Ok::<_, QueueError>((generation, reader.keys_waiting().await?, attempts))
             };
             match found.await {
                 Ok((generation, keys, attempts)) => {
@@ -157,7 +160,7 @@ impl Worker {
                     }
                     let now = self.now();
                     for (key, marked, times) in attempts {
-                        // A clock that was set back makes it new.
+                        // Should the clock have been set back since, it counts as new.
                         let age = (Utc::now() - marked).to_std().unwrap_or_default();
                         let end = restart::latest_arrival(age, now, timeout);
                         self.schedule.remember_attempts(&key, end, times.max(1));

@@ -70,6 +70,9 @@ impl Client {
             .rustls_0_23(Arc::new(tls_config(ca_file)?))
             .timeout(timeout / 2)
             .handshake_timeout(timeout / 2)
+            // No limit of its own (awc's default is 100): how many attempts are in flight is the schedule's decision,
+            // and an attempt that waited here for a connection would spend its timeout before it is sent.
+            .limit(0)
             .conn_keep_alive(KEEP_ALIVE);
         let http = awc::Client::builder()
             .connector(connector)

@@ -10,8 +10,9 @@ use serde::Deserialize;
 use super::ServiceKey;
 use super::kind::OutcomeKind;
 
-/// The longest wait a `Retry-After` can ask for; a mistaken header must not silence the pager for a day.
-pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
+/// The longest wait a `Retry-After` can ask for. PagerDuty counts over 60 seconds, so a longer wait helps nobody, and a
+/// mistaken header must not keep a service key's alerts and alarms from being tried: one of them is sent each minute.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
 
 /// How much of an answer is kept as a reason, in characters.
 const MAX_REASON: usize = 500;
@@ -168,8 +169,9 @@ impl Outcome {
 /// `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3); anything else is as if it were not there.
 fn parse_retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
     let value = value.trim();
-    let wait = if let Ok(seconds) = value.parse() {
-        Duration::from_secs(seconds)
+    let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // What is no number for being too great is a long wait all the same.
+        Duration::from_secs(value.parse().unwrap_or(u64::MAX))
     } else {
         let date = DateTime::parse_from_rfc2822(value).ok()?;
         date.signed_duration_since(now).to_std().unwrap_or(Duration::ZERO)
@@ -312,7 +314,9 @@ mod tests {
         assert_eq!(waits("7"), Some(Duration::from_secs(7)));
         assert_eq!(waits("Sun, 22 Nov 2026 03:00:30 GMT"), Some(Duration::from_secs(30)));
         assert_eq!(waits("Sun, 22 Nov 2026 02:00:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(waits("864000"), Some(MAX_RETRY_AFTER));
+        for far in ["864000", "18446744073709551615", "99999999999999999999999", "Thu, 31 Dec 2099 23:59:59 GMT"] {
+            assert_eq!(waits(far), Some(Duration::from_mins(1)), "{far}");
+        }
         assert_eq!(waits("soon"), None);
         assert_eq!(waits("-1"), None);
     }

@@ -64,9 +64,14 @@ impl Reader {
         self.sqlite.waiting(key, after, limit).await
     }
 
-    /// When events were last attempted and how often in all, for last attempts begun at `since` or later, earliest
-    /// first: what the pace of each service key has to count after a restart. Discarded events are among them for at
-    /// least half an hour.
+    /// When events were last attempted and how often in all, for last attempts from `since` to `now`, earliest first: what
+    /// the pace of each service key has to count after a restart. Discarded events are among them for at least half an
+    /// hour.
+    ///
+    /// Attempts that are marked with later times than `now` were made before the clock was set back. The last of them is
+    /// told as if it had been made `now`, the others so much earlier than that as they were; it is not known better.
+    ///
+    /// Of each service key at most `most` attempts of either kind are told, the newest; what cannot be read is left out.
     ///
     /// # Errors
     ///
@@ -74,8 +79,10 @@ impl Reader {
     pub async fn attempts_since(
         &self,
         since: DateTime<Utc>,
+        now: DateTime<Utc>,
+        most: u32,
     ) -> Result<Vec<(ServiceKey, DateTime<Utc>, u32)>, QueueError> {
-        self.sqlite.attempts_since(since).await
+        self.sqlite.attempts_since(since, now, most).await
     }
 
     /// The queue at a glance. What it costs does not depend on how many events there are.

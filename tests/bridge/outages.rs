@@ -2,7 +2,7 @@
 
 use sentry_pagerduty_bridge::queue::State;
 
-use crate::support::{Bridge, ClosedPort, PagerDuty, alert};
+use crate::support::{Bridge, ClosedPort, KEY, PagerDuty, alert, meddle};
 
 /// Issues and what they say.
 const ALERTS: [(u64, &str); 3] = [(7, "one"), (8, "two"), (9, "three")];
@@ -59,4 +59,23 @@ fn what_was_answered_202_survives_a_kill_at_any_moment() {
     let records = bridge.end();
     assert_eq!(records.len(), 3);
     assert!(records.iter().all(|record| record.state == State::Delivered));
+}
+
+#[test]
+fn after_the_clock_was_set_back_by_two_hours_an_alert_leaves_at_once() {
+    let pagerduty = PagerDuty::start();
+    let mut bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_PAGERDUTY_RATE", "120")]);
+    assert_eq!(bridge.terminate("TERM").code(), Some(0));
+    // For two hours, by the clock as it was, an event a second was delivered.
+    let delivered =
+        "WITH RECURSIVE clock (second) AS (SELECT 1 UNION ALL SELECT second + 1 FROM clock WHERE second < 7200)
+        INSERT INTO events (state, service_key, incident_key, event_type, received_at, first_seen, attempts,
+            last_attempt_at, finished_at, description)
+        SELECT 'delivered', CAST(?1 AS TEXT), second, 'trigger', at, at, 1, at, at, ''
+        FROM (SELECT second, 1000 * (unixepoch() + second) AS at FROM clock)";
+    meddle(&bridge, delivered, KEY.as_bytes());
+    bridge.restart();
+    bridge.queue(&alert(7, "Disk full"));
+    // Had all of those attempts been made just now, PagerDuty's minute would be full.
+    pagerduty.wait_for_accepted(1);
 }

@@ -12,6 +12,7 @@ mod poison;
 mod raw;
 mod redirects;
 mod refused;
+mod slow_keys;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with tests/bridge, which needs more of it")]
 mod support;

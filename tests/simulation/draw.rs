@@ -169,6 +169,47 @@ impl Plan {
         plan
     }
 
+    /// In [`Plan::slow_keys`], the keys from this number on are slow.
+    pub(crate) const SLOW: usize = 4;
+
+    /// In [`Plan::slow_keys`], the healthy keys were answered and the slow ones had nothing to send until then.
+    pub(crate) const BEFORE_SLOW: Duration = Duration::from_secs(20);
+
+    /// PagerDuty answers events of a few keys at once and those of the others late, of many more keys than there are
+    /// connections.
+    pub(crate) fn slow_keys(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let slow = rng.random_range(1..=48);
+        let mut plan = Self::calm(seed, Self::SLOW + slow, &mut rng);
+        plan.limits.in_flight = 16;
+        let end = seconds(rng.random_range(60..=200));
+        let mut incident = 0;
+        for key in 0..Self::SLOW {
+            let mut at = within(&mut rng, seconds(10));
+            while at < end {
+                for _ in 0..rng.random_range(1..=2) {
+                    incident += 1;
+                    plan.comes(at, key, incident, EventType::Trigger, Content::Fine);
+                }
+                at = at.max(Self::BEFORE_SLOW) + seconds(2) + within(&mut rng, seconds(10));
+            }
+        }
+        // All at once, or one after the other.
+        let burst = rng.random_bool(0.5);
+        for key in Self::SLOW..Self::SLOW + slow {
+            let answer = Duration::from_millis(rng.random_range(2000..=9500));
+            plan.faults.push(Fault { from: Duration::ZERO, until: end, key: Some(key), kind: Kind::Late { answer } });
+            let from = Self::BEFORE_SLOW + if burst { Duration::ZERO } else { within(&mut rng, seconds(30)) };
+            for _ in 0..rng.random_range(1..=20) {
+                incident += 1;
+                let at = if burst { from } else { from + within(&mut rng, end.saturating_sub(from)) };
+                plan.comes(at, key, incident, EventType::Trigger, Content::Fine);
+            }
+        }
+        plan.number();
+        plan
+    }
+
     fn calm(seed: u64, keys: usize, rng: &mut StdRng) -> Self {
         Self {
             seed,

@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Stale { part: f64 },
     /// Answers take so long.
     Slow { answer: Duration },
+    /// Answers take exactly so long.
+    Late { answer: Duration },
     /// The other side cannot prove who it is.
     Distrusted,
     /// Only so many events per 60 seconds are taken.

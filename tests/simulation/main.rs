@@ -75,3 +75,13 @@ fn a_key_in_trouble_slows_no_other_key_down() {
         promises::key_is_as_fast_as_alone(0, &alone, &together);
     });
 }
+
+#[test]
+fn however_many_keys_are_slow_the_events_of_the_others_leave_at_once() {
+    in_worlds(200, |seed| {
+        let end = world::run(Plan::slow_keys(seed));
+        promises::nothing_is_lost(&end);
+        promises::nobody_dies(&end);
+        promises::healthy_keys_never_wait_for_slow_ones(&end);
+    });
+}

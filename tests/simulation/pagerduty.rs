@@ -73,7 +73,11 @@ impl PagerDuty {
                 Kind::Stale { part } if luck < part => return Way::Ends(travel, dropped()),
                 // Some of the time goes by before it arrives.
                 Kind::Slow { answer } => travel = answer.mul_f64(travels),
-                Kind::Errors { .. } | Kind::LostAnswers { .. } | Kind::Stale { .. } | Kind::Throttled { .. } => {}
+                Kind::Errors { .. }
+                | Kind::Late { .. }
+                | Kind::LostAnswers { .. }
+                | Kind::Stale { .. }
+                | Kind::Throttled { .. } => {}
             }
         }
         if travel >= self.timeout { Way::Ends(self.timeout, timed_out()) } else { Way::Through(travel) }
@@ -102,6 +106,7 @@ impl PagerDuty {
                 Kind::LostAnswers { part } if luck < part && coin < 0.5 => ends = Some((never, true, timed_out())),
                 Kind::LostAnswers { part } if luck < part => ends = Some((delay, true, dropped())),
                 Kind::Slow { answer } => delay = answer.mul_f64(travels),
+                Kind::Late { answer } => delay = answer,
                 Kind::Throttled { limit: lowered, counts_rejected: counts, retry_after } => {
                     limit = limit.min(lowered);
                     counts_rejected |= counts;

@@ -132,6 +132,14 @@ pub(crate) fn the_others_pass_at_once(end: &End) {
     }
 }
 
+/// What came for a key that PagerDuty answers quickly was delivered at once, whatever the slow keys had to send.
+pub(crate) fn healthy_keys_never_wait_for_slow_ones(end: &End) {
+    for row in end.queue.rows.iter().filter(|row| row.key < Plan::SLOW && row.committed_at > Plan::BEFORE_SLOW) {
+        let took = row.settled_at.unwrap() - row.committed_at;
+        assert!(took <= Duration::from_secs(3), "held up for {took:?}: {row:?}");
+    }
+}
+
 /// One by one, the events of `key` were settled as soon as in a world where no other key has any.
 pub(crate) fn key_is_as_fast_as_alone(key: usize, alone: &End, together: &End) {
     let settled = |end: &End| -> Vec<Duration> {

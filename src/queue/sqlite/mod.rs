@@ -12,10 +12,12 @@
 //! - `edit`: changes from outside
 //! - `read`: connections that only read, and what the deliveries read; `overview`: how much stands where; `pages`: what
 //!   a page shows; `list`: what the commands list; `attention`: what the bridge's own alarms ask
+//! - `attempts`: what the rate limiter has to know after a restart
 //! - `row`: a row's columns as types
 //! - `plans`: tests that indexes find what pages and alarms ask for
 
 mod accept;
+mod attempts;
 mod attention;
 mod edit;
 mod engine;

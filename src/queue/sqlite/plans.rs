@@ -5,7 +5,7 @@ use std::path::Path;
 use sqlx::{ConnectOptions, Row as _, SqliteConnection};
 
 use super::place::Place;
-use super::{Engine, attention, overview, pages};
+use super::{Engine, attempts, attention, overview, pages};
 
 /// How SQLite goes about a query, a line for each step.
 async fn plan(connection: &mut SqliteConnection, query: &str) -> Vec<String> {
@@ -42,5 +42,18 @@ async fn nothing_that_a_page_or_an_alarm_asks_for_leafs_through_the_events() {
     for query in ["SELECT * FROM events WHERE count > 1", "SELECT id FROM events WHERE id > 7 ORDER BY description"] {
         let plan = plan(&mut connection, query).await;
         assert!(plan.iter().any(|step| grows(step)), "{query}\n{plan:#?}");
+    }
+}
+
+#[tokio::test]
+async fn the_attempts_that_count_after_a_restart_are_found_by_their_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut connection = tables(&directory.path().join("bridge.db")).await;
+    for query in attempts::QUERIES {
+        let plan = plan(&mut connection, query).await;
+        for index in ["events_attempted", "discarded_attempted"] {
+            assert!(plan.iter().any(|step| step.starts_with("SEARCH") && step.contains(index)), "{query}\n{plan:#?}");
+        }
+        assert!(!plan.iter().any(|step| step.starts_with("SCAN events") || step.starts_with("SCAN discarded")));
     }
 }

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqlitePoolOptions};
 use sqlx::{Sqlite, SqliteConnection, SqlitePool};
@@ -109,6 +108,15 @@ impl Reads {
         self.looking.close().await;
     }
 
+    /// The connections of the deliveries, for statements that [`work`](Self::work) does not read.
+    pub(super) fn working(&self) -> &SqlitePool {
+        &self.working
+    }
+
+    pub(super) fn error(&self, error: sqlx::Error) -> QueueError {
+        self.place.error(error)
+    }
+
     pub(in crate::queue) async fn keys_waiting(&self) -> Result<Vec<ServiceKey>, QueueError> {
         self.work(sqlx::query(KEYS_WAITING), Columns::service_key).await
     }
@@ -136,22 +144,6 @@ impl Reads {
                 last_attempt_at: columns.optional_time("last_attempt_at")?,
                 blamed: columns.milliseconds("blamed_ms")?,
             })
-        })
-        .await
-    }
-
-    pub(in crate::queue) async fn attempts_since(
-        &self,
-        since: DateTime<Utc>,
-    ) -> Result<Vec<(ServiceKey, DateTime<Utc>, u32)>, QueueError> {
-        let query = sqlx::query(
-            "SELECT id, service_key, last_attempt_at, attempts FROM events WHERE last_attempt_at >= ?1 \
-             UNION ALL SELECT 0, service_key, last_attempt_at, attempts FROM discarded WHERE last_attempt_at >= ?1 \
-             ORDER BY last_attempt_at",
-        )
-        .bind(since.timestamp_millis());
-        self.work(query, |columns| {
-            Ok((columns.service_key()?, columns.time("last_attempt_at")?, columns.number("attempts")?))
         })
         .await
     }

@@ -5,6 +5,7 @@
 mod dropped;
 mod line;
 mod pace;
+mod slow_keys;
 mod suspects;
 mod trouble;
 mod view;
