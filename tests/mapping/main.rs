@@ -11,6 +11,7 @@ mod platform;
 mod policy;
 
 mod public_samples;
+mod recordings;
 mod redaction;
 mod snapshots;
 mod verdicts;
