@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::id::Id;
 use super::lenient::{Flag, Integer, List, Moment, Text, members};
-use super::occurrence::Occurrence;
+use super::occurrence::{Contexts, Occurrence, PolicyReport, blocked};
 use super::tags::Tags;
 use crate::alert::{self, Action, Alert, Project, Subject, User};
 
@@ -54,6 +54,10 @@ pub struct Event {
     pub exception: Option<List<Raised>>,
     /// The stack of an event without exception.
     pub stacktrace: Option<Stacktrace>,
+    /// Where it happened; read only for a cron monitor.
+    pub contexts: Option<Contexts>,
+    /// What a browser reported that it did not load.
+    pub csp: Option<PolicyReport>,
     /// What made an issue that is no error; only in bodies of the integration platform, as all that follows.
     pub occurrence: Option<Occurrence>,
     /// The issue's id; absent up to Sentry 20.
@@ -87,6 +91,8 @@ members!(Event {
     "logentry" | "sentry.interfaces.Message" => logentry,
     "exception" | "sentry.interfaces.Exception" => exception,
     "stacktrace" | "sentry.interfaces.Stacktrace" => stacktrace,
+    "contexts" | "sentry.interfaces.Contexts" => contexts,
+    "csp" | "sentry.interfaces.Csp" => csp,
     "occurrence" => occurrence,
     "issue_id" => issue_id,
     "issue_url" => issue_url,
@@ -103,9 +109,22 @@ pub struct Metadata {
     pub kind: Option<Text>,
     /// The text of an exception.
     pub value: Option<Text>,
+    /// The title of a report of a browser, which can be blank.
+    pub message: Option<Text>,
+    /// What such a report says was violated.
+    pub directive: Option<Text>,
+    /// What it says was not loaded.
+    pub uri: Option<Text>,
 }
 
-members!(Metadata { "title" => title, "type" => kind, "value" => value });
+members!(Metadata {
+    "title" => title,
+    "type" => kind,
+    "value" => value,
+    "message" => message,
+    "directive" => directive,
+    "uri" => uri,
+});
 
 /// The log message, with and without its parameters filled in.
 #[derive(Debug, Default)]
@@ -173,6 +192,15 @@ pub fn said(text: Option<Text>) -> Option<String> {
     text.map(|Text(text)| text).filter(|text| !text.trim().is_empty())
 }
 
+/// What Sentry calls an event or issue it has no title for, which is most of those that are no error up to Sentry 23.
+const UNTITLED: &str = "<untitled>";
+
+/// The title, unless it is blank or says only that there is none.
+#[must_use]
+pub fn titled(title: Option<Text>) -> Option<String> {
+    said(title).filter(|title| title.trim() != UNTITLED)
+}
+
 impl Event {
     /// The alert that the event itself tells of: without project, link and rules, which stand beside it.
     ///
@@ -183,6 +211,8 @@ impl Event {
         let occurrence = self.occurrence.take().unwrap_or_default();
         let message = said(self.message.clone()).or_else(|| self.take_message());
         let title = self.take_title().or_else(|| occurrence.title());
+        // An exception says more than where it happened.
+        let title = title.or_else(|| if exceptions.is_empty() { self.take_stand_in() } else { None });
         let level = self.level.take();
         let logger = self.logger.take();
         let release = self.release.take();
@@ -224,7 +254,13 @@ impl Event {
 
     /// Takes the title out, made of the metadata where it is missing.
     fn take_title(&mut self) -> Option<String> {
-        said(self.title.take()).or_else(|| self.metadata.take()?.into_title())
+        titled(self.title.take()).or_else(|| self.metadata.take()?.into_title())
+    }
+
+    /// Takes out what an event without title and exception can be called.
+    fn take_stand_in(&mut self) -> Option<String> {
+        let monitor = self.contexts.take().and_then(Contexts::into_title);
+        monitor.or_else(|| self.csp.take()?.into_title())
     }
 
     /// Takes the log message out.
@@ -262,13 +298,15 @@ impl Event {
 }
 
 impl Metadata {
-    /// The title of a message, else `type: value` of an exception.
+    /// The title of a message, else `type: value` of an exception, else what a browser reported.
     #[must_use]
     pub fn into_title(self) -> Option<String> {
-        said(self.title).or_else(|| match (said(self.kind), said(self.value)) {
+        let raised = match (said(self.kind), said(self.value)) {
             (Some(kind), Some(value)) => Some(format!("{kind}: {value}")),
             (kind, value) => kind.or(value),
-        })
+        };
+        let reported = || blocked(said(self.directive).as_deref(), said(self.uri).as_deref());
+        titled(self.title).or(raised).or_else(|| said(self.message)).or_else(reported)
     }
 }
 

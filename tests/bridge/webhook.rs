@@ -56,6 +56,16 @@ fn no_webhook_recorded_from_later_sentrys_is_refused() {
 }
 
 #[test]
+fn a_cron_alert_of_sentry_23_7_opens_an_incident_that_names_the_monitor() {
+    let pagerduty = PagerDuty::start();
+    let bridge = Bridge::start(&pagerduty.url());
+    bridge.queue(&recorded("alert-cron-event-alert-triggered"));
+    pagerduty.wait_for_accepted(1);
+    let expected = ("259".to_owned(), "Monitor failure: Nightly 224af4 (disabled)".to_owned());
+    assert_eq!(pagerduty.triggers(), [expected]);
+}
+
+#[test]
 fn a_repeated_alert_tells_the_culprit_of_its_own_event() {
     let pagerduty = PagerDuty::start();
     let bridge = Bridge::start(&pagerduty.url());

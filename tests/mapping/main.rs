@@ -14,6 +14,7 @@ mod public_samples;
 mod recordings;
 mod redaction;
 mod snapshots;
+mod untitled;
 mod verdicts;
 
 use chrono::{DateTime, Utc};

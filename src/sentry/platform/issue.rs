@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::alert::{Action, Alert, IssueId, IssueLink, Opening, Project, Subject};
-use crate::sentry::event::{Event, Metadata, said};
+use crate::sentry::event::{Event, Metadata, said, titled};
 use crate::sentry::id::Id;
 use crate::sentry::lenient::{Moment, Shape, Text, members};
 use crate::sentry::link::{self, ApiAddress};
@@ -93,7 +93,7 @@ impl Issue {
         let event_at = last_seen.filter(|_| action == Action::Trigger(Opening::IssueCreated));
         let assignee = assignee.or(self.assignee.take()).and_then(|assignee| said(assignee.name));
         let event = Event {
-            title: said(self.title.take()).or_else(|| self.metadata.take()?.into_title()).map(Text),
+            title: titled(self.title.take()).or_else(|| self.metadata.take()?.into_title()).map(Text),
             culprit: self.culprit.take(),
             logger: self.logger.take(),
             level: self.level.take(),
