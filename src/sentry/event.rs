@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use super::id::Id;
 use super::lenient::{Flag, Integer, List, Moment, Text, members};
 use super::occurrence::{Contexts, Occurrence, PolicyReport, blocked};
+use super::service_hook::Entry;
 use super::tags::Tags;
 use crate::alert::{self, Action, Alert, Project, Subject, User};
 
@@ -58,9 +59,11 @@ pub struct Event {
     pub contexts: Option<Contexts>,
     /// What a browser reported that it did not load.
     pub csp: Option<PolicyReport>,
+    /// The message, the exceptions and the stack as Sentry's API shows them; only in bodies of a service hook.
+    pub entries: Option<List<Entry>>,
     /// What made an issue that is no error; only in bodies of the integration platform, as all that follows.
     pub occurrence: Option<Occurrence>,
-    /// The issue's id; absent up to Sentry 20.
+    /// The issue's id; absent up to Sentry 20, and `groupID` in bodies of a service hook.
     pub issue_id: Option<Id>,
     /// The issue in Sentry's API.
     pub issue_url: Option<Text>,
@@ -71,7 +74,7 @@ pub struct Event {
 }
 
 members!(Event {
-    "event_id" => event_id,
+    "event_id" | "eventID" => event_id,
     "title" => title,
     "message" => message,
     "metadata" => metadata,
@@ -84,8 +87,8 @@ members!(Event {
     "server_name" => server_name,
     "transaction" => transaction,
     "timestamp" => timestamp,
-    "datetime" => datetime,
-    "received" => received,
+    "datetime" | "dateCreated" => datetime,
+    "received" | "dateReceived" => received,
     "tags" => tags,
     "user" | "sentry.interfaces.User" => user,
     "logentry" | "sentry.interfaces.Message" => logentry,
@@ -93,8 +96,9 @@ members!(Event {
     "stacktrace" | "sentry.interfaces.Stacktrace" => stacktrace,
     "contexts" | "sentry.interfaces.Contexts" => contexts,
     "csp" | "sentry.interfaces.Csp" => csp,
+    "entries" => entries,
     "occurrence" => occurrence,
-    "issue_id" => issue_id,
+    "issue_id" | "groupID" => issue_id,
     "issue_url" => issue_url,
     "web_url" => web_url,
     "url" => url,
@@ -161,7 +165,8 @@ members!(Raised { "type" => kind, "value" => value, "stacktrace" => stacktrace }
 /// A stack.
 #[derive(Debug, Default)]
 pub struct Stacktrace {
-    frames: Option<List<Frame>>,
+    /// The calls, outermost first.
+    pub frames: Option<List<Frame>>,
 }
 
 members!(Stacktrace { "frames" => frames });
@@ -181,9 +186,9 @@ members!(Frame {
     "function" => function,
     "module" => module,
     "filename" => filename,
-    "abs_path" => abs_path,
-    "lineno" => lineno,
-    "in_app" => in_app,
+    "abs_path" | "absPath" => abs_path,
+    "lineno" | "lineNo" => lineno,
+    "in_app" | "inApp" => in_app,
 });
 
 /// The text, unless nothing but blanks is in it.

@@ -13,6 +13,7 @@ mod policy;
 mod public_samples;
 mod recordings;
 mod redaction;
+mod service_hook;
 mod snapshots;
 mod untitled;
 mod verdicts;
