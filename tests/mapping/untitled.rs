@@ -79,6 +79,20 @@ fn an_untitled_alert_is_told_by_the_best_that_its_body_says() {
 }
 
 #[test]
+fn an_untitled_issue_that_is_no_error_is_told_by_its_kind() {
+    let line = |members: Value| {
+        let mut issue = json!({"id": "259", "title": "<untitled>", "metadata": {}, "culprit": ""});
+        issue.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        let body = json!({"action": "created", "data": {"issue": issue}}).to_string();
+        event_of("issue", body.as_bytes())["description"].clone()
+    };
+    assert_eq!(line(json!({"issueType": "monitor_check_in_failure"})), "Monitor check in failure");
+    assert_eq!(line(json!({"issueType": "error", "culprit": "shop.views.cart"})), "shop.views.cart");
+    assert_eq!(line(json!({"issueType": "error"})), "Sentry issue 259");
+    assert_eq!(line(json!({"issueType": "a_b", "title": "Nightly is late"})), "Nightly is late");
+}
+
+#[test]
 fn no_webhook_calls_its_incident_untitled() {
     let issue = |action: &str| {
         json!({"action": action, "data": {"issue": {"id": "7", "title": "<untitled>", "culprit": "shop.views.cart"}}})
