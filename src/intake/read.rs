@@ -4,8 +4,8 @@ use super::dedup::Generation;
 use super::{Rejection, Webhook};
 use crate::alert::Alert;
 use crate::sentry::json::{self, NotJson};
-use crate::sentry::legacy;
 use crate::sentry::platform::{self, Resource, Silence, Told};
+use crate::sentry::{legacy, service_hook};
 
 /// What Sentry told.
 pub(super) enum Heard {
@@ -74,6 +74,15 @@ fn by_resource(body: platform::Body, resource: Resource, webhook: &Webhook<'_>) 
 }
 
 fn by_plugin(body: legacy::Body, webhook: &Webhook<'_>) -> Result<Heard, Rejection> {
-    let issue = body.issue().ok_or(Rejection::NoIssue)?;
-    Ok(Heard::Alert(Box::new(body.into_alert(issue, webhook.received_at)), Generation::Plugin))
+    let alert = match body.issue() {
+        Some(issue) => body.into_alert(issue, webhook.received_at),
+        // A service hook has the members of the plugin's body, but its issue stands in one of its own.
+        None => by_service_hook(webhook)?.ok_or(Rejection::NoIssue)?,
+    };
+    Ok(Heard::Alert(Box::new(alert), Generation::Plugin))
+}
+
+fn by_service_hook(webhook: &Webhook<'_>) -> Result<Option<Alert>, NotJson> {
+    let body: Option<service_hook::Body> = json::read(webhook.body)?;
+    Ok(body.and_then(|body| body.into_alert(webhook.received_at)))
 }

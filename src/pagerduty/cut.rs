@@ -2,16 +2,13 @@
 
 use std::fmt;
 
-use super::{Description, WireEvent};
+use super::{CutLine, Description, WireEvent};
 
 /// One thing that PagerDuty is not sent because it would not take it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Cut {
     /// The description was too long.
-    Description {
-        /// How long it was, in UTF-16 units.
-        length: usize,
-    },
+    Description(CutLine),
     /// An address was left out, because half an address leads nowhere.
     Address {
         /// The member it stood in.
@@ -50,9 +47,17 @@ impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let body = WireEvent::MAX_BYTES;
         match self {
-            Self::Description { length } => {
+            Self::Description(CutLine { length, kept, kept_utf16 }) => {
                 let limit = Description::MAX_LENGTH;
-                write!(f, "description: cut from {length} to {limit} characters, which is all PagerDuty takes")
+                write!(f, "description: cut from {length} to {kept} characters, ")?;
+                if kept_utf16 == kept {
+                    f.write_str("which is all PagerDuty takes")
+                } else {
+                    write!(
+                        f,
+                        "which are {kept_utf16} in UTF-16: PagerDuty takes {limit} and does not say how it counts them"
+                    )
+                }
             }
             Self::Address { member, length } => {
                 let limit = WireEvent::MAX_ADDRESS;

@@ -11,40 +11,41 @@ use crate::alert::{Action, Alert, Exception, Subject};
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Description {
     line: String,
-    uncut_length: Option<usize>,
+    cut: Option<CutLine>,
+}
+
+/// How much of a line that was too long is left.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CutLine {
+    /// How long the line was, in characters (code points).
+    pub length: usize,
+    /// How long it is now, in characters, with the ellipsis at its end.
+    pub kept: usize,
+    /// The same in UTF-16 units. Where they are more than the characters, they are what the line was cut by.
+    pub kept_utf16: usize,
 }
 
 impl Description {
-    /// PagerDuty's limit. It does not say how it counts: UTF-16 units, as here, are never fewer than code points, so
-    /// this is within the limit either way.
+    /// PagerDuty's limit, in characters. It does not say whether these are code points or UTF-16 units, so a line is
+    /// cut to be within the limit under either way of counting.
+    ///
+    /// UTF-16 units are never fewer than code points, so theirs is the limit that binds. The two differ for characters
+    /// above U+FFFF, such as emoji, which are two units each: 1024 of them become 511 and an ellipsis.
     pub const MAX_LENGTH: usize = 1024;
 
-    /// The first of message, title, last exception and culprit that is not blank, else the issue's id.
+    /// The first of message, title, last exception, culprit, transaction and alert rule that is not blank, else the
+    /// issue's id.
     #[must_use]
     pub fn of(alert: &Alert) -> Self {
-        Self::told(alert).unwrap_or_else(|| {
-            Self::cut(one_line(&match &alert.subject {
-                Subject::Issue(id) => format!("Sentry issue {}", id.as_str()),
-                Subject::Metric(name) => format!("Sentry metric alert {name}"),
-            }))
-        })
-    }
-
-    fn told(alert: &Alert) -> Option<Self> {
-        let exception = || alert.exceptions.iter().rev().find_map(Exception::summary);
-        [&alert.message, &alert.title]
-            .into_iter()
-            .find_map(|text| Self::new(text.as_deref()?))
-            .or_else(|| Self::new(&exception()?))
-            .or_else(|| Self::new(alert.culprit.as_deref()?))
+        Self::of_line(line_of(alert))
     }
 
     /// The line of an event that is no trigger: what was done in Sentry, and to what.
     #[must_use]
     pub fn of_note(alert: &Alert) -> Self {
-        let line = Self::of(alert).line;
+        let line = line_of(alert);
         // Sentry's own line of a metric alert says already that it is resolved.
-        Self::cut(match (alert.action, &alert.subject) {
+        Self::of_line(match (alert.action, &alert.subject) {
             (Action::Resolve, Subject::Issue(_)) => format!("Resolved in Sentry: {line}"),
             (Action::Acknowledge, _) => match alert.facts.iter().find(|(name, _)| *name == "assignee") {
                 Some((_, assignee)) => one_line(&format!("Assigned in Sentry to {assignee}: {line}")),
@@ -57,22 +58,25 @@ impl Description {
     /// Puts the text on one line, trims it and cuts it to the limit; `None` when nothing is to be seen then.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
-        let line = one_line(text);
-        let is_blank = line.chars().all(|character| is_blank(character) || draws_nothing(character));
-        (!is_blank).then(|| Self::cut(line))
+        visible_line(text).map(Self::of_line)
     }
 
-    fn cut(line: String) -> Self {
-        let length = line.encode_utf16().count();
-        if length <= Self::MAX_LENGTH {
-            return Self { line, uncut_length: None };
+    fn of_line(line: String) -> Self {
+        if line.encode_utf16().count() <= Self::MAX_LENGTH {
+            return Self { line, cut: None };
         }
         let mut units = 0;
         let kept = line.chars().take_while(|character| {
             units += character.len_utf16();
             units < Self::MAX_LENGTH
         });
-        Self { line: kept.chain(['…']).collect(), uncut_length: Some(length) }
+        let short: String = kept.chain(['…']).collect();
+        let cut = CutLine {
+            length: line.chars().count(),
+            kept: short.chars().count(),
+            kept_utf16: short.encode_utf16().count(),
+        };
+        Self { line: short, cut: Some(cut) }
     }
 
     /// The line.
@@ -81,10 +85,10 @@ impl Description {
         &self.line
     }
 
-    /// How many UTF-16 units the line had before it was cut; `None` when it is whole.
+    /// What is left of it; `None` when it is whole.
     #[must_use]
-    pub fn uncut_length(&self) -> Option<usize> {
-        self.uncut_length
+    pub fn cut(&self) -> Option<CutLine> {
+        self.cut
     }
 }
 
@@ -92,6 +96,32 @@ impl Serialize for Description {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.line)
     }
+}
+
+/// What an alert says, on one line of any length.
+fn line_of(alert: &Alert) -> String {
+    let exception = || alert.exceptions.iter().rev().find_map(Exception::summary);
+    let told = [&alert.message, &alert.title].into_iter().find_map(|text| visible_line(text.as_deref()?));
+    let told = told.or_else(|| visible_line(&exception()?));
+    let told = told
+        .or_else(|| [&alert.culprit, &alert.transaction].into_iter().find_map(|text| visible_line(text.as_deref()?)));
+    told.unwrap_or_else(|| {
+        let subject = match &alert.subject {
+            Subject::Issue(id) => format!("Sentry issue {}", id.as_str()),
+            Subject::Metric(name) => format!("Sentry metric alert {name}"),
+        };
+        match alert.rules.iter().find_map(|rule| visible_line(rule)) {
+            Some(rule) => one_line(&format!("{rule} ({subject})")),
+            None => one_line(&subject),
+        }
+    })
+}
+
+/// The text on one line, trimmed; `None` when nothing is to be seen then.
+fn visible_line(text: &str) -> Option<String> {
+    let line = one_line(text);
+    let is_blank = line.chars().all(|character| is_blank(character) || draws_nothing(character));
+    (!is_blank).then_some(line)
 }
 
 /// Makes one space of every run of blanks that would not stay on its line, and leaves other runs as they are.
@@ -159,14 +189,15 @@ mod tests {
     #[test]
     fn a_long_line_is_cut_on_a_character_and_says_so() {
         let whole = "x".repeat(1024);
-        assert_eq!(Description::new(&whole).unwrap(), Description { line: whole, uncut_length: None });
+        assert_eq!(Description::new(&whole).unwrap(), Description { line: whole, cut: None });
 
         let cut = Description::new(&"x".repeat(1025)).unwrap();
         assert_eq!(cut.as_str(), format!("{}…", "x".repeat(1023)));
-        assert_eq!(cut.uncut_length(), Some(1025));
+        assert_eq!(cut.cut(), Some(CutLine { length: 1025, kept: 1024, kept_utf16: 1024 }));
 
         let pairs = Description::new(&"🔥".repeat(513)).unwrap();
         assert_eq!(pairs.as_str(), format!("{}…", "🔥".repeat(511)), "half a pair is not kept");
+        assert_eq!(pairs.cut(), Some(CutLine { length: 513, kept: 512, kept_utf16: 1023 }));
     }
 
     #[test]
@@ -184,6 +215,19 @@ mod tests {
                 prop_assert!(!line.chars().any(breaks_line));
                 prop_assert!(!line.trim().is_empty());
                 prop_assert_eq!(line.trim(), line);
+                let whole = one_line(&text);
+                match description.cut() {
+                    None => prop_assert_eq!(line, whole),
+                    Some(cut) => {
+                        prop_assert_eq!(cut.length, whole.chars().count());
+                        prop_assert_eq!(cut.kept, line.chars().count());
+                        prop_assert_eq!(cut.kept_utf16, line.encode_utf16().count());
+                        // It was too long by one way of counting, and one character more would be too much again.
+                        prop_assert!(whole.encode_utf16().count() > 1024);
+                        let next = whole.chars().nth(cut.kept - 1).unwrap();
+                        prop_assert!(cut.kept_utf16 + next.len_utf16() > 1024);
+                    }
+                }
             }
         }
     }

@@ -19,8 +19,7 @@ const ENTRY_LIMITS: [usize; 8] = [4_096, 2_048, 1_024, 512, 256, 128, 64, 32];
 /// The event as JSON of at most [`WireEvent::MAX_BYTES`], and all that had to go for it.
 pub(super) fn fit(event: &mut Event) -> (Vec<u8>, Vec<Cut>) {
     let mut cuts = Vec::new();
-    let uncut_length = event.description().and_then(Description::uncut_length);
-    cuts.extend(uncut_length.map(|length| Cut::Description { length }));
+    cuts.extend(event.description().and_then(Description::cut).map(Cut::Description));
     let Some(trigger) = event.trigger_mut() else { return (json(event), cuts) };
     drop_long_addresses(trigger, &mut cuts);
 

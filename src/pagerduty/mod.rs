@@ -24,7 +24,7 @@ pub mod outcome;
 pub mod wire;
 
 pub use cut::Cut;
-pub use description::Description;
+pub use description::{CutLine, Description};
 pub use event::{Event, EventType};
 pub use keys::{IncidentKey, ServiceKey};
 pub use kind::OutcomeKind;

@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 
 use super::id::Id;
 use super::lenient::{Flag, Integer, List, Moment, Text, members};
-use super::occurrence::Occurrence;
+use super::occurrence::{Contexts, Occurrence, PolicyReport, blocked};
+use super::service_hook::Entry;
 use super::tags::Tags;
 use crate::alert::{self, Action, Alert, Project, Subject, User};
 
@@ -54,9 +55,15 @@ pub struct Event {
     pub exception: Option<List<Raised>>,
     /// The stack of an event without exception.
     pub stacktrace: Option<Stacktrace>,
+    /// Where it happened; read only for a cron monitor.
+    pub contexts: Option<Contexts>,
+    /// What a browser reported that it did not load.
+    pub csp: Option<PolicyReport>,
+    /// The message, the exceptions and the stack as Sentry's API shows them; only in bodies of a service hook.
+    pub entries: Option<List<Entry>>,
     /// What made an issue that is no error; only in bodies of the integration platform, as all that follows.
     pub occurrence: Option<Occurrence>,
-    /// The issue's id; absent up to Sentry 20.
+    /// The issue's id; absent up to Sentry 20, and `groupID` in bodies of a service hook.
     pub issue_id: Option<Id>,
     /// The issue in Sentry's API.
     pub issue_url: Option<Text>,
@@ -67,7 +74,7 @@ pub struct Event {
 }
 
 members!(Event {
-    "event_id" => event_id,
+    "event_id" | "eventID" => event_id,
     "title" => title,
     "message" => message,
     "metadata" => metadata,
@@ -80,15 +87,18 @@ members!(Event {
     "server_name" => server_name,
     "transaction" => transaction,
     "timestamp" => timestamp,
-    "datetime" => datetime,
-    "received" => received,
+    "datetime" | "dateCreated" => datetime,
+    "received" | "dateReceived" => received,
     "tags" => tags,
     "user" | "sentry.interfaces.User" => user,
     "logentry" | "sentry.interfaces.Message" => logentry,
     "exception" | "sentry.interfaces.Exception" => exception,
     "stacktrace" | "sentry.interfaces.Stacktrace" => stacktrace,
+    "contexts" | "sentry.interfaces.Contexts" => contexts,
+    "csp" | "sentry.interfaces.Csp" => csp,
+    "entries" => entries,
     "occurrence" => occurrence,
-    "issue_id" => issue_id,
+    "issue_id" | "groupID" => issue_id,
     "issue_url" => issue_url,
     "web_url" => web_url,
     "url" => url,
@@ -103,9 +113,22 @@ pub struct Metadata {
     pub kind: Option<Text>,
     /// The text of an exception.
     pub value: Option<Text>,
+    /// The title of a report of a browser, which can be blank.
+    pub message: Option<Text>,
+    /// What such a report says was violated.
+    pub directive: Option<Text>,
+    /// What it says was not loaded.
+    pub uri: Option<Text>,
 }
 
-members!(Metadata { "title" => title, "type" => kind, "value" => value });
+members!(Metadata {
+    "title" => title,
+    "type" => kind,
+    "value" => value,
+    "message" => message,
+    "directive" => directive,
+    "uri" => uri,
+});
 
 /// The log message, with and without its parameters filled in.
 #[derive(Debug, Default)]
@@ -142,7 +165,8 @@ members!(Raised { "type" => kind, "value" => value, "stacktrace" => stacktrace }
 /// A stack.
 #[derive(Debug, Default)]
 pub struct Stacktrace {
-    frames: Option<List<Frame>>,
+    /// The calls, outermost first.
+    pub frames: Option<List<Frame>>,
 }
 
 members!(Stacktrace { "frames" => frames });
@@ -162,15 +186,24 @@ members!(Frame {
     "function" => function,
     "module" => module,
     "filename" => filename,
-    "abs_path" => abs_path,
-    "lineno" => lineno,
-    "in_app" => in_app,
+    "abs_path" | "absPath" => abs_path,
+    "lineno" | "lineNo" => lineno,
+    "in_app" | "inApp" => in_app,
 });
 
 /// The text, unless nothing but blanks is in it.
 #[must_use]
 pub fn said(text: Option<Text>) -> Option<String> {
     text.map(|Text(text)| text).filter(|text| !text.trim().is_empty())
+}
+
+/// What Sentry calls an event or issue it has no title for, which is most of those that are no error up to Sentry 23.
+const UNTITLED: &str = "<untitled>";
+
+/// The title, unless it is blank or says only that there is none.
+#[must_use]
+pub fn titled(title: Option<Text>) -> Option<String> {
+    said(title).filter(|title| title.trim() != UNTITLED)
 }
 
 impl Event {
@@ -183,6 +216,8 @@ impl Event {
         let occurrence = self.occurrence.take().unwrap_or_default();
         let message = said(self.message.clone()).or_else(|| self.take_message());
         let title = self.take_title().or_else(|| occurrence.title());
+        // An exception says more than where it happened.
+        let title = title.or_else(|| if exceptions.is_empty() { self.take_stand_in() } else { None });
         let level = self.level.take();
         let logger = self.logger.take();
         let release = self.release.take();
@@ -224,7 +259,13 @@ impl Event {
 
     /// Takes the title out, made of the metadata where it is missing.
     fn take_title(&mut self) -> Option<String> {
-        said(self.title.take()).or_else(|| self.metadata.take()?.into_title())
+        titled(self.title.take()).or_else(|| self.metadata.take()?.into_title())
+    }
+
+    /// Takes out what an event without title and exception can be called.
+    fn take_stand_in(&mut self) -> Option<String> {
+        let monitor = self.contexts.take().and_then(Contexts::into_title);
+        monitor.or_else(|| self.csp.take()?.into_title())
     }
 
     /// Takes the log message out.
@@ -262,13 +303,15 @@ impl Event {
 }
 
 impl Metadata {
-    /// The title of a message, else `type: value` of an exception.
+    /// The title of a message, else `type: value` of an exception, else what a browser reported.
     #[must_use]
     pub fn into_title(self) -> Option<String> {
-        said(self.title).or_else(|| match (said(self.kind), said(self.value)) {
+        let raised = match (said(self.kind), said(self.value)) {
             (Some(kind), Some(value)) => Some(format!("{kind}: {value}")),
             (kind, value) => kind.or(value),
-        })
+        };
+        let reported = || blocked(said(self.directive).as_deref(), said(self.uri).as_deref());
+        titled(self.title).or(raised).or_else(|| said(self.message)).or_else(reported)
     }
 }
 

@@ -72,7 +72,8 @@ impl Body {
         let mut event = self.event.unwrap_or_default();
         // What stands beside the event goes before what stands in it.
         event.message = self.message;
-        event.culprit = self.culprit.or(event.culprit);
+        // Beside the event stands where the issue happened first. Sentry's plugin prefers the event's own culprit too.
+        event.culprit = said(event.culprit.clone()).map(Text).or(self.culprit).or(event.culprit);
         event.level = said(self.level).map(Text).or(event.level);
         event.logger = said(self.logger).map(Text).or(event.logger);
         Alert {

@@ -8,6 +8,7 @@
 //! - [`tags`]: tags in each of their forms
 //! - [`id`]: ids, text or number
 //! - [`legacy`]: the body of the `WebHooks` plugin, Sentry 8.0 and later
+//! - [`service_hook`]: the body of a project's service hook, Sentry 9.0 and later
 //! - [`platform`]: the bodies of the integration platform, Sentry 9.1 and later
 //! - [`signature`]: whether the integration platform sent a body
 //! - [`link`]: the page, its id and its Sentry out of a web address
@@ -21,5 +22,6 @@ pub mod link;
 pub mod occurrence;
 pub mod platform;
 mod repair;
+pub mod service_hook;
 pub mod signature;
 pub mod tags;

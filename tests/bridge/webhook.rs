@@ -38,6 +38,45 @@ fn every_webhook_of_other_sentrys_opens_one_incident() {
     every_body_of("legacy-other");
 }
 
+/// A body of `fixtures/recorded-23.7`.
+fn recorded(name: &str) -> Vec<u8> {
+    fixtures("recorded-23.7").into_iter().find(|fixture| fixture.name == name).unwrap().body
+}
+
+#[test]
+fn no_webhook_recorded_from_later_sentrys_is_refused() {
+    let pagerduty = PagerDuty::start();
+    let bridge = Bridge::start(&pagerduty.url());
+    for folder in ["recorded-23.7", "recorded-9.1-platform", "composed-2026"] {
+        for fixture in fixtures(folder) {
+            let (status, said) = bridge.post(&fixture.body).said();
+            assert_eq!(status, 202, "{folder}/{}: {said}", fixture.name);
+        }
+    }
+}
+
+#[test]
+fn a_cron_alert_of_sentry_23_7_opens_an_incident_that_names_the_monitor() {
+    let pagerduty = PagerDuty::start();
+    let bridge = Bridge::start(&pagerduty.url());
+    bridge.queue(&recorded("alert-cron-event-alert-triggered"));
+    pagerduty.wait_for_accepted(1);
+    let expected = ("259".to_owned(), "Monitor failure: Nightly 224af4 (disabled)".to_owned());
+    assert_eq!(pagerduty.triggers(), [expected]);
+}
+
+#[test]
+fn a_repeated_alert_tells_the_culprit_of_its_own_event() {
+    let pagerduty = PagerDuty::start();
+    let bridge = Bridge::start(&pagerduty.url());
+    for (accepted, name, culprit) in [(1, "legacy-twice", "first.view"), (2, "legacy-twice-2", "second.view")] {
+        bridge.queue(&recorded(name));
+        pagerduty.wait_for_accepted(accepted);
+        let event = pagerduty.journal().pop().unwrap().event.unwrap();
+        assert_eq!((&event["incident_key"], &event["details"]["culprit"]), (&json!("279"), &json!(culprit)), "{name}");
+    }
+}
+
 #[test]
 fn an_integer_issue_id_becomes_a_string_incident_key_with_the_prefix_before_it() {
     let pagerduty = PagerDuty::start();

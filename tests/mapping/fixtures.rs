@@ -67,11 +67,53 @@ pub(crate) fn platform() -> Vec<PlatformFixture> {
         .collect()
 }
 
+/// The folders whose rows tell resource and answer, each with that of the plugin's events for them, if there is one.
+const RECORDINGS: [(&str, Option<&str>); 3] =
+    [("recorded-23.7", Some("plugin-23.7")), ("recorded-9.1-platform", None), ("composed-2026", None)];
+
+/// A webhook of a later Sentry.
+pub(crate) struct Recording {
+    /// Folder and name.
+    pub(crate) name: String,
+    /// The header `Sentry-Hook-Resource`, which the legacy plugin does not send.
+    pub(crate) resource: Option<String>,
+    pub(crate) webhook: Vec<u8>,
+    /// What Sentry's own plugin sent for it.
+    pub(crate) plugin: Option<Vec<u8>>,
+    /// What the bridge has to make of it: `trigger 259`, `resolve 262`, `acknowledge 239` or `ignored`.
+    pub(crate) answer: String,
+}
+
+/// Every recording that the index lists, in its order.
+pub(crate) fn recordings() -> Vec<Recording> {
+    let index = index();
+    let mut recordings = Vec::new();
+    for (directory, cells) in rows(&index) {
+        let Some((_, plugins)) = RECORDINGS.iter().find(|(name, _)| *name == directory) else { continue };
+        let name = format!("{directory}/{}", cells[1]);
+        let plugin =
+            plugins.and_then(|plugins| fs::read(folder().join(plugins).join(format!("{}.json", cells[1]))).ok());
+        recordings.push(Recording {
+            webhook: fs::read(folder().join(format!("{name}.json"))).unwrap(),
+            name,
+            resource: (cells[2] != "legacy").then(|| cells[2].to_owned()),
+            plugin,
+            answer: cells[4].to_owned(),
+        });
+    }
+    recordings
+}
+
+/// The recording of this folder and name.
+pub(crate) fn recording(name: &str) -> Recording {
+    recordings().into_iter().find(|recording| recording.name == name).unwrap_or_else(|| panic!("{name} is gone"))
+}
+
 /// Every fixture of the legacy plugin that the index lists, in its order.
 pub(crate) fn all() -> Vec<Fixture> {
     let index = index();
     let mut fixtures = Vec::new();
-    for (directory, cells) in rows(&index).into_iter().filter(|(directory, _)| *directory != "platform") {
+    for (directory, cells) in rows(&index).into_iter().filter(|(directory, _)| directory.starts_with("legacy-")) {
         let name = format!("{directory}/{}", cells[1]);
         let recorded = directory == RECORDED;
         let webhook = fs::read(folder().join(format!("{name}.json"))).unwrap();
@@ -97,9 +139,11 @@ pub(crate) fn routes() -> String {
 #[test]
 fn the_index_lists_every_body() {
     let of_platform = platform().into_iter().map(|fixture| fixture.name);
-    let listed: BTreeSet<_> = all().into_iter().map(|fixture| fixture.name).chain(of_platform).collect();
+    let recorded = recordings().into_iter().map(|recording| recording.name);
+    let listed: BTreeSet<_> =
+        all().into_iter().map(|fixture| fixture.name).chain(of_platform).chain(recorded).collect();
     let mut present = BTreeSet::new();
-    for directory in ["legacy-9.1", "legacy-other", "platform"] {
+    for directory in ["legacy-9.1", "legacy-other", "platform"].into_iter().chain(RECORDINGS.map(|(name, _)| name)) {
         for entry in fs::read_dir(folder().join(directory)).unwrap() {
             let file = entry.unwrap().file_name().into_string().unwrap();
             let name = file.strip_suffix(".json").unwrap();

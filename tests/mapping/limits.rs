@@ -233,6 +233,32 @@ fn a_description_that_was_cut_is_told_as_well() {
     assert_eq!(said(&cuts), ["description: cut from 8192 to 1024 characters, which is all PagerDuty takes"]);
 }
 
+#[test]
+fn a_cut_tells_the_characters_that_are_left_and_which_way_of_counting_them_bound() {
+    // 1024 characters to whoever counts code points, and 1226 to whoever counts UTF-16 units.
+    let message = format!("{}{}", "🚨".repeat(202), "x".repeat(822));
+    assert_eq!((message.chars().count(), message.encode_utf16().count()), (1024, 1226));
+    let (event, cuts, _) = fit(&Alert { message: Some(message), ..small("1") });
+    assert_eq!((event.description().chars().count(), event.description().encode_utf16().count()), (822, 1024));
+    let why = "description: cut from 1024 to 822 characters, which are 1024 in UTF-16: PagerDuty takes 1024 and does not \
+               say how it counts them";
+    assert_eq!(said(&cuts), [why]);
+
+    // What is within the limit by both ways of counting stays whole.
+    for whole in ["🚨".repeat(512), "é".repeat(1024), format!("{}{}", "x".repeat(620), "🚨".repeat(202))] {
+        let (event, cuts, _) = fit(&Alert { message: Some(whole.clone()), ..small("1") });
+        assert_eq!((event.description(), cuts.as_slice()), (whole.as_str(), [].as_slice()));
+    }
+}
+
+#[test]
+fn the_line_of_a_resolve_is_cut_once_and_tells_how_long_it_was() {
+    let alert = Alert { action: Action::Resolve, message: Some("x".repeat(8_192)), ..small("1") };
+    let (event, cuts, _) = fit(&alert);
+    assert_eq!(event.description(), format!("Resolved in Sentry: {}…", "x".repeat(1003)));
+    assert_eq!(said(&cuts), ["description: cut from 8212 to 1024 characters, which is all PagerDuty takes"]);
+}
+
 /// Texts from nothing to more than an event may hold, of characters that grow when they are written as JSON.
 fn text() -> impl Strategy<Value = String> {
     let size = prop_oneof![4 => Just(1_usize), 1 => 0_usize..3_000, 1 => 1_usize..40_000];

@@ -11,8 +11,11 @@ mod platform;
 mod policy;
 
 mod public_samples;
+mod recordings;
 mod redaction;
+mod service_hook;
 mod snapshots;
+mod untitled;
 mod verdicts;
 
 use chrono::{DateTime, Utc};

@@ -26,6 +26,10 @@ fn body_full_of(value: &Value) -> Value {
         "logentry",
         "exception",
         "stacktrace",
+        "contexts",
+        "csp",
+        "entries",
+        "occurrence",
         "sentry.interfaces.User",
         "sentry.interfaces.Message",
         "sentry.interfaces.Exception",
@@ -39,6 +43,19 @@ fn body_full_of(value: &Value) -> Value {
         body[name] = value.clone();
     }
     body
+}
+
+/// The same of a service hook.
+fn hook_full_of(value: &Value) -> Value {
+    let mut event = body_full_of(value)["event"].take();
+    for name in ["eventID", "dateCreated", "dateReceived", "message", "url", "groupID"] {
+        event[name] = value.clone();
+    }
+    let mut group = json!({ "id": "42" });
+    for name in ["url", "permalink", "title", "culprit", "level", "logger"] {
+        group[name] = value.clone();
+    }
+    json!({ "project": { "slug": value, "name": value }, "group": group, "event": event })
 }
 
 #[test]
@@ -60,10 +77,15 @@ fn a_value_of_the_wrong_shape_costs_no_page_wherever_it_stands() {
         json!([[null, null]]),
         json!({ "frames": [null, 3, {}] }),
         json!([{ "stacktrace": [], "type": {}, "value": [] }]),
+        json!({ "monitor": { "name": [], "slug": {}, "status": [null] } }),
+        json!({ "effective_directive": [], "violated_directive": " ", "blocked_uri": {} }),
+        json!([{ "type": "exception", "data": [] }, { "type": "message", "data": { "formatted": {} } }, { "type": [] }]),
     ] {
-        let event = event(body_full_of(&value).to_string().as_bytes());
-        assert_eq!(event["incident_key"], "42", "{value}");
-        assert!(!event["description"].as_str().unwrap().trim().is_empty(), "{value}");
+        for body in [body_full_of(&value), hook_full_of(&value)] {
+            let event = event(body.to_string().as_bytes());
+            assert_eq!(event["incident_key"], "42", "{body}");
+            assert!(!event["description"].as_str().unwrap().trim().is_empty(), "{body}");
+        }
     }
 }
 
@@ -194,6 +216,9 @@ fn any_json() -> impl Strategy<Value = Value> {
         Just("value".to_owned()),
         Just("key".to_owned()),
         Just("lineno".to_owned()),
+        Just("data".to_owned()),
+        Just("monitor".to_owned()),
+        Just("name".to_owned()),
         "\\PC{0,3}",
     ];
     let leaf = prop_oneof![
@@ -215,8 +240,10 @@ fn any_json() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn no_shape_of_json_costs_a_page(value in any_json()) {
-        let event = event(body_full_of(&value).to_string().as_bytes());
-        prop_assert_eq!(&event["incident_key"], "42");
+        for body in [body_full_of(&value), hook_full_of(&value)] {
+            let event = event(body.to_string().as_bytes());
+            prop_assert_eq!(&event["incident_key"], "42");
+        }
     }
 
     #[test]
@@ -225,8 +252,9 @@ proptest! {
     }
 
     #[test]
-    fn no_damage_to_a_real_body_makes_it_panic(at in 0_usize..4_000, byte in any::<u8>(), which in 0_usize..31) {
-        let fixture = &fixtures::all()[which];
+    fn no_damage_to_a_real_body_makes_it_panic(at in 0_usize..4_000, byte in any::<u8>(), which in any::<prop::sample::Index>()) {
+        let fixtures = fixtures::all();
+        let fixture = which.get(&fixtures);
         let mut body = fixture.webhook.clone();
         let at = at % body.len();
         body[at] = byte;

@@ -49,6 +49,8 @@ pub(super) const SAMPLES: &[(&str, &[u8])] = samples![
     "legacy-other/sentry-9.0-message-with-stack",
     "legacy-other/sentry-in-a-folder",
     "legacy-other/sentry-io-2023-chained-exception",
+    "legacy-other/service-hook-23.7",
+    "legacy-other/service-hook-9.1",
 ];
 
 #[cfg(test)]

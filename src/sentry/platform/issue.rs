@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::alert::{Action, Alert, IssueId, IssueLink, Opening, Project, Subject};
-use crate::sentry::event::{Event, Metadata, said};
+use crate::sentry::event::{Event, Metadata, said, titled};
 use crate::sentry::id::Id;
 use crate::sentry::lenient::{Moment, Shape, Text, members};
 use crate::sentry::link::{self, ApiAddress};
@@ -93,7 +93,7 @@ impl Issue {
         let event_at = last_seen.filter(|_| action == Action::Trigger(Opening::IssueCreated));
         let assignee = assignee.or(self.assignee.take()).and_then(|assignee| said(assignee.name));
         let event = Event {
-            title: said(self.title.take()).or_else(|| self.metadata.take()?.into_title()).map(Text),
+            title: self.take_title().map(Text),
             culprit: self.culprit.take(),
             logger: self.logger.take(),
             level: self.level.take(),
@@ -107,6 +107,13 @@ impl Issue {
             facts: self.facts(assignee),
             ..event.into_alert(Subject::Issue(issue), action, sent_at)
         })
+    }
+
+    /// Takes the title out, made of the metadata where it is missing, and else of the kind of what is no error, such as
+    /// `monitor_check_in_failure`.
+    fn take_title(&mut self) -> Option<String> {
+        let kind = || said(self.kind.clone()).filter(|kind| kind != "error").map(|kind| in_words(&kind));
+        titled(self.title.take()).or_else(|| self.metadata.take()?.into_title()).or_else(kind)
     }
 
     fn facts(self, assignee: Option<String>) -> Vec<(&'static str, String)> {
@@ -124,6 +131,13 @@ impl Issue {
         ];
         facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
+}
+
+/// `Monitor check in failure` of `monitor_check_in_failure`.
+fn in_words(name: &str) -> String {
+    let mut letters = name.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    first.into_iter().chain(letters.map(|letter| if letter == '_' { ' ' } else { letter })).collect()
 }
 
 fn page(pages: &[Option<String>], api: Option<&str>, issue: &IssueId) -> Option<IssueLink> {
