@@ -11,6 +11,12 @@ use super::occurrence::Occurrence;
 use super::tags::Tags;
 use crate::alert::{self, Action, Alert, Project, Subject, User};
 
+/// How many exceptions of a chain are read. No runtime chains a tenth of that.
+const MAX_EXCEPTIONS: usize = 200;
+
+/// How many calls of a stack are read. Sentry itself keeps 250 at most.
+const MAX_FRAMES: usize = 1_000;
+
 /// An event as a body holds it; `None` wherever it tells nothing usable.
 #[derive(Debug, Default)]
 pub struct Event {
@@ -51,7 +57,7 @@ pub struct Event {
     /// The log message.
     pub logentry: Option<LogEntry>,
     /// The exceptions, the one raised last is last.
-    pub exception: Option<List<Raised>>,
+    pub exception: Option<List<Raised, MAX_EXCEPTIONS>>,
     /// The stack of an event without exception.
     pub stacktrace: Option<Stacktrace>,
     /// What made an issue that is no error; only in bodies of the integration platform, as all that follows.
@@ -142,7 +148,7 @@ members!(Raised { "type" => kind, "value" => value, "stacktrace" => stacktrace }
 /// A stack.
 #[derive(Debug, Default)]
 pub struct Stacktrace {
-    frames: Option<List<Frame>>,
+    frames: Option<List<Frame, MAX_FRAMES>>,
 }
 
 members!(Stacktrace { "frames" => frames });
