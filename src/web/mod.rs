@@ -8,14 +8,14 @@
 //! - [`admin`]: who may look and act
 //! - [`api`]: `/api/…`, what the status page shows and does, as JSON
 //! - [`body`]: reading a request's body within a bound
-//! - [`budget`]: the bound of all bodies together that only a signature can prove
+//! - [`body_memory`]: the bound of all bodies together, and which of them goes when there is no room
 //! - [`answer`]: the JSON answers
 
 pub mod admin;
 pub mod answer;
 pub mod api;
 pub mod body;
-pub mod budget;
+pub mod body_memory;
 pub mod door;
 pub mod health;
 pub mod metrics;
@@ -34,7 +34,7 @@ use crate::upkeep::Upkeep;
 use crate::watch::Watch;
 use crate::web::admin::Admin;
 use crate::web::answer::error;
-use crate::web::budget::Budget;
+use crate::web::body_memory::BodyMemory;
 use crate::web::door::Door;
 use crate::web::page::layout::Imprint;
 
@@ -60,8 +60,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Whether the bridge is well.
     pub watch: Watch,
-    /// What bodies of strangers may take together.
-    pub budget: Budget,
+    /// What bodies may take together.
+    pub body_memory: BodyMemory,
     /// Which bridge this is, for the status page.
     pub imprint: Imprint,
     stopping: AtomicBool,
@@ -73,10 +73,10 @@ impl Shared {
     #[must_use]
     pub fn new(door: Door, intake: Intake, queue: Queue, max_body: usize, metrics: Metrics, watch: Watch) -> Self {
         let admin = Admin::default();
-        let budget = Budget::new(max_body);
+        let body_memory = BodyMemory::new(max_body);
         let upkeep = Upkeep::new(queue.clone(), intake.clone());
         let (imprint, stopping) = (Imprint::default(), AtomicBool::new(false));
-        Self { door, admin, upkeep, intake, queue, max_body, metrics, watch, budget, imprint, stopping }
+        Self { door, admin, upkeep, intake, queue, max_body, metrics, watch, body_memory, imprint, stopping }
     }
 
     /// The same with a status page and `/api`, for those whom `admin` lets in.

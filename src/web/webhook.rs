@@ -4,15 +4,16 @@ use std::mem::discriminant;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{HeaderMap, RETRY_AFTER};
 use actix_web::web::{Data, Path, Payload};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, rt};
 use chrono::{DateTime, Utc};
 use log::{Level, info, log, warn};
 use tokio::time::timeout;
 
 use super::answer;
 use super::body::{self, BodyError};
+use super::body_memory::{self, Reservation};
 use super::{RESOURCE, Shared};
 use crate::intake::{Generation, Ignored, Rejection, Verdict, Webhook};
 use crate::logging::repeats::{self, Cause};
@@ -106,7 +107,7 @@ fn shut(request: &HttpRequest, answered: Answered) -> Reply {
 
 async fn take(
     request: &HttpRequest,
-    payload: Payload,
+    mut payload: Payload,
     shared: &Shared,
     proof: Proof,
     received_at: DateTime<Utc>,
@@ -116,23 +117,22 @@ async fn take(
     if wants_signature && !shared.door.may_be_signed(headers) {
         return shut(request, Answered::Unsigned);
     }
-    let mut share = (proof == Proof::ToBeSigned).then(|| shared.budget.share());
-    let body = match body::read(request, payload, shared.max_body, share.as_mut()).await {
+    let mut reservation = shared.body_memory.open(proof == Proof::Token);
+    let body = match body::read(request, &mut payload, shared.max_body, Some(&mut reservation)).await {
         Ok(body) => body,
         Err(error) => {
-            let status = status_of(error);
-            let line = repeats::line(Cause::NotRead(status.as_u16()), Level::Warn);
-            log!(line.level, "a webhook was not read: {error}{line}");
-            let answered = if error == BodyError::Crowded { Answered::Unavailable } else { Answered::Unread };
-            let response = answer::error(&mut HttpResponse::build(status), &error.to_string());
-            return Reply::new(Source::Unknown, answered, response);
+            drop(reservation);
+            if error == BodyError::Crowded {
+                body::discard(&mut payload).await;
+            }
+            return unread(error, proof);
         }
     };
     if wants_signature && !shared.door.is_signed(headers, &body) {
         return shut(request, Answered::WrongSignature);
     }
-    // What Sentry signed is no stranger's.
-    drop(share);
+    reservation.prove();
+    let parsing = shared.body_memory.parse(body.len()).await;
 
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let webhook = Webhook {
@@ -151,18 +151,28 @@ async fn take(
     };
     let (answered, response) = match verdict {
         Verdict::Queue(prepared) => {
-            // The largest thing a request holds, and nobody needs it while the disk is waited for.
-            drop(body);
             let (incident_key, event_type) = (prepared.event.incident_key().clone(), prepared.event.event_type());
-            receive(Incoming::trigger(*prepared, received_at), &incident_key, event_type, shared).await
+            let incoming = Incoming::trigger(*prepared, received_at);
+            // The largest things a request holds, and nobody needs them while the disk is waited for.
+            drop((body, parsing, reservation));
+            receive(incoming, &incident_key, event_type, shared).await
         }
         Verdict::Follow(follow_up) => {
             let (incident_key, event_type) = (follow_up.incident_key.clone(), follow_up.event_type());
-            receive(Incoming::follow_up(*follow_up, received_at), &incident_key, event_type, shared).await
+            let incoming = Incoming::follow_up(*follow_up, received_at);
+            drop((body, parsing, reservation));
+            receive(incoming, &incident_key, event_type, shared).await
         }
         Verdict::Ignored(reason) => ignore(reason),
         Verdict::Rejected(rejection) => {
-            keep(shared, webhook.resource, &body, &rejection, received_at).await;
+            drop(parsing);
+            let rejected = Rejected {
+                received_at,
+                resource: webhook.resource.map(str::to_owned),
+                reason: rejection.to_string(),
+                body: Vec::from(body),
+            };
+            keep(shared, rejected, &rejection, reservation).await;
             let status = match rejection {
                 Rejection::NotJson(_) => StatusCode::BAD_REQUEST,
                 Rejection::NotSentry | Rejection::NoIssue => StatusCode::UNPROCESSABLE_ENTITY,
@@ -215,20 +225,37 @@ async fn receive(
     }
 }
 
+/// What is answered to a body that was not read.
+fn unread(error: BodyError, proof: Proof) -> Reply {
+    let (status, is_crowded) = (status_of(error), error == BodyError::Crowded);
+    // A stranger's is no alert that is lost.
+    let level = if is_crowded && proof == Proof::Token { Level::Error } else { Level::Warn };
+    let line = repeats::line(Cause::NotRead(status.as_u16()), level);
+    log!(line.level, "a webhook was not read: {error}{line}");
+    let mut response = HttpResponse::build(status);
+    if is_crowded {
+        response.insert_header((RETRY_AFTER, body_memory::RETRY_AFTER));
+    }
+    let answered = if is_crowded { Answered::Unavailable } else { Answered::Unread };
+    Reply::new(Source::Unknown, answered, answer::error(&mut response, &error.to_string()))
+}
+
 /// Keeps what was rejected, so that `queue` can show it and a later version may understand it. What is answered does
 /// not depend on it.
-async fn keep(shared: &Shared, resource: Option<&str>, body: &[u8], rejection: &Rejection, received_at: DateTime<Utc>) {
-    let rejected = Rejected {
-        received_at,
-        resource: resource.map(str::to_owned),
-        reason: rejection.to_string(),
-        body: body.to_vec(),
-    };
-    let not_kept = match timeout(KEEPING, shared.queue.reject(rejected)).await {
-        Ok(Ok(id)) => {
+async fn keep(shared: &Shared, rejected: Rejected, rejection: &Rejection, reservation: Reservation) {
+    let queue = shared.queue.clone();
+    // Its body is held until it is committed, however long whoever sent it is willing to wait.
+    let kept = rt::spawn(async move {
+        let kept = queue.reject(rejected).await;
+        drop(reservation);
+        kept
+    });
+    let not_kept = match timeout(KEEPING, kept).await {
+        Ok(Ok(Ok(id))) => {
             warn!(rejected:% = id; "a webhook was rejected: {rejection}; it is kept as {id}: look at it with `queue show {id}`");
             return;
         }
+        Ok(Ok(Err(error))) => format!("it is not kept: {error}"),
         Ok(Err(error)) => format!("it is not kept: {error}"),
         Err(_) => format!("it may not be kept: the database took longer than {KEEPING:?}"),
     };

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 
 mod api;
+mod body_memory;
 mod check;
 mod delivery;
 mod disk;
