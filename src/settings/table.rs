@@ -137,7 +137,7 @@ pub const SETTINGS: &[SettingDoc] = &[
         "Secret that opens the status page and `/api`, 16 characters or more; several, comma separated. Unset: no page.",
     )
     .secret(),
-    SettingDoc::with_default("BRIDGE_MAX_BODY", "16MiB", "The largest webhook body that is read."),
+    SettingDoc::with_default("BRIDGE_MAX_BODY", "16MiB", "The largest webhook body that is read. All bodies together take at most 128 MiB, or 16 MiB and two of the largest."),
     SettingDoc::with_default(
         "BRIDGE_SHUTDOWN_DRAIN",
         "2s",

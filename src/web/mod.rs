@@ -105,28 +105,23 @@ impl Shared {
 pub fn routes(config: &mut ServiceConfig) {
     config
         .service(
-            web::resource("/sentry/{token}")
+            // A slash too many is no reason to lose an alert.
+            web::resource(["/sentry/{token}", "/sentry/{token}/"])
                 .route(web::post().to(webhook::with_token))
-                .default_service(web::to(post_only)),
+                .default_service(web::to(webhook::wrong_method)),
         )
         .service(
-            web::resource("/sentry").route(web::post().to(webhook::with_header)).default_service(web::to(post_only)),
+            web::resource("/sentry")
+                .route(web::post().to(webhook::with_header))
+                .default_service(web::to(webhook::wrong_method)),
         )
+        .service(web::resource("/sentry/{path:.*}").default_service(web::to(webhook::elsewhere)))
         .service(web::resource("/healthz").route(web::get().to(health::healthz)).default_service(web::to(get_only)))
         .service(web::resource("/readyz").route(web::get().to(health::readyz)).default_service(web::to(get_only)))
         .service(web::resource("/metrics").route(web::get().to(metrics::metrics)).default_service(web::to(get_only)))
         .configure(page::routes)
         .configure(api::routes)
         .default_service(web::to(not_found));
-}
-
-async fn post_only() -> HttpResponse {
-    let mut answer = HttpResponse::MethodNotAllowed();
-    answer.insert_header(("Allow", "POST"));
-    error(
-        &mut answer,
-        "Sentry's webhooks are sent with POST: set this address as the callback URL of the WebHooks plugin",
-    )
 }
 
 async fn get_only() -> HttpResponse {

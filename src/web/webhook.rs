@@ -4,7 +4,7 @@ use std::mem::discriminant;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderMap, RETRY_AFTER};
+use actix_web::http::header::{ALLOW, HeaderMap, RETRY_AFTER};
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse, rt};
 use chrono::{DateTime, Utc};
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::answer;
 use super::body::{self, BodyError};
 use super::body_memory::{self, Reservation};
-use super::{RESOURCE, Shared};
+use super::{RESOURCE, Shared, nothing_here};
 use crate::intake::{Generation, Ignored, Rejection, Verdict, Webhook};
 use crate::logging::repeats::{self, Cause};
 use crate::metrics::{Answered, Source};
@@ -29,9 +29,12 @@ const TIMESTAMP: &str = "Sentry-Hook-Timestamp";
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
 const WRONG_TOKEN: &str = "the token is wrong or missing: it has to be one of BRIDGE_WEBHOOK_TOKEN, at the end of the \
-                           path or as the password of HTTP Basic";
+                           path, as the password of HTTP Basic or as a bearer token";
 const WRONG_SIGNATURE: &str = "the signature is wrong or missing: Sentry-Hook-Signature has to be made of the very body \
                                with the Client Secret that BRIDGE_SENTRY_CLIENT_SECRET holds";
+
+const POST_ONLY: &str =
+    "Sentry's webhooks are sent with POST: set this address as the callback URL of the WebHooks plugin";
 
 /// How a request has shown that it may come in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -74,10 +77,10 @@ pub async fn with_token(
     counted(reply, &shared, received_at)
 }
 
-/// The webhook with its secret as the password of HTTP Basic, or with nothing but Sentry's signature.
+/// The webhook with its secret in the header `Authorization`, or with nothing but Sentry's signature.
 pub async fn with_header(request: HttpRequest, payload: Payload, shared: Data<Shared>) -> HttpResponse {
     let received_at = Utc::now();
-    let reply = if shared.door.opens_to_basic(request.headers()) {
+    let reply = if shared.door.opens_to_authorization(request.headers()) {
         take(&request, payload, &shared, Proof::Token, received_at).await
     } else if shared.door.may_be_signed(request.headers()) {
         take(&request, payload, &shared, Proof::ToBeSigned, received_at).await
@@ -87,6 +90,32 @@ pub async fn with_header(request: HttpRequest, payload: Payload, shared: Data<Sh
         shut(&request, Answered::WrongToken)
     };
     counted(reply, &shared, received_at)
+}
+
+/// Any other address under `/sentry`: most likely an alert that is lost by a typo.
+pub async fn elsewhere(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
+    let line = repeats::line(Cause::Elsewhere, Level::Warn);
+    let (peer, method) = (peer_of(&request), request.method());
+    // What stands in the path may be the token.
+    log!(line.level, peer, method:%; "a request to an address under /sentry that does not exist was answered 404: webhooks \
+         go to /sentry/{{token}}{line}");
+    counted(Reply::new(Source::Unknown, Answered::NotFound, nothing_here()), &shared, Utc::now())
+}
+
+/// Any other method than POST.
+pub async fn wrong_method(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
+    let line = repeats::line(Cause::WrongMethod, Level::Warn);
+    let (peer, method) = (peer_of(&request), request.method());
+    log!(line.level, peer, method:%; "a request to the webhook was answered 405: Sentry posts its webhooks{line}");
+    let mut response = HttpResponse::MethodNotAllowed();
+    response.insert_header((ALLOW, "POST"));
+    let response = answer::error(&mut response, POST_ONLY);
+    counted(Reply::new(Source::Unknown, Answered::WrongMethod, response), &shared, Utc::now())
+}
+
+/// The address of the connection, which is the proxy's where there is one.
+fn peer_of(request: &HttpRequest) -> String {
+    request.peer_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string())
 }
 
 /// Every answer of the webhook passes here.
@@ -99,7 +128,7 @@ fn counted(reply: Reply, shared: &Shared, received_at: DateTime<Utc>) -> HttpRes
 fn shut(request: &HttpRequest, answered: Answered) -> Reply {
     let (what, reason) =
         if answered == Answered::WrongToken { ("token", WRONG_TOKEN) } else { ("signature", WRONG_SIGNATURE) };
-    let peer = request.peer_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string());
+    let peer = peer_of(request);
     let line = repeats::line(Cause::Unproven { signature: what == "signature" }, Level::Warn);
     log!(line.level, peer; "a webhook with a wrong or missing {what} was turned away{line}");
     Reply::new(Source::Unknown, answered, answer::error(&mut HttpResponse::Unauthorized(), reason))
