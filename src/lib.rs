@@ -29,6 +29,7 @@
 //! - [`watch`]: whether the bridge is well
 //! - [`sandbox`]: a strict local PagerDuty for rehearsals and tests, which shares no code with [`pagerduty`]
 //! - [`logging`]: log lines, fewer where a cause repeats
+//! - [`printable`]: texts of others, made safe for terminals and logs
 //! - [`about`]: which version this is
 //! - [`cli`] and [`commands`]: the verbs of the program; [`exit`]: how they end
 
@@ -43,6 +44,7 @@ pub mod intake;
 pub mod logging;
 pub mod metrics;
 pub mod pagerduty;
+pub mod printable;
 pub mod queue;
 pub mod redaction;
 pub mod routing;

@@ -1,12 +1,12 @@
 //! `check`: settings, queue and the way to PagerDuty.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 
 use chrono::Utc;
 use humantime::format_duration;
 use serde_json::{Map, json};
 
-use super::{block_on, settings};
+use super::{block_on, out, settings};
 use crate::alert::IssueId;
 use crate::cli::CheckArgs;
 use crate::exit::Exit;
@@ -14,6 +14,7 @@ use crate::pagerduty::client::Client;
 use crate::pagerduty::event::{EventAction, Note, Trigger};
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{Description, Event, IncidentKey, WireEvent};
+use crate::printable::line;
 use crate::queue::{Queue, QueueError};
 use crate::settings::{AlarmSettings, Settings};
 
@@ -55,7 +56,7 @@ impl Report {
                 ("FAILED", text)
             }
         };
-        writeln!(stdout(), "{mark:<6}  {what}: {text}")?;
+        writeln!(out(), "{mark:<6}  {what}: {}", line(&text))?;
         Ok(())
     }
 }

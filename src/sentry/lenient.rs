@@ -344,8 +344,8 @@ mod tests {
             let numbers: Vec<u64> = (0..length).collect();
             let last: Vec<_> = (length.saturating_sub(3)..length).map(|number| Integer(number.into())).collect();
             for text in [format!("{numbers:?}"), format!("{{\"values\": {numbers:?}}}")] {
-                let Lenient(list) = serde_json::from_str::<Lenient<List<Integer, 3>>>(&text).unwrap();
-                assert_eq!(list, Some(List(last.clone())), "{text}");
+                let Lenient(read) = serde_json::from_str::<Lenient<List<Integer, 3>>>(&text).unwrap();
+                assert_eq!(read, Some(List(last.clone())), "{text}");
             }
         }
     }

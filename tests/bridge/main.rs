@@ -14,6 +14,7 @@ mod life;
 mod lifecycle;
 mod logs;
 mod outages;
+mod printed;
 mod queue;
 mod rehearsal;
 mod replay;

@@ -96,7 +96,9 @@ impl Ledger {
                 self.evict(id);
                 return Taken::Evicted;
             }
-            victims.into_iter().for_each(|victim| self.evict(victim));
+            for victim in victims {
+                self.evict(victim);
+            }
         }
         if proven && let Some(body) = self.bodies.get_mut(&id) {
             body.claimed = large;
