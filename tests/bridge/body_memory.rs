@@ -55,17 +55,22 @@ fn post_signed(address: SocketAddr, body: &[u8]) -> Answer {
 
 /// A stranger's connection that has sent all of a body of 16 MiB but its end, or as much as the bridge takes.
 fn stranger(address: SocketAddr) -> JoinHandle<TcpStream> {
+    stranger_with(LARGEST, address)
+}
+
+/// The same for a body of `size` bytes.
+fn stranger_with(size: usize, address: SocketAddr) -> JoinHandle<TcpStream> {
     let dummy = "0".repeat(64);
     let head = format!(
         "POST /sentry HTTP/1.1\r\nHost: x\r\nSentry-Hook-Resource: event_alert\r\nSentry-Hook-Signature: {dummy}\r\n\
-         Content-Length: {LARGEST}\r\n\r\n"
+         Content-Length: {size}\r\n\r\n"
     );
     thread::spawn(move || {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         // Whoever is turned away cannot send to the end.
-        let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&vec![b' '; LARGEST - 1]));
+        let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&vec![b' '; size - 1]));
         stream
     })
 }
@@ -105,6 +110,24 @@ fn strangers_with_large_bodies_shut_out_no_signed_webhook() {
         assert_eq!(signed, [202; 36], "while {number} strangers hold bodies of 16 MiB");
         drop(strangers);
     }
+}
+
+#[test]
+fn strangers_with_many_small_bodies_shut_out_no_signed_webhook() {
+    let pagerduty = PagerDuty::start();
+    let bridge = bridge(&pagerduty);
+    let hold = |number: usize, size: usize| {
+        let strangers: Vec<_> = (0..number).map(|_| stranger_with(size, bridge.address)).collect();
+        strangers.into_iter().map(|stranger| stranger.join().unwrap()).collect::<Vec<_>>()
+    };
+    // More than there is room for, of either kind.
+    let large = hold(8, LARGEST);
+    let small = hold(300, 64 * 1024);
+    for issue in 1..=36 {
+        assert_eq!(post_signed(bridge.address, &event_alert(issue, 2000)).status, 202);
+        bridge.queue(&alert(100 + issue, "Disk full"));
+    }
+    drop((large, small));
 }
 
 #[test]
