@@ -30,7 +30,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_unsafe, |character, out| out.extend(character.escape_default()))
 }
 
-/// A text of several lines: line ends and tabs stay, all else is escaped as in a [`line`].
+/// A text of several lines: line ends and tabs stay, all else is escaped as in a [`line()`].
 #[must_use]
 pub fn block(text: &str) -> Cow<'_, str> {
     escaped(text, is_unsafe_in_block, |character, out| out.extend(character.escape_default()))
