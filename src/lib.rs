@@ -28,6 +28,7 @@
 //! - [`metrics`]: what happened, counted; every room may touch it
 //! - [`watch`]: whether the bridge is well
 //! - [`logging`]: log lines, fewer where a cause repeats
+//! - [`printable`]: texts of others, made safe for terminals and logs
 //! - [`about`]: which version this is
 //! - [`cli`] and [`commands`]: the verbs of the program; [`exit`]: how they end
 //!
@@ -46,6 +47,7 @@ pub mod intake;
 pub mod logging;
 pub mod metrics;
 pub mod pagerduty;
+pub mod printable;
 pub mod queue;
 pub mod redaction;
 pub mod routing;

@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use self::spool::Spool;
 use crate::config::LogFormat;
+use crate::printable;
 
 /// Starts logging to standard error what `filter` lets through, in the syntax of `RUST_LOG`.
 ///
@@ -37,18 +38,58 @@ pub fn start(format: LogFormat, filter: &str) {
     builder.filter_module("actix_server", LevelFilter::Warn).parse_filters(filter);
     // A second call, as tests that run several commands make, keeps the first logger.
     if !json {
-        let _ = builder.try_init();
+        let logger = builder.build();
+        let filter = logger.filter();
+        if log::set_boxed_logger(Box::new(Text(logger))).is_ok() {
+            log::set_max_level(filter);
+        }
         return;
     }
     let spool = Spool::default();
     builder.format(write_line);
-    // There are no colours to be taken out: JSON escapes what could be one.
+    // There are no colours to be taken out: what could be one is escaped.
     builder.target(Target::Pipe(Box::new(spool.clone()))).write_style(WriteStyle::Always);
     let logger = builder.build();
     let filter = logger.filter();
     if log::set_boxed_logger(Box::new(Lines { logger, spool: spool.clone() })).is_ok() {
         log::set_max_level(filter);
         spool.attend(io::stderr(), tell_lost);
+    }
+}
+
+/// Writes lines of text. What strangers wrote into one neither commands the terminal nor begins another line.
+struct Text(Logger);
+
+impl Log for Text {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.0.matches(record) {
+            return;
+        }
+        let mut pairs = Printable(Vec::new());
+        // Collecting does not fail.
+        let _ = record.key_values().visit(&mut pairs);
+        let text = record.args().to_string();
+        let mut printable = Record::builder();
+        printable.metadata(record.metadata().clone()).key_values(&pairs.0);
+        printable.module_path(record.module_path()).file(record.file()).line(record.line());
+        self.0.log(&printable.args(format_args!("{}", printable::line(&text))).build());
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
+
+struct Printable(Vec<(String, String)>);
+
+impl<'kvs> VisitSource<'kvs> for Printable {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
+        self.0.push((printable::line(key.as_str()).into_owned(), printable::line(&value.to_string()).into_owned()));
+        Ok(())
     }
 }
 
@@ -114,7 +155,8 @@ fn write_line(out: &mut impl Write, record: &Record<'_>) -> io::Result<()> {
 }
 
 fn write_json(out: &mut impl Write, value: &(impl Serialize + ?Sized)) -> io::Result<()> {
-    serde_json::to_writer(out, value).map_err(io::Error::from)
+    let text = serde_json::to_string(value)?;
+    out.write_all(printable::json(&text).as_bytes())
 }
 
 struct Pairs<'a, W>(&'a mut W);

@@ -1,12 +1,12 @@
 //! `check`: settings, queue and the way to PagerDuty.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 
 use chrono::Utc;
 use humantime::format_duration;
 use serde_json::{Map, json};
 
-use super::{block_on, config};
+use super::{block_on, config, out};
 use crate::alert::IssueId;
 use crate::cli::CheckArgs;
 use crate::config::Config;
@@ -15,6 +15,7 @@ use crate::pagerduty::client::Client;
 use crate::pagerduty::event::{EventAction, Note, Trigger};
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{Description, Event, IncidentKey, WireEvent};
+use crate::printable::line;
 use crate::queue::{Queue, QueueError};
 
 /// Checks one thing after the other and says of each whether it is well.
@@ -55,7 +56,7 @@ impl Report {
                 ("FAILED", text)
             }
         };
-        writeln!(stdout(), "{mark:<6}  {what}: {text}")?;
+        writeln!(out(), "{mark:<6}  {what}: {}", line(&text))?;
         Ok(())
     }
 }

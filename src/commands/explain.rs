@@ -1,17 +1,18 @@
 //! `explain`: what would be sent for a payload, and why. Sends nothing.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 
 use anyhow::Context;
 use chrono::Utc;
 use serde_json::Value;
 
 use super::payloads::{Payload, collect};
-use super::{config_or_stand_ins, say};
+use super::{config_or_stand_ins, out, say};
 use crate::cli::ExplainArgs;
 use crate::exit::Exit;
 use crate::intake::{FollowUp, Intake, Prepared, Verdict, Webhook};
 use crate::pagerduty::{ServiceKey, WireEvent};
+use crate::printable::{self, line};
 use crate::routing::Routes;
 
 /// Explains every payload in turn.
@@ -27,7 +28,7 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
     }
     let intake = Intake::of(&config);
     let routes = config.routes();
-    let mut out = stdout().lock();
+    let mut out = out();
     let mut exit = Exit::Done;
     for payload in &payloads {
         let webhook = Webhook::of_body(&payload.body, Utc::now());
@@ -46,13 +47,13 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
 
 fn print_json(out: &mut impl Write, payload: &Payload, verdict: &Verdict, show_keys: bool) -> anyhow::Result<()> {
     match verdict {
-        Verdict::Queue(prepared) => writeln!(out, "{}", json(&prepared.event, show_keys)?)?,
+        Verdict::Queue(prepared) => writeln!(out, "{}", compact(&json(&prepared.event, show_keys)?))?,
         Verdict::Follow(follow_up) => match &follow_up.fallback {
-            Some(key) => writeln!(out, "{}", json(&follow_up.event_for(key.clone()), show_keys)?)?,
-            None => say(&format!("{}: {}", payload.name, whereabouts(follow_up))),
+            Some(key) => writeln!(out, "{}", compact(&json(&follow_up.event_for(key.clone()), show_keys)?))?,
+            None => say(&line(&format!("{}: {}", payload.name, whereabouts(follow_up)))),
         },
-        Verdict::Ignored(reason) => say(&format!("{}: ignored: {reason}", payload.name)),
-        Verdict::Rejected(reason) => say(&format!("{}: refused: {reason}", payload.name)),
+        Verdict::Ignored(reason) => say(&line(&format!("{}: ignored: {reason}", payload.name))),
+        Verdict::Rejected(reason) => say(&line(&format!("{}: refused: {reason}", payload.name))),
     }
     Ok(())
 }
@@ -65,13 +66,13 @@ fn print_text(
     routes: &Routes,
     show_keys: bool,
 ) -> anyhow::Result<()> {
-    writeln!(out, "{name}")?;
+    writeln!(out, "{}", line(name))?;
     match verdict {
-        Verdict::Ignored(reason) => writeln!(out, "  ignored  {reason}")?,
-        Verdict::Rejected(reason) => writeln!(out, "  refused  {reason}")?,
+        Verdict::Ignored(reason) => writeln!(out, "  ignored  {}", line(&reason.to_string()))?,
+        Verdict::Rejected(reason) => writeln!(out, "  refused  {}", line(&reason.to_string()))?,
         Verdict::Queue(prepared) => print_trigger(out, webhook, prepared, routes, show_keys)?,
         Verdict::Follow(follow_up) => {
-            writeln!(out, "  event    {}:", whereabouts(follow_up))?;
+            writeln!(out, "  event    {}:", line(&whereabouts(follow_up)))?;
             // The integration is all that differs from one event to the next.
             let key = follow_up.fallback.as_ref().unwrap_or(routes.default_key());
             let mut event = json(&follow_up.event_for(key.clone()), show_keys)?;
@@ -101,11 +102,12 @@ fn print_trigger(
     let by = if steps.last().is_some_and(|step| step.matched) { "that line's key" } else { "the default key" };
     writeln!(out, "  key      {}, {by}", shown(prepared.event.service_key(), show_keys))?;
     for cut in &prepared.cuts {
-        writeln!(out, "  cut      {cut}")?;
+        writeln!(out, "  cut      {}", line(&cut.to_string()))?;
     }
     let event = &prepared.event;
     let size = event.body().len();
-    writeln!(out, "  event    {} of incident {}, {size} bytes:", event.event_type(), event.incident_key())?;
+    let incident = event.incident_key().to_string();
+    writeln!(out, "  event    {} of incident {}, {size} bytes:", event.event_type(), line(&incident))?;
     print_event(out, &json(event, show_keys)?)
 }
 
@@ -127,10 +129,15 @@ fn shown(key: &ServiceKey, show_keys: bool) -> String {
 }
 
 fn print_event(out: &mut impl Write, event: &Value) -> anyhow::Result<()> {
-    for line in serde_json::to_string_pretty(event)?.lines() {
+    for line in printable::json(&serde_json::to_string_pretty(event)?).lines() {
         writeln!(out, "           {line}")?;
     }
     Ok(())
+}
+
+/// On one line.
+fn compact(event: &Value) -> String {
+    printable::json(&event.to_string()).into_owned()
 }
 
 /// The very event, with its key masked unless it may be shown.

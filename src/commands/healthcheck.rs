@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{block_on, config, local_address};
 use crate::exit::Exit;
+use crate::printable::line;
 
 /// Container engines ask every few seconds; a bridge that takes longer than this is not well.
 const TIMEOUT: Duration = Duration::from_secs(4);
@@ -31,7 +32,7 @@ pub fn run() -> anyhow::Result<Exit> {
         let body: Value = response.json().await.context("the bridge is not ready, and does not say why")?;
         bail!(
             "the bridge is not ready: {}",
-            body["reason"].as_str().or(body["status"].as_str()).unwrap_or("no reason")
+            line(body["reason"].as_str().or(body["status"].as_str()).unwrap_or("no reason"))
         );
     })
 }

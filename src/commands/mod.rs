@@ -14,12 +14,13 @@ mod signals;
 mod version;
 
 use std::future::Future;
-use std::io::{self, Write};
+use std::io::{self, StdoutLock, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::cli::{Cli, Command};
 use crate::config::{Config, Problem, Source};
 use crate::exit::Exit;
+use crate::printable::Printer;
 
 /// Runs the command and says on standard error what went wrong, if anything did.
 #[must_use]
@@ -86,9 +87,15 @@ fn config_or_stand_ins() -> anyhow::Result<(Config, Vec<&'static str>)> {
     Ok((config, missing))
 }
 
+/// Standard output, which nothing that strangers wrote can command.
+#[expect(clippy::disallowed_methods, reason = "this is what the others write to")]
+fn out() -> Printer<StdoutLock<'static>> {
+    Printer(io::stdout().lock())
+}
+
 /// Writes a line to standard error. That it is closed is no reason to fail.
 fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(Printer(io::stderr()), "{line}");
 }
 
 /// Runs a future in an actix system of its own.

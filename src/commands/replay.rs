@@ -1,6 +1,6 @@
 //! `replay`: post payload files to a running bridge.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::time::Duration;
 
 use awc::Client;
@@ -13,9 +13,10 @@ use tokio::time::{Instant, sleep_until};
 use url::Url;
 
 use super::payloads::{Payload, collect};
-use super::{Misuse, block_on, say};
+use super::{Misuse, block_on, out, say};
 use crate::cli::ReplayArgs;
 use crate::exit::Exit;
+use crate::printable::line;
 
 /// How long the bridge may take to commit an alert before it counts as refused.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,16 +38,16 @@ struct Summary {
 pub fn run(args: &ReplayArgs) -> anyhow::Result<Exit> {
     let payloads = collect(&args.paths)?;
     if args.dry_run {
-        let mut out = stdout().lock();
+        let mut out = out();
         for payload in &payloads {
-            writeln!(out, "{} ({} bytes)", payload.name, payload.body.len())?;
+            writeln!(out, "{} ({} bytes)", line(&payload.name), payload.body.len())?;
         }
         writeln!(out, "{} would be posted, {} times each", count(payloads.len() as u64, "payload"), args.repeat)?;
         return Ok(Exit::Done);
     }
     let target = args.to.as_ref().ok_or_else(|| Misuse("say with --to which webhook to post to".to_owned()))?;
     let summary = block_on(post_all(target, &payloads, args));
-    let mut out = stdout().lock();
+    let mut out = out();
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&summary)?)?;
     } else {
@@ -73,7 +74,7 @@ async fn post_all(target: &Url, payloads: &[Payload], args: &ReplayArgs) -> Summ
             Ok(_) => summary.ignored += 1,
             Err(reason) => {
                 summary.refused += 1;
-                bar.suspend(|| say(&format!("{}: {reason}", payload.name)));
+                bar.suspend(|| say(&line(&format!("{}: {reason}", payload.name))));
             }
         }
         bar.inc(1);

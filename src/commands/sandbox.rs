@@ -1,15 +1,16 @@
 //! `sandbox`: run a strict local PagerDuty to rehearse with.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 
 use anyhow::Context;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::signals::Signals;
-use super::{Misuse, block_on, say};
+use super::{Misuse, block_on, out, say};
 use crate::cli::SandboxArgs;
 use crate::exit::Exit;
+use crate::printable;
 use pagerduty_sandbox::{Fault, FaultRule, JournalEntry, Options, Sandbox, ThrottleOptions, ThrottleStatus, Verdict};
 
 /// Runs a sandbox until SIGTERM or SIGINT and prints a line for each request.
@@ -59,7 +60,7 @@ async fn print_all(sandbox: &Sandbox) -> anyhow::Result<()> {
     let mut entries = sandbox.subscribe();
     loop {
         match entries.recv().await {
-            Ok(entry) => writeln!(stdout(), "{}", line(&entry))?,
+            Ok(entry) => writeln!(out(), "{}", line(&entry))?,
             Err(RecvError::Lagged(missed)) => say(&format!("{missed} requests came too fast to be printed")),
             Err(RecvError::Closed) => return Ok(()),
         }
@@ -89,16 +90,8 @@ pub(super) fn line(entry: &JournalEntry) -> String {
 }
 
 fn printable(text: &str, most: usize) -> String {
-    let mut shown: String = text
-        .chars()
-        .take(most)
-        .flat_map(|character| {
-            // Quotes are the only printable characters that `escape_debug` touches besides the backslash.
-            let plain = matches!(character, '\'' | '"').then_some(character);
-            let escaped = plain.is_none().then(|| character.escape_debug());
-            plain.into_iter().chain(escaped.into_iter().flatten())
-        })
-        .collect();
+    let beginning: String = text.chars().take(most).collect();
+    let mut shown = printable::line(&beginning).into_owned();
     if text.chars().nth(most).is_some() {
         shown.push('…');
     }

@@ -1,10 +1,11 @@
 //! `completions` and `man`: the command line described for other programs.
 
-use std::io;
+use std::io::Write;
 
 use clap::CommandFactory;
 use clap_complete::Shell;
 
+use super::out;
 use crate::cli::Cli;
 use crate::exit::Exit;
 
@@ -17,12 +18,12 @@ pub(super) fn completions(shell: Shell) -> anyhow::Result<Exit> {
     // nothing behind it: https://github.com/clap-rs/clap/issues/6421. Where it is mended, nothing is found to replace.
     let script =
         String::from_utf8(script)?.replace("sentry__subcmd__pagerduty__subcmd__bridge", "sentry__pagerduty__bridge");
-    io::Write::write_all(&mut io::stdout(), script.as_bytes())?;
+    out().write_all(script.as_bytes())?;
     Ok(Exit::Done)
 }
 
 /// Prints the manual page.
 pub(super) fn man() -> anyhow::Result<Exit> {
-    clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?;
+    clap_mangen::Man::new(Cli::command()).render(&mut out())?;
     Ok(Exit::Done)
 }

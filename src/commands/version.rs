@@ -1,7 +1,8 @@
 //! `--version`: which build this is, and with which settings.
 
-use std::io::{self, Write};
+use std::io::Write;
 
+use super::out;
 use crate::about::Build;
 use crate::config::Config;
 use crate::exit::Exit;
@@ -17,6 +18,6 @@ pub(super) fn run() -> anyhow::Result<Exit> {
         Ok(config) => config.fingerprint().to_string(),
         Err(_) => "none: the settings are incomplete or wrong; `check` says what is".to_owned(),
     };
-    writeln!(io::stdout(), "sentry-pagerduty-bridge {}\nconfig {config}", Build::current())?;
+    writeln!(out(), "sentry-pagerduty-bridge {}\nconfig {config}", Build::current())?;
     Ok(Exit::Done)
 }

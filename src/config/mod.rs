@@ -125,7 +125,7 @@ declare! {
     /// Secret that opens the status page and `/api`, 16 characters or more; several, comma separated. Unset: no page.
     list secret BRIDGE_ADMIN_TOKEN admin_token: Vec<AdminToken> = AdminToken::parse_list;
 
-    /// The largest webhook body that is read.
+    /// The largest webhook body that is read. All bodies together take at most 128 MiB, or 16 MiB and two of the largest.
     default plain BRIDGE_MAX_BODY max_body: usize
         = |text| values::size(text, ByteSize::kib(1)..=ByteSize::mib(256)), or "16MiB";
 

@@ -32,6 +32,10 @@ pub enum Cause {
         /// Whether it was the signature that was missing or wrong, and not the token.
         signature: bool,
     },
+    /// A request to an address under `/sentry` that does not exist.
+    Elsewhere,
+    /// A request to the webhook that was no POST.
+    WrongMethod,
     /// A body that could not be read, answered with this status.
     NotRead(u16),
     /// A webhook that asks for nothing.
@@ -76,6 +80,8 @@ impl fmt::Display for Cause {
         f.write_str(match self {
             Self::Unproven { signature: false } => "webhooks with a wrong or missing token were turned away",
             Self::Unproven { signature: true } => "webhooks with a wrong or missing signature were turned away",
+            Self::Elsewhere => "requests to addresses under /sentry that do not exist were answered 404",
+            Self::WrongMethod => "requests to the webhook were answered 405",
             Self::NotRead(_) => "webhooks were not read",
             Self::Ignored(_) => "webhooks were ignored",
             Self::Folded(event) => return write!(f, "alerts folded into event {event}"),

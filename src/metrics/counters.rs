@@ -119,9 +119,12 @@ fn can_be(source: Source, answered: Answered) -> bool {
         Answered::Queued | Answered::Ignored => source != Source::Unknown,
         Answered::Rejected => source != Source::Legacy,
         Answered::Unavailable => true,
-        Answered::WrongToken | Answered::WrongSignature | Answered::Unsigned | Answered::Unread => {
-            source == Source::Unknown
-        }
+        Answered::WrongToken
+        | Answered::WrongSignature
+        | Answered::Unsigned
+        | Answered::Unread
+        | Answered::NotFound
+        | Answered::WrongMethod => source == Source::Unknown,
     }
 }
 

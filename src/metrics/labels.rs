@@ -30,6 +30,10 @@ pub enum Answered {
     Unread,
     /// 503: it could not be committed, or there was no room to read it.
     Unavailable,
+    /// 404: an address under `/sentry` that does not exist.
+    NotFound,
+    /// 405: no POST.
+    WrongMethod,
 }
 
 impl Source {
@@ -49,7 +53,7 @@ impl Source {
 
 impl Answered {
     /// Every answer.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Queued,
         Self::Ignored,
         Self::Rejected,
@@ -58,6 +62,8 @@ impl Answered {
         Self::Unsigned,
         Self::Unread,
         Self::Unavailable,
+        Self::NotFound,
+        Self::WrongMethod,
     ];
 
     /// Its name in metrics.
@@ -72,6 +78,8 @@ impl Answered {
             Self::Unsigned => "unsigned",
             Self::Unread => "unread",
             Self::Unavailable => "unavailable",
+            Self::NotFound => "not_found",
+            Self::WrongMethod => "wrong_method",
         }
     }
 
@@ -80,9 +88,14 @@ impl Answered {
     pub fn is_proven(self, source: Source) -> bool {
         match self {
             Self::Queued | Self::Ignored | Self::Rejected => true,
-            // Without a source it was never read, which happens to strangers alone.
+            // Without a source it was never read, so nobody knows what it was.
             Self::Unavailable => source != Source::Unknown,
-            Self::WrongToken | Self::WrongSignature | Self::Unsigned | Self::Unread => false,
+            Self::WrongToken
+            | Self::WrongSignature
+            | Self::Unsigned
+            | Self::Unread
+            | Self::NotFound
+            | Self::WrongMethod => false,
         }
     }
 }

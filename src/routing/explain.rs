@@ -1,9 +1,10 @@
 //! Why a line took an alert or did not, in words.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use super::{Route, values};
 use crate::alert::Alert;
+use crate::printable::line;
 
 /// What one line made of an alert; `Display` says it in a sentence such as ``line 2: level is `error`, not `fatal` ``.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -34,12 +35,12 @@ impl fmt::Display for Step<'_> {
         let Self { route, matched, found } = self;
         write!(f, "line {}: ", route.number)?;
         if *matched {
-            return write!(f, "{} is {}", Printable(&route.name), Quoted(&route.value));
+            return write!(f, "{} is {}", line(&route.name), Quoted(&route.value));
         }
         if found.is_empty() {
-            return write!(f, "there is no {}", Printable(&route.name));
+            return write!(f, "there is no {}", line(&route.name));
         }
-        write!(f, "{} is ", Printable(&route.name))?;
+        write!(f, "{} is ", line(&route.name))?;
         for (place, value) in found.iter().enumerate() {
             if place > 0 {
                 f.write_str(" and ")?;
@@ -54,22 +55,6 @@ struct Quoted<'a>(&'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`", Printable(self.0))
-    }
-}
-
-/// Text from strangers, without what could move a terminal's cursor.
-struct Printable<'a>(&'a str);
-
-impl fmt::Display for Printable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for character in self.0.chars() {
-            if character.is_control() {
-                write!(f, "{}", character.escape_default())?;
-            } else {
-                f.write_char(character)?;
-            }
-        }
-        Ok(())
+        write!(f, "`{}`", line(self.0))
     }
 }

@@ -12,6 +12,12 @@ use super::service_hook::Entry;
 use super::tags::Tags;
 use crate::alert::{self, Action, Alert, Project, Subject, User};
 
+/// How many exceptions of a chain are read. No runtime chains a tenth of that.
+pub(super) const MAX_EXCEPTIONS: usize = 200;
+
+/// How many calls of a stack are read. Sentry itself keeps 250 at most.
+pub(super) const MAX_FRAMES: usize = 1_000;
+
 /// An event as a body holds it; `None` wherever it tells nothing usable.
 #[derive(Debug, Default)]
 pub struct Event {
@@ -52,7 +58,7 @@ pub struct Event {
     /// The log message.
     pub logentry: Option<LogEntry>,
     /// The exceptions, the one raised last is last.
-    pub exception: Option<List<Raised>>,
+    pub exception: Option<List<Raised, MAX_EXCEPTIONS>>,
     /// The stack of an event without exception.
     pub stacktrace: Option<Stacktrace>,
     /// Where it happened; read only for a cron monitor.
@@ -166,7 +172,7 @@ members!(Raised { "type" => kind, "value" => value, "stacktrace" => stacktrace }
 #[derive(Debug, Default)]
 pub struct Stacktrace {
     /// The calls, outermost first.
-    pub frames: Option<List<Frame>>,
+    pub frames: Option<List<Frame, MAX_FRAMES>>,
 }
 
 members!(Stacktrace { "frames" => frames });

@@ -282,25 +282,28 @@ impl Shape for Moment {
     }
 }
 
-/// An array without the elements that are no `T`; also an object that keeps the array in `values`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct List<T>(pub Vec<T>);
+/// How many entries of an array are read where nothing else is said.
+pub const MAX_ENTRIES: usize = 10_000;
 
-impl<T: Shape> Shape for List<T> {
-    fn of_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
-        let mut elements = Vec::new();
-        while let Some(Lenient(element)) = list.next_element()? {
-            elements.extend(element);
-        }
-        Ok(Some(Self(elements)))
+/// An array without the elements that are no `T`; also an object that keeps the array in `values`.
+///
+/// Of more than `MOST` elements the last `MOST` are kept: a body of 16 MiB can hold a million elements of 13 bytes, each of
+/// which takes hundreds as a `T`. Sentry sends far fewer, and what it lists last (the innermost call, the exception raised
+/// last) says most.
+#[derive(Clone, Debug, PartialEq)]
+pub struct List<T, const MOST: usize = MAX_ENTRIES>(pub Vec<T>);
+
+impl<T: Shape, const MOST: usize> Shape for List<T, MOST> {
+    fn of_list<'de, A: SeqAccess<'de>>(list: A) -> Result<Option<Self>, A::Error> {
+        last_elements(list, MOST).map(|elements| Some(Self(elements)))
     }
 
     fn of_object<'de, A: MapAccess<'de>>(mut object: A) -> Result<Option<Self>, A::Error> {
         let mut elements = None;
         while let Some(Name(name)) = object.next_key()? {
             if name == "values" {
-                let Lenient(values) = object.next_value::<Lenient<Vec<T>>>()?;
-                elements = values.or(elements);
+                let Lenient(values) = object.next_value::<Lenient<Array<T, MOST>>>()?;
+                elements = values.map(|Array(values)| values).or(elements);
             } else {
                 object.next_value::<IgnoredAny>()?;
             }
@@ -310,8 +313,40 @@ impl<T: Shape> Shape for List<T> {
 }
 
 /// An array and nothing else, which keeps [`List`] from looking for `values` in `values`.
-impl<T: Shape> Shape for Vec<T> {
+struct Array<T, const MOST: usize>(Vec<T>);
+
+impl<T: Shape, const MOST: usize> Shape for Array<T, MOST> {
     fn of_list<'de, A: SeqAccess<'de>>(list: A) -> Result<Option<Self>, A::Error> {
-        Ok(List::of_list(list)?.map(|List(elements)| elements))
+        last_elements(list, MOST).map(|elements| Some(Self(elements)))
+    }
+}
+
+/// The last `most` elements that are a `T`, with at most twice as many held meanwhile.
+fn last_elements<'de, T: Shape, A: SeqAccess<'de>>(mut list: A, most: usize) -> Result<Vec<T>, A::Error> {
+    let mut elements = Vec::new();
+    while let Some(Lenient(element)) = list.next_element()? {
+        elements.extend(element);
+        if elements.len() >= 2 * most {
+            elements.drain(..elements.len() - most);
+        }
+    }
+    elements.drain(..elements.len().saturating_sub(most));
+    Ok(elements)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_list_without_end_the_last_entries_are_kept() {
+        for length in [0_u64, 2, 3, 4, 5, 6, 7, 100] {
+            let numbers: Vec<u64> = (0..length).collect();
+            let last: Vec<_> = (length.saturating_sub(3)..length).map(|number| Integer(number.into())).collect();
+            for text in [format!("{numbers:?}"), format!("{{\"values\": {numbers:?}}}")] {
+                let Lenient(read) = serde_json::from_str::<Lenient<List<Integer, 3>>>(&text).unwrap();
+                assert_eq!(read, Some(List(last.clone())), "{text}");
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::event::{Event, Frame, LogEntry, Raised, Stacktrace, said};
+use super::event::{Event, Frame, LogEntry, MAX_EXCEPTIONS, MAX_FRAMES, Raised, Stacktrace, said};
 use super::id::Id;
 use super::lenient::{List, Text, members};
 use super::link;
@@ -69,8 +69,8 @@ members!(Entry { "type" => kind, "data" => data });
 struct Data {
     formatted: Option<Text>,
     message: Option<Text>,
-    values: Option<List<Raised>>,
-    frames: Option<List<Frame>>,
+    values: Option<List<Raised, MAX_EXCEPTIONS>>,
+    frames: Option<List<Frame, MAX_FRAMES>>,
 }
 
 members!(Data { "formatted" => formatted, "message" => message, "values" => values, "frames" => frames });

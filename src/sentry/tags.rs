@@ -2,10 +2,11 @@
 
 use serde::de::{IgnoredAny, MapAccess, SeqAccess};
 
-use super::lenient::{Lenient, Name, Shape, Text, members};
+use super::lenient::{Lenient, MAX_ENTRIES, Name, Shape, Text, members};
 
 /// Names and values in the body's order. Sentry sends pairs; `{"key": …, "value": …}` objects and one object of names
-/// and values are read as well. What has no name or no value that is text is left out.
+/// and values are read as well. What has no name or no value that is text is left out, and so is what stands behind the
+/// first 10,000, which is more than an event can carry.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tags(pub Vec<(String, String)>);
 
@@ -25,7 +26,9 @@ impl Shape for Tags {
     fn of_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
         let mut tags = Vec::new();
         while let Some(Lenient(tag)) = list.next_element::<Lenient<Tag>>()? {
-            tags.extend(tag.and_then(Tag::complete));
+            if tags.len() < MAX_ENTRIES {
+                tags.extend(tag.and_then(Tag::complete));
+            }
         }
         Ok(Some(Self(tags)))
     }
@@ -33,7 +36,9 @@ impl Shape for Tags {
     fn of_object<'de, A: MapAccess<'de>>(mut object: A) -> Result<Option<Self>, A::Error> {
         let mut tags = Vec::new();
         while let Some((Name(name), Lenient(value))) = object.next_entry()? {
-            tags.extend(Tag { key: Some(Text(name.into_owned())), value }.complete());
+            if tags.len() < MAX_ENTRIES {
+                tags.extend(Tag { key: Some(Text(name.into_owned())), value }.complete());
+            }
         }
         Ok(Some(Self(tags)))
     }

@@ -4,15 +4,19 @@ use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::http::header::CONTENT_LENGTH;
-use actix_web::web::{Bytes, BytesMut, Payload};
+use actix_web::web::{Bytes, Payload};
 use futures_util::StreamExt;
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::budget::Share;
+use super::body_memory::{NoRoom, Reservation};
 
-/// Sentry gives up after 5 seconds at most; whoever takes longer only holds memory.
+/// Sentry gives up after 5 seconds at most; whoever takes longer only holds memory. When that is scarce, slow bodies go
+/// earlier: see [`body_memory`](super::body_memory).
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// With the half second that a body waits for room it stays below the second that Sentry waits for an answer.
+const DISCARDING: Duration = Duration::from_millis(400);
 
 /// Why a body could not be read.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
@@ -26,50 +30,100 @@ pub enum BodyError {
     /// It came too slowly.
     #[error("the body did not come within {} seconds", PATIENCE.as_secs())]
     TooSlow,
-    /// Too many bodies of strangers are here already.
-    #[error("too many unproven bodies are being read at once: a webhook with the token in its address is always read")]
+    /// There is no memory for it.
+    #[error("there is no memory for this body now, because too many large ones are being read at once: send it again")]
     Crowded,
 }
 
-/// Reads the whole body, and stops at the first byte beyond `limit`, or beyond what `share` can take.
+impl From<NoRoom> for BodyError {
+    fn from(_: NoRoom) -> Self {
+        Self::Crowded
+    }
+}
+
+/// Reads the whole body, and stops at the first byte beyond `limit`, or when `reservation` finds no room for it.
 ///
-/// A request that has proven where it comes from needs no share.
+/// Whoever reads no more than a few KiB needs no reservation.
 ///
 /// # Errors
 ///
-/// When the body is too large, breaks off, takes longer than 30 seconds, or finds too many bodies of strangers.
+/// When the body is too large, breaks off, takes longer than 30 seconds, or has to make room for others.
 pub async fn read(
     request: &HttpRequest,
-    payload: Payload,
+    payload: &mut Payload,
     limit: usize,
-    share: Option<&mut Share>,
+    mut reservation: Option<&mut Reservation>,
 ) -> Result<Bytes, BodyError> {
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(BodyError::TooLarge(limit));
     }
-    timeout(PATIENCE, collect(payload, limit, share)).await.unwrap_or(Err(BodyError::TooSlow))
+    // Whoever has proven where they come from is believed about the length, so that bodies which do not fit together are
+    // told so at once and do not keep each other out half read. A stranger has to send what counts.
+    if let (Some(reservation), Some(length)) = (&mut reservation, announced)
+        && reservation.is_proven()
+    {
+        reservation.grow_to(length).await?;
+    }
+    let reading = collect(payload, limit, announced.unwrap_or(limit), reservation);
+    timeout(PATIENCE, reading).await.unwrap_or(Err(BodyError::TooSlow))
 }
 
-async fn collect(mut payload: Payload, limit: usize, mut share: Option<&mut Share>) -> Result<Bytes, BodyError> {
-    let mut body = Bytes::new();
-    while let Some(chunk) = payload.next().await {
+/// Reads on without keeping anything, so that a sender who writes the whole body before reading an answer gets to read one.
+/// Whoever takes longer finds the connection closed.
+pub async fn discard(payload: &mut Payload) {
+    let rest = async { while let Some(Ok(_)) = payload.next().await {} };
+    // Too long is as good as done.
+    let _ = timeout(DISCARDING, rest).await;
+}
+
+async fn collect(
+    payload: &mut Payload,
+    limit: usize,
+    expected: usize,
+    mut reservation: Option<&mut Reservation>,
+) -> Result<Bytes, BodyError> {
+    // Most bodies come in one piece, which is taken as it is.
+    let mut first = Bytes::new();
+    let mut body = Vec::new();
+    loop {
+        let chunk = match &reservation {
+            None => payload.next().await,
+            Some(reservation) => tokio::select! {
+                biased;
+                chunk = payload.next() => chunk,
+                () = reservation.evicted() => return Err(BodyError::Crowded),
+            },
+        };
+        let Some(chunk) = chunk else { break };
         let chunk = chunk.map_err(|_| BodyError::Broken)?;
-        if body.len() + chunk.len() > limit {
+        let length = first.len() + body.len() + chunk.len();
+        if length > limit {
             return Err(BodyError::TooLarge(limit));
         }
-        if share.as_mut().is_some_and(|share| !share.take(chunk.len())) {
-            return Err(BodyError::Crowded);
+        if let Some(reservation) = &mut reservation {
+            reservation.grow_to(length).await?;
         }
-        // Most bodies come in one piece, which is taken as it is.
-        body = if body.is_empty() { chunk } else { joined(body, &chunk) };
+        if first.is_empty() && body.is_empty() {
+            first = chunk;
+            continue;
+        }
+        reserve(&mut body, length, expected);
+        if !first.is_empty() {
+            body.extend_from_slice(&std::mem::take(&mut first));
+        }
+        body.extend_from_slice(&chunk);
     }
-    Ok(body)
+    if let Some(reservation) = reservation {
+        reservation.complete();
+    }
+    Ok(if body.is_empty() { first } else { Bytes::from(body) })
 }
 
-/// Copies no more than `chunk` where nobody else holds the `body`.
-fn joined(body: Bytes, chunk: &[u8]) -> Bytes {
-    let mut body = BytesMut::from(body);
-    body.extend_from_slice(chunk);
-    body.freeze()
+/// Makes room for `length` bytes: twice what is there, so that little is copied, but never beyond what is `expected`.
+fn reserve(body: &mut Vec<u8>, length: usize, expected: usize) {
+    if body.capacity() < length {
+        let capacity = length.max(expected.min(2 * length));
+        body.reserve_exact(capacity - body.len());
+    }
 }

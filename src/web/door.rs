@@ -1,4 +1,5 @@
-//! Who may come in: the secret in the webhook's path, or as the password of HTTP Basic, and Sentry's signature.
+//! Who may come in: the secret in the webhook's path, as the password of HTTP Basic or as a bearer token, and Sentry's
+//! signature.
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 use base64::Engine as _;
@@ -49,22 +50,38 @@ impl Door {
         self.tokens.iter().fold(false, |open, token| token.matches(candidate) | open)
     }
 
+    /// Whether the request carries one of the secrets in its header `Authorization`: as the password of HTTP Basic or as a
+    /// bearer token.
+    #[must_use]
+    pub fn opens_to_authorization(&self, headers: &HeaderMap) -> bool {
+        self.opens_to_basic(headers) || self.opens_to_bearer(headers)
+    }
+
+    /// Whether the request carries one of the secrets as a bearer token (RFC 6750), as custom headers of Sentry's
+    /// integrations can say since July 2026.
+    #[must_use]
+    pub fn opens_to_bearer(&self, headers: &HeaderMap) -> bool {
+        credentials(headers, "bearer").is_some_and(|token| self.opens_to(token.as_bytes()))
+    }
+
     /// Whether the request carries one of the secrets as the password of HTTP Basic (RFC 7617); the user's name does
     /// not matter. Sentry sends it for a callback URL like `https://sentry:TOKEN@host/sentry`.
     #[must_use]
     pub fn opens_to_basic(&self, headers: &HeaderMap) -> bool {
-        let password = headers
-            .get(AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"))
-            .and_then(|(_, credentials)| STANDARD.decode(credentials.trim()).ok())
+        let password = credentials(headers, "basic")
+            .and_then(|credentials| STANDARD.decode(credentials).ok())
             .and_then(|credentials| {
                 let colon = credentials.iter().position(|byte| *byte == b':')?;
                 Some(credentials[colon + 1..].to_vec())
             });
         password.is_some_and(|password| self.opens_to(&password))
     }
+}
+
+/// What the header `Authorization` says under this scheme.
+fn credentials<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
+    let (found, credentials) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    found.eq_ignore_ascii_case(scheme).then_some(credentials.trim())
 }
 
 /// The signatures of a request: one of either header at most, so that nobody has the body hashed over and over.

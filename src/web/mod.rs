@@ -8,14 +8,14 @@
 //! - [`admin`]: who may look and act
 //! - [`api`]: `/api/…`, what the status page shows and does, as JSON
 //! - [`body`]: reading a request's body within a bound
-//! - [`budget`]: the bound of all bodies together that only a signature can prove
+//! - [`body_memory`]: the bound of all bodies together, and which of them goes when there is no room
 //! - [`answer`]: the JSON answers
 
 pub mod admin;
 pub mod answer;
 pub mod api;
 pub mod body;
-pub mod budget;
+pub mod body_memory;
 pub mod door;
 pub mod health;
 pub mod metrics;
@@ -34,7 +34,7 @@ use crate::upkeep::Upkeep;
 use crate::watch::Watch;
 use crate::web::admin::Admin;
 use crate::web::answer::error;
-use crate::web::budget::Budget;
+use crate::web::body_memory::BodyMemory;
 use crate::web::door::Door;
 use crate::web::page::layout::Imprint;
 
@@ -60,8 +60,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Whether the bridge is well.
     pub watch: Watch,
-    /// What bodies of strangers may take together.
-    pub budget: Budget,
+    /// What bodies may take together.
+    pub body_memory: BodyMemory,
     /// Which bridge this is, for the status page.
     pub imprint: Imprint,
     stopping: AtomicBool,
@@ -73,10 +73,10 @@ impl Shared {
     #[must_use]
     pub fn new(door: Door, intake: Intake, queue: Queue, max_body: usize, metrics: Metrics, watch: Watch) -> Self {
         let admin = Admin::default();
-        let budget = Budget::new(max_body);
+        let body_memory = BodyMemory::new(max_body);
         let upkeep = Upkeep::new(queue.clone(), intake.clone());
         let (imprint, stopping) = (Imprint::default(), AtomicBool::new(false));
-        Self { door, admin, upkeep, intake, queue, max_body, metrics, watch, budget, imprint, stopping }
+        Self { door, admin, upkeep, intake, queue, max_body, metrics, watch, body_memory, imprint, stopping }
     }
 
     /// The same with a status page and `/api`, for those whom `admin` lets in.
@@ -105,28 +105,23 @@ impl Shared {
 pub fn routes(config: &mut ServiceConfig) {
     config
         .service(
-            web::resource("/sentry/{token}")
+            // A slash too many is no reason to lose an alert.
+            web::resource(["/sentry/{token}", "/sentry/{token}/"])
                 .route(web::post().to(webhook::with_token))
-                .default_service(web::to(post_only)),
+                .default_service(web::to(webhook::wrong_method)),
         )
         .service(
-            web::resource("/sentry").route(web::post().to(webhook::with_header)).default_service(web::to(post_only)),
+            web::resource("/sentry")
+                .route(web::post().to(webhook::with_header))
+                .default_service(web::to(webhook::wrong_method)),
         )
+        .service(web::resource("/sentry/{path:.*}").default_service(web::to(webhook::elsewhere)))
         .service(web::resource("/healthz").route(web::get().to(health::healthz)).default_service(web::to(get_only)))
         .service(web::resource("/readyz").route(web::get().to(health::readyz)).default_service(web::to(get_only)))
         .service(web::resource("/metrics").route(web::get().to(metrics::metrics)).default_service(web::to(get_only)))
         .configure(page::routes)
         .configure(api::routes)
         .default_service(web::to(not_found));
-}
-
-async fn post_only() -> HttpResponse {
-    let mut answer = HttpResponse::MethodNotAllowed();
-    answer.insert_header(("Allow", "POST"));
-    error(
-        &mut answer,
-        "Sentry's webhooks are sent with POST: set this address as the callback URL of the WebHooks plugin",
-    )
 }
 
 async fn get_only() -> HttpResponse {

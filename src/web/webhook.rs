@@ -4,16 +4,17 @@ use std::mem::discriminant;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{ALLOW, HeaderMap, RETRY_AFTER};
 use actix_web::web::{Data, Path, Payload};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, rt};
 use chrono::{DateTime, Utc};
 use log::{Level, info, log, warn};
 use tokio::time::timeout;
 
 use super::answer;
 use super::body::{self, BodyError};
-use super::{RESOURCE, Shared};
+use super::body_memory::{self, Reservation};
+use super::{RESOURCE, Shared, nothing_here};
 use crate::intake::{Generation, Ignored, Rejection, Verdict, Webhook};
 use crate::logging::repeats::{self, Cause};
 use crate::metrics::{Answered, Source};
@@ -28,9 +29,12 @@ const TIMESTAMP: &str = "Sentry-Hook-Timestamp";
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
 const WRONG_TOKEN: &str = "the token is wrong or missing: it has to be one of BRIDGE_WEBHOOK_TOKEN, at the end of the \
-                           path or as the password of HTTP Basic";
+                           path, as the password of HTTP Basic or as a bearer token";
 const WRONG_SIGNATURE: &str = "the signature is wrong or missing: Sentry-Hook-Signature has to be made of the very body \
                                with the Client Secret that BRIDGE_SENTRY_CLIENT_SECRET holds";
+
+const POST_ONLY: &str =
+    "Sentry's webhooks are sent with POST: set this address as the callback URL of the WebHooks plugin";
 
 /// How a request has shown that it may come in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -73,10 +77,10 @@ pub async fn with_token(
     counted(reply, &shared, received_at)
 }
 
-/// The webhook with its secret as the password of HTTP Basic, or with nothing but Sentry's signature.
+/// The webhook with its secret in the header `Authorization`, or with nothing but Sentry's signature.
 pub async fn with_header(request: HttpRequest, payload: Payload, shared: Data<Shared>) -> HttpResponse {
     let received_at = Utc::now();
-    let reply = if shared.door.opens_to_basic(request.headers()) {
+    let reply = if shared.door.opens_to_authorization(request.headers()) {
         take(&request, payload, &shared, Proof::Token, received_at).await
     } else if shared.door.may_be_signed(request.headers()) {
         take(&request, payload, &shared, Proof::ToBeSigned, received_at).await
@@ -86,6 +90,32 @@ pub async fn with_header(request: HttpRequest, payload: Payload, shared: Data<Sh
         shut(&request, Answered::WrongToken)
     };
     counted(reply, &shared, received_at)
+}
+
+/// Any other address under `/sentry`: most likely an alert that is lost by a typo.
+pub async fn elsewhere(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
+    let line = repeats::line(Cause::Elsewhere, Level::Warn);
+    let (peer, method) = (peer_of(&request), request.method());
+    // What stands in the path may be the token.
+    log!(line.level, peer, method:%; "a request to an address under /sentry that does not exist was answered 404: webhooks \
+         go to /sentry/{{token}}{line}");
+    counted(Reply::new(Source::Unknown, Answered::NotFound, nothing_here()), &shared, Utc::now())
+}
+
+/// Any other method than POST.
+pub async fn wrong_method(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
+    let line = repeats::line(Cause::WrongMethod, Level::Warn);
+    let (peer, method) = (peer_of(&request), request.method());
+    log!(line.level, peer, method:%; "a request to the webhook was answered 405: Sentry posts its webhooks{line}");
+    let mut response = HttpResponse::MethodNotAllowed();
+    response.insert_header((ALLOW, "POST"));
+    let response = answer::error(&mut response, POST_ONLY);
+    counted(Reply::new(Source::Unknown, Answered::WrongMethod, response), &shared, Utc::now())
+}
+
+/// The address of the connection, which is the proxy's where there is one.
+fn peer_of(request: &HttpRequest) -> String {
+    request.peer_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string())
 }
 
 /// Every answer of the webhook passes here.
@@ -98,7 +128,7 @@ fn counted(reply: Reply, shared: &Shared, received_at: DateTime<Utc>) -> HttpRes
 fn shut(request: &HttpRequest, answered: Answered) -> Reply {
     let (what, reason) =
         if answered == Answered::WrongToken { ("token", WRONG_TOKEN) } else { ("signature", WRONG_SIGNATURE) };
-    let peer = request.peer_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string());
+    let peer = peer_of(request);
     let line = repeats::line(Cause::Unproven { signature: what == "signature" }, Level::Warn);
     log!(line.level, peer; "a webhook with a wrong or missing {what} was turned away{line}");
     Reply::new(Source::Unknown, answered, answer::error(&mut HttpResponse::Unauthorized(), reason))
@@ -106,7 +136,7 @@ fn shut(request: &HttpRequest, answered: Answered) -> Reply {
 
 async fn take(
     request: &HttpRequest,
-    payload: Payload,
+    mut payload: Payload,
     shared: &Shared,
     proof: Proof,
     received_at: DateTime<Utc>,
@@ -116,23 +146,22 @@ async fn take(
     if wants_signature && !shared.door.may_be_signed(headers) {
         return shut(request, Answered::Unsigned);
     }
-    let mut share = (proof == Proof::ToBeSigned).then(|| shared.budget.share());
-    let body = match body::read(request, payload, shared.max_body, share.as_mut()).await {
+    let mut reservation = shared.body_memory.open(proof == Proof::Token);
+    let body = match body::read(request, &mut payload, shared.max_body, Some(&mut reservation)).await {
         Ok(body) => body,
         Err(error) => {
-            let status = status_of(error);
-            let line = repeats::line(Cause::NotRead(status.as_u16()), Level::Warn);
-            log!(line.level, "a webhook was not read: {error}{line}");
-            let answered = if error == BodyError::Crowded { Answered::Unavailable } else { Answered::Unread };
-            let response = answer::error(&mut HttpResponse::build(status), &error.to_string());
-            return Reply::new(Source::Unknown, answered, response);
+            drop(reservation);
+            if error == BodyError::Crowded {
+                body::discard(&mut payload).await;
+            }
+            return unread(error, proof);
         }
     };
     if wants_signature && !shared.door.is_signed(headers, &body) {
         return shut(request, Answered::WrongSignature);
     }
-    // What Sentry signed is no stranger's.
-    drop(share);
+    reservation.prove();
+    let parsing = shared.body_memory.parse(body.len()).await;
 
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let webhook = Webhook {
@@ -151,18 +180,28 @@ async fn take(
     };
     let (answered, response) = match verdict {
         Verdict::Queue(prepared) => {
-            // The largest thing a request holds, and nobody needs it while the disk is waited for.
-            drop(body);
             let (incident_key, event_type) = (prepared.event.incident_key().clone(), prepared.event.event_type());
-            receive(Incoming::trigger(*prepared, received_at), &incident_key, event_type, shared).await
+            let incoming = Incoming::trigger(*prepared, received_at);
+            // The largest things a request holds, and nobody needs them while the disk is waited for.
+            drop((body, parsing, reservation));
+            receive(incoming, &incident_key, event_type, shared).await
         }
         Verdict::Follow(follow_up) => {
             let (incident_key, event_type) = (follow_up.incident_key.clone(), follow_up.event_type());
-            receive(Incoming::follow_up(*follow_up, received_at), &incident_key, event_type, shared).await
+            let incoming = Incoming::follow_up(*follow_up, received_at);
+            drop((body, parsing, reservation));
+            receive(incoming, &incident_key, event_type, shared).await
         }
         Verdict::Ignored(reason) => ignore(reason),
         Verdict::Rejected(rejection) => {
-            keep(shared, webhook.resource, &body, &rejection, received_at).await;
+            drop(parsing);
+            let rejected = Rejected {
+                received_at,
+                resource: webhook.resource.map(str::to_owned),
+                reason: rejection.to_string(),
+                body: Vec::from(body),
+            };
+            keep(shared, rejected, &rejection, reservation).await;
             let status = match rejection {
                 Rejection::NotJson(_) => StatusCode::BAD_REQUEST,
                 Rejection::NotSentry | Rejection::NoIssue => StatusCode::UNPROCESSABLE_ENTITY,
@@ -215,20 +254,37 @@ async fn receive(
     }
 }
 
+/// What is answered to a body that was not read.
+fn unread(error: BodyError, proof: Proof) -> Reply {
+    let (status, is_crowded) = (status_of(error), error == BodyError::Crowded);
+    // A stranger's is no alert that is lost.
+    let level = if is_crowded && proof == Proof::Token { Level::Error } else { Level::Warn };
+    let line = repeats::line(Cause::NotRead(status.as_u16()), level);
+    log!(line.level, "a webhook was not read: {error}{line}");
+    let mut response = HttpResponse::build(status);
+    if is_crowded {
+        response.insert_header((RETRY_AFTER, body_memory::RETRY_AFTER));
+    }
+    let answered = if is_crowded { Answered::Unavailable } else { Answered::Unread };
+    Reply::new(Source::Unknown, answered, answer::error(&mut response, &error.to_string()))
+}
+
 /// Keeps what was rejected, so that `queue` can show it and a later version may understand it. What is answered does
 /// not depend on it.
-async fn keep(shared: &Shared, resource: Option<&str>, body: &[u8], rejection: &Rejection, received_at: DateTime<Utc>) {
-    let rejected = Rejected {
-        received_at,
-        resource: resource.map(str::to_owned),
-        reason: rejection.to_string(),
-        body: body.to_vec(),
-    };
-    let not_kept = match timeout(KEEPING, shared.queue.reject(rejected)).await {
-        Ok(Ok(id)) => {
+async fn keep(shared: &Shared, rejected: Rejected, rejection: &Rejection, reservation: Reservation) {
+    let queue = shared.queue.clone();
+    // Its body is held until it is committed, however long whoever sent it is willing to wait.
+    let kept = rt::spawn(async move {
+        let kept = queue.reject(rejected).await;
+        drop(reservation);
+        kept
+    });
+    let not_kept = match timeout(KEEPING, kept).await {
+        Ok(Ok(Ok(id))) => {
             warn!(rejected:% = id; "a webhook was rejected: {rejection}; it is kept as {id}: look at it with `queue show {id}`");
             return;
         }
+        Ok(Ok(Err(error))) => format!("it is not kept: {error}"),
         Ok(Err(error)) => format!("it is not kept: {error}"),
         Err(_) => format!("it may not be kept: the database took longer than {KEEPING:?}"),
     };

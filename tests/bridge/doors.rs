@@ -51,7 +51,14 @@ fn any_of_the_tokens_opens_the_webhook_and_nothing_else_does() {
         (202, "/sentry".to_owned(), Some(basic("", NEW_TOKEN))),
         (401, "/sentry".to_owned(), Some(basic("sentry", "wrong"))),
         (401, "/sentry".to_owned(), Some(basic(TOKEN, ""))),
-        (401, "/sentry".to_owned(), Some(format!("Bearer {TOKEN}"))),
+        (202, "/sentry".to_owned(), Some(format!("Bearer {TOKEN}"))),
+        (202, "/sentry".to_owned(), Some(format!("bearer  {NEW_TOKEN}"))),
+        (401, "/sentry".to_owned(), Some(format!("Bearer {TOKEN}x"))),
+        (401, "/sentry".to_owned(), Some("Bearer ".to_owned())),
+        (401, "/sentry".to_owned(), Some(format!("Token {TOKEN}"))),
+        (401, "/sentry/wrong".to_owned(), Some(format!("Bearer {TOKEN}"))),
+        (202, format!("/sentry/{TOKEN}/"), None),
+        (401, "/sentry/wrong/".to_owned(), None),
         (401, "/sentry".to_owned(), Some("Basic !".to_owned())),
         (401, "/sentry".to_owned(), Some("Basic".to_owned())),
     ];
@@ -104,6 +111,28 @@ fn a_wrong_method_is_told_the_right_one_and_an_unknown_path_that_it_is_unknown()
         is_error(&post(bridge.address, path, &[], &alert(7, "Disk full")), 404, "/sentry/{token}");
     }
     still_takes_alerts(&bridge, &pagerduty);
+}
+
+#[test]
+fn what_is_lost_under_sentry_by_a_typo_is_logged_without_the_token() {
+    let pagerduty = PagerDuty::start();
+    let mut bridge = Bridge::start(&pagerduty.url());
+    for path in [format!("/sentry/{TOKEN}/x"), format!("/sentry//{TOKEN}"), "/sentry/".to_owned()] {
+        is_error(&post(bridge.address, &path, &[], &alert(7, "Disk full")), 404, "/sentry/{token}");
+    }
+    bridge.wait_for_log("answered 404");
+    is_error(&get(bridge.address, &format!("/sentry/{TOKEN}")), 405, "POST");
+    is_error(&get(bridge.address, &format!("/sentry/{TOKEN}/")), 405, "POST");
+    bridge.wait_for_log("answered 405");
+    for _ in 0..100 {
+        assert_eq!(get(bridge.address, &format!("/sentry/{TOKEN}/x")).status, 404);
+    }
+    assert_eq!(get(bridge.address, "/sentryx").status, 404, "which is no address of Sentry's");
+    assert_eq!(bridge.terminate("TERM").code(), Some(0));
+    let lines = bridge.process.stderr.all();
+    let told = lines.iter().filter(|line| line.contains("answered 404")).count();
+    assert!((1..20).contains(&told), "{told} of 103: {lines:#?}");
+    assert!(lines.iter().all(|line| !line.contains(TOKEN)), "{lines:#?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 
 mod api;
+mod body_memory;
 mod check;
 mod delivery;
 mod disk;
@@ -13,6 +14,7 @@ mod life;
 mod lifecycle;
 mod logs;
 mod outages;
+mod printed;
 mod queue;
 mod rehearsal;
 mod replay;

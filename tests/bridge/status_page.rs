@@ -303,3 +303,27 @@ fn a_form_that_never_ends_is_not_waited_for() {
     let answers: Vec<_> = connections.iter_mut().map(|connection| connection.answer().status).collect();
     assert_eq!(answers, [400, 401, 401, 401]);
 }
+
+#[test]
+fn after_logging_out_the_cookie_and_its_csrf_word_are_worth_nothing() {
+    let pagerduty = PagerDuty::start();
+    let bridge = with_trouble(&pagerduty);
+    let (cookie, csrf) = log_in(bridge.address);
+    let (other_cookie, _) = log_in(bridge.address);
+    let status = |path: &str, cookie: &str| get_with(bridge.address, path, &format!("Cookie: {cookie}")).status;
+    for path in ["/", "/events/1", "/api/status"] {
+        assert_eq!((status(path, &cookie), status(path, &other_cookie)), (200, 200), "{path}");
+    }
+    assert_eq!(form(bridge.address, "/logout", &[("Cookie", &cookie)], &format!("csrf={csrf}")).status, 303);
+    // Whoever kept a copy of both has nothing: neither a look nor an action.
+    for path in ["/", "/events/1", "/api/status"] {
+        assert_eq!((status(path, &cookie), status(path, &other_cookie)), (401, 200), "{path}");
+    }
+    for path in ACTIONS.into_iter().chain(["/logout"]) {
+        let answer = form(bridge.address, path, &[("Cookie", &cookie)], &format!("csrf={csrf}"));
+        assert_eq!(answer.status, 401, "{path}");
+        let answer = form(bridge.address, path, &[("Cookie", &other_cookie)], &format!("csrf={csrf}"));
+        assert_eq!(answer.status, 403, "{path}");
+    }
+    log_in(bridge.address);
+}

@@ -51,6 +51,10 @@ fn every_answer_of_the_webhook_is_counted_once_by_source_and_answer() {
     connection.end();
     assert_eq!(status(connection.answer()), 400);
     assert_eq!(status(get(bridge.address, &format!("/sentry/{TOKEN}"))), 405);
+    for path in [format!("/sentry/{TOKEN}/x"), "/sentry/".to_owned()] {
+        assert_eq!(status(post(bridge.address, &path, &[], &alert(9, "Disk full"))), 404);
+    }
+    assert_eq!(status(post(bridge.address, "/elsewhere", &[], &alert(9, "Disk full"))), 404);
 
     let samples = samples(&bridge);
     let expected = BTreeMap::from([
@@ -64,6 +68,8 @@ fn every_answer_of_the_webhook_is_counted_once_by_source_and_answer() {
         ("answer=\"wrong_signature\",source=\"unknown\"", 1.0),
         ("answer=\"unsigned\",source=\"unknown\"", 2.0),
         ("answer=\"unread\",source=\"unknown\"", 2.0),
+        ("answer=\"not_found\",source=\"unknown\"", 2.0),
+        ("answer=\"wrong_method\",source=\"unknown\"", 1.0),
     ]);
     assert_eq!(samples.of("bridge_webhooks_total"), expected);
     assert_eq!(samples.get("bridge_webhooks_rejected_kept_total"), 3.0);

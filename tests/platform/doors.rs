@@ -181,13 +181,24 @@ async fn strangers_fill_their_own_share_of_the_memory_and_nobody_elses() {
     let web = Web::start(TOKEN, NEW).await;
     let signature = signature(NEW, EVENT_ALERT);
     let headers = [("Sentry-Hook-Resource", "event_alert"), ("Sentry-Hook-Signature", signature.as_str())];
-    let mut strangers = web.shared.budget.share();
-    assert!(strangers.take(64 * 1024 * 1024));
-    assert_eq!(web.status("/sentry", &headers, EVENT_ALERT).await, 503);
+    let large = 112 * 1024 * 1024;
+    let small = 64 * 1024;
+    let memory = &web.shared.body_memory;
+    let mut strangers = vec![memory.open(false)];
+    strangers[0].grow_to(large).await.unwrap();
+    for _ in 0..16 * 1024 * 1024 / small {
+        strangers.push(memory.open(false));
+        strangers.last_mut().unwrap().grow_to(small).await.unwrap();
+    }
+    let leave = async {
+        let oldest = strangers.remove(0);
+        oldest.evicted().await;
+    };
+    let (status, ()) = tokio::join!(web.status("/sentry", &headers, EVENT_ALERT), leave);
+    assert_eq!(status, 202, "the oldest stranger made room for it");
     assert_eq!(web.status(&with_token(), &headers, EVENT_ALERT).await, 202);
     drop(strangers);
-    assert_eq!(web.status("/sentry", &headers, EVENT_ALERT).await, 202);
-    assert!(web.shared.budget.share().take(64 * 1024 * 1024), "what was read is given back");
+    assert_eq!(memory.open(true).grow_to(large).await, Ok(()), "what was read is given back");
 }
 
 #[actix_web::test]

@@ -2,7 +2,7 @@
 
 mod samples;
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use self::samples::SAMPLES;
 use super::payloads::Payload;
 use super::sandbox::line;
 use super::signals::Signals;
-use super::{block_on, replay, say};
+use super::{block_on, out, replay, say};
 use crate::bridge::Bridge;
 use crate::cli::DemoArgs;
 use crate::config::{Config, LogFormat};
@@ -88,7 +88,7 @@ async fn show(sandbox: &Sandbox, webhook: &Url, once: bool) -> anyhow::Result<Ex
     post_samples(webhook).await?;
     let printed = timeout(PATIENCE, print(&mut entries, SAMPLES.len())).await;
     let taken = printed.unwrap_or_else(|_| bail!("not everything was delivered within {PATIENCE:?}"))?;
-    writeln!(stdout(), "{} alerts posted, {taken} delivered", SAMPLES.len())?;
+    writeln!(out(), "{} alerts posted, {taken} delivered", SAMPLES.len())?;
     if once {
         return Ok(Exit::of(taken == SAMPLES.len()));
     }
@@ -120,7 +120,7 @@ async fn print(entries: &mut Receiver<std::sync::Arc<JournalEntry>>, number: usi
     for _ in 0..number {
         let entry = entries.recv().await.context("the sandbox ended")?;
         taken += usize::from(matches!(entry.verdict, Verdict::Accepted { .. }));
-        writeln!(stdout(), "{}", line(&entry))?;
+        writeln!(out(), "{}", line(&entry))?;
     }
     Ok(taken)
 }

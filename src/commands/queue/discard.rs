@@ -1,12 +1,12 @@
 //! `queue discard`: deletes for ever, after asking.
 
-use std::io::{self, BufRead, IsTerminal, Write, stdin, stdout};
+use std::io::{self, BufRead, IsTerminal, Write, stdin};
 
 use anyhow::Context;
 
 use super::{database, numbers, state_of, states_or};
 use crate::cli::{QueueDiscardArgs, Standing};
-use crate::commands::{Misuse, say};
+use crate::commands::{Misuse, out, say};
 use crate::exit::Exit;
 use crate::queue::Editor;
 use crate::upkeep::{Doomed, sorted};
@@ -50,7 +50,7 @@ pub(super) async fn run(args: &QueueDiscardArgs) -> anyhow::Result<Exit> {
         }
     }
     let gone = doomed.delete(&mut editor).await?.len();
-    writeln!(stdout(), "{gone} discarded")?;
+    writeln!(out(), "{gone} discarded")?;
     editor.close().await?;
     if gone < total {
         say(&format!("{} changed meanwhile and are left as they are", total - gone));

@@ -1,7 +1,7 @@
 //! `queue export`: everything, with service keys and bodies, one JSON object a line.
 
 use std::fs::OpenOptions;
-use std::io::{self, BufWriter, Write, stdout};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use anyhow::Context;
@@ -9,8 +9,9 @@ use anyhow::Context;
 use super::show::whole;
 use super::{CURRENT, numbers, reader, states_or};
 use crate::cli::{QueueExportArgs, Standing};
-use crate::commands::{Misuse, say};
+use crate::commands::{Misuse, out, say};
 use crate::exit::Exit;
+use crate::printable;
 use crate::queue::Reader;
 use crate::row::Keys;
 
@@ -18,7 +19,7 @@ pub(super) async fn run(args: &QueueExportArgs) -> anyhow::Result<Exit> {
     let reader = reader().await?;
     let states = states_or(&args.states, &CURRENT);
     let number = if args.to == Path::new("-") {
-        write(&reader, &states, stdout().lock()).await?
+        write(&reader, &states, out()).await?
     } else {
         let name = args.to.display();
         let file = match create(&args.to) {
@@ -52,7 +53,7 @@ async fn write(reader: &Reader, states: &[Standing], mut out: impl Write) -> any
         for id in numbers(reader, standing, u64::MAX).await? {
             // What a running bridge has moved elsewhere meanwhile is told as it stands now.
             if let Some(whole) = whole(reader, id, Keys::Whole).await? {
-                writeln!(out, "{}", serde_json::to_string(&whole)?)?;
+                writeln!(out, "{}", printable::json(&serde_json::to_string(&whole)?))?;
                 number += 1;
             }
         }

@@ -1,11 +1,12 @@
 //! `queue list`: a table for people, or a JSON array.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 
-use super::{CURRENT, printable, reader, state_of, states_or};
+use super::{CURRENT, reader, state_of, states_or};
 use crate::cli::{QueueListArgs, Standing};
-use crate::commands::say;
+use crate::commands::{out, say};
 use crate::exit::Exit;
+use crate::printable;
 use crate::queue::{QueueError, Reader, State};
 use crate::row::{Keys, Row};
 
@@ -15,7 +16,7 @@ const PAGE: usize = 500;
 
 pub(super) async fn run(args: &QueueListArgs) -> anyhow::Result<Exit> {
     let reader = reader().await?;
-    let mut list = List { out: stdout().lock(), json: args.json, printed: 0 };
+    let mut list = List { out: out(), json: args.json, printed: 0 };
     for standing in states_or(&args.states, &CURRENT) {
         let left = args.limit.map_or(u64::MAX, |limit| limit.saturating_sub(list.printed));
         match state_of(standing) {
@@ -63,7 +64,7 @@ impl<W: Write> List<W> {
         self.printed += 1;
         if self.json {
             let separator = if first { "[\n" } else { ",\n" };
-            write!(self.out, "{separator}{}", serde_json::to_string(row)?)?;
+            write!(self.out, "{separator}{}", printable::json(&serde_json::to_string(row)?))?;
             return Ok(());
         }
         if first {
@@ -127,9 +128,10 @@ fn cells(row: &Row) -> [String; 9] {
 
 /// The beginning of a text, printable, at most `limit` characters.
 fn short(text: &str, limit: usize) -> String {
+    let text = printable::line(text);
     match text.char_indices().nth(limit) {
-        None => printable(text),
-        Some(_) => printable(text).chars().take(limit - 1).chain(['…']).collect(),
+        None => text.into_owned(),
+        Some(_) => text.chars().take(limit - 1).chain(['…']).collect(),
     }
 }
 
@@ -180,10 +182,10 @@ mod tests {
             "{}\n{}\n{}\n{}\n",
             "ID      STATE      EVENT        INCIDENT        KEY    ALERTS  TRIES  RECEIVED              DESCRIPTION",
             format_args!(
-                "7       dead       trigger      42              …cdef  3       1      2026-01-02T03:04:05Z  \u{fffd}[2J{}…",
-                "x".repeat(55)
+                "7       dead       trigger      42              …cdef  3       1      2026-01-02T03:04:05Z  \\u{{1b}}[2J{}…",
+                "x".repeat(50)
             ),
-            "        because: answered 400: Event object is invalid\u{fffd}",
+            "        because: answered 400: Event object is invalid\\n",
             "r1      rejected   -            -               -      -       -      2026-01-02T03:04:05Z  -",
         );
         assert_eq!(printed(false, &[row(), rejected]), expected);

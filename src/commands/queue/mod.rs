@@ -70,8 +70,3 @@ fn states_or(named: &[Standing], default: &[Standing]) -> Vec<Standing> {
     }
     states
 }
-
-/// Text that others wrote, without what would command a terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
-}

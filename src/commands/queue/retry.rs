@@ -1,12 +1,13 @@
 //! `queue retry`: dead letters go back to their places in line, rejected webhooks are mapped by this version.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 
 use super::numbers;
 use crate::cli::{QueueRetryArgs, Standing};
-use crate::commands::{Misuse, config_or_stand_ins, say};
+use crate::commands::{Misuse, config_or_stand_ins, out, say};
 use crate::exit::Exit;
 use crate::intake::Intake;
+use crate::printable::line;
 use crate::queue::{Editor, ItemId};
 use crate::upkeep::retry::{remap, revive};
 use crate::upkeep::{Retried, sorted};
@@ -32,7 +33,7 @@ pub(super) async fn run(args: &QueueRetryArgs) -> anyhow::Result<Exit> {
         .into());
     }
 
-    let mut out = stdout().lock();
+    let mut out = out();
     let mut well = true;
     for (id, outcome) in revive(&mut editor, &events).await? {
         well &= outcome.is_well();
@@ -63,12 +64,13 @@ fn tell(id: ItemId, outcome: &Retried, out: &mut impl Write) -> anyhow::Result<(
         }
         Retried::Queued { incident_key, events } => {
             for event in events {
-                writeln!(out, "{id}: waits as event {event} of incident {incident_key}")?;
+                writeln!(out, "{id}: waits as event {event} of incident {}", line(&incident_key.to_string()))?;
             }
         }
-        Retried::Ignored(reason) => writeln!(out, "{id}: is ignored, and gone: {reason}")?,
+        Retried::Ignored(reason) => writeln!(out, "{id}: is ignored, and gone: {}", line(&reason.to_string()))?,
         Retried::NothingOpen(incident_key) => {
-            writeln!(out, "{id}: is ignored, and gone: nothing is open for incident {incident_key}")?;
+            let incident = incident_key.to_string();
+            writeln!(out, "{id}: is ignored, and gone: nothing is open for incident {}", line(&incident))?;
         }
         Retried::StillRejected(rejection) => say(&format!("{id}: is rejected still: {rejection}")),
         Retried::Outrun => say(&format!("{id}: somebody else was faster")),

@@ -1,14 +1,15 @@
 //! `queue show`: all about an event or a rejected webhook.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 
 use anyhow::bail;
 use serde_json::Value;
 
-use super::printable;
 use super::reader;
 use crate::cli::QueueShowArgs;
+use crate::commands::out;
 use crate::exit::Exit;
+use crate::printable;
 use crate::queue::{ItemId, QueueError, Reader};
 use crate::row::{Body, Keys, Rest, Whole};
 
@@ -19,9 +20,9 @@ pub(super) async fn run(args: &QueueShowArgs) -> anyhow::Result<Exit> {
         bail!("the queue has nothing with the number {}", args.id)
     };
     reader.close().await;
-    let mut out = stdout().lock();
+    let mut out = out();
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&whole)?)?;
+        writeln!(out, "{}", printable::json(&serde_json::to_string_pretty(&whole)?))?;
     } else {
         print(&mut out, &whole)?;
     }
@@ -43,7 +44,7 @@ fn print(out: &mut impl Write, whole: &Whole) -> anyhow::Result<()> {
     for (name, value) in members {
         let text = match value {
             Value::Null => continue,
-            Value::String(text) => printable(&text),
+            Value::String(text) => printable::line(&text).into_owned(),
             value => value.to_string(),
         };
         if !text.is_empty() {
@@ -51,12 +52,13 @@ fn print(out: &mut impl Write, whole: &Whole) -> anyhow::Result<()> {
         }
     }
     match (&whole.rest, last) {
-        // JSON as it is printed has no control characters, but for its line ends.
-        (Rest::Event { .. }, Some((_, event))) => writeln!(out, "event\n{}", serde_json::to_string_pretty(&event)?)?,
+        (Rest::Event { .. }, Some((_, event))) => {
+            writeln!(out, "event\n{}", printable::json(&serde_json::to_string_pretty(&event)?))?;
+        }
         (Rest::Webhook { body: Body::Text(text), .. }, _) => {
             writeln!(out, "body")?;
             for line in text.lines() {
-                writeln!(out, "{}", printable(line))?;
+                writeln!(out, "{}", printable::block(line))?;
             }
         }
         (Rest::Webhook { body: Body::Base64(text), .. }, _) => writeln!(out, "body, in Base64\n{text}")?,

@@ -14,7 +14,7 @@ pub mod origin;
 pub mod session;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix_web::HttpRequest;
@@ -23,7 +23,7 @@ use chrono::{DateTime, Utc};
 use log::warn;
 
 use self::attempts::Attempts;
-use self::session::{Seal, Session};
+use self::session::{Ended, Seal, Session};
 use crate::config::AdminToken;
 
 /// Knows the admin tokens, and the sessions that were begun with them.
@@ -33,6 +33,7 @@ pub struct Admin {
     tokens: Vec<AdminToken>,
     seal: Seal,
     attempts: Mutex<Attempts>,
+    ended: Mutex<Ended>,
 }
 
 /// Why somebody may not come in.
@@ -57,7 +58,7 @@ impl Admin {
     /// bytes of this process, so that a restart, which is what takes a token away, ends them all.
     #[must_use]
     pub fn new(tokens: Vec<AdminToken>, secret: [u8; 32]) -> Self {
-        Self { tokens, seal: Seal::new(&secret), attempts: Mutex::default() }
+        Self { tokens, seal: Seal::new(&secret), attempts: Mutex::default(), ended: Mutex::default() }
     }
 
     /// Whether there is a token at all. If not, page and `/api` are answered 404.
@@ -92,7 +93,17 @@ impl Admin {
     /// The session that the request's cookie proves, if it has not ended.
     #[must_use]
     pub fn session(&self, headers: &HeaderMap, now: DateTime<Utc>) -> Option<Session> {
-        session::cookies(headers).find_map(|value| self.seal.open(value, now)).filter(|_| self.exists())
+        let session = session::cookies(headers).find_map(|value| self.seal.open(value, now))?;
+        (self.exists() && !self.ended().has(&session)).then_some(session)
+    }
+
+    /// Ends a session before its time: neither its cookie nor what its forms carry is worth anything from now on.
+    pub fn log_out(&self, session: &Session) {
+        self.ended().end(session);
+    }
+
+    fn ended(&self) -> MutexGuard<'_, Ended> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn prove(&self, token: &str, peer: IpAddr, now: DateTime<Utc>) -> Result<(), Refusal> {

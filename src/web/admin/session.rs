@@ -1,5 +1,7 @@
-//! What a browser holds after its log-in: a cookie that proves itself, so that the bridge remembers nothing. Pure.
+//! What a browser holds after its log-in: a cookie that proves itself, so that the bridge remembers nothing but which
+//! sessions were ended before their time. Pure.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use actix_web::http::header::{COOKIE, HeaderMap};
@@ -27,9 +29,37 @@ pub struct Seal(Hmac<Sha256>);
 /// A browser that has shown a right token.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Session {
+    id: [u8; 16],
     cookie: String,
     csrf: String,
     ends_at: DateTime<Utc>,
+}
+
+/// The sessions that were ended by logging out, each of which its cookie would prove until its twelve hours are over.
+#[derive(Debug, Default)]
+pub struct Ended {
+    ids: HashMap<[u8; 16], DateTime<Utc>>,
+    /// Every session that would end by then has been ended.
+    until: Option<DateTime<Utc>>,
+}
+
+impl Ended {
+    /// How many are told apart. Beyond it all that began before the newest of them are ended.
+    const MOST: usize = 10_000;
+
+    /// Ends a session for good. No clock makes it valid again, nor does anybody else's logging out.
+    pub fn end(&mut self, session: &Session) {
+        if self.ids.len() >= Self::MOST {
+            self.until = self.ids.drain().map(|(_, ends_at)| ends_at).chain(self.until).max();
+        }
+        self.ids.insert(session.id, session.ends_at);
+    }
+
+    /// Whether a session was ended.
+    #[must_use]
+    pub fn has(&self, session: &Session) -> bool {
+        self.ids.contains_key(&session.id) || self.until.is_some_and(|until| session.ends_at <= until)
+    }
 }
 
 impl Seal {
@@ -61,9 +91,11 @@ impl Seal {
     }
 
     fn session(&self, claim: &[u8; 24]) -> Session {
+        let (id, _) = claim.split_first_chunk::<16>().unwrap_or((&[0; 16], &[]));
         let seconds = claim.last_chunk().map_or(0, |bytes| i64::from_be_bytes(*bytes));
         let seal = self.under(SESSION, claim).finalize().into_bytes();
         Session {
+            id: *id,
             cookie: URL_SAFE_NO_PAD.encode([claim, &seal[..]].concat()),
             csrf: URL_SAFE_NO_PAD.encode(self.under(CSRF, claim).finalize().into_bytes()),
             ends_at: DateTime::from_timestamp(seconds, 0).unwrap_or_default(),
@@ -148,6 +180,24 @@ mod tests {
         assert_eq!(seal.open(&session.cookie, NOW + LIFE - second), Some(session.clone()));
         assert_eq!(seal.open(&session.cookie, NOW + LIFE), None);
         assert!(seal.begin([1; 16], NOW + second).cookie != session.cookie);
+    }
+
+    #[test]
+    fn what_was_ended_stays_ended_however_many_there_are() {
+        let seal = Seal::new(&[7; 32]);
+        let session = |number: u32, now| {
+            let mut id = [0; 16];
+            id[..4].copy_from_slice(&number.to_be_bytes());
+            seal.begin(id, now)
+        };
+        let most = u32::try_from(Ended::MOST).unwrap();
+        let mut ended = Ended::default();
+        for number in 0..3 * most {
+            ended.end(&session(number, NOW));
+        }
+        assert!((0..3 * most).step_by(997).all(|number| ended.has(&session(number, NOW))));
+        assert!(ended.ids.len() <= Ended::MOST);
+        assert!(!ended.has(&session(3 * most, NOW + TimeDelta::seconds(1))), "what began later goes on");
     }
 
     #[test]

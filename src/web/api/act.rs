@@ -95,8 +95,8 @@ async fn many(shared: &Shared, results: Vec<Outcome>) -> Result<String, Failure>
     Ok(written(&Outcomes { results, left: Left { dead: now.dead, rejected: now.rejected } }))
 }
 
-async fn selection(request: &HttpRequest, payload: Payload) -> Result<Selection, Failure> {
-    let body = body::read(request, payload, MAX_SELECTION, None).await.map_err(|error| match error {
+async fn selection(request: &HttpRequest, mut payload: Payload) -> Result<Selection, Failure> {
+    let body = body::read(request, &mut payload, MAX_SELECTION, None).await.map_err(|error| match error {
         BodyError::TooLarge(_) => Failure::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             format!("the selection is larger than {MAX_SELECTION} bytes: select fewer"),

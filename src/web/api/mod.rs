@@ -17,6 +17,7 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use actix_web::http::header::{
@@ -33,6 +34,7 @@ use self::operation::Operation;
 use super::admin::{self, Refusal};
 use super::answer::Answer;
 use super::{Shared, not_found};
+use crate::printable;
 use crate::queue::QueueError;
 
 /// The description of all this.
@@ -164,10 +166,17 @@ async fn nothing(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
 
 /// An answer as text, which no serialising of these types fails to make.
 fn written(answer: &impl Serialize) -> String {
-    serde_json::to_string(answer).unwrap_or_else(|error| {
-        error!("an answer of /api could not be written: {error}");
-        "null".to_owned()
-    })
+    match serde_json::to_string(answer) {
+        // Most of these answers are read on a terminal.
+        Ok(text) => match printable::json(&text) {
+            Cow::Borrowed(_) => text,
+            Cow::Owned(printable) => printable,
+        },
+        Err(error) => {
+            error!("an answer of /api could not be written: {error}");
+            "null".to_owned()
+        }
+    }
 }
 
 fn error(status: StatusCode, reason: &str) -> HttpResponse {

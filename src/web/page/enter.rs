@@ -62,7 +62,10 @@ pub(super) async fn log_in(request: HttpRequest, Sent(form): Sent<LogIn>, shared
 /// `POST /logout`.
 pub(super) async fn log_out(request: HttpRequest, Sent(form): Sent<Proof>, shared: Data<Shared>) -> HttpResponse {
     match Visit::of_form(&request, &shared, form.as_ref().map(|form| form.csrf.as_str())) {
-        Ok(_) => with_cookie(answer::see("/"), &Session::end()),
+        Ok(visit) => {
+            shared.admin.log_out(&visit.session);
+            with_cookie(answer::see("/"), &Session::end())
+        }
         Err(answer) => *answer,
     }
 }

@@ -33,11 +33,11 @@ impl<T: DeserializeOwned + 'static> FromRequest for Sent<T> {
     }
 }
 
-async fn read<T: DeserializeOwned>(request: &HttpRequest, payload: web::Payload) -> Option<T> {
+async fn read<T: DeserializeOwned>(request: &HttpRequest, mut payload: web::Payload) -> Option<T> {
     let media_type = request.headers().get(CONTENT_TYPE)?.to_str().ok()?.split(';').next()?.trim();
     if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         return None;
     }
-    let body = timeout(PATIENCE, body::read(request, payload, MOST, None)).await.ok()?.ok()?;
+    let body = timeout(PATIENCE, body::read(request, &mut payload, MOST, None)).await.ok()?.ok()?;
     Some(Query::<T>::from_query(str::from_utf8(&body).ok()?).ok()?.into_inner())
 }

@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use maud::{Markup, html};
 
 use crate::pagerduty::ServiceKey;
+use crate::printable::is_unsafe;
 
 /// What stands for a character that is not shown.
 const REPLACEMENT: char = '\u{fffd}';
@@ -29,20 +30,8 @@ pub(super) fn shown<'a>(text: &'a str, key: &ServiceKey) -> Cow<'a, str> {
     }
 }
 
-/// Unicode's `Bidi_Control`, its separators of lines and paragraphs, the invisible ones that no script needs, and what
-/// `char::is_control` knows.
 fn is_harmful(character: char) -> bool {
-    match character {
-        '\n' | '\t' => false,
-        '\u{61c}'
-        | '\u{200b}'
-        | '\u{200e}'
-        | '\u{200f}'
-        | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}'
-        | '\u{feff}' => true,
-        _ => character.is_control(),
-    }
+    !matches!(character, '\n' | '\t') && is_unsafe(character)
 }
 
 /// A number with commas between its thousands.

@@ -15,7 +15,7 @@ use crate::web::nothing_here;
 pub(super) struct Visit {
     pub(super) at: DateTime<Utc>,
     pub(super) frame: Frame,
-    session: Session,
+    pub(super) session: Session,
 }
 
 impl Visit {

@@ -13,7 +13,7 @@ use super::{Answer, Process, get, post, program};
 
 pub(crate) const TOKEN: &str = "webhook-token-for-tests-alone";
 
-/// Where the queue is when BRIDGE_DATABASE_URL is not set.
+/// Where the queue is when `BRIDGE_DATABASE_URL` is not set.
 const DATABASE: &str = "bridge.db";
 
 /// The default service key.
@@ -149,10 +149,13 @@ fn spawn(home: &TempDir, settings: &[(String, String)]) -> (Process, SocketAddr)
     (process, address)
 }
 
-/// The message of a log line, if it has `part` in it.
+/// The message of a log line, JSON or text, if it has `part` in it.
 fn message(line: &str, part: &str) -> Option<String> {
-    let line: Value = serde_json::from_str(line).ok()?;
-    line["message"].as_str().filter(|message| message.contains(part)).map(str::to_owned)
+    let message = match serde_json::from_str::<Value>(line) {
+        Ok(line) => line["message"].as_str()?.to_owned(),
+        Err(_) => line.split_once("] ")?.1.to_owned(),
+    };
+    Some(message).filter(|message| message.contains(part))
 }
 
 /// What an earlier version could have left.

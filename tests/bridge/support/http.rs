@@ -2,6 +2,8 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -44,8 +46,18 @@ impl Connection {
         Self(stream)
     }
 
+    /// Waits for so long instead.
+    pub(crate) fn be_patient(&self, patience: Duration) {
+        self.0.set_read_timeout(Some(patience)).unwrap();
+    }
+
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).unwrap();
+    }
+
+    /// The same, also where the server takes no more of it.
+    pub(crate) fn send_what_is_taken(&mut self, bytes: &[u8]) {
+        let _ = self.0.write_all(bytes);
     }
 
     /// Says that nothing more will come.
@@ -59,6 +71,23 @@ impl Connection {
         let mut asked = [0; 25];
         self.0.read_exact(&mut asked).unwrap();
         assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+
+    /// Waits until `released` ends; false when an answer comes before that.
+    pub(crate) fn is_silent_until(&self, released: &Receiver<()>) -> bool {
+        self.0.set_nonblocking(true).unwrap();
+        let silent = loop {
+            match self.0.peek(&mut [0]) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                _ => break false,
+            }
+            match released.recv_timeout(Duration::from_millis(10)) {
+                Err(RecvTimeoutError::Timeout) => {}
+                _ => break true,
+            }
+        };
+        self.0.set_nonblocking(false).unwrap();
+        silent
     }
 
     /// Reads one answer.

@@ -31,6 +31,11 @@ impl Process {
         Self { child, stdout, stderr }
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by its name, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         // Every shell has a `kill` of its own; a program of that name is not everywhere.
