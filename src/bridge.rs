@@ -19,7 +19,7 @@ use crate::about::Build;
 use crate::config::Config;
 use crate::delivery::{Limits, Worker};
 use crate::intake::Intake;
-use crate::logging::repeats;
+use crate::logging::throttle;
 use crate::metrics::Metrics;
 use crate::pagerduty::client::{Client, ClientError};
 use crate::queue::history::KEEP_ROWS;
@@ -166,7 +166,7 @@ impl Bridge {
         let (queue, metrics) = (self.queue.clone(), self.shared.metrics.clone());
         let remembering = rt::spawn(async move { queue.keep_remembering(&metrics, REMEMBER_INTERVAL).await });
         let keeping = rt::spawn(self.keeper.run());
-        let telling = rt::spawn(repeats::keep_telling());
+        let reporting = rt::spawn(throttle::keep_reporting());
         info!("listening on http://{}", self.address);
 
         let mut server = pin!(server);
@@ -203,8 +203,8 @@ impl Bridge {
             // As on a full disk. All that was committed stands in the files beside the database.
             warn!("the queue is safe, but its files could not be tidied up: {error}");
         }
-        telling.abort();
-        repeats::tell_the_rest();
+        reporting.abort();
+        throttle::report_all();
         info!("stopped");
         Ok(())
     }

@@ -34,6 +34,7 @@ pub fn run() -> anyhow::Result<Exit> {
                 actix_web::rt::spawn(async move {
                     signals.next().await;
                     warn!("a second signal: stopping at once; what is not delivered waits in the queue");
+                    log::logger().flush();
                     process::exit(i32::from(Exit::Failed.code()));
                 });
             })

@@ -25,7 +25,7 @@ use super::restart;
 use super::schedule::{Next, Schedule};
 use super::shown::Shown;
 use super::view::DeliveryView;
-use crate::logging::repeats::{self, Cause};
+use crate::logging::throttle;
 use crate::metrics::Metrics;
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
@@ -168,7 +168,7 @@ impl Worker {
                     return;
                 }
                 Err(error) => {
-                    let line = repeats::line(Cause::Unreadable, Level::Error);
+                    let line = throttle::line("reads of the queue failed", Level::Error);
                     log!(line.level, "the queue cannot be read, so nothing is delivered yet: {error}{line}");
                     sleep(DATABASE_PAUSE).await;
                 }
@@ -192,7 +192,7 @@ impl Worker {
                 }
             }
             Err(error) => {
-                let line = repeats::line(Cause::Unreadable, Level::Warn);
+                let line = throttle::line("reads of the queue failed", Level::Warn);
                 log!(line.level, "the queue cannot be read: {error}{line}");
             }
         }
@@ -223,7 +223,7 @@ impl Worker {
                 self.schedule.loaded(key, &page, last);
             }
             Err(error) => {
-                let line = repeats::line(Cause::Unreadable, Level::Error);
+                let line = throttle::line("reads of the queue failed", Level::Error);
                 log!(line.level, service_key:% = key; "the queue cannot be read: {error}{line}");
                 self.schedule.not_loaded(key);
                 sleep(DATABASE_PAUSE).await;
@@ -239,7 +239,7 @@ impl Worker {
                 self.schedule.vanished(&key, id);
             }
             Step::NotBegun { key, id, error } => {
-                let line = repeats::line(Cause::NotBegun, Level::Error);
+                let line = throttle::line("attempts could not begin", Level::Error);
                 log!(line.level, event = id.get(), service_key:% = key; "not sent, because it could be neither marked nor read: {error}{line}");
                 self.schedule.not_begun(&key, id, now + DATABASE_PAUSE);
             }
@@ -309,7 +309,7 @@ async fn settle(queue: Queue, news: News) -> Step {
         match queue.settle(news.id, settlement, Utc::now()).await {
             Ok(()) | Err(QueueError::NotWaiting { .. }) => return Step::Settled { news },
             Err(error) => {
-                let line = repeats::line(Cause::NotSettled, Level::Error);
+                let line = throttle::line("answers of PagerDuty could not be stored at once", Level::Error);
                 log!(line.level, event = news.id.get(); "what PagerDuty answered cannot be kept yet: {error}{line}");
                 sleep(DATABASE_PAUSE).await;
             }

@@ -13,7 +13,7 @@ use log::{Level, log};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::intake::Dedup;
-use crate::logging::repeats::{self, Cause};
+use crate::logging::throttle;
 use crate::metrics::Memory;
 
 use super::pulse::Pulse;
@@ -280,7 +280,7 @@ async fn begin_unmarked(
     };
     let mark_later = |&(id, at): &(EventId, DateTime<Utc>)| {
         let begun = waiting.remove(&id).ok_or(QueueError::NotWaiting(id))?;
-        let line = repeats::line(Cause::NotMarked, Level::Warn);
+        let line = throttle::line("attempts were not recorded as begun", Level::Warn);
         log!(line.level, event = id.get(); "sent without a mark, because nothing can be committed: {cause}{line}");
         owed.push((id, at));
         Ok(begun)

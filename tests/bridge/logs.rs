@@ -127,6 +127,17 @@ impl Drop for Ended {
 
 #[test]
 fn a_log_that_nobody_reads_keeps_no_alert_out_and_no_bridge_from_ending() {
+    run_without_reader("json");
+}
+
+#[test]
+fn a_log_of_text_that_nobody_reads_keeps_no_alert_out_either() {
+    run_without_reader("text");
+}
+
+/// Runs a bridge whose log is not read once it has started.
+#[track_caller]
+fn run_without_reader(format: &str) {
     let (pagerduty, home) = (PagerDuty::start(), tempfile::tempdir().unwrap());
     let settings = [
         ("BRIDGE_PAGERDUTY_URL", pagerduty.url()),
@@ -136,6 +147,7 @@ fn a_log_that_nobody_reads_keeps_no_alert_out_and_no_bridge_from_ending() {
         ("BRIDGE_SHUTDOWN_DRAIN", "0s".to_owned()),
         ("BRIDGE_ALARMS", "off".to_owned()),
         ("RUST_LOG", "trace".to_owned()),
+        ("BRIDGE_LOG_FORMAT", format.to_owned()),
     ];
     let mut bridge = Ended(program().current_dir(&home).envs(settings).stderr(Stdio::piped()).spawn().unwrap());
     let mut log = BufReader::new(bridge.0.stderr.take().unwrap());
@@ -143,7 +155,7 @@ fn a_log_that_nobody_reads_keeps_no_alert_out_and_no_bridge_from_ending() {
         let mut line = String::new();
         assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended");
         if let Some((_, address)) = line.split_once("listening on http://") {
-            break address.split('"').next().unwrap().parse().unwrap();
+            break address.split(['"', '\n']).next().unwrap().parse().unwrap();
         }
     };
     // More than the pipe and the bridge itself hold. Some of it is a warning, which is written at once otherwise.
