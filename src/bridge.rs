@@ -15,7 +15,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use crate::about::Build;
+use crate::build_info::BuildInfo;
 use crate::config::Config;
 use crate::delivery::{Limits, Worker};
 use crate::intake::Intake;
@@ -112,7 +112,7 @@ impl Bridge {
         };
         let keeper = Keeper::new(watch.clone(), queue.clone(), client, paging);
         let imprint =
-            Imprint { version: Build::current().to_string(), fingerprint: Some(config.fingerprint().to_string()) };
+            Imprint { version: BuildInfo::current().to_string(), fingerprint: Some(config.fingerprint().to_string()) };
         let intake = Intake::of(&config);
         let door = Door::new(config.webhook_token, config.sentry_client_secret);
         let admin = Admin::new(config.admin_token, rand::random());

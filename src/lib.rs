@@ -23,26 +23,25 @@
 //! - [`redaction`]: what of an alert is never kept nor sent
 //! - [`queue`]: the durable queue
 //! - [`delivery`]: what to send next and when, and the worker that does it
-//! - [`row`]: what is told about an event or a rejected webhook, as JSON
 //! - [`upkeep`]: what people do about dead letters and rejected webhooks
 //! - [`metrics`]: what happened, counted; every room may touch it
 //! - [`watch`]: whether the bridge is well
-//! - [`logging`]: log lines, fewer where a cause repeats
+//! - [`logging`]: the log, with few lines where one thing is repeated
 //! - [`printable`]: texts of others, made safe for terminals and logs
-//! - [`about`]: which version this is
-//! - [`cli`] and [`commands`]: the verbs of the program; [`exit`]: how they end
+//! - [`build_info`]: which version this is
+//! - [`cli`] and [`commands`]: the verbs of the program; [`exit_code`]: how they end
 //!
 //! The strict local PagerDuty for rehearsals and tests is a crate of its own, [`pagerduty_sandbox`]: it cannot use what
 //! stands here, so that each checks the other.
 
-pub mod about;
 pub mod alert;
 pub mod bridge;
+pub mod build_info;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod delivery;
-pub mod exit;
+pub mod exit_code;
 pub mod intake;
 pub mod logging;
 pub mod metrics;
@@ -51,7 +50,6 @@ pub mod printable;
 pub mod queue;
 pub mod redaction;
 pub mod routing;
-pub mod row;
 pub mod sentry;
 pub mod upkeep;
 pub mod watch;

@@ -6,11 +6,11 @@ use chrono::Utc;
 use humantime::format_duration;
 use serde_json::{Map, json};
 
-use super::{block_on, config, out};
+use super::environment::{block_on, config, out};
 use crate::alert::IssueId;
 use crate::cli::CheckArgs;
 use crate::config::Config;
-use crate::exit::Exit;
+use crate::exit_code::ExitCode;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::event::{EventAction, Note, Trigger};
 use crate::pagerduty::outcome::Outcome;
@@ -19,11 +19,7 @@ use crate::printable::line;
 use crate::queue::{Queue, QueueError};
 
 /// Checks one thing after the other and says of each whether it is well.
-///
-/// # Errors
-///
-/// When the settings are wrong, or standard output is closed.
-pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
+pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let config = config()?;
     block_on(async {
         let mut report = Report { well: true };
@@ -39,7 +35,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
                 }
             }
         }
-        Ok(Exit::of(report.well))
+        Ok(ExitCode::of(report.well))
     })
 }
 

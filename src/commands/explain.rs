@@ -6,35 +6,31 @@ use anyhow::Context;
 use chrono::Utc;
 use serde_json::Value;
 
+use super::environment::{config_with_placeholders, out, say};
 use super::payloads::{Payload, collect};
-use super::{config_or_stand_ins, out, say};
 use crate::cli::ExplainArgs;
-use crate::exit::Exit;
+use crate::exit_code::ExitCode;
 use crate::intake::{FollowUp, Intake, Prepared, Verdict, Webhook};
 use crate::pagerduty::{ServiceKey, WireEvent};
 use crate::printable::{self, line};
 use crate::routing::Routes;
 
 /// Explains every payload in turn.
-///
-/// # Errors
-///
-/// When the settings are wrong, a file cannot be read, or standard output is closed.
-pub fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
+pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let payloads = collect(&args.files)?;
-    let (config, missing) = config_or_stand_ins()?;
+    let (config, missing) = config_with_placeholders()?;
     for name in missing {
         say(&format!("{name} is not set, so a stand-in serves"));
     }
     let intake = Intake::of(&config);
     let routes = config.routes();
     let mut out = out();
-    let mut exit = Exit::Done;
+    let mut exit = ExitCode::Done;
     for payload in &payloads {
         let webhook = Webhook::of_body(&payload.body, Utc::now());
         let verdict = intake.judge(&webhook);
         if let Verdict::Rejected(_) = verdict {
-            exit = Exit::Failed;
+            exit = ExitCode::Failed;
         }
         if args.json {
             print_json(&mut out, payload, &verdict, args.show_keys)?;

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::Misuse;
+use super::environment::UsageError;
 
 /// One body to post, and what to call it when it is refused.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Payload {
+pub(super) struct Payload {
     /// The file's path, with a line number when it holds several.
     pub name: String,
     /// The bytes, as they stand in the file.
@@ -21,11 +21,7 @@ pub struct Payload {
 ///
 /// A file is one payload, unless its name ends in `.ndjson`: then each line that is not blank is one. In folders only
 /// `.json` and `.ndjson` count. `-` is standard input.
-///
-/// # Errors
-///
-/// When something cannot be read, or nothing is there to read.
-pub fn collect(paths: &[PathBuf]) -> anyhow::Result<Vec<Payload>> {
+pub(super) fn collect(paths: &[PathBuf]) -> anyhow::Result<Vec<Payload>> {
     let mut payloads = Vec::new();
     for path in paths {
         if path == Path::new("-") {
@@ -37,7 +33,7 @@ pub fn collect(paths: &[PathBuf]) -> anyhow::Result<Vec<Payload>> {
         }
     }
     if payloads.is_empty() {
-        return Err(Misuse("there is no .json and no .ndjson file at these paths".to_owned()).into());
+        return Err(UsageError("there is no .json and no .ndjson file at these paths".to_owned()).into());
     }
     Ok(payloads)
 }

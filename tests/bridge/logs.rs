@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pagerduty_sandbox::{Body, Fault, FaultRule};
-use sentry_pagerduty_bridge::about::Build;
+use sentry_pagerduty_bridge::build_info::BuildInfo;
 use serde_json::Value;
 
 use crate::support::{
@@ -106,9 +106,9 @@ fn the_first_line_names_the_build_and_the_settings() {
         let bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_SHUTDOWN_DRAIN", drain)]);
         let first: Value = serde_json::from_str(&bridge.process.stderr.all()[0]).unwrap();
         let config = first["config"].as_str().unwrap().to_owned();
-        let line = format!("sentry-pagerduty-bridge {}, config {config}", Build::current());
+        let line = format!("sentry-pagerduty-bridge {}, config {config}", BuildInfo::current());
         assert_eq!((&first["message"], &first["level"]), (&Value::from(line), &Value::from("info")));
-        assert_eq!(first["version"], Build::current().to_string());
+        assert_eq!(first["version"], BuildInfo::current().to_string());
         config
     };
     assert_eq!(config("0s"), config("0ms"));

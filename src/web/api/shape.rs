@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::delivery::LaneView;
 use crate::metrics::Bucket;
 use crate::pagerduty::ServiceKey;
+use crate::queue::json::{ItemSummary, time};
 use crate::queue::{Destination, ItemId, Overview};
-use crate::row::{Row, time};
 use crate::upkeep::{Discarded, Retried};
 use crate::watch::{Facts, Trouble, Word};
 
@@ -152,7 +152,7 @@ impl Activity {
 /// A page of events.
 #[derive(Debug, Serialize)]
 pub(super) struct Events {
-    pub(super) events: Vec<Row>,
+    pub(super) events: Vec<ItemSummary>,
     /// What to give as `after` for the next page; `None` on the last one.
     pub(super) next: Option<String>,
 }
@@ -160,7 +160,7 @@ pub(super) struct Events {
 /// A page of rejected webhooks.
 #[derive(Debug, Serialize)]
 pub(super) struct Rejected {
-    pub(super) rejected: Vec<Row>,
+    pub(super) rejected: Vec<ItemSummary>,
     pub(super) next: Option<String>,
 }
 

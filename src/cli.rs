@@ -1,15 +1,13 @@
-//! The command line: what can be asked of the program. How it is done stands in [`crate::commands`].
-
-mod rate;
+//! The command line; [`crate::commands`] runs what it asks for.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use url::Url;
-
-pub use rate::Rate;
 
 use crate::queue::ItemId;
 
@@ -148,9 +146,9 @@ pub enum QueueCommand {
     Export(QueueExportArgs),
 }
 
-/// Where something in the queue stands.
+/// The state of an event or a rejected webhook.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Standing {
+pub enum ItemState {
     /// In line for PagerDuty
     Waiting,
     /// Given up: PagerDuty does not take it
@@ -166,7 +164,7 @@ pub enum Standing {
 pub struct QueueListArgs {
     /// Only these; several are separated by commas [default: dead,rejected,waiting]
     #[arg(long = "state", value_name = "STATE", value_delimiter = ',')]
-    pub states: Vec<Standing>,
+    pub states: Vec<ItemState>,
     /// At most so many [default: all]
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
@@ -210,7 +208,7 @@ pub struct QueueDiscardArgs {
     pub all: bool,
     /// What --all means; several are separated by commas [default: dead,rejected]
     #[arg(long = "state", value_name = "STATE", value_delimiter = ',', requires = "all")]
-    pub states: Vec<Standing>,
+    pub states: Vec<ItemState>,
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
@@ -224,7 +222,7 @@ pub struct QueueExportArgs {
     pub to: PathBuf,
     /// Only these; several are separated by commas [default: dead,rejected,waiting]
     #[arg(long = "state", value_name = "STATE", value_delimiter = ',')]
-    pub states: Vec<Standing>,
+    pub states: Vec<ItemState>,
 }
 
 /// Arguments of `check`.
@@ -237,4 +235,55 @@ pub struct CheckArgs {
 
 fn after_help() -> String {
     format!("{}\nExit codes: 0 done, 1 something failed, 2 wrong usage or settings.\n", crate::config::help())
+}
+
+/// So many posts per second, minute or hour.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    interval: Duration,
+}
+
+impl Rate {
+    /// The time from one post to the next.
+    #[must_use]
+    pub fn interval(self) -> Duration {
+        self.interval
+    }
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || format!("`{text}` is no rate: write it like 10/s, 120/m or 0.5/s");
+        let (number, unit) = text.split_once('/').unwrap_or((text, "s"));
+        let seconds = match unit.trim() {
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(wrong()),
+        };
+        let number: f64 = number.trim().parse().map_err(|_| wrong())?;
+        if !(number > 0.0 && number <= 1e6) {
+            return Err(wrong());
+        }
+        Duration::try_from_secs_f64(seconds / number).map(|interval| Self { interval }).map_err(|_| wrong())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_a_number_per_second_minute_or_hour() {
+        let interval = |text: &str| text.parse::<Rate>().map(Rate::interval);
+        assert_eq!(interval("10/s"), Ok(Duration::from_millis(100)));
+        assert_eq!(interval("120/m"), Ok(Duration::from_millis(500)));
+        assert_eq!(interval("0.5"), Ok(Duration::from_secs(2)));
+        assert_eq!(interval("1/h"), Ok(Duration::from_hours(1)));
+        for wrong in ["", "0/s", "-1/s", "ten/s", "10/d", "inf/s", "NaN/s", "1e-300/h"] {
+            assert!(interval(wrong).is_err(), "{wrong}");
+        }
+    }
 }
