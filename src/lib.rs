@@ -1,4 +1,4 @@
-//! Takes Sentry's webhooks, queues each alert on disk and delivers it to PagerDuty's Events API v1.
+//! Receives Sentry's webhooks, enqueues each alert on disk and delivers it to PagerDuty's Events API v1.
 //!
 //! # The way an alert takes
 //!

@@ -22,12 +22,12 @@ use crate::exit_code::ExitCode;
 use crate::logging;
 
 /// How long the deliveries may take; they need a second or two.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The token of the demo's webhook; it guards nothing.
+/// The token of the demo's webhook; it is public.
 const TOKEN: &str = "demo-token-that-guards-nothing";
 
-/// The token of the demo's status page. Whoever is on this machine may look at it while the demo runs.
+/// The token of the demo's status page, which everybody on this machine may see.
 const ADMIN_TOKEN: &str = "look-at-the-demo";
 
 /// The routes that the samples were recorded with.
@@ -79,11 +79,11 @@ fn loopback() -> anyhow::Result<TcpListener> {
 async fn show(sandbox: &Sandbox, webhook: &Url, once: bool) -> anyhow::Result<ExitCode> {
     let mut entries = sandbox.subscribe();
     post_samples(webhook).await?;
-    let printed = timeout(PATIENCE, print(&mut entries, SAMPLES.len())).await;
-    let taken = printed.unwrap_or_else(|_| bail!("not everything was delivered within {PATIENCE:?}"))?;
-    writeln!(out(), "{} alerts posted, {taken} delivered", SAMPLES.len())?;
+    let printed = timeout(TIMEOUT, print(&mut entries, SAMPLES.len())).await;
+    let accepted = printed.unwrap_or_else(|_| bail!("not everything was delivered within {TIMEOUT:?}"))?;
+    writeln!(out(), "{} alerts posted, {accepted} delivered", SAMPLES.len())?;
     if once {
-        return Ok(ExitCode::of(taken == SAMPLES.len()));
+        return Ok(ExitCode::of(accepted == SAMPLES.len()));
     }
     say("");
     say("Still serving; what you post appears here. Another terminal may try:");
@@ -107,15 +107,15 @@ async fn post_samples(webhook: &Url) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints a line for each of the next `number` events, and tells how many of them PagerDuty would have taken.
+/// Prints a line for each of the next `number` events, and returns how many of them PagerDuty would have accepted.
 async fn print(entries: &mut Receiver<std::sync::Arc<JournalEntry>>, number: usize) -> anyhow::Result<usize> {
-    let mut taken = 0;
+    let mut accepted = 0;
     for _ in 0..number {
         let entry = entries.recv().await.context("the sandbox ended")?;
-        taken += usize::from(matches!(entry.verdict, Verdict::Accepted { .. }));
+        accepted += usize::from(matches!(entry.verdict, Verdict::Accepted { .. }));
         writeln!(out(), "{}", line(&entry))?;
     }
-    Ok(taken)
+    Ok(accepted)
 }
 
 macro_rules! samples {

@@ -10,10 +10,10 @@ use super::environment::{block_on, config};
 use crate::exit_code::ExitCode;
 use crate::printable::line;
 
-/// Container engines ask every few seconds; a bridge that takes longer than this is not well.
+/// Container engines ask every few seconds; a bridge that takes longer than this is not ready.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Asks `/readyz` at the address of `BRIDGE_LISTEN`. Says nothing when all is well.
+/// Asks `/readyz` at the address of `BRIDGE_LISTEN`. Prints nothing when it is ready.
 pub(super) fn run() -> anyhow::Result<ExitCode> {
     let address = local_address(config()?.listen);
     block_on(async {

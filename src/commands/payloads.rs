@@ -1,4 +1,4 @@
-//! Payloads out of files and folders.
+//! Payloads from files and folders.
 
 use std::fs;
 use std::io::{self, Read};
@@ -13,7 +13,7 @@ use super::environment::UsageError;
 pub(super) struct Payload {
     /// The file's path, with a line number when it holds several.
     pub name: String,
-    /// The bytes, as they stand in the file.
+    /// The bytes, as they are in the file.
     pub body: Vec<u8>,
 }
 
@@ -46,7 +46,7 @@ fn read(path: &Path, payloads: &mut Vec<Payload>) -> anyhow::Result<()> {
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let path = entry.path();
-            // A link to a folder could lead back here and go round for ever.
+            // A link to a folder could point back here.
             let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
             if is_folder || (path.is_file() && (has_extension(&path, "json") || has_extension(&path, "ndjson"))) {
                 read(&path, payloads)?;

@@ -21,7 +21,7 @@ use crate::printable::line;
 /// How long the bridge may take to commit an alert before it counts as refused.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What became of the payloads.
+/// How the payloads were answered.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     posted: u64,
@@ -30,7 +30,7 @@ struct Summary {
     refused: u64,
 }
 
-/// Posts every payload in order and sums up the answers.
+/// Posts every payload in order and prints how they were answered.
 pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let payloads = collect(&args.paths)?;
     if args.dry_run {
@@ -41,7 +41,7 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         writeln!(out, "{} would be posted, {} times each", count(payloads.len() as u64, "payload"), args.repeat)?;
         return Ok(ExitCode::Done);
     }
-    let target = args.to.as_ref().ok_or_else(|| UsageError("say with --to which webhook to post to".to_owned()))?;
+    let target = args.to.as_ref().ok_or_else(|| UsageError("--to is missing: the webhook to post to".to_owned()))?;
     let summary = block_on(post_all(target, &payloads, args));
     let mut out = out();
     if args.json {

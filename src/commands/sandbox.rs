@@ -63,9 +63,9 @@ async fn print_all(sandbox: &Sandbox) -> anyhow::Result<()> {
 }
 
 /// How much of a description is printed, in characters.
-const SHOWN: usize = 100;
+const MAX_SHOWN: usize = 100;
 
-/// One request on one line. What strangers wrote is escaped, so that it cannot play with the terminal.
+/// One request on one line. Texts of others are escaped, so that they cannot control the terminal.
 pub(super) fn line(entry: &JournalEntry) -> String {
     let verdict = match &entry.verdict {
         Verdict::Accepted { effect } => format!("{effect:?}").to_lowercase(),
@@ -73,9 +73,10 @@ pub(super) fn line(entry: &JournalEntry) -> String {
         other => format!("{other:?}").to_lowercase(),
     };
     let status = entry.status.map_or_else(|| "---".to_owned(), |status| status.to_string());
-    let member = |name: &str| printable(entry.text(name).unwrap_or("-"), SHOWN);
+    let member = |name: &str| printable(entry.text(name).unwrap_or("-"), MAX_SHOWN);
     let key: String = member("service_key").chars().rev().take(4).collect::<Vec<_>>().into_iter().rev().collect();
-    let incident = entry.incident_key.as_deref().map_or_else(|| member("incident_key"), |key| printable(key, SHOWN));
+    let incident =
+        entry.incident_key.as_deref().map_or_else(|| member("incident_key"), |key| printable(key, MAX_SHOWN));
     format!(
         "{} {status} {:<11} {verdict:<9} incident {incident:<12} key …{key:<4} {}",
         entry.request.at.format("%H:%M:%S%.3f"),

@@ -36,30 +36,30 @@ pub(super) async fn retry(args: &QueueRetryArgs) -> anyhow::Result<ExitCode> {
     }
 
     let mut out = out();
-    let mut well = true;
+    let mut all_done = true;
     for (id, outcome) in revive(&mut editor, &events).await? {
-        well &= outcome.is_well();
+        all_done &= outcome.is_well();
         print_retried(ItemId::Event(id), &outcome, &mut out)?;
     }
     let intake = Intake::of(&config);
     for id in webhooks {
         // Printed one by one, so that what was done before an error is known.
         let outcome = remap(&mut editor, &intake, id).await?;
-        well &= outcome.is_well();
+        all_done &= outcome.is_well();
         print_retried(ItemId::Rejected(id), &outcome, &mut out)?;
     }
     if ids.is_empty() {
-        say("nothing is dead and nothing was rejected");
+        say("there are no dead letters and no rejected webhooks");
     }
     editor.close().await?;
-    Ok(ExitCode::of(well))
+    Ok(ExitCode::of(all_done))
 }
 
 /// Writes what was done to standard output, and what was not to standard error.
 fn print_retried(id: ItemId, outcome: &Retried, out: &mut impl Write) -> anyhow::Result<()> {
     match outcome {
         Retried::WaitsAgain => writeln!(out, "{id}: waits again")?,
-        Retried::NoDeadLetter(state) => say(&format!("{id}: is no dead letter, but {state}")),
+        Retried::NoDeadLetter(state) => say(&format!("{id}: is not a dead letter, it is {state}")),
         Retried::NotThere => {
             let kind = if matches!(id, ItemId::Event(_)) { "event" } else { "rejected webhook" };
             say(&format!("{id}: the queue has no such {kind}"));
@@ -69,13 +69,13 @@ fn print_retried(id: ItemId, outcome: &Retried, out: &mut impl Write) -> anyhow:
                 writeln!(out, "{id}: waits as event {event} of incident {}", line(&incident_key.to_string()))?;
             }
         }
-        Retried::Ignored(reason) => writeln!(out, "{id}: is ignored, and gone: {}", line(&reason.to_string()))?,
+        Retried::Ignored(reason) => writeln!(out, "{id}: ignored and deleted: {}", line(&reason.to_string()))?,
         Retried::NothingOpen(incident_key) => {
             let incident = incident_key.to_string();
-            writeln!(out, "{id}: is ignored, and gone: nothing is open for incident {}", line(&incident))?;
+            writeln!(out, "{id}: ignored and deleted: nothing is open for incident {}", line(&incident))?;
         }
-        Retried::StillRejected(rejection) => say(&format!("{id}: is rejected still: {rejection}")),
-        Retried::Outrun => say(&format!("{id}: somebody else was faster")),
+        Retried::StillRejected(rejection) => say(&format!("{id}: is still rejected: {rejection}")),
+        Retried::Outrun => say(&format!("{id}: was changed by somebody else at the same time")),
     }
     Ok(())
 }
@@ -86,7 +86,7 @@ const DISCARDED_BY_DEFAULT: [ItemState; 2] = [ItemState::Dead, ItemState::Reject
 pub(super) async fn discard(args: &QueueDiscardArgs) -> anyhow::Result<ExitCode> {
     let mut editor = Editor::open(database()?.sqlite_path()).await?;
     let mut doomed = Doomed::default();
-    let mut well = true;
+    let mut all_done = true;
     if args.all {
         for state in states_or(&args.states, &DISCARDED_BY_DEFAULT) {
             let ids = numbers(editor.reader(), state, u64::MAX).await?;
@@ -102,18 +102,19 @@ pub(super) async fn discard(args: &QueueDiscardArgs) -> anyhow::Result<ExitCode>
         for id in &missing {
             say(&format!("{id}: the queue has nothing with this number"));
         }
-        well = missing.is_empty();
+        all_done = missing.is_empty();
     }
     let total = doomed.total();
     if total == 0 {
         say("there is nothing to discard");
-        return Ok(ExitCode::of(well));
+        return Ok(ExitCode::of(all_done));
     }
     if !args.yes {
         if !stdin().is_terminal() {
-            return Err(
-                UsageError("nobody can be asked here: say --yes to discard without being asked".to_owned()).into()
-            );
+            return Err(UsageError(
+                "standard input is not a terminal: pass --yes to discard without confirmation".to_owned(),
+            )
+            .into());
         }
         if !confirm(&question(&doomed), &mut stdin().lock(), &mut io::stderr())? {
             say("nothing was discarded");
@@ -124,9 +125,9 @@ pub(super) async fn discard(args: &QueueDiscardArgs) -> anyhow::Result<ExitCode>
     writeln!(out(), "{gone} discarded")?;
     editor.close().await?;
     if gone < total {
-        say(&format!("{} changed meanwhile and are left as they are", total - gone));
+        say(&format!("{} changed in the meantime and were not discarded", total - gone));
     }
-    Ok(ExitCode::of(well && gone == total))
+    Ok(ExitCode::of(all_done && gone == total))
 }
 
 fn question(doomed: &Doomed) -> String {
@@ -134,12 +135,12 @@ fn question(doomed: &Doomed) -> String {
     if !doomed.webhooks().is_empty() {
         parts.push(format!("{} rejected", doomed.webhooks().len()));
     }
-    format!("Discard {} for ever? [y/N] ", parts.join(", "))
+    format!("Discard {} permanently? [y/N] ", parts.join(", "))
 }
 
 /// Asks, and takes only `y` or `yes` for consent.
 fn confirm(question: &str, answers: &mut impl BufRead, out: &mut impl Write) -> anyhow::Result<bool> {
-    write!(out, "{question}").and_then(|()| out.flush()).context("nobody can be asked")?;
+    write!(out, "{question}").and_then(|()| out.flush()).context("the question cannot be printed")?;
     let mut answer = String::new();
     answers.read_line(&mut answer).context("the answer cannot be read")?;
     Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
@@ -162,7 +163,7 @@ mod tests {
         {
             let mut asked = Vec::new();
             assert_eq!(confirm(&question(&doomed), &mut answer.as_bytes(), &mut asked).unwrap(), agreed, "{answer:?}");
-            assert_eq!(asked, b"Discard 2 dead, 1 rejected for ever? [y/N] ");
+            assert_eq!(asked, b"Discard 2 dead, 1 rejected permanently? [y/N] ");
         }
     }
 }

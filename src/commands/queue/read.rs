@@ -208,7 +208,7 @@ async fn details(reader: &Reader, id: ItemId, keys: ServiceKeys) -> Result<Optio
 
 /// A line for every member that says something, then the event or the body.
 fn print_details(out: &mut impl Write, details: &ItemDetails) -> anyhow::Result<()> {
-    let Value::Object(mut members) = serde_json::to_value(details)? else { bail!("the entry is no JSON object") };
+    let Value::Object(mut members) = serde_json::to_value(details)? else { bail!("the item is not a JSON object") };
     let last = ["event", "body", "body_base64"].into_iter().find_map(|name| members.shift_remove_entry(name));
     for (name, value) in members {
         let text = match value {
@@ -246,7 +246,7 @@ pub(super) async fn export(args: &QueueExportArgs) -> anyhow::Result<ExitCode> {
         let file = match create(&args.to) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(UsageError(format!("{name} is there already; name a new file")).into());
+                return Err(UsageError(format!("{name} exists already; name a new file")).into());
             }
             Err(error) => return Err(error).with_context(|| format!("{name} cannot be created")),
         };
