@@ -16,7 +16,8 @@ use chrono::{SecondsFormat, Utc};
 use env_logger::fmt::style::Style;
 use env_logger::{Builder, Logger, Target, WriteStyle};
 use log::{Level, LevelFilter, Log, Metadata, Record, kv};
-use serde_json::{Map, Value};
+use serde::Serializer as _;
+use serde::ser::SerializeMap;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 
 use crate::printable;
@@ -177,37 +178,42 @@ fn write_text(out: &mut dyn Write, style: Style, record: &Record<'_>) -> io::Res
     let now = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
     let (level, target) = (record.level(), record.target());
     write!(out, "[{now} {style}{level:<5}{style:#} {target}] {}", printable::line(&record.args().to_string()))?;
-    for (key, value) in with_pairs(Map::new(), record) {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        write!(out, " {}={}", printable::line(&key), printable::line(&value))?;
-    }
+    each_pair(record, |key, value| write!(out, " {}={}", printable::line(key), printable::line(&value.to_string())))?;
     writeln!(out)
 }
 
+/// The members every JSON line has; a pair of the same name is left out.
+const MEMBERS: [&str; 4] = ["time", "level", "message", "target"];
+
 fn write_json(out: &mut dyn Write, _: Style, record: &Record<'_>) -> io::Result<()> {
-    let line = Map::from_iter([
-        ("time".to_owned(), Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true).into()),
-        ("level".to_owned(), record.level().as_str().to_ascii_lowercase().into()),
-        ("message".to_owned(), record.args().to_string().into()),
-        ("target".to_owned(), record.target().into()),
-    ]);
-    let line = serde_json::to_string(&with_pairs(line, record))?;
-    writeln!(out, "{}", printable::json(&line))
+    let [time, level, message, target] = MEMBERS;
+    let mut json = Vec::with_capacity(256);
+    let mut serializer = serde_json::Serializer::new(&mut json);
+    let mut line = serializer.serialize_map(None)?;
+    line.serialize_entry(time, &Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true))?;
+    line.serialize_entry(level, &record.level().as_str().to_ascii_lowercase())?;
+    line.serialize_entry(message, record.args())?;
+    line.serialize_entry(target, record.target())?;
+    each_pair(record, |key, value| {
+        match value.to_i64() {
+            _ if MEMBERS.contains(&key) => {}
+            Some(number) => line.serialize_entry(key, &number)?,
+            None => line.serialize_entry(key, &format_args!("{value}"))?,
+        }
+        Ok(())
+    })?;
+    SerializeMap::end(line)?;
+    writeln!(out, "{}", printable::json(&String::from_utf8_lossy(&json)))
 }
 
-/// Adds the key-value pairs of a record, except where there is a member of that name already.
-fn with_pairs(mut members: Map<String, Value>, record: &Record<'_>) -> Map<String, Value> {
-    struct Pairs<'a>(&'a mut Map<String, Value>);
-    impl<'kvs> kv::VisitSource<'kvs> for Pairs<'_> {
+fn each_pair(record: &Record<'_>, write: impl FnMut(&str, kv::Value<'_>) -> io::Result<()>) -> io::Result<()> {
+    struct Pairs<F>(F);
+    impl<'kvs, F: FnMut(&str, kv::Value<'_>) -> io::Result<()>> kv::VisitSource<'kvs> for Pairs<F> {
         fn visit_pair(&mut self, key: kv::Key<'kvs>, value: kv::Value<'kvs>) -> Result<(), kv::Error> {
-            let member = self.0.entry(key.as_str());
-            member.or_insert_with(|| value.to_i64().map_or_else(|| value.to_string().into(), Value::from));
-            Ok(())
+            self.0(key.as_str(), value).map_err(kv::Error::from)
         }
     }
-    // Collecting does not fail.
-    let _ = record.key_values().visit(&mut Pairs(&mut members));
-    members
+    record.key_values().visit(&mut Pairs(write)).map_err(io::Error::other)
 }
 
 #[cfg(test)]
