@@ -12,8 +12,9 @@ pub mod gauge;
 pub mod labels;
 pub mod memory;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -22,8 +23,8 @@ pub use gauge::Gauge;
 pub use labels::{Answered, Source};
 pub use memory::Memory;
 
-use crate::pagerduty::EventType;
 use crate::pagerduty::kind::OutcomeKind;
+use crate::pagerduty::{EventType, ServiceKey};
 use counters::Counters;
 
 /// A handle on the counters of one bridge; clones share them.
@@ -40,7 +41,14 @@ struct Shared {
 struct Notes {
     activity: Activity,
     last_webhook_at: Option<DateTime<Utc>>,
+    /// The same by the monotonic clock, if it was in this run.
+    last_webhook: Option<Instant>,
     last_delivered_at: Option<DateTime<Utc>>,
+    /// The same for each service key.
+    delivered: BTreeMap<ServiceKey, DateTime<Utc>>,
+    /// Those of them that changed since all was kept.
+    unkept_keys: BTreeSet<ServiceKey>,
+    untrusted: Option<String>,
     wrong_signatures: u32,
     /// The oldest step that changed since all was kept.
     unkept_from: Option<DateTime<Utc>>,
@@ -51,8 +59,12 @@ struct Notes {
 pub struct Snapshot {
     /// When a webhook that proved where it comes from was received last, also in an earlier run.
     pub last_webhook_at: Option<DateTime<Utc>>,
+    /// How long ago that was by a clock that is never set, if it was in this run.
+    pub since_webhook: Option<Duration>,
     /// When PagerDuty took an event last, also in an earlier run.
     pub last_delivered_at: Option<DateTime<Utc>>,
+    /// The same for each service key.
+    pub delivered: BTreeMap<ServiceKey, DateTime<Utc>>,
     /// How many webhooks in a row had a wrong signature.
     ///
     /// Only a signature that was compared with its body counts, a missing one or a wrong token does not; and only a
@@ -80,7 +92,9 @@ impl Metrics {
             if source == Source::Platform {
                 notes.wrong_signatures = 0;
             }
-            notes.last_webhook_at = notes.last_webhook_at.max(Some(at));
+            // The newest, not the greatest: the clock may have been set back.
+            notes.last_webhook_at = Some(at);
+            notes.last_webhook = Some(Instant::now());
             notes.note(Happening::Received, at);
         }
     }
@@ -110,8 +124,8 @@ impl Metrics {
         self.0.counters.commits_failed.inc();
     }
 
-    /// An attempt to deliver an event, whose newest alert came at `received_at`, ended at `at`.
-    pub fn attempted(&self, kind: OutcomeKind, received_at: DateTime<Utc>, at: DateTime<Utc>) {
+    /// An attempt to deliver an event for `key`, whose newest alert came at `received_at`, ended at `at`.
+    pub fn attempted(&self, key: &ServiceKey, kind: OutcomeKind, received_at: DateTime<Utc>, at: DateTime<Utc>) {
         self.0.counters.attempts.with_label_values(&[kind.name()]).inc();
         let mut notes = self.notes();
         if kind == OutcomeKind::Delivered {
@@ -120,6 +134,8 @@ impl Metrics {
             let latency = (at - received_at).max(TimeDelta::zero());
             self.0.counters.latency_seconds.observe(latency.as_seconds_f64());
             notes.last_delivered_at = notes.last_delivered_at.max(Some(at));
+            notes.delivered.insert(key.clone(), at);
+            notes.unkept_keys.insert(key.clone());
         }
         let happening = match kind {
             OutcomeKind::Delivered => Happening::Delivered,
@@ -127,6 +143,11 @@ impl Metrics {
             _ => Happening::Failed,
         };
         notes.note(happening, at);
+    }
+
+    /// Why PagerDuty cannot be trusted now; `None` when it can be, as far as is known.
+    pub fn untrusted(&self, reason: Option<String>) {
+        self.notes().untrusted = reason;
     }
 
     /// An event became a dead letter.
@@ -140,7 +161,9 @@ impl Metrics {
         let notes = self.notes();
         Snapshot {
             last_webhook_at: notes.last_webhook_at,
+            since_webhook: notes.last_webhook.map(|last| last.elapsed()),
             last_delivered_at: notes.last_delivered_at,
+            delivered: notes.delivered.clone(),
             wrong_signatures: notes.wrong_signatures,
             activity: notes.activity.last_day(now),
         }
@@ -158,6 +181,10 @@ impl Metrics {
         let past = |at: &DateTime<Utc>| *at <= now;
         notes.last_webhook_at = notes.last_webhook_at.max(memory.last_webhook_at.filter(past));
         notes.last_delivered_at = notes.last_delivered_at.max(memory.last_delivered_at.filter(past));
+        for (key, at) in memory.delivered {
+            notes.delivered.entry(key).or_insert(at.min(now));
+        }
+        notes.untrusted = memory.untrusted;
         notes.activity.recall(memory.buckets.into_iter().filter(|bucket| past(&bucket.from)));
     }
 
@@ -169,14 +196,22 @@ impl Metrics {
         Some(Memory {
             last_webhook_at: notes.last_webhook_at,
             last_delivered_at: notes.last_delivered_at,
+            delivered: std::mem::take(&mut notes.unkept_keys)
+                .into_iter()
+                .filter_map(|key| notes.delivered.get(&key).copied().map(|at| (key, at)))
+                .collect(),
+            untrusted: notes.untrusted.clone(),
             buckets: notes.activity.since(from),
         })
     }
 
     /// What was [taken](Self::take_unkept) could not be kept, and has to be taken again.
     pub fn not_kept(&self, memory: &Memory) {
-        let Some(first) = memory.buckets.first() else { return };
-        self.notes().unkept_since(first.from);
+        let mut notes = self.notes();
+        notes.unkept_keys.extend(memory.delivered.keys().cloned());
+        if let Some(first) = memory.buckets.first() {
+            notes.unkept_since(first.from);
+        }
     }
 
     fn notes(&self) -> MutexGuard<'_, Notes> {

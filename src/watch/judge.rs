@@ -5,12 +5,17 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use humantime::format_duration;
 
+use super::word::held_up;
 use super::{Cause, Facts, Word};
+use crate::delivery::LaneView;
 use crate::queue::DeadLetters;
 use crate::settings::AlarmSettings;
 
 /// So many wrong signatures in a row are trouble: one may be a stranger's, and Sentry repeats what failed.
 const SIGNATURES: u32 = 5;
+
+/// An event that waits for so long does not just pass through.
+const PASSING: Duration = Duration::from_mins(1);
 
 /// Where trouble begins.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,6 +60,10 @@ pub fn judge(facts: &Facts, limits: &Limits) -> Vec<Trouble> {
     .into_iter()
     .flatten()
     .collect();
+    // What waits for too long, or for somebody who can be trusted, is named already.
+    if !troubles.iter().any(|trouble| matches!(trouble.cause, Cause::Waiting | Cause::Untrusted)) {
+        troubles.extend(delivery(facts));
+    }
     troubles.sort_by_key(|trouble| (std::cmp::Reverse(trouble.word), trouble.cause));
     troubles
 }
@@ -86,7 +95,7 @@ fn signatures(facts: &Facts, limits: &Limits) -> Option<String> {
 }
 
 fn waiting(facts: &Facts, limits: &Limits) -> Option<String> {
-    let oldest = facts.attention.as_ref().ok()?.oldest.as_ref()?;
+    let oldest = facts.attention.as_ref().ok()?.oldest()?;
     let age = since(oldest.since, facts.at);
     let tried = oldest
         .reason
@@ -143,13 +152,44 @@ fn dead_letters(facts: &Facts) -> Option<Trouble> {
     Some(Trouble { cause: Cause::DeadLetters, word, sentence })
 }
 
-/// Whether PagerDuty took an event of that integration after it refused the newest dead letter. Of an earlier run only
-/// the last event of all is known.
+/// Whether PagerDuty took an event of that integration after it refused the newest dead letter.
 fn passed_since(facts: &Facts, letters: &DeadLetters) -> bool {
-    let lane = facts.delivery.lanes.iter().find(|lane| lane.service_key == letters.service_key);
-    let in_this_run = lane.and_then(|lane| lane.last_delivered_at);
-    let before = facts.metrics.last_delivered_at.filter(|_| letters.died_at < facts.started_at);
-    in_this_run.or(before).is_some_and(|passed| passed > letters.died_at)
+    facts.last_delivered_at(&letters.service_key).is_some_and(|passed| passed > letters.died_at)
+}
+
+/// Events that wait because PagerDuty throttles or fails, or for more than a minute, but not yet for too long.
+fn delivery(facts: &Facts) -> Option<Trouble> {
+    let sentence = held_up(facts).max_by_key(|lane| lane.trouble.is_some()).map(|lane| of_lane(lane, facts));
+    let sentence = sentence.or_else(|| waits_long(facts))?;
+    Some(Trouble { cause: Cause::Delivery, word: Word::Strained, sentence })
+}
+
+fn of_lane(lane: &LaneView, facts: &Facts) -> String {
+    let key = &lane.service_key;
+    let last = facts.last_delivered_at(key).map_or_else(
+        || "PagerDuty has taken none for it yet".to_owned(),
+        |at| format!("PagerDuty took the last one for it {} ago", in_words(since(at, facts.at))),
+    );
+    let why = match &lane.trouble {
+        Some(reason) => format!("the last attempt ended so: {reason}"),
+        None if lane.allowed < lane.rate => {
+            format!("PagerDuty throttles, so {} of {} may leave in a minute", lane.allowed, lane.rate)
+        }
+        None => "it backs off after attempts that failed".to_owned(),
+    };
+    format!("events for the service key {key} wait, and are tried again ({why}); {last}")
+}
+
+fn waits_long(facts: &Facts) -> Option<String> {
+    let oldest = facts.attention.as_ref().ok()?.oldest()?;
+    let age = since(oldest.since, facts.at);
+    let why = oldest.reason.as_ref().map_or_else(
+        || "more came than may be sent in a minute".to_owned(),
+        |reason| format!("its last attempt ended so: {reason}"),
+    );
+    (age >= PASSING).then(|| {
+        format!("event {} for the service key {} waits for {} ({why})", oldest.id, oldest.service_key, in_words(age))
+    })
 }
 
 /// For how long; nothing where the clock was set back.

@@ -98,6 +98,10 @@ impl Keeper {
         let facts = self.watch.facts(Utc::now()).await;
         let mut troubles = judge(&facts, self.watch.limits());
         for cause in Cause::ALL {
+            if cause == Cause::Delivery {
+                // The attempts that fail are in the log, and what lasts is paged for as `waiting`.
+                continue;
+            }
             let trouble = troubles.iter().position(|trouble| trouble.cause == cause);
             let finding = finding(cause, trouble.map(|place| troubles.swap_remove(place)), &facts);
             let incident = self.incident(cause, facts.at).await;
@@ -217,9 +221,9 @@ fn finding(cause: Cause, trouble: Option<Trouble>, facts: &Facts) -> Finding {
     let can_tell = match cause {
         Cause::Waiting | Cause::DeadLetters => facts.attention.is_ok(),
         // Wrong ones are not counted over a restart; only a right one is a proof.
-        Cause::Signatures => facts.metrics.last_webhook_at.is_some_and(|last| last >= facts.started_at),
+        Cause::Signatures => facts.metrics.since_webhook.is_some(),
         Cause::Storage => facts.queue.is_ok() && facts.attention.is_ok(),
-        Cause::Silence | Cause::Untrusted => true,
+        Cause::Silence | Cause::Untrusted | Cause::Delivery => true,
     };
     match trouble {
         Some(trouble) => Finding::Trouble(trouble),

@@ -8,6 +8,8 @@ mod answers;
 mod causes;
 mod dead_letters;
 mod inside;
+mod restarts;
+mod revived;
 mod storage;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with tests/bridge, which needs more of it")]
