@@ -113,8 +113,10 @@ impl Bridge {
             &settings.incident_key_prefix,
         )
         .with_commits(commits);
+        let mut alarm_keys = vec![settings.alarms.service_key.clone(), settings.routes.default_key().clone()];
+        alarm_keys.dedup();
         let paging = Paging {
-            service_key: settings.alarms.page.then(|| settings.alarms.service_key.clone()),
+            service_keys: if settings.alarms.page { alarm_keys } else { Vec::new() },
             prefix: settings.incident_key_prefix.clone(),
         };
         let keeper = Keeper::new(watch.clone(), queue.clone(), client, paging);

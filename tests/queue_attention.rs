@@ -158,8 +158,8 @@ async fn the_dead_letter_of_an_incident_is_known_for_its_integration_alone() {
     let (_directory, queue) = open().await;
     let id = trigger(&queue, A, "42", 0).await;
     kill(&queue, id, "refused", 7).await;
-    for (service_key, name, died_at) in [(A, "42", Some(at(7))), (B, "42", None), (A, "43", None)] {
+    for (service_key, name, died_at, dead) in [(A, "42", Some(at(7)), 1), (B, "42", None, 0), (A, "43", None, 0)] {
         let known = queue.reader().incident(&incident(name), &key(service_key)).await.unwrap();
-        assert_eq!((known.is_open, known.died_at), (false, died_at), "{service_key} {name}");
+        assert_eq!((known.is_open, known.died_at, known.dead), (false, died_at, dead), "{service_key} {name}");
     }
 }

@@ -46,6 +46,8 @@ pub struct IncidentState {
     pub is_open: bool,
     /// When the newest dead letter for it was given up, of those for the integration that was asked for.
     pub died_at: Option<DateTime<Utc>>,
+    /// How many dead letters for it there are, of those for the integration that was asked for.
+    pub dead: u64,
 }
 
 /// The dead letters of one service key.

@@ -8,6 +8,7 @@ mod answers;
 mod causes;
 mod dead_letters;
 mod inside;
+mod refused;
 mod restarts;
 mod revived;
 mod storage;

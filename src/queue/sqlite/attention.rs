@@ -22,7 +22,7 @@ const DEAD_LETTERS: &str = "SELECT newest.id, newest.service_key, tallies.events
         ORDER BY line.finished_at DESC LIMIT 1
     ) WHERE tallies.state = 'dead' AND tallies.events > 0";
 
-const DIED: &str = "SELECT 0 AS id, MAX(finished_at) AS died_at FROM events \
+const DIED: &str = "SELECT 0 AS id, MAX(finished_at) AS died_at, COUNT(*) AS dead FROM events \
      WHERE state = 'dead' AND service_key = ? AND incident_key = ?";
 
 impl Reads {
@@ -61,11 +61,11 @@ impl Reads {
         service_key: &ServiceKey,
     ) -> Result<IncidentState, QueueError> {
         let died = sqlx::query(DIED).bind(service_key.expose()).bind(incident_key.as_str());
-        let died = self.look(died, |columns| columns.optional_time("died_at"));
-        let died_at = self.soon(died).await?.pop().flatten();
+        let died = self.look(died, |columns| Ok((columns.optional_time("died_at")?, columns.number("dead")?)));
+        let (died_at, dead) = self.soon(died).await?.pop().unwrap_or_default();
         let known = self.look_with(async |connection| incidents::known(connection, incident_key).await);
         let known = self.soon(known).await?;
-        Ok(IncidentState { is_open: known.into_values().any(|is_open| is_open), died_at })
+        Ok(IncidentState { is_open: known.into_values().any(|is_open| is_open), died_at, dead })
     }
 }
 

@@ -130,6 +130,24 @@ fn an_alarm_that_pagerduty_refused_is_not_repeated_by_every_restart() {
 }
 
 #[test]
+fn an_alarm_that_pagerduty_refused_is_raised_again_once_there_is_reason_to_believe_that_it_is_taken() {
+    for restart in [false, true] {
+        let mut bridge = Bridge::new();
+        let cause = Cause::DeadLetters;
+        assert_eq!(bridge.live(cause, &trouble(cause), 0, 1), [(0, "page")]);
+        bridge.incident = Incident::Refused;
+        assert_eq!(bridge.live(cause, &trouble(cause), 1, 100), []);
+        if restart {
+            bridge.restart(100);
+        }
+        bridge.incident = Incident::Again;
+        assert_eq!(bridge.live(cause, &trouble(cause), 100, 200), [(100, "page")]);
+        // It did not come back, so it is over as soon as if it had not been refused.
+        assert_eq!(bridge.live(cause, &Finding::Nothing, 200, 300), [(215, "resolve")]);
+    }
+}
+
+#[test]
 fn a_deed_that_failed_is_asked_for_again() {
     let mut bridge = Bridge::new();
     let cause = Cause::DeadLetters;
