@@ -13,6 +13,7 @@ pub mod labels;
 pub mod memory;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,9 +50,43 @@ struct Notes {
     /// Those of them that changed since all was kept.
     unkept_keys: BTreeSet<ServiceKey>,
     untrusted: Option<String>,
-    wrong_signatures: u32,
+    wrong_signatures: WrongSignatures,
     /// The oldest step that changed since all was kept.
     unkept_from: Option<DateTime<Utc>>,
+}
+
+/// Webhooks in a row that had a wrong signature.
+#[derive(Debug, Default)]
+struct WrongSignatures {
+    number: u32,
+    /// When the first and the last of them came.
+    span: Option<(Instant, Instant)>,
+    senders: Senders,
+}
+
+/// The addresses that connections came from: what a peer says of others in its headers is not asked.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Senders {
+    /// The first few, each once.
+    pub first: Vec<IpAddr>,
+    /// Whether there were more.
+    pub more: bool,
+}
+
+impl Senders {
+    /// How many are told one by one.
+    const MOST: usize = 5;
+
+    fn add(&mut self, address: IpAddr) {
+        if self.first.contains(&address) {
+            return;
+        }
+        if self.first.len() < Self::MOST {
+            self.first.push(address);
+        } else {
+            self.more = true;
+        }
+    }
 }
 
 /// What the metrics know beyond counters.
@@ -70,6 +105,10 @@ pub struct Snapshot {
     /// Only a signature that was compared with its body counts, a missing one or a wrong token does not; and only a
     /// webhook of the integration platform that came in ends the row, for the legacy plugin's are not signed.
     pub wrong_signatures: u32,
+    /// How long after the first of them the last one came, by a clock that is never set.
+    pub wrong_signatures_for: Duration,
+    /// Where they came from.
+    pub wrong_signatures_from: Senders,
     /// The last 24 hours.
     pub activity: Vec<Bucket>,
 }
@@ -86,17 +125,24 @@ impl Metrics {
         self.0.counters.webhooks.with_label_values(&[source.name(), answered.name()]).inc();
         let mut notes = self.notes();
         if answered == Answered::WrongSignature {
-            notes.wrong_signatures = notes.wrong_signatures.saturating_add(1);
+            let (wrong, now) = (&mut notes.wrong_signatures, Instant::now());
+            wrong.number = wrong.number.saturating_add(1);
+            wrong.span = Some((wrong.span.map_or(now, |(first, _)| first), now));
         }
         if answered.is_proven(source) {
             if source == Source::Platform {
-                notes.wrong_signatures = 0;
+                notes.wrong_signatures = WrongSignatures::default();
             }
             // The newest, not the greatest: the clock may have been set back.
             notes.last_webhook_at = Some(at);
             notes.last_webhook = Some(Instant::now());
             notes.note(Happening::Received, at);
         }
+    }
+
+    /// A webhook with a wrong signature came by a connection from `address`.
+    pub fn wrong_signature_from(&self, address: IpAddr) {
+        self.notes().wrong_signatures.senders.add(address);
     }
 
     /// The bodies of so many rejected webhooks were kept.
@@ -164,7 +210,9 @@ impl Metrics {
             since_webhook: notes.last_webhook.map(|last| last.elapsed()),
             last_delivered_at: notes.last_delivered_at,
             delivered: notes.delivered.clone(),
-            wrong_signatures: notes.wrong_signatures,
+            wrong_signatures: notes.wrong_signatures.number,
+            wrong_signatures_for: notes.wrong_signatures.span.map_or(Duration::ZERO, |(first, last)| last - first),
+            wrong_signatures_from: notes.wrong_signatures.senders.clone(),
             activity: notes.activity.last_day(now),
         }
     }

@@ -84,6 +84,12 @@ impl Watch {
         Self { commits, ..self }
     }
 
+    /// The same with other limits.
+    #[must_use]
+    pub fn with_limits(&self, limits: Limits) -> Self {
+        Self { limits, ..self.clone() }
+    }
+
     /// When the bridge started.
     #[must_use]
     pub fn started_at(&self) -> DateTime<Utc> {

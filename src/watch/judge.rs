@@ -8,11 +8,16 @@ use humantime::format_duration;
 use super::word::held_up;
 use super::{Cause, Facts, Word};
 use crate::delivery::LaneView;
+use crate::metrics::Senders;
 use crate::queue::DeadLetters;
 use crate::settings::AlarmSettings;
 
 /// So many wrong signatures in a row are trouble: one may be a stranger's, and Sentry repeats what failed.
 const SIGNATURES: u32 = 5;
+
+/// They have to come for so long with none between them that is right: five requests at once are easily made by anybody,
+/// and what a stranger does while Sentry's webhooks are proven is no trouble.
+pub(super) const UNVERIFIED: Duration = Duration::from_mins(5);
 
 /// An event that waits for so long does not just pass through.
 const PASSING: Duration = Duration::from_mins(1);
@@ -26,11 +31,13 @@ pub struct Limits {
     pub waiting: Duration,
     /// So many wrong signatures in a row are trouble.
     pub signatures: u32,
+    /// The last of them has to come so long after the first.
+    pub unverified: Duration,
 }
 
 impl From<&AlarmSettings> for Limits {
     fn from(settings: &AlarmSettings) -> Self {
-        Self { silence: settings.silence, waiting: settings.waiting, signatures: SIGNATURES }
+        Self { silence: settings.silence, waiting: settings.waiting, signatures: SIGNATURES, unverified: UNVERIFIED }
     }
 }
 
@@ -85,13 +92,24 @@ fn untrusted(facts: &Facts) -> Option<String> {
 }
 
 fn signatures(facts: &Facts, limits: &Limits) -> Option<String> {
-    let wrong = facts.metrics.wrong_signatures;
-    (wrong >= limits.signatures).then(|| {
+    let (wrong, lasted) = (facts.metrics.wrong_signatures, facts.metrics.wrong_signatures_for);
+    (wrong >= limits.signatures && lasted >= limits.unverified).then(|| {
         format!(
-            "{wrong} webhooks in a row had a wrong signature and were turned away: if the Client Secret was changed in \
-             Sentry, put the new one into BRIDGE_SENTRY_CLIENT_SECRET, before the old one and a comma"
+            "{wrong} webhooks in a row, within {}, had a wrong signature and were turned away; they came {}: if that is \
+             Sentry or the proxy before the bridge, and the Client Secret was changed in Sentry, put the new one into \
+             BRIDGE_SENTRY_CLIENT_SECRET, before the old one and a comma; if not, a stranger calls",
+            in_words(lasted),
+            from(&facts.metrics.wrong_signatures_from),
         )
     })
+}
+
+fn from(senders: &Senders) -> String {
+    if senders.first.is_empty() {
+        return "from unknown addresses".to_owned();
+    }
+    let addresses: Vec<_> = senders.first.iter().map(ToString::to_string).collect();
+    format!("from {}{}", addresses.join(", "), if senders.more { " and others" } else { "" })
 }
 
 fn waiting(facts: &Facts, limits: &Limits) -> Option<String> {

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::alarm::{Alarms, Deed, Finding, Incident};
 use super::notice::Notice;
-use super::{Cause, Facts, Rhythm, Trouble, Watch, judge};
+use super::{Cause, Facts, Limits, Rhythm, Trouble, Watch, judge};
 use crate::logging::repeats;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
@@ -85,8 +85,9 @@ impl Keeper {
     /// The same in another rhythm. It is for one that has not looked yet: what that knew of alarms is forgotten.
     #[must_use]
     pub fn with_rhythm(self, rhythm: Rhythm) -> Self {
-        let alarms = Alarms::new(*self.watch.limits(), rhythm.hold);
-        Self { rhythm, alarms, ..self }
+        let watch = self.watch.with_limits(Limits { unverified: rhythm.unverified, ..*self.watch.limits() });
+        let alarms = Alarms::new(*watch.limits(), rhythm.hold);
+        Self { watch, rhythm, alarms, ..self }
     }
 
     /// Looks again and again, for as long as it is polled.

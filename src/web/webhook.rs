@@ -129,6 +129,9 @@ async fn take(
         }
     };
     if wants_signature && !shared.door.is_signed(headers, &body) {
+        if let Some(peer) = request.peer_addr() {
+            shared.metrics.wrong_signature_from(peer.ip());
+        }
         return shut(request, Answered::WrongSignature);
     }
     // What Sentry signed is no stranger's.

@@ -5,8 +5,12 @@ use std::time::Duration;
 use crate::watch::alarm::{Alarms, Deed, Finding, Incident};
 use crate::watch::{Cause, Limits, Rhythm, Trouble, Word};
 
-const LIMITS: Limits =
-    Limits { silence: Some(Duration::from_hours(2)), waiting: Duration::from_secs(5), signatures: 5 };
+const LIMITS: Limits = Limits {
+    silence: Some(Duration::from_hours(2)),
+    waiting: Duration::from_secs(5),
+    signatures: 5,
+    unverified: Duration::from_mins(5),
+};
 
 /// Alarms, and a queue that remembers what they did.
 struct Bridge {

@@ -34,7 +34,7 @@ async fn start(limit: Duration) -> Bridge {
     let queue = Queue::open(&directory.path().join("bridge.db")).await.unwrap();
     let (sender, delivery) = watch::channel(DeliveryView::default());
     let metrics = Metrics::new();
-    let limits = Limits { silence: Some(limit), waiting: limit, signatures: 5 };
+    let limits = Limits { silence: Some(limit), waiting: limit, signatures: 5, unverified: LONG };
     let commits = std::sync::Arc::new(CommitTimes::default());
     let heard = std::sync::Arc::clone(&commits);
     queue.observe(move |commit| {
@@ -120,7 +120,7 @@ async fn an_event_of_an_earlier_run_is_as_old_as_it_was_at_the_start_and_the_tim
             let (_sender, delivery) = watch::channel(DeliveryView::default());
             // It was accepted before anybody listened.
             bridge.accept(Utc::now() - TimeDelta::hours(3)).await;
-            let limits = Limits { silence: None, waiting: limit, signatures: 5 };
+            let limits = Limits { silence: None, waiting: limit, signatures: 5, unverified: LONG };
             let watch = Watch::new(Utc::now(), bridge.queue.clone(), delivery, Metrics::new(), limits, "");
             let facts = watch.facts(Utc::now() + step).await;
             let troubles: Vec<_> = judge(&facts, &limits).into_iter().map(|trouble| trouble.cause).collect();

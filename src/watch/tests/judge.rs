@@ -6,13 +6,17 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::delivery::{DeliveryView, LaneView};
-use crate::metrics::Snapshot;
+use crate::metrics::{Senders, Snapshot};
 use crate::pagerduty::ServiceKey;
 use crate::queue::{Attention, DeadLetters, Destination, EventId, FirstInLine, Overview, QueueError};
 use crate::watch::*;
 
-const LIMITS: Limits =
-    Limits { silence: Some(Duration::from_hours(2)), waiting: Duration::from_mins(15), signatures: 5 };
+const LIMITS: Limits = Limits {
+    silence: Some(Duration::from_hours(2)),
+    waiting: Duration::from_mins(15),
+    signatures: 5,
+    unverified: Duration::from_mins(5),
+};
 
 fn at(minutes: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::minutes(minutes)
@@ -201,13 +205,22 @@ fn what_waits_for_a_key_that_is_well_just_passes_through() {
 }
 
 #[test]
-fn wrong_signatures_are_trouble_from_the_fifth_in_a_row() {
+fn wrong_signatures_are_trouble_from_the_fifth_in_a_row_once_they_came_for_minutes() {
     let mut facts = well();
+    facts.metrics.wrong_signatures_for = Duration::from_mins(5);
     facts.metrics.wrong_signatures = 4;
     assert_eq!(judged(&facts), (Word::Well, vec![]));
     facts.metrics.wrong_signatures = 5;
     assert_eq!(judged(&facts), (Word::Failing, vec![Cause::Signatures]));
     assert!(sentence(&facts).contains("BRIDGE_SENTRY_CLIENT_SECRET"));
+    assert!(sentence(&facts).contains("they came from unknown addresses: "));
+    let first = ["203.0.113.7", "2001:db8::7"].map(|address| address.parse().unwrap()).to_vec();
+    facts.metrics.wrong_signatures_from = Senders { first, more: true };
+    assert!(sentence(&facts).contains("5 webhooks in a row, within 5m, "), "{}", sentence(&facts));
+    assert!(sentence(&facts).contains("they came from 203.0.113.7, 2001:db8::7 and others: "), "{}", sentence(&facts));
+    facts.metrics.wrong_signatures = 1000;
+    facts.metrics.wrong_signatures_for = Duration::from_secs(299);
+    assert_eq!(judged(&facts), (Word::Well, vec![]), "anybody can send a thousand at once");
 }
 
 #[test]
@@ -278,7 +291,12 @@ fn the_worst_comes_first() {
     facts.storage = Err(full());
     facts.delivery.untrusted = Some("TLS: expired".to_owned());
     facts.delivery.lanes[0].last_delivered_at = Some(at(31));
-    facts.metrics = Snapshot { last_webhook_at: Some(at(-500)), wrong_signatures: 9, ..Snapshot::default() };
+    facts.metrics = Snapshot {
+        last_webhook_at: Some(at(-500)),
+        wrong_signatures: 9,
+        wrong_signatures_for: Duration::from_hours(1),
+        ..Snapshot::default()
+    };
     facts.attention = Ok(Attention { dead: vec![dead_at(at(30))], ..waiting_since(at(0)) });
     let all = Cause::ALL.into_iter().filter(|cause| *cause != Cause::Delivery);
     assert_eq!(judged(&facts), (Word::Failing, all.collect()));
