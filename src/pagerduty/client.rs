@@ -16,8 +16,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 use tokio::time::{Instant, timeout, timeout_at};
+use url::Url;
 
 use super::ServiceKey;
+use super::connect::Connect;
 use super::outcome::{Answer, Cause, Outcome};
 use crate::settings::PagerDutySettings;
 
@@ -54,6 +56,8 @@ pub enum ClientError {
 pub struct Client {
     http: awc::Client,
     endpoint: String,
+    /// The same for `awc`, see [`connect`](super::connect).
+    target: String,
     timeout: Duration,
 }
 
@@ -65,11 +69,10 @@ impl Client {
     ///
     /// When the file of certificate authorities cannot be read or holds none.
     pub fn new(settings: &PagerDutySettings) -> Result<Self, ClientError> {
-        let connector = Connector::new()
-            .rustls_0_23(Arc::new(tls_config(settings)?))
-            .timeout(settings.timeout / 2)
-            .handshake_timeout(settings.timeout / 2)
-            .conn_keep_alive(KEEP_ALIVE);
+        // A file that cannot be used is told of whether it is needed or not.
+        let tls = Some(Arc::new(tls_config(settings)?)).filter(|_| settings.url.scheme() == "https");
+        let connector =
+            Connector::new().connector(Connect::new(tls)).timeout(settings.timeout / 2).conn_keep_alive(KEEP_ALIVE);
         let http = awc::Client::builder()
             .connector(connector)
             .disable_redirects()
@@ -77,7 +80,8 @@ impl Client {
             .add_default_header((USER_AGENT, concat!("sentry-pagerduty-bridge/", env!("CARGO_PKG_VERSION"))))
             .finish();
         let endpoint = format!("{}{PATH}", settings.url.as_str().trim_end_matches('/'));
-        Ok(Self { http, endpoint, timeout: settings.timeout })
+        let target = target(&settings.url, &endpoint);
+        Ok(Self { http, endpoint, target, timeout: settings.timeout })
     }
 
     /// The longest time one attempt takes.
@@ -91,7 +95,7 @@ impl Client {
     /// `key` is the integration it is for; it is masked in whatever is said about the attempt.
     pub async fn send(&self, key: &ServiceKey, body: Vec<u8>) -> Outcome {
         let deadline = Instant::now() + self.timeout;
-        let request = self.http.post(&self.endpoint).insert_header((CONTENT_TYPE, "application/json")).send_body(body);
+        let request = self.http.post(&self.target).insert_header((CONTENT_TYPE, "application/json")).send_body(body);
         match timeout_at(deadline, request).await {
             Ok(Ok(response)) => read_answer(response, key, deadline).await,
             Ok(Err(error)) => of_send_error(&error, self.timeout),
@@ -105,7 +109,7 @@ impl Client {
     ///
     /// In words, when nobody answers or the other side cannot prove who it is.
     pub async fn reach(&self) -> Result<String, String> {
-        match timeout(self.timeout, self.http.get(&self.endpoint).send()).await {
+        match timeout(self.timeout, self.http.get(&self.target).send()).await {
             Ok(Ok(response)) => Ok(format!("{} answers, with status {}", self.endpoint, response.status().as_u16())),
             Ok(Err(error)) => {
                 let outcome = of_send_error(&error, self.timeout);
@@ -113,6 +117,15 @@ impl Client {
             }
             Err(_) => Err(format!("{}: no answer within {:?}", self.endpoint, self.timeout)),
         }
+    }
+}
+
+/// The address without the TLS, which is not `awc`'s to make. Its `Host` is the same: `awc` leaves out the port 443.
+fn target(url: &Url, endpoint: &str) -> String {
+    let Some(rest) = endpoint.strip_prefix("https://") else { return endpoint.to_owned() };
+    match (url.port(), rest.split_once('/')) {
+        (None, Some((host, path))) => format!("http://{host}:443/{path}"),
+        _ => format!("http://{rest}"),
     }
 }
 
@@ -215,6 +228,20 @@ mod tests {
 
     fn kind(error: &SendRequestError) -> OutcomeKind {
         of_send_error(error, Duration::from_secs(10)).kind()
+    }
+
+    #[test]
+    fn awc_is_told_the_same_host_and_port_without_the_tls() {
+        for (root, expected) in [
+            ("https://events.pagerduty.com", "http://events.pagerduty.com:443/x"),
+            ("https://127.0.0.1:8443/root", "http://127.0.0.1:8443/root/x"),
+            ("https://[::1]", "http://[::1]:443/x"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080/x"),
+        ] {
+            let url: Url = root.parse().unwrap();
+            let endpoint = format!("{}/x", url.as_str().trim_end_matches('/'));
+            assert_eq!(target(&url, &endpoint), expected);
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Alarms that PagerDuty, or somebody in its place, does not take.
 
+use std::collections::BTreeMap;
+
 use sentry_pagerduty_bridge::sandbox::{Body, Fault, FaultRule, State};
 
 use crate::inside::Inside;
@@ -65,7 +67,7 @@ fn an_alarm_that_is_refused_whenever_it_is_raised_is_raised_ever_more_seldom() {
 
 #[test]
 fn a_middlebox_that_answers_404_buries_neither_alerts_nor_the_alarm_about_them() {
-    let not_found = Fault::Answer { status: 404, body: Body::Html, headers: Default::default(), apply: false };
+    let not_found = Fault::Answer { status: 404, body: Body::Html, headers: BTreeMap::new(), apply: false };
     let pagerduty = PagerDuty::with_fault(FaultRule::new(not_found));
     let settings = [ON, ("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN), ("BRIDGE_WAITING_ALARM", "1s")];
     let mut bridge = Bridge::start_with(&pagerduty.url(), &settings);

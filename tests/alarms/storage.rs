@@ -34,8 +34,8 @@ fn a_full_disk_is_one_page_past_the_queue_and_over_when_there_is_room() {
 fn a_full_disk_is_paged_on_the_default_key_where_that_of_the_alarms_is_refused() {
     let name = "storage::a_full_disk_is_paged_on_the_default_key_where_that_of_the_alarms_is_refused";
     let Some(disk) = Disk::mount(name) else { return };
-    let refuses = FaultRule { service_key: Some(OTHER_KEY.to_owned()), ..FaultRule::new(Fault::status(400)) };
-    let pagerduty = PagerDuty::with_fault(refuses);
+    let refusal = FaultRule { service_key: Some(OTHER_KEY.to_owned()), ..FaultRule::new(Fault::status(400)) };
+    let pagerduty = PagerDuty::with_fault(refusal);
     let database = format!("sqlite:{}", disk.path("bridge.db").display());
     let bridge = Inside::start(&pagerduty.url(), &[OTHER_WAY, ("BRIDGE_DATABASE_URL", database.as_str())]);
     disk.fill();
