@@ -11,7 +11,7 @@ use super::{Cause, Limits};
 use crate::delivery::DeliveryView;
 use crate::metrics::{Metrics, Snapshot};
 use crate::pagerduty::{IncidentKey, ServiceKey};
-use crate::queue::{Attention, FirstInLine, Overview, Queue, QueueError};
+use crate::queue::{Attention, Destination, FirstInLine, Overview, Queue, QueueError};
 
 /// What is known at one moment. Since when events wait, when the last webhook came and when the bridge started is told as
 /// if the machine's clock had always been set as it is now: a step of it makes nothing older or younger.
@@ -105,11 +105,22 @@ impl Watch {
     /// What is known at `now`. Where a commit failed, another one is tried, so that it is known when that is over.
     pub async fn facts(&self, now: DateTime<Utc>) -> Facts {
         let storage = if self.queue.is_well() { Ok(()) } else { self.queue.probe().await.map(drop) };
-        let queue = self.queue.reader().overview().await;
+        let mut queue = self.queue.reader().overview().await;
         let mut attention = self.queue.reader().attention(&self.own).await;
         let clock = Reading { started_at: self.started_at, uptime: self.started.elapsed(), now };
         for first in attention.iter_mut().flat_map(|attention| &mut attention.first) {
-            first.since = self.waits_since(first, &clock);
+            let since = self.waits_since(first, &clock);
+            if let Ok(queue) = &mut queue {
+                let is_first = |destination: &&mut Destination| {
+                    destination.service_key == first.service_key && destination.oldest_waiting == Some(first.since)
+                };
+                let shown = queue.destinations.iter_mut().filter(is_first);
+                shown.for_each(|destination| destination.oldest_waiting = Some(since));
+            }
+            first.since = since;
+        }
+        if let Ok(queue) = &mut queue {
+            queue.oldest_waiting = queue.destinations.iter().filter_map(|destination| destination.oldest_waiting).min();
         }
         let mut metrics = self.metrics.snapshot(now);
         metrics.last_webhook_at = metrics.last_webhook_at.map(|last| match metrics.since_webhook {

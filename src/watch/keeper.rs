@@ -235,11 +235,11 @@ impl Keeper {
                 | Outcome::Untrusted { reason } => {
                     warn!(alarm, attempt = self.direct.attempts; "PagerDuty did not take this alarm: {reason}");
                     self.direct.sent_to = Some(key);
-                    return self.direct.attempts >= DIRECT_ATTEMPTS;
+                    break;
                 }
             }
         }
-        true
+        self.direct.attempts >= DIRECT_ATTEMPTS
     }
 }
 

@@ -105,6 +105,9 @@ async fn an_event_waits_since_it_was_committed_whatever_is_done_to_the_clock() {
             let mut troubles = bridge.troubles(Utc::now() + step).await;
             troubles.retain(|cause| *cause != Cause::Silence);
             assert_eq!(troubles, expected, "{step}, {limit:?}");
+            let facts = bridge.watch.facts(Utc::now() + step).await;
+            let shown = facts.at - facts.queue.unwrap().oldest_waiting.unwrap();
+            assert!(shown.abs() < TimeDelta::minutes(10), "the page and the metrics show {shown} after {step}");
         }
     }
 }
@@ -143,4 +146,6 @@ async fn a_dead_letter_that_was_put_back_waits_from_then_on() {
     assert_eq!(bridge.troubles(Utc::now() - TimeDelta::hours(2)).await, []);
     let first = bridge.watch.facts(Utc::now()).await.attention.unwrap().first.remove(0);
     assert!(first.is_revived && Utc::now() - first.since < TimeDelta::minutes(10), "{first:?}");
+    let shown = bridge.watch.facts(Utc::now()).await.queue.unwrap().oldest_waiting;
+    assert_eq!(shown, Some(first.since), "Prometheus alerts by it");
 }
