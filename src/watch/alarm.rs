@@ -113,7 +113,8 @@ impl Alarms {
         let hold = alarm.hold(cause, hold, now);
         alarm.turn(finding, patience, hold, now);
         match (alarm.phase, finding) {
-            (Phase::Raised, Finding::Trouble(trouble)) if incident == Incident::Again => {
+            // The trigger of an alarm past the queue is none that the queue could know of.
+            (Phase::Raised, Finding::Trouble(trouble)) if incident == Incident::Again && cause != Cause::Storage => {
                 Some(Deed::Raise(trouble.clone()))
             }
             (Phase::Raised, Finding::Trouble(trouble)) if !alarm.told => match incident {

@@ -43,8 +43,8 @@ fn wrong_signatures_in_a_row_are_one_page_until_one_is_right() {
 #[test]
 fn five_wrong_signatures_at_once_page_nobody_and_those_of_minutes_tell_where_they_came_from() {
     let pagerduty = PagerDuty::start();
-    let settings = [("BRIDGE_SENTRY_CLIENT_SECRET", SECRET), ("BRIDGE_SILENCE_ALARM", "2s")];
-    let rhythm = Rhythm { unverified: Duration::from_secs(1), ..RHYTHM };
+    let settings = [("BRIDGE_SENTRY_CLIENT_SECRET", SECRET), ("BRIDGE_SILENCE_ALARM", "3s")];
+    let rhythm = Rhythm { unverified: Duration::from_secs(4), ..RHYTHM };
     let bridge = Inside::start_in(rhythm, &pagerduty.url(), &settings);
     post_wrong_signatures(bridge.address);
     // This alarm comes later than any for what came at once.

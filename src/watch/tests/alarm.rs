@@ -152,6 +152,16 @@ fn an_alarm_that_pagerduty_refused_is_raised_again_once_there_is_reason_to_belie
 }
 
 #[test]
+fn what_the_queue_knows_raises_no_alarm_again_that_went_past_it() {
+    let mut bridge = Bridge::new();
+    let cause = Cause::Storage;
+    assert_eq!(bridge.live(cause, &trouble(cause), 0, 20), [(10, "page")]);
+    // A resolve of an earlier incident was refused.
+    bridge.incident = Incident::Again;
+    assert_eq!(bridge.live(cause, &trouble(cause), 20, 100), []);
+}
+
+#[test]
 fn a_deed_that_failed_is_asked_for_again() {
     let mut bridge = Bridge::new();
     let cause = Cause::DeadLetters;
