@@ -4,7 +4,8 @@ use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use actix_web::dev::Server;
 use actix_web::web::Data;
@@ -21,10 +22,11 @@ use crate::delivery::{Limits, Worker};
 use crate::intake::Intake;
 use crate::logging::repeats;
 use crate::metrics::Metrics;
+use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::{Client, ClientError};
 use crate::queue::history::KEEP_ROWS;
 use crate::queue::{Commit, History, Queue, QueueError};
-use crate::watch::{self, Keeper, Paging, Rhythm, Watch};
+use crate::watch::{self, CommitTimes, Keeper, Paging, Rhythm, Watch};
 use crate::web::admin::Admin;
 use crate::web::door::Door;
 use crate::web::page::layout::Imprint;
@@ -96,8 +98,12 @@ impl Bridge {
         let queue = Queue::open(config.database_url.sqlite_path()).await?;
         let limits = Limits::new(config.pagerduty_rate, config.give_up_after);
         let metrics = Metrics::new();
-        count(&queue, &metrics).await;
+        let commits = Arc::new(CommitTimes::default());
+        let untrusted = count(&queue, &metrics, &commits).await;
+        let troubles = troubles(&queue).await;
+        let untrusted = untrusted.filter(|_| !troubles.is_empty());
         let worker = Worker::new(queue.clone(), client.clone(), limits).counted_by(metrics.clone());
+        let worker = worker.knowing(troubles, untrusted);
         let watch = Watch::new(
             Utc::now(),
             queue.clone(),
@@ -105,9 +111,12 @@ impl Bridge {
             metrics.clone(),
             watch::Limits::from(&config),
             &config.incident_key_prefix,
-        );
+        )
+        .with_commits(commits);
+        let mut alarm_keys = vec![config.alarm_key().clone(), config.pagerduty_service_key.clone()];
+        alarm_keys.dedup();
         let paging = Paging {
-            service_key: config.alarms.then(|| config.alarm_key().clone()),
+            service_keys: if config.alarms { alarm_keys } else { Vec::new() },
             prefix: config.incident_key_prefix.clone(),
         };
         let keeper = Keeper::new(watch.clone(), queue.clone(), client, paging);
@@ -210,11 +219,17 @@ impl Bridge {
     }
 }
 
-/// Lets `metrics` hear of every commit of `queue`, and know what an earlier run remembered.
-async fn count(queue: &Queue, metrics: &Metrics) {
-    let heard = metrics.clone();
+/// Lets `metrics` and `commits` hear of every commit of `queue`, and `metrics` know what an earlier run remembered. Says
+/// why PagerDuty could not be trusted then.
+async fn count(queue: &Queue, metrics: &Metrics, commits: &Arc<CommitTimes>) -> Option<String> {
+    let (heard, commits) = (metrics.clone(), Arc::clone(commits));
     queue.observe(move |commit| match commit {
         Commit::Done { took, arrivals, folded, rejected } => {
+            if let [first, ..] = arrivals
+                && let Some(last) = arrivals.last()
+            {
+                commits.committed(first.id, last.id, Instant::now());
+            }
             heard.committed(*took);
             arrivals.iter().for_each(|arrival| heard.queued(arrival.event_type));
             heard.folded(*folded);
@@ -224,8 +239,29 @@ async fn count(queue: &Queue, metrics: &Metrics) {
     });
     let now = Utc::now();
     match queue.memory(now).await {
-        Ok(memory) => metrics.recall(memory, now),
-        Err(error) => warn!("what happened before the start is not known: {error}"),
+        Ok(memory) => {
+            let untrusted = memory.untrusted.clone();
+            metrics.recall(memory, now);
+            untrusted
+        }
+        Err(error) => {
+            warn!("what happened before the start is not known: {error}");
+            None
+        }
+    }
+}
+
+/// How the last attempts of an earlier run failed, for each service key for which something waits.
+async fn troubles(queue: &Queue) -> Vec<(ServiceKey, String)> {
+    match queue.reader().attention(&[]).await {
+        Ok(attention) => {
+            let first = attention.first.into_iter();
+            first.filter_map(|first| first.reason.map(|reason| (first.service_key, reason))).collect()
+        }
+        Err(error) => {
+            warn!("how deliveries failed before the start is not known: {error}");
+            Vec::new()
+        }
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Lane {
     under_way: HashMap<EventId, UnderWay>,
     /// How the last attempt ended, if it failed.
     trouble: Option<String>,
+    /// Whether it was refused.
+    is_refusal: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,11 +61,16 @@ impl Lane {
             window: Window::default(),
             under_way: HashMap::new(),
             trouble: None,
+            is_refusal: false,
         }
     }
 
     pub(super) fn remember_attempts(&mut self, end: Moment, times: u32) {
         self.pace.remember(end, times);
+    }
+
+    pub(super) fn remember_trouble(&mut self, reason: String) {
+        self.trouble.get_or_insert(reason);
     }
 
     pub(super) fn window(&mut self) -> &mut Window {
@@ -122,6 +129,7 @@ impl Lane {
             under_way: u32::try_from(self.under_way.len()).unwrap_or(u32::MAX),
             backs_off_until: (closed_until > now).then_some(closed_until),
             trouble: self.trouble.clone(),
+            is_refusal: self.is_refusal,
             last_delivered_at: self.health.last_passed(),
         }
     }
@@ -200,6 +208,7 @@ impl Lane {
         }
         if let Some(reason) = outcome.failure() {
             self.trouble = Some(reason.to_owned());
+            self.is_refusal = matches!(outcome, Outcome::Refused { .. });
         }
         let (reason, blame, retry_after) = match outcome {
             Outcome::Delivered { oddity } => {
@@ -207,6 +216,7 @@ impl Lane {
                 // What began before the trouble says nothing about it.
                 if self.health.trouble().is_none() {
                     self.trouble = None;
+                    self.is_refusal = false;
                 }
                 self.lines.passed(id);
                 return Fate::Delivered { oddity: oddity.clone() };

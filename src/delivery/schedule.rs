@@ -105,6 +105,19 @@ impl Schedule {
         self.lane(key).remember_attempts(end, times);
     }
 
+    /// How the last attempt for `key` ended in an earlier run, in words, where that failed. It is shown until PagerDuty takes
+    /// something, and holds up nothing.
+    pub fn remember_trouble(&mut self, key: &ServiceKey, reason: String) {
+        self.lane(key).remember_trouble(reason);
+    }
+
+    /// Why PagerDuty could not be trusted at the end of an earlier run. Until an attempt shows otherwise, one event at a time
+    /// is sent.
+    pub fn remember_untrusted(&mut self, reason: String) {
+        self.distrust.failures = self.distrust.failures.max(1);
+        self.distrust.reason.get_or_insert(reason);
+    }
+
     /// An event was committed. Events of one key have to be announced in the order of their ids.
     pub fn arrived(&mut self, event: &Arrival) {
         let limits = self.limits;

@@ -29,6 +29,8 @@ pub struct LaneView<T = DateTime<Utc>> {
     pub backs_off_until: Option<T>,
     /// How the last attempt ended, in words, if it failed; also while the key backs off for what failed before it.
     pub trouble: Option<String>,
+    /// Whether that was a refusal of one event, which holds up no other.
+    pub is_refusal: bool,
     /// When PagerDuty took an event last, in this run of the bridge.
     pub last_delivered_at: Option<T>,
 }
@@ -44,6 +46,7 @@ impl<T> DeliveryView<T> {
             under_way: lane.under_way,
             backs_off_until: lane.backs_off_until.map(&clock),
             trouble: lane.trouble,
+            is_refusal: lane.is_refusal,
             last_delivered_at: lane.last_delivered_at.map(&clock),
         });
         DeliveryView { lanes: lanes.collect(), untrusted: self.untrusted }

@@ -89,6 +89,20 @@ impl Worker {
         Self { metrics, ..self }
     }
 
+    /// The same, knowing how an earlier run failed: with which reason for each service key for which something waits, and
+    /// why PagerDuty could not be trusted.
+    #[must_use]
+    pub fn knowing(mut self, troubles: Vec<(ServiceKey, String)>, untrusted: Option<String>) -> Self {
+        for (key, reason) in troubles {
+            self.schedule.remember_trouble(&key, reason);
+        }
+        if let Some(reason) = untrusted {
+            self.schedule.remember_untrusted(reason);
+        }
+        self.show();
+        self
+    }
+
     /// What the deliveries look like, brought up to date while the worker runs: at most twice a second, and within a
     /// second of a change.
     #[must_use]
@@ -245,7 +259,7 @@ impl Worker {
             }
             Step::Answered { key, id, received_at, outcome } => {
                 let fate = self.schedule.answered(&key, id, &outcome, now, rand::random());
-                self.metrics.attempted(outcome.kind(), received_at, Utc::now());
+                self.metrics.attempted(&key, outcome.kind(), received_at, Utc::now());
                 let news = News { key, id, received_at, kind: outcome.kind(), fate, at: now };
                 self.attempts.push(Box::pin(settle(self.queue.clone(), news)));
             }
@@ -270,7 +284,9 @@ impl Worker {
 
     fn show(&mut self) {
         let clock = self.now();
-        self.shown.show(self.schedule.view(clock), clock, Instant::now(), Utc::now());
+        let view = self.schedule.view(clock);
+        self.metrics.untrusted(view.untrusted.clone());
+        self.shown.show(view, clock, Instant::now(), Utc::now());
     }
 
     /// The schedule's clock. It begins one window before the worker, so that it has room for the attempts of an

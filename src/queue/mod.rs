@@ -47,7 +47,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-pub use attention::{Attention, DeadLetters, IncidentState, OldestWaiting};
+pub use attention::{Attention, DeadLetters, FirstInLine, IncidentState};
 pub use editor::Editor;
 pub use error::QueueError;
 pub use event::{Accepted, Arrival, Begun, EventId, NewEvent, Record, Settlement, State, WaitingEvent};

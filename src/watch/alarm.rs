@@ -30,8 +30,10 @@ pub enum Finding {
 pub enum Incident {
     /// It is open, or will be once what waits is delivered.
     Open,
-    /// PagerDuty has refused its trigger a short while ago.
+    /// PagerDuty has refused its trigger a short while ago, and there is no reason to believe that it would take another.
     Refused,
+    /// PagerDuty has refused its trigger, and there is one: that key has taken something since, or there is another key.
+    Again,
     /// It is not open.
     Closed,
     /// The queue cannot be read.
@@ -111,6 +113,10 @@ impl Alarms {
         let hold = alarm.hold(cause, hold, now);
         alarm.turn(finding, patience, hold, now);
         match (alarm.phase, finding) {
+            // The trigger of an alarm past the queue is none that the queue could know of.
+            (Phase::Raised, Finding::Trouble(trouble)) if incident == Incident::Again && cause != Cause::Storage => {
+                Some(Deed::Raise(trouble.clone()))
+            }
             (Phase::Raised, Finding::Trouble(trouble)) if !alarm.told => match incident {
                 // An earlier run has told of it.
                 Incident::Open | Incident::Refused => {
@@ -119,7 +125,7 @@ impl Alarms {
                 }
                 // What cannot be read cannot be committed either, and then nobody else tells.
                 Incident::Unknown if cause != Cause::Storage => None,
-                Incident::Closed | Incident::Unknown => Some(Deed::Raise(trouble.clone())),
+                Incident::Closed | Incident::Again | Incident::Unknown => Some(Deed::Raise(trouble.clone())),
             },
             (Phase::Quiet(since), Finding::Nothing) => {
                 let is_over = now.saturating_sub(since) >= hold && incident == Incident::Open;
@@ -140,6 +146,8 @@ impl Alarms {
     pub fn done(&mut self, deed: &Deed, now: Duration) {
         let Some(alarm) = self.by_cause.get_mut(&deed.cause()) else { return };
         match deed {
+            // Raised once more after it was refused, it did not come back.
+            Deed::Raise(_) if alarm.told => {}
             Deed::Raise(_) => alarm.raised(now),
             Deed::Resolve(_) => (alarm.told, alarm.tried) = (false, false),
         }
@@ -152,6 +160,7 @@ impl Alarms {
         match cause {
             Cause::Silence => self.limits.silence.unwrap_or(MINUTE).min(MINUTE),
             Cause::Waiting => self.limits.waiting.min(MINUTE),
+            Cause::Delivery => MINUTE,
             Cause::Storage => Duration::from_secs(10),
             Cause::Untrusted | Cause::Signatures | Cause::DeadLetters => Duration::ZERO,
         }

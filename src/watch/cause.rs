@@ -17,12 +17,21 @@ pub enum Cause {
     Silence,
     /// There are dead letters.
     DeadLetters,
+    /// Events wait though nothing but PagerDuty or the way to it keeps them from leaving, but not yet for too long.
+    Delivery,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 6] =
-        [Self::Storage, Self::Untrusted, Self::Signatures, Self::Waiting, Self::Silence, Self::DeadLetters];
+    pub const ALL: [Self; 7] = [
+        Self::Storage,
+        Self::Untrusted,
+        Self::Signatures,
+        Self::Waiting,
+        Self::Silence,
+        Self::DeadLetters,
+        Self::Delivery,
+    ];
 
     /// Its name in metrics, incident keys and `/api`.
     #[must_use]
@@ -34,6 +43,7 @@ impl Cause {
             Self::Signatures => "signatures",
             Self::Untrusted => "untrusted",
             Self::Storage => "storage",
+            Self::Delivery => "delivery",
         }
     }
 
@@ -44,9 +54,10 @@ impl Cause {
         IncidentKey::of_alarm(prefix, self.name())
     }
 
-    /// Whether somebody is paged for it. While PagerDuty is not trusted nothing reaches it, and afterwards it is over.
+    /// Whether somebody is paged for it. While PagerDuty is not trusted nothing reaches it, and afterwards it is over. Events
+    /// that wait are paged for as [`Waiting`](Self::Waiting) once they have done so for too long.
     #[must_use]
     pub fn is_paged(self) -> bool {
-        self != Self::Untrusted
+        !matches!(self, Self::Untrusted | Self::Delivery)
     }
 }

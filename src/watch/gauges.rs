@@ -169,6 +169,7 @@ mod tests {
             under_way: 0,
             backs_off_until: Some(now() + TimeDelta::seconds(backs_off)),
             trouble: None,
+            is_refusal: false,
             last_delivered_at: None,
         }
     }

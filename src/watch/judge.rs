@@ -5,12 +5,22 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use humantime::format_duration;
 
+use super::word::held_up;
 use super::{Cause, Facts, Word};
 use crate::config::Config;
+use crate::delivery::LaneView;
+use crate::metrics::Senders;
 use crate::queue::DeadLetters;
 
 /// So many wrong signatures in a row are trouble: one may be a stranger's, and Sentry repeats what failed.
 const SIGNATURES: u32 = 5;
+
+/// They have to come for so long with none between them that is right: five requests at once are easily made by anybody,
+/// and what a stranger does while Sentry's webhooks are proven is no trouble.
+pub(super) const UNVERIFIED: Duration = Duration::from_mins(5);
+
+/// An event that waits for so long does not just pass through.
+const PASSING: Duration = Duration::from_mins(1);
 
 /// Where trouble begins.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -21,11 +31,18 @@ pub struct Limits {
     pub waiting: Duration,
     /// So many wrong signatures in a row are trouble.
     pub signatures: u32,
+    /// The last of them has to come so long after the first.
+    pub unverified: Duration,
 }
 
 impl From<&Config> for Limits {
     fn from(config: &Config) -> Self {
-        Self { silence: config.silence_alarm, waiting: config.waiting_alarm, signatures: SIGNATURES }
+        Self {
+            silence: config.silence_alarm,
+            waiting: config.waiting_alarm,
+            signatures: SIGNATURES,
+            unverified: UNVERIFIED,
+        }
     }
 }
 
@@ -55,6 +72,10 @@ pub fn judge(facts: &Facts, limits: &Limits) -> Vec<Trouble> {
     .into_iter()
     .flatten()
     .collect();
+    // What waits for too long, or for somebody who can be trusted, is named already.
+    if !troubles.iter().any(|trouble| matches!(trouble.cause, Cause::Waiting | Cause::Untrusted)) {
+        troubles.extend(delivery(facts));
+    }
     troubles.sort_by_key(|trouble| (std::cmp::Reverse(trouble.word), trouble.cause));
     troubles
 }
@@ -76,17 +97,28 @@ fn untrusted(facts: &Facts) -> Option<String> {
 }
 
 fn signatures(facts: &Facts, limits: &Limits) -> Option<String> {
-    let wrong = facts.metrics.wrong_signatures;
-    (wrong >= limits.signatures).then(|| {
+    let (wrong, lasted) = (facts.metrics.wrong_signatures, facts.metrics.wrong_signatures_for);
+    (wrong >= limits.signatures && lasted >= limits.unverified).then(|| {
         format!(
-            "{wrong} webhooks in a row had a wrong signature and were turned away: if the Client Secret was changed in \
-             Sentry, put the new one into BRIDGE_SENTRY_CLIENT_SECRET, before the old one and a comma"
+            "{wrong} webhooks in a row, within {}, had a wrong signature and were turned away; they came {}: if that is \
+             Sentry or the proxy before the bridge, and the Client Secret was changed in Sentry, put the new one into \
+             BRIDGE_SENTRY_CLIENT_SECRET, before the old one and a comma; if not, a stranger calls",
+            in_words(lasted),
+            from(&facts.metrics.wrong_signatures_from),
         )
     })
 }
 
+fn from(senders: &Senders) -> String {
+    if senders.first.is_empty() {
+        return "from unknown addresses".to_owned();
+    }
+    let addresses: Vec<_> = senders.first.iter().map(ToString::to_string).collect();
+    format!("from {}{}", addresses.join(", "), if senders.more { " and others" } else { "" })
+}
+
 fn waiting(facts: &Facts, limits: &Limits) -> Option<String> {
-    let oldest = facts.attention.as_ref().ok()?.oldest.as_ref()?;
+    let oldest = facts.attention.as_ref().ok()?.oldest()?;
     let age = since(oldest.since, facts.at);
     let tried = oldest
         .reason
@@ -143,13 +175,44 @@ fn dead_letters(facts: &Facts) -> Option<Trouble> {
     Some(Trouble { cause: Cause::DeadLetters, word, sentence })
 }
 
-/// Whether PagerDuty took an event of that integration after it refused the newest dead letter. Of an earlier run only
-/// the last event of all is known.
+/// Whether PagerDuty took an event of that integration after it refused the newest dead letter.
 fn passed_since(facts: &Facts, letters: &DeadLetters) -> bool {
-    let lane = facts.delivery.lanes.iter().find(|lane| lane.service_key == letters.service_key);
-    let in_this_run = lane.and_then(|lane| lane.last_delivered_at);
-    let before = facts.metrics.last_delivered_at.filter(|_| letters.died_at < facts.started_at);
-    in_this_run.or(before).is_some_and(|passed| passed > letters.died_at)
+    facts.last_delivered_at(&letters.service_key).is_some_and(|passed| passed > letters.died_at)
+}
+
+/// Events that wait because PagerDuty throttles or fails, or for more than a minute, but not yet for too long.
+fn delivery(facts: &Facts) -> Option<Trouble> {
+    let sentence = held_up(facts).max_by_key(|lane| lane.trouble.is_some()).map(|lane| of_lane(lane, facts));
+    let sentence = sentence.or_else(|| waits_long(facts))?;
+    Some(Trouble { cause: Cause::Delivery, word: Word::Strained, sentence })
+}
+
+fn of_lane(lane: &LaneView, facts: &Facts) -> String {
+    let key = &lane.service_key;
+    let last = facts.last_delivered_at(key).map_or_else(
+        || "PagerDuty has taken none for it yet".to_owned(),
+        |at| format!("PagerDuty took the last one for it {} ago", in_words(since(at, facts.at))),
+    );
+    let why = match &lane.trouble {
+        Some(reason) => format!("the last attempt ended so: {reason}"),
+        None if lane.allowed < lane.rate => {
+            format!("PagerDuty throttles, so {} of {} may leave in a minute", lane.allowed, lane.rate)
+        }
+        None => "it backs off after attempts that failed".to_owned(),
+    };
+    format!("events for the service key {key} wait, and are tried again ({why}); {last}")
+}
+
+fn waits_long(facts: &Facts) -> Option<String> {
+    let oldest = facts.attention.as_ref().ok()?.oldest()?;
+    let age = since(oldest.since, facts.at);
+    let why = oldest.reason.as_ref().map_or_else(
+        || "more came than may be sent in a minute".to_owned(),
+        |reason| format!("its last attempt ended so: {reason}"),
+    );
+    (age >= PASSING).then(|| {
+        format!("event {} for the service key {} waits for {} ({why})", oldest.id, oldest.service_key, in_words(age))
+    })
 }
 
 /// For how long; nothing where the clock was set back.

@@ -1,6 +1,7 @@
 //! Whether the bridge is well: facts in, troubles out.
 //!
 //! - [`facts`]: what is known at one moment, gathered from the queue, the deliveries and the metrics
+//! - `clock`: how long things last, whatever is done to the machine's clock
 //! - [`judge`](mod@judge): what of it is trouble; pure
 //! - [`cause`]: what can be the trouble
 //! - [`word`]: how the bridge fares, in one word; pure
@@ -14,6 +15,7 @@
 
 pub mod alarm;
 pub mod cause;
+mod clock;
 pub mod facts;
 pub mod gauges;
 pub mod judge;
@@ -25,6 +27,7 @@ mod tests;
 pub mod word;
 
 pub use cause::Cause;
+pub use clock::CommitTimes;
 pub use facts::{Facts, Watch};
 pub use gauges::{gauges, gauges_without_database};
 pub use judge::{Limits, Trouble, judge};

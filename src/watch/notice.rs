@@ -73,7 +73,7 @@ fn details(trouble: &Trouble, facts: &Facts, at: DateTime<Utc>) -> Map<String, V
         add("waiting", json!(queue.waiting));
         add("dead_letters", json!(queue.dead));
     }
-    let oldest = facts.attention.as_ref().ok().and_then(|attention| attention.oldest.as_ref());
+    let oldest = facts.attention.as_ref().ok().and_then(|attention| attention.oldest());
     for (name, moment) in [
         ("oldest_waiting", oldest.map(|oldest| oldest.since)),
         ("last_webhook_at", facts.metrics.last_webhook_at),

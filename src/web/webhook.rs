@@ -158,6 +158,9 @@ async fn take(
         }
     };
     if wants_signature && !shared.door.is_signed(headers, &body) {
+        if let Some(peer) = request.peer_addr() {
+            shared.metrics.wrong_signature_from(peer.ip());
+        }
         return shut(request, Answered::WrongSignature);
     }
     reservation.prove();

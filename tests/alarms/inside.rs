@@ -18,13 +18,16 @@ use tokio::sync::oneshot;
 use crate::ON;
 use crate::support::{KEY, TOKEN, post, run};
 
-const RHYTHM: Rhythm = Rhythm { look: Duration::from_millis(20), hold: Duration::from_millis(200) };
+/// Wrong signatures page at once in it.
+pub(crate) const RHYTHM: Rhythm =
+    Rhythm { look: Duration::from_millis(20), hold: Duration::from_millis(200), unverified: Duration::ZERO };
 
 /// A bridge within this process. Dropping it ends it.
 pub(crate) struct Inside {
     pub(crate) address: SocketAddr,
     running: Option<Running>,
     settings: Vec<(String, String)>,
+    rhythm: Rhythm,
     home: TempDir,
 }
 
@@ -37,6 +40,12 @@ impl Inside {
     /// Starts one that delivers to `pagerduty`, with its alarms on and with further settings, which go before.
     #[track_caller]
     pub(crate) fn start(pagerduty: &str, settings: &[(&str, &str)]) -> Self {
+        Self::start_in(RHYTHM, pagerduty, settings)
+    }
+
+    /// Starts one in another rhythm.
+    #[track_caller]
+    pub(crate) fn start_in(rhythm: Rhythm, pagerduty: &str, settings: &[(&str, &str)]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let database = database_in(&home);
         let usual = [
@@ -50,8 +59,8 @@ impl Inside {
         ];
         let settings = usual.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let settings: Vec<_> = settings.collect();
-        let (address, running) = begin(settings.clone());
-        Self { address, running: Some(running), settings, home }
+        let (address, running) = begin(settings.clone(), rhythm);
+        Self { address, running: Some(running), settings, rhythm, home }
     }
 
     /// Posts a webhook that has to be queued.
@@ -78,7 +87,7 @@ impl Inside {
     /// Starts it again on the same queue, at another port.
     #[track_caller]
     pub(crate) fn restart(&mut self) {
-        let (address, running) = begin(self.settings.clone());
+        let (address, running) = begin(self.settings.clone(), self.rhythm);
         (self.address, self.running) = (address, Some(running));
     }
 
@@ -115,7 +124,7 @@ fn database_in(home: &TempDir) -> String {
     format!("sqlite:{}", path.display())
 }
 
-fn begin(settings: Vec<(String, String)>) -> (SocketAddr, Running) {
+fn begin(settings: Vec<(String, String)>, rhythm: Rhythm) -> (SocketAddr, Running) {
     let (stop, stopped) = oneshot::channel::<()>();
     let (tell, told) = mpsc::channel();
     let thread = thread::spawn(move || {
@@ -124,7 +133,7 @@ fn begin(settings: Vec<(String, String)>) -> (SocketAddr, Running) {
             let bridge = Bridge::build(Config::from_vars(settings).unwrap(), listener).await.unwrap();
             tell.send(bridge.address()).unwrap();
             let stopped = async { stopped.await.unwrap_or_default() };
-            bridge.with_rhythm(RHYTHM).run_until(stopped).await.unwrap();
+            bridge.with_rhythm(rhythm).run_until(stopped).await.unwrap();
         });
     });
     (told.recv().unwrap(), Running { stop, thread })

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pagerduty_sandbox::{Body, EventType, Fault, FaultRule, State};
 
 use crate::inside::Inside;
-use crate::support::{Disk, OTHER_KEY, PagerDuty, alert, get};
+use crate::support::{Disk, KEY, OTHER_KEY, PagerDuty, alert, get};
 use crate::{OTHER_WAY, is, is_over, is_paged};
 
 #[test]
@@ -28,6 +28,22 @@ fn a_full_disk_is_one_page_past_the_queue_and_over_when_there_is_room() {
     assert_eq!(incident.events, 1);
     disk.free();
     is_over(&pagerduty, OTHER_KEY, "storage");
+}
+
+#[test]
+fn a_full_disk_is_paged_on_the_default_key_where_that_of_the_alarms_is_refused() {
+    let name = "storage::a_full_disk_is_paged_on_the_default_key_where_that_of_the_alarms_is_refused";
+    let Some(disk) = Disk::mount(name) else { return };
+    let refusal = FaultRule { service_key: Some(OTHER_KEY.to_owned()), ..FaultRule::new(Fault::status(400)) };
+    let pagerduty = PagerDuty::with_fault(refusal);
+    let database = format!("sqlite:{}", disk.path("bridge.db").display());
+    let bridge = Inside::start(&pagerduty.url(), &[OTHER_WAY, ("BRIDGE_DATABASE_URL", database.as_str())]);
+    disk.fill();
+    let refused = (0..10_000).any(|_| bridge.post(&alert(2, &"x".repeat(16 * 1024))).0 == 503);
+    assert!(refused, "the disk is never full");
+    is_paged(&pagerduty, KEY, "storage");
+    disk.free();
+    is_over(&pagerduty, KEY, "storage");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 use sentry_pagerduty_bridge::delivery::Limits;
 use sentry_pagerduty_bridge::pagerduty::EventType;
 
-use crate::fault::{Choke, Content, Fault, Kind};
+use crate::fault::{Choke, Content, Fault, Kind, MIDDLEBOXES};
 use crate::plan::{Coming, Crash, Deed, Plan};
 
 impl Plan {
@@ -67,10 +67,11 @@ impl Plan {
         for _ in 0..rng.random_range(1..=3) {
             for _ in 0..rng.random_range(1..=2) {
                 let until = from + seconds(60) + within(&mut rng, longest);
-                let kind = match rng.random_range(0..4) {
+                let kind = match rng.random_range(0..5) {
                     0 => Kind::Refused,
                     1 => Kind::BlackHole,
                     2 => Kind::Errors { part: 1.0, retry_after: None },
+                    3 => middlebox(&mut rng),
                     _ => Kind::Distrusted,
                 };
                 plan.faults.push(Fault { from, until, key: None, kind });
@@ -272,7 +273,7 @@ impl Plan {
 fn kind(rng: &mut StdRng, rate: u32) -> Kind {
     let part = if rng.random_bool(0.5) { 1.0 } else { rng.random_range(0.1..1.0) };
     let retry_after = rng.random_bool(0.2).then(|| seconds(rng.random_range(0..=120)));
-    match rng.random_range(0..8) {
+    match rng.random_range(0..9) {
         0 => Kind::Refused,
         1 => Kind::BlackHole,
         2 => Kind::Errors { part, retry_after },
@@ -280,11 +281,17 @@ fn kind(rng: &mut StdRng, rate: u32) -> Kind {
         4 => Kind::Slow { answer: within(rng, seconds(15)) },
         5 => Kind::Distrusted,
         6 => Kind::Stale { part },
+        7 => middlebox(rng),
         _ => {
             let limit = rng.random_range(0..=rate as usize);
             Kind::Throttled { limit, counts_rejected: rng.random_bool(0.5), retry_after }
         }
     }
+}
+
+fn middlebox(rng: &mut StdRng) -> Kind {
+    let (status, body) = MIDDLEBOXES[rng.random_range(0..MIDDLEBOXES.len())];
+    Kind::Middlebox { status, body }
 }
 
 fn choke(rng: &mut StdRng) -> Choke {

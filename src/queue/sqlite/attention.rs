@@ -3,11 +3,11 @@
 use super::incidents;
 use super::read::{Reads, with_keys};
 use crate::pagerduty::{IncidentKey, ServiceKey};
-use crate::queue::{Attention, DeadLetters, IncidentState, OldestWaiting, QueueError};
+use crate::queue::{Attention, DeadLetters, FirstInLine, IncidentState, QueueError};
 
 /// The first in line of every service key. A few events of the incidents left out may stand before it.
 const FIRST_IN_LINE: &str = with_keys!(
-    "SELECT id, service_key, first_seen, reason FROM events WHERE id IN (
+    "SELECT id, service_key, first_seen, revived_at, reason FROM events WHERE id IN (
         SELECT (
             SELECT line.id FROM events AS line WHERE line.state = 'waiting' AND line.service_key = keys.service_key
             AND line.incident_key NOT IN (SELECT value FROM json_each(?)) ORDER BY line.id LIMIT 1
@@ -22,7 +22,7 @@ const DEAD_LETTERS: &str = "SELECT newest.id, newest.service_key, tallies.events
         ORDER BY line.finished_at DESC LIMIT 1
     ) WHERE tallies.state = 'dead' AND tallies.events > 0";
 
-const DIED: &str = "SELECT 0 AS id, MAX(finished_at) AS died_at FROM events \
+const DIED: &str = "SELECT 0 AS id, MAX(finished_at) AS died_at, COUNT(*) AS dead FROM events \
      WHERE state = 'dead' AND service_key = ? AND incident_key = ?";
 
 impl Reads {
@@ -30,14 +30,17 @@ impl Reads {
         let without: Vec<_> = without.iter().map(IncidentKey::as_str).collect();
         let without = serde_json::to_string(&without).unwrap_or_default();
         let first = self.look(sqlx::query(FIRST_IN_LINE).bind(&without), |columns| {
-            Ok(OldestWaiting {
+            let (first_seen, revived_at) = (columns.time("first_seen")?, columns.optional_time("revived_at")?);
+            Ok(FirstInLine {
                 id: columns.id(),
                 service_key: columns.service_key()?,
-                since: columns.time("first_seen")?,
+                since: revived_at.unwrap_or(first_seen),
+                is_revived: revived_at.is_some(),
                 reason: columns.optional_text("reason")?,
             })
         });
-        let oldest = self.soon(first).await?.into_iter().min_by_key(|first| (first.since, first.id));
+        let mut first = self.soon(first).await?;
+        first.sort_by(|one, other| one.service_key.cmp(&other.service_key));
         let dead = self.look(sqlx::query(DEAD_LETTERS), |columns| {
             Ok(DeadLetters {
                 service_key: columns.service_key()?,
@@ -49,7 +52,7 @@ impl Reads {
         });
         let mut dead = self.soon(dead).await?;
         dead.sort_by(|one, other| one.service_key.cmp(&other.service_key));
-        Ok(Attention { oldest, dead })
+        Ok(Attention { first, dead })
     }
 
     pub(in crate::queue) async fn incident(
@@ -58,11 +61,11 @@ impl Reads {
         service_key: &ServiceKey,
     ) -> Result<IncidentState, QueueError> {
         let died = sqlx::query(DIED).bind(service_key.expose()).bind(incident_key.as_str());
-        let died = self.look(died, |columns| columns.optional_time("died_at"));
-        let died_at = self.soon(died).await?.pop().flatten();
+        let died = self.look(died, |columns| Ok((columns.optional_time("died_at")?, columns.number("dead")?)));
+        let (died_at, dead) = self.soon(died).await?.pop().unwrap_or_default();
         let known = self.look_with(async |connection| incidents::known(connection, incident_key).await);
         let known = self.soon(known).await?;
-        Ok(IncidentState { is_open: known.into_values().any(|is_open| is_open), died_at })
+        Ok(IncidentState { is_open: known.into_values().any(|is_open| is_open), died_at, dead })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use chrono::TimeDelta;
+use chrono::{TimeDelta, Utc};
 use sqlx::{Connection, Sqlite, SqliteConnection};
 
 use super::list::numbers;
@@ -50,10 +50,10 @@ impl Edits {
                 // Blame alone decides when an event is given up. Its attempts stay known, for the pace counts them.
                 let revived = sqlx::query_scalar(
                     "UPDATE events SET state = 'waiting', blamed_ms = 0, next_attempt_at = NULL, finished_at = NULL, \
-                     reason = NULL \
+                     reason = NULL, revived_at = ? \
                      WHERE state = 'dead' AND id IN (SELECT value FROM json_each(?)) RETURNING id",
                 );
-                revived.bind(&ids).fetch_all(connection).await
+                revived.bind(Utc::now().timestamp_millis()).bind(&ids).fetch_all(connection).await
             })
             .await?;
         Ok(revived.into_iter().map(EventId::new).collect())

@@ -11,7 +11,7 @@ use crate::queue::{Destination, Overview, QueueError, State};
 /// are rejected, so those are counted.
 const OVERVIEW: &str = "SELECT 0 AS id, held.rejected, service_key, state, events,
         CASE state WHEN 'waiting' THEN (
-            SELECT first_seen FROM events AS line
+            SELECT COALESCE(revived_at, first_seen) FROM events AS line
             WHERE line.state = 'waiting' AND line.service_key = tallies.service_key ORDER BY line.id LIMIT 1
         ) END AS oldest_waiting
     FROM (SELECT COUNT(*) AS rejected FROM rejected) AS held LEFT JOIN tallies ON events > 0";

@@ -5,8 +5,12 @@ use std::time::Duration;
 use crate::watch::alarm::{Alarms, Deed, Finding, Incident};
 use crate::watch::{Cause, Limits, Rhythm, Trouble, Word};
 
-const LIMITS: Limits =
-    Limits { silence: Some(Duration::from_hours(2)), waiting: Duration::from_secs(5), signatures: 5 };
+const LIMITS: Limits = Limits {
+    silence: Some(Duration::from_hours(2)),
+    waiting: Duration::from_secs(5),
+    signatures: 5,
+    unverified: Duration::from_mins(5),
+};
 
 /// Alarms, and a queue that remembers what they did.
 struct Bridge {
@@ -127,6 +131,34 @@ fn an_alarm_that_pagerduty_refused_is_not_repeated_by_every_restart() {
     let mut bridge = Bridge::new();
     bridge.incident = Incident::Refused;
     assert_eq!(bridge.live(Cause::DeadLetters, &trouble(Cause::DeadLetters), 0, 100), []);
+}
+
+#[test]
+fn an_alarm_that_pagerduty_refused_is_raised_again_once_there_is_reason_to_believe_that_it_is_taken() {
+    for restart in [false, true] {
+        let mut bridge = Bridge::new();
+        let cause = Cause::DeadLetters;
+        assert_eq!(bridge.live(cause, &trouble(cause), 0, 1), [(0, "page")]);
+        bridge.incident = Incident::Refused;
+        assert_eq!(bridge.live(cause, &trouble(cause), 1, 100), []);
+        if restart {
+            bridge.restart(100);
+        }
+        bridge.incident = Incident::Again;
+        assert_eq!(bridge.live(cause, &trouble(cause), 100, 200), [(100, "page")]);
+        // It did not come back, so it is over as soon as if it had not been refused.
+        assert_eq!(bridge.live(cause, &Finding::Nothing, 200, 300), [(215, "resolve")]);
+    }
+}
+
+#[test]
+fn what_the_queue_knows_raises_no_alarm_again_that_went_past_it() {
+    let mut bridge = Bridge::new();
+    let cause = Cause::Storage;
+    assert_eq!(bridge.live(cause, &trouble(cause), 0, 20), [(10, "page")]);
+    // A resolve of an earlier incident was refused.
+    bridge.incident = Incident::Again;
+    assert_eq!(bridge.live(cause, &trouble(cause), 20, 100), []);
 }
 
 #[test]

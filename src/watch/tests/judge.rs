@@ -6,13 +6,17 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::delivery::{DeliveryView, LaneView};
-use crate::metrics::Snapshot;
+use crate::metrics::{Senders, Snapshot};
 use crate::pagerduty::ServiceKey;
-use crate::queue::{Attention, DeadLetters, Destination, EventId, OldestWaiting, Overview, QueueError};
+use crate::queue::{Attention, DeadLetters, Destination, EventId, FirstInLine, Overview, QueueError};
 use crate::watch::*;
 
-const LIMITS: Limits =
-    Limits { silence: Some(Duration::from_hours(2)), waiting: Duration::from_mins(15), signatures: 5 };
+const LIMITS: Limits = Limits {
+    silence: Some(Duration::from_hours(2)),
+    waiting: Duration::from_mins(15),
+    signatures: 5,
+    unverified: Duration::from_mins(5),
+};
 
 fn at(minutes: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::minutes(minutes)
@@ -47,13 +51,20 @@ fn lane() -> LaneView {
         under_way: 0,
         backs_off_until: None,
         trouble: None,
+        is_refusal: false,
         last_delivered_at: None,
     }
 }
 
 fn waiting_since(since: DateTime<Utc>) -> Attention {
-    let oldest = OldestWaiting { id: EventId::new(7), service_key: key(), since, reason: Some("no answer".to_owned()) };
-    Attention { oldest: Some(oldest), dead: Vec::new() }
+    let first = FirstInLine {
+        id: EventId::new(7),
+        service_key: key(),
+        since,
+        is_revived: false,
+        reason: Some("no answer".to_owned()),
+    };
+    Attention { first: vec![first], dead: Vec::new() }
 }
 
 fn dead_at(died_at: DateTime<Utc>) -> DeadLetters {
@@ -68,7 +79,7 @@ fn dead_at(died_at: DateTime<Utc>) -> DeadLetters {
 
 fn judged(facts: &Facts) -> (Word, Vec<Cause>) {
     let troubles = judge(facts, &LIMITS);
-    (Word::of(&troubles, facts), troubles.iter().map(|trouble| trouble.cause).collect())
+    (Word::of(&troubles), troubles.iter().map(|trouble| trouble.cause).collect())
 }
 
 fn sentence(facts: &Facts) -> String {
@@ -123,7 +134,11 @@ fn what_waits_strains_first_and_is_trouble_later() {
     facts.attention = Ok(waiting_since(at(60) - TimeDelta::seconds(59)));
     assert_eq!(judged(&facts), (Word::Well, vec![]));
     facts.attention = Ok(waiting_since(at(59)));
-    assert_eq!(judged(&facts), (Word::Strained, vec![]));
+    assert_eq!(judged(&facts), (Word::Strained, vec![Cause::Delivery]));
+    assert_eq!(
+        sentence(&facts),
+        "event 7 for the service key …WXYZ waits for 1m (its last attempt ended so: no answer)"
+    );
     facts.attention = Ok(waiting_since(at(45)));
     assert_eq!(judged(&facts), (Word::Failing, vec![Cause::Waiting]));
     assert_eq!(
@@ -154,10 +169,33 @@ fn what_waits_for_a_key_that_is_throttled_or_fails_strains_from_the_first_moment
         facts.queue = Ok(with_waiting(key(), 0));
         assert_eq!(judged(&facts), (Word::Well, vec![]), "nothing waits any more");
         facts.queue = Ok(with_waiting(key(), 1));
-        assert_eq!(judged(&facts), (Word::Strained, vec![]));
+        assert_eq!(judged(&facts), (Word::Strained, vec![Cause::Delivery]));
         facts.queue = Err(QueueError::Busy { path: PathBuf::from("bridge.db") });
-        assert_eq!(judged(&facts), (Word::Strained, vec![]), "nobody can tell that nothing waits");
+        let told = (Word::Strained, vec![Cause::Delivery]);
+        assert_eq!(judged(&facts), told, "nobody can tell that nothing waits");
     }
+    let refused = LaneView { trouble: Some("answered 400".to_owned()), is_refusal: true, ..lane() };
+    let mut facts = Facts { queue: Ok(with_waiting(key(), 1)), ..well() };
+    facts.delivery.lanes = vec![refused];
+    assert_eq!(judged(&facts), (Word::Well, vec![]), "one that was refused holds up no other");
+}
+
+#[test]
+fn why_a_key_is_held_up_and_when_it_delivered_last_is_told() {
+    let mut facts = well();
+    facts.queue = Ok(with_waiting(key(), 1));
+    facts.delivery.lanes[0].trouble = Some("answered 500".to_owned());
+    assert_eq!(
+        sentence(&facts),
+        "events for the service key …WXYZ wait, and are tried again (the last attempt ended so: answered 500); PagerDuty \
+         has taken none for it yet"
+    );
+    facts.metrics.delivered.insert(key(), at(30));
+    assert!(sentence(&facts).ends_with("PagerDuty took the last one for it 30m ago"), "{}", sentence(&facts));
+    facts.delivery.lanes[0] = LaneView { allowed: 60, ..lane() };
+    assert!(sentence(&facts).contains("(PagerDuty throttles, so 60 of 120 may leave in a minute)"));
+    facts.attention = Ok(waiting_since(at(0)));
+    assert_eq!(judged(&facts), (Word::Failing, vec![Cause::Waiting]), "which says the same");
 }
 
 #[test]
@@ -167,19 +205,28 @@ fn what_waits_for_a_key_that_is_well_just_passes_through() {
 }
 
 #[test]
-fn wrong_signatures_are_trouble_from_the_fifth_in_a_row() {
+fn wrong_signatures_are_trouble_from_the_fifth_in_a_row_once_they_came_for_minutes() {
     let mut facts = well();
+    facts.metrics.wrong_signatures_for = Duration::from_mins(5);
     facts.metrics.wrong_signatures = 4;
     assert_eq!(judged(&facts), (Word::Well, vec![]));
     facts.metrics.wrong_signatures = 5;
     assert_eq!(judged(&facts), (Word::Failing, vec![Cause::Signatures]));
     assert!(sentence(&facts).contains("BRIDGE_SENTRY_CLIENT_SECRET"));
+    assert!(sentence(&facts).contains("they came from unknown addresses: "));
+    let first = ["203.0.113.7", "2001:db8::7"].map(|address| address.parse().unwrap()).to_vec();
+    facts.metrics.wrong_signatures_from = Senders { first, more: true };
+    assert!(sentence(&facts).contains("5 webhooks in a row, within 5m, "), "{}", sentence(&facts));
+    assert!(sentence(&facts).contains("they came from 203.0.113.7, 2001:db8::7 and others: "), "{}", sentence(&facts));
+    facts.metrics.wrong_signatures = 1000;
+    facts.metrics.wrong_signatures_for = Duration::from_secs(299);
+    assert_eq!(judged(&facts), (Word::Well, vec![]), "anybody can send a thousand at once");
 }
 
 #[test]
 fn dead_letters_strain_while_others_of_their_key_pass_and_are_failure_while_none_does() {
     let mut facts = well();
-    facts.attention = Ok(Attention { oldest: None, dead: vec![dead_at(at(30))] });
+    facts.attention = Ok(Attention { dead: vec![dead_at(at(30))], ..Attention::default() });
     assert_eq!(judged(&facts), (Word::Failing, vec![Cause::DeadLetters]));
     assert_eq!(
         sentence(&facts),
@@ -198,9 +245,13 @@ fn dead_letters_strain_while_others_of_their_key_pass_and_are_failure_while_none
 #[test]
 fn dead_letters_of_an_earlier_run_are_failure_only_if_nothing_passed_since() {
     let mut facts = well();
-    facts.attention = Ok(Attention { oldest: None, dead: vec![dead_at(at(-30))] });
+    facts.attention = Ok(Attention { dead: vec![dead_at(at(-30))], ..Attention::default() });
     assert_eq!(judged(&facts).0, Word::Failing);
     facts.metrics.last_delivered_at = Some(at(-20));
+    assert_eq!(judged(&facts).0, Word::Failing, "another key is no proof");
+    facts.metrics.delivered.insert(key(), at(-40));
+    assert_eq!(judged(&facts).0, Word::Failing);
+    facts.metrics.delivered.insert(key(), at(-20));
     assert_eq!(judged(&facts).0, Word::Strained);
 }
 
@@ -210,7 +261,7 @@ fn one_bad_key_is_not_hidden_by_a_good_one() {
     let mut facts = well();
     facts.delivery.lanes.push(LaneView { service_key: good.clone(), last_delivered_at: Some(at(50)), ..lane() });
     let newer = DeadLetters { service_key: good, ..dead_at(at(40)) };
-    facts.attention = Ok(Attention { oldest: None, dead: vec![dead_at(at(30)), newer] });
+    facts.attention = Ok(Attention { dead: vec![dead_at(at(30)), newer], ..Attention::default() });
     assert_eq!(judged(&facts).0, Word::Failing);
     assert!(sentence(&facts).starts_with("6 events are dead letters"));
     assert!(sentence(&facts).contains("…WXYZ"));
@@ -240,7 +291,13 @@ fn the_worst_comes_first() {
     facts.storage = Err(full());
     facts.delivery.untrusted = Some("TLS: expired".to_owned());
     facts.delivery.lanes[0].last_delivered_at = Some(at(31));
-    facts.metrics = Snapshot { last_webhook_at: Some(at(-500)), wrong_signatures: 9, ..Snapshot::default() };
+    facts.metrics = Snapshot {
+        last_webhook_at: Some(at(-500)),
+        wrong_signatures: 9,
+        wrong_signatures_for: Duration::from_hours(1),
+        ..Snapshot::default()
+    };
     facts.attention = Ok(Attention { dead: vec![dead_at(at(30))], ..waiting_since(at(0)) });
-    assert_eq!(judged(&facts), (Word::Failing, Cause::ALL.to_vec()));
+    let all = Cause::ALL.into_iter().filter(|cause| *cause != Cause::Delivery);
+    assert_eq!(judged(&facts), (Word::Failing, all.collect()));
 }

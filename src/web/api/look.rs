@@ -12,7 +12,7 @@ use crate::watch::{Word, judge};
 pub(super) async fn status(shared: &Shared, now: DateTime<Utc>) -> String {
     let facts = shared.watch.facts(now).await;
     let troubles = judge(&facts, shared.watch.limits());
-    written(&Status::of(&facts, &troubles, Word::of(&troubles, &facts)))
+    written(&Status::of(&facts, &troubles, Word::of(&troubles)))
 }
 
 pub(super) fn activity(shared: &Shared, now: DateTime<Utc>) -> String {

@@ -25,7 +25,7 @@ pub(super) async fn home(request: HttpRequest, shared: Data<Shared>) -> HttpResp
     };
     let facts = shared.watch.facts(visit.at).await;
     let troubles = watch::judge(&facts, shared.watch.limits());
-    let word = Word::of(&troubles, &facts);
+    let word = Word::of(&troubles);
     let lists = lists(shared.queue.reader()).await;
     let notice = notice(&request);
     let status = Status { facts, word, troubles, lists: lists.ok(), notice };

@@ -52,6 +52,7 @@ fn lane(end: &str) -> LaneView {
         under_way: 0,
         backs_off_until: None,
         trouble: None,
+        is_refusal: false,
         last_delivered_at: Some(ago(12)),
     }
 }
@@ -171,8 +172,8 @@ pub(super) fn well() -> Status {
         metrics: Snapshot {
             last_webhook_at: Some(ago(13)),
             last_delivered_at: Some(ago(12)),
-            wrong_signatures: 0,
             activity: day(),
+            ..Snapshot::default()
         },
         ..facts()
     };
