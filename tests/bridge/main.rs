@@ -9,6 +9,7 @@ mod delivery;
 mod disk;
 mod doors;
 mod explain;
+mod files;
 mod life;
 mod lifecycle;
 mod logs;
