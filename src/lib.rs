@@ -28,6 +28,7 @@
 //! - [`metrics`]: what happened, counted; every room may touch it
 //! - [`watch`]: whether the bridge is well
 //! - [`sandbox`]: a strict local PagerDuty for rehearsals and tests, which shares no code with [`pagerduty`]
+//! - [`supervision`]: background tasks, none of which may end; [`descriptors`]: how many files may be open
 //! - [`logging`]: log lines, fewer where a cause repeats
 //! - [`about`]: which version this is
 //! - [`cli`] and [`commands`]: the verbs of the program; [`exit`]: how they end
@@ -38,6 +39,7 @@ pub mod bridge;
 pub mod cli;
 pub mod commands;
 pub mod delivery;
+pub mod descriptors;
 pub mod exit;
 pub mod intake;
 pub mod logging;
@@ -50,6 +52,7 @@ pub mod row;
 pub mod sandbox;
 pub mod sentry;
 pub mod settings;
+pub mod supervision;
 pub mod upkeep;
 pub mod watch;
 pub mod web;

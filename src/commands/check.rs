@@ -9,6 +9,7 @@ use serde_json::{Map, json};
 use super::{block_on, settings};
 use crate::alert::IssueId;
 use crate::cli::CheckArgs;
+use crate::descriptors;
 use crate::exit::Exit;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::event::{EventAction, Note, Trigger};
@@ -28,6 +29,10 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
         let mut report = Report { well: true };
         report.tell("settings", Ok(format!("read; {} in use", count_keys(&settings))))?;
         report.tell("alarms", Ok(alarms(&settings)))?;
+        let files = descriptors::raise_limit();
+        if files < descriptors::FEW {
+            Report::line("low", "open files", &descriptors::too_few(files))?;
+        }
         report.tell("queue", check_queue(&settings).await)?;
         match Client::new(&settings.pagerduty) {
             Err(error) => report.tell("PagerDuty", Err(error.to_string()))?,
@@ -55,6 +60,10 @@ impl Report {
                 ("FAILED", text)
             }
         };
+        Self::line(mark, what, &text)
+    }
+
+    fn line(mark: &str, what: &str, text: &str) -> anyhow::Result<()> {
         writeln!(stdout(), "{mark:<6}  {what}: {text}")?;
         Ok(())
     }

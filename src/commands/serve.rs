@@ -8,6 +8,7 @@ use super::signals::Signals;
 use super::{Misuse, block_on, settings};
 use crate::about::Build;
 use crate::bridge::{Bridge, StartupError, listen};
+use crate::descriptors;
 use crate::exit::Exit;
 use crate::logging;
 
@@ -21,6 +22,10 @@ pub fn run() -> anyhow::Result<Exit> {
     logging::start(settings.log_format, &settings.log_filter);
     let (build, config) = (Build::current(), settings.fingerprint());
     info!(version:% = build, config:% = config; "sentry-pagerduty-bridge {build}, config {config}");
+    let files = descriptors::raise_limit();
+    if files < descriptors::FEW {
+        warn!("few files may be open: {}", descriptors::too_few(files));
+    }
     block_on(async {
         let listener = listen(settings.listen)?;
         let bridge = Bridge::build(settings, listener).await.map_err(|error| match error {

@@ -6,6 +6,7 @@
 mod api;
 mod check;
 mod delivery;
+mod descriptors;
 mod disk;
 mod doors;
 mod explain;
@@ -21,5 +22,6 @@ mod shell;
 mod startup;
 mod status_page;
 mod storms;
+mod supervision;
 mod support;
 mod webhook;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 
 use sentry_pagerduty_bridge::queue::{EventId, Reader, Record};
 use serde_json::Value;
@@ -27,6 +27,7 @@ pub(crate) struct Bridge {
     pub(crate) address: SocketAddr,
     home: TempDir,
     settings: Vec<(String, String)>,
+    program: fn() -> Command,
 }
 
 impl Bridge {
@@ -39,6 +40,12 @@ impl Bridge {
     /// Starts one with further settings, which go before those of [`start`](Self::start).
     #[track_caller]
     pub(crate) fn start_with(pagerduty: &str, settings: &[(&str, &str)]) -> Self {
+        Self::start_by(program, pagerduty, settings)
+    }
+
+    /// The same by another command that becomes the program.
+    #[track_caller]
+    pub(crate) fn start_by(program: fn() -> Command, pagerduty: &str, settings: &[(&str, &str)]) -> Self {
         let usual = [
             ("BRIDGE_PAGERDUTY_URL", pagerduty),
             ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY),
@@ -52,8 +59,8 @@ impl Bridge {
         let settings = usual.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let settings: Vec<_> = settings.collect();
         let home = tempfile::tempdir().unwrap();
-        let (process, address) = spawn(&home, &settings);
-        Self { process, address, home, settings }
+        let (process, address) = spawn(program(), &home, &settings);
+        Self { process, address, home, settings, program }
     }
 
     /// Posts a webhook as Sentry does.
@@ -95,7 +102,7 @@ impl Bridge {
     /// Starts it again on the same queue, at another port.
     #[track_caller]
     pub(crate) fn restart(&mut self) {
-        (self.process, self.address) = spawn(&self.home, &self.settings);
+        (self.process, self.address) = spawn((self.program)(), &self.home, &self.settings);
     }
 
     /// The queue's file.
@@ -122,9 +129,9 @@ impl Bridge {
 }
 
 #[track_caller]
-fn spawn(home: &TempDir, settings: &[(String, String)]) -> (Process, SocketAddr) {
+fn spawn(mut program: Command, home: &TempDir, settings: &[(String, String)]) -> (Process, SocketAddr) {
     let variables = settings.iter().map(|(name, value)| (name, value));
-    let process = Process::spawn(program().current_dir(home).envs(variables));
+    let process = Process::spawn(program.current_dir(home).envs(variables));
     let address = process.stderr.wait_for("the bridge's address", |line| {
         message(line, "listening on http://")?.strip_prefix("listening on http://")?.parse().ok()
     });
