@@ -72,7 +72,7 @@ impl Queue {
     }
 
     /// Gives back to the disk what stands empty in the file, a little at a time: others get their turn between its commits.
-    /// What the next storm may need is kept. The file itself becomes shorter when SQLite next writes its log into it.
+    /// What the next storm may need is kept: 4 MiB, or a quarter of what is in use.
     ///
     /// # Errors
     ///

@@ -1,6 +1,7 @@
 //! A database that takes nothing.
 
 use std::collections::BTreeMap;
+use std::fs;
 
 use sentry_pagerduty_bridge::sandbox::{Body, EventType, Fault, FaultRule, State};
 
@@ -27,6 +28,21 @@ fn a_full_disk_is_one_page_past_the_queue_and_over_when_there_is_room() {
     let incident = is_paged(&pagerduty, OTHER_KEY, "storage");
     assert_eq!(incident.events, 1);
     disk.free();
+    is_over(&pagerduty, OTHER_KEY, "storage");
+}
+
+#[test]
+fn a_database_that_was_moved_away_is_one_page_past_the_queue_and_over_once_it_is_back() {
+    let home = tempfile::tempdir().unwrap();
+    let (folder, away) = (home.path().join("queue"), home.path().join("away"));
+    fs::create_dir(&folder).unwrap();
+    let (pagerduty, database) = (PagerDuty::start(), format!("sqlite:{}", folder.join("bridge.db").display()));
+    let bridge = Inside::start(&pagerduty.url(), &[OTHER_WAY, ("BRIDGE_DATABASE_URL", database.as_str())]);
+    bridge.queue(&alert(1, "Disk full"));
+    pagerduty.wait_for_accepted(1);
+    fs::rename(&folder, &away).unwrap();
+    is_paged(&pagerduty, OTHER_KEY, "storage");
+    fs::rename(&away, &folder).unwrap();
     is_over(&pagerduty, OTHER_KEY, "storage");
 }
 

@@ -356,7 +356,9 @@ fn try_lock(place: &Place, file: &File) -> Result<(), QueueError> {
 fn may_be_locked(file: &File) -> bool {
     // NFS, SMB, SMB2, CIFS. Source: statfs(2).
     const NETWORK: [i64; 4] = [0x6969, 0x517b, 0xfe53_4d42, 0xff53_4d42];
-    rustix::fs::fstatfs(file).is_ok_and(|found| !NETWORK.contains(&(found.f_type & 0xffff_ffff)))
+    #[allow(clippy::useless_conversion, reason = "it is narrower on some machines")]
+    let kind = rustix::fs::fstatfs(file).map(|found| i64::from(found.f_type) & 0xffff_ffff);
+    kind.is_ok_and(|kind| !NETWORK.contains(&kind))
 }
 
 #[cfg(not(target_os = "linux"))]
