@@ -19,6 +19,7 @@ pub fn limit() -> u64 {
 
 /// Raises the limit as far as this process may and needs, and returns what it is then. Many systems let a process raise it
 /// by itself from 1,024, which programs with `select` once needed.
+#[must_use]
 pub fn raise_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let wanted = maximum.unwrap_or(u64::MAX).min(WANTED);

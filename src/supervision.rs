@@ -22,6 +22,7 @@ pub struct Ended {
 
 impl Ended {
     /// The end of `task` as whoever waited for it learns of it. It is logged.
+    #[must_use]
     pub fn new(task: &'static str, ended: &Result<(), JoinError>) -> Self {
         let how = match ended {
             Ok(()) => "it stopped by itself".to_owned(),

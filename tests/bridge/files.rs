@@ -3,6 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use sentry_pagerduty_bridge::queue::Queue;
 
@@ -89,6 +93,46 @@ fn a_database_that_is_deleted_under_a_running_bridge_loses_nothing_that_was_answ
 #[test]
 fn a_database_that_is_deleted_without_its_log_loses_nothing_that_was_answered_202() {
     after(|bridge| remove(&[bridge.database()])).assert_nothing_is_lost();
+}
+
+#[test]
+fn whatever_is_deleted_again_and_again_in_a_flood_all_that_is_answered_202_is_delivered() {
+    let port = ClosedPort::new();
+    let mut bridge = Bridge::start(&port.url());
+    let (database, taken, posted) = (bridge.database(), Mutex::new(BTreeSet::new()), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for poster in 0..4 {
+            let (bridge, taken, posted) = (&bridge, &taken, &posted);
+            scope.spawn(move || {
+                for issue in (1..=400).filter(|issue| issue % 4 == poster) {
+                    match bridge.post(&alert(issue, "flood")).status {
+                        202 => drop(taken.lock().unwrap().insert(issue)),
+                        status => assert_eq!(status, 503),
+                    }
+                    posted.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for (suffixes, after) in [(&["-wal", "-shm", ""][..], 40), (&["-wal"], 120), (&[""], 200), (&["-shm", ""], 280)]
+        {
+            while posted.load(Ordering::Relaxed) < after {
+                thread::sleep(Duration::from_millis(1));
+            }
+            for suffix in suffixes {
+                // The bridge may be about to make it anew.
+                let _ = fs::remove_file(beside(&database, suffix));
+            }
+        }
+    });
+    bridge.process.kill();
+    let said = bridge.process.stderr.all().join("\n");
+    let taken = taken.into_inner().unwrap();
+    assert!(taken.len() > 200, "{taken:?}\n{said}");
+    let pagerduty = port.open();
+    bridge.restart();
+    pagerduty.wait_for("what was taken", |records| {
+        taken.iter().all(|issue| records.incident(KEY, &issue.to_string()).is_some())
+    });
 }
 
 #[test]

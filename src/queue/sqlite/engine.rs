@@ -254,14 +254,12 @@ impl Engine {
     }
 
     async fn take_connection(&mut self) -> Result<SqliteConnection, QueueError> {
-        match self.connection.take() {
-            Some(connection) => Ok(connection),
-            None => {
-                let connection = self.place.connect().await?;
-                self.files.adopt();
-                Ok(connection)
-            }
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
         }
+        let connection = self.place.connect().await?;
+        self.files.adopt();
+        Ok(connection)
     }
 
     /// It may be broken or still inside the transaction. Closing rolls back, and the next commit starts with a fresh one,

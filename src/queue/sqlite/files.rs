@@ -322,10 +322,9 @@ fn log_page_size(head: &[u8]) -> Option<u32> {
 fn database_file(place: &Place, real: &Path) -> Result<(File, Metadata), QueueError> {
     let database = File::open(real).map_err(|error| place.unopened(&error))?;
     if may_be_locked(&database) {
-        match try_lock(place, &database) {
-            Err(error @ QueueError::InUse { .. }) => return Err(error),
-            // Where the file system has no such locks, the lock file has to do.
-            Ok(()) | Err(_) => {}
+        // Where the file system has no such locks, the lock file has to do.
+        if let Err(error @ QueueError::InUse { .. }) = try_lock(place, &database) {
+            return Err(error);
         }
     }
     let metadata = database.metadata().map_err(|error| place.unopened(&error))?;
