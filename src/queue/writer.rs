@@ -139,9 +139,12 @@ async fn run(mut engine: Engine, mut commands: mpsc::Receiver<Command>, pulse: A
                 // Files that were taken away are found out also while nobody commits, and opened anew.
                 pulse.is_busy(true);
                 if let Err(error) = engine.look().await {
+                    // A failure once, however long it lasts.
+                    if pulse.is_well() {
+                        pulse.failed();
+                    }
                     let line = repeats::line(Cause::NotAccepted, Level::Error);
                     log!(line.level, "alerts cannot be committed: {error}{line}");
-                    pulse.failed();
                 }
                 pulse.is_busy(false);
                 continue;

@@ -1,7 +1,7 @@
 //! What is kept of files that were deleted, replaced or truncated under a running bridge.
 //!
 //! A deleted file lives on while it is open, so all of it can be written to its path again. Of a file that was replaced,
-//! a copy is put beside the new one, and what waited in it is taken over. What stood only in a log that was truncated
+//! a copy is put beside the new one, and what waited or was dead in it is taken over, with where incidents are open. What stood only in a log that was truncated
 //! is lost; which events those are is logged.
 
 use std::fs::{self, File, OpenOptions};
@@ -151,8 +151,8 @@ pub(super) async fn enter(
     match (change, kept) {
         (Change::DatabaseReplaced, Kept::Copy(copy)) => match take_over(connection, copy).await {
             Ok(taken) => warn!(
-                "the database {} was replaced: the one before is kept as {}, and {taken} events that waited only there \
-                 are taken over",
+                "the database {} was replaced: the one before is kept as {}, and {taken} events that waited or were \
+                 dead letters only there are taken over",
                 path.display(),
                 copy.display()
             ),
@@ -193,7 +193,8 @@ async fn number_on(connection: &mut SqliteConnection, last: Option<EventId>) -> 
     change.commit().await
 }
 
-/// Takes what waits in the database `copy` and not here, and tells how many events that were.
+/// Takes the events of the database `copy` that are not delivered and not here, and tells how many those were; also where
+/// incidents are open that are not known here.
 async fn take_over(connection: &mut SqliteConnection, copy: &Path) -> sqlx::Result<u64> {
     sqlx::query("ATTACH DATABASE ? AS before").bind(copy.to_string_lossy()).execute(&mut *connection).await?;
     let taken = take_over_attached(connection).await;
@@ -202,7 +203,7 @@ async fn take_over(connection: &mut SqliteConnection, copy: &Path) -> sqlx::Resu
 }
 
 async fn take_over_attached(connection: &mut SqliteConnection) -> sqlx::Result<u64> {
-    const ONLY_THERE: &str = "FROM before.events AS old WHERE state = 'waiting' AND NOT EXISTS (SELECT 1 FROM main.events \
+    const ONLY_THERE: &str = "FROM before.events AS old WHERE state <> 'delivered' AND NOT EXISTS (SELECT 1 FROM main.events \
         AS new WHERE new.id = old.id AND new.incident_key = old.incident_key AND new.first_seen = old.first_seen)";
     let mut change = connection.begin_with("BEGIN IMMEDIATE").await?;
     // Behind all that is here, in their order.
@@ -218,6 +219,8 @@ async fn take_over_attached(connection: &mut SqliteConnection) -> sqlx::Result<u
                    last_attempt_at, next_attempt_at, blamed_ms, finished_at, reason, description";
     let events = format!("INSERT INTO main.events (id, {columns}) SELECT ? + id, {columns} {ONLY_THERE} ORDER BY id");
     let taken = sqlx::query(sqlx::AssertSqlSafe(events)).bind(base).execute(&mut *change).await?.rows_affected();
+    // Both have the tables of this program.
+    sqlx::query("INSERT OR IGNORE INTO main.incidents SELECT * FROM before.incidents").execute(&mut *change).await?;
     change.commit().await?;
     Ok(taken)
 }
