@@ -27,6 +27,7 @@
 //! - [`upkeep`]: what people do about dead letters and rejected webhooks
 //! - [`metrics`]: what happened, counted; every room may touch it
 //! - [`watch`]: whether the bridge is well
+//! - [`supervision`]: background tasks, none of which may end; [`descriptors`]: how many files may be open
 //! - [`logging`]: log lines, fewer where a cause repeats
 //! - [`printable`]: texts of others, made safe for terminals and logs
 //! - [`about`]: which version this is
@@ -42,6 +43,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod delivery;
+pub mod descriptors;
 pub mod exit;
 pub mod intake;
 pub mod logging;
@@ -53,6 +55,7 @@ pub mod redaction;
 pub mod routing;
 pub mod row;
 pub mod sentry;
+pub mod supervision;
 pub mod upkeep;
 pub mod watch;
 pub mod web;

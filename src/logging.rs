@@ -8,13 +8,16 @@ pub mod limiter;
 pub mod repeats;
 mod spool;
 
+use std::future::pending;
 use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 
 use chrono::{SecondsFormat, Utc};
 use env_logger::{Builder, Logger, Target, WriteStyle};
 use log::kv::{Error, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde::Serialize;
+use tokio::sync::watch;
 
 use self::spool::Spool;
 use crate::config::LogFormat;
@@ -53,7 +56,18 @@ pub fn start(format: LogFormat, filter: &str) {
     let filter = logger.filter();
     if log::set_boxed_logger(Box::new(Lines { logger, spool: spool.clone() })).is_ok() {
         log::set_max_level(filter);
-        spool.attend(io::stderr(), tell_lost);
+        let _ = ENDED.set(spool.attend(io::stderr(), tell_lost));
+    }
+}
+
+/// Closed when the thread that writes JSON lines ends.
+static ENDED: OnceLock<watch::Receiver<()>> = OnceLock::new();
+
+/// Returns when the thread that writes JSON lines has ended, which it never should; waits for ever where there is none.
+pub async fn writer_ended() {
+    match ENDED.get().cloned() {
+        Some(mut ended) => while ended.changed().await.is_ok() {},
+        None => pending().await,
     }
 }
 

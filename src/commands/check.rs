@@ -10,6 +10,7 @@ use super::{block_on, config, out};
 use crate::alert::IssueId;
 use crate::cli::CheckArgs;
 use crate::config::Config;
+use crate::descriptors;
 use crate::exit::Exit;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::event::{EventAction, Note, Trigger};
@@ -29,6 +30,10 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
         let mut report = Report { well: true };
         report.tell("settings", Ok(format!("read; {} in use", count_keys(&config))))?;
         report.tell("alarms", Ok(alarms(&config)))?;
+        let files = descriptors::raise_limit();
+        if files < descriptors::FEW {
+            Report::line("low", "open files", &descriptors::too_few(files))?;
+        }
         report.tell("queue", check_queue(&config).await)?;
         match Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref()) {
             Err(error) => report.tell("PagerDuty", Err(error.to_string()))?,
@@ -56,7 +61,11 @@ impl Report {
                 ("FAILED", text)
             }
         };
-        writeln!(out(), "{mark:<6}  {what}: {}", line(&text))?;
+        Self::line(mark, what, &text)
+    }
+
+    fn line(mark: &str, what: &str, text: &str) -> anyhow::Result<()> {
+        writeln!(out(), "{mark:<6}  {what}: {}", line(text))?;
         Ok(())
     }
 }

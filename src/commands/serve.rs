@@ -8,6 +8,7 @@ use super::signals::Signals;
 use super::{Misuse, block_on, config};
 use crate::about::Build;
 use crate::bridge::{Bridge, StartupError, listen};
+use crate::descriptors;
 use crate::exit::Exit;
 use crate::logging;
 
@@ -21,6 +22,10 @@ pub fn run() -> anyhow::Result<Exit> {
     logging::start(config.log_format, &config.rust_log);
     let (build, fingerprint) = (Build::current(), config.fingerprint());
     info!(version:% = build, config:% = fingerprint; "sentry-pagerduty-bridge {build}, config {fingerprint}");
+    let files = descriptors::raise_limit();
+    if files < descriptors::FEW {
+        warn!("few files may be open: {}", descriptors::too_few(files));
+    }
     block_on(async {
         let listener = listen(config.listen)?;
         let bridge = Bridge::build(config, listener).await.map_err(|error| match error {

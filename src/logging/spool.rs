@@ -10,6 +10,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 /// How long a line may wait for others. The first one after a pause does not wait.
 const LINGER: Duration = Duration::from_millis(2);
 
@@ -50,19 +52,43 @@ struct Waiting {
     stalled: bool,
 }
 
+/// The thread's; dropped when it ends, by a panic as well.
+struct Attendance {
+    spool: Spool,
+    _ends: watch::Sender<()>,
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        self.spool.0.attended.store(false, Ordering::Relaxed);
+    }
+}
+
 impl Spool {
     /// Starts the thread, which writes to `out`, and where lines were lost also what `tells` makes of their number.
     /// Where that fails, lines are written when somebody [waits](Self::wait) for them.
-    pub(super) fn attend(&self, mut out: impl Write + Send + 'static, tells: fn(u64) -> Vec<u8>) {
+    /// Returns what is closed when the thread ends, which it never should; lines are written as without it then.
+    pub(super) fn attend(
+        &self,
+        mut out: impl Write + Send + 'static,
+        tells: fn(u64) -> Vec<u8>,
+    ) -> watch::Receiver<()> {
         let spool = self.clone();
+        let (ends, ended) = watch::channel(());
+        let attendance = Attendance { spool: self.clone(), _ends: ends };
         let thread = thread::Builder::new().name("log".to_owned()).spawn(move || {
+            let _attendance = attendance;
             loop {
                 spool.sleep();
                 spool.write_on(&mut out, tells);
                 spool.linger();
             }
         });
-        self.0.attended.store(thread.is_ok(), Ordering::Relaxed);
+        // One that has ended already says so itself.
+        if thread.is_ok() && ended.has_changed().is_ok() {
+            self.0.attended.store(true, Ordering::Relaxed);
+        }
+        ended
     }
 
     /// Whether the thread is there.
@@ -244,6 +270,30 @@ mod tests {
         spool.add(b"last\n", PATIENCE);
         spool.wait_for(Duration::from_mins(1));
         assert_eq!(reads.try_iter().collect::<Vec<_>>(), [b"last\n"]);
+    }
+
+    struct Broken;
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            panic!("the log is broken")
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_thread_is_told_and_nobody_waits_for_it() {
+        let spool = Spool::default();
+        let mut ended = spool.attend(Broken, |_| Vec::new());
+        spool.add(b"first\n", PATIENCE);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let told = runtime.block_on(async { tokio::time::timeout(Duration::from_mins(1), ended.changed()).await });
+        assert!(told.expect("nobody is told").is_err());
+        assert!(!spool.is_attended());
+        spool.wait_for(Duration::from_hours(1));
     }
 
     #[test]

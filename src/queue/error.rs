@@ -47,6 +47,18 @@ pub enum QueueError {
         /// The database file.
         path: PathBuf,
     },
+    /// Somebody deleted, moved, replaced or truncated a file of the running bridge.
+    #[error(
+        "the database {} {what} while the bridge runs on it; alerts are refused until it is open again, which the bridge \
+         tries by itself",
+        path.display()
+    )]
+    TakenAway {
+        /// The database file.
+        path: PathBuf,
+        /// What happened to it.
+        what: String,
+    },
     /// Another process holds SQLite's write lock for longer than the bridge waits.
     #[error(
         "the database {} is locked by another process; end whatever else has it open (a shell, a copy job), the bridge \

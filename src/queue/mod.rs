@@ -237,6 +237,12 @@ impl Queue {
         self.ask(|reply| Command::Close { reply }).await
     }
 
+    /// Returns when nothing can be committed any more, because the one task that writes has ended: after
+    /// [`Queue::close`], or when it failed.
+    pub async fn writer_ended(&self) {
+        self.commands.closed().await;
+    }
+
     async fn ask<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Command,

@@ -6,11 +6,12 @@
 use std::collections::HashSet;
 use std::iter;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use log::{Level, log};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use crate::intake::Dedup;
 use crate::logging::repeats::{self, Cause};
@@ -30,19 +31,52 @@ const BATCH_COMMANDS: usize = 512;
 /// How many bytes of bodies one commit takes at most, give or take the last body.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
+/// How often the files are looked at while nobody commits.
+const LOOK: Duration = Duration::from_secs(1);
+
 type Reply<T> = oneshot::Sender<Result<T, QueueError>>;
 
 /// What can be asked of the writer. Every reply comes after the commit.
 #[derive(Debug)]
 pub(super) enum Command {
-    Receive { incoming: Box<Incoming>, reply: Reply<Reception> },
-    Begin { id: EventId, at: DateTime<Utc>, reply: Reply<Begun> },
-    Settle { id: EventId, settlement: Settlement, at: DateTime<Utc>, reply: Reply<()> },
-    Reject { rejected: Rejected, reply: Reply<RejectedId> },
-    Prune { prune: Prune, reply: Reply<u64> },
-    Probe { reply: Reply<()> },
-    Remember { memory: Memory, reply: Reply<()> },
-    Close { reply: Reply<()> },
+    Receive {
+        incoming: Box<Incoming>,
+        reply: Reply<Reception>,
+    },
+    Begin {
+        id: EventId,
+        at: DateTime<Utc>,
+        reply: Reply<Begun>,
+    },
+    Settle {
+        id: EventId,
+        settlement: Settlement,
+        at: DateTime<Utc>,
+        reply: Reply<()>,
+    },
+    Reject {
+        rejected: Rejected,
+        reply: Reply<RejectedId>,
+    },
+    Prune {
+        prune: Prune,
+        reply: Reply<u64>,
+    },
+    Probe {
+        reply: Reply<()>,
+    },
+    Remember {
+        memory: Memory,
+        reply: Reply<()>,
+    },
+    /// Gives at most so many empty pages of the file back to the disk, and tells how many are left to give.
+    Shrink {
+        pages: u32,
+        reply: Reply<u64>,
+    },
+    Close {
+        reply: Reply<()>,
+    },
 }
 
 /// Forgets delivered events, oldest first.
@@ -97,7 +131,25 @@ pub(super) fn spawn(engine: Engine, pulse: Arc<Pulse>) -> mpsc::Sender<Command> 
 async fn run(mut engine: Engine, mut commands: mpsc::Receiver<Command>, pulse: Arc<Pulse>) {
     let mut closing = Vec::new();
     let mut carried = Carried::default();
-    while let Some(command) = commands.recv().await {
+    loop {
+        let command = match timeout(LOOK, commands.recv()).await {
+            Ok(Some(command)) => command,
+            Ok(None) => break,
+            Err(_) => {
+                // Files that were taken away are found out also while nobody commits, and opened anew.
+                pulse.is_busy(true);
+                if let Err(error) = engine.look().await {
+                    // A failure once, however long it lasts.
+                    if pulse.is_well() {
+                        pulse.failed();
+                    }
+                    let line = repeats::line(Cause::NotAccepted, Level::Error);
+                    log!(line.level, "alerts cannot be committed: {error}{line}");
+                }
+                pulse.is_busy(false);
+                continue;
+            }
+        };
         let mut round = Round::default();
         round.add(command);
         while round.has_room()
@@ -110,16 +162,15 @@ async fn run(mut engine: Engine, mut commands: mpsc::Receiver<Command>, pulse: A
             commands.close();
             closing.append(&mut round.closing);
         }
-        let remembering = std::mem::take(&mut round.remembering);
+        let maintenance = std::mem::take(&mut round.maintenance);
         if round.size > 0 {
             pulse.is_busy(true);
             round.commit(&mut engine, &pulse, &mut carried).await;
         }
-        for (memory, reply) in remembering {
+        for task in maintenance {
             pulse.is_busy(true);
             // By itself, so that no alert ever fails with it.
-            let remembered = engine.commit(Batch { memory: Some(memory), ..Batch::default() }).await;
-            let _ = reply.send(remembered.map(drop));
+            task.run(&mut engine, &pulse).await;
         }
         pulse.is_busy(false);
     }
@@ -127,6 +178,36 @@ async fn run(mut engine: Engine, mut commands: mpsc::Receiver<Command>, pulse: A
     for reply in closing {
         // Whoever asked may have gone away meanwhile, here and below.
         let _ = reply.send(closed.clone());
+    }
+}
+
+/// What is done for the queue itself, and not for an alert.
+enum Maintenance {
+    Prune(Prune, Reply<u64>),
+    Remember(Memory, Reply<()>),
+    Shrink(u32, Reply<u64>),
+}
+
+impl Maintenance {
+    async fn run(self, engine: &mut Engine, pulse: &Pulse) {
+        match self {
+            Self::Prune(prune, reply) => {
+                let begun_at = Instant::now();
+                let pruned = engine.commit(Batch { prunes: vec![prune], ..Batch::default() }).await;
+                if let Ok(committed) = &pruned {
+                    pulse.observer().tell_of(begun_at.elapsed(), committed);
+                    pulse.committed(false, iter::empty());
+                }
+                let _ = reply.send(pruned.map(|committed| committed.prunes.into_iter().sum()));
+            }
+            Self::Remember(memory, reply) => {
+                let remembered = engine.commit(Batch { memory: Some(memory), ..Batch::default() }).await;
+                let _ = reply.send(remembered.map(drop));
+            }
+            Self::Shrink(pages, reply) => {
+                let _ = reply.send(engine.shrink(pages).await);
+            }
+        }
     }
 }
 
@@ -152,9 +233,8 @@ struct Round {
     settling: Vec<Reply<()>>,
     beginning: Vec<Reply<Begun>>,
     rejecting: Vec<Reply<RejectedId>>,
-    pruning: Vec<Reply<u64>>,
     probing: Vec<Reply<()>>,
-    remembering: Vec<(Memory, Reply<()>)>,
+    maintenance: Vec<Maintenance>,
     closing: Vec<Reply<()>>,
 }
 
@@ -185,8 +265,8 @@ impl Round {
                 self.rejecting.push(reply);
             }
             Command::Prune { prune, reply } => {
-                self.batch.prunes.push(prune);
-                self.pruning.push(reply);
+                self.size -= 1;
+                self.maintenance.push(Maintenance::Prune(prune, reply));
             }
             Command::Probe { reply } => {
                 self.batch.probe = true;
@@ -194,7 +274,11 @@ impl Round {
             }
             Command::Remember { memory, reply } => {
                 self.size -= 1;
-                self.remembering.push((memory, reply));
+                self.maintenance.push(Maintenance::Remember(memory, reply));
+            }
+            Command::Shrink { pages, reply } => {
+                self.size -= 1;
+                self.maintenance.push(Maintenance::Shrink(pages, reply));
             }
             Command::Close { reply } => {
                 self.size -= 1;
@@ -246,7 +330,6 @@ impl Round {
                 answer(self.settling, if_waiting(settlements, settled));
                 answer(self.beginning, if_waiting(committed.begins.into_iter(), begun.into_iter().map(|(id, _)| id)));
                 answer(self.rejecting, committed.rejected.into_iter().map(Ok));
-                answer(self.pruning, committed.prunes.into_iter().map(Ok));
                 answer(self.probing, iter::repeat(Ok(())));
             }
             Err(error) => {
@@ -257,7 +340,6 @@ impl Round {
                 let unmarked = begin_unmarked(engine, &begun, owed, &error).await;
                 answer(self.beginning, unmarked.into_iter());
                 answer(self.rejecting, iter::repeat(Err(error.clone())));
-                answer(self.pruning, iter::repeat(Err(error.clone())));
                 answer(self.probing, iter::repeat(Err(error)));
             }
         }

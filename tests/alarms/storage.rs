@@ -1,6 +1,7 @@
 //! A database that takes nothing.
 
 use std::collections::BTreeMap;
+use std::fs;
 
 use pagerduty_sandbox::{Body, EventType, Fault, FaultRule, State};
 
@@ -44,6 +45,21 @@ fn a_full_disk_is_paged_on_the_default_key_where_that_of_the_alarms_is_refused()
     is_paged(&pagerduty, KEY, "storage");
     disk.free();
     is_over(&pagerduty, KEY, "storage");
+}
+
+#[test]
+fn a_database_that_was_moved_away_is_one_page_past_the_queue_and_over_once_it_is_back() {
+    let home = tempfile::tempdir().unwrap();
+    let (folder, away) = (home.path().join("queue"), home.path().join("away"));
+    fs::create_dir(&folder).unwrap();
+    let (pagerduty, database) = (PagerDuty::start(), format!("sqlite:{}", folder.join("bridge.db").display()));
+    let bridge = Inside::start(&pagerduty.url(), &[OTHER_WAY, ("BRIDGE_DATABASE_URL", database.as_str())]);
+    bridge.queue(&alert(1, "Disk full"));
+    pagerduty.wait_for_accepted(1);
+    fs::rename(&folder, &away).unwrap();
+    is_paged(&pagerduty, OTHER_KEY, "storage");
+    fs::rename(&away, &folder).unwrap();
+    is_over(&pagerduty, OTHER_KEY, "storage");
 }
 
 #[test]

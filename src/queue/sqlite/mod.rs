@@ -3,7 +3,9 @@
 //! - `place`: the file, how connections to it are set up, and what its errors mean
 //! - `version`: whether this SQLite keeps what it has committed
 //! - `schema`: its tables, and whether they are those of this program
-//! - `engine`: the lock that keeps a second bridge out, and the connection that survives errors
+//! - `engine`: the connection that survives errors
+//! - `files`: the locks that keep a second bridge out, and whether the open files are still those at their paths;
+//!   `recovery`: what is kept of files that were taken away
 //! - `write`: the statements of one commit; `receive`: of what webhooks bring; `accept`: of arriving events; `rejected`:
 //!   of rejected webhooks; `prune`: of history
 //! - `statements`: what is held back to be sent to SQLite together
@@ -21,6 +23,7 @@ mod attempts;
 mod attention;
 mod edit;
 mod engine;
+mod files;
 mod incidents;
 mod list;
 mod memory;
@@ -32,6 +35,7 @@ mod plans;
 mod prune;
 mod read;
 mod receive;
+mod recovery;
 mod rejected;
 mod row;
 mod schema;

@@ -2,11 +2,13 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqlitePoolOptions};
 use sqlx::{Sqlite, SqliteConnection, SqlitePool};
+use tokio::sync::{RwLock, RwLockWriteGuard};
 use tokio::time::timeout;
 
 use super::place::Place;
@@ -58,12 +60,51 @@ pub(super) async fn begun(connection: &mut SqliteConnection, id: EventId) -> sql
     row.map(|row| to_send(&row)).transpose()
 }
 
+/// Who reads by which connections.
+#[derive(Debug)]
+struct Pools {
+    working: SqlitePool,
+    looking: SqlitePool,
+}
+
+impl Pools {
+    fn beside(place: &Place, looking: Duration) -> Self {
+        let pool = |connections, patience| {
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(patience)
+                .connect_lazy_with(place.reading())
+        };
+        Self { working: pool(WORKING, WORKING_PATIENCE), looking: pool(LOOKING, looking) }
+    }
+
+    async fn close(&self) {
+        self.working.close().await;
+        self.looking.close().await;
+    }
+}
+
+/// Keeps everybody from reading until it is dropped; no connection is open meanwhile.
+pub(super) struct Pause<'a> {
+    pools: RwLockWriteGuard<'a, Pools>,
+    reads: &'a Reads,
+}
+
+impl Pause<'_> {
+    /// Lets everybody read again, by new connections.
+    pub(super) fn go_on(&mut self) {
+        *self.pools = Pools::beside(&self.reads.place, self.reads.looking_patience);
+    }
+}
+
 /// Connections that cannot write.
 #[derive(Clone, Debug)]
 pub(in crate::queue) struct Reads {
     place: Place,
-    working: SqlitePool,
-    looking: SqlitePool,
+    /// Locked for writing while the files are opened anew.
+    pools: Arc<RwLock<Pools>>,
+    /// How long those who look wait for a connection.
+    looking_patience: Duration,
     /// How long what is looked at [soon](Self::soon) may take.
     patience: Duration,
 }
@@ -75,18 +116,15 @@ impl Reads {
 
     /// Those who look wait for a connection for so long.
     fn patient(place: &Place, looking: Duration) -> Self {
-        let pool = |connections, patience| {
-            SqlitePoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(patience)
-                .connect_lazy_with(place.reading())
-        };
-        Self {
-            place: place.clone(),
-            working: pool(WORKING, WORKING_PATIENCE),
-            looking: pool(LOOKING, looking),
-            patience: STUCK,
-        }
+        let pools = Arc::new(RwLock::new(Pools::beside(place, looking)));
+        Self { place: place.clone(), pools, looking_patience: looking, patience: STUCK }
+    }
+
+    /// Waits until nobody reads, and keeps it so.
+    pub(super) async fn pause(&self) -> Pause<'_> {
+        let pools = self.pools.write().await;
+        pools.close().await;
+        Pause { pools, reads: self }
     }
 
     pub(in crate::queue) async fn open(path: &Path) -> Result<Self, QueueError> {
@@ -94,8 +132,10 @@ impl Reads {
             return Err(QueueError::Missing { path: path.to_owned() });
         }
         let reads = Self::beside(&Place::new(path));
-        let mut connection = reads.looking.acquire().await.map_err(|error| reads.place.error(error))?;
+        let pools = reads.pools.read().await;
+        let mut connection = pools.looking.acquire().await.map_err(|error| reads.place.error(error))?;
         schema::check(&mut connection, &reads.place).await?;
+        drop((connection, pools));
         Ok(reads)
     }
 
@@ -104,17 +144,7 @@ impl Reads {
     }
 
     pub(in crate::queue) async fn close(&self) {
-        self.working.close().await;
-        self.looking.close().await;
-    }
-
-    /// The connections of the deliveries, for statements that [`work`](Self::work) does not read.
-    pub(super) fn working(&self) -> &SqlitePool {
-        &self.working
-    }
-
-    pub(super) fn error(&self, error: sqlx::Error) -> QueueError {
-        self.place.error(error)
+        self.pools.read().await.close().await;
     }
 
     pub(in crate::queue) async fn keys_waiting(&self) -> Result<Vec<ServiceKey>, QueueError> {
@@ -181,8 +211,19 @@ impl Reads {
         &self,
         look: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
     ) -> Result<T, QueueError> {
-        let looked = async { look(&mut *self.looking.acquire().await?).await };
+        let pools = self.pools.read().await;
+        let looked = async { look(&mut *pools.looking.acquire().await?).await };
         looked.await.map_err(|error| self.place.error(error))
+    }
+
+    /// The same for the deliveries, with other statements than [`work`](Self::work) reads.
+    pub(super) async fn work_with<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
+    ) -> Result<T, QueueError> {
+        let pools = self.pools.read().await;
+        let worked = async { work(&mut *pools.working.acquire().await?).await };
+        worked.await.map_err(|error| self.place.error(error))
     }
 
     /// Runs `query`, whose every row has an `id`, and reads its rows, for those who look.
@@ -191,7 +232,7 @@ impl Reads {
         query: Query<'_, Sqlite, SqliteArguments>,
         read: impl Fn(&Columns) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
-        self.all(&self.looking, query, read).await
+        self.all(&self.pools.read().await.looking, query, read).await
     }
 
     /// The same for the deliveries.
@@ -200,7 +241,7 @@ impl Reads {
         query: Query<'_, Sqlite, SqliteArguments>,
         read: impl Fn(&Columns) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
-        self.all(&self.working, query, read).await
+        self.all(&self.pools.read().await.working, query, read).await
     }
 
     async fn all<T>(
@@ -237,7 +278,7 @@ mod tests {
         let reads = Reads::patient(&Place::new(&path), Duration::from_secs(1));
         let mut held = Vec::new();
         for _ in 0..LOOKING {
-            held.push(reads.looking.acquire().await.unwrap());
+            held.push(reads.pools.read().await.looking.acquire().await.unwrap());
         }
         let refused = reads.overview().await;
         assert!(matches!(refused, Err(QueueError::Busy { .. })), "{refused:?}");
@@ -257,7 +298,7 @@ mod tests {
         reads.patience = Duration::from_millis(1);
         let mut held = Vec::new();
         for _ in 0..LOOKING {
-            held.push(reads.looking.acquire().await.unwrap());
+            held.push(reads.pools.read().await.looking.acquire().await.unwrap());
         }
         let key = ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap();
         let incident = IncidentKey::parse("1").unwrap();
