@@ -141,6 +141,7 @@ async fn take(
         idempotency_key: text(IDEMPOTENCY_KEY),
         sent_at: sent_at(headers),
         body: &body,
+        is_signed: wants_signature,
         received_at,
     };
     let (verdict, generation) = shared.intake.judge_and_place(&webhook);
@@ -162,7 +163,7 @@ async fn take(
         }
         Verdict::Ignored(reason) => ignore(reason),
         Verdict::Rejected(rejection) => {
-            keep(shared, webhook.resource, &body, &rejection, received_at).await;
+            keep(shared, &webhook, &rejection).await;
             let status = match rejection {
                 Rejection::NotJson(_) => StatusCode::BAD_REQUEST,
                 Rejection::NotSentry | Rejection::NoIssue => StatusCode::UNPROCESSABLE_ENTITY,
@@ -193,18 +194,24 @@ async fn receive(
 ) -> (Answered, HttpResponse) {
     match shared.queue.receive(incoming).await {
         Ok(Reception::Queued(events)) => {
-            for Accepted { id, count } in events {
+            // What a trigger brought with it has another type than the webhook.
+            let followed_by = events.iter().map(|event| event.event_type).find(|other| *other != event_type);
+            for Accepted { id, count, event_type } in events {
                 let event = id.get();
-                if count > 1 {
+                if followed_by == Some(event_type) {
+                    info!(event, incident_key:% = incident_key; "{event_type} queued: Sentry resolved this before its alert came");
+                } else if count > 1 {
                     let line = repeats::line(Cause::Folded(event), Level::Info);
                     log!(line.level, event, count, incident_key:% = incident_key; "{event_type} folded into one that waits{line}");
                 } else {
                     info!(event, incident_key:% = incident_key; "{event_type} queued");
                 }
             }
-            (Answered::Queued, answer::queued(incident_key, event_type))
+            (Answered::Queued, answer::queued(incident_key, event_type, followed_by))
         }
         Ok(Reception::Repeated) => ignore(Ignored::Repeated),
+        Ok(Reception::Replayed) => ignore(Ignored::Replayed),
+        Ok(Reception::Outdated) => ignore(Ignored::Outdated),
         Ok(Reception::NothingOpen) => ignore(Ignored::NothingOpen(event_type)),
         Err(error) => {
             let line = repeats::line(Cause::NotAccepted, Level::Error);
@@ -217,12 +224,16 @@ async fn receive(
 
 /// Keeps what was rejected, so that `queue` can show it and a later version may understand it. What is answered does
 /// not depend on it.
-async fn keep(shared: &Shared, resource: Option<&str>, body: &[u8], rejection: &Rejection, received_at: DateTime<Utc>) {
+async fn keep(shared: &Shared, webhook: &Webhook<'_>, rejection: &Rejection) {
     let rejected = Rejected {
-        received_at,
-        resource: resource.map(str::to_owned),
+        received_at: webhook.received_at,
+        resource: webhook.resource.map(str::to_owned),
+        idempotency_key: webhook.idempotency_key.map(str::to_owned),
+        sent_at: webhook.sent_at,
+        from_sentrys_pages: webhook.from_sentrys_pages,
+        is_signed: webhook.is_signed,
         reason: rejection.to_string(),
-        body: body.to_vec(),
+        body: webhook.body.to_vec(),
     };
     let not_kept = match timeout(KEEPING, shared.queue.reject(rejected)).await {
         Ok(Ok(id)) => {

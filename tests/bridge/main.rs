@@ -5,6 +5,7 @@
 
 mod api;
 mod check;
+mod clocks;
 mod delivery;
 mod disk;
 mod doors;

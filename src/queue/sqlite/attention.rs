@@ -62,7 +62,7 @@ impl Reads {
         let died_at = self.soon(died).await?.pop().flatten();
         let known = self.look_with(async |connection| incidents::known(connection, incident_key).await);
         let known = self.soon(known).await?;
-        Ok(IncidentState { is_open: known.into_values().any(|is_open| is_open), died_at })
+        Ok(IncidentState { is_open: known.into_values().any(|incident| incident.is_open), died_at })
     }
 }
 
