@@ -506,6 +506,17 @@ async fn a_trigger_that_was_given_up_while_in_doubt_is_resolved_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_trigger_that_was_discarded_after_an_attempt_is_resolved_all_the_same() {
+    let (_directory, path, queue) = open().await;
+    let [trigger] = receive(&queue, alert("a", 0, 0)).await[..] else { panic!("no single event") };
+    queue.begin(trigger, at(1)).await.unwrap();
+    let mut editor = Editor::open(&path).await.unwrap();
+    assert_eq!(editor.discard(State::Waiting, &[trigger]).await.unwrap(), [trigger]);
+    receive(&queue, issue("resolved", 100)).await;
+    assert_eq!(waiting(&queue).await, ["a resolve"], "its attempt may have reached PagerDuty");
+}
+
+#[tokio::test]
 async fn a_dead_trigger_whose_issue_was_resolved_since_waits_again_only_for_who_insists() {
     let dead = Settlement::Dead { reason: "no such service key".to_owned() };
     let (_directory, path, queue) = open().await;

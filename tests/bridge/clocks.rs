@@ -1,9 +1,11 @@
 //! Whose clock decides what belongs before what: Sentry's. Not that of a client, not this machine's when it steps, and not
 //! the unsigned header of whoever sends a captured webhook again.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use hmac::{Hmac, KeyInit, Mac};
-use sentry_pagerduty_bridge::sandbox::{Fault, FaultRule, State};
+use sentry_pagerduty_bridge::sandbox::{Body, EventType, Fault, FaultRule, Records, State};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
@@ -257,6 +259,31 @@ fn a_resolve_that_is_the_same_because_nothing_but_people_touched_the_issue_close
     assert_eq!(resolved(1, ago(10)).post(&bridge).said().1["status"], "ignored");
     pagerduty.wait_for_accepted(5);
     assert_eq!(state(&pagerduty), State::Triggered);
+}
+
+#[test]
+fn a_trigger_that_was_given_up_although_pagerduty_had_opened_it_is_resolved_with_its_issue() {
+    let fault = Fault::Answer { status: 500, body: Body::Json, headers: BTreeMap::new(), apply: true };
+    let only = FaultRule {
+        incident_key: Some("42".to_owned()),
+        event_type: Some(EventType::Trigger),
+        ..FaultRule::new(fault)
+    };
+    let pagerduty = PagerDuty::with_fault(only);
+    let settings = [("BRIDGE_SENTRY_CLIENT_SECRET", SECRET), ("BRIDGE_GIVE_UP_AFTER", "1s")];
+    let bridge = Bridge::start_with(&pagerduty.url(), &settings);
+    alert(1, Utc::now()).queue(&bridge, "trigger");
+    for passed in 1..=2 {
+        pagerduty.wait_for("a failure", |records| records.counters().faulted >= passed);
+        bridge.queue(&crate::support::alert(100 + passed, "Disk full"));
+        bridge.wait_for_log("delivered");
+    }
+    bridge.wait_for_log("dead letter");
+    let open =
+        |records: &Records| records.incident(KEY, "42").is_some_and(|incident| incident.state == State::Triggered);
+    assert!(pagerduty.read(open), "PagerDuty took it, whatever it answered");
+    resolved(1, Utc::now()).queue(&bridge, "resolve");
+    pagerduty.wait_for("the resolve", |records| !open(records));
 }
 
 #[test]

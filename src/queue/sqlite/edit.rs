@@ -9,7 +9,7 @@ use super::list::numbers;
 use super::place::Place;
 use super::receive::{self, Coming};
 use super::statements::Statements;
-use super::{Reads, schema, seen};
+use super::{Reads, incidents, schema, seen};
 use crate::queue::{EventId, Incoming, QueueError, Reception, RejectedId, State};
 
 type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
@@ -75,6 +75,9 @@ impl Edits {
         let gone = self
             .transact(async |connection| {
                 remember_attempts(connection, state, &ids).await?;
+                if state == State::Waiting {
+                    incidents::perhaps_taken_of(connection, &ids).await?;
+                }
                 let events = sqlx::query_scalar(
                     "DELETE FROM events WHERE state = ? AND id IN (SELECT value FROM json_each(?)) RETURNING id",
                 );

@@ -142,6 +142,23 @@ pub(super) async fn perhaps_taken(
     Ok(())
 }
 
+/// Notes the same of waiting triggers with these numbers, which are about to be deleted: one that was attempted may have
+/// been taken.
+pub(super) async fn perhaps_taken_of(connection: &mut SqliteConnection, ids: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO incidents (incident_key, service_key, is_open, changed_at, sentry_at) \
+         SELECT incident_key, service_key, 1, MAX(last_attempt_at), MAX(sentry_at) FROM events \
+         WHERE state = 'waiting' AND event_type = 'trigger' AND last_attempt_at IS NOT NULL \
+         AND id IN (SELECT value FROM json_each(?)) GROUP BY incident_key, service_key \
+         ON CONFLICT DO UPDATE SET is_open = 1, changed_at = excluded.changed_at, \
+         sentry_at = MAX(COALESCE(sentry_at, excluded.sentry_at), COALESCE(excluded.sentry_at, sentry_at))",
+    )
+    .bind(ids)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Forgets at most `limit` incidents that were closed before `before`, and as many of those that are open where there are
 /// too many. Those are not forgotten by age: a clock that is set forward would forget them all.
 pub(super) async fn forget(connection: &mut SqliteConnection, before: DateTime<Utc>, limit: u32) -> sqlx::Result<()> {
