@@ -274,7 +274,9 @@ fn a_trigger_that_was_given_up_although_pagerduty_had_opened_it_is_resolved_with
     let bridge = Bridge::start_with(&pagerduty.url(), &settings);
     alert(1, Utc::now()).queue(&bridge, "trigger");
     for passed in 1..=2 {
-        pagerduty.wait_for("a failure", |records| records.counters().faulted >= passed);
+        pagerduty.wait_for("a failure", |records| {
+            records.incident(KEY, "42").is_some_and(|incident| incident.events >= passed)
+        });
         bridge.queue(&crate::support::alert(100 + passed, "Disk full"));
         bridge.wait_for_log("delivered");
     }
