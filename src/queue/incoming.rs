@@ -33,7 +33,7 @@ pub enum News {
         happened_at: Option<DateTime<Utc>>,
     },
     /// Events for wherever the incident is open.
-    FollowUp(FollowUp),
+    FollowUp(Box<FollowUp>),
 }
 
 /// What became of an [`Incoming`].
@@ -64,7 +64,7 @@ impl Incoming {
     #[must_use]
     pub fn follow_up(follow_up: FollowUp, received_at: DateTime<Utc>) -> Self {
         let dedup = follow_up.dedup.clone();
-        Self { news: News::FollowUp(follow_up), received_at, dedup }
+        Self { news: News::FollowUp(Box::new(follow_up)), received_at, dedup }
     }
 
     /// An event that repeats nothing.

@@ -62,7 +62,7 @@ fn seconds(at: DateTime<Utc>) -> String {
 fn alert(event: u64, received: DateTime<Utc>) -> Sent {
     let event = json!({
         "event_id": format!("{event:032x}"), "issue_id": "42", "title": format!("Disk full {event}"),
-        "timestamp": received.timestamp(), "received": received.timestamp_micros() as f64 / 1e6,
+        "timestamp": received.timestamp(), "received": seconds(received).parse::<f64>().unwrap(),
     });
     let body = json!({"action": "triggered", "data": {"event": event, "triggered_rule": "Page somebody"}});
     Sent { resource: "event_alert", body: body.to_string().into_bytes(), at: received }

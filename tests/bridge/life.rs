@@ -32,7 +32,7 @@ fn issue(action: &str) -> Value {
 /// Posts as the integration platform does, but for the signature, which nobody asks for here.
 #[track_caller]
 fn tell(bridge: &Bridge, resource: &str, body: &Value, headers: &[(&str, &str)]) -> Value {
-    let sent_at = (now() as u64).to_string();
+    let sent_at = chrono::Utc::now().timestamp().to_string();
     let usual =
         [("Content-Type", "application/json"), ("Sentry-Hook-Resource", resource), ("Sentry-Hook-Timestamp", &sent_at)];
     let headers = [&usual, headers].concat();
