@@ -137,6 +137,16 @@ async fn deliver(queue: &Queue) {
     settle(queue, &Settlement::Delivered { note: None }, 0).await;
 }
 
+/// A resolve that Sentry signed, of an issue with so many events.
+fn signed_resolve(events: u32, came: i64) -> Incoming {
+    let body = json!({ "action": "resolved", "data": { "issue": { "id": "42", "count": events.to_string() } } });
+    let intake = Intake::new(Routes::new(ServiceKey::parse(DEFAULT).unwrap(), "").unwrap(), Policy::default());
+    let body = body.to_string();
+    let webhook = Webhook { resource: Some("issue"), is_signed: true, ..Webhook::of_body(body.as_bytes(), at(came)) };
+    let Verdict::Follow(follow_up) = intake.judge(&webhook) else { panic!("no follow-up") };
+    Incoming::follow_up(*follow_up, at(came))
+}
+
 async fn meddle(path: &std::path::Path, sql: &str) {
     let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
@@ -541,4 +551,37 @@ async fn a_dead_trigger_whose_issue_was_resolved_since_waits_again_only_for_who_
     // Nor is one left that is needed again.
     receive(&queue, issue("unresolved", 200)).await;
     assert_eq!(editor.revive(&[third]).await.unwrap(), [third]);
+}
+
+#[tokio::test]
+async fn a_signed_resolve_is_taken_once_until_many_others_came_whatever_the_clock_shows() {
+    let (_directory, path, queue) = open().await;
+    receive(&queue, signed_resolve(1, 0)).await;
+    for came in [1, 100 * DAY, -100 * DAY] {
+        assert_eq!(queue.receive(signed_resolve(1, came)).await.unwrap(), Reception::Replayed, "at second {came}");
+    }
+    let queue = reopen(queue, &path).await;
+    let others = |first: u32, last: u32| {
+        format!(
+            "WITH RECURSIVE others (number) AS (SELECT {first} UNION ALL SELECT number + 1 FROM others WHERE number < {last})
+             INSERT INTO seen_webhooks (digest, incident_key, event_type)
+             SELECT CAST(number AS BLOB), '7', 'resolve' FROM others"
+        )
+    };
+    meddle(&path, &others(1, 199_998)).await;
+    receive(&queue, signed_resolve(2, 2)).await;
+    assert_eq!(queue.receive(signed_resolve(1, 3)).await.unwrap(), Reception::Replayed, "the 200,000th from the end");
+    receive(&queue, signed_resolve(3, 4)).await;
+    assert_eq!(queue.receive(signed_resolve(1, 5)).await.unwrap(), Reception::NothingOpen, "it is forgotten");
+    assert_eq!(queue.receive(signed_resolve(3, 5)).await.unwrap(), Reception::Replayed);
+}
+
+#[tokio::test]
+async fn a_signed_resolve_that_could_not_be_committed_may_come_again() {
+    let (_directory, path, queue) = open().await;
+    receive(&queue, alert("a", 0, 0)).await;
+    meddle(&path, "CREATE TRIGGER refuse BEFORE INSERT ON bodies BEGIN SELECT RAISE(ABORT, 'no body'); END").await;
+    queue.receive(signed_resolve(1, 1)).await.expect_err("it was committed");
+    meddle(&path, "DROP TRIGGER refuse").await;
+    assert_eq!(receive(&queue, signed_resolve(1, 2)).await.len(), 1);
 }

@@ -192,7 +192,8 @@ fn write_chunk(statements: &mut Statements<'_>, rows: Vec<Written>, conflict: Co
         Conflict::Replaces => (
             "ON CONFLICT (id) DO UPDATE SET description = excluded.description, count = excluded.count, \
              received_at = excluded.received_at, \
-             sentry_at = MAX(COALESCE(sentry_at, excluded.sentry_at), COALESCE(excluded.sentry_at, sentry_at))",
+             sentry_at = MAX(COALESCE(sentry_at, excluded.sentry_at), COALESCE(excluded.sentry_at, sentry_at)), \
+             resolved_at = NULL",
             "ON CONFLICT (id) DO UPDATE SET body = excluded.body",
         ),
     };

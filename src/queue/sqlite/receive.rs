@@ -55,11 +55,12 @@ pub(super) async fn receive(
                 let Recipients { mut keys, is_outdated } = incidents::recipients(connection, &follow_up, now).await?;
                 match follow_up.event_type() {
                     EventType::Trigger => incidents::reopen(statements, &follow_up),
-                    // Where the incident is open again already, it would close what comes late and hide that.
-                    EventType::Resolve if is_outdated => {}
                     EventType::Resolve => {
-                        incidents::remember_resolve(statements, &follow_up, received_at);
                         incidents::mark_resolved(statements, &follow_up, received_at, now);
+                        // Where the incident is open again already, it would close what comes late and hide that.
+                        if !is_outdated {
+                            incidents::remember_resolve(statements, &follow_up, received_at);
+                        }
                     }
                     EventType::Acknowledge => {}
                 }
