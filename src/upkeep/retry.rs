@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Outcomes, sorted};
 use crate::intake::{Ignored, Intake, Rejection, Verdict, Webhook};
-use crate::pagerduty::IncidentKey;
+use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::{Editor, EventId, Incoming, ItemId, QueueError, Reception, RejectedId, State};
 
 /// What became of something that was tried again.
@@ -92,12 +92,12 @@ pub async fn revive(
     let revived: HashSet<_> = revived.into_iter().collect();
     let others: Vec<_> = events.iter().copied().filter(|id| !revived.contains(id)).collect();
     let others = editor.reader().summaries(&others).await?;
-    let states: HashMap<_, _> = others.into_iter().map(|event| (event.id, event.state)).collect();
-    let outcome = |id: &EventId| match states.get(id) {
+    let others: HashMap<_, _> = others.into_iter().map(|event| (event.id, (event.state, event.event_type))).collect();
+    let outcome = |id: &EventId| match others.get(id) {
         _ if revived.contains(id) => Retried::WaitsAgain,
         // What is dead still was left so on purpose.
-        Some(State::Dead) => Retried::ResolvedSince,
-        Some(state) => Retried::NoDeadLetter(*state),
+        Some((State::Dead, EventType::Trigger)) => Retried::ResolvedSince,
+        Some((state, _)) => Retried::NoDeadLetter(*state),
         None => Retried::NotThere,
     };
     Ok(events.iter().map(|id| (*id, outcome(id))).collect())
