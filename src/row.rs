@@ -101,6 +101,8 @@ pub enum Rest {
         last_attempt_at: Option<String>,
         /// When it was delivered or became a dead letter.
         finished_at: Option<String>,
+        /// Of a trigger that PagerDuty had not taken by then: when a resolve of its incident came.
+        resolved_at: Option<String>,
         /// For how long in total the event itself has been to blame.
         blamed_seconds: f64,
         /// What is sent, as JSON; as text if it is none.
@@ -138,6 +140,7 @@ impl Whole {
             first_seen: time(record.first_seen),
             last_attempt_at: record.last_attempt_at.map(time),
             finished_at: record.finished_at.map(time),
+            resolved_at: record.resolved_at.map(time),
             blamed_seconds: record.blamed.as_secs_f64(),
             event,
         };

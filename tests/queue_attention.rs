@@ -48,7 +48,7 @@ async fn resolve(queue: &Queue, name: &str, seconds: i64) -> Reception {
     let follow_up = FollowUp {
         incident_key: incident(name),
         action: EventAction::Resolve(Note::default()),
-        happened_at: at(seconds),
+        happened_at: Some(at(seconds)),
         fallback: None,
         dedup: Dedup::default(),
     };

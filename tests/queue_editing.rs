@@ -39,6 +39,10 @@ fn rejected(bytes: usize) -> Rejected {
     Rejected {
         received_at: at(0),
         resource: Some("issue".to_owned()),
+        idempotency_key: Some("6a7b".to_owned()),
+        sent_at: Some(at(-2)),
+        from_sentrys_pages: true,
+        is_signed: true,
         reason: "no JSON".to_owned(),
         body: vec![0xff; bytes],
     }
@@ -245,7 +249,10 @@ async fn a_readmitted_webhook_becomes_an_event_once() {
     let webhook = queue.reject(rejected(3)).await.unwrap();
     let mut editor = Editor::open(&path).await.unwrap();
     let reception = editor.readmit(webhook, Incoming::event(trigger("42"))).await.unwrap();
-    assert_eq!(reception, Some(Reception::Queued(vec![Accepted { id: waiting, count: 2 }])));
+    assert_eq!(
+        reception,
+        Some(Reception::Queued(vec![Accepted { id: waiting, count: 2, event_type: EventType::Trigger }]))
+    );
     assert_eq!(queue.reader().rejected(webhook).await.unwrap(), None);
     assert_eq!(editor.readmit(webhook, Incoming::event(trigger("43"))).await.unwrap(), None);
     assert_eq!(editor.readmit(RejectedId::new(99), Incoming::event(trigger("43"))).await.unwrap(), None);

@@ -38,7 +38,7 @@ fn event(key: &ServiceKey, incident: &str, seconds: i64) -> NewEvent {
 }
 
 fn rejected(seconds: i64) -> Rejected {
-    Rejected { received_at: at(seconds), resource: None, reason: "no JSON".to_owned(), body: b"{".to_vec() }
+    Rejected { received_at: at(seconds), reason: "no JSON".to_owned(), body: b"{".to_vec(), ..Rejected::default() }
 }
 
 async fn open() -> (TempDir, PathBuf, Queue) {

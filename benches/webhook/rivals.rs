@@ -55,7 +55,7 @@ async fn take(body: Bytes, shared: Data<Shared>) -> HttpResponse {
         file.send((event.into_body(), told)).unwrap();
         written.await.unwrap();
     }
-    answer::queued(&incident_key, event_type)
+    answer::queued(&incident_key, event_type, None)
 }
 
 /// Appends whatever has piled up, calls fsync once, and tells all of them.

@@ -21,6 +21,13 @@ pub struct Dedup {
     pub seen_if: Vec<DedupKey>,
     /// What it tells.
     pub tells: Vec<DedupKey>,
+    /// What a resolve does only once, however long ago that was: the digest of its signed body.
+    ///
+    /// Sentry signs neither the time nor the key of a delivery, so its signature proves a copy of the body as well. No
+    /// two resolves of an issue are the same, byte for byte, unless it was opened again by hand in between.
+    pub once: Option<DedupKey>,
+    /// Whether the issue is open again without any new event, so that its next resolve may well be the same as the last.
+    pub renews: bool,
 }
 
 impl Dedup {
@@ -46,14 +53,24 @@ impl Dedup {
         Self {
             seen_if: repeats.into_iter().chain([delivery.clone()]).flatten().collect(),
             tells: [told_by(generation), delivery].into_iter().flatten().collect(),
+            ..Self::default()
         }
     }
 
-    /// What a webhook about an open incident may repeat: a delivery with the same `Idempotency-Key`.
+    /// What a webhook about an open incident may repeat: a delivery with the same `Idempotency-Key`, or the same body
+    /// where that is `signed`.
     #[must_use]
-    pub(super) fn of_follow_up(alert: &Alert, idempotency_key: Option<&str>) -> Self {
+    pub(super) fn of_follow_up(alert: &Alert, idempotency_key: Option<&str>, signed: Option<&[u8]>) -> Self {
         let delivery: Vec<_> = idempotency_key.map(|key| DedupKey::of_delivery(alert, key)).into_iter().collect();
-        Self { seen_if: delivery.clone(), tells: delivery }
+        let reopens = alert.action == Action::Trigger(Opening::IssueUnresolved);
+        // `regressed` and `escalating` come with an event, which the next resolve counts.
+        let by_hand = alert.facts.iter().any(|(name, value)| *name == "substatus" && value == "ongoing");
+        Self {
+            seen_if: delivery.clone(),
+            tells: delivery,
+            once: signed.filter(|_| reopens || alert.action == Action::Resolve).map(DedupKey::of_body),
+            renews: reopens && by_hand,
+        }
     }
 }
 
@@ -94,12 +111,26 @@ impl DedupKey {
         Self::digest(["delivery", action, alert.subject.name(), idempotency_key].into_iter())
     }
 
+    /// The key of a body, byte for byte.
+    fn of_body(body: &[u8]) -> Self {
+        Self::digest_bytes(["body".as_bytes(), body].into_iter())
+    }
+
+    /// The digest, as it is kept on disk.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     fn digest<'a>(parts: impl Iterator<Item = &'a str>) -> Self {
+        Self::digest_bytes(parts.map(str::as_bytes))
+    }
+
+    fn digest_bytes<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut digest = Sha256::new();
         for part in parts {
             // With its length before it, no part can pass for two.
             digest.update((part.len() as u64).to_be_bytes());
-            digest.update(part.as_bytes());
+            digest.update(part);
         }
         Self(digest.finalize().into())
     }

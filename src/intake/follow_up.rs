@@ -16,8 +16,9 @@ pub struct FollowUp {
     pub incident_key: IncidentKey,
     /// What to do to it.
     pub action: EventAction,
-    /// When it was done in Sentry. Triggers whose event is older belong before it, even when they come after it.
-    pub happened_at: DateTime<Utc>,
+    /// When Sentry says that it sent it, by its own clock; `None` where it does not say, or a time that cannot be.
+    /// Triggers that Sentry received earlier belong before it, even when they come after it, and the other way round.
+    pub happened_at: Option<DateTime<Utc>>,
     /// Where it goes when the bridge knows of no integration; `None`: then nothing is to be done.
     pub fallback: Option<ServiceKey>,
     /// How it is known to repeat another webhook.

@@ -80,6 +80,8 @@ pub struct Webhook<'a> {
     pub sent_at: Option<DateTime<Utc>>,
     /// The body, byte for byte.
     pub body: &'a [u8],
+    /// Whether a signature of Sentry's proves its body. The headers are not signed.
+    pub is_signed: bool,
     /// When it came: the time of an event that tells none.
     pub received_at: DateTime<Utc>,
 }
@@ -88,7 +90,15 @@ impl<'a> Webhook<'a> {
     /// A body without any header of Sentry's, as the legacy plugin sends it.
     #[must_use]
     pub fn of_body(body: &'a [u8], received_at: DateTime<Utc>) -> Self {
-        Self { resource: None, from_sentrys_pages: false, idempotency_key: None, sent_at: None, body, received_at }
+        Self {
+            resource: None,
+            from_sentrys_pages: false,
+            idempotency_key: None,
+            sent_at: None,
+            body,
+            is_signed: false,
+            received_at,
+        }
     }
 
     /// Whether its headers say that the integration platform sent it.
@@ -98,8 +108,17 @@ impl<'a> Webhook<'a> {
 
     /// When it was sent. Nobody signs the header, and clocks differ: what cannot be true is when it came.
     fn sent_at(&self) -> DateTime<Utc> {
-        let believable = |at: &DateTime<Utc>| (self.received_at - OLDEST..=self.received_at).contains(at);
-        self.sent_at.filter(believable).unwrap_or(self.received_at)
+        self.believed(self.sent_at).unwrap_or(self.received_at)
+    }
+
+    /// A time of Sentry's clock, unless the bridge's own clock says that it cannot be.
+    fn believed(&self, at: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+        at.filter(|at| (self.received_at - OLDEST..=self.received_at).contains(at))
+    }
+
+    /// When Sentry received what `alert` tells of, or told of it where no event is behind it.
+    fn time_of(&self, alert: &Alert) -> Option<DateTime<Utc>> {
+        self.believed(alert.received.or(self.sent_at))
     }
 }
 
@@ -160,14 +179,13 @@ impl Intake {
     }
 
     fn judge_alert(&self, alert: Alert, generation: Generation, webhook: &Webhook<'_>) -> Verdict {
-        let idempotency_key = webhook.idempotency_key;
         let opening = match alert.action {
             Action::Trigger(opening) => opening,
             Action::Acknowledge if !self.policy.acknowledge => return Verdict::Ignored(Ignored::NoAcknowledging),
             Action::Resolve if self.policy.resolve == ResolveScope::Off => {
                 return Verdict::Ignored(Ignored::NoResolving);
             }
-            Action::Acknowledge | Action::Resolve => return self.follow_up(alert, idempotency_key),
+            Action::Acknowledge | Action::Resolve => return self.follow_up(alert, webhook),
         };
         // A level that is missing or not Sentry's own says nothing about how bad it is, so it pages.
         let level = alert.level.as_deref().and_then(Level::parse);
@@ -177,7 +195,7 @@ impl Intake {
             return Verdict::Ignored(Ignored::Mild { level, min_level });
         }
         if opening == Opening::IssueUnresolved {
-            self.follow_up(alert, idempotency_key)
+            self.follow_up(alert, webhook)
         } else if self.pages_on(opening) {
             self.prepare(alert, opening, generation, webhook)
         } else {
@@ -192,25 +210,27 @@ impl Intake {
     fn prepare(&self, mut alert: Alert, opening: Opening, generation: Generation, webhook: &Webhook<'_>) -> Verdict {
         let service_key = self.routes.choose(&alert).key.clone();
         let dedup = Dedup::of_trigger(&alert, opening, generation, &service_key, webhook.idempotency_key);
-        let happened_at = if opening == Opening::Metric { webhook.sent_at() } else { alert.happened_at };
+        let happened_at = webhook.time_of(&alert);
         self.policy.redaction.apply(&mut alert);
         let (event, cuts) = WireEvent::fit(event_of(&alert, service_key, &self.policy.incident_key_prefix));
         Verdict::Queue(Box::new(Prepared { event, cuts, alert, happened_at, dedup }))
     }
 
     /// Only the bridge's memory knows where the incident is: these webhooks carry no tags.
-    fn follow_up(&self, mut alert: Alert, idempotency_key: Option<&str>) -> Verdict {
+    fn follow_up(&self, mut alert: Alert, webhook: &Webhook<'_>) -> Verdict {
         let fallback = match alert.action {
             Action::Resolve => (self.policy.resolve == ResolveScope::All).then(|| self.routes.default_key().clone()),
             Action::Trigger(opening) => self.pages_on(opening).then(|| self.routes.choose(&alert).key.clone()),
             Action::Acknowledge => None,
         };
-        let dedup = Dedup::of_follow_up(&alert, idempotency_key);
+        let signed = webhook.is_signed.then_some(webhook.body);
+        let dedup = Dedup::of_follow_up(&alert, webhook.idempotency_key, signed);
+        let happened_at = webhook.time_of(&alert);
         self.policy.redaction.apply(&mut alert);
         Verdict::Follow(Box::new(FollowUp {
             incident_key: IncidentKey::of(&self.policy.incident_key_prefix, &alert.subject),
             action: action_of(&alert),
-            happened_at: alert.happened_at,
+            happened_at,
             fallback,
             dedup,
         }))

@@ -33,9 +33,10 @@ pub struct Prepared {
     pub cuts: Vec<Cut>,
     /// What Sentry told, without what is redacted.
     pub alert: Alert,
-    /// When it happened, to be compared with resolves. For a metric alert this is when Sentry told of it: a firing
-    /// is dated back by its time window, often to before the last one ended.
-    pub happened_at: DateTime<Utc>,
+    /// When Sentry received its event, to be compared with resolves: by Sentry's own clock and no other. Where there is
+    /// no event, as for a metric alert, this is when Sentry told of it: a firing is dated back by its time window, often
+    /// to before the last one ended. `None` where Sentry tells neither, or a time that cannot be.
+    pub happened_at: Option<DateTime<Utc>>,
     /// How it is known to repeat another webhook.
     pub dedup: Dedup,
 }
@@ -60,6 +61,10 @@ pub enum Ignored {
     NoAcknowledging,
     /// The same was told a short while ago.
     Repeated,
+    /// This very webhook was received before, and nothing proves that Sentry sent it again.
+    Replayed,
+    /// Sentry received an alert for the incident after it had sent this resolve.
+    Outdated,
     /// There is no incident that the bridge could do this to.
     NothingOpen(EventType),
 }
@@ -79,6 +84,12 @@ impl fmt::Display for Ignored {
                 f.write_str("BRIDGE_ACKNOWLEDGE is off, so what is assigned in Sentry stays unacknowledged")
             }
             Self::Repeated => f.write_str("the same was told a short while ago, and one event is enough"),
+            Self::Replayed => f.write_str(
+                "this very resolve was received before, byte for byte: a copy of it closes nothing, whoever sends it",
+            ),
+            Self::Outdated => f.write_str(
+                "Sentry received an alert after it had sent this resolve, so the incident is open again and stays open",
+            ),
             Self::NothingOpen(EventType::Trigger) => {
                 f.write_str("the bridge opened no incident for it before, so there is none to open again")
             }

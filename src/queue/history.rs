@@ -22,7 +22,8 @@ const SHRINK_PAUSE: Duration = Duration::from_millis(20);
 /// How many delivered events are kept at most, however young they are. At 4 KB each they take 4 GB.
 pub const KEEP_ROWS: u64 = 1_000_000;
 
-/// For how long the bridge remembers where an incident is open, so that it is resolved where it was opened.
+/// For how long the bridge remembers where an incident was opened that is closed, so that it is opened again there. One
+/// that is open is remembered for as long as it is.
 const KEEP_INCIDENTS: TimeDelta = TimeDelta::days(180);
 
 /// How much is kept. Dead letters and rejected webhooks are none of it: they wait until somebody acts.

@@ -13,6 +13,7 @@
 //! - [`observer`]: what each commit brought, for whoever counts
 //! - `memory`: what the metrics find again after a restart
 //! - `told`: what was told a short while ago; pure
+//! - `decide`: what belongs before what, by the times that Sentry tells; pure
 //! - `fold`: what becomes a row of its own, and what is folded into one that waits; pure
 //! - [`error`]: why it could not be done, as sentences for the operator
 //! - `writer`: one task that commits together what has piled up (one fsync for many)
@@ -20,6 +21,7 @@
 //! - `sqlite`: the only place that knows SQL
 
 pub mod attention;
+mod decide;
 mod editor;
 pub mod error;
 pub mod event;

@@ -84,7 +84,7 @@ pub(super) enum Command {
 pub(super) struct Prune {
     /// Only those delivered before this moment.
     pub(super) before: DateTime<Utc>,
-    /// Incidents that nobody has touched since this moment are forgotten, too.
+    /// Incidents that were closed before this moment are forgotten, too.
     pub(super) incidents_before: DateTime<Utc>,
     /// At most so many.
     pub(super) limit: u32,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 pub use discard::{Discarded, Doomed};
-pub use retry::Retried;
+pub use retry::{Resolved, Retried};
 
 use crate::intake::Intake;
 use crate::queue::{Editor, EventId, ItemId, Queue, QueueError, Reader, RejectedId, State};
@@ -99,24 +99,24 @@ impl Upkeep {
         Self { queue, intake, turn: Arc::default() }
     }
 
-    /// Tries these again, each once.
+    /// Tries these again, each once; triggers whose incident was resolved since as `resolved` says.
     ///
     /// # Errors
     ///
     /// When not all of it could be committed.
-    pub async fn retry(&self, ids: &[ItemId]) -> Result<Outcomes<Retried>, QueueError> {
-        self.edit(async |editor| retry::retry(editor, &self.intake, ids).await).await
+    pub async fn retry(&self, ids: &[ItemId], resolved: Resolved) -> Result<Outcomes<Retried>, QueueError> {
+        self.edit(async |editor| retry::retry(editor, &self.intake, ids, resolved).await).await
     }
 
-    /// Tries the oldest [`BULK`] of these heaps again.
+    /// Tries the oldest [`BULK`] of these heaps again, triggers whose incident was resolved since as `resolved` says.
     ///
     /// # Errors
     ///
     /// When not all of it could be committed.
-    pub async fn retry_all(&self, heaps: &[Heap]) -> Result<Outcomes<Retried>, QueueError> {
+    pub async fn retry_all(&self, heaps: &[Heap], resolved: Resolved) -> Result<Outcomes<Retried>, QueueError> {
         self.edit(async |editor| {
             let ids = of(heaps, editor.reader()).await?;
-            retry::retry(editor, &self.intake, &ids).await
+            retry::retry(editor, &self.intake, &ids, resolved).await
         })
         .await
     }

@@ -193,7 +193,7 @@ impl Keeper {
                 warn!(alarm, event; "{sentence}");
                 true
             }
-            Ok(Reception::Repeated | Reception::NothingOpen) => {
+            Ok(Reception::Repeated | Reception::Replayed | Reception::Outdated | Reception::NothingOpen) => {
                 info!(alarm; "{sentence}");
                 true
             }

@@ -47,8 +47,8 @@ impl Notice {
     /// The same wherever it is open.
     pub(super) fn follow_up(self) -> FollowUp {
         let action = self.over();
-        let Self { incident_key, at: happened_at, .. } = self;
-        FollowUp { incident_key, action, happened_at, fallback: None, dedup: Dedup::default() }
+        // No time of Sentry's has a part in it.
+        FollowUp { incident_key: self.incident_key, action, happened_at: None, fallback: None, dedup: Dedup::default() }
     }
 
     fn over(&self) -> EventAction {

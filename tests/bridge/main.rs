@@ -6,6 +6,7 @@
 mod api;
 mod body_memory;
 mod check;
+mod clocks;
 mod delivery;
 mod descriptors;
 mod disk;

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use sentry_pagerduty_bridge::delivery::{Limits, Schedule, restart};
+use sentry_pagerduty_bridge::delivery::{Schedule, restart};
 use sentry_pagerduty_bridge::queue::EventId;
 
 use crate::pagerduty::WINDOW;
-use crate::plan::{TIMEOUT, service_key};
+use crate::plan::{Plan, TIMEOUT, service_key};
 use crate::queue::Queue;
 
 /// A running bridge.
@@ -29,15 +29,18 @@ pub(crate) struct Bridge {
 
 impl Bridge {
     /// Starts as the worker does: it learns what an earlier run left.
-    pub(crate) fn start(limits: Limits, queue: &Queue, now: Duration) -> Self {
-        let mut schedule = Schedule::new(limits);
+    pub(crate) fn start(plan: &Plan, queue: &Queue, now: Duration) -> Self {
+        let mut schedule = Schedule::new(plan.limits);
         for key in (0..queue.keys()).filter(|key| !queue.waiting(*key).is_empty()) {
             schedule.look_for(&service_key(key));
         }
-        let horizon = now.saturating_sub(restart::horizon(TIMEOUT));
+        let wall_clock = plan.wall_clock(now);
+        let horizon = wall_clock - restart::horizon(TIMEOUT);
         for row in &queue.rows {
             if let Some(marked) = row.last_attempt_at.filter(|marked| *marked >= horizon) {
-                let end = restart::latest_arrival(now - marked, WINDOW, TIMEOUT);
+                // A clock that was set back makes it new.
+                let age = (wall_clock - marked).to_std().unwrap_or_default();
+                let end = restart::latest_arrival(age, WINDOW, TIMEOUT);
                 schedule.remember_attempts(&service_key(row.key), end, row.attempts.max(1));
             }
         }

@@ -51,6 +51,12 @@ impl Plan {
             let from = within(&mut rng, horizon);
             plan.disk_trouble.push((from, from + within(&mut rng, seconds(30))));
         }
+        if rng.random_bool(0.3) {
+            for _ in 0..rng.random_range(1..=2) {
+                let step = if rng.random_bool(0.5) { 120 } else { 7_200 };
+                plan.clock_steps.push((within(&mut rng, horizon), rng.random_range(-step..=step)));
+            }
+        }
         plan
     }
 
@@ -220,6 +226,7 @@ impl Plan {
             faults: Vec::new(),
             crashes: Vec::new(),
             deeds: Vec::new(),
+            clock_steps: Vec::new(),
             disk_trouble: Vec::new(),
             travel: Duration::from_millis(rng.random_range(10..=250)),
             commit: 1..=rng.random_range(1..=50),

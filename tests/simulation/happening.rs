@@ -49,7 +49,7 @@ impl World {
         match happening {
             Happening::Start => {
                 self.queue.rows.iter_mut().for_each(|row| row.put_back = false);
-                self.bridge = Some(Bridge::start(self.plan.limits, &self.queue, self.now));
+                self.bridge = Some(Bridge::start(&self.plan, &self.queue, self.now));
                 self.mark_calm();
                 self.decide();
             }
@@ -124,12 +124,13 @@ impl World {
     /// The mark of an attempt is committed, or could not be.
     fn marked(&mut self, id: EventId, asked: Duration) {
         let (now, failed) = (self.now, self.disk_fails());
+        let marked = self.plan.wall_clock(asked);
         let row = self.queue.row(id);
         let key = service_key(row.key);
         let waits = row.state == State::Waiting;
         if waits && !failed {
             row.attempts += 1;
-            row.last_attempt_at = Some(asked);
+            row.last_attempt_at = Some(marked);
             self.send(id);
             return;
         }

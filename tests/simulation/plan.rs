@@ -3,10 +3,12 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use sentry_pagerduty_bridge::delivery::Limits;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 
 use crate::fault::{Content, Fault, Kind};
+use crate::queue::utc;
 
 /// An alert that Sentry sends.
 #[derive(Clone, Debug)]
@@ -46,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) faults: Vec<Fault>,
     pub(crate) crashes: Vec<Crash>,
     pub(crate) deeds: Vec<(Duration, Deed)>,
+    /// When the machine's clock is set, and by how many seconds it then jumps.
+    pub(crate) clock_steps: Vec<(Duration, i64)>,
     /// When nothing can be committed or read.
     pub(crate) disk_trouble: Vec<(Duration, Duration)>,
     /// The longest a request or an answer travels while all is well.
@@ -74,6 +78,17 @@ impl Plan {
         plan
     }
 
+    /// What the machine's clock shows.
+    pub(crate) fn wall_clock(&self, now: Duration) -> DateTime<Utc> {
+        let steps = self.clock_steps.iter().filter(|(at, _)| *at <= now);
+        utc(now) + TimeDelta::seconds(steps.map(|(_, seconds)| seconds).sum())
+    }
+
+    /// Whether attempts may look older than they are when the bridge starts again.
+    pub(crate) fn jumps_ahead(&self) -> bool {
+        !self.crashes.is_empty() && self.clock_steps.iter().any(|(_, seconds)| *seconds > 0)
+    }
+
     /// From then on nothing goes wrong and nothing new comes; the bridge may still be killed.
     pub(crate) fn calm_at(&self) -> Duration {
         let comings = self.comings.iter().map(|coming| coming.at);
@@ -84,7 +99,8 @@ impl Plan {
         });
         let deeds = self.deeds.iter().map(|(at, _)| *at);
         let disk = self.disk_trouble.iter().map(|(_, until)| *until);
-        let last = comings.chain(faults).chain(poison).chain(deeds).chain(disk).max();
+        let steps = self.clock_steps.iter().map(|(at, _)| *at);
+        let last = comings.chain(faults).chain(poison).chain(deeds).chain(disk).chain(steps).max();
         // What came last has to be committed.
         last.unwrap_or_default() + Duration::from_secs(1)
     }

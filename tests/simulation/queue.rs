@@ -30,7 +30,8 @@ pub(crate) struct Row {
     pub(crate) event_type: EventType,
     pub(crate) state: State,
     pub(crate) attempts: u32,
-    pub(crate) last_attempt_at: Option<Duration>,
+    /// By the machine's clock.
+    pub(crate) last_attempt_at: Option<DateTime<Utc>>,
     pub(crate) blamed: Duration,
     pub(crate) committed_at: Duration,
     pub(crate) first_failed_at: Option<Duration>,
@@ -131,7 +132,7 @@ impl Row {
             event_type: self.event_type,
             received_at: utc(self.committed_at),
             attempts: self.attempts,
-            last_attempt_at: self.last_attempt_at.map(utc),
+            last_attempt_at: self.last_attempt_at,
             blamed: self.blamed,
         }
     }

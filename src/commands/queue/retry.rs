@@ -10,7 +10,7 @@ use crate::intake::Intake;
 use crate::printable::line;
 use crate::queue::{Editor, ItemId};
 use crate::upkeep::retry::{remap, revive};
-use crate::upkeep::{Retried, sorted};
+use crate::upkeep::{Resolved, Retried, sorted};
 
 /// The settings without which a rejected webhook could not be given to anybody.
 const KEY: &str = "BRIDGE_PAGERDUTY_SERVICE_KEY";
@@ -35,7 +35,8 @@ pub(super) async fn run(args: &QueueRetryArgs) -> anyhow::Result<Exit> {
 
     let mut out = out();
     let mut well = true;
-    for (id, outcome) in revive(&mut editor, &events).await? {
+    let resolved = if args.force { Resolved::Sent } else { Resolved::Kept };
+    for (id, outcome) in revive(&mut editor, &events, resolved).await? {
         well &= outcome.is_well();
         tell(ItemId::Event(id), &outcome, &mut out)?;
     }
@@ -57,6 +58,10 @@ pub(super) async fn run(args: &QueueRetryArgs) -> anyhow::Result<Exit> {
 fn tell(id: ItemId, outcome: &Retried, out: &mut impl Write) -> anyhow::Result<()> {
     match outcome {
         Retried::WaitsAgain => writeln!(out, "{id}: waits again")?,
+        Retried::ResolvedSince => say(&format!(
+            "{id}: is left as it is, because its incident was resolved since, and it would open it again; --force sends it \
+             all the same"
+        )),
         Retried::NoDeadLetter(state) => say(&format!("{id}: is no dead letter, but {state}")),
         Retried::NotThere => {
             let kind = if matches!(id, ItemId::Event(_)) { "event" } else { "rejected webhook" };

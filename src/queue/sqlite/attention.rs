@@ -65,7 +65,7 @@ impl Reads {
         let (died_at, dead) = self.soon(died).await?.pop().unwrap_or_default();
         let known = self.look_with(async |connection| incidents::known(connection, incident_key).await);
         let known = self.soon(known).await?;
-        Ok(IncidentState { is_open: known.into_values().any(|is_open| is_open), died_at, dead })
+        Ok(IncidentState { is_open: known.into_values().any(|incident| incident.is_open), died_at, dead })
     }
 }
 

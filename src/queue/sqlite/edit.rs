@@ -7,8 +7,9 @@ use sqlx::{Connection, Sqlite, SqliteConnection};
 
 use super::list::numbers;
 use super::place::Place;
+use super::receive::{self, Coming};
 use super::statements::Statements;
-use super::{Reads, receive, schema};
+use super::{Reads, incidents, schema, seen};
 use crate::queue::{EventId, Incoming, QueueError, Reception, RejectedId, State};
 
 type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
@@ -43,7 +44,12 @@ impl Edits {
         self.connection.close().await.map_err(|error| self.place.error(error))
     }
 
-    pub(in crate::queue) async fn revive(&mut self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
+    /// Those that were resolved since only where somebody `insists`.
+    pub(in crate::queue) async fn revive(
+        &mut self,
+        ids: &[EventId],
+        insists: bool,
+    ) -> Result<Vec<EventId>, QueueError> {
         let ids = numbers(ids);
         let revived = self
             .transact(async |connection| {
@@ -51,9 +57,11 @@ impl Edits {
                 let revived = sqlx::query_scalar(
                     "UPDATE events SET state = 'waiting', blamed_ms = 0, next_attempt_at = NULL, finished_at = NULL, \
                      reason = NULL, revived_at = ? \
-                     WHERE state = 'dead' AND id IN (SELECT value FROM json_each(?)) RETURNING id",
+                     WHERE state = 'dead' AND id IN (SELECT value FROM json_each(?)) \
+                     AND (resolved_at IS NULL OR ?) RETURNING id",
                 );
-                revived.bind(Utc::now().timestamp_millis()).bind(&ids).fetch_all(connection).await
+                let now = Utc::now().timestamp_millis();
+                revived.bind(now).bind(&ids).bind(insists).fetch_all(connection).await
             })
             .await?;
         Ok(revived.into_iter().map(EventId::new).collect())
@@ -68,6 +76,9 @@ impl Edits {
         let gone = self
             .transact(async |connection| {
                 remember_attempts(connection, state, &ids).await?;
+                if state == State::Waiting {
+                    incidents::perhaps_taken_of(connection, &ids).await?;
+                }
                 let events = sqlx::query_scalar(
                     "DELETE FROM events WHERE state = ? AND id IN (SELECT value FROM json_each(?)) RETURNING id",
                 );
@@ -101,8 +112,11 @@ impl Edits {
             if deleted.execute(&mut *connection).await?.rows_affected() == 0 {
                 return Ok(None);
             }
+            if was_mapped(connection, &incoming).await? {
+                return Ok(Some(Reception::Repeated));
+            }
             let mut statements = Statements::on(connection);
-            let (mut receptions, _) = receive::receive(&mut statements, vec![incoming]).await?;
+            let (mut receptions, _) = receive::receive(&mut statements, vec![incoming], Coming::Again).await?;
             statements.run().await?;
             Ok(receptions.pop())
         })
@@ -136,6 +150,19 @@ impl Edits {
             }
         }
     }
+}
+
+/// Whether another rejected webhook was mapped to the same before. Remembers it otherwise.
+async fn was_mapped(connection: &mut SqliteConnection, incoming: &Incoming) -> sqlx::Result<bool> {
+    for key in &incoming.dedup.seen_if {
+        if seen::knows(connection, key).await? {
+            return Ok(true);
+        }
+    }
+    for key in &incoming.dedup.tells {
+        seen::remember(connection, key, incoming.incident_key(), incoming.event_type()).await?;
+    }
+    Ok(false)
 }
 
 /// Keeps what the pace has to know after a restart of events that are about to be deleted.

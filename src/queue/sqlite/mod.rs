@@ -9,7 +9,7 @@
 //! - `write`: the statements of one commit; `receive`: of what webhooks bring; `accept`: of arriving events; `rejected`:
 //!   of rejected webhooks; `prune`: of history
 //! - `statements`: what is held back to be sent to SQLite together
-//! - `incidents`: where incidents are open
+//! - `incidents`: where incidents are open; `seen`: what does nothing a second time
 //! - `memory`: what the metrics find again after a restart
 //! - `edit`: changes from outside
 //! - `read`: connections that only read, and what the deliveries read; `overview`: how much stands where; `pages`: what
@@ -39,6 +39,7 @@ mod recovery;
 mod rejected;
 mod row;
 mod schema;
+mod seen;
 mod statements;
 mod version;
 mod write;

@@ -140,6 +140,7 @@ impl Columns {
             blamed: self.milliseconds("blamed_ms")?,
             reason: self.optional_text("reason")?,
             finished_at: self.optional_time("finished_at")?,
+            resolved_at: self.optional_time("resolved_at")?,
         })
     }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::{Sqlite, SqliteConnection};
 
+use super::receive::{self, Coming};
 use super::statements::Statements;
-use super::{incidents, memory, prune, receive, rejected, row};
+use super::{incidents, memory, prune, rejected, row};
 use crate::queue::writer::{Batch, Committed};
 use crate::queue::{Begun, EventId, Settlement, State};
 
@@ -26,7 +27,8 @@ pub(super) async fn commit(connection: &mut SqliteConnection, batch: Batch) -> s
         begin(statements.connection().await?, id, at).await?;
     }
     if !batch.incoming.is_empty() {
-        (committed.receptions, committed.arrivals) = receive::receive(&mut statements, batch.incoming).await?;
+        (committed.receptions, committed.arrivals) =
+            receive::receive(&mut statements, batch.incoming, Coming::Now).await?;
     }
     for (id, settlement, at) in batch.settlements {
         committed.settlements.push(settle(statements.connection().await?, id, settlement, at).await?);
@@ -54,6 +56,9 @@ async fn settle(
     at: DateTime<Utc>,
 ) -> sqlx::Result<bool> {
     let is_taken = matches!(settlement, Settlement::Delivered { .. });
+    if matches!(settlement, Settlement::Dead { .. }) {
+        incidents::perhaps_taken(connection, id, at).await?;
+    }
     let update = match settlement {
         Settlement::Delivered { note } => finish(State::Delivered, note, at),
         Settlement::Dead { reason } => finish(State::Dead, Some(reason), at),

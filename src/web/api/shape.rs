@@ -190,6 +190,9 @@ impl Outcome {
     pub(super) fn retried(id: ItemId, retried: Retried) -> Self {
         match retried {
             Retried::WaitsAgain => Self::new(id, "waits_again"),
+            Retried::ResolvedSince => Self::new(id, "resolved_since").because(format!(
+                "the incident of {id} was resolved since, and it would open it again: `force` sends it all the same"
+            )),
             Retried::NoDeadLetter(state) => {
                 Self::new(id, "no_dead_letter").because(format!("{id} is no dead letter, but {state}"))
             }

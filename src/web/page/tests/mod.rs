@@ -109,6 +109,7 @@ fn a_rejected_webhook_is_shown_with_its_body_and_no_service_key() {
         resource: Some("issue".to_owned()),
         reason: "no webhook of Sentry's: it has no issue".to_owned(),
         body: format!("{{\"key\":\"{}\",\"html\":\"<b>\"}}", key.expose()).into_bytes(),
+        ..Rejected::default()
     };
     let page = detail::webhook(&frame(), RejectedId::new(4), &webhook, std::slice::from_ref(&key));
     assert!(!page.0.contains(key.expose()));

@@ -161,6 +161,7 @@ pub(super) fn record(entry: &Summary) -> Record {
         blamed: Duration::ZERO,
         reason: entry.reason.clone(),
         finished_at: entry.finished_at,
+        resolved_at: None,
     }
 }
 
