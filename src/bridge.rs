@@ -24,15 +24,15 @@ use crate::about::Build;
 use crate::config::Config;
 use crate::delivery::{Limits, Worker};
 use crate::descriptors;
-use crate::intake::Intake;
+use crate::ingest::Ingest;
 use crate::logging::{self, repeats};
 use crate::metrics::Metrics;
+use crate::monitor::{self, CommitTimes, Keeper, Paging, Rhythm, Watch};
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::{Client, ClientError};
 use crate::queue::history::KEEP_ROWS;
 use crate::queue::{Commit, History, Queue, QueueError};
 use crate::supervision::{Ended, Tasks};
-use crate::watch::{self, CommitTimes, Keeper, Paging, Rhythm, Watch};
 use crate::web::admin::Admin;
 use crate::web::door::Door;
 use crate::web::page::layout::Imprint;
@@ -118,7 +118,7 @@ impl Bridge {
             queue.clone(),
             worker.view(),
             metrics.clone(),
-            watch::Limits::from(&config),
+            monitor::Limits::from(&config),
             &config.incident_key_prefix,
         )
         .with_commits(commits);
@@ -131,10 +131,10 @@ impl Bridge {
         let keeper = Keeper::new(watch.clone(), queue.clone(), client, paging);
         let imprint =
             Imprint { version: Build::current().to_string(), fingerprint: Some(config.fingerprint().to_string()) };
-        let intake = Intake::of(&config);
+        let ingest = Ingest::of(&config);
         let door = Door::new(config.webhook_token, config.sentry_client_secret);
         let admin = Admin::new(config.admin_token, rand::random());
-        let shared = Shared::new(door, intake, queue.clone(), config.max_body, metrics, watch);
+        let shared = Shared::new(door, ingest, queue.clone(), config.max_body, metrics, watch);
         let shared = Data::new(shared.with_admin(admin).with_imprint(imprint));
         let server = serve(listener, shared.clone(), config.shutdown_grace).map_err(StartupError::Server)?;
         Ok(Self {

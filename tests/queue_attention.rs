@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
 
 use chrono::{DateTime, Utc};
-use sentry_pagerduty_bridge::intake::{Dedup, FollowUp};
+use sentry_pagerduty_bridge::ingest::{Dedup, FollowUp};
 use sentry_pagerduty_bridge::pagerduty::event::{EventAction, Note};
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::config::ResolveScope;
-use sentry_pagerduty_bridge::intake::{Intake, Policy, Verdict, Webhook};
+use sentry_pagerduty_bridge::ingest::{Ingest, Policy, Verdict, Webhook};
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::queue::{
     Editor, EventId, History, Incoming, Queue, Reception, Rejected, Settlement, State,
@@ -34,10 +34,10 @@ fn at(seconds: i64) -> DateTime<Utc> {
 fn webhook(resource: Option<&str>, body: &Value, resolve: ResolveScope, came: i64, sent: i64) -> Incoming {
     let routes = format!("team,a,{A}\nteam,b,{B}");
     let routes = Routes::new(ServiceKey::parse(DEFAULT).unwrap(), &routes).unwrap();
-    let intake = Intake::new(routes, Policy { resolve, acknowledge: true, ..Policy::default() });
+    let ingest = Ingest::new(routes, Policy { resolve, acknowledge: true, ..Policy::default() });
     let body = body.to_string();
     let sent_at = Some(at(sent));
-    match intake.judge(&Webhook { resource, sent_at, ..Webhook::of_body(body.as_bytes(), at(came)) }) {
+    match ingest.judge(&Webhook { resource, sent_at, ..Webhook::of_body(body.as_bytes(), at(came)) }) {
         Verdict::Queue(prepared) => Incoming::trigger(*prepared, at(came)),
         Verdict::Follow(follow_up) => Incoming::follow_up(*follow_up, at(came)),
         other => panic!("{other:?}"),
@@ -140,10 +140,10 @@ async fn deliver(queue: &Queue) {
 /// A resolve that Sentry signed, of an issue with so many events.
 fn signed_resolve(events: u32, came: i64) -> Incoming {
     let body = json!({ "action": "resolved", "data": { "issue": { "id": "42", "count": events.to_string() } } });
-    let intake = Intake::new(Routes::new(ServiceKey::parse(DEFAULT).unwrap(), "").unwrap(), Policy::default());
+    let ingest = Ingest::new(Routes::new(ServiceKey::parse(DEFAULT).unwrap(), "").unwrap(), Policy::default());
     let body = body.to_string();
     let webhook = Webhook { resource: Some("issue"), is_signed: true, ..Webhook::of_body(body.as_bytes(), at(came)) };
-    let Verdict::Follow(follow_up) = intake.judge(&webhook) else { panic!("no follow-up") };
+    let Verdict::Follow(follow_up) = ingest.judge(&webhook) else { panic!("no follow-up") };
     Incoming::follow_up(*follow_up, at(came))
 }
 

@@ -10,7 +10,7 @@ use super::payloads::{Payload, collect};
 use super::{config_or_stand_ins, out, say};
 use crate::cli::ExplainArgs;
 use crate::exit::Exit;
-use crate::intake::{FollowUp, Intake, Prepared, Verdict, Webhook};
+use crate::ingest::{FollowUp, Ingest, Prepared, Verdict, Webhook};
 use crate::pagerduty::{ServiceKey, WireEvent};
 use crate::printable::{self, line};
 use crate::routing::Routes;
@@ -26,13 +26,13 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
     for name in missing {
         say(&format!("{name} is not set, so a stand-in serves"));
     }
-    let intake = Intake::of(&config);
+    let ingest = Ingest::of(&config);
     let routes = config.routes();
     let mut out = out();
     let mut exit = Exit::Done;
     for payload in &payloads {
         let webhook = Webhook::of_body(&payload.body, Utc::now());
-        let verdict = intake.judge(&webhook);
+        let verdict = ingest.judge(&webhook);
         if let Verdict::Rejected(_) = verdict {
             exit = Exit::Failed;
         }
@@ -94,7 +94,7 @@ fn print_trigger(
     show_keys: bool,
 ) -> anyhow::Result<()> {
     // The route was chosen before anything was redacted.
-    let alert = Intake::alert(webhook).context("the alert is gone")?;
+    let alert = Ingest::alert(webhook).context("the alert is gone")?;
     let steps = routes.explain(&alert);
     for step in &steps {
         writeln!(out, "  route    {step}")?;

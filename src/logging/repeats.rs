@@ -15,7 +15,7 @@ use log::{Level, warn};
 use tokio::time::sleep;
 
 use super::limiter::{Budget, LeftOut, Limiter};
-use crate::intake::Ignored;
+use crate::ingest::Ignored;
 use crate::pagerduty::ServiceKey;
 
 const BUDGET: Budget = Budget { burst: 5, pause: Duration::from_mins(1), causes: 1000 };

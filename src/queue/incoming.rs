@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{Accepted, NewEvent};
-use crate::intake::{Dedup, FollowUp, Prepared};
+use crate::ingest::{Dedup, FollowUp, Prepared};
 use crate::pagerduty::event::{EventAction, Note};
 use crate::pagerduty::{Description, Event, EventType, IncidentKey, WireEvent};
 

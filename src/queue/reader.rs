@@ -11,7 +11,7 @@ use super::{
     Attention, EventId, IncidentState, Overview, QueueError, Record, Rejected, RejectedId, RejectedSummary, State,
     Summary, WaitingEvent,
 };
-use crate::intake::Prepared;
+use crate::ingest::Prepared;
 use crate::pagerduty::{IncidentKey, ServiceKey};
 
 /// Reads the queue and never changes it; clones share their connections. Those who look at what people see have

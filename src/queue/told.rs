@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::intake::{Dedup, DedupKey};
+use crate::ingest::{Dedup, DedupKey};
 
 /// For how long. Sentry repeats a delivery three times, five minutes apart.
 pub(super) const WINDOW: TimeDelta = TimeDelta::minutes(20);
@@ -54,7 +54,7 @@ fn is_recent(told: DateTime<Utc>, now: DateTime<Utc>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intake::dedup;
+    use crate::ingest::dedup;
 
     fn at(minutes: i64) -> DateTime<Utc> {
         DateTime::UNIX_EPOCH + TimeDelta::minutes(minutes)

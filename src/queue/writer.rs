@@ -13,7 +13,7 @@ use log::{Level, log};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::intake::Dedup;
+use crate::ingest::Dedup;
 use crate::logging::repeats::{self, Cause};
 use crate::metrics::Memory;
 

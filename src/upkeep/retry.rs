@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Outcomes, sorted};
-use crate::intake::{Ignored, Intake, Rejection, Verdict, Webhook};
+use crate::ingest::{Ignored, Ingest, Rejection, Verdict, Webhook};
 use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::{Editor, EventId, Incoming, ItemId, QueueError, Reception, RejectedId, State};
 
@@ -59,7 +59,7 @@ pub enum Resolved {
 /// When not all of it could be committed.
 pub async fn retry(
     editor: &mut Editor,
-    intake: &Intake,
+    ingest: &Ingest,
     ids: &[ItemId],
     resolved: Resolved,
 ) -> Result<Outcomes<Retried>, QueueError> {
@@ -70,7 +70,7 @@ pub async fn retry(
         .map(|(id, outcome)| (ItemId::Event(id), outcome))
         .collect();
     for id in webhooks {
-        outcomes.push((ItemId::Rejected(id), remap(editor, intake, id).await?));
+        outcomes.push((ItemId::Rejected(id), remap(editor, ingest, id).await?));
     }
     Ok(outcomes)
 }
@@ -108,12 +108,12 @@ pub async fn revive(
 /// # Errors
 ///
 /// When it could not be committed.
-pub async fn remap(editor: &mut Editor, intake: &Intake, id: RejectedId) -> Result<Retried, QueueError> {
+pub async fn remap(editor: &mut Editor, ingest: &Ingest, id: RejectedId) -> Result<Retried, QueueError> {
     let Some(webhook) = editor.reader().rejected(id).await? else {
         return Ok(Retried::NotThere);
     };
     let received_at = webhook.received_at;
-    let judged = intake.judge(&Webhook {
+    let judged = ingest.judge(&Webhook {
         resource: webhook.resource.as_deref(),
         from_sentrys_pages: webhook.from_sentrys_pages,
         idempotency_key: webhook.idempotency_key.as_deref(),

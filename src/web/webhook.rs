@@ -15,7 +15,7 @@ use super::answer;
 use super::body::{self, BodyError};
 use super::body_memory::{self, Reservation};
 use super::{RESOURCE, Shared, nothing_here};
-use crate::intake::{Generation, Ignored, Rejection, Verdict, Webhook};
+use crate::ingest::{Generation, Ignored, Rejection, Verdict, Webhook};
 use crate::logging::repeats::{self, Cause};
 use crate::metrics::{Answered, Source};
 use crate::pagerduty::{EventType, IncidentKey};
@@ -176,7 +176,7 @@ async fn take(
         is_signed: wants_signature,
         received_at,
     };
-    let (verdict, generation) = shared.intake.judge_and_place(&webhook);
+    let (verdict, generation) = shared.ingest.judge_and_place(&webhook);
     let source = match generation {
         Some(Generation::Plugin) => Source::Legacy,
         Some(Generation::Platform) => Source::Platform,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sentry_pagerduty_bridge::watch::Rhythm;
+use sentry_pagerduty_bridge::monitor::Rhythm;
 
 use crate::inside::{Inside, RHYTHM};
 use crate::support::{KEY, OTHER_KEY, PagerDuty, alert};

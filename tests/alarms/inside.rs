@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use sentry_pagerduty_bridge::bridge::Bridge;
 use sentry_pagerduty_bridge::config::Config;
+use sentry_pagerduty_bridge::monitor::Rhythm;
 use sentry_pagerduty_bridge::queue::Reader;
-use sentry_pagerduty_bridge::watch::Rhythm;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::oneshot;

@@ -1,6 +1,6 @@
 //! Which webhooks tell the same.
 
-use sentry_pagerduty_bridge::intake::{Dedup, Verdict, Webhook};
+use sentry_pagerduty_bridge::ingest::{Dedup, Verdict, Webhook};
 use serde_json::{Value, json};
 
 use crate::platform::everything;

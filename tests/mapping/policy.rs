@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use sentry_pagerduty_bridge::alert::{Level, Opening};
 use sentry_pagerduty_bridge::config::ResolveScope;
-use sentry_pagerduty_bridge::intake::{FollowUp, Ignored, Policy, Prepared, Verdict, Webhook};
+use sentry_pagerduty_bridge::ingest::{FollowUp, Ignored, Policy, Prepared, Verdict, Webhook};
 use sentry_pagerduty_bridge::pagerduty::EventType;
 
 use crate::{DEFAULT_KEY, fixtures, intake_of, received_at};

@@ -6,7 +6,7 @@ use super::numbers;
 use crate::cli::{QueueRetryArgs, Standing};
 use crate::commands::{Misuse, config_or_stand_ins, out, say};
 use crate::exit::Exit;
-use crate::intake::Intake;
+use crate::ingest::Ingest;
 use crate::printable::line;
 use crate::queue::{Editor, ItemId};
 use crate::upkeep::retry::{remap, revive};
@@ -40,10 +40,10 @@ pub(super) async fn run(args: &QueueRetryArgs) -> anyhow::Result<Exit> {
         well &= outcome.is_well();
         tell(ItemId::Event(id), &outcome, &mut out)?;
     }
-    let intake = Intake::of(&config);
+    let ingest = Ingest::of(&config);
     for id in webhooks {
         // Told one by one, so that what was done before an error is known.
-        let outcome = remap(&mut editor, &intake, id).await?;
+        let outcome = remap(&mut editor, &ingest, id).await?;
         well &= outcome.is_well();
         tell(ItemId::Rejected(id), &outcome, &mut out)?;
     }

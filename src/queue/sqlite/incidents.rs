@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Row as _, SqliteConnection};
 
 use super::statements::Statements;
-use crate::intake::FollowUp;
+use crate::ingest::FollowUp;
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 use crate::queue::EventId;
 use crate::queue::decide::{self, Window};

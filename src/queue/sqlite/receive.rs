@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::incidents::Recipients;
 use super::statements::Statements;
 use super::{accept, incidents, seen};
-use crate::intake::FollowUp;
+use crate::ingest::FollowUp;
 use crate::pagerduty::EventType;
 use crate::queue::decide::Window;
 use crate::queue::fold::Place;

@@ -3,7 +3,7 @@
 
 use sqlx::SqliteConnection;
 
-use crate::intake::DedupKey;
+use crate::ingest::DedupKey;
 use crate::pagerduty::{EventType, IncidentKey};
 
 /// How many are remembered at most; about 20 MB. Sentry would have to send more than two resolves a second all day for

@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use crate::delivery::LaneView;
 use crate::metrics::Bucket;
+use crate::monitor::{Facts, Trouble, Word};
 use crate::pagerduty::ServiceKey;
 use crate::queue::{Destination, ItemId, Overview};
 use crate::row::{Row, time};
 use crate::upkeep::{Discarded, Retried};
-use crate::watch::{Facts, Trouble, Word};
 
 /// How the bridge fares.
 #[derive(Debug, Serialize)]

@@ -6,8 +6,8 @@ use super::layout::{self, Frame, Kind, class};
 use super::text::{age, ago, count, counted, harmless, time};
 use super::view::{Notice, Status};
 use super::{charts, destinations, letters, recent, rejected};
-use crate::watch::word::is_held_up;
-use crate::watch::{Facts, Word};
+use crate::monitor::word::is_held_up;
+use crate::monitor::{Facts, Word};
 
 /// The whole status page.
 pub(super) fn page(frame: &Frame, status: &Status) -> Markup {

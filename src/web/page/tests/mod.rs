@@ -10,8 +10,8 @@ use super::assets::{ICON, SCRIPT, STYLE};
 use super::forms::{self, Subject};
 use super::view::{Lists, Notice, Status};
 use super::{detail, login, overview};
+use crate::monitor::{Cause, Trouble, Word};
 use crate::queue::{EventId, Rejected, RejectedId};
-use crate::watch::{Cause, Trouble, Word};
 
 /// A line for each element, so that a change is seen where it is; without the digests of what the page loads.
 fn lines(page: &Markup) -> String {

@@ -6,9 +6,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::delivery::view::{DeliveryView, LaneView};
 use crate::metrics::{Bucket, Snapshot};
+use crate::monitor::{Cause, Facts, Trouble, Word};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 use crate::queue::{Attention, Destination, EventId, Overview, Record, RejectedId, RejectedSummary, State, Summary};
-use crate::watch::{Cause, Facts, Trouble, Word};
 use crate::web::page::layout::{About, Frame, Imprint};
 use crate::web::page::view::{Listing, Lists, Notice, Status};
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::watch::alarm::{Alarms, Deed, Finding, Incident};
-use crate::watch::{Cause, Limits, Rhythm, Trouble, Word};
+use crate::monitor::alarm::{Alarms, Deed, Finding, Incident};
+use crate::monitor::{Cause, Limits, Rhythm, Trouble, Word};
 
 const LIMITS: Limits = Limits {
     silence: Some(Duration::from_hours(2)),

@@ -4,7 +4,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
 
 use super::{Facts, Trouble};
-use crate::intake::{Dedup, FollowUp};
+use crate::ingest::{Dedup, FollowUp};
 use crate::pagerduty::event::{EventAction, Note, Trigger};
 use crate::pagerduty::{Description, Event, IncidentKey, ServiceKey, WireEvent};
 

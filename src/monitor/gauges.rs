@@ -141,9 +141,9 @@ mod tests {
     use super::*;
     use crate::delivery::DeliveryView;
     use crate::metrics::Metrics;
+    use crate::monitor::Word;
     use crate::pagerduty::ServiceKey;
     use crate::queue::{Attention, EventId, Overview, QueueError};
-    use crate::watch::Word;
 
     fn now() -> DateTime<Utc> {
         "2026-11-23T12:00:00Z".parse().unwrap()

@@ -7,9 +7,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::delivery::{DeliveryView, LaneView};
 use crate::metrics::{Senders, Snapshot};
+use crate::monitor::*;
 use crate::pagerduty::ServiceKey;
 use crate::queue::{Attention, DeadLetters, Destination, EventId, FirstInLine, Overview, QueueError};
-use crate::watch::*;
 
 const LIMITS: Limits = Limits {
     silence: Some(Duration::from_hours(2)),

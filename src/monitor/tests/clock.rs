@@ -9,9 +9,9 @@ use tokio::time::sleep;
 
 use crate::delivery::DeliveryView;
 use crate::metrics::{Answered, Metrics, Source};
+use crate::monitor::*;
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 use crate::queue::{Commit, Editor, EventId, NewEvent, Queue, Settlement};
-use crate::watch::*;
 
 /// Long enough to be told from nothing.
 const SOON: Duration = Duration::from_millis(1);

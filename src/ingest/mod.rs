@@ -1,6 +1,6 @@
 //! The pure way from a request to a verdict: bytes, headers and a time go in, nothing else.
 //!
-//! The webhook, `explain` and whatever maps a stored body anew all call [`Intake::judge`].
+//! The webhook, `explain` and whatever maps a stored body anew all call [`Ingest::judge`].
 //!
 //! - `read`: from a request to what Sentry told by it
 //! - [`verdict`]: what is to be done with a webhook
@@ -32,7 +32,7 @@ const OLDEST: TimeDelta = TimeDelta::minutes(10);
 
 /// What a verdict depends on besides the webhook.
 #[derive(Clone, Debug)]
-pub struct Intake {
+pub struct Ingest {
     routes: Routes,
     policy: Policy,
 }
@@ -122,20 +122,20 @@ impl<'a> Webhook<'a> {
     }
 }
 
-impl Intake {
+impl Ingest {
     /// Every service key that an alert may go to.
     #[must_use]
     pub fn keys(&self) -> Vec<&ServiceKey> {
         self.routes.keys()
     }
 
-    /// An intake that sends alerts by `routes` and does with them what `policy` says.
+    /// An ingest that sends alerts by `routes` and does with them what `policy` says.
     #[must_use]
     pub fn new(routes: Routes, policy: Policy) -> Self {
         Self { routes, policy }
     }
 
-    /// The intake that the configuration asks for.
+    /// The ingest that the configuration asks for.
     #[must_use]
     pub fn of(config: &Config) -> Self {
         let policy = Policy {
