@@ -24,6 +24,8 @@ pub(super) struct Lane {
     health: Health,
     window: Window,
     under_way: HashMap<EventId, UnderWay>,
+    /// Events behind others that are still to be read.
+    behind: Vec<EventId>,
     /// How the last attempt ended, if it failed.
     trouble: Option<String>,
 }
@@ -54,6 +56,7 @@ impl Lane {
             health: Health::default(),
             window: Window::default(),
             under_way: HashMap::new(),
+            behind: Vec::new(),
             trouble: None,
         }
     }
@@ -80,11 +83,16 @@ impl Lane {
         self.window.wants_page(self.lines.ready() <= limits.window / 2)
     }
 
-    pub(super) fn loaded(&mut self, page: &[WaitingEvent], last: bool) {
+    pub(super) fn loaded(&mut self, page: &[WaitingEvent], end: Option<EventId>, last: bool) {
         for event in page {
             self.lines.join_waiting(event);
         }
-        self.window.loaded(page.last().map(|event| event.id), last);
+        self.window.loaded(end, last);
+        if !self.window.is_read_anew() {
+            for id in std::mem::take(&mut self.behind) {
+                self.lines.come_back(id);
+            }
+        }
     }
 
     pub(super) fn under_way(&self) -> usize {
@@ -152,6 +160,15 @@ impl Lane {
         self.under_way.remove(&id);
         self.health.close(until);
         self.lines.come_back(id);
+    }
+
+    /// The attempt never left the house, because an earlier event of the incident is in line that is not known here: the
+    /// line stands still until that is read.
+    pub(super) fn behind(&mut self, id: EventId) {
+        self.pace.cancelled();
+        self.under_way.remove(&id);
+        self.behind.push(id);
+        self.window.look_anew();
     }
 
     /// The attempt never left the house, because the event is no longer in line.

@@ -60,7 +60,7 @@ mod tests {
         let service_key = ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap();
         let (allowed, rate, under_way, trouble) = (60, 120, 1, None);
         let lane = LaneView { service_key, allowed, rate, under_way, backs_off_until, trouble, last_delivered_at };
-        DeliveryView { lanes: vec![lane], untrusted: None }
+        DeliveryView { lanes: vec![lane], ..DeliveryView::default() }
     }
 
     fn seconds(seconds: u64) -> Duration {

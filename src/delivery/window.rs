@@ -42,6 +42,11 @@ impl Window {
         }
     }
 
+    /// Whether it is being found out what [`look_anew`](Self::look_anew) was called for.
+    pub(super) fn is_read_anew(&self) -> bool {
+        self.again_to.is_some() || self.page == Page::Outdated
+    }
+
     /// Whether to take in an event that was just committed; otherwise a later page brings it, or an earlier one did.
     pub(super) fn takes(&mut self, id: EventId, full: bool) -> bool {
         if self.read_to >= Some(id) {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 
 use super::sqlite;
+use super::unreadable::{KeysInLine, LookedAgain, Page};
 use super::{
     Attention, EventId, IncidentState, Overview, QueueError, Record, Rejected, RejectedId, RejectedSummary, State,
     Summary, WaitingEvent,
@@ -64,8 +65,36 @@ impl Reader {
         self.sqlite.waiting(key, after, limit).await
     }
 
+    /// The same, with what of it cannot be read: a row, or all rows on a damaged page of the file. Where nothing is
+    /// damaged it costs no more.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read, or not even the numbers in line can.
+    pub async fn page(&self, key: &ServiceKey, after: Option<EventId>, limit: u32) -> Result<Page, QueueError> {
+        self.sqlite.page(key, after, limit).await
+    }
+
+    /// The service keys for which events are in line, and the events in line for what is none.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn keys_in_line(&self) -> Result<KeysInLine, QueueError> {
+        self.sqlite.keys_in_line().await
+    }
+
+    /// Whether an event in line can be read, its body included.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be told.
+    pub async fn look_again(&self, id: EventId) -> Result<LookedAgain, QueueError> {
+        self.sqlite.look_again(id).await
+    }
+
     /// When events were last attempted and how often in all, for last attempts begun at `since` or later, earliest
-    /// first: what the pace of each service key has to count after a restart. Discarded events are among them for at
+    /// first: what the pace of each service key has to count after a restart. Those that cannot be read are left out. Discarded events are among them for at
     /// least half an hour.
     ///
     /// # Errors

@@ -14,6 +14,8 @@ pub enum Retried {
     WaitsAgain,
     /// It is no dead letter, but in this state.
     NoDeadLetter(State),
+    /// It is a dead resolve whose incident was triggered anew since: it would close that, so it stays a dead letter.
+    TriggeredAnew,
     /// The queue has nothing with this number.
     NotThere,
     /// The webhook became these events of an incident, and is gone.
@@ -37,7 +39,7 @@ impl Retried {
     /// Whether nothing is left to be done about it.
     #[must_use]
     pub fn is_well(&self) -> bool {
-        !matches!(self, Self::NoDeadLetter(_) | Self::NotThere | Self::StillRejected(_))
+        !matches!(self, Self::NoDeadLetter(_) | Self::TriggeredAnew | Self::NotThere | Self::StillRejected(_))
     }
 }
 
@@ -68,6 +70,8 @@ pub async fn revive(editor: &mut Editor, events: &[EventId]) -> Result<Vec<(Even
     let states: HashMap<_, _> = others.into_iter().map(|event| (event.id, event.state)).collect();
     let outcome = |id: &EventId| match states.get(id) {
         _ if revived.contains(id) => Retried::WaitsAgain,
+        // Nothing else keeps a dead letter where it is.
+        Some(State::Dead) => Retried::TriggeredAnew,
         Some(state) => Retried::NoDeadLetter(*state),
         None => Retried::NotThere,
     };

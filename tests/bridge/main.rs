@@ -5,6 +5,7 @@
 
 mod api;
 mod check;
+mod damage;
 mod delivery;
 mod disk;
 mod doors;
@@ -16,6 +17,7 @@ mod outages;
 mod queue;
 mod rehearsal;
 mod replay;
+mod retry;
 mod shell;
 mod startup;
 mod status_page;

@@ -2,8 +2,10 @@
 
 use super::incidents;
 use super::read::{Reads, with_keys};
+use super::row::{ColumnError, Columns};
+use super::salvage::oldest;
 use crate::pagerduty::{IncidentKey, ServiceKey};
-use crate::queue::{Attention, DeadLetters, IncidentState, OldestWaiting, QueueError};
+use crate::queue::{Attention, DeadLetters, IncidentState, QueueError};
 
 /// The first in line of every service key. A few events of the incidents left out may stand before it.
 const FIRST_IN_LINE: &str = with_keys!(
@@ -15,12 +17,20 @@ const FIRST_IN_LINE: &str = with_keys!(
     )"
 );
 
-const DEAD_LETTERS: &str = "SELECT newest.id, newest.service_key, tallies.events AS number, newest.finished_at, \
+macro_rules! dead_letters {
+    () => {
+        "SELECT newest.id, newest.service_key, tallies.events AS number, newest.finished_at, \
      newest.reason FROM tallies JOIN events AS newest ON newest.id = (
         SELECT line.id FROM events AS line
         WHERE line.state = 'dead' AND line.service_key = tallies.service_key AND line.finished_at IS NOT NULL
         ORDER BY line.finished_at DESC LIMIT 1
-    ) WHERE tallies.state = 'dead' AND tallies.events > 0";
+    ) WHERE tallies.state = 'dead' AND tallies.events > 0"
+    };
+}
+
+const DEAD_LETTERS: &str = dead_letters!();
+
+const DEAD_LETTERS_OF_KEY: &str = concat!(dead_letters!(), " AND tallies.service_key = ?");
 
 const DIED: &str = "SELECT 0 AS id, MAX(finished_at) AS died_at FROM events \
      WHERE state = 'dead' AND service_key = ? AND incident_key = ?";
@@ -29,27 +39,33 @@ impl Reads {
     pub(in crate::queue) async fn attention(&self, without: &[IncidentKey]) -> Result<Attention, QueueError> {
         let without: Vec<_> = without.iter().map(IncidentKey::as_str).collect();
         let without = serde_json::to_string(&without).unwrap_or_default();
-        let first = self.look(sqlx::query(FIRST_IN_LINE).bind(&without), |columns| {
-            Ok(OldestWaiting {
-                id: columns.id(),
-                service_key: columns.service_key()?,
-                since: columns.time("first_seen")?,
-                reason: columns.optional_text("reason")?,
-            })
-        });
-        let oldest = self.soon(first).await?.into_iter().min_by_key(|first| (first.since, first.id));
-        let dead = self.look(sqlx::query(DEAD_LETTERS), |columns| {
-            Ok(DeadLetters {
-                service_key: columns.service_key()?,
-                number: columns.number("number")?,
-                newest: columns.id(),
-                died_at: columns.time("finished_at")?,
-                reason: columns.optional_text("reason")?,
-            })
-        });
-        let mut dead = self.soon(dead).await?;
+        let first = match self.soon(self.look(sqlx::query(FIRST_IN_LINE).bind(&without), oldest)).await {
+            Err(error) if error.is_damage() => self.soon(self.first_readable(&without)).await?,
+            first => first?,
+        };
+        let oldest = first.into_iter().min_by_key(|first| (first.since, first.id));
+        let mut dead = match self.soon(self.look(sqlx::query(DEAD_LETTERS), dead_letters)).await {
+            Err(error) if error.is_damage() => self.soon(self.readable_dead_letters()).await?,
+            dead => dead?,
+        };
         dead.sort_by(|one, other| one.service_key.cmp(&other.service_key));
         Ok(Attention { oldest, dead })
+    }
+
+    /// Those of each key whose newest can be read.
+    async fn readable_dead_letters(&self) -> Result<Vec<DeadLetters>, QueueError> {
+        let keys = "SELECT 0 AS id, service_key FROM tallies WHERE state = 'dead' AND events > 0";
+        let keys = self.look(sqlx::query(keys), |columns| Ok(columns.service_key().ok())).await?;
+        let mut dead = Vec::new();
+        for key in keys.into_iter().flatten() {
+            let query = sqlx::query(DEAD_LETTERS_OF_KEY).bind(key.expose().to_owned());
+            match self.look(query, dead_letters).await {
+                Ok(mut found) => dead.append(&mut found),
+                Err(error) if error.is_damage() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(dead)
     }
 
     pub(in crate::queue) async fn incident(
@@ -64,6 +80,16 @@ impl Reads {
         let known = self.soon(known).await?;
         Ok(IncidentState { is_open: known.into_values().any(|is_open| is_open), died_at })
     }
+}
+
+fn dead_letters(columns: &Columns) -> Result<DeadLetters, ColumnError> {
+    Ok(DeadLetters {
+        service_key: columns.service_key()?,
+        number: columns.number("number")?,
+        newest: columns.id(),
+        died_at: columns.time("finished_at")?,
+        reason: columns.optional_text("reason")?,
+    })
 }
 
 #[cfg(test)]

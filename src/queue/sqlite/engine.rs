@@ -1,6 +1,5 @@
 //! The writing side of the file: the lock that keeps a second bridge out, and the connection that survives errors.
 
-use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
@@ -8,8 +7,8 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
 use super::place::Place;
 use super::{Reads, read, schema, write};
-use crate::queue::writer::{Batch, Committed};
-use crate::queue::{Begun, EventId, QueueError};
+use crate::queue::writer::{Batch, Begin, Committed, NotFirst};
+use crate::queue::{Begun, QueueError};
 
 /// Commits batches to one SQLite file, which no other bridge can open meanwhile.
 #[derive(Debug)]
@@ -58,18 +57,20 @@ impl Engine {
         }
     }
 
-    /// What to send of those of `ids` that wait, read without the connection that writes.
-    pub(in crate::queue) async fn waiting(&self, ids: &[EventId]) -> Result<HashMap<EventId, Begun>, QueueError> {
-        let mut waiting = HashMap::new();
-        if ids.is_empty() {
-            return Ok(waiting);
+    /// What to send of each, read without the connection that writes.
+    pub(in crate::queue) async fn begun_unmarked(
+        &self,
+        begins: &[Begin],
+    ) -> Result<Vec<Result<Begun, NotFirst>>, QueueError> {
+        let mut begun = Vec::with_capacity(begins.len());
+        if begins.is_empty() {
+            return Ok(begun);
         }
         let mut connection = self.place.reading().connect().await.map_err(|error| self.place.error(error))?;
-        for &id in ids {
-            let begun = read::begun(&mut connection, id).await.map_err(|error| self.place.error(error))?;
-            waiting.extend(begun.map(|begun| (id, begun)));
+        for begin in begins {
+            begun.push(read::begun(&mut connection, begin).await.map_err(|error| self.place.error(error))?);
         }
-        Ok(waiting)
+        Ok(begun)
     }
 
     /// Writes the log into the file, so that it stands alone, and lets go of it.

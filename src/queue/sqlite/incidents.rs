@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use sqlx::{Row as _, SqliteConnection};
 
+use super::place::is_damaged;
 use super::statements::Statements;
 use crate::intake::FollowUp;
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
@@ -35,8 +36,21 @@ pub(super) async fn known(
         "SELECT service_key, event_type FROM events WHERE state = 'waiting' AND incident_key = ? ORDER BY id",
     )
     .bind(incident_key.as_str())
-    .fetch_all(connection)
-    .await?;
+    .fetch_all(&mut *connection)
+    .await;
+    let waiting = match waiting {
+        // What waits there and cannot be read is most likely what opens it.
+        Err(error) if is_damaged(&error) => {
+            sqlx::query(
+                "SELECT service_key, 'trigger' AS event_type FROM events INDEXED BY events_line \
+                 WHERE state = 'waiting' AND incident_key = ?",
+            )
+            .bind(incident_key.as_str())
+            .fetch_all(connection)
+            .await?
+        }
+        waiting => waiting?,
+    };
     for row in waiting {
         let key: String = row.try_get("service_key")?;
         let Ok(key) = ServiceKey::parse(&key) else { continue };
@@ -53,12 +67,13 @@ pub(super) async fn known(
 /// Notes that PagerDuty has taken an event, which opens its incident or closes one that was opened before.
 pub(super) async fn taken(connection: &mut SqliteConnection, id: EventId, at: DateTime<Utc>) -> sqlx::Result<()> {
     sqlx::query(
-        "INSERT INTO incidents (incident_key, service_key, is_open, changed_at) \
-         SELECT incident_key, service_key, event_type = 'trigger', ? FROM events \
+        "INSERT INTO incidents (incident_key, service_key, is_open, changed_at, event_id) \
+         SELECT incident_key, service_key, event_type = 'trigger', ?, id FROM events \
          WHERE id = ? AND (event_type = 'trigger' OR event_type = 'resolve' AND EXISTS ( \
              SELECT 1 FROM incidents AS known \
              WHERE known.incident_key = events.incident_key AND known.service_key = events.service_key)) \
-         ON CONFLICT DO UPDATE SET is_open = excluded.is_open, changed_at = excluded.changed_at",
+         ON CONFLICT DO UPDATE SET is_open = excluded.is_open, changed_at = excluded.changed_at, \
+         event_id = excluded.event_id",
     )
     .bind(at.timestamp_millis())
     .bind(id.get())

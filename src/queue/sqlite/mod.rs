@@ -12,6 +12,7 @@
 //! - `edit`: changes from outside
 //! - `read`: connections that only read, and what the deliveries read; `overview`: how much stands where; `pages`: what
 //!   a page shows; `list`: what the commands list; `attention`: what the bridge's own alarms ask
+//! - `salvage`: reading around damage
 //! - `row`: a row's columns as types
 //! - `plans`: tests that indexes find what pages and alarms ask for
 
@@ -32,6 +33,7 @@ mod read;
 mod receive;
 mod rejected;
 mod row;
+mod salvage;
 mod schema;
 mod statements;
 mod version;

@@ -10,10 +10,13 @@ use sqlx::sqlite::{SqliteArguments, SqlitePoolOptions};
 use sqlx::{Sqlite, SqliteConnection, SqlitePool};
 use tokio::time::timeout;
 
+use super::list::numbers;
 use super::place::Place;
 use super::row::{ColumnError, Columns, to_send};
+use super::salvage::attempted;
 use super::schema;
 use crate::pagerduty::ServiceKey;
+use crate::queue::writer::{Begin, NotFirst};
 use crate::queue::{Begun, EventId, QueueError, Record, STUCK, WaitingEvent};
 
 /// How many connections serve the deliveries at the same time.
@@ -47,24 +50,42 @@ macro_rules! with_keys {
 }
 pub(super) use with_keys;
 
-const KEYS_WAITING: &str = with_keys!("SELECT 0 AS id, service_key FROM keys WHERE service_key IS NOT NULL");
+pub(super) const KEYS_WAITING: &str = with_keys!("SELECT 0 AS id, service_key FROM keys WHERE service_key IS NOT NULL");
 
-/// What to send of an event, if it waits.
-pub(super) async fn begun(connection: &mut SqliteConnection, id: EventId) -> sqlx::Result<Option<Begun>> {
+/// The first event in line before this one of its incident, apart from the numbers in a JSON array.
+const FIRST_BEFORE: &str = "SELECT MIN(earlier.id) FROM events JOIN events AS earlier \
+     ON earlier.state = 'waiting' AND earlier.incident_key = events.incident_key \
+     AND earlier.service_key = events.service_key AND earlier.id < events.id \
+     WHERE events.state = 'waiting' AND events.id = ?1 \
+     AND (?2 IS NULL OR earlier.id NOT IN (SELECT value FROM json_each(?2)))";
+
+/// What to send of an event, if it waits and no other of its incident goes first.
+pub(super) async fn begun(connection: &mut SqliteConnection, begin: &Begin) -> sqlx::Result<Result<Begun, NotFirst>> {
+    if let Some(earlier) = first_before(connection, begin).await? {
+        return Ok(Err(NotFirst::Behind(earlier)));
+    }
     let row =
         sqlx::query("SELECT body, received_at FROM events JOIN bodies USING (id) WHERE state = 'waiting' AND id = ?")
-            .bind(id.get())
+            .bind(begin.id.get())
             .fetch_optional(connection)
             .await?;
-    row.map(|row| to_send(&row)).transpose()
+    row.map(|row| to_send(&row)).transpose().map(|begun| begun.ok_or(NotFirst::NotWaiting))
+}
+
+/// The event of its incident that goes before the one to begin with, if one does.
+pub(super) async fn first_before(connection: &mut SqliteConnection, begin: &Begin) -> sqlx::Result<Option<EventId>> {
+    let past = (!begin.past.is_empty()).then(|| numbers(&begin.past));
+    let earlier: Option<i64> =
+        sqlx::query_scalar(FIRST_BEFORE).bind(begin.id.get()).bind(past).fetch_one(connection).await?;
+    Ok(earlier.map(EventId::new))
 }
 
 /// Connections that cannot write.
 #[derive(Clone, Debug)]
 pub(in crate::queue) struct Reads {
     place: Place,
-    working: SqlitePool,
-    looking: SqlitePool,
+    pub(super) working: SqlitePool,
+    pub(super) looking: SqlitePool,
     /// How long what is looked at [soon](Self::soon) may take.
     patience: Duration,
 }
@@ -126,18 +147,7 @@ impl Reads {
         .bind(key.expose())
         .bind(after.map_or(i64::MIN, EventId::get))
         .bind(limit);
-        self.work(query, |columns| {
-            Ok(WaitingEvent {
-                id: columns.id(),
-                incident_key: columns.incident_key()?,
-                event_type: columns.event_type()?,
-                received_at: columns.time("received_at")?,
-                attempts: columns.number("attempts")?,
-                last_attempt_at: columns.optional_time("last_attempt_at")?,
-                blamed: columns.milliseconds("blamed_ms")?,
-            })
-        })
-        .await
+        self.work(query, waiting_event).await
     }
 
     pub(in crate::queue) async fn attempts_since(
@@ -150,10 +160,10 @@ impl Reads {
              ORDER BY last_attempt_at",
         )
         .bind(since.timestamp_millis());
-        self.work(query, |columns| {
-            Ok((columns.service_key()?, columns.time("last_attempt_at")?, columns.number("attempts")?))
-        })
-        .await
+        match self.work(query, attempted).await {
+            Err(error) if error.is_damage() => self.readable_attempts(since).await,
+            attempts => attempts,
+        }
     }
 
     pub(in crate::queue) async fn generation(&self) -> Result<u64, QueueError> {
@@ -211,7 +221,7 @@ impl Reads {
         self.all(&self.working, query, read).await
     }
 
-    async fn all<T>(
+    pub(super) async fn all<T>(
         &self,
         pool: &SqlitePool,
         query: Query<'_, Sqlite, SqliteArguments>,
@@ -222,13 +232,27 @@ impl Reads {
             let columns = Columns::of(row).map_err(|error| self.place.error(error))?;
             read(&columns).map_err(|error| match error {
                 ColumnError::Sqlx(error) => self.place.error(error),
-                ColumnError::Odd(column) => {
-                    QueueError::Unreadable { path: self.place.path(), id: columns.id(), column }
-                }
+                ColumnError::Odd(column) => self.unreadable(columns.id(), column),
             })
         };
         rows.into_iter().map(read_row).collect()
     }
+
+    pub(super) fn unreadable(&self, id: EventId, column: &'static str) -> QueueError {
+        QueueError::Unreadable { path: self.place.path(), id, column }
+    }
+}
+
+pub(super) fn waiting_event(columns: &Columns) -> Result<WaitingEvent, ColumnError> {
+    Ok(WaitingEvent {
+        id: columns.id(),
+        incident_key: columns.incident_key()?,
+        event_type: columns.event_type()?,
+        received_at: columns.time("received_at")?,
+        attempts: columns.number("attempts")?,
+        last_attempt_at: columns.optional_time("last_attempt_at")?,
+        blamed: columns.milliseconds("blamed_ms")?,
+    })
 }
 
 #[cfg(test)]

@@ -13,10 +13,11 @@ use crate::queue::{Accepted, Arrival, NewEvent};
 /// How long Sentry may take to send an alert that was resolved before it came: it keeps no order between deliveries.
 const OVERTAKING: TimeDelta = TimeDelta::minutes(1);
 
-/// Has written what came in, in its order. Tells what became of each, and which events are new in line.
+/// Has written what came in, in its order, folded into what waits already if it `folds`. Tells what became of each, and which events are new in line.
 pub(super) async fn receive(
     statements: &mut Statements<'_>,
     incoming: Vec<Incoming>,
+    folds: bool,
 ) -> sqlx::Result<(Vec<Reception>, Vec<Arrival>)> {
     let Some(newest) = incoming.iter().map(|incoming| incoming.received_at).max() else {
         return Ok((Vec::new(), Vec::new()));
@@ -25,7 +26,7 @@ pub(super) async fn receive(
     if incoming.iter().any(resolves_something) {
         incidents::forget_resolves(statements, since);
     }
-    let mut pending = Pending { since, events: Vec::new(), places: Vec::new(), arrivals: Vec::new() };
+    let mut pending = Pending { since, folds, events: Vec::new(), places: Vec::new(), arrivals: Vec::new() };
     let mut receptions = Vec::with_capacity(incoming.len());
     for (place, Incoming { news, received_at, .. }) in incoming.into_iter().enumerate() {
         receptions.push(Reception::Queued(Vec::new()));
@@ -64,6 +65,7 @@ fn resolves_something(incoming: &Incoming) -> bool {
 /// Events that are to be written together, each with when it happened and the place of what brought it.
 struct Pending {
     since: DateTime<Utc>,
+    folds: bool,
     events: Vec<(NewEvent, DateTime<Utc>)>,
     places: Vec<usize>,
     arrivals: Vec<Arrival>,
@@ -79,7 +81,7 @@ impl Pending {
         if self.events.is_empty() {
             return Ok(());
         }
-        let arrived = accept::accept(statements, std::mem::take(&mut self.events), self.since).await?;
+        let arrived = accept::accept(statements, std::mem::take(&mut self.events), self.since, self.folds).await?;
         self.arrivals.extend(arrived.arrivals);
         let places = std::mem::take(&mut self.places);
         for Place { event, row, count } in arrived.places {

@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use sqlx::{Sqlite, SqliteConnection};
 
 use super::statements::Statements;
-use super::{incidents, memory, prune, receive, rejected, row};
-use crate::queue::writer::{Batch, Committed};
+use super::{incidents, memory, prune, read, receive, rejected, row};
+use crate::queue::writer::{Batch, Begin, Committed, NotFirst};
 use crate::queue::{Begun, EventId, Settlement, State};
 
 /// How many bytes a probe writes; few alerts are larger.
@@ -23,16 +23,17 @@ pub(super) async fn commit(connection: &mut SqliteConnection, batch: Batch) -> s
         statements.add("UPDATE heartbeat SET beats = beats + 1, ballast = zeroblob(?)").bind(BALLAST);
     }
     for (id, at) in batch.owed {
-        begin(statements.connection().await?, id, at).await?;
+        mark(statements.connection().await?, id, at).await?;
     }
     if !batch.incoming.is_empty() {
-        (committed.receptions, committed.arrivals) = receive::receive(&mut statements, batch.incoming).await?;
+        (committed.receptions, committed.arrivals) =
+            receive::receive(&mut statements, batch.incoming, !batch.unfolded).await?;
     }
     for (id, settlement, at) in batch.settlements {
         committed.settlements.push(settle(statements.connection().await?, id, settlement, at).await?);
     }
-    for (id, at) in batch.begins {
-        committed.begins.push(begin(statements.connection().await?, id, at).await?);
+    for begin in batch.begins {
+        committed.begins.push(self::begin(statements.connection().await?, &begin).await?);
     }
     if !batch.rejected.is_empty() {
         committed.rejected = rejected::keep(statements.connection().await?, batch.rejected).await?;
@@ -83,7 +84,16 @@ fn finish(state: State, reason: Option<String>, at: DateTime<Utc>) -> Query {
     .bind(at.timestamp_millis())
 }
 
-async fn begin(connection: &mut SqliteConnection, id: EventId, at: DateTime<Utc>) -> sqlx::Result<Option<Begun>> {
+/// Marks an attempt, unless an earlier event of its incident is in line: whatever was put back there meanwhile, and
+/// whether or not the deliveries have heard of it, goes first.
+async fn begin(connection: &mut SqliteConnection, begin: &Begin) -> sqlx::Result<Result<Begun, NotFirst>> {
+    if let Some(earlier) = read::first_before(connection, begin).await? {
+        return Ok(Err(NotFirst::Behind(earlier)));
+    }
+    Ok(mark(connection, begin.id, begin.at).await?.ok_or(NotFirst::NotWaiting))
+}
+
+async fn mark(connection: &mut SqliteConnection, id: EventId, at: DateTime<Utc>) -> sqlx::Result<Option<Begun>> {
     let row = sqlx::query(
         "UPDATE events SET attempts = attempts + 1, last_attempt_at = ? WHERE state = 'waiting' AND id = ? \
          RETURNING (SELECT body FROM bodies WHERE bodies.id = events.id) AS body, received_at",

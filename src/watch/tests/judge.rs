@@ -34,7 +34,7 @@ fn well() -> Facts {
         queue: Ok(Overview::default()),
         attention: Ok(Attention::default()),
         storage: Ok(()),
-        delivery: DeliveryView { lanes: vec![lane()], untrusted: None },
+        delivery: DeliveryView { lanes: vec![lane()], ..DeliveryView::default() },
         metrics: Snapshot { last_webhook_at: Some(at(59)), ..Snapshot::default() },
     }
 }
