@@ -1,6 +1,6 @@
 //! What the schedule knows of one service key: its lines, its pace and its health.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::backoff::Backoff;
@@ -26,6 +26,8 @@ pub(super) struct Lane {
     under_way: HashMap<EventId, UnderWay>,
     /// Events behind others that are still to be read.
     behind: Vec<EventId>,
+    /// Events whose failure was committed since the page was asked for that is being read: it may be older.
+    failed_meanwhile: HashSet<EventId>,
     /// How the last attempt ended, if it failed.
     trouble: Option<String>,
 }
@@ -57,6 +59,7 @@ impl Lane {
             window: Window::default(),
             under_way: HashMap::new(),
             behind: Vec::new(),
+            failed_meanwhile: HashSet::new(),
             trouble: None,
         }
     }
@@ -84,8 +87,12 @@ impl Lane {
     }
 
     pub(super) fn loaded(&mut self, page: &[WaitingEvent], end: Option<EventId>, last: bool) {
+        let failed_meanwhile = std::mem::take(&mut self.failed_meanwhile);
         for event in page {
-            self.lines.join_waiting(event);
+            // All of it is known, and better.
+            if !(failed_meanwhile.contains(&event.id) && self.lines.knows(event.id)) {
+                self.lines.join_waiting(event);
+            }
         }
         self.window.loaded(end, last);
         if !self.window.is_read_anew() {
@@ -252,7 +259,12 @@ impl Lane {
     /// The event's fate is on disk: it leaves the line, or stands at its head again.
     pub(super) fn settled(&mut self, id: EventId, fate: &Fate) {
         match fate {
-            Fate::Retry { .. } | Fate::Again { .. } => self.lines.come_back(id),
+            Fate::Retry { .. } | Fate::Again { .. } => {
+                if self.window.is_being_read() {
+                    self.failed_meanwhile.insert(id);
+                }
+                self.lines.come_back(id);
+            }
             Fate::Delivered { .. } | Fate::Dead { .. } => self.lines.remove(id),
         }
     }
