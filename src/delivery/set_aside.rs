@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn all_of_them_are_looked_at_again_in_turns() {
         let mut aside = SetAside::default();
-        (1..=5).for_each(|id| drop(aside.add(unreadable(id, None))));
+        (1..=5).for_each(|id| assert!(aside.add(unreadable(id, None)), "{id} is no news"));
         let mut next = || aside.next(2).iter().map(|id| id.get()).collect::<Vec<_>>();
         assert_eq!((next(), next(), next(), next()), (vec![1, 2], vec![3, 4], vec![5], vec![1, 2]));
     }
