@@ -16,7 +16,7 @@ use sentry_pagerduty_bridge::settings::PagerDutySettings;
 use tokio::sync::oneshot;
 
 /// Nothing here takes that long unless it is broken.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 const KEY: &str = "0000000000000000000000000000000A";
 

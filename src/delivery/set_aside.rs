@@ -73,10 +73,13 @@ impl SetAside {
         page.unreadable.iter().filter(|event| self.add((*event).clone())).cloned().collect()
     }
 
-    /// Takes what stands in line for what is no service key; returns what is news of it.
+    /// Takes which keys have events in line, and what stands there for what is no service key; returns what is news of
+    /// that.
     pub(super) fn keys(&mut self, keys: &KeysInLine) -> Vec<Unreadable> {
-        self.events.retain(|id, event| {
-            event.service_key.is_some() || keys.unreadable.iter().any(|unreadable| unreadable.id == *id)
+        self.events.retain(|id, event| match &event.service_key {
+            // The pages of its line say whether it still waits, unless nothing does.
+            Some(key) => keys.keys.binary_search(key).is_ok(),
+            None => keys.unreadable.iter().any(|unreadable| unreadable.id == *id),
         });
         keys.unreadable.iter().filter(|event| self.add((*event).clone())).cloned().collect()
     }
@@ -148,6 +151,8 @@ mod tests {
         assert_eq!(aside.keys(&keys(&[3])), []);
         let reason = Some("event 1 is damaged".to_owned());
         assert_eq!(aside.view(), UnreadableView { events: 2, reason, ..UnreadableView::default() });
+        assert_eq!(aside.keys(&KeysInLine::default()), []);
+        assert_eq!(aside.view(), UnreadableView::default(), "nothing waits any more");
     }
 
     #[test]

@@ -175,7 +175,7 @@ impl Worker {
             match self.left_behind().await {
                 Ok((generation, keys, attempts)) => {
                     self.generation = generation;
-                    self.look_for(keys, Schedule::look_for);
+                    self.look_for(&keys, Schedule::look_for);
                     let (now, timeout) = (self.now(), self.client.timeout());
                     for (key, marked, times) in attempts {
                         // A clock that was set back makes it new.
@@ -207,8 +207,8 @@ impl Worker {
     }
 
     /// Looks for events of these keys in the way that `look` says.
-    fn look_for(&mut self, keys: KeysInLine, look: impl Fn(&mut Schedule, &ServiceKey)) {
-        self.set_aside.keys(&keys).iter().for_each(say_unreadable);
+    fn look_for(&mut self, keys: &KeysInLine, look: impl Fn(&mut Schedule, &ServiceKey)) {
+        self.set_aside.keys(keys).iter().for_each(say_unreadable);
         for key in &keys.keys {
             look(&mut self.schedule, key);
         }
@@ -285,7 +285,7 @@ impl Worker {
                 let Some((generation, keys)) = changes else { return };
                 self.generation = generation;
                 if let Some(keys) = keys {
-                    self.look_for(keys, Schedule::rescan);
+                    self.look_for(&keys, Schedule::rescan);
                 }
             }
             Read::Again(looked) => {

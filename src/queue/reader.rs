@@ -93,6 +93,15 @@ impl Reader {
         self.sqlite.look_again(id).await
     }
 
+    /// Those of `ids` that are in line, as an index knows it, whether they can be read or not.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn in_line(&self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
+        self.sqlite.in_line(ids).await
+    }
+
     /// When events were last attempted and how often in all, for last attempts begun at `since` or later, earliest
     /// first: what the pace of each service key has to count after a restart. Those that cannot be read are left out. Discarded events are among them for at
     /// least half an hour.

@@ -8,7 +8,7 @@ use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::queue::EventId;
 
 use crate::happening::Happening;
-use crate::queue::Page;
+use crate::queue::Read;
 use crate::world::World;
 
 /// Wakes in a row without anything to do, for each key: a lowered rate rises three times, and each time it may turn out
@@ -55,11 +55,11 @@ impl World {
         self.expect(wait, Happening::PageRead { run, key: number, after, early });
     }
 
-    /// What a read finds now; `None` when it fails.
-    pub(crate) fn read(&mut self, key: usize, after: Option<EventId>) -> Option<Page> {
+    /// What a read finds now.
+    pub(crate) fn read(&mut self, key: usize, after: Option<EventId>) -> Read {
         let (until, part) = self.plan.bad_reads;
         let fails = self.disk_fails() || self.now < until && self.rng.random_bool(part);
-        (!fails).then(|| self.queue.page(key, after, self.plan.limits.window, self.now))
+        if fails { Read::Fails } else { Read::Page(self.queue.page(key, after, self.plan.limits.window, self.now)) }
     }
 
     fn wait(&mut self, moment: Option<Duration>) {

@@ -11,7 +11,7 @@ use sentry_pagerduty_bridge::queue::{Arrival, EventId};
 use crate::bridge::Bridge;
 use crate::pagerduty::{Request, Way, timed_out};
 use crate::plan::{Coming, Deed, TIMEOUT, incident_key, service_key};
-use crate::queue::{Page, State, utc};
+use crate::queue::{Read, State, utc};
 use crate::world::World;
 
 /// As the worker waits before it asks the database again.
@@ -59,7 +59,7 @@ pub(crate) enum Happening {
         run: u32,
         key: usize,
         after: Option<EventId>,
-        early: Option<Option<Page>>,
+        early: Option<Read>,
     },
     BackedOff {
         run: u32,
@@ -116,8 +116,8 @@ impl World {
             Happening::Settled { run, id, fate } if run == self.run => self.settled(id, fate),
             Happening::PageRead { run, key, after, early } if run == self.run => {
                 self.bridge().outstanding -= 1;
-                let page = early.unwrap_or_else(|| self.read(key, after));
-                self.page_read(key, page);
+                let read = early.unwrap_or_else(|| self.read(key, after));
+                self.page_read(key, read);
                 self.decide();
             }
             Happening::BackedOff { run, key } if run == self.run => {
@@ -306,9 +306,9 @@ impl World {
         self.decide();
     }
 
-    fn page_read(&mut self, key: usize, page: Option<Page>) {
+    fn page_read(&mut self, key: usize, read: Read) {
         let (run, now) = (self.run, self.now);
-        let Some(page) = page else {
+        let Read::Page(page) = read else {
             let chance = self.rng.random_range(0.0..1.0);
             let failures = &mut self.bridge().read_failures[key];
             *failures += 1;
@@ -359,9 +359,9 @@ impl World {
         let (now, running) = (self.now, self.bridge.is_some());
         let key = match deed {
             Deed::RetryDead { key } => {
-                let dead = self.queue.dead(key);
-                let sent: Vec<_> = dead.into_iter().filter(|id| !self.queue.was_triggered_anew(*id)).collect();
-                for id in sent {
+                let mut letters = self.queue.dead(key);
+                letters.retain(|id| !self.queue.was_triggered_anew(*id));
+                for id in letters {
                     self.queue.put(id, State::Waiting, now);
                     let row = self.queue.row(id);
                     row.put_back = running;

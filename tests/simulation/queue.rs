@@ -145,6 +145,13 @@ impl Queue {
     }
 }
 
+/// How a read of a line ends.
+#[derive(Clone, Debug)]
+pub(crate) enum Read {
+    Page(Page),
+    Fails,
+}
+
 /// What is read of a line.
 #[derive(Clone, Debug)]
 pub(crate) struct Page {

@@ -9,6 +9,7 @@ use sqlx::SqlitePool;
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments};
 
+use super::list::numbers;
 use super::read::{KEYS_WAITING, Reads, waiting_event};
 use super::row::{ColumnError, Columns};
 use crate::pagerduty::ServiceKey;
@@ -81,7 +82,8 @@ impl Reads {
             match self.one(&self.working, sqlx::query(EVENT).bind(id.get()), waiting_event).await {
                 Ok(event) => page.events.extend(event),
                 Err(error) if error.is_damage() => {
-                    page.unreadable.push(Unreadable { id, service_key: Some(key.clone()), reason: error.to_string() })
+                    let (service_key, reason) = (Some(key.clone()), error.to_string());
+                    page.unreadable.push(Unreadable { id, service_key, reason });
                 }
                 Err(error) => return Err(error),
             }
@@ -120,7 +122,19 @@ impl Reads {
                 keys.unreadable.push(Unreadable { id, service_key: None, reason: error.to_string() });
             }
         }
+        keys.keys.sort();
         Ok(keys)
+    }
+
+    pub(in crate::queue) async fn in_line(&self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let query = sqlx::query(
+            "SELECT id FROM events INDEXED BY events_waiting \
+             WHERE state = 'waiting' AND id IN (SELECT value FROM json_each(?)) ORDER BY id",
+        );
+        self.all(&self.looking, query.bind(numbers(ids)), |columns| Ok(columns.id())).await
     }
 
     pub(in crate::queue) async fn look_again(&self, id: EventId) -> Result<LookedAgain, QueueError> {

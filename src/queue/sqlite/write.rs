@@ -72,6 +72,18 @@ async fn settle(
     Ok(was_waiting)
 }
 
+macro_rules! mark {
+    () => {
+        "UPDATE events SET attempts = attempts + 1, last_attempt_at = ?1 WHERE state = 'waiting' AND id = ?2 "
+    };
+}
+
+macro_rules! returning {
+    () => {
+        "RETURNING (SELECT body FROM bodies WHERE bodies.id = events.id) AS body, received_at"
+    };
+}
+
 type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
 
 fn finish(state: State, reason: Option<String>, at: DateTime<Utc>) -> Query {
@@ -87,22 +99,32 @@ fn finish(state: State, reason: Option<String>, at: DateTime<Utc>) -> Query {
 /// Marks an attempt, unless an earlier event of its incident is in line: whatever was put back there meanwhile, and
 /// whether or not the deliveries have heard of it, goes first.
 async fn begin(connection: &mut SqliteConnection, begin: &Begin) -> sqlx::Result<Result<Begun, NotFirst>> {
-    if let Some(earlier) = read::first_before(connection, begin).await? {
+    // All in one statement, but for what hardly ever is: each costs a visit to the thread that SQLite runs on.
+    let statement = if begin.past.is_empty() {
+        concat!(
+            mark!(),
+            "AND NOT EXISTS (SELECT 1 FROM events AS earlier WHERE earlier.state = 'waiting' \
+             AND earlier.incident_key = events.incident_key AND earlier.service_key = events.service_key \
+             AND earlier.id < events.id) ",
+            returning!()
+        )
+    } else if let Some(earlier) = read::first_before(connection, begin).await? {
         return Ok(Err(NotFirst::Behind(earlier)));
+    } else {
+        concat!(mark!(), returning!())
+    };
+    let mark = sqlx::query(statement).bind(begin.at.timestamp_millis()).bind(begin.id.get());
+    if let Some(row) = mark.fetch_optional(&mut *connection).await? {
+        return row::to_send(&row).map(Ok);
     }
-    Ok(mark(connection, begin.id, begin.at).await?.ok_or(NotFirst::NotWaiting))
+    let earlier = read::first_before(connection, begin).await?;
+    Ok(Err(earlier.map_or(NotFirst::NotWaiting, NotFirst::Behind)))
 }
 
-async fn mark(connection: &mut SqliteConnection, id: EventId, at: DateTime<Utc>) -> sqlx::Result<Option<Begun>> {
-    let row = sqlx::query(
-        "UPDATE events SET attempts = attempts + 1, last_attempt_at = ? WHERE state = 'waiting' AND id = ? \
-         RETURNING (SELECT body FROM bodies WHERE bodies.id = events.id) AS body, received_at",
-    )
-    .bind(at.timestamp_millis())
-    .bind(id.get())
-    .fetch_optional(connection)
-    .await?;
-    row.map(|row| row::to_send(&row)).transpose()
+/// Marks an attempt that was made.
+async fn mark(connection: &mut SqliteConnection, id: EventId, at: DateTime<Utc>) -> sqlx::Result<()> {
+    let mark = sqlx::query(mark!()).bind(at.timestamp_millis()).bind(id.get());
+    mark.execute(connection).await.map(drop)
 }
 
 fn milliseconds(duration: Duration) -> i64 {

@@ -28,7 +28,9 @@ impl Round {
 
     fn of(commands: Vec<Command>) -> Self {
         let mut round = Self::default();
-        commands.into_iter().for_each(|command| round.add(command));
+        for command in commands {
+            round.add(command);
+        }
         round
     }
 
