@@ -323,7 +323,7 @@ impl Worker {
             }
             Step::NotBegun { key, id, error } if error.is_damage() => {
                 self.schedule.vanished(&key, id);
-                let event = Unreadable { id, service_key: Some(key), reason: error.to_string() };
+                let event = Unreadable { id, service_key: Some(key), reason: error.of_one_event() };
                 if self.set_aside.add(event.clone()) {
                     say_unreadable(&event);
                 }

@@ -190,6 +190,20 @@ impl QueueError {
         matches!(self, Self::Disk { .. }) || self.is_of_content()
     }
 
+    /// Why one event cannot be read, for whoever is told that all others can be.
+    #[must_use]
+    pub fn of_one_event(&self) -> String {
+        match self {
+            Self::Damaged { path, reason } => {
+                format!("a part of the database {} is damaged ({reason})", path.display())
+            }
+            Self::Disk { path, reason } => {
+                format!("the disk does not read a part of the database {} ({reason})", path.display())
+            }
+            error => error.to_string(),
+        }
+    }
+
     /// Whether it is damage in the file's content: the disk itself did all that it was asked to.
     pub(super) fn is_of_content(&self) -> bool {
         match self {

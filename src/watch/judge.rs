@@ -82,15 +82,13 @@ fn unreadable(unreadable: &UnreadableView) -> Option<String> {
         });
     };
     let what = match (*events, *lines) {
-        (0, lines) => {
-            format!("what waits for {lines} of the service keys cannot be read, so nothing of it is delivered")
-        }
+        (0, lines) => format!("what waits for {lines} of the service keys cannot be read and is not delivered"),
         (1, _) => "1 event in the queue cannot be read and is not delivered".to_owned(),
         (events, _) => format!("{events} events in the queue cannot be read and are not delivered"),
     };
     Some(format!(
-        "{what}, all others are ({reason}); keep a copy of the database, look in Sentry for the alerts of that time, and \
-         discard the events or restore the file"
+        "{what}, while all others are: {reason}; keep a copy of the database, look in Sentry for the alerts of that time, \
+         and discard the events or restore the file"
     ))
 }
 

@@ -39,9 +39,10 @@ impl Reads {
     pub(in crate::queue) async fn attention(&self, without: &[IncidentKey]) -> Result<Attention, QueueError> {
         let without: Vec<_> = without.iter().map(IncidentKey::as_str).collect();
         let without = serde_json::to_string(&without).unwrap_or_default();
-        let first = match self.soon(self.look(sqlx::query(FIRST_IN_LINE).bind(&without), oldest)).await {
+        let first = self.look(sqlx::query(FIRST_IN_LINE).bind(&without), |columns| Ok(oldest(columns).ok()));
+        let first = match self.soon(first).await {
             Err(error) if error.is_damage() => self.soon(self.first_readable(&without)).await?,
-            first => first?,
+            first => first?.into_iter().flatten().collect(),
         };
         let oldest = first.into_iter().min_by_key(|first| (first.since, first.id));
         let mut dead = match self.soon(self.look(sqlx::query(DEAD_LETTERS), dead_letters)).await {

@@ -160,9 +160,9 @@ impl Reads {
              ORDER BY last_attempt_at",
         )
         .bind(since.timestamp_millis());
-        match self.work(query, attempted).await {
+        match self.work(query, |columns| Ok(attempted(columns).ok())).await {
             Err(error) if error.is_damage() => self.readable_attempts(since).await,
-            attempts => attempts,
+            attempts => Ok(attempts?.into_iter().flatten().collect()),
         }
     }
 

@@ -82,7 +82,7 @@ impl Reads {
             match self.one(&self.working, sqlx::query(EVENT).bind(id.get()), waiting_event).await {
                 Ok(event) => page.events.extend(event),
                 Err(error) if error.is_damage() => {
-                    let (service_key, reason) = (Some(key.clone()), error.to_string());
+                    let (service_key, reason) = (Some(key.clone()), error.of_one_event());
                     page.unreadable.push(Unreadable { id, service_key, reason });
                 }
                 Err(error) => return Err(error),

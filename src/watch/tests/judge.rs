@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::delivery::{DeliveryView, LaneView};
+use crate::delivery::{DeliveryView, LaneView, UnreadableView};
 use crate::metrics::Snapshot;
 use crate::pagerduty::ServiceKey;
 use crate::queue::{Attention, DeadLetters, Destination, EventId, OldestWaiting, Overview, QueueError};
@@ -243,4 +243,36 @@ fn the_worst_comes_first() {
     facts.metrics = Snapshot { last_webhook_at: Some(at(-500)), wrong_signatures: 9, ..Snapshot::default() };
     facts.attention = Ok(Attention { dead: vec![dead_at(at(30))], ..waiting_since(at(0)) });
     assert_eq!(judged(&facts), (Word::Failing, Cause::ALL.to_vec()));
+}
+
+#[test]
+fn what_cannot_be_read_of_the_queue_is_trouble_with_storage() {
+    let with = |unreadable| {
+        let delivery = DeliveryView { unreadable, ..DeliveryView::default() };
+        judge(&Facts { delivery, ..well() }, &LIMITS)
+    };
+    assert_eq!(with(UnreadableView::default()), []);
+    let damaged = || Some("a part of the database bridge.db is damaged".to_owned());
+    for (view, begins) in [
+        (
+            UnreadableView { events: 1, reason: damaged(), ..UnreadableView::default() },
+            "1 event in the queue cannot be read and is not delivered, while all others are: a part of the database",
+        ),
+        (
+            UnreadableView { events: 7, lines: 1, reason: damaged(), ..UnreadableView::default() },
+            "7 events in the queue cannot be read",
+        ),
+        (
+            UnreadableView { lines: 2, reason: damaged(), ..UnreadableView::default() },
+            "what waits for 2 of the service keys cannot be read",
+        ),
+        (
+            UnreadableView { unsettled: 3, ..UnreadableView::default() },
+            "a damaged part of the database keeps 3 events from being marked as done",
+        ),
+    ] {
+        let troubles = with(view);
+        assert_eq!((troubles.len(), troubles[0].cause, troubles[0].word), (1, Cause::Storage, Word::Failing));
+        assert!(troubles[0].sentence.starts_with(begins), "{troubles:?}");
+    }
 }
