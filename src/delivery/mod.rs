@@ -11,9 +11,11 @@
 //! - [`restart`]: what the attempts of an earlier run mean for the pace
 //! - [`view`]: what it looks like from outside; `shown`: how often that is brought up to date
 //! - [`Limits`]: what bounds it; [`Fate`]: what becomes of an attempted event; [`Moment`]: the schedule's time
-//! - [`worker`]: does what the schedule says, with the queue and the client; `reads`: what it reads meanwhile; `set_aside`:
-//!   what of that cannot be read; `news`: what the log is told of an attempt
+//! - [`worker`]: does what the schedule says, with the queue and the client
+//!   - `attempt`: the steps of an attempt; `news`: what the log is told of it
+//!   - `reads`: what is read of the queue meanwhile; `set_aside`: what of that cannot be read
 
+mod attempt;
 pub mod backoff;
 mod fate;
 mod health;

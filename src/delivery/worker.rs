@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -19,7 +19,7 @@ use log::{Level, debug, error, info, log, warn};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
-use super::backoff::Backoff;
+use super::attempt::{DATABASE_PAUSE, Step, attempt, settle, settle_again};
 use super::fate::Fate;
 use super::limits::Limits;
 use super::moment::Moment;
@@ -35,13 +35,7 @@ use crate::logging::repeats::{self, Cause};
 use crate::metrics::Metrics;
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
-use crate::pagerduty::outcome::Outcome;
-use crate::queue::{
-    Arrival, Arrivals, Begun, EventId, KeysInLine, LookedAgain, Queue, QueueError, Settlement, Unreadable,
-};
-
-/// How long to wait before the database is asked again for what it could not do.
-const DATABASE_PAUSE: Duration = Duration::from_secs(1);
+use crate::queue::{Arrival, Arrivals, EventId, KeysInLine, LookedAgain, Queue, QueueError, Unreadable};
 
 /// How often to look whether somebody else changed the queue.
 const LOOK: Duration = Duration::from_secs(1);
@@ -51,9 +45,6 @@ const UNKNOWN: u64 = u64::MAX;
 
 /// How often to look again at events that cannot be read, and at how many of them.
 const LOOK_AGAIN: (Duration, usize) = (Duration::from_mins(1), 100);
-
-/// How long to wait before what damage kept from being committed is tried again.
-const SETTLING: Backoff = Backoff { first: Duration::from_secs(15), ceiling: Duration::from_mins(10) };
 
 /// The wait when nothing is due: long, but bounded, so that a mistake in the schedule could not sleep for ever.
 const IDLE: Duration = Duration::from_mins(1);
@@ -78,18 +69,6 @@ pub struct Worker {
     set_aside: SetAside,
     shown: Shown,
     metrics: Metrics,
-}
-
-/// How far an attempt came.
-enum Step {
-    /// It never left: the event could be neither marked as attempted nor read.
-    NotBegun { key: ServiceKey, id: EventId, error: QueueError },
-    /// PagerDuty answered, or did not in time. `received_at` is when the newest alert of the event came.
-    Answered { key: ServiceKey, id: EventId, received_at: DateTime<Utc>, outcome: Outcome },
-    /// What came of it is committed.
-    Settled { news: News },
-    /// It cannot be, for damage.
-    NotSettled { news: News },
 }
 
 impl Worker {
@@ -397,59 +376,4 @@ fn say_unreadable(event: &Unreadable) {
     let Unreadable { id, reason, .. } = event;
     let line = repeats::line(Cause::SetAside, Level::Error);
     log!(line.level, event = id.get(); "event {id} cannot be read and is set aside: {reason}{line}");
-}
-
-async fn attempt(queue: Queue, client: Client, key: ServiceKey, id: EventId, past: Vec<EventId>) -> Step {
-    match queue.begin_past(id, Utc::now(), past).await {
-        Ok(Begun { body, received_at }) => {
-            let outcome = client.send(&key, body).await;
-            Step::Answered { key, id, received_at, outcome }
-        }
-        Err(error) => Step::NotBegun { key, id, error },
-    }
-}
-
-/// Commits what came of an attempt, however long the database takes to be able to, unless damage keeps it from that.
-async fn settle(queue: Queue, news: News) -> Step {
-    loop {
-        match queue.settle(news.id, settlement(&news), Utc::now()).await {
-            Ok(()) | Err(QueueError::NotWaiting { .. }) => return Step::Settled { news },
-            Err(error) => {
-                let line = repeats::line(Cause::NotSettled, Level::Error);
-                log!(line.level, event = news.id.get(); "what PagerDuty answered cannot be kept yet: {error}{line}");
-                if error.is_damage() {
-                    return Step::NotSettled { news };
-                }
-                sleep(DATABASE_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// Commits what came of an attempt once it can be.
-async fn settle_again(queue: Queue, news: News) -> EventId {
-    let mut failures = 1;
-    loop {
-        sleep(SETTLING.wait(failures, rand::random())).await;
-        match queue.settle(news.id, settlement(&news), Utc::now()).await {
-            Ok(()) | Err(QueueError::NotWaiting { .. }) => return news.id,
-            Err(_) => failures += 1,
-        }
-    }
-}
-
-fn settlement(news: &News) -> Settlement {
-    match &news.fate {
-        Fate::Delivered { oddity } => Settlement::Delivered { note: oddity.clone() },
-        Fate::Dead { reason } => Settlement::Dead { reason: reason.clone() },
-        // What failed so for the first time was not blamed for anything.
-        Fate::Again { reason } => {
-            Settlement::Retry { reason: reason.clone(), next_attempt_at: Utc::now(), blamed: Duration::ZERO }
-        }
-        Fate::Retry { reason, at, blamed } => Settlement::Retry {
-            reason: reason.clone(),
-            next_attempt_at: Utc::now() + TimeDelta::from_std(at.saturating_sub(news.at)).unwrap_or_default(),
-            blamed: *blamed,
-        },
-    }
 }
