@@ -13,6 +13,7 @@
 
 mod bridge;
 mod decide;
+mod deed;
 mod draw;
 mod fault;
 mod happening;
