@@ -58,6 +58,8 @@ pub enum Cause {
     Untrusted,
     /// The queue cannot be read.
     Unreadable,
+    /// An event that cannot be read.
+    SetAside,
     /// An attempt that could not begin.
     NotBegun,
     /// An attempt whose beginning could not be committed.
@@ -93,6 +95,7 @@ impl fmt::Display for Cause {
             Self::Dropped => "attempts were made again at once",
             Self::Untrusted => "attempts found nobody to trust",
             Self::Unreadable => "looks at the queue failed",
+            Self::SetAside => "events cannot be read and were set aside",
             Self::NotBegun => "attempts could not begin",
             Self::NotMarked => "attempts were made without a mark",
             Self::NotSettled => "answers of PagerDuty could not be kept at once",

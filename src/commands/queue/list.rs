@@ -1,5 +1,6 @@
 //! `queue list`: a table for people, or a JSON array.
 
+use std::collections::HashSet;
 use std::io::Write;
 
 use super::{CURRENT, reader, state_of, states_or};
@@ -7,7 +8,7 @@ use crate::cli::{QueueListArgs, Standing};
 use crate::commands::{out, say};
 use crate::exit::Exit;
 use crate::printable;
-use crate::queue::{QueueError, Reader, State};
+use crate::queue::{Reader, State};
 use crate::row::{Keys, Row};
 
 /// How many events are read at once. They are printed as they are read, so a long list takes little memory, and no
@@ -34,22 +35,25 @@ pub(super) async fn run(args: &QueueListArgs) -> anyhow::Result<Exit> {
 }
 
 async fn events(reader: &Reader, state: State, limit: u64, list: &mut List<impl Write>) -> anyhow::Result<()> {
+    let mut unreadable = 0;
     for page in reader.ids(state, limit).await?.chunks(PAGE) {
-        for event in summaries(reader, state, page).await? {
-            list.print(&event)?;
+        let mut missing: HashSet<_> = page.iter().copied().collect();
+        for event in reader.summaries(page).await? {
+            missing.remove(&event.id);
+            // A bridge may be at work.
+            if event.state == state {
+                list.print(&Row::of_event(event, Keys::Masked))?;
+            }
+        }
+        if state == State::Waiting && !missing.is_empty() {
+            let missing: Vec<_> = missing.into_iter().collect();
+            unreadable += reader.in_line(&missing).await?.len();
         }
     }
+    if unreadable > 0 {
+        say(&format!("{unreadable} more are waiting that cannot be read, and are not delivered"));
+    }
     Ok(())
-}
-
-/// Those that are still in `state`: a bridge may be at work.
-async fn summaries(
-    reader: &Reader,
-    state: State,
-    page: &[crate::queue::EventId],
-) -> Result<impl Iterator<Item = Row>, QueueError> {
-    let events = reader.summaries(page).await?.into_iter();
-    Ok(events.filter(move |event| event.state == state).map(|event| Row::of_event(event, Keys::Masked)))
 }
 
 struct List<W> {

@@ -63,6 +63,9 @@ fn tell(id: ItemId, outcome: &Retried, out: &mut impl Write) -> anyhow::Result<(
              all the same"
         )),
         Retried::NoDeadLetter(state) => say(&format!("{id}: is no dead letter, but {state}")),
+        Retried::TriggeredAnew => say(&format!(
+            "{id}: is not sent, because its incident was triggered anew since and would be closed by it; discard it"
+        )),
         Retried::NotThere => {
             let kind = if matches!(id, ItemId::Event(_)) { "event" } else { "rejected webhook" };
             say(&format!("{id}: the queue has no such {kind}"));
