@@ -23,8 +23,11 @@ pub struct Alert {
     pub level: Option<String>,
     /// 32 hexadecimal digits, the id of this very event.
     pub event_id: Option<String>,
-    /// When it happened, or the nearest to that which the body tells.
+    /// When it happened by the clock of whoever saw it, or the nearest to that which the body tells: for people to read,
+    /// and never to be compared with other times.
     pub happened_at: DateTime<Utc>,
+    /// When Sentry received its event, by Sentry's own clock; absent where there is no event or the body does not say.
+    pub received: Option<DateTime<Utc>>,
     /// The project it happened in.
     pub project: Project,
     /// The page of the issue, absent when the body names none that is a web address.

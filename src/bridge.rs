@@ -4,34 +4,45 @@ use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
-use std::time::Duration;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
 
-use actix_web::dev::Server;
+use actix_web::body::MessageBody;
+use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
+use actix_web::http::{ConnectionType, StatusCode};
+use actix_web::middleware::{Next, from_fn};
 use actix_web::web::Data;
 use actix_web::{App, HttpServer, rt};
 use chrono::Utc;
 use log::{info, warn};
 use thiserror::Error;
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::build_info::BuildInfo;
 use crate::config::Config;
 use crate::delivery::{Limits, Worker};
-use crate::intake::Intake;
-use crate::logging::throttle;
+use crate::descriptors;
+use crate::ingest::Ingest;
+use crate::logging::{self, throttle};
 use crate::metrics::Metrics;
+use crate::monitor::{self, CommitTimes, Keeper, Paging, Rhythm, Watch};
+use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::{Client, ClientError};
 use crate::queue::history::KEEP_ROWS;
 use crate::queue::{Commit, History, Queue, QueueError};
-use crate::watch::{self, Keeper, Paging, Rhythm, Watch};
+use crate::supervision::{Ended, Tasks};
 use crate::web::admin::Admin;
 use crate::web::door::Door;
 use crate::web::page::layout::Imprint;
 use crate::web::{self, Shared};
 
-/// How long a client may take to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to send the head of a request. Sentry gives up after 5 seconds at most.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many connections one thread of the web server takes at most.
+const CONNECTIONS: usize = 25_000;
 
 /// How often delivered events that are too old are forgotten.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
@@ -96,27 +107,34 @@ impl Bridge {
         let queue = Queue::open(config.database_url.sqlite_path()).await?;
         let limits = Limits::new(config.pagerduty_rate, config.give_up_after);
         let metrics = Metrics::new();
-        count(&queue, &metrics).await;
+        let commits = Arc::new(CommitTimes::default());
+        let untrusted = count(&queue, &metrics, &commits).await;
+        let troubles = troubles(&queue).await;
+        let untrusted = untrusted.filter(|_| !troubles.is_empty());
         let worker = Worker::new(queue.clone(), client.clone(), limits).counted_by(metrics.clone());
+        let worker = worker.knowing(troubles, untrusted);
         let watch = Watch::new(
             Utc::now(),
             queue.clone(),
             worker.view(),
             metrics.clone(),
-            watch::Limits::from(&config),
+            monitor::Limits::from(&config),
             &config.incident_key_prefix,
-        );
+        )
+        .with_commits(commits);
+        let mut alarm_keys = vec![config.alarm_key().clone(), config.pagerduty_service_key.clone()];
+        alarm_keys.dedup();
         let paging = Paging {
-            service_key: config.alarms.then(|| config.alarm_key().clone()),
+            service_keys: if config.alarms { alarm_keys } else { Vec::new() },
             prefix: config.incident_key_prefix.clone(),
         };
         let keeper = Keeper::new(watch.clone(), queue.clone(), client, paging);
         let imprint =
             Imprint { version: BuildInfo::current().to_string(), fingerprint: Some(config.fingerprint().to_string()) };
-        let intake = Intake::of(&config);
+        let ingest = Ingest::of(&config);
         let door = Door::new(config.webhook_token, config.sentry_client_secret);
         let admin = Admin::new(config.admin_token, rand::random());
-        let shared = Shared::new(door, intake, queue.clone(), config.max_body, metrics, watch);
+        let shared = Shared::new(door, ingest, queue.clone(), config.max_body, metrics, watch);
         let shared = Data::new(shared.with_admin(admin).with_imprint(imprint));
         let server = serve(listener, shared.clone(), config.shutdown_grace).map_err(StartupError::Server)?;
         Ok(Self {
@@ -155,18 +173,24 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// When the web server or the deliveries fail.
+    /// When the web server fails, or a background task ends, of its own accord or by a panic.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let handle = self.server.handle();
         let (stop_worker, worker_stops) = oneshot::channel();
         let worker = rt::spawn(self.worker.run(async move { worker_stops.await.unwrap_or_default() }));
         let server = rt::spawn(self.server);
+        let mut tasks = Tasks::default();
         let queue = self.queue.clone();
-        let pruning = rt::spawn(async move { queue.keep_pruned(self.history, PRUNE_INTERVAL, Utc::now).await });
+        tasks.spawn("the queue's writer", async move { queue.writer_ended().await });
+        let (queue, history) = (self.queue.clone(), self.history);
+        let pruning = async move { queue.keep_pruned(history, PRUNE_INTERVAL, Utc::now).await };
+        let pruning = tasks.spawn("the pruning of the queue", pruning);
         let (queue, metrics) = (self.queue.clone(), self.shared.metrics.clone());
-        let remembering = rt::spawn(async move { queue.keep_remembering(&metrics, REMEMBER_INTERVAL).await });
-        let keeping = rt::spawn(self.keeper.run());
-        let reporting = rt::spawn(throttle::keep_reporting());
+        let remembering = async move { queue.keep_remembering(&metrics, REMEMBER_INTERVAL).await };
+        let remembering = tasks.spawn("the keeping of the metrics", remembering);
+        let keeping = tasks.spawn("the monitor", self.keeper.run());
+        tasks.spawn("the counting of log lines", throttle::keep_reporting());
+        tasks.spawn("the log's writer", logging::writer_ended());
         info!("listening on http://{}", self.address);
 
         let mut server = pin!(server);
@@ -180,10 +204,8 @@ impl Bridge {
                 Ok(Err(error)) => error.to_string(),
                 Err(error) => error.to_string(),
             })),
-            ended = &mut worker => return Err(RunError::Worker(match ended {
-                Ok(()) => "it stopped by itself".to_owned(),
-                Err(error) => error.to_string(),
-            })),
+            ended = &mut worker => return Err(Ended::new("the delivery worker", &ended).into()),
+            ended = tasks.ended() => return Err(ended.into()),
         }
         self.shared.stop();
         pruning.abort();
@@ -194,8 +216,9 @@ impl Bridge {
         sleep(self.drain).await;
         // The worker ends together with the requests in flight, so that the grace is spent once.
         let _ = stop_worker.send(self.grace);
-        handle.stop(true).await;
-        worker.await.map_err(|error| RunError::Worker(error.to_string()))?;
+        // The web server looks once a second whether its time is over, which may be later than the grace allows.
+        let _ = timeout(self.grace, handle.stop(true)).await;
+        worker.await.map_err(|error| Ended::new("the delivery worker", &Err(error)))?;
         if let Err(error) = self.queue.remember(&self.shared.metrics).await {
             warn!("the counts of the last seconds are lost: {error}");
         }
@@ -203,18 +226,24 @@ impl Bridge {
             // As on a full disk. All that was committed stands in the files beside the database.
             warn!("the queue is safe, but its files could not be tidied up: {error}");
         }
-        reporting.abort();
+        drop(tasks);
         throttle::report_all();
         info!("stopped");
         Ok(())
     }
 }
 
-/// Lets `metrics` hear of every commit of `queue`, and know what an earlier run remembered.
-async fn count(queue: &Queue, metrics: &Metrics) {
-    let heard = metrics.clone();
+/// Lets `metrics` and `commits` hear of every commit of `queue`, and `metrics` know what an earlier run remembered. Says
+/// why PagerDuty could not be trusted then.
+async fn count(queue: &Queue, metrics: &Metrics, commits: &Arc<CommitTimes>) -> Option<String> {
+    let (heard, commits) = (metrics.clone(), Arc::clone(commits));
     queue.observe(move |commit| match commit {
         Commit::Done { took, arrivals, folded, rejected } => {
+            if let [first, ..] = arrivals
+                && let Some(last) = arrivals.last()
+            {
+                commits.committed(first.id, last.id, Instant::now());
+            }
             heard.committed(*took);
             arrivals.iter().for_each(|arrival| heard.queued(arrival.event_type));
             heard.folded(*folded);
@@ -224,8 +253,29 @@ async fn count(queue: &Queue, metrics: &Metrics) {
     });
     let now = Utc::now();
     match queue.memory(now).await {
-        Ok(memory) => metrics.recall(memory, now),
-        Err(error) => warn!("what happened before the start is not known: {error}"),
+        Ok(memory) => {
+            let untrusted = memory.untrusted.clone();
+            metrics.recall(memory, now);
+            untrusted
+        }
+        Err(error) => {
+            warn!("what happened before the start is not known: {error}");
+            None
+        }
+    }
+}
+
+/// How the last attempts of an earlier run failed, for each service key for which something waits.
+async fn troubles(queue: &Queue) -> Vec<(ServiceKey, String)> {
+    match queue.reader().attention(&[]).await {
+        Ok(attention) => {
+            let first = attention.first.into_iter();
+            first.filter_map(|first| first.reason.map(|reason| (first.service_key, reason))).collect()
+        }
+        Err(error) => {
+            warn!("how deliveries failed before the start is not known: {error}");
+            Vec::new()
+        }
     }
 }
 
@@ -235,17 +285,52 @@ pub enum RunError {
     /// The web server failed.
     #[error("the web server failed: {0}")]
     Server(String),
-    /// The deliveries failed.
-    #[error("the delivery worker failed: {0}")]
-    Worker(String),
+    /// A background task ended.
+    #[error(transparent)]
+    Task(#[from] Ended),
 }
 
 fn serve(listener: TcpListener, shared: Data<Shared>, grace: Duration) -> io::Result<Server> {
-    let server = HttpServer::new(move || App::new().app_data(shared.clone()).configure(web::routes))
-        .disable_signals()
-        .client_request_timeout(HEAD_TIMEOUT)
-        .shutdown_timeout(grace.as_secs())
-        .listen(listener)?
-        .run();
+    let threads = available_parallelism().map_or(1, usize::from);
+    let connections = (descriptors::connections(descriptors::limit()) / threads).clamp(1, CONNECTIONS);
+    let server = HttpServer::new(move || {
+        App::new().app_data(shared.clone()).wrap(from_fn(keep_only_trusted)).configure(web::routes)
+    })
+    .workers(threads)
+    .max_connections(connections)
+    .disable_signals()
+    .client_request_timeout(HEAD_TIMEOUT)
+    .shutdown_timeout(whole_seconds(grace))
+    .listen(listener)?
+    .run();
     Ok(server)
+}
+
+/// Closes the connection after every answer but that to an alert that was taken: the web server has a deadline for the
+/// first head of a connection and none for the others, so a stranger could hold it for ever.
+async fn keep_only_trusted<B: MessageBody>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, actix_web::Error> {
+    let mut response = next.call(request).await?;
+    if response.status() != StatusCode::ACCEPTED {
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
+    Ok(response)
+}
+
+/// What the web server understands, and no less than was asked for.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grace_of_less_than_a_second_is_not_none() {
+        let seconds = [0, 1, 500, 1000, 1001, 20_000].map(|millis| whole_seconds(Duration::from_millis(millis)));
+        assert_eq!(seconds, [0, 1, 1, 1, 2, 20]);
+    }
 }

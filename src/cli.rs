@@ -194,6 +194,9 @@ pub struct QueueRetryArgs {
     /// All dead letters and all rejected webhooks
     #[arg(long, conflicts_with = "ids")]
     pub all: bool,
+    /// Send triggers again also where their incident was resolved since, which opens it again
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Arguments of `queue discard`.

@@ -3,14 +3,14 @@
 //! # The way an alert takes
 //!
 //! ```text
-//!  Sentry ──POST──▶ web ──▶ intake ─┬─ sentry      bytes → Alert
+//!  Sentry ──POST──▶ web ──▶ ingest ─┬─ sentry      bytes → Alert
 //!                           │       ├─ routing     Alert → service key
 //!                           │       └─ pagerduty   Alert → Event
 //!                           ▼
 //!         202 ◀── committed ◀── queue ──▶ delivery ──▶ awc ──▶ PagerDuty
 //! ```
 //!
-//! One direction, no way back. What stands inside [`intake`] is pure: bytes, headers and a time go in, a verdict comes
+//! One direction, no way back. What stands inside [`ingest`] is pure: bytes, headers and a time go in, a verdict comes
 //! out. So is [`delivery::schedule`]: time, randomness and PagerDuty's answers are its arguments.
 //!
 //! # Where things are
@@ -18,14 +18,15 @@
 //! - [`config`]: `BRIDGE_*` variables into checked types
 //! - [`bridge`]: the running application, built from its configuration and a listener
 //! - [`web`]: one file per endpoint
-//! - [`intake`]: the pure way from a request to a verdict
+//! - [`ingest`]: the pure way from a request to a verdict
 //! - [`sentry`], [`alert`], [`routing`], [`pagerduty`]: the steps of that way
 //! - [`redaction`]: what of an alert is never kept nor sent
 //! - [`queue`]: the durable queue
 //! - [`delivery`]: what to send next and when, and the worker that does it
 //! - [`upkeep`]: what people do about dead letters and rejected webhooks
 //! - [`metrics`]: what happened, counted; every room may touch it
-//! - [`watch`]: whether the bridge is well
+//! - [`monitor`]: whether the bridge is well
+//! - [`supervision`]: background tasks, none of which may end; [`descriptors`]: how many files may be open
 //! - [`logging`]: the log, with few lines where one thing is repeated
 //! - [`printable`]: texts of others, made safe for terminals and logs
 //! - [`build_info`]: which version this is
@@ -41,16 +42,18 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod delivery;
+pub mod descriptors;
 pub mod exit_code;
-pub mod intake;
+pub mod ingest;
 pub mod logging;
 pub mod metrics;
+pub mod monitor;
 pub mod pagerduty;
 pub mod printable;
 pub mod queue;
 pub mod redaction;
 pub mod routing;
 pub mod sentry;
+pub mod supervision;
 pub mod upkeep;
-pub mod watch;
 pub mod web;

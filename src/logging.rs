@@ -6,6 +6,7 @@
 
 pub mod throttle;
 
+use std::future::pending;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -18,6 +19,7 @@ use env_logger::{Builder, Logger, Target, WriteStyle};
 use log::{Level, LevelFilter, Log, Metadata, Record, kv};
 use serde::Serializer as _;
 use serde::ser::SerializeMap;
+use tokio::sync::watch;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 
 use crate::printable;
@@ -65,10 +67,23 @@ pub fn start(format: LogFormat, filter: &str) {
     let (logger, guard) = BufferedLogger::new(&mut builder, io::stderr(), CAPACITY, write_line);
     let filter = logger.logger.filter();
     // A second call, as tests that run several commands make, keeps the first logger.
+    let ended = logger.ended.clone();
     if log::set_boxed_logger(Box::new(logger)).is_ok() {
+        let _ = ENDED.set(ended);
         log::set_max_level(filter);
         // The guard would end the writer, and print to standard output where the buffer is full.
         mem::forget(guard);
+    }
+}
+
+/// Closed when the thread that writes the log ends.
+static ENDED: OnceLock<watch::Receiver<()>> = OnceLock::new();
+
+/// Returns when the thread that writes the log has ended, which it never should; waits for ever where there is none.
+pub async fn writer_ended() {
+    match ENDED.get().cloned() {
+        Some(mut ended) => while ended.changed().await.is_ok() {},
+        None => pending().await,
     }
 }
 
@@ -76,6 +91,7 @@ pub fn start(format: LogFormat, filter: &str) {
 struct BufferedLogger {
     logger: Logger,
     progress: Arc<Progress>,
+    ended: watch::Receiver<()>,
 }
 
 #[derive(Default)]
@@ -98,22 +114,26 @@ impl BufferedLogger {
         capacity: usize,
         write_line: WriteLine,
     ) -> (Self, WorkerGuard) {
-        let progress = Arc::new(Progress::default());
+        let (progress, (ends, ended)) = (Arc::new(Progress::default()), watch::channel(()));
         let out = BufWriter::with_capacity(1 << 16, out);
-        let writer = Writer { out, progress: Arc::clone(&progress), write_line, unflushed: 0, reported: 0 };
+        let writer =
+            Writer { out, progress: Arc::clone(&progress), write_line, unflushed: 0, reported: 0, _ends: ends };
         let buffer = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(capacity).thread_name("log");
         let (buffer, guard) = buffer.finish(writer);
         progress.dropped.get_or_init(|| buffer.error_counter());
         // No colors are stripped: those of others are made printable before.
         let logger = builder.target(Target::Pipe(Box::new(buffer))).write_style(WriteStyle::Always).build();
-        (Self { logger, progress }, guard)
+        (Self { logger, progress, ended }, guard)
     }
 
-    /// Returns when all that was logged is written or dropped, or after `timeout`.
+    /// Returns when all that was logged is written or dropped, the writer has ended, or `timeout` is over.
     fn flush_within(&self, timeout: Duration) {
         let (deadline, progress) = (Instant::now() + timeout, &self.progress);
         let logged = progress.logged.load(Ordering::Acquire);
-        while progress.written.load(Ordering::Acquire) + progress.dropped() < logged && Instant::now() < deadline {
+        while progress.written.load(Ordering::Acquire) + progress.dropped() < logged
+            && Instant::now() < deadline
+            && self.ended.has_changed().is_ok()
+        {
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -144,6 +164,8 @@ struct Writer<W: Write> {
     unflushed: usize,
     /// How many dropped lines were reported.
     reported: usize,
+    /// Dropped when the thread ends, by a panic as well.
+    _ends: watch::Sender<()>,
 }
 
 impl<W: Write> Write for Writer<W> {
@@ -323,5 +345,31 @@ mod tests {
         logger.info("last");
         logger.flush_within(Duration::from_mins(1));
         assert_eq!(reads.try_iter().collect::<Vec<_>>(), [b"last\n"]);
+    }
+
+    struct Broken;
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            panic!("the log is broken")
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_thread_is_told_and_nobody_waits_for_it() {
+        let mut builder = Builder::new();
+        builder.filter_level(LevelFilter::Info);
+        let (logger, _guard) = BufferedLogger::new(&mut builder, Broken, 3, write_message);
+        logger.info("first");
+        let mut ended = logger.ended.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let told = runtime.block_on(async { tokio::time::timeout(Duration::from_mins(1), ended.changed()).await });
+        assert!(told.expect("nobody is told").is_err());
+        logger.info("second");
+        logger.flush_within(Duration::from_hours(1));
     }
 }

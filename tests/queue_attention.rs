@@ -3,11 +3,11 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
 
 use chrono::{DateTime, Utc};
-use sentry_pagerduty_bridge::intake::{Dedup, FollowUp};
+use sentry_pagerduty_bridge::ingest::{Dedup, FollowUp};
 use sentry_pagerduty_bridge::pagerduty::event::{EventAction, Note};
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    Attention, DeadLetters, Editor, EventId, Incoming, NewEvent, OldestWaiting, Queue, Reception, Settlement, State,
+    Attention, DeadLetters, Editor, EventId, FirstInLine, Incoming, NewEvent, Queue, Reception, Settlement, State,
 };
 use tempfile::TempDir;
 
@@ -48,7 +48,7 @@ async fn resolve(queue: &Queue, name: &str, seconds: i64) -> Reception {
     let follow_up = FollowUp {
         incident_key: incident(name),
         action: EventAction::Resolve(Note::default()),
-        happened_at: at(seconds),
+        happened_at: Some(at(seconds)),
         fallback: None,
         dedup: Dedup::default(),
     };
@@ -83,7 +83,7 @@ async fn the_oldest_of_all_service_keys_is_told_without_the_incidents_left_out()
     let first = trigger(&queue, B, "42", 10).await;
     trigger(&queue, B, "43", 11).await;
     let without = [incident("alarm/1"), incident("alarm/2")];
-    let oldest = async |without: &[IncidentKey]| queue.reader().attention(without).await.unwrap().oldest;
+    let oldest = async |without: &[IncidentKey]| queue.reader().attention(without).await.unwrap().oldest().cloned();
 
     let retry = Settlement::Retry {
         reason: "no answer".to_owned(),
@@ -91,9 +91,17 @@ async fn the_oldest_of_all_service_keys_is_told_without_the_incidents_left_out()
         blamed: std::time::Duration::ZERO,
     };
     attempt(&queue, first, retry, 30).await;
-    let expected =
-        OldestWaiting { id: first, service_key: key(B), since: at(10), reason: Some("no answer".to_owned()) };
-    assert_eq!(oldest(&without).await, Some(expected));
+    let expected = FirstInLine {
+        id: first,
+        service_key: key(B),
+        since: at(10),
+        is_revived: false,
+        reason: Some("no answer".to_owned()),
+    };
+    assert_eq!(oldest(&without).await, Some(expected.clone()));
+    let first_in_line = queue.reader().attention(&without).await.unwrap().first;
+    assert_eq!(first_in_line.iter().map(|first| first.id).collect::<Vec<_>>(), [second, first]);
+    assert_eq!(first_in_line[1], expected);
     assert_eq!(oldest(&[]).await.unwrap().since, at(0));
 
     deliver(&queue, first, 40).await;
@@ -150,8 +158,8 @@ async fn the_dead_letter_of_an_incident_is_known_for_its_integration_alone() {
     let (_directory, queue) = open().await;
     let id = trigger(&queue, A, "42", 0).await;
     kill(&queue, id, "refused", 7).await;
-    for (service_key, name, died_at) in [(A, "42", Some(at(7))), (B, "42", None), (A, "43", None)] {
+    for (service_key, name, died_at, dead) in [(A, "42", Some(at(7)), 1), (B, "42", None, 0), (A, "43", None, 0)] {
         let known = queue.reader().incident(&incident(name), &key(service_key)).await.unwrap();
-        assert_eq!((known.is_open, known.died_at), (false, died_at), "{service_key} {name}");
+        assert_eq!((known.is_open, known.died_at, known.dead), (false, died_at, dead), "{service_key} {name}");
     }
 }

@@ -62,7 +62,10 @@ async fn a_storm_of_one_incident_is_one_waiting_event() {
     assert_eq!(first.count, 1);
     for seconds in 1..50 {
         let folded = queue.accept(trigger("42", seconds)).await.unwrap();
-        assert_eq!(folded, Accepted { id: first.id, count: u32::try_from(seconds).unwrap() + 1 });
+        assert_eq!(
+            folded,
+            Accepted { id: first.id, count: u32::try_from(seconds).unwrap() + 1, event_type: EventType::Trigger }
+        );
     }
 
     let record = record(&queue, first.id).await;
@@ -124,7 +127,10 @@ async fn nothing_folds_across_a_resolve() {
     let reopened = queue.accept(trigger("42", 3)).await.unwrap();
     assert!(opened.id < resolved.id && resolved.id < again.id && again.id < reopened.id);
     assert!([opened, resolved, again, reopened].iter().all(|accepted| !accepted.is_folded()));
-    assert_eq!(queue.accept(trigger("42", 4)).await.unwrap(), Accepted { id: reopened.id, count: 2 });
+    assert_eq!(
+        queue.accept(trigger("42", 4)).await.unwrap(),
+        Accepted { id: reopened.id, count: 2, event_type: EventType::Trigger }
+    );
     assert_eq!(record(&queue, opened.id).await.count, 1);
 }
 
@@ -139,7 +145,10 @@ async fn what_was_attempted_keeps_its_bytes() {
     assert_eq!(next.count, 1);
     assert_eq!(queue.begin(attempted.id, at(10)).await.unwrap().body, body);
     queue.settle(attempted.id, Settlement::Delivered { note: None }, at(11)).await.unwrap();
-    assert_eq!(queue.accept(trigger("42", 12)).await.unwrap(), Accepted { id: next.id, count: 2 });
+    assert_eq!(
+        queue.accept(trigger("42", 12)).await.unwrap(),
+        Accepted { id: next.id, count: 2, event_type: EventType::Trigger }
+    );
 
     // Its bytes are known outside also when somebody has reset its attempts since.
     queue.begin(next.id, at(13)).await.unwrap();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::config::ResolveScope;
-use sentry_pagerduty_bridge::intake::{Intake, Policy, Verdict, Webhook};
+use sentry_pagerduty_bridge::ingest::{Ingest, Policy, Verdict, Webhook};
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::queue::{
     Editor, EventId, History, Incoming, Queue, Reception, Rejected, Settlement, State,
@@ -34,27 +34,39 @@ fn at(seconds: i64) -> DateTime<Utc> {
 fn webhook(resource: Option<&str>, body: &Value, resolve: ResolveScope, came: i64, sent: i64) -> Incoming {
     let routes = format!("team,a,{A}\nteam,b,{B}");
     let routes = Routes::new(ServiceKey::parse(DEFAULT).unwrap(), &routes).unwrap();
-    let intake = Intake::new(routes, Policy { resolve, acknowledge: true, ..Policy::default() });
+    let ingest = Ingest::new(routes, Policy { resolve, acknowledge: true, ..Policy::default() });
     let body = body.to_string();
     let sent_at = Some(at(sent));
-    match intake.judge(&Webhook { resource, sent_at, ..Webhook::of_body(body.as_bytes(), at(came)) }) {
+    match ingest.judge(&Webhook { resource, sent_at, ..Webhook::of_body(body.as_bytes(), at(came)) }) {
         Verdict::Queue(prepared) => Incoming::trigger(*prepared, at(came)),
         Verdict::Follow(follow_up) => Incoming::follow_up(*follow_up, at(came)),
         other => panic!("{other:?}"),
     }
 }
 
-/// An alert of the legacy plugin for `team`: the event happened at one second and came at another.
-fn alert(team: &str, happened: i64, came: i64) -> Incoming {
-    let event = json!({ "event_id": format!("{happened:032x}"), "timestamp": at(happened).timestamp(), "title": "Full",
-                        "tags": [["team", team]] });
+/// An alert of the legacy plugin for `team`: Sentry received the event at one second, and its webhook came at another.
+fn alert(team: &str, received: i64, came: i64) -> Incoming {
+    alert_of_a_client(team, received, received, came)
+}
+
+/// The same as [`alert`], with the second that the client's clock showed.
+fn alert_of_a_client(team: &str, timestamp: i64, received: i64, came: i64) -> Incoming {
+    let event = json!({ "event_id": format!("{received:032x}"), "timestamp": at(timestamp).timestamp(),
+                        "received": at(received).timestamp(), "title": "Full", "tags": [["team", team]] });
+    webhook(None, &json!({ "id": "42", "event": event }), ResolveScope::Opened, came, came)
+}
+
+/// The same as [`alert`], without any time of Sentry's.
+fn alert_without_times(team: &str, came: i64) -> Incoming {
+    let event = json!({ "event_id": format!("{came:032x}"), "title": "Full", "tags": [["team", team]] });
     webhook(None, &json!({ "id": "42", "event": event }), ResolveScope::Opened, came, came)
 }
 
 /// The same as [`alert`], by the integration platform.
-fn event_alert(team: &str, happened: i64, came: i64) -> Incoming {
-    let event = json!({ "event_id": format!("{happened:032x}"), "timestamp": at(happened).timestamp(), "title": "Full",
-                        "tags": [["team", team]], "issue_id": "42" });
+fn event_alert(team: &str, received: i64, came: i64) -> Incoming {
+    let event = json!({ "event_id": format!("{received:032x}"), "timestamp": at(received).timestamp(),
+                        "received": at(received).timestamp(), "title": "Full", "tags": [["team", team]],
+                        "issue_id": "42" });
     let body = json!({ "action": "triggered", "data": { "event": event } });
     webhook(Some("event_alert"), &body, ResolveScope::Opened, came, came)
 }
@@ -91,7 +103,7 @@ async fn reopen(queue: Queue, path: &std::path::Path) -> Queue {
 async fn receive(queue: &Queue, incoming: Incoming) -> Vec<EventId> {
     match queue.receive(incoming).await.unwrap() {
         Reception::Queued(accepted) => accepted.into_iter().map(|accepted| accepted.id).collect(),
-        Reception::Repeated | Reception::NothingOpen => Vec::new(),
+        _ => Vec::new(),
     }
 }
 
@@ -123,6 +135,16 @@ async fn settle(queue: &Queue, settlement: &Settlement, seconds: i64) {
 
 async fn deliver(queue: &Queue) {
     settle(queue, &Settlement::Delivered { note: None }, 0).await;
+}
+
+/// A resolve that Sentry signed, of an issue with so many events.
+fn signed_resolve(events: u32, came: i64) -> Incoming {
+    let body = json!({ "action": "resolved", "data": { "issue": { "id": "42", "count": events.to_string() } } });
+    let ingest = Ingest::new(Routes::new(ServiceKey::parse(DEFAULT).unwrap(), "").unwrap(), Policy::default());
+    let body = body.to_string();
+    let webhook = Webhook { resource: Some("issue"), is_signed: true, ..Webhook::of_body(body.as_bytes(), at(came)) };
+    let Verdict::Follow(follow_up) = ingest.judge(&webhook) else { panic!("no follow-up") };
+    Incoming::follow_up(*follow_up, at(came))
 }
 
 async fn meddle(path: &std::path::Path, sql: &str) {
@@ -279,7 +301,7 @@ async fn an_old_webhook_that_is_read_again_takes_nothing_from_a_newer_resolve() 
     let (_directory, path, queue) = open().await;
     receive(&queue, issue("resolved", DAY)).await;
     let body = b"{}".to_vec();
-    let rejected = Rejected { received_at: at(0), resource: None, reason: String::new(), body };
+    let rejected = Rejected { received_at: at(0), body, ..Rejected::default() };
     let id = queue.reject(rejected).await.unwrap();
     let mut editor = Editor::open(&path).await.unwrap();
     let readmitted = editor.readmit(id, issue("resolved", 0)).await.unwrap();
@@ -334,7 +356,10 @@ async fn an_incident_is_known_for_longer_than_the_events_that_opened_it() {
     // What waits is known without being remembered.
     queue.prune(history, at(181 * DAY)).await.unwrap();
     settle(&queue, &Settlement::Dead { reason: "no".to_owned() }, 181 * DAY).await;
-    assert_eq!(queue.receive(issue("resolved", 181 * DAY)).await.unwrap(), Reception::NothingOpen);
+    assert_eq!(receive(&queue, issue("resolved", 181 * DAY)).await.len(), 1, "what is open is not forgotten by age");
+    settle(&queue, &Settlement::Delivered { note: None }, 181 * DAY).await;
+    queue.prune(history, at(362 * DAY)).await.unwrap();
+    assert_eq!(queue.receive(issue("unresolved", 362 * DAY)).await.unwrap(), Reception::NothingOpen, "it was closed");
 }
 
 #[tokio::test]
@@ -362,4 +387,201 @@ async fn only_what_pagerduty_took_or_may_yet_take_is_open() {
     let [trigger] = receive(&queue, alert("b", 500, 500)).await[..] else { panic!("no single event") };
     editor.discard(State::Waiting, &[trigger]).await.unwrap();
     assert_eq!(queue.receive(issue("resolved", 501)).await.unwrap(), Reception::NothingOpen);
+}
+
+#[tokio::test]
+async fn what_sentry_received_after_a_resolve_stays_open_whatever_the_clock_of_its_client_says() {
+    for timestamp in [-3_600, 80, 101, 500] {
+        let (_directory, _path, queue) = open().await;
+        receive(&queue, alert("a", 0, 0)).await;
+        receive(&queue, issue("resolved", 100)).await;
+        deliver(&queue).await;
+        receive(&queue, alert_of_a_client("a", timestamp, 101, 102)).await;
+        assert_eq!(waiting(&queue).await, ["a trigger"], "by the client it happened at second {timestamp}");
+    }
+    // And what Sentry received before it is closed, whatever the client says.
+    let (_directory, _path, queue) = open().await;
+    receive(&queue, issue("resolved", 100)).await;
+    receive(&queue, alert_of_a_client("a", 500, 99, 102)).await;
+    assert_eq!(waiting(&queue).await, ["a trigger", "a resolve"]);
+}
+
+#[tokio::test]
+async fn a_resolve_that_comes_after_an_alert_which_sentry_received_later_leaves_its_page_open() {
+    for is_delivered in [false, true] {
+        let (_directory, path, queue) = open().await;
+        receive(&queue, alert("a", 0, 0)).await;
+        deliver(&queue).await;
+        receive(&queue, alert("a", 105, 106)).await;
+        if is_delivered {
+            deliver(&queue).await;
+        }
+        let before = waiting(&queue).await;
+        let queue = reopen(queue, &path).await;
+        // Sentry keeps no order between deliveries: this one was on its way for longer.
+        receive(&queue, issue_sent("resolved", 101, 110)).await;
+        assert_eq!(waiting(&queue).await, before, "the issue is open again since second 105");
+        // Nor is it kept for what comes late.
+        receive(&queue, alert("b", 100, 111)).await;
+        assert!(!waiting(&queue).await.contains(&"b resolve".to_owned()));
+        receive(&queue, issue("resolved", 112)).await;
+        assert_eq!(waiting(&queue).await.last().unwrap(), "b resolve");
+        assert!(waiting(&queue).await.contains(&"a resolve".to_owned()), "this one is newer");
+    }
+}
+
+#[tokio::test]
+async fn an_alert_that_tells_no_time_of_sentrys_is_closed_by_every_later_resolve_and_by_no_earlier_one() {
+    let (_directory, _path, queue) = open().await;
+    receive(&queue, issue("resolved", 100)).await;
+    receive(&queue, alert_without_times("a", 101)).await;
+    assert_eq!(waiting(&queue).await, ["a trigger"]);
+    receive(&queue, issue_sent("resolved", 101, 102)).await;
+    assert_eq!(waiting(&queue).await, ["a trigger", "a resolve"]);
+}
+
+#[tokio::test]
+async fn after_the_machines_clock_was_set_back_no_resolve_of_the_time_before_closes_an_alert() {
+    // An hour ahead of Sentry's clock, or together with it.
+    for sent in [0, 3_600] {
+        let (_directory, path, queue) = open().await;
+        receive(&queue, alert("a", -60, 3_540)).await;
+        receive(&queue, issue_sent("resolved", sent, 3_600)).await;
+        deliver(&queue).await;
+        let queue = reopen(queue, &path).await;
+        for came in [10, 70, 1_000, 3_590] {
+            receive(&queue, alert("a", came, came)).await;
+            assert_eq!(waiting(&queue).await, ["a trigger"], "closed at second {came}");
+            deliver(&queue).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn after_the_machines_clock_was_set_back_resolves_close_what_was_opened_before() {
+    let (_directory, _path, queue) = open().await;
+    receive(&queue, alert("a", 3_600, 3_600)).await;
+    deliver(&queue).await;
+    receive(&queue, issue("resolved", 10)).await;
+    assert_eq!(waiting(&queue).await, ["a resolve"]);
+    // And the overtaking of the time since is known, too.
+    receive(&queue, alert("b", 9, 11)).await;
+    assert_eq!(waiting(&queue).await, ["a resolve", "b trigger", "b resolve"]);
+}
+
+#[tokio::test]
+async fn after_the_machines_clock_was_set_back_no_new_alert_is_taken_for_a_repetition_of_the_future() {
+    let (_directory, _path, queue) = open().await;
+    receive(&queue, event_alert("a", 0, 7_200)).await;
+    assert_eq!(queue.receive(event_alert("a", 0, 7_260)).await.unwrap(), Reception::Repeated);
+    assert_eq!(
+        receive(&queue, event_alert("a", 0, 60)).await.len(),
+        1,
+        "nobody knows what the clock showed in between"
+    );
+    assert_eq!(queue.receive(event_alert("a", 0, 120)).await.unwrap(), Reception::Repeated);
+}
+
+#[tokio::test]
+async fn a_step_of_the_clock_by_half_a_year_and_more_forgets_no_open_incident() {
+    let (_directory, _path, queue) = open().await;
+    receive(&queue, alert("a", 0, 0)).await;
+    deliver(&queue).await;
+    let history = History { age: Duration::from_secs(DAY as u64), rows: 1_000 };
+    for days in [181, 182, 4_000] {
+        queue.prune(history, at(days * DAY)).await.unwrap();
+    }
+    receive(&queue, issue("resolved", 60)).await;
+    assert_eq!(waiting(&queue).await, ["a resolve"]);
+}
+
+#[tokio::test]
+async fn a_trigger_that_was_given_up_while_in_doubt_is_resolved_all_the_same() {
+    let (_directory, path, queue) = open().await;
+    let [trigger] = receive(&queue, alert("a", 0, 0)).await[..] else { panic!("no single event") };
+    let retry = |reason: &str| Settlement::Retry {
+        reason: reason.to_owned(),
+        next_attempt_at: at(60),
+        blamed: Duration::from_secs(30),
+    };
+    for seconds in [1, 2] {
+        queue.begin(trigger, at(seconds)).await.unwrap();
+        queue.settle(trigger, retry("no answer within 10 s"), at(seconds)).await.unwrap();
+    }
+    let given_up = Settlement::Dead { reason: "given up".to_owned() };
+    queue.settle(trigger, given_up, at(3)).await.unwrap();
+    let queue = reopen(queue, &path).await;
+    receive(&queue, issue("resolved", 100)).await;
+    assert_eq!(waiting(&queue).await, ["a resolve"], "PagerDuty may have taken it");
+}
+
+#[tokio::test]
+async fn a_trigger_that_was_discarded_after_an_attempt_is_resolved_all_the_same() {
+    let (_directory, path, queue) = open().await;
+    let [trigger] = receive(&queue, alert("a", 0, 0)).await[..] else { panic!("no single event") };
+    queue.begin(trigger, at(1)).await.unwrap();
+    let mut editor = Editor::open(&path).await.unwrap();
+    assert_eq!(editor.discard(State::Waiting, &[trigger]).await.unwrap(), [trigger]);
+    receive(&queue, issue("resolved", 100)).await;
+    assert_eq!(waiting(&queue).await, ["a resolve"], "its attempt may have reached PagerDuty");
+}
+
+#[tokio::test]
+async fn a_dead_trigger_whose_issue_was_resolved_since_waits_again_only_for_who_insists() {
+    let dead = Settlement::Dead { reason: "no such service key".to_owned() };
+    let (_directory, path, queue) = open().await;
+    // One that was dead when the resolve came, one that died after it, one that the resolve had overtaken, and one that
+    // Sentry received after the resolve.
+    let [first] = receive(&queue, alert("a", 0, 0)).await[..] else { panic!("no single event") };
+    settle(&queue, &dead, 1).await;
+    let [second] = receive(&queue, alert("b", 1, 1)).await[..] else { panic!("no single event") };
+    receive(&queue, issue("resolved", 100)).await;
+    let [third, _] = receive(&queue, alert("a", 99, 101)).await[..] else { panic!("it was not overtaken") };
+    let [fourth] = receive(&queue, alert("a", 101, 102)).await[..] else { panic!("it was overtaken") };
+    settle(&queue, &dead, 103).await;
+    queue.prune(History { age: Duration::ZERO, rows: 0 }, at(104)).await.unwrap();
+    let queue = reopen(queue, &path).await;
+
+    let mut editor = Editor::open(&path).await.unwrap();
+    let all = [first, second, third, fourth];
+    assert_eq!(editor.revive(&all).await.unwrap(), [fourth]);
+    assert_eq!(waiting(&queue).await, ["a trigger"]);
+    assert_eq!(editor.revive_resolved(&[first, second]).await.unwrap(), [first, second]);
+    assert_eq!(waiting(&queue).await, ["a trigger", "b trigger", "a trigger"]);
+    // Nor is one left that is needed again.
+    receive(&queue, issue("unresolved", 200)).await;
+    assert_eq!(editor.revive(&[third]).await.unwrap(), [third]);
+}
+
+#[tokio::test]
+async fn a_signed_resolve_is_taken_once_until_many_others_came_whatever_the_clock_shows() {
+    let (_directory, path, queue) = open().await;
+    receive(&queue, signed_resolve(1, 0)).await;
+    for came in [1, 100 * DAY, -100 * DAY] {
+        assert_eq!(queue.receive(signed_resolve(1, came)).await.unwrap(), Reception::Replayed, "at second {came}");
+    }
+    let queue = reopen(queue, &path).await;
+    let others = |first: u32, last: u32| {
+        format!(
+            "WITH RECURSIVE others (number) AS (SELECT {first} UNION ALL SELECT number + 1 FROM others WHERE number < {last})
+             INSERT INTO seen_webhooks (digest, incident_key, event_type)
+             SELECT CAST(number AS BLOB), '7', 'resolve' FROM others"
+        )
+    };
+    meddle(&path, &others(1, 199_998)).await;
+    receive(&queue, signed_resolve(2, 2)).await;
+    assert_eq!(queue.receive(signed_resolve(1, 3)).await.unwrap(), Reception::Replayed, "the 200,000th from the end");
+    receive(&queue, signed_resolve(3, 4)).await;
+    assert_eq!(queue.receive(signed_resolve(1, 5)).await.unwrap(), Reception::NothingOpen, "it is forgotten");
+    assert_eq!(queue.receive(signed_resolve(3, 5)).await.unwrap(), Reception::Replayed);
+}
+
+#[tokio::test]
+async fn a_signed_resolve_that_could_not_be_committed_may_come_again() {
+    let (_directory, path, queue) = open().await;
+    receive(&queue, alert("a", 0, 0)).await;
+    meddle(&path, "CREATE TRIGGER refuse BEFORE INSERT ON bodies BEGIN SELECT RAISE(ABORT, 'no body'); END").await;
+    queue.receive(signed_resolve(1, 1)).await.expect_err("it was committed");
+    meddle(&path, "DROP TRIGGER refuse").await;
+    assert_eq!(receive(&queue, signed_resolve(1, 2)).await.len(), 1);
 }

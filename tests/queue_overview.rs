@@ -38,7 +38,7 @@ fn event(key: &ServiceKey, incident: &str, seconds: i64) -> NewEvent {
 }
 
 fn rejected(seconds: i64) -> Rejected {
-    Rejected { received_at: at(seconds), resource: None, reason: "no JSON".to_owned(), body: b"{".to_vec() }
+    Rejected { received_at: at(seconds), reason: "no JSON".to_owned(), body: b"{".to_vec(), ..Rejected::default() }
 }
 
 async fn open() -> (TempDir, PathBuf, Queue) {
@@ -59,10 +59,11 @@ async fn meddle(path: &Path, sql: &str) {
 /// The overview as somebody finds it who counts every row.
 async fn counted(path: &Path) -> Overview {
     let mut connection = connect(path).await;
-    let rows = sqlx::query("SELECT service_key, state, first_seen FROM events ORDER BY id")
-        .fetch_all(&mut connection)
-        .await
-        .unwrap();
+    let rows =
+        sqlx::query("SELECT service_key, state, COALESCE(revived_at, first_seen) AS since FROM events ORDER BY id")
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
     let mut destinations = BTreeMap::new();
     for row in rows {
         let service_key = ServiceKey::parse(row.get("service_key")).unwrap();
@@ -77,7 +78,7 @@ async fn counted(path: &Path) -> Overview {
             State::Waiting => {
                 destination.waiting += 1;
                 destination.oldest_waiting =
-                    destination.oldest_waiting.or(DateTime::from_timestamp_millis(row.get("first_seen")));
+                    destination.oldest_waiting.or(DateTime::from_timestamp_millis(row.get("since")));
             }
             State::Dead => destination.dead += 1,
             State::Delivered => destination.delivered += 1,

@@ -2,12 +2,14 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
 
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chrono::DateTime;
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{NewEvent, Queue, QueueError, Reader};
+use sentry_pagerduty_bridge::queue::{EventId, History, NewEvent, Queue, QueueError, Reader, Settlement};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
 use tempfile::TempDir;
@@ -181,6 +183,47 @@ async fn a_row_that_the_bridge_did_not_write_is_named() {
     );
 }
 
+/// Overwrites the page of a table that holds the row `id`, which is a page's first: such as every large body's.
+async fn damage(path: &Path, table: &str, id: i64) {
+    let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+    let sql = "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY path LIMIT 1 OFFSET ?";
+    let page: i64 = sqlx::query_scalar(sql).bind(table).bind(id - 1).fetch_one(&mut connection).await.unwrap();
+    let size: i64 = sqlx::query_scalar("PRAGMA page_size").fetch_one(&mut connection).await.unwrap();
+    drop(connection);
+    let mut file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.seek(SeekFrom::Start(u64::try_from((page - 1) * size).unwrap())).unwrap();
+    file.write_all(&vec![0xa5; usize::try_from(size).unwrap()]).unwrap();
+}
+
+#[tokio::test]
+async fn what_needs_a_damaged_page_fails_alone_and_refuses_nothing_else_in_its_commit() {
+    let (_directory, path) = database();
+    let queue = Queue::open(&path).await.unwrap();
+    let large = |number: u8| NewEvent { body: vec![b'x'; 3000], ..event(&format!("{number}")) };
+    let ids: Vec<_> = join_all((1..=5).map(|number| queue.accept(large(number)))).await;
+    let ids: Vec<_> = ids.into_iter().map(|accepted| accepted.unwrap().id).collect();
+    queue.close().await.unwrap();
+    damage(&path, "bodies", 3).await;
+
+    let queue = Queue::open(&path).await.unwrap();
+    let at = DateTime::from_timestamp(1_800_000_001, 0).unwrap();
+    // They are in one commit: all are sent before the writer runs.
+    let (begun, accepted, folded) = tokio::join!(
+        join_all(ids.iter().map(|&id| queue.begin(id, at))),
+        join_all((10..60).map(|number| queue.accept(event(&number.to_string())))),
+        queue.accept(event("3")),
+    );
+    let failed: Vec<_> = begun.iter().zip(&ids).filter(|(begun, _)| begun.is_err()).map(|(_, id)| id.get()).collect();
+    assert_eq!(failed, [3], "{begun:?}");
+    assert!(matches!(&begun[2], Err(error) if error.is_damage()), "{begun:?}");
+    assert!(accepted.iter().all(Result::is_ok), "{accepted:?}");
+    assert!(!folded.unwrap().is_folded(), "it is an event of its own");
+    assert!(queue.is_well());
+    for id in [1, 2, 4, 5] {
+        assert_eq!(queue.reader().get(EventId::new(id)).await.unwrap().unwrap().attempts, 1);
+    }
+}
+
 #[tokio::test]
 async fn a_commit_that_fails_leaves_nothing_behind_and_the_next_one_works() {
     let (_directory, path) = database();
@@ -227,4 +270,119 @@ async fn a_probe_is_a_real_commit() {
     let error = queue.probe().await.expect_err("nothing was written");
     assert!(error.to_string().contains("no heart"), "{error}");
     assert!(!queue.is_well());
+}
+
+/// Has `incidents` events delivered.
+async fn delivered(queue: &Queue, incidents: impl Iterator<Item = u64>, bytes: usize) {
+    let mut ids = Vec::new();
+    for chunk in incidents.collect::<Vec<_>>().chunks(1000) {
+        let accepted = join_all(chunk.iter().map(|incident| {
+            let incident_key = IncidentKey::parse(&incident.to_string()).unwrap();
+            queue.accept(NewEvent { incident_key, body: vec![b'x'; bytes], ..event("0") })
+        }));
+        ids.extend(accepted.await.into_iter().map(|accepted| accepted.unwrap().id));
+    }
+    let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+    for chunk in ids.chunks(1000) {
+        let delivered = Settlement::Delivered { note: None };
+        for settled in join_all(chunk.iter().map(|id| queue.settle(*id, delivered.clone(), at))).await {
+            settled.unwrap();
+        }
+    }
+}
+
+/// Forgets everything that was delivered.
+async fn prune(queue: &Queue) -> Result<u64, QueueError> {
+    let now = DateTime::from_timestamp(1_800_100_000, 0).unwrap();
+    queue.prune(History { age: Duration::ZERO, rows: 0 }, now).await
+}
+
+/// Writes the log into the file, as happens by itself after a few hundred pages.
+async fn size_of(path: &Path) -> u64 {
+    let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await.unwrap();
+    std::fs::metadata(path).unwrap().len()
+}
+
+#[tokio::test]
+async fn alerts_are_accepted_while_history_that_is_damaged_cannot_be_pruned() {
+    let (_directory, path) = database();
+    let queue = Queue::open(&path).await.unwrap();
+    delivered(&queue, 1..=300, 100).await;
+    queue.close().await.unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    // 13 marks a leaf of a table.
+    let is_of_events = |page: &[u8]| page[0] == 13 && page.windows(17).any(|text| text == b"ZeroDivisionError");
+    let mut history = bytes.chunks_mut(4096).filter(|page| is_of_events(page));
+    history.next().unwrap().fill(0xa5);
+    assert!(history.count() > 3, "the newest events are on another page");
+    std::fs::write(&path, bytes).unwrap();
+
+    let queue = Queue::open(&path).await.unwrap();
+    for round in 0..20 {
+        let incidents = (0..20).map(|number| format!("{round}-{number}")).collect::<Vec<_>>();
+        let alerts = join_all(incidents.iter().map(|incident| queue.accept(event(incident))));
+        let (pruned, alerts) = tokio::join!(prune(&queue), alerts);
+        let error = pruned.expect_err("what is damaged was pruned");
+        assert!(matches!(error, QueueError::Damaged { .. }), "{error:?}");
+        for alert in alerts {
+            alert.expect("an alert was refused, because history could not be pruned");
+        }
+        assert!(queue.is_well());
+    }
+}
+
+/// Waits until the upkeep of a running bridge has brought the file below a size, with alerts coming in.
+async fn shrinks_below(size: u64, queue: &Queue, path: &Path) {
+    let now = DateTime::from_timestamp(1_800_100_000, 0).unwrap();
+    let upkeep = queue.keep_pruned(History { age: Duration::ZERO, rows: 0 }, Duration::from_millis(50), || now);
+    let is_small = async {
+        for alert in 0.. {
+            queue.accept(event(&format!("alert {alert}"))).await.unwrap();
+            if size_of(path).await < size {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        never = upkeep => match never {},
+        small = tokio::time::timeout(Duration::from_secs(25), is_small) => small.expect("the file never shrinks"),
+    }
+}
+
+#[tokio::test]
+async fn after_a_flood_that_was_delivered_and_forgotten_the_file_is_small_again() {
+    let (_directory, path) = database();
+    let queue = Queue::open(&path).await.unwrap();
+    delivered(&queue, 1..=5_000, 4_000).await;
+    let full = size_of(&path).await;
+    assert!(full > 20_000_000, "{full}");
+    shrinks_below(full / 4, &queue, &path).await;
+}
+
+#[tokio::test]
+async fn a_file_of_an_earlier_version_shrinks_from_its_next_start_on() {
+    let (_directory, path) = database();
+    Queue::open(&path).await.unwrap().close().await.unwrap();
+    meddle(&path, "PRAGMA auto_vacuum = NONE; VACUUM").await;
+    let queue = Queue::open(&path).await.unwrap();
+    delivered(&queue, 1..=5_000, 4_000).await;
+    let full = size_of(&path).await;
+    shrinks_below(full / 4, &queue, &path).await;
+}
+
+#[tokio::test]
+#[ignore = "it measures, and takes a while"]
+async fn what_a_flood_of_20_000_events_leaves() {
+    let (_directory, path) = database();
+    let queue = Queue::open(&path).await.unwrap();
+    println!("new: {} bytes", size_of(&path).await);
+    delivered(&queue, 1..=20_000, 4_000).await;
+    println!("delivered: {} bytes", size_of(&path).await);
+    let began = std::time::Instant::now();
+    prune(&queue).await.unwrap();
+    println!("forgotten: {} bytes after {:?}", size_of(&path).await, began.elapsed());
+    queue.shrink().await.unwrap();
+    println!("shrunk: {} bytes after {:?}", size_of(&path).await, began.elapsed());
 }

@@ -8,7 +8,7 @@ use std::thread;
 use actix_web::web::{self, Bytes, Data};
 use actix_web::{App, HttpResponse, HttpServer};
 use chrono::Utc;
-use sentry_pagerduty_bridge::intake::{Intake, Policy, Verdict, Webhook};
+use sentry_pagerduty_bridge::ingest::{Ingest, Policy, Verdict, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{ServiceKey, WireEvent};
 use sentry_pagerduty_bridge::routing::Routes;
 use sentry_pagerduty_bridge::web::answer;
@@ -20,14 +20,14 @@ use crate::server::Kind;
 type Entry = (Vec<u8>, oneshot::Sender<()>);
 
 struct Shared {
-    intake: Intake,
+    ingest: Ingest,
     file: Option<mpsc::Sender<Entry>>,
 }
 
 pub(crate) fn serve(kind: Kind) {
     let routes = Routes::new(ServiceKey::parse(&"0".repeat(32)).unwrap(), "").unwrap();
-    let intake = Intake::new(routes, Policy::default());
-    let shared = Data::new(Shared { intake, file: (kind == Kind::File).then(writer) });
+    let ingest = Ingest::new(routes, Policy::default());
+    let shared = Data::new(Shared { ingest, file: (kind == Kind::File).then(writer) });
     actix_web::rt::System::new().block_on(async {
         let server = HttpServer::new(move || {
             App::new()
@@ -44,7 +44,7 @@ pub(crate) fn serve(kind: Kind) {
 
 async fn take(body: Bytes, shared: Data<Shared>) -> HttpResponse {
     let received_at = Utc::now();
-    let Verdict::Queue(prepared) = shared.intake.judge(&Webhook::of_body(&body, received_at)) else {
+    let Verdict::Queue(prepared) = shared.ingest.judge(&Webhook::of_body(&body, received_at)) else {
         return HttpResponse::UnprocessableEntity().finish();
     };
     let event: WireEvent = prepared.event;
@@ -55,7 +55,7 @@ async fn take(body: Bytes, shared: Data<Shared>) -> HttpResponse {
         file.send((event.into_body(), told)).unwrap();
         written.await.unwrap();
     }
-    answer::queued(&incident_key, event_type)
+    answer::queued(&incident_key, event_type, None)
 }
 
 /// Appends whatever has piled up, calls fsync once, and tells all of them.

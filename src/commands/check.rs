@@ -10,6 +10,7 @@ use super::environment::{block_on, config, out};
 use crate::alert::IssueId;
 use crate::cli::CheckArgs;
 use crate::config::Config;
+use crate::descriptors;
 use crate::exit_code::ExitCode;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::event::{EventAction, Note, Trigger};
@@ -25,6 +26,10 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         let mut report = Report { all_ok: true };
         report.print("settings", Ok(format!("read; {} in use", count_keys(&config))))?;
         report.print("alarms", Ok(alarms(&config)))?;
+        let files = descriptors::raise_limit();
+        if files < descriptors::FEW {
+            Report::line("low", "open files", &descriptors::too_few(files))?;
+        }
         report.print("queue", check_queue(&config).await)?;
         match Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref()) {
             Err(error) => report.print("PagerDuty", Err(error.to_string()))?,
@@ -52,7 +57,11 @@ impl Report {
                 ("FAILED", text)
             }
         };
-        writeln!(out(), "{mark:<6}  {what}: {}", line(&text))?;
+        Self::line(mark, what, &text)
+    }
+
+    fn line(mark: &str, what: &str, text: &str) -> anyhow::Result<()> {
+        writeln!(out(), "{mark:<6}  {what}: {}", line(text))?;
         Ok(())
     }
 }

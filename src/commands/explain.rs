@@ -10,7 +10,7 @@ use super::environment::{config_with_placeholders, out, say};
 use super::payloads::{Payload, collect};
 use crate::cli::ExplainArgs;
 use crate::exit_code::ExitCode;
-use crate::intake::{FollowUp, Intake, Prepared, Verdict, Webhook};
+use crate::ingest::{FollowUp, Ingest, Prepared, Verdict, Webhook};
 use crate::pagerduty::{ServiceKey, WireEvent};
 use crate::printable::{self, line};
 use crate::routing::Routes;
@@ -22,13 +22,13 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     for name in missing {
         say(&format!("{name} is not set, so a placeholder is used"));
     }
-    let intake = Intake::of(&config);
+    let ingest = Ingest::of(&config);
     let routes = config.routes();
     let mut out = out();
     let mut exit = ExitCode::Done;
     for payload in &payloads {
         let webhook = Webhook::of_body(&payload.body, Utc::now());
-        let verdict = intake.judge(&webhook);
+        let verdict = ingest.judge(&webhook);
         if let Verdict::Rejected(_) = verdict {
             exit = ExitCode::Failed;
         }
@@ -90,7 +90,7 @@ fn print_trigger(
     show_keys: bool,
 ) -> anyhow::Result<()> {
     // The route was chosen before anything was redacted.
-    let alert = Intake::alert(webhook).context("the payload is not an alert")?;
+    let alert = Ingest::alert(webhook).context("the payload is not an alert")?;
     let steps = routes.explain(&alert);
     for step in &steps {
         writeln!(out, "  route    {step}")?;

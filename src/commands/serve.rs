@@ -7,6 +7,7 @@ use log::{info, warn};
 use super::environment::{Signals, UsageError, block_on, config};
 use crate::bridge::{Bridge, StartupError, listen};
 use crate::build_info::BuildInfo;
+use crate::descriptors;
 use crate::exit_code::ExitCode;
 use crate::logging;
 
@@ -16,6 +17,10 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     logging::start(config.log_format, &config.rust_log);
     let (build, fingerprint) = (BuildInfo::current(), config.fingerprint());
     info!(version:% = build, config:% = fingerprint; "sentry-pagerduty-bridge {build}, config {fingerprint}");
+    let files = descriptors::raise_limit();
+    if files < descriptors::FEW {
+        warn!("few files may be open: {}", descriptors::too_few(files));
+    }
     block_on(async {
         let listener = listen(config.listen)?;
         let bridge = Bridge::build(config, listener).await.map_err(|error| match error {

@@ -1,6 +1,6 @@
 //! What the schedule knows of one service key: its lines, its pace and its health.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::backoff::Backoff;
@@ -26,8 +26,14 @@ pub(super) struct Lane {
     latency: Latency,
     window: Window,
     under_way: HashMap<EventId, UnderWay>,
+    /// Events behind others that are still to be read.
+    behind: Vec<EventId>,
+    /// Events whose failure was committed since the page was asked for that is being read: it may be older.
+    failed_meanwhile: HashSet<EventId>,
     /// How the last attempt ended, if it failed.
     trouble: Option<String>,
+    /// Whether it was refused.
+    is_refusal: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,12 +64,19 @@ impl Lane {
             latency: Latency::default(),
             window: Window::default(),
             under_way: HashMap::new(),
+            behind: Vec::new(),
+            failed_meanwhile: HashSet::new(),
             trouble: None,
+            is_refusal: false,
         }
     }
 
     pub(super) fn remember_attempts(&mut self, end: Moment, times: u32) {
         self.pace.remember(end, times);
+    }
+
+    pub(super) fn remember_trouble(&mut self, reason: String) {
+        self.trouble.get_or_insert(reason);
     }
 
     pub(super) fn window(&mut self) -> &mut Window {
@@ -84,11 +97,20 @@ impl Lane {
         self.window.wants_page(self.lines.ready() <= limits.window / 2)
     }
 
-    pub(super) fn loaded(&mut self, page: &[WaitingEvent], last: bool) {
+    pub(super) fn loaded(&mut self, page: &[WaitingEvent], end: Option<EventId>, last: bool) {
+        let failed_meanwhile = std::mem::take(&mut self.failed_meanwhile);
         for event in page {
-            self.lines.join_waiting(event);
+            // All of it is known, and better.
+            if !(failed_meanwhile.contains(&event.id) && self.lines.knows(event.id)) {
+                self.lines.join_waiting(event);
+            }
         }
-        self.window.loaded(page.last().map(|event| event.id), last);
+        self.window.loaded(end, last);
+        if !self.window.is_read_anew() {
+            for id in std::mem::take(&mut self.behind) {
+                self.lines.come_back(id);
+            }
+        }
     }
 
     pub(super) fn under_way(&self) -> usize {
@@ -122,6 +144,7 @@ impl Lane {
             under_way: u32::try_from(self.under_way.len()).unwrap_or(u32::MAX),
             backs_off_until: (closed_until > now).then_some(closed_until),
             trouble: self.trouble.clone(),
+            is_refusal: self.is_refusal,
             last_delivered_at: self.health.last_passed(),
         }
     }
@@ -169,6 +192,15 @@ impl Lane {
         self.lines.come_back(id);
     }
 
+    /// The attempt never left the house, because an earlier event of the incident is in line that is not known here: the
+    /// line stands still until that is read.
+    pub(super) fn behind(&mut self, id: EventId) {
+        self.pace.cancelled();
+        self.under_way.remove(&id);
+        self.behind.push(id);
+        self.window.look_anew();
+    }
+
     /// The attempt never left the house, because the event is no longer in line.
     pub(super) fn vanished(&mut self, id: EventId) {
         self.pace.cancelled();
@@ -200,6 +232,7 @@ impl Lane {
         }
         if let Some(reason) = outcome.failure() {
             self.trouble = Some(reason.to_owned());
+            self.is_refusal = matches!(outcome, Outcome::Refused { .. });
         }
         let (reason, blame, retry_after) = match outcome {
             Outcome::Delivered { oddity } => {
@@ -207,6 +240,7 @@ impl Lane {
                 // What began before the trouble says nothing about it.
                 if self.health.trouble().is_none() {
                     self.trouble = None;
+                    self.is_refusal = false;
                 }
                 self.lines.passed(id);
                 return Fate::Delivered { oddity: oddity.clone() };
@@ -254,7 +288,12 @@ impl Lane {
     /// The event's fate is on disk: it leaves the line, or stands at its head again.
     pub(super) fn settled(&mut self, id: EventId, fate: &Fate) {
         match fate {
-            Fate::Retry { .. } | Fate::Again { .. } => self.lines.come_back(id),
+            Fate::Retry { .. } | Fate::Again { .. } => {
+                if self.window.is_being_read() {
+                    self.failed_meanwhile.insert(id);
+                }
+                self.lines.come_back(id);
+            }
             Fate::Delivered { .. } | Fate::Dead { .. } => self.lines.remove(id),
         }
     }

@@ -58,9 +58,10 @@ mod tests {
 
     fn lane(backs_off_until: Option<Moment>, last_delivered_at: Option<Moment>) -> DeliveryView<Moment> {
         let service_key = ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap();
-        let (allowed, rate, under_way, trouble) = (60, 120, 1, None);
-        let lane = LaneView { service_key, allowed, rate, under_way, backs_off_until, trouble, last_delivered_at };
-        DeliveryView { lanes: vec![lane], untrusted: None }
+        let (allowed, rate, under_way, trouble, is_refusal) = (60, 120, 1, None, false);
+        let lane =
+            LaneView { service_key, allowed, rate, under_way, backs_off_until, trouble, is_refusal, last_delivered_at };
+        DeliveryView { lanes: vec![lane], ..DeliveryView::default() }
     }
 
     fn seconds(seconds: u64) -> Duration {

@@ -11,6 +11,22 @@ pub struct DeliveryView<T = DateTime<Utc>> {
     pub lanes: Vec<LaneView<T>>,
     /// Why PagerDuty cannot be trusted, as TLS says it, while that is so: nothing is sent then.
     pub untrusted: Option<String>,
+    /// What waits and cannot be read.
+    pub unreadable: UnreadableView,
+}
+
+/// What waits and cannot be read, so that it is not delivered.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct UnreadableView {
+    /// How many events.
+    pub events: u64,
+    /// How many service keys there are of whose lines nothing can be read.
+    pub lines: u64,
+    /// How many events PagerDuty took or refused that damage keeps from being marked so: they are sent again after the
+    /// next start.
+    pub unsettled: u64,
+    /// Why it cannot be read, of one of them; `None` where there are none.
+    pub reason: Option<String>,
 }
 
 /// The deliveries for one service key.
@@ -29,6 +45,8 @@ pub struct LaneView<T = DateTime<Utc>> {
     pub backs_off_until: Option<T>,
     /// How the last attempt ended, in words, if it failed; also while the key backs off for what failed before it.
     pub trouble: Option<String>,
+    /// Whether that was a refusal of one event, which holds up no other.
+    pub is_refusal: bool,
     /// When PagerDuty took an event last, in this run of the bridge.
     pub last_delivered_at: Option<T>,
 }
@@ -44,8 +62,9 @@ impl<T> DeliveryView<T> {
             under_way: lane.under_way,
             backs_off_until: lane.backs_off_until.map(&clock),
             trouble: lane.trouble,
+            is_refusal: lane.is_refusal,
             last_delivered_at: lane.last_delivered_at.map(&clock),
         });
-        DeliveryView { lanes: lanes.collect(), untrusted: self.untrusted }
+        DeliveryView { lanes: lanes.collect(), untrusted: self.untrusted, unreadable: self.unreadable }
     }
 }

@@ -12,8 +12,10 @@ pub mod gauge;
 pub mod labels;
 pub mod memory;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -22,8 +24,8 @@ pub use gauge::Gauge;
 pub use labels::{Answered, Source};
 pub use memory::Memory;
 
-use crate::pagerduty::EventType;
 use crate::pagerduty::kind::OutcomeKind;
+use crate::pagerduty::{EventType, ServiceKey};
 use counters::Counters;
 
 /// A handle on the counters of one bridge; clones share them.
@@ -40,10 +42,51 @@ struct Shared {
 struct Notes {
     activity: Activity,
     last_webhook_at: Option<DateTime<Utc>>,
+    /// The same by the monotonic clock, if it was in this run.
+    last_webhook: Option<Instant>,
     last_delivered_at: Option<DateTime<Utc>>,
-    wrong_signatures: u32,
+    /// The same for each service key.
+    delivered: BTreeMap<ServiceKey, DateTime<Utc>>,
+    /// Those of them that changed since all was kept.
+    unkept_keys: BTreeSet<ServiceKey>,
+    untrusted: Option<String>,
+    wrong_signatures: WrongSignatures,
     /// The oldest step that changed since all was kept.
     unkept_from: Option<DateTime<Utc>>,
+}
+
+/// Webhooks in a row that had a wrong signature.
+#[derive(Debug, Default)]
+struct WrongSignatures {
+    number: u32,
+    /// When the first and the last of them came.
+    span: Option<(Instant, Instant)>,
+    senders: Senders,
+}
+
+/// The addresses that connections came from: what a peer says of others in its headers is not asked.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Senders {
+    /// The first few, each once.
+    pub first: Vec<IpAddr>,
+    /// Whether there were more.
+    pub more: bool,
+}
+
+impl Senders {
+    /// How many are told one by one.
+    const MOST: usize = 5;
+
+    fn add(&mut self, address: IpAddr) {
+        if self.first.contains(&address) {
+            return;
+        }
+        if self.first.len() < Self::MOST {
+            self.first.push(address);
+        } else {
+            self.more = true;
+        }
+    }
 }
 
 /// What the metrics know beyond counters.
@@ -51,13 +94,21 @@ struct Notes {
 pub struct Snapshot {
     /// When a webhook that proved where it comes from was received last, also in an earlier run.
     pub last_webhook_at: Option<DateTime<Utc>>,
+    /// How long ago that was by a clock that is never set, if it was in this run.
+    pub since_webhook: Option<Duration>,
     /// When PagerDuty took an event last, also in an earlier run.
     pub last_delivered_at: Option<DateTime<Utc>>,
+    /// The same for each service key.
+    pub delivered: BTreeMap<ServiceKey, DateTime<Utc>>,
     /// How many webhooks in a row had a wrong signature.
     ///
     /// Only a signature that was compared with its body counts, a missing one or a wrong token does not; and only a
     /// webhook of the integration platform that came in ends the row, for the legacy plugin's are not signed.
     pub wrong_signatures: u32,
+    /// How long after the first of them the last one came, by a clock that is never set.
+    pub wrong_signatures_for: Duration,
+    /// Where they came from.
+    pub wrong_signatures_from: Senders,
     /// The last 24 hours.
     pub activity: Vec<Bucket>,
 }
@@ -74,15 +125,24 @@ impl Metrics {
         self.0.counters.webhooks.with_label_values(&[source.name(), answered.name()]).inc();
         let mut notes = self.notes();
         if answered == Answered::WrongSignature {
-            notes.wrong_signatures = notes.wrong_signatures.saturating_add(1);
+            let (wrong, now) = (&mut notes.wrong_signatures, Instant::now());
+            wrong.number = wrong.number.saturating_add(1);
+            wrong.span = Some((wrong.span.map_or(now, |(first, _)| first), now));
         }
         if answered.is_proven(source) {
             if source == Source::Platform {
-                notes.wrong_signatures = 0;
+                notes.wrong_signatures = WrongSignatures::default();
             }
-            notes.last_webhook_at = notes.last_webhook_at.max(Some(at));
+            // The newest, not the greatest: the clock may have been set back.
+            notes.last_webhook_at = Some(at);
+            notes.last_webhook = Some(Instant::now());
             notes.note(Happening::Received, at);
         }
+    }
+
+    /// A webhook with a wrong signature came by a connection from `address`.
+    pub fn wrong_signature_from(&self, address: IpAddr) {
+        self.notes().wrong_signatures.senders.add(address);
     }
 
     /// The bodies of so many rejected webhooks were kept.
@@ -110,8 +170,8 @@ impl Metrics {
         self.0.counters.commits_failed.inc();
     }
 
-    /// An attempt to deliver an event, whose newest alert came at `received_at`, ended at `at`.
-    pub fn attempted(&self, kind: OutcomeKind, received_at: DateTime<Utc>, at: DateTime<Utc>) {
+    /// An attempt to deliver an event for `key`, whose newest alert came at `received_at`, ended at `at`.
+    pub fn attempted(&self, key: &ServiceKey, kind: OutcomeKind, received_at: DateTime<Utc>, at: DateTime<Utc>) {
         self.0.counters.attempts.with_label_values(&[kind.name()]).inc();
         let mut notes = self.notes();
         if kind == OutcomeKind::Delivered {
@@ -120,6 +180,8 @@ impl Metrics {
             let latency = (at - received_at).max(TimeDelta::zero());
             self.0.counters.latency_seconds.observe(latency.as_seconds_f64());
             notes.last_delivered_at = notes.last_delivered_at.max(Some(at));
+            notes.delivered.insert(key.clone(), at);
+            notes.unkept_keys.insert(key.clone());
         }
         let happening = match kind {
             OutcomeKind::Delivered => Happening::Delivered,
@@ -127,6 +189,11 @@ impl Metrics {
             _ => Happening::Failed,
         };
         notes.note(happening, at);
+    }
+
+    /// Why PagerDuty cannot be trusted now; `None` when it can be, as far as is known.
+    pub fn untrusted(&self, reason: Option<String>) {
+        self.notes().untrusted = reason;
     }
 
     /// An event became a dead letter.
@@ -140,8 +207,12 @@ impl Metrics {
         let notes = self.notes();
         Snapshot {
             last_webhook_at: notes.last_webhook_at,
+            since_webhook: notes.last_webhook.map(|last| last.elapsed()),
             last_delivered_at: notes.last_delivered_at,
-            wrong_signatures: notes.wrong_signatures,
+            delivered: notes.delivered.clone(),
+            wrong_signatures: notes.wrong_signatures.number,
+            wrong_signatures_for: notes.wrong_signatures.span.map_or(Duration::ZERO, |(first, last)| last - first),
+            wrong_signatures_from: notes.wrong_signatures.senders.clone(),
             activity: notes.activity.last_day(now),
         }
     }
@@ -158,6 +229,10 @@ impl Metrics {
         let past = |at: &DateTime<Utc>| *at <= now;
         notes.last_webhook_at = notes.last_webhook_at.max(memory.last_webhook_at.filter(past));
         notes.last_delivered_at = notes.last_delivered_at.max(memory.last_delivered_at.filter(past));
+        for (key, at) in memory.delivered {
+            notes.delivered.entry(key).or_insert(at.min(now));
+        }
+        notes.untrusted = memory.untrusted;
         notes.activity.recall(memory.buckets.into_iter().filter(|bucket| past(&bucket.from)));
     }
 
@@ -169,14 +244,22 @@ impl Metrics {
         Some(Memory {
             last_webhook_at: notes.last_webhook_at,
             last_delivered_at: notes.last_delivered_at,
+            delivered: std::mem::take(&mut notes.unkept_keys)
+                .into_iter()
+                .filter_map(|key| notes.delivered.get(&key).copied().map(|at| (key, at)))
+                .collect(),
+            untrusted: notes.untrusted.clone(),
             buckets: notes.activity.since(from),
         })
     }
 
     /// What was [taken](Self::take_unkept) could not be kept, and has to be taken again.
     pub fn not_kept(&self, memory: &Memory) {
-        let Some(first) = memory.buckets.first() else { return };
-        self.notes().unkept_since(first.from);
+        let mut notes = self.notes();
+        notes.unkept_keys.extend(memory.delivered.keys().cloned());
+        if let Some(first) = memory.buckets.first() {
+            notes.unkept_since(first.from);
+        }
     }
 
     fn notes(&self) -> MutexGuard<'_, Notes> {

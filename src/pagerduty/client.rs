@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use super::ServiceKey;
+use super::connect::Connect;
 use super::outcome::{Answer, Cause, Outcome};
 
 /// The path of the Events API v1. `2010-04-15` names the version and is never changed to another date.
@@ -54,6 +55,8 @@ pub enum ClientError {
 pub struct Client {
     http: awc::Client,
     endpoint: String,
+    /// The same for `awc`, see [`connect`](super::connect).
+    target: String,
     timeout: Duration,
 }
 
@@ -66,10 +69,11 @@ impl Client {
     ///
     /// When the file of certificate authorities cannot be read or holds none.
     pub fn new(root: &Url, timeout: Duration, ca_file: Option<&Path>) -> Result<Self, ClientError> {
+        // A file that cannot be used is reported whether it is needed or not.
+        let tls = Some(Arc::new(tls_config(ca_file)?)).filter(|_| root.scheme() == "https");
         let connector = Connector::new()
-            .rustls_0_23(Arc::new(tls_config(ca_file)?))
+            .connector(Connect::new(tls))
             .timeout(timeout / 2)
-            .handshake_timeout(timeout / 2)
             // No limit of its own (awc's default is 100): how many attempts are in flight is the schedule's decision,
             // and an attempt that waited here for a connection would spend its timeout before it is sent.
             .limit(0)
@@ -81,7 +85,8 @@ impl Client {
             .add_default_header((USER_AGENT, concat!("sentry-pagerduty-bridge/", env!("CARGO_PKG_VERSION"))))
             .finish();
         let endpoint = format!("{}{PATH}", root.as_str().trim_end_matches('/'));
-        Ok(Self { http, endpoint, timeout })
+        let target = target(root, &endpoint);
+        Ok(Self { http, endpoint, target, timeout })
     }
 
     /// The longest time one attempt takes.
@@ -95,7 +100,7 @@ impl Client {
     /// `key` is the integration it is for; it is masked in whatever is said about the attempt.
     pub async fn send(&self, key: &ServiceKey, body: Vec<u8>) -> Outcome {
         let deadline = Instant::now() + self.timeout;
-        let request = self.http.post(&self.endpoint).insert_header((CONTENT_TYPE, "application/json")).send_body(body);
+        let request = self.http.post(&self.target).insert_header((CONTENT_TYPE, "application/json")).send_body(body);
         match timeout_at(deadline, request).await {
             Ok(Ok(response)) => read_answer(response, key, deadline).await,
             Ok(Err(error)) => of_send_error(&error, self.timeout),
@@ -109,7 +114,7 @@ impl Client {
     ///
     /// In words, when nobody answers or the other side cannot prove who it is.
     pub async fn reach(&self) -> Result<String, String> {
-        match timeout(self.timeout, self.http.get(&self.endpoint).send()).await {
+        match timeout(self.timeout, self.http.get(&self.target).send()).await {
             Ok(Ok(response)) => Ok(format!("{} answers, with status {}", self.endpoint, response.status().as_u16())),
             Ok(Err(error)) => {
                 let outcome = of_send_error(&error, self.timeout);
@@ -117,6 +122,15 @@ impl Client {
             }
             Err(_) => Err(format!("{}: no answer within {:?}", self.endpoint, self.timeout)),
         }
+    }
+}
+
+/// The address without the TLS, which is not `awc`'s to make. Its `Host` is the same: `awc` leaves out the port 443.
+fn target(url: &Url, endpoint: &str) -> String {
+    let Some(rest) = endpoint.strip_prefix("https://") else { return endpoint.to_owned() };
+    match (url.port(), rest.split_once('/')) {
+        (None, Some((host, path))) => format!("http://{host}:443/{path}"),
+        _ => format!("http://{rest}"),
     }
 }
 
@@ -219,6 +233,20 @@ mod tests {
 
     fn kind(error: &SendRequestError) -> OutcomeKind {
         of_send_error(error, Duration::from_secs(10)).kind()
+    }
+
+    #[test]
+    fn awc_is_told_the_same_host_and_port_without_the_tls() {
+        for (root, expected) in [
+            ("https://events.pagerduty.com", "http://events.pagerduty.com:443/x"),
+            ("https://127.0.0.1:8443/root", "http://127.0.0.1:8443/root/x"),
+            ("https://[::1]", "http://[::1]:443/x"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080/x"),
+        ] {
+            let url: Url = root.parse().unwrap();
+            let endpoint = format!("{}/x", url.as_str().trim_end_matches('/'));
+            assert_eq!(target(&url, &endpoint), expected);
+        }
     }
 
     #[test]

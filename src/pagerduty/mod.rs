@@ -8,15 +8,18 @@
 //! - [`map`]: [`Alert`](crate::alert::Alert) → [`Event`]
 //! - `fit`: makes an event small enough; [`cut`]: what it had to lose for that
 //! - [`client`]: one attempt to hand an event over, with `awc`
+//! - `connect`: the connections it sends by; `interim`: takes 1xx answers out of them
 //! - [`outcome`]: what PagerDuty's answer means for the event
 //! - [`kind`]: the same in a word, to be counted
 
 pub mod client;
+mod connect;
 pub mod cut;
 pub mod description;
 pub mod event;
 mod fit;
 pub mod fold;
+mod interim;
 pub mod keys;
 pub mod kind;
 pub mod map;

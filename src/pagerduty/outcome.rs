@@ -47,7 +47,7 @@ pub enum Outcome {
         /// What happened, in words.
         reason: String,
     },
-    /// PagerDuty will never take this event.
+    /// PagerDuty will never take this event. Only an answer that PagerDuty itself can have given says so.
     Refused {
         /// PagerDuty's own reason.
         reason: String,
@@ -66,7 +66,8 @@ pub enum Cause {
     Answer,
     /// No answer came in time.
     Timeout,
-    /// The way: no connection, one that broke within the answer, a redirect, an answer that is none.
+    /// The way: no connection, one that broke within the answer, a redirect, an answer that is none or that PagerDuty does
+    /// not give.
     Way,
 }
 
@@ -112,6 +113,15 @@ struct Envelope {
     errors: Option<serde_json::Value>,
 }
 
+impl Envelope {
+    /// Whether this is how PagerDuty refuses an event: all three members, as in every captured refusal. A gateway's error
+    /// such as `{"status":"error","message":"…"}` has no list of errors.
+    fn refuses(&self) -> bool {
+        let errors = self.errors.as_ref().and_then(serde_json::Value::as_array);
+        self.status.is_some() && self.message.is_some() && errors.is_some_and(|errors| !errors.is_empty())
+    }
+}
+
 impl Outcome {
     /// How the attempt ended, in a word.
     #[must_use]
@@ -151,7 +161,11 @@ impl Outcome {
             200..=299 => Self::Delivered { oddity: oddity(answer, key) },
             403 | 429 => Self::Throttled { reason: in_words(), retry_after },
             408 | 500..=599 => Self::Trouble { reason: in_words(), cause: Cause::Answer, retry_after },
-            400..=499 => Self::Refused { reason: in_words() },
+            // 400 is PagerDuty's documented refusal, with the bare text `Invalid routing key` for an unknown one; 413 and 422
+            // speak about the body, so that sending it again cannot help.
+            400 | 413 | 422 => Self::Refused { reason: in_words() },
+            400..=499 if is_refusal(answer.body) => Self::Refused { reason: in_words() },
+            400..=499 => Self::Trouble { reason: of_middlebox(answer, key), cause: Cause::Way, retry_after },
             300..=399 => Self::Trouble {
                 reason: format!(
                     "answered {} with a redirect to {}, which is never followed: point BRIDGE_PAGERDUTY_URL at PagerDuty itself",
@@ -164,6 +178,21 @@ impl Outcome {
             _ => Self::Trouble { reason: in_words(), cause: Cause::Way, retry_after },
         }
     }
+}
+
+fn is_refusal(body: &[u8]) -> bool {
+    serde_json::from_slice::<Envelope>(body).is_ok_and(|envelope| envelope.refuses())
+}
+
+/// The answer of a proxy, a firewall or a gateway: it says nothing about the event.
+fn of_middlebox(answer: &Answer<'_>, key: &ServiceKey) -> String {
+    let said = said(answer, key);
+    let said = if said.is_empty() { "without a word".to_owned() } else { said };
+    format!(
+        "answered {}, which PagerDuty does not answer to an event: something between the bridge and PagerDuty probably \
+         did, or BRIDGE_PAGERDUTY_URL is wrong ({said})",
+        answer.status
+    )
 }
 
 /// `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3); anything else is as if it were not there.
@@ -180,6 +209,15 @@ fn parse_retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
 }
 
 fn in_words(answer: &Answer<'_>, key: &ServiceKey) -> String {
+    let said = said(answer, key);
+    if said.is_empty() {
+        format!("answered {} without a word", answer.status)
+    } else {
+        format!("answered {}: {said}", answer.status)
+    }
+}
+
+fn said(answer: &Answer<'_>, key: &ServiceKey) -> String {
     let said = match serde_json::from_slice::<Envelope>(answer.body) {
         Ok(envelope) => {
             let message = envelope.message.or(envelope.status).unwrap_or_default();
@@ -190,12 +228,7 @@ fn in_words(answer: &Answer<'_>, key: &ServiceKey) -> String {
         }
         Err(_) => String::from_utf8_lossy(answer.body).into_owned(),
     };
-    let said = one_line(&said, key);
-    if said.is_empty() {
-        format!("answered {} without a word", answer.status)
-    } else {
-        format!("answered {}: {said}", answer.status)
-    }
+    one_line(&said, key)
 }
 
 fn errors_in_words(errors: &serde_json::Value) -> String {
@@ -270,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn other_4xx_are_final_and_keep_the_reason() {
+    fn a_refusal_of_pagerduty_is_final_and_keeps_the_reason() {
         assert_eq!(
             of(
                 400,
@@ -286,8 +319,39 @@ mod tests {
             of(400, "Invalid routing key"),
             Outcome::Refused { reason: "answered 400: Invalid routing key".to_owned() }
         );
-        for status in [401, 404, 405, 413, 415, 422] {
-            assert!(matches!(of(status, ""), Outcome::Refused { .. }), "{status}");
+        for status in [400, 413, 422] {
+            for body in ["", "<html>"] {
+                assert!(matches!(of(status, body), Outcome::Refused { .. }), "{status} {body}");
+            }
+        }
+        let envelope = r#"{"status":"invalid event","message":"Event object is invalid","errors":["no"]}"#;
+        for status in [401, 404, 405, 415, 499] {
+            assert!(matches!(of(status, envelope), Outcome::Refused { .. }), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_4xx_that_is_not_in_pagerdutys_envelope_is_trouble_on_the_way_and_is_named() {
+        let bodies = [
+            "",
+            "<html><h1>404 Not Found</h1></html>",
+            r#"{"message":"no Route matched with those values"}"#,
+            r#"{"status":"error","message":"Unauthorized"}"#,
+            r#"{"status":401,"message":"Unauthorized","errors":["no"]}"#,
+            r#"{"status":"error","message":"Unauthorized","errors":[]}"#,
+            r#"["status","message","errors"]"#,
+        ];
+        for status in [401, 402, 404, 405, 407, 409, 410, 415, 421, 425, 431, 451, 499] {
+            for body in bodies {
+                let Outcome::Trouble { reason, cause: Cause::Way, .. } = of(status, body) else {
+                    panic!("{status} {body} is final")
+                };
+                let named = format!(
+                    "answered {status}, which PagerDuty does not answer to an event: something between the bridge and \
+                     PagerDuty probably did, or BRIDGE_PAGERDUTY_URL is wrong ("
+                );
+                assert!(reason.starts_with(&named) && !reason.ends_with("()"), "{reason}");
+            }
         }
     }
 

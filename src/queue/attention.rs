@@ -8,22 +8,33 @@ use crate::pagerduty::ServiceKey;
 /// What of the queue wants somebody's attention, see [`Reader::attention`](super::Reader::attention).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Attention {
-    /// The event that waits longest, taken over the first in line of every service key, where some incidents may have
-    /// been left out.
-    pub oldest: Option<OldestWaiting>,
+    /// The first in line of each service key that has some, in the order of the keys; some incidents may have been left
+    /// out.
+    pub first: Vec<FirstInLine>,
     /// The dead letters of each service key that has some, in the order of the keys.
     pub dead: Vec<DeadLetters>,
 }
 
-/// The event that waits longest.
+impl Attention {
+    /// The one of them that waits longest.
+    #[must_use]
+    pub fn oldest(&self) -> Option<&FirstInLine> {
+        self.first.iter().min_by_key(|first| (first.since, first.id))
+    }
+}
+
+/// The first event in line for a service key.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct OldestWaiting {
+pub struct FirstInLine {
     /// Its number.
     pub id: EventId,
     /// The integration it goes to.
     pub service_key: ServiceKey,
-    /// When the first alert it stands for came.
+    /// Since when it waits: when the first alert it stands for came, or when it was put back in line, if it was a dead
+    /// letter.
     pub since: DateTime<Utc>,
+    /// Whether it was put back in line.
+    pub is_revived: bool,
     /// How its last attempt failed, if it did.
     pub reason: Option<String>,
 }
@@ -35,6 +46,8 @@ pub struct IncidentState {
     pub is_open: bool,
     /// When the newest dead letter for it was given up, of those for the integration that was asked for.
     pub died_at: Option<DateTime<Utc>>,
+    /// How many dead letters for it there are, of those for the integration that was asked for.
+    pub dead: u64,
 }
 
 /// The dead letters of one service key.

@@ -34,15 +34,33 @@ impl Editor {
     }
 
     /// Puts dead letters back to their places in line, with their blame forgotten, by which an event is given
-    /// up; their attempts are counted on. Returns those that were dead letters; the others are left as they are.
+    /// up; their attempts are counted on. A resolve whose incident was triggered anew since stays where it is: whoever sent
+    /// it at its old place would close what is open now. Returns those that were dead letters and wait again; the others
+    /// are left as they are.
+    ///
+    /// Left as well are triggers whose incident was resolved since: they would open it again.
+    /// [`revive_resolved`](Self::revive_resolved) takes them, too.
     ///
     /// # Errors
     ///
     /// When not all of it could be committed.
     pub async fn revive(&mut self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
+        self.revive_some(ids, false).await
+    }
+
+    /// Does the same also with triggers whose incident was resolved since.
+    ///
+    /// # Errors
+    ///
+    /// When not all of it could be committed.
+    pub async fn revive_resolved(&mut self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
+        self.revive_some(ids, true).await
+    }
+
+    async fn revive_some(&mut self, ids: &[EventId], insists: bool) -> Result<Vec<EventId>, QueueError> {
         let mut revived = Vec::new();
         for chunk in ids.chunks(CHUNK) {
-            revived.append(&mut self.sqlite.revive(chunk).await?);
+            revived.append(&mut self.sqlite.revive(chunk, insists).await?);
         }
         Ok(revived)
     }

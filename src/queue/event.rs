@@ -70,6 +70,8 @@ pub struct Accepted {
     pub id: EventId,
     /// How many alerts the event with that number stands for now.
     pub count: u32,
+    /// What it does to the incident. A trigger that Sentry resolved before it came is queued as two: itself and a resolve.
+    pub event_type: EventType,
 }
 
 impl Accepted {
@@ -217,4 +219,6 @@ pub struct Record {
     pub reason: Option<String>,
     /// When it was delivered or became a dead letter.
     pub finished_at: Option<DateTime<Utc>>,
+    /// Of a trigger that PagerDuty had not taken by then: when a resolve of its incident came.
+    pub resolved_at: Option<DateTime<Utc>>,
 }

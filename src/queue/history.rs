@@ -13,10 +13,17 @@ use super::{Queue, QueueError};
 /// How many rows one commit forgets at most, so that a webhook waits for few of them.
 const CHUNK: u32 = 200;
 
+/// How many pages one commit gives back to the disk at most. Each may be another page that is moved.
+const SHRINK_PAGES: u32 = 100;
+
+/// How long the disk is left to others between two of these commits.
+const SHRINK_PAUSE: Duration = Duration::from_millis(20);
+
 /// How many delivered events are kept at most, however young they are. At 4 KB each they take 4 GB.
 pub const KEEP_ROWS: u64 = 1_000_000;
 
-/// For how long the bridge remembers where an incident is open, so that it is resolved where it was opened.
+/// For how long the bridge remembers where an incident was opened that is closed, so that it is opened again there. One
+/// that is open is remembered for as long as it is.
 const KEEP_INCIDENTS: TimeDelta = TimeDelta::days(180);
 
 /// How much is kept. Dead letters and rejected webhooks are none of it: they wait until somebody acts.
@@ -65,6 +72,26 @@ impl Queue {
         Ok(gone)
     }
 
+    /// Gives back to the disk what stands empty in the file, a little at a time: others get their turn between its commits.
+    /// What the next storm may need is kept: 4 MiB, or a quarter of what is in use.
+    ///
+    /// # Errors
+    ///
+    /// When not all of it could be committed.
+    pub async fn shrink(&self) -> Result<(), QueueError> {
+        let mut left = self.ask(|reply| Command::Shrink { pages: 0, reply }).await?;
+        while left > 0 {
+            let still = self.ask(|reply| Command::Shrink { pages: SHRINK_PAGES, reply }).await?;
+            if still >= left {
+                // A file from before the bridge gave space back.
+                break;
+            }
+            left = still;
+            sleep(SHRINK_PAUSE).await;
+        }
+        Ok(())
+    }
+
     /// Prunes at once and after every `interval`, for as long as it is polled.
     pub async fn keep_pruned(
         &self,
@@ -77,6 +104,9 @@ impl Queue {
                 Ok(0) => {}
                 Ok(gone) => debug!("{gone} delivered events were forgotten"),
                 Err(error) => warn!("old history is still kept: {error}"),
+            }
+            if let Err(error) = self.shrink().await {
+                warn!("the database file does not shrink: {error}");
             }
             sleep(interval).await;
         }

@@ -3,9 +3,12 @@
 use chrono::{DateTime, Utc};
 
 use super::{Accepted, NewEvent};
-use crate::intake::{Dedup, FollowUp, Prepared};
+use crate::ingest::{Dedup, FollowUp, Prepared};
 use crate::pagerduty::event::{EventAction, Note};
-use crate::pagerduty::{Event, EventType, WireEvent};
+use crate::pagerduty::{Description, Event, EventType, IncidentKey, WireEvent};
+
+/// What PagerDuty shows of a resolve that its trigger brought with it.
+const RESOLVED_BEFORE: &str = "Sentry resolved this before the bridge got the alert";
 
 /// What a webhook brings.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,11 +28,12 @@ pub enum News {
     Event {
         /// The event.
         event: NewEvent,
-        /// When it happened; a resolve that was done in Sentry later closes what it opens.
-        happened_at: DateTime<Utc>,
+        /// When Sentry received what it tells of, by Sentry's own clock, if that is known; a resolve that was done in
+        /// Sentry later closes what it opens.
+        happened_at: Option<DateTime<Utc>>,
     },
     /// Events for wherever the incident is open.
-    FollowUp(FollowUp),
+    FollowUp(Box<FollowUp>),
 }
 
 /// What became of an [`Incoming`].
@@ -39,6 +43,10 @@ pub enum Reception {
     Queued(Vec<Accepted>),
     /// The same was told a short while ago.
     Repeated,
+    /// This very webhook was received before; see [`Dedup::once`].
+    Replayed,
+    /// Sentry received an alert for the incident after it had sent this resolve.
+    Outdated,
     /// The bridge knows of no incident that it could be done to.
     NothingOpen,
 }
@@ -56,14 +64,30 @@ impl Incoming {
     #[must_use]
     pub fn follow_up(follow_up: FollowUp, received_at: DateTime<Utc>) -> Self {
         let dedup = follow_up.dedup.clone();
-        Self { news: News::FollowUp(follow_up), received_at, dedup }
+        Self { news: News::FollowUp(Box::new(follow_up)), received_at, dedup }
     }
 
     /// An event that repeats nothing.
     #[must_use]
     pub fn event(event: NewEvent) -> Self {
         let received_at = event.received_at;
-        Self { news: News::Event { event, happened_at: received_at }, received_at, dedup: Dedup::default() }
+        Self { news: News::Event { event, happened_at: None }, received_at, dedup: Dedup::default() }
+    }
+
+    /// The incident it is about.
+    pub(super) fn incident_key(&self) -> &IncidentKey {
+        match &self.news {
+            News::Event { event, .. } => &event.incident_key,
+            News::FollowUp(follow_up) => &follow_up.incident_key,
+        }
+    }
+
+    /// What it does to the incident.
+    pub(super) fn event_type(&self) -> EventType {
+        match &self.news {
+            News::Event { event, .. } => event.event_type,
+            News::FollowUp(follow_up) => follow_up.event_type(),
+        }
     }
 
     /// How many bytes it takes, roughly.
@@ -81,7 +105,7 @@ impl NewEvent {
         let event = Event {
             service_key: self.service_key.clone(),
             incident_key: self.incident_key.clone(),
-            action: EventAction::Resolve(Note::default()),
+            action: EventAction::Resolve(Note { description: Description::new(RESOLVED_BEFORE) }),
         };
         Self::new(WireEvent::fit(event).0, self.received_at)
     }

@@ -102,6 +102,8 @@ pub enum ItemKind {
         last_attempt_at: Option<String>,
         /// When it was delivered or became a dead letter.
         finished_at: Option<String>,
+        /// Of a trigger that PagerDuty had not accepted by then: when a resolve of its incident was received.
+        resolved_at: Option<String>,
         /// For how long in total the event itself was to blame, in seconds.
         blamed_seconds: f64,
         /// What is sent, as JSON; as text if it is none.
@@ -139,6 +141,7 @@ impl ItemDetails {
             first_seen: time(record.first_seen),
             last_attempt_at: record.last_attempt_at.map(time),
             finished_at: record.finished_at.map(time),
+            resolved_at: record.resolved_at.map(time),
             blamed_seconds: record.blamed.as_secs_f64(),
             event,
         };

@@ -10,16 +10,21 @@
 //! - [`overview`]: how much stands where
 //! - [`attention`]: what of it wants somebody's attention
 //! - [`history`]: how long delivered events are kept
+//! - [`arrivals`]: tells whoever delivers what was committed; bounded
 //! - [`observer`]: what each commit brought, for whoever counts
 //! - `memory`: what the metrics find again after a restart
+//! - [`unreadable`]: what of it cannot be read
 //! - `told`: what was told a short while ago; pure
+//! - `decide`: what belongs before what, by the times that Sentry tells; pure
 //! - `fold`: what becomes a row of its own, and what is folded into one that waits; pure
 //! - [`error`]: why it could not be done, as sentences for the operator
 //! - `writer`: one task that commits together what has piled up (one fsync for many)
 //! - `pulse`: how the writer fares
 //! - `sqlite`: the only place that knows SQL
 
+pub mod arrivals;
 pub mod attention;
+mod decide;
 mod editor;
 pub mod error;
 pub mod event;
@@ -38,6 +43,7 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 mod told;
+pub mod unreadable;
 mod writer;
 
 use std::path::Path;
@@ -48,7 +54,8 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-pub use attention::{Attention, DeadLetters, IncidentState, OldestWaiting};
+pub use arrivals::Arrivals;
+pub use attention::{Attention, DeadLetters, FirstInLine, IncidentState};
 pub use editor::Editor;
 pub use error::QueueError;
 pub use event::{Accepted, Arrival, Begun, EventId, NewEvent, Record, Settlement, State, WaitingEvent};
@@ -59,10 +66,11 @@ pub use observer::Commit;
 pub use overview::{Destination, Overview};
 pub use reader::Reader;
 pub use rejected::{Rejected, RejectedId};
+pub use unreadable::{KeysInLine, LookedAgain, Page, Unreadable};
 
 use pulse::Pulse;
 use rejected::MAX_REJECTED_BYTES;
-use writer::Command;
+use writer::{Begin, Command};
 
 /// A commit, or a look, that takes longer is stuck. Longer than a connection waits for another process's lock, for which
 /// there is a better answer.
@@ -150,9 +158,19 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// When it could neither be committed nor read, or [`QueueError::NotWaiting`] when the event is no longer in line.
+    /// When it could neither be committed nor read, [`QueueError::NotWaiting`] when the event is no longer in line, or
+    /// [`QueueError::Behind`] when an earlier one of its incident is.
     pub async fn begin(&self, id: EventId, at: DateTime<Utc>) -> Result<Begun, QueueError> {
-        self.ask(|reply| Command::Begin { id, at, reply }).await
+        self.begin_past(id, at, Vec::new()).await
+    }
+
+    /// The same, going past earlier events of its incident that cannot be read: those are not waited for.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Queue::begin`].
+    pub async fn begin_past(&self, id: EventId, at: DateTime<Utc>, past: Vec<EventId>) -> Result<Begun, QueueError> {
+        self.ask(|reply| Command::Begin { begin: Begin { id, at, past }, reply }).await
     }
 
     /// Keeps how an attempt ended. It is committed when this returns.
@@ -179,11 +197,14 @@ impl Queue {
 
     /// Announces every event from now on, but those that were folded, after its commit and before [`Queue::receive`] returns.
     ///
+    /// At most [`ARRIVALS`](arrivals::ARRIVALS) of them are held for a listener that does not take them; of further ones
+    /// it is told the service keys, see [`Arrivals::take_missed`].
+    ///
     /// There is one listener: a second call ends the first receiver. Call this first and read
     /// [`Reader::waiting`] then, so that nothing is missed; what comes both ways has the same id. While nobody
     /// listens, nothing is kept.
     #[must_use]
-    pub fn arrivals(&self) -> mpsc::UnboundedReceiver<Arrival> {
+    pub fn arrivals(&self) -> Arrivals {
         self.pulse.listen()
     }
 
@@ -236,6 +257,12 @@ impl Queue {
         // The writer's connection has to be the last one: SQLite then leaves a single file behind.
         self.reader.close().await;
         self.ask(|reply| Command::Close { reply }).await
+    }
+
+    /// Returns when nothing can be committed any more, because the one task that writes has ended: after
+    /// [`Queue::close`], or when it failed.
+    pub async fn writer_ended(&self) {
+        self.commands.closed().await;
     }
 
     async fn ask<T>(

@@ -47,7 +47,7 @@ impl Observer {
     pub(super) fn tell_of(&self, took: Duration, committed: &Committed) {
         let accepted = committed.receptions.iter().flat_map(|reception| match reception {
             Reception::Queued(accepted) => accepted.as_slice(),
-            Reception::Repeated | Reception::NothingOpen => &[],
+            Reception::Repeated | Reception::Replayed | Reception::Outdated | Reception::NothingOpen => &[],
         });
         self.tell(&Commit::Done {
             took,

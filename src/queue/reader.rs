@@ -3,12 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 
 use super::sqlite;
+use super::told::WINDOW;
+use super::unreadable::{KeysInLine, LookedAgain, Page};
 use super::{
     Attention, EventId, IncidentState, Overview, QueueError, Record, Rejected, RejectedId, RejectedSummary, State,
     Summary, WaitingEvent,
 };
+use crate::ingest::Prepared;
 use crate::pagerduty::{IncidentKey, ServiceKey};
 
 /// Reads the queue and never changes it; clones share their connections. Those who look at what people see have
@@ -62,6 +66,43 @@ impl Reader {
         limit: u32,
     ) -> Result<Vec<WaitingEvent>, QueueError> {
         self.sqlite.waiting(key, after, limit).await
+    }
+
+    /// The same, with what of it cannot be read: a row, or all rows on a damaged page of the file. Where nothing is
+    /// damaged it costs no more.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read, or not even the numbers in line can.
+    pub async fn page(&self, key: &ServiceKey, after: Option<EventId>, limit: u32) -> Result<Page, QueueError> {
+        self.sqlite.page(key, after, limit).await
+    }
+
+    /// The service keys for which events are in line, and the events in line for what is none.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn keys_in_line(&self) -> Result<KeysInLine, QueueError> {
+        self.sqlite.keys_in_line().await
+    }
+
+    /// Whether an event in line can be read, its body included.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be told.
+    pub async fn look_again(&self, id: EventId) -> Result<LookedAgain, QueueError> {
+        self.sqlite.look_again(id).await
+    }
+
+    /// Those of `ids` that are in line, as an index knows it, whether they can be read or not.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn in_line(&self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
+        self.sqlite.in_line(ids).await
     }
 
     /// When events were last attempted and how often in all, for last attempts from `since` to `now`, earliest first: what
@@ -203,6 +244,20 @@ impl Reader {
         self.sqlite.rejected(id).await
     }
 
+    /// Whether the event of an alert that came at `received_at` is in the queue already, by whichever webhook: as one that
+    /// came within the dedup window of it, waits, is dead or was delivered.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn was_told(&self, prepared: &Prepared, received_at: DateTime<Utc>) -> Result<bool, QueueError> {
+        let Some(event_id) = prepared.alert.event_id.as_deref().map(plain) else { return Ok(false) };
+        let event = &prepared.event;
+        let bodies =
+            self.sqlite.triggers_around(event.service_key(), event.incident_key(), received_at, WINDOW).await?;
+        Ok(bodies.iter().any(|body| told_event_id(body).is_some_and(|other| other == event_id)))
+    }
+
     /// A number that is another one after every change by an [`Editor`](super::Editor): then events may be back in
     /// line at their old places, and others gone.
     ///
@@ -212,4 +267,22 @@ impl Reader {
     pub async fn generation(&self) -> Result<u64, QueueError> {
         self.sqlite.generation().await
     }
+}
+
+/// The id of the Sentry event that a trigger tells of.
+fn told_event_id(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Body {
+        details: Details,
+    }
+    #[derive(Deserialize)]
+    struct Details {
+        event_id: String,
+    }
+    serde_json::from_slice(body).ok().map(|Body { details: Details { event_id } }| plain(&event_id))
+}
+
+/// An id without what only some versions of Sentry write into it.
+fn plain(event_id: &str) -> String {
+    event_id.replace('-', "").to_ascii_lowercase()
 }

@@ -36,12 +36,20 @@ impl fmt::Display for RejectedId {
 }
 
 /// A webhook that was answered 400 or 422, with all that it takes to judge it anew.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Rejected {
     /// When it came.
     pub received_at: DateTime<Utc>,
     /// Its header `Sentry-Hook-Resource`.
     pub resource: Option<String>,
+    /// Its header `Idempotency-Key`.
+    pub idempotency_key: Option<String>,
+    /// Its header `Sentry-Hook-Timestamp`.
+    pub sent_at: Option<DateTime<Utc>>,
+    /// Whether it had the header `Sentry-App-Signature`.
+    pub from_sentrys_pages: bool,
+    /// Whether a signature of Sentry's proved its body.
+    pub is_signed: bool,
     /// Why it was rejected.
     pub reason: String,
     /// Its body, byte for byte.

@@ -6,10 +6,10 @@ use std::collections::{HashMap, VecDeque};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::intake::{Dedup, DedupKey};
+use crate::ingest::{Dedup, DedupKey};
 
 /// For how long. Sentry repeats a delivery three times, five minutes apart.
-const WINDOW: TimeDelta = TimeDelta::minutes(20);
+pub(super) const WINDOW: TimeDelta = TimeDelta::minutes(20);
 
 /// How many keys are remembered at most; about 20 MB.
 const MOST: usize = 200_000;
@@ -24,7 +24,7 @@ pub(super) struct Told {
 impl Told {
     /// Whether the same was told within the window before `now`.
     pub(super) fn knows(&self, dedup: &Dedup, now: DateTime<Utc>) -> bool {
-        dedup.seen_if.iter().any(|key| self.times.get(key).is_some_and(|told| now - *told < WINDOW))
+        dedup.seen_if.iter().any(|key| self.times.get(key).is_some_and(|told| is_recent(*told, now)))
     }
 
     /// Remembers what was told at `now`.
@@ -34,7 +34,7 @@ impl Told {
             self.order.push_back((now, key));
         }
         while let Some((told, _)) = self.order.front()
-            && (now - *told >= WINDOW || self.order.len() > MOST)
+            && (!is_recent(*told, now) || self.order.len() > MOST)
             && let Some((told, key)) = self.order.pop_front()
         {
             // Told again meanwhile, it has a later place in the order.
@@ -45,10 +45,16 @@ impl Told {
     }
 }
 
+/// Whether something was told a short while ago. What was told later than now was told before the clock was set back, and
+/// nobody knows how long ago.
+fn is_recent(told: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    (now - told).abs() < WINDOW
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intake::dedup;
+    use crate::ingest::dedup;
 
     fn at(minutes: i64) -> DateTime<Utc> {
         DateTime::UNIX_EPOCH + TimeDelta::minutes(minutes)
@@ -56,7 +62,7 @@ mod tests {
 
     fn told(text: &str) -> Dedup {
         let keys = vec![dedup::key_of(text)];
-        Dedup { seen_if: keys.clone(), tells: keys }
+        Dedup { seen_if: keys.clone(), tells: keys, ..Dedup::default() }
     }
 
     #[test]

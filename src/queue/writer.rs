@@ -3,16 +3,19 @@
 //! So a lone command waits for one fsync, and many share one. It knows no SQL: the engine takes a [`Batch`] and
 //! commits all of it or nothing.
 
+mod divide;
+
 use std::collections::HashSet;
 use std::iter;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use log::{Level, log};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
-use crate::intake::Dedup;
+use crate::ingest::Dedup;
 use crate::logging::throttle;
 use crate::metrics::Memory;
 
@@ -30,19 +33,51 @@ const BATCH_COMMANDS: usize = 512;
 /// How many bytes of bodies one commit takes at most, give or take the last body.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
+/// How often the files are looked at while nobody commits.
+const LOOK: Duration = Duration::from_secs(1);
+
 type Reply<T> = oneshot::Sender<Result<T, QueueError>>;
 
 /// What can be asked of the writer. Every reply comes after the commit.
 #[derive(Debug)]
 pub(super) enum Command {
-    Receive { incoming: Box<Incoming>, reply: Reply<Reception> },
-    Begin { id: EventId, at: DateTime<Utc>, reply: Reply<Begun> },
-    Settle { id: EventId, settlement: Settlement, at: DateTime<Utc>, reply: Reply<()> },
-    Reject { rejected: Rejected, reply: Reply<RejectedId> },
-    Prune { prune: Prune, reply: Reply<u64> },
-    Probe { reply: Reply<()> },
-    Remember { memory: Memory, reply: Reply<()> },
-    Close { reply: Reply<()> },
+    Receive {
+        incoming: Box<Incoming>,
+        reply: Reply<Reception>,
+    },
+    Begin {
+        begin: Begin,
+        reply: Reply<Begun>,
+    },
+    Settle {
+        id: EventId,
+        settlement: Settlement,
+        at: DateTime<Utc>,
+        reply: Reply<()>,
+    },
+    Reject {
+        rejected: Rejected,
+        reply: Reply<RejectedId>,
+    },
+    Prune {
+        prune: Prune,
+        reply: Reply<u64>,
+    },
+    Probe {
+        reply: Reply<()>,
+    },
+    Remember {
+        memory: Memory,
+        reply: Reply<()>,
+    },
+    /// Gives at most so many empty pages of the file back to the disk, and tells how many are left to give.
+    Shrink {
+        pages: u32,
+        reply: Reply<u64>,
+    },
+    Close {
+        reply: Reply<()>,
+    },
 }
 
 /// Forgets delivered events, oldest first.
@@ -50,20 +85,40 @@ pub(super) enum Command {
 pub(super) struct Prune {
     /// Only those delivered before this moment.
     pub(super) before: DateTime<Utc>,
-    /// Incidents that nobody has touched since this moment are forgotten, too.
+    /// Incidents that were closed before this moment are forgotten, too.
     pub(super) incidents_before: DateTime<Utc>,
     /// At most so many.
     pub(super) limit: u32,
 }
 
+/// An attempt that is to begin.
+#[derive(Clone, Debug)]
+pub(super) struct Begin {
+    pub(super) id: EventId,
+    pub(super) at: DateTime<Utc>,
+    /// Earlier events of its incident that are not waited for.
+    pub(super) past: Vec<EventId>,
+}
+
+/// Why an attempt does not begin.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum NotFirst {
+    /// The event is not in line.
+    NotWaiting,
+    /// This one of its incident goes first.
+    Behind(EventId),
+}
+
 /// What one commit holds, to be written in this order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Batch {
     /// Attempts that were begun when nothing could be committed.
     pub(super) owed: Vec<(EventId, DateTime<Utc>)>,
     pub(super) incoming: Vec<Incoming>,
+    /// Whether nothing of it is folded into what waits already, for that may be damaged.
+    pub(super) unfolded: bool,
     pub(super) settlements: Vec<(EventId, Settlement, DateTime<Utc>)>,
-    pub(super) begins: Vec<(EventId, DateTime<Utc>)>,
+    pub(super) begins: Vec<Begin>,
     pub(super) rejected: Vec<Rejected>,
     pub(super) prunes: Vec<Prune>,
     /// Whether to write something as large as an alert.
@@ -80,8 +135,8 @@ pub(super) struct Committed {
     pub(super) arrivals: Vec<Arrival>,
     /// Whether the event was still waiting.
     pub(super) settlements: Vec<bool>,
-    /// What to send, if the event was still waiting.
-    pub(super) begins: Vec<Option<Begun>>,
+    /// What to send, if it was the event's turn.
+    pub(super) begins: Vec<Result<Begun, NotFirst>>,
     pub(super) rejected: Vec<RejectedId>,
     /// How many were forgotten.
     pub(super) prunes: Vec<u64>,
@@ -97,7 +152,25 @@ pub(super) fn spawn(engine: Engine, pulse: Arc<Pulse>) -> mpsc::Sender<Command> 
 async fn run(mut engine: Engine, mut commands: mpsc::Receiver<Command>, pulse: Arc<Pulse>) {
     let mut closing = Vec::new();
     let mut carried = Carried::default();
-    while let Some(command) = commands.recv().await {
+    loop {
+        let command = match timeout(LOOK, commands.recv()).await {
+            Ok(Some(command)) => command,
+            Ok(None) => break,
+            Err(_) => {
+                // Files that were taken away are found out also while nobody commits, and opened anew.
+                pulse.is_busy(true);
+                if let Err(error) = engine.look().await {
+                    // A failure once, however long it lasts.
+                    if pulse.is_well() {
+                        pulse.failed();
+                    }
+                    let line = throttle::line("alerts were not accepted", Level::Error);
+                    log!(line.level, "alerts cannot be committed: {error}{line}");
+                }
+                pulse.is_busy(false);
+                continue;
+            }
+        };
         let mut round = Round::default();
         round.add(command);
         while round.has_room()
@@ -110,16 +183,15 @@ async fn run(mut engine: Engine, mut commands: mpsc::Receiver<Command>, pulse: A
             commands.close();
             closing.append(&mut round.closing);
         }
-        let remembering = std::mem::take(&mut round.remembering);
+        let maintenance = std::mem::take(&mut round.maintenance);
         if round.size > 0 {
             pulse.is_busy(true);
             round.commit(&mut engine, &pulse, &mut carried).await;
         }
-        for (memory, reply) in remembering {
+        for task in maintenance {
             pulse.is_busy(true);
             // By itself, so that no alert ever fails with it.
-            let remembered = engine.commit(Batch { memory: Some(memory), ..Batch::default() }).await;
-            let _ = reply.send(remembered.map(drop));
+            task.run(&mut engine, &pulse).await;
         }
         pulse.is_busy(false);
     }
@@ -127,6 +199,36 @@ async fn run(mut engine: Engine, mut commands: mpsc::Receiver<Command>, pulse: A
     for reply in closing {
         // Whoever asked may have gone away meanwhile, here and below.
         let _ = reply.send(closed.clone());
+    }
+}
+
+/// What is done for the queue itself, and not for an alert.
+enum Maintenance {
+    Prune(Prune, Reply<u64>),
+    Remember(Memory, Reply<()>),
+    Shrink(u32, Reply<u64>),
+}
+
+impl Maintenance {
+    async fn run(self, engine: &mut Engine, pulse: &Pulse) {
+        match self {
+            Self::Prune(prune, reply) => {
+                let begun_at = Instant::now();
+                let pruned = engine.commit(Batch { prunes: vec![prune], ..Batch::default() }).await;
+                if let Ok(committed) = &pruned {
+                    pulse.observer().tell_of(begun_at.elapsed(), committed);
+                    pulse.committed(false, iter::empty());
+                }
+                let _ = reply.send(pruned.map(|committed| committed.prunes.into_iter().sum()));
+            }
+            Self::Remember(memory, reply) => {
+                let remembered = engine.commit(Batch { memory: Some(memory), ..Batch::default() }).await;
+                let _ = reply.send(remembered.map(drop));
+            }
+            Self::Shrink(pages, reply) => {
+                let _ = reply.send(engine.shrink(pages).await);
+            }
+        }
     }
 }
 
@@ -146,15 +248,14 @@ struct Round {
     batch: Batch,
     receiving: Vec<Reply<Reception>>,
     /// Those who brought what was told already.
-    repeating: Vec<Reply<Reception>>,
+    repeating: Vec<(Incoming, Reply<Reception>)>,
     /// What this round tells.
     tells: Vec<(Dedup, DateTime<Utc>)>,
     settling: Vec<Reply<()>>,
     beginning: Vec<Reply<Begun>>,
     rejecting: Vec<Reply<RejectedId>>,
-    pruning: Vec<Reply<u64>>,
     probing: Vec<Reply<()>>,
-    remembering: Vec<(Memory, Reply<()>)>,
+    maintenance: Vec<Maintenance>,
     closing: Vec<Reply<()>>,
 }
 
@@ -175,8 +276,8 @@ impl Round {
                 self.batch.settlements.push((id, settlement, at));
                 self.settling.push(reply);
             }
-            Command::Begin { id, at, reply } => {
-                self.batch.begins.push((id, at));
+            Command::Begin { begin, reply } => {
+                self.batch.begins.push(begin);
                 self.beginning.push(reply);
             }
             Command::Reject { rejected, reply } => {
@@ -185,8 +286,8 @@ impl Round {
                 self.rejecting.push(reply);
             }
             Command::Prune { prune, reply } => {
-                self.batch.prunes.push(prune);
-                self.pruning.push(reply);
+                self.size -= 1;
+                self.maintenance.push(Maintenance::Prune(prune, reply));
             }
             Command::Probe { reply } => {
                 self.batch.probe = true;
@@ -194,7 +295,11 @@ impl Round {
             }
             Command::Remember { memory, reply } => {
                 self.size -= 1;
-                self.remembering.push((memory, reply));
+                self.maintenance.push(Maintenance::Remember(memory, reply));
+            }
+            Command::Shrink { pages, reply } => {
+                self.size -= 1;
+                self.maintenance.push(Maintenance::Shrink(pages, reply));
             }
             Command::Close { reply } => {
                 self.size -= 1;
@@ -210,7 +315,7 @@ impl Round {
         for (incoming, reply) in all {
             let Incoming { dedup, received_at, .. } = &incoming;
             if told.knows(dedup, *received_at) || dedup.seen_if.iter().any(|key| keys.contains(key)) {
-                self.repeating.push(reply);
+                self.repeating.push((incoming, reply));
                 continue;
             }
             if !dedup.tells.is_empty() {
@@ -222,16 +327,29 @@ impl Round {
         }
     }
 
-    /// Commits the round and answers everybody in it.
-    async fn commit(mut self, engine: &mut Engine, pulse: &Pulse, carried: &mut Carried) {
+    /// Commits the round and answers everybody in it. Of what fails by damaged content, all else is committed.
+    async fn commit(self, engine: &mut Engine, pulse: &Pulse, carried: &mut Carried) {
+        // The next one stands last.
+        let mut rounds = vec![self];
+        while let Some(round) = rounds.pop() {
+            let mut parts = round.commit_whole(engine, pulse, carried).await;
+            while let Some(part) = parts.pop() {
+                rounds.push(part);
+            }
+        }
+    }
+
+    /// Commits the round as a whole and answers everybody in it, or returns the parts of it that are to be committed
+    /// instead, in their order.
+    async fn commit_whole(mut self, engine: &mut Engine, pulse: &Pulse, carried: &mut Carried) -> Vec<Self> {
         let Carried { owed, told } = carried;
         self.set_repetitions_apart(told);
         let settled: Vec<_> = self.batch.settlements.iter().map(|&(id, ..)| id).collect();
         let begun = self.batch.begins.clone();
         let takes_alerts = !self.batch.incoming.is_empty() || self.batch.probe;
-        self.batch.owed.clone_from(owed);
+        let batch = Batch { owed: owed.clone(), ..self.batch.clone() };
         let begun_at = Instant::now();
-        match engine.commit(self.batch).await {
+        match engine.commit(batch).await {
             Ok(committed) => {
                 pulse.observer().tell_of(begun_at.elapsed(), &committed);
                 owed.clear();
@@ -241,27 +359,40 @@ impl Round {
                 }
                 pulse.committed(takes_alerts, committed.arrivals.into_iter());
                 answer(self.receiving, committed.receptions.into_iter().map(Ok));
-                answer(self.repeating, iter::repeat(Ok(Reception::Repeated)));
+                answer(repeating(self.repeating), iter::repeat(Ok(Reception::Repeated)));
                 let settlements = committed.settlements.into_iter().map(|waiting| waiting.then_some(()));
                 answer(self.settling, if_waiting(settlements, settled));
-                answer(self.beginning, if_waiting(committed.begins.into_iter(), begun.into_iter().map(|(id, _)| id)));
+                answer(self.beginning, if_first(committed.begins, &begun));
                 answer(self.rejecting, committed.rejected.into_iter().map(Ok));
-                answer(self.pruning, committed.prunes.into_iter().map(Ok));
                 answer(self.probing, iter::repeat(Ok(())));
             }
+            Err(error) if error.is_of_content() && !owed.is_empty() && carried.pay(engine).await => return vec![self],
+            Err(error) if error.is_of_content() && self.commands() > 1 => return self.divided(),
+            Err(error) if error.is_of_content() && !self.batch.incoming.is_empty() && !self.batch.unfolded => {
+                self.batch.unfolded = true;
+                return vec![self];
+            }
             Err(error) => {
-                pulse.failed();
+                let Carried { owed, .. } = carried;
+                // That an event cannot be read says nothing about the alerts that come.
+                if takes_alerts || !error.is_of_content() {
+                    pulse.failed();
+                }
                 answer(self.receiving, iter::repeat(Err(error.clone())));
-                answer(self.repeating, iter::repeat(Err(error.clone())));
+                answer(repeating(self.repeating), iter::repeat(Err(error.clone())));
                 answer(self.settling, iter::repeat(Err(error.clone())));
                 let unmarked = begin_unmarked(engine, &begun, owed, &error).await;
                 answer(self.beginning, unmarked.into_iter());
                 answer(self.rejecting, iter::repeat(Err(error.clone())));
-                answer(self.pruning, iter::repeat(Err(error.clone())));
                 answer(self.probing, iter::repeat(Err(error)));
             }
         }
+        Vec::new()
     }
+}
+
+fn repeating(repeating: Vec<(Incoming, Reply<Reception>)>) -> Vec<Reply<Reception>> {
+    repeating.into_iter().map(|(_, reply)| reply).collect()
 }
 
 /// Lets attempts begin that could not be marked: an alert that waits must reach people also when the disk is full.
@@ -270,22 +401,21 @@ impl Round {
 /// an event whose bytes were sent. Only a crash before that forgets them: then the event is sent once more.
 async fn begin_unmarked(
     engine: &Engine,
-    begun: &[(EventId, DateTime<Utc>)],
+    begins: &[Begin],
     owed: &mut Vec<(EventId, DateTime<Utc>)>,
     cause: &QueueError,
 ) -> Vec<Result<Begun, QueueError>> {
-    let ids: Vec<_> = begun.iter().map(|&(id, _)| id).collect();
-    let Ok(mut waiting) = engine.waiting(&ids).await else {
-        return iter::repeat_n(Err(cause.clone()), ids.len()).collect();
+    let Ok(begun) = engine.begun_unmarked(begins).await else {
+        return iter::repeat_n(Err(cause.clone()), begins.len()).collect();
     };
-    let mark_later = |&(id, at): &(EventId, DateTime<Utc>)| {
-        let begun = waiting.remove(&id).ok_or(QueueError::NotWaiting(id))?;
+    let mark_later = |(begun, begin): (Result<Begun, QueueError>, &Begin)| {
+        let begun = begun?;
         let line = throttle::line("attempts were not recorded as begun", Level::Warn);
-        log!(line.level, event = id.get(); "sent without a mark, because nothing can be committed: {cause}{line}");
-        owed.push((id, at));
+        log!(line.level, event = begin.id.get(); "sent without a mark, because nothing can be committed: {cause}{line}");
+        owed.push((begin.id, begin.at));
         Ok(begun)
     };
-    begun.iter().map(mark_later).collect()
+    if_first(begun, begins).zip(begins).map(mark_later).collect()
 }
 
 /// Sends each of `replies` its answer; one that nobody waits for any more is no loss.
@@ -293,6 +423,15 @@ fn answer<T>(replies: Vec<Reply<T>>, answers: impl Iterator<Item = Result<T, Que
     for (reply, answer) in replies.into_iter().zip(answers) {
         let _ = reply.send(answer);
     }
+}
+
+fn if_first(found: Vec<Result<Begun, NotFirst>>, begins: &[Begin]) -> impl Iterator<Item = Result<Begun, QueueError>> {
+    found.into_iter().zip(begins).map(|(begun, &Begin { id, .. })| {
+        begun.map_err(|reason| match reason {
+            NotFirst::NotWaiting => QueueError::NotWaiting(id),
+            NotFirst::Behind(earlier) => QueueError::Behind { id, earlier },
+        })
+    })
 }
 
 fn if_waiting<T>(

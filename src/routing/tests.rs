@@ -27,6 +27,7 @@ fn alert(level: &str, environment: Option<&str>, tags: &[(&str, &str)]) -> Alert
         level: Some(level.to_owned()),
         event_id: None,
         happened_at: DateTime::UNIX_EPOCH,
+        received: None,
         project: Project {
             name: Some("Web Shop, EU".to_owned()),
             slug: Some("web-shop-eu".to_owned()),

@@ -239,6 +239,7 @@ impl Event {
             level: self.or_tag(level, "level").or_else(|| occurrence.level()),
             event_id: said(self.event_id.take()),
             happened_at: self.timestamp.or(self.datetime).or(self.received).map_or(received_at, |Moment(at)| at),
+            received: self.received.map(|Moment(at)| at),
             project: Project::default(),
             link: None,
             rules: Vec::new(),

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 pub use discard::{Discarded, Doomed};
-pub use retry::Retried;
+pub use retry::{Resolved, Retried};
 
-use crate::intake::Intake;
+use crate::ingest::Ingest;
 use crate::queue::{Editor, EventId, ItemId, Queue, QueueError, Reader, RejectedId, State};
 
 /// What of one kind a bulk takes at once. Every rejected webhook is among them; of dead letters there may be more.
@@ -87,36 +87,36 @@ pub type Outcomes<T> = Vec<(ItemId, T)>;
 #[derive(Clone, Debug)]
 pub struct Upkeep {
     queue: Queue,
-    intake: Intake,
+    ingest: Ingest,
     /// Two who write at the same time would only wait for each other in SQLite, with a time limit.
     turn: Arc<Mutex<()>>,
 }
 
 impl Upkeep {
-    /// Acts on this queue, and reads rejected webhooks as `intake` does.
+    /// Acts on this queue, and reads rejected webhooks as `ingest` does.
     #[must_use]
-    pub fn new(queue: Queue, intake: Intake) -> Self {
-        Self { queue, intake, turn: Arc::default() }
+    pub fn new(queue: Queue, ingest: Ingest) -> Self {
+        Self { queue, ingest, turn: Arc::default() }
     }
 
-    /// Tries these again, each once.
+    /// Tries these again, each once; triggers whose incident was resolved since as `resolved` says.
     ///
     /// # Errors
     ///
     /// When not all of it could be committed.
-    pub async fn retry(&self, ids: &[ItemId]) -> Result<Outcomes<Retried>, QueueError> {
-        self.edit(async |editor| retry::retry(editor, &self.intake, ids).await).await
+    pub async fn retry(&self, ids: &[ItemId], resolved: Resolved) -> Result<Outcomes<Retried>, QueueError> {
+        self.edit(async |editor| retry::retry(editor, &self.ingest, ids, resolved).await).await
     }
 
-    /// Tries the oldest [`BULK`] of these heaps again.
+    /// Tries the oldest [`BULK`] of these heaps again, triggers whose incident was resolved since as `resolved` says.
     ///
     /// # Errors
     ///
     /// When not all of it could be committed.
-    pub async fn retry_all(&self, heaps: &[Heap]) -> Result<Outcomes<Retried>, QueueError> {
+    pub async fn retry_all(&self, heaps: &[Heap], resolved: Resolved) -> Result<Outcomes<Retried>, QueueError> {
         self.edit(async |editor| {
             let ids = of(heaps, editor.reader()).await?;
-            retry::retry(editor, &self.intake, &ids).await
+            retry::retry(editor, &self.ingest, &ids, resolved).await
         })
         .await
     }

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Outcomes, sorted};
-use crate::intake::{Ignored, Intake, Rejection, Verdict, Webhook};
-use crate::pagerduty::IncidentKey;
+use crate::ingest::{Ignored, Ingest, Rejection, Verdict, Webhook};
+use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::{Editor, EventId, Incoming, ItemId, QueueError, Reception, RejectedId, State};
 
 /// What became of something that was tried again.
@@ -12,8 +12,12 @@ use crate::queue::{Editor, EventId, Incoming, ItemId, QueueError, Reception, Rej
 pub enum Retried {
     /// It was a dead letter, and waits at its place in line.
     WaitsAgain,
+    /// It is a trigger whose incident was resolved since, so it stays a dead letter: it would open the incident again.
+    ResolvedSince,
     /// It is no dead letter, but in this state.
     NoDeadLetter(State),
+    /// It is a dead resolve whose incident was triggered anew since: it would close that, so it stays a dead letter.
+    TriggeredAnew,
     /// The queue has nothing with this number.
     NotThere,
     /// The webhook became these events of an incident, and is gone.
@@ -37,8 +41,20 @@ impl Retried {
     /// Whether nothing is left to be done about it.
     #[must_use]
     pub fn is_well(&self) -> bool {
-        !matches!(self, Self::NoDeadLetter(_) | Self::NotThere | Self::StillRejected(_))
+        !matches!(
+            self,
+            Self::ResolvedSince | Self::TriggeredAnew | Self::NoDeadLetter(_) | Self::NotThere | Self::StillRejected(_)
+        )
     }
+}
+
+/// Whether dead triggers are sent whose incident was resolved since.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Resolved {
+    /// No: they would open it again.
+    Kept,
+    /// Yes, somebody insists.
+    Sent,
 }
 
 /// Tries each of these again, once.
@@ -46,12 +62,20 @@ impl Retried {
 /// # Errors
 ///
 /// When not all of it could be committed.
-pub async fn retry(editor: &mut Editor, intake: &Intake, ids: &[ItemId]) -> Result<Outcomes<Retried>, QueueError> {
+pub async fn retry(
+    editor: &mut Editor,
+    ingest: &Ingest,
+    ids: &[ItemId],
+    resolved: Resolved,
+) -> Result<Outcomes<Retried>, QueueError> {
     let (events, webhooks) = sorted(ids);
-    let mut outcomes: Vec<_> =
-        revive(editor, &events).await?.into_iter().map(|(id, outcome)| (ItemId::Event(id), outcome)).collect();
+    let mut outcomes: Vec<_> = revive(editor, &events, resolved)
+        .await?
+        .into_iter()
+        .map(|(id, outcome)| (ItemId::Event(id), outcome))
+        .collect();
     for id in webhooks {
-        outcomes.push((ItemId::Rejected(id), remap(editor, intake, id).await?));
+        outcomes.push((ItemId::Rejected(id), remap(editor, ingest, id).await?));
     }
     Ok(outcomes)
 }
@@ -61,14 +85,25 @@ pub async fn retry(editor: &mut Editor, intake: &Intake, ids: &[ItemId]) -> Resu
 /// # Errors
 ///
 /// When not all of it could be committed.
-pub async fn revive(editor: &mut Editor, events: &[EventId]) -> Result<Vec<(EventId, Retried)>, QueueError> {
-    let revived: HashSet<_> = editor.revive(events).await?.into_iter().collect();
+pub async fn revive(
+    editor: &mut Editor,
+    events: &[EventId],
+    resolved: Resolved,
+) -> Result<Vec<(EventId, Retried)>, QueueError> {
+    let revived = match resolved {
+        Resolved::Kept => editor.revive(events).await?,
+        Resolved::Sent => editor.revive_resolved(events).await?,
+    };
+    let revived: HashSet<_> = revived.into_iter().collect();
     let others: Vec<_> = events.iter().copied().filter(|id| !revived.contains(id)).collect();
     let others = editor.reader().summaries(&others).await?;
-    let states: HashMap<_, _> = others.into_iter().map(|event| (event.id, event.state)).collect();
-    let outcome = |id: &EventId| match states.get(id) {
+    let others: HashMap<_, _> = others.into_iter().map(|event| (event.id, (event.state, event.event_type))).collect();
+    let outcome = |id: &EventId| match others.get(id) {
         _ if revived.contains(id) => Retried::WaitsAgain,
-        Some(state) => Retried::NoDeadLetter(*state),
+        // What is dead still was left so on purpose.
+        Some((State::Dead, EventType::Trigger)) => Retried::ResolvedSince,
+        Some((State::Dead, _)) => Retried::TriggeredAnew,
+        Some((state, _)) => Retried::NoDeadLetter(*state),
         None => Retried::NotThere,
     };
     Ok(events.iter().map(|id| (*id, outcome(id))).collect())
@@ -79,13 +114,25 @@ pub async fn revive(editor: &mut Editor, events: &[EventId]) -> Result<Vec<(Even
 /// # Errors
 ///
 /// When it could not be committed.
-pub async fn remap(editor: &mut Editor, intake: &Intake, id: RejectedId) -> Result<Retried, QueueError> {
+pub async fn remap(editor: &mut Editor, ingest: &Ingest, id: RejectedId) -> Result<Retried, QueueError> {
     let Some(webhook) = editor.reader().rejected(id).await? else {
         return Ok(Retried::NotThere);
     };
     let received_at = webhook.received_at;
-    let resource = webhook.resource.as_deref();
-    match intake.judge(&Webhook { resource, ..Webhook::of_body(&webhook.body, received_at) }) {
+    let judged = ingest.judge(&Webhook {
+        resource: webhook.resource.as_deref(),
+        from_sentrys_pages: webhook.from_sentrys_pages,
+        idempotency_key: webhook.idempotency_key.as_deref(),
+        sent_at: webhook.sent_at,
+        body: &webhook.body,
+        is_signed: webhook.is_signed,
+        received_at,
+    });
+    match judged {
+        Verdict::Queue(prepared) if editor.reader().was_told(&prepared, received_at).await? => {
+            editor.discard_rejected(id).await?;
+            Ok(Retried::Ignored(Ignored::Repeated))
+        }
         Verdict::Queue(prepared) => {
             let incident_key = prepared.event.incident_key().clone();
             readmit(editor, id, Incoming::trigger(*prepared, received_at), incident_key).await
@@ -115,7 +162,10 @@ async fn readmit(
         Some(Reception::Queued(events)) => {
             Retried::Queued { incident_key, events: events.into_iter().map(|event| event.id).collect() }
         }
-        Some(Reception::Repeated | Reception::NothingOpen) => Retried::NothingOpen(incident_key),
+        Some(Reception::Repeated) => Retried::Ignored(Ignored::Repeated),
+        Some(Reception::Replayed) => Retried::Ignored(Ignored::Replayed),
+        Some(Reception::Outdated) => Retried::Ignored(Ignored::Outdated),
+        Some(Reception::NothingOpen) => Retried::NothingOpen(incident_key),
         None => Retried::Outrun,
     })
 }

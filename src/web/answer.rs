@@ -15,6 +15,9 @@ pub enum Answer<'a> {
         incident_key: &'a IncidentKey,
         /// What it does to the incident.
         event_type: &'a str,
+        /// `resolve` where Sentry had resolved it before the alert came, so that what it opens is closed at once.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        followed_by: Option<&'a str>,
     },
     /// Understood, and nothing is to be done.
     Ignored {
@@ -30,8 +33,9 @@ pub enum Answer<'a> {
 
 /// 202: the event is committed.
 #[must_use]
-pub fn queued(incident_key: &IncidentKey, event_type: EventType) -> HttpResponse {
-    HttpResponse::Accepted().json(Answer::Queued { incident_key, event_type: event_type.as_str() })
+pub fn queued(incident_key: &IncidentKey, event_type: EventType, followed_by: Option<EventType>) -> HttpResponse {
+    let followed_by = followed_by.map(EventType::as_str);
+    HttpResponse::Accepted().json(Answer::Queued { incident_key, event_type: event_type.as_str(), followed_by })
 }
 
 /// 202: nothing is to be done.

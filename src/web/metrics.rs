@@ -11,7 +11,7 @@ use super::Shared;
 use crate::build_info::BuildInfo;
 use crate::metrics::Gauge;
 use crate::metrics::gauge::CONTENT_TYPE;
-use crate::watch::{gauges, gauges_without_database, judge};
+use crate::monitor::{gauges, gauges_without_database, judge};
 
 /// How long a scrape waits for the database; Prometheus itself waits 10 seconds.
 const READING: Duration = Duration::from_secs(5);

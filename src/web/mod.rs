@@ -27,11 +27,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
-use crate::intake::Intake;
+use crate::ingest::Ingest;
 use crate::metrics::Metrics;
+use crate::monitor::Watch;
 use crate::queue::Queue;
 use crate::upkeep::Upkeep;
-use crate::watch::Watch;
 use crate::web::admin::Admin;
 use crate::web::answer::error;
 use crate::web::body_memory::BodyMemory;
@@ -51,7 +51,7 @@ pub struct Shared {
     /// What people do about what went wrong.
     pub upkeep: Upkeep,
     /// What a webhook means.
-    pub intake: Intake,
+    pub ingest: Ingest,
     /// Where events are committed.
     pub queue: Queue,
     /// The largest body that is read, in bytes.
@@ -71,12 +71,12 @@ impl Shared {
     /// What the endpoints need of a running bridge. There is neither status page nor `/api`, but see
     /// [`Shared::with_admin`].
     #[must_use]
-    pub fn new(door: Door, intake: Intake, queue: Queue, max_body: usize, metrics: Metrics, watch: Watch) -> Self {
+    pub fn new(door: Door, ingest: Ingest, queue: Queue, max_body: usize, metrics: Metrics, watch: Watch) -> Self {
         let admin = Admin::default();
         let body_memory = BodyMemory::new(max_body);
-        let upkeep = Upkeep::new(queue.clone(), intake.clone());
+        let upkeep = Upkeep::new(queue.clone(), ingest.clone());
         let (imprint, stopping) = (Imprint::default(), AtomicBool::new(false));
-        Self { door, admin, upkeep, intake, queue, max_body, metrics, watch, body_memory, imprint, stopping }
+        Self { door, admin, upkeep, ingest, queue, max_body, metrics, watch, body_memory, imprint, stopping }
     }
 
     /// The same with a status page and `/api`, for those whom `admin` lets in.

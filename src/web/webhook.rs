@@ -14,7 +14,7 @@ use super::answer;
 use super::body::{self, BodyError};
 use super::body_memory::{self, Reservation};
 use super::{RESOURCE, Shared, nothing_here};
-use crate::intake::{Generation, Ignored, Rejection, Verdict, Webhook};
+use crate::ingest::{Generation, Ignored, Rejection, Verdict, Webhook};
 use crate::logging::throttle;
 use crate::metrics::{Answered, Source};
 use crate::pagerduty::{EventType, IncidentKey};
@@ -160,6 +160,9 @@ async fn take(
         }
     };
     if wants_signature && !shared.door.is_signed(headers, &body) {
+        if let Some(peer) = request.peer_addr() {
+            shared.metrics.wrong_signature_from(peer.ip());
+        }
         return shut(request, Answered::WrongSignature);
     }
     reservation.prove();
@@ -172,9 +175,10 @@ async fn take(
         idempotency_key: text(IDEMPOTENCY_KEY),
         sent_at: sent_at(headers),
         body: &body,
+        is_signed: wants_signature,
         received_at,
     };
-    let (verdict, generation) = shared.intake.judge_and_place(&webhook);
+    let (verdict, generation) = shared.ingest.judge_and_place(&webhook);
     let source = match generation {
         Some(Generation::Plugin) => Source::Legacy,
         Some(Generation::Platform) => Source::Platform,
@@ -196,13 +200,9 @@ async fn take(
         }
         Verdict::Ignored(reason) => ignore(reason),
         Verdict::Rejected(rejection) => {
+            let rejected = rejected(&webhook, &rejection);
+            let rejected = Rejected { body: Vec::from(body), ..rejected };
             drop(parsing);
-            let rejected = Rejected {
-                received_at,
-                resource: webhook.resource.map(str::to_owned),
-                reason: rejection.to_string(),
-                body: Vec::from(body),
-            };
             keep(shared, rejected, &rejection, reservation).await;
             let status = match rejection {
                 Rejection::NotJson(_) => StatusCode::BAD_REQUEST,
@@ -234,18 +234,24 @@ async fn receive(
 ) -> (Answered, HttpResponse) {
     match shared.queue.receive(incoming).await {
         Ok(Reception::Queued(events)) => {
-            for Accepted { id, count } in events {
+            // What a trigger brought with it has another type than the webhook.
+            let followed_by = events.iter().map(|event| event.event_type).find(|other| *other != event_type);
+            for Accepted { id, count, event_type } in events {
                 let event = id.get();
-                if count > 1 {
+                if followed_by == Some(event_type) {
+                    info!(event, incident_key:% = incident_key; "{event_type} queued: Sentry resolved this before its alert came");
+                } else if count > 1 {
                     let line = throttle::line(format!("alerts folded into event {event}"), Level::Info);
                     log!(line.level, event, count, incident_key:% = incident_key; "{event_type} folded into one that waits{line}");
                 } else {
                     info!(event, incident_key:% = incident_key; "{event_type} queued");
                 }
             }
-            (Answered::Queued, answer::queued(incident_key, event_type))
+            (Answered::Queued, answer::queued(incident_key, event_type, followed_by))
         }
         Ok(Reception::Repeated) => ignore(Ignored::Repeated),
+        Ok(Reception::Replayed) => ignore(Ignored::Replayed),
+        Ok(Reception::Outdated) => ignore(Ignored::Outdated),
         Ok(Reception::NothingOpen) => ignore(Ignored::NothingOpen(event_type)),
         Err(error) => {
             let line = throttle::line("alerts were not accepted", Level::Error);
@@ -269,6 +275,20 @@ fn unread(error: BodyError, proof: Proof) -> Reply {
     }
     let answered = if is_crowded { Answered::Unavailable } else { Answered::Unread };
     Reply::new(Source::Unknown, answered, answer::error(&mut response, &error.to_string()))
+}
+
+/// What is kept of a webhook that was rejected but its body: all that it takes to judge it again.
+fn rejected(webhook: &Webhook<'_>, rejection: &Rejection) -> Rejected {
+    Rejected {
+        received_at: webhook.received_at,
+        resource: webhook.resource.map(str::to_owned),
+        idempotency_key: webhook.idempotency_key.map(str::to_owned),
+        sent_at: webhook.sent_at,
+        from_sentrys_pages: webhook.from_sentrys_pages,
+        is_signed: webhook.is_signed,
+        reason: rejection.to_string(),
+        body: Vec::new(),
+    }
 }
 
 /// Keeps what was rejected, so that `queue` can show it and a later version may understand it. What is answered does

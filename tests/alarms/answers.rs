@@ -154,7 +154,7 @@ fn strains(fault: Fault, outcome: &str) {
     let bridge = start(&pagerduty.url(), "15m");
     bridge.queue(&alert(1, "Disk full"));
     let said = wait_for(bridge.address, "strained", |said| said.word() == "strained");
-    assert_eq!((said.troubles(), said.trouble_metrics()), (vec![], vec![]), "{said:#?}");
+    assert_eq!((said.troubles(), said.trouble_metrics()), (vec!["delivery"], vec!["delivery"]), "{said:#?}");
     pagerduty.clear_faults();
     wait_until_well(&bridge, 1, outcome);
     assert_eq!(causes(&pagerduty), [""; 0]);

@@ -1,8 +1,12 @@
 //! What Sentry does, or does not.
 
-use crate::inside::Inside;
+use std::time::Duration;
+
+use sentry_pagerduty_bridge::monitor::Rhythm;
+
+use crate::inside::{Inside, RHYTHM};
 use crate::support::{KEY, OTHER_KEY, PagerDuty, alert};
-use crate::{OTHER_WAY, SECRET, is_over, is_paged, post_signed, post_wrong_signatures};
+use crate::{OTHER_WAY, SECRET, causes, is_over, is_paged, post_signed, post_wrong_signatures};
 
 #[test]
 fn silence_is_one_page_and_the_next_webhook_ends_it() {
@@ -32,6 +36,25 @@ fn wrong_signatures_in_a_row_are_one_page_until_one_is_right() {
     let bridge = Inside::start(&pagerduty.url(), &[("BRIDGE_SENTRY_CLIENT_SECRET", SECRET)]);
     post_wrong_signatures(bridge.address);
     is_paged(&pagerduty, KEY, "signatures");
+    assert_eq!(post_signed(bridge.address, SECRET), 202);
+    is_over(&pagerduty, KEY, "signatures");
+}
+
+#[test]
+fn five_wrong_signatures_at_once_page_nobody_and_those_of_minutes_tell_where_they_came_from() {
+    let pagerduty = PagerDuty::start();
+    let settings = [("BRIDGE_SENTRY_CLIENT_SECRET", SECRET), ("BRIDGE_SILENCE_ALARM", "3s")];
+    let rhythm = Rhythm { unverified: Duration::from_secs(4), ..RHYTHM };
+    let bridge = Inside::start_in(rhythm, &pagerduty.url(), &settings);
+    post_wrong_signatures(bridge.address);
+    // This alarm comes later than any for what came at once.
+    is_paged(&pagerduty, KEY, "silence");
+    assert_eq!(causes(&pagerduty), ["silence"]);
+    assert_eq!(post_signed(bridge.address, "the-secret-that-sentry-has-since-today"), 401);
+    is_paged(&pagerduty, KEY, "signatures");
+    let journal = pagerduty.journal();
+    let description = journal.last().unwrap().text("description").unwrap();
+    assert!(description.contains("6 webhooks in a row, within ") && description.contains("they came from 127.0.0.1: "));
     assert_eq!(post_signed(bridge.address, SECRET), 202);
     is_over(&pagerduty, KEY, "signatures");
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use sentry_pagerduty_bridge::bridge::Bridge;
 use sentry_pagerduty_bridge::config::Config;
+use sentry_pagerduty_bridge::monitor::Rhythm;
 use sentry_pagerduty_bridge::queue::Reader;
-use sentry_pagerduty_bridge::watch::Rhythm;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -18,13 +18,16 @@ use tokio::sync::oneshot;
 use crate::ON;
 use crate::support::{KEY, TOKEN, post, run};
 
-const RHYTHM: Rhythm = Rhythm { look: Duration::from_millis(20), hold: Duration::from_millis(200) };
+/// Wrong signatures page at once in it.
+pub(crate) const RHYTHM: Rhythm =
+    Rhythm { look: Duration::from_millis(20), hold: Duration::from_millis(200), unverified: Duration::ZERO };
 
 /// A bridge within this process. Dropping it ends it.
 pub(crate) struct Inside {
     pub(crate) address: SocketAddr,
     running: Option<Running>,
     settings: Vec<(String, String)>,
+    rhythm: Rhythm,
     home: TempDir,
 }
 
@@ -37,6 +40,12 @@ impl Inside {
     /// Starts one that delivers to `pagerduty`, with its alarms on and with further settings, which go before.
     #[track_caller]
     pub(crate) fn start(pagerduty: &str, settings: &[(&str, &str)]) -> Self {
+        Self::start_in(RHYTHM, pagerduty, settings)
+    }
+
+    /// Starts one in another rhythm.
+    #[track_caller]
+    pub(crate) fn start_in(rhythm: Rhythm, pagerduty: &str, settings: &[(&str, &str)]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let database = database_in(&home);
         let usual = [
@@ -50,8 +59,8 @@ impl Inside {
         ];
         let settings = usual.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let settings: Vec<_> = settings.collect();
-        let (address, running) = begin(settings.clone());
-        Self { address, running: Some(running), settings, home }
+        let (address, running) = begin(settings.clone(), rhythm);
+        Self { address, running: Some(running), settings, rhythm, home }
     }
 
     /// Posts a webhook that has to be queued.
@@ -78,7 +87,7 @@ impl Inside {
     /// Starts it again on the same queue, at another port.
     #[track_caller]
     pub(crate) fn restart(&mut self) {
-        let (address, running) = begin(self.settings.clone());
+        let (address, running) = begin(self.settings.clone(), self.rhythm);
         (self.address, self.running) = (address, Some(running));
     }
 
@@ -92,6 +101,17 @@ impl Inside {
         ];
         let done = run(&[&["queue"], args].concat(), &settings);
         assert_eq!(done.code, Some(0), "{done:?}");
+    }
+
+    /// Does to its database what somebody with a shell does.
+    pub(crate) fn meddles(&self, sql: &'static str) {
+        use sqlx::ConnectOptions;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let path = self.home.path().join("bridge.db");
+            let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+            sqlx::query(sql).execute(&mut connection).await.unwrap();
+        });
     }
 
     /// Asks its queue something.
@@ -115,7 +135,7 @@ fn database_in(home: &TempDir) -> String {
     format!("sqlite:{}", path.display())
 }
 
-fn begin(settings: Vec<(String, String)>) -> (SocketAddr, Running) {
+fn begin(settings: Vec<(String, String)>, rhythm: Rhythm) -> (SocketAddr, Running) {
     let (stop, stopped) = oneshot::channel::<()>();
     let (tell, told) = mpsc::channel();
     let thread = thread::spawn(move || {
@@ -124,7 +144,7 @@ fn begin(settings: Vec<(String, String)>) -> (SocketAddr, Running) {
             let bridge = Bridge::build(Config::from_vars(settings).unwrap(), listener).await.unwrap();
             tell.send(bridge.address()).unwrap();
             let stopped = async { stopped.await.unwrap_or_default() };
-            bridge.with_rhythm(RHYTHM).run_until(stopped).await.unwrap();
+            bridge.with_rhythm(rhythm).run_until(stopped).await.unwrap();
         });
     });
     (told.recv().unwrap(), Running { stop, thread })

@@ -8,6 +8,9 @@ mod answers;
 mod causes;
 mod dead_letters;
 mod inside;
+mod refused;
+mod restarts;
+mod revived;
 mod storage;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with tests/bridge, which needs more of it")]

@@ -13,9 +13,10 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
-/// What the legacy plugin posts about an event of issue 42 that happened `ago` seconds ago.
+/// What the legacy plugin posts about an event of issue 42 that happened, and that Sentry received, `ago` seconds ago.
 fn legacy(level: &str, ago: f64) -> Value {
-    let event = json!({ "event_id": EVENT, "title": "Disk full", "timestamp": now() - ago });
+    let event = json!({ "event_id": EVENT, "title": "Disk full", "timestamp": now() - ago,
+                        "received": now() - ago });
     json!({ "id": "42", "project": "storefront", "level": level, "event": event })
 }
 
@@ -31,7 +32,10 @@ fn issue(action: &str) -> Value {
 /// Posts as the integration platform does, but for the signature, which nobody asks for here.
 #[track_caller]
 fn tell(bridge: &Bridge, resource: &str, body: &Value, headers: &[(&str, &str)]) -> Value {
-    let headers = [&[("Content-Type", "application/json"), ("Sentry-Hook-Resource", resource)], headers].concat();
+    let sent_at = chrono::Utc::now().timestamp().to_string();
+    let usual =
+        [("Content-Type", "application/json"), ("Sentry-Hook-Resource", resource), ("Sentry-Hook-Timestamp", &sent_at)];
+    let headers = [&usual, headers].concat();
     let answer: Answer = post(bridge.address, &format!("/sentry/{TOKEN}"), &headers, body.to_string().as_bytes());
     let (status, said) = answer.said();
     assert_eq!(status, 202, "{said}");

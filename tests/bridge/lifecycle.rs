@@ -1,5 +1,6 @@
 //! How a bridge ends, and what it says of itself.
 
+use std::thread;
 use std::time::Duration;
 
 use pagerduty_sandbox::{Fault, FaultRule};
@@ -78,8 +79,19 @@ fn a_delivery_that_takes_longer_than_the_grace_is_made_again_after_the_next_star
 
 #[test]
 fn a_request_under_way_is_answered() {
+    is_answered_while_it_stops(&[], Duration::ZERO);
+}
+
+#[test]
+fn a_grace_lasts_to_its_last_fraction_of_a_second() {
+    // The web server looks once a second whether it is over.
+    is_answered_while_it_stops(&[("BRIDGE_SHUTDOWN_GRACE", "1999ms")], Duration::from_millis(1200));
+}
+
+fn is_answered_while_it_stops(settings: &[(&str, &str)], after: Duration) {
     let pagerduty = PagerDuty::start();
-    let mut bridge = Bridge::start_with(&pagerduty.url(), &[("RUST_LOG", "info,actix_server=info")]);
+    let settings = [&[("RUST_LOG", "info,actix_server=info")], settings].concat();
+    let mut bridge = Bridge::start_with(&pagerduty.url(), &settings);
     let body = alert(7, "Disk full");
     let mut connection = Connection::open(bridge.address);
     let head = format!("POST /sentry/{TOKEN} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n", body.len());
@@ -87,6 +99,7 @@ fn a_request_under_way_is_answered() {
     connection.expect_continue();
     bridge.process.signal("TERM");
     bridge.wait_for_log("finishing 1 connections");
+    thread::sleep(after);
     connection.send(&body);
     assert_eq!(connection.answer().said().0, 202);
     assert_eq!(bridge.process.exit().code(), Some(0));

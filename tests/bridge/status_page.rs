@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use pagerduty_sandbox::{Fault, FaultRule};
 
-use crate::support::{Answer, Bridge, Connection, KEY, PATIENCE, PagerDuty, alert, get, post};
+use crate::support::{Answer, Bridge, Connection, KEY, PATIENCE, PagerDuty, TOKEN, alert, get, post};
 
 const ADMIN: &str = "admin-token-for-tests-alone";
 
@@ -234,6 +234,25 @@ fn no_page_shows_a_service_key_or_a_token() {
     assert!(home.contains("Disk full, and key=…00A1 in the log"), "{home}");
     let webhook = text(&get_with(bridge.address, "/rejected/r1", &format!("Cookie: {cookie}")));
     assert!(webhook.contains("…00A1"), "{webhook}");
+}
+
+#[test]
+fn a_dead_trigger_that_was_resolved_since_is_sent_by_a_button_of_its_own() {
+    let pagerduty = PagerDuty::start();
+    let bridge = with_trouble(&pagerduty);
+    let headers = [("Content-Type", "application/json"), ("Sentry-Hook-Resource", "issue")];
+    let resolved = br#"{"action": "resolved", "data": {"issue": {"id": "7", "title": "Disk full"}}}"#;
+    assert_eq!(post(bridge.address, &format!("/sentry/{TOKEN}"), &headers, resolved).status, 202);
+    let (cookie, csrf) = log_in(bridge.address);
+    let page = text(&get_with(bridge.address, "/events/1", &format!("Cookie: {cookie}")));
+    assert!(page.contains("Its incident was resolved") && page.contains("id=\"insist-events-1\""), "{page}");
+    let go = |fields: &str| {
+        let answer = form(bridge.address, "/events/1/retry", &[("Cookie", &cookie)], &format!("csrf={csrf}{fields}"));
+        (answer.status, answer.header("location").unwrap().to_owned())
+    };
+    assert_eq!(go(""), (303, "/?notice=retried&done=0&left=1".to_owned()));
+    assert_eq!(go("&force=true"), (303, "/?notice=retried&done=1&left=0".to_owned()));
+    pagerduty.wait_for_accepted(1);
 }
 
 #[test]

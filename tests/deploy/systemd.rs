@@ -60,3 +60,9 @@ fn the_unit_starts_again_and_gives_time_to_stop() {
     let stop: u64 = one(&service, "TimeoutStopSec").parse().unwrap();
     assert!(stop > stop_time(|_| None).as_secs());
 }
+
+#[test]
+fn the_unit_lets_the_bridge_open_many_files() {
+    let limit: u64 = one(&section("Service"), "LimitNOFILE").parse().unwrap();
+    assert!(limit >= 65_536, "{limit}");
+}

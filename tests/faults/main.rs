@@ -6,6 +6,8 @@
 mod doubt;
 mod idle;
 mod integrations;
+mod interim;
+mod middlebox;
 mod network;
 mod odd_success;
 mod poison;

@@ -20,7 +20,7 @@ pub(crate) fn take_request(listener: &TcpListener) -> (TcpStream, String) {
 }
 
 #[track_caller]
-fn read_request(stream: &mut TcpStream) -> String {
+pub(crate) fn read_request(stream: &mut TcpStream) -> String {
     let mut request = Vec::new();
     let mut byte = [0];
     while !request.ends_with(b"\r\n\r\n") {

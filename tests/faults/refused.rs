@@ -26,11 +26,10 @@ fn a_refused_event_is_a_dead_letter_at_once_with_pagerdutys_reason_and_the_next_
         (400, Body::Html, "<h1>400</h1>"),
         (400, Body::Garbage, "answered 400"),
         (400, Body::Filler(10_000_000), "......"),
-        (401, Body::Json, "401"),
-        (404, Body::Html, "404"),
-        (405, Body::Json, "405"),
+        (401, Body::Text(reversed.to_owned()), "Event object is invalid: Description is missing or blank"),
+        (404, Body::Text(reversed.to_owned()), "Event object is invalid: Description is missing or blank"),
         (413, Body::Empty, "413"),
-        (415, Body::Json, "415"),
+        (413, Body::Html, "<h1>413</h1>"),
         (422, Body::Json, "422"),
     ];
     let many = Integrations::start(

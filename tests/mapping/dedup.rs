@@ -1,6 +1,6 @@
 //! Which webhooks tell the same.
 
-use sentry_pagerduty_bridge::intake::{Dedup, Verdict, Webhook};
+use sentry_pagerduty_bridge::ingest::{Dedup, Verdict, Webhook};
 use serde_json::{Value, json};
 
 use crate::platform::everything;
@@ -100,4 +100,35 @@ fn a_repeated_delivery_is_known_by_its_idempotency_key() {
     }
     let (resolved, assigned) = (delivered(&issue("resolved"), "a1"), delivered(&issue("assigned"), "a1"));
     assert!(!is_repeated(&resolved, &assigned), "a constant header hides nothing else");
+}
+
+/// How a change of issue 42 with this substatus is known that was signed or not.
+fn of_a_change(action: &str, substatus: &str, is_signed: bool) -> Dedup {
+    let issue = json!({ "id": "42", "title": "x", "substatus": substatus });
+    let body = json!({ "action": action, "data": { "issue": issue } }).to_string();
+    let webhook = Webhook { is_signed, ..Webhook::of_body(body.as_bytes(), received_at()) };
+    match intake_of("", everything()).judge(&webhook) {
+        Verdict::Follow(follow_up) => follow_up.dedup,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn only_what_is_signed_is_taken_once_and_only_people_make_the_next_resolve_the_same_as_the_last() {
+    let table = [
+        ("resolved", "", true, true, false),
+        // Whoever has a token can write what they like.
+        ("resolved", "", false, false, false),
+        ("unresolved", "ongoing", true, true, true),
+        ("unresolved", "regressed", true, true, false),
+        ("unresolved", "escalating", true, true, false),
+        ("assigned", "ongoing", true, false, false),
+    ];
+    for (action, substatus, is_signed, once, renews) in table {
+        let dedup = of_a_change(action, substatus, is_signed);
+        assert_eq!((dedup.once.is_some(), dedup.renews), (once, renews), "{action} {substatus} {is_signed}");
+    }
+    let once = |substatus| of_a_change("resolved", substatus, true).once;
+    assert_eq!(once("a"), once("a"));
+    assert_ne!(once("a"), once("b"), "every byte counts");
 }

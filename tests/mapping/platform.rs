@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use sentry_pagerduty_bridge::alert::Opening;
 use sentry_pagerduty_bridge::config::ResolveScope;
-use sentry_pagerduty_bridge::intake::{Ignored, Policy, Rejection, Verdict, Webhook};
+use sentry_pagerduty_bridge::ingest::{Ignored, Policy, Rejection, Verdict, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{ServiceKey, WireEvent};
 use sentry_pagerduty_bridge::sentry::platform::Silence;
 use serde_json::{Value, json};
@@ -84,17 +84,17 @@ fn every_event_of_one_issue_has_the_key_that_the_legacy_plugin_gives_it() {
 
 #[test]
 fn a_validation_request_has_no_body_and_is_no_error() {
-    let intake = intake_of("", Policy::default());
+    let ingest = intake_of("", Policy::default());
     let empty = Webhook::of_body(b" \n", received_at());
     let validation = Verdict::Ignored(Ignored::Silent(Silence::Validation));
-    assert_eq!(intake.judge(&Webhook { resource: Some("event_alert"), ..empty }), validation);
-    assert_eq!(intake.judge(&Webhook { from_sentrys_pages: true, ..empty }), validation);
-    assert!(matches!(intake.judge(&empty), Verdict::Rejected(Rejection::NotJson(_))));
+    assert_eq!(ingest.judge(&Webhook { resource: Some("event_alert"), ..empty }), validation);
+    assert_eq!(ingest.judge(&Webhook { from_sentrys_pages: true, ..empty }), validation);
+    assert!(matches!(ingest.judge(&empty), Verdict::Rejected(Rejection::NotJson(_))));
 
     let fields = br#"{"fields": [{"name": "team", "value": "7"}], "installationId": "3c1b"}"#;
     let fields = Webhook::of_body(fields, received_at());
-    assert_eq!(intake.judge(&Webhook { from_sentrys_pages: true, ..fields }), validation);
-    assert_eq!(intake.judge(&fields), Verdict::Rejected(Rejection::NotSentry));
+    assert_eq!(ingest.judge(&Webhook { from_sentrys_pages: true, ..fields }), validation);
+    assert_eq!(ingest.judge(&fields), Verdict::Rejected(Rejection::NotSentry));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use sentry_pagerduty_bridge::alert::{Level, Opening};
 use sentry_pagerduty_bridge::config::ResolveScope;
-use sentry_pagerduty_bridge::intake::{FollowUp, Ignored, Policy, Prepared, Verdict, Webhook};
+use sentry_pagerduty_bridge::ingest::{FollowUp, Ignored, Policy, Prepared, Verdict, Webhook};
 use sentry_pagerduty_bridge::pagerduty::EventType;
 
 use crate::{DEFAULT_KEY, fixtures, intake_of, received_at};
@@ -141,16 +141,22 @@ fn routes_look_at_project_level_environment_rule_and_tags() {
     assert!(!matched("metric-critical", "project,invoices"));
 }
 
-/// The time of an event with this name and header, in seconds before it came.
-fn age(name: &str, sent_at: Option<DateTime<Utc>>) -> TimeDelta {
+/// What a fixture of the platform with this header becomes that comes at `received_at`.
+fn judged(name: &str, sent_at: Option<DateTime<Utc>>, received_at: DateTime<Utc>) -> Verdict {
     let name = format!("platform/{name}");
     let fixture = fixtures::platform().into_iter().find(|fixture| fixture.name == name).unwrap();
-    let webhook = Webhook { sent_at, ..Webhook::of_body(&fixture.webhook, received_at()) };
-    match intake_of("", Policy { acknowledge: true, ..paging_on(&Opening::ALL) }).judge(&webhook) {
-        Verdict::Queue(prepared) => received_at() - prepared.happened_at,
-        Verdict::Follow(follow_up) => received_at() - follow_up.happened_at,
+    let webhook = Webhook { sent_at, ..Webhook::of_body(&fixture.webhook, received_at) };
+    intake_of("", Policy { acknowledge: true, ..paging_on(&Opening::ALL) }).judge(&webhook)
+}
+
+/// The time by Sentry's clock of an event with this name and header, before it came; zero where it tells none.
+fn age(name: &str, sent_at: Option<DateTime<Utc>>) -> TimeDelta {
+    let happened_at = match judged(name, sent_at, received_at()) {
+        Verdict::Queue(prepared) => prepared.happened_at,
+        Verdict::Follow(follow_up) => follow_up.happened_at,
         other => panic!("{name}: {other:?}"),
-    }
+    };
+    happened_at.map_or(TimeDelta::zero(), |at| received_at() - at)
 }
 
 #[test]
@@ -169,7 +175,10 @@ fn a_change_of_an_issue_or_metric_alert_happens_when_sentry_says_that_it_sent_it
 
 #[test]
 fn what_opens_incidents_happens_when_its_event_did() {
-    let at = |name| received_at() - age(name, None);
+    let at = |name| match judged(name, None, received_at()) {
+        Verdict::Queue(prepared) => prepared.alert.happened_at,
+        other => panic!("{name}: {other:?}"),
+    };
     let expected = [
         ("event-alert-26", "2026-09-30T07:08:09.000010Z"),
         ("event-alert-without-page", "2026-09-30T07:08:09.000010Z"),
@@ -177,5 +186,25 @@ fn what_opens_incidents_happens_when_its_event_did() {
     ];
     for (name, time) in expected {
         assert_eq!(at(name), time.parse::<DateTime<Utc>>().unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn alerts_are_compared_with_resolves_by_when_sentry_received_their_event_and_by_no_other_clock() {
+    let taken: DateTime<Utc> = "2026-09-30T07:08:10.200Z".parse().unwrap();
+    let time = |sent_at, came| match judged("event-alert-26", sent_at, came) {
+        Verdict::Queue(prepared) => prepared.happened_at,
+        other => panic!("{other:?}"),
+    };
+    let later = |seconds| taken + TimeDelta::seconds(seconds);
+    for sent_at in [None, Some(later(2)), Some(later(-60))] {
+        assert_eq!(time(sent_at, later(3)), Some(taken), "the header says when it was sent and not when it happened");
+    }
+    assert_eq!(time(Some(later(2)), later(-1)), None, "what is not yet cannot be");
+    assert_eq!(time(Some(later(3_599)), later(3_600)), None, "nor is it known which clock is wrong by an hour");
+    // An issue is created when Sentry says so; its event is dated by a client.
+    match judged("issue-created-26", Some(later(2)), later(3)) {
+        Verdict::Queue(prepared) => assert_eq!(prepared.happened_at, Some(later(2))),
+        other => panic!("{other:?}"),
     }
 }

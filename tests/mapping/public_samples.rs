@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use sentry_pagerduty_bridge::intake::{Policy, Verdict, Webhook};
+use sentry_pagerduty_bridge::ingest::{Policy, Verdict, Webhook};
 use serde_json::Value;
 
 use crate::{intake_of, judge, received_at};
@@ -62,7 +62,7 @@ fn said(verdict: &Verdict) -> String {
 fn every_published_body_gets_the_verdict_it_should() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/payloads/public");
     let Ok(entries) = fs::read_dir(folder) else { return };
-    let intake = intake_of("", Policy::default());
+    let ingest = intake_of("", Policy::default());
     let mut expected: BTreeMap<_, _> = EXPECTED.iter().copied().collect();
     let bodies =
         entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "json"));
@@ -76,13 +76,13 @@ fn every_published_body_gets_the_verdict_it_should() {
                 let (resource, action) = hook.split_once('.').unwrap();
                 let body = serde_json::json!({ "action": action, "data": data }).to_string();
                 let webhook = Webhook::of_body(body.as_bytes(), received_at());
-                let by_header = intake.judge(&Webhook { resource: Some(resource), ..webhook });
+                let by_header = ingest.judge(&Webhook { resource: Some(resource), ..webhook });
                 assert_eq!(said(&by_header), hooks[hook.as_str()], "{hook}");
-                assert_eq!(intake.judge(&webhook), by_header, "{hook} by shape");
+                assert_eq!(ingest.judge(&webhook), by_header, "{hook} by shape");
             }
             continue;
         }
-        let verdict = judge(&intake, &body);
+        let verdict = judge(&ingest, &body);
         let legacy = format!("trigger {}", parsed["id"].as_str().unwrap_or_default());
         let expected =
             expected.remove(name.as_str()).unwrap_or_else(|| panic!("nobody said what {name} should become"));

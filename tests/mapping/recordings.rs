@@ -1,6 +1,6 @@
 //! Webhooks of Sentry 9.1.2, 23.7.1 and 2026, each against what the index of the fixtures says has to become of it.
 
-use sentry_pagerduty_bridge::intake::{Policy, Verdict, Webhook};
+use sentry_pagerduty_bridge::ingest::{Policy, Verdict, Webhook};
 use serde_json::{Value, json};
 
 use crate::fixtures::{self, Recording};

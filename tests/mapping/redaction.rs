@@ -1,6 +1,6 @@
 //! What is redacted reaches nobody.
 
-use sentry_pagerduty_bridge::intake::{Intake, Policy, Prepared, Verdict, Webhook};
+use sentry_pagerduty_bridge::ingest::{Ingest, Policy, Prepared, Verdict, Webhook};
 use sentry_pagerduty_bridge::redaction::Redaction;
 use serde_json::{Value, json};
 
@@ -88,6 +88,6 @@ fn a_name_takes_out_what_it_names_and_nothing_else() {
 fn routes_may_look_at_what_is_taken_out_and_people_may_ask_why() {
     let routes = format!("customer,HIDDEN,{KEY}");
     assert_eq!(event("customer", &routes)["service_key"], KEY);
-    let alert = Intake::alert(&Webhook::of_body(body().as_bytes(), received_at())).unwrap();
+    let alert = Ingest::alert(&Webhook::of_body(body().as_bytes(), received_at())).unwrap();
     assert!(alert.tags.contains(&("customer".to_owned(), "HIDDEN".to_owned())));
 }

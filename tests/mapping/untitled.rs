@@ -1,6 +1,6 @@
 //! Alerts that Sentry gave no title: what they are called instead.
 
-use sentry_pagerduty_bridge::intake::{Verdict, Webhook};
+use sentry_pagerduty_bridge::ingest::{Verdict, Webhook};
 use serde_json::{Value, json};
 
 use crate::{fixtures, intake_of, platform, received_at};

@@ -90,3 +90,44 @@ fn a_memory_that_cannot_be_written_says_so_and_is_written_when_it_can_be() {
         queue.close().await.unwrap();
     });
 }
+
+#[test]
+fn when_each_key_delivered_and_why_pagerduty_was_not_trusted_is_known_after_a_restart() {
+    use chrono::{TimeDelta, Utc};
+    use sentry_pagerduty_bridge::metrics::Metrics;
+    use sentry_pagerduty_bridge::pagerduty::{OutcomeKind, ServiceKey};
+
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("bridge.db");
+    let key = |end: &str| ServiceKey::parse(&format!("0123456789abcdef0123456789ab{end}")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let queue = Queue::open(&path).await.unwrap();
+        let (metrics, now) = (Metrics::new(), Utc::now());
+        let earlier = now - TimeDelta::days(300);
+        metrics.attempted(&key("AAAA"), OutcomeKind::Delivered, earlier, earlier);
+        metrics.attempted(&key("BBBB"), OutcomeKind::Delivered, now, now);
+        metrics.attempted(&key("CCCC"), OutcomeKind::Untrusted, now, now);
+        metrics.untrusted(Some("TLS: expired".to_owned()));
+        queue.remember(&metrics).await.unwrap();
+
+        let recalled = Metrics::new();
+        recalled.recall(queue.memory(now).await.unwrap(), now);
+        let delivered = recalled.snapshot(now).delivered;
+        let millis: Vec<_> = delivered.iter().map(|(key, at)| (key.clone(), at.timestamp_millis())).collect();
+        assert_eq!(millis, [(key("AAAA"), earlier.timestamp_millis()), (key("BBBB"), now.timestamp_millis())]);
+        assert_eq!(queue.memory(now).await.unwrap().untrusted.as_deref(), Some("TLS: expired"));
+        // With the clock set back meanwhile, nothing lies in the future.
+        let before = now - TimeDelta::hours(1);
+        let recalled = Metrics::new();
+        recalled.recall(queue.memory(before).await.unwrap(), before);
+        assert_eq!(recalled.snapshot(before).delivered[&key("BBBB")], before);
+
+        metrics.untrusted(None);
+        metrics.attempted(&key("CCCC"), OutcomeKind::Delivered, now, now);
+        queue.remember(&metrics).await.unwrap();
+        let memory = queue.memory(now).await.unwrap();
+        assert_eq!((memory.untrusted, memory.delivered.len()), (None, 3));
+        queue.close().await.unwrap();
+    });
+}

@@ -10,10 +10,10 @@ use chrono::Utc;
 use hmac::{Hmac, KeyInit, Mac};
 use sentry_pagerduty_bridge::config::Config;
 use sentry_pagerduty_bridge::delivery::DeliveryView;
-use sentry_pagerduty_bridge::intake::Intake;
+use sentry_pagerduty_bridge::ingest::Ingest;
 use sentry_pagerduty_bridge::metrics::Metrics;
+use sentry_pagerduty_bridge::monitor::{Limits, Watch};
 use sentry_pagerduty_bridge::queue::Queue;
-use sentry_pagerduty_bridge::watch::{Limits, Watch};
 use sentry_pagerduty_bridge::web::door::Door;
 use sentry_pagerduty_bridge::web::{Shared, routes};
 use serde_json::Value;
@@ -45,13 +45,13 @@ impl Web {
             ("BRIDGE_SENTRY_CLIENT_SECRET", secrets),
         ])
         .unwrap();
-        let intake = Intake::of(&config);
+        let ingest = Ingest::of(&config);
         let metrics = Metrics::new();
         let (_, delivery) = watch::channel(DeliveryView::default());
         let limits = Limits::from(&config);
         let watch = Watch::new(Utc::now(), queue.clone(), delivery, metrics.clone(), limits, "");
         let door = Door::new(config.webhook_token, config.sentry_client_secret);
-        Self { shared: Data::new(Shared::new(door, intake, queue, MAX_BODY, metrics, watch)), _folder: folder }
+        Self { shared: Data::new(Shared::new(door, ingest, queue, MAX_BODY, metrics, watch)), _folder: folder }
     }
 
     async fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (StatusCode, Value) {

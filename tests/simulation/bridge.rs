@@ -1,13 +1,13 @@
 //! One run of the bridge: the real schedule, and what the worker keeps besides.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
-use sentry_pagerduty_bridge::delivery::{Limits, Schedule, restart};
+use sentry_pagerduty_bridge::delivery::{Schedule, restart};
 use sentry_pagerduty_bridge::queue::EventId;
 
 use crate::pagerduty::WINDOW;
-use crate::plan::{TIMEOUT, service_key};
+use crate::plan::{Plan, TIMEOUT, service_key};
 use crate::queue::Queue;
 
 /// A running bridge.
@@ -23,25 +23,45 @@ pub(crate) struct Bridge {
     pub(crate) idle_wakes: u32,
     /// Announcements are made in order.
     pub(crate) announced: Duration,
+    /// What cannot be read, and is set aside.
+    pub(crate) set_aside: BTreeSet<EventId>,
+    /// How often in a row each key's line could not be read.
+    pub(crate) read_failures: Vec<u32>,
+    /// The keys of which announcements found no room, until the worker takes that in.
+    pub(crate) missed: Vec<bool>,
     /// How much will still happen without anything new from outside.
     pub(crate) outstanding: u32,
 }
 
 impl Bridge {
     /// Starts as the worker does: it learns what an earlier run left.
-    pub(crate) fn start(limits: Limits, queue: &Queue, now: Duration) -> Self {
-        let mut schedule = Schedule::new(limits);
+    pub(crate) fn start(plan: &Plan, queue: &Queue, now: Duration) -> Self {
+        let mut schedule = Schedule::new(plan.limits);
         for key in (0..queue.keys()).filter(|key| !queue.waiting(*key).is_empty()) {
             schedule.look_for(&service_key(key));
         }
-        let horizon = now.saturating_sub(restart::horizon(TIMEOUT));
+        let wall_clock = plan.wall_clock(now);
+        let horizon = wall_clock - restart::horizon(TIMEOUT);
         for row in &queue.rows {
             if let Some(marked) = row.last_attempt_at.filter(|marked| *marked >= horizon) {
-                let end = restart::latest_arrival(now - marked, WINDOW, TIMEOUT);
+                // A clock that was set back makes it new.
+                let age = (wall_clock - marked).to_std().unwrap_or_default();
+                let end = restart::latest_arrival(age, WINDOW, TIMEOUT);
                 schedule.remember_attempts(&service_key(row.key), end, row.attempts.max(1));
             }
         }
-        Self { schedule, started: now, away: HashSet::new(), wake: 0, idle_wakes: 0, announced: now, outstanding: 0 }
+        Self {
+            schedule,
+            started: now,
+            away: HashSet::new(),
+            wake: 0,
+            idle_wakes: 0,
+            announced: now,
+            set_aside: BTreeSet::new(),
+            read_failures: vec![0; queue.keys()],
+            missed: vec![false; queue.keys()],
+            outstanding: 0,
+        }
     }
 
     /// The schedule's clock, as the worker reads it.

@@ -1,5 +1,6 @@
 //! Worlds, drawn from their numbers.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -7,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use sentry_pagerduty_bridge::delivery::Limits;
 use sentry_pagerduty_bridge::pagerduty::EventType;
 
-use crate::fault::{Choke, Content, Fault, Kind};
+use crate::fault::{Choke, Content, Fault, Kind, MIDDLEBOXES};
 use crate::plan::{Coming, Crash, Deed, Plan};
 
 impl Plan {
@@ -39,17 +40,33 @@ impl Plan {
             plan.crashes.push(Crash { after_steps, down: within(&mut rng, seconds(90)) });
         }
         for _ in 0..rng.random_range(0..=3) {
-            let key = rng.random_range(0..keys);
-            let deed = if rng.random_bool(0.6) {
-                Deed::RetryDead { key }
-            } else {
-                Deed::Discard { key, place: rng.random_range(0..10) }
-            };
+            let deed = deed(&mut rng, keys);
             plan.deeds.push((within(&mut rng, horizon), deed));
+        }
+        for _ in 0..rng.random_range(0..=6) {
+            let after_steps = rng.random_range(1..=u64::try_from(events).unwrap() * 8);
+            plan.deeds_between.push((after_steps, deed(&mut rng, keys)));
+        }
+        if rng.random_bool(0.3) {
+            plan.bad_reads = (horizon, rng.random_range(0.1..0.9));
+        }
+        if rng.random_bool(0.3) {
+            for _ in 0..rng.random_range(1..=5) {
+                plan.unreadable.insert(rng.random_range(0..events), within(&mut rng, horizon));
+            }
+        }
+        if rng.random_bool(0.3) {
+            plan.overflows = rng.random_range(0.05..0.7);
         }
         if rng.random_bool(0.2) {
             let from = within(&mut rng, horizon);
             plan.disk_trouble.push((from, from + within(&mut rng, seconds(30))));
+        }
+        if rng.random_bool(0.3) {
+            for _ in 0..rng.random_range(1..=2) {
+                let step = if rng.random_bool(0.5) { 120 } else { 7_200 };
+                plan.clock_steps.push((within(&mut rng, horizon), rng.random_range(-step..=step)));
+            }
         }
         plan
     }
@@ -67,10 +84,11 @@ impl Plan {
         for _ in 0..rng.random_range(1..=3) {
             for _ in 0..rng.random_range(1..=2) {
                 let until = from + seconds(60) + within(&mut rng, longest);
-                let kind = match rng.random_range(0..4) {
+                let kind = match rng.random_range(0..5) {
                     0 => Kind::Refused,
                     1 => Kind::BlackHole,
                     2 => Kind::Errors { part: 1.0, retry_after: None },
+                    3 => middlebox(&mut rng),
                     _ => Kind::Distrusted,
                 };
                 plan.faults.push(Fault { from, until, key: None, kind });
@@ -219,7 +237,12 @@ impl Plan {
             faults: Vec::new(),
             crashes: Vec::new(),
             deeds: Vec::new(),
+            clock_steps: Vec::new(),
+            deeds_between: Vec::new(),
             disk_trouble: Vec::new(),
+            bad_reads: (Duration::ZERO, 0.0),
+            unreadable: HashMap::new(),
+            overflows: 0.0,
             travel: Duration::from_millis(rng.random_range(10..=250)),
             commit: 1..=rng.random_range(1..=50),
         }
@@ -269,10 +292,19 @@ impl Plan {
     }
 }
 
+fn deed(rng: &mut StdRng, keys: usize) -> Deed {
+    let key = rng.random_range(0..keys);
+    match rng.random_range(0..10) {
+        0..6 => Deed::RetryDead { key },
+        6..9 => Deed::Discard { key, place: rng.random_range(0..10) },
+        _ => Deed::DiscardDead { key },
+    }
+}
+
 fn kind(rng: &mut StdRng, rate: u32) -> Kind {
     let part = if rng.random_bool(0.5) { 1.0 } else { rng.random_range(0.1..1.0) };
     let retry_after = rng.random_bool(0.2).then(|| seconds(rng.random_range(0..=120)));
-    match rng.random_range(0..8) {
+    match rng.random_range(0..9) {
         0 => Kind::Refused,
         1 => Kind::BlackHole,
         2 => Kind::Errors { part, retry_after },
@@ -280,11 +312,17 @@ fn kind(rng: &mut StdRng, rate: u32) -> Kind {
         4 => Kind::Slow { answer: within(rng, seconds(15)) },
         5 => Kind::Distrusted,
         6 => Kind::Stale { part },
+        7 => middlebox(rng),
         _ => {
             let limit = rng.random_range(0..=rate as usize);
             Kind::Throttled { limit, counts_rejected: rng.random_bool(0.5), retry_after }
         }
     }
+}
+
+fn middlebox(rng: &mut StdRng) -> Kind {
+    let (status, body) = MIDDLEBOXES[rng.random_range(0..MIDDLEBOXES.len())];
+    Kind::Middlebox { status, body }
 }
 
 fn choke(rng: &mut StdRng) -> Choke {

@@ -31,9 +31,25 @@ pub(crate) enum Kind {
     Late { answer: Duration },
     /// The other side cannot prove who it is.
     Distrusted,
+    /// Somebody on the way answers, and PagerDuty sees nothing.
+    Middlebox { status: u16, body: &'static str },
     /// Only so many events per 60 seconds are taken.
     Throttled { limit: usize, counts_rejected: bool, retry_after: Option<Duration> },
 }
+
+/// What proxies, firewalls and gateways answer instead of PagerDuty.
+pub(crate) const MIDDLEBOXES: [(u16, &str); 10] = [
+    (404, "<html><body><h1>404 Not Found</h1></body></html>"),
+    (401, r#"{"message":"Unauthorized"}"#),
+    (405, ""),
+    (407, "<html>Proxy Authentication Required</html>"),
+    (421, ""),
+    (425, ""),
+    (429, "slow down"),
+    (451, r#"{"status":"error","message":"blocked by policy"}"#),
+    (499, ""),
+    (502, "<html>Bad Gateway</html>"),
+];
 
 impl Fault {
     pub(crate) fn concerns(&self, now: Duration, key: usize) -> bool {

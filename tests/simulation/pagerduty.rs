@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use sentry_pagerduty_bridge::pagerduty::outcome::{Cause, Outcome};
+use chrono::DateTime;
+use sentry_pagerduty_bridge::pagerduty::outcome::{Answer, Cause, Outcome};
 
 use crate::fault::{Choke, Content, Fault, Kind};
+use crate::plan::service_key;
 
 /// The time PagerDuty looks back.
 pub(crate) const WINDOW: Duration = Duration::from_mins(1);
@@ -71,6 +73,7 @@ impl PagerDuty {
                     return Way::Ends(travel, Outcome::Untrusted { reason: "TLS: expired".to_owned() });
                 }
                 Kind::Stale { part } if luck < part => return Way::Ends(travel, dropped()),
+                Kind::Middlebox { status, body } => return Way::Ends(travel, middlebox(request.key, status, body)),
                 // Some of the time goes by before it arrives.
                 Kind::Slow { answer } => travel = answer.mul_f64(travels),
                 Kind::Errors { .. }
@@ -151,6 +154,12 @@ pub(crate) fn timed_out() -> Outcome {
 
 fn dropped() -> Outcome {
     Outcome::Dropped { reason: "the connection ended before an answer".to_owned() }
+}
+
+/// The bridge reads it as any answer.
+fn middlebox(key: usize, status: u16, body: &str) -> Outcome {
+    let answer = Answer { status, retry_after: None, location: None, body: body.as_bytes() };
+    Outcome::of_answer(&answer, &service_key(key), DateTime::UNIX_EPOCH)
 }
 
 fn way(reason: &str) -> Outcome {

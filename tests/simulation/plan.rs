@@ -1,12 +1,15 @@
 //! What happens in a world.
 
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use sentry_pagerduty_bridge::delivery::Limits;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 
 use crate::fault::{Content, Fault, Kind};
+use crate::queue::utc;
 
 /// An alert that Sentry sends.
 #[derive(Clone, Debug)]
@@ -34,6 +37,8 @@ pub(crate) enum Deed {
     RetryDead { key: usize },
     /// Takes the event at this place of the key's line out.
     Discard { key: usize, place: usize },
+    /// Deletes every dead letter of the key.
+    DiscardDead { key: usize },
 }
 
 /// A world.
@@ -46,8 +51,18 @@ pub(crate) struct Plan {
     pub(crate) faults: Vec<Fault>,
     pub(crate) crashes: Vec<Crash>,
     pub(crate) deeds: Vec<(Duration, Deed)>,
+    /// When the machine's clock is set, and by how many seconds it then jumps.
+    pub(crate) clock_steps: Vec<(Duration, i64)>,
+    /// The same after so many things happened in the world, which finds moments that no time does.
+    pub(crate) deeds_between: Vec<(u64, Deed)>,
     /// When nothing can be committed or read.
     pub(crate) disk_trouble: Vec<(Duration, Duration)>,
+    /// Until then, so many of the page reads fail.
+    pub(crate) bad_reads: (Duration, f64),
+    /// Alerts, by their numbers, that cannot be read from the queue until then.
+    pub(crate) unreadable: HashMap<usize, Duration>,
+    /// How many announcements find the worker busy, so that their key has to be looked for.
+    pub(crate) overflows: f64,
     /// The longest a request or an answer travels while all is well.
     pub(crate) travel: Duration,
     /// How long a commit takes, in milliseconds.
@@ -74,6 +89,17 @@ impl Plan {
         plan
     }
 
+    /// What the machine's clock shows.
+    pub(crate) fn wall_clock(&self, now: Duration) -> DateTime<Utc> {
+        let steps = self.clock_steps.iter().filter(|(at, _)| *at <= now);
+        utc(now) + TimeDelta::seconds(steps.map(|(_, seconds)| seconds).sum())
+    }
+
+    /// Whether attempts may look older than they are when the bridge starts again.
+    pub(crate) fn jumps_ahead(&self) -> bool {
+        !self.crashes.is_empty() && self.clock_steps.iter().any(|(_, seconds)| *seconds > 0)
+    }
+
     /// From then on nothing goes wrong and nothing new comes; the bridge may still be killed.
     pub(crate) fn calm_at(&self) -> Duration {
         let comings = self.comings.iter().map(|coming| coming.at);
@@ -84,7 +110,9 @@ impl Plan {
         });
         let deeds = self.deeds.iter().map(|(at, _)| *at);
         let disk = self.disk_trouble.iter().map(|(_, until)| *until);
-        let last = comings.chain(faults).chain(poison).chain(deeds).chain(disk).max();
+        let steps = self.clock_steps.iter().map(|(at, _)| *at);
+        let damage = self.unreadable.values().copied().chain([self.bad_reads.0]);
+        let last = comings.chain(faults).chain(poison).chain(deeds).chain(disk).chain(steps).chain(damage).max();
         // What came last has to be committed.
         last.unwrap_or_default() + Duration::from_secs(1)
     }

@@ -8,11 +8,11 @@ use super::read::{database, event_state, numbers, states_or};
 use crate::cli::{ItemState, QueueDiscardArgs, QueueRetryArgs};
 use crate::commands::environment::{UsageError, config_with_placeholders, out, say};
 use crate::exit_code::ExitCode;
-use crate::intake::Intake;
+use crate::ingest::Ingest;
 use crate::printable::line;
 use crate::queue::{Editor, ItemId};
 use crate::upkeep::retry::{remap, revive};
-use crate::upkeep::{Doomed, Retried, sorted};
+use crate::upkeep::{Doomed, Resolved, Retried, sorted};
 
 /// The setting without which a rejected webhook has no service key to go to.
 const KEY: &str = "BRIDGE_PAGERDUTY_SERVICE_KEY";
@@ -37,14 +37,15 @@ pub(super) async fn retry(args: &QueueRetryArgs) -> anyhow::Result<ExitCode> {
 
     let mut out = out();
     let mut all_done = true;
-    for (id, outcome) in revive(&mut editor, &events).await? {
+    let resolved = if args.force { Resolved::Sent } else { Resolved::Kept };
+    for (id, outcome) in revive(&mut editor, &events, resolved).await? {
         all_done &= outcome.is_well();
         print_retried(ItemId::Event(id), &outcome, &mut out)?;
     }
-    let intake = Intake::of(&config);
+    let ingest = Ingest::of(&config);
     for id in webhooks {
         // Printed one by one, so that what was done before an error is known.
-        let outcome = remap(&mut editor, &intake, id).await?;
+        let outcome = remap(&mut editor, &ingest, id).await?;
         all_done &= outcome.is_well();
         print_retried(ItemId::Rejected(id), &outcome, &mut out)?;
     }
@@ -59,6 +60,13 @@ pub(super) async fn retry(args: &QueueRetryArgs) -> anyhow::Result<ExitCode> {
 fn print_retried(id: ItemId, outcome: &Retried, out: &mut impl Write) -> anyhow::Result<()> {
     match outcome {
         Retried::WaitsAgain => writeln!(out, "{id}: waits again")?,
+        Retried::ResolvedSince => say(&format!(
+            "{id}: is left as it is, because its incident was resolved since, and it would open it again; --force sends it \
+             all the same"
+        )),
+        Retried::TriggeredAnew => say(&format!(
+            "{id}: is not sent, because its incident was triggered anew since and would be closed by it; discard it"
+        )),
         Retried::NoDeadLetter(state) => say(&format!("{id}: is not a dead letter, it is {state}")),
         Retried::NotThere => {
             let kind = if matches!(id, ItemId::Event(_)) { "event" } else { "rejected webhook" };

@@ -1,5 +1,6 @@
 //! `queue list`, `queue show` and `queue export`.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -13,7 +14,7 @@ use crate::config::DatabaseUrl;
 use crate::exit_code::ExitCode;
 use crate::printable;
 use crate::queue::json::{ItemDetails, ItemKind, ItemSummary, RejectedBody, ServiceKeys};
-use crate::queue::{EventId, ItemId, QueueError, Reader, State};
+use crate::queue::{ItemId, QueueError, Reader, State};
 
 /// What is listed and exported by default, what needs attention first.
 const CURRENT: [ItemState; 3] = [ItemState::Dead, ItemState::Rejected, ItemState::Waiting];
@@ -81,22 +82,25 @@ pub(super) async fn list(args: &QueueListArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn events(reader: &Reader, state: State, limit: u64, list: &mut List<impl Write>) -> anyhow::Result<()> {
+    let mut unreadable = 0;
     for page in reader.ids(state, limit).await?.chunks(PAGE) {
-        for event in summaries(reader, state, page).await? {
-            list.print(&event)?;
+        let mut missing: HashSet<_> = page.iter().copied().collect();
+        for event in reader.summaries(page).await? {
+            missing.remove(&event.id);
+            // A running bridge may have changed it.
+            if event.state == state {
+                list.print(&ItemSummary::of_event(event, ServiceKeys::Masked))?;
+            }
+        }
+        if state == State::Waiting && !missing.is_empty() {
+            let missing: Vec<_> = missing.into_iter().collect();
+            unreadable += reader.in_line(&missing).await?.len();
         }
     }
+    if unreadable > 0 {
+        say(&format!("{unreadable} more are waiting that cannot be read, and are not delivered"));
+    }
     Ok(())
-}
-
-/// Those that are still in `state`: a running bridge may have changed some.
-async fn summaries(
-    reader: &Reader,
-    state: State,
-    page: &[EventId],
-) -> Result<impl Iterator<Item = ItemSummary>, QueueError> {
-    let events = reader.summaries(page).await?.into_iter();
-    Ok(events.filter(move |event| event.state == state).map(|event| ItemSummary::of_event(event, ServiceKeys::Masked)))
 }
 
 struct List<W> {

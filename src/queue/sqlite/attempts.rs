@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
+use sqlx::SqliteConnection;
 
 use super::read::Reads;
 use super::row::{ColumnError, Columns};
@@ -36,34 +37,43 @@ impl Reads {
         most: u32,
     ) -> Result<Attempts, QueueError> {
         let (since, now) = (since.timestamp_millis(), now.timestamp_millis());
-        let found = async {
-            let mut attempts = self.attempts_between(since, now, most, 0).await?;
-            let last: i64 = sqlx::query_scalar(LAST).bind(now).fetch_one(self.working()).await?;
+        let found = self.work_with(async |connection| {
+            let mut attempts = between(connection, since, now, most, 0).await?;
+            let last: i64 = sqlx::query_scalar(LAST).bind(now).fetch_one(&mut *connection).await?;
             if last > now {
                 let ahead = last.saturating_sub(now);
                 let since = since.saturating_add(ahead).max(now.saturating_add(1));
-                attempts.extend(self.attempts_between(since, last, most, ahead).await?);
+                attempts.extend(between(connection, since, last, most, ahead).await?);
                 attempts.sort_by_key(|(_, at, _)| *at);
             }
             Ok(attempts)
-        };
-        found.await.map_err(|error| self.error(error))
-    }
-
-    /// The attempts between two times of a clock that was `ahead`, in milliseconds.
-    async fn attempts_between(&self, since: i64, until: i64, most: u32, ahead: i64) -> sqlx::Result<Attempts> {
-        let mut rows = sqlx::query(NEWEST).bind(since).bind(until).bind(most).fetch(self.working());
-        let mut attempts = Vec::new();
-        while let Some(row) = rows.try_next().await? {
-            match attempt(&Columns::of(row)?, ahead) {
-                Ok(attempt) => attempts.push(attempt),
-                // One attempt that is not counted is better than no delivery for any key.
-                Err(ColumnError::Odd(_)) => {}
-                Err(ColumnError::Sqlx(error)) => return Err(error),
-            }
+        });
+        match found.await {
+            Err(error) if error.is_damage() => self.readable_attempts(since, most).await,
+            attempts => attempts,
         }
-        Ok(attempts)
     }
+}
+
+/// The attempts between two times of a clock that was `ahead`, in milliseconds.
+async fn between(
+    connection: &mut SqliteConnection,
+    since: i64,
+    until: i64,
+    most: u32,
+    ahead: i64,
+) -> sqlx::Result<Attempts> {
+    let mut rows = sqlx::query(NEWEST).bind(since).bind(until).bind(most).fetch(connection);
+    let mut attempts = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        match attempt(&Columns::of(row)?, ahead) {
+            Ok(attempt) => attempts.push(attempt),
+            // One attempt that is not counted is better than no delivery for any key.
+            Err(ColumnError::Odd(_)) => {}
+            Err(ColumnError::Sqlx(error)) => return Err(error),
+        }
+    }
+    Ok(attempts)
 }
 
 fn attempt(columns: &Columns, ahead: i64) -> Result<(ServiceKey, DateTime<Utc>, u32), ColumnError> {

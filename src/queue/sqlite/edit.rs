@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use chrono::TimeDelta;
+use chrono::{TimeDelta, Utc};
 use sqlx::{Connection, Sqlite, SqliteConnection};
 
 use super::list::numbers;
 use super::place::Place;
+use super::receive::{self, Coming};
 use super::statements::Statements;
-use super::{Reads, receive, schema};
+use super::{Reads, incidents, schema, seen};
 use crate::queue::{EventId, Incoming, QueueError, Reception, RejectedId, State};
 
 type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
@@ -43,17 +44,34 @@ impl Edits {
         self.connection.close().await.map_err(|error| self.place.error(error))
     }
 
-    pub(in crate::queue) async fn revive(&mut self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
+    /// Those that were resolved since only where somebody `insists`.
+    pub(in crate::queue) async fn revive(
+        &mut self,
+        ids: &[EventId],
+        insists: bool,
+    ) -> Result<Vec<EventId>, QueueError> {
         let ids = numbers(ids);
         let revived = self
             .transact(async |connection| {
                 // Blame alone decides when an event is given up. Its attempts stay known, for the pace counts them.
                 let revived = sqlx::query_scalar(
                     "UPDATE events SET state = 'waiting', blamed_ms = 0, next_attempt_at = NULL, finished_at = NULL, \
-                     reason = NULL \
-                     WHERE state = 'dead' AND id IN (SELECT value FROM json_each(?)) RETURNING id",
+                     reason = NULL, revived_at = ? \
+                     WHERE state = 'dead' AND id IN (SELECT value FROM json_each(?)) \
+                     AND (resolved_at IS NULL OR ?) \
+                     AND NOT (event_type = 'resolve' AND (EXISTS ( \
+                         SELECT 1 FROM events AS later WHERE later.state = 'waiting' AND later.event_type = 'trigger' \
+                         AND later.incident_key = events.incident_key AND later.service_key = events.service_key \
+                         AND later.id > events.id \
+                     ) OR EXISTS ( \
+                         SELECT 1 FROM incidents WHERE incidents.is_open \
+                         AND incidents.incident_key = events.incident_key \
+                         AND incidents.service_key = events.service_key \
+                         AND COALESCE(incidents.event_id > events.id, incidents.changed_at > events.finished_at) \
+                     ))) RETURNING id",
                 );
-                revived.bind(&ids).fetch_all(connection).await
+                let now = Utc::now().timestamp_millis();
+                revived.bind(now).bind(&ids).bind(insists).fetch_all(connection).await
             })
             .await?;
         Ok(revived.into_iter().map(EventId::new).collect())
@@ -68,6 +86,9 @@ impl Edits {
         let gone = self
             .transact(async |connection| {
                 remember_attempts(connection, state, &ids).await?;
+                if state == State::Waiting {
+                    incidents::perhaps_taken_of(connection, &ids).await?;
+                }
                 let events = sqlx::query_scalar(
                     "DELETE FROM events WHERE state = ? AND id IN (SELECT value FROM json_each(?)) RETURNING id",
                 );
@@ -101,8 +122,11 @@ impl Edits {
             if deleted.execute(&mut *connection).await?.rows_affected() == 0 {
                 return Ok(None);
             }
+            if was_mapped(connection, &incoming).await? {
+                return Ok(Some(Reception::Repeated));
+            }
             let mut statements = Statements::on(connection);
-            let (mut receptions, _) = receive::receive(&mut statements, vec![incoming]).await?;
+            let (mut receptions, _) = receive::receive(&mut statements, vec![incoming], Coming::Again, true).await?;
             statements.run().await?;
             Ok(receptions.pop())
         })
@@ -136,6 +160,19 @@ impl Edits {
             }
         }
     }
+}
+
+/// Whether another rejected webhook was mapped to the same before. Remembers it otherwise.
+async fn was_mapped(connection: &mut SqliteConnection, incoming: &Incoming) -> sqlx::Result<bool> {
+    for key in &incoming.dedup.seen_if {
+        if seen::knows(connection, key).await? {
+            return Ok(true);
+        }
+    }
+    for key in &incoming.dedup.tells {
+        seen::remember(connection, key, incoming.incident_key(), incoming.event_type()).await?;
+    }
+    Ok(false)
 }
 
 /// Keeps what the pace has to know after a restart of events that are about to be deleted.

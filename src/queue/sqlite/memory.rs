@@ -1,22 +1,37 @@
 //! What the metrics find again after a restart.
 
-use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::SqliteConnection;
 
 use super::read::Reads;
 use crate::metrics::{Activity, Bucket, Memory};
+use crate::pagerduty::ServiceKey;
 use crate::queue::QueueError;
+
+/// A delivery is remembered a while after it was made, and marked as such in the commit of its fate: so much may lie
+/// between the two, or the disk is in more trouble than what is remembered.
+const BETWEEN: TimeDelta = TimeDelta::minutes(1);
 
 /// Writes what has changed, and forgets what is older than a day before it.
 pub(super) async fn keep(connection: &mut SqliteConnection, memory: Memory) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE lately SET last_webhook_at = COALESCE(?, last_webhook_at), \
-         last_delivered_at = COALESCE(?, last_delivered_at)",
+         last_delivered_at = COALESCE(?, last_delivered_at), untrusted = ?",
     )
     .bind(memory.last_webhook_at.as_ref().map(DateTime::timestamp_millis))
     .bind(memory.last_delivered_at.as_ref().map(DateTime::timestamp_millis))
+    .bind(&memory.untrusted)
     .execute(&mut *connection)
     .await?;
+    for (key, at) in &memory.delivered {
+        sqlx::query("INSERT OR REPLACE INTO lately_delivered (service_key, at) VALUES (?, ?)")
+            .bind(key.expose())
+            .bind(at.timestamp_millis())
+            .execute(&mut *connection)
+            .await?;
+    }
     for bucket in &memory.buckets {
         sqlx::query(
             "INSERT OR REPLACE INTO activity (began_at, received, delivered, throttled, failed) \
@@ -41,13 +56,15 @@ pub(super) async fn keep(connection: &mut SqliteConnection, memory: Memory) -> s
 
 impl Reads {
     pub(in crate::queue) async fn memory(&self, since: DateTime<Utc>) -> Result<Memory, QueueError> {
-        let lately = sqlx::query("SELECT id, last_webhook_at, last_delivered_at FROM lately");
+        let lately = sqlx::query("SELECT id, last_webhook_at, last_delivered_at, untrusted FROM lately");
         let lately = self
             .look(lately, |columns| {
-                Ok((columns.optional_time("last_webhook_at")?, columns.optional_time("last_delivered_at")?))
+                let times = (columns.optional_time("last_webhook_at")?, columns.optional_time("last_delivered_at")?);
+                Ok((times, columns.optional_text("untrusted")?))
             })
             .await?;
-        let (last_webhook_at, last_delivered_at) = lately.first().copied().unwrap_or_default();
+        let ((last_webhook_at, last_delivered_at), untrusted) = lately.into_iter().next().unwrap_or_default();
+        let delivered = self.delivered_lately(last_delivered_at.unwrap_or(since)).await?;
         let buckets = sqlx::query(
             "SELECT 0 AS id, began_at, received, delivered, throttled, failed FROM activity \
              WHERE began_at >= ? ORDER BY began_at",
@@ -64,7 +81,25 @@ impl Reads {
                 })
             })
             .await?;
-        Ok(Memory { last_webhook_at, last_delivered_at, buckets })
+        Ok(Memory { last_webhook_at, last_delivered_at, delivered, untrusted, buckets })
+    }
+
+    /// When PagerDuty took an event of each service key last. What was delivered after `remembered`, the last that a run
+    /// could keep before it was killed, is told by the events themselves.
+    async fn delivered_lately(
+        &self,
+        remembered: DateTime<Utc>,
+    ) -> Result<BTreeMap<ServiceKey, DateTime<Utc>>, QueueError> {
+        let query = sqlx::query(
+            "SELECT 0 AS id, service_key, MAX(at) AS at FROM (
+                SELECT service_key, at FROM lately_delivered
+                UNION ALL
+                SELECT service_key, finished_at FROM events WHERE state = 'delivered' AND finished_at > ?
+            ) GROUP BY service_key",
+        )
+        .bind((remembered - BETWEEN).timestamp_millis());
+        let found = self.look(query, |columns| Ok((columns.service_key()?, columns.time("at")?))).await?;
+        Ok(found.into_iter().collect())
     }
 }
 

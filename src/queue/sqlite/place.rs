@@ -1,12 +1,12 @@
 //! The database file: how connections to it are set up, and what its errors mean.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqliteConnection};
 
 use super::version;
@@ -20,7 +20,7 @@ const LOG_LIMIT: &str = "67108864";
 
 /// How many pages the log holds before a commit writes them into the file. All alerts wait for that commit, so it is half
 /// of what SQLite takes by itself: the slowest answers come a tenth sooner, and as many a second are taken.
-const CHECKPOINT: &str = "500";
+pub(super) const CHECKPOINT: &str = "500";
 
 /// SQLite's primary result codes that call for different deeds. Source: SQLite's page "Result and Error Codes".
 mod code {
@@ -60,17 +60,6 @@ impl Place {
         options.open(&self.path).map(drop).map_err(|error| self.unopened(&error))
     }
 
-    /// Opens the file beside the database that a running bridge holds locked. It is never removed: a second bridge
-    /// could have opened it just before.
-    pub(super) fn lock_file(&self) -> Result<File, QueueError> {
-        // Links to one database have to lead to one lock.
-        let mut path = self.path.canonicalize().map_err(|error| self.unopened(&error))?.into_os_string();
-        path.push("-lock");
-        let mut options = OpenOptions::new();
-        options.append(true).create(true);
-        options.open(path).map_err(|error| self.unopened(&error))
-    }
-
     pub(super) fn unopened(&self, error: &io::Error) -> QueueError {
         match error.kind() {
             io::ErrorKind::NotFound => QueueError::NoDirectory { path: self.path() },
@@ -88,6 +77,8 @@ impl Place {
 
     fn writing(&self) -> SqliteConnectOptions {
         self.options()
+            // For a new file. What it gives back is taken in small steps, see `Engine::shrink`.
+            .auto_vacuum(SqliteAutoVacuum::Incremental)
             .journal_mode(SqliteJournalMode::Wal)
             // SQLite's own default leaves out the fsync of the log in some builds; a commit is only one with it.
             .synchronous(SqliteSynchronous::Full)
@@ -101,10 +92,13 @@ impl Place {
         self.options().read_only(true)
     }
 
+    pub(super) fn absolute(&self) -> PathBuf {
+        std::path::absolute(&self.path).unwrap_or_else(|_| self.path())
+    }
+
     fn options(&self) -> SqliteConnectOptions {
         // SQLite takes some relative names for something else: `:memory:` would forget everything.
-        let path = std::path::absolute(&self.path).unwrap_or_else(|_| self.path());
-        SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT).disable_statement_logging()
+        SqliteConnectOptions::new().filename(self.absolute()).busy_timeout(BUSY_TIMEOUT).disable_statement_logging()
     }
 
     /// What an error of SQLite means for the operator.
@@ -132,6 +126,11 @@ impl Place {
 /// Whether SQLite did not understand the statement, such as for a table that is not there.
 pub(super) fn is_misfit(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(primary_code) == Some(code::ERROR)
+}
+
+/// Whether a page of the file is damaged that the statement needs.
+pub(super) fn is_damaged(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(primary_code) == Some(code::CORRUPT)
 }
 
 fn primary_code(error: &dyn sqlx::error::DatabaseError) -> Option<u32> {

@@ -2,17 +2,21 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqlitePoolOptions};
 use sqlx::{Sqlite, SqliteConnection, SqlitePool};
+use tokio::sync::{RwLock, RwLockWriteGuard};
 use tokio::time::timeout;
 
+use super::list::numbers;
 use super::place::Place;
 use super::row::{ColumnError, Columns, to_send};
 use super::schema;
 use crate::pagerduty::ServiceKey;
+use crate::queue::writer::{Begin, NotFirst};
 use crate::queue::{Begun, EventId, QueueError, Record, STUCK, WaitingEvent};
 
 /// How many connections serve the deliveries at the same time.
@@ -46,24 +50,97 @@ macro_rules! with_keys {
 }
 pub(super) use with_keys;
 
-const KEYS_WAITING: &str = with_keys!("SELECT 0 AS id, service_key FROM keys WHERE service_key IS NOT NULL");
+pub(super) const KEYS_WAITING: &str = with_keys!("SELECT 0 AS id, service_key FROM keys WHERE service_key IS NOT NULL");
 
-/// What to send of an event, if it waits.
-pub(super) async fn begun(connection: &mut SqliteConnection, id: EventId) -> sqlx::Result<Option<Begun>> {
+/// The first event in line before this one of its incident, apart from the numbers in a JSON array.
+const FIRST_BEFORE: &str = "SELECT MIN(earlier.id) FROM events JOIN events AS earlier \
+     ON earlier.state = 'waiting' AND earlier.incident_key = events.incident_key \
+     AND earlier.service_key = events.service_key AND earlier.id < events.id \
+     WHERE events.state = 'waiting' AND events.id = ?1 \
+     AND (?2 IS NULL OR earlier.id NOT IN (SELECT value FROM json_each(?2)))";
+
+/// What to send of an event, if it waits and no other of its incident goes first.
+pub(super) async fn begun(connection: &mut SqliteConnection, begin: &Begin) -> sqlx::Result<Result<Begun, NotFirst>> {
+    if let Some(earlier) = first_before(connection, begin).await? {
+        return Ok(Err(NotFirst::Behind(earlier)));
+    }
     let row =
         sqlx::query("SELECT body, received_at FROM events JOIN bodies USING (id) WHERE state = 'waiting' AND id = ?")
-            .bind(id.get())
+            .bind(begin.id.get())
             .fetch_optional(connection)
             .await?;
-    row.map(|row| to_send(&row)).transpose()
+    row.map(|row| to_send(&row)).transpose().map(|begun| begun.ok_or(NotFirst::NotWaiting))
+}
+
+/// The event of its incident that goes before the one to begin with, if one does.
+pub(super) async fn first_before(connection: &mut SqliteConnection, begin: &Begin) -> sqlx::Result<Option<EventId>> {
+    let past = (!begin.past.is_empty()).then(|| numbers(&begin.past));
+    let earlier: Option<i64> =
+        sqlx::query_scalar(FIRST_BEFORE).bind(begin.id.get()).bind(past).fetch_one(connection).await?;
+    Ok(earlier.map(EventId::new))
+}
+
+/// Who reads by which connections.
+#[derive(Debug)]
+struct Pools {
+    working: SqlitePool,
+    looking: SqlitePool,
+}
+
+/// Who reads.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Pool {
+    /// The deliveries.
+    Deliveries,
+    /// People who look, and what checks whether the bridge is well.
+    People,
+}
+
+impl Pools {
+    fn of(&self, who: Pool) -> &SqlitePool {
+        match who {
+            Pool::Deliveries => &self.working,
+            Pool::People => &self.looking,
+        }
+    }
+
+    fn beside(place: &Place, looking: Duration) -> Self {
+        let pool = |connections, patience| {
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(patience)
+                .connect_lazy_with(place.reading())
+        };
+        Self { working: pool(WORKING, WORKING_PATIENCE), looking: pool(LOOKING, looking) }
+    }
+
+    async fn close(&self) {
+        self.working.close().await;
+        self.looking.close().await;
+    }
+}
+
+/// Keeps everybody from reading until it is dropped; no connection is open meanwhile.
+pub(super) struct Pause<'a> {
+    pools: RwLockWriteGuard<'a, Pools>,
+    reads: &'a Reads,
+}
+
+impl Pause<'_> {
+    /// Lets everybody read again, by new connections.
+    pub(super) fn go_on(&mut self) {
+        *self.pools = Pools::beside(&self.reads.place, self.reads.looking_patience);
+    }
 }
 
 /// Connections that cannot write.
 #[derive(Clone, Debug)]
 pub(in crate::queue) struct Reads {
     place: Place,
-    working: SqlitePool,
-    looking: SqlitePool,
+    /// Locked for writing while the files are opened anew.
+    pools: Arc<RwLock<Pools>>,
+    /// How long those who look wait for a connection.
+    looking_patience: Duration,
     /// How long what is looked at [soon](Self::soon) may take.
     patience: Duration,
 }
@@ -75,18 +152,15 @@ impl Reads {
 
     /// Those who look wait for a connection for so long.
     fn patient(place: &Place, looking: Duration) -> Self {
-        let pool = |connections, patience| {
-            SqlitePoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(patience)
-                .connect_lazy_with(place.reading())
-        };
-        Self {
-            place: place.clone(),
-            working: pool(WORKING, WORKING_PATIENCE),
-            looking: pool(LOOKING, looking),
-            patience: STUCK,
-        }
+        let pools = Arc::new(RwLock::new(Pools::beside(place, looking)));
+        Self { place: place.clone(), pools, looking_patience: looking, patience: STUCK }
+    }
+
+    /// Waits until nobody reads, and keeps it so.
+    pub(super) async fn pause(&self) -> Pause<'_> {
+        let pools = self.pools.write().await;
+        pools.close().await;
+        Pause { pools, reads: self }
     }
 
     pub(in crate::queue) async fn open(path: &Path) -> Result<Self, QueueError> {
@@ -94,8 +168,10 @@ impl Reads {
             return Err(QueueError::Missing { path: path.to_owned() });
         }
         let reads = Self::beside(&Place::new(path));
-        let mut connection = reads.looking.acquire().await.map_err(|error| reads.place.error(error))?;
+        let pools = reads.pools.read().await;
+        let mut connection = pools.looking.acquire().await.map_err(|error| reads.place.error(error))?;
         schema::check(&mut connection, &reads.place).await?;
+        drop((connection, pools));
         Ok(reads)
     }
 
@@ -104,17 +180,7 @@ impl Reads {
     }
 
     pub(in crate::queue) async fn close(&self) {
-        self.working.close().await;
-        self.looking.close().await;
-    }
-
-    /// The connections of the deliveries, for statements that [`work`](Self::work) does not read.
-    pub(super) fn working(&self) -> &SqlitePool {
-        &self.working
-    }
-
-    pub(super) fn error(&self, error: sqlx::Error) -> QueueError {
-        self.place.error(error)
+        self.pools.read().await.close().await;
     }
 
     pub(in crate::queue) async fn keys_waiting(&self) -> Result<Vec<ServiceKey>, QueueError> {
@@ -134,18 +200,7 @@ impl Reads {
         .bind(key.expose())
         .bind(after.map_or(i64::MIN, EventId::get))
         .bind(limit);
-        self.work(query, |columns| {
-            Ok(WaitingEvent {
-                id: columns.id(),
-                incident_key: columns.incident_key()?,
-                event_type: columns.event_type()?,
-                received_at: columns.time("received_at")?,
-                attempts: columns.number("attempts")?,
-                last_attempt_at: columns.optional_time("last_attempt_at")?,
-                blamed: columns.milliseconds("blamed_ms")?,
-            })
-        })
-        .await
+        self.work(query, waiting_event).await
     }
 
     pub(in crate::queue) async fn generation(&self) -> Result<u64, QueueError> {
@@ -162,7 +217,7 @@ impl Reads {
     pub(in crate::queue) async fn get(&self, id: EventId) -> Result<Option<Record>, QueueError> {
         let query = sqlx::query(
             "SELECT id, state, service_key, incident_key, event_type, count, received_at, first_seen, attempts, \
-             last_attempt_at, next_attempt_at, blamed_ms, finished_at, reason, description, body \
+             last_attempt_at, next_attempt_at, blamed_ms, finished_at, resolved_at, reason, description, body \
              FROM events JOIN bodies USING (id) WHERE id = ?",
         )
         .bind(id.get());
@@ -181,8 +236,19 @@ impl Reads {
         &self,
         look: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
     ) -> Result<T, QueueError> {
-        let looked = async { look(&mut *self.looking.acquire().await?).await };
+        let pools = self.pools.read().await;
+        let looked = async { look(&mut *pools.looking.acquire().await?).await };
         looked.await.map_err(|error| self.place.error(error))
+    }
+
+    /// The same for the deliveries, with other statements than [`work`](Self::work) reads.
+    pub(super) async fn work_with<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
+    ) -> Result<T, QueueError> {
+        let pools = self.pools.read().await;
+        let worked = async { work(&mut *pools.working.acquire().await?).await };
+        worked.await.map_err(|error| self.place.error(error))
     }
 
     /// Runs `query`, whose every row has an `id`, and reads its rows, for those who look.
@@ -191,7 +257,7 @@ impl Reads {
         query: Query<'_, Sqlite, SqliteArguments>,
         read: impl Fn(&Columns) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
-        self.all(&self.looking, query, read).await
+        self.all(Pool::People, query, read).await
     }
 
     /// The same for the deliveries.
@@ -200,27 +266,43 @@ impl Reads {
         query: Query<'_, Sqlite, SqliteArguments>,
         read: impl Fn(&Columns) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
-        self.all(&self.working, query, read).await
+        self.all(Pool::Deliveries, query, read).await
     }
 
-    async fn all<T>(
+    pub(super) async fn all<T>(
         &self,
-        pool: &SqlitePool,
+        who: Pool,
         query: Query<'_, Sqlite, SqliteArguments>,
         read: impl Fn(&Columns) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
-        let rows = query.fetch_all(pool).await.map_err(|error| self.place.error(error))?;
+        let pools = self.pools.read().await;
+        let rows = query.fetch_all(pools.of(who)).await.map_err(|error| self.place.error(error))?;
+        drop(pools);
         let read_row = |row| {
             let columns = Columns::of(row).map_err(|error| self.place.error(error))?;
             read(&columns).map_err(|error| match error {
                 ColumnError::Sqlx(error) => self.place.error(error),
-                ColumnError::Odd(column) => {
-                    QueueError::Unreadable { path: self.place.path(), id: columns.id(), column }
-                }
+                ColumnError::Odd(column) => self.unreadable(columns.id(), column),
             })
         };
         rows.into_iter().map(read_row).collect()
     }
+
+    pub(super) fn unreadable(&self, id: EventId, column: &'static str) -> QueueError {
+        QueueError::Unreadable { path: self.place.path(), id, column }
+    }
+}
+
+pub(super) fn waiting_event(columns: &Columns) -> Result<WaitingEvent, ColumnError> {
+    Ok(WaitingEvent {
+        id: columns.id(),
+        incident_key: columns.incident_key()?,
+        event_type: columns.event_type()?,
+        received_at: columns.time("received_at")?,
+        attempts: columns.number("attempts")?,
+        last_attempt_at: columns.optional_time("last_attempt_at")?,
+        blamed: columns.milliseconds("blamed_ms")?,
+    })
 }
 
 #[cfg(test)]
@@ -237,7 +319,7 @@ mod tests {
         let reads = Reads::patient(&Place::new(&path), Duration::from_secs(1));
         let mut held = Vec::new();
         for _ in 0..LOOKING {
-            held.push(reads.looking.acquire().await.unwrap());
+            held.push(reads.pools.read().await.looking.acquire().await.unwrap());
         }
         let refused = reads.overview().await;
         assert!(matches!(refused, Err(QueueError::Busy { .. })), "{refused:?}");
@@ -257,7 +339,7 @@ mod tests {
         reads.patience = Duration::from_millis(1);
         let mut held = Vec::new();
         for _ in 0..LOOKING {
-            held.push(reads.looking.acquire().await.unwrap());
+            held.push(reads.pools.read().await.looking.acquire().await.unwrap());
         }
         let key = ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap();
         let incident = IncidentKey::parse("1").unwrap();

@@ -10,10 +10,16 @@ pub(super) async fn keep(connection: &mut SqliteConnection, webhooks: Vec<Reject
     let mut ids = Vec::with_capacity(webhooks.len());
     for webhook in webhooks {
         let id: i64 = sqlx::query_scalar(
-            "INSERT INTO rejected (received_at, resource, reason, size, body) VALUES (?, ?, ?, ?, ?) RETURNING id",
+            "INSERT INTO rejected \
+             (received_at, resource, idempotency_key, sent_at, from_sentrys_pages, is_signed, reason, size, body) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
         )
         .bind(webhook.received_at.timestamp_millis())
         .bind(webhook.resource)
+        .bind(webhook.idempotency_key)
+        .bind(webhook.sent_at.map(|at| at.timestamp_millis()))
+        .bind(webhook.from_sentrys_pages)
+        .bind(webhook.is_signed)
         .bind(webhook.reason)
         .bind(i64::try_from(webhook.body.len()).unwrap_or(i64::MAX))
         .bind(webhook.body)

@@ -1,10 +1,18 @@
 //! The tables of the file, and whether they are those of this program.
 
+use log::{info, warn};
 use sqlx::SqliteConnection;
 use sqlx::migrate::{MigrateError, Migrator};
 
 use super::place::{Place, is_misfit};
 use crate::queue::QueueError;
+
+/// A file whose contents take no more than this, in bytes, is written anew at a start where it could not shrink otherwise.
+/// That takes about a second for each 100 MB, and as much space again meanwhile.
+const WRITTEN_ANEW: i64 = 64 << 20;
+
+/// So many pages may stand empty in any file: the next storm needs them. 4 MiB.
+const SPARE_PAGES: i64 = 1024;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -14,7 +22,9 @@ fn newest() -> i64 {
 
 /// Brings the tables up to date; refuses those of a newer program.
 pub(super) async fn migrate(connection: &mut SqliteConnection, place: &Place) -> Result<(), QueueError> {
-    MIGRATIONS.run(connection).await.map_err(|error| match error {
+    // What `Migrator::run` calls, and what can be called from a task: the compiler cannot see that of `run` (it does not
+    // find `Acquire` general enough).
+    MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(found) if found > newest() => newer(place, found),
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => place.error(error),
         error => QueueError::Unprepared { path: place.path(), reason: error.to_string() },
@@ -43,4 +53,46 @@ fn newer(place: &Place, found: i64) -> QueueError {
 
 fn unprepared(place: &Place, reason: String) -> QueueError {
     QueueError::Unprepared { path: place.path(), reason }
+}
+
+/// Has a file from before the bridge gave space back written anew, if that takes but a moment. What cannot be done today
+/// is no reason not to start.
+pub(super) async fn let_it_shrink(connection: &mut SqliteConnection, place: &Place) {
+    let path = place.path();
+    let done = async {
+        let mode: i64 = sqlx::query_scalar("PRAGMA auto_vacuum").fetch_one(&mut *connection).await?;
+        if mode == 2 {
+            return Ok(());
+        }
+        let size: i64 = sqlx::query_scalar("PRAGMA page_size").fetch_one(&mut *connection).await?;
+        let (all, free) = pages(connection).await?;
+        if (all - free).saturating_mul(size) > WRITTEN_ANEW {
+            info!(
+                "the file {} does not shrink when events are forgotten, because it was made by an earlier version; it \
+                 will once the bridge starts on less than {} MiB in it, or after `PRAGMA auto_vacuum = INCREMENTAL; \
+                 VACUUM` while the bridge is stopped",
+                path.display(),
+                WRITTEN_ANEW >> 20
+            );
+            return Ok(());
+        }
+        // The connection asks for this mode; it takes a VACUUM to have it.
+        sqlx::query("VACUUM").execute(&mut *connection).await.map(drop)
+    };
+    if let Err(error) = done.await {
+        warn!("the file {} cannot be made one that shrinks: {}", path.display(), place.error(error));
+    }
+}
+
+/// How many pages the file has, and on how many of them nothing stands.
+pub(super) async fn pages(connection: &mut SqliteConnection) -> sqlx::Result<(i64, i64)> {
+    let all = sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut *connection).await?;
+    let free = sqlx::query_scalar("PRAGMA freelist_count").fetch_one(connection).await?;
+    Ok((all, free))
+}
+
+/// Whether so many pages stand empty that the file should shrink: a quarter of what is in use, and what the next storm
+/// may need.
+pub(super) fn is_wasteful(all: i64, free: i64) -> bool {
+    free > SPARE_PAGES.max((all - free) / 4)
 }

@@ -12,7 +12,7 @@ use super::page::{parameters, state};
 use super::shape::{Left, Outcome, Outcomes};
 use super::{Failure, Shared, written};
 use crate::queue::ItemId;
-use crate::upkeep::{BULK, Heap};
+use crate::upkeep::{BULK, Heap, Resolved};
 use crate::web::body::{self, BodyError};
 
 /// The longest selection that is read, in bytes: [`BULK`] of the longest numbers take less than half of it.
@@ -32,11 +32,17 @@ enum Selection {
 struct Selected {
     ids: Option<Vec<String>>,
     all: Option<Vec<String>>,
+    force: Option<bool>,
 }
 
-pub(super) async fn retry(shared: &Shared, operation: Operation, id: &str) -> Result<String, Failure> {
+pub(super) async fn retry(shared: &Shared, operation: Operation, id: &str, query: &str) -> Result<String, Failure> {
     let id = item(operation, id)?;
-    let outcomes = shared.upkeep.retry(&[id]).await?;
+    let names: &[&str] = if operation == Operation::RetryEvent { &["force"] } else { &[] };
+    let mut force = false;
+    for (_, word) in parameters(query, names)? {
+        force = word.parse().map_err(|_| Failure::bad("force is true or false"))?;
+    }
+    let outcomes = shared.upkeep.retry(&[id], resolved(force)).await?;
     one(outcomes.into_iter().map(|(id, outcome)| Outcome::retried(id, outcome)))
 }
 
@@ -52,21 +58,31 @@ pub(super) async fn discard(shared: &Shared, operation: Operation, id: &str, que
 }
 
 pub(super) async fn retry_many(request: &HttpRequest, payload: Payload, shared: &Shared) -> Result<String, Failure> {
-    let outcomes = match selection(request, payload).await? {
-        Selection::Ids(ids) => shared.upkeep.retry(&ids).await?,
-        Selection::All(heaps) => shared.upkeep.retry_all(&heaps).await?,
+    let (selection, force) = selection(request, payload).await?;
+    let resolved = resolved(force.unwrap_or(false));
+    let outcomes = match selection {
+        Selection::Ids(ids) => shared.upkeep.retry(&ids, resolved).await?,
+        Selection::All(heaps) => shared.upkeep.retry_all(&heaps, resolved).await?,
     };
     info!("/api retried {}", outcomes.len());
     many(shared, outcomes.into_iter().map(|(id, outcome)| Outcome::retried(id, outcome)).collect()).await
 }
 
 pub(super) async fn discard_many(request: &HttpRequest, payload: Payload, shared: &Shared) -> Result<String, Failure> {
-    let outcomes = match selection(request, payload).await? {
+    let (selection, force) = selection(request, payload).await?;
+    if force.is_some() {
+        return Err(Failure::bad("force is for /api/retry"));
+    }
+    let outcomes = match selection {
         Selection::Ids(ids) => shared.upkeep.discard(&ids, None).await?,
         Selection::All(heaps) => shared.upkeep.discard_all(&heaps).await?,
     };
     info!("/api discarded {}", outcomes.len());
     many(shared, outcomes.into_iter().map(|(id, outcome)| Outcome::discarded(id, outcome)).collect()).await
+}
+
+fn resolved(force: bool) -> Resolved {
+    if force { Resolved::Sent } else { Resolved::Kept }
 }
 
 fn item(operation: Operation, id: &str) -> Result<ItemId, Failure> {
@@ -81,7 +97,7 @@ fn one(mut outcomes: impl Iterator<Item = Outcome>) -> Result<String, Failure> {
     let outcome = outcomes.next().ok_or_else(|| Failure::missing("the queue has nothing with this number"))?;
     let status = match outcome.became {
         "not_there" => StatusCode::NOT_FOUND,
-        "no_dead_letter" | "still_rejected" | "changed" => StatusCode::CONFLICT,
+        "no_dead_letter" | "resolved_since" | "triggered_anew" | "still_rejected" | "changed" => StatusCode::CONFLICT,
         done => {
             info!("/api: {} {done}", outcome.id);
             return Ok(written(&outcome));
@@ -95,7 +111,8 @@ async fn many(shared: &Shared, results: Vec<Outcome>) -> Result<String, Failure>
     Ok(written(&Outcomes { results, left: Left { dead: now.dead, rejected: now.rejected } }))
 }
 
-async fn selection(request: &HttpRequest, mut payload: Payload) -> Result<Selection, Failure> {
+/// What is selected, and whether somebody insists.
+async fn selection(request: &HttpRequest, mut payload: Payload) -> Result<(Selection, Option<bool>), Failure> {
     let body = body::read(request, &mut payload, MAX_SELECTION, None).await.map_err(|error| match error {
         BodyError::TooLarge(_) => Failure::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -108,7 +125,7 @@ async fn selection(request: &HttpRequest, mut payload: Payload) -> Result<Select
 }
 
 /// Reads a selection: numbers, or whole heaps.
-fn select(body: &[u8]) -> Result<Selection, Failure> {
+fn select(body: &[u8]) -> Result<(Selection, Option<bool>), Failure> {
     let hint = "select with {\"ids\":[\"7\",\"r7\"]} or with {\"all\":[\"dead\",\"rejected\"]}";
     let selected: Selected = serde_json::from_slice(body).map_err(|error| Failure::bad(format!("{hint}: {error}")))?;
     match (selected.ids, selected.all) {
@@ -117,7 +134,7 @@ fn select(body: &[u8]) -> Result<Selection, Failure> {
                 return Err(Failure::bad(format!("at most {BULK} are taken at once")));
             }
             let ids = ids.iter().map(|id| id.parse().map_err(|error| Failure::bad(format!("ids: {error}"))));
-            Ok(Selection::Ids(ids.collect::<Result<_, _>>()?))
+            Ok((Selection::Ids(ids.collect::<Result<_, _>>()?), selected.force))
         }
         (None, Some(words)) => {
             let mut heaps = Vec::new();
@@ -127,7 +144,7 @@ fn select(body: &[u8]) -> Result<Selection, Failure> {
                     heaps.push(heap);
                 }
             }
-            Ok(Selection::All(heaps))
+            Ok((Selection::All(heaps), selected.force))
         }
         _ => Err(Failure::bad(hint)),
     }
@@ -141,8 +158,11 @@ mod tests {
     #[test]
     fn a_selection_names_numbers_or_heaps() {
         let ids = vec![ItemId::Event(EventId::new(7)), ItemId::Rejected(RejectedId::new(7))];
-        assert_eq!(select(br#"{"ids":["7","r7"]}"#).unwrap(), Selection::Ids(ids));
-        assert_eq!(select(br#"{"all":["dead","dead"]}"#).unwrap(), Selection::All(vec![Heap::Dead]));
+        assert_eq!(select(br#"{"ids":["7","r7"]}"#).unwrap(), (Selection::Ids(ids), None));
+        let all = (Selection::All(vec![Heap::Dead]), None);
+        assert_eq!(select(br#"{"all":["dead","dead"]}"#).unwrap(), all);
+        let insists = (Selection::All(vec![Heap::Dead]), Some(true));
+        assert_eq!(select(br#"{"all":["dead"],"force":true}"#).unwrap(), insists);
     }
 
     #[test]

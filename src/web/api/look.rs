@@ -5,14 +5,14 @@ use chrono::{DateTime, Utc};
 use super::page::Page;
 use super::shape::{Activity, Events, Rejected, Status};
 use super::{Failure, Shared, written};
+use crate::monitor::{Word, judge};
 use crate::queue::json::{ItemDetails, ItemSummary, ServiceKeys};
 use crate::queue::{EventId, ItemId, RejectedId};
-use crate::watch::{Word, judge};
 
 pub(super) async fn status(shared: &Shared, now: DateTime<Utc>) -> String {
     let facts = shared.watch.facts(now).await;
     let troubles = judge(&facts, shared.watch.limits());
-    written(&Status::of(&facts, &troubles, Word::of(&troubles, &facts)))
+    written(&Status::of(&facts, &troubles, Word::of(&troubles)))
 }
 
 pub(super) fn activity(shared: &Shared, now: DateTime<Utc>) -> String {
@@ -57,7 +57,7 @@ pub(super) async fn event(shared: &Shared, id: &str) -> Result<String, Failure> 
 pub(super) async fn rejected(shared: &Shared, id: &str) -> Result<String, Failure> {
     let id = rejected_id(id)?;
     let webhook = shared.queue.reader().rejected(id).await?.ok_or_else(|| not_there(ItemId::Rejected(id)))?;
-    Ok(written(&ItemDetails::of_rejected(id, webhook, &shared.intake.keys().into_iter().cloned().collect::<Vec<_>>())))
+    Ok(written(&ItemDetails::of_rejected(id, webhook, &shared.ingest.keys().into_iter().cloned().collect::<Vec<_>>())))
 }
 
 /// The number of an event in an address.

@@ -101,7 +101,7 @@ async fn answer(operation: Operation, request: HttpRequest, payload: Payload, sh
         Operation::Event => look::event(&shared, id).await,
         Operation::AllRejected => look::all_rejected(&shared, query).await,
         Operation::Rejected => look::rejected(&shared, id).await,
-        Operation::RetryEvent | Operation::RetryRejected => act::retry(&shared, operation, id).await,
+        Operation::RetryEvent | Operation::RetryRejected => act::retry(&shared, operation, id, query).await,
         Operation::DiscardEvent | Operation::DiscardRejected => act::discard(&shared, operation, id, query).await,
         Operation::Retry => act::retry_many(&request, payload, &shared).await,
         Operation::Discard => act::discard_many(&request, payload, &shared).await,

@@ -11,14 +11,16 @@ use super::show::{failed, heap, number, subject};
 use super::view::Notice;
 use super::visit::Visit;
 use crate::queue::{ItemId, QueueError, State};
-use crate::upkeep::{BULK, Discarded, Outcomes, Retried};
+use crate::upkeep::{BULK, Discarded, Outcomes, Resolved, Retried};
 use crate::web::Shared;
 
 /// `POST /events/{id}/retry` and `POST /rejected/{id}/retry`.
 pub(super) async fn retry(request: HttpRequest, Sent(form): Sent<Proof>, shared: Data<Shared>) -> HttpResponse {
     acting(&request, form.as_ref(), &shared, async || {
         let ids: Vec<_> = subject(&request).into_iter().collect();
-        shared.upkeep.retry(&ids).await.map(|outcomes| retried(&outcomes))
+        let insists = form.as_ref().is_some_and(|form| form.force);
+        let resolved = if insists { Resolved::Sent } else { Resolved::Kept };
+        shared.upkeep.retry(&ids, resolved).await.map(|outcomes| retried(&outcomes))
     })
     .await
 }
@@ -26,7 +28,7 @@ pub(super) async fn retry(request: HttpRequest, Sent(form): Sent<Proof>, shared:
 /// `POST /dead/retry` and `POST /rejected/retry`.
 pub(super) async fn retry_all(request: HttpRequest, Sent(form): Sent<Proof>, shared: Data<Shared>) -> HttpResponse {
     acting(&request, form.as_ref(), &shared, async || {
-        shared.upkeep.retry_all(&[heap(&request)]).await.map(|outcomes| retried(&outcomes))
+        shared.upkeep.retry_all(&[heap(&request)], Resolved::Kept).await.map(|outcomes| retried(&outcomes))
     })
     .await
 }

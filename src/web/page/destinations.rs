@@ -7,9 +7,9 @@ use maud::{Markup, html};
 
 use super::text::{age, ago, count, harmless, until};
 use crate::delivery::view::LaneView;
+use crate::monitor::Facts;
 use crate::pagerduty::ServiceKey;
 use crate::queue::Destination;
-use crate::watch::Facts;
 
 /// How many service keys are shown at most: those with trouble, dead letters or events in line first.
 const MOST: usize = 50;

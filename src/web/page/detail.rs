@@ -52,7 +52,15 @@ pub(super) fn event(frame: &Frame, record: &Record) -> Markup {
                     dd { "after " (span(at - record.received_at)) ", " (absolute(at)) }
                 }
             }
-            @if record.state == State::Dead { (forms::both(Subject::Event(record.id), csrf)) }
+            @if record.state == State::Dead {
+                @if let Some(at) = record.resolved_at {
+                    p #resolved .more {
+                        "Its incident was resolved " (ago(now, at)) ", so it is not sent again: it would open that anew."
+                    }
+                }
+                (forms::both(Subject::Event(record.id), csrf))
+                @if record.resolved_at.is_some() { (forms::insist(record.id, csrf)) }
+            }
             h2 { "Event" }
             (body(&of_event(record), false, record.body.len()))
         }

@@ -30,6 +30,9 @@ pub(super) struct Proof {
     /// The newest entry of which somebody was asked, where all are meant.
     #[serde(default)]
     pub(super) up_to: Option<i64>,
+    /// Whether a trigger is sent again although its incident was resolved since.
+    #[serde(default)]
+    pub(super) force: bool,
 }
 
 /// `POST /login`.

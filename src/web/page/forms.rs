@@ -63,6 +63,20 @@ pub(super) fn both(subject: Subject, csrf: &str) -> Markup {
     }
 }
 
+/// The button for a trigger whose incident was resolved since.
+pub(super) fn insist(id: EventId, csrf: &str) -> Markup {
+    let path = Subject::Event(id).path();
+    html! {
+        form method="post" action={ (path) "/retry" } .actions {
+            (csrf_field(csrf))
+            input type="hidden" name="force" value="true";
+            button .quiet id={ "insist" (path.replace('/', "-")) } type="submit" {
+                "Open its incident anew" span .sr { " by event " (id) }
+            }
+        }
+    }
+}
+
 /// Asks whether `number` entries are to be deleted for ever, where all are meant: up to the `newest`, so that what comes
 /// meanwhile is kept.
 pub(super) fn confirm(frame: &Frame, subject: Subject, number: u64, newest: Option<i64>) -> Markup {

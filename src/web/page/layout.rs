@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::assets::{ICON, SCRIPT, STYLE};
 use super::text::{ago, time};
-use crate::watch::Word;
+use crate::monitor::Word;
 
 /// What the frame of a page tells.
 #[derive(Clone, Debug)]

@@ -6,8 +6,8 @@ use super::layout::{self, Frame, Kind, class};
 use super::text::{age, ago, count, counted, harmless, time};
 use super::view::{Notice, Status};
 use super::{charts, destinations, letters, recent, rejected};
-use crate::watch::word::is_held_up;
-use crate::watch::{Facts, Word};
+use crate::monitor::word::is_held_up;
+use crate::monitor::{Facts, Word};
 
 /// The whole status page.
 pub(super) fn page(frame: &Frame, status: &Status) -> Markup {
@@ -122,6 +122,12 @@ fn vitals(facts: &Facts) -> Markup {
                     dd {
                         (count(queue.waiting))
                         @if let Some(at) = queue.oldest_waiting { small { "oldest " (age(now, at)) } }
+                    }
+                }
+                @if facts.delivery.unreadable.events > 0 {
+                    div .alert {
+                        dt { "Unreadable" }
+                        dd { (count(facts.delivery.unreadable.events)) small { "set aside" } }
                     }
                 }
                 div .alert[queue.dead > 0] {

@@ -11,10 +11,10 @@ use super::forms::Subject;
 use super::view::{GLANCE, Listing, Lists, Notice, PAGE, Status};
 use super::visit::Visit;
 use super::{answer, assets, detail, forms, letters, overview, recent, rejected};
+use crate::monitor::{self, Word};
 use crate::pagerduty::ServiceKey;
 use crate::queue::{EventId, ItemId, QueueError, Reader, RejectedId, RejectedSummary, State, Summary};
 use crate::upkeep::{BULK, Heap};
-use crate::watch::{self, Word};
 use crate::web::{Shared, nothing_here};
 
 /// `GET /`: the status page.
@@ -24,8 +24,8 @@ pub(super) async fn home(request: HttpRequest, shared: Data<Shared>) -> HttpResp
         Err(answer) => return *answer,
     };
     let facts = shared.watch.facts(visit.at).await;
-    let troubles = watch::judge(&facts, shared.watch.limits());
-    let word = Word::of(&troubles, &facts);
+    let troubles = monitor::judge(&facts, shared.watch.limits());
+    let word = Word::of(&troubles);
     let lists = lists(shared.queue.reader()).await;
     let notice = notice(&request);
     let status = Status { facts, word, troubles, lists: lists.ok(), notice };
@@ -93,7 +93,7 @@ pub(super) async fn item(request: HttpRequest, shared: Data<Shared>) -> HttpResp
         let page = match subject(&request) {
             Some(ItemId::Event(id)) => reader.get(id).await?.map(|record| detail::event(&visit.frame, &record)),
             Some(ItemId::Rejected(id)) => {
-                let keys: Vec<ServiceKey> = shared.intake.keys().into_iter().cloned().collect();
+                let keys: Vec<ServiceKey> = shared.ingest.keys().into_iter().cloned().collect();
                 reader.rejected(id).await?.map(|webhook| detail::webhook(&visit.frame, id, &webhook, &keys))
             }
             None => None,

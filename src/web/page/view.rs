@@ -1,7 +1,7 @@
 //! What the pages show, as plain data.
 
+use crate::monitor::{Facts, Trouble, Word};
 use crate::queue::{RejectedSummary, Summary};
-use crate::watch::{Facts, Trouble, Word};
 
 /// How many entries a list shows at most.
 pub const PAGE: u32 = 50;

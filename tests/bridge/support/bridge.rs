@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 
 use sentry_pagerduty_bridge::queue::{EventId, Reader, Record};
 use serde_json::Value;
@@ -31,6 +31,7 @@ pub(crate) struct Bridge {
     pub(crate) address: SocketAddr,
     home: TempDir,
     settings: Vec<(String, String)>,
+    program: fn() -> Command,
 }
 
 impl Bridge {
@@ -43,7 +44,13 @@ impl Bridge {
     /// Starts one with further settings, which go before those of [`start`](Self::start).
     #[track_caller]
     pub(crate) fn start_with(pagerduty: &str, settings: &[(&str, &str)]) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), Self::settings(pagerduty, settings))
+        Self::start_in(tempfile::tempdir().unwrap(), program, Self::settings(pagerduty, settings))
+    }
+
+    /// The same by another command that becomes the program.
+    #[track_caller]
+    pub(crate) fn start_by(program: fn() -> Command, pagerduty: &str, settings: &[(&str, &str)]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), program, Self::settings(pagerduty, settings))
     }
 
     fn settings(pagerduty: &str, settings: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -65,13 +72,13 @@ impl Bridge {
     pub(crate) fn start_on(fixture: &Path, pagerduty: &str, settings: &[(&str, &str)]) -> Self {
         let home = tempfile::tempdir().unwrap();
         fs::copy(fixture, home.path().join(DATABASE)).unwrap();
-        Self::start_in(home, Self::settings(pagerduty, settings))
+        Self::start_in(home, program, Self::settings(pagerduty, settings))
     }
 
     #[track_caller]
-    fn start_in(home: TempDir, settings: Vec<(String, String)>) -> Self {
-        let (process, address) = spawn(&home, &settings);
-        Self { process, address, home, settings }
+    fn start_in(home: TempDir, program: fn() -> Command, settings: Vec<(String, String)>) -> Self {
+        let (process, address) = spawn(program(), &home, &settings);
+        Self { process, address, home, settings, program }
     }
 
     /// Posts a webhook as Sentry does.
@@ -113,7 +120,7 @@ impl Bridge {
     /// Starts it again on the same queue, at another port.
     #[track_caller]
     pub(crate) fn restart(&mut self) {
-        (self.process, self.address) = spawn(&self.home, &self.settings);
+        (self.process, self.address) = spawn((self.program)(), &self.home, &self.settings);
     }
 
     /// The queue's file.
@@ -140,9 +147,9 @@ impl Bridge {
 }
 
 #[track_caller]
-fn spawn(home: &TempDir, settings: &[(String, String)]) -> (Process, SocketAddr) {
+fn spawn(mut program: Command, home: &TempDir, settings: &[(String, String)]) -> (Process, SocketAddr) {
     let variables = settings.iter().map(|(name, value)| (name, value));
-    let process = Process::spawn(program().current_dir(home).envs(variables));
+    let process = Process::spawn(program.current_dir(home).envs(variables));
     let address = process.stderr.wait_for("the bridge's address", |line| {
         message(line, "listening on http://")?.strip_prefix("listening on http://")?.parse().ok()
     });

@@ -81,3 +81,19 @@ fn distrust_is_shown_with_its_reason_for_every_key_until_somebody_is_trusted() {
     assert_eq!(view.untrusted, None, "nor does an attempt that nobody knows bring it back");
     assert_eq!(view.lanes[0].backs_off_until, None);
 }
+
+#[test]
+fn how_an_earlier_run_failed_is_shown_until_something_passes_and_holds_up_nothing() {
+    let mut bench = Bench::new(limits());
+    bench.schedule.remember_trouble(&service_key(0), "answered 503".to_owned());
+    bench.schedule.remember_untrusted("TLS: expired".to_owned());
+    assert_eq!(lane(&bench).trouble.as_deref(), Some("answered 503"));
+    assert_eq!(bench.schedule.view(bench.now).untrusted.as_deref(), Some("TLS: expired"));
+    bench.arrives(1, "1");
+    bench.arrives(2, "2");
+    assert_eq!(bench.sends(), [1], "one at a time, until it is known that PagerDuty can be trusted");
+    bench.ends(1, &delivered());
+    assert_eq!(lane(&bench).trouble, None);
+    assert_eq!(bench.schedule.view(bench.now).untrusted, None);
+    assert_eq!(bench.sends(), [2]);
+}

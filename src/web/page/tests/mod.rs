@@ -10,8 +10,8 @@ use super::assets::{ICON, SCRIPT, STYLE};
 use super::forms::{self, Subject};
 use super::view::{Lists, Notice, Status};
 use super::{detail, login, overview};
+use crate::monitor::{Cause, Trouble, Word};
 use crate::queue::{EventId, Rejected, RejectedId};
-use crate::watch::{Cause, Trouble, Word};
 
 /// A line for each element, so that a change is seen where it is; without the digests of what the page loads.
 fn lines(page: &Markup) -> String {
@@ -63,6 +63,15 @@ fn a_bridge_that_is_failing_and_whose_queue_cannot_be_read() {
 }
 
 #[test]
+fn what_cannot_be_read_is_counted() {
+    let mut status = well();
+    assert!(!overview::page(&frame(), &status).0.contains("Unreadable"));
+    status.facts.delivery.unreadable.events = 1_200;
+    let page = overview::page(&frame(), &status).0;
+    assert!(page.contains("<dt>Unreadable</dt><dd>1,200<small>set aside</small></dd>"), "{page}");
+}
+
+#[test]
 fn what_strangers_write_stays_text() {
     let mut status = well();
     let lists = status.lists.get_or_insert_default();
@@ -109,6 +118,7 @@ fn a_rejected_webhook_is_shown_with_its_body_and_no_service_key() {
         resource: Some("issue".to_owned()),
         reason: "no webhook of Sentry's: it has no issue".to_owned(),
         body: format!("{{\"key\":\"{}\",\"html\":\"<b>\"}}", key.expose()).into_bytes(),
+        ..Rejected::default()
     };
     let page = detail::webhook(&frame(), RejectedId::new(4), &webhook, std::slice::from_ref(&key));
     assert!(!page.0.contains(key.expose()));

@@ -6,9 +6,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::delivery::view::{DeliveryView, LaneView};
 use crate::metrics::{Bucket, Snapshot};
+use crate::monitor::{Cause, Facts, Trouble, Word};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 use crate::queue::{Attention, Destination, EventId, Overview, Record, RejectedId, RejectedSummary, State, Summary};
-use crate::watch::{Cause, Facts, Trouble, Word};
 use crate::web::page::layout::{About, Frame, Imprint};
 use crate::web::page::view::{Listing, Lists, Notice, Status};
 
@@ -52,6 +52,7 @@ fn lane(end: &str) -> LaneView {
         under_way: 0,
         backs_off_until: None,
         trouble: None,
+        is_refusal: false,
         last_delivered_at: Some(ago(12)),
     }
 }
@@ -160,6 +161,7 @@ pub(super) fn record(entry: &Summary) -> Record {
         blamed: Duration::ZERO,
         reason: entry.reason.clone(),
         finished_at: entry.finished_at,
+        resolved_at: None,
     }
 }
 
@@ -167,12 +169,12 @@ pub(super) fn well() -> Status {
     let queue = Overview { delivered: 40, destinations: vec![destination("WXYZ", 0, 0)], ..Overview::default() };
     let facts = Facts {
         queue: Ok(queue),
-        delivery: DeliveryView { lanes: vec![lane("WXYZ")], untrusted: None },
+        delivery: DeliveryView { lanes: vec![lane("WXYZ")], ..DeliveryView::default() },
         metrics: Snapshot {
             last_webhook_at: Some(ago(13)),
             last_delivered_at: Some(ago(12)),
-            wrong_signatures: 0,
             activity: day(),
+            ..Snapshot::default()
         },
         ..facts()
     };

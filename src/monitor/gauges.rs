@@ -1,0 +1,253 @@
+//! The facts of one moment as gauges for Prometheus. Pure.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+
+use super::{Cause, Facts, Trouble};
+use crate::delivery::LaneView;
+use crate::metrics::{Gauge, Snapshot};
+
+/// What `/metrics` shows besides counters. What the queue holds is left out when that cannot be read.
+#[must_use]
+pub fn gauges(facts: &Facts, troubles: &[Trouble]) -> Vec<Gauge> {
+    let mut gauges = vec![
+        Gauge::of(
+            "bridge_start_time_seconds",
+            "When the bridge started, in seconds since 1970.",
+            Some(seconds(facts.started_at)),
+        ),
+        Gauge::by(
+            "bridge_trouble",
+            "1 while something is wrong that the bridge knows of by itself, by cause.",
+            "cause",
+            Cause::ALL.map(|cause| (cause.name(), number(troubles.iter().any(|trouble| trouble.cause == cause)))),
+        ),
+    ];
+    gauges.extend(of_database(facts.queue.is_ok(), facts.storage.is_ok()));
+    gauges.extend(of_metrics(&facts.metrics));
+    gauges.extend(of_queue(facts));
+    gauges.push(Gauge::of(
+        "bridge_queue_unreadable_events",
+        "Events in line that cannot be read and were set aside, as after damage to the database's file.",
+        Some(count(facts.delivery.unreadable.events)),
+    ));
+    gauges.extend(of_lanes(&facts.delivery.lanes, facts.at));
+    gauges
+}
+
+/// What of that is known without the database, where it does not answer.
+#[must_use]
+pub fn gauges_without_database(metrics: &Snapshot, can_commit: bool) -> Vec<Gauge> {
+    of_database(false, can_commit).into_iter().chain(of_metrics(metrics)).collect()
+}
+
+fn of_database(is_readable: bool, is_writable: bool) -> Vec<Gauge> {
+    vec![
+        Gauge::of(
+            "bridge_queue_readable",
+            "1 while the database can be read; what the queue holds is only known then.",
+            Some(number(is_readable)),
+        ),
+        Gauge::of(
+            "bridge_queue_writable",
+            "1 while alerts can be committed, as far as is known; alerts are answered 503 while not.",
+            Some(number(is_writable)),
+        ),
+    ]
+}
+
+fn of_metrics(metrics: &Snapshot) -> Vec<Gauge> {
+    vec![
+        Gauge::of(
+            "bridge_last_webhook_timestamp_seconds",
+            "When a webhook that proved where it comes from was received last, also in an earlier run, in seconds since 1970.",
+            metrics.last_webhook_at.map(seconds),
+        ),
+        Gauge::of(
+            "bridge_last_delivery_timestamp_seconds",
+            "When PagerDuty took an event last, also in an earlier run, in seconds since 1970.",
+            metrics.last_delivered_at.map(seconds),
+        ),
+        Gauge::of(
+            "bridge_wrong_signatures_in_a_row",
+            "Webhooks with a wrong signature since one with a right signature came.",
+            Some(f64::from(metrics.wrong_signatures)),
+        ),
+    ]
+}
+
+fn of_queue(facts: &Facts) -> Vec<Gauge> {
+    let Ok(queue) = &facts.queue else { return Vec::new() };
+    let states = [
+        ("waiting", queue.waiting),
+        ("dead", queue.dead),
+        ("delivered", queue.delivered),
+        ("rejected", queue.rejected),
+    ];
+    let waits = queue.oldest_waiting.map_or(0.0, |since| (facts.at - since).as_seconds_f64().max(0.0));
+    vec![
+        Gauge::by(
+            "bridge_queue_events",
+            "Events in the queue by where they stand, and rejected webhooks that are kept.",
+            "state",
+            states.map(|(state, events)| (state, count(events))),
+        ),
+        Gauge::of(
+            "bridge_queue_oldest_seconds",
+            "For how many seconds the oldest event has been waiting; 0 when nothing waits.",
+            Some(waits),
+        ),
+    ]
+}
+
+/// Two keys that look alike when they are masked share a series, which shows the worse of both.
+fn of_lanes(lanes: &[LaneView], now: DateTime<Utc>) -> Vec<Gauge> {
+    let mut by_key: BTreeMap<String, (u32, f64)> = BTreeMap::new();
+    for lane in lanes {
+        let backs_off = lane.backs_off_until.map_or(0.0, |until| (until - now).as_seconds_f64().max(0.0));
+        let entry = by_key.entry(lane.service_key.to_string()).or_insert((lane.allowed, backs_off));
+        *entry = (entry.0.min(lane.allowed), entry.1.max(backs_off));
+    }
+    vec![
+        Gauge::by(
+            "bridge_pace_allowed_events",
+            "Attempts that any 60 seconds may see now, by masked service key; less than BRIDGE_PAGERDUTY_RATE while PagerDuty throttles.",
+            "service_key",
+            by_key.iter().map(|(key, (allowed, _))| (key, f64::from(*allowed))),
+        ),
+        Gauge::by(
+            "bridge_backoff_seconds",
+            "For how many seconds nothing is sent because attempts failed, by masked service key; 0 when sending.",
+            "service_key",
+            by_key.iter().map(|(key, (_, backs_off))| (key, *backs_off)),
+        ),
+    ]
+}
+
+fn number(is: bool) -> f64 {
+    f64::from(u8::from(is))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 events")]
+fn count(events: u64) -> f64 {
+    events as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact up to the year 287,000")]
+fn seconds(at: DateTime<Utc>) -> f64 {
+    at.timestamp_millis() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::delivery::DeliveryView;
+    use crate::metrics::Metrics;
+    use crate::monitor::Word;
+    use crate::pagerduty::ServiceKey;
+    use crate::queue::{Attention, EventId, Overview, QueueError};
+
+    fn now() -> DateTime<Utc> {
+        "2026-11-23T12:00:00Z".parse().unwrap()
+    }
+
+    fn facts() -> Facts {
+        Facts {
+            at: now(),
+            started_at: now() - TimeDelta::hours(1),
+            queue: Ok(Overview::default()),
+            attention: Ok(Attention::default()),
+            storage: Ok(()),
+            delivery: DeliveryView::default(),
+            metrics: Snapshot::default(),
+        }
+    }
+
+    fn lane(key: &str, allowed: u32, backs_off: i64) -> LaneView {
+        LaneView {
+            service_key: ServiceKey::parse(key).unwrap(),
+            allowed,
+            rate: 120,
+            under_way: 0,
+            backs_off_until: Some(now() + TimeDelta::seconds(backs_off)),
+            trouble: None,
+            is_refusal: false,
+            last_delivered_at: None,
+        }
+    }
+
+    fn text(facts: &Facts, troubles: &[Trouble]) -> String {
+        Metrics::new().text(gauges(facts, troubles))
+    }
+
+    #[track_caller]
+    fn has(text: &str, line: &str) {
+        assert!(text.lines().any(|found| found == line), "{line} is missing: {text}");
+    }
+
+    #[test]
+    fn what_never_happened_has_no_time_and_an_empty_queue_has_no_age() {
+        let text = text(&facts(), &[]);
+        has(&text, "bridge_queue_oldest_seconds 0");
+        has(&text, "bridge_start_time_seconds 1795431600");
+        assert!(!text.contains("bridge_last_"), "{text}");
+        assert!(!text.contains("bridge_pace"), "{text}");
+    }
+
+    #[test]
+    fn the_queue_is_told_with_the_age_of_the_oldest() {
+        let overview = Overview {
+            waiting: 3,
+            dead: 2,
+            delivered: 70,
+            rejected: 1,
+            oldest_waiting: Some(now() - TimeDelta::milliseconds(90_500)),
+            ..Overview::default()
+        };
+        let text = text(&Facts { queue: Ok(overview), ..facts() }, &[]);
+        has(&text, "bridge_queue_events{state=\"waiting\"} 3");
+        has(&text, "bridge_queue_events{state=\"dead\"} 2");
+        has(&text, "bridge_queue_events{state=\"delivered\"} 70");
+        has(&text, "bridge_queue_events{state=\"rejected\"} 1");
+        has(&text, "bridge_queue_oldest_seconds 90.5");
+    }
+
+    #[test]
+    fn a_queue_that_cannot_be_read_is_not_told_as_an_empty_one() {
+        let error = QueueError::NotWaiting(EventId::new(1));
+        let facts = Facts { queue: Err(error.clone()), storage: Err(error), ..facts() };
+        let text = text(&facts, &[]);
+        has(&text, "bridge_queue_readable 0");
+        has(&text, "bridge_queue_writable 0");
+        assert!(!text.contains("bridge_queue_events"), "{text}");
+        assert!(!text.contains("bridge_queue_oldest_seconds"), "{text}");
+    }
+
+    #[test]
+    fn keys_that_look_alike_when_masked_share_a_series_that_shows_the_worse() {
+        let lanes = vec![
+            lane("0123456789abcdef0123456789abWXYZ", 60, -5),
+            lane("1123456789abcdef0123456789abWXYZ", 30, 7),
+            lane("0123456789abcdef0123456789abOTHR", 120, -5),
+        ];
+        let text = text(&Facts { delivery: DeliveryView { lanes, ..DeliveryView::default() }, ..facts() }, &[]);
+        has(&text, "bridge_pace_allowed_events{service_key=\"…WXYZ\"} 30");
+        has(&text, "bridge_pace_allowed_events{service_key=\"…OTHR\"} 120");
+        has(&text, "bridge_backoff_seconds{service_key=\"…WXYZ\"} 7");
+        has(&text, "bridge_backoff_seconds{service_key=\"…OTHR\"} 0");
+        assert_eq!(text.matches("WXYZ").count(), 2, "{text}");
+    }
+
+    #[test]
+    fn every_cause_of_trouble_is_0_or_1() {
+        let troubles = [Trouble { cause: Cause::Silence, word: Word::Failing, sentence: "no webhook came".to_owned() }];
+        let text = text(&facts(), &troubles);
+        has(&text, "bridge_trouble{cause=\"silence\"} 1");
+        has(&text, "bridge_trouble{cause=\"waiting\"} 0");
+        assert_eq!(text.matches("bridge_trouble{").count(), Cause::ALL.len());
+        assert!(!text.contains("no webhook came"));
+    }
+}

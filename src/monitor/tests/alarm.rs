@@ -1,0 +1,211 @@
+//! When somebody is paged, and when it is over.
+
+use std::time::Duration;
+
+use crate::monitor::alarm::{Alarms, Deed, Finding, Incident};
+use crate::monitor::{Cause, Limits, Rhythm, Trouble, Word};
+
+const LIMITS: Limits = Limits {
+    silence: Some(Duration::from_hours(2)),
+    waiting: Duration::from_secs(5),
+    signatures: 5,
+    unverified: Duration::from_mins(5),
+};
+
+/// Alarms, and a queue that remembers what they did.
+struct Bridge {
+    alarms: Alarms,
+    incident: Incident,
+    began: u64,
+    deeds: Vec<(u64, &'static str)>,
+}
+
+impl Bridge {
+    fn new() -> Self {
+        Self { alarms: alarms(), incident: Incident::Closed, began: 0, deeds: Vec::new() }
+    }
+
+    /// What an earlier run opened is open still.
+    fn restart(&mut self, now: u64) {
+        self.alarms = alarms();
+        self.began = now;
+    }
+
+    fn look(&mut self, cause: Cause, finding: &Finding, now: u64) -> Option<Deed> {
+        self.alarms.look(cause, finding, self.incident, Duration::from_secs(now - self.began))
+    }
+
+    fn done(&mut self, deed: &Deed, now: u64) {
+        self.alarms.done(deed, Duration::from_secs(now - self.began));
+    }
+
+    /// Looks every second from `from` to before `to`, does what is asked, and returns what that was, and when.
+    fn live(&mut self, cause: Cause, finding: &Finding, from: u64, to: u64) -> Vec<(u64, &'static str)> {
+        self.deeds.clear();
+        for now in from..to {
+            let Some(deed) = self.look(cause, finding, now) else { continue };
+            self.done(&deed, now);
+            self.incident = match deed {
+                Deed::Raise(_) => Incident::Open,
+                Deed::Resolve(_) => Incident::Closed,
+            };
+            self.deeds.push((now, if self.incident == Incident::Open { "page" } else { "resolve" }));
+        }
+        self.deeds.clone()
+    }
+}
+
+fn alarms() -> Alarms {
+    Alarms::new(LIMITS, Rhythm::default().hold)
+}
+
+fn trouble(cause: Cause) -> Finding {
+    Finding::Trouble(Trouble { cause, word: Word::Failing, sentence: "it is bad".to_owned() })
+}
+
+#[test]
+fn each_trouble_is_one_page_and_one_resolve() {
+    for (cause, patience, hold) in [
+        (Cause::DeadLetters, 0, 15),
+        (Cause::Signatures, 0, 15),
+        (Cause::Waiting, 5, 15),
+        (Cause::Storage, 10, 15),
+        (Cause::Untrusted, 0, 0),
+        (Cause::Silence, 60, 0),
+    ] {
+        let mut bridge = Bridge::new();
+        assert_eq!(bridge.live(cause, &Finding::Nothing, 0, 100), []);
+        assert_eq!(bridge.live(cause, &trouble(cause), 100, 1000), [(100 + patience, "page")], "{cause:?}");
+        assert_eq!(bridge.live(cause, &Finding::Nothing, 1000, 2000), [(1000 + hold, "resolve")], "{cause:?}");
+    }
+}
+
+#[test]
+fn what_is_gone_before_its_patience_pages_nobody() {
+    let mut bridge = Bridge::new();
+    for begin in [0, 20, 40] {
+        assert_eq!(bridge.live(Cause::Waiting, &trouble(Cause::Waiting), begin, begin + 5), []);
+        assert_eq!(bridge.live(Cause::Waiting, &Finding::Nothing, begin + 5, begin + 20), []);
+    }
+}
+
+#[test]
+fn what_comes_back_before_it_is_over_is_the_same_trouble() {
+    let mut bridge = Bridge::new();
+    assert_eq!(bridge.live(Cause::DeadLetters, &trouble(Cause::DeadLetters), 0, 10), [(0, "page")]);
+    for begin in [10, 30, 50] {
+        assert_eq!(bridge.live(Cause::DeadLetters, &Finding::Nothing, begin, begin + 15), []);
+        assert_eq!(bridge.live(Cause::DeadLetters, &trouble(Cause::DeadLetters), begin + 15, begin + 20), []);
+    }
+}
+
+#[test]
+fn what_comes_back_often_has_to_be_gone_for_longer_each_time() {
+    let mut bridge = Bridge::new();
+    let (cause, mut now) = (Cause::Signatures, 0);
+    for hold in [15, 30, 60, 120, 240, 480, 480] {
+        assert_eq!(bridge.live(cause, &trouble(cause), now, now + 1), [(now, "page")]);
+        assert_eq!(bridge.live(cause, &Finding::Nothing, now + 1, now + hold + 10), [(now + 1 + hold, "resolve")]);
+        now += hold + 10;
+    }
+    now += 3600;
+    assert_eq!(bridge.live(cause, &trouble(cause), now, now + 1), [(now, "page")]);
+    assert_eq!(bridge.live(cause, &Finding::Nothing, now + 1, now + 100), [(now + 16, "resolve")]);
+}
+
+#[test]
+fn a_restart_does_not_page_again_and_what_is_over_by_then_is_resolved() {
+    let mut bridge = Bridge::new();
+    let cause = Cause::DeadLetters;
+    assert_eq!(bridge.live(cause, &trouble(cause), 0, 10), [(0, "page")]);
+    bridge.restart(10);
+    assert_eq!(bridge.live(cause, &trouble(cause), 10, 100), []);
+    bridge.restart(100);
+    assert_eq!(bridge.live(cause, &Finding::Nothing, 100, 200), [(115, "resolve")]);
+    bridge.restart(200);
+    assert_eq!(bridge.live(cause, &Finding::Nothing, 200, 300), []);
+}
+
+#[test]
+fn an_alarm_that_pagerduty_refused_is_not_repeated_by_every_restart() {
+    let mut bridge = Bridge::new();
+    bridge.incident = Incident::Refused;
+    assert_eq!(bridge.live(Cause::DeadLetters, &trouble(Cause::DeadLetters), 0, 100), []);
+}
+
+#[test]
+fn an_alarm_that_pagerduty_refused_is_raised_again_once_there_is_reason_to_believe_that_it_is_taken() {
+    for restart in [false, true] {
+        let mut bridge = Bridge::new();
+        let cause = Cause::DeadLetters;
+        assert_eq!(bridge.live(cause, &trouble(cause), 0, 1), [(0, "page")]);
+        bridge.incident = Incident::Refused;
+        assert_eq!(bridge.live(cause, &trouble(cause), 1, 100), []);
+        if restart {
+            bridge.restart(100);
+        }
+        bridge.incident = Incident::Again;
+        assert_eq!(bridge.live(cause, &trouble(cause), 100, 200), [(100, "page")]);
+        // It did not come back, so it is over as soon as if it had not been refused.
+        assert_eq!(bridge.live(cause, &Finding::Nothing, 200, 300), [(215, "resolve")]);
+    }
+}
+
+#[test]
+fn what_the_queue_knows_raises_no_alarm_again_that_went_past_it() {
+    let mut bridge = Bridge::new();
+    let cause = Cause::Storage;
+    assert_eq!(bridge.live(cause, &trouble(cause), 0, 20), [(10, "page")]);
+    // A resolve of an earlier incident was refused.
+    bridge.incident = Incident::Again;
+    assert_eq!(bridge.live(cause, &trouble(cause), 20, 100), []);
+}
+
+#[test]
+fn a_deed_that_failed_is_asked_for_again() {
+    let mut bridge = Bridge::new();
+    let cause = Cause::DeadLetters;
+    for now in 0..3 {
+        let deed = bridge.look(cause, &trouble(cause), now).unwrap();
+        assert_eq!(deed.cause(), cause);
+        assert!(matches!(deed, Deed::Raise(_)));
+    }
+    assert_eq!(bridge.live(cause, &trouble(cause), 3, 4), [(3, "page")]);
+    for now in 4..19 {
+        assert_eq!(bridge.look(cause, &Finding::Nothing, now), None);
+    }
+    for now in 19..22 {
+        assert_eq!(bridge.look(cause, &Finding::Nothing, now), Some(Deed::Resolve(cause)));
+    }
+}
+
+#[test]
+fn what_perhaps_came_through_is_resolved_as_what_did() {
+    let mut bridge = Bridge::new();
+    let cause = Cause::Storage;
+    assert_eq!(bridge.look(cause, &trouble(cause), 0), None);
+    assert!(matches!(bridge.look(cause, &trouble(cause), 10), Some(Deed::Raise(_))));
+    bridge.alarms.tried(cause);
+    assert_eq!(bridge.live(cause, &Finding::Nothing, 11, 100), [(26, "resolve")]);
+}
+
+#[test]
+fn what_nobody_can_tell_changes_nothing() {
+    let mut bridge = Bridge::new();
+    let cause = Cause::Waiting;
+    assert_eq!(bridge.live(cause, &trouble(cause), 0, 10), [(5, "page")]);
+    assert_eq!(bridge.live(cause, &Finding::Unknown, 10, 1000), []);
+    bridge.restart(1000);
+    assert_eq!(bridge.live(cause, &Finding::Unknown, 1000, 2000), []);
+}
+
+#[test]
+fn only_the_storage_alarm_is_raised_while_the_queue_cannot_be_read() {
+    let mut bridge = Bridge::new();
+    bridge.incident = Incident::Unknown;
+    for now in 0..100 {
+        assert_eq!(bridge.look(Cause::DeadLetters, &trouble(Cause::DeadLetters), now), None);
+    }
+    assert_eq!(bridge.look(Cause::Storage, &trouble(Cause::Storage), 100), None);
+    assert!(matches!(bridge.look(Cause::Storage, &trouble(Cause::Storage), 110), Some(Deed::Raise(_))));
+}

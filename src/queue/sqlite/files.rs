@@ -1,0 +1,395 @@
+//! Whether the files that are open are still the ones that the path names.
+//!
+//! A process keeps writing into a file that was deleted, moved away or replaced, and SQLite does not look. What is
+//! committed there is gone with the process, so it must not be answered as accepted. Before and after every commit, and
+//! once a second, device and inode of the database, its log (`-wal`), its index (`-shm`) and the lock file are compared
+//! with what is open, and the sizes with what was seen last. That takes a few microseconds.
+
+use std::fmt;
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use log::warn;
+
+use super::place::Place;
+use crate::queue::QueueError;
+
+/// The head of a log, in bytes. Source: SQLite's page "Database File Format", section 4.1.
+const LOG_HEAD: usize = 32;
+
+/// The head of each frame in a log, in bytes. Source: the same section.
+const FRAME_HEAD: u64 = 24;
+
+/// How often the head of the log is read where another process may be writing it just now.
+const READS: usize = 3;
+
+/// Which file it is, whatever its name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    fn of(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// What somebody did to the files of a running bridge.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Change {
+    /// The path names nothing.
+    DatabaseGone,
+    /// The path names another file.
+    DatabaseReplaced,
+    /// The file is shorter than its own head says.
+    DatabaseTruncated,
+    /// There is no log, or another one.
+    LogReplaced,
+    /// What the log holds is no longer what was written.
+    LogTruncated,
+    /// There is no index, or another one.
+    IndexReplaced,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DatabaseGone => "was deleted or moved away",
+            Self::DatabaseReplaced => "was replaced by another file",
+            Self::DatabaseTruncated => "was truncated",
+            Self::LogReplaced => {
+                "lost its write-ahead log (the file that ends in -wal), which was deleted or replaced,"
+            }
+            Self::LogTruncated => "lost its write-ahead log (the file that ends in -wal), which was truncated,",
+            Self::IndexReplaced => "lost its index (the file that ends in -shm), which was deleted or replaced,",
+        })
+    }
+}
+
+/// What a look at the files showed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Found {
+    Same,
+    /// The log is empty and was not. A checkpoint of another program does that, and so does somebody who truncates the
+    /// file; which of them it was shows only after another commit.
+    LogEmptied,
+    Changed(Change),
+}
+
+/// The log as it was seen last.
+#[derive(Debug)]
+struct Log {
+    file: File,
+    id: FileId,
+    head: Vec<u8>,
+    size: u64,
+}
+
+/// The files of an open database.
+#[derive(Debug)]
+pub(super) struct Files {
+    place: Place,
+    /// The database's path without links: SQLite puts its other files beside that.
+    real: PathBuf,
+    /// Open for as long as any connection is: closing it would drop the locks that SQLite holds on the file.
+    database: File,
+    database_id: FileId,
+    database_size: u64,
+    lock: File,
+    lock_id: FileId,
+    log: Option<Log>,
+    /// Whether the log was begun anew since somebody asked: all that stood in it is in the database then.
+    log_began: bool,
+    index: Option<FileId>,
+}
+
+impl Files {
+    /// Opens and locks the database's file, which has to be there. To be called before SQLite opens it.
+    pub(super) fn open(place: &Place) -> Result<Self, QueueError> {
+        let real = place.path().canonicalize().map_err(|error| place.unopened(&error))?;
+        let (lock, lock_id) = lock_file(place, &real)?;
+        let (database, metadata) = database_file(place, &real)?;
+        let (database_id, database_size) = (FileId::of(&metadata), metadata.len());
+        Ok(Self {
+            place: place.clone(),
+            real,
+            database,
+            database_id,
+            database_size,
+            lock,
+            lock_id,
+            log: None,
+            log_began: true,
+            index: None,
+        })
+    }
+
+    /// The same for the file that the path names now. The lock file is kept where it is the same.
+    pub(super) fn open_anew(&mut self) -> Result<(), QueueError> {
+        let place = self.place.clone();
+        let real = place.path().canonicalize().map_err(|error| place.unopened(&error))?;
+        let found = self.metadata(&beside(&real, "-lock"))?;
+        if found.map(|metadata| FileId::of(&metadata)) != Some(self.lock_id) {
+            (self.lock, self.lock_id) = lock_file(&place, &real)?;
+        }
+        let (database, metadata) = database_file(&place, &real)?;
+        (self.real, self.database) = (real, database);
+        (self.database_id, self.database_size) = (FileId::of(&metadata), metadata.len());
+        self.forget();
+        Ok(())
+    }
+
+    /// The path of a file beside the database.
+    pub(super) fn beside(&self, suffix: &str) -> PathBuf {
+        beside(&self.real, suffix)
+    }
+
+    /// Takes note of the log and the index of the connection that was just opened.
+    pub(super) fn adopt(&mut self) {
+        self.log = None;
+        if let Ok(file) = File::open(self.beside("-wal"))
+            && let Ok(metadata) = file.metadata()
+        {
+            let mut log = Log { id: FileId::of(&metadata), size: metadata.len(), head: Vec::new(), file };
+            log.head = log.read_head();
+            self.log = Some(log);
+        }
+        self.index = fs::metadata(self.beside("-shm")).ok().map(|metadata| FileId::of(&metadata));
+    }
+
+    /// Forgets log and index, because the connection is closed.
+    pub(super) fn forget(&mut self) {
+        (self.log, self.index) = (None, None);
+    }
+
+    /// Compares what is open with what the paths name.
+    ///
+    /// # Errors
+    ///
+    /// When the paths cannot be looked at, or another bridge took the lock file.
+    pub(super) fn look(&mut self) -> Result<Found, QueueError> {
+        let Some(metadata) = self.metadata(&self.place.path())? else {
+            return Ok(Found::Changed(Change::DatabaseGone));
+        };
+        if FileId::of(&metadata) != self.database_id {
+            return Ok(Found::Changed(Change::DatabaseReplaced));
+        }
+        if metadata.len() < self.database_size && !self.is_whole(metadata.len()) {
+            return Ok(Found::Changed(Change::DatabaseTruncated));
+        }
+        self.database_size = metadata.len();
+        self.keep_locked()?;
+        if self.index.is_some() && self.metadata(&self.beside("-shm"))?.map(|found| FileId::of(&found)) != self.index {
+            return Ok(Found::Changed(Change::IndexReplaced));
+        }
+        let log = match &self.log {
+            Some(_) => self.metadata(&self.beside("-wal"))?,
+            None => return Ok(Found::Same),
+        };
+        match (&mut self.log, log) {
+            (Some(log), Some(metadata)) if FileId::of(&metadata) == log.id => {
+                let (found, began) = log.look(metadata.len());
+                self.log_began |= began;
+                Ok(found)
+            }
+            _ => Ok(Found::Changed(Change::LogReplaced)),
+        }
+    }
+
+    /// Whether the log was begun anew since this was asked last.
+    pub(super) fn log_began(&mut self) -> bool {
+        std::mem::take(&mut self.log_began)
+    }
+
+    /// Whether there is a log that is looked after.
+    pub(super) fn has_log(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// Whether the log at its path is the one that is open.
+    pub(super) fn owns_log(&self) -> bool {
+        let found = fs::metadata(self.beside("-wal")).ok().map(|metadata| FileId::of(&metadata));
+        found.is_some() && found == self.log.as_ref().map(|log| log.id)
+    }
+
+    /// How many frames of the log are as they were written, going by its length.
+    pub(super) fn whole_frames(&self) -> u64 {
+        let Some(log) = &self.log else { return 0 };
+        let head = log.read_head();
+        let Some(page) = log_page_size(&head) else { return 0 };
+        let size = log.file.metadata().map_or(0, |metadata| metadata.len());
+        size.saturating_sub(LOG_HEAD as u64) / (FRAME_HEAD + u64::from(page))
+    }
+
+    /// Whether the database of this size has all the pages that its head tells of. SQLite makes the file shorter only at
+    /// the end of a checkpoint, when both are the same.
+    fn is_whole(&self, size: u64) -> bool {
+        let mut head = [0; 32];
+        if self.database.read_exact_at(&mut head, 0).is_err() || !head.starts_with(b"SQLite format 3\0") {
+            return false;
+        }
+        // A page of 65,536 bytes is written as 1. Source: "Database File Format", section 1.3.
+        let page = match u16::from_be_bytes([head[16], head[17]]) {
+            1 => 65_536,
+            page => u64::from(page),
+        };
+        let pages = u32::from_be_bytes([head[28], head[29], head[30], head[31]]);
+        size >= page * u64::from(pages)
+    }
+
+    /// Makes the lock file anew where it was deleted, so that a second bridge finds it taken.
+    fn keep_locked(&mut self) -> Result<(), QueueError> {
+        let found = self.metadata(&self.beside("-lock"))?;
+        if found.map(|metadata| FileId::of(&metadata)) == Some(self.lock_id) {
+            return Ok(());
+        }
+        (self.lock, self.lock_id) = lock_file(&self.place, &self.real)?;
+        warn!(
+            "the lock file {} was deleted or replaced while the bridge runs, and is there again",
+            self.beside("-lock").display()
+        );
+        Ok(())
+    }
+
+    /// `None` where there is no such file.
+    fn metadata(&self, path: &Path) -> Result<Option<Metadata>, QueueError> {
+        match fs::metadata(path) {
+            Ok(metadata) => Ok(Some(metadata)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.place.unopened(&error)),
+        }
+    }
+}
+
+impl Log {
+    /// Also says whether it was begun anew.
+    fn look(&mut self, size: u64) -> (Found, bool) {
+        if size == 0 {
+            return (if self.size == 0 { Found::Same } else { Found::LogEmptied }, false);
+        }
+        let mut head = self.read_head();
+        for _ in 1..READS {
+            if log_page_size(&head).is_some() {
+                break;
+            }
+            head = self.read_head();
+        }
+        // The log is begun anew with another head, and may be shorter then.
+        let is_cut = head == self.head && size < self.size;
+        if is_cut || log_page_size(&head).is_none() {
+            return (Found::Changed(Change::LogTruncated), false);
+        }
+        let began = head != self.head;
+        (self.head, self.size) = (head, size);
+        (Found::Same, began)
+    }
+
+    /// Its head; what there is of it.
+    fn read_head(&self) -> Vec<u8> {
+        let mut head = vec![0; LOG_HEAD];
+        match self.file.read_exact_at(&mut head, 0) {
+            Ok(()) => head,
+            Err(_) => Vec::new(),
+        }
+    }
+}
+
+/// The size of a page, if this is the head of a log whose checksum is right.
+///
+/// Source: SQLite's page "Database File Format", sections 4.1 and 4.2.
+fn log_page_size(head: &[u8]) -> Option<u32> {
+    let words: Vec<[u8; 4]> = head.chunks_exact(4).filter_map(|word| word.try_into().ok()).collect();
+    let words: [[u8; 4]; LOG_HEAD / 4] = words.try_into().ok()?;
+    let big = words.map(u32::from_be_bytes);
+    let summed = match big[0] {
+        0x377f_0682 => words.map(u32::from_le_bytes),
+        0x377f_0683 => big,
+        _ => return None,
+    };
+    let (mut one, mut two) = (0_u32, 0_u32);
+    for pair in summed[..6].chunks_exact(2) {
+        one = one.wrapping_add(pair[0]).wrapping_add(two);
+        two = two.wrapping_add(pair[1]).wrapping_add(one);
+    }
+    ((one, two) == (big[6], big[7])).then_some(big[2])
+}
+
+/// Opens and locks the database's own file: the lock file may have been deleted, and links have lock files of their own.
+fn database_file(place: &Place, real: &Path) -> Result<(File, Metadata), QueueError> {
+    let database = File::open(real).map_err(|error| place.unopened(&error))?;
+    if may_be_locked(&database) {
+        // Where the file system has no such locks, the lock file has to do.
+        if let Err(error @ QueueError::InUse { .. }) = try_lock(place, &database) {
+            return Err(error);
+        }
+    }
+    let metadata = database.metadata().map_err(|error| place.unopened(&error))?;
+    Ok((database, metadata))
+}
+
+/// Opens and locks the file beside the database that a running bridge holds locked. It is never removed: a second bridge
+/// could have opened it just before.
+fn lock_file(place: &Place, real: &Path) -> Result<(File, FileId), QueueError> {
+    let lock = OpenOptions::new().append(true).create(true).open(beside(real, "-lock"));
+    let lock = lock.map_err(|error| place.unopened(&error))?;
+    try_lock(place, &lock)?;
+    let metadata = lock.metadata().map_err(|error| place.unopened(&error))?;
+    Ok((lock, FileId::of(&metadata)))
+}
+
+/// The system unlocks it when it is closed or the process dies.
+fn try_lock(place: &Place, file: &File) -> Result<(), QueueError> {
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => QueueError::InUse { path: place.path() },
+        TryLockError::Error(error) => place.unopened(&error),
+    })
+}
+
+/// Whether a lock on the whole file and those that SQLite sets on bytes of it leave each other alone. On Linux they do,
+/// but not on network file systems, and not on other systems.
+#[cfg(target_os = "linux")]
+fn may_be_locked(file: &File) -> bool {
+    // NFS, SMB, SMB2, CIFS. Source: statfs(2).
+    const NETWORK: [i64; 4] = [0x6969, 0x517b, 0xfe53_4d42, 0xff53_4d42];
+    #[allow(clippy::useless_conversion, reason = "it is narrower on some machines")]
+    let kind = rustix::fs::fstatfs(file).map(|found| i64::from(found.f_type) & 0xffff_ffff);
+    kind.is_ok_and(|kind| !NETWORK.contains(&kind))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn may_be_locked(_file: &File) -> bool {
+    false
+}
+
+fn beside(real: &Path, suffix: &str) -> PathBuf {
+    let mut path = real.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_head_of_a_log_is_known_by_its_checksum() {
+        // Written by SQLite 3.51.3.
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bridge.db");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let head = runtime.block_on(async {
+            let _engine = super::super::Engine::open(&path).await.unwrap();
+            fs::read(beside(&path, "-wal")).unwrap()[..LOG_HEAD].to_vec()
+        });
+        assert_eq!(log_page_size(&head), Some(4096));
+        let mut damaged = head.clone();
+        damaged[20] ^= 1;
+        assert_eq!(log_page_size(&damaged), None);
+        assert_eq!(log_page_size(&[0; LOG_HEAD]), None);
+        assert_eq!(log_page_size(&head[..31]), None);
+    }
+}

@@ -1,0 +1,296 @@
+//! What is kept of files that were deleted, replaced or truncated under a running bridge.
+//!
+//! A deleted file lives on while it is open, so all of it can be written to its path again. Of a file that was replaced,
+//! a copy is put beside the new one, and what waited or was dead in it is taken over, with where incidents are open. What stood only in a log that was truncated
+//! is lost; which events those are is logged.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use chrono::Utc;
+use log::{error, info, warn};
+use sqlx::{Connection, SqliteConnection};
+
+use super::files::{Change, Files};
+use super::list::numbers;
+use super::place::Place;
+use crate::queue::{EventId, QueueError};
+
+/// How many lost events are named in the log.
+const NAMED: usize = 50;
+
+/// Where SQLite keeps in its index how many frames it has begun to write from the log into the database. Source: SQLite's
+/// page "WAL-mode File Format", section 2.2.
+const BACKFILL_ATTEMPTED: u64 = 128;
+
+/// What was kept.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Kept {
+    /// Nothing, or the file itself.
+    #[default]
+    Nothing,
+    /// All of it, in a file that stands at the path again.
+    All,
+    /// All of it, in a copy beside the file that is there now.
+    Copy(PathBuf),
+}
+
+/// Lets go of the files that are open. The connection is left to be closed where nothing more is wanted of it.
+///
+/// # Errors
+///
+/// When that cannot be done yet, such as on a full disk. The connection is still there then, and holds what it held.
+pub(super) async fn leave(
+    change: Change,
+    place: &Place,
+    files: &Files,
+    connection: &mut Option<SqliteConnection>,
+) -> Result<Kept, QueueError> {
+    let Some(open) = connection else { return Ok(Kept::Nothing) };
+    match change {
+        Change::DatabaseGone => {
+            // Where the path was a link that is gone, too, the file goes where the link was.
+            let is_link_there = fs::symlink_metadata(place.path()).is_ok();
+            let target = if is_link_there { files.beside("") } else { place.absolute() };
+            let copy = copy(open, place, &with(&target, "-restored")).await?;
+            // A log that is left would be taken for the new file's.
+            close(connection).await;
+            for suffix in ["-wal", "-shm"] {
+                remove(&with(&target, suffix)).map_err(|error| place.unopened(&error))?;
+            }
+            // Unless another file stands there by now.
+            fs::hard_link(&copy, &target)
+                .and_then(|()| fs::remove_file(&copy))
+                .and_then(|()| sync_folder(&target))
+                .map_err(|error| place.unopened(&error))?;
+            Ok(Kept::All)
+        }
+        Change::DatabaseReplaced => {
+            let suffix = format!("-replaced-{}", Utc::now().format("%Y%m%dT%H%M%SZ"));
+            let copy = copy(open, place, &files.beside(&suffix)).await?;
+            let owns_log = files.owns_log();
+            close(connection).await;
+            if owns_log {
+                for suffix in ["-wal", "-shm"] {
+                    remove(&files.beside(suffix)).map_err(|error| place.unopened(&error))?;
+                }
+            }
+            Ok(Kept::Copy(copy))
+        }
+        Change::LogReplaced | Change::IndexReplaced => {
+            // The log that is open has all of it still.
+            let (busy, ..): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
+                .fetch_one(&mut *open)
+                .await
+                .map_err(|error| place.error(error))?;
+            if busy != 0 {
+                return Err(QueueError::Locked { path: place.path() });
+            }
+            Ok(Kept::Nothing)
+        }
+        Change::LogTruncated => {
+            let log = files.beside("-wal");
+            leave_log(&log, files, connection).await.map_err(|error| place.unopened(&error))?;
+            Ok(Kept::Nothing)
+        }
+        Change::DatabaseTruncated => {
+            // What is not in the file any more may be in the log or in memory, in a small database even all of it.
+            let target = files.beside("");
+            let Ok(copy) = copy(open, place, &with(&target, "-restored")).await else { return Ok(Kept::Nothing) };
+            fs::rename(&copy, &target).and_then(|()| sync_folder(&target)).map_err(|error| place.unopened(&error))?;
+            close(connection).await;
+            for suffix in ["-wal", "-shm"] {
+                remove(&with(&target, suffix)).map_err(|error| place.unopened(&error))?;
+            }
+            Ok(Kept::All)
+        }
+    }
+}
+
+/// Closes a connection whose log was cut, and leaves the whole part of that log for SQLite to read, if it has more than
+/// the database.
+async fn leave_log(log: &Path, files: &Files, connection: &mut Option<SqliteConnection>) -> io::Result<()> {
+    let whole = files.whole_frames();
+    let part = with(log, "-part");
+    if whole > 0 {
+        fs::copy(log, &part)?;
+    }
+    // As it closes, SQLite would write what is left of the log into the database, with zeros for the rest. From an empty
+    // one it cannot read, and leaves both alone.
+    OpenOptions::new().write(true).open(log)?.set_len(0)?;
+    close(connection).await;
+    let mut attempted = [0; 4];
+    let index =
+        File::open(files.beside("-shm")).and_then(|index| index.read_exact_at(&mut attempted, BACKFILL_ATTEMPTED));
+    let in_database = index.map_or(u64::MAX, |()| u64::from(u32::from_ne_bytes(attempted)));
+    if whole > 0 && whole >= in_database { fs::rename(part, log) } else { remove(&part).and_then(|()| remove(log)) }
+}
+
+/// Makes the database that was just opened the running bridge's own, and says what is lost.
+pub(super) async fn enter(
+    change: Change,
+    place: &Place,
+    connection: &mut SqliteConnection,
+    kept: &Kept,
+    last: Option<EventId>,
+    recent: &[EventId],
+) -> Result<(), QueueError> {
+    let path = place.path();
+    if matches!(change, Change::LogTruncated | Change::DatabaseTruncated) {
+        let found: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(|error| place.error(error))?;
+        if found != "ok" {
+            return Err(QueueError::Damaged { path, reason: found });
+        }
+    }
+    number_on(connection, last).await.map_err(|error| place.error(error))?;
+    match (change, kept) {
+        (Change::DatabaseReplaced, Kept::Copy(copy)) => match take_over(connection, copy).await {
+            Ok(taken) => warn!(
+                "the database {} was replaced: the one before is kept as {}, and {taken} events that waited or were \
+                 dead letters only there are taken over",
+                path.display(),
+                copy.display()
+            ),
+            Err(error) => error!(
+                "the database {} was replaced, and what waited in the one before is not in it ({}): that one is kept as {}",
+                path.display(),
+                place.error(error),
+                copy.display()
+            ),
+        },
+        (_, Kept::All) => info!("all that was in the database {} was written to its path again", path.display()),
+        (Change::DatabaseGone | Change::DatabaseReplaced, _) => {
+            error!("what waited in the database that was at {} before is lost", path.display());
+        }
+        (Change::LogTruncated | Change::DatabaseTruncated, _) => {
+            tell_lost(connection, place, recent).await.map_err(|error| place.error(error))?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Lets no event have the number of another that the bridge knows, and lets the deliveries look at the queue anew.
+async fn number_on(connection: &mut SqliteConnection, last: Option<EventId>) -> sqlx::Result<()> {
+    let mut change = connection.begin_with("BEGIN IMMEDIATE").await?;
+    sqlx::query("INSERT INTO sqlite_sequence (name, seq) SELECT 'events', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'events')")
+        .execute(&mut *change)
+        .await?;
+    sqlx::query("UPDATE sqlite_sequence SET seq = MAX(seq, ?) WHERE name = 'events'")
+        .bind(last.map_or(0, EventId::get))
+        .execute(&mut *change)
+        .await?;
+    // Larger than any that was there before: those are counted from one.
+    sqlx::query("UPDATE changes SET generation = MAX(generation + 1, ?)")
+        .bind(Utc::now().timestamp_millis())
+        .execute(&mut *change)
+        .await?;
+    change.commit().await
+}
+
+/// Takes the events of the database `copy` that are not delivered and not here, and tells how many those were; also where
+/// incidents are open that are not known here.
+async fn take_over(connection: &mut SqliteConnection, copy: &Path) -> sqlx::Result<u64> {
+    sqlx::query("ATTACH DATABASE ? AS before").bind(copy.to_string_lossy()).execute(&mut *connection).await?;
+    let taken = take_over_attached(connection).await;
+    sqlx::query("DETACH DATABASE before").execute(connection).await?;
+    taken
+}
+
+async fn take_over_attached(connection: &mut SqliteConnection) -> sqlx::Result<u64> {
+    const ONLY_THERE: &str = "FROM before.events AS old WHERE state <> 'delivered' AND NOT EXISTS (SELECT 1 FROM main.events \
+        AS new WHERE new.id = old.id AND new.incident_key = old.incident_key AND new.first_seen = old.first_seen)";
+    let mut change = connection.begin_with("BEGIN IMMEDIATE").await?;
+    // Behind all that is here, in their order.
+    let base: i64 = sqlx::query_scalar("SELECT seq FROM main.sqlite_sequence WHERE name = 'events'")
+        .fetch_one(&mut *change)
+        .await?;
+    let bodies = format!(
+        "INSERT INTO main.bodies (id, body) SELECT ? + id, (SELECT body FROM before.bodies WHERE bodies.id = old.id) \
+         {ONLY_THERE}"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(bodies)).bind(base).execute(&mut *change).await?;
+    let columns = "state, service_key, incident_key, event_type, count, received_at, first_seen, attempts, \
+                   last_attempt_at, next_attempt_at, blamed_ms, finished_at, reason, description";
+    let events = format!("INSERT INTO main.events (id, {columns}) SELECT ? + id, {columns} {ONLY_THERE} ORDER BY id");
+    let taken = sqlx::query(sqlx::AssertSqlSafe(events)).bind(base).execute(&mut *change).await?.rows_affected();
+    // Both have the tables of this program.
+    sqlx::query("INSERT OR IGNORE INTO main.incidents SELECT * FROM before.incidents").execute(&mut *change).await?;
+    change.commit().await?;
+    Ok(taken)
+}
+
+/// Says which of the events that were accepted lately are gone.
+async fn tell_lost(connection: &mut SqliteConnection, place: &Place, recent: &[EventId]) -> sqlx::Result<()> {
+    let path = place.path();
+    let lost: Vec<i64> =
+        sqlx::query_scalar("SELECT value FROM json_each(?) WHERE value NOT IN (SELECT id FROM events) ORDER BY value")
+            .bind(numbers(recent))
+            .fetch_all(connection)
+            .await?;
+    if lost.is_empty() {
+        warn!(
+            "no event that the database {} took lately is lost, but what became of some may be: those are sent again",
+            path.display()
+        );
+        return Ok(());
+    }
+    let named: Vec<_> = lost.iter().take(NAMED).map(i64::to_string).collect();
+    let more = if lost.len() > NAMED { ", …" } else { "" };
+    error!(
+        "{} events that were accepted into the database {} are lost (their numbers: {}{more}); the log has a line for each \
+         with its incident",
+        lost.len(),
+        path.display(),
+        named.join(", ")
+    );
+    Ok(())
+}
+
+/// Writes all that the connection sees into a file of its own, for its owner alone, and onto the disk.
+async fn copy(connection: &mut SqliteConnection, place: &Place, to: &Path) -> Result<PathBuf, QueueError> {
+    let unopened = |error: io::Error| place.unopened(&error);
+    remove(to).map_err(unopened)?;
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(unopened)?;
+    let written = sqlx::query("VACUUM INTO ?").bind(to.to_string_lossy()).execute(connection).await;
+    let synced = match written {
+        Ok(_) => File::open(to).and_then(|file| file.sync_all()).map_err(unopened),
+        Err(error) => Err(place.error(error)),
+    };
+    if synced.is_err() {
+        // What is no whole copy is of no use.
+        let _ = fs::remove_file(to);
+    }
+    synced.map(|()| to.to_owned())
+}
+
+async fn close(connection: &mut Option<SqliteConnection>) {
+    if let Some(connection) = connection.take() {
+        // It cannot tidy up what is no longer there.
+        let _ = connection.close().await;
+    }
+}
+
+/// Removes a file that may be missing.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Has the names in the folder of a file kept on the disk.
+fn sync_folder(file: &Path) -> io::Result<()> {
+    file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+fn with(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}

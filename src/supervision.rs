@@ -1,0 +1,118 @@
+//! Background tasks, none of which may end while the bridge runs.
+//!
+//! A task that panicked is gone without anybody noticing. Whoever runs the bridge had better start it again than keep one
+//! that looks alive and takes, sends or forgets nothing.
+
+use std::collections::HashMap;
+use std::future::{Future, pending};
+
+use log::error;
+use thiserror::Error;
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+
+/// A background task that ended although it never should.
+#[derive(Debug, Error)]
+#[error("{task} ended, and the bridge is nothing without it: {how}")]
+pub struct Ended {
+    /// Which, as people call it.
+    pub task: &'static str,
+    /// What is known of its end.
+    pub how: String,
+}
+
+impl Ended {
+    /// The end of `task` as whoever waited for it learns of it. It is logged.
+    #[must_use]
+    pub fn new(task: &'static str, ended: &Result<(), JoinError>) -> Self {
+        let how = match ended {
+            Ok(()) => "it stopped by itself".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let ended = Self { task, how };
+        error!("{ended}");
+        ended
+    }
+}
+
+/// Background tasks, which are ended when this is dropped.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    tasks: JoinSet<()>,
+    names: HashMap<Id, &'static str>,
+}
+
+impl Tasks {
+    /// Starts a task on this thread; must be called within an actix system. Whoever ends it by the handle is told of it
+    /// by [`Tasks::ended`], too.
+    pub fn spawn<T>(&mut self, name: &'static str, task: impl Future<Output = T> + 'static) -> AbortHandle {
+        let handle = self.tasks.spawn_local(async move {
+            task.await;
+        });
+        self.names.insert(handle.id(), name);
+        handle
+    }
+
+    /// Waits until one of them ends. Without any it waits for ever.
+    pub async fn ended(&mut self) -> Ended {
+        let Some(ended) = self.tasks.join_next_with_id().await else { return pending().await };
+        let (id, ended) = match ended {
+            Ok((id, ())) => (id, Ok(())),
+            Err(error) => (error.id(), Err(error)),
+        };
+        Ended::new(self.names.remove(&id).unwrap_or("a background task"), &ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn in_system(test: impl Future<Output = ()>) {
+        actix_web::rt::System::new().block_on(test);
+    }
+
+    #[test]
+    fn a_task_that_panics_is_told_of_by_its_name_and_its_message() {
+        in_system(async {
+            let mut tasks = Tasks::default();
+            tasks.spawn("the one that goes on", pending::<()>());
+            tasks.spawn("the one that panics", async { panic!("no more") });
+            let ended = tasks.ended().await;
+            assert_eq!(ended.task, "the one that panics");
+            assert!(ended.to_string().contains("the one that panics ended"), "{ended}");
+            assert!(ended.how.contains("panicked") && ended.how.contains("no more"), "{ended}");
+        });
+    }
+
+    #[test]
+    fn a_task_that_returns_is_told_of() {
+        in_system(async {
+            let mut tasks = Tasks::default();
+            tasks.spawn("the one that goes on", pending::<()>());
+            tasks.spawn("the one that returns", async { 7 });
+            let ended = tasks.ended().await;
+            assert_eq!((ended.task, ended.how.as_str()), ("the one that returns", "it stopped by itself"));
+        });
+    }
+
+    #[test]
+    fn tasks_that_go_on_are_not_told_of_and_end_with_whoever_holds_them() {
+        in_system(async {
+            let mut tasks = Tasks::default();
+            assert!(timeout(Duration::from_millis(1), tasks.ended()).await.is_err());
+            let (alive, mut ends) = tokio::sync::oneshot::channel::<()>();
+            tasks.spawn("the one that goes on", async move {
+                pending::<()>().await;
+                drop(alive);
+            });
+            assert!(timeout(Duration::from_millis(1), tasks.ended()).await.is_err());
+            assert!(ends.try_recv().is_err());
+            drop(tasks);
+            assert!(ends.await.is_err());
+        });
+    }
+}

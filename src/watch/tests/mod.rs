@@ -1,4 +1,0 @@
-//! The judgement and the alarms, as tables.
-
-mod alarm;
-mod judge;

@@ -1,0 +1,91 @@
+//! Alarms that PagerDuty, or somebody in its place, does not take.
+
+use std::collections::BTreeMap;
+
+use pagerduty_sandbox::{Body, Fault, FaultRule, State};
+
+use crate::inside::Inside;
+use crate::support::{Bridge, KEY, OTHER_KEY, PagerDuty, alert};
+use crate::watched::{ADMIN_TOKEN, wait_for};
+use crate::{ON, OTHER_WAY, SECRET, causes, incident_key, is, is_over, is_paged, post_wrong_signatures};
+
+/// PagerDuty refuses what is about this incident.
+fn refused(incident_key: &str) -> FaultRule {
+    FaultRule { incident_key: Some(incident_key.to_owned()), ..FaultRule::new(Fault::status(400)) }
+}
+
+#[test]
+fn an_alarm_that_was_refused_is_raised_again_once_its_key_has_taken_something_restarts_or_not() {
+    for restarts in [false, true] {
+        let pagerduty = PagerDuty::with_fault(refused("1"));
+        pagerduty.inject(refused(&incident_key("dead_letters")).times(1)).unwrap();
+        let mut bridge = Inside::start(&pagerduty.url(), &[]);
+        bridge.queue(&alert(1, "Disk full"));
+        pagerduty.wait_for_requests(2);
+        if restarts {
+            bridge.end();
+            bridge.restart();
+        }
+        assert_eq!(causes(&pagerduty), [""; 0]);
+        bridge.queue(&alert(2, "Disk full"));
+        is_paged(&pagerduty, KEY, "dead_letters");
+        bridge.runs_queue(&["discard", "--state", "dead", "--all", "--yes"]);
+        is_over(&pagerduty, KEY, "dead_letters");
+    }
+}
+
+#[test]
+fn an_alarm_that_its_own_key_refuses_is_raised_on_the_default_key() {
+    let refuses = FaultRule { service_key: Some(OTHER_KEY.to_owned()), ..FaultRule::new(Fault::status(400)) };
+    let pagerduty = PagerDuty::with_fault(refuses);
+    pagerduty.inject(refused("1")).unwrap();
+    let bridge = Inside::start(&pagerduty.url(), &[OTHER_WAY]);
+    bridge.queue(&alert(1, "Disk full"));
+    is_paged(&pagerduty, KEY, "dead_letters");
+    bridge.runs_queue(&["discard", "--state", "dead", "--all", "--yes"]);
+    is_over(&pagerduty, KEY, "dead_letters");
+}
+
+#[test]
+fn an_alarm_that_is_refused_whenever_it_is_raised_is_raised_ever_more_seldom() {
+    let pagerduty = PagerDuty::with_fault(refused("1"));
+    pagerduty.inject(refused(&incident_key("dead_letters"))).unwrap();
+    let bridge = Inside::start(&pagerduty.url(), &[("BRIDGE_SENTRY_CLIENT_SECRET", SECRET)]);
+    bridge.queue(&alert(1, "Disk full"));
+    pagerduty.wait_for_requests(2);
+    for (issue, requests) in [(2, 4), (3, 5), (4, 6)] {
+        bridge.queue(&alert(issue, "Disk full"));
+        pagerduty.wait_for_requests(requests);
+    }
+    // This alarm tells that the bridge has looked since.
+    post_wrong_signatures(bridge.address);
+    is_paged(&pagerduty, KEY, "signatures");
+    let journal = pagerduty.journal();
+    let raised = journal.iter().filter(|entry| entry.text("incident_key") == Some(&incident_key("dead_letters")));
+    assert_eq!(raised.count(), 2);
+}
+
+#[test]
+fn a_middlebox_that_answers_404_buries_neither_alerts_nor_the_alarm_about_them() {
+    let not_found = Fault::Answer { status: 404, body: Body::Html, headers: BTreeMap::new(), apply: false };
+    let pagerduty = PagerDuty::with_fault(FaultRule::new(not_found));
+    let settings = [ON, ("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN), ("BRIDGE_WAITING_ALARM", "1s")];
+    let mut bridge = Bridge::start_with(&pagerduty.url(), &settings);
+    for issue in 1..=20 {
+        bridge.queue(&alert(issue, "Disk full"));
+    }
+    let said = wait_for(bridge.address, "the trouble", |said| said.troubles() == ["waiting"]);
+    let sentence = said.status["troubles"][0]["sentence"].as_str().unwrap();
+    let named = "answered 404, which PagerDuty does not answer to an event: something between the bridge and PagerDuty";
+    assert!(sentence.contains(named), "{sentence}");
+    wait_for(bridge.address, "the alarm in line", |said| said.status["queue"]["waiting"] == 21);
+    bridge.terminate("KILL");
+    bridge.restart();
+    let said = wait_for(bridge.address, "the trouble", |said| said.troubles() == ["waiting"]);
+    assert_eq!(said.status["queue"]["dead"], 0, "{said:#?}");
+
+    pagerduty.clear_faults();
+    is(&pagerduty, KEY, "waiting", State::Resolved);
+    let said = wait_for(bridge.address, "all deliveries", |said| said.status["queue"]["delivered"] == 22);
+    assert_eq!(said.status["queue"]["dead"], 0, "{said:#?}");
+}

@@ -1,0 +1,101 @@
+//! What the bridge knew of PagerDuty outlives the bridge.
+
+use std::net::TcpListener;
+
+use pagerduty_sandbox::{Fault, FaultRule};
+use serde_json::{Value, json};
+
+use crate::support::{Bridge, ClosedPort, OTHER_KEY, PagerDuty, ROUTES, alert};
+use crate::watched::{ADMIN_TOKEN, Said, wait_for};
+
+const ADMIN: (&str, &str) = ("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN);
+
+/// An alert that [`ROUTES`] sends to [`OTHER_KEY`].
+fn fatal(issue: u64) -> Vec<u8> {
+    let mut alert: Value = serde_json::from_slice(&alert(issue, "Disk full")).unwrap();
+    alert["level"] = json!("fatal");
+    alert["event"]["level"] = json!("fatal");
+    alert.to_string().into_bytes()
+}
+
+#[track_caller]
+fn is_failing_for_dead_letters(said: &Said) {
+    assert_eq!((said.word(), said.troubles()), ("failing", vec!["dead_letters"]), "{said:#?}");
+    let sentence = said.status["troubles"][0]["sentence"].as_str().unwrap();
+    assert!(sentence.contains("PagerDuty has taken none for that key since"), "{sentence}");
+}
+
+#[test]
+fn a_key_that_delivers_nothing_is_failing_after_a_restart_too() {
+    for signal in ["TERM", "KILL"] {
+        let refuses = FaultRule { service_key: Some(OTHER_KEY.to_owned()), ..FaultRule::new(Fault::status(400)) };
+        let pagerduty = PagerDuty::with_fault(refuses);
+        let mut bridge = Bridge::start_with(&pagerduty.url(), &[ADMIN, ROUTES]);
+        bridge.queue(&fatal(1));
+        wait_for(bridge.address, "the dead letter", |said| said.status["queue"]["dead"] == 1);
+        // Another key delivers meanwhile, which says nothing about this one.
+        bridge.queue(&alert(2, "Disk full"));
+        wait_for(bridge.address, "the delivery", |said| said.status["queue"]["delivered"] == 1);
+        is_failing_for_dead_letters(&Said::by(bridge.address));
+
+        pagerduty.inject(FaultRule::new(Fault::status(503))).unwrap();
+        bridge.terminate(signal);
+        bridge.restart();
+        is_failing_for_dead_letters(&Said::by(bridge.address));
+    }
+}
+
+#[test]
+fn a_key_that_delivered_after_a_dead_letter_is_strained_after_a_restart_too() {
+    for signal in ["TERM", "KILL"] {
+        let refused = FaultRule { incident_key: Some("1".to_owned()), ..FaultRule::new(Fault::status(400)) };
+        let pagerduty = PagerDuty::with_fault(refused);
+        let mut bridge = Bridge::start_with(&pagerduty.url(), &[ADMIN]);
+        bridge.queue(&alert(1, "Disk full"));
+        wait_for(bridge.address, "the dead letter", |said| said.status["queue"]["dead"] == 1);
+        bridge.queue(&alert(2, "Disk full"));
+        let is_strained = |said: &Said| said.status["queue"]["delivered"] == 1 && said.word() == "strained";
+        wait_for(bridge.address, "the delivery", is_strained);
+        bridge.terminate(signal);
+        bridge.restart();
+        let said = Said::by(bridge.address);
+        assert_eq!((said.word(), said.troubles()), ("strained", vec!["dead_letters"]), "{said:#?}");
+    }
+}
+
+#[track_caller]
+fn names(said: &Said, reason: &str) {
+    assert_eq!(
+        (said.word(), said.troubles(), said.trouble_metrics()),
+        ("strained", vec!["delivery"], vec!["delivery"])
+    );
+    let sentence = said.status["troubles"][0]["sentence"].as_str().unwrap();
+    assert!(sentence.contains(reason) && sentence.contains("…00A1"), "{sentence}");
+}
+
+#[test]
+fn with_pagerduty_down_the_status_names_the_trouble() {
+    let port = ClosedPort::new();
+    let bridge = Bridge::start_with(&port.url(), &[ADMIN]);
+    bridge.queue(&alert(1, "Disk full"));
+    bridge.wait_for_log("not delivered yet: no connection");
+    names(&wait_for(bridge.address, "the trouble", |said| said.word() == "strained"), "no connection");
+    let pagerduty = port.open();
+    let said = wait_for(bridge.address, "the delivery", |said| said.word() == "well");
+    assert_eq!(said.troubles(), [""; 0]);
+    drop(pagerduty);
+}
+
+#[test]
+fn with_pagerduty_still_down_after_a_restart_the_status_names_the_trouble_before_the_first_attempt_ends() {
+    // Nobody accepts: the system takes connection and request, and no answer ever comes.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mut bridge = Bridge::start_with(&url, &[ADMIN, ("BRIDGE_PAGERDUTY_TIMEOUT", "3s")]);
+    bridge.queue(&alert(1, "Disk full"));
+    bridge.wait_for_log("not delivered yet: no answer within 3s");
+    names(&wait_for(bridge.address, "the trouble", |said| said.word() == "strained"), "no answer within 3s");
+    bridge.terminate("KILL");
+    bridge.restart();
+    names(&Said::by(bridge.address), "no answer within 3s");
+}

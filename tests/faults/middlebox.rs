@@ -1,0 +1,47 @@
+//! Answers that somebody between the bridge and PagerDuty gave.
+
+use std::collections::BTreeMap;
+
+use pagerduty_sandbox::{Body, Fault, FaultRule};
+use sentry_pagerduty_bridge::queue::State;
+
+use super::integrations::{Integrations, assert_same_bytes};
+use super::logged;
+
+#[test]
+fn a_4xx_that_pagerduty_cannot_have_given_is_trouble_on_the_way_and_the_event_goes_once_it_is_over() {
+    let gateway = |text: &str| Body::Text(text.to_owned());
+    let answers = [
+        (404, Body::Html),
+        (401, Body::Json),
+        (401, gateway(r#"{"message":"Unauthorized"}"#)),
+        (404, gateway(r#"{"status":404,"error":"Not Found","path":"/generic/2010-04-15/create_event.json"}"#)),
+        (404, Body::Empty),
+        (405, Body::Html),
+        (407, Body::Html),
+        (415, Body::Json),
+        (421, Body::Empty),
+        (425, Body::Empty),
+        (451, Body::Html),
+        (499, Body::Garbage),
+    ];
+    let fault = |(status, body): &(u16, Body)| {
+        let fault = Fault::Answer { status: *status, body: body.clone(), headers: BTreeMap::new(), apply: false };
+        FaultRule::new(fault).times(2)
+    };
+    let many = Integrations::start(answers.iter().map(fault), &[]);
+    many.queue_everywhere(1, "Disk full");
+    many.pagerduty.wait_for_accepted(answers.len() as u64);
+    for (case, (status, body)) in answers.iter().enumerate() {
+        let requests = many.requests(case);
+        let statuses: Vec<_> = requests.iter().map(|request| request.status).collect();
+        assert_eq!(statuses, [Some(*status), Some(*status), Some(200)], "{body:?}");
+        assert_same_bytes(&requests);
+        assert_eq!(many.incident(case, 1).opened, 1);
+    }
+    let warnings = logged(&many.bridge, "warn");
+    let named = "answered 404, which PagerDuty does not answer to an event: something between the bridge and PagerDuty";
+    assert!(warnings.iter().any(|line| line.contains(named)), "{warnings:#?}");
+    assert_eq!(logged(&many.bridge, "error"), [""; 0]);
+    assert!(many.bridge.end().iter().all(|record| record.state == State::Delivered));
+}
