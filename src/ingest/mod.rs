@@ -208,7 +208,7 @@ impl Ingest {
     }
 
     fn prepare(&self, mut alert: Alert, opening: Opening, generation: Generation, webhook: &Webhook<'_>) -> Verdict {
-        let service_key = self.routes.choose(&alert).key.clone();
+        let service_key = self.routes.key_for(&alert).clone();
         let dedup = Dedup::of_trigger(&alert, opening, generation, &service_key, webhook.idempotency_key);
         let happened_at = webhook.time_of(&alert);
         self.policy.redaction.apply(&mut alert);
@@ -220,7 +220,7 @@ impl Ingest {
     fn follow_up(&self, mut alert: Alert, webhook: &Webhook<'_>) -> Verdict {
         let fallback = match alert.action {
             Action::Resolve => (self.policy.resolve == ResolveScope::All).then(|| self.routes.default_key().clone()),
-            Action::Trigger(opening) => self.pages_on(opening).then(|| self.routes.choose(&alert).key.clone()),
+            Action::Trigger(opening) => self.pages_on(opening).then(|| self.routes.key_for(&alert).clone()),
             Action::Acknowledge => None,
         };
         let signed = webhook.is_signed.then_some(webhook.body);
