@@ -48,7 +48,7 @@ fn only_what_is_named_opens_incidents() {
         ("error-created", Opening::Error),
     ] {
         assert_eq!(queued(name, "", paging_on(&[opening])).event.event_type(), EventType::Trigger);
-        let others: Vec<_> = Opening::ALL.into_iter().filter(|other| *other != opening).collect();
+        let others: Vec<_> = Opening::ALL.iter().copied().filter(|other| *other != opening).collect();
         assert_eq!(judge(name, "", paging_on(&others)), Verdict::Ignored(Ignored::NoPaging(opening)), "{name}");
     }
 }
@@ -93,7 +93,7 @@ fn assigned_acknowledges_only_where_that_is_wanted() {
 
 #[test]
 fn the_least_level_keeps_triggers_away_and_nothing_else() {
-    let from = |level| Policy { min_level: Some(level), ..paging_on(&Opening::ALL) };
+    let from = |level| Policy { min_level: Some(level), ..paging_on(Opening::ALL) };
     let mild = Ignored::Mild { level: Level::Warning, min_level: Level::Error };
     assert_eq!(judge("metric-warning", "", from(Level::Error)), Verdict::Ignored(mild));
     assert_eq!(judge("event-alert-20-message", "", from(Level::Error)), Verdict::Ignored(mild));
@@ -115,7 +115,7 @@ fn the_prefix_keeps_several_sentrys_apart_for_issues_and_metric_alerts_alike() {
 fn routes_look_at_project_level_environment_rule_and_tags() {
     let matched = |name: &str, route: &str| {
         let routes = format!("{route},{KEY}");
-        queued(name, &routes, paging_on(&Opening::ALL)).event.service_key().expose() == KEY
+        queued(name, &routes, paging_on(Opening::ALL)).event.service_key().expose() == KEY
     };
     for (name, route) in [
         ("event-alert-9.1", "project,storefront"),
@@ -146,7 +146,7 @@ fn judged(name: &str, sent_at: Option<DateTime<Utc>>, received_at: DateTime<Utc>
     let name = format!("platform/{name}");
     let fixture = fixtures::platform().into_iter().find(|fixture| fixture.name == name).unwrap();
     let webhook = Webhook { sent_at, ..Webhook::of_body(&fixture.webhook, received_at) };
-    intake_of("", Policy { acknowledge: true, ..paging_on(&Opening::ALL) }).judge(&webhook)
+    intake_of("", Policy { acknowledge: true, ..paging_on(Opening::ALL) }).judge(&webhook)
 }
 
 /// The time by Sentry's clock of an event with this name and header, before it came; zero where it tells none.
