@@ -40,7 +40,7 @@ pub(super) async fn run(args: &QueueRetryArgs) -> anyhow::Result<Exit> {
         well &= outcome.is_well();
         tell(ItemId::Event(id), &outcome, &mut out)?;
     }
-    let ingest = Ingest::of(&config);
+    let ingest = Ingest::from(&config);
     for id in webhooks {
         // Told one by one, so that what was done before an error is known.
         let outcome = remap(&mut editor, &ingest, id).await?;
