@@ -18,7 +18,7 @@ use thiserror::Error;
 use super::event::Event;
 use super::issue::ApiProject;
 use super::json::{self, NotJson};
-use super::lenient::{Id, List, Members, Shape, Text, members, non_blank};
+use super::lenient::{Any, Id, List, Members, Shape, Text, members, non_blank};
 use super::link;
 use super::resource::{Data, NotAnAlert, Resource};
 use crate::alert::{Action, Alert, IssueId, Opening, Project, Subject};
@@ -121,18 +121,23 @@ impl<'a> Webhook<'a> {
         }
         let mut body = json::read::<Body>(self.body).map_err(Rejection::from)?.unwrap_or_default();
         let is_legacy = body.is_legacy();
+        let has_action = body.action.is_some();
+        let action = body.action.take().and_then(|Any(action)| action);
         match (self.resource, body.data.take()) {
             // Sentry has sent test notifications in the legacy form to integrations (sentry#67314).
-            (Some(_), None) if is_legacy => self.legacy(body),
+            (Some(_), None | Some(Any(None))) if is_legacy => self.legacy(body),
             (Some(resource), data) => {
                 let resource = Resource::parse(resource).ok_or(NotAnAlert::UnknownResource)?;
-                self.platform(*data.unwrap_or_default(), resource, body.action.as_ref())
+                self.platform(data.and_then(|Any(data)| data).unwrap_or_default(), resource, action.as_ref())
             }
-            (None, Some(data)) if body.action.is_some() || !is_legacy => match data.resource() {
-                Some(resource) => self.platform(*data, resource, body.action.as_ref()),
-                None if body.action.is_some() => Err(NotAnAlert::UnknownResource.into()),
-                None => Err(Rejection::NotSentry.into()),
-            },
+            (None, Some(Any(data))) if has_action || !is_legacy => {
+                let data = data.unwrap_or_default();
+                match data.resource() {
+                    Some(resource) => self.platform(data, resource, action.as_ref()),
+                    None if action.is_some() => Err(NotAnAlert::UnknownResource.into()),
+                    None => Err(Rejection::NotSentry.into()),
+                }
+            }
             (None, _) if is_legacy => self.legacy(body),
             // What Sentry's own pages send has other forms. A refusal would keep people from choosing the bridge as the
             // action of a rule.
@@ -146,7 +151,12 @@ impl<'a> Webhook<'a> {
         Ok((alert, Generation::Legacy))
     }
 
-    fn platform(&self, data: Data, resource: Resource, action: Option<&Text>) -> Result<(Alert, Generation), NoAlert> {
+    fn platform(
+        &self,
+        data: Box<Data>,
+        resource: Resource,
+        action: Option<&Text>,
+    ) -> Result<(Alert, Generation), NoAlert> {
         // Nobody signs the header, and clocks differ.
         let sent_at = self.plausible(self.sent_at).unwrap_or(self.received_at);
         let action = action.map(|Text(action)| action.as_str());
@@ -175,8 +185,8 @@ struct Body {
     triggering_rules: Option<List<Text>>,
     event: Option<Event>,
     group: Option<Group>,
-    action: Option<Text>,
-    data: Option<Box<Data>>,
+    action: Option<Any<Text>>,
+    data: Option<Any<Box<Data>>>,
 }
 
 members!(Body {

@@ -20,7 +20,7 @@ const MAX_FRAMES: usize = 1_000;
 #[derive(Debug, Default)]
 pub(super) struct Event {
     /// 32 hexadecimal digits.
-    pub(super) event_id: Option<Text>,
+    pub(super) id: Option<Text>,
     /// Sentry's title; not before 9.1.
     pub(super) title: Option<Text>,
     /// The log message, often `""`.
@@ -78,7 +78,7 @@ pub(super) struct Event {
 }
 
 members!(Event {
-    "event_id" | "eventID" => event_id,
+    "event_id" | "eventID" => id,
     "title" => title,
     "message" => message,
     "metadata" => metadata,
@@ -211,7 +211,7 @@ impl Event {
             title,
             culprit: self.culprit.take().map(|Text(text)| text),
             level: self.or_tag(level, "level").or_else(|| occurrence.level()),
-            event_id: non_blank(self.event_id.take()),
+            event_id: non_blank(self.id.take()),
             happened_at: self.timestamp.or(self.datetime).or(self.received).map_or(fallback_time, |Moment(at)| at),
             received: self.received.map(|Moment(at)| at),
             project: Project::default(),

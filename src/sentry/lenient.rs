@@ -259,37 +259,37 @@ impl Shape for Flag {
     }
 }
 
-/// Any value but `null`.
+/// Any value but `null`, and the `T` that it is, if it is one. `Any<()>` only says that there is a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Present;
+pub(super) struct Any<T>(pub(super) Option<T>);
 
-impl Shape for Present {
-    fn of_text(_: &str) -> Option<Self> {
-        Some(Self)
+impl<T: Shape> Shape for Any<T> {
+    fn of_text(text: &str) -> Option<Self> {
+        Some(Self(T::of_text(text)))
     }
 
-    fn of_bool(_: bool) -> Option<Self> {
-        Some(Self)
+    fn of_bool(value: bool) -> Option<Self> {
+        Some(Self(T::of_bool(value)))
     }
 
-    fn of_integer(_: i128) -> Option<Self> {
-        Some(Self)
+    fn of_integer(value: i128) -> Option<Self> {
+        Some(Self(T::of_integer(value)))
     }
 
-    fn of_float(_: f64) -> Option<Self> {
-        Some(Self)
+    fn of_float(value: f64) -> Option<Self> {
+        Some(Self(T::of_float(value)))
     }
 
-    fn of_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Some(Self))
+    fn of_list<'de, A: SeqAccess<'de>>(list: A) -> Result<Option<Self>, A::Error> {
+        T::of_list(list).map(|value| Some(Self(value)))
     }
 
-    fn of_object<'de, A: MapAccess<'de>>(mut object: A) -> Result<Option<Self>, A::Error> {
-        while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Some(Self))
+    fn of_object<'de, A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
+        T::of_object(object).map(|value| Some(Self(value)))
     }
 }
+
+impl Shape for () {}
 
 /// A time: seconds since 1970 as a number or as text, or ISO 8601, in UTC where it has no offset.
 #[derive(Clone, Copy, Debug, PartialEq)]

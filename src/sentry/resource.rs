@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::event_alert::{ErrorEvent, EventAlert};
 use super::issue::{IssueAction, IssueChange};
-use super::lenient::{Members, Present, members};
+use super::lenient::{Any, Members, members};
 use super::metric::{MetricChange, MetricStatus};
 use crate::alert::Alert;
 
@@ -100,11 +100,11 @@ impl Members for Data {
 /// Members of resources that make no alert. They only show which resource it is.
 #[derive(Debug, Default)]
 struct Unused {
-    activity: Option<Present>,
-    comment_id: Option<Present>,
-    installation: Option<Present>,
-    run_id: Option<Present>,
-    build_id: Option<Present>,
+    activity: Option<Any<()>>,
+    comment_id: Option<Any<()>>,
+    installation: Option<Any<()>>,
+    run_id: Option<Any<()>>,
+    build_id: Option<Any<()>>,
 }
 
 members!(Unused {

@@ -106,6 +106,17 @@ fn data_of_somebody_else_is_no_webhook_of_sentry() {
 }
 
 #[test]
+fn data_beside_an_action_is_of_a_resource_of_tomorrow_whatever_its_type() {
+    for data in ["{}", "[]", "\"text\"", "1e300", r#"{"build": 1}"#] {
+        for plugins in ["", r#", "id": "1", "project": "a""#] {
+            let body = format!(r#"{{"action": "created", "data": {data}{plugins}}}"#);
+            let decision = ingest_of("", everything()).decide(&Webhook::of_body(body.as_bytes(), received_at()));
+            assert_eq!(decision, Decision::Ignored(Ignored::NotAnAlert(NotAnAlert::UnknownResource)), "{body}");
+        }
+    }
+}
+
+#[test]
 fn a_header_without_its_data_names_no_issue() {
     for resource in ["event_alert", "error", "issue", "metric_alert"] {
         for body in ["{}", "[]", r#"{"action": "critical", "data": null}"#, r#"{"action": "resolved", "data": {}}"#] {
