@@ -53,26 +53,16 @@ impl fmt::Display for Step<'_> {
         let Self { route, matched, found } = self;
         write!(f, "line {}: ", route.number())?;
         if *matched {
-            return write!(f, "{} is {}", line(route.name()), Quoted(route.value()));
+            return write!(f, "{} is {}", line(route.name()), quoted(route.value()));
         }
         if found.is_empty() {
             return write!(f, "there is no {}", line(route.name()));
         }
-        write!(f, "{} is ", line(route.name()))?;
-        for (index, value) in found.iter().enumerate() {
-            if index > 0 {
-                f.write_str(" and ")?;
-            }
-            write!(f, "{}", Quoted(value))?;
-        }
-        write!(f, ", not {}", Quoted(route.value()))
+        let found = found.iter().map(|value| quoted(value)).collect::<Vec<_>>().join(" and ");
+        write!(f, "{} is {found}, not {}", line(route.name()), quoted(route.value()))
     }
 }
 
-struct Quoted<'a>(&'a str);
-
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`", line(self.0))
-    }
+fn quoted(text: &str) -> String {
+    format!("`{}`", line(text))
 }

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_told_by_its_place_alone() {
+    fn what_is_not_json_is_described_by_its_place_alone() {
         let error = read::<Note>(b"{\n  \"text\": \"hunter2\",\n  oops\n}").unwrap_err();
         assert_eq!(error.to_string(), "the body is not JSON: it cannot be read at line 3, column 3");
         assert_eq!(read::<Note>(b"").unwrap_err().what, Defect::TooShort);

@@ -177,7 +177,7 @@ mod tests {
             page("https://h.test/ui/api/0/projects/acme/shop/events/0a/"),
             expected("https://h.test/ui/organizations/acme/issues/5/", "https://h.test/ui")
         );
-        assert_eq!(page("https://sentry.io/api/0/issues/5/"), None, "the organization is not told");
+        assert_eq!(page("https://sentry.io/api/0/issues/5/"), None, "the organization is unknown");
         let address = ApiAddress::parse("https://sentry.io/api/0/projects/acme/shop/events/0a/").unwrap();
         assert_eq!((address.project.as_deref(), address.issue), (Some("shop"), None));
         assert_eq!(ApiAddress::parse("https://sentry.io/api/0/issues/5/").unwrap().issue, IssueId::new("5"));
