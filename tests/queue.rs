@@ -164,6 +164,21 @@ async fn every_arrival_is_announced_before_its_sender_has_the_answer() {
 }
 
 #[tokio::test]
+async fn announcements_that_nobody_takes_are_bounded_and_their_keys_are_told() {
+    let (_directory, _path, queue) = open().await;
+    let mut arrivals = queue.arrivals();
+    accept_all(&queue, (0..5000).map(|_| key(1))).await;
+    assert_eq!(arrivals.len(), 4096);
+    queue.accept(event(&key(2), "42", b"{}")).await.unwrap();
+    while arrivals.try_recv().is_ok() {}
+    queue.accept(event(&key(1), "6001", b"{}")).await.unwrap();
+    assert!(arrivals.try_recv().is_err(), "it would seem that nothing came before it");
+    assert_eq!(arrivals.take_missed(), BTreeSet::from([key(1), key(2)]));
+    let id = queue.accept(event(&key(1), "6002", b"{}")).await.unwrap().id;
+    assert_eq!(arrivals.try_recv().ok().map(|arrival| arrival.id), Some(id));
+}
+
+#[tokio::test]
 async fn an_attempt_is_counted_and_gets_the_very_bytes() {
     let (_directory, _path, queue) = open().await;
     let body: Vec<u8> = (0..100_000_u32).map(|number| u8::try_from(number % 251).unwrap()).collect();

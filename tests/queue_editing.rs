@@ -97,6 +97,59 @@ async fn a_revived_dead_letter_stands_at_its_old_place_with_a_clean_record() {
 }
 
 #[tokio::test]
+async fn an_attempt_does_not_begin_while_an_earlier_event_of_its_incident_is_in_line() {
+    let (_directory, path, queue) = open().await;
+    let dead = dead_letter(&queue, "42").await;
+    let (later, other) = (queue.accept(trigger("42")).await.unwrap().id, queue.accept(trigger("43")).await.unwrap().id);
+    let mut editor = Editor::open(&path).await.unwrap();
+    assert_eq!(editor.revive(&[dead]).await.unwrap(), [dead]);
+
+    let (refused, begun) = tokio::join!(queue.begin(later, at(4)), queue.begin(other, at(4)));
+    assert!(
+        matches!(refused, Err(QueueError::Behind { id, earlier }) if (id, earlier) == (later, dead)),
+        "{refused:?}"
+    );
+    assert!(begun.is_ok());
+    assert_eq!(queue.reader().get(later).await.unwrap().unwrap().attempts, 0);
+    assert!(queue.begin_past(later, at(5), vec![dead]).await.is_ok(), "that cannot be read");
+    queue.settle(dead, Settlement::Delivered { note: None }, at(6)).await.unwrap();
+    assert!(queue.begin(later, at(7)).await.is_ok());
+    editor.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dead_resolve_stays_where_it_is_once_its_incident_was_triggered_anew() {
+    let (_directory, path, queue) = open().await;
+    let mut editor = Editor::open(&path).await.unwrap();
+    let resolve = |incident| NewEvent { event_type: EventType::Resolve, ..trigger(incident) };
+    let dies = async |incident| {
+        let first = queue.accept(trigger(incident)).await.unwrap().id;
+        queue.settle(first, Settlement::Delivered { note: None }, at(1)).await.unwrap();
+        let id = queue.accept(resolve(incident)).await.unwrap().id;
+        queue.settle(id, Settlement::Dead { reason: "400".to_owned() }, at(100)).await.unwrap();
+        id
+    };
+    let (waits, taken, alone, dead, closed) =
+        (dies("1").await, dies("2").await, dies("3").await, dies("4").await, dies("5").await);
+    queue.accept(trigger("1")).await.unwrap();
+    // No clock is asked: this one was set back.
+    let later = queue.accept(trigger("2")).await.unwrap().id;
+    queue.settle(later, Settlement::Delivered { note: None }, at(50)).await.unwrap();
+    let later = queue.accept(trigger("4")).await.unwrap().id;
+    queue.settle(later, Settlement::Dead { reason: "400".to_owned() }, at(101)).await.unwrap();
+    for event in [trigger("5"), resolve("5")] {
+        let id = queue.accept(event).await.unwrap().id;
+        queue.settle(id, Settlement::Delivered { note: None }, at(102)).await.unwrap();
+    }
+    let revived = editor.revive(&[waits, taken, alone, dead, closed]).await.unwrap();
+    assert_eq!(revived, [alone, dead, closed], "what would close an open incident stays");
+    for id in [waits, taken] {
+        assert_eq!(queue.reader().get(id).await.unwrap().unwrap().state, State::Dead);
+    }
+    editor.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn the_pace_knows_the_attempts_of_a_revived_dead_letter_after_a_restart() {
     let (_directory, path, queue) = open().await;
     let dead = queue.accept(trigger("42")).await.unwrap().id;

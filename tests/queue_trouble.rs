@@ -2,13 +2,14 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
 
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::DateTime;
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{History, NewEvent, Queue, QueueError, Reader, Settlement};
+use sentry_pagerduty_bridge::queue::{EventId, History, NewEvent, Queue, QueueError, Reader, Settlement};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
 use tempfile::TempDir;
@@ -180,6 +181,47 @@ async fn a_row_that_the_bridge_did_not_write_is_named() {
         matches!(error, QueueError::Unreadable { id: found, column: "service_key", .. } if found == id),
         "{error:?}"
     );
+}
+
+/// Overwrites the page of a table that holds the row `id`, which is a page's first: such as every large body's.
+async fn damage(path: &Path, table: &str, id: i64) {
+    let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+    let sql = "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY path LIMIT 1 OFFSET ?";
+    let page: i64 = sqlx::query_scalar(sql).bind(table).bind(id - 1).fetch_one(&mut connection).await.unwrap();
+    let size: i64 = sqlx::query_scalar("PRAGMA page_size").fetch_one(&mut connection).await.unwrap();
+    drop(connection);
+    let mut file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.seek(SeekFrom::Start(u64::try_from((page - 1) * size).unwrap())).unwrap();
+    file.write_all(&vec![0xa5; usize::try_from(size).unwrap()]).unwrap();
+}
+
+#[tokio::test]
+async fn what_needs_a_damaged_page_fails_alone_and_refuses_nothing_else_in_its_commit() {
+    let (_directory, path) = database();
+    let queue = Queue::open(&path).await.unwrap();
+    let large = |number: u8| NewEvent { body: vec![b'x'; 3000], ..event(&format!("{number}")) };
+    let ids: Vec<_> = join_all((1..=5).map(|number| queue.accept(large(number)))).await;
+    let ids: Vec<_> = ids.into_iter().map(|accepted| accepted.unwrap().id).collect();
+    queue.close().await.unwrap();
+    damage(&path, "bodies", 3).await;
+
+    let queue = Queue::open(&path).await.unwrap();
+    let at = DateTime::from_timestamp(1_800_000_001, 0).unwrap();
+    // They are in one commit: all are sent before the writer runs.
+    let (begun, accepted, folded) = tokio::join!(
+        join_all(ids.iter().map(|&id| queue.begin(id, at))),
+        join_all((10..60).map(|number| queue.accept(event(&number.to_string())))),
+        queue.accept(event("3")),
+    );
+    let failed: Vec<_> = begun.iter().zip(&ids).filter(|(begun, _)| begun.is_err()).map(|(_, id)| id.get()).collect();
+    assert_eq!(failed, [3], "{begun:?}");
+    assert!(matches!(&begun[2], Err(error) if error.is_damage()), "{begun:?}");
+    assert!(accepted.iter().all(Result::is_ok), "{accepted:?}");
+    assert!(!folded.unwrap().is_folded(), "it is an event of its own");
+    assert!(queue.is_well());
+    for id in [1, 2, 4, 5] {
+        assert_eq!(queue.reader().get(EventId::new(id)).await.unwrap().unwrap().attempts, 1);
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What the schedule knows of one service key: its lines, its pace and its health.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::backoff::Backoff;
@@ -26,6 +26,10 @@ pub(super) struct Lane {
     latency: Latency,
     window: Window,
     under_way: HashMap<EventId, UnderWay>,
+    /// Events behind others that are still to be read.
+    behind: Vec<EventId>,
+    /// Events whose failure was committed since the page was asked for that is being read: it may be older.
+    failed_meanwhile: HashSet<EventId>,
     /// How the last attempt ended, if it failed.
     trouble: Option<String>,
     /// Whether it was refused.
@@ -60,6 +64,8 @@ impl Lane {
             latency: Latency::default(),
             window: Window::default(),
             under_way: HashMap::new(),
+            behind: Vec::new(),
+            failed_meanwhile: HashSet::new(),
             trouble: None,
             is_refusal: false,
         }
@@ -91,11 +97,20 @@ impl Lane {
         self.window.wants_page(self.lines.ready() <= limits.window / 2)
     }
 
-    pub(super) fn loaded(&mut self, page: &[WaitingEvent], last: bool) {
+    pub(super) fn loaded(&mut self, page: &[WaitingEvent], end: Option<EventId>, last: bool) {
+        let failed_meanwhile = std::mem::take(&mut self.failed_meanwhile);
         for event in page {
-            self.lines.join_waiting(event);
+            // All of it is known, and better.
+            if !(failed_meanwhile.contains(&event.id) && self.lines.knows(event.id)) {
+                self.lines.join_waiting(event);
+            }
         }
-        self.window.loaded(page.last().map(|event| event.id), last);
+        self.window.loaded(end, last);
+        if !self.window.is_read_anew() {
+            for id in std::mem::take(&mut self.behind) {
+                self.lines.come_back(id);
+            }
+        }
     }
 
     pub(super) fn under_way(&self) -> usize {
@@ -175,6 +190,15 @@ impl Lane {
         self.under_way.remove(&id);
         self.health.close(until);
         self.lines.come_back(id);
+    }
+
+    /// The attempt never left the house, because an earlier event of the incident is in line that is not known here: the
+    /// line stands still until that is read.
+    pub(super) fn behind(&mut self, id: EventId) {
+        self.pace.cancelled();
+        self.under_way.remove(&id);
+        self.behind.push(id);
+        self.window.look_anew();
     }
 
     /// The attempt never left the house, because the event is no longer in line.
@@ -264,7 +288,12 @@ impl Lane {
     /// The event's fate is on disk: it leaves the line, or stands at its head again.
     pub(super) fn settled(&mut self, id: EventId, fate: &Fate) {
         match fate {
-            Fate::Retry { .. } | Fate::Again { .. } => self.lines.come_back(id),
+            Fate::Retry { .. } | Fate::Again { .. } => {
+                if self.window.is_being_read() {
+                    self.failed_meanwhile.insert(id);
+                }
+                self.lines.come_back(id);
+            }
             Fate::Delivered { .. } | Fate::Dead { .. } => self.lines.remove(id),
         }
     }

@@ -86,6 +86,11 @@ impl Lines {
         self.insert(id, incident_key, Suspicion::default());
     }
 
+    /// Whether the event is a head, or one behind it that has a past.
+    pub(super) fn knows(&self, id: EventId) -> bool {
+        self.events.contains_key(&id)
+    }
+
     /// Takes in an event as it was read from the queue, if it is not here already.
     pub(super) fn join_waiting(&mut self, event: &WaitingEvent) {
         let suspicion = Suspicion::of_earlier_run(event.blamed, event.attempts);

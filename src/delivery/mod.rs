@@ -13,8 +13,11 @@
 //! - [`restart`]: what the attempts of an earlier run mean for the pace
 //! - [`view`]: what it looks like from outside; `shown`: how often that is brought up to date
 //! - [`Limits`]: what bounds it; [`Fate`]: what becomes of an attempted event; [`Moment`]: the schedule's time
-//! - [`worker`]: does what the schedule says, with the queue and the client; `news`: what the log is told of it
+//! - [`worker`]: does what the schedule says, with the queue and the client
+//!   - `attempt`: the steps of an attempt; `news`: what the log is told of it
+//!   - `reads`: what is read of the queue meanwhile; `set_aside`: what of that cannot be read
 
+mod attempt;
 pub mod backoff;
 mod connections;
 mod fate;
@@ -26,8 +29,10 @@ mod lines;
 mod moment;
 mod news;
 pub mod pace;
+mod reads;
 pub mod restart;
 pub mod schedule;
+mod set_aside;
 mod shown;
 mod suspicion;
 pub mod view;
@@ -38,5 +43,5 @@ pub use fate::Fate;
 pub use limits::Limits;
 pub use moment::Moment;
 pub use schedule::Schedule;
-pub use view::{DeliveryView, LaneView};
+pub use view::{DeliveryView, LaneView, UnreadableView};
 pub use worker::Worker;

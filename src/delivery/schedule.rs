@@ -126,7 +126,12 @@ impl Schedule {
 
     /// A page asked for by [`Next::Load`] was read; `last` says that nothing newer was waiting at that moment.
     pub fn loaded(&mut self, key: &ServiceKey, page: &[WaitingEvent], last: bool) {
-        self.lane(key).loaded(page, last);
+        self.loaded_to(key, page, page.last().map(|event| event.id), last);
+    }
+
+    /// The same where some events of the page could not be read, so that it goes further than those that could: to `end`.
+    pub fn loaded_to(&mut self, key: &ServiceKey, page: &[WaitingEvent], end: Option<EventId>, last: bool) {
+        self.lane(key).loaded(page, end, last);
     }
 
     /// A page asked for by [`Next::Load`] could not be read; it will be asked for again.
@@ -212,6 +217,13 @@ impl Schedule {
         self.lane(key).not_begun(id, until);
     }
 
+    /// An attempt could not begin because an earlier event of its incident is in line that the schedule does not know of,
+    /// as after somebody put that back. All of the key is read anew, and the event stays where it is until then.
+    pub fn behind(&mut self, key: &ServiceKey, id: EventId) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.lane(key).behind(id);
+    }
+
     /// An attempt could not begin because the event is no longer in line.
     pub fn vanished(&mut self, key: &ServiceKey, id: EventId) {
         self.in_flight = self.in_flight.saturating_sub(1);
@@ -254,7 +266,7 @@ impl Schedule {
     #[must_use]
     pub fn view(&self, now: Moment) -> DeliveryView<Moment> {
         let lanes = self.lanes.iter().map(|(key, lane)| lane.view(key, now, self.distrust.until));
-        DeliveryView { lanes: lanes.collect(), untrusted: self.distrust.reason.clone() }
+        DeliveryView { lanes: lanes.collect(), untrusted: self.distrust.reason.clone(), ..DeliveryView::default() }
     }
 
     fn lane(&mut self, key: &ServiceKey) -> &mut Lane {

@@ -61,7 +61,7 @@ mod tests {
         let (allowed, rate, under_way, trouble, is_refusal) = (60, 120, 1, None, false);
         let lane =
             LaneView { service_key, allowed, rate, under_way, backs_off_until, trouble, is_refusal, last_delivered_at };
-        DeliveryView { lanes: vec![lane], untrusted: None }
+        DeliveryView { lanes: vec![lane], ..DeliveryView::default() }
     }
 
     fn seconds(seconds: u64) -> Duration {

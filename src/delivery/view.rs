@@ -11,6 +11,22 @@ pub struct DeliveryView<T = DateTime<Utc>> {
     pub lanes: Vec<LaneView<T>>,
     /// Why PagerDuty cannot be trusted, as TLS says it, while that is so: nothing is sent then.
     pub untrusted: Option<String>,
+    /// What waits and cannot be read.
+    pub unreadable: UnreadableView,
+}
+
+/// What waits and cannot be read, so that it is not delivered.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct UnreadableView {
+    /// How many events.
+    pub events: u64,
+    /// How many service keys there are of whose lines nothing can be read.
+    pub lines: u64,
+    /// How many events PagerDuty took or refused that damage keeps from being marked so: they are sent again after the
+    /// next start.
+    pub unsettled: u64,
+    /// Why it cannot be read, of one of them; `None` where there are none.
+    pub reason: Option<String>,
 }
 
 /// The deliveries for one service key.
@@ -49,6 +65,6 @@ impl<T> DeliveryView<T> {
             is_refusal: lane.is_refusal,
             last_delivered_at: lane.last_delivered_at.map(&clock),
         });
-        DeliveryView { lanes: lanes.collect(), untrusted: self.untrusted }
+        DeliveryView { lanes: lanes.collect(), untrusted: self.untrusted, unreadable: self.unreadable }
     }
 }

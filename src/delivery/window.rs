@@ -30,6 +30,10 @@ impl Window {
     /// The queue may hold newer events that nobody told of.
     pub(super) fn look_on(&mut self) {
         self.more = true;
+        // One that is being read may have been read before they came.
+        if self.page == Page::UnderWay {
+            self.page = Page::Lacking;
+        }
     }
 
     /// The queue may hold events anywhere that nobody told of.
@@ -42,16 +46,23 @@ impl Window {
         }
     }
 
+    /// Whether a page is being read.
+    pub(super) fn is_being_read(&self) -> bool {
+        self.page != Page::None
+    }
+
+    /// Whether it is being found out what [`look_anew`](Self::look_anew) was called for.
+    pub(super) fn is_read_anew(&self) -> bool {
+        self.again_to.is_some() || self.page == Page::Outdated
+    }
+
     /// Whether to take in an event that was just committed; otherwise a later page brings it, or an earlier one did.
     pub(super) fn takes(&mut self, id: EventId, full: bool) -> bool {
         if self.read_to >= Some(id) {
             return false;
         }
         if self.more || full {
-            self.more = true;
-            if self.page == Page::UnderWay {
-                self.page = Page::Lacking;
-            }
+            self.look_on();
             return false;
         }
         self.read_to = Some(id);

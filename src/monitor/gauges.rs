@@ -27,6 +27,11 @@ pub fn gauges(facts: &Facts, troubles: &[Trouble]) -> Vec<Gauge> {
     gauges.extend(of_database(facts.queue.is_ok(), facts.storage.is_ok()));
     gauges.extend(of_metrics(&facts.metrics));
     gauges.extend(of_queue(facts));
+    gauges.push(Gauge::of(
+        "bridge_queue_unreadable_events",
+        "Events in line that cannot be read and were set aside, as after damage to the database's file.",
+        Some(count(facts.delivery.unreadable.events)),
+    ));
     gauges.extend(of_lanes(&facts.delivery.lanes, facts.at));
     gauges
 }
@@ -228,7 +233,7 @@ mod tests {
             lane("1123456789abcdef0123456789abWXYZ", 30, 7),
             lane("0123456789abcdef0123456789abOTHR", 120, -5),
         ];
-        let text = text(&Facts { delivery: DeliveryView { lanes, untrusted: None }, ..facts() }, &[]);
+        let text = text(&Facts { delivery: DeliveryView { lanes, ..DeliveryView::default() }, ..facts() }, &[]);
         has(&text, "bridge_pace_allowed_events{service_key=\"…WXYZ\"} 30");
         has(&text, "bridge_pace_allowed_events{service_key=\"…OTHR\"} 120");
         has(&text, "bridge_backoff_seconds{service_key=\"…WXYZ\"} 7");

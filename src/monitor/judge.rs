@@ -8,7 +8,7 @@ use humantime::format_duration;
 use super::word::held_up;
 use super::{Cause, Facts, Word};
 use crate::config::Config;
-use crate::delivery::LaneView;
+use crate::delivery::{LaneView, UnreadableView};
 use crate::metrics::Senders;
 use crate::queue::DeadLetters;
 
@@ -84,8 +84,32 @@ fn storage(facts: &Facts) -> Option<String> {
     if let Err(error) = &facts.storage {
         return Some(format!("alerts cannot be committed, so Sentry is answered 503: {error}"));
     }
-    let error = facts.read_error()?;
-    Some(format!("the queue cannot be read, so alerts may not be delivered: {error}"))
+    if let Some(error) = facts.read_error() {
+        return Some(format!("the queue cannot be read, so alerts may not be delivered: {error}"));
+    }
+    unreadable(&facts.delivery.unreadable)
+}
+
+/// What waits and cannot be read reaches nobody, and waits in no line that would be noticed.
+fn unreadable(unreadable: &UnreadableView) -> Option<String> {
+    let UnreadableView { events, lines, unsettled, reason } = unreadable;
+    let Some(reason) = reason.as_deref() else {
+        return (*unsettled > 0).then(|| {
+            format!(
+                "a damaged part of the database keeps {unsettled} events from being marked as done, so that they are sent \
+                 again after the next start: restore the file"
+            )
+        });
+    };
+    let what = match (*events, *lines) {
+        (0, lines) => format!("what waits for {lines} of the service keys cannot be read and is not delivered"),
+        (1, _) => "1 event in the queue cannot be read and is not delivered".to_owned(),
+        (events, _) => format!("{events} events in the queue cannot be read and are not delivered"),
+    };
+    Some(format!(
+        "{what}, while all others are: {reason}; keep a copy of the database, look in Sentry for the alerts of that time, \
+         and discard the events or restore the file"
+    ))
 }
 
 fn untrusted(facts: &Facts) -> Option<String> {

@@ -34,7 +34,9 @@ impl Editor {
     }
 
     /// Puts dead letters back to their places in line, with their blame forgotten, by which an event is given
-    /// up; their attempts are counted on. Returns those that were dead letters; the others are left as they are.
+    /// up; their attempts are counted on. A resolve whose incident was triggered anew since stays where it is: whoever sent
+    /// it at its old place would close what is open now. Returns those that were dead letters and wait again; the others
+    /// are left as they are.
     ///
     /// Left as well are triggers whose incident was resolved since: they would open it again.
     /// [`revive_resolved`](Self::revive_resolved) takes them, too.

@@ -167,6 +167,14 @@ pub enum QueueError {
         /// Where the odd value stands.
         column: &'static str,
     },
+    /// An earlier event of its incident is in line, as after somebody put that back: it goes first.
+    #[error("event {id} waits behind event {earlier} of its incident")]
+    Behind {
+        /// The event.
+        id: EventId,
+        /// The first in line of its incident.
+        earlier: EventId,
+    },
     /// The event is not in line: it was settled, or somebody took it out.
     #[error("event {0} is no longer waiting")]
     NotWaiting(EventId),
@@ -184,4 +192,36 @@ pub enum QueueError {
         /// The database's words.
         source: Arc<sqlx::Error>,
     },
+}
+
+impl QueueError {
+    /// Whether the cause stands in what was to be read, so that trying again brings the same, while other rows may well be
+    /// readable: a damaged page, a sector that the disk cannot read, or a row that the bridge did not write so.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Disk { .. }) || self.is_of_content()
+    }
+
+    /// Why one event cannot be read, for whoever is told that all others can be.
+    #[must_use]
+    pub fn of_one_event(&self) -> String {
+        match self {
+            Self::Damaged { path, reason } => {
+                format!("a part of the database {} is damaged ({reason})", path.display())
+            }
+            Self::Disk { path, reason } => {
+                format!("the disk does not read a part of the database {} ({reason})", path.display())
+            }
+            error => error.to_string(),
+        }
+    }
+
+    /// Whether it is damage in the file's content: the disk itself did all that it was asked to.
+    pub(super) fn is_of_content(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::Unreadable { .. } => true,
+            Self::Database { source, .. } => matches!(**source, sqlx::Error::ColumnDecode { .. }),
+            _ => false,
+        }
+    }
 }

@@ -6,12 +6,14 @@
 //! - [`incoming`]: what webhooks bring, and what became of it
 //! - [`event`]: what stands in the queue
 //! - [`rejected`]: webhooks that were rejected
-//! - [`item`]: both, as people name and list them
+//! - [`item`]: both, as people name and list them; [`json`]: as JSON
 //! - [`overview`]: how much stands where
 //! - [`attention`]: what of it wants somebody's attention
 //! - [`history`]: how long delivered events are kept
+//! - [`arrivals`]: tells whoever delivers what was committed; bounded
 //! - [`observer`]: what each commit brought, for whoever counts
 //! - `memory`: what the metrics find again after a restart
+//! - [`unreadable`]: what of it cannot be read
 //! - `told`: what was told a short while ago; pure
 //! - `decide`: what belongs before what, by the times that Sentry tells; pure
 //! - `fold`: what becomes a row of its own, and what is folded into one that waits; pure
@@ -20,6 +22,7 @@
 //! - `pulse`: how the writer fares
 //! - `sqlite`: the only place that knows SQL
 
+pub mod arrivals;
 pub mod attention;
 mod decide;
 mod editor;
@@ -29,6 +32,7 @@ mod fold;
 pub mod history;
 pub mod incoming;
 pub mod item;
+pub mod json;
 mod memory;
 pub mod observer;
 pub mod overview;
@@ -39,6 +43,7 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 mod told;
+pub mod unreadable;
 mod writer;
 
 use std::path::Path;
@@ -49,6 +54,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+pub use arrivals::Arrivals;
 pub use attention::{Attention, DeadLetters, FirstInLine, IncidentState};
 pub use editor::Editor;
 pub use error::QueueError;
@@ -60,10 +66,11 @@ pub use observer::Commit;
 pub use overview::{Destination, Overview};
 pub use reader::Reader;
 pub use rejected::{Rejected, RejectedId};
+pub use unreadable::{KeysInLine, LookedAgain, Page, Unreadable};
 
 use pulse::Pulse;
 use rejected::MAX_REJECTED_BYTES;
-use writer::Command;
+use writer::{Begin, Command};
 
 /// A commit, or a look, that takes longer is stuck. Longer than a connection waits for another process's lock, for which
 /// there is a better answer.
@@ -151,9 +158,19 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// When it could neither be committed nor read, or [`QueueError::NotWaiting`] when the event is no longer in line.
+    /// When it could neither be committed nor read, [`QueueError::NotWaiting`] when the event is no longer in line, or
+    /// [`QueueError::Behind`] when an earlier one of its incident is.
     pub async fn begin(&self, id: EventId, at: DateTime<Utc>) -> Result<Begun, QueueError> {
-        self.ask(|reply| Command::Begin { id, at, reply }).await
+        self.begin_past(id, at, Vec::new()).await
+    }
+
+    /// The same, going past earlier events of its incident that cannot be read: those are not waited for.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Queue::begin`].
+    pub async fn begin_past(&self, id: EventId, at: DateTime<Utc>, past: Vec<EventId>) -> Result<Begun, QueueError> {
+        self.ask(|reply| Command::Begin { begin: Begin { id, at, past }, reply }).await
     }
 
     /// Keeps how an attempt ended. It is committed when this returns.
@@ -180,11 +197,14 @@ impl Queue {
 
     /// Announces every event from now on, but those that were folded, after its commit and before [`Queue::receive`] returns.
     ///
+    /// At most [`ARRIVALS`](arrivals::ARRIVALS) of them are held for a listener that does not take them; of further ones
+    /// it is told the service keys, see [`Arrivals::take_missed`].
+    ///
     /// There is one listener: a second call ends the first receiver. Call this first and read
     /// [`Reader::waiting`] then, so that nothing is missed; what comes both ways has the same id. While nobody
     /// listens, nothing is kept.
     #[must_use]
-    pub fn arrivals(&self) -> mpsc::UnboundedReceiver<Arrival> {
+    pub fn arrivals(&self) -> Arrivals {
         self.pulse.listen()
     }
 

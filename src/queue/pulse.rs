@@ -4,9 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
-
 use super::Arrival;
+use super::arrivals::{self, Announcer, Arrivals};
 use super::observer::{Commit, Observer};
 
 #[derive(Debug)]
@@ -15,7 +14,7 @@ pub(super) struct Pulse {
     well: AtomicBool,
     /// When the commit began that is under way.
     busy_since: Mutex<Option<Instant>>,
-    listener: Mutex<Option<mpsc::UnboundedSender<Arrival>>>,
+    listener: Mutex<Option<Announcer>>,
     observer: Observer,
 }
 
@@ -55,10 +54,10 @@ impl Pulse {
         self.busy_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn listen(&self) -> mpsc::UnboundedReceiver<Arrival> {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
-        receiver
+    pub(super) fn listen(&self) -> Arrivals {
+        let (announcer, arrivals) = arrivals::channel();
+        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(announcer);
+        arrivals
     }
 
     pub(super) fn observer(&self) -> &Observer {
@@ -73,10 +72,7 @@ impl Pulse {
             self.well.store(true, Ordering::Relaxed);
         }
         if let Some(listener) = self.listener.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            for arrival in arrivals {
-                // Where the receiver is gone, nothing is kept.
-                let _ = listener.send(arrival);
-            }
+            arrivals.for_each(|arrival| listener.announce(arrival));
         }
     }
 

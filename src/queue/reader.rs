@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::sqlite;
 use super::told::WINDOW;
+use super::unreadable::{KeysInLine, LookedAgain, Page};
 use super::{
     Attention, EventId, IncidentState, Overview, QueueError, Record, Rejected, RejectedId, RejectedSummary, State,
     Summary, WaitingEvent,
@@ -65,6 +66,43 @@ impl Reader {
         limit: u32,
     ) -> Result<Vec<WaitingEvent>, QueueError> {
         self.sqlite.waiting(key, after, limit).await
+    }
+
+    /// The same, with what of it cannot be read: a row, or all rows on a damaged page of the file. Where nothing is
+    /// damaged it costs no more.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read, or not even the numbers in line can.
+    pub async fn page(&self, key: &ServiceKey, after: Option<EventId>, limit: u32) -> Result<Page, QueueError> {
+        self.sqlite.page(key, after, limit).await
+    }
+
+    /// The service keys for which events are in line, and the events in line for what is none.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn keys_in_line(&self) -> Result<KeysInLine, QueueError> {
+        self.sqlite.keys_in_line().await
+    }
+
+    /// Whether an event in line can be read, its body included.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be told.
+    pub async fn look_again(&self, id: EventId) -> Result<LookedAgain, QueueError> {
+        self.sqlite.look_again(id).await
+    }
+
+    /// Those of `ids` that are in line, as an index knows it, whether they can be read or not.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn in_line(&self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
+        self.sqlite.in_line(ids).await
     }
 
     /// When events were last attempted and how often in all, for last attempts from `since` to `now`, earliest first: what

@@ -3,6 +3,8 @@
 //! So a lone command waits for one fsync, and many share one. It knows no SQL: the engine takes a [`Batch`] and
 //! commits all of it or nothing.
 
+mod divide;
+
 use std::collections::HashSet;
 use std::iter;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::ingest::Dedup;
-use crate::logging::repeats::{self, Cause};
+use crate::logging::throttle;
 use crate::metrics::Memory;
 
 use super::pulse::Pulse;
@@ -44,8 +46,7 @@ pub(super) enum Command {
         reply: Reply<Reception>,
     },
     Begin {
-        id: EventId,
-        at: DateTime<Utc>,
+        begin: Begin,
         reply: Reply<Begun>,
     },
     Settle {
@@ -90,14 +91,48 @@ pub(super) struct Prune {
     pub(super) limit: u32,
 }
 
+/// An attempt that is to begin.
+#[derive(Clone, Debug)]
+pub(super) struct Begin {
+    pub(super) id: EventId,
+    pub(super) at: DateTime<Utc>,
+    /// Earlier events of its incident that are not waited for.
+    pub(super) past: Vec<EventId>,
+}
+
+/// Why an attempt does not begin.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum NotFirst {
+    /// The event is not in line.
+    NotWaiting,
+    /// This one of its incident goes first.
+    Behind(EventId),
+}
+
+/// What triggers may be folded into.
+#[derive(Clone, Debug)]
+pub(super) struct Folding {
+    /// Whether anything may be folded into what waits already; not where that may be damaged.
+    pub(super) allowed: bool,
+    /// Events that were attempted although damage does not let them be marked: their bytes are known outside.
+    pub(super) attempted: HashSet<EventId>,
+}
+
+impl Default for Folding {
+    fn default() -> Self {
+        Self { allowed: true, attempted: HashSet::new() }
+    }
+}
+
 /// What one commit holds, to be written in this order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Batch {
     /// Attempts that were begun when nothing could be committed.
     pub(super) owed: Vec<(EventId, DateTime<Utc>)>,
     pub(super) incoming: Vec<Incoming>,
+    pub(super) folding: Folding,
     pub(super) settlements: Vec<(EventId, Settlement, DateTime<Utc>)>,
-    pub(super) begins: Vec<(EventId, DateTime<Utc>)>,
+    pub(super) begins: Vec<Begin>,
     pub(super) rejected: Vec<Rejected>,
     pub(super) prunes: Vec<Prune>,
     /// Whether to write something as large as an alert.
@@ -114,8 +149,8 @@ pub(super) struct Committed {
     pub(super) arrivals: Vec<Arrival>,
     /// Whether the event was still waiting.
     pub(super) settlements: Vec<bool>,
-    /// What to send, if the event was still waiting.
-    pub(super) begins: Vec<Option<Begun>>,
+    /// What to send, if it was the event's turn.
+    pub(super) begins: Vec<Result<Begun, NotFirst>>,
     pub(super) rejected: Vec<RejectedId>,
     /// How many were forgotten.
     pub(super) prunes: Vec<u64>,
@@ -143,7 +178,7 @@ async fn run(mut engine: Engine, mut commands: mpsc::Receiver<Command>, pulse: A
                     if pulse.is_well() {
                         pulse.failed();
                     }
-                    let line = repeats::line(Cause::NotAccepted, Level::Error);
+                    let line = throttle::line("alerts were not accepted", Level::Error);
                     log!(line.level, "alerts cannot be committed: {error}{line}");
                 }
                 pulse.is_busy(false);
@@ -216,6 +251,8 @@ impl Maintenance {
 struct Carried {
     /// The attempts that nobody could mark so far.
     owed: Vec<(EventId, DateTime<Utc>)>,
+    /// Those that damage does not let be marked, until they are settled.
+    unmarkable: HashSet<EventId>,
     told: Told,
 }
 
@@ -227,7 +264,7 @@ struct Round {
     batch: Batch,
     receiving: Vec<Reply<Reception>>,
     /// Those who brought what was told already.
-    repeating: Vec<Reply<Reception>>,
+    repeating: Vec<(Incoming, Reply<Reception>)>,
     /// What this round tells.
     tells: Vec<(Dedup, DateTime<Utc>)>,
     settling: Vec<Reply<()>>,
@@ -255,8 +292,8 @@ impl Round {
                 self.batch.settlements.push((id, settlement, at));
                 self.settling.push(reply);
             }
-            Command::Begin { id, at, reply } => {
-                self.batch.begins.push((id, at));
+            Command::Begin { begin, reply } => {
+                self.batch.begins.push(begin);
                 self.beginning.push(reply);
             }
             Command::Reject { rejected, reply } => {
@@ -294,7 +331,7 @@ impl Round {
         for (incoming, reply) in all {
             let Incoming { dedup, received_at, .. } = &incoming;
             if told.knows(dedup, *received_at) || dedup.seen_if.iter().any(|key| keys.contains(key)) {
-                self.repeating.push(reply);
+                self.repeating.push((incoming, reply));
                 continue;
             }
             if !dedup.records.is_empty() {
@@ -306,16 +343,30 @@ impl Round {
         }
     }
 
-    /// Commits the round and answers everybody in it.
-    async fn commit(mut self, engine: &mut Engine, pulse: &Pulse, carried: &mut Carried) {
-        let Carried { owed, told } = carried;
+    /// Commits the round and answers everybody in it. Of what fails by damaged content, all else is committed.
+    async fn commit(self, engine: &mut Engine, pulse: &Pulse, carried: &mut Carried) {
+        // The next one stands last.
+        let mut rounds = vec![self];
+        while let Some(round) = rounds.pop() {
+            let mut parts = round.commit_whole(engine, pulse, carried).await;
+            while let Some(part) = parts.pop() {
+                rounds.push(part);
+            }
+        }
+    }
+
+    /// Commits the round as a whole and answers everybody in it, or returns the parts of it that are to be committed
+    /// instead, in their order.
+    async fn commit_whole(mut self, engine: &mut Engine, pulse: &Pulse, carried: &mut Carried) -> Vec<Self> {
+        let Carried { owed, unmarkable, told } = carried;
         self.set_repetitions_apart(told);
+        self.batch.folding.attempted.clone_from(unmarkable);
         let settled: Vec<_> = self.batch.settlements.iter().map(|&(id, ..)| id).collect();
         let begun = self.batch.begins.clone();
         let takes_alerts = !self.batch.incoming.is_empty() || self.batch.probe;
-        self.batch.owed.clone_from(owed);
+        let batch = Batch { owed: owed.clone(), ..self.batch.clone() };
         let begun_at = Instant::now();
-        match engine.commit(self.batch).await {
+        match engine.commit(batch).await {
             Ok(committed) => {
                 pulse.observer().tell_of(begun_at.elapsed(), &committed);
                 owed.clear();
@@ -325,17 +376,30 @@ impl Round {
                 }
                 pulse.committed(takes_alerts, committed.arrivals.into_iter());
                 answer(self.receiving, committed.receptions.into_iter().map(Ok));
-                answer(self.repeating, iter::repeat(Ok(Reception::Repeated)));
+                answer(repeating(self.repeating), iter::repeat(Ok(Reception::Repeated)));
+                for id in &settled {
+                    unmarkable.remove(id);
+                }
                 let settlements = committed.settlements.into_iter().map(|waiting| waiting.then_some(()));
                 answer(self.settling, if_waiting(settlements, settled));
-                answer(self.beginning, if_waiting(committed.begins.into_iter(), begun.into_iter().map(|(id, _)| id)));
+                answer(self.beginning, if_first(committed.begins, &begun));
                 answer(self.rejecting, committed.rejected.into_iter().map(Ok));
                 answer(self.probing, iter::repeat(Ok(())));
             }
+            Err(error) if error.is_of_content() && !owed.is_empty() && carried.pay(engine).await => return vec![self],
+            Err(error) if error.is_of_content() && self.commands() > 1 => return self.divided(),
+            Err(error) if error.is_of_content() && !self.batch.incoming.is_empty() && self.batch.folding.allowed => {
+                self.batch.folding.allowed = false;
+                return vec![self];
+            }
             Err(error) => {
-                pulse.failed();
+                let Carried { owed, .. } = carried;
+                // That an event cannot be read says nothing about the alerts that come.
+                if takes_alerts || !error.is_of_content() {
+                    pulse.failed();
+                }
                 answer(self.receiving, iter::repeat(Err(error.clone())));
-                answer(self.repeating, iter::repeat(Err(error.clone())));
+                answer(repeating(self.repeating), iter::repeat(Err(error.clone())));
                 answer(self.settling, iter::repeat(Err(error.clone())));
                 let unmarked = begin_unmarked(engine, &begun, owed, &error).await;
                 answer(self.beginning, unmarked.into_iter());
@@ -343,7 +407,12 @@ impl Round {
                 answer(self.probing, iter::repeat(Err(error)));
             }
         }
+        Vec::new()
     }
+}
+
+fn repeating(repeating: Vec<(Incoming, Reply<Reception>)>) -> Vec<Reply<Reception>> {
+    repeating.into_iter().map(|(_, reply)| reply).collect()
 }
 
 /// Lets attempts begin that could not be marked: an alert that waits must reach people also when the disk is full.
@@ -352,22 +421,21 @@ impl Round {
 /// an event whose bytes were sent. Only a crash before that forgets them: then the event is sent once more.
 async fn begin_unmarked(
     engine: &Engine,
-    begun: &[(EventId, DateTime<Utc>)],
+    begins: &[Begin],
     owed: &mut Vec<(EventId, DateTime<Utc>)>,
     cause: &QueueError,
 ) -> Vec<Result<Begun, QueueError>> {
-    let ids: Vec<_> = begun.iter().map(|&(id, _)| id).collect();
-    let Ok(mut waiting) = engine.waiting(&ids).await else {
-        return iter::repeat_n(Err(cause.clone()), ids.len()).collect();
+    let Ok(begun) = engine.begun_unmarked(begins).await else {
+        return iter::repeat_n(Err(cause.clone()), begins.len()).collect();
     };
-    let mark_later = |&(id, at): &(EventId, DateTime<Utc>)| {
-        let begun = waiting.remove(&id).ok_or(QueueError::NotWaiting(id))?;
-        let line = repeats::line(Cause::NotMarked, Level::Warn);
-        log!(line.level, event = id.get(); "sent without a mark, because nothing can be committed: {cause}{line}");
-        owed.push((id, at));
+    let mark_later = |(begun, begin): (Result<Begun, QueueError>, &Begin)| {
+        let begun = begun?;
+        let line = throttle::line("attempts were not recorded as begun", Level::Warn);
+        log!(line.level, event = begin.id.get(); "sent without a mark, because nothing can be committed: {cause}{line}");
+        owed.push((begin.id, begin.at));
         Ok(begun)
     };
-    begun.iter().map(mark_later).collect()
+    if_first(begun, begins).zip(begins).map(mark_later).collect()
 }
 
 /// Sends each of `replies` its answer; one that nobody waits for any more is no loss.
@@ -375,6 +443,15 @@ fn answer<T>(replies: Vec<Reply<T>>, answers: impl Iterator<Item = Result<T, Que
     for (reply, answer) in replies.into_iter().zip(answers) {
         let _ = reply.send(answer);
     }
+}
+
+fn if_first(found: Vec<Result<Begun, NotFirst>>, begins: &[Begin]) -> impl Iterator<Item = Result<Begun, QueueError>> {
+    found.into_iter().zip(begins).map(|(begun, &Begin { id, .. })| {
+        begun.map_err(|reason| match reason {
+            NotFirst::NotWaiting => QueueError::NotWaiting(id),
+            NotFirst::Behind(earlier) => QueueError::Behind { id, earlier },
+        })
+    })
 }
 
 fn if_waiting<T>(

@@ -44,7 +44,12 @@ impl Doomed {
         };
         let (webhooks, strangers): (Vec<_>, Vec<_>) = webhooks.into_iter().partition(|id| rejected.contains(id));
         doomed.add_webhooks(webhooks);
-        let found: HashSet<_> = found.iter().map(|event| event.id).collect();
+        let mut found: HashSet<_> = found.iter().map(|event| event.id).collect();
+        let missing: Vec<_> = events.iter().copied().filter(|id| !found.contains(id)).collect();
+        // What cannot be read can be deleted, unless its page is damaged.
+        let unreadable = reader.in_line(&missing).await?;
+        found.extend(&unreadable);
+        doomed.add_events(State::Waiting, unreadable);
         let missing = events.into_iter().filter(|id| !found.contains(id)).map(ItemId::Event);
         Ok((doomed, missing.chain(strangers.into_iter().map(ItemId::Rejected)).collect()))
     }

@@ -16,6 +16,8 @@ pub enum Retried {
     ResolvedSince,
     /// It is no dead letter, but in this state.
     NoDeadLetter(State),
+    /// It is a dead resolve whose incident was triggered anew since: it would close that, so it stays a dead letter.
+    TriggeredAnew,
     /// The queue has nothing with this number.
     NotThere,
     /// The webhook became these events of an incident, and is gone.
@@ -39,7 +41,10 @@ impl Retried {
     /// Whether nothing is left to be done about it.
     #[must_use]
     pub fn is_well(&self) -> bool {
-        !matches!(self, Self::ResolvedSince | Self::NoDeadLetter(_) | Self::NotThere | Self::StillRejected(_))
+        !matches!(
+            self,
+            Self::ResolvedSince | Self::TriggeredAnew | Self::NoDeadLetter(_) | Self::NotThere | Self::StillRejected(_)
+        )
     }
 }
 
@@ -97,6 +102,7 @@ pub async fn revive(
         _ if revived.contains(id) => Retried::WaitsAgain,
         // What is dead still was left so on purpose.
         Some((State::Dead, EventType::Trigger)) => Retried::ResolvedSince,
+        Some((State::Dead, _)) => Retried::TriggeredAnew,
         Some((state, _)) => Retried::NoDeadLetter(*state),
         None => Retried::NotThere,
     };

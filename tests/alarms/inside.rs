@@ -103,6 +103,17 @@ impl Inside {
         assert_eq!(done.code, Some(0), "{done:?}");
     }
 
+    /// Does to its database what somebody with a shell does.
+    pub(crate) fn meddles(&self, sql: &'static str) {
+        use sqlx::ConnectOptions;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let path = self.home.path().join("bridge.db");
+            let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+            sqlx::query(sql).execute(&mut connection).await.unwrap();
+        });
+    }
+
     /// Asks its queue something.
     pub(crate) fn reads<T>(&self, what: impl AsyncFnOnce(Reader) -> T) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

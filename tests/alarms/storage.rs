@@ -63,6 +63,31 @@ fn a_database_that_was_moved_away_is_one_page_past_the_queue_and_over_once_it_is
 }
 
 #[test]
+fn an_event_that_cannot_be_read_is_one_page_past_the_queue_and_over_when_it_can_be() {
+    let pagerduty = PagerDuty::start();
+    let waits = BTreeMap::from([("retry-after".to_owned(), "300".to_owned())]);
+    let throttled = Fault::Answer { status: 503, body: Body::Json, headers: waits, apply: false };
+    let of_alerts = FaultRule { service_key: Some(KEY.to_owned()), ..FaultRule::new(throttled) };
+    pagerduty.inject(of_alerts.times(1)).unwrap();
+    let mut bridge = Inside::start(&pagerduty.url(), &[OTHER_WAY]);
+    bridge.queue(&alert(1, "Disk slow"));
+    pagerduty.wait_for_requests(1);
+    bridge.queue(&alert(2, "Disk hot"));
+    bridge.end();
+    bridge.meddles("UPDATE events SET incident_key = printf('%.300c', 'x') WHERE id = 2");
+    bridge.restart();
+    pagerduty.wait_for_accepted(1);
+    let incident = is_paged(&pagerduty, OTHER_KEY, "storage");
+    assert!(incident.description.contains("1 event in the queue cannot be read"), "{incident:#?}");
+
+    bridge.meddles("UPDATE events SET incident_key = '2' WHERE id = 2");
+    // Whatever a command does, the queue is read anew for it.
+    bridge.runs_queue(&["discard", "--yes", "1"]);
+    is_over(&pagerduty, OTHER_KEY, "storage");
+    pagerduty.wait_for("the alert", |records| records.incident(KEY, "2").is_some());
+}
+
+#[test]
 fn an_alarm_past_the_queue_that_pagerduty_took_and_did_not_confirm_is_resolved_as_well() {
     let name = "storage::an_alarm_past_the_queue_that_pagerduty_took_and_did_not_confirm_is_resolved_as_well";
     let Some(disk) = Disk::mount(name) else { return };

@@ -1,6 +1,6 @@
 //! One run of the bridge: the real schedule, and what the worker keeps besides.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use sentry_pagerduty_bridge::delivery::{Schedule, restart};
@@ -23,6 +23,12 @@ pub(crate) struct Bridge {
     pub(crate) idle_wakes: u32,
     /// Announcements are made in order.
     pub(crate) announced: Duration,
+    /// What cannot be read, and is set aside.
+    pub(crate) set_aside: BTreeSet<EventId>,
+    /// How often in a row each key's line could not be read.
+    pub(crate) read_failures: Vec<u32>,
+    /// The keys of which announcements found no room, until the worker takes that in.
+    pub(crate) missed: Vec<bool>,
     /// How much will still happen without anything new from outside.
     pub(crate) outstanding: u32,
 }
@@ -44,7 +50,18 @@ impl Bridge {
                 schedule.remember_attempts(&service_key(row.key), end, row.attempts.max(1));
             }
         }
-        Self { schedule, started: now, away: HashSet::new(), wake: 0, idle_wakes: 0, announced: now, outstanding: 0 }
+        Self {
+            schedule,
+            started: now,
+            away: HashSet::new(),
+            wake: 0,
+            idle_wakes: 0,
+            announced: now,
+            set_aside: BTreeSet::new(),
+            read_failures: vec![0; queue.keys()],
+            missed: vec![false; queue.keys()],
+            outstanding: 0,
+        }
     }
 
     /// The schedule's clock, as the worker reads it.

@@ -7,7 +7,8 @@ use sentry_pagerduty_bridge::delivery::schedule::Next;
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::queue::EventId;
 
-use crate::happening::{DATABASE_PAUSE, Happening};
+use crate::happening::Happening;
+use crate::queue::Read;
 use crate::world::World;
 
 /// Wakes in a row without anything to do, for each key: a lowered rate rises three times, and each time it may turn out
@@ -37,11 +38,6 @@ impl World {
 
     fn begin(&mut self, id: EventId, key: &ServiceKey) {
         assert_eq!(number_of(key), self.queue.row(id).key, "event {id} was sent with the key of another");
-        // It may be gone by now without the bridge knowing, and then it is not sent.
-        if self.queue.waiting(number_of(key)).contains(&id) {
-            let first = self.queue.first_known_of_line(id);
-            assert_eq!(first, Some(id), "event {id} overtook an earlier one of its incident that is not settled");
-        }
         let limits = self.plan.limits;
         let bridge = self.bridge();
         assert!(bridge.away.insert(id), "event {id} is under way twice");
@@ -50,21 +46,20 @@ impl World {
         self.expect(wait, Happening::Marked { run, id, asked });
     }
 
+    /// A read of a page begins, beside all else that goes on. It sees the queue as it is at any moment until it ends.
     fn load(&mut self, key: &ServiceKey, after: Option<EventId>) {
-        let number = number_of(key);
-        let window = self.plan.limits.window;
-        let page = self.queue.page(number, after, window);
-        let last = page.len() < window;
-        let page = (!self.disk_fails()).then_some((page, last));
-        let slow = self.rng.random_range(Duration::ZERO..Duration::from_secs(5));
-        let wait = if page.is_some() { slow } else { DATABASE_PAUSE };
-        // The worker waits for the page; the schedule has to bear it that something happens meanwhile.
-        if page.is_some() && self.rng.random_bool(0.5) {
-            self.page_read(number, page);
-        } else {
-            let run = self.run;
-            self.expect(wait, Happening::PageRead { run, key: number, page });
-        }
+        let (number, run) = (number_of(key), self.run);
+        let longest = if self.rng.random_bool(0.5) { Duration::from_millis(20) } else { Duration::from_secs(5) };
+        let wait = self.rng.random_range(Duration::ZERO..longest);
+        let early = self.rng.random_bool(0.5).then(|| self.read(number, after));
+        self.expect(wait, Happening::PageRead { run, key: number, after, early });
+    }
+
+    /// What a read finds now.
+    pub(crate) fn read(&mut self, key: usize, after: Option<EventId>) -> Read {
+        let (until, part) = self.plan.bad_reads;
+        let fails = self.disk_fails() || self.now < until && self.rng.random_bool(part);
+        if fails { Read::Fails } else { Read::Page(self.queue.page(key, after, self.plan.limits.window, self.now)) }
     }
 
     fn wait(&mut self, moment: Option<Duration>) {

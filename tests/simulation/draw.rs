@@ -1,5 +1,6 @@
 //! Worlds, drawn from their numbers.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -39,13 +40,23 @@ impl Plan {
             plan.crashes.push(Crash { after_steps, down: within(&mut rng, seconds(90)) });
         }
         for _ in 0..rng.random_range(0..=3) {
-            let key = rng.random_range(0..keys);
-            let deed = if rng.random_bool(0.6) {
-                Deed::RetryDead { key }
-            } else {
-                Deed::Discard { key, place: rng.random_range(0..10) }
-            };
+            let deed = deed(&mut rng, keys);
             plan.deeds.push((within(&mut rng, horizon), deed));
+        }
+        for _ in 0..rng.random_range(0..=6) {
+            let after_steps = rng.random_range(1..=u64::try_from(events).unwrap() * 8);
+            plan.deeds_between.push((after_steps, deed(&mut rng, keys)));
+        }
+        if rng.random_bool(0.3) {
+            plan.bad_reads = (horizon, rng.random_range(0.1..0.9));
+        }
+        if rng.random_bool(0.3) {
+            for _ in 0..rng.random_range(1..=5) {
+                plan.unreadable.insert(rng.random_range(0..events), within(&mut rng, horizon));
+            }
+        }
+        if rng.random_bool(0.3) {
+            plan.overflows = rng.random_range(0.05..0.7);
         }
         if rng.random_bool(0.2) {
             let from = within(&mut rng, horizon);
@@ -227,7 +238,11 @@ impl Plan {
             crashes: Vec::new(),
             deeds: Vec::new(),
             clock_steps: Vec::new(),
+            deeds_between: Vec::new(),
             disk_trouble: Vec::new(),
+            bad_reads: (Duration::ZERO, 0.0),
+            unreadable: HashMap::new(),
+            overflows: 0.0,
             travel: Duration::from_millis(rng.random_range(10..=250)),
             commit: 1..=rng.random_range(1..=50),
         }
@@ -274,6 +289,15 @@ impl Plan {
         for (number, coming) in self.comings.iter_mut().enumerate() {
             coming.number = number;
         }
+    }
+}
+
+fn deed(rng: &mut StdRng, keys: usize) -> Deed {
+    let key = rng.random_range(0..keys);
+    match rng.random_range(0..10) {
+        0..6 => Deed::RetryDead { key },
+        6..9 => Deed::Discard { key, place: rng.random_range(0..10) },
+        _ => Deed::DiscardDead { key },
     }
 }
 

@@ -4,33 +4,85 @@ use std::time::Duration;
 
 use rand::RngExt;
 use sentry_pagerduty_bridge::delivery::Fate;
+use sentry_pagerduty_bridge::delivery::backoff::Backoff;
 use sentry_pagerduty_bridge::pagerduty::outcome::Outcome;
-use sentry_pagerduty_bridge::queue::{Arrival, EventId, WaitingEvent};
+use sentry_pagerduty_bridge::queue::{Arrival, EventId};
 
 use crate::bridge::Bridge;
 use crate::pagerduty::{Request, Way, timed_out};
 use crate::plan::{Coming, Deed, TIMEOUT, incident_key, service_key};
-use crate::queue::{State, utc};
+use crate::queue::{Read, State, utc};
 use crate::world::World;
 
 /// As the worker waits before it asks the database again.
-pub(crate) const DATABASE_PAUSE: Duration = Duration::from_secs(1);
+const DATABASE_PAUSE: Duration = Duration::from_secs(1);
+
+/// As the worker waits before it reads a key's line again.
+const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Duration::from_secs(30) };
+
+/// As often as the worker looks again at what could not be read.
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 /// Something that happens. What belongs to a run of the bridge carries its number, and is nothing when that run ended.
 #[derive(Debug)]
 pub(crate) enum Happening {
     Start,
     Comes(Coming),
-    Committed { run: u32, coming: Coming },
-    Announced { run: u32, id: EventId },
-    Marked { run: u32, id: EventId, asked: Duration },
-    Arrives { attempt: u64 },
-    Answered { run: u32, id: EventId, outcome: Outcome },
-    Settled { run: u32, id: EventId, fate: Fate },
-    PageRead { run: u32, key: usize, page: Option<(Vec<WaitingEvent>, bool)> },
-    Wake { run: u32, wake: u64 },
+    Committed {
+        run: u32,
+        coming: Coming,
+    },
+    Announced {
+        run: u32,
+        id: EventId,
+    },
+    Marked {
+        run: u32,
+        id: EventId,
+        asked: Duration,
+    },
+    Arrives {
+        attempt: u64,
+    },
+    Answered {
+        run: u32,
+        id: EventId,
+        outcome: Outcome,
+    },
+    Settled {
+        run: u32,
+        id: EventId,
+        fate: Fate,
+    },
+    /// `early`: the read saw the queue as it was when it began.
+    PageRead {
+        run: u32,
+        key: usize,
+        after: Option<EventId>,
+        early: Option<Read>,
+    },
+    BackedOff {
+        run: u32,
+        key: usize,
+    },
+    /// The worker takes in that announcements for a key found no room.
+    Missed {
+        run: u32,
+        key: usize,
+    },
+    /// Some of what could not be read can be, perhaps.
+    LookAgain {
+        run: u32,
+    },
+    Wake {
+        run: u32,
+        wake: u64,
+    },
     Deed(Deed),
-    Rescan { run: u32, key: usize },
+    Rescan {
+        run: u32,
+        key: usize,
+    },
     Calm,
 }
 
@@ -62,9 +114,26 @@ impl World {
             Happening::Marked { run, id, asked } if run == self.run => self.marked(id, asked),
             Happening::Answered { run, id, outcome } if run == self.run => self.answered(id, &outcome),
             Happening::Settled { run, id, fate } if run == self.run => self.settled(id, fate),
-            Happening::PageRead { run, key, page } if run == self.run => {
+            Happening::PageRead { run, key, after, early } if run == self.run => {
                 self.bridge().outstanding -= 1;
-                self.page_read(key, page);
+                let read = early.unwrap_or_else(|| self.read(key, after));
+                self.page_read(key, read);
+                self.decide();
+            }
+            Happening::BackedOff { run, key } if run == self.run => {
+                self.bridge().outstanding -= 1;
+                self.bridge().schedule.not_loaded(&service_key(key));
+                self.decide();
+            }
+            Happening::Missed { run, key } if run == self.run => {
+                self.bridge().outstanding -= 1;
+                self.bridge().missed[key] = false;
+                self.bridge().schedule.look_for(&service_key(key));
+                self.decide();
+            }
+            Happening::LookAgain { run } if run == self.run => {
+                self.bridge().outstanding -= 1;
+                self.look_again();
                 self.decide();
             }
             Happening::Rescan { run, key } if run == self.run => {
@@ -99,11 +168,21 @@ impl World {
 
     fn committed(&mut self, run: u32, coming: &Coming) {
         if run == self.run && !self.disk_fails() {
-            let id = self.queue.insert(coming, self.now);
+            let unreadable_until = self.plan.unreadable.get(&coming.number).copied().unwrap_or_default();
+            let id = self.queue.insert(coming, self.now, unreadable_until);
             let delay = Duration::from_millis(self.rng.random_range(0..20));
             let at = (self.now + delay).max(self.bridge().announced);
             self.bridge().announced = at;
-            self.expect(at - self.now, Happening::Announced { run, id });
+            let key = coming.key;
+            if self.bridge().missed[key] {
+                return;
+            }
+            if self.rng.random_bool(self.plan.overflows) {
+                self.bridge().missed[key] = true;
+                self.expect(at - self.now, Happening::Missed { run, key });
+            } else {
+                self.expect(at - self.now, Happening::Announced { run, id });
+            }
         }
     }
 
@@ -127,8 +206,11 @@ impl World {
         let marked = self.plan.wall_clock(asked);
         let row = self.queue.row(id);
         let key = service_key(row.key);
-        let waits = row.state == State::Waiting;
-        if waits && !failed {
+        let (waits, readable) = (row.state == State::Waiting, row.is_readable(now));
+        let past = self.bridge().set_aside.clone();
+        let first = if waits { self.queue.first_of_line(id, &past) } else { None };
+        if waits && readable && !failed && first == Some(id) {
+            let row = self.queue.row(id);
             row.attempts += 1;
             row.last_attempt_at = Some(marked);
             self.send(id);
@@ -140,6 +222,14 @@ impl World {
         if failed {
             let until = bridge.clock(now) + DATABASE_PAUSE;
             bridge.schedule.not_begun(&key, id, until);
+        } else if waits && !readable {
+            bridge.schedule.vanished(&key, id);
+            self.set_aside(id);
+        } else if let Some(earlier) = first {
+            bridge.schedule.behind(&key, id);
+            let row = self.queue.row(earlier);
+            let is_news = row.put_back || row.read_again_at >= Some(asked) || row.unreadable_until > asked;
+            assert!(is_news, "event {id} was to overtake event {earlier}, which the bridge knew: {row:?}");
         } else {
             bridge.schedule.vanished(&key, id);
         }
@@ -217,41 +307,49 @@ impl World {
         self.decide();
     }
 
-    pub(crate) fn page_read(&mut self, key: usize, page: Option<(Vec<WaitingEvent>, bool)>) {
-        let Some((page, last)) = page else { return self.bridge().schedule.not_loaded(&service_key(key)) };
-        for event in &page {
-            self.queue.row(event.id).put_back = false;
+    fn page_read(&mut self, key: usize, read: Read) {
+        let (run, now) = (self.run, self.now);
+        let Read::Page(page) = read else {
+            let chance = self.rng.random_range(0.0..1.0);
+            let failures = &mut self.bridge().read_failures[key];
+            *failures += 1;
+            let wait = BACKOFF.wait(*failures, chance);
+            return self.expect(wait, Happening::BackedOff { run, key });
+        };
+        self.bridge().read_failures[key] = 0;
+        for event in &page.events {
+            let was_set_aside = self.bridge().set_aside.remove(&event.id);
+            let row = self.queue.row(event.id);
+            if std::mem::take(&mut row.put_back) || was_set_aside {
+                row.read_again_at = Some(now);
+            }
         }
-        self.bridge().schedule.loaded(&service_key(key), &page, last);
+        page.unreadable.iter().for_each(|id| self.set_aside(*id));
+        self.bridge().schedule.loaded_to(&service_key(key), &page.events, page.end, page.last);
     }
 
-    fn deed(&mut self, deed: Deed) {
-        if self.disk_fails() {
-            return;
+    fn set_aside(&mut self, id: EventId) {
+        let run = self.run;
+        let bridge = self.bridge();
+        if bridge.set_aside.is_empty() {
+            self.expect(LOOK_AGAIN, Happening::LookAgain { run });
         }
-        let (now, running) = (self.now, self.bridge.is_some());
-        let key = match deed {
-            Deed::RetryDead { key } => {
-                for id in self.queue.dead(key) {
-                    self.queue.put(id, State::Waiting, now);
-                    let row = self.queue.row(id);
-                    row.put_back = running;
-                    row.blamed = Duration::ZERO;
-                    row.first_failed_at = None;
-                    row.excused_in = None;
-                }
-                key
+        self.bridge().set_aside.insert(id);
+    }
+
+    fn look_again(&mut self) {
+        let (run, now) = (self.run, self.now);
+        for id in self.bridge().set_aside.clone() {
+            let row = self.queue.row(id);
+            if row.state != State::Waiting || row.is_readable(now) {
+                let key = service_key(row.key);
+                row.put_back = true;
+                self.bridge().set_aside.remove(&id);
+                self.bridge().schedule.rescan(&key);
             }
-            Deed::Discard { key, place } => {
-                if let Some(id) = self.queue.waiting(key).iter().nth(place).copied() {
-                    self.queue.put(id, State::Discarded, now);
-                }
-                key
-            }
-        };
-        if running {
-            let (run, delay) = (self.run, Duration::from_millis(self.rng.random_range(0..200)));
-            self.expect(delay, Happening::Rescan { run, key });
+        }
+        if !self.bridge().set_aside.is_empty() {
+            self.expect(LOOK_AGAIN, Happening::LookAgain { run });
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What happens in a world.
 
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub(crate) enum Deed {
     RetryDead { key: usize },
     /// Takes the event at this place of the key's line out.
     Discard { key: usize, place: usize },
+    /// Deletes every dead letter of the key.
+    DiscardDead { key: usize },
 }
 
 /// A world.
@@ -50,8 +53,16 @@ pub(crate) struct Plan {
     pub(crate) deeds: Vec<(Duration, Deed)>,
     /// When the machine's clock is set, and by how many seconds it then jumps.
     pub(crate) clock_steps: Vec<(Duration, i64)>,
+    /// The same after so many things happened in the world, which finds moments that no time does.
+    pub(crate) deeds_between: Vec<(u64, Deed)>,
     /// When nothing can be committed or read.
     pub(crate) disk_trouble: Vec<(Duration, Duration)>,
+    /// Until then, so many of the page reads fail.
+    pub(crate) bad_reads: (Duration, f64),
+    /// Alerts, by their numbers, that cannot be read from the queue until then.
+    pub(crate) unreadable: HashMap<usize, Duration>,
+    /// How many announcements find the worker busy, so that their key has to be looked for.
+    pub(crate) overflows: f64,
     /// The longest a request or an answer travels while all is well.
     pub(crate) travel: Duration,
     /// How long a commit takes, in milliseconds.
@@ -100,7 +111,8 @@ impl Plan {
         let deeds = self.deeds.iter().map(|(at, _)| *at);
         let disk = self.disk_trouble.iter().map(|(_, until)| *until);
         let steps = self.clock_steps.iter().map(|(at, _)| *at);
-        let last = comings.chain(faults).chain(poison).chain(deeds).chain(disk).chain(steps).max();
+        let damage = self.unreadable.values().copied().chain([self.bad_reads.0]);
+        let last = comings.chain(faults).chain(poison).chain(deeds).chain(disk).chain(steps).chain(damage).max();
         // What came last has to be committed.
         last.unwrap_or_default() + Duration::from_secs(1)
     }

@@ -53,8 +53,10 @@ fn the_pace_is_kept(end: &End) {
 
 /// Once an event of an incident was seen, no earlier one is seen again, unless an operator put it back.
 fn incidents_are_in_order(end: &End) {
-    if !end.plan.deeds.is_empty() {
-        // Then only what the bridge could know is checked, at each decision.
+    let plan = &end.plan;
+    if !plan.deeds.is_empty() || !plan.deeds_between.is_empty() || !plan.unreadable.is_empty() {
+        // Then an event may be seen later than another because it came back into the line later. That none leaves while an
+        // earlier one is in line is checked whenever one does.
         return;
     }
     let places: HashMap<usize, (usize, &Row)> =

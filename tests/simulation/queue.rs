@@ -40,6 +40,10 @@ pub(crate) struct Row {
     pub(crate) excused_in: Option<u32>,
     /// An operator put it back in line, and this run of the bridge did not read it since.
     pub(crate) put_back: bool,
+    /// When a run of the bridge read it after that, or after it could not be read.
+    pub(crate) read_again_at: Option<Duration>,
+    /// It cannot be read before.
+    pub(crate) unreadable_until: Duration,
 }
 
 /// The rows; an event's number is its place, counted from 1.
@@ -54,7 +58,7 @@ impl Queue {
         Self { rows: Vec::new(), waiting: vec![BTreeSet::new(); keys] }
     }
 
-    pub(crate) fn insert(&mut self, coming: &Coming, now: Duration) -> EventId {
+    pub(crate) fn insert(&mut self, coming: &Coming, now: Duration, unreadable_until: Duration) -> EventId {
         self.rows.push(Row {
             content: coming.content,
             number: coming.number,
@@ -70,6 +74,8 @@ impl Queue {
             settled_at: None,
             excused_in: None,
             put_back: false,
+            read_again_at: None,
+            unreadable_until,
         });
         let id = EventId::new(i64::try_from(self.rows.len()).unwrap());
         self.waiting[coming.key].insert(id);
@@ -111,20 +117,56 @@ impl Queue {
         self.waiting.iter().all(BTreeSet::is_empty)
     }
 
-    pub(crate) fn page(&mut self, key: usize, after: Option<EventId>, limit: usize) -> Vec<WaitingEvent> {
+    pub(crate) fn page(&mut self, key: usize, after: Option<EventId>, limit: usize, now: Duration) -> Page {
         let ids: Vec<EventId> = self.waiting[key].iter().copied().filter(|id| Some(*id) > after).take(limit).collect();
-        ids.into_iter().map(|id| self.row(id).as_waiting(id)).collect()
+        let (end, last) = (ids.last().copied(), ids.len() < limit);
+        let (readable, unreadable): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.row(*id).is_readable(now));
+        let events = readable.into_iter().map(|id| self.row(id).as_waiting(id)).collect();
+        Page { events, unreadable, end, last }
     }
 
-    /// The oldest waiting event of the line in which `id` stands, except those that this run could not know of.
-    pub(crate) fn first_known_of_line(&mut self, id: EventId) -> Option<EventId> {
+    /// The oldest waiting event of the line in which `id` stands, except these.
+    pub(crate) fn first_of_line(&mut self, id: EventId, past: &BTreeSet<EventId>) -> Option<EventId> {
         let (key, incident) = (self.row(id).key, self.row(id).incident);
         let ids: Vec<EventId> = self.waiting[key].range(..=id).copied().collect();
-        ids.into_iter().find(|id| self.row(*id).incident == incident && !self.row(*id).put_back)
+        ids.into_iter().find(|id| self.row(*id).incident == incident && !past.contains(id))
+    }
+
+    /// Whether a resolve is older than a trigger of its incident that waits or was taken, and would close that.
+    pub(crate) fn was_triggered_anew(&mut self, id: EventId) -> bool {
+        let (key, incident, event_type) = (self.row(id).key, self.row(id).incident, self.row(id).event_type);
+        let later = |(number, row): (i64, &Row)| {
+            number > id.get()
+                && row.key == key
+                && row.incident == incident
+                && row.event_type == EventType::Trigger
+                && matches!(row.state, State::Waiting | State::Delivered)
+        };
+        event_type == EventType::Resolve && (1..).zip(&self.rows).any(later)
     }
 }
 
+/// How a read of a line ends.
+#[derive(Clone, Debug)]
+pub(crate) enum Read {
+    Page(Page),
+    Fails,
+}
+
+/// What is read of a line.
+#[derive(Clone, Debug)]
+pub(crate) struct Page {
+    pub(crate) events: Vec<WaitingEvent>,
+    pub(crate) unreadable: Vec<EventId>,
+    pub(crate) end: Option<EventId>,
+    pub(crate) last: bool,
+}
+
 impl Row {
+    pub(crate) fn is_readable(&self, now: Duration) -> bool {
+        now >= self.unreadable_until
+    }
+
     fn as_waiting(&self, id: EventId) -> WaitingEvent {
         WaitingEvent {
             id,

@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use crate::bridge::Bridge;
 use crate::happening::{Happening, OnTheWire};
 use crate::pagerduty::PagerDuty;
-use crate::plan::{Crash, Plan, TIMEOUT};
+use crate::plan::{Crash, Deed, Plan, TIMEOUT};
 use crate::queue::Queue;
 
 /// What is left when all is over.
@@ -38,6 +38,7 @@ pub(crate) struct World {
     pub(crate) attempts: u64,
     pub(crate) on_the_wire: BTreeMap<u64, OnTheWire>,
     crashes: VecDeque<Crash>,
+    deeds: VecDeque<(u64, Deed)>,
     agenda: BinaryHeap<Reverse<(Duration, usize)>>,
     /// Everything that was ever on the agenda; taken out when it happens.
     happenings: Vec<Option<Happening>>,
@@ -58,6 +59,8 @@ impl World {
         let rate = plan.limits.rate as usize;
         let mut crashes = plan.crashes.clone();
         crashes.sort_unstable_by_key(|crash| crash.after_steps);
+        let mut deeds = plan.deeds_between.clone();
+        deeds.sort_unstable_by_key(|(after_steps, _)| *after_steps);
         let mut world = Self {
             now: Duration::ZERO,
             rng: StdRng::seed_from_u64(!plan.seed),
@@ -68,6 +71,7 @@ impl World {
             attempts: 0,
             on_the_wire: BTreeMap::new(),
             crashes: crashes.into(),
+            deeds: deeds.into(),
             agenda: BinaryHeap::new(),
             happenings: Vec::new(),
             calm_at: plan.calm_at(),
@@ -95,6 +99,10 @@ impl World {
                 self.happen(happening);
             }
             steps += 1;
+            while let Some((_, deed)) = self.deeds.pop_front_if(|(after_steps, _)| *after_steps <= steps) {
+                self.deed(deed);
+                self.mark_calm();
+            }
             if let Some(crash) = self.crashes.pop_front_if(|crash| crash.after_steps <= steps && self.bridge.is_some())
             {
                 self.crash(crash);

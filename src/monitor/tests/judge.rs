@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::delivery::{DeliveryView, LaneView};
+use crate::delivery::{DeliveryView, LaneView, UnreadableView};
 use crate::metrics::{Senders, Snapshot};
 use crate::monitor::*;
 use crate::pagerduty::ServiceKey;
@@ -38,7 +38,7 @@ fn well() -> Facts {
         queue: Ok(Overview::default()),
         attention: Ok(Attention::default()),
         storage: Ok(()),
-        delivery: DeliveryView { lanes: vec![lane()], untrusted: None },
+        delivery: DeliveryView { lanes: vec![lane()], ..DeliveryView::default() },
         metrics: Snapshot { last_webhook_at: Some(at(59)), ..Snapshot::default() },
     }
 }
@@ -300,4 +300,36 @@ fn the_worst_comes_first() {
     facts.attention = Ok(Attention { dead: vec![dead_at(at(30))], ..waiting_since(at(0)) });
     let all = Cause::ALL.into_iter().filter(|cause| *cause != Cause::Delivery);
     assert_eq!(judged(&facts), (Word::Failing, all.collect()));
+}
+
+#[test]
+fn what_cannot_be_read_of_the_queue_is_trouble_with_storage() {
+    let with = |unreadable| {
+        let delivery = DeliveryView { unreadable, ..DeliveryView::default() };
+        judge(&Facts { delivery, ..well() }, &LIMITS)
+    };
+    assert_eq!(with(UnreadableView::default()), []);
+    let damaged = || Some("a part of the database bridge.db is damaged".to_owned());
+    for (view, begins) in [
+        (
+            UnreadableView { events: 1, reason: damaged(), ..UnreadableView::default() },
+            "1 event in the queue cannot be read and is not delivered, while all others are: a part of the database",
+        ),
+        (
+            UnreadableView { events: 7, lines: 1, reason: damaged(), ..UnreadableView::default() },
+            "7 events in the queue cannot be read",
+        ),
+        (
+            UnreadableView { lines: 2, reason: damaged(), ..UnreadableView::default() },
+            "what waits for 2 of the service keys cannot be read",
+        ),
+        (
+            UnreadableView { unsettled: 3, ..UnreadableView::default() },
+            "a damaged part of the database keeps 3 events from being marked as done",
+        ),
+    ] {
+        let troubles = with(view);
+        assert_eq!((troubles.len(), troubles[0].cause, troubles[0].word), (1, Cause::Storage, Word::Failing));
+        assert!(troubles[0].sentence.starts_with(begins), "{troubles:?}");
+    }
 }

@@ -5,12 +5,14 @@ use std::iter;
 
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
 
 use super::incidents;
 use super::statements::Statements;
 use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::decide::{self, Window};
 use crate::queue::fold::{Arriving, Place, Row, Tail};
+use crate::queue::writer::Folding;
 use crate::queue::{Arrival, EventId, NewEvent};
 
 /// How many rows one statement asks for or writes at most.
@@ -29,15 +31,19 @@ pub(super) struct Arrived {
 }
 
 /// Has `events` written, each with when it happened by Sentry's clock. A trigger that was resolved later than that, by a
-/// resolve of this `window`, is closed again.
+/// resolve of this `window`, is closed again. What is folded into what waits already is up to
+/// `folding`.
 pub(super) async fn accept(
     statements: &mut Statements<'_>,
     events: Vec<(NewEvent, Option<DateTime<Utc>>)>,
     window: Window,
+    folding: &Folding,
 ) -> sqlx::Result<Arrived> {
     let (events, times): (Vec<_>, Vec<_>) = events.into_iter().unzip();
     let arriving = Arriving::new(events);
-    let Known { tails, mut resolves, resolves_to_come, last } = look_up(statements, &arriving, window).await?;
+    let Known { mut tails, mut resolves, resolves_to_come, last } =
+        look_up(statements, &arriving, window, folding.allowed).await?;
+    tails.retain(|_, tail| !folding.attempted.contains(&tail.id));
     for incident_key in resolves_to_come {
         incidents::forget_resolve(statements, &incident_key);
     }
@@ -108,33 +114,17 @@ struct Known {
     last: i64,
 }
 
-async fn look_up(statements: &mut Statements<'_>, arriving: &Arriving, window: Window) -> sqlx::Result<Known> {
+async fn look_up(
+    statements: &mut Statements<'_>,
+    arriving: &Arriving,
+    window: Window,
+    folds: bool,
+) -> sqlx::Result<Known> {
     let mut known = Known::default();
     let heads: Vec<_> = arriving.heads().collect();
     for (chunk, heads) in heads.chunks(ROWS).enumerate() {
-        // An attempt that was begun before somebody revived the event counts as well: its bytes are known outside.
-        // All in one statement, since the thread that asks may wake up for the result of each.
-        let size = heads.len().next_power_of_two();
-        statements.add(&format!(
-            "WITH lines (line, service_key, incident_key) AS (VALUES {})
-            SELECT line, id, count, first_seen, happened_at, resolves.received_at AS came_at FROM lines
-            LEFT JOIN events ON event_type = 'trigger' AND last_attempt_at IS NULL AND id = (
-                SELECT MAX(id) FROM events AS ends WHERE ends.state = 'waiting'
-                AND ends.service_key = lines.service_key AND ends.incident_key = lines.incident_key
-            )
-            LEFT JOIN resolves ON resolves.incident_key = lines.incident_key AND resolves.received_at >= ?
-            WHERE id IS NOT NULL OR happened_at IS NOT NULL
-            UNION ALL SELECT NULL, seq, NULL, NULL, NULL, NULL FROM sqlite_sequence WHERE name = 'events'",
-            values(3, size)
-        ));
-        for (line, event) in heads.iter().enumerate() {
-            statements
-                .bind(i64::try_from(line).unwrap_or(i64::MAX))
-                .bind(event.service_key.expose())
-                .bind(event.incident_key.as_str());
-        }
-        fill(statements, 3 * (size - heads.len()));
-        for row in statements.bind(window.since.timestamp_millis()).rows().await? {
+        let tails = if folds { TAILS } else { NO_TAILS };
+        for row in ask(statements, heads, window.since, tails).await? {
             let Some(line) = row.try_get::<Option<i64>, _>("line")? else {
                 known.last = row.try_get("id")?;
                 continue;
@@ -158,6 +148,43 @@ async fn look_up(statements: &mut Statements<'_>, arriving: &Arriving, window: W
         }
     }
     Ok(known)
+}
+
+/// Finds the end of each line, if it can be folded into. An attempt that was begun before somebody revived the event counts
+/// as well: its bytes are known outside.
+const TAILS: &str = "LEFT JOIN events ON event_type = 'trigger' AND last_attempt_at IS NULL AND id = (
+        SELECT MAX(id) FROM events AS ends WHERE ends.state = 'waiting'
+        AND ends.service_key = lines.service_key AND ends.incident_key = lines.incident_key
+    )";
+
+/// For when nothing is to be folded into what waits.
+const NO_TAILS: &str = "LEFT JOIN (SELECT NULL AS id, NULL AS count, NULL AS first_seen)";
+
+/// Asks for the last number, and for what is on disk about these lines; all in one statement, since the thread that asks
+/// may wake up for the result of each.
+async fn ask(
+    statements: &mut Statements<'_>,
+    heads: &[&NewEvent],
+    since: DateTime<Utc>,
+    tails: &str,
+) -> sqlx::Result<Vec<SqliteRow>> {
+    let size = heads.len().next_power_of_two();
+    statements.add(&format!(
+        "WITH lines (line, service_key, incident_key) AS (VALUES {})
+        SELECT line, id, count, first_seen, happened_at, resolves.received_at AS came_at FROM lines {tails}
+        LEFT JOIN resolves ON resolves.incident_key = lines.incident_key AND resolves.received_at >= ?
+        WHERE id IS NOT NULL OR happened_at IS NOT NULL
+        UNION ALL SELECT NULL, seq, NULL, NULL, NULL, NULL FROM sqlite_sequence WHERE name = 'events'",
+        values(3, size)
+    ));
+    for (line, event) in heads.iter().enumerate() {
+        statements
+            .bind(i64::try_from(line).unwrap_or(i64::MAX))
+            .bind(event.service_key.expose())
+            .bind(event.incident_key.as_str());
+    }
+    fill(statements, 3 * (size - heads.len()));
+    statements.bind(since.timestamp_millis()).rows().await
 }
 
 /// A row with its number, and when Sentry received the newest event that it stands for.

@@ -37,7 +37,7 @@ impl Reads {
         most: u32,
     ) -> Result<Attempts, QueueError> {
         let (since, now) = (since.timestamp_millis(), now.timestamp_millis());
-        self.work_with(async |connection| {
+        let found = self.work_with(async |connection| {
             let mut attempts = between(connection, since, now, most, 0).await?;
             let last: i64 = sqlx::query_scalar(LAST).bind(now).fetch_one(&mut *connection).await?;
             if last > now {
@@ -47,8 +47,11 @@ impl Reads {
                 attempts.sort_by_key(|(_, at, _)| *at);
             }
             Ok(attempts)
-        })
-        .await
+        });
+        match found.await {
+            Err(error) if error.is_damage() => self.readable_attempts(since, most).await,
+            attempts => attempts,
+        }
     }
 }
 

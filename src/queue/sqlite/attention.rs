@@ -2,8 +2,10 @@
 
 use super::incidents;
 use super::read::{Reads, with_keys};
+use super::row::{ColumnError, Columns};
+use super::salvage::first_in_line;
 use crate::pagerduty::{IncidentKey, ServiceKey};
-use crate::queue::{Attention, DeadLetters, FirstInLine, IncidentState, QueueError};
+use crate::queue::{Attention, DeadLetters, IncidentState, QueueError};
 
 /// The first in line of every service key. A few events of the incidents left out may stand before it.
 const FIRST_IN_LINE: &str = with_keys!(
@@ -15,12 +17,20 @@ const FIRST_IN_LINE: &str = with_keys!(
     )"
 );
 
-const DEAD_LETTERS: &str = "SELECT newest.id, newest.service_key, tallies.events AS number, newest.finished_at, \
+macro_rules! dead_letters {
+    () => {
+        "SELECT newest.id, newest.service_key, tallies.events AS number, newest.finished_at, \
      newest.reason FROM tallies JOIN events AS newest ON newest.id = (
         SELECT line.id FROM events AS line
         WHERE line.state = 'dead' AND line.service_key = tallies.service_key AND line.finished_at IS NOT NULL
         ORDER BY line.finished_at DESC LIMIT 1
-    ) WHERE tallies.state = 'dead' AND tallies.events > 0";
+    ) WHERE tallies.state = 'dead' AND tallies.events > 0"
+    };
+}
+
+const DEAD_LETTERS: &str = dead_letters!();
+
+const DEAD_LETTERS_OF_KEY: &str = concat!(dead_letters!(), " AND tallies.service_key = ?");
 
 const DIED: &str = "SELECT 0 AS id, MAX(finished_at) AS died_at, COUNT(*) AS dead FROM events \
      WHERE state = 'dead' AND service_key = ? AND incident_key = ?";
@@ -29,30 +39,34 @@ impl Reads {
     pub(in crate::queue) async fn attention(&self, without: &[IncidentKey]) -> Result<Attention, QueueError> {
         let without: Vec<_> = without.iter().map(IncidentKey::as_str).collect();
         let without = serde_json::to_string(&without).unwrap_or_default();
-        let first = self.look(sqlx::query(FIRST_IN_LINE).bind(&without), |columns| {
-            let (first_seen, revived_at) = (columns.time("first_seen")?, columns.optional_time("revived_at")?);
-            Ok(FirstInLine {
-                id: columns.id(),
-                service_key: columns.service_key()?,
-                since: revived_at.unwrap_or(first_seen),
-                is_revived: revived_at.is_some(),
-                reason: columns.optional_text("reason")?,
-            })
-        });
-        let mut first = self.soon(first).await?;
+        let first = self.look(sqlx::query(FIRST_IN_LINE).bind(&without), |columns| Ok(first_in_line(columns).ok()));
+        let mut first = match self.soon(first).await {
+            Err(error) if error.is_damage() => self.soon(self.first_readable(&without)).await?,
+            first => first?.into_iter().flatten().collect(),
+        };
         first.sort_by(|one, other| one.service_key.cmp(&other.service_key));
-        let dead = self.look(sqlx::query(DEAD_LETTERS), |columns| {
-            Ok(DeadLetters {
-                service_key: columns.service_key()?,
-                number: columns.number("number")?,
-                newest: columns.id(),
-                died_at: columns.time("finished_at")?,
-                reason: columns.optional_text("reason")?,
-            })
-        });
-        let mut dead = self.soon(dead).await?;
+        let mut dead = match self.soon(self.look(sqlx::query(DEAD_LETTERS), dead_letters)).await {
+            Err(error) if error.is_damage() => self.soon(self.readable_dead_letters()).await?,
+            dead => dead?,
+        };
         dead.sort_by(|one, other| one.service_key.cmp(&other.service_key));
         Ok(Attention { first, dead })
+    }
+
+    /// Those of each key whose newest can be read.
+    async fn readable_dead_letters(&self) -> Result<Vec<DeadLetters>, QueueError> {
+        let keys = "SELECT 0 AS id, service_key FROM tallies WHERE state = 'dead' AND events > 0";
+        let keys = self.look(sqlx::query(keys), |columns| Ok(columns.service_key().ok())).await?;
+        let mut dead = Vec::new();
+        for key in keys.into_iter().flatten() {
+            let query = sqlx::query(DEAD_LETTERS_OF_KEY).bind(key.expose().to_owned());
+            match self.look(query, dead_letters).await {
+                Ok(mut found) => dead.append(&mut found),
+                Err(error) if error.is_damage() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(dead)
     }
 
     pub(in crate::queue) async fn incident(
@@ -67,6 +81,16 @@ impl Reads {
         let known = self.soon(known).await?;
         Ok(IncidentState { is_open: known.into_values().any(|incident| incident.is_open), died_at, dead })
     }
+}
+
+fn dead_letters(columns: &Columns) -> Result<DeadLetters, ColumnError> {
+    Ok(DeadLetters {
+        service_key: columns.service_key()?,
+        number: columns.number("number")?,
+        newest: columns.id(),
+        died_at: columns.time("finished_at")?,
+        reason: columns.optional_text("reason")?,
+    })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::place::Place;
 use super::receive::{self, Coming};
 use super::statements::Statements;
 use super::{Reads, incidents, schema, seen};
+use crate::queue::writer::Folding;
 use crate::queue::{EventId, Incoming, QueueError, Reception, RejectedId, State};
 
 type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
@@ -58,7 +59,17 @@ impl Edits {
                     "UPDATE events SET state = 'waiting', blamed_ms = 0, next_attempt_at = NULL, finished_at = NULL, \
                      reason = NULL, revived_at = ? \
                      WHERE state = 'dead' AND id IN (SELECT value FROM json_each(?)) \
-                     AND (resolved_at IS NULL OR ?) RETURNING id",
+                     AND (resolved_at IS NULL OR ?) \
+                     AND NOT (event_type = 'resolve' AND (EXISTS ( \
+                         SELECT 1 FROM events AS later WHERE later.state = 'waiting' AND later.event_type = 'trigger' \
+                         AND later.incident_key = events.incident_key AND later.service_key = events.service_key \
+                         AND later.id > events.id \
+                     ) OR EXISTS ( \
+                         SELECT 1 FROM incidents WHERE incidents.is_open \
+                         AND incidents.incident_key = events.incident_key \
+                         AND incidents.service_key = events.service_key \
+                         AND COALESCE(incidents.event_id > events.id, incidents.changed_at > events.finished_at) \
+                     ))) RETURNING id",
                 );
                 let now = Utc::now().timestamp_millis();
                 revived.bind(now).bind(&ids).bind(insists).fetch_all(connection).await
@@ -116,7 +127,8 @@ impl Edits {
                 return Ok(Some(Reception::Repeated));
             }
             let mut statements = Statements::on(connection);
-            let (mut receptions, _) = receive::receive(&mut statements, vec![incoming], Coming::Again).await?;
+            let (mut receptions, _) =
+                receive::receive(&mut statements, vec![incoming], Coming::Again, Folding::default()).await?;
             statements.run().await?;
             Ok(receptions.pop())
         })

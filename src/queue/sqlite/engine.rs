@@ -1,6 +1,6 @@
 //! The writing side of the file: the connection that survives errors, and what it does when somebody takes its files away.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::files::{Change, Files, Found};
 use super::place::{CHECKPOINT, Place};
 use super::recovery::Kept;
 use super::{Reads, read, recovery, schema, write};
-use crate::queue::writer::{Batch, Committed};
+use crate::queue::writer::{Batch, Begin, Committed, NotFirst};
 use crate::queue::{Begun, EventId, QueueError};
 
 /// The first pause between two attempts to open files anew; it doubles with each.
@@ -270,18 +270,20 @@ impl Engine {
         self.place.error(error)
     }
 
-    /// What to send of those of `ids` that wait, read without the connection that writes.
-    pub(in crate::queue) async fn waiting(&self, ids: &[EventId]) -> Result<HashMap<EventId, Begun>, QueueError> {
-        let mut waiting = HashMap::new();
-        if ids.is_empty() {
-            return Ok(waiting);
+    /// What to send of each, read without the connection that writes.
+    pub(in crate::queue) async fn begun_unmarked(
+        &self,
+        begins: &[Begin],
+    ) -> Result<Vec<Result<Begun, NotFirst>>, QueueError> {
+        let mut begun = Vec::with_capacity(begins.len());
+        if begins.is_empty() {
+            return Ok(begun);
         }
         let mut connection = self.place.reading().connect().await.map_err(|error| self.place.error(error))?;
-        for &id in ids {
-            let begun = read::begun(&mut connection, id).await.map_err(|error| self.place.error(error))?;
-            waiting.extend(begun.map(|begun| (id, begun)));
+        for begin in begins {
+            begun.push(read::begun(&mut connection, begin).await.map_err(|error| self.place.error(error))?);
         }
-        Ok(waiting)
+        Ok(begun)
     }
 
     /// Writes the log into the file, so that it stands alone, and lets go of it.

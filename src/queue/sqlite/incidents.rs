@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use sqlx::{Row as _, SqliteConnection};
 
+use super::place::is_damaged;
 use super::statements::Statements;
 use crate::ingest::FollowUp;
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
@@ -77,8 +78,21 @@ pub(super) async fn known(
         "SELECT service_key, event_type, sentry_at FROM events WHERE state = 'waiting' AND incident_key = ? ORDER BY id",
     )
     .bind(incident_key.as_str())
-    .fetch_all(connection)
-    .await?;
+    .fetch_all(&mut *connection)
+    .await;
+    let waiting = match waiting {
+        // What waits there and cannot be read is most likely what opens it.
+        Err(error) if is_damaged(&error) => {
+            sqlx::query(
+                "SELECT service_key, 'trigger' AS event_type, NULL AS sentry_at FROM events INDEXED BY events_line \
+                 WHERE state = 'waiting' AND incident_key = ?",
+            )
+            .bind(incident_key.as_str())
+            .fetch_all(connection)
+            .await?
+        }
+        waiting => waiting?,
+    };
     for row in waiting {
         let key: String = row.try_get("service_key")?;
         let Ok(key) = ServiceKey::parse(&key) else { continue };
@@ -104,13 +118,14 @@ fn sentry_at(row: &sqlx::sqlite::SqliteRow) -> sqlx::Result<Option<DateTime<Utc>
 /// Notes that PagerDuty has taken an event, which opens its incident or closes one that was opened before.
 pub(super) async fn taken(connection: &mut SqliteConnection, id: EventId, at: DateTime<Utc>) -> sqlx::Result<()> {
     sqlx::query(
-        "INSERT INTO incidents (incident_key, service_key, is_open, changed_at, sentry_at) \
-         SELECT incident_key, service_key, event_type = 'trigger', ?, IIF(event_type = 'trigger', sentry_at, NULL) \
+        "INSERT INTO incidents (incident_key, service_key, is_open, changed_at, event_id, sentry_at) \
+         SELECT incident_key, service_key, event_type = 'trigger', ?, id, IIF(event_type = 'trigger', sentry_at, NULL) \
          FROM events \
          WHERE id = ? AND (event_type = 'trigger' OR event_type = 'resolve' AND EXISTS ( \
              SELECT 1 FROM incidents AS known \
              WHERE known.incident_key = events.incident_key AND known.service_key = events.service_key)) \
          ON CONFLICT DO UPDATE SET is_open = excluded.is_open, changed_at = excluded.changed_at, \
+         event_id = excluded.event_id, \
          sentry_at = MAX(COALESCE(sentry_at, excluded.sentry_at), COALESCE(excluded.sentry_at, sentry_at))",
     )
     .bind(at.timestamp_millis())
@@ -129,10 +144,10 @@ pub(super) async fn perhaps_taken(
 ) -> sqlx::Result<()> {
     // The reason of the last retry stands there until the event is settled.
     sqlx::query(
-        "INSERT INTO incidents (incident_key, service_key, is_open, changed_at, sentry_at) \
-         SELECT incident_key, service_key, 1, ?, sentry_at FROM events \
+        "INSERT INTO incidents (incident_key, service_key, is_open, changed_at, event_id, sentry_at) \
+         SELECT incident_key, service_key, 1, ?, id, sentry_at FROM events \
          WHERE id = ? AND state = 'waiting' AND event_type = 'trigger' AND reason IS NOT NULL \
-         ON CONFLICT DO UPDATE SET is_open = 1, changed_at = excluded.changed_at, \
+         ON CONFLICT DO UPDATE SET is_open = 1, changed_at = excluded.changed_at, event_id = excluded.event_id, \
          sentry_at = MAX(COALESCE(sentry_at, excluded.sentry_at), COALESCE(excluded.sentry_at, sentry_at))",
     )
     .bind(at.timestamp_millis())
@@ -146,11 +161,11 @@ pub(super) async fn perhaps_taken(
 /// been taken.
 pub(super) async fn perhaps_taken_of(connection: &mut SqliteConnection, ids: &str) -> sqlx::Result<()> {
     sqlx::query(
-        "INSERT INTO incidents (incident_key, service_key, is_open, changed_at, sentry_at) \
-         SELECT incident_key, service_key, 1, MAX(last_attempt_at), MAX(sentry_at) FROM events \
+        "INSERT INTO incidents (incident_key, service_key, is_open, changed_at, event_id, sentry_at) \
+         SELECT incident_key, service_key, 1, MAX(last_attempt_at), MAX(id), MAX(sentry_at) FROM events \
          WHERE state = 'waiting' AND event_type = 'trigger' AND last_attempt_at IS NOT NULL \
          AND id IN (SELECT value FROM json_each(?)) GROUP BY incident_key, service_key \
-         ON CONFLICT DO UPDATE SET is_open = 1, changed_at = excluded.changed_at, \
+         ON CONFLICT DO UPDATE SET is_open = 1, changed_at = excluded.changed_at, event_id = excluded.event_id, \
          sentry_at = MAX(COALESCE(sentry_at, excluded.sentry_at), COALESCE(excluded.sentry_at, sentry_at))",
     )
     .bind(ids)

@@ -38,7 +38,13 @@ impl Reads {
                  FROM json_each(?) AS wanted JOIN events ON events.id = wanted.value ORDER BY wanted.key",
             )
             .bind(numbers(page));
-            summaries.append(&mut self.look(query, Columns::summary).await?);
+            summaries.append(&mut match self.look(query, Columns::summary).await {
+                Err(error) if error.is_damage() => {
+                    let ids = sqlx::query("SELECT value AS id FROM json_each(?)").bind(numbers(page));
+                    self.readable_summaries(ids).await?
+                }
+                found => found?,
+            });
         }
         Ok(summaries)
     }

@@ -15,6 +15,7 @@
 //! - `read`: connections that only read, and what the deliveries read; `overview`: how much stands where; `pages`: what
 //!   a page shows; `list`: what the commands list; `attention`: what the bridge's own alarms ask
 //! - `attempts`: what the rate limiter has to know after a restart
+//! - `salvage`: reading around damage
 //! - `row`: a row's columns as types
 //! - `plans`: tests that indexes find what pages and alarms ask for
 
@@ -38,6 +39,7 @@ mod receive;
 mod recovery;
 mod rejected;
 mod row;
+mod salvage;
 mod schema;
 mod seen;
 mod statements;

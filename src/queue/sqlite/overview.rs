@@ -16,6 +16,10 @@ const OVERVIEW: &str = "SELECT 0 AS id, held.rejected, service_key, state, event
         ) END AS oldest_waiting
     FROM (SELECT COUNT(*) AS rejected FROM rejected) AS held LEFT JOIN tallies ON events > 0";
 
+/// The same without looking at any event.
+const TALLIES: &str = "SELECT 0 AS id, held.rejected, service_key, state, events, NULL AS oldest_waiting
+    FROM (SELECT COUNT(*) AS rejected FROM rejected) AS held LEFT JOIN tallies ON events > 0";
+
 /// What one row tells.
 struct Row {
     rejected: u64,
@@ -23,7 +27,8 @@ struct Row {
 }
 
 struct Tally {
-    service_key: ServiceKey,
+    /// `None` where something else stands in its place; its events are counted all the same.
+    service_key: Option<ServiceKey>,
     state: State,
     events: u64,
     oldest_waiting: Option<DateTime<Utc>>,
@@ -32,8 +37,24 @@ struct Tally {
 impl Reads {
     pub(in crate::queue) async fn overview(&self) -> Result<Overview, QueueError> {
         // One statement, so that all of it is true at the same moment.
-        let rows = self.soon(self.look(sqlx::query(OVERVIEW), row)).await?;
-        Ok(rows.into_iter().fold(Overview::default(), add))
+        match self.soon(self.look(sqlx::query(OVERVIEW), row)).await {
+            Err(error) if error.is_damage() => self.soon(self.overview_around_damage()).await,
+            rows => Ok(rows?.into_iter().fold(Overview::default(), add)),
+        }
+    }
+
+    /// What the tallies say, and the oldest event of each key that can be read.
+    async fn overview_around_damage(&self) -> Result<Overview, QueueError> {
+        let rows = self.look(sqlx::query(TALLIES), row).await?;
+        let mut overview = rows.into_iter().fold(Overview::default(), add);
+        for oldest in self.first_readable("[]").await? {
+            overview.oldest_waiting = overview.oldest_waiting.into_iter().chain([oldest.since]).min();
+            let mut destinations = overview.destinations.iter_mut();
+            if let Some(own) = destinations.find(|destination| destination.service_key == oldest.service_key) {
+                own.oldest_waiting = Some(oldest.since);
+            }
+        }
+        Ok(overview)
     }
 }
 
@@ -41,7 +62,7 @@ fn row(columns: &Columns) -> Result<Row, ColumnError> {
     let tally = match columns.optional_number("events")? {
         None => None,
         Some(events) => Some(Tally {
-            service_key: columns.service_key()?,
+            service_key: columns.service_key().ok(),
             state: columns.state()?,
             events,
             oldest_waiting: columns.optional_time("oldest_waiting")?,
@@ -54,21 +75,26 @@ fn row(columns: &Columns) -> Result<Row, ColumnError> {
 fn add(mut overview: Overview, row: Row) -> Overview {
     overview.rejected = row.rejected;
     let Some(Tally { service_key, state, events, oldest_waiting }) = row.tally else { return overview };
+    let total = match state {
+        State::Waiting => &mut overview.waiting,
+        State::Dead => &mut overview.dead,
+        State::Delivered => &mut overview.delivered,
+    };
+    *total += events;
+    overview.oldest_waiting = overview.oldest_waiting.into_iter().chain(oldest_waiting).min();
+    let Some(service_key) = service_key else { return overview };
     let place = overview.destinations.partition_point(|known| known.service_key < service_key);
     if overview.destinations.get(place).is_none_or(|known| known.service_key != service_key) {
         let new = Destination { service_key, waiting: 0, dead: 0, delivered: 0, oldest_waiting: None };
         overview.destinations.insert(place, new);
     }
     let destination = &mut overview.destinations[place];
-    let (total, own) = match state {
-        State::Waiting => (&mut overview.waiting, &mut destination.waiting),
-        State::Dead => (&mut overview.dead, &mut destination.dead),
-        State::Delivered => (&mut overview.delivered, &mut destination.delivered),
-    };
-    *total += events;
-    *own = events;
+    match state {
+        State::Waiting => destination.waiting = events,
+        State::Dead => destination.dead = events,
+        State::Delivered => destination.delivered = events,
+    }
     destination.oldest_waiting = destination.oldest_waiting.or(oldest_waiting);
-    overview.oldest_waiting = overview.oldest_waiting.into_iter().chain(oldest_waiting).min();
     overview
 }
 

@@ -52,6 +52,19 @@ const DELIVERED: &str = summaries_from!(
      ) ORDER BY finished_at DESC, id DESC LIMIT ?2"
 );
 
+/// The numbers alone, from indexes: for when the table is damaged. They cost more where more stands in the queue.
+const RECENT_IDS: &str = "SELECT id FROM (
+        SELECT id FROM events INDEXED BY events_waiting WHERE state = 'waiting'
+        UNION ALL SELECT id FROM events INDEXED BY events_dead WHERE state = 'dead'
+        UNION ALL SELECT id FROM events INDEXED BY events_finished WHERE state = 'delivered' AND finished_at IS NOT NULL
+    ) WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
+const WAITING_IDS: &str =
+    "SELECT id FROM events INDEXED BY events_waiting WHERE state = 'waiting' AND id > ?1 ORDER BY id LIMIT ?2";
+const DEAD_IDS: &str =
+    "SELECT id FROM events INDEXED BY events_dead WHERE state = 'dead' AND id < ?1 ORDER BY id DESC LIMIT ?2";
+const DELIVERED_IDS: &str = "SELECT id FROM events INDEXED BY events_finished
+    WHERE state = 'delivered' AND finished_at IS NOT NULL AND id < ?1 ORDER BY finished_at DESC, id DESC LIMIT ?2";
+
 const REJECTED: &str = "SELECT id, received_at, reason, size FROM rejected WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
 
 /// A number before which all others stand.
@@ -63,7 +76,7 @@ impl Reads {
         before: Option<EventId>,
         limit: u32,
     ) -> Result<Vec<Summary>, QueueError> {
-        self.summaries_of(RECENT, before.map_or(END, EventId::get), limit).await
+        self.summaries_of(RECENT, RECENT_IDS, before.map_or(END, EventId::get), limit).await
     }
 
     pub(in crate::queue) async fn list(
@@ -75,12 +88,13 @@ impl Reads {
         let end = after.map_or(END, EventId::get);
         match state {
             State::Waiting => {
-                let mut line = self.summaries_of(WAITING, after.map_or(i64::MIN, EventId::get), limit).await?;
+                let after = after.map_or(i64::MIN, EventId::get);
+                let mut line = self.summaries_of(WAITING, WAITING_IDS, after, limit).await?;
                 line.sort_unstable_by_key(|event| event.id);
                 Ok(line)
             }
-            State::Dead => self.summaries_of(DEAD, end, limit).await,
-            State::Delivered => self.summaries_of(DELIVERED, end, limit).await,
+            State::Dead => self.summaries_of(DEAD, DEAD_IDS, end, limit).await,
+            State::Delivered => self.summaries_of(DELIVERED, DELIVERED_IDS, end, limit).await,
         }
     }
 
@@ -93,8 +107,18 @@ impl Reads {
         self.look(query, Columns::rejected_summary).await
     }
 
-    async fn summaries_of(&self, query: &'static str, cursor: i64, limit: u32) -> Result<Vec<Summary>, QueueError> {
-        self.look(sqlx::query(query).bind(cursor).bind(limit), Columns::summary).await
+    /// Reads them by `query`, or where there is damage those that can be read of the numbers that `ids` finds.
+    async fn summaries_of(
+        &self,
+        query: &'static str,
+        ids: &'static str,
+        cursor: i64,
+        limit: u32,
+    ) -> Result<Vec<Summary>, QueueError> {
+        match self.look(sqlx::query(query).bind(cursor).bind(limit), Columns::summary).await {
+            Err(error) if error.is_damage() => self.readable_summaries(sqlx::query(ids).bind(cursor).bind(limit)).await,
+            found => found,
+        }
     }
 }
 

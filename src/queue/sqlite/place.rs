@@ -128,6 +128,11 @@ pub(super) fn is_misfit(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(primary_code) == Some(code::ERROR)
 }
 
+/// Whether a page of the file is damaged that the statement needs.
+pub(super) fn is_damaged(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(primary_code) == Some(code::CORRUPT)
+}
+
 fn primary_code(error: &dyn sqlx::error::DatabaseError) -> Option<u32> {
     // The low byte of an extended code is the primary one.
     error.code()?.parse::<u32>().ok().map(|code| code & 0xff)

@@ -11,10 +11,12 @@ use sqlx::{Sqlite, SqliteConnection, SqlitePool};
 use tokio::sync::{RwLock, RwLockWriteGuard};
 use tokio::time::timeout;
 
+use super::list::numbers;
 use super::place::Place;
 use super::row::{ColumnError, Columns, to_send};
 use super::schema;
 use crate::pagerduty::ServiceKey;
+use crate::queue::writer::{Begin, NotFirst};
 use crate::queue::{Begun, EventId, QueueError, Record, STUCK, WaitingEvent};
 
 /// How many connections serve the deliveries at the same time.
@@ -48,16 +50,34 @@ macro_rules! with_keys {
 }
 pub(super) use with_keys;
 
-const KEYS_WAITING: &str = with_keys!("SELECT 0 AS id, service_key FROM keys WHERE service_key IS NOT NULL");
+pub(super) const KEYS_WAITING: &str = with_keys!("SELECT 0 AS id, service_key FROM keys WHERE service_key IS NOT NULL");
 
-/// What to send of an event, if it waits.
-pub(super) async fn begun(connection: &mut SqliteConnection, id: EventId) -> sqlx::Result<Option<Begun>> {
+/// The first event in line before this one of its incident, apart from the numbers in a JSON array.
+const FIRST_BEFORE: &str = "SELECT MIN(earlier.id) FROM events JOIN events AS earlier \
+     ON earlier.state = 'waiting' AND earlier.incident_key = events.incident_key \
+     AND earlier.service_key = events.service_key AND earlier.id < events.id \
+     WHERE events.state = 'waiting' AND events.id = ?1 \
+     AND (?2 IS NULL OR earlier.id NOT IN (SELECT value FROM json_each(?2)))";
+
+/// What to send of an event, if it waits and no other of its incident goes first.
+pub(super) async fn begun(connection: &mut SqliteConnection, begin: &Begin) -> sqlx::Result<Result<Begun, NotFirst>> {
+    if let Some(earlier) = first_before(connection, begin).await? {
+        return Ok(Err(NotFirst::Behind(earlier)));
+    }
     let row =
         sqlx::query("SELECT body, received_at FROM events JOIN bodies USING (id) WHERE state = 'waiting' AND id = ?")
-            .bind(id.get())
+            .bind(begin.id.get())
             .fetch_optional(connection)
             .await?;
-    row.map(|row| to_send(&row)).transpose()
+    row.map(|row| to_send(&row)).transpose().map(|begun| begun.ok_or(NotFirst::NotWaiting))
+}
+
+/// The event of its incident that goes before the one to begin with, if one does.
+pub(super) async fn first_before(connection: &mut SqliteConnection, begin: &Begin) -> sqlx::Result<Option<EventId>> {
+    let past = (!begin.past.is_empty()).then(|| numbers(&begin.past));
+    let earlier: Option<i64> =
+        sqlx::query_scalar(FIRST_BEFORE).bind(begin.id.get()).bind(past).fetch_one(connection).await?;
+    Ok(earlier.map(EventId::new))
 }
 
 /// Who reads by which connections.
@@ -67,7 +87,23 @@ struct Pools {
     looking: SqlitePool,
 }
 
+/// Who reads.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Pool {
+    /// The deliveries.
+    Deliveries,
+    /// People who look, and what checks whether the bridge is well.
+    People,
+}
+
 impl Pools {
+    fn of(&self, who: Pool) -> &SqlitePool {
+        match who {
+            Pool::Deliveries => &self.working,
+            Pool::People => &self.looking,
+        }
+    }
+
     fn beside(place: &Place, looking: Duration) -> Self {
         let pool = |connections, patience| {
             SqlitePoolOptions::new()
@@ -164,18 +200,7 @@ impl Reads {
         .bind(key.expose())
         .bind(after.map_or(i64::MIN, EventId::get))
         .bind(limit);
-        self.work(query, |columns| {
-            Ok(WaitingEvent {
-                id: columns.id(),
-                incident_key: columns.incident_key()?,
-                event_type: columns.event_type()?,
-                received_at: columns.time("received_at")?,
-                attempts: columns.number("attempts")?,
-                last_attempt_at: columns.optional_time("last_attempt_at")?,
-                blamed: columns.milliseconds("blamed_ms")?,
-            })
-        })
-        .await
+        self.work(query, waiting_event).await
     }
 
     pub(in crate::queue) async fn generation(&self) -> Result<u64, QueueError> {
@@ -232,7 +257,7 @@ impl Reads {
         query: Query<'_, Sqlite, SqliteArguments>,
         read: impl Fn(&Columns) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
-        self.all(&self.pools.read().await.looking, query, read).await
+        self.all(Pool::People, query, read).await
     }
 
     /// The same for the deliveries.
@@ -241,27 +266,43 @@ impl Reads {
         query: Query<'_, Sqlite, SqliteArguments>,
         read: impl Fn(&Columns) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
-        self.all(&self.pools.read().await.working, query, read).await
+        self.all(Pool::Deliveries, query, read).await
     }
 
-    async fn all<T>(
+    pub(super) async fn all<T>(
         &self,
-        pool: &SqlitePool,
+        who: Pool,
         query: Query<'_, Sqlite, SqliteArguments>,
         read: impl Fn(&Columns) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
-        let rows = query.fetch_all(pool).await.map_err(|error| self.place.error(error))?;
+        let pools = self.pools.read().await;
+        let rows = query.fetch_all(pools.of(who)).await.map_err(|error| self.place.error(error))?;
+        drop(pools);
         let read_row = |row| {
             let columns = Columns::of(row).map_err(|error| self.place.error(error))?;
             read(&columns).map_err(|error| match error {
                 ColumnError::Sqlx(error) => self.place.error(error),
-                ColumnError::Odd(column) => {
-                    QueueError::Unreadable { path: self.place.path(), id: columns.id(), column }
-                }
+                ColumnError::Odd(column) => self.unreadable(columns.id(), column),
             })
         };
         rows.into_iter().map(read_row).collect()
     }
+
+    pub(super) fn unreadable(&self, id: EventId, column: &'static str) -> QueueError {
+        QueueError::Unreadable { path: self.place.path(), id, column }
+    }
+}
+
+pub(super) fn waiting_event(columns: &Columns) -> Result<WaitingEvent, ColumnError> {
+    Ok(WaitingEvent {
+        id: columns.id(),
+        incident_key: columns.incident_key()?,
+        event_type: columns.event_type()?,
+        received_at: columns.time("received_at")?,
+        attempts: columns.number("attempts")?,
+        last_attempt_at: columns.optional_time("last_attempt_at")?,
+        blamed: columns.milliseconds("blamed_ms")?,
+    })
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Decode, Row, Sqlite, Type};
 
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 use crate::queue::{Begun, EventId, Record, RejectedId, RejectedSummary, State, Summary};
@@ -66,7 +66,7 @@ impl Columns {
     }
 
     pub(super) fn optional_number<T: TryFrom<i64>>(&self, column: &'static str) -> Result<Option<T>, ColumnError> {
-        let number: Option<i64> = self.row.try_get(column)?;
+        let number: Option<i64> = self.get(column)?;
         number.map(|number| T::try_from(number).map_err(|_| ColumnError::Odd(column))).transpose()
     }
 
@@ -79,20 +79,25 @@ impl Columns {
     }
 
     pub(super) fn optional_time(&self, column: &'static str) -> Result<Option<DateTime<Utc>>, ColumnError> {
-        let milliseconds: Option<i64> = self.row.try_get(column)?;
+        let milliseconds: Option<i64> = self.get(column)?;
         milliseconds.map(|at| DateTime::from_timestamp_millis(at).ok_or(ColumnError::Odd(column))).transpose()
     }
 
     pub(super) fn text(&self, column: &'static str) -> Result<String, ColumnError> {
-        Ok(self.row.try_get(column)?)
+        self.get(column)
     }
 
     pub(super) fn optional_text(&self, column: &'static str) -> Result<Option<String>, ColumnError> {
-        Ok(self.row.try_get(column)?)
+        self.get(column)
     }
 
     pub(super) fn bytes(&self, column: &'static str) -> Result<Vec<u8>, ColumnError> {
-        Ok(self.row.try_get(column)?)
+        self.get(column)
+    }
+
+    /// The bytes of a text, whether they are one or not.
+    pub(super) fn raw(&self, column: &'static str) -> Result<Vec<u8>, ColumnError> {
+        Ok(self.row.try_get_unchecked(column)?)
     }
 
     pub(super) fn summary(&self) -> Result<Summary, ColumnError> {
@@ -145,6 +150,14 @@ impl Columns {
     }
 
     fn parsed<T>(&self, column: &'static str, parse: impl Fn(&str) -> Option<T>) -> Result<T, ColumnError> {
-        parse(self.row.try_get(column)?).ok_or(ColumnError::Odd(column))
+        parse(self.get(column)?).ok_or(ColumnError::Odd(column))
+    }
+
+    /// A value that a damaged page made something else than what the table says is as odd as a wrong one.
+    fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(&'r self, column: &'static str) -> Result<T, ColumnError> {
+        self.row.try_get(column).map_err(|error| match error {
+            sqlx::Error::ColumnDecode { .. } => ColumnError::Odd(column),
+            error => ColumnError::Sqlx(error),
+        })
     }
 }

@@ -7,8 +7,8 @@ use sqlx::{Sqlite, SqliteConnection};
 
 use super::receive::{self, Coming};
 use super::statements::Statements;
-use super::{incidents, memory, prune, rejected, row};
-use crate::queue::writer::{Batch, Committed};
+use super::{incidents, memory, prune, read, rejected, row};
+use crate::queue::writer::{Batch, Begin, Committed, NotFirst};
 use crate::queue::{Begun, EventId, Settlement, State};
 
 /// How many bytes a probe writes; few alerts are larger.
@@ -24,17 +24,17 @@ pub(super) async fn commit(connection: &mut SqliteConnection, batch: Batch) -> s
         statements.add("UPDATE heartbeat SET beats = beats + 1, ballast = zeroblob(?)").bind(BALLAST);
     }
     for (id, at) in batch.owed {
-        begin(statements.connection().await?, id, at).await?;
+        mark(statements.connection().await?, id, at).await?;
     }
     if !batch.incoming.is_empty() {
         (committed.receptions, committed.arrivals) =
-            receive::receive(&mut statements, batch.incoming, Coming::Now).await?;
+            receive::receive(&mut statements, batch.incoming, Coming::Now, batch.folding).await?;
     }
     for (id, settlement, at) in batch.settlements {
         committed.settlements.push(settle(statements.connection().await?, id, settlement, at).await?);
     }
-    for (id, at) in batch.begins {
-        committed.begins.push(begin(statements.connection().await?, id, at).await?);
+    for begin in batch.begins {
+        committed.begins.push(self::begin(statements.connection().await?, &begin).await?);
     }
     if !batch.rejected.is_empty() {
         committed.rejected = rejected::keep(statements.connection().await?, batch.rejected).await?;
@@ -76,6 +76,18 @@ async fn settle(
     Ok(was_waiting)
 }
 
+macro_rules! mark {
+    () => {
+        "UPDATE events SET attempts = attempts + 1, last_attempt_at = ?1 WHERE state = 'waiting' AND id = ?2 "
+    };
+}
+
+macro_rules! returning {
+    () => {
+        "RETURNING (SELECT body FROM bodies WHERE bodies.id = events.id) AS body, received_at"
+    };
+}
+
 type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
 
 fn finish(state: State, reason: Option<String>, at: DateTime<Utc>) -> Query {
@@ -88,16 +100,35 @@ fn finish(state: State, reason: Option<String>, at: DateTime<Utc>) -> Query {
     .bind(at.timestamp_millis())
 }
 
-async fn begin(connection: &mut SqliteConnection, id: EventId, at: DateTime<Utc>) -> sqlx::Result<Option<Begun>> {
-    let row = sqlx::query(
-        "UPDATE events SET attempts = attempts + 1, last_attempt_at = ? WHERE state = 'waiting' AND id = ? \
-         RETURNING (SELECT body FROM bodies WHERE bodies.id = events.id) AS body, received_at",
-    )
-    .bind(at.timestamp_millis())
-    .bind(id.get())
-    .fetch_optional(connection)
-    .await?;
-    row.map(|row| row::to_send(&row)).transpose()
+/// Marks an attempt, unless an earlier event of its incident is in line: whatever was put back there meanwhile, and
+/// whether or not the deliveries have heard of it, goes first.
+async fn begin(connection: &mut SqliteConnection, begin: &Begin) -> sqlx::Result<Result<Begun, NotFirst>> {
+    // All in one statement, but for what hardly ever is: each costs a visit to the thread that SQLite runs on.
+    let statement = if begin.past.is_empty() {
+        concat!(
+            mark!(),
+            "AND NOT EXISTS (SELECT 1 FROM events AS earlier WHERE earlier.state = 'waiting' \
+             AND earlier.incident_key = events.incident_key AND earlier.service_key = events.service_key \
+             AND earlier.id < events.id) ",
+            returning!()
+        )
+    } else if let Some(earlier) = read::first_before(connection, begin).await? {
+        return Ok(Err(NotFirst::Behind(earlier)));
+    } else {
+        concat!(mark!(), returning!())
+    };
+    let mark = sqlx::query(statement).bind(begin.at.timestamp_millis()).bind(begin.id.get());
+    if let Some(row) = mark.fetch_optional(&mut *connection).await? {
+        return row::to_send(&row).map(Ok);
+    }
+    let earlier = read::first_before(connection, begin).await?;
+    Ok(Err(earlier.map_or(NotFirst::NotWaiting, NotFirst::Behind)))
+}
+
+/// Marks an attempt that was made.
+async fn mark(connection: &mut SqliteConnection, id: EventId, at: DateTime<Utc>) -> sqlx::Result<()> {
+    let mark = sqlx::query(mark!()).bind(at.timestamp_millis()).bind(id.get());
+    mark.execute(connection).await.map(drop)
 }
 
 fn milliseconds(duration: Duration) -> i64 {

@@ -97,7 +97,7 @@ fn one(mut outcomes: impl Iterator<Item = Outcome>) -> Result<String, Failure> {
     let outcome = outcomes.next().ok_or_else(|| Failure::missing("the queue has nothing with this number"))?;
     let status = match outcome.became {
         "not_there" => StatusCode::NOT_FOUND,
-        "no_dead_letter" | "resolved_since" | "still_rejected" | "changed" => StatusCode::CONFLICT,
+        "no_dead_letter" | "resolved_since" | "triggered_anew" | "still_rejected" | "changed" => StatusCode::CONFLICT,
         done => {
             info!("/api: {} {done}", outcome.id);
             return Ok(written(&outcome));

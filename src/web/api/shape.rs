@@ -8,8 +8,8 @@ use crate::delivery::LaneView;
 use crate::metrics::Bucket;
 use crate::monitor::{Facts, Trouble, Word};
 use crate::pagerduty::ServiceKey;
+use crate::queue::json::{ItemSummary, time};
 use crate::queue::{Destination, ItemId, Overview};
-use crate::row::{Row, time};
 use crate::upkeep::{Discarded, Retried};
 
 /// How the bridge fares.
@@ -43,6 +43,8 @@ struct Standing {
     dead: u64,
     delivered: u64,
     rejected: u64,
+    /// Those among the waiting that cannot be read.
+    unreadable: u64,
     oldest_waiting: Option<String>,
 }
 
@@ -83,7 +85,7 @@ impl Status {
             started_at: time(facts.started_at),
             last_webhook_at: facts.metrics.last_webhook_at.map(time),
             last_delivered_at: facts.metrics.last_delivered_at.map(time),
-            queue: overview.map(Standing::of),
+            queue: overview.map(|overview| Standing::of(overview, facts.delivery.unreadable.events)),
             untrusted: facts.delivery.untrusted.clone(),
             destinations: destinations(overview, &facts.delivery.lanes),
         }
@@ -91,9 +93,9 @@ impl Status {
 }
 
 impl Standing {
-    fn of(overview: &Overview) -> Self {
+    fn of(overview: &Overview, unreadable: u64) -> Self {
         let Overview { waiting, dead, delivered, rejected, oldest_waiting, .. } = *overview;
-        Self { waiting, dead, delivered, rejected, oldest_waiting: oldest_waiting.map(time) }
+        Self { waiting, dead, delivered, rejected, unreadable, oldest_waiting: oldest_waiting.map(time) }
     }
 }
 
@@ -152,7 +154,7 @@ impl Activity {
 /// A page of events.
 #[derive(Debug, Serialize)]
 pub(super) struct Events {
-    pub(super) events: Vec<Row>,
+    pub(super) events: Vec<ItemSummary>,
     /// What to give as `after` for the next page; `None` on the last one.
     pub(super) next: Option<String>,
 }
@@ -160,7 +162,7 @@ pub(super) struct Events {
 /// A page of rejected webhooks.
 #[derive(Debug, Serialize)]
 pub(super) struct Rejected {
-    pub(super) rejected: Vec<Row>,
+    pub(super) rejected: Vec<ItemSummary>,
     pub(super) next: Option<String>,
 }
 
@@ -196,6 +198,9 @@ impl Outcome {
             Retried::NoDeadLetter(state) => {
                 Self::new(id, "no_dead_letter").because(format!("{id} is no dead letter, but {state}"))
             }
+            Retried::TriggeredAnew => Self::new(id, "triggered_anew").because(format!(
+                "{id} is not sent, because its incident was triggered anew since and would be closed by it: discard it"
+            )),
             Retried::NotThere | Retried::Outrun => Self::not_there(id),
             Retried::Queued { incident_key, events } => Self {
                 incident_key: Some(incident_key.as_str().to_owned()),

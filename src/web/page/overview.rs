@@ -124,6 +124,12 @@ fn vitals(facts: &Facts) -> Markup {
                         @if let Some(at) = queue.oldest_waiting { small { "oldest " (age(now, at)) } }
                     }
                 }
+                @if facts.delivery.unreadable.events > 0 {
+                    div .alert {
+                        dt { "Unreadable" }
+                        dd { (count(facts.delivery.unreadable.events)) small { "set aside" } }
+                    }
+                }
                 div .alert[queue.dead > 0] {
                     dt { "Dead letters" }
                     dd { (count(queue.dead)) }

@@ -15,7 +15,7 @@ pub(crate) use alerts::{alert, alert_of_level, fixtures};
 pub(crate) use bridge::{Bridge, KEY, OTHER_KEY, ROUTES, TOKEN, meddle};
 pub(crate) use command::{Run, run, run_with_input};
 pub(crate) use disk::Disk;
-pub(crate) use http::{Answer, Connection, get, post};
+pub(crate) use http::{Answer, Connection, get, get_with, post};
 pub(crate) use pagerduty::{ClosedPort, PagerDuty};
 pub(crate) use process::{Process, program};
 pub(crate) use trouble::{have_one_refused, hold_up};

@@ -164,3 +164,69 @@ fn a_suspect_whose_blame_was_wiped_out_is_tried_at_once_after_a_rescan() {
         assert_eq!(bench.sends(), sent, "{blamed:?}");
     }
 }
+
+#[test]
+fn an_event_that_an_unknown_one_goes_before_waits_until_that_is_read() {
+    let mut bench = Bench::new(limits());
+    bench.arrives(2, "a");
+    bench.arrives(3, "b");
+    bench.arrives(4, "b");
+    assert_eq!(bench.sends(), [2, 3]);
+    bench.schedule.behind(&service_key(0), EventId::new(2));
+    assert_eq!((bench.schedule.in_flight(), bench.loads()), (1, Some(0)));
+    bench.ends(3, &delivered());
+    assert_eq!(bench.sends(), [4], "its incident alone stands still");
+    bench.loaded(&[waiting(1, "a"), waiting(2, "a")], true);
+    assert_eq!(bench.sends(), [1]);
+    bench.ends(1, &delivered());
+    assert_eq!(bench.sends(), [2]);
+}
+
+#[test]
+fn an_event_that_was_said_to_be_behind_one_that_is_gone_goes_on() {
+    let mut bench = Bench::new(limits());
+    bench.arrives(2, "a");
+    assert_eq!(bench.sends(), [2]);
+    bench.schedule.behind(&service_key(0), EventId::new(2));
+    assert_eq!(bench.loads(), Some(0));
+    bench.schedule.not_loaded(&service_key(0));
+    assert_eq!(bench.loads(), Some(0), "it is read again");
+    bench.loaded(&[waiting(2, "a")], true);
+    assert_eq!(bench.sends(), [2]);
+}
+
+#[test]
+fn what_is_looked_for_while_a_page_is_being_read_is_read_after_it() {
+    let mut bench = Bench::new(limits());
+    bench.schedule.look_for(&service_key(0));
+    assert_eq!(bench.loads(), Some(0));
+    bench.schedule.look_for(&service_key(0));
+    bench.loaded(&page(1..=2), true);
+    assert_eq!(bench.loads(), Some(2));
+}
+
+#[test]
+fn a_page_that_cannot_be_read_in_part_is_read_on_behind_its_end() {
+    let mut bench = Bench::new(small());
+    bench.schedule.look_for(&service_key(0));
+    assert_eq!(bench.loads(), Some(0));
+    bench.schedule.loaded_to(&service_key(0), &[], Some(EventId::new(4)), false);
+    assert_eq!(bench.loads(), Some(4));
+    bench.loaded(&page(5..=6), true);
+    assert_eq!(bench.sends(), [5, 6]);
+}
+
+#[test]
+fn a_page_that_is_older_than_a_failure_wipes_out_no_blame() {
+    let mut bench = Bench::new(limits());
+    bench.arrives(1, "1");
+    assert_eq!(bench.sends(), [1]);
+    bench.ends(1, &error());
+    bench.passes(2);
+    assert_eq!(bench.sends(), [1]);
+    bench.schedule.rescan(&service_key(0));
+    assert_eq!(bench.loads(), Some(0));
+    bench.ends(1, &error());
+    bench.loaded(&[WaitingEvent { attempts: 2, ..waiting(1, "1") }], true);
+    assert_eq!(bench.sends(), [] as [i64; 0]);
+}

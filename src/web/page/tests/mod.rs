@@ -63,6 +63,15 @@ fn a_bridge_that_is_failing_and_whose_queue_cannot_be_read() {
 }
 
 #[test]
+fn what_cannot_be_read_is_counted() {
+    let mut status = well();
+    assert!(!overview::page(&frame(), &status).0.contains("Unreadable"));
+    status.facts.delivery.unreadable.events = 1_200;
+    let page = overview::page(&frame(), &status).0;
+    assert!(page.contains("<dt>Unreadable</dt><dd>1,200<small>set aside</small></dd>"), "{page}");
+}
+
+#[test]
 fn what_strangers_write_stays_text() {
     let mut status = well();
     let lists = status.lists.get_or_insert_default();

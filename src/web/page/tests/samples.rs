@@ -169,7 +169,7 @@ pub(super) fn well() -> Status {
     let queue = Overview { delivered: 40, destinations: vec![destination("WXYZ", 0, 0)], ..Overview::default() };
     let facts = Facts {
         queue: Ok(queue),
-        delivery: DeliveryView { lanes: vec![lane("WXYZ")], untrusted: None },
+        delivery: DeliveryView { lanes: vec![lane("WXYZ")], ..DeliveryView::default() },
         metrics: Snapshot {
             last_webhook_at: Some(ago(13)),
             last_delivered_at: Some(ago(12)),

@@ -1,0 +1,165 @@
+//! What waits and cannot be read: it is set aside, so that nothing else waits for it, and looked at again from time to
+//! time, for a disk may read it later and people may mend it.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use super::view::UnreadableView;
+use crate::pagerduty::ServiceKey;
+use crate::queue::{EventId, KeysInLine, Page, Unreadable};
+
+/// What waits and cannot be read.
+#[derive(Debug, Default)]
+pub(super) struct SetAside {
+    events: BTreeMap<EventId, Unreadable>,
+    /// The service keys whose lines cannot be read at all, and why.
+    lines: BTreeMap<ServiceKey, String>,
+    /// Events that PagerDuty took or refused, which cannot be committed.
+    unsettled: BTreeMap<EventId, ServiceKey>,
+    /// The event that was looked at again last.
+    looked_at: Option<EventId>,
+}
+
+impl SetAside {
+    /// Sets an event aside, and says whether that is news.
+    pub(super) fn add(&mut self, event: Unreadable) -> bool {
+        self.events.insert(event.id, event).is_none()
+    }
+
+    pub(super) fn remove(&mut self, id: EventId) {
+        self.events.remove(&id);
+    }
+
+    /// Whether others go past it.
+    pub(super) fn contains(&self, id: EventId) -> bool {
+        self.events.contains_key(&id) || self.unsettled.contains_key(&id)
+    }
+
+    /// Those of this key that stand before `id`, and that it goes past.
+    pub(super) fn before(&self, key: &ServiceKey, id: EventId) -> Vec<EventId> {
+        let unreadable = self.events.range(..id).filter(|(_, event)| event.service_key.as_ref() == Some(key));
+        let unsettled = self.unsettled.range(..id).filter(|(_, other)| *other == key);
+        unreadable.map(|(id, _)| *id).chain(unsettled.map(|(id, _)| *id)).collect()
+    }
+
+    /// What became of an event cannot be committed for damage.
+    pub(super) fn unsettled(&mut self, id: EventId, key: ServiceKey) {
+        self.unsettled.insert(id, key);
+    }
+
+    /// It could be after all.
+    pub(super) fn settled(&mut self, id: EventId) {
+        self.unsettled.remove(&id);
+    }
+
+    /// Whether all is done about an event but to commit it.
+    pub(super) fn is_unsettled(&self, id: EventId) -> bool {
+        self.unsettled.contains_key(&id)
+    }
+
+    /// Takes what a page tells that begins behind `after`; returns what is news of what cannot be read.
+    pub(super) fn read(&mut self, key: &ServiceKey, after: Option<EventId>, page: &Page) -> Vec<Unreadable> {
+        self.lines.remove(key);
+        if !self.events.is_empty() {
+            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let to = if page.last { Bound::Unbounded } else { page.end.map_or(Bound::Unbounded, Bound::Included) };
+            let of_page = self.events.range((from, to)).filter(|(_, event)| event.service_key.as_ref() == Some(key));
+            for id in of_page.map(|(id, _)| *id).collect::<Vec<_>>() {
+                if page.unreadable.iter().all(|event| event.id != id) {
+                    self.events.remove(&id);
+                }
+            }
+        }
+        page.unreadable.iter().filter(|event| self.add((*event).clone())).cloned().collect()
+    }
+
+    /// Takes which keys have events in line, and what stands there for what is no service key; returns what is news of
+    /// that.
+    pub(super) fn keys(&mut self, keys: &KeysInLine) -> Vec<Unreadable> {
+        self.events.retain(|id, event| match &event.service_key {
+            // The pages of its line say whether it still waits, unless nothing does.
+            Some(key) => keys.keys.binary_search(key).is_ok(),
+            None => keys.unreadable.iter().any(|unreadable| unreadable.id == *id),
+        });
+        keys.unreadable.iter().filter(|event| self.add((*event).clone())).cloned().collect()
+    }
+
+    /// The line of a key cannot be read.
+    pub(super) fn line_failed(&mut self, key: &ServiceKey, reason: String) {
+        self.lines.insert(key.clone(), reason);
+    }
+
+    /// At most `most` events to look at again; all of them in turns.
+    pub(super) fn next(&mut self, most: usize) -> Vec<EventId> {
+        let after = self.looked_at.map_or(Bound::Unbounded, Bound::Excluded);
+        let ids: Vec<_> = self.events.range((after, Bound::Unbounded)).map(|(id, _)| *id).take(most).collect();
+        self.looked_at = ids.last().copied().filter(|_| ids.len() == most);
+        ids
+    }
+
+    pub(super) fn view(&self) -> UnreadableView {
+        let event = self.events.values().next().map(|event| event.reason.clone());
+        let line = self.lines.iter().next().map(|(key, reason)| format!("the line of the service key {key}: {reason}"));
+        UnreadableView {
+            events: self.events.len() as u64,
+            lines: self.lines.len() as u64,
+            unsettled: self.unsettled.len() as u64,
+            reason: event.or(line),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: usize) -> ServiceKey {
+        ServiceKey::parse(&format!("{number:032}")).unwrap()
+    }
+
+    fn unreadable(id: i64, key: Option<ServiceKey>) -> Unreadable {
+        Unreadable { id: EventId::new(id), service_key: key, reason: format!("event {id} is damaged") }
+    }
+
+    fn page(ids: &[i64], end: i64, last: bool) -> Page {
+        let unreadable = ids.iter().map(|id| unreadable(*id, Some(key(1)))).collect();
+        Page { unreadable, end: Some(EventId::new(end)), last, ..Page::default() }
+    }
+
+    #[test]
+    fn what_a_page_can_read_again_or_has_no_more_is_set_aside_no_longer() {
+        let mut aside = SetAside::default();
+        assert_eq!(aside.read(&key(1), None, &page(&[2, 3, 9], 10, false)).len(), 3);
+        aside.add(unreadable(4, Some(key(2))));
+        assert_eq!(aside.read(&key(1), None, &page(&[3], 5, false)), [], "it is no news");
+        let left: Vec<_> = aside.events.keys().map(|id| id.get()).collect();
+        assert_eq!(left, [3, 4, 9], "the page says nothing of what stands behind it or of another key");
+        assert_eq!(aside.read(&key(1), Some(EventId::new(5)), &page(&[], 5, true)), []);
+        assert!(!aside.contains(EventId::new(9)));
+        assert_eq!(aside.before(&key(1), EventId::new(10)), [EventId::new(3)]);
+    }
+
+    #[test]
+    fn what_stands_in_line_for_no_service_key_is_known_as_a_whole() {
+        let mut aside = SetAside::default();
+        aside.add(unreadable(1, Some(key(1))));
+        let keys = |ids: &[i64]| KeysInLine {
+            keys: vec![key(1)],
+            unreadable: ids.iter().map(|id| unreadable(*id, None)).collect(),
+        };
+        assert_eq!(aside.keys(&keys(&[2, 3])).len(), 2);
+        assert_eq!(aside.keys(&keys(&[3])), []);
+        let reason = Some("event 1 is damaged".to_owned());
+        assert_eq!(aside.view(), UnreadableView { events: 2, reason, ..UnreadableView::default() });
+        assert_eq!(aside.keys(&KeysInLine::default()), []);
+        assert_eq!(aside.view(), UnreadableView::default(), "nothing waits any more");
+    }
+
+    #[test]
+    fn all_of_them_are_looked_at_again_in_turns() {
+        let mut aside = SetAside::default();
+        (1..=5).for_each(|id| assert!(aside.add(unreadable(id, None)), "{id} is no news"));
+        let mut next = || aside.next(2).iter().map(|id| id.get()).collect::<Vec<_>>();
+        assert_eq!((next(), next(), next(), next()), (vec![1, 2], vec![3, 4], vec![5], vec![1, 2]));
+    }
+}
