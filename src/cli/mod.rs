@@ -47,6 +47,8 @@ pub enum Command {
     },
     /// Check settings, queue and the way to PagerDuty
     Check(CheckArgs),
+    /// Find projects and alerts of Sentry that would page nobody
+    Audit(AuditArgs),
     /// Ask the local bridge whether it is ready; for container health checks
     Healthcheck,
     /// Print a completion script for a shell
@@ -233,6 +235,38 @@ pub struct CheckArgs {
     /// Open and resolve one real test incident
     #[arg(long)]
     pub page: bool,
+}
+
+/// Arguments of `audit`.
+#[derive(Args, Debug)]
+pub struct AuditArgs {
+    /// Where Sentry reaches the bridge, such as `https://bridge.example.com` [default: any address that ends in /sentry]
+    #[arg(long, value_name = "URL")]
+    pub bridge: Option<Url>,
+    /// Only these projects, by slug [default: all]
+    #[arg(long = "project", value_name = "SLUG")]
+    pub projects: Vec<String>,
+    /// Save what pages now, to compare with it after an upgrade of Sentry
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    /// Also find what paged when this file was saved, and does not now
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+    /// What fires where Sentry has both [default: by its version]
+    #[arg(long, value_name = "KIND")]
+    pub alerts: Option<Decides>,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What decides whom Sentry notifies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Decides {
+    /// Alert rules of each project, up to about 2025
+    Rules,
+    /// Workflows, on sentry.io and on self-hosted Sentrys from 26.7 on
+    Workflows,
 }
 
 fn after_help() -> String {

@@ -1,5 +1,6 @@
 //! The verbs of the program, one file each, and what they share.
 
+pub mod audit;
 pub mod check;
 pub mod demo;
 pub mod explain;
@@ -8,6 +9,7 @@ pub mod payloads;
 pub mod queue;
 pub mod replay;
 pub mod sandbox;
+mod sentry;
 pub mod serve;
 mod shell;
 mod signals;
@@ -34,6 +36,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::Replay(args) => replay::run(&args),
         Command::Queue { command } => queue::run(&command),
         Command::Check(args) => check::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Healthcheck => healthcheck::run(),
         Command::Completions { shell } => shell::completions(shell),
         Command::Man => shell::man(),

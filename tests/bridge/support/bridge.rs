@@ -13,7 +13,7 @@ use super::{Answer, Process, get, post, program};
 
 pub(crate) const TOKEN: &str = "webhook-token-for-tests-alone";
 
-/// Where the queue is when BRIDGE_DATABASE_URL is not set.
+/// Where the queue is when `BRIDGE_DATABASE_URL` is not set.
 const DATABASE: &str = "bridge.db";
 
 /// The default service key.
