@@ -20,7 +20,7 @@
 //! - [`web`]: one file per endpoint
 //! - [`intake`]: the pure way from a request to a verdict
 //! - [`sentry`], [`alert`], [`routing`], [`pagerduty`]: the steps of that way
-//! - [`sentry_api`]: Sentry's own API, for `audit`; the way of an alert does not depend on it
+//! - [`sentry_api`]: Sentry's own API, for `connect` and `audit`; the way of an alert does not depend on it
 //! - [`redaction`]: what of an alert is never kept nor sent
 //! - [`queue`]: the durable queue
 //! - [`delivery`]: what to send next and when, and the worker that does it

@@ -47,6 +47,8 @@ pub enum Command {
     },
     /// Check settings, queue and the way to PagerDuty
     Check(CheckArgs),
+    /// Set Sentry up to call the bridge; shows a plan, and changes nothing without --yes
+    Connect(ConnectArgs),
     /// Find projects and alerts of Sentry that would page nobody
     Audit(AuditArgs),
     /// Ask the local bridge whether it is ready; for container health checks
@@ -258,6 +260,47 @@ pub struct AuditArgs {
     /// Print a JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `connect`.
+#[derive(Args, Debug)]
+pub struct ConnectArgs {
+    /// Where Sentry reaches the bridge, such as `https://bridge.example.com`
+    #[arg(long, value_name = "URL")]
+    pub bridge: Url,
+    /// Only these projects, by slug [default: all]
+    #[arg(long = "project", value_name = "SLUG")]
+    pub projects: Vec<String>,
+    /// By what Sentry calls [default: an integration where this Sentry has some]
+    #[arg(long, value_name = "WAY")]
+    pub by: Option<By>,
+    /// Let this alert call the bridge too, in place of one of the bridge's own
+    #[arg(long = "rule", value_name = "NAME")]
+    pub rules: Vec<String>,
+    /// A new file for the integration's Client Secret, readable for its owner alone [default: print it once]
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+    /// Do it
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Take back what was made before
+    #[arg(long, conflicts_with = "secret_file")]
+    pub undo: bool,
+    /// Send no test webhook at the end, which opens a test incident
+    #[arg(long)]
+    pub no_test: bool,
+    /// What fires where Sentry has both [default: by its version]
+    #[arg(long, value_name = "KIND")]
+    pub alerts: Option<Decides>,
+}
+
+/// By what Sentry calls the bridge.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum By {
+    /// An internal integration, which also tells of resolved issues
+    Integration,
+    /// The legacy WebHooks of each project
+    Legacy,
 }
 
 /// What decides whom Sentry notifies.

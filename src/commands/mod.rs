@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod check;
+pub mod connect;
 pub mod demo;
 pub mod explain;
 pub mod healthcheck;
@@ -36,6 +37,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::Replay(args) => replay::run(&args),
         Command::Queue { command } => queue::run(&command),
         Command::Check(args) => check::run(&args),
+        Command::Connect(args) => connect::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Healthcheck => healthcheck::run(),
         Command::Completions { shell } => shell::completions(shell),

@@ -1,9 +1,9 @@
 //! Sentry's own API: what is read and changed there.
 //!
 //! ```text
-//!  Sentry ──▶ transport ──▶ client ──▶ SentryApi ──▶ inventory ──▶ audit    what would page nobody
-//!             one call      paths,     the boundary  what there
-//!                           parsing                  is
+//!  Sentry ──▶ transport ──▶ client ──▶ SentryApi ──▶ inventory ──┬─▶ audit     what would page nobody
+//!             one call      paths,     the boundary  what there  │
+//!                           parsing                  is          └─▶ connect   a plan, then its steps
 //! ```
 //!
 //! - [`SentryApi`]: the boundary; everything above it is tested without a network
@@ -12,6 +12,7 @@
 //! - [`inventory`]: reads what there is, and which generation of Sentry this is
 //! - [`ours`]: which addresses are the bridge's
 //! - [`audit`]: what of it would page nobody; pure
+//! - [`connect`]: what is missing, as a list of steps, pure; and how the steps are taken
 //!
 //! Three generations are told apart by what they answer, not by their version: rules and the WebHooks plugin (9.1),
 //! rules and integrations (10.0 to about 2025), workflows (2026). 404 and 410 both mean "not here": Sentry withdrew its
@@ -19,6 +20,7 @@
 
 pub mod audit;
 mod client;
+pub mod connect;
 mod error;
 pub mod inventory;
 pub mod ours;

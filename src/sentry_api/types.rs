@@ -156,6 +156,21 @@ pub struct App {
     pub client_secret: Option<Secret>,
 }
 
+impl App {
+    /// Whether it subscribes to an event such as `issue.resolved`, or to all of a resource such as `error`.
+    #[must_use]
+    pub fn hears(&self, event: &str) -> bool {
+        let resource = event.split('.').next();
+        if self.webhook_events.is_empty() {
+            return self.events.iter().any(|other| other == event || Some(other.as_str()) == resource);
+        }
+        // `events` names a resource here when only one of its events is subscribed to.
+        let is_resource = resource == Some(event);
+        let mut events = self.webhook_events.iter();
+        events.any(|other| other == event || (is_resource && other.split('.').next() == resource))
+    }
+}
+
 /// An installation of an integration in the organization.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Installation {
@@ -223,7 +238,7 @@ impl<'de> Deserialize<'de> for Rule {
             id: String,
             name: String,
             environment: Option<String>,
-            frequency: Option<u64>,
+            frequency: Option<Value>,
             status: Option<String>,
             snooze: Option<bool>,
             snooze_for_everyone: Option<bool>,
@@ -238,7 +253,7 @@ impl<'de> Deserialize<'de> for Rule {
             id: wire.id,
             name: wire.name,
             environment: wire.environment,
-            frequency: wire.frequency,
+            frequency: wire.frequency.as_ref().and_then(minutes),
             active: wire.status.is_none_or(|status| status == "active") && !muted,
             actions: wire.actions,
             raw,
@@ -275,7 +290,7 @@ impl<'de> Deserialize<'de> for Workflow {
             name: wire.name,
             enabled: wire.enabled,
             environment: wire.environment,
-            frequency: wire.config.as_ref().and_then(|config| config["frequency"].as_u64()),
+            frequency: wire.config.as_ref().and_then(|config| minutes(&config["frequency"])),
             detector_ids: wire.detector_ids.iter().filter_map(text_of_id).collect(),
             triggers: triggers.map(str::to_owned).collect(),
             last_triggered: wire.last_triggered,
@@ -356,6 +371,17 @@ fn text_of_id(value: &Value) -> Option<String> {
     }
 }
 
+/// Whole minutes. Scripts have written fractions into databases of Sentry, and one odd rule must not hide the others.
+fn minutes(value: &Value) -> Option<u64> {
+    let minutes = match value {
+        Value::String(text) => text.parse().ok()?,
+        value => value.as_f64()?,
+    };
+    // Rounded up, so that no interval becomes none.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float is clamped into the type")]
+    Some(minutes.ceil() as u64)
+}
+
 fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let value = Value::deserialize(deserializer)?;
     text_of_id(&value).ok_or_else(|| serde::de::Error::custom("an id is neither text nor a number"))
@@ -368,4 +394,39 @@ fn maybe_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>
 /// `null` is the same as a member that is missing.
 fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_rule_is_read_with_what_scripts_and_old_versions_wrote() {
+        let read = |rule: Value| serde_json::from_value::<Rule>(rule).unwrap();
+        let odd = read(json!({"id": 7, "name": "x", "frequency": 0.001, "actions": [{"id": "a", "other": {}}]}));
+        assert_eq!((odd.id.as_str(), odd.frequency, odd.active), ("7", Some(1), true));
+        let muted = read(json!({"id": "7", "name": "x", "frequency": "30", "snooze": true}));
+        assert_eq!((muted.frequency, muted.active), (Some(30), false));
+        let by_me = json!({"id": "7", "name": "x", "snooze": true, "snoozeForEveryone": false, "status": "active"});
+        assert!(read(by_me).active, "whoever muted it for themselves alone keeps it from nobody else");
+    }
+
+    #[test]
+    fn what_the_bridge_does_not_know_of_a_workflow_survives() {
+        let raw = json!({"id": "1", "name": "x", "detectorIds": [3, "4"], "ofTomorrow": {"a": [1]}, "config": {}});
+        let workflow: Workflow = serde_json::from_value(raw.clone()).unwrap();
+        assert_eq!(workflow.detector_ids, ["3", "4"]);
+        assert_eq!(Value::Object(workflow.raw), raw);
+    }
+
+    #[test]
+    fn a_secret_that_is_masked_is_none() {
+        let secret = |text: &str| serde_json::from_value::<Secret>(json!(text)).unwrap();
+        assert_eq!(secret("****************").is_readable(), None);
+        assert_eq!(secret("").is_readable(), None);
+        assert_eq!(secret("0123abcd").is_readable(), Some("0123abcd"));
+        assert_eq!(format!("{:?}", secret("0123abcd")), "Secret(…)");
+    }
 }

@@ -77,7 +77,8 @@ fn the_remedy_stands_beside_the_finding() {
     assert_eq!(run.code, Some(1));
     assert!(run.stdout.contains("\nNOBODY  shop\n"), "{run:?}");
     assert!(
-        run.stdout.contains("\n1. shop: no rule of it calls the bridge\n   remedy: give one of its alerts the bridge"),
+        run.stdout
+            .contains("\n1. shop: no rule of it calls the bridge\n   remedy: run `connect --project` with its slug"),
         "{run:?}"
     );
     assert!(run.stdout.ends_with("\n0 of 1 projects page, 1 finding\n"), "{run:?}");
@@ -193,6 +194,12 @@ fn alerts_that_nothing_resolves_are_found() {
         world.apps[0]["webhookEvents"] = json!(["issue.resolved"]);
     };
     assert_eq!(found(&by_workflow(single)), Vec::<String>::new());
+    let another = |world: &mut World| {
+        neither(world);
+        world.apps[0]["events"] = json!(["issue"]);
+        world.apps[0]["webhookEvents"] = json!(["issue.created"]);
+    };
+    assert_eq!(found(&by_workflow(another)), ["never-resolves shop -"]);
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! `audit` as people run it: the real binary against the strict twin of Sentry's API, over real sockets.
+//! `audit` and `connect` as people run them: the real binary against the strict twin of Sentry's API, over real sockets.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 
 mod audit;
 mod calls;
+mod connect;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests of the bridge use all of it")]
 mod support;

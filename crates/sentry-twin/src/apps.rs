@@ -9,6 +9,7 @@ use crate::world::{Generation, World};
 
 const WRITE: [&str; 2] = ["org:write", "org:admin"];
 const RESOURCES: [&str; 5] = ["issue", "error", "comment", "seer", "preprod_artifact"];
+const ISSUE_EVENTS: [&str; 5] = ["created", "resolved", "assigned", "ignored", "unresolved"];
 const MEMBERS: [&str; 12] = [
     "organization",
     "name",
@@ -91,9 +92,9 @@ pub(crate) fn answer(world: &mut World, request: &Request, rest: &[&str]) -> Res
             }
             let url = request.body["webhookUrl"].as_str().unwrap_or_default().to_owned();
             world.add_app(&name, &url);
-            let Some(app) = world.apps.last_mut() else { return Err(Reply::missing()) };
-            merge(app, &request.body);
-            let mut app = app.clone();
+            let Some(mut app) = world.apps.pop() else { return Err(Reply::missing()) };
+            merge(world, &mut app, &request.body);
+            world.apps.push(app.clone());
             // The answer is made for nobody in particular, and so without the secret.
             if let Some(members) = app.as_object_mut() {
                 for name in ["clientSecret", "clientId", "owner", "sentryAppId"] {
@@ -116,7 +117,9 @@ pub(crate) fn answer(world: &mut World, request: &Request, rest: &[&str]) -> Res
                 "PUT" => {
                     // PUT needs `name` and `scopes`.
                     validate(world, request, &request.body)?;
-                    merge(&mut world.apps[place], &request.body);
+                    let mut app = world.apps[place].clone();
+                    merge(world, &mut app, &request.body);
+                    world.apps[place] = app;
                 }
                 "DELETE" => {
                     world.apps.remove(place);
@@ -130,12 +133,36 @@ pub(crate) fn answer(world: &mut World, request: &Request, rest: &[&str]) -> Res
     }
 }
 
-fn merge(app: &mut Value, body: &Value) {
+fn merge(world: &World, app: &mut Value, body: &Value) {
     for name in ["name", "isAlertable", "webhookUrl", "events", "scopes", "schema"] {
         if let Some(value) = body.get(name) {
             app[name] = value.clone();
         }
     }
+    if world.single_events
+        && let Some(events) = body["events"].as_array()
+    {
+        let (resources, singles) = consolidated(events);
+        app["events"] = json!(resources);
+        app["webhookEvents"] = json!(singles);
+    }
+}
+
+/// What was subscribed to, as resources and as single events. Beyond: that `events` still names the resources.
+fn consolidated(events: &[Value]) -> (Vec<String>, Vec<String>) {
+    let (mut resources, mut singles) = (Vec::new(), Vec::new());
+    for event in events.iter().filter_map(Value::as_str) {
+        let resource = event.split('.').next().unwrap_or(event).to_owned();
+        match event {
+            "issue" => singles.extend(ISSUE_EVENTS.map(|kind| format!("issue.{kind}"))),
+            event if event.contains('.') => singles.push(event.to_owned()),
+            event => singles.push(format!("{event}.created")),
+        }
+        if !resources.contains(&resource) {
+            resources.push(resource);
+        }
+    }
+    (resources, singles)
 }
 
 fn validate(world: &World, request: &Request, body: &Value) -> Result<(), Reply> {
@@ -155,7 +182,7 @@ fn validate(world: &World, request: &Request, body: &Value) -> Result<(), Reply>
     }
     let events: Vec<&str> = body["events"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for event in &events {
-        let single = world.generation == Generation::Workflows && event.starts_with("issue.");
+        let single = world.single_events && event.starts_with("issue.");
         if !RESOURCES.contains(event) && !single {
             return Err(Reply::invalid("events", &format!("Invalid event subscription: {event}")));
         }

@@ -76,6 +76,7 @@ async fn serve(request: HttpRequest, body: Bytes, world: Data<Mutex<World>>) -> 
             path: path.clone(),
             query: request.query_string().to_owned(),
             status: reply.status,
+            closes: request.headers().get("Connection").is_some_and(|value| value == "close"),
         });
         (reply, fault)
     };

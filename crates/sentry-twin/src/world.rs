@@ -56,6 +56,8 @@ pub struct Call {
     pub query: String,
     /// The status it was answered.
     pub status: u16,
+    /// Whether the client said `Connection: close`.
+    pub closes: bool,
 }
 
 /// Something that goes wrong.
@@ -94,6 +96,7 @@ pub enum FaultKind {
 
 /// All that a twin holds.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct World {
     /// Which Sentry it is.
     pub generation: Generation,
@@ -109,6 +112,8 @@ pub struct World {
     pub page: usize,
     /// How long a Client Secret is shown: false once the first day is over.
     pub shows_secrets: bool,
+    /// Whether integrations may subscribe to single events, as since July 2026.
+    pub single_events: bool,
     /// Who may call.
     pub tokens: Vec<Token>,
     /// The projects.
@@ -161,6 +166,7 @@ impl World {
             features: Vec::new(),
             page: 100,
             shows_secrets: true,
+            single_events: generation == Generation::Workflows,
             tokens: Vec::new(),
             projects: Vec::new(),
             workflows: Vec::new(),

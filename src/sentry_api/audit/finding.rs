@@ -43,13 +43,17 @@ impl Kind {
     #[must_use]
     pub fn remedy(self) -> &'static str {
         match self {
-            Self::ProjectWithoutPage => "give one of its alerts the bridge as an action; docs/sentry.md says how",
-            Self::FiresForNothing => "connect it to monitors of the projects that are to page, see docs/sentry.md",
+            Self::ProjectWithoutPage => {
+                "run `connect --project` with its slug, or give one of its alerts the bridge as an action"
+            }
+            Self::FiresForNothing => "connect it to monitors of the projects that are to page, or run `connect`",
             Self::Disabled => "switch it on again in Sentry",
             Self::DeadAction => {
                 "replace the action by the bridge's integration; Sentry does not run plugins' actions for new alerts"
             }
-            Self::NothingBehindWebhook => "enable the project's WebHooks with the bridge's address, see docs/sentry.md",
+            Self::NothingBehindWebhook => {
+                "enable the project's WebHooks with the bridge's address, or run `connect --project`"
+            }
             Self::WrongToken => "put a token of BRIDGE_WEBHOOK_TOKEN into the address",
             Self::AppTrouble => {
                 "open the integration in Settings > Developer Settings: Alert Rule Action on, the bridge's Webhook URL, and \
@@ -60,9 +64,11 @@ impl Kind {
                 "subscribe the integration to `issue`, or add the trigger \"issue is resolved\" to the alert"
             }
             Self::Quiet => "set the interval of the alert to an hour or less",
-            Self::NeverFired => "look whether its triggers and filters can be met",
-            Self::UnmigratedRule => "open the rule in Sentry and save it, which migrates it",
-            Self::LostSinceSaved => "open the alert in Sentry and save it, which migrates it, or make it anew",
+            Self::NeverFired => "look whether its triggers and filters can be met; `connect` makes one whose can",
+            Self::UnmigratedRule => "open the rule in Sentry and save it, which migrates it, or run `connect`",
+            Self::LostSinceSaved => {
+                "switch it on, or make it anew; after an upgrade to 26.7 or later open it in Sentry and save it"
+            }
             Self::ProjectGone => {
                 "look whether it was deleted or renamed, or whether the token's owner lost access to it"
             }

@@ -13,7 +13,7 @@ pub use saved::{Saved, SavedError};
 
 use super::inventory::{Alerts, Inventory, ProjectInventory};
 use super::ours::Bridge;
-use super::types::{App, Workflow};
+use super::types::Workflow;
 use reach::{Obstacle, Reach, Target};
 
 /// More minutes of quiet than this after a firing are a finding.
@@ -147,7 +147,7 @@ fn rules_of(
         });
         if judged.pages
             && let Some(app) = apps.next()
-            && !tells_of_resolves(app)
+            && !app.hears("issue.resolved")
         {
             find_never_resolves(slug, findings);
         }
@@ -164,7 +164,7 @@ fn workflows_of(
     findings: &mut Vec<Finding>,
 ) -> ProjectAudit {
     let mut alerts = Vec::new();
-    let mut resolves = reach.apps().any(tells_of_resolves);
+    let mut resolves = reach.apps().any(|app| app.hears("issue.resolved"));
     let (mut by_app, slug) = (false, entry.project.slug.as_str());
     for workflow in &inventory.workflows {
         let Some(obstacles) = reach.of_workflow(entry, workflow) else { continue };
@@ -189,11 +189,6 @@ fn workflows_of(
         find_never_resolves(slug, findings);
     }
     conclude(entry, alerts, "alert", findings)
-}
-
-/// Whether an integration subscribes to resolved issues.
-fn tells_of_resolves(app: &App) -> bool {
-    app.events.iter().any(|event| event == "issue") || app.webhook_events.iter().any(|event| event == "issue.resolved")
 }
 
 fn find_never_resolves(project: &str, findings: &mut Vec<Finding>) {
@@ -247,7 +242,11 @@ fn conclude(
             [] => format!("no {what} of it calls the bridge"),
             names => format!("what should call the bridge does not reach it: {}", names.join(", ")),
         };
-        findings.push(Finding::new(Kind::ProjectWithoutPage, Some(&entry.project.slug), None, problem));
+        let mut finding = Finding::new(Kind::ProjectWithoutPage, Some(&entry.project.slug), None, problem);
+        if !names.is_empty() {
+            finding.remedy = "mend what is found of these alerts or their integration below";
+        }
+        findings.push(finding);
     }
     ProjectAudit { project: entry.project.slug.clone(), pages, alerts }
 }

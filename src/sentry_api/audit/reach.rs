@@ -11,7 +11,7 @@ pub(crate) const WEBHOOKS: &str = "webhooks";
 /// The name that `connect` gives to what it makes.
 pub(crate) const NAME: &str = "sentry-pagerduty-bridge";
 
-const SERVICE_ACTION: &str = "sentry.rules.actions.notify_event_service.NotifyEventServiceAction";
+pub(crate) const SERVICE_ACTION: &str = "sentry.rules.actions.notify_event_service.NotifyEventServiceAction";
 const PLUGINS_ACTION: &str = "sentry.rules.actions.notify_event.NotifyEventAction";
 const APP_ACTION: &str = "sentry.rules.actions.notify_event_sentry_app.NotifyEventSentryAppAction";
 
