@@ -208,6 +208,11 @@ impl SentryApi for Client {
         Ok(answer["detail"].as_str().unwrap_or("nothing").to_owned())
     }
 
+    async fn test_rule_action(&self, project: &str, action: Value) -> Result<(), ApiError> {
+        let path = self.in_project(project, &["rule-actions"]);
+        self.transport.done(&Call::post(&path, PROJECT_WRITE, json!({"actions": [action]}))).await
+    }
+
     async fn test_action(&self, action: Value) -> Result<(), ApiError> {
         let path = self.in_organization(&["test-fire-actions"]);
         self.transport.done(&Call::post(&path, ALERTS_WRITE, json!({"actions": [action]}))).await

@@ -103,6 +103,8 @@ pub trait SentryApi {
     fn delete_workflow(&self, id: &str) -> impl Future<Output = Result<(), ApiError>>;
     /// Lets the WebHooks plugin of a project send its test webhook, and returns what Sentry says about it.
     fn test_plugin(&self, project: &str) -> impl Future<Output = Result<String, ApiError>>;
+    /// Lets Sentry fire an action of a rule with a sample event of the project.
+    fn test_rule_action(&self, project: &str, action: Value) -> impl Future<Output = Result<(), ApiError>>;
     /// Lets Sentry fire an action of a workflow with a sample event.
     fn test_action(&self, action: Value) -> impl Future<Output = Result<(), ApiError>>;
 }

@@ -288,6 +288,7 @@ fn undo_takes_back_all_that_was_made_and_nothing_else() {
         let twin = projects(generation);
         let mail = json!([{"id": "sentry.mail.actions.NotifyEmailAction"}]);
         twin.world(|world| {
+            world.deletes_apps = true;
             world.project("shop").unwrap().urls = vec!["https://hooks.example/1".to_owned()];
             world.project("shop").unwrap().hook_enabled = true;
             if generation == Generation::Workflows {
@@ -335,10 +336,21 @@ fn undo_takes_the_action_out_of_an_alert_that_was_extended() {
     let mail = json!([{"id": "sentry.mail.actions.NotifyEmailAction"}]);
     twin.world(|world| world.add_rule("shop", "On call", &mail));
     let before = twin.world(|world| world.project("shop").unwrap().rules.clone());
+    twin.world(|world| world.deletes_apps = true);
     done(&connect(&twin, &["--project", "shop", "--rule", "On call", "--yes"]));
     done(&connect(&twin, &["--undo", "--yes"]));
     let after = twin.world(|world| world.project("shop").unwrap().rules.clone());
     assert_eq!((&after[0]["actions"], after.len()), (&before[0]["actions"], 1));
+}
+
+#[test]
+fn where_no_token_may_delete_an_integration_undo_says_what_is_left_to_do() {
+    let twin = projects(Generation::Apps);
+    done(&connect(&twin, &["--yes"]));
+    let run = connect(&twin, &["--undo", "--yes"]);
+    assert_eq!(run.code, Some(1));
+    assert!(run.stderr.contains("delete it in Settings > Developer Settings; no alert calls it any more"), "{run:?}");
+    assert!(twin.world(|world| world.projects.iter().all(|project| project.rules.is_empty())));
 }
 
 #[test]
@@ -425,22 +437,39 @@ fn sentrys_own_test_webhook_arrives_at_the_bridge_and_pages() {
 
 #[test]
 fn a_signed_test_webhook_arrives_once_the_bridge_has_the_secret() {
-    let twin = projects(Generation::Workflows);
-    let (address, secret) = (SocketAddr::from(([127, 0, 0, 1], 9)), tempfile::tempdir().unwrap());
-    let file = secret.path().join("secret");
-    let made = connect_to(address, &twin, &["--secret-file", file.to_str().unwrap()], &[]);
-    done(&made);
-    assert!(made.stdout.contains("start the bridge with that secret, then run this again"), "{made:?}");
-    assert!(!twin.changes().iter().any(|change| change.contains("test-fire")), "its signature would be refused");
+    for generation in [Generation::Apps, Generation::Workflows] {
+        let twin = projects(generation);
+        let (address, home) = (SocketAddr::from(([127, 0, 0, 1], 9)), tempfile::tempdir().unwrap());
+        let file = home.path().join("secret");
+        let made = connect_to(address, &twin, &["--secret-file", file.to_str().unwrap()], &[]);
+        done(&made);
+        assert!(made.stdout.contains("start the bridge with that secret, then run this again"), "{made:?}");
+        let tests = twin.changes().iter().filter(|change| change.contains("actions")).count();
+        assert_eq!(tests, 0, "its signature would be refused");
 
-    let pagerduty = PagerDuty::start();
-    let bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_SENTRY_CLIENT_SECRET_FILE", file.to_str().unwrap())]);
-    twin.world(|world| world.apps[0]["webhookUrl"] = json!(format!("http://{}/sentry", bridge.address)));
-    let run = connect_to(bridge.address, &twin, &[], &[]);
+        let pagerduty = PagerDuty::start();
+        let bridge =
+            Bridge::start_with(&pagerduty.url(), &[("BRIDGE_SENTRY_CLIENT_SECRET_FILE", file.to_str().unwrap())]);
+        twin.world(|world| world.apps[0]["webhookUrl"] = json!(format!("http://{}/sentry", bridge.address)));
+        let run = connect_to(bridge.address, &twin, &[], &[]);
+        done(&run);
+        assert!(run.stdout.contains("\nnothing is missing\n"), "{generation:?}: {run:?}");
+        assert!(
+            run.stdout.contains("\nok      test webhook: it came, and the bridge took it\n"),
+            "{generation:?}: {run:?}"
+        );
+        pagerduty.wait_for_accepted(1);
+    }
+}
+
+#[test]
+fn a_sentry_that_cannot_test_an_alert_of_an_integration_is_no_failure() {
+    let twin = projects(Generation::Apps);
+    twin.world(|world| world.tests_rule_actions = false);
+    done(&connect(&twin, &["--yes"]));
+    let run = run(&twin, &["connect", "--bridge", BRIDGE, "--yes"]);
     done(&run);
-    assert!(run.stdout.contains("\nnothing is missing\n"), "{run:?}");
-    assert!(run.stdout.contains("\nok      test webhook: it came, and the bridge took it\n"), "{run:?}");
-    pagerduty.wait_for_accepted(1);
+    assert!(run.stdout.contains("this Sentry sends no test of an integration's alert"), "{run:?}");
 }
 
 #[test]

@@ -121,6 +121,7 @@ pub(crate) fn answer(world: &mut World, request: &Request, rest: &[&str]) -> Res
                     merge(world, &mut app, &request.body);
                     world.apps[place] = app;
                 }
+                "DELETE" if !world.deletes_apps => return Err(Reply::forbidden()),
                 "DELETE" => {
                     world.apps.remove(place);
                     return Ok(Reply::empty(204));

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use crate::reply::{Reply, Request};
+use crate::rules::check_rule_action;
 use crate::workflows::check_action;
 use crate::world::{Generation, Project, World};
 
@@ -62,6 +63,27 @@ pub(crate) fn test_actions(world: &World, request: &Request) -> Result<Reply, Re
     let failed =
         Some((400, json!({"actions": ["An unexpected error occurred. Please ensure your settings are correct."]})));
     Ok(Reply { deliveries, unless_delivered: failed, ..Reply::empty(200) })
+}
+
+/// `rule-actions/` of a project: fires each action with a sample event, and says nothing of what came back. Source: 23.7.1,
+/// `project_rule_actions.py`.
+pub(crate) fn test_rule_actions(world: &World, request: &Request, project: &str) -> Result<Reply, Reply> {
+    request.needs(&["project:write", "project:admin", "alerts:write"])?;
+    request.body_knows(&["actions"])?;
+    let actions = request.body["actions"].as_array().filter(|actions| !actions.is_empty());
+    let actions = actions.ok_or_else(|| Reply::invalid("actions", "No actions to perform."))?;
+    let mut deliveries = Vec::new();
+    for action in actions {
+        check_rule_action(world, action)?;
+        match action["service"].as_str() {
+            Some("webhooks") => {
+                let project = world.projects.iter().find(|one| one.slug == project);
+                deliveries.extend(project.map(test_plugin).into_iter().flat_map(|reply| reply.deliveries));
+            }
+            service => deliveries.extend(world.apps.iter().find(|app| app["slug"].as_str() == service).map(signed)),
+        }
+    }
+    Ok(Reply { deliveries, ..Reply::empty(200) })
 }
 
 /// An `event_alert` of a test, signed with the integration's secret.

@@ -73,6 +73,9 @@ fn route(world: &mut World, request: &Request) -> Result<Reply, Reply> {
             }
             match rest {
                 ["rules", rest @ ..] => rules::answer(world, request, project, rest),
+                ["rule-actions"] if world.generation == Generation::Apps && world.tests_rule_actions => {
+                    deliver::test_rule_actions(world, request, project)
+                }
                 ["plugins", "webhooks"] if world.generation != Generation::Workflows => plugin(world, request, project),
                 ["legacy-webhooks"] if world.generation == Generation::Workflows => {
                     legacy_webhooks(world, request, project)

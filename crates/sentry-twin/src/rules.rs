@@ -123,21 +123,28 @@ fn validated(world: &World, request: &Request) -> Result<Value, Reply> {
         return Err(Reply::invalid("actions", "Must select an action"));
     }
     for action in actions {
-        match action["id"].as_str().unwrap_or_default() {
-            SERVICE => {
-                let service = action["service"].as_str().unwrap_or_default();
-                let is_app = world.apps.iter().any(|app| app["slug"] == service && app["isAlertable"] == true);
-                if service != "webhooks" && !is_app {
-                    return Err(Reply::invalid("actions", "Select a valid choice."));
-                }
-            }
-            "sentry.rules.actions.notify_event.NotifyEventAction" | "sentry.mail.actions.NotifyEmailAction" => {}
-            id => return Err(Reply::invalid("actions", &format!("Invalid node. Could not find '{id}'"))),
-        }
+        check_rule_action(world, action)?;
     }
     let mut rule = body.clone();
     if rule.get("environment").is_none() {
         rule["environment"] = Value::Null;
     }
     Ok(rule)
+}
+
+/// 400 for an action that Sentry would not take.
+pub(crate) fn check_rule_action(world: &World, action: &Value) -> Result<(), Reply> {
+    match action["id"].as_str().unwrap_or_default() {
+        SERVICE => {
+            let service = action["service"].as_str().unwrap_or_default();
+            let is_app = world.apps.iter().any(|app| app["slug"] == service && app["isAlertable"] == true);
+            if service == "webhooks" || is_app {
+                Ok(())
+            } else {
+                Err(Reply::invalid("actions", "Select a valid choice."))
+            }
+        }
+        "sentry.rules.actions.notify_event.NotifyEventAction" | "sentry.mail.actions.NotifyEmailAction" => Ok(()),
+        id => Err(Reply::invalid("actions", &format!("Invalid node. Could not find '{id}'"))),
+    }
 }

@@ -112,6 +112,10 @@ pub struct World {
     pub page: usize,
     /// How long a Client Secret is shown: false once the first day is over.
     pub shows_secrets: bool,
+    /// Whether a token may delete an integration. In 23.7.1 none may: its `scope_map` has a text where a list belongs.
+    pub deletes_apps: bool,
+    /// Whether actions of rules can be tested, as in 23.7.1.
+    pub tests_rule_actions: bool,
     /// Whether integrations may subscribe to single events, as since July 2026.
     pub single_events: bool,
     /// Who may call.
@@ -166,6 +170,8 @@ impl World {
             features: Vec::new(),
             page: 100,
             shows_secrets: true,
+            deletes_apps: generation == Generation::Workflows,
+            tests_rule_actions: true,
             single_events: generation == Generation::Workflows,
             tokens: Vec::new(),
             projects: Vec::new(),

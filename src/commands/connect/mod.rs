@@ -16,7 +16,8 @@ use crate::alert::Opening;
 use crate::cli::{By, ConnectArgs};
 use crate::config::{Config, Source};
 use crate::exit::Exit;
-use crate::sentry_api::connect::{Plan, Proof, Runner, Step, Way, Wish, plan, undo};
+use crate::sentry_api::ApiError;
+use crate::sentry_api::connect::{Plan, Proof, Runner, Step, StepError, Way, Wish, plan, undo};
 use crate::sentry_api::inventory::{Inventory, Wanted, read};
 use crate::sentry_api::ours::Bridge;
 use arrival::{Arrival, Watch};
@@ -105,20 +106,15 @@ fn print_plan(args: &ConnectArgs, sentry: &Sentry, inventory: &Inventory, plan: 
     }
     let makes_app = plan.steps.iter().any(|step| matches!(step, Step::CreateApp { .. }));
     if !args.undo && !args.no_test && !makes_app {
-        match &plan.proof {
-            Some(Proof::Plugin { project }) => writeln!(
+        let of = match &plan.proof {
+            Some(Proof::Plugin { project } | Proof::RuleAction { project }) => format!(" of {project}"),
+            Some(Proof::Action(_)) | None => String::new(),
+        };
+        if plan.proof.is_some() {
+            writeln!(
                 out,
-                "then Sentry sends the test webhook of {project}, which opens a test incident (--no-test leaves it out)"
-            )?,
-            Some(Proof::Action(_)) => {
-                writeln!(
-                    out,
-                    "then Sentry sends a test webhook, which opens a test incident (--no-test leaves it out)"
-                )?;
-            }
-            None => {
-                writeln!(out, "this Sentry sends no test webhook of an integration's alert: the next alert proves it")?;
-            }
+                "then Sentry sends a test webhook{of}, which opens a test incident (--no-test leaves it out)"
+            )?;
         }
     }
     if !args.yes {
@@ -213,6 +209,10 @@ async fn prove(
     let watch = Watch::begin(config.listen, &wish.root).await;
     let sent = runner.prove(proof).await;
     let mut out = stdout().lock();
+    if let (Err(StepError::Api(ApiError::Gone { .. })), Proof::RuleAction { .. }) = (&sent, proof) {
+        writeln!(out, "this Sentry sends no test of an integration's alert: the next alert proves the way")?;
+        return Ok(Exit::Done);
+    }
     if let Err(error) = sent {
         writeln!(out, "FAILED  test webhook: {error}")?;
         return Ok(Exit::Failed);

@@ -91,6 +91,11 @@ pub enum Proof {
         /// The project, by slug.
         project: String,
     },
+    /// An action of a rule of this project, fired with a sample event. Some Sentrys with rules can do that: 23.7 does.
+    RuleAction {
+        /// The project, by slug.
+        project: String,
+    },
     /// An action of a workflow, fired with a sample event.
     Action(AlertTarget),
 }

@@ -54,8 +54,9 @@ pub fn plan(inventory: &Inventory, wish: &Wish) -> Result<Plan, PlanError> {
             let first = inventory.projects.first().map(|entry| &entry.project.slug);
             projects.iter().any(|entry| Some(&entry.project.slug) == first).then_some(Proof::Action(target))
         }
-        // Sentry before 2026 sends no test of an integration's alert.
-        (Alerts::Rules, Way::Integration) => None,
+        (Alerts::Rules, Way::Integration) => {
+            projects.first().map(|entry| Proof::RuleAction { project: entry.project.slug.clone() })
+        }
     };
     Ok(planner.plan)
 }

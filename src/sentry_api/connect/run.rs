@@ -29,6 +29,12 @@ pub enum StepError {
          org:write): copy it from the integration's page, or rotate it there"
     )]
     HiddenSecret(String),
+    /// 23.7 asks every token for a scope that none can have; people in a browser may.
+    #[error(
+        "Sentry does not let this token delete the integration {0}, and some versions let none: delete it in Settings > \
+         Developer Settings; no alert calls it any more"
+    )]
+    DeleteByHand(String),
     /// An action needs the integration's number.
     #[error("Sentry does not tell the number of the integration {0}, which its alerts name: is it installed?")]
     NoAppId(String),
@@ -69,7 +75,10 @@ impl<'a, A: SentryApi> Runner<'a, A> {
                 api.update_app(slug, body).await?;
             }
             Step::ReadSecret { slug } => return self.read_secret(slug).await,
-            Step::DeleteApp { slug } => api.delete_app(slug).await?,
+            Step::DeleteApp { slug } => api.delete_app(slug).await.map_err(|error| match error {
+                ApiError::Forbidden { .. } => StepError::DeleteByHand(slug.clone()),
+                error => error.into(),
+            })?,
             Step::SetUrls { project, route, urls, enabled, .. } => {
                 api.set_urls(project, *route, urls, *enabled).await?;
             }
@@ -110,6 +119,10 @@ impl<'a, A: SentryApi> Runner<'a, A> {
     pub async fn prove(&self, proof: &Proof) -> Result<(), StepError> {
         match proof {
             Proof::Plugin { project } => drop(self.api.test_plugin(project).await?),
+            Proof::RuleAction { project } => {
+                let action = bodies::rule_action(self.app_of(AlertTarget::App)?);
+                self.api.test_rule_action(project, action).await?;
+            }
             Proof::Action(target) => self.api.test_action(self.workflow_action(*target)?).await?,
         }
         Ok(())
