@@ -31,7 +31,7 @@ pub fn run(args: &AuditArgs) -> anyhow::Result<Exit> {
     let (config, missing) = config_or_stand_ins()?;
     let sentry = sentry(&config)?;
     let saved = args.against.as_deref().map(|path| load(path, &sentry.organization)).transpose()?;
-    let wanted = Wanted { alerts: args.alerts.map(alerts), hooks: true, new_issues: true };
+    let wanted = Wanted { alerts: args.alerts.map(alerts), hooks: false, new_issues: true };
     let inventory = block_on(read(&sentry.client, wanted))?;
     let expected = expected(args, &config, &missing);
     let slugs: BTreeSet<&String> = inventory.projects.iter().map(|entry| &entry.project.slug).collect();

@@ -125,14 +125,15 @@ pub async fn read(api: &impl SentryApi, wanted: Wanted) -> Result<Inventory, Api
         .map(|project| ProjectInventory { project, rules: None, hook: None, has_new_issues: None })
         .collect();
     projects.sort_by(|one, other| one.project.slug.cmp(&other.project.slug));
+    let mut answers_rules = false;
     for entry in &mut projects {
         match api.rules(&entry.project.slug).await {
-            // Where one project has no such endpoint, no project has.
-            Err(ApiError::Gone { .. }) if answers_workflows => break,
+            // Where the first project has no such endpoint, no project has; a later one may have been deleted just now.
+            Err(ApiError::Gone { .. }) if answers_workflows && !answers_rules => break,
             rules => entry.rules = unseen.allow(rules)?,
         }
+        answers_rules |= entry.rules.is_some();
     }
-    let answers_rules = projects.iter().any(|entry| entry.rules.is_some());
     let alerts = match (answers_workflows, answers_rules) {
         (false, _) => Alerts::Rules,
         (true, false) => Alerts::Workflows,

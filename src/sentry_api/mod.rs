@@ -6,7 +6,7 @@
 //!                           parsing                  is          └─▶ connect   a plan, then its steps
 //! ```
 //!
-//! - [`SentryApi`]: the boundary; everything above it is tested without a network
+//! - [`SentryApi`]: the boundary; nothing above it knows of HTTP
 //! - [`Client`]: the same over HTTP; `transport` makes one call: time-outs, pages, rate limits, no redirects
 //! - [`types`]: what Sentry tells, parsed once
 //! - [`inventory`]: reads what there is, and which generation of Sentry this is

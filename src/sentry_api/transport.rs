@@ -320,6 +320,8 @@ fn reason(body: &[u8], token: &str) -> String {
 mod tests {
     use super::*;
 
+    const TIMEOUT: Duration = Duration::from_secs(1);
+
     #[test]
     fn the_next_page_is_followed_only_where_it_has_results() {
         let link = |results: &str| {
@@ -355,5 +357,30 @@ mod tests {
     fn a_redirect_is_told_by_its_host_alone() {
         assert_eq!(place("https://elsewhere.example/login?next=SECRET"), "https://elsewhere.example");
         assert_eq!(place("/auth/login/"), "another path");
+    }
+
+    #[actix_web::test]
+    async fn an_answer_that_does_not_come_is_waited_for_so_long_and_asked_for_once() {
+        // Connections are taken by the system, and nobody ever answers.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let root = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let token = ApiToken::parse("token-of-the-api-for-tests").unwrap();
+        let timeout = Duration::from_millis(200);
+        let transport = Transport::new(&root, token, timeout).unwrap();
+        let error = transport.json::<Value>(&Call::get(&["organizations", "acme"], "org:read")).await.unwrap_err();
+        let call = "GET /api/0/organizations/acme/".to_owned();
+        assert_eq!(error, ApiError::Timeout { call, timeout });
+    }
+
+    #[test]
+    fn an_address_is_made_of_segments_that_cannot_leave_the_api() {
+        let token = ApiToken::parse("token-of-the-api-for-tests").unwrap();
+        let root = Url::parse("https://example.com/sentry/").unwrap();
+        let transport = Transport::new(&root, token, TIMEOUT).unwrap();
+        let call = Call::get(&["projects", "acme", "a/b?c", ".."], "org:read").query("per_page", "100");
+        assert_eq!(
+            transport.address(&call, Some("0:100:0")).unwrap(),
+            "https://example.com/sentry/api/0/projects/acme/a%2Fb%3Fc/?per_page=100&cursor=0%3A100%3A0"
+        );
     }
 }

@@ -1,18 +1,17 @@
-//! What `connect` makes in each generation, and takes back.
+//! What `connect` makes in each generation.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 
-use sentry_twin::{Generation, Twin, World};
+use sentry_twin::{Generation, Twin};
 use serde_json::{Value, json};
 
-use crate::support::{Bridge, PagerDuty, Run};
+use crate::support::Run;
 use crate::twin::{BRIDGE, app_action, findings, legacy_url, run, run_in, run_with, service, twin};
 
 const NAME: &str = "sentry-pagerduty-bridge";
 
-fn projects(generation: Generation) -> Twin {
+pub(crate) fn projects(generation: Generation) -> Twin {
     twin(generation, |world| {
         world.add_project("shop");
         world.add_project("web");
@@ -20,12 +19,12 @@ fn projects(generation: Generation) -> Twin {
 }
 
 /// `connect` with nothing to test the way by.
-fn connect(twin: &Twin, args: &[&str]) -> Run {
+pub(crate) fn connect(twin: &Twin, args: &[&str]) -> Run {
     run(twin, &[&["connect", "--bridge", BRIDGE, "--no-test"], args].concat())
 }
 
 #[track_caller]
-fn done(run: &Run) {
+pub(crate) fn done(run: &Run) {
     assert_eq!(run.code, Some(0), "{run:?}");
 }
 
@@ -283,77 +282,6 @@ fn what_failed_half_way_goes_on_where_it_ended() {
 }
 
 #[test]
-fn undo_takes_back_all_that_was_made_and_nothing_else() {
-    for generation in [Generation::Plugin, Generation::Apps, Generation::Workflows] {
-        let twin = projects(generation);
-        let mail = json!([{"id": "sentry.mail.actions.NotifyEmailAction"}]);
-        twin.world(|world| {
-            world.deletes_apps = true;
-            world.project("shop").unwrap().urls = vec!["https://hooks.example/1".to_owned()];
-            world.project("shop").unwrap().hook_enabled = true;
-            if generation == Generation::Workflows {
-                let detectors = [world.detectors[0]["id"].as_str().unwrap().to_owned()];
-                world.add_workflow(
-                    "Mail",
-                    &detectors,
-                    &[],
-                    &json!([{"id": "9", "type": "email", "config": {}, "data": {}}]),
-                );
-            } else {
-                world.add_rule("shop", "Mail", &mail);
-            }
-            if generation != Generation::Plugin {
-                world.add_app("Somebody else's", "https://elsewhere.example/hook");
-            }
-        });
-        let state = |world: &mut World| {
-            let projects: Vec<_> =
-                world.projects.iter().map(|one| (one.urls.clone(), one.hook_enabled, one.rules.clone())).collect();
-            (projects, world.workflows.clone(), world.apps.clone())
-        };
-        let before = twin.world(state);
-        for extra in [&[][..], &["--by", "legacy"]] {
-            done(&connect(&twin, &[&["--yes"], extra].concat()));
-            assert_ne!(twin.world(state), before);
-            let planned = connect(&twin, &["--undo"]);
-            assert!(planned.stdout.contains("nothing was changed; --yes does it"), "{planned:?}");
-            done(&connect(&twin, &["--undo", "--yes"]));
-            let (mut after, mut expected) = (twin.world(state), before.clone());
-            if generation == Generation::Workflows {
-                // An address that was alone stays in a list that is switched off.
-                (after.0[1].0, expected.0[1].0) = (Vec::new(), Vec::new());
-            }
-            assert_eq!(after, expected, "{generation:?} {extra:?}");
-            let again = connect(&twin, &["--undo", "--yes"]);
-            done(&again);
-        }
-    }
-}
-
-#[test]
-fn undo_takes_the_action_out_of_an_alert_that_was_extended() {
-    let twin = projects(Generation::Apps);
-    let mail = json!([{"id": "sentry.mail.actions.NotifyEmailAction"}]);
-    twin.world(|world| world.add_rule("shop", "On call", &mail));
-    let before = twin.world(|world| world.project("shop").unwrap().rules.clone());
-    twin.world(|world| world.deletes_apps = true);
-    done(&connect(&twin, &["--project", "shop", "--rule", "On call", "--yes"]));
-    done(&connect(&twin, &["--undo", "--yes"]));
-    let after = twin.world(|world| world.project("shop").unwrap().rules.clone());
-    assert_eq!((&after[0]["actions"], after.len()), (&before[0]["actions"], 1));
-}
-
-#[test]
-fn where_no_token_may_delete_an_integration_undo_says_what_is_left_to_do() {
-    let twin = projects(Generation::Apps);
-    done(&connect(&twin, &["--yes"]));
-    let run = connect(&twin, &["--undo", "--yes"]);
-    assert_eq!(run.code, Some(1));
-    assert!(run.stderr.contains("delete it in Settings > Developer Settings; no alert calls it any more"), "{run:?}");
-    assert!(twin.world(|world| world.projects.iter().all(|project| project.rules.is_empty())));
-}
-
-#[test]
 fn an_integration_of_another_bridge_is_not_taken_over() {
     let twin = projects(Generation::Workflows);
     twin.world(|world| world.add_app(NAME, "https://other-bridge.example.com/sentry"));
@@ -414,80 +342,6 @@ fn a_token_that_is_nobodys_cannot_make_an_integration_and_is_told_so() {
     assert_eq!(run.code, Some(1));
     assert!(run.stderr.contains("the token may not do POST /api/0/sentry-apps/ (403)"), "{run:?}");
     assert!(twin.world(|world| world.apps.is_empty() && world.workflows.is_empty()));
-}
-
-/// Runs `connect` for a bridge that runs on this machine.
-fn connect_to(address: SocketAddr, twin: &Twin, args: &[&str], settings: &[(&str, &str)]) -> Run {
-    let (listen, root) = (address.to_string(), format!("http://{address}"));
-    let settings: Vec<_> = settings.iter().copied().chain([("BRIDGE_LISTEN", listen.as_str())]).collect();
-    run_with(twin, &[&["connect", "--bridge", &root, "--yes"], args].concat(), &settings)
-}
-
-#[test]
-fn sentrys_own_test_webhook_arrives_at_the_bridge_and_pages() {
-    let pagerduty = PagerDuty::start();
-    let bridge = Bridge::start(&pagerduty.url());
-    let twin = projects(Generation::Plugin);
-    let run = connect_to(bridge.address, &twin, &[], &[]);
-    done(&run);
-    assert!(run.stdout.contains("\nok      test webhook: it came, and the bridge took it\n"), "{run:?}");
-    pagerduty.wait_for_accepted(1);
-    assert_eq!(pagerduty.triggers()[0].1, "This is an example Python exception");
-}
-
-#[test]
-fn a_signed_test_webhook_arrives_once_the_bridge_has_the_secret() {
-    for generation in [Generation::Apps, Generation::Workflows] {
-        let twin = projects(generation);
-        let (address, home) = (SocketAddr::from(([127, 0, 0, 1], 9)), tempfile::tempdir().unwrap());
-        let file = home.path().join("secret");
-        let made = connect_to(address, &twin, &["--secret-file", file.to_str().unwrap()], &[]);
-        done(&made);
-        assert!(made.stdout.contains("start the bridge with that secret, then run this again"), "{made:?}");
-        let tests = twin.changes().iter().filter(|change| change.contains("actions")).count();
-        assert_eq!(tests, 0, "its signature would be refused");
-
-        let pagerduty = PagerDuty::start();
-        let bridge =
-            Bridge::start_with(&pagerduty.url(), &[("BRIDGE_SENTRY_CLIENT_SECRET_FILE", file.to_str().unwrap())]);
-        twin.world(|world| world.apps[0]["webhookUrl"] = json!(format!("http://{}/sentry", bridge.address)));
-        let run = connect_to(bridge.address, &twin, &[], &[]);
-        done(&run);
-        assert!(run.stdout.contains("\nnothing is missing\n"), "{generation:?}: {run:?}");
-        assert!(
-            run.stdout.contains("\nok      test webhook: it came, and the bridge took it\n"),
-            "{generation:?}: {run:?}"
-        );
-        pagerduty.wait_for_accepted(1);
-    }
-}
-
-#[test]
-fn a_sentry_that_cannot_test_an_alert_of_an_integration_is_no_failure() {
-    let twin = projects(Generation::Apps);
-    twin.world(|world| world.tests_rule_actions = false);
-    done(&connect(&twin, &["--yes"]));
-    let run = run(&twin, &["connect", "--bridge", BRIDGE, "--yes"]);
-    done(&run);
-    assert!(run.stdout.contains("this Sentry sends no test of an integration's alert"), "{run:?}");
-}
-
-#[test]
-fn a_test_webhook_that_the_bridge_refuses_is_told_with_the_answer() {
-    let pagerduty = PagerDuty::start();
-    let bridge = Bridge::start(&pagerduty.url());
-    let twin = projects(Generation::Plugin);
-    let run = connect_to(bridge.address, &twin, &[], &[("BRIDGE_WEBHOOK_TOKEN", "a-token-that-the-bridge-lacks")]);
-    assert_eq!(run.code, Some(1));
-    assert!(run.stdout.contains("FAILED  test webhook: it came, and the bridge refused it: wrong_token"), "{run:?}");
-}
-
-#[test]
-fn where_no_bridge_tells_the_test_webhook_is_said_to_be_unproven() {
-    let twin = projects(Generation::Plugin);
-    let run = connect_to(SocketAddr::from(([127, 0, 0, 1], 9)), &twin, &[], &[]);
-    done(&run);
-    assert!(run.stdout.contains("sent    test webhook; whether it came is not known here"), "{run:?}");
 }
 
 #[test]

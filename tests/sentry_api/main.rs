@@ -5,7 +5,9 @@
 mod audit;
 mod calls;
 mod connect;
+mod proof;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests of the bridge use all of it")]
 mod support;
 mod twin;
+mod undo;

@@ -32,7 +32,8 @@ pub fn run(args: &ConnectArgs) -> anyhow::Result<Exit> {
     let sentry = sentry(&config)?;
     let wish = wish(args, &config, &missing)?;
     block_on(async {
-        let wanted = Wanted { alerts: args.alerts.map(alerts), hooks: true, new_issues: false };
+        let hooks = args.undo || args.by == Some(By::Legacy);
+        let wanted = Wanted { alerts: args.alerts.map(alerts), hooks, new_issues: false };
         let inventory = read(&sentry.client, wanted).await?;
         let planned = if args.undo { undo(&inventory, &wish) } else { plan(&inventory, &wish) };
         let planned = planned.map_err(|error| Misuse(error.to_string()))?;

@@ -25,6 +25,12 @@ pub fn plan(inventory: &Inventory, wish: &Wish) -> Result<Plan, PlanError> {
     let target = match way {
         Way::Legacy => {
             let url = wish.address_with_token().ok_or(PlanError::NoToken)?;
+            if wish.root.scheme() == "http" {
+                planner
+                    .plan
+                    .notes
+                    .push("the address is plain `http`: whoever is between can read its token".to_owned());
+            }
             for entry in &projects {
                 planner.hook(entry, &url)?;
             }
