@@ -1,6 +1,9 @@
 //! Reads what a Sentry has of projects, alerts and webhooks, and tells which generation it is.
 
 use std::fmt;
+use std::pin::pin;
+
+use futures_util::{StreamExt, stream};
 
 use super::types::{
     App, Detector, HookRoute, Identity, Installation, LegacyHook, Organization, Project, Rule, Workflow,
@@ -13,6 +16,9 @@ const RULES_FROM_WORKFLOWS: &str = "workflow-engine-rule-serializers";
 
 /// The first self-hosted release whose alerts are fired by workflows alone, year and month.
 const WORKFLOWS_FIRE_SINCE: (u32, u32) = (26, 7);
+
+/// How many projects are asked for at once: an organization may have hundreds, and Sentry limits concurrent calls.
+const AT_ONCE: usize = 4;
 
 /// What decides whom Sentry notifies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -125,15 +131,8 @@ pub async fn read(api: &impl SentryApi, wanted: Wanted) -> Result<Inventory, Api
         .map(|project| ProjectInventory { project, rules: None, hook: None, has_new_issues: None })
         .collect();
     projects.sort_by(|one, other| one.project.slug.cmp(&other.project.slug));
-    let mut answers_rules = false;
-    for entry in &mut projects {
-        match api.rules(&entry.project.slug).await {
-            // Where the first project has no such endpoint, no project has; a later one may have been deleted just now.
-            Err(ApiError::Gone { .. }) if answers_workflows && !answers_rules => break,
-            rules => entry.rules = unseen.allow(rules)?,
-        }
-        answers_rules |= entry.rules.is_some();
-    }
+    read_rules(api, &mut projects, answers_workflows, &mut unseen).await?;
+    let answers_rules = projects.iter().any(|entry| entry.rules.is_some());
     let alerts = match (answers_workflows, answers_rules) {
         (false, _) => Alerts::Rules,
         (true, false) => Alerts::Workflows,
@@ -172,6 +171,26 @@ pub async fn read(api: &impl SentryApi, wanted: Wanted) -> Result<Inventory, Api
     }
     inventory.unseen = unseen.0;
     Ok(inventory)
+}
+
+async fn read_rules(
+    api: &impl SentryApi,
+    projects: &mut [ProjectInventory],
+    answers_workflows: bool,
+    unseen: &mut Unseen,
+) -> Result<(), ApiError> {
+    let Some((first, rest)) = projects.split_first_mut() else { return Ok(()) };
+    match api.rules(&first.project.slug).await {
+        // Where the first project has no such endpoint, no project has.
+        Err(ApiError::Gone { .. }) if answers_workflows => return Ok(()),
+        rules => first.rules = unseen.allow(rules)?,
+    }
+    let asked = stream::iter(rest).map(async |entry| (api.rules(&entry.project.slug).await, entry));
+    let mut answers = pin!(asked.buffered(AT_ONCE));
+    while let Some((rules, entry)) = answers.next().await {
+        entry.rules = unseen.allow(rules)?;
+    }
+    Ok(())
 }
 
 /// Which of both decides on a Sentry that answers for both: from 26.7 on workflows do, whatever its rules say.
@@ -223,8 +242,11 @@ async fn read_hooks(
     if route == HookRoute::LegacyWebhooks && !is_used && !wanted.hooks {
         return Ok(());
     }
-    for entry in &mut inventory.projects {
-        entry.hook = unseen.allow(api.legacy_hook(&entry.project.slug, route).await)?;
+    let projects = stream::iter(&mut inventory.projects);
+    let asked = projects.map(async |entry| (api.legacy_hook(&entry.project.slug, route).await, entry));
+    let mut answers = pin!(asked.buffered(AT_ONCE));
+    while let Some((hook, entry)) = answers.next().await {
+        entry.hook = unseen.allow(hook)?;
     }
     Ok(())
 }

@@ -99,6 +99,16 @@ fn a_slow_answer_is_waited_for() {
 }
 
 #[test]
+fn a_few_projects_are_asked_for_at_once_and_no_more() {
+    let twin = sound(12);
+    twin.world(|world| world.inject("/rules/", 12, FaultKind::Slow(Duration::from_millis(100))));
+    let run = run(&twin, &["audit", "--json"]);
+    assert_eq!((run.code, document(&run)["projects"].as_array().unwrap().len()), (Some(0), 12));
+    let most = twin.world(|world| world.most_at_once);
+    assert!((2..=4).contains(&most), "{most} calls were under way at once");
+}
+
+#[test]
 fn a_redirect_is_not_followed_and_the_token_goes_nowhere_else() {
     let (twin, stranger) = (sound(1), sound(1));
     let to = format!("{}/api/0/organizations/acme/projects/?next=secret", stranger.url());

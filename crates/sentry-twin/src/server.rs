@@ -71,6 +71,8 @@ async fn serve(request: HttpRequest, body: Bytes, world: Data<Mutex<World>>) -> 
             Some(reply) => reply,
             None => handle(&mut world, &request, &body),
         };
+        world.under_way += 1;
+        world.most_at_once = world.most_at_once.max(world.under_way);
         world.calls.push(Call {
             method: request.method().to_string(),
             path: path.clone(),
@@ -83,6 +85,7 @@ async fn serve(request: HttpRequest, body: Bytes, world: Data<Mutex<World>>) -> 
     if let Some(FaultKind::Slow(by)) = fault {
         tokio::time::sleep(by).await;
     }
+    world.lock().unwrap_or_else(PoisonError::into_inner).under_way -= 1;
     let mut delivered = true;
     for delivery in reply.deliveries {
         delivered &= send(delivery).await;

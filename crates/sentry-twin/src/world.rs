@@ -134,6 +134,9 @@ pub struct World {
     pub faults: Vec<Fault>,
     /// What came.
     pub calls: Vec<Call>,
+    /// How many calls were under way at once, at most.
+    pub most_at_once: usize,
+    pub(crate) under_way: usize,
     next_id: u64,
 }
 
@@ -181,6 +184,8 @@ impl World {
             migrated: Vec::new(),
             faults: Vec::new(),
             calls: Vec::new(),
+            most_at_once: 0,
+            under_way: 0,
             next_id: 1,
         };
         world.add_token(TOKEN, Some("member@example.com"), &scopes);

@@ -138,7 +138,8 @@ async fn take(
     for (number, step) in (1..).zip(&plan.steps) {
         let taken = runner.take(step).await.with_context(|| {
             let before = number - 1;
-            format!("step {number} failed ({before} are done and stand; run it again to go on, or with --undo)")
+            let or_undo = if args.undo { "" } else { ", or with --undo" };
+            format!("step {number} failed ({before} are done and stand; run it again to go on{or_undo})")
         })?;
         let mut out = stdout().lock();
         writeln!(out, "done  {number}. {}", printable(&step.to_string()))?;

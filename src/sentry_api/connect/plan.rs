@@ -1,5 +1,7 @@
 //! What is missing for Sentry to call the bridge.
 
+use url::{Host, Url};
+
 use super::super::audit::reach::{NAME, Reach, Target};
 use super::super::inventory::{Alerts, Inventory, ProjectInventory};
 use super::super::ours::{Address, Masked};
@@ -25,7 +27,7 @@ pub fn plan(inventory: &Inventory, wish: &Wish) -> Result<Plan, PlanError> {
     let target = match way {
         Way::Legacy => {
             let url = wish.address_with_token().ok_or(PlanError::NoToken)?;
-            if wish.root.scheme() == "http" {
+            if wish.root.scheme() == "http" && !is_loopback(&wish.root) {
                 planner
                     .plan
                     .notes
@@ -289,5 +291,15 @@ impl Planner<'_> {
             detectors.find(|detector| detector.project_id.as_deref() == Some(project) && detector.kind == kind)
         };
         of_kind("issue_stream").or_else(|| of_kind("error")).map(|detector| detector.id.clone())
+    }
+}
+
+/// Whether an address is one of the machine that calls it: nobody is between then.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
