@@ -186,7 +186,7 @@ impl SentryApi for Client {
     }
 
     async fn delete_rule(&self, project: &str, id: &str) -> Result<(), ApiError> {
-        self.transport.done(&Call::delete(&self.in_project(project, &["rules", id]), PROJECT_ADMIN)).await
+        self.transport.done(&Call::delete(&self.in_project(project, &["rules", id]), PROJECT_WRITE)).await
     }
 
     async fn create_workflow(&self, body: Value) -> Result<Workflow, ApiError> {

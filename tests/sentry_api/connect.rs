@@ -333,6 +333,33 @@ fn what_cannot_be_done_is_told_before_anything_is() {
 }
 
 #[test]
+fn the_smallest_token_of_the_guide_can_connect_every_generation_and_undo_it() {
+    let both = ["org:read", "project:read", "project:write", "project:admin"];
+    for (generation, more) in [
+        (Generation::Plugin, [].as_slice()),
+        (Generation::Apps, &["org:write", "event:read"]),
+        (Generation::Workflows, &["org:write", "event:read", "alerts:read", "alerts:write"]),
+    ] {
+        let twin = projects(generation);
+        twin.world(|world| {
+            world.deletes_apps = true;
+            world.add_token("the-smallest-token-of-all", Some("me@example.com"), &[&both, more].concat());
+        });
+        let settings = [("BRIDGE_SENTRY_API_TOKEN", "the-smallest-token-of-all")];
+        for last in ["--yes", "--undo"] {
+            let args = ["connect", "--bridge", BRIDGE, "--no-test", "--yes", last];
+            let args = if last == "--yes" { &args[..5] } else { &args[..] };
+            done(&run_with(&twin, args, &settings));
+        }
+        assert!(
+            twin.calls().iter().all(|call| !matches!(call.status, 401 | 403)),
+            "{generation:?}: {:?}",
+            twin.calls()
+        );
+    }
+}
+
+#[test]
 fn a_token_that_is_nobodys_cannot_make_an_integration_and_is_told_so() {
     let twin = projects(Generation::Workflows);
     let scopes = ["org:read", "org:write", "project:read", "event:read", "alerts:read", "alerts:write"];
