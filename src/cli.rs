@@ -45,6 +45,10 @@ pub enum Command {
     },
     /// Check settings, database and the connection to PagerDuty
     Check(CheckArgs),
+    /// Set Sentry up to call the bridge; shows a plan, and changes nothing without --yes
+    Connect(ConnectArgs),
+    /// Find projects and alerts of Sentry that would page nobody
+    Audit(AuditArgs),
     /// Ask the local bridge whether it is ready; for container health checks
     Healthcheck,
     /// Print a completion script for a shell
@@ -233,6 +237,79 @@ pub struct CheckArgs {
     /// Open and resolve one real test incident
     #[arg(long)]
     pub page: bool,
+}
+
+/// Arguments of `audit`.
+#[derive(Args, Debug)]
+pub struct AuditArgs {
+    /// Where Sentry reaches the bridge, such as `https://bridge.example.com` [default: any address that ends in /sentry]
+    #[arg(long, value_name = "URL")]
+    pub bridge: Option<Url>,
+    /// Only these projects, by slug [default: all]
+    #[arg(long = "project", value_name = "SLUG")]
+    pub projects: Vec<String>,
+    /// Save what pages now, to compare with it after an upgrade of Sentry
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    /// Also find what paged when this file was saved, and does not now
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+    /// What fires where Sentry has both [default: by its version]
+    #[arg(long, value_name = "KIND")]
+    pub alerts: Option<Decides>,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `connect`.
+#[derive(Args, Debug)]
+pub struct ConnectArgs {
+    /// Where Sentry reaches the bridge, such as `https://bridge.example.com`
+    #[arg(long, value_name = "URL")]
+    pub bridge: Url,
+    /// Only these projects, by slug [default: all]
+    #[arg(long = "project", value_name = "SLUG")]
+    pub projects: Vec<String>,
+    /// By what Sentry calls [default: an integration where this Sentry has some]
+    #[arg(long, value_name = "WAY")]
+    pub by: Option<By>,
+    /// Let this alert call the bridge too, in place of one of the bridge's own
+    #[arg(long = "rule", value_name = "NAME")]
+    pub rules: Vec<String>,
+    /// A new file for the integration's Client Secret, readable for its owner alone [default: print it once]
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+    /// Do it
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Take back what was made before
+    #[arg(long, conflicts_with = "secret_file")]
+    pub undo: bool,
+    /// Send no test webhook at the end, which opens a test incident
+    #[arg(long)]
+    pub no_test: bool,
+    /// What fires where Sentry has both [default: by its version]
+    #[arg(long, value_name = "KIND")]
+    pub alerts: Option<Decides>,
+}
+
+/// By what Sentry calls the bridge.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum By {
+    /// An internal integration, which also tells of resolved issues
+    Integration,
+    /// The legacy WebHooks of each project
+    Legacy,
+}
+
+/// What decides whom Sentry notifies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Decides {
+    /// Alert rules of each project, up to about 2025
+    Rules,
+    /// Workflows, on sentry.io and on self-hosted Sentrys from 26.7 on
+    Workflows,
 }
 
 fn after_help() -> String {

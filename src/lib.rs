@@ -20,6 +20,7 @@
 //! - [`web`]: one file per endpoint
 //! - [`ingest`]: the pure way from a request to a verdict
 //! - [`sentry`], [`alert`], [`routing`], [`pagerduty`]: the steps of that way
+//! - [`sentry_api`]: Sentry's own API, for `connect` and `audit`; the way of an alert does not depend on it
 //! - [`redaction`]: what of an alert is never kept nor sent
 //! - [`queue`]: the durable queue
 //! - [`delivery`]: what to send next and when, and the worker that does it
@@ -54,6 +55,7 @@ pub mod queue;
 pub mod redaction;
 pub mod routing;
 pub mod sentry;
+pub mod sentry_api;
 pub mod supervision;
 pub mod upkeep;
 pub mod web;

@@ -9,7 +9,9 @@ use std::time::Duration;
 use std::{fs, io};
 
 use sentry_pagerduty_bridge::alert::{Level, Opening};
-use sentry_pagerduty_bridge::config::{Config, ConfigError, LogFormat, ResolveScope, SETTINGS, Setting, Source, help};
+use sentry_pagerduty_bridge::config::{
+    ApiToken, Config, ConfigError, LogFormat, ResolveScope, SETTINGS, Setting, Source, help,
+};
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::redaction::Redaction;
 
@@ -80,6 +82,8 @@ fn what_is_not_set_has_the_default_of_the_contract() {
     assert_eq!(config.shutdown_drain, Duration::from_secs(2));
     assert_eq!(config.shutdown_grace, Duration::from_secs(20));
     assert!(config.alarms);
+    assert!(config.sentry_url.is_none() && config.sentry_org.is_none() && config.sentry_api_token.is_none());
+    assert!(!config.sentry_allow_http);
     assert_eq!(config.silence_alarm, None);
     assert_eq!(config.waiting_alarm, Duration::from_mins(15));
     assert_eq!(config.alarm_key().expose(), KEY);
@@ -107,6 +111,10 @@ fn every_setting_is_heeded() {
         ("BRIDGE_RESOLVE", "all"),
         ("BRIDGE_ACKNOWLEDGE", "on"),
         ("BRIDGE_REDACT", "user, customer_id"),
+        ("BRIDGE_SENTRY_URL", "http://sentry.example/folder"),
+        ("BRIDGE_SENTRY_ORG", "acme"),
+        ("BRIDGE_SENTRY_API_TOKEN", "SECRET-of-the-api-of-sentry"),
+        ("BRIDGE_SENTRY_ALLOW_HTTP", "on"),
         ("BRIDGE_ALARMS", "off"),
         ("BRIDGE_SILENCE_ALARM", "12h"),
         ("BRIDGE_WAITING_ALARM", "1m"),
@@ -139,6 +147,10 @@ fn every_setting_is_heeded() {
     assert_eq!(config.max_body, 1024 * 1024);
     assert_eq!(config.shutdown_drain, Duration::ZERO);
     assert_eq!(config.shutdown_grace, Duration::from_mins(1));
+    assert_eq!(config.sentry_url.as_ref().map(url::Url::as_str), Some("http://sentry.example/folder"));
+    assert_eq!(config.sentry_org.as_deref(), Some("acme"));
+    assert_eq!(config.sentry_api_token.as_ref().map(ApiToken::expose), Some("SECRET-of-the-api-of-sentry"));
+    assert!(config.sentry_allow_http);
     assert!(!config.alarms);
     assert_eq!(config.silence_alarm, Some(Duration::from_hours(12)));
     assert_eq!(config.waiting_alarm, Duration::from_mins(1));
@@ -226,6 +238,9 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             ("BRIDGE_PAGE_ON", "alerts"),
             ("BRIDGE_RESOLVE", "on"),
             ("BRIDGE_ACKNOWLEDGE", "all"),
+            ("BRIDGE_SENTRY_URL", "http://me:SECRET@sentry.example"),
+            ("BRIDGE_SENTRY_ORG", "acme/shop"),
+            ("BRIDGE_SENTRY_API_TOKEN", "SECRET"),
             ("BRIDGE_ALARMS", "none"),
             ("BRIDGE_SILENCE_ALARM", "off"),
             ("BRIDGE_WAITING_ALARM", "0s"),
@@ -251,6 +266,10 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
              issue.unresolved, error",
             "BRIDGE_RESOLVE is `on`: write `opened`, `all` or `off`",
             "BRIDGE_ACKNOWLEDGE is `all`: write `on` or `off`",
+            "BRIDGE_SENTRY_URL holds a user or password, but Sentry knows the caller by BRIDGE_SENTRY_API_TOKEN: leave \
+             them out",
+            "BRIDGE_SENTRY_ORG is no slug: write what the addresses of the organization's pages show, such as `acme`",
+            "BRIDGE_SENTRY_API_TOKEN has 6 characters, but an API token has at least 16: copy it whole from Sentry",
             "BRIDGE_ALARMS is `none`: write `on` or `off`",
             "BRIDGE_SILENCE_ALARM is `off`, which is no duration: write it like `10s`, `2m` or `1h30m`",
             "BRIDGE_WAITING_ALARM is `0s`, but may be from 1s to 30days",
@@ -265,6 +284,14 @@ fn a_key_to_plain_http_needs_leave() {
     let url = ("BRIDGE_PAGERDUTY_URL", "http://pagerduty.example");
     assert!(refused(&[url])[0].starts_with("BRIDGE_PAGERDUTY_URL is plain `http` to pagerduty.example, where "));
     assert_eq!(refused(&[url, ("BRIDGE_PAGERDUTY_ALLOW_HTTP", "off")]).len(), 1);
+}
+
+#[test]
+fn an_api_token_of_sentry_to_plain_http_needs_leave() {
+    let url = ("BRIDGE_SENTRY_URL", "http://sentry.example");
+    assert!(refused(&[url])[0].starts_with("BRIDGE_SENTRY_URL is plain `http` to sentry.example, where "));
+    loaded(&[url, ("BRIDGE_SENTRY_ALLOW_HTTP", "on")]);
+    loaded(&[("BRIDGE_SENTRY_URL", "http://127.0.0.1:9000")]);
 }
 
 #[test]

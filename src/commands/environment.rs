@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::{self, StdoutLock, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -53,6 +54,16 @@ pub(super) fn say(line: &str) {
 /// Runs a future in an actix system of its own.
 pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     actix_web::rt::System::new().block_on(future)
+}
+
+/// Where a bridge that listens on `listen` is reached from its own machine.
+pub(super) fn local_address(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
 }
 
 /// SIGTERM and SIGINT alike: actix would drop all connections at the second.

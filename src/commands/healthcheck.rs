@@ -1,12 +1,11 @@
 //! `healthcheck`: ask the local bridge whether it is ready.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use super::environment::{block_on, config};
+use super::environment::{block_on, config, local_address};
 use crate::exit_code::ExitCode;
 use crate::printable::line;
 
@@ -32,14 +31,4 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
             line(body["reason"].as_str().or(body["status"].as_str()).unwrap_or("no reason"))
         );
     })
-}
-
-/// Where a bridge that listens on `listen` is reached from its own machine.
-fn local_address(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
 }

@@ -1,6 +1,8 @@
 //! The verbs of the program, one file each. `environment` and `payloads` hold what they share.
 
+mod audit;
 mod check;
+mod connect;
 mod demo;
 mod describe;
 mod environment;
@@ -10,6 +12,7 @@ mod payloads;
 mod queue;
 mod replay;
 mod sandbox;
+mod sentry;
 mod serve;
 
 use std::io;
@@ -31,6 +34,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Queue { command } => queue::run(&command),
         Command::Check(args) => check::run(&args),
+        Command::Connect(args) => connect::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Healthcheck => healthcheck::run(),
         Command::Completions { shell } => describe::completions(shell),
         Command::Man => describe::man(),

@@ -126,7 +126,7 @@ pub(super) fn may_carry_keys(url: &Url, allow_http: bool) -> Result<(), PagerDut
     }
 }
 
-fn is_loopback(host: &Host<&str>) -> bool {
+pub(super) fn is_loopback(host: &Host<&str>) -> bool {
     match host {
         Host::Domain(name) => *name == "localhost",
         Host::Ipv4(address) => address.is_loopback(),

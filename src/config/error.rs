@@ -5,7 +5,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::{DatabaseUrlError, PagerDutyUrlError, SecretError, ValueError};
+use super::{DatabaseUrlError, PagerDutyUrlError, SecretError, SentrySettingError, ValueError};
 use crate::pagerduty::keys::ServiceKeyError;
 use crate::routing::RouteError;
 
@@ -136,6 +136,9 @@ pub enum Fault {
     /// The database's address.
     #[error(transparent)]
     DatabaseUrl(#[from] DatabaseUrlError),
+    /// A setting of Sentry's API.
+    #[error(transparent)]
+    Sentry(#[from] SentrySettingError),
 }
 
 /// Some parsers take any text.

@@ -7,7 +7,7 @@
 //!
 //! - `source`: environment, `.env` and the files that `BRIDGE_X_FILE` name, as one text per setting
 //! - `declare`: the macro behind the list: sorts the texts into fields with `envy` and parses each of them
-//! - `values`, `address`, `secrets`: the parsers
+//! - `values`, `address`, `secrets`, `sentry`: the parsers
 //! - `error`: what can be wrong, as sentences for the operator
 //! - `fingerprint`: a short digest of the whole configuration
 
@@ -16,6 +16,7 @@ mod declare;
 mod error;
 mod fingerprint;
 mod secrets;
+mod sentry;
 mod source;
 mod values;
 
@@ -39,6 +40,7 @@ pub use declare::{Setting, help};
 pub use error::{ConfigError, Fault, Problem};
 pub use fingerprint::Fingerprint;
 pub use secrets::{AdminToken, ClientSecret, SecretError, WebhookToken};
+pub use sentry::{ApiToken, SentrySettingError};
 pub use source::Source;
 pub use values::{ResolveScope, ValueError};
 
@@ -111,6 +113,18 @@ declare! {
     default plain BRIDGE_KEEP_DELIVERED keep_delivered: Duration
         = |text| values::duration(text, 10 * MINUTE..=3650 * DAY), or "7d";
 
+    /// Root of the Sentry whose API is asked, such as `https://sentry.io`; unset: it is not.
+    optional plain BRIDGE_SENTRY_URL sentry_url: Option<Url> = sentry::root;
+
+    /// Slug of the organization in Sentry, as the addresses of its pages show it.
+    optional plain BRIDGE_SENTRY_ORG sentry_org: Option<String> = sentry::organization;
+
+    /// Token for Sentry's API; what it has to be allowed to do stands in docs/sentry.md.
+    optional secret BRIDGE_SENTRY_API_TOKEN sentry_api_token: Option<ApiToken> = ApiToken::parse;
+
+    /// `on` allows plain `http` to Sentry's API beyond loopback addresses; the token then travels unencrypted.
+    default plain BRIDGE_SENTRY_ALLOW_HTTP sentry_allow_http: bool = values::switch, or "off";
+
     /// `off`: nobody is paged for troubles of the bridge itself.
     default plain BRIDGE_ALARMS alarms: bool = values::switch, or "on";
 
@@ -161,6 +175,10 @@ declare! {
             let allowed = pagerduty_allow_http.unwrap_or_default();
             problems.check("BRIDGE_PAGERDUTY_URL", address::may_carry_keys(url, allowed));
         }
+        if let Some(url) = &sentry_url {
+            let allowed = sentry_allow_http.unwrap_or_default();
+            problems.check("BRIDGE_SENTRY_URL", sentry::may_carry_token(url, allowed));
+        }
     }
 }
 
@@ -183,6 +201,16 @@ impl Config {
         variables: impl IntoIterator<Item = (N, V)>,
     ) -> Result<Self, ConfigError> {
         Self::load(&Source::variables(variables))
+    }
+
+    /// The first token of `BRIDGE_WEBHOOK_TOKEN` as it is written in `source`, for an address that Sentry is to be given:
+    /// a [`WebhookToken`] keeps only its digest. `None` where the source sets none that is valid.
+    #[must_use]
+    pub fn webhook_token_text(source: &Source<'_>) -> Option<String> {
+        let (texts, _) = source.texts().ok()?;
+        let text = texts.get("BRIDGE_WEBHOOK_TOKEN")?;
+        WebhookToken::parse_list(text).ok()?;
+        text.split(',').map(str::trim).find(|token| !token.is_empty()).map(str::to_owned)
     }
 
     /// Where alerts go: the routes, and the default integration key for what no route takes.

@@ -134,7 +134,7 @@ fn target(url: &Url, endpoint: &str) -> String {
     }
 }
 
-fn tls_config(ca_file: Option<&Path>) -> Result<ClientConfig, ClientError> {
+pub(crate) fn tls_config(ca_file: Option<&Path>) -> Result<ClientConfig, ClientError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(path) = ca_file {
         let refuse = |problem: String| ClientError::CaFile { path: path.to_owned(), problem };

@@ -1,0 +1,194 @@
+//! Which endpoint a path leads to, and those that only read.
+
+use serde_json::{Value, json};
+
+use crate::reply::{Reply, Request, organization};
+use crate::world::{Generation, World};
+use crate::{ORGANIZATION, apps, deliver, rules, workflows};
+
+pub(crate) const ORG_READ: [&str; 3] = ["org:read", "org:write", "org:admin"];
+pub(crate) const PROJECT_READ: [&str; 3] = ["project:read", "project:write", "project:admin"];
+pub(crate) const PROJECT_WRITE: [&str; 2] = ["project:write", "project:admin"];
+
+/// Answers a call with a token that is known.
+pub(crate) fn answer(world: &mut World, request: &Request) -> Reply {
+    route(world, request).unwrap_or_else(|refusal| refusal)
+}
+
+fn route(world: &mut World, request: &Request) -> Result<Reply, Reply> {
+    let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
+    let method = request.method.as_str();
+    match (method, path.as_slice()) {
+        ("GET", []) => {
+            let user = request.token.user.as_ref().map(|user| json!({"email": user, "username": user, "name": ""}));
+            Ok(Reply::json(200, json!({"version": "0", "auth": {"scopes": request.token.scopes}, "user": user})))
+        }
+        ("GET", ["organizations", org]) => {
+            organization(org)?;
+            request.needs(&ORG_READ)?;
+            Ok(Reply::json(200, json!({"id": "1", "slug": ORGANIZATION, "name": "Acme", "features": world.features})))
+        }
+        ("GET", ["organizations", org, "projects"]) => {
+            organization(org)?;
+            request.needs(&ORG_READ)?;
+            request.knows(&["per_page", "cursor", "query"])?;
+            Reply::page(world, request, &projects(world))
+        }
+        ("GET", ["organizations", org, "issues"]) => {
+            organization(org)?;
+            issues(world, request)
+        }
+        (_, ["organizations", org, "workflows" | "detectors" | "alert-rule-workflow", ..]) => {
+            organization(org)?;
+            workflows::answer(world, request, &path[2..])
+        }
+        ("POST", ["organizations", org, "test-fire-actions"]) => {
+            organization(org)?;
+            deliver::test_actions(world, request)
+        }
+        (_, ["organizations", org, "sentry-apps" | "sentry-app-installations"]) => {
+            organization(org)?;
+            apps::list(world, request, path[2])
+        }
+        (_, ["sentry-apps", rest @ ..]) => apps::answer(world, request, rest),
+        ("GET", ["organizations", org, "legacy-webhooks"]) if world.generation == Generation::Workflows => {
+            organization(org)?;
+            request.needs(&PROJECT_READ)?;
+            let rows: Vec<Value> = world
+                .projects
+                .iter()
+                .map(|project| {
+                    json!({
+                        "projectId": project.id.to_string(), "projectSlug": project.slug, "projectName": project.slug,
+                        "projectPlatform": null, "enabled": project.hook_enabled,
+                    })
+                })
+                .collect();
+            Ok(Reply::json(200, json!({"projects": rows})))
+        }
+        (_, ["projects", org, project, rest @ ..]) => {
+            organization(org)?;
+            if world.project(project).is_none() {
+                return Err(Reply::missing());
+            }
+            match rest {
+                ["rules", rest @ ..] => rules::answer(world, request, project, rest),
+                ["rule-actions"] if world.generation == Generation::Apps && world.tests_rule_actions => {
+                    deliver::test_rule_actions(world, request, project)
+                }
+                ["plugins", "webhooks"] if world.generation != Generation::Workflows => plugin(world, request, project),
+                ["legacy-webhooks"] if world.generation == Generation::Workflows => {
+                    legacy_webhooks(world, request, project)
+                }
+                _ => Err(Reply::missing()),
+            }
+        }
+        _ => Err(Reply::missing()),
+    }
+}
+
+fn projects(world: &World) -> Vec<Value> {
+    let row = |project: &crate::Project| {
+        json!({
+            "id": project.id.to_string(), "slug": project.slug, "name": project.slug, "isMember": true, "hasAccess": true,
+            "firstEvent": null, "platform": null, "dateCreated": "2026-01-01T00:00:00Z",
+        })
+    };
+    world.projects.iter().map(row).collect()
+}
+
+fn issues(world: &World, request: &Request) -> Result<Reply, Reply> {
+    request.needs(&["event:read", "event:write", "event:admin"])?;
+    request.knows(&["project", "query", "statsPeriod", "limit", "cursor", "sort", "start", "end"])?;
+    if request.parameter("start").is_some() != request.parameter("end").is_some() {
+        return Err(Reply::detail(400, "start and end are both required"));
+    }
+    let project = request.parameter("project");
+    let query = request.parameter("query").unwrap_or_default();
+    if !query.split(' ').all(|token| token == "is:unresolved" || token.starts_with("firstSeen:>=")) {
+        return Err(Reply::detail(400, "Beyond: a query that no source names"));
+    }
+    let found =
+        world.projects.iter().filter(|one| project.is_none_or(|id| id == one.id.to_string()) && one.has_new_issues);
+    let rows: Vec<Value> = found.map(|one| json!({"id": format!("{}1", one.id), "status": "unresolved"})).collect();
+    Reply::page(world, request, &rows)
+}
+
+/// `plugins/webhooks/` of 9.1.2 to about 2025. Source: 9.1.2, `project_plugin_details.py`.
+fn plugin(world: &mut World, request: &Request, slug: &str) -> Result<Reply, Reply> {
+    let Some(project) = world.project(slug) else { return Err(Reply::missing()) };
+    let shown = |project: &crate::Project| {
+        json!({
+            "id": "webhooks", "slug": "webhooks", "name": "WebHooks", "enabled": project.hook_enabled, "isTestable": true,
+            "config": [{"name": "urls", "label": "Callback URLs", "type": "textarea", "value": project.urls.join("\n")}],
+        })
+    };
+    match request.method.as_str() {
+        "GET" => {
+            request.needs(&PROJECT_READ)?;
+            Ok(Reply::json(200, shown(project)))
+        }
+        "PUT" => {
+            request.needs(&PROJECT_WRITE)?;
+            request.body_knows(&["urls"])?;
+            let Some(text) = request.body["urls"].as_str() else {
+                return Err(Reply::invalid("urls", "Not a valid string."));
+            };
+            let urls: Vec<String> =
+                text.lines().map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect();
+            if urls.iter().any(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+                return Err(Reply::json(400, json!({"errors": {"urls": "Not a valid URL."}})));
+            }
+            project.urls = urls;
+            Ok(Reply::json(200, shown(project)))
+        }
+        "POST" => {
+            request.needs(&PROJECT_WRITE)?;
+            request.body_knows(&["test", "reset"])?;
+            if request.body["test"] == true {
+                return Ok(deliver::test_plugin(project));
+            }
+            if request.body["reset"] == true {
+                project.urls.clear();
+                return Ok(Reply::json(200, shown(project)));
+            }
+            project.hook_enabled = true;
+            Ok(Reply::empty(201))
+        }
+        "DELETE" => {
+            request.needs(&["project:admin"])?;
+            project.hook_enabled = false;
+            Ok(Reply::empty(204))
+        }
+        _ => Err(Reply::detail(405, "Method not allowed")),
+    }
+}
+
+/// `legacy-webhooks/` of 2026. Beyond: what GET answers has the members that POST takes; an empty list is 400, since no
+/// source says what Sentry does with one.
+fn legacy_webhooks(world: &mut World, request: &Request, slug: &str) -> Result<Reply, Reply> {
+    let Some(project) = world.project(slug) else { return Err(Reply::missing()) };
+    match request.method.as_str() {
+        "GET" => request.needs(&PROJECT_READ)?,
+        "POST" => {
+            request.needs(&PROJECT_WRITE)?;
+            request.body_knows(&["urls", "enabled"])?;
+            if let Some(urls) = request.body["urls"].as_array() {
+                if urls.is_empty() {
+                    return Err(Reply::invalid("urls", "Beyond: This list may not be empty."));
+                }
+                project.urls = urls.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+            }
+            if let Some(enabled) = request.body["enabled"].as_bool() {
+                project.hook_enabled = enabled;
+            }
+        }
+        "DELETE" => {
+            request.needs(&["project:admin"])?;
+            project.hook_enabled = false;
+            return Ok(Reply::empty(204));
+        }
+        _ => return Err(Reply::detail(405, "Method not allowed")),
+    }
+    Ok(Reply::json(200, json!({"urls": project.urls, "enabled": project.hook_enabled})))
+}

@@ -1,0 +1,150 @@
+//! Alert rules of a project. Sources: 9.1.2 and 23.7.1, `rest_framework/rule.py`.
+
+use serde_json::{Value, json};
+
+use crate::endpoints::PROJECT_WRITE;
+use crate::reply::{Reply, Request};
+use crate::world::{Generation, World};
+
+const CONDITIONS: [&str; 4] = [
+    "sentry.rules.conditions.first_seen_event.FirstSeenEventCondition",
+    "sentry.rules.conditions.regression_event.RegressionEventCondition",
+    "sentry.rules.conditions.reappeared_event.ReappearedEventCondition",
+    "sentry.rules.conditions.every_event.EveryEventCondition",
+];
+
+pub(crate) const SERVICE: &str = "sentry.rules.actions.notify_event_service.NotifyEventServiceAction";
+
+const MEMBERS: [&str; 18] = [
+    "id",
+    "name",
+    "actionMatch",
+    "filterMatch",
+    "conditions",
+    "filters",
+    "actions",
+    "frequency",
+    "environment",
+    "owner",
+    "dateCreated",
+    "createdBy",
+    "status",
+    "snooze",
+    "projects",
+    "lastTriggered",
+    "snoozeForEveryone",
+    "snoozeCreatedBy",
+];
+
+pub(crate) fn answer(world: &mut World, request: &Request, project: &str, rest: &[&str]) -> Result<Reply, Reply> {
+    if world.generation == Generation::Workflows && !world.keeps_rules {
+        return Err(Reply::withdrawn());
+    }
+    let reads: &[&str] = if world.generation == Generation::Plugin {
+        &["project:read", "project:write", "project:admin"]
+    } else {
+        &["project:read", "project:write", "project:admin", "alerts:read", "alerts:write"]
+    };
+    let writes = if world.generation == Generation::Plugin {
+        PROJECT_WRITE.to_vec()
+    } else {
+        [PROJECT_WRITE.as_slice(), &["alerts:write"]].concat()
+    };
+    request.needs(if request.method == "GET" { reads } else { &writes })?;
+    match (request.method.as_str(), rest) {
+        ("GET", []) => {
+            request.knows(&["per_page", "cursor", "expand"])?;
+            let rows = world.project(project).map(|project| project.rules.clone()).unwrap_or_default();
+            Reply::page(world, request, &rows)
+        }
+        ("POST", []) => {
+            let mut rule = validated(world, request)?;
+            rule["id"] = json!(world.take_id().to_string());
+            rule["dateCreated"] = json!("2026-11-26T00:00:00Z");
+            if world.generation != Generation::Plugin {
+                rule["status"] = json!("active");
+            }
+            if let Some(project) = world.project(project) {
+                project.rules.push(rule.clone());
+            }
+            Ok(Reply::json(if world.generation == Generation::Plugin { 200 } else { 201 }, rule))
+        }
+        (method, [id]) => {
+            let put = if method == "PUT" { Some(validated(world, request)?) } else { None };
+            let Some(project) = world.project(project) else { return Err(Reply::missing()) };
+            let Some(place) = project.rules.iter().position(|rule| rule["id"] == *id) else {
+                return Err(Reply::missing());
+            };
+            match (method, put) {
+                ("GET", _) => Ok(Reply::json(200, project.rules[place].clone())),
+                (_, Some(mut rule)) => {
+                    rule["id"] = json!(id);
+                    project.rules[place] = rule.clone();
+                    Ok(Reply::json(200, rule))
+                }
+                ("DELETE", _) => {
+                    project.rules.remove(place);
+                    Ok(Reply::empty(if world.generation == Generation::Plugin { 204 } else { 202 }))
+                }
+                _ => Err(Reply::detail(405, "Method not allowed")),
+            }
+        }
+        _ => Err(Reply::missing()),
+    }
+}
+
+fn validated(world: &World, request: &Request) -> Result<Value, Reply> {
+    request.body_knows(&MEMBERS)?;
+    let body = &request.body;
+    let name = body["name"].as_str().unwrap_or_default();
+    if name.is_empty() || name.chars().count() > 64 {
+        return Err(Reply::invalid("name", "Ensure this field has no more than 64 characters."));
+    }
+    if !matches!(body["actionMatch"].as_str(), Some("all" | "any" | "none")) {
+        return Err(Reply::invalid("actionMatch", "This field is required."));
+    }
+    match body["frequency"].as_u64() {
+        Some(5..=43_200) => {}
+        _ => return Err(Reply::invalid("frequency", "Ensure this value is greater than or equal to 5.")),
+    }
+    let conditions =
+        body["conditions"].as_array().ok_or_else(|| Reply::invalid("conditions", "This field is required."))?;
+    if conditions.is_empty() && world.generation == Generation::Plugin {
+        return Err(Reply::invalid("conditions", "Must select a condition"));
+    }
+    for condition in conditions {
+        let id = condition["id"].as_str().unwrap_or_default();
+        if !CONDITIONS.contains(&id) {
+            return Err(Reply::invalid("conditions", &format!("Invalid node. Could not find '{id}'")));
+        }
+    }
+    let actions = body["actions"].as_array().ok_or_else(|| Reply::invalid("actions", "This field is required."))?;
+    if actions.is_empty() {
+        return Err(Reply::invalid("actions", "Must select an action"));
+    }
+    for action in actions {
+        check_rule_action(world, action)?;
+    }
+    let mut rule = body.clone();
+    if rule.get("environment").is_none() {
+        rule["environment"] = Value::Null;
+    }
+    Ok(rule)
+}
+
+/// 400 for an action that Sentry would not take.
+pub(crate) fn check_rule_action(world: &World, action: &Value) -> Result<(), Reply> {
+    match action["id"].as_str().unwrap_or_default() {
+        SERVICE => {
+            let service = action["service"].as_str().unwrap_or_default();
+            let is_app = world.apps.iter().any(|app| app["slug"] == service && app["isAlertable"] == true);
+            if service == "webhooks" || is_app {
+                Ok(())
+            } else {
+                Err(Reply::invalid("actions", "Select a valid choice."))
+            }
+        }
+        "sentry.rules.actions.notify_event.NotifyEventAction" | "sentry.mail.actions.NotifyEmailAction" => Ok(()),
+        id => Err(Reply::invalid("actions", &format!("Invalid node. Could not find '{id}'"))),
+    }
+}

@@ -1,0 +1,314 @@
+//! What a twin holds: tokens, projects, alerts, integrations, calls and faults.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::TOKEN;
+
+/// Which Sentry it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Generation {
+    /// 9.1.2: rules, the WebHooks plugin, no integrations.
+    Plugin,
+    /// 10.0 to about 2025: rules, the plugin and integrations.
+    Apps,
+    /// 2026: workflows, detectors, integrations, legacy webhooks by their own endpoint.
+    Workflows,
+}
+
+/// A token and whose it is.
+#[derive(Clone, Debug)]
+pub struct Token {
+    /// The token.
+    pub text: String,
+    /// The user's e-mail address; `None` for a token of an integration or organization.
+    pub user: Option<String>,
+    /// Its scopes.
+    pub scopes: Vec<String>,
+}
+
+/// A project.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// Its number.
+    pub id: u64,
+    /// Its slug.
+    pub slug: String,
+    /// Whether its legacy webhooks are on.
+    pub hook_enabled: bool,
+    /// Where they go.
+    pub urls: Vec<String>,
+    /// Its rules, as the API shows them.
+    pub rules: Vec<Value>,
+    /// Whether it has issues of the last days.
+    pub has_new_issues: bool,
+}
+
+/// A call that came.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// `GET` and so on.
+    pub method: String,
+    /// From `/api/` on, without the query.
+    pub path: String,
+    /// Behind the `?`.
+    pub query: String,
+    /// The status it was answered.
+    pub status: u16,
+    /// Whether the client said `Connection: close`.
+    pub closes: bool,
+}
+
+/// Something that goes wrong.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// Calls whose path contains this.
+    pub path: String,
+    /// How many of them.
+    pub times: usize,
+    /// What happens to them.
+    pub kind: FaultKind,
+}
+
+/// What a fault does.
+#[derive(Clone, Debug)]
+pub enum FaultKind {
+    /// 429 with `Retry-After`, in seconds.
+    Throttled(u64),
+    /// 429 with `X-Sentry-Rate-Limit-Reset` only: a second from now.
+    ThrottledUntilReset,
+    /// 410 with the body of a brown-out.
+    BrownOut,
+    /// The answer comes later.
+    Slow(Duration),
+    /// The connection ends in the middle of the body.
+    HalfPage,
+    /// This status, with a page of HTML.
+    Status(u16),
+    /// A redirect to this address.
+    Redirect(String),
+    /// 200 with a page of HTML.
+    Html,
+    /// The next page is this page again, for ever.
+    Loop,
+}
+
+/// All that a twin holds.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+pub struct World {
+    /// Which Sentry it is.
+    pub generation: Generation,
+    /// On a Sentry with workflows: rules are answered still, as self-hosted ones do, not 410.
+    pub keeps_rules: bool,
+    /// On a Sentry with rules: workflows are answered already, as from 24.x to 26.6.
+    pub has_workflows_early: bool,
+    /// What `client-config` says.
+    pub version: String,
+    /// The organization's feature flags.
+    pub features: Vec<String>,
+    /// How many rows a page has at most.
+    pub page: usize,
+    /// How long a Client Secret is shown: false once the first day is over.
+    pub shows_secrets: bool,
+    /// Whether a token may delete an integration. In 23.7.1 none may: its `scope_map` has a text where a list belongs.
+    pub deletes_apps: bool,
+    /// Whether actions of rules can be tested, as in 23.7.1.
+    pub tests_rule_actions: bool,
+    /// Whether integrations may subscribe to single events, as since July 2026.
+    pub single_events: bool,
+    /// Who may call.
+    pub tokens: Vec<Token>,
+    /// The projects.
+    pub projects: Vec<Project>,
+    /// The workflows, as the API shows them.
+    pub workflows: Vec<Value>,
+    /// The detectors, as the API shows them.
+    pub detectors: Vec<Value>,
+    /// The integrations, as the API shows them, with `clientSecret` and `sentryAppId`.
+    pub apps: Vec<Value>,
+    /// Rules that became workflows: rule, workflow.
+    pub migrated: Vec<(String, String)>,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+    /// What came.
+    pub calls: Vec<Call>,
+    /// How many calls were under way at once, at most.
+    pub most_at_once: usize,
+    pub(crate) under_way: usize,
+    next_id: u64,
+}
+
+impl World {
+    /// An empty organization with a member who may do everything.
+    #[must_use]
+    pub fn new(generation: Generation) -> Self {
+        let scopes = [
+            "org:read",
+            "org:write",
+            "org:admin",
+            "org:integrations",
+            "project:read",
+            "project:write",
+            "project:admin",
+            "event:read",
+            "event:write",
+            "event:admin",
+            "alerts:read",
+            "alerts:write",
+            "member:read",
+            "team:read",
+        ];
+        let mut world = Self {
+            generation,
+            keeps_rules: false,
+            has_workflows_early: false,
+            version: match generation {
+                Generation::Plugin => "9.1.2",
+                Generation::Apps => "23.7.1",
+                Generation::Workflows => "26.11.0",
+            }
+            .to_owned(),
+            features: Vec::new(),
+            page: 100,
+            shows_secrets: true,
+            deletes_apps: generation == Generation::Workflows,
+            tests_rule_actions: true,
+            single_events: generation == Generation::Workflows,
+            tokens: Vec::new(),
+            projects: Vec::new(),
+            workflows: Vec::new(),
+            detectors: Vec::new(),
+            apps: Vec::new(),
+            migrated: Vec::new(),
+            faults: Vec::new(),
+            calls: Vec::new(),
+            most_at_once: 0,
+            under_way: 0,
+            next_id: 1,
+        };
+        world.add_token(TOKEN, Some("member@example.com"), &scopes);
+        world
+    }
+
+    /// A number that nothing has yet.
+    pub fn take_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// Lets a token call.
+    pub fn add_token(&mut self, text: &str, user: Option<&str>, scopes: &[&str]) {
+        let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        self.tokens.push(Token { text: text.to_owned(), user: user.map(str::to_owned), scopes });
+    }
+
+    /// Adds a project, with the two detectors that Sentry gives to each on a Sentry that has them.
+    pub fn add_project(&mut self, slug: &str) -> u64 {
+        let id = self.take_id();
+        self.projects.push(Project {
+            id,
+            slug: slug.to_owned(),
+            hook_enabled: false,
+            urls: Vec::new(),
+            rules: Vec::new(),
+            has_new_issues: false,
+        });
+        if self.generation == Generation::Workflows {
+            for kind in ["error", "issue_stream"] {
+                let detector = self.take_id();
+                self.detectors.push(json!({
+                    "id": detector.to_string(), "projectId": id.to_string(), "name": kind, "type": kind,
+                    "workflowIds": [], "enabled": true,
+                }));
+            }
+        }
+        id
+    }
+
+    /// The project with this slug.
+    pub fn project(&mut self, slug: &str) -> Option<&mut Project> {
+        self.projects.iter_mut().find(|project| project.slug == slug)
+    }
+
+    /// Adds a rule to a project, active, every 30 minutes, with these actions.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such project.
+    #[expect(clippy::expect_used, reason = "for tests alone")]
+    pub fn add_rule(&mut self, project: &str, name: &str, actions: &Value) -> String {
+        let id = self.take_id().to_string();
+        let mut rule = json!({
+            "id": id, "name": name, "actionMatch": "all", "frequency": 30, "environment": null,
+            "conditions": [{"id": "sentry.rules.conditions.first_seen_event.FirstSeenEventCondition"}],
+            "actions": actions, "dateCreated": "2026-11-01T00:00:00Z",
+        });
+        if self.generation != Generation::Plugin {
+            rule["filters"] = json!([]);
+            rule["filterMatch"] = json!("all");
+            rule["status"] = json!("active");
+            rule["snooze"] = json!(false);
+        }
+        self.project(project).expect("a project of this name").rules.push(rule);
+        id
+    }
+
+    /// The detector of a project of this type.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "for tests alone")]
+    pub fn detector(&self, project: u64, kind: &str) -> String {
+        let project = project.to_string();
+        let found = self.detectors.iter().find(|one| one["projectId"] == project.as_str() && one["type"] == kind);
+        found.and_then(|one| one["id"].as_str()).expect("a detector of this type").to_owned()
+    }
+
+    /// Adds a workflow with these detectors and actions; it fired yesterday.
+    pub fn add_workflow(&mut self, name: &str, detectors: &[String], triggers: &[&str], actions: &Value) -> String {
+        let id = self.take_id().to_string();
+        let triggers: Vec<Value> =
+            triggers.iter().map(|kind| json!({"type": kind, "comparison": true, "conditionResult": true})).collect();
+        self.workflows.push(json!({
+            "id": id, "name": name, "enabled": true, "environment": null, "owner": null, "config": {"frequency": 30},
+            "detectorIds": detectors, "lastTriggered": "2026-11-25T00:00:00Z",
+            "triggers": {"id": "1", "logicType": "any-short", "conditions": triggers, "actions": []},
+            "actionFilters": [{"id": "2", "logicType": "all", "conditions": [], "actions": actions}],
+        }));
+        id
+    }
+
+    /// Adds an internal integration that posts to `url`, and returns its slug and number.
+    pub fn add_app(&mut self, name: &str, url: &str) -> (String, u64) {
+        let id = self.take_id();
+        let slug = format!("{}-{:06x}", name.to_lowercase().replace(' ', "-"), 0x00a1_b200 + id);
+        self.apps.push(json!({
+            "slug": slug, "name": name, "uuid": format!("00000000-0000-4000-8000-{id:012}"), "status": "internal",
+            "events": ["issue"], "webhookEvents": [], "isAlertable": true, "isDisabled": false, "webhookUrl": url,
+            "scopes": ["event:read"], "schema": {}, "verifyInstall": false, "overview": null,
+            "clientId": format!("{id:064x}"), "clientSecret": format!("{:064x}", id * 7919),
+            "owner": {"id": 1, "slug": crate::ORGANIZATION}, "sentryAppId": id,
+        }));
+        (slug, id)
+    }
+
+    /// Lets something go wrong.
+    pub fn inject(&mut self, path: &str, times: usize, kind: FaultKind) {
+        self.faults.push(Fault { path: path.to_owned(), times, kind });
+    }
+
+    /// The fault that is due for a path.
+    pub(crate) fn due_fault(&mut self, path: &str) -> Option<FaultKind> {
+        let fault = self.faults.iter_mut().find(|fault| fault.times > 0 && path.contains(&fault.path))?;
+        fault.times -= 1;
+        Some(fault.kind.clone())
+    }
+
+    pub(crate) fn has_workflows(&self) -> bool {
+        self.generation == Generation::Workflows || self.has_workflows_early
+    }
+}

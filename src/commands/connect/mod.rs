@@ -1,0 +1,241 @@
+//! `connect`: sets Sentry up to call the bridge.
+
+mod arrival;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use super::audit::{alerts, eyes};
+use super::environment::{UsageError, block_on, config_with_placeholders, out};
+use super::sentry::{Sentry, sentry};
+use crate::alert::Opening;
+use crate::cli::{By, ConnectArgs};
+use crate::config::{Config, Source};
+use crate::exit_code::ExitCode;
+use crate::printable::line;
+use crate::sentry_api::ApiError;
+use crate::sentry_api::connect::{Plan, Proof, Runner, Step, StepError, Way, Wish, plan, undo};
+use crate::sentry_api::inventory::{Inventory, Wanted, read};
+use crate::sentry_api::ours::Bridge;
+use arrival::{Arrival, Watch};
+
+/// Shows the plan and, with `--yes`, does it and lets Sentry prove it.
+///
+/// # Errors
+///
+/// When settings are missing, Sentry refuses, or the Client Secret cannot be stored.
+pub(super) fn run(args: &ConnectArgs) -> anyhow::Result<ExitCode> {
+    let (config, missing) = config_with_placeholders()?;
+    let sentry = sentry(&config)?;
+    let wish = wish(args, &config, &missing)?;
+    block_on(async {
+        let hooks = args.undo || args.by == Some(By::Legacy);
+        let wanted = Wanted { alerts: args.alerts.map(alerts), hooks, new_issues: false };
+        let inventory = read(&sentry.client, wanted).await?;
+        let planned = if args.undo { undo(&inventory, &wish) } else { plan(&inventory, &wish) };
+        let planned = planned.map_err(|error| UsageError(error.to_string()))?;
+        print_plan(args, &sentry, &inventory, &planned)?;
+        if !args.yes {
+            return Ok(ExitCode::Done);
+        }
+        let mut runner = Runner::new(&sentry.client, &inventory, &wish.bridge);
+        let has_new_secret = take(args, &planned, &mut runner).await?;
+        let Some(proof) = planned.proof.as_ref().filter(|_| !args.undo && !args.no_test) else {
+            return Ok(ExitCode::Done);
+        };
+        if has_new_secret {
+            let mut out = out();
+            writeln!(
+                out,
+                "start the bridge with that secret, then run this again: it changes nothing and proves the way"
+            )?;
+            return Ok(ExitCode::Done);
+        }
+        prove(&config, &wish, proof, &runner).await
+    })
+}
+
+fn wish(args: &ConnectArgs, config: &Config, missing: &[&str]) -> anyhow::Result<Wish> {
+    let root = &args.bridge;
+    let is_plain = root.query().is_none() && root.fragment().is_none() && root.username().is_empty();
+    if !matches!(root.scheme(), "http" | "https")
+        || root.host().is_none()
+        || !is_plain
+        || root.path().ends_with("/sentry")
+    {
+        let wants = "the root under which Sentry reaches the bridge, such as `https://bridge.example.com`";
+        return Err(UsageError(format!("--bridge wants {wants}; /sentry is added to it")).into());
+    }
+    // A stand-in is no token that the bridge would take.
+    let tokens = if missing.contains(&"BRIDGE_WEBHOOK_TOKEN") { Vec::new() } else { config.webhook_token.clone() };
+    let mut issue_events = Vec::new();
+    if config.acknowledge {
+        issue_events.push("issue.assigned");
+    }
+    if config.page_on.contains(&Opening::IssueCreated) {
+        issue_events.push("issue.created");
+    }
+    Ok(Wish {
+        root: root.clone(),
+        bridge: Bridge { root: Some(root.clone()), tokens },
+        token: Config::webhook_token_text(&Source::process()),
+        way: args.by.map(|by| match by {
+            By::Integration => Way::Integration,
+            By::Legacy => Way::Legacy,
+        }),
+        projects: args.projects.iter().cloned().collect(),
+        extend: args.rules.clone(),
+        wants_secret: args.secret_file.as_deref().is_some_and(|path| !path.exists()),
+        issue_events,
+        errors: config.page_on.contains(&Opening::Error),
+    })
+}
+
+fn print_plan(args: &ConnectArgs, sentry: &Sentry, inventory: &Inventory, plan: &Plan) -> anyhow::Result<()> {
+    let mut out = out();
+    writeln!(out, "{}, organization {}: {}", sentry.root, sentry.organization, inventory.generation)?;
+    writeln!(out, "with the token of {}\n", eyes(&inventory.identity))?;
+    for (number, step) in (1..).zip(&plan.steps) {
+        writeln!(out, "{number}. {}", line(&step.to_string()))?;
+    }
+    if plan.steps.is_empty() {
+        writeln!(out, "{}", if args.undo { "nothing of the bridge's is there" } else { "nothing is missing" })?;
+    }
+    for note in &plan.notes {
+        writeln!(out, "note: {}", line(note))?;
+    }
+    let makes_app = plan.steps.iter().any(|step| matches!(step, Step::CreateApp { .. }));
+    if !args.undo && !args.no_test && !makes_app {
+        let of = match &plan.proof {
+            Some(Proof::Plugin { project } | Proof::RuleAction { project }) => format!(" of {project}"),
+            Some(Proof::Action(_)) | None => String::new(),
+        };
+        if plan.proof.is_some() {
+            writeln!(
+                out,
+                "then Sentry sends a test webhook{of}, which opens a test incident (--no-test leaves it out)"
+            )?;
+        }
+    }
+    if !args.yes {
+        writeln!(out, "\nnothing was changed; --yes does it")?;
+    }
+    Ok(())
+}
+
+/// Takes all steps, and returns whether one of them made a secret that the bridge cannot know yet.
+async fn take(
+    args: &ConnectArgs,
+    plan: &Plan,
+    runner: &mut Runner<'_, crate::sentry_api::Client>,
+) -> anyhow::Result<bool> {
+    let hands_out = |step: &Step| matches!(step, Step::CreateApp { .. } | Step::ReadSecret { .. });
+    // Before anything is made: a secret that has nowhere to go would be lost.
+    let file = args.secret_file.as_deref().filter(|_| plan.steps.iter().any(hands_out));
+    let mut file = file.map(SecretFile::create).transpose()?;
+    let mut has_new_secret = false;
+    for (number, step) in (1..).zip(&plan.steps) {
+        let taken = runner.take(step).await.with_context(|| {
+            let before = number - 1;
+            let or_undo = if args.undo { "" } else { ", or with --undo" };
+            format!("step {number} failed ({before} are done and stand; run it again to go on{or_undo})")
+        })?;
+        let mut out = out();
+        writeln!(out, "done  {number}. {}", line(&step.to_string()))?;
+        if let Some(secret) = taken.secret {
+            has_new_secret = true;
+            match file.take() {
+                Some(file) => {
+                    let path = file.write(&secret)?;
+                    writeln!(
+                        out,
+                        "      its Client Secret is in {}: BRIDGE_SENTRY_CLIENT_SECRET_FILE={0}",
+                        path.display()
+                    )?;
+                }
+                None => writeln!(out, "      BRIDGE_SENTRY_CLIENT_SECRET={secret}\n      (shown this once; keep it)")?,
+            }
+        }
+    }
+    Ok(has_new_secret)
+}
+
+/// A new file for a secret; removed again when nothing was written to it.
+struct SecretFile {
+    path: PathBuf,
+    /// `None` once the secret is in it.
+    file: Option<File>,
+}
+
+impl SecretFile {
+    fn create(path: &Path) -> anyhow::Result<Self> {
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+            Ok(file) => Ok(Self { path: path.to_owned(), file: Some(file) }),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(UsageError(format!("{} is there already: name a new file for the Client Secret", path.display()))
+                    .into())
+            }
+            Err(error) => Err(error).with_context(|| format!("{} cannot be written", path.display())),
+        }
+    }
+
+    fn write(mut self, secret: &str) -> anyhow::Result<PathBuf> {
+        let path = self.path.clone();
+        let written = self.file.as_mut().map_or(Ok(()), |file| {
+            writeln!(file, "{secret}")?;
+            file.sync_all()
+        });
+        written.with_context(|| format!("the Client Secret cannot be written to {}", path.display()))?;
+        self.file = None;
+        Ok(path)
+    }
+}
+
+impl Drop for SecretFile {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            // It is empty, or half of a secret.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Lets Sentry send its test webhook, and looks whether the bridge has got it.
+async fn prove(
+    config: &Config,
+    wish: &Wish,
+    proof: &Proof,
+    runner: &Runner<'_, crate::sentry_api::Client>,
+) -> anyhow::Result<ExitCode> {
+    let watch = Watch::begin(config.listen, &wish.root).await;
+    let sent = runner.prove(proof).await;
+    let mut out = out();
+    if let (Err(StepError::Api(ApiError::Gone { .. })), Proof::RuleAction { .. }) = (&sent, proof) {
+        writeln!(out, "this Sentry sends no test of an integration's alert: the next alert proves the way")?;
+        return Ok(ExitCode::Done);
+    }
+    if let Err(error) = sent {
+        writeln!(out, "FAILED  test webhook: {error}")?;
+        return Ok(ExitCode::Failed);
+    }
+    let Some(watch) = watch else {
+        writeln!(
+            out,
+            "sent    test webhook; whether it came is not known here, for no bridge answers /metrics at {} or {}: look for \
+             the incident",
+            config.listen, wish.root
+        )?;
+        return Ok(ExitCode::Done);
+    };
+    let (good, text) = match watch.arrival().await {
+        Arrival::Taken => (true, "it came, and the bridge took it".to_owned()),
+        Arrival::Refused(answer) => (false, format!("it came, and the bridge refused it: {answer}")),
+        Arrival::None(waited) => (false, format!("nothing came within {waited:?}: can Sentry reach {}?", wish.root)),
+    };
+    writeln!(out, "{:<6}  test webhook: {text}", if good { "ok" } else { "FAILED" })?;
+    Ok(ExitCode::of(good))
+}

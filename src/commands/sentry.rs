@@ -1,0 +1,44 @@
+//! What `audit` and `connect` share: the way to Sentry's API, and how they print.
+
+use super::environment::UsageError;
+use crate::config::Config;
+use crate::sentry_api::Client;
+
+/// Where the set-up of Sentry's API is described.
+const GUIDE: &str = "docs/sentry.md says how to make the token";
+
+/// The Sentry of this configuration, and how to call it in print.
+pub(super) struct Sentry {
+    pub(super) client: Client,
+    /// Its root, without the last slash.
+    pub(super) root: String,
+    pub(super) organization: String,
+}
+
+/// The client of the configured Sentry.
+///
+/// # Errors
+///
+/// When one of its settings is missing.
+pub(super) fn sentry(config: &Config) -> anyhow::Result<Sentry> {
+    let (url, org, token) = (&config.sentry_url, &config.sentry_org, &config.sentry_api_token);
+    let (Some(url), Some(org), Some(token)) = (url, org, token) else {
+        let names = [
+            ("BRIDGE_SENTRY_URL", url.is_none()),
+            ("BRIDGE_SENTRY_ORG", org.is_none()),
+            ("BRIDGE_SENTRY_API_TOKEN", token.is_none()),
+        ];
+        let missing: Vec<_> = names.into_iter().filter(|(_, missing)| *missing).map(|(name, _)| name).collect();
+        let verb = if missing.len() == 1 { "is" } else { "are" };
+        return Err(UsageError(format!(
+            "{} {verb} not set: without them Sentry cannot be asked; {GUIDE}",
+            missing.join(", ")
+        ))
+        .into());
+    };
+    Ok(Sentry {
+        client: Client::new(url, org, token.clone())?,
+        root: url.as_str().trim_end_matches('/').to_owned(),
+        organization: org.clone(),
+    })
+}

@@ -1,0 +1,195 @@
+//! Which alerts reach the bridge, and what keeps the others from it.
+
+use super::finding::Kind;
+use crate::sentry_api::inventory::{Inventory, ProjectInventory};
+use crate::sentry_api::ours::{Address, Bridge, Masked};
+use crate::sentry_api::types::{App, Detector, LegacyHook, Rule, RuleAction, Workflow, WorkflowAction};
+
+/// The slug of legacy webhooks, as a service of rules and a target of workflows.
+pub(crate) const WEBHOOKS: &str = "webhooks";
+
+/// The name that `connect` gives to what it makes.
+pub(crate) const NAME: &str = "sentry-pagerduty-bridge";
+
+pub(crate) const SERVICE_ACTION: &str = "sentry.rules.actions.notify_event_service.NotifyEventServiceAction";
+const PLUGINS_ACTION: &str = "sentry.rules.actions.notify_event.NotifyEventAction";
+const APP_ACTION: &str = "sentry.rules.actions.notify_event_sentry_app.NotifyEventSentryAppAction";
+
+/// What an action does, seen from the bridge.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Target<'a> {
+    /// Posts to the legacy webhooks of the project.
+    Legacy,
+    /// Posts to an integration.
+    App(&'a App),
+    /// Does something else: mail, chat, tickets.
+    Other,
+}
+
+/// One reason why an alert that names the bridge does not reach it.
+pub(crate) type Obstacle = (Kind, String);
+
+/// Tells the bridge's integrations and addresses from others.
+pub(crate) struct Reach<'a> {
+    inventory: &'a Inventory,
+    bridge: &'a Bridge,
+}
+
+impl<'a> Reach<'a> {
+    pub(crate) fn new(inventory: &'a Inventory, bridge: &'a Bridge) -> Self {
+        Self { inventory, bridge }
+    }
+
+    /// The integrations that are the bridge's: by their address, or by the name that `connect` gives.
+    pub(crate) fn apps(&self) -> impl Iterator<Item = &'a App> {
+        self.inventory.apps.iter().filter(|app| self.is_ours(app))
+    }
+
+    pub(crate) fn is_ours(&self, app: &App) -> bool {
+        app.name == NAME || app.webhook_url.as_deref().is_some_and(|url| self.bridge.judge(url) != Address::Foreign)
+    }
+
+    pub(crate) fn of_rule_action(&self, action: &RuleAction) -> Target<'a> {
+        let by_slug =
+            |slug: &str| self.inventory.apps.iter().find(|app| app.slug == slug).map_or(Target::Other, Target::App);
+        match (action.id.as_str(), action.service.as_deref()) {
+            (PLUGINS_ACTION, _) | (SERVICE_ACTION, Some(WEBHOOKS)) => Target::Legacy,
+            (SERVICE_ACTION, Some(slug)) => by_slug(slug),
+            (APP_ACTION, _) => {
+                let uuid = action.sentry_app_installation_uuid.as_deref();
+                let installation = self.inventory.installations.iter().find(|one| Some(one.uuid.as_str()) == uuid);
+                installation.map_or(Target::Other, |installation| by_slug(&installation.app_slug))
+            }
+            _ => Target::Other,
+        }
+    }
+
+    pub(crate) fn of_workflow_action(&self, action: &WorkflowAction) -> Target<'a> {
+        let target = action.target.as_deref().unwrap_or_default();
+        let found = |app: Option<&'a App>| app.map_or(Target::Other, Target::App);
+        match (action.kind.as_str(), target) {
+            ("webhook", WEBHOOKS) => Target::Legacy,
+            ("webhook", slug) => found(self.inventory.apps.iter().find(|app| app.slug == slug)),
+            ("sentry_app", id) => found(
+                self.inventory.apps.iter().find(|app| self.inventory.app_id(&app.slug) == Some(id) || app.slug == id),
+            ),
+            _ => Target::Other,
+        }
+    }
+
+    /// What keeps legacy webhooks of a project from the bridge; nothing where they reach it.
+    pub(crate) fn legacy_obstacle(&self, hook: Option<&LegacyHook>) -> Option<Obstacle> {
+        let nothing = |why: &str| Some((Kind::NothingBehindWebhook, why.to_owned()));
+        let Some(hook) = hook else { return nothing("this Sentry has no legacy webhooks, or does not show them") };
+        if !hook.enabled {
+            return nothing("the project's WebHooks plugin is disabled");
+        }
+        let mut judged = hook.urls.iter().map(|url| self.bridge.judge(url));
+        if judged.clone().any(|address| address == Address::Ours) {
+            return None;
+        }
+        if judged.any(|address| address == Address::WrongToken) {
+            let why =
+                "the project's WebHooks plugin has the bridge's address with a token that the bridge would refuse";
+            return Some((Kind::WrongToken, why.to_owned()));
+        }
+        nothing("the project's WebHooks plugin does not have the bridge's address")
+    }
+
+    /// What keeps an integration's webhooks from the bridge.
+    pub(crate) fn app_obstacles(&self, app: &App) -> Vec<Obstacle> {
+        let trouble = |why: String| (Kind::AppTrouble, why);
+        let mut obstacles = Vec::new();
+        if app.is_disabled {
+            obstacles
+                .push(trouble("Sentry has disabled the integration, as it does after many failed webhooks".to_owned()));
+        }
+        if !app.is_alertable {
+            obstacles.push(trouble("the integration is no alert action (Alert Rule Action is off)".to_owned()));
+        }
+        match app.webhook_url.as_deref() {
+            Some(url) if self.bridge.judge(url) == Address::Ours => {}
+            Some(url) if self.bridge.judge(url) == Address::WrongToken => {
+                let why = "the integration posts to the bridge with a token that the bridge would refuse";
+                obstacles.push((Kind::WrongToken, why.to_owned()));
+            }
+            Some(url) => {
+                obstacles.push(trouble(format!("the integration posts to {}, not to the bridge", Masked(url))));
+            }
+            None => obstacles.push(trouble("the integration has no Webhook URL".to_owned())),
+        }
+        let mut installed = self.inventory.installations.iter().filter(|one| one.app_slug == app.slug);
+        let is_installed = installed.any(|one| one.status.is_empty() || one.status == "installed");
+        if !is_installed && self.inventory.unseen.is_empty() {
+            obstacles.push(trouble("the integration is not installed".to_owned()));
+        }
+        obstacles
+    }
+
+    /// What keeps a rule from the bridge. `None` where it has nothing to do with it, empty where it pages.
+    pub(crate) fn of_rule(&self, entry: &ProjectInventory, rule: &Rule) -> Option<Vec<Obstacle>> {
+        let mut ways = Vec::new();
+        for action in &rule.actions {
+            match self.of_rule_action(action) {
+                Target::Legacy => ways.push(self.legacy_obstacle(entry.hook.as_ref()).into_iter().collect()),
+                Target::App(app) if self.is_ours(app) => ways.push(self.app_obstacles(app)),
+                Target::App(_) | Target::Other => {}
+            }
+        }
+        let mut obstacles = best(ways)?;
+        if !rule.active {
+            obstacles.push((Kind::Disabled, "the rule is disabled or muted for everybody".to_owned()));
+        }
+        Some(obstacles)
+    }
+
+    /// What keeps a workflow from the bridge for a project, by the detectors of that project it is connected to.
+    pub(crate) fn of_workflow(&self, entry: &ProjectInventory, workflow: &Workflow) -> Option<Vec<Obstacle>> {
+        let mut ways = Vec::new();
+        for action in &workflow.actions {
+            let mut obstacles: Vec<Obstacle> = match self.of_workflow_action(action) {
+                Target::Legacy => self.legacy_obstacle(entry.hook.as_ref()).into_iter().collect(),
+                Target::App(app) if self.is_ours(app) => self.app_obstacles(app),
+                Target::App(_) | Target::Other => continue,
+            };
+            if !action.active {
+                obstacles.push((Kind::Disabled, "its action that calls the bridge is disabled".to_owned()));
+            }
+            ways.push(obstacles);
+        }
+        let mut obstacles = best(ways)?;
+        if !workflow.enabled {
+            obstacles.push((Kind::Disabled, "the alert is disabled".to_owned()));
+        }
+        let mut detectors = self.detectors(workflow).filter(|detector| covers(detector, &entry.project.id)).peekable();
+        detectors.peek()?;
+        if detectors.all(|detector| !detector.enabled) {
+            obstacles.push((Kind::Disabled, "the monitors that it is connected to are disabled".to_owned()));
+        }
+        Some(obstacles)
+    }
+
+    /// Whether a workflow names the bridge, connected or not.
+    pub(crate) fn names_bridge(&self, workflow: &Workflow) -> bool {
+        workflow.actions.iter().any(|action| match self.of_workflow_action(action) {
+            Target::Legacy => true,
+            Target::App(app) => self.is_ours(app),
+            Target::Other => false,
+        })
+    }
+
+    /// The detectors of a workflow.
+    pub(crate) fn detectors(&self, workflow: &'a Workflow) -> impl Iterator<Item = &'a Detector> {
+        self.inventory.detectors.iter().filter(|detector| workflow.detector_ids.contains(&detector.id))
+    }
+}
+
+/// Whether a detector watches a project: one without a project watches all (inferred; no source says it).
+fn covers(detector: &Detector, project: &str) -> bool {
+    detector.project_id.as_deref().is_none_or(|id| id == project)
+}
+
+/// The way with the fewest obstacles.
+fn best(ways: Vec<Vec<Obstacle>>) -> Option<Vec<Obstacle>> {
+    ways.into_iter().min_by_key(Vec::len)
+}

@@ -1,0 +1,220 @@
+//! [`SentryApi`] over HTTP: paths, scopes and parsing of each call.
+//!
+//! Sources: Sentry's OpenAPI description of August 2026 and the sources of 9.1.2 and 23.7.1.
+
+use std::time::Duration;
+
+use chrono::{TimeDelta, Utc};
+use serde_json::{Value, json};
+use url::Url;
+
+use super::transport::{Call, Transport};
+use super::types::{
+    App, Detector, HookRoute, Identity, Installation, LegacyHook, Object, Organization, Project, Rule, Workflow,
+    legacy_hook, plugin_hook,
+};
+use super::{ApiError, SentryApi};
+use crate::config::ApiToken;
+
+/// The longest time that one call takes, from connecting to the last byte. Sentry itself ends requests after 30 seconds.
+const TIMEOUT: Duration = Duration::from_secs(35);
+
+const ALERTS_READ: &str = "alerts:read";
+const ALERTS_WRITE: &str = "alerts:write";
+const EVENT_READ: &str = "event:read";
+const ORG_READ: &str = "org:read";
+const ORG_WRITE: &str = "org:write";
+const PROJECT_ADMIN: &str = "project:admin";
+const PROJECT_READ: &str = "project:read";
+const PROJECT_WRITE: &str = "project:write";
+
+/// One organization of one Sentry, over HTTP.
+pub struct Client {
+    transport: Transport,
+    organization: String,
+}
+
+impl Client {
+    /// Makes a client for the organization with this slug at the Sentry at `root`.
+    ///
+    /// # Errors
+    ///
+    /// When TLS cannot be set up.
+    pub fn new(root: &Url, organization: &str, token: ApiToken) -> Result<Self, ApiError> {
+        Ok(Self { transport: Transport::new(root, token, TIMEOUT)?, organization: organization.to_owned() })
+    }
+
+    /// The path of something of the organization.
+    fn in_organization<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
+        [&["organizations", self.organization.as_str()], rest].concat()
+    }
+
+    /// The path of something of a project.
+    fn in_project<'a>(&'a self, project: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
+        [&["projects", self.organization.as_str(), project], rest].concat()
+    }
+
+    fn hook<'a>(&'a self, project: &'a str, route: HookRoute) -> Vec<&'a str> {
+        match route {
+            HookRoute::Plugin => self.in_project(project, &["plugins", "webhooks"]),
+            HookRoute::LegacyWebhooks => self.in_project(project, &["legacy-webhooks"]),
+        }
+    }
+
+    async fn list<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &[&str],
+        scope: &'static str,
+    ) -> Result<Vec<T>, ApiError> {
+        self.transport.list(&Call::get(path, scope).query("per_page", "100")).await
+    }
+}
+
+impl SentryApi for Client {
+    async fn identity(&self) -> Result<Identity, ApiError> {
+        let answer: Value = self.transport.json(&Call::get::<&str>(&[], ORG_READ)).await?;
+        let user = ["email", "name", "username"].into_iter().find_map(|name| answer["user"][name].as_str());
+        let scopes = answer["auth"]["scopes"].as_array();
+        let texts = |scopes: &Vec<Value>| scopes.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        Ok(Identity { user: user.filter(|user| !user.is_empty()).map(str::to_owned), scopes: scopes.map(texts) })
+    }
+
+    async fn version(&self) -> Result<Option<String>, ApiError> {
+        let answer: Value = self.transport.json(&Call::get_beside("client-config")).await?;
+        Ok(answer["version"]["current"].as_str().map(str::to_owned))
+    }
+
+    async fn organization(&self) -> Result<Organization, ApiError> {
+        self.transport.json(&Call::get(&self.in_organization(&[]), ORG_READ)).await
+    }
+
+    async fn projects(&self) -> Result<Vec<Project>, ApiError> {
+        self.list(&self.in_organization(&["projects"]), ORG_READ).await
+    }
+
+    async fn workflows(&self) -> Result<Vec<Workflow>, ApiError> {
+        // Without `project`, which leaves out workflows that are connected to nothing.
+        self.list(&self.in_organization(&["workflows"]), ALERTS_READ).await
+    }
+
+    async fn detectors(&self) -> Result<Vec<Detector>, ApiError> {
+        self.list(&self.in_organization(&["detectors"]), ALERTS_READ).await
+    }
+
+    async fn rules(&self, project: &str) -> Result<Vec<Rule>, ApiError> {
+        self.list(&self.in_project(project, &["rules"]), PROJECT_READ).await
+    }
+
+    async fn is_migrated(&self, rule: &str) -> Result<bool, ApiError> {
+        let path = self.in_organization(&["alert-rule-workflow"]);
+        let answer: Value = self.transport.json(&Call::get(&path, ALERTS_READ).query("rule_id", rule)).await?;
+        Ok(!answer["workflowId"].is_null())
+    }
+
+    async fn apps(&self) -> Result<Vec<App>, ApiError> {
+        self.list(&self.in_organization(&["sentry-apps"]), ORG_READ).await
+    }
+
+    async fn app(&self, slug: &str) -> Result<App, ApiError> {
+        self.transport.json(&Call::get(&["sentry-apps", slug], ORG_READ)).await
+    }
+
+    async fn installations(&self) -> Result<Vec<Installation>, ApiError> {
+        self.list(&self.in_organization(&["sentry-app-installations"]), ORG_READ).await
+    }
+
+    async fn legacy_hook(&self, project: &str, route: HookRoute) -> Result<LegacyHook, ApiError> {
+        let answer: Value = self.transport.json(&Call::get(&self.hook(project, route), PROJECT_READ)).await?;
+        Ok(match route {
+            HookRoute::Plugin => plugin_hook(&answer),
+            HookRoute::LegacyWebhooks => legacy_hook(&answer),
+        })
+    }
+
+    async fn has_new_issues(&self, project_id: &str) -> Result<bool, ApiError> {
+        let since = (Utc::now() - TimeDelta::days(14)).format("%Y-%m-%dT%H:%M:%S");
+        let call = Call::get(&self.in_organization(&["issues"]), EVENT_READ)
+            .query("project", project_id)
+            .query("query", format!("is:unresolved firstSeen:>={since}"))
+            .query("statsPeriod", "14d")
+            .query("limit", "1");
+        let rows: Vec<Value> = self.transport.json(&call).await?;
+        Ok(!rows.is_empty())
+    }
+
+    async fn create_app(&self, mut body: Value) -> Result<App, ApiError> {
+        body["organization"] = json!(self.organization);
+        self.transport.json(&Call::post(&["sentry-apps"], ORG_WRITE, body)).await
+    }
+
+    async fn update_app(&self, slug: &str, body: Value) -> Result<App, ApiError> {
+        self.transport.json(&Call::put(&["sentry-apps", slug], ORG_WRITE, body)).await
+    }
+
+    async fn delete_app(&self, slug: &str) -> Result<(), ApiError> {
+        self.transport.done(&Call::delete(&["sentry-apps", slug], ORG_WRITE)).await
+    }
+
+    async fn set_urls(&self, project: &str, route: HookRoute, urls: &[String], enabled: bool) -> Result<(), ApiError> {
+        let path = self.hook(project, route);
+        let call = match route {
+            HookRoute::Plugin => Call::put(&path, PROJECT_WRITE, json!({"urls": urls.join("\n")})),
+            HookRoute::LegacyWebhooks => Call::post(&path, PROJECT_WRITE, json!({"urls": urls, "enabled": enabled})),
+        };
+        self.transport.done(&call).await
+    }
+
+    async fn enable_hook(&self, project: &str, route: HookRoute) -> Result<(), ApiError> {
+        let body = match route {
+            HookRoute::Plugin => json!({}),
+            HookRoute::LegacyWebhooks => json!({"enabled": true}),
+        };
+        self.transport.done(&Call::post(&self.hook(project, route), PROJECT_WRITE, body)).await
+    }
+
+    async fn disable_hook(&self, project: &str, route: HookRoute) -> Result<(), ApiError> {
+        self.transport.done(&Call::delete(&self.hook(project, route), PROJECT_ADMIN)).await
+    }
+
+    async fn create_rule(&self, project: &str, body: Value) -> Result<Rule, ApiError> {
+        self.transport.json(&Call::post(&self.in_project(project, &["rules"]), PROJECT_WRITE, body)).await
+    }
+
+    async fn update_rule(&self, project: &str, id: &str, body: Object) -> Result<Rule, ApiError> {
+        let path = self.in_project(project, &["rules", id]);
+        self.transport.json(&Call::put(&path, PROJECT_WRITE, Value::Object(body))).await
+    }
+
+    async fn delete_rule(&self, project: &str, id: &str) -> Result<(), ApiError> {
+        self.transport.done(&Call::delete(&self.in_project(project, &["rules", id]), PROJECT_WRITE)).await
+    }
+
+    async fn create_workflow(&self, body: Value) -> Result<Workflow, ApiError> {
+        self.transport.json(&Call::post(&self.in_organization(&["workflows"]), ALERTS_WRITE, body)).await
+    }
+
+    async fn update_workflow(&self, id: &str, body: Object) -> Result<Workflow, ApiError> {
+        let path = self.in_organization(&["workflows", id]);
+        self.transport.json(&Call::put(&path, ALERTS_WRITE, Value::Object(body))).await
+    }
+
+    async fn delete_workflow(&self, id: &str) -> Result<(), ApiError> {
+        self.transport.done(&Call::delete(&self.in_organization(&["workflows", id]), ALERTS_WRITE)).await
+    }
+
+    async fn test_plugin(&self, project: &str) -> Result<String, ApiError> {
+        let call = Call::post(&self.hook(project, HookRoute::Plugin), PROJECT_WRITE, json!({"test": true}));
+        let answer: Value = self.transport.json(&call).await?;
+        Ok(answer["detail"].as_str().unwrap_or("nothing").to_owned())
+    }
+
+    async fn test_rule_action(&self, project: &str, action: Value) -> Result<(), ApiError> {
+        let path = self.in_project(project, &["rule-actions"]);
+        self.transport.done(&Call::post(&path, PROJECT_WRITE, json!({"actions": [action]}))).await
+    }
+
+    async fn test_action(&self, action: Value) -> Result<(), ApiError> {
+        let path = self.in_organization(&["test-fire-actions"]);
+        self.transport.done(&Call::post(&path, ALERTS_WRITE, json!({"actions": [action]}))).await
+    }
+}

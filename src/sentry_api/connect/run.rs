@@ -1,0 +1,175 @@
+//! Takes the steps of a plan, one by one.
+
+use serde_json::json;
+use thiserror::Error;
+
+use super::super::inventory::Inventory;
+use super::super::ours::Bridge;
+use super::super::types::App;
+use super::super::{ApiError, SentryApi};
+use super::bodies::{self, AppReference};
+use super::{AlertTarget, Proof, Step};
+
+/// What a step gave.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Taken {
+    /// The Client Secret of an integration, to be stored and not to be shown.
+    pub secret: Option<String>,
+}
+
+/// Why a step was not taken.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum StepError {
+    /// Sentry refused, or could not be asked.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// Sentry does not show the secret, or not any more.
+    #[error(
+        "Sentry does not show the Client Secret of {0} to this token, or not any more (it does for a day, to a member with \
+         org:write): copy it from the integration's page, or rotate it there"
+    )]
+    HiddenSecret(String),
+    /// 23.7 asks every token for a scope that none can have; people in a browser may.
+    #[error(
+        "Sentry does not let this token delete the integration {0}, and some versions let none: delete it in Settings > \
+         Developer Settings; no alert calls it any more"
+    )]
+    DeleteByHand(String),
+    /// An action needs the integration's number.
+    #[error("Sentry does not tell the number of the integration {0}, which its alerts name: is it installed?")]
+    NoAppId(String),
+    /// A step that needs the integration came before it was there; a defect.
+    #[error("there is no integration yet that the alert could call")]
+    NoApp,
+}
+
+/// Takes steps, and remembers the integration that one of them made.
+pub struct Runner<'a, A> {
+    api: &'a A,
+    app: Option<AppReference>,
+}
+
+impl<'a, A: SentryApi> Runner<'a, A> {
+    /// Begins with what is there.
+    pub fn new(api: &'a A, inventory: &Inventory, bridge: &Bridge) -> Self {
+        let is_ours = |app: &&App| app.webhook_url.as_deref().is_some_and(|url| bridge.is_ours(url));
+        let app = inventory.apps.iter().find(is_ours);
+        let reference =
+            |app: &App| AppReference { slug: app.slug.clone(), id: inventory.app_id(&app.slug).map(str::to_owned) };
+        Self { api, app: app.map(reference) }
+    }
+
+    /// Takes one step.
+    ///
+    /// # Errors
+    ///
+    /// When Sentry refuses. What was done before stands, and the same plan made anew goes on from there.
+    pub async fn take(&mut self, step: &Step) -> Result<Taken, StepError> {
+        let api = self.api;
+        match step {
+            Step::CreateApp { name, url, events, resources } => {
+                return self.create_app(name, url, events, resources).await;
+            }
+            Step::UpdateApp { slug, name, scopes, events } => {
+                let body = json!({"name": name, "scopes": scopes, "events": events, "isAlertable": true});
+                api.update_app(slug, body).await?;
+            }
+            Step::ReadSecret { slug } => return self.read_secret(slug).await,
+            Step::DeleteApp { slug } => api.delete_app(slug).await.map_err(|error| match error {
+                ApiError::Forbidden { .. } => StepError::DeleteByHand(slug.clone()),
+                error => error.into(),
+            })?,
+            Step::SetUrls { project, route, urls, enabled, .. } => {
+                api.set_urls(project, *route, urls, *enabled).await?;
+            }
+            Step::EnableHook { project, route } => api.enable_hook(project, *route).await?,
+            Step::DisableHook { project, route } => api.disable_hook(project, *route).await?,
+            Step::CreateRule { project, target, filters, .. } => {
+                let rule = bodies::rule(&bodies::rule_action(self.app_of(*target)?), *filters);
+                api.create_rule(project, rule).await?;
+            }
+            Step::ExtendRule { project, id, target, raw, .. } => {
+                let action = bodies::rule_action(self.app_of(*target)?);
+                api.update_rule(project, id, bodies::with_rule_action(raw.clone(), action)).await?;
+            }
+            Step::ReduceRule { project, id, raw, .. } => drop(api.update_rule(project, id, raw.clone()).await?),
+            Step::DeleteRule { project, id, .. } => api.delete_rule(project, id).await?,
+            Step::CreateWorkflow { detectors, target, .. } => {
+                let action = self.workflow_action(*target)?;
+                let closes = *target == AlertTarget::App;
+                api.create_workflow(bodies::workflow(&action, detectors, closes)).await?;
+            }
+            Step::ExtendWorkflow { id, target, raw, .. } => {
+                let action = self.workflow_action(*target)?;
+                api.update_workflow(id, bodies::with_workflow_action(raw.clone(), action)).await?;
+            }
+            Step::ConnectDetectors { id, raw, .. } | Step::ReduceWorkflow { id, raw, .. } => {
+                api.update_workflow(id, raw.clone()).await?;
+            }
+            Step::DeleteWorkflow { id, .. } => api.delete_workflow(id).await?,
+        }
+        Ok(Taken::default())
+    }
+
+    /// Lets Sentry send its test webhook.
+    ///
+    /// # Errors
+    ///
+    /// When Sentry refuses.
+    pub async fn prove(&self, proof: &Proof) -> Result<(), StepError> {
+        match proof {
+            Proof::Plugin { project } => drop(self.api.test_plugin(project).await?),
+            Proof::RuleAction { project } => {
+                let action = bodies::rule_action(self.app_of(AlertTarget::App)?);
+                self.api.test_rule_action(project, action).await?;
+            }
+            Proof::Action(target) => self.api.test_action(self.workflow_action(*target)?).await?,
+        }
+        Ok(())
+    }
+
+    async fn create_app(
+        &mut self,
+        name: &str,
+        url: &str,
+        events: &[String],
+        resources: &[String],
+    ) -> Result<Taken, StepError> {
+        let made = match self.api.create_app(bodies::app(name, url, events)).await {
+            // Single events are known since July 2026 only.
+            Err(ApiError::Status { status: 400, reason, .. }) if reason.contains("events") && events != resources => {
+                self.api.create_app(bodies::app(name, url, resources)).await?
+            }
+            made => made?,
+        };
+        // An internal integration is installed at once.
+        let installations = self.api.installations().await?;
+        let id = installations.into_iter().find(|one| one.app_slug == made.slug).and_then(|one| one.app_id);
+        self.app = Some(AppReference { slug: made.slug.clone(), id });
+        // What is made is answered without its secret.
+        self.read_secret(&made.slug).await
+    }
+
+    async fn read_secret(&self, slug: &str) -> Result<Taken, StepError> {
+        let app = self.api.app(slug).await?;
+        let secret = app.client_secret.as_ref().and_then(|secret| secret.is_readable()).map(str::to_owned);
+        let secret = secret.ok_or_else(|| StepError::HiddenSecret(slug.to_owned()))?;
+        Ok(Taken { secret: Some(secret) })
+    }
+
+    /// The integration, for an action that calls it.
+    fn app_of(&self, target: AlertTarget) -> Result<Option<&AppReference>, StepError> {
+        match target {
+            AlertTarget::Legacy => Ok(None),
+            AlertTarget::App => self.app.as_ref().map(Some).ok_or(StepError::NoApp),
+        }
+    }
+
+    fn workflow_action(&self, target: AlertTarget) -> Result<serde_json::Value, StepError> {
+        let id = match self.app_of(target)? {
+            None => None,
+            Some(app) => Some(app.id.as_deref().ok_or_else(|| StepError::NoAppId(app.slug.clone()))?),
+        };
+        Ok(bodies::workflow_action(id))
+    }
+}

@@ -1,0 +1,238 @@
+//! The steps of a plan; `Display` says what each does.
+
+use std::fmt;
+
+use super::super::inventory::Alerts;
+use super::super::ours::Masked;
+use super::super::types::{HookRoute, Object};
+use super::noun;
+
+/// What an alert is to call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AlertTarget {
+    /// Legacy webhooks of its project.
+    Legacy,
+    /// The bridge's integration, which may only be made by an earlier step.
+    App,
+}
+
+/// One change of Sentry.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Step {
+    /// Makes the internal integration, and hands out its Client Secret.
+    CreateApp {
+        /// Its name.
+        name: String,
+        /// Where it posts to.
+        url: String,
+        /// What it subscribes to.
+        events: Vec<String>,
+        /// The same for Sentrys that know only whole resources.
+        resources: Vec<String>,
+    },
+    /// Makes the integration an alert action, and adds subscriptions.
+    UpdateApp {
+        /// Its slug.
+        slug: String,
+        /// Its name, which has to be sent along.
+        name: String,
+        /// Its scopes, which have to be sent along.
+        scopes: Vec<String>,
+        /// All it shall subscribe to.
+        events: Vec<String>,
+    },
+    /// Hands out the Client Secret of an integration that is there.
+    ReadSecret {
+        /// Its slug.
+        slug: String,
+    },
+    /// Deletes the integration.
+    DeleteApp {
+        /// Its slug.
+        slug: String,
+    },
+    /// Replaces the addresses of a project's legacy webhooks by a list that has one more, or one less.
+    SetUrls {
+        /// The project.
+        project: String,
+        /// The endpoint.
+        route: HookRoute,
+        /// The bridge's address.
+        url: String,
+        /// The whole list.
+        urls: Vec<String>,
+        /// Whether `url` is new in it, or gone.
+        added: bool,
+        /// Whether they shall be on; the endpoint of 2026 is told at once.
+        enabled: bool,
+    },
+    /// Switches legacy webhooks of a project on.
+    EnableHook {
+        /// The project.
+        project: String,
+        /// The endpoint.
+        route: HookRoute,
+    },
+    /// Switches legacy webhooks of a project off.
+    DisableHook {
+        /// The project.
+        project: String,
+        /// The endpoint.
+        route: HookRoute,
+    },
+    /// Makes an alert rule of the bridge's own.
+    CreateRule {
+        /// The project.
+        project: String,
+        /// Its name.
+        name: String,
+        /// What it calls.
+        target: AlertTarget,
+        /// Whether this Sentry's rules have filters.
+        filters: bool,
+    },
+    /// Adds an action to a rule.
+    ExtendRule {
+        /// The project.
+        project: String,
+        /// Its number.
+        id: String,
+        /// Its name.
+        name: String,
+        /// What it shall call besides.
+        target: AlertTarget,
+        /// The rule as it is.
+        raw: Object,
+    },
+    /// Takes actions out of a rule.
+    ReduceRule {
+        /// The project.
+        project: String,
+        /// Its number.
+        id: String,
+        /// Its name.
+        name: String,
+        /// The rule as it shall be.
+        raw: Object,
+    },
+    /// Deletes a rule of the bridge's own.
+    DeleteRule {
+        /// The project.
+        project: String,
+        /// Its number.
+        id: String,
+        /// Its name.
+        name: String,
+    },
+    /// Makes a workflow of the bridge's own.
+    CreateWorkflow {
+        /// Its name.
+        name: String,
+        /// The projects, by slug, for print.
+        projects: Vec<String>,
+        /// What it is connected to.
+        detectors: Vec<String>,
+        /// What it calls.
+        target: AlertTarget,
+    },
+    /// Connects a workflow to further detectors.
+    ConnectDetectors {
+        /// Its number.
+        id: String,
+        /// Its name.
+        name: String,
+        /// The projects that are new, by slug, for print.
+        projects: Vec<String>,
+        /// The workflow as it shall be.
+        raw: Object,
+    },
+    /// Adds an action to a workflow.
+    ExtendWorkflow {
+        /// Its number.
+        id: String,
+        /// Its name.
+        name: String,
+        /// What it shall call besides.
+        target: AlertTarget,
+        /// The workflow as it is.
+        raw: Object,
+    },
+    /// Takes actions out of a workflow.
+    ReduceWorkflow {
+        /// Its number.
+        id: String,
+        /// Its name.
+        name: String,
+        /// The workflow as it shall be.
+        raw: Object,
+    },
+    /// Deletes a workflow of the bridge's own.
+    DeleteWorkflow {
+        /// Its number.
+        id: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rule = noun(Alerts::Rules);
+        let alert = noun(Alerts::Workflows);
+        match self {
+            Self::CreateApp { name, url, events, .. } => write!(
+                f,
+                "make the internal integration \"{name}\": it posts to {}, may read events, is an alert action, and subscribes \
+                 to {}",
+                Masked(url),
+                events.join(", ")
+            ),
+            Self::UpdateApp { name, events, .. } => {
+                write!(f, "make the integration \"{name}\" an alert action that subscribes to {}", events.join(", "))
+            }
+            Self::ReadSecret { slug } => write!(f, "read the Client Secret of the integration {slug}"),
+            Self::DeleteApp { slug } => write!(f, "delete the integration {slug}"),
+            Self::SetUrls { project, url, urls, added: true, .. } => {
+                write!(f, "{project}: add {} to the addresses of its WebHooks{}", Masked(url), others(urls.len() - 1))
+            }
+            Self::SetUrls { project, url, urls, added: false, .. } => {
+                write!(f, "{project}: take {} out of the addresses of its WebHooks{}", Masked(url), others(urls.len()))
+            }
+            Self::EnableHook { project, .. } => write!(f, "{project}: enable its WebHooks"),
+            Self::DisableHook { project, .. } => write!(f, "{project}: disable its WebHooks, which call nobody else"),
+            Self::CreateRule { project, name, .. } => {
+                write!(f, "{project}: make the {rule} \"{name}\": new issues and regressions call the bridge")
+            }
+            Self::ExtendRule { project, name, .. } => {
+                write!(f, "{project}: let the {rule} \"{name}\" call the bridge too")
+            }
+            Self::ReduceRule { project, name, .. } => {
+                write!(f, "{project}: let the {rule} \"{name}\" not call the bridge any more")
+            }
+            Self::DeleteRule { project, name, .. } => write!(f, "{project}: delete the {rule} \"{name}\""),
+            Self::CreateWorkflow { name, projects, target, .. } => {
+                let closes = if *target == AlertTarget::App { ", resolved ones too" } else { "" };
+                write!(
+                    f,
+                    "make the {alert} \"{name}\": new, returning and regressed issues{closes} of {} call the bridge",
+                    projects.join(", ")
+                )
+            }
+            Self::ConnectDetectors { name, projects, .. } => {
+                write!(f, "connect the {alert} \"{name}\" to {} as well", projects.join(", "))
+            }
+            Self::ExtendWorkflow { name, .. } => write!(f, "let the {alert} \"{name}\" call the bridge too"),
+            Self::ReduceWorkflow { name, .. } => write!(f, "let the {alert} \"{name}\" not call the bridge any more"),
+            Self::DeleteWorkflow { name, .. } => write!(f, "delete the {alert} \"{name}\""),
+        }
+    }
+}
+
+/// How many addresses are left alone, for print.
+fn others(number: usize) -> String {
+    match number {
+        0 => String::new(),
+        1 => ", where the other one stays".to_owned(),
+        number => format!(", where the other {number} stay"),
+    }
+}

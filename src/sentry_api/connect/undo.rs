@@ -1,0 +1,162 @@
+//! Takes back what `connect` made: what has its name, and the bridge's address and actions.
+
+use serde_json::Value;
+
+use super::super::audit::reach::{NAME, Reach, Target};
+use super::super::inventory::{Inventory, ProjectInventory};
+use super::super::types::{HookRoute, Object, RuleAction, WorkflowAction};
+use super::plan::chosen;
+use super::{Plan, PlanError, Step, Wish};
+
+/// Plans what is to be taken back.
+///
+/// Rules and workflows of the name that `connect` gives are deleted, its integration too where no project was named. The
+/// bridge's address is taken out of the lists it stands in; where it was alone there, the legacy webhooks are disabled.
+/// Alerts of others lose the action that calls the integration, and, where they are named in [`Wish::extend`], the one
+/// that calls legacy webhooks.
+///
+/// # Errors
+///
+/// When a project is not there, or the token does not see enough.
+pub fn undo(inventory: &Inventory, wish: &Wish) -> Result<Plan, PlanError> {
+    let projects = chosen(inventory, wish)?;
+    if let Some(sentence) = inventory.unseen.first() {
+        return Err(PlanError::NotSeen(sentence.clone()));
+    }
+    let mut undo = Undo { inventory, wish, reach: Reach::new(inventory, &wish.bridge), plan: Plan::default() };
+    for entry in &projects {
+        undo.rules(entry);
+    }
+    // A workflow may serve many projects: it is taken back only with all of them.
+    if wish.projects.is_empty() {
+        undo.workflows();
+    } else if inventory.workflows.iter().any(|workflow| undo.reach.names_bridge(workflow)) {
+        undo.plan
+            .notes
+            .push("alerts and integration of the organization stay: leave out --project to take them back".to_owned());
+    }
+    for entry in &projects {
+        undo.hook(entry);
+    }
+    if wish.projects.is_empty() {
+        for app in inventory.apps.iter().filter(|app| app.name == NAME && app.status == "internal") {
+            let is_ours = app.webhook_url.as_deref().is_some_and(|url| wish.bridge.is_ours(url));
+            if is_ours {
+                undo.plan.steps.push(Step::DeleteApp { slug: app.slug.clone() });
+            } else {
+                undo.plan.notes.push(format!("the integration \"{NAME}\" posts elsewhere and stays"));
+            }
+        }
+    }
+    Ok(undo.plan)
+}
+
+struct Undo<'a> {
+    inventory: &'a Inventory,
+    wish: &'a Wish,
+    reach: Reach<'a>,
+    plan: Plan,
+}
+
+impl Undo<'_> {
+    /// Whether an action of the alert `alert` goes with this undo.
+    fn goes(&self, found: Target<'_>, alert: &str) -> bool {
+        match found {
+            Target::App(app) => app.name == NAME && self.reach.is_ours(app),
+            Target::Legacy => alert == NAME || self.wish.extend.iter().any(|name| name == alert),
+            Target::Other => false,
+        }
+    }
+
+    fn rules(&mut self, entry: &ProjectInventory) {
+        let project = &entry.project.slug;
+        for rule in entry.rules.iter().flatten() {
+            let goes = |action: &RuleAction| self.goes(self.reach.of_rule_action(action), &rule.name);
+            let going: Vec<bool> = rule.actions.iter().map(goes).collect();
+            let (id, name) = (rule.id.clone(), rule.name.clone());
+            let all_go = going.iter().all(|goes| *goes);
+            match (going.contains(&true), all_go) {
+                (false, _) => {}
+                (true, true) if rule.name == NAME => {
+                    self.plan.steps.push(Step::DeleteRule { project: project.clone(), id, name });
+                }
+                (true, true) => {
+                    let note =
+                        format!("{project}: the rule \"{name}\" does nothing but call the bridge; delete it in Sentry");
+                    self.plan.notes.push(note);
+                }
+                (true, false) => {
+                    let mut raw = rule.raw.clone();
+                    drop_actions(&mut raw, &going);
+                    self.plan.steps.push(Step::ReduceRule { project: project.clone(), id, name, raw });
+                }
+            }
+        }
+    }
+
+    fn workflows(&mut self) {
+        for workflow in &self.inventory.workflows {
+            let goes = |action: &WorkflowAction| self.goes(self.reach.of_workflow_action(action), &workflow.name);
+            let going: Vec<bool> = workflow.actions.iter().map(goes).collect();
+            let (id, name) = (workflow.id.clone(), workflow.name.clone());
+            let all_go = going.iter().all(|goes| *goes);
+            match (going.contains(&true), all_go) {
+                (false, _) => {}
+                (true, true) if workflow.name == NAME => self.plan.steps.push(Step::DeleteWorkflow { id, name }),
+                (true, true) => {
+                    self.plan
+                        .notes
+                        .push(format!("the alert \"{name}\" does nothing but call the bridge; delete it in Sentry"));
+                }
+                (true, false) => {
+                    let mut raw = workflow.raw.clone();
+                    // The actions of all filters were counted through.
+                    let mut going = going.as_slice();
+                    for filter in raw.get_mut("actionFilters").and_then(Value::as_array_mut).into_iter().flatten() {
+                        let number = filter["actions"].as_array().map_or(0, Vec::len);
+                        let (here, rest) = going.split_at(number.min(going.len()));
+                        if let Some(filter) = filter.as_object_mut() {
+                            drop_actions(filter, here);
+                        }
+                        going = rest;
+                    }
+                    self.plan.steps.push(Step::ReduceWorkflow { id, name, raw });
+                }
+            }
+        }
+    }
+
+    fn hook(&mut self, entry: &ProjectInventory) {
+        let project = entry.project.slug.clone();
+        let Some(hook) = &entry.hook else { return };
+        let (ours, others): (Vec<String>, Vec<String>) =
+            hook.urls.iter().cloned().partition(|url| self.wish.bridge.is_ours(url));
+        let Some(url) = ours.into_iter().next() else { return };
+        let route = hook.route;
+        // What the endpoint of 2026 does with an empty list is not known: there the address stays in a list that is off.
+        if others.is_empty() && route == HookRoute::LegacyWebhooks {
+            self.plan.steps.push(Step::DisableHook { project, route });
+            return;
+        }
+        let alone = others.is_empty();
+        self.plan.steps.push(Step::SetUrls {
+            project: project.clone(),
+            route,
+            url,
+            urls: others,
+            added: false,
+            enabled: hook.enabled,
+        });
+        if alone && hook.enabled {
+            self.plan.steps.push(Step::DisableHook { project, route });
+        }
+    }
+}
+
+/// Takes those out of `actions` whose place in `going` is true.
+fn drop_actions(holder: &mut Object, going: &[bool]) {
+    if let Some(actions) = holder.get_mut("actions").and_then(Value::as_array_mut) {
+        let mut going = going.iter();
+        actions.retain(|_| !going.next().copied().unwrap_or(false));
+    }
+}

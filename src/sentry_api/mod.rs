@@ -1,0 +1,110 @@
+//! Sentry's own API: what is read and changed there.
+//!
+//! ```text
+//!  Sentry ──▶ transport ──▶ client ──▶ SentryApi ──▶ inventory ──┬─▶ audit     what would page nobody
+//!             one call      paths,     the boundary  what there  │
+//!                           parsing                  is          └─▶ connect   a plan, then its steps
+//! ```
+//!
+//! - [`SentryApi`]: the boundary; nothing above it knows of HTTP
+//! - [`Client`]: the same over HTTP; `transport` makes one call: time-outs, pages, rate limits, no redirects
+//! - [`types`]: what Sentry tells, parsed once
+//! - [`inventory`]: reads what there is, and which generation of Sentry this is
+//! - [`ours`]: which addresses are the bridge's
+//! - [`audit`]: what of it would page nobody; pure
+//! - [`connect`]: what is missing, as a list of steps, pure; and how the steps are taken
+//!
+//! Three generations are told apart by what they answer, not by their version: rules and the WebHooks plugin (9.1),
+//! rules and integrations (10.0 to about 2025), workflows (2026). 404 and 410 both mean "not here": Sentry withdrew its
+//! rules first with the one and then with the other.
+
+pub mod audit;
+mod client;
+pub mod connect;
+mod error;
+pub mod inventory;
+pub mod ours;
+mod transport;
+pub mod types;
+
+use std::future::Future;
+
+use serde_json::Value;
+
+pub use client::Client;
+pub use error::{Absent, ApiError};
+pub use inventory::{Generation, Inventory};
+
+use types::{
+    App, Detector, HookRoute, Identity, Installation, LegacyHook, Object, Organization, Project, Rule, Workflow,
+};
+
+/// What the bridge asks of Sentry's API about one organization.
+///
+/// Every method may fail with any [`ApiError`]. [`ApiError::Gone`] means that this Sentry has no such endpoint or object;
+/// see [`Absent`]. A project is named by its slug.
+pub trait SentryApi {
+    /// Whose token this is (`GET /api/0/`).
+    fn identity(&self) -> impl Future<Output = Result<Identity, ApiError>>;
+    /// The version that Sentry says it has, such as `26.7.0`; only self-hosted ones mean something by it.
+    fn version(&self) -> impl Future<Output = Result<Option<String>, ApiError>>;
+    /// The organization itself.
+    fn organization(&self) -> impl Future<Output = Result<Organization, ApiError>>;
+    /// Every project.
+    fn projects(&self) -> impl Future<Output = Result<Vec<Project>, ApiError>>;
+    /// Every workflow.
+    fn workflows(&self) -> impl Future<Output = Result<Vec<Workflow>, ApiError>>;
+    /// Every detector.
+    fn detectors(&self) -> impl Future<Output = Result<Vec<Detector>, ApiError>>;
+    /// The alert rules of a project.
+    fn rules(&self, project: &str) -> impl Future<Output = Result<Vec<Rule>, ApiError>>;
+    /// Whether a rule has become a workflow.
+    fn is_migrated(&self, rule: &str) -> impl Future<Output = Result<bool, ApiError>>;
+    /// The organization's own integrations.
+    fn apps(&self) -> impl Future<Output = Result<Vec<App>, ApiError>>;
+    /// One integration, with its Client Secret as far as Sentry shows it.
+    fn app(&self, slug: &str) -> impl Future<Output = Result<App, ApiError>>;
+    /// What is installed in the organization.
+    fn installations(&self) -> impl Future<Output = Result<Vec<Installation>, ApiError>>;
+    /// The legacy webhooks of a project.
+    fn legacy_hook(&self, project: &str, route: HookRoute) -> impl Future<Output = Result<LegacyHook, ApiError>>;
+    /// Whether the project, by its number, has issues that are younger than two weeks.
+    fn has_new_issues(&self, project_id: &str) -> impl Future<Output = Result<bool, ApiError>>;
+
+    /// Makes an integration.
+    fn create_app(&self, body: Value) -> impl Future<Output = Result<App, ApiError>>;
+    /// Changes an integration; the members that are not given stay.
+    fn update_app(&self, slug: &str, body: Value) -> impl Future<Output = Result<App, ApiError>>;
+    /// Deletes an integration.
+    fn delete_app(&self, slug: &str) -> impl Future<Output = Result<(), ApiError>>;
+    /// Replaces the addresses of a project's legacy webhooks.
+    fn set_urls(
+        &self,
+        project: &str,
+        route: HookRoute,
+        urls: &[String],
+        enabled: bool,
+    ) -> impl Future<Output = Result<(), ApiError>>;
+    /// Switches a project's legacy webhooks on.
+    fn enable_hook(&self, project: &str, route: HookRoute) -> impl Future<Output = Result<(), ApiError>>;
+    /// Switches a project's legacy webhooks off.
+    fn disable_hook(&self, project: &str, route: HookRoute) -> impl Future<Output = Result<(), ApiError>>;
+    /// Makes an alert rule.
+    fn create_rule(&self, project: &str, body: Value) -> impl Future<Output = Result<Rule, ApiError>>;
+    /// Replaces an alert rule.
+    fn update_rule(&self, project: &str, id: &str, body: Object) -> impl Future<Output = Result<Rule, ApiError>>;
+    /// Deletes an alert rule.
+    fn delete_rule(&self, project: &str, id: &str) -> impl Future<Output = Result<(), ApiError>>;
+    /// Makes a workflow.
+    fn create_workflow(&self, body: Value) -> impl Future<Output = Result<Workflow, ApiError>>;
+    /// Replaces a workflow.
+    fn update_workflow(&self, id: &str, body: Object) -> impl Future<Output = Result<Workflow, ApiError>>;
+    /// Deletes a workflow.
+    fn delete_workflow(&self, id: &str) -> impl Future<Output = Result<(), ApiError>>;
+    /// Lets the WebHooks plugin of a project send its test webhook, and returns what Sentry says about it.
+    fn test_plugin(&self, project: &str) -> impl Future<Output = Result<String, ApiError>>;
+    /// Lets Sentry fire an action of a rule with a sample event of the project.
+    fn test_rule_action(&self, project: &str, action: Value) -> impl Future<Output = Result<(), ApiError>>;
+    /// Lets Sentry fire an action of a workflow with a sample event.
+    fn test_action(&self, action: Value) -> impl Future<Output = Result<(), ApiError>>;
+}

@@ -1,0 +1,192 @@
+//! Alert rules and workflows. They are written back as a whole: a PUT replaces the object, and what the bridge does not know of
+//! must survive it.
+
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use super::{Object, id, text_of_id, yes};
+
+/// An alert rule of a project: how Sentry up to about 2025 decides whom to notify.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Rule {
+    /// Its number, as text.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The environment it is limited to.
+    pub environment: Option<String>,
+    /// For how many minutes it is quiet about an issue after it fired.
+    pub frequency: Option<u64>,
+    /// False where it is disabled or muted for everybody. Sentry 9.1 does not tell.
+    pub active: bool,
+    /// What it does.
+    pub actions: Vec<RuleAction>,
+    /// The whole rule, to be written back.
+    pub raw: Object,
+}
+
+/// An action of a rule.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RuleAction {
+    /// Its class in Sentry, such as `sentry.rules.actions.notify_event.NotifyEventAction`.
+    pub id: String,
+    /// `webhooks`, or the slug of an integration.
+    pub service: Option<String>,
+    /// The installation of an integration with a form of its own.
+    pub sentry_app_installation_uuid: Option<String>,
+}
+
+/// A workflow ("Alert" in Sentry's pages since 2026): takes the place of rules.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Workflow {
+    /// Its number, as text.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it is switched on.
+    pub enabled: bool,
+    /// The environment it is limited to.
+    pub environment: Option<String>,
+    /// For how many minutes it is quiet about an issue after it fired.
+    pub frequency: Option<u64>,
+    /// The detectors that it is connected to. With none it fires for nothing.
+    pub detector_ids: Vec<String>,
+    /// The types of its triggers; none means every event.
+    pub triggers: Vec<String>,
+    /// When it last fired.
+    pub last_triggered: Option<String>,
+    /// The actions of all its filters.
+    pub actions: Vec<WorkflowAction>,
+    /// The whole workflow, to be written back.
+    pub raw: Object,
+}
+
+/// An action of a workflow.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct WorkflowAction {
+    /// `sentry_app`, `webhook`, `plugin`, `email` and others.
+    pub kind: String,
+    /// `targetIdentifier`: for `sentry_app` the integration's number, for `webhook` a slug or `webhooks`.
+    pub target: Option<String>,
+    /// Whether its status is `active`, or not told.
+    pub active: bool,
+}
+
+impl<'de> Deserialize<'de> for Rule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Wire {
+            #[serde(deserialize_with = "id")]
+            id: String,
+            name: String,
+            environment: Option<String>,
+            frequency: Option<Value>,
+            status: Option<String>,
+            snooze: Option<bool>,
+            snooze_for_everyone: Option<bool>,
+            #[serde(default)]
+            actions: Vec<RuleAction>,
+        }
+        let raw = Object::deserialize(deserializer)?;
+        let wire: Wire = serde_json::from_value(Value::Object(raw.clone())).map_err(serde::de::Error::custom)?;
+        // A rule that only the token's owner has muted still fires for the others.
+        let muted = wire.snooze.unwrap_or(false) && wire.snooze_for_everyone.unwrap_or(true);
+        Ok(Self {
+            id: wire.id,
+            name: wire.name,
+            environment: wire.environment,
+            frequency: wire.frequency.as_ref().and_then(minutes),
+            active: wire.status.is_none_or(|status| status == "active") && !muted,
+            actions: wire.actions,
+            raw,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Workflow {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Wire {
+            #[serde(deserialize_with = "id")]
+            id: String,
+            name: String,
+            #[serde(default = "yes")]
+            enabled: bool,
+            environment: Option<String>,
+            config: Option<Value>,
+            #[serde(default)]
+            detector_ids: Vec<Value>,
+            triggers: Option<Value>,
+            last_triggered: Option<String>,
+            #[serde(default)]
+            action_filters: Vec<Value>,
+        }
+        let raw = Object::deserialize(deserializer)?;
+        let wire: Wire = serde_json::from_value(Value::Object(raw.clone())).map_err(serde::de::Error::custom)?;
+        let conditions = wire.triggers.as_ref().and_then(|triggers| triggers["conditions"].as_array());
+        let triggers = conditions.into_iter().flatten().filter_map(|condition| condition["type"].as_str());
+        let actions = wire.action_filters.iter().filter_map(|filter| filter["actions"].as_array()).flatten();
+        Ok(Self {
+            id: wire.id,
+            name: wire.name,
+            enabled: wire.enabled,
+            environment: wire.environment,
+            frequency: wire.config.as_ref().and_then(|config| minutes(&config["frequency"])),
+            detector_ids: wire.detector_ids.iter().filter_map(text_of_id).collect(),
+            triggers: triggers.map(str::to_owned).collect(),
+            last_triggered: wire.last_triggered,
+            actions: actions.map(WorkflowAction::of).collect(),
+            raw,
+        })
+    }
+}
+
+impl WorkflowAction {
+    fn of(action: &Value) -> Self {
+        Self {
+            kind: action["type"].as_str().unwrap_or_default().to_owned(),
+            target: text_of_id(&action["config"]["targetIdentifier"]),
+            active: action["status"].as_str().is_none_or(|status| status == "active"),
+        }
+    }
+}
+
+/// Whole minutes. Scripts have written fractions into databases of Sentry, and one odd rule must not hide the others.
+fn minutes(value: &Value) -> Option<u64> {
+    let minutes = match value {
+        Value::String(text) => text.parse().ok()?,
+        value => value.as_f64()?,
+    };
+    // Rounded up, so that no interval becomes none.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float is clamped into the type")]
+    Some(minutes.ceil() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_rule_is_read_with_what_scripts_and_old_versions_wrote() {
+        let read = |rule: Value| serde_json::from_value::<Rule>(rule).unwrap();
+        let odd = read(json!({"id": 7, "name": "x", "frequency": 0.001, "actions": [{"id": "a", "other": {}}]}));
+        assert_eq!((odd.id.as_str(), odd.frequency, odd.active), ("7", Some(1), true));
+        let muted = read(json!({"id": "7", "name": "x", "frequency": "30", "snooze": true}));
+        assert_eq!((muted.frequency, muted.active), (Some(30), false));
+        let by_me = json!({"id": "7", "name": "x", "snooze": true, "snoozeForEveryone": false, "status": "active"});
+        assert!(read(by_me).active, "whoever muted it for themselves alone keeps it from nobody else");
+    }
+
+    #[test]
+    fn what_the_bridge_does_not_know_of_a_workflow_survives() {
+        let raw = json!({"id": "1", "name": "x", "detectorIds": [3, "4"], "ofTomorrow": {"a": [1]}, "config": {}});
+        let workflow: Workflow = serde_json::from_value(raw.clone()).unwrap();
+        assert_eq!(workflow.detector_ids, ["3", "4"]);
+        assert_eq!(Value::Object(workflow.raw), raw);
+    }
+}

@@ -1,0 +1,13 @@
+//! `audit` and `connect` as people run them: the real binary against the strict twin of Sentry's API, over real sockets.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
+
+mod audit;
+mod calls;
+mod connect;
+mod proof;
+#[path = "../bridge/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the tests of the bridge use all of it")]
+mod support;
+mod twin;
+mod undo;
