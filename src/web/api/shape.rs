@@ -15,7 +15,8 @@ use crate::upkeep::{Discarded, Retried};
 /// The health of the bridge.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
-    status: &'static str,
+    #[serde(rename = "status")]
+    health: &'static str,
     troubles: Vec<TroubleView>,
     version: &'static str,
     at: String,
@@ -77,7 +78,7 @@ impl Status {
         };
         let overview = facts.queue.as_ref().ok();
         Self {
-            status: word.name(),
+            health: word.name(),
             troubles: troubles.iter().map(view).collect(),
             version: env!("CARGO_PKG_VERSION"),
             at: time(facts.at),

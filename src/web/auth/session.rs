@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use actix_web::http::header::{COOKIE, HOST, HeaderMap, ORIGIN};
+use actix_web::http::header::{COOKIE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -164,7 +164,7 @@ impl FormOrigin {
         } else if let Some(origin) = headers.get(ORIGIN) {
             let authority =
                 origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
-            let host = headers.get(HOST).map(|host| host.as_bytes());
+            let host = headers.get(HOST).map(HeaderValue::as_bytes);
             authority.zip(host).is_some_and(|(authority, host)| {
                 !authority.is_empty() && authority.as_bytes().eq_ignore_ascii_case(host)
             })
@@ -198,7 +198,7 @@ impl fmt::Debug for Session {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::{HeaderName, HeaderValue};
+    use actix_web::http::header::HeaderName;
 
     use super::*;
 
