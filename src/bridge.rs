@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::delivery::{Limits, Worker};
 use crate::descriptors;
 use crate::ingest::Ingest;
-use crate::logging::{self, repeats};
+use crate::logging::{self, throttle};
 use crate::metrics::Metrics;
 use crate::monitor::{self, CommitTimes, Keeper, Paging, Rhythm, Watch};
 use crate::pagerduty::ServiceKey;
@@ -186,7 +186,7 @@ impl Bridge {
         let remembering = async move { queue.keep_remembering(&metrics, REMEMBER_INTERVAL).await };
         let remembering = tasks.spawn("the keeping of the metrics", remembering);
         let keeping = tasks.spawn("the monitor", self.keeper.run());
-        tasks.spawn("the counting of log lines", repeats::keep_telling());
+        tasks.spawn("the counting of log lines", throttle::keep_reporting());
         tasks.spawn("the log's writer", logging::writer_ended());
         info!("listening on http://{}", self.address);
 
@@ -224,7 +224,7 @@ impl Bridge {
             warn!("the queue is safe, but its files could not be tidied up: {error}");
         }
         drop(tasks);
-        repeats::tell_the_rest();
+        throttle::report_all();
         info!("stopped");
         Ok(())
     }

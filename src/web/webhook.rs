@@ -1,6 +1,5 @@
 //! `POST /sentry/{token}` and `POST /sentry`: authenticate, read, decide, enqueue, answer.
 
-use std::mem::discriminant;
 use std::time::Duration;
 
 use actix_web::body::MessageBody;
@@ -21,7 +20,7 @@ use super::auth::peer;
 use super::auth::webhook::{Proof, RESOURCE, Unauthorized};
 use super::body::{self, BodyError, Reservation};
 use crate::ingest::{Generation, Ignored, Rejection, Verdict, Webhook};
-use crate::logging::repeats::{self, Cause};
+use crate::logging::throttle;
 use crate::metrics::{Answered, Source};
 use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::{Accepted, Incoming, QueueError, Reception, Rejected};
@@ -174,7 +173,7 @@ pub(super) async fn receive(
 
 /// Any other method than POST.
 pub(super) async fn wrong_method(request: HttpRequest) -> Result<HttpResponse, WebhookError> {
-    let line = repeats::line(Cause::WrongMethod, Level::Warn);
+    let line = throttle::line("requests to the webhook were answered 405", Level::Warn);
     let (peer, method) = (peer_of(&request), request.method());
     log!(line.level, peer, method:%; "a request to the webhook was answered 405: Sentry posts its webhooks{line}");
     Err(WebhookError::WrongMethod)
@@ -182,7 +181,7 @@ pub(super) async fn wrong_method(request: HttpRequest) -> Result<HttpResponse, W
 
 /// Any other address under `/sentry`.
 pub(super) async fn wrong_path(request: HttpRequest) -> Result<HttpResponse, WebhookError> {
-    let line = repeats::line(Cause::Elsewhere, Level::Warn);
+    let line = throttle::line("requests to addresses under /sentry that do not exist were answered 404", Level::Warn);
     let (peer, method) = (peer_of(&request), request.method());
     // The path is not logged, for it may hold the token.
     log!(line.level, peer, method:%; "a request to an address under /sentry that does not exist was answered 404: webhooks \
@@ -227,7 +226,7 @@ fn log_not_read(error: BodyError, proof: Proof) {
     // Without a token nothing says that it is an alert that is lost.
     let is_lost = error == BodyError::NoMemory && proof.has_token();
     let level = if is_lost { Level::Error } else { Level::Warn };
-    let line = repeats::line(Cause::NotRead(error.status().as_u16()), level);
+    let line = throttle::line(format!("webhooks were not read and answered {}", error.status().as_u16()), level);
     log!(line.level, "a webhook was not read: {error}{line}");
 }
 
@@ -237,7 +236,7 @@ fn sent_at(headers: &HeaderMap) -> Option<DateTime<Utc>> {
 }
 
 fn ignored(source: Source, reason: Ignored) -> HttpResponse {
-    let line = repeats::line(Cause::Ignored(discriminant(&reason)), Level::Info);
+    let line = throttle::line(format!("webhooks were ignored: {reason}"), Level::Info);
     log!(line.level, "a webhook was ignored: {reason}{line}");
     Counted { source, answered: Answered::Ignored }.attach(answer::ignored(&reason.to_string()))
 }
@@ -257,7 +256,7 @@ async fn enqueue(
         Ok(Reception::Outdated) => return Ok(ignored(source, Ignored::Outdated)),
         Ok(Reception::NothingOpen) => return Ok(ignored(source, Ignored::NothingOpen(event_type))),
         Err(error) => {
-            let line = repeats::line(Cause::NotAccepted, Level::Error);
+            let line = throttle::line("alerts were not accepted", Level::Error);
             log!(line.level, incident_key:% = incident_key; "an alert was not accepted: {error}{line}");
             return Err(WebhookError::NotCommitted { sender: source, error });
         }
@@ -269,7 +268,7 @@ async fn enqueue(
         if followed_by == Some(event_type) {
             info!(event, incident_key:% = incident_key; "{event_type} queued: Sentry resolved this before its alert came");
         } else if count > 1 {
-            let line = repeats::line(Cause::Folded(event), Level::Info);
+            let line = throttle::line(format!("alerts folded into event {event}"), Level::Info);
             log!(line.level, event, count, incident_key:% = incident_key; "{event_type} folded into one that waits{line}");
         } else {
             info!(event, incident_key:% = incident_key; "{event_type} queued");
@@ -312,6 +311,6 @@ async fn keep(state: &AppState, rejected: Rejected, rejection: &Rejection, reser
         Ok(Err(error)) => format!("it is not kept: {error}"),
         Err(_) => format!("it may not be kept: the database took longer than {KEEP_TIMEOUT:?}"),
     };
-    let line = repeats::line(Cause::NotKept, Level::Warn);
+    let line = throttle::line("rejected webhooks were not kept", Level::Warn);
     log!(line.level, "a webhook was rejected: {rejection}; {not_kept}{line}");
 }

@@ -13,8 +13,8 @@ use url::form_urlencoded;
 use super::shape::{Activity, Events, Left, Outcome, OutcomeKind, Outcomes, Rejected, Status};
 use super::{ApiError, Caller, OPENAPI, done, json};
 use crate::monitor::{Word, judge};
+use crate::queue::json::{ItemDetails, ItemSummary, ServiceKeys};
 use crate::queue::{EventId, ItemId, QueueError, RejectedId, State};
-use crate::row::{Keys, Row, Whole};
 use crate::upkeep::{BULK, Heap, Resolved};
 use crate::web::AppState;
 use crate::web::body;
@@ -89,7 +89,7 @@ async fn events(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answe
         Some(state) => reader.list(state, after, page.limit + 1).await?,
         None => reader.recent(after, page.limit + 1).await?,
     };
-    let rows = found.into_iter().map(|event| Row::of_event(event, Keys::Masked)).collect();
+    let rows = found.into_iter().map(|event| ItemSummary::of_event(event, ServiceKeys::Masked)).collect();
     let (events, next) = cut(rows, page.limit);
     Ok(done(&Events { events, next }))
 }
@@ -97,20 +97,20 @@ async fn events(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answe
 async fn event(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answered {
     let id = event_id(&request)?;
     let record = state.queue.reader().get(id).await?.ok_or_else(|| not_there(ItemId::Event(id)))?;
-    Ok(done(&Whole::of_event(record, Keys::Masked)))
+    Ok(done(&ItemDetails::of_event(record, ServiceKeys::Masked)))
 }
 
 async fn all_rejected(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answered {
     let page = Page::parse(request.query_string(), &["after", "limit"])?;
     let found = state.queue.reader().rejected_list(page.after_rejected()?, page.limit + 1).await?;
-    let (rejected, next) = cut(found.into_iter().map(Row::of_rejected).collect(), page.limit);
+    let (rejected, next) = cut(found.into_iter().map(ItemSummary::of_rejected).collect(), page.limit);
     Ok(done(&Rejected { rejected, next }))
 }
 
 async fn rejected(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answered {
     let id = rejected_id(&request)?;
     let webhook = state.queue.reader().rejected(id).await?.ok_or_else(|| not_there(ItemId::Rejected(id)))?;
-    Ok(done(&Whole::of_rejected(id, webhook, &state.ingest.keys().into_iter().cloned().collect::<Vec<_>>())))
+    Ok(done(&ItemDetails::of_rejected(id, webhook, &state.ingest.keys().into_iter().cloned().collect::<Vec<_>>())))
 }
 
 async fn retry_event(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answered {
@@ -198,7 +198,7 @@ async fn many(state: &AppState, results: Vec<Outcome>) -> Answered {
 }
 
 /// At most `limit` rows, and what to give as `after` for the next page if there are more.
-fn cut(mut rows: Vec<Row>, limit: u32) -> (Vec<Row>, Option<String>) {
+fn cut(mut rows: Vec<ItemSummary>, limit: u32) -> (Vec<ItemSummary>, Option<String>) {
     let limit = limit as usize;
     let next = (rows.len() > limit).then(|| rows[limit - 1].id.clone());
     rows.truncate(limit);

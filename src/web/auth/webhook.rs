@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::{basic_password, bearer, peer};
 use crate::config::{ClientSecret, WebhookToken};
-use crate::logging::repeats::{self, Cause};
+use crate::logging::throttle;
 use crate::metrics::{Answered, Source};
 use crate::sentry::signature::{APP_SIGNATURE, HOOK_SIGNATURE, Signature};
 use crate::web::AppState;
@@ -148,9 +148,14 @@ impl Unauthorized {
     /// Logs whom it was answered to.
     #[must_use]
     pub fn logged(self, request: &HttpRequest) -> Self {
-        let what = if self == Self::WrongToken { "token" } else { "signature" };
+        let (what, repeated) = match self {
+            Self::WrongToken => ("token", "webhooks with a wrong or missing token were turned away"),
+            Self::Unsigned | Self::WrongSignature => {
+                ("signature", "webhooks with a wrong or missing signature were turned away")
+            }
+        };
         let peer = peer(request).map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
-        let line = repeats::line(Cause::Unproven { signature: self != Self::WrongToken }, Level::Warn);
+        let line = throttle::line(repeated, Level::Warn);
         log!(line.level, peer; "a webhook with a wrong or missing {what} was turned away{line}");
         self
     }

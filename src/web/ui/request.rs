@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::forms;
 use super::layout::{self, About, Frame};
-use crate::about::Build;
+use crate::build_info::BuildInfo;
 use crate::queue::QueueError;
 use crate::web::AppState;
 use crate::web::answer::not_found;
@@ -92,7 +92,7 @@ impl Visit {
             return Err(UiError::LoggedOut { at, next });
         };
         let about = About {
-            version: Build::current().to_string(),
+            version: BuildInfo::current().to_string(),
             fingerprint: state.config_fingerprint.clone(),
             started_at: state.watch.started_at(),
         };
