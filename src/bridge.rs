@@ -128,7 +128,7 @@ impl Bridge {
         };
         let keeper = Keeper::new(watch.clone(), queue.clone(), client, paging);
         let fingerprint = config.fingerprint().to_string();
-        let ingest = Ingest::of(&config);
+        let ingest = Ingest::from(&config);
         let authentication = Authentication::new(config.webhook_token, config.sentry_client_secret);
         let admin = AdminAuth::new(config.admin_token, rand::random());
         let shared = AppState::new(authentication, ingest, queue.clone(), config.max_body, metrics, watch);

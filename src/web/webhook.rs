@@ -19,7 +19,7 @@ use super::answer::{self, Counted, method_not_allowed, not_found};
 use super::auth::peer;
 use super::auth::webhook::{Proof, RESOURCE, Unauthorized};
 use super::body::{self, BodyError, Reservation};
-use crate::ingest::{Generation, Ignored, Rejection, Verdict, Webhook};
+use crate::ingest::{Decision, Generation, Ignored, Rejection, Webhook};
 use crate::logging::throttle;
 use crate::metrics::{Answered, Source};
 use crate::pagerduty::{EventType, IncidentKey};
@@ -141,24 +141,24 @@ pub(super) async fn receive(
         is_signed: proof.needs_signature(),
         received_at,
     };
-    let (verdict, generation) = state.ingest.judge_and_place(&webhook);
+    let (decision, generation) = state.ingest.decide_with_generation(&webhook);
     let source = match generation {
-        Some(Generation::Plugin) => Source::Legacy,
+        Some(Generation::Legacy) => Source::Legacy,
         Some(Generation::Platform) => Source::Platform,
         None => Source::Unknown,
     };
 
-    let (incoming, incident_key, event_type) = match verdict {
-        Verdict::Queue(prepared) => {
+    let (incoming, incident_key, event_type) = match decision {
+        Decision::Queue(prepared) => {
             let (incident_key, event_type) = (prepared.event.incident_key().clone(), prepared.event.event_type());
             (Incoming::trigger(*prepared, received_at), incident_key, event_type)
         }
-        Verdict::Follow(follow_up) => {
+        Decision::Follow(follow_up) => {
             let (incident_key, event_type) = (follow_up.incident_key.clone(), follow_up.event_type());
             (Incoming::follow_up(*follow_up, received_at), incident_key, event_type)
         }
-        Verdict::Ignored(reason) => return Ok(ignored(source, reason)),
-        Verdict::Rejected(rejection) => {
+        Decision::Ignored(reason) => return Ok(ignored(source, reason)),
+        Decision::Rejected(rejection) => {
             let rejected = rejected(&webhook, &rejection);
             let rejected = Rejected { body: Vec::from(body), ..rejected };
             drop(parsing);
