@@ -20,7 +20,6 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use crate::build_info::BuildInfo;
 use crate::config::Config;
 use crate::delivery::{Limits, Worker};
 use crate::descriptors;
@@ -33,10 +32,9 @@ use crate::pagerduty::client::{Client, ClientError};
 use crate::queue::history::KEEP_ROWS;
 use crate::queue::{Commit, History, Queue, QueueError};
 use crate::supervision::{Ended, Tasks};
-use crate::web::admin::Admin;
-use crate::web::door::Door;
-use crate::web::page::layout::Imprint;
-use crate::web::{self, Shared};
+use crate::web::auth::admin::AdminAuth;
+use crate::web::auth::webhook::Authentication;
+use crate::web::{self, AppState};
 
 /// How long a client may take to send the head of a request. Sentry gives up after 5 seconds at most.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -87,7 +85,7 @@ pub struct Bridge {
     server: Server,
     worker: Worker,
     queue: Queue,
-    shared: Data<Shared>,
+    shared: Data<AppState>,
     keeper: Keeper,
     history: History,
     drain: Duration,
@@ -129,13 +127,12 @@ impl Bridge {
             prefix: config.incident_key_prefix.clone(),
         };
         let keeper = Keeper::new(watch.clone(), queue.clone(), client, paging);
-        let imprint =
-            Imprint { version: BuildInfo::current().to_string(), fingerprint: Some(config.fingerprint().to_string()) };
+        let fingerprint = config.fingerprint().to_string();
         let ingest = Ingest::from(&config);
-        let door = Door::new(config.webhook_token, config.sentry_client_secret);
-        let admin = Admin::new(config.admin_token, rand::random());
-        let shared = Shared::new(door, ingest, queue.clone(), config.max_body, metrics, watch);
-        let shared = Data::new(shared.with_admin(admin).with_imprint(imprint));
+        let authentication = Authentication::new(config.webhook_token, config.sentry_client_secret);
+        let admin = AdminAuth::new(config.admin_token, rand::random());
+        let shared = AppState::new(authentication, ingest, queue.clone(), config.max_body, metrics, watch);
+        let shared = Data::new(shared.with_admin(admin).with_fingerprint(fingerprint));
         let server = serve(listener, shared.clone(), config.shutdown_grace).map_err(StartupError::Server)?;
         Ok(Self {
             address,
@@ -290,7 +287,7 @@ pub enum RunError {
     Task(#[from] Ended),
 }
 
-fn serve(listener: TcpListener, shared: Data<Shared>, grace: Duration) -> io::Result<Server> {
+fn serve(listener: TcpListener, shared: Data<AppState>, grace: Duration) -> io::Result<Server> {
     let threads = available_parallelism().map_or(1, usize::from);
     let connections = (descriptors::connections(descriptors::limit()) / threads).clamp(1, CONNECTIONS);
     let server = HttpServer::new(move || {

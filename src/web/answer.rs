@@ -1,21 +1,23 @@
-//! The JSON answers of the webhook.
+//! The JSON of the webhook's answers, and as what they are counted.
 
+use actix_web::http::header::ALLOW;
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 
+use crate::metrics::{Answered, Source};
 use crate::pagerduty::{EventType, IncidentKey};
 
 /// What a webhook is answered; the names of its members are a contract.
 #[derive(Debug, Serialize)]
 #[serde(tag = "status", rename_all = "lowercase")]
 pub enum Answer<'a> {
-    /// The event is committed and will reach PagerDuty.
+    /// The event is committed to the queue.
     Queued {
         /// The incident it belongs to.
         incident_key: &'a IncidentKey,
         /// What it does to the incident.
         event_type: &'a str,
-        /// `resolve` where Sentry had resolved it before the alert came, so that what it opens is closed at once.
+        /// `resolve` where Sentry had resolved the issue before its alert arrived, so that the incident is closed at once.
         #[serde(skip_serializing_if = "Option::is_none")]
         followed_by: Option<&'a str>,
     },
@@ -29,6 +31,24 @@ pub enum Answer<'a> {
         /// Why, and what to do.
         reason: &'a str,
     },
+}
+
+/// As what an answer of the webhook is counted. Travels in the extensions of the response, to the middleware that counts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Counted {
+    /// Where the webhook came from.
+    pub source: Source,
+    /// What it was answered.
+    pub answered: Answered,
+}
+
+impl Counted {
+    /// Has `response` counted so.
+    pub(super) fn attach(self, response: HttpResponse) -> HttpResponse {
+        let mut response = response;
+        response.extensions_mut().insert(self);
+        response
+    }
 }
 
 /// 202: the event is committed.
@@ -48,4 +68,14 @@ pub fn ignored(reason: &str) -> HttpResponse {
 #[must_use]
 pub fn error(response: &mut HttpResponseBuilder, reason: &str) -> HttpResponse {
     response.json(Answer::Error { reason })
+}
+
+/// 404.
+pub(super) fn not_found() -> HttpResponse {
+    error(&mut HttpResponse::NotFound(), "not found: webhooks go to /sentry/{token}")
+}
+
+/// 405.
+pub(super) fn method_not_allowed(allow: &str, reason: &str) -> HttpResponse {
+    error(HttpResponse::MethodNotAllowed().insert_header((ALLOW, allow)), reason)
 }

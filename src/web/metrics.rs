@@ -7,7 +7,7 @@ use actix_web::web::Data;
 use chrono::Utc;
 use tokio::time::timeout;
 
-use super::Shared;
+use super::AppState;
 use crate::build_info::BuildInfo;
 use crate::metrics::Gauge;
 use crate::metrics::gauge::CONTENT_TYPE;
@@ -19,7 +19,7 @@ const READING: Duration = Duration::from_secs(5);
 /// The counters and gauges in Prometheus' text format. Anybody may read them: there is no secret in them.
 ///
 /// The counters are there whatever the database does.
-pub async fn metrics(shared: Data<Shared>) -> HttpResponse {
+pub(super) async fn metrics(state: Data<AppState>) -> HttpResponse {
     let BuildInfo { version, commit } = BuildInfo::current();
     let build = Gauge::info(
         "bridge_build_info",
@@ -28,9 +28,9 @@ pub async fn metrics(shared: Data<Shared>) -> HttpResponse {
     );
     let mut shown = vec![build];
     let now = Utc::now();
-    shown.extend(match timeout(READING, shared.watch.facts(now)).await {
-        Ok(facts) => gauges(&facts, &judge(&facts, shared.watch.limits())),
-        Err(_) => gauges_without_database(&shared.metrics.snapshot(now), shared.queue.is_well()),
+    shown.extend(match timeout(READING, state.watch.facts(now)).await {
+        Ok(facts) => gauges(&facts, &judge(&facts, state.watch.limits())),
+        Err(_) => gauges_without_database(&state.metrics.snapshot(now), state.queue.is_well()),
     });
-    HttpResponse::Ok().insert_header(("Content-Type", CONTENT_TYPE)).body(shared.metrics.text(shown))
+    HttpResponse::Ok().insert_header(("Content-Type", CONTENT_TYPE)).body(state.metrics.text(shown))
 }

@@ -1,97 +1,104 @@
-//! The HTTP side: one file per endpoint, every answer JSON but those of `/metrics` and the status page.
+//! The HTTP side.
 //!
 //! - [`webhook`]: `POST /sentry/{token}` and `POST /sentry`
+//! - [`auth`]: who may post webhooks, and who may use the status page and `/api`
+//! - [`body`]: reading a request's body within limits of time and memory
+//! - [`answer`]: the JSON of the webhook's answers
 //! - [`health`]: `GET /healthz` and `GET /readyz`
 //! - [`metrics`]: `GET /metrics`
-//! - [`page`]: the status page at `GET /`
-//! - [`door`]: who may post webhooks
-//! - [`admin`]: who may look and act
-//! - [`api`]: `/api/…`, what the status page shows and does, as JSON
-//! - [`body`]: reading a request's body within a bound
-//! - [`body_memory`]: the bound of all bodies together, and which of them goes when there is no room
-//! - [`answer`]: the JSON answers
+//! - `api`: `/api/…`
+//! - `ui`: the status page at `GET /`
 
-pub mod admin;
 pub mod answer;
-pub mod api;
+mod api;
+pub mod auth;
 pub mod body;
-pub mod body_memory;
-pub mod door;
-pub mod health;
-pub mod metrics;
-pub mod page;
-pub mod webhook;
+mod health;
+mod metrics;
+mod ui;
+mod webhook;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use actix_web::HttpResponse;
+use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse};
 
+use self::answer::{method_not_allowed, not_found};
+use self::auth::admin::AdminAuth;
+use self::auth::webhook::Authentication;
+use self::body::BodyMemory;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::monitor::Watch;
 use crate::queue::Queue;
 use crate::upkeep::Upkeep;
-use crate::web::admin::Admin;
-use crate::web::answer::error;
-use crate::web::body_memory::BodyMemory;
-use crate::web::door::Door;
-use crate::web::page::layout::Imprint;
-
-/// The header that tells the webhooks of Sentry's integration platform apart.
-const RESOURCE: &str = "Sentry-Hook-Resource";
 
 /// What the endpoints share.
 #[derive(Debug)]
-pub struct Shared {
+pub struct AppState {
     /// Who may post webhooks.
-    pub door: Door,
-    /// Who may look and act.
-    pub admin: Admin,
-    /// What people do about what went wrong.
+    pub authentication: Authentication,
+    /// Who may use the status page and `/api`.
+    pub admin: AdminAuth,
+    /// Retries and discards.
     pub upkeep: Upkeep,
-    /// What a webhook means.
+    /// Decides what a webhook means.
     pub ingest: Ingest,
     /// Where events are committed.
     pub queue: Queue,
     /// The largest body that is read, in bytes.
     pub max_body: usize,
-    /// What is counted.
+    /// Counters.
     pub metrics: Metrics,
-    /// Whether the bridge is well.
+    /// The health of the bridge.
     pub watch: Watch,
-    /// What bodies may take together.
+    /// The memory limit of all bodies together.
     pub body_memory: BodyMemory,
-    /// Which bridge this is, for the status page.
-    pub imprint: Imprint,
+    /// Identifies the configuration on the status page.
+    pub config_fingerprint: Option<String>,
     stopping: AtomicBool,
 }
 
-impl Shared {
-    /// What the endpoints need of a running bridge. There is neither status page nor `/api`, but see
-    /// [`Shared::with_admin`].
+impl AppState {
+    /// The state of a running bridge. Without [`AppState::with_admin`] the status page and `/api` are answered 404.
     #[must_use]
-    pub fn new(door: Door, ingest: Ingest, queue: Queue, max_body: usize, metrics: Metrics, watch: Watch) -> Self {
-        let admin = Admin::default();
-        let body_memory = BodyMemory::new(max_body);
-        let upkeep = Upkeep::new(queue.clone(), ingest.clone());
-        let (imprint, stopping) = (Imprint::default(), AtomicBool::new(false));
-        Self { door, admin, upkeep, ingest, queue, max_body, metrics, watch, body_memory, imprint, stopping }
+    pub fn new(
+        authentication: Authentication,
+        ingest: Ingest,
+        queue: Queue,
+        max_body: usize,
+        metrics: Metrics,
+        watch: Watch,
+    ) -> Self {
+        Self {
+            authentication,
+            admin: AdminAuth::default(),
+            upkeep: Upkeep::new(queue.clone(), ingest.clone()),
+            ingest,
+            queue,
+            max_body,
+            metrics,
+            watch,
+            body_memory: BodyMemory::new(max_body),
+            config_fingerprint: None,
+            stopping: AtomicBool::new(false),
+        }
     }
 
-    /// The same with a status page and `/api`, for those whom `admin` lets in.
+    /// Enables the status page and `/api`.
     #[must_use]
-    pub fn with_admin(self, admin: Admin) -> Self {
+    pub fn with_admin(self, admin: AdminAuth) -> Self {
         Self { admin, ..self }
     }
 
-    /// The same for a bridge that is told by `imprint`.
+    /// Shows this fingerprint of the configuration on the status page.
     #[must_use]
-    pub fn with_imprint(self, imprint: Imprint) -> Self {
-        Self { imprint, ..self }
+    pub fn with_fingerprint(self, fingerprint: String) -> Self {
+        Self { config_fingerprint: Some(fingerprint), ..self }
     }
 
-    /// From now on `/readyz` says that this bridge is going away.
+    /// From now on `/readyz` is answered 503.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
@@ -105,35 +112,24 @@ impl Shared {
 pub fn routes(config: &mut ServiceConfig) {
     config
         .service(
-            // A slash too many is no reason to lose an alert.
-            web::resource(["/sentry/{token}", "/sentry/{token}/"])
-                .route(web::post().to(webhook::with_token))
-                .default_service(web::to(webhook::wrong_method)),
+            web::scope("/sentry")
+                .wrap(from_fn(webhook::count))
+                .service(
+                    // A trailing slash is no reason to lose an alert.
+                    web::resource(["", "/{token}", "/{token}/"])
+                        .route(web::post().to(webhook::receive))
+                        .default_service(web::to(webhook::wrong_method)),
+                )
+                .default_service(web::to(webhook::wrong_path)),
         )
-        .service(
-            web::resource("/sentry")
-                .route(web::post().to(webhook::with_header))
-                .default_service(web::to(webhook::wrong_method)),
-        )
-        .service(web::resource("/sentry/{path:.*}").default_service(web::to(webhook::elsewhere)))
         .service(web::resource("/healthz").route(web::get().to(health::healthz)).default_service(web::to(get_only)))
         .service(web::resource("/readyz").route(web::get().to(health::readyz)).default_service(web::to(get_only)))
         .service(web::resource("/metrics").route(web::get().to(metrics::metrics)).default_service(web::to(get_only)))
-        .configure(page::routes)
+        .configure(ui::routes)
         .configure(api::routes)
-        .default_service(web::to(not_found));
+        .default_service(web::to(async || not_found()));
 }
 
 async fn get_only() -> HttpResponse {
-    let mut answer = HttpResponse::MethodNotAllowed();
-    answer.insert_header(("Allow", "GET"));
-    error(&mut answer, "this address is read with GET")
-}
-
-async fn not_found(_: HttpRequest) -> HttpResponse {
-    nothing_here()
-}
-
-fn nothing_here() -> HttpResponse {
-    error(&mut HttpResponse::NotFound(), "nothing is here: webhooks go to /sentry/{token}")
+    method_not_allowed("GET", "use GET for this address")
 }

@@ -1,24 +1,29 @@
-//! `POST /sentry/{token}` and `POST /sentry`: what Sentry calls.
+//! `POST /sentry/{token}` and `POST /sentry`: authenticate, read, decide, enqueue, answer.
 
 use std::time::Duration;
 
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, HeaderMap, RETRY_AFTER};
-use actix_web::web::{Data, Path, Payload};
-use actix_web::{HttpRequest, HttpResponse, rt};
+use actix_web::http::header::{HeaderMap, RETRY_AFTER};
+use actix_web::middleware::Next;
+use actix_web::web::{Bytes, Data, Payload};
+use actix_web::{HttpRequest, HttpResponse, ResponseError, rt};
 use chrono::{DateTime, Utc};
 use log::{Level, info, log, warn};
+use thiserror::Error;
 use tokio::time::timeout;
 
-use super::answer;
-use super::body::{self, BodyError};
-use super::body_memory::{self, Reservation};
-use super::{RESOURCE, Shared, nothing_here};
+use super::AppState;
+use super::answer::{self, Counted, method_not_allowed, not_found};
+use super::auth::peer;
+use super::auth::webhook::{Proof, RESOURCE, Unauthorized};
+use super::body::{self, BodyError, Reservation};
 use crate::ingest::{Decision, Generation, Ignored, Rejection, Webhook};
 use crate::logging::throttle;
 use crate::metrics::{Answered, Source};
 use crate::pagerduty::{EventType, IncidentKey};
-use crate::queue::{Accepted, Incoming, Reception, Rejected};
+use crate::queue::{Accepted, Incoming, QueueError, Reception, Rejected};
 use crate::sentry::signature::APP_SIGNATURE;
 
 /// When Sentry sent a webhook of the integration platform, in seconds since 1970.
@@ -27,146 +32,104 @@ const TIMESTAMP: &str = "Sentry-Hook-Timestamp";
 /// The same for every repetition of one delivery; Sentry sends it since 2026.
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
-const WRONG_TOKEN: &str = "the token is wrong or missing: it has to be one of BRIDGE_WEBHOOK_TOKEN, at the end of the \
-                           path, as the password of HTTP Basic or as a bearer token";
-const WRONG_SIGNATURE: &str = "the signature is wrong or missing: Sentry-Hook-Signature has to be made of the very body \
-                               with the Client Secret that BRIDGE_SENTRY_CLIENT_SECRET holds";
+/// How long an answer waits until a rejected body is committed; Sentry waits for answers at least as long.
+const KEEP_TIMEOUT: Duration = Duration::from_secs(1);
 
-const POST_ONLY: &str =
-    "Sentry's webhooks are sent with POST: set this address as the callback URL of the WebHooks plugin";
-
-/// How a request has shown that it may come in.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Proof {
-    /// By a token, before its body was read.
-    Token,
-    /// Not yet: only the signature of its body can show it.
-    ToBeSigned,
+/// Why a webhook is not accepted.
+#[derive(Debug, Error)]
+pub(super) enum WebhookError {
+    /// 401.
+    #[error(transparent)]
+    Unauthorized(#[from] Unauthorized),
+    /// 408, 413, 503, or 400 for a body that is incomplete.
+    #[error(transparent)]
+    NotRead(BodyError),
+    /// 400 or 422.
+    #[error("{rejection}")]
+    Rejected { sender: Source, rejection: Rejection },
+    /// 503.
+    #[error("{error}")]
+    NotCommitted { sender: Source, error: QueueError },
+    /// 404: most likely an alert that is lost by a typo.
+    #[error("webhooks go to /sentry/{{token}}")]
+    WrongPath,
+    /// 405.
+    #[error("send webhooks with POST: set this address as the callback URL of Sentry's WebHooks plugin")]
+    WrongMethod,
 }
 
-/// What a webhook is answered, and as what that is counted.
-struct Reply {
-    source: Source,
-    answered: Answered,
-    response: HttpResponse,
-}
-
-impl Reply {
-    fn new(source: Source, answered: Answered, response: HttpResponse) -> Self {
-        Self { source, answered, response }
+impl WebhookError {
+    fn counted(&self) -> Counted {
+        let (source, answered) = match self {
+            Self::Unauthorized(error) => return error.counted(),
+            Self::NotRead(BodyError::NoMemory) => (Source::Unknown, Answered::Unavailable),
+            Self::NotRead(_) => (Source::Unknown, Answered::Unread),
+            Self::Rejected { sender, .. } => (*sender, Answered::Rejected),
+            Self::NotCommitted { sender, .. } => (*sender, Answered::Unavailable),
+            Self::WrongPath => (Source::Unknown, Answered::NotFound),
+            Self::WrongMethod => (Source::Unknown, Answered::WrongMethod),
+        };
+        Counted { source, answered }
     }
 }
 
-/// How long an answer waits until a rejected body is kept; Sentry waits for answers at least as long.
-const KEEPING: Duration = Duration::from_secs(1);
-
-/// The webhook with its secret in the path.
-pub async fn with_token(
-    request: HttpRequest,
-    token: Path<String>,
-    payload: Payload,
-    shared: Data<Shared>,
-) -> HttpResponse {
-    let received_at = Utc::now();
-    let reply = if shared.door.opens_to(token.as_bytes()) {
-        take(&request, payload, &shared, Proof::Token, received_at).await
-    } else {
-        shut(&request, Answered::WrongToken)
-    };
-    counted(reply, &shared, received_at)
-}
-
-/// The webhook with its secret in the header `Authorization`, or with nothing but Sentry's signature.
-pub async fn with_header(request: HttpRequest, payload: Payload, shared: Data<Shared>) -> HttpResponse {
-    let received_at = Utc::now();
-    let reply = if shared.door.opens_to_authorization(request.headers()) {
-        take(&request, payload, &shared, Proof::Token, received_at).await
-    } else if shared.door.may_be_signed(request.headers()) {
-        take(&request, payload, &shared, Proof::ToBeSigned, received_at).await
-    } else if shared.door.wants_signature(request.headers()) {
-        shut(&request, Answered::Unsigned)
-    } else {
-        shut(&request, Answered::WrongToken)
-    };
-    counted(reply, &shared, received_at)
-}
-
-/// Any other address under `/sentry`: most likely an alert that is lost by a typo.
-pub async fn elsewhere(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
-    let line = throttle::line("requests to addresses under /sentry that do not exist were answered 404", Level::Warn);
-    let (peer, method) = (peer_of(&request), request.method());
-    // What stands in the path may be the token.
-    log!(line.level, peer, method:%; "a request to an address under /sentry that does not exist was answered 404: webhooks \
-         go to /sentry/{{token}}{line}");
-    counted(Reply::new(Source::Unknown, Answered::NotFound, nothing_here()), &shared, Utc::now())
-}
-
-/// Any other method than POST.
-pub async fn wrong_method(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
-    let line = throttle::line("requests to the webhook were answered 405", Level::Warn);
-    let (peer, method) = (peer_of(&request), request.method());
-    log!(line.level, peer, method:%; "a request to the webhook was answered 405: Sentry posts its webhooks{line}");
-    let mut response = HttpResponse::MethodNotAllowed();
-    response.insert_header((ALLOW, "POST"));
-    let response = answer::error(&mut response, POST_ONLY);
-    counted(Reply::new(Source::Unknown, Answered::WrongMethod, response), &shared, Utc::now())
-}
-
-/// The address of the connection, which is the proxy's where there is one.
-fn peer_of(request: &HttpRequest) -> String {
-    request.peer_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string())
-}
-
-/// Every answer of the webhook passes here.
-fn counted(reply: Reply, shared: &Shared, received_at: DateTime<Utc>) -> HttpResponse {
-    shared.metrics.webhook(reply.source, reply.answered, received_at);
-    reply.response
-}
-
-/// Turns away whoever has shown nothing; the body of a stranger is not even read.
-fn shut(request: &HttpRequest, answered: Answered) -> Reply {
-    let (what, turned_away, reason) = if answered == Answered::WrongToken {
-        ("token", "webhooks with a wrong or missing token were turned away", WRONG_TOKEN)
-    } else {
-        ("signature", "webhooks with a wrong or missing signature were turned away", WRONG_SIGNATURE)
-    };
-    let peer = peer_of(request);
-    let line = throttle::line(turned_away, Level::Warn);
-    log!(line.level, peer; "a webhook with a wrong or missing {what} was turned away{line}");
-    Reply::new(Source::Unknown, answered, answer::error(&mut HttpResponse::Unauthorized(), reason))
-}
-
-async fn take(
-    request: &HttpRequest,
-    mut payload: Payload,
-    shared: &Shared,
-    proof: Proof,
-    received_at: DateTime<Utc>,
-) -> Reply {
-    let headers = request.headers();
-    let wants_signature = shared.door.wants_signature(headers);
-    if wants_signature && !shared.door.may_be_signed(headers) {
-        return shut(request, Answered::Unsigned);
-    }
-    let mut reservation = shared.body_memory.open(proof == Proof::Token);
-    let body = match body::read(request, &mut payload, shared.max_body, Some(&mut reservation)).await {
-        Ok(body) => body,
-        Err(error) => {
-            drop(reservation);
-            if error == BodyError::Crowded {
-                body::discard(&mut payload).await;
+impl ResponseError for WebhookError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::Unauthorized(error) => error.status_code(),
+            Self::NotRead(error) => error.status(),
+            Self::Rejected { rejection: Rejection::NotJson(_), .. } => StatusCode::BAD_REQUEST,
+            Self::Rejected { rejection: Rejection::NotSentry | Rejection::NoIssue, .. } => {
+                StatusCode::UNPROCESSABLE_ENTITY
             }
-            return unread(error, proof);
+            Self::NotCommitted { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::WrongPath => StatusCode::NOT_FOUND,
+            Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
         }
-    };
-    if wants_signature && !shared.door.is_signed(headers, &body) {
-        if let Some(peer) = request.peer_addr() {
-            shared.metrics.wrong_signature_from(peer.ip());
-        }
-        return shut(request, Answered::WrongSignature);
     }
-    reservation.prove();
-    let parsing = shared.body_memory.parse(body.len()).await;
+
+    fn error_response(&self) -> HttpResponse {
+        let response = match self {
+            Self::WrongPath => not_found(),
+            Self::WrongMethod => method_not_allowed("POST", &self.to_string()),
+            _ => {
+                let mut response = HttpResponse::build(self.status_code());
+                if matches!(self, Self::NotRead(BodyError::NoMemory)) {
+                    response.insert_header((RETRY_AFTER, body::RETRY_AFTER));
+                }
+                answer::error(&mut response, &self.to_string())
+            }
+        };
+        self.counted().attach(response)
+    }
+}
+
+/// Counts every answer below `/sentry` once, those of extractors and those to wrong paths and methods included.
+pub(super) async fn count<B: MessageBody>(
+    state: Data<AppState>,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, actix_web::Error> {
+    let received_at = Utc::now();
+    let response = next.call(request).await?;
+    let counted = response.response().extensions().get().copied();
+    if let Some(Counted { source, answered }) = counted {
+        state.metrics.webhook(source, answered, received_at);
+    }
+    Ok(response)
+}
+
+/// The webhook.
+pub(super) async fn receive(
+    proof: Proof,
+    request: HttpRequest,
+    mut payload: Payload,
+    state: Data<AppState>,
+) -> Result<HttpResponse, WebhookError> {
+    let received_at = Utc::now();
+    let headers = request.headers();
+    let (body, reservation) = read(&request, &mut payload, &state, proof).await?;
+    let parsing = state.body_memory.parse(body.len()).await;
 
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let webhook = Webhook {
@@ -175,43 +138,96 @@ async fn take(
         idempotency_key: text(IDEMPOTENCY_KEY),
         sent_at: sent_at(headers),
         body: &body,
-        is_signed: wants_signature,
+        is_signed: proof.needs_signature(),
         received_at,
     };
-    let (decision, generation) = shared.ingest.decide_with_generation(&webhook);
+    let (decision, generation) = state.ingest.decide_with_generation(&webhook);
     let source = match generation {
         Some(Generation::Legacy) => Source::Legacy,
         Some(Generation::Platform) => Source::Platform,
         None => Source::Unknown,
     };
-    let (answered, response) = match decision {
+
+    let (incoming, incident_key, event_type) = match decision {
         Decision::Queue(prepared) => {
             let (incident_key, event_type) = (prepared.event.incident_key().clone(), prepared.event.event_type());
-            let incoming = Incoming::trigger(*prepared, received_at);
-            // The largest things a request holds, and nobody needs them while the disk is waited for.
-            drop((body, parsing, reservation));
-            receive(incoming, &incident_key, event_type, shared).await
+            (Incoming::trigger(*prepared, received_at), incident_key, event_type)
         }
         Decision::Follow(follow_up) => {
             let (incident_key, event_type) = (follow_up.incident_key.clone(), follow_up.event_type());
-            let incoming = Incoming::follow_up(*follow_up, received_at);
-            drop((body, parsing, reservation));
-            receive(incoming, &incident_key, event_type, shared).await
+            (Incoming::follow_up(*follow_up, received_at), incident_key, event_type)
         }
-        Decision::Ignored(reason) => ignore(reason),
+        Decision::Ignored(reason) => return Ok(ignored(source, reason)),
         Decision::Rejected(rejection) => {
             let rejected = rejected(&webhook, &rejection);
             let rejected = Rejected { body: Vec::from(body), ..rejected };
             drop(parsing);
-            keep(shared, rejected, &rejection, reservation).await;
-            let status = match rejection {
-                Rejection::NotJson(_) => StatusCode::BAD_REQUEST,
-                Rejection::NotSentry | Rejection::NoIssue => StatusCode::UNPROCESSABLE_ENTITY,
-            };
-            (Answered::Rejected, answer::error(&mut HttpResponse::build(status), &rejection.to_string()))
+            keep(&state, rejected, &rejection, reservation).await;
+            return Err(WebhookError::Rejected { sender: source, rejection });
         }
     };
-    Reply::new(source, answered, response)
+    // The largest things that a request holds, and not needed while the disk is waited for.
+    drop((body, parsing, reservation));
+    enqueue(&state, incoming, &incident_key, event_type, source).await
+}
+
+/// Any other method than POST.
+pub(super) async fn wrong_method(request: HttpRequest) -> Result<HttpResponse, WebhookError> {
+    let line = throttle::line("requests to the webhook were answered 405", Level::Warn);
+    let (peer, method) = (peer_of(&request), request.method());
+    log!(line.level, peer, method:%; "a request to the webhook was answered 405: Sentry posts its webhooks{line}");
+    Err(WebhookError::WrongMethod)
+}
+
+/// Any other address under `/sentry`.
+pub(super) async fn wrong_path(request: HttpRequest) -> Result<HttpResponse, WebhookError> {
+    let line = throttle::line("requests to addresses under /sentry that do not exist were answered 404", Level::Warn);
+    let (peer, method) = (peer_of(&request), request.method());
+    // The path is not logged, for it may hold the token.
+    log!(line.level, peer, method:%; "a request to an address under /sentry that does not exist was answered 404: webhooks \
+         go to /sentry/{{token}}{line}");
+    Err(WebhookError::WrongPath)
+}
+
+fn peer_of(request: &HttpRequest) -> String {
+    peer(request).map_or_else(|| "unknown".to_owned(), |peer| peer.to_string())
+}
+
+/// Reads the body and verifies its signature where it needs one.
+async fn read(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    state: &AppState,
+    proof: Proof,
+) -> Result<(Bytes, Reservation), WebhookError> {
+    let mut reservation = state.body_memory.open(proof.has_token());
+    let body = match body::read(request, payload, state.max_body, Some(&mut reservation)).await {
+        Ok(body) => body,
+        Err(error) => {
+            drop(reservation);
+            if error == BodyError::NoMemory {
+                body::discard(payload).await;
+            }
+            log_not_read(error, proof);
+            return Err(WebhookError::NotRead(error));
+        }
+    };
+    if proof.needs_signature() && !state.authentication.is_signed(request.headers(), &body) {
+        if let Some(peer) = peer(request) {
+            state.metrics.wrong_signature_from(peer);
+        }
+        return Err(Unauthorized::WrongSignature.logged(request).into());
+    }
+    reservation.mark_authenticated();
+    Ok((body, reservation))
+}
+
+fn log_not_read(error: BodyError, proof: Proof) {
+    // Without a token nothing says that it is an alert that is lost.
+    let is_lost = error == BodyError::NoMemory && proof.has_token();
+    let level = if is_lost { Level::Error } else { Level::Warn };
+    let line = throttle::line(format!("webhooks were not read and answered {}", error.status().as_u16()), level);
+    log!(line.level, "a webhook was not read: {error}{line}");
 }
 
 fn sent_at(headers: &HeaderMap) -> Option<DateTime<Utc>> {
@@ -219,65 +235,50 @@ fn sent_at(headers: &HeaderMap) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(seconds, 0)
 }
 
-fn ignore(reason: Ignored) -> (Answered, HttpResponse) {
+fn ignored(source: Source, reason: Ignored) -> HttpResponse {
     let line = throttle::line(format!("webhooks were ignored: {reason}"), Level::Info);
     log!(line.level, "a webhook was ignored: {reason}{line}");
-    (Answered::Ignored, answer::ignored(&reason.to_string()))
+    Counted { source, answered: Answered::Ignored }.attach(answer::ignored(&reason.to_string()))
 }
 
-/// Hands it to the queue, and answers when that has it on disk.
-async fn receive(
+/// Answers when the queue has it on disk.
+async fn enqueue(
+    state: &AppState,
     incoming: Incoming,
     incident_key: &IncidentKey,
     event_type: EventType,
-    shared: &Shared,
-) -> (Answered, HttpResponse) {
-    match shared.queue.receive(incoming).await {
-        Ok(Reception::Queued(events)) => {
-            // What a trigger brought with it has another type than the webhook.
-            let followed_by = events.iter().map(|event| event.event_type).find(|other| *other != event_type);
-            for Accepted { id, count, event_type } in events {
-                let event = id.get();
-                if followed_by == Some(event_type) {
-                    info!(event, incident_key:% = incident_key; "{event_type} queued: Sentry resolved this before its alert came");
-                } else if count > 1 {
-                    let line = throttle::line(format!("alerts folded into event {event}"), Level::Info);
-                    log!(line.level, event, count, incident_key:% = incident_key; "{event_type} folded into one that waits{line}");
-                } else {
-                    info!(event, incident_key:% = incident_key; "{event_type} queued");
-                }
-            }
-            (Answered::Queued, answer::queued(incident_key, event_type, followed_by))
-        }
-        Ok(Reception::Repeated) => ignore(Ignored::Repeated),
-        Ok(Reception::Replayed) => ignore(Ignored::Replayed),
-        Ok(Reception::Outdated) => ignore(Ignored::Outdated),
-        Ok(Reception::NothingOpen) => ignore(Ignored::NothingOpen(event_type)),
+    source: Source,
+) -> Result<HttpResponse, WebhookError> {
+    let events = match state.queue.receive(incoming).await {
+        Ok(Reception::Queued(events)) => events,
+        Ok(Reception::Repeated) => return Ok(ignored(source, Ignored::Repeated)),
+        Ok(Reception::Replayed) => return Ok(ignored(source, Ignored::Replayed)),
+        Ok(Reception::Outdated) => return Ok(ignored(source, Ignored::Outdated)),
+        Ok(Reception::NothingOpen) => return Ok(ignored(source, Ignored::NothingOpen(event_type))),
         Err(error) => {
             let line = throttle::line("alerts were not accepted", Level::Error);
             log!(line.level, incident_key:% = incident_key; "an alert was not accepted: {error}{line}");
-            let response = answer::error(&mut HttpResponse::ServiceUnavailable(), &error.to_string());
-            (Answered::Unavailable, response)
+            return Err(WebhookError::NotCommitted { sender: source, error });
+        }
+    };
+    // What a trigger is followed by has another type than the webhook.
+    let followed_by = events.iter().map(|event| event.event_type).find(|other| *other != event_type);
+    for Accepted { id, count, event_type } in events {
+        let event = id.get();
+        if followed_by == Some(event_type) {
+            info!(event, incident_key:% = incident_key; "{event_type} queued: Sentry resolved this before its alert came");
+        } else if count > 1 {
+            let line = throttle::line(format!("alerts folded into event {event}"), Level::Info);
+            log!(line.level, event, count, incident_key:% = incident_key; "{event_type} folded into one that waits{line}");
+        } else {
+            info!(event, incident_key:% = incident_key; "{event_type} queued");
         }
     }
+    let response = answer::queued(incident_key, event_type, followed_by);
+    Ok(Counted { source, answered: Answered::Queued }.attach(response))
 }
 
-/// What is answered to a body that was not read.
-fn unread(error: BodyError, proof: Proof) -> Reply {
-    let (status, is_crowded) = (status_of(error), error == BodyError::Crowded);
-    // A stranger's is no alert that is lost.
-    let level = if is_crowded && proof == Proof::Token { Level::Error } else { Level::Warn };
-    let line = throttle::line(format!("webhooks were not read and answered {}", status.as_u16()), level);
-    log!(line.level, "a webhook was not read: {error}{line}");
-    let mut response = HttpResponse::build(status);
-    if is_crowded {
-        response.insert_header((RETRY_AFTER, body_memory::RETRY_AFTER));
-    }
-    let answered = if is_crowded { Answered::Unavailable } else { Answered::Unread };
-    Reply::new(Source::Unknown, answered, answer::error(&mut response, &error.to_string()))
-}
-
-/// What is kept of a webhook that was rejected but its body: all that it takes to decide on it again.
+/// What is kept of a rejected webhook beside its body: all that it takes to decide about it again.
 fn rejected(webhook: &Webhook<'_>, rejection: &Rejection) -> Rejected {
     Rejected {
         received_at: webhook.received_at,
@@ -291,34 +292,25 @@ fn rejected(webhook: &Webhook<'_>, rejection: &Rejection) -> Rejected {
     }
 }
 
-/// Keeps what was rejected, so that `queue` can show it and a later version may understand it. What is answered does
-/// not depend on it.
-async fn keep(shared: &Shared, rejected: Rejected, rejection: &Rejection, reservation: Reservation) {
-    let queue = shared.queue.clone();
-    // Its body is held until it is committed, however long whoever sent it is willing to wait.
+/// Keeps a rejected webhook, so that people can look at it and a later version may understand it. The answer does not depend
+/// on it.
+async fn keep(state: &AppState, rejected: Rejected, rejection: &Rejection, reservation: Reservation) {
+    let queue = state.queue.clone();
+    // Its memory is held until it is committed, however long the client is willing to wait.
     let kept = rt::spawn(async move {
         let kept = queue.reject(rejected).await;
         drop(reservation);
         kept
     });
-    let not_kept = match timeout(KEEPING, kept).await {
+    let not_kept = match timeout(KEEP_TIMEOUT, kept).await {
         Ok(Ok(Ok(id))) => {
             warn!(rejected:% = id; "a webhook was rejected: {rejection}; it is kept as {id}: look at it with `queue show {id}`");
             return;
         }
         Ok(Ok(Err(error))) => format!("it is not kept: {error}"),
         Ok(Err(error)) => format!("it is not kept: {error}"),
-        Err(_) => format!("it may not be kept: the database took longer than {KEEPING:?}"),
+        Err(_) => format!("it may not be kept: the database took longer than {KEEP_TIMEOUT:?}"),
     };
     let line = throttle::line("rejected webhooks were not kept", Level::Warn);
     log!(line.level, "a webhook was rejected: {rejection}; {not_kept}{line}");
-}
-
-fn status_of(error: BodyError) -> StatusCode {
-    match error {
-        BodyError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-        BodyError::Broken => StatusCode::BAD_REQUEST,
-        BodyError::TooSlow => StatusCode::REQUEST_TIMEOUT,
-        BodyError::Crowded => StatusCode::SERVICE_UNAVAILABLE,
-    }
 }

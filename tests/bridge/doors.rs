@@ -209,7 +209,7 @@ fn a_body_that_breaks_off_is_no_alert() {
         let mut connection = Connection::open(bridge.address);
         connection.send(format!("POST /sentry/{TOKEN} HTTP/1.1\r\nHost: x\r\n{ends}").as_bytes());
         connection.end();
-        is_error(&connection.answer(), 400, "broke off");
+        is_error(&connection.answer(), 400, "incomplete");
     }
     // Gone without a word.
     let mut connection = Connection::open(bridge.address);

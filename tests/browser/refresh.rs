@@ -49,5 +49,5 @@ fn when_the_bridge_is_gone_the_page_says_so() {
     log_in(&browser, &bridge);
     assert_eq!(browser.texts("#lost"), [""]);
     bridge.process.kill();
-    browser.wait_for_text("#lost", "The bridge does not answer. What you see is from");
+    browser.wait_for_text("#lost", "The bridge does not answer. This page is from");
 }

@@ -110,7 +110,7 @@ fn the_status_page_can_be_pictured_on_a_phone_and_on_a_desk_by_day_and_by_night(
             take("discard", false);
             browser.forget_cookies();
             log_in(&browser, &quiet);
-            take("well", true);
+            take("healthy", true);
         }
     }
 }

@@ -22,7 +22,7 @@ fn a_dead_letter_is_seen_retried_and_seen_delivered() {
     let bridge = with_dead_letter(&pagerduty);
     let browser = Browser::start();
     log_in(&browser, &bridge);
-    assert!(!browser.texts(".word").contains(&"Well".to_owned()));
+    assert!(!browser.texts(".word").contains(&"Healthy".to_owned()));
     browser.wait_for_text("#dead article", "Disk full");
     browser.wait_for_text("#dead .reason", "400");
 
@@ -30,11 +30,11 @@ fn a_dead_letter_is_seen_retried_and_seen_delivered() {
     browser.wait_for_text("#notice", "1 entry was retried.");
     pagerduty.wait_for_accepted(1);
     browser.wait_for_text("#recent .state", "delivered");
-    browser.wait_for_text("#dead .empty", "None.");
-    browser.wait_for_text(".word", "Well");
+    browser.wait_for_text("#dead .empty", "No dead letters.");
+    browser.wait_for_text(".word", "Healthy");
     // The page's script has run: what was told once is not told again after a reload.
     assert_eq!(browser.address(), format!("http://{}/", bridge.address));
-    assert_eq!(browser.title(), "Well · PagerDuty bridge");
+    assert_eq!(browser.title(), "Healthy · PagerDuty bridge");
     assert_eq!(browser.console(), [""; 0]);
 }
 
@@ -67,7 +67,7 @@ fn discarding_asks_first_and_then_it_is_gone() {
     browser.click("#discard-events-1");
     browser.wait_for_text("h1", "Discard event 1?");
     browser.click(".danger");
-    browser.wait_for_text("#dead .empty", "None.");
+    browser.wait_for_text("#dead .empty", "No dead letters.");
 
     browser.click("#rejected article a");
     browser.wait_for_text("#body", "{}");
@@ -76,7 +76,7 @@ fn discarding_asks_first_and_then_it_is_gone() {
     browser.wait_for_text("h1", "Discard 1 rejected webhook?");
     browser.click(".danger");
     browser.wait_for_text("#notice", "1 entry was discarded.");
-    browser.wait_for_text("#rejected .empty", "None.");
+    browser.wait_for_text("#rejected .empty", "No rejected webhooks.");
     assert_eq!(browser.console(), [""; 0]);
 }
 

@@ -14,8 +14,8 @@ use sentry_pagerduty_bridge::ingest::Ingest;
 use sentry_pagerduty_bridge::metrics::Metrics;
 use sentry_pagerduty_bridge::monitor::{Limits, Watch};
 use sentry_pagerduty_bridge::queue::Queue;
-use sentry_pagerduty_bridge::web::door::Door;
-use sentry_pagerduty_bridge::web::{Shared, routes};
+use sentry_pagerduty_bridge::web::auth::webhook::Authentication;
+use sentry_pagerduty_bridge::web::{AppState, routes};
 use serde_json::Value;
 use sha2::Sha256;
 use tempfile::TempDir;
@@ -30,7 +30,7 @@ const MAX_BODY: usize = 1024 * 1024;
 
 /// The web side of a bridge, with a queue that nothing delivers.
 struct Web {
-    shared: Data<Shared>,
+    shared: Data<AppState>,
     _folder: TempDir,
 }
 
@@ -50,8 +50,11 @@ impl Web {
         let (_, delivery) = watch::channel(DeliveryView::default());
         let limits = Limits::from(&config);
         let watch = Watch::new(Utc::now(), queue.clone(), delivery, metrics.clone(), limits, "");
-        let door = Door::new(config.webhook_token, config.sentry_client_secret);
-        Self { shared: Data::new(Shared::new(door, ingest, queue, MAX_BODY, metrics, watch)), _folder: folder }
+        let authentication = Authentication::new(config.webhook_token, config.sentry_client_secret);
+        Self {
+            shared: Data::new(AppState::new(authentication, ingest, queue, MAX_BODY, metrics, watch)),
+            _folder: folder,
+        }
     }
 
     async fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (StatusCode, Value) {

@@ -1,170 +1,188 @@
 //! `/api`: what the status page shows and does, as JSON. `docs/openapi.json` describes it.
 //!
-//! - [`operation`]: the one table of what can be asked
-//! - `look`: the answers to those who look
-//! - `act`: retry and discard
-//! - `page`: which part of a list is asked for
+//! - `operations`: the table of operations, and what each of them does
 //! - `shape`: the JSON of the answers
 //!
-//! Who may ask: whoever has the admin token, as `Authorization: Bearer`; a browser with a session of the status page may
-//! look, but not act, for a form cannot show here that the page wrote it.
+//! Everything needs the admin token, as `Authorization: Bearer`; a browser with a session of the status page may read.
 
-mod act;
-mod look;
-pub mod operation;
-mod page;
+mod operations;
 mod shape;
-#[cfg(test)]
-mod tests;
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::future::{Ready, ready};
 
+use actix_web::dev::Payload;
 use actix_web::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::http::{Method, StatusCode};
-use actix_web::web::{self, Data, Payload, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse};
-use chrono::{DateTime, Utc};
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError};
+use chrono::Utc;
 use log::error;
 use serde::Serialize;
+use thiserror::Error;
 
-use self::operation::Operation;
-use super::admin::{self, Refusal};
-use super::answer::Answer;
-use super::{Shared, not_found};
+use self::operations::Operation;
+use super::AppState;
+use super::answer::{Answer, not_found};
+use super::auth::admin::Refusal;
+use super::auth::peer;
+use super::body::BodyError;
 use crate::printable;
 use crate::queue::QueueError;
 
 /// The description of all this.
 const OPENAPI: &str = include_str!("../../../docs/openapi.json");
 
-const NO_TOKEN: &str = "the admin token is missing: send one of BRIDGE_ADMIN_TOKEN as `Authorization: Bearer TOKEN`";
-const WRONG_TOKEN: &str = "the admin token is wrong: it has to be one of BRIDGE_ADMIN_TOKEN";
-const LIMITED: &str = "the admin token is wrong, and too many wrong ones came within a minute";
-
-/// Why something is not done.
-#[derive(Debug)]
-struct Failure {
-    status: StatusCode,
-    reason: String,
+/// Why something is not done; `Display` is the reason in the answer.
+#[derive(Debug, Error)]
+enum ApiError {
+    /// 404: there is no admin token, so there is no `/api`.
+    #[error("not found")]
+    Disabled,
+    /// 401 or 429.
+    #[error("{}", refused(*.0))]
+    Unauthorized(Refusal),
+    /// 400.
+    #[error("{0}")]
+    BadRequest(String),
+    /// 404.
+    #[error("{0}")]
+    NotFound(String),
+    /// 405.
+    #[error("this address takes {allowed}")]
+    MethodNotAllowed { allowed: String },
+    /// 409.
+    #[error("{0}")]
+    Conflict(String),
+    /// 400, 408 or 413.
+    #[error("{}", not_read(*.0))]
+    NotRead(BodyError),
+    /// 503.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
 }
 
-impl Failure {
-    fn new(status: StatusCode, reason: impl Into<String>) -> Self {
-        Self { status, reason: reason.into() }
-    }
-
-    fn bad(reason: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, reason)
-    }
-
-    fn missing(reason: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, reason)
+fn refused(refusal: Refusal) -> Cow<'static, str> {
+    match refusal {
+        Refusal::Missing => {
+            Cow::Borrowed("the admin token is missing: send one of BRIDGE_ADMIN_TOKEN as `Authorization: Bearer TOKEN`")
+        }
+        Refusal::Wrong => Cow::Borrowed("the admin token is wrong: send one of BRIDGE_ADMIN_TOKEN"),
+        Refusal::Limited(_) => Cow::Owned(format!(
+            "the admin token is wrong, and too many wrong ones were sent: wait {} s",
+            seconds(refusal)
+        )),
     }
 }
 
-impl From<QueueError> for Failure {
-    fn from(error: QueueError) -> Self {
-        error!("/api could not be answered: {error}");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+fn not_read(error: BodyError) -> String {
+    match error {
+        BodyError::TooLarge(limit) => format!("the selection is larger than {limit} bytes: select fewer"),
+        other => other.to_string(),
+    }
+}
+
+/// For how long a refused caller has to wait.
+fn seconds(refusal: Refusal) -> u64 {
+    let Refusal::Limited(wait) = refusal else { return 0 };
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::Disabled | Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Unauthorized(Refusal::Missing | Refusal::Wrong) => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized(Refusal::Limited(_)) => StatusCode::TOO_MANY_REQUESTS,
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::NotRead(error) => error.status(),
+            Self::Queue(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status_code());
+        match self {
+            // The same as for any other address, so that it tells nothing.
+            Self::Disabled => return not_found(),
+            Self::Unauthorized(limited @ Refusal::Limited(_)) => {
+                response.insert_header((RETRY_AFTER, seconds(*limited)));
+            }
+            Self::Unauthorized(_) => {
+                response.insert_header((WWW_AUTHENTICATE, "Bearer realm=\"sentry-pagerduty-bridge\""));
+            }
+            Self::MethodNotAllowed { allowed } => {
+                response.insert_header((ALLOW, allowed.as_str()));
+            }
+            Self::Queue(error) => error!("/api could not be answered: {error}"),
+            Self::BadRequest(_) | Self::NotFound(_) | Self::Conflict(_) | Self::NotRead(_) => {}
+        }
+        json(&mut response, written(&Answer::Error { reason: &self.to_string() }))
+    }
+}
+
+/// A caller who may do what the request asks for. As an extractor it rejects everybody else.
+struct Caller;
+
+impl Caller {
+    fn authenticate(request: &HttpRequest, state: &AppState) -> Result<Self, ApiError> {
+        if !state.admin.is_enabled() {
+            return Err(ApiError::Disabled);
+        }
+        let (headers, now) = (request.headers(), Utc::now());
+        if request.method() == Method::GET && state.admin.session(headers, now).is_some() {
+            return Ok(Self);
+        }
+        state.admin.bearer(headers, peer(request), now).map(|()| Self).map_err(ApiError::Unauthorized)
+    }
+}
+
+impl FromRequest for Caller {
+    type Error = actix_web::Error;
+    type Future = Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let state = Data::<AppState>::from_request(request, payload).into_inner();
+        ready(state.and_then(|state| Ok(Self::authenticate(request, &state)?)))
     }
 }
 
 /// Adds `/api` to an application.
 pub(super) fn routes(config: &mut ServiceConfig) {
-    for path in operation::paths() {
-        let mut resource = web::resource(path);
-        for operation in Operation::ALL.into_iter().filter(|operation| operation.path() == path) {
-            let answer = move |request, payload, shared| answer(operation, request, payload, shared);
-            resource = resource.route(web::method(operation.method()).to(answer));
-        }
-        let others = move |request, shared| wrong_method(path, request, shared);
+    let operations = operations::all();
+    let mut paths: Vec<_> = operations.iter().map(|operation| operation.path).collect();
+    paths.dedup();
+    for path in paths {
+        let allowed = allowed(&operations, path);
+        let others =
+            move |_: Caller| ready(Err::<HttpResponse, _>(ApiError::MethodNotAllowed { allowed: allowed.clone() }));
+        let of_path = operations.iter().filter(|operation| operation.path == path);
+        let resource = of_path.fold(web::resource(path), |resource, operation| resource.route((operation.route)()));
         config.service(resource.default_service(web::to(others)));
     }
     config.service(web::resource(["/api", "/api/{path:.*}"]).default_service(web::to(nothing)));
 }
 
-async fn answer(operation: Operation, request: HttpRequest, payload: Payload, shared: Data<Shared>) -> HttpResponse {
-    let now = Utc::now();
-    if let Err(refusal) = enter(&request, &shared, now).await {
-        return refusal;
-    }
-    let id = request.match_info().get("id").unwrap_or_default();
-    let query = request.query_string();
-    let answered = match operation {
-        Operation::OpenApi => return json(StatusCode::OK, OPENAPI.to_owned()),
-        Operation::Status => Ok(look::status(&shared, now).await),
-        Operation::Activity => Ok(look::activity(&shared, now)),
-        Operation::Events => look::events(&shared, query).await,
-        Operation::Event => look::event(&shared, id).await,
-        Operation::AllRejected => look::all_rejected(&shared, query).await,
-        Operation::Rejected => look::rejected(&shared, id).await,
-        Operation::RetryEvent | Operation::RetryRejected => act::retry(&shared, operation, id, query).await,
-        Operation::DiscardEvent | Operation::DiscardRejected => act::discard(&shared, operation, id, query).await,
-        Operation::Retry => act::retry_many(&request, payload, &shared).await,
-        Operation::Discard => act::discard_many(&request, payload, &shared).await,
-    };
-    match answered {
-        Ok(text) => json(StatusCode::OK, text),
-        Err(Failure { status, reason }) => error(status, &reason),
-    }
+/// The methods of a path, as the header `Allow` lists them.
+fn allowed(operations: &[Operation], path: &str) -> String {
+    let of_path = operations.iter().filter(|operation| operation.path == path);
+    of_path.map(|operation| operation.method.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// Lets in whoever may ask.
-async fn enter(request: &HttpRequest, shared: &Shared, now: DateTime<Utc>) -> Result<(), HttpResponse> {
-    if !shared.admin.exists() {
-        return Err(not_found(request.clone()).await);
-    }
-    let headers = request.headers();
-    if request.method() == Method::GET && shared.admin.session(headers, now).is_some() {
-        return Ok(());
-    }
-    shared.admin.bearer(headers, admin::peer(request), now).map_err(|refusal| match refusal {
-        Refusal::Missing => unauthorized(NO_TOKEN),
-        Refusal::Wrong => unauthorized(WRONG_TOKEN),
-        Refusal::Limited(wait) => limited(wait),
-    })
+async fn nothing(_: Caller) -> Result<HttpResponse, ApiError> {
+    Err(ApiError::NotFound("not found: see /api/openapi.json".to_owned()))
 }
 
-fn unauthorized(reason: &str) -> HttpResponse {
-    let mut answer = error(StatusCode::UNAUTHORIZED, reason);
-    let challenge = actix_web::http::header::HeaderValue::from_static("Bearer realm=\"sentry-pagerduty-bridge\"");
-    answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-    answer
+/// 200 with this as JSON.
+fn done(answer: &impl Serialize) -> HttpResponse {
+    json(&mut HttpResponse::Ok(), written(answer))
 }
 
-fn limited(wait: Duration) -> HttpResponse {
-    let seconds = wait.as_millis().div_ceil(1000).max(1);
-    let reason = format!("{LIMITED}: wait {seconds} s");
-    let mut answer = error(StatusCode::TOO_MANY_REQUESTS, &reason);
-    if let Ok(value) = seconds.to_string().try_into() {
-        answer.headers_mut().insert(RETRY_AFTER, value);
-    }
-    answer
-}
-
-async fn wrong_method(path: &'static str, request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
-    if let Err(refusal) = enter(&request, &shared, Utc::now()).await {
-        return refusal;
-    }
-    let allowed = operation::methods(path);
-    let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, &format!("this address takes {allowed}"));
-    if let Ok(value) = allowed.try_into() {
-        answer.headers_mut().insert(ALLOW, value);
-    }
-    answer
-}
-
-async fn nothing(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
-    match enter(&request, &shared, Utc::now()).await {
-        Ok(()) => error(StatusCode::NOT_FOUND, "nothing is here: see /api/openapi.json"),
-        Err(refusal) => refusal,
-    }
-}
-
-/// An answer as text, which no serialising of these types fails to make.
+/// As text, which no serialising of these types fails to make.
 fn written(answer: &impl Serialize) -> String {
     match serde_json::to_string(answer) {
         // Most of these answers are read on a terminal.
@@ -179,15 +197,54 @@ fn written(answer: &impl Serialize) -> String {
     }
 }
 
-fn error(status: StatusCode, reason: &str) -> HttpResponse {
-    json(status, written(&Answer::Error { reason }))
-}
-
-/// JSON that nobody keeps and no browser takes for anything else.
-fn json(status: StatusCode, text: String) -> HttpResponse {
-    HttpResponse::build(status)
+/// JSON that is not cached, and that no browser takes for anything else.
+fn json(response: &mut HttpResponseBuilder, text: String) -> HttpResponse {
+    response
         .insert_header((CONTENT_TYPE, "application/json"))
         .insert_header((CACHE_CONTROL, "no-store"))
         .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .body(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_description_has_every_operation_and_no_other() {
+        let described: Value = serde_json::from_str(OPENAPI).unwrap();
+        let described: BTreeSet<(String, String)> = described["paths"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .flat_map(|(path, item)| {
+                item.as_object().unwrap().keys().map(move |method| (path.clone(), method.to_uppercase()))
+            })
+            .filter(|(_, method)| method != "PARAMETERS")
+            .collect();
+        let operations = operations::all();
+        let served: BTreeSet<_> =
+            operations.iter().map(|served| (served.path.to_owned(), served.method.to_string())).collect();
+        assert_eq!(served, described);
+        assert_eq!(served.len(), operations.len(), "one is listed twice");
+    }
+
+    #[test]
+    fn the_description_is_of_this_version() {
+        let described: Value = serde_json::from_str(OPENAPI).unwrap();
+        assert_eq!(described["info"]["version"], env!("CARGO_PKG_VERSION"));
+    }
+
+    #[test]
+    fn a_path_stands_once_with_all_of_its_methods() {
+        let operations = operations::all();
+        let mut paths: Vec<_> = operations.iter().map(|operation| operation.path).collect();
+        paths.dedup();
+        assert_eq!(paths.iter().collect::<BTreeSet<_>>().len(), paths.len(), "{paths:?}");
+        assert_eq!(allowed(&operations, "/api/events/{id}"), "GET, DELETE");
+    }
 }

@@ -9,47 +9,47 @@ use crate::metrics::Bucket;
 use crate::monitor::{Facts, Trouble, Word};
 use crate::pagerduty::ServiceKey;
 use crate::queue::json::{ItemSummary, time};
-use crate::queue::{Destination, ItemId, Overview};
+use crate::queue::{Destination, ItemId, Overview, State};
 use crate::upkeep::{Discarded, Retried};
 
-/// How the bridge fares.
+/// The health of the bridge.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
     #[serde(rename = "status")]
-    word: &'static str,
-    troubles: Vec<TroubleSaid>,
+    health: &'static str,
+    troubles: Vec<TroubleView>,
     version: &'static str,
     at: String,
     started_at: String,
     last_webhook_at: Option<String>,
     last_delivered_at: Option<String>,
-    /// `None` when it cannot be read; there is trouble then.
-    queue: Option<Standing>,
+    /// `None` when it cannot be read; a trouble says why.
+    queue: Option<QueueCounts>,
     /// Why PagerDuty cannot be trusted.
     untrusted: Option<String>,
-    destinations: Vec<DestinationSaid>,
+    destinations: Vec<DestinationView>,
 }
 
 #[derive(Debug, Serialize)]
-struct TroubleSaid {
+struct TroubleView {
     cause: &'static str,
     status: &'static str,
     sentence: String,
 }
 
 #[derive(Debug, Serialize)]
-struct Standing {
+struct QueueCounts {
     waiting: u64,
     dead: u64,
     delivered: u64,
     rejected: u64,
-    /// Those among the waiting that cannot be read.
+    /// Waiting events that cannot be read.
     unreadable: u64,
     oldest_waiting: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct DestinationSaid {
+struct DestinationView {
     service_key: String,
     waiting: u64,
     dead: u64,
@@ -71,36 +71,36 @@ struct Pace {
 
 impl Status {
     pub(super) fn of(facts: &Facts, troubles: &[Trouble], word: Word) -> Self {
-        let said = |trouble: &Trouble| TroubleSaid {
+        let view = |trouble: &Trouble| TroubleView {
             cause: trouble.cause.name(),
             status: trouble.word.name(),
             sentence: trouble.sentence.clone(),
         };
         let overview = facts.queue.as_ref().ok();
         Self {
-            word: word.name(),
-            troubles: troubles.iter().map(said).collect(),
+            health: word.name(),
+            troubles: troubles.iter().map(view).collect(),
             version: env!("CARGO_PKG_VERSION"),
             at: time(facts.at),
             started_at: time(facts.started_at),
             last_webhook_at: facts.metrics.last_webhook_at.map(time),
             last_delivered_at: facts.metrics.last_delivered_at.map(time),
-            queue: overview.map(|overview| Standing::of(overview, facts.delivery.unreadable.events)),
+            queue: overview.map(|overview| QueueCounts::of(overview, facts.delivery.unreadable.events)),
             untrusted: facts.delivery.untrusted.clone(),
             destinations: destinations(overview, &facts.delivery.lanes),
         }
     }
 }
 
-impl Standing {
+impl QueueCounts {
     fn of(overview: &Overview, unreadable: u64) -> Self {
         let Overview { waiting, dead, delivered, rejected, oldest_waiting, .. } = *overview;
         Self { waiting, dead, delivered, rejected, unreadable, oldest_waiting: oldest_waiting.map(time) }
     }
 }
 
-/// What stands in the queue for each service key and how fast it goes out, in the order of the keys.
-fn destinations(overview: Option<&Overview>, lanes: &[LaneView]) -> Vec<DestinationSaid> {
+/// What the queue holds for each service key and how fast it is sent, in the order of the keys.
+fn destinations(overview: Option<&Overview>, lanes: &[LaneView]) -> Vec<DestinationView> {
     let mut all: BTreeMap<&ServiceKey, (Option<&Destination>, Option<&LaneView>)> = BTreeMap::new();
     for destination in overview.map_or(&[][..], |overview| &overview.destinations) {
         all.entry(&destination.service_key).or_default().0 = Some(destination);
@@ -108,12 +108,12 @@ fn destinations(overview: Option<&Overview>, lanes: &[LaneView]) -> Vec<Destinat
     for lane in lanes {
         all.entry(&lane.service_key).or_default().1 = Some(lane);
     }
-    let said = |(key, (stands, lane)): (&ServiceKey, (Option<&Destination>, Option<&LaneView>))| DestinationSaid {
+    let view = |(key, (counts, lane)): (&ServiceKey, (Option<&Destination>, Option<&LaneView>))| DestinationView {
         service_key: key.to_string(),
-        waiting: stands.map_or(0, |stands| stands.waiting),
-        dead: stands.map_or(0, |stands| stands.dead),
-        delivered: stands.map_or(0, |stands| stands.delivered),
-        oldest_waiting: stands.and_then(|stands| stands.oldest_waiting).map(time),
+        waiting: counts.map_or(0, |counts| counts.waiting),
+        dead: counts.map_or(0, |counts| counts.dead),
+        delivered: counts.map_or(0, |counts| counts.delivered),
+        oldest_waiting: counts.and_then(|counts| counts.oldest_waiting).map(time),
         pace: lane.map(|lane| Pace {
             allowed: lane.allowed,
             rate: lane.rate,
@@ -123,17 +123,17 @@ fn destinations(overview: Option<&Overview>, lanes: &[LaneView]) -> Vec<Destinat
             last_delivered_at: lane.last_delivered_at.map(time),
         }),
     };
-    all.into_iter().map(said).collect()
+    all.into_iter().map(view).collect()
 }
 
 /// The last 24 hours.
 #[derive(Debug, Serialize)]
 pub(super) struct Activity {
-    buckets: Vec<BucketSaid>,
+    buckets: Vec<ActivityBucket>,
 }
 
 #[derive(Debug, Serialize)]
-struct BucketSaid {
+struct ActivityBucket {
     from: String,
     received: u64,
     delivered: u64,
@@ -143,11 +143,11 @@ struct BucketSaid {
 
 impl Activity {
     pub(super) fn of(buckets: &[Bucket]) -> Self {
-        let said = |bucket: &Bucket| {
+        let view = |bucket: &Bucket| {
             let Bucket { from, received, delivered, throttled, failed } = *bucket;
-            BucketSaid { from: time(from), received, delivered, throttled, failed }
+            ActivityBucket { from: time(from), received, delivered, throttled, failed }
         };
-        Self { buckets: buckets.iter().map(said).collect() }
+        Self { buckets: buckets.iter().map(view).collect() }
     }
 }
 
@@ -166,13 +166,13 @@ pub(super) struct Rejected {
     pub(super) next: Option<String>,
 }
 
-/// What became of one thing.
+/// The outcome for one item.
 #[derive(Debug, Serialize)]
 pub(super) struct Outcome {
     pub(super) id: String,
     #[serde(rename = "outcome")]
-    pub(super) became: &'static str,
-    /// In words, where the outcome alone does not say it.
+    pub(super) kind: OutcomeKind,
+    /// Where the outcome alone does not say it.
     pub(super) reason: Option<String>,
     /// The incident that a webhook belongs to.
     incident_key: Option<String>,
@@ -180,9 +180,37 @@ pub(super) struct Outcome {
     events: Vec<String>,
 }
 
+/// What was done, or why not.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OutcomeKind {
+    WaitsAgain,
+    Queued,
+    Ignored,
+    Discarded,
+    NotThere,
+    NoDeadLetter,
+    ResolvedSince,
+    TriggeredAnew,
+    StillRejected,
+    Changed,
+}
+
+impl OutcomeKind {
+    /// Whether nothing was done although the item is there.
+    pub(super) fn is_conflict(self) -> bool {
+        match self {
+            Self::NoDeadLetter | Self::ResolvedSince | Self::TriggeredAnew | Self::StillRejected | Self::Changed => {
+                true
+            }
+            Self::WaitsAgain | Self::Queued | Self::Ignored | Self::Discarded | Self::NotThere => false,
+        }
+    }
+}
+
 impl Outcome {
-    fn new(id: ItemId, became: &'static str) -> Self {
-        Self { id: id.to_string(), became, reason: None, incident_key: None, events: Vec::new() }
+    fn new(id: ItemId, kind: OutcomeKind) -> Self {
+        Self { id: id.to_string(), kind, reason: None, incident_key: None, events: Vec::new() }
     }
 
     fn because(self, reason: impl Into<String>) -> Self {
@@ -191,56 +219,58 @@ impl Outcome {
 
     pub(super) fn retried(id: ItemId, retried: Retried) -> Self {
         match retried {
-            Retried::WaitsAgain => Self::new(id, "waits_again"),
-            Retried::ResolvedSince => Self::new(id, "resolved_since").because(format!(
-                "the incident of {id} was resolved since, and it would open it again: `force` sends it all the same"
+            Retried::WaitsAgain => Self::new(id, OutcomeKind::WaitsAgain),
+            Retried::ResolvedSince => Self::new(id, OutcomeKind::ResolvedSince).because(format!(
+                "the incident of {id} was resolved since, and {id} would open it again: use `force` to send it anyway"
             )),
-            Retried::NoDeadLetter(state) => {
-                Self::new(id, "no_dead_letter").because(format!("{id} is no dead letter, but {state}"))
-            }
-            Retried::TriggeredAnew => Self::new(id, "triggered_anew").because(format!(
-                "{id} is not sent, because its incident was triggered anew since and would be closed by it: discard it"
-            )),
+            Retried::NoDeadLetter(state) => Self::new(id, OutcomeKind::NoDeadLetter).because(match state {
+                State::Delivered => format!("{id} is already delivered; only dead letters can be retried"),
+                _ => format!("{id} is {state}; only dead letters can be retried"),
+            }),
+            Retried::TriggeredAnew => Self::new(id, OutcomeKind::TriggeredAnew)
+                .because(format!("{id} would resolve its incident, which was triggered again since: discard {id}")),
             Retried::NotThere | Retried::Outrun => Self::not_there(id),
             Retried::Queued { incident_key, events } => Self {
                 incident_key: Some(incident_key.as_str().to_owned()),
                 events: events.iter().map(ToString::to_string).collect(),
-                ..Self::new(id, "queued")
+                ..Self::new(id, OutcomeKind::Queued)
             },
-            Retried::Ignored(reason) => Self::new(id, "ignored").because(reason.to_string()),
+            Retried::Ignored(reason) => Self::new(id, OutcomeKind::Ignored).because(reason.to_string()),
             Retried::NothingOpen(incident_key) => {
-                let reason = format!("nothing is open for incident {}", incident_key.as_str());
-                Self { incident_key: Some(incident_key.as_str().to_owned()), ..Self::new(id, "ignored") }
+                let reason = format!("there is no open incident {}", incident_key.as_str());
+                Self { incident_key: Some(incident_key.as_str().to_owned()), ..Self::new(id, OutcomeKind::Ignored) }
                     .because(reason)
             }
-            Retried::StillRejected(rejection) => Self::new(id, "still_rejected").because(rejection.to_string()),
+            Retried::StillRejected(rejection) => {
+                Self::new(id, OutcomeKind::StillRejected).because(rejection.to_string())
+            }
         }
     }
 
     pub(super) fn discarded(id: ItemId, discarded: Discarded) -> Self {
         match discarded {
-            Discarded::Gone => Self::new(id, "discarded"),
+            Discarded::Gone => Self::new(id, OutcomeKind::Discarded),
             Discarded::Changed => {
-                Self::new(id, "changed").because(format!("{id} changed meanwhile and is left as it is"))
+                Self::new(id, OutcomeKind::Changed).because(format!("{id} has changed meanwhile and is left as it is"))
             }
             Discarded::NotThere => Self::not_there(id),
         }
     }
 
     fn not_there(id: ItemId) -> Self {
-        Self::new(id, "not_there").because(format!("the queue has nothing with the number {id}"))
+        Self::new(id, OutcomeKind::NotThere).because(format!("the queue has no entry with the number {id}"))
     }
 }
 
-/// What became of many.
+/// The outcomes of a bulk request.
 #[derive(Debug, Serialize)]
 pub(super) struct Outcomes {
     pub(super) results: Vec<Outcome>,
-    /// What is there now: a bulk takes so many at once and no more.
+    /// What is there now, for a request handles a limited number.
     pub(super) left: Left,
 }
 
-/// What somebody has to look at.
+/// How many are left.
 #[derive(Debug, Serialize)]
 pub(super) struct Left {
     pub(super) dead: u64,

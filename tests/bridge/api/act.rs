@@ -43,7 +43,10 @@ fn a_dead_letter_is_seen_retried_and_delivered() {
     pagerduty.wait_for_accepted(1);
     assert_eq!(pagerduty.triggers(), [("1".to_owned(), "Disk 1 full".to_owned())]);
     let (status, reason) = caller.refused("POST", "/api/events/1/retry", "");
-    assert!(status == 409 && reason.starts_with("1 is no dead letter, but "), "{status} {reason}");
+    assert!(
+        status == 409 && reason.starts_with("1 is ") && reason.ends_with("; only dead letters can be retried"),
+        "{status} {reason}"
+    );
     assert_eq!(caller.refused("POST", "/api/events/99/retry", "").0, 404);
     assert_eq!(bridge.end()[0].state, State::Delivered);
 }

@@ -1,0 +1,189 @@
+//! Who may post webhooks: the webhook token (in the path, as the password of HTTP Basic, or as a bearer token), and
+//! Sentry's signature.
+
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderMap;
+use actix_web::web::{Data, Path};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError};
+use log::{Level, log};
+use thiserror::Error;
+
+use super::{basic_password, bearer, peer};
+use crate::config::{ClientSecret, WebhookToken};
+use crate::logging::throttle;
+use crate::metrics::{Answered, Source};
+use crate::sentry::signature::{APP_SIGNATURE, HOOK_SIGNATURE, Signature};
+use crate::web::AppState;
+use crate::web::answer::{self, Counted};
+
+/// The header by which Sentry's integration platform names the kind of a webhook.
+pub const RESOURCE: &str = "Sentry-Hook-Resource";
+
+/// The secrets that authenticate a webhook. With none, nobody is authenticated.
+#[derive(Clone, Debug)]
+pub struct Authentication {
+    tokens: Vec<WebhookToken>,
+    secrets: Vec<ClientSecret>,
+}
+
+/// What the sender of a webhook has proven before its body is read. As an extractor it rejects everybody else.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Proof {
+    /// A right token; no signature is needed.
+    Token,
+    /// A right token, and the body has to match its signature.
+    TokenAndSignature,
+    /// Nothing yet: the body has to match its signature.
+    Signature,
+}
+
+/// Why a webhook is answered 401.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum Unauthorized {
+    /// There is no token, or a wrong one.
+    #[error(
+        "the token is wrong or missing: send one of BRIDGE_WEBHOOK_TOKEN at the end of the path, as the password of HTTP \
+         Basic, or as a bearer token"
+    )]
+    WrongToken,
+    /// There is no signature, or one of no valid form, so the body was not read.
+    #[error("{WRONG_SIGNATURE}")]
+    Unsigned,
+    /// The signature does not match the body.
+    #[error("{WRONG_SIGNATURE}")]
+    WrongSignature,
+}
+
+const WRONG_SIGNATURE: &str = "the signature is wrong or missing: Sentry-Hook-Signature must be made from the body with \
+                               the integration's Client Secret, as set in BRIDGE_SENTRY_CLIENT_SECRET";
+
+impl Authentication {
+    /// Accepts any of `tokens`, and signatures by any of `secrets`.
+    #[must_use]
+    pub fn new(tokens: Vec<WebhookToken>, secrets: Vec<ClientSecret>) -> Self {
+        Self { tokens, secrets }
+    }
+
+    /// What a request proves by its headers, and by the token in its path where its address has one.
+    ///
+    /// # Errors
+    ///
+    /// When no body could authenticate it.
+    pub fn authenticate(&self, in_path: Option<&str>, headers: &HeaderMap) -> Result<Proof, Unauthorized> {
+        let has_token = match in_path {
+            Some(token) => self.is_token(token.as_bytes()),
+            None => self.has_token(headers),
+        };
+        // A signature does not make up for a wrong token in the path.
+        if in_path.is_some() && !has_token {
+            return Err(Unauthorized::WrongToken);
+        }
+        match (has_token, self.must_be_signed(headers)) {
+            (true, false) => Ok(Proof::Token),
+            (false, false) => Err(Unauthorized::WrongToken),
+            (_, true) if signatures(headers).next().is_none() => Err(Unauthorized::Unsigned),
+            (true, true) => Ok(Proof::TokenAndSignature),
+            (false, true) => Ok(Proof::Signature),
+        }
+    }
+
+    /// Whether a signature among the headers is that of `body`.
+    #[must_use]
+    pub fn is_signed(&self, headers: &HeaderMap, body: &[u8]) -> bool {
+        signatures(headers).any(|signature| signature.is_by(&self.secrets, body))
+    }
+
+    /// Whether the request says that Sentry's integration platform sent it, and there is a secret to verify that with.
+    fn must_be_signed(&self, headers: &HeaderMap) -> bool {
+        let is_of_platform = [RESOURCE, HOOK_SIGNATURE, APP_SIGNATURE].iter().any(|name| headers.contains_key(*name));
+        is_of_platform && !self.secrets.is_empty()
+    }
+
+    fn has_token(&self, headers: &HeaderMap) -> bool {
+        // Sentry sends Basic for a callback URL like `https://sentry:TOKEN@host/sentry`, and a bearer token as a custom
+        // header of an integration (since July 2026).
+        basic_password(headers).is_some_and(|password| self.is_token(&password))
+            || bearer(headers).is_some_and(|token| self.is_token(token.as_bytes()))
+    }
+
+    fn is_token(&self, candidate: &[u8]) -> bool {
+        // All of them are compared, in constant time each.
+        self.tokens.iter().fold(false, |found, token| token.matches(candidate) | found)
+    }
+}
+
+impl Proof {
+    /// Whether a token was right.
+    #[must_use]
+    pub fn has_token(self) -> bool {
+        matches!(self, Self::Token | Self::TokenAndSignature)
+    }
+
+    /// Whether the body has to match its signature.
+    #[must_use]
+    pub fn needs_signature(self) -> bool {
+        matches!(self, Self::TokenAndSignature | Self::Signature)
+    }
+}
+
+impl FromRequest for Proof {
+    type Error = actix_web::Error;
+    type Future = Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let authenticated = Data::<AppState>::from_request(request, payload).into_inner().and_then(|state| {
+            // Decodes what is percent-encoded in the path.
+            let in_path = Path::<String>::from_request(request, payload).into_inner().ok();
+            let proof = state.authentication.authenticate(in_path.as_deref().map(String::as_str), request.headers());
+            proof.map_err(|error| error.logged(request).into())
+        });
+        ready(authenticated)
+    }
+}
+
+impl Unauthorized {
+    /// Logs whom it was answered to.
+    #[must_use]
+    pub fn logged(self, request: &HttpRequest) -> Self {
+        let (what, repeated) = match self {
+            Self::WrongToken => ("token", "webhooks with a wrong or missing token were turned away"),
+            Self::Unsigned | Self::WrongSignature => {
+                ("signature", "webhooks with a wrong or missing signature were turned away")
+            }
+        };
+        let peer = peer(request).map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+        let line = throttle::line(repeated, Level::Warn);
+        log!(line.level, peer; "a webhook with a wrong or missing {what} was turned away{line}");
+        self
+    }
+
+    /// As what its answer is counted.
+    #[must_use]
+    pub fn counted(self) -> Counted {
+        let answered = match self {
+            Self::WrongToken => Answered::WrongToken,
+            Self::Unsigned => Answered::Unsigned,
+            Self::WrongSignature => Answered::WrongSignature,
+        };
+        Counted { source: Source::Unknown, answered }
+    }
+}
+
+impl ResponseError for Unauthorized {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::UNAUTHORIZED
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let response = answer::error(&mut HttpResponse::build(self.status_code()), &self.to_string());
+        self.counted().attach(response)
+    }
+}
+
+/// The signatures of a request: at most one of each header, so that nobody has the body hashed over and over.
+fn signatures(headers: &HeaderMap) -> impl Iterator<Item = Signature> {
+    [HOOK_SIGNATURE, APP_SIGNATURE].into_iter().filter_map(|name| Signature::parse(headers.get(name)?.as_bytes()))
+}

@@ -1,0 +1,50 @@
+//! What the pages load, built into the program. Each name holds a digest of its contents, so that a browser may cache it
+//! for ever.
+
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use sha2::{Digest, Sha256};
+
+/// A file that pages load.
+#[derive(Debug)]
+pub(super) struct Asset {
+    path: String,
+    /// What it is.
+    pub(super) media_type: &'static str,
+    /// What is in it.
+    pub(super) contents: &'static str,
+}
+
+/// How all pages look.
+pub(super) static STYLE: LazyLock<Asset> =
+    LazyLock::new(|| Asset::new("app", "css", "text/css; charset=utf-8", include_str!("assets/app.css")));
+
+/// What keeps a page up to date.
+pub(super) static SCRIPT: LazyLock<Asset> =
+    LazyLock::new(|| Asset::new("app", "js", "text/javascript; charset=utf-8", include_str!("assets/app.js")));
+
+/// What stands in the tab.
+pub(super) static ICON: LazyLock<Asset> =
+    LazyLock::new(|| Asset::new("icon", "svg", "image/svg+xml", include_str!("assets/icon.svg")));
+
+impl Asset {
+    fn new(name: &str, ending: &str, media_type: &'static str, contents: &'static str) -> Self {
+        let mut digest = String::new();
+        for byte in &Sha256::digest(contents)[..6] {
+            // Writing to a String cannot fail.
+            let _ = write!(digest, "{byte:02x}");
+        }
+        Self { path: format!("/assets/{name}-{digest}.{ending}"), media_type, contents }
+    }
+
+    /// Where it is served.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+}
+
+/// The asset that is served at a path.
+pub(super) fn at(path: &str) -> Option<&'static Asset> {
+    [&*STYLE, &*SCRIPT, &*ICON].into_iter().find(|asset| asset.path == path)
+}

@@ -1,0 +1,165 @@
+//! All about one event or one rejected webhook.
+
+use std::borrow::Cow;
+
+use bytesize::ByteSize;
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::forms::{self, Subject};
+use super::layout::{self, Frame, Kind};
+use super::lists::state;
+use super::text::{absolute, ago, count, harmless, shown, span, until};
+use crate::pagerduty::ServiceKey;
+use crate::queue::{Record, Rejected, RejectedId, State};
+
+/// How much of a body is shown, in bytes; `queue show` shows all of it.
+const MAX_SHOWN: usize = 256 * 1024;
+
+/// An event, with the JSON that every attempt sends.
+pub(super) fn event(frame: &Frame, record: &Record) -> Markup {
+    let now = frame.at;
+    let key = &record.service_key;
+    let title = if record.description.trim().is_empty() {
+        Cow::Owned(format!("{} of incident {}", record.event_type, shown(record.incident_key.as_str(), key)))
+    } else {
+        shown(&record.description, key)
+    };
+    let main = html! {
+        section .detail {
+            p .back { a href="/" { "Status page" } }
+            h1 .title dir="auto" { (title) }
+            @if let Some(reason) = &record.reason { p .reason dir="auto" { (shown(reason, key)) } }
+            dl .facts {
+                dt { "State" } dd { (state(record.state)) }
+                dt { "Event" } dd { code { (record.id) } ", " (record.event_type) }
+                dt { "Incident" } dd { code { (shown(record.incident_key.as_str(), key)) } }
+                dt { "Service key" } dd { code { (record.service_key) } }
+                dt { "Received" } dd { (ago(now, record.received_at)) ", " (absolute(record.received_at)) }
+                @if record.count > 1 {
+                    dt { "Alerts" }
+                    dd { (count(record.count.into())) ", the first " (ago(now, record.first_seen)) }
+                }
+                dt { "Attempts" }
+                dd {
+                    (record.attempts)
+                    @if let Some(at) = record.last_attempt_at { ", the last " (ago(now, at)) }
+                    @if let (State::Waiting, Some(at)) = (record.state, record.next_attempt_at) { ", the next " (until(now, at)) }
+                }
+                @if let Some(at) = record.finished_at {
+                    dt { @if record.state == State::Dead { "Dead letter" } @else { "Delivered" } }
+                    dd { "after " (span(at - record.received_at)) ", " (absolute(at)) }
+                }
+            }
+            @if record.state == State::Dead {
+                @if let Some(at) = record.resolved_at {
+                    p #resolved .more {
+                        "Its incident was resolved " (ago(now, at)) ", so a retry does not send it: it would open the incident again."
+                    }
+                }
+                (forms::actions(Subject::Event(record.id)))
+                @if record.resolved_at.is_some() { (forms::reopen(record.id)) }
+            }
+            h2 { "Event" }
+            (body(&of_event(record), false, record.body.len()))
+        }
+    };
+    layout::page(frame, "Event", Kind::Still, &main)
+}
+
+/// A rejected webhook, with its body.
+pub(super) fn webhook(frame: &Frame, id: RejectedId, webhook: &Rejected, keys: &[ServiceKey]) -> Markup {
+    let main = html! {
+        section .detail {
+            p .back { a href="/" { "Status page" } }
+            h1 .title dir="auto" { (harmless(&webhook.reason)) }
+            dl .facts {
+                dt { "Rejected webhook" } dd { code { (id) } }
+                dt { "Received" } dd { (ago(frame.at, webhook.received_at)) ", " (absolute(webhook.received_at)) }
+                @if let Some(resource) = &webhook.resource {
+                    dt { "Resource" } dd { code { (harmless(resource)) } }
+                }
+                dt { "Size" } dd { (ByteSize::b(webhook.body.len() as u64).display().si()) }
+            }
+            (forms::actions(Subject::Rejected(id)))
+            h2 { "Body" }
+            (body(&of_webhook(&webhook.body, keys), webhook.body.len() > MAX_SHOWN, webhook.body.len()))
+        }
+    };
+    layout::page(frame, "Rejected webhook", Kind::Still, &main)
+}
+
+/// A body as `text`, which may be `cut` already.
+fn body(text: &str, cut: bool, size: usize) -> Markup {
+    let shown = text.get(..text.floor_char_boundary(MAX_SHOWN)).unwrap_or_default();
+    html! {
+        pre #body .body tabindex="0" { code { (harmless(shown)) } }
+        @if cut || shown.len() < text.len() {
+            p .more {
+                "Only the beginning of " (ByteSize::b(size as u64).display().si()) " is shown; " code { "queue show" } " prints all of it."
+            }
+        }
+    }
+}
+
+/// The event as it is sent, with its service key masked.
+fn of_event(record: &Record) -> String {
+    masked(pretty(&record.body), std::slice::from_ref(&record.service_key))
+}
+
+/// A webhook's body. A long one is shown as it was received, and only its beginning.
+fn of_webhook(bytes: &[u8], keys: &[ServiceKey]) -> String {
+    if bytes.len() <= MAX_SHOWN {
+        return masked(pretty(bytes), keys);
+    }
+    let mut text = masked(String::from_utf8_lossy(&bytes[..MAX_SHOWN]).into_owned(), keys);
+    // A service key that was cut in two is not masked, so it is cut off.
+    text.truncate(text.floor_char_boundary(text.len().saturating_sub(ServiceKey::LENGTH)));
+    text
+}
+
+fn pretty(bytes: &[u8]) -> String {
+    serde_json::from_slice::<Value>(bytes)
+        .and_then(|value| serde_json::to_string_pretty(&value))
+        .unwrap_or_else(|_| String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// The text with every one of these keys masked wherever it stands.
+fn masked(text: String, keys: &[ServiceKey]) -> String {
+    keys.iter().fold(text, |text, key| key.mask(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_key_is_masked_wherever_it_stands_in_a_body() {
+        let key = ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap();
+        let text = masked(format!("{{\"service_key\": \"{0}\", \"note\": \"key={0}\"}}", key.expose()), &[key]);
+        assert_eq!(text, "{\"service_key\": \"…WXYZ\", \"note\": \"key=…WXYZ\"}");
+    }
+
+    #[test]
+    fn a_long_body_is_cut_between_characters_and_says_so() {
+        let bytes = "é".repeat(MAX_SHOWN).into_bytes();
+        let markup = body(&of_webhook(&bytes, &[]), true, bytes.len()).into_string();
+        assert!(markup.contains("prints all of it") && !markup.contains('\u{fffd}'));
+        assert!(markup.len() > MAX_SHOWN - 100 && markup.len() < MAX_SHOWN + 500);
+        assert!(!body(&of_webhook(b"{\"a\":1}", &[]), false, 7).into_string().contains("prints all of it"));
+    }
+
+    #[test]
+    fn a_service_key_at_the_end_of_what_is_shown_is_not_shown_in_part() {
+        let key = ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap();
+        // The keys before it are shown shorter than they are.
+        let before = key.expose().repeat(100);
+        for place in MAX_SHOWN - 100..MAX_SHOWN + 100 {
+            let mut text = before.clone() + &" ".repeat(place - before.len());
+            text.push_str(key.expose());
+            text.push_str(&" ".repeat(200));
+            let shown = of_webhook(text.as_bytes(), std::slice::from_ref(&key));
+            assert!(!shown.contains("0123"), "{place}: {}", shown.trim_end());
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The buttons of the actions, the confirmation before something is deleted, and the log-in form.
+
+use maud::{Markup, html};
+
+use super::layout::{self, Frame, Kind};
+use super::text::counted;
+use crate::queue::{EventId, RejectedId};
+
+/// What an action is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Subject {
+    /// One dead letter.
+    Event(EventId),
+    /// Every dead letter.
+    DeadLetters,
+    /// One rejected webhook.
+    Rejected(RejectedId),
+    /// Every rejected webhook.
+    AllRejected,
+}
+
+impl Subject {
+    fn path(self) -> String {
+        match self {
+            Self::Event(id) => format!("/events/{id}"),
+            Self::DeadLetters => "/dead".to_owned(),
+            Self::Rejected(id) => format!("/rejected/{id}"),
+            Self::AllRejected => "/rejected".to_owned(),
+        }
+    }
+
+    fn is_many(self) -> bool {
+        matches!(self, Self::DeadLetters | Self::AllRejected)
+    }
+
+    /// What a button is about, for screen readers.
+    fn spoken(self) -> String {
+        match self {
+            Self::Event(id) => format!("event {id}"),
+            Self::DeadLetters => "dead letters".to_owned(),
+            Self::Rejected(id) => format!("rejected webhook {id}"),
+            Self::AllRejected => "rejected webhooks".to_owned(),
+        }
+    }
+}
+
+/// The buttons to retry and to discard. The second leads to a confirmation.
+pub(super) fn actions(subject: Subject) -> Markup {
+    let path = subject.path();
+    let all = if subject.is_many() { " all" } else { "" };
+    html! {
+        div .actions {
+            form method="post" action={ (path) "/retry" } {
+                button id={ "retry" (path.replace('/', "-")) } type="submit" {
+                    "Retry" (all) span .sr { " " (subject.spoken()) }
+                }
+            }
+            a .button .quiet id={ "discard" (path.replace('/', "-")) } href={ (path) "/discard" } {
+                "Discard" (all) span .sr { " " (subject.spoken()) }
+            }
+        }
+    }
+}
+
+/// The button for a trigger whose incident was resolved since.
+pub(super) fn reopen(id: EventId) -> Markup {
+    let path = Subject::Event(id).path();
+    html! {
+        form method="post" action={ (path) "/retry" } .actions {
+            input type="hidden" name="force" value="true";
+            button .quiet id={ "reopen" (path.replace('/', "-")) } type="submit" {
+                "Open the incident again" span .sr { " with event " (id) }
+            }
+        }
+    }
+}
+
+/// Asks for a confirmation before `number` entries are deleted; where all are meant, those up to the `newest`, so that what is
+/// added meanwhile is kept.
+pub(super) fn confirm(frame: &Frame, subject: Subject, number: u64, newest: Option<i64>) -> Markup {
+    let what = match subject {
+        Subject::Event(id) => format!("event {id}"),
+        Subject::DeadLetters => counted(number, "dead letter", "dead letters"),
+        Subject::Rejected(id) => format!("rejected webhook {id}"),
+        Subject::AllRejected => counted(number, "rejected webhook", "rejected webhooks"),
+    };
+    let main = html! {
+        section .card .narrow {
+            h1 { "Discard " (what) "?" }
+            p { "This cannot be undone. Nobody is paged for " @if number == 1 { "it" } @else { "them" } "." }
+            form method="post" action={ (subject.path()) "/discard" } .actions {
+                @if let Some(newest) = newest { input type="hidden" name="up_to" value=(newest); }
+                button .danger type="submit" { "Discard " (what) }
+                a .button .quiet href="/" { "Cancel" }
+            }
+        }
+    };
+    layout::page(frame, "Discard", Kind::Still, &main)
+}
+
+/// The links below a list that may be longer than a page.
+pub(super) fn pager(path: &str, older: Option<i64>) -> Markup {
+    html! {
+        nav .pager aria-label="Pages" {
+            a .button .quiet href="/" { "Status page" }
+            @if let Some(older) = older { a .button .quiet href={ (path) "?before=" (older) } { "Older" } }
+        }
+    }
+}
+
+/// The log-in form, with why the last attempt failed. After the log-in the browser goes to `next`.
+pub(super) fn log_in(frame: &Frame, next: &str, problem: Option<&str>) -> Markup {
+    let main = html! {
+        section .card .narrow {
+            h1 { "Log in" }
+            @if let Some(problem) = problem {
+                p #problem .problem role="alert" { (problem) }
+            }
+            form method="post" action="/login" .login {
+                // Password managers keep a password together with a name.
+                input .sr type="text" name="username" value="admin" autocomplete="username" tabindex="-1" aria-hidden="true" readonly;
+                label for="token" { "Admin token" }
+                input #token type="password" name="token" required autofocus autocomplete="current-password"
+                    aria-describedby="where";
+                p #where .hint { "As set in " code { "BRIDGE_ADMIN_TOKEN" } " of the bridge." }
+                input type="hidden" name="next" value=(next);
+                button .primary type="submit" { "Log in" }
+            }
+        }
+    };
+    layout::page(frame, "Log in", Kind::Still, &main)
+}

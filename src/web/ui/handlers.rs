@@ -1,0 +1,305 @@
+//! What each request for the status page is answered.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER, SET_COOKIE, X_CONTENT_TYPE_OPTIONS};
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+use chrono::Utc;
+use log::info;
+use serde::Deserialize;
+use url::form_urlencoded;
+
+use super::forms::Subject;
+use super::layout::Frame;
+use super::lists::{Listing, PAGE};
+use super::overview::{GLANCE, Lists, Notice, Status};
+use super::request::{Form, UiError, Visit, own_path, page, redirect};
+use super::{assets, detail, forms, lists, overview};
+use crate::monitor::{self, Word};
+use crate::pagerduty::ServiceKey;
+use crate::queue::{EventId, ItemId, QueueError, Reader, RejectedId, RejectedSummary, State, Summary};
+use crate::upkeep::{BULK, Discarded, Heap, Outcomes, Resolved, Retried};
+use crate::web::AppState;
+use crate::web::answer::not_found;
+use crate::web::auth::admin::Refusal;
+use crate::web::auth::peer;
+use crate::web::auth::session::{FormOrigin, Session, is_https};
+
+type Answered = Result<HttpResponse, UiError>;
+
+/// The log-in form.
+#[derive(Deserialize)]
+pub(super) struct LogIn {
+    token: String,
+    #[serde(default)]
+    next: String,
+}
+
+/// The form of an action.
+#[derive(Deserialize)]
+pub(super) struct Action {
+    /// The newest entry that the confirmation was about, where all are meant.
+    #[serde(default)]
+    up_to: Option<i64>,
+    /// Whether a trigger is sent although its incident was resolved since.
+    #[serde(default)]
+    force: bool,
+}
+
+/// `GET /`: the status page.
+pub(super) async fn home(visit: Visit, request: HttpRequest, state: Data<AppState>) -> HttpResponse {
+    let facts = state.watch.facts(visit.at).await;
+    let troubles = monitor::judge(&facts, state.watch.limits());
+    let word = Word::of(&troubles);
+    let lists = glance(state.queue.reader()).await.ok();
+    let status = Status { facts, word, troubles, lists, notice: notice(&request) };
+    page(StatusCode::OK, overview::page(&visit.frame, &status))
+}
+
+/// `GET /dead`.
+pub(super) async fn dead(visit: Visit, request: HttpRequest, state: Data<AppState>) -> Answered {
+    let letters = dead_letters(state.queue.reader(), before(&request), PAGE).await;
+    let letters = letters.map_err(|error| visit.queue_error(&error))?;
+    Ok(page(StatusCode::OK, lists::dead_page(&visit.frame, &letters)))
+}
+
+/// `GET /rejected`.
+pub(super) async fn rejected(visit: Visit, request: HttpRequest, state: Data<AppState>) -> Answered {
+    let webhooks = rejected_webhooks(state.queue.reader(), before(&request), PAGE).await;
+    let webhooks = webhooks.map_err(|error| visit.queue_error(&error))?;
+    Ok(page(StatusCode::OK, lists::rejected_page(&visit.frame, &webhooks)))
+}
+
+/// `GET /recent`.
+pub(super) async fn recent(visit: Visit, request: HttpRequest, state: Data<AppState>) -> Answered {
+    let alerts = recent_alerts(state.queue.reader(), before(&request), PAGE).await;
+    let alerts = alerts.map_err(|error| visit.queue_error(&error))?;
+    Ok(page(StatusCode::OK, lists::recent_page(&visit.frame, &alerts)))
+}
+
+/// `GET /events/{id}` and `GET /rejected/{id}`.
+pub(super) async fn item(visit: Visit, request: HttpRequest, state: Data<AppState>) -> Answered {
+    let reader = state.queue.reader();
+    let found = match subject(&request) {
+        Some(ItemId::Event(id)) => reader.get(id).await.map(|record| Some(detail::event(&visit.frame, &record?))),
+        Some(ItemId::Rejected(id)) => {
+            let keys: Vec<ServiceKey> = state.ingest.keys().into_iter().cloned().collect();
+            let webhook = reader.rejected(id).await;
+            webhook.map(|webhook| Some(detail::webhook(&visit.frame, id, &webhook?, &keys)))
+        }
+        None => Ok(None),
+    };
+    let found = found.map_err(|error| visit.queue_error(&error))?;
+    found.map(|markup| page(StatusCode::OK, markup)).ok_or_else(|| gone(&visit))
+}
+
+/// `GET …/discard`: asks for a confirmation before one entry is deleted.
+pub(super) async fn confirm(visit: Visit, request: HttpRequest, state: Data<AppState>) -> Answered {
+    let reader = state.queue.reader();
+    let found = match subject(&request) {
+        Some(ItemId::Event(id)) => reader.get(id).await.map(|record| {
+            let is_dead = record.is_some_and(|record| record.state == State::Dead);
+            is_dead.then_some(Subject::Event(id))
+        }),
+        Some(ItemId::Rejected(id)) => reader.rejected(id).await.map(|webhook| webhook.map(|_| Subject::Rejected(id))),
+        None => Ok(None),
+    };
+    let found = found.map_err(|error| visit.queue_error(&error))?;
+    let subject = found.ok_or_else(|| gone(&visit))?;
+    Ok(page(StatusCode::OK, forms::confirm(&visit.frame, subject, 1, None)))
+}
+
+/// `GET /dead/discard` and `GET /rejected/discard`: asks for a confirmation before all entries are deleted.
+pub(super) async fn confirm_all(visit: Visit, request: HttpRequest, state: Data<AppState>) -> Answered {
+    let heap = heap(&request);
+    let ids = heap.ids(state.queue.reader(), BULK).await.map_err(|error| visit.queue_error(&error))?;
+    let subject = match heap {
+        Heap::Dead => Subject::DeadLetters,
+        Heap::Rejected => Subject::AllRejected,
+    };
+    let Some(newest) = ids.iter().map(number).max() else {
+        let sentence = "There are none left. They may have been retried or discarded already.";
+        return Err(visit.message(StatusCode::NOT_FOUND, "Not found", sentence));
+    };
+    Ok(page(StatusCode::OK, forms::confirm(&visit.frame, subject, ids.len() as u64, Some(newest))))
+}
+
+/// `POST /events/{id}/retry` and `POST /rejected/{id}/retry`.
+pub(super) async fn retry(visit: Visit, form: Form<Action>, request: HttpRequest, state: Data<AppState>) -> Answered {
+    let resolved = if visit.form(form)?.force { Resolved::Sent } else { Resolved::Kept };
+    let ids: Vec<_> = subject(&request).into_iter().collect();
+    done(&visit, &request, state.upkeep.retry(&ids, resolved).await.map(|outcomes| retried(&outcomes)))
+}
+
+/// `POST /dead/retry` and `POST /rejected/retry`.
+pub(super) async fn retry_all(
+    visit: Visit,
+    form: Form<Action>,
+    request: HttpRequest,
+    state: Data<AppState>,
+) -> Answered {
+    visit.form(form)?;
+    let outcomes = state.upkeep.retry_all(&[heap(&request)], Resolved::Kept).await;
+    done(&visit, &request, outcomes.map(|outcomes| retried(&outcomes)))
+}
+
+/// `POST /events/{id}/discard` and `POST /rejected/{id}/discard`.
+pub(super) async fn discard(visit: Visit, form: Form<Action>, request: HttpRequest, state: Data<AppState>) -> Answered {
+    visit.form(form)?;
+    let ids: Vec<_> = subject(&request).into_iter().collect();
+    let outcomes = state.upkeep.discard(&ids, Some(State::Dead)).await;
+    done(&visit, &request, outcomes.map(|outcomes| discarded(&outcomes)))
+}
+
+/// `POST /dead/discard` and `POST /rejected/discard`: only what the confirmation was about, not what was added since.
+pub(super) async fn discard_all(
+    visit: Visit,
+    form: Form<Action>,
+    request: HttpRequest,
+    state: Data<AppState>,
+) -> Answered {
+    let up_to = visit.form(form)?.up_to;
+    let ids = heap(&request).ids(state.queue.reader(), BULK).await;
+    let mut ids = ids.map_err(|error| visit.queue_error(&error))?;
+    ids.retain(|id| up_to.is_some_and(|newest| number(id) <= newest));
+    let outcomes = state.upkeep.discard(&ids, Some(State::Dead)).await;
+    done(&visit, &request, outcomes.map(|outcomes| discarded(&outcomes)))
+}
+
+/// `POST /login`.
+pub(super) async fn log_in(request: HttpRequest, form: Form<LogIn>, state: Data<AppState>) -> HttpResponse {
+    if !state.admin.is_enabled() {
+        return not_found();
+    }
+    let now = Utc::now();
+    let next = form.0.as_ref().map_or("/", |form| own_path(&form.next));
+    let again =
+        |status, problem: &str| page(status, forms::log_in(&Frame { at: now, about: None }, next, Some(problem)));
+    let Some(form) = &form.0 else {
+        return again(StatusCode::BAD_REQUEST, "The form has no token.");
+    };
+    // A client that does not say where the form is from may log in, for it is the token that counts here.
+    if FormOrigin::of(request.headers()) == FormOrigin::Other {
+        return again(StatusCode::FORBIDDEN, "The form was not sent from this page. Try again here.");
+    }
+    match state.admin.log_in(&form.token, peer(&request), now, rand::random()) {
+        Ok(session) => with_cookie(redirect(next), &session.cookie(is_https(request.headers()))),
+        Err(Refusal::Missing | Refusal::Wrong) => again(StatusCode::UNAUTHORIZED, "The token is wrong."),
+        Err(Refusal::Limited(wait)) => {
+            let seconds = wait.as_secs() + 1;
+            let problem = format!("Too many wrong tokens. Wait for {seconds} s and try again.");
+            let mut answer = again(StatusCode::TOO_MANY_REQUESTS, &problem);
+            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+            answer
+        }
+    }
+}
+
+/// `POST /logout`.
+pub(super) async fn log_out(visit: Visit, state: Data<AppState>) -> HttpResponse {
+    state.admin.log_out(&visit.session);
+    with_cookie(redirect("/"), &Session::end())
+}
+
+/// `GET /assets/{name}`.
+pub(super) async fn asset(request: HttpRequest, state: Data<AppState>) -> HttpResponse {
+    match assets::at(request.path()).filter(|_| state.admin.is_enabled()) {
+        Some(asset) => HttpResponse::Ok()
+            .content_type(asset.media_type)
+            .insert_header((CACHE_CONTROL, "public, max-age=31536000, immutable"))
+            .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
+            .body(asset.contents),
+        None => not_found(),
+    }
+}
+
+/// Leads back to the status page, which says what was done.
+fn done(visit: &Visit, request: &HttpRequest, notice: Result<Notice, QueueError>) -> Answered {
+    let notice = notice.map_err(|error| visit.queue_error(&error))?;
+    info!("on the status page: {}: {notice:?}", request.path());
+    Ok(redirect(&format!("/?{}", notice.query())))
+}
+
+fn retried(outcomes: &Outcomes<Retried>) -> Notice {
+    let done = outcomes.iter().filter(|(_, outcome)| outcome.is_well()).count();
+    Notice::Retried { done: done as u64, left: (outcomes.len() - done) as u64 }
+}
+
+fn discarded(outcomes: &[(ItemId, Discarded)]) -> Notice {
+    Notice::Discarded(outcomes.iter().filter(|(_, outcome)| *outcome == Discarded::Gone).count() as u64)
+}
+
+fn with_cookie(mut answer: HttpResponse, cookie: &str) -> HttpResponse {
+    // A session's cookie holds nothing that a header may not hold.
+    if let Ok(cookie) = HeaderValue::from_str(cookie) {
+        answer.headers_mut().insert(SET_COOKIE, cookie);
+    }
+    answer
+}
+
+async fn glance(reader: &Reader) -> Result<Lists, QueueError> {
+    Ok(Lists {
+        dead: dead_letters(reader, None, GLANCE).await?,
+        rejected: rejected_webhooks(reader, None, GLANCE).await?,
+        recent: recent_alerts(reader, None, GLANCE).await?,
+    })
+}
+
+async fn dead_letters(reader: &Reader, before: Option<i64>, size: u32) -> Result<Listing<Summary>, QueueError> {
+    let letters = reader.list(State::Dead, before.map(EventId::new), size + 1).await?;
+    Ok(Listing::of(letters, size, |letter| letter.id.get()))
+}
+
+async fn rejected_webhooks(
+    reader: &Reader,
+    before: Option<i64>,
+    size: u32,
+) -> Result<Listing<RejectedSummary>, QueueError> {
+    let webhooks = reader.rejected_list(before.map(RejectedId::new), size + 1).await?;
+    Ok(Listing::of(webhooks, size, |webhook| webhook.id.get()))
+}
+
+async fn recent_alerts(reader: &Reader, before: Option<i64>, size: u32) -> Result<Listing<Summary>, QueueError> {
+    let alerts = reader.recent(before.map(EventId::new), size + 1).await?;
+    Ok(Listing::of(alerts, size, |alert| alert.id.get()))
+}
+
+fn gone(visit: &Visit) -> UiError {
+    let sentence = "There is no entry with this number. It may have been retried or discarded already.";
+    visit.message(StatusCode::NOT_FOUND, "Not found", sentence)
+}
+
+/// What the path names: `/events/7` or `/rejected/r7`.
+fn subject(request: &HttpRequest) -> Option<ItemId> {
+    let id = request.match_info().get("id")?.parse().ok()?;
+    let is_event = request.path().starts_with("/events/");
+    (matches!(id, ItemId::Event(_)) == is_event).then_some(id)
+}
+
+/// Which list the path names: `/dead/…` or `/rejected/…`.
+fn heap(request: &HttpRequest) -> Heap {
+    if request.path().starts_with("/dead") { Heap::Dead } else { Heap::Rejected }
+}
+
+/// The number alone.
+fn number(id: &ItemId) -> i64 {
+    match id {
+        ItemId::Event(id) => id.get(),
+        ItemId::Rejected(id) => id.get(),
+    }
+}
+
+/// The entry after which a list continues.
+fn before(request: &HttpRequest) -> Option<i64> {
+    in_query(request, "before")
+}
+
+fn notice(request: &HttpRequest) -> Option<Notice> {
+    let name: String = in_query(request, "notice")?;
+    Notice::of(&name, in_query(request, "done").unwrap_or(0), in_query(request, "left").unwrap_or(0))
+}
+
+fn in_query<T: std::str::FromStr>(request: &HttpRequest, name: &str) -> Option<T> {
+    let mut pairs = form_urlencoded::parse(request.query_string().as_bytes());
+    pairs.find(|(other, _)| other == name)?.1.parse().ok()
+}

@@ -1,0 +1,54 @@
+//! The status page: rendered on the server, works without JavaScript, and shows nothing to whoever is not logged in.
+//!
+//! - `handlers`: what each request is answered
+//! - `request`: who sent it, its form, and the errors
+//! - `overview`, `lists`, `detail`, `forms`: the pages
+//! - `charts`: the charts of the overview
+//! - `layout`: what every page has around it
+//! - `text`: numbers and times as text, and texts of others made harmless
+//! - `assets`: style, script and icon, built into the program
+
+mod assets;
+mod charts;
+mod detail;
+mod forms;
+mod handlers;
+mod layout;
+mod lists;
+mod overview;
+mod request;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use actix_web::web::{self, ServiceConfig};
+
+use super::answer::not_found;
+
+/// Adds the status page, and what belongs to it, to an application.
+pub(super) fn routes(config: &mut ServiceConfig) {
+    let at = |path: &str, route| web::resource(path).route(route).default_service(web::to(async || not_found()));
+    config
+        .service(at("/", web::get().to(handlers::home)))
+        .service(at("/assets/{name}", web::get().to(handlers::asset)))
+        .service(at("/login", web::post().to(handlers::log_in)))
+        .service(at("/logout", web::post().to(handlers::log_out)))
+        .service(at("/recent", web::get().to(handlers::recent)))
+        .service(at("/dead", web::get().to(handlers::dead)))
+        .service(at("/rejected", web::get().to(handlers::rejected)));
+    for list in ["/dead", "/rejected"] {
+        config.service(at(&format!("{list}/retry"), web::post().to(handlers::retry_all))).service(
+            at(&format!("{list}/discard"), web::get().to(handlers::confirm_all))
+                .route(web::post().to(handlers::discard_all)),
+        );
+    }
+    for list in ["/events", "/rejected"] {
+        config
+            .service(at(&format!("{list}/{{id}}"), web::get().to(handlers::item)))
+            .service(at(&format!("{list}/{{id}}/retry"), web::post().to(handlers::retry)))
+            .service(
+                at(&format!("{list}/{{id}}/discard"), web::get().to(handlers::confirm))
+                    .route(web::post().to(handlers::discard)),
+            );
+    }
+}

@@ -1,0 +1,326 @@
+//! The status page: the health of the bridge in one word and colour, and everything that explains it.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use maud::{Markup, html};
+
+use super::charts;
+use super::layout::{self, Frame, Kind, health};
+use super::lists::{self, Listing};
+use super::text::{age, ago, count, counted, harmless, time, until};
+use crate::delivery::view::LaneView;
+use crate::monitor::word::is_held_up;
+use crate::monitor::{Facts, Trouble, Word};
+use crate::pagerduty::ServiceKey;
+use crate::queue::{self, RejectedSummary, Summary};
+
+/// How many entries of each list the status page shows.
+pub(super) const GLANCE: u32 = 20;
+
+/// How many service keys are shown at most: those with trouble, waiting events or dead letters first.
+const MAX_DESTINATIONS: usize = 50;
+
+/// All that the status page shows.
+#[derive(Clone, Debug)]
+pub(super) struct Status {
+    /// The snapshot that it shows.
+    pub(super) facts: Facts,
+    /// The health of the bridge.
+    pub(super) word: Word,
+    /// Worst first.
+    pub(super) troubles: Vec<Trouble>,
+    /// The lists; `None` when the queue cannot be read.
+    pub(super) lists: Option<Lists>,
+    /// What the action before did.
+    pub(super) notice: Option<Notice>,
+}
+
+/// The lists of the status page.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lists {
+    /// Dead letters, newest first.
+    pub(super) dead: Listing<Summary>,
+    /// Rejected webhooks, newest first.
+    pub(super) rejected: Listing<RejectedSummary>,
+    /// The newest alerts, in any state.
+    pub(super) recent: Listing<Summary>,
+}
+
+/// What an action did.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Notice {
+    /// Entries were retried.
+    Retried {
+        /// So many.
+        done: u64,
+        /// So many others are unchanged, or were gone already.
+        left: u64,
+    },
+    /// So many were discarded.
+    Discarded(u64),
+}
+
+impl Notice {
+    /// As a query.
+    pub(super) fn query(self) -> String {
+        match self {
+            Self::Retried { done, left } => format!("notice=retried&done={done}&left={left}"),
+            Self::Discarded(done) => format!("notice=discarded&done={done}"),
+        }
+    }
+
+    /// Reads [`Notice::query`] from its parts.
+    pub(super) fn of(name: &str, done: u64, left: u64) -> Option<Self> {
+        match name {
+            "retried" => Some(Self::Retried { done, left }),
+            "discarded" => Some(Self::Discarded(done)),
+            _ => None,
+        }
+    }
+}
+
+/// The whole status page.
+pub(super) fn page(frame: &Frame, status: &Status) -> Markup {
+    let main = html! {
+        (hero(status))
+        @if let Some(notice) = status.notice { (notice_line(notice)) }
+        (vitals(&status.facts))
+        @if let Some(lists) = &status.lists {
+            (lists::dead_section(status.facts.at, &lists.dead, dead(&status.facts)))
+            (lists::rejected_section(status.facts.at, &lists.rejected, rejected_count(&status.facts)))
+        }
+        (destinations(&status.facts))
+        (charts::section(&status.facts.metrics.activity))
+        @if let Some(lists) = &status.lists {
+            (lists::recent_section(status.facts.at, &lists.recent))
+        }
+    };
+    layout::page(frame, health(status.word).0, Kind::Live, &main)
+}
+
+fn hero(status: &Status) -> Markup {
+    let now = status.facts.at;
+    let (word, class) = health(status.word);
+    html! {
+        section #state .hero .(class) {
+            p .asof { "As of " (time(now, &now.format("%H:%M:%S UTC").to_string())) }
+            h1 .word { (word) }
+            @if status.troubles.is_empty() {
+                p .lede { (lede(status)) }
+            } @else {
+                ul .troubles {
+                    @for trouble in &status.troubles { li { (with_code(&sentence(&harmless(&trouble.sentence)))) } }
+                }
+            }
+        }
+    }
+}
+
+/// What is said where no trouble is named.
+fn lede(status: &Status) -> &'static str {
+    let metrics = &status.facts.metrics;
+    match (status.word, metrics.last_webhook_at, metrics.last_delivered_at) {
+        (Word::Well, None, None) => "Waiting for the first webhook.",
+        (Word::Well, ..) => "Receiving webhooks and delivering to PagerDuty.",
+        (Word::Strained, ..) if is_held_up(&status.facts) => {
+            "Events are waiting because PagerDuty throttles or fails. They are retried."
+        }
+        (Word::Strained, ..) => {
+            "Events have been waiting for more than a minute: more came than the rate allows, or PagerDuty fails for some of them."
+        }
+        (Word::Failing, ..) => "Alerts may not reach anybody.",
+    }
+}
+
+/// With a capital and a full stop, which texts for logs do not have.
+fn sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    let end = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{first}{}{end}", characters.as_str())
+}
+
+/// With what stands between backticks as code.
+fn with_code(text: &str) -> Markup {
+    html! {
+        @for (place, part) in text.split('`').enumerate() {
+            @if place % 2 == 1 { code { (part) } } @else { (part) }
+        }
+    }
+}
+
+/// What an action did.
+fn notice_line(notice: Notice) -> Markup {
+    let text = match notice {
+        Notice::Retried { done: 0, left: 0 } | Notice::Discarded(0) => {
+            "Nothing changed: it was retried or discarded before.".to_owned()
+        }
+        Notice::Retried { done, left: 0 } => format!("{} retried.", counted(done, "entry was", "entries were")),
+        Notice::Retried { done, left } => {
+            format!("{} retried, {} unchanged.", counted(done, "entry was", "entries were"), count(left))
+        }
+        Notice::Discarded(done) => format!("{} discarded.", counted(done, "entry was", "entries were")),
+    };
+    html! { p #notice .notice role="status" { (text) } }
+}
+
+fn vitals(facts: &Facts) -> Markup {
+    let now = facts.at;
+    let metrics = &facts.metrics;
+    html! {
+        dl #vitals .vitals {
+            div {
+                dt { "Last webhook" }
+                dd { @match metrics.last_webhook_at { Some(at) => (ago(now, at)), None => "never" } }
+            }
+            div {
+                dt { "Last delivery" }
+                dd { @match metrics.last_delivered_at { Some(at) => (ago(now, at)), None => "never" } }
+            }
+            @if let Ok(queue) = &facts.queue {
+                div {
+                    dt { "Waiting" }
+                    dd {
+                        (count(queue.waiting))
+                        @if let Some(at) = queue.oldest_waiting { small { "oldest " (age(now, at)) } }
+                    }
+                }
+                @if facts.delivery.unreadable.events > 0 {
+                    div .alert {
+                        dt { "Unreadable" }
+                        dd { (count(facts.delivery.unreadable.events)) small { "set aside" } }
+                    }
+                }
+                div .alert[queue.dead > 0] {
+                    dt { "Dead letters" }
+                    dd { (count(queue.dead)) }
+                }
+                div .alert[queue.rejected > 0] {
+                    dt { "Rejected" }
+                    dd { (count(queue.rejected)) }
+                }
+            }
+        }
+    }
+}
+
+fn dead(facts: &Facts) -> u64 {
+    facts.queue.as_ref().map_or(0, |queue| queue.dead)
+}
+
+fn rejected_count(facts: &Facts) -> u64 {
+    facts.queue.as_ref().map_or(0, |queue| queue.rejected)
+}
+
+/// A service key.
+#[derive(Clone, Copy, Default)]
+struct Destination<'a> {
+    counts: Option<&'a queue::Destination>,
+    lane: Option<&'a LaneView>,
+}
+
+impl Destination<'_> {
+    fn waiting(&self) -> u64 {
+        self.counts.map_or(0, |counts| counts.waiting)
+    }
+
+    fn dead(&self) -> u64 {
+        self.counts.map_or(0, |counts| counts.dead)
+    }
+
+    /// The least is the most urgent.
+    fn urgency(&self) -> (bool, bool, bool) {
+        let troubled = self.lane.is_some_and(|lane| lane.trouble.is_some());
+        (!troubled, self.waiting() == 0, self.dead() == 0)
+    }
+}
+
+/// What waits for each service key, and how fast it is sent.
+fn destinations(facts: &Facts) -> Markup {
+    let rows = by_urgency(facts);
+    html! {
+        section #destinations aria-labelledby="destinations-title" {
+            h2 #destinations-title { "Service keys" }
+            @if rows.is_empty() {
+                p .empty { "No events yet." }
+            } @else {
+                table .cards role="table" {
+                    thead role="rowgroup" { tr role="row" {
+                        @for head in ["Service key", "Waiting", "Oldest", "Rate", "Last delivery", "Trouble"] {
+                            th scope="col" role="columnheader" { (head) }
+                        }
+                    } }
+                    tbody role="rowgroup" {
+                        @for (key, row) in rows.iter().take(MAX_DESTINATIONS) { (destination(facts.at, key, *row)) }
+                    }
+                }
+                @if rows.len() > MAX_DESTINATIONS {
+                    p .more { (count((rows.len() - MAX_DESTINATIONS) as u64)) " more service keys, none of them more urgent." }
+                }
+            }
+        }
+    }
+}
+
+fn by_urgency(facts: &Facts) -> Vec<(&ServiceKey, Destination<'_>)> {
+    let mut rows: BTreeMap<&ServiceKey, Destination<'_>> = BTreeMap::new();
+    if let Ok(queue) = &facts.queue {
+        for counts in &queue.destinations {
+            rows.entry(&counts.service_key).or_default().counts = Some(counts);
+        }
+    }
+    for lane in &facts.delivery.lanes {
+        rows.entry(&lane.service_key).or_default().lane = Some(lane);
+    }
+    let mut rows: Vec<_> = rows.into_iter().collect();
+    rows.sort_by_key(|(_, row)| row.urgency());
+    rows
+}
+
+fn destination(now: DateTime<Utc>, key: &ServiceKey, row: Destination<'_>) -> Markup {
+    let oldest = row.counts.and_then(|counts| counts.oldest_waiting);
+    let lane = row.lane;
+    html! {
+        tr role="row" {
+            th scope="row" role="rowheader" { code { (key) } }
+            td role="cell" data-label="Waiting" .number { (count(row.waiting())) }
+            td role="cell" data-label="Oldest" {
+                @if let Some(at) = oldest { (age(now, at)) } @else { (none()) }
+            }
+            td role="cell" data-label="Rate" {
+                @if let Some(lane) = lane { (rate(lane)) } @else { (none()) }
+            }
+            td role="cell" data-label="Last delivery" {
+                @if let Some(at) = lane.and_then(|lane| lane.last_delivered_at) { (ago(now, at)) } @else { (none()) }
+            }
+            td role="cell" data-label="Trouble" {
+                @if let Some(lane) = lane { (trouble(now, lane)) } @else { (none()) }
+            }
+        }
+    }
+}
+
+fn rate(lane: &LaneView) -> Markup {
+    html! {
+        @if lane.allowed < lane.rate {
+            span .slow .keep { (count(lane.allowed.into())) " of " (count(lane.rate.into())) " a minute" }
+        } @else {
+            span .keep { (count(lane.rate.into())) " a minute" }
+        }
+    }
+}
+
+fn trouble(now: DateTime<Utc>, lane: &LaneView) -> Markup {
+    let until = lane.backs_off_until.filter(|until| *until > now).map(|at| until(now, at));
+    html! {
+        @if lane.trouble.is_none() && until.is_none() { (none()) }
+        @if let Some(trouble) = &lane.trouble { span .reason dir="auto" { (harmless(trouble)) } }
+        @if let Some(until) = until { span .backoff { "Next attempt " (until) } }
+    }
+}
+
+/// Nothing, for eyes and for screen readers.
+fn none() -> Markup {
+    html! { span .none aria-hidden="true" { "–" } span .sr { "none" } }
+}

@@ -1,0 +1,145 @@
+//! How the pages look, as snapshots.
+
+mod samples;
+
+use insta::assert_snapshot;
+use maud::Markup;
+
+use self::samples::{dead, facts, frame, hostile, record, rejected, strained, well};
+use super::assets::{ICON, SCRIPT, STYLE};
+use super::detail;
+use super::forms::{self, Subject};
+use super::overview::{self, Lists, Notice, Status};
+use crate::monitor::{Cause, Trouble, Word};
+use crate::queue::{EventId, Rejected, RejectedId};
+
+/// A line for each element, so that a change is seen where it is; without the digests of what the page loads.
+fn lines(page: &Markup) -> String {
+    let page = page.0.replace("><", ">\n<");
+    page.replace(STYLE.path(), "STYLE").replace(SCRIPT.path(), "SCRIPT").replace(ICON.path(), "ICON")
+}
+
+#[test]
+fn a_bridge_that_is_well() {
+    assert_snapshot!(lines(&overview::page(&frame(), &well())));
+}
+
+#[test]
+fn a_bridge_to_which_nothing_has_come_yet() {
+    let status =
+        Status { facts: facts(), word: Word::Well, troubles: Vec::new(), lists: Some(Lists::default()), notice: None };
+    assert_snapshot!(lines(&overview::page(&frame(), &status)));
+}
+
+#[test]
+fn a_bridge_that_is_strained() {
+    assert_snapshot!(lines(&overview::page(&frame(), &strained())));
+}
+
+#[test]
+fn pagerduty_is_not_blamed_for_events_that_wait_for_their_turn() {
+    let mut status = strained();
+    status.troubles = Vec::new();
+    let page = overview::page(&frame(), &status).0;
+    assert!(page.contains("Events are waiting because PagerDuty throttles or fails."), "{page}");
+    status.facts.delivery = well().facts.delivery;
+    let page = overview::page(&frame(), &status).0;
+    assert!(page.contains("Events have been waiting for more than a minute: more came than the rate allows"), "{page}");
+}
+
+#[test]
+fn a_bridge_that_is_failing_and_whose_queue_cannot_be_read() {
+    let mut status = strained();
+    status.facts.queue = Err(crate::queue::QueueError::Closed);
+    status.word = Word::Failing;
+    status.troubles = vec![Trouble {
+        cause: Cause::Storage,
+        word: Word::Failing,
+        sentence: "alerts cannot be committed: the disk is full".to_owned(),
+    }];
+    status.lists = None;
+    status.notice = Some(Notice::Discarded(1));
+    assert_snapshot!(lines(&overview::page(&frame(), &status)));
+}
+
+#[test]
+fn what_cannot_be_read_is_counted() {
+    let mut status = well();
+    assert!(!overview::page(&frame(), &status).0.contains("Unreadable"));
+    status.facts.delivery.unreadable.events = 1_200;
+    let page = overview::page(&frame(), &status).0;
+    assert!(page.contains("<dt>Unreadable</dt><dd>1,200<small>set aside</small></dd>"), "{page}");
+}
+
+#[test]
+fn what_strangers_write_stays_text() {
+    let mut status = well();
+    let lists = status.lists.get_or_insert_default();
+    lists.recent.entries = vec![hostile()];
+    lists.dead.entries = vec![hostile()];
+    let page = overview::page(&frame(), &status).0;
+    assert!(page.contains("&lt;img src=x onerror=alert(1)&gt;"), "{page}");
+    assert!(!page.contains("<img") && !page.contains("<script>") && !page.contains("'onmouseover"), "{page}");
+    assert!(!page.contains('\u{202e}') && !page.contains('\u{7}'), "{page}");
+}
+
+#[test]
+fn no_page_holds_a_style_a_script_or_a_handler_of_its_own() {
+    let pages = [
+        overview::page(&frame(), &well()),
+        overview::page(&frame(), &strained()),
+        detail::event(&frame(), &record(&hostile())),
+        forms::log_in(&frame(), "/", Some("the token is wrong")),
+        forms::confirm(&frame(), Subject::DeadLetters, 3, Some(9)),
+    ];
+    for page in pages {
+        let page = page.0;
+        assert!(!page.contains(" style=") && !page.contains("<style") && !page.contains("javascript:"), "{page}");
+        assert_eq!(page.matches("<script").count(), page.matches("<script defer src=\"/assets/app-").count());
+        for tag in page.split('<').filter_map(|part| part.split('>').next()) {
+            assert!(!tag.contains(" on"), "{tag}");
+        }
+    }
+}
+
+#[test]
+fn an_event_is_shown_whole_but_for_its_service_key() {
+    let record = record(&dead());
+    let page = detail::event(&frame(), &record);
+    assert!(!page.0.contains(record.service_key.expose()));
+    assert_snapshot!(lines(&page));
+}
+
+#[test]
+fn a_rejected_webhook_is_shown_with_its_body_and_no_service_key() {
+    let key = dead().service_key;
+    let webhook = Rejected {
+        received_at: rejected().received_at,
+        resource: Some("issue".to_owned()),
+        reason: "no webhook of Sentry's: it has no issue".to_owned(),
+        body: format!("{{\"key\":\"{}\",\"html\":\"<b>\"}}", key.expose()).into_bytes(),
+        ..Rejected::default()
+    };
+    let page = detail::webhook(&frame(), RejectedId::new(4), &webhook, std::slice::from_ref(&key));
+    assert!(!page.0.contains(key.expose()));
+    assert_snapshot!(lines(&page));
+}
+
+#[test]
+fn discarding_asks_and_says_what_for() {
+    assert_snapshot!(lines(&forms::confirm(&frame(), Subject::Event(EventId::new(7)), 1, None)));
+    assert!(forms::confirm(&frame(), Subject::DeadLetters, 1, Some(7)).0.contains("Discard 1 dead letter?"));
+    let many = forms::confirm(&frame(), Subject::AllRejected, 1_200, Some(9)).0;
+    assert!(
+        many.contains("Discard 1,200 rejected webhooks?")
+            && many.contains("This cannot be undone. Nobody is paged for them."),
+        "{many}"
+    );
+}
+
+#[test]
+fn the_log_in_form_says_what_it_wants_and_why_it_did_not_work() {
+    let mut frame = frame();
+    frame.about = None;
+    assert_snapshot!(lines(&forms::log_in(&frame, "/events/7", Some("The token is wrong."))));
+}

@@ -1,0 +1,216 @@
+//! What the pages are shown with in tests.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::delivery::view::{DeliveryView, LaneView};
+use crate::metrics::{Bucket, Snapshot};
+use crate::monitor::{Cause, Facts, Trouble, Word};
+use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+use crate::queue::{Attention, Destination, EventId, Overview, Record, RejectedId, RejectedSummary, State, Summary};
+use crate::web::ui::layout::{About, Frame};
+use crate::web::ui::lists::Listing;
+use crate::web::ui::overview::{Lists, Notice, Status};
+
+/// When all of this is seen.
+pub(super) fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_795_353_671, 0).unwrap()
+}
+
+fn ago(seconds: i64) -> DateTime<Utc> {
+    now() - TimeDelta::seconds(seconds)
+}
+
+fn key(end: &str) -> ServiceKey {
+    ServiceKey::parse(&format!("0123456789abcdef0123456789ab{end}")).unwrap()
+}
+
+pub(super) fn frame() -> Frame {
+    let (version, fingerprint) = ("0.1.0".to_owned(), Some("7f3c2a91".to_owned()));
+    Frame { at: now(), about: Some(About { version, fingerprint, started_at: ago(93_600) }) }
+}
+
+/// A bridge that has just started.
+pub(super) fn facts() -> Facts {
+    Facts {
+        at: now(),
+        started_at: ago(4),
+        queue: Ok(Overview::default()),
+        attention: Ok(Attention::default()),
+        storage: Ok(()),
+        delivery: DeliveryView::default(),
+        metrics: Snapshot::default(),
+    }
+}
+
+fn lane(end: &str) -> LaneView {
+    LaneView {
+        service_key: key(end),
+        allowed: 120,
+        rate: 120,
+        under_way: 0,
+        backs_off_until: None,
+        trouble: None,
+        is_refusal: false,
+        last_delivered_at: Some(ago(12)),
+    }
+}
+
+fn destination(end: &str, waiting: u64, dead: u64) -> Destination {
+    let oldest_waiting = (waiting > 0).then(|| ago(192));
+    Destination { service_key: key(end), waiting, dead, delivered: 40, oldest_waiting }
+}
+
+fn day() -> Vec<Bucket> {
+    let bucket = |place: u64| Bucket {
+        from: ago(86_400) + TimeDelta::minutes(10 * i64::try_from(place).unwrap()),
+        received: place % 7,
+        delivered: place % 7,
+        throttled: u64::from(place == 80),
+        failed: 0,
+    };
+    (0..144).map(bucket).collect()
+}
+
+pub(super) fn delivered() -> Summary {
+    Summary {
+        id: EventId::new(9),
+        state: State::Delivered,
+        service_key: key("WXYZ"),
+        incident_key: IncidentKey::parse("42").unwrap(),
+        event_type: EventType::Trigger,
+        description: "TypeError: Cannot read property 'total' of undefined".to_owned(),
+        count: 3,
+        attempts: 1,
+        received_at: ago(13),
+        first_seen: ago(14),
+        next_attempt_at: None,
+        finished_at: Some(ago(13) + TimeDelta::milliseconds(84)),
+        reason: None,
+    }
+}
+
+pub(super) fn dead() -> Summary {
+    Summary {
+        id: EventId::new(7),
+        state: State::Dead,
+        attempts: 2,
+        received_at: ago(7_500),
+        finished_at: Some(ago(7_490)),
+        reason: Some("answered 400: Service key is the wrong length".to_owned()),
+        count: 1,
+        ..delivered()
+    }
+}
+
+fn waiting() -> Summary {
+    Summary {
+        id: EventId::new(8),
+        state: State::Waiting,
+        event_type: EventType::Resolve,
+        description: String::new(),
+        received_at: ago(192),
+        finished_at: None,
+        count: 1,
+        ..delivered()
+    }
+}
+
+/// What somebody writes who wants to be more than text.
+pub(super) fn hostile() -> Summary {
+    Summary {
+        incident_key: IncidentKey::parse("\"><script>alert(2)</script>").unwrap(),
+        description: "<img src=x onerror=alert(1)> \u{202e}gnp.exe\u{7} ' onmouseover='alert(3)".to_owned(),
+        reason: Some("<img src=y onerror=alert(4)>".to_owned()),
+        ..dead()
+    }
+}
+
+pub(super) fn rejected() -> RejectedSummary {
+    RejectedSummary {
+        id: RejectedId::new(4),
+        received_at: ago(300),
+        reason: "not JSON: expected value at line 1 column 1".to_owned(),
+        size: 13_200,
+    }
+}
+
+pub(super) fn record(entry: &Summary) -> Record {
+    let body = serde_json::json!({
+        "service_key": entry.service_key.expose(),
+        "incident_key": entry.incident_key.as_str(),
+        "event_type": entry.event_type.as_str(),
+        "description": entry.description,
+        "details": {"url": "https://sentry.example.test/42/"},
+    });
+    Record {
+        id: entry.id,
+        state: entry.state,
+        service_key: entry.service_key.clone(),
+        incident_key: entry.incident_key.clone(),
+        event_type: entry.event_type,
+        description: entry.description.clone(),
+        body: body.to_string().into_bytes(),
+        count: 2,
+        received_at: entry.received_at,
+        first_seen: entry.received_at - TimeDelta::seconds(30),
+        attempts: entry.attempts,
+        last_attempt_at: entry.finished_at,
+        next_attempt_at: None,
+        blamed: Duration::ZERO,
+        reason: entry.reason.clone(),
+        finished_at: entry.finished_at,
+        resolved_at: None,
+    }
+}
+
+pub(super) fn well() -> Status {
+    let queue = Overview { delivered: 40, destinations: vec![destination("WXYZ", 0, 0)], ..Overview::default() };
+    let facts = Facts {
+        queue: Ok(queue),
+        delivery: DeliveryView { lanes: vec![lane("WXYZ")], ..DeliveryView::default() },
+        metrics: Snapshot {
+            last_webhook_at: Some(ago(13)),
+            last_delivered_at: Some(ago(12)),
+            activity: day(),
+            ..Snapshot::default()
+        },
+        ..facts()
+    };
+    let recent = Listing { entries: vec![delivered()], older: Some(9) };
+    let lists = Lists { recent, ..Lists::default() };
+    Status { facts, word: Word::Well, troubles: Vec::new(), lists: Some(lists), notice: None }
+}
+
+pub(super) fn strained() -> Status {
+    let mut status = well();
+    status.facts.queue = Ok(Overview {
+        waiting: 1_204,
+        dead: 1,
+        delivered: 40,
+        rejected: 51,
+        oldest_waiting: Some(ago(192)),
+        destinations: vec![destination("WXYZ", 0, 0), destination("A1B2", 1_204, 1)],
+    });
+    let throttled = LaneView {
+        allowed: 60,
+        backs_off_until: Some(now() + TimeDelta::milliseconds(23_400)),
+        trouble: Some("answered 403: too many requests".to_owned()),
+        ..lane("A1B2")
+    };
+    status.facts.delivery.lanes.push(throttled);
+    status.word = Word::Strained;
+    status.troubles = vec![Trouble {
+        cause: Cause::DeadLetters,
+        word: Word::Strained,
+        sentence: "1 dead letter: look at its reason, then retry or discard it".to_owned(),
+    }];
+    status.lists = Some(Lists {
+        dead: Listing { entries: vec![dead()], older: None },
+        rejected: Listing { entries: vec![rejected()], older: Some(4) },
+        recent: Listing { entries: vec![delivered(), waiting(), dead()], older: None },
+    });
+    status.notice = Some(Notice::Retried { done: 2, left: 1 });
+    status
+}
