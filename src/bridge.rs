@@ -255,7 +255,7 @@ async fn count(queue: &Queue, metrics: &Metrics, commits: &Arc<CommitTimes>) -> 
     match queue.memory(now).await {
         Ok(memory) => {
             let untrusted = memory.untrusted.clone();
-            metrics.recall(memory, now);
+            metrics.restore(memory, now);
             untrusted
         }
         Err(error) => {

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::clock::{CommitTimes, Reading};
 use super::{Cause, Limits};
 use crate::delivery::DeliveryView;
-use crate::metrics::{Metrics, Snapshot};
+use crate::metrics::{Metrics, MetricsSnapshot};
 use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::{Attention, Destination, FirstInLine, Overview, Queue, QueueError};
 
@@ -31,7 +31,7 @@ pub struct Facts {
     /// How the deliveries fare.
     pub delivery: DeliveryView,
     /// What the metrics know beyond counters.
-    pub metrics: Snapshot,
+    pub metrics: MetricsSnapshot,
 }
 
 impl Facts {

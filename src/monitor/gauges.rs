@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Cause, Facts, Trouble};
 use crate::delivery::LaneView;
-use crate::metrics::{Gauge, Snapshot};
+use crate::metrics::{Gauge, MetricsSnapshot};
 
 /// What `/metrics` shows besides counters. What the queue holds is left out when that cannot be read.
 #[must_use]
@@ -38,7 +38,7 @@ pub fn gauges(facts: &Facts, troubles: &[Trouble]) -> Vec<Gauge> {
 
 /// What of that is known without the database, where it does not answer.
 #[must_use]
-pub fn gauges_without_database(metrics: &Snapshot, can_commit: bool) -> Vec<Gauge> {
+pub fn gauges_without_database(metrics: &MetricsSnapshot, can_commit: bool) -> Vec<Gauge> {
     of_database(false, can_commit).into_iter().chain(of_metrics(metrics)).collect()
 }
 
@@ -57,7 +57,7 @@ fn of_database(is_readable: bool, is_writable: bool) -> Vec<Gauge> {
     ]
 }
 
-fn of_metrics(metrics: &Snapshot) -> Vec<Gauge> {
+fn of_metrics(metrics: &MetricsSnapshot) -> Vec<Gauge> {
     vec![
         Gauge::of(
             "bridge_last_webhook_timestamp_seconds",
@@ -145,7 +145,6 @@ mod tests {
 
     use super::*;
     use crate::delivery::DeliveryView;
-    use crate::metrics::Metrics;
     use crate::monitor::Word;
     use crate::pagerduty::ServiceKey;
     use crate::queue::{Attention, EventId, Overview, QueueError};
@@ -162,7 +161,7 @@ mod tests {
             attention: Ok(Attention::default()),
             storage: Ok(()),
             delivery: DeliveryView::default(),
-            metrics: Snapshot::default(),
+            metrics: MetricsSnapshot::default(),
         }
     }
 
@@ -180,7 +179,7 @@ mod tests {
     }
 
     fn text(facts: &Facts, troubles: &[Trouble]) -> String {
-        Metrics::new().text(gauges(facts, troubles))
+        MetricsSnapshot::default().into_text(gauges(facts, troubles))
     }
 
     #[track_caller]

@@ -9,8 +9,7 @@ use tokio::time::timeout;
 
 use super::Shared;
 use crate::about::Build;
-use crate::metrics::Gauge;
-use crate::metrics::gauge::CONTENT_TYPE;
+use crate::metrics::{CONTENT_TYPE, Gauge};
 use crate::monitor::{gauges, gauges_without_database, judge};
 
 /// How long a scrape waits for the database; Prometheus itself waits 10 seconds.
@@ -26,11 +25,19 @@ pub async fn metrics(shared: Data<Shared>) -> HttpResponse {
         "Always 1; the labels tell which build is running.",
         vec![("version", version.to_owned()), ("commit", commit.unwrap_or("unknown").to_owned())],
     );
-    let mut shown = vec![build];
     let now = Utc::now();
-    shown.extend(match timeout(READING, shared.watch.facts(now)).await {
-        Ok(facts) => gauges(&facts, &judge(&facts, shared.watch.limits())),
-        Err(_) => gauges_without_database(&shared.metrics.snapshot(now), shared.queue.is_well()),
-    });
-    HttpResponse::Ok().insert_header(("Content-Type", CONTENT_TYPE)).body(shared.metrics.text(shown))
+    // Gauges and counters are of one snapshot: a counter must not show what the gauges beside it do not know yet.
+    let (metrics, measured) = match timeout(READING, shared.watch.facts(now)).await {
+        Ok(facts) => {
+            let gauges = gauges(&facts, &judge(&facts, shared.watch.limits()));
+            (facts.metrics, gauges)
+        }
+        Err(_) => {
+            let metrics = shared.metrics.snapshot(now);
+            let gauges = gauges_without_database(&metrics, shared.queue.is_well());
+            (metrics, gauges)
+        }
+    };
+    let gauges = [build].into_iter().chain(measured).collect();
+    HttpResponse::Ok().insert_header(("Content-Type", CONTENT_TYPE)).body(metrics.into_text(gauges))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::delivery::{DeliveryView, LaneView, UnreadableView};
-use crate::metrics::{Senders, Snapshot};
+use crate::metrics::{MetricsSnapshot, Senders};
 use crate::monitor::*;
 use crate::pagerduty::ServiceKey;
 use crate::queue::{Attention, DeadLetters, Destination, EventId, FirstInLine, Overview, QueueError};
@@ -39,7 +39,7 @@ fn well() -> Facts {
         attention: Ok(Attention::default()),
         storage: Ok(()),
         delivery: DeliveryView { lanes: vec![lane()], ..DeliveryView::default() },
-        metrics: Snapshot { last_webhook_at: Some(at(59)), ..Snapshot::default() },
+        metrics: MetricsSnapshot { last_webhook_at: Some(at(59)), ..MetricsSnapshot::default() },
     }
 }
 
@@ -109,7 +109,7 @@ fn silence_counts_from_the_last_webhook_also_of_an_earlier_run() {
 
 #[test]
 fn silence_counts_from_the_start_when_no_webhook_ever_came() {
-    let mut facts = Facts { metrics: Snapshot::default(), ..well() };
+    let mut facts = Facts { metrics: MetricsSnapshot::default(), ..well() };
     assert_eq!(judged(&facts), (Word::Well, vec![]));
     facts.at = at(125);
     assert!(
@@ -291,11 +291,11 @@ fn the_worst_comes_first() {
     facts.storage = Err(full());
     facts.delivery.untrusted = Some("TLS: expired".to_owned());
     facts.delivery.lanes[0].last_delivered_at = Some(at(31));
-    facts.metrics = Snapshot {
+    facts.metrics = MetricsSnapshot {
         last_webhook_at: Some(at(-500)),
         wrong_signatures: 9,
         wrong_signatures_for: Duration::from_hours(1),
-        ..Snapshot::default()
+        ..MetricsSnapshot::default()
     };
     facts.attention = Ok(Attention { dead: vec![dead_at(at(30))], ..waiting_since(at(0)) });
     let all = Cause::ALL.into_iter().filter(|cause| *cause != Cause::Delivery);

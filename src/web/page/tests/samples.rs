@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::delivery::view::{DeliveryView, LaneView};
-use crate::metrics::{Bucket, Snapshot};
+use crate::metrics::{Bucket, MetricsSnapshot};
 use crate::monitor::{Cause, Facts, Trouble, Word};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 use crate::queue::{Attention, Destination, EventId, Overview, Record, RejectedId, RejectedSummary, State, Summary};
@@ -40,7 +40,7 @@ pub(super) fn facts() -> Facts {
         attention: Ok(Attention::default()),
         storage: Ok(()),
         delivery: DeliveryView::default(),
-        metrics: Snapshot::default(),
+        metrics: MetricsSnapshot::default(),
     }
 }
 
@@ -170,11 +170,11 @@ pub(super) fn well() -> Status {
     let facts = Facts {
         queue: Ok(queue),
         delivery: DeliveryView { lanes: vec![lane("WXYZ")], ..DeliveryView::default() },
-        metrics: Snapshot {
+        metrics: MetricsSnapshot {
             last_webhook_at: Some(ago(13)),
             last_delivered_at: Some(ago(12)),
             activity: day(),
-            ..Snapshot::default()
+            ..MetricsSnapshot::default()
         },
         ..facts()
     };
