@@ -34,7 +34,7 @@ pub fn run() -> anyhow::Result<Exit> {
         })?;
         let mut signals = Signals::new()?;
         bridge
-            .run_until(async move {
+            .run_until_stopped(async move {
                 signals.next().await;
                 actix_web::rt::spawn(async move {
                     signals.next().await;

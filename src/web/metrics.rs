@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::Shared;
 use crate::about::Build;
 use crate::metrics::{CONTENT_TYPE, Gauge};
-use crate::monitor::{gauges, gauges_without_database, judge};
+use crate::monitor::{check, gauges, gauges_without_database};
 
 /// How long a scrape waits for the database; Prometheus itself waits 10 seconds.
 const READING: Duration = Duration::from_secs(5);
@@ -27,16 +27,13 @@ pub async fn metrics(shared: Data<Shared>) -> HttpResponse {
     );
     let now = Utc::now();
     // Gauges and counters are of one snapshot: a counter must not show what the gauges beside it do not know yet.
-    let (metrics, measured) = match timeout(READING, shared.watch.facts(now)).await {
-        Ok(facts) => {
-            let gauges = gauges(&facts, &judge(&facts, shared.watch.limits()));
-            (facts.metrics, gauges)
-        }
-        Err(_) => {
-            let metrics = shared.metrics.snapshot(now);
-            let gauges = gauges_without_database(&metrics, shared.queue.is_well());
-            (metrics, gauges)
-        }
+    let (metrics, measured) = if let Ok(facts) = timeout(READING, shared.watch.snapshot(now)).await {
+        let gauges = gauges(&facts, &check(&facts, shared.watch.limits()));
+        (facts.metrics, gauges)
+    } else {
+        let metrics = shared.metrics.snapshot(now);
+        let gauges = gauges_without_database(&metrics, shared.queue.is_well());
+        (metrics, gauges)
     };
     let gauges = [build].into_iter().chain(measured).collect();
     HttpResponse::Ok().insert_header(("Content-Type", CONTENT_TYPE)).body(metrics.into_text(gauges))

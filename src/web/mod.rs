@@ -29,7 +29,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
-use crate::monitor::Watch;
+use crate::monitor::Monitor;
 use crate::queue::Queue;
 use crate::upkeep::Upkeep;
 use crate::web::admin::Admin;
@@ -59,7 +59,7 @@ pub struct Shared {
     /// What is counted.
     pub metrics: Metrics,
     /// Whether the bridge is well.
-    pub watch: Watch,
+    pub watch: Monitor,
     /// What bodies may take together.
     pub body_memory: BodyMemory,
     /// Which bridge this is, for the status page.
@@ -71,7 +71,7 @@ impl Shared {
     /// What the endpoints need of a running bridge. There is neither status page nor `/api`, but see
     /// [`Shared::with_admin`].
     #[must_use]
-    pub fn new(door: Door, ingest: Ingest, queue: Queue, max_body: usize, metrics: Metrics, watch: Watch) -> Self {
+    pub fn new(door: Door, ingest: Ingest, queue: Queue, max_body: usize, metrics: Metrics, watch: Monitor) -> Self {
         let admin = Admin::default();
         let body_memory = BodyMemory::new(max_body);
         let upkeep = Upkeep::new(queue.clone(), ingest.clone());

@@ -22,7 +22,7 @@ fn a_dead_letter_is_seen_retried_and_seen_delivered() {
     let bridge = with_dead_letter(&pagerduty);
     let browser = Browser::start();
     log_in(&browser, &bridge);
-    assert!(!browser.texts(".word").contains(&"Well".to_owned()));
+    assert!(!browser.texts(".word").contains(&"Healthy".to_owned()));
     browser.wait_for_text("#dead article", "Disk full");
     browser.wait_for_text("#dead .reason", "400");
 
@@ -31,10 +31,10 @@ fn a_dead_letter_is_seen_retried_and_seen_delivered() {
     pagerduty.wait_for_accepted(1);
     browser.wait_for_text("#recent .state", "delivered");
     browser.wait_for_text("#dead .empty", "None.");
-    browser.wait_for_text(".word", "Well");
+    browser.wait_for_text(".word", "Healthy");
     // The page's script has run: what was told once is not told again after a reload.
     assert_eq!(browser.address(), format!("http://{}/", bridge.address));
-    assert_eq!(browser.title(), "Well · PagerDuty bridge");
+    assert_eq!(browser.title(), "Healthy · PagerDuty bridge");
     assert_eq!(browser.console(), [""; 0]);
 }
 

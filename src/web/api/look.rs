@@ -5,14 +5,14 @@ use chrono::{DateTime, Utc};
 use super::page::Page;
 use super::shape::{Activity, Events, Rejected, Status};
 use super::{Failure, Shared, written};
-use crate::monitor::{Word, judge};
+use crate::monitor::{Health, check};
 use crate::queue::{EventId, ItemId, RejectedId};
 use crate::row::{Keys, Row, Whole};
 
 pub(super) async fn status(shared: &Shared, now: DateTime<Utc>) -> String {
-    let facts = shared.watch.facts(now).await;
-    let troubles = judge(&facts, shared.watch.limits());
-    written(&Status::of(&facts, &troubles, Word::of(&troubles)))
+    let facts = shared.watch.snapshot(now).await;
+    let troubles = check(&facts, shared.watch.limits());
+    written(&Status::of(&facts, &troubles, Health::of(&troubles)))
 }
 
 pub(super) fn activity(shared: &Shared, now: DateTime<Utc>) -> String {

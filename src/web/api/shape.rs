@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::delivery::LaneView;
 use crate::metrics::Bucket;
-use crate::monitor::{Facts, Trouble, Word};
+use crate::monitor::{Health, Snapshot, Trouble};
 use crate::pagerduty::ServiceKey;
 use crate::queue::{Destination, ItemId, Overview};
 use crate::row::{Row, time};
@@ -70,10 +70,10 @@ struct Pace {
 }
 
 impl Status {
-    pub(super) fn of(facts: &Facts, troubles: &[Trouble], word: Word) -> Self {
+    pub(super) fn of(facts: &Snapshot, troubles: &[Trouble], word: Health) -> Self {
         let said = |trouble: &Trouble| TroubleSaid {
             cause: trouble.cause.name(),
-            status: trouble.word.name(),
+            status: trouble.health.name(),
             sentence: trouble.sentence.clone(),
         };
         let overview = facts.queue.as_ref().ok();

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use super::text::{age, ago, count, harmless, until};
 use crate::delivery::view::LaneView;
-use crate::monitor::Facts;
+use crate::monitor::Snapshot;
 use crate::pagerduty::ServiceKey;
 use crate::queue::Destination;
 
@@ -38,7 +38,7 @@ impl Row<'_> {
 }
 
 /// The section.
-pub(super) fn section(facts: &Facts) -> Markup {
+pub(super) fn section(facts: &Snapshot) -> Markup {
     let rows = rows(facts);
     html! {
         section #destinations aria-labelledby="destinations-title" {
@@ -64,7 +64,7 @@ pub(super) fn section(facts: &Facts) -> Markup {
     }
 }
 
-fn rows(facts: &Facts) -> Vec<(&ServiceKey, Row<'_>)> {
+fn rows(facts: &Snapshot) -> Vec<(&ServiceKey, Row<'_>)> {
     let mut rows: BTreeMap<&ServiceKey, Row<'_>> = BTreeMap::new();
     if let Ok(queue) = &facts.queue {
         for stands in &queue.destinations {

@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::assets::{ICON, SCRIPT, STYLE};
 use super::text::{ago, time};
-use crate::monitor::Word;
+use crate::monitor::Health;
 
 /// What the frame of a page tells.
 #[derive(Clone, Debug)]
@@ -105,11 +105,11 @@ pub(super) fn csrf_field(csrf: &str) -> Markup {
 }
 
 /// The class of a word, which gives its colour.
-pub(super) fn class(word: Word) -> &'static str {
+pub(super) fn class(word: Health) -> &'static str {
     match word {
-        Word::Well => "well",
-        Word::Strained => "strained",
-        Word::Failing => "failing",
+        Health::Healthy => "well",
+        Health::Degraded => "strained",
+        Health::Failing => "failing",
     }
 }
 

@@ -6,8 +6,8 @@ use super::layout::{self, Frame, Kind, class};
 use super::text::{age, ago, count, counted, harmless, time};
 use super::view::{Notice, Status};
 use super::{charts, destinations, letters, recent, rejected};
-use crate::monitor::word::is_held_up;
-use crate::monitor::{Facts, Word};
+use crate::monitor::is_held_up;
+use crate::monitor::{Health, Snapshot};
 
 /// The whole status page.
 pub(super) fn page(frame: &Frame, status: &Status) -> Markup {
@@ -47,11 +47,11 @@ fn hero(status: &Status) -> Markup {
 }
 
 /// The word, as people read it.
-fn word(word: Word) -> &'static str {
+fn word(word: Health) -> &'static str {
     match word {
-        Word::Well => "Well",
-        Word::Strained => "Strained",
-        Word::Failing => "Failing",
+        Health::Healthy => "Healthy",
+        Health::Degraded => "Degraded",
+        Health::Failing => "Failing",
     }
 }
 
@@ -59,15 +59,15 @@ fn word(word: Word) -> &'static str {
 fn lede(status: &Status) -> &'static str {
     let metrics = &status.facts.metrics;
     match (status.word, metrics.last_webhook_at, metrics.last_delivered_at) {
-        (Word::Well, None, None) => "Waiting for the first webhook.",
-        (Word::Well, ..) => "Webhooks are taken, and PagerDuty takes what is sent.",
-        (Word::Strained, ..) if is_held_up(&status.facts) => {
+        (Health::Healthy, None, None) => "Waiting for the first webhook.",
+        (Health::Healthy, ..) => "Webhooks are taken, and PagerDuty takes what is sent.",
+        (Health::Degraded, ..) if is_held_up(&status.facts) => {
             "Events wait because PagerDuty throttles or fails. They are tried again."
         }
-        (Word::Strained, ..) => {
+        (Health::Degraded, ..) => {
             "Events wait for more than a minute: more came than may be sent in one, or PagerDuty fails for some of them."
         }
-        (Word::Failing, ..) => "Alerts may not reach people.",
+        (Health::Failing, ..) => "Alerts may not reach people.",
     }
 }
 
@@ -103,7 +103,7 @@ fn told(notice: Notice) -> Markup {
     html! { p #notice .notice role="status" { (text) } }
 }
 
-fn vitals(facts: &Facts) -> Markup {
+fn vitals(facts: &Snapshot) -> Markup {
     let now = facts.at;
     let metrics = &facts.metrics;
     html! {
@@ -143,10 +143,10 @@ fn vitals(facts: &Facts) -> Markup {
     }
 }
 
-fn dead(facts: &Facts) -> u64 {
+fn dead(facts: &Snapshot) -> u64 {
     facts.queue.as_ref().map_or(0, |queue| queue.dead)
 }
 
-fn rejected_count(facts: &Facts) -> u64 {
+fn rejected_count(facts: &Snapshot) -> u64 {
     facts.queue.as_ref().map_or(0, |queue| queue.rejected)
 }

@@ -11,7 +11,7 @@ use super::forms::Subject;
 use super::view::{GLANCE, Listing, Lists, Notice, PAGE, Status};
 use super::visit::Visit;
 use super::{answer, assets, detail, forms, letters, overview, recent, rejected};
-use crate::monitor::{self, Word};
+use crate::monitor::{self, Health};
 use crate::pagerduty::ServiceKey;
 use crate::queue::{EventId, ItemId, QueueError, Reader, RejectedId, RejectedSummary, State, Summary};
 use crate::upkeep::{BULK, Heap};
@@ -23,9 +23,9 @@ pub(super) async fn home(request: HttpRequest, shared: Data<Shared>) -> HttpResp
         Ok(visit) => visit,
         Err(answer) => return *answer,
     };
-    let facts = shared.watch.facts(visit.at).await;
-    let troubles = monitor::judge(&facts, shared.watch.limits());
-    let word = Word::of(&troubles);
+    let facts = shared.watch.snapshot(visit.at).await;
+    let troubles = monitor::check(&facts, shared.watch.limits());
+    let word = Health::of(&troubles);
     let lists = lists(shared.queue.reader()).await;
     let notice = notice(&request);
     let status = Status { facts, word, troubles, lists: lists.ok(), notice };

@@ -1,6 +1,6 @@
 //! What the pages show, as plain data.
 
-use crate::monitor::{Facts, Trouble, Word};
+use crate::monitor::{Health, Snapshot, Trouble};
 use crate::queue::{RejectedSummary, Summary};
 
 /// How many entries a list shows at most.
@@ -13,9 +13,9 @@ pub const GLANCE: u32 = 20;
 #[derive(Clone, Debug)]
 pub struct Status {
     /// What is known.
-    pub facts: Facts,
+    pub facts: Snapshot,
     /// How the bridge fares.
-    pub word: Word,
+    pub word: Health,
     /// What is wrong, worst first.
     pub troubles: Vec<Trouble>,
     /// The lists; `None` when the queue cannot be read.

@@ -10,7 +10,7 @@ use super::assets::{ICON, SCRIPT, STYLE};
 use super::forms::{self, Subject};
 use super::view::{Lists, Notice, Status};
 use super::{detail, login, overview};
-use crate::monitor::{Cause, Trouble, Word};
+use crate::monitor::{Cause, Health, Trouble};
 use crate::queue::{EventId, Rejected, RejectedId};
 
 /// A line for each element, so that a change is seen where it is; without the digests of what the page loads.
@@ -26,8 +26,13 @@ fn a_bridge_that_is_well() {
 
 #[test]
 fn a_bridge_to_which_nothing_has_come_yet() {
-    let status =
-        Status { facts: facts(), word: Word::Well, troubles: Vec::new(), lists: Some(Lists::default()), notice: None };
+    let status = Status {
+        facts: facts(),
+        word: Health::Healthy,
+        troubles: Vec::new(),
+        lists: Some(Lists::default()),
+        notice: None,
+    };
     assert_snapshot!(lines(&overview::page(&frame(), &status)));
 }
 
@@ -51,10 +56,10 @@ fn pagerduty_is_not_blamed_for_events_that_wait_for_their_turn() {
 fn a_bridge_that_is_failing_and_whose_queue_cannot_be_read() {
     let mut status = strained();
     status.facts.queue = Err(crate::queue::QueueError::Closed);
-    status.word = Word::Failing;
+    status.word = Health::Failing;
     status.troubles = vec![Trouble {
         cause: Cause::Storage,
-        word: Word::Failing,
+        health: Health::Failing,
         sentence: "alerts cannot be committed: the disk is full".to_owned(),
     }];
     status.lists = None;

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::delivery::view::{DeliveryView, LaneView};
 use crate::metrics::{Bucket, MetricsSnapshot};
-use crate::monitor::{Cause, Facts, Trouble, Word};
+use crate::monitor::{Cause, Health, Snapshot, Trouble};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 use crate::queue::{Attention, Destination, EventId, Overview, Record, RejectedId, RejectedSummary, State, Summary};
 use crate::web::page::layout::{About, Frame, Imprint};
@@ -32,12 +32,12 @@ pub(super) fn frame() -> Frame {
 }
 
 /// A bridge that has just started.
-pub(super) fn facts() -> Facts {
-    Facts {
+pub(super) fn facts() -> Snapshot {
+    Snapshot {
         at: now(),
         started_at: ago(4),
         queue: Ok(Overview::default()),
-        attention: Ok(Attention::default()),
+        backlog: Ok(Attention::default()),
         storage: Ok(()),
         delivery: DeliveryView::default(),
         metrics: MetricsSnapshot::default(),
@@ -167,7 +167,7 @@ pub(super) fn record(entry: &Summary) -> Record {
 
 pub(super) fn well() -> Status {
     let queue = Overview { delivered: 40, destinations: vec![destination("WXYZ", 0, 0)], ..Overview::default() };
-    let facts = Facts {
+    let facts = Snapshot {
         queue: Ok(queue),
         delivery: DeliveryView { lanes: vec![lane("WXYZ")], ..DeliveryView::default() },
         metrics: MetricsSnapshot {
@@ -180,7 +180,7 @@ pub(super) fn well() -> Status {
     };
     let recent = Listing { entries: vec![delivered()], older: Some(9) };
     let lists = Lists { recent, ..Lists::default() };
-    Status { facts, word: Word::Well, troubles: Vec::new(), lists: Some(lists), notice: None }
+    Status { facts, word: Health::Healthy, troubles: Vec::new(), lists: Some(lists), notice: None }
 }
 
 pub(super) fn strained() -> Status {
@@ -200,10 +200,10 @@ pub(super) fn strained() -> Status {
         ..lane("A1B2")
     };
     status.facts.delivery.lanes.push(throttled);
-    status.word = Word::Strained;
+    status.word = Health::Degraded;
     status.troubles = vec![Trouble {
         cause: Cause::DeadLetters,
-        word: Word::Strained,
+        health: Health::Degraded,
         sentence: "1 dead letter: look at its reason, then retry or discard it".to_owned(),
     }];
     status.lists = Some(Lists {
