@@ -8,7 +8,7 @@ use crate::metrics::{Answered, Source};
 use crate::pagerduty::EventType;
 use crate::queue::{Commit, Editor, EventId, Settlement};
 
-/// Long enough to be told from nothing.
+/// Longer than nothing.
 const SOON: Duration = Duration::from_millis(1);
 
 /// Longer than the test, and shorter than the steps of the clock.

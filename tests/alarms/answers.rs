@@ -149,7 +149,7 @@ fn whatever_pagerduty_does_the_right_word_alarm_and_metric_appear_and_go_when_it
 }
 
 /// An alert waits for a moment because its attempts end like this.
-fn strains(fault: Fault, outcome: &str) {
+fn degrades(fault: Fault, outcome: &str) {
     let pagerduty = PagerDuty::with_fault(for_alerts(fault));
     let bridge = start(&pagerduty.url(), "15m");
     bridge.queue(&alert(1, "Disk full"));
@@ -161,11 +161,11 @@ fn strains(fault: Fault, outcome: &str) {
 }
 
 #[test]
-fn what_waits_only_for_a_moment_strains_and_pages_nobody() {
+fn what_waits_only_for_a_moment_degrades_the_health_and_pages_nobody() {
     thread::scope(|scope| {
-        beside(scope, "dropped", || strains(hangs_up(), "dropped"));
-        beside(scope, "timeout", || strains(is_silent(), "timeout"));
-        beside(scope, "throttled", || strains(throttles(), "throttled"));
+        beside(scope, "dropped", || degrades(hangs_up(), "dropped"));
+        beside(scope, "timeout", || degrades(is_silent(), "timeout"));
+        beside(scope, "throttled", || degrades(throttles(), "throttled"));
     });
 }
 

@@ -46,7 +46,7 @@ fn a_key_that_delivers_nothing_is_failing_after_a_restart_too() {
 }
 
 #[test]
-fn a_key_that_delivered_after_a_dead_letter_is_strained_after_a_restart_too() {
+fn a_key_that_delivered_after_a_dead_letter_is_degraded_after_a_restart_too() {
     for signal in ["TERM", "KILL"] {
         let refused = FaultRule { incident_key: Some("1".to_owned()), ..FaultRule::new(Fault::status(400)) };
         let pagerduty = PagerDuty::with_fault(refused);
@@ -54,8 +54,8 @@ fn a_key_that_delivered_after_a_dead_letter_is_strained_after_a_restart_too() {
         bridge.queue(&alert(1, "Disk full"));
         wait_for(bridge.address, "the dead letter", |said| said.status["queue"]["dead"] == 1);
         bridge.queue(&alert(2, "Disk full"));
-        let is_strained = |said: &Said| said.status["queue"]["delivered"] == 1 && said.word() == "degraded";
-        wait_for(bridge.address, "the delivery", is_strained);
+        let is_degraded = |said: &Said| said.status["queue"]["delivered"] == 1 && said.word() == "degraded";
+        wait_for(bridge.address, "the delivery", is_degraded);
         bridge.terminate(signal);
         bridge.restart();
         let said = Said::by(bridge.address);

@@ -125,7 +125,7 @@ fn a_clock_that_was_set_back_is_no_trouble() {
 }
 
 #[test]
-fn what_waits_strains_first_and_is_trouble_later() {
+fn what_waits_is_degraded_first_and_failing_later() {
     let mut snapshot = healthy();
     snapshot.backlog = Ok(waiting_since(at(60) - TimeDelta::seconds(59)));
     assert_eq!(checked(&snapshot), (Health::Healthy, vec![]));
@@ -151,7 +151,7 @@ fn with_waiting(service_key: ServiceKey, waiting: u64) -> Overview {
 }
 
 #[test]
-fn what_waits_for_a_key_that_is_throttled_or_fails_strains_from_the_first_moment() {
+fn what_waits_for_a_key_that_is_throttled_or_fails_is_degraded_from_the_first_moment() {
     for lane in [
         LaneView { allowed: 60, ..lane() },
         LaneView { backs_off_until: Some(at(61)), ..lane() },
@@ -167,8 +167,8 @@ fn what_waits_for_a_key_that_is_throttled_or_fails_strains_from_the_first_moment
         snapshot.queue = Ok(with_waiting(key(), 1));
         assert_eq!(checked(&snapshot), (Health::Degraded, vec![Cause::Delivery]));
         snapshot.queue = Err(QueueError::Busy { path: PathBuf::from("bridge.db") });
-        let told = (Health::Degraded, vec![Cause::Delivery]);
-        assert_eq!(checked(&snapshot), told, "nobody can tell that nothing waits");
+        let expected = (Health::Degraded, vec![Cause::Delivery]);
+        assert_eq!(checked(&snapshot), expected, "nobody can tell that nothing waits");
     }
     let refused = LaneView { trouble: Some("answered 400".to_owned()), is_refusal: true, ..lane() };
     let mut snapshot = Snapshot { queue: Ok(with_waiting(key(), 1)), ..healthy() };
@@ -224,7 +224,7 @@ fn wrong_signatures_are_trouble_from_the_fifth_in_a_row_once_they_came_for_minut
 }
 
 #[test]
-fn dead_letters_strain_while_others_of_their_key_pass_and_are_failure_while_none_does() {
+fn dead_letters_are_degraded_while_others_of_their_key_pass_and_failing_while_none_does() {
     let mut snapshot = healthy();
     snapshot.backlog = Ok(Attention { dead: vec![dead_at(at(30))], ..Attention::default() });
     assert_eq!(checked(&snapshot), (Health::Failing, vec![Cause::DeadLetters]));
@@ -242,7 +242,7 @@ fn dead_letters_strain_while_others_of_their_key_pass_and_are_failure_while_none
 }
 
 #[test]
-fn dead_letters_of_an_earlier_run_are_failure_only_if_nothing_passed_since() {
+fn dead_letters_of_an_earlier_run_are_failing_only_if_nothing_passed_since() {
     let mut snapshot = healthy();
     snapshot.backlog = Ok(Attention { dead: vec![dead_at(at(-30))], ..Attention::default() });
     assert_eq!(checked(&snapshot).0, Health::Failing);
