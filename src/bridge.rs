@@ -1,9 +1,8 @@
-//! The running application: built from its configuration and a listener, runs until a shutdown future resolves.
+//! The running application: [`Bridge::build`] puts the parts together, [`Bridge::run_until_stopped`] runs them.
 
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::pin;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
@@ -18,6 +17,7 @@ use chrono::Utc;
 use log::{info, warn};
 use thiserror::Error;
 use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, JoinError};
 use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
@@ -26,32 +26,32 @@ use crate::descriptors;
 use crate::ingest::Ingest;
 use crate::logging::{self, throttle};
 use crate::metrics::Metrics;
-use crate::monitor::{self, CommitTimes, Keeper, Paging, Rhythm, Watch};
+use crate::monitor::{self, AlarmTask, CommitTimes, Intervals, Monitor, Paging};
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::{Client, ClientError};
 use crate::queue::history::KEEP_ROWS;
 use crate::queue::{Commit, History, Queue, QueueError};
-use crate::supervision::{Ended, Tasks};
+use crate::supervision::{TaskEnded, Tasks};
 use crate::web::auth::admin::AdminAuth;
 use crate::web::auth::webhook::Authentication;
 use crate::web::{self, AppState};
 
-/// How long a client may take to send the head of a request. Sentry gives up after 5 seconds at most.
+/// How long a client may take to send the head of a request. Sentry waits for 5 seconds at most.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many connections one thread of the web server takes at most.
+/// How many connections one thread of the web server accepts at most.
 const CONNECTIONS: usize = 25_000;
 
-/// How often delivered events that are too old are forgotten.
+/// How often delivered events beyond their retention are deleted.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 
-/// How often it is kept what happened lately; a crash loses no more than that.
-const REMEMBER_INTERVAL: Duration = Duration::from_secs(10);
+/// How often metrics are stored; a crash loses no more than that.
+const SAVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why the bridge cannot start, as a sentence for the operator.
 #[derive(Debug, Error)]
 pub enum StartupError {
-    /// The address is taken or not this machine's.
+    /// The address is in use or not this machine's.
     #[error("BRIDGE_LISTEN is {address}, which cannot be listened on: {source}")]
     Listen {
         /// The address.
@@ -62,7 +62,7 @@ pub enum StartupError {
     /// The queue cannot be used.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// PagerDuty's client cannot be made.
+    /// The client for PagerDuty cannot be set up.
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The HTTP server cannot be set up.
@@ -74,7 +74,7 @@ pub enum StartupError {
 ///
 /// # Errors
 ///
-/// When the address is taken or not this machine's.
+/// When the address is in use or not this machine's.
 pub fn listen(address: SocketAddr) -> Result<TcpListener, StartupError> {
     TcpListener::bind(address).map_err(|source| StartupError::Listen { address, source })
 }
@@ -86,7 +86,7 @@ pub struct Bridge {
     worker: Worker,
     queue: Queue,
     shared: Data<AppState>,
-    keeper: Keeper,
+    alarms: AlarmTask,
     history: History,
     drain: Duration,
     grace: Duration,
@@ -103,15 +103,11 @@ impl Bridge {
         let address = listener.local_addr().map_err(StartupError::Server)?;
         let client = Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref())?;
         let queue = Queue::open(config.database_url.sqlite_path()).await?;
-        let limits = Limits::new(config.pagerduty_rate, config.give_up_after);
         let metrics = Metrics::new();
-        let commits = Arc::new(CommitTimes::default());
-        let untrusted = count(&queue, &metrics, &commits).await;
-        let troubles = troubles(&queue).await;
-        let untrusted = untrusted.filter(|_| !troubles.is_empty());
-        let worker = Worker::new(queue.clone(), client.clone(), limits).counted_by(metrics.clone());
-        let worker = worker.knowing(troubles, untrusted);
-        let watch = Watch::new(
+        let commits = count_commits(&queue, &metrics);
+        let untrusted = restore(&queue, &metrics).await;
+        let worker = worker(&config, &queue, &client, &metrics, untrusted).await;
+        let monitor = Monitor::new(
             Utc::now(),
             queue.clone(),
             worker.view(),
@@ -120,107 +116,81 @@ impl Bridge {
             &config.incident_key_prefix,
         )
         .with_commits(commits);
-        let mut alarm_keys = vec![config.alarm_key().clone(), config.pagerduty_service_key.clone()];
-        alarm_keys.dedup();
-        let paging = Paging {
-            service_keys: if config.alarms { alarm_keys } else { Vec::new() },
-            prefix: config.incident_key_prefix.clone(),
-        };
-        let keeper = Keeper::new(watch.clone(), queue.clone(), client, paging);
-        let fingerprint = config.fingerprint().to_string();
-        let ingest = Ingest::from(&config);
-        let authentication = Authentication::new(config.webhook_token, config.sentry_client_secret);
-        let admin = AdminAuth::new(config.admin_token, rand::random());
-        let shared = AppState::new(authentication, ingest, queue.clone(), config.max_body, metrics, watch);
-        let shared = Data::new(shared.with_admin(admin).with_fingerprint(fingerprint));
-        let server = serve(listener, shared.clone(), config.shutdown_grace).map_err(StartupError::Server)?;
-        Ok(Self {
-            address,
-            server,
-            worker,
-            queue,
-            shared,
-            keeper,
-            history: History { age: config.keep_delivered, rows: KEEP_ROWS },
-            drain: config.shutdown_drain,
-            grace: config.shutdown_grace,
-        })
+        let alarms = AlarmTask::new(monitor.clone(), queue.clone(), client, paging(&config));
+        let history = History { age: config.keep_delivered, rows: KEEP_ROWS };
+        let (drain, grace) = (config.shutdown_drain, config.shutdown_grace);
+        let shared = Data::new(app_state(config, &queue, metrics, monitor));
+        let server = serve(listener, shared.clone(), grace).map_err(StartupError::Server)?;
+        Ok(Self { address, server, worker, queue, shared, alarms, history, drain, grace })
     }
 
-    /// The same, looking whether it is well in another rhythm.
+    /// The same with other intervals of the alarm task.
     #[must_use]
-    pub fn with_rhythm(self, rhythm: Rhythm) -> Self {
-        Self { keeper: self.keeper.with_rhythm(rhythm), ..self }
+    pub fn with_intervals(self, intervals: Intervals) -> Self {
+        Self { alarms: self.alarms.with_intervals(intervals), ..self }
     }
 
-    /// Where the webhook is served.
+    /// The address on which the webhook is served.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The queue, for whoever wants to look at it while the bridge runs.
+    /// The queue, to look at while the bridge runs.
     #[must_use]
     pub fn queue(&self) -> &Queue {
         &self.queue
     }
 
-    /// Runs until `shutdown` resolves and everything under way has ended or its grace is over: `/readyz` turns red
-    /// first, webhooks are still served while load balancers notice, then requests and deliveries in flight end.
+    /// Runs until `shutdown` resolves, then stops: `/readyz` answers 503 at once, webhooks are still served while load
+    /// balancers notice, and requests and deliveries in flight get a grace period to end.
     ///
     /// # Errors
     ///
-    /// When the web server fails, or a background task ends, of its own accord or by a panic.
-    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let handle = self.server.handle();
+    /// When the web server fails, or a background task ends, by itself or by a panic.
+    pub async fn run_until_stopped(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        let Self { address, server, worker, queue, shared, alarms, history, drain, grace } = self;
+        let server_handle = server.handle();
         let (stop_worker, worker_stops) = oneshot::channel();
-        let worker = rt::spawn(self.worker.run(async move { worker_stops.await.unwrap_or_default() }));
-        let server = rt::spawn(self.server);
-        let mut tasks = Tasks::default();
-        let queue = self.queue.clone();
-        tasks.spawn("the queue's writer", async move { queue.writer_ended().await });
-        let (queue, history) = (self.queue.clone(), self.history);
-        let pruning = async move { queue.keep_pruned(history, PRUNE_INTERVAL, Utc::now).await };
-        let pruning = tasks.spawn("the pruning of the queue", pruning);
-        let (queue, metrics) = (self.queue.clone(), self.shared.metrics.clone());
-        let remembering = async move { queue.keep_remembering(&metrics, REMEMBER_INTERVAL).await };
-        let remembering = tasks.spawn("the keeping of the metrics", remembering);
-        let keeping = tasks.spawn("the monitor", self.keeper.run());
-        tasks.spawn("the counting of log lines", throttle::keep_reporting());
-        tasks.spawn("the log's writer", logging::writer_ended());
-        info!("listening on http://{}", self.address);
+        let mut worker = rt::spawn(worker.run(async move { worker_stops.await.unwrap_or_default() }));
+        let mut server = rt::spawn(server);
 
-        let mut server = pin!(server);
-        let mut worker = pin!(worker);
-        // Neither ends by itself unless something is wrong with it. Whoever runs the bridge had better start it again
-        // than keep one that looks alive and hears or says nothing.
+        let mut tasks = Tasks::default();
+        let (writer, pruned, saved) = (queue.clone(), queue.clone(), queue.clone());
+        let metrics = shared.metrics.clone();
+        tasks.spawn("the queue's writer", async move { writer.writer_ended().await });
+        tasks.spawn("the log's writer", logging::writer_ended());
+        tasks.spawn("the summary of repeated log lines", throttle::keep_reporting());
+        let until_shutdown = [
+            tasks.spawn("retention", async move { pruned.keep_pruned(history, PRUNE_INTERVAL, Utc::now).await }),
+            tasks.spawn("saving metrics", async move { saved.keep_remembering(&metrics, SAVE_INTERVAL).await }),
+            tasks.spawn("the alarms", alarms.run()),
+        ];
+        info!("listening on http://{address}");
+
+        // None of them ends by itself unless something is wrong, and a restart is better than a process that looks alive
+        // and receives or sends nothing.
         tokio::select! {
             () = shutdown => {}
-            ended = &mut server => return Err(RunError::Server(match ended {
-                Ok(Ok(())) => "it stopped by itself".to_owned(),
-                Ok(Err(error)) => error.to_string(),
-                Err(error) => error.to_string(),
-            })),
-            ended = &mut worker => return Err(Ended::new("the delivery worker", &ended).into()),
+            ended = &mut server => return Err(RunError::of_server(ended)),
+            ended = &mut worker => return Err(TaskEnded::new("the delivery worker", &ended).into()),
             ended = tasks.ended() => return Err(ended.into()),
         }
-        self.shared.stop();
-        pruning.abort();
-        remembering.abort();
-        // While the bridge goes away, nothing about it is news.
-        keeping.abort();
-        info!("stopping: /readyz is 503, webhooks are served for another {:?}", self.drain);
-        sleep(self.drain).await;
-        // The worker ends together with the requests in flight, so that the grace is spent once.
-        let _ = stop_worker.send(self.grace);
-        // The web server looks once a second whether its time is over, which may be later than the grace allows.
-        let _ = timeout(self.grace, handle.stop(true)).await;
-        worker.await.map_err(|error| Ended::new("the delivery worker", &Err(error)))?;
-        if let Err(error) = self.queue.remember(&self.shared.metrics).await {
+
+        shared.stop();
+        until_shutdown.iter().for_each(AbortHandle::abort);
+        info!("stopping: /readyz is 503, webhooks are served for another {drain:?}");
+        sleep(drain).await;
+        // The worker and the requests in flight end at the same time, so that the grace period is spent once.
+        let _ = stop_worker.send(grace);
+        // The web server checks its own timeout once a second, which may be later than the grace period allows.
+        let _ = timeout(grace, server_handle.stop(true)).await;
+        worker.await.map_err(|error| TaskEnded::new("the delivery worker", &Err(error)))?;
+        if let Err(error) = queue.remember(&shared.metrics).await {
             warn!("the counts of the last seconds are lost: {error}");
         }
-        if let Err(error) = self.queue.close().await {
-            // As on a full disk. All that was committed stands in the files beside the database.
+        if let Err(error) = queue.close().await {
+            // As on a full disk. All that was committed stays in the files beside the database.
             warn!("the queue is safe, but its files could not be tidied up: {error}");
         }
         drop(tasks);
@@ -230,29 +200,34 @@ impl Bridge {
     }
 }
 
-/// Lets `metrics` and `commits` hear of every commit of `queue`, and `metrics` know what an earlier run remembered. Says
-/// why PagerDuty could not be trusted then.
-async fn count(queue: &Queue, metrics: &Metrics, commits: &Arc<CommitTimes>) -> Option<String> {
-    let (heard, commits) = (metrics.clone(), Arc::clone(commits));
+/// Counts every commit of `queue` in `metrics`, and returns the times of the commits.
+fn count_commits(queue: &Queue, metrics: &Metrics) -> Arc<CommitTimes> {
+    let times = Arc::new(CommitTimes::default());
+    let (metrics, committed) = (metrics.clone(), Arc::clone(&times));
     queue.observe(move |commit| match commit {
         Commit::Done { took, arrivals, folded, rejected } => {
             if let [first, ..] = arrivals
                 && let Some(last) = arrivals.last()
             {
-                commits.committed(first.id, last.id, Instant::now());
+                committed.committed(first.id, last.id, Instant::now());
             }
-            heard.committed(*took);
-            arrivals.iter().for_each(|arrival| heard.queued(arrival.event_type));
-            heard.folded(*folded);
-            heard.rejected_kept(*rejected);
+            metrics.committed(*took);
+            arrivals.iter().for_each(|arrival| metrics.queued(arrival.event_type));
+            metrics.folded(*folded);
+            metrics.rejected_kept(*rejected);
         }
-        Commit::Failed => heard.commit_failed(),
+        Commit::Failed => metrics.commit_failed(),
     });
+    times
+}
+
+/// Restores the metrics of an earlier run. Returns why PagerDuty was not trusted then, if it was not.
+async fn restore(queue: &Queue, metrics: &Metrics) -> Option<String> {
     let now = Utc::now();
     match queue.memory(now).await {
-        Ok(memory) => {
-            let untrusted = memory.untrusted.clone();
-            metrics.recall(memory, now);
+        Ok(stored) => {
+            let untrusted = stored.untrusted.clone();
+            metrics.restore(stored, now);
             untrusted
         }
         Err(error) => {
@@ -262,11 +237,25 @@ async fn count(queue: &Queue, metrics: &Metrics, commits: &Arc<CommitTimes>) -> 
     }
 }
 
-/// How the last attempts of an earlier run failed, for each service key for which something waits.
-async fn troubles(queue: &Queue) -> Vec<(ServiceKey, String)> {
+/// The delivery worker, which knows how deliveries failed in an earlier run as long as something waits.
+async fn worker(
+    config: &Config,
+    queue: &Queue,
+    client: &Client,
+    metrics: &Metrics,
+    untrusted: Option<String>,
+) -> Worker {
+    let failures = last_failures(queue).await;
+    let untrusted = untrusted.filter(|_| !failures.is_empty());
+    let limits = Limits::new(config.pagerduty_rate, config.give_up_after);
+    Worker::new(queue.clone(), client.clone(), limits).counted_by(metrics.clone()).knowing(failures, untrusted)
+}
+
+/// How the last attempts of an earlier run failed, for each service key with waiting events.
+async fn last_failures(queue: &Queue) -> Vec<(ServiceKey, String)> {
     match queue.reader().attention(&[]).await {
-        Ok(attention) => {
-            let first = attention.first.into_iter();
+        Ok(backlog) => {
+            let first = backlog.first.into_iter();
             first.filter_map(|first| first.reason.map(|reason| (first.service_key, reason))).collect()
         }
         Err(error) => {
@@ -274,6 +263,26 @@ async fn troubles(queue: &Queue) -> Vec<(ServiceKey, String)> {
             Vec::new()
         }
     }
+}
+
+/// Alarms page the alarm key first, then the default key.
+fn paging(config: &Config) -> Paging {
+    let mut service_keys = Vec::new();
+    if config.alarms {
+        service_keys = vec![config.alarm_key().clone(), config.pagerduty_service_key.clone()];
+        service_keys.dedup();
+    }
+    Paging { service_keys, prefix: config.incident_key_prefix.clone() }
+}
+
+/// What the endpoints share.
+fn app_state(config: Config, queue: &Queue, metrics: Metrics, monitor: Monitor) -> AppState {
+    let fingerprint = config.fingerprint().to_string();
+    let ingest = Ingest::from(&config);
+    let authentication = Authentication::new(config.webhook_token, config.sentry_client_secret);
+    let admin = AdminAuth::new(config.admin_token, rand::random());
+    let state = AppState::new(authentication, ingest, queue.clone(), config.max_body, metrics, monitor);
+    state.with_admin(admin).with_fingerprint(fingerprint)
 }
 
 /// Why a running bridge ended.
@@ -284,14 +293,24 @@ pub enum RunError {
     Server(String),
     /// A background task ended.
     #[error(transparent)]
-    Task(#[from] Ended),
+    Task(#[from] TaskEnded),
+}
+
+impl RunError {
+    fn of_server(ended: Result<io::Result<()>, JoinError>) -> Self {
+        Self::Server(match ended {
+            Ok(Ok(())) => "it stopped by itself".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        })
+    }
 }
 
 fn serve(listener: TcpListener, shared: Data<AppState>, grace: Duration) -> io::Result<Server> {
     let threads = available_parallelism().map_or(1, usize::from);
     let connections = (descriptors::connections(descriptors::limit()) / threads).clamp(1, CONNECTIONS);
     let server = HttpServer::new(move || {
-        App::new().app_data(shared.clone()).wrap(from_fn(keep_only_trusted)).configure(web::routes)
+        App::new().app_data(shared.clone()).wrap(from_fn(close_unless_accepted)).configure(web::routes)
     })
     .workers(threads)
     .max_connections(connections)
@@ -303,9 +322,9 @@ fn serve(listener: TcpListener, shared: Data<AppState>, grace: Duration) -> io::
     Ok(server)
 }
 
-/// Closes the connection after every answer but that to an alert that was taken: the web server has a deadline for the
-/// first head of a connection and none for the others, so a stranger could hold it for ever.
-async fn keep_only_trusted<B: MessageBody>(
+/// Closes the connection after every answer but 202: the web server limits the time for the first head of a connection and
+/// not for the others, so a stranger could hold a connection for ever.
+async fn close_unless_accepted<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, actix_web::Error> {
@@ -316,7 +335,7 @@ async fn keep_only_trusted<B: MessageBody>(
     Ok(response)
 }
 
-/// What the web server understands, and no less than was asked for.
+/// The web server takes whole seconds; rounded up.
 fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

@@ -1,43 +1,43 @@
-//! How many files, connections among them, this process may have open at once.
+//! The limit of file descriptors, which files and connections share.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Fewer are called few: a single host can have as many connections open.
+/// Below this a single host can exhaust them with its connections.
 pub const FEW: u64 = 4096;
 
-/// As many as are asked for where they may be had. Each takes memory of the system's only when it is used.
+/// The limit that is asked for. A descriptor takes memory only while it is open.
 const WANTED: u64 = 65_536;
 
-/// How many are kept for the database, for connections to PagerDuty and for what the threads need.
+/// How many are reserved for the database, connections to PagerDuty and the runtime.
 const RESERVED: u64 = 256;
 
-/// How many this process may have open now; more than anybody needs where there is no limit.
+/// The current limit of this process; `u64::MAX` if there is none.
 #[must_use]
 pub fn limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Raises the limit as far as this process may and needs, and returns what it is then. Many systems let a process raise it
-/// by itself from 1,024, which programs with `select` once needed.
+/// Raises the limit as far as needed and permitted, and returns it. Many systems start a process with 1,024 and let it
+/// raise the limit by itself.
 #[must_use]
 pub fn raise_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let wanted = maximum.unwrap_or(u64::MAX).min(WANTED);
     if current.is_some_and(|current| current < wanted) {
-        // Where that is forbidden the limit stays as it is, and is heeded.
+        // If that is forbidden, the limit stays as it is.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
     }
     limit()
 }
 
-/// How many connections the web server may take under this limit, so that what it takes them for has files, too.
+/// How many connections the web server may accept under this limit.
 #[must_use]
 pub fn connections(limit: u64) -> usize {
     let reserved = RESERVED.min(limit / 2);
     usize::try_from(limit - reserved).unwrap_or(usize::MAX)
 }
 
-/// What to do where there are [`FEW`].
+/// What an operator should know and do about a limit below [`FEW`].
 #[must_use]
 pub fn too_few(limit: u64) -> String {
     format!(

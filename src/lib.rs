@@ -1,6 +1,7 @@
-//! Receives Sentry's webhooks, enqueues each alert on disk and delivers it to PagerDuty's Events API v1.
+//! A bridge from Sentry to PagerDuty: it receives Sentry's webhooks, commits each alert to a durable queue before it answers,
+//! and delivers it to PagerDuty's Events API v1.
 //!
-//! # The way an alert takes
+//! # The way of an alert
 //!
 //! ```text
 //!  Sentry ──POST──▶ web ──▶ ingest ─┬─ sentry      bytes → Alert
@@ -10,31 +11,62 @@
 //!         202 ◀── committed ◀── queue ──▶ delivery ──▶ awc ──▶ PagerDuty
 //! ```
 //!
-//! One direction, no way back. What stands inside [`ingest`] is pure: bytes, headers and a time go in, a verdict comes
-//! out. So is [`delivery::schedule`]: time, randomness and PagerDuty's answers are its arguments.
+//! Data flows in one direction. Decisions are pure functions: [`ingest`] takes headers, a body and a time and returns what
+//! has to be done with a webhook; [`delivery::schedule`] takes times, randomness and PagerDuty's answers and returns the
+//! next step; [`monitor::checks`] takes a snapshot and returns what is wrong. I/O stands at the edges: [`web`] reads
+//! requests, [`queue`] commits, the worker of [`delivery`] sends.
 //!
-//! # Where things are
+//! # A tour
 //!
-//! - [`config`]: `BRIDGE_*` variables into checked types
-//! - [`bridge`]: the running application, built from its configuration and a listener
-//! - [`web`]: one file per endpoint
-//! - [`ingest`]: the pure way from a request to a verdict
-//! - [`sentry`], [`alert`], [`routing`], [`pagerduty`]: the steps of that way
-//! - [`sentry_api`]: Sentry's own API, for `connect` and `audit`; the way of an alert does not depend on it
-//! - [`redaction`]: what of an alert is never kept nor sent
-//! - [`queue`]: the durable queue
-//! - [`delivery`]: what to send next and when, and the worker that does it
-//! - [`upkeep`]: what people do about dead letters and rejected webhooks
-//! - [`metrics`]: what happened, counted; every room may touch it
-//! - [`monitor`]: whether the bridge is well
-//! - [`supervision`]: background tasks, none of which may end; [`descriptors`]: how many files may be open
-//! - [`logging`]: the log, with few lines where one thing is repeated
-//! - [`printable`]: texts of others, made safe for terminals and logs
-//! - [`build_info`]: which version this is
-//! - [`cli`] and [`commands`]: the verbs of the program; [`exit_code`]: how they end
+//! Four files in this order show the whole program: [`bridge`] puts the parts together and runs them; [`web::webhook`]
+//! answers one webhook; [`ingest`] decides what it means; [`delivery::worker`] carries out what the scheduler decides.
 //!
-//! The strict local PagerDuty for rehearsals and tests is a crate of its own, [`pagerduty_sandbox`]: it cannot use what
-//! stands here, so that each checks the other.
+//! # Modules
+//!
+//! What comes in:
+//!
+//! - [`web`]: the HTTP endpoints and who may use them. Webhooks, health, metrics, the status page and `/api`.
+//! - [`ingest`]: from a request to a decision: enqueue an event, ignore the webhook or reject it. `explain` and a retried
+//!   rejected webhook call the same function.
+//! - [`sentry`]: the bodies and signatures of Sentry's webhooks, of the legacy plugin and of the integration platform.
+//!   Parsing is lenient, because an alert with an odd field must still page.
+//! - [`alert`]: what Sentry said, whichever webhook it came by. It is the result of [`sentry`] and the input of all that
+//!   follows.
+//! - [`redaction`]: the fields that `BRIDGE_REDACT` names. They are removed before anything is stored or sent.
+//! - [`routing`]: which service key an alert goes to. The syntax is that of Sentry's own PagerDuty plugin.
+//!
+//! What goes out:
+//!
+//! - [`pagerduty`]: events that are valid by construction, the client that sends them, and what its answers mean.
+//!   Incident keys are always strings.
+//! - [`queue`]: the durable queue in SQLite, with one commit for many alerts. It folds alerts into waiting triggers, knows
+//!   which incidents are open, and keeps dead letters and rejected webhooks.
+//! - [`delivery`]: what to send next, and when. One incident stays in order, each service key has a rate limiter and a
+//!   backoff of its own, and an event that always fails becomes a dead letter.
+//!
+//! What watches it:
+//!
+//! - [`metrics`]: what happened, counted. Every module may hold a handle.
+//! - [`monitor`]: whether the bridge is healthy, from a snapshot of queue, deliveries and metrics. It raises the bridge's own
+//!   alarms.
+//! - [`supervision`]: background tasks. When one ends, the process ends.
+//! - [`logging`]: log lines, limited where a cause repeats. A log that nobody reads holds up nothing.
+//!
+//! What people use:
+//!
+//! - [`cli`] and [`commands`]: the commands of the program, one file each. [`exit_code`] has the codes they end with.
+//! - [`config`]: the `BRIDGE_*` settings. Each is declared once and parsed into a type that cannot hold a wrong value.
+//! - [`upkeep`]: retry and discard, for commands, the page and `/api`. [`queue::json`] is how all three show events and
+//!   rejected webhooks.
+//! - [`sentry_api`]: Sentry's own API, for `connect` and `audit`. The way of an alert does not depend on it.
+//! - [`bridge`]: the running application. [`descriptors`] raises the limit of open files for it.
+//! - [`printable`]: escapes control characters in texts of others. Terminals and logs only see what it returns.
+//! - [`build_info`]: the version and commit of this build.
+//!
+//! The strict local PagerDuty for rehearsals and tests is a crate of its own, [`pagerduty_sandbox`]. It shares no code with
+//! [`pagerduty`], so that each checks the other.
+//!
+//! `docs/architecture.md` has a glossary, and lists the files to touch for common changes.
 
 pub mod alert;
 pub mod bridge;

@@ -1,7 +1,7 @@
 //! Background tasks, none of which may end while the bridge runs.
 //!
-//! A task that panicked is gone without anybody noticing. Whoever runs the bridge had better start it again than keep one
-//! that looks alive and takes, sends or forgets nothing.
+//! A task that panicked is gone without anybody noticing. It is better to end the process, which a supervisor starts again,
+//! than to keep one that looks alive and receives or sends nothing.
 
 use std::collections::HashMap;
 use std::future::{Future, pending};
@@ -12,16 +12,16 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 /// A background task that ended although it never should.
 #[derive(Debug, Error)]
-#[error("{task} ended, and the bridge is nothing without it: {how}")]
-pub struct Ended {
-    /// Which, as people call it.
+#[error("{task} ended unexpectedly, so the bridge stops: {how}")]
+pub struct TaskEnded {
+    /// The name of the task.
     pub task: &'static str,
-    /// What is known of its end.
+    /// Why, as far as is known.
     pub how: String,
 }
 
-impl Ended {
-    /// The end of `task` as whoever waited for it learns of it. It is logged.
+impl TaskEnded {
+    /// The end of `task`, which is logged.
     #[must_use]
     pub fn new(task: &'static str, ended: &Result<(), JoinError>) -> Self {
         let how = match ended {
@@ -34,7 +34,7 @@ impl Ended {
     }
 }
 
-/// Background tasks, which are ended when this is dropped.
+/// Background tasks; dropping this ends them.
 #[derive(Debug, Default)]
 pub struct Tasks {
     tasks: JoinSet<()>,
@@ -42,8 +42,8 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// Starts a task on this thread; must be called within an actix system. Whoever ends it by the handle is told of it
-    /// by [`Tasks::ended`], too.
+    /// Starts a task on this thread; must be called within an actix system. A task that is aborted by the handle counts
+    /// as ended, too.
     pub fn spawn<T>(&mut self, name: &'static str, task: impl Future<Output = T> + 'static) -> AbortHandle {
         let handle = self.tasks.spawn_local(async move {
             task.await;
@@ -52,14 +52,14 @@ impl Tasks {
         handle
     }
 
-    /// Waits until one of them ends. Without any it waits for ever.
-    pub async fn ended(&mut self) -> Ended {
+    /// Waits until one of them ends; without any, for ever.
+    pub async fn ended(&mut self) -> TaskEnded {
         let Some(ended) = self.tasks.join_next_with_id().await else { return pending().await };
         let (id, ended) = match ended {
             Ok((id, ())) => (id, Ok(())),
             Err(error) => (error.id(), Err(error)),
         };
-        Ended::new(self.names.remove(&id).unwrap_or("a background task"), &ended)
+        TaskEnded::new(self.names.remove(&id).unwrap_or("a background task"), &ended)
     }
 }
 

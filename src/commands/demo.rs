@@ -56,7 +56,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         let address = bridge.address();
         let webhook = Url::parse(&format!("http://{address}/sentry/{TOKEN}"))?;
         let (stop, stopped) = oneshot::channel();
-        let running = actix_web::rt::spawn(bridge.run_until(async { stopped.await.unwrap_or_default() }));
+        let running = actix_web::rt::spawn(bridge.run_until_stopped(async { stopped.await.unwrap_or_default() }));
 
         say(&format!("bridge at {webhook}, sandbox at {}", sandbox.url()));
         say(&format!("status page at http://{address}/, admin token {ADMIN_TOKEN}"));

@@ -29,7 +29,7 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
         })?;
         let mut signals = Signals::new()?;
         bridge
-            .run_until(async move {
+            .run_until_stopped(async move {
                 signals.next().await;
                 actix_web::rt::spawn(async move {
                     signals.next().await;

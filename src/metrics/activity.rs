@@ -1,21 +1,21 @@
-//! The last 24 hours in steps of ten minutes, for the charts. Pure.
+//! Counts of the last 24 hours in steps of ten minutes, for the charts. Pure.
 
 use std::collections::VecDeque;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 
-/// How long one bucket is.
+/// The length of a bucket.
 const STEP: TimeDelta = TimeDelta::minutes(10);
 
-/// How many buckets are shown.
+/// The number of buckets.
 const STEPS: usize = 144;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Happening {
-    /// A webhook that proved where it comes from.
+pub enum ActivityKind {
+    /// An authenticated webhook.
     Received,
-    /// An event that PagerDuty took.
+    /// An event that PagerDuty accepted.
     Delivered,
     /// An attempt that PagerDuty throttled.
     Throttled,
@@ -23,12 +23,12 @@ pub enum Happening {
     Failed,
 }
 
-/// What happened in ten minutes.
+/// The counts of ten minutes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Bucket {
-    /// When they began.
+    /// The start of the ten minutes.
     pub from: DateTime<Utc>,
-    /// Webhooks received.
+    /// Authenticated webhooks.
     pub received: u64,
     /// Events delivered.
     pub delivered: u64,
@@ -38,7 +38,7 @@ pub struct Bucket {
     pub failed: u64,
 }
 
-/// Counts of the last 24 hours. Steps in which nothing happened take no room.
+/// Counts of the last 24 hours. Steps without any are not stored.
 #[derive(Clone, Debug, Default)]
 pub struct Activity(VecDeque<Bucket>);
 
@@ -56,10 +56,10 @@ impl Bucket {
 }
 
 impl Activity {
-    /// Counts one more, and tells when its step began.
-    pub fn note(&mut self, happening: Happening, at: DateTime<Utc>) -> DateTime<Utc> {
+    /// Counts one, and returns the start of its step.
+    pub fn record(&mut self, kind: ActivityKind, at: DateTime<Utc>) -> DateTime<Utc> {
         let from = at.duration_trunc(STEP).unwrap_or(at);
-        // Mostly it is the last one, but the clock may have been set back.
+        // Usually the last one, but the clock may have been set back.
         if let Err(place) = self.0.binary_search_by_key(&from, |bucket| bucket.from) {
             self.0.insert(place, Bucket::empty(from));
             if self.0.len() > STEPS {
@@ -72,18 +72,18 @@ impl Activity {
         }
         if let Ok(place) = self.0.binary_search_by_key(&from, |bucket| bucket.from) {
             let bucket = &mut self.0[place];
-            match happening {
-                Happening::Received => bucket.received += 1,
-                Happening::Delivered => bucket.delivered += 1,
-                Happening::Throttled => bucket.throttled += 1,
-                Happening::Failed => bucket.failed += 1,
+            match kind {
+                ActivityKind::Received => bucket.received += 1,
+                ActivityKind::Delivered => bucket.delivered += 1,
+                ActivityKind::Throttled => bucket.throttled += 1,
+                ActivityKind::Failed => bucket.failed += 1,
             }
         }
         from
     }
 
-    /// Puts what an earlier run counted before what was counted so far.
-    pub fn recall(&mut self, earlier: impl IntoIterator<Item = Bucket>) {
+    /// Adds what an earlier run counted.
+    pub fn restore(&mut self, earlier: impl IntoIterator<Item = Bucket>) {
         let mut all: Vec<Bucket> = earlier.into_iter().chain(std::mem::take(&mut self.0)).collect();
         all.sort_by_key(|bucket| bucket.from);
         all.dedup_by(|later, kept| {
@@ -97,19 +97,19 @@ impl Activity {
         self.0 = all.into();
     }
 
-    /// The steps from `from` on in which something happened, oldest first.
+    /// The stored steps from `from` on, oldest first.
     #[must_use]
     pub fn since(&self, from: DateTime<Utc>) -> Vec<Bucket> {
         self.0.iter().filter(|bucket| bucket.from >= from).copied().collect()
     }
 
-    /// When the oldest step shown at `now` began.
+    /// The start of the oldest step of the 24 hours up to `now`.
     #[must_use]
     pub fn horizon(now: DateTime<Utc>) -> DateTime<Utc> {
         now.duration_trunc(STEP).unwrap_or(now) - STEP * i32::try_from(STEPS - 1).unwrap_or_default()
     }
 
-    /// The buckets of the 24 hours up to `now`, also those in which nothing happened, oldest first.
+    /// All buckets of the 24 hours up to `now`, empty ones included, oldest first.
     #[must_use]
     pub fn last_day(&self, now: DateTime<Utc>) -> Vec<Bucket> {
         let mut counted = self.0.iter().peekable();
@@ -149,13 +149,13 @@ mod tests {
     fn a_day_has_144_steps_and_what_is_older_is_gone() {
         let mut activity = Activity::default();
         for minutes in [0, 9, 10, 1439, 1440] {
-            activity.note(Happening::Received, at(minutes));
+            activity.record(ActivityKind::Received, at(minutes));
         }
         assert_eq!(received(&activity, 1439), [(0, 2), (10, 1), (1430, 1)]);
         assert_eq!(received(&activity, 1440), [(10, 1), (1430, 1), (1440, 1)]);
         assert_eq!(received(&activity, 10_000), []);
         for step in 0..1000 {
-            activity.note(Happening::Received, at(1440 + 10 * step));
+            activity.record(ActivityKind::Received, at(1440 + 10 * step));
         }
         assert_eq!(activity.0.len(), STEPS, "it is bounded");
     }
@@ -163,10 +163,10 @@ mod tests {
     #[test]
     fn what_happens_is_counted_where_it_belongs_also_after_the_clock_was_set_back() {
         let mut activity = Activity::default();
-        activity.note(Happening::Received, at(500));
-        assert_eq!(activity.note(Happening::Delivered, at(125)), at(120));
-        activity.note(Happening::Throttled, at(125));
-        activity.note(Happening::Failed, at(129));
+        activity.record(ActivityKind::Received, at(500));
+        assert_eq!(activity.record(ActivityKind::Delivered, at(125)), at(120));
+        activity.record(ActivityKind::Throttled, at(125));
+        activity.record(ActivityKind::Failed, at(129));
         let day = activity.last_day(at(130));
         let step = Bucket { from: at(120), received: 0, delivered: 1, throttled: 1, failed: 1 };
         assert_eq!(day[day.len() - 2], step);
@@ -176,10 +176,10 @@ mod tests {
     #[test]
     fn what_an_earlier_run_counted_is_added_to_what_this_one_did() {
         let mut activity = Activity::default();
-        activity.note(Happening::Received, at(25));
+        activity.record(ActivityKind::Received, at(25));
         let earlier =
             [Bucket { received: 7, ..Bucket::empty(at(10)) }, Bucket { received: 3, ..Bucket::empty(at(20)) }];
-        activity.recall(earlier);
+        activity.restore(earlier);
         assert_eq!(received(&activity, 30), [(10, 7), (20, 4)]);
     }
 }

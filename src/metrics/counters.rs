@@ -1,21 +1,27 @@
-//! The counters and histograms, which start at zero with the process.
+//! What Prometheus scrapes: counters and histograms, which start at zero with the process, gauges, which are measured at
+//! the moment of a scrape, and the text format.
 
 use prometheus::core::Collector;
-use prometheus::proto::MetricFamily;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::proto::{Gauge as GaugeValue, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
+use strum::VariantArray;
 
 use super::labels::{Answered, Source};
 use crate::pagerduty::EventType;
 use crate::pagerduty::kind::OutcomeKind;
 
-/// From a commit on a fast disk to one that Sentry does not wait for any more, in seconds.
+/// The `Content-Type` of the text format.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// From a commit on a fast disk to one that takes longer than Sentry waits for an answer, in seconds.
 const COMMIT_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
-/// From a delivery at once to one after an outage of a day, in seconds.
+/// From an immediate delivery to one after an outage of a day, in seconds.
 const LATENCY_BUCKETS: [f64; 14] =
     [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
 
-/// What is counted. Every value of every label is there from the start, so that the first of anything is an increase.
+/// The counters. Every value of every label is there from the start, so that Prometheus sees the first of anything as an
+/// increase.
 #[derive(Debug)]
 pub(super) struct Counters {
     registry: Registry,
@@ -38,65 +44,65 @@ impl Default for Counters {
             webhooks: counters(
                 &registry,
                 "bridge_webhooks_total",
-                "Webhooks that were answered, by where they came from and what they were answered.",
+                "Webhooks answered, by source and answer.",
                 &["source", "answer"],
             ),
             rejected_kept: counter(
                 &registry,
                 "bridge_webhooks_rejected_kept_total",
-                "Webhooks that were answered 400 or 422 and whose bodies were kept to look at.",
+                "Webhooks answered 400 or 422 whose bodies were stored for inspection.",
             ),
             queued: counters(
                 &registry,
                 "bridge_events_queued_total",
-                "Events that were put into the queue, the bridge's own alarms included, by what they do to their incident.",
+                "Events enqueued, including the bridge's own alarms, by event type.",
                 &["event_type"],
             ),
             folded: counter(
                 &registry,
                 "bridge_events_folded_total",
-                "Alerts that were folded into a waiting trigger of their incident instead of being queued.",
+                "Alerts folded into a waiting trigger of the same incident instead of being enqueued as events of their own.",
             ),
             attempts: counters(
                 &registry,
                 "bridge_delivery_attempts_total",
-                "Attempts to deliver an event to PagerDuty, by how they ended.",
+                "Attempts to deliver an event to PagerDuty, by outcome.",
                 &["outcome"],
             ),
-            delivered: counter(&registry, "bridge_events_delivered_total", "Events that PagerDuty took."),
+            delivered: counter(&registry, "bridge_events_delivered_total", "Events accepted by PagerDuty."),
             dead: counter(
                 &registry,
                 "bridge_events_dead_total",
-                "Events that became dead letters, which wait until somebody retries or discards them.",
+                "Events that became dead letters; each is kept until it is retried or discarded.",
             ),
             commit_seconds: histogram(
                 &registry,
                 "bridge_queue_commit_seconds",
-                "Seconds one commit to the database took; many alerts may share one.",
+                "Duration of commits to the database in seconds; many alerts may share one commit.",
                 &COMMIT_BUCKETS,
             ),
             commits_failed: counter(
                 &registry,
                 "bridge_queue_commits_failed_total",
-                "Commits to the database that failed; alerts in them were answered 503.",
+                "Failed commits to the database; their alerts were answered 503.",
             ),
             latency_seconds: histogram(
                 &registry,
                 "bridge_delivery_latency_seconds",
-                "Seconds from the webhook until PagerDuty took the event; from the newest one where alerts were folded.",
+                "Seconds from the receipt of a webhook until PagerDuty accepted its event; where alerts were folded, from the newest.",
                 &LATENCY_BUCKETS,
             ),
             registry,
         };
-        counters.begin_at_zero();
+        counters.initialize_labels();
         counters
     }
 }
 
 impl Counters {
-    fn begin_at_zero(&self) {
-        for source in Source::ALL {
-            for answered in Answered::ALL.into_iter().filter(|answered| can_be(source, *answered)) {
+    fn initialize_labels(&self) {
+        for source in Source::VARIANTS {
+            for answered in Answered::VARIANTS.iter().filter(|answered| answered.is_possible_for(*source)) {
                 self.webhooks.with_label_values(&[source.name(), answered.name()]);
             }
         }
@@ -110,21 +116,6 @@ impl Counters {
 
     pub(super) fn gather(&self) -> Vec<MetricFamily> {
         self.registry.gather()
-    }
-}
-
-/// Whether the webhook answers this to webhooks of this source.
-fn can_be(source: Source, answered: Answered) -> bool {
-    match answered {
-        Answered::Queued | Answered::Ignored => source != Source::Unknown,
-        Answered::Rejected => source != Source::Legacy,
-        Answered::Unavailable => true,
-        Answered::WrongToken
-        | Answered::WrongSignature
-        | Answered::Unsigned
-        | Answered::Unread
-        | Answered::NotFound
-        | Answered::WrongMethod => source == Source::Unknown,
     }
 }
 
@@ -145,4 +136,70 @@ fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: pr
     let collector = collector.expect("the name and the labels are well-formed");
     registry.register(Box::new(collector.clone())).expect("the name is used once");
     collector
+}
+
+/// A gauge, measured at the moment of a scrape. Without samples it is left out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gauge {
+    name: &'static str,
+    help: &'static str,
+    samples: Vec<(Vec<(&'static str, String)>, f64)>,
+}
+
+impl Gauge {
+    /// A gauge without labels; `None`: not known.
+    #[must_use]
+    pub fn of(name: &'static str, help: &'static str, value: Option<f64>) -> Self {
+        Self { name, help, samples: value.map(|value| (Vec::new(), value)).into_iter().collect() }
+    }
+
+    /// A gauge with a sample for each value of a label; no value may come twice.
+    #[must_use]
+    pub fn by<L: Into<String>>(
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        values: impl IntoIterator<Item = (L, f64)>,
+    ) -> Self {
+        let samples = values.into_iter().map(|(of, value)| (vec![(label, of.into())], value)).collect();
+        Self { name, help, samples }
+    }
+
+    /// A gauge that is always 1 and carries information in its labels.
+    #[must_use]
+    pub fn info(name: &'static str, help: &'static str, labels: Vec<(&'static str, String)>) -> Self {
+        Self { name, help, samples: vec![(labels, 1.0)] }
+    }
+
+    fn into_family(self) -> MetricFamily {
+        let metrics = self.samples.into_iter().map(|(labels, value)| {
+            let labels = labels.into_iter().map(|(name, value)| {
+                let mut pair = LabelPair::default();
+                pair.set_name(name.to_owned());
+                pair.set_value(value);
+                pair
+            });
+            let mut gauge = GaugeValue::default();
+            gauge.set_value(value);
+            let mut metric = Metric::default();
+            metric.set_label(labels.collect());
+            metric.set_gauge(gauge);
+            metric
+        });
+        let mut family = MetricFamily::default();
+        family.set_name(self.name.to_owned());
+        family.set_help(self.help.to_owned());
+        family.set_field_type(MetricType::GAUGE);
+        family.set_metric(metrics.collect());
+        family
+    }
+}
+
+/// Counters and gauges in Prometheus' text format, in the order of their names.
+pub(super) fn text(counters: Vec<MetricFamily>, gauges: Vec<Gauge>) -> String {
+    let gauges = gauges.into_iter().filter(|gauge| !gauge.samples.is_empty()).map(Gauge::into_family);
+    let mut families: Vec<_> = counters.into_iter().chain(gauges).collect();
+    families.sort_by(|one, other| one.name().cmp(other.name()));
+    // Writing into memory cannot fail; the encoder refuses only families without a name or a sample.
+    TextEncoder::new().encode_to_string(&families).unwrap_or_default()
 }

@@ -1,94 +1,80 @@
 //! The values that labels may have. None of them comes from outside.
 
+use strum::{IntoStaticStr, VariantArray};
+
 /// Where a webhook came from, as far as the bridge knows.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Source {
     /// Sentry's legacy plugin `WebHooks`.
     Legacy,
     /// Sentry's integration platform.
     Platform,
-    /// Nobody knows: it was turned away, could not be read, or is neither.
+    /// Not known: the request was refused before it was read, could not be read, or is neither of the two.
     Unknown,
 }
 
-/// What a webhook was answered.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// How a webhook was answered.
+#[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Answered {
     /// 202, queued.
     Queued,
     /// 202, ignored.
     Ignored,
-    /// 400 or 422: not JSON, or no webhook of Sentry's.
+    /// 400 or 422: not JSON, or not a Sentry webhook.
     Rejected,
     /// 401, because of the token.
     WrongToken,
-    /// 401, because a signature that has the form of one is not that of the body.
+    /// 401: the signature is well-formed, but does not match the body.
     WrongSignature,
-    /// 401, because there is no signature, or none that has the form of one.
+    /// 401: the signature is missing or malformed.
     Unsigned,
-    /// 408, 413, or broken off.
+    /// 408, 413, or the request ended early.
     Unread,
-    /// 503: it could not be committed, or there was no room to read it.
+    /// 503: it could not be committed, or the limit of body memory was reached.
     Unavailable,
     /// 404: an address under `/sentry` that does not exist.
     NotFound,
-    /// 405: no POST.
+    /// 405: the method is not POST.
     WrongMethod,
 }
 
 impl Source {
-    /// Every source.
-    pub const ALL: [Self; 3] = [Self::Legacy, Self::Platform, Self::Unknown];
-
-    /// Its name in metrics.
+    /// The value of the label.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Legacy => "legacy",
-            Self::Platform => "platform",
-            Self::Unknown => "unknown",
-        }
+        self.into()
     }
 }
 
 impl Answered {
-    /// Every answer.
-    pub const ALL: [Self; 10] = [
-        Self::Queued,
-        Self::Ignored,
-        Self::Rejected,
-        Self::WrongToken,
-        Self::WrongSignature,
-        Self::Unsigned,
-        Self::Unread,
-        Self::Unavailable,
-        Self::NotFound,
-        Self::WrongMethod,
-    ];
-
-    /// Its name in metrics.
+    /// The value of the label.
     #[must_use]
     pub fn name(self) -> &'static str {
+        self.into()
+    }
+
+    /// Whether webhooks of this source can be answered like this.
+    pub(super) fn is_possible_for(self, source: Source) -> bool {
         match self {
-            Self::Queued => "queued",
-            Self::Ignored => "ignored",
-            Self::Rejected => "rejected",
-            Self::WrongToken => "wrong_token",
-            Self::WrongSignature => "wrong_signature",
-            Self::Unsigned => "unsigned",
-            Self::Unread => "unread",
-            Self::Unavailable => "unavailable",
-            Self::NotFound => "not_found",
-            Self::WrongMethod => "wrong_method",
+            Self::Queued | Self::Ignored => source != Source::Unknown,
+            Self::Rejected => source != Source::Legacy,
+            Self::Unavailable => true,
+            Self::WrongToken
+            | Self::WrongSignature
+            | Self::Unsigned
+            | Self::Unread
+            | Self::NotFound
+            | Self::WrongMethod => source == Source::Unknown,
         }
     }
 
-    /// Whether a webhook of this source and answer has proven where it comes from: by a token or a signature.
-    #[must_use]
-    pub fn is_proven(self, source: Source) -> bool {
+    /// Whether a webhook of this source that was answered like this was authenticated, by a token or a signature.
+    pub(super) fn is_authenticated(self, source: Source) -> bool {
         match self {
             Self::Queued | Self::Ignored | Self::Rejected => true,
-            // Without a source it was never read, so nobody knows what it was.
+            // A source is only known once the body was read, which needs authentication.
             Self::Unavailable => source != Source::Unknown,
             Self::WrongToken
             | Self::WrongSignature
@@ -97,5 +83,17 @@ impl Answered {
             | Self::NotFound
             | Self::WrongMethod => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_written_in_snake_case() {
+        let sources: Vec<_> = Source::VARIANTS.iter().map(|source| source.name()).collect();
+        assert_eq!(sources, ["legacy", "platform", "unknown"]);
+        assert_eq!([Answered::WrongToken, Answered::NotFound].map(Answered::name), ["wrong_token", "not_found"]);
     }
 }

@@ -1,16 +1,13 @@
-//! What happened, counted: the handle that every room may touch, and the answers of `/metrics` and the charts.
+//! What happened, counted. [`Metrics`] is a handle that every module may hold; `/metrics`, the status page and the monitor
+//! read it through [`MetricsSnapshot`].
 //!
-//! - [`labels`]: where a webhook came from and what it was answered
-//! - `counters`: what Prometheus counts, from zero with every start
-//! - [`gauge`]: what is measured at the moment of a scrape, and the text format
+//! - [`labels`]: where a webhook came from and how it was answered
+//! - [`counters`]: what Prometheus scrapes, and the text format
 //! - [`activity`]: the last 24 hours in steps
-//! - [`memory`]: what is remembered over a restart
 
 pub mod activity;
-mod counters;
-pub mod gauge;
+pub mod counters;
 pub mod labels;
-pub mod memory;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -18,44 +15,44 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use prometheus::proto::MetricFamily;
 
-pub use activity::{Activity, Bucket, Happening};
-pub use gauge::Gauge;
+pub use activity::{Activity, ActivityKind, Bucket};
+pub use counters::{CONTENT_TYPE, Gauge};
 pub use labels::{Answered, Source};
-pub use memory::Memory;
 
 use crate::pagerduty::kind::OutcomeKind;
 use crate::pagerduty::{EventType, ServiceKey};
 use counters::Counters;
 
-/// A handle on the counters of one bridge; clones share them.
+/// A handle on the metrics of one bridge; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     counters: Counters,
-    notes: Mutex<Notes>,
+    recent: Mutex<Recent>,
 }
 
+/// What is known beyond the counters.
 #[derive(Debug, Default)]
-struct Notes {
+struct Recent {
     activity: Activity,
     last_webhook_at: Option<DateTime<Utc>>,
-    /// The same by the monotonic clock, if it was in this run.
+    /// The same by the monotonic clock; only of this run.
     last_webhook: Option<Instant>,
     last_delivered_at: Option<DateTime<Utc>>,
-    /// The same for each service key.
     delivered: BTreeMap<ServiceKey, DateTime<Utc>>,
-    /// Those of them that changed since all was kept.
-    unkept_keys: BTreeSet<ServiceKey>,
+    /// The keys of `delivered` that changed since the last save.
+    unsaved_keys: BTreeSet<ServiceKey>,
     untrusted: Option<String>,
     wrong_signatures: WrongSignatures,
-    /// The oldest step that changed since all was kept.
-    unkept_from: Option<DateTime<Utc>>,
+    /// The start of the oldest step that changed since the last save.
+    unsaved_from: Option<DateTime<Utc>>,
 }
 
-/// Webhooks in a row that had a wrong signature.
+/// Consecutive webhooks with a wrong signature.
 #[derive(Debug, Default)]
 struct WrongSignatures {
     number: u32,
@@ -64,7 +61,7 @@ struct WrongSignatures {
     senders: Senders,
 }
 
-/// The addresses that connections came from: what a peer says of others in its headers is not asked.
+/// The addresses of the peers of connections; headers such as `X-Forwarded-For` are ignored.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Senders {
     /// The first few, each once.
@@ -74,14 +71,13 @@ pub struct Senders {
 }
 
 impl Senders {
-    /// How many are told one by one.
-    const MOST: usize = 5;
+    const MAX_LISTED: usize = 5;
 
     fn add(&mut self, address: IpAddr) {
         if self.first.contains(&address) {
             return;
         }
-        if self.first.len() < Self::MOST {
+        if self.first.len() < Self::MAX_LISTED {
             self.first.push(address);
         } else {
             self.more = true;
@@ -89,28 +85,55 @@ impl Senders {
     }
 }
 
-/// What the metrics know beyond counters.
+/// The metrics of one moment: what the counters show and the other fields agree.
 #[derive(Clone, Debug, Default)]
-pub struct Snapshot {
-    /// When a webhook that proved where it comes from was received last, also in an earlier run.
+pub struct MetricsSnapshot {
+    /// When the last authenticated webhook was received, in this run or an earlier one.
     pub last_webhook_at: Option<DateTime<Utc>>,
-    /// How long ago that was by a clock that is never set, if it was in this run.
+    /// How long ago that was by the monotonic clock; `None` if not in this run.
     pub since_webhook: Option<Duration>,
-    /// When PagerDuty took an event last, also in an earlier run.
+    /// When PagerDuty accepted the last event, in this run or an earlier one.
     pub last_delivered_at: Option<DateTime<Utc>>,
     /// The same for each service key.
     pub delivered: BTreeMap<ServiceKey, DateTime<Utc>>,
-    /// How many webhooks in a row had a wrong signature.
+    /// How many consecutive webhooks had a wrong signature.
     ///
-    /// Only a signature that was compared with its body counts, a missing one or a wrong token does not; and only a
-    /// webhook of the integration platform that came in ends the row, for the legacy plugin's are not signed.
+    /// A missing or malformed signature and a wrong token do not count. Only an authenticated webhook of the integration
+    /// platform resets the number, for those of the legacy plugin are not signed.
     pub wrong_signatures: u32,
-    /// How long after the first of them the last one came, by a clock that is never set.
+    /// The time between the first and the last of them, by the monotonic clock.
     pub wrong_signatures_for: Duration,
     /// Where they came from.
     pub wrong_signatures_from: Senders,
     /// The last 24 hours.
     pub activity: Vec<Bucket>,
+    /// The counters and histograms.
+    pub counters: Vec<MetricFamily>,
+}
+
+impl MetricsSnapshot {
+    /// The counters and `gauges` in Prometheus' text format, to be sent as [`CONTENT_TYPE`].
+    #[must_use]
+    pub fn into_text(self, gauges: Vec<Gauge>) -> String {
+        counters::text(self.counters, gauges)
+    }
+}
+
+/// What is stored so that it is there after a restart: without it, a bridge that restarts every hour would never notice
+/// that no webhook comes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct PersistedMetrics {
+    /// When the last authenticated webhook was received.
+    pub last_webhook_at: Option<DateTime<Utc>>,
+    /// When PagerDuty accepted the last event.
+    pub last_delivered_at: Option<DateTime<Utc>>,
+    /// When PagerDuty accepted the last event of each service key: of all keys when read, of those that changed when
+    /// written.
+    pub delivered: BTreeMap<ServiceKey, DateTime<Utc>>,
+    /// Why PagerDuty's certificate is not trusted, as TLS says it; `None` while it is.
+    pub untrusted: Option<String>,
+    /// Steps of the last 24 hours, oldest first: all of them when read, those that changed when written.
+    pub buckets: Vec<Bucket>,
 }
 
 impl Metrics {
@@ -120,42 +143,42 @@ impl Metrics {
         Self::default()
     }
 
-    /// A webhook that came at `at` was answered.
+    /// A webhook that was received at `at` was answered.
     pub fn webhook(&self, source: Source, answered: Answered, at: DateTime<Utc>) {
+        let mut recent = self.recent();
         self.0.counters.webhooks.with_label_values(&[source.name(), answered.name()]).inc();
-        let mut notes = self.notes();
         if answered == Answered::WrongSignature {
-            let (wrong, now) = (&mut notes.wrong_signatures, Instant::now());
+            let (wrong, now) = (&mut recent.wrong_signatures, Instant::now());
             wrong.number = wrong.number.saturating_add(1);
             wrong.span = Some((wrong.span.map_or(now, |(first, _)| first), now));
         }
-        if answered.is_proven(source) {
+        if answered.is_authenticated(source) {
             if source == Source::Platform {
-                notes.wrong_signatures = WrongSignatures::default();
+                recent.wrong_signatures = WrongSignatures::default();
             }
             // The newest, not the greatest: the clock may have been set back.
-            notes.last_webhook_at = Some(at);
-            notes.last_webhook = Some(Instant::now());
-            notes.note(Happening::Received, at);
+            recent.last_webhook_at = Some(at);
+            recent.last_webhook = Some(Instant::now());
+            recent.record(ActivityKind::Received, at);
         }
     }
 
-    /// A webhook with a wrong signature came by a connection from `address`.
+    /// A webhook with a wrong signature came over a connection from `address`.
     pub fn wrong_signature_from(&self, address: IpAddr) {
-        self.notes().wrong_signatures.senders.add(address);
+        self.recent().wrong_signatures.senders.add(address);
     }
 
-    /// The bodies of so many rejected webhooks were kept.
+    /// The bodies of so many rejected webhooks were stored.
     pub fn rejected_kept(&self, webhooks: u64) {
         self.0.counters.rejected_kept.inc_by(webhooks);
     }
 
-    /// An event was committed to the end of its line.
+    /// An event was enqueued.
     pub fn queued(&self, event_type: EventType) {
         self.0.counters.queued.with_label_values(&[event_type.as_str()]).inc();
     }
 
-    /// So many alerts were folded into events that wait.
+    /// So many alerts were folded into waiting events.
     pub fn folded(&self, alerts: u64) {
         self.0.counters.folded.inc_by(alerts);
     }
@@ -170,30 +193,30 @@ impl Metrics {
         self.0.counters.commits_failed.inc();
     }
 
-    /// An attempt to deliver an event for `key`, whose newest alert came at `received_at`, ended at `at`.
+    /// An attempt to deliver an event for `key`, whose newest alert was received at `received_at`, ended at `at`.
     pub fn attempted(&self, key: &ServiceKey, kind: OutcomeKind, received_at: DateTime<Utc>, at: DateTime<Utc>) {
+        let mut recent = self.recent();
         self.0.counters.attempts.with_label_values(&[kind.name()]).inc();
-        let mut notes = self.notes();
         if kind == OutcomeKind::Delivered {
             self.0.counters.delivered.inc();
-            // A clock that was set back makes it immediate.
+            // Negative where the clock was set back in between.
             let latency = (at - received_at).max(TimeDelta::zero());
             self.0.counters.latency_seconds.observe(latency.as_seconds_f64());
-            notes.last_delivered_at = notes.last_delivered_at.max(Some(at));
-            notes.delivered.insert(key.clone(), at);
-            notes.unkept_keys.insert(key.clone());
+            recent.last_delivered_at = recent.last_delivered_at.max(Some(at));
+            recent.delivered.insert(key.clone(), at);
+            recent.unsaved_keys.insert(key.clone());
         }
-        let happening = match kind {
-            OutcomeKind::Delivered => Happening::Delivered,
-            OutcomeKind::Throttled => Happening::Throttled,
-            _ => Happening::Failed,
+        let counted = match kind {
+            OutcomeKind::Delivered => ActivityKind::Delivered,
+            OutcomeKind::Throttled => ActivityKind::Throttled,
+            _ => ActivityKind::Failed,
         };
-        notes.note(happening, at);
+        recent.record(counted, at);
     }
 
-    /// Why PagerDuty cannot be trusted now; `None` when it can be, as far as is known.
+    /// Why PagerDuty's certificate is not trusted; `None` when it is, as far as is known.
     pub fn untrusted(&self, reason: Option<String>) {
-        self.notes().untrusted = reason;
+        self.recent().untrusted = reason;
     }
 
     /// An event became a dead letter.
@@ -201,79 +224,104 @@ impl Metrics {
         self.0.counters.dead.inc();
     }
 
-    /// What is known at `now`.
+    /// The metrics at `now`.
     #[must_use]
-    pub fn snapshot(&self, now: DateTime<Utc>) -> Snapshot {
-        let notes = self.notes();
-        Snapshot {
-            last_webhook_at: notes.last_webhook_at,
-            since_webhook: notes.last_webhook.map(|last| last.elapsed()),
-            last_delivered_at: notes.last_delivered_at,
-            delivered: notes.delivered.clone(),
-            wrong_signatures: notes.wrong_signatures.number,
-            wrong_signatures_for: notes.wrong_signatures.span.map_or(Duration::ZERO, |(first, last)| last - first),
-            wrong_signatures_from: notes.wrong_signatures.senders.clone(),
-            activity: notes.activity.last_day(now),
+    pub fn snapshot(&self, now: DateTime<Utc>) -> MetricsSnapshot {
+        // Under the lock that also guards the counters that have a field here, so that no update falls between the two.
+        let recent = self.recent();
+        MetricsSnapshot {
+            last_webhook_at: recent.last_webhook_at,
+            since_webhook: recent.last_webhook.map(|last| last.elapsed()),
+            last_delivered_at: recent.last_delivered_at,
+            delivered: recent.delivered.clone(),
+            wrong_signatures: recent.wrong_signatures.number,
+            wrong_signatures_for: recent.wrong_signatures.span.map_or(Duration::ZERO, |(first, last)| last - first),
+            wrong_signatures_from: recent.wrong_signatures.senders.clone(),
+            activity: recent.activity.last_day(now),
+            counters: self.0.counters.gather(),
         }
     }
 
-    /// All counters, and `gauges`, in Prometheus' text format, for [`gauge::CONTENT_TYPE`].
-    #[must_use]
-    pub fn text(&self, gauges: Vec<Gauge>) -> String {
-        gauge::text(self.0.counters.gather(), gauges)
-    }
-
-    /// Takes in what an earlier run remembered; what lies after `now`, as after the clock was set back, is left out.
-    pub fn recall(&self, memory: Memory, now: DateTime<Utc>) {
-        let mut notes = self.notes();
+    /// Restores what an earlier run stored. Times after `now`, as after the clock was set back, are left out.
+    pub fn restore(&self, stored: PersistedMetrics, now: DateTime<Utc>) {
+        let mut recent = self.recent();
         let past = |at: &DateTime<Utc>| *at <= now;
-        notes.last_webhook_at = notes.last_webhook_at.max(memory.last_webhook_at.filter(past));
-        notes.last_delivered_at = notes.last_delivered_at.max(memory.last_delivered_at.filter(past));
-        for (key, at) in memory.delivered {
-            notes.delivered.entry(key).or_insert(at.min(now));
+        recent.last_webhook_at = recent.last_webhook_at.max(stored.last_webhook_at.filter(past));
+        recent.last_delivered_at = recent.last_delivered_at.max(stored.last_delivered_at.filter(past));
+        for (key, at) in stored.delivered {
+            recent.delivered.entry(key).or_insert(at.min(now));
         }
-        notes.untrusted = memory.untrusted;
-        notes.activity.recall(memory.buckets.into_iter().filter(|bucket| past(&bucket.from)));
+        recent.untrusted = stored.untrusted;
+        recent.activity.restore(stored.buckets.into_iter().filter(|bucket| past(&bucket.from)));
     }
 
-    /// What has changed since this was asked last and has to be kept; `None` when nothing has.
+    /// What has changed since the last call and has to be stored; `None` when nothing has.
     #[must_use]
-    pub fn take_unkept(&self) -> Option<Memory> {
-        let mut notes = self.notes();
-        let from = notes.unkept_from.take()?;
-        Some(Memory {
-            last_webhook_at: notes.last_webhook_at,
-            last_delivered_at: notes.last_delivered_at,
-            delivered: std::mem::take(&mut notes.unkept_keys)
+    pub fn take_unsaved(&self) -> Option<PersistedMetrics> {
+        let mut recent = self.recent();
+        let from = recent.unsaved_from.take()?;
+        Some(PersistedMetrics {
+            last_webhook_at: recent.last_webhook_at,
+            last_delivered_at: recent.last_delivered_at,
+            delivered: std::mem::take(&mut recent.unsaved_keys)
                 .into_iter()
-                .filter_map(|key| notes.delivered.get(&key).copied().map(|at| (key, at)))
+                .filter_map(|key| recent.delivered.get(&key).copied().map(|at| (key, at)))
                 .collect(),
-            untrusted: notes.untrusted.clone(),
-            buckets: notes.activity.since(from),
+            untrusted: recent.untrusted.clone(),
+            buckets: recent.activity.since(from),
         })
     }
 
-    /// What was [taken](Self::take_unkept) could not be kept, and has to be taken again.
-    pub fn not_kept(&self, memory: &Memory) {
-        let mut notes = self.notes();
-        notes.unkept_keys.extend(memory.delivered.keys().cloned());
-        if let Some(first) = memory.buckets.first() {
-            notes.unkept_since(first.from);
+    /// What [`Metrics::take_unsaved`] returned could not be stored: the next call returns it again.
+    pub fn not_saved(&self, unsaved: &PersistedMetrics) {
+        let mut recent = self.recent();
+        recent.unsaved_keys.extend(unsaved.delivered.keys().cloned());
+        if let Some(first) = unsaved.buckets.first() {
+            recent.unsaved_since(first.from);
         }
     }
 
-    fn notes(&self) -> MutexGuard<'_, Notes> {
-        self.0.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.0.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Notes {
-    fn note(&mut self, happening: Happening, at: DateTime<Utc>) {
-        let from = self.activity.note(happening, at);
-        self.unkept_since(from);
+impl Recent {
+    fn record(&mut self, kind: ActivityKind, at: DateTime<Utc>) {
+        let from = self.activity.record(kind, at);
+        self.unsaved_since(from);
     }
 
-    fn unkept_since(&mut self, from: DateTime<Utc>) {
-        self.unkept_from = Some(self.unkept_from.map_or(from, |unkept| unkept.min(from)));
+    fn unsaved_since(&mut self, from: DateTime<Utc>) {
+        self.unsaved_from = Some(self.unsaved_from.map_or(from, |unsaved| unsaved.min(from)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_snapshot_shows_counters_and_activity_of_the_same_moment() {
+        let (metrics, now) = (Metrics::new(), Utc::now());
+        let key = ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap();
+        thread::scope(|scope| {
+            let deliveries = scope.spawn(|| {
+                for _ in 0..20_000 {
+                    metrics.attempted(&key, OutcomeKind::Delivered, now, now);
+                }
+            });
+            while !deliveries.is_finished() {
+                let snapshot = metrics.snapshot(now);
+                let charted: u64 = snapshot.activity.iter().map(|bucket| bucket.delivered).sum();
+                let is_known = snapshot.last_delivered_at.is_some();
+                let text = snapshot.into_text(Vec::new());
+                let counted =
+                    text.lines().find_map(|line| line.strip_prefix("bridge_events_delivered_total ")).unwrap();
+                assert_eq!((counted, is_known), (charted.to_string().as_str(), charted > 0));
+            }
+        });
     }
 }

@@ -1,44 +1,48 @@
-//! The facts of one moment as gauges for Prometheus. Pure.
+//! A snapshot as gauges for Prometheus. Pure.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use strum::VariantArray;
 
-use super::{Cause, Facts, Trouble};
+use super::checks::{Cause, Trouble};
+use super::snapshot::Snapshot;
 use crate::delivery::LaneView;
-use crate::metrics::{Gauge, Snapshot};
+use crate::metrics::{Gauge, MetricsSnapshot};
 
-/// What `/metrics` shows besides counters. What the queue holds is left out when that cannot be read.
+/// The gauges of `/metrics`. What the queue holds is left out when the queue cannot be read.
 #[must_use]
-pub fn gauges(facts: &Facts, troubles: &[Trouble]) -> Vec<Gauge> {
+pub fn gauges(snapshot: &Snapshot, troubles: &[Trouble]) -> Vec<Gauge> {
     let mut gauges = vec![
         Gauge::of(
             "bridge_start_time_seconds",
             "When the bridge started, in seconds since 1970.",
-            Some(seconds(facts.started_at)),
+            Some(seconds(snapshot.started_at)),
         ),
         Gauge::by(
             "bridge_trouble",
-            "1 while something is wrong that the bridge knows of by itself, by cause.",
+            "1 while the bridge knows of this trouble, by cause.",
             "cause",
-            Cause::ALL.map(|cause| (cause.name(), number(troubles.iter().any(|trouble| trouble.cause == cause)))),
+            Cause::VARIANTS
+                .iter()
+                .map(|cause| (cause.name(), number(troubles.iter().any(|trouble| trouble.cause == *cause)))),
         ),
     ];
-    gauges.extend(of_database(facts.queue.is_ok(), facts.storage.is_ok()));
-    gauges.extend(of_metrics(&facts.metrics));
-    gauges.extend(of_queue(facts));
+    gauges.extend(of_database(snapshot.queue.is_ok(), snapshot.storage.is_ok()));
+    gauges.extend(of_metrics(&snapshot.metrics));
+    gauges.extend(of_queue(snapshot));
     gauges.push(Gauge::of(
         "bridge_queue_unreadable_events",
-        "Events in line that cannot be read and were set aside, as after damage to the database's file.",
-        Some(count(facts.delivery.unreadable.events)),
+        "Waiting events that cannot be read and are quarantined, as after damage to the database file.",
+        Some(count(snapshot.delivery.unreadable.events)),
     ));
-    gauges.extend(of_lanes(&facts.delivery.lanes, facts.at));
+    gauges.extend(of_keys(&snapshot.delivery.lanes, snapshot.at));
     gauges
 }
 
-/// What of that is known without the database, where it does not answer.
+/// The gauges that are known without the database, for when it does not answer.
 #[must_use]
-pub fn gauges_without_database(metrics: &Snapshot, can_commit: bool) -> Vec<Gauge> {
+pub fn gauges_without_database(metrics: &MetricsSnapshot, can_commit: bool) -> Vec<Gauge> {
     of_database(false, can_commit).into_iter().chain(of_metrics(metrics)).collect()
 }
 
@@ -46,79 +50,79 @@ fn of_database(is_readable: bool, is_writable: bool) -> Vec<Gauge> {
     vec![
         Gauge::of(
             "bridge_queue_readable",
-            "1 while the database can be read; what the queue holds is only known then.",
+            "1 while the database can be read; the other bridge_queue gauges are only present then.",
             Some(number(is_readable)),
         ),
         Gauge::of(
             "bridge_queue_writable",
-            "1 while alerts can be committed, as far as is known; alerts are answered 503 while not.",
+            "1 while alerts can be committed, as of the last commit; 0: alerts are answered 503.",
             Some(number(is_writable)),
         ),
     ]
 }
 
-fn of_metrics(metrics: &Snapshot) -> Vec<Gauge> {
+fn of_metrics(metrics: &MetricsSnapshot) -> Vec<Gauge> {
     vec![
         Gauge::of(
             "bridge_last_webhook_timestamp_seconds",
-            "When a webhook that proved where it comes from was received last, also in an earlier run, in seconds since 1970.",
+            "When the last authenticated webhook was received, in this run or an earlier one, in seconds since 1970.",
             metrics.last_webhook_at.map(seconds),
         ),
         Gauge::of(
             "bridge_last_delivery_timestamp_seconds",
-            "When PagerDuty took an event last, also in an earlier run, in seconds since 1970.",
+            "When PagerDuty accepted the last event, in this run or an earlier one, in seconds since 1970.",
             metrics.last_delivered_at.map(seconds),
         ),
         Gauge::of(
             "bridge_wrong_signatures_in_a_row",
-            "Webhooks with a wrong signature since one with a right signature came.",
+            "Webhooks with a wrong signature since the last one with a right signature.",
             Some(f64::from(metrics.wrong_signatures)),
         ),
     ]
 }
 
-fn of_queue(facts: &Facts) -> Vec<Gauge> {
-    let Ok(queue) = &facts.queue else { return Vec::new() };
+fn of_queue(snapshot: &Snapshot) -> Vec<Gauge> {
+    let Ok(queue) = &snapshot.queue else { return Vec::new() };
     let states = [
         ("waiting", queue.waiting),
         ("dead", queue.dead),
         ("delivered", queue.delivered),
         ("rejected", queue.rejected),
     ];
-    let waits = queue.oldest_waiting.map_or(0.0, |since| (facts.at - since).as_seconds_f64().max(0.0));
+    let waits = queue.oldest_waiting.map_or(0.0, |since| (snapshot.at - since).as_seconds_f64().max(0.0));
     vec![
         Gauge::by(
             "bridge_queue_events",
-            "Events in the queue by where they stand, and rejected webhooks that are kept.",
+            "Events in the queue and stored rejected webhooks, by state.",
             "state",
             states.map(|(state, events)| (state, count(events))),
         ),
         Gauge::of(
             "bridge_queue_oldest_seconds",
-            "For how many seconds the oldest event has been waiting; 0 when nothing waits.",
+            "How long the oldest waiting event has been waiting, in seconds; 0 when none waits.",
             Some(waits),
         ),
     ]
 }
 
-/// Two keys that look alike when they are masked share a series, which shows the worse of both.
-fn of_lanes(lanes: &[LaneView], now: DateTime<Utc>) -> Vec<Gauge> {
+/// Keys that look alike when masked share a series, which shows the worst of them.
+fn of_keys(keys: &[LaneView], now: DateTime<Utc>) -> Vec<Gauge> {
     let mut by_key: BTreeMap<String, (u32, f64)> = BTreeMap::new();
-    for lane in lanes {
-        let backs_off = lane.backs_off_until.map_or(0.0, |until| (until - now).as_seconds_f64().max(0.0));
-        let entry = by_key.entry(lane.service_key.to_string()).or_insert((lane.allowed, backs_off));
-        *entry = (entry.0.min(lane.allowed), entry.1.max(backs_off));
+    for key in keys {
+        let backs_off = key.backs_off_until.map_or(0.0, |until| (until - now).as_seconds_f64().max(0.0));
+        let entry = by_key.entry(key.service_key.to_string()).or_insert((key.allowed, backs_off));
+        *entry = (entry.0.min(key.allowed), entry.1.max(backs_off));
     }
     vec![
         Gauge::by(
             "bridge_pace_allowed_events",
-            "Attempts that any 60 seconds may see now, by masked service key; less than BRIDGE_PAGERDUTY_RATE while PagerDuty throttles.",
+            "Attempts that the rate limiter allows in 60 seconds, by masked service key; less than BRIDGE_PAGERDUTY_RATE while PagerDuty throttles.",
             "service_key",
             by_key.iter().map(|(key, (allowed, _))| (key, f64::from(*allowed))),
         ),
         Gauge::by(
             "bridge_backoff_seconds",
-            "For how many seconds nothing is sent because attempts failed, by masked service key; 0 when sending.",
+            "How long sending pauses after failed attempts, in seconds, by masked service key; 0 when sending.",
             "service_key",
             by_key.iter().map(|(key, (_, backs_off))| (key, *backs_off)),
         ),
@@ -145,8 +149,7 @@ mod tests {
 
     use super::*;
     use crate::delivery::DeliveryView;
-    use crate::metrics::Metrics;
-    use crate::monitor::Word;
+    use crate::monitor::checks::Health;
     use crate::pagerduty::ServiceKey;
     use crate::queue::{Attention, EventId, Overview, QueueError};
 
@@ -154,15 +157,15 @@ mod tests {
         "2026-11-23T12:00:00Z".parse().unwrap()
     }
 
-    fn facts() -> Facts {
-        Facts {
+    fn snapshot() -> Snapshot {
+        Snapshot {
             at: now(),
             started_at: now() - TimeDelta::hours(1),
             queue: Ok(Overview::default()),
-            attention: Ok(Attention::default()),
+            backlog: Ok(Attention::default()),
             storage: Ok(()),
             delivery: DeliveryView::default(),
-            metrics: Snapshot::default(),
+            metrics: MetricsSnapshot::default(),
         }
     }
 
@@ -179,8 +182,8 @@ mod tests {
         }
     }
 
-    fn text(facts: &Facts, troubles: &[Trouble]) -> String {
-        Metrics::new().text(gauges(facts, troubles))
+    fn text(snapshot: &Snapshot, troubles: &[Trouble]) -> String {
+        MetricsSnapshot::default().into_text(gauges(snapshot, troubles))
     }
 
     #[track_caller]
@@ -190,7 +193,7 @@ mod tests {
 
     #[test]
     fn what_never_happened_has_no_time_and_an_empty_queue_has_no_age() {
-        let text = text(&facts(), &[]);
+        let text = text(&snapshot(), &[]);
         has(&text, "bridge_queue_oldest_seconds 0");
         has(&text, "bridge_start_time_seconds 1795431600");
         assert!(!text.contains("bridge_last_"), "{text}");
@@ -207,7 +210,7 @@ mod tests {
             oldest_waiting: Some(now() - TimeDelta::milliseconds(90_500)),
             ..Overview::default()
         };
-        let text = text(&Facts { queue: Ok(overview), ..facts() }, &[]);
+        let text = text(&Snapshot { queue: Ok(overview), ..snapshot() }, &[]);
         has(&text, "bridge_queue_events{state=\"waiting\"} 3");
         has(&text, "bridge_queue_events{state=\"dead\"} 2");
         has(&text, "bridge_queue_events{state=\"delivered\"} 70");
@@ -218,8 +221,8 @@ mod tests {
     #[test]
     fn a_queue_that_cannot_be_read_is_not_told_as_an_empty_one() {
         let error = QueueError::NotWaiting(EventId::new(1));
-        let facts = Facts { queue: Err(error.clone()), storage: Err(error), ..facts() };
-        let text = text(&facts, &[]);
+        let snapshot = Snapshot { queue: Err(error.clone()), storage: Err(error), ..snapshot() };
+        let text = text(&snapshot, &[]);
         has(&text, "bridge_queue_readable 0");
         has(&text, "bridge_queue_writable 0");
         assert!(!text.contains("bridge_queue_events"), "{text}");
@@ -233,7 +236,7 @@ mod tests {
             lane("1123456789abcdef0123456789abWXYZ", 30, 7),
             lane("0123456789abcdef0123456789abOTHR", 120, -5),
         ];
-        let text = text(&Facts { delivery: DeliveryView { lanes, ..DeliveryView::default() }, ..facts() }, &[]);
+        let text = text(&Snapshot { delivery: DeliveryView { lanes, ..DeliveryView::default() }, ..snapshot() }, &[]);
         has(&text, "bridge_pace_allowed_events{service_key=\"…WXYZ\"} 30");
         has(&text, "bridge_pace_allowed_events{service_key=\"…OTHR\"} 120");
         has(&text, "bridge_backoff_seconds{service_key=\"…WXYZ\"} 7");
@@ -243,11 +246,12 @@ mod tests {
 
     #[test]
     fn every_cause_of_trouble_is_0_or_1() {
-        let troubles = [Trouble { cause: Cause::Silence, word: Word::Failing, sentence: "no webhook came".to_owned() }];
-        let text = text(&facts(), &troubles);
+        let troubles =
+            [Trouble { cause: Cause::Silence, health: Health::Failing, sentence: "no webhook came".to_owned() }];
+        let text = text(&snapshot(), &troubles);
         has(&text, "bridge_trouble{cause=\"silence\"} 1");
         has(&text, "bridge_trouble{cause=\"waiting\"} 0");
-        assert_eq!(text.matches("bridge_trouble{").count(), Cause::ALL.len());
+        assert_eq!(text.matches("bridge_trouble{").count(), Cause::VARIANTS.len());
         assert!(!text.contains("no webhook came"));
     }
 }

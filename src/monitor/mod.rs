@@ -1,36 +1,353 @@
-//! Whether the bridge is well: facts in, troubles out.
+//! Whether the bridge is healthy: a snapshot of it goes in, troubles, gauges and alarms come out.
 //!
-//! - [`facts`]: what is known at one moment, gathered from the queue, the deliveries and the metrics
-//! - `clock`: how long things last, whatever is done to the machine's clock
-//! - [`judge`](mod@judge): what of it is trouble; pure
-//! - [`cause`]: what can be the trouble
-//! - [`word`]: how the bridge fares, in one word; pure
-//! - [`gauges`](mod@gauges): all of it as gauges for Prometheus; pure
-//! - [`alarm`]: when somebody is paged for it, and when it is over; pure
-//! - [`rhythm`]: how often is looked, and how long a trouble has to be gone
-//! - `notice`: what PagerDuty is told; pure
-//! - [`keeper`]: looks every few seconds and does what the alarms say
+//! - [`snapshot`]: what is known at one moment, with times that a step of the machine's clock does not change
+//! - [`checks`]: from a snapshot to the troubles and the health; pure
+//! - [`gauges`](mod@gauges): a snapshot as gauges for Prometheus; pure
+//! - `alarms`: when an alarm is raised and resolved, and what its events say; pure
 //!
-//! The status page shows it, `/metrics` counts it, and the bridge's own alarms page for it.
+//! [`Monitor`] is what the status page, `/api` and `/metrics` ask. [`AlarmTask`] runs beside them and pages for what is
+//! wrong. Alarms are events like all others: they go through the durable queue, in order and within the rate limit. Only the
+//! alarm that nothing can be committed is sent to PagerDuty directly.
 
-pub mod alarm;
-pub mod cause;
-mod clock;
-pub mod facts;
+mod alarms;
+pub mod checks;
 pub mod gauges;
-pub mod judge;
-pub mod keeper;
-mod notice;
-pub mod rhythm;
+pub mod snapshot;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use log::{Level, error, info, log, warn};
+use strum::VariantArray;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+pub(crate) use checks::is_held_up;
+pub use checks::{Cause, Health, Limits, Trouble, check};
+pub use gauges::{gauges, gauges_without_database};
+pub use snapshot::{CommitTimes, Snapshot};
+
+use crate::delivery::DeliveryView;
+use crate::ingest::{Dedup, FollowUp};
+use crate::logging::throttle;
+use crate::metrics::Metrics;
+use crate::pagerduty::client::Client;
+use crate::pagerduty::event::EventAction;
+use crate::pagerduty::outcome::Outcome;
+use crate::pagerduty::{Event, IncidentKey, ServiceKey, WireEvent};
+use crate::queue::{Incoming, NewEvent, Queue, QueueError, Reception};
+use alarms::{AlarmAction, Alarms, Finding, IncidentStatus, may_accept};
+use checks::UNVERIFIED;
+use snapshot::Clock;
+
+/// How often an idle bridge tries whether an alert could be committed.
+const PROBE_INTERVAL: Duration = Duration::from_mins(1);
+
+/// How often an alarm that cannot be enqueued is sent; with the pauses in between that takes 17 minutes.
+const DIRECT_ATTEMPTS: u32 = 9;
+
+/// The pause after the first of these attempts; it doubles with each.
+const DIRECT_PAUSE: Duration = Duration::from_secs(2);
+
+/// Takes snapshots of a running bridge; clones look at the same one.
+#[derive(Clone, Debug)]
+pub struct Monitor {
+    started_at: DateTime<Utc>,
+    started: Instant,
+    commits: Arc<CommitTimes>,
+    queue: Queue,
+    delivery: watch::Receiver<DeliveryView>,
+    metrics: Metrics,
+    limits: Limits,
+    alarm_keys: Vec<IncidentKey>,
+}
+
+impl Monitor {
+    /// The monitor of a bridge that starts now, which is `started_at`, and whose incident keys begin with `prefix`.
+    #[must_use]
+    pub fn new(
+        started_at: DateTime<Utc>,
+        queue: Queue,
+        delivery: watch::Receiver<DeliveryView>,
+        metrics: Metrics,
+        limits: Limits,
+        prefix: &str,
+    ) -> Self {
+        let alarm_keys = Cause::VARIANTS.iter().map(|cause| cause.incident_key(prefix)).collect();
+        let (started, commits) = (Instant::now(), Arc::default());
+        Self { started_at, started, commits, queue, delivery, metrics, limits, alarm_keys }
+    }
+
+    /// The same, which knows by the monotonic clock when events were committed. Without that, how long events have been
+    /// waiting follows the machine's clock.
+    #[must_use]
+    pub fn with_commits(self, commits: Arc<CommitTimes>) -> Self {
+        Self { commits, ..self }
+    }
+
+    /// When the bridge started.
+    #[must_use]
+    pub fn started_at(&self) -> DateTime<Utc> {
+        self.started_at
+    }
+
+    /// Where trouble begins, for [`check`](check()).
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What is known at `now`. If the last commit failed, another one is tried, so that the end of the trouble is noticed.
+    pub async fn snapshot(&self, now: DateTime<Utc>) -> Snapshot {
+        let storage = if self.queue.is_well() { Ok(()) } else { self.queue.probe().await.map(drop) };
+        let queue = self.queue.reader().overview().await;
+        let backlog = self.queue.reader().attention(&self.alarm_keys).await;
+        let snapshot = Snapshot {
+            at: now,
+            started_at: self.started_at,
+            queue,
+            backlog,
+            storage,
+            delivery: self.delivery.borrow().clone(),
+            metrics: self.metrics.snapshot(now),
+        };
+        let (started_at, uptime, read_at) = (self.started_at, self.started.elapsed(), Instant::now());
+        snapshot.correct_times(&Clock { started_at, uptime, now, read_at }, &self.commits)
+    }
+}
+
+/// Whom alarms page.
+#[derive(Clone, Debug)]
+pub struct Paging {
+    /// The first service key is paged, and the next one if that rejects an alarm. None: troubles are logged, and nobody is
+    /// paged.
+    pub service_keys: Vec<ServiceKey>,
+    /// What the incident keys begin with.
+    pub prefix: String,
+}
+
+/// The pauses of the alarm task.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Intervals {
+    /// The pause between two checks.
+    pub check: Duration,
+    /// How long a trouble has to be gone before its alarm is resolved; doubled for each time it came back recently.
+    pub resolve_after: Duration,
+    /// For how long wrong signatures have to come, none of them right, before an alarm is raised.
+    pub unverified: Duration,
+}
+
+impl Default for Intervals {
+    fn default() -> Self {
+        Self { check: Duration::from_secs(2), resolve_after: Duration::from_secs(15), unverified: UNVERIFIED }
+    }
+}
+
+/// Checks the bridge every few seconds, raises alarms and resolves them.
+pub struct AlarmTask {
+    monitor: Monitor,
+    queue: Queue,
+    client: Client,
+    paging: Paging,
+    intervals: Intervals,
+    alarms: Alarms,
+    started: Instant,
+    probed: Instant,
+    direct: DirectSend,
+    /// The newest time of an alarm's event. The clock may be set back, and an alarm must not seem to be older than the
+    /// resolve of the one before.
+    latest: DateTime<Utc>,
+}
+
+/// The attempts to send an alarm that cannot be enqueued.
+#[derive(Debug, Default)]
+struct DirectSend {
+    attempts: u32,
+    not_before: Duration,
+    /// The key for which PagerDuty accepted it, or may have.
+    sent_to: Option<ServiceKey>,
+}
+
+impl AlarmTask {
+    /// The alarms of the bridge that `monitor` looks at.
+    #[must_use]
+    pub fn new(monitor: Monitor, queue: Queue, client: Client, paging: Paging) -> Self {
+        let (intervals, now) = (Intervals::default(), Instant::now());
+        let alarms = Alarms::new(monitor.limits, intervals.resolve_after);
+        let (direct, latest) = (DirectSend::default(), DateTime::UNIX_EPOCH);
+        Self { monitor, queue, client, paging, intervals, alarms, started: now, probed: now, direct, latest }
+    }
+
+    /// The same with other pauses. Must be called before [`AlarmTask::run`]: alarms start anew.
+    #[must_use]
+    pub fn with_intervals(mut self, intervals: Intervals) -> Self {
+        self.monitor.limits.unverified = intervals.unverified;
+        let alarms = Alarms::new(self.monitor.limits, intervals.resolve_after);
+        Self { intervals, alarms, ..self }
+    }
+
+    /// Checks again and again, for as long as it is polled.
+    pub async fn run(mut self) -> Infallible {
+        loop {
+            sleep(self.intervals.check).await;
+            self.check().await;
+        }
+    }
+
+    async fn check(&mut self) {
+        if self.probed.elapsed() >= PROBE_INTERVAL {
+            // The snapshot shows the result.
+            let _ = self.queue.probe().await;
+            self.probed = Instant::now();
+        }
+        let snapshot = self.monitor.snapshot(Utc::now()).await;
+        let mut troubles = check(&snapshot, &self.monitor.limits);
+        // The failed attempts behind `delivery` are in the log, and it is paged for as `waiting` when it lasts.
+        for &cause in Cause::VARIANTS.iter().filter(|cause| **cause != Cause::Delivery) {
+            let trouble = troubles.iter().position(|trouble| trouble.cause == cause);
+            let finding = Finding::of(cause, trouble.map(|place| troubles.swap_remove(place)), &snapshot);
+            let (incident, service_key) = self.incident(cause, &snapshot).await;
+            let Some(action) = self.alarms.update(cause, &finding, incident, self.started.elapsed()) else { continue };
+            if self.perform(&action, service_key, &snapshot).await {
+                self.alarms.done(&action, self.started.elapsed());
+            }
+        }
+    }
+
+    /// What the queue knows about the incident of a cause, and which service key to page for it, if any.
+    async fn incident(&self, cause: Cause, snapshot: &Snapshot) -> (IncidentStatus, Option<ServiceKey>) {
+        let incident_key = cause.incident_key(&self.paging.prefix);
+        let (mut is_rejected, mut paged) = (false, None);
+        for service_key in self.paged_keys(cause) {
+            match self.queue.reader().incident(&incident_key, service_key).await {
+                Ok(incident) if incident.is_open => return (IncidentStatus::Open, Some(service_key.clone())),
+                Ok(incident) => {
+                    is_rejected |= incident.died_at.is_some();
+                    let delivered_at = snapshot.last_delivered_at(service_key);
+                    if paged.is_none() && may_accept(&incident, delivered_at, snapshot.at) {
+                        paged = Some(service_key.clone());
+                    }
+                }
+                Err(_) => return (IncidentStatus::Unknown, self.paged_keys(cause).first().cloned()),
+            }
+        }
+        match (&paged, is_rejected) {
+            (_, false) => (IncidentStatus::Closed, paged),
+            (Some(_), true) => (IncidentStatus::Retry, paged),
+            (None, true) => (IncidentStatus::Rejected, None),
+        }
+    }
+
+    fn paged_keys(&self, cause: Cause) -> &[ServiceKey] {
+        if cause.is_paged() { &self.paging.service_keys } else { &[] }
+    }
+
+    fn event(&self, cause: Cause, service_key: ServiceKey, action: EventAction) -> WireEvent {
+        WireEvent::fit(Event { service_key, incident_key: cause.incident_key(&self.paging.prefix), action }).0
+    }
+
+    /// Returns whether it is done, or given up.
+    async fn perform(&mut self, action: &AlarmAction, service_key: Option<ServiceKey>, snapshot: &Snapshot) -> bool {
+        let cause = action.cause();
+        self.latest = self.latest.max(snapshot.at);
+        let Some(service_key) = service_key.or_else(|| self.paged_keys(cause).first().cloned()) else {
+            match action {
+                AlarmAction::Raise(trouble) => warn!(alarm = cause.name(); "{}", trouble.sentence),
+                AlarmAction::Resolve(_) => info!(alarm = cause.name(); "alarm resolved"),
+            }
+            return true;
+        };
+        match action {
+            AlarmAction::Raise(trouble) => {
+                let Some(trigger) = alarms::trigger(trouble, snapshot, self.latest) else { return true };
+                if cause == Cause::Storage {
+                    return self.send(trouble, &trigger).await;
+                }
+                let event = self.event(cause, service_key, trigger);
+                self.enqueue(Incoming::event(NewEvent::new(event, self.latest)), cause, &trouble.sentence).await
+            }
+            AlarmAction::Resolve(_) => {
+                let DirectSend { sent_to, .. } = std::mem::take(&mut self.direct);
+                let resolve = alarms::resolve(self.latest);
+                // The queue does not know an incident that was opened past it.
+                let incoming = if cause == Cause::Storage {
+                    let event = self.event(cause, sent_to.unwrap_or(service_key), resolve);
+                    Incoming::event(NewEvent::new(event, self.latest))
+                } else {
+                    let follow_up = FollowUp {
+                        incident_key: cause.incident_key(&self.paging.prefix),
+                        action: resolve,
+                        happened_at: None,
+                        fallback: None,
+                        dedup: Dedup::default(),
+                    };
+                    Incoming::follow_up(follow_up, self.latest)
+                };
+                self.enqueue(incoming, cause, "alarm resolved").await
+            }
+        }
+    }
+
+    async fn enqueue(&mut self, incoming: Incoming, cause: Cause, sentence: &str) -> bool {
+        let alarm = cause.name();
+        match self.queue.receive(incoming).await {
+            Ok(Reception::Queued(events)) => {
+                let event = events.first().map_or(0, |event| event.id.get());
+                warn!(alarm, event; "{sentence}");
+                true
+            }
+            Ok(Reception::Repeated | Reception::Replayed | Reception::Outdated | Reception::NothingOpen) => {
+                info!(alarm; "{sentence}");
+                true
+            }
+            Err(QueueError::Closed) => false,
+            Err(error) => {
+                let line = throttle::line("alarms were not enqueued", Level::Error);
+                log!(line.level, alarm; "the alarm cannot be enqueued: {error}{line}");
+                false
+            }
+        }
+    }
+
+    /// Sends an alarm past the queue, to the next service key where one rejects it. Returns whether it is done, or given
+    /// up.
+    async fn send(&mut self, trouble: &Trouble, trigger: &EventAction) -> bool {
+        let alarm = trouble.cause.name();
+        let now = self.started.elapsed();
+        if now < self.direct.not_before {
+            return false;
+        }
+        if self.direct.attempts == 0 {
+            error!(alarm; "{}", trouble.sentence);
+        }
+        self.direct.attempts += 1;
+        self.alarms.attempted(trouble.cause);
+        self.direct.not_before = now + DIRECT_PAUSE * 2_u32.pow(self.direct.attempts.min(DIRECT_ATTEMPTS));
+        for key in self.paged_keys(trouble.cause).to_vec() {
+            let event = self.event(trouble.cause, key.clone(), trigger.clone());
+            match self.client.send(&key, event.into_body()).await {
+                Outcome::Delivered { .. } => {
+                    self.direct.sent_to = Some(key);
+                    return true;
+                }
+                Outcome::Refused { reason } => {
+                    error!(alarm; "PagerDuty rejected the alarm for the service key {key}: {reason}");
+                }
+                Outcome::Throttled { reason, .. }
+                | Outcome::Trouble { reason, .. }
+                | Outcome::Dropped { reason }
+                | Outcome::Untrusted { reason } => {
+                    warn!(alarm, attempt = self.direct.attempts; "the alarm is not delivered yet: {reason}");
+                    self.direct.sent_to = Some(key);
+                    break;
+                }
+            }
+        }
+        self.direct.attempts >= DIRECT_ATTEMPTS
+    }
+}
+
 #[cfg(test)]
 mod tests;
-pub mod word;
-
-pub use cause::Cause;
-pub use clock::CommitTimes;
-pub use facts::{Facts, Watch};
-pub use gauges::{gauges, gauges_without_database};
-pub use judge::{Limits, Trouble, judge};
-pub use keeper::{Keeper, Paging};
-pub use rhythm::Rhythm;
-pub use word::Word;

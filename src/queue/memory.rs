@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::writer::Command;
 use super::{Queue, QueueError};
-use crate::metrics::{Activity, Memory, Metrics};
+use crate::metrics::{Activity, Metrics, PersistedMetrics};
 
 impl Queue {
     /// What an earlier run of the bridge remembered, as far as it is shown at `now`.
@@ -17,7 +17,7 @@ impl Queue {
     /// # Errors
     ///
     /// When the database cannot be read.
-    pub async fn memory(&self, now: DateTime<Utc>) -> Result<Memory, QueueError> {
+    pub async fn memory(&self, now: DateTime<Utc>) -> Result<PersistedMetrics, QueueError> {
         self.reader().sqlite.memory(Activity::horizon(now)).await
     }
 
@@ -28,10 +28,10 @@ impl Queue {
     ///
     /// When it could not be committed.
     pub async fn remember(&self, metrics: &Metrics) -> Result<(), QueueError> {
-        let Some(memory) = metrics.take_unkept() else { return Ok(()) };
+        let Some(memory) = metrics.take_unsaved() else { return Ok(()) };
         let kept = self.ask(|reply| Command::Remember { memory: memory.clone(), reply }).await;
         if kept.is_err() {
-            metrics.not_kept(&memory);
+            metrics.not_saved(&memory);
         }
         kept
     }

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use crate::ingest::Dedup;
 use crate::logging::throttle;
-use crate::metrics::Memory;
+use crate::metrics::PersistedMetrics;
 
 use super::pulse::Pulse;
 use super::sqlite::Engine;
@@ -67,7 +67,7 @@ pub(super) enum Command {
         reply: Reply<()>,
     },
     Remember {
-        memory: Memory,
+        memory: PersistedMetrics,
         reply: Reply<()>,
     },
     /// Gives at most so many empty pages of the file back to the disk, and tells how many are left to give.
@@ -138,7 +138,7 @@ pub(super) struct Batch {
     /// Whether to write something as large as an alert.
     pub(super) probe: bool,
     /// What the metrics want to find after a restart.
-    pub(super) memory: Option<Memory>,
+    pub(super) memory: Option<PersistedMetrics>,
 }
 
 /// What came of a [`Batch`], entry by entry.
@@ -219,7 +219,7 @@ async fn run(mut engine: Engine, mut commands: mpsc::Receiver<Command>, pulse: A
 /// What is done for the queue itself, and not for an alert.
 enum Maintenance {
     Prune(Prune, Reply<u64>),
-    Remember(Memory, Reply<()>),
+    Remember(PersistedMetrics, Reply<()>),
     Shrink(u32, Reply<u64>),
 }
 

@@ -9,9 +9,8 @@ use tokio::time::timeout;
 
 use super::AppState;
 use crate::build_info::BuildInfo;
-use crate::metrics::Gauge;
-use crate::metrics::gauge::CONTENT_TYPE;
-use crate::monitor::{gauges, gauges_without_database, judge};
+use crate::metrics::{CONTENT_TYPE, Gauge};
+use crate::monitor::{check, gauges, gauges_without_database};
 
 /// How long a scrape waits for the database; Prometheus itself waits 10 seconds.
 const READING: Duration = Duration::from_secs(5);
@@ -26,11 +25,16 @@ pub(super) async fn metrics(state: Data<AppState>) -> HttpResponse {
         "Always 1; the labels tell which build is running.",
         vec![("version", version.to_owned()), ("commit", commit.unwrap_or("unknown").to_owned())],
     );
-    let mut shown = vec![build];
     let now = Utc::now();
-    shown.extend(match timeout(READING, state.watch.facts(now)).await {
-        Ok(facts) => gauges(&facts, &judge(&facts, state.watch.limits())),
-        Err(_) => gauges_without_database(&state.metrics.snapshot(now), state.queue.is_well()),
-    });
-    HttpResponse::Ok().insert_header(("Content-Type", CONTENT_TYPE)).body(state.metrics.text(shown))
+    // Gauges and counters are of one snapshot: a counter must not show what the gauges beside it do not know yet.
+    let (metrics, measured) = if let Ok(snapshot) = timeout(READING, state.monitor.snapshot(now)).await {
+        let gauges = gauges(&snapshot, &check(&snapshot, state.monitor.limits()));
+        (snapshot.metrics, gauges)
+    } else {
+        let metrics = state.metrics.snapshot(now);
+        let gauges = gauges_without_database(&metrics, state.queue.is_well());
+        (metrics, gauges)
+    };
+    let gauges = [build].into_iter().chain(measured).collect();
+    HttpResponse::Ok().insert_header(("Content-Type", CONTENT_TYPE)).body(metrics.into_text(gauges))
 }

@@ -30,7 +30,7 @@ use self::auth::webhook::Authentication;
 use self::body::BodyMemory;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
-use crate::monitor::Watch;
+use crate::monitor::Monitor;
 use crate::queue::Queue;
 use crate::upkeep::Upkeep;
 
@@ -52,7 +52,7 @@ pub struct AppState {
     /// Counters.
     pub metrics: Metrics,
     /// The health of the bridge.
-    pub watch: Watch,
+    pub monitor: Monitor,
     /// The memory limit of all bodies together.
     pub body_memory: BodyMemory,
     /// Identifies the configuration on the status page.
@@ -69,7 +69,7 @@ impl AppState {
         queue: Queue,
         max_body: usize,
         metrics: Metrics,
-        watch: Watch,
+        monitor: Monitor,
     ) -> Self {
         Self {
             authentication,
@@ -79,7 +79,7 @@ impl AppState {
             queue,
             max_body,
             metrics,
-            watch,
+            monitor,
             body_memory: BodyMemory::new(max_body),
             config_fingerprint: None,
             stopping: AtomicBool::new(false),

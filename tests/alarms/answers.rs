@@ -42,7 +42,7 @@ fn start(pagerduty: &str, waiting_alarm: &str) -> Bridge {
 
 #[track_caller]
 fn is_well(said: &Said) {
-    assert_eq!((said.word(), said.troubles(), said.trouble_metrics()), ("well", vec![], vec![]), "{said:#?}");
+    assert_eq!((said.word(), said.troubles(), said.trouble_metrics()), ("healthy", vec![], vec![]), "{said:#?}");
 }
 
 /// Waits until this is all that is wrong, in words and in numbers.
@@ -59,7 +59,7 @@ fn wait_for_trouble(bridge: &Bridge, word: &str, cause: &str) -> Said {
 #[track_caller]
 fn wait_until_well(bridge: &Bridge, delivered: u64, outcome: &str) -> Said {
     let said = wait_for(bridge.address, "the end of all trouble", |said| {
-        said.sample("bridge_events_delivered_total") >= delivered && said.word() == "well"
+        said.sample("bridge_events_delivered_total") >= delivered && said.word() == "healthy"
     });
     is_well(&said);
     assert_eq!(said.sample("bridge_events_delivered_total"), delivered, "{said:#?}");
@@ -80,7 +80,7 @@ fn waits(fault: Fault, outcome: &str) {
 
     pagerduty.clear_faults();
     // It backs off for as long as it has failed, and the trouble is over when it was gone for a while.
-    is_well(&wait_for(bridge.address, "the alert's delivery", |said| said.word() == "well"));
+    is_well(&wait_for(bridge.address, "the alert's delivery", |said| said.word() == "healthy"));
     pagerduty.wait_for("the alert", |records| records.incident(KEY, "1").is_some());
     is_over(&pagerduty, OTHER_KEY, "waiting");
     wait_until_well(&bridge, 3, outcome);
@@ -113,7 +113,7 @@ fn is_refused() {
     pagerduty.clear_faults();
     // One that passes shows that the way is free. What was refused still reached nobody.
     bridge.queue(&alert(2, "Disk full"));
-    wait_for_trouble(&bridge, "strained", "dead_letters");
+    wait_for_trouble(&bridge, "degraded", "dead_letters");
     let request = format!(
         "POST /api/retry HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\
          Content-Length: 16\r\n\r\n{{\"all\":[\"dead\"]}}",
@@ -122,7 +122,7 @@ fn is_refused() {
     let mut connection = Connection::open(bridge.address);
     connection.send(request.as_bytes());
     assert_eq!(connection.answer().status, 200);
-    is_well(&wait_for(bridge.address, "the alert's delivery", |said| said.word() == "well"));
+    is_well(&wait_for(bridge.address, "the alert's delivery", |said| said.word() == "healthy"));
     pagerduty.wait_for("the alert", |records| records.incident(KEY, "1").is_some());
     is_over(&pagerduty, OTHER_KEY, "dead_letters");
     let said = wait_until_well(&bridge, 4, "refused");
@@ -149,11 +149,11 @@ fn whatever_pagerduty_does_the_right_word_alarm_and_metric_appear_and_go_when_it
 }
 
 /// An alert waits for a moment because its attempts end like this.
-fn strains(fault: Fault, outcome: &str) {
+fn degrades(fault: Fault, outcome: &str) {
     let pagerduty = PagerDuty::with_fault(for_alerts(fault));
     let bridge = start(&pagerduty.url(), "15m");
     bridge.queue(&alert(1, "Disk full"));
-    let said = wait_for(bridge.address, "strained", |said| said.word() == "strained");
+    let said = wait_for(bridge.address, "degraded", |said| said.word() == "degraded");
     assert_eq!((said.troubles(), said.trouble_metrics()), (vec!["delivery"], vec!["delivery"]), "{said:#?}");
     pagerduty.clear_faults();
     wait_until_well(&bridge, 1, outcome);
@@ -161,11 +161,11 @@ fn strains(fault: Fault, outcome: &str) {
 }
 
 #[test]
-fn what_waits_only_for_a_moment_strains_and_pages_nobody() {
+fn what_waits_only_for_a_moment_degrades_the_health_and_pages_nobody() {
     thread::scope(|scope| {
-        beside(scope, "dropped", || strains(hangs_up(), "dropped"));
-        beside(scope, "timeout", || strains(is_silent(), "timeout"));
-        beside(scope, "throttled", || strains(throttles(), "throttled"));
+        beside(scope, "dropped", || degrades(hangs_up(), "dropped"));
+        beside(scope, "timeout", || degrades(is_silent(), "timeout"));
+        beside(scope, "throttled", || degrades(throttles(), "throttled"));
     });
 }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use sentry_pagerduty_bridge::monitor::Rhythm;
+use sentry_pagerduty_bridge::monitor::Intervals;
 
-use crate::inside::{Inside, RHYTHM};
+use crate::inside::{INTERVALS, Inside};
 use crate::support::{KEY, OTHER_KEY, PagerDuty, alert};
 use crate::{OTHER_WAY, SECRET, causes, is_over, is_paged, post_signed, post_wrong_signatures};
 
@@ -44,8 +44,8 @@ fn wrong_signatures_in_a_row_are_one_page_until_one_is_right() {
 fn five_wrong_signatures_at_once_page_nobody_and_those_of_minutes_tell_where_they_came_from() {
     let pagerduty = PagerDuty::start();
     let settings = [("BRIDGE_SENTRY_CLIENT_SECRET", SECRET), ("BRIDGE_SILENCE_ALARM", "3s")];
-    let rhythm = Rhythm { unverified: Duration::from_secs(4), ..RHYTHM };
-    let bridge = Inside::start_in(rhythm, &pagerduty.url(), &settings);
+    let intervals = Intervals { unverified: Duration::from_secs(4), ..INTERVALS };
+    let bridge = Inside::start_in(intervals, &pagerduty.url(), &settings);
     post_wrong_signatures(bridge.address);
     // This alarm comes later than any for what came at once.
     is_paged(&pagerduty, KEY, "silence");

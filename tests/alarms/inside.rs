@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sentry_pagerduty_bridge::bridge::Bridge;
 use sentry_pagerduty_bridge::config::Config;
-use sentry_pagerduty_bridge::monitor::Rhythm;
+use sentry_pagerduty_bridge::monitor::Intervals;
 use sentry_pagerduty_bridge::queue::Reader;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -19,15 +19,18 @@ use crate::ON;
 use crate::support::{KEY, TOKEN, post, run};
 
 /// Wrong signatures page at once in it.
-pub(crate) const RHYTHM: Rhythm =
-    Rhythm { look: Duration::from_millis(20), hold: Duration::from_millis(200), unverified: Duration::ZERO };
+pub(crate) const INTERVALS: Intervals = Intervals {
+    check: Duration::from_millis(20),
+    resolve_after: Duration::from_millis(200),
+    unverified: Duration::ZERO,
+};
 
 /// A bridge within this process. Dropping it ends it.
 pub(crate) struct Inside {
     pub(crate) address: SocketAddr,
     running: Option<Running>,
     settings: Vec<(String, String)>,
-    rhythm: Rhythm,
+    intervals: Intervals,
     home: TempDir,
 }
 
@@ -40,12 +43,12 @@ impl Inside {
     /// Starts one that delivers to `pagerduty`, with its alarms on and with further settings, which go before.
     #[track_caller]
     pub(crate) fn start(pagerduty: &str, settings: &[(&str, &str)]) -> Self {
-        Self::start_in(RHYTHM, pagerduty, settings)
+        Self::start_in(INTERVALS, pagerduty, settings)
     }
 
-    /// Starts one in another rhythm.
+    /// Starts one with other intervals.
     #[track_caller]
-    pub(crate) fn start_in(rhythm: Rhythm, pagerduty: &str, settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_in(intervals: Intervals, pagerduty: &str, settings: &[(&str, &str)]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let database = database_in(&home);
         let usual = [
@@ -59,8 +62,8 @@ impl Inside {
         ];
         let settings = usual.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let settings: Vec<_> = settings.collect();
-        let (address, running) = begin(settings.clone(), rhythm);
-        Self { address, running: Some(running), settings, rhythm, home }
+        let (address, running) = begin(settings.clone(), intervals);
+        Self { address, running: Some(running), settings, intervals, home }
     }
 
     /// Posts a webhook that has to be queued.
@@ -87,7 +90,7 @@ impl Inside {
     /// Starts it again on the same queue, at another port.
     #[track_caller]
     pub(crate) fn restart(&mut self) {
-        let (address, running) = begin(self.settings.clone(), self.rhythm);
+        let (address, running) = begin(self.settings.clone(), self.intervals);
         (self.address, self.running) = (address, Some(running));
     }
 
@@ -135,7 +138,7 @@ fn database_in(home: &TempDir) -> String {
     format!("sqlite:{}", path.display())
 }
 
-fn begin(settings: Vec<(String, String)>, rhythm: Rhythm) -> (SocketAddr, Running) {
+fn begin(settings: Vec<(String, String)>, intervals: Intervals) -> (SocketAddr, Running) {
     let (stop, stopped) = oneshot::channel::<()>();
     let (tell, told) = mpsc::channel();
     let thread = thread::spawn(move || {
@@ -144,7 +147,7 @@ fn begin(settings: Vec<(String, String)>, rhythm: Rhythm) -> (SocketAddr, Runnin
             let bridge = Bridge::build(Config::from_vars(settings).unwrap(), listener).await.unwrap();
             tell.send(bridge.address()).unwrap();
             let stopped = async { stopped.await.unwrap_or_default() };
-            bridge.with_rhythm(rhythm).run_until(stopped).await.unwrap();
+            bridge.with_intervals(intervals).run_until_stopped(stopped).await.unwrap();
         });
     });
     (told.recv().unwrap(), Running { stop, thread })

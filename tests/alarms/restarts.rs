@@ -22,7 +22,7 @@ fn fatal(issue: u64) -> Vec<u8> {
 fn is_failing_for_dead_letters(said: &Said) {
     assert_eq!((said.word(), said.troubles()), ("failing", vec!["dead_letters"]), "{said:#?}");
     let sentence = said.status["troubles"][0]["sentence"].as_str().unwrap();
-    assert!(sentence.contains("PagerDuty has taken none for that key since"), "{sentence}");
+    assert!(sentence.contains("PagerDuty has accepted no event for that key since"), "{sentence}");
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a_key_that_delivers_nothing_is_failing_after_a_restart_too() {
 }
 
 #[test]
-fn a_key_that_delivered_after_a_dead_letter_is_strained_after_a_restart_too() {
+fn a_key_that_delivered_after_a_dead_letter_is_degraded_after_a_restart_too() {
     for signal in ["TERM", "KILL"] {
         let refused = FaultRule { incident_key: Some("1".to_owned()), ..FaultRule::new(Fault::status(400)) };
         let pagerduty = PagerDuty::with_fault(refused);
@@ -54,12 +54,12 @@ fn a_key_that_delivered_after_a_dead_letter_is_strained_after_a_restart_too() {
         bridge.queue(&alert(1, "Disk full"));
         wait_for(bridge.address, "the dead letter", |said| said.status["queue"]["dead"] == 1);
         bridge.queue(&alert(2, "Disk full"));
-        let is_strained = |said: &Said| said.status["queue"]["delivered"] == 1 && said.word() == "strained";
-        wait_for(bridge.address, "the delivery", is_strained);
+        let is_degraded = |said: &Said| said.status["queue"]["delivered"] == 1 && said.word() == "degraded";
+        wait_for(bridge.address, "the delivery", is_degraded);
         bridge.terminate(signal);
         bridge.restart();
         let said = Said::by(bridge.address);
-        assert_eq!((said.word(), said.troubles()), ("strained", vec!["dead_letters"]), "{said:#?}");
+        assert_eq!((said.word(), said.troubles()), ("degraded", vec!["dead_letters"]), "{said:#?}");
     }
 }
 
@@ -67,7 +67,7 @@ fn a_key_that_delivered_after_a_dead_letter_is_strained_after_a_restart_too() {
 fn names(said: &Said, reason: &str) {
     assert_eq!(
         (said.word(), said.troubles(), said.trouble_metrics()),
-        ("strained", vec!["delivery"], vec!["delivery"])
+        ("degraded", vec!["delivery"], vec!["delivery"])
     );
     let sentence = said.status["troubles"][0]["sentence"].as_str().unwrap();
     assert!(sentence.contains(reason) && sentence.contains("…00A1"), "{sentence}");
@@ -79,9 +79,9 @@ fn with_pagerduty_down_the_status_names_the_trouble() {
     let bridge = Bridge::start_with(&port.url(), &[ADMIN]);
     bridge.queue(&alert(1, "Disk full"));
     bridge.wait_for_log("not delivered yet: no connection");
-    names(&wait_for(bridge.address, "the trouble", |said| said.word() == "strained"), "no connection");
+    names(&wait_for(bridge.address, "the trouble", |said| said.word() == "degraded"), "no connection");
     let pagerduty = port.open();
-    let said = wait_for(bridge.address, "the delivery", |said| said.word() == "well");
+    let said = wait_for(bridge.address, "the delivery", |said| said.word() == "healthy");
     assert_eq!(said.troubles(), [""; 0]);
     drop(pagerduty);
 }
@@ -94,7 +94,7 @@ fn with_pagerduty_still_down_after_a_restart_the_status_names_the_trouble_before
     let mut bridge = Bridge::start_with(&url, &[ADMIN, ("BRIDGE_PAGERDUTY_TIMEOUT", "3s")]);
     bridge.queue(&alert(1, "Disk full"));
     bridge.wait_for_log("not delivered yet: no answer within 3s");
-    names(&wait_for(bridge.address, "the trouble", |said| said.word() == "strained"), "no answer within 3s");
+    names(&wait_for(bridge.address, "the trouble", |said| said.word() == "degraded"), "no answer within 3s");
     bridge.terminate("KILL");
     bridge.restart();
     names(&Said::by(bridge.address), "no answer within 3s");

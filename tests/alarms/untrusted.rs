@@ -14,9 +14,9 @@ fn that_pagerduty_could_not_be_trusted_pages_nobody_once_it_can() {
     let settings = [ON, ("BRIDGE_PAGERDUTY_CA_FILE", ca_file.to_str().unwrap())];
     let bridge = Bridge::start_with(&front.url(), &settings);
     bridge.queue(&alert(1, "Disk full"));
-    bridge.wait_for_log("nothing is sent, because PagerDuty's address cannot prove who it is");
+    bridge.wait_for_log("nothing is sent, because the TLS certificate at PagerDuty's address is not trusted");
     front.show(authority.issue("127.0.0.1", 2999));
-    bridge.wait_for_log("this trouble is over");
+    bridge.wait_for_log("alarm resolved");
     pagerduty.wait_for_accepted(1);
     assert!(bridge.end().iter().all(|record| record.incident_key.as_str() == "1"));
     assert_eq!(causes(&pagerduty), [""; 0]);

@@ -1,13 +1,13 @@
 //! What is remembered over a restart.
 
-use sentry_pagerduty_bridge::metrics::Memory;
+use sentry_pagerduty_bridge::metrics::PersistedMetrics;
 use sentry_pagerduty_bridge::queue::Queue;
 
 use crate::support::{Bridge, PagerDuty, alert};
 use crate::{samples, wait_for};
 
 /// What stands in the database of a bridge that is not running.
-fn memory(bridge: &Bridge) -> Memory {
+fn memory(bridge: &Bridge) -> PersistedMetrics {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let queue = Queue::open(&bridge.database()).await.unwrap();
@@ -18,7 +18,7 @@ fn memory(bridge: &Bridge) -> Memory {
 }
 
 /// Received, delivered, throttled and failed, in all steps together.
-fn sums(memory: &Memory) -> [u64; 4] {
+fn sums(memory: &PersistedMetrics) -> [u64; 4] {
     memory.buckets.iter().fold([0; 4], |[received, delivered, throttled, failed], bucket| {
         [received + bucket.received, delivered + bucket.delivered, throttled + bucket.throttled, failed + bucket.failed]
     })

@@ -86,7 +86,7 @@ fn a_memory_that_cannot_be_written_says_so_and_is_written_when_it_can_be() {
             memory.last_webhook_at.unwrap().timestamp_millis(),
             metrics.snapshot(Utc::now()).last_webhook_at.unwrap().timestamp_millis()
         );
-        assert_eq!(metrics.take_unkept(), None, "nothing is left to be kept");
+        assert_eq!(metrics.take_unsaved(), None, "nothing is left to be kept");
         queue.close().await.unwrap();
     });
 }
@@ -112,7 +112,7 @@ fn when_each_key_delivered_and_why_pagerduty_was_not_trusted_is_known_after_a_re
         queue.remember(&metrics).await.unwrap();
 
         let recalled = Metrics::new();
-        recalled.recall(queue.memory(now).await.unwrap(), now);
+        recalled.restore(queue.memory(now).await.unwrap(), now);
         let delivered = recalled.snapshot(now).delivered;
         let millis: Vec<_> = delivered.iter().map(|(key, at)| (key.clone(), at.timestamp_millis())).collect();
         assert_eq!(millis, [(key("AAAA"), earlier.timestamp_millis()), (key("BBBB"), now.timestamp_millis())]);
@@ -120,7 +120,7 @@ fn when_each_key_delivered_and_why_pagerduty_was_not_trusted_is_known_after_a_re
         // With the clock set back meanwhile, nothing lies in the future.
         let before = now - TimeDelta::hours(1);
         let recalled = Metrics::new();
-        recalled.recall(queue.memory(before).await.unwrap(), before);
+        recalled.restore(queue.memory(before).await.unwrap(), before);
         assert_eq!(recalled.snapshot(before).delivered[&key("BBBB")], before);
 
         metrics.untrusted(None);

@@ -12,7 +12,7 @@ use sentry_pagerduty_bridge::config::Config;
 use sentry_pagerduty_bridge::delivery::DeliveryView;
 use sentry_pagerduty_bridge::ingest::Ingest;
 use sentry_pagerduty_bridge::metrics::Metrics;
-use sentry_pagerduty_bridge::monitor::{Limits, Watch};
+use sentry_pagerduty_bridge::monitor::{Limits, Monitor};
 use sentry_pagerduty_bridge::queue::Queue;
 use sentry_pagerduty_bridge::web::auth::webhook::Authentication;
 use sentry_pagerduty_bridge::web::{AppState, routes};
@@ -49,10 +49,10 @@ impl Web {
         let metrics = Metrics::new();
         let (_, delivery) = watch::channel(DeliveryView::default());
         let limits = Limits::from(&config);
-        let watch = Watch::new(Utc::now(), queue.clone(), delivery, metrics.clone(), limits, "");
+        let monitor = Monitor::new(Utc::now(), queue.clone(), delivery, metrics.clone(), limits, "");
         let authentication = Authentication::new(config.webhook_token, config.sentry_client_secret);
         Self {
-            shared: Data::new(AppState::new(authentication, ingest, queue, MAX_BODY, metrics, watch)),
+            shared: Data::new(AppState::new(authentication, ingest, queue, MAX_BODY, metrics, monitor)),
             _folder: folder,
         }
     }

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::SqliteConnection;
 
 use super::read::Reads;
-use crate::metrics::{Activity, Bucket, Memory};
+use crate::metrics::{Activity, Bucket, PersistedMetrics};
 use crate::pagerduty::ServiceKey;
 use crate::queue::QueueError;
 
@@ -15,7 +15,7 @@ use crate::queue::QueueError;
 const BETWEEN: TimeDelta = TimeDelta::minutes(1);
 
 /// Writes what has changed, and forgets what is older than a day before it.
-pub(super) async fn keep(connection: &mut SqliteConnection, memory: Memory) -> sqlx::Result<()> {
+pub(super) async fn keep(connection: &mut SqliteConnection, memory: PersistedMetrics) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE lately SET last_webhook_at = COALESCE(?, last_webhook_at), \
          last_delivered_at = COALESCE(?, last_delivered_at), untrusted = ?",
@@ -55,7 +55,7 @@ pub(super) async fn keep(connection: &mut SqliteConnection, memory: Memory) -> s
 }
 
 impl Reads {
-    pub(in crate::queue) async fn memory(&self, since: DateTime<Utc>) -> Result<Memory, QueueError> {
+    pub(in crate::queue) async fn memory(&self, since: DateTime<Utc>) -> Result<PersistedMetrics, QueueError> {
         let lately = sqlx::query("SELECT id, last_webhook_at, last_delivered_at, untrusted FROM lately");
         let lately = self
             .look(lately, |columns| {
@@ -81,7 +81,7 @@ impl Reads {
                 })
             })
             .await?;
-        Ok(Memory { last_webhook_at, last_delivered_at, delivered, untrusted, buckets })
+        Ok(PersistedMetrics { last_webhook_at, last_delivered_at, delivered, untrusted, buckets })
     }
 
     /// When PagerDuty took an event of each service key last. What was delivered after `remembered`, the last that a run

@@ -12,7 +12,7 @@ use url::form_urlencoded;
 
 use super::shape::{Activity, Events, Left, Outcome, OutcomeKind, Outcomes, Rejected, Status};
 use super::{ApiError, Caller, OPENAPI, done, json};
-use crate::monitor::{Word, judge};
+use crate::monitor::{Health, check};
 use crate::queue::json::{ItemDetails, ItemSummary, ServiceKeys};
 use crate::queue::{EventId, ItemId, QueueError, RejectedId, State};
 use crate::upkeep::{BULK, Heap, Resolved};
@@ -71,9 +71,9 @@ async fn openapi(_: Caller) -> HttpResponse {
 }
 
 async fn status(_: Caller, state: Data<AppState>) -> HttpResponse {
-    let facts = state.watch.facts(Utc::now()).await;
-    let troubles = judge(&facts, state.watch.limits());
-    done(&Status::of(&facts, &troubles, Word::of(&troubles)))
+    let snapshot = state.monitor.snapshot(Utc::now()).await;
+    let troubles = check(&snapshot, state.monitor.limits());
+    done(&Status::of(&snapshot, &troubles, Health::of(&troubles)))
 }
 
 async fn activity(_: Caller, state: Data<AppState>) -> HttpResponse {

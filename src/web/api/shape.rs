@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::delivery::LaneView;
 use crate::metrics::Bucket;
-use crate::monitor::{Facts, Trouble, Word};
+use crate::monitor::{Health, Snapshot, Trouble};
 use crate::pagerduty::ServiceKey;
 use crate::queue::json::{ItemSummary, time};
 use crate::queue::{Destination, ItemId, Overview, State};
@@ -70,24 +70,24 @@ struct Pace {
 }
 
 impl Status {
-    pub(super) fn of(facts: &Facts, troubles: &[Trouble], word: Word) -> Self {
+    pub(super) fn of(snapshot: &Snapshot, troubles: &[Trouble], health: Health) -> Self {
         let view = |trouble: &Trouble| TroubleView {
             cause: trouble.cause.name(),
-            status: trouble.word.name(),
+            status: trouble.health.name(),
             sentence: trouble.sentence.clone(),
         };
-        let overview = facts.queue.as_ref().ok();
+        let overview = snapshot.queue.as_ref().ok();
         Self {
-            health: word.name(),
+            health: health.name(),
             troubles: troubles.iter().map(view).collect(),
             version: env!("CARGO_PKG_VERSION"),
-            at: time(facts.at),
-            started_at: time(facts.started_at),
-            last_webhook_at: facts.metrics.last_webhook_at.map(time),
-            last_delivered_at: facts.metrics.last_delivered_at.map(time),
-            queue: overview.map(|overview| QueueCounts::of(overview, facts.delivery.unreadable.events)),
-            untrusted: facts.delivery.untrusted.clone(),
-            destinations: destinations(overview, &facts.delivery.lanes),
+            at: time(snapshot.at),
+            started_at: time(snapshot.started_at),
+            last_webhook_at: snapshot.metrics.last_webhook_at.map(time),
+            last_delivered_at: snapshot.metrics.last_delivered_at.map(time),
+            queue: overview.map(|overview| QueueCounts::of(overview, snapshot.delivery.unreadable.events)),
+            untrusted: snapshot.delivery.untrusted.clone(),
+            destinations: destinations(overview, &snapshot.delivery.lanes),
         }
     }
 }

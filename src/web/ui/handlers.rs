@@ -15,7 +15,7 @@ use super::lists::{Listing, PAGE};
 use super::overview::{GLANCE, Lists, Notice, Status};
 use super::request::{Form, UiError, Visit, own_path, page, redirect};
 use super::{assets, detail, forms, lists, overview};
-use crate::monitor::{self, Word};
+use crate::monitor::{self, Health};
 use crate::pagerduty::ServiceKey;
 use crate::queue::{EventId, ItemId, QueueError, Reader, RejectedId, RejectedSummary, State, Summary};
 use crate::upkeep::{BULK, Discarded, Heap, Outcomes, Resolved, Retried};
@@ -48,11 +48,11 @@ pub(super) struct Action {
 
 /// `GET /`: the status page.
 pub(super) async fn home(visit: Visit, request: HttpRequest, state: Data<AppState>) -> HttpResponse {
-    let facts = state.watch.facts(visit.at).await;
-    let troubles = monitor::judge(&facts, state.watch.limits());
-    let word = Word::of(&troubles);
+    let snapshot = state.monitor.snapshot(visit.at).await;
+    let troubles = monitor::check(&snapshot, state.monitor.limits());
+    let health = Health::of(&troubles);
     let lists = glance(state.queue.reader()).await.ok();
-    let status = Status { facts, word, troubles, lists, notice: notice(&request) };
+    let status = Status { snapshot, health, troubles, lists, notice: notice(&request) };
     page(StatusCode::OK, overview::page(&visit.frame, &status))
 }
 

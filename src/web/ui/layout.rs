@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::assets::{ICON, SCRIPT, STYLE};
 use super::text::{ago, time};
-use crate::monitor::Word;
+use crate::monitor::Health;
 
 /// What stands around the contents of a page.
 #[derive(Clone, Debug)]
@@ -83,11 +83,11 @@ fn footer(now: DateTime<Utc>, about: &About) -> Markup {
 }
 
 /// How the page writes a health, and by which class it colours it.
-pub(super) fn health(word: Word) -> (&'static str, &'static str) {
-    match word {
-        Word::Well => ("Healthy", "healthy"),
-        Word::Strained => ("Degraded", "degraded"),
-        Word::Failing => ("Failing", "failing"),
+pub(super) fn health(health: Health) -> (&'static str, &'static str) {
+    match health {
+        Health::Healthy => ("Healthy", "healthy"),
+        Health::Degraded => ("Degraded", "degraded"),
+        Health::Failing => ("Failing", "failing"),
     }
 }
 

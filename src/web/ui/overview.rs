@@ -1,4 +1,4 @@
-//! The status page: the health of the bridge in one word and colour, and everything that explains it.
+//! The status page: the health of the bridge in one health and colour, and everything that explains it.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use super::layout::{self, Frame, Kind, health};
 use super::lists::{self, Listing};
 use super::text::{age, ago, count, counted, harmless, time, until};
 use crate::delivery::view::LaneView;
-use crate::monitor::word::is_held_up;
-use crate::monitor::{Facts, Trouble, Word};
+use crate::monitor::is_held_up;
+use crate::monitor::{Health, Snapshot, Trouble};
 use crate::pagerduty::ServiceKey;
 use crate::queue::{self, RejectedSummary, Summary};
 
@@ -25,9 +25,9 @@ const MAX_DESTINATIONS: usize = 50;
 #[derive(Clone, Debug)]
 pub(super) struct Status {
     /// The snapshot that it shows.
-    pub(super) facts: Facts,
+    pub(super) snapshot: Snapshot,
     /// The health of the bridge.
-    pub(super) word: Word,
+    pub(super) health: Health,
     /// Worst first.
     pub(super) troubles: Vec<Trouble>,
     /// The lists; `None` when the queue cannot be read.
@@ -85,27 +85,27 @@ pub(super) fn page(frame: &Frame, status: &Status) -> Markup {
     let main = html! {
         (hero(status))
         @if let Some(notice) = status.notice { (notice_line(notice)) }
-        (vitals(&status.facts))
+        (vitals(&status.snapshot))
         @if let Some(lists) = &status.lists {
-            (lists::dead_section(status.facts.at, &lists.dead, dead(&status.facts)))
-            (lists::rejected_section(status.facts.at, &lists.rejected, rejected_count(&status.facts)))
+            (lists::dead_section(status.snapshot.at, &lists.dead, dead(&status.snapshot)))
+            (lists::rejected_section(status.snapshot.at, &lists.rejected, rejected_count(&status.snapshot)))
         }
-        (destinations(&status.facts))
-        (charts::section(&status.facts.metrics.activity))
+        (destinations(&status.snapshot))
+        (charts::section(&status.snapshot.metrics.activity))
         @if let Some(lists) = &status.lists {
-            (lists::recent_section(status.facts.at, &lists.recent))
+            (lists::recent_section(status.snapshot.at, &lists.recent))
         }
     };
-    layout::page(frame, health(status.word).0, Kind::Live, &main)
+    layout::page(frame, health(status.health).0, Kind::Live, &main)
 }
 
 fn hero(status: &Status) -> Markup {
-    let now = status.facts.at;
-    let (word, class) = health(status.word);
+    let now = status.snapshot.at;
+    let (health, class) = health(status.health);
     html! {
         section #state .hero .(class) {
             p .asof { "As of " (time(now, &now.format("%H:%M:%S UTC").to_string())) }
-            h1 .word { (word) }
+            h1 .health { (health) }
             @if status.troubles.is_empty() {
                 p .lede { (lede(status)) }
             } @else {
@@ -119,17 +119,17 @@ fn hero(status: &Status) -> Markup {
 
 /// What is said where no trouble is named.
 fn lede(status: &Status) -> &'static str {
-    let metrics = &status.facts.metrics;
-    match (status.word, metrics.last_webhook_at, metrics.last_delivered_at) {
-        (Word::Well, None, None) => "Waiting for the first webhook.",
-        (Word::Well, ..) => "Receiving webhooks and delivering to PagerDuty.",
-        (Word::Strained, ..) if is_held_up(&status.facts) => {
+    let metrics = &status.snapshot.metrics;
+    match (status.health, metrics.last_webhook_at, metrics.last_delivered_at) {
+        (Health::Healthy, None, None) => "Waiting for the first webhook.",
+        (Health::Healthy, ..) => "Receiving webhooks and delivering to PagerDuty.",
+        (Health::Degraded, ..) if is_held_up(&status.snapshot) => {
             "Events are waiting because PagerDuty throttles or fails. They are retried."
         }
-        (Word::Strained, ..) => {
+        (Health::Degraded, ..) => {
             "Events have been waiting for more than a minute: more came than the rate allows, or PagerDuty fails for some of them."
         }
-        (Word::Failing, ..) => "Alerts may not reach anybody.",
+        (Health::Failing, ..) => "Alerts may not reach anybody.",
     }
 }
 
@@ -165,9 +165,9 @@ fn notice_line(notice: Notice) -> Markup {
     html! { p #notice .notice role="status" { (text) } }
 }
 
-fn vitals(facts: &Facts) -> Markup {
-    let now = facts.at;
-    let metrics = &facts.metrics;
+fn vitals(snapshot: &Snapshot) -> Markup {
+    let now = snapshot.at;
+    let metrics = &snapshot.metrics;
     html! {
         dl #vitals .vitals {
             div {
@@ -178,7 +178,7 @@ fn vitals(facts: &Facts) -> Markup {
                 dt { "Last delivery" }
                 dd { @match metrics.last_delivered_at { Some(at) => (ago(now, at)), None => "never" } }
             }
-            @if let Ok(queue) = &facts.queue {
+            @if let Ok(queue) = &snapshot.queue {
                 div {
                     dt { "Waiting" }
                     dd {
@@ -186,10 +186,10 @@ fn vitals(facts: &Facts) -> Markup {
                         @if let Some(at) = queue.oldest_waiting { small { "oldest " (age(now, at)) } }
                     }
                 }
-                @if facts.delivery.unreadable.events > 0 {
+                @if snapshot.delivery.unreadable.events > 0 {
                     div .alert {
                         dt { "Unreadable" }
-                        dd { (count(facts.delivery.unreadable.events)) small { "set aside" } }
+                        dd { (count(snapshot.delivery.unreadable.events)) small { "set aside" } }
                     }
                 }
                 div .alert[queue.dead > 0] {
@@ -205,12 +205,12 @@ fn vitals(facts: &Facts) -> Markup {
     }
 }
 
-fn dead(facts: &Facts) -> u64 {
-    facts.queue.as_ref().map_or(0, |queue| queue.dead)
+fn dead(snapshot: &Snapshot) -> u64 {
+    snapshot.queue.as_ref().map_or(0, |queue| queue.dead)
 }
 
-fn rejected_count(facts: &Facts) -> u64 {
-    facts.queue.as_ref().map_or(0, |queue| queue.rejected)
+fn rejected_count(snapshot: &Snapshot) -> u64 {
+    snapshot.queue.as_ref().map_or(0, |queue| queue.rejected)
 }
 
 /// A service key.
@@ -237,8 +237,8 @@ impl Destination<'_> {
 }
 
 /// What waits for each service key, and how fast it is sent.
-fn destinations(facts: &Facts) -> Markup {
-    let rows = by_urgency(facts);
+fn destinations(snapshot: &Snapshot) -> Markup {
+    let rows = by_urgency(snapshot);
     html! {
         section #destinations aria-labelledby="destinations-title" {
             h2 #destinations-title { "Service keys" }
@@ -252,7 +252,7 @@ fn destinations(facts: &Facts) -> Markup {
                         }
                     } }
                     tbody role="rowgroup" {
-                        @for (key, row) in rows.iter().take(MAX_DESTINATIONS) { (destination(facts.at, key, *row)) }
+                        @for (key, row) in rows.iter().take(MAX_DESTINATIONS) { (destination(snapshot.at, key, *row)) }
                     }
                 }
                 @if rows.len() > MAX_DESTINATIONS {
@@ -263,14 +263,14 @@ fn destinations(facts: &Facts) -> Markup {
     }
 }
 
-fn by_urgency(facts: &Facts) -> Vec<(&ServiceKey, Destination<'_>)> {
+fn by_urgency(snapshot: &Snapshot) -> Vec<(&ServiceKey, Destination<'_>)> {
     let mut rows: BTreeMap<&ServiceKey, Destination<'_>> = BTreeMap::new();
-    if let Ok(queue) = &facts.queue {
+    if let Ok(queue) = &snapshot.queue {
         for counts in &queue.destinations {
             rows.entry(&counts.service_key).or_default().counts = Some(counts);
         }
     }
-    for lane in &facts.delivery.lanes {
+    for lane in &snapshot.delivery.lanes {
         rows.entry(&lane.service_key).or_default().lane = Some(lane);
     }
     let mut rows: Vec<_> = rows.into_iter().collect();

@@ -94,7 +94,7 @@ impl Visit {
         let about = About {
             version: BuildInfo::current().to_string(),
             fingerprint: state.config_fingerprint.clone(),
-            started_at: state.watch.started_at(),
+            started_at: state.monitor.started_at(),
         };
         let visit = Self { at, frame: Frame { at, about: Some(about) }, session };
         // The cookie is `SameSite=Strict`, but another port or subdomain is the same site.

@@ -22,13 +22,13 @@ fn the_status_tells_how_the_bridge_fares() {
     let bridge = start(&pagerduty, &[]);
     let caller = Caller::of(&bridge);
     let status = caller.get("/api/status");
-    assert_eq!((&status["status"], &status["troubles"]), (&json!("well"), &json!([])));
+    assert_eq!((&status["status"], &status["troubles"]), (&json!("healthy"), &json!([])));
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!((&status["queue"]["waiting"], &status["destinations"]), (&json!(0), &json!([])));
 
     let bridge = troubled(&pagerduty);
     let status = Caller::of(&bridge).get("/api/status");
-    assert_ne!(status["status"], "well");
+    assert_ne!(status["status"], "healthy");
     assert_eq!(texts(&status["troubles"], "cause"), ["dead_letters"], "{status:#}");
     let mut queue = status["queue"].clone();
     assert!(queue.as_object_mut().unwrap().remove("oldest_waiting").unwrap().is_string());

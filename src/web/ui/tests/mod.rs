@@ -5,12 +5,12 @@ mod samples;
 use insta::assert_snapshot;
 use maud::Markup;
 
-use self::samples::{dead, facts, frame, hostile, record, rejected, strained, well};
+use self::samples::{dead, frame, hostile, record, rejected, snapshot, strained, well};
 use super::assets::{ICON, SCRIPT, STYLE};
 use super::detail;
 use super::forms::{self, Subject};
 use super::overview::{self, Lists, Notice, Status};
-use crate::monitor::{Cause, Trouble, Word};
+use crate::monitor::{Cause, Health, Trouble};
 use crate::queue::{EventId, Rejected, RejectedId};
 
 /// A line for each element, so that a change is seen where it is; without the digests of what the page loads.
@@ -26,8 +26,13 @@ fn a_bridge_that_is_well() {
 
 #[test]
 fn a_bridge_to_which_nothing_has_come_yet() {
-    let status =
-        Status { facts: facts(), word: Word::Well, troubles: Vec::new(), lists: Some(Lists::default()), notice: None };
+    let status = Status {
+        snapshot: snapshot(),
+        health: Health::Healthy,
+        troubles: Vec::new(),
+        lists: Some(Lists::default()),
+        notice: None,
+    };
     assert_snapshot!(lines(&overview::page(&frame(), &status)));
 }
 
@@ -42,7 +47,7 @@ fn pagerduty_is_not_blamed_for_events_that_wait_for_their_turn() {
     status.troubles = Vec::new();
     let page = overview::page(&frame(), &status).0;
     assert!(page.contains("Events are waiting because PagerDuty throttles or fails."), "{page}");
-    status.facts.delivery = well().facts.delivery;
+    status.snapshot.delivery = well().snapshot.delivery;
     let page = overview::page(&frame(), &status).0;
     assert!(page.contains("Events have been waiting for more than a minute: more came than the rate allows"), "{page}");
 }
@@ -50,11 +55,11 @@ fn pagerduty_is_not_blamed_for_events_that_wait_for_their_turn() {
 #[test]
 fn a_bridge_that_is_failing_and_whose_queue_cannot_be_read() {
     let mut status = strained();
-    status.facts.queue = Err(crate::queue::QueueError::Closed);
-    status.word = Word::Failing;
+    status.snapshot.queue = Err(crate::queue::QueueError::Closed);
+    status.health = Health::Failing;
     status.troubles = vec![Trouble {
         cause: Cause::Storage,
-        word: Word::Failing,
+        health: Health::Failing,
         sentence: "alerts cannot be committed: the disk is full".to_owned(),
     }];
     status.lists = None;
@@ -66,7 +71,7 @@ fn a_bridge_that_is_failing_and_whose_queue_cannot_be_read() {
 fn what_cannot_be_read_is_counted() {
     let mut status = well();
     assert!(!overview::page(&frame(), &status).0.contains("Unreadable"));
-    status.facts.delivery.unreadable.events = 1_200;
+    status.snapshot.delivery.unreadable.events = 1_200;
     let page = overview::page(&frame(), &status).0;
     assert!(page.contains("<dt>Unreadable</dt><dd>1,200<small>set aside</small></dd>"), "{page}");
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::delivery::view::{DeliveryView, LaneView};
-use crate::metrics::{Bucket, Snapshot};
-use crate::monitor::{Cause, Facts, Trouble, Word};
+use crate::metrics::{Bucket, MetricsSnapshot};
+use crate::monitor::{Cause, Health, Snapshot, Trouble};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 use crate::queue::{Attention, Destination, EventId, Overview, Record, RejectedId, RejectedSummary, State, Summary};
 use crate::web::ui::layout::{About, Frame};
@@ -32,15 +32,15 @@ pub(super) fn frame() -> Frame {
 }
 
 /// A bridge that has just started.
-pub(super) fn facts() -> Facts {
-    Facts {
+pub(super) fn snapshot() -> Snapshot {
+    Snapshot {
         at: now(),
         started_at: ago(4),
         queue: Ok(Overview::default()),
-        attention: Ok(Attention::default()),
+        backlog: Ok(Attention::default()),
         storage: Ok(()),
         delivery: DeliveryView::default(),
-        metrics: Snapshot::default(),
+        metrics: MetricsSnapshot::default(),
     }
 }
 
@@ -167,25 +167,25 @@ pub(super) fn record(entry: &Summary) -> Record {
 
 pub(super) fn well() -> Status {
     let queue = Overview { delivered: 40, destinations: vec![destination("WXYZ", 0, 0)], ..Overview::default() };
-    let facts = Facts {
+    let snapshot = Snapshot {
         queue: Ok(queue),
         delivery: DeliveryView { lanes: vec![lane("WXYZ")], ..DeliveryView::default() },
-        metrics: Snapshot {
+        metrics: MetricsSnapshot {
             last_webhook_at: Some(ago(13)),
             last_delivered_at: Some(ago(12)),
             activity: day(),
-            ..Snapshot::default()
+            ..MetricsSnapshot::default()
         },
-        ..facts()
+        ..snapshot()
     };
     let recent = Listing { entries: vec![delivered()], older: Some(9) };
     let lists = Lists { recent, ..Lists::default() };
-    Status { facts, word: Word::Well, troubles: Vec::new(), lists: Some(lists), notice: None }
+    Status { snapshot, health: Health::Healthy, troubles: Vec::new(), lists: Some(lists), notice: None }
 }
 
 pub(super) fn strained() -> Status {
     let mut status = well();
-    status.facts.queue = Ok(Overview {
+    status.snapshot.queue = Ok(Overview {
         waiting: 1_204,
         dead: 1,
         delivered: 40,
@@ -199,11 +199,11 @@ pub(super) fn strained() -> Status {
         trouble: Some("answered 403: too many requests".to_owned()),
         ..lane("A1B2")
     };
-    status.facts.delivery.lanes.push(throttled);
-    status.word = Word::Strained;
+    status.snapshot.delivery.lanes.push(throttled);
+    status.health = Health::Degraded;
     status.troubles = vec![Trouble {
         cause: Cause::DeadLetters,
-        word: Word::Strained,
+        health: Health::Degraded,
         sentence: "1 dead letter: look at its reason, then retry or discard it".to_owned(),
     }];
     status.lists = Some(Lists {

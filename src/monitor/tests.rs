@@ -1,19 +1,14 @@
 //! With the machine's clock set back or forward while the bridge runs. The queue is a real file.
 
-use std::time::Duration;
-
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use tempfile::TempDir;
-use tokio::sync::watch;
-use tokio::time::sleep;
 
-use crate::delivery::DeliveryView;
-use crate::metrics::{Answered, Metrics, Source};
-use crate::monitor::*;
-use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
-use crate::queue::{Commit, Editor, EventId, NewEvent, Queue, Settlement};
+use super::*;
+use crate::metrics::{Answered, Source};
+use crate::pagerduty::EventType;
+use crate::queue::{Commit, Editor, EventId, Settlement};
 
-/// Long enough to be told from nothing.
+/// Longer than nothing.
 const SOON: Duration = Duration::from_millis(1);
 
 /// Longer than the test, and shorter than the steps of the clock.
@@ -24,7 +19,7 @@ const STEPS: [TimeDelta; 3] = [TimeDelta::hours(-2), TimeDelta::zero(), TimeDelt
 struct Bridge {
     queue: Queue,
     metrics: Metrics,
-    watch: Watch,
+    monitor: Monitor,
     _sender: watch::Sender<DeliveryView>,
     directory: TempDir,
 }
@@ -42,15 +37,15 @@ async fn start(limit: Duration) -> Bridge {
             arrivals.iter().for_each(|arrival| heard.committed(arrival.id, arrival.id, std::time::Instant::now()));
         }
     });
-    let watch = Watch::new(Utc::now(), queue.clone(), delivery, metrics.clone(), limits, "").with_commits(commits);
-    Bridge { queue, metrics, watch, _sender: sender, directory }
+    let monitor = Monitor::new(Utc::now(), queue.clone(), delivery, metrics.clone(), limits, "").with_commits(commits);
+    Bridge { queue, metrics, monitor, _sender: sender, directory }
 }
 
 impl Bridge {
     /// What is wrong when the clock shows `now`, of what pages.
     async fn troubles(&self, now: DateTime<Utc>) -> Vec<Cause> {
-        let facts = self.watch.facts(now).await;
-        let troubles = judge(&facts, self.watch.limits()).into_iter().map(|trouble| trouble.cause);
+        let snapshot = self.monitor.snapshot(now).await;
+        let troubles = check(&snapshot, self.monitor.limits()).into_iter().map(|trouble| trouble.cause);
         troubles.filter(|cause| cause.is_paged()).collect()
     }
 
@@ -91,7 +86,7 @@ async fn a_webhook_after_the_clock_was_set_back_ends_the_silence() {
     bridge.metrics.webhook(Source::Legacy, Answered::Queued, Utc::now());
     let back = Utc::now() - TimeDelta::hours(2);
     bridge.metrics.webhook(Source::Legacy, Answered::Queued, back);
-    assert_eq!(bridge.watch.facts(back).await.metrics.last_webhook_at, Some(back));
+    assert_eq!(bridge.monitor.snapshot(back).await.metrics.last_webhook_at, Some(back));
 }
 
 #[tokio::test]
@@ -105,8 +100,8 @@ async fn an_event_waits_since_it_was_committed_whatever_is_done_to_the_clock() {
             let mut troubles = bridge.troubles(Utc::now() + step).await;
             troubles.retain(|cause| *cause != Cause::Silence);
             assert_eq!(troubles, expected, "{step}, {limit:?}");
-            let facts = bridge.watch.facts(Utc::now() + step).await;
-            let shown = facts.at - facts.queue.unwrap().oldest_waiting.unwrap();
+            let snapshot = bridge.monitor.snapshot(Utc::now() + step).await;
+            let shown = snapshot.at - snapshot.queue.unwrap().oldest_waiting.unwrap();
             assert!(shown.abs() < TimeDelta::minutes(10), "the page and the metrics show {shown} after {step}");
         }
     }
@@ -124,9 +119,9 @@ async fn an_event_of_an_earlier_run_is_as_old_as_it_was_at_the_start_and_the_tim
             // It was accepted before anybody listened.
             bridge.accept(Utc::now() - TimeDelta::hours(3)).await;
             let limits = Limits { silence: None, waiting: limit, signatures: 5, unverified: LONG };
-            let watch = Watch::new(Utc::now(), bridge.queue.clone(), delivery, Metrics::new(), limits, "");
-            let facts = watch.facts(Utc::now() + step).await;
-            let troubles: Vec<_> = judge(&facts, &limits).into_iter().map(|trouble| trouble.cause).collect();
+            let monitor = Monitor::new(Utc::now(), bridge.queue.clone(), delivery, Metrics::new(), limits, "");
+            let snapshot = monitor.snapshot(Utc::now() + step).await;
+            let troubles: Vec<_> = check(&snapshot, &limits).into_iter().map(|trouble| trouble.cause).collect();
             let troubles: Vec<_> = troubles.into_iter().filter(|cause| cause.is_paged()).collect();
             assert_eq!(troubles, expected, "{step}, {limit:?}");
         }
@@ -144,8 +139,8 @@ async fn a_dead_letter_that_was_put_back_waits_from_then_on() {
     editor.revive(&[id]).await.unwrap();
     assert_eq!(bridge.troubles(Utc::now()).await, []);
     assert_eq!(bridge.troubles(Utc::now() - TimeDelta::hours(2)).await, []);
-    let first = bridge.watch.facts(Utc::now()).await.attention.unwrap().first.remove(0);
+    let first = bridge.monitor.snapshot(Utc::now()).await.backlog.unwrap().first.remove(0);
     assert!(first.is_revived && Utc::now() - first.since < TimeDelta::minutes(10), "{first:?}");
-    let shown = bridge.watch.facts(Utc::now()).await.queue.unwrap().oldest_waiting;
+    let shown = bridge.monitor.snapshot(Utc::now()).await.queue.unwrap().oldest_waiting;
     assert_eq!(shown, Some(first.since), "Prometheus alerts by it");
 }

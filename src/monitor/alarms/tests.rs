@@ -1,9 +1,7 @@
-//! When somebody is paged, and when it is over.
+//! When somebody is paged, and when the alarm is resolved.
 
-use std::time::Duration;
-
-use crate::monitor::alarm::{Alarms, Deed, Finding, Incident};
-use crate::monitor::{Cause, Limits, Rhythm, Trouble, Word};
+use super::*;
+use crate::monitor::checks::Health;
 
 const LIMITS: Limits = Limits {
     silence: Some(Duration::from_hours(2)),
@@ -12,17 +10,17 @@ const LIMITS: Limits = Limits {
     unverified: Duration::from_mins(5),
 };
 
-/// Alarms, and a queue that remembers what they did.
+/// Alarms, and a queue that knows what they did.
 struct Bridge {
     alarms: Alarms,
-    incident: Incident,
+    incident: IncidentStatus,
     began: u64,
-    deeds: Vec<(u64, &'static str)>,
+    actions: Vec<(u64, &'static str)>,
 }
 
 impl Bridge {
     fn new() -> Self {
-        Self { alarms: alarms(), incident: Incident::Closed, began: 0, deeds: Vec::new() }
+        Self { alarms: alarms(), incident: IncidentStatus::Closed, began: 0, actions: Vec::new() }
     }
 
     /// What an earlier run opened is open still.
@@ -31,36 +29,36 @@ impl Bridge {
         self.began = now;
     }
 
-    fn look(&mut self, cause: Cause, finding: &Finding, now: u64) -> Option<Deed> {
-        self.alarms.look(cause, finding, self.incident, Duration::from_secs(now - self.began))
+    fn update(&mut self, cause: Cause, finding: &Finding, now: u64) -> Option<AlarmAction> {
+        self.alarms.update(cause, finding, self.incident, Duration::from_secs(now - self.began))
     }
 
-    fn done(&mut self, deed: &Deed, now: u64) {
-        self.alarms.done(deed, Duration::from_secs(now - self.began));
+    fn done(&mut self, action: &AlarmAction, now: u64) {
+        self.alarms.done(action, Duration::from_secs(now - self.began));
     }
 
     /// Looks every second from `from` to before `to`, does what is asked, and returns what that was, and when.
     fn live(&mut self, cause: Cause, finding: &Finding, from: u64, to: u64) -> Vec<(u64, &'static str)> {
-        self.deeds.clear();
+        self.actions.clear();
         for now in from..to {
-            let Some(deed) = self.look(cause, finding, now) else { continue };
-            self.done(&deed, now);
-            self.incident = match deed {
-                Deed::Raise(_) => Incident::Open,
-                Deed::Resolve(_) => Incident::Closed,
+            let Some(action) = self.update(cause, finding, now) else { continue };
+            self.done(&action, now);
+            self.incident = match action {
+                AlarmAction::Raise(_) => IncidentStatus::Open,
+                AlarmAction::Resolve(_) => IncidentStatus::Closed,
             };
-            self.deeds.push((now, if self.incident == Incident::Open { "page" } else { "resolve" }));
+            self.actions.push((now, if self.incident == IncidentStatus::Open { "page" } else { "resolve" }));
         }
-        self.deeds.clone()
+        self.actions.clone()
     }
 }
 
 fn alarms() -> Alarms {
-    Alarms::new(LIMITS, Rhythm::default().hold)
+    Alarms::new(LIMITS, Duration::from_secs(15))
 }
 
 fn trouble(cause: Cause) -> Finding {
-    Finding::Trouble(Trouble { cause, word: Word::Failing, sentence: "it is bad".to_owned() })
+    Finding::Trouble(Trouble { cause, health: Health::Failing, sentence: "it is bad".to_owned() })
 }
 
 #[test]
@@ -74,9 +72,9 @@ fn each_trouble_is_one_page_and_one_resolve() {
         (Cause::Silence, 60, 0),
     ] {
         let mut bridge = Bridge::new();
-        assert_eq!(bridge.live(cause, &Finding::Nothing, 0, 100), []);
+        assert_eq!(bridge.live(cause, &Finding::Clear, 0, 100), []);
         assert_eq!(bridge.live(cause, &trouble(cause), 100, 1000), [(100 + patience, "page")], "{cause:?}");
-        assert_eq!(bridge.live(cause, &Finding::Nothing, 1000, 2000), [(1000 + hold, "resolve")], "{cause:?}");
+        assert_eq!(bridge.live(cause, &Finding::Clear, 1000, 2000), [(1000 + hold, "resolve")], "{cause:?}");
     }
 }
 
@@ -85,7 +83,7 @@ fn what_is_gone_before_its_patience_pages_nobody() {
     let mut bridge = Bridge::new();
     for begin in [0, 20, 40] {
         assert_eq!(bridge.live(Cause::Waiting, &trouble(Cause::Waiting), begin, begin + 5), []);
-        assert_eq!(bridge.live(Cause::Waiting, &Finding::Nothing, begin + 5, begin + 20), []);
+        assert_eq!(bridge.live(Cause::Waiting, &Finding::Clear, begin + 5, begin + 20), []);
     }
 }
 
@@ -94,7 +92,7 @@ fn what_comes_back_before_it_is_over_is_the_same_trouble() {
     let mut bridge = Bridge::new();
     assert_eq!(bridge.live(Cause::DeadLetters, &trouble(Cause::DeadLetters), 0, 10), [(0, "page")]);
     for begin in [10, 30, 50] {
-        assert_eq!(bridge.live(Cause::DeadLetters, &Finding::Nothing, begin, begin + 15), []);
+        assert_eq!(bridge.live(Cause::DeadLetters, &Finding::Clear, begin, begin + 15), []);
         assert_eq!(bridge.live(Cause::DeadLetters, &trouble(Cause::DeadLetters), begin + 15, begin + 20), []);
     }
 }
@@ -105,12 +103,12 @@ fn what_comes_back_often_has_to_be_gone_for_longer_each_time() {
     let (cause, mut now) = (Cause::Signatures, 0);
     for hold in [15, 30, 60, 120, 240, 480, 480] {
         assert_eq!(bridge.live(cause, &trouble(cause), now, now + 1), [(now, "page")]);
-        assert_eq!(bridge.live(cause, &Finding::Nothing, now + 1, now + hold + 10), [(now + 1 + hold, "resolve")]);
+        assert_eq!(bridge.live(cause, &Finding::Clear, now + 1, now + hold + 10), [(now + 1 + hold, "resolve")]);
         now += hold + 10;
     }
     now += 3600;
     assert_eq!(bridge.live(cause, &trouble(cause), now, now + 1), [(now, "page")]);
-    assert_eq!(bridge.live(cause, &Finding::Nothing, now + 1, now + 100), [(now + 16, "resolve")]);
+    assert_eq!(bridge.live(cause, &Finding::Clear, now + 1, now + 100), [(now + 16, "resolve")]);
 }
 
 #[test]
@@ -121,15 +119,15 @@ fn a_restart_does_not_page_again_and_what_is_over_by_then_is_resolved() {
     bridge.restart(10);
     assert_eq!(bridge.live(cause, &trouble(cause), 10, 100), []);
     bridge.restart(100);
-    assert_eq!(bridge.live(cause, &Finding::Nothing, 100, 200), [(115, "resolve")]);
+    assert_eq!(bridge.live(cause, &Finding::Clear, 100, 200), [(115, "resolve")]);
     bridge.restart(200);
-    assert_eq!(bridge.live(cause, &Finding::Nothing, 200, 300), []);
+    assert_eq!(bridge.live(cause, &Finding::Clear, 200, 300), []);
 }
 
 #[test]
 fn an_alarm_that_pagerduty_refused_is_not_repeated_by_every_restart() {
     let mut bridge = Bridge::new();
-    bridge.incident = Incident::Refused;
+    bridge.incident = IncidentStatus::Rejected;
     assert_eq!(bridge.live(Cause::DeadLetters, &trouble(Cause::DeadLetters), 0, 100), []);
 }
 
@@ -139,15 +137,15 @@ fn an_alarm_that_pagerduty_refused_is_raised_again_once_there_is_reason_to_belie
         let mut bridge = Bridge::new();
         let cause = Cause::DeadLetters;
         assert_eq!(bridge.live(cause, &trouble(cause), 0, 1), [(0, "page")]);
-        bridge.incident = Incident::Refused;
+        bridge.incident = IncidentStatus::Rejected;
         assert_eq!(bridge.live(cause, &trouble(cause), 1, 100), []);
         if restart {
             bridge.restart(100);
         }
-        bridge.incident = Incident::Again;
+        bridge.incident = IncidentStatus::Retry;
         assert_eq!(bridge.live(cause, &trouble(cause), 100, 200), [(100, "page")]);
         // It did not come back, so it is over as soon as if it had not been refused.
-        assert_eq!(bridge.live(cause, &Finding::Nothing, 200, 300), [(215, "resolve")]);
+        assert_eq!(bridge.live(cause, &Finding::Clear, 200, 300), [(215, "resolve")]);
     }
 }
 
@@ -157,25 +155,25 @@ fn what_the_queue_knows_raises_no_alarm_again_that_went_past_it() {
     let cause = Cause::Storage;
     assert_eq!(bridge.live(cause, &trouble(cause), 0, 20), [(10, "page")]);
     // A resolve of an earlier incident was refused.
-    bridge.incident = Incident::Again;
+    bridge.incident = IncidentStatus::Retry;
     assert_eq!(bridge.live(cause, &trouble(cause), 20, 100), []);
 }
 
 #[test]
-fn a_deed_that_failed_is_asked_for_again() {
+fn a_action_that_failed_is_asked_for_again() {
     let mut bridge = Bridge::new();
     let cause = Cause::DeadLetters;
     for now in 0..3 {
-        let deed = bridge.look(cause, &trouble(cause), now).unwrap();
-        assert_eq!(deed.cause(), cause);
-        assert!(matches!(deed, Deed::Raise(_)));
+        let action = bridge.update(cause, &trouble(cause), now).unwrap();
+        assert_eq!(action.cause(), cause);
+        assert!(matches!(action, AlarmAction::Raise(_)));
     }
     assert_eq!(bridge.live(cause, &trouble(cause), 3, 4), [(3, "page")]);
     for now in 4..19 {
-        assert_eq!(bridge.look(cause, &Finding::Nothing, now), None);
+        assert_eq!(bridge.update(cause, &Finding::Clear, now), None);
     }
     for now in 19..22 {
-        assert_eq!(bridge.look(cause, &Finding::Nothing, now), Some(Deed::Resolve(cause)));
+        assert_eq!(bridge.update(cause, &Finding::Clear, now), Some(AlarmAction::Resolve(cause)));
     }
 }
 
@@ -183,10 +181,10 @@ fn a_deed_that_failed_is_asked_for_again() {
 fn what_perhaps_came_through_is_resolved_as_what_did() {
     let mut bridge = Bridge::new();
     let cause = Cause::Storage;
-    assert_eq!(bridge.look(cause, &trouble(cause), 0), None);
-    assert!(matches!(bridge.look(cause, &trouble(cause), 10), Some(Deed::Raise(_))));
-    bridge.alarms.tried(cause);
-    assert_eq!(bridge.live(cause, &Finding::Nothing, 11, 100), [(26, "resolve")]);
+    assert_eq!(bridge.update(cause, &trouble(cause), 0), None);
+    assert!(matches!(bridge.update(cause, &trouble(cause), 10), Some(AlarmAction::Raise(_))));
+    bridge.alarms.attempted(cause);
+    assert_eq!(bridge.live(cause, &Finding::Clear, 11, 100), [(26, "resolve")]);
 }
 
 #[test]
@@ -202,10 +200,36 @@ fn what_nobody_can_tell_changes_nothing() {
 #[test]
 fn only_the_storage_alarm_is_raised_while_the_queue_cannot_be_read() {
     let mut bridge = Bridge::new();
-    bridge.incident = Incident::Unknown;
+    bridge.incident = IncidentStatus::Unknown;
     for now in 0..100 {
-        assert_eq!(bridge.look(Cause::DeadLetters, &trouble(Cause::DeadLetters), now), None);
+        assert_eq!(bridge.update(Cause::DeadLetters, &trouble(Cause::DeadLetters), now), None);
     }
-    assert_eq!(bridge.look(Cause::Storage, &trouble(Cause::Storage), 100), None);
-    assert!(matches!(bridge.look(Cause::Storage, &trouble(Cause::Storage), 110), Some(Deed::Raise(_))));
+    assert_eq!(bridge.update(Cause::Storage, &trouble(Cause::Storage), 100), None);
+    assert!(matches!(bridge.update(Cause::Storage, &trouble(Cause::Storage), 110), Some(AlarmAction::Raise(_))));
+}
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::seconds(seconds)
+}
+
+fn rejected(dead: u64) -> IncidentState {
+    IncidentState { is_open: false, died_at: Some(at(0)), dead }
+}
+
+#[test]
+fn a_key_that_refused_an_alarm_may_take_it_once_it_took_something_else_or_a_day_later() {
+    let fresh = IncidentState { is_open: false, died_at: None, dead: 0 };
+    assert!(may_accept(&fresh, None, at(0)));
+    assert!(!may_accept(&rejected(1), None, at(86_399)));
+    assert!(!may_accept(&rejected(1), Some(at(-1)), at(86_399)));
+    assert!(may_accept(&rejected(1), Some(at(1)), at(1)));
+    assert!(may_accept(&rejected(1), None, at(86_400)));
+}
+
+#[test]
+fn an_alarm_that_is_refused_over_and_over_is_raised_less_and_less_often() {
+    for (dead, pause) in [(2, 60), (3, 120), (4, 240), (12, 61_440), (13, 86_400), (u64::MAX, 86_400)] {
+        assert!(!may_accept(&rejected(dead), Some(at(1)), at(pause - 1)), "{dead}");
+        assert!(may_accept(&rejected(dead), Some(at(1)), at(pause)), "{dead}");
+    }
 }

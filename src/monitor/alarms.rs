@@ -1,0 +1,317 @@
+//! When an alarm is raised and resolved, so that nothing flaps, and what its events say. Pure.
+//!
+//! An action is asked for again and again until it is [done](Alarms::done). Whether an incident is open is asked of the
+//! queue and not remembered here, so that a restart changes nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use serde_json::{Map, Value, json};
+use strum::VariantArray;
+
+use super::checks::{Cause, Limits, Trouble};
+use super::snapshot::Snapshot;
+use crate::pagerduty::Description;
+use crate::pagerduty::event::{EventAction, Note, Trigger};
+use crate::queue::IncidentState;
+
+/// The client that the events of alarms name.
+const CLIENT: &str = "sentry-pagerduty-bridge";
+
+/// How often the time until an alarm is resolved is doubled at most: from 15 seconds to eight minutes.
+const DOUBLINGS: u32 = 5;
+
+/// A trouble that comes back within this time has to be gone for twice as long.
+const RECENT: Duration = Duration::from_hours(1);
+
+/// An alarm that PagerDuty rejected is not raised again on the same service key for so long, unless that key has accepted
+/// an event since.
+const REJECTED: TimeDelta = TimeDelta::days(1);
+
+/// The pause before an alarm that was rejected twice on a service key is raised there again; it doubles with each
+/// rejection, up to [`REJECTED`]. Each is a dead letter, and without a pause there would be one for every alert delivered.
+const REJECTED_TWICE: TimeDelta = TimeDelta::minutes(1);
+
+/// What a check found out about a cause.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Finding {
+    /// There is trouble.
+    Trouble(Trouble),
+    /// There is none.
+    Clear,
+    /// It cannot be known, such as when the queue cannot be read.
+    Unknown,
+}
+
+impl Finding {
+    /// What a snapshot and the trouble that was found in it, if any, say about a cause. No trouble is no proof that there
+    /// is none.
+    pub(super) fn of(cause: Cause, trouble: Option<Trouble>, snapshot: &Snapshot) -> Self {
+        let is_known = match cause {
+            Cause::Waiting | Cause::DeadLetters => snapshot.backlog.is_ok(),
+            // Wrong signatures are not counted over a restart; only an authenticated webhook is a proof.
+            Cause::Signatures => snapshot.metrics.since_webhook.is_some(),
+            Cause::Storage => snapshot.queue.is_ok() && snapshot.backlog.is_ok(),
+            Cause::Silence | Cause::Untrusted | Cause::Delivery => true,
+        };
+        match trouble {
+            Some(trouble) => Self::Trouble(trouble),
+            None if is_known => Self::Clear,
+            None => Self::Unknown,
+        }
+    }
+}
+
+/// What the queue knows about the incident of a cause.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum IncidentStatus {
+    /// It is open, or will be once what waits is delivered.
+    Open,
+    /// PagerDuty rejected its trigger, and there is no reason to expect that it would accept another.
+    Rejected,
+    /// PagerDuty rejected its trigger, and there is one: the key has accepted an event since, or there is another key.
+    Retry,
+    /// It is not open.
+    Closed,
+    /// The queue cannot be read.
+    Unknown,
+}
+
+/// What has to be done.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum AlarmAction {
+    /// Open an incident.
+    Raise(Trouble),
+    /// Resolve it wherever it is open.
+    Resolve(Cause),
+}
+
+impl AlarmAction {
+    /// The cause of the alarm.
+    pub(super) fn cause(&self) -> Cause {
+        match self {
+            Self::Raise(trouble) => trouble.cause,
+            Self::Resolve(cause) => *cause,
+        }
+    }
+}
+
+/// The alarms of one run of the bridge. Times are counted from its start, by the monotonic clock.
+#[derive(Debug)]
+pub(super) struct Alarms {
+    limits: Limits,
+    resolve_after: Duration,
+    by_cause: BTreeMap<Cause, Alarm>,
+}
+
+#[derive(Debug)]
+struct Alarm {
+    phase: Phase,
+    /// Whether it was raised and not resolved yet.
+    is_raised: bool,
+    /// Whether it was perhaps raised: PagerDuty may have accepted an event that it did not answer.
+    may_be_raised: bool,
+    /// How often it was raised recently.
+    raises: u32,
+    raised_at: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// No trouble since then.
+    Inactive(Duration),
+    /// Trouble since then, for too short a time to page.
+    Pending(Duration),
+    /// Trouble.
+    Firing,
+    /// It was firing, and there is no trouble since then.
+    Clearing(Duration),
+}
+
+impl Alarms {
+    /// Alarms of a bridge that starts now, which are resolved once their trouble has been gone for `resolve_after`.
+    pub(super) fn new(limits: Limits, resolve_after: Duration) -> Self {
+        let inactive = || Alarm {
+            phase: Phase::Inactive(Duration::ZERO),
+            is_raised: false,
+            may_be_raised: false,
+            raises: 0,
+            raised_at: Duration::ZERO,
+        };
+        Self { limits, resolve_after, by_cause: Cause::VARIANTS.iter().map(|cause| (*cause, inactive())).collect() }
+    }
+
+    /// What has to be done after a check at `now`.
+    pub(super) fn update(
+        &mut self,
+        cause: Cause,
+        finding: &Finding,
+        incident: IncidentStatus,
+        now: Duration,
+    ) -> Option<AlarmAction> {
+        let (pending_for, resolve_after) = (self.pending_for(cause), self.resolve_after);
+        let alarm = self.by_cause.get_mut(&cause)?;
+        let resolve_after = alarm.resolve_after(cause, resolve_after, now);
+        alarm.advance(finding, pending_for, resolve_after, now);
+        match (alarm.phase, finding) {
+            // The queue does not know the trigger of an alarm that was sent past it.
+            (Phase::Firing, Finding::Trouble(trouble))
+                if incident == IncidentStatus::Retry && cause != Cause::Storage =>
+            {
+                Some(AlarmAction::Raise(trouble.clone()))
+            }
+            (Phase::Firing, Finding::Trouble(trouble)) if !alarm.is_raised => match incident {
+                // An earlier run raised it.
+                IncidentStatus::Open | IncidentStatus::Rejected => {
+                    alarm.raised(now);
+                    None
+                }
+                // A queue that cannot be read takes no alarm either, and the storage alarm is sent past it.
+                IncidentStatus::Unknown if cause != Cause::Storage => None,
+                IncidentStatus::Closed | IncidentStatus::Retry | IncidentStatus::Unknown => {
+                    Some(AlarmAction::Raise(trouble.clone()))
+                }
+            },
+            (Phase::Inactive(since), Finding::Clear) => {
+                let is_left_open = now.saturating_sub(since) >= resolve_after && incident == IncidentStatus::Open;
+                (alarm.is_raised || alarm.may_be_raised || is_left_open).then_some(AlarmAction::Resolve(cause))
+            }
+            _ => None,
+        }
+    }
+
+    /// An alarm was sent past the queue, and it is not known whether it arrived.
+    pub(super) fn attempted(&mut self, cause: Cause) {
+        if let Some(alarm) = self.by_cause.get_mut(&cause) {
+            alarm.may_be_raised = true;
+        }
+    }
+
+    /// An action was done, or given up.
+    pub(super) fn done(&mut self, action: &AlarmAction, now: Duration) {
+        let Some(alarm) = self.by_cause.get_mut(&action.cause()) else { return };
+        match action {
+            // Raised again after a rejection, it did not come back.
+            AlarmAction::Raise(_) if alarm.is_raised => {}
+            AlarmAction::Raise(_) => alarm.raised(now),
+            AlarmAction::Resolve(_) => (alarm.is_raised, alarm.may_be_raised) = (false, false),
+        }
+    }
+
+    /// How long a trouble has to last before an alarm is raised. A backlog after a start may be gone soon, and so may a
+    /// lock on the database.
+    fn pending_for(&self, cause: Cause) -> Duration {
+        const MINUTE: Duration = Duration::from_mins(1);
+        match cause {
+            Cause::Silence => self.limits.silence.unwrap_or(MINUTE).min(MINUTE),
+            Cause::Waiting => self.limits.waiting.min(MINUTE),
+            Cause::Delivery => MINUTE,
+            Cause::Storage => Duration::from_secs(10),
+            Cause::Untrusted | Cause::Signatures | Cause::DeadLetters => Duration::ZERO,
+        }
+    }
+}
+
+impl Alarm {
+    fn advance(&mut self, finding: &Finding, pending_for: Duration, resolve_after: Duration, now: Duration) {
+        let lasted = |since: Duration, long: Duration| now.saturating_sub(since) >= long;
+        let is_trouble = match finding {
+            Finding::Trouble(_) => true,
+            Finding::Clear => false,
+            Finding::Unknown => return,
+        };
+        self.phase = match (self.phase, is_trouble) {
+            (Phase::Inactive(_), true) if pending_for.is_zero() => Phase::Firing,
+            (Phase::Inactive(_), true) => Phase::Pending(now),
+            (Phase::Pending(since), true) if lasted(since, pending_for) => Phase::Firing,
+            (Phase::Clearing(_), true) => Phase::Firing,
+            (Phase::Pending(_), false) => Phase::Inactive(now),
+            (Phase::Firing, false) if resolve_after.is_zero() => Phase::Inactive(now),
+            (Phase::Firing, false) => Phase::Clearing(now),
+            (Phase::Clearing(since), false) if lasted(since, resolve_after) => Phase::Inactive(since),
+            (phase, _) => phase,
+        };
+    }
+
+    fn raised(&mut self, now: Duration) {
+        self.raises = if self.came_back(now) { self.raises.saturating_add(1) } else { 1 };
+        self.raised_at = now;
+        self.is_raised = true;
+    }
+
+    fn came_back(&self, now: Duration) -> bool {
+        now.saturating_sub(self.raised_at) < RECENT
+    }
+
+    fn resolve_after(&self, cause: Cause, first: Duration, now: Duration) -> Duration {
+        // A webhook ends the silence, and the next silence has to last for the whole setting again. For causes that page
+        // nobody, only the log would be late.
+        if cause == Cause::Silence || !cause.is_paged() {
+            return Duration::ZERO;
+        }
+        let returns = if self.came_back(now) { self.raises.saturating_sub(1) } else { 0 };
+        first * 2_u32.pow(returns.min(DOUBLINGS))
+    }
+}
+
+/// Whether a service key that accepted its last event at `delivered_at` may accept an alarm whose incident is not open.
+pub(super) fn may_accept(incident: &IncidentState, delivered_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
+    let Some(died_at) = incident.died_at else { return true };
+    let pause = match u32::try_from(incident.dead.saturating_sub(2)) {
+        _ if incident.dead < 2 => TimeDelta::zero(),
+        Ok(doublings) => REJECTED_TWICE * 2_i32.pow(doublings.min(11)),
+        Err(_) => REJECTED,
+    };
+    // A dead letter of the future is one of before the clock was set back.
+    let age = (now - died_at).abs();
+    age >= REJECTED || age >= pause && delivered_at > Some(died_at)
+}
+
+/// What opens the incident of a trouble. `None`: not possible, for its description is never blank.
+pub(super) fn trigger(trouble: &Trouble, snapshot: &Snapshot, at: DateTime<Utc>) -> Option<EventAction> {
+    Some(EventAction::Trigger(Trigger {
+        description: Description::new(&format!("{CLIENT}: {}", trouble.sentence))?,
+        client: CLIENT,
+        client_url: None,
+        details: details(trouble, snapshot, at),
+        contexts: Vec::new(),
+    }))
+}
+
+/// What resolves the incident of an alarm.
+pub(super) fn resolve(at: DateTime<Utc>) -> EventAction {
+    let line = format!("{CLIENT}: alarm resolved at {}", time(at));
+    EventAction::Resolve(Note { description: Description::new(&line) })
+}
+
+fn details(trouble: &Trouble, snapshot: &Snapshot, at: DateTime<Utc>) -> Map<String, Value> {
+    let mut details = Map::new();
+    let mut add = |name: &str, value: Value| drop(details.insert(name.to_owned(), value));
+    add("cause", json!(trouble.cause.name()));
+    add("datetime", json!(time(at)));
+    add("version", json!(env!("CARGO_PKG_VERSION")));
+    add("started_at", json!(time(snapshot.started_at)));
+    if let Ok(queue) = &snapshot.queue {
+        add("waiting", json!(queue.waiting));
+        add("dead_letters", json!(queue.dead));
+    }
+    let oldest = snapshot.backlog.as_ref().ok().and_then(|backlog| backlog.oldest());
+    for (name, moment) in [
+        ("oldest_waiting", oldest.map(|oldest| oldest.since)),
+        ("last_webhook_at", snapshot.metrics.last_webhook_at),
+        ("last_delivered_at", snapshot.metrics.last_delivered_at),
+    ] {
+        if let Some(moment) = moment {
+            add(name, json!(time(moment)));
+        }
+    }
+    details
+}
+
+fn time(moment: DateTime<Utc>) -> String {
+    moment.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,366 @@
+//! What is wrong with the bridge. Pure: a [`Snapshot`] goes in, [`Trouble`]s and the [`Health`] come out.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use humantime::format_duration;
+use strum::{IntoStaticStr, VariantArray};
+
+use super::snapshot::Snapshot;
+use crate::config::Config;
+use crate::delivery::{LaneView, UnreadableView};
+use crate::metrics::Senders;
+use crate::pagerduty::{IncidentKey, ServiceKey};
+use crate::queue::DeadLetters;
+
+/// So many consecutive wrong signatures are a trouble: a single one may be a stranger's, and Sentry repeats what failed.
+const SIGNATURES: u32 = 5;
+
+/// And they have to come for so long without a right one in between: anybody can send five requests at once, and wrong
+/// signatures beside right ones do not keep Sentry out.
+pub(super) const UNVERIFIED: Duration = Duration::from_mins(5);
+
+/// An event that has waited for so long is not just in transit.
+const TRANSIT: Duration = Duration::from_mins(1);
+
+/// What can be wrong. Ordered by how much is lost by it, the most first.
+#[derive(Clone, Copy, Debug, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum Cause {
+    /// Alerts cannot be committed, or what is committed cannot be read.
+    Storage,
+    /// The TLS certificate at PagerDuty's address is not trusted.
+    Untrusted,
+    /// Consecutive webhooks had a wrong signature: the secret was probably changed in Sentry.
+    Signatures,
+    /// The oldest event has waited for too long.
+    Waiting,
+    /// No webhook came for too long.
+    Silence,
+    /// There are dead letters.
+    DeadLetters,
+    /// Events wait because of PagerDuty or the network, but not yet for too long.
+    Delivery,
+}
+
+impl Cause {
+    /// The name in metrics, incident keys and `/api`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+
+    /// The incident that an alarm opens for it, the same in every run. Bridges that page the same service need different
+    /// prefixes.
+    #[must_use]
+    pub fn incident_key(self, prefix: &str) -> IncidentKey {
+        IncidentKey::of_alarm(prefix, self.name())
+    }
+
+    /// Whether an alarm pages for it. While PagerDuty is not trusted no alarm could be sent, and afterwards the trouble
+    /// is over. Events that wait are paged for as [`Waiting`](Self::Waiting).
+    #[must_use]
+    pub fn is_paged(self) -> bool {
+        !matches!(self, Self::Untrusted | Self::Delivery)
+    }
+}
+
+/// The health of the bridge, best first.
+#[derive(Clone, Copy, Debug, Eq, IntoStaticStr, Ord, PartialEq, PartialOrd)]
+#[strum(serialize_all = "snake_case")]
+pub enum Health {
+    /// Nothing is wrong.
+    Healthy,
+    /// Events wait because PagerDuty throttles or fails, or for more than a minute, but not yet for too long; or there are
+    /// dead letters, while other events of their service key are delivered.
+    Degraded,
+    /// Alerts may not reach people.
+    Failing,
+}
+
+impl Health {
+    /// The name in `/api`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+
+    /// The health of a bridge with these troubles.
+    #[must_use]
+    pub fn of(troubles: &[Trouble]) -> Self {
+        troubles.iter().map(|trouble| trouble.health).max().unwrap_or(Self::Healthy)
+    }
+}
+
+/// Where trouble begins.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// No webhook for so long is a trouble; `None`: never.
+    pub silence: Option<Duration>,
+    /// An event that has waited for so long is a trouble.
+    pub waiting: Duration,
+    /// So many consecutive wrong signatures are a trouble.
+    pub signatures: u32,
+    /// The time that has to lie between the first and the last of them.
+    pub unverified: Duration,
+}
+
+impl From<&Config> for Limits {
+    fn from(config: &Config) -> Self {
+        Self {
+            silence: config.silence_alarm,
+            waiting: config.waiting_alarm,
+            signatures: SIGNATURES,
+            unverified: UNVERIFIED,
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Trouble {
+    /// What.
+    pub cause: Cause,
+    /// How bad it is; never [`Health::Healthy`].
+    pub health: Health,
+    /// What happened and what to do, as a sentence for the operator. Service keys are masked.
+    pub sentence: String,
+}
+
+impl Trouble {
+    fn failing(cause: Cause, sentence: String) -> Self {
+        Self { cause, health: Health::Failing, sentence }
+    }
+
+    fn degraded(cause: Cause, sentence: String) -> Self {
+        Self { cause, health: Health::Degraded, sentence }
+    }
+}
+
+/// All that is wrong, worst first; each cause at most once.
+#[must_use]
+pub fn check(snapshot: &Snapshot, limits: &Limits) -> Vec<Trouble> {
+    let mut troubles: Vec<_> = [
+        storage(snapshot),
+        untrusted(snapshot),
+        signatures(snapshot, limits),
+        waiting(snapshot, limits),
+        silence(snapshot, limits),
+        dead_letters(snapshot),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    // These two already say why events wait.
+    if !troubles.iter().any(|trouble| matches!(trouble.cause, Cause::Waiting | Cause::Untrusted)) {
+        troubles.extend(delivery(snapshot));
+    }
+    troubles.sort_by_key(|trouble| (Reverse(trouble.health), trouble.cause));
+    troubles
+}
+
+fn storage(snapshot: &Snapshot) -> Option<Trouble> {
+    let sentence = if let Err(error) = &snapshot.storage {
+        Some(format!("alerts cannot be committed and are answered 503: {error}"))
+    } else if let Some(error) = snapshot.read_error() {
+        Some(format!("the queue cannot be read, so alerts may not be delivered: {error}"))
+    } else {
+        unreadable(&snapshot.delivery.unreadable)
+    };
+    sentence.map(|sentence| Trouble::failing(Cause::Storage, sentence))
+}
+
+/// Events that cannot be read are not delivered, and no other check would notice: they are not first of any key.
+fn unreadable(unreadable: &UnreadableView) -> Option<String> {
+    let UnreadableView { events, lines, unsettled, reason } = unreadable;
+    let Some(reason) = reason.as_deref() else {
+        return (*unsettled > 0).then(|| {
+            format!(
+                "{unsettled} events cannot be marked as done because part of the database is damaged, so they will be \
+                 sent again after the next start: restore the database file"
+            )
+        });
+    };
+    let what = match (*events, *lines) {
+        (0, keys) => format!("waiting events of {keys} service keys cannot be read and are not delivered"),
+        (1, _) => "1 event in the queue cannot be read and is not delivered".to_owned(),
+        (events, _) => format!("{events} events in the queue cannot be read and are not delivered"),
+    };
+    Some(format!(
+        "{what}, while all others are: {reason}; keep a copy of the database, look in Sentry for the alerts of that time, \
+         and discard the events or restore the file"
+    ))
+}
+
+fn untrusted(snapshot: &Snapshot) -> Option<Trouble> {
+    let reason = snapshot.delivery.untrusted.as_ref()?;
+    let sentence = format!(
+        "nothing is sent, because the TLS certificate at PagerDuty's address is not trusted ({reason}): check for a proxy \
+         in between, and check BRIDGE_PAGERDUTY_URL and BRIDGE_PAGERDUTY_CA_FILE"
+    );
+    Some(Trouble::failing(Cause::Untrusted, sentence))
+}
+
+fn signatures(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
+    let (wrong, lasted) = (snapshot.metrics.wrong_signatures, snapshot.metrics.wrong_signatures_for);
+    if wrong < limits.signatures || lasted < limits.unverified {
+        return None;
+    }
+    let sentence = format!(
+        "{wrong} webhooks in a row, within {}, had a wrong signature and were answered 401; they came {}: if that is \
+         Sentry or the proxy in front of the bridge, and the Client Secret was changed in Sentry, set \
+         BRIDGE_SENTRY_CLIENT_SECRET to the new secret, a comma and the old one; otherwise somebody else sends them",
+        rounded(lasted),
+        origin(&snapshot.metrics.wrong_signatures_from),
+    );
+    Some(Trouble::failing(Cause::Signatures, sentence))
+}
+
+fn origin(senders: &Senders) -> String {
+    if senders.first.is_empty() {
+        return "from unknown addresses".to_owned();
+    }
+    let addresses: Vec<_> = senders.first.iter().map(ToString::to_string).collect();
+    format!("from {}{}", addresses.join(", "), if senders.more { " and others" } else { "" })
+}
+
+fn waiting(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
+    let oldest = snapshot.backlog.as_ref().ok()?.oldest()?;
+    let age = since(oldest.since, snapshot.at);
+    if age < limits.waiting {
+        return None;
+    }
+    let attempt = oldest
+        .reason
+        .as_ref()
+        .map_or_else(|| "it has not been tried yet".to_owned(), |reason| format!("last attempt: {reason}"));
+    let sentence = format!(
+        "event {} for the service key {} has been waiting for {}, and BRIDGE_WAITING_ALARM is {} ({attempt}): check \
+         PagerDuty's status page, and the connection with `check`",
+        oldest.id,
+        oldest.service_key,
+        rounded(age),
+        format_duration(limits.waiting),
+    );
+    Some(Trouble::failing(Cause::Waiting, sentence))
+}
+
+fn silence(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
+    let limit = limits.silence?;
+    let last = snapshot.metrics.last_webhook_at;
+    let quiet = since(last.unwrap_or(snapshot.started_at), snapshot.at);
+    if quiet < limit {
+        return None;
+    }
+    let what = match last {
+        Some(_) => format!("no webhook came for {}", rounded(quiet)),
+        None => format!("no webhook came since the bridge started, for {}", rounded(quiet)),
+    };
+    let sentence = format!(
+        "{what}, and BRIDGE_SILENCE_ALARM is {}: check in Sentry that the alert rules notify the bridge and that its URL \
+         is right, and send a test from there",
+        format_duration(limit),
+    );
+    Some(Trouble::failing(Cause::Silence, sentence))
+}
+
+/// Dead letters by themselves do not keep other events from being delivered, so there is time to look at them. If no event
+/// of the service key was delivered since the newest of them, the next alert will hardly be delivered either.
+fn dead_letters(snapshot: &Snapshot) -> Option<Trouble> {
+    let dead = &snapshot.backlog.as_ref().ok()?.dead;
+    let number: u64 = dead.iter().map(|letters| letters.number).sum();
+    let worst = dead.iter().max_by_key(|letters| (!delivered_since(snapshot, letters), letters.died_at))?;
+    let (health, others) = if delivered_since(snapshot, worst) {
+        (Health::Degraded, "")
+    } else {
+        (Health::Failing, ", and PagerDuty has accepted no event for that key since")
+    };
+    let (noun, such_as) =
+        if number == 1 { ("event is a dead letter", ": ") } else { ("events are dead letters", ", such as ") };
+    let reason = worst.reason.as_deref().unwrap_or("without a reason");
+    let sentence = format!(
+        "{number} {noun}{such_as}event {} for the service key {} ({reason}){others}; see `queue list --state dead`, then \
+         retry or discard",
+        worst.newest, worst.service_key
+    );
+    Some(Trouble { cause: Cause::DeadLetters, health, sentence })
+}
+
+/// Whether PagerDuty accepted an event for that service key after the newest dead letter.
+fn delivered_since(snapshot: &Snapshot, letters: &DeadLetters) -> bool {
+    snapshot.last_delivered_at(&letters.service_key).is_some_and(|delivered| delivered > letters.died_at)
+}
+
+/// Events that wait because PagerDuty throttles or fails, or for more than a minute, but not yet for too long.
+fn delivery(snapshot: &Snapshot) -> Option<Trouble> {
+    let key = held_up(snapshot).max_by_key(|key| key.trouble.is_some());
+    let sentence = key.map(|key| why_held_up(key, snapshot)).or_else(|| long_in_transit(snapshot))?;
+    Some(Trouble::degraded(Cause::Delivery, sentence))
+}
+
+/// Whether an event waits that could be sent if PagerDuty did not throttle or fail.
+pub(crate) fn is_held_up(snapshot: &Snapshot) -> bool {
+    held_up(snapshot).next().is_some()
+}
+
+/// The service keys for which that is so. A failure whose event is gone holds up nothing.
+fn held_up(snapshot: &Snapshot) -> impl Iterator<Item = &LaneView> {
+    let fails = |key: &&LaneView| {
+        let failed = key.trouble.is_some() && !key.is_refusal;
+        key.allowed < key.rate || key.backs_off_until.is_some() || failed
+    };
+    snapshot.delivery.lanes.iter().filter(fails).filter(|key| has_waiting(snapshot, &key.service_key))
+}
+
+/// Where the queue cannot be read, something may wait.
+fn has_waiting(snapshot: &Snapshot, service_key: &ServiceKey) -> bool {
+    let Ok(queue) = &snapshot.queue else { return true };
+    queue.destinations.iter().any(|destination| destination.service_key == *service_key && destination.waiting > 0)
+}
+
+fn why_held_up(key: &LaneView, snapshot: &Snapshot) -> String {
+    let last = snapshot.last_delivered_at(&key.service_key).map_or_else(
+        || "PagerDuty has accepted none for it yet".to_owned(),
+        |at| format!("PagerDuty accepted the last one for it {} ago", rounded(since(at, snapshot.at))),
+    );
+    let why = match &key.trouble {
+        Some(reason) => format!("last attempt: {reason}"),
+        None if key.allowed < key.rate => {
+            format!("PagerDuty throttles: {} of {} events a minute may be sent", key.allowed, key.rate)
+        }
+        None => "backing off after failed attempts".to_owned(),
+    };
+    format!("events for the service key {} are waiting and will be retried ({why}); {last}", key.service_key)
+}
+
+fn long_in_transit(snapshot: &Snapshot) -> Option<String> {
+    let oldest = snapshot.backlog.as_ref().ok()?.oldest()?;
+    let age = since(oldest.since, snapshot.at);
+    let why = oldest.reason.as_ref().map_or_else(
+        || "more events came than may be sent in a minute".to_owned(),
+        |reason| format!("last attempt: {reason}"),
+    );
+    (age >= TRANSIT).then(|| {
+        format!(
+            "event {} for the service key {} has been waiting for {} ({why})",
+            oldest.id,
+            oldest.service_key,
+            rounded(age)
+        )
+    })
+}
+
+/// The time from `moment` to `now`; zero where the clock was set back.
+fn since(moment: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
+    (now - moment).max(TimeDelta::zero()).to_std().unwrap_or_default()
+}
+
+/// A duration in its two largest units.
+fn rounded(duration: Duration) -> String {
+    let text = format_duration(Duration::from_secs(duration.as_secs())).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,334 @@
+//! What is a trouble, how bad it is, and in which words.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::delivery::DeliveryView;
+use crate::metrics::MetricsSnapshot;
+use crate::queue::{Attention, Destination, EventId, FirstInLine, Overview, QueueError};
+
+const LIMITS: Limits = Limits {
+    silence: Some(Duration::from_hours(2)),
+    waiting: Duration::from_mins(15),
+    signatures: 5,
+    unverified: Duration::from_mins(5),
+};
+
+fn at(minutes: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::minutes(minutes)
+}
+
+fn key() -> ServiceKey {
+    ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap()
+}
+
+fn full() -> QueueError {
+    QueueError::Full { path: PathBuf::from("bridge.db") }
+}
+
+/// A bridge that started at 0 and is healthy at 60.
+fn healthy() -> Snapshot {
+    Snapshot {
+        at: at(60),
+        started_at: at(0),
+        queue: Ok(Overview::default()),
+        backlog: Ok(Attention::default()),
+        storage: Ok(()),
+        delivery: DeliveryView { lanes: vec![lane()], ..DeliveryView::default() },
+        metrics: MetricsSnapshot { last_webhook_at: Some(at(59)), ..MetricsSnapshot::default() },
+    }
+}
+
+fn lane() -> LaneView {
+    LaneView {
+        service_key: key(),
+        allowed: 120,
+        rate: 120,
+        under_way: 0,
+        backs_off_until: None,
+        trouble: None,
+        is_refusal: false,
+        last_delivered_at: None,
+    }
+}
+
+fn waiting_since(since: DateTime<Utc>) -> Attention {
+    let first = FirstInLine {
+        id: EventId::new(7),
+        service_key: key(),
+        since,
+        is_revived: false,
+        reason: Some("no answer".to_owned()),
+    };
+    Attention { first: vec![first], dead: Vec::new() }
+}
+
+fn dead_at(died_at: DateTime<Utc>) -> DeadLetters {
+    DeadLetters {
+        service_key: key(),
+        number: 3,
+        newest: EventId::new(9),
+        died_at,
+        reason: Some("answered 400: Invalid key".to_owned()),
+    }
+}
+
+fn checked(snapshot: &Snapshot) -> (Health, Vec<Cause>) {
+    let troubles = check(snapshot, &LIMITS);
+    (Health::of(&troubles), troubles.iter().map(|trouble| trouble.cause).collect())
+}
+
+fn sentence(snapshot: &Snapshot) -> String {
+    let troubles = check(snapshot, &LIMITS);
+    assert_eq!(troubles.len(), 1, "{troubles:?}");
+    troubles[0].sentence.clone()
+}
+
+#[test]
+fn a_bridge_with_nothing_to_do_is_healthy() {
+    assert_eq!(checked(&healthy()), (Health::Healthy, vec![]));
+}
+
+#[test]
+fn silence_counts_from_the_last_webhook_also_of_an_earlier_run() {
+    let mut snapshot = healthy();
+    snapshot.metrics.last_webhook_at = Some(at(-60));
+    assert_eq!(checked(&snapshot), (Health::Failing, vec![Cause::Silence]));
+    assert!(
+        sentence(&snapshot).starts_with("no webhook came for 2h, and BRIDGE_SILENCE_ALARM is 2h: "),
+        "{}",
+        sentence(&snapshot)
+    );
+    snapshot.metrics.last_webhook_at = Some(at(-60) + TimeDelta::milliseconds(1));
+    assert_eq!(checked(&snapshot), (Health::Healthy, vec![]));
+}
+
+#[test]
+fn silence_counts_from_the_start_when_no_webhook_ever_came() {
+    let mut snapshot = Snapshot { metrics: MetricsSnapshot::default(), ..healthy() };
+    assert_eq!(checked(&snapshot), (Health::Healthy, vec![]));
+    snapshot.at = at(125);
+    assert!(
+        sentence(&snapshot).starts_with("no webhook came since the bridge started, for 2h 5m, "),
+        "{}",
+        sentence(&snapshot)
+    );
+    assert_eq!(check(&snapshot, &Limits { silence: None, ..LIMITS }), []);
+}
+
+#[test]
+fn a_clock_that_was_set_back_is_no_trouble() {
+    let mut snapshot = healthy();
+    snapshot.at = at(-10_000);
+    snapshot.backlog = Ok(waiting_since(at(59)));
+    assert_eq!(checked(&snapshot), (Health::Healthy, vec![]));
+}
+
+#[test]
+fn what_waits_is_degraded_first_and_failing_later() {
+    let mut snapshot = healthy();
+    snapshot.backlog = Ok(waiting_since(at(60) - TimeDelta::seconds(59)));
+    assert_eq!(checked(&snapshot), (Health::Healthy, vec![]));
+    snapshot.backlog = Ok(waiting_since(at(59)));
+    assert_eq!(checked(&snapshot), (Health::Degraded, vec![Cause::Delivery]));
+    assert_eq!(
+        sentence(&snapshot),
+        "event 7 for the service key …WXYZ has been waiting for 1m (last attempt: no answer)"
+    );
+    snapshot.backlog = Ok(waiting_since(at(45)));
+    assert_eq!(checked(&snapshot), (Health::Failing, vec![Cause::Waiting]));
+    assert_eq!(
+        sentence(&snapshot),
+        "event 7 for the service key …WXYZ has been waiting for 15m, and BRIDGE_WAITING_ALARM is 15m (last attempt: no \
+         answer): check PagerDuty's status page, and the connection with `check`"
+    );
+}
+
+/// A queue in which so many events wait for the key.
+fn with_waiting(service_key: ServiceKey, waiting: u64) -> Overview {
+    let destination = Destination { service_key, waiting, dead: 0, delivered: 7, oldest_waiting: None };
+    Overview { waiting, destinations: vec![destination], ..Overview::default() }
+}
+
+#[test]
+fn what_waits_for_a_key_that_is_throttled_or_fails_is_degraded_from_the_first_moment() {
+    for lane in [
+        LaneView { allowed: 60, ..lane() },
+        LaneView { backs_off_until: Some(at(61)), ..lane() },
+        LaneView { trouble: Some("answered 500".to_owned()), ..lane() },
+    ] {
+        let mut snapshot = healthy();
+        snapshot.delivery.lanes = vec![lane];
+        assert_eq!(checked(&snapshot), (Health::Healthy, vec![]), "nothing waits");
+        snapshot.queue = Ok(with_waiting(ServiceKey::parse(&"g".repeat(32)).unwrap(), 1));
+        assert_eq!(checked(&snapshot), (Health::Healthy, vec![]), "what waits is for another key");
+        snapshot.queue = Ok(with_waiting(key(), 0));
+        assert_eq!(checked(&snapshot), (Health::Healthy, vec![]), "nothing waits any more");
+        snapshot.queue = Ok(with_waiting(key(), 1));
+        assert_eq!(checked(&snapshot), (Health::Degraded, vec![Cause::Delivery]));
+        snapshot.queue = Err(QueueError::Busy { path: PathBuf::from("bridge.db") });
+        let expected = (Health::Degraded, vec![Cause::Delivery]);
+        assert_eq!(checked(&snapshot), expected, "nobody can tell that nothing waits");
+    }
+    let refused = LaneView { trouble: Some("answered 400".to_owned()), is_refusal: true, ..lane() };
+    let mut snapshot = Snapshot { queue: Ok(with_waiting(key(), 1)), ..healthy() };
+    snapshot.delivery.lanes = vec![refused];
+    assert_eq!(checked(&snapshot), (Health::Healthy, vec![]), "one that was refused holds up no other");
+}
+
+#[test]
+fn why_a_key_is_held_up_and_when_it_delivered_last_is_told() {
+    let mut snapshot = healthy();
+    snapshot.queue = Ok(with_waiting(key(), 1));
+    snapshot.delivery.lanes[0].trouble = Some("answered 500".to_owned());
+    assert_eq!(
+        sentence(&snapshot),
+        "events for the service key …WXYZ are waiting and will be retried (last attempt: answered 500); PagerDuty has \
+         accepted none for it yet"
+    );
+    snapshot.metrics.delivered.insert(key(), at(30));
+    assert!(sentence(&snapshot).ends_with("PagerDuty accepted the last one for it 30m ago"), "{}", sentence(&snapshot));
+    snapshot.delivery.lanes[0] = LaneView { allowed: 60, ..lane() };
+    assert!(sentence(&snapshot).contains("(PagerDuty throttles: 60 of 120 events a minute may be sent)"));
+    snapshot.backlog = Ok(waiting_since(at(0)));
+    assert_eq!(checked(&snapshot), (Health::Failing, vec![Cause::Waiting]), "which says the same");
+}
+
+#[test]
+fn what_waits_for_a_key_that_is_well_just_passes_through() {
+    let snapshot = Snapshot { queue: Ok(with_waiting(key(), 3)), ..healthy() };
+    assert_eq!(checked(&snapshot), (Health::Healthy, vec![]));
+}
+
+#[test]
+fn wrong_signatures_are_trouble_from_the_fifth_in_a_row_once_they_came_for_minutes() {
+    let mut snapshot = healthy();
+    snapshot.metrics.wrong_signatures_for = Duration::from_mins(5);
+    snapshot.metrics.wrong_signatures = 4;
+    assert_eq!(checked(&snapshot), (Health::Healthy, vec![]));
+    snapshot.metrics.wrong_signatures = 5;
+    assert_eq!(checked(&snapshot), (Health::Failing, vec![Cause::Signatures]));
+    assert!(sentence(&snapshot).contains("BRIDGE_SENTRY_CLIENT_SECRET"));
+    assert!(sentence(&snapshot).contains("they came from unknown addresses: "));
+    let first = ["203.0.113.7", "2001:db8::7"].map(|address| address.parse().unwrap()).to_vec();
+    snapshot.metrics.wrong_signatures_from = Senders { first, more: true };
+    assert!(sentence(&snapshot).contains("5 webhooks in a row, within 5m, "), "{}", sentence(&snapshot));
+    assert!(
+        sentence(&snapshot).contains("they came from 203.0.113.7, 2001:db8::7 and others: "),
+        "{}",
+        sentence(&snapshot)
+    );
+    snapshot.metrics.wrong_signatures = 1000;
+    snapshot.metrics.wrong_signatures_for = Duration::from_secs(299);
+    assert_eq!(checked(&snapshot), (Health::Healthy, vec![]), "anybody can send a thousand at once");
+}
+
+#[test]
+fn dead_letters_are_degraded_while_others_of_their_key_pass_and_failing_while_none_does() {
+    let mut snapshot = healthy();
+    snapshot.backlog = Ok(Attention { dead: vec![dead_at(at(30))], ..Attention::default() });
+    assert_eq!(checked(&snapshot), (Health::Failing, vec![Cause::DeadLetters]));
+    assert_eq!(
+        sentence(&snapshot),
+        "3 events are dead letters, such as event 9 for the service key …WXYZ (answered 400: Invalid key), and PagerDuty \
+         has accepted no event for that key since; see `queue list --state dead`, then retry or discard"
+    );
+    snapshot.delivery.lanes[0].last_delivered_at = Some(at(29));
+    assert_eq!(checked(&snapshot).0, Health::Failing);
+    snapshot.metrics.last_delivered_at = Some(at(40));
+    assert_eq!(checked(&snapshot).0, Health::Failing, "another key is no proof");
+    snapshot.delivery.lanes[0].last_delivered_at = Some(at(31));
+    assert_eq!(checked(&snapshot), (Health::Degraded, vec![Cause::DeadLetters]));
+}
+
+#[test]
+fn dead_letters_of_an_earlier_run_are_failing_only_if_nothing_passed_since() {
+    let mut snapshot = healthy();
+    snapshot.backlog = Ok(Attention { dead: vec![dead_at(at(-30))], ..Attention::default() });
+    assert_eq!(checked(&snapshot).0, Health::Failing);
+    snapshot.metrics.last_delivered_at = Some(at(-20));
+    assert_eq!(checked(&snapshot).0, Health::Failing, "another key is no proof");
+    snapshot.metrics.delivered.insert(key(), at(-40));
+    assert_eq!(checked(&snapshot).0, Health::Failing);
+    snapshot.metrics.delivered.insert(key(), at(-20));
+    assert_eq!(checked(&snapshot).0, Health::Degraded);
+}
+
+#[test]
+fn one_bad_key_is_not_hidden_by_a_good_one() {
+    let good = ServiceKey::parse(&"g".repeat(32)).unwrap();
+    let mut snapshot = healthy();
+    snapshot.delivery.lanes.push(LaneView { service_key: good.clone(), last_delivered_at: Some(at(50)), ..lane() });
+    let newer = DeadLetters { service_key: good, ..dead_at(at(40)) };
+    snapshot.backlog = Ok(Attention { dead: vec![dead_at(at(30)), newer], ..Attention::default() });
+    assert_eq!(checked(&snapshot).0, Health::Failing);
+    assert!(sentence(&snapshot).starts_with("6 events are dead letters"));
+    assert!(sentence(&snapshot).contains("…WXYZ"));
+}
+
+#[test]
+fn a_queue_that_can_be_neither_written_nor_read_is_trouble() {
+    let unwritten = Snapshot { storage: Err(full()), ..healthy() };
+    assert_eq!(checked(&unwritten), (Health::Failing, vec![Cause::Storage]));
+    assert!(sentence(&unwritten).contains("the disk with the database bridge.db is full"));
+    let unread = Snapshot { queue: Err(full()), backlog: Err(full()), ..healthy() };
+    assert_eq!(checked(&unread), (Health::Failing, vec![Cause::Storage]));
+}
+
+#[test]
+fn a_queue_that_many_look_at_is_no_trouble() {
+    let busy = || QueueError::Busy { path: PathBuf::from("bridge.db") };
+    let snapshot = Snapshot { queue: Err(busy()), backlog: Err(busy()), ..healthy() };
+    assert_eq!(checked(&snapshot), (Health::Healthy, vec![]));
+    let snapshot = Snapshot { queue: Err(busy()), backlog: Err(full()), ..healthy() };
+    assert_eq!(checked(&snapshot), (Health::Failing, vec![Cause::Storage]));
+}
+
+#[test]
+fn the_worst_comes_first() {
+    let mut snapshot = healthy();
+    snapshot.storage = Err(full());
+    snapshot.delivery.untrusted = Some("TLS: expired".to_owned());
+    snapshot.delivery.lanes[0].last_delivered_at = Some(at(31));
+    snapshot.metrics = MetricsSnapshot {
+        last_webhook_at: Some(at(-500)),
+        wrong_signatures: 9,
+        wrong_signatures_for: Duration::from_hours(1),
+        ..MetricsSnapshot::default()
+    };
+    snapshot.backlog = Ok(Attention { dead: vec![dead_at(at(30))], ..waiting_since(at(0)) });
+    let all = Cause::VARIANTS.iter().copied().filter(|cause| *cause != Cause::Delivery);
+    assert_eq!(checked(&snapshot), (Health::Failing, all.collect()));
+}
+
+#[test]
+fn what_cannot_be_read_of_the_queue_is_trouble_with_storage() {
+    let with = |unreadable| {
+        let delivery = DeliveryView { unreadable, ..DeliveryView::default() };
+        check(&Snapshot { delivery, ..healthy() }, &LIMITS)
+    };
+    assert_eq!(with(UnreadableView::default()), []);
+    let damaged = || Some("a part of the database bridge.db is damaged".to_owned());
+    for (view, begins) in [
+        (
+            UnreadableView { events: 1, reason: damaged(), ..UnreadableView::default() },
+            "1 event in the queue cannot be read and is not delivered, while all others are: a part of the database",
+        ),
+        (
+            UnreadableView { events: 7, lines: 1, reason: damaged(), ..UnreadableView::default() },
+            "7 events in the queue cannot be read",
+        ),
+        (
+            UnreadableView { lines: 2, reason: damaged(), ..UnreadableView::default() },
+            "waiting events of 2 service keys cannot be read",
+        ),
+        (
+            UnreadableView { unsettled: 3, ..UnreadableView::default() },
+            "3 events cannot be marked as done because part of the database is damaged",
+        ),
+    ] {
+        let troubles = with(view);
+        assert_eq!((troubles.len(), troubles[0].cause, troubles[0].health), (1, Cause::Storage, Health::Failing));
+        assert!(troubles[0].sentence.starts_with(begins), "{troubles:?}");
+    }
+}

@@ -1,0 +1,257 @@
+//! What is known of the bridge at one moment, with times that a step of the machine's clock does not change.
+//!
+//! Times are stored by the wall clock, which may be set back or forward at any moment. While the process lives, durations
+//! are measured by the monotonic clock, and the times that are compared are moved to where the wall clock would have shown
+//! them had it always been set as it is now.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::delivery::DeliveryView;
+use crate::metrics::MetricsSnapshot;
+use crate::pagerduty::ServiceKey;
+use crate::queue::{Attention, Destination, EventId, FirstInLine, Overview, QueueError};
+
+/// A smaller difference is the drift of a clock, or the time between two readings, and no step.
+const STEP: TimeDelta = TimeDelta::seconds(2);
+
+/// Commits within this time share an entry.
+const COMMIT_GROUP: Duration = Duration::from_secs(1);
+
+/// How many entries are kept; beyond, neighbours are joined.
+const MAX_ENTRIES: usize = 4096;
+
+/// What is known of the bridge at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The moment.
+    pub at: DateTime<Utc>,
+    /// When this bridge started.
+    pub started_at: DateTime<Utc>,
+    /// What the queue holds; the error when it cannot be read.
+    pub queue: Result<Overview, QueueError>,
+    /// The oldest waiting events and the dead letters. Waiting alarms of the bridge are left out, so that none is its own
+    /// cause; dead ones are not, because then nobody was paged.
+    pub backlog: Result<Attention, QueueError>,
+    /// Whether alerts can be committed; the error when they cannot.
+    pub storage: Result<(), QueueError>,
+    /// The state of the deliveries.
+    pub delivery: DeliveryView,
+    /// The metrics.
+    pub metrics: MetricsSnapshot,
+}
+
+impl Snapshot {
+    /// Why the queue cannot be read. That too many read it at once does not count.
+    pub(super) fn read_error(&self) -> Option<&QueueError> {
+        let errors = [self.queue.as_ref().err(), self.backlog.as_ref().err()];
+        errors.into_iter().flatten().find(|error| !matches!(error, QueueError::Busy { .. }))
+    }
+
+    /// When PagerDuty accepted the last event for a service key, in this run or an earlier one.
+    pub(super) fn last_delivered_at(&self, service_key: &ServiceKey) -> Option<DateTime<Utc>> {
+        let lane = self.delivery.lanes.iter().find(|lane| lane.service_key == *service_key);
+        lane.and_then(|lane| lane.last_delivered_at).max(self.metrics.delivered.get(service_key).copied())
+    }
+
+    /// The same with the start, the last webhook and the oldest waiting events as old as they are, whatever was done to
+    /// the wall clock since.
+    pub(super) fn correct_times(mut self, clock: &Clock, commits: &CommitTimes) -> Self {
+        self.started_at = clock.before_start(clock.started_at);
+        self.metrics.last_webhook_at = self.metrics.last_webhook_at.map(|last| match self.metrics.since_webhook {
+            Some(ago) => clock.ago(last, ago, ago),
+            None => clock.before_start(last),
+        });
+        for first in self.backlog.iter_mut().flat_map(|backlog| &mut backlog.first) {
+            let since = waiting_since(first, clock, commits);
+            if let Ok(queue) = &mut self.queue {
+                let is_first = |destination: &&mut Destination| {
+                    destination.service_key == first.service_key && destination.oldest_waiting == Some(first.since)
+                };
+                let shown = queue.destinations.iter_mut().filter(is_first);
+                shown.for_each(|destination| destination.oldest_waiting = Some(since));
+            }
+            first.since = since;
+        }
+        if let Ok(queue) = &mut self.queue {
+            queue.oldest_waiting = queue.destinations.iter().filter_map(|destination| destination.oldest_waiting).min();
+        }
+        self
+    }
+}
+
+fn waiting_since(first: &FirstInLine, clock: &Clock, commits: &CommitTimes) -> DateTime<Utc> {
+    // A retry may come from another process, so only the wall clock knows when it was.
+    if first.is_revived && first.since > clock.started_at {
+        return clock.ago(first.since, Duration::ZERO, clock.uptime);
+    }
+    match commits.age(first.id, clock.read_at) {
+        Some((least, most)) if !first.is_revived => clock.ago(first.since, least, most),
+        _ => clock.before_start(first.since),
+    }
+}
+
+/// One moment by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    /// When the bridge started, by the wall clock as it was set then.
+    pub(super) started_at: DateTime<Utc>,
+    /// How long it has been running.
+    pub(super) uptime: Duration,
+    /// The moment by the wall clock.
+    pub(super) now: DateTime<Utc>,
+    /// The moment by the monotonic clock.
+    pub(super) read_at: Instant,
+}
+
+impl Clock {
+    /// Corrects a time that is not after the start.
+    fn before_start(&self, time: DateTime<Utc>) -> DateTime<Utc> {
+        let step = self.now - later(self.started_at, self.uptime);
+        if step.abs() < STEP { time } else { time.checked_add_signed(step).unwrap_or(time) }
+    }
+
+    /// Corrects the time of something that happened `least` to `most` ago.
+    fn ago(&self, time: DateTime<Utc>, least: Duration, most: Duration) -> DateTime<Utc> {
+        let (earliest, latest) = (earlier(self.now, most), earlier(self.now, least));
+        if time > latest + STEP {
+            latest
+        } else if time < earliest - STEP {
+            earliest
+        } else {
+            time
+        }
+    }
+}
+
+fn later(time: DateTime<Utc>, by: Duration) -> DateTime<Utc> {
+    TimeDelta::from_std(by).ok().and_then(|by| time.checked_add_signed(by)).unwrap_or(time)
+}
+
+fn earlier(time: DateTime<Utc>, by: Duration) -> DateTime<Utc> {
+    TimeDelta::from_std(by).ok().and_then(|by| time.checked_sub_signed(by)).unwrap_or(time)
+}
+
+/// When events were committed, by the monotonic clock. Event ids grow with time, so a few pairs of id and time are enough
+/// for all events. Bounded to 4,096 entries.
+#[derive(Debug, Default)]
+pub struct CommitTimes(Mutex<VecDeque<Entry>>);
+
+/// The events `first` to `last` were committed from `from` to `to`.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    first: EventId,
+    last: EventId,
+    from: Instant,
+    to: Instant,
+}
+
+impl CommitTimes {
+    /// The events `first` to `last` were committed at `now`. Calls come in the order of the events.
+    pub fn committed(&self, first: EventId, last: EventId, now: Instant) {
+        let mut entries = self.entries();
+        match entries.back_mut() {
+            Some(entry) if now.saturating_duration_since(entry.from) < COMMIT_GROUP => {
+                (entry.last, entry.to) = (last, now);
+            }
+            _ => entries.push_back(Entry { first, last, from: now, to: now }),
+        }
+        if entries.len() > MAX_ENTRIES {
+            let joined = entries.make_contiguous().chunks(2).map(|pair| {
+                let (one, other) = (pair[0], pair[pair.len() - 1]);
+                Entry { first: one.first, last: other.last, from: one.from, to: other.to }
+            });
+            *entries = joined.collect();
+        }
+    }
+
+    /// How long ago `id` was committed, at least and at most; `None` when that was in an earlier run.
+    fn age(&self, id: EventId, now: Instant) -> Option<(Duration, Duration)> {
+        let entries = self.entries();
+        let place = entries.partition_point(|entry| entry.first <= id).checked_sub(1)?;
+        let entry = entries[place];
+        let ago = |moment: Instant| now.saturating_duration_since(moment);
+        if id <= entry.last {
+            return Some((ago(entry.to), ago(entry.from)));
+        }
+        // Another process committed it, between two commits of this one.
+        Some((entries.get(place + 1).map_or(Duration::ZERO, |next| ago(next.from)), ago(entry.to)))
+    }
+
+    fn entries(&self) -> MutexGuard<'_, VecDeque<Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    fn at(minutes: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::minutes(minutes)
+    }
+
+    fn id(number: i64) -> EventId {
+        EventId::new(number)
+    }
+
+    /// After ten minutes the clock shows this.
+    fn clock(minutes: i64) -> Clock {
+        Clock { started_at: at(0), uptime: 10 * MINUTE, now: at(minutes), read_at: Instant::now() }
+    }
+
+    #[test]
+    fn what_lies_before_the_start_moves_with_the_clock() {
+        for (now, moved) in [(10, -5), (-110, -125), (130, 115)] {
+            assert_eq!(clock(now).before_start(at(-5)), at(moved), "now is {now}");
+        }
+        let drifting = Clock { now: at(10) + TimeDelta::seconds(1), ..clock(10) };
+        assert_eq!(drifting.before_start(at(-5)), at(-5));
+    }
+
+    #[test]
+    fn what_happened_in_this_run_is_as_old_as_it_is() {
+        // Three to four minutes ago, when the clock showed 6 or 7.
+        for (now, seen) in [(10, 6), (10, 7)] {
+            assert_eq!(clock(now).ago(at(seen), 3 * MINUTE, 4 * MINUTE), at(seen));
+        }
+        assert_eq!(clock(-110).ago(at(6), 3 * MINUTE, 4 * MINUTE), at(-113));
+        assert_eq!(clock(130).ago(at(6), 3 * MINUTE, 4 * MINUTE), at(126));
+    }
+
+    #[test]
+    fn the_age_of_an_event_is_known_from_the_commits_around_it() {
+        let (times, start) = (CommitTimes::default(), Instant::now());
+        assert_eq!(times.age(id(1), start), None);
+        times.committed(id(10), id(12), start);
+        times.committed(id(13), id(13), start + Duration::from_millis(500));
+        times.committed(id(20), id(20), start + MINUTE);
+        let age = |number| times.age(id(number), start + 3 * MINUTE);
+        assert_eq!(age(9), None, "it was there before");
+        let nearly_three = Duration::from_millis(179_500);
+        assert_eq!(age(11), Some((nearly_three, 3 * MINUTE)));
+        assert_eq!(age(13), Some((nearly_three, 3 * MINUTE)));
+        assert_eq!(age(15), Some((2 * MINUTE, nearly_three)), "by another process");
+        assert_eq!(age(20), Some((2 * MINUTE, 2 * MINUTE)));
+        assert_eq!(age(21), Some((Duration::ZERO, 2 * MINUTE)));
+    }
+
+    #[test]
+    fn many_commits_take_bounded_room_and_the_newest_stay_exact_enough() {
+        let (times, start) = (CommitTimes::default(), Instant::now());
+        for number in 0..20_000_u32 {
+            times.committed(id(number.into()), id(number.into()), start + number * MINUTE);
+        }
+        assert!(times.entries().len() <= MAX_ENTRIES);
+        let (least, most) = times.age(id(0), start + 20_000 * MINUTE).unwrap();
+        assert!(
+            least <= 20_000 * MINUTE && 20_000 * MINUTE <= most && most <= least + 512 * MINUTE,
+            "{least:?} {most:?}"
+        );
+    }
+}

@@ -1,5 +1,0 @@
-//! The judgement and the alarms, as tables.
-
-mod alarm;
-mod clock;
-mod judge;
