@@ -1,4 +1,4 @@
-//! The status page: the health of the bridge in one health and colour, and everything that explains it.
+//! The status page: the health of the bridge in one word and colour, and everything that explains it.
 
 use std::collections::BTreeMap;
 
