@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::ingest::Dedup;
-use crate::logging::repeats::{self, Cause};
+use crate::logging::throttle;
 use crate::metrics::Memory;
 
 use super::pulse::Pulse;
@@ -164,7 +164,7 @@ async fn run(mut engine: Engine, mut commands: mpsc::Receiver<Command>, pulse: A
                     if pulse.is_well() {
                         pulse.failed();
                     }
-                    let line = repeats::line(Cause::NotAccepted, Level::Error);
+                    let line = throttle::line("alerts were not accepted", Level::Error);
                     log!(line.level, "alerts cannot be committed: {error}{line}");
                 }
                 pulse.is_busy(false);
@@ -410,7 +410,7 @@ async fn begin_unmarked(
     };
     let mark_later = |(begun, begin): (Result<Begun, QueueError>, &Begin)| {
         let begun = begun?;
-        let line = repeats::line(Cause::NotMarked, Level::Warn);
+        let line = throttle::line("attempts were not recorded as begun", Level::Warn);
         log!(line.level, event = begin.id.get(); "sent without a mark, because nothing can be committed: {cause}{line}");
         owed.push((begin.id, begin.at));
         Ok(begun)

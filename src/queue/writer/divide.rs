@@ -6,7 +6,7 @@
 use log::{Level, log};
 
 use super::{Batch, Begin, Carried, Command, Engine, Round};
-use crate::logging::repeats::{self, Cause};
+use crate::logging::throttle;
 
 impl Round {
     /// What is to be committed by itself after all of it together failed by damaged content, in its order; nothing where
@@ -70,7 +70,7 @@ impl Carried {
             match engine.commit(Batch { owed: vec![mark], ..Batch::default() }).await {
                 Ok(_) => {}
                 Err(error) if error.is_of_content() => {
-                    let line = repeats::line(Cause::NotMarked, Level::Error);
+                    let line = throttle::line("attempts were not recorded as begun", Level::Error);
                     log!(line.level, event = mark.0.get(); "an attempt that was made cannot be marked: {error}{line}");
                 }
                 Err(_) => self.owed.push(mark),
