@@ -111,8 +111,8 @@ impl Bridge {
         let untrusted = count(&queue, &metrics, &commits).await;
         let troubles = troubles(&queue).await;
         let untrusted = untrusted.filter(|_| !troubles.is_empty());
-        let worker = Worker::new(queue.clone(), client.clone(), limits).counted_by(metrics.clone());
-        let worker = worker.knowing(troubles, untrusted);
+        let worker = Worker::new(queue.clone(), client.clone(), limits).with_metrics(metrics.clone());
+        let worker = worker.with_earlier_failures(troubles, untrusted);
         let watch = Watch::new(
             Utc::now(),
             queue.clone(),

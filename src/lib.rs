@@ -11,7 +11,7 @@
 //! ```
 //!
 //! One direction, no way back. What stands inside [`ingest`] is pure: bytes, headers and a time go in, a verdict comes
-//! out. So is [`delivery::schedule`]: time, randomness and PagerDuty's answers are its arguments.
+//! out. So is [`delivery::scheduler`]: time, randomness and PagerDuty's answers are its arguments.
 //!
 //! # Where things are
 //!

@@ -43,7 +43,7 @@ impl Facts {
 
     /// When PagerDuty took an event of an integration last, also in an earlier run.
     pub(super) fn last_delivered_at(&self, service_key: &ServiceKey) -> Option<DateTime<Utc>> {
-        let lane = self.delivery.lanes.iter().find(|lane| lane.service_key == *service_key);
+        let lane = self.delivery.keys.iter().find(|lane| lane.service_key == *service_key);
         lane.and_then(|lane| lane.last_delivered_at).max(self.metrics.delivered.get(service_key).copied())
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::{Cause, Facts, Trouble};
-use crate::delivery::LaneView;
+use crate::delivery::KeyView;
 use crate::metrics::{Gauge, Snapshot};
 
 /// What `/metrics` shows besides counters. What the queue holds is left out when that cannot be read.
@@ -32,7 +32,7 @@ pub fn gauges(facts: &Facts, troubles: &[Trouble]) -> Vec<Gauge> {
         "Events in line that cannot be read and were set aside, as after damage to the database's file.",
         Some(count(facts.delivery.unreadable.events)),
     ));
-    gauges.extend(of_lanes(&facts.delivery.lanes, facts.at));
+    gauges.extend(of_lanes(&facts.delivery.keys, facts.at));
     gauges
 }
 
@@ -102,7 +102,7 @@ fn of_queue(facts: &Facts) -> Vec<Gauge> {
 }
 
 /// Two keys that look alike when they are masked share a series, which shows the worse of both.
-fn of_lanes(lanes: &[LaneView], now: DateTime<Utc>) -> Vec<Gauge> {
+fn of_lanes(lanes: &[KeyView], now: DateTime<Utc>) -> Vec<Gauge> {
     let mut by_key: BTreeMap<String, (u32, f64)> = BTreeMap::new();
     for lane in lanes {
         let backs_off = lane.backs_off_until.map_or(0.0, |until| (until - now).as_seconds_f64().max(0.0));
@@ -166,15 +166,15 @@ mod tests {
         }
     }
 
-    fn lane(key: &str, allowed: u32, backs_off: i64) -> LaneView {
-        LaneView {
+    fn lane(key: &str, allowed: u32, backs_off: i64) -> KeyView {
+        KeyView {
             service_key: ServiceKey::parse(key).unwrap(),
             allowed,
             rate: 120,
-            under_way: 0,
+            in_flight: 0,
             backs_off_until: Some(now() + TimeDelta::seconds(backs_off)),
-            trouble: None,
-            is_refusal: false,
+            last_failure: None,
+            is_permanent: false,
             last_delivered_at: None,
         }
     }
@@ -233,7 +233,7 @@ mod tests {
             lane("1123456789abcdef0123456789abWXYZ", 30, 7),
             lane("0123456789abcdef0123456789abOTHR", 120, -5),
         ];
-        let text = text(&Facts { delivery: DeliveryView { lanes, ..DeliveryView::default() }, ..facts() }, &[]);
+        let text = text(&Facts { delivery: DeliveryView { keys: lanes, ..DeliveryView::default() }, ..facts() }, &[]);
         has(&text, "bridge_pace_allowed_events{service_key=\"…WXYZ\"} 30");
         has(&text, "bridge_pace_allowed_events{service_key=\"…OTHR\"} 120");
         has(&text, "bridge_backoff_seconds{service_key=\"…WXYZ\"} 7");

@@ -8,7 +8,7 @@ use humantime::format_duration;
 use super::word::held_up;
 use super::{Cause, Facts, Word};
 use crate::config::Config;
-use crate::delivery::{LaneView, UnreadableView};
+use crate::delivery::{KeyView, UnreadableView};
 use crate::metrics::Senders;
 use crate::queue::DeadLetters;
 
@@ -92,7 +92,7 @@ fn storage(facts: &Facts) -> Option<String> {
 
 /// What waits and cannot be read reaches nobody, and waits in no line that would be noticed.
 fn unreadable(unreadable: &UnreadableView) -> Option<String> {
-    let UnreadableView { events, lines, unsettled, reason } = unreadable;
+    let UnreadableView { events, keys, unsettled, reason } = unreadable;
     let Some(reason) = reason.as_deref() else {
         return (*unsettled > 0).then(|| {
             format!(
@@ -101,8 +101,8 @@ fn unreadable(unreadable: &UnreadableView) -> Option<String> {
             )
         });
     };
-    let what = match (*events, *lines) {
-        (0, lines) => format!("what waits for {lines} of the service keys cannot be read and is not delivered"),
+    let what = match (*events, *keys) {
+        (0, keys) => format!("what waits for {keys} of the service keys cannot be read and is not delivered"),
         (1, _) => "1 event in the queue cannot be read and is not delivered".to_owned(),
         (events, _) => format!("{events} events in the queue cannot be read and are not delivered"),
     };
@@ -206,18 +206,18 @@ fn passed_since(facts: &Facts, letters: &DeadLetters) -> bool {
 
 /// Events that wait because PagerDuty throttles or fails, or for more than a minute, but not yet for too long.
 fn delivery(facts: &Facts) -> Option<Trouble> {
-    let sentence = held_up(facts).max_by_key(|lane| lane.trouble.is_some()).map(|lane| of_lane(lane, facts));
+    let sentence = held_up(facts).max_by_key(|lane| lane.last_failure.is_some()).map(|lane| of_lane(lane, facts));
     let sentence = sentence.or_else(|| waits_long(facts))?;
     Some(Trouble { cause: Cause::Delivery, word: Word::Strained, sentence })
 }
 
-fn of_lane(lane: &LaneView, facts: &Facts) -> String {
+fn of_lane(lane: &KeyView, facts: &Facts) -> String {
     let key = &lane.service_key;
     let last = facts.last_delivered_at(key).map_or_else(
         || "PagerDuty has taken none for it yet".to_owned(),
         |at| format!("PagerDuty took the last one for it {} ago", in_words(since(at, facts.at))),
     );
-    let why = match &lane.trouble {
+    let why = match &lane.last_failure {
         Some(reason) => format!("the last attempt ended so: {reason}"),
         None if lane.allowed < lane.rate => {
             format!("PagerDuty throttles, so {} of {} may leave in a minute", lane.allowed, lane.rate)

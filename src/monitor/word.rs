@@ -1,7 +1,7 @@
 //! How the bridge fares, in one word. Pure.
 
 use super::{Facts, Trouble};
-use crate::delivery::LaneView;
+use crate::delivery::KeyView;
 use crate::pagerduty::ServiceKey;
 
 /// How the bridge fares, in one word; the later ones are worse.
@@ -41,12 +41,12 @@ pub(crate) fn is_held_up(facts: &Facts) -> bool {
 }
 
 /// The deliveries of the service keys for which that is so.
-pub(super) fn held_up(facts: &Facts) -> impl Iterator<Item = &LaneView> {
-    let fails = |lane: &&LaneView| {
-        let failed = lane.trouble.is_some() && !lane.is_refusal;
+pub(super) fn held_up(facts: &Facts) -> impl Iterator<Item = &KeyView> {
+    let fails = |lane: &&KeyView| {
+        let failed = lane.last_failure.is_some() && !lane.is_permanent;
         lane.allowed < lane.rate || lane.backs_off_until.is_some() || failed
     };
-    facts.delivery.lanes.iter().filter(fails).filter(|lane| has_waiting(facts, &lane.service_key))
+    facts.delivery.keys.iter().filter(fails).filter(|lane| has_waiting(facts, &lane.service_key))
 }
 
 /// Where the queue cannot be read, something may wait.

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn awc_is_told_the_same_host_and_port_without_the_tls() {
+    fn awc_is_given_the_same_host_and_port_without_the_tls() {
         for (root, expected) in [
             ("https://events.pagerduty.com", "http://events.pagerduty.com:443/x"),
             ("https://127.0.0.1:8443/root", "http://127.0.0.1:8443/root/x"),
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_ends_before_an_answer_is_told_from_other_trouble() {
+    fn a_connection_that_ends_before_an_answer_is_no_network_error() {
         let io = |kind: io::ErrorKind| io::Error::from(kind);
         assert_eq!(kind(&ConnectError::Disconnected.into()), OutcomeKind::Dropped);
         assert_eq!(kind(&SendRequestError::Send(io(io::ErrorKind::BrokenPipe))), OutcomeKind::Dropped);

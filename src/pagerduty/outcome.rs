@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_4xx_that_is_not_in_pagerdutys_envelope_is_trouble_on_the_way_and_is_named() {
+    fn a_4xx_that_is_not_in_pagerdutys_envelope_is_a_network_error_and_is_named() {
         let bodies = [
             "",
             "<html><h1>404 Not Found</h1></html>",
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_is_sent_again() {
+    fn a_transient_failure_is_one_of_pagerduty_or_of_the_network() {
         for status in [408, 500, 502, 503, 504, 599] {
             assert!(matches!(of(status, ""), Outcome::Transient { cause: Cause::Answer, .. }), "{status}");
         }

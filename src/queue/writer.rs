@@ -22,7 +22,7 @@ use crate::metrics::Memory;
 use super::pulse::Pulse;
 use super::sqlite::Engine;
 use super::told::Told;
-use super::{Arrival, Begun, EventId, Incoming, QueueError, Reception, Rejected, RejectedId, Settlement};
+use super::{Arrival, Begun, Disposition, EventId, Incoming, QueueError, Reception, Rejected, RejectedId};
 
 /// How many commands may wait for the writer before senders have to.
 const COMMANDS: usize = 4096;
@@ -51,7 +51,7 @@ pub(super) enum Command {
     },
     Settle {
         id: EventId,
-        settlement: Settlement,
+        settlement: Disposition,
         at: DateTime<Utc>,
         reply: Reply<()>,
     },
@@ -117,7 +117,7 @@ pub(super) struct Batch {
     pub(super) incoming: Vec<Incoming>,
     /// Whether nothing of it is folded into what waits already, for that may be damaged.
     pub(super) unfolded: bool,
-    pub(super) settlements: Vec<(EventId, Settlement, DateTime<Utc>)>,
+    pub(super) settlements: Vec<(EventId, Disposition, DateTime<Utc>)>,
     pub(super) begins: Vec<Begin>,
     pub(super) rejected: Vec<Rejected>,
     pub(super) prunes: Vec<Prune>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::delivery::{DeliveryView, LaneView, UnreadableView};
+use crate::delivery::{DeliveryView, KeyView, UnreadableView};
 use crate::metrics::{Senders, Snapshot};
 use crate::monitor::*;
 use crate::pagerduty::ServiceKey;
@@ -38,20 +38,20 @@ fn well() -> Facts {
         queue: Ok(Overview::default()),
         attention: Ok(Attention::default()),
         storage: Ok(()),
-        delivery: DeliveryView { lanes: vec![lane()], ..DeliveryView::default() },
+        delivery: DeliveryView { keys: vec![lane()], ..DeliveryView::default() },
         metrics: Snapshot { last_webhook_at: Some(at(59)), ..Snapshot::default() },
     }
 }
 
-fn lane() -> LaneView {
-    LaneView {
+fn lane() -> KeyView {
+    KeyView {
         service_key: key(),
         allowed: 120,
         rate: 120,
-        under_way: 0,
+        in_flight: 0,
         backs_off_until: None,
-        trouble: None,
-        is_refusal: false,
+        last_failure: None,
+        is_permanent: false,
         last_delivered_at: None,
     }
 }
@@ -157,12 +157,12 @@ fn with_waiting(service_key: ServiceKey, waiting: u64) -> Overview {
 #[test]
 fn what_waits_for_a_key_that_is_throttled_or_fails_strains_from_the_first_moment() {
     for lane in [
-        LaneView { allowed: 60, ..lane() },
-        LaneView { backs_off_until: Some(at(61)), ..lane() },
-        LaneView { trouble: Some("answered 500".to_owned()), ..lane() },
+        KeyView { allowed: 60, ..lane() },
+        KeyView { backs_off_until: Some(at(61)), ..lane() },
+        KeyView { last_failure: Some("answered 500".to_owned()), ..lane() },
     ] {
         let mut facts = well();
-        facts.delivery.lanes = vec![lane];
+        facts.delivery.keys = vec![lane];
         assert_eq!(judged(&facts), (Word::Well, vec![]), "nothing waits");
         facts.queue = Ok(with_waiting(ServiceKey::parse(&"g".repeat(32)).unwrap(), 1));
         assert_eq!(judged(&facts), (Word::Well, vec![]), "what waits is for another key");
@@ -174,9 +174,9 @@ fn what_waits_for_a_key_that_is_throttled_or_fails_strains_from_the_first_moment
         let told = (Word::Strained, vec![Cause::Delivery]);
         assert_eq!(judged(&facts), told, "nobody can tell that nothing waits");
     }
-    let refused = LaneView { trouble: Some("answered 400".to_owned()), is_refusal: true, ..lane() };
+    let refused = KeyView { last_failure: Some("answered 400".to_owned()), is_permanent: true, ..lane() };
     let mut facts = Facts { queue: Ok(with_waiting(key(), 1)), ..well() };
-    facts.delivery.lanes = vec![refused];
+    facts.delivery.keys = vec![refused];
     assert_eq!(judged(&facts), (Word::Well, vec![]), "one that was refused holds up no other");
 }
 
@@ -184,7 +184,7 @@ fn what_waits_for_a_key_that_is_throttled_or_fails_strains_from_the_first_moment
 fn why_a_key_is_held_up_and_when_it_delivered_last_is_told() {
     let mut facts = well();
     facts.queue = Ok(with_waiting(key(), 1));
-    facts.delivery.lanes[0].trouble = Some("answered 500".to_owned());
+    facts.delivery.keys[0].last_failure = Some("answered 500".to_owned());
     assert_eq!(
         sentence(&facts),
         "events for the service key …WXYZ wait, and are tried again (the last attempt ended so: answered 500); PagerDuty \
@@ -192,7 +192,7 @@ fn why_a_key_is_held_up_and_when_it_delivered_last_is_told() {
     );
     facts.metrics.delivered.insert(key(), at(30));
     assert!(sentence(&facts).ends_with("PagerDuty took the last one for it 30m ago"), "{}", sentence(&facts));
-    facts.delivery.lanes[0] = LaneView { allowed: 60, ..lane() };
+    facts.delivery.keys[0] = KeyView { allowed: 60, ..lane() };
     assert!(sentence(&facts).contains("(PagerDuty throttles, so 60 of 120 may leave in a minute)"));
     facts.attention = Ok(waiting_since(at(0)));
     assert_eq!(judged(&facts), (Word::Failing, vec![Cause::Waiting]), "which says the same");
@@ -234,11 +234,11 @@ fn dead_letters_strain_while_others_of_their_key_pass_and_are_failure_while_none
          Invalid key), and PagerDuty has taken none for that key since; see `queue list --state dead`, and retry or \
          discard them"
     );
-    facts.delivery.lanes[0].last_delivered_at = Some(at(29));
+    facts.delivery.keys[0].last_delivered_at = Some(at(29));
     assert_eq!(judged(&facts).0, Word::Failing);
     facts.metrics.last_delivered_at = Some(at(40));
     assert_eq!(judged(&facts).0, Word::Failing, "another key is no proof");
-    facts.delivery.lanes[0].last_delivered_at = Some(at(31));
+    facts.delivery.keys[0].last_delivered_at = Some(at(31));
     assert_eq!(judged(&facts), (Word::Strained, vec![Cause::DeadLetters]));
 }
 
@@ -259,7 +259,7 @@ fn dead_letters_of_an_earlier_run_are_failure_only_if_nothing_passed_since() {
 fn one_bad_key_is_not_hidden_by_a_good_one() {
     let good = ServiceKey::parse(&"g".repeat(32)).unwrap();
     let mut facts = well();
-    facts.delivery.lanes.push(LaneView { service_key: good.clone(), last_delivered_at: Some(at(50)), ..lane() });
+    facts.delivery.keys.push(KeyView { service_key: good.clone(), last_delivered_at: Some(at(50)), ..lane() });
     let newer = DeadLetters { service_key: good, ..dead_at(at(40)) };
     facts.attention = Ok(Attention { dead: vec![dead_at(at(30)), newer], ..Attention::default() });
     assert_eq!(judged(&facts).0, Word::Failing);
@@ -290,7 +290,7 @@ fn the_worst_comes_first() {
     let mut facts = well();
     facts.storage = Err(full());
     facts.delivery.untrusted = Some("TLS: expired".to_owned());
-    facts.delivery.lanes[0].last_delivered_at = Some(at(31));
+    facts.delivery.keys[0].last_delivered_at = Some(at(31));
     facts.metrics = Snapshot {
         last_webhook_at: Some(at(-500)),
         wrong_signatures: 9,
@@ -316,11 +316,11 @@ fn what_cannot_be_read_of_the_queue_is_trouble_with_storage() {
             "1 event in the queue cannot be read and is not delivered, while all others are: a part of the database",
         ),
         (
-            UnreadableView { events: 7, lines: 1, reason: damaged(), ..UnreadableView::default() },
+            UnreadableView { events: 7, keys: 1, reason: damaged(), ..UnreadableView::default() },
             "7 events in the queue cannot be read",
         ),
         (
-            UnreadableView { lines: 2, reason: damaged(), ..UnreadableView::default() },
+            UnreadableView { keys: 2, reason: damaged(), ..UnreadableView::default() },
             "what waits for 2 of the service keys cannot be read",
         ),
         (

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::delivery::LaneView;
+use crate::delivery::KeyView;
 use crate::metrics::Bucket;
 use crate::monitor::{Facts, Trouble, Word};
 use crate::pagerduty::ServiceKey;
@@ -87,7 +87,7 @@ impl Status {
             last_delivered_at: facts.metrics.last_delivered_at.map(time),
             queue: overview.map(|overview| Standing::of(overview, facts.delivery.unreadable.events)),
             untrusted: facts.delivery.untrusted.clone(),
-            destinations: destinations(overview, &facts.delivery.lanes),
+            destinations: destinations(overview, &facts.delivery.keys),
         }
     }
 }
@@ -100,15 +100,15 @@ impl Standing {
 }
 
 /// What stands in the queue for each service key and how fast it goes out, in the order of the keys.
-fn destinations(overview: Option<&Overview>, lanes: &[LaneView]) -> Vec<DestinationSaid> {
-    let mut all: BTreeMap<&ServiceKey, (Option<&Destination>, Option<&LaneView>)> = BTreeMap::new();
+fn destinations(overview: Option<&Overview>, lanes: &[KeyView]) -> Vec<DestinationSaid> {
+    let mut all: BTreeMap<&ServiceKey, (Option<&Destination>, Option<&KeyView>)> = BTreeMap::new();
     for destination in overview.map_or(&[][..], |overview| &overview.destinations) {
         all.entry(&destination.service_key).or_default().0 = Some(destination);
     }
     for lane in lanes {
         all.entry(&lane.service_key).or_default().1 = Some(lane);
     }
-    let said = |(key, (stands, lane)): (&ServiceKey, (Option<&Destination>, Option<&LaneView>))| DestinationSaid {
+    let said = |(key, (stands, lane)): (&ServiceKey, (Option<&Destination>, Option<&KeyView>))| DestinationSaid {
         service_key: key.to_string(),
         waiting: stands.map_or(0, |stands| stands.waiting),
         dead: stands.map_or(0, |stands| stands.dead),
@@ -117,9 +117,9 @@ fn destinations(overview: Option<&Overview>, lanes: &[LaneView]) -> Vec<Destinat
         pace: lane.map(|lane| Pace {
             allowed: lane.allowed,
             rate: lane.rate,
-            under_way: lane.under_way,
+            under_way: lane.in_flight,
             backs_off_until: lane.backs_off_until.map(time),
-            trouble: lane.trouble.clone(),
+            trouble: lane.last_failure.clone(),
             last_delivered_at: lane.last_delivered_at.map(time),
         }),
     };

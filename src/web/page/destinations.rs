@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use super::text::{age, ago, count, harmless, until};
-use crate::delivery::view::LaneView;
+use crate::delivery::view::KeyView;
 use crate::monitor::Facts;
 use crate::pagerduty::ServiceKey;
 use crate::queue::Destination;
@@ -18,7 +18,7 @@ const MOST: usize = 50;
 #[derive(Clone, Copy, Default)]
 struct Row<'a> {
     stands: Option<&'a Destination>,
-    lane: Option<&'a LaneView>,
+    lane: Option<&'a KeyView>,
 }
 
 impl Row<'_> {
@@ -32,7 +32,7 @@ impl Row<'_> {
 
     /// Less is more urgent.
     fn urgency(&self) -> (bool, bool, bool) {
-        let troubled = self.lane.is_some_and(|lane| lane.trouble.is_some());
+        let troubled = self.lane.is_some_and(|lane| lane.last_failure.is_some());
         (!troubled, self.waiting() == 0, self.dead() == 0)
     }
 }
@@ -71,7 +71,7 @@ fn rows(facts: &Facts) -> Vec<(&ServiceKey, Row<'_>)> {
             rows.entry(&stands.service_key).or_default().stands = Some(stands);
         }
     }
-    for lane in &facts.delivery.lanes {
+    for lane in &facts.delivery.keys {
         rows.entry(&lane.service_key).or_default().lane = Some(lane);
     }
     let mut rows: Vec<_> = rows.into_iter().collect();
@@ -102,7 +102,7 @@ fn line(now: DateTime<Utc>, key: &ServiceKey, row: Row<'_>) -> Markup {
     }
 }
 
-fn pace(lane: &LaneView) -> Markup {
+fn pace(lane: &KeyView) -> Markup {
     html! {
         @if lane.allowed < lane.rate {
             span .slow .keep { (count(lane.allowed.into())) " of " (count(lane.rate.into())) " a minute" }
@@ -112,11 +112,11 @@ fn pace(lane: &LaneView) -> Markup {
     }
 }
 
-fn trouble(now: DateTime<Utc>, lane: &LaneView) -> Markup {
+fn trouble(now: DateTime<Utc>, lane: &KeyView) -> Markup {
     let until = lane.backs_off_until.filter(|until| *until > now).map(|at| until(now, at));
     html! {
-        @if lane.trouble.is_none() && until.is_none() { (none()) }
-        @if let Some(trouble) = &lane.trouble { span .reason dir="auto" { (harmless(trouble)) } }
+        @if lane.last_failure.is_none() && until.is_none() { (none()) }
+        @if let Some(trouble) = &lane.last_failure { span .reason dir="auto" { (harmless(trouble)) } }
         @if let Some(until) = until { span .backoff { "Tries again " (until) } }
     }
 }
