@@ -63,7 +63,7 @@ impl Round {
 }
 
 impl Carried {
-    /// Writes what is owed one by one, and forgets marks that damage does not let be written. Says whether nothing is
+    /// Writes what is owed one by one, and remembers the events whose marks damage does not let be written. Says whether nothing is
     /// owed any more.
     pub(super) async fn pay(&mut self, engine: &mut Engine) -> bool {
         for mark in std::mem::take(&mut self.owed) {
@@ -72,6 +72,7 @@ impl Carried {
                 Err(error) if error.is_of_content() => {
                     let line = throttle::line("attempts were not recorded as begun", Level::Error);
                     log!(line.level, event = mark.0.get(); "an attempt that was made cannot be marked: {error}{line}");
+                    self.unmarkable.insert(mark.0);
                 }
                 Err(_) => self.owed.push(mark),
             }
