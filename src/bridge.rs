@@ -248,7 +248,9 @@ async fn worker(
     let failures = last_failures(queue).await;
     let untrusted = untrusted.filter(|_| !failures.is_empty());
     let limits = Limits::new(config.pagerduty_rate, config.give_up_after);
-    Worker::new(queue.clone(), client.clone(), limits).counted_by(metrics.clone()).knowing(failures, untrusted)
+    Worker::new(queue.clone(), client.clone(), limits)
+        .with_metrics(metrics.clone())
+        .with_earlier_failures(failures, untrusted)
 }
 
 /// How the last attempts of an earlier run failed, for each service key with waiting events.

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Data flows in one direction. Decisions are pure functions: [`ingest`] takes headers, a body and a time and returns what
-//! has to be done with a webhook; [`delivery::schedule`] takes times, randomness and PagerDuty's answers and returns the
+//! has to be done with a webhook; [`delivery::scheduler`] takes times, randomness and PagerDuty's answers and returns the
 //! next step; [`monitor::checks`] takes a snapshot and returns what is wrong. I/O stands at the edges: [`web`] reads
 //! requests, [`queue`] commits, the worker of [`delivery`] sends.
 //!

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use pagerduty_sandbox::{Fault, FaultRule, Options, Sandbox};
-use sentry_pagerduty_bridge::delivery::{DeliveryView, LaneView, Limits, Worker};
+use sentry_pagerduty_bridge::delivery::{DeliveryView, KeyView, Limits, Worker};
 use sentry_pagerduty_bridge::pagerduty::client::Client;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{NewEvent, Queue};
@@ -34,14 +34,10 @@ fn event(key: usize, incident: &str) -> NewEvent {
 }
 
 /// Waits until it looks so.
-async fn looks(
-    view: &mut watch::Receiver<DeliveryView>,
-    what: &str,
-    so: impl Fn(&[LaneView]) -> bool,
-) -> Vec<LaneView> {
-    let shown = timeout(PATIENCE, view.wait_for(|view| so(&view.lanes))).await;
+async fn looks(view: &mut watch::Receiver<DeliveryView>, what: &str, so: impl Fn(&[KeyView]) -> bool) -> Vec<KeyView> {
+    let shown = timeout(PATIENCE, view.wait_for(|view| so(&view.keys))).await;
     let Ok(view) = shown else { panic!("it never shows {what}") };
-    view.unwrap().lanes.clone()
+    view.unwrap().keys.clone()
 }
 
 #[actix_web::test]
@@ -63,22 +59,22 @@ async fn the_deliveries_are_shown_while_they_are_under_way_fail_and_end() {
     queue.accept(event(0, "1")).await.unwrap();
     queue.accept(event(1, "1")).await.unwrap();
     let lanes = looks(&mut view, "that one key fails and the other waits for an answer", |lanes| {
-        lanes.len() == 2 && lanes[0].backs_off_until.is_some() && lanes[1].under_way == 1
+        lanes.len() == 2 && lanes[0].backs_off_until.is_some() && lanes[1].in_flight == 1
     })
     .await;
     assert_eq!(lanes.iter().map(|lane| lane.service_key.expose()).collect::<Vec<_>>(), KEYS);
-    assert!(lanes[0].trouble.as_ref().unwrap().starts_with("answered 503"), "{lanes:?}");
+    assert!(lanes[0].last_failure.as_ref().unwrap().starts_with("answered 503"), "{lanes:?}");
     let backs_off_until = lanes[0].backs_off_until.unwrap();
     assert!(began < backs_off_until && backs_off_until < Utc::now() + Duration::from_mins(1), "{lanes:?}");
-    assert_eq!((&lanes[1].trouble, lanes[1].backs_off_until), (&None, None));
+    assert_eq!((&lanes[1].last_failure, lanes[1].backs_off_until), (&None, None));
 
     sandbox.clear_faults();
     // Nothing happens after it, and still it is shown.
     let lanes = looks(&mut view, "that the event is delivered", |lanes| {
-        lanes[0].last_delivered_at.is_some() && lanes[0].under_way == 0
+        lanes[0].last_delivered_at.is_some() && lanes[0].in_flight == 0
     })
     .await;
-    assert_eq!((&lanes[0].trouble, lanes[0].backs_off_until), (&None, None));
+    assert_eq!((&lanes[0].last_failure, lanes[0].backs_off_until), (&None, None));
     assert!(began < lanes[0].last_delivered_at.unwrap() && lanes[0].last_delivered_at.unwrap() < Utc::now());
 
     stop.send(Duration::ZERO).unwrap();

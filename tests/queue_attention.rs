@@ -7,7 +7,7 @@ use sentry_pagerduty_bridge::ingest::{Dedup, FollowUp};
 use sentry_pagerduty_bridge::pagerduty::event::{EventAction, Note};
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    Attention, DeadLetters, Editor, EventId, FirstInLine, Incoming, NewEvent, Queue, Reception, Settlement, State,
+    Attention, DeadLetters, Disposition, Editor, EventId, FirstInLine, Incoming, NewEvent, Queue, Reception, State,
 };
 use tempfile::TempDir;
 
@@ -55,17 +55,17 @@ async fn resolve(queue: &Queue, name: &str, seconds: i64) -> Reception {
     queue.receive(Incoming::follow_up(follow_up, at(seconds))).await.unwrap()
 }
 
-async fn attempt(queue: &Queue, id: EventId, settlement: Settlement, seconds: i64) {
+async fn attempt(queue: &Queue, id: EventId, settlement: Disposition, seconds: i64) {
     queue.begin(id, at(seconds)).await.unwrap();
     queue.settle(id, settlement, at(seconds)).await.unwrap();
 }
 
 async fn deliver(queue: &Queue, id: EventId, seconds: i64) {
-    attempt(queue, id, Settlement::Delivered { note: None }, seconds).await;
+    attempt(queue, id, Disposition::Delivered { note: None }, seconds).await;
 }
 
 async fn kill(queue: &Queue, id: EventId, reason: &str, seconds: i64) {
-    attempt(queue, id, Settlement::Dead { reason: reason.to_owned() }, seconds).await;
+    attempt(queue, id, Disposition::Dead { reason: reason.to_owned() }, seconds).await;
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn the_oldest_of_all_service_keys_is_told_without_the_incidents_left_out()
     let without = [incident("alarm/1"), incident("alarm/2")];
     let oldest = async |without: &[IncidentKey]| queue.reader().attention(without).await.unwrap().oldest().cloned();
 
-    let retry = Settlement::Retry {
+    let retry = Disposition::Retry {
         reason: "no answer".to_owned(),
         next_attempt_at: at(60),
         blamed: std::time::Duration::ZERO,

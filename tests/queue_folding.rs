@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{Accepted, EventId, NewEvent, Queue, Record, Settlement};
+use sentry_pagerduty_bridge::queue::{Accepted, Disposition, EventId, NewEvent, Queue, Record};
 use serde_json::Value;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
@@ -139,12 +139,12 @@ async fn what_was_attempted_keeps_its_bytes() {
     let (_directory, path, queue) = open().await;
     let attempted = queue.accept(trigger("42", 0)).await.unwrap();
     let body = queue.begin(attempted.id, at(1)).await.unwrap().body;
-    let retry = Settlement::Retry { reason: "503".to_owned(), next_attempt_at: at(9), blamed: Duration::ZERO };
+    let retry = Disposition::Retry { reason: "503".to_owned(), next_attempt_at: at(9), blamed: Duration::ZERO };
     queue.settle(attempted.id, retry, at(2)).await.unwrap();
     let next = queue.accept(trigger("42", 3)).await.unwrap();
     assert_eq!(next.count, 1);
     assert_eq!(queue.begin(attempted.id, at(10)).await.unwrap().body, body);
-    queue.settle(attempted.id, Settlement::Delivered { note: None }, at(11)).await.unwrap();
+    queue.settle(attempted.id, Disposition::Delivered { note: None }, at(11)).await.unwrap();
     assert_eq!(
         queue.accept(trigger("42", 12)).await.unwrap(),
         Accepted { id: next.id, count: 2, event_type: EventType::Trigger }
@@ -172,7 +172,7 @@ async fn what_was_sent_without_a_mark_is_not_folded_into() {
     let id = queue.accept(trigger("42", 0)).await.unwrap().id;
     meddle(&path, "CREATE TRIGGER full BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'no space'); END").await;
     let sent = queue.begin(id, at(1)).await.unwrap();
-    let error = queue.settle(id, Settlement::Delivered { note: None }, at(2)).await.expect_err("it was committed");
+    let error = queue.settle(id, Disposition::Delivered { note: None }, at(2)).await.expect_err("it was committed");
     assert!(error.to_string().contains("no space"), "{error}");
     meddle(&path, "DROP TRIGGER full").await;
 
@@ -181,7 +181,7 @@ async fn what_was_sent_without_a_mark_is_not_folded_into() {
     let kept = record(&queue, id).await;
     assert_eq!((kept.attempts, kept.last_attempt_at, kept.body), (1, Some(at(1)), sent.body));
     assert_eq!(kept.received_at, sent.received_at);
-    queue.settle(id, Settlement::Delivered { note: None }, at(4)).await.unwrap();
+    queue.settle(id, Disposition::Delivered { note: None }, at(4)).await.unwrap();
 }
 
 /// What somebody with a shell does to the file.

@@ -12,7 +12,7 @@ use sentry_pagerduty_bridge::config::ResolveScope;
 use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::queue::{
-    Editor, EventId, History, Incoming, Queue, Reception, Rejected, Settlement, State,
+    Disposition, Editor, EventId, History, Incoming, Queue, Reception, Rejected, State,
 };
 use sentry_pagerduty_bridge::routing::Routes;
 use serde_json::{Value, json};
@@ -125,7 +125,7 @@ async fn waiting(queue: &Queue) -> Vec<String> {
 }
 
 /// Ends everything that waits in the same way.
-async fn settle(queue: &Queue, settlement: &Settlement, seconds: i64) {
+async fn settle(queue: &Queue, settlement: &Disposition, seconds: i64) {
     let mut ids = queue.reader().ids(State::Waiting, u64::MAX).await.unwrap();
     ids.sort();
     for id in ids {
@@ -134,7 +134,7 @@ async fn settle(queue: &Queue, settlement: &Settlement, seconds: i64) {
 }
 
 async fn deliver(queue: &Queue) {
-    settle(queue, &Settlement::Delivered { note: None }, 0).await;
+    settle(queue, &Disposition::Delivered { note: None }, 0).await;
 }
 
 /// A resolve that Sentry signed, of an issue with so many events.
@@ -355,9 +355,9 @@ async fn an_incident_is_known_for_longer_than_the_events_that_opened_it() {
     assert_eq!(waiting(&queue).await, ["a resolve"]);
     // What waits is known without being remembered.
     queue.prune(history, at(181 * DAY)).await.unwrap();
-    settle(&queue, &Settlement::Dead { reason: "no".to_owned() }, 181 * DAY).await;
+    settle(&queue, &Disposition::Dead { reason: "no".to_owned() }, 181 * DAY).await;
     assert_eq!(receive(&queue, issue("resolved", 181 * DAY)).await.len(), 1, "what is open is not forgotten by age");
-    settle(&queue, &Settlement::Delivered { note: None }, 181 * DAY).await;
+    settle(&queue, &Disposition::Delivered { note: None }, 181 * DAY).await;
     queue.prune(history, at(362 * DAY)).await.unwrap();
     assert_eq!(queue.receive(issue("unresolved", 362 * DAY)).await.unwrap(), Reception::NothingOpen, "it was closed");
 }
@@ -365,7 +365,7 @@ async fn an_incident_is_known_for_longer_than_the_events_that_opened_it() {
 #[tokio::test]
 async fn only_what_pagerduty_took_or_may_yet_take_is_open() {
     let (_directory, path, queue) = open().await;
-    let dead = Settlement::Dead { reason: "no such service key".to_owned() };
+    let dead = Disposition::Dead { reason: "no such service key".to_owned() };
     let [trigger] = receive(&queue, alert("a", 0, 0)).await[..] else { panic!("no single event") };
     settle(&queue, &dead, 1).await;
     assert_eq!(queue.receive(issue("resolved", 100)).await.unwrap(), Reception::NothingOpen);
@@ -377,7 +377,7 @@ async fn only_what_pagerduty_took_or_may_yet_take_is_open() {
     assert_eq!(waiting(&queue).await, ["a trigger", "a resolve"], "it waits again");
 
     // A resolve that PagerDuty refused has closed nothing.
-    queue.settle(trigger, Settlement::Delivered { note: None }, at(301)).await.unwrap();
+    queue.settle(trigger, Disposition::Delivered { note: None }, at(301)).await.unwrap();
     settle(&queue, &dead, 302).await;
     receive(&queue, issue("resolved", 400)).await;
     assert_eq!(waiting(&queue).await, ["a resolve"]);
@@ -499,7 +499,7 @@ async fn a_step_of_the_clock_by_half_a_year_and_more_forgets_no_open_incident() 
 async fn a_trigger_that_was_given_up_while_in_doubt_is_resolved_all_the_same() {
     let (_directory, path, queue) = open().await;
     let [trigger] = receive(&queue, alert("a", 0, 0)).await[..] else { panic!("no single event") };
-    let retry = |reason: &str| Settlement::Retry {
+    let retry = |reason: &str| Disposition::Retry {
         reason: reason.to_owned(),
         next_attempt_at: at(60),
         blamed: Duration::from_secs(30),
@@ -508,7 +508,7 @@ async fn a_trigger_that_was_given_up_while_in_doubt_is_resolved_all_the_same() {
         queue.begin(trigger, at(seconds)).await.unwrap();
         queue.settle(trigger, retry("no answer within 10 s"), at(seconds)).await.unwrap();
     }
-    let given_up = Settlement::Dead { reason: "given up".to_owned() };
+    let given_up = Disposition::Dead { reason: "given up".to_owned() };
     queue.settle(trigger, given_up, at(3)).await.unwrap();
     let queue = reopen(queue, &path).await;
     receive(&queue, issue("resolved", 100)).await;
@@ -528,7 +528,7 @@ async fn a_trigger_that_was_discarded_after_an_attempt_is_resolved_all_the_same(
 
 #[tokio::test]
 async fn a_dead_trigger_whose_issue_was_resolved_since_waits_again_only_for_who_insists() {
-    let dead = Settlement::Dead { reason: "no such service key".to_owned() };
+    let dead = Disposition::Dead { reason: "no such service key".to_owned() };
     let (_directory, path, queue) = open().await;
     // One that was dead when the resolve came, one that died after it, one that the resolve had overtaken, and one that
     // Sentry received after the resolve.

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    Destination, Editor, EventId, History, Incoming, NewEvent, Overview, Queue, Rejected, RejectedId, Settlement,
+    Destination, Disposition, Editor, EventId, History, Incoming, NewEvent, Overview, Queue, Rejected, RejectedId,
     State, Summary,
 };
 use sqlx::sqlite::SqliteConnectOptions;
@@ -163,7 +163,7 @@ impl Bench {
         RejectedId::new(i64::try_from(number).unwrap() % (self.last_rejected + 1) + 1)
     }
 
-    async fn settle(&self, number: usize, settlement: Settlement) {
+    async fn settle(&self, number: usize, settlement: Disposition) {
         let _ = self.queue.settle(self.id(number), settlement, at(self.clock)).await;
     }
 
@@ -179,11 +179,11 @@ impl Bench {
                 }
             }
             Deed::Begin(number) => drop(self.queue.begin(self.id(number), at(self.clock)).await),
-            Deed::Deliver(number) => self.settle(number, Settlement::Delivered { note: None }).await,
-            Deed::Bury(number) => self.settle(number, Settlement::Dead { reason: "400".to_owned() }).await,
+            Deed::Deliver(number) => self.settle(number, Disposition::Delivered { note: None }).await,
+            Deed::Bury(number) => self.settle(number, Disposition::Dead { reason: "400".to_owned() }).await,
             Deed::Delay(number) => {
                 let (reason, next_attempt_at) = ("500".to_owned(), at(self.clock + 9));
-                self.settle(number, Settlement::Retry { reason, next_attempt_at, blamed: Duration::ZERO }).await;
+                self.settle(number, Disposition::Retry { reason, next_attempt_at, blamed: Duration::ZERO }).await;
             }
             Deed::Reject => self.last_rejected = self.queue.reject(rejected(self.clock)).await.unwrap().get(),
             Deed::Readmit(number) => {
@@ -251,7 +251,7 @@ async fn a_queue_of_an_older_version_is_counted_once_and_keys_without_events_go(
     for number in 0..9 {
         let id = queue.accept(event(&key(number % 3), &number.to_string(), 0)).await.unwrap().id;
         if number > 4 {
-            queue.settle(id, Settlement::Delivered { note: None }, at(1)).await.unwrap();
+            queue.settle(id, Disposition::Delivered { note: None }, at(1)).await.unwrap();
         }
     }
     queue.close().await.unwrap();
@@ -308,8 +308,8 @@ async fn every_state_is_read_page_by_page_in_the_order_that_people_want() {
         let id = id.unwrap().id;
         // PagerDuty takes them the other way round, several in the same millisecond.
         match number % 3 {
-            0 => queue.settle(id, Settlement::Delivered { note: None }, at(200 - number / 10)).await.unwrap(),
-            1 => queue.settle(id, Settlement::Dead { reason: "400".to_owned() }, at(200 - number)).await.unwrap(),
+            0 => queue.settle(id, Disposition::Delivered { note: None }, at(200 - number / 10)).await.unwrap(),
+            1 => queue.settle(id, Disposition::Dead { reason: "400".to_owned() }, at(200 - number)).await.unwrap(),
             _ => {}
         }
     }

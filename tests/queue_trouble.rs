@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{EventId, History, NewEvent, Queue, QueueError, Reader, Settlement};
+use sentry_pagerduty_bridge::queue::{Disposition, EventId, History, NewEvent, Queue, QueueError, Reader};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
 use tempfile::TempDir;
@@ -284,7 +284,7 @@ async fn delivered(queue: &Queue, incidents: impl Iterator<Item = u64>, bytes: u
     }
     let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
     for chunk in ids.chunks(1000) {
-        let delivered = Settlement::Delivered { note: None };
+        let delivered = Disposition::Delivered { note: None };
         for settled in join_all(chunk.iter().map(|id| queue.settle(*id, delivered.clone(), at))).await {
             settled.unwrap();
         }

@@ -3,7 +3,56 @@
 //! An attempt holds a connection until PagerDuty answers, or until its timeout. Without a limit a few dozen keys that are
 //! answered slowly would hold all of them with one attempt each, and every other key would wait for their answers.
 
-use super::latency::Speed;
+use std::time::Duration;
+
+use super::Moment;
+
+/// A key whose attempts take longer than this is slow. PagerDuty usually answers in a few tenths of a second, including
+/// a new TLS connection.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// How fast PagerDuty answers for a service key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Speed {
+    /// Its attempts ended within [`SLOW`] lately.
+    Quick,
+    /// None of its attempts has ended yet, and none takes longer than [`SLOW`].
+    Unknown,
+    /// Its attempts took longer than [`SLOW`] lately, or one that is in flight already does.
+    Slow,
+}
+
+/// How long attempts took, however they ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Latency {
+    /// An exponentially weighted moving average.
+    average: Option<Duration>,
+    last_ended: Moment,
+}
+
+impl Latency {
+    /// An attempt ended after `took`. The last attempt weighs as much as all before it: after timeouts of 10 seconds, a
+    /// key is quick again with the fourth quick answer.
+    pub(super) fn ended(&mut self, took: Duration, now: Moment) {
+        self.average = Some(self.average.map_or(took, |average| (average + took) / 2));
+        self.last_ended = now;
+    }
+
+    /// Whether an attempt ended within the last second, so that the speed is up to date.
+    pub(super) fn is_fresh(self, now: Moment) -> bool {
+        self.average.is_some() && now.saturating_sub(self.last_ended) <= SLOW
+    }
+
+    /// How fast the key is, when the oldest of its attempts in flight has taken `oldest` so far.
+    pub(super) fn speed(self, oldest: Duration) -> Speed {
+        match self.average {
+            _ if oldest > SLOW => Speed::Slow,
+            None => Speed::Unknown,
+            Some(average) if average > SLOW => Speed::Slow,
+            Some(_) => Speed::Quick,
+        }
+    }
+}
 
 /// The attempts in flight at one moment.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -37,11 +86,10 @@ impl Connections {
     ///
     /// - Slow keys share half of the connections. One of them may begin whenever none is in flight, so that quick keys
     ///   cannot starve them.
-    /// - A key of which no attempt has ended within the last second may turn out to be slow. Its first attempt is let in;
+    /// - A key of which no attempt has ended within the last second may turn out to be slow. Its first attempt is admitted;
     ///   the further ones of all such keys share a quarter of the connections.
     /// - The last quarter, and the last quarter of the slow keys' half, is for keys that have nothing in flight.
-    /// - The last eighth is for quick keys that have nothing in flight: however many slow keys are met for the first time
-    ///   at once, a quick key goes on.
+    /// - The last eighth is for quick keys that have nothing in flight: they go on however many keys turn out slow at once.
     pub(super) fn admit(&self, own: usize, speed: Speed, fresh: bool) -> bool {
         let slow_share = (self.limit / 2).max(1);
         let reserved_for_idle = |share: usize| if own == 0 { 0 } else { share / 4 };
@@ -128,5 +176,43 @@ mod tests {
                 assert!(Connections::new(limit).admit(0, speed, false), "{speed:?} of {limit}");
             }
         }
+    }
+
+    fn after(millis: &[u64]) -> Latency {
+        let mut latency = Latency::default();
+        for millis in millis {
+            latency.ended(Duration::from_millis(*millis), Moment::ZERO);
+        }
+        latency
+    }
+
+    #[test]
+    fn a_key_is_slow_by_its_answers_and_quick_again_after_four_quick_ones() {
+        let expected = [
+            (&[][..], Speed::Unknown),
+            (&[50], Speed::Quick),
+            (&[1000], Speed::Quick),
+            (&[50, 9000], Speed::Slow),
+            (&[10_000, 50, 50, 50], Speed::Slow),
+            (&[10_000, 50, 50, 50, 50], Speed::Quick),
+        ];
+        for (millis, speed) in expected {
+            assert_eq!(after(millis).speed(Duration::ZERO), speed, "{millis:?}");
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_takes_longer_than_a_second_makes_its_key_slow_before_it_ends() {
+        for latency in [after(&[]), after(&[50])] {
+            assert_ne!(latency.speed(SLOW), Speed::Slow);
+            assert_eq!(latency.speed(SLOW + Duration::from_millis(1)), Speed::Slow);
+        }
+    }
+
+    #[test]
+    fn what_is_known_is_fresh_for_a_second() {
+        assert!(!after(&[]).is_fresh(Moment::ZERO));
+        assert!(after(&[50]).is_fresh(SLOW));
+        assert!(!after(&[50]).is_fresh(SLOW + Duration::from_millis(1)));
     }
 }

@@ -1,47 +1,69 @@
-//! From the queue to PagerDuty: in order, at PagerDuty's pace, until it is taken.
+//! From the queue to PagerDuty: in order, within PagerDuty's rate limit, until PagerDuty accepts or refuses each event.
 //!
-//! - [`schedule`]: what to send next and when to look again; pure
-//! - `lane`: what the schedule knows of one service key, which is
-//!   - `lines`: its events, a line for each incident
-//!   - `suspicion`: whether an event is itself to blame for its failures
-//!   - `health`: what the answers say about PagerDuty
-//!   - `latency`: how long its attempts take
-//!   - `window`: which part of the queue is held in memory
-//!   - [`pace`]: so many events per 60 seconds, fewer while PagerDuty throttles
-//! - `connections`: how the keys share the connections, so that slow ones hold up nobody
-//! - [`backoff`]: how long to wait after the n-th failure
-//! - [`restart`]: what the attempts of an earlier run mean for the pace
-//! - [`view`]: what it looks like from outside; `shown`: how often that is brought up to date
-//! - [`Limits`]: what bounds it; [`Fate`]: what becomes of an attempted event; [`Moment`]: the schedule's time
-//! - [`worker`]: does what the schedule says, with the queue and the client
-//!   - `attempt`: the steps of an attempt; `news`: what the log is told of it
-//!   - `reads`: what is read of the queue meanwhile; `set_aside`: what of that cannot be read
+//! Decisions, which are pure:
+//!
+//! - [`scheduler`]: what to send next and when to look again
+//! - `key_queue`: what it knows of one service key, made of
+//!   - `incident_queue`: its events, in a queue for each incident
+//!   - `poison`: whether an event is the cause of its own failures
+//!   - `circuit_breaker`: when to try again after failures
+//!   - [`rate_limiter`]: so many events per 60 seconds, fewer while PagerDuty throttles
+//!   - `prefetch`: which part of the queue is held in memory
+//! - `connections`: how the keys share the connections, so that slow ones delay nobody else
+//!
+//! I/O:
+//!
+//! - [`worker`]: does what the scheduler says, with the queue and the client
+//! - `steps`: attempts and reads of the queue, which go on side by side
+//! - `set_aside`: the waiting events that cannot be read
+//! - [`view`]: the deliveries as people and metrics see them
 
-mod attempt;
-pub mod backoff;
+mod circuit_breaker;
 mod connections;
-mod fate;
-mod health;
-mod lane;
-mod latency;
-mod limits;
-mod lines;
-mod moment;
-mod news;
-pub mod pace;
-mod reads;
-pub mod restart;
-pub mod schedule;
+mod incident_queue;
+mod key_queue;
+mod poison;
+mod prefetch;
+pub mod rate_limiter;
+pub mod scheduler;
 mod set_aside;
-mod shown;
-mod suspicion;
+mod steps;
 pub mod view;
-mod window;
 pub mod worker;
 
-pub use fate::Fate;
-pub use limits::Limits;
-pub use moment::Moment;
-pub use schedule::Schedule;
-pub use view::{DeliveryView, LaneView, UnreadableView};
+use std::time::Duration;
+
+pub use circuit_breaker::Backoff;
+pub use scheduler::Scheduler;
+pub use view::{DeliveryView, KeyView, UnreadableView};
 pub use worker::Worker;
+
+/// A moment on the scheduler's clock, which never goes back: the time since the clock began.
+pub type Moment = Duration;
+
+/// What bounds the deliveries.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Attempts per 60 seconds and service key.
+    pub rate: u32,
+    /// For how long an event may fail while others of its key are delivered, before it is a dead letter.
+    pub give_up_after: Duration,
+    /// Attempts in flight, in total: at most as many connections are open to PagerDuty. Keys that PagerDuty answers slowly
+    /// share half of them.
+    pub in_flight: u32,
+    /// Attempts in flight for one service key.
+    pub in_flight_per_key: u32,
+    /// How many ready events of one service key are held in memory; the others stay in the queue until there is room.
+    pub prefetch: usize,
+}
+
+impl Limits {
+    /// The limits of a running bridge.
+    ///
+    /// 192 connections: well within the 1024 files that a process may open on most systems, and enough for about a
+    /// hundred keys to turn out slow at the same moment without delaying the others.
+    #[must_use]
+    pub fn new(rate: u32, give_up_after: Duration) -> Self {
+        Self { rate, give_up_after, in_flight: 192, in_flight_per_key: 8, prefetch: 1000 }
+    }
+}

@@ -1,5 +1,5 @@
-//! What waits and cannot be read: it is set aside, so that nothing else waits for it, and looked at again from time to
-//! time, for a disk may read it later and people may mend it.
+//! Waiting events that cannot be read. They are set aside, so that nothing else waits for them, and tried again from time
+//! to time: the disk may be able to read them later, or somebody may repair them.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -8,20 +8,20 @@ use super::view::UnreadableView;
 use crate::pagerduty::ServiceKey;
 use crate::queue::{EventId, KeysInLine, Page, Unreadable};
 
-/// What waits and cannot be read.
+/// The events that are set aside.
 #[derive(Debug, Default)]
 pub(super) struct SetAside {
     events: BTreeMap<EventId, Unreadable>,
-    /// The service keys whose lines cannot be read at all, and why.
-    lines: BTreeMap<ServiceKey, String>,
-    /// Events that PagerDuty took or refused, which cannot be committed.
+    /// The service keys whose waiting events cannot be read at all, and why.
+    keys: BTreeMap<ServiceKey, String>,
+    /// Events that PagerDuty accepted or refused, which cannot be committed.
     unsettled: BTreeMap<EventId, ServiceKey>,
-    /// The event that was looked at again last.
-    looked_at: Option<EventId>,
+    /// The event that was tried again last.
+    tried_last: Option<EventId>,
 }
 
 impl SetAside {
-    /// Sets an event aside, and says whether that is news.
+    /// Sets an event aside, and returns whether it was not before.
     pub(super) fn add(&mut self, event: Unreadable) -> bool {
         self.events.insert(event.id, event).is_none()
     }
@@ -30,36 +30,41 @@ impl SetAside {
         self.events.remove(&id);
     }
 
-    /// Whether others go past it.
+    /// Whether later events of its incident do not wait for it.
     pub(super) fn contains(&self, id: EventId) -> bool {
         self.events.contains_key(&id) || self.unsettled.contains_key(&id)
     }
 
-    /// Those of this key that stand before `id`, and that it goes past.
+    /// The events of this key before `id` for which it does not wait.
     pub(super) fn before(&self, key: &ServiceKey, id: EventId) -> Vec<EventId> {
         let unreadable = self.events.range(..id).filter(|(_, event)| event.service_key.as_ref() == Some(key));
         let unsettled = self.unsettled.range(..id).filter(|(_, other)| *other == key);
         unreadable.map(|(id, _)| *id).chain(unsettled.map(|(id, _)| *id)).collect()
     }
 
-    /// What became of an event cannot be committed for damage.
+    /// The disposition of an event cannot be committed, because the database is damaged.
     pub(super) fn unsettled(&mut self, id: EventId, key: ServiceKey) {
         self.unsettled.insert(id, key);
     }
 
-    /// It could be after all.
+    /// It could be committed after all.
     pub(super) fn settled(&mut self, id: EventId) {
         self.unsettled.remove(&id);
     }
 
-    /// Whether all is done about an event but to commit it.
+    /// Whether an event is finished but for the commit of its disposition.
     pub(super) fn is_unsettled(&self, id: EventId) -> bool {
         self.unsettled.contains_key(&id)
     }
 
-    /// Takes what a page tells that begins behind `after`; returns what is news of what cannot be read.
-    pub(super) fn read(&mut self, key: &ServiceKey, after: Option<EventId>, page: &Page) -> Vec<Unreadable> {
-        self.lines.remove(key);
+    /// Updates from a page that begins after `after`; returns the events that are newly set aside.
+    pub(super) fn update_from_page(
+        &mut self,
+        key: &ServiceKey,
+        after: Option<EventId>,
+        page: &Page,
+    ) -> Vec<Unreadable> {
+        self.keys.remove(key);
         if !self.events.is_empty() {
             let from = after.map_or(Bound::Unbounded, Bound::Excluded);
             let to = if page.last { Bound::Unbounded } else { page.end.map_or(Bound::Unbounded, Bound::Included) };
@@ -73,38 +78,38 @@ impl SetAside {
         page.unreadable.iter().filter(|event| self.add((*event).clone())).cloned().collect()
     }
 
-    /// Takes which keys have events in line, and what stands there for what is no service key; returns what is news of
-    /// that.
-    pub(super) fn keys(&mut self, keys: &KeysInLine) -> Vec<Unreadable> {
+    /// Updates from the keys with waiting events, which name the events without a valid key; returns those that are newly
+    /// set aside.
+    pub(super) fn update_from_keys(&mut self, keys: &KeysInLine) -> Vec<Unreadable> {
         self.events.retain(|id, event| match &event.service_key {
-            // The pages of its line say whether it still waits, unless nothing does.
+            // The key's pages show whether it still waits, unless nothing of the key does.
             Some(key) => keys.keys.binary_search(key).is_ok(),
             None => keys.unreadable.iter().any(|unreadable| unreadable.id == *id),
         });
         keys.unreadable.iter().filter(|event| self.add((*event).clone())).cloned().collect()
     }
 
-    /// The line of a key cannot be read.
-    pub(super) fn line_failed(&mut self, key: &ServiceKey, reason: String) {
-        self.lines.insert(key.clone(), reason);
+    /// The waiting events of a key cannot be read.
+    pub(super) fn key_failed(&mut self, key: &ServiceKey, reason: String) {
+        self.keys.insert(key.clone(), reason);
     }
 
-    /// At most `most` events to look at again; all of them in turns.
-    pub(super) fn next(&mut self, most: usize) -> Vec<EventId> {
-        let after = self.looked_at.map_or(Bound::Unbounded, Bound::Excluded);
+    /// At most `most` events to try again; all of them in turns.
+    pub(super) fn next_to_try(&mut self, most: usize) -> Vec<EventId> {
+        let after = self.tried_last.map_or(Bound::Unbounded, Bound::Excluded);
         let ids: Vec<_> = self.events.range((after, Bound::Unbounded)).map(|(id, _)| *id).take(most).collect();
-        self.looked_at = ids.last().copied().filter(|_| ids.len() == most);
+        self.tried_last = ids.last().copied().filter(|_| ids.len() == most);
         ids
     }
 
     pub(super) fn view(&self) -> UnreadableView {
         let event = self.events.values().next().map(|event| event.reason.clone());
-        let line = self.lines.iter().next().map(|(key, reason)| format!("the line of the service key {key}: {reason}"));
+        let key = self.keys.iter().next().map(|(key, reason)| format!("the queue of the service key {key}: {reason}"));
         UnreadableView {
             events: self.events.len() as u64,
-            lines: self.lines.len() as u64,
+            keys: self.keys.len() as u64,
             unsettled: self.unsettled.len() as u64,
-            reason: event.or(line),
+            reason: event.or(key),
         }
     }
 }
@@ -129,12 +134,12 @@ mod tests {
     #[test]
     fn what_a_page_can_read_again_or_has_no_more_is_set_aside_no_longer() {
         let mut aside = SetAside::default();
-        assert_eq!(aside.read(&key(1), None, &page(&[2, 3, 9], 10, false)).len(), 3);
+        assert_eq!(aside.update_from_page(&key(1), None, &page(&[2, 3, 9], 10, false)).len(), 3);
         aside.add(unreadable(4, Some(key(2))));
-        assert_eq!(aside.read(&key(1), None, &page(&[3], 5, false)), [], "it is no news");
+        assert_eq!(aside.update_from_page(&key(1), None, &page(&[3], 5, false)), [], "it is not new");
         let left: Vec<_> = aside.events.keys().map(|id| id.get()).collect();
         assert_eq!(left, [3, 4, 9], "the page says nothing of what stands behind it or of another key");
-        assert_eq!(aside.read(&key(1), Some(EventId::new(5)), &page(&[], 5, true)), []);
+        assert_eq!(aside.update_from_page(&key(1), Some(EventId::new(5)), &page(&[], 5, true)), []);
         assert!(!aside.contains(EventId::new(9)));
         assert_eq!(aside.before(&key(1), EventId::new(10)), [EventId::new(3)]);
     }
@@ -147,19 +152,19 @@ mod tests {
             keys: vec![key(1)],
             unreadable: ids.iter().map(|id| unreadable(*id, None)).collect(),
         };
-        assert_eq!(aside.keys(&keys(&[2, 3])).len(), 2);
-        assert_eq!(aside.keys(&keys(&[3])), []);
+        assert_eq!(aside.update_from_keys(&keys(&[2, 3])).len(), 2);
+        assert_eq!(aside.update_from_keys(&keys(&[3])), []);
         let reason = Some("event 1 is damaged".to_owned());
         assert_eq!(aside.view(), UnreadableView { events: 2, reason, ..UnreadableView::default() });
-        assert_eq!(aside.keys(&KeysInLine::default()), []);
+        assert_eq!(aside.update_from_keys(&KeysInLine::default()), []);
         assert_eq!(aside.view(), UnreadableView::default(), "nothing waits any more");
     }
 
     #[test]
     fn all_of_them_are_looked_at_again_in_turns() {
         let mut aside = SetAside::default();
-        (1..=5).for_each(|id| assert!(aside.add(unreadable(id, None)), "{id} is no news"));
-        let mut next = || aside.next(2).iter().map(|id| id.get()).collect::<Vec<_>>();
+        (1..=5).for_each(|id| assert!(aside.add(unreadable(id, None)), "{id} is not new"));
+        let mut next = || aside.next_to_try(2).iter().map(|id| id.get()).collect::<Vec<_>>();
         assert_eq!((next(), next(), next(), next()), (vec![1, 2], vec![3, 4], vec![5], vec![1, 2]));
     }
 }

@@ -8,7 +8,7 @@ use strum::VariantArray;
 
 use super::labels::{Answered, Source};
 use crate::pagerduty::EventType;
-use crate::pagerduty::kind::OutcomeKind;
+use crate::pagerduty::OutcomeKind;
 
 /// The `Content-Type` of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

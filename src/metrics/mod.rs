@@ -21,7 +21,7 @@ pub use activity::{Activity, ActivityKind, Bucket};
 pub use counters::{CONTENT_TYPE, Gauge};
 pub use labels::{Answered, Source};
 
-use crate::pagerduty::kind::OutcomeKind;
+use crate::pagerduty::OutcomeKind;
 use crate::pagerduty::{EventType, ServiceKey};
 use counters::Counters;
 

@@ -9,7 +9,7 @@ use strum::{IntoStaticStr, VariantArray};
 
 use super::snapshot::Snapshot;
 use crate::config::Config;
-use crate::delivery::{LaneView, UnreadableView};
+use crate::delivery::{KeyView, UnreadableView};
 use crate::metrics::Senders;
 use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::DeadLetters;
@@ -173,7 +173,7 @@ fn storage(snapshot: &Snapshot) -> Option<Trouble> {
 
 /// Events that cannot be read are not delivered, and no other check would notice: they are not first of any key.
 fn unreadable(unreadable: &UnreadableView) -> Option<String> {
-    let UnreadableView { events, lines, unsettled, reason } = unreadable;
+    let UnreadableView { events, keys, unsettled, reason } = unreadable;
     let Some(reason) = reason.as_deref() else {
         return (*unsettled > 0).then(|| {
             format!(
@@ -182,7 +182,7 @@ fn unreadable(unreadable: &UnreadableView) -> Option<String> {
             )
         });
     };
-    let what = match (*events, *lines) {
+    let what = match (*events, *keys) {
         (0, keys) => format!("waiting events of {keys} service keys cannot be read and are not delivered"),
         (1, _) => "1 event in the queue cannot be read and is not delivered".to_owned(),
         (events, _) => format!("{events} events in the queue cannot be read and are not delivered"),
@@ -294,7 +294,7 @@ fn delivered_since(snapshot: &Snapshot, letters: &DeadLetters) -> bool {
 
 /// Events that wait because PagerDuty throttles or fails, or for more than a minute, but not yet for too long.
 fn delivery(snapshot: &Snapshot) -> Option<Trouble> {
-    let key = held_up(snapshot).max_by_key(|key| key.trouble.is_some());
+    let key = held_up(snapshot).max_by_key(|key| key.last_failure.is_some());
     let sentence = key.map(|key| why_held_up(key, snapshot)).or_else(|| long_in_transit(snapshot))?;
     Some(Trouble::degraded(Cause::Delivery, sentence))
 }
@@ -305,12 +305,12 @@ pub(crate) fn is_held_up(snapshot: &Snapshot) -> bool {
 }
 
 /// The service keys for which that is so. A failure whose event is gone holds up nothing.
-fn held_up(snapshot: &Snapshot) -> impl Iterator<Item = &LaneView> {
-    let fails = |key: &&LaneView| {
-        let failed = key.trouble.is_some() && !key.is_refusal;
+fn held_up(snapshot: &Snapshot) -> impl Iterator<Item = &KeyView> {
+    let fails = |key: &&KeyView| {
+        let failed = key.last_failure.is_some() && !key.is_permanent;
         key.allowed < key.rate || key.backs_off_until.is_some() || failed
     };
-    snapshot.delivery.lanes.iter().filter(fails).filter(|key| has_waiting(snapshot, &key.service_key))
+    snapshot.delivery.keys.iter().filter(fails).filter(|key| has_waiting(snapshot, &key.service_key))
 }
 
 /// Where the queue cannot be read, something may wait.
@@ -319,12 +319,12 @@ fn has_waiting(snapshot: &Snapshot, service_key: &ServiceKey) -> bool {
     queue.destinations.iter().any(|destination| destination.service_key == *service_key && destination.waiting > 0)
 }
 
-fn why_held_up(key: &LaneView, snapshot: &Snapshot) -> String {
+fn why_held_up(key: &KeyView, snapshot: &Snapshot) -> String {
     let last = snapshot.last_delivered_at(&key.service_key).map_or_else(
         || "PagerDuty has accepted none for it yet".to_owned(),
         |at| format!("PagerDuty accepted the last one for it {} ago", rounded(since(at, snapshot.at))),
     );
-    let why = match &key.trouble {
+    let why = match &key.last_failure {
         Some(reason) => format!("last attempt: {reason}"),
         None if key.allowed < key.rate => {
             format!("PagerDuty throttles: {} of {} events a minute may be sent", key.allowed, key.rate)

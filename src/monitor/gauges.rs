@@ -7,7 +7,7 @@ use strum::VariantArray;
 
 use super::checks::{Cause, Trouble};
 use super::snapshot::Snapshot;
-use crate::delivery::LaneView;
+use crate::delivery::KeyView;
 use crate::metrics::{Gauge, MetricsSnapshot};
 
 /// The gauges of `/metrics`. What the queue holds is left out when the queue cannot be read.
@@ -36,7 +36,7 @@ pub fn gauges(snapshot: &Snapshot, troubles: &[Trouble]) -> Vec<Gauge> {
         "Waiting events that cannot be read and are quarantined, as after damage to the database file.",
         Some(count(snapshot.delivery.unreadable.events)),
     ));
-    gauges.extend(of_keys(&snapshot.delivery.lanes, snapshot.at));
+    gauges.extend(of_keys(&snapshot.delivery.keys, snapshot.at));
     gauges
 }
 
@@ -106,7 +106,7 @@ fn of_queue(snapshot: &Snapshot) -> Vec<Gauge> {
 }
 
 /// Keys that look alike when masked share a series, which shows the worst of them.
-fn of_keys(keys: &[LaneView], now: DateTime<Utc>) -> Vec<Gauge> {
+fn of_keys(keys: &[KeyView], now: DateTime<Utc>) -> Vec<Gauge> {
     let mut by_key: BTreeMap<String, (u32, f64)> = BTreeMap::new();
     for key in keys {
         let backs_off = key.backs_off_until.map_or(0.0, |until| (until - now).as_seconds_f64().max(0.0));
@@ -169,15 +169,15 @@ mod tests {
         }
     }
 
-    fn lane(key: &str, allowed: u32, backs_off: i64) -> LaneView {
-        LaneView {
+    fn key(key: &str, allowed: u32, backs_off: i64) -> KeyView {
+        KeyView {
             service_key: ServiceKey::parse(key).unwrap(),
             allowed,
             rate: 120,
-            under_way: 0,
+            in_flight: 0,
             backs_off_until: Some(now() + TimeDelta::seconds(backs_off)),
-            trouble: None,
-            is_refusal: false,
+            last_failure: None,
+            is_permanent: false,
             last_delivered_at: None,
         }
     }
@@ -231,12 +231,12 @@ mod tests {
 
     #[test]
     fn keys_that_look_alike_when_masked_share_a_series_that_shows_the_worse() {
-        let lanes = vec![
-            lane("0123456789abcdef0123456789abWXYZ", 60, -5),
-            lane("1123456789abcdef0123456789abWXYZ", 30, 7),
-            lane("0123456789abcdef0123456789abOTHR", 120, -5),
+        let keys = vec![
+            key("0123456789abcdef0123456789abWXYZ", 60, -5),
+            key("1123456789abcdef0123456789abWXYZ", 30, 7),
+            key("0123456789abcdef0123456789abOTHR", 120, -5),
         ];
-        let text = text(&Snapshot { delivery: DeliveryView { lanes, ..DeliveryView::default() }, ..snapshot() }, &[]);
+        let text = text(&Snapshot { delivery: DeliveryView { keys, ..DeliveryView::default() }, ..snapshot() }, &[]);
         has(&text, "bridge_pace_allowed_events{service_key=\"…WXYZ\"} 30");
         has(&text, "bridge_pace_allowed_events{service_key=\"…OTHR\"} 120");
         has(&text, "bridge_backoff_seconds{service_key=\"…WXYZ\"} 7");

@@ -332,11 +332,11 @@ impl AlarmTask {
                     self.direct.sent_to = Some(key);
                     return true;
                 }
-                Outcome::Refused { reason } => {
+                Outcome::Permanent { reason } => {
                     error!(alarm; "PagerDuty rejected the alarm for the service key {key}: {reason}");
                 }
                 Outcome::Throttled { reason, .. }
-                | Outcome::Trouble { reason, .. }
+                | Outcome::Transient { reason, .. }
                 | Outcome::Dropped { reason }
                 | Outcome::Untrusted { reason } => {
                     warn!(alarm, attempt = self.direct.attempts; "the alarm is not delivered yet: {reason}");

@@ -53,7 +53,7 @@ impl Snapshot {
 
     /// When PagerDuty accepted the last event for a service key, in this run or an earlier one.
     pub(super) fn last_delivered_at(&self, service_key: &ServiceKey) -> Option<DateTime<Utc>> {
-        let lane = self.delivery.lanes.iter().find(|lane| lane.service_key == *service_key);
+        let lane = self.delivery.keys.iter().find(|lane| lane.service_key == *service_key);
         lane.and_then(|lane| lane.last_delivered_at).max(self.metrics.delivered.get(service_key).copied())
     }
 

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::metrics::{Answered, Source};
 use crate::pagerduty::EventType;
-use crate::queue::{Commit, Editor, EventId, Settlement};
+use crate::queue::{Commit, Disposition, Editor, EventId};
 
 /// Longer than nothing.
 const SOON: Duration = Duration::from_millis(1);
@@ -134,7 +134,7 @@ async fn a_dead_letter_that_was_put_back_waits_from_then_on() {
     let yesterday = Utc::now() - TimeDelta::days(1);
     let id = bridge.accept(yesterday).await;
     bridge.queue.begin(id, yesterday).await.unwrap();
-    bridge.queue.settle(id, Settlement::Dead { reason: "answered 400".to_owned() }, yesterday).await.unwrap();
+    bridge.queue.settle(id, Disposition::Dead { reason: "answered 400".to_owned() }, yesterday).await.unwrap();
     let mut editor = Editor::open(&bridge.directory.path().join("bridge.db")).await.unwrap();
     editor.revive(&[id]).await.unwrap();
     assert_eq!(bridge.troubles(Utc::now()).await, []);

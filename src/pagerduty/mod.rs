@@ -8,9 +8,8 @@
 //! - [`map`]: [`Alert`](crate::alert::Alert) → [`Event`]
 //! - `fit`: makes an event small enough; [`cut`]: what it had to lose for that
 //! - [`client`]: one attempt to hand an event over, with `awc`
-//! - `connect`: the connections it sends by; `interim`: takes 1xx answers out of them
+//! - `connect`: its connections, which skip 1xx answers
 //! - [`outcome`]: what PagerDuty's answer means for the event
-//! - [`kind`]: the same in a word, to be counted
 
 pub mod client;
 mod connect;
@@ -19,9 +18,7 @@ pub mod description;
 pub mod event;
 mod fit;
 pub mod fold;
-mod interim;
 pub mod keys;
-pub mod kind;
 pub mod map;
 pub mod outcome;
 pub mod wire;
@@ -30,5 +27,5 @@ pub use cut::Cut;
 pub use description::{CutLine, Description};
 pub use event::{Event, EventType};
 pub use keys::{IncidentKey, ServiceKey};
-pub use kind::OutcomeKind;
+pub use outcome::OutcomeKind;
 pub use wire::WireEvent;

@@ -106,28 +106,49 @@ pub struct Begun {
     pub received_at: DateTime<Utc>,
 }
 
-/// How an attempt ended, for [`Queue::settle`](super::Queue::settle).
+/// What becomes of an event after an attempt, for [`Queue::settle`](super::Queue::settle). `T` is a time: the scheduler uses
+/// its own clock, the queue the wall clock.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Settlement {
-    /// PagerDuty took the event.
+pub enum Disposition<T = DateTime<Utc>> {
+    /// PagerDuty accepted the event.
     Delivered {
         /// What is worth knowing about it, shown where a reason is shown.
         note: Option<String>,
     },
-    /// PagerDuty will never take it: it is kept until somebody acts.
+    /// PagerDuty will never accept it: it is a dead letter, kept until somebody acts.
     Dead {
-        /// PagerDuty's own words.
+        /// PagerDuty's own reason.
         reason: String,
     },
-    /// It stays in line.
+    /// It is sent again at once, and does not count as failed: the connection ended before an answer.
+    RetryNow {
+        /// How the attempt ended.
+        reason: String,
+    },
+    /// It is sent again.
     Retry {
-        /// What went wrong.
+        /// How the attempt ended.
         reason: String,
         /// When it is to be tried again, for people to see; the queue does not act on it.
-        next_attempt_at: DateTime<Utc>,
-        /// For how long in total the event itself has been to blame; kept to the millisecond, replaces what was kept.
+        next_attempt_at: T,
+        /// For how long in total the event has failed while others of its key were delivered; kept to the millisecond,
+        /// replaces what was kept.
         blamed: Duration,
     },
+}
+
+impl<T> Disposition<T> {
+    /// The same by another clock.
+    pub fn by_clock<U>(self, clock: impl FnOnce(T) -> U) -> Disposition<U> {
+        match self {
+            Self::Delivered { note } => Disposition::Delivered { note },
+            Self::Dead { reason } => Disposition::Dead { reason },
+            Self::RetryNow { reason } => Disposition::RetryNow { reason },
+            Self::Retry { reason, next_attempt_at, blamed } => {
+                Disposition::Retry { reason, next_attempt_at: clock(next_attempt_at), blamed }
+            }
+        }
+    }
 }
 
 /// Where an event stands.
@@ -180,7 +201,7 @@ pub struct WaitingEvent {
     pub attempts: u32,
     /// When the last of them was begun.
     pub last_attempt_at: Option<DateTime<Utc>>,
-    /// For how long in total the event itself has been to blame; see [`Settlement::Retry`].
+    /// For how long in total the event itself has been to blame; see [`Disposition::Retry`].
     pub blamed: Duration,
 }
 
@@ -213,9 +234,9 @@ pub struct Record {
     pub last_attempt_at: Option<DateTime<Utc>>,
     /// When it is to be tried again; only after an attempt that failed.
     pub next_attempt_at: Option<DateTime<Utc>>,
-    /// For how long in total the event itself has been to blame; see [`Settlement::Retry`].
+    /// For how long in total the event itself has been to blame; see [`Disposition::Retry`].
     pub blamed: Duration,
-    /// Why it is where it is, from its last [`Settlement`].
+    /// Why it is where it is, from its last [`Disposition`].
     pub reason: Option<String>,
     /// When it was delivered or became a dead letter.
     pub finished_at: Option<DateTime<Utc>>,

@@ -58,7 +58,7 @@ pub use arrivals::Arrivals;
 pub use attention::{Attention, DeadLetters, FirstInLine, IncidentState};
 pub use editor::Editor;
 pub use error::QueueError;
-pub use event::{Accepted, Arrival, Begun, EventId, NewEvent, Record, Settlement, State, WaitingEvent};
+pub use event::{Accepted, Arrival, Begun, Disposition, EventId, NewEvent, Record, State, WaitingEvent};
 pub use history::History;
 pub use incoming::{Incoming, News, Reception};
 pub use item::{ItemId, NoItemId, RejectedSummary, Summary};
@@ -178,7 +178,7 @@ impl Queue {
     /// # Errors
     ///
     /// When it could not be committed, or [`QueueError::NotWaiting`] when the event is no longer in line.
-    pub async fn settle(&self, id: EventId, settlement: Settlement, at: DateTime<Utc>) -> Result<(), QueueError> {
+    pub async fn settle(&self, id: EventId, settlement: Disposition, at: DateTime<Utc>) -> Result<(), QueueError> {
         self.ask(|reply| Command::Settle { id, settlement, at, reply }).await
     }
 

@@ -22,7 +22,7 @@ use crate::metrics::PersistedMetrics;
 use super::pulse::Pulse;
 use super::sqlite::Engine;
 use super::told::Told;
-use super::{Arrival, Begun, EventId, Incoming, QueueError, Reception, Rejected, RejectedId, Settlement};
+use super::{Arrival, Begun, Disposition, EventId, Incoming, QueueError, Reception, Rejected, RejectedId};
 
 /// How many commands may wait for the writer before senders have to.
 const COMMANDS: usize = 4096;
@@ -51,7 +51,7 @@ pub(super) enum Command {
     },
     Settle {
         id: EventId,
-        settlement: Settlement,
+        settlement: Disposition,
         at: DateTime<Utc>,
         reply: Reply<()>,
     },
@@ -131,7 +131,7 @@ pub(super) struct Batch {
     pub(super) owed: Vec<(EventId, DateTime<Utc>)>,
     pub(super) incoming: Vec<Incoming>,
     pub(super) folding: Folding,
-    pub(super) settlements: Vec<(EventId, Settlement, DateTime<Utc>)>,
+    pub(super) settlements: Vec<(EventId, Disposition, DateTime<Utc>)>,
     pub(super) begins: Vec<Begin>,
     pub(super) rejected: Vec<Rejected>,
     pub(super) prunes: Vec<Prune>,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use chrono::{TimeDelta, Utc};
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{NewEvent, Queue, Settlement};
+use sentry_pagerduty_bridge::queue::{Disposition, NewEvent, Queue};
 
 use crate::support::{Bridge, KEY, PagerDuty, run};
 use crate::watched::{ADMIN_TOKEN, Said, wait_for};
@@ -28,7 +28,7 @@ fn leave_dead_letters(database: &Path, number: u64) {
             };
             let id = queue.accept(event).await.unwrap().id;
             queue.begin(id, yesterday).await.unwrap();
-            queue.settle(id, Settlement::Dead { reason: "answered 400".to_owned() }, yesterday).await.unwrap();
+            queue.settle(id, Disposition::Dead { reason: "answered 400".to_owned() }, yesterday).await.unwrap();
         }
         queue.close().await.unwrap();
     });

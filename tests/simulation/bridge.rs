@@ -1,9 +1,9 @@
-//! One run of the bridge: the real schedule, and what the worker keeps besides.
+//! One run of the bridge: the real scheduler, and what the worker keeps besides.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
-use sentry_pagerduty_bridge::delivery::{Schedule, restart};
+use sentry_pagerduty_bridge::delivery::{Scheduler, rate_limiter};
 use sentry_pagerduty_bridge::queue::EventId;
 
 use crate::pagerduty::WINDOW;
@@ -13,9 +13,9 @@ use crate::queue::Queue;
 /// A running bridge.
 #[derive(Debug)]
 pub(crate) struct Bridge {
-    pub(crate) schedule: Schedule,
+    pub(crate) scheduler: Scheduler,
     started: Duration,
-    /// Events between the decision to send them and the commit of their fate.
+    /// Events between the decision to send them and the commit of their disposition.
     pub(crate) away: HashSet<EventId>,
     /// Which of the planned wakes counts.
     pub(crate) wake: u64,
@@ -36,22 +36,22 @@ pub(crate) struct Bridge {
 impl Bridge {
     /// Starts as the worker does: it learns what an earlier run left.
     pub(crate) fn start(plan: &Plan, queue: &Queue, now: Duration) -> Self {
-        let mut schedule = Schedule::new(plan.limits);
+        let mut scheduler = Scheduler::new(plan.limits);
         for key in (0..queue.keys()).filter(|key| !queue.waiting(*key).is_empty()) {
-            schedule.look_for(&service_key(key));
+            scheduler.read_on(&service_key(key));
         }
         let wall_clock = plan.wall_clock(now);
-        let horizon = wall_clock - restart::horizon(TIMEOUT);
+        let horizon = wall_clock - rate_limiter::lookback(TIMEOUT);
         for row in &queue.rows {
             if let Some(marked) = row.last_attempt_at.filter(|marked| *marked >= horizon) {
                 // A clock that was set back makes it new.
                 let age = (wall_clock - marked).to_std().unwrap_or_default();
-                let end = restart::latest_arrival(age, WINDOW, TIMEOUT);
-                schedule.remember_attempts(&service_key(row.key), end, row.attempts.max(1));
+                let end = rate_limiter::latest_arrival(age, WINDOW, TIMEOUT);
+                scheduler.restore_attempts(&service_key(row.key), end, row.attempts.max(1));
             }
         }
         Self {
-            schedule,
+            scheduler,
             started: now,
             away: HashSet::new(),
             wake: 0,
@@ -64,7 +64,7 @@ impl Bridge {
         }
     }
 
-    /// The schedule's clock, as the worker reads it.
+    /// The scheduler's clock, as the worker reads it.
     pub(crate) fn clock(&self, now: Duration) -> Duration {
         WINDOW + (now - self.started)
     }

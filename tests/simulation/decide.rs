@@ -1,9 +1,9 @@
-//! The bridge does what the schedule says, and what it says is checked.
+//! The bridge does what the scheduler says, and what it says is checked.
 
 use std::time::Duration;
 
 use rand::RngExt;
-use sentry_pagerduty_bridge::delivery::schedule::Next;
+use sentry_pagerduty_bridge::delivery::scheduler::Next;
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::queue::EventId;
 
@@ -16,13 +16,13 @@ use crate::world::World;
 const IDLE_WAKES: u32 = 4;
 
 impl World {
-    /// Asks the schedule until it says to wait.
+    /// Asks the scheduler until it says to wait.
     pub(crate) fn decide(&mut self) {
         loop {
             let now = self.now;
             let bridge = self.bridge();
             let clock = bridge.clock(now);
-            match bridge.schedule.next(clock) {
+            match bridge.scheduler.next(clock) {
                 Next::Send { id, key } => {
                     bridge.idle_wakes = 0;
                     self.begin(id, &key);
@@ -41,7 +41,7 @@ impl World {
         let limits = self.plan.limits;
         let bridge = self.bridge();
         assert!(bridge.away.insert(id), "event {id} is under way twice");
-        assert!(bridge.schedule.in_flight() <= limits.in_flight, "too many attempts are under way");
+        assert!(bridge.scheduler.in_flight() <= limits.in_flight, "too many attempts are under way");
         let (wait, run, asked) = (self.commit_time(), self.run, self.now);
         self.expect(wait, Happening::Marked { run, id, asked });
     }
@@ -59,7 +59,7 @@ impl World {
     pub(crate) fn read(&mut self, key: usize, after: Option<EventId>) -> Read {
         let (until, part) = self.plan.bad_reads;
         let fails = self.disk_fails() || self.now < until && self.rng.random_bool(part);
-        if fails { Read::Fails } else { Read::Page(self.queue.page(key, after, self.plan.limits.window, self.now)) }
+        if fails { Read::Fails } else { Read::Page(self.queue.page(key, after, self.plan.limits.prefetch, self.now)) }
     }
 
     fn wait(&mut self, moment: Option<Duration>) {

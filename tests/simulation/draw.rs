@@ -22,7 +22,7 @@ impl Plan {
         plan.limits.give_up_after = seconds(rng.random_range(300..=3600));
         plan.limits.in_flight = rng.random_range(2 * u32::try_from(keys).unwrap()..=16);
         plan.limits.in_flight_per_key = rng.random_range(1..=8);
-        plan.limits.window = rng.random_range(1..=30);
+        plan.limits.prefetch = rng.random_range(1..=30);
         let events = rng.random_range(1..=50);
         plan.come(&mut rng, events, ..=horizon, |rng| match rng.random_range(0..20) {
             0 => Content::Invalid,
@@ -78,7 +78,7 @@ impl Plan {
         let mut plan = Self::calm(seed, keys, &mut rng);
         plan.limits.rate = rng.random_range(5..=40);
         plan.limits.give_up_after = seconds(rng.random_range(900..=3600));
-        plan.limits.window = rng.random_range(5..=100);
+        plan.limits.prefetch = rng.random_range(5..=100);
         let longest = seconds(if seed.is_multiple_of(100) { 3 * 86_400 } else { 2400 });
         let mut from = within(&mut rng, seconds(120));
         for _ in 0..rng.random_range(1..=3) {

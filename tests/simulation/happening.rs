@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use rand::RngExt;
-use sentry_pagerduty_bridge::delivery::Fate;
-use sentry_pagerduty_bridge::delivery::backoff::Backoff;
+use sentry_pagerduty_bridge::delivery::{Backoff, Moment};
 use sentry_pagerduty_bridge::pagerduty::outcome::Outcome;
-use sentry_pagerduty_bridge::queue::{Arrival, EventId};
+use sentry_pagerduty_bridge::queue::{Arrival, Disposition, EventId};
 
 use crate::bridge::Bridge;
 use crate::pagerduty::{Request, Way, timed_out};
@@ -52,7 +51,7 @@ pub(crate) enum Happening {
     Settled {
         run: u32,
         id: EventId,
-        fate: Fate,
+        disposition: Disposition<Moment>,
     },
     /// `early`: the read saw the queue as it was when it began.
     PageRead {
@@ -113,7 +112,7 @@ impl World {
             Happening::Announced { run, id } if run == self.run => self.announced(id),
             Happening::Marked { run, id, asked } if run == self.run => self.marked(id, asked),
             Happening::Answered { run, id, outcome } if run == self.run => self.answered(id, &outcome),
-            Happening::Settled { run, id, fate } if run == self.run => self.settled(id, fate),
+            Happening::Settled { run, id, disposition } if run == self.run => self.settled(id, disposition),
             Happening::PageRead { run, key, after, early } if run == self.run => {
                 self.bridge().outstanding -= 1;
                 let read = early.unwrap_or_else(|| self.read(key, after));
@@ -122,13 +121,13 @@ impl World {
             }
             Happening::BackedOff { run, key } if run == self.run => {
                 self.bridge().outstanding -= 1;
-                self.bridge().schedule.not_loaded(&service_key(key));
+                self.bridge().scheduler.not_loaded(&service_key(key));
                 self.decide();
             }
             Happening::Missed { run, key } if run == self.run => {
                 self.bridge().outstanding -= 1;
                 self.bridge().missed[key] = false;
-                self.bridge().schedule.look_for(&service_key(key));
+                self.bridge().scheduler.read_on(&service_key(key));
                 self.decide();
             }
             Happening::LookAgain { run } if run == self.run => {
@@ -138,7 +137,7 @@ impl World {
             }
             Happening::Rescan { run, key } if run == self.run => {
                 self.bridge().outstanding -= 1;
-                self.bridge().schedule.rescan(&service_key(key));
+                self.bridge().scheduler.rescan(&service_key(key));
                 self.decide();
             }
             Happening::Wake { run, wake } if run == self.run && wake == self.bridge().wake => {
@@ -196,7 +195,7 @@ impl World {
             received_at: utc(row.committed_at),
         };
         self.bridge().outstanding -= 1;
-        self.bridge().schedule.arrived(&arrival);
+        self.bridge().scheduler.arrived(&arrival);
         self.decide();
     }
 
@@ -221,17 +220,17 @@ impl World {
         bridge.away.remove(&id);
         if failed {
             let until = bridge.clock(now) + DATABASE_PAUSE;
-            bridge.schedule.not_begun(&key, id, until);
+            bridge.scheduler.not_begun(&key, id, until);
         } else if waits && !readable {
-            bridge.schedule.vanished(&key, id);
+            bridge.scheduler.gone(&key, id);
             self.set_aside(id);
         } else if let Some(earlier) = first {
-            bridge.schedule.behind(&key, id);
+            bridge.scheduler.blocked(&key, id);
             let row = self.queue.row(earlier);
             let is_news = row.put_back || row.read_again_at >= Some(asked) || row.unreadable_until > asked;
             assert!(is_news, "event {id} was to overtake event {earlier}, which the bridge knew: {row:?}");
         } else {
-            bridge.schedule.vanished(&key, id);
+            bridge.scheduler.gone(&key, id);
         }
         self.decide();
     }
@@ -265,36 +264,38 @@ impl World {
         let key = service_key(self.queue.row(id).key);
         let now = self.now;
         let bridge = self.bridge();
-        let fate = bridge.schedule.answered(&key, id, outcome, bridge.clock(now), chance);
+        let disposition = bridge.scheduler.answered(&key, id, outcome, bridge.clock(now), chance);
         let row = self.queue.row(id);
-        match fate {
-            Fate::Retry { .. } => {
+        match disposition {
+            Disposition::Retry { .. } => {
                 row.first_failed_at.get_or_insert(now);
             }
-            Fate::Again { .. } => {
+            Disposition::RetryNow { .. } => {
                 let excused = row.excused_in.replace(run);
                 assert_ne!(excused, Some(run), "event {id} was sent again at once for a second time");
             }
-            Fate::Delivered { .. } | Fate::Dead { .. } => {}
+            Disposition::Delivered { .. } | Disposition::Dead { .. } => {}
         }
-        self.after(wait, Happening::Settled { run, id, fate });
+        self.after(wait, Happening::Settled { run, id, disposition });
         self.decide();
     }
 
-    fn settled(&mut self, id: EventId, fate: Fate) {
+    fn settled(&mut self, id: EventId, disposition: Disposition<Moment>) {
         let (now, run) = (self.now, self.run);
         if self.disk_fails() {
-            self.after(DATABASE_PAUSE, Happening::Settled { run, id, fate });
+            self.after(DATABASE_PAUSE, Happening::Settled { run, id, disposition });
             return;
         }
         let row = self.queue.row(id);
         let key = service_key(row.key);
         if row.state == State::Waiting {
-            match &fate {
-                Fate::Delivered { .. } => self.queue.put(id, State::Delivered, now),
-                Fate::Dead { reason } => self.queue.put(id, State::Dead(reason.clone()), now),
-                Fate::Again { .. } => assert_eq!(row.blamed, Duration::ZERO, "the worker keeps no blame for it"),
-                Fate::Retry { blamed, .. } => {
+            match &disposition {
+                Disposition::Delivered { .. } => self.queue.put(id, State::Delivered, now),
+                Disposition::Dead { reason } => self.queue.put(id, State::Dead(reason.clone()), now),
+                Disposition::RetryNow { .. } => {
+                    assert_eq!(row.blamed, Duration::ZERO, "the worker keeps no blame for it");
+                }
+                Disposition::Retry { blamed, .. } => {
                     // The queue keeps milliseconds.
                     row.blamed = Duration::from_millis(u64::try_from(blamed.as_millis()).unwrap());
                 }
@@ -303,7 +304,7 @@ impl World {
         let bridge = self.bridge();
         bridge.outstanding -= 1;
         bridge.away.remove(&id);
-        bridge.schedule.settled(&key, id, &fate);
+        bridge.scheduler.settled(&key, id, &disposition);
         self.decide();
     }
 
@@ -325,7 +326,7 @@ impl World {
             }
         }
         page.unreadable.iter().for_each(|id| self.set_aside(*id));
-        self.bridge().schedule.loaded_to(&service_key(key), &page.events, page.end, page.last);
+        self.bridge().scheduler.loaded(&service_key(key), &page.events, page.end, page.last);
     }
 
     fn set_aside(&mut self, id: EventId) {
@@ -345,7 +346,7 @@ impl World {
                 let key = service_key(row.key);
                 row.put_back = true;
                 self.bridge().set_aside.remove(&id);
-                self.bridge().schedule.rescan(&key);
+                self.bridge().scheduler.rescan(&key);
             }
         }
         if !self.bridge().set_aside.is_empty() {

@@ -14,14 +14,14 @@ use crate::world::End;
 pub(crate) const AFTER_AN_OUTAGE: Duration = Duration::from_mins(2);
 
 /// The same after any trouble, to which `Retry-After` is added: the longest pause under throttling, the recovery of the
-/// rate, a restart, the longest rest of an event under suspicion.
+/// rate, a restart, the longest backoff of a quarantined event.
 pub(crate) const AFTER_ANYTHING: Duration = Duration::from_mins(5);
 
 /// How long after its time an event is given up at the latest: it is tried once a minute then, and something else has
 /// to pass in between.
 const LATE: Duration = Duration::from_secs(150);
 
-/// All that was accepted is settled, and nothing was invented; order and pace were kept.
+/// All that was accepted is settled, and nothing was invented; order and rate were kept.
 pub(crate) fn nothing_is_lost(end: &End) {
     for row in &end.queue.rows {
         match &row.state {

@@ -34,20 +34,20 @@ fn healthy() -> Snapshot {
         queue: Ok(Overview::default()),
         backlog: Ok(Attention::default()),
         storage: Ok(()),
-        delivery: DeliveryView { lanes: vec![lane()], ..DeliveryView::default() },
+        delivery: DeliveryView { keys: vec![lane()], ..DeliveryView::default() },
         metrics: MetricsSnapshot { last_webhook_at: Some(at(59)), ..MetricsSnapshot::default() },
     }
 }
 
-fn lane() -> LaneView {
-    LaneView {
+fn lane() -> KeyView {
+    KeyView {
         service_key: key(),
         allowed: 120,
         rate: 120,
-        under_way: 0,
+        in_flight: 0,
         backs_off_until: None,
-        trouble: None,
-        is_refusal: false,
+        last_failure: None,
+        is_permanent: false,
         last_delivered_at: None,
     }
 }
@@ -153,12 +153,12 @@ fn with_waiting(service_key: ServiceKey, waiting: u64) -> Overview {
 #[test]
 fn what_waits_for_a_key_that_is_throttled_or_fails_is_degraded_from_the_first_moment() {
     for lane in [
-        LaneView { allowed: 60, ..lane() },
-        LaneView { backs_off_until: Some(at(61)), ..lane() },
-        LaneView { trouble: Some("answered 500".to_owned()), ..lane() },
+        KeyView { allowed: 60, ..lane() },
+        KeyView { backs_off_until: Some(at(61)), ..lane() },
+        KeyView { last_failure: Some("answered 500".to_owned()), ..lane() },
     ] {
         let mut snapshot = healthy();
-        snapshot.delivery.lanes = vec![lane];
+        snapshot.delivery.keys = vec![lane];
         assert_eq!(checked(&snapshot), (Health::Healthy, vec![]), "nothing waits");
         snapshot.queue = Ok(with_waiting(ServiceKey::parse(&"g".repeat(32)).unwrap(), 1));
         assert_eq!(checked(&snapshot), (Health::Healthy, vec![]), "what waits is for another key");
@@ -170,9 +170,9 @@ fn what_waits_for_a_key_that_is_throttled_or_fails_is_degraded_from_the_first_mo
         let expected = (Health::Degraded, vec![Cause::Delivery]);
         assert_eq!(checked(&snapshot), expected, "nobody can tell that nothing waits");
     }
-    let refused = LaneView { trouble: Some("answered 400".to_owned()), is_refusal: true, ..lane() };
+    let refused = KeyView { last_failure: Some("answered 400".to_owned()), is_permanent: true, ..lane() };
     let mut snapshot = Snapshot { queue: Ok(with_waiting(key(), 1)), ..healthy() };
-    snapshot.delivery.lanes = vec![refused];
+    snapshot.delivery.keys = vec![refused];
     assert_eq!(checked(&snapshot), (Health::Healthy, vec![]), "one that was refused holds up no other");
 }
 
@@ -180,7 +180,7 @@ fn what_waits_for_a_key_that_is_throttled_or_fails_is_degraded_from_the_first_mo
 fn why_a_key_is_held_up_and_when_it_delivered_last_is_told() {
     let mut snapshot = healthy();
     snapshot.queue = Ok(with_waiting(key(), 1));
-    snapshot.delivery.lanes[0].trouble = Some("answered 500".to_owned());
+    snapshot.delivery.keys[0].last_failure = Some("answered 500".to_owned());
     assert_eq!(
         sentence(&snapshot),
         "events for the service key …WXYZ are waiting and will be retried (last attempt: answered 500); PagerDuty has \
@@ -188,7 +188,7 @@ fn why_a_key_is_held_up_and_when_it_delivered_last_is_told() {
     );
     snapshot.metrics.delivered.insert(key(), at(30));
     assert!(sentence(&snapshot).ends_with("PagerDuty accepted the last one for it 30m ago"), "{}", sentence(&snapshot));
-    snapshot.delivery.lanes[0] = LaneView { allowed: 60, ..lane() };
+    snapshot.delivery.keys[0] = KeyView { allowed: 60, ..lane() };
     assert!(sentence(&snapshot).contains("(PagerDuty throttles: 60 of 120 events a minute may be sent)"));
     snapshot.backlog = Ok(waiting_since(at(0)));
     assert_eq!(checked(&snapshot), (Health::Failing, vec![Cause::Waiting]), "which says the same");
@@ -233,11 +233,11 @@ fn dead_letters_are_degraded_while_others_of_their_key_pass_and_failing_while_no
         "3 events are dead letters, such as event 9 for the service key …WXYZ (answered 400: Invalid key), and PagerDuty \
          has accepted no event for that key since; see `queue list --state dead`, then retry or discard"
     );
-    snapshot.delivery.lanes[0].last_delivered_at = Some(at(29));
+    snapshot.delivery.keys[0].last_delivered_at = Some(at(29));
     assert_eq!(checked(&snapshot).0, Health::Failing);
     snapshot.metrics.last_delivered_at = Some(at(40));
     assert_eq!(checked(&snapshot).0, Health::Failing, "another key is no proof");
-    snapshot.delivery.lanes[0].last_delivered_at = Some(at(31));
+    snapshot.delivery.keys[0].last_delivered_at = Some(at(31));
     assert_eq!(checked(&snapshot), (Health::Degraded, vec![Cause::DeadLetters]));
 }
 
@@ -258,7 +258,7 @@ fn dead_letters_of_an_earlier_run_are_failing_only_if_nothing_passed_since() {
 fn one_bad_key_is_not_hidden_by_a_good_one() {
     let good = ServiceKey::parse(&"g".repeat(32)).unwrap();
     let mut snapshot = healthy();
-    snapshot.delivery.lanes.push(LaneView { service_key: good.clone(), last_delivered_at: Some(at(50)), ..lane() });
+    snapshot.delivery.keys.push(KeyView { service_key: good.clone(), last_delivered_at: Some(at(50)), ..lane() });
     let newer = DeadLetters { service_key: good, ..dead_at(at(40)) };
     snapshot.backlog = Ok(Attention { dead: vec![dead_at(at(30)), newer], ..Attention::default() });
     assert_eq!(checked(&snapshot).0, Health::Failing);
@@ -289,7 +289,7 @@ fn the_worst_comes_first() {
     let mut snapshot = healthy();
     snapshot.storage = Err(full());
     snapshot.delivery.untrusted = Some("TLS: expired".to_owned());
-    snapshot.delivery.lanes[0].last_delivered_at = Some(at(31));
+    snapshot.delivery.keys[0].last_delivered_at = Some(at(31));
     snapshot.metrics = MetricsSnapshot {
         last_webhook_at: Some(at(-500)),
         wrong_signatures: 9,
@@ -315,11 +315,11 @@ fn what_cannot_be_read_of_the_queue_is_trouble_with_storage() {
             "1 event in the queue cannot be read and is not delivered, while all others are: a part of the database",
         ),
         (
-            UnreadableView { events: 7, lines: 1, reason: damaged(), ..UnreadableView::default() },
+            UnreadableView { events: 7, keys: 1, reason: damaged(), ..UnreadableView::default() },
             "7 events in the queue cannot be read",
         ),
         (
-            UnreadableView { lines: 2, reason: damaged(), ..UnreadableView::default() },
+            UnreadableView { keys: 2, reason: damaged(), ..UnreadableView::default() },
             "waiting events of 2 service keys cannot be read",
         ),
         (

@@ -9,7 +9,7 @@ use super::receive::{self, Coming};
 use super::statements::Statements;
 use super::{incidents, memory, prune, read, rejected, row};
 use crate::queue::writer::{Batch, Begin, Committed, NotFirst};
-use crate::queue::{Begun, EventId, Settlement, State};
+use crate::queue::{Begun, Disposition, EventId, State};
 
 /// How many bytes a probe writes; few alerts are larger.
 const BALLAST: u32 = 64 * 1024;
@@ -52,22 +52,18 @@ pub(super) async fn commit(connection: &mut SqliteConnection, batch: Batch) -> s
 async fn settle(
     connection: &mut SqliteConnection,
     id: EventId,
-    settlement: Settlement,
+    settlement: Disposition,
     at: DateTime<Utc>,
 ) -> sqlx::Result<bool> {
-    let is_taken = matches!(settlement, Settlement::Delivered { .. });
-    if matches!(settlement, Settlement::Dead { .. }) {
+    let is_taken = matches!(settlement, Disposition::Delivered { .. });
+    if matches!(settlement, Disposition::Dead { .. }) {
         incidents::perhaps_taken(connection, id, at).await?;
     }
     let update = match settlement {
-        Settlement::Delivered { note } => finish(State::Delivered, note, at),
-        Settlement::Dead { reason } => finish(State::Dead, Some(reason), at),
-        Settlement::Retry { reason, next_attempt_at, blamed } => sqlx::query(
-            "UPDATE events SET reason = ?, next_attempt_at = ?, blamed_ms = ? WHERE state = 'waiting' AND id = ?",
-        )
-        .bind(reason)
-        .bind(next_attempt_at.timestamp_millis())
-        .bind(milliseconds(blamed)),
+        Disposition::Delivered { note } => finish(State::Delivered, note, at),
+        Disposition::Dead { reason } => finish(State::Dead, Some(reason), at),
+        Disposition::RetryNow { reason } => retry(reason, at, Duration::ZERO),
+        Disposition::Retry { reason, next_attempt_at, blamed } => retry(reason, next_attempt_at, blamed),
     };
     let was_waiting = update.bind(id.get()).execute(&mut *connection).await?.rows_affected() == 1;
     if was_waiting && is_taken {
@@ -89,6 +85,13 @@ macro_rules! returning {
 }
 
 type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
+
+fn retry(reason: String, next_attempt_at: DateTime<Utc>, blamed: Duration) -> Query {
+    sqlx::query("UPDATE events SET reason = ?, next_attempt_at = ?, blamed_ms = ? WHERE state = 'waiting' AND id = ?")
+        .bind(reason)
+        .bind(next_attempt_at.timestamp_millis())
+        .bind(milliseconds(blamed))
+}
 
 fn finish(state: State, reason: Option<String>, at: DateTime<Utc>) -> Query {
     sqlx::query(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::delivery::LaneView;
+use crate::delivery::KeyView;
 use crate::metrics::Bucket;
 use crate::monitor::{Health, Snapshot, Trouble};
 use crate::pagerduty::ServiceKey;
@@ -87,7 +87,7 @@ impl Status {
             last_delivered_at: snapshot.metrics.last_delivered_at.map(time),
             queue: overview.map(|overview| QueueCounts::of(overview, snapshot.delivery.unreadable.events)),
             untrusted: snapshot.delivery.untrusted.clone(),
-            destinations: destinations(overview, &snapshot.delivery.lanes),
+            destinations: destinations(overview, &snapshot.delivery.keys),
         }
     }
 }
@@ -100,27 +100,27 @@ impl QueueCounts {
 }
 
 /// What the queue holds for each service key and how fast it is sent, in the order of the keys.
-fn destinations(overview: Option<&Overview>, lanes: &[LaneView]) -> Vec<DestinationView> {
-    let mut all: BTreeMap<&ServiceKey, (Option<&Destination>, Option<&LaneView>)> = BTreeMap::new();
+fn destinations(overview: Option<&Overview>, views: &[KeyView]) -> Vec<DestinationView> {
+    let mut all: BTreeMap<&ServiceKey, (Option<&Destination>, Option<&KeyView>)> = BTreeMap::new();
     for destination in overview.map_or(&[][..], |overview| &overview.destinations) {
         all.entry(&destination.service_key).or_default().0 = Some(destination);
     }
-    for lane in lanes {
-        all.entry(&lane.service_key).or_default().1 = Some(lane);
+    for view in views {
+        all.entry(&view.service_key).or_default().1 = Some(view);
     }
-    let view = |(key, (counts, lane)): (&ServiceKey, (Option<&Destination>, Option<&LaneView>))| DestinationView {
+    let view = |(key, (counts, view)): (&ServiceKey, (Option<&Destination>, Option<&KeyView>))| DestinationView {
         service_key: key.to_string(),
         waiting: counts.map_or(0, |counts| counts.waiting),
         dead: counts.map_or(0, |counts| counts.dead),
         delivered: counts.map_or(0, |counts| counts.delivered),
         oldest_waiting: counts.and_then(|counts| counts.oldest_waiting).map(time),
-        pace: lane.map(|lane| Pace {
-            allowed: lane.allowed,
-            rate: lane.rate,
-            under_way: lane.under_way,
-            backs_off_until: lane.backs_off_until.map(time),
-            trouble: lane.trouble.clone(),
-            last_delivered_at: lane.last_delivered_at.map(time),
+        pace: view.map(|view| Pace {
+            allowed: view.allowed,
+            rate: view.rate,
+            under_way: view.in_flight,
+            backs_off_until: view.backs_off_until.map(time),
+            trouble: view.last_failure.clone(),
+            last_delivered_at: view.last_delivered_at.map(time),
         }),
     };
     all.into_iter().map(view).collect()

@@ -30,7 +30,7 @@ pub(super) fn event(frame: &Frame, record: &Record) -> Markup {
             p .back { a href="/" { "Status page" } }
             h1 .title dir="auto" { (title) }
             @if let Some(reason) = &record.reason { p .reason dir="auto" { (shown(reason, key)) } }
-            dl .snapshot {
+            dl .facts {
                 dt { "State" } dd { (state(record.state)) }
                 dt { "Event" } dd { code { (record.id) } ", " (record.event_type) }
                 dt { "Incident" } dd { code { (shown(record.incident_key.as_str(), key)) } }
@@ -73,7 +73,7 @@ pub(super) fn webhook(frame: &Frame, id: RejectedId, webhook: &Rejected, keys: &
         section .detail {
             p .back { a href="/" { "Status page" } }
             h1 .title dir="auto" { (harmless(&webhook.reason)) }
-            dl .snapshot {
+            dl .facts {
                 dt { "Rejected webhook" } dd { code { (id) } }
                 dt { "Received" } dd { (ago(frame.at, webhook.received_at)) ", " (absolute(webhook.received_at)) }
                 @if let Some(resource) = &webhook.resource {

@@ -9,7 +9,7 @@ use super::charts;
 use super::layout::{self, Frame, Kind, health};
 use super::lists::{self, Listing};
 use super::text::{age, ago, count, counted, harmless, time, until};
-use crate::delivery::view::LaneView;
+use crate::delivery::view::KeyView;
 use crate::monitor::is_held_up;
 use crate::monitor::{Health, Snapshot, Trouble};
 use crate::pagerduty::ServiceKey;
@@ -105,7 +105,7 @@ fn hero(status: &Status) -> Markup {
     html! {
         section #state .hero .(class) {
             p .asof { "As of " (time(now, &now.format("%H:%M:%S UTC").to_string())) }
-            h1 .health { (health) }
+            h1 .word { (health) }
             @if status.troubles.is_empty() {
                 p .lede { (lede(status)) }
             } @else {
@@ -217,7 +217,7 @@ fn rejected_count(snapshot: &Snapshot) -> u64 {
 #[derive(Clone, Copy, Default)]
 struct Destination<'a> {
     counts: Option<&'a queue::Destination>,
-    lane: Option<&'a LaneView>,
+    lane: Option<&'a KeyView>,
 }
 
 impl Destination<'_> {
@@ -231,7 +231,7 @@ impl Destination<'_> {
 
     /// The least is the most urgent.
     fn urgency(&self) -> (bool, bool, bool) {
-        let troubled = self.lane.is_some_and(|lane| lane.trouble.is_some());
+        let troubled = self.lane.is_some_and(|lane| lane.last_failure.is_some());
         (!troubled, self.waiting() == 0, self.dead() == 0)
     }
 }
@@ -270,7 +270,7 @@ fn by_urgency(snapshot: &Snapshot) -> Vec<(&ServiceKey, Destination<'_>)> {
             rows.entry(&counts.service_key).or_default().counts = Some(counts);
         }
     }
-    for lane in &snapshot.delivery.lanes {
+    for lane in &snapshot.delivery.keys {
         rows.entry(&lane.service_key).or_default().lane = Some(lane);
     }
     let mut rows: Vec<_> = rows.into_iter().collect();
@@ -301,7 +301,7 @@ fn destination(now: DateTime<Utc>, key: &ServiceKey, row: Destination<'_>) -> Ma
     }
 }
 
-fn rate(lane: &LaneView) -> Markup {
+fn rate(lane: &KeyView) -> Markup {
     html! {
         @if lane.allowed < lane.rate {
             span .slow .keep { (count(lane.allowed.into())) " of " (count(lane.rate.into())) " a minute" }
@@ -311,11 +311,11 @@ fn rate(lane: &LaneView) -> Markup {
     }
 }
 
-fn trouble(now: DateTime<Utc>, lane: &LaneView) -> Markup {
+fn trouble(now: DateTime<Utc>, lane: &KeyView) -> Markup {
     let until = lane.backs_off_until.filter(|until| *until > now).map(|at| until(now, at));
     html! {
-        @if lane.trouble.is_none() && until.is_none() { (none()) }
-        @if let Some(trouble) = &lane.trouble { span .reason dir="auto" { (harmless(trouble)) } }
+        @if lane.last_failure.is_none() && until.is_none() { (none()) }
+        @if let Some(trouble) = &lane.last_failure { span .reason dir="auto" { (harmless(trouble)) } }
         @if let Some(until) = until { span .backoff { "Next attempt " (until) } }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::delivery::view::{DeliveryView, LaneView};
+use crate::delivery::view::{DeliveryView, KeyView};
 use crate::metrics::{Bucket, MetricsSnapshot};
 use crate::monitor::{Cause, Health, Snapshot, Trouble};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
@@ -44,15 +44,15 @@ pub(super) fn snapshot() -> Snapshot {
     }
 }
 
-fn lane(end: &str) -> LaneView {
-    LaneView {
+fn lane(end: &str) -> KeyView {
+    KeyView {
         service_key: key(end),
         allowed: 120,
         rate: 120,
-        under_way: 0,
+        in_flight: 0,
         backs_off_until: None,
-        trouble: None,
-        is_refusal: false,
+        last_failure: None,
+        is_permanent: false,
         last_delivered_at: Some(ago(12)),
     }
 }
@@ -169,7 +169,7 @@ pub(super) fn well() -> Status {
     let queue = Overview { delivered: 40, destinations: vec![destination("WXYZ", 0, 0)], ..Overview::default() };
     let snapshot = Snapshot {
         queue: Ok(queue),
-        delivery: DeliveryView { lanes: vec![lane("WXYZ")], ..DeliveryView::default() },
+        delivery: DeliveryView { keys: vec![lane("WXYZ")], ..DeliveryView::default() },
         metrics: MetricsSnapshot {
             last_webhook_at: Some(ago(13)),
             last_delivered_at: Some(ago(12)),
@@ -193,13 +193,13 @@ pub(super) fn strained() -> Status {
         oldest_waiting: Some(ago(192)),
         destinations: vec![destination("WXYZ", 0, 0), destination("A1B2", 1_204, 1)],
     });
-    let throttled = LaneView {
+    let throttled = KeyView {
         allowed: 60,
         backs_off_until: Some(now() + TimeDelta::milliseconds(23_400)),
-        trouble: Some("answered 403: too many requests".to_owned()),
+        last_failure: Some("answered 403: too many requests".to_owned()),
         ..lane("A1B2")
     };
-    status.snapshot.delivery.lanes.push(throttled);
+    status.snapshot.delivery.keys.push(throttled);
     status.health = Health::Degraded;
     status.troubles = vec![Trouble {
         cause: Cause::DeadLetters,

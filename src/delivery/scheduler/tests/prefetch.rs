@@ -3,7 +3,7 @@
 use super::*;
 
 fn small() -> Limits {
-    Limits { window: 4, ..limits() }
+    Limits { prefetch: 4, ..limits() }
 }
 
 /// Events with these numbers, each of its own incident.
@@ -33,7 +33,7 @@ fn what_finds_no_room_is_read_when_half_of_the_window_is_free() {
 #[test]
 fn an_event_that_arrives_while_a_page_is_read_is_not_missed_and_not_sent_twice() {
     let mut bench = Bench::new(small());
-    bench.schedule.look_for(&service_key(0));
+    bench.scheduler.read_on(&service_key(0));
     assert_eq!(bench.loads(), Some(0));
     bench.arrives(2, "2");
     bench.loaded(&page(1..=1), true);
@@ -49,17 +49,17 @@ fn an_event_that_arrives_while_a_page_is_read_is_not_missed_and_not_sent_twice()
 #[test]
 fn a_page_that_could_not_be_read_is_asked_for_again() {
     let mut bench = Bench::new(small());
-    bench.schedule.look_for(&service_key(0));
+    bench.scheduler.read_on(&service_key(0));
     assert_eq!(bench.loads(), Some(0));
     assert_eq!(bench.waits(), None, "one page at a time");
-    bench.schedule.not_loaded(&service_key(0));
+    bench.scheduler.not_loaded(&service_key(0));
     assert_eq!(bench.loads(), Some(0));
 }
 
 #[test]
 fn what_waits_behind_a_blocked_incident_takes_no_room_from_others() {
     let mut bench = Bench::new(small());
-    bench.schedule.look_for(&service_key(0));
+    bench.scheduler.read_on(&service_key(0));
     assert_eq!(bench.loads(), Some(0));
     let line: Vec<_> = (1..=4).map(|id| waiting(id, "blocked")).collect();
     bench.loaded(&line, false);
@@ -92,7 +92,7 @@ fn after_a_rescan_an_event_that_was_put_back_leaves_before_the_later_ones_of_its
     for (id, incident) in [(2, "b"), (3, "a"), (4, "a")] {
         bench.arrives(id, incident);
     }
-    bench.schedule.rescan(&service_key(0));
+    bench.scheduler.rescan(&service_key(0));
     assert_eq!(bench.loads(), Some(0), "from the beginning");
     bench.loaded(&[waiting(1, "a"), waiting(2, "b"), waiting(3, "a"), waiting(4, "a")], true);
     assert_eq!(bench.sends(), [1, 2]);
@@ -101,7 +101,7 @@ fn after_a_rescan_an_event_that_was_put_back_leaves_before_the_later_ones_of_its
 }
 
 #[test]
-fn a_rescan_does_not_disturb_an_attempt_under_way() {
+fn a_rescan_does_not_disturb_an_attempt_in_flight() {
     let mut bench = Bench::new(limits());
     bench.arrives(1, "a");
     assert_eq!(bench.sends(), [1]);
@@ -109,10 +109,10 @@ fn a_rescan_does_not_disturb_an_attempt_under_way() {
     bench.arrives(2, "a");
     bench.arrives(3, "a");
     assert_eq!(bench.sends(), [2]);
-    bench.schedule.rescan(&service_key(0));
+    bench.scheduler.rescan(&service_key(0));
     assert_eq!(bench.loads(), Some(0));
     bench.loaded(&[waiting(1, "a"), waiting(2, "a"), waiting(3, "a")], true);
-    assert_eq!(bench.sends(), [] as [i64; 0], "the incident has an attempt under way");
+    assert_eq!(bench.sends(), [] as [i64; 0], "the incident has an attempt in flight");
     bench.ends(2, &error());
     assert_eq!(bench.sends(), [1], "now the older one goes first");
     bench.ends(1, &delivered());
@@ -124,9 +124,9 @@ fn a_rescan_does_not_disturb_an_attempt_under_way() {
 #[test]
 fn a_rescan_during_the_reading_of_a_page_begins_again_after_it() {
     let mut bench = Bench::new(limits());
-    bench.schedule.look_for(&service_key(0));
+    bench.scheduler.read_on(&service_key(0));
     assert_eq!(bench.loads(), Some(0));
-    bench.schedule.rescan(&service_key(0));
+    bench.scheduler.rescan(&service_key(0));
     bench.loaded(&page(2..=2), true);
     assert_eq!(bench.loads(), Some(0));
     bench.loaded(&page(1..=2), true);
@@ -140,7 +140,7 @@ fn a_rescan_reads_what_was_held_before_even_when_there_is_no_room() {
         bench.arrives(id, &id.to_string());
     }
     assert_eq!(bench.waits(), None);
-    bench.schedule.rescan(&service_key(0));
+    bench.scheduler.rescan(&service_key(0));
     assert_eq!(bench.loads(), Some(0));
     bench.loaded(&page(1..=4), false);
     assert_eq!(bench.loads(), Some(4));
@@ -149,7 +149,7 @@ fn a_rescan_reads_what_was_held_before_even_when_there_is_no_room() {
 }
 
 #[test]
-fn a_suspect_whose_blame_was_wiped_out_is_tried_at_once_after_a_rescan() {
+fn a_quarantined_event_that_was_reset_is_tried_at_once_after_a_rescan() {
     let mut bench = Bench::new(limits());
     bench.arrives(1, "1");
     assert_eq!(bench.sends(), [1]);
@@ -158,7 +158,7 @@ fn a_suspect_whose_blame_was_wiped_out_is_tried_at_once_after_a_rescan() {
     assert_eq!(bench.sends(), [1]);
     bench.ends(1, &error());
     for (blamed, sent) in [(seconds(1), vec![]), (Duration::ZERO, vec![1])] {
-        bench.schedule.rescan(&service_key(0));
+        bench.scheduler.rescan(&service_key(0));
         assert_eq!(bench.loads(), Some(0));
         bench.loaded(&[WaitingEvent { attempts: 2, blamed, ..waiting(1, "1") }], true);
         assert_eq!(bench.sends(), sent, "{blamed:?}");
@@ -172,8 +172,8 @@ fn an_event_that_an_unknown_one_goes_before_waits_until_that_is_read() {
     bench.arrives(3, "b");
     bench.arrives(4, "b");
     assert_eq!(bench.sends(), [2, 3]);
-    bench.schedule.behind(&service_key(0), EventId::new(2));
-    assert_eq!((bench.schedule.in_flight(), bench.loads()), (1, Some(0)));
+    bench.scheduler.blocked(&service_key(0), EventId::new(2));
+    assert_eq!((bench.scheduler.in_flight(), bench.loads()), (1, Some(0)));
     bench.ends(3, &delivered());
     assert_eq!(bench.sends(), [4], "its incident alone stands still");
     bench.loaded(&[waiting(1, "a"), waiting(2, "a")], true);
@@ -187,9 +187,9 @@ fn an_event_that_was_said_to_be_behind_one_that_is_gone_goes_on() {
     let mut bench = Bench::new(limits());
     bench.arrives(2, "a");
     assert_eq!(bench.sends(), [2]);
-    bench.schedule.behind(&service_key(0), EventId::new(2));
+    bench.scheduler.blocked(&service_key(0), EventId::new(2));
     assert_eq!(bench.loads(), Some(0));
-    bench.schedule.not_loaded(&service_key(0));
+    bench.scheduler.not_loaded(&service_key(0));
     assert_eq!(bench.loads(), Some(0), "it is read again");
     bench.loaded(&[waiting(2, "a")], true);
     assert_eq!(bench.sends(), [2]);
@@ -198,9 +198,9 @@ fn an_event_that_was_said_to_be_behind_one_that_is_gone_goes_on() {
 #[test]
 fn what_is_looked_for_while_a_page_is_being_read_is_read_after_it() {
     let mut bench = Bench::new(limits());
-    bench.schedule.look_for(&service_key(0));
+    bench.scheduler.read_on(&service_key(0));
     assert_eq!(bench.loads(), Some(0));
-    bench.schedule.look_for(&service_key(0));
+    bench.scheduler.read_on(&service_key(0));
     bench.loaded(&page(1..=2), true);
     assert_eq!(bench.loads(), Some(2));
 }
@@ -208,23 +208,23 @@ fn what_is_looked_for_while_a_page_is_being_read_is_read_after_it() {
 #[test]
 fn a_page_that_cannot_be_read_in_part_is_read_on_behind_its_end() {
     let mut bench = Bench::new(small());
-    bench.schedule.look_for(&service_key(0));
+    bench.scheduler.read_on(&service_key(0));
     assert_eq!(bench.loads(), Some(0));
-    bench.schedule.loaded_to(&service_key(0), &[], Some(EventId::new(4)), false);
+    bench.scheduler.loaded(&service_key(0), &[], Some(EventId::new(4)), false);
     assert_eq!(bench.loads(), Some(4));
     bench.loaded(&page(5..=6), true);
     assert_eq!(bench.sends(), [5, 6]);
 }
 
 #[test]
-fn a_page_that_is_older_than_a_failure_wipes_out_no_blame() {
+fn a_page_that_is_older_than_a_failure_resets_no_event() {
     let mut bench = Bench::new(limits());
     bench.arrives(1, "1");
     assert_eq!(bench.sends(), [1]);
     bench.ends(1, &error());
     bench.passes(2);
     assert_eq!(bench.sends(), [1]);
-    bench.schedule.rescan(&service_key(0));
+    bench.scheduler.rescan(&service_key(0));
     assert_eq!(bench.loads(), Some(0));
     bench.ends(1, &error());
     bench.loaded(&[WaitingEvent { attempts: 2, ..waiting(1, "1") }], true);

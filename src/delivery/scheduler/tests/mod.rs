@@ -1,15 +1,13 @@
-//! The rules of the schedule, one by one; in random worlds they are tested together by `tests/simulation`.
+//! The rules of the scheduler, one by one; in random worlds they are tested together by `tests/simulation`.
 
 #![allow(clippy::unchecked_time_subtraction, reason = "a test may panic")]
 
-mod dropped;
-mod line;
-mod pace;
-mod slow_keys;
-mod suspects;
-mod trouble;
+mod capacity;
+mod circuit_breaker;
+mod order;
+mod poison;
+mod prefetch;
 mod view;
-mod window;
 
 use std::time::Duration;
 
@@ -17,9 +15,9 @@ use super::*;
 use crate::pagerduty::outcome::Cause;
 use crate::pagerduty::{EventType, IncidentKey};
 
-/// A schedule and the hand that drives it.
+/// A scheduler and what drives it.
 struct Bench {
-    schedule: Schedule,
+    scheduler: Scheduler,
     now: Moment,
     /// Jitter takes nothing away.
     chance: f64,
@@ -28,12 +26,12 @@ struct Bench {
 }
 
 fn limits() -> Limits {
-    Limits { rate: 100, give_up_after: minutes(10), in_flight: 32, in_flight_per_key: 8, window: 100 }
+    Limits { rate: 100, give_up_after: minutes(10), in_flight: 32, in_flight_per_key: 8, prefetch: 100 }
 }
 
 impl Bench {
     fn new(limits: Limits) -> Self {
-        Self { schedule: Schedule::new(limits), now: minutes(10), chance: 1.0, load: None }
+        Self { scheduler: Scheduler::new(limits), now: minutes(10), chance: 1.0, load: None }
     }
 
     /// Event `id` of `incident` was committed for key 0.
@@ -43,7 +41,7 @@ impl Bench {
 
     fn arrives_for(&mut self, key: usize, id: i64, incident: &str) {
         let WaitingEvent { id, incident_key, event_type, received_at, .. } = waiting(id, incident);
-        self.schedule.arrived(&Arrival { id, service_key: service_key(key), incident_key, event_type, received_at });
+        self.scheduler.arrived(&Arrival { id, service_key: service_key(key), incident_key, event_type, received_at });
     }
 
     /// The events that leave now.
@@ -51,7 +49,7 @@ impl Bench {
         let mut ids = Vec::new();
         loop {
             assert!(ids.len() < 1000, "it never stops");
-            match self.schedule.next(self.now) {
+            match self.scheduler.next(self.now) {
                 Next::Send { id, .. } => ids.push(id.get()),
                 Next::Load { after, .. } => self.load = Some(after.map_or(0, EventId::get)),
                 Next::Wait(_) => return ids,
@@ -61,7 +59,7 @@ impl Bench {
 
     /// How long it waits when there is nothing to do now; `None` until something happens.
     fn waits(&mut self) -> Option<Duration> {
-        match self.schedule.next(self.now) {
+        match self.scheduler.next(self.now) {
             Next::Wait(moment) => moment.map(|moment| moment - self.now),
             other => panic!("there is something to do: {other:?}"),
         }
@@ -73,27 +71,27 @@ impl Bench {
         self.now += wait.expect("nothing is due");
     }
 
-    fn answered(&mut self, id: i64, outcome: &Outcome) -> Fate {
+    fn answered(&mut self, id: i64, outcome: &Outcome) -> Disposition<Moment> {
         self.answered_for(0, id, outcome)
     }
 
-    fn answered_for(&mut self, key: usize, id: i64, outcome: &Outcome) -> Fate {
-        self.schedule.answered(&service_key(key), EventId::new(id), outcome, self.now, self.chance)
+    fn answered_for(&mut self, key: usize, id: i64, outcome: &Outcome) -> Disposition<Moment> {
+        self.scheduler.answered(&service_key(key), EventId::new(id), outcome, self.now, self.chance)
     }
 
-    fn settled(&mut self, id: i64, fate: &Fate) {
-        self.schedule.settled(&service_key(0), EventId::new(id), fate);
+    fn settled(&mut self, id: i64, disposition: &Disposition<Moment>) {
+        self.scheduler.settled(&service_key(0), EventId::new(id), disposition);
     }
 
     /// The answer comes and what it means is committed.
-    fn ends(&mut self, id: i64, outcome: &Outcome) -> Fate {
+    fn ends(&mut self, id: i64, outcome: &Outcome) -> Disposition<Moment> {
         self.ends_for(0, id, outcome)
     }
 
-    fn ends_for(&mut self, key: usize, id: i64, outcome: &Outcome) -> Fate {
-        let fate = self.answered_for(key, id, outcome);
-        self.schedule.settled(&service_key(key), EventId::new(id), &fate);
-        fate
+    fn ends_for(&mut self, key: usize, id: i64, outcome: &Outcome) -> Disposition<Moment> {
+        let disposition = self.answered_for(key, id, outcome);
+        self.scheduler.settled(&service_key(key), EventId::new(id), &disposition);
+        disposition
     }
 
     /// A second later an event of its own incident arrives, is sent at once and passes.
@@ -106,14 +104,14 @@ impl Bench {
 
     /// The page that is asked for, by the number behind which it begins.
     fn loads(&mut self) -> Option<i64> {
-        if let Next::Load { after, .. } = self.schedule.next(self.now) {
+        if let Next::Load { after, .. } = self.scheduler.next(self.now) {
             self.load = Some(after.map_or(0, EventId::get));
         }
         self.load.take()
     }
 
     fn loaded(&mut self, page: &[WaitingEvent], last: bool) {
-        self.schedule.loaded(&service_key(0), page, last);
+        self.scheduler.loaded(&service_key(0), page, page.last().map(|event| event.id), last);
     }
 }
 
@@ -134,19 +132,19 @@ fn waiting(id: i64, incident: &str) -> WaitingEvent {
 }
 
 fn delivered() -> Outcome {
-    Outcome::Delivered { oddity: None }
+    Outcome::Delivered { note: None }
 }
 
 fn refused() -> Outcome {
-    Outcome::Refused { reason: "answered 400".to_owned() }
+    Outcome::Permanent { reason: "answered 400".to_owned() }
 }
 
 fn error() -> Outcome {
-    Outcome::Trouble { reason: "answered 500".to_owned(), cause: Cause::Answer, retry_after: None }
+    Outcome::Transient { reason: "answered 500".to_owned(), cause: Cause::Answer, retry_after: None }
 }
 
 fn unreachable() -> Outcome {
-    Outcome::Trouble { reason: "no connection".to_owned(), cause: Cause::Way, retry_after: None }
+    Outcome::Transient { reason: "no connection".to_owned(), cause: Cause::Network, retry_after: None }
 }
 
 fn dropped() -> Outcome {

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Event 1 failed, another passed, and event 1 failed again.
-fn with_a_suspect(limits: Limits) -> Bench {
+fn with_a_quarantined_event(limits: Limits) -> Bench {
     let mut bench = Bench::new(limits);
     bench.arrives(1, "1");
     assert_eq!(bench.sends(), [1]);
@@ -15,8 +15,8 @@ fn with_a_suspect(limits: Limits) -> Bench {
 }
 
 #[test]
-fn a_suspect_rests_longer_and_longer_up_to_a_minute_and_the_others_go_on() {
-    let mut bench = with_a_suspect(limits());
+fn a_quarantined_event_waits_longer_and_longer_up_to_a_minute_and_the_others_go_on() {
+    let mut bench = with_a_quarantined_event(limits());
     for (id, rest) in (10..).zip([4, 8, 16, 32, 60, 60]) {
         bench.passes(id);
         assert_eq!(bench.waits(), Some(seconds(rest - 1)), "a second of it is over");
@@ -28,7 +28,7 @@ fn a_suspect_rests_longer_and_longer_up_to_a_minute_and_the_others_go_on() {
 
 #[test]
 fn an_event_that_fails_for_too_long_while_others_pass_is_given_up_with_the_reason() {
-    let mut bench = with_a_suspect(limits());
+    let mut bench = with_a_quarantined_event(limits());
     let began = bench.now;
     let mut id = 10;
     let reason = loop {
@@ -37,9 +37,9 @@ fn an_event_that_fails_for_too_long_while_others_pass_is_given_up_with_the_reaso
         bench.wakes();
         assert_eq!(bench.sends(), [1]);
         match bench.ends(1, &error()) {
-            Fate::Retry { blamed, .. } => assert!(blamed < minutes(10)),
-            Fate::Dead { reason } => break reason,
-            fate @ (Fate::Delivered { .. } | Fate::Again { .. }) => panic!("{fate:?}"),
+            Disposition::Retry { blamed, .. } => assert!(blamed < minutes(10)),
+            Disposition::Dead { reason } => break reason,
+            disposition @ (Disposition::Delivered { .. } | Disposition::RetryNow { .. }) => panic!("{disposition:?}"),
         }
         assert!(bench.now < began + minutes(12), "never given up");
     };
@@ -50,13 +50,13 @@ fn an_event_that_fails_for_too_long_while_others_pass_is_given_up_with_the_reaso
 }
 
 #[test]
-fn nobody_is_given_up_in_an_outage_however_long_not_even_a_suspect() {
-    let mut bench = with_a_suspect(limits());
+fn nobody_is_given_up_in_an_outage_however_long_not_even_a_quarantined_event() {
+    let mut bench = with_a_quarantined_event(limits());
     let end = bench.now + minutes(100_000);
     bench.arrives(3, "3");
     while bench.now < end {
         for id in bench.sends() {
-            assert!(matches!(bench.ends(id, &error()), Fate::Retry { .. }), "event {id} was given up");
+            assert!(matches!(bench.ends(id, &error()), Disposition::Retry { .. }), "event {id} was given up");
         }
         bench.now += minutes(5);
     }
@@ -66,13 +66,13 @@ fn nobody_is_given_up_in_an_outage_however_long_not_even_a_suspect() {
 fn after_a_restart_too_nobody_is_given_up_unless_others_pass() {
     for outcome in [error(), unreachable()] {
         let mut bench = Bench::new(limits());
-        bench.schedule.look_for(&service_key(0));
+        bench.scheduler.read_on(&service_key(0));
         assert_eq!(bench.loads(), Some(0));
         bench.loaded(&[WaitingEvent { attempts: 50, blamed: minutes(20), ..waiting(1, "1") }], true);
         for _ in 0..3 {
             bench.now += minutes(2);
             assert_eq!(bench.sends(), [1]);
-            assert!(matches!(bench.ends(1, &outcome), Fate::Retry { .. }));
+            assert!(matches!(bench.ends(1, &outcome), Disposition::Retry { .. }));
         }
     }
 }
@@ -83,15 +83,15 @@ fn what_never_reached_pagerduty_is_never_given_up_though_others_pass() {
     bench.arrives(1, "1");
     for id in 2..200 {
         assert_eq!(bench.sends(), [1]);
-        assert!(matches!(bench.ends(1, &unreachable()), Fate::Retry { blamed: Duration::ZERO, .. }));
+        assert!(matches!(bench.ends(1, &unreachable()), Disposition::Retry { blamed: Duration::ZERO, .. }));
         bench.passes(id);
         bench.now += minutes(2);
     }
 }
 
 #[test]
-fn a_suspect_gets_each_tenth_turn_when_others_are_always_waiting() {
-    let mut bench = with_a_suspect(Limits { in_flight_per_key: 1, ..limits() });
+fn a_quarantined_event_gets_each_tenth_turn_when_others_are_always_waiting() {
+    let mut bench = with_a_quarantined_event(Limits { in_flight_per_key: 1, ..limits() });
     bench.now += minutes(5);
     for id in 10..60 {
         bench.arrives(id, &id.to_string());
@@ -110,8 +110,8 @@ fn a_suspect_gets_each_tenth_turn_when_others_are_always_waiting() {
     assert_eq!(turns, [first, first + 10, first + 20]);
 }
 
-/// Events 1 to 8 are under suspicion, and have rested.
-fn with_eight_suspects(limits: Limits) -> Bench {
+/// Events 1 to 8 are quarantined, and their wait is over.
+fn with_eight_quarantined_events(limits: Limits) -> Bench {
     let mut bench = Bench::new(limits);
     for id in 1..=8 {
         bench.arrives(id, &id.to_string());
@@ -129,8 +129,8 @@ fn with_eight_suspects(limits: Limits) -> Bench {
 }
 
 #[test]
-fn suspects_leave_half_of_the_places_to_others() {
-    let mut bench = with_eight_suspects(limits());
+fn quarantined_events_leave_half_of_the_places_to_others() {
+    let mut bench = with_eight_quarantined_events(limits());
     assert_eq!(bench.sends().len(), 4);
     for id in 200..210 {
         bench.arrives(id, &id.to_string());
@@ -139,8 +139,8 @@ fn suspects_leave_half_of_the_places_to_others() {
 }
 
 #[test]
-fn suspects_leave_half_of_the_rate_to_others() {
-    let mut bench = with_eight_suspects(Limits { rate: 20, ..limits() });
+fn quarantined_events_leave_half_of_the_rate_to_others() {
+    let mut bench = with_eight_quarantined_events(Limits { rate: 20, ..limits() });
     let mut attempts = 0;
     for other in 200..230 {
         for id in bench.sends() {
@@ -152,26 +152,26 @@ fn suspects_leave_half_of_the_rate_to_others() {
         }
         bench.now += seconds(2);
     }
-    assert!((8..=11).contains(&attempts), "{attempts} attempts of suspects in a minute");
+    assert!((8..=11).contains(&attempts), "{attempts} attempts of quarantined events in a minute");
 }
 
 #[test]
-fn a_suspect_that_passes_speaks_for_two_others() {
-    let mut bench = with_eight_suspects(limits());
+fn a_quarantined_event_that_passes_releases_two_others() {
+    let mut bench = with_eight_quarantined_events(limits());
     let sent = bench.sends();
     assert_eq!(sent.len(), 4, "half of the places");
     bench.ends(sent[0], &delivered());
-    assert_eq!(bench.sends().len(), 2, "besides the three that are under way");
+    assert_eq!(bench.sends().len(), 2, "besides the three that are in flight");
 }
 
 #[test]
 fn what_was_blamed_before_a_restart_stays_behind_the_others_and_goes_on_resting() {
     let mut bench = Bench::new(limits());
-    bench.schedule.look_for(&service_key(0));
+    bench.scheduler.read_on(&service_key(0));
     assert_eq!(bench.loads(), Some(0));
-    let suspect = WaitingEvent { attempts: 5, blamed: minutes(9), ..waiting(1, "1") };
+    let quarantined = WaitingEvent { attempts: 5, blamed: minutes(9), ..waiting(1, "1") };
     let victim = WaitingEvent { attempts: 5, ..waiting(2, "2") };
-    bench.loaded(&[suspect, victim, waiting(3, "3")], true);
+    bench.loaded(&[quarantined, victim, waiting(3, "3")], true);
     assert_eq!(bench.sends(), [2, 3, 1]);
     bench.ends(2, &delivered());
     bench.ends(1, &error());

@@ -1,4 +1,4 @@
-//! Keys that PagerDuty answers slowly share a part of the connections.
+//! The rate of each key, and the connections that the keys share.
 
 use super::*;
 
@@ -30,7 +30,7 @@ impl Keys {
     /// The keys whose events leave now.
     fn send(&mut self) -> Vec<usize> {
         let mut keys = Vec::new();
-        while let Next::Send { id, key } = self.bench.schedule.next(self.bench.now) {
+        while let Next::Send { id, key } = self.bench.scheduler.next(self.bench.now) {
             let number = key.expose().parse().unwrap();
             self.in_flight.push((number, id.get()));
             keys.push(number);
@@ -186,4 +186,55 @@ fn keys_that_turn_slow_all_at_once_leave_connections_to_the_others() {
     assert_eq!(keys.held_by(&turning), 28, "one for each key, and a quarter of the connections beyond");
     keys.arrive(quick, 1);
     assert_eq!(keys.send(), [0, 1, 2, 3]);
+}
+
+#[test]
+fn no_more_than_the_rate_leaves_in_any_minute_and_the_attempts_of_an_earlier_run_count() {
+    let mut bench = Bench::new(Limits { rate: 5, ..limits() });
+    bench.scheduler.restore_attempts(&service_key(0), bench.now - seconds(10), 2);
+    for id in 1..=6 {
+        bench.arrives(id, &id.to_string());
+    }
+    assert_eq!(bench.sends(), [1, 2, 3]);
+    assert_eq!(bench.waits(), Some(seconds(50)));
+    bench.now += seconds(20);
+    for id in 1..=3 {
+        bench.ends(id, &delivered());
+    }
+    bench.wakes();
+    assert_eq!(bench.sends(), [4, 5]);
+    assert_eq!(bench.waits(), Some(seconds(30)), "a minute from the end of the first attempt");
+}
+
+#[test]
+fn attempts_that_never_end_hold_their_places() {
+    let mut bench = Bench::new(Limits { rate: 2, ..limits() });
+    for id in 1..=3 {
+        bench.arrives(id, &id.to_string());
+    }
+    assert_eq!(bench.sends(), [1, 2]);
+    bench.now += minutes(10);
+    assert_eq!(bench.waits(), None);
+}
+
+#[test]
+fn throttling_halves_the_rate_which_rises_again() {
+    let mut bench = Bench::new(Limits { rate: 8, in_flight_per_key: 1, ..limits() });
+    bench.arrives(1, "1");
+    assert_eq!(bench.sends(), [1]);
+    bench.ends(1, &throttled(None));
+    for id in 2..=20 {
+        bench.arrives(id, &id.to_string());
+    }
+    let mut left = Vec::new();
+    for _ in 0..3 {
+        bench.wakes();
+        let mut count = 0;
+        while let [id] = *bench.sends() {
+            bench.ends(id, &delivered());
+            count += 1;
+        }
+        left.push((bench.now - minutes(10), count));
+    }
+    assert_eq!(left, [(seconds(10), 3), (seconds(30), 4), (seconds(60), 1)]);
 }

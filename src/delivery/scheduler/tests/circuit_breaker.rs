@@ -1,4 +1,4 @@
-//! What happens when PagerDuty, or the way to it, is not well.
+//! Failures of PagerDuty or the network, throttling, TLS errors, and connections that end before an answer.
 
 use super::*;
 
@@ -75,7 +75,7 @@ fn one_event_that_fails_over_and_over_delays_no_event_that_just_came() {
 }
 
 #[test]
-fn a_refused_event_shows_as_well_that_the_trouble_is_over() {
+fn a_refused_event_shows_as_well_that_the_failures_are_over() {
     let mut bench = with_incidents(one_place(), 9);
     for _ in 0..4 {
         let [probe] = *bench.sends() else { panic!("one probe at a time") };
@@ -105,7 +105,7 @@ fn when_one_passes_all_that_failed_in_the_outage_leave_at_once_oldest_first() {
 }
 
 #[test]
-fn an_answer_to_an_attempt_from_before_the_trouble_does_not_end_it() {
+fn an_answer_to_an_attempt_from_before_the_failure_does_not_end_it() {
     let mut bench = with_incidents(Limits { in_flight_per_key: 2, ..limits() }, 9);
     assert_eq!(bench.sends(), [1, 2]);
     bench.ends(1, &throttled(None));
@@ -125,7 +125,7 @@ fn an_answer_to_an_attempt_from_before_the_trouble_does_not_end_it() {
 
 #[test]
 fn retry_after_is_heeded_whichever_attempt_brings_it_and_longer_pauses_stay() {
-    let asks = |pause| Outcome::Trouble {
+    let asks = |pause| Outcome::Transient {
         reason: "answered 503".to_owned(),
         cause: Cause::Answer,
         retry_after: Some(seconds(pause)),
@@ -135,7 +135,7 @@ fn retry_after_is_heeded_whichever_attempt_brings_it_and_longer_pauses_stay() {
     bench.ends(1, &asks(20));
     assert_eq!(bench.waits(), Some(seconds(20)));
     bench.ends(2, &throttled(Some(seconds(90))));
-    assert_eq!(bench.waits(), Some(seconds(90)), "although it began before the trouble was known");
+    assert_eq!(bench.waits(), Some(seconds(90)), "although it began before the failure was known");
     bench.ends(3, &throttled(Some(Duration::ZERO)));
     assert_eq!(bench.waits(), Some(seconds(90)));
     bench.ends(4, &delivered());
@@ -149,7 +149,7 @@ fn throttling_pauses_from_ten_seconds_up_to_a_minute_and_kills_nothing() {
     bench.arrives(2, "2");
     for pause in [10, 20, 40, 60, 60, 60] {
         assert_eq!(bench.sends(), [2]);
-        let Fate::Retry { at, blamed, .. } = bench.ends(2, &throttled(None)) else {
+        let Disposition::Retry { next_attempt_at: at, blamed, .. } = bench.ends(2, &throttled(None)) else {
             panic!("throttling kills nothing")
         };
         assert_eq!(at, bench.now + seconds(pause));
@@ -183,7 +183,7 @@ fn attempts_that_are_throttled_together_count_once() {
 }
 
 #[test]
-fn the_trouble_of_one_key_is_not_that_of_another() {
+fn the_failures_of_one_key_delay_no_other() {
     let mut bench = with_incidents(limits(), 1);
     assert_eq!(bench.sends(), [1]);
     bench.ends(1, &throttled(Some(minutes(60))));
@@ -193,34 +193,133 @@ fn the_trouble_of_one_key_is_not_that_of_another() {
 }
 
 #[test]
-fn distrust_stops_every_key_but_for_one_probe_and_ends_with_the_first_answer() {
+fn a_tls_error_stops_every_key_but_for_one_probe_until_the_first_answer() {
     let mut bench = Bench::new(limits());
     for (key, id) in [(0, 1), (0, 2), (1, 3), (1, 4), (2, 5)] {
         bench.arrives_for(key, id, &id.to_string());
     }
     assert_eq!(bench.sends().len(), 5);
     for (key, id) in [(0, 1), (1, 3), (2, 5), (0, 2), (1, 4)] {
-        let fate = bench.ends_for(key, id, &untrusted());
-        assert!(matches!(fate, Fate::Retry { blamed: Duration::ZERO, .. }), "{fate:?}");
+        let disposition = bench.ends_for(key, id, &untrusted());
+        assert!(matches!(disposition, Disposition::Retry { blamed: Duration::ZERO, .. }), "{disposition:?}");
     }
     assert_eq!(bench.waits(), Some(seconds(1)), "they failed for one cause");
     bench.wakes();
-    let Next::Send { id, key } = bench.schedule.next(bench.now) else { panic!("a probe is due") };
+    let Next::Send { id, key } = bench.scheduler.next(bench.now) else { panic!("a probe is due") };
     assert_eq!(bench.waits(), None, "one probe, not one for each key");
-    bench.schedule.answered(&key, id, &untrusted(), bench.now, 1.0);
+    bench.scheduler.answered(&key, id, &untrusted(), bench.now, 1.0);
     assert_eq!(bench.waits(), Some(seconds(2)));
     bench.wakes();
-    let Next::Send { id, key } = bench.schedule.next(bench.now) else { panic!("a probe is due") };
-    bench.schedule.answered(&key, id, &unreachable(), bench.now, 1.0);
+    let Next::Send { id, key } = bench.scheduler.next(bench.now) else { panic!("a probe is due") };
+    bench.scheduler.answered(&key, id, &unreachable(), bench.now, 1.0);
     assert!(bench.sends().len() >= 2, "whoever answered, it was not about trust");
 }
 
 #[test]
-fn an_answer_from_before_the_distrust_does_not_end_it() {
+fn an_answer_from_before_the_tls_error_does_not_end_it() {
     let mut bench = with_incidents(Limits { in_flight_per_key: 2, ..limits() }, 9);
     assert_eq!(bench.sends(), [1, 2]);
     bench.ends(1, &untrusted());
     bench.ends(2, &delivered());
     bench.wakes();
     assert_eq!(bench.sends(), [1], "a single probe");
+}
+
+fn again() -> Disposition<Moment> {
+    Disposition::RetryNow { reason: "the connection ended".to_owned() }
+}
+
+#[track_caller]
+fn assert_backs_off(disposition: &Disposition<Moment>, bench: &Bench) {
+    assert!(
+        matches!(disposition, Disposition::Retry { next_attempt_at, blamed: Duration::ZERO, .. } if *next_attempt_at > bench.now),
+        "{disposition:?}"
+    );
+}
+
+#[test]
+fn the_first_time_an_event_is_sent_again_at_once_and_the_second_time_its_key_backs_off() {
+    let mut bench = with_incidents(limits(), 1);
+    assert_eq!(bench.sends(), [1]);
+    assert_eq!(bench.ends(1, &dropped()), again());
+    let view = bench.scheduler.view(bench.now).keys.remove(0);
+    assert_eq!((view.last_failure, view.backs_off_until), (None, None), "nothing to speak of");
+    assert_eq!(bench.sends(), [1]);
+    let disposition = bench.ends(1, &dropped());
+    assert_backs_off(&disposition, &bench);
+    assert_eq!(bench.scheduler.view(bench.now).keys[0].last_failure.as_deref(), Some("the connection ended"));
+    assert_eq!(bench.waits(), Some(seconds(1)));
+}
+
+#[test]
+fn nothing_of_its_incident_leaves_before_it() {
+    let mut bench = Bench::new(limits());
+    bench.arrives(1, "1");
+    bench.arrives(2, "1");
+    assert_eq!(bench.sends(), [1]);
+    let disposition = bench.answered(1, &dropped());
+    assert_eq!(bench.sends(), [] as [i64; 0], "its disposition is not committed");
+    bench.settled(1, &disposition);
+    assert_eq!(bench.sends(), [1], "and then it goes itself");
+    bench.ends(1, &delivered());
+    assert_eq!(bench.sends(), [2]);
+}
+
+#[test]
+fn attempts_that_were_in_flight_together_are_excused_together() {
+    let mut bench = with_incidents(limits(), 3);
+    assert_eq!(bench.sends(), [1, 2, 3]);
+    for id in [2, 1, 3] {
+        assert_eq!(bench.ends(id, &dropped()), again());
+    }
+    assert_eq!(bench.sends(), [1, 2, 3]);
+}
+
+#[test]
+fn a_second_event_of_the_key_is_excused_only_if_something_passed_in_between() {
+    for outcome in [delivered(), refused()] {
+        let mut bench = with_incidents(limits(), 2);
+        assert_eq!(bench.sends(), [1, 2]);
+        assert_eq!(bench.ends(1, &dropped()), again());
+        bench.ends(2, &outcome);
+        assert_eq!(bench.sends(), [1]);
+        bench.arrives(3, "3");
+        assert_eq!(bench.sends(), [3]);
+        let disposition = bench.ends(3, &dropped());
+        assert_backs_off(&disposition, &bench);
+
+        let mut bench = with_incidents(limits(), 1);
+        assert_eq!(bench.sends(), [1]);
+        assert_eq!(bench.ends(1, &dropped()), again());
+        assert_eq!(bench.sends(), [1]);
+        bench.ends(1, &outcome);
+        bench.arrives(3, "3");
+        assert_eq!(bench.sends(), [3]);
+        assert_eq!(bench.ends(3, &dropped()), again(), "after {outcome:?}");
+    }
+}
+
+#[test]
+fn an_event_that_failed_before_is_not_excused_nor_is_one_of_a_key_that_fails() {
+    let mut bench = with_incidents(limits(), 2);
+    assert_eq!(bench.sends(), [1, 2]);
+    bench.ends(1, &error());
+    let disposition = bench.ends(2, &dropped());
+    assert_backs_off(&disposition, &bench);
+    bench.passes(3);
+    assert_eq!(bench.sends(), [1, 2]);
+    let disposition = bench.ends(1, &dropped());
+    assert!(matches!(disposition, Disposition::Retry { .. }), "{disposition:?}");
+}
+
+#[test]
+fn it_counts_for_the_rate() {
+    let mut bench = Bench::new(Limits { rate: 2, ..limits() });
+    bench.arrives(1, "1");
+    assert_eq!(bench.sends(), [1]);
+    bench.ends(1, &dropped());
+    assert_eq!(bench.sends(), [1]);
+    bench.ends(1, &delivered());
+    bench.arrives(2, "2");
+    assert_eq!(bench.waits(), Some(minutes(1)));
 }

@@ -1,0 +1,226 @@
+//! When attempts may begin, by how earlier ones failed.
+//!
+//! Each service key has a [`CircuitBreaker`]. While it is half-open, one event at a time probes whether PagerDuty accepts
+//! events again. All keys share one [`TlsBreaker`].
+
+use std::time::Duration;
+
+use super::Moment;
+
+/// The number of an attempt; later attempts have greater ones.
+pub(super) type AttemptNumber = u64;
+
+/// The end of an attempt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AttemptEnd {
+    /// Which attempt ended.
+    pub(super) number: AttemptNumber,
+    /// The last attempt that began so far, of any event.
+    pub(super) latest: AttemptNumber,
+    pub(super) now: Moment,
+    /// A random number from 0 up to 1, for jitter.
+    pub(super) chance: f64,
+}
+
+/// An exponential backoff with a ceiling and jitter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Backoff {
+    /// The wait after the first failure, before jitter.
+    pub first: Duration,
+    /// The longest wait, before jitter.
+    pub ceiling: Duration,
+}
+
+impl Backoff {
+    /// After transient failures, which may be over at any moment: it bounds how late a recovered PagerDuty is noticed.
+    pub const TRANSIENT: Self = Self { first: Duration::from_secs(1), ceiling: Duration::from_secs(30) };
+    /// After throttling: PagerDuty counts over 60 seconds, so asking sooner does not help.
+    pub const THROTTLED: Self = Self { first: Duration::from_secs(10), ceiling: Duration::from_mins(1) };
+    /// For an event that fails while others of its key are delivered; its ceiling bounds how late it is delivered once
+    /// PagerDuty accepts it.
+    pub const QUARANTINE: Self = Self { first: Duration::from_secs(2), ceiling: Duration::from_mins(1) };
+
+    /// The wait after `failures` failures in a row (1 or more), between half of the doubled time and all of it.
+    ///
+    /// `chance` is a random number from 0 up to 1; it keeps many bridges from coming back at the same moment.
+    #[must_use]
+    pub fn wait(&self, failures: u32, chance: f64) -> Duration {
+        let doublings = failures.saturating_sub(1).min(20);
+        let whole = self.first.saturating_mul(1 << doublings).min(self.ceiling);
+        whole.mul_f64(0.5 + 0.5 * chance.clamp(0.0, 1.0))
+    }
+}
+
+/// The circuit breaker of one service key.
+#[derive(Debug, Default)]
+pub(super) struct CircuitBreaker {
+    /// Failures in a row that PagerDuty or the network may have caused.
+    failures: u32,
+    /// Those of events that had not failed before.
+    first_failures: u32,
+    /// Throttling answers in a row.
+    throttled: u32,
+    /// Attempts up to this one began before the last failure was known, so their failures have the same cause and their
+    /// successes say nothing about it.
+    counted_to: AttemptNumber,
+    /// No attempt begins before this moment.
+    blocked_until: Moment,
+    /// No event that failed before is tried again before this moment.
+    retry_at: Moment,
+    last_delivered_at: Option<Moment>,
+    /// Set when a connection ended before an answer, until an event gets through: the last attempt that had begun by then.
+    dropped: Option<AttemptNumber>,
+}
+
+impl CircuitBreaker {
+    /// No attempt begins before this moment.
+    pub(super) fn blocked_until(&self) -> Moment {
+        self.blocked_until
+    }
+
+    /// No event that failed before is tried again before this moment.
+    pub(super) fn retry_at(&self) -> Moment {
+        self.retry_at
+    }
+
+    pub(super) fn last_delivered_at(&self) -> Option<Moment> {
+        self.last_delivered_at
+    }
+
+    /// Whether it is half-open: then an event may be tried only while none of the attempts after this one is in flight.
+    pub(super) fn half_open(&self) -> Option<AttemptNumber> {
+        (self.failures > 0 || self.throttled > 0).then_some(self.counted_to)
+    }
+
+    /// Which event to probe with when several are ready. Every other probe is the newest one: when the oldest events are
+    /// all poison, one that PagerDuty accepts need not wait for all of them to be tried.
+    pub(super) fn probes_newest(&self) -> bool {
+        self.first_failures % 2 == 1
+    }
+
+    /// An attempt failed, and the event may or may not be the cause. `first`: the event had not failed before.
+    ///
+    /// A single event that fails again and again delays only those that failed as well; a new event is tried at once. From
+    /// the second event on that fails at its first attempt, all of them wait.
+    pub(super) fn failed(&mut self, end: &AttemptEnd, first: bool, retry_after: Option<Duration>) {
+        if end.number > self.counted_to {
+            self.counted_to = end.latest;
+            self.failures = self.failures.saturating_add(1);
+            self.retry_at = end.now + Backoff::TRANSIENT.wait(self.failures, end.chance);
+            if first && self.first_failures > 0 {
+                self.block_until(end.now + Backoff::TRANSIENT.wait(self.first_failures, end.chance));
+            }
+            self.first_failures = self.first_failures.saturating_add(first.into());
+        }
+        self.block_until(end.now + retry_after.unwrap_or_default());
+    }
+
+    /// The connection of an attempt ended before an answer. Returns whether that does not count as a failure: PagerDuty
+    /// closes idle connections, and the bridge may use one at that very moment.
+    ///
+    /// It counts when the breaker is half-open, or when the attempt began after another had ended like this and no event
+    /// got through since.
+    pub(super) fn dropped(&mut self, end: &AttemptEnd) -> bool {
+        self.half_open().is_none() && end.number <= *self.dropped.get_or_insert(end.latest)
+    }
+
+    /// PagerDuty throttled an attempt. Returns whether that was not known yet when the attempt began.
+    pub(super) fn throttled(&mut self, end: &AttemptEnd, retry_after: Option<Duration>) -> bool {
+        let is_new = end.number > self.counted_to;
+        if is_new {
+            self.counted_to = end.latest;
+            self.throttled = self.throttled.saturating_add(1);
+            self.block_until(end.now + Backoff::THROTTLED.wait(self.throttled, end.chance));
+        }
+        self.block_until(end.now + retry_after.unwrap_or_default());
+        is_new
+    }
+
+    /// No attempt begins before `moment`.
+    pub(super) fn block_until(&mut self, moment: Moment) {
+        self.blocked_until = self.blocked_until.max(moment);
+    }
+
+    pub(super) fn delivered(&mut self, end: &AttemptEnd) {
+        self.last_delivered_at = Some(end.now);
+        self.got_through(end);
+    }
+
+    /// PagerDuty accepted or refused an event, so it works. An attempt from before the last failure says nothing about it.
+    pub(super) fn got_through(&mut self, end: &AttemptEnd) {
+        if self.dropped.is_some_and(|dropped| end.number > dropped) {
+            self.dropped = None;
+        }
+        if end.number > self.counted_to {
+            self.failures = 0;
+            self.first_failures = 0;
+            self.throttled = 0;
+        }
+    }
+}
+
+/// The circuit breaker of all service keys, which opens when the other side cannot prove that it is PagerDuty.
+#[derive(Debug, Default)]
+pub(super) struct TlsBreaker {
+    failures: u32,
+    /// The last TLS error, while the breaker is not closed.
+    reason: Option<String>,
+    blocked_until: Moment,
+    /// Attempts up to this one began before the last failure was known.
+    counted_to: AttemptNumber,
+}
+
+impl TlsBreaker {
+    /// Restores the state of an earlier run: it is half-open.
+    pub(super) fn restore(&mut self, reason: String) {
+        self.failures = self.failures.max(1);
+        self.reason.get_or_insert(reason);
+    }
+
+    /// Whether one event at a time probes.
+    pub(super) fn is_half_open(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// No attempt of any key begins before this moment.
+    pub(super) fn blocked_until(&self) -> Moment {
+        self.blocked_until
+    }
+
+    /// The last TLS error, until an attempt does not meet one.
+    pub(super) fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    /// An attempt ended with a TLS error. Attempts that were in flight together fail for one cause and count once.
+    pub(super) fn failed(&mut self, end: &AttemptEnd, reason: &str) {
+        if end.number > self.counted_to {
+            self.counted_to = end.latest;
+            self.failures += 1;
+            self.reason = Some(reason.to_owned());
+            self.blocked_until = end.now + Backoff::TRANSIENT.wait(self.failures, end.chance);
+        }
+    }
+
+    /// An attempt ended without a TLS error.
+    pub(super) fn trusted(&mut self, end: &AttemptEnd) {
+        if end.number > self.counted_to {
+            self.failures = 0;
+            self.reason = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_doubles_up_to_the_ceiling_and_jitter_takes_at_most_half() {
+        let backoff = Backoff { first: Duration::from_secs(1), ceiling: Duration::from_secs(30) };
+        let longest: Vec<u64> = (1..=7).map(|failures| backoff.wait(failures, 1.0).as_secs()).collect();
+        assert_eq!(longest, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(backoff.wait(u32::MAX, 0.0), Duration::from_secs(15));
+        assert_eq!(backoff.wait(0, 0.0), Duration::from_millis(500));
+    }
+}

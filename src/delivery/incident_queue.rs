@@ -1,0 +1,276 @@
+//! The waiting events of one service key, in a queue for each incident, and which event is sent next.
+//!
+//! Only the head of a queue may be sent, and the next event not before the head's disposition is committed. Among the heads
+//! the oldest goes first. Those that failed are backed off, so that a poison event cannot keep the others from showing that
+//! they are accepted.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use super::Moment;
+use super::poison::Poison;
+use crate::pagerduty::IncidentKey;
+use crate::pagerduty::outcome::Blame;
+use crate::queue::{EventId, WaitingEvent};
+
+/// How many heads that did not fail are sent before one that failed is, when both wait all the time.
+const READY_PER_RETRY: u32 = 9;
+
+/// How many quarantined events are released when one of them is delivered: after an outage that came and went, when many
+/// are quarantined, all are soon tried, while a true poison event costs little.
+const RELEASED_AT_ONCE: usize = 2;
+
+/// The events of one service key.
+#[derive(Debug, Default)]
+pub(super) struct IncidentQueues {
+    by_incident: HashMap<IncidentKey, IncidentQueue>,
+    /// The heads, and the blocked events with a history.
+    events: HashMap<EventId, TrackedEvent>,
+    ready: BTreeSet<EventId>,
+    backed_off: BTreeSet<(Moment, EventId)>,
+    quarantined: BTreeSet<(Moment, EventId)>,
+    /// How many were sent since one that had failed was.
+    ready_in_a_row: u32,
+}
+
+#[derive(Debug, Default)]
+struct IncidentQueue {
+    /// Oldest first.
+    ids: VecDeque<EventId>,
+    /// Between the beginning of its attempt and the commit of its disposition. Mostly the head, unless an older event was
+    /// put back into the queue meanwhile.
+    in_flight: Option<EventId>,
+}
+
+#[derive(Debug)]
+struct TrackedEvent {
+    incident_key: IncidentKey,
+    state: EventState,
+    /// Its state after the attempt in flight; by its history if this is not set.
+    next_state: Option<EventState>,
+    poison: Poison,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum EventState {
+    /// Behind the head of its queue, or behind an event in flight.
+    Blocked,
+    InFlight,
+    /// It may be sent; the oldest first.
+    Ready,
+    /// It failed, last at this moment, and nothing was delivered since. When something is, it is ready again.
+    BackedOff(Moment),
+    /// It failed while others were delivered: it may be tried again after this moment.
+    Quarantined(Moment),
+}
+
+/// The event that should be sent next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Candidate {
+    /// It is its turn.
+    Due(EventId),
+    /// It failed before, and goes because no other is ready; it should leave room for those.
+    Spare(EventId),
+}
+
+impl IncidentQueues {
+    /// How many heads are ready.
+    pub(super) fn ready_count(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Adds an event that was just committed.
+    pub(super) fn push(&mut self, id: EventId, incident_key: &IncidentKey) {
+        self.insert(id, incident_key, Poison::default());
+    }
+
+    /// Whether the event is a head, or blocked with a history.
+    pub(super) fn is_tracked(&self, id: EventId) -> bool {
+        self.events.contains_key(&id)
+    }
+
+    /// Adds an event as it was read from the queue, if it is not here already.
+    pub(super) fn push_waiting(&mut self, event: &WaitingEvent) {
+        let poison = Poison::restored(event.blamed, event.attempts);
+        match self.events.get_mut(&event.id) {
+            // Somebody reset it, to have it tried again.
+            Some(known)
+                if event.blamed.is_zero()
+                    && !known.poison.blamed().is_zero()
+                    && matches!(known.state, EventState::Quarantined(_)) =>
+            {
+                known.poison = poison;
+                self.set_state(event.id, EventState::Ready);
+            }
+            Some(_) => {}
+            None => self.insert(event.id, &event.incident_key, poison),
+        }
+    }
+
+    fn insert(&mut self, id: EventId, incident_key: &IncidentKey, poison: Poison) {
+        let queue = self.by_incident.entry(incident_key.clone()).or_default();
+        let Err(index) = queue.ids.binary_search(&id) else { return };
+        queue.ids.insert(index, id);
+        let was_head = if index == 0 { queue.ids.get(1).copied() } else { None };
+        let is_head = index == 0 && queue.in_flight.is_none();
+        if is_head || poison != Poison::default() {
+            self.events.insert(id, TrackedEvent::blocked(incident_key, poison));
+        }
+        if is_head {
+            if let Some(head) = was_head {
+                self.set_state(head, EventState::Blocked);
+            }
+            self.promote(id, incident_key);
+        }
+    }
+
+    /// The event that should be sent next, if one may be now. Those that failed may from `retry_at` on, or not at all.
+    pub(super) fn next(&self, now: Moment, newest: bool, retry_at: Option<Moment>) -> Option<Candidate> {
+        let ready = if newest { self.ready.last() } else { self.ready.first() };
+        let failed = self.next_failed(retry_at).filter(|(moment, _)| *moment <= now);
+        match (ready, failed) {
+            (_, Some((_, id))) if self.ready_in_a_row >= READY_PER_RETRY => Some(Candidate::Due(id)),
+            (Some(id), _) => Some(Candidate::Due(*id)),
+            (None, Some((_, id))) => Some(Candidate::Spare(id)),
+            (None, None) => None,
+        }
+    }
+
+    /// When the next of those that failed may be tried again.
+    pub(super) fn next_retry_at(&self, retry_at: Option<Moment>) -> Option<Moment> {
+        self.next_failed(retry_at).map(|(moment, _)| moment)
+    }
+
+    /// Until when no head may be sent, if those that failed may be from `retry_at` on; `None` if one may now, or there is
+    /// none.
+    pub(super) fn all_wait_until(&self, retry_at: Moment) -> Option<Moment> {
+        if self.ready.is_empty() { self.next_retry_at(Some(retry_at)) } else { None }
+    }
+
+    fn next_failed(&self, retry_at: Option<Moment>) -> Option<(Moment, EventId)> {
+        let (moment, id) = self.backed_off.first().into_iter().chain(self.quarantined.first()).min()?;
+        Some((retry_at?.max(*moment), *id))
+    }
+
+    /// Whether the event is ready, as opposed to one that waited after a failure.
+    pub(super) fn is_ready(&self, id: EventId) -> bool {
+        self.ready.contains(&id)
+    }
+
+    /// An attempt of the event begins.
+    pub(super) fn begin(&mut self, id: EventId) {
+        self.ready_in_a_row = if self.is_ready(id) { self.ready_in_a_row.saturating_add(1) } else { 0 };
+        let Some(event) = self.events.get(&id) else { return };
+        if let Some(queue) = self.by_incident.get_mut(&event.incident_key) {
+            queue.in_flight = Some(id);
+        }
+        self.set_state(id, EventState::InFlight);
+    }
+
+    /// For how long the event failed while others were delivered.
+    pub(super) fn blamed(&self, id: EventId) -> Duration {
+        self.events.get(&id).map(|event| event.poison.blamed()).unwrap_or_default()
+    }
+
+    /// The connection of the event's attempt ended before an answer; see [`Poison::dropped`].
+    pub(super) fn dropped(&mut self, id: EventId) -> bool {
+        self.events.get_mut(&id).is_some_and(|event| event.poison.dropped())
+    }
+
+    /// The event's attempt failed; see [`Poison::failed`].
+    pub(super) fn failed(
+        &mut self,
+        id: EventId,
+        now: Moment,
+        last_delivered: Option<Moment>,
+        blame: Blame,
+    ) -> (Poison, bool) {
+        let Some(event) = self.events.get_mut(&id) else { return Default::default() };
+        let others_delivered = event.poison.failed(now, last_delivered, blame);
+        (event.poison, others_delivered)
+    }
+
+    /// The state of the event, whose attempt failed, once that is committed.
+    pub(super) fn set_next_state(&mut self, id: EventId, state: EventState) {
+        if let Some(event) = self.events.get_mut(&id) {
+            event.next_state = Some(state);
+        }
+    }
+
+    /// The event is not in flight any more, and still waits.
+    pub(super) fn put_back(&mut self, id: EventId) {
+        let Some(event) = self.events.get_mut(&id) else { return };
+        let next_state = event.next_state.take();
+        let incident_key = event.incident_key.clone();
+        let Some(queue) = self.by_incident.get_mut(&incident_key) else { return };
+        queue.in_flight = None;
+        match queue.ids.front().copied() {
+            Some(head) if head != id => {
+                self.set_state(id, EventState::Blocked);
+                self.promote(head, &incident_key);
+            }
+            _ => match next_state {
+                Some(state) => self.set_state(id, state),
+                None => self.promote(id, &incident_key),
+            },
+        }
+    }
+
+    /// The event, which is in flight, does not wait any more, and the next one of its incident may be sent.
+    pub(super) fn remove(&mut self, id: EventId) {
+        self.set_state(id, EventState::Blocked);
+        let Some(event) = self.events.remove(&id) else { return };
+        let Some(queue) = self.by_incident.get_mut(&event.incident_key) else { return };
+        if let Ok(index) = queue.ids.binary_search(&id) {
+            queue.ids.remove(index);
+        }
+        queue.in_flight = None;
+        match queue.ids.front().copied() {
+            Some(head) => self.promote(head, &event.incident_key),
+            None => {
+                self.by_incident.remove(&event.incident_key);
+            }
+        }
+    }
+
+    /// An event was delivered: those that failed before may not have been the cause, so they are ready again.
+    pub(super) fn delivered(&mut self, id: EventId) {
+        for (_, id) in std::mem::take(&mut self.backed_off) {
+            self.set_state(id, EventState::Ready);
+        }
+        if self.events.get(&id).is_some_and(|event| event.poison.is_quarantined()) {
+            for (_, id) in self.quarantined.iter().take(RELEASED_AT_ONCE).copied().collect::<Vec<_>>() {
+                self.set_state(id, EventState::Ready);
+            }
+        }
+    }
+
+    fn promote(&mut self, head: EventId, incident_key: &IncidentKey) {
+        let new = || TrackedEvent::blocked(incident_key, Poison::default());
+        let event = self.events.entry(head).or_insert_with(new);
+        let is_quarantined = event.poison.is_quarantined();
+        self.set_state(head, if is_quarantined { EventState::Quarantined(Moment::ZERO) } else { EventState::Ready });
+    }
+
+    fn set_state(&mut self, id: EventId, state: EventState) {
+        let Some(event) = self.events.get_mut(&id) else { return };
+        match std::mem::replace(&mut event.state, state) {
+            EventState::Ready => self.ready.remove(&id),
+            EventState::BackedOff(moment) => self.backed_off.remove(&(moment, id)),
+            EventState::Quarantined(moment) => self.quarantined.remove(&(moment, id)),
+            EventState::Blocked | EventState::InFlight => false,
+        };
+        match state {
+            EventState::Ready => self.ready.insert(id),
+            EventState::BackedOff(moment) => self.backed_off.insert((moment, id)),
+            EventState::Quarantined(moment) => self.quarantined.insert((moment, id)),
+            EventState::Blocked | EventState::InFlight => false,
+        };
+    }
+}
+
+impl TrackedEvent {
+    fn blocked(incident_key: &IncidentKey, poison: Poison) -> Self {
+        Self { incident_key: incident_key.clone(), state: EventState::Blocked, next_state: None, poison }
+    }
+}

@@ -1,0 +1,266 @@
+//! What to send next, and when to look again.
+//!
+//! Pure: events, answers, the time and randomness come in as arguments, decisions go out. Nothing here waits, reads a clock
+//! or knows how an event is stored or sent.
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, RangeBounds};
+
+use super::circuit_breaker::{AttemptEnd, AttemptNumber, TlsBreaker};
+use super::connections::{Connections, Speed};
+use super::key_queue::{KeyQueue, Readiness};
+use super::view::DeliveryView;
+use super::{Limits, Moment};
+use crate::pagerduty::ServiceKey;
+use crate::pagerduty::outcome::Outcome;
+use crate::queue::{Arrival, Disposition, EventId, WaitingEvent};
+
+/// What to do next.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Next {
+    /// Attempt this event now; the scheduler counts it as begun.
+    Send {
+        /// The event.
+        id: EventId,
+        /// The integration it goes to.
+        key: ServiceKey,
+    },
+    /// Read the next page of this key's waiting events and pass it to [`Scheduler::loaded`].
+    Load {
+        /// The integration.
+        key: ServiceKey,
+        /// The page begins after this event.
+        after: Option<EventId>,
+    },
+    /// Nothing to do before this moment, an answer or an arrival; `None`: only those can change anything.
+    Wait(Option<Moment>),
+}
+
+/// Schedules all deliveries.
+#[derive(Debug)]
+pub struct Scheduler {
+    limits: Limits,
+    queues: BTreeMap<ServiceKey, KeyQueue>,
+    /// The keys that were served last, a quick one and a slow one; the others of their group get their turn first.
+    served: [Option<ServiceKey>; 2],
+    /// Whether a slow key was served last; then a quick one is next, if it has something to send.
+    slow_was_last: bool,
+    in_flight: u32,
+    /// The number of the last attempt that began.
+    latest: AttemptNumber,
+    tls_breaker: TlsBreaker,
+}
+
+impl Scheduler {
+    /// A scheduler without events.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            queues: BTreeMap::new(),
+            served: [None, None],
+            slow_was_last: false,
+            in_flight: 0,
+            latest: 0,
+            tls_breaker: TlsBreaker::default(),
+        }
+    }
+
+    /// Its limits.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// How many attempts have begun whose answer is not known yet.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// The queue holds waiting events of `key` that were not announced, as after a restart.
+    pub fn read_on(&mut self, key: &ServiceKey) {
+        self.queue(key).prefetch().read_on();
+    }
+
+    /// Somebody else changed the queue of `key`: events may wait again, at their old places, and others may be gone.
+    /// Everything is read again; attempts in flight are not disturbed. An event that is gone is noticed when it is to be
+    /// sent, see [`gone`](Self::gone). A quarantined event that was reset is tried at once.
+    pub fn rescan(&mut self, key: &ServiceKey) {
+        self.queue(key).prefetch().reread();
+    }
+
+    /// Restores attempts of one event in an earlier run, `times` of them, that may have reached PagerDuty as late as `end`;
+    /// they count for the rate. See [`latest_arrival`](super::rate_limiter::latest_arrival).
+    pub fn restore_attempts(&mut self, key: &ServiceKey, end: Moment, times: u32) {
+        self.queue(key).restore_attempts(end, times);
+    }
+
+    /// Restores why the last attempt for `key` in an earlier run failed. It is shown until PagerDuty accepts an event, and
+    /// delays nothing.
+    pub fn restore_failure(&mut self, key: &ServiceKey, reason: String) {
+        self.queue(key).restore_failure(reason);
+    }
+
+    /// Restores why PagerDuty could not be trusted at the end of an earlier run. Until an attempt shows otherwise, one event
+    /// at a time is sent.
+    pub fn restore_untrusted(&mut self, reason: String) {
+        self.tls_breaker.restore(reason);
+    }
+
+    /// An event was committed. Events of one key have to be announced in the order of their ids.
+    pub fn arrived(&mut self, event: &Arrival) {
+        self.queue(&event.service_key).arrived(event);
+    }
+
+    /// A page asked for by [`Next::Load`] was read up to `end`, which is beyond the last event of `page` where some could
+    /// not be read; `last`: nothing newer was waiting at that moment.
+    pub fn loaded(&mut self, key: &ServiceKey, page: &[WaitingEvent], end: Option<EventId>, last: bool) {
+        self.queue(key).loaded(page, end, last);
+    }
+
+    /// A page asked for by [`Next::Load`] could not be read; it will be asked for again.
+    pub fn not_loaded(&mut self, key: &ServiceKey) {
+        self.queue(key).prefetch().not_loaded();
+    }
+
+    /// What to do now.
+    pub fn next(&mut self, now: Moment) -> Next {
+        for (key, queue) in &mut self.queues {
+            if queue.wants_page() {
+                return Next::Load { key: key.clone(), after: queue.prefetch().read_to() };
+            }
+        }
+        let most = if self.tls_breaker.is_half_open() { 1 } else { self.limits.in_flight };
+        if self.in_flight >= most {
+            return Next::Wait(None);
+        }
+        if self.tls_breaker.blocked_until() > now {
+            return Next::Wait(Some(self.tls_breaker.blocked_until()));
+        }
+        let connections = self.connections(now);
+        let mut wake = None;
+        for slow in [!self.slow_was_last, self.slow_was_last] {
+            let found = match self.served[usize::from(slow)].clone() {
+                None => self.begin_first(slow, &connections, .., now, &mut wake),
+                Some(served) => self
+                    .begin_first(slow, &connections, (Bound::Excluded(&served), Bound::Unbounded), now, &mut wake)
+                    .or_else(|| self.begin_first(slow, &connections, ..=&served, now, &mut wake)),
+            };
+            if let Some((id, key)) = found {
+                self.in_flight += 1;
+                self.slow_was_last = slow;
+                self.served[usize::from(slow)] = Some(key.clone());
+                return Next::Send { id, key };
+            }
+        }
+        Next::Wait(wake)
+    }
+
+    /// Who holds the connections.
+    fn connections(&self, now: Moment) -> Connections {
+        let mut connections = Connections::new(self.limits.in_flight as usize);
+        for queue in self.queues.values().filter(|queue| queue.in_flight() > 0) {
+            connections.count(queue.in_flight(), queue.speed(now), queue.speed_is_fresh(now));
+        }
+        connections
+    }
+
+    /// Begins an attempt of the first key in `keys`, among the slow ones or among the others, that has something to send
+    /// and gets a connection; otherwise `wake` is brought forward to when one of them will.
+    fn begin_first<'a>(
+        &mut self,
+        slow: bool,
+        connections: &Connections,
+        keys: impl RangeBounds<&'a ServiceKey>,
+        now: Moment,
+        wake: &mut Option<Moment>,
+    ) -> Option<(EventId, ServiceKey)> {
+        let bounds = (keys.start_bound().cloned(), keys.end_bound().cloned());
+        for (key, queue) in self.queues.range_mut::<ServiceKey, _>(bounds) {
+            let speed = queue.speed(now);
+            let admitted = connections.admit(queue.in_flight(), speed, queue.speed_is_fresh(now));
+            if (speed == Speed::Slow) != slow || !admitted {
+                continue;
+            }
+            match queue.readiness(now) {
+                Readiness::Now(id) => {
+                    self.latest += 1;
+                    queue.begun(id, self.latest, now);
+                    return Some((id, key.clone()));
+                }
+                Readiness::At(moment) => *wake = Some(wake.map_or(moment, |wake| wake.min(moment))),
+                Readiness::Idle => {}
+            }
+        }
+        None
+    }
+
+    /// An attempt could not begin for a reason of the bridge's own; it is tried again, not before `until`.
+    pub fn not_begun(&mut self, key: &ServiceKey, id: EventId, until: Moment) {
+        self.ended(key).not_begun(id, until);
+    }
+
+    /// An attempt could not begin because an earlier event of its incident waits that the scheduler does not know of, as
+    /// after somebody put that back. All of the key is read again, and the event stays where it is until then.
+    pub fn blocked(&mut self, key: &ServiceKey, id: EventId) {
+        self.ended(key).blocked(id);
+    }
+
+    /// An attempt could not begin because the event does not wait any more.
+    pub fn gone(&mut self, key: &ServiceKey, id: EventId) {
+        self.ended(key).gone(id);
+    }
+
+    /// An attempt ended. `chance` is a random number from 0 up to 1. The event's incident stops until
+    /// [`settled`](Self::settled) says that its disposition is committed: if a later event of the incident were sent before,
+    /// a crash could send the earlier one again after it.
+    pub fn answered(
+        &mut self,
+        key: &ServiceKey,
+        id: EventId,
+        outcome: &Outcome,
+        now: Moment,
+        chance: f64,
+    ) -> Disposition<Moment> {
+        let latest = self.latest;
+        let queue = self.ended(key);
+        let end = AttemptEnd { number: queue.attempt_number(id), latest, now, chance };
+        let mut disposition = queue.answered(id, outcome, &end);
+        if let Outcome::Untrusted { reason } = outcome {
+            self.tls_breaker.failed(&end, reason);
+            if let Disposition::Retry { next_attempt_at, .. } = &mut disposition {
+                *next_attempt_at = self.tls_breaker.blocked_until();
+            }
+        } else {
+            self.tls_breaker.trusted(&end);
+        }
+        disposition
+    }
+
+    /// The disposition of an event is committed.
+    pub fn settled(&mut self, key: &ServiceKey, id: EventId, disposition: &Disposition<Moment>) {
+        self.queue(key).settled(id, disposition);
+    }
+
+    /// The deliveries as they are at `now`. It costs as much as there are service keys, however many events wait.
+    #[must_use]
+    pub fn view(&self, now: Moment) -> DeliveryView<Moment> {
+        let keys = self.queues.iter().map(|(key, queue)| queue.view(key, now, self.tls_breaker.blocked_until()));
+        let untrusted = self.tls_breaker.reason().map(str::to_owned);
+        DeliveryView { keys: keys.collect(), untrusted, ..DeliveryView::default() }
+    }
+
+    fn queue(&mut self, key: &ServiceKey) -> &mut KeyQueue {
+        self.queues.entry(key.clone()).or_insert_with(|| KeyQueue::new(self.limits))
+    }
+
+    /// The queue of a key of which one attempt less is in flight.
+    fn ended(&mut self, key: &ServiceKey) -> &mut KeyQueue {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.queue(key)
+    }
+}
+
+#[cfg(test)]
+mod tests;

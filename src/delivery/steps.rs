@@ -1,0 +1,226 @@
+//! The worker's I/O: steps that go on side by side and end with something for it to learn. However long a step takes or
+//! fails, only what needs it waits.
+//!
+//! An [`AttemptStep`] belongs to an attempt in flight, which a shutdown lets end. A [`BackgroundStep`] is abandoned then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use log::{Level, error, info, log, warn};
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+
+use super::{Backoff, Moment};
+use crate::logging::throttle;
+use crate::pagerduty::client::Client;
+use crate::pagerduty::outcome::Outcome;
+use crate::pagerduty::{OutcomeKind, ServiceKey};
+use crate::queue::{Begun, Disposition, EventId, KeysInLine, LookedAgain, Page, Queue, QueueError, Reader};
+
+/// How long to wait before a database that failed is used again.
+pub(super) const DATABASE_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long to wait before a disposition that could not be committed because of damage is tried again.
+const SETTLE_BACKOFF: Backoff = Backoff { first: Duration::from_secs(15), ceiling: Duration::from_mins(10) };
+
+/// How long to wait before the waiting events of a key are read again after that failed.
+const READ_BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Duration::from_secs(30) };
+
+/// How many pages are read at the same time; the deliveries have as many connections to the database.
+const PAGES: usize = 2;
+
+/// The end of one step of an attempt.
+#[derive(Debug)]
+pub(super) enum AttemptStep {
+    /// Nothing was sent: the attempt could not be recorded, or the event not read.
+    NotBegun { key: ServiceKey, id: EventId, error: QueueError },
+    /// PagerDuty answered, or did not in time. `received_at` is when the newest alert of the event came.
+    Answered { key: ServiceKey, id: EventId, received_at: DateTime<Utc>, outcome: Outcome },
+    /// The event's disposition is committed.
+    Settled(EndedAttempt),
+    /// It cannot be, because the database is damaged.
+    NotSettled(EndedAttempt),
+}
+
+/// The end of a step that belongs to no attempt in flight.
+#[derive(Debug)]
+pub(super) enum BackgroundStep {
+    /// A page of a key's waiting events, which begins after `after`.
+    Page { key: ServiceKey, after: Option<EventId>, page: Page },
+    /// One that could not be read; it may be asked for again after [`back_off`].
+    NoPage { key: ServiceKey, reason: String },
+    /// The key backed off for long enough.
+    BackedOff { key: ServiceKey },
+    /// Whether somebody else changed the queue: its generation, and the keys with waiting events if that is new. `None`:
+    /// the queue could not be read.
+    Changes(Option<(u64, Option<KeysInLine>)>),
+    /// The disposition of this event could be committed after all.
+    Settled(EventId),
+    /// What was found of events that could not be read before.
+    Reread(Vec<(EventId, LookedAgain)>),
+}
+
+/// An attempt whose outcome is known.
+#[derive(Debug)]
+pub(super) struct EndedAttempt {
+    pub(super) key: ServiceKey,
+    pub(super) id: EventId,
+    /// When the newest alert came that the event stands for.
+    pub(super) received_at: DateTime<Utc>,
+    pub(super) kind: OutcomeKind,
+    pub(super) disposition: Disposition<Moment>,
+    pub(super) ended_at: Moment,
+}
+
+impl EndedAttempt {
+    async fn commit(&self, queue: &Queue) -> Result<(), QueueError> {
+        let now = Utc::now();
+        let wait = |next: Moment| TimeDelta::from_std(next.saturating_sub(self.ended_at)).unwrap_or_default();
+        match queue.settle(self.id, self.disposition.clone().by_clock(|next| now + wait(next)), now).await {
+            Err(QueueError::NotWaiting { .. }) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Logs it, once its disposition is committed: whoever reads that an event is a dead letter finds it among them.
+    pub(super) fn log(&self, now: DateTime<Utc>) {
+        let Self { key, id, received_at, kind, disposition, ended_at } = self;
+        let event = id.get();
+        match disposition {
+            Disposition::Delivered { note } => {
+                let after_ms = (now - *received_at).num_milliseconds();
+                match note {
+                    None => info!(event, service_key:% = key, after_ms; "delivered"),
+                    Some(note) => warn!(event, service_key:% = key, after_ms; "delivered, but PagerDuty {note}"),
+                }
+            }
+            Disposition::Dead { reason } => error!(event, service_key:% = key; "dead letter: PagerDuty {reason}"),
+            Disposition::RetryNow { reason } => {
+                let line = throttle::line("attempts were repeated at once", Level::Info);
+                log!(line.level, event, service_key:% = key; "sent again at once: {reason}{line}");
+            }
+            Disposition::Retry { reason, next_attempt_at, .. } => {
+                let seconds = next_attempt_at.saturating_sub(*ended_at).as_secs_f32();
+                let line = match kind {
+                    OutcomeKind::Untrusted => {
+                        let line = throttle::line("attempts found no trusted PagerDuty", Level::Error);
+                        log!(line.level, event, service_key:% = key; "nothing is sent, PagerDuty cannot be trusted: {reason}; next attempt in {seconds:.1} s{line}");
+                        return;
+                    }
+                    OutcomeKind::Unreachable | OutcomeKind::Dropped => {
+                        throttle::line("attempts did not reach PagerDuty", Level::Warn)
+                    }
+                    OutcomeKind::Throttled => {
+                        throttle::line(format!("attempts were throttled on the key {key}"), Level::Warn)
+                    }
+                    _ => throttle::line(format!("attempts failed on the key {key}"), Level::Warn),
+                };
+                log!(line.level, event, service_key:% = key; "not delivered yet: {reason}; next attempt in {seconds:.1} s{line}");
+            }
+        }
+    }
+}
+
+/// Records an attempt and makes it. `past` are earlier events of its incident that cannot be read, for which it does not
+/// wait.
+pub(super) async fn attempt(
+    queue: Queue,
+    client: Client,
+    key: ServiceKey,
+    id: EventId,
+    past: Vec<EventId>,
+) -> AttemptStep {
+    match queue.begin_past(id, Utc::now(), past).await {
+        Ok(Begun { body, received_at }) => {
+            let outcome = client.send(&key, body).await;
+            AttemptStep::Answered { key, id, received_at, outcome }
+        }
+        Err(error) => AttemptStep::NotBegun { key, id, error },
+    }
+}
+
+/// Commits an event's disposition, however long it takes until the database can, unless it is damaged.
+pub(super) async fn settle(queue: Queue, attempt: EndedAttempt) -> AttemptStep {
+    loop {
+        let Err(error) = attempt.commit(&queue).await else { return AttemptStep::Settled(attempt) };
+        let line = throttle::line("answers of PagerDuty could not be stored at once", Level::Error);
+        log!(line.level, event = attempt.id.get(); "PagerDuty's answer cannot be stored yet: {error}{line}");
+        if error.is_damage() {
+            return AttemptStep::NotSettled(attempt);
+        }
+        sleep(DATABASE_PAUSE).await;
+    }
+}
+
+/// Commits an event's disposition once the damage is repaired.
+pub(super) async fn settle_after_repair(queue: Queue, attempt: EndedAttempt) -> BackgroundStep {
+    let mut failures = 1;
+    loop {
+        sleep(SETTLE_BACKOFF.wait(failures, rand::random())).await;
+        if attempt.commit(&queue).await.is_ok() {
+            return BackgroundStep::Settled(attempt.id);
+        }
+        failures += 1;
+    }
+}
+
+/// Reads from the queue; clones take turns.
+#[derive(Clone, Debug)]
+pub(super) struct Reads {
+    reader: Reader,
+    turns: Arc<Semaphore>,
+}
+
+impl Reads {
+    pub(super) fn new(reader: Reader) -> Self {
+        Self { reader, turns: Arc::new(Semaphore::new(PAGES)) }
+    }
+
+    pub(super) async fn page(self, key: ServiceKey, after: Option<EventId>, limit: u32) -> BackgroundStep {
+        // Turns are given in the order of asking. The semaphore is never closed.
+        let _turn = self.turns.acquire().await;
+        match self.reader.page(&key, after, limit).await {
+            Ok(page) => BackgroundStep::Page { key, after, page },
+            Err(error) => {
+                let line = throttle::line("reads of the queue failed", Level::Error);
+                log!(line.level, service_key:% = key; "the queue of this key cannot be read: {error}{line}");
+                BackgroundStep::NoPage { key, reason: error.to_string() }
+            }
+        }
+    }
+
+    /// Reads whether somebody else changed the queue since `known`.
+    pub(super) async fn changes(self, known: u64) -> BackgroundStep {
+        let found = async {
+            let generation = self.reader.generation().await?;
+            let keys = if generation == known { None } else { Some(self.reader.keys_in_line().await?) };
+            Ok::<_, QueueError>((generation, keys))
+        };
+        BackgroundStep::Changes(match found.await {
+            Ok(changes) => Some(changes),
+            Err(error) => {
+                let line = throttle::line("reads of the queue failed", Level::Warn);
+                log!(line.level, "the queue cannot be read: {error}{line}");
+                None
+            }
+        })
+    }
+
+    /// Tries again to read events that could not be read.
+    pub(super) async fn reread(self, ids: Vec<EventId>) -> BackgroundStep {
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            // An error leaves the rest to the next time.
+            let Ok(looked) = self.reader.look_again(id).await else { break };
+            found.push((id, looked));
+        }
+        BackgroundStep::Reread(found)
+    }
+}
+
+/// Waits after the n-th failure in a row to read a key's waiting events.
+pub(super) async fn back_off(key: ServiceKey, failures: u32) -> BackgroundStep {
+    sleep(READ_BACKOFF.wait(failures, rand::random())).await;
+    BackgroundStep::BackedOff { key }
+}
