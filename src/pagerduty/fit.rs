@@ -2,10 +2,12 @@
 
 use std::mem;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::api::{MAX_COUNTS, Rendered};
 use super::cut::Cut;
-use super::event::{Context, Event, Trigger};
+use super::event::{Context, Event, EventAction, Trigger};
 use super::{Description, WireEvent};
 
 /// To how many characters the longest texts are cut, in turn, until the event fits.
@@ -16,53 +18,98 @@ const TEXT_LIMITS: [usize; 8] = [32_768, 16_384, 8_192, 4_096, 2_048, 1_024, 512
 /// and no character takes more than six bytes: less than 300,000 bytes.
 const ENTRY_LIMITS: [usize; 8] = [4_096, 2_048, 1_024, 512, 256, 128, 64, 32];
 
-/// The event as JSON of at most [`WireEvent::MAX_BYTES`], and all that had to go for it.
-pub(super) fn fit(event: &mut Event) -> (Vec<u8>, Vec<Cut>) {
+/// How long a trigger may be: the two details that tell how many alerts it stands for are inserted later.
+const MAX_TRIGGER: usize = WireEvent::MAX_BYTES - MAX_COUNTS;
+
+/// The event as JSON of at most [`WireEvent::MAX_BYTES`], and all that had to go for it. A trigger is shorter by what
+/// [`with_counts`](super::with_counts) may add.
+pub(super) fn fit(event: &mut Event) -> (Rendered, Vec<Cut>) {
     let mut cuts = Vec::new();
     cuts.extend(event.description().and_then(Description::cut).map(Cut::Description));
     let Some(trigger) = event.trigger_mut() else { return (json(event), cuts) };
     drop_long_addresses(trigger, &mut cuts);
 
-    let body = json(event);
-    let Some(trigger) = event.trigger_mut().filter(|_| body.len() > WireEvent::MAX_BYTES) else { return (body, cuts) };
+    let rendered = json(event);
+    let length = rendered.bytes.len();
+    let Some(trigger) = event.trigger_mut().filter(|_| length > MAX_TRIGGER) else { return (rendered, cuts) };
     let details = mem::take(&mut trigger.details);
-    let (body, lost) = shrink(details, body.len(), |details| {
+    let (rendered, lost) = shrink(details, length, |details| {
         if let Some(trigger) = event.trigger_mut() {
             trigger.details = details;
         }
         json(event)
     });
     cuts.extend(lost);
-    (body, cuts)
+    (rendered, cuts)
 }
 
 /// Takes away from `details`, which make a body of `length` bytes, what helps least, until the body that `render`
-/// makes with them is at most [`WireEvent::MAX_BYTES`] long; returns that body and what is gone.
+/// makes with them is at most [`MAX_TRIGGER`] long; returns that body and what is gone.
 pub(super) fn shrink(
     mut details: Map<String, Value>,
     length: usize,
-    mut render: impl FnMut(Map<String, Value>) -> Vec<u8>,
-) -> (Vec<u8>, Vec<Cut>) {
-    let mut cuts = Vec::from_iter(drop_frames(&mut details, length.saturating_sub(WireEvent::MAX_BYTES)));
+    mut render: impl FnMut(Map<String, Value>) -> Rendered,
+) -> (Rendered, Vec<Cut>) {
+    let mut cuts = Vec::from_iter(drop_frames(&mut details, length.saturating_sub(MAX_TRIGGER)));
     let longest = details.iter().map(|(_, value)| longest_text(value)).max().unwrap_or(0);
     let texts_only = TEXT_LIMITS.into_iter().filter(|&limit| limit < longest).map(|limit| (limit, usize::MAX));
     let shortest = TEXT_LIMITS[TEXT_LIMITS.len() - 1];
     let steps = [(usize::MAX, usize::MAX)].into_iter().chain(texts_only);
-    let mut body = Vec::new();
+    let mut rendered = Rendered { bytes: Vec::new(), counts_at: None };
     for (text_limit, entry_limit) in steps.chain(ENTRY_LIMITS.map(|entries| (shortest, entries))) {
         let (short, shortened) = shortened(&details, text_limit, entry_limit);
-        body = render(short);
-        if body.len() <= WireEvent::MAX_BYTES {
+        rendered = render(short);
+        if rendered.bytes.len() <= MAX_TRIGGER {
             cuts.extend(shortened);
             break;
         }
     }
-    (body, cuts)
+    (rendered, cuts)
 }
 
-fn json(event: &Event) -> Vec<u8> {
-    // It fails only for maps whose keys are no text, of which an event has none.
-    serde_json::to_vec(event).unwrap_or_default()
+/// The detail behind which the counts are inserted, so that all times are found together.
+const COUNTS_BEHIND: &str = "datetime";
+
+fn json(event: &Event) -> Rendered {
+    let mut bytes = b"{".to_vec();
+    member(&mut bytes, "service_key", &event.service_key);
+    member(&mut bytes, "incident_key", &event.incident_key);
+    member(&mut bytes, "event_type", event.event_type().as_str());
+    if let Some(description) = event.description() {
+        member(&mut bytes, "description", description);
+    }
+    let mut counts_at = None;
+    if let EventAction::Trigger(trigger) = &event.action {
+        member(&mut bytes, "client", trigger.client);
+        if let Some(root) = &trigger.client_url {
+            member(&mut bytes, "client_url", root);
+        }
+        bytes.extend_from_slice(br#","details":{"#);
+        for (name, value) in &trigger.details {
+            member(&mut bytes, name, value);
+            if name == COUNTS_BEHIND {
+                counts_at = Some(bytes.len());
+            }
+        }
+        counts_at = counts_at.or(Some(bytes.len()));
+        bytes.push(b'}');
+        if !trigger.contexts.is_empty() {
+            member(&mut bytes, "contexts", &trigger.contexts);
+        }
+    }
+    bytes.push(b'}');
+    Rendered { bytes, counts_at }
+}
+
+/// Adds a member to the JSON object that `bytes` begin.
+fn member(bytes: &mut Vec<u8>, name: &str, value: &(impl Serialize + ?Sized)) {
+    if bytes.last() != Some(&b'{') {
+        bytes.push(b',');
+    }
+    // Writing to memory cannot fail, and neither can serialising: every key of an event is a text.
+    let _ = serde_json::to_writer(&mut *bytes, name);
+    bytes.push(b':');
+    let _ = serde_json::to_writer(&mut *bytes, value);
 }
 
 fn drop_long_addresses(trigger: &mut Trigger, cuts: &mut Vec<Cut>) {

@@ -2,15 +2,13 @@
 
 use serde_json::{Map, Value};
 
+use super::api::TIME;
 use super::event::{Context, EventAction, Note, Trigger};
 use super::{Description, Event, IncidentKey, ServiceKey};
 use crate::alert::{Action, Alert, Exception, Frame, Project, Subject, User};
 
 /// How many calls of the stack `details.frames` holds.
 pub const MAX_FRAMES: usize = 10;
-
-/// How times are written in the details, after Sentry's plugin.
-pub(super) const DATETIME: &str = "%Y-%m-%dT%H:%M:%S%.6fZ";
 
 /// The event that tells PagerDuty of the alert.
 ///
@@ -53,7 +51,7 @@ fn link_text(subject: &Subject) -> &'static str {
 ///
 /// A metric alert, of which the plugin never heard, has only what there is to say.
 fn details(alert: &Alert) -> Map<String, Value> {
-    let happened_at = alert.happened_at.format(DATETIME).to_string();
+    let happened_at = alert.happened_at.format(TIME).to_string();
     let plugins = [
         ("event_id", text_or_null(alert.event_id.as_ref())),
         ("project", project(&alert.project)),

@@ -4,6 +4,7 @@
 //! - [`description`]: the one line people read first
 //! - [`event`]: an [`Event`] of the Events API v1
 //! - [`wire`]: the event as the bytes that are queued and sent, within PagerDuty's size limit
+//! - [`api`]: the bytes of an event, and the counts that are inserted into them
 //! - [`fold`]: one trigger that stands for several alerts of its incident
 //! - [`map`]: [`Alert`](crate::alert::Alert) → [`Event`]
 //! - `fit`: makes an event small enough; [`cut`]: what it had to lose for that
@@ -12,6 +13,7 @@
 //! - [`outcome`]: what PagerDuty's answer means for the event
 //! - [`kind`]: the same in a word, to be counted
 
+pub mod api;
 pub mod client;
 mod connect;
 pub mod cut;
@@ -26,6 +28,7 @@ pub mod map;
 pub mod outcome;
 pub mod wire;
 
+pub use api::{Rendered, with_counts};
 pub use cut::Cut;
 pub use description::{CutLine, Description};
 pub use event::{Event, EventType};

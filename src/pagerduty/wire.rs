@@ -1,5 +1,6 @@
 //! The event as the bytes that are queued and sent.
 
+use super::api::Rendered;
 use super::cut::Cut;
 use super::event::Event;
 use super::{EventType, IncidentKey, ServiceKey, fit};
@@ -13,7 +14,7 @@ pub struct WireEvent {
     incident_key: IncidentKey,
     event_type: EventType,
     description: String,
-    body: Vec<u8>,
+    rendered: Rendered,
 }
 
 impl WireEvent {
@@ -30,11 +31,11 @@ impl WireEvent {
     /// Also tells what was cut, including a description that was cut before.
     #[must_use]
     pub fn fit(mut event: Event) -> (Self, Vec<Cut>) {
-        let (body, cuts) = fit::fit(&mut event);
+        let (rendered, cuts) = fit::fit(&mut event);
         let event_type = event.event_type();
         let description = event.description().map_or_else(String::new, |line| line.as_str().to_owned());
         let Event { service_key, incident_key, .. } = event;
-        (Self { service_key, incident_key, event_type, description, body }, cuts)
+        (Self { service_key, incident_key, event_type, description, rendered }, cuts)
     }
 
     /// The integration it goes to.
@@ -64,11 +65,18 @@ impl WireEvent {
     /// The JSON that is sent.
     #[must_use]
     pub fn body(&self) -> &[u8] {
-        &self.body
+        &self.rendered.bytes
     }
+
+    /// The JSON that is sent, and where counts are inserted into it.
+    #[must_use]
+    pub fn into_rendered(self) -> Rendered {
+        self.rendered
+    }
+
     /// The JSON that is sent, without a copy.
     #[must_use]
     pub fn into_body(self) -> Vec<u8> {
-        self.body
+        self.rendered.bytes
     }
 }
