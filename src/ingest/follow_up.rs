@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::Dedup;
 use crate::pagerduty::event::EventAction;
-use crate::pagerduty::{Event, EventType, IncidentKey, ServiceKey, WireEvent};
+use crate::pagerduty::{Destination, Event, EventType, IncidentKey, ServiceKey};
 
 /// An event for every integration where the bridge opened the incident: a resolve, an acknowledge, or a trigger for an
 /// issue that is back.
@@ -34,9 +34,7 @@ impl FollowUp {
 
     /// The event for one integration.
     #[must_use]
-    pub fn event_for(&self, service_key: ServiceKey) -> WireEvent {
-        let (event, _) =
-            WireEvent::fit(Event { service_key, incident_key: self.incident_key.clone(), action: self.action.clone() });
-        event
+    pub fn event_for(&self, destination: Destination) -> Event {
+        Event { destination, incident_key: self.incident_key.clone(), action: self.action.clone() }
     }
 }

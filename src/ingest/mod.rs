@@ -17,7 +17,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::alert::{Action, Alert, Level, Opening};
 use crate::config::{Config, ResolveScope};
 use crate::pagerduty::map::{action_of, event_of};
-use crate::pagerduty::{IncidentKey, ServiceKey, WireEvent};
+use crate::pagerduty::{Destination, IncidentKey, ServiceKey, render};
 use crate::redaction::Redaction;
 use crate::routing::Routes;
 
@@ -212,8 +212,9 @@ impl Ingest {
         let dedup = Dedup::of_trigger(&alert, opening, generation, &service_key, webhook.idempotency_key);
         let happened_at = webhook.time_of(&alert);
         self.policy.redaction.apply(&mut alert);
-        let (event, cuts) = WireEvent::fit(event_of(&alert, service_key, &self.policy.incident_key_prefix));
-        Verdict::Queue(Box::new(Prepared { event, cuts, alert, happened_at, dedup }))
+        let event = event_of(&alert, Destination::v1(service_key), &self.policy.incident_key_prefix);
+        let rendered = render(&event);
+        Verdict::Queue(Box::new(Prepared { event, rendered, alert, happened_at, dedup }))
     }
 
     /// Only the bridge's memory knows where the incident is: these webhooks carry no tags.

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::{Dedup, FollowUp};
 use crate::alert::{Alert, Level, Opening};
-use crate::pagerduty::{Cut, EventType, WireEvent};
+use crate::pagerduty::{Event, EventType, Rendered};
 use crate::sentry::json::NotJson;
 use crate::sentry::platform::Silence;
 
@@ -28,9 +28,9 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prepared {
     /// The event, a trigger.
-    pub event: WireEvent,
-    /// What it had to lose.
-    pub cuts: Vec<Cut>,
+    pub event: Event,
+    /// Its JSON, and what was cut to be within PagerDuty's limits.
+    pub rendered: Rendered,
     /// What Sentry told, without what is redacted.
     pub alert: Alert,
     /// When Sentry received its event, to be compared with resolves: by Sentry's own clock and no other. Where there is

@@ -16,7 +16,7 @@ use super::{Cause, Facts, Limits, Rhythm, Trouble, Watch, judge};
 use crate::logging::repeats;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
-use crate::pagerduty::{IncidentKey, ServiceKey};
+use crate::pagerduty::{Event, IncidentKey, ServiceKey, render};
 use crate::queue::{IncidentState, Incoming, NewEvent, Queue, QueueError, Reception};
 
 /// How often a bridge that has nothing to do tries whether it could commit an alert.
@@ -168,7 +168,7 @@ impl Keeper {
         match deed {
             Deed::Raise(trouble) if cause == Cause::Storage => self.sends(&notice, trouble, facts).await,
             Deed::Raise(trouble) => {
-                let trigger = Incoming::event(NewEvent::new(notice.trigger(trouble, facts), self.latest));
+                let trigger = self.incoming(&notice.trigger(trouble, facts));
                 self.queues(trigger, cause, &trouble.sentence).await
             }
             Deed::Resolve(_) => {
@@ -176,13 +176,17 @@ impl Keeper {
                 notice.service_key = sent_to.unwrap_or(notice.service_key);
                 // The queue does not know of an incident that it did not open.
                 let resolve = if cause == Cause::Storage {
-                    Incoming::event(NewEvent::new(notice.resolve(), self.latest))
+                    self.incoming(&notice.resolve())
                 } else {
                     Incoming::follow_up(notice.follow_up(), self.latest)
                 };
                 self.queues(resolve, cause, "this trouble is over").await
             }
         }
+    }
+
+    fn incoming(&self, event: &Event) -> Incoming {
+        Incoming::event(NewEvent::new(event, render(event), self.latest))
     }
 
     async fn queues(&self, incoming: Incoming, cause: Cause, sentence: &str) -> bool {
@@ -221,7 +225,7 @@ impl Keeper {
         self.direct.not_before = now + DIRECT_PAUSE * 2_u32.pow(self.direct.attempts.min(DIRECT_ATTEMPTS));
         for key in self.paged(trouble.cause).to_vec() {
             let event = Notice { service_key: key.clone(), ..notice.clone() }.trigger(trouble, facts);
-            match self.client.send(&key, event.into_body()).await {
+            match self.client.send(&key, render(&event).bytes).await {
                 Outcome::Delivered { .. } => {
                     self.direct.sent_to = Some(key);
                     return true;

@@ -1,12 +1,11 @@
 //! What an alarm tells PagerDuty. Pure.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde_json::{Map, Value, json};
 
 use super::{Facts, Trouble};
 use crate::ingest::{Dedup, FollowUp};
-use crate::pagerduty::event::{EventAction, Note, Trigger};
-use crate::pagerduty::{Description, Event, IncidentKey, ServiceKey, WireEvent};
+use crate::pagerduty::event::{Detail, Details, EventAction, HAPPENED_AT, Note, Trigger};
+use crate::pagerduty::{Description, Destination, Event, IncidentKey, ServiceKey};
 
 /// Who sends it.
 const CLIENT: &str = "sentry-pagerduty-bridge";
@@ -21,7 +20,7 @@ pub(super) struct Notice {
 
 impl Notice {
     /// The event that opens the incident.
-    pub(super) fn trigger(self, trouble: &Trouble, facts: &Facts) -> WireEvent {
+    pub(super) fn trigger(self, trouble: &Trouble, facts: &Facts) -> Event {
         let line = format!("{CLIENT}: {}", trouble.sentence);
         // It begins with a name, so it is never blank.
         let description = Description::new(&line).or_else(|| Description::new(CLIENT));
@@ -31,7 +30,7 @@ impl Notice {
                 client: CLIENT,
                 client_url: None,
                 details: details(trouble, facts, self.at),
-                contexts: Vec::new(),
+                links: Vec::new(),
             }),
             None => EventAction::Resolve(Note::default()),
         };
@@ -39,7 +38,7 @@ impl Notice {
     }
 
     /// The event that closes it.
-    pub(super) fn resolve(self) -> WireEvent {
+    pub(super) fn resolve(self) -> Event {
         let action = self.over();
         self.event(action)
     }
@@ -52,26 +51,26 @@ impl Notice {
     }
 
     fn over(&self) -> EventAction {
-        let line = format!("{CLIENT}: this trouble is over, seen at {}", time(self.at));
+        let line = format!("{CLIENT}: this trouble is over, seen at {}", in_seconds(self.at));
         EventAction::Resolve(Note { description: Description::new(&line) })
     }
 
-    fn event(self, action: EventAction) -> WireEvent {
+    fn event(self, action: EventAction) -> Event {
         let Self { service_key, incident_key, .. } = self;
-        WireEvent::fit(Event { service_key, incident_key, action }).0
+        Event { destination: Destination::v1(service_key), incident_key, action }
     }
 }
 
-fn details(trouble: &Trouble, facts: &Facts, at: DateTime<Utc>) -> Map<String, Value> {
-    let mut details = Map::new();
-    let mut add = |name: &str, value: Value| drop(details.insert(name.to_owned(), value));
-    add("cause", json!(trouble.cause.name()));
-    add("datetime", json!(time(at)));
-    add("version", json!(env!("CARGO_PKG_VERSION")));
-    add("started_at", json!(time(facts.started_at)));
+fn details(trouble: &Trouble, facts: &Facts, at: DateTime<Utc>) -> Details {
+    let mut details = Details::new();
+    let mut add = |name, detail| drop(details.insert(name, detail));
+    add("cause", Detail::Text(trouble.cause.name().to_owned()));
+    add(HAPPENED_AT, time(at));
+    add("version", Detail::Text(env!("CARGO_PKG_VERSION").to_owned()));
+    add("started_at", time(facts.started_at));
     if let Ok(queue) = &facts.queue {
-        add("waiting", json!(queue.waiting));
-        add("dead_letters", json!(queue.dead));
+        add("waiting", Detail::Number(queue.waiting));
+        add("dead_letters", Detail::Number(queue.dead));
     }
     let oldest = facts.attention.as_ref().ok().and_then(|attention| attention.oldest());
     for (name, moment) in [
@@ -80,12 +79,16 @@ fn details(trouble: &Trouble, facts: &Facts, at: DateTime<Utc>) -> Map<String, V
         ("last_delivered_at", facts.metrics.last_delivered_at),
     ] {
         if let Some(moment) = moment {
-            add(name, json!(time(moment)));
+            add(name, time(moment));
         }
     }
     details
 }
 
-fn time(moment: DateTime<Utc>) -> String {
+fn time(moment: DateTime<Utc>) -> Detail {
+    Detail::Text(in_seconds(moment))
+}
+
+fn in_seconds(moment: DateTime<Utc>) -> String {
     moment.to_rfc3339_opts(SecondsFormat::Secs, true)
 }

@@ -134,7 +134,7 @@ pub async fn remap(editor: &mut Editor, ingest: &Ingest, id: RejectedId) -> Resu
             Ok(Retried::Ignored(Ignored::Repeated))
         }
         Verdict::Queue(prepared) => {
-            let incident_key = prepared.event.incident_key().clone();
+            let incident_key = prepared.event.incident_key.clone();
             readmit(editor, id, Incoming::trigger(*prepared, received_at), incident_key).await
         }
         Verdict::Follow(follow_up) => {

@@ -184,7 +184,7 @@ async fn take(
     };
     let (answered, response) = match verdict {
         Verdict::Queue(prepared) => {
-            let (incident_key, event_type) = (prepared.event.incident_key().clone(), prepared.event.event_type());
+            let (incident_key, event_type) = (prepared.event.incident_key.clone(), prepared.event.event_type());
             let incoming = Incoming::trigger(*prepared, received_at);
             // The largest things a request holds, and nobody needs them while the disk is waited for.
             drop((body, parsing, reservation));

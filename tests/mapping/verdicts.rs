@@ -40,7 +40,7 @@ fn an_incident_key_is_text_whatever_the_id_was() {
 #[test]
 fn a_prefix_is_put_before_the_issue() {
     let Verdict::Queue(prepared) = judge(&ingest("", "eu-", None), br#"{"id": 42, "project": "a"}"#) else { panic!() };
-    assert_eq!(prepared.event.incident_key().as_str(), "eu-42");
+    assert_eq!(prepared.event.incident_key.as_str(), "eu-42");
 }
 
 #[test]
