@@ -20,12 +20,12 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use crate::about::Build;
+use crate::build_info::BuildInfo;
 use crate::config::Config;
 use crate::delivery::{Limits, Worker};
 use crate::descriptors;
 use crate::ingest::Ingest;
-use crate::logging::{self, repeats};
+use crate::logging::{self, throttle};
 use crate::metrics::Metrics;
 use crate::monitor::{self, CommitTimes, Keeper, Paging, Rhythm, Watch};
 use crate::pagerduty::ServiceKey;
@@ -130,7 +130,7 @@ impl Bridge {
         };
         let keeper = Keeper::new(watch.clone(), queue.clone(), client, paging);
         let imprint =
-            Imprint { version: Build::current().to_string(), fingerprint: Some(config.fingerprint().to_string()) };
+            Imprint { version: BuildInfo::current().to_string(), fingerprint: Some(config.fingerprint().to_string()) };
         let ingest = Ingest::of(&config);
         let door = Door::new(config.webhook_token, config.sentry_client_secret);
         let admin = Admin::new(config.admin_token, rand::random());
@@ -189,7 +189,7 @@ impl Bridge {
         let remembering = async move { queue.keep_remembering(&metrics, REMEMBER_INTERVAL).await };
         let remembering = tasks.spawn("the keeping of the metrics", remembering);
         let keeping = tasks.spawn("the monitor", self.keeper.run());
-        tasks.spawn("the counting of log lines", repeats::keep_telling());
+        tasks.spawn("the counting of log lines", throttle::keep_reporting());
         tasks.spawn("the log's writer", logging::writer_ended());
         info!("listening on http://{}", self.address);
 
@@ -227,7 +227,7 @@ impl Bridge {
             warn!("the queue is safe, but its files could not be tidied up: {error}");
         }
         drop(tasks);
-        repeats::tell_the_rest();
+        throttle::report_all();
         info!("stopped");
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Takes Sentry's webhooks, queues each alert on disk and delivers it to PagerDuty's Events API v1.
+//! Receives Sentry's webhooks, enqueues each alert on disk and delivers it to PagerDuty's Events API v1.
 //!
 //! # The way an alert takes
 //!
@@ -23,28 +23,27 @@
 //! - [`redaction`]: what of an alert is never kept nor sent
 //! - [`queue`]: the durable queue
 //! - [`delivery`]: what to send next and when, and the worker that does it
-//! - [`row`]: what is told about an event or a rejected webhook, as JSON
 //! - [`upkeep`]: what people do about dead letters and rejected webhooks
 //! - [`metrics`]: what happened, counted; every room may touch it
 //! - [`monitor`]: whether the bridge is well
 //! - [`supervision`]: background tasks, none of which may end; [`descriptors`]: how many files may be open
-//! - [`logging`]: log lines, fewer where a cause repeats
+//! - [`logging`]: the log, with few lines where one thing is repeated
 //! - [`printable`]: texts of others, made safe for terminals and logs
-//! - [`about`]: which version this is
-//! - [`cli`] and [`commands`]: the verbs of the program; [`exit`]: how they end
+//! - [`build_info`]: which version this is
+//! - [`cli`] and [`commands`]: the verbs of the program; [`exit_code`]: how they end
 //!
 //! The strict local PagerDuty for rehearsals and tests is a crate of its own, [`pagerduty_sandbox`]: it cannot use what
 //! stands here, so that each checks the other.
 
-pub mod about;
 pub mod alert;
 pub mod bridge;
+pub mod build_info;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod delivery;
 pub mod descriptors;
-pub mod exit;
+pub mod exit_code;
 pub mod ingest;
 pub mod logging;
 pub mod metrics;
@@ -54,7 +53,6 @@ pub mod printable;
 pub mod queue;
 pub mod redaction;
 pub mod routing;
-pub mod row;
 pub mod sentry;
 pub mod supervision;
 pub mod upkeep;

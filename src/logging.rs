@@ -1,69 +1,85 @@
-//! Log lines: for people on a terminal, JSON for everything else.
+//! The log: lines on standard error, text for people and JSON for programs.
 //!
-//! - [`repeats`]: where one cause repeats, lines are counted instead of written; [`limiter`]: how many
-//! - `spool`: where JSON lines wait for each other, so that a storm does not cost a write for each, and where they wait
-//!   when nobody reads them, so that no alert does
+//! A thread of its own writes them, so that no alert waits for whoever reads the log. Where nobody reads it, lines are
+//! dropped once the buffer is full, and counted. [`throttle`] keeps repeated lines few. This module knows nothing of the
+//! others but how text is made safe to print.
 
-pub mod limiter;
-pub mod repeats;
-mod spool;
+pub mod throttle;
 
 use std::future::pending;
-use std::io::{self, IsTerminal, Write};
-use std::sync::OnceLock;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use std::{mem, thread};
 
 use chrono::{SecondsFormat, Utc};
+use env_logger::fmt::style::Style;
 use env_logger::{Builder, Logger, Target, WriteStyle};
-use log::kv::{Error, Key, Value, VisitSource};
-use log::{Level, LevelFilter, Log, Metadata, Record};
-use serde::Serialize;
+use log::{Level, LevelFilter, Log, Metadata, Record, kv};
+use serde::Serializer as _;
+use serde::ser::SerializeMap;
 use tokio::sync::watch;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 
-use self::spool::Spool;
-use crate::config::LogFormat;
 use crate::printable;
+
+/// How many lines may wait to be written.
+const CAPACITY: usize = 8192;
+
+/// How long the writer waits between two writes. Lines that come meanwhile are written together: a write for each would
+/// cost an alert more than parsing it does. The first line after a quiet time is written at once.
+const WRITE_INTERVAL: Duration = Duration::from_millis(2);
+
+/// How long [`Log::flush`] waits.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    Auto,
+    /// Text for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
 
 /// Starts logging to standard error what `filter` lets through, in the syntax of `RUST_LOG`.
 ///
-/// A warning or an error is written when this returns to whoever logs it, and so is everything before it. Other JSON
-/// lines are written within milliseconds, or when [`log::Log::flush`] is called, which has to be done before the program
-/// ends. If nobody reads standard error, whoever logs waits for a second, and nobody does again until all is written: JSON
-/// lines are kept as far as there is room, and those beyond it are counted and lost. Text is written at once: whoever holds a terminal with
-/// Ctrl-S holds the program.
+/// Lines are written within milliseconds, or when [`Log::flush`] is called, which has to be done before the program ends.
+/// That waits at most a second; logging itself never waits. Lines that find the buffer full are dropped, and their number
+/// is logged once somebody reads again.
 pub fn start(format: LogFormat, filter: &str) {
-    let json = match format {
-        LogFormat::Auto => !io::stderr().is_terminal(),
-        LogFormat::Text => false,
-        LogFormat::Json => true,
+    let write_line: WriteLine = match format {
+        LogFormat::Auto if io::stderr().is_terminal() => write_text,
+        LogFormat::Text => write_text,
+        LogFormat::Auto | LogFormat::Json => write_json,
     };
+    let has_colors = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
     let mut builder = Builder::new();
-    // The web server tells of each of its threads. Whoever wants that can ask for it by the same name.
+    // The web server logs each of its threads. Whoever wants that can ask for it by the same name.
     builder.filter_module("actix_server", LevelFilter::Warn).parse_filters(filter);
+    builder.format(move |out, record| {
+        let style = if has_colors { out.default_level_style(record.level()) } else { Style::new() };
+        write_line(out, style, record)
+    });
+    let (logger, guard) = BufferedLogger::new(&mut builder, io::stderr(), CAPACITY, write_line);
+    let filter = logger.logger.filter();
     // A second call, as tests that run several commands make, keeps the first logger.
-    if !json {
-        let logger = builder.build();
-        let filter = logger.filter();
-        if log::set_boxed_logger(Box::new(Text(logger))).is_ok() {
-            log::set_max_level(filter);
-        }
-        return;
-    }
-    let spool = Spool::default();
-    builder.format(write_line);
-    // There are no colours to be taken out: what could be one is escaped.
-    builder.target(Target::Pipe(Box::new(spool.clone()))).write_style(WriteStyle::Always);
-    let logger = builder.build();
-    let filter = logger.filter();
-    if log::set_boxed_logger(Box::new(Lines { logger, spool: spool.clone() })).is_ok() {
+    let ended = logger.ended.clone();
+    if log::set_boxed_logger(Box::new(logger)).is_ok() {
+        let _ = ENDED.set(ended);
         log::set_max_level(filter);
-        let _ = ENDED.set(spool.attend(io::stderr(), tell_lost));
+        // The guard would end the writer, and print to standard output where the buffer is full.
+        mem::forget(guard);
     }
 }
 
-/// Closed when the thread that writes JSON lines ends.
+/// Closed when the thread that writes the log ends.
 static ENDED: OnceLock<watch::Receiver<()>> = OnceLock::new();
 
-/// Returns when the thread that writes JSON lines has ended, which it never should; waits for ever where there is none.
+/// Returns when the thread that writes the log has ended, which it never should; waits for ever where there is none.
 pub async fn writer_ended() {
     match ENDED.get().cloned() {
         Some(mut ended) => while ended.changed().await.is_ok() {},
@@ -71,139 +87,175 @@ pub async fn writer_ended() {
     }
 }
 
-/// Writes lines of text. What strangers wrote into one neither commands the terminal nor begins another line.
-struct Text(Logger);
-
-impl Log for Text {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.0.enabled(metadata)
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if !self.0.matches(record) {
-            return;
-        }
-        let mut pairs = Printable(Vec::new());
-        // Collecting does not fail.
-        let _ = record.key_values().visit(&mut pairs);
-        let text = record.args().to_string();
-        let mut printable = Record::builder();
-        printable.metadata(record.metadata().clone()).key_values(&pairs.0);
-        printable.module_path(record.module_path()).file(record.file()).line(record.line());
-        self.0.log(&printable.args(format_args!("{}", printable::line(&text))).build());
-    }
-
-    fn flush(&self) {
-        self.0.flush();
-    }
-}
-
-struct Printable(Vec<(String, String)>);
-
-impl<'kvs> VisitSource<'kvs> for Printable {
-    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
-        self.0.push((printable::line(key.as_str()).into_owned(), printable::line(&value.to_string()).into_owned()));
-        Ok(())
-    }
-}
-
-/// Writes JSON lines, grave ones at once and others together.
-struct Lines {
+/// A logger that never waits for whoever reads the log.
+struct BufferedLogger {
     logger: Logger,
-    spool: Spool,
+    progress: Arc<Progress>,
+    ended: watch::Receiver<()>,
 }
 
-impl Log for Lines {
+#[derive(Default)]
+struct Progress {
+    logged: AtomicUsize,
+    written: AtomicUsize,
+    dropped: OnceLock<ErrorCounter>,
+}
+
+impl Progress {
+    fn dropped(&self) -> usize {
+        self.dropped.get().map_or(0, ErrorCounter::dropped_lines)
+    }
+}
+
+impl BufferedLogger {
+    fn new(
+        builder: &mut Builder,
+        out: impl Write + Send + 'static,
+        capacity: usize,
+        write_line: WriteLine,
+    ) -> (Self, WorkerGuard) {
+        let (progress, (ends, ended)) = (Arc::new(Progress::default()), watch::channel(()));
+        let out = BufWriter::with_capacity(1 << 16, out);
+        let writer =
+            Writer { out, progress: Arc::clone(&progress), write_line, unflushed: 0, reported: 0, _ends: ends };
+        let buffer = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(capacity).thread_name("log");
+        let (buffer, guard) = buffer.finish(writer);
+        progress.dropped.get_or_init(|| buffer.error_counter());
+        // No colors are stripped: those of others are made printable before.
+        let logger = builder.target(Target::Pipe(Box::new(buffer))).write_style(WriteStyle::Always).build();
+        (Self { logger, progress, ended }, guard)
+    }
+
+    /// Returns when all that was logged is written or dropped, the writer has ended, or `timeout` is over.
+    fn flush_within(&self, timeout: Duration) {
+        let (deadline, progress) = (Instant::now() + timeout, &self.progress);
+        let logged = progress.logged.load(Ordering::Acquire);
+        while progress.written.load(Ordering::Acquire) + progress.dropped() < logged
+            && Instant::now() < deadline
+            && self.ended.has_changed().is_ok()
+        {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Log for BufferedLogger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         self.logger.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        self.logger.log(record);
-        if record.level() <= Level::Warn || !self.spool.is_attended() {
-            self.flush();
+        if self.logger.matches(record) {
+            self.progress.logged.fetch_add(1, Ordering::AcqRel);
+            self.logger.log(record);
         }
     }
 
     fn flush(&self) {
-        self.spool.wait();
+        self.flush_within(FLUSH_TIMEOUT);
     }
 }
 
-/// The line that stands for those that found no room.
-fn tell_lost(lines: u64) -> Vec<u8> {
-    let mut line = Vec::new();
-    let pairs = [("lost", Value::from(lines))];
-    let mut record = Record::builder();
-    record.level(Level::Warn).target(module_path!()).key_values(&pairs);
-    let said = format_args!("{lines} lines of the log are lost, because nobody read it").to_string();
-    let written = write_line(&mut line, &record.args(format_args!("{said}")).build());
-    if written.is_err() {
-        line.clear();
+/// What the thread writes to. What cannot be written is lost, as with any log.
+struct Writer<W: Write> {
+    out: BufWriter<W>,
+    progress: Arc<Progress>,
+    write_line: WriteLine,
+    unflushed: usize,
+    /// How many dropped lines were reported.
+    reported: usize,
+    /// Dropped when the thread ends, by a panic as well.
+    _ends: watch::Sender<()>,
+}
+
+impl<W: Write> Write for Writer<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.unflushed += 1;
+        let _ = self.out.write_all(line);
+        Ok(line.len())
     }
-    line
-}
 
-/// The members every line has; a pair of the same name is left out.
-const MEMBERS: [&str; 4] = ["time", "level", "message", "target"];
-
-fn write_line(out: &mut impl Write, record: &Record<'_>) -> io::Result<()> {
-    let [time, level, message, target] = MEMBERS;
-    let now = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
-    let word = match record.level() {
-        Level::Error => "error",
-        Level::Warn => "warn",
-        Level::Info => "info",
-        Level::Debug => "debug",
-        Level::Trace => "trace",
-    };
-    write!(out, r#"{{"{time}":"{now}","{level}":"{word}","{message}":"#)?;
-    match record.args().as_str() {
-        Some(text) => write_json(out, text)?,
-        None => write_json(out, &record.args().to_string())?,
-    }
-    write!(out, r#","{target}":"#)?;
-    write_json(out, record.target())?;
-    record.key_values().visit(&mut Pairs(out)).map_err(io::Error::other)?;
-    out.write_all(b"}\n")
-}
-
-fn write_json(out: &mut impl Write, value: &(impl Serialize + ?Sized)) -> io::Result<()> {
-    let text = serde_json::to_string(value)?;
-    out.write_all(printable::json(&text).as_bytes())
-}
-
-struct Pairs<'a, W>(&'a mut W);
-
-impl<'kvs, W: Write> VisitSource<'kvs> for Pairs<'_, W> {
-    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
-        let out = &mut *self.0;
-        if MEMBERS.contains(&key.as_str()) {
-            return Ok(());
+    /// Called when the buffer is empty.
+    fn flush(&mut self) -> io::Result<()> {
+        let dropped = self.progress.dropped();
+        let lines = dropped - mem::replace(&mut self.reported, dropped);
+        if lines > 0 {
+            let pairs = [("lost", kv::Value::from(lines as u64))];
+            let mut record = Record::builder();
+            record.level(Level::Warn).target(module_path!()).key_values(&pairs);
+            let text = format!("{lines} lines of the log are lost, because nobody read it");
+            let _ = (self.write_line)(&mut self.out, Style::new(), &record.args(format_args!("{text}")).build());
         }
-        out.write_all(b",")?;
-        write_json(out, key.as_str())?;
-        out.write_all(b":")?;
-        match value.to_i64() {
-            Some(number) => write!(out, "{number}")?,
-            None => write_json(out, &value.to_string())?,
-        }
+        let _ = self.out.flush();
+        self.progress.written.fetch_add(mem::take(&mut self.unflushed), Ordering::AcqRel);
+        thread::sleep(WRITE_INTERVAL);
         Ok(())
     }
 }
 
+/// Writes a record as a line that holds nothing unsafe to print; the style is the level's.
+type WriteLine = fn(&mut dyn Write, Style, &Record<'_>) -> io::Result<()>;
+
+fn write_text(out: &mut dyn Write, style: Style, record: &Record<'_>) -> io::Result<()> {
+    let now = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
+    let (level, target) = (record.level(), record.target());
+    write!(out, "[{now} {style}{level:<5}{style:#} {target}] {}", printable::line(&record.args().to_string()))?;
+    each_pair(record, |key, value| write!(out, " {}={}", printable::line(key), printable::line(&value.to_string())))?;
+    writeln!(out)
+}
+
+/// The members every JSON line has; a pair of the same name is left out.
+const MEMBERS: [&str; 4] = ["time", "level", "message", "target"];
+
+fn write_json(out: &mut dyn Write, _: Style, record: &Record<'_>) -> io::Result<()> {
+    let [time, level, message, target] = MEMBERS;
+    let mut json = Vec::with_capacity(256);
+    let mut serializer = serde_json::Serializer::new(&mut json);
+    let mut line = serializer.serialize_map(None)?;
+    line.serialize_entry(time, &Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true))?;
+    line.serialize_entry(level, &record.level().as_str().to_ascii_lowercase())?;
+    line.serialize_entry(message, record.args())?;
+    line.serialize_entry(target, record.target())?;
+    each_pair(record, |key, value| {
+        match value.to_i64() {
+            _ if MEMBERS.contains(&key) => {}
+            Some(number) => line.serialize_entry(key, &number)?,
+            None => line.serialize_entry(key, &format_args!("{value}"))?,
+        }
+        Ok(())
+    })?;
+    SerializeMap::end(line)?;
+    writeln!(out, "{}", printable::json(&String::from_utf8_lossy(&json)))
+}
+
+fn each_pair(record: &Record<'_>, write: impl FnMut(&str, kv::Value<'_>) -> io::Result<()>) -> io::Result<()> {
+    struct Pairs<F>(F);
+    impl<'kvs, F: FnMut(&str, kv::Value<'_>) -> io::Result<()>> kv::VisitSource<'kvs> for Pairs<F> {
+        fn visit_pair(&mut self, key: kv::Key<'kvs>, value: kv::Value<'kvs>) -> Result<(), kv::Error> {
+            self.0(key.as_str(), value).map_err(kv::Error::from)
+        }
+    }
+    record.key_values().visit(&mut Pairs(write)).map_err(io::Error::other)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
     use super::*;
+
+    fn written(write_line: WriteLine, record: &Record<'_>) -> String {
+        let mut line = Vec::new();
+        write_line(&mut line, Style::new(), record).unwrap();
+        String::from_utf8(line).unwrap()
+    }
 
     #[test]
     fn a_line_holds_message_and_pairs() {
-        let pairs = [("event", Value::from(7)), ("incident_key", Value::from("4\"2")), ("level", Value::from("x"))];
-        let mut line = Vec::new();
+        let pairs = [("event", kv::Value::from(7)), ("incident_key", "4\"2".into()), ("level", "x".into())];
         let builder = &mut Record::builder();
         let record = builder.args(format_args!("queued \"x\"\n")).target("web").level(Level::Info).key_values(&pairs);
-        write_line(&mut line, &record.build()).unwrap();
-        let line = String::from_utf8(line).unwrap();
+        let line = written(write_json, &record.build());
         assert!(line.starts_with(r#"{"time":"2"#) && line.ends_with("}\n"), "{line}");
         assert_eq!(line.matches('\n').count(), 1);
         let members: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -213,5 +265,111 @@ mod tests {
         assert_eq!(members["target"], "web");
         assert_eq!(members["event"], 7);
         assert_eq!(members["incident_key"], "4\"2");
+        let line = written(write_text, &record.build());
+        let (time, rest) = line.split_once(' ').unwrap();
+        assert!(time.starts_with("[2") && time.ends_with('Z'), "{line}");
+        assert_eq!(rest, "INFO  web] queued \"x\"\\n event=7 incident_key=4\"2 level=x\n");
+    }
+
+    /// A reader of the log who has to be told to read on: each write is held until then.
+    struct Reader {
+        began: Sender<()>,
+        goes_on: Receiver<()>,
+        read: Sender<Vec<u8>>,
+    }
+
+    impl Write for Reader {
+        fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+            let _ = self.began.send(());
+            // Whoever is gone lets everything pass.
+            let _ = self.goes_on.recv();
+            let _ = self.read.send(lines.to_vec());
+            Ok(lines.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn write_message(out: &mut dyn Write, _: Style, record: &Record<'_>) -> io::Result<()> {
+        writeln!(out, "{}", record.args())
+    }
+
+    /// A logger that buffers three lines, what ends its writer, and the other ends of its reader.
+    fn logger() -> (BufferedLogger, WorkerGuard, Receiver<()>, Sender<()>, Receiver<Vec<u8>>) {
+        let ((began, begins), (go_on, goes_on), (read, reads)) = (channel(), channel(), channel());
+        let mut builder = Builder::new();
+        builder.filter_level(LevelFilter::Info).format(|out, record| write_message(out, Style::new(), record));
+        let reader = Reader { began, goes_on, read };
+        let (logger, guard) = BufferedLogger::new(&mut builder, reader, 3, write_message);
+        (logger, guard, begins, go_on, reads)
+    }
+
+    impl BufferedLogger {
+        fn info(&self, text: &str) {
+            self.log(&Record::builder().level(Level::Info).args(format_args!("{text}")).build());
+        }
+    }
+
+    #[test]
+    fn lines_that_came_while_others_were_written_are_written_together_and_in_their_order() {
+        let (logger, _guard, begins, go_on, reads) = logger();
+        logger.info("first");
+        begins.recv().unwrap();
+        for line in ["a", "b", "c"] {
+            logger.info(line);
+        }
+        drop(go_on);
+        logger.flush_within(Duration::from_mins(1));
+        assert_eq!(reads.try_iter().collect::<Vec<_>>(), [&b"first\n"[..], b"a\nb\nc\n"]);
+    }
+
+    #[test]
+    fn a_reader_who_stops_holds_up_nobody_and_learns_how_many_lines_were_lost() {
+        let (logger, _guard, begins, go_on, reads) = logger();
+        logger.info("first");
+        begins.recv().unwrap();
+        // Nobody reads: what finds no room is dropped without waiting, and who waits gives up.
+        for line in ["a", "b", "c", "lost", "lost", "lost"] {
+            logger.info(line);
+        }
+        logger.flush_within(Duration::from_millis(1));
+        assert_eq!(reads.try_iter().count(), 0);
+        drop(go_on);
+        let read: Vec<u8> = reads.iter().take(2).flatten().collect();
+        let expected = "first\na\nb\nc\n3 lines of the log are lost, because nobody read it\n";
+        assert_eq!(String::from_utf8(read).unwrap(), expected);
+        // Once all is written, whoever waits is heard again.
+        logger.flush_within(Duration::from_mins(1));
+        logger.info("last");
+        logger.flush_within(Duration::from_mins(1));
+        assert_eq!(reads.try_iter().collect::<Vec<_>>(), [b"last\n"]);
+    }
+
+    struct Broken;
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            panic!("the log is broken")
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_thread_is_told_and_nobody_waits_for_it() {
+        let mut builder = Builder::new();
+        builder.filter_level(LevelFilter::Info);
+        let (logger, _guard) = BufferedLogger::new(&mut builder, Broken, 3, write_message);
+        logger.info("first");
+        let mut ended = logger.ended.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let told = runtime.block_on(async { tokio::time::timeout(Duration::from_mins(1), ended.changed()).await });
+        assert!(told.expect("nobody is told").is_err());
+        logger.info("second");
+        logger.flush_within(Duration::from_hours(1));
     }
 }

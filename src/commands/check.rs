@@ -1,16 +1,16 @@
-//! `check`: settings, queue and the way to PagerDuty.
+//! `check`: settings, database and the connection to PagerDuty.
 
 use std::io::Write;
 
 use chrono::Utc;
 use humantime::format_duration;
 
-use super::{block_on, config, out};
+use super::environment::{block_on, config, out};
 use crate::alert::IssueId;
 use crate::cli::CheckArgs;
 use crate::config::Config;
 use crate::descriptors;
-use crate::exit::Exit;
+use crate::exit_code::ExitCode;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::event::{Detail, Details, EventAction, Note, Trigger};
 use crate::pagerduty::outcome::Outcome;
@@ -18,45 +18,41 @@ use crate::pagerduty::{Description, Destination, Event, IncidentKey, render};
 use crate::printable::line;
 use crate::queue::{Queue, QueueError};
 
-/// Checks one thing after the other and says of each whether it is well.
-///
-/// # Errors
-///
-/// When the settings are wrong, or standard output is closed.
-pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
+/// Prints a line for each check. Continues after one that failed.
+pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let config = config()?;
     block_on(async {
-        let mut report = Report { well: true };
-        report.tell("settings", Ok(format!("read; {} in use", count_keys(&config))))?;
-        report.tell("alarms", Ok(alarms(&config)))?;
+        let mut report = Report { all_ok: true };
+        report.print("settings", Ok(format!("read; {} in use", count_keys(&config))))?;
+        report.print("alarms", Ok(alarms(&config)))?;
         let files = descriptors::raise_limit();
         if files < descriptors::FEW {
             Report::line("low", "open files", &descriptors::too_few(files))?;
         }
-        report.tell("queue", check_queue(&config).await)?;
+        report.print("queue", check_queue(&config).await)?;
         match Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref()) {
-            Err(error) => report.tell("PagerDuty", Err(error.to_string()))?,
+            Err(error) => report.print("PagerDuty", Err(error.to_string()))?,
             Ok(client) => {
-                report.tell("PagerDuty", client.reach().await)?;
+                report.print("PagerDuty", client.reach().await)?;
                 if args.page {
-                    report.tell("test incident", page(&config, &client).await)?;
+                    report.print("test incident", page(&config, &client).await)?;
                 }
             }
         }
-        Ok(Exit::of(report.well))
+        Ok(ExitCode::of(report.all_ok))
     })
 }
 
 struct Report {
-    well: bool,
+    all_ok: bool,
 }
 
 impl Report {
-    fn tell(&mut self, what: &str, found: Result<String, String>) -> anyhow::Result<()> {
-        let (mark, text) = match found {
+    fn print(&mut self, what: &str, result: Result<String, String>) -> anyhow::Result<()> {
+        let (mark, text) = match result {
             Ok(text) => ("ok", text),
             Err(text) => {
-                self.well = false;
+                self.all_ok = false;
                 ("FAILED", text)
             }
         };
@@ -76,10 +72,10 @@ fn count_keys(config: &Config) -> String {
     }
 }
 
-/// What the bridge pages for on its own account, and where.
+/// What the bridge raises alarms for, and on which service key.
 fn alarms(config: &Config) -> String {
     if !config.alarms {
-        return "off, by BRIDGE_ALARMS: nobody is paged for troubles of the bridge itself".to_owned();
+        return "off, by BRIDGE_ALARMS: nobody is paged for problems of the bridge itself".to_owned();
     }
     let silence = match config.silence_alarm {
         Some(silence) => format!("no webhook for {}", format_duration(silence)),
@@ -90,7 +86,7 @@ fn alarms(config: &Config) -> String {
     let service_key = config.alarm_key();
     format!(
         "paged on the key {service_key}: {silence}, an event that waits for {waiting}, dead letters{signatures}, a \
-         database that takes nothing"
+         database that cannot be written"
     )
 }
 
@@ -100,9 +96,11 @@ async fn check_queue(config: &Config) -> Result<String, String> {
         Ok(queue) => {
             let took = queue.probe().await.map_err(|error| error.to_string())?;
             queue.close().await.map_err(|error| error.to_string())?;
-            Ok(format!("{name} takes a commit in {:.1} ms; Sentry waits at least 1000 ms", took.as_secs_f64() * 1000.0))
+            Ok(format!("{name} commits in {:.1} ms; Sentry waits at least 1000 ms", took.as_secs_f64() * 1000.0))
         }
-        Err(QueueError::InUse { .. }) => Ok(format!("{name} is in use by a running bridge; ask that one: healthcheck")),
+        Err(QueueError::InUse { .. }) => {
+            Ok(format!("{name} is in use by a running bridge; to check that one, run healthcheck"))
+        }
         Err(error) => Err(error.to_string()),
     }
 }
@@ -110,7 +108,7 @@ async fn check_queue(config: &Config) -> Result<String, String> {
 /// Opens a test incident on the default key and resolves it at once.
 async fn page(config: &Config, client: &Client) -> Result<String, String> {
     let name = format!("bridge-check-{}", Utc::now().format("%Y%m%dT%H%M%S%.3fZ"));
-    let issue = IssueId::new(&name).ok_or("the test incident has no name")?;
+    let issue = IssueId::new(&name).ok_or("the test incident has no key")?;
     let incident_key = IncidentKey::of_issue(&config.incident_key_prefix, &issue);
     let trigger = Trigger {
         description: Description::new("Test incident of sentry-pagerduty-bridge: it resolves itself")
@@ -127,15 +125,15 @@ async fn page(config: &Config, client: &Client) -> Result<String, String> {
         match client.send(&event.destination.key, render(&event).bytes).await {
             Outcome::Delivered { oddity: None } => {}
             Outcome::Delivered { oddity: Some(reason) } => {
-                return Err(format!("the {what} was taken, but PagerDuty {reason}"));
+                return Err(format!("the {what} was accepted, but PagerDuty {reason}"));
             }
-            failed => return Err(format!("the {what} was not taken: {}", failed.failure().unwrap_or("no reason"))),
+            failed => return Err(format!("the {what} was not accepted: {}", failed.failure().unwrap_or("no reason"))),
         }
     }
     // PagerDuty has answered with success and dropped events before.
     Ok(format!(
-        "{incident_key} was opened and resolved on the key {}, as PagerDuty answers; see there whether it is among the \
-         incidents",
+        "{incident_key} was opened and resolved on the key {}, according to PagerDuty's answers; look there whether the \
+         incident exists",
         config.pagerduty_service_key
     ))
 }

@@ -6,35 +6,31 @@ use anyhow::Context;
 use chrono::Utc;
 use serde_json::Value;
 
+use super::environment::{config_with_placeholders, out, say};
 use super::payloads::{Payload, collect};
-use super::{config_or_stand_ins, out, say};
 use crate::cli::ExplainArgs;
-use crate::exit::Exit;
+use crate::exit_code::ExitCode;
 use crate::ingest::{FollowUp, Ingest, Prepared, Verdict, Webhook};
 use crate::pagerduty::{Destination, Event, Rendered, ServiceKey, render};
 use crate::printable::{self, line};
 use crate::routing::Routes;
 
 /// Explains every payload in turn.
-///
-/// # Errors
-///
-/// When the settings are wrong, a file cannot be read, or standard output is closed.
-pub fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
+pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let payloads = collect(&args.files)?;
-    let (config, missing) = config_or_stand_ins()?;
+    let (config, missing) = config_with_placeholders()?;
     for name in missing {
-        say(&format!("{name} is not set, so a stand-in serves"));
+        say(&format!("{name} is not set, so a placeholder is used"));
     }
     let ingest = Ingest::of(&config);
     let routes = config.routes();
     let mut out = out();
-    let mut exit = Exit::Done;
+    let mut exit = ExitCode::Done;
     for payload in &payloads {
         let webhook = Webhook::of_body(&payload.body, Utc::now());
         let verdict = ingest.judge(&webhook);
         if let Verdict::Rejected(_) = verdict {
-            exit = Exit::Failed;
+            exit = ExitCode::Failed;
         }
         if args.json {
             print_json(&mut out, payload, &verdict, args.show_keys)?;
@@ -55,7 +51,7 @@ fn print_json(out: &mut impl Write, payload: &Payload, verdict: &Verdict, show_k
                 let event = follow_up.event_for(Destination::v1(key.clone()));
                 writeln!(out, "{}", compact(&json(&event, &render(&event), show_keys)?))?;
             }
-            None => say(&line(&format!("{}: {}", payload.name, whereabouts(follow_up)))),
+            None => say(&line(&format!("{}: {}", payload.name, destinations(follow_up)))),
         },
         Verdict::Ignored(reason) => say(&line(&format!("{}: ignored: {reason}", payload.name))),
         Verdict::Rejected(reason) => say(&line(&format!("{}: refused: {reason}", payload.name))),
@@ -77,13 +73,13 @@ fn print_text(
         Verdict::Rejected(reason) => writeln!(out, "  refused  {}", line(&reason.to_string()))?,
         Verdict::Queue(prepared) => print_trigger(out, webhook, prepared, routes, show_keys)?,
         Verdict::Follow(follow_up) => {
-            writeln!(out, "  event    {}:", line(&whereabouts(follow_up)))?;
+            writeln!(out, "  event    {}:", line(&destinations(follow_up)))?;
             // The integration is all that differs from one event to the next.
             let key = follow_up.fallback.as_ref().unwrap_or(routes.default_key());
             let event = follow_up.event_for(Destination::v1(key.clone()));
             let mut event = json(&event, &render(&event), show_keys)?;
             if follow_up.fallback.is_none() {
-                event["service_key"] = Value::from("of wherever it is open");
+                event["service_key"] = Value::from("each where the incident is open");
             }
             print_event(out, &event)?;
         }
@@ -100,7 +96,7 @@ fn print_trigger(
     show_keys: bool,
 ) -> anyhow::Result<()> {
     // The route was chosen before anything was redacted.
-    let alert = Ingest::alert(webhook).context("the alert is gone")?;
+    let alert = Ingest::alert(webhook).context("the payload is not an alert")?;
     let steps = routes.explain(&alert);
     for step in &steps {
         writeln!(out, "  route    {step}")?;
@@ -117,14 +113,14 @@ fn print_trigger(
     print_event(out, &json(event, &prepared.rendered, show_keys)?)
 }
 
-/// Where an event goes that no route is asked about.
-fn whereabouts(follow_up: &FollowUp) -> String {
+/// Where an event goes that is not routed.
+fn destinations(follow_up: &FollowUp) -> String {
     let unknown = match &follow_up.fallback {
-        Some(key) => format!("{key} where there is none"),
-        None => "nowhere where there is none".to_owned(),
+        Some(key) => format!("if there is none, to {key}"),
+        None => "if there is none, nowhere".to_owned(),
     };
     format!(
-        "{} of incident {}: wherever the running bridge opened it, {unknown}",
+        "{} of incident {}: to every key where the running bridge opened it; {unknown}",
         follow_up.event_type(),
         follow_up.incident_key
     )
@@ -146,9 +142,9 @@ fn compact(event: &Value) -> String {
     printable::json(&event.to_string()).into_owned()
 }
 
-/// The very event, with its key masked unless it may be shown.
+/// The event as it would be sent, with its key masked unless it may be shown.
 fn json(event: &Event, rendered: &Rendered, show_keys: bool) -> anyhow::Result<Value> {
-    let mut json: Value = serde_json::from_slice(&rendered.bytes).context("the event is no JSON")?;
+    let mut json: Value = serde_json::from_slice(&rendered.bytes).context("the event is not JSON")?;
     if !show_keys {
         json["service_key"] = Value::String(event.destination.key.to_string());
     }

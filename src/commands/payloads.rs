@@ -1,4 +1,4 @@
-//! Payloads out of files and folders.
+//! Payloads from files and folders.
 
 use std::fs;
 use std::io::{self, Read};
@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::Misuse;
+use super::environment::UsageError;
 
 /// One body to post, and what to call it when it is refused.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Payload {
+pub(super) struct Payload {
     /// The file's path, with a line number when it holds several.
     pub name: String,
-    /// The bytes, as they stand in the file.
+    /// The bytes, as they are in the file.
     pub body: Vec<u8>,
 }
 
@@ -21,11 +21,7 @@ pub struct Payload {
 ///
 /// A file is one payload, unless its name ends in `.ndjson`: then each line that is not blank is one. In folders only
 /// `.json` and `.ndjson` count. `-` is standard input.
-///
-/// # Errors
-///
-/// When something cannot be read, or nothing is there to read.
-pub fn collect(paths: &[PathBuf]) -> anyhow::Result<Vec<Payload>> {
+pub(super) fn collect(paths: &[PathBuf]) -> anyhow::Result<Vec<Payload>> {
     let mut payloads = Vec::new();
     for path in paths {
         if path == Path::new("-") {
@@ -37,7 +33,7 @@ pub fn collect(paths: &[PathBuf]) -> anyhow::Result<Vec<Payload>> {
         }
     }
     if payloads.is_empty() {
-        return Err(Misuse("there is no .json and no .ndjson file at these paths".to_owned()).into());
+        return Err(UsageError("there is no .json and no .ndjson file at these paths".to_owned()).into());
     }
     Ok(payloads)
 }
@@ -50,7 +46,7 @@ fn read(path: &Path, payloads: &mut Vec<Payload>) -> anyhow::Result<()> {
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let path = entry.path();
-            // A link to a folder could lead back here and go round for ever.
+            // A link to a folder could point back here.
             let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
             if is_folder || (path.is_file() && (has_extension(&path, "json") || has_extension(&path, "ndjson"))) {
                 read(&path, payloads)?;

@@ -12,16 +12,16 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 use url::Url;
 
+use super::environment::{UsageError, block_on, out, say};
 use super::payloads::{Payload, collect};
-use super::{Misuse, block_on, out, say};
 use crate::cli::ReplayArgs;
-use crate::exit::Exit;
+use crate::exit_code::ExitCode;
 use crate::printable::line;
 
 /// How long the bridge may take to commit an alert before it counts as refused.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What became of the payloads.
+/// How the payloads were answered.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     posted: u64,
@@ -30,12 +30,8 @@ struct Summary {
     refused: u64,
 }
 
-/// Posts every payload in order and sums up the answers.
-///
-/// # Errors
-///
-/// When a path cannot be read, or no bridge is known to post to.
-pub fn run(args: &ReplayArgs) -> anyhow::Result<Exit> {
+/// Posts every payload in order and prints how they were answered.
+pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let payloads = collect(&args.paths)?;
     if args.dry_run {
         let mut out = out();
@@ -43,9 +39,9 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<Exit> {
             writeln!(out, "{} ({} bytes)", line(&payload.name), payload.body.len())?;
         }
         writeln!(out, "{} would be posted, {} times each", count(payloads.len() as u64, "payload"), args.repeat)?;
-        return Ok(Exit::Done);
+        return Ok(ExitCode::Done);
     }
-    let target = args.to.as_ref().ok_or_else(|| Misuse("say with --to which webhook to post to".to_owned()))?;
+    let target = args.to.as_ref().ok_or_else(|| UsageError("--to is missing: the webhook to post to".to_owned()))?;
     let summary = block_on(post_all(target, &payloads, args));
     let mut out = out();
     if args.json {
@@ -54,7 +50,7 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<Exit> {
         let Summary { posted, queued, ignored, refused } = summary;
         writeln!(out, "{posted} posted: {queued} queued, {ignored} ignored, {refused} refused")?;
     }
-    Ok(Exit::of(summary.refused == 0))
+    Ok(ExitCode::of(summary.refused == 0))
 }
 
 async fn post_all(target: &Url, payloads: &[Payload], args: &ReplayArgs) -> Summary {

@@ -6,25 +6,20 @@ use std::net::{SocketAddr, TcpListener};
 use anyhow::Context;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::signals::Signals;
-use super::{Misuse, block_on, out, say};
+use super::environment::{Signals, UsageError, block_on, out, say};
 use crate::cli::SandboxArgs;
-use crate::exit::Exit;
+use crate::exit_code::ExitCode;
 use crate::printable;
 use pagerduty_sandbox::{Fault, FaultRule, JournalEntry, Options, Sandbox, ThrottleOptions, ThrottleStatus, Verdict};
 
 /// Runs a sandbox until SIGTERM or SIGINT and prints a line for each request.
-///
-/// # Errors
-///
-/// When an address cannot be listened on, or standard output is closed.
-pub fn run(args: &SandboxArgs) -> anyhow::Result<Exit> {
+pub(super) fn run(args: &SandboxArgs) -> anyhow::Result<ExitCode> {
     let api = bind(args.listen, "--listen")?;
     let control = bind(args.control, "--control")?;
     let sandbox = Sandbox::start(options(args), api, Some(control)).context("the sandbox cannot start")?;
     if let Some(status) = args.fail {
         let rule = FaultRule { times: args.fail_first, ..FaultRule::new(Fault::status(status)) };
-        sandbox.inject(rule).map_err(|error| Misuse(format!("--fail {status}: {error}")))?;
+        sandbox.inject(rule).map_err(|error| UsageError(format!("--fail {status}: {error}")))?;
     }
     say(&format!("The Events API v1 is served at {}; set BRIDGE_PAGERDUTY_URL to that.", sandbox.url()));
     if let Some(url) = sandbox.control_url() {
@@ -39,11 +34,11 @@ pub fn run(args: &SandboxArgs) -> anyhow::Result<Exit> {
         sandbox.stop().await;
         printed
     })?;
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }
 
-fn bind(address: SocketAddr, option: &str) -> Result<TcpListener, Misuse> {
-    TcpListener::bind(address).map_err(|error| Misuse(format!("{option} {address} cannot be listened on: {error}")))
+fn bind(address: SocketAddr, option: &str) -> Result<TcpListener, UsageError> {
+    TcpListener::bind(address).map_err(|error| UsageError(format!("{option} {address} cannot be listened on: {error}")))
 }
 
 fn options(args: &SandboxArgs) -> Options {
@@ -68,9 +63,9 @@ async fn print_all(sandbox: &Sandbox) -> anyhow::Result<()> {
 }
 
 /// How much of a description is printed, in characters.
-const SHOWN: usize = 100;
+const MAX_SHOWN: usize = 100;
 
-/// One request on one line. What strangers wrote is escaped, so that it cannot play with the terminal.
+/// One request on one line. Texts of others are escaped, so that they cannot control the terminal.
 pub(super) fn line(entry: &JournalEntry) -> String {
     let verdict = match &entry.verdict {
         Verdict::Accepted { effect } => format!("{effect:?}").to_lowercase(),
@@ -78,9 +73,10 @@ pub(super) fn line(entry: &JournalEntry) -> String {
         other => format!("{other:?}").to_lowercase(),
     };
     let status = entry.status.map_or_else(|| "---".to_owned(), |status| status.to_string());
-    let member = |name: &str| printable(entry.text(name).unwrap_or("-"), SHOWN);
+    let member = |name: &str| printable(entry.text(name).unwrap_or("-"), MAX_SHOWN);
     let key: String = member("service_key").chars().rev().take(4).collect::<Vec<_>>().into_iter().rev().collect();
-    let incident = entry.incident_key.as_deref().map_or_else(|| member("incident_key"), |key| printable(key, SHOWN));
+    let incident =
+        entry.incident_key.as_deref().map_or_else(|| member("incident_key"), |key| printable(key, MAX_SHOWN));
     format!(
         "{} {status} {:<11} {verdict:<9} incident {incident:<12} key …{key:<4} {}",
         entry.request.at.format("%H:%M:%S%.3f"),

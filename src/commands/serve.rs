@@ -4,23 +4,18 @@ use std::process;
 
 use log::{info, warn};
 
-use super::signals::Signals;
-use super::{Misuse, block_on, config};
-use crate::about::Build;
+use super::environment::{Signals, UsageError, block_on, config};
 use crate::bridge::{Bridge, StartupError, listen};
+use crate::build_info::BuildInfo;
 use crate::descriptors;
-use crate::exit::Exit;
+use crate::exit_code::ExitCode;
 use crate::logging;
 
 /// Runs the bridge until SIGTERM or SIGINT.
-///
-/// # Errors
-///
-/// When the settings are wrong, or what they name cannot be used.
-pub fn run() -> anyhow::Result<Exit> {
+pub(super) fn run() -> anyhow::Result<ExitCode> {
     let config = config()?;
     logging::start(config.log_format, &config.rust_log);
-    let (build, fingerprint) = (Build::current(), config.fingerprint());
+    let (build, fingerprint) = (BuildInfo::current(), config.fingerprint());
     info!(version:% = build, config:% = fingerprint; "sentry-pagerduty-bridge {build}, config {fingerprint}");
     let files = descriptors::raise_limit();
     if files < descriptors::FEW {
@@ -29,7 +24,7 @@ pub fn run() -> anyhow::Result<Exit> {
     block_on(async {
         let listener = listen(config.listen)?;
         let bridge = Bridge::build(config, listener).await.map_err(|error| match error {
-            StartupError::Client(error) => Misuse(error.to_string()).into(),
+            StartupError::Client(error) => UsageError(error.to_string()).into(),
             other => anyhow::Error::from(other),
         })?;
         let mut signals = Signals::new()?;
@@ -39,10 +34,11 @@ pub fn run() -> anyhow::Result<Exit> {
                 actix_web::rt::spawn(async move {
                     signals.next().await;
                     warn!("a second signal: stopping at once; what is not delivered waits in the queue");
-                    process::exit(i32::from(Exit::Failed.code()));
+                    log::logger().flush();
+                    process::exit(ExitCode::Failed as i32);
                 });
             })
             .await?;
-        Ok(Exit::Done)
+        Ok(ExitCode::Done)
     })
 }

@@ -33,13 +33,14 @@ use crate::pagerduty::ServiceKey;
 use crate::redaction::Redaction;
 use crate::routing::{Route, Routes};
 
+pub use crate::logging::LogFormat;
 pub use address::{DatabaseUrl, DatabaseUrlError, PagerDutyUrlError};
 pub use declare::{Setting, help};
 pub use error::{ConfigError, Fault, Problem};
 pub use fingerprint::Fingerprint;
 pub use secrets::{AdminToken, ClientSecret, SecretError, WebhookToken};
 pub use source::Source;
-pub use values::{LogFormat, ResolveScope, ValueError};
+pub use values::{ResolveScope, ValueError};
 
 use declare::declare;
 

@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use thiserror::Error;
 
 use crate::alert::{Level, Opening};
+use crate::logging::LogFormat;
 
 /// Which incidents are resolved by `issue.resolved` and `metric_alert.resolved`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -18,17 +19,6 @@ pub enum ResolveScope {
     All,
     /// None.
     Off,
-}
-
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum LogFormat {
-    /// Text on a terminal, else JSON.
-    Auto,
-    /// Lines for people.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// Why a value does not do; shows it.

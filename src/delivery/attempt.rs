@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::backoff::Backoff;
 use super::fate::Fate;
 use super::news::News;
-use crate::logging::repeats::{self, Cause};
+use crate::logging::throttle;
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
@@ -51,7 +51,7 @@ pub(super) async fn settle(queue: Queue, news: News) -> Step {
         match queue.settle(news.id, settlement(&news), Utc::now()).await {
             Ok(()) | Err(QueueError::NotWaiting { .. }) => return Step::Settled { news },
             Err(error) => {
-                let line = repeats::line(Cause::NotSettled, Level::Error);
+                let line = throttle::line("answers of PagerDuty could not be stored at once", Level::Error);
                 log!(line.level, event = news.id.get(); "what PagerDuty answered cannot be kept yet: {error}{line}");
                 if error.is_damage() {
                     return Step::NotSettled { news };

@@ -6,7 +6,7 @@ use log::{Level, error, info, log, warn};
 
 use super::Moment;
 use super::fate::Fate;
-use crate::logging::repeats::{self, Cause, Hindrance};
+use crate::logging::throttle;
 use crate::pagerduty::{OutcomeKind, ServiceKey};
 use crate::queue::EventId;
 
@@ -39,22 +39,25 @@ impl News {
             }
             Fate::Dead { reason } => error!(event, service_key:% = key; "dead letter: PagerDuty {reason}"),
             Fate::Again { reason } => {
-                let line = repeats::line(Cause::Dropped, Level::Info);
+                let line = throttle::line("attempts were repeated at once", Level::Info);
                 log!(line.level, event, service_key:% = key; "sent again at once: {reason}{line}");
             }
             Fate::Retry { reason, at, .. } => {
                 let seconds = at.saturating_sub(*answered).as_secs_f32();
-                let cause = match kind {
+                let line = match kind {
                     OutcomeKind::Untrusted => {
-                        let line = repeats::line(Cause::Untrusted, Level::Error);
+                        let line = throttle::line("attempts found no trusted PagerDuty", Level::Error);
                         log!(line.level, event, service_key:% = key; "nothing is sent, PagerDuty cannot be trusted: {reason}; next attempt in {seconds:.1} s{line}");
                         return;
                     }
-                    OutcomeKind::Unreachable | OutcomeKind::Dropped => Cause::Unreachable,
-                    OutcomeKind::Throttled => Cause::NotDelivered(key.clone(), Hindrance::Throttled),
-                    _ => Cause::NotDelivered(key.clone(), Hindrance::Trouble),
+                    OutcomeKind::Unreachable | OutcomeKind::Dropped => {
+                        throttle::line("attempts did not reach PagerDuty", Level::Warn)
+                    }
+                    OutcomeKind::Throttled => {
+                        throttle::line(format!("attempts were throttled on the key {key}"), Level::Warn)
+                    }
+                    _ => throttle::line(format!("attempts failed on the key {key}"), Level::Warn),
                 };
-                let line = repeats::line(cause, Level::Warn);
                 log!(line.level, event, service_key:% = key; "not delivered yet: {reason}; next attempt in {seconds:.1} s{line}");
             }
         }

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use super::backoff::Backoff;
-use crate::logging::repeats::{self, Cause};
+use crate::logging::throttle;
 use crate::pagerduty::ServiceKey;
 use crate::queue::{EventId, KeysInLine, LookedAgain, Page, QueueError, Reader};
 
@@ -55,7 +55,7 @@ impl Reads {
         match self.reader.page(&key, after, limit).await {
             Ok(page) => Read::Page { key, after, page },
             Err(error) => {
-                let line = repeats::line(Cause::Unreadable, Level::Error);
+                let line = throttle::line("reads of the queue failed", Level::Error);
                 log!(line.level, service_key:% = key; "the queue of this key cannot be read: {error}{line}");
                 Read::NoPage { key, reason: error.to_string() }
             }
@@ -72,7 +72,7 @@ impl Reads {
         Read::Changes(match found.await {
             Ok(changes) => Some(changes),
             Err(error) => {
-                let line = repeats::line(Cause::Unreadable, Level::Warn);
+                let line = throttle::line("reads of the queue failed", Level::Warn);
                 log!(line.level, "the queue cannot be read: {error}{line}");
                 None
             }

@@ -31,7 +31,7 @@ use super::schedule::{Next, Schedule};
 use super::set_aside::SetAside;
 use super::shown::Shown;
 use super::view::DeliveryView;
-use crate::logging::repeats::{self, Cause};
+use crate::logging::throttle;
 use crate::metrics::Metrics;
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
@@ -179,7 +179,7 @@ impl Worker {
                     return;
                 }
                 Err(error) => {
-                    let line = repeats::line(Cause::Unreadable, Level::Error);
+                    let line = throttle::line("reads of the queue failed", Level::Error);
                     log!(line.level, "the queue cannot be read, so nothing is delivered yet: {error}{line}");
                     sleep(DATABASE_PAUSE).await;
                 }
@@ -324,7 +324,7 @@ impl Worker {
                 }
             }
             Step::NotBegun { key, id, error } => {
-                let line = repeats::line(Cause::NotBegun, Level::Error);
+                let line = throttle::line("attempts could not begin", Level::Error);
                 log!(line.level, event = id.get(), service_key:% = key; "not sent, because it could be neither marked nor read: {error}{line}");
                 self.schedule.not_begun(&key, id, now + DATABASE_PAUSE);
             }
@@ -391,6 +391,6 @@ fn unless_damaged<T>(read: Result<T, QueueError>) -> Result<Option<T>, QueueErro
 
 fn say_unreadable(event: &Unreadable) {
     let Unreadable { id, reason, .. } = event;
-    let line = repeats::line(Cause::SetAside, Level::Error);
+    let line = throttle::line("events cannot be read and were set aside", Level::Error);
     log!(line.level, event = id.get(); "event {id} cannot be read and is set aside: {reason}{line}");
 }

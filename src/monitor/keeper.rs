@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::alarm::{Alarms, Deed, Finding, Incident};
 use super::notice::Notice;
 use super::{Cause, Facts, Limits, Rhythm, Trouble, Watch, judge};
-use crate::logging::repeats;
+use crate::logging::throttle;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{Event, IncidentKey, ServiceKey, render};
@@ -203,7 +203,7 @@ impl Keeper {
             }
             Err(QueueError::Closed) => false,
             Err(error) => {
-                let line = repeats::line(repeats::Cause::NoAlarm, Level::Error);
+                let line = throttle::line("alarms were not queued", Level::Error);
                 log!(line.level, alarm; "this alarm cannot be queued: {error}{line}");
                 false
             }

@@ -6,7 +6,7 @@
 //! - [`incoming`]: what webhooks bring, and what became of it
 //! - [`event`]: what stands in the queue
 //! - [`rejected`]: webhooks that were rejected
-//! - [`item`]: both, as people name and list them
+//! - [`item`]: both, as people name and list them; [`json`]: as JSON
 //! - [`overview`]: how much stands where
 //! - [`attention`]: what of it wants somebody's attention
 //! - [`history`]: how long delivered events are kept
@@ -32,6 +32,7 @@ mod fold;
 pub mod history;
 pub mod incoming;
 pub mod item;
+pub mod json;
 mod memory;
 pub mod observer;
 pub mod overview;

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::ingest::Dedup;
-use crate::logging::repeats::{self, Cause};
+use crate::logging::throttle;
 use crate::metrics::Memory;
 
 use super::pulse::Pulse;
@@ -109,14 +109,28 @@ pub(super) enum NotFirst {
     Behind(EventId),
 }
 
+/// What triggers may be folded into.
+#[derive(Clone, Debug)]
+pub(super) struct Folding {
+    /// Whether anything may be folded into what waits already; not where that may be damaged.
+    pub(super) allowed: bool,
+    /// Events that were attempted although damage does not let them be marked: their bytes are known outside.
+    pub(super) attempted: HashSet<EventId>,
+}
+
+impl Default for Folding {
+    fn default() -> Self {
+        Self { allowed: true, attempted: HashSet::new() }
+    }
+}
+
 /// What one commit holds, to be written in this order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Batch {
     /// Attempts that were begun when nothing could be committed.
     pub(super) owed: Vec<(EventId, DateTime<Utc>)>,
     pub(super) incoming: Vec<Incoming>,
-    /// Whether nothing of it is folded into what waits already, for that may be damaged.
-    pub(super) unfolded: bool,
+    pub(super) folding: Folding,
     pub(super) settlements: Vec<(EventId, Settlement, DateTime<Utc>)>,
     pub(super) begins: Vec<Begin>,
     pub(super) rejected: Vec<Rejected>,
@@ -164,7 +178,7 @@ async fn run(mut engine: Engine, mut commands: mpsc::Receiver<Command>, pulse: A
                     if pulse.is_well() {
                         pulse.failed();
                     }
-                    let line = repeats::line(Cause::NotAccepted, Level::Error);
+                    let line = throttle::line("alerts were not accepted", Level::Error);
                     log!(line.level, "alerts cannot be committed: {error}{line}");
                 }
                 pulse.is_busy(false);
@@ -237,6 +251,8 @@ impl Maintenance {
 struct Carried {
     /// The attempts that nobody could mark so far.
     owed: Vec<(EventId, DateTime<Utc>)>,
+    /// Those that damage does not let be marked, until they are settled.
+    unmarkable: HashSet<EventId>,
     told: Told,
 }
 
@@ -342,8 +358,9 @@ impl Round {
     /// Commits the round as a whole and answers everybody in it, or returns the parts of it that are to be committed
     /// instead, in their order.
     async fn commit_whole(mut self, engine: &mut Engine, pulse: &Pulse, carried: &mut Carried) -> Vec<Self> {
-        let Carried { owed, told } = carried;
+        let Carried { owed, unmarkable, told } = carried;
         self.set_repetitions_apart(told);
+        self.batch.folding.attempted.clone_from(unmarkable);
         let settled: Vec<_> = self.batch.settlements.iter().map(|&(id, ..)| id).collect();
         let begun = self.batch.begins.clone();
         let takes_alerts = !self.batch.incoming.is_empty() || self.batch.probe;
@@ -360,6 +377,9 @@ impl Round {
                 pulse.committed(takes_alerts, committed.arrivals.into_iter());
                 answer(self.receiving, committed.receptions.into_iter().map(Ok));
                 answer(repeating(self.repeating), iter::repeat(Ok(Reception::Repeated)));
+                for id in &settled {
+                    unmarkable.remove(id);
+                }
                 let settlements = committed.settlements.into_iter().map(|waiting| waiting.then_some(()));
                 answer(self.settling, if_waiting(settlements, settled));
                 answer(self.beginning, if_first(committed.begins, &begun));
@@ -368,8 +388,8 @@ impl Round {
             }
             Err(error) if error.is_of_content() && !owed.is_empty() && carried.pay(engine).await => return vec![self],
             Err(error) if error.is_of_content() && self.commands() > 1 => return self.divided(),
-            Err(error) if error.is_of_content() && !self.batch.incoming.is_empty() && !self.batch.unfolded => {
-                self.batch.unfolded = true;
+            Err(error) if error.is_of_content() && !self.batch.incoming.is_empty() && self.batch.folding.allowed => {
+                self.batch.folding.allowed = false;
                 return vec![self];
             }
             Err(error) => {
@@ -410,7 +430,7 @@ async fn begin_unmarked(
     };
     let mark_later = |(begun, begin): (Result<Begun, QueueError>, &Begin)| {
         let begun = begun?;
-        let line = repeats::line(Cause::NotMarked, Level::Warn);
+        let line = throttle::line("attempts were not recorded as begun", Level::Warn);
         log!(line.level, event = begin.id.get(); "sent without a mark, because nothing can be committed: {cause}{line}");
         owed.push((begin.id, begin.at));
         Ok(begun)

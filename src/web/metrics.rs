@@ -8,7 +8,7 @@ use chrono::Utc;
 use tokio::time::timeout;
 
 use super::Shared;
-use crate::about::Build;
+use crate::build_info::BuildInfo;
 use crate::metrics::Gauge;
 use crate::metrics::gauge::CONTENT_TYPE;
 use crate::monitor::{gauges, gauges_without_database, judge};
@@ -20,7 +20,7 @@ const READING: Duration = Duration::from_secs(5);
 ///
 /// The counters are there whatever the database does.
 pub async fn metrics(shared: Data<Shared>) -> HttpResponse {
-    let Build { version, commit } = Build::current();
+    let BuildInfo { version, commit } = BuildInfo::current();
     let build = Gauge::info(
         "bridge_build_info",
         "Always 1; the labels tell which build is running.",

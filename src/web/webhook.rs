@@ -1,6 +1,5 @@
 //! `POST /sentry/{token}` and `POST /sentry`: what Sentry calls.
 
-use std::mem::discriminant;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -16,7 +15,7 @@ use super::body::{self, BodyError};
 use super::body_memory::{self, Reservation};
 use super::{RESOURCE, Shared, nothing_here};
 use crate::ingest::{Generation, Ignored, Rejection, Verdict, Webhook};
-use crate::logging::repeats::{self, Cause};
+use crate::logging::throttle;
 use crate::metrics::{Answered, Source};
 use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::{Accepted, Incoming, Reception, Rejected};
@@ -94,7 +93,7 @@ pub async fn with_header(request: HttpRequest, payload: Payload, shared: Data<Sh
 
 /// Any other address under `/sentry`: most likely an alert that is lost by a typo.
 pub async fn elsewhere(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
-    let line = repeats::line(Cause::Elsewhere, Level::Warn);
+    let line = throttle::line("requests to addresses under /sentry that do not exist were answered 404", Level::Warn);
     let (peer, method) = (peer_of(&request), request.method());
     // What stands in the path may be the token.
     log!(line.level, peer, method:%; "a request to an address under /sentry that does not exist was answered 404: webhooks \
@@ -104,7 +103,7 @@ pub async fn elsewhere(request: HttpRequest, shared: Data<Shared>) -> HttpRespon
 
 /// Any other method than POST.
 pub async fn wrong_method(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
-    let line = repeats::line(Cause::WrongMethod, Level::Warn);
+    let line = throttle::line("requests to the webhook were answered 405", Level::Warn);
     let (peer, method) = (peer_of(&request), request.method());
     log!(line.level, peer, method:%; "a request to the webhook was answered 405: Sentry posts its webhooks{line}");
     let mut response = HttpResponse::MethodNotAllowed();
@@ -126,10 +125,13 @@ fn counted(reply: Reply, shared: &Shared, received_at: DateTime<Utc>) -> HttpRes
 
 /// Turns away whoever has shown nothing; the body of a stranger is not even read.
 fn shut(request: &HttpRequest, answered: Answered) -> Reply {
-    let (what, reason) =
-        if answered == Answered::WrongToken { ("token", WRONG_TOKEN) } else { ("signature", WRONG_SIGNATURE) };
+    let (what, turned_away, reason) = if answered == Answered::WrongToken {
+        ("token", "webhooks with a wrong or missing token were turned away", WRONG_TOKEN)
+    } else {
+        ("signature", "webhooks with a wrong or missing signature were turned away", WRONG_SIGNATURE)
+    };
     let peer = peer_of(request);
-    let line = repeats::line(Cause::Unproven { signature: what == "signature" }, Level::Warn);
+    let line = throttle::line(turned_away, Level::Warn);
     log!(line.level, peer; "a webhook with a wrong or missing {what} was turned away{line}");
     Reply::new(Source::Unknown, answered, answer::error(&mut HttpResponse::Unauthorized(), reason))
 }
@@ -218,7 +220,7 @@ fn sent_at(headers: &HeaderMap) -> Option<DateTime<Utc>> {
 }
 
 fn ignore(reason: Ignored) -> (Answered, HttpResponse) {
-    let line = repeats::line(Cause::Ignored(discriminant(&reason)), Level::Info);
+    let line = throttle::line(format!("webhooks were ignored: {reason}"), Level::Info);
     log!(line.level, "a webhook was ignored: {reason}{line}");
     (Answered::Ignored, answer::ignored(&reason.to_string()))
 }
@@ -239,7 +241,7 @@ async fn receive(
                 if followed_by == Some(event_type) {
                     info!(event, incident_key:% = incident_key; "{event_type} queued: Sentry resolved this before its alert came");
                 } else if count > 1 {
-                    let line = repeats::line(Cause::Folded(event), Level::Info);
+                    let line = throttle::line(format!("alerts folded into event {event}"), Level::Info);
                     log!(line.level, event, count, incident_key:% = incident_key; "{event_type} folded into one that waits{line}");
                 } else {
                     info!(event, incident_key:% = incident_key; "{event_type} queued");
@@ -252,7 +254,7 @@ async fn receive(
         Ok(Reception::Outdated) => ignore(Ignored::Outdated),
         Ok(Reception::NothingOpen) => ignore(Ignored::NothingOpen(event_type)),
         Err(error) => {
-            let line = repeats::line(Cause::NotAccepted, Level::Error);
+            let line = throttle::line("alerts were not accepted", Level::Error);
             log!(line.level, incident_key:% = incident_key; "an alert was not accepted: {error}{line}");
             let response = answer::error(&mut HttpResponse::ServiceUnavailable(), &error.to_string());
             (Answered::Unavailable, response)
@@ -265,7 +267,7 @@ fn unread(error: BodyError, proof: Proof) -> Reply {
     let (status, is_crowded) = (status_of(error), error == BodyError::Crowded);
     // A stranger's is no alert that is lost.
     let level = if is_crowded && proof == Proof::Token { Level::Error } else { Level::Warn };
-    let line = repeats::line(Cause::NotRead(status.as_u16()), level);
+    let line = throttle::line(format!("webhooks were not read and answered {}", status.as_u16()), level);
     log!(line.level, "a webhook was not read: {error}{line}");
     let mut response = HttpResponse::build(status);
     if is_crowded {
@@ -308,7 +310,7 @@ async fn keep(shared: &Shared, rejected: Rejected, rejection: &Rejection, reserv
         Ok(Err(error)) => format!("it is not kept: {error}"),
         Err(_) => format!("it may not be kept: the database took longer than {KEEPING:?}"),
     };
-    let line = repeats::line(Cause::NotKept, Level::Warn);
+    let line = throttle::line("rejected webhooks were not kept", Level::Warn);
     log!(line.level, "a webhook was rejected: {rejection}; {not_kept}{line}");
 }
 

@@ -190,7 +190,9 @@ fn what_pagerduty_answers_with_success_and_drops_is_delivered_to_all_that_can_be
     let check = run(&["check", "--page"], &settings);
     assert_eq!(check.code, Some(0), "{check:?}");
     let sought = pagerduty.journal().last().unwrap().text("incident_key").unwrap().to_owned();
-    let hint = format!("{sought} was opened and resolved on the key …00A1, as PagerDuty answers; see there whether");
+    let hint = format!(
+        "{sought} was opened and resolved on the key …00A1, according to PagerDuty's answers; look there whether"
+    );
     assert!(check.stdout.contains(&hint), "{hint}: {check:?}");
     assert_eq!(pagerduty.incidents().len(), 0);
     assert!(

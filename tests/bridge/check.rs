@@ -42,7 +42,7 @@ fn when_all_is_well_every_line_says_so() {
         &[
             "ok      settings: read; 2 service keys",
             "ok      alarms: paged on the key …00A1: not for silence (BRIDGE_SILENCE_ALARM), an event that waits for 15m, \
-             dead letters, a database that takes nothing",
+             dead letters, a database that cannot be written",
             "ok      queue: ",
             "ok      PagerDuty: http",
         ],
@@ -70,7 +70,7 @@ fn it_tells_what_pages_and_whom() {
     assert_eq!(
         told(&[("BRIDGE_SILENCE_ALARM", "12h"), ("BRIDGE_ALARM_SERVICE_KEY", OTHER_KEY)]),
         "ok      alarms: paged on the key …00B2: no webhook for 12h, an event that waits for 15m, dead letters, wrong \
-         signatures, a database that takes nothing"
+         signatures, a database that cannot be written"
     );
     assert!(told(&[("BRIDGE_ALARMS", "off")]).starts_with("ok      alarms: off, by BRIDGE_ALARMS"));
 }
@@ -135,7 +135,10 @@ fn with_page_it_says_what_pagerduty_did_not_take() {
     let home = tempfile::tempdir().unwrap();
     let checked = check(&["--page"], &pagerduty.url(), home.path());
     assert_eq!(checked.code, Some(1), "{checked:?}");
-    assert!(checked.stdout.contains("FAILED  test incident: the trigger was not taken: answered 400"), "{checked:?}");
+    assert!(
+        checked.stdout.contains("FAILED  test incident: the trigger was not accepted: answered 400"),
+        "{checked:?}"
+    );
 }
 
 #[test]

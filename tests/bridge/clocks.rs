@@ -351,9 +351,9 @@ fn a_webhook_that_is_mapped_again_has_the_headers_it_came_with() {
     assert_eq!(run.code, Some(0), "{run:?}");
     let lines: Vec<_> = run.stdout.lines().collect();
     assert_eq!(lines[0], "r1: waits as event 2 of incident 42");
-    assert!(lines[1].starts_with("r2: is ignored, and gone: the same was told"), "{run:?}");
-    assert!(lines[2].starts_with("r3: is ignored, and gone: Sentry received an alert after"), "{run:?}");
-    assert!(lines[3].starts_with("r4: is ignored, and gone: the same was told"), "{run:?}");
+    assert!(lines[1].starts_with("r2: ignored and deleted: the same was told"), "{run:?}");
+    assert!(lines[2].starts_with("r3: ignored and deleted: Sentry received an alert after"), "{run:?}");
+    assert!(lines[3].starts_with("r4: ignored and deleted: the same was told"), "{run:?}");
     assert_eq!(lines.len(), 4, "{run:?}");
     pagerduty.wait_for_accepted(2);
     assert_eq!(state(&pagerduty), State::Triggered);

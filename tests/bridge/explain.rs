@@ -82,7 +82,11 @@ fn without_any_settings_stand_ins_serve_and_wrong_settings_are_named() {
     let explained = run_with_input(&["explain", "-"], &[], &body);
     assert_eq!(explained.code, Some(0));
     for name in ["BRIDGE_PAGERDUTY_SERVICE_KEY", "BRIDGE_WEBHOOK_TOKEN"] {
-        assert!(explained.stderr.contains(&format!("{name} is not set, so a stand-in serves")), "{}", explained.stderr);
+        assert!(
+            explained.stderr.contains(&format!("{name} is not set, so a placeholder is used")),
+            "{}",
+            explained.stderr
+        );
     }
     let wrong = run_with_input(&["explain", "-"], &[("BRIDGE_MIN_LEVEL", "loud")], &body);
     assert_eq!((wrong.code, wrong.stdout.as_str()), (Some(2), ""));

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pagerduty_sandbox::{Body, Fault, FaultRule};
-use sentry_pagerduty_bridge::about::Build;
+use sentry_pagerduty_bridge::build_info::BuildInfo;
 use serde_json::Value;
 
 use crate::support::{
@@ -106,9 +106,9 @@ fn the_first_line_names_the_build_and_the_settings() {
         let bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_SHUTDOWN_DRAIN", drain)]);
         let first: Value = serde_json::from_str(&bridge.process.stderr.all()[0]).unwrap();
         let config = first["config"].as_str().unwrap().to_owned();
-        let line = format!("sentry-pagerduty-bridge {}, config {config}", Build::current());
+        let line = format!("sentry-pagerduty-bridge {}, config {config}", BuildInfo::current());
         assert_eq!((&first["message"], &first["level"]), (&Value::from(line), &Value::from("info")));
-        assert_eq!(first["version"], Build::current().to_string());
+        assert_eq!(first["version"], BuildInfo::current().to_string());
         config
     };
     assert_eq!(config("0s"), config("0ms"));
@@ -127,6 +127,17 @@ impl Drop for Ended {
 
 #[test]
 fn a_log_that_nobody_reads_keeps_no_alert_out_and_no_bridge_from_ending() {
+    run_without_reader("json");
+}
+
+#[test]
+fn a_log_of_text_that_nobody_reads_keeps_no_alert_out_either() {
+    run_without_reader("text");
+}
+
+/// Runs a bridge whose log is not read once it has started.
+#[track_caller]
+fn run_without_reader(format: &str) {
     let (pagerduty, home) = (PagerDuty::start(), tempfile::tempdir().unwrap());
     let settings = [
         ("BRIDGE_PAGERDUTY_URL", pagerduty.url()),
@@ -136,6 +147,7 @@ fn a_log_that_nobody_reads_keeps_no_alert_out_and_no_bridge_from_ending() {
         ("BRIDGE_SHUTDOWN_DRAIN", "0s".to_owned()),
         ("BRIDGE_ALARMS", "off".to_owned()),
         ("RUST_LOG", "trace".to_owned()),
+        ("BRIDGE_LOG_FORMAT", format.to_owned()),
     ];
     let mut bridge = Ended(program().current_dir(&home).envs(settings).stderr(Stdio::piped()).spawn().unwrap());
     let mut log = BufReader::new(bridge.0.stderr.take().unwrap());
@@ -143,7 +155,7 @@ fn a_log_that_nobody_reads_keeps_no_alert_out_and_no_bridge_from_ending() {
         let mut line = String::new();
         assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended");
         if let Some((_, address)) = line.split_once("listening on http://") {
-            break address.split('"').next().unwrap().parse().unwrap();
+            break address.split(['"', '\n']).next().unwrap().parse().unwrap();
         }
     };
     // More than the pipe and the bridge itself hold. Some of it is a warning, which is written at once otherwise.

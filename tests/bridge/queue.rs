@@ -174,7 +174,7 @@ fn a_rejected_webhook_that_is_understood_now_becomes_an_event() {
     let run = run_with_input(&["queue", "retry", "--all"], &settings, b"");
     assert_eq!(run.code, Some(1), "two are rejected still: {run:?}");
     assert_eq!(run.stdout, "r1: waits as event 1 of incident 7\n");
-    assert!(run.stderr.contains("r2: is rejected still"), "{}", run.stderr);
+    assert!(run.stderr.contains("r2: is still rejected"), "{}", run.stderr);
     pagerduty.wait_for_accepted(1);
     // What PagerDuty took is settled a moment later.
     bridge.wait_for_log("delivered");
@@ -251,7 +251,7 @@ fn the_queue_of_a_stopped_bridge_is_reached_as_well() {
     assert_eq!(queue.states(), [pair("1", "waiting")]);
     let run = queue.run(&["retry", "1"]);
     assert_eq!(run.code, Some(1));
-    assert!(run.stderr.contains("1: is no dead letter, but waiting"), "{}", run.stderr);
+    assert!(run.stderr.contains("1: is not a dead letter, it is waiting"), "{}", run.stderr);
     assert_eq!(queue.done(&["discard", "1", "--yes"]), "1 discarded\n");
     assert_eq!(queue.list(&[]), Vec::<Value>::new());
     bridge.restart();

@@ -1,6 +1,6 @@
 //! The command line itself: help, completions, the manual page, wrong usage.
 
-use sentry_pagerduty_bridge::about::Build;
+use sentry_pagerduty_bridge::build_info::BuildInfo;
 use sentry_pagerduty_bridge::config::{Config, SETTINGS};
 
 use crate::support::{KEY, OTHER_KEY, ROUTES, TOKEN, run};
@@ -25,7 +25,7 @@ fn without_settings_the_version_says_how_to_find_out_what_is_missing() {
         let version = run(&[flag], &[]);
         assert_eq!((version.code, version.stderr.as_str()), (Some(0), ""));
         let (build, config) = version.stdout.split_once('\n').unwrap();
-        assert_eq!(build, format!("sentry-pagerduty-bridge {}", Build::current()));
+        assert_eq!(build, format!("sentry-pagerduty-bridge {}", BuildInfo::current()));
         assert!(build.starts_with(concat!("sentry-pagerduty-bridge ", env!("CARGO_PKG_VERSION"))), "{build}");
         assert_eq!(config, "config none: the settings are incomplete or wrong; `check` says what is\n");
     }

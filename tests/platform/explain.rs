@@ -30,11 +30,13 @@ fn a_trigger_tells_its_route_even_by_a_tag_that_is_redacted() {
 fn what_follows_an_incident_tells_that_the_bridge_has_to_remember_it() {
     let text = explain(&["@issue-resolved-26"], &[]);
     assert!(
-        text.contains("resolve of incident 6811223344: wherever the running bridge opened it, nowhere where"),
+        text.contains(
+            "resolve of incident 6811223344: to every key where the running bridge opened it; if there is none, nowhere"
+        ),
         "{text}"
     );
     let text = explain(&["@issue-resolved-26"], &[("BRIDGE_RESOLVE", "all")]);
-    assert!(text.contains("wherever the running bridge opened it, …0000 where there is none"), "{text}");
+    assert!(text.contains("to every key where the running bridge opened it; if there is none, to …0000"), "{text}");
     let text = explain(&["@issue-archived-23"], &[]);
     assert!(text.contains("  ignored  an issue that is ignored or archived does nothing to its incident"), "{text}");
 }

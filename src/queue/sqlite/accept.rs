@@ -12,6 +12,7 @@ use super::statements::Statements;
 use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::decide::{self, Window};
 use crate::queue::fold::{Arriving, Place, Row, Tail};
+use crate::queue::writer::Folding;
 use crate::queue::{Arrival, EventId, NewEvent};
 
 /// How many rows one statement asks for or writes at most.
@@ -30,16 +31,19 @@ pub(super) struct Arrived {
 }
 
 /// Has `events` written, each with when it happened by Sentry's clock. A trigger that was resolved later than that, by a
-/// resolve of this `window`, is closed again. Nothing is folded into what waits already unless it `folds`.
+/// resolve of this `window`, is closed again. What is folded into what waits already is up to
+/// `folding`.
 pub(super) async fn accept(
     statements: &mut Statements<'_>,
     events: Vec<(NewEvent, Option<DateTime<Utc>>)>,
     window: Window,
-    folds: bool,
+    folding: &Folding,
 ) -> sqlx::Result<Arrived> {
     let (events, times): (Vec<_>, Vec<_>) = events.into_iter().unzip();
     let arriving = Arriving::new(events);
-    let Known { tails, mut resolves, resolves_to_come, last } = look_up(statements, &arriving, window, folds).await?;
+    let Known { mut tails, mut resolves, resolves_to_come, last } =
+        look_up(statements, &arriving, window, folding.allowed).await?;
+    tails.retain(|_, tail| !folding.attempted.contains(&tail.id));
     for incident_key in resolves_to_come {
         incidents::forget_resolve(statements, &incident_key);
     }

@@ -10,6 +10,7 @@ use super::place::Place;
 use super::receive::{self, Coming};
 use super::statements::Statements;
 use super::{Reads, incidents, schema, seen};
+use crate::queue::writer::Folding;
 use crate::queue::{EventId, Incoming, QueueError, Reception, RejectedId, State};
 
 type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
@@ -126,7 +127,8 @@ impl Edits {
                 return Ok(Some(Reception::Repeated));
             }
             let mut statements = Statements::on(connection);
-            let (mut receptions, _) = receive::receive(&mut statements, vec![incoming], Coming::Again, true).await?;
+            let (mut receptions, _) =
+                receive::receive(&mut statements, vec![incoming], Coming::Again, Folding::default()).await?;
             statements.run().await?;
             Ok(receptions.pop())
         })

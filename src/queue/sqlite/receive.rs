@@ -10,6 +10,7 @@ use crate::pagerduty::{Destination, EventType, render};
 use crate::queue::decide::Window;
 use crate::queue::fold::Place;
 use crate::queue::incoming::{Incoming, News, Reception};
+use crate::queue::writer::Folding;
 use crate::queue::{Accepted, Arrival, NewEvent};
 
 /// Whether what is received has just come.
@@ -21,12 +22,13 @@ pub(super) enum Coming {
     Again,
 }
 
-/// Has written what came in, in its order, folded into what waits already if it `folds`. Tells what became of each, and which events are new in line.
+/// Has written what came in, in its order, folded into what waits as `folding` says. Tells what became of each,
+/// and which events are new in line.
 pub(super) async fn receive(
     statements: &mut Statements<'_>,
     incoming: Vec<Incoming>,
     coming: Coming,
-    folds: bool,
+    folding: Folding,
 ) -> sqlx::Result<(Vec<Reception>, Vec<Arrival>)> {
     let Some(newest) = incoming.iter().map(|incoming| incoming.received_at).max() else {
         return Ok((Vec::new(), Vec::new()));
@@ -38,7 +40,7 @@ pub(super) async fn receive(
     if coming == Coming::Now && incoming.iter().any(resolves_something) {
         incidents::forget_resolves(statements, window);
     }
-    let mut pending = Pending { window, folds, events: Vec::new(), places: Vec::new(), arrivals: Vec::new() };
+    let mut pending = Pending { window, folding, events: Vec::new(), places: Vec::new(), arrivals: Vec::new() };
     let mut receptions = Vec::with_capacity(incoming.len());
     for (place, Incoming { news, received_at, .. }) in incoming.into_iter().enumerate() {
         receptions.push(Reception::Queued(Vec::new()));
@@ -106,7 +108,7 @@ fn resolves_something(incoming: &Incoming) -> bool {
 /// Events that are to be written together, each with when it happened and the place of what brought it.
 struct Pending {
     window: Window,
-    folds: bool,
+    folding: Folding,
     events: Vec<(NewEvent, Option<DateTime<Utc>>)>,
     places: Vec<usize>,
     arrivals: Vec<Arrival>,
@@ -122,7 +124,7 @@ impl Pending {
         if self.events.is_empty() {
             return Ok(());
         }
-        let arrived = accept::accept(statements, std::mem::take(&mut self.events), self.window, self.folds).await?;
+        let arrived = accept::accept(statements, std::mem::take(&mut self.events), self.window, &self.folding).await?;
         self.arrivals.extend(arrived.arrivals);
         let places = std::mem::take(&mut self.places);
         for (Place { event, row, count }, event_type) in arrived.places {

@@ -28,7 +28,7 @@ pub(super) async fn commit(connection: &mut SqliteConnection, batch: Batch) -> s
     }
     if !batch.incoming.is_empty() {
         (committed.receptions, committed.arrivals) =
-            receive::receive(&mut statements, batch.incoming, Coming::Now, !batch.unfolded).await?;
+            receive::receive(&mut statements, batch.incoming, Coming::Now, batch.folding).await?;
     }
     for (id, settlement, at) in batch.settlements {
         committed.settlements.push(settle(statements.connection().await?, id, settlement, at).await?);

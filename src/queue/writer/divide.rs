@@ -6,7 +6,7 @@
 use log::{Level, log};
 
 use super::{Batch, Begin, Carried, Command, Engine, Round};
-use crate::logging::repeats::{self, Cause};
+use crate::logging::throttle;
 
 impl Round {
     /// What is to be committed by itself after all of it together failed by damaged content, in its order; nothing where
@@ -63,15 +63,16 @@ impl Round {
 }
 
 impl Carried {
-    /// Writes what is owed one by one, and forgets marks that damage does not let be written. Says whether nothing is
+    /// Writes what is owed one by one, and remembers the events whose marks damage does not let be written. Says whether nothing is
     /// owed any more.
     pub(super) async fn pay(&mut self, engine: &mut Engine) -> bool {
         for mark in std::mem::take(&mut self.owed) {
             match engine.commit(Batch { owed: vec![mark], ..Batch::default() }).await {
                 Ok(_) => {}
                 Err(error) if error.is_of_content() => {
-                    let line = repeats::line(Cause::NotMarked, Level::Error);
+                    let line = throttle::line("attempts were not recorded as begun", Level::Error);
                     log!(line.level, event = mark.0.get(); "an attempt that was made cannot be marked: {error}{line}");
+                    self.unmarkable.insert(mark.0);
                 }
                 Err(_) => self.owed.push(mark),
             }

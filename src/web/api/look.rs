@@ -6,8 +6,8 @@ use super::page::Page;
 use super::shape::{Activity, Events, Rejected, Status};
 use super::{Failure, Shared, written};
 use crate::monitor::{Word, judge};
+use crate::queue::json::{ItemDetails, ItemSummary, ServiceKeys};
 use crate::queue::{EventId, ItemId, RejectedId};
-use crate::row::{Keys, Row, Whole};
 
 pub(super) async fn status(shared: &Shared, now: DateTime<Utc>) -> String {
     let facts = shared.watch.facts(now).await;
@@ -28,7 +28,7 @@ pub(super) async fn events(shared: &Shared, query: &str) -> Result<String, Failu
         Some(state) => reader.list(state, after, page.limit + 1).await?,
         None => reader.recent(after, page.limit + 1).await?,
     };
-    let rows = found.into_iter().map(|event| Row::of_event(event, Keys::Masked)).collect();
+    let rows = found.into_iter().map(|event| ItemSummary::of_event(event, ServiceKeys::Masked)).collect();
     let (events, next) = cut(rows, page.limit);
     Ok(written(&Events { events, next }))
 }
@@ -36,12 +36,12 @@ pub(super) async fn events(shared: &Shared, query: &str) -> Result<String, Failu
 pub(super) async fn all_rejected(shared: &Shared, query: &str) -> Result<String, Failure> {
     let page = Page::parse(query, &["after", "limit"])?;
     let found = shared.queue.reader().rejected_list(page.after_rejected()?, page.limit + 1).await?;
-    let (rejected, next) = cut(found.into_iter().map(Row::of_rejected).collect(), page.limit);
+    let (rejected, next) = cut(found.into_iter().map(ItemSummary::of_rejected).collect(), page.limit);
     Ok(written(&Rejected { rejected, next }))
 }
 
 /// At most `limit` rows, and what to read on behind if there are more.
-fn cut(mut rows: Vec<Row>, limit: u32) -> (Vec<Row>, Option<String>) {
+fn cut(mut rows: Vec<ItemSummary>, limit: u32) -> (Vec<ItemSummary>, Option<String>) {
     let limit = limit as usize;
     let next = (rows.len() > limit).then(|| rows[limit - 1].id.clone());
     rows.truncate(limit);
@@ -51,13 +51,13 @@ fn cut(mut rows: Vec<Row>, limit: u32) -> (Vec<Row>, Option<String>) {
 pub(super) async fn event(shared: &Shared, id: &str) -> Result<String, Failure> {
     let id = event_id(id)?;
     let record = shared.queue.reader().get(id).await?.ok_or_else(|| not_there(ItemId::Event(id)))?;
-    Ok(written(&Whole::of_event(record, Keys::Masked)))
+    Ok(written(&ItemDetails::of_event(record, ServiceKeys::Masked)))
 }
 
 pub(super) async fn rejected(shared: &Shared, id: &str) -> Result<String, Failure> {
     let id = rejected_id(id)?;
     let webhook = shared.queue.reader().rejected(id).await?.ok_or_else(|| not_there(ItemId::Rejected(id)))?;
-    Ok(written(&Whole::of_rejected(id, webhook, &shared.ingest.keys().into_iter().cloned().collect::<Vec<_>>())))
+    Ok(written(&ItemDetails::of_rejected(id, webhook, &shared.ingest.keys().into_iter().cloned().collect::<Vec<_>>())))
 }
 
 /// The number of an event in an address.

@@ -8,8 +8,8 @@ use crate::delivery::LaneView;
 use crate::metrics::Bucket;
 use crate::monitor::{Facts, Trouble, Word};
 use crate::pagerduty::ServiceKey;
+use crate::queue::json::{ItemSummary, time};
 use crate::queue::{Destination, ItemId, Overview};
-use crate::row::{Row, time};
 use crate::upkeep::{Discarded, Retried};
 
 /// How the bridge fares.
@@ -154,7 +154,7 @@ impl Activity {
 /// A page of events.
 #[derive(Debug, Serialize)]
 pub(super) struct Events {
-    pub(super) events: Vec<Row>,
+    pub(super) events: Vec<ItemSummary>,
     /// What to give as `after` for the next page; `None` on the last one.
     pub(super) next: Option<String>,
 }
@@ -162,7 +162,7 @@ pub(super) struct Events {
 /// A page of rejected webhooks.
 #[derive(Debug, Serialize)]
 pub(super) struct Rejected {
-    pub(super) rejected: Vec<Row>,
+    pub(super) rejected: Vec<ItemSummary>,
     pub(super) next: Option<String>,
 }
 

@@ -1,18 +1,18 @@
-//! Which version this is.
+//! Which version of the program this is.
 
 use std::fmt;
 
 /// A build of this crate; `Display` writes `0.1.0 (e1b89d8)`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Build {
+pub struct BuildInfo {
     /// The version of the crate.
     pub version: &'static str,
     /// The commit it was built from, in seven hexadecimal digits; `None` where neither a checkout nor `SOURCE_COMMIT`
-    /// told it at build time. Changes that were not committed do not show.
+    /// named it at build time. Changes that were not committed do not show.
     pub commit: Option<&'static str>,
 }
 
-impl Build {
+impl BuildInfo {
     /// The build that is running.
     #[must_use]
     pub const fn current() -> Self {
@@ -20,7 +20,7 @@ impl Build {
     }
 }
 
-impl fmt::Display for Build {
+impl fmt::Display for BuildInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.version)?;
         self.commit.map_or(Ok(()), |commit| write!(f, " ({commit})"))
@@ -33,8 +33,8 @@ mod tests {
 
     #[test]
     fn a_build_shows_its_commit_where_it_is_known() {
-        let build = Build { version: "0.1.0", commit: Some("e1b89d8") };
+        let build = BuildInfo { version: "0.1.0", commit: Some("e1b89d8") };
         assert_eq!(build.to_string(), "0.1.0 (e1b89d8)");
-        assert_eq!(Build { commit: None, ..build }.to_string(), "0.1.0");
+        assert_eq!(BuildInfo { commit: None, ..build }.to_string(), "0.1.0");
     }
 }

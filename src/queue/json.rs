@@ -1,5 +1,4 @@
-//! What is told about an event or a rejected webhook, as JSON: by the command `queue` and by `/api`. The names are a
-//! contract.
+//! Events and rejected webhooks as JSON, for the command `queue` and for `/api`. The names of the members are a contract.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,24 +6,26 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::event::Record;
+use super::item::{RejectedSummary, Summary};
+use super::rejected::{Rejected, RejectedId};
 use crate::pagerduty::ServiceKey;
-use crate::queue::{Record, Rejected, RejectedId, RejectedSummary, Summary};
 
 /// The state of rejected webhooks, which are no events.
 const REJECTED: &str = "rejected";
 
-/// What `queue list` tells; `None` is written as null and means that there is no such thing.
+/// An event or a rejected webhook as `queue list` shows it; `None` is written as null: there is no such thing.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct Row {
+pub struct ItemSummary {
     /// Its number, as people write it.
     pub id: String,
     /// Where it stands: `waiting`, `dead`, `delivered` or `rejected`.
     pub state: &'static str,
-    /// What it does to the incident.
+    /// What it does to the incident: `trigger`, `acknowledge` or `resolve`.
     pub event_type: Option<&'static str>,
     /// The incident it belongs to.
     pub incident_key: Option<String>,
-    /// The integration it goes to.
+    /// The service key it goes to.
     pub service_key: Option<String>,
     /// The line people read first.
     pub description: Option<String>,
@@ -32,7 +33,7 @@ pub struct Row {
     pub count: Option<u32>,
     /// How many attempts were begun.
     pub attempts: Option<u32>,
-    /// When the newest alert it stands for came.
+    /// When the newest alert it stands for was received.
     pub received_at: String,
     /// When it is to be tried again; only after an attempt that failed.
     pub next_attempt_at: Option<String>,
@@ -40,10 +41,10 @@ pub struct Row {
     pub reason: Option<String>,
 }
 
-impl Row {
-    /// What is told of an event.
+impl ItemSummary {
+    /// Of an event.
     #[must_use]
-    pub fn of_event(event: Summary, keys: Keys) -> Self {
+    pub fn of_event(event: Summary, keys: ServiceKeys) -> Self {
         Self {
             id: event.id.to_string(),
             state: event.state.as_str(),
@@ -59,7 +60,7 @@ impl Row {
         }
     }
 
-    /// What is told of a rejected webhook.
+    /// Of a rejected webhook.
     #[must_use]
     pub fn of_rejected(webhook: RejectedSummary) -> Self {
         Self {
@@ -78,32 +79,32 @@ impl Row {
     }
 }
 
-/// All that is known: what `queue show --json` and `queue export` tell.
+/// All that is stored about it, as `queue show --json` and `queue export` show it.
 #[derive(Debug, Serialize)]
-pub struct Whole {
+pub struct ItemDetails {
+    /// What a list shows.
     #[serde(flatten)]
-    /// What a list tells.
-    pub row: Row,
+    pub summary: ItemSummary,
+    /// What only one of the two kinds has.
     #[serde(flatten)]
-    /// The rest.
-    pub rest: Rest,
+    pub kind: ItemKind,
 }
 
 /// What only one of the two kinds has.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Rest {
+pub enum ItemKind {
     /// What only events have.
     Event {
-        /// When the first alert it stands for came.
+        /// When the first alert it stands for was received.
         first_seen: String,
         /// When the last attempt was begun.
         last_attempt_at: Option<String>,
         /// When it was delivered or became a dead letter.
         finished_at: Option<String>,
-        /// Of a trigger that PagerDuty had not taken by then: when a resolve of its incident came.
+        /// Of a trigger that PagerDuty had not accepted by then: when a resolve of its incident was received.
         resolved_at: Option<String>,
-        /// For how long in total the event itself has been to blame.
+        /// For how long in total the event itself was to blame, in seconds.
         blamed_seconds: f64,
         /// What is sent, as JSON; as text if it is none.
         event: Value,
@@ -112,31 +113,31 @@ pub enum Rest {
     Webhook {
         /// The header `Sentry-Hook-Resource`.
         resource: Option<String>,
-        /// The body as it came.
+        /// The body as it was received.
         #[serde(flatten)]
-        body: Body,
+        body: RejectedBody,
     },
 }
 
-/// A body as it came.
+/// A body as it was received.
 #[derive(Debug, Serialize)]
-pub enum Body {
+pub enum RejectedBody {
     /// As text.
     #[serde(rename = "body")]
     Text(String),
-    /// It is no UTF-8.
+    /// In Base64, when it is no UTF-8.
     #[serde(rename = "body_base64")]
     Base64(String),
 }
 
-impl Whole {
-    /// All about an event.
+impl ItemDetails {
+    /// Of an event.
     #[must_use]
-    pub fn of_event(record: Record, keys: Keys) -> Self {
+    pub fn of_event(record: Record, keys: ServiceKeys) -> Self {
         // Also where an alert's own texts hold the key.
         let text = keys.clean(&record.service_key, String::from_utf8_lossy(&record.body).into_owned());
         let event = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        let rest = Rest::Event {
+        let kind = ItemKind::Event {
             first_seen: time(record.first_seen),
             last_attempt_at: record.last_attempt_at.map(time),
             finished_at: record.finished_at.map(time),
@@ -144,49 +145,52 @@ impl Whole {
             blamed_seconds: record.blamed.as_secs_f64(),
             event,
         };
-        Self { row: Row::of_event(record.into(), keys), rest }
+        Self { summary: ItemSummary::of_event(record.into(), keys), kind }
     }
 
-    /// All about a rejected webhook, with each of `keys` masked where its text holds one.
+    /// Of a rejected webhook, with each of `keys` masked where its text holds one.
     #[must_use]
     pub fn of_rejected(id: RejectedId, webhook: Rejected, keys: &[ServiceKey]) -> Self {
         let size = webhook.body.len() as u64;
         let summary = RejectedSummary { id, received_at: webhook.received_at, reason: webhook.reason, size };
         let body = match String::from_utf8(webhook.body) {
-            Ok(text) => Body::Text(keys.iter().fold(text, |text, key| key.mask(text))),
-            Err(error) => Body::Base64(STANDARD.encode(error.as_bytes())),
+            Ok(text) => RejectedBody::Text(keys.iter().fold(text, |text, key| key.mask(text))),
+            Err(error) => RejectedBody::Base64(STANDARD.encode(error.as_bytes())),
         };
-        Self { row: Row::of_rejected(summary), rest: Rest::Webhook { resource: webhook.resource, body } }
+        Self {
+            summary: ItemSummary::of_rejected(summary),
+            kind: ItemKind::Webhook { resource: webhook.resource, body },
+        }
     }
 }
 
-/// Whether service keys are shown.
+/// How service keys are written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Keys {
-    /// Their last four characters.
+pub enum ServiceKeys {
+    /// By their last four characters.
     Masked,
-    /// All of them.
-    Whole,
+    /// In full.
+    Shown,
 }
 
-impl Keys {
-    /// A text in which the key may stand.
+impl ServiceKeys {
+    /// A text that may contain the key.
     fn clean(self, key: &ServiceKey, text: String) -> String {
         match self {
             Self::Masked => key.mask(text),
-            Self::Whole => text,
+            Self::Shown => text,
         }
     }
 
     fn show(self, key: &ServiceKey) -> String {
         match self {
             Self::Masked => key.to_string(),
-            Self::Whole => key.expose().to_owned(),
+            Self::Shown => key.expose().to_owned(),
         }
     }
 }
 
-/// A moment as it is written, in UTC and to the millisecond.
+/// A time as it is written, in UTC and to the millisecond.
 #[must_use]
 pub fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)

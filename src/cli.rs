@@ -1,27 +1,25 @@
-//! The command line: what can be asked of the program. How it is done stands in [`crate::commands`].
-
-mod rate;
+//! The command line; [`crate::commands`] runs what it asks for.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use url::Url;
 
-pub use rate::Rate;
-
 use crate::queue::ItemId;
 
-/// Takes Sentry's webhooks, queues each alert on disk and delivers it to PagerDuty's Events API v1.
+/// Receives Sentry's webhooks, enqueues each alert on disk and delivers it to PagerDuty's Events API v1.
 #[derive(Debug, Parser)]
 #[command(name = "sentry-pagerduty-bridge", version, after_long_help = after_help(), disable_help_subcommand = true)]
 #[command(disable_version_flag = true)]
 pub struct Cli {
-    /// Print version and commit, and a mark of the settings that is the same where they are
+    /// Print version, commit and the fingerprint of the settings
     #[arg(long, short = 'V')]
     pub version: bool,
-    /// What to do; `serve` when nothing is said.
+    /// What to do; `serve` by default.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -31,7 +29,7 @@ pub struct Cli {
 pub enum Command {
     /// Run the bridge (the default)
     Serve,
-    /// Run bridge, sandbox and sample alerts on this machine, with nothing to configure
+    /// Run bridge, sandbox and sample alerts on this machine, without any settings
     Demo(DemoArgs),
     /// Run a strict local PagerDuty to rehearse with
     Sandbox(SandboxArgs),
@@ -39,13 +37,13 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Post payload files to a running bridge
     Replay(ReplayArgs),
-    /// Look at and act on what waits, what is dead and what was rejected
+    /// Inspect and change the queue: waiting events, dead letters and rejected webhooks
     Queue {
         /// What to do
         #[command(subcommand)]
         command: QueueCommand,
     },
-    /// Check settings, queue and the way to PagerDuty
+    /// Check settings, database and the connection to PagerDuty
     Check(CheckArgs),
     /// Ask the local bridge whether it is ready; for container health checks
     Healthcheck,
@@ -61,7 +59,7 @@ pub enum Command {
 /// Arguments of `demo`.
 #[derive(Args, Debug)]
 pub struct DemoArgs {
-    /// Exit when everything is delivered, non-zero if anything is not
+    /// Exit when everything is delivered, with 1 if anything is not
     #[arg(long)]
     pub once: bool,
 }
@@ -69,28 +67,28 @@ pub struct DemoArgs {
 /// Arguments of `sandbox`.
 #[derive(Args, Debug)]
 pub struct SandboxArgs {
-    /// Where the Events API is served
+    /// Address of the Events API
     #[arg(long, default_value = "127.0.0.1:8090", value_name = "ADDRESS")]
     pub listen: SocketAddr,
-    /// Where journal, incidents and faults are reached
+    /// Address of journal, incidents and faults
     #[arg(long, default_value = "127.0.0.1:8091", value_name = "ADDRESS")]
     pub control: SocketAddr,
     /// Accept what the real PagerDuty accepts beyond its documentation
     #[arg(long)]
     pub lax: bool,
-    /// Events a minute and service key before it throttles
+    /// Events per minute and service key above which it throttles
     #[arg(long, default_value_t = 120, value_name = "N")]
     pub rate: u32,
     /// Throttle with 429 instead of 403
     #[arg(long)]
     pub throttle_429: bool,
-    /// Answer this status instead of taking events
+    /// Answer this status instead of accepting events
     #[arg(long, value_name = "STATUS")]
     pub fail: Option<u16>,
-    /// How many requests --fail is for [default: all]
+    /// Number of requests that --fail applies to [default: all]
     #[arg(long, value_name = "N", requires = "fail")]
     pub fail_first: Option<u64>,
-    /// Take events with success and open nothing, as PagerDuty once did for an hour
+    /// Answer success and open no incident, as PagerDuty once did for an hour
     #[arg(long)]
     pub silent_drop: bool,
 }
@@ -101,10 +99,10 @@ pub struct ExplainArgs {
     /// Payload files; `-` reads standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Print only the events, as JSON, one a line
+    /// Print only the events, as JSON, one per line
     #[arg(long)]
     pub json: bool,
-    /// Show service keys whole instead of their last four characters
+    /// Show service keys in full instead of their last four characters
     #[arg(long)]
     pub show_keys: bool,
 }
@@ -112,19 +110,19 @@ pub struct ExplainArgs {
 /// Arguments of `replay`.
 #[derive(Args, Debug)]
 pub struct ReplayArgs {
-    /// Payload files, or folders of them: `.json` holds one payload, `.ndjson` one a line
+    /// Payload files, or folders of them: `.json` holds one payload, `.ndjson` one per line
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// The webhook to post to, such as `http://127.0.0.1:8080/sentry/TOKEN`
     #[arg(long, value_name = "URL", required_unless_present = "dry_run")]
     pub to: Option<Url>,
-    /// Post at most so many, such as `10/s` or `120/m`
+    /// Rate limit, such as `10/s` or `120/m`
     #[arg(long, value_name = "N/s")]
     pub rate: Option<Rate>,
-    /// Post everything so many times
+    /// Post everything N times
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub repeat: u32,
-    /// Only say what would be posted
+    /// Only print what would be posted
     #[arg(long)]
     pub dry_run: bool,
     /// Print the summary as JSON
@@ -132,32 +130,31 @@ pub struct ReplayArgs {
     pub json: bool,
 }
 
-/// What can be done with the queue, while the bridge runs or not. Events are numbered like `7`, rejected webhooks like
-/// `r7`.
+/// Works beside a running bridge. Events are numbered like `7`, rejected webhooks like `r7`.
 #[derive(Debug, Subcommand)]
 pub enum QueueCommand {
-    /// List what waits, what is dead and what was rejected
+    /// List events and rejected webhooks
     List(QueueListArgs),
-    /// Show all about an event or a rejected webhook
+    /// Show everything about an event or a rejected webhook
     Show(QueueShowArgs),
-    /// Send dead letters again, and map rejected webhooks anew
+    /// Enqueue dead letters again, and process rejected webhooks again
     Retry(QueueRetryArgs),
-    /// Delete for ever
+    /// Delete permanently
     Discard(QueueDiscardArgs),
-    /// Write everything to a file, one JSON object a line, with service keys and bodies
+    /// Write everything to a file, one JSON object per line, with service keys and bodies
     Export(QueueExportArgs),
 }
 
-/// Where something in the queue stands.
+/// The state of an event or a rejected webhook.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Standing {
-    /// In line for PagerDuty
+pub enum ItemState {
+    /// Waiting for delivery
     Waiting,
-    /// Given up: PagerDuty does not take it
+    /// Dead letters: PagerDuty refused them
     Dead,
     /// Webhooks that were answered 400 or 422
     Rejected,
-    /// Taken by PagerDuty, and kept for a while
+    /// Accepted by PagerDuty, and kept for `BRIDGE_KEEP_DELIVERED`
     Delivered,
 }
 
@@ -166,8 +163,8 @@ pub enum Standing {
 pub struct QueueListArgs {
     /// Only these; several are separated by commas [default: dead,rejected,waiting]
     #[arg(long = "state", value_name = "STATE", value_delimiter = ',')]
-    pub states: Vec<Standing>,
-    /// At most so many [default: all]
+    pub states: Vec<ItemState>,
+    /// At most N [default: all]
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
     /// Print a JSON array
@@ -183,7 +180,7 @@ pub struct QueueShowArgs {
     /// Print a JSON object
     #[arg(long)]
     pub json: bool,
-    /// Show the service key whole instead of its last four characters
+    /// Show the service key in full instead of its last four characters
     #[arg(long)]
     pub show_keys: bool,
 }
@@ -213,8 +210,8 @@ pub struct QueueDiscardArgs {
     pub all: bool,
     /// What --all means; several are separated by commas [default: dead,rejected]
     #[arg(long = "state", value_name = "STATE", value_delimiter = ',', requires = "all")]
-    pub states: Vec<Standing>,
-    /// Do not ask
+    pub states: Vec<ItemState>,
+    /// Do not ask for confirmation
     #[arg(long, short)]
     pub yes: bool,
 }
@@ -222,12 +219,12 @@ pub struct QueueDiscardArgs {
 /// Arguments of `queue export`.
 #[derive(Args, Debug)]
 pub struct QueueExportArgs {
-    /// A new file, readable for its owner alone; `-` is standard output
+    /// A new file that only its owner may read; `-` is standard output
     #[arg(value_name = "FILE")]
     pub to: PathBuf,
     /// Only these; several are separated by commas [default: dead,rejected,waiting]
     #[arg(long = "state", value_name = "STATE", value_delimiter = ',')]
-    pub states: Vec<Standing>,
+    pub states: Vec<ItemState>,
 }
 
 /// Arguments of `check`.
@@ -240,4 +237,55 @@ pub struct CheckArgs {
 
 fn after_help() -> String {
     format!("{}\nExit codes: 0 done, 1 something failed, 2 wrong usage or settings.\n", crate::config::help())
+}
+
+/// Posts per second, minute or hour.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    interval: Duration,
+}
+
+impl Rate {
+    /// The time from one post to the next.
+    #[must_use]
+    pub fn interval(self) -> Duration {
+        self.interval
+    }
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || format!("`{text}` is not a rate: write it like 10/s, 120/m or 0.5/s");
+        let (number, unit) = text.split_once('/').unwrap_or((text, "s"));
+        let seconds = match unit.trim() {
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(wrong()),
+        };
+        let number: f64 = number.trim().parse().map_err(|_| wrong())?;
+        if !(number > 0.0 && number <= 1e6) {
+            return Err(wrong());
+        }
+        Duration::try_from_secs_f64(seconds / number).map(|interval| Self { interval }).map_err(|_| wrong())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_a_number_per_second_minute_or_hour() {
+        let interval = |text: &str| text.parse::<Rate>().map(Rate::interval);
+        assert_eq!(interval("10/s"), Ok(Duration::from_millis(100)));
+        assert_eq!(interval("120/m"), Ok(Duration::from_millis(500)));
+        assert_eq!(interval("0.5"), Ok(Duration::from_secs(2)));
+        assert_eq!(interval("1/h"), Ok(Duration::from_hours(1)));
+        for wrong in ["", "0/s", "-1/s", "ten/s", "10/d", "inf/s", "NaN/s", "1e-300/h"] {
+            assert!(interval(wrong).is_err(), "{wrong}");
+        }
+    }
 }

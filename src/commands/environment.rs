@@ -1,0 +1,76 @@
+//! What commands share: the settings, output, runtime and signals of this process.
+
+use std::future::Future;
+use std::io::{self, StdoutLock, Write};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::{Config, Problem, Source};
+use crate::printable::Printer;
+
+/// Wrong usage or settings; ends the program with exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct UsageError(pub(super) String);
+
+/// The configuration of this process, or the reason it cannot be used.
+pub(super) fn config() -> anyhow::Result<Config> {
+    Config::from_environment().map_err(|error| UsageError(error.to_string()).into())
+}
+
+/// Has the form of a service key and of a webhook's token, and is neither.
+const PLACEHOLDER: &str = "00000000000000000000000000000000";
+
+/// The configuration of this process for commands that send nothing: a required one that is missing is
+/// replaced by a placeholder. Also returns the names of those.
+pub(super) fn config_with_placeholders() -> anyhow::Result<(Config, Vec<&'static str>)> {
+    let mut source = Source::process();
+    let error = match Config::load(&source) {
+        Ok(config) => return Ok((config, Vec::new())),
+        Err(error) => error,
+    };
+    let missing = error.problems().iter().filter_map(|problem| match problem {
+        Problem::Missing { name, .. } => Some(*name),
+        _ => None,
+    });
+    let missing: Vec<_> = missing.collect();
+    source.variables.extend(missing.iter().map(|name| (name.into(), PLACEHOLDER.into())));
+    let config = Config::load(&source).map_err(|error| UsageError(error.to_string()))?;
+    Ok((config, missing))
+}
+
+/// Standard output, where control characters in texts of others are escaped.
+#[expect(clippy::disallowed_methods, reason = "the one place that wraps it")]
+pub(super) fn out() -> Printer<StdoutLock<'static>> {
+    Printer(io::stdout().lock())
+}
+
+/// Writes a line to standard error. That it is closed is no reason to fail.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(Printer(io::stderr()), "{line}");
+}
+
+/// Runs a future in an actix system of its own.
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
+    actix_web::rt::System::new().block_on(future)
+}
+
+/// SIGTERM and SIGINT alike: actix would drop all connections at the second.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next one.
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

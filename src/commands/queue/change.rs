@@ -1,0 +1,177 @@
+//! `queue retry` and `queue discard`.
+
+use std::io::{self, BufRead, IsTerminal, Write, stdin};
+
+use anyhow::Context;
+
+use super::read::{database, event_state, numbers, states_or};
+use crate::cli::{ItemState, QueueDiscardArgs, QueueRetryArgs};
+use crate::commands::environment::{UsageError, config_with_placeholders, out, say};
+use crate::exit_code::ExitCode;
+use crate::ingest::Ingest;
+use crate::printable::line;
+use crate::queue::{Editor, ItemId};
+use crate::upkeep::retry::{remap, revive};
+use crate::upkeep::{Doomed, Resolved, Retried, sorted};
+
+/// The setting without which a rejected webhook has no service key to go to.
+const KEY: &str = "BRIDGE_PAGERDUTY_SERVICE_KEY";
+
+pub(super) async fn retry(args: &QueueRetryArgs) -> anyhow::Result<ExitCode> {
+    let (config, missing) = config_with_placeholders()?;
+    let mut editor = Editor::open(config.database_url.sqlite_path()).await?;
+    let ids = if args.all {
+        let mut ids = numbers(editor.reader(), ItemState::Dead, u64::MAX).await?;
+        ids.append(&mut numbers(editor.reader(), ItemState::Rejected, u64::MAX).await?);
+        ids
+    } else {
+        args.ids.clone()
+    };
+    let (events, webhooks) = sorted(&ids);
+    if !webhooks.is_empty() && missing.contains(&KEY) {
+        return Err(UsageError(format!(
+            "{KEY} is not set, so rejected webhooks cannot be mapped: set what the bridge has"
+        ))
+        .into());
+    }
+
+    let mut out = out();
+    let mut all_done = true;
+    let resolved = if args.force { Resolved::Sent } else { Resolved::Kept };
+    for (id, outcome) in revive(&mut editor, &events, resolved).await? {
+        all_done &= outcome.is_well();
+        print_retried(ItemId::Event(id), &outcome, &mut out)?;
+    }
+    let ingest = Ingest::of(&config);
+    for id in webhooks {
+        // Printed one by one, so that what was done before an error is known.
+        let outcome = remap(&mut editor, &ingest, id).await?;
+        all_done &= outcome.is_well();
+        print_retried(ItemId::Rejected(id), &outcome, &mut out)?;
+    }
+    if ids.is_empty() {
+        say("there are no dead letters and no rejected webhooks");
+    }
+    editor.close().await?;
+    Ok(ExitCode::of(all_done))
+}
+
+/// Writes what was done to standard output, and what was not to standard error.
+fn print_retried(id: ItemId, outcome: &Retried, out: &mut impl Write) -> anyhow::Result<()> {
+    match outcome {
+        Retried::WaitsAgain => writeln!(out, "{id}: waits again")?,
+        Retried::ResolvedSince => say(&format!(
+            "{id}: is left as it is, because its incident was resolved since, and it would open it again; --force sends it \
+             all the same"
+        )),
+        Retried::TriggeredAnew => say(&format!(
+            "{id}: is not sent, because its incident was triggered anew since and would be closed by it; discard it"
+        )),
+        Retried::NoDeadLetter(state) => say(&format!("{id}: is not a dead letter, it is {state}")),
+        Retried::NotThere => {
+            let kind = if matches!(id, ItemId::Event(_)) { "event" } else { "rejected webhook" };
+            say(&format!("{id}: the queue has no such {kind}"));
+        }
+        Retried::Queued { incident_key, events } => {
+            for event in events {
+                writeln!(out, "{id}: waits as event {event} of incident {}", line(&incident_key.to_string()))?;
+            }
+        }
+        Retried::Ignored(reason) => writeln!(out, "{id}: ignored and deleted: {}", line(&reason.to_string()))?,
+        Retried::NothingOpen(incident_key) => {
+            let incident = incident_key.to_string();
+            writeln!(out, "{id}: ignored and deleted: nothing is open for incident {}", line(&incident))?;
+        }
+        Retried::StillRejected(rejection) => say(&format!("{id}: is still rejected: {rejection}")),
+        Retried::Outrun => say(&format!("{id}: was changed by somebody else at the same time")),
+    }
+    Ok(())
+}
+
+/// What `--all` means by default: what waits is still to be delivered, and delivered events are pruned anyway.
+const DISCARDED_BY_DEFAULT: [ItemState; 2] = [ItemState::Dead, ItemState::Rejected];
+
+pub(super) async fn discard(args: &QueueDiscardArgs) -> anyhow::Result<ExitCode> {
+    let mut editor = Editor::open(database()?.sqlite_path()).await?;
+    let mut doomed = Doomed::default();
+    let mut all_done = true;
+    if args.all {
+        for state in states_or(&args.states, &DISCARDED_BY_DEFAULT) {
+            let ids = numbers(editor.reader(), state, u64::MAX).await?;
+            let (events, webhooks) = sorted(&ids);
+            doomed.add_webhooks(webhooks);
+            if let Some(state) = event_state(state) {
+                doomed.add_events(state, events);
+            }
+        }
+    } else {
+        let missing;
+        (doomed, missing) = Doomed::find(editor.reader(), &args.ids).await?;
+        for id in &missing {
+            say(&format!("{id}: the queue has nothing with this number"));
+        }
+        all_done = missing.is_empty();
+    }
+    let total = doomed.total();
+    if total == 0 {
+        say("there is nothing to discard");
+        return Ok(ExitCode::of(all_done));
+    }
+    if !args.yes {
+        if !stdin().is_terminal() {
+            return Err(UsageError(
+                "standard input is not a terminal: pass --yes to discard without confirmation".to_owned(),
+            )
+            .into());
+        }
+        if !confirm(&question(&doomed), &mut stdin().lock(), &mut io::stderr())? {
+            say("nothing was discarded");
+            return Ok(ExitCode::Failed);
+        }
+    }
+    let gone = doomed.delete(&mut editor).await?.len();
+    writeln!(out(), "{gone} discarded")?;
+    editor.close().await?;
+    if gone < total {
+        say(&format!("{} changed in the meantime and were not discarded", total - gone));
+    }
+    Ok(ExitCode::of(all_done && gone == total))
+}
+
+fn question(doomed: &Doomed) -> String {
+    let mut parts: Vec<_> = doomed.events().iter().map(|(state, ids)| format!("{} {state}", ids.len())).collect();
+    if !doomed.webhooks().is_empty() {
+        parts.push(format!("{} rejected", doomed.webhooks().len()));
+    }
+    format!("Discard {} permanently? [y/N] ", parts.join(", "))
+}
+
+/// Asks, and takes only `y` or `yes` for consent.
+fn confirm(question: &str, answers: &mut impl BufRead, out: &mut impl Write) -> anyhow::Result<bool> {
+    write!(out, "{question}").and_then(|()| out.flush()).context("the question cannot be printed")?;
+    let mut answer = String::new();
+    answers.read_line(&mut answer).context("the answer cannot be read")?;
+    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::{EventId, RejectedId, State};
+
+    #[test]
+    fn only_a_yes_is_a_yes() {
+        let mut doomed = Doomed::default();
+        doomed.add_events(State::Waiting, Vec::new());
+        doomed.add_events(State::Dead, vec![EventId::new(1), EventId::new(2)]);
+        doomed.add_webhooks(vec![RejectedId::new(1)]);
+        assert_eq!(doomed.total(), 3);
+        for (answer, agreed) in
+            [("y\n", true), (" YES \n", true), ("n\n", false), ("\n", false), ("", false), ("yeah\n", false)]
+        {
+            let mut asked = Vec::new();
+            assert_eq!(confirm(&question(&doomed), &mut answer.as_bytes(), &mut asked).unwrap(), agreed, "{answer:?}");
+            assert_eq!(asked, b"Discard 2 dead, 1 rejected permanently? [y/N] ");
+        }
+    }
+}
