@@ -123,8 +123,8 @@ async fn page(config: &Config, client: &Client) -> Result<String, String> {
         let event = Event { destination, incident_key: incident_key.clone(), action };
         let what = event.event_type();
         match client.send(&event.destination.key, render(&event).bytes).await {
-            Outcome::Delivered { oddity: None } => {}
-            Outcome::Delivered { oddity: Some(reason) } => {
+            Outcome::Delivered { note: None } => {}
+            Outcome::Delivered { note: Some(reason) } => {
                 return Err(format!("the {what} was accepted, but PagerDuty {reason}"));
             }
             failed => return Err(format!("the {what} was not accepted: {}", failed.failure().unwrap_or("no reason"))),

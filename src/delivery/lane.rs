@@ -232,10 +232,10 @@ impl Lane {
         }
         if let Some(reason) = outcome.failure() {
             self.trouble = Some(reason.to_owned());
-            self.is_refusal = matches!(outcome, Outcome::Refused { .. });
+            self.is_refusal = matches!(outcome, Outcome::Permanent { .. });
         }
         let (reason, blame, retry_after) = match outcome {
-            Outcome::Delivered { oddity } => {
+            Outcome::Delivered { note: oddity } => {
                 self.health.passed(attempt, now);
                 // What began before the trouble says nothing about it.
                 if self.health.trouble().is_none() {
@@ -245,7 +245,7 @@ impl Lane {
                 self.lines.passed(id);
                 return Fate::Delivered { oddity: oddity.clone() };
             }
-            Outcome::Refused { reason } => {
+            Outcome::Permanent { reason } => {
                 self.health.judged_well(attempt);
                 return Fate::Dead { reason: reason.clone() };
             }
@@ -256,8 +256,8 @@ impl Lane {
                 return self.innocent(id, reason);
             }
             Outcome::Untrusted { reason } => return self.innocent(id, reason),
-            Outcome::Trouble { reason, cause, retry_after } => (reason, cause.blame(), *retry_after),
-            Outcome::Dropped { reason } => (reason, Blame::Way, None),
+            Outcome::Transient { reason, cause, retry_after } => (reason, cause.blame(), *retry_after),
+            Outcome::Dropped { reason } => (reason, Blame::Network, None),
         };
         let (suspicion, others_passed) = self.lines.failed(id, now, self.health.last_passed(), blame);
         let blamed = suspicion.blamed();

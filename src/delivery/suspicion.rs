@@ -63,7 +63,7 @@ impl Suspicion {
         self.suspect |= others_passed;
         match blame {
             // It did not get as far as to be judged.
-            Blame::Way => self.counted_to = now,
+            Blame::Network => self.counted_to = now,
             Blame::Event if others_passed => {
                 self.blamed += now.saturating_sub(self.counted_to).min(BLAME_AT_ONCE);
                 self.counted_to = now;
@@ -109,8 +109,8 @@ mod tests {
     #[test]
     fn a_broken_way_makes_suspect_but_is_never_blamed() {
         let mut event = Suspicion::default();
-        event.failed(at(0), None, Blame::Way);
-        event.failed(at(9), Some(at(5)), Blame::Way);
+        event.failed(at(0), None, Blame::Network);
+        event.failed(at(9), Some(at(5)), Blame::Network);
         assert!(event.is_suspect());
         assert_eq!(event.blamed(), Duration::ZERO);
         event.failed(at(20), Some(at(15)), Blame::Event);
@@ -123,7 +123,7 @@ mod tests {
         assert!(event.dropped());
         assert!(!event.dropped());
         let mut event = Suspicion::default();
-        event.failed(at(0), None, Blame::Way);
+        event.failed(at(0), None, Blame::Network);
         assert!(!event.dropped());
     }
 

@@ -6,7 +6,7 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Regi
 
 use super::labels::{Answered, Source};
 use crate::pagerduty::EventType;
-use crate::pagerduty::kind::OutcomeKind;
+use crate::pagerduty::OutcomeKind;
 
 /// From a commit on a fast disk to one that Sentry does not wait for any more, in seconds.
 const COMMIT_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];

@@ -24,7 +24,7 @@ pub use gauge::Gauge;
 pub use labels::{Answered, Source};
 pub use memory::Memory;
 
-use crate::pagerduty::kind::OutcomeKind;
+use crate::pagerduty::OutcomeKind;
 use crate::pagerduty::{EventType, ServiceKey};
 use counters::Counters;
 

@@ -230,11 +230,11 @@ impl Keeper {
                     self.direct.sent_to = Some(key);
                     return true;
                 }
-                Outcome::Refused { reason } => {
+                Outcome::Permanent { reason } => {
                     error!(alarm; "PagerDuty does not take this alarm for the service key {key}: {reason}");
                 }
                 Outcome::Throttled { reason, .. }
-                | Outcome::Trouble { reason, .. }
+                | Outcome::Transient { reason, .. }
                 | Outcome::Dropped { reason }
                 | Outcome::Untrusted { reason } => {
                     warn!(alarm, attempt = self.direct.attempts; "PagerDuty did not take this alarm: {reason}");

@@ -1,4 +1,4 @@
-//! One attempt to hand an event to PagerDuty, with `awc` over rustls.
+//! One attempt to send an event to PagerDuty, with `awc` over rustls.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ use super::outcome::{Answer, Cause, Outcome};
 /// Source: PagerDuty's page "Events API v1: Overview".
 pub const PATH: &str = "/generic/2010-04-15/create_event.json";
 
-/// How much of an answer is read, in bytes: enough for every reason, and no way to fill the memory.
+/// How much of an answer is read, in bytes: enough for every reason, and bounded.
 const MAX_ANSWER: usize = 16 * 1024;
 
 /// How long an idle connection is kept. PagerDuty closes idle ones earlier than most clients expect
@@ -45,17 +45,17 @@ pub enum ClientError {
         /// What is wrong with it.
         problem: String,
     },
-    /// rustls found no version of TLS to speak.
+    /// rustls supports none of the TLS versions asked for.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
 }
 
-/// Sends events to one PagerDuty. Cheap to clone; bound to its thread, as every `awc` client.
+/// Sends events to one PagerDuty. Cheap to clone; bound to its thread, as every `awc` client is.
 #[derive(Clone)]
 pub struct Client {
     http: awc::Client,
     endpoint: String,
-    /// The same for `awc`, see [`connect`](super::connect).
+    /// The same for `awc`, see [`target`].
     target: String,
     timeout: Duration,
 }
@@ -64,18 +64,14 @@ impl Client {
     /// Makes a client for the PagerDuty at `root`, such as `https://events.pagerduty.com`; the path of the Events API v1
     /// is added to it. One attempt takes `timeout` at most, from connecting to the last byte of the answer. It trusts the
     /// usual certificate authorities and those of the PEM file `ca_file`, and never follows a redirect.
-    ///
-    /// # Errors
-    ///
-    /// When the file of certificate authorities cannot be read or holds none.
     pub fn new(root: &Url, timeout: Duration, ca_file: Option<&Path>) -> Result<Self, ClientError> {
         // A file that cannot be used is reported whether it is needed or not.
         let tls = Some(Arc::new(tls_config(ca_file)?)).filter(|_| root.scheme() == "https");
         let connector = Connector::new()
             .connector(Connect::new(tls))
             .timeout(timeout / 2)
-            // No limit of its own (awc's default is 100): how many attempts are in flight is the schedule's decision,
-            // and an attempt that waited here for a connection would spend its timeout before it is sent.
+            // No limit of its own (awc's default is 100): the scheduler decides how many attempts are in flight, and an
+            // attempt that waited here for a connection would spend its timeout before it is sent.
             .limit(0)
             .conn_keep_alive(KEEP_ALIVE);
         let http = awc::Client::builder()
@@ -95,29 +91,26 @@ impl Client {
         self.timeout
     }
 
-    /// Sends `body` once and says how it ended, within the timeout from connecting to the last byte.
+    /// Sends `body` once and returns how that ended, within the timeout from connecting to the last byte.
     ///
-    /// `key` is the integration it is for; it is masked in whatever is said about the attempt.
+    /// `key` is the integration it is for; it is masked in the outcome's texts.
     pub async fn send(&self, key: &ServiceKey, body: Vec<u8>) -> Outcome {
         let deadline = Instant::now() + self.timeout;
         let request = self.http.post(&self.target).insert_header((CONTENT_TYPE, "application/json")).send_body(body);
         match timeout_at(deadline, request).await {
             Ok(Ok(response)) => read_answer(response, key, deadline).await,
-            Ok(Err(error)) => of_send_error(&error, self.timeout),
+            Ok(Err(error)) => classify_send_error(&error, self.timeout),
             Err(_) => timed_out(self.timeout),
         }
     }
 
-    /// Asks PagerDuty's address for something that does nothing there, and says who answered.
-    ///
-    /// # Errors
-    ///
-    /// In words, when nobody answers or the other side cannot prove who it is.
+    /// Sends a GET, which changes nothing at PagerDuty, and describes the answer. The error describes why there is none, or
+    /// why the other side is not trusted.
     pub async fn reach(&self) -> Result<String, String> {
         match timeout(self.timeout, self.http.get(&self.target).send()).await {
             Ok(Ok(response)) => Ok(format!("{} answers, with status {}", self.endpoint, response.status().as_u16())),
             Ok(Err(error)) => {
-                let outcome = of_send_error(&error, self.timeout);
+                let outcome = classify_send_error(&error, self.timeout);
                 Err(format!("{}: {}", self.endpoint, outcome.failure().unwrap_or_default()))
             }
             Err(_) => Err(format!("{}: no answer within {:?}", self.endpoint, self.timeout)),
@@ -125,7 +118,8 @@ impl Client {
     }
 }
 
-/// The address without the TLS, which is not `awc`'s to make. Its `Host` is the same: `awc` leaves out the port 443.
+/// The address with `http`, because [`Connect`] makes the TLS and not `awc`. The `Host` header is the same: `awc` leaves out
+/// the port 443.
 fn target(url: &Url, endpoint: &str) -> String {
     let Some(rest) = endpoint.strip_prefix("https://") else { return endpoint.to_owned() };
     match (url.port(), rest.split_once('/')) {
@@ -160,7 +154,7 @@ where
     S: Stream<Item = Result<actix_web::web::Bytes, PayloadError>> + Unpin,
 {
     let mut body = Vec::new();
-    // Once the status is here the event's fate is known: a body that breaks off or drips changes nothing.
+    // The status alone decides about the event: a body that breaks off or is slow changes nothing.
     let reading = async {
         while let Some(Ok(chunk)) = response.next().await {
             body.extend_from_slice(&chunk[..chunk.len().min(MAX_ANSWER - body.len())]);
@@ -180,7 +174,7 @@ where
     Outcome::of_answer(&answer, key, Utc::now())
 }
 
-fn of_send_error(error: &SendRequestError, timeout: Duration) -> Outcome {
+fn classify_send_error(error: &SendRequestError, timeout: Duration) -> Outcome {
     if let SendRequestError::Connect(ConnectError::Io(error)) = error
         && let Some(tls) = tls_error(error)
     {
@@ -188,25 +182,25 @@ fn of_send_error(error: &SendRequestError, timeout: Duration) -> Outcome {
     }
     match error {
         SendRequestError::Timeout => timed_out(timeout),
-        // Only after the request was sent: awc says so when the stream ends where an answer should begin.
+        // Only after the request was sent: awc returns this when the stream ends where an answer should begin.
         SendRequestError::Connect(ConnectError::Disconnected) => dropped(None),
         SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) if is_closing(error) => {
             dropped(Some(error))
         }
-        SendRequestError::Connect(ConnectError::Timeout) => way(format!("no connection within {:?}", timeout / 2)),
-        SendRequestError::Connect(error) => way(format!("no connection: {error}")),
-        SendRequestError::Send(error) => way(format!("the connection broke: {error}")),
-        other => way(format!("no answer: {other}")),
+        SendRequestError::Connect(ConnectError::Timeout) => network(format!("no connection within {:?}", timeout / 2)),
+        SendRequestError::Connect(error) => network(format!("no connection: {error}")),
+        SendRequestError::Send(error) => network(format!("the connection broke: {error}")),
+        other => network(format!("no answer: {other}")),
     }
 }
 
-/// The error of rustls within, as `tokio-rustls` passes it on; those are about trust, all others about the network.
+/// The rustls error inside, if there is one: it is about trust, while all others are about the network.
 fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
     let inner = error.get_ref()?;
     inner.downcast_ref()
 }
 
-/// Whether the other side closed the connection. Bytes of an answer that is cut short are another kind of error.
+/// Whether the other side closed the connection. An answer that is cut short is another kind of error.
 fn is_closing(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof, WriteZero};
     let closing = [BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof, WriteZero];
@@ -219,11 +213,11 @@ fn dropped(error: Option<&io::Error>) -> Outcome {
 }
 
 fn timed_out(timeout: Duration) -> Outcome {
-    Outcome::Trouble { reason: format!("no answer within {timeout:?}"), cause: Cause::Timeout, retry_after: None }
+    Outcome::Transient { reason: format!("no answer within {timeout:?}"), cause: Cause::Timeout, retry_after: None }
 }
 
-fn way(reason: String) -> Outcome {
-    Outcome::Trouble { reason, cause: Cause::Way, retry_after: None }
+fn network(reason: String) -> Outcome {
+    Outcome::Transient { reason, cause: Cause::Network, retry_after: None }
 }
 
 #[cfg(test)]
@@ -232,7 +226,7 @@ mod tests {
     use super::*;
 
     fn kind(error: &SendRequestError) -> OutcomeKind {
-        of_send_error(error, Duration::from_secs(10)).kind()
+        classify_send_error(error, Duration::from_secs(10)).kind()
     }
 
     #[test]

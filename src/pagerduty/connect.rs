@@ -1,12 +1,14 @@
-//! Connections to PagerDuty, for `awc`: plain or by TLS, and without interim answers.
+//! Connections to PagerDuty, for `awc`: plain or with TLS, and without interim answers.
 //!
-//! `awc` puts TLS on top of what a connector of one's own brings. What has to be taken out of the stream lies behind TLS, so
-//! the TLS is made here, and `awc` is told an address with `http`.
+//! A server or a proxy may send any number of answers with a status of 1xx before the final one, asked or not (RFC 9110,
+//! 15.2), and some send `100 Continue` to any request. `awc` mistakes the first answer for the final one and drops whatever
+//! follows with the connection's buffer, so [`SkipInterim`] removes them from the stream first. `awc` would put TLS on top
+//! of a custom connector, outside of that filter, so TLS is made here and `awc` is given an `http` address.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection, ConnectorService};
 use actix_web::dev::Service;
@@ -19,18 +21,25 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::interim::SkipInterim;
+/// How many interim answers are skipped before a final answer; the next one is passed on.
+const MAX_INTERIM: u32 = 32;
+
+/// The longest head of an interim answer, in bytes; a longer one is passed on.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// How much is read at once while it is not known whether an answer is an interim one, in bytes.
+const CHUNK: usize = 4 * 1024;
 
 /// Opens connections.
 #[derive(Clone)]
 pub(super) struct Connect {
     tcp: ConnectorService,
-    /// `None`: they stay plain.
+    /// `None`: plain connections.
     tls: Option<TlsConnector>,
 }
 
 impl Connect {
-    /// Opens connections by TLS as `tls` says, or plain ones.
+    /// Opens connections with this TLS configuration, or plain ones.
     pub(super) fn new(tls: Option<Arc<ClientConfig>>) -> Self {
         let tcp = actix_tls::connect::Connector::default().service();
         Self { tcp, tls: tls.map(TlsConnector::from) }
@@ -120,5 +129,221 @@ impl ActixStream for Transport {
 
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
         ActixStream::poll_write_ready(self.tcp(), cx)
+    }
+}
+
+/// A connection without interim answers. It expects a client that sends the next request only after it read the answer to
+/// the one before.
+#[derive(Debug)]
+pub(super) struct SkipInterim<Io> {
+    io: Io,
+    heads: Heads,
+}
+
+impl<Io> SkipInterim<Io> {
+    pub(super) fn new(io: Io) -> Self {
+        Self { io, heads: Heads::default() }
+    }
+}
+
+/// What was read and not passed on yet.
+#[derive(Debug, Default)]
+struct Heads {
+    held: Vec<u8>,
+    /// No head ends before this offset.
+    searched: usize,
+    /// The final answer has begun.
+    is_final: bool,
+    skipped: u32,
+}
+
+/// What the bytes of an answer's beginning are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Beginning {
+    /// An interim answer of so many bytes.
+    Interim(usize),
+    /// Another answer, or none.
+    Final,
+    /// More bytes are needed to decide.
+    Incomplete,
+}
+
+impl Heads {
+    /// The next answer belongs to a new request.
+    fn restart(&mut self) {
+        self.is_final = false;
+        self.searched = 0;
+        self.skipped = 0;
+    }
+
+    /// Removes the interim answers that are complete. Returns whether more has to be read before anything is passed on.
+    fn wants_more(&mut self) -> bool {
+        while !self.is_final {
+            match beginning(&self.held, self.searched) {
+                Beginning::Interim(length) if self.skipped < MAX_INTERIM => {
+                    self.held.drain(..length);
+                    self.searched = 0;
+                    self.skipped += 1;
+                }
+                Beginning::Incomplete if self.held.len() < MAX_HEAD => {
+                    self.searched = self.held.len().saturating_sub(2);
+                    return true;
+                }
+                Beginning::Interim(_) | Beginning::Incomplete | Beginning::Final => self.is_final = true,
+            }
+        }
+        false
+    }
+}
+
+/// What `bytes` begin with; no head ends before `searched`. `101 Switching Protocols` is final: no other HTTP answer follows
+/// it.
+fn beginning(bytes: &[u8], searched: usize) -> Beginning {
+    const STATUS_LINE: &[u8; 12] = b"HTTP/1._ 1__";
+    let fits = |(byte, pattern): (&u8, &u8)| if *pattern == b'_' { byte.is_ascii_digit() } else { byte == pattern };
+    if !bytes.iter().zip(STATUS_LINE).all(fits) {
+        return Beginning::Final;
+    }
+    if bytes.get(9..STATUS_LINE.len()) == Some(b"101") {
+        return Beginning::Final;
+    }
+    // The head ends with an empty line; a bare line feed ends a line as well (RFC 9112, 2.2).
+    let lines = bytes.iter().enumerate().skip(searched);
+    let ends = lines.filter(|(_, byte)| **byte == b'\n').map(|(offset, _)| offset + 1);
+    for end in ends {
+        match &bytes[end..] {
+            [b'\n', ..] => return Beginning::Interim(end + 1),
+            [b'\r', b'\n', ..] => return Beginning::Interim(end + 2),
+            _ => {}
+        }
+    }
+    Beginning::Incomplete
+}
+
+impl<Io: AsyncRead + Unpin> AsyncRead for SkipInterim<Io> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Self { io, heads } = self.get_mut();
+        while heads.wants_more() {
+            let mut chunk = [0; CHUNK];
+            let mut read = ReadBuf::new(&mut chunk);
+            ready!(Pin::new(&mut *io).poll_read(cx, &mut read))?;
+            if read.filled().is_empty() {
+                // The connection ends within a head: the client sees it as it is.
+                heads.is_final = true;
+            }
+            heads.held.extend_from_slice(read.filled());
+        }
+        if heads.held.is_empty() {
+            return Pin::new(io).poll_read(cx, buf);
+        }
+        let length = heads.held.len().min(buf.remaining());
+        buf.put_slice(&heads.held[..length]);
+        heads.held.drain(..length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<Io: AsyncWrite + Unpin> AsyncWrite for SkipInterim<Io> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Self { io, heads } = self.get_mut();
+        heads.restart();
+        Pin::new(io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+impl<Io: ActixStream> ActixStream for SkipInterim<Io> {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        if self.heads.held.is_empty() { self.io.poll_read_ready(cx) } else { Poll::Ready(Ok(Ready::READABLE)) }
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        self.io.poll_write_ready(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+    /// What a client reads of an answer that comes in pieces of this many bytes.
+    async fn read(answer: &str, piece: usize) -> String {
+        let (server, mut client) = tokio::io::duplex(piece);
+        let mut server_side = server;
+        let (mut connection, answer) = (SkipInterim::new(&mut client), answer.to_owned());
+        let write = async move {
+            server_side.write_all(answer.as_bytes()).await.unwrap();
+            drop(server_side);
+        };
+        let mut text = String::new();
+        let ((), read) = tokio::join!(write, connection.read_to_string(&mut text));
+        read.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn interim_answers_are_taken_out_wherever_they_are_cut() {
+        let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+        let bare = "HTTP/1.0 100 Continue\n\n";
+        for before in ["", "HTTP/1.1 100 Continue\r\n\r\n", hints, bare, "HTTP/1.1 199\r\n\r\n"] {
+            for piece in [1, 2, 3, 7, 11, 12, 13, 26, 64, 4096] {
+                let answer = [before, hints, before, OK].concat();
+                assert_eq!(read(&answer, piece).await, OK, "{before:?} in pieces of {piece}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn all_else_passes_as_it_is() {
+        let unending = format!("HTTP/1.1 100 {}", "x".repeat(2 * MAX_HEAD));
+        let texts = [
+            OK,
+            "",
+            "HTTP/1.1 1",
+            "HTTP/1.1 100 Continue\r\n",
+            "HTTP/1.1 101 Switching Protocols\r\n\r\nanything",
+            "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n",
+            "HTTP/2 100\r\n\r\n",
+            "SSH-2.0-OpenSSH\r\n\r\n",
+            &unending,
+        ];
+        for text in texts {
+            for piece in [1, 5, 4096] {
+                assert_eq!(read(text, piece).await, text, "in pieces of {piece}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_never_comes_to_the_point_is_shown_as_it_is() {
+        let interim = "HTTP/1.1 100 Continue\r\n\r\n";
+        let number = usize::try_from(MAX_INTERIM).unwrap();
+        assert_eq!(read(&[&interim.repeat(number), OK].concat(), 4096).await, OK);
+        assert_eq!(read(&interim.repeat(number + 2), 4096).await, interim.repeat(2));
+    }
+
+    #[tokio::test]
+    async fn each_request_has_interim_answers_of_its_own() {
+        let (mut server, client) = tokio::io::duplex(4096);
+        let mut client = SkipInterim::new(client);
+        for _ in 0..3 {
+            client.write_all(b"request").await.unwrap();
+            server.read_exact(&mut [0; 7]).await.unwrap();
+            server.write_all(["HTTP/1.1 100 Continue\r\n\r\n", OK].concat().as_bytes()).await.unwrap();
+            let mut answer = vec![0; OK.len()];
+            client.read_exact(&mut answer).await.unwrap();
+            assert_eq!(answer, OK.as_bytes());
+        }
     }
 }

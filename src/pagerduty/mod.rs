@@ -4,8 +4,8 @@
 //! - [`keys`]: [`Destination`], [`ServiceKey`] and [`IncidentKey`]; [`description`]: the line people read first
 //! - [`api`]: what an [`EventsApi`] does, and the JSON of an event; `fit`: makes it small enough; [`v1`]: Events API v1
 //! - [`client`]: one attempt to send an event, with `awc`
-//! - `connect`: the connections it sends by; `interim`: takes 1xx answers out of them
-//! - [`outcome`]: what PagerDuty's answer means for the event; [`kind`]: the same, to be counted
+//! - `connect`: its connections, which skip 1xx answers
+//! - [`outcome`]: what PagerDuty's answer means for the event
 
 pub mod api;
 pub mod client;
@@ -14,9 +14,7 @@ pub mod description;
 pub mod event;
 mod fit;
 pub mod fold;
-mod interim;
 pub mod keys;
-pub mod kind;
 pub mod map;
 pub mod outcome;
 pub mod v1;
@@ -25,7 +23,7 @@ pub use api::{Cut, EventsApi, Rendered, with_counts};
 pub use description::{CutLine, Description};
 pub use event::{Event, EventType};
 pub use keys::{ApiVersion, Destination, IncidentKey, ServiceKey};
-pub use kind::OutcomeKind;
+pub use outcome::OutcomeKind;
 
 /// The Events API of this version.
 #[must_use]

@@ -1,17 +1,17 @@
-//! What an answer of PagerDuty, or the lack of one, means for the event.
+//! What PagerDuty's answer, or a missing answer, means for the event.
 //!
 //! Sources: PagerDuty's page "Events API v1: Overview" (responses and retry logic), and the answers its users captured.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
+use strum::{IntoStaticStr, VariantArray};
 
 use super::ServiceKey;
-use super::kind::OutcomeKind;
 
 /// The longest wait a `Retry-After` can ask for. PagerDuty counts over 60 seconds, so a longer wait helps nobody, and a
-/// mistaken header must not keep a service key's alerts and alarms from being tried: one of them is sent each minute.
+/// wrong header must not keep a service key's events from being tried: one of them is sent each minute.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
 
 /// How much of an answer is kept as a reason, in characters.
@@ -20,230 +20,270 @@ const MAX_REASON: usize = 500;
 /// How one attempt ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    /// PagerDuty took the event.
+    /// PagerDuty accepted the event.
     Delivered {
-        /// What was odd about the answer, such as a body that does not say `success`.
-        oddity: Option<String>,
+        /// What is unusual about the answer, such as a body that does not say `success`.
+        note: Option<String>,
     },
-    /// PagerDuty asks to slow down (403 in v1, 429 in v2); nothing was taken, and nothing is wrong with the event.
+    /// PagerDuty asks to slow down (403 in v1, 429 in v2). It did not accept the event, and nothing is wrong with it.
     Throttled {
-        /// The answer in words.
+        /// The answer as one line of text.
         reason: String,
         /// The wait it asked for, at most [`MAX_RETRY_AFTER`].
         retry_after: Option<Duration>,
     },
-    /// The event may or may not have been taken: send it again.
-    Trouble {
-        /// What happened, in words.
+    /// A transient failure: PagerDuty may or may not have accepted the event. Send it again.
+    Transient {
+        /// What happened.
         reason: String,
         /// What caused it.
         cause: Cause,
         /// The wait it asked for, at most [`MAX_RETRY_AFTER`].
         retry_after: Option<Duration>,
     },
-    /// The connection ended before the first byte of an answer, as one does that was idle for too long and is closed
-    /// in the moment in which it is used again. The event may or may not have been taken: send it again.
+    /// The connection ended before the first byte of an answer, as an idle connection does that is closed at the moment
+    /// of its next use. PagerDuty may or may not have accepted the event. Send it again.
     Dropped {
-        /// What happened, in words.
+        /// What happened.
         reason: String,
     },
-    /// PagerDuty will never take this event. Only an answer that PagerDuty itself can have given says so.
-    Refused {
+    /// A permanent failure: PagerDuty will never accept this event. Only an answer that PagerDuty itself can have sent
+    /// means that.
+    Permanent {
         /// PagerDuty's own reason.
         reason: String,
     },
     /// The other side could not prove that it is PagerDuty, so nothing was sent.
     Untrusted {
-        /// What TLS found wrong.
+        /// The TLS error.
         reason: String,
     },
 }
 
-/// What caused an [`Outcome::Trouble`].
+/// What caused an [`Outcome::Transient`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Cause {
     /// PagerDuty answered 5xx or 408.
     Answer,
     /// No answer came in time.
     Timeout,
-    /// The way: no connection, one that broke within the answer, a redirect, an answer that is none or that PagerDuty does
-    /// not give.
-    Way,
+    /// The network: no connection, a connection that broke within the answer, a redirect, or an answer that PagerDuty
+    /// does not send.
+    Network,
 }
 
 impl Cause {
-    /// What it speaks against.
+    /// Whether the event itself may be the cause.
     #[must_use]
     pub fn blame(self) -> Blame {
         match self {
             Self::Answer | Self::Timeout => Blame::Event,
-            Self::Way => Blame::Way,
+            Self::Network => Blame::Network,
         }
     }
 }
 
-/// What a [`Cause`] speaks against.
+/// What a failure may be the fault of.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Blame {
-    /// The way to PagerDuty: refused connections, lost names, redirects.
-    Way,
+    /// The network between the bridge and PagerDuty: refused connections, unknown host names, redirects.
+    Network,
     /// Possibly the event itself: PagerDuty once answered 500 to invalid events for an hour (2021-04-23).
     Event,
 }
 
-/// An answer as it came over the wire.
+/// The kind of an [`Outcome`], as metrics count it.
+#[derive(Clone, Copy, Debug, Eq, Hash, IntoStaticStr, PartialEq, VariantArray)]
+#[strum(serialize_all = "lowercase")]
+pub enum OutcomeKind {
+    /// PagerDuty accepted the event.
+    Delivered,
+    /// PagerDuty asked to slow down.
+    Throttled,
+    /// PagerDuty will never accept the event.
+    Refused,
+    /// PagerDuty answered 5xx or 408.
+    Error,
+    /// No answer came in time.
+    Timeout,
+    /// PagerDuty was not reached: no connection, a redirect, or an answer that is not PagerDuty's.
+    Unreachable,
+    /// The connection ended before an answer.
+    Dropped,
+    /// The other side could not prove that it is PagerDuty.
+    Untrusted,
+}
+
+impl OutcomeKind {
+    /// Every kind.
+    pub const ALL: &'static [Self] = Self::VARIANTS;
+
+    /// Its label in metrics, in lower case.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// An HTTP answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
     /// The HTTP status.
     pub status: u16,
-    /// The header `Retry-After`, as it stands.
+    /// The header `Retry-After`, unparsed.
     pub retry_after: Option<&'a str>,
-    /// The header `Location`, as it stands.
+    /// The header `Location`, unparsed.
     pub location: Option<&'a str>,
     /// The beginning of the body.
     pub body: &'a [u8],
 }
 
-/// The members of PagerDuty's JSON answers; everything is optional because proxies answer too.
+/// The members of PagerDuty's JSON answers. All are optional because proxies answer too.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Envelope {
+struct AnswerBody {
     status: Option<String>,
     message: Option<String>,
     errors: Option<serde_json::Value>,
 }
 
-impl Envelope {
-    /// Whether this is how PagerDuty refuses an event: all three members, as in every captured refusal. A gateway's error
+impl AnswerBody {
+    fn parse(body: &[u8]) -> Option<Self> {
+        serde_json::from_slice(body).ok()
+    }
+
+    /// Whether this is PagerDuty's answer to an invalid event. Every captured one has all three members; a gateway's error
     /// such as `{"status":"error","message":"…"}` has no list of errors.
-    fn refuses(&self) -> bool {
+    fn is_refusal(&self) -> bool {
         let errors = self.errors.as_ref().and_then(serde_json::Value::as_array);
         self.status.is_some() && self.message.is_some() && errors.is_some_and(|errors| !errors.is_empty())
     }
 }
 
 impl Outcome {
-    /// How the attempt ended, in a word.
+    /// The kind of the outcome.
     #[must_use]
     pub fn kind(&self) -> OutcomeKind {
         match self {
             Self::Delivered { .. } => OutcomeKind::Delivered,
             Self::Throttled { .. } => OutcomeKind::Throttled,
-            Self::Refused { .. } => OutcomeKind::Refused,
-            Self::Trouble { cause: Cause::Answer, .. } => OutcomeKind::Error,
-            Self::Trouble { cause: Cause::Timeout, .. } => OutcomeKind::Timeout,
-            Self::Trouble { cause: Cause::Way, .. } => OutcomeKind::Unreachable,
+            Self::Permanent { .. } => OutcomeKind::Refused,
+            Self::Transient { cause: Cause::Answer, .. } => OutcomeKind::Error,
+            Self::Transient { cause: Cause::Timeout, .. } => OutcomeKind::Timeout,
+            Self::Transient { cause: Cause::Network, .. } => OutcomeKind::Unreachable,
             Self::Dropped { .. } => OutcomeKind::Dropped,
             Self::Untrusted { .. } => OutcomeKind::Untrusted,
         }
     }
 
-    /// How the attempt failed, in words; `None` when PagerDuty took the event.
+    /// Why the attempt failed; `None` when PagerDuty accepted the event.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         match self {
             Self::Delivered { .. } => None,
             Self::Throttled { reason, .. }
-            | Self::Trouble { reason, .. }
+            | Self::Transient { reason, .. }
             | Self::Dropped { reason }
-            | Self::Refused { reason }
+            | Self::Permanent { reason }
             | Self::Untrusted { reason } => Some(reason),
         }
     }
 
-    /// Reads an answer. `now` is needed for a `Retry-After` that is a date; `key` is masked in reasons, should a
-    /// proxy have repeated it.
+    /// Classifies an answer. `now` is needed for a `Retry-After` that is a date; `key` is masked in reasons, in case a
+    /// proxy repeats it.
     #[must_use]
     pub fn of_answer(answer: &Answer<'_>, key: &ServiceKey, now: DateTime<Utc>) -> Self {
         let retry_after = answer.retry_after.and_then(|value| parse_retry_after(value, now));
-        let in_words = || in_words(answer, key);
+        let reason = || describe(answer, key);
         match answer.status {
-            200..=299 => Self::Delivered { oddity: oddity(answer, key) },
-            403 | 429 => Self::Throttled { reason: in_words(), retry_after },
-            408 | 500..=599 => Self::Trouble { reason: in_words(), cause: Cause::Answer, retry_after },
-            // 400 is PagerDuty's documented refusal, with the bare text `Invalid routing key` for an unknown one; 413 and 422
-            // speak about the body, so that sending it again cannot help.
-            400 | 413 | 422 => Self::Refused { reason: in_words() },
-            400..=499 if is_refusal(answer.body) => Self::Refused { reason: in_words() },
-            400..=499 => Self::Trouble { reason: of_middlebox(answer, key), cause: Cause::Way, retry_after },
-            300..=399 => Self::Trouble {
+            200..=299 => Self::Delivered { note: unusual_success(answer, key) },
+            403 | 429 => Self::Throttled { reason: reason(), retry_after },
+            408 | 500..=599 => Self::Transient { reason: reason(), cause: Cause::Answer, retry_after },
+            // 400 is PagerDuty's documented answer to an invalid event, with the bare text `Invalid routing key` for an
+            // unknown key; 413 and 422 are about the body, so sending it again cannot help.
+            400 | 413 | 422 => Self::Permanent { reason: reason() },
+            400..=499 if AnswerBody::parse(answer.body).is_some_and(|body| body.is_refusal()) => {
+                Self::Permanent { reason: reason() }
+            }
+            400..=499 => {
+                Self::Transient { reason: describe_middlebox(answer, key), cause: Cause::Network, retry_after }
+            }
+            300..=399 => Self::Transient {
                 reason: format!(
                     "answered {} with a redirect to {}, which is never followed: point BRIDGE_PAGERDUTY_URL at PagerDuty itself",
                     answer.status,
                     one_line(answer.location.unwrap_or("nowhere"), key),
                 ),
-                cause: Cause::Way,
+                cause: Cause::Network,
                 retry_after,
             },
-            _ => Self::Trouble { reason: in_words(), cause: Cause::Way, retry_after },
+            _ => Self::Transient { reason: reason(), cause: Cause::Network, retry_after },
         }
     }
 }
 
-fn is_refusal(body: &[u8]) -> bool {
-    serde_json::from_slice::<Envelope>(body).is_ok_and(|envelope| envelope.refuses())
-}
-
-/// The answer of a proxy, a firewall or a gateway: it says nothing about the event.
-fn of_middlebox(answer: &Answer<'_>, key: &ServiceKey) -> String {
-    let said = said(answer, key);
-    let said = if said.is_empty() { "without a word".to_owned() } else { said };
-    format!(
-        "answered {}, which PagerDuty does not answer to an event: something between the bridge and PagerDuty probably \
-         did, or BRIDGE_PAGERDUTY_URL is wrong ({said})",
-        answer.status
-    )
-}
-
-/// `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3); anything else is as if it were not there.
+/// `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3); anything else is ignored.
 fn parse_retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
     let value = value.trim();
     let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // What is no number for being too great is a long wait all the same.
+        // A number that is too large for the type is a long wait too.
         Duration::from_secs(value.parse().unwrap_or(u64::MAX))
     } else {
-        let date = DateTime::parse_from_rfc2822(value).ok()?;
-        date.signed_duration_since(now).to_std().unwrap_or(Duration::ZERO)
+        let date = httpdate::parse_http_date(value).ok()?;
+        date.duration_since(SystemTime::from(now)).unwrap_or_default()
     };
     Some(wait.min(MAX_RETRY_AFTER))
 }
 
-fn in_words(answer: &Answer<'_>, key: &ServiceKey) -> String {
-    let said = said(answer, key);
-    if said.is_empty() {
-        format!("answered {} without a word", answer.status)
+fn describe(answer: &Answer<'_>, key: &ServiceKey) -> String {
+    let text = text_of(answer, key);
+    if text.is_empty() {
+        format!("answered {} with an empty body", answer.status)
     } else {
-        format!("answered {}: {said}", answer.status)
+        format!("answered {}: {text}", answer.status)
     }
 }
 
-fn said(answer: &Answer<'_>, key: &ServiceKey) -> String {
-    let said = match serde_json::from_slice::<Envelope>(answer.body) {
-        Ok(envelope) => {
-            let message = envelope.message.or(envelope.status).unwrap_or_default();
-            match envelope.errors.as_ref().map(errors_in_words).filter(|errors| !errors.is_empty()) {
+/// The answer of a proxy, a firewall or a gateway says nothing about the event.
+fn describe_middlebox(answer: &Answer<'_>, key: &ServiceKey) -> String {
+    let text = text_of(answer, key);
+    let text = if text.is_empty() { "empty body".to_owned() } else { text };
+    format!(
+        "answered {}, which PagerDuty does not answer to an event: something between the bridge and PagerDuty probably \
+         did, or BRIDGE_PAGERDUTY_URL is wrong ({text})",
+        answer.status
+    )
+}
+
+/// The body as one line: PagerDuty's message and errors, or whatever text it is.
+fn text_of(answer: &Answer<'_>, key: &ServiceKey) -> String {
+    let text = match AnswerBody::parse(answer.body) {
+        Some(body) => {
+            let message = body.message.or(body.status).unwrap_or_default();
+            match body.errors.as_ref().map(join_errors).filter(|errors| !errors.is_empty()) {
                 Some(errors) => format!("{message}: {errors}"),
                 None => message,
             }
         }
-        Err(_) => String::from_utf8_lossy(answer.body).into_owned(),
+        None => String::from_utf8_lossy(answer.body).into_owned(),
     };
-    one_line(&said, key)
+    one_line(&text, key)
 }
 
-fn errors_in_words(errors: &serde_json::Value) -> String {
-    let word = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+fn join_errors(errors: &serde_json::Value) -> String {
+    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     match errors {
         serde_json::Value::Null => String::new(),
-        serde_json::Value::Array(list) => list.iter().map(word).collect::<Vec<_>>().join("; "),
-        other => word(other),
+        serde_json::Value::Array(list) => list.iter().map(text).collect::<Vec<_>>().join("; "),
+        other => text(other),
     }
 }
 
-/// 2xx is success whatever the body says, as for PagerDuty's own agent; but what it says is worth a warning.
-fn oddity(answer: &Answer<'_>, key: &ServiceKey) -> Option<String> {
-    let status = serde_json::from_slice::<Envelope>(answer.body).ok().and_then(|envelope| envelope.status);
-    (status.as_deref() != Some("success")).then(|| in_words(answer, key))
+/// Any 2xx is success whatever the body says, as it is for PagerDuty's own agent; a body without `success` is worth a
+/// warning.
+fn unusual_success(answer: &Answer<'_>, key: &ServiceKey) -> Option<String> {
+    let status = AnswerBody::parse(answer.body).and_then(|body| body.status);
+    (status.as_deref() != Some("success")).then(|| describe(answer, key))
 }
 
 fn one_line(text: &str, key: &ServiceKey) -> String {
@@ -287,10 +327,10 @@ mod tests {
     fn success_is_any_2xx_but_an_odd_body_is_told() {
         assert_eq!(
             of(200, r#"{"status":"success","message":"Event processed","incident_key":"42"}"#),
-            Outcome::Delivered { oddity: None }
+            Outcome::Delivered { note: None }
         );
         for (status, body) in [(204, ""), (202, "<html>"), (200, r#"{"status":"invalid event"}"#)] {
-            assert!(matches!(of(status, body), Outcome::Delivered { oddity: Some(_) }), "{status} {body}");
+            assert!(matches!(of(status, body), Outcome::Delivered { note: Some(_) }), "{status} {body}");
         }
     }
 
@@ -309,7 +349,7 @@ mod tests {
                 400,
                 r#"{"errors":["Service key is the wrong length (should be 32 characters)"],"message":"Event object is invalid","status":"invalid event"}"#
             ),
-            Outcome::Refused {
+            Outcome::Permanent {
                 reason:
                     "answered 400: Event object is invalid: Service key is the wrong length (should be 32 characters)"
                         .to_owned()
@@ -317,16 +357,16 @@ mod tests {
         );
         assert_eq!(
             of(400, "Invalid routing key"),
-            Outcome::Refused { reason: "answered 400: Invalid routing key".to_owned() }
+            Outcome::Permanent { reason: "answered 400: Invalid routing key".to_owned() }
         );
         for status in [400, 413, 422] {
             for body in ["", "<html>"] {
-                assert!(matches!(of(status, body), Outcome::Refused { .. }), "{status} {body}");
+                assert!(matches!(of(status, body), Outcome::Permanent { .. }), "{status} {body}");
             }
         }
         let envelope = r#"{"status":"invalid event","message":"Event object is invalid","errors":["no"]}"#;
         for status in [401, 404, 405, 415, 499] {
-            assert!(matches!(of(status, envelope), Outcome::Refused { .. }), "{status}");
+            assert!(matches!(of(status, envelope), Outcome::Permanent { .. }), "{status}");
         }
     }
 
@@ -343,7 +383,7 @@ mod tests {
         ];
         for status in [401, 402, 404, 405, 407, 409, 410, 415, 421, 425, 431, 451, 499] {
             for body in bodies {
-                let Outcome::Trouble { reason, cause: Cause::Way, .. } = of(status, body) else {
+                let Outcome::Transient { reason, cause: Cause::Network, .. } = of(status, body) else {
                     panic!("{status} {body} is final")
                 };
                 let named = format!(
@@ -358,10 +398,10 @@ mod tests {
     #[test]
     fn trouble_is_sent_again() {
         for status in [408, 500, 502, 503, 504, 599] {
-            assert!(matches!(of(status, ""), Outcome::Trouble { cause: Cause::Answer, .. }), "{status}");
+            assert!(matches!(of(status, ""), Outcome::Transient { cause: Cause::Answer, .. }), "{status}");
         }
         for status in [301, 302, 307, 308, 600, 700] {
-            assert!(matches!(of(status, ""), Outcome::Trouble { cause: Cause::Way, .. }), "{status}");
+            assert!(matches!(of(status, ""), Outcome::Transient { cause: Cause::Network, .. }), "{status}");
         }
     }
 
@@ -377,6 +417,8 @@ mod tests {
     fn retry_after_is_heeded_in_both_forms_and_capped() {
         assert_eq!(waits("7"), Some(Duration::from_secs(7)));
         assert_eq!(waits("Sun, 22 Nov 2026 03:00:30 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(waits("Sunday, 22-Nov-26 03:00:30 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(waits("Sun Nov 22 03:00:30 2026"), Some(Duration::from_secs(30)));
         assert_eq!(waits("Sun, 22 Nov 2026 02:00:00 GMT"), Some(Duration::ZERO));
         for far in ["864000", "18446744073709551615", "99999999999999999999999", "Thu, 31 Dec 2099 23:59:59 GMT"] {
             assert_eq!(waits(far), Some(Duration::from_mins(1)), "{far}");
@@ -388,9 +430,18 @@ mod tests {
     #[test]
     fn a_reason_is_one_bounded_line_without_the_key() {
         let body = format!("bad\r\n\tkey {} {}", key().expose(), "x".repeat(10_000));
-        let Outcome::Refused { reason } = of(400, &body) else { panic!("400 is final") };
+        let Outcome::Permanent { reason } = of(400, &body) else { panic!("400 is final") };
         assert!(reason.starts_with("answered 400: bad key …WXYZ xxx"), "{reason}");
         assert!(reason.chars().count() < 600);
         assert!(!reason.contains(key().expose()));
+    }
+
+    #[test]
+    fn every_kind_has_a_name_of_its_own_that_fits_a_label() {
+        let mut names: Vec<_> = OutcomeKind::ALL.iter().map(|kind| kind.name()).collect();
+        assert!(names.iter().all(|name| name.chars().all(|letter| letter.is_ascii_lowercase())), "{names:?}");
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), OutcomeKind::ALL.len());
     }
 }

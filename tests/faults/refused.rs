@@ -22,7 +22,7 @@ fn a_refused_event_is_a_dead_letter_at_once_with_pagerdutys_reason_and_the_next_
         (400, Body::Json, "Event object is invalid: The sandbox was told to refuse this event"),
         (400, Body::Text(reversed.to_owned()), "Event object is invalid: Description is missing or blank"),
         (400, Body::Text("Invalid routing key".to_owned()), "Invalid routing key"),
-        (400, Body::Empty, "without a word"),
+        (400, Body::Empty, "with an empty body"),
         (400, Body::Html, "<h1>400</h1>"),
         (400, Body::Garbage, "answered 400"),
         (400, Body::Filler(10_000_000), "......"),

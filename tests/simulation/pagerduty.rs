@@ -136,14 +136,14 @@ impl PagerDuty {
         match request.content {
             Content::Invalid => {
                 let reason = "answered 400: Event object is invalid".to_owned();
-                (delay, false, Outcome::Refused { reason })
+                (delay, false, Outcome::Permanent { reason })
             }
             Content::Poison { until, how } if now < until => match how {
                 Choke::Error => (delay, false, trouble("answered 500: Internal Server Error", Cause::Answer, None)),
                 Choke::Timeout => (never, false, timed_out()),
                 Choke::Reset => (delay, false, dropped()),
             },
-            Content::Fine | Content::Poison { .. } => (delay, true, Outcome::Delivered { oddity: None }),
+            Content::Fine | Content::Poison { .. } => (delay, true, Outcome::Delivered { note: None }),
         }
     }
 }
@@ -163,9 +163,9 @@ fn middlebox(key: usize, status: u16, body: &str) -> Outcome {
 }
 
 fn way(reason: &str) -> Outcome {
-    trouble(reason, Cause::Way, None)
+    trouble(reason, Cause::Network, None)
 }
 
 fn trouble(reason: &str, cause: Cause, retry_after: Option<Duration>) -> Outcome {
-    Outcome::Trouble { reason: reason.to_owned(), cause, retry_after }
+    Outcome::Transient { reason: reason.to_owned(), cause, retry_after }
 }

@@ -134,19 +134,19 @@ fn waiting(id: i64, incident: &str) -> WaitingEvent {
 }
 
 fn delivered() -> Outcome {
-    Outcome::Delivered { oddity: None }
+    Outcome::Delivered { note: None }
 }
 
 fn refused() -> Outcome {
-    Outcome::Refused { reason: "answered 400".to_owned() }
+    Outcome::Permanent { reason: "answered 400".to_owned() }
 }
 
 fn error() -> Outcome {
-    Outcome::Trouble { reason: "answered 500".to_owned(), cause: Cause::Answer, retry_after: None }
+    Outcome::Transient { reason: "answered 500".to_owned(), cause: Cause::Answer, retry_after: None }
 }
 
 fn unreachable() -> Outcome {
-    Outcome::Trouble { reason: "no connection".to_owned(), cause: Cause::Way, retry_after: None }
+    Outcome::Transient { reason: "no connection".to_owned(), cause: Cause::Network, retry_after: None }
 }
 
 fn dropped() -> Outcome {
