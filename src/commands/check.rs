@@ -14,7 +14,7 @@ use crate::exit_code::ExitCode;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::event::{Detail, Details, EventAction, Note, Trigger};
 use crate::pagerduty::outcome::Outcome;
-use crate::pagerduty::{Description, Destination, Event, IncidentKey, render};
+use crate::pagerduty::{ApiVersion, Description, Destination, Event, IncidentKey, render};
 use crate::printable::line;
 use crate::queue::{Queue, QueueError};
 
@@ -33,7 +33,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         match Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref()) {
             Err(error) => report.print("PagerDuty", Err(error.to_string()))?,
             Ok(client) => {
-                report.print("PagerDuty", client.reach().await)?;
+                report.print("PagerDuty", client.reach(ApiVersion::V1).await)?;
                 if args.page {
                     report.print("test incident", page(&config, &client).await)?;
                 }
@@ -122,7 +122,7 @@ async fn page(config: &Config, client: &Client) -> Result<String, String> {
         let destination = Destination::v1(config.pagerduty_service_key.clone());
         let event = Event { destination, incident_key: incident_key.clone(), action };
         let what = event.event_type();
-        match client.send(&event.destination.key, render(&event).bytes).await {
+        match client.send(&event.destination, render(&event).bytes).await {
             Outcome::Delivered { note: None } => {}
             Outcome::Delivered { note: Some(reason) } => {
                 return Err(format!("the {what} was accepted, but PagerDuty {reason}"));

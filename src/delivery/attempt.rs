@@ -10,9 +10,9 @@ use super::backoff::Backoff;
 use super::fate::Fate;
 use super::news::News;
 use crate::logging::throttle;
-use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
+use crate::pagerduty::{Destination, ServiceKey};
 use crate::queue::{Begun, EventId, Queue, QueueError, Settlement};
 
 /// How long to wait before the database is asked again for what it could not do.
@@ -38,7 +38,7 @@ pub(super) enum Step {
 pub(super) async fn attempt(queue: Queue, client: Client, key: ServiceKey, id: EventId, past: Vec<EventId>) -> Step {
     match queue.begin_past(id, Utc::now(), past).await {
         Ok(Begun { body, received_at }) => {
-            let outcome = client.send(&key, body).await;
+            let outcome = client.send(&Destination::v1(key.clone()), body).await;
             Step::Answered { key, id, received_at, outcome }
         }
         Err(error) => Step::NotBegun { key, id, error },

@@ -225,7 +225,7 @@ impl Keeper {
         self.direct.not_before = now + DIRECT_PAUSE * 2_u32.pow(self.direct.attempts.min(DIRECT_ATTEMPTS));
         for key in self.paged(trouble.cause).to_vec() {
             let event = Notice { service_key: key.clone(), ..notice.clone() }.trigger(trouble, facts);
-            match self.client.send(&key, render(&event).bytes).await {
+            match self.client.send(&event.destination, render(&event).bytes).await {
                 Outcome::Delivered { .. } => {
                     self.direct.sent_to = Some(key);
                     return true;

@@ -44,7 +44,7 @@ const LONGEST_COUNTS: &str = r#","occurrences":4294967295,"first_seen":"+262142-
 pub struct Rendered {
     /// The JSON, as it is sent for an event that stands for one alert; at most [`MAX_BYTES`].
     pub bytes: Vec<u8>,
-    /// Where in `bytes` [`with_counts`] inserts; `None` for an event that is no trigger.
+    /// Where in `bytes` [`with_counts`] inserts; `None` unless the event is a trigger.
     pub counts_at: Option<usize>,
     /// What was cut to be within PagerDuty's limits.
     pub cuts: Vec<Cut>,
@@ -126,7 +126,7 @@ impl Serialize for Detail {
     }
 }
 
-/// One thing that PagerDuty is not sent because it would not accept it.
+/// Something that is not sent because PagerDuty would not accept it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Cut {
     /// The description was too long.

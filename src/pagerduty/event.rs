@@ -95,13 +95,14 @@ pub struct Link {
 /// What is known, by name, in the order in which people read it.
 pub type Details = IndexMap<&'static str, Detail>;
 
-/// The detail that tells when the alert happened. How often it happened, and since when, is inserted behind it.
+/// The name of the detail that says when the alert happened. How many alerts there were, and since when, is inserted
+/// after it.
 pub const HAPPENED_AT: &str = "datetime";
 
 /// One detail. Its kind says what an event that is too large may lose of it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Detail {
-    /// Sentry did not say, which is worth showing.
+    /// Sentry did not say. It is shown nevertheless.
     Unknown,
     /// A text.
     Text(String),
@@ -113,13 +114,13 @@ pub enum Detail {
     Url(String),
     /// Texts, the most important ones first.
     List(Vec<String>),
-    /// Calls of a stack, the innermost first. The outermost ones are the first thing to go.
+    /// Calls of a stack, the innermost first. The outermost ones are dropped before anything else.
     Frames(Vec<String>),
     /// Named texts, such as tags.
     Fields(IndexMap<String, String>),
 }
 
-/// The three actions, as they are named in PagerDuty's APIs, in the database and in metrics.
+/// The actions, as they are named in PagerDuty's APIs, in the database and in metrics.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum EventType {
     /// `trigger`
