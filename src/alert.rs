@@ -1,12 +1,12 @@
-//! The one shape every Sentry body becomes.
+//! What Sentry said about an issue or a metric alert, whichever webhook it came by.
 //!
-//! [`Alert`] stands in the middle of the bridge: [`crate::sentry`] builds it, [`crate::routing`] and
-//! [`crate::pagerduty`] read it, and it knows neither side. Texts are kept as Sentry sent them, so that the side that
-//! writes an event decides how to shorten them.
+//! [`crate::sentry`] makes an [`Alert`]; [`crate::routing`] and [`crate::pagerduty`] read it. Texts are kept as Sentry
+//! sent them, so that the side that writes an event decides how to shorten them.
 
 use chrono::{DateTime, Utc};
+use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 
-/// What Sentry told about one issue or metric alert, whichever webhook it came by.
+/// What one webhook says about an issue or a metric alert.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alert {
     /// What it is about.
@@ -21,16 +21,16 @@ pub struct Alert {
     pub culprit: Option<String>,
     /// The level as Sentry spelt it; [`Level::parse`] knows the usual five. Metric alerts have `critical` too.
     pub level: Option<String>,
-    /// 32 hexadecimal digits, the id of this very event.
+    /// 32 hexadecimal digits, the id of the event.
     pub event_id: Option<String>,
-    /// When it happened by the clock of whoever saw it, or the nearest to that which the body tells: for people to read,
-    /// and never to be compared with other times.
+    /// When it happened by the client's clock, or the nearest time that the body has. For people to read, and never to be
+    /// compared with other times.
     pub happened_at: DateTime<Utc>,
     /// When Sentry received its event, by Sentry's own clock; absent where there is no event or the body does not say.
     pub received: Option<DateTime<Utc>>,
     /// The project it happened in.
     pub project: Project,
-    /// The page of the issue, absent when the body names none that is a web address.
+    /// The page of the issue; absent when the body has no web address of it.
     pub link: Option<IssueLink>,
     /// Tags in Sentry's order, names as stored (`sentry:release` in legacy bodies, `release` in those of the
     /// integration platform).
@@ -49,23 +49,23 @@ pub struct Alert {
     pub server_name: Option<String>,
     /// The route or task that was running.
     pub transaction: Option<String>,
-    /// Who was hit, if the SDK said so.
+    /// The user, if the SDK sent one.
     pub user: Option<User>,
-    /// The chain of exceptions in Sentry's order: the one that was raised last is last.
+    /// The chain of exceptions in Sentry's order: the one raised last is last.
     pub exceptions: Vec<Exception>,
     /// The stack of the last exception (or of the message), innermost call first.
     pub frames: Vec<Frame>,
-    /// What Sentry measured for an issue that no exception made, such as a cron monitor or a slow query: names and
-    /// values in Sentry's words and order.
+    /// What Sentry measured for an issue without an exception, such as that of a cron monitor or a slow query: names and
+    /// values as Sentry wrote them, in its order.
     pub evidence: Vec<(String, String)>,
-    /// Whatever else the webhook tells that is worth reading, under the names people shall see, in their order.
+    /// Other details worth reading, under the names that people will see, in their order.
     pub facts: Vec<(&'static str, String)>,
 }
 
-/// What an alert is about: what one incident stands for.
+/// What an alert is about, and what one incident stands for.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Subject {
-    /// An issue. All of Sentry's webhooks agree on its id and on no other.
+    /// An issue. Its id is the only one that all of Sentry's webhooks have.
     Issue(IssueId),
     /// One firing of a metric alert, by the key that Sentry's own integration gives it:
     /// `incident_<organization_id>_<identifier>`.
@@ -73,7 +73,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// The firing `identifier` of a metric alert in an organization; the organization may be unknown.
+    /// The firing `identifier` of a metric alert; the organization may be unknown.
     #[must_use]
     pub fn metric(organization: Option<&IssueId>, identifier: &IssueId) -> Self {
         let organization = organization.map_or_else(String::new, |id| format!("{}_", id.as_str()));
@@ -95,7 +95,7 @@ impl Subject {
 pub struct IssueId(String);
 
 impl IssueId {
-    /// Takes an id as Sentry wrote it; `None` when nothing but blanks is there.
+    /// An id as Sentry wrote it; `None` when it is blank.
     #[must_use]
     pub fn new(id: &str) -> Option<Self> {
         let id = id.trim();
@@ -114,54 +114,57 @@ impl IssueId {
 pub enum Action {
     /// Open it, or add to it.
     Trigger(Opening),
-    /// Say that somebody works on it.
+    /// Record that somebody works on it.
     Acknowledge,
     /// Close it.
     Resolve,
 }
 
 /// The webhooks that may open an incident, as `BRIDGE_PAGE_ON` names them.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, EnumString, IntoStaticStr, VariantArray, VariantNames)]
+#[strum(ascii_case_insensitive)]
 pub enum Opening {
     /// An alert rule fired for an issue: the legacy plugin and `event_alert.triggered`.
+    #[strum(serialize = "alert")]
     Alert,
     /// `metric_alert.critical`, `.warning` and `.open`.
+    #[strum(serialize = "metric")]
     Metric,
     /// `issue.created`.
+    #[strum(serialize = "issue.created")]
     IssueCreated,
     /// `issue.unresolved`: a resolved or archived issue is back, or escalates.
+    #[strum(serialize = "issue.unresolved")]
     IssueUnresolved,
     /// `error.created`: every single error event.
+    #[strum(serialize = "error")]
     Error,
 }
 
 impl Opening {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Alert, Self::Metric, Self::IssueCreated, Self::IssueUnresolved, Self::Error];
+    pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
+
+    /// Their names in `BRIDGE_PAGE_ON`.
+    pub const NAMES: &[&str] = <Self as VariantNames>::VARIANTS;
 
     /// Its name in `BRIDGE_PAGE_ON`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Alert => "alert",
-            Self::Metric => "metric",
-            Self::IssueCreated => "issue.created",
-            Self::IssueUnresolved => "issue.unresolved",
-            Self::Error => "error",
-        }
+        self.into()
     }
 
-    /// Reads that name in any case.
+    /// Parses that name in any case.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|opening| opening.name().eq_ignore_ascii_case(name.trim()))
+        name.trim().parse().ok()
     }
 }
 
-/// A project by the two names Sentry gives it.
+/// A project, by the two names that Sentry gives it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Project {
-    /// The name people read; may hold any character.
+    /// The display name; may hold any character.
     pub name: Option<String>,
     /// The short name in addresses.
     pub slug: Option<String>,
@@ -178,7 +181,7 @@ pub struct IssueLink {
     pub root: String,
 }
 
-/// The person or client an event happened to.
+/// The user or client of an event.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct User {
     /// The application's own id of the user.
@@ -201,7 +204,7 @@ pub struct Exception {
 }
 
 impl Exception {
-    /// `kind: value`, or the one of them that is told.
+    /// `kind: value`, or whichever of them is there.
     #[must_use]
     pub fn summary(&self) -> Option<String> {
         match (&self.kind, &self.value) {
@@ -222,14 +225,15 @@ pub struct Frame {
     pub filename: Option<String>,
     /// The line in that file, from 1.
     pub line: Option<u64>,
-    /// Whether Sentry counts it to the application rather than to its libraries.
+    /// Whether it belongs to the application rather than to its libraries.
     pub in_app: bool,
 }
 
 /// Sentry's levels, mildest first.
 ///
 /// Source: Sentry's `constants.py`, `LOG_LEVELS`.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, EnumString, IntoStaticStr, VariantNames)]
+#[strum(ascii_case_insensitive, serialize_all = "lowercase")]
 pub enum Level {
     /// `debug`
     Debug,
@@ -244,25 +248,18 @@ pub enum Level {
 }
 
 impl Level {
-    /// The names [`Level::parse`] knows, mildest first.
-    pub const NAMES: [&str; 5] = ["debug", "info", "warning", "error", "fatal"];
+    /// The names that [`Level::parse`] knows, mildest first.
+    pub const NAMES: &[&str] = <Self as VariantNames>::VARIANTS;
 
     /// Its name as Sentry spells it.
     #[must_use]
     pub fn name(self) -> &'static str {
-        Self::NAMES[self as usize]
+        self.into()
     }
 
-    /// Reads a level's name in any case; `None` for names that are not Sentry's own (`log`, `sample`, `critical`).
+    /// Parses a level's name in any case; `None` for names that are not Sentry's own (`log`, `sample`, `critical`).
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        match name.trim().to_ascii_lowercase().as_str() {
-            "debug" => Some(Self::Debug),
-            "info" => Some(Self::Info),
-            "warning" => Some(Self::Warning),
-            "error" => Some(Self::Error),
-            "fatal" => Some(Self::Fatal),
-            _ => None,
-        }
+        name.trim().parse().ok()
     }
 }

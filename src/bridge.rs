@@ -131,7 +131,7 @@ impl Bridge {
         let keeper = Keeper::new(watch.clone(), queue.clone(), client, paging);
         let imprint =
             Imprint { version: BuildInfo::current().to_string(), fingerprint: Some(config.fingerprint().to_string()) };
-        let ingest = Ingest::of(&config);
+        let ingest = Ingest::from(&config);
         let door = Door::new(config.webhook_token, config.sentry_client_secret);
         let admin = Admin::new(config.admin_token, rand::random());
         let shared = Shared::new(door, ingest, queue.clone(), config.max_body, metrics, watch);

@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
-use sentry_pagerduty_bridge::ingest::{Ingest, Policy, Verdict, Webhook};
+use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Incoming, Queue, Settlement, State};
 use sentry_pagerduty_bridge::routing::Routes;
@@ -43,9 +43,9 @@ impl Change {
         let (body, came) = (body.to_string(), at(self.came));
         let sent_at = Some(at(self.sentry));
         let webhook = Webhook { resource: Some(resource), sent_at, ..Webhook::of_body(body.as_bytes(), came) };
-        match ingest.judge(&webhook) {
-            Verdict::Queue(prepared) => Incoming::trigger(*prepared, came),
-            Verdict::Follow(follow_up) => Incoming::follow_up(*follow_up, came),
+        match ingest.decide(&webhook) {
+            Decision::Queue(prepared) => Incoming::trigger(*prepared, came),
+            Decision::Follow(follow_up) => Incoming::follow_up(*follow_up, came),
             other => panic!("{other:?}"),
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::config::ResolveScope;
-use sentry_pagerduty_bridge::ingest::{Ingest, Policy, Verdict, Webhook};
+use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::queue::{
     Editor, EventId, History, Incoming, Queue, Reception, Rejected, Settlement, State,
@@ -37,9 +37,9 @@ fn webhook(resource: Option<&str>, body: &Value, resolve: ResolveScope, came: i6
     let ingest = Ingest::new(routes, Policy { resolve, acknowledge: true, ..Policy::default() });
     let body = body.to_string();
     let sent_at = Some(at(sent));
-    match ingest.judge(&Webhook { resource, sent_at, ..Webhook::of_body(body.as_bytes(), at(came)) }) {
-        Verdict::Queue(prepared) => Incoming::trigger(*prepared, at(came)),
-        Verdict::Follow(follow_up) => Incoming::follow_up(*follow_up, at(came)),
+    match ingest.decide(&Webhook { resource, sent_at, ..Webhook::of_body(body.as_bytes(), at(came)) }) {
+        Decision::Queue(prepared) => Incoming::trigger(*prepared, at(came)),
+        Decision::Follow(follow_up) => Incoming::follow_up(*follow_up, at(came)),
         other => panic!("{other:?}"),
     }
 }
@@ -143,7 +143,7 @@ fn signed_resolve(events: u32, came: i64) -> Incoming {
     let ingest = Ingest::new(Routes::new(ServiceKey::parse(DEFAULT).unwrap(), "").unwrap(), Policy::default());
     let body = body.to_string();
     let webhook = Webhook { resource: Some("issue"), is_signed: true, ..Webhook::of_body(body.as_bytes(), at(came)) };
-    let Verdict::Follow(follow_up) = ingest.judge(&webhook) else { panic!("no follow-up") };
+    let Decision::Follow(follow_up) = ingest.decide(&webhook) else { panic!("no follow-up") };
     Incoming::follow_up(*follow_up, at(came))
 }
 

@@ -8,7 +8,7 @@ use std::thread;
 use actix_web::web::{self, Bytes, Data};
 use actix_web::{App, HttpResponse, HttpServer};
 use chrono::Utc;
-use sentry_pagerduty_bridge::ingest::{Ingest, Policy, Verdict, Webhook};
+use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::routing::Routes;
 use sentry_pagerduty_bridge::web::answer;
@@ -44,7 +44,7 @@ pub(crate) fn serve(kind: Kind) {
 
 async fn take(body: Bytes, shared: Data<Shared>) -> HttpResponse {
     let received_at = Utc::now();
-    let Verdict::Queue(prepared) = shared.ingest.judge(&Webhook::of_body(&body, received_at)) else {
+    let Decision::Queue(prepared) = shared.ingest.decide(&Webhook::of_body(&body, received_at)) else {
         return HttpResponse::UnprocessableEntity().finish();
     };
     let incident_key = prepared.event.incident_key.clone();

@@ -10,7 +10,7 @@ use super::environment::{config_with_placeholders, out, say};
 use super::payloads::{Payload, collect};
 use crate::cli::ExplainArgs;
 use crate::exit_code::ExitCode;
-use crate::ingest::{FollowUp, Ingest, Prepared, Verdict, Webhook};
+use crate::ingest::{Decision, FollowUp, Ingest, Prepared, Webhook};
 use crate::pagerduty::{Destination, Event, Rendered, ServiceKey, render};
 use crate::printable::{self, line};
 use crate::routing::Routes;
@@ -22,39 +22,39 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     for name in missing {
         say(&format!("{name} is not set, so a placeholder is used"));
     }
-    let ingest = Ingest::of(&config);
+    let ingest = Ingest::from(&config);
     let routes = config.routes();
     let mut out = out();
     let mut exit = ExitCode::Done;
     for payload in &payloads {
         let webhook = Webhook::of_body(&payload.body, Utc::now());
-        let verdict = ingest.judge(&webhook);
-        if let Verdict::Rejected(_) = verdict {
+        let decision = ingest.decide(&webhook);
+        if let Decision::Rejected(_) = decision {
             exit = ExitCode::Failed;
         }
         if args.json {
-            print_json(&mut out, payload, &verdict, args.show_keys)?;
+            print_json(&mut out, payload, &decision, args.show_keys)?;
         } else {
-            print_text(&mut out, &payload.name, &webhook, &verdict, &routes, args.show_keys)?;
+            print_text(&mut out, &payload.name, &webhook, &decision, &routes, args.show_keys)?;
         }
     }
     Ok(exit)
 }
 
-fn print_json(out: &mut impl Write, payload: &Payload, verdict: &Verdict, show_keys: bool) -> anyhow::Result<()> {
-    match verdict {
-        Verdict::Queue(prepared) => {
+fn print_json(out: &mut impl Write, payload: &Payload, decision: &Decision, show_keys: bool) -> anyhow::Result<()> {
+    match decision {
+        Decision::Queue(prepared) => {
             writeln!(out, "{}", compact(&json(&prepared.event, &prepared.rendered, show_keys)?))?;
         }
-        Verdict::Follow(follow_up) => match &follow_up.fallback {
+        Decision::Follow(follow_up) => match &follow_up.fallback {
             Some(key) => {
                 let event = follow_up.event_for(Destination::v1(key.clone()));
                 writeln!(out, "{}", compact(&json(&event, &render(&event), show_keys)?))?;
             }
             None => say(&line(&format!("{}: {}", payload.name, destinations(follow_up)))),
         },
-        Verdict::Ignored(reason) => say(&line(&format!("{}: ignored: {reason}", payload.name))),
-        Verdict::Rejected(reason) => say(&line(&format!("{}: refused: {reason}", payload.name))),
+        Decision::Ignored(reason) => say(&line(&format!("{}: ignored: {reason}", payload.name))),
+        Decision::Rejected(reason) => say(&line(&format!("{}: refused: {reason}", payload.name))),
     }
     Ok(())
 }
@@ -63,16 +63,16 @@ fn print_text(
     out: &mut impl Write,
     name: &str,
     webhook: &Webhook<'_>,
-    verdict: &Verdict,
+    decision: &Decision,
     routes: &Routes,
     show_keys: bool,
 ) -> anyhow::Result<()> {
     writeln!(out, "{}", line(name))?;
-    match verdict {
-        Verdict::Ignored(reason) => writeln!(out, "  ignored  {}", line(&reason.to_string()))?,
-        Verdict::Rejected(reason) => writeln!(out, "  refused  {}", line(&reason.to_string()))?,
-        Verdict::Queue(prepared) => print_trigger(out, webhook, prepared, routes, show_keys)?,
-        Verdict::Follow(follow_up) => {
+    match decision {
+        Decision::Ignored(reason) => writeln!(out, "  ignored  {}", line(&reason.to_string()))?,
+        Decision::Rejected(reason) => writeln!(out, "  refused  {}", line(&reason.to_string()))?,
+        Decision::Queue(prepared) => print_trigger(out, webhook, prepared, routes, show_keys)?,
+        Decision::Follow(follow_up) => {
             writeln!(out, "  event    {}:", line(&destinations(follow_up)))?;
             // The integration is all that differs from one event to the next.
             let key = follow_up.fallback.as_ref().unwrap_or(routes.default_key());
@@ -96,7 +96,7 @@ fn print_trigger(
     show_keys: bool,
 ) -> anyhow::Result<()> {
     // The route was chosen before anything was redacted.
-    let alert = Ingest::alert(webhook).context("the payload is not an alert")?;
+    let (alert, _) = webhook.parse().context("the payload is not an alert")?;
     let steps = routes.explain(&alert);
     for step in &steps {
         writeln!(out, "  route    {step}")?;

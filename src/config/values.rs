@@ -53,7 +53,7 @@ pub enum ValueError {
     #[error("is `{0}`: write `auto`, `text` or `json`")]
     NoLogFormat(String),
     /// None of the webhooks that may open an incident.
-    #[error("names `{0}`, which opens no incident: write some of {names}", names = Opening::ALL.map(Opening::name).join(", "))]
+    #[error("names `{0}`, which opens no incident: write some of {names}", names = Opening::NAMES.join(", "))]
     NoOpening(String),
     /// None of the ways of resolving.
     #[error("is `{0}`: write `opened`, `all` or `off`")]

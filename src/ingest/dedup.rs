@@ -1,42 +1,33 @@
-//! How two webhooks are known to tell the same.
+//! How repetitions of a webhook are recognised.
 
 use sha2::{Digest, Sha256};
 
 use crate::alert::{Action, Alert, Opening};
 use crate::pagerduty::ServiceKey;
+use crate::sentry::Generation;
 
-/// Which of Sentry's two ways of calling webhooks an alert came by.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Generation {
-    /// The legacy plugin.
-    Plugin,
-    /// The integration platform.
-    Platform,
-}
-
-/// How a webhook is known to repeat another one, and how others are known to repeat it.
+/// How a webhook is recognised as a repetition of others, and others as repetitions of it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Dedup {
-    /// It tells nothing new when any of these was told a short while ago.
+    /// It is a repetition when any of these was recorded within the dedup window.
     pub seen_if: Vec<DedupKey>,
-    /// What it tells.
-    pub tells: Vec<DedupKey>,
-    /// What a resolve does only once, however long ago that was: the digest of its signed body.
+    /// What is recorded when it is enqueued.
+    pub records: Vec<DedupKey>,
+    /// The digest of the signed body of a resolve, which is done only once, however long ago that was.
     ///
     /// Sentry signs neither the time nor the key of a delivery, so its signature proves a copy of the body as well. No
     /// two resolves of an issue are the same, byte for byte, unless it was opened again by hand in between.
     pub once: Option<DedupKey>,
-    /// Whether the issue is open again without any new event, so that its next resolve may well be the same as the last.
+    /// Whether the issue is open again without a new event, so that its next resolve may be the same as the last.
     pub renews: bool,
 }
 
 impl Dedup {
-    /// What a trigger tells, and what it may repeat: a delivery with the same `Idempotency-Key`, the same alert by the
-    /// other generation, and by the platform also the same alert.
+    /// A trigger repeats a delivery with the same `Idempotency-Key` and the same alert by the other generation; one by the
+    /// platform also repeats the same alert by the platform.
     ///
-    /// The plugin tells of an event once whatever rules it fired, and never again. So what comes twice by it was sent
-    /// by a person, who wants to see it arrive.
-    #[must_use]
+    /// The plugin sends an event once, whatever rules it fired, and never again. So what comes twice by it was sent by a
+    /// person, who wants to see it arrive.
     pub(super) fn of_trigger(
         alert: &Alert,
         opening: Opening,
@@ -44,22 +35,21 @@ impl Dedup {
         service_key: &ServiceKey,
         idempotency_key: Option<&str>,
     ) -> Self {
-        let told_by = |generation| DedupKey::of_content(alert, opening, generation, service_key);
+        let content_by = |generation| DedupKey::of_content(alert, opening, generation, service_key);
         let delivery = idempotency_key.map(|key| DedupKey::of_delivery(alert, key));
         let repeats = match generation {
-            Generation::Plugin => vec![told_by(Generation::Platform)],
-            Generation::Platform => vec![told_by(Generation::Platform), told_by(Generation::Plugin)],
+            Generation::Legacy => vec![content_by(Generation::Platform)],
+            Generation::Platform => vec![content_by(Generation::Platform), content_by(Generation::Legacy)],
         };
         Self {
             seen_if: repeats.into_iter().chain([delivery.clone()]).flatten().collect(),
-            tells: [told_by(generation), delivery].into_iter().flatten().collect(),
+            records: [content_by(generation), delivery].into_iter().flatten().collect(),
             ..Self::default()
         }
     }
 
-    /// What a webhook about an open incident may repeat: a delivery with the same `Idempotency-Key`, or the same body
-    /// where that is `signed`.
-    #[must_use]
+    /// A webhook about an open incident repeats a delivery with the same `Idempotency-Key`, or the same body where that is
+    /// `signed`.
     pub(super) fn of_follow_up(alert: &Alert, idempotency_key: Option<&str>, signed: Option<&[u8]>) -> Self {
         let delivery: Vec<_> = idempotency_key.map(|key| DedupKey::of_delivery(alert, key)).into_iter().collect();
         let reopens = alert.action == Action::Trigger(Opening::IssueUnresolved);
@@ -67,23 +57,23 @@ impl Dedup {
         let by_hand = alert.facts.iter().any(|(name, value)| *name == "substatus" && value == "ongoing");
         Self {
             seen_if: delivery.clone(),
-            tells: delivery,
+            records: delivery,
             once: signed.filter(|_| reopens || alert.action == Action::Resolve).map(DedupKey::of_body),
             renews: reopens && by_hand,
         }
     }
 }
 
-/// What two webhooks have in common that tell the same; the digest itself tells nothing.
+/// The digest of what two webhooks with the same content have in common.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct DedupKey([u8; 32]);
 
 impl DedupKey {
-    /// The key of what a trigger tells; `None` when nothing in it says that another of the same kind is not a new one.
+    /// The key of a trigger's content; `None` when nothing in it says that another one of the same kind is not a new one.
     ///
-    /// One event of an issue is one page an integration, whether the legacy plugin, `event_alert` or `error` tells of
-    /// it and however many rules it fired. An issue is new once. How often an issue comes back or a metric alert
-    /// changes its status nobody counts: the critical after a warning after a critical is no repetition.
+    /// One event of an issue is one page per service key, whether the legacy plugin, `event_alert` or `error` sends it and
+    /// however many rules it fired. An issue is new once. Sentry does not number how often an issue comes back or a
+    /// metric alert changes its status: the critical after a warning after a critical is not a repetition.
     fn of_content(alert: &Alert, opening: Opening, generation: Generation, service_key: &ServiceKey) -> Option<Self> {
         let (kind, content) = match opening {
             Opening::Alert | Opening::Error => {
@@ -93,16 +83,16 @@ impl DedupKey {
             Opening::Metric | Opening::IssueUnresolved => return None,
         };
         let generation = match generation {
-            Generation::Plugin => "plugin",
+            Generation::Legacy => "plugin",
             Generation::Platform => "platform",
         };
         let parts = [kind, generation, service_key.expose(), alert.subject.name()];
         Some(Self::digest(parts.into_iter().chain(content.iter().map(String::as_str))))
     }
 
-    /// The key of a delivery and its repetitions.
+    /// The key of a delivery and its retries.
     fn of_delivery(alert: &Alert, idempotency_key: &str) -> Self {
-        // Whoever sets the header by hand to one and the same text silences no other incident by it.
+        // A header that somebody sets to a constant must not silence other incidents.
         let action = match alert.action {
             Action::Trigger(opening) => opening.name(),
             Action::Acknowledge => "acknowledge",
@@ -116,7 +106,7 @@ impl DedupKey {
         Self::digest_bytes(["body".as_bytes(), body].into_iter())
     }
 
-    /// The digest, as it is kept on disk.
+    /// The digest, as it is stored.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -128,7 +118,7 @@ impl DedupKey {
     fn digest_bytes<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut digest = Sha256::new();
         for part in parts {
-            // With its length before it, no part can pass for two.
+            // With its length before it, no part can be mistaken for two.
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part);
         }

@@ -1,56 +1,45 @@
-//! The pure way from a request to a verdict: bytes, headers and a time go in, nothing else.
+//! The pure way from a request to a decision: headers, bytes and a time go in, and nothing else.
 //!
-//! The webhook, `explain` and whatever maps a stored body anew all call [`Ingest::judge`].
-//!
-//! - `read`: from a request to what Sentry told by it
-//! - [`verdict`]: what is to be done with a webhook
-//! - [`follow_up`]: events for incidents that are open already, wherever they are
-//! - [`dedup`]: how two webhooks are known to tell the same
+//! The webhook, `explain` and the retry of a rejected webhook all call [`Ingest::decide`].
 
 pub mod dedup;
-pub mod follow_up;
-mod read;
-pub mod verdict;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
+use thiserror::Error;
 
 use crate::alert::{Action, Alert, Level, Opening};
 use crate::config::{Config, ResolveScope};
+use crate::pagerduty::event::EventAction;
 use crate::pagerduty::map::{action_of, event_of};
-use crate::pagerduty::{Destination, IncidentKey, ServiceKey, render};
+use crate::pagerduty::{Destination, Event, EventType, IncidentKey, Rendered, ServiceKey, render};
 use crate::redaction::Redaction;
 use crate::routing::Routes;
+use crate::sentry::{NoAlert, NotAnAlert};
 
-pub use dedup::{Dedup, DedupKey, Generation};
-pub use follow_up::FollowUp;
-pub use verdict::{Ignored, Prepared, Rejection, Verdict};
+pub use crate::sentry::{Generation, Rejection, Webhook};
+pub use dedup::{Dedup, DedupKey};
 
-use read::{Heard, read};
-
-/// How old a webhook may call itself. Sentry waits seconds for an answer and repeats what failed after five minutes.
-const OLDEST: TimeDelta = TimeDelta::minutes(10);
-
-/// What a verdict depends on besides the webhook.
+/// What a decision depends on besides the webhook.
 #[derive(Clone, Debug)]
 pub struct Ingest {
     routes: Routes,
     policy: Policy,
 }
 
-/// What is done with alerts, as the operator wants it.
+/// What the operator wants done with alerts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    /// What is written before the name of an issue or metric alert in an incident key.
+    /// What is put before the name of an issue or metric alert in an incident key.
     pub incident_key_prefix: String,
-    /// The mildest level that is told to PagerDuty, if any is left out.
+    /// The lowest level that is sent to PagerDuty; `None` for all.
     pub min_level: Option<Level>,
     /// What opens incidents.
     pub page_on: Vec<Opening>,
     /// Which incidents Sentry's resolved webhooks close.
     pub resolve: ResolveScope,
-    /// Whether an issue that was assigned to somebody acknowledges its incident.
+    /// Whether assigning an issue acknowledges its incident.
     pub acknowledge: bool,
-    /// What of an alert is never kept nor sent.
+    /// What of an alert is never stored nor sent.
     pub redaction: Redaction,
 }
 
@@ -67,77 +56,115 @@ impl Default for Policy {
     }
 }
 
-/// A webhook as it came in.
-#[derive(Clone, Copy, Debug)]
-pub struct Webhook<'a> {
-    /// The header `Sentry-Hook-Resource`, which only the integration platform sends.
-    pub resource: Option<&'a str>,
-    /// Whether it has the header `Sentry-App-Signature`, as requests of Sentry's own pages have.
-    pub from_sentrys_pages: bool,
-    /// The header `Idempotency-Key`, the same for every repetition of one delivery; Sentry sends it since 2026.
-    pub idempotency_key: Option<&'a str>,
-    /// The header `Sentry-Hook-Timestamp`: when Sentry says that it sent it, by Sentry's clock.
-    pub sent_at: Option<DateTime<Utc>>,
-    /// The body, byte for byte.
-    pub body: &'a [u8],
-    /// Whether a signature of Sentry's proves its body. The headers are not signed.
-    pub is_signed: bool,
-    /// When it came: the time of an event that tells none.
-    pub received_at: DateTime<Utc>,
+/// What to do with a webhook.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// Enqueue the event.
+    Queue(Box<Prepared>),
+    /// Enqueue an event for every service key where the incident is open.
+    Follow(Box<FollowUp>),
+    /// Accept it and do nothing.
+    Ignored(Ignored),
+    /// Refuse it.
+    Rejected(Rejection),
 }
 
-impl<'a> Webhook<'a> {
-    /// A body without any header of Sentry's, as the legacy plugin sends it.
+/// A trigger that is ready to be enqueued, and how it was made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prepared {
+    /// The event.
+    pub event: Event,
+    /// Its JSON, and what was cut to be within PagerDuty's limits.
+    pub rendered: Rendered,
+    /// What Sentry said, without what is redacted.
+    pub alert: Alert,
+    /// When Sentry received its event, to be compared with resolves: by Sentry's own clock and no other. Without an event,
+    /// as for a metric alert, it is when Sentry sent the webhook: a firing is dated back by its time window, often to
+    /// before the end of the last one. `None` where Sentry says neither, or a time that cannot be true.
+    pub happened_at: Option<DateTime<Utc>>,
+    /// How repetitions of the webhook are recognised.
+    pub dedup: Dedup,
+}
+
+/// An event for every service key where the bridge opened the incident: a resolve, an acknowledge, or a trigger for an
+/// issue that is back.
+///
+/// The webhooks behind it carry no tags, so no route can say where the incident is; the queue has to know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FollowUp {
+    /// The incident.
+    pub incident_key: IncidentKey,
+    /// What to do to it.
+    pub action: EventAction,
+    /// When Sentry says that it sent it, by its own clock; `None` where it does not say, or a time that cannot be true.
+    /// Triggers that Sentry received earlier belong before it, even when they are received after it, and vice versa.
+    pub happened_at: Option<DateTime<Utc>>,
+    /// Where it goes when no service key is known for the incident; `None` for nowhere.
+    pub fallback: Option<ServiceKey>,
+    /// How repetitions of the webhook are recognised.
+    pub dedup: Dedup,
+}
+
+impl FollowUp {
+    /// The type of the event.
     #[must_use]
-    pub fn of_body(body: &'a [u8], received_at: DateTime<Utc>) -> Self {
-        Self {
-            resource: None,
-            from_sentrys_pages: false,
-            idempotency_key: None,
-            sent_at: None,
-            body,
-            is_signed: false,
-            received_at,
-        }
+    pub fn event_type(&self) -> EventType {
+        self.action.event_type()
     }
 
-    /// Whether its headers say that the integration platform sent it.
-    fn is_of_the_platform(&self) -> bool {
-        self.resource.is_some() || self.from_sentrys_pages
-    }
-
-    /// When it was sent. Nobody signs the header, and clocks differ: what cannot be true is when it came.
-    fn sent_at(&self) -> DateTime<Utc> {
-        self.believed(self.sent_at).unwrap_or(self.received_at)
-    }
-
-    /// A time of Sentry's clock, unless the bridge's own clock says that it cannot be.
-    fn believed(&self, at: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
-        at.filter(|at| (self.received_at - OLDEST..=self.received_at).contains(at))
-    }
-
-    /// When Sentry received what `alert` tells of, or told of it where no event is behind it.
-    fn time_of(&self, alert: &Alert) -> Option<DateTime<Utc>> {
-        self.believed(alert.received.or(self.sent_at))
+    /// The event for one destination.
+    #[must_use]
+    pub fn event_for(&self, destination: Destination) -> Event {
+        Event { destination, incident_key: self.incident_key.clone(), action: self.action.clone() }
     }
 }
 
-impl Ingest {
-    /// Every service key that an alert may go to.
-    #[must_use]
-    pub fn keys(&self) -> Vec<&ServiceKey> {
-        self.routes.keys()
-    }
+/// Why nothing is done; `Display` is a sentence.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum Ignored {
+    /// The webhook asks for nothing.
+    #[error(transparent)]
+    NotAnAlert(NotAnAlert),
+    /// The level is too low.
+    #[error("the level {} is below BRIDGE_MIN_LEVEL, which is {}", .level.name(), .min_level.name())]
+    BelowMinLevel {
+        /// Its level.
+        level: Level,
+        /// The lowest level that is sent to PagerDuty.
+        min_level: Level,
+    },
+    /// The operator does not want to be paged for it.
+    #[error("it opens no incident, because BRIDGE_PAGE_ON does not name `{}`", .0.name())]
+    NotPagedOn(Opening),
+    /// Sentry does not resolve incidents.
+    #[error("BRIDGE_RESOLVE is off, so what is resolved in Sentry stays open")]
+    ResolveOff,
+    /// Sentry does not acknowledge incidents.
+    #[error("BRIDGE_ACKNOWLEDGE is off, so what is assigned in Sentry stays unacknowledged")]
+    AcknowledgeOff,
+    /// The same was received within the dedup window.
+    #[error("the same was received a short while ago, and one event is enough")]
+    Repeated,
+    /// The same signed body was received before, and nothing proves that Sentry sent it again.
+    #[error("this very resolve was received before, byte for byte: a copy of it closes nothing, whoever sends it")]
+    Replayed,
+    /// Sentry received an alert of the incident after it had sent this resolve.
+    #[error("Sentry received an alert after it had sent this resolve, so the incident is open again and stays open")]
+    Outdated,
+    /// There is no incident that the bridge could do this to.
+    #[error("{}", nothing_open(*.0))]
+    NothingOpen(EventType),
+}
 
-    /// An ingest that sends alerts by `routes` and does with them what `policy` says.
-    #[must_use]
-    pub fn new(routes: Routes, policy: Policy) -> Self {
-        Self { routes, policy }
+fn nothing_open(event_type: EventType) -> String {
+    match event_type {
+        EventType::Trigger => "the bridge opened no incident for it before, so there is none to open again".to_owned(),
+        other => format!("the bridge knows of no open incident for it, so there is nothing to {other}"),
     }
+}
 
-    /// The ingest that the configuration asks for.
-    #[must_use]
-    pub fn of(config: &Config) -> Self {
+impl From<&Config> for Ingest {
+    fn from(config: &Config) -> Self {
         let policy = Policy {
             incident_key_prefix: config.incident_key_prefix.clone(),
             min_level: config.min_level,
@@ -148,58 +175,64 @@ impl Ingest {
         };
         Self::new(config.routes(), policy)
     }
+}
 
-    /// Judges a webhook. The same webhook always gets the same verdict.
+impl Ingest {
+    /// An ingest with these routes and this policy.
     #[must_use]
-    pub fn judge(&self, webhook: &Webhook<'_>) -> Verdict {
-        self.judge_and_place(webhook).0
+    pub fn new(routes: Routes, policy: Policy) -> Self {
+        Self { routes, policy }
     }
 
-    /// Judges a webhook, and tells which of Sentry's two ways it came by; `None` when nothing shows that.
+    /// Every service key that an alert may go to.
     #[must_use]
-    pub fn judge_and_place(&self, webhook: &Webhook<'_>) -> (Verdict, Option<Generation>) {
-        match read(webhook) {
-            Ok(Heard::Alert(alert, generation)) => (self.judge_alert(*alert, generation, webhook), Some(generation)),
-            // The plugin knows nothing but alerts.
-            Ok(Heard::Nothing(silence)) => (Verdict::Ignored(Ignored::Silent(silence)), Some(Generation::Platform)),
-            Err(rejection) => {
-                (Verdict::Rejected(rejection), webhook.is_of_the_platform().then_some(Generation::Platform))
+    pub fn keys(&self) -> Vec<&ServiceKey> {
+        self.routes.keys()
+    }
+
+    /// Decides what to do with a webhook. The same webhook always gets the same decision.
+    #[must_use]
+    pub fn decide(&self, webhook: &Webhook<'_>) -> Decision {
+        self.decide_with_generation(webhook).0
+    }
+
+    /// Decides what to do with a webhook, and says which of Sentry's two ways it came by; `None` when nothing shows it.
+    #[must_use]
+    pub fn decide_with_generation(&self, webhook: &Webhook<'_>) -> (Decision, Option<Generation>) {
+        match webhook.parse() {
+            Ok((alert, generation)) => (self.decide_on(alert, generation, webhook), Some(generation)),
+            // Legacy bodies are alerts or nothing of Sentry's.
+            Err(NoAlert::Ignored(reason)) => {
+                (Decision::Ignored(Ignored::NotAnAlert(reason)), Some(Generation::Platform))
+            }
+            Err(NoAlert::Rejected(rejection)) => {
+                (Decision::Rejected(rejection), webhook.has_platform_headers().then_some(Generation::Platform))
             }
         }
     }
 
-    /// The alert a webhook tells of with nothing taken out: what its route was chosen by. For people who ask why, not
-    /// for keeping.
-    #[must_use]
-    pub fn alert(webhook: &Webhook<'_>) -> Option<Alert> {
-        match read(webhook) {
-            Ok(Heard::Alert(alert, _)) => Some(*alert),
-            Ok(Heard::Nothing(_)) | Err(_) => None,
-        }
-    }
-
-    fn judge_alert(&self, alert: Alert, generation: Generation, webhook: &Webhook<'_>) -> Verdict {
+    fn decide_on(&self, alert: Alert, generation: Generation, webhook: &Webhook<'_>) -> Decision {
         let opening = match alert.action {
             Action::Trigger(opening) => opening,
-            Action::Acknowledge if !self.policy.acknowledge => return Verdict::Ignored(Ignored::NoAcknowledging),
+            Action::Acknowledge if !self.policy.acknowledge => return Decision::Ignored(Ignored::AcknowledgeOff),
             Action::Resolve if self.policy.resolve == ResolveScope::Off => {
-                return Verdict::Ignored(Ignored::NoResolving);
+                return Decision::Ignored(Ignored::ResolveOff);
             }
             Action::Acknowledge | Action::Resolve => return self.follow_up(alert, webhook),
         };
-        // A level that is missing or not Sentry's own says nothing about how bad it is, so it pages.
+        // A level that is missing or not Sentry's own says nothing about the severity, so it pages.
         let level = alert.level.as_deref().and_then(Level::parse);
         if let (Some(level), Some(min_level)) = (level, self.policy.min_level)
             && level < min_level
         {
-            return Verdict::Ignored(Ignored::Mild { level, min_level });
+            return Decision::Ignored(Ignored::BelowMinLevel { level, min_level });
         }
         if opening == Opening::IssueUnresolved {
             self.follow_up(alert, webhook)
         } else if self.pages_on(opening) {
-            self.prepare(alert, opening, generation, webhook)
+            self.trigger(alert, opening, generation, webhook)
         } else {
-            Verdict::Ignored(Ignored::NoPaging(opening))
+            Decision::Ignored(Ignored::NotPagedOn(opening))
         }
     }
 
@@ -207,28 +240,27 @@ impl Ingest {
         self.policy.page_on.contains(&opening)
     }
 
-    fn prepare(&self, mut alert: Alert, opening: Opening, generation: Generation, webhook: &Webhook<'_>) -> Verdict {
-        let service_key = self.routes.choose(&alert).key.clone();
+    fn trigger(&self, mut alert: Alert, opening: Opening, generation: Generation, webhook: &Webhook<'_>) -> Decision {
+        let service_key = self.routes.key_for(&alert).clone();
         let dedup = Dedup::of_trigger(&alert, opening, generation, &service_key, webhook.idempotency_key);
-        let happened_at = webhook.time_of(&alert);
+        let happened_at = webhook.sentry_time(&alert);
         self.policy.redaction.apply(&mut alert);
         let event = event_of(&alert, Destination::v1(service_key), &self.policy.incident_key_prefix);
         let rendered = render(&event);
-        Verdict::Queue(Box::new(Prepared { event, rendered, alert, happened_at, dedup }))
+        Decision::Queue(Box::new(Prepared { event, rendered, alert, happened_at, dedup }))
     }
 
-    /// Only the bridge's memory knows where the incident is: these webhooks carry no tags.
-    fn follow_up(&self, mut alert: Alert, webhook: &Webhook<'_>) -> Verdict {
+    fn follow_up(&self, mut alert: Alert, webhook: &Webhook<'_>) -> Decision {
         let fallback = match alert.action {
             Action::Resolve => (self.policy.resolve == ResolveScope::All).then(|| self.routes.default_key().clone()),
-            Action::Trigger(opening) => self.pages_on(opening).then(|| self.routes.choose(&alert).key.clone()),
+            Action::Trigger(opening) => self.pages_on(opening).then(|| self.routes.key_for(&alert).clone()),
             Action::Acknowledge => None,
         };
         let signed = webhook.is_signed.then_some(webhook.body);
         let dedup = Dedup::of_follow_up(&alert, webhook.idempotency_key, signed);
-        let happened_at = webhook.time_of(&alert);
+        let happened_at = webhook.sentry_time(&alert);
         self.policy.redaction.apply(&mut alert);
-        Verdict::Follow(Box::new(FollowUp {
+        Decision::Follow(Box::new(FollowUp {
             incident_key: IncidentKey::of(&self.policy.incident_key_prefix, &alert.subject),
             action: action_of(&alert),
             happened_at,

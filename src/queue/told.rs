@@ -29,7 +29,7 @@ impl Told {
 
     /// Remembers what was told at `now`.
     pub(super) fn remember(&mut self, dedup: Dedup, now: DateTime<Utc>) {
-        for key in dedup.tells {
+        for key in dedup.records {
             self.times.insert(key.clone(), now);
             self.order.push_back((now, key));
         }
@@ -62,7 +62,7 @@ mod tests {
 
     fn told(text: &str) -> Dedup {
         let keys = vec![dedup::key_of(text)];
-        Dedup { seen_if: keys.clone(), tells: keys, ..Dedup::default() }
+        Dedup { seen_if: keys.clone(), records: keys, ..Dedup::default() }
     }
 
     #[test]

@@ -334,8 +334,8 @@ impl Round {
                 self.repeating.push((incoming, reply));
                 continue;
             }
-            if !dedup.tells.is_empty() {
-                keys.extend(dedup.tells.iter().cloned());
+            if !dedup.records.is_empty() {
+                keys.extend(dedup.records.iter().cloned());
                 self.tells.push((dedup.clone(), *received_at));
             }
             self.batch.incoming.push(incoming);

@@ -1,65 +1,37 @@
 //! Which service key an alert goes to.
 //!
-//! The syntax is that of Sentry's own legacy PagerDuty plugin, so its routes paste in unchanged: lines of
-//! `tag,value,KEY`, of which the first that matches wins. On top of it, `;` ends a line too, fields may be quoted as in
-//! CSV, and lines that begin with `#` are comments. Unlike the plugin, which passed over a line it could not read,
-//! [`Routes::new`] refuses it: an alert that goes to the wrong team is found out too late.
-//!
-//! - `parse`: from the text to its lines; `error`: what may be wrong with one
-//! - `explain`: why a line took an alert or did not
+//! The syntax is that of Sentry's own legacy PagerDuty plugin, so its routes can be pasted in unchanged: lines of
+//! `tag,value,KEY`, of which the first that matches wins. In addition, `;` ends a line too, fields may be quoted as in
+//! CSV, and lines that begin with `#` are comments. The plugin skipped a line it could not read; [`Routes::new`] refuses
+//! it, because an alert that goes to the wrong team is noticed too late.
 
-mod error;
 mod explain;
 mod parse;
-#[cfg(test)]
-mod tests;
 
 use crate::alert::Alert;
 use crate::pagerduty::ServiceKey;
 
-pub use error::{RouteError, RouteFault};
 pub use explain::Step;
+pub use parse::{Route, RouteError, RouteFault};
 
-/// The routes in their order, and the key for whatever none of them takes.
+/// The routes in their order, and the key for alerts that none of them matches.
 #[derive(Clone, Debug)]
 pub struct Routes {
     default: ServiceKey,
     routes: Vec<Route>,
 }
 
-/// One line: alerts whose `name` is `value` go to `key`.
-///
-/// `name` is a tag as Sentry stores it (`sentry:release` in the bodies of the legacy plugin) or one of `project` (slug
-/// or name), `level`, `environment` and `rule`. A name may stand for several values, such as those of a field and of a
-/// tag called the same; the line matches when any of them is its value, to the letter.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Route {
-    number: usize,
-    name: String,
-    value: String,
-    key: ServiceKey,
-}
-
-/// Where an alert goes, and why.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Choice<'a> {
-    /// The key it goes to.
-    pub key: &'a ServiceKey,
-    /// The line that decided it; `None` when it was the default key.
-    pub line: Option<&'a Route>,
-}
-
 impl Routes {
-    /// Reads routes; `lines` may be empty.
+    /// Parses routes; `lines` may be empty.
     ///
     /// # Errors
     ///
-    /// Every line that is no route, with its number and never with its key.
+    /// Every line that is not a route, with its number and never with its key.
     pub fn new(default: ServiceKey, lines: &str) -> Result<Self, Vec<RouteError>> {
         Ok(Self::from_lines(default, Route::parse_lines(lines)?))
     }
 
-    /// Routes of lines that were read before.
+    /// Routes of lines that were parsed before.
     #[must_use]
     pub fn from_lines(default: ServiceKey, routes: Vec<Route>) -> Self {
         Self { default, routes }
@@ -67,12 +39,11 @@ impl Routes {
 
     /// The key of the first line that matches, else the default key.
     #[must_use]
-    pub fn choose(&self, alert: &Alert) -> Choice<'_> {
-        let line = self.routes.iter().find(|route| route.matches(alert));
-        Choice { key: line.map_or(&self.default, Route::key), line }
+    pub fn key_for(&self, alert: &Alert) -> &ServiceKey {
+        self.routes.iter().find(|route| explain::matches(route, alert)).map_or(&self.default, Route::key)
     }
 
-    /// What each line that [`Routes::choose`] tried made of the alert. The last step is the one that matched, if any did.
+    /// The lines that [`Routes::key_for`] tried. The last step is the one that matched, if any did.
     #[must_use]
     pub fn explain<'a>(&'a self, alert: &'a Alert) -> Vec<Step<'a>> {
         let mut steps = Vec::new();
@@ -87,16 +58,10 @@ impl Routes {
         steps
     }
 
-    /// The key of whatever no line takes.
+    /// The key of alerts that no line matches.
     #[must_use]
     pub fn default_key(&self) -> &ServiceKey {
         &self.default
-    }
-
-    /// The lines in their order.
-    #[must_use]
-    pub fn lines(&self) -> &[Route] {
-        &self.routes
     }
 
     /// Every key an alert may go to, each once, the default key first.
@@ -104,62 +69,150 @@ impl Routes {
     pub fn keys(&self) -> Vec<&ServiceKey> {
         let mut keys = vec![&self.default];
         for route in &self.routes {
-            if !keys.contains(&&route.key) {
-                keys.push(&route.key);
+            if !keys.contains(&route.key()) {
+                keys.push(route.key());
             }
         }
         keys
     }
 }
 
-impl Route {
-    /// Reads routes; `lines` may be empty.
-    ///
-    /// # Errors
-    ///
-    /// As [`Routes::new`].
-    pub fn parse_lines(lines: &str) -> Result<Vec<Self>, Vec<RouteError>> {
-        parse::routes(lines)
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::alert::{Action, IssueId, Opening, Project, Subject};
+
+    const DEFAULT: &str = "00000000000000000000000000000001";
+    const A: &str = "0000000000000000000000000000000a";
+    const B: &str = "0000000000000000000000000000000b";
+    const C: &str = "0000000000000000000000000000000c";
+
+    /// The routes that were set in the Sentry whose plugin the bridge is compared with.
+    fn recorded() -> Routes {
+        routes(&format!("environment,production,{A}\nlevel,fatal,{B}\nlevel,warning,{C}"))
     }
 
-    /// The number of its line, from 1; where all routes stand on one line, its place among what `;` divides.
-    #[must_use]
-    pub fn number(&self) -> usize {
-        self.number
+    fn routes(lines: &str) -> Routes {
+        Routes::new(ServiceKey::parse(DEFAULT).unwrap(), lines).unwrap()
     }
 
-    /// The tag or field it looks at.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
+    fn alert(level: &str, environment: Option<&str>, tags: &[(&str, &str)]) -> Alert {
+        Alert {
+            subject: Subject::Issue(IssueId::new("42").unwrap()),
+            action: Action::Trigger(Opening::Alert),
+            message: None,
+            title: None,
+            culprit: None,
+            level: Some(level.to_owned()),
+            event_id: None,
+            happened_at: DateTime::UNIX_EPOCH,
+            received: None,
+            project: Project {
+                name: Some("Web Shop, EU".to_owned()),
+                slug: Some("web-shop-eu".to_owned()),
+                ..Project::default()
+            },
+            link: None,
+            tags: tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            rules: vec!["Regressions".to_owned(), "New issues".to_owned()],
+            release: None,
+            platform: None,
+            environment: environment.map(str::to_owned),
+            logger: None,
+            server_name: None,
+            transaction: None,
+            user: None,
+            exceptions: Vec::new(),
+            frames: Vec::new(),
+            evidence: Vec::new(),
+            facts: Vec::new(),
+        }
     }
 
-    /// What that has to be.
-    #[must_use]
-    pub fn value(&self) -> &str {
-        &self.value
+    fn chosen(routes: &Routes, alert: &Alert) -> (String, Option<usize>) {
+        let line = routes.explain(alert).last().filter(|step| step.matched).map(|step| step.route.number());
+        (routes.key_for(alert).expose().to_owned(), line)
     }
 
-    /// Where it sends alerts.
-    #[must_use]
-    pub fn key(&self) -> &ServiceKey {
-        &self.key
+    #[test]
+    fn the_first_line_that_matches_wins_and_the_default_takes_the_rest() {
+        let routes = recorded();
+        for (alert, key, line) in [
+            (alert("fatal", Some("production"), &[]), A, Some(1)),
+            (alert("fatal", Some("staging"), &[]), B, Some(2)),
+            (alert("warning", None, &[]), C, Some(3)),
+            (alert("error", Some("Production"), &[("level", "ERROR")]), DEFAULT, None),
+        ] {
+            assert_eq!(chosen(&routes, &alert), (key.to_owned(), line));
+        }
     }
 
-    fn matches(&self, alert: &Alert) -> bool {
-        values(alert, &self.name).any(|value| value == self.value)
+    #[test]
+    fn tags_are_matched_as_they_are_stored() {
+        let routes = routes(&format!("release,shop@1.4.2,{C}\nsentry:release,shop@1.4.2,{A}\nteam,payments,{B}"));
+        let error = |tags| alert("error", None, tags);
+        assert_eq!(chosen(&routes, &error(&[("sentry:release", "shop@1.4.2")])).0, A);
+        assert_eq!(chosen(&routes, &error(&[("team", "payments"), ("release", "shop@1.4.2")])).0, C);
+        assert_eq!(chosen(&routes, &error(&[("team", "search"), ("team", "payments")])).0, B);
+        assert_eq!(chosen(&routes, &error(&[("team", "payment")])).0, DEFAULT);
+        assert_eq!(chosen(&routes, &error(&[("payments", "team")])).0, DEFAULT);
     }
-}
 
-/// What `name` stands for in an alert: fields of the bridge first, then tags.
-fn values<'a>(alert: &'a Alert, name: &'a str) -> impl Iterator<Item = &'a str> {
-    let (one, other, more) = match name {
-        "project" => (&alert.project.slug, &alert.project.name, alert.project.others.as_slice()),
-        "level" => (&alert.level, &None, [].as_slice()),
-        "environment" => (&alert.environment, &None, [].as_slice()),
-        "rule" => (&None, &None, alert.rules.as_slice()),
-        _ => (&None, &None, [].as_slice()),
-    };
-    let tags = alert.tags.iter().filter(move |(tag, _)| tag == name).map(|(_, value)| value);
-    one.iter().chain(other).chain(more).chain(tags).map(String::as_str)
+    #[test]
+    fn fields_are_matched_beside_tags_of_their_name() {
+        let error = alert("error", Some("production"), &[("environment", "eu-1"), ("project", "billing")]);
+        for (line, matches) in [
+            ("project,web-shop-eu", true),
+            ("project,\"Web Shop, EU\"", true),
+            ("project,billing", true),
+            ("project,web-shop", false),
+            ("rule,New issues", true),
+            ("rule,Regressions", true),
+            ("rule,Metric", false),
+            ("environment,production", true),
+            ("environment,eu-1", true),
+            ("level,error", true),
+            ("level,production", false),
+        ] {
+            assert_eq!(chosen(&routes(&format!("{line},{A}")), &error).1.is_some(), matches, "{line}");
+        }
+    }
+
+    #[test]
+    fn each_line_that_was_tried_is_explained() {
+        let explained = |routes: &Routes, alert: &Alert| -> Vec<String> {
+            routes.explain(alert).iter().map(ToString::to_string).collect()
+        };
+        let warning = alert("warning", None, &[("level", "warning")]);
+        assert_eq!(
+            explained(&recorded(), &warning),
+            [
+                "line 1: there is no environment",
+                "line 2: level is `warning`, not `fatal`",
+                "line 3: level is `warning`"
+            ]
+        );
+        let fatal = alert("fatal", None, &[]);
+        assert_eq!(explained(&recorded(), &fatal).len(), 2);
+        assert_eq!(
+            explained(&routes(&format!("rule,x,{A};team,x,{A}")), &alert("error", None, &[("team", "a\u{1b}[2J")])),
+            ["line 1: rule is `Regressions` and `New issues`, not `x`", "line 2: team is `a\\u{1b}[2J`, not `x`"]
+        );
+    }
+
+    #[test]
+    fn every_key_is_listed_once() {
+        let routes = routes(&format!("level,fatal,{B}\nlevel,error,{A}\nlevel,warning,{B}\nlevel,info,{DEFAULT}"));
+        let keys: Vec<&str> = routes.keys().into_iter().map(ServiceKey::expose).collect();
+        assert_eq!(keys, [DEFAULT, B, A]);
+    }
+
+    #[test]
+    fn routes_do_not_print_their_keys() {
+        let printed = format!("{:?}", recorded());
+        assert!(printed.contains("…000a"), "{printed}");
+        assert!(!printed.contains(&A[..28]), "{printed}");
+    }
 }

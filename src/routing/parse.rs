@@ -1,23 +1,101 @@
-//! From the text of `BRIDGE_PAGERDUTY_ROUTES` to its lines.
+//! From the text of `BRIDGE_PAGERDUTY_ROUTES` to routes.
 
-use super::{Route, RouteError, RouteFault};
+use thiserror::Error;
+
 use crate::pagerduty::ServiceKey;
+use crate::pagerduty::keys::ServiceKeyError;
 
-/// Reads all lines, or tells what is wrong with each that is no route.
-pub(super) fn routes(text: &str) -> Result<Vec<Route>, Vec<RouteError>> {
-    let mut routes = Vec::new();
-    let mut errors = Vec::new();
-    for line in split(text) {
-        match route(&line) {
-            Ok(found) => routes.extend(found),
-            Err(fault) => errors.push(RouteError { line: line.number, fault }),
-        }
-    }
-    if errors.is_empty() { Ok(routes) } else { Err(errors) }
+/// One line: alerts whose `name` is `value` go to `key`.
+///
+/// `name` is a tag as Sentry stores it (`sentry:release` in the bodies of the legacy plugin) or one of `project` (slug
+/// or name), `level`, `environment` and `rule`. A name may stand for several values, such as those of a field and of a
+/// tag of the same name; the line matches when any of them equals its value exactly.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Route {
+    number: usize,
+    name: String,
+    value: String,
+    key: ServiceKey,
 }
 
-/// Reads one line; `None` for a blank one and a comment.
-fn route(line: &Line) -> Result<Option<Route>, RouteFault> {
+impl Route {
+    /// Parses routes; `text` may be empty.
+    ///
+    /// # Errors
+    ///
+    /// Every line that is not a route, with its number and never with its key.
+    pub fn parse_lines(text: &str) -> Result<Vec<Self>, Vec<RouteError>> {
+        let mut routes = Vec::new();
+        let mut errors = Vec::new();
+        for line in split(text) {
+            match parse(&line) {
+                Ok(route) => routes.extend(route),
+                Err(fault) => errors.push(RouteError { line: line.number, fault }),
+            }
+        }
+        if errors.is_empty() { Ok(routes) } else { Err(errors) }
+    }
+
+    /// The number of its line, from 1; where all routes stand on one line, its position among what `;` separates.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// The tag or field it looks at.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The value it matches.
+    #[must_use]
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// Where it sends alerts.
+    #[must_use]
+    pub fn key(&self) -> &ServiceKey {
+        &self.key
+    }
+}
+
+/// A line that is not a route. The message never repeats what may be a key.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error("line {line} {fault}")]
+pub struct RouteError {
+    /// The number of the line, counted as in [`Route::number`].
+    pub line: usize,
+    /// What is wrong with it.
+    pub fault: RouteFault,
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum RouteFault {
+    /// There are not exactly 3 fields.
+    #[error(
+        "has {0} field{s}, but a route has 3: `tag,value,KEY` (a value that holds `,` or `;` goes in double quotes)",
+        s = if *.0 == 1 { "" } else { "s" }
+    )]
+    Fields(usize),
+    /// Nothing stands before the first comma.
+    #[error("names no tag before its first comma")]
+    NoName,
+    /// Nothing stands between the commas. Sentry keeps no empty tags, so the line could never match.
+    #[error("has no value between its commas, so it would never match")]
+    NoValue,
+    /// The third field is not an integration key.
+    #[error("ends in a key that {0}")]
+    Key(#[from] ServiceKeyError),
+    /// A field begins with `"` and does not end.
+    #[error("opens a double quote that is never closed")]
+    OpenQuote,
+}
+
+/// Parses one line; `None` for a blank line and a comment.
+fn parse(line: &Line) -> Result<Option<Route>, RouteFault> {
     let text = line.text.trim();
     if text.is_empty() || text.starts_with('#') {
         return Ok(None);
@@ -29,7 +107,7 @@ fn route(line: &Line) -> Result<Option<Route>, RouteFault> {
         .has_headers(false)
         .flexible(true)
         .trim(csv::Trim::All)
-        // A lone carriage return would else end the record and hide what follows.
+        // Otherwise a lone carriage return would end the record and hide what follows.
         .terminator(csv::Terminator::Any(b'\n'))
         .from_reader(text.as_bytes());
     let record = reader.records().next().and_then(Result::ok).unwrap_or_default();
@@ -47,16 +125,16 @@ fn route(line: &Line) -> Result<Option<Route>, RouteFault> {
     Ok(Some(Route { number: line.number, name: name.to_owned(), value: value.to_owned(), key }))
 }
 
-/// What stands between two line ends or `;`, unread.
+/// The text between two line ends or `;`.
 struct Line {
     number: usize,
     text: String,
     open_quote: bool,
 }
 
-/// Where in a line [`split`] is, in the terms of the CSV reader: a quote means something only where a field begins.
+/// Where in a line [`split`] is, as the CSV reader sees it: a quote has a meaning only at the start of a field.
 #[derive(Clone, Copy, PartialEq)]
-enum Place {
+enum Position {
     LineStart,
     FieldStart,
     Field,
@@ -65,42 +143,44 @@ enum Place {
     QuoteClosed,
 }
 
-/// Cuts at line ends and `;` outside quotes, which no single terminator of the CSV reader can do, and drops the blanks
+/// Splits at line ends and `;` outside quotes, which no single terminator of the CSV reader can do, and drops the blanks
 /// before a field, which would hide its quote from that reader.
 fn split(text: &str) -> Vec<Line> {
     let text = text.trim_end();
-    // Whoever writes lines counts lines; whoever writes one line counts routes.
+    // People who write several lines count lines; people who write one line count routes.
     let counts_lines = text.contains('\n');
     let mut lines = Vec::new();
     let mut number = 1;
     let mut line_ends = 0;
     let mut current = String::new();
-    let mut place = Place::LineStart;
+    let mut position = Position::LineStart;
     for character in text.chars() {
-        let quoted = place == Place::Quoted;
+        let quoted = position == Position::Quoted;
         if character == '\n' {
             line_ends += 1;
         }
         if !quoted && (character == '\n' || character == ';') {
             lines.push(Line { number, text: std::mem::take(&mut current), open_quote: false });
             number = if counts_lines { 1 + line_ends } else { number + 1 };
-            place = Place::LineStart;
+            position = Position::LineStart;
             continue;
         }
-        let at_start = matches!(place, Place::LineStart | Place::FieldStart);
+        let at_start = matches!(position, Position::LineStart | Position::FieldStart);
         if at_start && character.is_whitespace() {
             continue;
         }
-        place = match (place, character) {
-            (Place::LineStart, '#') | (Place::Comment, _) => Place::Comment,
-            (Place::Quoted, '"') => Place::QuoteClosed,
-            (Place::Quoted, _) | (Place::LineStart | Place::FieldStart | Place::QuoteClosed, '"') => Place::Quoted,
-            (_, ',') => Place::FieldStart,
-            _ => Place::Field,
+        position = match (position, character) {
+            (Position::LineStart, '#') | (Position::Comment, _) => Position::Comment,
+            (Position::Quoted, '"') => Position::QuoteClosed,
+            (Position::Quoted, _) | (Position::LineStart | Position::FieldStart | Position::QuoteClosed, '"') => {
+                Position::Quoted
+            }
+            (_, ',') => Position::FieldStart,
+            _ => Position::Field,
         };
         current.push(character);
     }
-    lines.push(Line { number, text: current, open_quote: place == Place::Quoted });
+    lines.push(Line { number, text: current, open_quote: position == Position::Quoted });
     lines
 }
 
@@ -112,7 +192,7 @@ mod tests {
     const B: &str = "0000000000000000000000000000000b";
 
     fn read(text: &str) -> Vec<(usize, String, String)> {
-        let routes = routes(text).unwrap();
+        let routes = Route::parse_lines(text).unwrap();
         routes.into_iter().map(|route| (route.number, route.name, route.value)).collect()
     }
 
@@ -121,7 +201,7 @@ mod tests {
     }
 
     fn refusals(text: &str) -> Vec<String> {
-        let refusals: Vec<String> = routes(text).unwrap_err().iter().map(ToString::to_string).collect();
+        let refusals: Vec<String> = Route::parse_lines(text).unwrap_err().iter().map(ToString::to_string).collect();
         assert!(!refusals.iter().any(|sentence| sentence.contains("00000000")), "{refusals:?}");
         refusals
     }
@@ -171,6 +251,6 @@ mod tests {
         assert!(refusals(&format!("level,\"info,{A}"))[0].ends_with("opens a double quote that is never closed"));
         // A comment ends at `;` too, so that it cannot swallow routes written on one line.
         assert_eq!(read(&format!("# off; level,fatal,{A}")), [line(2, "level", "fatal")]);
-        assert!(routes(&format!("level,fatal,{A}\rlevel,error,{B}")).is_err());
+        assert!(Route::parse_lines(&format!("level,fatal,{A}\rlevel,error,{B}")).is_err());
     }
 }

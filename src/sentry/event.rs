@@ -5,82 +5,80 @@
 
 use chrono::{DateTime, Utc};
 
-use super::id::Id;
-use super::lenient::{Flag, Integer, List, Moment, Text, members};
-use super::occurrence::{Contexts, Occurrence, PolicyReport, blocked};
-use super::service_hook::Entry;
+use super::lenient::{Flag, Id, Integer, List, Moment, Text, members, non_blank};
 use super::tags::Tags;
+use super::title::{Contexts, Metadata, Occurrence, PolicyReport, titled};
 use crate::alert::{self, Action, Alert, Project, Subject, User};
 
-/// How many exceptions of a chain are read. No runtime chains a tenth of that.
-pub(super) const MAX_EXCEPTIONS: usize = 200;
+/// How many exceptions of a chain are kept. No runtime chains a tenth of that.
+const MAX_EXCEPTIONS: usize = 200;
 
-/// How many calls of a stack are read. Sentry itself keeps 250 at most.
-pub(super) const MAX_FRAMES: usize = 1_000;
+/// How many frames of a stack are kept. Sentry itself keeps 250 at most.
+const MAX_FRAMES: usize = 1_000;
 
-/// An event as a body holds it; `None` wherever it tells nothing usable.
+/// An event as a body has it; `None` where there is no usable value.
 #[derive(Debug, Default)]
-pub struct Event {
+pub(super) struct Event {
     /// 32 hexadecimal digits.
-    pub event_id: Option<Text>,
+    pub(super) id: Option<Text>,
     /// Sentry's title; not before 9.1.
-    pub title: Option<Text>,
+    pub(super) title: Option<Text>,
     /// The log message, often `""`.
-    pub message: Option<Text>,
-    /// What the title was made of; the only trace of a title up to 9.0.
-    pub metadata: Option<Metadata>,
+    pub(super) message: Option<Text>,
+    /// What the title was made from; the only trace of a title up to 9.0.
+    pub(super) metadata: Option<Metadata>,
     /// Where it happened.
-    pub culprit: Option<Text>,
+    pub(super) culprit: Option<Text>,
     /// The level's name.
-    pub level: Option<Text>,
+    pub(super) level: Option<Text>,
     /// The logger's name.
-    pub logger: Option<Text>,
+    pub(super) logger: Option<Text>,
     /// The SDK's platform.
-    pub platform: Option<Text>,
+    pub(super) platform: Option<Text>,
     /// The release that was running.
-    pub release: Option<Text>,
+    pub(super) release: Option<Text>,
     /// The environment.
-    pub environment: Option<Text>,
+    pub(super) environment: Option<Text>,
     /// The host's name; in most versions only a tag.
-    pub server_name: Option<Text>,
+    pub(super) server_name: Option<Text>,
     /// The route or task.
-    pub transaction: Option<Text>,
+    pub(super) transaction: Option<Text>,
     /// When it happened; not before 9.1.
-    pub timestamp: Option<Moment>,
+    pub(super) timestamp: Option<Moment>,
     /// The same, only in bodies of the integration platform.
-    pub datetime: Option<Moment>,
-    /// When Sentry took it.
-    pub received: Option<Moment>,
+    pub(super) datetime: Option<Moment>,
+    /// When Sentry received it.
+    pub(super) received: Option<Moment>,
     /// The tags, names as stored.
-    pub tags: Option<Tags>,
-    /// Who was hit.
-    pub user: Option<Person>,
+    pub(super) tags: Option<Tags>,
+    /// The user that it happened to.
+    pub(super) user: Option<Person>,
     /// The log message.
-    pub logentry: Option<LogEntry>,
-    /// The exceptions, the one raised last is last.
-    pub exception: Option<List<Raised, MAX_EXCEPTIONS>>,
-    /// The stack of an event without exception.
-    pub stacktrace: Option<Stacktrace>,
-    /// Where it happened; read only for a cron monitor.
-    pub contexts: Option<Contexts>,
-    /// What a browser reported that it did not load.
-    pub csp: Option<PolicyReport>,
+    pub(super) logentry: Option<LogEntry>,
+    /// The exceptions; the one raised last is last.
+    pub(super) exception: Option<List<Raised, MAX_EXCEPTIONS>>,
+    /// The stack of an event without an exception.
+    pub(super) stacktrace: Option<Stacktrace>,
+    /// The contexts, of which only a cron monitor is read.
+    pub(super) contexts: Option<Contexts>,
+    /// A browser's report that it did not load something.
+    pub(super) csp: Option<PolicyReport>,
     /// The message, the exceptions and the stack as Sentry's API shows them; only in bodies of a service hook.
-    pub entries: Option<List<Entry>>,
-    /// What made an issue that is no error; only in bodies of the integration platform, as all that follows.
-    pub occurrence: Option<Occurrence>,
+    pub(super) entries: Option<List<Entry>>,
+    /// What made an issue that is not an error; this and all that follows only in bodies of the integration platform.
+    pub(super) occurrence: Option<Occurrence>,
     /// The issue's id; absent up to Sentry 20, and `groupID` in bodies of a service hook.
-    pub issue_id: Option<Id>,
+    pub(super) issue_id: Option<Id>,
     /// The issue in Sentry's API.
-    pub issue_url: Option<Text>,
+    pub(super) issue_url: Option<Text>,
     /// The event's page.
-    pub web_url: Option<Text>,
+    pub(super) web_url: Option<Text>,
     /// The event in Sentry's API.
-    pub url: Option<Text>,
+    pub(super) url: Option<Text>,
 }
 
 members!(Event {
-    "event_id" | "eventID" => event_id,
+    "event_id" | "eventID" => id,
     "title" => title,
     "message" => message,
     "metadata" => metadata,
@@ -110,46 +108,18 @@ members!(Event {
     "url" => url,
 });
 
-/// What Sentry makes a title of.
-#[derive(Debug, Default)]
-pub struct Metadata {
-    /// The title of a message.
-    pub title: Option<Text>,
-    /// The class of an exception.
-    pub kind: Option<Text>,
-    /// The text of an exception.
-    pub value: Option<Text>,
-    /// The title of a report of a browser, which can be blank.
-    pub message: Option<Text>,
-    /// What such a report says was violated.
-    pub directive: Option<Text>,
-    /// What it says was not loaded.
-    pub uri: Option<Text>,
-}
-
-members!(Metadata {
-    "title" => title,
-    "type" => kind,
-    "value" => value,
-    "message" => message,
-    "directive" => directive,
-    "uri" => uri,
-});
-
 /// The log message, with and without its parameters filled in.
 #[derive(Debug, Default)]
-pub struct LogEntry {
-    /// With the parameters.
-    pub formatted: Option<Text>,
-    /// Without.
-    pub message: Option<Text>,
+pub(super) struct LogEntry {
+    formatted: Option<Text>,
+    message: Option<Text>,
 }
 
 members!(LogEntry { "formatted" => formatted, "message" => message });
 
 /// The user interface.
 #[derive(Debug, Default)]
-pub struct Person {
+pub(super) struct Person {
     id: Option<Text>,
     username: Option<Text>,
     email: Option<Text>,
@@ -160,7 +130,7 @@ members!(Person { "id" => id, "username" => username, "email" => email, "ip_addr
 
 /// One exception of a chain.
 #[derive(Debug, Default)]
-pub struct Raised {
+pub(super) struct Raised {
     kind: Option<Text>,
     value: Option<Text>,
     stacktrace: Option<Stacktrace>,
@@ -170,16 +140,16 @@ members!(Raised { "type" => kind, "value" => value, "stacktrace" => stacktrace }
 
 /// A stack.
 #[derive(Debug, Default)]
-pub struct Stacktrace {
-    /// The calls, outermost first.
-    pub frames: Option<List<Frame, MAX_FRAMES>>,
+pub(super) struct Stacktrace {
+    /// The frames, outermost first.
+    frames: Option<List<Frame, MAX_FRAMES>>,
 }
 
 members!(Stacktrace { "frames" => frames });
 
-/// One call of a stack.
+/// One frame of a stack.
 #[derive(Debug, Default)]
-pub struct Frame {
+pub(super) struct Frame {
     function: Option<Text>,
     module: Option<Text>,
     filename: Option<Text>,
@@ -197,33 +167,37 @@ members!(Frame {
     "in_app" | "inApp" => in_app,
 });
 
-/// The text, unless nothing but blanks is in it.
-#[must_use]
-pub fn said(text: Option<Text>) -> Option<String> {
-    text.map(|Text(text)| text).filter(|text| !text.trim().is_empty())
+/// One interface of an event as Sentry's API shows it. Message, exceptions and stack are read.
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    kind: Option<Text>,
+    data: Option<EntryData>,
 }
 
-/// What Sentry calls an event or issue it has no title for, which is most of those that are no error up to Sentry 23.
-const UNTITLED: &str = "<untitled>";
+members!(Entry { "type" => kind, "data" => data });
 
-/// The title, unless it is blank or says only that there is none.
-#[must_use]
-pub fn titled(title: Option<Text>) -> Option<String> {
-    said(title).filter(|title| title.trim() != UNTITLED)
+/// The members of these three interfaces; the entry's type says which of them it is.
+#[derive(Debug, Default)]
+struct EntryData {
+    formatted: Option<Text>,
+    message: Option<Text>,
+    values: Option<List<Raised, MAX_EXCEPTIONS>>,
+    frames: Option<List<Frame, MAX_FRAMES>>,
 }
+
+members!(EntryData { "formatted" => formatted, "message" => message, "values" => values, "frames" => frames });
 
 impl Event {
-    /// The alert that the event itself tells of: without project, link and rules, which stand beside it.
+    /// The alert of the event alone: without project, link and rules, which are not in the event.
     ///
-    /// `received_at` is when the bridge got it: the time of an event that tells none.
-    #[must_use]
-    pub fn into_alert(mut self, subject: Subject, action: Action, received_at: DateTime<Utc>) -> Alert {
+    /// `fallback_time` is used when the event has no time.
+    pub(super) fn into_alert(mut self, subject: Subject, action: Action, fallback_time: DateTime<Utc>) -> Alert {
         let (exceptions, frames) = self.take_exceptions();
         let occurrence = self.occurrence.take().unwrap_or_default();
-        let message = said(self.message.clone()).or_else(|| self.take_message());
+        let message = non_blank(self.message.clone()).or_else(|| self.take_message());
         let title = self.take_title().or_else(|| occurrence.title());
-        // An exception says more than where it happened.
-        let title = title.or_else(|| if exceptions.is_empty() { self.take_stand_in() } else { None });
+        // An exception makes a better description than the context or a report.
+        let title = title.or_else(|| if exceptions.is_empty() { self.take_substitute_title() } else { None });
         let level = self.level.take();
         let logger = self.logger.take();
         let release = self.release.take();
@@ -237,15 +211,15 @@ impl Event {
             title,
             culprit: self.culprit.take().map(|Text(text)| text),
             level: self.or_tag(level, "level").or_else(|| occurrence.level()),
-            event_id: said(self.event_id.take()),
-            happened_at: self.timestamp.or(self.datetime).or(self.received).map_or(received_at, |Moment(at)| at),
+            event_id: non_blank(self.id.take()),
+            happened_at: self.timestamp.or(self.datetime).or(self.received).map_or(fallback_time, |Moment(at)| at),
             received: self.received.map(|Moment(at)| at),
             project: Project::default(),
             link: None,
             rules: Vec::new(),
             // The integration platform takes the prefix off.
             release: self.or_tag(release, "sentry:release").or_else(|| self.or_tag(None, "release")),
-            platform: said(self.platform.take()),
+            platform: non_blank(self.platform.take()),
             environment: self.or_tag(environment, "environment"),
             logger: self.or_tag(logger, "logger"),
             server_name: self.or_tag(server_name, "server_name"),
@@ -259,36 +233,55 @@ impl Event {
         }
     }
 
-    /// The tag's value where the event itself says nothing.
-    fn or_tag(&self, member: Option<Text>, tag: &str) -> Option<String> {
-        said(member).or_else(|| self.tags.as_ref()?.get(tag).map(str::to_owned))
+    /// Moves message, exceptions and stack from the entries of Sentry's API to where other bodies have them.
+    pub(super) fn unpack_entries(&mut self) {
+        let List(entries) = self.entries.take().unwrap_or(List(Vec::new()));
+        for entry in entries {
+            let data = entry.data.unwrap_or_default();
+            match entry.kind.as_ref().map(|Text(kind)| kind.as_str()) {
+                Some("message") => {
+                    self.logentry = Some(LogEntry { formatted: data.formatted, message: data.message });
+                }
+                Some("exception") => self.exception = data.values,
+                Some("stacktrace") => self.stacktrace = Some(Stacktrace { frames: data.frames }),
+                _ => {}
+            }
+        }
+        // Without a log message, Sentry's API puts the text that it searches by in its place.
+        if self.title.is_some() || self.logentry.is_some() {
+            self.message = None;
+        }
     }
 
-    /// Takes the title out, made of the metadata where it is missing.
+    /// The member, else the tag.
+    fn or_tag(&self, member: Option<Text>, tag: &str) -> Option<String> {
+        non_blank(member).or_else(|| self.tags.as_ref()?.get(tag).map(str::to_owned))
+    }
+
+    /// Takes the title, made from the metadata where it is missing.
     fn take_title(&mut self) -> Option<String> {
         titled(self.title.take()).or_else(|| self.metadata.take()?.into_title())
     }
 
-    /// Takes out what an event without title and exception can be called.
-    fn take_stand_in(&mut self) -> Option<String> {
+    /// Takes a title for an event that has neither title nor exception.
+    fn take_substitute_title(&mut self) -> Option<String> {
         let monitor = self.contexts.take().and_then(Contexts::into_title);
         monitor.or_else(|| self.csp.take()?.into_title())
     }
 
-    /// Takes the log message out.
+    /// Takes the log message.
     fn take_message(&mut self) -> Option<String> {
         let entry = self.logentry.take()?;
-        said(entry.formatted).or_else(|| said(entry.message))
+        non_blank(entry.formatted).or_else(|| non_blank(entry.message))
     }
 
-    /// Takes the exceptions out and the stack that tells most: that of the exception which was raised last, as far as it
-    /// has one, with the innermost call first.
+    /// Takes the exceptions, and the stack of the last exception that has one, innermost frame first.
     fn take_exceptions(&mut self) -> (Vec<alert::Exception>, Vec<alert::Frame>) {
         let mut stack = self.stacktrace.take().and_then(Stacktrace::into_frames);
         let mut exceptions = Vec::new();
         for raised in self.exception.take().map_or_else(Vec::new, |List(raised)| raised) {
             stack = raised.stacktrace.and_then(Stacktrace::into_frames).or(stack);
-            let exception = alert::Exception { kind: said(raised.kind), value: said(raised.value) };
+            let exception = alert::Exception { kind: non_blank(raised.kind), value: non_blank(raised.value) };
             if exception != alert::Exception::default() {
                 exceptions.push(exception);
             }
@@ -296,47 +289,34 @@ impl Event {
         (exceptions, stack.unwrap_or_default())
     }
 
-    /// Takes the user out, if anything is told of them.
+    /// Takes the user, if the body says anything about them.
     fn take_user(&mut self) -> Option<User> {
         let person = self.user.take()?;
         let user = User {
-            id: said(person.id),
-            username: said(person.username),
-            email: said(person.email),
-            ip_address: said(person.ip_address),
+            id: non_blank(person.id),
+            username: non_blank(person.username),
+            email: non_blank(person.email),
+            ip_address: non_blank(person.ip_address),
         };
         (user != User::default()).then_some(user)
     }
 }
 
-impl Metadata {
-    /// The title of a message, else `type: value` of an exception, else what a browser reported.
-    #[must_use]
-    pub fn into_title(self) -> Option<String> {
-        let raised = match (said(self.kind), said(self.value)) {
-            (Some(kind), Some(value)) => Some(format!("{kind}: {value}")),
-            (kind, value) => kind.or(value),
-        };
-        let reported = || blocked(said(self.directive).as_deref(), said(self.uri).as_deref());
-        titled(self.title).or(raised).or_else(|| said(self.message)).or_else(reported)
-    }
-}
-
 impl Stacktrace {
-    /// The calls, innermost first; `None` when there are none.
+    /// The frames, innermost first; `None` when there are none.
     fn into_frames(self) -> Option<Vec<alert::Frame>> {
         let List(frames) = self.frames?;
-        let frames: Vec<_> = frames.into_iter().rev().map(Frame::into_call).collect();
+        let frames: Vec<_> = frames.into_iter().rev().map(Frame::into_frame).collect();
         (!frames.is_empty()).then_some(frames)
     }
 }
 
 impl Frame {
-    fn into_call(self) -> alert::Frame {
+    fn into_frame(self) -> alert::Frame {
         alert::Frame {
-            function: said(self.function),
-            module: said(self.module),
-            filename: said(self.filename).or_else(|| said(self.abs_path)),
+            function: non_blank(self.function),
+            module: non_blank(self.module),
+            filename: non_blank(self.filename).or_else(|| non_blank(self.abs_path)),
             line: self.lineno.and_then(|Integer(line)| u64::try_from(line).ok()).filter(|&line| line > 0),
             in_app: self.in_app == Some(Flag(true)),
         }

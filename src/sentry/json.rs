@@ -1,22 +1,24 @@
-//! JSON that is almost JSON.
+//! Parses JSON, and repairs what is almost JSON.
 //!
-//! Sentry forwards what its clients sent, so a body can hold halves of UTF-16 pairs, and what stands between Sentry
-//! and the bridge can add bytes that are no UTF-8 or numbers that only Python writes. None of that is worth a lost
-//! page: such a body is repaired and read again. Bodies that are well-formed, which is nearly all, pay nothing for it.
+//! Sentry forwards what its clients sent, so a body can hold lone surrogates, and a proxy or a relay can add bytes that
+//! are not UTF-8 or numbers that only Python writes. Losing a page over that would be wrong: such a body is repaired and
+//! parsed again. Well-formed bodies, which are nearly all, cost nothing extra.
+
+use std::iter::Peekable;
+use std::str::CharIndices;
 
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::lenient::{Lenient, Shape};
-use super::repair::repaired;
 
-/// A body that is no JSON, even after repair.
+/// A body that is not JSON, even after repair.
 ///
-/// It tells the place and never what stands there, because bodies hold people's data and errors are logged.
+/// It says where and never quotes the body, because bodies hold personal data and errors are logged.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("the body is not JSON: {what} at line {line}, column {column}")]
 pub struct NotJson {
-    /// What is wrong there.
+    /// What is wrong.
     pub what: Defect,
     /// The line, from 1.
     pub line: usize,
@@ -24,26 +26,22 @@ pub struct NotJson {
     pub column: usize,
 }
 
-/// The ways in which a body fails to be JSON.
+/// What is wrong with a body that is not JSON.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum Defect {
     /// The body ends inside a value, or is empty.
     #[error("it ends too early")]
     TooShort,
-    /// Something stands where it may not.
+    /// There is something that JSON does not allow.
     #[error("it cannot be read")]
     Malformed,
 }
 
-/// Reads the body's one value as `T`; `None` when it is JSON of a shape that `T` knows nothing of.
+/// Parses the body's one value as `T`; `None` when it is JSON of another type.
 ///
-/// Members that `T` does not ask for are skipped without being built and however deep they go.
-///
-/// # Errors
-///
-/// When the body is no JSON, even after lone surrogates, broken UTF-8, `NaN`, `Infinity` and numbers that no `f64`
-/// holds have been replaced.
-pub fn read<T: Shape>(body: &[u8]) -> Result<Option<T>, NotJson> {
+/// Members that `T` does not have are skipped, however deeply they nest, and nothing is built of them. Fails when the body
+/// is not JSON even after lone surrogates, broken UTF-8, `NaN`, `Infinity` and numbers beyond an `f64` were replaced.
+pub(super) fn read<T: Shape>(body: &[u8]) -> Result<Option<T>, NotJson> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let error = match parse::<Lenient<T>>(body) {
         Ok(value) => return Ok(value.0),
@@ -61,6 +59,94 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, NotJson> {
         line: error.line(),
         column: error.column(),
     })
+}
+
+/// The escape of U+FFFD, which replaces what cannot be text.
+const REPLACEMENT: &str = "\\ufffd";
+
+/// The body with everything replaced that keeps it from being JSON; `None` when there is nothing to replace.
+///
+/// Line ends stay where they are, so that a line number in the repaired body is right for the body as well.
+fn repaired(body: &[u8]) -> Option<Vec<u8>> {
+    let text = String::from_utf8_lossy(body);
+    let mut repaired = String::with_capacity(text.len());
+    let mut copied = 0;
+    let mut rest = text.char_indices().peekable();
+    while let Some((start, character)) = rest.next() {
+        let found = match character {
+            '"' => {
+                copied = through_string(&text, &mut rest, &mut repaired, copied);
+                None
+            }
+            '-' | '0'..='9' | 'A'..='Z' | 'a'..='z' => token(&text, start, &mut rest),
+            _ => None,
+        };
+        if let Some((end, replacement)) = found {
+            repaired.push_str(&text[copied..start]);
+            repaired.push_str(replacement);
+            copied = end;
+        }
+    }
+    repaired.push_str(&text[copied..]);
+    (repaired.as_bytes() != body).then(|| repaired.into_bytes())
+}
+
+/// Consumes a string and replaces the lone surrogates in it. Returns up to where `text` has been copied.
+fn through_string(text: &str, rest: &mut Peekable<CharIndices<'_>>, repaired: &mut String, mut copied: usize) -> usize {
+    while let Some((start, character)) = rest.next() {
+        match character {
+            '"' => break,
+            '\\' => {
+                let Some(unit) = unit_at(text, start) else {
+                    // The escaped character, such as a quotation mark or a backslash, belongs to the escape.
+                    rest.next();
+                    continue;
+                };
+                let is_pair = is_high(unit) && unit_at(text, start + ESCAPE).is_some_and(is_low);
+                let end = start + if is_pair { 2 * ESCAPE } else { ESCAPE };
+                while rest.next_if(|&(at, _)| at < end).is_some() {}
+                if !is_pair && (is_high(unit) || is_low(unit)) {
+                    repaired.push_str(&text[copied..start]);
+                    repaired.push_str(REPLACEMENT);
+                    copied = end;
+                }
+            }
+            _ => {}
+        }
+    }
+    copied
+}
+
+/// The bytes of `\uXXXX`.
+const ESCAPE: usize = 6;
+
+/// The UTF-16 unit that is written as `\uXXXX` at this place.
+fn unit_at(text: &str, start: usize) -> Option<u16> {
+    let digits = text.get(start..start + ESCAPE)?.strip_prefix("\\u")?;
+    digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u16::from_str_radix(digits, 16).ok())?
+}
+
+fn is_high(unit: u16) -> bool {
+    (0xd800..0xdc00).contains(&unit)
+}
+
+fn is_low(unit: u16) -> bool {
+    (0xdc00..0xe000).contains(&unit)
+}
+
+/// Consumes a number or a literal; returns where it ends and its replacement if it has to become `null`.
+fn token(text: &str, start: usize, rest: &mut Peekable<CharIndices<'_>>) -> Option<(usize, &'static str)> {
+    let mut end = start + 1;
+    while let Some((at, character)) = rest.next_if(|&(_, c)| c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '-'))
+    {
+        end = at + character.len_utf8();
+    }
+    let token = &text[start..end];
+    let is_python = matches!(token, "NaN" | "Infinity" | "-Infinity");
+    // `inf` and `infinity` are numbers to Rust; they begin with a letter, JSON's numbers do not.
+    let is_number = token.trim_start_matches('-').starts_with(|first: char| first.is_ascii_digit());
+    let is_beyond = is_number && token.parse::<f64>().is_ok_and(f64::is_infinite);
+    (is_python || is_beyond).then_some((end, "null"))
 }
 
 #[cfg(test)]
@@ -127,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_told_by_its_place_alone() {
+    fn what_is_not_json_is_described_by_its_place_alone() {
         let error = read::<Note>(b"{\n  \"text\": \"hunter2\",\n  oops\n}").unwrap_err();
         assert_eq!(error.to_string(), "the body is not JSON: it cannot be read at line 3, column 3");
         assert_eq!(read::<Note>(b"").unwrap_err().what, Defect::TooShort);

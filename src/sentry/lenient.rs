@@ -1,8 +1,7 @@
-//! Values of any shape where one shape is hoped for.
+//! Values that may have another type than expected.
 //!
-//! Sentry's bodies changed over ten years, and relays, proxies and tests write their own. So nothing here fails: a
-//! value of a shape that cannot be used is skipped, and whoever asked for it gets `None`. Only text that is no JSON at
-//! all ends the reading.
+//! Sentry's bodies changed over ten years, and relays, proxies and tests write their own. So nothing here fails: a value
+//! of a type that cannot be used is skipped and read as `None`. Only text that is not JSON ends the parsing.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,47 +10,41 @@ use std::marker::PhantomData;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// How a type is made of each kind of JSON value; whatever it leaves out makes `None`.
-pub trait Shape: Sized {
-    /// Of a string.
+use crate::alert::IssueId;
+
+/// How a type is made from each type of JSON value; those that it leaves out make `None`.
+pub(super) trait Shape: Sized {
+    /// From a string.
     #[must_use]
     fn of_text(_: &str) -> Option<Self> {
         None
     }
 
-    /// Of `true` or `false`.
+    /// From `true` or `false`.
     #[must_use]
     fn of_bool(_: bool) -> Option<Self> {
         None
     }
 
-    /// Of a number without fraction.
+    /// From a number without a fraction.
     #[must_use]
     fn of_integer(_: i128) -> Option<Self> {
         None
     }
 
-    /// Of any other number, which is finite.
+    /// From any other number, which is finite.
     #[must_use]
     fn of_float(_: f64) -> Option<Self> {
         None
     }
 
-    /// Of an array.
-    ///
-    /// # Errors
-    ///
-    /// Only those of `list`.
+    /// From an array. Fails only when `list` does.
     fn of_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
         while list.next_element::<IgnoredAny>()?.is_some() {}
         Ok(None)
     }
 
-    /// Of an object.
-    ///
-    /// # Errors
-    ///
-    /// Only those of `object`.
+    /// From an object. Fails only when `object` does.
     fn of_object<'de, A: MapAccess<'de>>(mut object: A) -> Result<Option<Self>, A::Error> {
         while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(None)
@@ -60,7 +53,7 @@ pub trait Shape: Sized {
 
 /// A `T`, if the value was one.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Lenient<T>(pub Option<T>);
+pub(super) struct Lenient<T>(pub(super) Option<T>);
 
 impl<'de, T: Shape> Deserialize<'de> for Lenient<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -111,7 +104,7 @@ impl<'de, T: Shape> Visitor<'de> for AnyShape<T> {
 }
 
 /// The name of a member; borrowed from the body unless it holds escapes.
-pub struct Name<'de>(pub Cow<'de, str>);
+pub(super) struct Name<'de>(pub(super) Cow<'de, str>);
 
 impl<'de> Deserialize<'de> for Name<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -137,38 +130,68 @@ impl<'de> Visitor<'de> for AnyName {
     }
 }
 
-/// Makes a struct of `Option` fields the [`Shape`] of an object: `members!(Note { "text" | "body" => text })`.
+/// An object whose members are read one at a time, so that several types can share one object.
+pub(super) trait Members: Default {
+    /// Reads the value of the member `name` and returns `true`, or returns `false` when it is not a member of the type.
+    fn read_member<'de, A: MapAccess<'de>>(&mut self, name: &str, object: &mut A) -> Result<bool, A::Error>;
+
+    /// Reads a whole object. Members that the type does not have are skipped.
+    fn read<'de, A: MapAccess<'de>>(mut object: A) -> Result<Self, A::Error> {
+        let mut read = Self::default();
+        while let Some(Name(name)) = object.next_key()? {
+            if !read.read_member(&name, &mut object)? {
+                object.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(read)
+    }
+}
+
+impl<T: Members> Shape for Box<T> {
+    fn of_object<'de, A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
+        Ok(Some(Box::new(T::read(object)?)))
+    }
+}
+
+/// Implements [`Members`] and [`Shape`] for a struct of `Option` fields: `members!(Note { "text" | "body" => text })`.
 ///
-/// Members may be missing, come twice or have another shape: the last usable one counts, so that `null` under a newer
-/// name does not undo what stands under an older one.
+/// Members may be missing, come twice or have another type: the last usable one counts, so that `null` under a newer name
+/// does not replace the value under an older one.
 macro_rules! members {
     ($object:ty { $($name:literal $(| $other:literal)* => $field:ident),+ $(,)? }) => {
-        impl $crate::sentry::lenient::Shape for $object {
-            fn of_object<'de, A: serde::de::MapAccess<'de>>(mut object: A) -> Result<Option<Self>, A::Error> {
-                use $crate::sentry::lenient::{Lenient, Name};
+        impl $crate::sentry::lenient::Members for $object {
+            #[inline]
+            fn read_member<'de, A: serde::de::MapAccess<'de>>(
+                &mut self,
+                name: &str,
+                object: &mut A,
+            ) -> Result<bool, A::Error> {
+                use $crate::sentry::lenient::Lenient;
 
-                let mut read = Self::default();
-                while let Some(Name(name)) = object.next_key()? {
-                    match name.as_ref() {
-                        $($name $(| $other)* => {
-                            let Lenient(value) = object.next_value()?;
-                            read.$field = value.or(read.$field);
-                        })+
-                        _ => {
-                            object.next_value::<serde::de::IgnoredAny>()?;
+                match name {
+                    $($name $(| $other)* => {
+                        if let Lenient(Some(value)) = object.next_value()? {
+                            self.$field = Some(value);
                         }
-                    }
+                    })+
+                    _ => return Ok(false),
                 }
-                Ok(Some(read))
+                Ok(true)
+            }
+        }
+
+        impl $crate::sentry::lenient::Shape for $object {
+            fn of_object<'de, A: serde::de::MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
+                <Self as $crate::sentry::lenient::Members>::read(object).map(Some)
             }
         }
     };
 }
 pub(super) use members;
 
-/// Text, or a number or a truth value written as text.
+/// Text, or a number or a truth value as text.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Text(pub String);
+pub(super) struct Text(pub(super) String);
 
 impl Shape for Text {
     fn of_text(text: &str) -> Option<Self> {
@@ -188,9 +211,33 @@ impl Shape for Text {
     }
 }
 
-/// A number without fraction, or text that is one.
+/// The text, unless it is blank.
+pub(super) fn non_blank(text: Option<Text>) -> Option<String> {
+    text.map(|Text(text)| text).filter(|text| !text.trim().is_empty())
+}
+
+/// An id that can name an incident: text in most bodies, a whole number in some.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Id(pub(super) IssueId);
+
+impl Shape for Id {
+    fn of_text(text: &str) -> Option<Self> {
+        // Without a letter or digit it would be a blank incident key.
+        IssueId::new(text).filter(|id| id.as_str().contains(char::is_alphanumeric)).map(Self)
+    }
+
+    fn of_integer(value: i128) -> Option<Self> {
+        Self::of_text(&value.to_string())
+    }
+
+    fn of_float(value: f64) -> Option<Self> {
+        if value.fract() == 0.0 { Self::of_text(&value.to_string()) } else { None }
+    }
+}
+
+/// A number without a fraction, or text that is one.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Integer(pub i128);
+pub(super) struct Integer(pub(super) i128);
 
 impl Shape for Integer {
     fn of_text(text: &str) -> Option<Self> {
@@ -204,7 +251,7 @@ impl Shape for Integer {
 
 /// `true` or `false`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Flag(pub bool);
+pub(super) struct Flag(pub(super) bool);
 
 impl Shape for Flag {
     fn of_bool(value: bool) -> Option<Self> {
@@ -212,44 +259,44 @@ impl Shape for Flag {
     }
 }
 
-/// Any value but `null`.
+/// Any value but `null`, and the `T` that it is, if it is one. `Any<()>` only says that there is a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Present;
+pub(super) struct Any<T>(pub(super) Option<T>);
 
-impl Shape for Present {
-    fn of_text(_: &str) -> Option<Self> {
-        Some(Self)
+impl<T: Shape> Shape for Any<T> {
+    fn of_text(text: &str) -> Option<Self> {
+        Some(Self(T::of_text(text)))
     }
 
-    fn of_bool(_: bool) -> Option<Self> {
-        Some(Self)
+    fn of_bool(value: bool) -> Option<Self> {
+        Some(Self(T::of_bool(value)))
     }
 
-    fn of_integer(_: i128) -> Option<Self> {
-        Some(Self)
+    fn of_integer(value: i128) -> Option<Self> {
+        Some(Self(T::of_integer(value)))
     }
 
-    fn of_float(_: f64) -> Option<Self> {
-        Some(Self)
+    fn of_float(value: f64) -> Option<Self> {
+        Some(Self(T::of_float(value)))
     }
 
-    fn of_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Some(Self))
+    fn of_list<'de, A: SeqAccess<'de>>(list: A) -> Result<Option<Self>, A::Error> {
+        T::of_list(list).map(|value| Some(Self(value)))
     }
 
-    fn of_object<'de, A: MapAccess<'de>>(mut object: A) -> Result<Option<Self>, A::Error> {
-        while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Some(Self))
+    fn of_object<'de, A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
+        T::of_object(object).map(|value| Some(Self(value)))
     }
 }
 
-/// A moment: seconds since 1970 as a number or as text, or an ISO 8601 time, in UTC where it names no zone.
+impl Shape for () {}
+
+/// A time: seconds since 1970 as a number or as text, or ISO 8601, in UTC where it has no offset.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Moment(pub DateTime<Utc>);
+pub(super) struct Moment(pub(super) DateTime<Utc>);
 
 impl Moment {
-    /// Seconds up to the year 10000; what lies beyond is in other units or no time at all.
+    /// Seconds up to the year 10000; a larger number is in another unit, or not a time.
     const SECONDS: std::ops::Range<f64> = 0.0..253_402_300_800.0;
 
     fn of_seconds(seconds: f64) -> Option<Self> {
@@ -282,16 +329,16 @@ impl Shape for Moment {
     }
 }
 
-/// How many entries of an array are read where nothing else is said.
-pub const MAX_ENTRIES: usize = 10_000;
+/// How many elements of an array are kept unless a type says otherwise.
+pub(super) const MAX_ENTRIES: usize = 10_000;
 
-/// An array without the elements that are no `T`; also an object that keeps the array in `values`.
+/// An array without the elements that are not a `T`; also an object that has the array in `values`.
 ///
 /// Of more than `MOST` elements the last `MOST` are kept: a body of 16 MiB can hold a million elements of 13 bytes, each of
 /// which takes hundreds as a `T`. Sentry sends far fewer, and what it lists last (the innermost call, the exception raised
 /// last) says most.
 #[derive(Clone, Debug, PartialEq)]
-pub struct List<T, const MOST: usize = MAX_ENTRIES>(pub Vec<T>);
+pub(super) struct List<T, const MOST: usize = MAX_ENTRIES>(pub(super) Vec<T>);
 
 impl<T: Shape, const MOST: usize> Shape for List<T, MOST> {
     fn of_list<'de, A: SeqAccess<'de>>(list: A) -> Result<Option<Self>, A::Error> {
@@ -312,7 +359,7 @@ impl<T: Shape, const MOST: usize> Shape for List<T, MOST> {
     }
 }
 
-/// An array and nothing else, which keeps [`List`] from looking for `values` in `values`.
+/// Only an array, so that [`List`] does not look for `values` in `values`.
 struct Array<T, const MOST: usize>(Vec<T>);
 
 impl<T: Shape, const MOST: usize> Shape for Array<T, MOST> {

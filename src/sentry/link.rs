@@ -1,13 +1,13 @@
-//! The issue's page, its id and the Sentry it is on, out of the one address a body tells.
+//! The issue's page, its id and its Sentry, from the web addresses in a body.
 //!
-//! The forms it has had:
+//! The forms that an issue's address has had:
 //!
 //! - `<root>/<organization>/<project>/issues/<id>/` up to Sentry 9.0, and still in 9.1
 //! - `<root>/organizations/<organization>/issues/<id>/` from 9.1 on
 //! - `https://<organization>.sentry.io/issues/<id>/` on sentry.io since 2023
 //!
-//! In bodies of the integration platform the page of an event stands below that of its issue, a metric alert's page is
-//! `<root>/organizations/<organization>/alerts/…`, and where no page is told, one of Sentry's API often is:
+//! In bodies of the integration platform the page of an event is below that of its issue, a metric alert's page is
+//! `<root>/organizations/<organization>/alerts/…`, and where there is no page, there is often an address of Sentry's API:
 //!
 //! - `<root>/api/0/issues/<id>/`, since about 2024 `<root>/api/0/organizations/<organization>/issues/<id>/`
 //! - `<root>/api/0/projects/<organization>/<project>/events/<event_id>/`
@@ -16,46 +16,43 @@ use url::Url;
 
 use crate::alert::{IssueId, IssueLink};
 
-/// What the `WebHooks` plugin adds to the link so that Sentry can count where people come from …
+/// What the `WebHooks` plugin adds to the link so that Sentry can count where visitors come from …
 const WEBHOOKS_REFERRER: &str = "referrer=webhooks_plugin";
 
 /// … and what Sentry's PagerDuty plugin added in the same place.
 const PAGERDUTY_REFERRER: &str = "referrer=pagerduty_plugin";
 
-/// The link that `url` is, with the referrer of Sentry's PagerDuty plugin in place of the `WebHooks` plugin's, so that
-/// incidents of both agree; nothing else of it is changed. `None` for whatever is no absolute `http` or `https` address.
-#[must_use]
-pub fn issue_link(url: &str) -> Option<IssueLink> {
+/// The link `url`, with the referrer of Sentry's PagerDuty plugin in place of the `WebHooks` plugin's, so that incidents
+/// of both agree; nothing else in it is changed. `None` for anything but an absolute `http` or `https` address.
+pub(super) fn issue_link(url: &str) -> Option<IssueLink> {
     let (href, parsed) = web_address(url)?;
     Some(IssueLink { href: with_our_referrer(&href), root: root_of(&parsed) })
 }
 
-/// The id that stands after `/issues/` in an issue's address, which need not be absolute for that.
-#[must_use]
-pub fn issue_id(url: &str) -> Option<IssueId> {
+/// The id after `/issues/` in an issue's address, which need not be absolute.
+pub(super) fn issue_id(url: &str) -> Option<IssueId> {
     let path = url.split(['?', '#']).next()?;
     let segments: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let id = segments.get(issues_at(&segments)? + 1)?;
     IssueId::new(id).filter(|_| id.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
-/// An address of Sentry's API, as far as it tells where a page would be.
+/// An address of Sentry's API, as far as it says where a page is.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct ApiAddress {
-    /// The Sentry's root, without a slash at its end.
-    pub root: String,
+pub(super) struct ApiAddress {
+    /// The Sentry's root, without a trailing slash.
+    pub(super) root: String,
     /// The short name of the organization.
-    pub organization: Option<String>,
+    pub(super) organization: Option<String>,
     /// The short name of the project.
-    pub project: Option<String>,
+    pub(super) project: Option<String>,
     /// The issue.
-    pub issue: Option<IssueId>,
+    pub(super) issue: Option<IssueId>,
 }
 
 impl ApiAddress {
-    /// Reads an address of version 0 of the API, which is the only one; `None` for any other address.
-    #[must_use]
-    pub fn parse(url: &str) -> Option<Self> {
+    /// Parses an address of version 0 of the API, which is the only one; `None` for any other address.
+    pub(super) fn parse(url: &str) -> Option<Self> {
         let (_, parsed) = web_address(url)?;
         let segments = segments(&parsed);
         let api = segments.windows(2).position(|pair| pair == ["api", "0"])?;
@@ -71,16 +68,15 @@ impl ApiAddress {
         Some(address)
     }
 
-    /// The page of `issue`, if the organization is known, without which no page of an issue can be found.
-    #[must_use]
-    pub fn page_of(&self, issue: &IssueId) -> Option<IssueLink> {
+    /// The page of `issue`; `None` when the organization is unknown, because the address needs it.
+    pub(super) fn page_of(&self, issue: &IssueId) -> Option<IssueLink> {
         let organization = self.organization.as_ref()?;
         let href = format!("{}/organizations/{organization}/issues/{}/", self.root, issue.as_str());
         issue_link(&href)
     }
 }
 
-/// The address as it was written, or as a browser would correct it where it holds blanks or the like.
+/// The address as written, or as a browser would correct it where it holds blanks or control characters.
 fn web_address(text: &str) -> Option<(String, Url)> {
     let text = text.trim();
     let parsed = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())?;
@@ -102,11 +98,11 @@ fn with_our_referrer(href: &str) -> String {
     format!("{address}?{}{fragment}", query.join("&"))
 }
 
-/// Everything before the organization, without a slash at its end; the origin when the address tells none.
+/// Everything before the organization, without a trailing slash; the origin when the address has no organization.
 fn root_of(url: &Url) -> String {
     let segments = segments(url);
     let folders = match issues_at(&segments) {
-        // The organization is told by two segments before `issues`, or by none at all where the host tells it.
+        // The organization is in the two segments before `issues`, or in the host, where there are none.
         Some(issues) => issues.saturating_sub(2),
         None => segments.iter().position(|segment| *segment == "organizations").unwrap_or(0),
     };
@@ -122,7 +118,7 @@ fn segments(url: &Url) -> Vec<&str> {
     url.path_segments().into_iter().flatten().filter(|segment| !segment.is_empty()).collect()
 }
 
-/// Where `issues` stands that is followed by an id. The last one is meant, as projects may be called `issues` too.
+/// The index of the `issues` that is followed by an id: the last one, because a project may be called `issues` too.
 fn issues_at(segments: &[&str]) -> Option<usize> {
     segments.windows(2).rposition(|pair| pair[0] == "issues")
 }
@@ -181,7 +177,7 @@ mod tests {
             page("https://h.test/ui/api/0/projects/acme/shop/events/0a/"),
             expected("https://h.test/ui/organizations/acme/issues/5/", "https://h.test/ui")
         );
-        assert_eq!(page("https://sentry.io/api/0/issues/5/"), None, "the organization is not told");
+        assert_eq!(page("https://sentry.io/api/0/issues/5/"), None, "the organization is unknown");
         let address = ApiAddress::parse("https://sentry.io/api/0/projects/acme/shop/events/0a/").unwrap();
         assert_eq!((address.project.as_deref(), address.issue), (Some("shop"), None));
         assert_eq!(ApiAddress::parse("https://sentry.io/api/0/issues/5/").unwrap().issue, IssueId::new("5"));

@@ -1,27 +1,25 @@
-//! Sentry's side: bodies as Sentry and everything between it and the bridge write them, read into an
-//! [`Alert`](crate::alert::Alert).
+//! Sentry's side: a webhook becomes an [`Alert`](crate::alert::Alert), whichever version of Sentry sent it.
 //!
-//! - [`json`]: JSON that is almost JSON; `repair`: makes JSON of it
-//! - [`lenient`]: values of any shape where one shape is hoped for
-//! - [`event`]: the members of an event, under the names of every version
-//! - [`occurrence`]: what made an issue that is no error
-//! - [`tags`]: tags in each of their forms
-//! - [`id`]: ids, text or number
-//! - [`legacy`]: the body of the `WebHooks` plugin, Sentry 8.0 and later
-//! - [`service_hook`]: the body of a project's service hook, Sentry 9.0 and later
-//! - [`platform`]: the bodies of the integration platform, Sentry 9.1 and later
+//! - `body`: [`Webhook`], and the one parse of its body: the legacy plugin's, a service hook's or the platform's
+//! - `resource`: what a webhook of the integration platform is about, and where its kinds are registered
+//! - `event_alert`, `issue`, `metric`: the kinds of webhooks of the integration platform
+//! - `event`, `title`, `tags`, `link`: parts of bodies, under the names they had since Sentry 8.0
+//! - `lenient`, `json`: values of unexpected types, and text that is almost JSON
 //! - [`signature`]: whether the integration platform sent a body
-//! - [`link`]: the issue's page, its id and its Sentry out of a web address
 
-pub mod event;
-pub mod id;
-pub mod json;
-pub mod legacy;
-pub mod lenient;
-pub mod link;
-pub mod occurrence;
-pub mod platform;
-mod repair;
-pub mod service_hook;
+mod body;
+mod event;
+mod event_alert;
+mod issue;
+mod json;
+mod lenient;
+mod link;
+mod metric;
+mod resource;
 pub mod signature;
-pub mod tags;
+mod tags;
+mod title;
+
+pub use body::{Generation, NoAlert, Rejection, Webhook};
+pub use json::{Defect, NotJson};
+pub use resource::{NotAnAlert, Resource};

@@ -1,49 +1,37 @@
 //! Whether Sentry's integration platform sent a body.
 //!
 //! The signature is the HMAC-SHA256 of the raw body under the client secret, in lower-case hexadecimal digits
-//! (`build_signature` in Sentry's `models/sentry_app.py`). It has to be checked over the bytes as they came: JSON that
-//! was read and written again differs in numbers, escapes and blanks (sentry#71025). Nothing else is signed, no time
-//! either, so a captured body stays right for ever.
+//! (`build_signature` in Sentry's `models/sentry_app.py`). It has to be checked over the bytes as received: JSON that was
+//! parsed and written again differs in numbers, escapes and blanks (sentry#71025). Nothing else is signed, not even a
+//! time, so the signature of a captured body stays valid for ever.
 
 use crate::config::ClientSecret;
 
 /// The header of webhooks.
 pub const HOOK_SIGNATURE: &str = "Sentry-Hook-Signature";
 
-/// The header of requests that Sentry's own pages make, such as the validation of an alert rule's action.
+/// The header of requests that Sentry's own pages send, such as the validation of an alert rule's action.
 pub const APP_SIGNATURE: &str = "Sentry-App-Signature";
 
-/// What one of the headers holds.
+/// The value of one of the headers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Signature([u8; 32]);
 
 impl Signature {
-    /// Reads 64 lower-case hexadecimal digits; `None` for anything else.
+    /// Parses 64 lower-case hexadecimal digits; `None` for anything else.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
-        let mut bytes = [0; 32];
         let digits = text.trim_ascii();
-        if digits.len() != 2 * bytes.len() {
-            return None;
-        }
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-        }
-        Some(Self(bytes))
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(digits, &mut bytes).ok()?;
+        // Sentry writes lower case, and one form of a signature is enough.
+        (!digits.iter().any(u8::is_ascii_uppercase)).then_some(Self(bytes))
     }
 
-    /// Whether any of the secrets makes this signature of `body`. All of them are tried, in constant time each.
+    /// Whether it is the signature of `body` with any of the secrets. All of them are tried, each in constant time.
     #[must_use]
     pub fn is_by(&self, secrets: &[ClientSecret], body: &[u8]) -> bool {
         secrets.iter().fold(false, |right, secret| secret.signed(body, &self.0) | right)
-    }
-}
-
-fn digit(character: u8) -> Option<u8> {
-    match character {
-        b'0'..=b'9' => Some(character - b'0'),
-        b'a'..=b'f' => Some(character - b'a' + 10),
-        _ => None,
     }
 }
 

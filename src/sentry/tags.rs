@@ -5,15 +5,14 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess};
 use super::lenient::{Lenient, MAX_ENTRIES, Name, Shape, Text, members};
 
 /// Names and values in the body's order. Sentry sends pairs; `{"key": …, "value": …}` objects and one object of names
-/// and values are read as well. What has no name or no value that is text is left out, and so is what stands behind the
-/// first 10,000, which is more than an event can carry.
+/// and values are read as well. Tags without a name or without a value that is text are left out, and so are all after the
+/// first 10,000, which is more than an event can have.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Tags(pub Vec<(String, String)>);
+pub(super) struct Tags(pub(super) Vec<(String, String)>);
 
 impl Tags {
     /// The value of the last tag of this name that is not blank.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0
             .iter()
             .rev()

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Outcomes, sorted};
-use crate::ingest::{Ignored, Ingest, Rejection, Verdict, Webhook};
+use crate::ingest::{Decision, Ignored, Ingest, Rejection, Webhook};
 use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::{Editor, EventId, Incoming, ItemId, QueueError, Reception, RejectedId, State};
 
@@ -109,7 +109,7 @@ pub async fn revive(
     Ok(events.iter().map(|id| (*id, outcome(id))).collect())
 }
 
-/// Judges a rejected webhook by this version and these settings.
+/// Decides on a rejected webhook again, by this version and these settings.
 ///
 /// # Errors
 ///
@@ -119,7 +119,7 @@ pub async fn remap(editor: &mut Editor, ingest: &Ingest, id: RejectedId) -> Resu
         return Ok(Retried::NotThere);
     };
     let received_at = webhook.received_at;
-    let judged = ingest.judge(&Webhook {
+    let decision = ingest.decide(&Webhook {
         resource: webhook.resource.as_deref(),
         from_sentrys_pages: webhook.from_sentrys_pages,
         idempotency_key: webhook.idempotency_key.as_deref(),
@@ -128,24 +128,24 @@ pub async fn remap(editor: &mut Editor, ingest: &Ingest, id: RejectedId) -> Resu
         is_signed: webhook.is_signed,
         received_at,
     });
-    match judged {
-        Verdict::Queue(prepared) if editor.reader().was_told(&prepared, received_at).await? => {
+    match decision {
+        Decision::Queue(prepared) if editor.reader().was_told(&prepared, received_at).await? => {
             editor.discard_rejected(id).await?;
             Ok(Retried::Ignored(Ignored::Repeated))
         }
-        Verdict::Queue(prepared) => {
+        Decision::Queue(prepared) => {
             let incident_key = prepared.event.incident_key.clone();
             readmit(editor, id, Incoming::trigger(*prepared, received_at), incident_key).await
         }
-        Verdict::Follow(follow_up) => {
+        Decision::Follow(follow_up) => {
             let incident_key = follow_up.incident_key.clone();
             readmit(editor, id, Incoming::follow_up(*follow_up, received_at), incident_key).await
         }
-        Verdict::Ignored(reason) => {
+        Decision::Ignored(reason) => {
             editor.discard_rejected(id).await?;
             Ok(Retried::Ignored(reason))
         }
-        Verdict::Rejected(rejection) => {
+        Decision::Rejected(rejection) => {
             editor.reject_again(id, rejection.to_string()).await?;
             Ok(Retried::StillRejected(rejection))
         }

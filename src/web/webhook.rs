@@ -14,7 +14,7 @@ use super::answer;
 use super::body::{self, BodyError};
 use super::body_memory::{self, Reservation};
 use super::{RESOURCE, Shared, nothing_here};
-use crate::ingest::{Generation, Ignored, Rejection, Verdict, Webhook};
+use crate::ingest::{Decision, Generation, Ignored, Rejection, Webhook};
 use crate::logging::throttle;
 use crate::metrics::{Answered, Source};
 use crate::pagerduty::{EventType, IncidentKey};
@@ -178,28 +178,28 @@ async fn take(
         is_signed: wants_signature,
         received_at,
     };
-    let (verdict, generation) = shared.ingest.judge_and_place(&webhook);
+    let (decision, generation) = shared.ingest.decide_with_generation(&webhook);
     let source = match generation {
-        Some(Generation::Plugin) => Source::Legacy,
+        Some(Generation::Legacy) => Source::Legacy,
         Some(Generation::Platform) => Source::Platform,
         None => Source::Unknown,
     };
-    let (answered, response) = match verdict {
-        Verdict::Queue(prepared) => {
+    let (answered, response) = match decision {
+        Decision::Queue(prepared) => {
             let (incident_key, event_type) = (prepared.event.incident_key.clone(), prepared.event.event_type());
             let incoming = Incoming::trigger(*prepared, received_at);
             // The largest things a request holds, and nobody needs them while the disk is waited for.
             drop((body, parsing, reservation));
             receive(incoming, &incident_key, event_type, shared).await
         }
-        Verdict::Follow(follow_up) => {
+        Decision::Follow(follow_up) => {
             let (incident_key, event_type) = (follow_up.incident_key.clone(), follow_up.event_type());
             let incoming = Incoming::follow_up(*follow_up, received_at);
             drop((body, parsing, reservation));
             receive(incoming, &incident_key, event_type, shared).await
         }
-        Verdict::Ignored(reason) => ignore(reason),
-        Verdict::Rejected(rejection) => {
+        Decision::Ignored(reason) => ignore(reason),
+        Decision::Rejected(rejection) => {
             let rejected = rejected(&webhook, &rejection);
             let rejected = Rejected { body: Vec::from(body), ..rejected };
             drop(parsing);
@@ -277,7 +277,7 @@ fn unread(error: BodyError, proof: Proof) -> Reply {
     Reply::new(Source::Unknown, answered, answer::error(&mut response, &error.to_string()))
 }
 
-/// What is kept of a webhook that was rejected but its body: all that it takes to judge it again.
+/// What is kept of a webhook that was rejected but its body: all that it takes to decide on it again.
 fn rejected(webhook: &Webhook<'_>, rejection: &Rejection) -> Rejected {
     Rejected {
         received_at: webhook.received_at,

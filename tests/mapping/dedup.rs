@@ -1,10 +1,10 @@
 //! Which webhooks tell the same.
 
-use sentry_pagerduty_bridge::ingest::{Dedup, Verdict, Webhook};
+use sentry_pagerduty_bridge::ingest::{Decision, Dedup, Webhook};
 use serde_json::{Value, json};
 
 use crate::platform::everything;
-use crate::{intake_of, received_at};
+use crate::{ingest_of, received_at};
 
 const EVENT: &str = "b9c8d7e6f5a403928170f1e2d3c4b5a6";
 
@@ -29,9 +29,9 @@ fn issue(action: &str) -> Value {
 fn dedup_routed(body: &Value, idempotency_key: Option<&str>, routes: &str) -> Dedup {
     let body = body.to_string();
     let webhook = Webhook { idempotency_key, ..Webhook::of_body(body.as_bytes(), received_at()) };
-    match intake_of(routes, everything()).judge(&webhook) {
-        Verdict::Queue(prepared) => prepared.dedup,
-        Verdict::Follow(follow_up) => follow_up.dedup,
+    match ingest_of(routes, everything()).decide(&webhook) {
+        Decision::Queue(prepared) => prepared.dedup,
+        Decision::Follow(follow_up) => follow_up.dedup,
         other => panic!("{other:?}"),
     }
 }
@@ -41,7 +41,7 @@ fn dedup(body: &Value) -> Dedup {
 }
 
 fn is_repeated(earlier: &Dedup, later: &Dedup) -> bool {
-    later.seen_if.iter().any(|key| earlier.tells.contains(key))
+    later.seen_if.iter().any(|key| earlier.records.contains(key))
 }
 
 fn repeats(earlier: &Value, later: &Value) -> bool {
@@ -107,8 +107,8 @@ fn of_a_change(action: &str, substatus: &str, is_signed: bool) -> Dedup {
     let issue = json!({ "id": "42", "title": "x", "substatus": substatus });
     let body = json!({ "action": action, "data": { "issue": issue } }).to_string();
     let webhook = Webhook { is_signed, ..Webhook::of_body(body.as_bytes(), received_at()) };
-    match intake_of("", everything()).judge(&webhook) {
-        Verdict::Follow(follow_up) => follow_up.dedup,
+    match ingest_of("", everything()).decide(&webhook) {
+        Decision::Follow(follow_up) => follow_up.dedup,
         other => panic!("{other:?}"),
     }
 }

@@ -10,17 +10,17 @@ mod oracle;
 mod platform;
 mod policy;
 
+mod decisions;
 mod public_samples;
 mod recordings;
 mod redaction;
 mod service_hook;
 mod snapshots;
 mod untitled;
-mod verdicts;
 
 use chrono::{DateTime, Utc};
 use sentry_pagerduty_bridge::alert::Level;
-use sentry_pagerduty_bridge::ingest::{Ingest, Policy, Prepared, Verdict, Webhook};
+use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Policy, Prepared, Webhook};
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::routing::Routes;
 use serde_json::Value;
@@ -28,10 +28,10 @@ use serde_json::Value;
 const DEFAULT_KEY: &str = "00000000000000000000000000000001";
 
 fn ingest(routes: &str, prefix: &str, min_level: Option<Level>) -> Ingest {
-    intake_of(routes, Policy { incident_key_prefix: prefix.to_owned(), min_level, ..Policy::default() })
+    ingest_of(routes, Policy { incident_key_prefix: prefix.to_owned(), min_level, ..Policy::default() })
 }
 
-fn intake_of(routes: &str, policy: Policy) -> Ingest {
+fn ingest_of(routes: &str, policy: Policy) -> Ingest {
     Ingest::new(Routes::new(ServiceKey::parse(DEFAULT_KEY).unwrap(), routes).unwrap(), policy)
 }
 
@@ -39,15 +39,15 @@ fn received_at() -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000, 0).unwrap()
 }
 
-fn judge(ingest: &Ingest, body: &[u8]) -> Verdict {
-    ingest.judge(&Webhook::of_body(body, received_at()))
+fn decide(ingest: &Ingest, body: &[u8]) -> Decision {
+    ingest.decide(&Webhook::of_body(body, received_at()))
 }
 
 /// What becomes of a body that has to page.
 #[track_caller]
 fn prepared(body: &[u8]) -> Prepared {
-    match judge(&ingest("", "", None), body) {
-        Verdict::Queue(prepared) => *prepared,
+    match decide(&ingest("", "", None), body) {
+        Decision::Queue(prepared) => *prepared,
         other => panic!("{other:?} for {}", String::from_utf8_lossy(body)),
     }
 }

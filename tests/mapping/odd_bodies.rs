@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::{event, fixtures, ingest, judge};
+use crate::{decide, event, fixtures, ingest};
 
 /// Every member the bridge reads, with `value` in place of all but what makes it a webhook.
 fn body_full_of(value: &Value) -> Value {
@@ -248,7 +248,7 @@ proptest! {
 
     #[test]
     fn no_bytes_make_it_panic(body in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = judge(&ingest("", "", None), &body);
+        let _ = decide(&ingest("", "", None), &body);
     }
 
     #[test]
@@ -258,7 +258,7 @@ proptest! {
         let mut body = fixture.webhook.clone();
         let at = at % body.len();
         body[at] = byte;
-        let _ = judge(&ingest("", "", None), &body);
-        let _ = judge(&ingest("", "", None), &body[..at]);
+        let _ = decide(&ingest("", "", None), &body);
+        let _ = decide(&ingest("", "", None), &body[..at]);
     }
 }

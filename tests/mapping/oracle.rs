@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use sentry_pagerduty_bridge::ingest::Verdict;
+use sentry_pagerduty_bridge::ingest::Decision;
 use serde_json::{Value, json};
 
 use crate::fixtures::{self, Fixture};
-use crate::{DEFAULT_KEY, ingest, judge};
+use crate::{DEFAULT_KEY, decide, ingest};
 
 /// What the bridge does better than the plugin, and for which fixtures. Everything else has to be equal.
 const WANTED_DIFFERENCES: &[(&str, Difference)] = &[
@@ -64,7 +64,7 @@ fn read(json: &[u8]) -> Value {
 
 fn events(fixture: &Fixture) -> (Value, Value) {
     let routes = if fixture.is_routed { fixtures::routes() } else { String::new() };
-    let Verdict::Queue(prepared) = judge(&ingest(&routes, "", None), &fixture.webhook) else {
+    let Decision::Queue(prepared) = decide(&ingest(&routes, "", None), &fixture.webhook) else {
         panic!("{} does not page", fixture.name)
     };
     (serde_json::from_slice(&prepared.rendered.bytes).unwrap(), read(fixture.plugin.as_ref().unwrap()))

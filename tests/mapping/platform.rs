@@ -3,22 +3,22 @@
 use proptest::prelude::*;
 use sentry_pagerduty_bridge::alert::Opening;
 use sentry_pagerduty_bridge::config::ResolveScope;
-use sentry_pagerduty_bridge::ingest::{Ignored, Policy, Rejection, Verdict, Webhook};
+use sentry_pagerduty_bridge::ingest::{Decision, Ignored, Policy, Rejection, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{Destination, Event, ServiceKey, render};
-use sentry_pagerduty_bridge::sentry::platform::Silence;
+use sentry_pagerduty_bridge::sentry::NotAnAlert;
 use serde_json::{Value, json};
 
 use crate::fixtures::{self, PlatformFixture};
-use crate::{DEFAULT_KEY, intake_of, received_at};
+use crate::{DEFAULT_KEY, ingest_of, received_at};
 
 /// Everything is paged for, resolved and acknowledged.
 pub(crate) fn everything() -> Policy {
     Policy { page_on: Opening::ALL.to_vec(), resolve: ResolveScope::All, acknowledge: true, ..Policy::default() }
 }
 
-fn by_header(fixture: &PlatformFixture, policy: Policy) -> Verdict {
+fn by_header(fixture: &PlatformFixture, policy: Policy) -> Decision {
     let resource = Some(fixture.resource.as_str());
-    intake_of("", policy).judge(&Webhook { resource, ..Webhook::of_body(&fixture.webhook, received_at()) })
+    ingest_of("", policy).decide(&Webhook { resource, ..Webhook::of_body(&fixture.webhook, received_at()) })
 }
 
 pub(crate) fn destination() -> Destination {
@@ -29,20 +29,20 @@ pub(crate) fn json_of(event: &Event) -> Value {
     serde_json::from_slice(&render(event).bytes).unwrap()
 }
 
-fn shown(verdict: &Verdict) -> Value {
-    match verdict {
-        Verdict::Queue(prepared) => json!({ "queue": json_of(&prepared.event) }),
-        Verdict::Follow(follow_up) => json!({
+fn shown(decision: &Decision) -> Value {
+    match decision {
+        Decision::Queue(prepared) => json!({ "queue": json_of(&prepared.event) }),
+        Decision::Follow(follow_up) => json!({
             "follow": json_of(&follow_up.event_for(destination())),
             "where nothing is open": follow_up.fallback.as_ref().map(ToString::to_string),
         }),
-        Verdict::Ignored(reason) => json!({ "ignored": reason.to_string() }),
-        Verdict::Rejected(reason) => json!({ "rejected": reason.to_string() }),
+        Decision::Ignored(reason) => json!({ "ignored": reason.to_string() }),
+        Decision::Rejected(reason) => json!({ "rejected": reason.to_string() }),
     }
 }
 
 #[test]
-fn the_verdict_on_every_platform_fixture_is_the_one_that_was_looked_at() {
+fn the_decision_on_every_platform_fixture_is_the_one_that_was_looked_at() {
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path("../snapshots");
     settings.set_prepend_module_to_snapshot(false);
@@ -51,12 +51,12 @@ fn the_verdict_on_every_platform_fixture_is_the_one_that_was_looked_at() {
         for fixture in fixtures::platform() {
             let by_default = shown(&by_header(&fixture, Policy::default()));
             let on = shown(&by_header(&fixture, everything()));
-            let verdicts = if by_default == on {
+            let decisions = if by_default == on {
                 by_default
             } else {
                 json!({ "by default": by_default, "with everything on": on })
             };
-            insta::assert_json_snapshot!(fixture.name.replace('/', "-"), verdicts);
+            insta::assert_json_snapshot!(fixture.name.replace('/', "-"), decisions);
         }
     });
 }
@@ -64,7 +64,7 @@ fn the_verdict_on_every_platform_fixture_is_the_one_that_was_looked_at() {
 #[test]
 fn where_the_header_is_gone_the_shape_tells_the_same() {
     for fixture in fixtures::platform() {
-        let by_shape = intake_of("", everything()).judge(&Webhook::of_body(&fixture.webhook, received_at()));
+        let by_shape = ingest_of("", everything()).decide(&Webhook::of_body(&fixture.webhook, received_at()));
         assert_eq!(by_shape, by_header(&fixture, everything()), "{}", fixture.name);
     }
 }
@@ -73,13 +73,13 @@ fn where_the_header_is_gone_the_shape_tells_the_same() {
 fn every_event_of_one_issue_has_the_key_that_the_legacy_plugin_gives_it() {
     let named = |name: &str| fixtures::platform().into_iter().find(|fixture| fixture.name.ends_with(name)).unwrap();
     let legacy = br#"{"id": "5150", "project": "storefront", "event": {}}"#;
-    let Verdict::Queue(legacy) = intake_of("", everything()).judge(&Webhook::of_body(legacy, received_at())) else {
+    let Decision::Queue(legacy) = ingest_of("", everything()).decide(&Webhook::of_body(legacy, received_at())) else {
         panic!()
     };
     for name in ["/event-alert-9.1", "/issue-created-20", "/issue-resolved-9.1", "/issue-assigned-to-person"] {
         let key = match by_header(&named(name), everything()) {
-            Verdict::Queue(prepared) => prepared.event.incident_key.clone(),
-            Verdict::Follow(follow_up) => follow_up.incident_key.clone(),
+            Decision::Queue(prepared) => prepared.event.incident_key.clone(),
+            Decision::Follow(follow_up) => follow_up.incident_key.clone(),
             other => panic!("{other:?}"),
         };
         assert_eq!(key, legacy.event.incident_key, "{name}");
@@ -88,24 +88,35 @@ fn every_event_of_one_issue_has_the_key_that_the_legacy_plugin_gives_it() {
 
 #[test]
 fn a_validation_request_has_no_body_and_is_no_error() {
-    let ingest = intake_of("", Policy::default());
+    let ingest = ingest_of("", Policy::default());
     let empty = Webhook::of_body(b" \n", received_at());
-    let validation = Verdict::Ignored(Ignored::Silent(Silence::Validation));
-    assert_eq!(ingest.judge(&Webhook { resource: Some("event_alert"), ..empty }), validation);
-    assert_eq!(ingest.judge(&Webhook { from_sentrys_pages: true, ..empty }), validation);
-    assert!(matches!(ingest.judge(&empty), Verdict::Rejected(Rejection::NotJson(_))));
+    let validation = Decision::Ignored(Ignored::NotAnAlert(NotAnAlert::Validation));
+    assert_eq!(ingest.decide(&Webhook { resource: Some("event_alert"), ..empty }), validation);
+    assert_eq!(ingest.decide(&Webhook { from_sentrys_pages: true, ..empty }), validation);
+    assert!(matches!(ingest.decide(&empty), Decision::Rejected(Rejection::NotJson(_))));
 
     let fields = br#"{"fields": [{"name": "team", "value": "7"}], "installationId": "3c1b"}"#;
     let fields = Webhook::of_body(fields, received_at());
-    assert_eq!(ingest.judge(&Webhook { from_sentrys_pages: true, ..fields }), validation);
-    assert_eq!(ingest.judge(&fields), Verdict::Rejected(Rejection::NotSentry));
+    assert_eq!(ingest.decide(&Webhook { from_sentrys_pages: true, ..fields }), validation);
+    assert_eq!(ingest.decide(&fields), Decision::Rejected(Rejection::NotSentry));
 }
 
 #[test]
 fn data_of_somebody_else_is_no_webhook_of_sentry() {
     for body in [r#"{"data": {}}"#, r#"{"data": {"build": 1}}"#, r#"{"data": []}"#, r#"{"action": "created"}"#] {
-        let verdict = intake_of("", everything()).judge(&Webhook::of_body(body.as_bytes(), received_at()));
-        assert_eq!(verdict, Verdict::Rejected(Rejection::NotSentry), "{body}");
+        let decision = ingest_of("", everything()).decide(&Webhook::of_body(body.as_bytes(), received_at()));
+        assert_eq!(decision, Decision::Rejected(Rejection::NotSentry), "{body}");
+    }
+}
+
+#[test]
+fn data_beside_an_action_is_of_a_resource_of_tomorrow_whatever_its_type() {
+    for data in ["{}", "[]", "\"text\"", "1e300", r#"{"build": 1}"#] {
+        for plugins in ["", r#", "id": "1", "project": "a""#] {
+            let body = format!(r#"{{"action": "created", "data": {data}{plugins}}}"#);
+            let decision = ingest_of("", everything()).decide(&Webhook::of_body(body.as_bytes(), received_at()));
+            assert_eq!(decision, Decision::Ignored(Ignored::NotAnAlert(NotAnAlert::UnknownResource)), "{body}");
+        }
     }
 }
 
@@ -114,9 +125,9 @@ fn a_header_without_its_data_names_no_issue() {
     for resource in ["event_alert", "error", "issue", "metric_alert"] {
         for body in ["{}", "[]", r#"{"action": "critical", "data": null}"#, r#"{"action": "resolved", "data": {}}"#] {
             let webhook = Webhook { resource: Some(resource), ..Webhook::of_body(body.as_bytes(), received_at()) };
-            let verdict = intake_of("", everything()).judge(&webhook);
+            let decision = ingest_of("", everything()).decide(&webhook);
             assert!(
-                matches!(verdict, Verdict::Rejected(Rejection::NoIssue) | Verdict::Ignored(_)),
+                matches!(decision, Decision::Rejected(Rejection::NoIssue) | Decision::Ignored(_)),
                 "{resource} {body}"
             );
         }
@@ -204,7 +215,7 @@ fn assert_valid(event: &Event) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
     #[test]
-    fn whatever_is_missing_or_of_another_type_the_verdict_is_a_valid_event_ignored_or_a_refusal(
+    fn whatever_is_missing_or_of_another_type_the_decision_is_a_valid_event_ignored_or_a_refusal(
         which in any::<prop::sample::Index>(),
         wounds in prop::collection::vec((any::<usize>(), damage()), 1..6),
         has_header in any::<bool>(),
@@ -215,11 +226,11 @@ proptest! {
         let body = damaged(serde_json::from_slice(&fixture.webhook).unwrap(), &wounds).to_string();
         let resource = has_header.then_some(fixture.resource.as_str());
         let webhook = Webhook { resource, ..Webhook::of_body(body.as_bytes(), received_at()) };
-        match intake_of("", everything()).judge(&webhook) {
-            Verdict::Queue(prepared) => assert_valid(&prepared.event),
-            Verdict::Follow(follow_up) => assert_valid(&follow_up.event_for(destination())),
-            Verdict::Ignored(_) | Verdict::Rejected(Rejection::NotSentry | Rejection::NoIssue) => {}
-            Verdict::Rejected(Rejection::NotJson(defect)) => panic!("{defect}: {body}"),
+        match ingest_of("", everything()).decide(&webhook) {
+            Decision::Queue(prepared) => assert_valid(&prepared.event),
+            Decision::Follow(follow_up) => assert_valid(&follow_up.event_for(destination())),
+            Decision::Ignored(_) | Decision::Rejected(Rejection::NotSentry | Rejection::NoIssue) => {}
+            Decision::Rejected(Rejection::NotJson(defect)) => panic!("{defect}: {body}"),
         }
     }
 }

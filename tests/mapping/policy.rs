@@ -1,33 +1,33 @@
-//! What the settings change about verdicts, and where events of the integration platform go.
+//! What the settings change about decisions, and where events of the integration platform go.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sentry_pagerduty_bridge::alert::{Level, Opening};
 use sentry_pagerduty_bridge::config::ResolveScope;
-use sentry_pagerduty_bridge::ingest::{FollowUp, Ignored, Policy, Prepared, Verdict, Webhook};
+use sentry_pagerduty_bridge::ingest::{Decision, FollowUp, Ignored, Policy, Prepared, Webhook};
 use sentry_pagerduty_bridge::pagerduty::EventType;
 
-use crate::{DEFAULT_KEY, fixtures, intake_of, received_at};
+use crate::{DEFAULT_KEY, fixtures, ingest_of, received_at};
 
 const KEY: &str = "0000000000000000000000000000000a";
 
-fn judge(name: &str, routes: &str, policy: Policy) -> Verdict {
+fn decide(name: &str, routes: &str, policy: Policy) -> Decision {
     let name = format!("platform/{name}");
     let fixture = fixtures::platform().into_iter().find(|fixture| fixture.name == name).unwrap();
-    intake_of(routes, policy).judge(&Webhook::of_body(&fixture.webhook, received_at()))
+    ingest_of(routes, policy).decide(&Webhook::of_body(&fixture.webhook, received_at()))
 }
 
 #[track_caller]
 fn queued(name: &str, routes: &str, policy: Policy) -> Prepared {
-    match judge(name, routes, policy) {
-        Verdict::Queue(prepared) => *prepared,
+    match decide(name, routes, policy) {
+        Decision::Queue(prepared) => *prepared,
         other => panic!("{name}: {other:?}"),
     }
 }
 
 #[track_caller]
 fn followed(name: &str, routes: &str, policy: Policy) -> FollowUp {
-    match judge(name, routes, policy) {
-        Verdict::Follow(follow_up) => *follow_up,
+    match decide(name, routes, policy) {
+        Decision::Follow(follow_up) => *follow_up,
         other => panic!("{name}: {other:?}"),
     }
 }
@@ -48,8 +48,8 @@ fn only_what_is_named_opens_incidents() {
         ("error-created", Opening::Error),
     ] {
         assert_eq!(queued(name, "", paging_on(&[opening])).event.event_type(), EventType::Trigger);
-        let others: Vec<_> = Opening::ALL.into_iter().filter(|other| *other != opening).collect();
-        assert_eq!(judge(name, "", paging_on(&others)), Verdict::Ignored(Ignored::NoPaging(opening)), "{name}");
+        let others: Vec<_> = Opening::ALL.iter().copied().filter(|other| *other != opening).collect();
+        assert_eq!(decide(name, "", paging_on(&others)), Decision::Ignored(Ignored::NotPagedOn(opening)), "{name}");
     }
 }
 
@@ -79,28 +79,28 @@ fn resolved_closes_what_was_opened_or_everything_or_nothing() {
         let follow_up = followed(name, &format!("project,storefront,{KEY}"), with(ResolveScope::All));
         assert_eq!(follow_up.fallback.map(|key| key.expose().to_owned()), Some(DEFAULT_KEY.to_owned()));
 
-        assert_eq!(judge(name, "", with(ResolveScope::Off)), Verdict::Ignored(Ignored::NoResolving));
+        assert_eq!(decide(name, "", with(ResolveScope::Off)), Decision::Ignored(Ignored::ResolveOff));
     }
 }
 
 #[test]
 fn assigned_acknowledges_only_where_that_is_wanted() {
     let name = "issue-assigned-to-person";
-    assert_eq!(judge(name, "", Policy::default()), Verdict::Ignored(Ignored::NoAcknowledging));
+    assert_eq!(decide(name, "", Policy::default()), Decision::Ignored(Ignored::AcknowledgeOff));
     let follow_up = followed(name, "", Policy { acknowledge: true, resolve: ResolveScope::All, ..Policy::default() });
     assert_eq!((follow_up.event_type(), follow_up.fallback), (EventType::Acknowledge, None));
 }
 
 #[test]
 fn the_least_level_keeps_triggers_away_and_nothing_else() {
-    let from = |level| Policy { min_level: Some(level), ..paging_on(&Opening::ALL) };
-    let mild = Ignored::Mild { level: Level::Warning, min_level: Level::Error };
-    assert_eq!(judge("metric-warning", "", from(Level::Error)), Verdict::Ignored(mild));
-    assert_eq!(judge("event-alert-20-message", "", from(Level::Error)), Verdict::Ignored(mild));
+    let from = |level| Policy { min_level: Some(level), ..paging_on(Opening::ALL) };
+    let mild = Ignored::BelowMinLevel { level: Level::Warning, min_level: Level::Error };
+    assert_eq!(decide("metric-warning", "", from(Level::Error)), Decision::Ignored(mild));
+    assert_eq!(decide("event-alert-20-message", "", from(Level::Error)), Decision::Ignored(mild));
     queued("metric-critical", "", from(Level::Fatal));
     followed("issue-resolved-26", "", from(Level::Fatal));
-    let unresolved = judge("issue-unresolved-regressed", "", from(Level::Fatal));
-    assert!(matches!(unresolved, Verdict::Ignored(Ignored::Mild { .. })));
+    let unresolved = decide("issue-unresolved-regressed", "", from(Level::Fatal));
+    assert!(matches!(unresolved, Decision::Ignored(Ignored::BelowMinLevel { .. })));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn the_prefix_keeps_several_sentrys_apart_for_issues_and_metric_alerts_alike() {
 fn routes_look_at_project_level_environment_rule_and_tags() {
     let matched = |name: &str, route: &str| {
         let routes = format!("{route},{KEY}");
-        queued(name, &routes, paging_on(&Opening::ALL)).event.destination.key.expose() == KEY
+        queued(name, &routes, paging_on(Opening::ALL)).event.destination.key.expose() == KEY
     };
     for (name, route) in [
         ("event-alert-9.1", "project,storefront"),
@@ -142,18 +142,18 @@ fn routes_look_at_project_level_environment_rule_and_tags() {
 }
 
 /// What a fixture of the platform with this header becomes that comes at `received_at`.
-fn judged(name: &str, sent_at: Option<DateTime<Utc>>, received_at: DateTime<Utc>) -> Verdict {
+fn decided(name: &str, sent_at: Option<DateTime<Utc>>, received_at: DateTime<Utc>) -> Decision {
     let name = format!("platform/{name}");
     let fixture = fixtures::platform().into_iter().find(|fixture| fixture.name == name).unwrap();
     let webhook = Webhook { sent_at, ..Webhook::of_body(&fixture.webhook, received_at) };
-    intake_of("", Policy { acknowledge: true, ..paging_on(&Opening::ALL) }).judge(&webhook)
+    ingest_of("", Policy { acknowledge: true, ..paging_on(Opening::ALL) }).decide(&webhook)
 }
 
 /// The time by Sentry's clock of an event with this name and header, before it came; zero where it tells none.
 fn age(name: &str, sent_at: Option<DateTime<Utc>>) -> TimeDelta {
-    let happened_at = match judged(name, sent_at, received_at()) {
-        Verdict::Queue(prepared) => prepared.happened_at,
-        Verdict::Follow(follow_up) => follow_up.happened_at,
+    let happened_at = match decided(name, sent_at, received_at()) {
+        Decision::Queue(prepared) => prepared.happened_at,
+        Decision::Follow(follow_up) => follow_up.happened_at,
         other => panic!("{name}: {other:?}"),
     };
     happened_at.map_or(TimeDelta::zero(), |at| received_at() - at)
@@ -175,8 +175,8 @@ fn a_change_of_an_issue_or_metric_alert_happens_when_sentry_says_that_it_sent_it
 
 #[test]
 fn what_opens_incidents_happens_when_its_event_did() {
-    let at = |name| match judged(name, None, received_at()) {
-        Verdict::Queue(prepared) => prepared.alert.happened_at,
+    let at = |name| match decided(name, None, received_at()) {
+        Decision::Queue(prepared) => prepared.alert.happened_at,
         other => panic!("{name}: {other:?}"),
     };
     let expected = [
@@ -192,8 +192,8 @@ fn what_opens_incidents_happens_when_its_event_did() {
 #[test]
 fn alerts_are_compared_with_resolves_by_when_sentry_received_their_event_and_by_no_other_clock() {
     let taken: DateTime<Utc> = "2026-09-30T07:08:10.200Z".parse().unwrap();
-    let time = |sent_at, came| match judged("event-alert-26", sent_at, came) {
-        Verdict::Queue(prepared) => prepared.happened_at,
+    let time = |sent_at, came| match decided("event-alert-26", sent_at, came) {
+        Decision::Queue(prepared) => prepared.happened_at,
         other => panic!("{other:?}"),
     };
     let later = |seconds| taken + TimeDelta::seconds(seconds);
@@ -203,8 +203,8 @@ fn alerts_are_compared_with_resolves_by_when_sentry_received_their_event_and_by_
     assert_eq!(time(Some(later(2)), later(-1)), None, "what is not yet cannot be");
     assert_eq!(time(Some(later(3_599)), later(3_600)), None, "nor is it known which clock is wrong by an hour");
     // An issue is created when Sentry says so; its event is dated by a client.
-    match judged("issue-created-26", Some(later(2)), later(3)) {
-        Verdict::Queue(prepared) => assert_eq!(prepared.happened_at, Some(later(2))),
+    match decided("issue-created-26", Some(later(2)), later(3)) {
+        Decision::Queue(prepared) => assert_eq!(prepared.happened_at, Some(later(2))),
         other => panic!("{other:?}"),
     }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use sentry_pagerduty_bridge::ingest::{Policy, Verdict, Webhook};
+use sentry_pagerduty_bridge::ingest::{Decision, Policy, Webhook};
 use serde_json::Value;
 
-use crate::{intake_of, judge, received_at};
+use crate::{decide, ingest_of, received_at};
 
 /// What becomes of each body: the event's type and incident key, `ignored`, or `rejected`.
 const EXPECTED: &[(&str, &str)] = &[
@@ -49,20 +49,20 @@ const EXPECTED_OF_DATA: &[(&str, &str)] = &[
 ];
 const DATA: &str = "sentry_tests_data_payloads_2026.json";
 
-fn said(verdict: &Verdict) -> String {
-    match verdict {
-        Verdict::Queue(prepared) => format!("{} {}", prepared.event.event_type(), prepared.event.incident_key),
-        Verdict::Follow(follow_up) => format!("follow {} {}", follow_up.event_type(), follow_up.incident_key),
-        Verdict::Ignored(_) => "ignored".to_owned(),
-        Verdict::Rejected(_) => "rejected".to_owned(),
+fn said(decision: &Decision) -> String {
+    match decision {
+        Decision::Queue(prepared) => format!("{} {}", prepared.event.event_type(), prepared.event.incident_key),
+        Decision::Follow(follow_up) => format!("follow {} {}", follow_up.event_type(), follow_up.incident_key),
+        Decision::Ignored(_) => "ignored".to_owned(),
+        Decision::Rejected(_) => "rejected".to_owned(),
     }
 }
 
 #[test]
-fn every_published_body_gets_the_verdict_it_should() {
+fn every_published_body_gets_the_decision_it_should() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/payloads/public");
     let Ok(entries) = fs::read_dir(folder) else { return };
-    let ingest = intake_of("", Policy::default());
+    let ingest = ingest_of("", Policy::default());
     let mut expected: BTreeMap<_, _> = EXPECTED.iter().copied().collect();
     let bodies =
         entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "json"));
@@ -76,18 +76,18 @@ fn every_published_body_gets_the_verdict_it_should() {
                 let (resource, action) = hook.split_once('.').unwrap();
                 let body = serde_json::json!({ "action": action, "data": data }).to_string();
                 let webhook = Webhook::of_body(body.as_bytes(), received_at());
-                let by_header = ingest.judge(&Webhook { resource: Some(resource), ..webhook });
+                let by_header = ingest.decide(&Webhook { resource: Some(resource), ..webhook });
                 assert_eq!(said(&by_header), hooks[hook.as_str()], "{hook}");
-                assert_eq!(ingest.judge(&webhook), by_header, "{hook} by shape");
+                assert_eq!(ingest.decide(&webhook), by_header, "{hook} by shape");
             }
             continue;
         }
-        let verdict = judge(&ingest, &body);
+        let decision = decide(&ingest, &body);
         let legacy = format!("trigger {}", parsed["id"].as_str().unwrap_or_default());
         let expected =
             expected.remove(name.as_str()).unwrap_or_else(|| panic!("nobody said what {name} should become"));
-        assert_eq!(said(&verdict), expected.replace("trigger legacy", &legacy), "{name}");
-        if let Verdict::Queue(prepared) = verdict {
+        assert_eq!(said(&decision), expected.replace("trigger legacy", &legacy), "{name}");
+        if let Decision::Queue(prepared) = decision {
             assert_eq!(prepared.rendered.cuts, [], "{name}");
         }
     }

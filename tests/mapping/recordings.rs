@@ -1,10 +1,10 @@
 //! Webhooks of Sentry 9.1.2, 23.7.1 and 2026, each against what the index of the fixtures says has to become of it.
 
-use sentry_pagerduty_bridge::ingest::{Policy, Verdict, Webhook};
+use sentry_pagerduty_bridge::ingest::{Decision, Policy, Webhook};
 use serde_json::{Value, json};
 
 use crate::fixtures::{self, Recording};
-use crate::{intake_of, received_at};
+use crate::{ingest_of, received_at};
 
 /// Everything at its default but for `BRIDGE_ACKNOWLEDGE`, so that the three kinds of events are seen.
 fn policy() -> Policy {
@@ -14,24 +14,24 @@ fn policy() -> Policy {
 /// The only route that the plugin of the recorded Sentry 23.7.1 had.
 const ROUTE: &str = "environment,production,0000000000000000000000000000000a";
 
-fn verdict(recording: &Recording, resource: Option<&str>) -> Verdict {
-    intake_of(ROUTE, policy()).judge(&Webhook { resource, ..Webhook::of_body(&recording.webhook, received_at()) })
+fn decision(recording: &Recording, resource: Option<&str>) -> Decision {
+    ingest_of(ROUTE, policy()).decide(&Webhook { resource, ..Webhook::of_body(&recording.webhook, received_at()) })
 }
 
 fn event_of(recording: &Recording) -> Value {
-    match verdict(recording, recording.resource.as_deref()) {
-        Verdict::Queue(prepared) => serde_json::from_slice(&prepared.rendered.bytes).unwrap(),
+    match decision(recording, recording.resource.as_deref()) {
+        Decision::Queue(prepared) => serde_json::from_slice(&prepared.rendered.bytes).unwrap(),
         other => panic!("{} does not page: {other:?}", recording.name),
     }
 }
 
 /// The answer as the index writes it; resolves and acknowledges are for wherever the incident is open.
-fn answer(verdict: &Verdict) -> String {
-    match verdict {
-        Verdict::Queue(prepared) => format!("{} {}", prepared.event.event_type(), prepared.event.incident_key),
-        Verdict::Follow(follow_up) => format!("{} {}", follow_up.event_type(), follow_up.incident_key),
-        Verdict::Ignored(_) => "ignored".to_owned(),
-        Verdict::Rejected(rejection) => format!("422 {rejection}"),
+fn answer(decision: &Decision) -> String {
+    match decision {
+        Decision::Queue(prepared) => format!("{} {}", prepared.event.event_type(), prepared.event.incident_key),
+        Decision::Follow(follow_up) => format!("{} {}", follow_up.event_type(), follow_up.incident_key),
+        Decision::Ignored(_) => "ignored".to_owned(),
+        Decision::Rejected(rejection) => format!("422 {rejection}"),
     }
 }
 
@@ -39,9 +39,9 @@ fn answer(verdict: &Verdict) -> String {
 fn every_recording_is_answered_as_the_index_says_with_its_header_and_without() {
     let recordings = fixtures::recordings();
     for recording in &recordings {
-        let by_header = verdict(recording, recording.resource.as_deref());
+        let by_header = decision(recording, recording.resource.as_deref());
         assert_eq!(answer(&by_header), recording.answer, "{}", recording.name);
-        assert_eq!(verdict(recording, None), by_header, "{} by shape", recording.name);
+        assert_eq!(decision(recording, None), by_header, "{} by shape", recording.name);
     }
     let answers = |kind: &str| recordings.iter().filter(|recording| recording.answer.starts_with(kind)).count();
     assert!(answers("trigger ") > 50 && answers("resolve ") > 15 && answers("acknowledge ") > 4);
@@ -126,7 +126,7 @@ fn an_issue_whose_webhook_holds_no_address_has_no_link_and_is_told_by_its_short_
     ] {
         let recording = fixtures::recording(name);
         let webhook = Webhook { resource: Some("issue"), ..Webhook::of_body(&recording.webhook, received_at()) };
-        let Verdict::Queue(prepared) = intake_of("", policy.clone()).judge(&webhook) else { panic!("{name}") };
+        let Decision::Queue(prepared) = ingest_of("", policy.clone()).decide(&webhook) else { panic!("{name}") };
         let event: Value = serde_json::from_slice(&prepared.rendered.bytes).unwrap();
         assert!(event.get("contexts").is_none() && event.get("client_url").is_none(), "{event}");
         assert_eq!(event["details"]["url"], Value::Null, "{name}");

@@ -1,10 +1,10 @@
 //! What is redacted reaches nobody.
 
-use sentry_pagerduty_bridge::ingest::{Ingest, Policy, Prepared, Verdict, Webhook};
+use sentry_pagerduty_bridge::ingest::{Decision, Policy, Prepared, Webhook};
 use sentry_pagerduty_bridge::redaction::Redaction;
 use serde_json::{Value, json};
 
-use crate::{intake_of, received_at};
+use crate::{ingest_of, received_at};
 
 const KEY: &str = "0000000000000000000000000000000a";
 
@@ -32,8 +32,8 @@ fn event(redact: &str, routes: &str) -> Value {
 
 fn prepared(redact: &str, routes: &str) -> Prepared {
     let policy = Policy { redaction: Redaction::parse(redact), ..Policy::default() };
-    match intake_of(routes, policy).judge(&Webhook::of_body(body().as_bytes(), received_at())) {
-        Verdict::Queue(prepared) => *prepared,
+    match ingest_of(routes, policy).decide(&Webhook::of_body(body().as_bytes(), received_at())) {
+        Decision::Queue(prepared) => *prepared,
         other => panic!("{other:?}"),
     }
 }
@@ -88,6 +88,6 @@ fn a_name_takes_out_what_it_names_and_nothing_else() {
 fn routes_may_look_at_what_is_taken_out_and_people_may_ask_why() {
     let routes = format!("customer,HIDDEN,{KEY}");
     assert_eq!(event("customer", &routes)["service_key"], KEY);
-    let alert = Ingest::alert(&Webhook::of_body(body().as_bytes(), received_at())).unwrap();
+    let (alert, _) = Webhook::of_body(body().as_bytes(), received_at()).parse().unwrap();
     assert!(alert.tags.contains(&("customer".to_owned(), "HIDDEN".to_owned())));
 }

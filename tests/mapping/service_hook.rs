@@ -1,9 +1,9 @@
 //! The hooks of a project that only Sentry's API makes: `project`, `group` and `event` as that API shows them.
 
-use sentry_pagerduty_bridge::ingest::{Rejection, Verdict};
+use sentry_pagerduty_bridge::ingest::{Decision, Rejection};
 use serde_json::{Value, json};
 
-use crate::{event, fixtures, ingest, judge};
+use crate::{decide, event, fixtures, ingest};
 
 fn hook(name: &str) -> Vec<u8> {
     let name = format!("legacy-other/{name}");
@@ -50,12 +50,12 @@ fn the_message_of_a_service_hook_is_the_log_message_and_not_the_text_that_sentry
 
 #[test]
 fn the_issue_of_a_service_hook_is_found_wherever_it_is_named_and_refused_where_it_is_not() {
-    let key = |group: Value, event: Value| match judge(
+    let key = |group: Value, event: Value| match decide(
         &ingest("", "", None),
         json!({"project": {"slug": "a"}, "group": group, "event": event}).to_string().as_bytes(),
     ) {
-        Verdict::Queue(prepared) => Ok(prepared.event.incident_key.to_string()),
-        Verdict::Rejected(rejection) => Err(rejection),
+        Decision::Queue(prepared) => Ok(prepared.event.incident_key.to_string()),
+        Decision::Rejected(rejection) => Err(rejection),
         other => panic!("{other:?}"),
     };
     let found = || Ok("5".to_owned());

@@ -45,7 +45,7 @@ impl Web {
             ("BRIDGE_SENTRY_CLIENT_SECRET", secrets),
         ])
         .unwrap();
-        let ingest = Ingest::of(&config);
+        let ingest = Ingest::from(&config);
         let metrics = Metrics::new();
         let (_, delivery) = watch::channel(DeliveryView::default());
         let limits = Limits::from(&config);

@@ -42,7 +42,7 @@ pub(super) async fn retry(args: &QueueRetryArgs) -> anyhow::Result<ExitCode> {
         all_done &= outcome.is_well();
         print_retried(ItemId::Event(id), &outcome, &mut out)?;
     }
-    let ingest = Ingest::of(&config);
+    let ingest = Ingest::from(&config);
     for id in webhooks {
         // Printed one by one, so that what was done before an error is known.
         let outcome = remap(&mut editor, &ingest, id).await?;

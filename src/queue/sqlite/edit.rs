@@ -171,7 +171,7 @@ async fn was_mapped(connection: &mut SqliteConnection, incoming: &Incoming) -> s
             return Ok(true);
         }
     }
-    for key in &incoming.dedup.tells {
+    for key in &incoming.dedup.records {
         seen::remember(connection, key, incoming.incident_key(), incoming.event_type()).await?;
     }
     Ok(false)

@@ -57,7 +57,7 @@ impl Engine {
         let mut connection = place.connect().await?;
         schema::migrate(&mut connection, &place).await?;
         schema::let_it_shrink(&mut connection, &place).await;
-        files.adopt();
+        files.adopt(false);
         let reads = Reads::beside(&place);
         Ok(Self {
             place,
@@ -164,7 +164,7 @@ impl Engine {
     /// Makes sure that what was just committed went into the file that the path names.
     fn confirm(&mut self, committed: &Committed) -> Result<(), QueueError> {
         if !self.files.has_log() {
-            self.files.adopt();
+            self.files.adopt(true);
         }
         if let Found::Changed(change) = self.files.look()? {
             return Err(self.breaks(change));
@@ -241,7 +241,7 @@ impl Engine {
         };
         match entered.await {
             Ok(()) => {
-                self.files.adopt();
+                self.files.adopt(false);
                 self.connection = Some(connection);
                 self.kept = Kept::Nothing;
                 Ok(())
@@ -258,7 +258,7 @@ impl Engine {
             return Ok(connection);
         }
         let connection = self.place.connect().await?;
-        self.files.adopt();
+        self.files.adopt(true);
         Ok(connection)
     }
 

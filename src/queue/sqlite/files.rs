@@ -20,7 +20,7 @@ use crate::queue::QueueError;
 const LOG_HEAD: usize = 32;
 
 /// The head of each frame in a log, in bytes. Source: the same section.
-const FRAME_HEAD: u64 = 24;
+const FRAME_HEAD: usize = 24;
 
 /// How often the head of the log is read where another process may be writing it just now.
 const READS: usize = 3;
@@ -87,7 +87,14 @@ struct Log {
     id: FileId,
     head: Vec<u8>,
     size: u64,
+    /// The head of the last frame as it was seen last, and where it stands. A log that was cut and written on since is as
+    /// long as before, with a hole where this frame was.
+    end: Option<(u64, FrameHead)>,
+    /// Whether the last frame is never written over. One that a failed commit left behind is.
+    is_end_trusted: bool,
 }
+
+type FrameHead = [u8; FRAME_HEAD];
 
 /// The files of an open database.
 #[derive(Debug)]
@@ -148,14 +155,16 @@ impl Files {
         beside(&self.real, suffix)
     }
 
-    /// Takes note of the log and the index of the connection that was just opened.
-    pub(super) fn adopt(&mut self) {
+    /// Takes note of the log and the index of the connection that was just opened, after a commit that failed or not.
+    pub(super) fn adopt(&mut self, after_failure: bool) {
         self.log = None;
         if let Ok(file) = File::open(self.beside("-wal"))
             && let Ok(metadata) = file.metadata()
         {
-            let mut log = Log { id: FileId::of(&metadata), size: metadata.len(), head: Vec::new(), file };
+            let (id, size, is_end_trusted) = (FileId::of(&metadata), metadata.len(), !after_failure);
+            let mut log = Log { id, size, head: Vec::new(), end: None, is_end_trusted, file };
             log.head = log.read_head();
+            log.end = log.read_end();
             self.log = Some(log);
         }
         self.index = fs::metadata(self.beside("-shm")).ok().map(|metadata| FileId::of(&metadata));
@@ -222,7 +231,7 @@ impl Files {
         let head = log.read_head();
         let Some(page) = log_page_size(&head) else { return 0 };
         let size = log.file.metadata().map_or(0, |metadata| metadata.len());
-        size.saturating_sub(LOG_HEAD as u64) / (FRAME_HEAD + u64::from(page))
+        size.saturating_sub(LOG_HEAD as u64) / (FRAME_HEAD as u64 + u64::from(page))
     }
 
     /// Whether the database of this size has all the pages that its head tells of. SQLite makes the file shorter only at
@@ -279,13 +288,36 @@ impl Log {
             head = self.read_head();
         }
         // The log is begun anew with another head, and may be shorter then.
-        let is_cut = head == self.head && size < self.size;
+        let is_cut = head == self.head && (size < self.size || !self.has_end());
         if is_cut || log_page_size(&head).is_none() {
             return (Found::Changed(Change::LogTruncated), false);
         }
         let began = head != self.head;
+        self.is_end_trusted |= began;
         (self.head, self.size) = (head, size);
+        self.end = self.read_end();
         (Found::Same, began)
+    }
+
+    /// Whether the last frame of the last look is as it was.
+    fn has_end(&self) -> bool {
+        self.end.is_none_or(|(at, end)| self.read_frame_head(at) == Some(end))
+    }
+
+    /// The last frame, where it ends a commit of this log; behind the last commit there may be frames of an older log,
+    /// which are written over.
+    fn read_end(&self) -> Option<(u64, FrameHead)> {
+        let frame = FRAME_HEAD as u64 + u64::from(log_page_size(&self.head).filter(|_| self.is_end_trusted)?);
+        let frames = self.size.checked_sub(LOG_HEAD as u64)? / frame;
+        let at = LOG_HEAD as u64 + frames.checked_sub(1)? * frame;
+        let end = self.read_frame_head(at)?;
+        let (commit, salt) = (&end[4..8], &end[8..16]);
+        (commit != [0; 4] && *salt == self.head[16..24]).then_some((at, end))
+    }
+
+    fn read_frame_head(&self, at: u64) -> Option<FrameHead> {
+        let mut head = [0; FRAME_HEAD];
+        self.file.read_exact_at(&mut head, at).ok().map(|()| head)
     }
 
     /// Its head; what there is of it.
@@ -391,5 +423,28 @@ mod tests {
         assert_eq!(log_page_size(&damaged), None);
         assert_eq!(log_page_size(&[0; LOG_HEAD]), None);
         assert_eq!(log_page_size(&head[..31]), None);
+    }
+
+    #[tokio::test]
+    async fn a_log_that_was_cut_and_written_on_before_anybody_looked_is_found_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bridge.db");
+        let place = Place::new(&path);
+        place.create().unwrap();
+        let mut files = Files::open(&place).unwrap();
+        let mut connection = place.connect().await.unwrap();
+        sqlx::query("CREATE TABLE numbers (number INTEGER)").execute(&mut connection).await.unwrap();
+        files.adopt(false);
+        let mut write = async |statement: &'static str| {
+            sqlx::query(statement).execute(&mut connection).await.unwrap();
+            files.look().unwrap()
+        };
+        for _ in 0..20 {
+            assert_eq!(write("INSERT INTO numbers VALUES (1)").await, Found::Same);
+        }
+        let log = OpenOptions::new().write(true).open(beside(&path, "-wal")).unwrap();
+        log.set_len(20_000).unwrap();
+        // SQLite writes on where the log ended before.
+        assert_eq!(write("INSERT INTO numbers VALUES (2)").await, Found::Changed(Change::LogTruncated));
     }
 }

@@ -1,23 +1,23 @@
 //! Which bodies page, which are ignored and which are refused.
 
 use sentry_pagerduty_bridge::alert::Level;
-use sentry_pagerduty_bridge::ingest::{Rejection, Verdict};
+use sentry_pagerduty_bridge::ingest::{Decision, Rejection};
 
-use crate::{event, fixtures, ingest, judge};
+use crate::{decide, event, fixtures, ingest};
 
 #[test]
 fn json_that_is_no_webhook_of_sentry_is_refused_in_words() {
     for body in ["{}", "[]", "[1,2]", "null", "\"text\"", "3", r#"{"id": "5"}"#, r#"{"zen": "Design for failure."}"#] {
-        let verdict = judge(&ingest("", "", None), body.as_bytes());
-        assert_eq!(verdict, Verdict::Rejected(Rejection::NotSentry), "{body}");
+        let decision = decide(&ingest("", "", None), body.as_bytes());
+        assert_eq!(decision, Decision::Rejected(Rejection::NotSentry), "{body}");
     }
     for body in ["", "{", "id=5", "<html>", r#"{"id": "5", "project": "a""#] {
-        let verdict = judge(&ingest("", "", None), body.as_bytes());
-        let Verdict::Rejected(rejection @ Rejection::NotJson(_)) = verdict else { panic!("{body}: {verdict:?}") };
+        let decision = decide(&ingest("", "", None), body.as_bytes());
+        let Decision::Rejected(rejection @ Rejection::NotJson(_)) = decision else { panic!("{body}: {decision:?}") };
         assert!(rejection.to_string().starts_with("the body is not JSON: "), "{rejection}");
     }
     let nameless = br#"{"project": "a", "event": {}, "url": "https://sentry.example.test/"}"#;
-    assert_eq!(judge(&ingest("", "", None), nameless), Verdict::Rejected(Rejection::NoIssue));
+    assert_eq!(decide(&ingest("", "", None), nameless), Decision::Rejected(Rejection::NoIssue));
 }
 
 #[test]
@@ -39,26 +39,28 @@ fn an_incident_key_is_text_whatever_the_id_was() {
 
 #[test]
 fn a_prefix_is_put_before_the_issue() {
-    let Verdict::Queue(prepared) = judge(&ingest("", "eu-", None), br#"{"id": 42, "project": "a"}"#) else { panic!() };
+    let Decision::Queue(prepared) = decide(&ingest("", "eu-", None), br#"{"id": 42, "project": "a"}"#) else {
+        panic!()
+    };
     assert_eq!(prepared.event.incident_key.as_str(), "eu-42");
 }
 
 #[test]
 fn alerts_below_the_level_wanted_are_ignored_and_those_of_no_known_level_page() {
     let ingest = ingest("", "", Some(Level::Error));
-    let verdict = |level: &str| {
-        judge(&ingest, format!(r#"{{"id": "1", "project": "a", "level": {level}, "event": {{}}}}"#).as_bytes())
+    let decision = |level: &str| {
+        decide(&ingest, format!(r#"{{"id": "1", "project": "a", "level": {level}, "event": {{}}}}"#).as_bytes())
     };
     for level in [r#""error""#, r#""FATAL""#, "null", r#""critical""#, "[]"] {
-        assert!(matches!(verdict(level), Verdict::Queue(_)), "{level}");
+        assert!(matches!(decision(level), Decision::Queue(_)), "{level}");
     }
-    let Verdict::Ignored(reason) = verdict(r#""warning""#) else { panic!() };
+    let Decision::Ignored(reason) = decision(r#""warning""#) else { panic!() };
     assert_eq!(reason.to_string(), "the level warning is below BRIDGE_MIN_LEVEL, which is error");
 }
 
 #[test]
 fn the_default_level_of_no_limit_lets_every_fixture_through() {
     for fixture in fixtures::all() {
-        assert!(matches!(judge(&ingest("", "", None), &fixture.webhook), Verdict::Queue(_)), "{}", fixture.name);
+        assert!(matches!(decide(&ingest("", "", None), &fixture.webhook), Decision::Queue(_)), "{}", fixture.name);
     }
 }

@@ -1,0 +1,326 @@
+//! A webhook, and the one parse of its body, whichever of Sentry's three senders wrote it.
+//!
+//! - The `WebHooks` plugin, since Sentry 8.0: flat and unsigned. Source: `get_group_data` in Sentry's
+//!   `plugins/sentry_webhooks/plugin.py`.
+//! - A project's service hook, since Sentry 9.0: `{project, group, event}`, each as Sentry's API shows it. Only Sentry's API
+//!   creates such hooks. They send what alert rules and the plugin send, never that an issue is resolved, and have a
+//!   signature of their own (`X-ServiceHook-Signature`), which is not verified: they come by the token. Source:
+//!   `get_payload_v0` in Sentry's `tasks/servicehooks.py`, later `sentry_apps/tasks/service_hooks.py`, and
+//!   `EventSerializer` in `api/serializers/models/event.py`.
+//! - The integration platform, since Sentry 9.1: `{action, installation, data, actor}`, signed. `data` depends on the
+//!   resource, which a header names. Source: `sentry_apps/api/serializers/app_platform_event.py` and
+//!   `sentry_apps/event_types.py`.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::de::MapAccess;
+use thiserror::Error;
+
+use super::event::Event;
+use super::issue::ApiProject;
+use super::json::{self, NotJson};
+use super::lenient::{Any, Id, List, Members, Shape, Text, members, non_blank};
+use super::link;
+use super::resource::{Data, NotAnAlert, Resource};
+use crate::alert::{Action, Alert, IssueId, Opening, Project, Subject};
+
+/// The oldest `Sentry-Hook-Timestamp` that is believed. Sentry waits seconds for an answer and retries after five minutes.
+const OLDEST: TimeDelta = TimeDelta::minutes(10);
+
+/// A request of Sentry's.
+#[derive(Clone, Copy, Debug)]
+pub struct Webhook<'a> {
+    /// The header `Sentry-Hook-Resource`, which only the integration platform sends.
+    pub resource: Option<&'a str>,
+    /// Whether it has the header `Sentry-App-Signature`, as requests of Sentry's own pages have.
+    pub from_sentrys_pages: bool,
+    /// The header `Idempotency-Key`, the same for every retry of one delivery; Sentry sends it since 2026.
+    pub idempotency_key: Option<&'a str>,
+    /// The header `Sentry-Hook-Timestamp`: when Sentry says that it sent it, by Sentry's clock.
+    pub sent_at: Option<DateTime<Utc>>,
+    /// The body, byte for byte.
+    pub body: &'a [u8],
+    /// Whether a signature of Sentry's proves its body. The headers are not signed.
+    pub is_signed: bool,
+    /// When it was received: the time of an event that has none.
+    pub received_at: DateTime<Utc>,
+}
+
+/// Which of Sentry's two ways of sending webhooks an alert came by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Generation {
+    /// The legacy plugin, or a service hook.
+    Legacy,
+    /// The integration platform.
+    Platform,
+}
+
+/// Why a webhook makes no alert.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum NoAlert {
+    /// It asks for nothing.
+    #[error(transparent)]
+    Ignored(#[from] NotAnAlert),
+    /// It cannot be understood.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+}
+
+/// Why a body is rejected. The message never quotes the body.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum Rejection {
+    /// It is not JSON, even after repair.
+    #[error(transparent)]
+    NotJson(#[from] NotJson),
+    /// It is JSON, but not of Sentry.
+    #[error("the body is JSON, but no webhook of Sentry: it has neither an event nor a project")]
+    NotSentry,
+    /// It looks like Sentry's, but there is nothing to make an incident key from.
+    #[error(
+        "the body looks like a webhook of Sentry, but names neither an issue nor a metric alert: there is no id of one \
+         in it, and none in an address"
+    )]
+    NoIssue,
+}
+
+impl<'a> Webhook<'a> {
+    /// A body without any header of Sentry's, as the legacy plugin sends it.
+    #[must_use]
+    pub fn of_body(body: &'a [u8], received_at: DateTime<Utc>) -> Self {
+        Self {
+            resource: None,
+            from_sentrys_pages: false,
+            idempotency_key: None,
+            sent_at: None,
+            body,
+            is_signed: false,
+            received_at,
+        }
+    }
+
+    /// Whether its headers say that the integration platform sent it.
+    #[must_use]
+    pub fn has_platform_headers(&self) -> bool {
+        self.resource.is_some() || self.from_sentrys_pages
+    }
+
+    /// When Sentry received the event of `alert`, or sent the webhook where there is no event: by Sentry's clock, to be
+    /// compared with other times of Sentry's. `None` where Sentry says neither, or a time that cannot be true.
+    #[must_use]
+    pub fn sentry_time(&self, alert: &Alert) -> Option<DateTime<Utc>> {
+        self.plausible(alert.received.or(self.sent_at))
+    }
+
+    /// Parses the body. The headers say which generation it is and, where a proxy has removed them, the body's members do.
+    ///
+    /// # Errors
+    ///
+    /// When it asks for nothing, or cannot be understood.
+    pub fn parse(&self) -> Result<(Alert, Generation), NoAlert> {
+        if self.has_platform_headers() && self.body.trim_ascii().is_empty() {
+            return Err(NotAnAlert::Validation.into());
+        }
+        let mut body = json::read::<Body>(self.body).map_err(Rejection::from)?.unwrap_or_default();
+        let is_legacy = body.is_legacy();
+        let has_action = body.action.is_some();
+        let action = body.action.take().and_then(|Any(action)| action);
+        match (self.resource, body.data.take()) {
+            // Sentry has sent test notifications in the legacy form to integrations (sentry#67314).
+            (Some(_), None | Some(Any(None))) if is_legacy => self.legacy(body),
+            (Some(resource), data) => {
+                let resource = Resource::parse(resource).ok_or(NotAnAlert::UnknownResource)?;
+                self.platform(data.and_then(|Any(data)| data).unwrap_or_default(), resource, action.as_ref())
+            }
+            (None, Some(Any(data))) if has_action || !is_legacy => {
+                let data = data.unwrap_or_default();
+                match data.resource() {
+                    Some(resource) => self.platform(data, resource, action.as_ref()),
+                    None if action.is_some() => Err(NotAnAlert::UnknownResource.into()),
+                    None => Err(Rejection::NotSentry.into()),
+                }
+            }
+            (None, _) if is_legacy => self.legacy(body),
+            // What Sentry's own pages send has other forms. A refusal would keep people from choosing the bridge as the
+            // action of a rule.
+            (None, _) if self.from_sentrys_pages => Err(NotAnAlert::Validation.into()),
+            (None, _) => Err(Rejection::NotSentry.into()),
+        }
+    }
+
+    fn legacy(&self, body: Body) -> Result<(Alert, Generation), NoAlert> {
+        let alert = body.into_alert(self.received_at).ok_or(Rejection::NoIssue)?;
+        Ok((alert, Generation::Legacy))
+    }
+
+    fn platform(
+        &self,
+        data: Box<Data>,
+        resource: Resource,
+        action: Option<&Text>,
+    ) -> Result<(Alert, Generation), NoAlert> {
+        // Nobody signs the header, and clocks differ.
+        let sent_at = self.plausible(self.sent_at).unwrap_or(self.received_at);
+        let action = action.map(|Text(action)| action.as_str());
+        let alert = data.into_alert(resource, action, sent_at)?.ok_or(Rejection::NoIssue)?;
+        Ok((alert, Generation::Platform))
+    }
+
+    /// A time of Sentry's clock, unless the bridge's own clock says that it cannot be true.
+    fn plausible(&self, time: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+        time.filter(|time| (self.received_at - OLDEST..=self.received_at).contains(time))
+    }
+}
+
+/// The members of all three kinds of bodies.
+#[derive(Debug, Default)]
+struct Body {
+    id: Option<Id>,
+    project: Option<ProjectMember>,
+    project_name: Option<Text>,
+    project_slug: Option<Text>,
+    culprit: Option<Text>,
+    level: Option<Text>,
+    logger: Option<Text>,
+    message: Option<Text>,
+    url: Option<Text>,
+    triggering_rules: Option<List<Text>>,
+    event: Option<Event>,
+    group: Option<Group>,
+    action: Option<Any<Text>>,
+    data: Option<Any<Box<Data>>>,
+}
+
+members!(Body {
+    "id" => id,
+    "project" => project,
+    "project_name" => project_name,
+    "project_slug" => project_slug,
+    "culprit" => culprit,
+    "level" => level,
+    "logger" => logger,
+    "message" => message,
+    "url" => url,
+    "triggering_rules" => triggering_rules,
+    "event" => event,
+    "group" => group,
+    "action" => action,
+    "data" => data,
+});
+
+/// `project`: the slug in the plugin's body, an object in a service hook's.
+#[derive(Debug)]
+enum ProjectMember {
+    Slug(Text),
+    Object(ApiProject),
+}
+
+impl Shape for ProjectMember {
+    fn of_text(text: &str) -> Option<Self> {
+        Text::of_text(text).map(Self::Slug)
+    }
+
+    fn of_bool(value: bool) -> Option<Self> {
+        Text::of_bool(value).map(Self::Slug)
+    }
+
+    fn of_integer(value: i128) -> Option<Self> {
+        Text::of_integer(value).map(Self::Slug)
+    }
+
+    fn of_float(value: f64) -> Option<Self> {
+        Text::of_float(value).map(Self::Slug)
+    }
+
+    fn of_object<'de, A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
+        ApiProject::read(object).map(|project| Some(Self::Object(project)))
+    }
+}
+
+/// The issue in a service hook's body.
+#[derive(Debug, Default)]
+struct Group {
+    id: Option<Id>,
+    url: Option<Text>,
+    permalink: Option<Text>,
+    title: Option<Text>,
+    culprit: Option<Text>,
+    level: Option<Text>,
+    logger: Option<Text>,
+}
+
+members!(Group {
+    "id" => id,
+    "url" => url,
+    "permalink" => permalink,
+    "title" => title,
+    "culprit" => culprit,
+    "level" => level,
+    "logger" => logger,
+});
+
+impl Body {
+    /// Whether it has an event or a project, as the bodies of the plugin and of service hooks have.
+    fn is_legacy(&self) -> bool {
+        let has_slug = matches!(self.project, Some(ProjectMember::Slug(_)));
+        self.event.is_some() || has_slug || self.project_name.is_some() || self.project_slug.is_some()
+    }
+
+    /// The alert of a legacy body; `None` when it does not name its issue.
+    ///
+    /// A service hook has the members of the plugin's body too, but its issue in one of its own.
+    fn into_alert(mut self, received_at: DateTime<Utc>) -> Option<Alert> {
+        let named = self.id.take().map(|Id(id)| id);
+        match named.or_else(|| link::issue_id(&self.url.as_ref()?.0)) {
+            Some(issue) => Some(self.into_alert_of_plugin(issue, received_at)),
+            None => self.into_alert_of_service_hook(received_at),
+        }
+    }
+
+    fn into_alert_of_plugin(self, issue: IssueId, received_at: DateTime<Utc>) -> Alert {
+        let mut event = self.event.unwrap_or_default();
+        // The members of the body win over those of its event, but for the culprit, which is that of the issue's first
+        // event. Sentry's plugin prefers the event's own culprit too.
+        event.message = self.message;
+        event.culprit = non_blank(event.culprit.clone()).map(Text).or(self.culprit).or(event.culprit);
+        event.level = non_blank(self.level).map(Text).or(event.level);
+        event.logger = non_blank(self.logger).map(Text).or(event.logger);
+        let slug = match self.project {
+            Some(ProjectMember::Slug(slug)) => Some(slug),
+            _ => None,
+        };
+        let List(rules) = self.triggering_rules.unwrap_or(List(Vec::new()));
+        Alert {
+            project: Project {
+                name: non_blank(self.project_name),
+                slug: non_blank(self.project_slug).or_else(|| non_blank(slug)),
+                others: Vec::new(),
+            },
+            link: self.url.and_then(|Text(url)| link::issue_link(&url)),
+            rules: rules.into_iter().filter_map(|rule| non_blank(Some(rule))).collect(),
+            ..event.into_alert(Subject::Issue(issue), Action::Trigger(Opening::Alert), received_at)
+        }
+    }
+
+    fn into_alert_of_service_hook(self, received_at: DateTime<Utc>) -> Option<Alert> {
+        let mut event = self.event.unwrap_or_default();
+        let group = self.group.unwrap_or_default();
+        let pages = [group.url, group.permalink, event.url.take()].map(non_blank);
+        let named = group.id.or_else(|| event.issue_id.take()).map(|Id(id)| id);
+        let issue = named.or_else(|| pages.iter().flatten().find_map(|page| link::issue_id(page)))?;
+        event.title = non_blank(event.title).or_else(|| non_blank(group.title)).map(Text);
+        event.culprit = non_blank(event.culprit.clone()).map(Text).or(group.culprit).or(event.culprit);
+        event.unpack_entries();
+        let project = match self.project {
+            Some(ProjectMember::Object(project)) => project.into_project(),
+            _ => Project::default(),
+        };
+        let mut alert = Alert {
+            project,
+            link: pages.iter().flatten().find_map(|page| link::issue_link(page)),
+            ..event.into_alert(Subject::Issue(issue), Action::Trigger(Opening::Alert), received_at)
+        };
+        // The event has them only as tags.
+        alert.level = alert.level.or_else(|| non_blank(group.level));
+        alert.logger = alert.logger.or_else(|| non_blank(group.logger));
+        Some(alert)
+    }
+}

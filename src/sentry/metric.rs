@@ -1,0 +1,211 @@
+//! `metric_alert`: a number went over a threshold, or came back.
+
+use chrono::{DateTime, Utc};
+
+use strum::EnumString;
+
+use super::event::Event;
+use super::lenient::{Id, Integer, List, Moment, Text, members, non_blank};
+use super::link;
+use crate::alert::{Action, Alert, Opening, Project, Subject};
+
+/// The status that the metric alert has now; the action of the webhook.
+#[derive(Clone, Copy, Debug, Eq, EnumString, PartialEq)]
+#[strum(serialize_all = "lowercase")]
+pub(super) enum MetricStatus {
+    Critical,
+    Warning,
+    /// Critical or warning: the metric alert says which.
+    Open,
+    Resolved,
+}
+
+impl MetricStatus {
+    pub(super) fn parse(action: &str) -> Option<Self> {
+        action.parse().ok()
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Critical => "Critical",
+            Self::Warning => "Warning",
+            Self::Open => "Open",
+            Self::Resolved => "Resolved",
+        }
+    }
+
+    /// The level; for `open` by Sentry's number of the status in the metric alert.
+    fn level(self, number: Option<Integer>) -> Option<&'static str> {
+        match (self, number) {
+            (Self::Critical, _) | (Self::Open, Some(Integer(20))) => Some("critical"),
+            (Self::Warning, _) | (Self::Open, Some(Integer(10))) => Some("warning"),
+            (Self::Open | Self::Resolved, _) => None,
+        }
+    }
+}
+
+/// The members of `data`.
+#[derive(Debug, Default)]
+pub(super) struct MetricChange {
+    metric_alert: Option<MetricAlert>,
+    /// Such as `Critical: Too many errors`.
+    title: Option<Text>,
+    /// Such as `100 events in the last 10 minutes`.
+    text: Option<Text>,
+    /// The alert's page.
+    page: Option<Text>,
+}
+
+members!(MetricChange {
+    "metric_alert" => metric_alert,
+    "description_title" => title,
+    "description_text" => text,
+    "web_url" => page,
+});
+
+/// One firing of a metric alert.
+#[derive(Debug, Default)]
+struct MetricAlert {
+    id: Option<Id>,
+    identifier: Option<Id>,
+    organization_id: Option<Id>,
+    projects: Option<List<Text>>,
+    rule: Option<Rule>,
+    status: Option<Integer>,
+    title: Option<Text>,
+    date_started: Option<Moment>,
+    date_detected: Option<Moment>,
+    date_created: Option<Moment>,
+}
+
+members!(MetricAlert {
+    "id" => id,
+    "identifier" => identifier,
+    "organization_id" => organization_id,
+    "projects" => projects,
+    "alert_rule" => rule,
+    "status" => status,
+    "title" => title,
+    "date_started" => date_started,
+    "date_detected" => date_detected,
+    "date_created" => date_created,
+});
+
+/// The alert rule.
+#[derive(Debug, Default)]
+struct Rule {
+    name: Option<Text>,
+    organization_id: Option<Id>,
+    query: Option<Text>,
+    aggregate: Option<Text>,
+    dataset: Option<Text>,
+    time_window: Option<Text>,
+    environment: Option<Text>,
+    threshold_type: Option<Integer>,
+    resolve_threshold: Option<Text>,
+    triggers: Option<List<Threshold>>,
+}
+
+members!(Rule {
+    "name" => name,
+    "organization_id" => organization_id,
+    "query" => query,
+    "aggregate" => aggregate,
+    "dataset" => dataset,
+    "time_window" => time_window,
+    "environment" => environment,
+    "threshold_type" => threshold_type,
+    "resolve_threshold" => resolve_threshold,
+    "triggers" => triggers,
+});
+
+/// The threshold of `critical` or `warning`.
+#[derive(Debug, Default)]
+struct Threshold {
+    label: Option<Text>,
+    threshold: Option<Text>,
+}
+
+members!(Threshold { "label" => label, "alert_threshold" => threshold });
+
+impl MetricChange {
+    pub(super) fn is_present(&self) -> bool {
+        self.metric_alert.is_some()
+    }
+
+    /// The alert of the new status; `None` when the firing has neither identifier nor id.
+    ///
+    /// The incident key is made from organization and identifier and not from the rule: when somebody edits a rule while
+    /// it fires, the end of the firing comes under another rule's id (sentry#66622).
+    pub(super) fn into_alert(self, status: MetricStatus, sent_at: DateTime<Utc>) -> Option<Alert> {
+        let mut firing = self.metric_alert?;
+        let mut rule = firing.rule.take().unwrap_or_default();
+        let organization = firing.organization_id.take().or_else(|| rule.organization_id.take()).map(|Id(id)| id);
+        let Id(identifier) = firing.identifier.take().or_else(|| firing.id.take())?;
+        let name = non_blank(rule.name.take()).or_else(|| non_blank(firing.title.take()));
+        let title = non_blank(self.title).or_else(|| Some(format!("{}: {}", status.title(), name.as_ref()?)));
+        let message = match (&title, non_blank(self.text)) {
+            (Some(title), Some(text)) => Some(format!("{title} - {text}")),
+            (None, text) => text,
+            (Some(_), None) => None,
+        };
+        let action = if status == MetricStatus::Resolved { Action::Resolve } else { Action::Trigger(Opening::Metric) };
+        let started_at = firing.date_started.or(firing.date_detected).or(firing.date_created);
+        let event = Event {
+            message: message.map(Text),
+            title: title.map(Text),
+            level: status.level(firing.status).map(|level| Text(level.to_owned())),
+            environment: rule.environment.take(),
+            // The end of a firing has no time of its own: it happens when Sentry sends it.
+            timestamp: started_at.filter(|_| action != Action::Resolve),
+            ..Event::default()
+        };
+        let mut slugs = firing
+            .projects
+            .map_or_else(Vec::new, |List(slugs)| slugs)
+            .into_iter()
+            .filter_map(|slug| non_blank(Some(slug)));
+        Some(Alert {
+            project: Project { name: None, slug: slugs.next(), others: slugs.collect() },
+            link: self.page.and_then(|Text(page)| link::issue_link(&page)),
+            rules: name.into_iter().collect(),
+            facts: rule.facts(),
+            ..event.into_alert(Subject::metric(organization.as_ref(), &identifier), action, sent_at)
+        })
+    }
+}
+
+impl Rule {
+    fn facts(self) -> Vec<(&'static str, String)> {
+        // Sentry's AlertRuleThresholdType: 0 is above, 1 is below.
+        let side = match self.threshold_type {
+            Some(Integer(0)) => "above ",
+            Some(Integer(1)) => "below ",
+            _ => "",
+        };
+        let List(thresholds) = self.triggers.unwrap_or(List(Vec::new()));
+        let mut thresholds: Vec<_> = thresholds
+            .into_iter()
+            .filter_map(|threshold| {
+                let name = match non_blank(threshold.label)?.as_str() {
+                    "critical" => "critical_threshold",
+                    "warning" => "warning_threshold",
+                    _ => return None,
+                };
+                Some((name, Some(format!("{side}{}", non_blank(threshold.threshold)?))))
+            })
+            .collect();
+        // Sentry sends one of each.
+        thresholds.sort_unstable();
+        thresholds.dedup_by_key(|(name, _)| *name);
+        let facts = [
+            ("query", non_blank(self.query)),
+            ("aggregate", non_blank(self.aggregate)),
+            ("dataset", non_blank(self.dataset)),
+            ("time_window", non_blank(self.time_window).map(|minutes| format!("{minutes} minutes"))),
+        ];
+        let resolve = ("resolve_threshold", non_blank(self.resolve_threshold));
+        let facts = facts.into_iter().chain(thresholds).chain([resolve]);
+        facts.filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+}
