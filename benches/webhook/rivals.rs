@@ -9,7 +9,7 @@ use actix_web::web::{self, Bytes, Data};
 use actix_web::{App, HttpResponse, HttpServer};
 use chrono::Utc;
 use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Policy, Webhook};
-use sentry_pagerduty_bridge::pagerduty::{ServiceKey, WireEvent};
+use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::routing::Routes;
 use sentry_pagerduty_bridge::web::answer;
 use tokio::sync::oneshot;
@@ -47,12 +47,11 @@ async fn take(body: Bytes, shared: Data<Shared>) -> HttpResponse {
     let Decision::Queue(prepared) = shared.ingest.decide(&Webhook::of_body(&body, received_at)) else {
         return HttpResponse::UnprocessableEntity().finish();
     };
-    let event: WireEvent = prepared.event;
-    let incident_key = event.incident_key().clone();
-    let event_type = event.event_type();
+    let incident_key = prepared.event.incident_key.clone();
+    let event_type = prepared.event.event_type();
     if let Some(file) = &shared.file {
         let (told, written) = oneshot::channel();
-        file.send((event.into_body(), told)).unwrap();
+        file.send((prepared.rendered.bytes, told)).unwrap();
         written.await.unwrap();
     }
     answer::queued(&incident_key, event_type, None)

@@ -4,7 +4,6 @@ use std::io::Write;
 
 use chrono::Utc;
 use humantime::format_duration;
-use serde_json::{Map, json};
 
 use super::environment::{block_on, config, out};
 use crate::alert::IssueId;
@@ -13,9 +12,9 @@ use crate::config::Config;
 use crate::descriptors;
 use crate::exit_code::ExitCode;
 use crate::pagerduty::client::Client;
-use crate::pagerduty::event::{EventAction, Note, Trigger};
+use crate::pagerduty::event::{Detail, Details, EventAction, Note, Trigger};
 use crate::pagerduty::outcome::Outcome;
-use crate::pagerduty::{Description, Event, IncidentKey, WireEvent};
+use crate::pagerduty::{ApiVersion, Description, Destination, Event, IncidentKey, render};
 use crate::printable::line;
 use crate::queue::{Queue, QueueError};
 
@@ -34,7 +33,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         match Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref()) {
             Err(error) => report.print("PagerDuty", Err(error.to_string()))?,
             Ok(client) => {
-                report.print("PagerDuty", client.reach().await)?;
+                report.print("PagerDuty", client.reach(ApiVersion::V1).await)?;
                 if args.page {
                     report.print("test incident", page(&config, &client).await)?;
                 }
@@ -116,14 +115,14 @@ async fn page(config: &Config, client: &Client) -> Result<String, String> {
             .ok_or("the test incident has no description")?,
         client: "sentry-pagerduty-bridge",
         client_url: None,
-        details: Map::from_iter([("sent by".to_owned(), json!("sentry-pagerduty-bridge check --page"))]),
-        contexts: Vec::new(),
+        details: Details::from_iter([("sent by", Detail::Text("sentry-pagerduty-bridge check --page".to_owned()))]),
+        links: Vec::new(),
     };
     for action in [EventAction::Trigger(trigger), EventAction::Resolve(Note::default())] {
-        let service_key = config.pagerduty_service_key.clone();
-        let (event, _) = WireEvent::fit(Event { service_key, incident_key: incident_key.clone(), action });
+        let destination = Destination::v1(config.pagerduty_service_key.clone());
+        let event = Event { destination, incident_key: incident_key.clone(), action };
         let what = event.event_type();
-        match client.send(event.service_key(), event.body().to_vec()).await {
+        match client.send(&event.destination, render(&event).bytes).await {
             Outcome::Delivered { note: None } => {}
             Outcome::Delivered { note: Some(reason) } => {
                 return Err(format!("the {what} was accepted, but PagerDuty {reason}"));

@@ -11,7 +11,7 @@ use super::payloads::{Payload, collect};
 use crate::cli::ExplainArgs;
 use crate::exit_code::ExitCode;
 use crate::ingest::{Decision, FollowUp, Ingest, Prepared, Webhook};
-use crate::pagerduty::{ServiceKey, WireEvent};
+use crate::pagerduty::{Destination, Event, Rendered, ServiceKey, render};
 use crate::printable::{self, line};
 use crate::routing::Routes;
 
@@ -43,9 +43,14 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 
 fn print_json(out: &mut impl Write, payload: &Payload, decision: &Decision, show_keys: bool) -> anyhow::Result<()> {
     match decision {
-        Decision::Queue(prepared) => writeln!(out, "{}", compact(&json(&prepared.event, show_keys)?))?,
+        Decision::Queue(prepared) => {
+            writeln!(out, "{}", compact(&json(&prepared.event, &prepared.rendered, show_keys)?))?;
+        }
         Decision::Follow(follow_up) => match &follow_up.fallback {
-            Some(key) => writeln!(out, "{}", compact(&json(&follow_up.event_for(key.clone()), show_keys)?))?,
+            Some(key) => {
+                let event = follow_up.event_for(Destination::v1(key.clone()));
+                writeln!(out, "{}", compact(&json(&event, &render(&event), show_keys)?))?;
+            }
             None => say(&line(&format!("{}: {}", payload.name, destinations(follow_up)))),
         },
         Decision::Ignored(reason) => say(&line(&format!("{}: ignored: {reason}", payload.name))),
@@ -71,7 +76,8 @@ fn print_text(
             writeln!(out, "  event    {}:", line(&destinations(follow_up)))?;
             // The integration is all that differs from one event to the next.
             let key = follow_up.fallback.as_ref().unwrap_or(routes.default_key());
-            let mut event = json(&follow_up.event_for(key.clone()), show_keys)?;
+            let event = follow_up.event_for(Destination::v1(key.clone()));
+            let mut event = json(&event, &render(&event), show_keys)?;
             if follow_up.fallback.is_none() {
                 event["service_key"] = Value::from("each where the incident is open");
             }
@@ -96,15 +102,15 @@ fn print_trigger(
         writeln!(out, "  route    {step}")?;
     }
     let by = if steps.last().is_some_and(|step| step.matched) { "that line's key" } else { "the default key" };
-    writeln!(out, "  key      {}, {by}", shown(prepared.event.service_key(), show_keys))?;
-    for cut in &prepared.cuts {
+    writeln!(out, "  key      {}, {by}", shown(&prepared.event.destination.key, show_keys))?;
+    for cut in &prepared.rendered.cuts {
         writeln!(out, "  cut      {}", line(&cut.to_string()))?;
     }
     let event = &prepared.event;
-    let size = event.body().len();
-    let incident = event.incident_key().to_string();
+    let size = prepared.rendered.bytes.len();
+    let incident = event.incident_key.to_string();
     writeln!(out, "  event    {} of incident {}, {size} bytes:", event.event_type(), line(&incident))?;
-    print_event(out, &json(event, show_keys)?)
+    print_event(out, &json(event, &prepared.rendered, show_keys)?)
 }
 
 /// Where an event goes that is not routed.
@@ -137,10 +143,10 @@ fn compact(event: &Value) -> String {
 }
 
 /// The event as it would be sent, with its key masked unless it may be shown.
-fn json(event: &WireEvent, show_keys: bool) -> anyhow::Result<Value> {
-    let mut json: Value = serde_json::from_slice(event.body()).context("the event is not JSON")?;
+fn json(event: &Event, rendered: &Rendered, show_keys: bool) -> anyhow::Result<Value> {
+    let mut json: Value = serde_json::from_slice(&rendered.bytes).context("the event is not JSON")?;
     if !show_keys {
-        json["service_key"] = Value::String(event.service_key().to_string());
+        json["service_key"] = Value::String(event.destination.key.to_string());
     }
     Ok(json)
 }

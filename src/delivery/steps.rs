@@ -15,7 +15,7 @@ use super::{Backoff, Moment};
 use crate::logging::throttle;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
-use crate::pagerduty::{OutcomeKind, ServiceKey};
+use crate::pagerduty::{Destination, OutcomeKind, ServiceKey};
 use crate::queue::{Begun, Disposition, EventId, KeysInLine, LookedAgain, Page, Queue, QueueError, Reader};
 
 /// How long to wait before a database that failed is used again.
@@ -133,7 +133,7 @@ pub(super) async fn attempt(
 ) -> AttemptStep {
     match queue.begin_past(id, Utc::now(), past).await {
         Ok(Begun { body, received_at }) => {
-            let outcome = client.send(&key, body).await;
+            let outcome = client.send(&Destination::v1(key.clone()), body).await;
             AttemptStep::Answered { key, id, received_at, outcome }
         }
         Err(error) => AttemptStep::NotBegun { key, id, error },

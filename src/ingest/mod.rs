@@ -11,7 +11,7 @@ use crate::alert::{Action, Alert, Level, Opening};
 use crate::config::{Config, ResolveScope};
 use crate::pagerduty::event::EventAction;
 use crate::pagerduty::map::{action_of, event_of};
-use crate::pagerduty::{Cut, Event, EventType, IncidentKey, ServiceKey, WireEvent};
+use crate::pagerduty::{Destination, Event, EventType, IncidentKey, Rendered, ServiceKey, render};
 use crate::redaction::Redaction;
 use crate::routing::Routes;
 use crate::sentry::{NoAlert, NotAnAlert};
@@ -73,9 +73,9 @@ pub enum Decision {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prepared {
     /// The event.
-    pub event: WireEvent,
-    /// What was cut from it.
-    pub cuts: Vec<Cut>,
+    pub event: Event,
+    /// Its JSON, and what was cut to be within PagerDuty's limits.
+    pub rendered: Rendered,
     /// What Sentry said, without what is redacted.
     pub alert: Alert,
     /// When Sentry received its event, to be compared with resolves: by Sentry's own clock and no other. Without an event,
@@ -112,12 +112,10 @@ impl FollowUp {
         self.action.event_type()
     }
 
-    /// The event for one service key.
+    /// The event for one destination.
     #[must_use]
-    pub fn event_for(&self, service_key: ServiceKey) -> WireEvent {
-        let (event, _) =
-            WireEvent::fit(Event { service_key, incident_key: self.incident_key.clone(), action: self.action.clone() });
-        event
+    pub fn event_for(&self, destination: Destination) -> Event {
+        Event { destination, incident_key: self.incident_key.clone(), action: self.action.clone() }
     }
 }
 
@@ -247,8 +245,9 @@ impl Ingest {
         let dedup = Dedup::of_trigger(&alert, opening, generation, &service_key, webhook.idempotency_key);
         let happened_at = webhook.sentry_time(&alert);
         self.policy.redaction.apply(&mut alert);
-        let (event, cuts) = WireEvent::fit(event_of(&alert, service_key, &self.policy.incident_key_prefix));
-        Decision::Queue(Box::new(Prepared { event, cuts, alert, happened_at, dedup }))
+        let event = event_of(&alert, Destination::v1(service_key), &self.policy.incident_key_prefix);
+        let rendered = render(&event);
+        Decision::Queue(Box::new(Prepared { event, rendered, alert, happened_at, dedup }))
     }
 
     fn follow_up(&self, mut alert: Alert, webhook: &Webhook<'_>) -> Decision {

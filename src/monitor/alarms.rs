@@ -7,13 +7,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use serde_json::{Map, Value, json};
 use strum::VariantArray;
 
 use super::checks::{Cause, Limits, Trouble};
 use super::snapshot::Snapshot;
 use crate::pagerduty::Description;
-use crate::pagerduty::event::{EventAction, Note, Trigger};
+use crate::pagerduty::event::{Detail, Details, EventAction, HAPPENED_AT, Note, Trigger};
 use crate::queue::IncidentState;
 
 /// The client that the events of alarms name.
@@ -275,7 +274,7 @@ pub(super) fn trigger(trouble: &Trouble, snapshot: &Snapshot, at: DateTime<Utc>)
         client: CLIENT,
         client_url: None,
         details: details(trouble, snapshot, at),
-        contexts: Vec::new(),
+        links: Vec::new(),
     }))
 }
 
@@ -285,16 +284,16 @@ pub(super) fn resolve(at: DateTime<Utc>) -> EventAction {
     EventAction::Resolve(Note { description: Description::new(&line) })
 }
 
-fn details(trouble: &Trouble, snapshot: &Snapshot, at: DateTime<Utc>) -> Map<String, Value> {
-    let mut details = Map::new();
-    let mut add = |name: &str, value: Value| drop(details.insert(name.to_owned(), value));
-    add("cause", json!(trouble.cause.name()));
-    add("datetime", json!(time(at)));
-    add("version", json!(env!("CARGO_PKG_VERSION")));
-    add("started_at", json!(time(snapshot.started_at)));
+fn details(trouble: &Trouble, snapshot: &Snapshot, at: DateTime<Utc>) -> Details {
+    let mut details = Details::new();
+    let mut add = |name, detail| drop(details.insert(name, detail));
+    add("cause", Detail::Text(trouble.cause.name().to_owned()));
+    add(HAPPENED_AT, Detail::Text(time(at)));
+    add("version", Detail::Text(env!("CARGO_PKG_VERSION").to_owned()));
+    add("started_at", Detail::Text(time(snapshot.started_at)));
     if let Ok(queue) = &snapshot.queue {
-        add("waiting", json!(queue.waiting));
-        add("dead_letters", json!(queue.dead));
+        add("waiting", Detail::Number(queue.waiting));
+        add("dead_letters", Detail::Number(queue.dead));
     }
     let oldest = snapshot.backlog.as_ref().ok().and_then(|backlog| backlog.oldest());
     for (name, moment) in [
@@ -303,7 +302,7 @@ fn details(trouble: &Trouble, snapshot: &Snapshot, at: DateTime<Utc>) -> Map<Str
         ("last_delivered_at", snapshot.metrics.last_delivered_at),
     ] {
         if let Some(moment) = moment {
-            add(name, json!(time(moment)));
+            add(name, Detail::Text(time(moment)));
         }
     }
     details

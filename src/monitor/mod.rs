@@ -36,7 +36,7 @@ use crate::metrics::Metrics;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::event::EventAction;
 use crate::pagerduty::outcome::Outcome;
-use crate::pagerduty::{Event, IncidentKey, ServiceKey, WireEvent};
+use crate::pagerduty::{Destination, Event, IncidentKey, ServiceKey, render};
 use crate::queue::{Incoming, NewEvent, Queue, QueueError, Reception};
 use alarms::{AlarmAction, Alarms, Finding, IncidentStatus, may_accept};
 use checks::UNVERIFIED;
@@ -244,8 +244,9 @@ impl AlarmTask {
         if cause.is_paged() { &self.paging.service_keys } else { &[] }
     }
 
-    fn event(&self, cause: Cause, service_key: ServiceKey, action: EventAction) -> WireEvent {
-        WireEvent::fit(Event { service_key, incident_key: cause.incident_key(&self.paging.prefix), action }).0
+    fn event(&self, cause: Cause, service_key: ServiceKey, action: EventAction) -> Event {
+        let incident_key = cause.incident_key(&self.paging.prefix);
+        Event { destination: Destination::v1(service_key), incident_key, action }
     }
 
     /// Returns whether it is done, or given up.
@@ -266,7 +267,12 @@ impl AlarmTask {
                     return self.send(trouble, &trigger).await;
                 }
                 let event = self.event(cause, service_key, trigger);
-                self.enqueue(Incoming::event(NewEvent::new(event, self.latest)), cause, &trouble.sentence).await
+                self.enqueue(
+                    Incoming::event(NewEvent::new(&event, render(&event), self.latest)),
+                    cause,
+                    &trouble.sentence,
+                )
+                .await
             }
             AlarmAction::Resolve(_) => {
                 let DirectSend { sent_to, .. } = std::mem::take(&mut self.direct);
@@ -274,7 +280,7 @@ impl AlarmTask {
                 // The queue does not know an incident that was opened past it.
                 let incoming = if cause == Cause::Storage {
                     let event = self.event(cause, sent_to.unwrap_or(service_key), resolve);
-                    Incoming::event(NewEvent::new(event, self.latest))
+                    Incoming::event(NewEvent::new(&event, render(&event), self.latest))
                 } else {
                     let follow_up = FollowUp {
                         incident_key: cause.incident_key(&self.paging.prefix),
@@ -327,7 +333,7 @@ impl AlarmTask {
         self.direct.not_before = now + DIRECT_PAUSE * 2_u32.pow(self.direct.attempts.min(DIRECT_ATTEMPTS));
         for key in self.paged_keys(trouble.cause).to_vec() {
             let event = self.event(trouble.cause, key.clone(), trigger.clone());
-            match self.client.send(&key, event.into_body()).await {
+            match self.client.send(&event.destination, render(&event).bytes).await {
                 Outcome::Delivered { .. } => {
                     self.direct.sent_to = Some(key);
                     return true;

@@ -18,14 +18,9 @@ use thiserror::Error;
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
-use super::ServiceKey;
 use super::connect::Connect;
 use super::outcome::{Answer, Cause, Outcome};
-
-/// The path of the Events API v1. `2010-04-15` names the version and is never changed to another date.
-///
-/// Source: PagerDuty's page "Events API v1: Overview".
-pub const PATH: &str = "/generic/2010-04-15/create_event.json";
+use super::{ApiVersion, Destination, events_api};
 
 /// How much of an answer is read, in bytes: enough for every reason, and bounded.
 const MAX_ANSWER: usize = 16 * 1024;
@@ -54,15 +49,13 @@ pub enum ClientError {
 #[derive(Clone)]
 pub struct Client {
     http: awc::Client,
-    endpoint: String,
-    /// The same for `awc`, see [`target`].
-    target: String,
+    root: Url,
     timeout: Duration,
 }
 
 impl Client {
-    /// Makes a client for the PagerDuty at `root`, such as `https://events.pagerduty.com`; the path of the Events API v1
-    /// is added to it. One attempt takes `timeout` at most, from connecting to the last byte of the answer. It trusts the
+    /// Makes a client for the PagerDuty at `root`, such as `https://events.pagerduty.com`; the path of an Events API is
+    /// added to it. One attempt takes `timeout` at most, from connecting to the last byte of the answer. It trusts the
     /// usual certificate authorities and those of the PEM file `ca_file`, and never follows a redirect.
     pub fn new(root: &Url, timeout: Duration, ca_file: Option<&Path>) -> Result<Self, ClientError> {
         // A file that cannot be used is reported whether it is needed or not.
@@ -80,9 +73,7 @@ impl Client {
             .timeout(timeout)
             .add_default_header((USER_AGENT, concat!("sentry-pagerduty-bridge/", env!("CARGO_PKG_VERSION"))))
             .finish();
-        let endpoint = format!("{}{PATH}", root.as_str().trim_end_matches('/'));
-        let target = target(root, &endpoint);
-        Ok(Self { http, endpoint, target, timeout })
+        Ok(Self { http, root: root.clone(), timeout })
     }
 
     /// The longest time one attempt takes.
@@ -93,12 +84,13 @@ impl Client {
 
     /// Sends `body` once and returns how that ended, within the timeout from connecting to the last byte.
     ///
-    /// `key` is the integration it is for; it is masked in the outcome's texts.
-    pub async fn send(&self, key: &ServiceKey, body: Vec<u8>) -> Outcome {
+    /// The key of the destination is masked in the outcome's texts.
+    pub async fn send(&self, destination: &Destination, body: Vec<u8>) -> Outcome {
         let deadline = Instant::now() + self.timeout;
-        let request = self.http.post(&self.target).insert_header((CONTENT_TYPE, "application/json")).send_body(body);
+        let target = target(&self.root, &self.endpoint(destination.api));
+        let request = self.http.post(target).insert_header((CONTENT_TYPE, "application/json")).send_body(body);
         match timeout_at(deadline, request).await {
-            Ok(Ok(response)) => read_answer(response, key, deadline).await,
+            Ok(Ok(response)) => read_answer(response, destination, deadline).await,
             Ok(Err(error)) => classify_send_error(&error, self.timeout),
             Err(_) => timed_out(self.timeout),
         }
@@ -106,15 +98,20 @@ impl Client {
 
     /// Sends a GET, which changes nothing at PagerDuty, and describes the answer. The error describes why there is none, or
     /// why the other side is not trusted.
-    pub async fn reach(&self) -> Result<String, String> {
-        match timeout(self.timeout, self.http.get(&self.target).send()).await {
-            Ok(Ok(response)) => Ok(format!("{} answers, with status {}", self.endpoint, response.status().as_u16())),
+    pub async fn reach(&self, api: ApiVersion) -> Result<String, String> {
+        let endpoint = self.endpoint(api);
+        match timeout(self.timeout, self.http.get(target(&self.root, &endpoint)).send()).await {
+            Ok(Ok(response)) => Ok(format!("{endpoint} answers, with status {}", response.status().as_u16())),
             Ok(Err(error)) => {
                 let outcome = classify_send_error(&error, self.timeout);
-                Err(format!("{}: {}", self.endpoint, outcome.failure().unwrap_or_default()))
+                Err(format!("{endpoint}: {}", outcome.failure().unwrap_or_default()))
             }
-            Err(_) => Err(format!("{}: no answer within {:?}", self.endpoint, self.timeout)),
+            Err(_) => Err(format!("{endpoint}: no answer within {:?}", self.timeout)),
         }
+    }
+
+    fn endpoint(&self, api: ApiVersion) -> String {
+        format!("{}{}", self.root.as_str().trim_end_matches('/'), events_api(api).path())
     }
 }
 
@@ -149,7 +146,7 @@ pub(crate) fn tls_config(ca_file: Option<&Path>) -> Result<ClientConfig, ClientE
     Ok(config)
 }
 
-async fn read_answer<S>(mut response: ClientResponse<S>, key: &ServiceKey, deadline: Instant) -> Outcome
+async fn read_answer<S>(mut response: ClientResponse<S>, destination: &Destination, deadline: Instant) -> Outcome
 where
     S: Stream<Item = Result<actix_web::web::Bytes, PayloadError>> + Unpin,
 {
@@ -171,7 +168,7 @@ where
         location: header(LOCATION),
         body: &body,
     };
-    Outcome::of_answer(&answer, key, Utc::now())
+    events_api(destination.api).classify(&answer, &destination.key, Utc::now())
 }
 
 fn classify_send_error(error: &SendRequestError, timeout: Duration) -> Outcome {

@@ -6,7 +6,7 @@ use crate::alert::{Action, Alert, Exception, Subject};
 
 /// A line of 1 to [`Description::MAX_LENGTH`] characters, never blank and without control characters.
 ///
-/// PagerDuty refuses events without it ("Description is missing or blank", "Description is too long (maximum is 1024
+/// PagerDuty rejects events without it ("Description is missing or blank", "Description is too long (maximum is 1024
 /// characters)").
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Description {
@@ -21,7 +21,7 @@ pub struct CutLine {
     pub length: usize,
     /// How long it is now, in characters, with the ellipsis at its end.
     pub kept: usize,
-    /// The same in UTF-16 units. Where they are more than the characters, they are what the line was cut by.
+    /// The same in UTF-16 units. Where there are more of them than characters, the line was cut by UTF-16 units.
     pub kept_utf16: usize,
 }
 
@@ -33,18 +33,18 @@ impl Description {
     /// above U+FFFF, such as emoji, which are two units each: 1024 of them become 511 and an ellipsis.
     pub const MAX_LENGTH: usize = 1024;
 
-    /// The first of message, title, last exception, culprit, transaction and alert rule that is not blank, else the
-    /// issue's id.
+    /// The line of a trigger: the first of message, title, last exception, culprit, transaction and alert rule that is
+    /// not blank, else the issue's id.
     #[must_use]
     pub fn of(alert: &Alert) -> Self {
         Self::of_line(line_of(alert))
     }
 
-    /// The line of an event that is no trigger: what was done in Sentry, and to what.
+    /// The line of an acknowledge or a resolve: what was done in Sentry, and to what.
     #[must_use]
     pub fn of_note(alert: &Alert) -> Self {
         let line = line_of(alert);
-        // Sentry's own line of a metric alert says already that it is resolved.
+        // Sentry's own title of a metric alert already says that it is resolved.
         Self::of_line(match (alert.action, &alert.subject) {
             (Action::Resolve, Subject::Issue(_)) => format!("Resolved in Sentry: {line}"),
             (Action::Acknowledge, _) => match alert.facts.iter().find(|(name, _)| *name == "assignee") {
@@ -55,7 +55,7 @@ impl Description {
         })
     }
 
-    /// Puts the text on one line, trims it and cuts it to the limit; `None` when nothing is to be seen then.
+    /// Puts the text on one line, trims it and cuts it to the limit. `None` when nothing visible is left.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         visible_line(text).map(Self::of_line)
@@ -85,7 +85,7 @@ impl Description {
         &self.line
     }
 
-    /// What is left of it; `None` when it is whole.
+    /// How much of the text is left; `None` when it was not cut.
     #[must_use]
     pub fn cut(&self) -> Option<CutLine> {
         self.cut
@@ -101,11 +101,11 @@ impl Serialize for Description {
 /// What an alert says, on one line of any length.
 fn line_of(alert: &Alert) -> String {
     let exception = || alert.exceptions.iter().rev().find_map(Exception::summary);
-    let told = [&alert.message, &alert.title].into_iter().find_map(|text| visible_line(text.as_deref()?));
-    let told = told.or_else(|| visible_line(&exception()?));
-    let told = told
+    let line = [&alert.message, &alert.title].into_iter().find_map(|text| visible_line(text.as_deref()?));
+    let line = line.or_else(|| visible_line(&exception()?));
+    let line = line
         .or_else(|| [&alert.culprit, &alert.transaction].into_iter().find_map(|text| visible_line(text.as_deref()?)));
-    told.unwrap_or_else(|| {
+    line.unwrap_or_else(|| {
         let subject = match &alert.subject {
             Subject::Issue(id) => format!("Sentry issue {}", id.as_str()),
             Subject::Metric(name) => format!("Sentry metric alert {name}"),
@@ -117,14 +117,14 @@ fn line_of(alert: &Alert) -> String {
     })
 }
 
-/// The text on one line, trimmed; `None` when nothing is to be seen then.
+/// The text on one line, trimmed; `None` when nothing of it is visible.
 fn visible_line(text: &str) -> Option<String> {
     let line = one_line(text);
     let is_blank = line.chars().all(|character| is_blank(character) || draws_nothing(character));
     (!is_blank).then_some(line)
 }
 
-/// Makes one space of every run of blanks that would not stay on its line, and leaves other runs as they are.
+/// Replaces every run of white space that breaks the line by one space. Other runs stay as they are.
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len().min(8 * Description::MAX_LENGTH));
     let mut rest = text.trim_matches(is_blank);
@@ -147,7 +147,7 @@ fn breaks_line(character: char) -> bool {
     character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
 }
 
-/// Characters that are neither blanks nor to be seen: joiners, marks of direction, fillers, variation selectors, tags.
+/// Characters that are neither white space nor visible: joiners, direction marks, fillers, variation selectors, tags.
 fn draws_nothing(character: char) -> bool {
     matches!(character,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'

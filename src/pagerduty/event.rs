@@ -1,28 +1,28 @@
-//! An event of PagerDuty's Events API v1 that is valid by construction.
-//!
-//! Source: PagerDuty's pages "Events API v1: Overview" and "Trigger, acknowledge and resolve events".
+//! What is to happen at PagerDuty, independent of the API that it is sent to.
 
 use std::fmt;
 
-use serde::Serialize;
-use serde_json::{Map, Value};
+use chrono::{DateTime, Utc};
+use indexmap::IndexMap;
 
-use super::{Description, IncidentKey, ServiceKey};
+use super::description::Description;
+use super::keys::{Destination, IncidentKey};
 
-/// One event. There is no way to build one that lacks a member which PagerDuty requires.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// An event: what is to happen to one incident of one integration.
+///
+/// It has everything that PagerDuty requires. An [`EventsApi`](super::EventsApi) renders it to the JSON that is sent.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// The integration it goes to.
-    pub service_key: ServiceKey,
-    /// The incident it belongs to. PagerDuty could make one up for a trigger; the bridge always says it.
+    /// The integration it goes to, and by which API.
+    pub destination: Destination,
+    /// The incident it belongs to. PagerDuty could generate one for a trigger; the bridge never leaves that to it.
     pub incident_key: IncidentKey,
-    /// What it does, written as `event_type` and the members that go with it.
-    #[serde(flatten)]
+    /// What it does to the incident.
     pub action: EventAction,
 }
 
 impl Event {
-    /// The `event_type` this event is sent with.
+    /// What it does to the incident, without the content.
     #[must_use]
     pub fn event_type(&self) -> EventType {
         self.action.event_type()
@@ -36,29 +36,21 @@ impl Event {
             EventAction::Acknowledge(note) | EventAction::Resolve(note) => note.description.as_ref(),
         }
     }
-
-    pub(super) fn trigger_mut(&mut self) -> Option<&mut Trigger> {
-        match &mut self.action {
-            EventAction::Trigger(trigger) => Some(trigger),
-            EventAction::Acknowledge(_) | EventAction::Resolve(_) => None,
-        }
-    }
 }
 
 /// What an event does to its incident.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "event_type", rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum EventAction {
-    /// Opens the incident or adds to it.
+    /// Opens the incident, or adds to it when it is open.
     Trigger(Trigger),
-    /// Tells that somebody works on it; PagerDuty drops it where none is open.
+    /// Acknowledges the incident. PagerDuty drops the event when no incident is open.
     Acknowledge(Note),
-    /// Closes the incident; PagerDuty drops it where none is open.
+    /// Resolves the incident. PagerDuty drops the event when no incident is open.
     Resolve(Note),
 }
 
 impl EventAction {
-    /// The `event_type` it is sent with.
+    /// The action without its content.
     #[must_use]
     pub fn event_type(&self) -> EventType {
         match self {
@@ -69,45 +61,66 @@ impl EventAction {
     }
 }
 
-/// What PagerDuty writes into the incident's log for an event that is no trigger. It takes no client and no links there.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+/// What PagerDuty writes into the incident's log for an acknowledge or a resolve.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Note {
     /// What happened.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<Description>,
 }
 
-/// The members of a trigger.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// The content of a trigger.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Trigger {
     /// The line people read first.
     pub description: Description,
-    /// Who sent it; Sentry's plugin wrote `sentry`.
+    /// The monitoring system it comes from.
     pub client: &'static str,
-    /// The root of the Sentry it came from.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The address of that system.
     pub client_url: Option<String>,
-    /// Everything else worth knowing, in the order people read it.
-    pub details: Map<String, Value>,
+    /// Everything else that is known.
+    pub details: Details,
     /// Links shown beside the incident.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub contexts: Vec<Context>,
+    pub links: Vec<Link>,
 }
 
-/// Something PagerDuty shows beside an incident.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-pub enum Context {
-    /// A link; `href` is an absolute web address.
-    Link {
-        /// Where it leads.
-        href: String,
-        /// What it says.
-        text: &'static str,
-    },
+/// A link shown beside an incident.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Link {
+    /// An absolute web address.
+    pub href: String,
+    /// The text of the link.
+    pub text: &'static str,
 }
 
-/// The three values of `event_type`.
+/// What is known, by name, in the order in which people read it.
+pub type Details = IndexMap<&'static str, Detail>;
+
+/// The name of the detail that says when the alert happened. How many alerts there were, and since when, is inserted
+/// after it.
+pub const HAPPENED_AT: &str = "datetime";
+
+/// One detail. Its kind says what an event that is too large may lose of it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Detail {
+    /// Sentry did not say. It is shown nevertheless.
+    Unknown,
+    /// A text.
+    Text(String),
+    /// A number.
+    Number(u64),
+    /// A time.
+    Time(DateTime<Utc>),
+    /// An absolute web address. It is never shortened.
+    Url(String),
+    /// Texts, the most important ones first.
+    List(Vec<String>),
+    /// Calls of a stack, the innermost first. The outermost ones are dropped before anything else.
+    Frames(Vec<String>),
+    /// Named texts, such as tags.
+    Fields(IndexMap<String, String>),
+}
+
+/// The actions, as they are named in PagerDuty's APIs, in the database and in metrics.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum EventType {
     /// `trigger`
@@ -119,7 +132,7 @@ pub enum EventType {
 }
 
 impl EventType {
-    /// The word PagerDuty uses.
+    /// PagerDuty's name of it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -129,10 +142,10 @@ impl EventType {
         }
     }
 
-    /// Reads PagerDuty's word.
+    /// The event type with this name.
     #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Trigger, Self::Acknowledge, Self::Resolve].into_iter().find(|kind| kind.as_str() == word)
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Trigger, Self::Acknowledge, Self::Resolve].into_iter().find(|kind| kind.as_str() == name)
     }
 }
 

@@ -1,164 +1,149 @@
-//! Makes an event small enough for PagerDuty, losing what helps least first.
+//! Makes a trigger small enough for PagerDuty, and reports what was cut.
 
+use std::borrow::Cow;
 use std::mem;
 
-use serde_json::{Map, Value};
+use super::api::{Cut, MAX_ADDRESS, MAX_BYTES, MAX_COUNTS, Rendered};
+use super::event::{Detail, Details, Trigger};
 
-use super::cut::Cut;
-use super::event::{Context, Event, Trigger};
-use super::{Description, WireEvent};
+/// How long a trigger is rendered at most: [`with_counts`](super::with_counts) may add to it later.
+const MAX_TRIGGER: usize = MAX_BYTES - MAX_COUNTS;
 
 /// To how many characters the longest texts are cut, in turn, until the event fits.
-const TEXT_LIMITS: [usize; 8] = [32_768, 16_384, 8_192, 4_096, 2_048, 1_024, 512, 256];
+const TEXT_LIMITS: [usize; 8] = [32_768, 16_384, 8_192, 4_096, 2_048, 1_024, 512, SHORTEST_TEXT];
 
-/// How many entries of each list and object are kept, in turn, when short texts are still too much. With the last of
-/// each the details are at most 32 tags, 32 measurements and 32 rules of 256 characters and some thirty single texts,
-/// and no character takes more than six bytes: less than 300,000 bytes.
+const SHORTEST_TEXT: usize = 256;
+
+/// How many entries of each list are kept, in turn, when short texts are still too much. With the last limits the
+/// details are at most 32 tags, 32 measurements and 32 rules of 256 characters and about thirty single texts, and no
+/// character takes more than six bytes: less than 300,000 bytes.
 const ENTRY_LIMITS: [usize; 8] = [4_096, 2_048, 1_024, 512, 256, 128, 64, 32];
 
-/// The event as JSON of at most [`WireEvent::MAX_BYTES`], and all that had to go for it.
-pub(super) fn fit(event: &mut Event) -> (Vec<u8>, Vec<Cut>) {
-    let mut cuts = Vec::new();
-    cuts.extend(event.description().and_then(Description::cut).map(Cut::Description));
-    let Some(trigger) = event.trigger_mut() else { return (json(event), cuts) };
-    drop_long_addresses(trigger, &mut cuts);
+/// Renders the trigger. Where that is too large, it is rendered again without what helps least: the outermost frames
+/// are dropped first, then the longest texts are cut, then the last tags and rules are dropped.
+pub(super) fn fit(trigger: &Trigger, render: impl Fn(&Trigger) -> Rendered) -> Rendered {
+    let mut trigger = Cow::Borrowed(trigger);
+    let mut cuts = Vec::from_iter(trigger.description.cut().map(Cut::Description));
+    drop_long_addresses(&mut trigger, &mut cuts);
 
-    let body = json(event);
-    let Some(trigger) = event.trigger_mut().filter(|_| body.len() > WireEvent::MAX_BYTES) else { return (body, cuts) };
-    let details = mem::take(&mut trigger.details);
-    let (body, lost) = shrink(details, body.len(), |details| {
-        if let Some(trigger) = event.trigger_mut() {
-            trigger.details = details;
-        }
-        json(event)
-    });
-    cuts.extend(lost);
-    (body, cuts)
+    let mut rendered = render(&trigger);
+    let length = rendered.bytes.len();
+    if length > MAX_TRIGGER {
+        rendered = shrink(trigger.into_owned(), length - MAX_TRIGGER, render, &mut cuts);
+    }
+    Rendered { cuts, ..rendered }
 }
 
-/// Takes away from `details`, which make a body of `length` bytes, what helps least, until the body that `render`
-/// makes with them is at most [`WireEvent::MAX_BYTES`] long; returns that body and what is gone.
-pub(super) fn shrink(
-    mut details: Map<String, Value>,
-    length: usize,
-    mut render: impl FnMut(Map<String, Value>) -> Vec<u8>,
-) -> (Vec<u8>, Vec<Cut>) {
-    let mut cuts = Vec::from_iter(drop_frames(&mut details, length.saturating_sub(WireEvent::MAX_BYTES)));
-    let longest = details.iter().map(|(_, value)| longest_text(value)).max().unwrap_or(0);
-    let texts_only = TEXT_LIMITS.into_iter().filter(|&limit| limit < longest).map(|limit| (limit, usize::MAX));
-    let shortest = TEXT_LIMITS[TEXT_LIMITS.len() - 1];
-    let steps = [(usize::MAX, usize::MAX)].into_iter().chain(texts_only);
-    let mut body = Vec::new();
-    for (text_limit, entry_limit) in steps.chain(ENTRY_LIMITS.map(|entries| (shortest, entries))) {
-        let (short, shortened) = shortened(&details, text_limit, entry_limit);
-        body = render(short);
-        if body.len() <= WireEvent::MAX_BYTES {
+fn shrink(mut trigger: Trigger, excess: usize, render: impl Fn(&Trigger) -> Rendered, cuts: &mut Vec<Cut>) -> Rendered {
+    cuts.extend(drop_frames(&mut trigger.details, excess));
+    let whole = mem::take(&mut trigger.details);
+    let longest = whole.values().map(longest_text).max().unwrap_or(0);
+    let shorter_texts = TEXT_LIMITS.into_iter().filter(|&limit| limit < longest).map(|limit| (limit, usize::MAX));
+    let fewer_entries = ENTRY_LIMITS.map(|limit| (SHORTEST_TEXT, limit));
+    let mut rendered = Rendered::default();
+    for (text_limit, entry_limit) in [(usize::MAX, usize::MAX)].into_iter().chain(shorter_texts).chain(fewer_entries) {
+        let (details, shortened) = shortened(&whole, text_limit, entry_limit);
+        trigger.details = details;
+        rendered = render(&trigger);
+        if rendered.bytes.len() <= MAX_TRIGGER {
             cuts.extend(shortened);
             break;
         }
     }
-    (body, cuts)
+    rendered
 }
 
-fn json(event: &Event) -> Vec<u8> {
-    // It fails only for maps whose keys are no text, of which an event has none.
-    serde_json::to_vec(event).unwrap_or_default()
-}
-
-fn drop_long_addresses(trigger: &mut Trigger, cuts: &mut Vec<Cut>) {
-    let is_long = |address: &str| address.len() > WireEvent::MAX_ADDRESS;
-    if let Some(root) = trigger.client_url.take_if(|root| is_long(root)) {
-        cuts.push(Cut::Address { member: "client_url", length: root.len() });
+fn drop_long_addresses(trigger: &mut Cow<'_, Trigger>, cuts: &mut Vec<Cut>) {
+    if let Some(length) = trigger.client_url.as_deref().and_then(too_long) {
+        cuts.push(Cut::Address { member: "client_url".to_owned(), length });
+        trigger.to_mut().client_url = None;
     }
-    trigger.contexts.retain(|Context::Link { href, .. }| {
-        if is_long(href) {
-            cuts.push(Cut::Address { member: "contexts", length: href.len() });
+    let links: Vec<_> = trigger.links.iter().filter_map(|link| too_long(&link.href)).collect();
+    if !links.is_empty() {
+        cuts.extend(links.into_iter().map(|length| Cut::Address { member: "contexts".to_owned(), length }));
+        trigger.to_mut().links.retain(|link| too_long(&link.href).is_none());
+    }
+    let urls: Vec<_> = trigger
+        .details
+        .iter()
+        .filter_map(|(name, detail)| match detail {
+            Detail::Url(url) => Some((*name, too_long(url)?)),
+            _ => None,
+        })
+        .collect();
+    for (name, length) in urls {
+        cuts.push(Cut::Address { member: format!("details.{name}"), length });
+        trigger.to_mut().details.insert(name, Detail::Unknown);
+    }
+}
+
+/// The length of an address that is too long to be sent.
+fn too_long(address: &str) -> Option<usize> {
+    (address.len() > MAX_ADDRESS).then_some(address.len())
+}
+
+/// Drops the outermost calls until `excess` bytes are gone or no call is left.
+fn drop_frames(details: &mut Details, excess: usize) -> Option<Cut> {
+    let mut cut = None;
+    details.retain(|_, detail| {
+        let Detail::Frames(frames) = detail else { return true };
+        let of = frames.len();
+        let mut gone = 0;
+        while gone < excess
+            && let Some(frame) = frames.pop()
+        {
+            // The comma before it goes as well.
+            gone += serde_json::to_string(&frame).map_or(0, |json| json.len() + 1);
         }
-        !is_long(href)
+        let kept = frames.len();
+        cut = (kept < of).then_some(Cut::Frames { kept, of });
+        kept > 0
     });
-    if let Some(url) = trigger.details.get_mut(URL)
-        && let Some(length) = url.as_str().filter(|url| is_long(url)).map(str::len)
-    {
-        cuts.push(Cut::Address { member: "details.url", length });
-        *url = Value::Null;
-    }
+    cut
 }
 
-/// The detail that is an address; it is never shortened.
-const URL: &str = "url";
-
-/// The detail that goes first.
-const FRAMES: &str = "frames";
-
-/// Takes the outermost calls off until `excess` bytes are gone or no call is left.
-fn drop_frames(details: &mut Map<String, Value>, excess: usize) -> Option<Cut> {
-    let frames = details.get_mut(FRAMES)?.as_array_mut()?;
-    let of = frames.len();
-    let mut gone = 0;
-    while gone < excess
-        && let Some(frame) = frames.pop()
-    {
-        // The comma before it goes as well.
-        gone += frame.to_string().len() + 1;
-    }
-    let kept = frames.len();
-    if kept == 0 {
-        details.shift_remove(FRAMES);
-    }
-    (kept < of).then_some(Cut::Frames { kept, of })
-}
-
-/// A copy of the details with every text cut to `text_limit` characters and every list and object to `entry_limit`
-/// entries.
-fn shortened(details: &Map<String, Value>, text_limit: usize, entry_limit: usize) -> (Map<String, Value>, Vec<Cut>) {
+/// A copy of the details with every text cut to `text_limit` characters and every list to `entry_limit` entries.
+fn shortened(details: &Details, text_limit: usize, entry_limit: usize) -> (Details, Vec<Cut>) {
     let mut cuts = Vec::new();
-    let copy = |(member, value): (&String, &Value)| {
-        if member == URL {
-            return (member.clone(), value.clone());
-        }
+    let copy = |(name, detail): (&&'static str, &Detail)| {
         let mut count = 0;
-        let of = entries(value);
-        let value = short_value(value, text_limit, entry_limit, &mut count);
+        let of = entries(detail);
+        let detail = shortened_detail(detail, text_limit, entry_limit, &mut count);
         if count > 0 {
-            cuts.push(Cut::Texts { member: member.clone(), count, limit: text_limit });
+            cuts.push(Cut::Texts { member: name, count, limit: text_limit });
         }
-        if entries(&value) < of {
-            cuts.push(Cut::Entries { member: member.clone(), kept: entries(&value), of });
+        if entries(&detail) < of {
+            cuts.push(Cut::Entries { member: name, kept: entries(&detail), of });
         }
-        (member.clone(), value)
+        (*name, detail)
     };
     let details = details.iter().map(copy).collect();
     (details, cuts)
 }
 
-fn entries(value: &Value) -> usize {
-    match value {
-        Value::Array(list) => list.len(),
-        Value::Object(object) => object.len(),
+fn shortened_detail(detail: &Detail, text_limit: usize, entry_limit: usize, count: &mut usize) -> Detail {
+    let mut short = |text: &String| short_text(text, text_limit, count);
+    match detail {
+        Detail::Text(text) => Detail::Text(short(text)),
+        Detail::List(texts) => Detail::List(texts.iter().take(entry_limit).map(short).collect()),
+        Detail::Frames(frames) => Detail::Frames(frames.iter().take(entry_limit).map(short).collect()),
+        Detail::Fields(fields) => {
+            Detail::Fields(fields.iter().take(entry_limit).map(|(name, text)| (short(name), short(text))).collect())
+        }
+        Detail::Unknown | Detail::Number(_) | Detail::Time(_) | Detail::Url(_) => detail.clone(),
+    }
+}
+
+fn entries(detail: &Detail) -> usize {
+    match detail {
+        Detail::List(texts) | Detail::Frames(texts) => texts.len(),
+        Detail::Fields(fields) => fields.len(),
         _ => 0,
     }
 }
 
-fn short_value(value: &Value, text_limit: usize, entry_limit: usize, count: &mut usize) -> Value {
-    match value {
-        Value::String(text) => Value::String(short_text(text, text_limit, count)),
-        Value::Array(list) => {
-            let kept = list.iter().take(entry_limit);
-            Value::Array(kept.map(|value| short_value(value, text_limit, entry_limit, count)).collect())
-        }
-        Value::Object(object) => {
-            let kept = object.iter().take(entry_limit);
-            let short = kept.map(|(name, value)| {
-                (short_text(name, text_limit, count), short_value(value, text_limit, entry_limit, count))
-            });
-            Value::Object(short.collect())
-        }
-        other => other.clone(),
-    }
-}
-
 fn short_text(text: &str, limit: usize, count: &mut usize) -> String {
-    // Counting characters is for texts that may be too long only.
+    // Counting characters is slow, and no text has more characters than bytes.
     if text.len() <= limit || text.chars().count() <= limit {
         return text.to_owned();
     }
@@ -166,13 +151,11 @@ fn short_text(text: &str, limit: usize, count: &mut usize) -> String {
     text.chars().take(limit - 1).chain(['…']).collect()
 }
 
-fn longest_text(value: &Value) -> usize {
-    match value {
-        Value::String(text) => text.len(),
-        Value::Array(list) => list.iter().map(longest_text).max().unwrap_or(0),
-        Value::Object(object) => {
-            object.iter().map(|(name, value)| name.len().max(longest_text(value))).max().unwrap_or(0)
-        }
-        _ => 0,
+fn longest_text(detail: &Detail) -> usize {
+    match detail {
+        Detail::Text(text) => text.len(),
+        Detail::List(texts) | Detail::Frames(texts) => texts.iter().map(String::len).max().unwrap_or(0),
+        Detail::Fields(fields) => fields.iter().map(|(name, text)| name.len().max(text.len())).max().unwrap_or(0),
+        Detail::Unknown | Detail::Number(_) | Detail::Time(_) | Detail::Url(_) => 0,
     }
 }

@@ -1,4 +1,4 @@
-//! The two keys of an event, as types that hold only what PagerDuty takes.
+//! Where an event goes and which incident it belongs to, as types that hold only what PagerDuty accepts.
 
 use std::fmt;
 
@@ -12,15 +12,15 @@ use crate::alert::{IssueId, Subject};
 
 /// An integration key: 32 ASCII letters and digits.
 ///
-/// PagerDuty's page speaks of a UUID in hexadecimal, but keys with other letters are in use, and what it enforces is
-/// the length ("Service key is the wrong length (should be 32 characters)").
+/// PagerDuty documents a hexadecimal UUID, but keys with other letters are in use, and PagerDuty enforces only the
+/// length ("Service key is the wrong length (should be 32 characters)").
 ///
-/// It is a secret: `Display` and `Debug` show the last four characters only, while serialising writes it whole.
+/// It is a secret: `Display` and `Debug` show only the last four characters. Serialising writes all of it.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
 pub struct ServiceKey(String);
 
-/// Why a text is no [`ServiceKey`]; never repeats the text.
+/// Why a text is not a [`ServiceKey`]. Never contains the text.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum ServiceKeyError {
     /// Another number of characters than 32.
@@ -35,7 +35,7 @@ impl ServiceKey {
     /// How many characters a key has.
     pub const LENGTH: usize = 32;
 
-    /// Takes a key as a person pasted it, with blanks around it.
+    /// Parses a key. White space around it is ignored.
     ///
     /// # Errors
     ///
@@ -52,13 +52,13 @@ impl ServiceKey {
         Ok(Self(text.to_owned()))
     }
 
-    /// The text with this key masked wherever it stands in it.
+    /// The text with every occurrence of this key masked.
     #[must_use]
     pub fn mask(&self, text: String) -> String {
         if text.contains(&self.0) { text.replace(&self.0, &self.to_string()) } else { text }
     }
 
-    /// The whole key, for the queue and for people who asked for it with `--show-keys`.
+    /// The whole key, for the database and for `--show-keys`.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -77,6 +77,30 @@ impl fmt::Debug for ServiceKey {
     }
 }
 
+/// Where an event goes: an integration, and the API by which it takes events.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Destination {
+    /// The API of the integration.
+    pub api: ApiVersion,
+    /// The key of the integration.
+    pub key: ServiceKey,
+}
+
+impl Destination {
+    /// An integration of the Events API v1.
+    #[must_use]
+    pub fn v1(key: ServiceKey) -> Self {
+        Self { api: ApiVersion::V1, key }
+    }
+}
+
+/// The versions of PagerDuty's Events API that the bridge can send to.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum ApiVersion {
+    /// Events API v1.
+    V1,
+}
+
 /// The name of an incident: a string of 1 to 255 characters, always written as a JSON string.
 ///
 /// An integer here was the bug this project exists for (sentry-plugins#469).
@@ -88,12 +112,12 @@ impl IncidentKey {
     /// PagerDuty's limit, in characters.
     pub const MAX_LENGTH: usize = 255;
 
-    /// How much of a key that is too long stays readable in front of its digest.
+    /// How much of a key that is too long stays readable before its digest, in UTF-16 units.
     const READABLE: usize = 200;
 
     /// The key of an issue or metric alert: `prefix` and its name.
     ///
-    /// What would be too long is cut and ends in the SHA-256 of the whole, so that two issues never share an incident.
+    /// A key that would be too long is cut and ends in the SHA-256 of the whole, so that no two issues share an incident.
     #[must_use]
     pub fn of(prefix: &str, subject: &Subject) -> Self {
         Self::bounded(format!("{prefix}{}", subject.name()))
@@ -108,11 +132,11 @@ impl IncidentKey {
     /// The key of an alarm of the bridge itself.
     #[must_use]
     pub fn of_alarm(prefix: &str, name: &str) -> Self {
-        // No issue is called so: ids of Sentry's have no stroke.
+        // No issue has this key: ids in Sentry have no slash.
         Self::bounded(format!("{prefix}sentry-pagerduty-bridge/{name}"))
     }
 
-    /// A key read back from the queue; `None` when it cannot be one.
+    /// A key that was stored; `None` when it cannot be one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let length = text.encode_utf16().count();

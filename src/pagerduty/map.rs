@@ -1,27 +1,23 @@
 //! [`Alert`] → [`Event`], agreeing with what Sentry's own plugin for the Events API v1 sent.
 
-use serde_json::{Map, Value};
-
-use super::event::{Context, EventAction, Note, Trigger};
-use super::{Description, Event, IncidentKey, ServiceKey};
+use super::description::Description;
+use super::event::{Detail, Details, Event, EventAction, HAPPENED_AT, Link, Note, Trigger};
+use super::keys::{Destination, IncidentKey};
 use crate::alert::{Action, Alert, Exception, Frame, Project, Subject, User};
 
 /// How many calls of the stack `details.frames` holds.
 pub const MAX_FRAMES: usize = 10;
 
-/// How times are written in the details, after Sentry's plugin.
-pub(super) const DATETIME: &str = "%Y-%m-%dT%H:%M:%S%.6fZ";
-
-/// The event that tells PagerDuty of the alert.
+/// The event for the alert.
 ///
 /// `incident_key`, `description`, `client`, `client_url`, `contexts` and the first eight details are those of the plugin
 /// in Sentry 9.1; the other details are the bridge's own.
 #[must_use]
-pub fn event_of(alert: &Alert, service_key: ServiceKey, incident_key_prefix: &str) -> Event {
-    Event { service_key, incident_key: IncidentKey::of(incident_key_prefix, &alert.subject), action: action_of(alert) }
+pub fn event_of(alert: &Alert, destination: Destination, incident_key_prefix: &str) -> Event {
+    Event { destination, incident_key: IncidentKey::of(incident_key_prefix, &alert.subject), action: action_of(alert) }
 }
 
-/// What the alert asks of its incident, wherever that is.
+/// What the alert does to its incident, wherever that is.
 #[must_use]
 pub fn action_of(alert: &Alert) -> EventAction {
     let note = || Note { description: Some(Description::of_note(alert)) };
@@ -31,10 +27,10 @@ pub fn action_of(alert: &Alert) -> EventAction {
             client: "sentry",
             client_url: alert.link.as_ref().map(|link| link.root.clone()),
             details: details(alert),
-            contexts: alert
+            links: alert
                 .link
                 .iter()
-                .map(|link| Context::Link { href: link.href.clone(), text: link_text(&alert.subject) })
+                .map(|link| Link { href: link.href.clone(), text: link_text(&alert.subject) })
                 .collect(),
         }),
         Action::Acknowledge => EventAction::Acknowledge(note()),
@@ -49,76 +45,79 @@ fn link_text(subject: &Subject) -> &'static str {
     }
 }
 
-/// The plugin's eight details, `null` where Sentry told nothing, then whatever else there is to say.
+/// The plugin's eight details, unknown ones included, then whatever else is known.
 ///
-/// A metric alert, of which the plugin never heard, has only what there is to say.
-fn details(alert: &Alert) -> Map<String, Value> {
-    let happened_at = alert.happened_at.format(DATETIME).to_string();
+/// A metric alert, which the plugin never sent, has only the details that are known.
+fn details(alert: &Alert) -> Details {
     let plugins = [
-        ("event_id", text_or_null(alert.event_id.as_ref())),
+        ("event_id", text_or_unknown(alert.event_id.as_ref())),
         ("project", project(&alert.project)),
-        ("release", text_or_null(alert.release.as_ref())),
-        ("platform", text_or_null(alert.platform.as_ref())),
-        ("culprit", text_or_null(alert.culprit.as_ref())),
-        ("datetime", Value::from(happened_at)),
-        ("url", text_or_null(alert.link.as_ref().map(|link| &link.href))),
-        ("tags", object(&alert.tags)),
+        ("release", text_or_unknown(alert.release.as_ref())),
+        ("platform", text_or_unknown(alert.platform.as_ref())),
+        ("culprit", text_or_unknown(alert.culprit.as_ref())),
+        (HAPPENED_AT, Detail::Time(alert.happened_at)),
+        ("url", alert.link.as_ref().map_or(Detail::Unknown, |link| Detail::Url(link.href.clone()))),
+        ("tags", fields(&alert.tags)),
     ];
-    let says = |value: &Value| !value.is_null() && value.as_object().is_none_or(|members| !members.is_empty());
-    let plugins = plugins.into_iter().filter(|(_, value)| matches!(alert.subject, Subject::Issue(_)) || says(value));
-    let if_told = [
+    let is_issue = matches!(alert.subject, Subject::Issue(_));
+    let plugins = plugins.into_iter().filter(|(_, detail)| is_issue || says_something(detail));
+    let if_known = [
         ("level", text(alert.level.as_ref())),
         ("environment", text(alert.environment.as_ref())),
         ("logger", text(alert.logger.as_ref())),
         ("server_name", text(alert.server_name.as_ref())),
         ("transaction", text(alert.transaction.as_ref())),
-        ("rules", list(alert.rules.clone())),
+        ("rules", Some(alert.rules.clone()).filter(|rules| !rules.is_empty()).map(Detail::List)),
         ("user", alert.user.as_ref().and_then(user)),
         ("exception", exception(alert)),
-        ("evidence", Some(object(&alert.evidence)).filter(says)),
-        ("frames", list(frames(&alert.frames))),
+        ("evidence", Some(fields(&alert.evidence)).filter(says_something)),
+        ("frames", Some(frames(&alert.frames)).filter(|frames| !frames.is_empty()).map(Detail::Frames)),
     ];
-    let if_told = if_told.into_iter().filter_map(|(name, value)| Some((name, value?)));
-    let facts = alert.facts.iter().map(|(name, value)| (*name, Value::from(value.as_str())));
-    plugins.chain(if_told).chain(facts).map(|(name, value)| (name.to_owned(), value)).collect()
+    let if_known = if_known.into_iter().filter_map(|(name, detail)| Some((name, detail?)));
+    let facts = alert.facts.iter().map(|(name, value)| (*name, Detail::Text(value.clone())));
+    plugins.chain(if_known).chain(facts).collect()
 }
 
-fn project(project: &Project) -> Value {
+fn says_something(detail: &Detail) -> bool {
+    !matches!(detail, Detail::Unknown) && !matches!(detail, Detail::Fields(fields) if fields.is_empty())
+}
+
+fn project(project: &Project) -> Detail {
     match project.name.as_ref().or(project.slug.as_ref()) {
-        Some(name) if !project.others.is_empty() => Value::from(format!("{name}, {}", project.others.join(", "))),
-        name => text_or_null(name),
+        Some(name) if !project.others.is_empty() => Detail::Text(format!("{name}, {}", project.others.join(", "))),
+        name => text_or_unknown(name),
     }
 }
 
-fn object(pairs: &[(String, String)]) -> Value {
-    Value::Object(pairs.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect())
+fn fields(pairs: &[(String, String)]) -> Detail {
+    Detail::Fields(pairs.iter().cloned().collect())
 }
 
-fn text_or_null(text: Option<&String>) -> Value {
-    text.map_or(Value::Null, |text| Value::from(text.as_str()))
+fn text_or_unknown(text: Option<&String>) -> Detail {
+    text.map_or(Detail::Unknown, |text| Detail::Text(text.clone()))
 }
 
-fn text(text: Option<&String>) -> Option<Value> {
-    text.filter(|text| !text.trim().is_empty()).map(|text| Value::from(text.as_str()))
+fn text(text: Option<&String>) -> Option<Detail> {
+    not_blank(text).cloned().map(Detail::Text)
 }
 
-fn list(texts: Vec<String>) -> Option<Value> {
-    (!texts.is_empty()).then(|| Value::from(texts))
+fn not_blank(text: Option<&String>) -> Option<&String> {
+    text.filter(|text| !text.trim().is_empty())
 }
 
-fn user(user: &User) -> Option<Value> {
+fn user(user: &User) -> Option<Detail> {
     let members =
         [("id", &user.id), ("username", &user.username), ("email", &user.email), ("ip_address", &user.ip_address)];
-    let told = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), text(value.as_ref())?)));
-    let told: Map<_, _> = told.collect();
-    (!told.is_empty()).then_some(Value::Object(told))
+    let known =
+        members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), not_blank(value.as_ref())?.clone())));
+    Some(Detail::Fields(known.collect())).filter(says_something)
 }
 
 /// The exception that was raised last, `type: value`, and under it a line `caused by type: value` for each that led to
 /// it, nearest first.
-fn exception(alert: &Alert) -> Option<Value> {
+fn exception(alert: &Alert) -> Option<Detail> {
     let chain: Vec<_> = alert.exceptions.iter().rev().filter_map(Exception::summary).collect();
-    (!chain.is_empty()).then(|| Value::from(chain.join("\ncaused by ")))
+    (!chain.is_empty()).then(|| Detail::Text(chain.join("\ncaused by ")))
 }
 
 /// The application's own calls, or all calls where none is its own; innermost first, at most [`MAX_FRAMES`].
@@ -127,7 +126,7 @@ fn frames(frames: &[Frame]) -> Vec<String> {
     frames.iter().filter(|frame| frame.in_app || !has_own).filter_map(frame).take(MAX_FRAMES).collect()
 }
 
-/// `send.py:39 in charge`, as far as it is told; the module stands in for a missing file.
+/// `send.py:39 in charge`, as far as it is known. The module replaces a missing file name.
 fn frame(frame: &Frame) -> Option<String> {
     let place = frame.filename.as_ref().or(frame.module.as_ref());
     let place = place.map(|place| match frame.line {

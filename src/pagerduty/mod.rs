@@ -1,19 +1,15 @@
-//! PagerDuty's side: events that cannot be invalid, how an alert becomes one, and the client that sends it.
+//! PagerDuty: what an alert is to do there, how that is sent, and what the answer means.
 //!
-//! - [`keys`]: [`ServiceKey`] and [`IncidentKey`]
-//! - [`description`]: the one line people read first
-//! - [`event`]: an [`Event`] of the Events API v1
-//! - [`wire`]: the event as the bytes that are queued and sent, within PagerDuty's size limit
-//! - [`fold`]: one trigger that stands for several alerts of its incident
-//! - [`map`]: [`Alert`](crate::alert::Alert) → [`Event`]
-//! - `fit`: makes an event small enough; [`cut`]: what it had to lose for that
-//! - [`client`]: one attempt to hand an event over, with `awc`
+//! - [`event`]: an [`Event`], independent of the API; [`map`]: [`Alert`](crate::alert::Alert) → [`Event`]
+//! - [`keys`]: [`Destination`], [`ServiceKey`] and [`IncidentKey`]; [`description`]: the line people read first
+//! - [`api`]: what an [`EventsApi`] does, and the JSON of an event; `fit`: makes it small enough; [`v1`]: Events API v1
+//! - [`client`]: one attempt to send an event, with `awc`
 //! - `connect`: its connections, which skip 1xx answers
 //! - [`outcome`]: what PagerDuty's answer means for the event
 
+pub mod api;
 pub mod client;
 mod connect;
-pub mod cut;
 pub mod description;
 pub mod event;
 mod fit;
@@ -21,11 +17,24 @@ pub mod fold;
 pub mod keys;
 pub mod map;
 pub mod outcome;
-pub mod wire;
+pub mod v1;
 
-pub use cut::Cut;
+pub use api::{Cut, EventsApi, Rendered, with_counts};
 pub use description::{CutLine, Description};
 pub use event::{Event, EventType};
-pub use keys::{IncidentKey, ServiceKey};
+pub use keys::{ApiVersion, Destination, IncidentKey, ServiceKey};
 pub use outcome::OutcomeKind;
-pub use wire::WireEvent;
+
+/// The Events API of this version.
+#[must_use]
+pub fn events_api(version: ApiVersion) -> &'static dyn EventsApi {
+    match version {
+        ApiVersion::V1 => &v1::V1,
+    }
+}
+
+/// The JSON to send for the event, by the API of its destination.
+#[must_use]
+pub fn render(event: &Event) -> Rendered {
+    events_api(event.destination.api).render(event)
+}

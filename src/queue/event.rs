@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::pagerduty::{EventType, IncidentKey, ServiceKey, WireEvent};
+use crate::pagerduty::{Event, EventType, IncidentKey, Rendered, ServiceKey};
 
 /// The number of an event in its queue. A later event has a greater number, and no number is used twice.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -51,13 +51,13 @@ pub struct NewEvent {
 impl NewEvent {
     /// An event that came by a webhook at `received_at`.
     #[must_use]
-    pub fn new(event: WireEvent, received_at: DateTime<Utc>) -> Self {
+    pub fn new(event: &Event, rendered: Rendered, received_at: DateTime<Utc>) -> Self {
         Self {
-            service_key: event.service_key().clone(),
-            incident_key: event.incident_key().clone(),
+            service_key: event.destination.key.clone(),
+            incident_key: event.incident_key.clone(),
             event_type: event.event_type(),
-            description: event.description().to_owned(),
-            body: event.into_body(),
+            description: event.description().map_or_else(String::new, |line| line.as_str().to_owned()),
+            body: rendered.bytes,
             received_at,
         }
     }

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{Accepted, NewEvent};
 use crate::ingest::{Dedup, FollowUp, Prepared};
 use crate::pagerduty::event::{EventAction, Note};
-use crate::pagerduty::{Description, Event, EventType, IncidentKey, WireEvent};
+use crate::pagerduty::{Description, Destination, Event, EventType, IncidentKey, render};
 
 /// What PagerDuty shows of a resolve that its trigger brought with it.
 const RESOLVED_BEFORE: &str = "Sentry resolved this before the bridge got the alert";
@@ -55,8 +55,8 @@ impl Incoming {
     /// A trigger that came by a webhook at `received_at`.
     #[must_use]
     pub fn trigger(prepared: Prepared, received_at: DateTime<Utc>) -> Self {
-        let Prepared { event, happened_at, dedup, .. } = prepared;
-        let event = NewEvent::new(event, received_at);
+        let Prepared { event, rendered, happened_at, dedup, .. } = prepared;
+        let event = NewEvent::new(&event, rendered, received_at);
         Self { news: News::Event { event, happened_at }, received_at, dedup }
     }
 
@@ -103,11 +103,11 @@ impl NewEvent {
     /// The resolve that follows this trigger, when Sentry resolved the issue meanwhile.
     pub(super) fn resolved(&self) -> Self {
         let event = Event {
-            service_key: self.service_key.clone(),
+            destination: Destination::v1(self.service_key.clone()),
             incident_key: self.incident_key.clone(),
             action: EventAction::Resolve(Note { description: Description::new(RESOLVED_BEFORE) }),
         };
-        Self::new(WireEvent::fit(event).0, self.received_at)
+        Self::new(&event, render(&event), self.received_at)
     }
 
     pub(super) fn is_trigger(&self) -> bool {

@@ -254,7 +254,7 @@ impl Reader {
         let Some(event_id) = prepared.alert.event_id.as_deref().map(plain) else { return Ok(false) };
         let event = &prepared.event;
         let bodies =
-            self.sqlite.triggers_around(event.service_key(), event.incident_key(), received_at, WINDOW).await?;
+            self.sqlite.triggers_around(&event.destination.key, &event.incident_key, received_at, WINDOW).await?;
         Ok(bodies.iter().any(|body| told_event_id(body).is_some_and(|other| other == event_id)))
     }
 

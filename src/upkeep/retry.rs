@@ -134,7 +134,7 @@ pub async fn remap(editor: &mut Editor, ingest: &Ingest, id: RejectedId) -> Resu
             Ok(Retried::Ignored(Ignored::Repeated))
         }
         Decision::Queue(prepared) => {
-            let incident_key = prepared.event.incident_key().clone();
+            let incident_key = prepared.event.incident_key.clone();
             readmit(editor, id, Incoming::trigger(*prepared, received_at), incident_key).await
         }
         Decision::Follow(follow_up) => {

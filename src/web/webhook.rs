@@ -150,7 +150,7 @@ pub(super) async fn receive(
 
     let (incoming, incident_key, event_type) = match decision {
         Decision::Queue(prepared) => {
-            let (incident_key, event_type) = (prepared.event.incident_key().clone(), prepared.event.event_type());
+            let (incident_key, event_type) = (prepared.event.incident_key.clone(), prepared.event.event_type());
             (Incoming::trigger(*prepared, received_at), incident_key, event_type)
         }
         Decision::Follow(follow_up) => {

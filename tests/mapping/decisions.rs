@@ -42,7 +42,7 @@ fn a_prefix_is_put_before_the_issue() {
     let Decision::Queue(prepared) = decide(&ingest("", "eu-", None), br#"{"id": 42, "project": "a"}"#) else {
         panic!()
     };
-    assert_eq!(prepared.event.incident_key().as_str(), "eu-42");
+    assert_eq!(prepared.event.incident_key.as_str(), "eu-42");
 }
 
 #[test]

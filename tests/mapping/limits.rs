@@ -6,7 +6,7 @@ use sentry_pagerduty_bridge::alert::{
     Action, Alert, Exception, Frame, IssueId, IssueLink, Opening, Project, Subject, User,
 };
 use sentry_pagerduty_bridge::pagerduty::map::event_of;
-use sentry_pagerduty_bridge::pagerduty::{Cut, ServiceKey, WireEvent};
+use sentry_pagerduty_bridge::pagerduty::{Cut, Destination, Event, Rendered, ServiceKey, render};
 use serde_json::Value;
 
 use crate::{DEFAULT_KEY, received_at};
@@ -41,12 +41,17 @@ fn small(issue: &str) -> Alert {
 }
 
 #[track_caller]
-fn fit(alert: &Alert) -> (WireEvent, Vec<Cut>, Value) {
-    let key = ServiceKey::parse(DEFAULT_KEY).unwrap();
-    let (event, cuts) = WireEvent::fit(event_of(alert, key, ""));
-    assert!(event.body().len() <= 512_000, "{} bytes", event.body().len());
-    let json = serde_json::from_slice(event.body()).unwrap();
+fn fit(alert: &Alert) -> (Event, Vec<Cut>, Value) {
+    let destination = Destination::v1(ServiceKey::parse(DEFAULT_KEY).unwrap());
+    let event = event_of(alert, destination, "");
+    let Rendered { bytes, cuts, .. } = render(&event);
+    assert!(bytes.len() <= 512_000, "{} bytes", bytes.len());
+    let json = serde_json::from_slice(&bytes).unwrap();
     (event, cuts, json)
+}
+
+fn description(event: &Event) -> &str {
+    event.description().unwrap().as_str()
 }
 
 fn said(cuts: &[Cut]) -> Vec<String> {
@@ -61,7 +66,7 @@ fn frame(function: String) -> Frame {
 fn an_event_that_fits_loses_nothing() {
     let alert = Alert { rules: vec!["r".repeat(500_000)], ..small("1") };
     let (event, cuts, json) = fit(&alert);
-    assert!(event.body().len() > 500_000);
+    assert!(render(&event).bytes.len() > 500_000);
     assert_eq!(cuts, []);
     assert_eq!(json["details"]["rules"][0].as_str().map(str::len), Some(500_000));
 }
@@ -70,7 +75,7 @@ fn an_event_that_fits_loses_nothing() {
 fn the_outermost_frames_go_first() {
     let frames = (0..10).map(|n| frame(n.to_string().repeat(100_000))).collect();
     let (event, cuts, json) = fit(&Alert { frames, ..small("1") });
-    assert!(event.body().len() > 500_000, "no more than needed");
+    assert!(render(&event).bytes.len() > 500_000, "no more than needed");
     let frames = json["details"]["frames"].as_array().unwrap();
     assert_eq!(frames.iter().map(|frame| &frame.as_str().unwrap()[..1]).collect::<String>(), "01234");
     let why = "details.frames: only the innermost 5 of 10 kept, for a body of at most 512000 bytes";
@@ -240,7 +245,7 @@ fn a_cut_tells_the_characters_that_are_left_and_which_way_of_counting_them_bound
     let message = format!("{}{}", "🚨".repeat(202), "x".repeat(822));
     assert_eq!((message.chars().count(), message.encode_utf16().count()), (1024, 1226));
     let (event, cuts, _) = fit(&Alert { message: Some(message), ..small("1") });
-    assert_eq!((event.description().chars().count(), event.description().encode_utf16().count()), (822, 1024));
+    assert_eq!((description(&event).chars().count(), description(&event).encode_utf16().count()), (822, 1024));
     let why = "description: cut from 1024 to 822 characters, which are 1024 in UTF-16: PagerDuty takes 1024 and does not \
                say how it counts them";
     assert_eq!(said(&cuts), [why]);
@@ -248,7 +253,7 @@ fn a_cut_tells_the_characters_that_are_left_and_which_way_of_counting_them_bound
     // What is within the limit by both ways of counting stays whole.
     for whole in ["🚨".repeat(512), "é".repeat(1024), format!("{}{}", "x".repeat(620), "🚨".repeat(202))] {
         let (event, cuts, _) = fit(&Alert { message: Some(whole.clone()), ..small("1") });
-        assert_eq!((event.description(), cuts.as_slice()), (whole.as_str(), [].as_slice()));
+        assert_eq!((description(&event), cuts.as_slice()), (whole.as_str(), [].as_slice()));
     }
 }
 
@@ -256,7 +261,7 @@ fn a_cut_tells_the_characters_that_are_left_and_which_way_of_counting_them_bound
 fn the_line_of_a_resolve_is_cut_once_and_tells_how_long_it_was() {
     let alert = Alert { action: Action::Resolve, message: Some("x".repeat(8_192)), ..small("1") };
     let (event, cuts, _) = fit(&alert);
-    assert_eq!(event.description(), format!("Resolved in Sentry: {}…", "x".repeat(1003)));
+    assert_eq!(description(&event), format!("Resolved in Sentry: {}…", "x".repeat(1003)));
     assert_eq!(said(&cuts), ["description: cut from 8212 to 1024 characters, which is all PagerDuty takes"]);
 }
 
@@ -324,14 +329,14 @@ proptest! {
     #[test]
     fn every_alert_becomes_an_event_that_pagerduty_takes(alert in any_alert()) {
         let (event, cuts, json) = fit(&alert);
-        let description = json["description"].as_str().unwrap();
-        prop_assert!((1..=1024).contains(&description.chars().count()));
-        prop_assert!((1..=1024).contains(&description.encode_utf16().count()));
-        prop_assert!(!description.trim().is_empty());
-        prop_assert_eq!(description, event.description());
+        let line = json["description"].as_str().unwrap();
+        prop_assert!((1..=1024).contains(&line.chars().count()));
+        prop_assert!((1..=1024).contains(&line.encode_utf16().count()));
+        prop_assert!(!line.trim().is_empty());
+        prop_assert_eq!(line, description(&event));
         let incident_key = json["incident_key"].as_str().unwrap();
         prop_assert!((1..=255).contains(&incident_key.chars().count()));
-        prop_assert_eq!(incident_key, event.incident_key().as_str());
+        prop_assert_eq!(incident_key, event.incident_key.as_str());
         prop_assert_eq!(&json["event_type"], "trigger");
         prop_assert_eq!(&json["service_key"], DEFAULT_KEY);
         prop_assert!(json["details"].is_object());

@@ -55,5 +55,5 @@ fn prepared(body: &[u8]) -> Prepared {
 /// The event that a body becomes.
 #[track_caller]
 fn event(body: &[u8]) -> Value {
-    serde_json::from_slice(prepared(body).event.body()).unwrap()
+    serde_json::from_slice(&prepared(body).rendered.bytes).unwrap()
 }

@@ -67,7 +67,7 @@ fn events(fixture: &Fixture) -> (Value, Value) {
     let Decision::Queue(prepared) = decide(&ingest(&routes, "", None), &fixture.webhook) else {
         panic!("{} does not page", fixture.name)
     };
-    (serde_json::from_slice(prepared.event.body()).unwrap(), read(fixture.plugin.as_ref().unwrap()))
+    (serde_json::from_slice(&prepared.rendered.bytes).unwrap(), read(fixture.plugin.as_ref().unwrap()))
 }
 
 #[test]

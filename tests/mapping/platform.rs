@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use sentry_pagerduty_bridge::alert::Opening;
 use sentry_pagerduty_bridge::config::ResolveScope;
 use sentry_pagerduty_bridge::ingest::{Decision, Ignored, Policy, Rejection, Webhook};
-use sentry_pagerduty_bridge::pagerduty::{ServiceKey, WireEvent};
+use sentry_pagerduty_bridge::pagerduty::{Destination, Event, ServiceKey, render};
 use sentry_pagerduty_bridge::sentry::NotAnAlert;
 use serde_json::{Value, json};
 
@@ -21,15 +21,19 @@ fn by_header(fixture: &PlatformFixture, policy: Policy) -> Decision {
     ingest_of("", policy).decide(&Webhook { resource, ..Webhook::of_body(&fixture.webhook, received_at()) })
 }
 
-fn json_of(event: &WireEvent) -> Value {
-    serde_json::from_slice(event.body()).unwrap()
+pub(crate) fn destination() -> Destination {
+    Destination::v1(ServiceKey::parse(DEFAULT_KEY).unwrap())
+}
+
+pub(crate) fn json_of(event: &Event) -> Value {
+    serde_json::from_slice(&render(event).bytes).unwrap()
 }
 
 fn shown(decision: &Decision) -> Value {
     match decision {
         Decision::Queue(prepared) => json!({ "queue": json_of(&prepared.event) }),
         Decision::Follow(follow_up) => json!({
-            "follow": json_of(&follow_up.event_for(ServiceKey::parse(DEFAULT_KEY).unwrap())),
+            "follow": json_of(&follow_up.event_for(destination())),
             "where nothing is open": follow_up.fallback.as_ref().map(ToString::to_string),
         }),
         Decision::Ignored(reason) => json!({ "ignored": reason.to_string() }),
@@ -74,11 +78,11 @@ fn every_event_of_one_issue_has_the_key_that_the_legacy_plugin_gives_it() {
     };
     for name in ["/event-alert-9.1", "/issue-created-20", "/issue-resolved-9.1", "/issue-assigned-to-person"] {
         let key = match by_header(&named(name), everything()) {
-            Decision::Queue(prepared) => prepared.event.incident_key().clone(),
+            Decision::Queue(prepared) => prepared.event.incident_key.clone(),
             Decision::Follow(follow_up) => follow_up.incident_key.clone(),
             other => panic!("{other:?}"),
         };
-        assert_eq!(&key, legacy.event.incident_key(), "{name}");
+        assert_eq!(key, legacy.event.incident_key, "{name}");
     }
 }
 
@@ -191,8 +195,8 @@ fn damaged(mut body: Value, wounds: &[(usize, Damage)]) -> Value {
 }
 
 /// By rules of this test's own, whether PagerDuty takes it.
-fn assert_valid(event: &WireEvent) {
-    assert!(event.body().len() <= 512_000);
+fn assert_valid(event: &Event) {
+    assert!(render(event).bytes.len() <= 512_000);
     let json = json_of(event);
     assert_eq!(json["service_key"].as_str().map(str::len), Some(32));
     let key = json["incident_key"].as_str().unwrap();
@@ -224,7 +228,7 @@ proptest! {
         let webhook = Webhook { resource, ..Webhook::of_body(body.as_bytes(), received_at()) };
         match ingest_of("", everything()).decide(&webhook) {
             Decision::Queue(prepared) => assert_valid(&prepared.event),
-            Decision::Follow(follow_up) => assert_valid(&follow_up.event_for(ServiceKey::parse(DEFAULT_KEY).unwrap())),
+            Decision::Follow(follow_up) => assert_valid(&follow_up.event_for(destination())),
             Decision::Ignored(_) | Decision::Rejected(Rejection::NotSentry | Rejection::NoIssue) => {}
             Decision::Rejected(Rejection::NotJson(defect)) => panic!("{defect}: {body}"),
         }

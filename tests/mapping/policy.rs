@@ -106,8 +106,8 @@ fn the_least_level_keeps_triggers_away_and_nothing_else() {
 #[test]
 fn the_prefix_keeps_several_sentrys_apart_for_issues_and_metric_alerts_alike() {
     let policy = || Policy { incident_key_prefix: "eu-".to_owned(), ..Policy::default() };
-    assert_eq!(queued("event-alert-26", "", policy()).event.incident_key().as_str(), "eu-6811223344");
-    assert_eq!(queued("metric-critical", "", policy()).event.incident_key().as_str(), "eu-incident_5_77");
+    assert_eq!(queued("event-alert-26", "", policy()).event.incident_key.as_str(), "eu-6811223344");
+    assert_eq!(queued("metric-critical", "", policy()).event.incident_key.as_str(), "eu-incident_5_77");
     assert_eq!(followed("metric-resolved", "", policy()).incident_key.as_str(), "eu-incident_5_77");
 }
 
@@ -115,7 +115,7 @@ fn the_prefix_keeps_several_sentrys_apart_for_issues_and_metric_alerts_alike() {
 fn routes_look_at_project_level_environment_rule_and_tags() {
     let matched = |name: &str, route: &str| {
         let routes = format!("{route},{KEY}");
-        queued(name, &routes, paging_on(Opening::ALL)).event.service_key().expose() == KEY
+        queued(name, &routes, paging_on(Opening::ALL)).event.destination.key.expose() == KEY
     };
     for (name, route) in [
         ("event-alert-9.1", "project,storefront"),

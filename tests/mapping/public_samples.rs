@@ -51,7 +51,7 @@ const DATA: &str = "sentry_tests_data_payloads_2026.json";
 
 fn said(decision: &Decision) -> String {
     match decision {
-        Decision::Queue(prepared) => format!("{} {}", prepared.event.event_type(), prepared.event.incident_key()),
+        Decision::Queue(prepared) => format!("{} {}", prepared.event.event_type(), prepared.event.incident_key),
         Decision::Follow(follow_up) => format!("follow {} {}", follow_up.event_type(), follow_up.incident_key),
         Decision::Ignored(_) => "ignored".to_owned(),
         Decision::Rejected(_) => "rejected".to_owned(),
@@ -88,7 +88,7 @@ fn every_published_body_gets_the_decision_it_should() {
             expected.remove(name.as_str()).unwrap_or_else(|| panic!("nobody said what {name} should become"));
         assert_eq!(said(&decision), expected.replace("trigger legacy", &legacy), "{name}");
         if let Decision::Queue(prepared) = decision {
-            assert_eq!(prepared.cuts, [], "{name}");
+            assert_eq!(prepared.rendered.cuts, [], "{name}");
         }
     }
     assert_eq!(expected.keys().collect::<Vec<_>>(), Vec::<&&str>::new(), "these are gone");

@@ -20,7 +20,7 @@ fn decision(recording: &Recording, resource: Option<&str>) -> Decision {
 
 fn event_of(recording: &Recording) -> Value {
     match decision(recording, recording.resource.as_deref()) {
-        Decision::Queue(prepared) => serde_json::from_slice(prepared.event.body()).unwrap(),
+        Decision::Queue(prepared) => serde_json::from_slice(&prepared.rendered.bytes).unwrap(),
         other => panic!("{} does not page: {other:?}", recording.name),
     }
 }
@@ -28,7 +28,7 @@ fn event_of(recording: &Recording) -> Value {
 /// The answer as the index writes it; resolves and acknowledges are for wherever the incident is open.
 fn answer(decision: &Decision) -> String {
     match decision {
-        Decision::Queue(prepared) => format!("{} {}", prepared.event.event_type(), prepared.event.incident_key()),
+        Decision::Queue(prepared) => format!("{} {}", prepared.event.event_type(), prepared.event.incident_key),
         Decision::Follow(follow_up) => format!("{} {}", follow_up.event_type(), follow_up.incident_key),
         Decision::Ignored(_) => "ignored".to_owned(),
         Decision::Rejected(rejection) => format!("422 {rejection}"),
@@ -127,7 +127,7 @@ fn an_issue_whose_webhook_holds_no_address_has_no_link_and_is_told_by_its_short_
         let recording = fixtures::recording(name);
         let webhook = Webhook { resource: Some("issue"), ..Webhook::of_body(&recording.webhook, received_at()) };
         let Decision::Queue(prepared) = ingest_of("", policy.clone()).decide(&webhook) else { panic!("{name}") };
-        let event: Value = serde_json::from_slice(prepared.event.body()).unwrap();
+        let event: Value = serde_json::from_slice(&prepared.rendered.bytes).unwrap();
         assert!(event.get("contexts").is_none() && event.get("client_url").is_none(), "{event}");
         assert_eq!(event["details"]["url"], Value::Null, "{name}");
         assert_eq!(event["details"]["short_id"], short_id, "{name}");

@@ -27,7 +27,7 @@ fn body() -> String {
 }
 
 fn event(redact: &str, routes: &str) -> Value {
-    serde_json::from_slice(prepared(redact, routes).event.body()).unwrap()
+    serde_json::from_slice(&prepared(redact, routes).rendered.bytes).unwrap()
 }
 
 fn prepared(redact: &str, routes: &str) -> Prepared {

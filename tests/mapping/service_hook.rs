@@ -54,7 +54,7 @@ fn the_issue_of_a_service_hook_is_found_wherever_it_is_named_and_refused_where_i
         &ingest("", "", None),
         json!({"project": {"slug": "a"}, "group": group, "event": event}).to_string().as_bytes(),
     ) {
-        Decision::Queue(prepared) => Ok(prepared.event.incident_key().to_string()),
+        Decision::Queue(prepared) => Ok(prepared.event.incident_key.to_string()),
         Decision::Rejected(rejection) => Err(rejection),
         other => panic!("{other:?}"),
     };

@@ -6,7 +6,7 @@ use super::incidents::Recipients;
 use super::statements::Statements;
 use super::{accept, incidents, seen};
 use crate::ingest::FollowUp;
-use crate::pagerduty::EventType;
+use crate::pagerduty::{Destination, EventType, render};
 use crate::queue::decide::Window;
 use crate::queue::fold::Place;
 use crate::queue::incoming::{Incoming, News, Reception};
@@ -74,7 +74,9 @@ pub(super) async fn receive(
                     receptions[place] = if is_outdated { Reception::Outdated } else { Reception::NothingOpen };
                 }
                 for key in keys {
-                    pending.add(place, NewEvent::new(follow_up.event_for(key), received_at), follow_up.happened_at);
+                    let event = follow_up.event_for(Destination::v1(key));
+                    let event = NewEvent::new(&event, render(&event), received_at);
+                    pending.add(place, event, follow_up.happened_at);
                 }
             }
         }
