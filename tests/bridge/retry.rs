@@ -85,7 +85,7 @@ fn a_dead_resolve_is_not_sent_on_retry_once_its_incident_was_triggered_anew() {
     assert!(refused.stderr.contains("2: is not sent, because its incident was triggered anew since"), "{refused:?}");
     let (status, said) = by_api(&bridge, "2").said();
     assert_eq!(status, 409, "{said}");
-    assert!(said["reason"].as_str().unwrap().contains("triggered anew since"), "{said}");
+    assert!(said["reason"].as_str().unwrap().contains("triggered again since"), "{said}");
 
     // What comes later shows that nothing was sent in between.
     bridge.queue(&alert(1, "Disk slow"));
