@@ -30,8 +30,8 @@ use crate::metrics::Metrics;
 use crate::monitor::{self, CommitTimes, Keeper, Paging, Rhythm, Watch};
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::{Client, ClientError};
-use crate::queue::history::KEEP_ROWS;
-use crate::queue::{Commit, History, Queue, QueueError};
+use crate::queue::retention::KEEP_ROWS;
+use crate::queue::{Commit, Queue, QueueError, Retention};
 use crate::supervision::{Ended, Tasks};
 use crate::web::admin::Admin;
 use crate::web::door::Door;
@@ -89,7 +89,7 @@ pub struct Bridge {
     queue: Queue,
     shared: Data<Shared>,
     keeper: Keeper,
-    history: History,
+    history: Retention,
     drain: Duration,
     grace: Duration,
 }
@@ -144,7 +144,7 @@ impl Bridge {
             queue,
             shared,
             keeper,
-            history: History { age: config.keep_delivered, rows: KEEP_ROWS },
+            history: Retention { age: config.keep_delivered, rows: KEEP_ROWS },
             drain: config.shutdown_drain,
             grace: config.shutdown_grace,
         })

@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::{join, join_all};
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    Arrival, EventId, NewEvent, Overview, Queue, QueueError, Reader, Settlement, State, WaitingEvent,
+    Arrival, Disposition, Envelope, EventId, Overview, Queue, QueueError, Reader, State, WaitingEvent,
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
@@ -23,14 +23,15 @@ fn key(number: usize) -> ServiceKey {
     ServiceKey::parse(&format!("{number:032}")).unwrap()
 }
 
-fn event(key: &ServiceKey, incident: &str, body: &[u8]) -> NewEvent {
-    NewEvent {
+fn event(key: &ServiceKey, incident: &str, body: &[u8]) -> Envelope {
+    Envelope {
         service_key: key.clone(),
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type: EventType::Trigger,
         description: "ZeroDivisionError: division by zero".to_owned(),
         body: body.to_owned(),
         received_at: at(0),
+        counts_at: None,
     }
 }
 
@@ -96,7 +97,7 @@ async fn a_copy_taken_as_if_the_power_had_gone_has_everything() {
     let delivered = queue.accept(event(&key(1), "1", b"one")).await.unwrap().id;
     let begun = queue.accept(event(&key(1), "2", b"two")).await.unwrap().id;
     queue.begin(delivered, at(1)).await.unwrap();
-    queue.settle(delivered, Settlement::Delivered { note: None }, at(2)).await.unwrap();
+    queue.settle(delivered, Disposition::Delivered { note: None }, at(2)).await.unwrap();
     queue.begin(begun, at(3)).await.unwrap();
 
     let copy = directory.path().join("copy.db");
@@ -133,7 +134,7 @@ async fn beginning_and_settling_share_commits_too() {
     let ids = accept_all(&queue, (0..200).map(|_| key(1))).await;
     let before = queue.commits();
     join_all(ids.iter().map(|&id| queue.begin(id, at(1)))).await;
-    join_all(ids.iter().map(|&id| queue.settle(id, Settlement::Delivered { note: None }, at(2)))).await;
+    join_all(ids.iter().map(|&id| queue.settle(id, Disposition::Delivered { note: None }, at(2)))).await;
     let commits = queue.commits() - before;
     assert!(commits <= 20, "400 changes took {commits} commits");
     let overview = queue.reader().overview().await.unwrap();
@@ -198,7 +199,7 @@ async fn a_retry_stays_in_line_and_remembers_why() {
     let id = queue.accept(event(&key(1), "42", b"{}")).await.unwrap().id;
     queue.begin(id, at(5)).await.unwrap();
     let blamed = Duration::from_millis(61_500);
-    let retry = Settlement::Retry { reason: "500".to_owned(), next_attempt_at: at(30), blamed };
+    let retry = Disposition::Retry { reason: "500".to_owned(), next_attempt_at: at(30), blamed };
     queue.settle(id, retry, at(6)).await.unwrap();
 
     let record = queue.reader().get(id).await.unwrap().unwrap();
@@ -222,12 +223,12 @@ async fn what_is_delivered_or_dead_leaves_the_line_for_good() {
     let (_directory, _path, queue) = open().await;
     let delivered = queue.accept(event(&key(1), "1", b"{}")).await.unwrap().id;
     let dead = queue.accept(event(&key(1), "2", b"{}")).await.unwrap().id;
-    let waiting = queue.accept(NewEvent { received_at: at(7), ..event(&key(2), "3", b"{}") }).await.unwrap().id;
-    queue.accept(NewEvent { received_at: at(8), ..event(&key(1), "4", b"{}") }).await.unwrap();
-    let retry = Settlement::Retry { reason: "503".to_owned(), next_attempt_at: at(2), blamed: Duration::ZERO };
+    let waiting = queue.accept(Envelope { received_at: at(7), ..event(&key(2), "3", b"{}") }).await.unwrap().id;
+    queue.accept(Envelope { received_at: at(8), ..event(&key(1), "4", b"{}") }).await.unwrap();
+    let retry = Disposition::Retry { reason: "503".to_owned(), next_attempt_at: at(2), blamed: Duration::ZERO };
     queue.settle(delivered, retry.clone(), at(1)).await.unwrap();
-    queue.settle(delivered, Settlement::Delivered { note: Some("a note".to_owned()) }, at(3)).await.unwrap();
-    queue.settle(dead, Settlement::Dead { reason: "Event object is invalid".to_owned() }, at(4)).await.unwrap();
+    queue.settle(delivered, Disposition::Delivered { note: Some("a note".to_owned()) }, at(3)).await.unwrap();
+    queue.settle(dead, Disposition::Dead { reason: "Event object is invalid".to_owned() }, at(4)).await.unwrap();
 
     let overview = queue.reader().overview().await.unwrap();
     assert_eq!((overview.waiting, overview.dead, overview.delivered), (2, 1, 1));
@@ -243,7 +244,7 @@ async fn what_is_delivered_or_dead_leaves_the_line_for_good() {
     let (begun, settled, buried, other) = tokio::join!(
         queue.begin(dead, at(5)),
         queue.settle(delivered, retry, at(5)),
-        queue.settle(delivered, Settlement::Dead { reason: "late".to_owned() }, at(5)),
+        queue.settle(delivered, Disposition::Dead { reason: "late".to_owned() }, at(5)),
         queue.begin(waiting, at(5)),
     );
     assert!(matches!(begun, Err(QueueError::NotWaiting(id)) if id == dead), "{begun:?}");
@@ -261,7 +262,7 @@ async fn the_keys_in_line_are_found_among_many_events() {
     assert_eq!(queue.reader().overview().await.unwrap(), Overview::default());
     accept_all(&queue, (0..2000).map(|number| key(number % 200))).await;
     for gone in line(&queue, &key(7)).await {
-        queue.settle(gone.id, Settlement::Delivered { note: None }, at(1)).await.unwrap();
+        queue.settle(gone.id, Disposition::Delivered { note: None }, at(1)).await.unwrap();
     }
     let expected: Vec<_> = (0..200).filter(|&number| number != 7).map(key).collect();
     assert_eq!(queue.reader().keys_waiting().await.unwrap(), expected);
@@ -290,7 +291,7 @@ async fn the_attempts_of_the_last_minute_are_known_whatever_came_of_them() {
         if begun == 100 {
             queue.begin(id, at(begun)).await.unwrap();
         }
-        queue.settle(id, Settlement::Delivered { note: None }, at(begun)).await.unwrap();
+        queue.settle(id, Disposition::Delivered { note: None }, at(begun)).await.unwrap();
     }
     queue.accept(event(&key(9), "42", b"{}")).await.unwrap();
     let attempts = queue.reader().attempts_since(at(40), at(100), 120).await.unwrap();

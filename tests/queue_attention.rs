@@ -7,7 +7,7 @@ use sentry_pagerduty_bridge::ingest::{Dedup, FollowUp};
 use sentry_pagerduty_bridge::pagerduty::event::{EventAction, Note};
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    Attention, DeadLetters, Editor, EventId, FirstInLine, Incoming, NewEvent, Queue, Reception, Settlement, State,
+    Backlog, DeadLetters, Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, FirstInLine, Queue, State,
 };
 use tempfile::TempDir;
 
@@ -33,18 +33,19 @@ async fn open() -> (TempDir, Queue) {
 }
 
 async fn trigger(queue: &Queue, service_key: &str, name: &str, seconds: i64) -> EventId {
-    let event = NewEvent {
+    let event = Envelope {
         service_key: key(service_key),
         incident_key: incident(name),
         event_type: EventType::Trigger,
         description: "Disk full".to_owned(),
         body: b"{}".to_vec(),
         received_at: at(seconds),
+        counts_at: None,
     };
     queue.accept(event).await.unwrap().id
 }
 
-async fn resolve(queue: &Queue, name: &str, seconds: i64) -> Reception {
+async fn resolve(queue: &Queue, name: &str, seconds: i64) -> Enqueued {
     let follow_up = FollowUp {
         incident_key: incident(name),
         action: EventAction::Resolve(Note::default()),
@@ -52,26 +53,26 @@ async fn resolve(queue: &Queue, name: &str, seconds: i64) -> Reception {
         fallback: None,
         dedup: Dedup::default(),
     };
-    queue.receive(Incoming::follow_up(follow_up, at(seconds))).await.unwrap()
+    queue.enqueue(Enqueue::follow_up(follow_up, at(seconds))).await.unwrap()
 }
 
-async fn attempt(queue: &Queue, id: EventId, settlement: Settlement, seconds: i64) {
+async fn attempt(queue: &Queue, id: EventId, settlement: Disposition, seconds: i64) {
     queue.begin(id, at(seconds)).await.unwrap();
     queue.settle(id, settlement, at(seconds)).await.unwrap();
 }
 
 async fn deliver(queue: &Queue, id: EventId, seconds: i64) {
-    attempt(queue, id, Settlement::Delivered { note: None }, seconds).await;
+    attempt(queue, id, Disposition::Delivered { note: None }, seconds).await;
 }
 
 async fn kill(queue: &Queue, id: EventId, reason: &str, seconds: i64) {
-    attempt(queue, id, Settlement::Dead { reason: reason.to_owned() }, seconds).await;
+    attempt(queue, id, Disposition::Dead { reason: reason.to_owned() }, seconds).await;
 }
 
 #[tokio::test]
 async fn an_empty_queue_wants_no_attention() {
     let (_directory, queue) = open().await;
-    assert_eq!(queue.reader().attention(&[]).await.unwrap(), Attention::default());
+    assert_eq!(queue.reader().attention(&[]).await.unwrap(), Backlog::default());
 }
 
 #[tokio::test]
@@ -85,7 +86,7 @@ async fn the_oldest_of_all_service_keys_is_told_without_the_incidents_left_out()
     let without = [incident("alarm/1"), incident("alarm/2")];
     let oldest = async |without: &[IncidentKey]| queue.reader().attention(without).await.unwrap().oldest().cloned();
 
-    let retry = Settlement::Retry {
+    let retry = Disposition::Retry {
         reason: "no answer".to_owned(),
         next_attempt_at: at(60),
         blamed: std::time::Duration::ZERO,
@@ -147,7 +148,7 @@ async fn an_incident_is_open_from_its_trigger_in_line_to_its_resolve_in_line() {
     assert!(is_open().await);
     deliver(&queue, opened, 1).await;
     assert!(is_open().await);
-    let Reception::Queued(resolves) = resolve(&queue, "42", 2).await else { panic!("nothing was open") };
+    let Enqueued::Queued(resolves) = resolve(&queue, "42", 2).await else { panic!("nothing was open") };
     assert!(!is_open().await);
     deliver(&queue, resolves[0].id, 3).await;
     assert!(!is_open().await);

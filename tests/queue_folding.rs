@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{Accepted, EventId, NewEvent, Queue, Record, Settlement};
+use sentry_pagerduty_bridge::queue::{Accepted, Disposition, Envelope, EventId, Queue, Record};
 use serde_json::Value;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
@@ -19,19 +19,20 @@ fn at(seconds: i64) -> DateTime<Utc> {
 }
 
 /// A trigger of `incident` that came so many seconds after the first.
-fn trigger(incident: &str, seconds: i64) -> NewEvent {
-    NewEvent {
+fn trigger(incident: &str, seconds: i64) -> Envelope {
+    Envelope {
         service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type: EventType::Trigger,
         description: format!("alert {seconds}"),
         body: format!(r#"{{"event_type":"trigger","details":{{"alert":{seconds}}}}}"#).into_bytes(),
         received_at: at(seconds),
+        counts_at: None,
     }
 }
 
-fn resolve(incident: &str, seconds: i64) -> NewEvent {
-    NewEvent {
+fn resolve(incident: &str, seconds: i64) -> Envelope {
+    Envelope {
         event_type: EventType::Resolve,
         body: br#"{"event_type":"resolve"}"#.to_vec(),
         description: String::new(),
@@ -139,12 +140,12 @@ async fn what_was_attempted_keeps_its_bytes() {
     let (_directory, path, queue) = open().await;
     let attempted = queue.accept(trigger("42", 0)).await.unwrap();
     let body = queue.begin(attempted.id, at(1)).await.unwrap().body;
-    let retry = Settlement::Retry { reason: "503".to_owned(), next_attempt_at: at(9), blamed: Duration::ZERO };
+    let retry = Disposition::Retry { reason: "503".to_owned(), next_attempt_at: at(9), blamed: Duration::ZERO };
     queue.settle(attempted.id, retry, at(2)).await.unwrap();
     let next = queue.accept(trigger("42", 3)).await.unwrap();
     assert_eq!(next.count, 1);
     assert_eq!(queue.begin(attempted.id, at(10)).await.unwrap().body, body);
-    queue.settle(attempted.id, Settlement::Delivered { note: None }, at(11)).await.unwrap();
+    queue.settle(attempted.id, Disposition::Delivered { note: None }, at(11)).await.unwrap();
     assert_eq!(
         queue.accept(trigger("42", 12)).await.unwrap(),
         Accepted { id: next.id, count: 2, event_type: EventType::Trigger }
@@ -172,7 +173,7 @@ async fn what_was_sent_without_a_mark_is_not_folded_into() {
     let id = queue.accept(trigger("42", 0)).await.unwrap().id;
     meddle(&path, "CREATE TRIGGER full BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'no space'); END").await;
     let sent = queue.begin(id, at(1)).await.unwrap();
-    let error = queue.settle(id, Settlement::Delivered { note: None }, at(2)).await.expect_err("it was committed");
+    let error = queue.settle(id, Disposition::Delivered { note: None }, at(2)).await.expect_err("it was committed");
     assert!(error.to_string().contains("no space"), "{error}");
     meddle(&path, "DROP TRIGGER full").await;
 
@@ -181,7 +182,7 @@ async fn what_was_sent_without_a_mark_is_not_folded_into() {
     let kept = record(&queue, id).await;
     assert_eq!((kept.attempts, kept.last_attempt_at, kept.body), (1, Some(at(1)), sent.body));
     assert_eq!(kept.received_at, sent.received_at);
-    queue.settle(id, Settlement::Delivered { note: None }, at(4)).await.unwrap();
+    queue.settle(id, Disposition::Delivered { note: None }, at(4)).await.unwrap();
 }
 
 /// What somebody with a shell does to the file.

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    Destination, Editor, EventId, History, Incoming, NewEvent, Overview, Queue, Rejected, RejectedId, Settlement,
+    Destination, Disposition, Editor, Enqueue, Envelope, EventId, Overview, Queue, Rejected, RejectedId, Retention,
     State, Summary,
 };
 use sqlx::sqlite::SqliteConnectOptions;
@@ -26,14 +26,15 @@ fn key(number: usize) -> ServiceKey {
     ServiceKey::parse(&format!("{number:032}")).unwrap()
 }
 
-fn event(key: &ServiceKey, incident: &str, seconds: i64) -> NewEvent {
-    NewEvent {
+fn event(key: &ServiceKey, incident: &str, seconds: i64) -> Envelope {
+    Envelope {
         service_key: key.clone(),
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type: EventType::Trigger,
         description: "Disk full".to_owned(),
         body: br#"{"details":{}}"#.to_vec(),
         received_at: at(seconds),
+        counts_at: None,
     }
 }
 
@@ -163,7 +164,7 @@ impl Bench {
         RejectedId::new(i64::try_from(number).unwrap() % (self.last_rejected + 1) + 1)
     }
 
-    async fn settle(&self, number: usize, settlement: Settlement) {
+    async fn settle(&self, number: usize, settlement: Disposition) {
         let _ = self.queue.settle(self.id(number), settlement, at(self.clock)).await;
     }
 
@@ -179,15 +180,15 @@ impl Bench {
                 }
             }
             Deed::Begin(number) => drop(self.queue.begin(self.id(number), at(self.clock)).await),
-            Deed::Deliver(number) => self.settle(number, Settlement::Delivered { note: None }).await,
-            Deed::Bury(number) => self.settle(number, Settlement::Dead { reason: "400".to_owned() }).await,
+            Deed::Deliver(number) => self.settle(number, Disposition::Delivered { note: None }).await,
+            Deed::Bury(number) => self.settle(number, Disposition::Dead { reason: "400".to_owned() }).await,
             Deed::Delay(number) => {
                 let (reason, next_attempt_at) = ("500".to_owned(), at(self.clock + 9));
-                self.settle(number, Settlement::Retry { reason, next_attempt_at, blamed: Duration::ZERO }).await;
+                self.settle(number, Disposition::Retry { reason, next_attempt_at, blamed: Duration::ZERO }).await;
             }
             Deed::Reject => self.last_rejected = self.queue.reject(rejected(self.clock)).await.unwrap().get(),
             Deed::Readmit(number) => {
-                let incoming = Incoming::event(event(&key(number % 3), "readmitted", self.clock));
+                let incoming = Enqueue::event(event(&key(number % 3), "readmitted", self.clock));
                 self.editor.readmit(self.rejected_id(number), incoming).await.unwrap();
             }
             Deed::DiscardRejected(number) => {
@@ -202,7 +203,7 @@ impl Bench {
                 self.editor.discard(state, &ids).await.unwrap();
             }
             Deed::Prune { rows } => {
-                self.queue.prune(History { age: Duration::from_secs(20), rows }, at(self.clock)).await.unwrap();
+                self.queue.prune(Retention { age: Duration::from_secs(20), rows }, at(self.clock)).await.unwrap();
             }
             Deed::Reopen => {
                 self.queue.close().await.unwrap();
@@ -251,7 +252,7 @@ async fn a_queue_of_an_older_version_is_counted_once_and_keys_without_events_go(
     for number in 0..9 {
         let id = queue.accept(event(&key(number % 3), &number.to_string(), 0)).await.unwrap().id;
         if number > 4 {
-            queue.settle(id, Settlement::Delivered { note: None }, at(1)).await.unwrap();
+            queue.settle(id, Disposition::Delivered { note: None }, at(1)).await.unwrap();
         }
     }
     queue.close().await.unwrap();
@@ -273,7 +274,7 @@ async fn a_queue_of_an_older_version_is_counted_once_and_keys_without_events_go(
     .await;
     let overview = queue.reader().overview().await.unwrap();
     assert_eq!(overview, counted(&path).await);
-    queue.prune(History { age: Duration::from_hours(1), rows: 9 }, at(2)).await.unwrap();
+    queue.prune(Retention { age: Duration::from_hours(1), rows: 9 }, at(2)).await.unwrap();
     let left: i64 =
         sqlx::query_scalar("SELECT COUNT(*) FROM tallies").fetch_one(&mut connect(&path).await).await.unwrap();
     assert_eq!(left, 2, "only those of the key that is left");
@@ -308,8 +309,8 @@ async fn every_state_is_read_page_by_page_in_the_order_that_people_want() {
         let id = id.unwrap().id;
         // PagerDuty takes them the other way round, several in the same millisecond.
         match number % 3 {
-            0 => queue.settle(id, Settlement::Delivered { note: None }, at(200 - number / 10)).await.unwrap(),
-            1 => queue.settle(id, Settlement::Dead { reason: "400".to_owned() }, at(200 - number)).await.unwrap(),
+            0 => queue.settle(id, Disposition::Delivered { note: None }, at(200 - number / 10)).await.unwrap(),
+            1 => queue.settle(id, Disposition::Dead { reason: "400".to_owned() }, at(200 - number)).await.unwrap(),
             _ => {}
         }
     }

@@ -9,20 +9,21 @@ use std::time::Duration;
 use chrono::DateTime;
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{EventId, History, NewEvent, Queue, QueueError, Reader, Settlement};
+use sentry_pagerduty_bridge::queue::{Disposition, Envelope, EventId, Queue, QueueError, Reader, Retention};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
 use tempfile::TempDir;
 
 /// An event of the incident `body`.
-fn event(body: &str) -> NewEvent {
-    NewEvent {
+fn event(body: &str) -> Envelope {
+    Envelope {
         service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
         incident_key: IncidentKey::parse(body).unwrap(),
         event_type: EventType::Trigger,
         description: "ZeroDivisionError: division by zero".to_owned(),
         body: body.as_bytes().to_owned(),
         received_at: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
+        counts_at: None,
     }
 }
 
@@ -199,7 +200,7 @@ async fn damage(path: &Path, table: &str, id: i64) {
 async fn what_needs_a_damaged_page_fails_alone_and_refuses_nothing_else_in_its_commit() {
     let (_directory, path) = database();
     let queue = Queue::open(&path).await.unwrap();
-    let large = |number: u8| NewEvent { body: vec![b'x'; 3000], ..event(&format!("{number}")) };
+    let large = |number: u8| Envelope { body: vec![b'x'; 3000], ..event(&format!("{number}")) };
     let ids: Vec<_> = join_all((1..=5).map(|number| queue.accept(large(number)))).await;
     let ids: Vec<_> = ids.into_iter().map(|accepted| accepted.unwrap().id).collect();
     queue.close().await.unwrap();
@@ -278,13 +279,13 @@ async fn delivered(queue: &Queue, incidents: impl Iterator<Item = u64>, bytes: u
     for chunk in incidents.collect::<Vec<_>>().chunks(1000) {
         let accepted = join_all(chunk.iter().map(|incident| {
             let incident_key = IncidentKey::parse(&incident.to_string()).unwrap();
-            queue.accept(NewEvent { incident_key, body: vec![b'x'; bytes], ..event("0") })
+            queue.accept(Envelope { incident_key, body: vec![b'x'; bytes], ..event("0") })
         }));
         ids.extend(accepted.await.into_iter().map(|accepted| accepted.unwrap().id));
     }
     let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
     for chunk in ids.chunks(1000) {
-        let delivered = Settlement::Delivered { note: None };
+        let delivered = Disposition::Delivered { note: None };
         for settled in join_all(chunk.iter().map(|id| queue.settle(*id, delivered.clone(), at))).await {
             settled.unwrap();
         }
@@ -294,7 +295,7 @@ async fn delivered(queue: &Queue, incidents: impl Iterator<Item = u64>, bytes: u
 /// Forgets everything that was delivered.
 async fn prune(queue: &Queue) -> Result<u64, QueueError> {
     let now = DateTime::from_timestamp(1_800_100_000, 0).unwrap();
-    queue.prune(History { age: Duration::ZERO, rows: 0 }, now).await
+    queue.prune(Retention { age: Duration::ZERO, rows: 0 }, now).await
 }
 
 /// Writes the log into the file, as happens by itself after a few hundred pages.
@@ -335,7 +336,7 @@ async fn alerts_are_accepted_while_history_that_is_damaged_cannot_be_pruned() {
 /// Waits until the upkeep of a running bridge has brought the file below a size, with alerts coming in.
 async fn shrinks_below(size: u64, queue: &Queue, path: &Path) {
     let now = DateTime::from_timestamp(1_800_100_000, 0).unwrap();
-    let upkeep = queue.keep_pruned(History { age: Duration::ZERO, rows: 0 }, Duration::from_millis(50), || now);
+    let upkeep = queue.keep_pruned(Retention { age: Duration::ZERO, rows: 0 }, Duration::from_millis(50), || now);
     let is_small = async {
         for alert in 0.. {
             queue.accept(event(&format!("alert {alert}"))).await.unwrap();

@@ -13,7 +13,7 @@ use crate::logging::repeats::{self, Cause};
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
-use crate::queue::{Begun, EventId, Queue, QueueError, Settlement};
+use crate::queue::{Begun, Disposition, EventId, Queue, QueueError};
 
 /// How long to wait before the database is asked again for what it could not do.
 pub(super) const DATABASE_PAUSE: Duration = Duration::from_secs(1);
@@ -74,15 +74,15 @@ pub(super) async fn settle_again(queue: Queue, news: News) -> EventId {
     }
 }
 
-fn settlement(news: &News) -> Settlement {
+fn settlement(news: &News) -> Disposition {
     match &news.fate {
-        Fate::Delivered { oddity } => Settlement::Delivered { note: oddity.clone() },
-        Fate::Dead { reason } => Settlement::Dead { reason: reason.clone() },
+        Fate::Delivered { oddity } => Disposition::Delivered { note: oddity.clone() },
+        Fate::Dead { reason } => Disposition::Dead { reason: reason.clone() },
         // What failed so for the first time was not blamed for anything.
         Fate::Again { reason } => {
-            Settlement::Retry { reason: reason.clone(), next_attempt_at: Utc::now(), blamed: Duration::ZERO }
+            Disposition::Retry { reason: reason.clone(), next_attempt_at: Utc::now(), blamed: Duration::ZERO }
         }
-        Fate::Retry { reason, at, blamed } => Settlement::Retry {
+        Fate::Retry { reason, at, blamed } => Disposition::Retry {
             reason: reason.clone(),
             next_attempt_at: Utc::now() + TimeDelta::from_std(at.saturating_sub(news.at)).unwrap_or_default(),
             blamed: *blamed,

@@ -11,7 +11,7 @@ use super::{Cause, Limits};
 use crate::delivery::DeliveryView;
 use crate::metrics::{Metrics, Snapshot};
 use crate::pagerduty::{IncidentKey, ServiceKey};
-use crate::queue::{Attention, Destination, FirstInLine, Overview, Queue, QueueError};
+use crate::queue::{Backlog, Destination, FirstInLine, Overview, Queue, QueueError};
 
 /// What is known at one moment. Since when events wait, when the last webhook came and when the bridge started is told as
 /// if the machine's clock had always been set as it is now: a step of it makes nothing older or younger.
@@ -25,7 +25,7 @@ pub struct Facts {
     pub queue: Result<Overview, QueueError>,
     /// What of it wants attention. Alarms of the bridge that wait are not looked at, so that none is its own cause; those
     /// that died are, for somebody has to learn that nobody is told.
-    pub attention: Result<Attention, QueueError>,
+    pub attention: Result<Backlog, QueueError>,
     /// Whether alerts can be committed; the error when they cannot.
     pub storage: Result<(), QueueError>,
     /// How the deliveries fare.

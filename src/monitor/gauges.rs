@@ -148,7 +148,7 @@ mod tests {
     use crate::metrics::Metrics;
     use crate::monitor::Word;
     use crate::pagerduty::ServiceKey;
-    use crate::queue::{Attention, EventId, Overview, QueueError};
+    use crate::queue::{Backlog, EventId, Overview, QueueError};
 
     fn now() -> DateTime<Utc> {
         "2026-11-23T12:00:00Z".parse().unwrap()
@@ -159,7 +159,7 @@ mod tests {
             at: now(),
             started_at: now() - TimeDelta::hours(1),
             queue: Ok(Overview::default()),
-            attention: Ok(Attention::default()),
+            attention: Ok(Backlog::default()),
             storage: Ok(()),
             delivery: DeliveryView::default(),
             metrics: Snapshot::default(),

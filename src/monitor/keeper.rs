@@ -17,7 +17,7 @@ use crate::logging::repeats;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{IncidentKey, ServiceKey};
-use crate::queue::{IncidentState, Incoming, NewEvent, Queue, QueueError, Reception};
+use crate::queue::{Enqueue, Enqueued, Envelope, IncidentState, Queue, QueueError};
 
 /// How often a bridge that has nothing to do tries whether it could commit an alert.
 const PROBING: Duration = Duration::from_mins(1);
@@ -168,7 +168,7 @@ impl Keeper {
         match deed {
             Deed::Raise(trouble) if cause == Cause::Storage => self.sends(&notice, trouble, facts).await,
             Deed::Raise(trouble) => {
-                let trigger = Incoming::event(NewEvent::new(notice.trigger(trouble, facts), self.latest));
+                let trigger = Enqueue::event(Envelope::new(notice.trigger(trouble, facts), self.latest));
                 self.queues(trigger, cause, &trouble.sentence).await
             }
             Deed::Resolve(_) => {
@@ -176,24 +176,24 @@ impl Keeper {
                 notice.service_key = sent_to.unwrap_or(notice.service_key);
                 // The queue does not know of an incident that it did not open.
                 let resolve = if cause == Cause::Storage {
-                    Incoming::event(NewEvent::new(notice.resolve(), self.latest))
+                    Enqueue::event(Envelope::new(notice.resolve(), self.latest))
                 } else {
-                    Incoming::follow_up(notice.follow_up(), self.latest)
+                    Enqueue::follow_up(notice.follow_up(), self.latest)
                 };
                 self.queues(resolve, cause, "this trouble is over").await
             }
         }
     }
 
-    async fn queues(&self, incoming: Incoming, cause: Cause, sentence: &str) -> bool {
+    async fn queues(&self, incoming: Enqueue, cause: Cause, sentence: &str) -> bool {
         let alarm = cause.name();
-        match self.queue.receive(incoming).await {
-            Ok(Reception::Queued(events)) => {
+        match self.queue.enqueue(incoming).await {
+            Ok(Enqueued::Queued(events)) => {
                 let event = events.first().map_or(0, |event| event.id.get());
                 warn!(alarm, event; "{sentence}");
                 true
             }
-            Ok(Reception::Repeated | Reception::Replayed | Reception::Outdated | Reception::NothingOpen) => {
+            Ok(Enqueued::Repeated | Enqueued::Replayed | Enqueued::Outdated | Enqueued::NothingOpen) => {
                 info!(alarm; "{sentence}");
                 true
             }

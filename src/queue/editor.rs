@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::sqlite;
-use super::{EventId, Incoming, QueueError, Reader, Reception, RejectedId, State};
+use super::{Enqueue, Enqueued, EventId, QueueError, Reader, RejectedId, State};
 
 /// How many events one commit changes at most, so that a running bridge never waits long for it.
 const CHUNK: usize = 500;
@@ -103,7 +103,7 @@ impl Editor {
     /// # Errors
     ///
     /// When it could not be committed.
-    pub async fn readmit(&mut self, id: RejectedId, incoming: Incoming) -> Result<Option<Reception>, QueueError> {
+    pub async fn readmit(&mut self, id: RejectedId, incoming: Enqueue) -> Result<Option<Enqueued>, QueueError> {
         self.sqlite.readmit(id, incoming).await
     }
 

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use log::debug;
 use tokio::time::sleep;
 
-use super::writer::Command;
+use super::writer::Maintenance;
 use super::{Queue, QueueError};
 use crate::metrics::{Activity, Memory, Metrics};
 
@@ -29,7 +29,7 @@ impl Queue {
     /// When it could not be committed.
     pub async fn remember(&self, metrics: &Metrics) -> Result<(), QueueError> {
         let Some(memory) = metrics.take_unkept() else { return Ok(()) };
-        let kept = self.ask(|reply| Command::Remember { memory: memory.clone(), reply }).await;
+        let kept = self.maintain(|reply| Maintenance::PersistMetrics(memory.clone(), reply)).await;
         if kept.is_err() {
             metrics.not_kept(&memory);
         }

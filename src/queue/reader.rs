@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
+use super::dedup_window::WINDOW;
 use super::sqlite;
-use super::told::WINDOW;
 use super::unreadable::{KeysInLine, LookedAgain, Page};
 use super::{
-    Attention, EventId, IncidentState, Overview, QueueError, Record, Rejected, RejectedId, RejectedSummary, State,
+    Backlog, EventId, IncidentState, Overview, QueueError, Record, Rejected, RejectedId, RejectedSummary, State,
     Summary, WaitingEvent,
 };
 use crate::ingest::Prepared;
@@ -181,7 +181,7 @@ impl Reader {
     /// # Errors
     ///
     /// When the database cannot be read.
-    pub async fn attention(&self, without: &[IncidentKey]) -> Result<Attention, QueueError> {
+    pub async fn attention(&self, without: &[IncidentKey]) -> Result<Backlog, QueueError> {
         self.sqlite.attention(without).await
     }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::{Outcomes, sorted};
 use crate::ingest::{Ignored, Ingest, Rejection, Verdict, Webhook};
 use crate::pagerduty::{EventType, IncidentKey};
-use crate::queue::{Editor, EventId, Incoming, ItemId, QueueError, Reception, RejectedId, State};
+use crate::queue::{Editor, Enqueue, Enqueued, EventId, ItemId, QueueError, RejectedId, State};
 
 /// What became of something that was tried again.
 #[derive(Clone, Debug, PartialEq)]
@@ -135,11 +135,11 @@ pub async fn remap(editor: &mut Editor, ingest: &Ingest, id: RejectedId) -> Resu
         }
         Verdict::Queue(prepared) => {
             let incident_key = prepared.event.incident_key().clone();
-            readmit(editor, id, Incoming::trigger(*prepared, received_at), incident_key).await
+            readmit(editor, id, Enqueue::trigger(*prepared, received_at), incident_key).await
         }
         Verdict::Follow(follow_up) => {
             let incident_key = follow_up.incident_key.clone();
-            readmit(editor, id, Incoming::follow_up(*follow_up, received_at), incident_key).await
+            readmit(editor, id, Enqueue::follow_up(*follow_up, received_at), incident_key).await
         }
         Verdict::Ignored(reason) => {
             editor.discard_rejected(id).await?;
@@ -155,17 +155,17 @@ pub async fn remap(editor: &mut Editor, ingest: &Ingest, id: RejectedId) -> Resu
 async fn readmit(
     editor: &mut Editor,
     id: RejectedId,
-    incoming: Incoming,
+    incoming: Enqueue,
     incident_key: IncidentKey,
 ) -> Result<Retried, QueueError> {
     Ok(match editor.readmit(id, incoming).await? {
-        Some(Reception::Queued(events)) => {
+        Some(Enqueued::Queued(events)) => {
             Retried::Queued { incident_key, events: events.into_iter().map(|event| event.id).collect() }
         }
-        Some(Reception::Repeated) => Retried::Ignored(Ignored::Repeated),
-        Some(Reception::Replayed) => Retried::Ignored(Ignored::Replayed),
-        Some(Reception::Outdated) => Retried::Ignored(Ignored::Outdated),
-        Some(Reception::NothingOpen) => Retried::NothingOpen(incident_key),
+        Some(Enqueued::Repeated) => Retried::Ignored(Ignored::Repeated),
+        Some(Enqueued::Replayed) => Retried::Ignored(Ignored::Replayed),
+        Some(Enqueued::Outdated) => Retried::Ignored(Ignored::Outdated),
+        Some(Enqueued::NothingOpen) => Retried::NothingOpen(incident_key),
         None => Retried::Outrun,
     })
 }

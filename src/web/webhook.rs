@@ -19,7 +19,7 @@ use crate::ingest::{Generation, Ignored, Rejection, Verdict, Webhook};
 use crate::logging::repeats::{self, Cause};
 use crate::metrics::{Answered, Source};
 use crate::pagerduty::{EventType, IncidentKey};
-use crate::queue::{Accepted, Incoming, Reception, Rejected};
+use crate::queue::{Accepted, Enqueue, Enqueued, Rejected};
 use crate::sentry::signature::APP_SIGNATURE;
 
 /// When Sentry sent a webhook of the integration platform, in seconds since 1970.
@@ -185,14 +185,14 @@ async fn take(
     let (answered, response) = match verdict {
         Verdict::Queue(prepared) => {
             let (incident_key, event_type) = (prepared.event.incident_key().clone(), prepared.event.event_type());
-            let incoming = Incoming::trigger(*prepared, received_at);
+            let incoming = Enqueue::trigger(*prepared, received_at);
             // The largest things a request holds, and nobody needs them while the disk is waited for.
             drop((body, parsing, reservation));
             receive(incoming, &incident_key, event_type, shared).await
         }
         Verdict::Follow(follow_up) => {
             let (incident_key, event_type) = (follow_up.incident_key.clone(), follow_up.event_type());
-            let incoming = Incoming::follow_up(*follow_up, received_at);
+            let incoming = Enqueue::follow_up(*follow_up, received_at);
             drop((body, parsing, reservation));
             receive(incoming, &incident_key, event_type, shared).await
         }
@@ -225,13 +225,13 @@ fn ignore(reason: Ignored) -> (Answered, HttpResponse) {
 
 /// Hands it to the queue, and answers when that has it on disk.
 async fn receive(
-    incoming: Incoming,
+    incoming: Enqueue,
     incident_key: &IncidentKey,
     event_type: EventType,
     shared: &Shared,
 ) -> (Answered, HttpResponse) {
-    match shared.queue.receive(incoming).await {
-        Ok(Reception::Queued(events)) => {
+    match shared.queue.enqueue(incoming).await {
+        Ok(Enqueued::Queued(events)) => {
             // What a trigger brought with it has another type than the webhook.
             let followed_by = events.iter().map(|event| event.event_type).find(|other| *other != event_type);
             for Accepted { id, count, event_type } in events {
@@ -247,10 +247,10 @@ async fn receive(
             }
             (Answered::Queued, answer::queued(incident_key, event_type, followed_by))
         }
-        Ok(Reception::Repeated) => ignore(Ignored::Repeated),
-        Ok(Reception::Replayed) => ignore(Ignored::Replayed),
-        Ok(Reception::Outdated) => ignore(Ignored::Outdated),
-        Ok(Reception::NothingOpen) => ignore(Ignored::NothingOpen(event_type)),
+        Ok(Enqueued::Repeated) => ignore(Ignored::Repeated),
+        Ok(Enqueued::Replayed) => ignore(Ignored::Replayed),
+        Ok(Enqueued::Outdated) => ignore(Ignored::Outdated),
+        Ok(Enqueued::NothingOpen) => ignore(Ignored::NothingOpen(event_type)),
         Err(error) => {
             let line = repeats::line(Cause::NotAccepted, Level::Error);
             log!(line.level, incident_key:% = incident_key; "an alert was not accepted: {error}{line}");

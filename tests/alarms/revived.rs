@@ -4,7 +4,7 @@ use std::path::Path;
 
 use chrono::{TimeDelta, Utc};
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{NewEvent, Queue, Settlement};
+use sentry_pagerduty_bridge::queue::{Disposition, Envelope, Queue};
 
 use crate::support::{Bridge, KEY, PagerDuty, run};
 use crate::watched::{ADMIN_TOKEN, Said, wait_for};
@@ -15,7 +15,7 @@ fn leave_dead_letters(database: &Path, number: u64) {
     runtime.block_on(async {
         let (queue, yesterday) = (Queue::open(database).await.unwrap(), Utc::now() - TimeDelta::days(1));
         for issue in 1..=number {
-            let event = NewEvent {
+            let event = Envelope {
                 service_key: ServiceKey::parse(KEY).unwrap(),
                 incident_key: IncidentKey::parse(&issue.to_string()).unwrap(),
                 event_type: EventType::Trigger,
@@ -25,10 +25,11 @@ fn leave_dead_letters(database: &Path, number: u64) {
                 )
                 .into_bytes(),
                 received_at: yesterday,
+                counts_at: None,
             };
             let id = queue.accept(event).await.unwrap().id;
             queue.begin(id, yesterday).await.unwrap();
-            queue.settle(id, Settlement::Dead { reason: "answered 400".to_owned() }, yesterday).await.unwrap();
+            queue.settle(id, Disposition::Dead { reason: "answered 400".to_owned() }, yesterday).await.unwrap();
         }
         queue.close().await.unwrap();
     });

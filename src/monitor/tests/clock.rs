@@ -11,7 +11,7 @@ use crate::delivery::DeliveryView;
 use crate::metrics::{Answered, Metrics, Source};
 use crate::monitor::*;
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
-use crate::queue::{Commit, Editor, EventId, NewEvent, Queue, Settlement};
+use crate::queue::{Commit, Disposition, Editor, Envelope, EventId, Queue};
 
 /// Long enough to be told from nothing.
 const SOON: Duration = Duration::from_millis(1);
@@ -55,12 +55,13 @@ impl Bridge {
     }
 
     async fn accept(&self, received_at: DateTime<Utc>) -> EventId {
-        let event = NewEvent {
+        let event = Envelope {
             service_key: ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap(),
             incident_key: IncidentKey::parse("42").unwrap(),
             event_type: EventType::Trigger,
             description: "Disk full".to_owned(),
             body: b"{}".to_vec(),
+            counts_at: None,
             received_at,
         };
         self.queue.accept(event).await.unwrap().id
@@ -139,7 +140,7 @@ async fn a_dead_letter_that_was_put_back_waits_from_then_on() {
     let yesterday = Utc::now() - TimeDelta::days(1);
     let id = bridge.accept(yesterday).await;
     bridge.queue.begin(id, yesterday).await.unwrap();
-    bridge.queue.settle(id, Settlement::Dead { reason: "answered 400".to_owned() }, yesterday).await.unwrap();
+    bridge.queue.settle(id, Disposition::Dead { reason: "answered 400".to_owned() }, yesterday).await.unwrap();
     let mut editor = Editor::open(&bridge.directory.path().join("bridge.db")).await.unwrap();
     editor.revive(&[id]).await.unwrap();
     assert_eq!(bridge.troubles(Utc::now()).await, []);

@@ -9,7 +9,7 @@ use crate::delivery::{DeliveryView, LaneView, UnreadableView};
 use crate::metrics::{Senders, Snapshot};
 use crate::monitor::*;
 use crate::pagerduty::ServiceKey;
-use crate::queue::{Attention, DeadLetters, Destination, EventId, FirstInLine, Overview, QueueError};
+use crate::queue::{Backlog, DeadLetters, Destination, EventId, FirstInLine, Overview, QueueError};
 
 const LIMITS: Limits = Limits {
     silence: Some(Duration::from_hours(2)),
@@ -36,7 +36,7 @@ fn well() -> Facts {
         at: at(60),
         started_at: at(0),
         queue: Ok(Overview::default()),
-        attention: Ok(Attention::default()),
+        attention: Ok(Backlog::default()),
         storage: Ok(()),
         delivery: DeliveryView { lanes: vec![lane()], ..DeliveryView::default() },
         metrics: Snapshot { last_webhook_at: Some(at(59)), ..Snapshot::default() },
@@ -56,7 +56,7 @@ fn lane() -> LaneView {
     }
 }
 
-fn waiting_since(since: DateTime<Utc>) -> Attention {
+fn waiting_since(since: DateTime<Utc>) -> Backlog {
     let first = FirstInLine {
         id: EventId::new(7),
         service_key: key(),
@@ -64,7 +64,7 @@ fn waiting_since(since: DateTime<Utc>) -> Attention {
         is_revived: false,
         reason: Some("no answer".to_owned()),
     };
-    Attention { first: vec![first], dead: Vec::new() }
+    Backlog { first: vec![first], dead: Vec::new() }
 }
 
 fn dead_at(died_at: DateTime<Utc>) -> DeadLetters {
@@ -226,7 +226,7 @@ fn wrong_signatures_are_trouble_from_the_fifth_in_a_row_once_they_came_for_minut
 #[test]
 fn dead_letters_strain_while_others_of_their_key_pass_and_are_failure_while_none_does() {
     let mut facts = well();
-    facts.attention = Ok(Attention { dead: vec![dead_at(at(30))], ..Attention::default() });
+    facts.attention = Ok(Backlog { dead: vec![dead_at(at(30))], ..Backlog::default() });
     assert_eq!(judged(&facts), (Word::Failing, vec![Cause::DeadLetters]));
     assert_eq!(
         sentence(&facts),
@@ -245,7 +245,7 @@ fn dead_letters_strain_while_others_of_their_key_pass_and_are_failure_while_none
 #[test]
 fn dead_letters_of_an_earlier_run_are_failure_only_if_nothing_passed_since() {
     let mut facts = well();
-    facts.attention = Ok(Attention { dead: vec![dead_at(at(-30))], ..Attention::default() });
+    facts.attention = Ok(Backlog { dead: vec![dead_at(at(-30))], ..Backlog::default() });
     assert_eq!(judged(&facts).0, Word::Failing);
     facts.metrics.last_delivered_at = Some(at(-20));
     assert_eq!(judged(&facts).0, Word::Failing, "another key is no proof");
@@ -261,7 +261,7 @@ fn one_bad_key_is_not_hidden_by_a_good_one() {
     let mut facts = well();
     facts.delivery.lanes.push(LaneView { service_key: good.clone(), last_delivered_at: Some(at(50)), ..lane() });
     let newer = DeadLetters { service_key: good, ..dead_at(at(40)) };
-    facts.attention = Ok(Attention { dead: vec![dead_at(at(30)), newer], ..Attention::default() });
+    facts.attention = Ok(Backlog { dead: vec![dead_at(at(30)), newer], ..Backlog::default() });
     assert_eq!(judged(&facts).0, Word::Failing);
     assert!(sentence(&facts).starts_with("6 events are dead letters"));
     assert!(sentence(&facts).contains("…WXYZ"));
@@ -297,7 +297,7 @@ fn the_worst_comes_first() {
         wrong_signatures_for: Duration::from_hours(1),
         ..Snapshot::default()
     };
-    facts.attention = Ok(Attention { dead: vec![dead_at(at(30))], ..waiting_since(at(0)) });
+    facts.attention = Ok(Backlog { dead: vec![dead_at(at(30))], ..waiting_since(at(0)) });
     let all = Cause::ALL.into_iter().filter(|cause| *cause != Cause::Delivery);
     assert_eq!(judged(&facts), (Word::Failing, all.collect()));
 }

@@ -1,11 +1,11 @@
 //! What wants somebody's attention.
 
-use super::incidents;
+use super::load::incident;
 use super::read::{Reads, with_keys};
 use super::row::{ColumnError, Columns};
 use super::salvage::first_in_line;
 use crate::pagerduty::{IncidentKey, ServiceKey};
-use crate::queue::{Attention, DeadLetters, IncidentState, QueueError};
+use crate::queue::{Backlog, DeadLetters, IncidentState, QueueError};
 
 /// The first in line of every service key. A few events of the incidents left out may stand before it.
 const FIRST_IN_LINE: &str = with_keys!(
@@ -36,7 +36,7 @@ const DIED: &str = "SELECT 0 AS id, MAX(finished_at) AS died_at, COUNT(*) AS dea
      WHERE state = 'dead' AND service_key = ? AND incident_key = ?";
 
 impl Reads {
-    pub(in crate::queue) async fn attention(&self, without: &[IncidentKey]) -> Result<Attention, QueueError> {
+    pub(in crate::queue) async fn attention(&self, without: &[IncidentKey]) -> Result<Backlog, QueueError> {
         let without: Vec<_> = without.iter().map(IncidentKey::as_str).collect();
         let without = serde_json::to_string(&without).unwrap_or_default();
         let first = self.look(sqlx::query(FIRST_IN_LINE).bind(&without), |columns| Ok(first_in_line(columns).ok()));
@@ -50,7 +50,7 @@ impl Reads {
             dead => dead?,
         };
         dead.sort_by(|one, other| one.service_key.cmp(&other.service_key));
-        Ok(Attention { first, dead })
+        Ok(Backlog { first, dead })
     }
 
     /// Those of each key whose newest can be read.
@@ -77,9 +77,13 @@ impl Reads {
         let died = sqlx::query(DIED).bind(service_key.expose()).bind(incident_key.as_str());
         let died = self.look(died, |columns| Ok((columns.optional_time("died_at")?, columns.number("dead")?)));
         let (died_at, dead) = self.soon(died).await?.pop().unwrap_or_default();
-        let known = self.look_with(async |connection| incidents::known(connection, incident_key).await);
+        let known = self.look_with(async |connection| incident(connection, incident_key).await);
         let known = self.soon(known).await?;
-        Ok(IncidentState { is_open: known.into_values().any(|incident| incident.is_open), died_at, dead })
+        Ok(IncidentState {
+            is_open: known.after_delivery().into_values().any(|incident| incident.is_open),
+            died_at,
+            dead,
+        })
     }
 }
 

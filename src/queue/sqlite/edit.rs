@@ -6,11 +6,13 @@ use chrono::{TimeDelta, Utc};
 use sqlx::{Connection, Sqlite, SqliteConnection};
 
 use super::list::numbers;
+use super::load::{Loaded, load};
 use super::place::Place;
-use super::receive::{self, Coming};
 use super::statements::Statements;
-use super::{Reads, incidents, schema, seen};
-use crate::queue::{EventId, Incoming, QueueError, Reception, RejectedId, State};
+use super::{Reads, schema, write};
+use crate::queue::decide::{self, Batch};
+use crate::queue::dedup_window::DedupWindow;
+use crate::queue::{Enqueue, Enqueued, EventId, QueueError, RejectedId, State};
 
 type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
 
@@ -87,7 +89,7 @@ impl Edits {
             .transact(async |connection| {
                 remember_attempts(connection, state, &ids).await?;
                 if state == State::Waiting {
-                    incidents::perhaps_taken_of(connection, &ids).await?;
+                    perhaps_accepted(connection, &ids).await?;
                 }
                 let events = sqlx::query_scalar(
                     "DELETE FROM events WHERE state = ? AND id IN (SELECT value FROM json_each(?)) RETURNING id",
@@ -115,20 +117,20 @@ impl Edits {
     pub(in crate::queue) async fn readmit(
         &mut self,
         id: RejectedId,
-        incoming: Incoming,
-    ) -> Result<Option<Reception>, QueueError> {
+        enqueue: Enqueue,
+    ) -> Result<Option<Enqueued>, QueueError> {
         self.transact(async |connection| {
             let deleted = sqlx::query("DELETE FROM rejected WHERE id = ?").bind(id.get());
             if deleted.execute(&mut *connection).await?.rows_affected() == 0 {
                 return Ok(None);
             }
-            if was_mapped(connection, &incoming).await? {
-                return Ok(Some(Reception::Repeated));
-            }
+            let batch = Batch { enqueues: vec![&enqueue], is_late: true, ..Batch::default() };
             let mut statements = Statements::on(connection);
-            let (mut receptions, _) = receive::receive(&mut statements, vec![incoming], Coming::Again, true).await?;
+            let Loaded { known, last } = load(&mut statements, &decide::wanted(&batch)).await?;
+            let decision = decide::decide(&batch, &known, &DedupWindow::default());
+            let committed = write::apply(&mut statements, &decision.plan, last).await?;
             statements.run().await?;
-            Ok(receptions.pop())
+            Ok(decision.enqueued.into_iter().next().map(|planned| planned.numbered(&committed.rows)))
         })
         .await
     }
@@ -162,19 +164,6 @@ impl Edits {
     }
 }
 
-/// Whether another rejected webhook was mapped to the same before. Remembers it otherwise.
-async fn was_mapped(connection: &mut SqliteConnection, incoming: &Incoming) -> sqlx::Result<bool> {
-    for key in &incoming.dedup.seen_if {
-        if seen::knows(connection, key).await? {
-            return Ok(true);
-        }
-    }
-    for key in &incoming.dedup.tells {
-        seen::remember(connection, key, incoming.incident_key(), incoming.event_type()).await?;
-    }
-    Ok(false)
-}
-
 /// Keeps what the pace has to know after a restart of events that are about to be deleted.
 async fn remember_attempts(connection: &mut SqliteConnection, state: State, ids: &str) -> sqlx::Result<()> {
     sqlx::query(
@@ -190,5 +179,22 @@ async fn remember_attempts(connection: &mut SqliteConnection, state: State, ids:
         .bind(KEEP_ATTEMPTS.num_milliseconds())
         .execute(connection)
         .await?;
+    Ok(())
+}
+
+/// Opens the incidents of waiting triggers that are about to be deleted and were attempted: PagerDuty may have accepted
+/// them. Their resolves are then sent all the same.
+async fn perhaps_accepted(connection: &mut SqliteConnection, ids: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO incidents (incident_key, service_key, is_open, changed_at, event_id, sentry_at) \
+         SELECT incident_key, service_key, 1, MAX(last_attempt_at), MAX(id), MAX(sentry_at) FROM events \
+         WHERE state = 'waiting' AND event_type = 'trigger' AND last_attempt_at IS NOT NULL \
+         AND id IN (SELECT value FROM json_each(?)) GROUP BY incident_key, service_key \
+         ON CONFLICT DO UPDATE SET is_open = 1, changed_at = excluded.changed_at, event_id = excluded.event_id, \
+         sentry_at = MAX(COALESCE(sentry_at, excluded.sentry_at), COALESCE(excluded.sentry_at, sentry_at))",
+    )
+    .bind(ids)
+    .execute(connection)
+    .await?;
     Ok(())
 }

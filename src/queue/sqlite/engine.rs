@@ -8,11 +8,14 @@ use log::{error, info, warn};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 
 use super::files::{Change, Files, Found};
+use super::load::{Loaded, load};
 use super::place::{CHECKPOINT, Place};
 use super::recovery::Kept;
-use super::{Reads, read, recovery, schema, write};
-use crate::queue::writer::{Batch, Begin, Committed, NotFirst};
-use crate::queue::{Begun, EventId, QueueError};
+use super::statements::Statements;
+use super::{Reads, memory, prune, recovery, schema, write};
+use crate::metrics::Memory;
+use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
+use crate::queue::{EventId, QueueError};
 
 /// The first pause between two attempts to open files anew; it doubles with each.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
@@ -23,11 +26,13 @@ const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How many of the newest events are remembered by number, to say which of them a log that was cut has lost.
 const RECENT: usize = 10_000;
 
-/// Commits batches to one SQLite file, which no other bridge can open meanwhile.
+/// Commits to one SQLite file, which no other bridge can open meanwhile.
 #[derive(Debug)]
 pub(in crate::queue) struct Engine {
     place: Place,
     connection: Option<SqliteConnection>,
+    /// The transaction whose first half is done. Its connection is not in `connection` meanwhile.
+    transaction: Option<Transaction>,
     /// Locked until it is dropped or the process dies. Dropped after the connection: see [`Files`].
     files: Files,
     reads: Reads,
@@ -38,6 +43,16 @@ pub(in crate::queue) struct Engine {
     recent: VecDeque<EventId>,
     /// The newest number that was given to an event.
     last: Option<EventId>,
+}
+
+/// A transaction between `load` and `apply`.
+#[derive(Debug)]
+struct Transaction {
+    connection: SqliteConnection,
+    /// Where nothing had to be loaded, it begins together with what is written.
+    has_begun: bool,
+    /// The last number that was given to an event.
+    last: i64,
 }
 
 /// Files that have to be opened anew.
@@ -62,6 +77,7 @@ impl Engine {
         Ok(Self {
             place,
             connection: Some(connection),
+            transaction: None,
             files,
             reads,
             broken: None,
@@ -75,45 +91,24 @@ impl Engine {
         self.reads.clone()
     }
 
-    /// Commits all of `batch` or nothing of it, into the file that the path names.
-    pub(in crate::queue) async fn commit(&mut self, batch: Batch) -> Result<Committed, QueueError> {
+    /// Commits what `change` writes, by itself.
+    async fn transact<T>(
+        &mut self,
+        change: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
+    ) -> Result<T, QueueError> {
         self.look().await?;
         let mut connection = self.take_connection().await?;
-        match write::commit(&mut connection, batch).await {
-            Ok(committed) => {
-                self.connection = Some(connection);
-                self.confirm(&committed)?;
-                Ok(committed)
-            }
-            Err(error) => Err(self.drop_connection(connection, error).await),
-        }
-    }
-
-    /// Makes the file shorter by at most so many pages that nothing stands on, and returns how many such pages are left.
-    pub(in crate::queue) async fn shrink(&mut self, pages: u32) -> Result<u64, QueueError> {
-        self.look().await?;
-        let mut connection = self.take_connection().await?;
-        let vacuum = format!("PRAGMA incremental_vacuum({pages})");
-        let shrunk = async {
-            let (of_all, free): (i64, i64) = schema::pages(&mut connection).await?;
-            if pages > 0 && schema::is_wasteful(of_all, free) {
-                sqlx::query(AssertSqlSafe(vacuum)).execute(&mut connection).await?;
-            }
-            let (of_all, free) = schema::pages(&mut connection).await?;
-            if schema::is_wasteful(of_all, free) {
-                return Ok(u64::try_from(free).unwrap_or_default());
-            }
-            if pages > 0 {
-                // The file itself becomes shorter only by this.
-                sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut connection).await?;
-            }
-            Ok(0)
+        let changed = async {
+            sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await?;
+            let changed = change(&mut connection).await?;
+            sqlx::query("COMMIT").execute(&mut connection).await?;
+            Ok(changed)
         };
-        match shrunk.await {
-            Ok(left) => {
+        match changed.await {
+            Ok(changed) => {
                 self.connection = Some(connection);
-                self.confirm(&Committed::default())?;
-                Ok(left)
+                self.confirm(&[])?;
+                Ok(changed)
             }
             Err(error) => Err(self.drop_connection(connection, error).await),
         }
@@ -124,7 +119,7 @@ impl Engine {
     /// # Errors
     ///
     /// While they are not the same, and cannot be opened anew.
-    pub(in crate::queue) async fn look(&mut self) -> Result<(), QueueError> {
+    async fn look(&mut self) -> Result<(), QueueError> {
         if self.broken.is_none() {
             let found = match self.files.look()? {
                 Found::LogEmptied => self.try_the_log().await?,
@@ -162,7 +157,7 @@ impl Engine {
     }
 
     /// Makes sure that what was just committed went into the file that the path names.
-    fn confirm(&mut self, committed: &Committed) -> Result<(), QueueError> {
+    fn confirm(&mut self, new: &[EventId]) -> Result<(), QueueError> {
         if !self.files.has_log() {
             self.files.adopt();
         }
@@ -172,8 +167,8 @@ impl Engine {
         if self.files.log_began() {
             self.recent.clear();
         }
-        self.recent.extend(committed.arrivals.iter().map(|arrival| arrival.id));
-        self.last = committed.arrivals.last().map(|arrival| arrival.id).or(self.last);
+        self.recent.extend(new);
+        self.last = new.last().copied().or(self.last);
         let surplus = self.recent.len().saturating_sub(RECENT);
         self.recent.drain(..surplus);
         Ok(())
@@ -269,25 +264,106 @@ impl Engine {
         self.files.forget();
         self.place.error(error)
     }
+}
 
-    /// What to send of each, read without the connection that writes.
-    pub(in crate::queue) async fn begun_unmarked(
-        &self,
-        begins: &[Begin],
-    ) -> Result<Vec<Result<Begun, NotFirst>>, QueueError> {
-        let mut begun = Vec::with_capacity(begins.len());
-        if begins.is_empty() {
-            return Ok(begun);
+impl Store for Engine {
+    async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
+        if let Some(unfinished) = self.transaction.take() {
+            let _ = unfinished.connection.close().await;
+            self.files.forget();
         }
-        let mut connection = self.place.reading().connect().await.map_err(|error| self.place.error(error))?;
-        for begin in begins {
-            begun.push(read::begun(&mut connection, begin).await.map_err(|error| self.place.error(error))?);
+        self.look().await?;
+        let mut connection = self.take_connection().await?;
+        let mut statements = Statements::on(&mut connection);
+        // The write lock is taken at once: a transaction that starts by reading could lose the race for it later.
+        statements.add("BEGIN IMMEDIATE");
+        let loaded = load(&mut statements, wanted).await;
+        let has_begun = statements.is_empty();
+        match loaded {
+            Ok(Loaded { known, last }) => {
+                self.transaction = Some(Transaction { connection, has_begun, last });
+                Ok(known)
+            }
+            Err(error) => Err(self.drop_connection(connection, error).await),
         }
-        Ok(begun)
+    }
+
+    async fn apply(&mut self, plan: &Plan<'_>) -> Result<Committed, QueueError> {
+        let transaction = self.transaction.take().ok_or(QueueError::Closed)?;
+        let Transaction { mut connection, has_begun, last } = transaction;
+        let applied = async {
+            let mut statements = Statements::on(&mut connection);
+            if !has_begun {
+                statements.add("BEGIN IMMEDIATE");
+            }
+            let committed = write::apply(&mut statements, plan, last).await?;
+            statements.add("COMMIT").run().await?;
+            Ok(committed)
+        };
+        match applied.await {
+            Ok(committed) => {
+                self.connection = Some(connection);
+                let rows = plan.rows.iter().zip(&committed.rows);
+                let new: Vec<_> = rows.filter(|(row, _)| row.replaces.is_none()).map(|(_, id)| *id).collect();
+                self.confirm(&new)?;
+                Ok(committed)
+            }
+            Err(error) => Err(self.drop_connection(connection, error).await),
+        }
+    }
+
+    async fn peek(&self, wanted: &Wanted) -> Result<Known, QueueError> {
+        let peeked = async {
+            let mut connection = self.place.reading().connect().await?;
+            let loaded = load(&mut Statements::on(&mut connection), wanted).await?;
+            Ok(loaded.known)
+        };
+        peeked.await.map_err(|error| self.place.error(error))
+    }
+
+    async fn prune(&mut self, prune: Prune) -> Result<u64, QueueError> {
+        self.transact(async |connection| prune::delivered(connection, prune).await).await
+    }
+
+    async fn persist_metrics(&mut self, metrics: &Memory) -> Result<(), QueueError> {
+        self.transact(async |connection| memory::keep(connection, metrics).await).await
+    }
+
+    async fn shrink(&mut self, pages: u32) -> Result<u64, QueueError> {
+        self.look().await?;
+        let mut connection = self.take_connection().await?;
+        let vacuum = format!("PRAGMA incremental_vacuum({pages})");
+        let shrunk = async {
+            let (of_all, free): (i64, i64) = schema::pages(&mut connection).await?;
+            if pages > 0 && schema::is_wasteful(of_all, free) {
+                sqlx::query(AssertSqlSafe(vacuum)).execute(&mut connection).await?;
+            }
+            let (of_all, free) = schema::pages(&mut connection).await?;
+            if schema::is_wasteful(of_all, free) {
+                return Ok(u64::try_from(free).unwrap_or_default());
+            }
+            if pages > 0 {
+                // The file itself becomes shorter only by this.
+                sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut connection).await?;
+            }
+            Ok(0)
+        };
+        match shrunk.await {
+            Ok(left) => {
+                self.connection = Some(connection);
+                self.confirm(&[])?;
+                Ok(left)
+            }
+            Err(error) => Err(self.drop_connection(connection, error).await),
+        }
+    }
+
+    async fn check(&mut self) -> Result<(), QueueError> {
+        self.look().await
     }
 
     /// Writes the log into the file, so that it stands alone, and lets go of it.
-    pub(in crate::queue) async fn close(mut self) -> Result<(), QueueError> {
+    async fn close(mut self) -> Result<(), QueueError> {
         // Else what was taken away would be written into what is left.
         self.look().await?;
         let Some(mut connection) = self.connection.take() else { return Ok(()) };

@@ -15,7 +15,7 @@ use crate::queue::QueueError;
 const BETWEEN: TimeDelta = TimeDelta::minutes(1);
 
 /// Writes what has changed, and forgets what is older than a day before it.
-pub(super) async fn keep(connection: &mut SqliteConnection, memory: Memory) -> sqlx::Result<()> {
+pub(super) async fn keep(connection: &mut SqliteConnection, memory: &Memory) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE lately SET last_webhook_at = COALESCE(?, last_webhook_at), \
          last_delivered_at = COALESCE(?, last_delivered_at), untrusted = ?",

@@ -19,14 +19,13 @@
 //! - `row`: a row's columns as types
 //! - `plans`: tests that indexes find what pages and alarms ask for
 
-mod accept;
 mod attempts;
 mod attention;
 mod edit;
 mod engine;
 mod files;
-mod incidents;
 mod list;
+mod load;
 mod memory;
 mod overview;
 mod pages;
@@ -35,13 +34,10 @@ mod place;
 mod plans;
 mod prune;
 mod read;
-mod receive;
 mod recovery;
-mod rejected;
 mod row;
 mod salvage;
 mod schema;
-mod seen;
 mod statements;
 mod version;
 mod write;

@@ -18,6 +18,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a write-ahead log that grew in a storm is cut back to, in bytes.
 const LOG_LIMIT: &str = "67108864";
 
+/// How many prepared statements the writing connection keeps.
+const STATEMENTS: usize = 256;
+
 /// How many pages the log holds before a commit writes them into the file. All alerts wait for that commit, so it is half
 /// of what SQLite takes by itself: the slowest answers come a tenth sooner, and as many a second are taken.
 pub(super) const CHECKPOINT: &str = "500";
@@ -84,6 +87,8 @@ impl Place {
             .synchronous(SqliteSynchronous::Full)
             // macOS keeps what was fsynced in the drive's cache; elsewhere this does nothing.
             .pragma("fullfsync", "1")
+            // A batch is a text for each number of rows and each kind of operations in it.
+            .statement_cache_capacity(STATEMENTS)
             .pragma("journal_size_limit", LOG_LIMIT)
             .pragma("wal_autocheckpoint", CHECKPOINT)
     }

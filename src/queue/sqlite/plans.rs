@@ -5,7 +5,8 @@ use std::path::Path;
 use sqlx::{ConnectOptions, Row as _, SqliteConnection};
 
 use super::place::Place;
-use super::{Engine, attempts, attention, overview, pages};
+use super::{Engine, attempts, attention, load, overview, pages, write};
+use crate::queue::store::Store as _;
 
 /// How SQLite goes about a query, a line for each step.
 async fn plan(connection: &mut SqliteConnection, query: &str) -> Vec<String> {
@@ -37,6 +38,15 @@ async fn nothing_that_a_page_or_an_alarm_asks_for_leafs_through_the_events() {
         let plan = plan(&mut connection, query).await;
         assert!(!plan.is_empty());
         assert!(!plan.iter().any(|step| grows(step)), "{query}\n{plan:#?}");
+    }
+    // Nor does what a batch reads and writes, apart from the numbers that it is asked for.
+    for query in [load::WAITING, load::SETTLING, load::BEGINNING, write::ATTEMPTS, write::SETTLED] {
+        let plan = plan(&mut connection, query).await;
+        assert!(
+            !plan.iter().any(|step| step.starts_with("SCAN events") || step.starts_with("SCAN bodies")),
+            "{plan:#?}"
+        );
+        assert!(!plan.iter().any(|step| step.contains("AUTOMATIC")), "{query}\n{plan:#?}");
     }
     // The measure itself is one.
     for query in ["SELECT * FROM events WHERE count > 1", "SELECT id FROM events WHERE id > 7 ORDER BY description"] {

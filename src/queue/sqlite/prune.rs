@@ -1,11 +1,14 @@
-//! History: delivered events are forgotten, oldest first.
+//! Retention: delivered events are forgotten, oldest first.
 
+use chrono::{DateTime, Utc};
 use sqlx::SqliteConnection;
 
-use super::incidents;
 use super::list::numbers;
 use crate::queue::EventId;
-use crate::queue::writer::Prune;
+use crate::queue::store::Prune;
+
+/// How many open incidents are remembered at most; about 30 MB.
+const MOST_OPEN: u32 = 200_000;
 
 /// Forgets delivered events and tells how many.
 pub(super) async fn delivered(connection: &mut SqliteConnection, prune: Prune) -> sqlx::Result<u64> {
@@ -25,6 +28,30 @@ pub(super) async fn delivered(connection: &mut SqliteConnection, prune: Prune) -
     }
     // Keys that no event is left of.
     sqlx::query("DELETE FROM tallies WHERE events = 0").execute(&mut *connection).await?;
-    incidents::forget(connection, prune.incidents_before, prune.limit).await?;
+    forget_incidents(connection, prune.incidents_before, prune.limit).await?;
     Ok(ids.len() as u64)
+}
+
+/// Forgets at most `limit` incidents that were closed before `before`, and as many of those that are open where there are
+/// too many. Those are not forgotten by age: a clock that is set forward would forget them all.
+async fn forget_incidents(connection: &mut SqliteConnection, before: DateTime<Utc>, limit: u32) -> sqlx::Result<()> {
+    sqlx::query(
+        "DELETE FROM incidents WHERE (incident_key, service_key) IN \
+         (SELECT incident_key, service_key FROM incidents WHERE is_open = 0 AND changed_at < ? \
+          ORDER BY changed_at LIMIT ?)",
+    )
+    .bind(before.timestamp_millis())
+    .bind(limit)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "DELETE FROM incidents WHERE (incident_key, service_key) IN \
+         (SELECT incident_key, service_key FROM incidents WHERE is_open <> 0 \
+          ORDER BY changed_at DESC LIMIT ? OFFSET ?)",
+    )
+    .bind(limit)
+    .bind(MOST_OPEN)
+    .execute(connection)
+    .await?;
+    Ok(())
 }

@@ -11,13 +11,11 @@ use sqlx::{Sqlite, SqliteConnection, SqlitePool};
 use tokio::sync::{RwLock, RwLockWriteGuard};
 use tokio::time::timeout;
 
-use super::list::numbers;
 use super::place::Place;
-use super::row::{ColumnError, Columns, to_send};
+use super::row::{ColumnError, Columns};
 use super::schema;
 use crate::pagerduty::ServiceKey;
-use crate::queue::writer::{Begin, NotFirst};
-use crate::queue::{Begun, EventId, QueueError, Record, STUCK, WaitingEvent};
+use crate::queue::{EventId, QueueError, Record, STUCK, WaitingEvent};
 
 /// How many connections serve the deliveries at the same time.
 const WORKING: u32 = 2;
@@ -51,34 +49,6 @@ macro_rules! with_keys {
 pub(super) use with_keys;
 
 pub(super) const KEYS_WAITING: &str = with_keys!("SELECT 0 AS id, service_key FROM keys WHERE service_key IS NOT NULL");
-
-/// The first event in line before this one of its incident, apart from the numbers in a JSON array.
-const FIRST_BEFORE: &str = "SELECT MIN(earlier.id) FROM events JOIN events AS earlier \
-     ON earlier.state = 'waiting' AND earlier.incident_key = events.incident_key \
-     AND earlier.service_key = events.service_key AND earlier.id < events.id \
-     WHERE events.state = 'waiting' AND events.id = ?1 \
-     AND (?2 IS NULL OR earlier.id NOT IN (SELECT value FROM json_each(?2)))";
-
-/// What to send of an event, if it waits and no other of its incident goes first.
-pub(super) async fn begun(connection: &mut SqliteConnection, begin: &Begin) -> sqlx::Result<Result<Begun, NotFirst>> {
-    if let Some(earlier) = first_before(connection, begin).await? {
-        return Ok(Err(NotFirst::Behind(earlier)));
-    }
-    let row =
-        sqlx::query("SELECT body, received_at FROM events JOIN bodies USING (id) WHERE state = 'waiting' AND id = ?")
-            .bind(begin.id.get())
-            .fetch_optional(connection)
-            .await?;
-    row.map(|row| to_send(&row)).transpose().map(|begun| begun.ok_or(NotFirst::NotWaiting))
-}
-
-/// The event of its incident that goes before the one to begin with, if one does.
-pub(super) async fn first_before(connection: &mut SqliteConnection, begin: &Begin) -> sqlx::Result<Option<EventId>> {
-    let past = (!begin.past.is_empty()).then(|| numbers(&begin.past));
-    let earlier: Option<i64> =
-        sqlx::query_scalar(FIRST_BEFORE).bind(begin.id.get()).bind(past).fetch_one(connection).await?;
-    Ok(earlier.map(EventId::new))
-}
 
 /// Who reads by which connections.
 #[derive(Debug)]
@@ -217,7 +187,8 @@ impl Reads {
     pub(in crate::queue) async fn get(&self, id: EventId) -> Result<Option<Record>, QueueError> {
         let query = sqlx::query(
             "SELECT id, state, service_key, incident_key, event_type, count, received_at, first_seen, attempts, \
-             last_attempt_at, next_attempt_at, blamed_ms, finished_at, resolved_at, reason, description, body \
+             last_attempt_at, next_attempt_at, blamed_ms, finished_at, resolved_at, reason, description, body, \
+             counts_at \
              FROM events JOIN bodies USING (id) WHERE id = ?",
         )
         .bind(id.get());

@@ -211,8 +211,9 @@ async fn take_over_attached(connection: &mut SqliteConnection) -> sqlx::Result<u
         .fetch_one(&mut *change)
         .await?;
     let bodies = format!(
-        "INSERT INTO main.bodies (id, body) SELECT ? + id, (SELECT body FROM before.bodies WHERE bodies.id = old.id) \
-         {ONLY_THERE}"
+        "INSERT INTO main.bodies (id, body, counts_at) \
+         SELECT ? + id, (SELECT body FROM before.bodies WHERE bodies.id = old.id), \
+         (SELECT counts_at FROM before.bodies WHERE bodies.id = old.id) {ONLY_THERE}"
     );
     sqlx::query(sqlx::AssertSqlSafe(bodies)).bind(base).execute(&mut *change).await?;
     let columns = "state, service_key, incident_key, event_type, count, received_at, first_seen, attempts, \

@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Row, Sqlite, Type};
 
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
-use crate::queue::{Begun, EventId, Record, RejectedId, RejectedSummary, State, Summary};
+use crate::queue::{EventId, Record, RejectedId, RejectedSummary, State, Summary, counts};
 
 /// Why a column could not be read.
 #[derive(Debug)]
@@ -22,12 +22,6 @@ impl From<sqlx::Error> for ColumnError {
     fn from(error: sqlx::Error) -> Self {
         Self::Sqlx(error)
     }
-}
-
-/// What to send, from a row with `body` and `received_at`. A time that cannot be read keeps nothing from being sent.
-pub(super) fn to_send(row: &SqliteRow) -> sqlx::Result<Begun> {
-    let received_at = DateTime::from_timestamp_millis(row.try_get("received_at")?).unwrap_or_default();
-    Ok(Begun { body: row.try_get("body")?, received_at })
 }
 
 /// A row that has an `id` and whatever else was asked for.
@@ -127,7 +121,12 @@ impl Columns {
         })
     }
 
+    /// With the body as it is sent: until the first attempt its counts stand beside it.
     pub(super) fn record(&self) -> Result<Record, ColumnError> {
+        let (count, first_seen) = (self.number("count")?, self.time("first_seen")?);
+        let last_attempt_at = self.optional_time("last_attempt_at")?;
+        let (body, counts_at) = (self.bytes("body")?, self.optional_number("counts_at")?);
+        let body = if last_attempt_at.is_some() { body } else { counts::inserted(body, counts_at, count, first_seen) };
         Ok(Record {
             id: self.id,
             state: self.state()?,
@@ -135,12 +134,12 @@ impl Columns {
             incident_key: self.incident_key()?,
             event_type: self.event_type()?,
             description: self.text("description")?,
-            body: self.bytes("body")?,
-            count: self.number("count")?,
+            body,
+            count,
             received_at: self.time("received_at")?,
-            first_seen: self.time("first_seen")?,
+            first_seen,
             attempts: self.number("attempts")?,
-            last_attempt_at: self.optional_time("last_attempt_at")?,
+            last_attempt_at,
             next_attempt_at: self.optional_time("next_attempt_at")?,
             blamed: self.milliseconds("blamed_ms")?,
             reason: self.optional_text("reason")?,

@@ -39,6 +39,11 @@ impl<'c> Statements<'c> {
         self
     }
 
+    /// Whether nothing is held back.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// Runs what was added.
     pub(super) async fn run(&mut self) -> sqlx::Result<()> {
         if self.held.is_empty() {

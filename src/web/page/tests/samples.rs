@@ -8,7 +8,7 @@ use crate::delivery::view::{DeliveryView, LaneView};
 use crate::metrics::{Bucket, Snapshot};
 use crate::monitor::{Cause, Facts, Trouble, Word};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
-use crate::queue::{Attention, Destination, EventId, Overview, Record, RejectedId, RejectedSummary, State, Summary};
+use crate::queue::{Backlog, Destination, EventId, Overview, Record, RejectedId, RejectedSummary, State, Summary};
 use crate::web::page::layout::{About, Frame, Imprint};
 use crate::web::page::view::{Listing, Lists, Notice, Status};
 
@@ -37,7 +37,7 @@ pub(super) fn facts() -> Facts {
         at: now(),
         started_at: ago(4),
         queue: Ok(Overview::default()),
-        attention: Ok(Attention::default()),
+        attention: Ok(Backlog::default()),
         storage: Ok(()),
         delivery: DeliveryView::default(),
         metrics: Snapshot::default(),

@@ -7,7 +7,7 @@ use crate::pagerduty::ServiceKey;
 
 /// What of the queue wants somebody's attention, see [`Reader::attention`](super::Reader::attention).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Attention {
+pub struct Backlog {
     /// The first in line of each service key that has some, in the order of the keys; some incidents may have been left
     /// out.
     pub first: Vec<FirstInLine>,
@@ -15,7 +15,7 @@ pub struct Attention {
     pub dead: Vec<DeadLetters>,
 }
 
-impl Attention {
+impl Backlog {
     /// The one of them that waits longest.
     #[must_use]
     pub fn oldest(&self) -> Option<&FirstInLine> {

@@ -7,7 +7,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use log::{debug, warn};
 use tokio::time::sleep;
 
-use super::writer::{Command, Prune};
+use super::store::Prune;
+use super::writer::Maintenance;
 use super::{Queue, QueueError};
 
 /// How many rows one commit forgets at most, so that a webhook waits for few of them.
@@ -28,7 +29,7 @@ const KEEP_INCIDENTS: TimeDelta = TimeDelta::days(180);
 
 /// How much is kept. Dead letters and rejected webhooks are none of it: they wait until somebody acts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct History {
+pub struct Retention {
     /// For how long. The pace of a service key is known from the attempts of its last minutes, so less than ten of them
     /// could let a bridge that starts again send too much.
     pub age: Duration,
@@ -43,7 +44,7 @@ impl Queue {
     /// # Errors
     ///
     /// When not all of it could be committed.
-    pub async fn prune(&self, history: History, now: DateTime<Utc>) -> Result<u64, QueueError> {
+    pub async fn prune(&self, history: Retention, now: DateTime<Utc>) -> Result<u64, QueueError> {
         let age = TimeDelta::from_std(history.age).unwrap_or(TimeDelta::MAX);
         let before = now.checked_sub_signed(age).unwrap_or(DateTime::<Utc>::MIN_UTC);
         let incidents_before = now - KEEP_INCIDENTS;
@@ -62,8 +63,10 @@ impl Queue {
         let mut gone = 0;
         while gone < most {
             let limit = u32::try_from(most - gone).unwrap_or(CHUNK).min(CHUNK);
-            let forgotten =
-                self.ask(|reply| Command::Prune { prune: Prune { before, incidents_before, limit }, reply }).await?;
+            let forgotten = {
+                let prune = Prune { before, incidents_before, limit };
+                self.maintain(|reply| Maintenance::Prune(prune, reply)).await?
+            };
             gone += forgotten;
             if forgotten < u64::from(limit) {
                 break;
@@ -79,9 +82,9 @@ impl Queue {
     ///
     /// When not all of it could be committed.
     pub async fn shrink(&self) -> Result<(), QueueError> {
-        let mut left = self.ask(|reply| Command::Shrink { pages: 0, reply }).await?;
+        let mut left = self.maintain(|reply| Maintenance::Shrink(0, reply)).await?;
         while left > 0 {
-            let still = self.ask(|reply| Command::Shrink { pages: SHRINK_PAGES, reply }).await?;
+            let still = self.maintain(|reply| Maintenance::Shrink(SHRINK_PAGES, reply)).await?;
             if still >= left {
                 // A file from before the bridge gave space back.
                 break;
@@ -95,7 +98,7 @@ impl Queue {
     /// Prunes at once and after every `interval`, for as long as it is polled.
     pub async fn keep_pruned(
         &self,
-        history: History,
+        history: Retention,
         interval: Duration,
         clock: impl Fn() -> DateTime<Utc>,
     ) -> Infallible {

@@ -1,8 +1,8 @@
-//! What is decided about incidents by the times that Sentry tells. Pure.
+//! What belongs before what, by the times that Sentry gives.
 //!
 //! Sentry keeps no order between its deliveries, so a trigger may come after a resolve that it belongs before, and the
 //! other way round. Only times of Sentry's own clock are compared for it: the clock of a client that sent an event, and
-//! the clock of this machine, may show anything. Where Sentry tells no time, what comes later belongs later.
+//! the clock of this machine, may show anything. Where Sentry gives no time, what comes later belongs later.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -11,16 +11,20 @@ const OVERTAKING: TimeDelta = TimeDelta::minutes(1);
 
 /// The resolves that may have overtaken what comes now, by when they came.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Window {
-    pub(super) now: DateTime<Utc>,
-    pub(super) since: DateTime<Utc>,
+pub(in crate::queue) struct Window {
+    pub(in crate::queue) now: DateTime<Utc>,
+    pub(in crate::queue) since: DateTime<Utc>,
     /// What came later than now came before the clock was set back. A minute is left for small corrections.
-    pub(super) until: DateTime<Utc>,
+    pub(in crate::queue) until: DateTime<Utc>,
 }
 
 impl Window {
     pub(super) fn around(now: DateTime<Utc>) -> Self {
         Self { now, since: now - OVERTAKING, until: now + OVERTAKING }
+    }
+
+    pub(super) fn contains(&self, at: DateTime<Utc>) -> bool {
+        (self.since..=self.until).contains(&at)
     }
 
     /// Those that may have overtaken what came `then` and is read again: whatever came since as well.
@@ -42,6 +46,13 @@ pub(super) fn is_outdated(resolve: Option<DateTime<Utc>>, trigger: Option<DateTi
     let (Some(sent_at), Some(received_at)) = (resolve, trigger) else { return false };
     // A time that is yet to come was written when a clock was ahead, and would keep the incident open until then.
     received_at <= now && sent_at.timestamp() < received_at.timestamp()
+}
+
+/// Whether a resolve, sent at `resolve`, resolves what a trigger opened that Sentry received at `trigger`: unless that was in
+/// a later second. What Sentry received later than `now` came from a clock that was ahead.
+pub(super) fn is_resolved(trigger: Option<DateTime<Utc>>, resolve: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
+    let (Some(received_at), Some(sent_at)) = (trigger, resolve) else { return true };
+    received_at.timestamp() <= sent_at.timestamp() || received_at > now
 }
 
 #[cfg(test)]
