@@ -267,7 +267,7 @@ async fn count(queue: &Queue, metrics: &Metrics, commits: &Arc<CommitTimes>) -> 
 
 /// How the last attempts of an earlier run failed, for each service key for which something waits.
 async fn troubles(queue: &Queue) -> Vec<(ServiceKey, String)> {
-    match queue.reader().attention(&[]).await {
+    match queue.reader().backlog(&[]).await {
         Ok(attention) => {
             let first = attention.first.into_iter();
             first.filter_map(|first| first.reason.map(|reason| (first.service_key, reason))).collect()

@@ -24,7 +24,6 @@
 //! - [`queue`]: the durable queue
 //! - [`delivery`]: what to send next and when, and the worker that does it
 //! - [`row`]: what is told about an event or a rejected webhook, as JSON
-//! - [`upkeep`]: what people do about dead letters and rejected webhooks
 //! - [`metrics`]: what happened, counted; every room may touch it
 //! - [`monitor`]: whether the bridge is well
 //! - [`supervision`]: background tasks, none of which may end; [`descriptors`]: how many files may be open
@@ -57,5 +56,4 @@ pub mod routing;
 pub mod row;
 pub mod sentry;
 pub mod supervision;
-pub mod upkeep;
 pub mod web;

@@ -72,7 +72,7 @@ async fn kill(queue: &Queue, id: EventId, reason: &str, seconds: i64) {
 #[tokio::test]
 async fn an_empty_queue_wants_no_attention() {
     let (_directory, queue) = open().await;
-    assert_eq!(queue.reader().attention(&[]).await.unwrap(), Backlog::default());
+    assert_eq!(queue.reader().backlog(&[]).await.unwrap(), Backlog::default());
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn the_oldest_of_all_service_keys_is_told_without_the_incidents_left_out()
     let first = trigger(&queue, B, "42", 10).await;
     trigger(&queue, B, "43", 11).await;
     let without = [incident("alarm/1"), incident("alarm/2")];
-    let oldest = async |without: &[IncidentKey]| queue.reader().attention(without).await.unwrap().oldest().cloned();
+    let oldest = async |without: &[IncidentKey]| queue.reader().backlog(without).await.unwrap().oldest().cloned();
 
     let retry = Disposition::Retry {
         reason: "no answer".to_owned(),
@@ -100,7 +100,7 @@ async fn the_oldest_of_all_service_keys_is_told_without_the_incidents_left_out()
         reason: Some("no answer".to_owned()),
     };
     assert_eq!(oldest(&without).await, Some(expected.clone()));
-    let first_in_line = queue.reader().attention(&without).await.unwrap().first;
+    let first_in_line = queue.reader().backlog(&without).await.unwrap().first;
     assert_eq!(first_in_line.iter().map(|first| first.id).collect::<Vec<_>>(), [second, first]);
     assert_eq!(first_in_line[1], expected);
     assert_eq!(oldest(&[]).await.unwrap().since, at(0));
@@ -129,7 +129,7 @@ async fn dead_letters_are_told_by_service_key_with_the_one_that_died_last() {
         died_at: at(died_at),
         reason: Some(reason.to_owned()),
     };
-    let dead = async || queue.reader().attention(&[]).await.unwrap().dead;
+    let dead = async || queue.reader().backlog(&[]).await.unwrap().dead;
     assert_eq!(dead().await, [letters(A, 2, ids[0], 200, "late"), letters(B, 1, ids[2], 150, "other")]);
 
     let mut editor = Editor::open(&directory.path().join("bridge.db")).await.unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::rejected::{MAX_REJECTED, MAX_REJECTED_BYTES};
+use sentry_pagerduty_bridge::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
 use sentry_pagerduty_bridge::queue::retention::Retention;
 use sentry_pagerduty_bridge::queue::{
     Accepted, Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, Queue, QueueError, Reader, Rejected,

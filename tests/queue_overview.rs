@@ -189,10 +189,12 @@ impl Bench {
             Deed::Reject => self.last_rejected = self.queue.reject(rejected(self.clock)).await.unwrap().get(),
             Deed::Readmit(number) => {
                 let incoming = Enqueue::event(event(&key(number % 3), "readmitted", self.clock));
-                self.editor.readmit(self.rejected_id(number), incoming).await.unwrap();
+                let id = self.rejected_id(number);
+                self.editor.readmit(id, incoming).await.unwrap();
             }
             Deed::DiscardRejected(number) => {
-                self.editor.discard_rejected(self.rejected_id(number)).await.unwrap();
+                let id = self.rejected_id(number);
+                self.editor.discard_rejected(id).await.unwrap();
             }
             Deed::Revive(numbers) => {
                 let ids: Vec<_> = numbers.into_iter().map(|number| self.id(number)).collect();

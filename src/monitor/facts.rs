@@ -106,7 +106,7 @@ impl Watch {
     pub async fn facts(&self, now: DateTime<Utc>) -> Facts {
         let storage = if self.queue.is_well() { Ok(()) } else { self.queue.probe().await.map(drop) };
         let mut queue = self.queue.reader().overview().await;
-        let mut attention = self.queue.reader().attention(&self.own).await;
+        let mut attention = self.queue.reader().backlog(&self.own).await;
         let clock = Reading { started_at: self.started_at, uptime: self.started.elapsed(), now };
         for first in attention.iter_mut().flat_map(|attention| &mut attention.first) {
             let since = self.waits_since(first, &clock);

@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 
 use crate::ingest::{Dedup, FollowUp, Prepared};
 use crate::pagerduty::event::{EventAction, Note};
-use crate::pagerduty::{Description, Event, EventType, IncidentKey, Rendered, ServiceKey, WireEvent};
+use crate::pagerduty::fold::folded;
+use crate::pagerduty::{Description, Event, EventType, IncidentKey, Rendered, ServiceKey, WireEvent, with_counts};
 
 /// What PagerDuty shows of a resolve that its trigger brought with it.
 const RESOLVED_BEFORE: &str = "Sentry resolved this before the bridge got the alert";
@@ -327,4 +328,47 @@ pub struct Record {
     pub finished_at: Option<DateTime<Utc>>,
     /// Of a trigger that PagerDuty had not accepted by then: when a resolve of its incident came.
     pub resolved_at: Option<DateTime<Utc>>,
+}
+
+/// The bytes to send of a trigger that stands for `count` alerts, the first of which came at `first_seen`.
+///
+/// Until the first attempt the counts are columns beside the body, so that folding parses no JSON. Without `counts_at` the
+/// body is parsed, as are those of earlier versions, which may have older counts in them.
+pub(super) fn with_counts_of(
+    body: Vec<u8>,
+    counts_at: Option<usize>,
+    count: u32,
+    first_seen: DateTime<Utc>,
+) -> Vec<u8> {
+    match counts_at {
+        _ if count < 2 => body,
+        Some(offset) => with_counts(body, offset, count, first_seen),
+        None => folded(body, count, first_seen),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BODY: &[u8] = br#"{"details":{"datetime":"d","url":null}}"#;
+
+    fn sent(counts_at: Option<usize>, count: u32) -> String {
+        let first_seen = DateTime::from_timestamp_millis(1_800_000_000_123).unwrap();
+        String::from_utf8(with_counts_of(BODY.to_vec(), counts_at, count, first_seen)).unwrap()
+    }
+
+    #[test]
+    fn a_trigger_of_one_alert_is_sent_as_it_came() {
+        assert_eq!(sent(None, 1).as_bytes(), BODY);
+        assert_eq!(sent(Some(26), 1).as_bytes(), BODY);
+    }
+
+    #[test]
+    fn the_counts_are_the_same_with_and_without_a_known_place() {
+        let expected =
+            r#"{"details":{"datetime":"d","occurrences":17,"first_seen":"2027-01-15T08:00:00.123000Z","url":null}}"#;
+        assert_eq!(sent(Some(26), 17), expected);
+        assert_eq!(sent(None, 17), expected);
+    }
 }

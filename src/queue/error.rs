@@ -6,7 +6,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::EventId;
-use super::rejected::MAX_REJECTED_BYTES;
+use super::item::MAX_REJECTED_BYTES;
 
 /// What went wrong with the queue. Clones go to everybody whose command was in a commit that failed.
 #[derive(Clone, Debug, Error)]

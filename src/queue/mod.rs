@@ -2,37 +2,30 @@
 //!
 //! - [`Queue`]: enqueues what webhooks bring, begins attempts and settles events; every answer comes after the commit
 //! - [`Reader`]: reads what is committed, also beside a running bridge
-//! - [`Editor`]: changes it from outside
+//! - [`admin`]: changes it from outside: retry, discard
 //! - [`envelope`]: events on their way through the queue, as types
-//! - [`rejected`]: webhooks that were rejected; [`item`]: both, as people list them
-//! - [`overview`], [`backlog`], [`unreadable`]: the queue at a glance, what needs attention, and what cannot be read
+//! - [`item`]: events and rejected webhooks, as people list them
+//! - [`overview`]: the queue at a glance, and what needs attention
 //! - [`arrivals`]: tells whoever delivers what was committed; bounded
 //! - `writer`: one task that commits together what has piled up (one fsync for many)
 //! - `decide`: all rules about incidents, folding, repetitions and attempts; pure
 //! - `store`: what a storage engine does; `sqlite`: the only place that knows SQL
-//! - `dedup_window`: what was said within the last minutes; `counts`: for how many alerts a trigger stands
-//! - [`retention`]: how long delivered events are kept; `memory`: what the metrics need after a restart
+//! - [`retention`]: how long delivered events are kept, and what the metrics need after a restart
 //! - [`error`]: what went wrong, as sentences for the operator
 
+pub mod admin;
 pub mod arrivals;
-pub mod backlog;
-mod counts;
 mod decide;
-mod dedup_window;
-mod editor;
 pub mod envelope;
 pub mod error;
 pub mod item;
-mod memory;
 pub mod overview;
 mod reader;
-pub mod rejected;
 pub mod retention;
 mod sqlite;
 mod store;
 #[cfg(test)]
 mod tests;
-pub mod unreadable;
 mod writer;
 
 use std::path::Path;
@@ -43,23 +36,20 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+pub use admin::Editor;
 pub use arrivals::Arrivals;
-pub use backlog::{Backlog, DeadLetters, FirstInLine, IncidentState};
-pub use editor::Editor;
 pub use envelope::{
     Accepted, Arrival, Begun, Content, Disposition, Enqueue, Enqueued, Envelope, EventId, Record, State, WaitingEvent,
 };
 pub use error::QueueError;
-pub use item::{ItemId, NoItemId, RejectedSummary, Summary};
-pub use overview::{Destination, Overview};
-pub use reader::Reader;
-pub use rejected::{Rejected, RejectedId};
+pub use item::{ItemId, NoItemId, Rejected, RejectedId, RejectedSummary, Summary};
+pub use overview::{Backlog, DeadLetters, Destination, FirstInLine, IncidentState, Overview};
+pub use reader::{DeliveryReads, KeysInLine, ListReads, LookedAgain, Page, Reader, Reads, StatusReads, Unreadable};
 pub use retention::Retention;
-pub use unreadable::{KeysInLine, LookedAgain, Page, Unreadable};
 pub use writer::status::Commit;
 
 use decide::Settle;
-use rejected::MAX_REJECTED_BYTES;
+use item::MAX_REJECTED_BYTES;
 use store::Begin;
 use writer::status::WriterStatus;
 use writer::{Command, Maintenance, Operation};
@@ -111,7 +101,7 @@ impl Queue {
     ///
     /// When the file cannot be opened once more.
     pub async fn editor(&self) -> Result<Editor, QueueError> {
-        Editor::open(&self.reader.path()).await
+        Editor::open(Path::new(&self.reader.database())).await
     }
 
     /// Takes what a webhook brings. It is committed when this returns.
@@ -217,7 +207,7 @@ impl Queue {
     }
 
     async fn probe_within(&self, patience: Duration) -> Result<Duration, QueueError> {
-        let stuck = |time: Duration| QueueError::Stuck { path: self.reader.path(), seconds: time.as_secs() };
+        let stuck = |time: Duration| QueueError::Stuck { path: self.reader.database().into(), seconds: time.as_secs() };
         if let Some(time) = self.status.busy_for().filter(|time| *time >= patience) {
             return Err(stuck(time));
         }

@@ -10,8 +10,8 @@ use std::future::Future;
 use chrono::{DateTime, Utc};
 
 use super::decide::times::Window;
-use super::envelope::{Begun, Envelope, EventId, State};
-use super::{QueueError, Rejected, RejectedId, counts};
+use super::envelope::{Begun, Envelope, EventId, State, with_counts_of};
+use super::{QueueError, Rejected, RejectedId};
 use crate::ingest::DedupKey;
 use crate::metrics::Memory;
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
@@ -300,7 +300,7 @@ impl Attemptable {
     /// What a first attempt sends.
     pub(super) fn first_body(&self) -> Option<Vec<u8>> {
         let body = self.body.clone()?;
-        Some(counts::inserted(body, self.counts_at, self.count, self.first_seen))
+        Some(with_counts_of(body, self.counts_at, self.count, self.first_seen))
     }
 
     pub(super) fn begun(&self, body: Vec<u8>) -> Begun {

@@ -9,8 +9,8 @@ use chrono::DateTime;
 use futures_util::future::join_all;
 use tempfile::TempDir;
 
+use super::decide::dedup_window::DedupWindow;
 use super::decide::{Batch, decide, wanted};
-use super::dedup_window::DedupWindow;
 use super::sqlite::Engine;
 use super::store::{Plan, Store, Wanted};
 use super::{Enqueue, Envelope, Queue, QueueError};

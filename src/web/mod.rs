@@ -31,7 +31,7 @@ use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::monitor::Watch;
 use crate::queue::Queue;
-use crate::upkeep::Upkeep;
+use crate::queue::admin::QueueAdmin;
 use crate::web::admin::Admin;
 use crate::web::answer::error;
 use crate::web::body_memory::BodyMemory;
@@ -49,7 +49,7 @@ pub struct Shared {
     /// Who may look and act.
     pub admin: Admin,
     /// What people do about what went wrong.
-    pub upkeep: Upkeep,
+    pub upkeep: QueueAdmin,
     /// What a webhook means.
     pub ingest: Ingest,
     /// Where events are committed.
@@ -74,7 +74,7 @@ impl Shared {
     pub fn new(door: Door, ingest: Ingest, queue: Queue, max_body: usize, metrics: Metrics, watch: Watch) -> Self {
         let admin = Admin::default();
         let body_memory = BodyMemory::new(max_body);
-        let upkeep = Upkeep::new(queue.clone(), ingest.clone());
+        let upkeep = QueueAdmin::new(queue.clone(), ingest.clone());
         let (imprint, stopping) = (Imprint::default(), AtomicBool::new(false));
         Self { door, admin, upkeep, ingest, queue, max_body, metrics, watch, body_memory, imprint, stopping }
     }

@@ -9,14 +9,14 @@ use crate::cli::{QueueDiscardArgs, Standing};
 use crate::commands::{Misuse, out, say};
 use crate::exit::Exit;
 use crate::queue::Editor;
-use crate::upkeep::{Doomed, sorted};
+use crate::queue::admin::{Deletion, sorted};
 
 /// What `--all` means when nothing else is said: what waits is on its way, and history goes by itself.
 const UNWANTED: [Standing; 2] = [Standing::Dead, Standing::Rejected];
 
 pub(super) async fn run(args: &QueueDiscardArgs) -> anyhow::Result<Exit> {
     let mut editor = Editor::open(database()?.sqlite_path()).await?;
-    let mut doomed = Doomed::default();
+    let mut doomed = Deletion::default();
     let mut well = true;
     if args.all {
         for standing in states_or(&args.states, &UNWANTED) {
@@ -29,7 +29,7 @@ pub(super) async fn run(args: &QueueDiscardArgs) -> anyhow::Result<Exit> {
         }
     } else {
         let missing;
-        (doomed, missing) = Doomed::find(editor.reader(), &args.ids).await?;
+        (doomed, missing) = Deletion::find(editor.reader(), &args.ids).await?;
         for id in &missing {
             say(&format!("{id}: the queue has nothing with this number"));
         }
@@ -58,7 +58,7 @@ pub(super) async fn run(args: &QueueDiscardArgs) -> anyhow::Result<Exit> {
     Ok(Exit::of(well && gone == total))
 }
 
-fn question(doomed: &Doomed) -> String {
+fn question(doomed: &Deletion) -> String {
     let mut parts: Vec<_> = doomed.events().iter().map(|(state, ids)| format!("{} {state}", ids.len())).collect();
     if !doomed.webhooks().is_empty() {
         parts.push(format!("{} rejected", doomed.webhooks().len()));
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn only_a_yes_is_a_yes() {
-        let mut doomed = Doomed::default();
+        let mut doomed = Deletion::default();
         doomed.add_events(State::Waiting, Vec::new());
         doomed.add_events(State::Dead, vec![EventId::new(1), EventId::new(2)]);
         doomed.add_webhooks(vec![RejectedId::new(1)]);

@@ -8,9 +8,9 @@ use crate::commands::{Misuse, config_or_stand_ins, out, say};
 use crate::exit::Exit;
 use crate::ingest::Ingest;
 use crate::printable::line;
+use crate::queue::admin::retry::{remap, revive};
+use crate::queue::admin::{Resolved, Retried, sorted};
 use crate::queue::{Editor, ItemId};
-use crate::upkeep::retry::{remap, revive};
-use crate::upkeep::{Resolved, Retried, sorted};
 
 /// The settings without which a rejected webhook could not be given to anybody.
 const KEY: &str = "BRIDGE_PAGERDUTY_SERVICE_KEY";

@@ -7,8 +7,9 @@ use chrono::{DateTime, Utc};
 
 use super::{Decider, Settle};
 use crate::pagerduty::EventType;
+use crate::queue::envelope::with_counts_of;
 use crate::queue::store::{Attempted, Begin, IncidentQueue, IncidentUpdate, NotBegun, Plan, Settled, Settling};
-use crate::queue::{Begun, Disposition, EventId, State, counts};
+use crate::queue::{Begun, Disposition, EventId, State};
 
 /// What a batch has done to stored events so far.
 #[derive(Debug, Default)]
@@ -69,7 +70,7 @@ impl<'b> Decider<'b> {
             let envelope = row.envelope.to_mut();
             if is_first {
                 let body = std::mem::take(&mut envelope.body);
-                envelope.body = counts::inserted(body, envelope.counts_at.take(), row.count, row.first_seen);
+                envelope.body = with_counts_of(body, envelope.counts_at.take(), row.count, row.first_seen);
             }
             Begun { body: envelope.body.clone(), received_at: envelope.received_at }
         } else if let Some(body) = self.ledger.bodies.get(&id) {

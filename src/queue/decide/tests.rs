@@ -3,7 +3,7 @@
 //! at place `n` came, and happened in Sentry, at second `n`; `@9` behind a word says another second for Sentry.
 
 use super::*;
-use crate::ingest::{Dedup, dedup};
+use crate::ingest::{Dedup, FollowUp, dedup};
 use crate::pagerduty::Description;
 use crate::pagerduty::event::{EventAction, Note, Trigger};
 use crate::queue::store::{Attemptable, Seen, Settling, WaitingRow};

@@ -2,16 +2,18 @@
 
 use std::path::Path;
 
+use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
 use sqlx::{Connection, Sqlite, SqliteConnection};
 
-use super::list::numbers;
+use super::database::Database;
 use super::load::{Loaded, load};
-use super::place::Place;
-use super::statements::Statements;
-use super::{Reads, schema, write};
+use super::numbers;
+use super::statement_batch::StatementBatch;
+use super::{SqliteReads, schema, write};
+use crate::queue::admin::Edits;
+use crate::queue::decide::dedup_window::DedupWindow;
 use crate::queue::decide::{self, Batch};
-use crate::queue::dedup_window::DedupWindow;
 use crate::queue::{Enqueue, Enqueued, EventId, QueueError, RejectedId, State};
 
 type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
@@ -20,38 +22,41 @@ type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
 /// one minute and the longest time an attempt takes.
 const KEEP_ATTEMPTS: TimeDelta = TimeDelta::minutes(30);
 
+/// How many events one commit changes at most, so that a running bridge never waits long for it.
+const CHUNK: usize = 500;
+
 /// A connection that writes beside that of a bridge.
 #[derive(Debug)]
-pub(in crate::queue) struct Edits {
-    place: Place,
+pub(in crate::queue) struct SqliteEdits {
+    database: Database,
     connection: SqliteConnection,
 }
 
-impl Edits {
+impl SqliteEdits {
     pub(in crate::queue) async fn open(path: &Path) -> Result<Self, QueueError> {
-        let place = Place::new(path);
+        let database = Database::new(path);
         if !path.exists() {
-            return Err(QueueError::Missing { path: place.path() });
+            return Err(QueueError::Missing { path: database.path() });
         }
-        let mut connection = place.connect().await?;
-        schema::check(&mut connection, &place).await?;
-        Ok(Self { place, connection })
+        let mut connection = database.connect().await?;
+        schema::check(&mut connection, &database).await?;
+        Ok(Self { database, connection })
     }
 
-    pub(in crate::queue) fn reads(&self) -> Reads {
-        Reads::beside(&self.place)
+    pub(in crate::queue) fn reads(&self) -> SqliteReads {
+        SqliteReads::beside(&self.database)
     }
 
-    pub(in crate::queue) async fn close(self) -> Result<(), QueueError> {
-        self.connection.close().await.map_err(|error| self.place.error(error))
+    async fn revive_all(&mut self, ids: &[EventId], insists: bool) -> Result<Vec<EventId>, QueueError> {
+        let mut revived = Vec::new();
+        for chunk in ids.chunks(CHUNK) {
+            revived.append(&mut self.revive_chunk(chunk, insists).await?);
+        }
+        Ok(revived)
     }
 
     /// Those that were resolved since only where somebody `insists`.
-    pub(in crate::queue) async fn revive(
-        &mut self,
-        ids: &[EventId],
-        insists: bool,
-    ) -> Result<Vec<EventId>, QueueError> {
+    async fn revive_chunk(&mut self, ids: &[EventId], insists: bool) -> Result<Vec<EventId>, QueueError> {
         let ids = numbers(ids);
         let revived = self
             .transact(async |connection| {
@@ -79,11 +84,7 @@ impl Edits {
         Ok(revived.into_iter().map(EventId::new).collect())
     }
 
-    pub(in crate::queue) async fn discard(
-        &mut self,
-        state: State,
-        ids: &[EventId],
-    ) -> Result<Vec<EventId>, QueueError> {
+    async fn discard_chunk(&mut self, state: State, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
         let ids = numbers(ids);
         let gone = self
             .transact(async |connection| {
@@ -104,35 +105,6 @@ impl Edits {
             })
             .await?;
         Ok(gone)
-    }
-
-    pub(in crate::queue) async fn discard_rejected(&mut self, id: RejectedId) -> Result<bool, QueueError> {
-        self.change_one(sqlx::query("DELETE FROM rejected WHERE id = ?").bind(id.get())).await
-    }
-
-    pub(in crate::queue) async fn reject_again(&mut self, id: RejectedId, reason: String) -> Result<bool, QueueError> {
-        self.change_one(sqlx::query("UPDATE rejected SET reason = ? WHERE id = ?").bind(reason).bind(id.get())).await
-    }
-
-    pub(in crate::queue) async fn readmit(
-        &mut self,
-        id: RejectedId,
-        enqueue: Enqueue,
-    ) -> Result<Option<Enqueued>, QueueError> {
-        self.transact(async |connection| {
-            let deleted = sqlx::query("DELETE FROM rejected WHERE id = ?").bind(id.get());
-            if deleted.execute(&mut *connection).await?.rows_affected() == 0 {
-                return Ok(None);
-            }
-            let batch = Batch { enqueues: vec![&enqueue], is_late: true, ..Batch::default() };
-            let mut statements = Statements::on(connection);
-            let Loaded { known, last } = load(&mut statements, &decide::wanted(&batch)).await?;
-            let decision = decide::decide(&batch, &known, &DedupWindow::default());
-            let committed = write::apply(&mut statements, &decision.plan, last).await?;
-            statements.run().await?;
-            Ok(decision.enqueued.into_iter().next().map(|planned| planned.numbered(&committed.rows)))
-        })
-        .await
     }
 
     async fn change_one(&mut self, query: Query) -> Result<bool, QueueError> {
@@ -158,9 +130,57 @@ impl Edits {
             Err(error) => {
                 // It fails where there is nothing to roll back, which is as good.
                 let _ = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
-                Err(self.place.error(error))
+                Err(self.database.error(error))
             }
         }
+    }
+}
+
+#[async_trait]
+impl Edits for SqliteEdits {
+    async fn revive(&mut self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
+        self.revive_all(ids, false).await
+    }
+
+    async fn revive_resolved(&mut self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
+        self.revive_all(ids, true).await
+    }
+
+    async fn discard(&mut self, state: State, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
+        let mut gone = Vec::new();
+        for chunk in ids.chunks(CHUNK) {
+            gone.append(&mut self.discard_chunk(state, chunk).await?);
+        }
+        Ok(gone)
+    }
+
+    async fn discard_rejected(&mut self, id: RejectedId) -> Result<bool, QueueError> {
+        self.change_one(sqlx::query("DELETE FROM rejected WHERE id = ?").bind(id.get())).await
+    }
+
+    async fn reject_again(&mut self, id: RejectedId, reason: String) -> Result<bool, QueueError> {
+        self.change_one(sqlx::query("UPDATE rejected SET reason = ? WHERE id = ?").bind(reason).bind(id.get())).await
+    }
+
+    async fn readmit(&mut self, id: RejectedId, enqueue: Enqueue) -> Result<Option<Enqueued>, QueueError> {
+        self.transact(async |connection| {
+            let deleted = sqlx::query("DELETE FROM rejected WHERE id = ?").bind(id.get());
+            if deleted.execute(&mut *connection).await?.rows_affected() == 0 {
+                return Ok(None);
+            }
+            let batch = Batch { enqueues: vec![&enqueue], is_late: true, ..Batch::default() };
+            let mut statements = StatementBatch::on(connection);
+            let Loaded { known, last } = load(&mut statements, &decide::wanted(&batch)).await?;
+            let decision = decide::decide(&batch, &known, &DedupWindow::default());
+            let committed = write::apply(&mut statements, &decision.plan, last).await?;
+            statements.run().await?;
+            Ok(decision.enqueued.into_iter().next().map(|planned| planned.numbered(&committed.rows)))
+        })
+        .await
+    }
+
+    async fn close(self: Box<Self>) -> Result<(), QueueError> {
+        self.connection.close().await.map_err(|error| self.database.error(error))
     }
 }
 

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use log::{error, info, warn};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 
+use super::database::{CHECKPOINT, Database};
 use super::files::{Change, Files, Found};
 use super::load::{Loaded, load};
-use super::place::{CHECKPOINT, Place};
 use super::recovery::Kept;
-use super::statements::Statements;
-use super::{Reads, memory, prune, recovery, schema, write};
+use super::statement_batch::StatementBatch;
+use super::{SqliteReads, maintenance, recovery, schema, write};
 use crate::metrics::Memory;
 use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
 use crate::queue::{EventId, QueueError};
@@ -29,13 +29,13 @@ const RECENT: usize = 10_000;
 /// Commits to one SQLite file, which no other bridge can open meanwhile.
 #[derive(Debug)]
 pub(in crate::queue) struct Engine {
-    place: Place,
+    database: Database,
     connection: Option<SqliteConnection>,
     /// The transaction whose first half is done. Its connection is not in `connection` meanwhile.
     transaction: Option<Transaction>,
     /// Locked until it is dropped or the process dies. Dropped after the connection: see [`Files`].
     files: Files,
-    reads: Reads,
+    reads: SqliteReads,
     broken: Option<Broken>,
     /// What was kept of files that were taken away, until others are open.
     kept: Kept,
@@ -66,16 +66,16 @@ struct Broken {
 
 impl Engine {
     pub(in crate::queue) async fn open(path: &Path) -> Result<Self, QueueError> {
-        let place = Place::new(path);
-        place.create()?;
-        let mut files = Files::open(&place)?;
-        let mut connection = place.connect().await?;
-        schema::migrate(&mut connection, &place).await?;
-        schema::let_it_shrink(&mut connection, &place).await;
+        let database = Database::new(path);
+        database.create()?;
+        let mut files = Files::open(&database)?;
+        let mut connection = database.connect().await?;
+        schema::migrate(&mut connection, &database).await?;
+        schema::let_it_shrink(&mut connection, &database).await;
         files.adopt();
-        let reads = Reads::beside(&place);
+        let reads = SqliteReads::beside(&database);
         Ok(Self {
-            place,
+            database,
             connection: Some(connection),
             transaction: None,
             files,
@@ -87,7 +87,7 @@ impl Engine {
         })
     }
 
-    pub(in crate::queue) fn reads(&self) -> Reads {
+    pub(in crate::queue) fn reads(&self) -> SqliteReads {
         self.reads.clone()
     }
 
@@ -175,8 +175,8 @@ impl Engine {
     }
 
     fn breaks(&mut self, change: Change) -> QueueError {
-        error!("the database {} {change} while the bridge runs on it", self.place.path().display());
-        let error = QueueError::TakenAway { path: self.place.path(), what: change.to_string() };
+        error!("the database {} {change} while the bridge runs on it", self.database.path().display());
+        let error = QueueError::TakenAway { path: self.database.path(), what: change.to_string() };
         let (not_before, pause) = (Instant::now(), REOPEN_PAUSE);
         self.broken = Some(Broken { change, error: error.clone(), not_before, pause });
         error
@@ -211,13 +211,13 @@ impl Engine {
         let reopened = self.leave_and_enter(change).await;
         readers.go_on();
         reopened?;
-        info!("the database {} is open again", self.place.path().display());
+        info!("the database {} is open again", self.database.path().display());
         Ok(())
     }
 
     async fn leave_and_enter(&mut self, change: Change) -> Result<(), QueueError> {
         if self.connection.is_some() {
-            self.kept = recovery::leave(change, &self.place, &self.files, &mut self.connection).await?;
+            self.kept = recovery::leave(change, &self.database, &self.files, &mut self.connection).await?;
         }
         if let Some(connection) = self.connection.take() {
             let _ = connection.close().await;
@@ -225,14 +225,14 @@ impl Engine {
         self.files.forget();
         let is_another = matches!(change, Change::DatabaseGone | Change::DatabaseReplaced);
         if is_another || matches!(self.kept, Kept::All) {
-            self.place.create()?;
+            self.database.create()?;
             self.files.open_anew()?;
         }
-        let mut connection = self.place.connect().await?;
+        let mut connection = self.database.connect().await?;
         let recent: Vec<_> = self.recent.iter().copied().collect();
         let entered = async {
-            schema::migrate(&mut connection, &self.place).await?;
-            recovery::enter(change, &self.place, &mut connection, &self.kept, self.last, &recent).await
+            schema::migrate(&mut connection, &self.database).await?;
+            recovery::enter(change, &self.database, &mut connection, &self.kept, self.last, &recent).await
         };
         match entered.await {
             Ok(()) => {
@@ -252,7 +252,7 @@ impl Engine {
         if let Some(connection) = self.connection.take() {
             return Ok(connection);
         }
-        let connection = self.place.connect().await?;
+        let connection = self.database.connect().await?;
         self.files.adopt();
         Ok(connection)
     }
@@ -262,7 +262,7 @@ impl Engine {
     async fn drop_connection(&mut self, connection: SqliteConnection, error: sqlx::Error) -> QueueError {
         let _ = connection.close().await;
         self.files.forget();
-        self.place.error(error)
+        self.database.error(error)
     }
 }
 
@@ -274,7 +274,7 @@ impl Store for Engine {
         }
         self.look().await?;
         let mut connection = self.take_connection().await?;
-        let mut statements = Statements::on(&mut connection);
+        let mut statements = StatementBatch::on(&mut connection);
         // The write lock is taken at once: a transaction that starts by reading could lose the race for it later.
         statements.add("BEGIN IMMEDIATE");
         let loaded = load(&mut statements, wanted).await;
@@ -292,7 +292,7 @@ impl Store for Engine {
         let transaction = self.transaction.take().ok_or(QueueError::Closed)?;
         let Transaction { mut connection, has_begun, last } = transaction;
         let applied = async {
-            let mut statements = Statements::on(&mut connection);
+            let mut statements = StatementBatch::on(&mut connection);
             if !has_begun {
                 statements.add("BEGIN IMMEDIATE");
             }
@@ -314,19 +314,19 @@ impl Store for Engine {
 
     async fn peek(&self, wanted: &Wanted) -> Result<Known, QueueError> {
         let peeked = async {
-            let mut connection = self.place.reading().connect().await?;
-            let loaded = load(&mut Statements::on(&mut connection), wanted).await?;
+            let mut connection = self.database.reading().connect().await?;
+            let loaded = load(&mut StatementBatch::on(&mut connection), wanted).await?;
             Ok(loaded.known)
         };
-        peeked.await.map_err(|error| self.place.error(error))
+        peeked.await.map_err(|error| self.database.error(error))
     }
 
     async fn prune(&mut self, prune: Prune) -> Result<u64, QueueError> {
-        self.transact(async |connection| prune::delivered(connection, prune).await).await
+        self.transact(async |connection| maintenance::prune(connection, prune).await).await
     }
 
     async fn persist_metrics(&mut self, metrics: &Memory) -> Result<(), QueueError> {
-        self.transact(async |connection| memory::keep(connection, metrics).await).await
+        self.transact(async |connection| maintenance::keep_metrics(connection, metrics).await).await
     }
 
     async fn shrink(&mut self, pages: u32) -> Result<u64, QueueError> {
@@ -369,7 +369,7 @@ impl Store for Engine {
         let Some(mut connection) = self.connection.take() else { return Ok(()) };
         let written = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await;
         let closed = connection.close().await;
-        written.and(closed).map_err(|error| self.place.error(error))
+        written.and(closed).map_err(|error| self.database.error(error))
     }
 }
 

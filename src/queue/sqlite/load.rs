@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Row as _, Sqlite, Type};
 
-use super::list::numbers;
-use super::place::is_damaged;
-use super::statements::Statements;
+use super::database::is_damaged;
+use super::numbers;
+use super::statement_batch::StatementBatch;
 use super::write::{fill, values};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 use crate::queue::EventId;
@@ -90,7 +90,7 @@ pub(super) struct Loaded {
 ///
 /// As much as possible goes in one text, since the thread that asks may wake up for the result of each. Where nothing is
 /// wanted, nothing is run yet.
-pub(super) async fn load(statements: &mut Statements<'_>, wanted: &Wanted) -> sqlx::Result<Loaded> {
+pub(super) async fn load(statements: &mut StatementBatch<'_>, wanted: &Wanted) -> sqlx::Result<Loaded> {
     match load_with(statements, wanted, WAITING).await {
         Err(error) if is_damaged(&error) && !wanted.incidents.is_empty() => {
             load_with(statements, wanted, WAITING_UNREAD).await
@@ -99,7 +99,7 @@ pub(super) async fn load(statements: &mut Statements<'_>, wanted: &Wanted) -> sq
     }
 }
 
-async fn load_with(statements: &mut Statements<'_>, wanted: &Wanted, waiting: &str) -> sqlx::Result<Loaded> {
+async fn load_with(statements: &mut StatementBatch<'_>, wanted: &Wanted, waiting: &str) -> sqlx::Result<Loaded> {
     let Wanted { queues, incidents, seen, settling, beginning, unrecorded, unfolded } = wanted;
     let mut loaded = Loaded::default();
     if *wanted == Wanted::default() {
@@ -139,7 +139,7 @@ async fn load_with(statements: &mut Statements<'_>, wanted: &Wanted, waiting: &s
     Ok(loaded)
 }
 
-fn ask_for_tails(statements: &mut Statements<'_>, queues: &[IncidentQueue], tails: &str) {
+fn ask_for_tails(statements: &mut StatementBatch<'_>, queues: &[IncidentQueue], tails: &str) {
     let size = queues.len().next_power_of_two();
     statements.add(&format!(
         "WITH queues (line, service_key, incident_key) AS (VALUES {})
@@ -279,7 +279,7 @@ pub(super) async fn incident(
     incident_key: &IncidentKey,
 ) -> sqlx::Result<KnownIncident> {
     let wanted = Wanted { incidents: vec![incident_key.clone()], ..Wanted::default() };
-    let loaded = load(&mut Statements::on(connection), &wanted).await?;
+    let loaded = load(&mut StatementBatch::on(connection), &wanted).await?;
     let mut incidents: HashMap<_, _> = loaded.known.incidents;
     Ok(incidents.remove(incident_key).unwrap_or_default())
 }

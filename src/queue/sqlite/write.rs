@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 
 use super::load::{ROWS, hex};
-use super::statements::Statements;
-use crate::queue::rejected::{MAX_REJECTED, MAX_REJECTED_BYTES};
+use super::statement_batch::StatementBatch;
+use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
 use crate::queue::store::{Committed, IncidentChange, Plan, Row};
 use crate::queue::{EventId, Rejected, RejectedId};
 
@@ -51,7 +51,7 @@ const SEEN: &str = "INSERT OR IGNORE INTO seen_webhooks (digest, incident_key, e
 
 /// Writes `plan` inside the transaction that loaded what it was decided from; `last` is the last number that was given to
 /// an event. The last statements are left to be run together with the COMMIT.
-pub(super) async fn apply(statements: &mut Statements<'_>, plan: &Plan<'_>, last: i64) -> sqlx::Result<Committed> {
+pub(super) async fn apply(statements: &mut StatementBatch<'_>, plan: &Plan<'_>, last: i64) -> sqlx::Result<Committed> {
     if plan.probe {
         statements.add("UPDATE heartbeat SET beats = beats + 1, ballast = zeroblob(?)").bind(BALLAST);
     }
@@ -118,7 +118,7 @@ fn array(values: impl Iterator<Item = Value>) -> String {
     values.collect::<Value>().to_string()
 }
 
-fn change(statements: &mut Statements<'_>, change: &IncidentChange<'_>) {
+fn change(statements: &mut StatementBatch<'_>, change: &IncidentChange<'_>) {
     match change {
         IncidentChange::Resolved { incident_key, received_at, sent_at, now } => {
             for state in ["waiting", "dead"] {
@@ -145,7 +145,7 @@ fn change(statements: &mut Statements<'_>, change: &IncidentChange<'_>) {
 }
 
 /// Resolves that may overtake what comes, and webhooks that do nothing a second time.
-fn write_seen(statements: &mut Statements<'_>, plan: &Plan<'_>) {
+fn write_seen(statements: &mut StatementBatch<'_>, plan: &Plan<'_>) {
     let (kept, forgotten): (Vec<_>, Vec<_>) = plan.resolves.iter().partition(|(_, resolve)| resolve.is_some());
     if !kept.is_empty() {
         let kept = kept.iter().filter_map(|(incident_key, resolve)| {
@@ -177,7 +177,7 @@ fn write_seen(statements: &mut Statements<'_>, plan: &Plan<'_>) {
 }
 
 /// Writes rows and returns their numbers, in their order.
-async fn write_rows(statements: &mut Statements<'_>, rows: &[Row<'_>], last: i64) -> sqlx::Result<Vec<EventId>> {
+async fn write_rows(statements: &mut StatementBatch<'_>, rows: &[Row<'_>], last: i64) -> sqlx::Result<Vec<EventId>> {
     let mut numbers = (last + 1..).map(EventId::new);
     let numbered: Vec<_> =
         rows.iter().filter_map(|row| Some((row.replaces.or_else(|| numbers.next())?, row))).collect();
@@ -195,7 +195,7 @@ enum Conflict {
 }
 
 async fn write_all(
-    statements: &mut Statements<'_>,
+    statements: &mut StatementBatch<'_>,
     rows: &[(EventId, &Row<'_>)],
     conflict: Conflict,
 ) -> sqlx::Result<()> {
@@ -209,7 +209,7 @@ async fn write_all(
     Ok(())
 }
 
-fn write_chunk(statements: &mut Statements<'_>, rows: &[(EventId, &Row<'_>)], conflict: Conflict) {
+fn write_chunk(statements: &mut StatementBatch<'_>, rows: &[(EventId, &Row<'_>)], conflict: Conflict) {
     let size = rows.len().next_power_of_two();
     let missing = size - rows.len();
     let (events, bodies) = match conflict {
@@ -259,7 +259,7 @@ pub(super) fn values(columns: usize, rows: usize) -> String {
     vec![row; rows].join(",")
 }
 
-pub(super) fn fill(statements: &mut Statements<'_>, values: usize) {
+pub(super) fn fill(statements: &mut StatementBatch<'_>, values: usize) {
     for null in iter::repeat_n(None::<i64>, values) {
         statements.bind(null);
     }

@@ -12,7 +12,7 @@ use super::page::{parameters, state};
 use super::shape::{Left, Outcome, Outcomes};
 use super::{Failure, Shared, written};
 use crate::queue::ItemId;
-use crate::upkeep::{BULK, Heap, Resolved};
+use crate::queue::admin::{BULK, BulkKind, Resolved};
 use crate::web::body::{self, BodyError};
 
 /// The longest selection that is read, in bytes: [`BULK`] of the longest numbers take less than half of it.
@@ -24,7 +24,7 @@ enum Selection {
     /// These.
     Ids(Vec<ItemId>),
     /// All of these heaps, at most [`BULK`] of each.
-    All(Vec<Heap>),
+    All(Vec<BulkKind>),
 }
 
 #[derive(Deserialize)]
@@ -139,7 +139,7 @@ fn select(body: &[u8]) -> Result<(Selection, Option<bool>), Failure> {
         (None, Some(words)) => {
             let mut heaps = Vec::new();
             for word in &words {
-                let heap = Heap::parse(word).ok_or_else(|| Failure::bad("all: name dead, rejected or both"))?;
+                let heap = BulkKind::parse(word).ok_or_else(|| Failure::bad("all: name dead, rejected or both"))?;
                 if !heaps.contains(&heap) {
                     heaps.push(heap);
                 }
@@ -159,9 +159,9 @@ mod tests {
     fn a_selection_names_numbers_or_heaps() {
         let ids = vec![ItemId::Event(EventId::new(7)), ItemId::Rejected(RejectedId::new(7))];
         assert_eq!(select(br#"{"ids":["7","r7"]}"#).unwrap(), (Selection::Ids(ids), None));
-        let all = (Selection::All(vec![Heap::Dead]), None);
+        let all = (Selection::All(vec![BulkKind::Dead]), None);
         assert_eq!(select(br#"{"all":["dead","dead"]}"#).unwrap(), all);
-        let insists = (Selection::All(vec![Heap::Dead]), Some(true));
+        let insists = (Selection::All(vec![BulkKind::Dead]), Some(true));
         assert_eq!(select(br#"{"all":["dead"],"force":true}"#).unwrap(), insists);
     }
 

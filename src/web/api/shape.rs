@@ -8,9 +8,9 @@ use crate::delivery::LaneView;
 use crate::metrics::Bucket;
 use crate::monitor::{Facts, Trouble, Word};
 use crate::pagerduty::ServiceKey;
+use crate::queue::admin::{Discarded, Retried};
 use crate::queue::{Destination, ItemId, Overview};
 use crate::row::{Row, time};
-use crate::upkeep::{Discarded, Retried};
 
 /// How the bridge fares.
 #[derive(Debug, Serialize)]

@@ -10,8 +10,8 @@ use super::sent::Sent;
 use super::show::{failed, heap, number, subject};
 use super::view::Notice;
 use super::visit::Visit;
+use crate::queue::admin::{BULK, Discarded, Outcomes, Resolved, Retried};
 use crate::queue::{ItemId, QueueError, State};
-use crate::upkeep::{BULK, Discarded, Outcomes, Resolved, Retried};
 use crate::web::Shared;
 
 /// `POST /events/{id}/retry` and `POST /rejected/{id}/retry`.

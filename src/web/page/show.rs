@@ -13,8 +13,8 @@ use super::visit::Visit;
 use super::{answer, assets, detail, forms, letters, overview, recent, rejected};
 use crate::monitor::{self, Word};
 use crate::pagerduty::ServiceKey;
+use crate::queue::admin::{BULK, BulkKind};
 use crate::queue::{EventId, ItemId, QueueError, Reader, RejectedId, RejectedSummary, State, Summary};
-use crate::upkeep::{BULK, Heap};
 use crate::web::{Shared, nothing_here};
 
 /// `GET /`: the status page.
@@ -129,8 +129,8 @@ pub(super) async fn ask_all(request: HttpRequest, shared: Data<Shared>) -> HttpR
         let heap = heap(&request);
         let ids = heap.ids(shared.queue.reader(), BULK).await?;
         let subject = match heap {
-            Heap::Dead => Subject::DeadLetters,
-            Heap::Rejected => Subject::AllRejected,
+            BulkKind::Dead => Subject::DeadLetters,
+            BulkKind::Rejected => Subject::AllRejected,
         };
         // Somebody else may have seen to all of them meanwhile.
         let Some(newest) = ids.iter().map(number).max() else {
@@ -187,8 +187,8 @@ pub(super) fn subject(request: &HttpRequest) -> Option<ItemId> {
 }
 
 /// What the path means as a whole: `/dead/…` or `/rejected/…`.
-pub(super) fn heap(request: &HttpRequest) -> Heap {
-    if request.path().starts_with("/dead") { Heap::Dead } else { Heap::Rejected }
+pub(super) fn heap(request: &HttpRequest) -> BulkKind {
+    if request.path().starts_with("/dead") { BulkKind::Dead } else { BulkKind::Rejected }
 }
 
 /// The number alone.

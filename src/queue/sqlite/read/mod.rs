@@ -1,21 +1,32 @@
-//! Everything that only looks.
+//! Reads what is committed, by connections that cannot write.
+//!
+//! - `delivery`, `list`, `status`: what the deliveries, pages and commands, and the monitor read
+//! - `salvage`: reading around damage
+//! - `row`: a row's columns as types
+
+pub(super) mod delivery;
+pub(super) mod list;
+mod row;
+mod salvage;
+pub(super) mod status;
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqlitePoolOptions};
 use sqlx::{Sqlite, SqliteConnection, SqlitePool};
 use tokio::sync::{RwLock, RwLockWriteGuard};
 use tokio::time::timeout;
 
-use super::place::Place;
-use super::row::{ColumnError, Columns};
+use super::database::Database;
 use super::schema;
-use crate::pagerduty::ServiceKey;
-use crate::queue::{EventId, QueueError, Record, STUCK, WaitingEvent};
+use crate::queue::reader::Reads;
+use crate::queue::{EventId, QueueError, STUCK};
+use row::{ColumnError, Columns};
 
 /// How many connections serve the deliveries at the same time.
 const WORKING: u32 = 2;
@@ -46,9 +57,7 @@ macro_rules! with_keys {
         )
     };
 }
-pub(super) use with_keys;
-
-pub(super) const KEYS_WAITING: &str = with_keys!("SELECT 0 AS id, service_key FROM keys WHERE service_key IS NOT NULL");
+use with_keys;
 
 /// Who reads by which connections.
 #[derive(Debug)]
@@ -59,7 +68,7 @@ struct Pools {
 
 /// Who reads.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Pool {
+enum Pool {
     /// The deliveries.
     Deliveries,
     /// People who look, and what checks whether the bridge is well.
@@ -74,12 +83,12 @@ impl Pools {
         }
     }
 
-    fn beside(place: &Place, looking: Duration) -> Self {
+    fn beside(database: &Database, looking: Duration) -> Self {
         let pool = |connections, patience| {
             SqlitePoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(patience)
-                .connect_lazy_with(place.reading())
+                .connect_lazy_with(database.reading())
         };
         Self { working: pool(WORKING, WORKING_PATIENCE), looking: pool(LOOKING, looking) }
     }
@@ -93,20 +102,20 @@ impl Pools {
 /// Keeps everybody from reading until it is dropped; no connection is open meanwhile.
 pub(super) struct Pause<'a> {
     pools: RwLockWriteGuard<'a, Pools>,
-    reads: &'a Reads,
+    reads: &'a SqliteReads,
 }
 
 impl Pause<'_> {
     /// Lets everybody read again, by new connections.
     pub(super) fn go_on(&mut self) {
-        *self.pools = Pools::beside(&self.reads.place, self.reads.looking_patience);
+        *self.pools = Pools::beside(&self.reads.database, self.reads.looking_patience);
     }
 }
 
 /// Connections that cannot write.
 #[derive(Clone, Debug)]
-pub(in crate::queue) struct Reads {
-    place: Place,
+pub(in crate::queue) struct SqliteReads {
+    database: Database,
     /// Locked for writing while the files are opened anew.
     pools: Arc<RwLock<Pools>>,
     /// How long those who look wait for a connection.
@@ -115,15 +124,15 @@ pub(in crate::queue) struct Reads {
     patience: Duration,
 }
 
-impl Reads {
-    pub(super) fn beside(place: &Place) -> Self {
-        Self::patient(place, LOOKING_PATIENCE)
+impl SqliteReads {
+    pub(super) fn beside(database: &Database) -> Self {
+        Self::patient(database, LOOKING_PATIENCE)
     }
 
     /// Those who look wait for a connection for so long.
-    fn patient(place: &Place, looking: Duration) -> Self {
-        let pools = Arc::new(RwLock::new(Pools::beside(place, looking)));
-        Self { place: place.clone(), pools, looking_patience: looking, patience: STUCK }
+    fn patient(database: &Database, looking: Duration) -> Self {
+        let pools = Arc::new(RwLock::new(Pools::beside(database, looking)));
+        Self { database: database.clone(), pools, looking_patience: looking, patience: STUCK }
     }
 
     /// Waits until nobody reads, and keeps it so.
@@ -137,93 +146,43 @@ impl Reads {
         if !path.exists() {
             return Err(QueueError::Missing { path: path.to_owned() });
         }
-        let reads = Self::beside(&Place::new(path));
+        let reads = Self::beside(&Database::new(path));
         let pools = reads.pools.read().await;
-        let mut connection = pools.looking.acquire().await.map_err(|error| reads.place.error(error))?;
-        schema::check(&mut connection, &reads.place).await?;
+        let mut connection = pools.looking.acquire().await.map_err(|error| reads.database.error(error))?;
+        schema::check(&mut connection, &reads.database).await?;
         drop((connection, pools));
         Ok(reads)
     }
 
-    pub(in crate::queue) fn path(&self) -> PathBuf {
-        self.place.path()
-    }
-
-    pub(in crate::queue) async fn close(&self) {
-        self.pools.read().await.close().await;
-    }
-
-    pub(in crate::queue) async fn keys_waiting(&self) -> Result<Vec<ServiceKey>, QueueError> {
-        self.work(sqlx::query(KEYS_WAITING), Columns::service_key).await
-    }
-
-    pub(in crate::queue) async fn waiting(
-        &self,
-        key: &ServiceKey,
-        after: Option<EventId>,
-        limit: u32,
-    ) -> Result<Vec<WaitingEvent>, QueueError> {
-        let query = sqlx::query(
-            "SELECT id, incident_key, event_type, received_at, attempts, last_attempt_at, blamed_ms FROM events \
-             WHERE state = 'waiting' AND service_key = ? AND id > ? ORDER BY id LIMIT ?",
-        )
-        .bind(key.expose())
-        .bind(after.map_or(i64::MIN, EventId::get))
-        .bind(limit);
-        self.work(query, waiting_event).await
-    }
-
-    pub(in crate::queue) async fn generation(&self) -> Result<u64, QueueError> {
-        let query = sqlx::query("SELECT 0 AS id, generation FROM changes");
-        Ok(self.work(query, |columns| columns.number("generation")).await?.pop().unwrap_or_default())
-    }
-
-    /// How many delivered events are kept.
-    pub(in crate::queue) async fn delivered(&self) -> Result<u64, QueueError> {
-        let query = sqlx::query("SELECT 0 AS id, SUM(events) AS events FROM tallies WHERE state = 'delivered'");
-        Ok(self.work(query, |columns| columns.optional_number("events")).await?.pop().flatten().unwrap_or_default())
-    }
-
-    pub(in crate::queue) async fn get(&self, id: EventId) -> Result<Option<Record>, QueueError> {
-        let query = sqlx::query(
-            "SELECT id, state, service_key, incident_key, event_type, count, received_at, first_seen, attempts, \
-             last_attempt_at, next_attempt_at, blamed_ms, finished_at, resolved_at, reason, description, body, \
-             counts_at \
-             FROM events JOIN bodies USING (id) WHERE id = ?",
-        )
-        .bind(id.get());
-        Ok(self.look(query, Columns::record).await?.pop())
-    }
-
     /// What a look brings that costs next to nothing, unless the disk does not answer: nobody who watches over the bridge
     /// may wait for that.
-    pub(super) async fn soon<T>(&self, look: impl Future<Output = Result<T, QueueError>>) -> Result<T, QueueError> {
-        let stuck = |_| Err(QueueError::Stuck { path: self.place.path(), seconds: self.patience.as_secs() });
+    async fn soon<T>(&self, look: impl Future<Output = Result<T, QueueError>>) -> Result<T, QueueError> {
+        let stuck = |_| Err(QueueError::Stuck { path: self.database.path(), seconds: self.patience.as_secs() });
         timeout(self.patience, look).await.unwrap_or_else(stuck)
     }
 
     /// Looks at something with other statements than [`look`](Self::look) reads.
-    pub(super) async fn look_with<T>(
+    async fn look_with<T>(
         &self,
         look: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
     ) -> Result<T, QueueError> {
         let pools = self.pools.read().await;
         let looked = async { look(&mut *pools.looking.acquire().await?).await };
-        looked.await.map_err(|error| self.place.error(error))
+        looked.await.map_err(|error| self.database.error(error))
     }
 
     /// The same for the deliveries, with other statements than [`work`](Self::work) reads.
-    pub(super) async fn work_with<T>(
+    async fn work_with<T>(
         &self,
         work: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
     ) -> Result<T, QueueError> {
         let pools = self.pools.read().await;
         let worked = async { work(&mut *pools.working.acquire().await?).await };
-        worked.await.map_err(|error| self.place.error(error))
+        worked.await.map_err(|error| self.database.error(error))
     }
 
     /// Runs `query`, whose every row has an `id`, and reads its rows, for those who look.
-    pub(super) async fn look<T>(
+    async fn look<T>(
         &self,
         query: Query<'_, Sqlite, SqliteArguments>,
         read: impl Fn(&Columns) -> Result<T, ColumnError>,
@@ -240,54 +199,54 @@ impl Reads {
         self.all(Pool::Deliveries, query, read).await
     }
 
-    pub(super) async fn all<T>(
+    async fn all<T>(
         &self,
         who: Pool,
         query: Query<'_, Sqlite, SqliteArguments>,
         read: impl Fn(&Columns) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
         let pools = self.pools.read().await;
-        let rows = query.fetch_all(pools.of(who)).await.map_err(|error| self.place.error(error))?;
+        let rows = query.fetch_all(pools.of(who)).await.map_err(|error| self.database.error(error))?;
         drop(pools);
         let read_row = |row| {
-            let columns = Columns::of(row).map_err(|error| self.place.error(error))?;
+            let columns = Columns::of(row).map_err(|error| self.database.error(error))?;
             read(&columns).map_err(|error| match error {
-                ColumnError::Sqlx(error) => self.place.error(error),
+                ColumnError::Sqlx(error) => self.database.error(error),
                 ColumnError::Odd(column) => self.unreadable(columns.id(), column),
             })
         };
         rows.into_iter().map(read_row).collect()
     }
 
-    pub(super) fn unreadable(&self, id: EventId, column: &'static str) -> QueueError {
-        QueueError::Unreadable { path: self.place.path(), id, column }
+    fn unreadable(&self, id: EventId, column: &'static str) -> QueueError {
+        QueueError::Unreadable { path: self.database.path(), id, column }
     }
 }
 
-pub(super) fn waiting_event(columns: &Columns) -> Result<WaitingEvent, ColumnError> {
-    Ok(WaitingEvent {
-        id: columns.id(),
-        incident_key: columns.incident_key()?,
-        event_type: columns.event_type()?,
-        received_at: columns.time("received_at")?,
-        attempts: columns.number("attempts")?,
-        last_attempt_at: columns.optional_time("last_attempt_at")?,
-        blamed: columns.milliseconds("blamed_ms")?,
-    })
+#[async_trait]
+impl Reads for SqliteReads {
+    fn database(&self) -> String {
+        self.database.path().display().to_string()
+    }
+
+    async fn close(&self) {
+        self.pools.read().await.close().await;
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::Engine;
     use super::*;
-    use crate::pagerduty::IncidentKey;
+    use crate::pagerduty::{IncidentKey, ServiceKey};
+    use crate::queue::reader::{DeliveryReads as _, StatusReads as _};
 
     #[tokio::test]
     async fn whoever_looks_waits_for_a_while_and_the_deliveries_do_not_wait_for_them() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("bridge.db");
         let _engine = Engine::open(&path).await.unwrap();
-        let reads = Reads::patient(&Place::new(&path), Duration::from_secs(1));
+        let reads = SqliteReads::patient(&Database::new(&path), Duration::from_secs(1));
         let mut held = Vec::new();
         for _ in 0..LOOKING {
             held.push(reads.pools.read().await.looking.acquire().await.unwrap());
@@ -306,7 +265,7 @@ mod tests {
         let path = directory.path().join("bridge.db");
         let _engine = Engine::open(&path).await.unwrap();
         // Whoever waits for a connection waits as for a disk.
-        let mut reads = Reads::patient(&Place::new(&path), Duration::from_hours(1));
+        let mut reads = SqliteReads::patient(&Database::new(&path), Duration::from_hours(1));
         reads.patience = Duration::from_millis(1);
         let mut held = Vec::new();
         for _ in 0..LOOKING {
@@ -316,7 +275,7 @@ mod tests {
         let incident = IncidentKey::parse("1").unwrap();
         let errors = [
             reads.overview().await.unwrap_err(),
-            reads.attention(&[]).await.unwrap_err(),
+            reads.backlog(&[]).await.unwrap_err(),
             reads.incident(&incident, &key).await.unwrap_err(),
         ];
         assert!(errors.iter().all(|error| matches!(error, QueueError::Stuck { .. })), "{errors:?}");

@@ -7,7 +7,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Row, Sqlite, Type};
 
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
-use crate::queue::{EventId, Record, RejectedId, RejectedSummary, State, Summary, counts};
+use crate::queue::envelope::with_counts_of;
+use crate::queue::{EventId, Record, RejectedId, RejectedSummary, State, Summary};
 
 /// Why a column could not be read.
 #[derive(Debug)]
@@ -126,7 +127,7 @@ impl Columns {
         let (count, first_seen) = (self.number("count")?, self.time("first_seen")?);
         let last_attempt_at = self.optional_time("last_attempt_at")?;
         let (body, counts_at) = (self.bytes("body")?, self.optional_number("counts_at")?);
-        let body = if last_attempt_at.is_some() { body } else { counts::inserted(body, counts_at, count, first_seen) };
+        let body = if last_attempt_at.is_some() { body } else { with_counts_of(body, counts_at, count, first_seen) };
         Ok(Record {
             id: self.id,
             state: self.state()?,

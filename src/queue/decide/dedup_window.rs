@@ -9,26 +9,26 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::ingest::{Dedup, DedupKey};
 
 /// Its length. Sentry repeats a delivery three times, five minutes apart.
-pub(super) const WINDOW: TimeDelta = TimeDelta::minutes(20);
+pub(in crate::queue) const WINDOW: TimeDelta = TimeDelta::minutes(20);
 
 /// How many keys are remembered at most; about 20 MB.
 const MOST: usize = 200_000;
 
 /// The keys of the window, with the time each came last.
 #[derive(Debug, Default)]
-pub(super) struct DedupWindow {
+pub(in crate::queue) struct DedupWindow {
     times: HashMap<DedupKey, DateTime<Utc>>,
     order: VecDeque<(DateTime<Utc>, DedupKey)>,
 }
 
 impl DedupWindow {
     /// Whether another webhook said the same within the window around `now`.
-    pub(super) fn knows(&self, dedup: &Dedup, now: DateTime<Utc>) -> bool {
+    pub(in crate::queue) fn knows(&self, dedup: &Dedup, now: DateTime<Utc>) -> bool {
         dedup.seen_if.iter().any(|key| self.times.get(key).is_some_and(|came| is_recent(*came, now)))
     }
 
     /// Adds what a webhook said at `now`.
-    pub(super) fn remember(&mut self, dedup: &Dedup, now: DateTime<Utc>) {
+    pub(in crate::queue) fn remember(&mut self, dedup: &Dedup, now: DateTime<Utc>) {
         for key in &dedup.tells {
             self.times.insert(key.clone(), now);
             self.order.push_back((now, key.clone()));

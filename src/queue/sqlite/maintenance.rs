@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 use sqlx::SqliteConnection;
 
-use super::list::numbers;
+use super::numbers;
+use crate::metrics::{Activity, Memory};
 use crate::queue::EventId;
 use crate::queue::store::Prune;
 
@@ -11,7 +12,7 @@ use crate::queue::store::Prune;
 const MOST_OPEN: u32 = 200_000;
 
 /// Forgets delivered events and tells how many.
-pub(super) async fn delivered(connection: &mut SqliteConnection, prune: Prune) -> sqlx::Result<u64> {
+pub(super) async fn prune(connection: &mut SqliteConnection, prune: Prune) -> sqlx::Result<u64> {
     let ids: Vec<i64> = sqlx::query_scalar(
         "SELECT id FROM events WHERE state = 'delivered' AND finished_at < ? ORDER BY finished_at, id LIMIT ?",
     )
@@ -54,4 +55,48 @@ async fn forget_incidents(connection: &mut SqliteConnection, before: DateTime<Ut
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Writes what has changed, and forgets what is older than a day before it.
+pub(super) async fn keep_metrics(connection: &mut SqliteConnection, memory: &Memory) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE lately SET last_webhook_at = COALESCE(?, last_webhook_at), \
+         last_delivered_at = COALESCE(?, last_delivered_at), untrusted = ?",
+    )
+    .bind(memory.last_webhook_at.as_ref().map(DateTime::timestamp_millis))
+    .bind(memory.last_delivered_at.as_ref().map(DateTime::timestamp_millis))
+    .bind(&memory.untrusted)
+    .execute(&mut *connection)
+    .await?;
+    for (key, at) in &memory.delivered {
+        sqlx::query("INSERT OR REPLACE INTO lately_delivered (service_key, at) VALUES (?, ?)")
+            .bind(key.expose())
+            .bind(at.timestamp_millis())
+            .execute(&mut *connection)
+            .await?;
+    }
+    for bucket in &memory.buckets {
+        sqlx::query(
+            "INSERT OR REPLACE INTO activity (began_at, received, delivered, throttled, failed) \
+             VALUES (?, ?, ?, ?, ?)",
+        )
+        .bind(bucket.from.timestamp_millis())
+        .bind(signed(bucket.received))
+        .bind(signed(bucket.delivered))
+        .bind(signed(bucket.throttled))
+        .bind(signed(bucket.failed))
+        .execute(&mut *connection)
+        .await?;
+    }
+    if let Some(newest) = memory.buckets.last() {
+        sqlx::query("DELETE FROM activity WHERE began_at < ?")
+            .bind(Activity::horizon(newest.from).timestamp_millis())
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -8,9 +8,9 @@ use sqlx::error::BoxDynError;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments as _, AssertSqlSafe, Sqlite, SqliteConnection, Type};
 
-/// The statements of one transaction. What is not [`run`](Statements::run) in the end is not done.
+/// The statements of one transaction. What is not [`run`](StatementBatch::run) in the end is not done.
 #[derive(Debug)]
-pub(super) struct Statements<'c> {
+pub(super) struct StatementBatch<'c> {
     connection: &'c mut SqliteConnection,
     /// What is held back: statements, each with its semicolon. SQLite prepares every such text once, so there should be
     /// few of them.
@@ -19,7 +19,7 @@ pub(super) struct Statements<'c> {
     failed: Option<BoxDynError>,
 }
 
-impl<'c> Statements<'c> {
+impl<'c> StatementBatch<'c> {
     pub(super) fn on(connection: &'c mut SqliteConnection) -> Self {
         Self { connection, held: String::new(), arguments: SqliteArguments::default(), failed: None }
     }

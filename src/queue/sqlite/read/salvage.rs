@@ -10,15 +10,14 @@ use chrono::{DateTime, Utc};
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments};
 
-use super::list::numbers;
-use super::read::{KEYS_WAITING, Pool, Reads, waiting_event};
 use super::row::{ColumnError, Columns};
+use super::{Pool, SqliteReads};
 use crate::pagerduty::ServiceKey;
-use crate::queue::unreadable::{KeysInLine, LookedAgain, Page, Unreadable};
+use crate::queue::reader::DeliveryReads as _;
 use crate::queue::{EventId, FirstInLine, QueueError, Summary};
 
 /// How many events with the same odd service key are told apart, and how many attempts a restart looks back to.
-const MOST: u32 = 10_000;
+pub(super) const MOST: u32 = 10_000;
 
 /// How many events of one key are looked at for the first that can be read: few, and then more.
 const FIRST: [u32; 2] = [8, 1_000];
@@ -30,10 +29,10 @@ const LINE: &str = "SELECT id FROM events INDEXED BY events_waiting \
 const LINE_BY_INCIDENT: &str = "SELECT id FROM events INDEXED BY events_line \
      WHERE state = 'waiting' AND service_key = CAST(? AS TEXT) AND id > ? ORDER BY id LIMIT ?";
 
-const EVENT: &str = "SELECT id, incident_key, event_type, received_at, attempts, last_attempt_at, blamed_ms FROM events \
+pub(super) const EVENT: &str = "SELECT id, incident_key, event_type, received_at, attempts, last_attempt_at, blamed_ms FROM events \
      WHERE state = 'waiting' AND id = ?";
 
-const WHOLE_EVENT: &str = "SELECT id, service_key, incident_key, event_type, received_at, attempts, last_attempt_at, \
+pub(super) const WHOLE_EVENT: &str = "SELECT id, service_key, incident_key, event_type, received_at, attempts, last_attempt_at, \
      blamed_ms, body FROM events JOIN bodies USING (id) WHERE state = 'waiting' AND id = ?";
 
 const FIRST_SEEN: &str = "SELECT id, service_key, first_seen, revived_at, reason FROM events WHERE state = 'waiting' AND id = ? \
@@ -42,7 +41,7 @@ const FIRST_SEEN: &str = "SELECT id, service_key, first_seen, revived_at, reason
 const SUMMARY: &str = "SELECT id, state, service_key, incident_key, event_type, description, count, attempts, \
      received_at, first_seen, next_attempt_at, finished_at, reason FROM events WHERE id = ?";
 
-const TALLIED_KEYS: &str = "SELECT 0 AS id, service_key FROM tallies WHERE state = 'waiting' AND events > 0";
+pub(super) const TALLIED_KEYS: &str = "SELECT 0 AS id, service_key FROM tallies WHERE state = 'waiting' AND events > 0";
 
 const ATTEMPTED: &str = "SELECT id FROM events INDEXED BY events_attempted WHERE last_attempt_at >= ? \
      ORDER BY last_attempt_at DESC LIMIT ?";
@@ -61,39 +60,14 @@ pub(super) fn attempted(columns: &Columns) -> Result<Attempted, ColumnError> {
     Ok((columns.service_key()?, columns.time("last_attempt_at")?, columns.number("attempts")?))
 }
 
-impl Reads {
-    pub(in crate::queue) async fn page(
+impl SqliteReads {
+    /// The numbers in the line of what stands where a service key should.
+    pub(super) async fn line(
         &self,
-        key: &ServiceKey,
+        key: &[u8],
         after: Option<EventId>,
         limit: u32,
-    ) -> Result<Page, QueueError> {
-        let full = |events: usize| events >= limit as usize;
-        match self.waiting(key, after, limit).await {
-            Ok(events) => {
-                let (end, last) = (events.last().map(|event| event.id), !full(events.len()));
-                return Ok(Page { events, unreadable: Vec::new(), end, last });
-            }
-            Err(error) if error.is_damage() => {}
-            Err(error) => return Err(error),
-        }
-        let ids = self.line(key.expose().as_bytes(), after, limit).await?;
-        let mut page = Page { end: ids.last().copied(), last: !full(ids.len()), ..Page::default() };
-        for id in ids {
-            match self.one(Pool::Deliveries, sqlx::query(EVENT).bind(id.get()), waiting_event).await {
-                Ok(event) => page.events.extend(event),
-                Err(error) if error.is_damage() => {
-                    let (service_key, reason) = (Some(key.clone()), error.of_one_event());
-                    page.unreadable.push(Unreadable { id, service_key, reason });
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(page)
-    }
-
-    /// The numbers in the line of what stands where a service key should.
-    async fn line(&self, key: &[u8], after: Option<EventId>, limit: u32) -> Result<Vec<EventId>, QueueError> {
+    ) -> Result<Vec<EventId>, QueueError> {
         let after = after.map_or(i64::MIN, EventId::get);
         let ids = |statement: &'static str| {
             let query = sqlx::query(statement).bind(key.to_vec()).bind(after).bind(limit);
@@ -102,53 +76,6 @@ impl Reads {
         match ids(LINE).await {
             Err(error) if error.is_damage() => ids(LINE_BY_INCIDENT).await,
             found => found,
-        }
-    }
-
-    pub(in crate::queue) async fn keys_in_line(&self) -> Result<KeysInLine, QueueError> {
-        let text = |columns: &Columns| columns.raw("service_key");
-        let found = match self.all(Pool::Deliveries, sqlx::query(KEYS_WAITING), text).await {
-            Err(error) if error.is_damage() => self.all(Pool::Deliveries, sqlx::query(TALLIED_KEYS), text).await?,
-            found => found?,
-        };
-        let mut keys = KeysInLine::default();
-        for text in found {
-            let key = std::str::from_utf8(&text).ok().and_then(|text| ServiceKey::parse(text).ok());
-            if let Some(key) = key {
-                keys.keys.push(key);
-                continue;
-            }
-            for id in self.line(&text, None, MOST).await? {
-                let error = self.unreadable(id, "service_key");
-                keys.unreadable.push(Unreadable { id, service_key: None, reason: error.to_string() });
-            }
-        }
-        keys.keys.sort();
-        Ok(keys)
-    }
-
-    pub(in crate::queue) async fn in_line(&self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let query = sqlx::query(
-            "SELECT id FROM events INDEXED BY events_waiting \
-             WHERE state = 'waiting' AND id IN (SELECT value FROM json_each(?)) ORDER BY id",
-        );
-        self.all(Pool::People, query.bind(numbers(ids)), |columns| Ok(columns.id())).await
-    }
-
-    pub(in crate::queue) async fn look_again(&self, id: EventId) -> Result<LookedAgain, QueueError> {
-        let read = |columns: &Columns| {
-            columns.bytes("body")?;
-            waiting_event(columns)?;
-            columns.service_key()
-        };
-        match self.one(Pool::Deliveries, sqlx::query(WHOLE_EVENT).bind(id.get()), read).await {
-            Ok(Some(key)) => Ok(LookedAgain::Readable(key)),
-            Ok(None) => Ok(LookedAgain::Gone),
-            Err(error) if error.is_damage() => Ok(LookedAgain::Unreadable),
-            Err(error) => Err(error),
         }
     }
 
@@ -221,7 +148,7 @@ impl Reads {
         Ok(found)
     }
 
-    async fn one<T>(
+    pub(super) async fn one<T>(
         &self,
         pool: Pool,
         query: Statement,

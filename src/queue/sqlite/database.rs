@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqliteConnection};
 
-use super::version;
+use super::schema;
 use crate::queue::QueueError;
 
 /// How long a connection waits for another process that holds SQLite's lock.
@@ -41,11 +41,11 @@ mod code {
 
 /// A database file, as the operator wrote its path.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct Database {
     path: PathBuf,
 }
 
-impl Place {
+impl Database {
     pub(super) fn new(path: &Path) -> Self {
         Self { path: path.to_owned() }
     }
@@ -74,7 +74,7 @@ impl Place {
     /// A connection that writes.
     pub(super) async fn connect(&self) -> Result<SqliteConnection, QueueError> {
         let mut connection = self.writing().connect().await.map_err(|error| self.error(error))?;
-        version::check(&mut connection, self).await?;
+        schema::check_version(&mut connection, self).await?;
         Ok(connection)
     }
 
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn no_name_of_a_file_makes_sqlite_keep_it_in_memory() {
-        let options = Place::new(Path::new(":memory:")).writing();
+        let options = Database::new(Path::new(":memory:")).writing();
         assert!(options.get_filename().is_absolute(), "{options:?}");
     }
 }

@@ -1,9 +1,9 @@
-//! What nobody wants is deleted for ever.
+//! Deletes events and rejected webhooks for ever.
 
 use std::collections::HashSet;
 
-use super::{Outcomes, sorted};
-use crate::queue::{Editor, EventId, ItemId, QueueError, Reader, RejectedId, State};
+use super::{Editor, Outcomes, sorted};
+use crate::queue::{EventId, ItemId, QueueError, Reader, RejectedId, State};
 
 /// What became of something that was to be deleted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -18,12 +18,12 @@ pub enum Discarded {
 
 /// What is to be deleted, each with the state it was seen in: only what stands there still may be deleted later.
 #[derive(Debug, Default)]
-pub struct Doomed {
+pub struct Deletion {
     events: Vec<(State, Vec<EventId>)>,
     webhooks: Vec<RejectedId>,
 }
 
-impl Doomed {
+impl Deletion {
     /// Looks up where these stand. Returns those that are missing beside it.
     ///
     /// # Errors
@@ -31,11 +31,11 @@ impl Doomed {
     /// When the database cannot be read.
     pub async fn find(reader: &Reader, ids: &[ItemId]) -> Result<(Self, Vec<ItemId>), QueueError> {
         let (events, webhooks) = sorted(ids);
-        let mut doomed = Self::default();
+        let mut deletion = Self::default();
         let found = reader.summaries(&events).await?;
         for state in [State::Waiting, State::Dead, State::Delivered] {
             let there: Vec<_> = found.iter().filter(|event| event.state == state).map(|event| event.id).collect();
-            doomed.add_events(state, there);
+            deletion.add_events(state, there);
         }
         let rejected: HashSet<_> = if webhooks.is_empty() {
             HashSet::new()
@@ -43,15 +43,15 @@ impl Doomed {
             reader.rejected_summaries(u64::MAX).await?.iter().map(|webhook| webhook.id).collect()
         };
         let (webhooks, strangers): (Vec<_>, Vec<_>) = webhooks.into_iter().partition(|id| rejected.contains(id));
-        doomed.add_webhooks(webhooks);
+        deletion.add_webhooks(webhooks);
         let mut found: HashSet<_> = found.iter().map(|event| event.id).collect();
         let missing: Vec<_> = events.iter().copied().filter(|id| !found.contains(id)).collect();
         // What cannot be read can be deleted, unless its page is damaged.
         let unreadable = reader.in_line(&missing).await?;
         found.extend(&unreadable);
-        doomed.add_events(State::Waiting, unreadable);
+        deletion.add_events(State::Waiting, unreadable);
         let missing = events.into_iter().filter(|id| !found.contains(id)).map(ItemId::Event);
-        Ok((doomed, missing.chain(strangers.into_iter().map(ItemId::Rejected)).collect()))
+        Ok((deletion, missing.chain(strangers.into_iter().map(ItemId::Rejected)).collect()))
     }
 
     /// Adds events that stand in `state`.
@@ -113,9 +113,9 @@ pub async fn discard(
     ids: &[ItemId],
     only: Option<State>,
 ) -> Result<Outcomes<Discarded>, QueueError> {
-    let (mut doomed, missing) = Doomed::find(editor.reader(), ids).await?;
-    doomed.events.retain(|(state, _)| only.is_none_or(|only| *state == only));
-    let gone: HashSet<_> = doomed.delete(editor).await?.into_iter().collect();
+    let (mut deletion, missing) = Deletion::find(editor.reader(), ids).await?;
+    deletion.events.retain(|(state, _)| only.is_none_or(|only| *state == only));
+    let gone: HashSet<_> = deletion.delete(editor).await?.into_iter().collect();
     let missing: HashSet<_> = missing.into_iter().collect();
     let outcome = |id: &ItemId| match id {
         id if gone.contains(id) => Discarded::Gone,

@@ -2,10 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Outcomes, sorted};
-use crate::ingest::{Ignored, Ingest, Rejection, Verdict, Webhook};
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+
+use super::{Editor, Outcomes, sorted};
+use crate::ingest::{Ignored, Ingest, Prepared, Rejection, Verdict, Webhook};
 use crate::pagerduty::{EventType, IncidentKey};
-use crate::queue::{Editor, Enqueue, Enqueued, EventId, ItemId, QueueError, RejectedId, State};
+use crate::queue::decide::dedup_window::WINDOW;
+use crate::queue::{Enqueue, Enqueued, EventId, ItemId, QueueError, Reader, RejectedId, State};
 
 /// What became of something that was tried again.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,7 +133,7 @@ pub async fn remap(editor: &mut Editor, ingest: &Ingest, id: RejectedId) -> Resu
         received_at,
     });
     match judged {
-        Verdict::Queue(prepared) if editor.reader().was_told(&prepared, received_at).await? => {
+        Verdict::Queue(prepared) if is_in_queue(editor.reader(), &prepared, received_at).await? => {
             editor.discard_rejected(id).await?;
             Ok(Retried::Ignored(Ignored::Repeated))
         }
@@ -155,10 +159,10 @@ pub async fn remap(editor: &mut Editor, ingest: &Ingest, id: RejectedId) -> Resu
 async fn readmit(
     editor: &mut Editor,
     id: RejectedId,
-    incoming: Enqueue,
+    enqueue: Enqueue,
     incident_key: IncidentKey,
 ) -> Result<Retried, QueueError> {
-    Ok(match editor.readmit(id, incoming).await? {
+    Ok(match editor.readmit(id, enqueue).await? {
         Some(Enqueued::Queued(events)) => {
             Retried::Queued { incident_key, events: events.into_iter().map(|event| event.id).collect() }
         }
@@ -168,4 +172,31 @@ async fn readmit(
         Some(Enqueued::NothingOpen) => Retried::NothingOpen(incident_key),
         None => Retried::Outrun,
     })
+}
+
+/// Whether the event of an alert that came at `received_at` is in the queue already, by whichever webhook: as one that
+/// came within the dedup window of it and waits, is dead or was delivered.
+async fn is_in_queue(reader: &Reader, prepared: &Prepared, received_at: DateTime<Utc>) -> Result<bool, QueueError> {
+    let Some(event_id) = prepared.alert.event_id.as_deref().map(plain) else { return Ok(false) };
+    let event = &prepared.event;
+    let bodies = reader.triggers_around(event.service_key(), event.incident_key(), received_at, WINDOW).await?;
+    Ok(bodies.iter().any(|body| event_id_of(body).is_some_and(|other| other == event_id)))
+}
+
+/// The id of the Sentry event behind a trigger.
+fn event_id_of(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Body {
+        details: Details,
+    }
+    #[derive(Deserialize)]
+    struct Details {
+        event_id: String,
+    }
+    serde_json::from_slice(body).ok().map(|Body { details: Details { event_id } }| plain(&event_id))
+}
+
+/// An id without what only some versions of Sentry write into it.
+fn plain(event_id: &str) -> String {
+    event_id.replace('-', "").to_ascii_lowercase()
 }

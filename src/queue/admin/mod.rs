@@ -1,11 +1,13 @@
-//! What people do about what went wrong: dead letters wait again, rejected webhooks are read anew, and what nobody wants
-//! is deleted. The command `queue`, the status page and `/api` all do it here.
+//! What people do about failures: dead letters wait again, rejected webhooks are mapped again, and what nobody wants is
+//! deleted. The command `queue`, the status page and `/api` all do it here.
 //!
-//! - [`retry`]: puts back in line
-//! - [`discard`]: deletes for ever
-//! - [`Upkeep`]: both, for a bridge that runs
+//! - [`Editor`]: changes the queue from outside
+//! - [`retry`]: dead letters and rejected webhooks are tried again
+//! - [`discard`]: both are deleted for ever
+//! - [`QueueAdmin`]: all of it, for a bridge that runs
 
 pub mod discard;
+mod editor;
 pub mod retry;
 
 use std::collections::HashSet;
@@ -13,29 +15,30 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-pub use discard::{Discarded, Doomed};
+pub use discard::{Deletion, Discarded};
+pub use editor::{Editor, Edits};
 pub use retry::{Resolved, Retried};
 
+use super::{EventId, ItemId, Queue, QueueError, Reader, RejectedId, State};
 use crate::ingest::Ingest;
-use crate::queue::{Editor, EventId, ItemId, Queue, QueueError, Reader, RejectedId, State};
 
 /// What of one kind a bulk takes at once. Every rejected webhook is among them; of dead letters there may be more.
 pub const BULK: u64 = 1_000;
 
-/// What somebody has to look at, as a whole.
+/// What a bulk action applies to.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Heap {
+pub enum BulkKind {
     /// Dead letters.
     Dead,
     /// Rejected webhooks.
     Rejected,
 }
 
-impl Heap {
+impl BulkKind {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Dead, Self::Rejected];
 
-    /// The word for it in `/api`.
+    /// Its name in `/api`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -44,10 +47,10 @@ impl Heap {
         }
     }
 
-    /// Reads that word.
+    /// Parses that name.
     #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|heap| heap.as_str() == word)
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
     /// The oldest `limit` of it.
@@ -85,14 +88,14 @@ pub type Outcomes<T> = Vec<(ItemId, T)>;
 
 /// Acts on the queue of a bridge that runs, which notices within a second or so; clones take turns.
 #[derive(Clone, Debug)]
-pub struct Upkeep {
+pub struct QueueAdmin {
     queue: Queue,
     ingest: Ingest,
     /// Two who write at the same time would only wait for each other in SQLite, with a time limit.
     turn: Arc<Mutex<()>>,
 }
 
-impl Upkeep {
+impl QueueAdmin {
     /// Acts on this queue, and reads rejected webhooks as `ingest` does.
     #[must_use]
     pub fn new(queue: Queue, ingest: Ingest) -> Self {
@@ -108,14 +111,14 @@ impl Upkeep {
         self.edit(async |editor| retry::retry(editor, &self.ingest, ids, resolved).await).await
     }
 
-    /// Tries the oldest [`BULK`] of these heaps again, triggers whose incident was resolved since as `resolved` says.
+    /// Tries the oldest [`BULK`] of these kinds again, triggers whose incident was resolved since as `resolved` says.
     ///
     /// # Errors
     ///
     /// When not all of it could be committed.
-    pub async fn retry_all(&self, heaps: &[Heap], resolved: Resolved) -> Result<Outcomes<Retried>, QueueError> {
+    pub async fn retry_all(&self, kinds: &[BulkKind], resolved: Resolved) -> Result<Outcomes<Retried>, QueueError> {
         self.edit(async |editor| {
-            let ids = of(heaps, editor.reader()).await?;
+            let ids = of(kinds, editor.reader()).await?;
             retry::retry(editor, &self.ingest, &ids, resolved).await
         })
         .await
@@ -130,14 +133,14 @@ impl Upkeep {
         self.edit(async |editor| discard::discard(editor, ids, only).await).await
     }
 
-    /// Deletes the oldest [`BULK`] of these heaps for ever.
+    /// Deletes the oldest [`BULK`] of these kinds for ever.
     ///
     /// # Errors
     ///
     /// When not all of it could be committed.
-    pub async fn discard_all(&self, heaps: &[Heap]) -> Result<Outcomes<Discarded>, QueueError> {
+    pub async fn discard_all(&self, kinds: &[BulkKind]) -> Result<Outcomes<Discarded>, QueueError> {
         self.edit(async |editor| {
-            let ids = of(heaps, editor.reader()).await?;
+            let ids = of(kinds, editor.reader()).await?;
             discard::discard(editor, &ids, Some(State::Dead)).await
         })
         .await
@@ -150,16 +153,16 @@ impl Upkeep {
         let closed = editor.close().await;
         // What was committed stands, so an error of closing alone is none of the change.
         if let Err(error) = closed {
-            log::warn!("the queue's file could not be let go of: {error}");
+            log::warn!("the queue's file could not be closed: {error}");
         }
         changed
     }
 }
 
-async fn of(heaps: &[Heap], reader: &Reader) -> Result<Vec<ItemId>, QueueError> {
+async fn of(kinds: &[BulkKind], reader: &Reader) -> Result<Vec<ItemId>, QueueError> {
     let mut ids = Vec::new();
-    for heap in heaps {
-        ids.append(&mut heap.ids(reader, BULK).await?);
+    for kind in kinds {
+        ids.append(&mut kind.ids(reader, BULK).await?);
     }
     Ok(ids)
 }
