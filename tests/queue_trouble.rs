@@ -94,7 +94,7 @@ async fn nobody_but_its_owner_can_read_a_new_database() {
 async fn a_directory_that_is_not_there_is_named() {
     let (directory, _) = database();
     let (error, sentence) = refusal(&directory.path().join("missing").join("bridge.db")).await;
-    assert!(matches!(error, QueueError::NoDirectory { .. }), "{error:?}");
+    assert!(matches!(error, QueueError::CannotOpen { .. }), "{error:?}");
     assert!(sentence.contains("its directory does not exist"), "{sentence}");
 }
 

@@ -19,6 +19,8 @@ mod decide;
 pub mod envelope;
 pub mod error;
 pub mod item;
+#[cfg(test)]
+mod memory;
 pub mod overview;
 mod reader;
 pub mod retention;
@@ -207,7 +209,7 @@ impl Queue {
     }
 
     async fn probe_within(&self, patience: Duration) -> Result<Duration, QueueError> {
-        let stuck = |time: Duration| QueueError::Stuck { path: self.reader.database().into(), seconds: time.as_secs() };
+        let stuck = |time: Duration| QueueError::Stuck { database: self.reader.database(), seconds: time.as_secs() };
         if let Some(time) = self.status.busy_for().filter(|time| *time >= patience) {
             return Err(stuck(time));
         }

@@ -102,7 +102,7 @@ pub(super) struct Wanted {
 }
 
 /// What the store has of a [`Wanted`].
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Known {
     /// The last events of the incident queues, where they can be folded into.
     pub(super) tails: HashMap<IncidentQueue, Tail>,
@@ -126,7 +126,7 @@ pub(super) struct Tail {
 }
 
 /// One incident at all integrations.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct KnownIncident {
     /// As far as PagerDuty has accepted its events.
     pub(super) accepted: Vec<(ServiceKey, Incident)>,
@@ -143,7 +143,7 @@ pub(super) struct Incident {
 }
 
 /// A waiting event of an incident.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct WaitingRow {
     pub(super) service_key: ServiceKey,
     pub(super) event_type: EventType,
@@ -169,7 +169,7 @@ pub(super) struct Seen {
 }
 
 /// A waiting event whose attempt has ended.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Settling {
     pub(super) queue: IncidentQueue,
     pub(super) event_type: EventType,
@@ -181,7 +181,7 @@ pub(super) struct Settling {
 }
 
 /// A waiting event whose attempt begins or began.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Attemptable {
     /// An earlier waiting event of its incident queue that it has to wait for.
     pub(super) earlier: Option<EventId>,

@@ -1,6 +1,5 @@
 //! What is trouble, how bad it is, and in which words.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -27,7 +26,7 @@ fn key() -> ServiceKey {
 }
 
 fn full() -> QueueError {
-    QueueError::Full { path: PathBuf::from("bridge.db") }
+    QueueError::Full { database: "bridge.db".to_owned() }
 }
 
 /// A bridge that started at 0 and is well at 60.
@@ -170,7 +169,7 @@ fn what_waits_for_a_key_that_is_throttled_or_fails_strains_from_the_first_moment
         assert_eq!(judged(&facts), (Word::Well, vec![]), "nothing waits any more");
         facts.queue = Ok(with_waiting(key(), 1));
         assert_eq!(judged(&facts), (Word::Strained, vec![Cause::Delivery]));
-        facts.queue = Err(QueueError::Busy { path: PathBuf::from("bridge.db") });
+        facts.queue = Err(QueueError::Busy { database: "bridge.db".to_owned() });
         let told = (Word::Strained, vec![Cause::Delivery]);
         assert_eq!(judged(&facts), told, "nobody can tell that nothing waits");
     }
@@ -278,7 +277,7 @@ fn a_queue_that_can_be_neither_written_nor_read_is_trouble() {
 
 #[test]
 fn a_queue_that_many_look_at_is_no_trouble() {
-    let busy = || QueueError::Busy { path: PathBuf::from("bridge.db") };
+    let busy = || QueueError::Busy { database: "bridge.db".to_owned() };
     let facts = Facts { queue: Err(busy()), attention: Err(busy()), ..well() };
     assert_eq!(judged(&facts), (Word::Well, vec![]));
     let facts = Facts { queue: Err(busy()), attention: Err(full()), ..well() };

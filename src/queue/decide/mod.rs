@@ -13,7 +13,7 @@ mod attempts;
 pub(super) mod dedup_window;
 mod follow_up;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 pub(super) mod times;
 
 use std::borrow::Cow;

@@ -9,9 +9,9 @@ use crate::pagerduty::event::{EventAction, Note, Trigger};
 use crate::queue::store::{Attemptable, Seen, Settling, WaitingRow};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
-const OTHER: &str = "0123456789abcdef0123456789abcdeF";
+pub(in crate::queue) const OTHER: &str = "0123456789abcdef0123456789abcdeF";
 
-fn key(text: &str) -> ServiceKey {
+pub(in crate::queue) fn key(text: &str) -> ServiceKey {
     ServiceKey::parse(text).unwrap()
 }
 
@@ -19,7 +19,7 @@ fn incident(name: &str) -> IncidentKey {
     IncidentKey::parse(name).unwrap()
 }
 
-fn at(second: i64) -> DateTime<Utc> {
+pub(in crate::queue) fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(second, 0).unwrap()
 }
 
@@ -37,7 +37,7 @@ fn envelope(word: &str, second: i64) -> Envelope {
     }
 }
 
-fn enqueue(text: &str, place: i64) -> Enqueue {
+pub(in crate::queue) fn enqueue(text: &str, place: i64) -> Enqueue {
     let (word, second) = text.split_once('@').map_or((text, place), |(word, second)| (word, second.parse().unwrap()));
     let (kind, name) = word.split_at(1);
     let received_at = at(place);

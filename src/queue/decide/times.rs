@@ -50,7 +50,11 @@ pub(super) fn is_outdated(resolve: Option<DateTime<Utc>>, trigger: Option<DateTi
 
 /// Whether a resolve, sent at `resolve`, resolves what a trigger opened that Sentry received at `trigger`: unless that was in
 /// a later second. What Sentry received later than `now` came from a clock that was ahead.
-pub(super) fn is_resolved(trigger: Option<DateTime<Utc>>, resolve: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
+pub(in crate::queue) fn is_resolved(
+    trigger: Option<DateTime<Utc>>,
+    resolve: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> bool {
     let (Some(received_at), Some(sent_at)) = (trigger, resolve) else { return true };
     received_at.timestamp() <= sent_at.timestamp() || received_at > now
 }

@@ -50,6 +50,11 @@ impl Database {
         Self { path: path.to_owned() }
     }
 
+    /// Its path as it is shown.
+    pub(super) fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
     pub(super) fn path(&self) -> PathBuf {
         self.path.clone()
     }
@@ -65,10 +70,26 @@ impl Database {
 
     pub(super) fn unopened(&self, error: &io::Error) -> QueueError {
         match error.kind() {
-            io::ErrorKind::NotFound => QueueError::NoDirectory { path: self.path() },
-            io::ErrorKind::StorageFull => QueueError::Full { path: self.path() },
-            _ => QueueError::NotWritable { path: self.path(), reason: error.to_string() },
+            io::ErrorKind::NotFound => QueueError::CannotOpen {
+                database: self.name(),
+                reason: "its directory does not exist",
+                advice: "create it or change BRIDGE_DATABASE_URL",
+            },
+            io::ErrorKind::StorageFull => QueueError::Full { database: self.name() },
+            _ => self.not_writable(error.to_string()),
         }
+    }
+
+    fn not_writable(&self, reason: String) -> QueueError {
+        let advice = "the bridge has to write that file and to create files beside it, so check the owner and the \
+                      permissions of the file and of its directory, and whether they are mounted read-only";
+        QueueError::NotWritable { database: self.name(), reason, advice }
+    }
+
+    pub(super) fn damaged(&self, reason: String) -> QueueError {
+        let advice = "stop the bridge, move the file aside together with those that end in -wal and -shm, and restore a \
+                      copy or start with a new one";
+        QueueError::Damaged { database: self.name(), reason, advice }
     }
 
     /// A connection that writes.
@@ -108,22 +129,22 @@ impl Database {
 
     /// What an error of SQLite means for the operator.
     pub(super) fn error(&self, error: sqlx::Error) -> QueueError {
-        let path = self.path();
-        let Some(database) = error.as_database_error() else {
+        let database = self.name();
+        let Some(cause) = error.as_database_error() else {
             return match error {
                 sqlx::Error::PoolClosed => QueueError::Closed,
-                sqlx::Error::PoolTimedOut => QueueError::Busy { path },
-                error => QueueError::Database { path, source: Arc::new(error) },
+                sqlx::Error::PoolTimedOut => QueueError::Busy { database },
+                error => QueueError::Database { database, source: Arc::new(error) },
             };
         };
-        let reason = database.message().to_owned();
-        match primary_code(database) {
-            Some(code::BUSY | code::LOCKED) => QueueError::Locked { path },
-            Some(code::FULL) => QueueError::Full { path },
-            Some(code::READONLY | code::CANTOPEN | code::PERM) => QueueError::NotWritable { path, reason },
-            Some(code::CORRUPT | code::NOTADB) => QueueError::Damaged { path, reason },
-            Some(code::IOERR) => QueueError::Disk { path, reason },
-            _ => QueueError::Database { path, source: Arc::new(error) },
+        let reason = cause.message().to_owned();
+        match primary_code(cause) {
+            Some(code::BUSY | code::LOCKED) => QueueError::Locked { database },
+            Some(code::FULL) => QueueError::Full { database },
+            Some(code::READONLY | code::CANTOPEN | code::PERM) => self.not_writable(reason),
+            Some(code::CORRUPT | code::NOTADB) => self.damaged(reason),
+            Some(code::IOERR) => QueueError::Disk { database, reason },
+            _ => QueueError::Database { database, source: Arc::new(error) },
         }
     }
 }

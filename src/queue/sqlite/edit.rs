@@ -36,7 +36,7 @@ impl SqliteEdits {
     pub(in crate::queue) async fn open(path: &Path) -> Result<Self, QueueError> {
         let database = Database::new(path);
         if !path.exists() {
-            return Err(QueueError::Missing { path: database.path() });
+            return Err(QueueError::Missing { database: database.name() });
         }
         let mut connection = database.connect().await?;
         schema::check(&mut connection, &database).await?;

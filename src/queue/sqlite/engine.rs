@@ -176,7 +176,7 @@ impl Engine {
 
     fn breaks(&mut self, change: Change) -> QueueError {
         error!("the database {} {change} while the bridge runs on it", self.database.path().display());
-        let error = QueueError::TakenAway { path: self.database.path(), what: change.to_string() };
+        let error = QueueError::Lost { database: self.database.name(), what: change.to_string() };
         let (not_before, pause) = (Instant::now(), REOPEN_PAUSE);
         self.broken = Some(Broken { change, error: error.clone(), not_before, pause });
         error

@@ -344,7 +344,7 @@ fn lock_file(database: &Database, real: &Path) -> Result<(File, FileId), QueueEr
 /// The system unlocks it when it is closed or the process dies.
 fn try_lock(database: &Database, file: &File) -> Result<(), QueueError> {
     file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => QueueError::InUse { path: database.path() },
+        TryLockError::WouldBlock => QueueError::InUse { database: database.name() },
         TryLockError::Error(error) => database.unopened(&error),
     })
 }

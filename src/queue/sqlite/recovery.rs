@@ -86,7 +86,7 @@ pub(super) async fn leave(
                 .await
                 .map_err(|error| database.error(error))?;
             if busy != 0 {
-                return Err(QueueError::Locked { path: database.path() });
+                return Err(QueueError::Locked { database: database.name() });
             }
             Ok(Kept::Nothing)
         }
@@ -146,7 +146,7 @@ pub(super) async fn enter(
             .await
             .map_err(|error| database.error(error))?;
         if found != "ok" {
-            return Err(QueueError::Damaged { path, reason: found });
+            return Err(database.damaged(found));
         }
     }
     number_on(connection, last).await.map_err(|error| database.error(error))?;

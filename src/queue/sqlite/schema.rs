@@ -27,7 +27,7 @@ pub(super) async fn migrate(connection: &mut SqliteConnection, database: &Databa
     MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(found) if found > newest() => newer(database, found),
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => database.error(error),
-        error => QueueError::Unprepared { path: database.path(), reason: error.to_string() },
+        error => QueueError::Unprepared { database: database.name(), reason: error.to_string() },
     })
 }
 
@@ -48,11 +48,11 @@ pub(super) async fn check(connection: &mut SqliteConnection, database: &Database
 }
 
 fn newer(database: &Database, found: i64) -> QueueError {
-    QueueError::Newer { path: database.path(), found, known: newest() }
+    QueueError::Newer { database: database.name(), found, known: newest() }
 }
 
 fn unprepared(database: &Database, reason: String) -> QueueError {
-    QueueError::Unprepared { path: database.path(), reason }
+    QueueError::Unprepared { database: database.name(), reason }
 }
 
 /// Has a file from before the bridge gave space back written anew, if that takes but a moment. What cannot be done today
@@ -106,7 +106,17 @@ pub(super) async fn check_version(connection: &mut SqliteConnection, database: &
         .fetch_one(connection)
         .await
         .map_err(|error| database.error(error))?;
-    if number_of(&version).is_some_and(keeps_commits) { Ok(()) } else { Err(QueueError::Unsafe { version }) }
+    if number_of(&version).is_some_and(keeps_commits) { Ok(()) } else { Err(unsafe_version(&version)) }
+}
+
+fn unsafe_version(version: &str) -> QueueError {
+    QueueError::Unsafe {
+        reason: format!(
+            "this program was built with SQLite {version}, which can lose what it has committed (its \"WAL-reset bug\", \
+             mended in 3.51.3)"
+        ),
+        advice: "build it with the SQLite it brings along: without LIBSQLITE3_SYS_USE_PKG_CONFIG",
+    }
 }
 
 /// Whether it is without the "WAL-reset bug": when one connection commits just as another writes the log into the file,

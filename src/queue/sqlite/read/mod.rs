@@ -144,7 +144,7 @@ impl SqliteReads {
 
     pub(in crate::queue) async fn open(path: &Path) -> Result<Self, QueueError> {
         if !path.exists() {
-            return Err(QueueError::Missing { path: path.to_owned() });
+            return Err(QueueError::Missing { database: path.display().to_string() });
         }
         let reads = Self::beside(&Database::new(path));
         let pools = reads.pools.read().await;
@@ -157,7 +157,7 @@ impl SqliteReads {
     /// What a look brings that costs next to nothing, unless the disk does not answer: nobody who watches over the bridge
     /// may wait for that.
     async fn soon<T>(&self, look: impl Future<Output = Result<T, QueueError>>) -> Result<T, QueueError> {
-        let stuck = |_| Err(QueueError::Stuck { path: self.database.path(), seconds: self.patience.as_secs() });
+        let stuck = |_| Err(QueueError::Stuck { database: self.database.name(), seconds: self.patience.as_secs() });
         timeout(self.patience, look).await.unwrap_or_else(stuck)
     }
 
@@ -219,14 +219,14 @@ impl SqliteReads {
     }
 
     fn unreadable(&self, id: EventId, column: &'static str) -> QueueError {
-        QueueError::Unreadable { path: self.database.path(), id, column }
+        QueueError::Unreadable { database: self.database.name(), id, column }
     }
 }
 
 #[async_trait]
 impl Reads for SqliteReads {
     fn database(&self) -> String {
-        self.database.path().display().to_string()
+        self.database.name()
     }
 
     async fn close(&self) {
