@@ -29,8 +29,8 @@ use crate::metrics::Metrics;
 use crate::monitor::{self, AlarmTask, CommitTimes, Intervals, Monitor, Paging};
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::{Client, ClientError};
-use crate::queue::history::KEEP_ROWS;
-use crate::queue::{Commit, History, Queue, QueueError};
+use crate::queue::retention::KEEP_ROWS;
+use crate::queue::{Commit, Queue, QueueError, Retention};
 use crate::supervision::{TaskEnded, Tasks};
 use crate::web::auth::admin::AdminAuth;
 use crate::web::auth::webhook::Authentication;
@@ -87,7 +87,7 @@ pub struct Bridge {
     queue: Queue,
     shared: Data<AppState>,
     alarms: AlarmTask,
-    history: History,
+    history: Retention,
     drain: Duration,
     grace: Duration,
 }
@@ -117,7 +117,7 @@ impl Bridge {
         )
         .with_commits(commits);
         let alarms = AlarmTask::new(monitor.clone(), queue.clone(), client, paging(&config));
-        let history = History { age: config.keep_delivered, rows: KEEP_ROWS };
+        let history = Retention { age: config.keep_delivered, rows: KEEP_ROWS };
         let (drain, grace) = (config.shutdown_drain, config.shutdown_grace);
         let shared = Data::new(app_state(config, &queue, metrics, monitor));
         let server = serve(listener, shared.clone(), grace).map_err(StartupError::Server)?;
@@ -163,7 +163,7 @@ impl Bridge {
         tasks.spawn("the summary of repeated log lines", throttle::keep_reporting());
         let until_shutdown = [
             tasks.spawn("retention", async move { pruned.keep_pruned(history, PRUNE_INTERVAL, Utc::now).await }),
-            tasks.spawn("saving metrics", async move { saved.keep_remembering(&metrics, SAVE_INTERVAL).await }),
+            tasks.spawn("saving metrics", async move { saved.keep_metrics_persisted(&metrics, SAVE_INTERVAL).await }),
             tasks.spawn("the alarms", alarms.run()),
         ];
         info!("listening on http://{address}");
@@ -186,7 +186,7 @@ impl Bridge {
         // The web server checks its own timeout once a second, which may be later than the grace period allows.
         let _ = timeout(grace, server_handle.stop(true)).await;
         worker.await.map_err(|error| TaskEnded::new("the delivery worker", &Err(error)))?;
-        if let Err(error) = queue.remember(&shared.metrics).await {
+        if let Err(error) = queue.persist_metrics(&shared.metrics).await {
             warn!("the counts of the last seconds are lost: {error}");
         }
         if let Err(error) = queue.close().await {
@@ -224,7 +224,7 @@ fn count_commits(queue: &Queue, metrics: &Metrics) -> Arc<CommitTimes> {
 /// Restores the metrics of an earlier run. Returns why PagerDuty was not trusted then, if it was not.
 async fn restore(queue: &Queue, metrics: &Metrics) -> Option<String> {
     let now = Utc::now();
-    match queue.memory(now).await {
+    match queue.persisted_metrics(now).await {
         Ok(stored) => {
             let untrusted = stored.untrusted.clone();
             metrics.restore(stored, now);
@@ -255,7 +255,7 @@ async fn worker(
 
 /// How the last attempts of an earlier run failed, for each service key with waiting events.
 async fn last_failures(queue: &Queue) -> Vec<(ServiceKey, String)> {
-    match queue.reader().attention(&[]).await {
+    match queue.reader().backlog(&[]).await {
         Ok(backlog) => {
             let first = backlog.first.into_iter();
             first.filter_map(|first| first.reason.map(|reason| (first.service_key, reason))).collect()

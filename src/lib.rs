@@ -56,7 +56,7 @@
 //!
 //! - [`cli`] and [`commands`]: the commands of the program, one file each. [`exit_code`] has the codes they end with.
 //! - [`config`]: the `BRIDGE_*` settings. Each is declared once and parsed into a type that cannot hold a wrong value.
-//! - [`upkeep`]: retry and discard, for commands, the page and `/api`. [`queue::json`] is how all three show events and
+//! - [`queue::admin`]: retry and discard, for commands, the page and `/api`. [`queue::json`] is how all three show events and
 //!   rejected webhooks.
 //! - [`sentry_api`]: Sentry's own API, for `connect` and `audit`. The way of an alert does not depend on it.
 //! - [`bridge`]: the running application. [`descriptors`] raises the limit of open files for it.
@@ -89,5 +89,4 @@ pub mod routing;
 pub mod sentry;
 pub mod sentry_api;
 pub mod supervision;
-pub mod upkeep;
 pub mod web;

@@ -10,7 +10,7 @@ use pagerduty_sandbox::{Fault, FaultRule, Options, Sandbox};
 use sentry_pagerduty_bridge::delivery::{DeliveryView, KeyView, Limits, Worker};
 use sentry_pagerduty_bridge::pagerduty::client::Client;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{NewEvent, Queue};
+use sentry_pagerduty_bridge::queue::{Envelope, Queue};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
@@ -19,17 +19,18 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 const KEYS: [&str; 2] = ["0000000000000000000000000000000A", "0000000000000000000000000000000B"];
 
-fn event(key: usize, incident: &str) -> NewEvent {
+fn event(key: usize, incident: &str) -> Envelope {
     let body = serde_json::json!({
         "service_key": KEYS[key], "event_type": "trigger", "incident_key": incident, "description": "Disk full",
     });
-    NewEvent {
+    Envelope {
         service_key: ServiceKey::parse(KEYS[key]).unwrap(),
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type: EventType::Trigger,
         description: "Disk full".to_owned(),
         body: body.to_string().into_bytes(),
         received_at: Utc::now(),
+        counts_at: None,
     }
 }
 

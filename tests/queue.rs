@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::{join, join_all};
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    Arrival, Disposition, EventId, NewEvent, Overview, Queue, QueueError, Reader, State, WaitingEvent,
+    Arrival, Disposition, Envelope, EventId, Overview, Queue, QueueError, Reader, State, WaitingEvent,
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
@@ -23,14 +23,15 @@ fn key(number: usize) -> ServiceKey {
     ServiceKey::parse(&format!("{number:032}")).unwrap()
 }
 
-fn event(key: &ServiceKey, incident: &str, body: &[u8]) -> NewEvent {
-    NewEvent {
+fn event(key: &ServiceKey, incident: &str, body: &[u8]) -> Envelope {
+    Envelope {
         service_key: key.clone(),
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type: EventType::Trigger,
         description: "ZeroDivisionError: division by zero".to_owned(),
         body: body.to_owned(),
         received_at: at(0),
+        counts_at: None,
     }
 }
 
@@ -222,8 +223,8 @@ async fn what_is_delivered_or_dead_leaves_the_line_for_good() {
     let (_directory, _path, queue) = open().await;
     let delivered = queue.accept(event(&key(1), "1", b"{}")).await.unwrap().id;
     let dead = queue.accept(event(&key(1), "2", b"{}")).await.unwrap().id;
-    let waiting = queue.accept(NewEvent { received_at: at(7), ..event(&key(2), "3", b"{}") }).await.unwrap().id;
-    queue.accept(NewEvent { received_at: at(8), ..event(&key(1), "4", b"{}") }).await.unwrap();
+    let waiting = queue.accept(Envelope { received_at: at(7), ..event(&key(2), "3", b"{}") }).await.unwrap().id;
+    queue.accept(Envelope { received_at: at(8), ..event(&key(1), "4", b"{}") }).await.unwrap();
     let retry = Disposition::Retry { reason: "503".to_owned(), next_attempt_at: at(2), blamed: Duration::ZERO };
     queue.settle(delivered, retry.clone(), at(1)).await.unwrap();
     queue.settle(delivered, Disposition::Delivered { note: Some("a note".to_owned()) }, at(3)).await.unwrap();

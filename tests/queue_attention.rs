@@ -7,7 +7,7 @@ use sentry_pagerduty_bridge::ingest::{Dedup, FollowUp};
 use sentry_pagerduty_bridge::pagerduty::event::{EventAction, Note};
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    Attention, DeadLetters, Disposition, Editor, EventId, FirstInLine, Incoming, NewEvent, Queue, Reception, State,
+    Backlog, DeadLetters, Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, FirstInLine, Queue, State,
 };
 use tempfile::TempDir;
 
@@ -33,18 +33,19 @@ async fn open() -> (TempDir, Queue) {
 }
 
 async fn trigger(queue: &Queue, service_key: &str, name: &str, seconds: i64) -> EventId {
-    let event = NewEvent {
+    let event = Envelope {
         service_key: key(service_key),
         incident_key: incident(name),
         event_type: EventType::Trigger,
         description: "Disk full".to_owned(),
         body: b"{}".to_vec(),
         received_at: at(seconds),
+        counts_at: None,
     };
     queue.accept(event).await.unwrap().id
 }
 
-async fn resolve(queue: &Queue, name: &str, seconds: i64) -> Reception {
+async fn resolve(queue: &Queue, name: &str, seconds: i64) -> Enqueued {
     let follow_up = FollowUp {
         incident_key: incident(name),
         action: EventAction::Resolve(Note::default()),
@@ -52,7 +53,7 @@ async fn resolve(queue: &Queue, name: &str, seconds: i64) -> Reception {
         fallback: None,
         dedup: Dedup::default(),
     };
-    queue.receive(Incoming::follow_up(follow_up, at(seconds))).await.unwrap()
+    queue.enqueue(Enqueue::follow_up(follow_up, at(seconds))).await.unwrap()
 }
 
 async fn attempt(queue: &Queue, id: EventId, settlement: Disposition, seconds: i64) {
@@ -71,7 +72,7 @@ async fn kill(queue: &Queue, id: EventId, reason: &str, seconds: i64) {
 #[tokio::test]
 async fn an_empty_queue_wants_no_attention() {
     let (_directory, queue) = open().await;
-    assert_eq!(queue.reader().attention(&[]).await.unwrap(), Attention::default());
+    assert_eq!(queue.reader().backlog(&[]).await.unwrap(), Backlog::default());
 }
 
 #[tokio::test]
@@ -83,7 +84,7 @@ async fn the_oldest_of_all_service_keys_is_told_without_the_incidents_left_out()
     let first = trigger(&queue, B, "42", 10).await;
     trigger(&queue, B, "43", 11).await;
     let without = [incident("alarm/1"), incident("alarm/2")];
-    let oldest = async |without: &[IncidentKey]| queue.reader().attention(without).await.unwrap().oldest().cloned();
+    let oldest = async |without: &[IncidentKey]| queue.reader().backlog(without).await.unwrap().oldest().cloned();
 
     let retry = Disposition::Retry {
         reason: "no answer".to_owned(),
@@ -99,7 +100,7 @@ async fn the_oldest_of_all_service_keys_is_told_without_the_incidents_left_out()
         reason: Some("no answer".to_owned()),
     };
     assert_eq!(oldest(&without).await, Some(expected.clone()));
-    let first_in_line = queue.reader().attention(&without).await.unwrap().first;
+    let first_in_line = queue.reader().backlog(&without).await.unwrap().first;
     assert_eq!(first_in_line.iter().map(|first| first.id).collect::<Vec<_>>(), [second, first]);
     assert_eq!(first_in_line[1], expected);
     assert_eq!(oldest(&[]).await.unwrap().since, at(0));
@@ -128,7 +129,7 @@ async fn dead_letters_are_told_by_service_key_with_the_one_that_died_last() {
         died_at: at(died_at),
         reason: Some(reason.to_owned()),
     };
-    let dead = async || queue.reader().attention(&[]).await.unwrap().dead;
+    let dead = async || queue.reader().backlog(&[]).await.unwrap().dead;
     assert_eq!(dead().await, [letters(A, 2, ids[0], 200, "late"), letters(B, 1, ids[2], 150, "other")]);
 
     let mut editor = Editor::open(&directory.path().join("bridge.db")).await.unwrap();
@@ -147,7 +148,7 @@ async fn an_incident_is_open_from_its_trigger_in_line_to_its_resolve_in_line() {
     assert!(is_open().await);
     deliver(&queue, opened, 1).await;
     assert!(is_open().await);
-    let Reception::Queued(resolves) = resolve(&queue, "42", 2).await else { panic!("nothing was open") };
+    let Enqueued::Queued(resolves) = resolve(&queue, "42", 2).await else { panic!("nothing was open") };
     assert!(!is_open().await);
     deliver(&queue, resolves[0].id, 3).await;
     assert!(!is_open().await);

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{Disposition, Incoming, Queue, State};
+use sentry_pagerduty_bridge::queue::{Disposition, Enqueue, Queue, State};
 use sentry_pagerduty_bridge::routing::Routes;
 use serde_json::json;
 
@@ -30,7 +30,7 @@ struct Change {
 }
 
 impl Change {
-    fn incoming(self) -> Incoming {
+    fn incoming(self) -> Enqueue {
         let (resource, body) = if self.is_alert {
             let event = json!({ "event_id": format!("{:032x}", self.sentry), "issue_id": "42", "title": "Full",
                                 "received": at(self.sentry).timestamp(),
@@ -44,8 +44,8 @@ impl Change {
         let sent_at = Some(at(self.sentry));
         let webhook = Webhook { resource: Some(resource), sent_at, ..Webhook::of_body(body.as_bytes(), came) };
         match ingest.decide(&webhook) {
-            Decision::Queue(prepared) => Incoming::trigger(*prepared, came),
-            Decision::Follow(follow_up) => Incoming::follow_up(*follow_up, came),
+            Decision::Queue(prepared) => Enqueue::trigger(*prepared, came),
+            Decision::Follow(follow_up) => Enqueue::follow_up(*follow_up, came),
             other => panic!("{other:?}"),
         }
     }
@@ -58,7 +58,7 @@ fn is_open_after(changes: &[Change], delivers: &[bool]) -> bool {
         let directory = tempfile::tempdir().unwrap();
         let queue = Queue::open(&directory.path().join("bridge.db")).await.unwrap();
         for (change, delivers) in changes.iter().zip(delivers) {
-            queue.receive(change.incoming()).await.unwrap();
+            queue.enqueue(change.incoming()).await.unwrap();
             if *delivers {
                 let mut ids = queue.reader().ids(State::Waiting, u64::MAX).await.unwrap();
                 ids.sort();

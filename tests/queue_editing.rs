@@ -8,10 +8,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::history::History;
-use sentry_pagerduty_bridge::queue::rejected::{MAX_REJECTED, MAX_REJECTED_BYTES};
+use sentry_pagerduty_bridge::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
+use sentry_pagerduty_bridge::queue::retention::Retention;
 use sentry_pagerduty_bridge::queue::{
-    Accepted, Disposition, Editor, EventId, Incoming, NewEvent, Queue, QueueError, Reader, Reception, Rejected,
+    Accepted, Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, Queue, QueueError, Reader, Rejected,
     RejectedId, State,
 };
 use tempfile::TempDir;
@@ -24,14 +24,15 @@ fn key() -> ServiceKey {
     ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap()
 }
 
-fn trigger(incident: &str) -> NewEvent {
-    NewEvent {
+fn trigger(incident: &str) -> Envelope {
+    Envelope {
         service_key: key(),
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type: EventType::Trigger,
         description: "Disk full".to_owned(),
         body: br#"{"details":{}}"#.to_vec(),
         received_at: at(0),
+        counts_at: None,
     }
 }
 
@@ -121,7 +122,7 @@ async fn an_attempt_does_not_begin_while_an_earlier_event_of_its_incident_is_in_
 async fn a_dead_resolve_stays_where_it_is_once_its_incident_was_triggered_anew() {
     let (_directory, path, queue) = open().await;
     let mut editor = Editor::open(&path).await.unwrap();
-    let resolve = |incident| NewEvent { event_type: EventType::Resolve, ..trigger(incident) };
+    let resolve = |incident| Envelope { event_type: EventType::Resolve, ..trigger(incident) };
     let dies = async |incident| {
         let first = queue.accept(trigger(incident)).await.unwrap().id;
         queue.settle(first, Disposition::Delivered { note: None }, at(1)).await.unwrap();
@@ -301,14 +302,14 @@ async fn a_readmitted_webhook_becomes_an_event_once() {
     let waiting = queue.accept(trigger("42")).await.unwrap().id;
     let webhook = queue.reject(rejected(3)).await.unwrap();
     let mut editor = Editor::open(&path).await.unwrap();
-    let reception = editor.readmit(webhook, Incoming::event(trigger("42"))).await.unwrap();
+    let reception = editor.readmit(webhook, Enqueue::event(trigger("42"))).await.unwrap();
     assert_eq!(
         reception,
-        Some(Reception::Queued(vec![Accepted { id: waiting, count: 2, event_type: EventType::Trigger }]))
+        Some(Enqueued::Queued(vec![Accepted { id: waiting, count: 2, event_type: EventType::Trigger }]))
     );
     assert_eq!(queue.reader().rejected(webhook).await.unwrap(), None);
-    assert_eq!(editor.readmit(webhook, Incoming::event(trigger("43"))).await.unwrap(), None);
-    assert_eq!(editor.readmit(RejectedId::new(99), Incoming::event(trigger("43"))).await.unwrap(), None);
+    assert_eq!(editor.readmit(webhook, Enqueue::event(trigger("43"))).await.unwrap(), None);
+    assert_eq!(editor.readmit(RejectedId::new(99), Enqueue::event(trigger("43"))).await.unwrap(), None);
     assert_eq!(queue.reader().overview().await.unwrap().waiting, 1);
 }
 
@@ -322,7 +323,7 @@ async fn delivered_events_go_by_age_and_number_and_nothing_else_does() {
     let young = delivered(&queue, 450, at(100)).await;
     let now = at(200);
 
-    let history = |seconds, rows| History { age: Duration::from_secs(seconds), rows };
+    let history = |seconds, rows| Retention { age: Duration::from_secs(seconds), rows };
     assert_eq!(queue.prune(history(200, 1000), now).await.unwrap(), 0);
     assert_eq!(queue.prune(history(199, 1000), now).await.unwrap(), 450);
     assert_eq!(queue.prune(history(199, 1000), now).await.unwrap(), 0);
@@ -356,7 +357,7 @@ async fn a_long_pruning_lets_webhooks_in_between_its_commits() {
         queue.reader().overview().await.unwrap().delivered
     };
     let both = tokio::time::timeout(Duration::from_secs(30), async {
-        tokio::join!(accept, queue.prune(History { age: Duration::ZERO, rows: 0 }, at(1)))
+        tokio::join!(accept, queue.prune(Retention { age: Duration::ZERO, rows: 0 }, at(1)))
     });
     let (left, gone) = both.await.expect("it never ended");
     assert_eq!(gone.unwrap(), 1500);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{Accepted, Disposition, EventId, NewEvent, Queue, Record};
+use sentry_pagerduty_bridge::queue::{Accepted, Disposition, Envelope, EventId, Queue, Record};
 use serde_json::Value;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
@@ -19,19 +19,20 @@ fn at(seconds: i64) -> DateTime<Utc> {
 }
 
 /// A trigger of `incident` that came so many seconds after the first.
-fn trigger(incident: &str, seconds: i64) -> NewEvent {
-    NewEvent {
+fn trigger(incident: &str, seconds: i64) -> Envelope {
+    Envelope {
         service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type: EventType::Trigger,
         description: format!("alert {seconds}"),
         body: format!(r#"{{"event_type":"trigger","details":{{"alert":{seconds}}}}}"#).into_bytes(),
         received_at: at(seconds),
+        counts_at: None,
     }
 }
 
-fn resolve(incident: &str, seconds: i64) -> NewEvent {
-    NewEvent {
+fn resolve(incident: &str, seconds: i64) -> Envelope {
+    Envelope {
         event_type: EventType::Resolve,
         body: br#"{"event_type":"resolve"}"#.to_vec(),
         description: String::new(),

@@ -12,7 +12,7 @@ use sentry_pagerduty_bridge::config::ResolveScope;
 use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::queue::{
-    Disposition, Editor, EventId, History, Incoming, Queue, Reception, Rejected, State,
+    Disposition, Editor, Enqueue, Enqueued, EventId, Queue, Rejected, Retention, State,
 };
 use sentry_pagerduty_bridge::routing::Routes;
 use serde_json::{Value, json};
@@ -31,39 +31,39 @@ fn at(seconds: i64) -> DateTime<Utc> {
 }
 
 /// What a webhook of this shape brings, which came at one second and was sent at another.
-fn webhook(resource: Option<&str>, body: &Value, resolve: ResolveScope, came: i64, sent: i64) -> Incoming {
+fn webhook(resource: Option<&str>, body: &Value, resolve: ResolveScope, came: i64, sent: i64) -> Enqueue {
     let routes = format!("team,a,{A}\nteam,b,{B}");
     let routes = Routes::new(ServiceKey::parse(DEFAULT).unwrap(), &routes).unwrap();
     let ingest = Ingest::new(routes, Policy { resolve, acknowledge: true, ..Policy::default() });
     let body = body.to_string();
     let sent_at = Some(at(sent));
     match ingest.decide(&Webhook { resource, sent_at, ..Webhook::of_body(body.as_bytes(), at(came)) }) {
-        Decision::Queue(prepared) => Incoming::trigger(*prepared, at(came)),
-        Decision::Follow(follow_up) => Incoming::follow_up(*follow_up, at(came)),
+        Decision::Queue(prepared) => Enqueue::trigger(*prepared, at(came)),
+        Decision::Follow(follow_up) => Enqueue::follow_up(*follow_up, at(came)),
         other => panic!("{other:?}"),
     }
 }
 
 /// An alert of the legacy plugin for `team`: Sentry received the event at one second, and its webhook came at another.
-fn alert(team: &str, received: i64, came: i64) -> Incoming {
+fn alert(team: &str, received: i64, came: i64) -> Enqueue {
     alert_of_a_client(team, received, received, came)
 }
 
 /// The same as [`alert`], with the second that the client's clock showed.
-fn alert_of_a_client(team: &str, timestamp: i64, received: i64, came: i64) -> Incoming {
+fn alert_of_a_client(team: &str, timestamp: i64, received: i64, came: i64) -> Enqueue {
     let event = json!({ "event_id": format!("{received:032x}"), "timestamp": at(timestamp).timestamp(),
                         "received": at(received).timestamp(), "title": "Full", "tags": [["team", team]] });
     webhook(None, &json!({ "id": "42", "event": event }), ResolveScope::Opened, came, came)
 }
 
 /// The same as [`alert`], without any time of Sentry's.
-fn alert_without_times(team: &str, came: i64) -> Incoming {
+fn alert_without_times(team: &str, came: i64) -> Enqueue {
     let event = json!({ "event_id": format!("{came:032x}"), "title": "Full", "tags": [["team", team]] });
     webhook(None, &json!({ "id": "42", "event": event }), ResolveScope::Opened, came, came)
 }
 
 /// The same as [`alert`], by the integration platform.
-fn event_alert(team: &str, received: i64, came: i64) -> Incoming {
+fn event_alert(team: &str, received: i64, came: i64) -> Enqueue {
     let event = json!({ "event_id": format!("{received:032x}"), "timestamp": at(received).timestamp(),
                         "received": at(received).timestamp(), "title": "Full", "tags": [["team", team]],
                         "issue_id": "42" });
@@ -72,17 +72,17 @@ fn event_alert(team: &str, received: i64, came: i64) -> Incoming {
 }
 
 /// A change of the issue that was sent at one second and came at another.
-fn issue_sent(action: &str, sent: i64, came: i64) -> Incoming {
+fn issue_sent(action: &str, sent: i64, came: i64) -> Enqueue {
     let body = json!({ "action": action, "data": { "issue": { "id": "42", "title": "Full" } } });
     webhook(Some("issue"), &body, ResolveScope::Opened, came, sent)
 }
 
-fn issue(action: &str, came: i64) -> Incoming {
+fn issue(action: &str, came: i64) -> Enqueue {
     issue_sent(action, came, came)
 }
 
 /// A resolve that goes to the default key when nothing is known of the incident.
-fn resolve_anyway(came: i64) -> Incoming {
+fn resolve_anyway(came: i64) -> Enqueue {
     let body = json!({ "action": "resolved", "data": { "issue": { "id": "42", "title": "Full" } } });
     webhook(Some("issue"), &body, ResolveScope::All, came, came)
 }
@@ -100,9 +100,9 @@ async fn reopen(queue: Queue, path: &std::path::Path) -> Queue {
 }
 
 /// Receives it and tells the numbers of its events; none when it was repeated or nothing was open.
-async fn receive(queue: &Queue, incoming: Incoming) -> Vec<EventId> {
-    match queue.receive(incoming).await.unwrap() {
-        Reception::Queued(accepted) => accepted.into_iter().map(|accepted| accepted.id).collect(),
+async fn receive(queue: &Queue, incoming: Enqueue) -> Vec<EventId> {
+    match queue.enqueue(incoming).await.unwrap() {
+        Enqueued::Queued(accepted) => accepted.into_iter().map(|accepted| accepted.id).collect(),
         _ => Vec::new(),
     }
 }
@@ -138,13 +138,13 @@ async fn deliver(queue: &Queue) {
 }
 
 /// A resolve that Sentry signed, of an issue with so many events.
-fn signed_resolve(events: u32, came: i64) -> Incoming {
+fn signed_resolve(events: u32, came: i64) -> Enqueue {
     let body = json!({ "action": "resolved", "data": { "issue": { "id": "42", "count": events.to_string() } } });
     let ingest = Ingest::new(Routes::new(ServiceKey::parse(DEFAULT).unwrap(), "").unwrap(), Policy::default());
     let body = body.to_string();
     let webhook = Webhook { resource: Some("issue"), is_signed: true, ..Webhook::of_body(body.as_bytes(), at(came)) };
     let Decision::Follow(follow_up) = ingest.decide(&webhook) else { panic!("no follow-up") };
-    Incoming::follow_up(*follow_up, at(came))
+    Enqueue::follow_up(*follow_up, at(came))
 }
 
 async fn meddle(path: &std::path::Path, sql: &str) {
@@ -163,17 +163,17 @@ async fn a_follow_up_goes_wherever_the_incident_is_open_also_after_a_restart() {
     assert_eq!(receive(&queue, issue("resolved", 3)).await.len(), 2);
     assert_eq!(waiting(&queue).await, ["b trigger", "a acknowledge", "b acknowledge", "a resolve", "b resolve"]);
     // A resolve that waits counts as well as one that was taken.
-    assert_eq!(queue.receive(issue("resolved", 4)).await.unwrap(), Reception::NothingOpen);
+    assert_eq!(queue.enqueue(issue("resolved", 4)).await.unwrap(), Enqueued::NothingOpen);
     deliver(&queue).await;
     let queue = reopen(queue, &path).await;
-    assert_eq!(queue.receive(issue("resolved", 5)).await.unwrap(), Reception::NothingOpen);
-    assert_eq!(queue.receive(issue("assigned", 5)).await.unwrap(), Reception::NothingOpen);
+    assert_eq!(queue.enqueue(issue("resolved", 5)).await.unwrap(), Enqueued::NothingOpen);
+    assert_eq!(queue.enqueue(issue("assigned", 5)).await.unwrap(), Enqueued::NothingOpen);
 }
 
 #[tokio::test]
 async fn an_issue_that_comes_back_opens_its_incident_wherever_it_was_and_only_there() {
     let (_directory, _path, queue) = open().await;
-    assert_eq!(queue.receive(issue("unresolved", 0)).await.unwrap(), Reception::NothingOpen);
+    assert_eq!(queue.enqueue(issue("unresolved", 0)).await.unwrap(), Enqueued::NothingOpen);
     receive(&queue, alert("a", 1, 1)).await;
     receive(&queue, issue("resolved", 2)).await;
     deliver(&queue).await;
@@ -187,10 +187,10 @@ async fn an_issue_that_comes_back_opens_its_incident_wherever_it_was_and_only_th
 async fn a_resolve_of_an_unknown_incident_goes_to_the_default_key_and_makes_none_known() {
     let (_directory, _path, queue) = open().await;
     assert_eq!(receive(&queue, resolve_anyway(0)).await.len(), 1);
-    assert_eq!(queue.receive(issue("unresolved", 1)).await.unwrap(), Reception::NothingOpen);
+    assert_eq!(queue.enqueue(issue("unresolved", 1)).await.unwrap(), Enqueued::NothingOpen);
     assert_eq!(waiting(&queue).await, ["default resolve"]);
     deliver(&queue).await;
-    assert_eq!(queue.receive(issue("unresolved", 2)).await.unwrap(), Reception::NothingOpen);
+    assert_eq!(queue.enqueue(issue("unresolved", 2)).await.unwrap(), Enqueued::NothingOpen);
 
     receive(&queue, alert("a", 100, 100)).await;
     receive(&queue, resolve_anyway(101)).await;
@@ -209,12 +209,12 @@ async fn what_comes_together_is_done_in_its_order() {
         alert("a", 6, 10),
         alert("a", 7, 10),
     ];
-    let receptions = join_all(all.map(|incoming| queue.receive(incoming))).await;
+    let receptions = join_all(all.map(|incoming| queue.enqueue(incoming))).await;
     assert_eq!(queue.commits(), commits + 1, "they were not in one commit");
     let counts: Vec<Vec<u32>> = receptions
         .into_iter()
         .map(|reception| match reception.unwrap() {
-            Reception::Queued(accepted) => accepted.iter().map(|accepted| accepted.count).collect(),
+            Enqueued::Queued(accepted) => accepted.iter().map(|accepted| accepted.count).collect(),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -228,7 +228,7 @@ async fn everything_new_in_line_is_announced_and_what_was_folded_is_not() {
     let mut arrivals = queue.arrivals();
     let all =
         [alert("a", 0, 10), issue_sent("resolved", 5, 10), alert("b", 2, 10), alert("a", 6, 10), alert("a", 7, 10)];
-    join_all(all.map(|incoming| queue.receive(incoming))).await;
+    join_all(all.map(|incoming| queue.enqueue(incoming))).await;
     let mut announced = Vec::new();
     while let Ok(arrival) = arrivals.try_recv() {
         announced.push(arrival.id.get());
@@ -240,7 +240,7 @@ async fn everything_new_in_line_is_announced_and_what_was_folded_is_not() {
 #[tokio::test]
 async fn a_trigger_that_a_resolve_of_the_last_minute_overtook_is_resolved_also_after_a_restart() {
     let (_directory, path, queue) = open().await;
-    assert_eq!(queue.receive(issue("resolved", 100)).await.unwrap(), Reception::NothingOpen);
+    assert_eq!(queue.enqueue(issue("resolved", 100)).await.unwrap(), Enqueued::NothingOpen);
     let queue = reopen(queue, &path).await;
     assert_eq!(receive(&queue, alert("a", 99, 159)).await.len(), 2);
     assert_eq!(receive(&queue, alert("b", 98, 160)).await.len(), 2);
@@ -263,7 +263,7 @@ async fn a_trigger_that_happened_after_a_resolve_stays_open_whatever_comes_late(
 async fn an_issue_that_comes_back_before_any_alert_of_it_leaves_the_late_alert_open() {
     let (_directory, _path, queue) = open().await;
     receive(&queue, issue("resolved", 100)).await;
-    assert_eq!(queue.receive(issue("unresolved", 101)).await.unwrap(), Reception::NothingOpen);
+    assert_eq!(queue.enqueue(issue("unresolved", 101)).await.unwrap(), Enqueued::NothingOpen);
     receive(&queue, alert("a", 99, 102)).await;
     assert_eq!(waiting(&queue).await, ["a trigger"]);
 }
@@ -305,7 +305,7 @@ async fn an_old_webhook_that_is_read_again_takes_nothing_from_a_newer_resolve() 
     let id = queue.reject(rejected).await.unwrap();
     let mut editor = Editor::open(&path).await.unwrap();
     let readmitted = editor.readmit(id, issue("resolved", 0)).await.unwrap();
-    assert_eq!(readmitted, Some(Reception::NothingOpen));
+    assert_eq!(readmitted, Some(Enqueued::NothingOpen));
     editor.close().await.unwrap();
     assert_eq!(receive(&queue, alert("a", DAY - 1, DAY + 1)).await.len(), 2);
 }
@@ -314,11 +314,11 @@ async fn an_old_webhook_that_is_read_again_takes_nothing_from_a_newer_resolve() 
 async fn what_was_told_is_repeated_within_a_commit_and_after_it_and_not_for_ever() {
     let (_directory, _path, queue) = open().await;
     let all = [event_alert("a", 0, 0), event_alert("a", 0, 0), alert("a", 0, 0), event_alert("b", 0, 0)];
-    let receptions = join_all(all.map(|incoming| queue.receive(incoming))).await;
-    let repeated: Vec<_> = receptions.into_iter().map(|reception| reception.unwrap() == Reception::Repeated).collect();
+    let receptions = join_all(all.map(|incoming| queue.enqueue(incoming))).await;
+    let repeated: Vec<_> = receptions.into_iter().map(|reception| reception.unwrap() == Enqueued::Repeated).collect();
     assert_eq!(repeated, [false, true, true, false]);
     assert_eq!(waiting(&queue).await, ["a trigger", "b trigger"]);
-    assert_eq!(queue.receive(alert("a", 0, 1_199)).await.unwrap(), Reception::Repeated);
+    assert_eq!(queue.enqueue(alert("a", 0, 1_199)).await.unwrap(), Enqueued::Repeated);
     assert_eq!(receive(&queue, alert("a", 0, 1_200)).await.len(), 1);
 }
 
@@ -326,20 +326,20 @@ async fn what_was_told_is_repeated_within_a_commit_and_after_it_and_not_for_ever
 async fn what_could_not_be_committed_may_come_again() {
     let (_directory, path, queue) = open().await;
     meddle(&path, "CREATE TRIGGER refuse BEFORE INSERT ON bodies BEGIN SELECT RAISE(ABORT, 'no body'); END").await;
-    let twice = [event_alert("a", 0, 0), event_alert("a", 0, 0)].map(|incoming| queue.receive(incoming));
+    let twice = [event_alert("a", 0, 0), event_alert("a", 0, 0)].map(|incoming| queue.enqueue(incoming));
     for answer in join_all(twice).await {
         answer.expect_err("it was answered as if it were committed");
     }
     meddle(&path, "DROP TRIGGER refuse").await;
     assert_eq!(receive(&queue, event_alert("a", 0, 1)).await.len(), 1);
-    assert_eq!(queue.receive(event_alert("a", 0, 2)).await.unwrap(), Reception::Repeated);
+    assert_eq!(queue.enqueue(event_alert("a", 0, 2)).await.unwrap(), Enqueued::Repeated);
 }
 
 #[tokio::test]
 async fn a_resolve_that_could_not_be_committed_overtook_nothing() {
     let (_directory, path, queue) = open().await;
     meddle(&path, "CREATE TRIGGER refuse BEFORE INSERT ON bodies BEGIN SELECT RAISE(ABORT, 'no body'); END").await;
-    queue.receive(resolve_anyway(100)).await.expect_err("it was committed");
+    queue.enqueue(resolve_anyway(100)).await.expect_err("it was committed");
     meddle(&path, "DROP TRIGGER refuse").await;
     assert_eq!(receive(&queue, alert("a", 99, 101)).await.len(), 1);
 }
@@ -349,7 +349,7 @@ async fn an_incident_is_known_for_longer_than_the_events_that_opened_it() {
     let (_directory, _path, queue) = open().await;
     receive(&queue, alert("a", 0, 0)).await;
     deliver(&queue).await;
-    let history = History { age: Duration::from_secs(DAY as u64), rows: 1_000 };
+    let history = Retention { age: Duration::from_secs(DAY as u64), rows: 1_000 };
     assert_eq!(queue.prune(history, at(180 * DAY)).await.unwrap(), 1);
     assert_eq!(receive(&queue, issue("resolved", 180 * DAY)).await.len(), 1);
     assert_eq!(waiting(&queue).await, ["a resolve"]);
@@ -359,7 +359,7 @@ async fn an_incident_is_known_for_longer_than_the_events_that_opened_it() {
     assert_eq!(receive(&queue, issue("resolved", 181 * DAY)).await.len(), 1, "what is open is not forgotten by age");
     settle(&queue, &Disposition::Delivered { note: None }, 181 * DAY).await;
     queue.prune(history, at(362 * DAY)).await.unwrap();
-    assert_eq!(queue.receive(issue("unresolved", 362 * DAY)).await.unwrap(), Reception::NothingOpen, "it was closed");
+    assert_eq!(queue.enqueue(issue("unresolved", 362 * DAY)).await.unwrap(), Enqueued::NothingOpen, "it was closed");
 }
 
 #[tokio::test]
@@ -368,8 +368,8 @@ async fn only_what_pagerduty_took_or_may_yet_take_is_open() {
     let dead = Disposition::Dead { reason: "no such service key".to_owned() };
     let [trigger] = receive(&queue, alert("a", 0, 0)).await[..] else { panic!("no single event") };
     settle(&queue, &dead, 1).await;
-    assert_eq!(queue.receive(issue("resolved", 100)).await.unwrap(), Reception::NothingOpen);
-    assert_eq!(queue.receive(issue("unresolved", 200)).await.unwrap(), Reception::NothingOpen);
+    assert_eq!(queue.enqueue(issue("resolved", 100)).await.unwrap(), Enqueued::NothingOpen);
+    assert_eq!(queue.enqueue(issue("unresolved", 200)).await.unwrap(), Enqueued::NothingOpen);
 
     let mut editor = Editor::open(&path).await.unwrap();
     editor.revive(&[trigger]).await.unwrap();
@@ -386,7 +386,7 @@ async fn only_what_pagerduty_took_or_may_yet_take_is_open() {
     deliver(&queue).await;
     let [trigger] = receive(&queue, alert("b", 500, 500)).await[..] else { panic!("no single event") };
     editor.discard(State::Waiting, &[trigger]).await.unwrap();
-    assert_eq!(queue.receive(issue("resolved", 501)).await.unwrap(), Reception::NothingOpen);
+    assert_eq!(queue.enqueue(issue("resolved", 501)).await.unwrap(), Enqueued::NothingOpen);
 }
 
 #[tokio::test]
@@ -473,13 +473,13 @@ async fn after_the_machines_clock_was_set_back_resolves_close_what_was_opened_be
 async fn after_the_machines_clock_was_set_back_no_new_alert_is_taken_for_a_repetition_of_the_future() {
     let (_directory, _path, queue) = open().await;
     receive(&queue, event_alert("a", 0, 7_200)).await;
-    assert_eq!(queue.receive(event_alert("a", 0, 7_260)).await.unwrap(), Reception::Repeated);
+    assert_eq!(queue.enqueue(event_alert("a", 0, 7_260)).await.unwrap(), Enqueued::Repeated);
     assert_eq!(
         receive(&queue, event_alert("a", 0, 60)).await.len(),
         1,
         "nobody knows what the clock showed in between"
     );
-    assert_eq!(queue.receive(event_alert("a", 0, 120)).await.unwrap(), Reception::Repeated);
+    assert_eq!(queue.enqueue(event_alert("a", 0, 120)).await.unwrap(), Enqueued::Repeated);
 }
 
 #[tokio::test]
@@ -487,7 +487,7 @@ async fn a_step_of_the_clock_by_half_a_year_and_more_forgets_no_open_incident() 
     let (_directory, _path, queue) = open().await;
     receive(&queue, alert("a", 0, 0)).await;
     deliver(&queue).await;
-    let history = History { age: Duration::from_secs(DAY as u64), rows: 1_000 };
+    let history = Retention { age: Duration::from_secs(DAY as u64), rows: 1_000 };
     for days in [181, 182, 4_000] {
         queue.prune(history, at(days * DAY)).await.unwrap();
     }
@@ -539,7 +539,7 @@ async fn a_dead_trigger_whose_issue_was_resolved_since_waits_again_only_for_who_
     let [third, _] = receive(&queue, alert("a", 99, 101)).await[..] else { panic!("it was not overtaken") };
     let [fourth] = receive(&queue, alert("a", 101, 102)).await[..] else { panic!("it was overtaken") };
     settle(&queue, &dead, 103).await;
-    queue.prune(History { age: Duration::ZERO, rows: 0 }, at(104)).await.unwrap();
+    queue.prune(Retention { age: Duration::ZERO, rows: 0 }, at(104)).await.unwrap();
     let queue = reopen(queue, &path).await;
 
     let mut editor = Editor::open(&path).await.unwrap();
@@ -558,7 +558,7 @@ async fn a_signed_resolve_is_taken_once_until_many_others_came_whatever_the_cloc
     let (_directory, path, queue) = open().await;
     receive(&queue, signed_resolve(1, 0)).await;
     for came in [1, 100 * DAY, -100 * DAY] {
-        assert_eq!(queue.receive(signed_resolve(1, came)).await.unwrap(), Reception::Replayed, "at second {came}");
+        assert_eq!(queue.enqueue(signed_resolve(1, came)).await.unwrap(), Enqueued::Replayed, "at second {came}");
     }
     let queue = reopen(queue, &path).await;
     let others = |first: u32, last: u32| {
@@ -570,10 +570,10 @@ async fn a_signed_resolve_is_taken_once_until_many_others_came_whatever_the_cloc
     };
     meddle(&path, &others(1, 199_998)).await;
     receive(&queue, signed_resolve(2, 2)).await;
-    assert_eq!(queue.receive(signed_resolve(1, 3)).await.unwrap(), Reception::Replayed, "the 200,000th from the end");
+    assert_eq!(queue.enqueue(signed_resolve(1, 3)).await.unwrap(), Enqueued::Replayed, "the 200,000th from the end");
     receive(&queue, signed_resolve(3, 4)).await;
-    assert_eq!(queue.receive(signed_resolve(1, 5)).await.unwrap(), Reception::NothingOpen, "it is forgotten");
-    assert_eq!(queue.receive(signed_resolve(3, 5)).await.unwrap(), Reception::Replayed);
+    assert_eq!(queue.enqueue(signed_resolve(1, 5)).await.unwrap(), Enqueued::NothingOpen, "it is forgotten");
+    assert_eq!(queue.enqueue(signed_resolve(3, 5)).await.unwrap(), Enqueued::Replayed);
 }
 
 #[tokio::test]
@@ -581,7 +581,7 @@ async fn a_signed_resolve_that_could_not_be_committed_may_come_again() {
     let (_directory, path, queue) = open().await;
     receive(&queue, alert("a", 0, 0)).await;
     meddle(&path, "CREATE TRIGGER refuse BEFORE INSERT ON bodies BEGIN SELECT RAISE(ABORT, 'no body'); END").await;
-    queue.receive(signed_resolve(1, 1)).await.expect_err("it was committed");
+    queue.enqueue(signed_resolve(1, 1)).await.expect_err("it was committed");
     meddle(&path, "DROP TRIGGER refuse").await;
     assert_eq!(receive(&queue, signed_resolve(1, 2)).await.len(), 1);
 }

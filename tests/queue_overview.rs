@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    Destination, Disposition, Editor, EventId, History, Incoming, NewEvent, Overview, Queue, Rejected, RejectedId,
+    Destination, Disposition, Editor, Enqueue, Envelope, EventId, Overview, Queue, Rejected, RejectedId, Retention,
     State, Summary,
 };
 use sqlx::sqlite::SqliteConnectOptions;
@@ -26,14 +26,15 @@ fn key(number: usize) -> ServiceKey {
     ServiceKey::parse(&format!("{number:032}")).unwrap()
 }
 
-fn event(key: &ServiceKey, incident: &str, seconds: i64) -> NewEvent {
-    NewEvent {
+fn event(key: &ServiceKey, incident: &str, seconds: i64) -> Envelope {
+    Envelope {
         service_key: key.clone(),
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type: EventType::Trigger,
         description: "Disk full".to_owned(),
         body: br#"{"details":{}}"#.to_vec(),
         received_at: at(seconds),
+        counts_at: None,
     }
 }
 
@@ -187,11 +188,13 @@ impl Bench {
             }
             Deed::Reject => self.last_rejected = self.queue.reject(rejected(self.clock)).await.unwrap().get(),
             Deed::Readmit(number) => {
-                let incoming = Incoming::event(event(&key(number % 3), "readmitted", self.clock));
-                self.editor.readmit(self.rejected_id(number), incoming).await.unwrap();
+                let incoming = Enqueue::event(event(&key(number % 3), "readmitted", self.clock));
+                let id = self.rejected_id(number);
+                self.editor.readmit(id, incoming).await.unwrap();
             }
             Deed::DiscardRejected(number) => {
-                self.editor.discard_rejected(self.rejected_id(number)).await.unwrap();
+                let id = self.rejected_id(number);
+                self.editor.discard_rejected(id).await.unwrap();
             }
             Deed::Revive(numbers) => {
                 let ids: Vec<_> = numbers.into_iter().map(|number| self.id(number)).collect();
@@ -202,7 +205,7 @@ impl Bench {
                 self.editor.discard(state, &ids).await.unwrap();
             }
             Deed::Prune { rows } => {
-                self.queue.prune(History { age: Duration::from_secs(20), rows }, at(self.clock)).await.unwrap();
+                self.queue.prune(Retention { age: Duration::from_secs(20), rows }, at(self.clock)).await.unwrap();
             }
             Deed::Reopen => {
                 self.queue.close().await.unwrap();
@@ -273,7 +276,7 @@ async fn a_queue_of_an_older_version_is_counted_once_and_keys_without_events_go(
     .await;
     let overview = queue.reader().overview().await.unwrap();
     assert_eq!(overview, counted(&path).await);
-    queue.prune(History { age: Duration::from_hours(1), rows: 9 }, at(2)).await.unwrap();
+    queue.prune(Retention { age: Duration::from_hours(1), rows: 9 }, at(2)).await.unwrap();
     let left: i64 =
         sqlx::query_scalar("SELECT COUNT(*) FROM tallies").fetch_one(&mut connect(&path).await).await.unwrap();
     assert_eq!(left, 2, "only those of the key that is left");

@@ -9,20 +9,21 @@ use std::time::Duration;
 use chrono::DateTime;
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{Disposition, EventId, History, NewEvent, Queue, QueueError, Reader};
+use sentry_pagerduty_bridge::queue::{Disposition, Envelope, EventId, Queue, QueueError, Reader, Retention};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
 use tempfile::TempDir;
 
 /// An event of the incident `body`.
-fn event(body: &str) -> NewEvent {
-    NewEvent {
+fn event(body: &str) -> Envelope {
+    Envelope {
         service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
         incident_key: IncidentKey::parse(body).unwrap(),
         event_type: EventType::Trigger,
         description: "ZeroDivisionError: division by zero".to_owned(),
         body: body.as_bytes().to_owned(),
         received_at: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
+        counts_at: None,
     }
 }
 
@@ -93,7 +94,7 @@ async fn nobody_but_its_owner_can_read_a_new_database() {
 async fn a_directory_that_is_not_there_is_named() {
     let (directory, _) = database();
     let (error, sentence) = refusal(&directory.path().join("missing").join("bridge.db")).await;
-    assert!(matches!(error, QueueError::NoDirectory { .. }), "{error:?}");
+    assert!(matches!(error, QueueError::CannotOpen { .. }), "{error:?}");
     assert!(sentence.contains("its directory does not exist"), "{sentence}");
 }
 
@@ -199,7 +200,7 @@ async fn damage(path: &Path, table: &str, id: i64) {
 async fn what_needs_a_damaged_page_fails_alone_and_refuses_nothing_else_in_its_commit() {
     let (_directory, path) = database();
     let queue = Queue::open(&path).await.unwrap();
-    let large = |number: u8| NewEvent { body: vec![b'x'; 3000], ..event(&format!("{number}")) };
+    let large = |number: u8| Envelope { body: vec![b'x'; 3000], ..event(&format!("{number}")) };
     let ids: Vec<_> = join_all((1..=5).map(|number| queue.accept(large(number)))).await;
     let ids: Vec<_> = ids.into_iter().map(|accepted| accepted.unwrap().id).collect();
     queue.close().await.unwrap();
@@ -278,7 +279,7 @@ async fn delivered(queue: &Queue, incidents: impl Iterator<Item = u64>, bytes: u
     for chunk in incidents.collect::<Vec<_>>().chunks(1000) {
         let accepted = join_all(chunk.iter().map(|incident| {
             let incident_key = IncidentKey::parse(&incident.to_string()).unwrap();
-            queue.accept(NewEvent { incident_key, body: vec![b'x'; bytes], ..event("0") })
+            queue.accept(Envelope { incident_key, body: vec![b'x'; bytes], ..event("0") })
         }));
         ids.extend(accepted.await.into_iter().map(|accepted| accepted.unwrap().id));
     }
@@ -294,7 +295,7 @@ async fn delivered(queue: &Queue, incidents: impl Iterator<Item = u64>, bytes: u
 /// Forgets everything that was delivered.
 async fn prune(queue: &Queue) -> Result<u64, QueueError> {
     let now = DateTime::from_timestamp(1_800_100_000, 0).unwrap();
-    queue.prune(History { age: Duration::ZERO, rows: 0 }, now).await
+    queue.prune(Retention { age: Duration::ZERO, rows: 0 }, now).await
 }
 
 /// Writes the log into the file, as happens by itself after a few hundred pages.
@@ -335,7 +336,7 @@ async fn alerts_are_accepted_while_history_that_is_damaged_cannot_be_pruned() {
 /// Waits until the upkeep of a running bridge has brought the file below a size, with alerts coming in.
 async fn shrinks_below(size: u64, queue: &Queue, path: &Path) {
     let now = DateTime::from_timestamp(1_800_100_000, 0).unwrap();
-    let upkeep = queue.keep_pruned(History { age: Duration::ZERO, rows: 0 }, Duration::from_millis(50), || now);
+    let upkeep = queue.keep_pruned(Retention { age: Duration::ZERO, rows: 0 }, Duration::from_millis(50), || now);
     let is_small = async {
         for alert in 0.. {
             queue.accept(event(&format!("alert {alert}"))).await.unwrap();
@@ -370,4 +371,19 @@ async fn a_file_of_an_earlier_version_shrinks_from_its_next_start_on() {
     delivered(&queue, 1..=5_000, 4_000).await;
     let full = size_of(&path).await;
     shrinks_below(full / 4, &queue, &path).await;
+}
+
+#[tokio::test]
+#[ignore = "it measures, and takes a while"]
+async fn what_a_flood_of_20_000_events_leaves() {
+    let (_directory, path) = database();
+    let queue = Queue::open(&path).await.unwrap();
+    println!("new: {} bytes", size_of(&path).await);
+    delivered(&queue, 1..=20_000, 4_000).await;
+    println!("delivered: {} bytes", size_of(&path).await);
+    let began = std::time::Instant::now();
+    prune(&queue).await.unwrap();
+    println!("forgotten: {} bytes after {:?}", size_of(&path).await, began.elapsed());
+    queue.shrink().await.unwrap();
+    println!("shrunk: {} bytes after {:?}", size_of(&path).await, began.elapsed());
 }

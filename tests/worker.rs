@@ -11,7 +11,7 @@ use pagerduty_sandbox::{Options, Sandbox, ThrottleOptions};
 use sentry_pagerduty_bridge::delivery::{Limits, Worker};
 use sentry_pagerduty_bridge::pagerduty::client::Client;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{NewEvent, Queue};
+use sentry_pagerduty_bridge::queue::{Envelope, Queue};
 use tokio::sync::oneshot;
 
 /// Nothing here takes that long unless it is broken.
@@ -22,18 +22,19 @@ const KEY: &str = "0000000000000000000000000000000A";
 /// More than are announced to a worker that does not listen.
 const EVENTS: u64 = 4500;
 
-fn event(number: u64) -> NewEvent {
+fn event(number: u64) -> Envelope {
     let incident = number.to_string();
     let body = serde_json::json!({
         "service_key": KEY, "event_type": "trigger", "incident_key": incident, "description": "Disk full",
     });
-    NewEvent {
+    Envelope {
         service_key: ServiceKey::parse(KEY).unwrap(),
         incident_key: IncidentKey::parse(&incident).unwrap(),
         event_type: EventType::Trigger,
         description: "Disk full".to_owned(),
         body: body.to_string().into_bytes(),
         received_at: Utc::now(),
+        counts_at: None,
     }
 }
 

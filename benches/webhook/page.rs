@@ -92,7 +92,7 @@ async fn build(place: PathBuf, size: Size) -> PathBuf {
     let mut file =
         SqliteConnectOptions::new().filename(&path).synchronous(SqliteSynchronous::Off).connect().await.unwrap();
     let begun = Instant::now();
-    // History first, then dead letters, then what waits. All of it is younger than what the bridge forgets, and older than
+    // Retention first, then dead letters, then what waits. All of it is younger than what the bridge forgets, and older than
     // what its pace counts.
     let Size { waiting, delivered } = size;
     let start = Utc::now().timestamp_millis() - 3_600_000 - i64::from(waiting + DEAD + delivered);

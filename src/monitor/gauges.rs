@@ -151,7 +151,7 @@ mod tests {
     use crate::delivery::DeliveryView;
     use crate::monitor::checks::Health;
     use crate::pagerduty::ServiceKey;
-    use crate::queue::{Attention, EventId, Overview, QueueError};
+    use crate::queue::{Backlog, EventId, Overview, QueueError};
 
     fn now() -> DateTime<Utc> {
         "2026-11-23T12:00:00Z".parse().unwrap()
@@ -162,7 +162,7 @@ mod tests {
             at: now(),
             started_at: now() - TimeDelta::hours(1),
             queue: Ok(Overview::default()),
-            backlog: Ok(Attention::default()),
+            backlog: Ok(Backlog::default()),
             storage: Ok(()),
             delivery: DeliveryView::default(),
             metrics: MetricsSnapshot::default(),

@@ -37,7 +37,7 @@ use crate::pagerduty::client::Client;
 use crate::pagerduty::event::EventAction;
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{Destination, Event, IncidentKey, ServiceKey, render};
-use crate::queue::{Incoming, NewEvent, Queue, QueueError, Reception};
+use crate::queue::{Enqueue, Enqueued, Envelope, Queue, QueueError};
 use alarms::{AlarmAction, Alarms, Finding, IncidentStatus, may_accept};
 use checks::UNVERIFIED;
 use snapshot::Clock;
@@ -103,7 +103,7 @@ impl Monitor {
     pub async fn snapshot(&self, now: DateTime<Utc>) -> Snapshot {
         let storage = if self.queue.is_well() { Ok(()) } else { self.queue.probe().await.map(drop) };
         let queue = self.queue.reader().overview().await;
-        let backlog = self.queue.reader().attention(&self.alarm_keys).await;
+        let backlog = self.queue.reader().backlog(&self.alarm_keys).await;
         let snapshot = Snapshot {
             at: now,
             started_at: self.started_at,
@@ -268,7 +268,7 @@ impl AlarmTask {
                 }
                 let event = self.event(cause, service_key, trigger);
                 self.enqueue(
-                    Incoming::event(NewEvent::new(&event, render(&event), self.latest)),
+                    Enqueue::event(Envelope::new(&event, render(&event), self.latest)),
                     cause,
                     &trouble.sentence,
                 )
@@ -280,7 +280,7 @@ impl AlarmTask {
                 // The queue does not know an incident that was opened past it.
                 let incoming = if cause == Cause::Storage {
                     let event = self.event(cause, sent_to.unwrap_or(service_key), resolve);
-                    Incoming::event(NewEvent::new(&event, render(&event), self.latest))
+                    Enqueue::event(Envelope::new(&event, render(&event), self.latest))
                 } else {
                     let follow_up = FollowUp {
                         incident_key: cause.incident_key(&self.paging.prefix),
@@ -289,22 +289,22 @@ impl AlarmTask {
                         fallback: None,
                         dedup: Dedup::default(),
                     };
-                    Incoming::follow_up(follow_up, self.latest)
+                    Enqueue::follow_up(follow_up, self.latest)
                 };
                 self.enqueue(incoming, cause, "alarm resolved").await
             }
         }
     }
 
-    async fn enqueue(&mut self, incoming: Incoming, cause: Cause, sentence: &str) -> bool {
+    async fn enqueue(&mut self, incoming: Enqueue, cause: Cause, sentence: &str) -> bool {
         let alarm = cause.name();
-        match self.queue.receive(incoming).await {
-            Ok(Reception::Queued(events)) => {
+        match self.queue.enqueue(incoming).await {
+            Ok(Enqueued::Queued(events)) => {
                 let event = events.first().map_or(0, |event| event.id.get());
                 warn!(alarm, event; "{sentence}");
                 true
             }
-            Ok(Reception::Repeated | Reception::Replayed | Reception::Outdated | Reception::NothingOpen) => {
+            Ok(Enqueued::Repeated | Enqueued::Replayed | Enqueued::Outdated | Enqueued::NothingOpen) => {
                 info!(alarm; "{sentence}");
                 true
             }

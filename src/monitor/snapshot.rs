@@ -13,7 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::delivery::DeliveryView;
 use crate::metrics::MetricsSnapshot;
 use crate::pagerduty::ServiceKey;
-use crate::queue::{Attention, Destination, EventId, FirstInLine, Overview, QueueError};
+use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, QueueError};
 
 /// A smaller difference is the drift of a clock, or the time between two readings, and no step.
 const STEP: TimeDelta = TimeDelta::seconds(2);
@@ -35,7 +35,7 @@ pub struct Snapshot {
     pub queue: Result<Overview, QueueError>,
     /// The oldest waiting events and the dead letters. Waiting alarms of the bridge are left out, so that none is its own
     /// cause; dead ones are not, because then nobody was paged.
-    pub backlog: Result<Attention, QueueError>,
+    pub backlog: Result<Backlog, QueueError>,
     /// Whether alerts can be committed; the error when they cannot.
     pub storage: Result<(), QueueError>,
     /// The state of the deliveries.

@@ -50,12 +50,13 @@ impl Bridge {
     }
 
     async fn accept(&self, received_at: DateTime<Utc>) -> EventId {
-        let event = NewEvent {
+        let event = Envelope {
             service_key: ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap(),
             incident_key: IncidentKey::parse("42").unwrap(),
             event_type: EventType::Trigger,
             description: "Disk full".to_owned(),
             body: b"{}".to_vec(),
+            counts_at: None,
             received_at,
         };
         self.queue.accept(event).await.unwrap().id

@@ -1,141 +1,131 @@
-//! Why the queue could not do it.
+//! What went wrong with the queue, as sentences for the operator.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use thiserror::Error;
 
 use super::EventId;
-use super::rejected::MAX_REJECTED_BYTES;
+use super::item::MAX_REJECTED_BYTES;
 
-/// What went wrong with the queue. Clones go to everybody whose command was in a commit that failed.
+/// What went wrong with the queue. Clones go to everybody whose operation was in a commit that failed.
+///
+/// `database` is where the queue is, as the operator wrote it and without secrets. What an engine's operator has to do comes
+/// from the engine, as `advice`.
 #[derive(Clone, Debug, Error)]
 pub enum QueueError {
-    /// The directory of the database does not exist.
-    #[error(
-        "cannot open the database {}: its directory does not exist; create it or change BRIDGE_DATABASE_URL",
-        path.display()
-    )]
-    NoDirectory {
-        /// The database file.
-        path: PathBuf,
+    /// The database cannot be opened where it should be.
+    #[error("cannot open the database {database}: {reason}; {advice}")]
+    CannotOpen {
+        /// The database.
+        database: String,
+        /// What is in the way.
+        reason: &'static str,
+        /// What to do.
+        advice: &'static str,
     },
-    /// There is no database to look at.
-    #[error("there is no database {}; check BRIDGE_DATABASE_URL, or run `serve` once, which creates it", path.display())]
+    /// There is no database to read.
+    #[error("there is no database {database}; check BRIDGE_DATABASE_URL, or run `serve` once, which creates it")]
     Missing {
-        /// The database file.
-        path: PathBuf,
+        /// The database.
+        database: String,
     },
-    /// The file, its directory or the file system cannot be written.
-    #[error(
-        "cannot use the database {} ({reason}); the bridge has to write that file and to create files beside it, so \
-         check the owner and the permissions of the file and of its directory, and whether they are mounted read-only",
-        path.display()
-    )]
+    /// The bridge may not write the database.
+    #[error("cannot use the database {database} ({reason}); {advice}")]
     NotWritable {
-        /// The database file.
-        path: PathBuf,
-        /// The system's words.
+        /// The database.
+        database: String,
+        /// The system's message.
         reason: String,
+        /// What to do.
+        advice: &'static str,
     },
-    /// Another bridge runs on the same file.
+    /// Another bridge uses the same database, which takes only one.
     #[error(
-        "another bridge is running on the database {}; stop it first, or give this one its own BRIDGE_DATABASE_URL",
-        path.display()
+        "another bridge is running on the database {database}; stop it first, or give this one its own BRIDGE_DATABASE_URL"
     )]
     InUse {
-        /// The database file.
-        path: PathBuf,
+        /// The database.
+        database: String,
     },
-    /// Somebody deleted, moved, replaced or truncated a file of the running bridge.
+    /// What the running bridge has committed is no longer where it was.
     #[error(
-        "the database {} {what} while the bridge runs on it; alerts are refused until it is open again, which the bridge \
-         tries by itself",
-        path.display()
+        "the database {database} {what} while the bridge runs on it; alerts are refused until it is open again, which the \
+         bridge tries by itself"
     )]
-    TakenAway {
-        /// The database file.
-        path: PathBuf,
+    Lost {
+        /// The database.
+        database: String,
         /// What happened to it.
         what: String,
     },
-    /// Another process holds SQLite's write lock for longer than the bridge waits.
+    /// Somebody else holds a lock for longer than the bridge waits.
     #[error(
-        "the database {} is locked by another process; end whatever else has it open (a shell, a copy job), the bridge \
-         goes on by itself then",
-        path.display()
+        "the database {database} is locked by another process; end whatever else has it open (a shell, a copy job), the \
+         bridge goes on by itself then"
     )]
     Locked {
-        /// The database file.
-        path: PathBuf,
+        /// The database.
+        database: String,
     },
-    /// Everything that reads is taken for longer than whoever looks should wait.
+    /// All connections for reading are in use for longer than a reader should wait.
     #[error(
-        "too many look at the database {} at the same moment, or its disk hardly answers; try again shortly",
-        path.display()
+        "too many look at the database {database} at the same moment, or its disk hardly answers; try again shortly"
     )]
     Busy {
-        /// The database file.
-        path: PathBuf,
+        /// The database.
+        database: String,
     },
     /// The database neither does what it is asked for nor says why not.
     #[error(
-        "the database {} has not answered for {seconds} s; see whether its disk, or the network it lies on, still works",
-        path.display()
+        "the database {database} has not answered for {seconds} s; see whether its disk, or the network it lies on, still \
+         works"
     )]
     Stuck {
-        /// The database file.
-        path: PathBuf,
+        /// The database.
+        database: String,
         /// For how long, in seconds.
         seconds: u64,
     },
     /// No space is left.
-    #[error(
-        "the disk with the database {} is full; free some space there, the bridge goes on by itself then",
-        path.display()
-    )]
+    #[error("the disk with the database {database} is full; free some space there, the bridge goes on by itself then")]
     Full {
-        /// The database file.
-        path: PathBuf,
+        /// The database.
+        database: String,
     },
-    /// The file is no database or a broken one.
-    #[error(
-        "the database {} is damaged or is no SQLite database ({reason}); stop the bridge, move the file aside together \
-         with those that end in -wal and -shm, and restore a copy or start with a new one",
-        path.display()
-    )]
+    /// A part of the database is damaged, or it is none.
+    #[error("the database {database} is damaged or is no database of the bridge ({reason}); {advice}")]
     Damaged {
-        /// The database file.
-        path: PathBuf,
-        /// SQLite's words.
+        /// The database.
+        database: String,
+        /// The engine's message.
         reason: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// The disk did not do what it should.
-    #[error("the disk with the database {} failed ({reason}); look into the system's log for the cause", path.display())]
+    #[error("the disk with the database {database} failed ({reason}); look into the system's log for the cause")]
     Disk {
-        /// The database file.
-        path: PathBuf,
-        /// SQLite's words.
+        /// The database.
+        database: String,
+        /// The engine's message.
         reason: String,
     },
-    /// The program is linked with an SQLite that may lose commits.
-    #[error(
-        "this program was built with SQLite {version}, which can lose what it has committed (its \"WAL-reset bug\", \
-         mended in 3.51.3); build it with the SQLite it brings along: without LIBSQLITE3_SYS_USE_PKG_CONFIG"
-    )]
+    /// The engine may lose what it has committed.
+    #[error("{reason}; {advice}")]
     Unsafe {
-        /// That of SQLite.
-        version: String,
+        /// Which engine, and how.
+        reason: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// A newer program has changed the tables.
     #[error(
-        "the database {} was written by a newer version of this program (its tables are at version {found}, this \
-         program knows {known}); install that version again",
-        path.display()
+        "the database {database} was written by a newer version of this program (its tables are at version {found}, this \
+         program knows {known}); install that version again"
     )]
     Newer {
-        /// The database file.
-        path: PathBuf,
+        /// The database.
+        database: String,
         /// The version of the tables.
         found: i64,
         /// The newest version this program knows.
@@ -143,39 +133,37 @@ pub enum QueueError {
     },
     /// The tables are not those of this program.
     #[error(
-        "the tables in the database {} are not those of this program ({reason}); if it is older, run `serve` once, \
-         else check BRIDGE_DATABASE_URL",
-        path.display()
+        "the tables in the database {database} are not those of this program ({reason}); if it is older, run `serve` once, \
+         else check BRIDGE_DATABASE_URL"
     )]
     Unprepared {
-        /// The database file.
-        path: PathBuf,
+        /// The database.
+        database: String,
         /// What is missing.
         reason: String,
     },
-    /// Something in the file that the bridge did not write.
+    /// A value that the bridge did not write.
     #[error(
-        "event {id} in the database {} cannot be read: its {column} is not what the bridge writes; correct or delete \
-         that row",
-        path.display()
+        "event {id} in the database {database} cannot be read: its {column} is not what the bridge writes; correct or \
+         delete that row"
     )]
     Unreadable {
-        /// The database file.
-        path: PathBuf,
+        /// The database.
+        database: String,
         /// The event.
         id: EventId,
-        /// Where the odd value stands.
+        /// Where the odd value is.
         column: &'static str,
     },
-    /// An earlier event of its incident is in line, as after somebody put that back: it goes first.
+    /// An earlier event of its incident waits, such as one that was retried: it goes first.
     #[error("event {id} waits behind event {earlier} of its incident")]
     Behind {
         /// The event.
         id: EventId,
-        /// The first in line of its incident.
+        /// The first waiting event of its incident.
         earlier: EventId,
     },
-    /// The event is not in line: it was settled, or somebody took it out.
+    /// The event does not wait: it was settled, or somebody deleted it.
     #[error("event {0} is no longer waiting")]
     NotWaiting(EventId),
     /// A rejected webhook that leaves no room for any other.
@@ -185,38 +173,38 @@ pub enum QueueError {
     #[error("the queue is closed, because the bridge is shutting down")]
     Closed,
     /// Anything else the database says.
-    #[error("the database {} failed: {source}", path.display())]
+    #[error("the database {database} failed: {source}")]
     Database {
-        /// The database file.
-        path: PathBuf,
-        /// The database's words.
+        /// The database.
+        database: String,
+        /// The database's message.
         source: Arc<sqlx::Error>,
     },
 }
 
 impl QueueError {
-    /// Whether the cause stands in what was to be read, so that trying again brings the same, while other rows may well be
+    /// Whether the cause is in what was to be read, so that trying again brings the same, while other rows may well be
     /// readable: a damaged page, a sector that the disk cannot read, or a row that the bridge did not write so.
     #[must_use]
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Disk { .. }) || self.is_of_content()
     }
 
-    /// Why one event cannot be read, for whoever is told that all others can be.
+    /// Why one event cannot be read, for an operator who learns that all others can be.
     #[must_use]
     pub fn of_one_event(&self) -> String {
         match self {
-            Self::Damaged { path, reason } => {
-                format!("a part of the database {} is damaged ({reason})", path.display())
+            Self::Damaged { database, reason, .. } => {
+                format!("a part of the database {database} is damaged ({reason})")
             }
-            Self::Disk { path, reason } => {
-                format!("the disk does not read a part of the database {} ({reason})", path.display())
+            Self::Disk { database, reason } => {
+                format!("the disk does not read a part of the database {database} ({reason})")
             }
             error => error.to_string(),
         }
     }
 
-    /// Whether it is damage in the file's content: the disk itself did all that it was asked to.
+    /// Whether the content of the database is damaged: the disk itself did all that it was asked to.
     pub(super) fn is_of_content(&self) -> bool {
         match self {
             Self::Damaged { .. } | Self::Unreadable { .. } => true,

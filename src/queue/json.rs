@@ -6,9 +6,9 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::event::Record;
+use super::Record;
 use super::item::{RejectedSummary, Summary};
-use super::rejected::{Rejected, RejectedId};
+use super::{Rejected, RejectedId};
 use crate::pagerduty::ServiceKey;
 
 /// The state of rejected webhooks, which are no events.

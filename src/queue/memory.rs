@@ -1,49 +1,356 @@
-//! What the metrics remember, kept beside the events so that it is there after a restart.
+//! The queue in memory: what a store has to do, as simply as it can be said. Tests compare engines with it.
 
-use std::convert::Infallible;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use log::debug;
-use tokio::time::sleep;
 
-use super::writer::Command;
-use super::{Queue, QueueError};
-use crate::metrics::{Activity, Metrics, PersistedMetrics};
+use super::envelope::with_counts_of;
+use super::store::{
+    Attemptable, Committed, Incident, IncidentChange, IncidentQueue, Known, KnownIncident, Plan, Prune, Resolve, Row,
+    Seen, Settling, Store, Tail, WaitingRow, Wanted,
+};
+use super::{Envelope, EventId, QueueError, RejectedId, State};
+use crate::ingest::DedupKey;
+use crate::metrics::PersistedMetrics;
+use crate::pagerduty::{EventType, IncidentKey};
 
-impl Queue {
-    /// What an earlier run of the bridge remembered, as far as it is shown at `now`.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read.
-    pub async fn memory(&self, now: DateTime<Utc>) -> Result<PersistedMetrics, QueueError> {
-        self.reader().sqlite.memory(Activity::horizon(now)).await
+/// A stored event.
+#[derive(Clone, Debug)]
+struct Event {
+    state: State,
+    envelope: Envelope,
+    count: u32,
+    first_seen: DateTime<Utc>,
+    sentry_at: Option<DateTime<Utc>>,
+    resolved_at: Option<DateTime<Utc>>,
+    last_attempt_at: Option<DateTime<Utc>>,
+    reason: Option<String>,
+}
+
+/// A store that forgets everything when it is dropped.
+#[derive(Debug, Default)]
+pub(super) struct MemoryStore {
+    events: BTreeMap<EventId, Event>,
+    incidents: BTreeMap<IncidentQueue, Incident>,
+    resolves: BTreeMap<IncidentKey, Resolve>,
+    seen: Vec<(DedupKey, Seen)>,
+    last: i64,
+    last_rejected: i64,
+}
+
+impl Event {
+    fn queue(&self) -> IncidentQueue {
+        let Envelope { incident_key, service_key, .. } = &self.envelope;
+        IncidentQueue { incident_key: incident_key.clone(), service_key: service_key.clone() }
     }
 
-    /// Keeps what `metrics` remember, if it has changed. It has a commit of its own, so that nothing else fails with
-    /// it; what could not be kept is kept the next time.
-    ///
-    /// # Errors
-    ///
-    /// When it could not be committed.
-    pub async fn remember(&self, metrics: &Metrics) -> Result<(), QueueError> {
-        let Some(memory) = metrics.take_unsaved() else { return Ok(()) };
-        let kept = self.ask(|reply| Command::Remember { memory: memory.clone(), reply }).await;
-        if kept.is_err() {
-            metrics.not_saved(&memory);
+    /// The body as it is sent.
+    fn sent(&self) -> Vec<u8> {
+        let Envelope { body, counts_at, .. } = &self.envelope;
+        let count = if self.last_attempt_at.is_none() { self.count } else { 1 };
+        with_counts_of(body.clone(), *counts_at, count, self.first_seen)
+    }
+
+    fn waits(&self) -> bool {
+        self.state == State::Waiting
+    }
+
+    fn tail(&self, id: EventId) -> Option<Tail> {
+        let is_fresh = self.waits() && self.envelope.is_trigger() && self.last_attempt_at.is_none();
+        is_fresh.then_some(Tail { id, count: self.count, first_seen: self.first_seen, sentry_at: self.sentry_at })
+    }
+}
+
+impl MemoryStore {
+    /// How many events are in a state.
+    pub(super) fn number(&self, state: State) -> usize {
+        self.events.values().filter(|event| event.state == state).count()
+    }
+
+    pub(super) fn waiting(&self) -> Vec<EventId> {
+        self.events.iter().filter(|(_, event)| event.waits()).map(|(id, _)| *id).collect()
+    }
+
+    fn known(&self, wanted: &Wanted) -> Known {
+        let waiting = || self.events.iter().filter(|(_, event)| event.waits()).map(|(id, event)| (*id, event));
+        let mut known = Known::default();
+        for queue in wanted.queues.iter().filter(|_| !wanted.unfolded) {
+            let end = waiting().rfind(|(_, event)| event.queue() == *queue);
+            known.tails.extend(end.and_then(|(id, event)| Some((queue.clone(), event.tail(id)?))));
         }
-        kept
+        let incidents: BTreeSet<_> =
+            wanted.queues.iter().map(|queue| &queue.incident_key).chain(&wanted.incidents).collect();
+        let resolves = incidents.into_iter().filter_map(|key| Some((key.clone(), *self.resolves.get(key)?)));
+        known.resolves.extend(resolves);
+        for key in &wanted.incidents {
+            let accepted = self.incidents.iter().filter(|(queue, _)| queue.incident_key == *key);
+            let incident = KnownIncident {
+                accepted: accepted.map(|(queue, incident)| (queue.service_key.clone(), *incident)).collect(),
+                waiting: waiting()
+                    .filter(|(_, event)| event.envelope.incident_key == *key)
+                    .map(|(id, event)| WaitingRow {
+                        service_key: event.envelope.service_key.clone(),
+                        event_type: event.envelope.event_type,
+                        sentry_at: event.sentry_at,
+                        tail: event.tail(id),
+                    })
+                    .collect(),
+            };
+            if incident != KnownIncident::default() {
+                known.incidents.insert(key.clone(), incident);
+            }
+        }
+        known.seen.extend(self.seen.iter().filter(|(key, _)| wanted.seen.contains(key)).cloned());
+        for (id, event) in waiting().filter(|(id, _)| wanted.settling.contains(id)) {
+            let settling = Settling {
+                queue: event.queue(),
+                event_type: event.envelope.event_type,
+                sentry_at: event.sentry_at,
+                was_in_doubt: event.reason.is_some(),
+                is_known: self.incidents.contains_key(&event.queue()),
+            };
+            known.settling.insert(id, settling);
+        }
+        for (id, past) in &wanted.beginning {
+            known.beginning.extend(self.attemptable(*id, past, true).map(|event| (*id, event)));
+        }
+        for id in &wanted.unrecorded {
+            known.beginning.extend(self.attemptable(*id, &[], false).map(|event| (*id, event)));
+        }
+        known
     }
 
-    /// Does that after every `interval`, for as long as it is polled.
-    pub async fn keep_remembering(&self, metrics: &Metrics, interval: Duration) -> Infallible {
-        loop {
-            sleep(interval).await;
-            if let Err(error) = self.remember(metrics).await {
-                // Whoever looks for trouble finds it where alerts are refused.
-                debug!("what happened lately is not kept yet: {error}");
+    fn attemptable(&self, id: EventId, past: &[EventId], begins: bool) -> Option<Attemptable> {
+        let event = self.events.get(&id).filter(|event| event.waits())?;
+        let is_earlier = |(other, earlier): &(&EventId, &Event)| {
+            **other < id && earlier.waits() && earlier.queue() == event.queue() && !past.contains(other)
+        };
+        let is_first = event.last_attempt_at.is_none();
+        let is_needed = begins || event.count > 1 && is_first;
+        Some(Attemptable {
+            earlier: self.events.iter().find(is_earlier).map(|(earlier, _)| *earlier),
+            is_first,
+            body: is_needed.then(|| event.envelope.body.clone()),
+            counts_at: event.envelope.counts_at,
+            count: event.count,
+            first_seen: event.first_seen,
+            received_at: event.envelope.received_at,
+        })
+    }
+
+    fn write(&mut self, row: &Row<'_>) -> EventId {
+        let id = row.replaces.unwrap_or_else(|| {
+            self.last += 1;
+            EventId::new(self.last)
+        });
+        let before = self.events.get(&id);
+        let event = Event {
+            state: State::Waiting,
+            envelope: row.envelope.clone().into_owned(),
+            count: row.count,
+            first_seen: row.first_seen,
+            sentry_at: row.sentry_at,
+            resolved_at: row.resolved_at,
+            last_attempt_at: before.and_then(|event| event.last_attempt_at),
+            reason: before.and_then(|event| event.reason.clone()),
+        };
+        self.events.insert(id, event);
+        id
+    }
+
+    fn change(&mut self, change: &IncidentChange<'_>) {
+        for event in self.events.values_mut().filter(|event| event.envelope.is_trigger()) {
+            match *change {
+                IncidentChange::Resolved { incident_key, received_at, sent_at, now } => {
+                    let is_resolved = super::decide::times::is_resolved(event.sentry_at, sent_at, now);
+                    if event.envelope.incident_key == *incident_key && event.state != State::Delivered && is_resolved {
+                        event.resolved_at = Some(received_at);
+                    }
+                }
+                IncidentChange::Reopened(incident_key) => {
+                    if event.envelope.incident_key == *incident_key && event.state == State::Dead {
+                        event.resolved_at = None;
+                    }
+                }
             }
+        }
+    }
+}
+
+impl Store for MemoryStore {
+    async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
+        Ok(self.known(wanted))
+    }
+
+    async fn apply(&mut self, plan: &Plan<'_>) -> Result<Committed, QueueError> {
+        for attempted in &plan.attempts {
+            if let Some(event) = self.events.get_mut(&attempted.id) {
+                event.last_attempt_at = Some(attempted.last_at);
+            }
+        }
+        for (id, body) in &plan.bodies {
+            if let Some(event) = self.events.get_mut(id) {
+                (event.envelope.body, event.envelope.counts_at) = (body.clone(), None);
+            }
+        }
+        if let Some(times) = plan.forget_resolves {
+            self.resolves.retain(|_, resolve| (times.since..=times.until).contains(&resolve.received_at));
+        }
+        plan.changes.iter().for_each(|change| self.change(change));
+        let rows = plan.rows.iter().map(|row| self.write(row)).collect();
+        for (incident_key, resolve) in &plan.resolves {
+            match resolve {
+                Some(resolve) => drop(self.resolves.insert((*incident_key).clone(), *resolve)),
+                None => drop(self.resolves.remove(incident_key)),
+            }
+        }
+        let is_forgotten =
+            |seen: &Seen| seen.event_type == EventType::Resolve && plan.forget_seen.contains(&&seen.incident_key);
+        self.seen.retain(|(_, seen)| !is_forgotten(seen));
+        for (key, incident_key, event_type) in &plan.seen {
+            let seen = Seen { incident_key: (*incident_key).clone(), event_type: *event_type };
+            if self.seen.iter().all(|(known, _)| known != *key) {
+                self.seen.push(((*key).clone(), seen));
+            }
+        }
+        for settled in &plan.settled {
+            if let Some(event) = self.events.get_mut(&settled.id) {
+                event.state = settled.state;
+                event.reason = settled.reason.map(str::to_owned);
+            }
+        }
+        for update in &plan.incidents {
+            let incident = self.incidents.entry(update.queue.clone()).or_default();
+            incident.is_open = update.is_open;
+            incident.triggered_at = incident.triggered_at.max(update.sentry_at);
+        }
+        let rejected = plan.rejected.iter().map(|_| {
+            self.last_rejected += 1;
+            RejectedId::new(self.last_rejected)
+        });
+        Ok(Committed { rejected: rejected.collect(), rows })
+    }
+
+    async fn peek(&self, wanted: &Wanted) -> Result<Known, QueueError> {
+        Ok(self.known(wanted))
+    }
+
+    async fn prune(&mut self, _prune: Prune) -> Result<u64, QueueError> {
+        let before = self.events.len();
+        self.events.retain(|_, event| event.state != State::Delivered);
+        Ok((before - self.events.len()) as u64)
+    }
+
+    async fn persist_metrics(&mut self, _metrics: &PersistedMetrics) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    async fn shrink(&mut self, _pages: u32) -> Result<u64, QueueError> {
+        Ok(0)
+    }
+
+    async fn check(&mut self) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    async fn close(self) -> Result<(), QueueError> {
+        Ok(())
+    }
+}
+
+mod tests {
+    use std::time::Duration;
+
+    use rand::rngs::StdRng;
+    use rand::seq::IndexedRandom;
+    use rand::{RngExt, SeedableRng};
+
+    use super::*;
+    use crate::queue::decide::dedup_window::DedupWindow;
+    use crate::queue::decide::tests::{OTHER, at, enqueue, key};
+    use crate::queue::decide::{Batch, Settle, decide, wanted};
+    use crate::queue::reader::ListReads as _;
+    use crate::queue::sqlite::Engine;
+    use crate::queue::store::Begin;
+    use crate::queue::{Content, Disposition, Enqueue};
+
+    /// What webhooks of a few incidents may bring, some of it late by Sentry's clock.
+    fn any_enqueue(rng: &mut StdRng, second: i64) -> Enqueue {
+        let kind = ["t", "t", "t", "t", "r", "A", "R", "R", "U"].choose(rng).unwrap();
+        let incident = rng.random_range(1..=3);
+        let sent = second - rng.random_range(0..4);
+        let mut enqueue = enqueue(&format!("{kind}{incident}@{sent}"), second);
+        if let Content::Event { envelope, happened_at } = &mut enqueue.content {
+            if rng.random_bool(0.4) {
+                envelope.service_key = key(OTHER);
+            }
+            happened_at.take_if(|_| rng.random_bool(0.2));
+        }
+        enqueue.dedup.renews = rng.random_bool(0.1);
+        enqueue
+    }
+
+    fn any_disposition(rng: &mut StdRng, second: i64) -> Disposition {
+        match rng.random_range(0..4) {
+            0 => Disposition::Dead { reason: "400".to_owned() },
+            1 => Disposition::Retry {
+                reason: "503".to_owned(),
+                next_attempt_at: at(second + 9),
+                blamed: Duration::from_secs(1),
+            },
+            _ => Disposition::Delivered { note: None },
+        }
+    }
+
+    #[tokio::test]
+    async fn sqlite_loads_and_applies_what_the_store_in_memory_does() {
+        for seed in 0..24 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let directory = tempfile::tempdir().unwrap();
+            let mut sqlite = Engine::open(&directory.path().join("bridge.db")).await.unwrap();
+            let mut memory = MemoryStore::default();
+            let mut second = 1_000;
+            for batch in 0..40 {
+                second += rng.random_range(0..40);
+                let enqueues: Vec<_> = (0..rng.random_range(0..6)).map(|_| any_enqueue(&mut rng, second)).collect();
+                let waiting = memory.waiting();
+                let some =
+                    |rng: &mut StdRng| waiting.iter().copied().filter(|_| rng.random_bool(0.3)).collect::<Vec<_>>();
+                let settle = |id| Settle { id, disposition: any_disposition(&mut rng, second), at: at(second) };
+                let ids = some(&mut StdRng::seed_from_u64(seed + batch));
+                let settles: Vec<_> = ids.into_iter().map(settle).collect();
+                let begins = some(&mut rng).into_iter().map(|id| Begin { id, at: at(second), past: some(&mut rng) });
+                let begins: Vec<_> = begins.collect();
+                let unrecorded: Vec<_> =
+                    waiting.iter().filter(|_| rng.random_bool(0.05)).map(|id| (*id, at(second))).collect();
+                let batch = Batch {
+                    unrecorded: &unrecorded,
+                    enqueues: enqueues.iter().collect(),
+                    is_late: rng.random_bool(0.1),
+                    unfolded: rng.random_bool(0.1),
+                    settles: settles.iter().collect(),
+                    begins: begins.iter().collect(),
+                    ..Batch::default()
+                };
+                let wanted = wanted(&batch);
+                let (expected, known) = (memory.load(&wanted).await.unwrap(), sqlite.load(&wanted).await.unwrap());
+                assert_eq!(known, expected, "world {seed}");
+                let decision = decide(&batch, &known, &DedupWindow::default());
+                let expected = memory.apply(&decision.plan).await.unwrap();
+                assert_eq!(sqlite.apply(&decision.plan).await.unwrap().rows, expected.rows, "world {seed}");
+            }
+            for (id, event) in &memory.events {
+                let record = sqlite.reads().get(*id).await.unwrap().unwrap();
+                let found = (record.state, record.count, record.last_attempt_at, record.resolved_at, record.reason);
+                let expected =
+                    (event.state, event.count, event.last_attempt_at, event.resolved_at, event.reason.clone());
+                assert_eq!(found, expected, "event {id} of world {seed}");
+                assert_eq!(record.body, event.sent(), "event {id} of world {seed}");
+            }
+            for state in [State::Waiting, State::Dead, State::Delivered] {
+                assert!(memory.number(state) > 0, "world {seed} has nothing that is {state}");
+            }
+            sqlite.close().await.unwrap();
         }
     }
 }

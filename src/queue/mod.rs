@@ -1,49 +1,34 @@
 //! The durable queue: what is committed here outlives the process and the machine's power.
 //!
-//! - [`Queue`]: takes events, marks attempts and settles them; every answer comes after the commit
-//! - [`Reader`]: looks at what is committed, also beside a running bridge
-//! - [`Editor`]: changes it from outside
-//! - [`incoming`]: what webhooks bring, and what became of it
-//! - [`event`]: what stands in the queue
-//! - [`rejected`]: webhooks that were rejected
-//! - [`item`]: both, as people name and list them; [`json`]: as JSON
-//! - [`overview`]: how much stands where
-//! - [`attention`]: what of it wants somebody's attention
-//! - [`history`]: how long delivered events are kept
+//! - [`Queue`]: enqueues what webhooks bring, begins attempts and settles events; every answer comes after the commit
+//! - [`Reader`]: reads what is committed, also beside a running bridge
+//! - [`admin`]: changes it from outside: retry, discard
+//! - [`envelope`]: events on their way through the queue, as types
+//! - [`item`]: events and rejected webhooks, as people list them; [`json`]: as JSON
+//! - [`overview`]: the queue at a glance, and what needs attention
 //! - [`arrivals`]: tells whoever delivers what was committed; bounded
-//! - [`observer`]: what each commit brought, for whoever counts
-//! - `memory`: what the metrics find again after a restart
-//! - [`unreadable`]: what of it cannot be read
-//! - `told`: what was told a short while ago; pure
-//! - `decide`: what belongs before what, by the times that Sentry tells; pure
-//! - `fold`: what becomes a row of its own, and what is folded into one that waits; pure
-//! - [`error`]: why it could not be done, as sentences for the operator
 //! - `writer`: one task that commits together what has piled up (one fsync for many)
-//! - `pulse`: how the writer fares
-//! - `sqlite`: the only place that knows SQL
+//! - `decide`: all rules about incidents, folding, repetitions and attempts; pure
+//! - `store`: what a storage engine does; `sqlite`: the only place that knows SQL
+//! - [`retention`]: how long delivered events are kept, and what the metrics need after a restart
+//! - [`error`]: what went wrong, as sentences for the operator
 
+pub mod admin;
 pub mod arrivals;
-pub mod attention;
 mod decide;
-mod editor;
+pub mod envelope;
 pub mod error;
-pub mod event;
-mod fold;
-pub mod history;
-pub mod incoming;
 pub mod item;
 pub mod json;
+#[cfg(test)]
 mod memory;
-pub mod observer;
 pub mod overview;
-mod pulse;
 mod reader;
-pub mod rejected;
+pub mod retention;
 mod sqlite;
+mod store;
 #[cfg(test)]
 mod tests;
-mod told;
-pub mod unreadable;
 mod writer;
 
 use std::path::Path;
@@ -54,23 +39,23 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+pub use admin::Editor;
 pub use arrivals::Arrivals;
-pub use attention::{Attention, DeadLetters, FirstInLine, IncidentState};
-pub use editor::Editor;
+pub use envelope::{
+    Accepted, Arrival, Begun, Content, Disposition, Enqueue, Enqueued, Envelope, EventId, Record, State, WaitingEvent,
+};
 pub use error::QueueError;
-pub use event::{Accepted, Arrival, Begun, Disposition, EventId, NewEvent, Record, State, WaitingEvent};
-pub use history::History;
-pub use incoming::{Incoming, News, Reception};
-pub use item::{ItemId, NoItemId, RejectedSummary, Summary};
-pub use observer::Commit;
-pub use overview::{Destination, Overview};
-pub use reader::Reader;
-pub use rejected::{Rejected, RejectedId};
-pub use unreadable::{KeysInLine, LookedAgain, Page, Unreadable};
+pub use item::{ItemId, NoItemId, Rejected, RejectedId, RejectedSummary, Summary};
+pub use overview::{Backlog, DeadLetters, Destination, FirstInLine, IncidentState, Overview};
+pub use reader::{DeliveryReads, KeysInLine, ListReads, LookedAgain, Page, Reader, Reads, StatusReads, Unreadable};
+pub use retention::Retention;
+pub use writer::status::Commit;
 
-use pulse::Pulse;
-use rejected::MAX_REJECTED_BYTES;
-use writer::{Begin, Command};
+use decide::Settle;
+use item::MAX_REJECTED_BYTES;
+use store::Begin;
+use writer::status::WriterStatus;
+use writer::{Command, Maintenance, Operation};
 
 /// A commit, or a look, that takes longer is stuck. Longer than a connection waits for another process's lock, for which
 /// there is a better answer.
@@ -83,7 +68,7 @@ const STUCK: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Queue {
     commands: mpsc::Sender<Command>,
-    pulse: Arc<Pulse>,
+    status: Arc<WriterStatus>,
     reader: Reader,
 }
 
@@ -102,9 +87,9 @@ impl Queue {
 
     fn start(engine: sqlite::Engine) -> Self {
         let reader = Reader::of(engine.reads());
-        let pulse = Arc::new(Pulse::default());
-        let commands = writer::spawn(engine, Arc::clone(&pulse));
-        Self { commands, pulse, reader }
+        let status = Arc::new(WriterStatus::default());
+        let commands = writer::spawn(engine, Arc::clone(&status));
+        Self { commands, status, reader }
     }
 
     /// What is committed.
@@ -119,7 +104,7 @@ impl Queue {
     ///
     /// When the file cannot be opened once more.
     pub async fn editor(&self) -> Result<Editor, QueueError> {
-        Editor::open(&self.reader.path()).await
+        Editor::open(Path::new(&self.reader.database())).await
     }
 
     /// Takes what a webhook brings. It is committed when this returns.
@@ -133,18 +118,18 @@ impl Queue {
     /// # Errors
     ///
     /// When it could not be committed; then nothing of it is in the queue.
-    pub async fn receive(&self, incoming: Incoming) -> Result<Reception, QueueError> {
-        self.ask(|reply| Command::Receive { incoming: Box::new(incoming), reply }).await
+    pub async fn enqueue(&self, enqueue: Enqueue) -> Result<Enqueued, QueueError> {
+        self.operate(|reply| Operation::Enqueue(Box::new(enqueue), reply)).await
     }
 
-    /// Takes one event, as [`Queue::receive`] does.
+    /// Takes one event, as [`Queue::enqueue`] does.
     ///
     /// # Errors
     ///
     /// When it could not be committed; then it is not in the queue.
-    pub async fn accept(&self, event: NewEvent) -> Result<Accepted, QueueError> {
-        match self.receive(Incoming::event(event)).await? {
-            Reception::Queued(accepted) if !accepted.is_empty() => Ok(accepted[0]),
+    pub async fn accept(&self, event: Envelope) -> Result<Accepted, QueueError> {
+        match self.enqueue(Enqueue::event(event)).await? {
+            Enqueued::Queued(accepted) if !accepted.is_empty() => Ok(accepted[0]),
             // An event that repeats nothing is always queued.
             _ => Err(QueueError::Closed),
         }
@@ -170,7 +155,7 @@ impl Queue {
     ///
     /// As for [`Queue::begin`].
     pub async fn begin_past(&self, id: EventId, at: DateTime<Utc>, past: Vec<EventId>) -> Result<Begun, QueueError> {
-        self.ask(|reply| Command::Begin { begin: Begin { id, at, past }, reply }).await
+        self.operate(|reply| Operation::Begin(Begin { id, at, past }, reply)).await
     }
 
     /// Keeps how an attempt ended. It is committed when this returns.
@@ -178,8 +163,8 @@ impl Queue {
     /// # Errors
     ///
     /// When it could not be committed, or [`QueueError::NotWaiting`] when the event is no longer in line.
-    pub async fn settle(&self, id: EventId, settlement: Disposition, at: DateTime<Utc>) -> Result<(), QueueError> {
-        self.ask(|reply| Command::Settle { id, settlement, at, reply }).await
+    pub async fn settle(&self, id: EventId, disposition: Disposition, at: DateTime<Utc>) -> Result<(), QueueError> {
+        self.operate(|reply| Operation::Settle(Settle { id, disposition, at }, reply)).await
     }
 
     /// Keeps a webhook that was rejected, and lets the oldest ones go for it where there are too many. It is committed
@@ -192,10 +177,10 @@ impl Queue {
         if rejected.body.len() > MAX_REJECTED_BYTES as usize {
             return Err(QueueError::TooLarge);
         }
-        self.ask(|reply| Command::Reject { rejected, reply }).await
+        self.operate(|reply| Operation::Reject(rejected, reply)).await
     }
 
-    /// Announces every event from now on, but those that were folded, after its commit and before [`Queue::receive`] returns.
+    /// Announces every event from now on, but those that were folded, after its commit and before [`Queue::enqueue`] returns.
     ///
     /// At most [`ARRIVALS`](arrivals::ARRIVALS) of them are held for a listener that does not take them; of further ones
     /// it is told the service keys, see [`Arrivals::take_missed`].
@@ -205,13 +190,13 @@ impl Queue {
     /// listens, nothing is kept.
     #[must_use]
     pub fn arrivals(&self) -> Arrivals {
-        self.pulse.listen()
+        self.status.listen()
     }
 
     /// Tells `observe` of every commit from now on, before anybody in it is answered. It is called by the one task that
     /// writes, so it has to be quick. There is one observer: the first one stays.
     pub fn observe(&self, observe: impl Fn(&Commit<'_>) + Send + Sync + 'static) {
-        self.pulse.observer().set(observe);
+        self.status.observe(observe);
     }
 
     /// Commits something as large as a large alert (64 KiB) and returns how long that took.
@@ -225,12 +210,12 @@ impl Queue {
     }
 
     async fn probe_within(&self, patience: Duration) -> Result<Duration, QueueError> {
-        let stuck = |time: Duration| QueueError::Stuck { path: self.reader.path(), seconds: time.as_secs() };
-        if let Some(time) = self.pulse.busy_for().filter(|time| *time >= patience) {
+        let stuck = |time: Duration| QueueError::Stuck { database: self.reader.database(), seconds: time.as_secs() };
+        if let Some(time) = self.status.busy_for().filter(|time| *time >= patience) {
             return Err(stuck(time));
         }
         let begun = Instant::now();
-        let probed = timeout(patience, self.ask(|reply| Command::Probe { reply })).await;
+        let probed = timeout(patience, self.operate(Operation::Probe)).await;
         probed.map_err(|_| stuck(begun.elapsed()))??;
         Ok(begun.elapsed())
     }
@@ -239,13 +224,13 @@ impl Queue {
     /// one that failed it takes another alert to know, or [`Queue::probe`].
     #[must_use]
     pub fn is_well(&self) -> bool {
-        self.pulse.is_well() && self.pulse.busy_for().is_none_or(|time| time < STUCK)
+        self.status.is_well() && self.status.busy_for().is_none_or(|time| time < STUCK)
     }
 
     /// How many commits were made since the queue was opened.
     #[must_use]
     pub fn commits(&self) -> u64 {
-        self.pulse.commits()
+        self.status.commits()
     }
 
     /// Commits what was sent, writes everything into the one file, and lets go of it. Every handle is closed by it.
@@ -256,13 +241,27 @@ impl Queue {
     pub async fn close(&self) -> Result<(), QueueError> {
         // The writer's connection has to be the last one: SQLite then leaves a single file behind.
         self.reader.close().await;
-        self.ask(|reply| Command::Close { reply }).await
+        self.ask(Command::Close).await
     }
 
     /// Returns when nothing can be committed any more, because the one task that writes has ended: after
     /// [`Queue::close`], or when it failed.
     pub async fn writer_ended(&self) {
         self.commands.closed().await;
+    }
+
+    async fn operate<T>(
+        &self,
+        operation: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Operation,
+    ) -> Result<T, QueueError> {
+        self.ask(|reply| Command::Operation(operation(reply))).await
+    }
+
+    async fn maintain<T>(
+        &self,
+        task: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Maintenance,
+    ) -> Result<T, QueueError> {
+        self.ask(|reply| Command::Maintenance(task(reply))).await
     }
 
     async fn ask<T>(

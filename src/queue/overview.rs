@@ -1,7 +1,8 @@
-//! The queue at a glance.
+//! The queue at a glance: how much is where, and what needs attention.
 
 use chrono::{DateTime, Utc};
 
+use super::EventId;
 use crate::pagerduty::ServiceKey;
 
 /// How much stands where, and since when. What it costs to know depends on the number of service keys and not on that
@@ -35,4 +36,64 @@ pub struct Destination {
     pub delivered: u64,
     /// When the alert came that waits longest.
     pub oldest_waiting: Option<DateTime<Utc>>,
+}
+
+/// What needs attention, see [`StatusReads::backlog`](super::StatusReads::backlog).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Backlog {
+    /// The first waiting event of each service key that has some, in the order of the keys; some incidents may have been
+    /// left out.
+    pub first: Vec<FirstInLine>,
+    /// The dead letters of each service key that has some, in the order of the keys.
+    pub dead: Vec<DeadLetters>,
+}
+
+impl Backlog {
+    /// The one of them that waits longest.
+    #[must_use]
+    pub fn oldest(&self) -> Option<&FirstInLine> {
+        self.first.iter().min_by_key(|first| (first.since, first.id))
+    }
+}
+
+/// The first waiting event of a service key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FirstInLine {
+    /// Its number.
+    pub id: EventId,
+    /// The integration it goes to.
+    pub service_key: ServiceKey,
+    /// Since when it waits: when the first alert it stands for came, or when it was retried, if it was a dead
+    /// letter.
+    pub since: DateTime<Utc>,
+    /// Whether it was a dead letter that was retried.
+    pub is_revived: bool,
+    /// How its last attempt failed, if it did.
+    pub reason: Option<String>,
+}
+
+/// What is known of one incident, see [`StatusReads::incident`](super::StatusReads::incident).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct IncidentState {
+    /// Whether it is open at any integration, or will be once what waits is delivered.
+    pub is_open: bool,
+    /// When the newest dead letter for it was given up, of those for the integration that was asked for.
+    pub died_at: Option<DateTime<Utc>>,
+    /// How many dead letters for it there are, of those for the integration that was asked for.
+    pub dead: u64,
+}
+
+/// The dead letters of one service key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DeadLetters {
+    /// The integration they were for.
+    pub service_key: ServiceKey,
+    /// How many there are.
+    pub number: u64,
+    /// The newest of them.
+    pub newest: EventId,
+    /// When that one was given up.
+    pub died_at: DateTime<Utc>,
+    /// Why.
+    pub reason: Option<String>,
 }

@@ -1,109 +1,81 @@
-//! Looks at what is committed.
+//! Reads what is committed.
 
-use std::path::{Path, PathBuf};
+use std::fmt::Debug;
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
-use serde::Deserialize;
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
 
-use super::sqlite;
-use super::told::WINDOW;
-use super::unreadable::{KeysInLine, LookedAgain, Page};
+use super::sqlite::SqliteReads;
 use super::{
-    Attention, EventId, IncidentState, Overview, QueueError, Record, Rejected, RejectedId, RejectedSummary, State,
+    Backlog, EventId, IncidentState, Overview, QueueError, Record, Rejected, RejectedId, RejectedSummary, State,
     Summary, WaitingEvent,
 };
-use crate::ingest::Prepared;
+use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{IncidentKey, ServiceKey};
 
-/// Reads the queue and never changes it; clones share their connections. Those who look at what people see have
-/// connections of their own, so the deliveries never wait for them.
+/// Reads the queue and never changes it; clones share their connections.
 #[derive(Clone, Debug)]
-pub struct Reader {
-    pub(super) sqlite: sqlite::Reads,
-}
+pub struct Reader(Arc<dyn Reads>);
 
 impl Reader {
-    /// Opens the SQLite file `path` for looking only; a bridge may be running on it.
+    /// Opens the SQLite file `path` for reading only; a bridge may be running on it.
     ///
     /// # Errors
     ///
     /// When there is no such file, or its tables are not those of this program.
     pub async fn open(path: &Path) -> Result<Self, QueueError> {
-        Ok(Self { sqlite: sqlite::Reads::open(path).await? })
+        Ok(Self::of(SqliteReads::open(path).await?))
     }
 
-    pub(super) fn of(sqlite: sqlite::Reads) -> Self {
-        Self { sqlite }
+    pub(super) fn of(reads: impl Reads + 'static) -> Self {
+        Self(Arc::new(reads))
     }
+}
 
-    pub(super) fn path(&self) -> PathBuf {
-        self.sqlite.path()
+impl Deref for Reader {
+    type Target = dyn Reads;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
     }
+}
 
-    /// Lets go of the file; every clone is closed by it.
-    pub async fn close(&self) {
-        self.sqlite.close().await;
-    }
+/// All that can be read of a queue. An error says that it cannot be read, or that too many read it at the same moment.
+#[async_trait]
+pub trait Reads: DeliveryReads + ListReads + StatusReads + Debug + Send + Sync {
+    /// Where the queue is, as the operator wrote it.
+    fn database(&self) -> String;
 
+    /// Stops reading; every clone is closed by it.
+    async fn close(&self);
+}
+
+/// What the deliveries read. Nobody else uses their connections, so they wait for nobody.
+#[async_trait]
+pub trait DeliveryReads {
     /// The service keys for which events are in line.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read.
-    pub async fn keys_waiting(&self) -> Result<Vec<ServiceKey>, QueueError> {
-        self.sqlite.keys_waiting().await
-    }
+    async fn keys_waiting(&self) -> Result<Vec<ServiceKey>, QueueError>;
 
     /// The first `limit` events in line for `key` behind `after`, in order.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read.
-    pub async fn waiting(
+    async fn waiting(
         &self,
         key: &ServiceKey,
         after: Option<EventId>,
         limit: u32,
-    ) -> Result<Vec<WaitingEvent>, QueueError> {
-        self.sqlite.waiting(key, after, limit).await
-    }
+    ) -> Result<Vec<WaitingEvent>, QueueError>;
 
     /// The same, with what of it cannot be read: a row, or all rows on a damaged page of the file. Where nothing is
     /// damaged it costs no more.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read, or not even the numbers in line can.
-    pub async fn page(&self, key: &ServiceKey, after: Option<EventId>, limit: u32) -> Result<Page, QueueError> {
-        self.sqlite.page(key, after, limit).await
-    }
+    async fn page(&self, key: &ServiceKey, after: Option<EventId>, limit: u32) -> Result<Page, QueueError>;
 
     /// The service keys for which events are in line, and the events in line for what is none.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read.
-    pub async fn keys_in_line(&self) -> Result<KeysInLine, QueueError> {
-        self.sqlite.keys_in_line().await
-    }
+    async fn keys_in_line(&self) -> Result<KeysInLine, QueueError>;
 
     /// Whether an event in line can be read, its body included.
-    ///
-    /// # Errors
-    ///
-    /// When that cannot be told.
-    pub async fn look_again(&self, id: EventId) -> Result<LookedAgain, QueueError> {
-        self.sqlite.look_again(id).await
-    }
-
-    /// Those of `ids` that are in line, as an index knows it, whether they can be read or not.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read.
-    pub async fn in_line(&self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
-        self.sqlite.in_line(ids).await
-    }
+    async fn look_again(&self, id: EventId) -> Result<LookedAgain, QueueError>;
 
     /// When events were last attempted and how often in all, for last attempts from `since` to `now`, earliest first: what
     /// the pace of each service key has to count after a restart. Discarded events are among them for at least half an
@@ -113,176 +85,124 @@ impl Reader {
     /// told as if it had been made `now`, the others so much earlier than that as they were; it is not known better.
     ///
     /// Of each service key at most `most` attempts of either kind are told, the newest; what cannot be read is left out.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read.
-    pub async fn attempts_since(
+    async fn attempts_since(
         &self,
         since: DateTime<Utc>,
         now: DateTime<Utc>,
         most: u32,
-    ) -> Result<Vec<(ServiceKey, DateTime<Utc>, u32)>, QueueError> {
-        self.sqlite.attempts_since(since, now, most).await
-    }
+    ) -> Result<Vec<(ServiceKey, DateTime<Utc>, u32)>, QueueError>;
 
-    /// The queue at a glance. What it costs does not depend on how many events there are.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read, or too many look at it.
-    pub async fn overview(&self) -> Result<Overview, QueueError> {
-        self.sqlite.overview().await
-    }
+    /// A number that is another one after every change by an [`Editor`](super::Editor): then events may be back in
+    /// line at their old places, and others gone.
+    async fn generation(&self) -> Result<u64, QueueError>;
+}
 
-    /// How many delivered events are kept.
-    pub(super) async fn delivered(&self) -> Result<u64, QueueError> {
-        self.sqlite.delivered().await
-    }
-
+/// What pages and commands read.
+#[async_trait]
+pub trait ListReads {
     /// The newest events in any state, newest first: at most `limit`, those with numbers below `before`. One that alerts
     /// were folded into stays where its first alert put it.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read, or too many look at it.
-    pub async fn recent(&self, before: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError> {
-        self.sqlite.recent(before, limit).await
-    }
+    async fn recent(&self, before: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError>;
 
     /// At most `limit` events in a state, behind the event `after` in this order: what waits in the order of the line,
     /// dead letters from the greatest number, delivered events from the last that PagerDuty took.
     ///
     /// To read on, `after` is the last event of the page before. It may have left the state meanwhile; only behind
     /// a delivered event that is gone nothing is found, for it was the oldest.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read, or too many look at it.
-    pub async fn list(&self, state: State, after: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError> {
-        self.sqlite.list(state, after, limit).await
-    }
+    async fn list(&self, state: State, after: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError>;
 
     /// The newest rejected webhooks, newest first: at most `limit`, those with numbers below `before`.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read, or too many look at it.
-    pub async fn rejected_list(
-        &self,
-        before: Option<RejectedId>,
-        limit: u32,
-    ) -> Result<Vec<RejectedSummary>, QueueError> {
-        self.sqlite.rejected_list(before, limit).await
-    }
-
-    /// What wants somebody's attention. Events in line of the incidents `without` are not looked at.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read.
-    pub async fn attention(&self, without: &[IncidentKey]) -> Result<Attention, QueueError> {
-        self.sqlite.attention(without).await
-    }
-
-    /// What is known of an incident at all integrations, and of its dead letters at one.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read.
-    pub async fn incident(
-        &self,
-        incident_key: &IncidentKey,
-        service_key: &ServiceKey,
-    ) -> Result<IncidentState, QueueError> {
-        self.sqlite.incident(incident_key, service_key).await
-    }
+    async fn rejected_list(&self, before: Option<RejectedId>, limit: u32) -> Result<Vec<RejectedSummary>, QueueError>;
 
     /// All about one event; `None` when the queue has none with that number.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read.
-    pub async fn get(&self, id: EventId) -> Result<Option<Record>, QueueError> {
-        self.sqlite.get(id).await
-    }
+    async fn get(&self, id: EventId) -> Result<Option<Record>, QueueError>;
 
     /// The numbers of at most `limit` events in a state: those in line in their order, dead letters from the oldest,
     /// delivered ones from the newest.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read.
-    pub async fn ids(&self, state: State, limit: u64) -> Result<Vec<EventId>, QueueError> {
-        self.sqlite.ids(state, limit).await
-    }
+    async fn ids(&self, state: State, limit: u64) -> Result<Vec<EventId>, QueueError>;
 
     /// What a list tells about these events, in this order, without those that are gone.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read.
-    pub async fn summaries(&self, ids: &[EventId]) -> Result<Vec<Summary>, QueueError> {
-        self.sqlite.summaries(ids).await
-    }
+    async fn summaries(&self, ids: &[EventId]) -> Result<Vec<Summary>, QueueError>;
 
     /// What a list tells about at most `limit` rejected webhooks, from the oldest.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read.
-    pub async fn rejected_summaries(&self, limit: u64) -> Result<Vec<RejectedSummary>, QueueError> {
-        self.sqlite.rejected_summaries(limit).await
-    }
+    async fn rejected_summaries(&self, limit: u64) -> Result<Vec<RejectedSummary>, QueueError>;
 
     /// A rejected webhook; `None` when there is none with that number.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read.
-    pub async fn rejected(&self, id: RejectedId) -> Result<Option<Rejected>, QueueError> {
-        self.sqlite.rejected(id).await
-    }
+    async fn rejected(&self, id: RejectedId) -> Result<Option<Rejected>, QueueError>;
 
-    /// Whether the event of an alert that came at `received_at` is in the queue already, by whichever webhook: as one that
-    /// came within the dedup window of it, waits, is dead or was delivered.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read.
-    pub async fn was_told(&self, prepared: &Prepared, received_at: DateTime<Utc>) -> Result<bool, QueueError> {
-        let Some(event_id) = prepared.alert.event_id.as_deref().map(plain) else { return Ok(false) };
-        let event = &prepared.event;
-        let bodies =
-            self.sqlite.triggers_around(&event.destination.key, &event.incident_key, received_at, WINDOW).await?;
-        Ok(bodies.iter().any(|body| told_event_id(body).is_some_and(|other| other == event_id)))
-    }
+    /// Those of `ids` that are in line, as an index knows it, whether they can be read or not.
+    async fn in_line(&self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError>;
 
-    /// A number that is another one after every change by an [`Editor`](super::Editor): then events may be back in
-    /// line at their old places, and others gone.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read.
-    pub async fn generation(&self) -> Result<u64, QueueError> {
-        self.sqlite.generation().await
-    }
+    /// The bodies of the triggers of an incident at an integration that came within `reach` of `around`, in any state.
+    async fn triggers_around(
+        &self,
+        service_key: &ServiceKey,
+        incident_key: &IncidentKey,
+        around: DateTime<Utc>,
+        reach: TimeDelta,
+    ) -> Result<Vec<Vec<u8>>, QueueError>;
 }
 
-/// The id of the Sentry event that a trigger tells of.
-fn told_event_id(body: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Body {
-        details: Details,
-    }
-    #[derive(Deserialize)]
-    struct Details {
-        event_id: String,
-    }
-    serde_json::from_slice(body).ok().map(|Body { details: Details { event_id } }| plain(&event_id))
+/// What the monitor, the metrics and the queue itself read.
+#[async_trait]
+pub trait StatusReads {
+    /// The queue at a glance. What it costs does not depend on how many events there are.
+    async fn overview(&self) -> Result<Overview, QueueError>;
+
+    /// What needs attention. Events of the incidents `without` that wait are not looked at.
+    async fn backlog(&self, without: &[IncidentKey]) -> Result<Backlog, QueueError>;
+
+    /// What is known of an incident at all integrations, and of its dead letters at one.
+    async fn incident(&self, incident_key: &IncidentKey, service_key: &ServiceKey)
+    -> Result<IncidentState, QueueError>;
+
+    /// How many delivered events are kept.
+    async fn delivered(&self) -> Result<u64, QueueError>;
+
+    /// What the metrics had before a restart, as far back as `since`.
+    async fn persisted_metrics(&self, since: DateTime<Utc>) -> Result<PersistedMetrics, QueueError>;
 }
 
-/// An id without what only some versions of Sentry write into it.
-fn plain(event_id: &str) -> String {
-    event_id.replace('-', "").to_ascii_lowercase()
+/// A waiting event that cannot be read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Unreadable {
+    /// Its number, which an index knows.
+    pub id: EventId,
+    /// The integration it goes to; `None` where that is what cannot be read.
+    pub service_key: Option<ServiceKey>,
+    /// Why, as a sentence for the operator.
+    pub reason: String,
+}
+
+/// A part of the waiting events of one service key, from [`Reader::page`](super::DeliveryReads::page).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Page {
+    /// The events that can be read, in order.
+    pub events: Vec<WaitingEvent>,
+    /// Those among them that cannot.
+    pub unreadable: Vec<Unreadable>,
+    /// The greatest number in this part, readable or not; `None` when it is empty.
+    pub end: Option<EventId>,
+    /// Nothing newer was waiting.
+    pub last: bool,
+}
+
+/// The service keys with waiting events, from [`Reader::keys_in_line`](super::DeliveryReads::keys_in_line).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct KeysInLine {
+    /// Those that can be read, in order.
+    pub keys: Vec<ServiceKey>,
+    /// Waiting events of what is no service key.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// Whether an event that could not be read can be by now, from [`Reader::look_again`](super::DeliveryReads::look_again).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum LookedAgain {
+    /// It can be, and waits for this integration.
+    Readable(ServiceKey),
+    /// It cannot.
+    Unreadable,
+    /// It no longer waits.
+    Gone,
 }

@@ -9,17 +9,21 @@ use chrono::DateTime;
 use futures_util::future::join_all;
 use tempfile::TempDir;
 
+use super::decide::dedup_window::DedupWindow;
+use super::decide::{Batch, decide, wanted};
 use super::sqlite::Engine;
-use super::{Incoming, NewEvent, Queue, QueueError};
+use super::store::{Plan, Store, Wanted};
+use super::{Enqueue, Envelope, Queue, QueueError};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 
-fn event(incident: &str, bytes: usize) -> NewEvent {
-    NewEvent {
+fn event(incident: &str, bytes: usize) -> Envelope {
+    Envelope {
         service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type: EventType::Trigger,
         description: String::new(),
         body: vec![b'x'; bytes],
+        counts_at: None,
         received_at: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
     }
 }
@@ -120,8 +124,12 @@ async fn commits_are_fsynced_also_after_a_failure() {
     let (_directory, _path, mut engine) = engine().await;
     assert_eq!(engine.pragma("PRAGMA synchronous").await, 2);
     engine.pragma("PRAGMA max_page_count = 1").await;
-    let batch = super::writer::Batch { incoming: vec![Incoming::event(event("1", 1_000_000))], ..Default::default() };
-    engine.commit(batch).await.expect_err("it was committed without space");
-    engine.commit(super::writer::Batch::default()).await.unwrap();
+    let large = Enqueue::event(event("1", 1_000_000));
+    let batch = Batch { enqueues: vec![&large], ..Batch::default() };
+    let known = engine.load(&wanted(&batch)).await.unwrap();
+    let decision = decide(&batch, &known, &DedupWindow::default());
+    engine.apply(&decision.plan).await.expect_err("it was committed without space");
+    engine.load(&Wanted::default()).await.unwrap();
+    engine.apply(&Plan::default()).await.unwrap();
     assert_eq!(engine.pragma("PRAGMA synchronous").await, 2);
 }

@@ -32,7 +32,7 @@ use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::monitor::Monitor;
 use crate::queue::Queue;
-use crate::upkeep::Upkeep;
+use crate::queue::admin::QueueAdmin;
 
 /// What the endpoints share.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub struct AppState {
     /// Who may use the status page and `/api`.
     pub admin: AdminAuth,
     /// Retries and discards.
-    pub upkeep: Upkeep,
+    pub upkeep: QueueAdmin,
     /// Decides what a webhook means.
     pub ingest: Ingest,
     /// Where events are committed.
@@ -74,7 +74,7 @@ impl AppState {
         Self {
             authentication,
             admin: AdminAuth::default(),
-            upkeep: Upkeep::new(queue.clone(), ingest.clone()),
+            upkeep: QueueAdmin::new(queue.clone(), ingest.clone()),
             ingest,
             queue,
             max_body,

@@ -23,7 +23,7 @@ use crate::ingest::{Decision, Generation, Ignored, Rejection, Webhook};
 use crate::logging::throttle;
 use crate::metrics::{Answered, Source};
 use crate::pagerduty::{EventType, IncidentKey};
-use crate::queue::{Accepted, Incoming, QueueError, Reception, Rejected};
+use crate::queue::{Accepted, Enqueue, Enqueued, QueueError, Rejected};
 use crate::sentry::signature::APP_SIGNATURE;
 
 /// When Sentry sent a webhook of the integration platform, in seconds since 1970.
@@ -151,11 +151,11 @@ pub(super) async fn receive(
     let (incoming, incident_key, event_type) = match decision {
         Decision::Queue(prepared) => {
             let (incident_key, event_type) = (prepared.event.incident_key.clone(), prepared.event.event_type());
-            (Incoming::trigger(*prepared, received_at), incident_key, event_type)
+            (Enqueue::trigger(*prepared, received_at), incident_key, event_type)
         }
         Decision::Follow(follow_up) => {
             let (incident_key, event_type) = (follow_up.incident_key.clone(), follow_up.event_type());
-            (Incoming::follow_up(*follow_up, received_at), incident_key, event_type)
+            (Enqueue::follow_up(*follow_up, received_at), incident_key, event_type)
         }
         Decision::Ignored(reason) => return Ok(ignored(source, reason)),
         Decision::Rejected(rejection) => {
@@ -244,17 +244,17 @@ fn ignored(source: Source, reason: Ignored) -> HttpResponse {
 /// Answers when the queue has it on disk.
 async fn enqueue(
     state: &AppState,
-    incoming: Incoming,
+    incoming: Enqueue,
     incident_key: &IncidentKey,
     event_type: EventType,
     source: Source,
 ) -> Result<HttpResponse, WebhookError> {
-    let events = match state.queue.receive(incoming).await {
-        Ok(Reception::Queued(events)) => events,
-        Ok(Reception::Repeated) => return Ok(ignored(source, Ignored::Repeated)),
-        Ok(Reception::Replayed) => return Ok(ignored(source, Ignored::Replayed)),
-        Ok(Reception::Outdated) => return Ok(ignored(source, Ignored::Outdated)),
-        Ok(Reception::NothingOpen) => return Ok(ignored(source, Ignored::NothingOpen(event_type))),
+    let events = match state.queue.enqueue(incoming).await {
+        Ok(Enqueued::Queued(events)) => events,
+        Ok(Enqueued::Repeated) => return Ok(ignored(source, Ignored::Repeated)),
+        Ok(Enqueued::Replayed) => return Ok(ignored(source, Ignored::Replayed)),
+        Ok(Enqueued::Outdated) => return Ok(ignored(source, Ignored::Outdated)),
+        Ok(Enqueued::NothingOpen) => return Ok(ignored(source, Ignored::NothingOpen(event_type))),
         Err(error) => {
             let line = throttle::line("alerts were not accepted", Level::Error);
             log!(line.level, incident_key:% = incident_key; "an alert was not accepted: {error}{line}");

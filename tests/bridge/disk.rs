@@ -115,7 +115,7 @@ fn what_waits_is_delivered_while_the_disk_is_full_and_that_is_known_once_it_is_n
     let pagerduty = port.open();
     assert_delivered(&pagerduty, accepted);
     assert_eq!(readyz(bridge.address), 503);
-    bridge.wait_for_log("sent without a mark");
+    bridge.wait_for_log("sent without being recorded");
     let waiting = records(&disk.path("bridge.db"), accepted);
     assert!(waiting.iter().any(|record| (record.state, record.attempts) == (State::Waiting, 0)));
 

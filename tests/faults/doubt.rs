@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::Utc;
 use pagerduty_sandbox::{Cut, Fault, FaultRule, Until};
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{NewEvent, State};
+use sentry_pagerduty_bridge::queue::{Envelope, State};
 use serde_json::json;
 
 use super::integrations::{Integrations, assert_same_bytes, key};
@@ -54,18 +54,19 @@ fn an_answer_that_drips_is_heeded_when_its_status_is_there() {
     assert!(many.bridge.end().iter().all(|record| record.state == State::Delivered));
 }
 
-fn event(case: usize, event_type: EventType) -> NewEvent {
+fn event(case: usize, event_type: EventType) -> Envelope {
     let word = if event_type == EventType::Trigger { "trigger" } else { "resolve" };
     let body = json!({
         "service_key": key(case), "event_type": word, "incident_key": "42", "description": "Disk full",
     });
-    NewEvent {
+    Envelope {
         service_key: ServiceKey::parse(&key(case)).unwrap(),
         incident_key: IncidentKey::parse("42").unwrap(),
         event_type,
         description: "Disk full".to_owned(),
         body: body.to_string().into_bytes(),
         received_at: Utc::now(),
+        counts_at: None,
     }
 }
 

@@ -25,7 +25,7 @@ mod trouble;
 
 use std::path::Path;
 
-use sentry_pagerduty_bridge::queue::{NewEvent, Queue};
+use sentry_pagerduty_bridge::queue::{Envelope, Queue};
 
 use self::support::Bridge;
 
@@ -47,13 +47,13 @@ fn wait_for_logs(bridge: &Bridge, number: usize, part: &str) {
 }
 
 /// Ends the bridge, puts events into its queue that no webhook would bring, and starts it again.
-fn restart_with(bridge: &mut Bridge, events: Vec<NewEvent>) {
+fn restart_with(bridge: &mut Bridge, events: Vec<Envelope>) {
     assert!(bridge.terminate("TERM").success());
     put(&bridge.database(), events);
     bridge.restart();
 }
 
-fn put(database: &Path, events: Vec<NewEvent>) {
+fn put(database: &Path, events: Vec<Envelope>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let queue = Queue::open(database).await.unwrap();

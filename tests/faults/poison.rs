@@ -3,22 +3,23 @@
 use chrono::Utc;
 use pagerduty_sandbox::{Fault, Verdict};
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{NewEvent, State};
+use sentry_pagerduty_bridge::queue::{Envelope, State};
 use serde_json::json;
 
 use super::integrations::{Integrations, assert_same_bytes, key};
 use super::restart_with;
 
 /// The bridge makes no such event; its incident key is a number.
-fn poison() -> NewEvent {
+fn poison() -> Envelope {
     let body = json!({"service_key": key(0), "event_type": "trigger", "incident_key": 666, "description": "Disk full"});
-    NewEvent {
+    Envelope {
         service_key: ServiceKey::parse(&key(0)).unwrap(),
         incident_key: IncidentKey::parse("666").unwrap(),
         event_type: EventType::Trigger,
         description: "Disk full".to_owned(),
         body: body.to_string().into_bytes(),
         received_at: Utc::now(),
+        counts_at: None,
     }
 }
 

@@ -10,9 +10,9 @@ use crate::commands::environment::{UsageError, config_with_placeholders, out, sa
 use crate::exit_code::ExitCode;
 use crate::ingest::Ingest;
 use crate::printable::line;
+use crate::queue::admin::retry::{remap, revive};
+use crate::queue::admin::{Deletion, Resolved, Retried, sorted};
 use crate::queue::{Editor, ItemId};
-use crate::upkeep::retry::{remap, revive};
-use crate::upkeep::{Doomed, Resolved, Retried, sorted};
 
 /// The setting without which a rejected webhook has no service key to go to.
 const KEY: &str = "BRIDGE_PAGERDUTY_SERVICE_KEY";
@@ -93,7 +93,7 @@ const DISCARDED_BY_DEFAULT: [ItemState; 2] = [ItemState::Dead, ItemState::Reject
 
 pub(super) async fn discard(args: &QueueDiscardArgs) -> anyhow::Result<ExitCode> {
     let mut editor = Editor::open(database()?.sqlite_path()).await?;
-    let mut doomed = Doomed::default();
+    let mut doomed = Deletion::default();
     let mut all_done = true;
     if args.all {
         for state in states_or(&args.states, &DISCARDED_BY_DEFAULT) {
@@ -106,7 +106,7 @@ pub(super) async fn discard(args: &QueueDiscardArgs) -> anyhow::Result<ExitCode>
         }
     } else {
         let missing;
-        (doomed, missing) = Doomed::find(editor.reader(), &args.ids).await?;
+        (doomed, missing) = Deletion::find(editor.reader(), &args.ids).await?;
         for id in &missing {
             say(&format!("{id}: the queue has nothing with this number"));
         }
@@ -138,7 +138,7 @@ pub(super) async fn discard(args: &QueueDiscardArgs) -> anyhow::Result<ExitCode>
     Ok(ExitCode::of(all_done && gone == total))
 }
 
-fn question(doomed: &Doomed) -> String {
+fn question(doomed: &Deletion) -> String {
     let mut parts: Vec<_> = doomed.events().iter().map(|(state, ids)| format!("{} {state}", ids.len())).collect();
     if !doomed.webhooks().is_empty() {
         parts.push(format!("{} rejected", doomed.webhooks().len()));
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn only_a_yes_is_a_yes() {
-        let mut doomed = Doomed::default();
+        let mut doomed = Deletion::default();
         doomed.add_events(State::Waiting, Vec::new());
         doomed.add_events(State::Dead, vec![EventId::new(1), EventId::new(2)]);
         doomed.add_webhooks(vec![RejectedId::new(1)]);

@@ -1,11 +1,9 @@
 //! What is a trouble, how bad it is, and in which words.
 
-use std::path::PathBuf;
-
 use super::*;
 use crate::delivery::DeliveryView;
 use crate::metrics::MetricsSnapshot;
-use crate::queue::{Attention, Destination, EventId, FirstInLine, Overview, QueueError};
+use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, QueueError};
 
 const LIMITS: Limits = Limits {
     silence: Some(Duration::from_hours(2)),
@@ -23,7 +21,7 @@ fn key() -> ServiceKey {
 }
 
 fn full() -> QueueError {
-    QueueError::Full { path: PathBuf::from("bridge.db") }
+    QueueError::Full { database: "bridge.db".to_owned() }
 }
 
 /// A bridge that started at 0 and is healthy at 60.
@@ -32,7 +30,7 @@ fn healthy() -> Snapshot {
         at: at(60),
         started_at: at(0),
         queue: Ok(Overview::default()),
-        backlog: Ok(Attention::default()),
+        backlog: Ok(Backlog::default()),
         storage: Ok(()),
         delivery: DeliveryView { keys: vec![lane()], ..DeliveryView::default() },
         metrics: MetricsSnapshot { last_webhook_at: Some(at(59)), ..MetricsSnapshot::default() },
@@ -52,7 +50,7 @@ fn lane() -> KeyView {
     }
 }
 
-fn waiting_since(since: DateTime<Utc>) -> Attention {
+fn waiting_since(since: DateTime<Utc>) -> Backlog {
     let first = FirstInLine {
         id: EventId::new(7),
         service_key: key(),
@@ -60,7 +58,7 @@ fn waiting_since(since: DateTime<Utc>) -> Attention {
         is_revived: false,
         reason: Some("no answer".to_owned()),
     };
-    Attention { first: vec![first], dead: Vec::new() }
+    Backlog { first: vec![first], dead: Vec::new() }
 }
 
 fn dead_at(died_at: DateTime<Utc>) -> DeadLetters {
@@ -166,7 +164,7 @@ fn what_waits_for_a_key_that_is_throttled_or_fails_is_degraded_from_the_first_mo
         assert_eq!(checked(&snapshot), (Health::Healthy, vec![]), "nothing waits any more");
         snapshot.queue = Ok(with_waiting(key(), 1));
         assert_eq!(checked(&snapshot), (Health::Degraded, vec![Cause::Delivery]));
-        snapshot.queue = Err(QueueError::Busy { path: PathBuf::from("bridge.db") });
+        snapshot.queue = Err(QueueError::Busy { database: "bridge.db".to_owned() });
         let expected = (Health::Degraded, vec![Cause::Delivery]);
         assert_eq!(checked(&snapshot), expected, "nobody can tell that nothing waits");
     }
@@ -226,7 +224,7 @@ fn wrong_signatures_are_trouble_from_the_fifth_in_a_row_once_they_came_for_minut
 #[test]
 fn dead_letters_are_degraded_while_others_of_their_key_pass_and_failing_while_none_does() {
     let mut snapshot = healthy();
-    snapshot.backlog = Ok(Attention { dead: vec![dead_at(at(30))], ..Attention::default() });
+    snapshot.backlog = Ok(Backlog { dead: vec![dead_at(at(30))], ..Backlog::default() });
     assert_eq!(checked(&snapshot), (Health::Failing, vec![Cause::DeadLetters]));
     assert_eq!(
         sentence(&snapshot),
@@ -244,7 +242,7 @@ fn dead_letters_are_degraded_while_others_of_their_key_pass_and_failing_while_no
 #[test]
 fn dead_letters_of_an_earlier_run_are_failing_only_if_nothing_passed_since() {
     let mut snapshot = healthy();
-    snapshot.backlog = Ok(Attention { dead: vec![dead_at(at(-30))], ..Attention::default() });
+    snapshot.backlog = Ok(Backlog { dead: vec![dead_at(at(-30))], ..Backlog::default() });
     assert_eq!(checked(&snapshot).0, Health::Failing);
     snapshot.metrics.last_delivered_at = Some(at(-20));
     assert_eq!(checked(&snapshot).0, Health::Failing, "another key is no proof");
@@ -260,7 +258,7 @@ fn one_bad_key_is_not_hidden_by_a_good_one() {
     let mut snapshot = healthy();
     snapshot.delivery.keys.push(KeyView { service_key: good.clone(), last_delivered_at: Some(at(50)), ..lane() });
     let newer = DeadLetters { service_key: good, ..dead_at(at(40)) };
-    snapshot.backlog = Ok(Attention { dead: vec![dead_at(at(30)), newer], ..Attention::default() });
+    snapshot.backlog = Ok(Backlog { dead: vec![dead_at(at(30)), newer], ..Backlog::default() });
     assert_eq!(checked(&snapshot).0, Health::Failing);
     assert!(sentence(&snapshot).starts_with("6 events are dead letters"));
     assert!(sentence(&snapshot).contains("…WXYZ"));
@@ -277,7 +275,7 @@ fn a_queue_that_can_be_neither_written_nor_read_is_trouble() {
 
 #[test]
 fn a_queue_that_many_look_at_is_no_trouble() {
-    let busy = || QueueError::Busy { path: PathBuf::from("bridge.db") };
+    let busy = || QueueError::Busy { database: "bridge.db".to_owned() };
     let snapshot = Snapshot { queue: Err(busy()), backlog: Err(busy()), ..healthy() };
     assert_eq!(checked(&snapshot), (Health::Healthy, vec![]));
     let snapshot = Snapshot { queue: Err(busy()), backlog: Err(full()), ..healthy() };
@@ -296,7 +294,7 @@ fn the_worst_comes_first() {
         wrong_signatures_for: Duration::from_hours(1),
         ..MetricsSnapshot::default()
     };
-    snapshot.backlog = Ok(Attention { dead: vec![dead_at(at(30))], ..waiting_since(at(0)) });
+    snapshot.backlog = Ok(Backlog { dead: vec![dead_at(at(30))], ..waiting_since(at(0)) });
     let all = Cause::VARIANTS.iter().copied().filter(|cause| *cause != Cause::Delivery);
     assert_eq!(checked(&snapshot), (Health::Failing, all.collect()));
 }

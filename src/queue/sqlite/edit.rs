@@ -2,16 +2,19 @@
 
 use std::path::Path;
 
+use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
 use sqlx::{Connection, Sqlite, SqliteConnection};
 
-use super::list::numbers;
-use super::place::Place;
-use super::receive::{self, Coming};
-use super::statements::Statements;
-use super::{Reads, incidents, schema, seen};
-use crate::queue::writer::Folding;
-use crate::queue::{EventId, Incoming, QueueError, Reception, RejectedId, State};
+use super::database::Database;
+use super::load::{Loaded, load};
+use super::numbers;
+use super::statement_batch::StatementBatch;
+use super::{SqliteReads, schema, write};
+use crate::queue::admin::Edits;
+use crate::queue::decide::dedup_window::DedupWindow;
+use crate::queue::decide::{self, Batch};
+use crate::queue::{Enqueue, Enqueued, EventId, QueueError, RejectedId, State};
 
 type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
 
@@ -19,38 +22,41 @@ type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
 /// one minute and the longest time an attempt takes.
 const KEEP_ATTEMPTS: TimeDelta = TimeDelta::minutes(30);
 
+/// How many events one commit changes at most, so that a running bridge never waits long for it.
+const CHUNK: usize = 500;
+
 /// A connection that writes beside that of a bridge.
 #[derive(Debug)]
-pub(in crate::queue) struct Edits {
-    place: Place,
+pub(in crate::queue) struct SqliteEdits {
+    database: Database,
     connection: SqliteConnection,
 }
 
-impl Edits {
+impl SqliteEdits {
     pub(in crate::queue) async fn open(path: &Path) -> Result<Self, QueueError> {
-        let place = Place::new(path);
+        let database = Database::new(path);
         if !path.exists() {
-            return Err(QueueError::Missing { path: place.path() });
+            return Err(QueueError::Missing { database: database.name() });
         }
-        let mut connection = place.connect().await?;
-        schema::check(&mut connection, &place).await?;
-        Ok(Self { place, connection })
+        let mut connection = database.connect().await?;
+        schema::check(&mut connection, &database).await?;
+        Ok(Self { database, connection })
     }
 
-    pub(in crate::queue) fn reads(&self) -> Reads {
-        Reads::beside(&self.place)
+    pub(in crate::queue) fn reads(&self) -> SqliteReads {
+        SqliteReads::beside(&self.database)
     }
 
-    pub(in crate::queue) async fn close(self) -> Result<(), QueueError> {
-        self.connection.close().await.map_err(|error| self.place.error(error))
+    async fn revive_all(&mut self, ids: &[EventId], insists: bool) -> Result<Vec<EventId>, QueueError> {
+        let mut revived = Vec::new();
+        for chunk in ids.chunks(CHUNK) {
+            revived.append(&mut self.revive_chunk(chunk, insists).await?);
+        }
+        Ok(revived)
     }
 
     /// Those that were resolved since only where somebody `insists`.
-    pub(in crate::queue) async fn revive(
-        &mut self,
-        ids: &[EventId],
-        insists: bool,
-    ) -> Result<Vec<EventId>, QueueError> {
+    async fn revive_chunk(&mut self, ids: &[EventId], insists: bool) -> Result<Vec<EventId>, QueueError> {
         let ids = numbers(ids);
         let revived = self
             .transact(async |connection| {
@@ -78,17 +84,13 @@ impl Edits {
         Ok(revived.into_iter().map(EventId::new).collect())
     }
 
-    pub(in crate::queue) async fn discard(
-        &mut self,
-        state: State,
-        ids: &[EventId],
-    ) -> Result<Vec<EventId>, QueueError> {
+    async fn discard_chunk(&mut self, state: State, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
         let ids = numbers(ids);
         let gone = self
             .transact(async |connection| {
                 remember_attempts(connection, state, &ids).await?;
                 if state == State::Waiting {
-                    incidents::perhaps_taken_of(connection, &ids).await?;
+                    perhaps_accepted(connection, &ids).await?;
                 }
                 let events = sqlx::query_scalar(
                     "DELETE FROM events WHERE state = ? AND id IN (SELECT value FROM json_each(?)) RETURNING id",
@@ -103,36 +105,6 @@ impl Edits {
             })
             .await?;
         Ok(gone)
-    }
-
-    pub(in crate::queue) async fn discard_rejected(&mut self, id: RejectedId) -> Result<bool, QueueError> {
-        self.change_one(sqlx::query("DELETE FROM rejected WHERE id = ?").bind(id.get())).await
-    }
-
-    pub(in crate::queue) async fn reject_again(&mut self, id: RejectedId, reason: String) -> Result<bool, QueueError> {
-        self.change_one(sqlx::query("UPDATE rejected SET reason = ? WHERE id = ?").bind(reason).bind(id.get())).await
-    }
-
-    pub(in crate::queue) async fn readmit(
-        &mut self,
-        id: RejectedId,
-        incoming: Incoming,
-    ) -> Result<Option<Reception>, QueueError> {
-        self.transact(async |connection| {
-            let deleted = sqlx::query("DELETE FROM rejected WHERE id = ?").bind(id.get());
-            if deleted.execute(&mut *connection).await?.rows_affected() == 0 {
-                return Ok(None);
-            }
-            if was_mapped(connection, &incoming).await? {
-                return Ok(Some(Reception::Repeated));
-            }
-            let mut statements = Statements::on(connection);
-            let (mut receptions, _) =
-                receive::receive(&mut statements, vec![incoming], Coming::Again, Folding::default()).await?;
-            statements.run().await?;
-            Ok(receptions.pop())
-        })
-        .await
     }
 
     async fn change_one(&mut self, query: Query) -> Result<bool, QueueError> {
@@ -158,23 +130,58 @@ impl Edits {
             Err(error) => {
                 // It fails where there is nothing to roll back, which is as good.
                 let _ = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
-                Err(self.place.error(error))
+                Err(self.database.error(error))
             }
         }
     }
 }
 
-/// Whether another rejected webhook was mapped to the same before. Remembers it otherwise.
-async fn was_mapped(connection: &mut SqliteConnection, incoming: &Incoming) -> sqlx::Result<bool> {
-    for key in &incoming.dedup.seen_if {
-        if seen::knows(connection, key).await? {
-            return Ok(true);
+#[async_trait]
+impl Edits for SqliteEdits {
+    async fn revive(&mut self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
+        self.revive_all(ids, false).await
+    }
+
+    async fn revive_resolved(&mut self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
+        self.revive_all(ids, true).await
+    }
+
+    async fn discard(&mut self, state: State, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
+        let mut gone = Vec::new();
+        for chunk in ids.chunks(CHUNK) {
+            gone.append(&mut self.discard_chunk(state, chunk).await?);
         }
+        Ok(gone)
     }
-    for key in &incoming.dedup.records {
-        seen::remember(connection, key, incoming.incident_key(), incoming.event_type()).await?;
+
+    async fn discard_rejected(&mut self, id: RejectedId) -> Result<bool, QueueError> {
+        self.change_one(sqlx::query("DELETE FROM rejected WHERE id = ?").bind(id.get())).await
     }
-    Ok(false)
+
+    async fn reject_again(&mut self, id: RejectedId, reason: String) -> Result<bool, QueueError> {
+        self.change_one(sqlx::query("UPDATE rejected SET reason = ? WHERE id = ?").bind(reason).bind(id.get())).await
+    }
+
+    async fn readmit(&mut self, id: RejectedId, enqueue: Enqueue) -> Result<Option<Enqueued>, QueueError> {
+        self.transact(async |connection| {
+            let deleted = sqlx::query("DELETE FROM rejected WHERE id = ?").bind(id.get());
+            if deleted.execute(&mut *connection).await?.rows_affected() == 0 {
+                return Ok(None);
+            }
+            let batch = Batch { enqueues: vec![&enqueue], is_late: true, ..Batch::default() };
+            let mut statements = StatementBatch::on(connection);
+            let Loaded { known, last } = load(&mut statements, &decide::wanted(&batch)).await?;
+            let decision = decide::decide(&batch, &known, &DedupWindow::default());
+            let committed = write::apply(&mut statements, &decision.plan, last).await?;
+            statements.run().await?;
+            Ok(decision.enqueued.into_iter().next().map(|planned| planned.numbered(&committed.rows)))
+        })
+        .await
+    }
+
+    async fn close(self: Box<Self>) -> Result<(), QueueError> {
+        self.connection.close().await.map_err(|error| self.database.error(error))
+    }
 }
 
 /// Keeps what the pace has to know after a restart of events that are about to be deleted.
@@ -192,5 +199,22 @@ async fn remember_attempts(connection: &mut SqliteConnection, state: State, ids:
         .bind(KEEP_ATTEMPTS.num_milliseconds())
         .execute(connection)
         .await?;
+    Ok(())
+}
+
+/// Opens the incidents of waiting triggers that are about to be deleted and were attempted: PagerDuty may have accepted
+/// them. Their resolves are then sent all the same.
+async fn perhaps_accepted(connection: &mut SqliteConnection, ids: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO incidents (incident_key, service_key, is_open, changed_at, event_id, sentry_at) \
+         SELECT incident_key, service_key, 1, MAX(last_attempt_at), MAX(id), MAX(sentry_at) FROM events \
+         WHERE state = 'waiting' AND event_type = 'trigger' AND last_attempt_at IS NOT NULL \
+         AND id IN (SELECT value FROM json_each(?)) GROUP BY incident_key, service_key \
+         ON CONFLICT DO UPDATE SET is_open = 1, changed_at = excluded.changed_at, event_id = excluded.event_id, \
+         sentry_at = MAX(COALESCE(sentry_at, excluded.sentry_at), COALESCE(excluded.sentry_at, sentry_at))",
+    )
+    .bind(ids)
+    .execute(connection)
+    .await?;
     Ok(())
 }

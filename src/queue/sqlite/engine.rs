@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 use log::{error, info, warn};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 
+use super::database::{CHECKPOINT, Database};
 use super::files::{Change, Files, Found};
-use super::place::{CHECKPOINT, Place};
+use super::load::{Loaded, load};
 use super::recovery::Kept;
-use super::{Reads, read, recovery, schema, write};
-use crate::queue::writer::{Batch, Begin, Committed, NotFirst};
-use crate::queue::{Begun, EventId, QueueError};
+use super::statement_batch::StatementBatch;
+use super::{SqliteReads, maintenance, recovery, schema, write};
+use crate::metrics::PersistedMetrics;
+use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
+use crate::queue::{EventId, QueueError};
 
 /// The first pause between two attempts to open files anew; it doubles with each.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
@@ -23,14 +26,16 @@ const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How many of the newest events are remembered by number, to say which of them a log that was cut has lost.
 const RECENT: usize = 10_000;
 
-/// Commits batches to one SQLite file, which no other bridge can open meanwhile.
+/// Commits to one SQLite file, which no other bridge can open meanwhile.
 #[derive(Debug)]
 pub(in crate::queue) struct Engine {
-    place: Place,
+    database: Database,
     connection: Option<SqliteConnection>,
+    /// The transaction whose first half is done. Its connection is not in `connection` meanwhile.
+    transaction: Option<Transaction>,
     /// Locked until it is dropped or the process dies. Dropped after the connection: see [`Files`].
     files: Files,
-    reads: Reads,
+    reads: SqliteReads,
     broken: Option<Broken>,
     /// What was kept of files that were taken away, until others are open.
     kept: Kept,
@@ -38,6 +43,16 @@ pub(in crate::queue) struct Engine {
     recent: VecDeque<EventId>,
     /// The newest number that was given to an event.
     last: Option<EventId>,
+}
+
+/// A transaction between `load` and `apply`.
+#[derive(Debug)]
+struct Transaction {
+    connection: SqliteConnection,
+    /// Where nothing had to be loaded, it begins together with what is written.
+    has_begun: bool,
+    /// The last number that was given to an event.
+    last: i64,
 }
 
 /// Files that have to be opened anew.
@@ -51,17 +66,18 @@ struct Broken {
 
 impl Engine {
     pub(in crate::queue) async fn open(path: &Path) -> Result<Self, QueueError> {
-        let place = Place::new(path);
-        place.create()?;
-        let mut files = Files::open(&place)?;
-        let mut connection = place.connect().await?;
-        schema::migrate(&mut connection, &place).await?;
-        schema::let_it_shrink(&mut connection, &place).await;
+        let database = Database::new(path);
+        database.create()?;
+        let mut files = Files::open(&database)?;
+        let mut connection = database.connect().await?;
+        schema::migrate(&mut connection, &database).await?;
+        schema::let_it_shrink(&mut connection, &database).await;
         files.adopt(false);
-        let reads = Reads::beside(&place);
+        let reads = SqliteReads::beside(&database);
         Ok(Self {
-            place,
+            database,
             connection: Some(connection),
+            transaction: None,
             files,
             reads,
             broken: None,
@@ -71,49 +87,28 @@ impl Engine {
         })
     }
 
-    pub(in crate::queue) fn reads(&self) -> Reads {
+    pub(in crate::queue) fn reads(&self) -> SqliteReads {
         self.reads.clone()
     }
 
-    /// Commits all of `batch` or nothing of it, into the file that the path names.
-    pub(in crate::queue) async fn commit(&mut self, batch: Batch) -> Result<Committed, QueueError> {
+    /// Commits what `change` writes, by itself.
+    async fn transact<T>(
+        &mut self,
+        change: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
+    ) -> Result<T, QueueError> {
         self.look().await?;
         let mut connection = self.take_connection().await?;
-        match write::commit(&mut connection, batch).await {
-            Ok(committed) => {
-                self.connection = Some(connection);
-                self.confirm(&committed)?;
-                Ok(committed)
-            }
-            Err(error) => Err(self.drop_connection(connection, error).await),
-        }
-    }
-
-    /// Makes the file shorter by at most so many pages that nothing stands on, and returns how many such pages are left.
-    pub(in crate::queue) async fn shrink(&mut self, pages: u32) -> Result<u64, QueueError> {
-        self.look().await?;
-        let mut connection = self.take_connection().await?;
-        let vacuum = format!("PRAGMA incremental_vacuum({pages})");
-        let shrunk = async {
-            let (of_all, free): (i64, i64) = schema::pages(&mut connection).await?;
-            if pages > 0 && schema::is_wasteful(of_all, free) {
-                sqlx::query(AssertSqlSafe(vacuum)).execute(&mut connection).await?;
-            }
-            let (of_all, free) = schema::pages(&mut connection).await?;
-            if schema::is_wasteful(of_all, free) {
-                return Ok(u64::try_from(free).unwrap_or_default());
-            }
-            if pages > 0 {
-                // The file itself becomes shorter only by this.
-                sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut connection).await?;
-            }
-            Ok(0)
+        let changed = async {
+            sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await?;
+            let changed = change(&mut connection).await?;
+            sqlx::query("COMMIT").execute(&mut connection).await?;
+            Ok(changed)
         };
-        match shrunk.await {
-            Ok(left) => {
+        match changed.await {
+            Ok(changed) => {
                 self.connection = Some(connection);
-                self.confirm(&Committed::default())?;
-                Ok(left)
+                self.confirm(&[])?;
+                Ok(changed)
             }
             Err(error) => Err(self.drop_connection(connection, error).await),
         }
@@ -124,7 +119,7 @@ impl Engine {
     /// # Errors
     ///
     /// While they are not the same, and cannot be opened anew.
-    pub(in crate::queue) async fn look(&mut self) -> Result<(), QueueError> {
+    async fn look(&mut self) -> Result<(), QueueError> {
         if self.broken.is_none() {
             let found = match self.files.look()? {
                 Found::LogEmptied => self.try_the_log().await?,
@@ -162,7 +157,7 @@ impl Engine {
     }
 
     /// Makes sure that what was just committed went into the file that the path names.
-    fn confirm(&mut self, committed: &Committed) -> Result<(), QueueError> {
+    fn confirm(&mut self, new: &[EventId]) -> Result<(), QueueError> {
         if !self.files.has_log() {
             self.files.adopt(true);
         }
@@ -172,16 +167,16 @@ impl Engine {
         if self.files.log_began() {
             self.recent.clear();
         }
-        self.recent.extend(committed.arrivals.iter().map(|arrival| arrival.id));
-        self.last = committed.arrivals.last().map(|arrival| arrival.id).or(self.last);
+        self.recent.extend(new);
+        self.last = new.last().copied().or(self.last);
         let surplus = self.recent.len().saturating_sub(RECENT);
         self.recent.drain(..surplus);
         Ok(())
     }
 
     fn breaks(&mut self, change: Change) -> QueueError {
-        error!("the database {} {change} while the bridge runs on it", self.place.path().display());
-        let error = QueueError::TakenAway { path: self.place.path(), what: change.to_string() };
+        error!("the database {} {change} while the bridge runs on it", self.database.path().display());
+        let error = QueueError::Lost { database: self.database.name(), what: change.to_string() };
         let (not_before, pause) = (Instant::now(), REOPEN_PAUSE);
         self.broken = Some(Broken { change, error: error.clone(), not_before, pause });
         error
@@ -216,13 +211,13 @@ impl Engine {
         let reopened = self.leave_and_enter(change).await;
         readers.go_on();
         reopened?;
-        info!("the database {} is open again", self.place.path().display());
+        info!("the database {} is open again", self.database.path().display());
         Ok(())
     }
 
     async fn leave_and_enter(&mut self, change: Change) -> Result<(), QueueError> {
         if self.connection.is_some() {
-            self.kept = recovery::leave(change, &self.place, &self.files, &mut self.connection).await?;
+            self.kept = recovery::leave(change, &self.database, &self.files, &mut self.connection).await?;
         }
         if let Some(connection) = self.connection.take() {
             let _ = connection.close().await;
@@ -230,14 +225,14 @@ impl Engine {
         self.files.forget();
         let is_another = matches!(change, Change::DatabaseGone | Change::DatabaseReplaced);
         if is_another || matches!(self.kept, Kept::All) {
-            self.place.create()?;
+            self.database.create()?;
             self.files.open_anew()?;
         }
-        let mut connection = self.place.connect().await?;
+        let mut connection = self.database.connect().await?;
         let recent: Vec<_> = self.recent.iter().copied().collect();
         let entered = async {
-            schema::migrate(&mut connection, &self.place).await?;
-            recovery::enter(change, &self.place, &mut connection, &self.kept, self.last, &recent).await
+            schema::migrate(&mut connection, &self.database).await?;
+            recovery::enter(change, &self.database, &mut connection, &self.kept, self.last, &recent).await
         };
         match entered.await {
             Ok(()) => {
@@ -257,7 +252,7 @@ impl Engine {
         if let Some(connection) = self.connection.take() {
             return Ok(connection);
         }
-        let connection = self.place.connect().await?;
+        let connection = self.database.connect().await?;
         self.files.adopt(true);
         Ok(connection)
     }
@@ -267,33 +262,114 @@ impl Engine {
     async fn drop_connection(&mut self, connection: SqliteConnection, error: sqlx::Error) -> QueueError {
         let _ = connection.close().await;
         self.files.forget();
-        self.place.error(error)
+        self.database.error(error)
+    }
+}
+
+impl Store for Engine {
+    async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
+        if let Some(unfinished) = self.transaction.take() {
+            let _ = unfinished.connection.close().await;
+            self.files.forget();
+        }
+        self.look().await?;
+        let mut connection = self.take_connection().await?;
+        let mut statements = StatementBatch::on(&mut connection);
+        // The write lock is taken at once: a transaction that starts by reading could lose the race for it later.
+        statements.add("BEGIN IMMEDIATE");
+        let loaded = load(&mut statements, wanted).await;
+        let has_begun = statements.is_empty();
+        match loaded {
+            Ok(Loaded { known, last }) => {
+                self.transaction = Some(Transaction { connection, has_begun, last });
+                Ok(known)
+            }
+            Err(error) => Err(self.drop_connection(connection, error).await),
+        }
     }
 
-    /// What to send of each, read without the connection that writes.
-    pub(in crate::queue) async fn begun_unmarked(
-        &self,
-        begins: &[Begin],
-    ) -> Result<Vec<Result<Begun, NotFirst>>, QueueError> {
-        let mut begun = Vec::with_capacity(begins.len());
-        if begins.is_empty() {
-            return Ok(begun);
+    async fn apply(&mut self, plan: &Plan<'_>) -> Result<Committed, QueueError> {
+        let transaction = self.transaction.take().ok_or(QueueError::Closed)?;
+        let Transaction { mut connection, has_begun, last } = transaction;
+        let applied = async {
+            let mut statements = StatementBatch::on(&mut connection);
+            if !has_begun {
+                statements.add("BEGIN IMMEDIATE");
+            }
+            let committed = write::apply(&mut statements, plan, last).await?;
+            statements.add("COMMIT").run().await?;
+            Ok(committed)
+        };
+        match applied.await {
+            Ok(committed) => {
+                self.connection = Some(connection);
+                let rows = plan.rows.iter().zip(&committed.rows);
+                let new: Vec<_> = rows.filter(|(row, _)| row.replaces.is_none()).map(|(_, id)| *id).collect();
+                self.confirm(&new)?;
+                Ok(committed)
+            }
+            Err(error) => Err(self.drop_connection(connection, error).await),
         }
-        let mut connection = self.place.reading().connect().await.map_err(|error| self.place.error(error))?;
-        for begin in begins {
-            begun.push(read::begun(&mut connection, begin).await.map_err(|error| self.place.error(error))?);
+    }
+
+    async fn peek(&self, wanted: &Wanted) -> Result<Known, QueueError> {
+        let peeked = async {
+            let mut connection = self.database.reading().connect().await?;
+            let loaded = load(&mut StatementBatch::on(&mut connection), wanted).await?;
+            Ok(loaded.known)
+        };
+        peeked.await.map_err(|error| self.database.error(error))
+    }
+
+    async fn prune(&mut self, prune: Prune) -> Result<u64, QueueError> {
+        self.transact(async |connection| maintenance::prune(connection, prune).await).await
+    }
+
+    async fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> Result<(), QueueError> {
+        self.transact(async |connection| maintenance::keep_metrics(connection, metrics).await).await
+    }
+
+    async fn shrink(&mut self, pages: u32) -> Result<u64, QueueError> {
+        self.look().await?;
+        let mut connection = self.take_connection().await?;
+        let vacuum = format!("PRAGMA incremental_vacuum({pages})");
+        let shrunk = async {
+            let (of_all, free): (i64, i64) = schema::pages(&mut connection).await?;
+            if pages > 0 && schema::is_wasteful(of_all, free) {
+                sqlx::query(AssertSqlSafe(vacuum)).execute(&mut connection).await?;
+            }
+            let (of_all, free) = schema::pages(&mut connection).await?;
+            if schema::is_wasteful(of_all, free) {
+                return Ok(u64::try_from(free).unwrap_or_default());
+            }
+            if pages > 0 {
+                // The file itself becomes shorter only by this.
+                sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut connection).await?;
+            }
+            Ok(0)
+        };
+        match shrunk.await {
+            Ok(left) => {
+                self.connection = Some(connection);
+                self.confirm(&[])?;
+                Ok(left)
+            }
+            Err(error) => Err(self.drop_connection(connection, error).await),
         }
-        Ok(begun)
+    }
+
+    async fn check(&mut self) -> Result<(), QueueError> {
+        self.look().await
     }
 
     /// Writes the log into the file, so that it stands alone, and lets go of it.
-    pub(in crate::queue) async fn close(mut self) -> Result<(), QueueError> {
+    async fn close(mut self) -> Result<(), QueueError> {
         // Else what was taken away would be written into what is left.
         self.look().await?;
         let Some(mut connection) = self.connection.take() else { return Ok(()) };
         let written = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await;
         let closed = connection.close().await;
-        written.and(closed).map_err(|error| self.place.error(error))
+        written.and(closed).map_err(|error| self.database.error(error))
     }
 }
 

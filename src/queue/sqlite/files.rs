@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use log::warn;
 
-use super::place::Place;
+use super::database::Database;
 use crate::queue::QueueError;
 
 /// The head of a log, in bytes. Source: SQLite's page "Database File Format", section 4.1.
@@ -99,11 +99,11 @@ type FrameHead = [u8; FRAME_HEAD];
 /// The files of an open database.
 #[derive(Debug)]
 pub(super) struct Files {
-    place: Place,
+    database: Database,
     /// The database's path without links: SQLite puts its other files beside that.
     real: PathBuf,
     /// Open for as long as any connection is: closing it would drop the locks that SQLite holds on the file.
-    database: File,
+    file: File,
     database_id: FileId,
     database_size: u64,
     lock: File,
@@ -116,15 +116,15 @@ pub(super) struct Files {
 
 impl Files {
     /// Opens and locks the database's file, which has to be there. To be called before SQLite opens it.
-    pub(super) fn open(place: &Place) -> Result<Self, QueueError> {
-        let real = place.path().canonicalize().map_err(|error| place.unopened(&error))?;
-        let (lock, lock_id) = lock_file(place, &real)?;
-        let (database, metadata) = database_file(place, &real)?;
+    pub(super) fn open(database: &Database) -> Result<Self, QueueError> {
+        let real = database.path().canonicalize().map_err(|error| database.unopened(&error))?;
+        let (lock, lock_id) = lock_file(database, &real)?;
+        let (file, metadata) = database_file(database, &real)?;
         let (database_id, database_size) = (FileId::of(&metadata), metadata.len());
         Ok(Self {
-            place: place.clone(),
+            database: database.clone(),
             real,
-            database,
+            file,
             database_id,
             database_size,
             lock,
@@ -137,14 +137,14 @@ impl Files {
 
     /// The same for the file that the path names now. The lock file is kept where it is the same.
     pub(super) fn open_anew(&mut self) -> Result<(), QueueError> {
-        let place = self.place.clone();
-        let real = place.path().canonicalize().map_err(|error| place.unopened(&error))?;
+        let database = self.database.clone();
+        let real = database.path().canonicalize().map_err(|error| database.unopened(&error))?;
         let found = self.metadata(&beside(&real, "-lock"))?;
         if found.map(|metadata| FileId::of(&metadata)) != Some(self.lock_id) {
-            (self.lock, self.lock_id) = lock_file(&place, &real)?;
+            (self.lock, self.lock_id) = lock_file(&database, &real)?;
         }
-        let (database, metadata) = database_file(&place, &real)?;
-        (self.real, self.database) = (real, database);
+        let (file, metadata) = database_file(&database, &real)?;
+        (self.real, self.file) = (real, file);
         (self.database_id, self.database_size) = (FileId::of(&metadata), metadata.len());
         self.forget();
         Ok(())
@@ -181,7 +181,7 @@ impl Files {
     ///
     /// When the paths cannot be looked at, or another bridge took the lock file.
     pub(super) fn look(&mut self) -> Result<Found, QueueError> {
-        let Some(metadata) = self.metadata(&self.place.path())? else {
+        let Some(metadata) = self.metadata(&self.database.path())? else {
             return Ok(Found::Changed(Change::DatabaseGone));
         };
         if FileId::of(&metadata) != self.database_id {
@@ -238,7 +238,7 @@ impl Files {
     /// the end of a checkpoint, when both are the same.
     fn is_whole(&self, size: u64) -> bool {
         let mut head = [0; 32];
-        if self.database.read_exact_at(&mut head, 0).is_err() || !head.starts_with(b"SQLite format 3\0") {
+        if self.file.read_exact_at(&mut head, 0).is_err() || !head.starts_with(b"SQLite format 3\0") {
             return false;
         }
         // A page of 65,536 bytes is written as 1. Source: "Database File Format", section 1.3.
@@ -256,7 +256,7 @@ impl Files {
         if found.map(|metadata| FileId::of(&metadata)) == Some(self.lock_id) {
             return Ok(());
         }
-        (self.lock, self.lock_id) = lock_file(&self.place, &self.real)?;
+        (self.lock, self.lock_id) = lock_file(&self.database, &self.real)?;
         warn!(
             "the lock file {} was deleted or replaced while the bridge runs, and is there again",
             self.beside("-lock").display()
@@ -269,7 +269,7 @@ impl Files {
         match fs::metadata(path) {
             Ok(metadata) => Ok(Some(metadata)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.place.unopened(&error)),
+            Err(error) => Err(self.database.unopened(&error)),
         }
     }
 }
@@ -351,33 +351,33 @@ fn log_page_size(head: &[u8]) -> Option<u32> {
 }
 
 /// Opens and locks the database's own file: the lock file may have been deleted, and links have lock files of their own.
-fn database_file(place: &Place, real: &Path) -> Result<(File, Metadata), QueueError> {
-    let database = File::open(real).map_err(|error| place.unopened(&error))?;
-    if may_be_locked(&database) {
+fn database_file(database: &Database, real: &Path) -> Result<(File, Metadata), QueueError> {
+    let file = File::open(real).map_err(|error| database.unopened(&error))?;
+    if may_be_locked(&file) {
         // Where the file system has no such locks, the lock file has to do.
-        if let Err(error @ QueueError::InUse { .. }) = try_lock(place, &database) {
+        if let Err(error @ QueueError::InUse { .. }) = try_lock(database, &file) {
             return Err(error);
         }
     }
-    let metadata = database.metadata().map_err(|error| place.unopened(&error))?;
-    Ok((database, metadata))
+    let metadata = file.metadata().map_err(|error| database.unopened(&error))?;
+    Ok((file, metadata))
 }
 
 /// Opens and locks the file beside the database that a running bridge holds locked. It is never removed: a second bridge
 /// could have opened it just before.
-fn lock_file(place: &Place, real: &Path) -> Result<(File, FileId), QueueError> {
+fn lock_file(database: &Database, real: &Path) -> Result<(File, FileId), QueueError> {
     let lock = OpenOptions::new().append(true).create(true).open(beside(real, "-lock"));
-    let lock = lock.map_err(|error| place.unopened(&error))?;
-    try_lock(place, &lock)?;
-    let metadata = lock.metadata().map_err(|error| place.unopened(&error))?;
+    let lock = lock.map_err(|error| database.unopened(&error))?;
+    try_lock(database, &lock)?;
+    let metadata = lock.metadata().map_err(|error| database.unopened(&error))?;
     Ok((lock, FileId::of(&metadata)))
 }
 
 /// The system unlocks it when it is closed or the process dies.
-fn try_lock(place: &Place, file: &File) -> Result<(), QueueError> {
+fn try_lock(database: &Database, file: &File) -> Result<(), QueueError> {
     file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => QueueError::InUse { path: place.path() },
-        TryLockError::Error(error) => place.unopened(&error),
+        TryLockError::WouldBlock => QueueError::InUse { database: database.name() },
+        TryLockError::Error(error) => database.unopened(&error),
     })
 }
 
@@ -429,10 +429,10 @@ mod tests {
     async fn a_log_that_was_cut_and_written_on_before_anybody_looked_is_found_out() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("bridge.db");
-        let place = Place::new(&path);
-        place.create().unwrap();
-        let mut files = Files::open(&place).unwrap();
-        let mut connection = place.connect().await.unwrap();
+        let database = Database::new(&path);
+        database.create().unwrap();
+        let mut files = Files::open(&database).unwrap();
+        let mut connection = database.connect().await.unwrap();
         sqlx::query("CREATE TABLE numbers (number INTEGER)").execute(&mut connection).await.unwrap();
         files.adopt(false);
         let mut write = async |statement: &'static str| {

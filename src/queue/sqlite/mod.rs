@@ -1,51 +1,36 @@
-//! SQLite: one file, one writing connection, and a few that only read.
+//! The queue in one SQLite file.
 //!
-//! - `place`: the file, how connections to it are set up, and what its errors mean
-//! - `version`: whether this SQLite keeps what it has committed
-//! - `schema`: its tables, and whether they are those of this program
-//! - `engine`: the connection that survives errors
+//! - `engine`: the connection that writes and survives errors; `load` and `write`: the halves of a transaction;
+//!   `statement_batch`: what is held back to be sent to SQLite together
 //! - `files`: the locks that keep a second bridge out, and whether the open files are still those at their paths;
 //!   `recovery`: what is kept of files that were taken away
-//! - `write`: the statements of one commit; `receive`: of what webhooks bring; `accept`: of arriving events; `rejected`:
-//!   of rejected webhooks; `prune`: of history
-//! - `statements`: what is held back to be sent to SQLite together
-//! - `incidents`: where incidents are open; `seen`: what does nothing a second time
-//! - `memory`: what the metrics find again after a restart
-//! - `edit`: changes from outside
-//! - `read`: connections that only read, and what the deliveries read; `overview`: how much stands where; `pages`: what
-//!   a page shows; `list`: what the commands list; `attention`: what the bridge's own alarms ask
-//! - `attempts`: what the rate limiter has to know after a restart
-//! - `salvage`: reading around damage
-//! - `row`: a row's columns as types
-//! - `plans`: tests that indexes find what pages and alarms ask for
+//! - `read`: connections that cannot write
+//! - `edit`: changes from outside; `maintenance`: what is done for the queue itself
+//! - `database`: the file, and what its errors mean; `schema`: its tables
+//! - `plans`: tests that indexes find what pages, alarms and batches ask for
 
-mod accept;
-mod attempts;
-mod attention;
+mod database;
 mod edit;
 mod engine;
 mod files;
-mod incidents;
-mod list;
-mod memory;
-mod overview;
-mod pages;
-mod place;
+mod load;
+mod maintenance;
 #[cfg(test)]
 mod plans;
-mod prune;
 mod read;
-mod receive;
 mod recovery;
-mod rejected;
-mod row;
-mod salvage;
 mod schema;
-mod seen;
-mod statements;
-mod version;
+mod statement_batch;
 mod write;
 
-pub(super) use edit::Edits;
+pub(super) use edit::SqliteEdits;
 pub(super) use engine::Engine;
-pub(super) use read::Reads;
+pub(super) use read::SqliteReads;
+
+use super::EventId;
+
+/// Numbers as a JSON array, which a statement takes as one variable.
+fn numbers(ids: &[EventId]) -> String {
+    let ids: Vec<_> = ids.iter().map(|id| id.get()).collect();
+    serde_json::to_string(&ids).unwrap_or_default()
+}

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use sqlx::{ConnectOptions, Row as _, SqliteConnection};
 
-use super::place::Place;
-use super::{Engine, attempts, attention, overview, pages};
+use super::database::Database;
+use super::read::{delivery, list, status};
+use super::{Engine, load, write};
+use crate::queue::store::Store as _;
 
 /// How SQLite goes about a query, a line for each step.
 async fn plan(connection: &mut SqliteConnection, query: &str) -> Vec<String> {
@@ -26,17 +28,26 @@ fn grows(step: &str) -> bool {
 
 async fn tables(path: &Path) -> SqliteConnection {
     Engine::open(path).await.unwrap().close().await.unwrap();
-    Place::new(path).reading().connect().await.unwrap()
+    Database::new(path).reading().connect().await.unwrap()
 }
 
 #[tokio::test]
 async fn nothing_that_a_page_or_an_alarm_asks_for_leafs_through_the_events() {
     let directory = tempfile::tempdir().unwrap();
     let mut connection = tables(&directory.path().join("bridge.db")).await;
-    for query in pages::QUERIES.iter().chain(&attention::QUERIES).chain([&overview::QUERY]) {
+    for query in list::QUERIES.iter().chain(&status::QUERIES) {
         let plan = plan(&mut connection, query).await;
         assert!(!plan.is_empty());
         assert!(!plan.iter().any(|step| grows(step)), "{query}\n{plan:#?}");
+    }
+    // Nor does what a batch reads and writes, apart from the numbers that it is asked for.
+    for query in [load::WAITING, load::SETTLING, load::BEGINNING, write::ATTEMPTS, write::SETTLED] {
+        let plan = plan(&mut connection, query).await;
+        assert!(
+            !plan.iter().any(|step| step.starts_with("SCAN events") || step.starts_with("SCAN bodies")),
+            "{plan:#?}"
+        );
+        assert!(!plan.iter().any(|step| step.contains("AUTOMATIC")), "{query}\n{plan:#?}");
     }
     // The measure itself is one.
     for query in ["SELECT * FROM events WHERE count > 1", "SELECT id FROM events WHERE id > 7 ORDER BY description"] {
@@ -49,7 +60,7 @@ async fn nothing_that_a_page_or_an_alarm_asks_for_leafs_through_the_events() {
 async fn the_attempts_that_count_after_a_restart_are_found_by_their_time() {
     let directory = tempfile::tempdir().unwrap();
     let mut connection = tables(&directory.path().join("bridge.db")).await;
-    for query in attempts::QUERIES {
+    for query in delivery::QUERIES {
         let plan = plan(&mut connection, query).await;
         for index in ["events_attempted", "discarded_attempted"] {
             assert!(plan.iter().any(|step| step.starts_with("SEARCH") && step.contains(index)), "{query}\n{plan:#?}");

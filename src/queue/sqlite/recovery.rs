@@ -13,9 +13,9 @@ use chrono::Utc;
 use log::{error, info, warn};
 use sqlx::{Connection, SqliteConnection};
 
+use super::database::Database;
 use super::files::{Change, Files};
-use super::list::numbers;
-use super::place::Place;
+use super::numbers;
 use crate::queue::{EventId, QueueError};
 
 /// How many lost events are named in the log.
@@ -44,7 +44,7 @@ pub(super) enum Kept {
 /// When that cannot be done yet, such as on a full disk. The connection is still there then, and holds what it held.
 pub(super) async fn leave(
     change: Change,
-    place: &Place,
+    database: &Database,
     files: &Files,
     connection: &mut Option<SqliteConnection>,
 ) -> Result<Kept, QueueError> {
@@ -52,29 +52,29 @@ pub(super) async fn leave(
     match change {
         Change::DatabaseGone => {
             // Where the path was a link that is gone, too, the file goes where the link was.
-            let is_link_there = fs::symlink_metadata(place.path()).is_ok();
-            let target = if is_link_there { files.beside("") } else { place.absolute() };
-            let copy = copy(open, place, &with(&target, "-restored")).await?;
+            let is_link_there = fs::symlink_metadata(database.path()).is_ok();
+            let target = if is_link_there { files.beside("") } else { database.absolute() };
+            let copy = copy(open, database, &with(&target, "-restored")).await?;
             // A log that is left would be taken for the new file's.
             close(connection).await;
             for suffix in ["-wal", "-shm"] {
-                remove(&with(&target, suffix)).map_err(|error| place.unopened(&error))?;
+                remove(&with(&target, suffix)).map_err(|error| database.unopened(&error))?;
             }
             // Unless another file stands there by now.
             fs::hard_link(&copy, &target)
                 .and_then(|()| fs::remove_file(&copy))
                 .and_then(|()| sync_folder(&target))
-                .map_err(|error| place.unopened(&error))?;
+                .map_err(|error| database.unopened(&error))?;
             Ok(Kept::All)
         }
         Change::DatabaseReplaced => {
             let suffix = format!("-replaced-{}", Utc::now().format("%Y%m%dT%H%M%SZ"));
-            let copy = copy(open, place, &files.beside(&suffix)).await?;
+            let copy = copy(open, database, &files.beside(&suffix)).await?;
             let owns_log = files.owns_log();
             close(connection).await;
             if owns_log {
                 for suffix in ["-wal", "-shm"] {
-                    remove(&files.beside(suffix)).map_err(|error| place.unopened(&error))?;
+                    remove(&files.beside(suffix)).map_err(|error| database.unopened(&error))?;
                 }
             }
             Ok(Kept::Copy(copy))
@@ -84,25 +84,27 @@ pub(super) async fn leave(
             let (busy, ..): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
                 .fetch_one(&mut *open)
                 .await
-                .map_err(|error| place.error(error))?;
+                .map_err(|error| database.error(error))?;
             if busy != 0 {
-                return Err(QueueError::Locked { path: place.path() });
+                return Err(QueueError::Locked { database: database.name() });
             }
             Ok(Kept::Nothing)
         }
         Change::LogTruncated => {
             let log = files.beside("-wal");
-            leave_log(&log, files, connection).await.map_err(|error| place.unopened(&error))?;
+            leave_log(&log, files, connection).await.map_err(|error| database.unopened(&error))?;
             Ok(Kept::Nothing)
         }
         Change::DatabaseTruncated => {
             // What is not in the file any more may be in the log or in memory, in a small database even all of it.
             let target = files.beside("");
-            let Ok(copy) = copy(open, place, &with(&target, "-restored")).await else { return Ok(Kept::Nothing) };
-            fs::rename(&copy, &target).and_then(|()| sync_folder(&target)).map_err(|error| place.unopened(&error))?;
+            let Ok(copy) = copy(open, database, &with(&target, "-restored")).await else { return Ok(Kept::Nothing) };
+            fs::rename(&copy, &target)
+                .and_then(|()| sync_folder(&target))
+                .map_err(|error| database.unopened(&error))?;
             close(connection).await;
             for suffix in ["-wal", "-shm"] {
-                remove(&with(&target, suffix)).map_err(|error| place.unopened(&error))?;
+                remove(&with(&target, suffix)).map_err(|error| database.unopened(&error))?;
             }
             Ok(Kept::All)
         }
@@ -131,23 +133,23 @@ async fn leave_log(log: &Path, files: &Files, connection: &mut Option<SqliteConn
 /// Makes the database that was just opened the running bridge's own, and says what is lost.
 pub(super) async fn enter(
     change: Change,
-    place: &Place,
+    database: &Database,
     connection: &mut SqliteConnection,
     kept: &Kept,
     last: Option<EventId>,
     recent: &[EventId],
 ) -> Result<(), QueueError> {
-    let path = place.path();
+    let path = database.path();
     if matches!(change, Change::LogTruncated | Change::DatabaseTruncated) {
         let found: String = sqlx::query_scalar("PRAGMA quick_check(1)")
             .fetch_one(&mut *connection)
             .await
-            .map_err(|error| place.error(error))?;
+            .map_err(|error| database.error(error))?;
         if found != "ok" {
-            return Err(QueueError::Damaged { path, reason: found });
+            return Err(database.damaged(found));
         }
     }
-    number_on(connection, last).await.map_err(|error| place.error(error))?;
+    number_on(connection, last).await.map_err(|error| database.error(error))?;
     match (change, kept) {
         (Change::DatabaseReplaced, Kept::Copy(copy)) => match take_over(connection, copy).await {
             Ok(taken) => warn!(
@@ -159,7 +161,7 @@ pub(super) async fn enter(
             Err(error) => error!(
                 "the database {} was replaced, and what waited in the one before is not in it ({}): that one is kept as {}",
                 path.display(),
-                place.error(error),
+                database.error(error),
                 copy.display()
             ),
         },
@@ -168,7 +170,7 @@ pub(super) async fn enter(
             error!("what waited in the database that was at {} before is lost", path.display());
         }
         (Change::LogTruncated | Change::DatabaseTruncated, _) => {
-            tell_lost(connection, place, recent).await.map_err(|error| place.error(error))?;
+            tell_lost(connection, database, recent).await.map_err(|error| database.error(error))?;
         }
         _ => {}
     }
@@ -211,8 +213,9 @@ async fn take_over_attached(connection: &mut SqliteConnection) -> sqlx::Result<u
         .fetch_one(&mut *change)
         .await?;
     let bodies = format!(
-        "INSERT INTO main.bodies (id, body) SELECT ? + id, (SELECT body FROM before.bodies WHERE bodies.id = old.id) \
-         {ONLY_THERE}"
+        "INSERT INTO main.bodies (id, body, counts_at) \
+         SELECT ? + id, (SELECT body FROM before.bodies WHERE bodies.id = old.id), \
+         (SELECT counts_at FROM before.bodies WHERE bodies.id = old.id) {ONLY_THERE}"
     );
     sqlx::query(sqlx::AssertSqlSafe(bodies)).bind(base).execute(&mut *change).await?;
     let columns = "state, service_key, incident_key, event_type, count, received_at, first_seen, attempts, \
@@ -226,8 +229,8 @@ async fn take_over_attached(connection: &mut SqliteConnection) -> sqlx::Result<u
 }
 
 /// Says which of the events that were accepted lately are gone.
-async fn tell_lost(connection: &mut SqliteConnection, place: &Place, recent: &[EventId]) -> sqlx::Result<()> {
-    let path = place.path();
+async fn tell_lost(connection: &mut SqliteConnection, database: &Database, recent: &[EventId]) -> sqlx::Result<()> {
+    let path = database.path();
     let lost: Vec<i64> =
         sqlx::query_scalar("SELECT value FROM json_each(?) WHERE value NOT IN (SELECT id FROM events) ORDER BY value")
             .bind(numbers(recent))
@@ -253,14 +256,14 @@ async fn tell_lost(connection: &mut SqliteConnection, place: &Place, recent: &[E
 }
 
 /// Writes all that the connection sees into a file of its own, for its owner alone, and onto the disk.
-async fn copy(connection: &mut SqliteConnection, place: &Place, to: &Path) -> Result<PathBuf, QueueError> {
-    let unopened = |error: io::Error| place.unopened(&error);
+async fn copy(connection: &mut SqliteConnection, database: &Database, to: &Path) -> Result<PathBuf, QueueError> {
+    let unopened = |error: io::Error| database.unopened(&error);
     remove(to).map_err(unopened)?;
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(unopened)?;
     let written = sqlx::query("VACUUM INTO ?").bind(to.to_string_lossy()).execute(connection).await;
     let synced = match written {
         Ok(_) => File::open(to).and_then(|file| file.sync_all()).map_err(unopened),
-        Err(error) => Err(place.error(error)),
+        Err(error) => Err(database.error(error)),
     };
     if synced.is_err() {
         // What is no whole copy is of no use.

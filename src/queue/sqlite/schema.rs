@@ -1,10 +1,10 @@
-//! The tables of the file, and whether they are those of this program.
+//! The tables of the file, whether they are those of this program, and whether SQLite keeps what it has committed.
 
 use log::{info, warn};
 use sqlx::SqliteConnection;
 use sqlx::migrate::{MigrateError, Migrator};
 
-use super::place::{Place, is_misfit};
+use super::database::{Database, is_misfit};
 use crate::queue::QueueError;
 
 /// A file whose contents take no more than this, in bytes, is written anew at a start where it could not shrink otherwise.
@@ -21,44 +21,44 @@ fn newest() -> i64 {
 }
 
 /// Brings the tables up to date; refuses those of a newer program.
-pub(super) async fn migrate(connection: &mut SqliteConnection, place: &Place) -> Result<(), QueueError> {
+pub(super) async fn migrate(connection: &mut SqliteConnection, database: &Database) -> Result<(), QueueError> {
     // What `Migrator::run` calls, and what can be called from a task: the compiler cannot see that of `run` (it does not
     // find `Acquire` general enough).
     MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| match error {
-        MigrateError::VersionMissing(found) if found > newest() => newer(place, found),
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => place.error(error),
-        error => QueueError::Unprepared { path: place.path(), reason: error.to_string() },
+        MigrateError::VersionMissing(found) if found > newest() => newer(database, found),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => database.error(error),
+        error => QueueError::Unprepared { database: database.name(), reason: error.to_string() },
     })
 }
 
 /// Refuses tables that are not those of this program, and changes nothing.
-pub(super) async fn check(connection: &mut SqliteConnection, place: &Place) -> Result<(), QueueError> {
+pub(super) async fn check(connection: &mut SqliteConnection, database: &Database) -> Result<(), QueueError> {
     let found: Option<i64> =
         match sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(connection).await {
             Ok(found) => found,
             Err(error) if is_misfit(&error) => None,
-            Err(error) => return Err(place.error(error)),
+            Err(error) => return Err(database.error(error)),
         };
     match found {
         Some(found) if found == newest() => Ok(()),
-        Some(found) if found > newest() => Err(newer(place, found)),
-        Some(found) => Err(unprepared(place, format!("they are at version {found} of {}", newest()))),
-        None => Err(unprepared(place, "it has none of them".to_owned())),
+        Some(found) if found > newest() => Err(newer(database, found)),
+        Some(found) => Err(unprepared(database, format!("they are at version {found} of {}", newest()))),
+        None => Err(unprepared(database, "it has none of them".to_owned())),
     }
 }
 
-fn newer(place: &Place, found: i64) -> QueueError {
-    QueueError::Newer { path: place.path(), found, known: newest() }
+fn newer(database: &Database, found: i64) -> QueueError {
+    QueueError::Newer { database: database.name(), found, known: newest() }
 }
 
-fn unprepared(place: &Place, reason: String) -> QueueError {
-    QueueError::Unprepared { path: place.path(), reason }
+fn unprepared(database: &Database, reason: String) -> QueueError {
+    QueueError::Unprepared { database: database.name(), reason }
 }
 
 /// Has a file from before the bridge gave space back written anew, if that takes but a moment. What cannot be done today
 /// is no reason not to start.
-pub(super) async fn let_it_shrink(connection: &mut SqliteConnection, place: &Place) {
-    let path = place.path();
+pub(super) async fn let_it_shrink(connection: &mut SqliteConnection, database: &Database) {
+    let path = database.path();
     let done = async {
         let mode: i64 = sqlx::query_scalar("PRAGMA auto_vacuum").fetch_one(&mut *connection).await?;
         if mode == 2 {
@@ -80,7 +80,7 @@ pub(super) async fn let_it_shrink(connection: &mut SqliteConnection, place: &Pla
         sqlx::query("VACUUM").execute(&mut *connection).await.map(drop)
     };
     if let Err(error) = done.await {
-        warn!("the file {} cannot be made one that shrinks: {}", path.display(), place.error(error));
+        warn!("the file {} cannot be made one that shrinks: {}", path.display(), database.error(error));
     }
 }
 
@@ -95,4 +95,58 @@ pub(super) async fn pages(connection: &mut SqliteConnection) -> sqlx::Result<(i6
 /// may need.
 pub(super) fn is_wasteful(all: i64, free: i64) -> bool {
     free > SPARE_PAGES.max((all - free) / 4)
+}
+
+/// SQLite counts versions this way: 3.51.3 is 3,051,003.
+type Number = u32;
+
+/// Refuses an SQLite that may lose commits. The bundled one does not, but a build can be told to take the system's.
+pub(super) async fn check_version(connection: &mut SqliteConnection, database: &Database) -> Result<(), QueueError> {
+    let version: String = sqlx::query_scalar("SELECT sqlite_version()")
+        .fetch_one(connection)
+        .await
+        .map_err(|error| database.error(error))?;
+    if number_of(&version).is_some_and(keeps_commits) { Ok(()) } else { Err(unsafe_version(&version)) }
+}
+
+fn unsafe_version(version: &str) -> QueueError {
+    QueueError::Unsafe {
+        reason: format!(
+            "this program was built with SQLite {version}, which can lose what it has committed (its \"WAL-reset bug\", \
+             mended in 3.51.3)"
+        ),
+        advice: "build it with the SQLite it brings along: without LIBSQLITE3_SYS_USE_PKG_CONFIG",
+    }
+}
+
+/// Whether it is without the "WAL-reset bug": when one connection commits just as another writes the log into the file,
+/// as `queue` and the bridge may, pages of what was committed can be left out for ever.
+///
+/// Source: SQLite's page "Write-Ahead Logging", section "The WAL-Reset Bug".
+fn keeps_commits(number: Number) -> bool {
+    matches!(number, 3_044_006..3_045_000 | 3_050_007..3_051_000 | 3_051_003..)
+}
+
+fn number_of(version: &str) -> Option<Number> {
+    let mut parts = version.split('.').map(|part| part.parse::<Number>().ok());
+    Some(parts.next()?? * 1_000_000 + parts.next()?? * 1_000 + parts.next()??)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_taken(version: &str) -> bool {
+        number_of(version).is_some_and(keeps_commits)
+    }
+
+    #[test]
+    fn only_versions_that_keep_commits_are_taken() {
+        for version in ["3.44.6", "3.44.99", "3.50.7", "3.51.3", "3.53.0", "4.0.0"] {
+            assert!(is_taken(version), "{version}");
+        }
+        for version in ["3.40.1", "3.44.5", "3.45.0", "3.50.6", "3.51.0", "3.51.2", "3.51", "unknown", ""] {
+            assert!(!is_taken(version), "{version}");
+        }
+    }
 }

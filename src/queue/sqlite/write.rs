@@ -1,139 +1,303 @@
-//! The statements of one commit.
+//! Writes what was decided: the second half of a transaction.
 
-use std::time::Duration;
+use std::iter;
 
-use chrono::{DateTime, Utc};
-use sqlx::{Sqlite, SqliteConnection};
+use serde_json::{Value, json};
+use sqlx::SqliteConnection;
 
-use super::receive::{self, Coming};
-use super::statements::Statements;
-use super::{incidents, memory, prune, read, rejected, row};
-use crate::queue::writer::{Batch, Begin, Committed, NotFirst};
-use crate::queue::{Begun, Disposition, EventId, State};
+use super::load::{ROWS, hex};
+use super::statement_batch::StatementBatch;
+use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
+use crate::queue::store::{Committed, IncidentChange, Plan, Row};
+use crate::queue::{EventId, Rejected, RejectedId};
+
+/// SQLite takes at most 32,766 bind variables a text; an event and its body are written with thirteen.
+const _: () = assert!(2 * ROWS * 13 <= 32_766);
 
 /// How many bytes a probe writes; few alerts are larger.
 const BALLAST: u32 = 64 * 1024;
 
-/// Writes `batch` in one transaction. After an error the connection has to be closed, which rolls back.
-pub(super) async fn commit(connection: &mut SqliteConnection, batch: Batch) -> sqlx::Result<Committed> {
-    let mut committed = Committed::default();
-    let mut statements = Statements::on(connection);
-    // The write lock is taken at once: a transaction that starts by reading could lose the race for it later.
-    statements.add("BEGIN IMMEDIATE");
-    if batch.probe {
+/// How many seen webhooks are kept at most; about 20 MB. Sentry would have to send more than two resolves a second all day
+/// for one to be forgotten within a day.
+const MOST_SEEN: u32 = 200_000;
+
+pub(super) const ATTEMPTS: &str = "UPDATE events SET attempts = attempts + added, last_attempt_at = last_at
+    FROM (SELECT value ->> 'id' AS id, value ->> 'added' AS added, value ->> 'at' AS last_at FROM json_each(?)) AS attempt
+    WHERE events.id = attempt.id AND state = 'waiting'";
+
+pub(super) const SETTLED: &str = "UPDATE events SET state = settled.state, reason = settled.reason,
+        finished_at = settled.finished_at, next_attempt_at = settled.next_attempt_at,
+        blamed_ms = COALESCE(settled.blamed_ms, events.blamed_ms)
+    FROM (
+        SELECT value ->> 'id' AS id, value ->> 'state' AS state, value ->> 'reason' AS reason,
+            value ->> 'finished' AS finished_at, value ->> 'next' AS next_attempt_at, value ->> 'blamed' AS blamed_ms
+        FROM json_each(?)
+    ) AS settled
+    WHERE events.id = settled.id AND events.state = 'waiting'";
+
+const INCIDENTS: &str = "INSERT INTO incidents (incident_key, service_key, is_open, changed_at, event_id, sentry_at)
+    SELECT value ->> 'incident', value ->> 'key', value ->> 'open', value ->> 'at', value ->> 'event', value ->> 'sentry'
+    FROM json_each(?) WHERE TRUE
+    ON CONFLICT DO UPDATE SET is_open = excluded.is_open, changed_at = excluded.changed_at,
+        event_id = excluded.event_id,
+        sentry_at = MAX(COALESCE(sentry_at, excluded.sentry_at), COALESCE(excluded.sentry_at, sentry_at))";
+
+const RESOLVES: &str = "INSERT INTO resolves (incident_key, happened_at, received_at)
+    SELECT value ->> 'incident', value ->> 'happened', value ->> 'received' FROM json_each(?) WHERE TRUE
+    ON CONFLICT DO UPDATE SET happened_at = excluded.happened_at, received_at = excluded.received_at";
+
+const SEEN: &str = "INSERT OR IGNORE INTO seen_webhooks (digest, incident_key, event_type)
+    SELECT unhex(value ->> 'digest'), value ->> 'incident', value ->> 'type' FROM json_each(?)";
+
+/// Writes `plan` inside the transaction that loaded what it was decided from; `last` is the last number that was given to
+/// an event. The last statements are left to be run together with the COMMIT.
+pub(super) async fn apply(statements: &mut StatementBatch<'_>, plan: &Plan<'_>, last: i64) -> sqlx::Result<Committed> {
+    if plan.probe {
         statements.add("UPDATE heartbeat SET beats = beats + 1, ballast = zeroblob(?)").bind(BALLAST);
     }
-    for (id, at) in batch.owed {
-        mark(statements.connection().await?, id, at).await?;
+    if !plan.attempts.is_empty() {
+        let attempts = plan.attempts.iter().map(|attempted| {
+            json!({ "id": attempted.id.get(), "added": attempted.attempts, "at": attempted.last_at.timestamp_millis() })
+        });
+        statements.add(ATTEMPTS).bind(array(attempts));
     }
-    if !batch.incoming.is_empty() {
-        (committed.receptions, committed.arrivals) =
-            receive::receive(&mut statements, batch.incoming, Coming::Now, batch.folding).await?;
+    for (id, body) in &plan.bodies {
+        // One a text, lest every number of them is another text to prepare.
+        statements.run().await?;
+        statements
+            .add("UPDATE bodies SET body = ?, counts_at = NULL WHERE id = ?")
+            .bind(body.as_slice())
+            .bind(id.get());
     }
-    for (id, settlement, at) in batch.settlements {
-        committed.settlements.push(settle(statements.connection().await?, id, settlement, at).await?);
+    if let Some(times) = plan.forget_resolves {
+        statements
+            .add("DELETE FROM resolves WHERE received_at NOT BETWEEN ? AND ?")
+            .bind(times.since.timestamp_millis())
+            .bind(times.until.timestamp_millis());
     }
-    for begin in batch.begins {
-        committed.begins.push(self::begin(statements.connection().await?, &begin).await?);
+    for change in &plan.changes {
+        statements.run().await?;
+        self::change(statements, change);
     }
-    if !batch.rejected.is_empty() {
-        committed.rejected = rejected::keep(statements.connection().await?, batch.rejected).await?;
+    let rows = write_rows(statements, &plan.rows, last).await?;
+    write_seen(statements, plan);
+    if !plan.settled.is_empty() {
+        let settled = plan.settled.iter().map(|settled| {
+            json!({
+                "id": settled.id.get(),
+                "state": settled.state.as_str(),
+                "reason": settled.reason,
+                "finished": settled.finished_at.map(|at| at.timestamp_millis()),
+                "next": settled.next_attempt_at.map(|at| at.timestamp_millis()),
+                "blamed": settled.blamed_ms,
+            })
+        });
+        statements.add(SETTLED).bind(array(settled));
     }
-    for prune in batch.prunes {
-        committed.prunes.push(prune::delivered(statements.connection().await?, prune).await?);
+    if !plan.incidents.is_empty() {
+        let incidents = plan.incidents.iter().map(|update| {
+            json!({
+                "incident": update.queue.incident_key,
+                "key": update.queue.service_key.expose(),
+                "open": update.is_open,
+                "at": update.changed_at.timestamp_millis(),
+                "event": update.event_id.get(),
+                "sentry": update.sentry_at.map(|at| at.timestamp_millis()),
+            })
+        });
+        statements.add(INCIDENTS).bind(array(incidents));
     }
-    if let Some(memory) = batch.memory {
-        memory::keep(statements.connection().await?, memory).await?;
+    let mut rejected = Vec::new();
+    if !plan.rejected.is_empty() {
+        rejected = keep_rejected(statements.connection().await?, &plan.rejected).await?;
     }
-    statements.add("COMMIT").run().await?;
-    Ok(committed)
+    Ok(Committed { rows, rejected })
 }
 
-async fn settle(
-    connection: &mut SqliteConnection,
-    id: EventId,
-    settlement: Disposition,
-    at: DateTime<Utc>,
-) -> sqlx::Result<bool> {
-    let is_taken = matches!(settlement, Disposition::Delivered { .. });
-    if matches!(settlement, Disposition::Dead { .. }) {
-        incidents::perhaps_taken(connection, id, at).await?;
+fn array(values: impl Iterator<Item = Value>) -> String {
+    values.collect::<Value>().to_string()
+}
+
+fn change(statements: &mut StatementBatch<'_>, change: &IncidentChange<'_>) {
+    match change {
+        IncidentChange::Resolved { incident_key, received_at, sent_at, now } => {
+            for state in ["waiting", "dead"] {
+                statements
+                    .add(&format!(
+                        "UPDATE events SET resolved_at = ? WHERE state = '{state}' AND incident_key = ? \
+                         AND event_type = 'trigger' AND COALESCE(sentry_at / 1000 <= ? / 1000 OR sentry_at > ?, TRUE)"
+                    ))
+                    .bind(received_at.timestamp_millis())
+                    .bind(incident_key.as_str())
+                    .bind(sent_at.map(|at| at.timestamp_millis()))
+                    .bind(now.timestamp_millis());
+            }
+        }
+        IncidentChange::Reopened(incident_key) => {
+            statements
+                .add(
+                    "UPDATE events SET resolved_at = NULL \
+                     WHERE state = 'dead' AND incident_key = ? AND resolved_at IS NOT NULL",
+                )
+                .bind(incident_key.as_str());
+        }
     }
-    let update = match settlement {
-        Disposition::Delivered { note } => finish(State::Delivered, note, at),
-        Disposition::Dead { reason } => finish(State::Dead, Some(reason), at),
-        Disposition::RetryNow { reason } => retry(reason, at, Duration::ZERO),
-        Disposition::Retry { reason, next_attempt_at, blamed } => retry(reason, next_attempt_at, blamed),
+}
+
+/// Resolves that may overtake what comes, and webhooks that do nothing a second time.
+fn write_seen(statements: &mut StatementBatch<'_>, plan: &Plan<'_>) {
+    let (kept, forgotten): (Vec<_>, Vec<_>) = plan.resolves.iter().partition(|(_, resolve)| resolve.is_some());
+    if !kept.is_empty() {
+        let kept = kept.iter().filter_map(|(incident_key, resolve)| {
+            let resolve = (*resolve)?;
+            let (happened, received) = (resolve.happened_at.timestamp_millis(), resolve.received_at.timestamp_millis());
+            Some(json!({ "incident": incident_key, "happened": happened, "received": received }))
+        });
+        statements.add(RESOLVES).bind(array(kept));
+    }
+    if !forgotten.is_empty() {
+        let keys = array(forgotten.iter().map(|(incident_key, _)| json!(incident_key)));
+        statements.add("DELETE FROM resolves WHERE incident_key IN (SELECT value FROM json_each(?))").bind(keys);
+    }
+    if !plan.forget_seen.is_empty() {
+        statements
+            .add("DELETE FROM seen_webhooks WHERE event_type = 'resolve' AND incident_key IN (SELECT value FROM json_each(?))")
+            .bind(json!(plan.forget_seen).to_string());
+    }
+    if !plan.seen.is_empty() {
+        let seen = plan.seen.iter().map(|(key, incident_key, event_type)| {
+            json!({ "digest": hex(key.as_bytes()), "incident": incident_key, "type": event_type.as_str() })
+        });
+        statements
+            .add(SEEN)
+            .bind(array(seen))
+            .add("DELETE FROM seen_webhooks WHERE id <= (SELECT MAX(id) FROM seen_webhooks) - ?")
+            .bind(MOST_SEEN);
+    }
+}
+
+/// Writes rows and returns their numbers, in their order.
+async fn write_rows(statements: &mut StatementBatch<'_>, rows: &[Row<'_>], last: i64) -> sqlx::Result<Vec<EventId>> {
+    let mut numbers = (last + 1..).map(EventId::new);
+    let numbered: Vec<_> =
+        rows.iter().filter_map(|row| Some((row.replaces.or_else(|| numbers.next())?, row))).collect();
+    let (replaced, new): (Vec<_>, Vec<_>) = numbered.iter().partition(|(_, row)| row.replaces.is_some());
+    write_all(statements, &new, Conflict::IsAnError).await?;
+    write_all(statements, &replaced, Conflict::Replaces).await?;
+    Ok(numbered.into_iter().map(|(id, _)| id).collect())
+}
+
+/// What is done with a row whose number is taken.
+#[derive(Clone, Copy)]
+enum Conflict {
+    IsAnError,
+    Replaces,
+}
+
+async fn write_all(
+    statements: &mut StatementBatch<'_>,
+    rows: &[(EventId, &Row<'_>)],
+    conflict: Conflict,
+) -> sqlx::Result<()> {
+    let mut chunks = rows.chunks(ROWS).peekable();
+    while let Some(chunk) = chunks.next() {
+        write_chunk(statements, chunk, conflict);
+        if chunks.peek().is_some() {
+            statements.run().await?;
+        }
+    }
+    Ok(())
+}
+
+fn write_chunk(statements: &mut StatementBatch<'_>, rows: &[(EventId, &Row<'_>)], conflict: Conflict) {
+    let size = rows.len().next_power_of_two();
+    let missing = size - rows.len();
+    let (events, bodies) = match conflict {
+        Conflict::IsAnError => ("", ""),
+        Conflict::Replaces => (
+            "ON CONFLICT (id) DO UPDATE SET description = excluded.description, count = excluded.count, \
+             received_at = excluded.received_at, sentry_at = excluded.sentry_at, resolved_at = excluded.resolved_at",
+            "ON CONFLICT (id) DO UPDATE SET body = excluded.body, counts_at = excluded.counts_at",
+        ),
     };
-    let was_waiting = update.bind(id.get()).execute(&mut *connection).await?.rows_affected() == 1;
-    if was_waiting && is_taken {
-        incidents::taken(connection, id, at).await?;
+    statements.add(&format!(
+        "INSERT INTO events (id, service_key, incident_key, event_type, description, count, received_at, first_seen, \
+         sentry_at, resolved_at) SELECT * FROM (VALUES {}) WHERE column1 IS NOT NULL {events}",
+        values(10, size)
+    ));
+    for (id, row) in rows {
+        let envelope = &row.envelope;
+        statements
+            .bind(id.get())
+            .bind(envelope.service_key.expose())
+            .bind(envelope.incident_key.as_str())
+            .bind(envelope.event_type.as_str())
+            .bind(envelope.description.as_str())
+            .bind(row.count)
+            .bind(envelope.received_at.timestamp_millis())
+            .bind(row.first_seen.timestamp_millis())
+            .bind(row.sentry_at.map(|at| at.timestamp_millis()))
+            .bind(row.resolved_at.map(|at| at.timestamp_millis()));
     }
-    Ok(was_waiting)
+    fill(statements, 10 * missing);
+
+    statements.add(&format!(
+        "INSERT INTO bodies (id, body, counts_at) SELECT * FROM (VALUES {}) WHERE column1 IS NOT NULL {bodies}",
+        values(3, size)
+    ));
+    for (id, row) in rows {
+        let counts_at = row.envelope.counts_at.and_then(|offset| i64::try_from(offset).ok());
+        statements.bind(id.get()).bind(row.envelope.body.as_slice()).bind(counts_at);
+    }
+    fill(statements, 3 * missing);
 }
 
-macro_rules! mark {
-    () => {
-        "UPDATE events SET attempts = attempts + 1, last_attempt_at = ?1 WHERE state = 'waiting' AND id = ?2 "
-    };
+/// So many rows of so many values. Their number is a power of two, so that a handful of prepared statements serves every
+/// number of events; the rows too many are filled with NULL.
+pub(super) fn values(columns: usize, rows: usize) -> String {
+    let row = format!("({})", vec!["?"; columns].join(","));
+    vec![row; rows].join(",")
 }
 
-macro_rules! returning {
-    () => {
-        "RETURNING (SELECT body FROM bodies WHERE bodies.id = events.id) AS body, received_at"
-    };
+pub(super) fn fill(statements: &mut StatementBatch<'_>, values: usize) {
+    for null in iter::repeat_n(None::<i64>, values) {
+        statements.bind(null);
+    }
 }
 
-type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
-
-fn retry(reason: String, next_attempt_at: DateTime<Utc>, blamed: Duration) -> Query {
-    sqlx::query("UPDATE events SET reason = ?, next_attempt_at = ?, blamed_ms = ? WHERE state = 'waiting' AND id = ?")
-        .bind(reason)
-        .bind(next_attempt_at.timestamp_millis())
-        .bind(milliseconds(blamed))
-}
-
-fn finish(state: State, reason: Option<String>, at: DateTime<Utc>) -> Query {
-    sqlx::query(
-        "UPDATE events SET state = ?, reason = ?, finished_at = ?, next_attempt_at = NULL \
-         WHERE state = 'waiting' AND id = ?",
-    )
-    .bind(state.as_str())
-    .bind(reason)
-    .bind(at.timestamp_millis())
-}
-
-/// Marks an attempt, unless an earlier event of its incident is in line: whatever was put back there meanwhile, and
-/// whether or not the deliveries have heard of it, goes first.
-async fn begin(connection: &mut SqliteConnection, begin: &Begin) -> sqlx::Result<Result<Begun, NotFirst>> {
-    // All in one statement, but for what hardly ever is: each costs a visit to the thread that SQLite runs on.
-    let statement = if begin.past.is_empty() {
-        concat!(
-            mark!(),
-            "AND NOT EXISTS (SELECT 1 FROM events AS earlier WHERE earlier.state = 'waiting' \
-             AND earlier.incident_key = events.incident_key AND earlier.service_key = events.service_key \
-             AND earlier.id < events.id) ",
-            returning!()
+/// Keeps rejected webhooks and deletes the oldest until the bounds hold again.
+async fn keep_rejected(connection: &mut SqliteConnection, webhooks: &[&Rejected]) -> sqlx::Result<Vec<RejectedId>> {
+    let mut ids = Vec::with_capacity(webhooks.len());
+    for webhook in webhooks {
+        let id: i64 = sqlx::query_scalar(
+            "INSERT INTO rejected \
+             (received_at, resource, idempotency_key, sent_at, from_sentrys_pages, is_signed, reason, size, body) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
         )
-    } else if let Some(earlier) = read::first_before(connection, begin).await? {
-        return Ok(Err(NotFirst::Behind(earlier)));
-    } else {
-        concat!(mark!(), returning!())
-    };
-    let mark = sqlx::query(statement).bind(begin.at.timestamp_millis()).bind(begin.id.get());
-    if let Some(row) = mark.fetch_optional(&mut *connection).await? {
-        return row::to_send(&row).map(Ok);
+        .bind(webhook.received_at.timestamp_millis())
+        .bind(&webhook.resource)
+        .bind(&webhook.idempotency_key)
+        .bind(webhook.sent_at.map(|at| at.timestamp_millis()))
+        .bind(webhook.from_sentrys_pages)
+        .bind(webhook.is_signed)
+        .bind(&webhook.reason)
+        .bind(i64::try_from(webhook.body.len()).unwrap_or(i64::MAX))
+        .bind(&webhook.body)
+        .fetch_one(&mut *connection)
+        .await?;
+        ids.push(RejectedId::new(id));
     }
-    let earlier = read::first_before(connection, begin).await?;
-    Ok(Err(earlier.map_or(NotFirst::NotWaiting, NotFirst::Behind)))
-}
-
-/// Marks an attempt that was made.
-async fn mark(connection: &mut SqliteConnection, id: EventId, at: DateTime<Utc>) -> sqlx::Result<()> {
-    let mark = sqlx::query(mark!()).bind(at.timestamp_millis()).bind(id.get());
-    mark.execute(connection).await.map(drop)
-}
-
-fn milliseconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+    sqlx::query(
+        "DELETE FROM rejected WHERE id IN (
+            SELECT id FROM (
+                SELECT id, ROW_NUMBER() OVER newer AS place, SUM(size) OVER newer AS bytes
+                FROM rejected WINDOW newer AS (ORDER BY id DESC)
+            ) WHERE place > ? OR bytes > ?
+        )",
+    )
+    .bind(MAX_REJECTED)
+    .bind(MAX_REJECTED_BYTES)
+    .execute(connection)
+    .await?;
+    Ok(ids)
 }

@@ -13,9 +13,9 @@ use url::form_urlencoded;
 use super::shape::{Activity, Events, Left, Outcome, OutcomeKind, Outcomes, Rejected, Status};
 use super::{ApiError, Caller, OPENAPI, done, json};
 use crate::monitor::{Health, check};
+use crate::queue::admin::{BULK, BulkKind, Resolved};
 use crate::queue::json::{ItemDetails, ItemSummary, ServiceKeys};
 use crate::queue::{EventId, ItemId, QueueError, RejectedId, State};
-use crate::upkeep::{BULK, Heap, Resolved};
 use crate::web::AppState;
 use crate::web::body;
 
@@ -294,7 +294,7 @@ enum Selection {
     /// These.
     Ids(Vec<ItemId>),
     /// All of these kinds, at most [`BULK`] of each.
-    All(Vec<Heap>),
+    All(Vec<BulkKind>),
 }
 
 #[derive(Deserialize)]
@@ -325,7 +325,7 @@ fn select(body: &[u8]) -> Result<(Selection, Option<bool>), ApiError> {
         (None, Some(names)) => {
             let mut heaps = Vec::new();
             for name in &names {
-                let heap = Heap::parse(name).ok_or_else(|| bad("all: name dead, rejected or both"))?;
+                let heap = BulkKind::parse(name).ok_or_else(|| bad("all: name dead, rejected or both"))?;
                 if !heaps.contains(&heap) {
                     heaps.push(heap);
                 }
@@ -371,9 +371,9 @@ mod tests {
     fn a_selection_names_numbers_or_heaps() {
         let ids = vec![ItemId::Event(EventId::new(7)), ItemId::Rejected(RejectedId::new(7))];
         assert_eq!(select(br#"{"ids":["7","r7"]}"#).unwrap(), (Selection::Ids(ids), None));
-        let all = (Selection::All(vec![Heap::Dead]), None);
+        let all = (Selection::All(vec![BulkKind::Dead]), None);
         assert_eq!(select(br#"{"all":["dead","dead"]}"#).unwrap(), all);
-        let insists = (Selection::All(vec![Heap::Dead]), Some(true));
+        let insists = (Selection::All(vec![BulkKind::Dead]), Some(true));
         assert_eq!(select(br#"{"all":["dead"],"force":true}"#).unwrap(), insists);
     }
 

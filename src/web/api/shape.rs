@@ -8,9 +8,9 @@ use crate::delivery::KeyView;
 use crate::metrics::Bucket;
 use crate::monitor::{Health, Snapshot, Trouble};
 use crate::pagerduty::ServiceKey;
+use crate::queue::admin::{Discarded, Retried};
 use crate::queue::json::{ItemSummary, time};
 use crate::queue::{Destination, ItemId, Overview, State};
-use crate::upkeep::{Discarded, Retried};
 
 /// The health of the bridge.
 #[derive(Debug, Serialize)]

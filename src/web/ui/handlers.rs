@@ -17,8 +17,8 @@ use super::request::{Form, UiError, Visit, own_path, page, redirect};
 use super::{assets, detail, forms, lists, overview};
 use crate::monitor::{self, Health};
 use crate::pagerduty::ServiceKey;
+use crate::queue::admin::{BULK, BulkKind, Discarded, Outcomes, Resolved, Retried};
 use crate::queue::{EventId, ItemId, QueueError, Reader, RejectedId, RejectedSummary, State, Summary};
-use crate::upkeep::{BULK, Discarded, Heap, Outcomes, Resolved, Retried};
 use crate::web::AppState;
 use crate::web::answer::not_found;
 use crate::web::auth::admin::Refusal;
@@ -114,8 +114,8 @@ pub(super) async fn confirm_all(visit: Visit, request: HttpRequest, state: Data<
     let heap = heap(&request);
     let ids = heap.ids(state.queue.reader(), BULK).await.map_err(|error| visit.queue_error(&error))?;
     let subject = match heap {
-        Heap::Dead => Subject::DeadLetters,
-        Heap::Rejected => Subject::AllRejected,
+        BulkKind::Dead => Subject::DeadLetters,
+        BulkKind::Rejected => Subject::AllRejected,
     };
     let Some(newest) = ids.iter().map(number).max() else {
         let sentence = "There are none left. They may have been retried or discarded already.";
@@ -277,8 +277,8 @@ fn subject(request: &HttpRequest) -> Option<ItemId> {
 }
 
 /// Which list the path names: `/dead/…` or `/rejected/…`.
-fn heap(request: &HttpRequest) -> Heap {
-    if request.path().starts_with("/dead") { Heap::Dead } else { Heap::Rejected }
+fn heap(request: &HttpRequest) -> BulkKind {
+    if request.path().starts_with("/dead") { BulkKind::Dead } else { BulkKind::Rejected }
 }
 
 /// The number alone.

@@ -8,7 +8,7 @@ use crate::delivery::view::{DeliveryView, KeyView};
 use crate::metrics::{Bucket, MetricsSnapshot};
 use crate::monitor::{Cause, Health, Snapshot, Trouble};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
-use crate::queue::{Attention, Destination, EventId, Overview, Record, RejectedId, RejectedSummary, State, Summary};
+use crate::queue::{Backlog, Destination, EventId, Overview, Record, RejectedId, RejectedSummary, State, Summary};
 use crate::web::ui::layout::{About, Frame};
 use crate::web::ui::lists::Listing;
 use crate::web::ui::overview::{Lists, Notice, Status};
@@ -37,7 +37,7 @@ pub(super) fn snapshot() -> Snapshot {
         at: now(),
         started_at: ago(4),
         queue: Ok(Overview::default()),
-        backlog: Ok(Attention::default()),
+        backlog: Ok(Backlog::default()),
         storage: Ok(()),
         delivery: DeliveryView::default(),
         metrics: MetricsSnapshot::default(),

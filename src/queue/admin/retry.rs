@@ -1,0 +1,202 @@
+//! Dead letters go back to their places in line, rejected webhooks are mapped by this version and these settings.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+
+use super::{Editor, Outcomes, sorted};
+use crate::ingest::{Decision, Ignored, Ingest, Prepared, Rejection, Webhook};
+use crate::pagerduty::{EventType, IncidentKey};
+use crate::queue::decide::dedup_window::WINDOW;
+use crate::queue::{Enqueue, Enqueued, EventId, ItemId, QueueError, Reader, RejectedId, State};
+
+/// What became of something that was tried again.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Retried {
+    /// It was a dead letter, and waits at its place in line.
+    WaitsAgain,
+    /// It is a trigger whose incident was resolved since, so it stays a dead letter: it would open the incident again.
+    ResolvedSince,
+    /// It is no dead letter, but in this state.
+    NoDeadLetter(State),
+    /// It is a dead resolve whose incident was triggered anew since: it would close that, so it stays a dead letter.
+    TriggeredAnew,
+    /// The queue has nothing with this number.
+    NotThere,
+    /// The webhook became these events of an incident, and is gone.
+    Queued {
+        /// The incident.
+        incident_key: IncidentKey,
+        /// The events, or those it was folded into.
+        events: Vec<EventId>,
+    },
+    /// The webhook is to be ignored, and is gone.
+    Ignored(Ignored),
+    /// The webhook does something to an incident that is not open, and is gone.
+    NothingOpen(IncidentKey),
+    /// The webhook is rejected still, and kept.
+    StillRejected(Rejection),
+    /// Somebody else was faster: the webhook is gone.
+    Outrun,
+}
+
+impl Retried {
+    /// Whether nothing is left to be done about it.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        !matches!(
+            self,
+            Self::ResolvedSince | Self::TriggeredAnew | Self::NoDeadLetter(_) | Self::NotThere | Self::StillRejected(_)
+        )
+    }
+}
+
+/// Whether dead triggers are sent whose incident was resolved since.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Resolved {
+    /// No: they would open it again.
+    Kept,
+    /// Yes, somebody insists.
+    Sent,
+}
+
+/// Tries each of these again, once.
+///
+/// # Errors
+///
+/// When not all of it could be committed.
+pub async fn retry(
+    editor: &mut Editor,
+    ingest: &Ingest,
+    ids: &[ItemId],
+    resolved: Resolved,
+) -> Result<Outcomes<Retried>, QueueError> {
+    let (events, webhooks) = sorted(ids);
+    let mut outcomes: Vec<_> = revive(editor, &events, resolved)
+        .await?
+        .into_iter()
+        .map(|(id, outcome)| (ItemId::Event(id), outcome))
+        .collect();
+    for id in webhooks {
+        outcomes.push((ItemId::Rejected(id), remap(editor, ingest, id).await?));
+    }
+    Ok(outcomes)
+}
+
+/// Puts dead letters back to their places in line.
+///
+/// # Errors
+///
+/// When not all of it could be committed.
+pub async fn revive(
+    editor: &mut Editor,
+    events: &[EventId],
+    resolved: Resolved,
+) -> Result<Vec<(EventId, Retried)>, QueueError> {
+    let revived = match resolved {
+        Resolved::Kept => editor.revive(events).await?,
+        Resolved::Sent => editor.revive_resolved(events).await?,
+    };
+    let revived: HashSet<_> = revived.into_iter().collect();
+    let others: Vec<_> = events.iter().copied().filter(|id| !revived.contains(id)).collect();
+    let others = editor.reader().summaries(&others).await?;
+    let others: HashMap<_, _> = others.into_iter().map(|event| (event.id, (event.state, event.event_type))).collect();
+    let outcome = |id: &EventId| match others.get(id) {
+        _ if revived.contains(id) => Retried::WaitsAgain,
+        // What is dead still was left so on purpose.
+        Some((State::Dead, EventType::Trigger)) => Retried::ResolvedSince,
+        Some((State::Dead, _)) => Retried::TriggeredAnew,
+        Some((state, _)) => Retried::NoDeadLetter(*state),
+        None => Retried::NotThere,
+    };
+    Ok(events.iter().map(|id| (*id, outcome(id))).collect())
+}
+
+/// Decides on a rejected webhook again, by this version and these settings.
+///
+/// # Errors
+///
+/// When it could not be committed.
+pub async fn remap(editor: &mut Editor, ingest: &Ingest, id: RejectedId) -> Result<Retried, QueueError> {
+    let Some(webhook) = editor.reader().rejected(id).await? else {
+        return Ok(Retried::NotThere);
+    };
+    let received_at = webhook.received_at;
+    let decision = ingest.decide(&Webhook {
+        resource: webhook.resource.as_deref(),
+        from_sentrys_pages: webhook.from_sentrys_pages,
+        idempotency_key: webhook.idempotency_key.as_deref(),
+        sent_at: webhook.sent_at,
+        body: &webhook.body,
+        is_signed: webhook.is_signed,
+        received_at,
+    });
+    match decision {
+        Decision::Queue(prepared) if is_in_queue(editor.reader(), &prepared, received_at).await? => {
+            editor.discard_rejected(id).await?;
+            Ok(Retried::Ignored(Ignored::Repeated))
+        }
+        Decision::Queue(prepared) => {
+            let incident_key = prepared.event.incident_key.clone();
+            readmit(editor, id, Enqueue::trigger(*prepared, received_at), incident_key).await
+        }
+        Decision::Follow(follow_up) => {
+            let incident_key = follow_up.incident_key.clone();
+            readmit(editor, id, Enqueue::follow_up(*follow_up, received_at), incident_key).await
+        }
+        Decision::Ignored(reason) => {
+            editor.discard_rejected(id).await?;
+            Ok(Retried::Ignored(reason))
+        }
+        Decision::Rejected(rejection) => {
+            editor.reject_again(id, rejection.to_string()).await?;
+            Ok(Retried::StillRejected(rejection))
+        }
+    }
+}
+
+async fn readmit(
+    editor: &mut Editor,
+    id: RejectedId,
+    enqueue: Enqueue,
+    incident_key: IncidentKey,
+) -> Result<Retried, QueueError> {
+    Ok(match editor.readmit(id, enqueue).await? {
+        Some(Enqueued::Queued(events)) => {
+            Retried::Queued { incident_key, events: events.into_iter().map(|event| event.id).collect() }
+        }
+        Some(Enqueued::Repeated) => Retried::Ignored(Ignored::Repeated),
+        Some(Enqueued::Replayed) => Retried::Ignored(Ignored::Replayed),
+        Some(Enqueued::Outdated) => Retried::Ignored(Ignored::Outdated),
+        Some(Enqueued::NothingOpen) => Retried::NothingOpen(incident_key),
+        None => Retried::Outrun,
+    })
+}
+
+/// Whether the event of an alert that came at `received_at` is in the queue already, by whichever webhook: as one that
+/// came within the dedup window of it and waits, is dead or was delivered.
+async fn is_in_queue(reader: &Reader, prepared: &Prepared, received_at: DateTime<Utc>) -> Result<bool, QueueError> {
+    let Some(event_id) = prepared.alert.event_id.as_deref().map(plain) else { return Ok(false) };
+    let event = &prepared.event;
+    let bodies = reader.triggers_around(&event.destination.key, &event.incident_key, received_at, WINDOW).await?;
+    Ok(bodies.iter().any(|body| event_id_of(body).is_some_and(|other| other == event_id)))
+}
+
+/// The id of the Sentry event behind a trigger.
+fn event_id_of(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Body {
+        details: Details,
+    }
+    #[derive(Deserialize)]
+    struct Details {
+        event_id: String,
+    }
+    serde_json::from_slice(body).ok().map(|Body { details: Details { event_id } }| plain(&event_id))
+}
+
+/// An id without what only some versions of Sentry write into it.
+fn plain(event_id: &str) -> String {
+    event_id.replace('-', "").to_ascii_lowercase()
+}

@@ -1,0 +1,165 @@
+//! Attempts that begin, and what happens to an event after one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::{Decider, Settle};
+use crate::pagerduty::EventType;
+use crate::queue::envelope::with_counts_of;
+use crate::queue::store::{Attempted, Begin, IncidentQueue, IncidentUpdate, NotBegun, Plan, Settled, Settling};
+use crate::queue::{Begun, Disposition, EventId, State};
+
+/// What a batch has done to stored events so far.
+#[derive(Debug, Default)]
+pub(super) struct Ledger<'b> {
+    attempts: BTreeMap<EventId, Attempted>,
+    /// Events whose counts are inserted now.
+    bodies: BTreeMap<EventId, Vec<u8>>,
+    settled: BTreeMap<EventId, Settled<'b>>,
+    /// Those that no longer wait.
+    ended: BTreeSet<EventId>,
+    incidents: BTreeMap<&'b IncidentQueue, IncidentUpdate<'b>>,
+}
+
+impl<'b> Ledger<'b> {
+    pub(super) fn write(self, plan: &mut Plan<'b>) {
+        plan.attempts = self.attempts.into_values().collect();
+        plan.bodies = self.bodies.into_iter().collect();
+        plan.settled = self.settled.into_values().collect();
+        plan.incidents = self.incidents.into_values().collect();
+    }
+
+    fn add_attempt(&mut self, id: EventId, at: DateTime<Utc>) {
+        let attempted = self.attempts.entry(id).or_insert(Attempted { id, attempts: 0, last_at: at });
+        attempted.attempts += 1;
+        attempted.last_at = at;
+    }
+}
+
+impl<'b> Decider<'b> {
+    /// Records attempts that began when nothing could be committed. Their bytes are known outside, so they are stored as
+    /// they were sent.
+    pub(super) fn record(&mut self, attempts: &[(EventId, DateTime<Utc>)]) {
+        for (id, at) in attempts {
+            let Some(event) = self.known.beginning.get(id) else { continue };
+            let is_first = event.is_first && !self.ledger.attempts.contains_key(id);
+            if is_first
+                && event.count > 1
+                && let Some(body) = event.first_body()
+            {
+                self.ledger.bodies.insert(*id, body);
+            }
+            self.ledger.add_attempt(*id, *at);
+        }
+    }
+
+    /// Begins an attempt, unless an earlier event of its incident waits: whatever was put back there meanwhile, and
+    /// whether or not the deliveries know of it, goes first. The bytes of the first attempt are those of every later one.
+    pub(super) fn begin(&mut self, begin: &Begin) -> Result<Begun, NotBegun> {
+        let id = begin.id;
+        let event = self.known.beginning.get(&id).filter(|_| !self.ledger.ended.contains(&id));
+        let event = event.ok_or(NotBegun::NotWaiting)?;
+        if let Some(earlier) = event.earlier {
+            return Err(NotBegun::Behind(earlier));
+        }
+        let is_first = event.is_first && !self.ledger.attempts.contains_key(&id);
+        let to_send = if let Some(row) = self.replaced.get(&id).map(|row| &mut self.plan.rows[*row]) {
+            // Alerts of this very batch were folded into it.
+            let envelope = row.envelope.to_mut();
+            if is_first {
+                let body = std::mem::take(&mut envelope.body);
+                envelope.body = with_counts_of(body, envelope.counts_at.take(), row.count, row.first_seen);
+            }
+            Begun { body: envelope.body.clone(), received_at: envelope.received_at }
+        } else if let Some(body) = self.ledger.bodies.get(&id) {
+            event.begun(body.clone())
+        } else if is_first {
+            let body = event.first_body().ok_or(NotBegun::NotWaiting)?;
+            if event.count > 1 {
+                self.ledger.bodies.insert(id, body.clone());
+            }
+            event.begun(body)
+        } else {
+            event.begun(event.body.clone().ok_or(NotBegun::NotWaiting)?)
+        };
+        self.ledger.add_attempt(id, begin.at);
+        Ok(to_send)
+    }
+
+    /// Says what happens to an event after an attempt; whether it still waited.
+    pub(super) fn settle(&mut self, settle: &'b Settle) -> bool {
+        let Settle { id, disposition, at } = settle;
+        let Some(event) = self.known.settling.get(id).filter(|_| !self.ledger.ended.contains(id)) else { return false };
+        let was_retried = self.ledger.settled.contains_key(id);
+        let ended = |state, reason| Settled {
+            id: *id,
+            state,
+            reason,
+            finished_at: Some(*at),
+            next_attempt_at: None,
+            blamed_ms: None,
+        };
+        let waits = |reason, next_attempt_at, blamed| Settled {
+            id: *id,
+            state: State::Waiting,
+            reason: Some(reason),
+            finished_at: None,
+            next_attempt_at: Some(next_attempt_at),
+            blamed_ms: Some(milliseconds(blamed)),
+        };
+        let settled = match disposition {
+            Disposition::Delivered { note } => {
+                self.is_accepted(event, *id, *at);
+                ended(State::Delivered, note.as_deref())
+            }
+            Disposition::Dead { reason } => {
+                if event.was_in_doubt || was_retried {
+                    self.is_perhaps_accepted(event, *id, *at);
+                }
+                ended(State::Dead, Some(reason))
+            }
+            Disposition::RetryNow { reason } => waits(reason, *at, Duration::ZERO),
+            Disposition::Retry { reason, next_attempt_at, blamed } => waits(reason, *next_attempt_at, *blamed),
+        };
+        if settled.state != State::Waiting {
+            self.ledger.ended.insert(*id);
+        }
+        let blamed_before = self.ledger.settled.get(id).and_then(|before| before.blamed_ms);
+        let blamed_ms = settled.blamed_ms.or(blamed_before);
+        self.ledger.settled.insert(*id, Settled { blamed_ms, ..settled });
+        true
+    }
+
+    /// PagerDuty has accepted an event, which opens its incident or closes one that was opened before.
+    fn is_accepted(&mut self, event: &'b Settling, id: EventId, at: DateTime<Utc>) {
+        let is_known = event.is_known || self.ledger.incidents.contains_key(&event.queue);
+        match event.event_type {
+            EventType::Trigger => self.update(event, true, id, at),
+            EventType::Resolve if is_known => self.update(event, false, id, at),
+            EventType::Resolve | EventType::Acknowledge => {}
+        }
+    }
+
+    /// A trigger becomes a dead letter that PagerDuty may have accepted: an attempt before the last one ended without a
+    /// final answer. Its resolve is then sent all the same; where nothing is open, PagerDuty drops it.
+    fn is_perhaps_accepted(&mut self, event: &'b Settling, id: EventId, at: DateTime<Utc>) {
+        if event.event_type == EventType::Trigger {
+            self.update(event, true, id, at);
+        }
+    }
+
+    fn update(&mut self, event: &'b Settling, is_open: bool, id: EventId, changed_at: DateTime<Utc>) {
+        let folded = self.replaced.get(&id).and_then(|row| self.plan.rows[*row].sentry_at);
+        let sentry_at = event.sentry_at.max(folded).filter(|_| event.event_type == EventType::Trigger);
+        let before = self.ledger.incidents.get(&event.queue).and_then(|update| update.sentry_at);
+        let update =
+            IncidentUpdate { queue: &event.queue, is_open, changed_at, event_id: id, sentry_at: sentry_at.max(before) };
+        self.ledger.incidents.insert(&event.queue, update);
+    }
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,99 @@
+//! The dedup window: what webhooks said within the last minutes, so that a repetition is recognised.
+//!
+//! Only in memory: after a restart a repetition adds a line to the log of its incident, which is no harm.
+
+use std::collections::{HashMap, VecDeque};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::ingest::{Dedup, DedupKey};
+
+/// Its length. Sentry repeats a delivery three times, five minutes apart.
+pub(in crate::queue) const WINDOW: TimeDelta = TimeDelta::minutes(20);
+
+/// How many keys are remembered at most; about 20 MB.
+const MOST: usize = 200_000;
+
+/// The keys of the window, with the time each came last.
+#[derive(Debug, Default)]
+pub(in crate::queue) struct DedupWindow {
+    times: HashMap<DedupKey, DateTime<Utc>>,
+    order: VecDeque<(DateTime<Utc>, DedupKey)>,
+}
+
+impl DedupWindow {
+    /// Whether another webhook said the same within the window around `now`.
+    pub(in crate::queue) fn knows(&self, dedup: &Dedup, now: DateTime<Utc>) -> bool {
+        dedup.seen_if.iter().any(|key| self.times.get(key).is_some_and(|came| is_recent(*came, now)))
+    }
+
+    /// Adds what a webhook said at `now`.
+    pub(in crate::queue) fn remember(&mut self, dedup: &Dedup, now: DateTime<Utc>) {
+        for key in &dedup.records {
+            self.times.insert(key.clone(), now);
+            self.order.push_back((now, key.clone()));
+        }
+        while let Some((came, _)) = self.order.front()
+            && (!is_recent(*came, now) || self.order.len() > MOST)
+            && let Some((came, key)) = self.order.pop_front()
+        {
+            // A key that came again has a later place in the order.
+            if self.times.get(&key) == Some(&came) {
+                self.times.remove(&key);
+            }
+        }
+    }
+}
+
+/// Whether `came` is within the window. What came later than now came before the clock was set back, and nobody knows
+/// how long ago.
+fn is_recent(came: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    (now - came).abs() < WINDOW
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::dedup;
+
+    fn at(minutes: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::minutes(minutes)
+    }
+
+    fn said(text: &str) -> Dedup {
+        let keys = vec![dedup::key_of(text)];
+        Dedup { seen_if: keys.clone(), records: keys, ..Dedup::default() }
+    }
+
+    #[test]
+    fn what_was_said_is_known_for_a_while_and_then_forgotten() {
+        let mut window = DedupWindow::default();
+        assert!(!window.knows(&said("a"), at(0)));
+        window.remember(&said("a"), at(0));
+        assert!(window.knows(&said("a"), at(19)));
+        assert!(!window.knows(&said("b"), at(19)));
+        assert!(!window.knows(&said("a"), at(20)));
+        window.remember(&said("b"), at(20));
+        assert_eq!(window.times.len(), 1);
+    }
+
+    #[test]
+    fn what_is_said_again_is_remembered_from_then_on() {
+        let mut window = DedupWindow::default();
+        window.remember(&said("a"), at(0));
+        window.remember(&said("a"), at(15));
+        window.remember(&said("b"), at(21));
+        assert!(window.knows(&said("a"), at(34)));
+    }
+
+    #[test]
+    fn the_oldest_go_first_when_there_are_too_many() {
+        let mut window = DedupWindow::default();
+        for number in 0..=MOST {
+            window.remember(&said(&number.to_string()), at(0));
+        }
+        assert!(!window.knows(&said("0"), at(0)));
+        assert!(window.knows(&said("1"), at(0)));
+        assert_eq!((window.times.len(), window.order.len()), (MOST, MOST));
+    }
+}

@@ -1,0 +1,132 @@
+//! Webhooks about incidents that may be open: resolves, acknowledgements, and triggers of issues that are back.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+
+use super::{Decider, Planned, times};
+use crate::ingest::{DedupKey, FollowUp};
+use crate::pagerduty::{Destination, EventType, IncidentKey, ServiceKey, render};
+use crate::queue::store::{IncidentChange, Resolve};
+use crate::queue::{Enqueued, Envelope};
+
+impl<'b> Decider<'b> {
+    pub(super) fn follow_up(&mut self, follow_up: &'b FollowUp, received_at: DateTime<Utc>, is_late: bool) -> Planned {
+        if self.is_replayed(follow_up) {
+            return Planned::NotQueued(Enqueued::Replayed);
+        }
+        let now = if is_late { self.times.until } else { received_at };
+        let (mut keys, is_outdated) = self.recipients(follow_up, now);
+        match follow_up.event_type() {
+            EventType::Trigger => self.reopen(follow_up),
+            EventType::Resolve => {
+                self.mark_resolved(follow_up, received_at, now);
+                // Where the incident is open again already, the resolve would close what comes late and hide that.
+                if !is_outdated {
+                    self.remember_resolve(follow_up, received_at);
+                }
+            }
+            EventType::Acknowledge => {}
+        }
+        if keys.is_empty() && !is_outdated {
+            keys.extend(&follow_up.fallback);
+        }
+        if keys.is_empty() {
+            return Planned::NotQueued(if is_outdated { Enqueued::Outdated } else { Enqueued::NothingOpen });
+        }
+        let mut places = Vec::with_capacity(keys.len());
+        for key in keys {
+            let event = follow_up.event_for(Destination::v1(key.clone()));
+            let envelope = Envelope::new(&event, render(&event), received_at);
+            self.queue((&follow_up.incident_key, key), Cow::Owned(envelope), follow_up.happened_at, &mut places);
+        }
+        Planned::Queued(places)
+    }
+
+    /// The integrations that a follow-up goes to: those where its incident is open or, for a trigger, ever was. Also
+    /// whether it is a resolve that is older than what is open somewhere.
+    fn recipients(&self, follow_up: &'b FollowUp, now: DateTime<Utc>) -> (Vec<&'b ServiceKey>, bool) {
+        let mut is_outdated = false;
+        let mut keys = Vec::new();
+        for (key, incident) in self.incidents.get(&follow_up.incident_key).into_iter().flatten() {
+            let goes_there = match follow_up.event_type() {
+                EventType::Trigger => true,
+                EventType::Acknowledge => incident.is_open,
+                EventType::Resolve => {
+                    let outdated =
+                        incident.is_open && times::is_outdated(follow_up.happened_at, incident.triggered_at, now);
+                    is_outdated |= outdated;
+                    incident.is_open && !outdated
+                }
+            };
+            if goes_there {
+                keys.push(*key);
+            }
+        }
+        (keys, is_outdated)
+    }
+
+    /// Keeps a resolve for the triggers that it overtook, if it is known when Sentry sent it. One that comes late, such as
+    /// a webhook that was rejected and is read again, takes nothing from what is known.
+    fn remember_resolve(&mut self, follow_up: &'b FollowUp, received_at: DateTime<Utc>) {
+        let Some(happened_at) = follow_up.happened_at else { return };
+        let before = self.resolve_of(&follow_up.incident_key).unwrap_or(Resolve { happened_at, received_at });
+        let latest = Resolve {
+            happened_at: happened_at.max(before.happened_at),
+            received_at: received_at.max(before.received_at),
+        };
+        self.resolves.insert(&follow_up.incident_key, Some(latest));
+    }
+
+    /// Marks the triggers of an incident that PagerDuty has not accepted and Sentry did not receive after this resolve:
+    /// once they are dead letters, nobody retries them without knowing.
+    fn mark_resolved(&mut self, follow_up: &'b FollowUp, received_at: DateTime<Utc>, now: DateTime<Utc>) {
+        let (incident_key, sent_at) = (&follow_up.incident_key, follow_up.happened_at);
+        for row in self.plan.rows.iter_mut().filter(|row| row.envelope.is_trigger()) {
+            if row.envelope.incident_key == *incident_key && times::is_resolved(row.sentry_at, sent_at, now) {
+                row.resolved_at = Some(received_at);
+            }
+        }
+        self.plan.changes.push(IncidentChange::Resolved { incident_key, received_at, sent_at, now });
+    }
+
+    /// Forgets the resolve of an incident that was opened again, unless Sentry sent that before it. Its dead letters may
+    /// be retried again.
+    fn reopen(&mut self, follow_up: &'b FollowUp) {
+        let incident_key = &follow_up.incident_key;
+        let reopened_at = follow_up.happened_at.unwrap_or(DateTime::<Utc>::MAX_UTC);
+        if self.resolve_of(incident_key).is_some_and(|resolve| resolve.happened_at <= reopened_at) {
+            self.resolves.insert(incident_key, None);
+        }
+        self.plan.changes.push(IncidentChange::Reopened(incident_key));
+    }
+
+    /// Whether it is a copy of a resolve that was received before. Remembers it otherwise.
+    fn is_replayed(&mut self, follow_up: &'b FollowUp) -> bool {
+        let Some(key) = &follow_up.dedup.once else { return false };
+        let (incident_key, event_type) = (&follow_up.incident_key, follow_up.event_type());
+        if self.was_seen(key) {
+            // A trigger is never dropped for it: a copy of one closes nothing.
+            return event_type == EventType::Resolve;
+        }
+        self.plan.seen.push((key, incident_key, event_type));
+        if follow_up.dedup.renews {
+            self.forget_seen_resolves(incident_key);
+        }
+        false
+    }
+
+    /// Forgets the resolves of an incident: the next one may be the same as the last.
+    fn forget_seen_resolves(&mut self, incident_key: &'b IncidentKey) {
+        let is_one = |key: &IncidentKey, event_type| key == incident_key && event_type == EventType::Resolve;
+        self.plan.seen.retain(|(_, key, event_type)| !is_one(key, *event_type));
+        self.plan.forget_seen.push(incident_key);
+        let known = self.known.seen.iter().filter(|(_, seen)| is_one(&seen.incident_key, seen.event_type));
+        self.forgotten.extend(known.map(|(key, _)| key));
+    }
+
+    pub(super) fn was_seen(&self, key: &DedupKey) -> bool {
+        self.plan.seen.iter().any(|(seen, ..)| *seen == key)
+            || self.known.seen.contains_key(key) && !self.forgotten.contains(key)
+    }
+}

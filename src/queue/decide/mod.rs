@@ -1,0 +1,418 @@
+//! All rules of the queue, pure: from a batch, and what the store has about it, to the rows to write and the answers.
+//!
+//! - this file: events become rows of their own, or are folded into waiting ones
+//! - `follow_up`: webhooks about incidents that may be open
+//! - `attempts`: attempts that begin, and what happens to an event after one
+//! - `dedup_window`: what was said within the last minutes
+//! - `times`: what belongs before what, by the times that Sentry gives
+//!
+//! A batch is decided in the order in which it is written: unrecorded attempts, webhooks, settled events, attempts that
+//! begin, rejected webhooks. What comes first in it is known to what comes after.
+
+mod attempts;
+pub(super) mod dedup_window;
+mod follow_up;
+#[cfg(test)]
+pub(super) mod tests;
+pub(super) mod times;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+
+use super::envelope::{Accepted, Begun, Content, Disposition, Enqueue, Enqueued, Envelope, EventId};
+use super::item::Rejected;
+use super::store::{Begin, Incident, IncidentQueue, Known, KnownIncident, NotBegun, Plan, Resolve, Row, Tail, Wanted};
+use crate::ingest::{Dedup, DedupKey};
+use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+use dedup_window::DedupWindow;
+use times::Window;
+
+/// What one transaction does. It borrows the operations, so that they can be tried again when it fails.
+#[derive(Debug, Default)]
+pub(super) struct Batch<'b> {
+    /// Attempts that began when nothing could be committed.
+    pub(super) unrecorded: &'b [(EventId, DateTime<Utc>)],
+    /// Waiting events whose attempts cannot be recorded, because they are damaged. Nothing is folded into them: their bytes
+    /// were sent.
+    pub(super) unrecordable: &'b [EventId],
+    pub(super) enqueues: Vec<&'b Enqueue>,
+    /// Whether the webhooks came at some earlier time and were rejected then.
+    pub(super) is_late: bool,
+    /// Nothing is folded into what waits already, which may be damaged.
+    pub(super) unfolded: bool,
+    pub(super) settles: Vec<&'b Settle>,
+    pub(super) begins: Vec<&'b Begin>,
+    pub(super) rejects: Vec<&'b Rejected>,
+    pub(super) probe: bool,
+}
+
+/// What happens to an event after an attempt.
+#[derive(Clone, Debug)]
+pub(super) struct Settle {
+    pub(super) id: EventId,
+    pub(super) disposition: Disposition,
+    pub(super) at: DateTime<Utc>,
+}
+
+/// What is to be written for a batch, and the answers to its operations, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Decision<'b> {
+    pub(super) plan: Plan<'b>,
+    pub(super) enqueued: Vec<Planned>,
+    /// Whether each event was still waiting.
+    pub(super) settled: Vec<bool>,
+    pub(super) begun: Vec<Result<Begun, NotBegun>>,
+    /// What to add to the dedup window once the plan is committed.
+    pub(super) said: Vec<(&'b Dedup, DateTime<Utc>)>,
+}
+
+/// The outcome of an [`Enqueue`] before its new rows have numbers.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Planned {
+    /// In these rows.
+    Queued(Vec<Place>),
+    /// Nothing was queued.
+    NotQueued(Enqueued),
+}
+
+/// The row of an event.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Place {
+    pub(super) row: usize,
+    /// For how many alerts the row stood then.
+    pub(super) count: u32,
+    pub(super) event_type: EventType,
+}
+
+impl Planned {
+    /// With the numbers of the rows of the plan.
+    pub(super) fn numbered(self, rows: &[EventId]) -> Enqueued {
+        match self {
+            Self::NotQueued(enqueued) => enqueued,
+            Self::Queued(places) => {
+                let accepted = |place: Place| {
+                    let id = *rows.get(place.row)?;
+                    Some(Accepted { id, count: place.count, event_type: place.event_type })
+                };
+                Enqueued::Queued(places.into_iter().filter_map(accepted).collect())
+            }
+        }
+    }
+}
+
+/// What has to be loaded to decide a batch.
+pub(super) fn wanted(batch: &Batch<'_>) -> Wanted {
+    let (mut queues, mut incidents, mut seen) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for enqueue in &batch.enqueues {
+        match &enqueue.content {
+            Content::Event { envelope, .. } => drop(queues.insert(queue_of(envelope))),
+            Content::FollowUp(follow_up) => drop(incidents.insert(&follow_up.incident_key)),
+        }
+        seen.extend(&enqueue.dedup.once);
+        if batch.is_late {
+            seen.extend(&enqueue.dedup.seen_if);
+        }
+    }
+    let settling: BTreeSet<_> = batch.settles.iter().map(|settle| settle.id).collect();
+    let ends =
+        |settle: &&&Settle| !matches!(settle.disposition, Disposition::Retry { .. } | Disposition::RetryNow { .. });
+    let ended: Vec<_> = batch.settles.iter().filter(ends).map(|settle| settle.id).collect();
+    // Nothing waits for an event that ends in this batch.
+    let past = |begin: &Begin| begin.past.iter().chain(&ended).copied().collect::<Vec<_>>();
+    let beginning: BTreeMap<_, _> = batch.begins.iter().map(|begin| (begin.id, past(begin))).collect();
+    let unrecorded: BTreeSet<_> = batch.unrecorded.iter().map(|(id, _)| *id).collect();
+    Wanted {
+        queues: queues.into_iter().map(owned).collect(),
+        incidents: incidents.into_iter().cloned().collect(),
+        seen: seen.into_iter().cloned().collect(),
+        settling: settling.into_iter().collect(),
+        unrecorded: unrecorded.into_iter().filter(|id| !beginning.contains_key(id)).collect(),
+        beginning: beginning.into_iter().collect(),
+        unfolded: batch.unfolded,
+    }
+}
+
+/// Decides all of a batch.
+pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupWindow) -> Decision<'b> {
+    let repeated = repeated(batch, window);
+    let fresh =
+        || batch.enqueues.iter().zip(&repeated).filter(|(_, repeated)| !**repeated).map(|(enqueue, _)| *enqueue);
+    let newest = fresh().map(|enqueue| enqueue.received_at).max().unwrap_or_default();
+    let times = if batch.is_late { Window::since(newest) } else { Window::around(newest) };
+    let mut decider = Decider::new(batch, known, times);
+    if !batch.is_late && fresh().any(resolves_something) {
+        decider.plan.forget_resolves = Some(times);
+    }
+    let mut decision = Decision::default();
+    decider.record(batch.unrecorded);
+    for (enqueue, is_repeated) in batch.enqueues.iter().zip(&repeated) {
+        let planned =
+            if *is_repeated { Planned::NotQueued(Enqueued::Repeated) } else { decider.enqueue(enqueue, batch.is_late) };
+        if !is_repeated && !batch.is_late && !enqueue.dedup.records.is_empty() {
+            decision.said.push((&enqueue.dedup, enqueue.received_at));
+        }
+        decision.enqueued.push(planned);
+    }
+    decision.settled = batch.settles.iter().map(|settle| decider.settle(settle)).collect();
+    decision.begun = batch.begins.iter().map(|begin| decider.begin(begin)).collect();
+    decision.plan = decider.into_plan();
+    decision.plan.probe = batch.probe;
+    decision.plan.rejected.clone_from(&batch.rejects);
+    decision
+}
+
+/// Which webhooks say what another one said within the dedup window, or before them in the batch.
+fn repeated(batch: &Batch<'_>, window: &DedupWindow) -> Vec<bool> {
+    let mut said: HashSet<&DedupKey> = HashSet::new();
+    let mut repeated = Vec::with_capacity(batch.enqueues.len());
+    for Enqueue { dedup, received_at, .. } in &batch.enqueues {
+        let is_repeated =
+            !batch.is_late && (window.knows(dedup, *received_at) || dedup.seen_if.iter().any(|key| said.contains(key)));
+        if !is_repeated {
+            said.extend(&dedup.records);
+        }
+        repeated.push(is_repeated);
+    }
+    repeated
+}
+
+fn resolves_something(enqueue: &Enqueue) -> bool {
+    matches!(&enqueue.content, Content::FollowUp(follow_up) if follow_up.event_type() == EventType::Resolve)
+}
+
+/// The name of an incident queue.
+type QueueRef<'b> = (&'b IncidentKey, &'b ServiceKey);
+
+fn queue_of(envelope: &Envelope) -> QueueRef<'_> {
+    (&envelope.incident_key, &envelope.service_key)
+}
+
+fn owned((incident_key, service_key): QueueRef<'_>) -> IncidentQueue {
+    IncidentQueue { incident_key: incident_key.clone(), service_key: service_key.clone() }
+}
+
+/// What a waiting event does to an incident once it is delivered.
+pub(super) fn wait<K: Ord>(
+    incidents: &mut BTreeMap<K, Incident>,
+    key: K,
+    event_type: EventType,
+    sentry_at: Option<DateTime<Utc>>,
+) {
+    match event_type {
+        EventType::Trigger => {
+            let incident = incidents.entry(key).or_default();
+            incident.is_open = true;
+            incident.triggered_at = incident.triggered_at.max(sentry_at);
+        }
+        // A resolve of an incident that the bridge does not know makes none known.
+        EventType::Resolve => drop(incidents.get_mut(&key).map(|incident| incident.is_open = false)),
+        EventType::Acknowledge => {}
+    }
+}
+
+impl KnownIncident {
+    /// The integrations where the incident was opened, and how it stands there once what waits is delivered.
+    pub(super) fn after_delivery(&self) -> BTreeMap<&ServiceKey, Incident> {
+        let mut incidents: BTreeMap<_, _> = self.accepted.iter().map(|(key, incident)| (key, *incident)).collect();
+        for row in &self.waiting {
+            wait(&mut incidents, &row.service_key, row.event_type, row.sentry_at);
+        }
+        incidents
+    }
+}
+
+/// The end of an incident queue, if it can be folded into.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Stored(Tail),
+    Row(usize),
+}
+
+/// A batch while it is decided.
+struct Decider<'b> {
+    known: &'b Known,
+    times: Window,
+    ends: HashMap<QueueRef<'b>, End>,
+    incidents: HashMap<&'b IncidentKey, BTreeMap<&'b ServiceKey, Incident>>,
+    /// Those that this batch changes.
+    resolves: BTreeMap<&'b IncidentKey, Option<Resolve>>,
+    /// Those of `known` that are forgotten.
+    forgotten: HashSet<&'b DedupKey>,
+    /// The rows that replace stored events.
+    replaced: HashMap<EventId, usize>,
+    ledger: attempts::Ledger<'b>,
+    plan: Plan<'b>,
+}
+
+impl<'b> Decider<'b> {
+    fn new(batch: &'b Batch<'b>, known: &'b Known, times: Window) -> Self {
+        let mut ends = HashMap::new();
+        if !batch.unfolded {
+            let unrecorded = batch.unrecorded.iter().map(|(id, _)| *id);
+            let attempted: HashSet<_> = unrecorded.chain(batch.unrecordable.iter().copied()).collect();
+            let stored = known.tails.iter().map(|(queue, tail)| ((&queue.incident_key, &queue.service_key), *tail));
+            ends.extend(
+                stored.filter(|(_, tail)| !attempted.contains(&tail.id)).map(|(q, tail)| (q, End::Stored(tail))),
+            );
+            for (incident_key, incident) in &known.incidents {
+                for row in &incident.waiting {
+                    let queue = (incident_key, &row.service_key);
+                    match row.tail.filter(|tail| !attempted.contains(&tail.id)) {
+                        Some(tail) => ends.insert(queue, End::Stored(tail)),
+                        None => ends.remove(&queue),
+                    };
+                }
+            }
+        }
+        let incidents = batch.enqueues.iter().filter_map(|enqueue| match &enqueue.content {
+            Content::FollowUp(follow_up) => Some(&follow_up.incident_key),
+            Content::Event { .. } => None,
+        });
+        let stored = |key| known.incidents.get(key).map(KnownIncident::after_delivery).unwrap_or_default();
+        let incidents = incidents.map(|key| (key, stored(key))).collect();
+        Self {
+            known,
+            times,
+            ends,
+            incidents,
+            resolves: BTreeMap::new(),
+            forgotten: HashSet::new(),
+            replaced: HashMap::new(),
+            ledger: attempts::Ledger::default(),
+            plan: Plan::default(),
+        }
+    }
+
+    fn enqueue(&mut self, enqueue: &'b Enqueue, is_late: bool) -> Planned {
+        if is_late {
+            // Another rejected webhook may have become the same event before.
+            if enqueue.dedup.seen_if.iter().any(|key| self.was_seen(key)) {
+                return Planned::NotQueued(Enqueued::Repeated);
+            }
+            let (incident_key, event_type) = (enqueue.incident_key(), enqueue.event_type());
+            self.plan.seen.extend(enqueue.dedup.records.iter().map(|key| (key, incident_key, event_type)));
+        }
+        match &enqueue.content {
+            Content::Event { envelope, happened_at } => {
+                let mut places = Vec::with_capacity(1);
+                self.queue(queue_of(envelope), Cow::Borrowed(envelope), *happened_at, &mut places);
+                Planned::Queued(places)
+            }
+            Content::FollowUp(follow_up) => self.follow_up(follow_up, enqueue.received_at, is_late),
+        }
+    }
+
+    /// Queues an event. A trigger that a resolve has overtaken is followed by a resolve of its own.
+    fn queue(
+        &mut self,
+        queue: QueueRef<'b>,
+        envelope: Cow<'b, Envelope>,
+        happened_at: Option<DateTime<Utc>>,
+        places: &mut Vec<Place>,
+    ) {
+        let is_overtaken = self.is_overtaken(queue.0, envelope.is_trigger(), happened_at);
+        let resolve = is_overtaken.then(|| envelope.resolved());
+        let place = self.place(queue, envelope, happened_at);
+        places.push(place);
+        if let Some(resolve) = resolve {
+            self.plan.rows[place.row].resolved_at = Some(self.times.now);
+            places.push(self.place(queue, Cow::Owned(resolve), happened_at));
+        }
+    }
+
+    /// Gives an event a row of its own, or folds a trigger into the one at the end of its queue.
+    ///
+    /// Neither the order nor what PagerDuty is sent about the incident changes by that, and the queue grows with
+    /// incidents instead of noise.
+    fn place(&mut self, queue: QueueRef<'b>, envelope: Cow<'b, Envelope>, sentry_at: Option<DateTime<Utc>>) -> Place {
+        let (event_type, is_trigger) = (envelope.event_type, envelope.is_trigger());
+        let rows = &mut self.plan.rows;
+        let row = match self.ends.remove(&queue).filter(|_| is_trigger) {
+            Some(End::Row(row)) => {
+                rows[row].fold(envelope, sentry_at);
+                row
+            }
+            Some(End::Stored(tail)) => {
+                self.replaced.insert(tail.id, rows.len());
+                rows.push(Row::replacing(tail, envelope, sentry_at));
+                rows.len() - 1
+            }
+            None => {
+                rows.push(Row::new(envelope, sentry_at));
+                rows.len() - 1
+            }
+        };
+        let (count, row_sentry_at) = (rows[row].count, rows[row].sentry_at);
+        if is_trigger {
+            self.ends.insert(queue, End::Row(row));
+        }
+        if let Some(incidents) = self.incidents.get_mut(queue.0) {
+            wait(incidents, queue.1, event_type, row_sentry_at);
+        }
+        Place { row, count, event_type }
+    }
+
+    /// The last resolve of an incident that still counts.
+    fn resolve_of(&self, incident_key: &IncidentKey) -> Option<Resolve> {
+        let stored = || {
+            let stored = self.known.resolves.get(incident_key).copied();
+            stored.filter(|resolve| self.plan.forget_resolves.is_none_or(|times| times.contains(resolve.received_at)))
+        };
+        self.resolves.get(incident_key).copied().unwrap_or_else(stored)
+    }
+
+    /// Whether an event belongs before a resolve that came earlier.
+    fn is_overtaken(
+        &mut self,
+        incident_key: &'b IncidentKey,
+        is_trigger: bool,
+        happened_at: Option<DateTime<Utc>>,
+    ) -> bool {
+        let resolve = self.resolve_of(incident_key).filter(|resolve| resolve.received_at >= self.times.since);
+        let Some(resolve) = resolve else { return false };
+        if resolve.received_at > self.times.until {
+            // It came before the clock was set back.
+            self.resolves.insert(incident_key, None);
+            return false;
+        }
+        if !is_trigger || times::is_overtaken(happened_at, resolve.happened_at) {
+            return is_trigger;
+        }
+        // The incident is open again, and closing it for another trigger that comes late would hide that.
+        self.resolves.insert(incident_key, None);
+        false
+    }
+
+    fn into_plan(mut self) -> Plan<'b> {
+        self.ledger.write(&mut self.plan);
+        self.plan.resolves = self.resolves.into_iter().collect();
+        self.plan
+    }
+}
+
+impl<'b> Row<'b> {
+    fn new(envelope: Cow<'b, Envelope>, sentry_at: Option<DateTime<Utc>>) -> Self {
+        let first_seen = envelope.received_at;
+        Self { replaces: None, envelope, count: 1, first_seen, sentry_at, resolved_at: None }
+    }
+
+    fn replacing(tail: Tail, envelope: Cow<'b, Envelope>, sentry_at: Option<DateTime<Utc>>) -> Self {
+        Self {
+            replaces: Some(tail.id),
+            envelope,
+            count: tail.count.saturating_add(1),
+            first_seen: tail.first_seen,
+            sentry_at: tail.sentry_at.max(sentry_at),
+            resolved_at: None,
+        }
+    }
+
+    fn fold(&mut self, envelope: Cow<'b, Envelope>, sentry_at: Option<DateTime<Utc>>) {
+        self.envelope = envelope;
+        self.count = self.count.saturating_add(1);
+        self.sentry_at = self.sentry_at.max(sentry_at);
+        self.resolved_at = None;
+    }
+}

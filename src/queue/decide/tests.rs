@@ -1,0 +1,346 @@
+//! Batches and what is known, in words. `t1` is a trigger of incident 1 that brings its own service key, `r1` such a
+//! resolve; `A1`, `R1` and `U1` are webhooks that acknowledge, resolve or reopen incident 1 wherever it is open. The word
+//! at place `n` came, and happened in Sentry, at second `n`; `@9` behind a word says another second for Sentry.
+
+use super::*;
+use crate::ingest::{Dedup, FollowUp, dedup};
+use crate::pagerduty::Description;
+use crate::pagerduty::event::{Details, EventAction, Note, Trigger};
+use crate::queue::store::{Attemptable, Seen, Settling, WaitingRow};
+
+const KEY: &str = "0123456789abcdef0123456789abcdef";
+pub(in crate::queue) const OTHER: &str = "0123456789abcdef0123456789abcdeF";
+
+pub(in crate::queue) fn key(text: &str) -> ServiceKey {
+    ServiceKey::parse(text).unwrap()
+}
+
+fn incident(name: &str) -> IncidentKey {
+    IncidentKey::parse(name).unwrap()
+}
+
+pub(in crate::queue) fn at(second: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(second, 0).unwrap()
+}
+
+fn envelope(word: &str, second: i64) -> Envelope {
+    let (kind, name) = word.split_at(1);
+    let event_type = if kind == "t" { EventType::Trigger } else { EventType::Resolve };
+    Envelope {
+        service_key: key(KEY),
+        incident_key: incident(name),
+        event_type,
+        description: word.to_owned(),
+        body: br#"{"details":{}}"#.to_vec(),
+        counts_at: Some(12),
+        received_at: at(second),
+    }
+}
+
+pub(in crate::queue) fn enqueue(text: &str, place: i64) -> Enqueue {
+    let (word, second) = text.split_once('@').map_or((text, place), |(word, second)| (word, second.parse().unwrap()));
+    let (kind, name) = word.split_at(1);
+    let received_at = at(place);
+    if "tr".contains(kind) {
+        let content = Content::Event { envelope: envelope(word, place), happened_at: Some(at(second)) };
+        return Enqueue { content, received_at, dedup: Dedup::default() };
+    }
+    let note = Note { description: Description::new(word) };
+    let action = match kind {
+        "A" => EventAction::Acknowledge(note),
+        "R" => EventAction::Resolve(note),
+        _ => EventAction::Trigger(Trigger {
+            description: Description::new(word).unwrap(),
+            client: "sentry",
+            client_url: None,
+            details: Details::new(),
+            links: Vec::new(),
+        }),
+    };
+    let follow_up = FollowUp {
+        incident_key: incident(name),
+        action,
+        happened_at: Some(at(second)),
+        fallback: None,
+        dedup: Dedup { once: Some(dedup::key_of(text)), ..Dedup::default() },
+    };
+    Enqueue::follow_up(follow_up, received_at)
+}
+
+fn enqueues(words: &str) -> Vec<Enqueue> {
+    words.split_whitespace().zip(0..).map(|(word, place)| enqueue(word, place)).collect()
+}
+
+/// The rows, each as the event it does, its incident and its count; with the event that it replaces and its first second
+/// where it does not stand for one alert of this batch; `!` marks what is resolved already.
+fn rows(plan: &Plan<'_>) -> String {
+    let row = |row: &Row<'_>| {
+        let kind = &row.envelope.event_type.as_str()[..1];
+        let other = if row.envelope.service_key == key(KEY) { "" } else { "'" };
+        let count = if row.count > 1 { format!("x{}", row.count) } else { String::new() };
+        let replaced = row.replaces.map_or_else(String::new, |id| format!("={id}"));
+        let resolved = if row.resolved_at.is_some() { "!" } else { "" };
+        format!("{kind}{}{other}{count}{replaced}{resolved}", row.envelope.incident_key.as_str())
+    };
+    plan.rows.iter().map(row).collect::<Vec<_>>().join(" ")
+}
+
+/// What became of each word: its rows, or why there is none.
+fn outcomes(enqueued: &[Planned]) -> String {
+    let outcome = |planned: &Planned| match planned {
+        Planned::Queued(places) => places.iter().map(|place| place.row.to_string()).collect::<Vec<_>>().join("+"),
+        Planned::NotQueued(reason) => format!("{reason:?}").to_lowercase(),
+    };
+    enqueued.iter().map(outcome).collect::<Vec<_>>().join(" ")
+}
+
+/// Decides the words and tells rows and outcomes.
+fn decided(known: &Known, words: &str) -> (String, String) {
+    let enqueues = enqueues(words);
+    let batch = Batch { enqueues: enqueues.iter().collect(), ..Batch::default() };
+    let decision = decide(&batch, known, &DedupWindow::default());
+    (rows(&decision.plan), outcomes(&decision.enqueued))
+}
+
+/// A trigger that waits at the end of the queue of an incident.
+fn tail(name: &str, id: i64, count: u32) -> (IncidentQueue, Tail) {
+    let queue = IncidentQueue { incident_key: incident(name), service_key: key(KEY) };
+    (queue, Tail { id: EventId::new(id), count, first_seen: at(-9), sentry_at: None })
+}
+
+/// Incident 1 as PagerDuty has it at some integrations, each open or not, with what Sentry received last.
+fn accepted(at_keys: &[(&str, bool, i64)]) -> Known {
+    let accepted = at_keys
+        .iter()
+        .map(|(text, is_open, second)| (key(text), Incident { is_open: *is_open, triggered_at: Some(at(*second)) }));
+    let known = KnownIncident { accepted: accepted.collect(), waiting: Vec::new() };
+    Known { incidents: HashMap::from([(incident("1"), known)]), ..Known::default() }
+}
+
+#[test]
+fn triggers_of_one_incident_share_a_row_until_it_is_resolved() {
+    let table = [
+        ("t1", "t1", "0"),
+        ("t1 t2 t1 r1 t1 t1 r2 r2", "t1x2 t2 r1 t1x2 r2 r2", "0 1 0 2 3 3 4 5"),
+        ("r1 t1 t1", "r1 t1x2", "0 1 1"),
+    ];
+    for (words, expected, outcomes) in table {
+        assert_eq!(decided(&Known::default(), words), (expected.to_owned(), outcomes.to_owned()), "{words}");
+    }
+}
+
+#[test]
+fn the_first_trigger_of_a_queue_is_folded_into_the_one_that_waits_at_its_end() {
+    let known = Known { tails: HashMap::from([tail("1", 7, 40), tail("2", 8, 1)]), ..Known::default() };
+    let enqueues = enqueues("r1 t2 t2 t1");
+    let mut batch = Batch { enqueues: enqueues.iter().collect(), ..Batch::default() };
+    let decision = decide(&batch, &known, &DedupWindow::default());
+    // What waits at the end of the first queue cannot be folded into: a resolve comes before the trigger.
+    assert_eq!(rows(&decision.plan), "r1 t2x3=8 t1");
+    assert_eq!(decision.plan.rows[1].first_seen, at(-9));
+    let counts = decision.enqueued.iter().map(|planned| match planned {
+        Planned::Queued(places) => places[0].count,
+        Planned::NotQueued(_) => 0,
+    });
+    assert_eq!(counts.collect::<Vec<_>>(), [1, 2, 3, 1]);
+
+    batch.unfolded = true;
+    assert_eq!(rows(&decide(&batch, &known, &DedupWindow::default()).plan), "r1 t2x2 t1");
+    // Its bytes were sent, though that is not recorded yet.
+    let unrecorded = [(EventId::new(8), at(0))];
+    let batch = Batch { enqueues: enqueues.iter().collect(), unrecorded: &unrecorded, ..Batch::default() };
+    assert_eq!(rows(&decide(&batch, &known, &DedupWindow::default()).plan), "r1 t2x2 t1");
+}
+
+#[test]
+fn the_same_incident_at_another_integration_is_another_one() {
+    let mut other = envelope("t1", 1);
+    other.service_key = key(OTHER);
+    let enqueues = [enqueue("t1", 0), Enqueue::event(other)];
+    let batch = Batch { enqueues: enqueues.iter().collect(), ..Batch::default() };
+    assert_eq!(rows(&decide(&batch, &Known::default(), &DedupWindow::default()).plan), "t1 t1'");
+}
+
+#[test]
+fn a_webhook_about_an_incident_goes_wherever_it_is_open_also_by_this_batch() {
+    let nowhere = Known::default();
+    let there = accepted(&[(KEY, true, -9), (OTHER, false, -9)]);
+    let table = [
+        (&nowhere, "R1 A1 U1", "", "nothingopen nothingopen nothingopen"),
+        (&there, "A1 R1 A1 R1@4", "a1 r1", "0 1 nothingopen nothingopen"),
+        (&there, "U1 A1", "t1' t1 a1' a1", "0+1 2+3"),
+        (&nowhere, "t1 A1 t1 R1 t1", "t1! a1 t1! r1 t1", "0 1 2 3 4"),
+    ];
+    for (known, words, expected, outcomes) in table {
+        assert_eq!(decided(known, words), (expected.to_owned(), outcomes.to_owned()), "{words}");
+    }
+}
+
+#[test]
+fn what_waits_counts_as_delivered() {
+    let waiting = |event_type, service_key| WaitingRow { service_key, event_type, sentry_at: None, tail: None };
+    let mut known = accepted(&[(KEY, true, -9)]);
+    let incident = known.incidents.get_mut(&incident("1")).unwrap();
+    incident.waiting.push(waiting(EventType::Resolve, key(KEY)));
+    incident.waiting.push(waiting(EventType::Resolve, key(OTHER)));
+    assert_eq!(decided(&known, "R1").1, "nothingopen");
+    known.incidents.values_mut().for_each(|incident| incident.waiting.push(waiting(EventType::Trigger, key(OTHER))));
+    assert_eq!(decided(&known, "R1").0, "r1'");
+}
+
+#[test]
+fn a_trigger_and_a_resolve_belong_in_sentrys_order_in_whatever_order_they_come() {
+    let table = [
+        // Overtaken: the resolve came first.
+        ("R1@5 t1@4", "t1! r1", "nothingopen 0+1"),
+        ("R1@5 t1@5", "t1", "nothingopen 0"),
+        ("R1@5 t1@6 t1@4", "t1x2", "nothingopen 0 0"),
+        ("R1@5 U1@6 t1@4", "t1", "nothingopen nothingopen 0"),
+        ("R1@5 U1@4 t1@4", "t1! r1", "nothingopen nothingopen 0+1"),
+    ];
+    for (words, expected, outcomes) in table {
+        assert_eq!(decided(&Known::default(), words), (expected.to_owned(), outcomes.to_owned()), "{words}");
+    }
+    // Outdated: Sentry received a trigger after it had sent the resolve.
+    let known = accepted(&[(KEY, true, 1), (OTHER, true, -9)]);
+    assert_eq!(decided(&known, "t2 t2 R1@0").0, "t2x2 r1'");
+    assert_eq!(decided(&accepted(&[(KEY, true, 1)]), "t2 t2 R1@0").1, "0 0 outdated");
+}
+
+#[test]
+fn a_copy_of_a_signed_resolve_does_nothing() {
+    let seen = Seen { incident_key: incident("1"), event_type: EventType::Resolve };
+    let mut known = accepted(&[(KEY, true, -9)]);
+    known.seen.insert(dedup::key_of("R1"), seen);
+    assert_eq!(decided(&known, "R1").1, "replayed");
+    known.seen.clear();
+    assert_eq!(decided(&known, "R1 R1").1, "0 replayed");
+}
+
+/// A waiting event, of which the last attempt ended.
+fn settling(event_type: EventType, was_in_doubt: bool, is_known: bool) -> Settling {
+    let queue = IncidentQueue { incident_key: incident("1"), service_key: key(KEY) };
+    Settling { queue, event_type, sentry_at: Some(at(3)), was_in_doubt, is_known }
+}
+
+#[test]
+fn what_pagerduty_accepts_opens_its_incident_or_closes_one_that_is_known() {
+    let (trigger, resolve, acknowledge) = (EventType::Trigger, EventType::Resolve, EventType::Acknowledge);
+    let delivered = Disposition::Delivered { note: None };
+    let dead = Disposition::Dead { reason: "400".to_owned() };
+    let table = [
+        (settling(trigger, false, false), &delivered, Some(true)),
+        (settling(resolve, false, true), &delivered, Some(false)),
+        (settling(resolve, false, false), &delivered, None),
+        (settling(acknowledge, false, true), &delivered, None),
+        (settling(trigger, false, true), &dead, None),
+        // An attempt before may have reached PagerDuty.
+        (settling(trigger, true, false), &dead, Some(true)),
+        (settling(resolve, true, true), &dead, None),
+    ];
+    for (event, disposition, expected) in table {
+        let known = Known { settling: HashMap::from([(EventId::new(7), event)]), ..Known::default() };
+        let settle = Settle { id: EventId::new(7), disposition: disposition.clone(), at: at(9) };
+        let batch = Batch { settles: vec![&settle, &settle], ..Batch::default() };
+        let decision = decide(&batch, &known, &DedupWindow::default());
+        assert_eq!(decision.settled, [true, false], "it waits only once");
+        let is_open: Vec<_> = decision.plan.incidents.iter().map(|update| update.is_open).collect();
+        assert_eq!(is_open, Vec::from_iter(expected), "{known:?}");
+    }
+}
+
+/// A waiting trigger that stands for so many alerts.
+fn attemptable(count: u32, is_first: bool) -> Attemptable {
+    Attemptable {
+        earlier: None,
+        is_first,
+        body: Some(br#"{"details":{}}"#.to_vec()),
+        counts_at: Some(12),
+        count,
+        first_seen: at(0),
+        received_at: at(1),
+    }
+}
+
+#[test]
+fn the_counts_are_inserted_when_the_first_attempt_begins_and_stored_for_every_later_one() {
+    let id = EventId::new(7);
+    let counted = r#"{"details":{"occurrences":2,"first_seen":"1970-01-01T00:00:00.000000Z"}}"#;
+    let table = [
+        (attemptable(1, true), r#"{"details":{}}"#, None),
+        (attemptable(2, true), counted, Some(counted)),
+        (attemptable(2, false), r#"{"details":{}}"#, None),
+    ];
+    for (event, sent, stored) in table {
+        let known = Known { beginning: HashMap::from([(id, event)]), ..Known::default() };
+        let begin = Begin { id, at: at(9), past: Vec::new() };
+        let batch = Batch { begins: vec![&begin, &begin], ..Batch::default() };
+        let Decision { plan, begun, .. } = decide(&batch, &known, &DedupWindow::default());
+        for begun in begun {
+            assert_eq!(begun.unwrap().body, sent.as_bytes());
+        }
+        let bodies: Vec<_> = plan.bodies.iter().map(|(_, body)| body.as_slice()).collect();
+        assert_eq!(bodies, Vec::from_iter(stored.map(str::as_bytes)));
+        assert_eq!((plan.attempts[0].attempts, plan.attempts[0].last_at), (2, at(9)));
+    }
+}
+
+#[test]
+fn an_attempt_waits_for_earlier_events_of_its_incident_and_for_nothing_that_ends_now() {
+    let (first, second) = (EventId::new(6), EventId::new(7));
+    let begin = Begin { id: second, at: at(9), past: Vec::new() };
+    let behind = Attemptable { earlier: Some(first), ..attemptable(1, true) };
+    let known = Known { beginning: HashMap::from([(second, behind)]), ..Known::default() };
+    let batch = Batch { begins: vec![&begin], ..Batch::default() };
+    assert_eq!(decide(&batch, &known, &DedupWindow::default()).begun, [Err(NotBegun::Behind(first))]);
+    assert_eq!(decide(&batch, &Known::default(), &DedupWindow::default()).begun, [Err(NotBegun::NotWaiting)]);
+
+    let settle = Settle { id: first, disposition: Disposition::Delivered { note: None }, at: at(8) };
+    let batch = Batch { begins: vec![&begin], settles: vec![&settle], ..Batch::default() };
+    assert_eq!(wanted(&batch).beginning, [(second, vec![first])]);
+    let settle = Settle { id: second, ..settle };
+    let batch = Batch { begins: vec![&begin], settles: vec![&settle], ..Batch::default() };
+    let known = Known {
+        beginning: HashMap::from([(second, attemptable(1, true))]),
+        settling: HashMap::from([(second, settling(EventType::Trigger, false, false))]),
+        ..Known::default()
+    };
+    assert_eq!(decide(&batch, &known, &DedupWindow::default()).begun, [Err(NotBegun::NotWaiting)]);
+}
+
+#[test]
+fn alerts_that_are_folded_into_an_event_whose_attempt_begins_are_sent_with_it() {
+    let enqueues = enqueues("t1");
+    let begin = Begin { id: EventId::new(7), at: at(9), past: Vec::new() };
+    let known = Known {
+        tails: HashMap::from([tail("1", 7, 1)]),
+        beginning: HashMap::from([(EventId::new(7), attemptable(1, true))]),
+        ..Known::default()
+    };
+    let batch = Batch { enqueues: enqueues.iter().collect(), begins: vec![&begin], ..Batch::default() };
+    let Decision { plan, begun, .. } = decide(&batch, &known, &DedupWindow::default());
+    let sent = begun.into_iter().next().unwrap().unwrap();
+    assert!(String::from_utf8(sent.body.clone()).unwrap().contains(r#""occurrences":2"#));
+    assert_eq!((&plan.rows[0].envelope.body, plan.rows[0].envelope.counts_at), (&sent.body, None));
+    assert!(plan.bodies.is_empty());
+}
+
+#[test]
+fn what_was_said_within_the_window_is_repeated_and_everything_else_of_the_batch_is_not() {
+    let said = |text: &str, second| {
+        let keys = vec![dedup::key_of(text)];
+        let dedup = Dedup { seen_if: keys.clone(), records: keys, ..Dedup::default() };
+        Enqueue { dedup, ..enqueue("t1", second) }
+    };
+    let mut window = DedupWindow::default();
+    window.remember(&said("a", 0).dedup, at(0));
+    let enqueues = [said("a", 1), said("b", 1), said("b", 2)];
+    let batch = Batch { enqueues: enqueues.iter().collect(), ..Batch::default() };
+    let nothing = Known::default();
+    let decision = decide(&batch, &nothing, &window);
+    assert_eq!(outcomes(&decision.enqueued), "repeated 0 repeated");
+    assert_eq!(decision.said.len(), 1);
+    // A rejected webhook that is read again is compared with what was ever seen.
+    let batch = Batch { enqueues: vec![&enqueues[0], &enqueues[0]], is_late: true, ..Batch::default() };
+    assert_eq!(outcomes(&decide(&batch, &Known::default(), &window).enqueued), "0 repeated");
+}

@@ -1,0 +1,403 @@
+//! Events on their way through the queue, as types.
+
+use std::fmt;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::ingest::{Dedup, FollowUp, Prepared};
+use crate::pagerduty::event::{EventAction, Note};
+use crate::pagerduty::fold::folded;
+use crate::pagerduty::{
+    Description, Destination, Event, EventType, IncidentKey, Rendered, ServiceKey, render, with_counts,
+};
+
+/// What PagerDuty shows of a resolve that its trigger brought with it.
+const RESOLVED_BEFORE: &str = "Sentry resolved this before the bridge got the alert";
+
+/// The number of an event. A later event has a greater number, and no number is used twice.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct EventId(i64);
+
+impl EventId {
+    /// The event with this number.
+    #[must_use]
+    pub fn new(number: i64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One event on its way through the queue. Times are kept to the millisecond.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Envelope {
+    /// The integration it goes to.
+    pub service_key: ServiceKey,
+    /// The incident it belongs to.
+    pub incident_key: IncidentKey,
+    /// What it does to the incident.
+    pub event_type: EventType,
+    /// The line people read first; empty for events that carry none.
+    pub description: String,
+    /// The JSON to send, without the counts of a trigger that stands for several alerts.
+    pub body: Vec<u8>,
+    /// The offset in `body` at which those counts are inserted. Without it they are inserted by parsing `body`, once.
+    pub counts_at: Option<usize>,
+    /// When the webhook came.
+    pub received_at: DateTime<Utc>,
+}
+
+impl Envelope {
+    /// An event that came by a webhook at `received_at`.
+    #[must_use]
+    pub fn new(event: &Event, rendered: Rendered, received_at: DateTime<Utc>) -> Self {
+        let Rendered { bytes: body, counts_at, .. } = rendered;
+        Self {
+            service_key: event.destination.key.clone(),
+            incident_key: event.incident_key.clone(),
+            event_type: event.event_type(),
+            description: event.description().map_or_else(String::new, |line| line.as_str().to_owned()),
+            body,
+            counts_at,
+            received_at,
+        }
+    }
+
+    /// The resolve that follows this trigger, when Sentry resolved the issue meanwhile.
+    pub(super) fn resolved(&self) -> Self {
+        let event = Event {
+            destination: Destination::v1(self.service_key.clone()),
+            incident_key: self.incident_key.clone(),
+            action: EventAction::Resolve(Note { description: Description::new(RESOLVED_BEFORE) }),
+        };
+        Self::new(&event, render(&event), self.received_at)
+    }
+
+    pub(super) fn is_trigger(&self) -> bool {
+        self.event_type == EventType::Trigger
+    }
+}
+
+/// What a webhook asks the queue to do, for [`Queue::enqueue`](super::Queue::enqueue).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Enqueue {
+    /// The event, or the incident that is to get one.
+    pub content: Content,
+    /// When the webhook came.
+    pub received_at: DateTime<Utc>,
+    /// How it is known to repeat another webhook.
+    pub dedup: Dedup,
+}
+
+/// What an [`Enqueue`] brings.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// An event for one integration.
+    Event {
+        /// The event.
+        envelope: Envelope,
+        /// When Sentry received what it tells of, by Sentry's own clock, if that is known. A resolve that was made in
+        /// Sentry later closes what it opens.
+        happened_at: Option<DateTime<Utc>>,
+    },
+    /// Events for every integration where the incident is open.
+    FollowUp(Box<FollowUp>),
+}
+
+impl Enqueue {
+    /// A trigger that came by a webhook at `received_at`.
+    #[must_use]
+    pub fn trigger(prepared: Prepared, received_at: DateTime<Utc>) -> Self {
+        let Prepared { event, rendered, happened_at, dedup, .. } = prepared;
+        let envelope = Envelope::new(&event, rendered, received_at);
+        Self { content: Content::Event { envelope, happened_at }, received_at, dedup }
+    }
+
+    /// A webhook that came at `received_at` about an incident that is open already.
+    #[must_use]
+    pub fn follow_up(follow_up: FollowUp, received_at: DateTime<Utc>) -> Self {
+        let dedup = follow_up.dedup.clone();
+        Self { content: Content::FollowUp(Box::new(follow_up)), received_at, dedup }
+    }
+
+    /// An event that repeats nothing.
+    #[must_use]
+    pub fn event(envelope: Envelope) -> Self {
+        let received_at = envelope.received_at;
+        Self { content: Content::Event { envelope, happened_at: None }, received_at, dedup: Dedup::default() }
+    }
+
+    /// The incident it is about.
+    pub(super) fn incident_key(&self) -> &IncidentKey {
+        match &self.content {
+            Content::Event { envelope, .. } => &envelope.incident_key,
+            Content::FollowUp(follow_up) => &follow_up.incident_key,
+        }
+    }
+
+    /// What it does to the incident.
+    pub(super) fn event_type(&self) -> EventType {
+        match &self.content {
+            Content::Event { envelope, .. } => envelope.event_type,
+            Content::FollowUp(follow_up) => follow_up.event_type(),
+        }
+    }
+
+    /// How many bytes it takes, roughly.
+    pub(super) fn size(&self) -> usize {
+        match &self.content {
+            Content::Event { envelope, .. } => envelope.body.len(),
+            Content::FollowUp(_) => 0,
+        }
+    }
+}
+
+/// The outcome of an [`Enqueue`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Enqueued {
+    /// These events were queued or folded.
+    Queued(Vec<Accepted>),
+    /// Another webhook said the same within the dedup window.
+    Repeated,
+    /// This very webhook was received before; see [`Dedup::once`].
+    Replayed,
+    /// Sentry received an alert for the incident after it had sent this resolve.
+    Outdated,
+    /// The bridge knows of no incident that it could be done to.
+    NothingOpen,
+}
+
+/// What became of an event that was accepted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Accepted {
+    /// The number it has, or that of the waiting trigger it was folded into.
+    pub id: EventId,
+    /// How many alerts the event with that number stands for now.
+    pub count: u32,
+    /// What it does to the incident. A trigger that Sentry resolved before it came is queued as two: itself and a resolve.
+    pub event_type: EventType,
+}
+
+impl Accepted {
+    /// Whether it was folded into a trigger of its incident that waited already.
+    #[must_use]
+    pub fn is_folded(&self) -> bool {
+        self.count > 1
+    }
+}
+
+/// An event that was committed and now waits, for whoever delivers.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Arrival {
+    /// Its number.
+    pub id: EventId,
+    /// The integration it goes to.
+    pub service_key: ServiceKey,
+    /// The incident it belongs to.
+    pub incident_key: IncidentKey,
+    /// What it does to the incident.
+    pub event_type: EventType,
+    /// When the webhook came.
+    pub received_at: DateTime<Utc>,
+}
+
+/// An attempt that may be made, from [`Queue::begin`](super::Queue::begin).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Begun {
+    /// The JSON to send, byte for byte.
+    pub body: Vec<u8>,
+    /// When the newest alert that the event stands for came.
+    pub received_at: DateTime<Utc>,
+}
+
+/// What becomes of an event after an attempt, for [`Queue::settle`](super::Queue::settle). `T` is a time: the scheduler uses
+/// its own clock, the queue the wall clock.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Disposition<T = DateTime<Utc>> {
+    /// PagerDuty accepted the event.
+    Delivered {
+        /// What is worth knowing about it, shown where a reason is shown.
+        note: Option<String>,
+    },
+    /// PagerDuty will never accept it: it is a dead letter, kept until somebody acts.
+    Dead {
+        /// PagerDuty's own reason.
+        reason: String,
+    },
+    /// It is sent again at once, and does not count as failed: the connection ended before an answer.
+    RetryNow {
+        /// How the attempt ended.
+        reason: String,
+    },
+    /// It is sent again.
+    Retry {
+        /// How the attempt ended.
+        reason: String,
+        /// When it is to be tried again, for people to see; the queue does not act on it.
+        next_attempt_at: T,
+        /// For how long in total the event has failed while others of its key were delivered; kept to the millisecond,
+        /// replaces what was kept.
+        blamed: Duration,
+    },
+}
+
+impl<T> Disposition<T> {
+    /// The same by another clock.
+    pub fn by_clock<U>(self, clock: impl FnOnce(T) -> U) -> Disposition<U> {
+        match self {
+            Self::Delivered { note } => Disposition::Delivered { note },
+            Self::Dead { reason } => Disposition::Dead { reason },
+            Self::RetryNow { reason } => Disposition::RetryNow { reason },
+            Self::Retry { reason, next_attempt_at, blamed } => {
+                Disposition::Retry { reason, next_attempt_at: clock(next_attempt_at), blamed }
+            }
+        }
+    }
+}
+
+/// The state of an event.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum State {
+    /// It is still to be delivered.
+    Waiting,
+    /// A dead letter.
+    Dead,
+    /// PagerDuty accepted it.
+    Delivered,
+}
+
+impl State {
+    /// Its name for people and for the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Dead => "dead",
+            Self::Delivered => "delivered",
+        }
+    }
+
+    /// Parses that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Waiting, Self::Dead, Self::Delivered].into_iter().find(|state| state.as_str() == name)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A waiting event: all that the scheduler needs, without the body.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct WaitingEvent {
+    /// Its number.
+    pub id: EventId,
+    /// The incident it belongs to.
+    pub incident_key: IncidentKey,
+    /// What it does to the incident.
+    pub event_type: EventType,
+    /// When the webhook came.
+    pub received_at: DateTime<Utc>,
+    /// How many attempts were begun.
+    pub attempts: u32,
+    /// When the last of them was begun.
+    pub last_attempt_at: Option<DateTime<Utc>>,
+    /// For how long in total the event itself has been to blame; see [`Disposition::Retry`].
+    pub blamed: Duration,
+}
+
+/// Everything the queue knows about one event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Its number.
+    pub id: EventId,
+    /// Its state.
+    pub state: State,
+    /// The integration it goes to.
+    pub service_key: ServiceKey,
+    /// The incident it belongs to.
+    pub incident_key: IncidentKey,
+    /// What it does to the incident.
+    pub event_type: EventType,
+    /// The line people read first; empty for events that carry none.
+    pub description: String,
+    /// The JSON that is sent, counts included.
+    pub body: Vec<u8>,
+    /// How many alerts it stands for.
+    pub count: u32,
+    /// When the newest alert it stands for came.
+    pub received_at: DateTime<Utc>,
+    /// When the first alert it stands for came.
+    pub first_seen: DateTime<Utc>,
+    /// How many attempts were begun.
+    pub attempts: u32,
+    /// When the last of them was begun.
+    pub last_attempt_at: Option<DateTime<Utc>>,
+    /// When it is to be tried again; only after an attempt that failed.
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// For how long in total the event itself has been to blame; see [`Disposition::Retry`].
+    pub blamed: Duration,
+    /// Why it is where it is, from its last [`Disposition`].
+    pub reason: Option<String>,
+    /// When it was delivered or became a dead letter.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// Of a trigger that PagerDuty had not accepted by then: when a resolve of its incident came.
+    pub resolved_at: Option<DateTime<Utc>>,
+}
+
+/// The bytes to send of a trigger that stands for `count` alerts, the first of which came at `first_seen`.
+///
+/// Until the first attempt the counts are columns beside the body, so that folding parses no JSON. Without `counts_at` the
+/// body is parsed, as are those of earlier versions, which may have older counts in them.
+pub(super) fn with_counts_of(
+    body: Vec<u8>,
+    counts_at: Option<usize>,
+    count: u32,
+    first_seen: DateTime<Utc>,
+) -> Vec<u8> {
+    match counts_at {
+        _ if count < 2 => body,
+        Some(offset) => with_counts(body, offset, count, first_seen),
+        None => folded(body, count, first_seen),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BODY: &[u8] = br#"{"details":{"datetime":"d","url":null}}"#;
+
+    fn sent(counts_at: Option<usize>, count: u32) -> String {
+        let first_seen = DateTime::from_timestamp_millis(1_800_000_000_123).unwrap();
+        String::from_utf8(with_counts_of(BODY.to_vec(), counts_at, count, first_seen)).unwrap()
+    }
+
+    #[test]
+    fn a_trigger_of_one_alert_is_sent_as_it_came() {
+        assert_eq!(sent(None, 1).as_bytes(), BODY);
+        assert_eq!(sent(Some(26), 1).as_bytes(), BODY);
+    }
+
+    #[test]
+    fn the_counts_are_the_same_with_and_without_a_known_place() {
+        let expected =
+            r#"{"details":{"datetime":"d","occurrences":17,"first_seen":"2027-01-15T08:00:00.123000Z","url":null}}"#;
+        assert_eq!(sent(Some(26), 17), expected);
+        assert_eq!(sent(None, 17), expected);
+    }
+}

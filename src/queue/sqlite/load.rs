@@ -1,0 +1,285 @@
+//! Reads what a batch depends on: the first half of a transaction.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Decode, Row as _, Sqlite, Type};
+
+use super::database::is_damaged;
+use super::numbers;
+use super::statement_batch::StatementBatch;
+use super::write::{fill, values};
+use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+use crate::queue::EventId;
+use crate::queue::store::{
+    Attemptable, Incident, IncidentQueue, Known, KnownIncident, Resolve, Seen, Settling, Tail, WaitingRow, Wanted,
+};
+
+/// How many incident queues one statement asks for, and how many rows one statement writes, at most.
+pub(super) const ROWS: usize = 128;
+
+/// The last number that was given to an event.
+const LAST: &str = "SELECT 'last' AS kind, seq AS id FROM sqlite_sequence WHERE name = 'events'";
+
+/// Finds the end of each queue, if it can be folded into. An attempt that was begun before somebody put the event back
+/// counts as well: its bytes are known outside.
+const TAILS: &str = "LEFT JOIN events ON event_type = 'trigger' AND last_attempt_at IS NULL AND id = (
+        SELECT MAX(id) FROM events AS ends WHERE ends.state = 'waiting'
+        AND ends.service_key = queues.service_key AND ends.incident_key = queues.incident_key
+    )";
+
+/// For when nothing is to be folded into what waits.
+const NO_TAILS: &str = "LEFT JOIN (SELECT NULL AS id, NULL AS count, NULL AS first_seen, NULL AS sentry_at)";
+
+const INCIDENTS: &str = "SELECT 'accepted' AS kind, wanted.key AS line, service_key, is_open, sentry_at
+    FROM json_each(?) AS wanted CROSS JOIN incidents ON incident_key = wanted.value";
+
+const RESOLVES: &str = "SELECT 'resolve' AS kind, wanted.key AS line, happened_at, received_at
+    FROM json_each(?) AS wanted CROSS JOIN resolves ON incident_key = wanted.value";
+
+/// Those of an incident from `?`, a JSON array, in their order.
+pub(super) const WAITING: &str =
+    "SELECT 'waiting' AS kind, wanted.key AS line, events.id, service_key, event_type, count, first_seen, sentry_at,
+        last_attempt_at IS NULL AS is_fresh
+    FROM json_each(?) AS wanted CROSS JOIN events ON state = 'waiting' AND incident_key = wanted.value
+    ORDER BY wanted.key, events.id";
+
+/// The same from an index alone. What waits there and cannot be read is most likely what opens the incident.
+const WAITING_UNREAD: &str =
+    "SELECT 'waiting' AS kind, wanted.key AS line, events.id, service_key, 'trigger' AS event_type, 1 AS count,
+        NULL AS first_seen, NULL AS sentry_at, FALSE AS is_fresh
+    FROM json_each(?) AS wanted CROSS JOIN events INDEXED BY events_line
+    ON state = 'waiting' AND incident_key = wanted.value ORDER BY wanted.key, events.id";
+
+const SEEN: &str = "SELECT 'seen' AS kind, wanted.key AS line, incident_key, event_type
+    FROM json_each(?) AS wanted CROSS JOIN seen_webhooks ON digest = unhex(wanted.value)";
+
+pub(super) const SETTLING: &str =
+    "SELECT 'settling' AS kind, events.id, service_key, incident_key, event_type, sentry_at,
+        reason IS NOT NULL AS was_in_doubt,
+        EXISTS (
+            SELECT 1 FROM incidents
+            WHERE incidents.incident_key = events.incident_key AND incidents.service_key = events.service_key
+        ) AS is_known
+    FROM json_each(?) AS wanted CROSS JOIN events ON events.id = wanted.value WHERE state = 'waiting'";
+
+/// The body of an unrecorded attempt is read only where counts have to be inserted into it.
+pub(super) const BEGINNING: &str = "SELECT 'beginning' AS kind, events.id, received_at, count, first_seen,
+        last_attempt_at IS NULL AS is_first,
+        (SELECT counts_at FROM bodies WHERE bodies.id = events.id) AS counts_at,
+        CASE WHEN wanted.value ->> 'begins' OR count > 1 AND last_attempt_at IS NULL
+            THEN (SELECT body FROM bodies WHERE bodies.id = events.id) END AS body,
+        wanted.value ->> 'begins' AS begins,
+        (
+            SELECT MIN(earlier.id) FROM events AS earlier WHERE earlier.state = 'waiting'
+            AND earlier.incident_key = events.incident_key AND earlier.service_key = events.service_key
+            AND earlier.id < events.id AND earlier.id NOT IN (SELECT value FROM json_each(wanted.value, '$.past'))
+        ) AS earlier
+    FROM json_each(?) AS wanted CROSS JOIN events ON events.id = wanted.value ->> 'id' WHERE state = 'waiting'";
+
+/// What is stored, and the last number that was given to an event.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    pub(super) known: Known,
+    pub(super) last: i64,
+}
+
+/// Loads `wanted`, together with what `statements` holds.
+///
+/// As much as possible goes in one text, since the thread that asks may wake up for the result of each. Where nothing is
+/// wanted, nothing is run yet.
+pub(super) async fn load(statements: &mut StatementBatch<'_>, wanted: &Wanted) -> sqlx::Result<Loaded> {
+    match load_with(statements, wanted, WAITING).await {
+        Err(error) if is_damaged(&error) && !wanted.incidents.is_empty() => {
+            load_with(statements, wanted, WAITING_UNREAD).await
+        }
+        loaded => loaded,
+    }
+}
+
+async fn load_with(statements: &mut StatementBatch<'_>, wanted: &Wanted, waiting: &str) -> sqlx::Result<Loaded> {
+    let Wanted { queues, incidents, seen, settling, beginning, unrecorded, unfolded } = wanted;
+    let mut loaded = Loaded::default();
+    if *wanted == Wanted::default() {
+        return Ok(loaded);
+    }
+    if !queues.is_empty() || !incidents.is_empty() {
+        statements.add(LAST);
+    }
+    if !incidents.is_empty() {
+        let keys = json!(incidents).to_string();
+        statements.add(INCIDENTS).bind(&keys).add(RESOLVES).bind(&keys).add(waiting).bind(keys);
+    }
+    if !seen.is_empty() {
+        let digests: Vec<_> = seen.iter().map(|key| hex(key.as_bytes())).collect();
+        statements.add(SEEN).bind(json!(digests).to_string());
+    }
+    if !settling.is_empty() {
+        statements.add(SETTLING).bind(numbers(settling));
+    }
+    if !beginning.is_empty() || !unrecorded.is_empty() {
+        let begins = beginning.iter().map(|(id, past)| {
+            let past: Vec<_> = past.iter().map(|id| id.get()).collect();
+            json!({ "id": id.get(), "begins": true, "past": past })
+        });
+        let began = unrecorded.iter().map(|id| json!({ "id": id.get(), "begins": false, "past": [] }));
+        statements.add(BEGINNING).bind(begins.chain(began).collect::<Value>().to_string());
+    }
+    let tails = if *unfolded { NO_TAILS } else { TAILS };
+    // Also where there is no chunk.
+    let chunks = queues.chunks(ROWS).map(Some).chain(queues.is_empty().then_some(None));
+    for (number, chunk) in chunks.enumerate() {
+        chunk.inspect(|chunk| ask_for_tails(statements, chunk, tails));
+        for row in statements.rows().await? {
+            take(&mut loaded, wanted, number * ROWS, &row)?;
+        }
+    }
+    Ok(loaded)
+}
+
+fn ask_for_tails(statements: &mut StatementBatch<'_>, queues: &[IncidentQueue], tails: &str) {
+    let size = queues.len().next_power_of_two();
+    statements.add(&format!(
+        "WITH queues (line, service_key, incident_key) AS (VALUES {})
+        SELECT 'tail' AS kind, line, id, count, first_seen, sentry_at, happened_at, resolves.received_at AS came_at
+        FROM queues {tails} LEFT JOIN resolves ON resolves.incident_key = queues.incident_key
+        WHERE id IS NOT NULL OR happened_at IS NOT NULL",
+        values(3, size)
+    ));
+    for (line, queue) in (0_i64..).zip(queues) {
+        statements.bind(line).bind(queue.service_key.expose()).bind(queue.incident_key.as_str());
+    }
+    fill(statements, 3 * (size - queues.len()));
+}
+
+/// Adds a row to what is known; those of tails count from the queue `first`.
+fn take(loaded: &mut Loaded, wanted: &Wanted, first: usize, row: &SqliteRow) -> sqlx::Result<()> {
+    let Loaded { known, last } = loaded;
+    match row.try_get("kind")? {
+        "last" => *last = row.try_get("id")?,
+        "tail" => {
+            let Some(queue) = line(row)?.and_then(|line| wanted.queues.get(first + line)) else { return Ok(()) };
+            if let Some(tail) = tail(row)? {
+                known.tails.insert(queue.clone(), tail);
+            }
+            if let (Some(happened_at), Some(received_at)) = (time(row, "happened_at")?, time(row, "came_at")?) {
+                known.resolves.insert(queue.incident_key.clone(), Resolve { happened_at, received_at });
+            }
+        }
+        "accepted" | "waiting" => {
+            let Some(key) = line(row)?.and_then(|line| wanted.incidents.get(line)) else { return Ok(()) };
+            take_incident(known.incidents.entry(key.clone()).or_default(), row)?;
+        }
+        "resolve" => {
+            let Some(key) = line(row)?.and_then(|line| wanted.incidents.get(line)) else { return Ok(()) };
+            if let (Some(happened_at), Some(received_at)) = (time(row, "happened_at")?, time(row, "received_at")?) {
+                known.resolves.insert(key.clone(), Resolve { happened_at, received_at });
+            }
+        }
+        "seen" => {
+            let Some(key) = line(row)?.and_then(|line| wanted.seen.get(line)) else { return Ok(()) };
+            let incident_key = parsed(row, "incident_key", IncidentKey::parse)?;
+            let event_type = parsed(row, "event_type", EventType::parse)?;
+            known.seen.insert(key.clone(), Seen { incident_key, event_type });
+        }
+        "settling" => {
+            let settling = Settling {
+                queue: IncidentQueue {
+                    incident_key: parsed(row, "incident_key", IncidentKey::parse)?,
+                    service_key: parsed(row, "service_key", |text| ServiceKey::parse(text).ok())?,
+                },
+                event_type: parsed(row, "event_type", EventType::parse)?,
+                sentry_at: time(row, "sentry_at")?,
+                was_in_doubt: row.try_get("was_in_doubt")?,
+                is_known: row.try_get("is_known")?,
+            };
+            known.settling.insert(id(row)?, settling);
+        }
+        "beginning" => drop(known.beginning.insert(id(row)?, attemptable(row)?)),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Adds a row of an incident. What is no service key is delivered to nobody.
+pub(super) fn take_incident(known: &mut KnownIncident, row: &SqliteRow) -> sqlx::Result<()> {
+    let Ok(service_key) = ServiceKey::parse(row.try_get("service_key")?) else { return Ok(()) };
+    let sentry_at = time(row, "sentry_at")?;
+    if row.try_get::<&str, _>("kind")? == "accepted" {
+        let incident = Incident { is_open: row.try_get("is_open")?, triggered_at: sentry_at };
+        known.accepted.push((service_key, incident));
+        return Ok(());
+    }
+    let Some(event_type) = EventType::parse(row.try_get("event_type")?) else { return Ok(()) };
+    let is_fresh = row.try_get("is_fresh")? && event_type == EventType::Trigger;
+    let tail = if is_fresh { tail(row)? } else { None };
+    known.waiting.push(WaitingRow { service_key, event_type, sentry_at, tail });
+    Ok(())
+}
+
+/// What cannot be read of the counts and the times keeps nothing from being sent.
+fn attemptable(row: &SqliteRow) -> sqlx::Result<Attemptable> {
+    let begins: bool = row.try_get("begins")?;
+    let body = if begins { Some(row.try_get("body")?) } else { row.try_get("body")? };
+    let received_at = time(row, "received_at")?.unwrap_or_default();
+    Ok(Attemptable {
+        earlier: row.try_get::<Option<i64>, _>("earlier")?.map(EventId::new),
+        is_first: row.try_get("is_first")?,
+        body,
+        counts_at: row.try_get::<Option<i64>, _>("counts_at")?.and_then(|offset| usize::try_from(offset).ok()),
+        count: row.try_get("count").unwrap_or(1),
+        first_seen: time(row, "first_seen")?.unwrap_or(received_at),
+        received_at,
+    })
+}
+
+fn tail(row: &SqliteRow) -> sqlx::Result<Option<Tail>> {
+    let Some(first_seen) = time(row, "first_seen")? else { return Ok(None) };
+    Ok(Some(Tail { id: id(row)?, count: row.try_get("count")?, first_seen, sentry_at: time(row, "sentry_at")? }))
+}
+
+fn id(row: &SqliteRow) -> sqlx::Result<EventId> {
+    row.try_get("id").map(EventId::new)
+}
+
+/// The place in the list that was asked for.
+fn line(row: &SqliteRow) -> sqlx::Result<Option<usize>> {
+    Ok(row.try_get::<Option<i64>, _>("line")?.and_then(|line| usize::try_from(line).ok()))
+}
+
+fn time(row: &SqliteRow, column: &str) -> sqlx::Result<Option<DateTime<Utc>>> {
+    let milliseconds: Option<i64> = row.try_get(column)?;
+    Ok(milliseconds.and_then(DateTime::from_timestamp_millis))
+}
+
+/// What is none is damage.
+fn parsed<'r, S, T>(row: &'r SqliteRow, column: &str, parse: impl Fn(S) -> Option<T>) -> sqlx::Result<T>
+where
+    S: Decode<'r, Sqlite> + Type<Sqlite>,
+{
+    parse(row.try_get(column)?).ok_or_else(|| sqlx::Error::ColumnDecode {
+        index: column.to_owned(),
+        source: "it is not what the bridge writes".into(),
+    })
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// One incident.
+pub(super) async fn incident(
+    connection: &mut sqlx::SqliteConnection,
+    incident_key: &IncidentKey,
+) -> sqlx::Result<KnownIncident> {
+    let wanted = Wanted { incidents: vec![incident_key.clone()], ..Wanted::default() };
+    let loaded = load(&mut StatementBatch::on(connection), &wanted).await?;
+    let mut incidents: HashMap<_, _> = loaded.known.incidents;
+    Ok(incidents.remove(incident_key).unwrap_or_default())
+}

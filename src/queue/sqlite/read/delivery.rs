@@ -1,0 +1,191 @@
+//! What the deliveries read: the waiting events of each key, and the attempts that the rate limiter has to count after a
+//! restart.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt;
+use sqlx::SqliteConnection;
+
+use super::row::{ColumnError, Columns};
+use super::salvage::{EVENT, MOST, TALLIED_KEYS, WHOLE_EVENT};
+use super::{Pool, SqliteReads, with_keys};
+use crate::pagerduty::ServiceKey;
+use crate::queue::reader::DeliveryReads;
+use crate::queue::{EventId, KeysInLine, LookedAgain, Page, QueueError, Unreadable, WaitingEvent};
+
+const KEYS_WAITING: &str = with_keys!("SELECT 0 AS id, service_key FROM keys WHERE service_key IS NOT NULL");
+
+/// The newest last attempts of each service key between two times, those of discarded events included: at most `?3` of
+/// each. Found by their time; sorted is only what lies between the two.
+const NEWEST: &str = "SELECT 0 AS id, service_key, last_attempt_at, attempts FROM (
+        SELECT service_key, last_attempt_at, attempts,
+            ROW_NUMBER() OVER (PARTITION BY service_key ORDER BY last_attempt_at DESC) AS place
+        FROM (
+            SELECT service_key, last_attempt_at, attempts FROM events WHERE last_attempt_at BETWEEN ?1 AND ?2
+            UNION ALL
+            SELECT service_key, last_attempt_at, attempts FROM discarded WHERE last_attempt_at BETWEEN ?1 AND ?2
+        )
+    ) WHERE place <= ?3 ORDER BY last_attempt_at";
+
+/// The last of all attempts after a time.
+const LAST: &str = "SELECT MAX(
+        COALESCE((SELECT MAX(last_attempt_at) FROM events WHERE last_attempt_at > ?1), ?1),
+        COALESCE((SELECT MAX(last_attempt_at) FROM discarded WHERE last_attempt_at > ?1), ?1)
+    )";
+
+type Attempts = Vec<(ServiceKey, DateTime<Utc>, u32)>;
+
+#[async_trait]
+impl DeliveryReads for SqliteReads {
+    async fn keys_waiting(&self) -> Result<Vec<ServiceKey>, QueueError> {
+        self.work(sqlx::query(KEYS_WAITING), Columns::service_key).await
+    }
+
+    async fn waiting(
+        &self,
+        key: &ServiceKey,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Result<Vec<WaitingEvent>, QueueError> {
+        let query = sqlx::query(
+            "SELECT id, incident_key, event_type, received_at, attempts, last_attempt_at, blamed_ms FROM events \
+             WHERE state = 'waiting' AND service_key = ? AND id > ? ORDER BY id LIMIT ?",
+        )
+        .bind(key.expose())
+        .bind(after.map_or(i64::MIN, EventId::get))
+        .bind(limit);
+        self.work(query, waiting_event).await
+    }
+
+    async fn page(&self, key: &ServiceKey, after: Option<EventId>, limit: u32) -> Result<Page, QueueError> {
+        let full = |events: usize| events >= limit as usize;
+        match self.waiting(key, after, limit).await {
+            Ok(events) => {
+                let (end, last) = (events.last().map(|event| event.id), !full(events.len()));
+                return Ok(Page { events, unreadable: Vec::new(), end, last });
+            }
+            Err(error) if error.is_damage() => {}
+            Err(error) => return Err(error),
+        }
+        let ids = self.line(key.expose().as_bytes(), after, limit).await?;
+        let mut page = Page { end: ids.last().copied(), last: !full(ids.len()), ..Page::default() };
+        for id in ids {
+            match self.one(Pool::Deliveries, sqlx::query(EVENT).bind(id.get()), waiting_event).await {
+                Ok(event) => page.events.extend(event),
+                Err(error) if error.is_damage() => {
+                    let (service_key, reason) = (Some(key.clone()), error.of_one_event());
+                    page.unreadable.push(Unreadable { id, service_key, reason });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(page)
+    }
+
+    async fn keys_in_line(&self) -> Result<KeysInLine, QueueError> {
+        let text = |columns: &Columns| columns.raw("service_key");
+        let found = match self.all(Pool::Deliveries, sqlx::query(KEYS_WAITING), text).await {
+            Err(error) if error.is_damage() => self.all(Pool::Deliveries, sqlx::query(TALLIED_KEYS), text).await?,
+            found => found?,
+        };
+        let mut keys = KeysInLine::default();
+        for text in found {
+            let key = std::str::from_utf8(&text).ok().and_then(|text| ServiceKey::parse(text).ok());
+            if let Some(key) = key {
+                keys.keys.push(key);
+                continue;
+            }
+            for id in self.line(&text, None, MOST).await? {
+                let error = self.unreadable(id, "service_key");
+                keys.unreadable.push(Unreadable { id, service_key: None, reason: error.to_string() });
+            }
+        }
+        keys.keys.sort();
+        Ok(keys)
+    }
+
+    async fn look_again(&self, id: EventId) -> Result<LookedAgain, QueueError> {
+        let read = |columns: &Columns| {
+            columns.bytes("body")?;
+            waiting_event(columns)?;
+            columns.service_key()
+        };
+        match self.one(Pool::Deliveries, sqlx::query(WHOLE_EVENT).bind(id.get()), read).await {
+            Ok(Some(key)) => Ok(LookedAgain::Readable(key)),
+            Ok(None) => Ok(LookedAgain::Gone),
+            Err(error) if error.is_damage() => Ok(LookedAgain::Unreadable),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn attempts_since(
+        &self,
+        since: DateTime<Utc>,
+        now: DateTime<Utc>,
+        most: u32,
+    ) -> Result<Attempts, QueueError> {
+        let (since, now) = (since.timestamp_millis(), now.timestamp_millis());
+        let found = self.work_with(async |connection| {
+            let mut attempts = between(connection, since, now, most, 0).await?;
+            let last: i64 = sqlx::query_scalar(LAST).bind(now).fetch_one(&mut *connection).await?;
+            if last > now {
+                let ahead = last.saturating_sub(now);
+                let since = since.saturating_add(ahead).max(now.saturating_add(1));
+                attempts.extend(between(connection, since, last, most, ahead).await?);
+                attempts.sort_by_key(|(_, at, _)| *at);
+            }
+            Ok(attempts)
+        });
+        match found.await {
+            Err(error) if error.is_damage() => self.readable_attempts(since, most).await,
+            attempts => attempts,
+        }
+    }
+
+    async fn generation(&self) -> Result<u64, QueueError> {
+        let query = sqlx::query("SELECT 0 AS id, generation FROM changes");
+        Ok(self.work(query, |columns| columns.number("generation")).await?.pop().unwrap_or_default())
+    }
+}
+
+fn waiting_event(columns: &Columns) -> Result<WaitingEvent, ColumnError> {
+    Ok(WaitingEvent {
+        id: columns.id(),
+        incident_key: columns.incident_key()?,
+        event_type: columns.event_type()?,
+        received_at: columns.time("received_at")?,
+        attempts: columns.number("attempts")?,
+        last_attempt_at: columns.optional_time("last_attempt_at")?,
+        blamed: columns.milliseconds("blamed_ms")?,
+    })
+}
+
+/// The attempts between two times of a clock that was `ahead`, in milliseconds.
+async fn between(
+    connection: &mut SqliteConnection,
+    since: i64,
+    until: i64,
+    most: u32,
+    ahead: i64,
+) -> sqlx::Result<Attempts> {
+    let mut rows = sqlx::query(NEWEST).bind(since).bind(until).bind(most).fetch(connection);
+    let mut attempts = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        match attempt(&Columns::of(row)?, ahead) {
+            Ok(attempt) => attempts.push(attempt),
+            // One attempt that is not counted is better than no delivery for any key.
+            Err(ColumnError::Odd(_)) => {}
+            Err(ColumnError::Sqlx(error)) => return Err(error),
+        }
+    }
+    Ok(attempts)
+}
+
+fn attempt(columns: &Columns, ahead: i64) -> Result<(ServiceKey, DateTime<Utc>, u32), ColumnError> {
+    let at = columns.number::<i64>("last_attempt_at")?.saturating_sub(ahead);
+    let at = DateTime::from_timestamp_millis(at).ok_or(ColumnError::Odd("last_attempt_at"))?;
+    Ok((columns.service_key()?, at, columns.number("attempts")?))
+}
+
+#[cfg(test)]
+pub(in crate::queue::sqlite) const QUERIES: [&str; 2] = [NEWEST, LAST];

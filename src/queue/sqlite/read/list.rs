@@ -1,0 +1,234 @@
+//! What pages and commands read: events and rejected webhooks, listed or each.
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::row::{ColumnError, Columns};
+use super::{Pool, SqliteReads};
+use crate::pagerduty::{IncidentKey, ServiceKey};
+use crate::queue::reader::ListReads;
+use crate::queue::sqlite::numbers;
+use crate::queue::{EventId, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary};
+
+/// How many events one statement reads.
+const PAGE: usize = 500;
+
+/// The columns of a [`Summary`], from `events` and what follows it.
+macro_rules! summaries_from {
+    ($events:literal) => {
+        concat!(
+            "SELECT events.id, state, service_key, incident_key, event_type, description, count, attempts, \
+             received_at, first_seen, next_attempt_at, finished_at, reason FROM ",
+            $events
+        )
+    };
+}
+
+/// The first event in line behind the number `$after`, over all service keys.
+macro_rules! next_in_line {
+    ($after:literal) => {
+        concat!(
+            "(SELECT MIN((
+                SELECT MIN(id) FROM events WHERE state = 'waiting' AND service_key = tallies.service_key AND id > ",
+            $after,
+            ")) FROM tallies WHERE state = 'waiting' AND events > 0)"
+        )
+    };
+}
+
+const RECENT: &str = summaries_from!("events WHERE id < ?1 ORDER BY id DESC LIMIT ?2");
+
+/// Leaps from one event to the next, because the lines of the service keys lie apart in the index, and another index would
+/// cost every alert more. Sorted by the reader.
+const WAITING: &str = concat!(
+    "WITH RECURSIVE found (id) AS (SELECT ",
+    next_in_line!("?1"),
+    " UNION ALL SELECT ",
+    next_in_line!("found.id"),
+    " FROM found WHERE found.id IS NOT NULL LIMIT ?2) ",
+    summaries_from!("found JOIN events ON events.id = found.id")
+);
+
+/// Says which index, lest it leaf through the history for the few dead letters in it.
+const DEAD: &str =
+    summaries_from!("events INDEXED BY events_dead WHERE state = 'dead' AND id < ?1 ORDER BY id DESC LIMIT ?2");
+
+/// The second condition is that of the index.
+const DELIVERED: &str = summaries_from!(
+    "events INDEXED BY events_finished WHERE state = 'delivered' AND finished_at IS NOT NULL
+     AND (finished_at, id) < (
+        CASE ?1 WHEN 9223372036854775807 THEN ?1 ELSE (SELECT finished_at FROM events WHERE id = ?1) END, ?1
+     ) ORDER BY finished_at DESC, id DESC LIMIT ?2"
+);
+
+/// The numbers alone, from indexes: for when the table is damaged. They cost more where more stands in the queue.
+const RECENT_IDS: &str = "SELECT id FROM (
+        SELECT id FROM events INDEXED BY events_waiting WHERE state = 'waiting'
+        UNION ALL SELECT id FROM events INDEXED BY events_dead WHERE state = 'dead'
+        UNION ALL SELECT id FROM events INDEXED BY events_finished WHERE state = 'delivered' AND finished_at IS NOT NULL
+    ) WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
+const WAITING_IDS: &str =
+    "SELECT id FROM events INDEXED BY events_waiting WHERE state = 'waiting' AND id > ?1 ORDER BY id LIMIT ?2";
+const DEAD_IDS: &str =
+    "SELECT id FROM events INDEXED BY events_dead WHERE state = 'dead' AND id < ?1 ORDER BY id DESC LIMIT ?2";
+const DELIVERED_IDS: &str = "SELECT id FROM events INDEXED BY events_finished
+    WHERE state = 'delivered' AND finished_at IS NOT NULL AND id < ?1 ORDER BY finished_at DESC, id DESC LIMIT ?2";
+
+const REJECTED: &str = "SELECT id, received_at, reason, size FROM rejected WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
+
+/// A number before which all others stand.
+const END: i64 = i64::MAX;
+
+#[async_trait]
+impl ListReads for SqliteReads {
+    async fn recent(&self, before: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError> {
+        self.summaries_of(RECENT, RECENT_IDS, before.map_or(END, EventId::get), limit).await
+    }
+
+    async fn list(&self, state: State, after: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError> {
+        let end = after.map_or(END, EventId::get);
+        match state {
+            State::Waiting => {
+                let after = after.map_or(i64::MIN, EventId::get);
+                let mut line = self.summaries_of(WAITING, WAITING_IDS, after, limit).await?;
+                line.sort_unstable_by_key(|event| event.id);
+                Ok(line)
+            }
+            State::Dead => self.summaries_of(DEAD, DEAD_IDS, end, limit).await,
+            State::Delivered => self.summaries_of(DELIVERED, DELIVERED_IDS, end, limit).await,
+        }
+    }
+
+    async fn rejected_list(&self, before: Option<RejectedId>, limit: u32) -> Result<Vec<RejectedSummary>, QueueError> {
+        let query = sqlx::query(REJECTED).bind(before.map_or(END, RejectedId::get)).bind(limit);
+        self.look(query, Columns::rejected_summary).await
+    }
+
+    async fn get(&self, id: EventId) -> Result<Option<Record>, QueueError> {
+        let query = sqlx::query(
+            "SELECT id, state, service_key, incident_key, event_type, count, received_at, first_seen, attempts, \
+             last_attempt_at, next_attempt_at, blamed_ms, finished_at, resolved_at, reason, description, body, \
+             counts_at \
+             FROM events JOIN bodies USING (id) WHERE id = ?",
+        )
+        .bind(id.get());
+        Ok(self.look(query, Columns::record).await?.pop())
+    }
+
+    async fn ids(&self, state: State, limit: u64) -> Result<Vec<EventId>, QueueError> {
+        // Each is served by an index alone; the conditions are those of the indexes.
+        let query = match state {
+            State::Waiting => "SELECT id FROM events WHERE state = 'waiting' ORDER BY id LIMIT ?",
+            State::Dead => {
+                "SELECT id FROM events WHERE state = 'dead' AND finished_at IS NOT NULL ORDER BY finished_at, id LIMIT ?"
+            }
+            State::Delivered => {
+                "SELECT id FROM events WHERE state = 'delivered' AND finished_at IS NOT NULL \
+                 ORDER BY finished_at DESC, id DESC LIMIT ?"
+            }
+        };
+        let query = sqlx::query(query).bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        self.look(query, |columns| Ok(columns.id())).await
+    }
+
+    async fn summaries(&self, ids: &[EventId]) -> Result<Vec<Summary>, QueueError> {
+        let mut summaries = Vec::with_capacity(ids.len());
+        for page in ids.chunks(PAGE) {
+            // The numbers' places in the list keep their order.
+            let query = sqlx::query(
+                "SELECT events.id, state, service_key, incident_key, event_type, description, count, attempts, \
+                 received_at, first_seen, next_attempt_at, finished_at, reason \
+                 FROM json_each(?) AS wanted JOIN events ON events.id = wanted.value ORDER BY wanted.key",
+            )
+            .bind(numbers(page));
+            summaries.append(&mut match self.look(query, Columns::summary).await {
+                Err(error) if error.is_damage() => {
+                    let ids = sqlx::query("SELECT value AS id FROM json_each(?)").bind(numbers(page));
+                    self.readable_summaries(ids).await?
+                }
+                found => found?,
+            });
+        }
+        Ok(summaries)
+    }
+
+    async fn rejected_summaries(&self, limit: u64) -> Result<Vec<RejectedSummary>, QueueError> {
+        let query = sqlx::query("SELECT id, received_at, reason, size FROM rejected ORDER BY id LIMIT ?")
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        self.look(query, Columns::rejected_summary).await
+    }
+
+    async fn rejected(&self, id: RejectedId) -> Result<Option<Rejected>, QueueError> {
+        let query = sqlx::query(
+            "SELECT id, received_at, resource, idempotency_key, sent_at, from_sentrys_pages, is_signed, reason, body \
+             FROM rejected WHERE id = ?",
+        )
+        .bind(id.get());
+        let read = |columns: &Columns| -> Result<Rejected, ColumnError> {
+            Ok(Rejected {
+                received_at: columns.time("received_at")?,
+                resource: columns.optional_text("resource")?,
+                idempotency_key: columns.optional_text("idempotency_key")?,
+                sent_at: columns.optional_time("sent_at")?,
+                from_sentrys_pages: columns.number::<i64>("from_sentrys_pages")? != 0,
+                is_signed: columns.number::<i64>("is_signed")? != 0,
+                reason: columns.text("reason")?,
+                body: columns.bytes("body")?,
+            })
+        };
+        Ok(self.look(query, read).await?.pop())
+    }
+
+    async fn in_line(&self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let query = sqlx::query(
+            "SELECT id FROM events INDEXED BY events_waiting \
+             WHERE state = 'waiting' AND id IN (SELECT value FROM json_each(?)) ORDER BY id",
+        );
+        self.all(Pool::People, query.bind(numbers(ids)), |columns| Ok(columns.id())).await
+    }
+
+    async fn triggers_around(
+        &self,
+        service_key: &ServiceKey,
+        incident_key: &IncidentKey,
+        around: DateTime<Utc>,
+        reach: TimeDelta,
+    ) -> Result<Vec<Vec<u8>>, QueueError> {
+        let (since, until) = ((around - reach).timestamp_millis(), (around + reach).timestamp_millis());
+        // What came then was delivered later, unless the clock was set back.
+        let query = sqlx::query(
+            "SELECT events.id, body FROM events JOIN bodies ON bodies.id = events.id \
+             WHERE (state = 'waiting' OR state = 'dead' OR state = 'delivered' AND finished_at >= ?) \
+             AND service_key = ? AND incident_key = ? AND event_type = 'trigger' \
+             AND received_at >= ? AND first_seen <= ?",
+        )
+        .bind(since)
+        .bind(service_key.expose())
+        .bind(incident_key.as_str())
+        .bind(since)
+        .bind(until);
+        self.look(query, |columns| columns.bytes("body")).await
+    }
+}
+
+impl SqliteReads {
+    /// Reads them by `query`, or where there is damage those that can be read of the numbers that `ids` finds.
+    async fn summaries_of(
+        &self,
+        query: &'static str,
+        ids: &'static str,
+        cursor: i64,
+        limit: u32,
+    ) -> Result<Vec<Summary>, QueueError> {
+        match self.look(sqlx::query(query).bind(cursor).bind(limit), Columns::summary).await {
+            Err(error) if error.is_damage() => self.readable_summaries(sqlx::query(ids).bind(cursor).bind(limit)).await,
+            found => found,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(in crate::queue::sqlite) const QUERIES: [&str; 5] = [RECENT, WAITING, DEAD, DELIVERED, REJECTED];

@@ -1,0 +1,170 @@
+//! Reading around damage: what an index knows is read row by row, so that a page or a row that cannot be read takes no
+//! other with it.
+//!
+//! Nothing here is tried before the usual statement has failed by [damage](QueueError::is_damage), for it costs a
+//! statement per row.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::query::Query;
+use sqlx::sqlite::{Sqlite, SqliteArguments};
+
+use super::row::{ColumnError, Columns};
+use super::{Pool, SqliteReads};
+use crate::pagerduty::ServiceKey;
+use crate::queue::reader::DeliveryReads as _;
+use crate::queue::{EventId, FirstInLine, QueueError, Summary};
+
+/// How many events with the same odd service key are told apart, and how many attempts a restart looks back to.
+pub(super) const MOST: u32 = 10_000;
+
+/// How many events of one key are looked at for the first that can be read: few, and then more.
+const FIRST: [u32; 2] = [8, 1_000];
+
+const LINE: &str = "SELECT id FROM events INDEXED BY events_waiting \
+     WHERE state = 'waiting' AND service_key = CAST(? AS TEXT) AND id > ? ORDER BY id LIMIT ?";
+
+/// The same from another index: slower, since it has to be read as a whole.
+const LINE_BY_INCIDENT: &str = "SELECT id FROM events INDEXED BY events_line \
+     WHERE state = 'waiting' AND service_key = CAST(? AS TEXT) AND id > ? ORDER BY id LIMIT ?";
+
+pub(super) const EVENT: &str = "SELECT id, incident_key, event_type, received_at, attempts, last_attempt_at, blamed_ms FROM events \
+     WHERE state = 'waiting' AND id = ?";
+
+pub(super) const WHOLE_EVENT: &str = "SELECT id, service_key, incident_key, event_type, received_at, attempts, last_attempt_at, \
+     blamed_ms, body FROM events JOIN bodies USING (id) WHERE state = 'waiting' AND id = ?";
+
+const FIRST_SEEN: &str = "SELECT id, service_key, first_seen, revived_at, reason FROM events WHERE state = 'waiting' AND id = ? \
+     AND incident_key NOT IN (SELECT value FROM json_each(?))";
+
+const SUMMARY: &str = "SELECT id, state, service_key, incident_key, event_type, description, count, attempts, \
+     received_at, first_seen, next_attempt_at, finished_at, reason FROM events WHERE id = ?";
+
+pub(super) const TALLIED_KEYS: &str = "SELECT 0 AS id, service_key FROM tallies WHERE state = 'waiting' AND events > 0";
+
+const ATTEMPTED: &str = "SELECT id FROM events INDEXED BY events_attempted WHERE last_attempt_at >= ? \
+     ORDER BY last_attempt_at DESC LIMIT ?";
+
+const ATTEMPT: &str = "SELECT id, service_key, last_attempt_at, attempts FROM events WHERE id = ?";
+
+const DISCARDED: &str = "SELECT 0 AS id, service_key, last_attempt_at, attempts FROM discarded WHERE last_attempt_at >= ? \
+     ORDER BY last_attempt_at DESC LIMIT ?";
+
+pub(super) type Statement = Query<'static, Sqlite, SqliteArguments>;
+
+/// An attempt: for which integration, when, and how many there were of its event.
+pub(super) type Attempted = (ServiceKey, DateTime<Utc>, u32);
+
+pub(super) fn attempted(columns: &Columns) -> Result<Attempted, ColumnError> {
+    Ok((columns.service_key()?, columns.time("last_attempt_at")?, columns.number("attempts")?))
+}
+
+impl SqliteReads {
+    /// The numbers in the line of what stands where a service key should.
+    pub(super) async fn line(
+        &self,
+        key: &[u8],
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Result<Vec<EventId>, QueueError> {
+        let after = after.map_or(i64::MIN, EventId::get);
+        let ids = |statement: &'static str| {
+            let query = sqlx::query(statement).bind(key.to_vec()).bind(after).bind(limit);
+            self.all(Pool::Deliveries, query, |columns| Ok(columns.id()))
+        };
+        match ids(LINE).await {
+            Err(error) if error.is_damage() => ids(LINE_BY_INCIDENT).await,
+            found => found,
+        }
+    }
+
+    /// What can be read of the attempts since then, at most `most` of each key, earliest first.
+    pub(super) async fn readable_attempts(&self, since: i64, most: u32) -> Result<Vec<Attempted>, QueueError> {
+        let ids = sqlx::query(ATTEMPTED).bind(since).bind(MOST);
+        let ids = self.all(Pool::Deliveries, ids, |columns| Ok(columns.id())).await?;
+        let mut attempts = self.readable(Pool::Deliveries, ids, ATTEMPT, attempted).await?;
+        let discarded = sqlx::query(DISCARDED).bind(since).bind(MOST);
+        let discarded = self.all(Pool::Deliveries, discarded, |columns| Ok(attempted(columns).ok())).await?;
+        attempts.extend(discarded.into_iter().flatten());
+        // The newest of each key are kept.
+        attempts.sort_by_key(|(_, at, _)| std::cmp::Reverse(*at));
+        let mut counts: HashMap<ServiceKey, u32> = HashMap::new();
+        attempts.retain(|(key, ..)| {
+            let count = counts.entry(key.clone()).or_default();
+            *count += 1;
+            *count <= most
+        });
+        attempts.reverse();
+        Ok(attempts)
+    }
+
+    /// The first event in the line of each key that can be read and belongs to none of these incidents.
+    pub(super) async fn first_readable(&self, without: &str) -> Result<Vec<FirstInLine>, QueueError> {
+        let mut first = Vec::new();
+        for key in self.keys_in_line().await?.keys {
+            let mut after = None;
+            'key: for limit in FIRST {
+                for id in self.line(key.expose().as_bytes(), after, limit).await? {
+                    let query = sqlx::query(FIRST_SEEN).bind(id.get()).bind(without.to_owned());
+                    match self.one(Pool::People, query, first_in_line).await {
+                        Ok(Some(event)) => {
+                            first.push(event);
+                            break 'key;
+                        }
+                        Ok(None) => {}
+                        Err(error) if error.is_damage() => {}
+                        Err(error) => return Err(error),
+                    }
+                    after = Some(id);
+                }
+            }
+        }
+        Ok(first)
+    }
+
+    /// What can be read of the events that this statement finds by an index, in its order.
+    pub(super) async fn readable_summaries(&self, ids: Statement) -> Result<Vec<Summary>, QueueError> {
+        let ids = self.all(Pool::People, ids, |columns| Ok(columns.id())).await?;
+        self.readable(Pool::People, ids, SUMMARY, Columns::summary).await
+    }
+
+    /// Those of `ids` whose row can be read by `statement`, which takes a number, in their order.
+    pub(super) async fn readable<T>(
+        &self,
+        pool: Pool,
+        ids: Vec<EventId>,
+        statement: &'static str,
+        read: impl Fn(&Columns) -> Result<T, ColumnError>,
+    ) -> Result<Vec<T>, QueueError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.one(pool, sqlx::query(statement).bind(id.get()), &read).await {
+                Ok(row) => found.extend(row),
+                Err(error) if error.is_damage() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn one<T>(
+        &self,
+        pool: Pool,
+        query: Statement,
+        read: impl Fn(&Columns) -> Result<T, ColumnError>,
+    ) -> Result<Option<T>, QueueError> {
+        Ok(self.all(pool, query, read).await?.pop())
+    }
+}
+
+pub(super) fn first_in_line(columns: &Columns) -> Result<FirstInLine, ColumnError> {
+    let (first_seen, revived_at) = (columns.time("first_seen")?, columns.optional_time("revived_at")?);
+    Ok(FirstInLine {
+        id: columns.id(),
+        service_key: columns.service_key()?,
+        since: revived_at.unwrap_or(first_seen),
+        is_revived: revived_at.is_some(),
+        reason: columns.optional_text("reason")?,
+    })
+}

@@ -1,0 +1,256 @@
+//! What the monitor, the metrics and the queue itself read.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::row::{ColumnError, Columns};
+use super::salvage::first_in_line;
+use super::{SqliteReads, with_keys};
+use crate::metrics::{Bucket, PersistedMetrics};
+use crate::pagerduty::{IncidentKey, ServiceKey};
+use crate::queue::reader::StatusReads;
+use crate::queue::sqlite::load::incident;
+use crate::queue::{Backlog, DeadLetters, Destination, IncidentState, Overview, QueueError, State};
+
+/// A delivery is remembered a while after it was made, and marked as such in the commit of its fate: so much may lie
+/// between the two, or the disk is in more trouble than what is remembered.
+const BETWEEN: TimeDelta = TimeDelta::minutes(1);
+
+/// The first in line of every service key. A few events of the incidents left out may stand before it.
+const FIRST_IN_LINE: &str = with_keys!(
+    "SELECT id, service_key, first_seen, revived_at, reason FROM events WHERE id IN (
+        SELECT (
+            SELECT line.id FROM events AS line WHERE line.state = 'waiting' AND line.service_key = keys.service_key
+            AND line.incident_key NOT IN (SELECT value FROM json_each(?)) ORDER BY line.id LIMIT 1
+        ) FROM keys
+    )"
+);
+
+macro_rules! dead_letters {
+    () => {
+        "SELECT newest.id, newest.service_key, tallies.events AS number, newest.finished_at, \
+     newest.reason FROM tallies JOIN events AS newest ON newest.id = (
+        SELECT line.id FROM events AS line
+        WHERE line.state = 'dead' AND line.service_key = tallies.service_key AND line.finished_at IS NOT NULL
+        ORDER BY line.finished_at DESC LIMIT 1
+    ) WHERE tallies.state = 'dead' AND tallies.events > 0"
+    };
+}
+
+const DEAD_LETTERS: &str = dead_letters!();
+
+const DEAD_LETTERS_OF_KEY: &str = concat!(dead_letters!(), " AND tallies.service_key = ?");
+
+const DIED: &str = "SELECT 0 AS id, MAX(finished_at) AS died_at, COUNT(*) AS dead FROM events \
+     WHERE state = 'dead' AND service_key = ? AND incident_key = ?";
+
+/// One row for each service key and state, and one without them when no event is kept at all. At most a thousand webhooks
+/// are rejected, so those are counted.
+const OVERVIEW: &str = "SELECT 0 AS id, held.rejected, service_key, state, events,
+        CASE state WHEN 'waiting' THEN (
+            SELECT COALESCE(revived_at, first_seen) FROM events AS line
+            WHERE line.state = 'waiting' AND line.service_key = tallies.service_key ORDER BY line.id LIMIT 1
+        ) END AS oldest_waiting
+    FROM (SELECT COUNT(*) AS rejected FROM rejected) AS held LEFT JOIN tallies ON events > 0";
+
+/// The same without looking at any event.
+const TALLIES: &str = "SELECT 0 AS id, held.rejected, service_key, state, events, NULL AS oldest_waiting
+    FROM (SELECT COUNT(*) AS rejected FROM rejected) AS held LEFT JOIN tallies ON events > 0";
+
+/// What one row tells.
+struct Row {
+    rejected: u64,
+    tally: Option<Tally>,
+}
+
+struct Tally {
+    /// `None` where something else stands in its place; its events are counted all the same.
+    service_key: Option<ServiceKey>,
+    state: State,
+    events: u64,
+    oldest_waiting: Option<DateTime<Utc>>,
+}
+
+#[async_trait]
+impl StatusReads for SqliteReads {
+    async fn overview(&self) -> Result<Overview, QueueError> {
+        // One statement, so that all of it is true at the same moment.
+        match self.soon(self.look(sqlx::query(OVERVIEW), row)).await {
+            Err(error) if error.is_damage() => self.soon(self.overview_around_damage()).await,
+            rows => Ok(rows?.into_iter().fold(Overview::default(), add)),
+        }
+    }
+
+    async fn backlog(&self, without: &[IncidentKey]) -> Result<Backlog, QueueError> {
+        let without: Vec<_> = without.iter().map(IncidentKey::as_str).collect();
+        let without = serde_json::to_string(&without).unwrap_or_default();
+        let first = self.look(sqlx::query(FIRST_IN_LINE).bind(&without), |columns| Ok(first_in_line(columns).ok()));
+        let mut first = match self.soon(first).await {
+            Err(error) if error.is_damage() => self.soon(self.first_readable(&without)).await?,
+            first => first?.into_iter().flatten().collect(),
+        };
+        first.sort_by(|one, other| one.service_key.cmp(&other.service_key));
+        let mut dead = match self.soon(self.look(sqlx::query(DEAD_LETTERS), dead_letters)).await {
+            Err(error) if error.is_damage() => self.soon(self.readable_dead_letters()).await?,
+            dead => dead?,
+        };
+        dead.sort_by(|one, other| one.service_key.cmp(&other.service_key));
+        Ok(Backlog { first, dead })
+    }
+
+    async fn incident(
+        &self,
+        incident_key: &IncidentKey,
+        service_key: &ServiceKey,
+    ) -> Result<IncidentState, QueueError> {
+        let died = sqlx::query(DIED).bind(service_key.expose()).bind(incident_key.as_str());
+        let died = self.look(died, |columns| Ok((columns.optional_time("died_at")?, columns.number("dead")?)));
+        let (died_at, dead) = self.soon(died).await?.pop().unwrap_or_default();
+        let known = self.look_with(async |connection| incident(connection, incident_key).await);
+        let known = self.soon(known).await?;
+        Ok(IncidentState {
+            is_open: known.after_delivery().into_values().any(|incident| incident.is_open),
+            died_at,
+            dead,
+        })
+    }
+
+    async fn delivered(&self) -> Result<u64, QueueError> {
+        let query = sqlx::query("SELECT 0 AS id, SUM(events) AS events FROM tallies WHERE state = 'delivered'");
+        Ok(self.work(query, |columns| columns.optional_number("events")).await?.pop().flatten().unwrap_or_default())
+    }
+
+    async fn persisted_metrics(&self, since: DateTime<Utc>) -> Result<PersistedMetrics, QueueError> {
+        let lately = sqlx::query("SELECT id, last_webhook_at, last_delivered_at, untrusted FROM lately");
+        let lately = self
+            .look(lately, |columns| {
+                let times = (columns.optional_time("last_webhook_at")?, columns.optional_time("last_delivered_at")?);
+                Ok((times, columns.optional_text("untrusted")?))
+            })
+            .await?;
+        let ((last_webhook_at, last_delivered_at), untrusted) = lately.into_iter().next().unwrap_or_default();
+        let delivered = self.delivered_lately(last_delivered_at.unwrap_or(since)).await?;
+        let buckets = sqlx::query(
+            "SELECT 0 AS id, began_at, received, delivered, throttled, failed FROM activity \
+             WHERE began_at >= ? ORDER BY began_at",
+        )
+        .bind(since.timestamp_millis());
+        let buckets = self
+            .look(buckets, |columns| {
+                Ok(Bucket {
+                    from: columns.time("began_at")?,
+                    received: columns.number("received")?,
+                    delivered: columns.number("delivered")?,
+                    throttled: columns.number("throttled")?,
+                    failed: columns.number("failed")?,
+                })
+            })
+            .await?;
+        Ok(PersistedMetrics { last_webhook_at, last_delivered_at, delivered, untrusted, buckets })
+    }
+}
+
+impl SqliteReads {
+    /// What the tallies say, and the oldest event of each key that can be read.
+    pub(super) async fn overview_around_damage(&self) -> Result<Overview, QueueError> {
+        let rows = self.look(sqlx::query(TALLIES), row).await?;
+        let mut overview = rows.into_iter().fold(Overview::default(), add);
+        for oldest in self.first_readable("[]").await? {
+            overview.oldest_waiting = overview.oldest_waiting.into_iter().chain([oldest.since]).min();
+            let mut destinations = overview.destinations.iter_mut();
+            if let Some(own) = destinations.find(|destination| destination.service_key == oldest.service_key) {
+                own.oldest_waiting = Some(oldest.since);
+            }
+        }
+        Ok(overview)
+    }
+
+    /// Those of each key whose newest can be read.
+    async fn readable_dead_letters(&self) -> Result<Vec<DeadLetters>, QueueError> {
+        let keys = "SELECT 0 AS id, service_key FROM tallies WHERE state = 'dead' AND events > 0";
+        let keys = self.look(sqlx::query(keys), |columns| Ok(columns.service_key().ok())).await?;
+        let mut dead = Vec::new();
+        for key in keys.into_iter().flatten() {
+            let query = sqlx::query(DEAD_LETTERS_OF_KEY).bind(key.expose().to_owned());
+            match self.look(query, dead_letters).await {
+                Ok(mut found) => dead.append(&mut found),
+                Err(error) if error.is_damage() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(dead)
+    }
+
+    /// When PagerDuty took an event of each service key last. What was delivered after `remembered`, the last that a run
+    /// could keep before it was killed, is told by the events themselves.
+    async fn delivered_lately(
+        &self,
+        remembered: DateTime<Utc>,
+    ) -> Result<BTreeMap<ServiceKey, DateTime<Utc>>, QueueError> {
+        let query = sqlx::query(
+            "SELECT 0 AS id, service_key, MAX(at) AS at FROM (
+                SELECT service_key, at FROM lately_delivered
+                UNION ALL
+                SELECT service_key, finished_at FROM events WHERE state = 'delivered' AND finished_at > ?
+            ) GROUP BY service_key",
+        )
+        .bind((remembered - BETWEEN).timestamp_millis());
+        let found = self.look(query, |columns| Ok((columns.service_key()?, columns.time("at")?))).await?;
+        Ok(found.into_iter().collect())
+    }
+}
+
+fn dead_letters(columns: &Columns) -> Result<DeadLetters, ColumnError> {
+    Ok(DeadLetters {
+        service_key: columns.service_key()?,
+        number: columns.number("number")?,
+        newest: columns.id(),
+        died_at: columns.time("finished_at")?,
+        reason: columns.optional_text("reason")?,
+    })
+}
+
+fn row(columns: &Columns) -> Result<Row, ColumnError> {
+    let tally = match columns.optional_number("events")? {
+        None => None,
+        Some(events) => Some(Tally {
+            service_key: columns.service_key().ok(),
+            state: columns.state()?,
+            events,
+            oldest_waiting: columns.optional_time("oldest_waiting")?,
+        }),
+    };
+    Ok(Row { rejected: columns.number("rejected")?, tally })
+}
+
+/// Adds a row to what those before it told.
+fn add(mut overview: Overview, row: Row) -> Overview {
+    overview.rejected = row.rejected;
+    let Some(Tally { service_key, state, events, oldest_waiting }) = row.tally else { return overview };
+    let total = match state {
+        State::Waiting => &mut overview.waiting,
+        State::Dead => &mut overview.dead,
+        State::Delivered => &mut overview.delivered,
+    };
+    *total += events;
+    overview.oldest_waiting = overview.oldest_waiting.into_iter().chain(oldest_waiting).min();
+    let Some(service_key) = service_key else { return overview };
+    let place = overview.destinations.partition_point(|known| known.service_key < service_key);
+    if overview.destinations.get(place).is_none_or(|known| known.service_key != service_key) {
+        let new = Destination { service_key, waiting: 0, dead: 0, delivered: 0, oldest_waiting: None };
+        overview.destinations.insert(place, new);
+    }
+    let destination = &mut overview.destinations[place];
+    match state {
+        State::Waiting => destination.waiting = events,
+        State::Dead => destination.dead = events,
+        State::Delivered => destination.delivered = events,
+    }
+    destination.oldest_waiting = destination.oldest_waiting.or(oldest_waiting);
+    overview
+}
+
+#[cfg(test)]
+pub(in crate::queue::sqlite) const QUERIES: [&str; 4] = [FIRST_IN_LINE, DEAD_LETTERS, DIED, OVERVIEW];

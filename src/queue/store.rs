@@ -1,0 +1,309 @@
+//! What a storage engine does for the queue: it reads what a batch depends on, and writes what was decided.
+//!
+//! The writer asks [`decide`](super::decide) for a [`Wanted`], has it loaded as [`Known`], and applies the [`Plan`] that
+//! is decided from both, all in one transaction. An engine knows no rule about incidents.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::future::Future;
+
+use chrono::{DateTime, Utc};
+
+use super::decide::times::Window;
+use super::envelope::{Begun, Envelope, EventId, State, with_counts_of};
+use super::{QueueError, Rejected, RejectedId};
+use crate::ingest::DedupKey;
+use crate::metrics::PersistedMetrics;
+use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+
+/// Where a queue is kept. One task at a time writes by it.
+pub(super) trait Store: Send + 'static {
+    /// Reads what `wanted` names, and keeps others from changing that until [`apply`](Self::apply): the first half of a
+    /// transaction. An engine that several bridges share locks the incident queues in the order of `wanted`, and leaves
+    /// out events that another bridge delivers.
+    fn load(&mut self, wanted: &Wanted) -> impl Future<Output = Result<Known, QueueError>> + Send;
+
+    /// Writes the plan and commits: the second half. After an error nothing of it is stored, and the next `load` begins
+    /// a transaction of its own.
+    fn apply(&mut self, plan: &Plan<'_>) -> impl Future<Output = Result<Committed, QueueError>> + Send;
+
+    /// Reads what `wanted` names without any transaction, also while nothing can be written.
+    fn peek(&self, wanted: &Wanted) -> impl Future<Output = Result<Known, QueueError>> + Send;
+
+    /// Deletes delivered events and closed incidents, and returns how many events those were.
+    fn prune(&mut self, prune: Prune) -> impl Future<Output = Result<u64, QueueError>> + Send;
+
+    /// Stores what the metrics need after a restart.
+    fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Returns at most so many empty pages to the file system, and tells how many are left.
+    fn shrink(&mut self, pages: u32) -> impl Future<Output = Result<u64, QueueError>> + Send;
+
+    /// Finds out whether what was committed is still where it should be, and repairs what can be repaired.
+    fn check(&mut self) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Stops using the database.
+    fn close(self) -> impl Future<Output = Result<(), QueueError>> + Send;
+}
+
+/// The events of one incident at one integration, which are delivered in their order.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(super) struct IncidentQueue {
+    pub(super) incident_key: IncidentKey,
+    pub(super) service_key: ServiceKey,
+}
+
+/// An attempt that is to begin.
+#[derive(Clone, Debug)]
+pub(super) struct Begin {
+    pub(super) id: EventId,
+    pub(super) at: DateTime<Utc>,
+    /// Earlier events of its incident that are not waited for.
+    pub(super) past: Vec<EventId>,
+}
+
+/// Why an attempt does not begin.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum NotBegun {
+    /// The event does not wait.
+    NotWaiting,
+    /// This event of its incident goes first.
+    Behind(EventId),
+}
+
+/// Which delivered events and closed incidents are deleted, oldest first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Prune {
+    /// Events that were delivered before this moment.
+    pub(super) before: DateTime<Utc>,
+    /// Incidents that were closed before this moment.
+    pub(super) incidents_before: DateTime<Utc>,
+    /// At most so many of each.
+    pub(super) limit: u32,
+}
+
+/// What a batch depends on. Every list is sorted and has nothing twice.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct Wanted {
+    /// Incident queues whose last event is wanted, and the last resolves of their incidents.
+    pub(super) queues: Vec<IncidentQueue>,
+    /// Incidents of which all is wanted: where they are open, and what waits.
+    pub(super) incidents: Vec<IncidentKey>,
+    /// Webhooks that may have been received before.
+    pub(super) seen: Vec<DedupKey>,
+    /// Events whose attempts have ended.
+    pub(super) settling: Vec<EventId>,
+    /// Events whose attempts begin, each with the events that it does not wait for.
+    pub(super) beginning: Vec<(EventId, Vec<EventId>)>,
+    /// Events whose attempts began without being recorded.
+    pub(super) unrecorded: Vec<EventId>,
+    /// Nothing is folded into waiting events, so that the ends of queues are not read.
+    pub(super) unfolded: bool,
+}
+
+/// What the store has of a [`Wanted`].
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct Known {
+    /// The last events of the incident queues, where they can be folded into.
+    pub(super) tails: HashMap<IncidentQueue, Tail>,
+    pub(super) incidents: HashMap<IncidentKey, KnownIncident>,
+    /// The last resolve of each incident, however old.
+    pub(super) resolves: HashMap<IncidentKey, Resolve>,
+    pub(super) seen: HashMap<DedupKey, Seen>,
+    /// Those that wait.
+    pub(super) settling: HashMap<EventId, Settling>,
+    /// Those that wait, of both kinds.
+    pub(super) beginning: HashMap<EventId, Attemptable>,
+}
+
+/// A waiting trigger that was never attempted, at the end of its incident queue.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Tail {
+    pub(super) id: EventId,
+    pub(super) count: u32,
+    pub(super) first_seen: DateTime<Utc>,
+    pub(super) sentry_at: Option<DateTime<Utc>>,
+}
+
+/// One incident at all integrations.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct KnownIncident {
+    /// As far as PagerDuty has accepted its events.
+    pub(super) accepted: Vec<(ServiceKey, Incident)>,
+    /// Its waiting events, in their order.
+    pub(super) waiting: Vec<WaitingRow>,
+}
+
+/// An incident at one integration.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Incident {
+    pub(super) is_open: bool,
+    /// When Sentry received the latest of its triggers, if that is known.
+    pub(super) triggered_at: Option<DateTime<Utc>>,
+}
+
+/// A waiting event of an incident.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct WaitingRow {
+    pub(super) service_key: ServiceKey,
+    pub(super) event_type: EventType,
+    pub(super) sentry_at: Option<DateTime<Utc>>,
+    /// Where it is a trigger that was never attempted.
+    pub(super) tail: Option<Tail>,
+}
+
+/// A resolve of an incident.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Resolve {
+    /// When Sentry sent it, by Sentry's clock.
+    pub(super) happened_at: DateTime<Utc>,
+    /// When it came.
+    pub(super) received_at: DateTime<Utc>,
+}
+
+/// A webhook that was received once.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Seen {
+    pub(super) incident_key: IncidentKey,
+    pub(super) event_type: EventType,
+}
+
+/// A waiting event whose attempt has ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Settling {
+    pub(super) queue: IncidentQueue,
+    pub(super) event_type: EventType,
+    pub(super) sentry_at: Option<DateTime<Utc>>,
+    /// Whether an attempt before the last one ended without a final answer.
+    pub(super) was_in_doubt: bool,
+    /// Whether the incident is known at this integration.
+    pub(super) is_known: bool,
+}
+
+/// A waiting event whose attempt begins or began.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Attemptable {
+    /// An earlier waiting event of its incident queue that it has to wait for.
+    pub(super) earlier: Option<EventId>,
+    /// Whether no attempt was recorded yet.
+    pub(super) is_first: bool,
+    /// `None` where it is not needed: an unrecorded attempt of an event that stands for one alert.
+    pub(super) body: Option<Vec<u8>>,
+    pub(super) counts_at: Option<usize>,
+    pub(super) count: u32,
+    pub(super) first_seen: DateTime<Utc>,
+    pub(super) received_at: DateTime<Utc>,
+}
+
+/// What one transaction writes, in this order.
+#[derive(Debug, Default)]
+pub(super) struct Plan<'b> {
+    /// Whether to write something as large as a large alert.
+    pub(super) probe: bool,
+    /// Attempts that begin or began.
+    pub(super) attempts: Vec<Attempted>,
+    /// Events whose counts are inserted into their bodies from now on.
+    pub(super) bodies: Vec<(EventId, Vec<u8>)>,
+    /// Delete resolves that came outside of this window.
+    pub(super) forget_resolves: Option<Window>,
+    /// Changes of stored events, in their order. Those in `rows` have their final values.
+    pub(super) changes: Vec<IncidentChange<'b>>,
+    /// New events, and events with more alerts folded into them, in the order of their queues.
+    pub(super) rows: Vec<Row<'b>>,
+    /// The last resolves of incidents; `None`: no longer kept.
+    pub(super) resolves: Vec<(&'b IncidentKey, Option<Resolve>)>,
+    /// Incidents whose seen resolves are deleted.
+    pub(super) forget_seen: Vec<&'b IncidentKey>,
+    /// Webhooks that are seen from now on.
+    pub(super) seen: Vec<(&'b DedupKey, &'b IncidentKey, EventType)>,
+    /// What happens to events after their attempts.
+    pub(super) settled: Vec<Settled<'b>>,
+    /// Incidents that PagerDuty has opened or closed by now.
+    pub(super) incidents: Vec<IncidentUpdate<'b>>,
+    /// Rejected webhooks to keep.
+    pub(super) rejected: Vec<&'b Rejected>,
+}
+
+/// Attempts of an event to be recorded.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Attempted {
+    pub(super) id: EventId,
+    pub(super) attempts: u32,
+    pub(super) last_at: DateTime<Utc>,
+}
+
+/// A change of the stored events of an incident.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum IncidentChange<'b> {
+    /// Marks its waiting and dead triggers as resolved, except those that Sentry received in a later second than it sent
+    /// the resolve. What it received later than `now` came from a clock that was ahead, and is marked as well.
+    Resolved {
+        incident_key: &'b IncidentKey,
+        received_at: DateTime<Utc>,
+        sent_at: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    },
+    /// Its dead triggers are not resolved any more.
+    Reopened(&'b IncidentKey),
+}
+
+/// An event to be written.
+#[derive(Clone, Debug)]
+pub(super) struct Row<'b> {
+    /// The stored event that it replaces; `None`: a new one, whose number the store chooses.
+    pub(super) replaces: Option<EventId>,
+    /// The newest event it stands for.
+    pub(super) envelope: Cow<'b, Envelope>,
+    /// How many alerts it stands for.
+    pub(super) count: u32,
+    /// When the first of them came.
+    pub(super) first_seen: DateTime<Utc>,
+    /// When Sentry received the latest of them.
+    pub(super) sentry_at: Option<DateTime<Utc>>,
+    /// When a resolve of its incident came after it.
+    pub(super) resolved_at: Option<DateTime<Utc>>,
+}
+
+/// A settled event.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Settled<'b> {
+    pub(super) id: EventId,
+    pub(super) state: State,
+    pub(super) reason: Option<&'b str>,
+    pub(super) finished_at: Option<DateTime<Utc>>,
+    pub(super) next_attempt_at: Option<DateTime<Utc>>,
+    /// In milliseconds; `None`: as before.
+    pub(super) blamed_ms: Option<i64>,
+}
+
+/// What PagerDuty has made of an incident.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct IncidentUpdate<'b> {
+    pub(super) queue: &'b IncidentQueue,
+    pub(super) is_open: bool,
+    pub(super) changed_at: DateTime<Utc>,
+    /// The event that did it.
+    pub(super) event_id: EventId,
+    /// When Sentry received its trigger. The latest is kept.
+    pub(super) sentry_at: Option<DateTime<Utc>>,
+}
+
+/// The numbers that the store chose.
+#[derive(Debug, Default)]
+pub(super) struct Committed {
+    /// Of every row of the plan, chosen or replaced.
+    pub(super) rows: Vec<EventId>,
+    pub(super) rejected: Vec<RejectedId>,
+}
+
+impl Attemptable {
+    /// What a first attempt sends.
+    pub(super) fn first_body(&self) -> Option<Vec<u8>> {
+        let body = self.body.clone()?;
+        Some(with_counts_of(body, self.counts_at, self.count, self.first_seen))
+    }
+
+    pub(super) fn begun(&self, body: Vec<u8>) -> Begun {
+        Begun { body, received_at: self.received_at }
+    }
+}

@@ -1,0 +1,416 @@
+//! The one task that writes: it commits together whatever has piled up while the last commit was under way.
+//!
+//! So a lone operation waits for one fsync, and many share one. Its operations stay in one list, each with its reply;
+//! they are borrowed while they are decided and written, so that a commit which fails can be tried again in parts.
+
+pub(super) mod status;
+
+use std::iter;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use log::{Level, log};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::logging::throttle;
+use crate::metrics::PersistedMetrics;
+
+use super::decide::dedup_window::DedupWindow;
+use super::decide::{self, Batch, Settle};
+use super::store::{Begin, Committed, NotBegun, Plan, Prune, Store};
+use super::{Arrival, Begun, Enqueue, Enqueued, EventId, QueueError, Rejected, RejectedId};
+use status::{Commit, WriterStatus};
+
+/// How many operations may wait for the writer before senders have to.
+const OPERATIONS: usize = 4096;
+
+/// How many operations one commit takes at most.
+const BATCH_OPERATIONS: usize = 512;
+
+/// How many bytes of bodies one commit takes at most, give or take the last body.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+
+/// How often the database is checked while nobody commits.
+const CHECK: Duration = Duration::from_secs(1);
+
+type Reply<T> = oneshot::Sender<Result<T, QueueError>>;
+
+/// What can be asked of the writer. Every reply comes after the commit.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// To be committed together with others.
+    Operation(Operation),
+    /// To be committed by itself, so that no alert ever fails with it.
+    Maintenance(Maintenance),
+    Close(Reply<()>),
+}
+
+/// An operation, with the reply to whoever waits for it.
+#[derive(Debug)]
+pub(super) enum Operation {
+    Enqueue(Box<Enqueue>, Reply<Enqueued>),
+    Begin(Begin, Reply<Begun>),
+    Settle(Settle, Reply<()>),
+    Reject(Rejected, Reply<RejectedId>),
+    /// Writes something as large as a large alert.
+    Probe(Reply<()>),
+}
+
+/// What is done for the queue itself, and not for an alert.
+#[derive(Debug)]
+pub(super) enum Maintenance {
+    Prune(Prune, Reply<u64>),
+    PersistMetrics(PersistedMetrics, Reply<()>),
+    /// Returns at most so many empty pages to the file system, and tells how many are left.
+    Shrink(u32, Reply<u64>),
+}
+
+/// Starts the writer. It ends when every sender is gone or on [`Command::Close`], after what was sent is committed.
+pub(super) fn spawn(store: impl Store, status: Arc<WriterStatus>) -> mpsc::Sender<Command> {
+    let (sender, receiver) = mpsc::channel(OPERATIONS);
+    let writer =
+        Writer { store, status, window: DedupWindow::default(), unrecorded: Vec::new(), unrecordable: Vec::new() };
+    tokio::spawn(writer.run(receiver));
+    sender
+}
+
+struct Writer<S> {
+    store: S,
+    status: Arc<WriterStatus>,
+    window: DedupWindow,
+    /// Attempts that began when nothing could be committed. The next commit records them first.
+    unrecorded: Vec<(EventId, DateTime<Utc>)>,
+    /// Events whose attempts damage does not let be recorded, until they are settled.
+    unrecordable: Vec<EventId>,
+}
+
+/// Operations that are committed together.
+#[derive(Debug, Default)]
+struct Round {
+    operations: Vec<Operation>,
+    bytes: usize,
+    /// Nothing is folded into what waits already, which may be damaged.
+    unfolded: bool,
+}
+
+/// What a commit answers, for each kind of operation in its order.
+#[derive(Debug)]
+struct Answers {
+    enqueued: Vec<Enqueued>,
+    settled: Vec<bool>,
+    begun: Vec<Result<Begun, NotBegun>>,
+    rejected: Vec<RejectedId>,
+}
+
+impl<S: Store> Writer<S> {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut closing = Vec::new();
+        loop {
+            let command = match timeout(CHECK, commands.recv()).await {
+                Ok(Some(command)) => command,
+                Ok(None) => break,
+                Err(_) => {
+                    self.check().await;
+                    continue;
+                }
+            };
+            let (mut round, mut maintenance, mut is_closing) = (Round::default(), Vec::new(), false);
+            let mut next = Some(command);
+            while let Some(command) = next {
+                match command {
+                    Command::Operation(operation) => round.add(operation),
+                    Command::Maintenance(task) => maintenance.push(task),
+                    Command::Close(reply) => {
+                        is_closing = true;
+                        closing.push(reply);
+                    }
+                }
+                next = if round.has_room() { commands.try_recv().ok() } else { None };
+            }
+            if is_closing {
+                // Nothing is taken any more, but what was sent before is still committed.
+                commands.close();
+            }
+            if !round.operations.is_empty() {
+                self.status.set_busy(true);
+                self.commit(round).await;
+            }
+            for task in maintenance {
+                self.status.set_busy(true);
+                self.maintain(task).await;
+            }
+            self.status.set_busy(false);
+        }
+        let closed = self.store.close().await;
+        for reply in closing {
+            // Whoever asked may have gone away meanwhile, here and below.
+            let _ = reply.send(closed.clone());
+        }
+    }
+
+    /// Finds out about a lost database also while nobody commits.
+    async fn check(&mut self) {
+        self.status.set_busy(true);
+        if let Err(error) = self.store.check().await {
+            // A failure once, however long it lasts.
+            if self.status.is_well() {
+                self.status.failed();
+            }
+            let line = throttle::line("alerts were not accepted", Level::Error);
+            log!(line.level, "alerts cannot be committed: {error}{line}");
+        }
+        self.status.set_busy(false);
+    }
+
+    async fn maintain(&mut self, task: Maintenance) {
+        match task {
+            Maintenance::Prune(prune, reply) => {
+                let begun_at = Instant::now();
+                let pruned = self.store.prune(prune).await;
+                if pruned.is_ok() {
+                    let (took, arrivals) = (begun_at.elapsed(), &[]);
+                    self.status.report(&Commit::Done { took, arrivals, folded: 0, rejected: 0 });
+                    self.status.committed(false, iter::empty());
+                }
+                let _ = reply.send(pruned);
+            }
+            Maintenance::PersistMetrics(metrics, reply) => {
+                let _ = reply.send(self.store.persist_metrics(&metrics).await);
+            }
+            Maintenance::Shrink(pages, reply) => {
+                let _ = reply.send(self.store.shrink(pages).await);
+            }
+        }
+    }
+
+    /// Commits a round and answers everybody in it. Of what fails by damaged content, all else is committed: one damaged
+    /// page must not refuse the alerts that share a commit with whatever needs that page. Halves of halves are tried, so
+    /// one such operation among 512 costs about twenty commits.
+    async fn commit(&mut self, round: Round) {
+        // The next one stands last.
+        let mut rounds = vec![round];
+        while let Some(mut round) = rounds.pop() {
+            let (unrecorded, unrecordable) = (self.unrecorded.clone(), self.unrecordable.clone());
+            let error = match self.try_commit(&round.batch(&unrecorded, &unrecordable)).await {
+                Ok(answers) => {
+                    round.answer(answers);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let is_of_content = error.is_of_content();
+            if is_of_content && !self.unrecorded.is_empty() && self.record_each().await {
+                rounds.push(round);
+            } else if is_of_content && round.operations.len() > 1 {
+                let second = round.operations.split_off(round.operations.len() / 2);
+                rounds.push(Round { operations: second, ..Round::default() });
+                rounds.push(round);
+            } else if is_of_content && !round.unfolded && round.takes_alerts() {
+                rounds.push(Round { unfolded: true, ..round });
+            } else {
+                self.fail(round, &error).await;
+            }
+        }
+    }
+
+    async fn try_commit(&mut self, batch: &Batch<'_>) -> Result<Answers, QueueError> {
+        let begun_at = Instant::now();
+        let known = self.store.load(&decide::wanted(batch)).await?;
+        let decision = decide::decide(batch, &known, &self.window);
+        let committed = self.store.apply(&decision.plan).await?;
+        self.unrecorded.clear();
+        self.unrecordable.retain(|id| !batch.settles.iter().any(|settle| settle.id == *id));
+        // Only now: what was refused may come again.
+        for (dedup, received_at) in decision.said {
+            self.window.remember(dedup, received_at);
+        }
+        let enqueued: Vec<_> = decision.enqueued.into_iter().map(|planned| planned.numbered(&committed.rows)).collect();
+        let takes_alerts = batch.probe || enqueued.iter().any(|enqueued| *enqueued != Enqueued::Repeated);
+        let arrivals = arrivals(&decision.plan, &committed);
+        self.status.report(&Commit::Done {
+            took: begun_at.elapsed(),
+            arrivals: &arrivals,
+            folded: folded(&enqueued),
+            rejected: committed.rejected.len() as u64,
+        });
+        self.status.committed(takes_alerts, arrivals.into_iter());
+        Ok(Answers { enqueued, settled: decision.settled, begun: decision.begun, rejected: committed.rejected })
+    }
+
+    /// Records the unrecorded attempts one by one, and gives up those that damage does not let be recorded. Whether none
+    /// is left.
+    async fn record_each(&mut self) -> bool {
+        for attempt in std::mem::take(&mut self.unrecorded) {
+            let batch = Batch { unrecorded: &[attempt], ..Batch::default() };
+            match self.record(&batch).await {
+                Ok(_) => {}
+                Err(error) if error.is_of_content() => {
+                    let line = throttle::line("attempts were not recorded as begun", Level::Error);
+                    log!(line.level, event = attempt.0.get(); "an attempt cannot be recorded: {error}{line}");
+                    self.unrecordable.push(attempt.0);
+                }
+                Err(_) => self.unrecorded.push(attempt),
+            }
+        }
+        self.unrecorded.is_empty()
+    }
+
+    async fn record(&mut self, batch: &Batch<'_>) -> Result<Committed, QueueError> {
+        let known = self.store.load(&decide::wanted(batch)).await?;
+        let decision = decide::decide(batch, &known, &self.window);
+        self.store.apply(&decision.plan).await
+    }
+
+    /// Answers a round that could not be committed.
+    async fn fail(&mut self, round: Round, error: &QueueError) {
+        // That an event cannot be read says nothing about the alerts that come.
+        if round.takes_alerts() || !error.is_of_content() {
+            self.status.failed();
+        }
+        for operation in round.operations {
+            match operation {
+                Operation::Enqueue(_, reply) => drop(reply.send(Err(error.clone()))),
+                Operation::Settle(_, reply) | Operation::Probe(reply) => drop(reply.send(Err(error.clone()))),
+                Operation::Reject(_, reply) => drop(reply.send(Err(error.clone()))),
+                Operation::Begin(begin, reply) => {
+                    let _ = reply.send(self.begin_unrecorded(&begin, error).await);
+                }
+            }
+        }
+    }
+
+    /// Lets an attempt begin that could not be recorded: an alert that waits must reach people also when the disk is full.
+    ///
+    /// It is the first that the next commit records, so that nothing is ever folded into an event whose bytes were sent.
+    /// Only a crash before that forgets it: then the event is sent once more.
+    async fn begin_unrecorded(&mut self, begin: &Begin, cause: &QueueError) -> Result<Begun, QueueError> {
+        let batch = Batch { begins: vec![begin], ..Batch::default() };
+        let Ok(known) = self.store.peek(&decide::wanted(&batch)).await else { return Err(cause.clone()) };
+        let decided = decide::decide(&batch, &known, &self.window).begun.pop();
+        let to_send = decided.unwrap_or(Err(NotBegun::NotWaiting)).map_err(|reason| not_begun(begin.id, reason))?;
+        let line = throttle::line("attempts were not recorded as begun", Level::Warn);
+        log!(line.level, event = begin.id.get(); "sent without being recorded, because nothing can be committed: {cause}{line}");
+        self.unrecorded.push((begin.id, begin.at));
+        Ok(to_send)
+    }
+}
+
+impl Round {
+    fn has_room(&self) -> bool {
+        self.operations.len() < BATCH_OPERATIONS && self.bytes < BATCH_BYTES
+    }
+
+    fn add(&mut self, operation: Operation) {
+        self.bytes += match &operation {
+            Operation::Enqueue(enqueue, _) => enqueue.size(),
+            Operation::Reject(rejected, _) => rejected.body.len(),
+            Operation::Begin(..) | Operation::Settle(..) | Operation::Probe(_) => 0,
+        };
+        self.operations.push(operation);
+    }
+
+    fn takes_alerts(&self) -> bool {
+        self.operations.iter().any(|operation| matches!(operation, Operation::Enqueue(..) | Operation::Probe(_)))
+    }
+
+    fn batch<'b>(&'b self, unrecorded: &'b [(EventId, DateTime<Utc>)], unrecordable: &'b [EventId]) -> Batch<'b> {
+        let mut batch = Batch { unrecorded, unrecordable, unfolded: self.unfolded, ..Batch::default() };
+        for operation in &self.operations {
+            match operation {
+                Operation::Enqueue(enqueue, _) => batch.enqueues.push(enqueue),
+                Operation::Begin(begin, _) => batch.begins.push(begin),
+                Operation::Settle(settle, _) => batch.settles.push(settle),
+                Operation::Reject(rejected, _) => batch.rejects.push(rejected),
+                Operation::Probe(_) => batch.probe = true,
+            }
+        }
+        batch
+    }
+
+    fn answer(self, answers: Answers) {
+        let Answers { enqueued, settled, begun, rejected } = answers;
+        let mut enqueued = enqueued.into_iter();
+        let (mut settled, mut begun, mut rejected) = (settled.into_iter(), begun.into_iter(), rejected.into_iter());
+        for operation in self.operations {
+            // There is an answer to every operation; without one, whoever waits would learn that the queue is closed.
+            match operation {
+                Operation::Enqueue(_, reply) => drop(enqueued.next().map(|enqueued| reply.send(Ok(enqueued)))),
+                Operation::Begin(Begin { id, .. }, reply) => {
+                    let begun = begun.next().map(|begun| begun.map_err(|reason| not_begun(id, reason)));
+                    drop(begun.map(|begun| reply.send(begun)));
+                }
+                Operation::Settle(Settle { id, .. }, reply) => {
+                    let settled = settled.next().map(|waited| waited.then_some(()).ok_or(QueueError::NotWaiting(id)));
+                    drop(settled.map(|settled| reply.send(settled)));
+                }
+                Operation::Reject(_, reply) => drop(rejected.next().map(|id| reply.send(Ok(id)))),
+                Operation::Probe(reply) => drop(reply.send(Ok(()))),
+            }
+        }
+    }
+}
+
+fn not_begun(id: EventId, reason: NotBegun) -> QueueError {
+    match reason {
+        NotBegun::NotWaiting => QueueError::NotWaiting(id),
+        NotBegun::Behind(earlier) => QueueError::Behind { id, earlier },
+    }
+}
+
+/// The events of a plan that are new in the queue, in its order.
+fn arrivals(plan: &Plan<'_>, committed: &Committed) -> Vec<Arrival> {
+    let new = plan.rows.iter().zip(&committed.rows).filter(|(row, _)| row.replaces.is_none());
+    new.map(|(row, &id)| Arrival {
+        id,
+        service_key: row.envelope.service_key.clone(),
+        incident_key: row.envelope.incident_key.clone(),
+        event_type: row.envelope.event_type,
+        received_at: row.first_seen,
+    })
+    .collect()
+}
+
+/// How many alerts were folded into waiting events.
+fn folded(enqueued: &[Enqueued]) -> u64 {
+    let accepted = enqueued.iter().flat_map(|enqueued| match enqueued {
+        Enqueued::Queued(accepted) => accepted.as_slice(),
+        Enqueued::Repeated | Enqueued::Replayed | Enqueued::Outdated | Enqueued::NothingOpen => &[],
+    });
+    accepted.filter(|accepted| accepted.is_folded()).count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+    use crate::queue::Envelope;
+
+    fn accept(bytes: usize) -> Operation {
+        let envelope = Envelope {
+            service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
+            incident_key: IncidentKey::parse("42").unwrap(),
+            event_type: EventType::Trigger,
+            description: String::new(),
+            body: vec![0; bytes],
+            counts_at: None,
+            received_at: DateTime::UNIX_EPOCH,
+        };
+        Operation::Enqueue(Box::new(Enqueue::event(envelope)), oneshot::channel().0)
+    }
+
+    fn round_of(bytes: usize) -> usize {
+        let mut round = Round::default();
+        while round.has_room() && round.operations.len() < 10_000 {
+            round.add(accept(bytes));
+        }
+        round.operations.len()
+    }
+
+    #[test]
+    fn one_commit_is_bounded_by_operations_and_by_bytes() {
+        assert_eq!(round_of(10), 512);
+        assert_eq!(round_of(512_000), 17);
+    }
+}

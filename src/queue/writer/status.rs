@@ -1,0 +1,117 @@
+//! What the writer shows: whether it can commit, and what each commit brought.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::queue::Arrival;
+use crate::queue::arrivals::{self, Announcer, Arrivals};
+
+/// A commit, for [`Queue::observe`](crate::queue::Queue::observe).
+#[derive(Clone, Debug)]
+pub enum Commit<'a> {
+    /// It was made.
+    Done {
+        /// How long it took.
+        took: Duration,
+        /// The events that are new in the queue.
+        arrivals: &'a [Arrival],
+        /// How many alerts were folded into waiting events.
+        folded: u64,
+        /// How many rejected webhooks were kept.
+        rejected: u64,
+    },
+    /// Nothing of it is in the queue.
+    Failed,
+}
+
+type Observe = dyn Fn(&Commit<'_>) + Send + Sync;
+
+/// Shared by the writer and all handles of the queue.
+pub(in crate::queue) struct WriterStatus {
+    commits: AtomicU64,
+    well: AtomicBool,
+    /// When the commit began that is under way.
+    busy_since: Mutex<Option<Instant>>,
+    listener: Mutex<Option<Announcer>>,
+    observer: OnceLock<Box<Observe>>,
+}
+
+impl Default for WriterStatus {
+    fn default() -> Self {
+        Self {
+            commits: AtomicU64::new(0),
+            well: AtomicBool::new(true),
+            busy_since: Mutex::new(None),
+            listener: Mutex::new(None),
+            observer: OnceLock::new(),
+        }
+    }
+}
+
+impl WriterStatus {
+    pub(in crate::queue) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
+    /// What the last commit showed; one that does not end shows nothing, see [`busy_for`](Self::busy_for).
+    pub(in crate::queue) fn is_well(&self) -> bool {
+        self.well.load(Ordering::Relaxed)
+    }
+
+    /// For how long the commit that is under way has been.
+    pub(in crate::queue) fn busy_for(&self) -> Option<Duration> {
+        self.busy_since().map(|since| since.elapsed())
+    }
+
+    /// A commit is under way from now on, or none is.
+    pub(in crate::queue) fn set_busy(&self, busy: bool) {
+        *self.busy_since() = busy.then(Instant::now);
+    }
+
+    fn busy_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.busy_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::queue) fn listen(&self) -> Arrivals {
+        let (announcer, arrivals) = arrivals::channel();
+        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(announcer);
+        arrivals
+    }
+
+    /// Sets the one observer; the first one stays.
+    pub(in crate::queue) fn observe(&self, observe: impl Fn(&Commit<'_>) + Send + Sync + 'static) {
+        let _ = self.observer.set(Box::new(observe));
+    }
+
+    pub(super) fn report(&self, commit: &Commit<'_>) {
+        if let Some(observe) = self.observer.get() {
+            observe(commit);
+        }
+    }
+
+    /// Something was committed. Only what is as large as an alert shows that alerts can be: a full disk may have room
+    /// for a mark still.
+    pub(in crate::queue) fn committed(&self, takes_alerts: bool, arrivals: impl Iterator<Item = Arrival>) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        if takes_alerts {
+            self.well.store(true, Ordering::Relaxed);
+        }
+        if let Some(listener) = self.listener.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            arrivals.for_each(|arrival| listener.announce(arrival));
+        }
+    }
+
+    pub(in crate::queue) fn failed(&self) {
+        self.report(&Commit::Failed);
+        self.well.store(false, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for WriterStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (commits, is_well) = (self.commits(), self.is_well());
+        f.debug_struct("WriterStatus").field("commits", &commits).field("is_well", &is_well).finish_non_exhaustive()
+    }
+}
