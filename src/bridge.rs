@@ -186,7 +186,7 @@ impl Bridge {
         let pruning = async move { queue.keep_pruned(history, PRUNE_INTERVAL, Utc::now).await };
         let pruning = tasks.spawn("the pruning of the queue", pruning);
         let (queue, metrics) = (self.queue.clone(), self.shared.metrics.clone());
-        let remembering = async move { queue.keep_remembering(&metrics, REMEMBER_INTERVAL).await };
+        let remembering = async move { queue.keep_metrics_persisted(&metrics, REMEMBER_INTERVAL).await };
         let remembering = tasks.spawn("the keeping of the metrics", remembering);
         let keeping = tasks.spawn("the monitor", self.keeper.run());
         tasks.spawn("the counting of log lines", repeats::keep_telling());
@@ -219,7 +219,7 @@ impl Bridge {
         // The web server looks once a second whether its time is over, which may be later than the grace allows.
         let _ = timeout(self.grace, handle.stop(true)).await;
         worker.await.map_err(|error| Ended::new("the delivery worker", &Err(error)))?;
-        if let Err(error) = self.queue.remember(&self.shared.metrics).await {
+        if let Err(error) = self.queue.persist_metrics(&self.shared.metrics).await {
             warn!("the counts of the last seconds are lost: {error}");
         }
         if let Err(error) = self.queue.close().await {
@@ -252,7 +252,7 @@ async fn count(queue: &Queue, metrics: &Metrics, commits: &Arc<CommitTimes>) -> 
         Commit::Failed => heard.commit_failed(),
     });
     let now = Utc::now();
-    match queue.memory(now).await {
+    match queue.persisted_metrics(now).await {
         Ok(memory) => {
             let untrusted = memory.untrusted.clone();
             metrics.recall(memory, now);

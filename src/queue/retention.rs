@@ -39,18 +39,18 @@ pub struct Retention {
 }
 
 impl Queue {
-    /// Forgets the delivered events that `history` does not keep, and tells how many those were. Others get their
+    /// Deletes the delivered events that `retention` does not keep, and returns how many those were. Others get their
     /// turn between its commits.
     ///
     /// # Errors
     ///
     /// When not all of it could be committed.
-    pub async fn prune(&self, history: Retention, now: DateTime<Utc>) -> Result<u64, QueueError> {
-        let age = TimeDelta::from_std(history.age).unwrap_or(TimeDelta::MAX);
+    pub async fn prune(&self, retention: Retention, now: DateTime<Utc>) -> Result<u64, QueueError> {
+        let age = TimeDelta::from_std(retention.age).unwrap_or(TimeDelta::MAX);
         let before = now.checked_sub_signed(age).unwrap_or(DateTime::<Utc>::MIN_UTC);
         let incidents_before = now - KEEP_INCIDENTS;
         let old = self.forget(before, incidents_before, u64::MAX).await?;
-        let surplus = self.reader().delivered().await?.saturating_sub(history.rows);
+        let surplus = self.reader().delivered().await?.saturating_sub(retention.rows);
         Ok(old + self.forget(DateTime::<Utc>::MAX_UTC, incidents_before, surplus).await?)
     }
 
@@ -76,7 +76,7 @@ impl Queue {
         Ok(gone)
     }
 
-    /// Gives back to the disk what stands empty in the file, a little at a time: others get their turn between its commits.
+    /// Returns to the disk what is empty in the file, a little at a time: others get their turn between its commits.
     /// What the next storm may need is kept: 4 MiB, or a quarter of what is in use.
     ///
     /// # Errors
@@ -99,12 +99,12 @@ impl Queue {
     /// Prunes at once and after every `interval`, for as long as it is polled.
     pub async fn keep_pruned(
         &self,
-        history: Retention,
+        retention: Retention,
         interval: Duration,
         clock: impl Fn() -> DateTime<Utc>,
     ) -> Infallible {
         loop {
-            match self.prune(history, clock()).await {
+            match self.prune(retention, clock()).await {
                 Ok(0) => {}
                 Ok(gone) => debug!("{gone} delivered events were forgotten"),
                 Err(error) => warn!("old history is still kept: {error}"),
@@ -123,7 +123,7 @@ impl Queue {
     /// # Errors
     ///
     /// When the database cannot be read.
-    pub async fn memory(&self, now: DateTime<Utc>) -> Result<Memory, QueueError> {
+    pub async fn persisted_metrics(&self, now: DateTime<Utc>) -> Result<Memory, QueueError> {
         self.reader().persisted_metrics(Activity::horizon(now)).await
     }
 
@@ -133,7 +133,7 @@ impl Queue {
     /// # Errors
     ///
     /// When it could not be committed.
-    pub async fn remember(&self, metrics: &Metrics) -> Result<(), QueueError> {
+    pub async fn persist_metrics(&self, metrics: &Metrics) -> Result<(), QueueError> {
         let Some(memory) = metrics.take_unkept() else { return Ok(()) };
         let kept = self.maintain(|reply| Maintenance::PersistMetrics(memory.clone(), reply)).await;
         if kept.is_err() {
@@ -143,10 +143,10 @@ impl Queue {
     }
 
     /// Does that after every `interval`, for as long as it is polled.
-    pub async fn keep_remembering(&self, metrics: &Metrics, interval: Duration) -> Infallible {
+    pub async fn keep_metrics_persisted(&self, metrics: &Metrics, interval: Duration) -> Infallible {
         loop {
             sleep(interval).await;
-            if let Err(error) = self.remember(metrics).await {
+            if let Err(error) = self.persist_metrics(metrics).await {
                 // Whoever looks for trouble finds it where alerts are refused.
                 debug!("what happened lately is not kept yet: {error}");
             }

@@ -11,7 +11,7 @@ fn memory(bridge: &Bridge) -> Memory {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let queue = Queue::open(&bridge.database()).await.unwrap();
-        let memory = queue.memory(chrono::Utc::now()).await.unwrap();
+        let memory = queue.persisted_metrics(chrono::Utc::now()).await.unwrap();
         queue.close().await.unwrap();
         memory
     })

@@ -76,11 +76,11 @@ fn a_memory_that_cannot_be_written_says_so_and_is_written_when_it_can_be() {
         metrics.webhook(Source::Legacy, Answered::Queued, Utc::now());
         let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
         sqlx::query("ALTER TABLE lately RENAME TO hidden").execute(&mut connection).await.unwrap();
-        queue.remember(&metrics).await.unwrap_err();
+        queue.persist_metrics(&metrics).await.unwrap_err();
         assert!(queue.is_well(), "alerts can be committed");
         sqlx::query("ALTER TABLE hidden RENAME TO lately").execute(&mut connection).await.unwrap();
-        queue.remember(&metrics).await.unwrap();
-        let memory = queue.memory(Utc::now()).await.unwrap();
+        queue.persist_metrics(&metrics).await.unwrap();
+        let memory = queue.persisted_metrics(Utc::now()).await.unwrap();
         assert_eq!(memory.buckets.iter().map(|bucket| bucket.received).sum::<u64>(), 1);
         assert_eq!(
             memory.last_webhook_at.unwrap().timestamp_millis(),
@@ -109,24 +109,24 @@ fn when_each_key_delivered_and_why_pagerduty_was_not_trusted_is_known_after_a_re
         metrics.attempted(&key("BBBB"), OutcomeKind::Delivered, now, now);
         metrics.attempted(&key("CCCC"), OutcomeKind::Untrusted, now, now);
         metrics.untrusted(Some("TLS: expired".to_owned()));
-        queue.remember(&metrics).await.unwrap();
+        queue.persist_metrics(&metrics).await.unwrap();
 
         let recalled = Metrics::new();
-        recalled.recall(queue.memory(now).await.unwrap(), now);
+        recalled.recall(queue.persisted_metrics(now).await.unwrap(), now);
         let delivered = recalled.snapshot(now).delivered;
         let millis: Vec<_> = delivered.iter().map(|(key, at)| (key.clone(), at.timestamp_millis())).collect();
         assert_eq!(millis, [(key("AAAA"), earlier.timestamp_millis()), (key("BBBB"), now.timestamp_millis())]);
-        assert_eq!(queue.memory(now).await.unwrap().untrusted.as_deref(), Some("TLS: expired"));
+        assert_eq!(queue.persisted_metrics(now).await.unwrap().untrusted.as_deref(), Some("TLS: expired"));
         // With the clock set back meanwhile, nothing lies in the future.
         let before = now - TimeDelta::hours(1);
         let recalled = Metrics::new();
-        recalled.recall(queue.memory(before).await.unwrap(), before);
+        recalled.recall(queue.persisted_metrics(before).await.unwrap(), before);
         assert_eq!(recalled.snapshot(before).delivered[&key("BBBB")], before);
 
         metrics.untrusted(None);
         metrics.attempted(&key("CCCC"), OutcomeKind::Delivered, now, now);
-        queue.remember(&metrics).await.unwrap();
-        let memory = queue.memory(now).await.unwrap();
+        queue.persist_metrics(&metrics).await.unwrap();
+        let memory = queue.persisted_metrics(now).await.unwrap();
         assert_eq!((memory.untrusted, memory.delivered.len()), (None, 3));
         queue.close().await.unwrap();
     });

@@ -63,7 +63,7 @@ pub(super) enum Operation {
 pub(super) enum Maintenance {
     Prune(Prune, Reply<u64>),
     PersistMetrics(Memory, Reply<()>),
-    /// Returns at most so many empty pages to the file system, and tells how many are left.
+    /// Returns at most so many empty pages to the file system, and returns how many are left.
     Shrink(u32, Reply<u64>),
 }
 
@@ -186,7 +186,7 @@ impl<S: Store> Writer<S> {
     /// page must not refuse the alerts that share a commit with whatever needs that page. Halves of halves are tried, so
     /// one such operation among 512 costs about twenty commits.
     async fn commit(&mut self, round: Round) {
-        // The next one stands last.
+        // The next one is the last.
         let mut rounds = vec![round];
         while let Some(mut round) = rounds.pop() {
             let error = match self.try_commit(&round.batch(&self.unrecorded.clone())).await {
