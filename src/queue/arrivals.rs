@@ -1,7 +1,7 @@
-//! Tells whoever delivers what was committed, without ever holding more than a bounded number of announcements.
+//! Announces to the deliveries what was committed, without ever holding more than a bounded number of announcements.
 //!
-//! An announcement saves a look at the queue and is nothing more: what is not announced stands in the queue all the same.
-//! So where the listener does not keep up, it is only told which service keys to look for.
+//! An announcement only saves a read of the queue: what is not announced is in the queue all the same.
+//! So where the listener does not keep up, it only learns which service keys to read.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

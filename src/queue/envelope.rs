@@ -107,7 +107,7 @@ pub enum Content {
     Event {
         /// The event.
         envelope: Envelope,
-        /// When Sentry received what it tells of, by Sentry's own clock, if that is known. A resolve that was made in
+        /// When Sentry received the event behind it, by Sentry's own clock, if that is known. A resolve that was made in
         /// Sentry later closes what it opens.
         happened_at: Option<DateTime<Utc>>,
     },
@@ -197,7 +197,7 @@ impl Accepted {
     }
 }
 
-/// An event that was committed and now waits, for whoever delivers.
+/// An event that was committed and now waits, for the deliveries.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Arrival {
     /// Its number.

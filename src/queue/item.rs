@@ -55,7 +55,7 @@ pub const MAX_REJECTED: u32 = 1_000;
 /// not kept.
 pub const MAX_REJECTED_BYTES: u32 = 64 * 1024 * 1024;
 
-/// The number of a rejected webhook; written `r7`, to be told from an event. No number is used twice.
+/// The number of a rejected webhook; written `r7`, to be distinguished from an event. No number is used twice.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RejectedId(i64);
 
@@ -105,7 +105,7 @@ pub struct Rejected {
 pub struct Summary {
     /// Its number.
     pub id: EventId,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
     /// The integration it goes to.
     pub service_key: ServiceKey,

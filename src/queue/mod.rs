@@ -6,7 +6,7 @@
 //! - [`envelope`]: events on their way through the queue, as types
 //! - [`item`]: events and rejected webhooks, as people list them; [`json`]: as JSON
 //! - [`overview`]: the queue at a glance, and what needs attention
-//! - [`arrivals`]: tells whoever delivers what was committed; bounded
+//! - [`arrivals`]: announces to the deliveries what was committed; bounded
 //! - `writer`: one task that commits together what has piled up (one fsync for many)
 //! - `decide`: all rules about incidents, folding, repetitions and attempts; pure
 //! - `store`: what a storage engine does; `sqlite`: the only place that knows SQL
@@ -143,7 +143,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// When it could neither be committed nor read, [`QueueError::NotWaiting`] when the event is no longer in line, or
+    /// When it could neither be committed nor read, [`QueueError::NotWaiting`] when the event no longer waits, or
     /// [`QueueError::Behind`] when an earlier one of its incident is.
     pub async fn begin(&self, id: EventId, at: DateTime<Utc>) -> Result<Begun, QueueError> {
         self.begin_past(id, at, Vec::new()).await
@@ -162,7 +162,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// When it could not be committed, or [`QueueError::NotWaiting`] when the event is no longer in line.
+    /// When it could not be committed, or [`QueueError::NotWaiting`] when the event no longer waits.
     pub async fn settle(&self, id: EventId, disposition: Disposition, at: DateTime<Utc>) -> Result<(), QueueError> {
         self.operate(|reply| Operation::Settle(Settle { id, disposition, at }, reply)).await
     }
@@ -183,7 +183,7 @@ impl Queue {
     /// Announces every event from now on, but those that were folded, after its commit and before [`Queue::enqueue`] returns.
     ///
     /// At most [`ARRIVALS`](arrivals::ARRIVALS) of them are held for a listener that does not take them; of further ones
-    /// it is told the service keys, see [`Arrivals::take_missed`].
+    /// only the service keys are announced, see [`Arrivals::take_missed`].
     ///
     /// There is one listener: a second call ends the first receiver. Call this first and read
     /// [`Reader::waiting`] then, so that nothing is missed; what comes both ways has the same id. While nobody
@@ -233,7 +233,7 @@ impl Queue {
         self.status.commits()
     }
 
-    /// Commits what was sent, writes everything into the one file, and lets go of it. Every handle is closed by it.
+    /// Commits what was sent, writes everything into the one file, and closes it. Every handle is closed by it.
     ///
     /// # Errors
     ///

@@ -5,11 +5,11 @@ use chrono::{DateTime, Utc};
 use super::EventId;
 use crate::pagerduty::ServiceKey;
 
-/// How much stands where, and since when. What it costs to know depends on the number of service keys and not on that
+/// How many events are in each state, and since when. What it costs to know depends on the number of service keys and not on that
 /// of events.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Overview {
-    /// Events in line.
+    /// Waiting events.
     pub waiting: u64,
     /// Dead letters.
     pub dead: u64,
@@ -23,12 +23,12 @@ pub struct Overview {
     pub destinations: Vec<Destination>,
 }
 
-/// How much stands where for one service key.
+/// How many events of one service key are in each state.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Destination {
     /// The integration.
     pub service_key: ServiceKey,
-    /// Events in line.
+    /// Waiting events.
     pub waiting: u64,
     /// Dead letters.
     pub dead: u64,

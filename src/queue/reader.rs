@@ -56,10 +56,10 @@ pub trait Reads: DeliveryReads + ListReads + StatusReads + Debug + Send + Sync {
 /// What the deliveries read. Nobody else uses their connections, so they wait for nobody.
 #[async_trait]
 pub trait DeliveryReads {
-    /// The service keys for which events are in line.
+    /// The service keys with waiting events.
     async fn keys_waiting(&self) -> Result<Vec<ServiceKey>, QueueError>;
 
-    /// The first `limit` events in line for `key` behind `after`, in order.
+    /// The first `limit` waiting events of `key` after `after`, in order.
     async fn waiting(
         &self,
         key: &ServiceKey,
@@ -71,10 +71,10 @@ pub trait DeliveryReads {
     /// damaged it costs no more.
     async fn page(&self, key: &ServiceKey, after: Option<EventId>, limit: u32) -> Result<Page, QueueError>;
 
-    /// The service keys for which events are in line, and the events in line for what is none.
+    /// The service keys with waiting events, and the waiting events of what is none.
     async fn keys_in_line(&self) -> Result<KeysInLine, QueueError>;
 
-    /// Whether an event in line can be read, its body included.
+    /// Whether a waiting event can be read, its body included.
     async fn look_again(&self, id: EventId) -> Result<LookedAgain, QueueError>;
 
     /// When events were last attempted and how often in all, for last attempts from `since` to `now`, earliest first: what
@@ -82,9 +82,9 @@ pub trait DeliveryReads {
     /// hour.
     ///
     /// Attempts that are marked with later times than `now` were made before the clock was set back. The last of them is
-    /// told as if it had been made `now`, the others so much earlier than that as they were; it is not known better.
+    /// returned as if it had been made `now`, the others so much earlier than that as they were; it is not known better.
     ///
-    /// Of each service key at most `most` attempts of either kind are told, the newest; what cannot be read is left out.
+    /// Of each service key at most `most` attempts of either kind are returned, the newest; what cannot be read is left out.
     async fn attempts_since(
         &self,
         since: DateTime<Utc>,
@@ -117,20 +117,20 @@ pub trait ListReads {
     /// All about one event; `None` when the queue has none with that number.
     async fn get(&self, id: EventId) -> Result<Option<Record>, QueueError>;
 
-    /// The numbers of at most `limit` events in a state: those in line in their order, dead letters from the oldest,
+    /// The numbers of at most `limit` events in a state: waiting ones in their order, dead letters from the oldest,
     /// delivered ones from the newest.
     async fn ids(&self, state: State, limit: u64) -> Result<Vec<EventId>, QueueError>;
 
-    /// What a list tells about these events, in this order, without those that are gone.
+    /// These events as a list shows them, in this order, without those that are gone.
     async fn summaries(&self, ids: &[EventId]) -> Result<Vec<Summary>, QueueError>;
 
-    /// What a list tells about at most `limit` rejected webhooks, from the oldest.
+    /// At most `limit` rejected webhooks as a list shows them, from the oldest.
     async fn rejected_summaries(&self, limit: u64) -> Result<Vec<RejectedSummary>, QueueError>;
 
     /// A rejected webhook; `None` when there is none with that number.
     async fn rejected(&self, id: RejectedId) -> Result<Option<Rejected>, QueueError>;
 
-    /// Those of `ids` that are in line, as an index knows it, whether they can be read or not.
+    /// Those of `ids` that wait, by an index, whether they can be read or not.
     async fn in_line(&self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError>;
 
     /// The bodies of the triggers of an incident at an integration that came within `reach` of `around`, in any state.

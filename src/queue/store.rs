@@ -36,7 +36,7 @@ pub(super) trait Store: Send + 'static {
     /// Stores what the metrics need after a restart.
     fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> impl Future<Output = Result<(), QueueError>> + Send;
 
-    /// Returns at most so many empty pages to the file system, and tells how many are left.
+    /// Returns at most so many empty pages to the file system, and returns how many are left.
     fn shrink(&mut self, pages: u32) -> impl Future<Output = Result<u64, QueueError>> + Send;
 
     /// Finds out whether what was committed is still where it should be, and repairs what can be repaired.

@@ -41,7 +41,7 @@ async fn a_commit_that_hangs_is_found_out_and_asked_no_more() {
     let ((began, begins), (hang, end)) = (mpsc::channel(), mpsc::channel::<()>());
     let end = Mutex::new(end);
     let (hand_over, handed_over) = mpsc::channel();
-    // Whoever hears of a commit is told within it, so this is one that does not end; it blocks its whole runtime.
+    // The observer is called within the commit, so this is one that does not end; it blocks its whole runtime.
     let writer = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

@@ -16,7 +16,7 @@ pub enum Discarded {
     NotThere,
 }
 
-/// What is to be deleted, each with the state it was seen in: only what stands there still may be deleted later.
+/// What is to be deleted, each with the state it was seen in: only what is still in that state may be deleted later.
 #[derive(Debug, Default)]
 pub struct Deletion {
     events: Vec<(State, Vec<EventId>)>,
@@ -84,7 +84,7 @@ impl Deletion {
         self.events.iter().map(|(_, ids)| ids.len()).sum::<usize>() + self.webhooks.len()
     }
 
-    /// Deletes what stands where it was seen, and returns it.
+    /// Deletes what is still in the state it was seen in, and returns it.
     ///
     /// # Errors
     ///

@@ -62,7 +62,7 @@ impl DerefMut for Editor {
 /// All that can be changed from outside. An error says that not all of it could be committed.
 #[async_trait]
 pub trait Edits: Debug + Send + Sync {
-    /// Puts dead letters back to their places in line, with their blame forgotten, by which an event is given
+    /// Lets dead letters wait again at their places, with their blame forgotten, by which an event is given
     /// up; their attempts are counted on. A resolve whose incident was triggered anew since stays where it is: whoever sent
     /// it at its old place would close what is open now. Returns those that were dead letters and wait again; the others
     /// are left as they are.
@@ -78,10 +78,10 @@ pub trait Edits: Debug + Send + Sync {
     /// way may reach PagerDuty all the same.
     async fn discard(&mut self, state: State, ids: &[EventId]) -> Result<Vec<EventId>, QueueError>;
 
-    /// Deletes a rejected webhook, and tells whether it was there.
+    /// Deletes a rejected webhook, and returns whether it was there.
     async fn discard_rejected(&mut self, id: RejectedId) -> Result<bool, QueueError>;
 
-    /// Keeps a new reason for a webhook that was rejected once more, and tells whether it was there.
+    /// Keeps a new reason for a webhook that was rejected once more, and returns whether it was there.
     async fn reject_again(&mut self, id: RejectedId, reason: String) -> Result<bool, QueueError>;
 
     /// Receives what a rejected webhook became, and deletes the webhook, both or neither. `None` when the

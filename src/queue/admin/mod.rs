@@ -151,7 +151,7 @@ impl QueueAdmin {
         let mut editor = self.queue.editor().await?;
         let changed = change(&mut editor).await;
         let closed = editor.close().await;
-        // What was committed stands, so an error of closing alone is none of the change.
+        // What was committed stays, so an error of closing alone is not an error of the change.
         if let Err(error) = closed {
             log::warn!("the queue's file could not be closed: {error}");
         }

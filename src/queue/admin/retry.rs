@@ -1,4 +1,4 @@
-//! Dead letters go back to their places in line, rejected webhooks are mapped by this version and these settings.
+//! Dead letters wait again at their places, rejected webhooks are mapped by this version and these settings.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,7 +14,7 @@ use crate::queue::{Enqueue, Enqueued, EventId, ItemId, QueueError, Reader, Rejec
 /// What became of something that was tried again.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Retried {
-    /// It was a dead letter, and waits at its place in line.
+    /// It was a dead letter, and waits again at its place.
     WaitsAgain,
     /// It is a trigger whose incident was resolved since, so it stays a dead letter: it would open the incident again.
     ResolvedSince,
@@ -84,7 +84,7 @@ pub async fn retry(
     Ok(outcomes)
 }
 
-/// Puts dead letters back to their places in line.
+/// Lets dead letters wait again at their places.
 ///
 /// # Errors
 ///

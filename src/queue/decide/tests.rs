@@ -94,7 +94,7 @@ fn outcomes(enqueued: &[Planned]) -> String {
     enqueued.iter().map(outcome).collect::<Vec<_>>().join(" ")
 }
 
-/// Decides the words and tells rows and outcomes.
+/// Decides the words and returns rows and outcomes.
 fn decided(known: &Known, words: &str) -> (String, String) {
     let enqueues = enqueues(words);
     let batch = Batch { enqueues: enqueues.iter().collect(), ..Batch::default() };

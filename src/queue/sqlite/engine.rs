@@ -17,7 +17,7 @@ use crate::metrics::PersistedMetrics;
 use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
 use crate::queue::{EventId, QueueError};
 
-/// The first pause between two attempts to open files anew; it doubles with each.
+/// The first pause between two attempts to open files again; it doubles with each.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest of these pauses.
@@ -55,7 +55,7 @@ struct Transaction {
     last: i64,
 }
 
-/// Files that have to be opened anew.
+/// Files that have to be opened again.
 #[derive(Debug)]
 struct Broken {
     change: Change,
@@ -114,11 +114,11 @@ impl Engine {
         }
     }
 
-    /// Compares the files that are open with those at their paths, and opens them anew where they are not the same.
+    /// Compares the files that are open with those at their paths, and opens them again where they are not the same.
     ///
     /// # Errors
     ///
-    /// While they are not the same, and cannot be opened anew.
+    /// While they are not the same, and cannot be opened again.
     async fn look(&mut self) -> Result<(), QueueError> {
         if self.broken.is_none() {
             let found = match self.files.look()? {
@@ -203,7 +203,7 @@ impl Engine {
         }
     }
 
-    /// Opens the files anew, and keeps what can be kept of those that were taken away.
+    /// Opens the files again, and keeps what can be kept of those that were taken away.
     async fn reopen(&mut self, change: Change) -> Result<(), QueueError> {
         let reads = self.reads.clone();
         // Nobody may read meanwhile: connections within one process share more than their paths.
@@ -362,7 +362,7 @@ impl Store for Engine {
         self.look().await
     }
 
-    /// Writes the log into the file, so that it stands alone, and lets go of it.
+    /// Writes the log into the file, so that the file is complete by itself, and closes it.
     async fn close(mut self) -> Result<(), QueueError> {
         // Else what was taken away would be written into what is left.
         self.look().await?;

@@ -11,7 +11,7 @@ use crate::queue::store::Prune;
 /// How many open incidents are remembered at most; about 30 MB.
 const MOST_OPEN: u32 = 200_000;
 
-/// Forgets delivered events and tells how many.
+/// Deletes delivered events and returns how many.
 pub(super) async fn prune(connection: &mut SqliteConnection, prune: Prune) -> sqlx::Result<u64> {
     let ids: Vec<i64> = sqlx::query_scalar(
         "SELECT id FROM events WHERE state = 'delivered' AND finished_at < ? ORDER BY finished_at, id LIMIT ?",

@@ -1,4 +1,4 @@
-//! What a page or an alarm asks for is found by indexes, so that it takes no longer where more stands in the queue.
+//! What a page or an alarm asks for is found by indexes, so that it takes no longer where more is in the queue.
 
 use std::path::Path;
 

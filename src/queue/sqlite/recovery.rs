@@ -31,7 +31,7 @@ pub(super) enum Kept {
     /// Nothing, or the file itself.
     #[default]
     Nothing,
-    /// All of it, in a file that stands at the path again.
+    /// All of it, in a file at the path again.
     All,
     /// All of it, in a copy beside the file that is there now.
     Copy(PathBuf),
@@ -60,7 +60,7 @@ pub(super) async fn leave(
             for suffix in ["-wal", "-shm"] {
                 remove(&with(&target, suffix)).map_err(|error| database.unopened(&error))?;
             }
-            // Unless another file stands there by now.
+            // Unless another file is there by now.
             fs::hard_link(&copy, &target)
                 .and_then(|()| fs::remove_file(&copy))
                 .and_then(|()| sync_folder(&target))
@@ -177,7 +177,7 @@ pub(super) async fn enter(
     Ok(())
 }
 
-/// Lets no event have the number of another that the bridge knows, and lets the deliveries look at the queue anew.
+/// Lets no event have the number of another that the bridge knows, and lets the deliveries read the queue again.
 async fn number_on(connection: &mut SqliteConnection, last: Option<EventId>) -> sqlx::Result<()> {
     let mut change = connection.begin_with("BEGIN IMMEDIATE").await?;
     sqlx::query("INSERT INTO sqlite_sequence (name, seq) SELECT 'events', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'events')")
@@ -195,7 +195,7 @@ async fn number_on(connection: &mut SqliteConnection, last: Option<EventId>) -> 
     change.commit().await
 }
 
-/// Takes the events of the database `copy` that are not delivered and not here, and tells how many those were; also where
+/// Takes the events of the database `copy` that are not delivered and not here, and returns how many those were; also where
 /// incidents are open that are not known here.
 async fn take_over(connection: &mut SqliteConnection, copy: &Path) -> sqlx::Result<u64> {
     sqlx::query("ATTACH DATABASE ? AS before").bind(copy.to_string_lossy()).execute(&mut *connection).await?;

@@ -7,7 +7,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use super::database::{Database, is_misfit};
 use crate::queue::QueueError;
 
-/// A file whose contents take no more than this, in bytes, is written anew at a start where it could not shrink otherwise.
+/// A file whose contents take no more than this, in bytes, is rewritten at a start where it could not shrink otherwise.
 /// That takes about a second for each 100 MB, and as much space again meanwhile.
 const WRITTEN_ANEW: i64 = 64 << 20;
 
@@ -55,7 +55,7 @@ fn unprepared(database: &Database, reason: String) -> QueueError {
     QueueError::Unprepared { database: database.name(), reason }
 }
 
-/// Has a file from before the bridge gave space back written anew, if that takes but a moment. What cannot be done today
+/// Has a file from before the bridge gave space back rewritten, if that takes but a moment. What cannot be done today
 /// is no reason not to start.
 pub(super) async fn let_it_shrink(connection: &mut SqliteConnection, database: &Database) {
     let path = database.path();
@@ -84,7 +84,7 @@ pub(super) async fn let_it_shrink(connection: &mut SqliteConnection, database: &
     }
 }
 
-/// How many pages the file has, and on how many of them nothing stands.
+/// How many pages the file has, and how many of them are empty.
 pub(super) async fn pages(connection: &mut SqliteConnection) -> sqlx::Result<(i64, i64)> {
     let all = sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut *connection).await?;
     let free = sqlx::query_scalar("PRAGMA freelist_count").fetch_one(connection).await?;

@@ -189,7 +189,7 @@ impl<S: Store> Writer<S> {
     /// page must not refuse the alerts that share a commit with whatever needs that page. Halves of halves are tried, so
     /// one such operation among 512 costs about twenty commits.
     async fn commit(&mut self, round: Round) {
-        // The next one stands last.
+        // The next one is the last.
         let mut rounds = vec![round];
         while let Some(mut round) = rounds.pop() {
             let (unrecorded, unrecordable) = (self.unrecorded.clone(), self.unrecordable.clone());

@@ -24,7 +24,7 @@ macro_rules! summaries_from {
     };
 }
 
-/// The first event in line behind the number `$after`, over all service keys.
+/// The first waiting event after the number `$after`, over all service keys.
 macro_rules! next_in_line {
     ($after:literal) => {
         concat!(
@@ -49,7 +49,7 @@ const WAITING: &str = concat!(
     summaries_from!("found JOIN events ON events.id = found.id")
 );
 
-/// Says which index, lest it leaf through the history for the few dead letters in it.
+/// Says which index, lest it scans all delivered events for the few dead letters.
 const DEAD: &str =
     summaries_from!("events INDEXED BY events_dead WHERE state = 'dead' AND id < ?1 ORDER BY id DESC LIMIT ?2");
 
@@ -61,7 +61,7 @@ const DELIVERED: &str = summaries_from!(
      ) ORDER BY finished_at DESC, id DESC LIMIT ?2"
 );
 
-/// The numbers alone, from indexes: for when the table is damaged. They cost more where more stands in the queue.
+/// The numbers alone, from indexes: for when the table is damaged. They cost more where more is in the queue.
 const RECENT_IDS: &str = "SELECT id FROM (
         SELECT id FROM events INDEXED BY events_waiting WHERE state = 'waiting'
         UNION ALL SELECT id FROM events INDEXED BY events_dead WHERE state = 'dead'

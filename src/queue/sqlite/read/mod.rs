@@ -40,10 +40,10 @@ const LOOKING: u32 = 2;
 /// How long somebody who looks waits for one of them. Nothing that a page asks for takes a fraction of it.
 const LOOKING_PATIENCE: Duration = Duration::from_secs(3);
 
-/// A query that begins with the service keys in line as the table `keys`, whose last row is null.
+/// A query that begins with the service keys that have waiting events as the table `keys`, whose last row is null.
 ///
 /// They are found by leaping from one to the next in the index, so what it costs depends on the number of keys and not
-/// on that of events. The tallies tell them, too, but what is delivered should not depend on a second account.
+/// on that of events. The tallies know them, too, but what is delivered should not depend on a second count.
 macro_rules! with_keys {
     ($query:literal) => {
         concat!(
@@ -116,7 +116,7 @@ impl Pause<'_> {
 #[derive(Clone, Debug)]
 pub(in crate::queue) struct SqliteReads {
     database: Database,
-    /// Locked for writing while the files are opened anew.
+    /// Locked for writing while the files are opened again.
     pools: Arc<RwLock<Pools>>,
     /// How long those who look wait for a connection.
     looking_patience: Duration,

@@ -16,7 +16,7 @@ use crate::pagerduty::ServiceKey;
 use crate::queue::reader::DeliveryReads as _;
 use crate::queue::{EventId, FirstInLine, QueueError, Summary};
 
-/// How many events with the same odd service key are told apart, and how many attempts a restart looks back to.
+/// How many events with the same odd service key are read one by one, and how many attempts a restart looks back to.
 pub(super) const MOST: u32 = 10_000;
 
 /// How many events of one key are looked at for the first that can be read: few, and then more.
@@ -61,7 +61,7 @@ pub(super) fn attempted(columns: &Columns) -> Result<Attempted, ColumnError> {
 }
 
 impl SqliteReads {
-    /// The numbers in the line of what stands where a service key should.
+    /// The numbers of the waiting events of whatever is there in place of a service key.
     pub(super) async fn line(
         &self,
         key: &[u8],

@@ -14,11 +14,11 @@ use crate::queue::reader::StatusReads;
 use crate::queue::sqlite::load::incident;
 use crate::queue::{Backlog, DeadLetters, Destination, IncidentState, Overview, QueueError, State};
 
-/// A delivery is remembered a while after it was made, and marked as such in the commit of its fate: so much may lie
+/// A delivery is remembered a while after it was made, and marked as such in the commit of its disposition: so much may lie
 /// between the two, or the disk is in more trouble than what is remembered.
 const BETWEEN: TimeDelta = TimeDelta::minutes(1);
 
-/// The first in line of every service key. A few events of the incidents left out may stand before it.
+/// The first waiting event of every service key. A few events of the incidents left out may stand before it.
 const FIRST_IN_LINE: &str = with_keys!(
     "SELECT id, service_key, first_seen, revived_at, reason FROM events WHERE id IN (
         SELECT (
@@ -59,14 +59,14 @@ const OVERVIEW: &str = "SELECT 0 AS id, held.rejected, service_key, state, event
 const TALLIES: &str = "SELECT 0 AS id, held.rejected, service_key, state, events, NULL AS oldest_waiting
     FROM (SELECT COUNT(*) AS rejected FROM rejected) AS held LEFT JOIN tallies ON events > 0";
 
-/// What one row tells.
+/// One row.
 struct Row {
     rejected: u64,
     tally: Option<Tally>,
 }
 
 struct Tally {
-    /// `None` where something else stands in its place; its events are counted all the same.
+    /// `None` where something else is in its place; its events are counted all the same.
     service_key: Option<ServiceKey>,
     state: State,
     events: u64,
@@ -184,7 +184,7 @@ impl SqliteReads {
     }
 
     /// When PagerDuty took an event of each service key last. What was delivered after `remembered`, the last that a run
-    /// could keep before it was killed, is told by the events themselves.
+    /// could keep before it was killed, is known from the events themselves.
     async fn delivered_lately(
         &self,
         remembered: DateTime<Utc>,
@@ -225,7 +225,7 @@ fn row(columns: &Columns) -> Result<Row, ColumnError> {
     Ok(Row { rejected: columns.number("rejected")?, tally })
 }
 
-/// Adds a row to what those before it told.
+/// Adds a row to those before it.
 fn add(mut overview: Overview, row: Row) -> Overview {
     overview.rejected = row.rejected;
     let Some(Tally { service_key, state, events, oldest_waiting }) = row.tally else { return overview };
