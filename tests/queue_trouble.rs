@@ -372,18 +372,3 @@ async fn a_file_of_an_earlier_version_shrinks_from_its_next_start_on() {
     let full = size_of(&path).await;
     shrinks_below(full / 4, &queue, &path).await;
 }
-
-#[tokio::test]
-#[ignore = "it measures, and takes a while"]
-async fn what_a_flood_of_20_000_events_leaves() {
-    let (_directory, path) = database();
-    let queue = Queue::open(&path).await.unwrap();
-    println!("new: {} bytes", size_of(&path).await);
-    delivered(&queue, 1..=20_000, 4_000).await;
-    println!("delivered: {} bytes", size_of(&path).await);
-    let began = std::time::Instant::now();
-    prune(&queue).await.unwrap();
-    println!("forgotten: {} bytes after {:?}", size_of(&path).await, began.elapsed());
-    queue.shrink().await.unwrap();
-    println!("shrunk: {} bytes after {:?}", size_of(&path).await, began.elapsed());
-}

@@ -230,7 +230,7 @@ mod tests {
     fn awc_is_given_the_same_host_and_port_without_the_tls() {
         for (root, expected) in [
             ("https://events.pagerduty.com", "http://events.pagerduty.com:443/x"),
-            ("https://127.0.0.1:8443/root", "http://127.0.0.1:8443/root/x"),
+            ("https://127.0.0.1:8443/base", "http://127.0.0.1:8443/base/x"),
             ("https://[::1]", "http://[::1]:443/x"),
             ("http://127.0.0.1:8080", "http://127.0.0.1:8080/x"),
         ] {

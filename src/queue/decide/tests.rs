@@ -150,6 +150,10 @@ fn the_first_trigger_of_a_queue_is_folded_into_the_one_that_waits_at_its_end() {
     let unrecorded = [(EventId::new(8), at(0))];
     let batch = Batch { enqueues: enqueues.iter().collect(), unrecorded: &unrecorded, ..Batch::default() };
     assert_eq!(rows(&decide(&batch, &known, &DedupWindow::default()).plan), "r1 t2x2 t1");
+    // The same where damage does not let it be recorded.
+    let unrecordable = [EventId::new(8)];
+    let batch = Batch { enqueues: enqueues.iter().collect(), unrecordable: &unrecordable, ..Batch::default() };
+    assert_eq!(rows(&decide(&batch, &known, &DedupWindow::default()).plan), "r1 t2x2 t1");
 }
 
 #[test]

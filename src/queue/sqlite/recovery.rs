@@ -219,11 +219,18 @@ async fn take_over_attached(connection: &mut SqliteConnection) -> sqlx::Result<u
     );
     sqlx::query(sqlx::AssertSqlSafe(bodies)).bind(base).execute(&mut *change).await?;
     let columns = "state, service_key, incident_key, event_type, count, received_at, first_seen, attempts, \
-                   last_attempt_at, next_attempt_at, blamed_ms, finished_at, reason, description";
+                   last_attempt_at, next_attempt_at, blamed_ms, finished_at, reason, description, \
+                   sentry_at, resolved_at, revived_at";
     let events = format!("INSERT INTO main.events (id, {columns}) SELECT ? + id, {columns} {ONLY_THERE} ORDER BY id");
     let taken = sqlx::query(sqlx::AssertSqlSafe(events)).bind(base).execute(&mut *change).await?.rows_affected();
-    // Both have the tables of this program.
-    sqlx::query("INSERT OR IGNORE INTO main.incidents SELECT * FROM before.incidents").execute(&mut *change).await?;
+    // An incident knows its last event by the number, so that has to move along.
+    sqlx::query(
+        "INSERT OR IGNORE INTO main.incidents (incident_key, service_key, is_open, changed_at, event_id, sentry_at) \
+         SELECT incident_key, service_key, is_open, changed_at, ? + event_id, sentry_at FROM before.incidents",
+    )
+    .bind(base)
+    .execute(&mut *change)
+    .await?;
     change.commit().await?;
     Ok(taken)
 }
