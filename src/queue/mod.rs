@@ -186,7 +186,7 @@ impl Queue {
     /// only the service keys are announced, see [`Arrivals::take_missed`].
     ///
     /// There is one listener: a second call ends the first receiver. Call this first and read
-    /// [`Reader::waiting`] then, so that nothing is missed; what comes both ways has the same id. While nobody
+    /// [`Reader::waiting`](DeliveryReads::waiting) then, so that nothing is missed; what comes both ways has the same id. While nobody
     /// listens, nothing is kept.
     #[must_use]
     pub fn arrivals(&self) -> Arrivals {

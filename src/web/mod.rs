@@ -1,11 +1,11 @@
 //! The HTTP side.
 //!
-//! - [`webhook`]: `POST /sentry/{token}` and `POST /sentry`
+//! - `webhook`: `POST /sentry/{token}` and `POST /sentry`
 //! - [`auth`]: who may post webhooks, and who may use the status page and `/api`
 //! - [`body`]: reading a request's body within limits of time and memory
 //! - [`answer`]: the JSON of the webhook's answers
-//! - [`health`]: `GET /healthz` and `GET /readyz`
-//! - [`metrics`]: `GET /metrics`
+//! - `health`: `GET /healthz` and `GET /readyz`
+//! - `metrics`: `GET /metrics`
 //! - `api`: `/api/…`
 //! - `ui`: the status page at `GET /`
 
