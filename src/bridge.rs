@@ -325,7 +325,7 @@ fn serve(listener: TcpListener, shared: Data<AppState>, grace: Duration) -> io::
 }
 
 /// Closes the connection after every answer but 202: the web server limits the time for the first head of a connection and
-/// not for the others, so a stranger could hold a connection for ever.
+/// not for the others, so a stranger could hold a connection forever.
 async fn close_unless_accepted<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,

@@ -13,12 +13,12 @@
 //!
 //! Data flows in one direction. Decisions are pure functions: [`ingest`] takes headers, a body and a time and returns what
 //! has to be done with a webhook; [`delivery::scheduler`] takes times, randomness and PagerDuty's answers and returns the
-//! next step; [`monitor::checks`] takes a snapshot and returns what is wrong. I/O stands at the edges: [`web`] reads
+//! next step; [`monitor::checks`] takes a snapshot and returns what is wrong. I/O is at the edges: [`web`] reads
 //! requests, [`queue`] commits, the worker of [`delivery`] sends.
 //!
 //! # A tour
 //!
-//! Four files in this order show the whole program: [`bridge`] puts the parts together and runs them; [`web::webhook`]
+//! Four files in this order show the whole program: [`bridge`] puts the parts together and runs them; `web::webhook`
 //! answers one webhook; [`ingest`] decides what it means; [`delivery::worker`] carries out what the scheduler decides.
 //!
 //! # Modules

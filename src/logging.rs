@@ -1,6 +1,6 @@
 //! The log: lines on standard error, text for people and JSON for programs.
 //!
-//! A thread of its own writes them, so that no alert waits for whoever reads the log. Where nobody reads it, lines are
+//! A thread of its own writes them, so that no alert waits for the reader of the log. Where nobody reads it, lines are
 //! dropped once the buffer is full, and counted. [`throttle`] keeps repeated lines few. This module knows nothing of the
 //! others but how text is made safe to print.
 
@@ -58,7 +58,7 @@ pub fn start(format: LogFormat, filter: &str) {
     };
     let has_colors = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
     let mut builder = Builder::new();
-    // The web server logs each of its threads. Whoever wants that can ask for it by the same name.
+    // The web server logs each of its threads. `RUST_LOG` can ask for that by the same name.
     builder.filter_module("actix_server", LevelFilter::Warn).parse_filters(filter);
     builder.format(move |out, record| {
         let style = if has_colors { out.default_level_style(record.level()) } else { Style::new() };
@@ -87,7 +87,7 @@ pub async fn writer_ended() {
     }
 }
 
-/// A logger that never waits for whoever reads the log.
+/// A logger that never waits for the reader of the log.
 struct BufferedLogger {
     logger: Logger,
     progress: Arc<Progress>,

@@ -28,7 +28,7 @@ pub(super) fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "sentry-pagerduty-bridge", &mut script);
     // For bash, clap_complete 4.6 names a command in two ways when the program's name has a hyphen, and then completes
-    // nothing behind it: https://github.com/clap-rs/clap/issues/6421. Where that is fixed, this replaces nothing.
+    // nothing after it: https://github.com/clap-rs/clap/issues/6421. Where that is fixed, this replaces nothing.
     let script =
         String::from_utf8(script)?.replace("sentry__subcmd__pagerduty__subcmd__bridge", "sentry__pagerduty__bridge");
     out().write_all(script.as_bytes())?;

@@ -44,7 +44,7 @@ pub fn run(cli: Cli) -> ExitCode {
     log::logger().flush();
     match result {
         Ok(exit_code) => exit_code,
-        // Whoever reads our output has seen enough, as with `explain … | head`.
+        // The reader of our output has seen enough, as with `explain … | head`.
         Err(error)
             if error.downcast_ref().is_some_and(|error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe) =>
         {

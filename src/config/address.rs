@@ -21,7 +21,7 @@ pub enum DatabaseUrlError {
     /// PostgreSQL.
     #[error("is an address of PostgreSQL, but this version keeps its queue in SQLite only: write `sqlite:` and a path")]
     Postgres,
-    /// Nothing behind `sqlite:`, or a folder.
+    /// Nothing after `sqlite:`, or a folder.
     #[error("names no file: write `sqlite:` and a path, such as `sqlite:bridge.db`")]
     NoFile,
     /// A database that dies with the process.
@@ -86,7 +86,7 @@ pub enum PagerDutyUrlError {
         "has a path, but only the root is wanted: write `{0}`, the bridge adds `/generic/2010-04-15/create_event.json`"
     )]
     Path(String),
-    /// Something behind `?` or `#`.
+    /// Something after `?` or `#`.
     #[error("has something behind a `?` or `#`, but only the root is wanted: write `{0}`")]
     Parameters(String),
     /// Keys would travel for all to read.

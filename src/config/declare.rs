@@ -139,13 +139,13 @@ pub(super) fn sort<R: serde::de::DeserializeOwned>(texts: &source::Texts) -> Res
 /// - `optional`: the field is an `Option` of what the parser returns
 /// - `list`: the field is the type's default where it is not set
 ///
-/// The block behind `check` sees every field by its name as an `Option` of what its parser returned.
+/// The block after `check` sees every field by its name as an `Option` of what its parser returned.
 macro_rules! declare {
     (
         $(#[doc = $doc:literal] $kind:ident $secrecy:ident $name:ident $field:ident: $type:ty = $parse:expr $(, or $text:literal)?;)+
         check |$problems:ident| $check:block
     ) => {
-        /// Everything the bridge can be told, checked. Whoever holds one need not check anything again.
+        /// All settings of the bridge, checked. Code that holds one need not check anything again.
         #[derive(Clone, Debug)]
         pub struct Config {
             $(#[doc = $doc] pub $field: $type,)+

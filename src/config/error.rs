@@ -165,7 +165,7 @@ impl Problem {
     }
 }
 
-/// A word to people whose Kubernetes Service is called `bridge`: it puts `BRIDGE_SERVICE_HOST`, `BRIDGE_PORT` and more
+/// A hint for people whose Kubernetes Service is called `bridge`: it puts `BRIDGE_SERVICE_HOST`, `BRIDGE_PORT` and more
 /// into every container of its namespace, which no typing error explains.
 fn service_link(name: &str) -> &'static str {
     let is_link = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"].iter().any(|part| name.contains(part));

@@ -33,7 +33,7 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// Adds settings in a form that only the same settings have: every part stands behind its length, every setting behind
+/// Adds settings in a form that only the same settings have: every part comes after its length, every setting after
 /// its name, and its parts end with a mark that is no length.
 #[derive(Default)]
 pub(super) struct Sum(Sha256);

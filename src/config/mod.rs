@@ -6,7 +6,7 @@
 //! `UPDATE_DOCS=1 cargo test --test config` to bring `.env.example` and the README up to date.
 //!
 //! - `source`: environment, `.env` and the files that `BRIDGE_X_FILE` name, as one text per setting
-//! - `declare`: the macro behind the list: sorts the texts into fields with `envy` and parses each of them
+//! - `declare`: the macro of the list: sorts the texts into fields with `envy` and parses each of them
 //! - `values`, `address`, `secrets`, `sentry`: the parsers
 //! - `error`: what can be wrong, as sentences for the operator
 //! - `fingerprint`: a short digest of the whole configuration

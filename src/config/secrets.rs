@@ -93,7 +93,7 @@ impl WebhookToken {
         self.0.ct_eq(&digest).into()
     }
 
-    /// What stands for it in a [`Fingerprint`](super::Fingerprint); not to be shown.
+    /// What represents it in a [`Fingerprint`](super::Fingerprint); not to be shown.
     pub(super) fn digest(&self) -> [u8; 32] {
         self.0
     }
@@ -125,7 +125,7 @@ impl AdminToken {
         self.0.matches(candidate)
     }
 
-    /// What stands for it in a [`Fingerprint`](super::Fingerprint); not to be shown.
+    /// What represents it in a [`Fingerprint`](super::Fingerprint); not to be shown.
     pub(super) fn digest(&self) -> [u8; 32] {
         self.0.digest()
     }
@@ -167,7 +167,7 @@ impl ClientSecret {
         self.0.clone().chain_update(message).verify(signature.into()).is_ok()
     }
 
-    /// What stands for it in a [`Fingerprint`](super::Fingerprint): its signature of a text that is no webhook; not to
+    /// What represents it in a [`Fingerprint`](super::Fingerprint): its signature of a text that is no webhook; not to
     /// be shown.
     pub(super) fn digest(&self) -> [u8; 32] {
         self.0.clone().chain_update("fingerprint").finalize().into_bytes().into()

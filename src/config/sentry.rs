@@ -39,7 +39,7 @@ impl ApiToken {
         &self.0
     }
 
-    /// What stands for it in a [`Fingerprint`](super::Fingerprint); not to be shown.
+    /// What represents it in a [`Fingerprint`](super::Fingerprint); not to be shown.
     pub(super) fn digest(&self) -> [u8; 32] {
         Sha256::digest(&self.0).into()
     }
@@ -60,7 +60,7 @@ pub enum SentrySettingError {
     /// A user or a password.
     #[error("holds a user or password, but Sentry knows the caller by BRIDGE_SENTRY_API_TOKEN: leave them out")]
     UserInfo,
-    /// The API's own path, or something behind `?` or `#`.
+    /// The API's own path, or something after `?` or `#`.
     #[error("is more than the root of Sentry: leave out `/api/0/` and what stands behind a `?` or `#`")]
     NotRoot,
     /// The token would travel for all to read.

@@ -172,7 +172,7 @@ fn read(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// The variables a `.env` sets, in its order. Its errors name a line and never repeat what stands there.
+/// The variables a `.env` sets, in its order. Its errors name a line and never repeat what is there.
 fn parse_dotenv(text: &str) -> Result<Vec<(String, String)>, Problem> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // dotenvy takes blanks at the very end of a file for a line that goes on, and blank lines there would be counted.
@@ -183,9 +183,9 @@ fn parse_dotenv(text: &str) -> Result<Vec<(String, String)>, Problem> {
         .map(|entry| {
             entry.map_err(|error| match error {
                 dotenvy::Error::LineParse(read, _) => {
-                    // A quote that is never closed swallows the lines behind it; the fault is where it opens.
-                    let behind = read.trim_end().matches('\n').count();
-                    Problem::DotenvLine(lines_read.get() - behind)
+                    // A quote that is never closed swallows the lines after it; the fault is where it opens.
+                    let after = read.trim_end().matches('\n').count();
+                    Problem::DotenvLine(lines_read.get() - after)
                 }
                 error => Problem::Dotenv(error.to_string()),
             })

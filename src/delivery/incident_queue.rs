@@ -53,7 +53,7 @@ struct TrackedEvent {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum EventState {
-    /// Behind the head of its queue, or behind an event in flight.
+    /// After the head of its queue, or after an event in flight.
     Blocked,
     InFlight,
     /// It may be sent; the oldest first.

@@ -83,7 +83,7 @@ impl EndedAttempt {
         }
     }
 
-    /// Logs it, once its disposition is committed: whoever reads that an event is a dead letter finds it among them.
+    /// Logs it, once its disposition is committed: an event that the log calls a dead letter can be found among them.
     pub(super) fn log(&self, now: DateTime<Utc>) {
         let Self { key, id, received_at, kind, disposition, ended_at } = self;
         let event = id.get();

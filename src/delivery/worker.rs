@@ -47,7 +47,7 @@ pub struct Worker {
     scheduler: Scheduler,
     arrivals: Arrivals,
     started: Instant,
-    /// The queue's [generation](crate::queue::Reader::generation) that the scheduler knows.
+    /// The queue's [generation](crate::queue::DeliveryReads::generation) that the scheduler knows.
     generation: u64,
     attempts: FuturesUnordered<LocalBoxFuture<'static, AttemptStep>>,
     background: FuturesUnordered<LocalBoxFuture<'static, BackgroundStep>>,

@@ -89,7 +89,7 @@ pub struct Prepared {
 /// An event for every service key where the bridge opened the incident: a resolve, an acknowledge, or a trigger for an
 /// issue that is back.
 ///
-/// The webhooks behind it carry no tags, so no route can say where the incident is; the queue has to know.
+/// The webhooks it is made from carry no tags, so no route can say where the incident is; the queue has to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FollowUp {
     /// The incident.

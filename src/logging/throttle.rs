@@ -1,6 +1,6 @@
 //! Fewer log lines where one thing happens again and again, as a failed attempt does while PagerDuty is down.
 //!
-//! A suppressed line is written at `debug`, so that whoever asks for that level sees all of them. Lines that say what
+//! A suppressed line is written at `debug`, so that people who ask for that level see all of them. Lines that say what
 //! became of one alert (enqueued, delivered, dead letter) are never passed here.
 //!
 //! The counts belong to the process, as the logger does.

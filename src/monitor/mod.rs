@@ -180,7 +180,7 @@ impl AlarmTask {
         Self { monitor, queue, client, paging, intervals, alarms, started: now, probed: now, direct, latest }
     }
 
-    /// The same with other pauses. Must be called before [`AlarmTask::run`]: alarms start anew.
+    /// The same with other pauses. Must be called before [`AlarmTask::run`]: alarms start over.
     #[must_use]
     pub fn with_intervals(mut self, intervals: Intervals) -> Self {
         self.monitor.limits.unverified = intervals.unverified;
@@ -204,7 +204,7 @@ impl AlarmTask {
         }
         let snapshot = self.monitor.snapshot(Utc::now()).await;
         let mut troubles = check(&snapshot, &self.monitor.limits);
-        // The failed attempts behind `delivery` are in the log, and it is paged for as `waiting` when it lasts.
+        // The failed attempts that cause `delivery` are in the log, and it is paged for as `waiting` when it lasts.
         for &cause in Cause::VARIANTS.iter().filter(|cause| **cause != Cause::Delivery) {
             let trouble = troubles.iter().position(|trouble| trouble.cause == cause);
             let finding = Finding::of(cause, trouble.map(|place| troubles.swap_remove(place)), &snapshot);

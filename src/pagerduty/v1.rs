@@ -110,7 +110,7 @@ mod tests {
         DateTime::from_timestamp(1_800_000_000, 123_000_000).unwrap()
     }
 
-    /// The details with the counts behind the time of the alert, or behind all of them, by way of JSON.
+    /// The details with the counts after the time of the alert, or after all of them, by way of JSON.
     fn by_way_of_json(bytes: &[u8], occurrences: u32) -> Vec<u8> {
         let mut event: Map<String, Value> = serde_json::from_slice(bytes).unwrap();
         let details = event["details"].as_object_mut().unwrap();

@@ -107,7 +107,7 @@ pub enum Content {
     Event {
         /// The event.
         envelope: Envelope,
-        /// When Sentry received the event behind it, by Sentry's own clock, if that is known. A resolve that was made in
+        /// When Sentry received its event, by Sentry's own clock, if that is known. A resolve that was made in
         /// Sentry later closes what it opens.
         happened_at: Option<DateTime<Utc>>,
     },

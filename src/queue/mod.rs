@@ -109,7 +109,7 @@ impl Queue {
 
     /// Takes what a webhook brings. It is committed when this returns.
     ///
-    /// An event goes to the end of its incident's line, or is folded into the trigger that waits there: one that was
+    /// An event goes to the end of its incident queue, or is folded into the trigger that waits there: one that was
     /// never attempted takes the newer body and counts one more. A follow-up becomes an event for every integration
     /// where its incident is open. A trigger that Sentry resolved before it came is followed by a resolve.
     ///
@@ -136,7 +136,7 @@ impl Queue {
     }
 
     /// Marks an attempt as begun and returns what to send, committed before anything is sent: so the bytes
-    /// of an attempt never change after it, and the pace is known after a crash.
+    /// of an attempt never change after it, and the rate is known after a crash.
     ///
     /// Where nothing can be committed, such as on a full disk, but the event can be read, the attempt may begin all the
     /// same: it is marked by the next commit, before that does anything else.
@@ -186,14 +186,14 @@ impl Queue {
     /// only the service keys are announced, see [`Arrivals::take_missed`].
     ///
     /// There is one listener: a second call ends the first receiver. Call this first and read
-    /// [`Reader::waiting`] then, so that nothing is missed; what comes both ways has the same id. While nobody
+    /// [`Reader::waiting`](DeliveryReads::waiting) then, so that nothing is missed; what comes both ways has the same id. While nobody
     /// listens, nothing is kept.
     #[must_use]
     pub fn arrivals(&self) -> Arrivals {
         self.status.listen()
     }
 
-    /// Tells `observe` of every commit from now on, before anybody in it is answered. It is called by the one task that
+    /// Calls `observe` for every commit from now on, before anybody in it is answered. It is called by the one task that
     /// writes, so it has to be quick. There is one observer: the first one stays.
     pub fn observe(&self, observe: impl Fn(&Commit<'_>) + Send + Sync + 'static) {
         self.status.observe(observe);
@@ -239,7 +239,7 @@ impl Queue {
     ///
     /// When the log could not be written into the file. What was committed is safe all the same.
     pub async fn close(&self) -> Result<(), QueueError> {
-        // The writer's connection has to be the last one: SQLite then leaves a single file behind.
+        // The writer's connection has to be the last one: SQLite then leaves a single file.
         self.reader.close().await;
         self.ask(Command::Close).await
     }

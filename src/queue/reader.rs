@@ -78,8 +78,8 @@ pub trait DeliveryReads {
     async fn look_again(&self, id: EventId) -> Result<LookedAgain, QueueError>;
 
     /// When events were last attempted and how often in all, for last attempts from `since` to `now`, earliest first: what
-    /// the pace of each service key has to count after a restart. Discarded events are among them for at least half an
-    /// hour.
+    /// the rate limiter of each service key has to count after a restart. Discarded events are among them for at least half
+    /// an hour.
     ///
     /// Attempts that are marked with later times than `now` were made before the clock was set back. The last of them is
     /// returned as if it had been made `now`, the others so much earlier than that as they were; it is not known better.
@@ -92,8 +92,8 @@ pub trait DeliveryReads {
         most: u32,
     ) -> Result<Vec<(ServiceKey, DateTime<Utc>, u32)>, QueueError>;
 
-    /// A number that is another one after every change by an [`Editor`](super::Editor): then events may be back in
-    /// line at their old places, and others gone.
+    /// A number that is another one after every change by an [`Editor`](super::Editor): then events may wait
+    /// at their old places again, and others be gone.
     async fn generation(&self) -> Result<u64, QueueError>;
 }
 
@@ -104,10 +104,10 @@ pub trait ListReads {
     /// were folded into stays where its first alert put it.
     async fn recent(&self, before: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError>;
 
-    /// At most `limit` events in a state, behind the event `after` in this order: what waits in the order of the line,
+    /// At most `limit` events in a state, after the event `after` in this order: what waits in the order of its number,
     /// dead letters from the greatest number, delivered events from the last that PagerDuty took.
     ///
-    /// To read on, `after` is the last event of the page before. It may have left the state meanwhile; only behind
+    /// To read on, `after` is the last event of the page before. It may have left the state meanwhile; only after
     /// a delivered event that is gone nothing is found, for it was the oldest.
     async fn list(&self, state: State, after: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError>;
 

@@ -147,7 +147,7 @@ impl Queue {
         loop {
             sleep(interval).await;
             if let Err(error) = self.persist_metrics(metrics).await {
-                // Whoever looks for trouble finds it where alerts are refused.
+                // An operator who looks for the trouble finds it where alerts are refused.
                 debug!("what happened lately is not kept yet: {error}");
             }
         }

@@ -48,7 +48,7 @@ impl fmt::Display for Generation {
     }
 }
 
-/// A project with what is only told by project.
+/// A project with what is only known by project.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ProjectInventory {
     /// The project itself.

@@ -14,7 +14,7 @@
 //! - [`audit`]: what of it would page nobody; pure
 //! - [`connect`]: what is missing, as a list of steps, pure; and how the steps are taken
 //!
-//! Three generations are told apart by what they answer, not by their version: rules and the WebHooks plugin (9.1),
+//! Three generations are distinguished by what they answer, not by their version: rules and the WebHooks plugin (9.1),
 //! rules and integrations (10.0 to about 2025), workflows (2026). 404 and 410 both mean "not here": Sentry withdrew its
 //! rules first with the one and then with the other.
 

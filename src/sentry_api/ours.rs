@@ -66,7 +66,7 @@ impl Bridge {
     }
 }
 
-/// An address without what may be a token: user, password, query, and everything behind `/sentry`.
+/// An address without what may be a token: user, password, query, and everything after `/sentry`.
 #[derive(Clone, Copy, Debug)]
 pub struct Masked<'a>(pub &'a str);
 

@@ -167,7 +167,7 @@ impl Transport {
         let request = self
             .http
             .request(call.method.clone(), self.address(call, cursor)?)
-            // Sentry's web server closes idle connections without a word (9.1 at once), and a change that was sent into
+            // Sentry's web server closes idle connections without notice (9.1 at once), and a change that was sent into
             // a closing one must not be repeated: a connection for each call.
             .force_close()
             .insert_header((AUTHORIZATION, format!("Bearer {}", self.token.expose())));

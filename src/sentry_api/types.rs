@@ -115,7 +115,7 @@ pub struct Installation {
     pub uuid: String,
     /// The integration's slug.
     pub app_slug: String,
-    /// The integration's number, which workflows' actions name; not told before 2026.
+    /// The integration's number, which workflows' actions name; absent before 2026.
     pub app_id: Option<String>,
     /// `installed` or `pending`.
     pub status: String,
@@ -124,7 +124,7 @@ pub struct Installation {
 /// The legacy webhooks of one project.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LegacyHook {
-    /// Which endpoint told.
+    /// Which endpoint it comes from.
     pub route: HookRoute,
     /// Whether it is switched on.
     pub enabled: bool,

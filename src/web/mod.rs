@@ -1,11 +1,11 @@
 //! The HTTP side.
 //!
-//! - [`webhook`]: `POST /sentry/{token}` and `POST /sentry`
+//! - `webhook`: `POST /sentry/{token}` and `POST /sentry`
 //! - [`auth`]: who may post webhooks, and who may use the status page and `/api`
 //! - [`body`]: reading a request's body within limits of time and memory
 //! - [`answer`]: the JSON of the webhook's answers
-//! - [`health`]: `GET /healthz` and `GET /readyz`
-//! - [`metrics`]: `GET /metrics`
+//! - `health`: `GET /healthz` and `GET /readyz`
+//! - `metrics`: `GET /metrics`
 //! - `api`: `/api/…`
 //! - `ui`: the status page at `GET /`
 
@@ -42,7 +42,7 @@ pub struct AppState {
     /// Who may use the status page and `/api`.
     pub admin: AdminAuth,
     /// Retries and discards.
-    pub upkeep: QueueAdmin,
+    pub queue_admin: QueueAdmin,
     /// Decides what a webhook means.
     pub ingest: Ingest,
     /// Where events are committed.
@@ -74,7 +74,7 @@ impl AppState {
         Self {
             authentication,
             admin: AdminAuth::default(),
-            upkeep: QueueAdmin::new(queue.clone(), ingest.clone()),
+            queue_admin: QueueAdmin::new(queue.clone(), ingest.clone()),
             ingest,
             queue,
             max_body,

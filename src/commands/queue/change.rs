@@ -65,7 +65,7 @@ fn print_retried(id: ItemId, outcome: &Retried, out: &mut impl Write) -> anyhow:
              all the same"
         )),
         Retried::TriggeredAnew => say(&format!(
-            "{id}: is not sent, because its incident was triggered anew since and would be closed by it; discard it"
+            "{id}: is not sent, because its incident was triggered again since and would be closed by it; discard it"
         )),
         Retried::NoDeadLetter(state) => say(&format!("{id}: is not a dead letter, it is {state}")),
         Retried::NotThere => {
@@ -83,7 +83,7 @@ fn print_retried(id: ItemId, outcome: &Retried, out: &mut impl Write) -> anyhow:
             writeln!(out, "{id}: ignored and deleted: nothing is open for incident {}", line(&incident))?;
         }
         Retried::StillRejected(rejection) => say(&format!("{id}: is still rejected: {rejection}")),
-        Retried::Outrun => say(&format!("{id}: was changed by somebody else at the same time")),
+        Retried::Changed => say(&format!("{id}: was changed by somebody else at the same time")),
     }
     Ok(())
 }
@@ -93,26 +93,26 @@ const DISCARDED_BY_DEFAULT: [ItemState; 2] = [ItemState::Dead, ItemState::Reject
 
 pub(super) async fn discard(args: &QueueDiscardArgs) -> anyhow::Result<ExitCode> {
     let mut editor = Editor::open(database()?.sqlite_path()).await?;
-    let mut doomed = Deletion::default();
+    let mut deletion = Deletion::default();
     let mut all_done = true;
     if args.all {
         for state in states_or(&args.states, &DISCARDED_BY_DEFAULT) {
             let ids = numbers(editor.reader(), state, u64::MAX).await?;
             let (events, webhooks) = sorted(&ids);
-            doomed.add_webhooks(webhooks);
+            deletion.add_webhooks(webhooks);
             if let Some(state) = event_state(state) {
-                doomed.add_events(state, events);
+                deletion.add_events(state, events);
             }
         }
     } else {
         let missing;
-        (doomed, missing) = Deletion::find(editor.reader(), &args.ids).await?;
+        (deletion, missing) = Deletion::find(editor.reader(), &args.ids).await?;
         for id in &missing {
             say(&format!("{id}: the queue has nothing with this number"));
         }
         all_done = missing.is_empty();
     }
-    let total = doomed.total();
+    let total = deletion.total();
     if total == 0 {
         say("there is nothing to discard");
         return Ok(ExitCode::of(all_done));
@@ -124,12 +124,12 @@ pub(super) async fn discard(args: &QueueDiscardArgs) -> anyhow::Result<ExitCode>
             )
             .into());
         }
-        if !confirm(&question(&doomed), &mut stdin().lock(), &mut io::stderr())? {
+        if !confirm(&question(&deletion), &mut stdin().lock(), &mut io::stderr())? {
             say("nothing was discarded");
             return Ok(ExitCode::Failed);
         }
     }
-    let gone = doomed.delete(&mut editor).await?.len();
+    let gone = deletion.delete(&mut editor).await?.len();
     writeln!(out(), "{gone} discarded")?;
     editor.close().await?;
     if gone < total {
@@ -138,10 +138,10 @@ pub(super) async fn discard(args: &QueueDiscardArgs) -> anyhow::Result<ExitCode>
     Ok(ExitCode::of(all_done && gone == total))
 }
 
-fn question(doomed: &Deletion) -> String {
-    let mut parts: Vec<_> = doomed.events().iter().map(|(state, ids)| format!("{} {state}", ids.len())).collect();
-    if !doomed.webhooks().is_empty() {
-        parts.push(format!("{} rejected", doomed.webhooks().len()));
+fn question(deletion: &Deletion) -> String {
+    let mut parts: Vec<_> = deletion.events().iter().map(|(state, ids)| format!("{} {state}", ids.len())).collect();
+    if !deletion.webhooks().is_empty() {
+        parts.push(format!("{} rejected", deletion.webhooks().len()));
     }
     format!("Discard {} permanently? [y/N] ", parts.join(", "))
 }
@@ -161,16 +161,20 @@ mod tests {
 
     #[test]
     fn only_a_yes_is_a_yes() {
-        let mut doomed = Deletion::default();
-        doomed.add_events(State::Waiting, Vec::new());
-        doomed.add_events(State::Dead, vec![EventId::new(1), EventId::new(2)]);
-        doomed.add_webhooks(vec![RejectedId::new(1)]);
-        assert_eq!(doomed.total(), 3);
+        let mut deletion = Deletion::default();
+        deletion.add_events(State::Waiting, Vec::new());
+        deletion.add_events(State::Dead, vec![EventId::new(1), EventId::new(2)]);
+        deletion.add_webhooks(vec![RejectedId::new(1)]);
+        assert_eq!(deletion.total(), 3);
         for (answer, agreed) in
             [("y\n", true), (" YES \n", true), ("n\n", false), ("\n", false), ("", false), ("yeah\n", false)]
         {
             let mut asked = Vec::new();
-            assert_eq!(confirm(&question(&doomed), &mut answer.as_bytes(), &mut asked).unwrap(), agreed, "{answer:?}");
+            assert_eq!(
+                confirm(&question(&deletion), &mut answer.as_bytes(), &mut asked).unwrap(),
+                agreed,
+                "{answer:?}"
+            );
             assert_eq!(asked, b"Discard 2 dead, 1 rejected permanently? [y/N] ");
         }
     }

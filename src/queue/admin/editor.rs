@@ -63,7 +63,7 @@ impl DerefMut for Editor {
 #[async_trait]
 pub trait Edits: Debug + Send + Sync {
     /// Lets dead letters wait again at their places, with their blame forgotten, by which an event is given
-    /// up; their attempts are counted on. A resolve whose incident was triggered anew since stays where it is: whoever sent
+    /// up; their attempts are counted on. A resolve whose incident was triggered again since stays where it is: sending
     /// it at its old place would close what is open now. Returns those that were dead letters and wait again; the others
     /// are left as they are.
     ///

@@ -20,7 +20,7 @@ pub enum Retried {
     ResolvedSince,
     /// It is no dead letter, but in this state.
     NoDeadLetter(State),
-    /// It is a dead resolve whose incident was triggered anew since: it would close that, so it stays a dead letter.
+    /// It is a dead resolve whose incident was triggered again since: it would close that, so it stays a dead letter.
     TriggeredAnew,
     /// The queue has nothing with this number.
     NotThere,
@@ -37,8 +37,8 @@ pub enum Retried {
     NothingOpen(IncidentKey),
     /// The webhook is rejected still, and kept.
     StillRejected(Rejection),
-    /// Somebody else was faster: the webhook is gone.
-    Outrun,
+    /// Somebody else changed it at the same time: the webhook is gone.
+    Changed,
 }
 
 impl Retried {
@@ -170,7 +170,7 @@ async fn readmit(
         Some(Enqueued::Replayed) => Retried::Ignored(Ignored::Replayed),
         Some(Enqueued::Outdated) => Retried::Ignored(Ignored::Outdated),
         Some(Enqueued::NothingOpen) => Retried::NothingOpen(incident_key),
-        None => Retried::Outrun,
+        None => Retried::Changed,
     })
 }
 
@@ -183,7 +183,7 @@ async fn is_in_queue(reader: &Reader, prepared: &Prepared, received_at: DateTime
     Ok(bodies.iter().any(|body| event_id_of(body).is_some_and(|other| other == event_id)))
 }
 
-/// The id of the Sentry event behind a trigger.
+/// The id of the Sentry event that a trigger was made from.
 fn event_id_of(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Body {

@@ -147,7 +147,7 @@ impl Engine {
         }
         let reopened = self.reopen(broken.change).await;
         if let Err(error) = &reopened {
-            warn!("the database could not be opened anew: {error}");
+            warn!("the database could not be opened again: {error}");
             let pause = broken.pause;
             let not_before = Instant::now() + pause;
             let pause = (pause * 2).min(REOPEN_PAUSE_MAX);
@@ -182,8 +182,8 @@ impl Engine {
         error
     }
 
-    /// Learns whether a log that is empty was emptied by a checkpoint: then SQLite begins it anew, and else it goes on
-    /// behind what is no longer there. No checkpoint may be made meanwhile, for it would copy that into the database.
+    /// Learns whether a log that is empty was emptied by a checkpoint: then SQLite starts it over, and else it goes on
+    /// after what is no longer there. No checkpoint may be made meanwhile, for it would copy that into the database.
     async fn try_the_log(&mut self) -> Result<Found, QueueError> {
         let mut connection = self.take_connection().await?;
         let tried = async {

@@ -87,10 +87,10 @@ struct Log {
     id: FileId,
     head: Vec<u8>,
     size: u64,
-    /// The head of the last frame as it was seen last, and where it stands. A log that was cut and written on since is as
+    /// The head of the last frame as it was seen last, and where it is. A log that was cut and written on since is as
     /// long as before, with a hole where this frame was.
     end: Option<(u64, FrameHead)>,
-    /// Whether the last frame is never written over. One that a failed commit left behind is.
+    /// Whether the last frame is never written over. One that a failed commit left is.
     is_end_trusted: bool,
 }
 
@@ -109,7 +109,7 @@ pub(super) struct Files {
     lock: File,
     lock_id: FileId,
     log: Option<Log>,
-    /// Whether the log was begun anew since somebody asked: all that stood in it is in the database then.
+    /// Whether the log was started over since somebody asked: all that was in it is in the database then.
     log_began: bool,
     index: Option<FileId>,
 }
@@ -209,7 +209,7 @@ impl Files {
         }
     }
 
-    /// Whether the log was begun anew since this was asked last.
+    /// Whether the log was started over since this was asked last.
     pub(super) fn log_began(&mut self) -> bool {
         std::mem::take(&mut self.log_began)
     }
@@ -250,7 +250,7 @@ impl Files {
         size >= page * u64::from(pages)
     }
 
-    /// Makes the lock file anew where it was deleted, so that a second bridge finds it taken.
+    /// Creates the lock file again where it was deleted, so that a second bridge finds it taken.
     fn keep_locked(&mut self) -> Result<(), QueueError> {
         let found = self.metadata(&self.beside("-lock"))?;
         if found.map(|metadata| FileId::of(&metadata)) == Some(self.lock_id) {
@@ -275,7 +275,7 @@ impl Files {
 }
 
 impl Log {
-    /// Also says whether it was begun anew.
+    /// Also says whether it was started over.
     fn look(&mut self, size: u64) -> (Found, bool) {
         if size == 0 {
             return (if self.size == 0 { Found::Same } else { Found::LogEmptied }, false);
@@ -287,7 +287,7 @@ impl Log {
             }
             head = self.read_head();
         }
-        // The log is begun anew with another head, and may be shorter then.
+        // The log is started over with another head, and may be shorter then.
         let is_cut = head == self.head && (size < self.size || !self.has_end());
         if is_cut || log_page_size(&head).is_none() {
             return (Found::Changed(Change::LogTruncated), false);
@@ -304,7 +304,7 @@ impl Log {
         self.end.is_none_or(|(at, end)| self.read_frame_head(at) == Some(end))
     }
 
-    /// The last frame, where it ends a commit of this log; behind the last commit there may be frames of an older log,
+    /// The last frame, where it ends a commit of this log; after the last commit there may be frames of an older log,
     /// which are written over.
     fn read_end(&self) -> Option<(u64, FrameHead)> {
         let frame = FRAME_HEAD as u64 + u64::from(log_page_size(&self.head).filter(|_| self.is_end_trusted)?);

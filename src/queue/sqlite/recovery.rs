@@ -208,7 +208,7 @@ async fn take_over_attached(connection: &mut SqliteConnection) -> sqlx::Result<u
     const ONLY_THERE: &str = "FROM before.events AS old WHERE state <> 'delivered' AND NOT EXISTS (SELECT 1 FROM main.events \
         AS new WHERE new.id = old.id AND new.incident_key = old.incident_key AND new.first_seen = old.first_seen)";
     let mut change = connection.begin_with("BEGIN IMMEDIATE").await?;
-    // Behind all that is here, in their order.
+    // After all that is here, in their order.
     let base: i64 = sqlx::query_scalar("SELECT seq FROM main.sqlite_sequence WHERE name = 'events'")
         .fetch_one(&mut *change)
         .await?;

@@ -100,7 +100,7 @@ pub(super) fn is_wasteful(all: i64, free: i64) -> bool {
 /// SQLite counts versions this way: 3.51.3 is 3,051,003.
 type Number = u32;
 
-/// Refuses an SQLite that may lose commits. The bundled one does not, but a build can be told to take the system's.
+/// Refuses an SQLite that may lose commits. The bundled one does not, but a build can be set to use the system's.
 pub(super) async fn check_version(connection: &mut SqliteConnection, database: &Database) -> Result<(), QueueError> {
     let version: String = sqlx::query_scalar("SELECT sqlite_version()")
         .fetch_one(connection)

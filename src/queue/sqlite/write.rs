@@ -62,7 +62,7 @@ pub(super) async fn apply(statements: &mut StatementBatch<'_>, plan: &Plan<'_>, 
         statements.add(ATTEMPTS).bind(array(attempts));
     }
     for (id, body) in &plan.bodies {
-        // One a text, lest every number of them is another text to prepare.
+        // One row a text: otherwise every number of rows would be another text to prepare.
         statements.run().await?;
         statements
             .add("UPDATE bodies SET body = ?, counts_at = NULL WHERE id = ?")

@@ -47,7 +47,7 @@ pub(super) enum Command {
     Close(Reply<()>),
 }
 
-/// An operation, with the reply to whoever waits for it.
+/// An operation, with the reply to the caller.
 #[derive(Debug)]
 pub(super) enum Operation {
     Enqueue(Box<Enqueue>, Reply<Enqueued>),
@@ -145,7 +145,7 @@ impl<S: Store> Writer<S> {
         }
         let closed = self.store.close().await;
         for reply in closing {
-            // Whoever asked may have gone away meanwhile, here and below.
+            // The caller may have gone away meanwhile, here and below.
             let _ = reply.send(closed.clone());
         }
     }
@@ -334,7 +334,7 @@ impl Round {
         let mut enqueued = enqueued.into_iter();
         let (mut settled, mut begun, mut rejected) = (settled.into_iter(), begun.into_iter(), rejected.into_iter());
         for operation in self.operations {
-            // There is an answer to every operation; without one, whoever waits would learn that the queue is closed.
+            // There is an answer to every operation; without one, the caller would learn that the queue is closed.
             match operation {
                 Operation::Enqueue(_, reply) => drop(enqueued.next().map(|enqueued| reply.send(Ok(enqueued)))),
                 Operation::Begin(Begin { id, .. }, reply) => {

@@ -67,7 +67,7 @@ impl Kind {
             Self::NeverFired => "look whether its triggers and filters can be met; `connect` makes one whose can",
             Self::UnmigratedRule => "open the rule in Sentry and save it, which migrates it, or run `connect`",
             Self::LostSinceSaved => {
-                "switch it on, or make it anew; after an upgrade to 26.7 or later open it in Sentry and save it"
+                "switch it on, or create it again; after an upgrade to 26.7 or later open it in Sentry and save it"
             }
             Self::ProjectGone => {
                 "look whether it was deleted or renamed, or whether the token's owner lost access to it"

@@ -208,7 +208,7 @@ impl Alert<'_> {
         let mut find = |kind, problem: String| {
             findings.push(Finding::new(kind, Some(self.project), Some(self.name), problem));
         };
-        // What is wrong with an integration is told once, for the integration.
+        // What is wrong with an integration is reported once, for the integration.
         for (kind, problem) in obstacles.iter().filter(|(kind, _)| *kind != Kind::AppTrouble) {
             find(*kind, problem.clone());
         }

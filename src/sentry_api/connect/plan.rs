@@ -18,7 +18,7 @@ pub fn plan(inventory: &Inventory, wish: &Wish) -> Result<Plan, PlanError> {
     if projects.is_empty() {
         return Err(PlanError::NoProjects);
     }
-    // Whoever sees half of what there is would make things twice.
+    // With half of what there is in sight, things would be made twice.
     if let Some(sentence) = inventory.unseen.first() {
         return Err(PlanError::NotSeen(sentence.clone()));
     }

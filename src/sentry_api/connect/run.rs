@@ -63,7 +63,7 @@ impl<'a, A: SentryApi> Runner<'a, A> {
     ///
     /// # Errors
     ///
-    /// When Sentry refuses. What was done before stands, and the same plan made anew goes on from there.
+    /// When Sentry refuses. What was done before stays, and the same plan made again goes on from there.
     pub async fn take(&mut self, step: &Step) -> Result<Taken, StepError> {
         let api = self.api;
         match step {

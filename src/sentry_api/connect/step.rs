@@ -63,7 +63,7 @@ pub enum Step {
         urls: Vec<String>,
         /// Whether `url` is new in it, or gone.
         added: bool,
-        /// Whether they shall be on; the endpoint of 2026 is told at once.
+        /// Whether they shall be on; the endpoint of 2026 takes it in the same request.
         enabled: bool,
     },
     /// Switches legacy webhooks of a project on.

@@ -11,7 +11,7 @@ use super::{Plan, PlanError, Step, Wish};
 /// Plans what is to be taken back.
 ///
 /// Rules and workflows of the name that `connect` gives are deleted, its integration too where no project was named. The
-/// bridge's address is taken out of the lists it stands in; where it was alone there, the legacy webhooks are disabled.
+/// bridge's address is taken out of the lists it is in; where it was alone there, the legacy webhooks are disabled.
 /// Alerts of others lose the action that calls the integration, and, where they are named in [`Wish::extend`], the one
 /// that calls legacy webhooks.
 ///

@@ -69,7 +69,7 @@ pub struct WorkflowAction {
     pub kind: String,
     /// `targetIdentifier`: for `sentry_app` the integration's number, for `webhook` a slug or `webhooks`.
     pub target: Option<String>,
-    /// Whether its status is `active`, or not told.
+    /// Whether its status is `active`, or absent.
     pub active: bool,
 }
 

@@ -163,16 +163,16 @@ async fn discard_many(_: Caller, request: HttpRequest, payload: Payload, state: 
 async fn retry(state: &AppState, selection: Selection, force: bool) -> Result<Vec<Outcome>, QueueError> {
     let resolved = if force { Resolved::Sent } else { Resolved::Kept };
     let outcomes = match selection {
-        Selection::Ids(ids) => state.upkeep.retry(&ids, resolved).await?,
-        Selection::All(heaps) => state.upkeep.retry_all(&heaps, resolved).await?,
+        Selection::Ids(ids) => state.queue_admin.retry(&ids, resolved).await?,
+        Selection::All(kinds) => state.queue_admin.retry_all(&kinds, resolved).await?,
     };
     Ok(outcomes.into_iter().map(|(id, outcome)| Outcome::retried(id, outcome)).collect())
 }
 
 async fn discard(state: &AppState, selection: Selection, only: Option<State>) -> Result<Vec<Outcome>, QueueError> {
     let outcomes = match selection {
-        Selection::Ids(ids) => state.upkeep.discard(&ids, only).await?,
-        Selection::All(heaps) => state.upkeep.discard_all(&heaps).await?,
+        Selection::Ids(ids) => state.queue_admin.discard(&ids, only).await?,
+        Selection::All(kinds) => state.queue_admin.discard_all(&kinds).await?,
     };
     Ok(outcomes.into_iter().map(|(id, outcome)| Outcome::discarded(id, outcome)).collect())
 }
@@ -323,14 +323,14 @@ fn select(body: &[u8]) -> Result<(Selection, Option<bool>), ApiError> {
             Ok((Selection::Ids(ids.collect::<Result<_, _>>()?), selected.force))
         }
         (None, Some(names)) => {
-            let mut heaps = Vec::new();
+            let mut kinds = Vec::new();
             for name in &names {
-                let heap = BulkKind::parse(name).ok_or_else(|| bad("all: name dead, rejected or both"))?;
-                if !heaps.contains(&heap) {
-                    heaps.push(heap);
+                let kind = BulkKind::parse(name).ok_or_else(|| bad("all: name dead, rejected or both"))?;
+                if !kinds.contains(&kind) {
+                    kinds.push(kind);
                 }
             }
-            Ok((Selection::All(heaps), selected.force))
+            Ok((Selection::All(kinds), selected.force))
         }
         _ => Err(bad(hint)),
     }
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_selection_names_numbers_or_heaps() {
+    fn a_selection_names_numbers_or_kinds() {
         let ids = vec![ItemId::Event(EventId::new(7)), ItemId::Rejected(RejectedId::new(7))];
         assert_eq!(select(br#"{"ids":["7","r7"]}"#).unwrap(), (Selection::Ids(ids), None));
         let all = (Selection::All(vec![BulkKind::Dead]), None);

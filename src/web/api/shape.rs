@@ -229,7 +229,7 @@ impl Outcome {
             }),
             Retried::TriggeredAnew => Self::new(id, OutcomeKind::TriggeredAnew)
                 .because(format!("{id} would resolve its incident, which was triggered again since: discard {id}")),
-            Retried::NotThere | Retried::Outrun => Self::not_there(id),
+            Retried::NotThere | Retried::Changed => Self::not_there(id),
             Retried::Queued { incident_key, events } => Self {
                 incident_key: Some(incident_key.as_str().to_owned()),
                 events: events.iter().map(ToString::to_string).collect(),

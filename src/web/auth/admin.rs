@@ -66,7 +66,7 @@ impl AdminAuth {
         self.verify(bearer(headers).ok_or(Refusal::Missing)?, peer, now)
     }
 
-    /// Begins a session for whoever has a right token, named by the random bytes `id`.
+    /// Begins a session for a client with a right token, named by the random bytes `id`.
     ///
     /// # Errors
     ///

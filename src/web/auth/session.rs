@@ -177,8 +177,8 @@ impl FormOrigin {
 
 /// Whether the browser says that it sent a form by https.
 ///
-/// The bridge itself speaks http, and ignores X-Forwarded-*. But the browser knows, and whoever forges this harms nobody but
-/// themselves: it decides whether their own cookie is `Secure`.
+/// The bridge itself speaks http, and ignores X-Forwarded-*. But the browser knows, and a client that forges this harms
+/// only itself: it decides whether its own cookie is `Secure`.
 #[must_use]
 pub fn is_https(headers: &HeaderMap) -> bool {
     headers.get(ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"))

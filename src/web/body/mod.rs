@@ -2,8 +2,8 @@
 //!
 //! Every body of a webhook holds a [`Reservation`] from its first byte until it is parsed and committed. A body whose
 //! sender is authenticated (by a token, or by the signature of the body once it has been read) is never dropped while it
-//! makes progress. Of all others the oldest is evicted when another needs room, and never the newest: whoever wants to keep
-//! a signed webhook out has to fill the whole memory anew within the moment that its body takes.
+//! makes progress. Of all others the oldest is evicted when another needs room, and never the newest: to keep
+//! a signed webhook out, an attacker has to fill the whole memory again within the moment that its body takes.
 //!
 //! - [`read`], [`discard`]: reading
 //! - [`BodyMemory`], [`Reservation`]: waiting for memory

@@ -14,7 +14,7 @@ const PER_BAR: usize = 3;
 /// The height of the tallest bar, in the chart's own units.
 const HEIGHT: u64 = 40;
 
-/// The width of a bar and of the gap behind it.
+/// The width of a bar and of the gap after it.
 const WIDTH: usize = 4;
 const GAP: usize = 1;
 

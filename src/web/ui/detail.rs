@@ -124,7 +124,7 @@ fn pretty(bytes: &[u8]) -> String {
         .unwrap_or_else(|_| String::from_utf8_lossy(bytes).into_owned())
 }
 
-/// The text with every one of these keys masked wherever it stands.
+/// The text with every one of these keys masked wherever it occurs.
 fn masked(text: String, keys: &[ServiceKey]) -> String {
     keys.iter().fold(text, |text, key| key.mask(text))
 }

@@ -111,9 +111,9 @@ pub(super) async fn confirm(visit: Visit, request: HttpRequest, state: Data<AppS
 
 /// `GET /dead/discard` and `GET /rejected/discard`: asks for a confirmation before all entries are deleted.
 pub(super) async fn confirm_all(visit: Visit, request: HttpRequest, state: Data<AppState>) -> Answered {
-    let heap = heap(&request);
-    let ids = heap.ids(state.queue.reader(), BULK).await.map_err(|error| visit.queue_error(&error))?;
-    let subject = match heap {
+    let kind = bulk_kind(&request);
+    let ids = kind.ids(state.queue.reader(), BULK).await.map_err(|error| visit.queue_error(&error))?;
+    let subject = match kind {
         BulkKind::Dead => Subject::DeadLetters,
         BulkKind::Rejected => Subject::AllRejected,
     };
@@ -128,7 +128,7 @@ pub(super) async fn confirm_all(visit: Visit, request: HttpRequest, state: Data<
 pub(super) async fn retry(visit: Visit, form: Form<Action>, request: HttpRequest, state: Data<AppState>) -> Answered {
     let resolved = if visit.form(form)?.force { Resolved::Sent } else { Resolved::Kept };
     let ids: Vec<_> = subject(&request).into_iter().collect();
-    done(&visit, &request, state.upkeep.retry(&ids, resolved).await.map(|outcomes| retried(&outcomes)))
+    done(&visit, &request, state.queue_admin.retry(&ids, resolved).await.map(|outcomes| retried(&outcomes)))
 }
 
 /// `POST /dead/retry` and `POST /rejected/retry`.
@@ -139,7 +139,7 @@ pub(super) async fn retry_all(
     state: Data<AppState>,
 ) -> Answered {
     visit.form(form)?;
-    let outcomes = state.upkeep.retry_all(&[heap(&request)], Resolved::Kept).await;
+    let outcomes = state.queue_admin.retry_all(&[bulk_kind(&request)], Resolved::Kept).await;
     done(&visit, &request, outcomes.map(|outcomes| retried(&outcomes)))
 }
 
@@ -147,7 +147,7 @@ pub(super) async fn retry_all(
 pub(super) async fn discard(visit: Visit, form: Form<Action>, request: HttpRequest, state: Data<AppState>) -> Answered {
     visit.form(form)?;
     let ids: Vec<_> = subject(&request).into_iter().collect();
-    let outcomes = state.upkeep.discard(&ids, Some(State::Dead)).await;
+    let outcomes = state.queue_admin.discard(&ids, Some(State::Dead)).await;
     done(&visit, &request, outcomes.map(|outcomes| discarded(&outcomes)))
 }
 
@@ -159,10 +159,10 @@ pub(super) async fn discard_all(
     state: Data<AppState>,
 ) -> Answered {
     let up_to = visit.form(form)?.up_to;
-    let ids = heap(&request).ids(state.queue.reader(), BULK).await;
+    let ids = bulk_kind(&request).ids(state.queue.reader(), BULK).await;
     let mut ids = ids.map_err(|error| visit.queue_error(&error))?;
     ids.retain(|id| up_to.is_some_and(|newest| number(id) <= newest));
-    let outcomes = state.upkeep.discard(&ids, Some(State::Dead)).await;
+    let outcomes = state.queue_admin.discard(&ids, Some(State::Dead)).await;
     done(&visit, &request, outcomes.map(|outcomes| discarded(&outcomes)))
 }
 
@@ -277,7 +277,7 @@ fn subject(request: &HttpRequest) -> Option<ItemId> {
 }
 
 /// Which list the path names: `/dead/…` or `/rejected/…`.
-fn heap(request: &HttpRequest) -> BulkKind {
+fn bulk_kind(request: &HttpRequest) -> BulkKind {
     if request.path().starts_with("/dead") { BulkKind::Dead } else { BulkKind::Rejected }
 }
 

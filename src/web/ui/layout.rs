@@ -7,7 +7,7 @@ use super::assets::{ICON, SCRIPT, STYLE};
 use super::text::{ago, time};
 use crate::monitor::Health;
 
-/// What stands around the contents of a page.
+/// What is around the contents of a page.
 #[derive(Clone, Debug)]
 pub(super) struct Frame {
     /// When the page was made.

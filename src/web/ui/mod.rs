@@ -1,4 +1,4 @@
-//! The status page: rendered on the server, works without JavaScript, and shows nothing to whoever is not logged in.
+//! The status page: rendered on the server, works without JavaScript, and shows nothing to those who are not logged in.
 //!
 //! - `handlers`: what each request is answered
 //! - `request`: who sent it, its form, and the errors

@@ -34,7 +34,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; i
 /// The largest form that is read, in bytes; none needs a tenth of it.
 const MAX_FORM: usize = 16 * 1024;
 
-/// How long a form may take: whoever has shown no token yet keeps no connection for longer.
+/// How long a form may take: a client that has shown no token yet keeps no connection for longer.
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A request of somebody who is logged in; if it changes something, a page of this origin sent it. As an extractor it

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use crate::pagerduty::ServiceKey;
 use crate::printable::is_unsafe;
 
-/// What stands for a character that is not shown.
+/// What replaces a character that is not shown.
 const REPLACEMENT: char = '\u{fffd}';
 
 /// A text without what could change how the rest of the page is read: control characters and those that turn the direction
@@ -86,7 +86,7 @@ pub(super) fn absolute(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
-/// A moment that has passed, seen from `now`; the moment itself stands in the title.
+/// A moment that has passed, seen from `now`; the moment itself is in the title.
 pub(super) fn ago(now: DateTime<Utc>, at: DateTime<Utc>) -> Markup {
     let words = match (now - at).num_seconds() {
         ..2 => "just now".to_owned(),

@@ -49,7 +49,7 @@ const WAITING: &str = concat!(
     summaries_from!("found JOIN events ON events.id = found.id")
 );
 
-/// Says which index, lest it scans all delivered events for the few dead letters.
+/// Says which index, so that it does not scan all delivered events for the few dead letters.
 const DEAD: &str =
     summaries_from!("events INDEXED BY events_dead WHERE state = 'dead' AND id < ?1 ORDER BY id DESC LIMIT ?2");
 

@@ -264,7 +264,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("bridge.db");
         let _engine = Engine::open(&path).await.unwrap();
-        // Whoever waits for a connection waits as for a disk.
+        // Waiting for a connection is limited as waiting for a disk is.
         let mut reads = SqliteReads::patient(&Database::new(&path), Duration::from_hours(1));
         reads.patience = Duration::from_millis(1);
         let mut held = Vec::new();

@@ -99,7 +99,7 @@ impl SqliteReads {
         Ok(attempts)
     }
 
-    /// The first event in the line of each key that can be read and belongs to none of these incidents.
+    /// The first waiting event of each key that can be read and belongs to none of these incidents.
     pub(super) async fn first_readable(&self, without: &str) -> Result<Vec<FirstInLine>, QueueError> {
         let mut first = Vec::new();
         for key in self.keys_in_line().await?.keys {
