@@ -31,7 +31,7 @@ const KEEP_INCIDENTS: TimeDelta = TimeDelta::days(180);
 /// How much is kept. Dead letters and rejected webhooks are none of it: they wait until somebody acts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Retention {
-    /// For how long. The pace of a service key is known from the attempts of its last minutes, so less than ten of them
+    /// For how long. The rate of a service key is known from the attempts of its last minutes, so less than ten of them
     /// could let a bridge that starts again send too much.
     pub age: Duration,
     /// How many events.

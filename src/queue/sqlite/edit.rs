@@ -18,7 +18,7 @@ use crate::queue::{Enqueue, Enqueued, EventId, QueueError, RejectedId, State};
 
 type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
 
-/// For how long the attempts of discarded events are kept, counted back from the latest of them. The pace looks back over
+/// For how long the attempts of discarded events are kept, counted back from the latest of them. The rate limiter looks back over
 /// one minute and the longest time an attempt takes.
 const KEEP_ATTEMPTS: TimeDelta = TimeDelta::minutes(30);
 
@@ -60,7 +60,7 @@ impl SqliteEdits {
         let ids = numbers(ids);
         let revived = self
             .transact(async |connection| {
-                // Blame alone decides when an event is given up. Its attempts stay known, for the pace counts them.
+                // Blame alone decides when an event is given up. Its attempts stay known, for the rate limiter counts them.
                 let revived = sqlx::query_scalar(
                     "UPDATE events SET state = 'waiting', blamed_ms = 0, next_attempt_at = NULL, finished_at = NULL, \
                      reason = NULL, revived_at = ? \
@@ -184,7 +184,7 @@ impl Edits for SqliteEdits {
     }
 }
 
-/// Keeps what the pace has to know after a restart of events that are about to be deleted.
+/// Keeps what the rate limiter has to know after a restart of events that are about to be deleted.
 async fn remember_attempts(connection: &mut SqliteConnection, state: State, ids: &str) -> sqlx::Result<()> {
     sqlx::query(
         "INSERT INTO discarded (service_key, last_attempt_at, attempts) \

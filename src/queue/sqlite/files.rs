@@ -234,7 +234,7 @@ impl Files {
         size.saturating_sub(LOG_HEAD as u64) / (FRAME_HEAD as u64 + u64::from(page))
     }
 
-    /// Whether the database of this size has all the pages that its head tells of. SQLite makes the file shorter only at
+    /// Whether the database of this size has all the pages that its header names. SQLite makes the file shorter only at
     /// the end of a checkpoint, when both are the same.
     fn is_whole(&self, size: u64) -> bool {
         let mut head = [0; 32];

@@ -90,7 +90,7 @@ impl Columns {
         self.get(column)
     }
 
-    /// The bytes of a text, whether they are one or not.
+    /// The bytes of a text column, which need not be valid UTF-8.
     pub(super) fn raw(&self, column: &'static str) -> Result<Vec<u8>, ColumnError> {
         Ok(self.row.try_get_unchecked(column)?)
     }

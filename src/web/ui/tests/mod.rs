@@ -5,7 +5,7 @@ mod samples;
 use insta::assert_snapshot;
 use maud::Markup;
 
-use self::samples::{dead, frame, hostile, record, rejected, snapshot, strained, well};
+use self::samples::{dead, degraded, frame, hostile, record, rejected, snapshot, well};
 use super::assets::{ICON, SCRIPT, STYLE};
 use super::detail;
 use super::forms::{self, Subject};
@@ -37,13 +37,13 @@ fn a_bridge_to_which_nothing_has_come_yet() {
 }
 
 #[test]
-fn a_bridge_that_is_strained() {
-    assert_snapshot!(lines(&overview::page(&frame(), &strained())));
+fn a_bridge_that_is_degraded() {
+    assert_snapshot!(lines(&overview::page(&frame(), &degraded())));
 }
 
 #[test]
 fn pagerduty_is_not_blamed_for_events_that_wait_for_their_turn() {
-    let mut status = strained();
+    let mut status = degraded();
     status.troubles = Vec::new();
     let page = overview::page(&frame(), &status).0;
     assert!(page.contains("Events are waiting because PagerDuty throttles or fails."), "{page}");
@@ -54,7 +54,7 @@ fn pagerduty_is_not_blamed_for_events_that_wait_for_their_turn() {
 
 #[test]
 fn a_bridge_that_is_failing_and_whose_queue_cannot_be_read() {
-    let mut status = strained();
+    let mut status = degraded();
     status.snapshot.queue = Err(crate::queue::QueueError::Closed);
     status.health = Health::Failing;
     status.troubles = vec![Trouble {
@@ -92,7 +92,7 @@ fn what_strangers_write_stays_text() {
 fn no_page_holds_a_style_a_script_or_a_handler_of_its_own() {
     let pages = [
         overview::page(&frame(), &well()),
-        overview::page(&frame(), &strained()),
+        overview::page(&frame(), &degraded()),
         detail::event(&frame(), &record(&hostile())),
         forms::log_in(&frame(), "/", Some("the token is wrong")),
         forms::confirm(&frame(), Subject::DeadLetters, 3, Some(9)),

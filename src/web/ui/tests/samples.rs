@@ -183,7 +183,7 @@ pub(super) fn well() -> Status {
     Status { snapshot, health: Health::Healthy, troubles: Vec::new(), lists: Some(lists), notice: None }
 }
 
-pub(super) fn strained() -> Status {
+pub(super) fn degraded() -> Status {
     let mut status = well();
     status.snapshot.queue = Ok(Overview {
         waiting: 1_204,
