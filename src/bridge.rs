@@ -16,11 +16,12 @@ use actix_web::{App, HttpServer, rt};
 use chrono::Utc;
 use log::{info, warn};
 use thiserror::Error;
+use tokio::signal::unix::Signal;
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinError};
 use tokio::time::{sleep, timeout};
 
-use crate::config::Config;
+use crate::config::{Config, SecretFiles};
 use crate::delivery::{Limits, Worker};
 use crate::descriptors;
 use crate::ingest::Ingest;
@@ -31,6 +32,7 @@ use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
 use crate::queue::retention::KEEP_ROWS;
 use crate::queue::{Commit, Queue, QueueError, Retention};
+use crate::reload::Reload;
 use crate::supervision::{TaskEnded, Tasks};
 use crate::tls::TlsError;
 use crate::web::auth::admin::AdminAuth;
@@ -88,6 +90,7 @@ pub struct Bridge {
     queue: Queue,
     shared: Data<AppState>,
     alarms: AlarmTask,
+    reload: Reload,
     history: Retention,
     drain: Duration,
     grace: Duration,
@@ -120,15 +123,24 @@ impl Bridge {
         let alarms = AlarmTask::new(monitor.clone(), queue.clone(), client, paging(&config));
         let history = Retention { age: config.keep_delivered, rows: KEEP_ROWS };
         let (drain, grace) = (config.shutdown_drain, config.shutdown_grace);
-        let shared = Data::new(app_state(config, &queue, metrics, monitor));
+        let shared = Data::new(app_state(config.clone(), &queue, metrics, monitor));
+        let mut reload = Reload::new(shared.clone(), config);
+        // Before any webhook is received that belongs behind it.
+        reload.begin().await;
         let server = serve(listener, shared.clone(), grace).map_err(StartupError::Server)?;
-        Ok(Self { address, server, worker, queue, shared, alarms, history, drain, grace })
+        Ok(Self { address, server, worker, queue, shared, alarms, reload, history, drain, grace })
     }
 
     /// The same with other intervals of the alarm task.
     #[must_use]
     pub fn with_intervals(self, intervals: Intervals) -> Self {
         Self { alarms: self.alarms.with_intervals(intervals), ..self }
+    }
+
+    /// The same, which reads these files of secrets again when they change, and at once on a signal of `hangups`.
+    #[must_use]
+    pub fn with_secret_files(self, files: SecretFiles, hangups: Signal) -> Self {
+        Self { reload: self.reload.with_files(files, hangups), ..self }
     }
 
     /// The address on which the webhook is served.
@@ -150,7 +162,7 @@ impl Bridge {
     ///
     /// When the web server fails, or a background task ends, by itself or by a panic.
     pub async fn run_until_stopped(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { address, server, worker, queue, shared, alarms, history, drain, grace } = self;
+        let Self { address, server, worker, queue, shared, alarms, reload, history, drain, grace } = self;
         let server_handle = server.handle();
         let (stop_worker, worker_stops) = oneshot::channel();
         let mut worker = rt::spawn(worker.run(async move { worker_stops.await.unwrap_or_default() }));
@@ -166,6 +178,7 @@ impl Bridge {
             tasks.spawn("retention", async move { pruned.keep_pruned(history, PRUNE_INTERVAL, Utc::now).await }),
             tasks.spawn("saving metrics", async move { saved.keep_metrics_persisted(&metrics, SAVE_INTERVAL).await }),
             tasks.spawn("the alarms", alarms.run()),
+            tasks.spawn("the reading of secrets", reload.run()),
         ];
         info!("listening on http://{address}");
 

@@ -59,6 +59,7 @@
 //! - [`queue::admin`]: retry and discard, for commands, the page and `/api`. [`queue::json`] is how all three show events and
 //!   rejected webhooks.
 //! - [`sentry_api`]: Sentry's own API, for `connect` and `audit`. The way of an alert does not depend on it.
+//! - `reload`: secrets that change while the bridge runs, and what was held for them.
 //! - [`bridge`]: the running application. [`descriptors`] raises the limit of open files for it.
 //! - [`tls`]: which certificate authorities the clients trust.
 //! - [`printable`]: escapes control characters in texts of others. Terminals and logs only see what it returns.
@@ -86,6 +87,7 @@ pub mod pagerduty;
 pub mod printable;
 pub mod queue;
 pub mod redaction;
+mod reload;
 pub mod routing;
 pub mod sentry;
 pub mod sentry_api;

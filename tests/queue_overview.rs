@@ -92,6 +92,7 @@ async fn counted(path: &Path) -> Overview {
         waiting: sum(|destination| destination.waiting),
         dead: sum(|destination| destination.dead),
         delivered: sum(|destination| destination.delivered),
+        held: 0,
         rejected: rejected.try_into().unwrap(),
         oldest_waiting: destinations.iter().filter_map(|destination| destination.oldest_waiting).min(),
         destinations,

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::{Config, Problem, Source};
+use crate::config::{Config, Problem, SecretFiles, Source};
 use crate::printable::Printer;
 
 /// Wrong usage or settings; ends the program with exit code 2.
@@ -17,6 +17,14 @@ pub(super) struct UsageError(pub(super) String);
 /// The configuration of this process, or the reason it cannot be used.
 pub(super) fn config() -> anyhow::Result<Config> {
     Config::from_environment().map_err(|error| UsageError(error.to_string()).into())
+}
+
+/// The same, with the files of secrets that may change while it is used.
+pub(super) fn config_with_secret_files() -> anyhow::Result<(Config, SecretFiles)> {
+    let source = Source::process();
+    let files = SecretFiles::of(&source);
+    let config = Config::load(&source).map_err(|error| UsageError(error.to_string()))?;
+    Ok((config, files))
 }
 
 /// Has the form of a service key and of a webhook's token, and is neither.

@@ -3,17 +3,18 @@
 use std::process;
 
 use log::{info, warn};
+use tokio::signal::unix::{SignalKind, signal};
 
-use super::environment::{Signals, UsageError, block_on, config};
+use super::environment::{Signals, UsageError, block_on, config_with_secret_files};
 use crate::bridge::{Bridge, StartupError, listen};
 use crate::build_info::BuildInfo;
 use crate::descriptors;
 use crate::exit_code::ExitCode;
 use crate::logging;
 
-/// Runs the bridge until SIGTERM or SIGINT.
+/// Runs the bridge until SIGTERM or SIGINT. SIGHUP lets it read files of secrets again.
 pub(super) fn run() -> anyhow::Result<ExitCode> {
-    let config = config()?;
+    let (config, secret_files) = config_with_secret_files()?;
     logging::start(config.log_format, &config.rust_log);
     let (build, fingerprint) = (BuildInfo::current(), config.fingerprint());
     info!(version:% = build, config:% = fingerprint; "sentry-pagerduty-bridge {build}, config {fingerprint}");
@@ -27,6 +28,7 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
             StartupError::Tls(error) => UsageError(error.to_string()).into(),
             other => anyhow::Error::from(other),
         })?;
+        let bridge = bridge.with_secret_files(secret_files, signal(SignalKind::hangup())?);
         let mut signals = Signals::new()?;
         bridge
             .run_until_stopped(async move {

@@ -1,4 +1,4 @@
-//! The configuration: `BRIDGE_*` variables, read once at start and checked into types.
+//! The configuration: `BRIDGE_*` variables, read at start and checked into types.
 //!
 //! Every setting is declared once, in the list below. A declaration is the field of [`Config`], its documentation (which
 //! `--help`, `.env.example` and the table in the README repeat), its default, whether it is secret, and its parser. To
@@ -9,12 +9,14 @@
 //! - `declare`: the macro of the list: sorts the texts into fields with `envy` and parses each of them
 //! - `values`, `address`, `secrets`, `sentry`: the parsers
 //! - `error`: what can be wrong, as sentences for the operator
+//! - `reload`: secrets that are given as files and read again while the bridge runs
 //! - `fingerprint`: a short digest of the whole configuration
 
 mod address;
 mod declare;
 mod error;
 mod fingerprint;
+mod reload;
 mod secrets;
 mod sentry;
 mod source;
@@ -39,6 +41,7 @@ pub use address::{DatabaseUrl, DatabaseUrlError, PagerDutyUrlError};
 pub use declare::{Setting, help};
 pub use error::{ConfigError, Fault, Problem};
 pub use fingerprint::Fingerprint;
+pub use reload::{Contents, Digests, SecretFiles, Secrets};
 pub use secrets::{AdminToken, ClientSecret, SecretError, WebhookToken};
 pub use sentry::{ApiToken, SentrySettingError};
 pub use source::Source;

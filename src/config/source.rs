@@ -47,11 +47,7 @@ impl Source<'_> {
     /// wrong with the others. A `.env` that cannot be read stands alone: what it wanted to set is unknown.
     pub(super) fn texts(&self) -> Result<(Texts, Vec<Problem>), Problem> {
         let mut problems = Vec::new();
-        let mut given = Given::default();
-        for (name, value) in &self.variables {
-            given.add(name, value, &mut problems);
-        }
-        given.fill_up(self.dotenv()?, &mut problems);
+        let given = self.given(&mut problems)?;
         let mut texts = BTreeMap::new();
         for setting in SETTINGS {
             match self.text(setting, &given) {
@@ -60,6 +56,21 @@ impl Source<'_> {
             }
         }
         Ok((texts, problems))
+    }
+
+    /// The file that gives a setting, where one does.
+    pub(super) fn file_of(&self, name: &str) -> Option<PathBuf> {
+        let given = self.given(&mut Vec::new()).ok()?;
+        given.values.get(&file_name(name)).map(PathBuf::from)
+    }
+
+    fn given(&self, problems: &mut Vec<Problem>) -> Result<Given, Problem> {
+        let mut given = Given::default();
+        for (name, value) in &self.variables {
+            given.add(name, value, problems);
+        }
+        given.fill_up(self.dotenv()?, problems);
+        Ok(given)
     }
 
     fn dotenv(&self) -> Result<Vec<(String, String)>, Problem> {
@@ -158,12 +169,13 @@ fn is_blank(value: &OsStr) -> bool {
 }
 
 /// A path for people, unless it may be the secret itself, written into `X_FILE` by mistake.
-fn shown(path: &str, setting: &Setting) -> String {
+pub(super) fn shown(path: &str, setting: &Setting) -> String {
     let may_be_secret = path.contains("://") || (setting.secret && !path.contains('/'));
     if may_be_secret { "a file (not shown, for it may be the secret itself)".to_owned() } else { format!("`{path}`") }
 }
 
-fn read(path: &Path) -> io::Result<String> {
+/// Reads a whole file, unless it is too large to be one of a setting.
+pub(super) fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_FILE {

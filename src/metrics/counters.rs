@@ -6,7 +6,7 @@ use prometheus::proto::{Gauge as GaugeValue, LabelPair, Metric, MetricFamily, Me
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 use strum::VariantArray;
 
-use super::labels::{Answered, Source};
+use super::labels::{Answered, HeldOutcome, Source};
 use crate::pagerduty::EventType;
 use crate::pagerduty::OutcomeKind;
 
@@ -27,6 +27,7 @@ pub(super) struct Counters {
     registry: Registry,
     pub(super) webhooks: IntCounterVec,
     pub(super) rejected_kept: IntCounter,
+    pub(super) held: IntCounterVec,
     pub(super) queued: IntCounterVec,
     pub(super) folded: IntCounter,
     pub(super) attempts: IntCounterVec,
@@ -51,6 +52,12 @@ impl Default for Counters {
                 &registry,
                 "bridge_webhooks_rejected_kept_total",
                 "Webhooks answered 400 or 422 whose bodies were stored for inspection.",
+            ),
+            held: counters(
+                &registry,
+                "bridge_webhooks_held_total",
+                "Webhooks with a wrong signature, by what became of them: held until a secret verifies them, no_room, admitted, expired.",
+                &["outcome"],
             ),
             queued: counters(
                 &registry,
@@ -105,6 +112,9 @@ impl Counters {
             for answered in Answered::VARIANTS.iter().filter(|answered| answered.is_possible_for(*source)) {
                 self.webhooks.with_label_values(&[source.name(), answered.name()]);
             }
+        }
+        for outcome in HeldOutcome::VARIANTS {
+            self.held.with_label_values(&[outcome.name()]);
         }
         for event_type in [EventType::Trigger, EventType::Acknowledge, EventType::Resolve] {
             self.queued.with_label_values(&[event_type.as_str()]);

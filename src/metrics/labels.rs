@@ -40,6 +40,28 @@ pub enum Answered {
     WrongMethod,
 }
 
+/// What became of webhooks with a wrong signature.
+#[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum HeldOutcome {
+    /// Held, until a secret verifies it.
+    Held,
+    /// Not held, because there was no room.
+    NoRoom,
+    /// Verified by a secret later, and admitted.
+    Admitted,
+    /// Held for 24 hours, and deleted.
+    Expired,
+}
+
+impl HeldOutcome {
+    /// The value of the label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
 impl Source {
     /// The value of the label.
     #[must_use]

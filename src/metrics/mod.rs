@@ -19,7 +19,7 @@ use prometheus::proto::MetricFamily;
 
 pub use activity::{Activity, ActivityKind, Bucket};
 pub use counters::{CONTENT_TYPE, Gauge};
-pub use labels::{Answered, Source};
+pub use labels::{Answered, HeldOutcome, Source};
 
 use crate::pagerduty::OutcomeKind;
 use crate::pagerduty::{EventType, ServiceKey};
@@ -48,6 +48,7 @@ struct Recent {
     unsaved_keys: BTreeSet<ServiceKey>,
     untrusted: Option<String>,
     wrong_signatures: WrongSignatures,
+    unusable_secrets: Option<String>,
     /// The start of the oldest step that changed since the last save.
     unsaved_from: Option<DateTime<Utc>>,
 }
@@ -105,6 +106,8 @@ pub struct MetricsSnapshot {
     pub wrong_signatures_for: Duration,
     /// Where they came from.
     pub wrong_signatures_from: Senders,
+    /// Why files of secrets could not be used when they were read again.
+    pub unusable_secrets: Option<String>,
     /// The last 24 hours.
     pub activity: Vec<Bucket>,
     /// The counters and histograms.
@@ -166,6 +169,21 @@ impl Metrics {
     /// A webhook with a wrong signature came over a connection from `address`.
     pub fn wrong_signature_from(&self, address: IpAddr) {
         self.recent().wrong_signatures.senders.add(address);
+    }
+
+    /// So many webhooks with a wrong signature were held, or what became of them later.
+    pub fn held(&self, outcome: HeldOutcome, webhooks: u64) {
+        self.0.counters.held.with_label_values(&[outcome.name()]).inc_by(webhooks);
+    }
+
+    /// A secret has verified webhooks that had a wrong signature when they came: the row of wrong signatures has ended.
+    pub fn verified(&self) {
+        self.recent().wrong_signatures = WrongSignatures::default();
+    }
+
+    /// Why files of secrets could not be used when they were read again; `None` when they could.
+    pub fn unusable_secrets(&self, reason: Option<String>) {
+        self.recent().unusable_secrets = reason;
     }
 
     /// The bodies of so many rejected webhooks were stored.
@@ -237,6 +255,7 @@ impl Metrics {
             wrong_signatures: recent.wrong_signatures.number,
             wrong_signatures_for: recent.wrong_signatures.span.map_or(Duration::ZERO, |(first, last)| last - first),
             wrong_signatures_from: recent.wrong_signatures.senders.clone(),
+            unusable_secrets: recent.unusable_secrets.clone(),
             activity: recent.activity.last_day(now),
             counters: self.0.counters.gather(),
         }

@@ -52,7 +52,7 @@ impl Finding {
             // Wrong signatures are not counted over a restart; only an authenticated webhook is a proof.
             Cause::Signatures => snapshot.metrics.since_webhook.is_some(),
             Cause::Storage => snapshot.queue.is_ok() && snapshot.backlog.is_ok(),
-            Cause::Silence | Cause::Untrusted | Cause::Delivery => true,
+            Cause::Silence | Cause::Untrusted | Cause::Secrets | Cause::Delivery => true,
         };
         match trouble {
             Some(trouble) => Self::Trouble(trouble),
@@ -207,7 +207,7 @@ impl Alarms {
             Cause::Waiting => self.limits.waiting.min(MINUTE),
             Cause::Delivery => MINUTE,
             Cause::Storage => Duration::from_secs(10),
-            Cause::Untrusted | Cause::Signatures | Cause::DeadLetters => Duration::ZERO,
+            Cause::Untrusted | Cause::Signatures | Cause::Secrets | Cause::DeadLetters => Duration::ZERO,
         }
     }
 }

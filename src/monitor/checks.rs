@@ -34,6 +34,8 @@ pub enum Cause {
     Untrusted,
     /// Consecutive webhooks had a wrong signature: the secret was probably changed in Sentry.
     Signatures,
+    /// A file of secrets was read again and cannot be used.
+    Secrets,
     /// The oldest event has waited for too long.
     Waiting,
     /// No webhook came for too long.
@@ -59,10 +61,11 @@ impl Cause {
     }
 
     /// Whether an alarm pages for it. While PagerDuty is not trusted no alarm could be sent, and afterwards the trouble
-    /// is over. Events that wait are paged for as [`Waiting`](Self::Waiting).
+    /// is over. Events that wait are paged for as [`Waiting`](Self::Waiting). A secret that cannot be used leaves the old one in
+    /// use, and Sentry's wrong signatures are paged for if it is needed.
     #[must_use]
     pub fn is_paged(self) -> bool {
-        !matches!(self, Self::Untrusted | Self::Delivery)
+        !matches!(self, Self::Untrusted | Self::Secrets | Self::Delivery)
     }
 }
 
@@ -145,6 +148,7 @@ pub fn check(snapshot: &Snapshot, limits: &Limits) -> Vec<Trouble> {
         storage(snapshot),
         untrusted(snapshot),
         signatures(snapshot, limits),
+        secrets(snapshot),
         waiting(snapshot, limits),
         silence(snapshot, limits),
         dead_letters(snapshot),
@@ -207,14 +211,28 @@ fn signatures(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
     if wrong < limits.signatures || lasted < limits.unverified {
         return None;
     }
+    let held = match snapshot.queue.as_ref().map_or(0, |queue| queue.held) {
+        0 => "none of them is held".to_owned(),
+        1 => "1 is held and is delivered once a secret verifies it, at most 24 hours after it came".to_owned(),
+        held => {
+            format!("{held} are held and are delivered once a secret verifies them, at most 24 hours after they came")
+        }
+    };
     let sentence = format!(
-        "{wrong} webhooks in a row, within {}, had a wrong signature and were answered 401; they came {}: if that is \
+        "{wrong} webhooks in a row, within {}, had a wrong signature and were answered 401 ({held}); they came {}: if that is \
          Sentry or the proxy in front of the bridge, and the Client Secret was changed in Sentry, set \
          BRIDGE_SENTRY_CLIENT_SECRET to the new secret, a comma and the old one; otherwise somebody else sends them",
         rounded(lasted),
         origin(&snapshot.metrics.wrong_signatures_from),
     );
     Some(Trouble::failing(Cause::Signatures, sentence))
+}
+
+/// The old secret is in use still, so that nothing is lost by it alone.
+fn secrets(snapshot: &Snapshot) -> Option<Trouble> {
+    let problems = snapshot.metrics.unusable_secrets.as_ref()?;
+    let sentence = format!("a secret was read again and cannot be used, so the old one stays in use: {problems}");
+    Some(Trouble::degraded(Cause::Secrets, sentence))
 }
 
 fn origin(senders: &Senders) -> String {

@@ -88,12 +88,13 @@ fn of_queue(snapshot: &Snapshot) -> Vec<Gauge> {
         ("dead", queue.dead),
         ("delivered", queue.delivered),
         ("rejected", queue.rejected),
+        ("held", queue.held),
     ];
     let waits = queue.oldest_waiting.map_or(0.0, |since| (snapshot.at - since).as_seconds_f64().max(0.0));
     vec![
         Gauge::by(
             "bridge_queue_events",
-            "Events in the queue and stored rejected webhooks, by state.",
+            "Events in the queue, stored rejected webhooks and held webhooks, by state.",
             "state",
             states.map(|(state, events)| (state, count(events))),
         ),

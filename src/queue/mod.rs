@@ -4,6 +4,7 @@
 //! - [`Reader`]: reads what is committed, also beside a running bridge
 //! - [`admin`]: changes it from outside: retry, discard
 //! - [`envelope`]: events on their way through the queue, as types
+//! - [`held`]: webhooks that wait for the secret that made their signature
 //! - [`item`]: events and rejected webhooks, as people list them; [`json`]: as JSON
 //! - [`overview`]: the queue at a glance, and what needs attention
 //! - [`arrivals`]: announces to the deliveries what was committed; bounded
@@ -18,6 +19,7 @@ pub mod arrivals;
 mod decide;
 pub mod envelope;
 pub mod error;
+pub mod held;
 pub mod item;
 pub mod json;
 #[cfg(test)]
@@ -45,6 +47,7 @@ pub use envelope::{
     Accepted, Arrival, Begun, Content, Disposition, Enqueue, Enqueued, Envelope, EventId, Record, State, WaitingEvent,
 };
 pub use error::QueueError;
+pub use held::{Held, HeldId, HeldSender, HeldSummary};
 pub use item::{ItemId, NoItemId, Rejected, RejectedId, RejectedSummary, Summary};
 pub use overview::{Backlog, DeadLetters, Destination, FirstInLine, IncidentState, Overview};
 pub use reader::{DeliveryReads, KeysInLine, ListReads, LookedAgain, Page, Reader, Reads, StatusReads, Unreadable};
@@ -52,6 +55,7 @@ pub use retention::Retention;
 pub use writer::status::Commit;
 
 use decide::Settle;
+use held::HeldRoom;
 use item::MAX_REJECTED_BYTES;
 use store::Begin;
 use writer::status::WriterStatus;
@@ -70,6 +74,7 @@ pub struct Queue {
     commands: mpsc::Sender<Command>,
     status: Arc<WriterStatus>,
     reader: Reader,
+    held_room: HeldRoom,
 }
 
 impl Queue {
@@ -89,7 +94,7 @@ impl Queue {
         let reader = Reader::of(engine.reads());
         let status = Arc::new(WriterStatus::default());
         let commands = writer::spawn(engine, Arc::clone(&status));
-        Self { commands, status, reader }
+        Self { commands, status, reader, held_room: HeldRoom::default() }
     }
 
     /// What is committed.
@@ -178,6 +183,32 @@ impl Queue {
             return Err(QueueError::TooLarge);
         }
         self.operate(|reply| Operation::Reject(rejected, reply)).await
+    }
+
+    /// Holds a webhook whose signature no known secret made, if there is room for it. It is committed when this returns
+    /// `true`.
+    ///
+    /// Whether there is room is known from the last [`recount_held`](Self::recount_held) on.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed.
+    pub async fn hold(&self, held: Held) -> Result<bool, QueueError> {
+        let Some(taken) = self.held_room.take(held.sender, held.body.len() as u64) else { return Ok(false) };
+        self.operate(|reply| Operation::Hold(Box::new(held), reply)).await?;
+        taken.keep();
+        Ok(true)
+    }
+
+    /// Reads which webhooks are held, in the order in which they came, and counts the room that they take.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn recount_held(&self) -> Result<Vec<HeldSummary>, QueueError> {
+        let held = self.reader.held_summaries().await?;
+        self.held_room.recount(&held);
+        Ok(held)
     }
 
     /// Announces every event from now on, but those that were folded, after its commit and before [`Queue::enqueue`] returns.

@@ -17,6 +17,8 @@ pub struct Overview {
     pub delivered: u64,
     /// Webhooks that were rejected and are kept.
     pub rejected: u64,
+    /// Webhooks that are held because no known secret made their signature.
+    pub held: u64,
     /// When the alert came that waits longest.
     pub oldest_waiting: Option<DateTime<Utc>>,
     /// The same for each service key that has events, in the order of the keys.

@@ -10,8 +10,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::sqlite::SqliteReads;
 use super::{
-    Backlog, EventId, IncidentState, Overview, QueueError, Record, Rejected, RejectedId, RejectedSummary, State,
-    Summary, WaitingEvent,
+    Backlog, EventId, Held, HeldId, HeldSummary, IncidentState, Overview, QueueError, Record, Rejected, RejectedId,
+    RejectedSummary, State, Summary, WaitingEvent,
 };
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{IncidentKey, ServiceKey};
@@ -158,6 +158,12 @@ pub trait StatusReads {
 
     /// How many delivered events are kept.
     async fn delivered(&self) -> Result<u64, QueueError>;
+
+    /// Every held webhook, in the order in which they came.
+    async fn held_summaries(&self) -> Result<Vec<HeldSummary>, QueueError>;
+
+    /// A held webhook; `None` when there is none with that number.
+    async fn held(&self, id: HeldId) -> Result<Option<Held>, QueueError>;
 
     /// What the metrics had before a restart, as far back as `since`.
     async fn persisted_metrics(&self, since: DateTime<Utc>) -> Result<PersistedMetrics, QueueError>;

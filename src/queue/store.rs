@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 
 use super::decide::times::Window;
 use super::envelope::{Begun, Envelope, EventId, State, with_counts_of};
-use super::{QueueError, Rejected, RejectedId};
+use super::{Held, QueueError, Rejected, RejectedId};
 use crate::ingest::DedupKey;
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
@@ -222,6 +222,8 @@ pub(super) struct Plan<'b> {
     pub(super) incidents: Vec<IncidentUpdate<'b>>,
     /// Rejected webhooks to keep.
     pub(super) rejected: Vec<&'b Rejected>,
+    /// Webhooks to hold.
+    pub(super) held: Vec<&'b Held>,
 }
 
 /// Attempts of an event to be recorded.

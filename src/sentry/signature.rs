@@ -28,6 +28,18 @@ impl Signature {
         (!digits.iter().any(u8::is_ascii_uppercase)).then_some(Self(bytes))
     }
 
+    /// A signature of these bytes.
+    #[must_use]
+    pub fn of(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; 32] {
+        self.0
+    }
+
     /// Whether it is the signature of `body` with any of the secrets. All of them are tried, each in constant time.
     #[must_use]
     pub fn is_by(&self, secrets: &[ClientSecret], body: &[u8]) -> bool {

@@ -24,6 +24,8 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, guard};
 
+use tokio::sync::watch;
+
 use self::answer::{method_not_allowed, not_found};
 use self::auth::admin::AdminAuth;
 use self::auth::webhook::Authentication;
@@ -56,7 +58,7 @@ pub struct AppState {
     /// The memory limit of all bodies together.
     pub body_memory: BodyMemory,
     /// Identifies the configuration on the status page.
-    pub config_fingerprint: Option<String>,
+    pub config_fingerprint: watch::Sender<Option<String>>,
     stopping: AtomicBool,
 }
 
@@ -81,7 +83,7 @@ impl AppState {
             metrics,
             monitor,
             body_memory: BodyMemory::new(max_body),
-            config_fingerprint: None,
+            config_fingerprint: watch::Sender::new(None),
             stopping: AtomicBool::new(false),
         }
     }
@@ -95,7 +97,7 @@ impl AppState {
     /// Shows this fingerprint of the configuration on the status page.
     #[must_use]
     pub fn with_fingerprint(self, fingerprint: String) -> Self {
-        Self { config_fingerprint: Some(fingerprint), ..self }
+        Self { config_fingerprint: watch::Sender::new(Some(fingerprint)), ..self }
     }
 
     /// From now on `/readyz` is answered 503.

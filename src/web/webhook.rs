@@ -1,5 +1,6 @@
 //! `POST /sentry/{token}` and `POST /sentry`: authenticate, read, decide, enqueue, answer.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use actix_web::body::MessageBody;
@@ -17,14 +18,14 @@ use tokio::time::timeout;
 
 use super::AppState;
 use super::answer::{self, Counted, method_not_allowed, not_found};
-use super::auth::peer;
-use super::auth::webhook::{Proof, RESOURCE, Unauthorized};
+use super::auth::webhook::{Proof, RESOURCE, Unauthorized, hook_signature};
+use super::auth::{network, peer};
 use super::body::{self, BodyError, Reservation};
 use crate::ingest::{Decision, Generation, Ignored, Rejection, Webhook};
 use crate::logging::throttle;
-use crate::metrics::{Answered, Source};
+use crate::metrics::{Answered, HeldOutcome, Source};
 use crate::pagerduty::{EventType, IncidentKey};
-use crate::queue::{Accepted, Enqueue, Enqueued, QueueError, Rejected};
+use crate::queue::{Accepted, Enqueue, Enqueued, Held, HeldSender, QueueError, Rejected};
 use crate::sentry::signature::APP_SIGNATURE;
 
 /// When Sentry sent a webhook of the integration platform, in seconds since 1970.
@@ -129,7 +130,7 @@ pub(super) async fn receive(
 ) -> Result<HttpResponse, WebhookError> {
     let received_at = Utc::now();
     let headers = request.headers();
-    let (body, reservation) = read(&request, &mut payload, &state, proof).await?;
+    let (body, reservation) = read(&request, &mut payload, &state, proof, received_at).await?;
     let parsing = state.body_memory.parse(body.len()).await;
 
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
@@ -206,6 +207,7 @@ async fn read(
     payload: &mut Payload,
     state: &AppState,
     proof: Proof,
+    received_at: DateTime<Utc>,
 ) -> Result<(Bytes, Reservation), WebhookError> {
     let mut reservation = state.body_memory.open(proof.has_token());
     let body = match body::read(request, payload, state.max_body, Some(&mut reservation)).await {
@@ -223,10 +225,67 @@ async fn read(
         if let Some(peer) = peer(request) {
             state.metrics.wrong_signature_from(peer);
         }
+        hold(request, state, proof, body, reservation, received_at).await;
         return Err(Unauthorized::WrongSignature.logged(request).into());
     }
     reservation.mark_authenticated();
     Ok((body, reservation))
+}
+
+/// Holds a webhook whose signature no known secret made: Sentry may have a new secret already. The answer does not depend on
+/// it, so that nobody learns by it what is held.
+async fn hold(
+    request: &HttpRequest,
+    state: &AppState,
+    proof: Proof,
+    body: Bytes,
+    reservation: Reservation,
+    received_at: DateTime<Utc>,
+) {
+    let headers = request.headers();
+    let Some(signature) = hook_signature(headers).filter(|_| !body.is_empty()) else { return };
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let sender = if proof.has_token() {
+        HeldSender::Token
+    } else {
+        HeldSender::Network(peer(request).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), network))
+    };
+    let held = Held {
+        received_at,
+        sender,
+        signature: signature.bytes(),
+        resource: text(RESOURCE),
+        idempotency_key: text(IDEMPOTENCY_KEY),
+        sent_at: sent_at(headers),
+        body: Vec::from(body),
+    };
+    let queue = state.queue.clone();
+    // Its memory is reserved until it is committed, however long the client is willing to wait.
+    let holding = rt::spawn(async move {
+        let is_held = queue.hold(held).await;
+        drop(reservation);
+        is_held
+    });
+    let not_held = match timeout(KEEP_TIMEOUT, holding).await {
+        Ok(Ok(Ok(true))) => {
+            state.metrics.held(HeldOutcome::Held, 1);
+            let line = throttle::line("webhooks with a wrong signature are held", Level::Warn);
+            log!(
+                line.level,
+                "a webhook with a wrong signature is held for 24 hours, until a new secret verifies it{line}"
+            );
+            return;
+        }
+        Ok(Ok(Ok(false))) => {
+            state.metrics.held(HeldOutcome::NoRoom, 1);
+            "too many are held already".to_owned()
+        }
+        Ok(Ok(Err(error))) => error.to_string(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("the database took longer than {KEEP_TIMEOUT:?}, so that it may be or not"),
+    };
+    let line = throttle::line("webhooks with a wrong signature were not held", Level::Warn);
+    log!(line.level, "a webhook with a wrong signature is not held: {not_held}{line}");
 }
 
 fn log_not_read(error: BodyError, proof: Proof) {

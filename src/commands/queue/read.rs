@@ -77,7 +77,13 @@ pub(super) async fn list(args: &QueueListArgs) -> anyhow::Result<ExitCode> {
         }
     }
     list.end(&states_or(&args.states, &CURRENT))?;
+    let held = reader.overview().await?.held;
     reader.close().await;
+    if held > 0 {
+        say(&format!(
+            "{held} webhooks with a wrong signature are held besides, until a secret verifies them, at most 24 hours after they came"
+        ));
+    }
     Ok(ExitCode::Done)
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use async_trait::async_trait;
 
 use crate::queue::sqlite::SqliteEdits;
-use crate::queue::{Enqueue, Enqueued, EventId, QueueError, Reader, RejectedId, State};
+use crate::queue::{Enqueue, Enqueued, EventId, HeldId, QueueError, Reader, RejectedId, State};
 
 /// Writes beside a bridge. Every change is committed when its method returns.
 #[derive(Debug)]
@@ -87,6 +87,10 @@ pub trait Edits: Debug + Send + Sync {
     /// Receives what a rejected webhook became, and deletes the webhook, both or neither. `None` when the
     /// webhook is gone; then nothing is received.
     async fn readmit(&mut self, id: RejectedId, enqueue: Enqueue) -> Result<Option<Enqueued>, QueueError>;
+
+    /// Receives what held webhooks became, in this order, and deletes these webhooks, all or nothing. Returns what became of
+    /// each; `None` when one of the webhooks is gone; then nothing is received.
+    async fn admit_held(&mut self, ids: &[HeldId], enqueues: &[Enqueue]) -> Result<Option<Vec<Enqueued>>, QueueError>;
 
     /// Stops using the database.
     async fn close(self: Box<Self>) -> Result<(), QueueError>;

@@ -4,8 +4,10 @@
 //! - [`Editor`]: changes the queue from outside
 //! - [`retry`]: dead letters and rejected webhooks are tried again
 //! - [`discard`]: both are deleted for ever
+//! - [`admission`]: held webhooks are admitted once a secret verifies them, or expire
 //! - [`QueueAdmin`]: all of it, for a bridge that runs
 
+pub mod admission;
 pub mod discard;
 mod editor;
 pub mod retry;
@@ -13,13 +15,16 @@ pub mod retry;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::Mutex;
 
+pub use admission::Admitted;
 pub use discard::{Deletion, Discarded};
 pub use editor::{Editor, Edits};
 pub use retry::{Resolved, Retried};
 
 use super::{EventId, ItemId, Queue, QueueError, Reader, RejectedId, State};
+use crate::config::ClientSecret;
 use crate::ingest::Ingest;
 
 /// What of one kind a bulk takes at once. Every rejected webhook is among them; of dead letters there may be more.
@@ -144,6 +149,39 @@ impl QueueAdmin {
             discard::discard(editor, &ids, Some(State::Dead)).await
         })
         .await
+    }
+
+    /// Admits the held webhooks that any of `secrets` verifies, in the order in which they came, but for those that have been
+    /// held for too long at `now`.
+    ///
+    /// # Errors
+    ///
+    /// When not all of it could be committed. What was admitted is not held any more.
+    pub async fn admit_held(&self, secrets: &[ClientSecret], now: DateTime<Utc>) -> Result<Admitted, QueueError> {
+        let mut held = self.queue.recount_held().await?;
+        held.retain(|held| !held.is_expired(now));
+        if held.is_empty() {
+            return Ok(Admitted::default());
+        }
+        let admitted =
+            self.edit(async |editor| admission::admit(editor, &self.queue, &self.ingest, secrets, &held).await).await;
+        self.queue.recount_held().await?;
+        admitted
+    }
+
+    /// Deletes webhooks that have been held for too long at `now`, and returns how many those were.
+    ///
+    /// # Errors
+    ///
+    /// When not all of it could be committed.
+    pub async fn expire_held(&self, now: DateTime<Utc>) -> Result<u64, QueueError> {
+        let held = self.queue.recount_held().await?;
+        if !held.iter().any(|held| held.is_expired(now)) {
+            return Ok(0);
+        }
+        let expired = self.edit(async |editor| admission::expire(editor, &held, now).await).await;
+        self.queue.recount_held().await?;
+        expired
     }
 
     async fn edit<T>(&self, change: impl AsyncFnOnce(&mut Editor) -> Result<T, QueueError>) -> Result<T, QueueError> {

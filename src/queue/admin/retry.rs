@@ -176,7 +176,11 @@ async fn readmit(
 
 /// Whether the event of an alert that came at `received_at` is in the queue already, by whichever webhook: as one that
 /// came within the dedup window of it and waits, is dead or was delivered.
-async fn is_in_queue(reader: &Reader, prepared: &Prepared, received_at: DateTime<Utc>) -> Result<bool, QueueError> {
+pub(super) async fn is_in_queue(
+    reader: &Reader,
+    prepared: &Prepared,
+    received_at: DateTime<Utc>,
+) -> Result<bool, QueueError> {
     let Some(event_id) = prepared.alert.event_id.as_deref().map(plain) else { return Ok(false) };
     let event = &prepared.event;
     let bodies = reader.triggers_around(&event.destination.key, &event.incident_key, received_at, WINDOW).await?;

@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use chrono::{DateTime, Utc};
 
 use super::envelope::{Accepted, Begun, Content, Disposition, Enqueue, Enqueued, Envelope, EventId};
+use super::held::Held;
 use super::item::Rejected;
 use super::store::{Begin, Incident, IncidentQueue, Known, KnownIncident, NotBegun, Plan, Resolve, Row, Tail, Wanted};
 use crate::ingest::{Dedup, DedupKey};
@@ -45,6 +46,7 @@ pub(super) struct Batch<'b> {
     pub(super) settles: Vec<&'b Settle>,
     pub(super) begins: Vec<&'b Begin>,
     pub(super) rejects: Vec<&'b Rejected>,
+    pub(super) holds: Vec<&'b Held>,
     pub(super) probe: bool,
 }
 
@@ -160,6 +162,7 @@ pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupW
     decision.plan = decider.into_plan();
     decision.plan.probe = batch.probe;
     decision.plan.rejected.clone_from(&batch.rejects);
+    decision.plan.held.clone_from(&batch.holds);
     decision
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
+use serde_json::json;
 use sqlx::{Connection, Sqlite, SqliteConnection};
 
 use super::database::Database;
@@ -14,7 +15,7 @@ use super::{SqliteReads, schema, write};
 use crate::queue::admin::Edits;
 use crate::queue::decide::dedup_window::DedupWindow;
 use crate::queue::decide::{self, Batch};
-use crate::queue::{Enqueue, Enqueued, EventId, QueueError, RejectedId, State};
+use crate::queue::{Enqueue, Enqueued, EventId, HeldId, QueueError, RejectedId, State};
 
 type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
 
@@ -168,13 +169,23 @@ impl Edits for SqliteEdits {
             if deleted.execute(&mut *connection).await?.rows_affected() == 0 {
                 return Ok(None);
             }
-            let batch = Batch { enqueues: vec![&enqueue], is_late: true, ..Batch::default() };
-            let mut statements = StatementBatch::on(connection);
-            let Loaded { known, last } = load(&mut statements, &decide::wanted(&batch)).await?;
-            let decision = decide::decide(&batch, &known, &DedupWindow::default());
-            let committed = write::apply(&mut statements, &decision.plan, last).await?;
-            statements.run().await?;
-            Ok(decision.enqueued.into_iter().next().map(|planned| planned.numbered(&committed.rows)))
+            Ok(enqueue_late(connection, std::slice::from_ref(&enqueue)).await?.pop())
+        })
+        .await
+    }
+
+    async fn admit_held(&mut self, ids: &[HeldId], enqueues: &[Enqueue]) -> Result<Option<Vec<Enqueued>>, QueueError> {
+        let numbers = json!(ids.iter().map(|id| id.get()).collect::<Vec<_>>()).to_string();
+        let wanted = ids.len() as u64;
+        self.transact(async |connection| {
+            let there = sqlx::query_scalar("SELECT COUNT(*) FROM held WHERE id IN (SELECT value FROM json_each(?))");
+            let there: i64 = there.bind(&numbers).fetch_one(&mut *connection).await?;
+            if u64::try_from(there) != Ok(wanted) {
+                return Ok(None);
+            }
+            let deleted = sqlx::query("DELETE FROM held WHERE id IN (SELECT value FROM json_each(?))");
+            deleted.bind(&numbers).execute(&mut *connection).await?;
+            enqueue_late(connection, enqueues).await.map(Some)
         })
         .await
     }
@@ -182,6 +193,17 @@ impl Edits for SqliteEdits {
     async fn close(self: Box<Self>) -> Result<(), QueueError> {
         self.connection.close().await.map_err(|error| self.database.error(error))
     }
+}
+
+/// Enqueues what came at some earlier time, within the transaction of `connection`.
+async fn enqueue_late(connection: &mut SqliteConnection, enqueues: &[Enqueue]) -> sqlx::Result<Vec<Enqueued>> {
+    let batch = Batch { enqueues: enqueues.iter().collect(), is_late: true, ..Batch::default() };
+    let mut statements = StatementBatch::on(connection);
+    let Loaded { known, last } = load(&mut statements, &decide::wanted(&batch)).await?;
+    let decision = decide::decide(&batch, &known, &DedupWindow::default());
+    let committed = write::apply(&mut statements, &decision.plan, last).await?;
+    statements.run().await?;
+    Ok(decision.enqueued.into_iter().map(|planned| planned.numbered(&committed.rows)).collect())
 }
 
 /// Keeps what the rate limiter has to know after a restart of events that are about to be deleted.

@@ -9,7 +9,7 @@ use super::load::{ROWS, hex};
 use super::statement_batch::StatementBatch;
 use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
 use crate::queue::store::{Committed, IncidentChange, Plan, Row};
-use crate::queue::{EventId, Rejected, RejectedId};
+use crate::queue::{EventId, Held, HeldSender, Rejected, RejectedId};
 
 /// SQLite takes at most 32,766 bind variables a text; an event and its body are written with thirteen.
 const _: () = assert!(2 * ROWS * 13 <= 32_766);
@@ -111,7 +111,33 @@ pub(super) async fn apply(statements: &mut StatementBatch<'_>, plan: &Plan<'_>, 
     if !plan.rejected.is_empty() {
         rejected = keep_rejected(statements.connection().await?, &plan.rejected).await?;
     }
+    hold(statements, &plan.held).await?;
     Ok(Committed { rows, rejected })
+}
+
+/// Whoever holds them keeps them within bounds.
+async fn hold(statements: &mut StatementBatch<'_>, webhooks: &[&Held]) -> sqlx::Result<()> {
+    for held in webhooks {
+        // One row a text, as for bodies.
+        statements.run().await?;
+        statements
+            .add(
+                "INSERT INTO held (received_at, network, signature, resource, idempotency_key, sent_at, size, body) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            )
+            .bind(held.received_at.timestamp_millis())
+            .bind(match held.sender {
+                HeldSender::Token => None,
+                HeldSender::Network(network) => Some(network.to_string()),
+            })
+            .bind(held.signature.as_slice())
+            .bind(held.resource.as_deref())
+            .bind(held.idempotency_key.as_deref())
+            .bind(held.sent_at.map(|at| at.timestamp_millis()))
+            .bind(i64::try_from(held.body.len()).unwrap_or(i64::MAX))
+            .bind(held.body.as_slice());
+    }
+    Ok(())
 }
 
 fn array(values: impl Iterator<Item = Value>) -> String {

@@ -20,7 +20,7 @@ use crate::metrics::PersistedMetrics;
 use super::decide::dedup_window::DedupWindow;
 use super::decide::{self, Batch, Settle};
 use super::store::{Begin, Committed, NotBegun, Plan, Prune, Store};
-use super::{Arrival, Begun, Enqueue, Enqueued, EventId, QueueError, Rejected, RejectedId};
+use super::{Arrival, Begun, Enqueue, Enqueued, EventId, Held, QueueError, Rejected, RejectedId};
 use status::{Commit, WriterStatus};
 
 /// How many operations may wait for the writer before senders have to.
@@ -54,6 +54,7 @@ pub(super) enum Operation {
     Begin(Begin, Reply<Begun>),
     Settle(Settle, Reply<()>),
     Reject(Rejected, Reply<RejectedId>),
+    Hold(Box<Held>, Reply<()>),
     /// Writes something as large as a large alert.
     Probe(Reply<()>),
 }
@@ -272,7 +273,9 @@ impl<S: Store> Writer<S> {
         for operation in round.operations {
             match operation {
                 Operation::Enqueue(_, reply) => drop(reply.send(Err(error.clone()))),
-                Operation::Settle(_, reply) | Operation::Probe(reply) => drop(reply.send(Err(error.clone()))),
+                Operation::Settle(_, reply) | Operation::Hold(_, reply) | Operation::Probe(reply) => {
+                    let _ = reply.send(Err(error.clone()));
+                }
                 Operation::Reject(_, reply) => drop(reply.send(Err(error.clone()))),
                 Operation::Begin(begin, reply) => {
                     let _ = reply.send(self.begin_unrecorded(&begin, error).await);
@@ -306,6 +309,7 @@ impl Round {
         self.bytes += match &operation {
             Operation::Enqueue(enqueue, _) => enqueue.size(),
             Operation::Reject(rejected, _) => rejected.body.len(),
+            Operation::Hold(held, _) => held.body.len(),
             Operation::Begin(..) | Operation::Settle(..) | Operation::Probe(_) => 0,
         };
         self.operations.push(operation);
@@ -323,6 +327,7 @@ impl Round {
                 Operation::Begin(begin, _) => batch.begins.push(begin),
                 Operation::Settle(settle, _) => batch.settles.push(settle),
                 Operation::Reject(rejected, _) => batch.rejects.push(rejected),
+                Operation::Hold(held, _) => batch.holds.push(held),
                 Operation::Probe(_) => batch.probe = true,
             }
         }
@@ -346,7 +351,7 @@ impl Round {
                     drop(settled.map(|settled| reply.send(settled)));
                 }
                 Operation::Reject(_, reply) => drop(rejected.next().map(|id| reply.send(Ok(id)))),
-                Operation::Probe(reply) => drop(reply.send(Ok(()))),
+                Operation::Hold(_, reply) | Operation::Probe(reply) => drop(reply.send(Ok(()))),
             }
         }
     }

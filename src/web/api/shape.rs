@@ -43,6 +43,8 @@ struct QueueCounts {
     dead: u64,
     delivered: u64,
     rejected: u64,
+    /// Webhooks that wait for the secret that made their signature.
+    held: u64,
     /// Waiting events that cannot be read.
     unreadable: u64,
     oldest_waiting: Option<String>,
@@ -94,8 +96,8 @@ impl Status {
 
 impl QueueCounts {
     fn of(overview: &Overview, unreadable: u64) -> Self {
-        let Overview { waiting, dead, delivered, rejected, oldest_waiting, .. } = *overview;
-        Self { waiting, dead, delivered, rejected, unreadable, oldest_waiting: oldest_waiting.map(time) }
+        let Overview { waiting, dead, delivered, rejected, held, oldest_waiting, .. } = *overview;
+        Self { waiting, dead, delivered, rejected, held, unreadable, oldest_waiting: oldest_waiting.map(time) }
     }
 }
 

@@ -6,24 +6,30 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix_web::http::header::HeaderMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use log::warn;
+use tokio::sync::watch;
 
-use super::bearer;
 use super::session::{Ended, Session, SessionKey, cookies};
+use super::{bearer, network};
 use crate::config::AdminToken;
 
 /// The admin tokens, and the sessions that were begun with them. By default there is no token, and nobody is authenticated.
 #[derive(Debug)]
 pub struct AdminAuth {
-    tokens: Vec<AdminToken>,
-    key: SessionKey,
+    secrets: watch::Sender<Arc<Secrets>>,
     attempts: Mutex<Attempts>,
     ended: Mutex<Ended>,
+}
+
+#[derive(Debug)]
+struct Secrets {
+    tokens: Vec<AdminToken>,
+    key: SessionKey,
 }
 
 /// Why somebody is not authenticated.
@@ -44,17 +50,27 @@ impl Default for AdminAuth {
 }
 
 impl AdminAuth {
-    /// Accepts any of `tokens`. Sessions are signed with `secret`: 32 random bytes of this process, so that a restart, which
-    /// it takes to revoke a token, ends them all.
+    /// Accepts any of `tokens`. Sessions are signed with `secret`: 32 random bytes, new in every run and whenever the tokens
+    /// are replaced, so that a token that is revoked ends them all.
     #[must_use]
     pub fn new(tokens: Vec<AdminToken>, secret: [u8; 32]) -> Self {
-        Self { tokens, key: SessionKey::new(&secret), attempts: Mutex::default(), ended: Mutex::default() }
+        let secrets = watch::Sender::new(Arc::new(Secrets { tokens, key: SessionKey::new(&secret) }));
+        Self { secrets, attempts: Mutex::default(), ended: Mutex::default() }
+    }
+
+    /// Accepts these tokens from now on, and no others. Sessions have to be begun again.
+    pub fn replace(&self, tokens: Vec<AdminToken>, secret: [u8; 32]) {
+        self.secrets.send_replace(Arc::new(Secrets { tokens, key: SessionKey::new(&secret) }));
+    }
+
+    fn secrets(&self) -> Arc<Secrets> {
+        Arc::clone(&self.secrets.borrow())
     }
 
     /// Whether there is a token at all. If not, the status page and `/api` are answered 404.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
-        !self.tokens.is_empty()
+        !self.secrets().tokens.is_empty()
     }
 
     /// Whether the request carries a right token as `Authorization: Bearer` (RFC 6750).
@@ -79,13 +95,14 @@ impl AdminAuth {
         id: [u8; 16],
     ) -> Result<Session, Refusal> {
         self.verify(token.trim(), peer, now)?;
-        Ok(self.key.begin(id, now))
+        Ok(self.secrets().key.begin(id, now))
     }
 
     /// The session of the request's cookie, if it has not ended.
     #[must_use]
     pub fn session(&self, headers: &HeaderMap, now: DateTime<Utc>) -> Option<Session> {
-        let session = cookies(headers).find_map(|value| self.key.open(value, now))?;
+        let secrets = self.secrets();
+        let session = cookies(headers).find_map(|value| secrets.key.open(value, now))?;
         (self.is_enabled() && !self.ended().has(&session)).then_some(session)
     }
 
@@ -100,7 +117,7 @@ impl AdminAuth {
 
     fn verify(&self, token: &str, peer: Option<IpAddr>, now: DateTime<Utc>) -> Result<(), Refusal> {
         // All of them are compared, in constant time each.
-        if self.tokens.iter().fold(false, |right, one| one.matches(token.as_bytes()) | right) {
+        if self.secrets().tokens.iter().fold(false, |right, one| one.matches(token.as_bytes()) | right) {
             return Ok(());
         }
         let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
@@ -154,14 +171,6 @@ impl Attempts {
     }
 }
 
-/// One host of IPv6 has a whole /64 to itself.
-fn network(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
-        address @ IpAddr::V4(_) => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use actix_web::http::header::{AUTHORIZATION, COOKIE, HeaderValue};
@@ -205,6 +214,19 @@ mod tests {
         assert_eq!(guess(), Refusal::Limited(Duration::from_mins(1)));
         assert!(admin.log_in(&format!(" {TOKEN}\n"), PEER, now, [0; 16]).is_ok());
         assert_eq!(admin.bearer(&with(AUTHORIZATION, &format!("Bearer {TOKEN}")), PEER, now), Ok(()));
+    }
+
+    #[test]
+    fn tokens_that_are_replaced_open_nothing_and_end_their_sessions() {
+        let (admin, now) = (admin(), DateTime::UNIX_EPOCH);
+        let session = admin.log_in(TOKEN, PEER, now, [1; 16]).unwrap();
+        let set = session.cookie(false);
+        let headers = with(COOKIE, set.split(';').next().unwrap());
+        assert!(admin.session(&headers, now).is_some());
+        admin.replace(AdminToken::parse_list("the-next-admin-token").unwrap(), [8; 32]);
+        assert_eq!(admin.session(&headers, now), None);
+        assert_eq!(admin.log_in(TOKEN, PEER, now, [2; 16]).unwrap_err(), Refusal::Wrong);
+        assert!(admin.log_in("the-next-admin-token", PEER, now, [3; 16]).is_ok());
     }
 
     #[test]

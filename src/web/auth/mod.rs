@@ -21,6 +21,15 @@ pub fn peer(request: &HttpRequest) -> Option<IpAddr> {
     request.peer_addr().map(|address| address.ip())
 }
 
+/// The network that an address stands for: one host of IPv6 has a whole /64 to itself.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
 /// The token of `Authorization: Bearer` (RFC 6750).
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     credentials(headers, "bearer")

@@ -2,6 +2,7 @@
 //! Sentry's signature.
 
 use std::future::{Ready, ready};
+use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
@@ -10,6 +11,7 @@ use actix_web::web::{Data, Path};
 use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError};
 use log::{Level, log};
 use thiserror::Error;
+use tokio::sync::watch;
 
 use super::{basic_password, bearer, peer};
 use crate::config::{ClientSecret, WebhookToken};
@@ -22,11 +24,14 @@ use crate::web::answer::{self, Counted};
 /// The header by which Sentry's integration platform names the kind of a webhook.
 pub const RESOURCE: &str = "Sentry-Hook-Resource";
 
-/// The secrets that authenticate a webhook. With none, nobody is authenticated.
-#[derive(Clone, Debug)]
-pub struct Authentication {
+/// The secrets that authenticate a webhook, which may be replaced at any moment. With none, nobody is authenticated.
+#[derive(Debug)]
+pub struct Authentication(watch::Sender<Arc<Secrets>>);
+
+#[derive(Debug)]
+struct Secrets {
     tokens: Vec<WebhookToken>,
-    secrets: Vec<ClientSecret>,
+    client_secrets: Vec<ClientSecret>,
 }
 
 /// What the sender of a webhook has proven before its body is read. As an extractor it rejects everybody else.
@@ -64,7 +69,17 @@ impl Authentication {
     /// Accepts any of `tokens`, and signatures by any of `secrets`.
     #[must_use]
     pub fn new(tokens: Vec<WebhookToken>, secrets: Vec<ClientSecret>) -> Self {
-        Self { tokens, secrets }
+        Self(watch::Sender::new(Arc::new(Secrets { tokens, client_secrets: secrets })))
+    }
+
+    /// Accepts these from now on, and no others. What was begun before may still be answered by the old ones.
+    pub fn replace(&self, tokens: Vec<WebhookToken>, secrets: Vec<ClientSecret>) {
+        self.0.send_replace(Arc::new(Secrets { tokens, client_secrets: secrets }));
+    }
+
+    /// The secrets of now. Nobody waits for their use, only for the handle.
+    fn secrets(&self) -> Arc<Secrets> {
+        Arc::clone(&self.0.borrow())
     }
 
     /// What a request proves by its headers, and by what its path has after `/sentry/`, where there is something: the token,
@@ -74,6 +89,19 @@ impl Authentication {
     ///
     /// When no body could authenticate it.
     pub fn authenticate(&self, in_path: Option<&str>, headers: &HeaderMap) -> Result<Proof, Unauthorized> {
+        self.secrets().authenticate(in_path, headers)
+    }
+
+    /// Whether a signature among the headers is that of `body`.
+    #[must_use]
+    pub fn is_signed(&self, headers: &HeaderMap, body: &[u8]) -> bool {
+        let secrets = self.secrets();
+        signatures(headers).any(|signature| signature.is_by(&secrets.client_secrets, body))
+    }
+}
+
+impl Secrets {
+    fn authenticate(&self, in_path: Option<&str>, headers: &HeaderMap) -> Result<Proof, Unauthorized> {
         let from_sentrys_pages = headers.contains_key(APP_SIGNATURE);
         let has_token = match in_path {
             // Sentry puts the path of the integration's schema in place of the webhook's own.
@@ -96,16 +124,10 @@ impl Authentication {
         }
     }
 
-    /// Whether a signature among the headers is that of `body`.
-    #[must_use]
-    pub fn is_signed(&self, headers: &HeaderMap, body: &[u8]) -> bool {
-        signatures(headers).any(|signature| signature.is_by(&self.secrets, body))
-    }
-
     /// Whether the request says that Sentry's integration platform sent it, and there is a secret to verify that with.
     fn must_be_signed(&self, headers: &HeaderMap) -> bool {
         let is_of_platform = [RESOURCE, HOOK_SIGNATURE, APP_SIGNATURE].iter().any(|name| headers.contains_key(*name));
-        is_of_platform && !self.secrets.is_empty()
+        is_of_platform && !self.client_secrets.is_empty()
     }
 
     fn has_token(&self, headers: &HeaderMap) -> bool {
@@ -187,6 +209,13 @@ impl ResponseError for Unauthorized {
         let response = answer::error(&mut HttpResponse::build(self.status_code()), &self.to_string());
         self.counted().attach(response)
     }
+}
+
+/// The signature of a webhook that the integration platform sent; `None` where Sentry's own pages did.
+#[must_use]
+pub fn hook_signature(headers: &HeaderMap) -> Option<Signature> {
+    let is_of_page = headers.contains_key(APP_SIGNATURE);
+    Signature::parse(headers.get(HOOK_SIGNATURE)?.as_bytes()).filter(|_| !is_of_page)
 }
 
 /// The signatures of a request: at most one of each header, so that nobody has the body hashed over and over.

@@ -200,6 +200,12 @@ fn vitals(snapshot: &Snapshot) -> Markup {
                     dt { "Rejected" }
                     dd { (count(queue.rejected)) }
                 }
+                @if queue.held > 0 {
+                    div .alert {
+                        dt { "Held" }
+                        dd { (count(queue.held)) small { "wrong signature" } }
+                    }
+                }
             }
         }
     }

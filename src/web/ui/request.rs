@@ -93,7 +93,7 @@ impl Visit {
         };
         let about = About {
             version: BuildInfo::current().to_string(),
-            fingerprint: state.config_fingerprint.clone(),
+            fingerprint: state.config_fingerprint.borrow().clone(),
             started_at: state.monitor.started_at(),
         };
         let visit = Self { at, frame: Frame { at, about: Some(about) }, session };

@@ -12,7 +12,10 @@ use crate::metrics::{Bucket, PersistedMetrics};
 use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::reader::StatusReads;
 use crate::queue::sqlite::load::incident;
-use crate::queue::{Backlog, DeadLetters, Destination, IncidentState, Overview, QueueError, State};
+use crate::queue::{
+    Backlog, DeadLetters, Destination, Held, HeldId, HeldSender, HeldSummary, IncidentState, Overview, QueueError,
+    State,
+};
 
 /// A delivery is remembered a while after it was made, and marked as such in the commit of its disposition: so much may lie
 /// between the two, or the disk is in more trouble than what is remembered.
@@ -47,21 +50,26 @@ const DIED: &str = "SELECT 0 AS id, MAX(finished_at) AS died_at, COUNT(*) AS dea
      WHERE state = 'dead' AND service_key = ? AND incident_key = ?";
 
 /// One row for each service key and state, and one without them when no event is kept at all. At most a thousand webhooks
-/// are rejected, so those are counted.
-const OVERVIEW: &str = "SELECT 0 AS id, held.rejected, service_key, state, events,
+/// are rejected and a few thousand held, so those are counted.
+const OVERVIEW: &str = "SELECT 0 AS id, kept.rejected, kept.held, service_key, state, events,
         CASE state WHEN 'waiting' THEN (
             SELECT COALESCE(revived_at, first_seen) FROM events AS line
             WHERE line.state = 'waiting' AND line.service_key = tallies.service_key ORDER BY line.id LIMIT 1
         ) END AS oldest_waiting
-    FROM (SELECT COUNT(*) AS rejected FROM rejected) AS held LEFT JOIN tallies ON events > 0";
+    FROM (SELECT (SELECT COUNT(*) FROM rejected) AS rejected, (SELECT COUNT(*) FROM held) AS held) AS kept
+    LEFT JOIN tallies ON events > 0";
 
 /// The same without looking at any event.
-const TALLIES: &str = "SELECT 0 AS id, held.rejected, service_key, state, events, NULL AS oldest_waiting
-    FROM (SELECT COUNT(*) AS rejected FROM rejected) AS held LEFT JOIN tallies ON events > 0";
+const TALLIES: &str = "SELECT 0 AS id, kept.rejected, kept.held, service_key, state, events, NULL AS oldest_waiting
+    FROM (SELECT (SELECT COUNT(*) FROM rejected) AS rejected, (SELECT COUNT(*) FROM held) AS held) AS kept
+    LEFT JOIN tallies ON events > 0";
+
+const HELD: &str = "SELECT id, received_at, network, size FROM held ORDER BY id";
 
 /// One row.
 struct Row {
     rejected: u64,
+    held: u64,
     tally: Option<Tally>,
 }
 
@@ -120,6 +128,39 @@ impl StatusReads for SqliteReads {
     async fn delivered(&self) -> Result<u64, QueueError> {
         let query = sqlx::query("SELECT 0 AS id, SUM(events) AS events FROM tallies WHERE state = 'delivered'");
         Ok(self.work(query, |columns| columns.optional_number("events")).await?.pop().flatten().unwrap_or_default())
+    }
+
+    async fn held_summaries(&self) -> Result<Vec<HeldSummary>, QueueError> {
+        let summary = |columns: &Columns| {
+            Ok(HeldSummary {
+                id: HeldId::new(columns.id().get()),
+                received_at: columns.time("received_at")?,
+                sender: sender(columns)?,
+                size: columns.number("size")?,
+            })
+        };
+        self.look(sqlx::query(HELD), summary).await
+    }
+
+    async fn held(&self, id: HeldId) -> Result<Option<Held>, QueueError> {
+        let query = sqlx::query(
+            "SELECT id, received_at, network, signature, resource, idempotency_key, sent_at, body FROM held \
+             WHERE id = ?",
+        )
+        .bind(id.get());
+        let read = |columns: &Columns| {
+            let signature = columns.bytes("signature")?.try_into();
+            Ok(Held {
+                received_at: columns.time("received_at")?,
+                sender: sender(columns)?,
+                signature: signature.map_err(|_| ColumnError::Odd("signature"))?,
+                resource: columns.optional_text("resource")?,
+                idempotency_key: columns.optional_text("idempotency_key")?,
+                sent_at: columns.optional_time("sent_at")?,
+                body: columns.bytes("body")?,
+            })
+        };
+        Ok(self.look(query, read).await?.pop())
     }
 
     async fn persisted_metrics(&self, since: DateTime<Utc>) -> Result<PersistedMetrics, QueueError> {
@@ -202,6 +243,11 @@ impl SqliteReads {
     }
 }
 
+fn sender(columns: &Columns) -> Result<HeldSender, ColumnError> {
+    let Some(network) = columns.optional_text("network")? else { return Ok(HeldSender::Token) };
+    network.parse().map(HeldSender::Network).map_err(|_| ColumnError::Odd("network"))
+}
+
 fn dead_letters(columns: &Columns) -> Result<DeadLetters, ColumnError> {
     Ok(DeadLetters {
         service_key: columns.service_key()?,
@@ -222,12 +268,13 @@ fn row(columns: &Columns) -> Result<Row, ColumnError> {
             oldest_waiting: columns.optional_time("oldest_waiting")?,
         }),
     };
-    Ok(Row { rejected: columns.number("rejected")?, tally })
+    Ok(Row { rejected: columns.number("rejected")?, held: columns.number("held")?, tally })
 }
 
 /// Adds a row to those before it.
 fn add(mut overview: Overview, row: Row) -> Overview {
     overview.rejected = row.rejected;
+    overview.held = row.held;
     let Some(Tally { service_key, state, events, oldest_waiting }) = row.tally else { return overview };
     let total = match state {
         State::Waiting => &mut overview.waiting,

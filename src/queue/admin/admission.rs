@@ -1,0 +1,160 @@
+//! Held webhooks are admitted once a secret verifies them, in the order in which they came.
+
+use chrono::{DateTime, Utc};
+use log::warn;
+
+use super::Editor;
+use super::retry::is_in_queue;
+use crate::config::ClientSecret;
+use crate::ingest::{Decision, Ingest, Rejection, Webhook};
+use crate::queue::held::{Held, HeldSummary};
+use crate::queue::{Enqueue, Enqueued, HeldId, Queue, QueueError, Rejected};
+use crate::sentry::signature::Signature;
+
+/// How many webhooks one commit admits at most, so that a running bridge never waits long for it.
+const CHUNK: usize = 100;
+
+/// How many bytes of bodies are in memory for it at most, give or take the last body.
+const CHUNK_BYTES: u64 = 8 * 1024 * 1024;
+
+/// What became of held webhooks.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Admitted {
+    /// Became events, or were folded into waiting ones.
+    pub queued: u64,
+    /// Repeat another webhook, or ask for nothing.
+    pub ignored: u64,
+    /// Cannot be understood, and are kept as rejected webhooks.
+    pub rejected: u64,
+    /// Are held still.
+    pub held: u64,
+}
+
+impl Admitted {
+    /// How many were verified.
+    #[must_use]
+    pub fn verified(&self) -> u64 {
+        self.queued + self.ignored + self.rejected
+    }
+}
+
+/// Admits those of `held` that any of `secrets` verifies. Webhooks that another process admits at the same time are left to
+/// it.
+pub(super) async fn admit(
+    editor: &mut Editor,
+    queue: &Queue,
+    ingest: &Ingest,
+    secrets: &[ClientSecret],
+    held: &[HeldSummary],
+) -> Result<Admitted, QueueError> {
+    let mut admitted = Admitted::default();
+    let mut chunk = Chunk::default();
+    for summary in held {
+        let webhook = match editor.reader().held(summary.id).await {
+            Ok(Some(webhook)) => webhook,
+            Ok(None) => continue,
+            Err(error) if error.is_damage() => {
+                warn!("the held webhook {} cannot be read, and is left alone: {error}", summary.id);
+                admitted.held += 1;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if !Signature::of(webhook.signature).is_by(secrets, &webhook.body) {
+            admitted.held += 1;
+            continue;
+        }
+        match decide(editor, ingest, &webhook).await? {
+            Verdict::Enqueue(enqueue) => chunk.enqueues.push(*enqueue),
+            Verdict::Ignore => admitted.ignored += 1,
+            Verdict::Reject(rejection) => {
+                // Committed before it is no longer held: a crash in between keeps it twice and loses it never.
+                queue.reject(rejected(webhook, &rejection)).await?;
+                admitted.rejected += 1;
+            }
+        }
+        chunk.ids.push(summary.id);
+        chunk.bytes += summary.size;
+        if chunk.ids.len() >= CHUNK || chunk.bytes >= CHUNK_BYTES {
+            std::mem::take(&mut chunk).commit(editor, &mut admitted).await?;
+        }
+    }
+    chunk.commit(editor, &mut admitted).await?;
+    Ok(admitted)
+}
+
+/// Webhooks that one commit admits.
+#[derive(Default)]
+struct Chunk {
+    ids: Vec<HeldId>,
+    bytes: u64,
+    enqueues: Vec<Enqueue>,
+}
+
+impl Chunk {
+    async fn commit(self, editor: &mut Editor, admitted: &mut Admitted) -> Result<(), QueueError> {
+        if self.ids.is_empty() {
+            return Ok(());
+        }
+        let outcomes = editor.admit_held(&self.ids, &self.enqueues).await?.unwrap_or_default();
+        for outcome in outcomes {
+            match outcome {
+                Enqueued::Queued(_) => admitted.queued += 1,
+                Enqueued::Repeated | Enqueued::Replayed | Enqueued::Outdated | Enqueued::NothingOpen => {
+                    admitted.ignored += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is to be done with a webhook that was verified.
+enum Verdict {
+    Enqueue(Box<Enqueue>),
+    Ignore,
+    Reject(Rejection),
+}
+
+/// Decides as if it were received now, at the time at which it came.
+async fn decide(editor: &Editor, ingest: &Ingest, held: &Held) -> Result<Verdict, QueueError> {
+    let received_at = held.received_at;
+    let decision = ingest.decide(&Webhook {
+        resource: held.resource.as_deref(),
+        from_sentrys_pages: false,
+        idempotency_key: held.idempotency_key.as_deref(),
+        sent_at: held.sent_at,
+        body: &held.body,
+        is_signed: true,
+        received_at,
+    });
+    Ok(match decision {
+        Decision::Queue(prepared) if is_in_queue(editor.reader(), &prepared, received_at).await? => Verdict::Ignore,
+        Decision::Queue(prepared) => Verdict::Enqueue(Box::new(Enqueue::trigger(*prepared, received_at))),
+        Decision::Follow(follow_up) => Verdict::Enqueue(Box::new(Enqueue::follow_up(*follow_up, received_at))),
+        Decision::Ignored(_) => Verdict::Ignore,
+        Decision::Rejected(rejection) => Verdict::Reject(rejection),
+    })
+}
+
+fn rejected(held: Held, rejection: &Rejection) -> Rejected {
+    Rejected {
+        received_at: held.received_at,
+        resource: held.resource,
+        idempotency_key: held.idempotency_key,
+        sent_at: held.sent_at,
+        from_sentrys_pages: false,
+        is_signed: true,
+        reason: rejection.to_string(),
+        body: held.body,
+    }
+}
+
+/// Deletes those of `held` that were held for too long at `now`. Returns how many those were.
+pub(super) async fn expire(editor: &mut Editor, held: &[HeldSummary], now: DateTime<Utc>) -> Result<u64, QueueError> {
+    let expired: Vec<_> = held.iter().filter(|held| held.is_expired(now)).map(|held| held.id).collect();
+    for ids in expired.chunks(CHUNK) {
+        editor.admit_held(ids, &[]).await?;
+    }
+    Ok(expired.len() as u64)
+}

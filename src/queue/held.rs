@@ -1,0 +1,307 @@
+//! Held webhooks: those with a well-formed signature that no known secret made. Sentry shows a new Client Secret only after the
+//! old one is dead, so what it sends until the bridge knows the new one is kept, and admitted once a secret verifies it.
+//!
+//! Nothing proves who sent them. So they are bounded, a network has a share of the room, and what is held is never deleted for
+//! what comes later: whoever sends a million of them takes no room from others.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// How long a webhook is held at most.
+pub const KEEP_HELD: TimeDelta = TimeDelta::hours(24);
+
+/// How many webhooks are held at most of those with a right token, and as many of all others.
+pub const MAX_HELD: u64 = 4_000;
+
+/// How many bytes of bodies are held at most of those with a right token, and as many of all others.
+pub const MAX_HELD_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What one network may take of the room of those without a token: a quarter.
+const NETWORKS: u64 = 4;
+
+/// The number of a held webhook. No number is used twice, and they grow in the order in which the webhooks came.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct HeldId(i64);
+
+impl HeldId {
+    /// The held webhook with this number.
+    #[must_use]
+    pub fn new(number: i64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl fmt::Display for HeldId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Who takes the room of a held webhook.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum HeldSender {
+    /// Somebody with a right webhook token.
+    Token,
+    /// Anybody else in this network: an address of IPv4, a /64 of IPv6.
+    Network(IpAddr),
+}
+
+/// A webhook that is held, with all that it takes to verify and admit it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Held {
+    /// When it came.
+    pub received_at: DateTime<Utc>,
+    /// Who takes its room.
+    pub sender: HeldSender,
+    /// Its header `Sentry-Hook-Signature`.
+    pub signature: [u8; 32],
+    /// Its header `Sentry-Hook-Resource`.
+    pub resource: Option<String>,
+    /// Its header `Idempotency-Key`.
+    pub idempotency_key: Option<String>,
+    /// Its header `Sentry-Hook-Timestamp`.
+    pub sent_at: Option<DateTime<Utc>>,
+    /// Its body, byte for byte.
+    pub body: Vec<u8>,
+}
+
+/// A held webhook without its body.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct HeldSummary {
+    /// Its number.
+    pub id: HeldId,
+    /// When it came.
+    pub received_at: DateTime<Utc>,
+    /// Who takes its room.
+    pub sender: HeldSender,
+    /// How long its body is, in bytes.
+    pub size: u64,
+}
+
+impl HeldSummary {
+    /// Whether it has been held for too long at `now`, or came at a time that is yet to come: before the clock was set back.
+    #[must_use]
+    pub fn is_expired(&self, now: DateTime<Utc>) -> bool {
+        (now - self.received_at).abs() > KEEP_HELD
+    }
+}
+
+/// So many webhooks with so many bytes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Share {
+    number: u64,
+    bytes: u64,
+}
+
+impl Share {
+    fn add(&mut self, size: u64) {
+        self.number += 1;
+        self.bytes += size;
+    }
+
+    fn remove(&mut self, size: u64) {
+        self.number = self.number.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(size);
+    }
+
+    /// Whether one more of this size is within the `parts`th part of the room.
+    fn has_room(self, size: u64, parts: u64) -> bool {
+        self.number < MAX_HELD / parts && self.bytes.saturating_add(size) <= MAX_HELD_BYTES / parts
+    }
+}
+
+/// Who takes how much of the room. Pure.
+#[derive(Debug, Default)]
+struct Shares {
+    by_sender: HashMap<HeldSender, Share>,
+    /// Of all networks together.
+    networks: Share,
+    /// Those of them that are not committed yet.
+    taken: HashMap<HeldSender, Vec<u64>>,
+}
+
+impl Shares {
+    fn count(&mut self, sender: HeldSender, size: u64) {
+        self.by_sender.entry(sender).or_default().add(size);
+        if sender != HeldSender::Token {
+            self.networks.add(size);
+        }
+    }
+
+    fn has_room(&self, sender: HeldSender, size: u64) -> bool {
+        let own = self.by_sender.get(&sender).copied().unwrap_or_default();
+        match sender {
+            HeldSender::Token => own.has_room(size, 1),
+            HeldSender::Network(_) => own.has_room(size, NETWORKS) && self.networks.has_room(size, 1),
+        }
+    }
+
+    fn take(&mut self, sender: HeldSender, size: u64) -> bool {
+        let has_room = self.has_room(sender, size);
+        if has_room {
+            self.count(sender, size);
+            self.taken.entry(sender).or_default().push(size);
+        }
+        has_room
+    }
+
+    /// What was taken is committed, or is not needed.
+    fn settle(&mut self, sender: HeldSender, size: u64, is_held: bool) {
+        if let Some(sizes) = self.taken.get_mut(&sender) {
+            if let Some(place) = sizes.iter().position(|taken| *taken == size) {
+                sizes.swap_remove(place);
+            }
+            if sizes.is_empty() {
+                self.taken.remove(&sender);
+            }
+        }
+        if is_held {
+            return;
+        }
+        if let Some(share) = self.by_sender.get_mut(&sender) {
+            share.remove(size);
+            if share.number == 0 {
+                self.by_sender.remove(&sender);
+            }
+        }
+        if sender != HeldSender::Token {
+            self.networks.remove(size);
+        }
+    }
+
+    /// Counts again: what is stored, and what is not committed yet.
+    fn recount(&mut self, stored: &[HeldSummary]) {
+        let taken = std::mem::take(&mut self.taken);
+        *self = Self::default();
+        for held in stored {
+            self.count(held.sender, held.size);
+        }
+        for (sender, sizes) in &taken {
+            for size in sizes {
+                self.count(*sender, *size);
+            }
+        }
+        self.taken = taken;
+    }
+}
+
+/// The room for held webhooks; clones share it. It is asked before anything is written, so that what finds no room costs
+/// neither a commit nor a place in the writer's queue.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HeldRoom(Arc<Mutex<Shares>>);
+
+impl HeldRoom {
+    /// Takes room for a webhook with a body of so many bytes; `None` where there is none.
+    pub(super) fn take(&self, sender: HeldSender, size: u64) -> Option<Taken> {
+        let taken = self.shares().take(sender, size);
+        taken.then(|| Taken { room: self.clone(), sender, size, is_held: false })
+    }
+
+    pub(super) fn recount(&self, stored: &[HeldSummary]) {
+        self.shares().recount(stored);
+    }
+
+    fn shares(&self) -> MutexGuard<'_, Shares> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Room that is given back when this is dropped, unless the webhook is held by then.
+#[derive(Debug)]
+pub(super) struct Taken {
+    room: HeldRoom,
+    sender: HeldSender,
+    size: u64,
+    is_held: bool,
+}
+
+impl Taken {
+    /// The webhook is committed.
+    pub(super) fn keep(mut self) {
+        self.is_held = true;
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.room.shares().settle(self.sender, self.size, self.is_held);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(number: u32) -> HeldSender {
+        HeldSender::Network(IpAddr::V4(number.into()))
+    }
+
+    /// How many of this size a sender can have held.
+    fn holds(room: &HeldRoom, sender: HeldSender, size: u64) -> u64 {
+        let mut held = 0;
+        while let Some(taken) = room.take(sender, size) {
+            taken.keep();
+            held += 1;
+        }
+        held
+    }
+
+    #[test]
+    fn a_network_has_a_quarter_of_the_room_in_number_and_in_bytes() {
+        assert_eq!(holds(&HeldRoom::default(), network(1), 100), MAX_HELD / 4);
+        assert_eq!(holds(&HeldRoom::default(), network(1), 1024 * 1024), 16);
+        assert_eq!(holds(&HeldRoom::default(), network(1), 16 * 1024 * 1024 + 1), 0);
+    }
+
+    #[test]
+    fn networks_together_have_all_of_it_and_take_none_from_those_with_a_token() {
+        let room = HeldRoom::default();
+        let all: u64 = (0..100_000).map(|number| holds(&room, network(number), 100)).sum();
+        assert_eq!(all, MAX_HELD);
+        assert!(room.shares().by_sender.len() <= 4, "who has nothing held takes no memory");
+        assert_eq!(holds(&room, HeldSender::Token, 100), MAX_HELD);
+    }
+
+    #[test]
+    fn what_is_not_committed_gives_its_room_back() {
+        let room = HeldRoom::default();
+        for _ in 0..2 * MAX_HELD {
+            drop(room.take(network(1), 100).unwrap());
+        }
+        assert_eq!((room.shares().by_sender.len(), room.shares().networks), (0, Share::default()));
+        assert_eq!(holds(&room, network(1), 100), MAX_HELD / 4);
+    }
+
+    #[test]
+    fn counting_again_forgets_what_is_gone_and_not_what_is_under_way() {
+        let room = HeldRoom::default();
+        assert_eq!(holds(&room, network(1), 100), MAX_HELD / 4);
+        room.recount(&[]);
+        let under_way = room.take(network(1), 100).unwrap();
+        let stored =
+            HeldSummary { id: HeldId::new(1), received_at: DateTime::UNIX_EPOCH, sender: network(1), size: 100 };
+        room.recount(&[stored]);
+        assert_eq!(room.shares().networks, Share { number: 2, bytes: 200 });
+        drop(under_way);
+        assert_eq!(room.shares().networks, Share { number: 1, bytes: 100 });
+    }
+
+    #[test]
+    fn a_day_is_the_longest_whatever_the_clock_does() {
+        let held =
+            HeldSummary { id: HeldId::new(1), received_at: DateTime::UNIX_EPOCH, sender: HeldSender::Token, size: 1 };
+        for (hours, expected) in [(0, false), (24, false), (25, true), (-1, false), (-25, true)] {
+            assert_eq!(held.is_expired(DateTime::UNIX_EPOCH + TimeDelta::hours(hours)), expected, "{hours}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Secrets change while the bridge runs: files of secrets are read again on SIGHUP and when they change, and webhooks that were
+//! held for a new secret are admitted.
+//!
+//! What is held is admitted before a new secret is used, so that it comes before what Sentry sends from then on. A value that
+//! is invalid changes nothing: the bridge goes on with the old one, and says so.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::time::{Duration, Instant};
+
+use actix_web::rt::task::spawn_blocking;
+use actix_web::web::Data;
+use chrono::Utc;
+use log::{Level, error, info, log, warn};
+use tokio::signal::unix::Signal;
+use tokio::time::sleep;
+
+use crate::config::{ClientSecret, Config, ConfigError, Digests, SecretFiles, Secrets};
+use crate::logging::throttle;
+use crate::metrics::HeldOutcome;
+use crate::web::AppState;
+
+/// How often the files are looked at. A change is used once it was seen twice, so that no file is used that is half written.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How often held webhooks are looked through for those that have been held for too long.
+const EXPIRE: Duration = Duration::from_mins(1);
+
+/// How often what came meanwhile is admitted before a new secret is used.
+const PASSES: u32 = 10;
+
+/// The task that keeps the secrets of a running bridge up to date.
+pub(crate) struct Reload {
+    shared: Data<AppState>,
+    config: Config,
+    files: SecretFiles,
+    hangups: Option<Signal>,
+    secrets: Secrets,
+    /// What the files held when the secrets in use were read.
+    used: Digests,
+    /// Other contents that were seen once.
+    seen: Option<Digests>,
+    /// Other contents that are invalid.
+    refused: Option<Digests>,
+    /// What is held has to be looked through once more.
+    admits: bool,
+}
+
+impl Reload {
+    /// Keeps the secrets of `shared`, which has those of `config`. Without [`Reload::with_files`] none of them changes.
+    pub(crate) fn new(shared: Data<AppState>, config: Config) -> Self {
+        let secrets = Secrets::of(&config);
+        let (files, hangups) = (SecretFiles::default(), None);
+        let (used, seen, refused) = (Digests::new(), None, None);
+        Self { shared, config, files, hangups, secrets, used, seen, refused, admits: false }
+    }
+
+    /// Reads these files again, at once when `hangups` says so.
+    pub(crate) fn with_files(self, files: SecretFiles, hangups: Signal) -> Self {
+        Self { used: files.digests().clone(), files, hangups: Some(hangups), ..self }
+    }
+
+    /// Deletes what was held for too long while no bridge ran, and admits what the secrets verify that it starts with.
+    pub(crate) async fn begin(&mut self) {
+        self.expire().await;
+        self.admit_once_more().await;
+    }
+
+    async fn admit_once_more(&mut self) {
+        // After one that admits something another may be on its way to be held still.
+        self.admits = self.admit(&self.secrets.sentry_client_secret).await != Some(0);
+    }
+
+    pub(crate) async fn run(mut self) -> Infallible {
+        let mut expired = Instant::now();
+        loop {
+            let is_asked = tokio::select! {
+                () = hangup(&mut self.hangups) => true,
+                () = sleep(LOOK) => false,
+            };
+            self.look(is_asked).await;
+            if self.admits {
+                self.admit_once_more().await;
+            }
+            if expired.elapsed() >= EXPIRE {
+                self.expire().await;
+                expired = Instant::now();
+            }
+        }
+    }
+
+    async fn look(&mut self, is_asked: bool) {
+        if self.files.is_empty() {
+            if is_asked {
+                info!(
+                    "SIGHUP: no secret is given as a file that can be read again (BRIDGE_X_FILE), so nothing changed"
+                );
+            }
+            return;
+        }
+        let files = self.files.clone();
+        // The disk, or what is mounted in its place, may be slow.
+        let Ok(contents) = spawn_blocking(move || files.read()).await else { return };
+        let found = contents.digests();
+        if found == self.used {
+            if is_asked {
+                info!("SIGHUP: the files of secrets hold what they held before, so nothing changed");
+            }
+            if self.refused.take().is_some() {
+                info!("the files of secrets hold again what is in use");
+                self.shared.metrics.unusable_secrets(None);
+            }
+            self.seen = None;
+            return;
+        }
+        if !is_asked && self.seen.as_ref() != Some(&found) {
+            self.seen = Some(found);
+            return;
+        }
+        match contents.parse(&self.secrets) {
+            Ok(secrets) => self.use_from_now_on(secrets, found).await,
+            Err(problems) => self.refuse(&problems, found, is_asked),
+        }
+    }
+
+    fn refuse(&mut self, problems: &ConfigError, found: Digests, is_asked: bool) {
+        if self.refused.as_ref() != Some(&found) || is_asked {
+            let problems = problems.to_string().replace('\n', "; ");
+            error!("a secret was read again and cannot be used, so the old one stays in use: {problems}");
+            self.shared.metrics.unusable_secrets(Some(problems));
+        }
+        self.refused = Some(found);
+    }
+
+    async fn use_from_now_on(&mut self, secrets: Secrets, found: Digests) {
+        let changed = found.iter().filter(|(name, digest)| self.used.get(*name) != Some(digest));
+        let changed: Vec<_> = changed.map(|(name, _)| *name).collect();
+        // What was sent with the new secret so far comes before what is sent from now on.
+        for _ in 0..PASSES {
+            if matches!(self.admit(&secrets.sentry_client_secret).await, None | Some(0)) {
+                break;
+            }
+        }
+        let state = &self.shared;
+        state.authentication.replace(secrets.webhook_token.clone(), secrets.sentry_client_secret.clone());
+        if changed.contains(&"BRIDGE_ADMIN_TOKEN") {
+            state.admin.replace(secrets.admin_token.clone(), rand::random());
+        }
+        self.config = secrets.in_place_of_those(&self.config);
+        let fingerprint = self.config.fingerprint().to_string();
+        info!(config:% = fingerprint; "{} changed and is in use from now on, config {fingerprint}", changed.join(", "));
+        state.config_fingerprint.send_replace(Some(fingerprint));
+        state.metrics.unusable_secrets(None);
+        (self.secrets, self.used, self.seen, self.refused) = (secrets, found, None, None);
+        // A webhook may be on its way to be held still.
+        self.admits = true;
+    }
+
+    /// Admits what `secrets` verify. Returns how many webhooks that were; `None` when not all of it could be committed.
+    async fn admit(&self, secrets: &[ClientSecret]) -> Option<u64> {
+        let state = &self.shared;
+        match state.queue_admin.admit_held(secrets, Utc::now()).await {
+            Ok(admitted) if admitted.verified() == 0 => Some(0),
+            Ok(admitted) => {
+                state.metrics.held(HeldOutcome::Admitted, admitted.verified());
+                state.metrics.verified();
+                info!(
+                    "{} held webhooks are verified by a secret and admitted: {} queued, {} ignored, {} rejected; {} are held",
+                    admitted.verified(),
+                    admitted.queued,
+                    admitted.ignored,
+                    admitted.rejected,
+                    admitted.held
+                );
+                Some(admitted.verified())
+            }
+            Err(error) => {
+                let line = throttle::line("held webhooks were not admitted", Level::Warn);
+                log!(line.level, "held webhooks cannot be admitted, and are held for now: {error}{line}");
+                None
+            }
+        }
+    }
+
+    async fn expire(&self) {
+        match self.shared.queue_admin.expire_held(Utc::now()).await {
+            Ok(0) => {}
+            Ok(expired) => {
+                self.shared.metrics.held(HeldOutcome::Expired, expired);
+                warn!("{expired} held webhooks were deleted: no secret verified them for 24 hours");
+            }
+            Err(error) => warn!("held webhooks cannot be looked through: {error}"),
+        }
+    }
+}
+
+async fn hangup(hangups: &mut Option<Signal>) {
+    let came = match hangups {
+        Some(hangups) => hangups.recv().await,
+        None => None,
+    };
+    if came.is_none() {
+        pending::<()>().await;
+    }
+}
