@@ -23,6 +23,7 @@ mod queue;
 mod rehearsal;
 mod replay;
 mod retry;
+mod rotation;
 mod shell;
 mod startup;
 mod status_page;

@@ -7,13 +7,15 @@ use actix_web::{App, test};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::Utc;
+use futures_util::future::join_all;
 use hmac::{Hmac, KeyInit, Mac};
 use sentry_pagerduty_bridge::config::Config;
 use sentry_pagerduty_bridge::delivery::DeliveryView;
 use sentry_pagerduty_bridge::ingest::Ingest;
 use sentry_pagerduty_bridge::metrics::Metrics;
 use sentry_pagerduty_bridge::monitor::{Limits, Monitor};
-use sentry_pagerduty_bridge::queue::Queue;
+use sentry_pagerduty_bridge::queue::held::MAX_HELD;
+use sentry_pagerduty_bridge::queue::{HeldSender, Queue};
 use sentry_pagerduty_bridge::web::auth::webhook::Authentication;
 use sentry_pagerduty_bridge::web::{AppState, routes};
 use serde_json::Value;
@@ -198,6 +200,50 @@ async fn validation_requests_are_answered_at_whatever_path_the_schema_of_the_int
     let web = Web::start(TOKEN, "").await;
     assert_eq!(web.status(&with_more, &[("Sentry-App-Signature", &right)], fields).await, 202);
     assert_eq!(web.status("/sentry/alert-action", &[("Sentry-App-Signature", &right)], fields).await, 401);
+}
+
+#[actix_web::test]
+async fn a_hundred_thousand_wrong_signatures_cost_bounded_room_and_push_out_nothing_that_was_held_before() {
+    const STRANGERS: u32 = 100_000;
+    let web = Web::start(TOKEN, NEW).await;
+    let app = test::init_service(App::new().app_data(web.shared.clone()).configure(routes)).await;
+    let post = async |path: &str, peer: String, body: Vec<u8>| {
+        let signature = signature(OLD, &body);
+        let request = test::TestRequest::post().uri(path).peer_addr(peer.parse().unwrap()).set_payload(body);
+        let request = request.insert_header(("Sentry-Hook-Signature", signature));
+        test::call_service(&app, request.to_request()).await.status().as_u16()
+    };
+    for number in 0..3 {
+        assert_eq!(post("/sentry", "192.0.2.1:443".to_owned(), format!("early {number}").into_bytes()).await, 401);
+        assert_eq!(post(&with_token(), "192.0.2.2:443".to_owned(), format!("token {number}").into_bytes()).await, 401);
+    }
+    let before = web.shared.queue.recount_held().await.unwrap();
+    assert_eq!(before.len(), 6);
+
+    // One with a single address, one with as many as there are in a /64, and one with many networks.
+    let noise = |number: u32| {
+        let peer = match number % 3 {
+            0 => "198.51.100.7:443".to_owned(),
+            1 => format!("[2001:db8::{:x}:{:x}]:443", number >> 16, number & 0xffff),
+            _ => format!("203.0.{}.{}:443", number >> 8 & 0xff, number & 0xff),
+        };
+        post("/sentry", peer, format!("noise {number} {}", "x".repeat(200)).into_bytes())
+    };
+    for first in (0..STRANGERS).step_by(250) {
+        let statuses = join_all((first..first + 250).map(noise)).await;
+        assert!(statuses.iter().all(|status| *status == 401), "{statuses:?}");
+    }
+    let held = web.shared.queue.recount_held().await.unwrap();
+    assert_eq!(held[..6], before, "what was held before is held still, at its place");
+    let strangers: Vec<_> = held.iter().filter(|held| held.sender != HeldSender::Token).collect();
+    assert_eq!(strangers.len() as u64, MAX_HELD);
+    let of = |network: &str| {
+        let network = HeldSender::Network(network.parse().unwrap());
+        strangers.iter().filter(|held| held.sender == network).count() as u64
+    };
+    assert_eq!((of("198.51.100.7"), of("2001:db8::")), (MAX_HELD / 4, MAX_HELD / 4));
+    assert_eq!(post(&with_token(), "192.0.2.2:443".to_owned(), b"token".to_vec()).await, 401);
+    assert_eq!(web.shared.queue.recount_held().await.unwrap().len(), held.len() + 1, "a token has room of its own");
 }
 
 #[actix_web::test]

@@ -1,0 +1,302 @@
+//! Secrets that change while webhooks come: nothing is lost, and nobody else gains or loses by it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use hmac::{Hmac, KeyInit, Mac};
+use sentry_pagerduty_bridge::pagerduty::EventType;
+use serde_json::{Value, json};
+use sha2::Sha256;
+use socket2::{Domain, Socket, Type};
+use tempfile::TempDir;
+
+use crate::support::{Answer, Bridge, PATIENCE, PagerDuty, TOKEN, alert, get, get_with, meddle, post};
+
+const OLD: &str = "the-client-secret-of-the-beginning";
+const NEW: &str = "the-client-secret-after-the-rotation";
+const ADMIN: &str = "the-admin-token-of-the-beginning";
+
+/// A file of a secret as Kubernetes mounts it: `secret` → `..data/secret`, and `..data` is swapped.
+struct Mounted {
+    home: TempDir,
+    versions: u32,
+}
+
+impl Mounted {
+    fn new(secret: &str) -> Self {
+        let mut mounted = Self { home: tempfile::tempdir().unwrap(), versions: 0 };
+        mounted.swap(secret);
+        symlink("..data/secret", mounted.file()).unwrap();
+        mounted
+    }
+
+    fn file(&self) -> PathBuf {
+        self.home.path().join("secret")
+    }
+
+    /// From one moment to the next the file holds something else.
+    fn swap(&mut self, secret: &str) {
+        self.versions += 1;
+        let version = format!("..version_{}", self.versions);
+        fs::create_dir(self.home.path().join(&version)).unwrap();
+        fs::write(self.home.path().join(&version).join("secret"), secret).unwrap();
+        symlink(&version, self.home.path().join("..data_tmp")).unwrap();
+        fs::rename(self.home.path().join("..data_tmp"), self.home.path().join("..data")).unwrap();
+    }
+}
+
+fn signature(secret: &str, body: &[u8]) -> String {
+    let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap().chain_update(body).finalize();
+    mac.into_bytes().iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+fn trigger(issue: u64) -> (&'static str, Vec<u8>) {
+    let event =
+        json!({"event_id": format!("{issue:032x}"), "issue_id": issue.to_string(), "title": format!("Issue {issue}")});
+    ("event_alert", json!({"action": "triggered", "data": {"event": event}}).to_string().into_bytes())
+}
+
+fn resolve(issue: u64) -> (&'static str, Vec<u8>) {
+    let issue = json!({"id": issue.to_string(), "title": "it"});
+    ("issue", json!({"action": "resolved", "data": {"issue": issue}}).to_string().into_bytes())
+}
+
+#[track_caller]
+fn send(address: SocketAddr, secret: &str, (resource, body): (&str, Vec<u8>)) -> Answer {
+    let signature = signature(secret, &body);
+    let headers = [("Sentry-Hook-Resource", resource), ("Sentry-Hook-Signature", signature.as_str())];
+    post(address, "/sentry", &headers, &body)
+}
+
+/// The same from another address of this machine.
+#[track_caller]
+fn send_from(stranger: Ipv4Addr, address: SocketAddr, signature: &str, body: &[u8]) -> u16 {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((stranger, 0)).into()).unwrap();
+    socket.connect(&address.into()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut stream = std::net::TcpStream::from(socket);
+    let head = format!(
+        "POST /sentry HTTP/1.1\r\nHost: {address}\r\nSentry-Hook-Resource: issue\r\nSentry-Hook-Signature: {signature}\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
+    let mut line = [0; 12];
+    stream.read_exact(&mut line).unwrap();
+    String::from_utf8_lossy(&line[9..]).parse().unwrap()
+}
+
+fn client_secret_file(bridge: &Path) -> (&'static str, &str) {
+    ("BRIDGE_SENTRY_CLIENT_SECRET_FILE", bridge.to_str().unwrap())
+}
+
+/// The value of a sample of `/metrics`.
+#[track_caller]
+fn sample(address: SocketAddr, name: &str) -> String {
+    let text = String::from_utf8(get(address, "/metrics").body).unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned));
+    value.unwrap_or_else(|| panic!("no {name}: {text}"))
+}
+
+/// Waits until a sample has this value.
+#[track_caller]
+fn wait_for_sample(address: SocketAddr, name: &str, value: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while sample(address, name) != value {
+        assert!(Instant::now() < deadline, "{name} is {} and does not become {value}", sample(address, name));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+const HELD: &str = "bridge_queue_events{state=\"held\"}";
+const SECRETS: &str = "bridge_trouble{cause=\"secrets\"}";
+
+#[test]
+fn a_secret_that_is_rotated_in_the_middle_of_a_stream_costs_no_alert_and_no_order() {
+    let pagerduty = PagerDuty::start();
+    let mut mounted = Mounted::new(OLD);
+    let file = mounted.file();
+    let bridge = Bridge::start_with(&pagerduty.url(), &[client_secret_file(&file), ("BRIDGE_ADMIN_TOKEN", ADMIN)]);
+    let say = |secret, issue, status| {
+        assert_eq!(send(bridge.address, secret, trigger(issue)).status, status, "trigger {issue}");
+        assert_eq!(send(bridge.address, secret, resolve(issue)).status, status, "resolve {issue}");
+    };
+    (1..=20).for_each(|issue| say(OLD, issue, 202));
+    // From here on Sentry signs with a secret that nobody has told the bridge.
+    (21..=60).for_each(|issue| say(NEW, issue, 401));
+    assert_eq!(sample(bridge.address, HELD), "80");
+    let bearer = format!("Bearer {ADMIN}");
+    let status = get_with(bridge.address, "/api/status", &[("Authorization", &bearer)]).json();
+    assert_eq!(status["queue"]["held"], 80, "{status}");
+    mounted.swap(NEW);
+    bridge.wait_for_log("BRIDGE_SENTRY_CLIENT_SECRET changed and is in use from now on");
+    (61..=80).for_each(|issue| say(NEW, issue, 202));
+    assert_eq!(send(bridge.address, OLD, trigger(81)).status, 401, "the old secret is dead");
+
+    pagerduty.wait_for("the resolve of every incident", |records| records.counters().resolved >= 80);
+    wait_for_sample(bridge.address, HELD, "1");
+    assert_eq!(sample(bridge.address, "bridge_webhooks_held_total{outcome=\"admitted\"}"), "80");
+    let incidents = pagerduty.incidents();
+    assert_eq!(incidents.len(), 80);
+    assert!(incidents.iter().all(|incident| incident.opened == 1), "{incidents:#?}");
+
+    let events = bridge.end();
+    let triggers: Vec<u64> = events
+        .iter()
+        .filter(|event| event.event_type == EventType::Trigger)
+        .map(|event| event.incident_key.as_str().parse().unwrap())
+        .collect();
+    assert_eq!(triggers, (1..=80).collect::<Vec<_>>(), "the queue has them in the order in which they came");
+    assert!(
+        events.windows(2).all(|pair| pair[0].received_at <= pair[1].received_at),
+        "each with the time at which it came"
+    );
+}
+
+#[test]
+fn what_is_held_outlives_a_restart_and_strangers_and_is_admitted_with_the_new_secret() {
+    let pagerduty = PagerDuty::start();
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("secret");
+    fs::write(&file, OLD).unwrap();
+    let mut bridge = Bridge::start_with(&pagerduty.url(), &[client_secret_file(&file)]);
+    for issue in 1..=3 {
+        assert_eq!(send(bridge.address, NEW, trigger(issue)).status, 401);
+    }
+    let noise = signature("the-secret-of-a-stranger", b"noise");
+    let address = bridge.address;
+    std::thread::scope(|scope| {
+        for host in 2..6 {
+            let (noise, stranger) = (&noise, Ipv4Addr::new(127, 0, 0, host));
+            scope.spawn(move || {
+                for number in 0..700_u32 {
+                    let body = format!("{{\"noise\": {number}}}").into_bytes();
+                    assert_eq!(send_from(stranger, address, noise, &body), 401);
+                }
+            });
+        }
+    });
+    assert_eq!(sample(bridge.address, HELD), "2803", "a thousand of each address at most, and these were fewer");
+    for _ in 0..500 {
+        assert_eq!(send_from(Ipv4Addr::new(127, 0, 0, 2), bridge.address, &noise, b"more"), 401);
+    }
+    assert_eq!(sample(bridge.address, HELD), "3103");
+    assert_eq!(sample(bridge.address, "bridge_webhooks_held_total{outcome=\"no_room\"}"), "200");
+    assert_eq!(send(bridge.address, NEW, trigger(4)).status, 401, "those who flood take no room from others");
+    assert_eq!(sample(bridge.address, HELD), "3104");
+
+    bridge.process.kill();
+    fs::write(&file, NEW).unwrap();
+    bridge.restart();
+    bridge.wait_for_log("4 held webhooks are verified by a secret and admitted: 4 queued");
+    pagerduty.wait_for_accepted(4);
+    let mut opened: Vec<_> = pagerduty.triggers().into_iter().map(|(incident_key, _)| incident_key).collect();
+    opened.sort();
+    assert_eq!(opened, ["1", "2", "3", "4"]);
+    assert_eq!(sample(bridge.address, HELD), "3100", "what is no webhook of Sentry's is held until it expires");
+    assert_eq!(send_from(Ipv4Addr::new(127, 0, 0, 2), bridge.address, &noise, b"more"), 401);
+    assert_eq!(sample(bridge.address, HELD), "3100", "a restart gives nobody new room");
+}
+
+#[test]
+fn what_was_held_for_a_day_is_gone_also_where_the_right_secret_comes_then() {
+    let pagerduty = PagerDuty::start();
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("secret");
+    fs::write(&file, OLD).unwrap();
+    let mut bridge = Bridge::start_with(&pagerduty.url(), &[client_secret_file(&file)]);
+    assert_eq!(send(bridge.address, NEW, trigger(1)).status, 401);
+    assert_eq!(bridge.terminate("TERM").code(), Some(0));
+    meddle(&bridge, "UPDATE held SET received_at = received_at - 24 * 3600 * 1000 WHERE body <> ?", b"");
+    bridge.restart();
+    bridge.wait_for_log("1 held webhooks were deleted: no secret verified them for 24 hours");
+    assert_eq!(send(bridge.address, NEW, trigger(2)).status, 401);
+    fs::write(&file, format!("{NEW},{OLD}")).unwrap();
+    bridge.process.signal("HUP");
+    bridge.wait_for_log("1 held webhooks are verified by a secret and admitted: 1 queued");
+    pagerduty.wait_for_accepted(1);
+    assert_eq!(pagerduty.triggers().pop().unwrap().0, "2");
+    let events = bridge.end();
+    assert_eq!(events.len(), 1);
+}
+
+#[test]
+fn a_new_value_that_is_invalid_changes_nothing_and_is_said_until_it_is_mended() {
+    let pagerduty = PagerDuty::start();
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("secret");
+    fs::write(&file, OLD).unwrap();
+    let bridge = Bridge::start_with(&pagerduty.url(), &[client_secret_file(&file), ("BRIDGE_ADMIN_TOKEN", ADMIN)]);
+    fs::write(&file, "short").unwrap();
+    let said = bridge.wait_for_log("cannot be used, so the old one stays in use");
+    assert!(said.contains("BRIDGE_SENTRY_CLIENT_SECRET has 5 characters") && !said.contains("short"), "{said}");
+    assert_eq!(send(bridge.address, OLD, trigger(1)).status, 202);
+    wait_for_sample(bridge.address, SECRETS, "1");
+    let bearer = format!("Bearer {ADMIN}");
+    let status = get_with(bridge.address, "/api/status", &[("Authorization", &bearer)]).json();
+    assert_eq!(
+        (&status["status"], &status["troubles"][0]["cause"]),
+        (&json!("degraded"), &json!("secrets")),
+        "{status}"
+    );
+
+    fs::remove_file(&file).unwrap();
+    bridge.wait_for_log("which cannot be read");
+    assert_eq!(send(bridge.address, OLD, trigger(2)).status, 202);
+    fs::write(&file, NEW).unwrap();
+    bridge.wait_for_log("BRIDGE_SENTRY_CLIENT_SECRET changed and is in use from now on");
+    assert_eq!(sample(bridge.address, SECRETS), "0");
+    assert_eq!(send(bridge.address, NEW, trigger(3)).status, 202);
+    pagerduty.wait_for_accepted(3);
+}
+
+#[test]
+fn the_tokens_of_webhooks_and_of_the_page_change_on_a_signal_and_the_old_ones_open_nothing() {
+    let pagerduty = PagerDuty::start();
+    let home = tempfile::tempdir().unwrap();
+    let [webhook, admin] = ["webhook", "admin"].map(|name| home.path().join(name));
+    fs::write(&webhook, TOKEN).unwrap();
+    fs::write(&admin, ADMIN).unwrap();
+    let bridge = Bridge::start_with(
+        &pagerduty.url(),
+        &[
+            ("BRIDGE_WEBHOOK_TOKEN", ""),
+            ("BRIDGE_WEBHOOK_TOKEN_FILE", webhook.to_str().unwrap()),
+            ("BRIDGE_ADMIN_TOKEN_FILE", admin.to_str().unwrap()),
+        ],
+    );
+    let status =
+        |token: &str| get_with(bridge.address, "/api/status", &[("Authorization", &format!("Bearer {token}"))]).status;
+    bridge.queue(&alert(1, "by the old token"));
+    assert_eq!((status(ADMIN), status("another-admin-token")), (200, 401));
+    bridge.process.signal("HUP");
+    bridge.wait_for_log("hold what they held before, so nothing changed");
+
+    fs::write(&webhook, "the-next-token-of-webhooks").unwrap();
+    fs::write(&admin, "another-admin-token").unwrap();
+    bridge.process.signal("HUP");
+    bridge.wait_for_log("BRIDGE_ADMIN_TOKEN, BRIDGE_WEBHOOK_TOKEN changed and is in use from now on");
+    assert_eq!(bridge.post(&alert(2, "by the old token")).status, 401);
+    let by_new = post(bridge.address, "/sentry/the-next-token-of-webhooks", &[], &alert(3, "by the new token"));
+    assert_eq!(by_new.said().1["status"], Value::from("queued"));
+    assert_eq!((status(ADMIN), status("another-admin-token")), (401, 200));
+}
+
+#[test]
+fn a_hangup_without_files_of_secrets_changes_nothing_and_ends_nothing() {
+    let pagerduty = PagerDuty::start();
+    let bridge = Bridge::start(&pagerduty.url());
+    bridge.process.signal("HUP");
+    bridge.wait_for_log("no secret is given as a file that can be read again");
+    bridge.queue(&alert(1, "Disk full"));
+    pagerduty.wait_for_accepted(1);
+}
