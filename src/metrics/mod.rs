@@ -48,6 +48,7 @@ struct Recent {
     unsaved_keys: BTreeSet<ServiceKey>,
     untrusted: Option<String>,
     wrong_signatures: WrongSignatures,
+    is_verified: bool,
     unusable_secrets: Option<String>,
     /// The start of the oldest step that changed since the last save.
     unsaved_from: Option<DateTime<Utc>>,
@@ -106,6 +107,8 @@ pub struct MetricsSnapshot {
     pub wrong_signatures_for: Duration,
     /// Where they came from.
     pub wrong_signatures_from: Senders,
+    /// Whether a signature of a webhook was right in this run, when it came or later.
+    pub is_verified: bool,
     /// Why files of secrets could not be used when they were read again.
     pub unusable_secrets: Option<String>,
     /// The last 24 hours.
@@ -158,6 +161,7 @@ impl Metrics {
         if answered.is_authenticated(source) {
             if source == Source::Platform {
                 recent.wrong_signatures = WrongSignatures::default();
+                recent.is_verified = true;
             }
             // The newest, not the greatest: the clock may have been set back.
             recent.last_webhook_at = Some(at);
@@ -178,7 +182,9 @@ impl Metrics {
 
     /// A secret has verified webhooks that had a wrong signature when they came: the row of wrong signatures has ended.
     pub fn verified(&self) {
-        self.recent().wrong_signatures = WrongSignatures::default();
+        let mut recent = self.recent();
+        recent.wrong_signatures = WrongSignatures::default();
+        recent.is_verified = true;
     }
 
     /// Why files of secrets could not be used when they were read again; `None` when they could.
@@ -255,6 +261,7 @@ impl Metrics {
             wrong_signatures: recent.wrong_signatures.number,
             wrong_signatures_for: recent.wrong_signatures.span.map_or(Duration::ZERO, |(first, last)| last - first),
             wrong_signatures_from: recent.wrong_signatures.senders.clone(),
+            is_verified: recent.is_verified,
             unusable_secrets: recent.unusable_secrets.clone(),
             activity: recent.activity.last_day(now),
             counters: self.0.counters.gather(),

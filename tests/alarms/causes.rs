@@ -41,6 +41,30 @@ fn wrong_signatures_in_a_row_are_one_page_until_one_is_right() {
 }
 
 #[test]
+fn the_alarm_says_how_many_webhooks_are_held_and_a_secret_that_verifies_them_ends_it() {
+    let pagerduty = PagerDuty::start();
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("secret");
+    std::fs::write(&file, "the-secret-before-the-rotation").unwrap();
+    let in_file = ("BRIDGE_SENTRY_CLIENT_SECRET_FILE", file.to_str().unwrap());
+    let mut bridge = Inside::start(&pagerduty.url(), &[in_file]);
+    post_wrong_signatures(bridge.address);
+    is_paged(&pagerduty, KEY, "signatures");
+    let event = pagerduty.journal().remove(0).event.unwrap();
+    let said = event["description"].as_str().unwrap();
+    assert!(
+        said.contains("(5 are held and are delivered once a secret verifies them, at most 24 hours after"),
+        "{said}"
+    );
+    bridge.end();
+    std::fs::write(&file, "the-secret-that-sentry-has-since-today").unwrap();
+    bridge.restart();
+    is_over(&pagerduty, KEY, "signatures");
+    let alerts: Vec<_> = pagerduty.triggers().into_iter().filter(|(key, _)| !key.contains("signatures")).collect();
+    assert_eq!(alerts.len(), 1, "the same alert five times is one: {alerts:?}");
+}
+
+#[test]
 fn five_wrong_signatures_at_once_page_nobody_and_those_of_minutes_tell_where_they_came_from() {
     let pagerduty = PagerDuty::start();
     let settings = [("BRIDGE_SENTRY_CLIENT_SECRET", SECRET), ("BRIDGE_SILENCE_ALARM", "3s")];
