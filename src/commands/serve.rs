@@ -23,12 +23,14 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
         warn!("few files may be open: {}", descriptors::too_few(files));
     }
     block_on(async {
+        // Before anything takes time: a signal that nobody listens for ends the program.
+        let hangups = signal(SignalKind::hangup())?;
         let listener = listen(config.listen)?;
         let bridge = Bridge::build(config, listener).await.map_err(|error| match error {
             StartupError::Tls(error) => UsageError(error.to_string()).into(),
             other => anyhow::Error::from(other),
         })?;
-        let bridge = bridge.with_secret_files(secret_files, signal(SignalKind::hangup())?);
+        let bridge = bridge.with_secret_files(secret_files, hangups);
         let mut signals = Signals::new()?;
         bridge
             .run_until_stopped(async move {

@@ -34,14 +34,14 @@ pub enum Cause {
     Untrusted,
     /// Consecutive webhooks had a wrong signature: the secret was probably changed in Sentry.
     Signatures,
-    /// A file of secrets was read again and cannot be used.
-    Secrets,
     /// The oldest event has waited for too long.
     Waiting,
     /// No webhook came for too long.
     Silence,
     /// There are dead letters.
     DeadLetters,
+    /// A file of secrets was read again and cannot be used.
+    Secrets,
     /// Events wait because of PagerDuty or the network, but not yet for too long.
     Delivery,
 }
@@ -148,10 +148,10 @@ pub fn check(snapshot: &Snapshot, limits: &Limits) -> Vec<Trouble> {
         storage(snapshot),
         untrusted(snapshot),
         signatures(snapshot, limits),
-        secrets(snapshot),
         waiting(snapshot, limits),
         silence(snapshot, limits),
         dead_letters(snapshot),
+        secrets(snapshot),
     ]
     .into_iter()
     .flatten()

@@ -292,6 +292,7 @@ fn the_worst_comes_first() {
         last_webhook_at: Some(at(-500)),
         wrong_signatures: 9,
         wrong_signatures_for: Duration::from_hours(1),
+        unusable_secrets: Some("BRIDGE_WEBHOOK_TOKEN_FILE names a file, which is empty".to_owned()),
         ..MetricsSnapshot::default()
     };
     snapshot.backlog = Ok(Backlog { dead: vec![dead_at(at(30))], ..waiting_since(at(0)) });

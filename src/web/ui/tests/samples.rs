@@ -190,7 +190,7 @@ pub(super) fn degraded() -> Status {
         dead: 1,
         delivered: 40,
         rejected: 51,
-        held: 0,
+        held: 3,
         oldest_waiting: Some(ago(192)),
         destinations: vec![destination("WXYZ", 0, 0), destination("A1B2", 1_204, 1)],
     });
