@@ -32,7 +32,7 @@ fn the_status_tells_how_the_bridge_fares() {
     assert_eq!(texts(&status["troubles"], "cause"), ["dead_letters"], "{status:#}");
     let mut queue = status["queue"].clone();
     assert!(queue.as_object_mut().unwrap().remove("oldest_waiting").unwrap().is_string());
-    assert_eq!(queue, json!({"waiting": 2, "dead": 1, "delivered": 1, "rejected": 1, "unreadable": 0}));
+    assert_eq!(queue, json!({"waiting": 2, "dead": 1, "delivered": 1, "rejected": 1, "held": 0, "unreadable": 0}));
     let masked = |key: &str| format!("…{}", &key[28..]);
     assert_eq!(texts(&status["destinations"], "service_key"), [masked(OTHER_KEY), masked(KEY)]);
     let counts =
