@@ -3,7 +3,7 @@
 //! - [`snapshot`]: what is known at one moment, with times that a step of the machine's clock does not change
 //! - [`checks`]: from a snapshot to the troubles and the health; pure
 //! - [`gauges`](mod@gauges): a snapshot as gauges for Prometheus; pure
-//! - `alarms`: when an alarm is raised and resolved, and what its events say; pure
+//! - `alarms`: when an alarm is raised and resolved, and what its events say; `hysteresis`: so that nothing flaps; pure
 //!
 //! [`Monitor`] is what the status page, `/api` and `/metrics` ask. [`AlarmTask`] runs beside them and pages for what is
 //! wrong. Alarms are events like all others: they go through the durable queue, in order and within the rate limit. Only the
@@ -12,6 +12,7 @@
 mod alarms;
 pub mod checks;
 pub mod gauges;
+mod hysteresis;
 pub mod snapshot;
 
 use std::convert::Infallible;
