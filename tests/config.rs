@@ -504,7 +504,7 @@ fn help_tells_every_setting_its_default_and_meaning() {
 }
 
 #[test]
-fn the_readme_lists_every_setting_with_its_default_and_its_line() {
+fn the_page_of_settings_lists_every_one_with_its_default_and_its_line() {
     let row = |setting: &Setting| {
         let default = match setting.default {
             _ if setting.required => "required".to_owned(),
@@ -514,5 +514,5 @@ fn the_readme_lists_every_setting_with_its_default_and_its_line() {
         format!("| `{}` | {default} | {} |", setting.name, setting.help())
     };
     let head = "| variable | default | meaning |\n|---|---|---|\n";
-    generated("README.md", head, "\n\n", &SETTINGS.iter().map(row).collect::<Vec<_>>().join("\n"));
+    generated("docs/settings.md", head, "", &SETTINGS.iter().map(row).map(|row| row + "\n").collect::<String>());
 }

@@ -1,9 +1,9 @@
 //! The configuration: `BRIDGE_*` variables, read once at start and checked into types.
 //!
 //! Every setting is declared once, in the list below. A declaration is the field of [`Config`], its documentation (which
-//! `--help`, `.env.example` and the table in the README repeat), its default, whether it is secret, and its parser. To
+//! `--help`, `.env.example` and the table in `docs/settings.md` repeat), its default, whether it is secret, and its parser. To
 //! add a setting, add a declaration there and use the new field; then run
-//! `UPDATE_DOCS=1 cargo test --test config` to bring `.env.example` and the README up to date.
+//! `UPDATE_DOCS=1 cargo test --test config` to bring `.env.example` and `docs/settings.md` up to date.
 //!
 //! - `source`: environment, `.env` and the files that `BRIDGE_X_FILE` name, as one text per setting
 //! - `declare`: the macro of the list: sorts the texts into fields with `envy` and parses each of them

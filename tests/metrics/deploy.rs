@@ -46,7 +46,7 @@ fn panels(dashboard: &Value) -> Vec<&Value> {
 }
 
 #[test]
-fn the_dashboard_the_alert_rules_and_the_readme_speak_of_metrics_that_exist_and_leave_out_none() {
+fn the_dashboard_the_alert_rules_and_the_docs_speak_of_metrics_that_exist_and_leave_out_none() {
     let existing = existing();
     let dashboard: Value = serde_json::from_str(&file("deploy/grafana-dashboard.json")).unwrap();
     let mut shown = BTreeSet::new();
@@ -58,12 +58,12 @@ fn the_dashboard_the_alert_rules_and_the_readme_speak_of_metrics_that_exist_and_
     assert_eq!(shown, existing, "the dashboard shows what there is, and nothing else");
     let in_rules = spoken_of(&file("deploy/prometheus-alerts.yaml"));
     assert!(in_rules.len() > 8 && in_rules.is_subset(&existing), "{in_rules:#?}");
-    let in_readme: BTreeSet<_> = file("README.md")
+    let in_table: BTreeSet<_> = file("docs/metrics.md")
         .lines()
         .filter_map(|line| line.strip_prefix("| `bridge_"))
         .flat_map(|rest| spoken_of(&format!("bridge_{}", rest.split('|').next().unwrap())))
         .collect();
-    assert_eq!(in_readme, existing, "the README's table says what there is, and nothing else");
+    assert_eq!(in_table, existing, "the table of docs/metrics.md says what there is, and nothing else");
 }
 
 #[test]
