@@ -1,5 +1,7 @@
 //! The fallback webhook: who is told when PagerDuty itself takes no events.
 
+use std::fs;
+
 use pagerduty_sandbox::{Fault, FaultRule};
 use serde_json::{Value, json};
 
@@ -100,6 +102,24 @@ fn that_pagerduty_is_not_trusted_is_told_to_a_webhook_that_is() {
     pagerduty_front.show(authority.issue("127.0.0.1", 2999));
     is_over(&chat);
     pagerduty.wait_for_accepted(1);
+}
+
+#[test]
+fn an_alarm_that_cannot_be_sent_past_the_queue_is_told_to_the_webhook() {
+    let home = tempfile::tempdir().unwrap();
+    let (folder, away) = (home.path().join("queue"), home.path().join("away"));
+    fs::create_dir(&folder).unwrap();
+    let (chat, port) = (Chat::start(), ClosedPort::new());
+    let (url, database) = (chat.url(), format!("sqlite:{}", folder.join("bridge.db").display()));
+    let _bridge = Inside::start(&port.url(), &with(&url, &[("BRIDGE_DATABASE_URL", &database)]));
+    fs::rename(&folder, &away).unwrap();
+    let messages = chat.wait_for(1);
+    is_outage(&messages[0], "unreachable", "an alarm cannot be sent to PagerDuty (no connection");
+    assert!(!text(&messages[0]).contains("0 events"), "{messages:#?}");
+    fs::rename(&away, &folder).unwrap();
+    let pagerduty = port.open();
+    is_over(&chat);
+    drop(pagerduty);
 }
 
 #[test]

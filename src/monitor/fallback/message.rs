@@ -45,7 +45,7 @@ impl Message {
         let told = format!(
             "alerts do not reach PagerDuty: {}. {}Look in Sentry for new alerts until this is over.",
             outage.sentence.trim_end_matches('.'),
-            waiting.map_or(String::new(), |waiting| {
+            waiting.filter(|waiting| *waiting > 0).map_or(String::new(), |waiting| {
                 format!("{}, and will be delivered once PagerDuty takes them. ", events(waiting))
             }),
         );
@@ -158,12 +158,12 @@ mod tests {
 
     #[test]
     fn a_test_has_a_text_and_members_and_the_text_alone_where_that_is_all_that_is_taken() {
-        let test = Message::test(DateTime::UNIX_EPOCH);
-        let json: serde_json::Value = serde_json::from_slice(&test.json()).unwrap();
+        let message = Message::test(DateTime::UNIX_EPOCH);
+        let json: serde_json::Value = serde_json::from_slice(&message.json()).unwrap();
         assert_eq!((&json["status"], &json["at"]), (&json!("test"), &json!("1970-01-01T00:00:00Z")));
         assert!(json["text"].as_str().unwrap().ends_with("nothing is wrong."), "{json}");
         assert!(json.get("cause").is_none() && json.get("waiting").is_none(), "{json}");
-        let text: serde_json::Value = serde_json::from_slice(&test.text_json()).unwrap();
-        assert_eq!(text, json!({ "text": json["text"] }));
+        let alone: serde_json::Value = serde_json::from_slice(&message.text_json()).unwrap();
+        assert_eq!(alone, json!({ "text": json["text"] }));
     }
 }

@@ -13,12 +13,12 @@ mod outage;
 mod webhook;
 
 use std::convert::Infallible;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use log::{Level, error, info, log};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 pub use message::Message;
 pub use webhook::{SendError, Webhook};
@@ -28,6 +28,9 @@ use super::{Intervals, Monitor, check};
 use crate::logging::throttle;
 use crate::queue::{OutageNotice, Queue};
 use outage::{Notice, Outages, assess};
+
+/// How long a commit is waited for: while the disk hangs, PagerDuty may be down as well.
+const SAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Tells the fallback webhook of outages.
 pub struct FallbackTask {
@@ -129,7 +132,8 @@ impl FallbackTask {
             && self.is_unsaved
         {
             // Why nothing can be committed is logged where alerts are refused.
-            self.is_unsaved = self.queue.write_outage_notice(last).await.is_err();
+            let saved = timeout(SAVE_TIMEOUT, self.queue.write_outage_notice(last)).await;
+            self.is_unsaved = !matches!(saved, Ok(Ok(())));
         }
     }
 

@@ -134,16 +134,12 @@ impl Bridge {
             let Some(notice) = self.outages.update(assessment, self.is_told, self.delivered_at, now) else { continue };
             let is_over = notice == Notice::Over;
             sent.push((second, if is_over { "over" } else { "outage" }));
-            let is_given_up = match &self.error {
-                Some(error) => self.outages.failed(error, now),
-                None => {
-                    self.outages.told();
-                    self.is_told = !is_over;
-                    false
-                }
-            };
-            if is_given_up && is_over {
-                self.is_told = false;
+            if let Some(error) = &self.error {
+                let is_given_up = self.outages.failed(error, now);
+                self.is_told &= !(is_over && is_given_up);
+            } else {
+                self.outages.told();
+                self.is_told = !is_over;
             }
         }
         sent
