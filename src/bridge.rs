@@ -17,16 +17,18 @@ use chrono::Utc;
 use log::{info, warn};
 use thiserror::Error;
 use tokio::signal::unix::Signal;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinError};
 use tokio::time::{sleep, timeout};
 
-use crate::config::{Config, SecretFiles};
+use crate::config::{Config, FallbackUrl, SecretFiles};
 use crate::delivery::{Limits, Worker};
 use crate::descriptors;
 use crate::ingest::Ingest;
 use crate::logging::{self, throttle};
 use crate::metrics::Metrics;
+use crate::monitor::fallback::{FallbackTask, Webhook};
+use crate::monitor::snapshot::FallbackView;
 use crate::monitor::{self, AlarmTask, CommitTimes, Intervals, Monitor, Paging};
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
@@ -91,6 +93,7 @@ pub struct Bridge {
     shared: Data<AppState>,
     alarms: AlarmTask,
     reload: Reload,
+    fallback: Option<FallbackTask>,
     history: Retention,
     drain: Duration,
     grace: Duration,
@@ -106,11 +109,13 @@ impl Bridge {
     pub async fn build(config: Config, listener: TcpListener) -> Result<Self, StartupError> {
         let address = listener.local_addr().map_err(StartupError::Server)?;
         let client = Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref())?;
+        let webhook = fallback_webhook(&config)?;
         let queue = Queue::open(config.database_url.sqlite_path()).await?;
         let metrics = Metrics::new();
         let commits = count_commits(&queue, &metrics);
         let untrusted = restore(&queue, &metrics).await;
         let worker = worker(&config, &queue, &client, &metrics, untrusted).await;
+        let (view, fallback_view) = watch::channel(FallbackView::default());
         let monitor = Monitor::new(
             Utc::now(),
             queue.clone(),
@@ -119,8 +124,14 @@ impl Bridge {
             monitor::Limits::from(&config),
             &config.incident_key_prefix,
         )
-        .with_commits(commits);
+        .with_commits(commits)
+        .with_fallback(webhook.is_some().then_some(fallback_view));
         let alarms = AlarmTask::new(monitor.clone(), queue.clone(), client, paging(&config));
+        // One bridge leads: the one that has the queue to itself.
+        let leads = || true;
+        let fallback = webhook.map(|webhook| {
+            FallbackTask::new(monitor.clone(), queue.clone(), webhook, leads, alarms.unsent_alarm(), view)
+        });
         let history = Retention { age: config.keep_delivered, rows: KEEP_ROWS };
         let (drain, grace) = (config.shutdown_drain, config.shutdown_grace);
         let shared = Data::new(app_state(config.clone(), &queue, metrics, monitor));
@@ -128,13 +139,14 @@ impl Bridge {
         // Before any webhook is received that belongs behind it.
         reload.begin().await;
         let server = serve(listener, shared.clone(), grace).map_err(StartupError::Server)?;
-        Ok(Self { address, server, worker, queue, shared, alarms, reload, history, drain, grace })
+        Ok(Self { address, server, worker, queue, shared, alarms, reload, fallback, history, drain, grace })
     }
 
-    /// The same with other intervals of the alarm task.
+    /// The same with other intervals of the alarms and of the fallback webhook.
     #[must_use]
     pub fn with_intervals(self, intervals: Intervals) -> Self {
-        Self { alarms: self.alarms.with_intervals(intervals), ..self }
+        let fallback = self.fallback.map(|fallback| fallback.with_intervals(intervals));
+        Self { alarms: self.alarms.with_intervals(intervals), fallback, ..self }
     }
 
     /// The same, which reads these files of secrets again when they change, and at once on a signal of `hangups`.
@@ -162,7 +174,7 @@ impl Bridge {
     ///
     /// When the web server fails, or a background task ends, by itself or by a panic.
     pub async fn run_until_stopped(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { address, server, worker, queue, shared, alarms, reload, history, drain, grace } = self;
+        let Self { address, server, worker, queue, shared, alarms, reload, fallback, history, drain, grace } = self;
         let server_handle = server.handle();
         let (stop_worker, worker_stops) = oneshot::channel();
         let mut worker = rt::spawn(worker.run(async move { worker_stops.await.unwrap_or_default() }));
@@ -174,12 +186,13 @@ impl Bridge {
         tasks.spawn("the queue's writer", async move { writer.writer_ended().await });
         tasks.spawn("the log's writer", logging::writer_ended());
         tasks.spawn("the summary of repeated log lines", throttle::keep_reporting());
-        let until_shutdown = [
+        let mut until_shutdown = vec![
             tasks.spawn("retention", async move { pruned.keep_pruned(history, PRUNE_INTERVAL, Utc::now).await }),
             tasks.spawn("saving metrics", async move { saved.keep_metrics_persisted(&metrics, SAVE_INTERVAL).await }),
             tasks.spawn("the alarms", alarms.run()),
             tasks.spawn("the reading of secrets", reload.run()),
         ];
+        until_shutdown.extend(fallback.map(|fallback| tasks.spawn("the fallback webhook", fallback.run())));
         info!("listening on http://{address}");
 
         // None of them ends by itself unless something is wrong, and a restart is better than a process that looks alive
@@ -279,6 +292,12 @@ async fn last_failures(queue: &Queue) -> Vec<(ServiceKey, String)> {
             Vec::new()
         }
     }
+}
+
+/// The webhook of `BRIDGE_FALLBACK_URL`, if that is set.
+fn fallback_webhook(config: &Config) -> Result<Option<Webhook>, TlsError> {
+    let webhook = |url: FallbackUrl| Webhook::new(url, config.fallback_ca_file.as_deref());
+    config.fallback_url.clone().map(webhook).transpose()
 }
 
 /// Alarms page the alarm key first, then the default key.
