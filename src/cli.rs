@@ -277,6 +277,9 @@ pub struct ConnectArgs {
     /// Let this alert call the bridge too, in place of one of the bridge's own
     #[arg(long = "rule", value_name = "NAME")]
     pub rules: Vec<String>,
+    /// Also make the alert of the canary that BRIDGE_CANARY_DSN sends; with --undo: take back that alert alone
+    #[arg(long)]
+    pub canary: bool,
     /// A new file for the integration's Client Secret, readable for its owner alone [default: print it once]
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
