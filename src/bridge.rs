@@ -20,10 +20,11 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinError};
 use tokio::time::{sleep, timeout};
 
+use crate::canary::{CanaryTask, Pace};
 use crate::config::Config;
 use crate::delivery::{Limits, Worker};
 use crate::descriptors;
-use crate::ingest::Ingest;
+use crate::ingest::{CanaryMark, Ingest};
 use crate::logging::{self, throttle};
 use crate::metrics::Metrics;
 use crate::monitor::{self, AlarmTask, CommitTimes, Intervals, Monitor, Paging};
@@ -31,6 +32,8 @@ use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
 use crate::queue::retention::KEEP_ROWS;
 use crate::queue::{Commit, Queue, QueueError, Retention};
+use crate::sentry_api::Client as SentryClient;
+use crate::sentry_api::audit::{AuditHandle, AuditTask, Expected, Schedule};
 use crate::supervision::{TaskEnded, Tasks};
 use crate::tls::TlsError;
 use crate::web::auth::admin::AdminAuth;
@@ -88,6 +91,8 @@ pub struct Bridge {
     queue: Queue,
     shared: Data<AppState>,
     alarms: AlarmTask,
+    canary: Option<CanaryTask<IsLeader>>,
+    audit: Option<AuditTask<SentryClient>>,
     history: Retention,
     drain: Duration,
     grace: Duration,
@@ -108,6 +113,9 @@ impl Bridge {
         let commits = count_commits(&queue, &metrics);
         let untrusted = restore(&queue, &metrics).await;
         let worker = worker(&config, &queue, &client, &metrics, untrusted).await;
+        let audit = audit(&config)?;
+        let canary = canary(&config, &queue, &metrics)?;
+        let handle = audit.as_ref().map(|(_, handle)| handle.clone());
         let monitor = Monitor::new(
             Utc::now(),
             queue.clone(),
@@ -116,19 +124,29 @@ impl Bridge {
             monitor::Limits::from(&config),
             &config.incident_key_prefix,
         )
-        .with_commits(commits);
+        .with_commits(commits)
+        .with_sentry(canary.is_some(), handle);
         let alarms = AlarmTask::new(monitor.clone(), queue.clone(), client, paging(&config));
         let history = Retention { age: config.keep_delivered, rows: KEEP_ROWS };
         let (drain, grace) = (config.shutdown_drain, config.shutdown_grace);
         let shared = Data::new(app_state(config, &queue, metrics, monitor));
         let server = serve(listener, shared.clone(), grace).map_err(StartupError::Server)?;
-        Ok(Self { address, server, worker, queue, shared, alarms, history, drain, grace })
+        let audit = audit.map(|(task, _)| task);
+        Ok(Self { address, server, worker, queue, shared, alarms, canary, audit, history, drain, grace })
     }
 
     /// The same with other intervals of the alarm task.
     #[must_use]
     pub fn with_intervals(self, intervals: Intervals) -> Self {
         Self { alarms: self.alarms.with_intervals(intervals), ..self }
+    }
+
+    /// The same with canaries at another pace, and audits at another schedule.
+    #[must_use]
+    pub fn with_pace(self, pace: Pace, schedule: Schedule) -> Self {
+        let canary = self.canary.map(|canary| canary.with_pace(pace));
+        let audit = self.audit.map(|audit| audit.with_schedule(schedule));
+        Self { canary, audit, ..self }
     }
 
     /// The address on which the webhook is served.
@@ -150,7 +168,7 @@ impl Bridge {
     ///
     /// When the web server fails, or a background task ends, by itself or by a panic.
     pub async fn run_until_stopped(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { address, server, worker, queue, shared, alarms, history, drain, grace } = self;
+        let Self { address, server, worker, queue, shared, alarms, canary, audit, history, drain, grace } = self;
         let server_handle = server.handle();
         let (stop_worker, worker_stops) = oneshot::channel();
         let mut worker = rt::spawn(worker.run(async move { worker_stops.await.unwrap_or_default() }));
@@ -162,6 +180,10 @@ impl Bridge {
         tasks.spawn("the queue's writer", async move { writer.writer_ended().await });
         tasks.spawn("the log's writer", logging::writer_ended());
         tasks.spawn("the summary of repeated log lines", throttle::keep_reporting());
+        let sentry = [
+            canary.map(|canary| tasks.spawn("the canary", canary.run())),
+            audit.map(|audit| tasks.spawn("the audit", audit.run())),
+        ];
         let until_shutdown = [
             tasks.spawn("retention", async move { pruned.keep_pruned(history, PRUNE_INTERVAL, Utc::now).await }),
             tasks.spawn("saving metrics", async move { saved.keep_metrics_persisted(&metrics, SAVE_INTERVAL).await }),
@@ -179,7 +201,7 @@ impl Bridge {
         }
 
         shared.stop();
-        until_shutdown.iter().for_each(AbortHandle::abort);
+        until_shutdown.iter().chain(sentry.iter().flatten()).for_each(AbortHandle::abort);
         info!("stopping: /readyz is 503, webhooks are served for another {drain:?}");
         sleep(drain).await;
         // The worker and the requests in flight end at the same time, so that the grace period is spent once.
@@ -199,6 +221,27 @@ impl Bridge {
         info!("stopped");
         Ok(())
     }
+}
+
+/// Whether this bridge does what one of several bridges on a queue has to do.
+type IsLeader = fn() -> bool;
+
+/// The canary, where one is set.
+fn canary(config: &Config, queue: &Queue, metrics: &Metrics) -> Result<Option<CanaryTask<IsLeader>>, TlsError> {
+    let Some(dsn) = config.canary_dsn.clone() else { return Ok(None) };
+    let mark = CanaryMark::new(&config.pagerduty_service_key);
+    let (pace, ca_file) = (Pace::new(config.canary_every), config.sentry_ca_file.as_deref());
+    let is_leader: IsLeader = || true;
+    CanaryTask::new(dsn, ca_file, mark, queue.clone(), metrics.clone(), pace, is_leader).map(Some)
+}
+
+/// The daily audit and what it finds, where Sentry's API is set.
+fn audit(config: &Config) -> Result<Option<(AuditTask<SentryClient>, AuditHandle)>, TlsError> {
+    let set = (&config.sentry_url, &config.sentry_org, &config.sentry_api_token);
+    let (Some(url), Some(organization), Some(token)) = set else { return Ok(None) };
+    let client = SentryClient::new(url, organization, token.clone(), config.sentry_ca_file.as_deref())?;
+    let handle = AuditHandle::default();
+    Ok(Some((AuditTask::new(client, Expected::of(config), handle.clone()), handle)))
 }
 
 /// Counts every commit of `queue` in `metrics`, and returns the times of the commits.

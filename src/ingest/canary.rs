@@ -10,7 +10,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::alert::Alert;
@@ -66,9 +66,11 @@ impl fmt::Debug for CanaryMark {
 impl CanaryMark {
     /// The mark of the bridge with this default service key.
     #[must_use]
-    #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
     pub fn new(default_key: &ServiceKey) -> Self {
-        Self(Hmac::new_from_slice(default_key.expose().as_bytes()).expect("a key of any length"))
+        // A key of the length of HMAC's block, shorter ones of which end with zeros.
+        let mut key = [0; 64];
+        key[..32].copy_from_slice(&Sha256::digest(default_key.expose()));
+        Self(Hmac::new(&key.into()))
     }
 
     /// The id of a canary that is sent at `at`; `random` tells those of the same millisecond apart.
@@ -92,7 +94,8 @@ impl CanaryMark {
     pub fn recognize(&self, alert: &Alert) -> Option<Option<CanaryId>> {
         let Some(id) = &alert.event_id else { return self.is_title(alert.title.as_deref()?).then_some(None) };
         let id = CanaryId::parse(id)?;
-        let (first, second) = ((id.0 >> 64) as u64, id.0 as u64);
+        let [first, second] =
+            [id.0 >> 64, id.0 & u128::from(u64::MAX)].map(|half| u64::try_from(half).unwrap_or_default());
         let expected = VARIANT | self.code(first);
         bool::from(second.ct_eq(&expected)).then_some(Some(id))
     }

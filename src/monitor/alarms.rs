@@ -11,6 +11,7 @@ use strum::VariantArray;
 
 use super::checks::{Cause, Limits, Trouble};
 use super::snapshot::Snapshot;
+use crate::canary::Progress;
 use crate::pagerduty::Description;
 use crate::pagerduty::event::{Detail, Details, EventAction, HAPPENED_AT, Note, Trigger};
 use crate::queue::IncidentState;
@@ -52,6 +53,11 @@ impl Finding {
             // Wrong signatures are not counted over a restart; only an authenticated webhook is a proof.
             Cause::Signatures => snapshot.metrics.since_webhook.is_some(),
             Cause::Storage => snapshot.queue.is_ok() && snapshot.backlog.is_ok(),
+            Cause::Canary => match &snapshot.sentry.canary {
+                Some(Ok(status)) => status.progress != Progress::Unknown,
+                Some(Err(_)) => false,
+                None => true,
+            },
             Cause::Silence | Cause::Untrusted | Cause::Delivery => true,
         };
         match trouble {
@@ -205,6 +211,7 @@ impl Alarms {
         match cause {
             Cause::Silence => self.limits.silence.unwrap_or(MINUTE).min(MINUTE),
             Cause::Waiting => self.limits.waiting.min(MINUTE),
+            Cause::Canary => self.limits.canary.pending,
             Cause::Delivery => MINUTE,
             Cause::Storage => Duration::from_secs(10),
             Cause::Untrusted | Cause::Signatures | Cause::DeadLetters => Duration::ZERO,
@@ -244,9 +251,9 @@ impl Alarm {
     }
 
     fn resolve_after(&self, cause: Cause, first: Duration, now: Duration) -> Duration {
-        // A webhook ends the silence, and the next silence has to last for the whole setting again. For causes that page
-        // nobody, only the log would be late.
-        if cause == Cause::Silence || !cause.is_paged() {
+        // A webhook ends the silence, and the next silence has to last for the whole setting again; so it is with the canary.
+        // For causes that page nobody, only the log would be late.
+        if matches!(cause, Cause::Silence | Cause::Canary) || !cause.is_paged() {
             return Duration::ZERO;
         }
         let returns = if self.came_back(now) { self.raises.saturating_sub(1) } else { 0 };

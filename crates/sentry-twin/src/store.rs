@@ -75,16 +75,13 @@ fn take(world: &mut World, project: &str, auth: &str, body: &[u8]) -> Result<Rep
 
 fn webhooks(world: &mut World, taken: &Taken<'_>) -> Vec<Delivery> {
     let mut sent = subscriptions(world, taken);
-    let alerts: Vec<(String, Value)> = match world.generation {
-        Generation::Workflows => {
-            let firing = world.workflows.iter().filter(|workflow| is_workflow_firing(world, workflow, taken));
-            firing.map(|workflow| (format!("workflow {}", workflow["id"]), workflow.clone())).collect()
-        }
-        _ => {
-            let rules = world.projects.iter().filter(|one| one.id == taken.project).flat_map(|one| &one.rules);
-            let firing = rules.filter(|rule| is_rule_firing(rule, taken));
-            firing.map(|rule| (format!("rule {}", rule["id"]), rule.clone())).collect()
-        }
+    let alerts: Vec<(String, Value)> = if world.generation == Generation::Workflows {
+        let firing = world.workflows.iter().filter(|workflow| is_workflow_firing(world, workflow, taken));
+        firing.map(|workflow| (format!("workflow {}", workflow["id"]), workflow.clone())).collect()
+    } else {
+        let rules = world.projects.iter().filter(|one| one.id == taken.project).flat_map(|one| &one.rules);
+        let firing = rules.filter(|rule| is_rule_firing(rule, taken));
+        firing.map(|rule| (format!("rule {}", rule["id"]), rule.clone())).collect()
     };
     for (key, alert) in alerts {
         let minutes = alert["frequency"].as_u64().or_else(|| alert["config"]["frequency"].as_u64()).unwrap_or(0);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::sentry::{Audit, Canary};
 use crate::delivery::KeyView;
 use crate::metrics::Bucket;
 use crate::monitor::{Health, Snapshot, Trouble};
@@ -28,6 +29,8 @@ pub(super) struct Status {
     /// Why PagerDuty cannot be trusted.
     untrusted: Option<String>,
     destinations: Vec<DestinationView>,
+    canary: Option<Canary>,
+    audit: Option<Audit>,
 }
 
 #[derive(Debug, Serialize)]
@@ -88,6 +91,8 @@ impl Status {
             queue: overview.map(|overview| QueueCounts::of(overview, snapshot.delivery.unreadable.events)),
             untrusted: snapshot.delivery.untrusted.clone(),
             destinations: destinations(overview, &snapshot.delivery.keys),
+            canary: Canary::of(&snapshot.sentry),
+            audit: Audit::of(&snapshot.sentry),
         }
     }
 }
