@@ -4,7 +4,11 @@
 
 mod audit;
 mod calls;
+mod canary;
+mod canary_alert;
 mod connect;
+mod daily_audit;
+mod inside;
 mod proof;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests of the bridge use all of it")]
