@@ -224,14 +224,14 @@ impl Bridge {
 }
 
 /// Whether this bridge does what one of several bridges on a queue has to do.
-type IsLeader = fn() -> bool;
+type IsLeader = Box<dyn Fn() -> bool>;
 
 /// The canary, where one is set.
 fn canary(config: &Config, queue: &Queue, metrics: &Metrics) -> Result<Option<CanaryTask<IsLeader>>, TlsError> {
     let Some(dsn) = config.canary_dsn.clone() else { return Ok(None) };
     let mark = CanaryMark::new(&config.pagerduty_service_key);
     let (pace, ca_file) = (Pace::new(config.canary_every), config.sentry_ca_file.as_deref());
-    let is_leader: IsLeader = || true;
+    let is_leader: IsLeader = Box::new(|| true);
     CanaryTask::new(dsn, ca_file, mark, queue.clone(), metrics.clone(), pace, is_leader).map(Some)
 }
 

@@ -92,7 +92,10 @@ impl CanaryMark {
     /// Whether `alert` is about a canary, and its event's id where it is about one event.
     #[must_use]
     pub fn recognize(&self, alert: &Alert) -> Option<Option<CanaryId>> {
-        let Some(id) = &alert.event_id else { return self.is_title(alert.title.as_deref()?).then_some(None) };
+        let Some(id) = &alert.event_id else {
+            let mut titles = [&alert.title, &alert.message].into_iter().flatten();
+            return titles.any(|title| self.is_title(title)).then_some(None);
+        };
         let id = CanaryId::parse(id)?;
         let [first, second] =
             [id.0 >> 64, id.0 & u128::from(u64::MAX)].map(|half| u64::try_from(half).unwrap_or_default());

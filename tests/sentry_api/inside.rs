@@ -16,6 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
+use crate::spec::Spec;
 use crate::support::{KEY, PATIENCE, PagerDuty, get, get_with, post};
 use crate::twin::{WEBHOOK_TOKEN, run_in, twin};
 
@@ -151,12 +152,14 @@ impl Inside {
         post(self.address, &format!("/sentry/{WEBHOOK_TOKEN}"), &[], body).said()
     }
 
-    /// What `/api/status` answers.
+    /// What `/api/status` answers, which is what `docs/openapi.json` describes.
     #[track_caller]
     pub(crate) fn status(&self) -> Value {
         let answer = get_with(self.address, "/api/status", &[("Authorization", &format!("Bearer {ADMIN}"))]);
         assert_eq!(answer.status, 200);
-        answer.json()
+        let status = answer.json();
+        Spec::read().holds("GET", "/api/status", 200, &status);
+        status
     }
 
     /// Every metric, as `/metrics` shows it.

@@ -10,6 +10,8 @@ mod connect;
 mod daily_audit;
 mod inside;
 mod proof;
+#[path = "../bridge/api/spec.rs"]
+mod spec;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests of the bridge use all of it")]
 mod support;

@@ -27,7 +27,7 @@ pub struct Schedule {
 
 impl Default for Schedule {
     fn default() -> Self {
-        Self { first: Duration::from_secs(15), every: Duration::from_hours(24), retry: Duration::from_hours(1) }
+        Self { first: Duration::from_secs(5), every: Duration::from_hours(24), retry: Duration::from_hours(1) }
     }
 }
 

@@ -105,7 +105,7 @@ fn report_of(now: DateTime<Utc>, report: &AuditReport) -> Markup {
         }
         @for finding in findings.iter().take(MAX_FINDINGS) { (finding_of(finding)) }
         @if findings.len() > MAX_FINDINGS {
-            p .more { (count((findings.len() - MAX_FINDINGS) as u64)) " more findings: run " code { "audit" } "." }
+            p .more { (counted((findings.len() - MAX_FINDINGS) as u64, "more finding", "more findings")) ": run " code { "audit" } "." }
         }
         @for note in &report.audit.notes { p .empty dir="auto" { "Note: " (harmless(note)) } }
     }
