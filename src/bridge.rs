@@ -16,17 +16,19 @@ use actix_web::{App, HttpServer, rt};
 use chrono::Utc;
 use log::{info, warn};
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinError};
 use tokio::time::{sleep, timeout};
 
 use crate::canary::{CanaryTask, Pace};
-use crate::config::Config;
+use crate::config::{Config, FallbackUrl};
 use crate::delivery::{Limits, Worker};
 use crate::descriptors;
 use crate::ingest::{CanaryMark, Ingest};
 use crate::logging::{self, throttle};
 use crate::metrics::Metrics;
+use crate::monitor::fallback::{FallbackTask, Webhook};
+use crate::monitor::snapshot::FallbackView;
 use crate::monitor::{self, AlarmTask, CommitTimes, Intervals, Monitor, Paging};
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
@@ -93,6 +95,7 @@ pub struct Bridge {
     alarms: AlarmTask,
     canary: Option<CanaryTask<IsLeader>>,
     audit: Option<AuditTask<SentryClient>>,
+    fallback: Option<FallbackTask>,
     history: Retention,
     drain: Duration,
     grace: Duration,
@@ -108,6 +111,7 @@ impl Bridge {
     pub async fn build(config: Config, listener: TcpListener) -> Result<Self, StartupError> {
         let address = listener.local_addr().map_err(StartupError::Server)?;
         let client = Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref())?;
+        let webhook = fallback_webhook(&config)?;
         let queue = Queue::open(config.database_url.sqlite_path()).await?;
         let metrics = Metrics::new();
         let commits = count_commits(&queue, &metrics);
@@ -116,6 +120,7 @@ impl Bridge {
         let audit = audit(&config)?;
         let canary = canary(&config, &queue, &metrics)?;
         let handle = audit.as_ref().map(|(_, handle)| handle.clone());
+        let (view, fallback_view) = watch::channel(FallbackView::default());
         let monitor = Monitor::new(
             Utc::now(),
             queue.clone(),
@@ -125,20 +130,27 @@ impl Bridge {
             &config.incident_key_prefix,
         )
         .with_commits(commits)
-        .with_sentry(canary.is_some(), handle);
+        .with_sentry(canary.is_some(), handle)
+        .with_fallback(webhook.is_some().then_some(fallback_view));
         let alarms = AlarmTask::new(monitor.clone(), queue.clone(), client, paging(&config));
+        // One bridge leads: the one that has the queue to itself.
+        let leads = || true;
+        let fallback = webhook.map(|webhook| {
+            FallbackTask::new(monitor.clone(), queue.clone(), webhook, leads, alarms.unsent_alarm(), view)
+        });
         let history = Retention { age: config.keep_delivered, rows: KEEP_ROWS };
         let (drain, grace) = (config.shutdown_drain, config.shutdown_grace);
         let shared = Data::new(app_state(config, &queue, metrics, monitor));
         let server = serve(listener, shared.clone(), grace).map_err(StartupError::Server)?;
         let audit = audit.map(|(task, _)| task);
-        Ok(Self { address, server, worker, queue, shared, alarms, canary, audit, history, drain, grace })
+        Ok(Self { address, server, worker, queue, shared, alarms, canary, audit, fallback, history, drain, grace })
     }
 
-    /// The same with other intervals of the alarm task.
+    /// The same with other intervals of the alarms and of the fallback webhook.
     #[must_use]
     pub fn with_intervals(self, intervals: Intervals) -> Self {
-        Self { alarms: self.alarms.with_intervals(intervals), ..self }
+        let fallback = self.fallback.map(|fallback| fallback.with_intervals(intervals));
+        Self { alarms: self.alarms.with_intervals(intervals), fallback, ..self }
     }
 
     /// The same with canaries at another pace, and audits at another schedule.
@@ -168,7 +180,8 @@ impl Bridge {
     ///
     /// When the web server fails, or a background task ends, by itself or by a panic.
     pub async fn run_until_stopped(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { address, server, worker, queue, shared, alarms, canary, audit, history, drain, grace } = self;
+        let Self { address, server, worker, queue, shared, alarms, canary, audit, fallback, history, drain, grace } =
+            self;
         let server_handle = server.handle();
         let (stop_worker, worker_stops) = oneshot::channel();
         let mut worker = rt::spawn(worker.run(async move { worker_stops.await.unwrap_or_default() }));
@@ -184,11 +197,12 @@ impl Bridge {
             canary.map(|canary| tasks.spawn("the canary", canary.run())),
             audit.map(|audit| tasks.spawn("the audit", audit.run())),
         ];
-        let until_shutdown = [
+        let mut until_shutdown = vec![
             tasks.spawn("retention", async move { pruned.keep_pruned(history, PRUNE_INTERVAL, Utc::now).await }),
             tasks.spawn("saving metrics", async move { saved.keep_metrics_persisted(&metrics, SAVE_INTERVAL).await }),
             tasks.spawn("the alarms", alarms.run()),
         ];
+        until_shutdown.extend(fallback.map(|fallback| tasks.spawn("the fallback webhook", fallback.run())));
         info!("listening on http://{address}");
 
         // None of them ends by itself unless something is wrong, and a restart is better than a process that looks alive
@@ -309,6 +323,12 @@ async fn last_failures(queue: &Queue) -> Vec<(ServiceKey, String)> {
             Vec::new()
         }
     }
+}
+
+/// The webhook of `BRIDGE_FALLBACK_URL`, if that is set.
+fn fallback_webhook(config: &Config) -> Result<Option<Webhook>, TlsError> {
+    let webhook = |url: FallbackUrl| Webhook::new(url, config.fallback_ca_file.as_deref());
+    config.fallback_url.clone().map(webhook).transpose()
 }
 
 /// Alarms page the alarm key first, then the default key.

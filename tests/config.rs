@@ -89,6 +89,7 @@ fn what_is_not_set_has_the_default_of_the_contract() {
     assert_eq!(config.silence_alarm, None);
     assert_eq!(config.waiting_alarm, Duration::from_mins(15));
     assert_eq!(config.alarm_key().expose(), KEY);
+    assert!(config.fallback_url.is_none() && config.fallback_ca_file.is_none());
     assert_eq!(config.log_format, LogFormat::Auto);
     assert_eq!(config.rust_log, "info");
 }
@@ -124,6 +125,8 @@ fn every_setting_is_heeded() {
         ("BRIDGE_SILENCE_ALARM", "12h"),
         ("BRIDGE_WAITING_ALARM", "1m"),
         ("BRIDGE_ALARM_SERVICE_KEY", ROUTED_KEY),
+        ("BRIDGE_FALLBACK_URL", "https://chat.example.com/hooks/SECRET"),
+        ("BRIDGE_FALLBACK_CA_FILE", "/etc/chat-ca.pem"),
         ("BRIDGE_ADMIN_TOKEN", &format!("{ADMIN_TOKEN},{ADMIN_TOKEN}-2")),
         ("BRIDGE_MAX_BODY", "1MiB"),
         ("BRIDGE_SHUTDOWN_DRAIN", "0s"),
@@ -166,6 +169,9 @@ fn every_setting_is_heeded() {
     assert_eq!(config.silence_alarm, Some(Duration::from_hours(12)));
     assert_eq!(config.waiting_alarm, Duration::from_mins(1));
     assert_eq!(config.alarm_key().expose(), ROUTED_KEY);
+    let fallback = config.fallback_url.as_ref().map(|url| url.expose().as_str());
+    assert_eq!(fallback, Some("https://chat.example.com/hooks/SECRET"));
+    assert_eq!(config.fallback_ca_file.as_deref(), Some(Path::new("/etc/chat-ca.pem")));
     assert_eq!(config.log_format, LogFormat::Json);
     assert_eq!(config.rust_log, "debug");
 }
@@ -256,6 +262,7 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             ("BRIDGE_SILENCE_ALARM", "off"),
             ("BRIDGE_WAITING_ALARM", "0s"),
             ("BRIDGE_ALARM_SERVICE_KEY", &ROUTED_KEY[1..]),
+            ("BRIDGE_FALLBACK_URL", "http://chat.example.com/hooks/SECRET"),
         ]),
         [
             "BRIDGE_PAGERDUTY_SERVICE_KEY has 31 characters, but an integration key has 32",
@@ -285,6 +292,8 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             "BRIDGE_SILENCE_ALARM is `off`, which is no duration: write it like `10s`, `2m` or `1h30m`",
             "BRIDGE_WAITING_ALARM is `0s`, but may be from 1s to 30days",
             "BRIDGE_ALARM_SERVICE_KEY has 31 characters, but an integration key has 32",
+            "BRIDGE_FALLBACK_URL is plain `http` to chat.example.com, where everybody between could read the secret in the \
+             address: write `https`",
             "BRIDGE_ADMIN_TOKEN has 15 characters in token 1, but it takes 16: make one with `openssl rand -hex 24`",
         ]
     );
@@ -455,6 +464,7 @@ fn settings_do_not_print_secrets() {
         ("BRIDGE_PAGERDUTY_ROUTES", &format!("level,fatal,{ROUTED_KEY}")),
         ("BRIDGE_SENTRY_CLIENT_SECRET", CLIENT_SECRET),
         ("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN),
+        ("BRIDGE_FALLBACK_URL", "https://chat.example.com/hooks/SECRET?token=SECRET"),
     ]);
     let printed = format!("{config:?} {config:#?}");
     assert!(printed.contains("…3210") && printed.contains("…6789"), "{printed}");
@@ -513,7 +523,7 @@ fn help_tells_every_setting_its_default_and_meaning() {
 }
 
 #[test]
-fn the_readme_lists_every_setting_with_its_default_and_its_line() {
+fn the_page_of_settings_lists_every_one_with_its_default_and_its_line() {
     let row = |setting: &Setting| {
         let default = match setting.default {
             _ if setting.required => "required".to_owned(),
@@ -523,5 +533,5 @@ fn the_readme_lists_every_setting_with_its_default_and_its_line() {
         format!("| `{}` | {default} | {} |", setting.name, setting.help())
     };
     let head = "| variable | default | meaning |\n|---|---|---|\n";
-    generated("README.md", head, "\n\n", &SETTINGS.iter().map(row).collect::<Vec<_>>().join("\n"));
+    generated("docs/settings.md", head, "", &SETTINGS.iter().map(row).map(|row| row + "\n").collect::<String>());
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::{AdminToken, ApiToken, ClientSecret, DatabaseUrl, Dsn, LogFormat, ResolveScope, WebhookToken};
+use super::{AdminToken, ApiToken, ClientSecret, DatabaseUrl, Dsn, FallbackUrl, LogFormat, ResolveScope, WebhookToken};
 use crate::alert::{Level, Opening};
 use crate::pagerduty::ServiceKey;
 use crate::redaction::Redaction;
@@ -88,6 +88,7 @@ one_part! {
     ServiceKey: |value| value.expose();
     ApiToken: |value| value.digest();
     Dsn: |value| value.digest();
+    FallbackUrl: |value| value.digest();
     DatabaseUrl: |value| Path::as_os_str(value.sqlite_path()).as_bytes();
     Level: |value| value.name();
     ResolveScope: |value| format!("{value:?}");

@@ -1,9 +1,9 @@
 //! The configuration: `BRIDGE_*` variables, read once at start and checked into types.
 //!
 //! Every setting is declared once, in the list below. A declaration is the field of [`Config`], its documentation (which
-//! `--help`, `.env.example` and the table in the README repeat), its default, whether it is secret, and its parser. To
+//! `--help`, `.env.example` and the table in `docs/settings.md` repeat), its default, whether it is secret, and its parser. To
 //! add a setting, add a declaration there and use the new field; then run
-//! `UPDATE_DOCS=1 cargo test --test config` to bring `.env.example` and the README up to date.
+//! `UPDATE_DOCS=1 cargo test --test config` to bring `.env.example` and `docs/settings.md` up to date.
 //!
 //! - `source`: environment, `.env` and the files that `BRIDGE_X_FILE` name, as one text per setting
 //! - `declare`: the macro of the list: sorts the texts into fields with `envy` and parses each of them
@@ -36,7 +36,7 @@ use crate::redaction::Redaction;
 use crate::routing::{Route, Routes};
 
 pub use crate::logging::LogFormat;
-pub use address::{DatabaseUrl, DatabaseUrlError, PagerDutyUrlError};
+pub use address::{DatabaseUrl, DatabaseUrlError, FallbackUrl, FallbackUrlError, PagerDutyUrlError};
 pub use declare::{Setting, help};
 pub use dsn::{Dsn, DsnError};
 pub use error::{ConfigError, Fault, Problem};
@@ -147,6 +147,12 @@ declare! {
 
     /// Integration key for the bridge's own alarms, best of another service; unset: the default one.
     optional secret BRIDGE_ALARM_SERVICE_KEY alarm_service_key: Option<ServiceKey> = ServiceKey::parse;
+
+    /// Webhook of a chat tool, told when PagerDuty itself takes no events and when that is over; unset: nobody is.
+    optional secret BRIDGE_FALLBACK_URL fallback_url: Option<FallbackUrl> = FallbackUrl::parse;
+
+    /// PEM file of certificate authorities to trust for that webhook besides the usual ones.
+    optional plain BRIDGE_FALLBACK_CA_FILE fallback_ca_file: Option<PathBuf> = |text| Ok::<_, Infallible>(text.into());
 
     /// Secret that opens the status page and `/api`, 16 characters or more; several, comma separated. Unset: no page.
     list secret BRIDGE_ADMIN_TOKEN admin_token: Vec<AdminToken> = AdminToken::parse_list;

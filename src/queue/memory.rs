@@ -9,7 +9,7 @@ use super::store::{
     Attemptable, Committed, Incident, IncidentChange, IncidentQueue, Known, KnownIncident, Plan, Prune, Resolve, Row,
     Seen, Settling, Store, Tail, WaitingRow, Wanted,
 };
-use super::{CanaryChange, Envelope, EventId, QueueError, RejectedId, State};
+use super::{CanaryChange, Envelope, EventId, OutageNotice, QueueError, RejectedId, State};
 use crate::ingest::DedupKey;
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{EventType, IncidentKey};
@@ -247,6 +247,10 @@ impl Store for MemoryStore {
 
     async fn write_canary(&mut self, _change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
         Ok(None)
+    }
+
+    async fn write_outage_notice(&mut self, _notice: OutageNotice) -> Result<(), QueueError> {
+        Ok(())
     }
 
     async fn shrink(&mut self, _pages: u32) -> Result<u64, QueueError> {

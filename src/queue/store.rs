@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 
 use super::decide::times::Window;
 use super::envelope::{Begun, Envelope, EventId, State, with_counts_of};
-use super::{CanaryChange, QueueError, Rejected, RejectedId};
+use super::{CanaryChange, OutageNotice, QueueError, Rejected, RejectedId};
 use crate::ingest::DedupKey;
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
@@ -42,6 +42,9 @@ pub(super) trait Store: Send + 'static {
         &mut self,
         change: &CanaryChange,
     ) -> impl Future<Output = Result<Option<DateTime<Utc>>, QueueError>> + Send;
+
+    /// Stores what the fallback webhook was told last.
+    fn write_outage_notice(&mut self, notice: OutageNotice) -> impl Future<Output = Result<(), QueueError>> + Send;
 
     /// Returns at most so many empty pages to the file system, and returns how many are left.
     fn shrink(&mut self, pages: u32) -> impl Future<Output = Result<u64, QueueError>> + Send;

@@ -23,7 +23,7 @@ fn kinds(status: &Value) -> Option<Vec<String>> {
 }
 
 #[test]
-fn it_finds_what_audit_finds_and_says_whose_eyes_looked() {
+fn it_finds_what_audit_finds_and_says_whose_token_it_used() {
     for generation in [Generation::Plugin, Generation::Apps, Generation::Workflows] {
         let mut setup = Setup::connected(generation);
         let bridge = start(&mut setup, &[]);

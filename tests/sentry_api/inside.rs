@@ -33,6 +33,8 @@ const INTERVALS: Intervals = Intervals {
     resolve_after: Duration::from_millis(200),
     unverified: Duration::ZERO,
     canary: SHORT,
+    outage_after: Duration::from_mins(1),
+    fallback_pause: Duration::from_secs(2),
 };
 
 /// A Sentry with the project `shop`, PagerDuty's place, and what leads from the one to the other.

@@ -38,6 +38,7 @@ fn healthy() -> Snapshot {
         delivery: DeliveryView { keys: vec![lane()], ..DeliveryView::default() },
         metrics: MetricsSnapshot { last_webhook_at: Some(at(59)), ..MetricsSnapshot::default() },
         sentry: SentrySide::default(),
+        fallback: None,
     }
 }
 
@@ -50,6 +51,7 @@ fn lane() -> KeyView {
         backs_off_until: None,
         last_failure: None,
         is_permanent: false,
+        is_throttled: false,
         last_delivered_at: None,
     }
 }

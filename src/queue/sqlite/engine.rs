@@ -16,7 +16,7 @@ use super::statement_batch::StatementBatch;
 use super::{SqliteReads, canary, maintenance, recovery, schema, write};
 use crate::metrics::PersistedMetrics;
 use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
-use crate::queue::{CanaryChange, EventId, QueueError};
+use crate::queue::{CanaryChange, EventId, OutageNotice, QueueError};
 
 /// The first pause between two attempts to open files again; it doubles with each.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
@@ -332,6 +332,10 @@ impl Store for Engine {
 
     async fn write_canary(&mut self, change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
         self.transact(async |connection| canary::write(connection, change).await).await
+    }
+
+    async fn write_outage_notice(&mut self, notice: OutageNotice) -> Result<(), QueueError> {
+        self.transact(async |connection| maintenance::write_outage_notice(connection, notice).await).await
     }
 
     async fn shrink(&mut self, pages: u32) -> Result<u64, QueueError> {

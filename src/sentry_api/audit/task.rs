@@ -37,7 +37,7 @@ pub struct AuditReport {
     /// When it ended.
     pub at: DateTime<Utc>,
     /// Whose token looked, in words.
-    pub eyes: String,
+    pub token: String,
     /// Which generation of Sentry it was, in words.
     pub generation: String,
     /// What was found.
@@ -124,7 +124,7 @@ impl<A: SentryApi> AuditTask<A> {
         let inventory = read(&self.api, wanted).await?;
         Ok(AuditReport {
             at: Utc::now(),
-            eyes: inventory.identity.to_string(),
+            token: inventory.identity.to_string(),
             generation: inventory.generation.to_string(),
             audit: audit(&inventory, &self.expected),
         })

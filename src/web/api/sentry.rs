@@ -65,7 +65,7 @@ impl Audit {
         Some(Self {
             last: last.as_ref().map(|report| LastAudit {
                 at: time(report.at),
-                token: report.eyes.clone(),
+                token: report.token.clone(),
                 generation: report.generation.clone(),
                 projects: report.audit.projects.clone(),
                 findings: report.audit.findings.clone(),

@@ -101,7 +101,7 @@ fn report_of(now: DateTime<Utc>, report: &AuditReport) -> Markup {
         p .empty {
             "Audit: " (count(paging as u64)) " of " (counted(projects.len() as u64, "project pages", "projects page")) ", "
             (counted(findings.len() as u64, "finding", "findings")) ". Done " (ago(now, report.at)) " with the token of "
-            span dir="auto" { (harmless(&report.eyes)) } "."
+            span dir="auto" { (harmless(&report.token)) } "."
         }
         @for finding in findings.iter().take(MAX_FINDINGS) { (finding_of(finding)) }
         @if findings.len() > MAX_FINDINGS {

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use insta::assert_snapshot;
 use maud::Markup;
 
-use self::samples::{dead, degraded, frame, hostile, record, rejected, snapshot, well};
+use self::samples::{dead, degraded, frame, hostile, now, record, rejected, snapshot, well};
 use super::assets::{ICON, SCRIPT, STYLE};
 use super::detail;
 use super::forms::{self, Subject};
 use super::overview::{self, Lists, Notice, Status};
 use crate::canary::{CanaryStatus, Progress, RoundTrip};
+use crate::monitor::snapshot::FallbackView;
 use crate::monitor::{Cause, Health, Trouble};
 use crate::queue::{EventId, Rejected, RejectedId};
 use crate::sentry_api::ApiError;
@@ -82,7 +83,7 @@ fn what_cannot_be_read_is_counted() {
 }
 
 #[test]
-fn the_canary_is_shown_with_its_time_and_the_audit_with_its_remedies_and_whose_eyes_looked() {
+fn the_canary_is_shown_with_its_time_and_the_audit_with_its_remedies_and_its_token() {
     let mut status = well();
     let page = overview::page(&frame(), &status).0;
     assert!(page.contains("Canary: off. With <code>BRIDGE_CANARY_DSN</code> set"), "{page}");
@@ -116,6 +117,27 @@ fn the_canary_is_shown_with_its_time_and_the_audit_with_its_remedies_and_whose_e
     let page = overview::page(&frame(), &status).0;
     assert!(page.contains("The audit failed") && page.contains("GET /api/0/&lt;b&gt;/ (403)"), "{page}");
     assert!(page.contains("21 findings"), "what was found before is shown: {page}");
+}
+
+#[test]
+fn a_fallback_webhook_is_shown_where_there_is_one_and_marked_when_it_fails() {
+    let mut status = well();
+    assert!(!overview::page(&frame(), &status).0.contains("Fallback webhook"));
+    status.snapshot.fallback = Some(FallbackView::default());
+    let page = overview::page(&frame(), &status).0;
+    assert!(
+        page.contains("<div class=\"\" id=\"fallback\"><dt>Fallback webhook</dt><dd>not needed yet</dd></div>"),
+        "{page}"
+    );
+    let (last_told_at, outage_since) = (Some(now()), Some(now()));
+    let failure = Some("chat.example.com: answered 500".to_owned());
+    status.snapshot.fallback = Some(FallbackView { last_told_at, outage_since, failure });
+    let page = overview::page(&frame(), &status).0;
+    assert!(
+        page.contains("<div class=\"alert\" id=\"fallback\"><dt>Fallback webhook</dt><dd>told of the outage "),
+        "{page}"
+    );
+    assert!(page.contains("<small>failing: chat.example.com: answered 500</small>"), "{page}");
 }
 
 #[test]

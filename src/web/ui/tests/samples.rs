@@ -43,6 +43,7 @@ pub(super) fn snapshot() -> Snapshot {
         delivery: DeliveryView::default(),
         metrics: MetricsSnapshot::default(),
         sentry: SentrySide::default(),
+        fallback: None,
     }
 }
 
@@ -57,7 +58,7 @@ pub(super) fn audit() -> AuditReport {
     };
     AuditReport {
         at: ago(3_600),
-        eyes: "member@example.com".to_owned(),
+        token: "member@example.com".to_owned(),
         generation: "workflows".to_owned(),
         audit: Audit {
             projects: vec![ProjectAudit { project: "shop".to_owned(), pages: false, alerts: Vec::new() }],
@@ -76,6 +77,7 @@ fn lane(end: &str) -> KeyView {
         backs_off_until: None,
         last_failure: None,
         is_permanent: false,
+        is_throttled: false,
         last_delivered_at: Some(ago(12)),
     }
 }
