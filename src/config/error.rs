@@ -51,7 +51,7 @@ pub enum Problem {
         remedy: &'static str,
     },
     /// No setting has this name.
-    #[error("{name} is no setting of this version, the nearest name is {nearest}{}", service_link(.name))]
+    #[error("{name} is an unknown setting; did you mean {nearest}?{}", service_link(.name))]
     Unknown {
         /// The name that was set.
         name: String,
@@ -59,7 +59,7 @@ pub enum Problem {
         nearest: String,
     },
     /// A value that is no text.
-    #[error("{name} holds bytes that are not UTF-8")]
+    #[error("{name} is not valid UTF-8")]
     NotText {
         /// The variable.
         name: String,
@@ -170,7 +170,7 @@ impl Problem {
 fn service_link(name: &str) -> &'static str {
     let is_link = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"].iter().any(|part| name.contains(part));
     if is_link || name.ends_with("_PORT") {
-        " (Kubernetes sets such names for a Service whose name begins with `bridge`: give the pod `enableServiceLinks: false`)"
+        " (Kubernetes sets such variables for a Service whose name begins with `bridge`: set `enableServiceLinks: false` in the pod)"
     } else {
         ""
     }
