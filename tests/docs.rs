@@ -86,8 +86,10 @@ fn links(document: &str) -> BTreeSet<&str> {
 /// The pages of the book, by their paths below `docs/`.
 fn pages() -> BTreeSet<String> {
     let files = fs::read_dir(root().join("docs")).unwrap();
-    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-    names.filter(|name| name.ends_with(".md") && name != "SUMMARY.md").collect()
+    let files = files.map(|file| file.unwrap().path());
+    let pages = files.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let names = pages.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned());
+    names.filter(|name| name != "SUMMARY.md").collect()
 }
 
 #[test]
@@ -169,7 +171,7 @@ fn command_line() -> String {
         let help = command.render_long_help().to_string();
         let lines: Vec<&str> = help.trim_end().lines().map(str::trim_end).collect();
         let name = command.get_bin_name().unwrap().to_owned();
-        page += &format!("\n## {name}\n\n```text\n{}\n```\n", lines.join("\n"));
+        page += &["\n## ", &name, "\n\n```text\n", &lines.join("\n"), "\n```\n"].concat();
         let subcommands: Vec<_> =
             command.get_subcommands().filter(|command| command.get_name() != "help").cloned().collect();
         waiting.extend(subcommands.into_iter().rev());
