@@ -29,10 +29,11 @@ use crate::logging::{self, throttle};
 use crate::metrics::Metrics;
 use crate::monitor::{self, AlarmTask, CommitTimes, Intervals, Monitor, Paging};
 use crate::pagerduty::ServiceKey;
-use crate::pagerduty::client::{Client, ClientError};
+use crate::pagerduty::client::Client;
 use crate::queue::retention::KEEP_ROWS;
 use crate::queue::{Commit, Queue, QueueError, Retention};
 use crate::supervision::{TaskEnded, Tasks};
+use crate::tls::TlsError;
 use crate::web::auth::admin::AdminAuth;
 use crate::web::auth::webhook::Authentication;
 use crate::web::{self, AppState, Endpoints};
@@ -65,9 +66,9 @@ pub enum StartupError {
     /// The queue cannot be used.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// The client for PagerDuty cannot be set up.
+    /// A client cannot be set up.
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Tls(#[from] TlsError),
     /// The HTTP server cannot be set up.
     #[error("the web server cannot start: {0}")]
     Server(io::Error),

@@ -60,6 +60,7 @@
 //!   rejected webhooks.
 //! - [`sentry_api`]: Sentry's own API, for `connect` and `audit`. The way of an alert does not depend on it.
 //! - [`bridge`]: the running application. [`descriptors`] raises the limit of open files for it.
+//! - [`tls`]: which certificate authorities the clients trust.
 //! - [`printable`]: escapes control characters in texts of others. Terminals and logs only see what it returns.
 //! - [`build_info`]: the version and commit of this build.
 //!
@@ -89,4 +90,5 @@ pub mod routing;
 pub mod sentry;
 pub mod sentry_api;
 pub mod supervision;
+pub mod tls;
 pub mod web;

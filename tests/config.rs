@@ -84,7 +84,7 @@ fn what_is_not_set_has_the_default_of_the_contract() {
     assert_eq!(config.shutdown_grace, Duration::from_secs(20));
     assert!(config.alarms);
     assert!(config.sentry_url.is_none() && config.sentry_org.is_none() && config.sentry_api_token.is_none());
-    assert!(!config.sentry_allow_http);
+    assert!(!config.sentry_allow_http && config.sentry_ca_file.is_none());
     assert_eq!(config.silence_alarm, None);
     assert_eq!(config.waiting_alarm, Duration::from_mins(15));
     assert_eq!(config.alarm_key().expose(), KEY);
@@ -115,6 +115,7 @@ fn every_setting_is_heeded() {
         ("BRIDGE_SENTRY_URL", "http://sentry.example/folder"),
         ("BRIDGE_SENTRY_ORG", "acme"),
         ("BRIDGE_SENTRY_API_TOKEN", "SECRET-of-the-api-of-sentry"),
+        ("BRIDGE_SENTRY_CA_FILE", "/etc/sentry-ca.pem"),
         ("BRIDGE_SENTRY_ALLOW_HTTP", "on"),
         ("BRIDGE_ALARMS", "off"),
         ("BRIDGE_SILENCE_ALARM", "12h"),
@@ -153,6 +154,7 @@ fn every_setting_is_heeded() {
     assert_eq!(config.sentry_url.as_ref().map(url::Url::as_str), Some("http://sentry.example/folder"));
     assert_eq!(config.sentry_org.as_deref(), Some("acme"));
     assert_eq!(config.sentry_api_token.as_ref().map(ApiToken::expose), Some("SECRET-of-the-api-of-sentry"));
+    assert_eq!(config.sentry_ca_file.as_deref(), Some(Path::new("/etc/sentry-ca.pem")));
     assert!(config.sentry_allow_http);
     assert!(!config.alarms);
     assert_eq!(config.silence_alarm, Some(Duration::from_hours(12)));

@@ -20,7 +20,7 @@ use crate::routing::Route;
 ///
 /// It is the same for settings that mean the same, however they are spelt, ordered or given: `60s` and `1m`, a token
 /// and its file, the order of names in a list. The order of routes counts, since the first that matches wins. Of a file
-/// that is read later, `BRIDGE_PAGERDUTY_CA_FILE`, the name counts and not what it holds.
+/// that is read later, such as `BRIDGE_PAGERDUTY_CA_FILE`, the name counts and not what it holds.
 ///
 /// It may be shown to anybody: without the service keys, which are random, no guess at another secret can be tried
 /// against it.

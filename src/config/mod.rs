@@ -122,6 +122,9 @@ declare! {
     /// Token for Sentry's API; docs/sentry.md lists the scopes it needs.
     optional secret BRIDGE_SENTRY_API_TOKEN sentry_api_token: Option<ApiToken> = ApiToken::parse;
 
+    /// PEM file of certificate authorities to trust for Sentry's API besides the usual ones.
+    optional plain BRIDGE_SENTRY_CA_FILE sentry_ca_file: Option<PathBuf> = |text| Ok::<_, Infallible>(text.into());
+
     /// `on` allows plain `http` to Sentry's API beyond loopback addresses; the token then travels unencrypted.
     default plain BRIDGE_SENTRY_ALLOW_HTTP sentry_allow_http: bool = values::switch, or "off";
 

@@ -213,7 +213,7 @@ impl Ingest {
 
     fn decide_on(&self, alert: Alert, generation: Generation, webhook: &Webhook<'_>) -> Decision {
         let opening = match alert.action {
-            Action::Trigger(opening) => opening,
+            Action::Trigger(opening) | Action::Reopen(opening) => opening,
             Action::Acknowledge if !self.policy.acknowledge => return Decision::Ignored(Ignored::AcknowledgeOff),
             Action::Resolve if self.policy.resolve == ResolveScope::Off => {
                 return Decision::Ignored(Ignored::ResolveOff);
@@ -227,7 +227,7 @@ impl Ingest {
         {
             return Decision::Ignored(Ignored::BelowMinLevel { level, min_level });
         }
-        if opening == Opening::IssueUnresolved {
+        if matches!(alert.action, Action::Reopen(_)) {
             self.follow_up(alert, webhook)
         } else if self.pages_on(opening) {
             self.trigger(alert, opening, generation, webhook)
@@ -253,7 +253,9 @@ impl Ingest {
     fn follow_up(&self, mut alert: Alert, webhook: &Webhook<'_>) -> Decision {
         let fallback = match alert.action {
             Action::Resolve => (self.policy.resolve == ResolveScope::All).then(|| self.routes.default_key().clone()),
-            Action::Trigger(opening) => self.pages_on(opening).then(|| self.routes.key_for(&alert).clone()),
+            Action::Trigger(opening) | Action::Reopen(opening) => {
+                self.pages_on(opening).then(|| self.routes.key_for(&alert).clone())
+            }
             Action::Acknowledge => None,
         };
         let signed = webhook.is_signed.then_some(webhook.body);

@@ -1,7 +1,7 @@
 //! One attempt to send an event to PagerDuty, with `awc` over rustls.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,16 +11,13 @@ use awc::http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
 use awc::{ClientResponse, Connector};
 use chrono::Utc;
 use futures_util::{Stream, StreamExt};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
-use thiserror::Error;
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use super::connect::Connect;
 use super::outcome::{Answer, Cause, Outcome};
 use super::{ApiVersion, Destination, events_api};
+use crate::tls::{self, TlsError};
 
 /// How much of an answer is read, in bytes: enough for every reason, and bounded.
 const MAX_ANSWER: usize = 16 * 1024;
@@ -28,22 +25,6 @@ const MAX_ANSWER: usize = 16 * 1024;
 /// How long an idle connection is kept. PagerDuty closes idle ones earlier than most clients expect
 /// (alertmanager#2352), and an event sent into a closing connection costs an attempt.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-
-/// Why the client could not be built.
-#[derive(Debug, Error)]
-pub enum ClientError {
-    /// The extra certificate authorities cannot be used.
-    #[error("BRIDGE_PAGERDUTY_CA_FILE names {}, which {problem}: it has to be a PEM file with at least one certificate", path.display())]
-    CaFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// rustls supports none of the TLS versions asked for.
-    #[error("TLS cannot be set up: {0}")]
-    Tls(#[from] rustls::Error),
-}
 
 /// Sends events to one PagerDuty. Cheap to clone; bound to its thread, as every `awc` client is.
 #[derive(Clone)]
@@ -57,9 +38,10 @@ impl Client {
     /// Makes a client for the PagerDuty at `root`, such as `https://events.pagerduty.com`; the path of an Events API is
     /// added to it. One attempt takes `timeout` at most, from connecting to the last byte of the answer. It trusts the
     /// usual certificate authorities and those of the PEM file `ca_file`, and never follows a redirect.
-    pub fn new(root: &Url, timeout: Duration, ca_file: Option<&Path>) -> Result<Self, ClientError> {
+    pub fn new(root: &Url, timeout: Duration, ca_file: Option<&Path>) -> Result<Self, TlsError> {
         // A file that cannot be used is reported whether it is needed or not.
-        let tls = Some(Arc::new(tls_config(ca_file)?)).filter(|_| root.scheme() == "https");
+        let tls = tls::client_config("BRIDGE_PAGERDUTY_CA_FILE", ca_file)?;
+        let tls = Some(Arc::new(tls)).filter(|_| root.scheme() == "https");
         let connector = Connector::new()
             .connector(Connect::new(tls))
             .timeout(timeout / 2)
@@ -123,27 +105,6 @@ fn target(url: &Url, endpoint: &str) -> String {
         (None, Some((host, path))) => format!("http://{host}:443/{path}"),
         _ => format!("http://{rest}"),
     }
-}
-
-pub(crate) fn tls_config(ca_file: Option<&Path>) -> Result<ClientConfig, ClientError> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(path) = ca_file {
-        let refuse = |problem: String| ClientError::CaFile { path: path.to_owned(), problem };
-        let certificates = CertificateDer::pem_file_iter(path)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| refuse(format!("cannot be read ({error})")))?;
-        let (added, _) = roots.add_parsable_certificates(certificates);
-        if added == 0 {
-            return Err(refuse("holds no certificate".to_owned()));
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
 }
 
 async fn read_answer<S>(mut response: ClientResponse<S>, destination: &Destination, deadline: Instant) -> Outcome

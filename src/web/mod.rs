@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpResponse, Resource, Route};
+use actix_web::{HttpResponse, Resource, Route, guard};
 
 use self::answer::{method_not_allowed, not_found};
 use self::auth::admin::AdminAuth;
@@ -145,6 +145,12 @@ fn webhook_routes(config: &mut ServiceConfig) {
                 web::resource(["", "/", "/{token}", "/{token}/"])
                     .route(web::post().to(webhook::receive))
                     .default_service(web::to(webhook::wrong_method)),
+            )
+            .service(
+                web::resource("/{path:.*}")
+                    .guard(guard::Post())
+                    .guard(guard::fn_guard(webhook::is_from_sentrys_pages))
+                    .to(webhook::receive),
             )
             .default_service(web::to(webhook::wrong_path)),
     );

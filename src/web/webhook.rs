@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::guard::GuardContext;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderMap, RETRY_AFTER};
 use actix_web::middleware::Next;
@@ -166,6 +167,12 @@ pub(super) async fn receive(
     // The largest things that a request holds, and not needed while the disk is waited for.
     drop((body, parsing, reservation));
     enqueue(&state, incoming, &incident_key, event_type, source).await
+}
+
+/// Whether Sentry's own pages sent it, such as the validation of an alert's action. Its path is what the integration's schema
+/// says.
+pub(super) fn is_from_sentrys_pages(context: &GuardContext<'_>) -> bool {
+    context.head().headers().contains_key(APP_SIGNATURE)
 }
 
 /// Any other method than POST.

@@ -9,5 +9,8 @@ mod proof;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests of the bridge use all of it")]
 mod support;
+#[path = "../faults/tls_front.rs"]
+#[allow(dead_code, reason = "the tests of faults use all of it")]
+mod tls_front;
 mod twin;
 mod undo;
