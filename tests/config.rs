@@ -256,25 +256,25 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             "BRIDGE_PAGERDUTY_SERVICE_KEY has 31 characters, but an integration key has 32",
             "BRIDGE_WEBHOOK_TOKEN has a character in token 2 that a URL cannot contain: use letters, digits and `-._~+=` \
              only, as `openssl rand -hex 24` does",
-            "BRIDGE_PAGERDUTY_ROUTES line 2 has 2 fields, but a route has 3: `tag,value,KEY` (a value that holds `,` or \
-             `;` goes in double quotes)",
+            "BRIDGE_PAGERDUTY_ROUTES line 2 has 2 fields, but a route has 3: `tag,value,KEY` (put a value that contains `,` or \
+             `;` in double quotes)",
             "BRIDGE_PAGERDUTY_ROUTES line 3 ends in a key that has 33 characters, but an integration key has 32",
-            "BRIDGE_PAGERDUTY_URL holds a user or password, but PagerDuty knows the sender by the integration key: leave \
-             them out",
+            "BRIDGE_PAGERDUTY_URL contains a user or password, but PagerDuty identifies the sender by the integration key: \
+             remove them",
             "BRIDGE_PAGERDUTY_TIMEOUT is `10x`, which is not a valid duration: write it like `10s`, `2m` or `1h30m`",
             "BRIDGE_PAGERDUTY_RATE is `0`, but must be between 1 and 10,000",
             "BRIDGE_LISTEN is `:8080`, which is not an IP address with a port: write `0.0.0.0:8080` for all of IPv4, \
              `[::]:8080` for IPv6 too, or `localhost:8080` for this machine only",
-            "BRIDGE_DATABASE_URL is an address of PostgreSQL, but this version keeps its queue in SQLite only: write \
+            "BRIDGE_DATABASE_URL is the URL of a PostgreSQL database, but this version keeps its queue in SQLite only: write \
              `sqlite:` and a path",
             "BRIDGE_MIN_LEVEL is `critical`, which is not a level of Sentry: write one of debug, info, warning, error, fatal",
             "BRIDGE_PAGE_ON names `alerts`, which cannot open incidents: write some of alert, metric, issue.created, \
              issue.unresolved, error",
             "BRIDGE_RESOLVE is `on`: write `opened`, `all` or `off`",
             "BRIDGE_ACKNOWLEDGE is `all`: write `on` or `off`",
-            "BRIDGE_SENTRY_URL holds a user or password, but Sentry knows the caller by BRIDGE_SENTRY_API_TOKEN: leave \
-             them out",
-            "BRIDGE_SENTRY_ORG is no slug: write what the addresses of the organization's pages show, such as `acme`",
+            "BRIDGE_SENTRY_URL contains a user or password, but Sentry identifies the caller by BRIDGE_SENTRY_API_TOKEN: \
+             remove them",
+            "BRIDGE_SENTRY_ORG is not a slug: write it as in the addresses of the organization's pages, such as `acme`",
             "BRIDGE_SENTRY_API_TOKEN has 6 characters, but an API token has at least 16: copy it whole from Sentry",
             "BRIDGE_ALARMS is `none`: write `on` or `off`",
             "BRIDGE_SILENCE_ALARM is `off`, which is not a valid duration: write it like `10s`, `2m` or `1h30m`",
@@ -450,7 +450,7 @@ fn a_dotenv_that_cannot_be_read_is_no_dotenv_that_is_not_there() {
     assert!(load().is_ok());
 
     fs::create_dir(&dotenv).unwrap();
-    assert!(sentences(load())[0].starts_with("`.env` is there but cannot be read: "));
+    assert!(sentences(load())[0].starts_with("`.env` exists but cannot be read: "));
 
     fs::remove_dir(&dotenv).unwrap();
     fs::write(&dotenv, "BRIDGE_PAGERDUTY_RATE=9").unwrap();

@@ -91,12 +91,12 @@ pub enum Problem {
         file: String,
     },
     /// `.env` is there and cannot be read.
-    #[error("`.env` is there but cannot be read: {0}")]
+    #[error("`.env` exists but cannot be read: {0}")]
     Dotenv(String),
     /// `.env` has a line that sets nothing.
     #[error(
-        "`.env` has no `NAME=value` on line {0}: a value with blanks, `#`, `$` or quotes goes in single quotes, \
-         and a quote that is opened must be closed"
+        "`.env` has no `NAME=value` on line {0}: put a value with spaces, `#`, `$` or quotes in single quotes, and \
+         close every quote"
     )]
     DotenvLine(usize),
     /// `.env` sets a name twice.

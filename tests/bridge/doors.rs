@@ -200,7 +200,7 @@ fn what_is_no_json_is_400_and_what_is_no_webhook_is_422() {
     }
     is_error(&bridge.post(b"{\"id\": \"\xff\""), 400, "JSON");
     for body in ["{}", "[]", "null", "42", "\"text\"", "[{\"id\":\"1\"}]", "{\"hello\":\"world\"}"] {
-        is_error(&bridge.post(body.as_bytes()), 422, "no webhook of Sentry");
+        is_error(&bridge.post(body.as_bytes()), 422, "not a Sentry webhook");
     }
     is_error(&bridge.post(br#"{"project":"shop","event":{},"message":"x"}"#), 422, "neither an issue");
     let deep = "[".repeat(100_000);

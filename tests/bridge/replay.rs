@@ -77,7 +77,11 @@ fn what_is_refused_is_named_and_makes_it_fail() {
     let replayed = replay(&["--to", &bridge.webhook(), path(home.path())]);
     assert_eq!(replayed.code, Some(1));
     assert_eq!(replayed.stdout, "3 posted: 1 queued, 1 ignored, 1 refused\n");
-    assert!(replayed.stderr.contains("c.json: answered 422: the body is JSON, but no webhook"), "{}", replayed.stderr);
+    assert!(
+        replayed.stderr.contains("c.json: answered 422: the body is JSON, but not a Sentry webhook"),
+        "{}",
+        replayed.stderr
+    );
 
     let replayed = replay(&["--to", &format!("{}-and-more", bridge.webhook()), path(&home.path().join("a.json"))]);
     assert_eq!(replayed.code, Some(1));
