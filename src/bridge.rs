@@ -17,16 +17,18 @@ use chrono::Utc;
 use futures_util::future::{join_all, select_all};
 use log::{info, warn};
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinError};
 use tokio::time::{sleep, timeout};
 
-use crate::config::Config;
+use crate::config::{Config, FallbackUrl};
 use crate::delivery::{Limits, Worker};
 use crate::descriptors;
 use crate::ingest::Ingest;
 use crate::logging::{self, throttle};
 use crate::metrics::Metrics;
+use crate::monitor::fallback::{FallbackTask, Webhook};
+use crate::monitor::snapshot::FallbackView;
 use crate::monitor::{self, AlarmTask, CommitTimes, Intervals, Monitor, Paging};
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
@@ -115,6 +117,7 @@ pub struct Bridge {
     queue: Queue,
     shared: Data<AppState>,
     alarms: AlarmTask,
+    fallback: Option<FallbackTask>,
     history: Retention,
     drain: Duration,
     grace: Duration,
@@ -132,11 +135,13 @@ impl Bridge {
         let admin = config.admin_listen.map(|address| bind("BRIDGE_ADMIN_LISTEN", address)).transpose()?;
         let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose().map_err(StartupError::Server)?;
         let client = Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref())?;
+        let webhook = fallback_webhook(&config)?;
         let queue = Queue::open(config.database_url.sqlite_path()).await?;
         let metrics = Metrics::new();
         let commits = count_commits(&queue, &metrics);
         let untrusted = restore(&queue, &metrics).await;
         let worker = worker(&config, &queue, &client, &metrics, untrusted).await;
+        let (view, fallback_view) = watch::channel(FallbackView::default());
         let monitor = Monitor::new(
             Utc::now(),
             queue.clone(),
@@ -145,8 +150,14 @@ impl Bridge {
             monitor::Limits::from(&config),
             &config.incident_key_prefix,
         )
-        .with_commits(commits);
+        .with_commits(commits)
+        .with_fallback(webhook.is_some().then_some(fallback_view));
         let alarms = AlarmTask::new(monitor.clone(), queue.clone(), client, paging(&config));
+        // One bridge leads: the one that has the queue to itself.
+        let leads = || true;
+        let fallback = webhook.map(|webhook| {
+            FallbackTask::new(monitor.clone(), queue.clone(), webhook, leads, alarms.unsent_alarm(), view)
+        });
         let history = Retention { age: config.keep_delivered, rows: KEEP_ROWS };
         let (drain, grace) = (config.shutdown_drain, config.shutdown_grace);
         let shared = Data::new(app_state(config, &queue, metrics, monitor));
@@ -155,13 +166,14 @@ impl Bridge {
         let servers = listeners.into_iter().flatten();
         let servers = servers.map(|(listener, endpoints)| serve(listener, endpoints, shared.clone(), grace));
         let servers = servers.collect::<io::Result<_>>().map_err(StartupError::Server)?;
-        Ok(Self { address, admin_address, servers, worker, queue, shared, alarms, history, drain, grace })
+        Ok(Self { address, admin_address, servers, worker, queue, shared, alarms, fallback, history, drain, grace })
     }
 
-    /// The same with other intervals of the alarm task.
+    /// The same with other intervals of the alarms and of the fallback webhook.
     #[must_use]
     pub fn with_intervals(self, intervals: Intervals) -> Self {
-        Self { alarms: self.alarms.with_intervals(intervals), ..self }
+        let fallback = self.fallback.map(|fallback| fallback.with_intervals(intervals));
+        Self { alarms: self.alarms.with_intervals(intervals), fallback, ..self }
     }
 
     /// The address on which the webhook is served.
@@ -183,7 +195,8 @@ impl Bridge {
     ///
     /// When the web server fails, or a background task ends, by itself or by a panic.
     pub async fn run_until_stopped(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { address, admin_address, servers, worker, queue, shared, alarms, history, drain, grace } = self;
+        let Self { address, admin_address, servers, worker, queue, shared, alarms, fallback, history, drain, grace } =
+            self;
         let handles: Vec<_> = servers.iter().map(Server::handle).collect();
         let (stop_worker, worker_stops) = oneshot::channel();
         let mut worker = rt::spawn(worker.run(async move { worker_stops.await.unwrap_or_default() }));
@@ -195,11 +208,12 @@ impl Bridge {
         tasks.spawn("the queue's writer", async move { writer.writer_ended().await });
         tasks.spawn("the log's writer", logging::writer_ended());
         tasks.spawn("the summary of repeated log lines", throttle::keep_reporting());
-        let until_shutdown = [
+        let mut until_shutdown = vec![
             tasks.spawn("retention", async move { pruned.keep_pruned(history, PRUNE_INTERVAL, Utc::now).await }),
             tasks.spawn("saving metrics", async move { saved.keep_metrics_persisted(&metrics, SAVE_INTERVAL).await }),
             tasks.spawn("the alarms", alarms.run()),
         ];
+        until_shutdown.extend(fallback.map(|fallback| tasks.spawn("the fallback webhook", fallback.run())));
         info!("listening on http://{address}");
         if let Some(address) = admin_address {
             info!("status page, API and metrics on http://{address}");
@@ -302,6 +316,12 @@ async fn last_failures(queue: &Queue) -> Vec<(ServiceKey, String)> {
             Vec::new()
         }
     }
+}
+
+/// The webhook of `BRIDGE_FALLBACK_URL`, if that is set.
+fn fallback_webhook(config: &Config) -> Result<Option<Webhook>, TlsError> {
+    let webhook = |url: FallbackUrl| Webhook::new(url, config.fallback_ca_file.as_deref());
+    config.fallback_url.clone().map(webhook).transpose()
 }
 
 /// Alarms page the alarm key first, then the default key.

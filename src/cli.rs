@@ -249,7 +249,7 @@ pub struct QueueExportArgs {
 /// Arguments of `check`.
 #[derive(Args, Debug)]
 pub struct CheckArgs {
-    /// Open and resolve one real test incident
+    /// Open and resolve one real test incident, and send a test message to `BRIDGE_FALLBACK_URL`
     #[arg(long)]
     pub page: bool,
 }

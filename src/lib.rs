@@ -60,7 +60,8 @@
 //!   rejected webhooks.
 //! - [`sentry_api`]: Sentry's own API, for `connect` and `audit`. The way of an alert does not depend on it.
 //! - [`bridge`]: the running application. [`descriptors`] raises the limit of open files for it.
-//! - [`tls`]: which certificate authorities the clients trust.
+//! - `http_client`: one HTTP request to another service, within a time limit and without redirects. [`tls`]: which certificate
+//!   authorities the clients trust.
 //! - [`printable`]: escapes control characters in texts of others. Terminals and logs only see what it returns.
 //! - [`build_info`]: the version and commit of this build.
 //!
@@ -78,6 +79,7 @@ pub mod config;
 pub mod delivery;
 pub mod descriptors;
 pub mod exit_code;
+mod http_client;
 pub mod ingest;
 pub mod logging;
 pub mod metrics;

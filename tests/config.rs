@@ -88,6 +88,7 @@ fn what_is_not_set_has_the_default_of_the_contract() {
     assert_eq!(config.silence_alarm, None);
     assert_eq!(config.waiting_alarm, Duration::from_mins(15));
     assert_eq!(config.alarm_key().expose(), KEY);
+    assert!(config.fallback_url.is_none() && config.fallback_ca_file.is_none());
     assert_eq!(config.log_format, LogFormat::Auto);
     assert_eq!(config.rust_log, "info");
 }
@@ -121,6 +122,8 @@ fn every_setting_is_heeded() {
         ("BRIDGE_SILENCE_ALARM", "12h"),
         ("BRIDGE_WAITING_ALARM", "1m"),
         ("BRIDGE_ALARM_SERVICE_KEY", ROUTED_KEY),
+        ("BRIDGE_FALLBACK_URL", "https://chat.example.com/hooks/SECRET"),
+        ("BRIDGE_FALLBACK_CA_FILE", "/etc/chat-ca.pem"),
         ("BRIDGE_ADMIN_TOKEN", &format!("{ADMIN_TOKEN},{ADMIN_TOKEN}-2")),
         ("BRIDGE_ADMIN_LISTEN", "[::1]:9"),
         ("BRIDGE_MAX_BODY", "1MiB"),
@@ -160,6 +163,9 @@ fn every_setting_is_heeded() {
     assert_eq!(config.silence_alarm, Some(Duration::from_hours(12)));
     assert_eq!(config.waiting_alarm, Duration::from_mins(1));
     assert_eq!(config.alarm_key().expose(), ROUTED_KEY);
+    let fallback = config.fallback_url.as_ref().map(|url| url.expose().as_str());
+    assert_eq!(fallback, Some("https://chat.example.com/hooks/SECRET"));
+    assert_eq!(config.fallback_ca_file.as_deref(), Some(Path::new("/etc/chat-ca.pem")));
     assert_eq!(config.log_format, LogFormat::Json);
     assert_eq!(config.rust_log, "debug");
 }
@@ -250,6 +256,7 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             ("BRIDGE_SILENCE_ALARM", "off"),
             ("BRIDGE_WAITING_ALARM", "0s"),
             ("BRIDGE_ALARM_SERVICE_KEY", &ROUTED_KEY[1..]),
+            ("BRIDGE_FALLBACK_URL", "http://chat.example.com/hooks/SECRET"),
             ("RUST_LOG", "inf"),
         ]),
         [
@@ -280,6 +287,8 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             "BRIDGE_SILENCE_ALARM is `off`, which is not a valid duration: write it like `10s`, `2m` or `1h30m`",
             "BRIDGE_WAITING_ALARM is `0s`, but must be between 1s and 30d",
             "BRIDGE_ALARM_SERVICE_KEY has 31 characters, but an integration key has 32",
+            "BRIDGE_FALLBACK_URL is plain `http` to chat.example.com, where anyone on the network could read the secret in the \
+             address: write `https`",
             "BRIDGE_ADMIN_TOKEN has 15 characters in token 1, but needs at least 16: make one with `openssl rand -hex 24`",
             "RUST_LOG has `inf`, which is not a level: write off, error, warn, info, debug or trace, or a module with one, \
              such as `info,sentry_pagerduty_bridge=debug`",
@@ -463,6 +472,7 @@ fn settings_do_not_print_secrets() {
         ("BRIDGE_PAGERDUTY_ROUTES", &format!("level,fatal,{ROUTED_KEY}")),
         ("BRIDGE_SENTRY_CLIENT_SECRET", CLIENT_SECRET),
         ("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN),
+        ("BRIDGE_FALLBACK_URL", "https://chat.example.com/hooks/SECRET?token=SECRET"),
     ]);
     let printed = format!("{config:?} {config:#?}");
     assert!(printed.contains("…3210") && printed.contains("…6789"), "{printed}");

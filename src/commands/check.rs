@@ -10,9 +10,10 @@ use humantime::format_duration;
 use super::environment::{block_on, config, out};
 use crate::alert::IssueId;
 use crate::cli::CheckArgs;
-use crate::config::Config;
+use crate::config::{Config, FallbackUrl};
 use crate::descriptors;
 use crate::exit_code::ExitCode;
+use crate::monitor::fallback::{Message, Webhook};
 use crate::pagerduty::client::Client;
 use crate::pagerduty::event::{Detail, Details, EventAction, Note, Trigger};
 use crate::pagerduty::outcome::Outcome;
@@ -40,6 +41,9 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                     report.print("test incident", page(&config, &client).await)?;
                 }
             }
+        }
+        if let Some(url) = &config.fallback_url {
+            report.print("fallback webhook", check_fallback(&config, url, args.page).await)?;
         }
         Ok(ExitCode::of(report.all_ok))
     })
@@ -121,6 +125,18 @@ async fn time_commit(path: &Path) -> Result<Duration, QueueError> {
 
 fn commits_in(took: Duration) -> String {
     format!("commits in {:.1} ms; Sentry waits at least 1000 ms", took.as_secs_f64() * 1000.0)
+}
+
+/// Sends a test message to the fallback webhook, if that is wanted.
+async fn check_fallback(config: &Config, url: &FallbackUrl, send: bool) -> Result<String, String> {
+    let webhook = Webhook::new(url.clone(), config.fallback_ca_file.as_deref()).map_err(|error| error.to_string())?;
+    if !send {
+        return Ok(format!("{url} is told when PagerDuty itself takes no events; --page sends it a test message"));
+    }
+    match webhook.send(&Message::test(Utc::now())).await {
+        Ok(()) => Ok(format!("{url} accepted a test message; look there whether it is shown")),
+        Err(error) => Err(format!("{url}: {error}")),
+    }
 }
 
 /// Opens a test incident on the default key and resolves it at once.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::{DatabaseUrlError, PagerDutyUrlError, SecretError, SentrySettingError, ValueError};
+use super::{DatabaseUrlError, FallbackUrlError, PagerDutyUrlError, SecretError, SentrySettingError, ValueError};
 use crate::pagerduty::keys::ServiceKeyError;
 use crate::routing::RouteError;
 
@@ -133,6 +133,9 @@ pub enum Fault {
     /// PagerDuty's address.
     #[error(transparent)]
     PagerDutyUrl(#[from] PagerDutyUrlError),
+    /// The fallback webhook's address.
+    #[error(transparent)]
+    FallbackUrl(#[from] FallbackUrlError),
     /// The database's address.
     #[error(transparent)]
     DatabaseUrl(#[from] DatabaseUrlError),

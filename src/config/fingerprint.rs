@@ -10,7 +10,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::{AdminToken, ApiToken, ClientSecret, DatabaseUrl, LogFormat, ResolveScope, WebhookToken};
+use super::{AdminToken, ApiToken, ClientSecret, DatabaseUrl, FallbackUrl, LogFormat, ResolveScope, WebhookToken};
 use crate::alert::{Level, Opening};
 use crate::pagerduty::ServiceKey;
 use crate::redaction::Redaction;
@@ -87,6 +87,7 @@ one_part! {
     Url: |value| value.as_str();
     ServiceKey: |value| value.expose();
     ApiToken: |value| value.digest();
+    FallbackUrl: |value| value.digest();
     DatabaseUrl: |value| Path::as_os_str(value.sqlite_path()).as_bytes();
     Level: |value| value.name();
     ResolveScope: |value| format!("{value:?}");

@@ -35,7 +35,7 @@ use crate::redaction::Redaction;
 use crate::routing::{Route, Routes};
 
 pub use crate::logging::LogFormat;
-pub use address::{DatabaseUrl, DatabaseUrlError, PagerDutyUrlError};
+pub use address::{DatabaseUrl, DatabaseUrlError, FallbackUrl, FallbackUrlError, PagerDutyUrlError};
 pub use declare::{Setting, help};
 pub use error::{ConfigError, Fault, Problem};
 pub use fingerprint::Fingerprint;
@@ -139,6 +139,12 @@ declare! {
 
     /// Integration key for the bridge's own alarms, preferably of another service; unset: the default one.
     optional secret BRIDGE_ALARM_SERVICE_KEY alarm_service_key: Option<ServiceKey> = ServiceKey::parse;
+
+    /// Webhook of a chat tool, told when PagerDuty itself takes no events and when that is over; unset: nobody is.
+    optional secret BRIDGE_FALLBACK_URL fallback_url: Option<FallbackUrl> = FallbackUrl::parse;
+
+    /// PEM file of certificate authorities to trust for that webhook besides the usual ones.
+    optional plain BRIDGE_FALLBACK_CA_FILE fallback_ca_file: Option<PathBuf> = |text| Ok::<_, Infallible>(text.into());
 
     /// Secret that opens the status page and `/api`, 16 characters or more; several, comma separated. Unset: no page.
     list secret BRIDGE_ADMIN_TOKEN admin_token: Vec<AdminToken> = AdminToken::parse_list;

@@ -313,6 +313,12 @@ fn held_up(snapshot: &Snapshot) -> impl Iterator<Item = &KeyView> {
     snapshot.delivery.keys.iter().filter(fails).filter(|key| has_waiting(snapshot, &key.service_key))
 }
 
+/// Why events wait, where attempts fail by another cause than throttling: PagerDuty does not answer, or with errors only.
+pub(super) fn unreachable(snapshot: &Snapshot) -> Option<String> {
+    let fails = |key: &&KeyView| key.last_failure.is_some() && !key.is_permanent && !key.is_throttled;
+    held_up(snapshot).find(fails).map(|key| why_held_up(key, snapshot))
+}
+
 /// Where the queue cannot be read, something may wait.
 fn has_waiting(snapshot: &Snapshot, service_key: &ServiceKey) -> bool {
     let Ok(queue) = &snapshot.queue else { return true };

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use strum::VariantArray;
 
 use super::checks::{Cause, Trouble};
-use super::snapshot::Snapshot;
+use super::snapshot::{FallbackView, Snapshot};
 use crate::delivery::KeyView;
 use crate::metrics::{Gauge, MetricsSnapshot};
 
@@ -37,6 +37,7 @@ pub fn gauges(snapshot: &Snapshot, troubles: &[Trouble]) -> Vec<Gauge> {
         Some(count(snapshot.delivery.unreadable.events)),
     ));
     gauges.extend(of_keys(&snapshot.delivery.keys, snapshot.at));
+    gauges.extend(snapshot.fallback.iter().flat_map(of_fallback));
     gauges
 }
 
@@ -129,6 +130,27 @@ fn of_keys(keys: &[KeyView], now: DateTime<Utc>) -> Vec<Gauge> {
     ]
 }
 
+/// There are none where no fallback webhook is set.
+fn of_fallback(fallback: &FallbackView) -> Vec<Gauge> {
+    vec![
+        Gauge::of(
+            "bridge_fallback_outage",
+            "1 while BRIDGE_FALLBACK_URL was told that PagerDuty takes no events, and not yet that it is over.",
+            Some(number(fallback.outage_since.is_some())),
+        ),
+        Gauge::of(
+            "bridge_fallback_failing",
+            "1 when the last attempt to send a message to BRIDGE_FALLBACK_URL failed.",
+            Some(number(fallback.failure.is_some())),
+        ),
+        Gauge::of(
+            "bridge_fallback_last_told_timestamp_seconds",
+            "When BRIDGE_FALLBACK_URL accepted the last message, in this run or an earlier one, in seconds since 1970.",
+            fallback.last_told_at.map(seconds),
+        ),
+    ]
+}
+
 fn number(is: bool) -> f64 {
     f64::from(u8::from(is))
 }
@@ -166,6 +188,7 @@ mod tests {
             storage: Ok(()),
             delivery: DeliveryView::default(),
             metrics: MetricsSnapshot::default(),
+            fallback: None,
         }
     }
 
@@ -178,6 +201,7 @@ mod tests {
             backs_off_until: Some(now() + TimeDelta::seconds(backs_off)),
             last_failure: None,
             is_permanent: false,
+            is_throttled: false,
             last_delivered_at: None,
         }
     }
@@ -253,5 +277,20 @@ mod tests {
         has(&text, "bridge_trouble{cause=\"waiting\"} 0");
         assert_eq!(text.matches("bridge_trouble{").count(), Cause::VARIANTS.len());
         assert!(!text.contains("no webhook came"));
+    }
+
+    #[test]
+    fn the_fallback_webhook_has_gauges_where_there_is_one() {
+        assert!(!text(&snapshot(), &[]).contains("bridge_fallback"));
+        let untold = text(&Snapshot { fallback: Some(FallbackView::default()), ..snapshot() }, &[]);
+        has(&untold, "bridge_fallback_outage 0");
+        has(&untold, "bridge_fallback_failing 0");
+        assert!(!untold.contains("last_told"), "{untold}");
+        let (last_told_at, outage_since) = (Some(now()), Some(now() - TimeDelta::minutes(3)));
+        let fallback = Some(FallbackView { last_told_at, outage_since, failure: Some("answered 500".to_owned()) });
+        let told = text(&Snapshot { fallback, ..snapshot() }, &[]);
+        has(&told, "bridge_fallback_outage 1");
+        has(&told, "bridge_fallback_failing 1");
+        has(&told, "bridge_fallback_last_told_timestamp_seconds 1795435200");
     }
 }

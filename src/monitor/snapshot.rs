@@ -42,6 +42,19 @@ pub struct Snapshot {
     pub delivery: DeliveryView,
     /// The metrics.
     pub metrics: MetricsSnapshot,
+    /// What the fallback webhook was told; `None` when there is none.
+    pub fallback: Option<FallbackView>,
+}
+
+/// What the status page, `/api` and `/metrics` show of the fallback webhook.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct FallbackView {
+    /// When it was told something last, in this run or an earlier one.
+    pub last_told_at: Option<DateTime<Utc>>,
+    /// Since when PagerDuty takes no events, if the webhook was told so and not yet that it is over.
+    pub outage_since: Option<DateTime<Utc>>,
+    /// Why the last attempt to tell it something failed, if it did.
+    pub failure: Option<String>,
 }
 
 impl Snapshot {

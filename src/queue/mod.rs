@@ -46,7 +46,7 @@ pub use envelope::{
 };
 pub use error::QueueError;
 pub use item::{ItemId, NoItemId, Rejected, RejectedId, RejectedSummary, Summary};
-pub use overview::{Backlog, DeadLetters, Destination, FirstInLine, IncidentState, Overview};
+pub use overview::{Backlog, DeadLetters, Destination, FirstInLine, IncidentState, OutageNotice, Overview};
 pub use reader::{DeliveryReads, KeysInLine, ListReads, LookedAgain, Page, Reader, Reads, StatusReads, Unreadable};
 pub use retention::Retention;
 pub use writer::status::Commit;

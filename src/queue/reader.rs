@@ -10,8 +10,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::sqlite::SqliteReads;
 use super::{
-    Backlog, EventId, IncidentState, Overview, QueueError, Record, Rejected, RejectedId, RejectedSummary, State,
-    Summary, WaitingEvent,
+    Backlog, EventId, IncidentState, OutageNotice, Overview, QueueError, Record, Rejected, RejectedId, RejectedSummary,
+    State, Summary, WaitingEvent,
 };
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{IncidentKey, ServiceKey};
@@ -161,6 +161,9 @@ pub trait StatusReads {
 
     /// What the metrics had before a restart, as far back as `since`.
     async fn persisted_metrics(&self, since: DateTime<Utc>) -> Result<PersistedMetrics, QueueError>;
+
+    /// What the fallback webhook was told last; `None`: nothing yet.
+    async fn outage_notice(&self) -> Result<Option<OutageNotice>, QueueError>;
 }
 
 /// A waiting event that cannot be read.

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 
 use super::decide::times::Window;
 use super::envelope::{Begun, Envelope, EventId, State, with_counts_of};
-use super::{QueueError, Rejected, RejectedId};
+use super::{OutageNotice, QueueError, Rejected, RejectedId};
 use crate::ingest::DedupKey;
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
@@ -35,6 +35,9 @@ pub(super) trait Store: Send + 'static {
 
     /// Stores what the metrics need after a restart.
     fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Stores what the fallback webhook was told last.
+    fn write_outage_notice(&mut self, notice: OutageNotice) -> impl Future<Output = Result<(), QueueError>> + Send;
 
     /// Returns at most so many empty pages to the file system, and returns how many are left.
     fn shrink(&mut self, pages: u32) -> impl Future<Output = Result<u64, QueueError>> + Send;

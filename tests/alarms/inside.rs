@@ -23,6 +23,9 @@ pub(crate) const INTERVALS: Intervals = Intervals {
     check: Duration::from_millis(20),
     resolve_after: Duration::from_millis(200),
     unverified: Duration::ZERO,
+    // Longer than the view of the deliveries may be old.
+    outage_after: Duration::from_millis(700),
+    fallback_pause: Duration::from_millis(100),
 };
 
 /// A bridge within this process. Dropping it ends it.

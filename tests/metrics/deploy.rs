@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::net::TcpListener;
 
+use pagerduty_sandbox::Fault;
 use serde_json::{Value, json};
 
 use crate::support::{Bridge, PagerDuty, alert};
@@ -15,11 +17,18 @@ fn spoken_of(text: &str) -> BTreeSet<String> {
     names.map(|name| name.strip_suffix("_bucket").unwrap_or(name).to_owned()).collect()
 }
 
-/// Every metric there is: those of a bridge that has delivered something.
+/// Every metric there is: those of a bridge that has told its fallback webhook of an outage, and has delivered something.
 fn existing() -> BTreeSet<String> {
-    let pagerduty = PagerDuty::start();
-    let bridge = Bridge::start(&pagerduty.url());
+    let pagerduty = PagerDuty::with_fault(Fault::status(503));
+    let chat = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", chat.local_addr().unwrap());
+    let settings = [("BRIDGE_FALLBACK_URL", url.as_str()), ("BRIDGE_WAITING_ALARM", "1s")];
+    let bridge = Bridge::start_with(&pagerduty.url(), &settings);
     bridge.queue(&alert(1, "Disk full"));
+    let mut told = chat.accept().unwrap().0;
+    told.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap();
+    wait_for(&bridge, "that the webhook was told", |samples| samples.get("bridge_fallback_outage") == 1.0);
+    pagerduty.clear_faults();
     wait_for(&bridge, "a delivery and the view of its key", |samples| {
         samples.get("bridge_events_delivered_total") == 1.0 && !samples.of("bridge_pace_allowed_events").is_empty()
     });

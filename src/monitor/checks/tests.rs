@@ -34,6 +34,7 @@ fn healthy() -> Snapshot {
         storage: Ok(()),
         delivery: DeliveryView { keys: vec![lane()], ..DeliveryView::default() },
         metrics: MetricsSnapshot { last_webhook_at: Some(at(59)), ..MetricsSnapshot::default() },
+        fallback: None,
     }
 }
 
@@ -46,6 +47,7 @@ fn lane() -> KeyView {
         backs_off_until: None,
         last_failure: None,
         is_permanent: false,
+        is_throttled: false,
         last_delivered_at: None,
     }
 }

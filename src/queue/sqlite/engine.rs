@@ -15,7 +15,7 @@ use super::statement_batch::StatementBatch;
 use super::{SqliteReads, maintenance, recovery, schema, write};
 use crate::metrics::PersistedMetrics;
 use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
-use crate::queue::{EventId, QueueError};
+use crate::queue::{EventId, OutageNotice, QueueError};
 
 /// The first pause between two attempts to open files again; it doubles with each.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
@@ -327,6 +327,10 @@ impl Store for Engine {
 
     async fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> Result<(), QueueError> {
         self.transact(async |connection| maintenance::keep_metrics(connection, metrics).await).await
+    }
+
+    async fn write_outage_notice(&mut self, notice: OutageNotice) -> Result<(), QueueError> {
+        self.transact(async |connection| maintenance::write_outage_notice(connection, notice).await).await
     }
 
     async fn shrink(&mut self, pages: u32) -> Result<u64, QueueError> {

@@ -201,6 +201,16 @@ fn vitals(snapshot: &Snapshot) -> Markup {
                     dd { (count(queue.rejected)) }
                 }
             }
+            @if let Some(fallback) = &snapshot.fallback {
+                div #fallback .alert[fallback.failure.is_some()] {
+                    dt { "Fallback webhook" }
+                    dd {
+                        @if fallback.outage_since.is_some() { "told of the outage " }
+                        @match fallback.last_told_at { Some(at) => (ago(now, at)), None => "not needed yet" }
+                        @if let Some(failure) = &fallback.failure { small { "failing: " (harmless(failure)) } }
+                    }
+                }
+            }
         }
     }
 }

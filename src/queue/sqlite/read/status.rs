@@ -12,7 +12,7 @@ use crate::metrics::{Bucket, PersistedMetrics};
 use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::reader::StatusReads;
 use crate::queue::sqlite::load::incident;
-use crate::queue::{Backlog, DeadLetters, Destination, IncidentState, Overview, QueueError, State};
+use crate::queue::{Backlog, DeadLetters, Destination, IncidentState, OutageNotice, Overview, QueueError, State};
 
 /// A delivery is remembered a while after it was made, and marked as such in the commit of its disposition: so much may lie
 /// between the two, or the disk is in more trouble than what is remembered.
@@ -149,6 +149,14 @@ impl StatusReads for SqliteReads {
             })
             .await?;
         Ok(PersistedMetrics { last_webhook_at, last_delivered_at, delivered, untrusted, buckets })
+    }
+
+    async fn outage_notice(&self) -> Result<Option<OutageNotice>, QueueError> {
+        let query = sqlx::query("SELECT id, told_at, outage_since FROM fallback");
+        let notice = |columns: &Columns| {
+            Ok(OutageNotice { told_at: columns.time("told_at")?, outage_since: columns.optional_time("outage_since")? })
+        };
+        Ok(self.soon(self.look(query, notice)).await?.pop())
     }
 }
 

@@ -5,11 +5,12 @@ mod samples;
 use insta::assert_snapshot;
 use maud::Markup;
 
-use self::samples::{dead, degraded, frame, hostile, record, rejected, snapshot, well};
+use self::samples::{dead, degraded, frame, hostile, now, record, rejected, snapshot, well};
 use super::assets::{ICON, SCRIPT, STYLE};
 use super::detail;
 use super::forms::{self, Subject};
 use super::overview::{self, Lists, Notice, Status};
+use crate::monitor::snapshot::FallbackView;
 use crate::monitor::{Cause, Health, Trouble};
 use crate::queue::{EventId, Rejected, RejectedId};
 
@@ -74,6 +75,27 @@ fn what_cannot_be_read_is_counted() {
     status.snapshot.delivery.unreadable.events = 1_200;
     let page = overview::page(&frame(), &status).0;
     assert!(page.contains("<dt>Unreadable</dt><dd>1,200<small>set aside</small></dd>"), "{page}");
+}
+
+#[test]
+fn a_fallback_webhook_is_shown_where_there_is_one_and_marked_when_it_fails() {
+    let mut status = well();
+    assert!(!overview::page(&frame(), &status).0.contains("Fallback webhook"));
+    status.snapshot.fallback = Some(FallbackView::default());
+    let page = overview::page(&frame(), &status).0;
+    assert!(
+        page.contains("<div class=\"\" id=\"fallback\"><dt>Fallback webhook</dt><dd>not needed yet</dd></div>"),
+        "{page}"
+    );
+    let (last_told_at, outage_since) = (Some(now()), Some(now()));
+    let failure = Some("chat.example.com: answered 500".to_owned());
+    status.snapshot.fallback = Some(FallbackView { last_told_at, outage_since, failure });
+    let page = overview::page(&frame(), &status).0;
+    assert!(
+        page.contains("<div class=\"alert\" id=\"fallback\"><dt>Fallback webhook</dt><dd>told of the outage "),
+        "{page}"
+    );
+    assert!(page.contains("<small>failing: chat.example.com: answered 500</small>"), "{page}");
 }
 
 #[test]

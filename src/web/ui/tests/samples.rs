@@ -41,6 +41,7 @@ pub(super) fn snapshot() -> Snapshot {
         storage: Ok(()),
         delivery: DeliveryView::default(),
         metrics: MetricsSnapshot::default(),
+        fallback: None,
     }
 }
 
@@ -53,6 +54,7 @@ fn lane(end: &str) -> KeyView {
         backs_off_until: None,
         last_failure: None,
         is_permanent: false,
+        is_throttled: false,
         last_delivered_at: Some(ago(12)),
     }
 }
