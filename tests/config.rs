@@ -74,6 +74,7 @@ fn what_is_not_set_has_the_default_of_the_contract() {
     assert_eq!(config.min_level, None);
     assert!(config.sentry_client_secret.is_empty());
     assert!(config.admin_token.is_empty());
+    assert_eq!(config.admin_listen, None);
     assert_eq!(config.page_on, [Opening::Alert, Opening::Metric]);
     assert_eq!(config.resolve, ResolveScope::Opened);
     assert!(!config.acknowledge);
@@ -105,7 +106,7 @@ fn every_setting_is_heeded() {
         ("BRIDGE_PAGERDUTY_RATE", "60"),
         ("BRIDGE_PAGERDUTY_CA_FILE", "/etc/ca.pem"),
         ("BRIDGE_GIVE_UP_AFTER", "2h"),
-        ("BRIDGE_LISTEN", "127.0.0.1:9"),
+        ("BRIDGE_LISTEN", "localhost:9"),
         ("BRIDGE_DATABASE_URL", "sqlite:/data/queue.db"),
         ("BRIDGE_INCIDENT_KEY_PREFIX", "eu-"),
         ("BRIDGE_MIN_LEVEL", "warning"),
@@ -128,6 +129,7 @@ fn every_setting_is_heeded() {
         ("BRIDGE_FALLBACK_URL", "https://chat.example.com/hooks/SECRET"),
         ("BRIDGE_FALLBACK_CA_FILE", "/etc/chat-ca.pem"),
         ("BRIDGE_ADMIN_TOKEN", &format!("{ADMIN_TOKEN},{ADMIN_TOKEN}-2")),
+        ("BRIDGE_ADMIN_LISTEN", "[::1]:9"),
         ("BRIDGE_MAX_BODY", "1MiB"),
         ("BRIDGE_SHUTDOWN_DRAIN", "0s"),
         ("BRIDGE_SHUTDOWN_GRACE", "1m"),
@@ -152,6 +154,7 @@ fn every_setting_is_heeded() {
     assert_eq!(config.redact, Redaction::parse("customer_id,user"));
     assert_eq!(config.admin_token.len(), 2);
     assert!(config.admin_token[0].matches(ADMIN_TOKEN.as_bytes()));
+    assert_eq!(config.admin_listen.map(|address| address.to_string()).as_deref(), Some("[::1]:9"));
     assert_eq!(config.max_body, 1024 * 1024);
     assert_eq!(config.shutdown_drain, Duration::ZERO);
     assert_eq!(config.shutdown_grace, Duration::from_mins(1));
@@ -177,15 +180,15 @@ fn every_setting_is_heeded() {
 }
 
 #[test]
-fn nobody_runs_an_open_pager_by_accident() {
+fn a_webhook_without_protection_is_refused() {
     assert_eq!(
         sentences(Config::from_vars([("PATH", "/bin")])),
         [
-            "BRIDGE_PAGERDUTY_SERVICE_KEY is not set: alerts need somewhere to go; take the integration key of an \
+            "BRIDGE_PAGERDUTY_SERVICE_KEY is not set: required, because alerts are sent to it; take the integration key of an \
              Events API v1 integration from the Integrations page of the PagerDuty service",
-            "BRIDGE_WEBHOOK_TOKEN is not set: nobody runs an open pager by accident; make a secret with \
+            "BRIDGE_WEBHOOK_TOKEN is not set: required, because it protects the webhook; make a secret with \
              `openssl rand -hex 24` and put it into the webhook's address, or set BRIDGE_SENTRY_CLIENT_SECRET to the \
-             Client Secret of an integration of Sentry's",
+             Client Secret of a Sentry integration",
         ]
     );
 }
@@ -207,7 +210,7 @@ fn a_client_secret_stands_in_for_a_token() {
     assert_eq!(
         sentences(short),
         [
-            "BRIDGE_SENTRY_CLIENT_SECRET has 6 characters in secret 1, but it takes 16: copy the Client Secret from the page \
+            "BRIDGE_SENTRY_CLIENT_SECRET has 6 characters in secret 1, but needs at least 16: copy the Client Secret from the page \
           of the integration in Sentry"
         ]
     );
@@ -220,7 +223,7 @@ fn the_token_of_the_webhook_does_not_open_the_status_page() {
     assert_eq!(
         refused(&[("BRIDGE_ADMIN_TOKEN", &format!("{ADMIN_TOKEN},{TOKEN}"))]),
         [
-            "BRIDGE_ADMIN_TOKEN holds a token of BRIDGE_WEBHOOK_TOKEN, which Sentry and access logs know: make another one \
+            "BRIDGE_ADMIN_TOKEN contains a token of BRIDGE_WEBHOOK_TOKEN, which Sentry and access logs know: make another one \
           with `openssl rand -hex 24`"
         ]
     );
@@ -263,38 +266,41 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             ("BRIDGE_WAITING_ALARM", "0s"),
             ("BRIDGE_ALARM_SERVICE_KEY", &ROUTED_KEY[1..]),
             ("BRIDGE_FALLBACK_URL", "http://chat.example.com/hooks/SECRET"),
+            ("RUST_LOG", "inf"),
         ]),
         [
             "BRIDGE_PAGERDUTY_SERVICE_KEY has 31 characters, but an integration key has 32",
-            "BRIDGE_WEBHOOK_TOKEN has a character in token 2 that does not stand in a web address as it is: keep to \
-             letters, digits and `-._~+=`, as `openssl rand -hex 24` does",
-            "BRIDGE_PAGERDUTY_ROUTES line 2 has 2 fields, but a route has 3: `tag,value,KEY` (a value that holds `,` or \
-             `;` goes in double quotes)",
+            "BRIDGE_WEBHOOK_TOKEN has a character in token 2 that a URL cannot contain: use letters, digits and `-._~+=` \
+             only, as `openssl rand -hex 24` does",
+            "BRIDGE_PAGERDUTY_ROUTES line 2 has 2 fields, but a route has 3: `tag,value,KEY` (put a value that contains `,` or \
+             `;` in double quotes)",
             "BRIDGE_PAGERDUTY_ROUTES line 3 ends in a key that has 33 characters, but an integration key has 32",
-            "BRIDGE_PAGERDUTY_URL holds a user or password, but PagerDuty knows the sender by the integration key: leave \
-             them out",
-            "BRIDGE_PAGERDUTY_TIMEOUT is `10x`, which is no duration: write it like `10s`, `2m` or `1h30m`",
-            "BRIDGE_PAGERDUTY_RATE is `0`, but may be from 1 to 10000",
-            "BRIDGE_LISTEN is `:8080`, which is no IP address with a port: write `0.0.0.0:8080` for all of IPv4, \
-             `[::]:8080` for IPv6 too, or `127.0.0.1:8080` for this machine alone",
-            "BRIDGE_DATABASE_URL is an address of PostgreSQL, but this version keeps its queue in SQLite only: write \
+            "BRIDGE_PAGERDUTY_URL contains a user or password, but PagerDuty identifies the sender by the integration key: \
+             remove them",
+            "BRIDGE_PAGERDUTY_TIMEOUT is `10x`, which is not a valid duration: write it like `10s`, `2m` or `1h30m`",
+            "BRIDGE_PAGERDUTY_RATE is `0`, but must be between 1 and 10,000",
+            "BRIDGE_LISTEN is `:8080`, which is not an IP address with a port: write `0.0.0.0:8080` for all of IPv4, \
+             `[::]:8080` for IPv6 too, or `localhost:8080` for this machine only",
+            "BRIDGE_DATABASE_URL is the URL of a PostgreSQL database, but this version keeps its queue in SQLite only: write \
              `sqlite:` and a path",
-            "BRIDGE_MIN_LEVEL is `critical`, which is none of Sentry's levels: debug, info, warning, error, fatal",
-            "BRIDGE_PAGE_ON names `alerts`, which opens no incident: write some of alert, metric, issue.created, \
+            "BRIDGE_MIN_LEVEL is `critical`, which is not a level of Sentry: write one of debug, info, warning, error, fatal",
+            "BRIDGE_PAGE_ON names `alerts`, which cannot open incidents: write some of alert, metric, issue.created, \
              issue.unresolved, error",
             "BRIDGE_RESOLVE is `on`: write `opened`, `all` or `off`",
             "BRIDGE_ACKNOWLEDGE is `all`: write `on` or `off`",
-            "BRIDGE_SENTRY_URL holds a user or password, but Sentry knows the caller by BRIDGE_SENTRY_API_TOKEN: leave \
-             them out",
-            "BRIDGE_SENTRY_ORG is no slug: write what the addresses of the organization's pages show, such as `acme`",
+            "BRIDGE_SENTRY_URL contains a user or password, but Sentry identifies the caller by BRIDGE_SENTRY_API_TOKEN: \
+             remove them",
+            "BRIDGE_SENTRY_ORG is not a slug: write it as in the addresses of the organization's pages, such as `acme`",
             "BRIDGE_SENTRY_API_TOKEN has 6 characters, but an API token has at least 16: copy it whole from Sentry",
             "BRIDGE_ALARMS is `none`: write `on` or `off`",
-            "BRIDGE_SILENCE_ALARM is `off`, which is no duration: write it like `10s`, `2m` or `1h30m`",
-            "BRIDGE_WAITING_ALARM is `0s`, but may be from 1s to 30days",
+            "BRIDGE_SILENCE_ALARM is `off`, which is not a valid duration: write it like `10s`, `2m` or `1h30m`",
+            "BRIDGE_WAITING_ALARM is `0s`, but must be between 1s and 30d",
             "BRIDGE_ALARM_SERVICE_KEY has 31 characters, but an integration key has 32",
-            "BRIDGE_FALLBACK_URL is plain `http` to chat.example.com, where everybody between could read the secret in the \
+            "BRIDGE_FALLBACK_URL is plain `http` to chat.example.com, where anyone on the network could read the secret in the \
              address: write `https`",
-            "BRIDGE_ADMIN_TOKEN has 15 characters in token 1, but it takes 16: make one with `openssl rand -hex 24`",
+            "BRIDGE_ADMIN_TOKEN has 15 characters in token 1, but needs at least 16: make one with `openssl rand -hex 24`",
+            "RUST_LOG has `inf`, which is not a level: write off, error, warn, info, debug or trace, or a module with one, \
+             such as `info,sentry_pagerduty_bridge=debug`",
         ]
     );
 }
@@ -315,7 +321,7 @@ fn an_api_token_of_sentry_to_plain_http_needs_leave() {
 }
 
 #[test]
-fn an_unknown_name_is_refused_with_the_nearest_one() {
+fn an_unknown_name_is_refused_with_the_one_that_was_meant() {
     let nearest = |name: &str| refused(&[(name, "SECRET")]).remove(0);
     for (name, known) in [
         ("BRIDGE_WEBHOK_TOKEN", "BRIDGE_WEBHOOK_TOKEN"),
@@ -323,8 +329,19 @@ fn an_unknown_name_is_refused_with_the_nearest_one() {
         ("BRIDGE_PAGERDUTY_CA", "BRIDGE_PAGERDUTY_CA_FILE"),
         ("BRIDGE_WEBHOOK_TOKENS_FILE", "BRIDGE_WEBHOOK_TOKEN_FILE"),
         ("BRIDGE_listen", "BRIDGE_LISTEN"),
+        ("BRIDGE_TOKEN", "BRIDGE_WEBHOOK_TOKEN"),
+        ("BRIDGE_TOKEN_FILE", "BRIDGE_WEBHOOK_TOKEN_FILE"),
+        ("BRIDGE_SERVICE_KEY", "BRIDGE_PAGERDUTY_SERVICE_KEY"),
+        ("BRIDGE_PAGERDUTY_ROUTING_KEY", "BRIDGE_PAGERDUTY_SERVICE_KEY"),
+        ("BRIDGE_PAGERDUTY_KEY", "BRIDGE_PAGERDUTY_SERVICE_KEY"),
+        ("BRIDGE_ADMIN_PASSWORD", "BRIDGE_ADMIN_TOKEN"),
+        ("BRIDGE_ROUTES", "BRIDGE_PAGERDUTY_ROUTES"),
+        ("BRIDGE_BIND_ADDRESS", "BRIDGE_LISTEN"),
+        ("BRIDGE_DB_URL", "BRIDGE_DATABASE_URL"),
+        ("BRIDGE_TIMEOUT", "BRIDGE_PAGERDUTY_TIMEOUT"),
+        ("BRIDGE_LOG", "BRIDGE_LOG_FORMAT"),
     ] {
-        assert_eq!(nearest(name), format!("{name} is no setting of this version, the nearest name is {known}"));
+        assert_eq!(nearest(name), format!("{name} is an unknown setting; did you mean {known}?"));
     }
     assert!(nearest("BRIDGE_PORT_8080_TCP_ADDR").contains("`enableServiceLinks: false`"));
     assert!(nearest("BRIDGE_SERVICE_HOST").contains("`enableServiceLinks: false`"));
@@ -342,7 +359,7 @@ fn bytes_that_are_no_text_are_refused_only_where_they_matter() {
     for name in ["BRIDGE_LISTEN", "BRIDGE_PAGERDUTY_ROUTES_FILE", "RUST_LOG"] {
         let mut variables = variables.clone();
         variables.push((name.into(), bytes.clone()));
-        assert_eq!(sentences(Config::from_vars(variables)), [format!("{name} holds bytes that are not UTF-8")]);
+        assert_eq!(sentences(Config::from_vars(variables)), [format!("{name} is not valid UTF-8")]);
     }
     let key = ("BRIDGE_PAGERDUTY_SERVICE_KEY_FILE", bytes.as_os_str());
     let told = sentences(Config::from_vars([key, (REQUIRED[1].0, OsStr::new(REQUIRED[1].1))]));
@@ -440,7 +457,7 @@ fn a_broken_dotenv_is_told_by_its_line() {
     assert_eq!(twice, ["`.env` sets BRIDGE_LISTEN twice: keep one of them"]);
 
     let unknown = sentences(with_dotenv("BRIDGE_LISTN=SECRET", &REQUIRED));
-    assert_eq!(unknown, ["BRIDGE_LISTN is no setting of this version, the nearest name is BRIDGE_LISTEN"]);
+    assert_eq!(unknown, ["BRIDGE_LISTN is an unknown setting; did you mean BRIDGE_LISTEN?"]);
 }
 
 #[test]
@@ -451,7 +468,7 @@ fn a_dotenv_that_cannot_be_read_is_no_dotenv_that_is_not_there() {
     assert!(load().is_ok());
 
     fs::create_dir(&dotenv).unwrap();
-    assert!(sentences(load())[0].starts_with("`.env` is there but cannot be read: "));
+    assert!(sentences(load())[0].starts_with("`.env` exists but cannot be read: "));
 
     fs::remove_dir(&dotenv).unwrap();
     fs::write(&dotenv, "BRIDGE_PAGERDUTY_RATE=9").unwrap();

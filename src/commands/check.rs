@@ -1,6 +1,8 @@
 //! `check`: settings, database and the connection to PagerDuty.
 
 use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
 
 use chrono::Utc;
 use humantime::format_duration;
@@ -107,19 +109,35 @@ fn canary(config: &Config) -> String {
     }
 }
 
+/// Opens the queue and commits to it. Where there is none yet, one beside it is tried and deleted again: that the disk can
+/// be written is worth knowing before the first start, and a check leaves nothing behind.
 async fn check_queue(config: &Config) -> Result<String, String> {
-    let name = config.database_url.to_string();
-    match Queue::open(config.database_url.sqlite_path()).await {
-        Ok(queue) => {
-            let took = queue.probe().await.map_err(|error| error.to_string())?;
-            queue.close().await.map_err(|error| error.to_string())?;
-            Ok(format!("{name} commits in {:.1} ms; Sentry waits at least 1000 ms", took.as_secs_f64() * 1000.0))
-        }
-        Err(QueueError::InUse { .. }) => {
-            Ok(format!("{name} is in use by a running bridge; to check that one, run healthcheck"))
-        }
-        Err(error) => Err(error.to_string()),
+    let (path, name) = (config.database_url.sqlite_path(), config.database_url.to_string());
+    if path.exists() {
+        return match time_commit(path).await {
+            Ok(took) => Ok(format!("{name} {}", commits_in(took))),
+            Err(QueueError::InUse { .. }) => Ok(format!("{name} is locked by a running bridge; run `healthcheck`")),
+            Err(error) => Err(error.to_string()),
+        };
     }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let trial = tempfile::Builder::new().prefix(".bridge-check-").tempdir_in(folder).map_err(|error| {
+        let folder = folder.display();
+        format!("{name} does not exist and cannot be created, because the folder {folder} is not writable: {error}")
+    })?;
+    let took = time_commit(&trial.path().join("trial.db")).await.map_err(|error| error.to_string())?;
+    Ok(format!("{name} does not exist yet, `serve` creates it; a new one there {}", commits_in(took)))
+}
+
+async fn time_commit(path: &Path) -> Result<Duration, QueueError> {
+    let queue = Queue::open(path).await?;
+    let took = queue.probe().await;
+    queue.close().await?;
+    took
+}
+
+fn commits_in(took: Duration) -> String {
+    format!("commits in {:.1} ms; Sentry waits at least 1000 ms", took.as_secs_f64() * 1000.0)
 }
 
 /// Sends a test message to the fallback webhook, if that is wanted.

@@ -17,19 +17,21 @@ pub struct DatabaseUrl {
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum DatabaseUrlError {
     /// No address, or one of another database.
-    #[error("is no address of a database: write `sqlite:` and a path, such as `sqlite:bridge.db`")]
+    #[error("is not the URL of a database: write `sqlite:` and a path, such as `sqlite:bridge.db`")]
     Scheme,
     /// PostgreSQL.
-    #[error("is an address of PostgreSQL, but this version keeps its queue in SQLite only: write `sqlite:` and a path")]
+    #[error(
+        "is the URL of a PostgreSQL database, but this version keeps its queue in SQLite only: write `sqlite:` and a path"
+    )]
     Postgres,
     /// Nothing after `sqlite:`, or a folder.
-    #[error("names no file: write `sqlite:` and a path, such as `sqlite:bridge.db`")]
+    #[error("does not name a file: write `sqlite:` and a path, such as `sqlite:bridge.db`")]
     NoFile,
     /// A database that dies with the process.
     #[error("asks for a database in memory, but alerts must outlive the process: name a file")]
     Memory,
     /// Parameters, which could turn off what keeps alerts safe.
-    #[error("has parameters behind a `?` or `#`, but the bridge sets its own: write `sqlite:` and a path")]
+    #[error("has parameters after `?` or `#`, but the bridge sets its own: write `sqlite:` and a path")]
     Parameters,
 }
 
@@ -77,22 +79,22 @@ impl fmt::Display for DatabaseUrl {
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum PagerDutyUrlError {
     /// No `http` or `https` address with a host.
-    #[error("is no web address: write the root alone, such as `https://events.pagerduty.com`")]
+    #[error("is not a URL: write the root only, such as `https://events.pagerduty.com`")]
     NoAddress,
     /// A user or a password.
-    #[error("holds a user or password, but PagerDuty knows the sender by the integration key: leave them out")]
+    #[error("contains a user or password, but PagerDuty identifies the sender by the integration key: remove them")]
     UserInfo,
     /// The address of an endpoint.
     #[error(
-        "has a path, but only the root is wanted: write `{0}`, the bridge adds `/generic/2010-04-15/create_event.json`"
+        "has a path, but only the root is needed: write `{0}`, the bridge adds `/generic/2010-04-15/create_event.json`"
     )]
     Path(String),
     /// Something after `?` or `#`.
-    #[error("has something behind a `?` or `#`, but only the root is wanted: write `{0}`")]
+    #[error("has a query or fragment, but only the root is needed: write `{0}`")]
     Parameters(String),
     /// Keys would travel for all to read.
     #[error(
-        "is plain `http` to {0}, where everybody between could read the integration keys: write `https`, or allow it \
+        "is plain `http` to {0}, where anyone on the network could read the integration keys: write `https`, or allow it \
          with BRIDGE_PAGERDUTY_ALLOW_HTTP=on"
     )]
     PlainHttp(String),
@@ -144,7 +146,7 @@ pub enum FallbackUrlError {
     #[error("has something behind a `#`, which is never sent: leave it out")]
     Fragment,
     /// The secret in it would travel for all to read.
-    #[error("is plain `http` to {0}, where everybody between could read the secret in the address: write `https`")]
+    #[error("is plain `http` to {0}, where anyone on the network could read the secret in the address: write `https`")]
     PlainHttp(String),
 }
 

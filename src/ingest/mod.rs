@@ -140,16 +140,16 @@ pub enum Ignored {
     #[error("it opens no incident, because BRIDGE_PAGE_ON does not name `{}`", .0.name())]
     NotPagedOn(Opening),
     /// Sentry does not resolve incidents.
-    #[error("BRIDGE_RESOLVE is off, so what is resolved in Sentry stays open")]
+    #[error("BRIDGE_RESOLVE is off, so incidents stay open when their issue is resolved")]
     ResolveOff,
     /// Sentry does not acknowledge incidents.
-    #[error("BRIDGE_ACKNOWLEDGE is off, so what is assigned in Sentry stays unacknowledged")]
+    #[error("BRIDGE_ACKNOWLEDGE is off, so assigning an issue acknowledges nothing")]
     AcknowledgeOff,
     /// The same was received within the dedup window.
-    #[error("the same was received a short while ago, and one event is enough")]
+    #[error("duplicate of a webhook received within the last 20 minutes")]
     Repeated,
     /// The same signed body was received before, and nothing proves that Sentry sent it again.
-    #[error("this very resolve was received before, byte for byte: a copy of it closes nothing, whoever sends it")]
+    #[error("duplicate of an earlier resolve, byte for byte: it may be a replayed copy, so it resolves nothing")]
     Replayed,
     /// Sentry received an alert of the incident after it had sent this resolve.
     #[error("Sentry received an alert after it had sent this resolve, so the incident is open again and stays open")]

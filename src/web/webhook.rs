@@ -26,10 +26,7 @@ use crate::logging::throttle;
 use crate::metrics::{Answered, Source};
 use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::{Accepted, CanaryChange, Enqueue, Enqueued, QueueError, Rejected};
-use crate::sentry::signature::APP_SIGNATURE;
-
-/// When Sentry sent a webhook of the integration platform, in seconds since 1970.
-const TIMESTAMP: &str = "Sentry-Hook-Timestamp";
+use crate::sentry::signature::{APP_SIGNATURE, HOOK_TIMESTAMP};
 
 /// The same for every repetition of one delivery; Sentry sends it since 2026.
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
@@ -240,7 +237,7 @@ fn log_not_read(error: BodyError, proof: Proof) {
 }
 
 fn sent_at(headers: &HeaderMap) -> Option<DateTime<Utc>> {
-    let seconds = headers.get(TIMESTAMP)?.to_str().ok()?.trim().parse().ok()?;
+    let seconds = headers.get(HOOK_TIMESTAMP)?.to_str().ok()?.trim().parse().ok()?;
     DateTime::from_timestamp(seconds, 0)
 }
 

@@ -117,6 +117,16 @@ fn an_unreachable_pagerduty_and_a_queue_that_cannot_be_are_both_told() {
 }
 
 #[test]
+fn it_leaves_nothing_behind() {
+    let pagerduty = PagerDuty::start();
+    let home = tempfile::tempdir().unwrap();
+    let checked = check(&[], &pagerduty.url(), home.path());
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert!(checked.stdout.contains("bridge.db does not exist yet, `serve` creates it; a new one there commits in "));
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn wrong_settings_are_wrong_usage() {
     let checked = run(&["check"], &[("BRIDGE_WEBHOOK_TOKEN", "short")]);
     assert_eq!((checked.code, checked.stdout.as_str()), (Some(2), ""));
@@ -135,7 +145,7 @@ fn the_queue_of_a_running_bridge_is_in_use_and_that_is_well() {
         &checked,
         &["ok      settings: ", "ok      alarms: ", "ok      canary: off", "ok      queue: ", "ok      PagerDuty: "],
     );
-    assert!(checked.stdout.contains("in use by a running bridge"), "{checked:?}");
+    assert!(checked.stdout.contains("is locked by a running bridge; run `healthcheck`"), "{checked:?}");
 }
 
 #[test]

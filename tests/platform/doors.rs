@@ -15,7 +15,7 @@ use sentry_pagerduty_bridge::metrics::Metrics;
 use sentry_pagerduty_bridge::monitor::{Limits, Monitor};
 use sentry_pagerduty_bridge::queue::Queue;
 use sentry_pagerduty_bridge::web::auth::webhook::Authentication;
-use sentry_pagerduty_bridge::web::{AppState, routes};
+use sentry_pagerduty_bridge::web::{AppState, Endpoints, routes};
 use serde_json::Value;
 use sha2::Sha256;
 use tempfile::TempDir;
@@ -58,7 +58,10 @@ impl Web {
     }
 
     async fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (StatusCode, Value) {
-        let app = test::init_service(App::new().app_data(self.shared.clone()).configure(routes)).await;
+        let app = test::init_service(
+            App::new().app_data(self.shared.clone()).configure(|config| routes(Endpoints::All, config)),
+        )
+        .await;
         let request = test::TestRequest::post().uri(path).set_payload(body.to_vec());
         let request = headers.iter().fold(request, |request, header| request.insert_header(*header));
         let answer = test::call_service(&app, request.to_request()).await;

@@ -225,7 +225,8 @@ async fn prove(
     proof: &Proof,
     runner: &Runner<'_, crate::sentry_api::Client>,
 ) -> anyhow::Result<ExitCode> {
-    let watch = Watch::begin(config.listen, &wish.root).await;
+    let listen = config.admin_listen.unwrap_or(config.listen);
+    let watch = Watch::begin(listen, &wish.root).await;
     let sent = runner.prove(proof).await;
     let mut out = out();
     if let (Err(StepError::Api(ApiError::Gone { .. })), Proof::RuleAction { .. }) = (&sent, proof) {
@@ -241,7 +242,7 @@ async fn prove(
             out,
             "sent    test webhook; whether it came is not known here, for no bridge answers /metrics at {} or {}: look for \
              the incident",
-            config.listen, wish.root
+            listen, wish.root
         )?;
         return Ok(ExitCode::Done);
     };

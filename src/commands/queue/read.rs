@@ -133,8 +133,7 @@ impl<W: Write> List<W> {
             (true, 0) => writeln!(self.out, "[]")?,
             (true, _) => writeln!(self.out, "\n]")?,
             (false, 0) => {
-                let names: Vec<_> = states.iter().map(|state| format!("{state:?}").to_lowercase()).collect();
-                say(&format!("nothing is {}", names.join(" or ")));
+                say(&nothing(states));
             }
             (false, _) => {}
         }
@@ -287,9 +286,27 @@ async fn write_all(reader: &Reader, states: &[ItemState], mut out: impl Write) -
     Ok(number)
 }
 
+/// That there is nothing in these states.
+fn nothing(states: &[ItemState]) -> String {
+    let all = [ItemState::Waiting, ItemState::Dead, ItemState::Rejected, ItemState::Delivered];
+    let names: Vec<_> = all.iter().filter(|state| states.contains(state)).collect();
+    let names: Vec<_> = names.iter().map(|state| format!("{state:?}").to_lowercase()).collect();
+    match names.split_last() {
+        Some((last, [])) => format!("no {last} entries"),
+        Some((last, others)) => format!("no {} or {last} entries", others.join(", ")),
+        None => "no entries".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_list_says_what_there_is_none_of() {
+        assert_eq!(nothing(&CURRENT), "no waiting, dead or rejected entries");
+        assert_eq!(nothing(&[ItemState::Dead]), "no dead entries");
+    }
 
     fn row() -> ItemSummary {
         ItemSummary {
