@@ -4,7 +4,7 @@
 //! is decided from both, all in one transaction. An engine knows no rule about incidents.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
 use std::future::Future;
 
@@ -13,6 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::decide::times::Window;
 use super::envelope::{Begun, Envelope, EventId, State, with_counts_of};
+use super::leases::Fence;
 use super::{QueueError, Rejected, RejectedId};
 use crate::ingest::DedupKey;
 use crate::metrics::PersistedMetrics;
@@ -79,6 +80,8 @@ pub(super) struct Begin {
     pub(super) at: DateTime<Utc>,
     /// Earlier events of its incident that are not waited for.
     pub(super) past: Vec<EventId>,
+    /// By which right; `None`: nobody else uses the queue.
+    pub(super) fence: Option<Fence>,
 }
 
 /// Why an attempt does not begin.
@@ -88,6 +91,8 @@ pub(super) enum NotBegun {
     NotWaiting,
     /// This event of its incident goes first.
     Behind(EventId),
+    /// Another bridge delivers for its service key.
+    Fenced,
 }
 
 /// Which delivered events and closed incidents are deleted, oldest first.
@@ -120,6 +125,9 @@ pub(super) struct Wanted {
     pub(super) editing: Vec<EventId>,
     /// Rejected webhooks that are changed or deleted.
     pub(super) rejected: Vec<RejectedId>,
+    /// By which right events of `settling` and `beginning` are settled and begun, the latest of each. Those that are not
+    /// among these need none.
+    pub(super) fences: BTreeMap<EventId, Fence>,
     /// Nothing is folded into waiting events, so that the ends of queues are not read.
     pub(super) unfolded: bool,
 }
@@ -140,6 +148,9 @@ pub(super) struct Known {
     pub(super) editing: HashMap<EventId, Editable>,
     /// Those that are there.
     pub(super) rejected: HashSet<RejectedId>,
+    /// Those of `fences` whose lease has another owner or another number by now, or is none. They are not among the others.
+    /// The leases of the others stay as they are until [`apply`](Store::apply).
+    pub(super) fenced: BTreeSet<EventId>,
 }
 
 /// A waiting trigger that was never attempted, at the end of its incident queue.
