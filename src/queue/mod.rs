@@ -11,6 +11,7 @@
 //! - `writer`: one task that commits together what has piled up (one fsync for many)
 //! - `decide`: all rules about incidents, folding, repetitions and attempts; pure
 //! - `store`: what a storage engine does; `sqlite`: the only place that knows SQL
+//! - [`memory`]: the queue in memory, for tests and for the simulation
 //! - [`retention`]: how long delivered events are kept, and what the metrics need after a restart
 //! - [`error`]: what went wrong, as sentences for the operator
 
@@ -22,8 +23,7 @@ pub mod error;
 pub mod item;
 pub mod json;
 pub mod leases;
-#[cfg(test)]
-mod memory;
+pub mod memory;
 pub mod overview;
 mod reader;
 pub mod retention;
@@ -43,20 +43,20 @@ use tokio::time::timeout;
 
 pub use admin::Editor;
 pub use arrivals::Arrivals;
+pub use decide::Settle;
 pub use envelope::{
-    Accepted, Arrival, Begun, Content, Disposition, Enqueue, Enqueued, Envelope, EventId, Record, State, WaitingEvent,
+    Accepted, Arrival, Begun, Content, Disposition, Enqueue, Enqueued, Envelope, EventId, State, WaitingEvent,
 };
 pub use error::QueueError;
-pub use item::{ItemId, NoItemId, Rejected, RejectedId, RejectedSummary, Summary};
+pub use item::{ItemId, NoItemId, Record, Rejected, RejectedId, RejectedSummary, Summary};
 pub use leases::{BridgeId, Fence};
 pub use overview::{Backlog, DeadLetters, Destination, FirstInLine, IncidentState, Overview};
 pub use reader::{DeliveryReads, KeysInLine, ListReads, LookedAgain, Page, Reader, Reads, StatusReads, Unreadable};
 pub use retention::Retention;
+pub use store::Begin;
 pub use writer::status::Commit;
 
-use decide::Settle;
 use item::MAX_REJECTED_BYTES;
-use store::Begin;
 use writer::status::WriterStatus;
 use writer::{Command, Maintenance, Operation};
 

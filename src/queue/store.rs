@@ -75,13 +75,15 @@ pub(super) struct IncidentQueue {
 
 /// An attempt that is to begin.
 #[derive(Clone, Debug)]
-pub(super) struct Begin {
-    pub(super) id: EventId,
-    pub(super) at: DateTime<Utc>,
+pub struct Begin {
+    /// The event.
+    pub id: EventId,
+    /// When it begins.
+    pub at: DateTime<Utc>,
     /// Earlier events of its incident that are not waited for.
-    pub(super) past: Vec<EventId>,
+    pub past: Vec<EventId>,
     /// By which right; `None`: nobody else uses the queue.
-    pub(super) fence: Option<Fence>,
+    pub fence: Option<Fence>,
 }
 
 /// Why an attempt does not begin.

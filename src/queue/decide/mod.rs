@@ -56,12 +56,15 @@ pub(super) struct Batch<'b> {
 
 /// What happens to an event after an attempt.
 #[derive(Clone, Debug)]
-pub(super) struct Settle {
-    pub(super) id: EventId,
-    pub(super) disposition: Disposition,
-    pub(super) at: DateTime<Utc>,
+pub struct Settle {
+    /// The event.
+    pub id: EventId,
+    /// What becomes of it.
+    pub disposition: Disposition,
+    /// When its attempt ended.
+    pub at: DateTime<Utc>,
     /// By which right its attempt began; `None`: nobody else uses the queue.
-    pub(super) fence: Option<Fence>,
+    pub fence: Option<Fence>,
 }
 
 /// What is to be written for a batch, and the answers to its operations, in their order.
