@@ -11,17 +11,18 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "these are tests, helpers of tests included")]
 #![allow(clippy::unchecked_time_subtraction, reason = "a test may panic")]
 
+mod admin;
 mod bridge;
+mod commits;
 mod decide;
-mod deed;
 mod draw;
 mod fault;
-mod happening;
 mod pagerduty;
 mod plan;
 mod promises;
 mod queue;
 mod run;
+mod steps;
 mod world;
 
 use plan::Plan;
