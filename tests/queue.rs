@@ -264,14 +264,14 @@ async fn what_is_delivered_or_dead_leaves_the_line_for_good() {
 #[tokio::test]
 async fn the_keys_in_line_are_found_among_many_events() {
     let (_directory, _path, queue) = open().await;
-    assert_eq!(queue.reader().keys_waiting().await.unwrap(), []);
+    assert_eq!(queue.reader().waiting_keys().await.unwrap().keys, []);
     assert_eq!(queue.reader().overview().await.unwrap(), Overview::default());
     accept_all(&queue, (0..2000).map(|number| key(number % 200))).await;
     for gone in line(&queue, &key(7)).await {
         queue.settle(gone.id, Disposition::Delivered { note: None }, at(1)).await.unwrap();
     }
     let expected: Vec<_> = (0..200).filter(|&number| number != 7).map(key).collect();
-    assert_eq!(queue.reader().keys_waiting().await.unwrap(), expected);
+    assert_eq!(queue.reader().waiting_keys().await.unwrap().keys, expected);
 }
 
 #[tokio::test]

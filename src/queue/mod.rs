@@ -51,7 +51,7 @@ pub use error::QueueError;
 pub use item::{ItemId, NoItemId, Record, Rejected, RejectedId, RejectedSummary, Summary};
 pub use leases::{BridgeId, Fence};
 pub use overview::{Backlog, DeadLetters, Destination, FirstInLine, IncidentState, Overview};
-pub use reader::{DeliveryReads, KeysInLine, ListReads, LookedAgain, Page, Reader, Reads, StatusReads, Unreadable};
+pub use reader::{DeliveryReads, ListReads, Page, Reader, Reads, Recheck, StatusReads, Unreadable, WaitingKeys};
 pub use retention::Retention;
 pub use store::Begin;
 pub use writer::status::Commit;

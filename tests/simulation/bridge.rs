@@ -24,7 +24,7 @@ pub(crate) struct Bridge {
     /// Announcements are made in order.
     pub(crate) announced: Duration,
     /// What cannot be read, and is set aside.
-    pub(crate) set_aside: BTreeSet<EventId>,
+    pub(crate) unreadable: BTreeSet<EventId>,
     /// How often in a row each key's line could not be read.
     pub(crate) read_failures: Vec<u32>,
     /// The keys of which announcements found no room, until the worker takes that in.
@@ -53,7 +53,7 @@ impl Bridge {
             wake: 0,
             idle_wakes: 0,
             announced: now,
-            set_aside: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
             read_failures: vec![0; plan.keys],
             missed: vec![false; plan.keys],
             outstanding: 0,

@@ -85,7 +85,7 @@ impl World {
                         unreadable.push(*id);
                         continue;
                     }
-                    let past = self.bridge().set_aside.iter().copied().collect();
+                    let past = self.bridge().unreadable.iter().copied().collect();
                     round.begins.push(Begin { id: *id, at: self.plan.wall_clock(*asked), past, fence: None });
                 }
                 Operation::Settle { id, disposition } => {
@@ -169,7 +169,7 @@ impl World {
         bridge.outstanding -= 1;
         bridge.in_flight.remove(&id);
         bridge.scheduler.gone(&key, id);
-        self.set_aside(id);
+        self.cannot_read(id);
         self.decide();
     }
 

@@ -18,7 +18,7 @@ use crate::world::World;
 const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Duration::from_secs(30) };
 
 /// As often as the worker looks again at what could not be read.
-const LOOK_AGAIN: Duration = Duration::from_mins(1);
+const RECHECK_EVERY: Duration = Duration::from_mins(1);
 
 /// Something that happens. What belongs to a run of the bridge carries its number, and is nothing when that run ended.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ pub(crate) enum Step {
         key: usize,
     },
     /// Some of what could not be read can be, perhaps.
-    LookAgain {
+    Recheck {
         run: u32,
     },
     Wake {
@@ -117,9 +117,9 @@ impl World {
                 self.bridge().scheduler.read_on(&service_key(key));
                 self.decide();
             }
-            Step::LookAgain { run } if run == self.run => {
+            Step::Recheck { run } if run == self.run => {
                 self.bridge().outstanding -= 1;
-                self.look_again();
+                self.recheck();
                 self.decide();
             }
             Step::Rescan { run, key } if run == self.run => {
@@ -222,38 +222,38 @@ impl World {
         };
         self.bridge().read_failures[key] = 0;
         for event in &page.events {
-            let was_set_aside = self.bridge().set_aside.remove(&event.id);
+            let was_unreadable = self.bridge().unreadable.remove(&event.id);
             let row = self.queue.row(event.id);
-            if std::mem::take(&mut row.revived) || was_set_aside {
+            if std::mem::take(&mut row.revived) || was_unreadable {
                 row.read_again_at = Some(now);
             }
         }
-        page.unreadable.iter().for_each(|id| self.set_aside(*id));
+        page.unreadable.iter().for_each(|id| self.cannot_read(*id));
         self.bridge().scheduler.loaded(&service_key(key), &page.events, page.end, page.last);
     }
 
-    pub(crate) fn set_aside(&mut self, id: EventId) {
+    pub(crate) fn cannot_read(&mut self, id: EventId) {
         let run = self.run;
         let bridge = self.bridge();
-        if bridge.set_aside.is_empty() {
-            self.expect(LOOK_AGAIN, Step::LookAgain { run });
+        if bridge.unreadable.is_empty() {
+            self.expect(RECHECK_EVERY, Step::Recheck { run });
         }
-        self.bridge().set_aside.insert(id);
+        self.bridge().unreadable.insert(id);
     }
 
-    fn look_again(&mut self) {
+    fn recheck(&mut self) {
         let (run, now) = (self.run, self.now);
-        for id in self.bridge().set_aside.clone() {
+        for id in self.bridge().unreadable.clone() {
             let row = self.queue.row(id);
             if row.state != State::Waiting || row.is_readable(now) {
                 let key = service_key(row.key);
                 row.revived = true;
-                self.bridge().set_aside.remove(&id);
+                self.bridge().unreadable.remove(&id);
                 self.bridge().scheduler.rescan(&key);
             }
         }
-        if !self.bridge().set_aside.is_empty() {
-            self.expect(LOOK_AGAIN, Step::LookAgain { run });
+        if !self.bridge().unreadable.is_empty() {
+            self.expect(RECHECK_EVERY, Step::Recheck { run });
         }
     }
 }

@@ -118,7 +118,7 @@ async fn sqlite_loads_and_applies_what_the_store_in_memory_does() {
         for id in memory.events.keys() {
             assert_eq!(reads.get(*id).await.unwrap(), memory.get(*id), "event {id} of world {seed}");
         }
-        let keys = reads.keys_in_line().await.unwrap().keys;
+        let keys = reads.waiting_keys().await.unwrap().keys;
         assert_eq!(keys, Vec::from_iter(memory.keys_waiting()), "world {seed}");
         for key in keys {
             let after = memory.ids(State::Waiting).get(2).copied();
