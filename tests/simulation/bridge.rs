@@ -25,7 +25,7 @@ pub(crate) struct Bridge {
     pub(crate) announced: Duration,
     /// What cannot be read, and is set aside.
     pub(crate) unreadable: BTreeSet<EventId>,
-    /// How often in a row each key's line could not be read.
+    /// How often in a row the waiting events of each key could not be read.
     pub(crate) read_failures: Vec<u32>,
     /// The keys of which announcements found no room, until the worker takes that in.
     pub(crate) missed: Vec<bool>,

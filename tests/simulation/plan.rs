@@ -33,9 +33,9 @@ pub(crate) struct Crash {
 /// What an operator does to the queue from outside.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum AdminAction {
-    /// Puts every dead letter of the key back in line, at its old place.
+    /// Lets every dead letter of the key wait again, at its old place.
     RetryDead { key: usize },
-    /// Takes the event at this place of the key's line out.
+    /// Deletes the waiting event at this place of the key.
     Discard { key: usize, place: usize },
     /// Deletes every dead letter of the key.
     DiscardDead { key: usize },

@@ -55,8 +55,8 @@ fn the_pace_is_kept(end: &End) {
 fn incidents_are_in_order(end: &End) {
     let plan = &end.plan;
     if !plan.admin_actions.is_empty() || !plan.admin_actions_between.is_empty() || !plan.unreadable.is_empty() {
-        // Then an event may be seen later than another because it came back into the line later. That none leaves while an
-        // earlier one is in line is checked whenever one does.
+        // Then an event may be seen later than another because it was revived or read later. That none leaves while an
+        // earlier one waits is checked whenever one does.
         return;
     }
     let places: HashMap<usize, (usize, &Row)> =

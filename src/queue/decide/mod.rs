@@ -7,8 +7,8 @@
 //! - `dedup_window`: what was said within the last minutes
 //! - `times`: what belongs before what, by the times that Sentry gives
 //!
-//! A batch is decided in the order in which it is written: changes by people, unrecorded attempts, webhooks, settled events, attempts that
-//! begin, rejected webhooks. What comes first in it is known to what comes after.
+//! A batch is decided in the order in which it is written: changes by people, unrecorded attempts, webhooks, settled events,
+//! attempts that begin, rejected webhooks. What comes first in it is known to what comes after.
 
 mod attempts;
 pub(super) mod dedup_window;
