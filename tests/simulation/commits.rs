@@ -55,7 +55,9 @@ impl World {
         }
         let operations: Vec<_> = operations.into_values().collect();
         if self.disk_fails() {
-            operations.into_iter().for_each(|operation| self.fail(operation));
+            for operation in operations {
+                self.fail(operation);
+            }
             return;
         }
         let (round, unreadable) = self.round(&operations);
@@ -116,7 +118,9 @@ impl World {
         });
         let mut new: Vec<_> = alerts.filter(|(accepted, _)| !accepted.is_folded()).collect();
         new.sort_unstable_by_key(|(accepted, _)| accepted.id);
-        new.into_iter().for_each(|(accepted, key)| self.enqueued(accepted.id, key));
+        for (accepted, key) in new {
+            self.enqueued(accepted.id, key);
+        }
         for operation in operations {
             match operation {
                 Operation::Enqueue(_) => {}

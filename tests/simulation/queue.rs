@@ -87,7 +87,9 @@ impl Queue {
             let answer = self.store.commit(&operations).enqueued.pop().unwrap();
             accepted.extend([self.note(&alert, &answer, now)]);
         }
-        settled.into_iter().for_each(|id| self.update(id, now));
+        for id in settled {
+            self.update(id, now);
+        }
         (accepted, answers)
     }
 
@@ -135,7 +137,9 @@ impl Queue {
     /// Dead letters wait again, where the rules of the queue let them.
     pub(crate) fn revive(&mut self, ids: &[EventId], at: DateTime<Utc>, now: Duration) -> Vec<EventId> {
         let revived = self.store.revive(ids, at);
-        revived.iter().for_each(|id| self.update(*id, now));
+        for id in &revived {
+            self.update(*id, now);
+        }
         revived
     }
 
@@ -143,7 +147,9 @@ impl Queue {
         for state in [sentry_pagerduty_bridge::queue::State::Waiting, sentry_pagerduty_bridge::queue::State::Dead] {
             self.store.discard(state, ids);
         }
-        ids.iter().for_each(|id| self.update(*id, now));
+        for id in ids {
+            self.update(*id, now);
+        }
     }
 
     /// Takes over where an event is by now.
