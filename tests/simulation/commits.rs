@@ -180,7 +180,7 @@ impl World {
     fn begun(&mut self, id: EventId, asked: Duration, begun: Result<Begun, QueueError>) {
         let key = self.key_of(id);
         let error = match begun {
-            Ok(begun) => return self.send(id, begun.body),
+            Ok(begun) => return self.send(id, &begun.body),
             Err(error) => error,
         };
         let bridge = self.bridge();

@@ -177,16 +177,16 @@ impl Queue {
     }
 
     /// What an attempt sends; returns which attempt of the event it is.
-    pub(crate) fn sent(&mut self, id: EventId, body: Vec<u8>) -> u32 {
+    pub(crate) fn sent(&mut self, id: EventId, body: &[u8]) -> u32 {
         let attempts = self.store.get(id).unwrap().summary.attempts;
         let row = self.row(id);
-        assert_eq!(number_in(&body), row.number, "not the newest alert was sent: {row:?}");
+        assert_eq!(number_in(body), row.number, "not the newest alert was sent: {row:?}");
         if row.alerts > 1 {
             let occurrences = format!("\"occurrences\":{},", row.alerts);
-            assert!(String::from_utf8_lossy(&body).contains(&occurrences), "not all alerts were sent: {row:?}");
+            assert!(String::from_utf8_lossy(body).contains(&occurrences), "not all alerts were sent: {row:?}");
         }
-        let sent = row.sent.get_or_insert_with(|| body.clone());
-        assert_eq!(*sent, body, "an attempt sends other bytes than the one before");
+        let sent = row.sent.get_or_insert_with(|| body.to_vec());
+        assert_eq!(sent, body, "an attempt sends other bytes than the one before");
         attempts
     }
 

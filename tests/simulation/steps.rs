@@ -165,7 +165,7 @@ impl World {
         self.decide();
     }
 
-    pub(crate) fn send(&mut self, id: EventId, body: Vec<u8>) {
+    pub(crate) fn send(&mut self, id: EventId, body: &[u8]) {
         let (run, sent, seed) = (self.run, self.now, self.plan.seed);
         let attempt = self.queue.sent(id, body);
         let row = self.queue.row(id);
