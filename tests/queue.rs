@@ -79,16 +79,19 @@ async fn what_was_accepted_is_there_for_another_connection_at_once() {
     drop(queue);
 
     let record = Reader::open(&path).await.unwrap().get(id).await.unwrap().unwrap();
-    assert_eq!(record.state, State::Waiting);
-    assert_eq!(record.service_key, new.service_key);
-    assert_eq!(record.incident_key, new.incident_key);
-    assert_eq!(record.event_type, EventType::Resolve);
-    assert_eq!(record.description, new.description);
+    assert_eq!(record.summary.state, State::Waiting);
+    assert_eq!(record.summary.service_key, new.service_key);
+    assert_eq!(record.summary.incident_key, new.incident_key);
+    assert_eq!(record.summary.event_type, EventType::Resolve);
+    assert_eq!(record.summary.description, new.description);
     assert_eq!(record.body, new.body);
-    assert_eq!((record.count, record.attempts, record.blamed), (1, 0, Duration::ZERO));
-    assert_eq!((record.received_at, record.first_seen), (at(0), at(0)));
-    assert_eq!((record.last_attempt_at, record.next_attempt_at, record.finished_at), (None, None, None));
-    assert_eq!(record.reason, None);
+    assert_eq!((record.summary.count, record.summary.attempts, record.blamed), (1, 0, Duration::ZERO));
+    assert_eq!((record.summary.received_at, record.summary.first_seen), (at(0), at(0)));
+    assert_eq!(
+        (record.last_attempt_at, record.summary.next_attempt_at, record.summary.finished_at),
+        (None, None, None)
+    );
+    assert_eq!(record.summary.reason, None);
 }
 
 #[tokio::test]
@@ -108,7 +111,7 @@ async fn a_copy_taken_as_if_the_power_had_gone_has_everything() {
     let waiting = line(&revived, &key(1)).await;
     assert_eq!(waiting.len(), 1);
     assert_eq!((waiting[0].id, waiting[0].attempts, waiting[0].last_attempt_at), (begun, 1, Some(at(3))));
-    assert_eq!(revived.reader().get(delivered).await.unwrap().unwrap().state, State::Delivered);
+    assert_eq!(revived.reader().get(delivered).await.unwrap().unwrap().summary.state, State::Delivered);
     assert!(revived.accept(event(&key(1), "3", b"three")).await.unwrap().id > begun);
 }
 
@@ -188,8 +191,8 @@ async fn an_attempt_is_counted_and_gets_the_very_bytes() {
     assert_eq!(begun.body, body);
     assert_eq!(queue.begin(id, at(9)).await.unwrap(), begun);
     let record = queue.reader().get(id).await.unwrap().unwrap();
-    assert_eq!(begun.received_at, record.received_at);
-    assert_eq!((record.attempts, record.last_attempt_at), (2, Some(at(9))));
+    assert_eq!(begun.received_at, record.summary.received_at);
+    assert_eq!((record.summary.attempts, record.last_attempt_at), (2, Some(at(9))));
     assert_eq!(record.body, body);
 }
 
@@ -203,8 +206,8 @@ async fn a_retry_stays_in_line_and_remembers_why() {
     queue.settle(id, retry, at(6)).await.unwrap();
 
     let record = queue.reader().get(id).await.unwrap().unwrap();
-    assert_eq!((record.state, record.reason.as_deref()), (State::Waiting, Some("500")));
-    assert_eq!((record.next_attempt_at, record.finished_at), (Some(at(30)), None));
+    assert_eq!((record.summary.state, record.summary.reason.as_deref()), (State::Waiting, Some("500")));
+    assert_eq!((record.summary.next_attempt_at, record.summary.finished_at), (Some(at(30)), None));
     let waiting = line(&queue, &key(1)).await;
     let expected = WaitingEvent {
         id,
@@ -234,11 +237,14 @@ async fn what_is_delivered_or_dead_leaves_the_line_for_good() {
     assert_eq!((overview.waiting, overview.dead, overview.delivered), (2, 1, 1));
     assert_eq!(overview.oldest_waiting, Some(at(7)));
     let record = queue.reader().get(delivered).await.unwrap().unwrap();
-    assert_eq!((record.state, record.reason.as_deref()), (State::Delivered, Some("a note")));
-    assert_eq!((record.finished_at, record.next_attempt_at), (Some(at(3)), None));
+    assert_eq!((record.summary.state, record.summary.reason.as_deref()), (State::Delivered, Some("a note")));
+    assert_eq!((record.summary.finished_at, record.summary.next_attempt_at), (Some(at(3)), None));
     let record = queue.reader().get(dead).await.unwrap().unwrap();
-    assert_eq!((record.state, record.reason.as_deref()), (State::Dead, Some("Event object is invalid")));
-    assert_eq!(record.finished_at, Some(at(4)));
+    assert_eq!(
+        (record.summary.state, record.summary.reason.as_deref()),
+        (State::Dead, Some("Event object is invalid"))
+    );
+    assert_eq!(record.summary.finished_at, Some(at(4)));
 
     // Somebody else's commands in the same commit are not harmed by one that came too late.
     let (begun, settled, buried, other) = tokio::join!(
@@ -258,14 +264,14 @@ async fn what_is_delivered_or_dead_leaves_the_line_for_good() {
 #[tokio::test]
 async fn the_keys_in_line_are_found_among_many_events() {
     let (_directory, _path, queue) = open().await;
-    assert_eq!(queue.reader().keys_waiting().await.unwrap(), []);
+    assert_eq!(queue.reader().waiting_keys().await.unwrap().keys, []);
     assert_eq!(queue.reader().overview().await.unwrap(), Overview::default());
     accept_all(&queue, (0..2000).map(|number| key(number % 200))).await;
     for gone in line(&queue, &key(7)).await {
         queue.settle(gone.id, Disposition::Delivered { note: None }, at(1)).await.unwrap();
     }
     let expected: Vec<_> = (0..200).filter(|&number| number != 7).map(key).collect();
-    assert_eq!(queue.reader().keys_waiting().await.unwrap(), expected);
+    assert_eq!(queue.reader().waiting_keys().await.unwrap().keys, expected);
 }
 
 #[tokio::test]

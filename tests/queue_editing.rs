@@ -91,14 +91,14 @@ async fn a_revived_dead_letter_stands_at_its_old_place_with_a_clean_record() {
     assert_eq!(waiting.iter().map(|event| event.id).collect::<Vec<_>>(), [dead, later]);
     assert_eq!((waiting[0].attempts, waiting[0].blamed), (1, Duration::ZERO), "the attempt was made all the same");
     let record = queue.reader().get(dead).await.unwrap().unwrap();
-    assert_eq!((record.reason, record.finished_at, record.next_attempt_at), (None, None, None));
-    assert_eq!(record.last_attempt_at, Some(at(1)), "the pace has to be known");
+    assert_eq!((record.summary.reason, record.summary.finished_at, record.summary.next_attempt_at), (None, None, None));
+    assert_eq!(record.last_attempt_at, Some(at(1)), "the rate limiter has to know it");
     assert_eq!(queue.begin(dead, at(10)).await.unwrap().body, record.body);
     editor.close().await.unwrap();
 }
 
 #[tokio::test]
-async fn an_attempt_does_not_begin_while_an_earlier_event_of_its_incident_is_in_line() {
+async fn an_attempt_does_not_begin_while_an_earlier_event_of_its_incident_waits() {
     let (_directory, path, queue) = open().await;
     let dead = dead_letter(&queue, "42").await;
     let (later, other) = (queue.accept(trigger("42")).await.unwrap().id, queue.accept(trigger("43")).await.unwrap().id);
@@ -111,8 +111,8 @@ async fn an_attempt_does_not_begin_while_an_earlier_event_of_its_incident_is_in_
         "{refused:?}"
     );
     assert!(begun.is_ok());
-    assert_eq!(queue.reader().get(later).await.unwrap().unwrap().attempts, 0);
-    assert!(queue.begin_past(later, at(5), vec![dead]).await.is_ok(), "that cannot be read");
+    assert_eq!(queue.reader().get(later).await.unwrap().unwrap().summary.attempts, 0);
+    assert!(queue.begin_past(later, at(5), vec![dead], None).await.is_ok(), "that cannot be read");
     queue.settle(dead, Disposition::Delivered { note: None }, at(6)).await.unwrap();
     assert!(queue.begin(later, at(7)).await.is_ok());
     editor.close().await.unwrap();
@@ -145,13 +145,13 @@ async fn a_dead_resolve_stays_where_it_is_once_its_incident_was_triggered_anew()
     let revived = editor.revive(&[waits, taken, alone, dead, closed]).await.unwrap();
     assert_eq!(revived, [alone, dead, closed], "what would close an open incident stays");
     for id in [waits, taken] {
-        assert_eq!(queue.reader().get(id).await.unwrap().unwrap().state, State::Dead);
+        assert_eq!(queue.reader().get(id).await.unwrap().unwrap().summary.state, State::Dead);
     }
     editor.close().await.unwrap();
 }
 
 #[tokio::test]
-async fn the_pace_knows_the_attempts_of_a_revived_dead_letter_after_a_restart() {
+async fn the_rate_limiter_knows_the_attempts_of_a_revived_dead_letter_after_a_restart() {
     let (_directory, path, queue) = open().await;
     let dead = queue.accept(trigger("42")).await.unwrap().id;
     for second in 1..=3 {
@@ -170,7 +170,7 @@ async fn the_pace_knows_the_attempts_of_a_revived_dead_letter_after_a_restart() 
 }
 
 #[tokio::test]
-async fn the_pace_knows_the_attempts_of_discarded_events_after_a_restart() {
+async fn the_rate_limiter_knows_the_attempts_of_discarded_events_after_a_restart() {
     let (_directory, path, queue) = open().await;
     let mut ids = Vec::new();
     for (incident, second) in [("1", 1), ("2", 2000), ("3", 2001)] {
@@ -183,7 +183,7 @@ async fn the_pace_knows_the_attempts_of_discarded_events_after_a_restart() {
     editor.discard(State::Waiting, &[ids[0]]).await.unwrap();
     assert_eq!(editor.reader().attempts_since(at(0), at(3000), 120).await.unwrap().first(), Some(&(key(), at(1), 1)));
 
-    // What no pace looks back to any more is forgotten.
+    // What no rate limiter looks back to any more is forgotten.
     assert_eq!(editor.discard(State::Dead, &[ids[1]]).await.unwrap(), []);
     editor.discard(State::Waiting, &[ids[1], never_attempted]).await.unwrap();
     editor.close().await.unwrap();
@@ -336,8 +336,8 @@ async fn delivered_events_go_by_age_and_number_and_nothing_else_does() {
     assert_eq!(queue.prune(history(u64::MAX, 7), now).await.unwrap(), 0);
 
     assert_eq!(queue.prune(history(0, 0), at(1_000_000)).await.unwrap(), 7);
-    assert_eq!(queue.reader().get(dead).await.unwrap().unwrap().state, State::Dead);
-    assert_eq!(queue.reader().get(waiting).await.unwrap().unwrap().state, State::Waiting);
+    assert_eq!(queue.reader().get(dead).await.unwrap().unwrap().summary.state, State::Dead);
+    assert_eq!(queue.reader().get(waiting).await.unwrap().unwrap().summary.state, State::Waiting);
     assert!(queue.reader().rejected(webhook).await.unwrap().is_some());
     queue.close().await.unwrap();
     assert_eq!(bodies(&path).await, 2, "bodies without events stayed behind");

@@ -70,8 +70,8 @@ async fn a_storm_of_one_incident_is_one_waiting_event() {
     }
 
     let record = record(&queue, first.id).await;
-    assert_eq!((record.count, record.first_seen, record.received_at), (50, at(0), at(49)));
-    assert_eq!(record.description, "alert 49");
+    assert_eq!((record.summary.count, record.summary.first_seen, record.summary.received_at), (50, at(0), at(49)));
+    assert_eq!(record.summary.description, "alert 49");
     assert_eq!(
         details(&record).to_string(),
         r#"{"alert":49,"occurrences":50,"first_seen":"2027-01-15T08:00:00.123000Z"}"#
@@ -96,7 +96,7 @@ async fn alerts_that_come_together_fold_together() {
         counts.sort_unstable();
         assert_eq!(counts, (1..=1000).collect::<Vec<_>>());
         let record = record(&queue, accepted[incident].id).await;
-        assert_eq!((record.count, &details(&record)["occurrences"]), (1000, &Value::from(1000)));
+        assert_eq!((record.summary.count, &details(&record)["occurrences"]), (1000, &Value::from(1000)));
     }
 }
 
@@ -114,8 +114,8 @@ async fn many_incidents_fold_each_into_its_own_event() {
     }
     for (incident, accepted) in first.iter().enumerate().step_by(83) {
         let record = record(&queue, accepted.id).await;
-        assert_eq!(record.incident_key.as_str(), incident.to_string());
-        assert_eq!((&*record.description, &details(&record)["alert"]), ("alert 1", &Value::from(1)));
+        assert_eq!(record.summary.incident_key.as_str(), incident.to_string());
+        assert_eq!((&*record.summary.description, &details(&record)["alert"]), ("alert 1", &Value::from(1)));
     }
 }
 
@@ -132,7 +132,7 @@ async fn nothing_folds_across_a_resolve() {
         queue.accept(trigger("42", 4)).await.unwrap(),
         Accepted { id: reopened.id, count: 2, event_type: EventType::Trigger }
     );
-    assert_eq!(record(&queue, opened.id).await.count, 1);
+    assert_eq!(record(&queue, opened.id).await.summary.count, 1);
 }
 
 #[tokio::test]
@@ -180,8 +180,8 @@ async fn what_was_sent_without_a_mark_is_not_folded_into() {
     let next = queue.accept(trigger("42", 3)).await.unwrap();
     assert_eq!((next.count, next.id > id), (1, true));
     let kept = record(&queue, id).await;
-    assert_eq!((kept.attempts, kept.last_attempt_at, kept.body), (1, Some(at(1)), sent.body));
-    assert_eq!(kept.received_at, sent.received_at);
+    assert_eq!((kept.summary.attempts, kept.last_attempt_at, kept.body), (1, Some(at(1)), sent.body));
+    assert_eq!(kept.summary.received_at, sent.received_at);
     queue.settle(id, Disposition::Delivered { note: None }, at(4)).await.unwrap();
 }
 

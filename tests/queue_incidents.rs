@@ -114,12 +114,12 @@ async fn waiting(queue: &Queue) -> Vec<String> {
     ids.sort();
     for id in ids {
         let event = queue.reader().get(id).await.unwrap().unwrap();
-        let key = match event.service_key.expose() {
+        let key = match event.summary.service_key.expose() {
             A => "a",
             B => "b",
             _ => "default",
         };
-        events.push(format!("{key} {}", event.event_type));
+        events.push(format!("{key} {}", event.summary.event_type));
     }
     events
 }

@@ -86,6 +86,9 @@ pub enum QueueError {
         /// For how long, in seconds.
         seconds: u64,
     },
+    /// Another bridge delivers for the event's service key by now.
+    #[error("another bridge delivers for the service key of event {0} by now")]
+    Fenced(EventId),
     /// No space is left.
     #[error("the disk with the database {database} is full; free some space there, the bridge goes on by itself then")]
     Full {

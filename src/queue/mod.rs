@@ -8,9 +8,11 @@
 //! - [`overview`]: the queue at a glance, and what needs attention
 //! - [`canary`]: when canaries were sent and came back
 //! - [`arrivals`]: announces to the deliveries what was committed; bounded
+//! - [`leases`]: which bridge delivers what, where several share the queue
 //! - `writer`: one task that commits together what has piled up (one fsync for many)
 //! - `decide`: all rules about incidents, folding, repetitions and attempts; pure
 //! - `store`: what a storage engine does; `sqlite`: the only place that knows SQL
+//! - [`memory`]: the queue in memory, for tests and for the simulation
 //! - [`retention`]: how long delivered events are kept, and what the metrics need after a restart
 //! - [`error`]: what went wrong, as sentences for the operator
 
@@ -22,8 +24,8 @@ pub mod envelope;
 pub mod error;
 pub mod item;
 pub mod json;
-#[cfg(test)]
-mod memory;
+pub mod leases;
+pub mod memory;
 pub mod overview;
 mod reader;
 pub mod retention;
@@ -44,19 +46,20 @@ use tokio::time::timeout;
 pub use admin::Editor;
 pub use arrivals::Arrivals;
 pub use canary::{CanaryChange, CanaryRecord};
+pub use decide::Settle;
 pub use envelope::{
-    Accepted, Arrival, Begun, Content, Disposition, Enqueue, Enqueued, Envelope, EventId, Record, State, WaitingEvent,
+    Accepted, Arrival, Begun, Content, Disposition, Enqueue, Enqueued, Envelope, EventId, State, WaitingEvent,
 };
 pub use error::QueueError;
-pub use item::{ItemId, NoItemId, Rejected, RejectedId, RejectedSummary, Summary};
+pub use item::{ItemId, NoItemId, Record, Rejected, RejectedId, RejectedSummary, Summary};
+pub use leases::{BridgeId, Fence};
 pub use overview::{Backlog, DeadLetters, Destination, FirstInLine, IncidentState, OutageNotice, Overview};
-pub use reader::{DeliveryReads, KeysInLine, ListReads, LookedAgain, Page, Reader, Reads, StatusReads, Unreadable};
+pub use reader::{DeliveryReads, ListReads, Page, Reader, Reads, Recheck, StatusReads, Unreadable, WaitingKeys};
 pub use retention::Retention;
+pub use store::Begin;
 pub use writer::status::Commit;
 
-use decide::Settle;
 use item::MAX_REJECTED_BYTES;
-use store::Begin;
 use writer::status::WriterStatus;
 use writer::{Command, Maintenance, Operation};
 
@@ -149,16 +152,23 @@ impl Queue {
     /// When it could neither be committed nor read, [`QueueError::NotWaiting`] when the event no longer waits, or
     /// [`QueueError::Behind`] when an earlier one of its incident is.
     pub async fn begin(&self, id: EventId, at: DateTime<Utc>) -> Result<Begun, QueueError> {
-        self.begin_past(id, at, Vec::new()).await
+        self.begin_past(id, at, Vec::new(), None).await
     }
 
-    /// The same, going past earlier events of its incident that cannot be read: those are not waited for.
+    /// The same, going past earlier events of its incident that cannot be read: those are not waited for. Where several
+    /// bridges share the queue, `fence` is by which right.
     ///
     /// # Errors
     ///
-    /// As for [`Queue::begin`].
-    pub async fn begin_past(&self, id: EventId, at: DateTime<Utc>, past: Vec<EventId>) -> Result<Begun, QueueError> {
-        self.operate(|reply| Operation::Begin(Begin { id, at, past }, reply)).await
+    /// As for [`Queue::begin`]; [`QueueError::Fenced`] when another bridge delivers for the service key by now.
+    pub async fn begin_past(
+        &self,
+        id: EventId,
+        at: DateTime<Utc>,
+        past: Vec<EventId>,
+        fence: Option<Fence>,
+    ) -> Result<Begun, QueueError> {
+        self.operate(|reply| Operation::Begin(Begin { id, at, past, fence }, reply)).await
     }
 
     /// Keeps how an attempt ended. It is committed when this returns.
@@ -167,7 +177,22 @@ impl Queue {
     ///
     /// When it could not be committed, or [`QueueError::NotWaiting`] when the event no longer waits.
     pub async fn settle(&self, id: EventId, disposition: Disposition, at: DateTime<Utc>) -> Result<(), QueueError> {
-        self.operate(|reply| Operation::Settle(Settle { id, disposition, at }, reply)).await
+        self.settle_fenced(id, disposition, at, None).await
+    }
+
+    /// The same; where several bridges share the queue, `fence` is the right by which the attempt began.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Queue::settle`], which takes an event that another bridge delivers by now for one that no longer waits.
+    pub async fn settle_fenced(
+        &self,
+        id: EventId,
+        disposition: Disposition,
+        at: DateTime<Utc>,
+        fence: Option<Fence>,
+    ) -> Result<(), QueueError> {
+        self.operate(|reply| Operation::Settle(Settle { id, disposition, at, fence }, reply)).await
     }
 
     /// Keeps a webhook that was rejected, and lets the oldest ones go for it where there are too many. It is committed

@@ -90,7 +90,7 @@ async fn a_full_disk_refuses_and_the_queue_goes_on_once_there_is_space() {
     }
     assert!(!queue.is_well());
     assert_eq!(queue.reader().overview().await.unwrap().waiting, 1);
-    assert_eq!(queue.reader().get(small).await.unwrap().unwrap().count, 1);
+    assert_eq!(queue.reader().get(small).await.unwrap().unwrap().summary.count, 1);
 
     // A mark is small enough for a disk that takes no alert.
     queue.begin(small, DateTime::UNIX_EPOCH).await.unwrap();

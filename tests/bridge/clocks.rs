@@ -168,7 +168,7 @@ fn a_resolve_that_was_on_its_way_for_longer_than_a_newer_alert_closes_nothing() 
     assert_eq!((status, &answer["status"]), (202, &json!("ignored")));
     assert!(answer["reason"].as_str().unwrap().contains("open again"), "{answer}");
     let records = bridge.end();
-    assert!(records.iter().all(|record| record.event_type.as_str() == "trigger"), "{records:#?}");
+    assert!(records.iter().all(|record| record.summary.event_type.as_str() == "trigger"), "{records:#?}");
     assert_eq!(state(&pagerduty), State::Triggered);
 }
 

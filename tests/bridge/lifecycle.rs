@@ -58,7 +58,7 @@ fn a_delivery_under_way_may_end() {
     bridge.queue(&alert(7, "Disk full"));
     pagerduty.wait_for_requests(1);
     let records = bridge.end();
-    assert_eq!((records[0].state, records[0].attempts), (State::Delivered, 1));
+    assert_eq!((records[0].summary.state, records[0].summary.attempts), (State::Delivered, 1));
     assert_eq!(pagerduty.counters().requests, 1);
 }
 

@@ -146,7 +146,7 @@ fn a_dead_letter_that_is_retried_is_delivered_at_once_by_the_running_bridge() {
     assert_eq!(run.code, Some(1));
     assert!(run.stderr.contains("99: the queue has no such event"), "{}", run.stderr);
     let records = bridge.end();
-    let ends: Vec<_> = records.iter().map(|record| (record.state, record.attempts)).collect();
+    let ends: Vec<_> = records.iter().map(|record| (record.summary.state, record.summary.attempts)).collect();
     assert_eq!(ends, [(State::Delivered, 2), (State::Delivered, 2), (State::Delivered, 1)], "{records:#?}");
 }
 

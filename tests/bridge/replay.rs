@@ -45,8 +45,8 @@ fn lines_of_ndjson_are_posted_in_order_as_often_as_asked() {
     assert_eq!(summary, json!({"posted": 4, "queued": 4, "ignored": 0, "refused": 0, "unreachable": 0}));
     // What comes again before it was sent folds.
     let records = bridge.end();
-    assert_eq!(records.iter().map(|record| record.count).sum::<u32>(), 4);
-    let incidents: Vec<_> = records.iter().map(|record| record.incident_key.as_str()).collect();
+    assert_eq!(records.iter().map(|record| record.summary.count).sum::<u32>(), 4);
+    let incidents: Vec<_> = records.iter().map(|record| record.summary.incident_key.as_str()).collect();
     assert!(incidents.starts_with(&["7", "8"]), "{incidents:?}");
 }
 

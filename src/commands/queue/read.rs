@@ -94,7 +94,7 @@ async fn events(reader: &Reader, state: State, limit: u64, list: &mut List<impl 
         }
         if state == State::Waiting && !missing.is_empty() {
             let missing: Vec<_> = missing.into_iter().collect();
-            unreadable += reader.in_line(&missing).await?.len();
+            unreadable += reader.still_waiting(&missing).await?.len();
         }
     }
     if unreadable > 0 {

@@ -3,14 +3,16 @@
 //! - this file: events become rows of their own, or are folded into waiting ones
 //! - `follow_up`: webhooks about incidents that may be open
 //! - `attempts`: attempts that begin, and what happens to an event after one
+//! - `edit`: what people change: dead letters wait again, events and rejected webhooks are deleted
 //! - `dedup_window`: what was said within the last minutes
 //! - `times`: what belongs before what, by the times that Sentry gives
 //!
-//! A batch is decided in the order in which it is written: unrecorded attempts, webhooks, settled events, attempts that
-//! begin, rejected webhooks. What comes first in it is known to what comes after.
+//! A batch is decided in the order in which it is written: changes by people, unrecorded attempts, webhooks, settled events,
+//! attempts that begin, rejected webhooks. What comes first in it is known to what comes after.
 
 mod attempts;
 pub(super) mod dedup_window;
+mod edit;
 mod follow_up;
 #[cfg(test)]
 pub(super) mod tests;
@@ -21,17 +23,21 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
+use super::Fence;
 use super::envelope::{Accepted, Begun, Content, Disposition, Enqueue, Enqueued, Envelope, EventId};
 use super::item::Rejected;
 use super::store::{Begin, Incident, IncidentQueue, Known, KnownIncident, NotBegun, Plan, Resolve, Row, Tail, Wanted};
 use crate::ingest::{Dedup, DedupKey};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 use dedup_window::DedupWindow;
+pub(super) use edit::Edit;
 use times::Window;
 
 /// What one transaction does. It borrows the operations, so that they can be tried again when it fails.
 #[derive(Debug, Default)]
 pub(super) struct Batch<'b> {
+    /// What somebody changes. It comes alone, or with what the rejected webhook became that it deletes.
+    pub(super) edit: Option<Edit<'b>>,
     /// Attempts that began when nothing could be committed.
     pub(super) unrecorded: &'b [(EventId, DateTime<Utc>)],
     /// Waiting events whose attempts cannot be recorded, because they are damaged. Nothing is folded into them: their bytes
@@ -50,10 +56,15 @@ pub(super) struct Batch<'b> {
 
 /// What happens to an event after an attempt.
 #[derive(Clone, Debug)]
-pub(super) struct Settle {
-    pub(super) id: EventId,
-    pub(super) disposition: Disposition,
-    pub(super) at: DateTime<Utc>,
+pub struct Settle {
+    /// The event.
+    pub id: EventId,
+    /// What becomes of it.
+    pub disposition: Disposition,
+    /// When its attempt ended.
+    pub at: DateTime<Utc>,
+    /// By which right its attempt began; `None`: nobody else uses the queue.
+    pub fence: Option<Fence>,
 }
 
 /// What is to be written for a batch, and the answers to its operations, in their order.
@@ -118,20 +129,41 @@ pub(super) fn wanted(batch: &Batch<'_>) -> Wanted {
     let settling: BTreeSet<_> = batch.settles.iter().map(|settle| settle.id).collect();
     let ends =
         |settle: &&&Settle| !matches!(settle.disposition, Disposition::Retry { .. } | Disposition::RetryNow { .. });
-    let ended: Vec<_> = batch.settles.iter().filter(ends).map(|settle| settle.id).collect();
-    // Nothing waits for an event that ends in this batch.
-    let past = |begin: &Begin| begin.past.iter().chain(&ended).copied().collect::<Vec<_>>();
+    let ended: Vec<_> = batch.settles.iter().filter(ends).collect();
+    // Nothing waits for an event that ends in this batch, if it ends by the same right: otherwise it may not.
+    let past = |begin: &Begin| {
+        let ended = ended.iter().filter(|settle| settle.fence == begin.fence).map(|settle| settle.id);
+        begin.past.iter().copied().chain(ended).collect::<Vec<_>>()
+    };
     let beginning: BTreeMap<_, _> = batch.begins.iter().map(|begin| (begin.id, past(begin))).collect();
     let unrecorded: BTreeSet<_> = batch.unrecorded.iter().map(|(id, _)| *id).collect();
+    let (editing, rejected) = batch.edit.map(Edit::wanted).unwrap_or_default();
     Wanted {
+        editing,
+        rejected,
         queues: queues.into_iter().map(owned).collect(),
         incidents: incidents.into_iter().cloned().collect(),
         seen: seen.into_iter().cloned().collect(),
         settling: settling.into_iter().collect(),
         unrecorded: unrecorded.into_iter().filter(|id| !beginning.contains_key(id)).collect(),
         beginning: beginning.into_iter().collect(),
+        fences: fences(batch),
         unfolded: batch.unfolded,
     }
+}
+
+/// By which right each event is begun or settled: the latest, for what an earlier one began is fenced off by then.
+fn fences(batch: &Batch<'_>) -> BTreeMap<EventId, Fence> {
+    let begins = batch.begins.iter().map(|begin| (begin.id, begin.fence));
+    let settles = batch.settles.iter().map(|settle| (settle.id, settle.fence));
+    let mut fences = BTreeMap::new();
+    for (id, fence) in begins.chain(settles) {
+        if let Some(fence) = fence {
+            let latest = fences.entry(id).or_insert(fence);
+            *latest = fence.max(*latest);
+        }
+    }
+    fences
 }
 
 /// Decides all of a batch.
@@ -146,6 +178,9 @@ pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupW
         decider.plan.forget_resolves = Some(times);
     }
     let mut decision = Decision::default();
+    if batch.edit.is_some_and(|edit| !decider.edit(edit)) {
+        return decision;
+    }
     decider.record(batch.unrecorded);
     for (enqueue, is_repeated) in batch.enqueues.iter().zip(&repeated) {
         let planned =
@@ -233,6 +268,8 @@ enum End {
 /// A batch while it is decided.
 struct Decider<'b> {
     known: &'b Known,
+    /// By which right each event is begun or settled.
+    fences: BTreeMap<EventId, Fence>,
     times: Window,
     ends: HashMap<QueueRef<'b>, End>,
     incidents: HashMap<&'b IncidentKey, BTreeMap<&'b ServiceKey, Incident>>,
@@ -274,6 +311,7 @@ impl<'b> Decider<'b> {
         let incidents = incidents.map(|key| (key, stored(key))).collect();
         Self {
             known,
+            fences: fences(batch),
             times,
             ends,
             incidents,

@@ -361,10 +361,11 @@ impl Round {
     }
 }
 
-fn not_begun(id: EventId, reason: NotBegun) -> QueueError {
+pub(super) fn not_begun(id: EventId, reason: NotBegun) -> QueueError {
     match reason {
         NotBegun::NotWaiting => QueueError::NotWaiting(id),
         NotBegun::Behind(earlier) => QueueError::Behind { id, earlier },
+        NotBegun::Fenced => QueueError::Fenced(id),
     }
 }
 

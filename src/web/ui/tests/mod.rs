@@ -175,7 +175,7 @@ fn no_page_holds_a_style_a_script_or_a_handler_of_its_own() {
 fn an_event_is_shown_whole_but_for_its_service_key() {
     let record = record(&dead());
     let page = detail::event(&frame(), &record);
-    assert!(!page.0.contains(record.service_key.expose()));
+    assert!(!page.0.contains(record.summary.service_key.expose()));
     assert_snapshot!(lines(&page));
 }
 

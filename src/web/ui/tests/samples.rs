@@ -170,22 +170,15 @@ pub(super) fn record(entry: &Summary) -> Record {
         "details": {"url": "https://sentry.example.test/42/"},
     });
     Record {
-        id: entry.id,
-        state: entry.state,
-        service_key: entry.service_key.clone(),
-        incident_key: entry.incident_key.clone(),
-        event_type: entry.event_type,
-        description: entry.description.clone(),
+        summary: Summary {
+            count: 2,
+            first_seen: entry.received_at - TimeDelta::seconds(30),
+            next_attempt_at: None,
+            ..entry.clone()
+        },
         body: body.to_string().into_bytes(),
-        count: 2,
-        received_at: entry.received_at,
-        first_seen: entry.received_at - TimeDelta::seconds(30),
-        attempts: entry.attempts,
         last_attempt_at: entry.finished_at,
-        next_attempt_at: None,
         blamed: Duration::ZERO,
-        reason: entry.reason.clone(),
-        finished_at: entry.finished_at,
         resolved_at: None,
     }
 }
