@@ -10,7 +10,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::{AdminToken, ApiToken, ClientSecret, DatabaseUrl, FallbackUrl, LogFormat, ResolveScope, WebhookToken};
+use super::{AdminToken, ApiToken, ClientSecret, DatabaseUrl, Dsn, FallbackUrl, LogFormat, ResolveScope, WebhookToken};
 use crate::alert::{Level, Opening};
 use crate::pagerduty::ServiceKey;
 use crate::redaction::Redaction;
@@ -87,6 +87,7 @@ one_part! {
     Url: |value| value.as_str();
     ServiceKey: |value| value.expose();
     ApiToken: |value| value.digest();
+    Dsn: |value| value.digest();
     FallbackUrl: |value| value.digest();
     DatabaseUrl: |value| Path::as_os_str(value.sqlite_path()).as_bytes();
     Level: |value| value.name();
@@ -185,6 +186,7 @@ mod tests {
             "on",
             "off",
             "/etc/other",
+            "https://0123abcd@sentry.example.com/1",
         ];
         for setting in SETTINGS {
             let marks = values.map(|value| try_mark(&[(setting.name, value)]).ok());
