@@ -170,12 +170,12 @@ impl Bridge {
         let history = Retention { age: config.keep_delivered, rows: KEEP_ROWS };
         let (drain, grace) = (config.shutdown_drain, config.shutdown_grace);
         let shared = Data::new(app_state(config, &queue, metrics, monitor));
-        let audit = audit.map(|(task, _)| task);
         let public = if admin.is_some() { Endpoints::Public } else { Endpoints::All };
         let listeners = [Some((listener, public)), admin.map(|listener| (listener, Endpoints::Admin))];
         let servers = listeners.into_iter().flatten();
         let servers = servers.map(|(listener, endpoints)| serve(listener, endpoints, shared.clone(), grace));
         let servers = servers.collect::<io::Result<_>>().map_err(StartupError::Server)?;
+        let audit = audit.map(|(task, _)| task);
         Ok(Self {
             address,
             admin_address,

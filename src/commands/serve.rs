@@ -56,10 +56,10 @@ fn log_settings(config: &Config) {
     let (database, pagerduty) = (config.database_url.to_string(), config.pagerduty_url.as_str());
     let (routes, keys) = (config.pagerduty_routes.len(), config.routes().keys().len());
     let page = on(!config.admin_token.is_empty(), "on");
-    let alarms = on(config.alarms, "on");
+    let (alarms, canary) = (on(config.alarms, "on"), on(config.canary_dsn.is_some(), "on"));
     info!(
-        database, authentication, routes, service_keys = keys, status_page = page, alarms, pagerduty;
+        database, authentication, routes, service_keys = keys, status_page = page, alarms, canary, pagerduty;
         "settings: database {database}, webhooks authenticated by {authentication}, {routes} routes to {keys} service keys, \
-         status page {page}, alarms {alarms}, PagerDuty at {pagerduty}"
+         status page {page}, alarms {alarms}, canary {canary}, PagerDuty at {pagerduty}"
     );
 }
