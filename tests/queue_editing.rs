@@ -112,7 +112,7 @@ async fn an_attempt_does_not_begin_while_an_earlier_event_of_its_incident_is_in_
     );
     assert!(begun.is_ok());
     assert_eq!(queue.reader().get(later).await.unwrap().unwrap().attempts, 0);
-    assert!(queue.begin_past(later, at(5), vec![dead]).await.is_ok(), "that cannot be read");
+    assert!(queue.begin_past(later, at(5), vec![dead], None).await.is_ok(), "that cannot be read");
     queue.settle(dead, Disposition::Delivered { note: None }, at(6)).await.unwrap();
     assert!(queue.begin(later, at(7)).await.is_ok());
     editor.close().await.unwrap();

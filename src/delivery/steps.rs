@@ -131,7 +131,7 @@ pub(super) async fn attempt(
     id: EventId,
     past: Vec<EventId>,
 ) -> AttemptStep {
-    match queue.begin_past(id, Utc::now(), past).await {
+    match queue.begin_past(id, Utc::now(), past, None).await {
         Ok(Begun { body, received_at }) => {
             let outcome = client.send(&Destination::v1(key.clone()), body).await;
             AttemptStep::Answered { key, id, received_at, outcome }

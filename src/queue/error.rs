@@ -86,6 +86,9 @@ pub enum QueueError {
         /// For how long, in seconds.
         seconds: u64,
     },
+    /// Another bridge delivers for the event's service key by now.
+    #[error("another bridge delivers for the service key of event {0} by now")]
+    Fenced(EventId),
     /// The database's server cannot be reached, or is going away.
     #[error(
         "the database {database} cannot be reached ({reason}); see whether PostgreSQL runs there and lets the bridge connect; \

@@ -340,10 +340,12 @@ mod tests {
             let enqueues: Vec<_> = (0..rng.random_range(0..6)).map(|_| any_enqueue(&mut rng, second)).collect();
             let waiting = memory.waiting();
             let some = |rng: &mut StdRng| waiting.iter().copied().filter(|_| rng.random_bool(0.3)).collect::<Vec<_>>();
-            let settle = |id| Settle { id, disposition: any_disposition(&mut rng, second), at: at(second) };
+            let settle =
+                |id| Settle { id, disposition: any_disposition(&mut rng, second), at: at(second), fence: None };
             let ids = some(&mut StdRng::seed_from_u64(seed + batch));
             let settles: Vec<_> = ids.into_iter().map(settle).collect();
-            let begins = some(&mut rng).into_iter().map(|id| Begin { id, at: at(second), past: some(&mut rng) });
+            let begins =
+                some(&mut rng).into_iter().map(|id| Begin { id, at: at(second), past: some(&mut rng), fence: None });
             let begins: Vec<_> = begins.collect();
             let unrecorded: Vec<_> =
                 waiting.iter().filter(|_| rng.random_bool(0.05)).map(|id| (*id, at(second))).collect();

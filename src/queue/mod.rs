@@ -7,6 +7,7 @@
 //! - [`item`]: events and rejected webhooks, as people list them; [`json`]: as JSON
 //! - [`overview`]: the queue at a glance, and what needs attention
 //! - [`arrivals`]: announces to the deliveries what was committed; bounded
+//! - [`leases`]: which bridge delivers what, where several share the queue
 //! - `writer`: one task that commits together what has piled up (one fsync for many)
 //! - `decide`: all rules about incidents, folding, repetitions and attempts; pure
 //! - `store`: what a storage engine does; `sqlite` and `postgres`: the only places that know SQL
@@ -22,6 +23,7 @@ pub mod envelope;
 pub mod error;
 pub mod item;
 pub mod json;
+pub mod leases;
 #[cfg(test)]
 mod memory;
 pub mod overview;
@@ -49,6 +51,7 @@ pub use envelope::{
 };
 pub use error::QueueError;
 pub use item::{ItemId, NoItemId, Rejected, RejectedId, RejectedSummary, Summary};
+pub use leases::{BridgeId, Fence};
 pub use overview::{Backlog, DeadLetters, Destination, FirstInLine, IncidentState, Overview};
 pub use reader::{DeliveryReads, KeysInLine, ListReads, LookedAgain, Page, Reader, Reads, StatusReads, Unreadable};
 pub use retention::Retention;
@@ -194,16 +197,23 @@ impl Queue {
     /// When it could neither be committed nor read, [`QueueError::NotWaiting`] when the event no longer waits, or
     /// [`QueueError::Behind`] when an earlier one of its incident is.
     pub async fn begin(&self, id: EventId, at: DateTime<Utc>) -> Result<Begun, QueueError> {
-        self.begin_past(id, at, Vec::new()).await
+        self.begin_past(id, at, Vec::new(), None).await
     }
 
-    /// The same, going past earlier events of its incident that cannot be read: those are not waited for.
+    /// The same, going past earlier events of its incident that cannot be read: those are not waited for. Where several
+    /// bridges share the queue, `fence` is by which right.
     ///
     /// # Errors
     ///
-    /// As for [`Queue::begin`].
-    pub async fn begin_past(&self, id: EventId, at: DateTime<Utc>, past: Vec<EventId>) -> Result<Begun, QueueError> {
-        self.delivery.operate(|reply| Operation::Begin(Begin { id, at, past }, reply)).await
+    /// As for [`Queue::begin`]; [`QueueError::Fenced`] when another bridge delivers for the service key by now.
+    pub async fn begin_past(
+        &self,
+        id: EventId,
+        at: DateTime<Utc>,
+        past: Vec<EventId>,
+        fence: Option<Fence>,
+    ) -> Result<Begun, QueueError> {
+        self.delivery.operate(|reply| Operation::Begin(Begin { id, at, past, fence }, reply)).await
     }
 
     /// Keeps how an attempt ended. It is committed when this returns.
@@ -212,7 +222,22 @@ impl Queue {
     ///
     /// When it could not be committed, or [`QueueError::NotWaiting`] when the event no longer waits.
     pub async fn settle(&self, id: EventId, disposition: Disposition, at: DateTime<Utc>) -> Result<(), QueueError> {
-        self.delivery.operate(|reply| Operation::Settle(Settle { id, disposition, at }, reply)).await
+        self.settle_fenced(id, disposition, at, None).await
+    }
+
+    /// The same; where several bridges share the queue, `fence` is the right by which the attempt began.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Queue::settle`], which takes an event that another bridge delivers by now for one that no longer waits.
+    pub async fn settle_fenced(
+        &self,
+        id: EventId,
+        disposition: Disposition,
+        at: DateTime<Utc>,
+        fence: Option<Fence>,
+    ) -> Result<(), QueueError> {
+        self.delivery.operate(|reply| Operation::Settle(Settle { id, disposition, at, fence }, reply)).await
     }
 
     /// Keeps a webhook that was rejected, and lets the oldest ones go for it where there are too many. It is committed

@@ -4,13 +4,14 @@
 //! is decided from both, all in one transaction. An engine knows no rule about incidents.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 
 use chrono::{DateTime, Utc};
 
 use super::decide::times::Window;
 use super::envelope::{Begun, Envelope, EventId, State, with_counts_of};
+use super::leases::Fence;
 use super::{QueueError, Rejected, RejectedId};
 use crate::ingest::DedupKey;
 use crate::metrics::PersistedMetrics;
@@ -63,6 +64,8 @@ pub(super) struct Begin {
     pub(super) at: DateTime<Utc>,
     /// Earlier events of its incident that are not waited for.
     pub(super) past: Vec<EventId>,
+    /// By which right; `None`: nobody else uses the queue.
+    pub(super) fence: Option<Fence>,
 }
 
 /// Why an attempt does not begin.
@@ -72,6 +75,8 @@ pub(super) enum NotBegun {
     NotWaiting,
     /// This event of its incident goes first.
     Behind(EventId),
+    /// Another bridge delivers for its service key.
+    Fenced,
 }
 
 /// Which delivered events and closed incidents are deleted, oldest first.
@@ -102,6 +107,9 @@ pub(super) struct Wanted {
     pub(super) beginning: Vec<(EventId, Vec<EventId>)>,
     /// Events whose attempts began without being recorded.
     pub(super) unrecorded: Vec<EventId>,
+    /// By which right events of `settling` and `beginning` are settled and begun, the latest of each. Those that are not
+    /// among these need none.
+    pub(super) fences: BTreeMap<EventId, Fence>,
     /// Nothing is folded into waiting events, so that the ends of queues are not read.
     pub(super) unfolded: bool,
 }
@@ -121,6 +129,9 @@ pub(super) struct Known {
     pub(super) settling: HashMap<EventId, Settling>,
     /// Those that wait, of both kinds.
     pub(super) beginning: HashMap<EventId, Attemptable>,
+    /// Those of `fences` whose lease has another owner or another number by now, or is none. They are not among the others.
+    /// The leases of the others stay as they are until [`apply`](Store::apply).
+    pub(super) fenced: BTreeSet<EventId>,
 }
 
 /// A waiting trigger that was never attempted, at the end of its incident queue.

@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
+use super::Fence;
 use super::envelope::{Accepted, Begun, Content, Disposition, Enqueue, Enqueued, Envelope, EventId};
 use super::item::Rejected;
 use super::store::{Begin, Incident, IncidentQueue, Known, KnownIncident, NotBegun, Plan, Resolve, Row, Tail, Wanted};
@@ -56,6 +57,8 @@ pub(super) struct Settle {
     pub(super) id: EventId,
     pub(super) disposition: Disposition,
     pub(super) at: DateTime<Utc>,
+    /// By which right its attempt began; `None`: nobody else uses the queue.
+    pub(super) fence: Option<Fence>,
 }
 
 /// What is to be written for a batch, and the answers to its operations, in their order.
@@ -123,9 +126,12 @@ pub(super) fn wanted(batch: &Batch<'_>) -> Wanted {
     let settling: BTreeSet<_> = batch.settles.iter().map(|settle| settle.id).collect();
     let ends =
         |settle: &&&Settle| !matches!(settle.disposition, Disposition::Retry { .. } | Disposition::RetryNow { .. });
-    let ended: Vec<_> = batch.settles.iter().filter(ends).map(|settle| settle.id).collect();
-    // Nothing waits for an event that ends in this batch.
-    let past = |begin: &Begin| begin.past.iter().chain(&ended).copied().collect::<Vec<_>>();
+    let ended: Vec<_> = batch.settles.iter().filter(ends).collect();
+    // Nothing waits for an event that ends in this batch, if it ends by the same right: otherwise it may not.
+    let past = |begin: &Begin| {
+        let ended = ended.iter().filter(|settle| settle.fence == begin.fence).map(|settle| settle.id);
+        begin.past.iter().copied().chain(ended).collect::<Vec<_>>()
+    };
     let beginning: BTreeMap<_, _> = batch.begins.iter().map(|begin| (begin.id, past(begin))).collect();
     let unrecorded: BTreeSet<_> = batch.unrecorded.iter().map(|(id, _)| *id).collect();
     Wanted {
@@ -136,8 +142,23 @@ pub(super) fn wanted(batch: &Batch<'_>) -> Wanted {
         settling: settling.into_iter().collect(),
         unrecorded: unrecorded.into_iter().filter(|id| !beginning.contains_key(id)).collect(),
         beginning: beginning.into_iter().collect(),
+        fences: fences(batch),
         unfolded: batch.unfolded,
     }
+}
+
+/// By which right each event is begun or settled: the latest, for what an earlier one began is fenced off by then.
+fn fences(batch: &Batch<'_>) -> BTreeMap<EventId, Fence> {
+    let begins = batch.begins.iter().map(|begin| (begin.id, begin.fence));
+    let settles = batch.settles.iter().map(|settle| (settle.id, settle.fence));
+    let mut fences = BTreeMap::new();
+    for (id, fence) in begins.chain(settles) {
+        if let Some(fence) = fence {
+            let latest = fences.entry(id).or_insert(fence);
+            *latest = fence.max(*latest);
+        }
+    }
+    fences
 }
 
 /// Decides all of a batch.
@@ -256,6 +277,8 @@ enum End {
 /// A batch while it is decided.
 struct Decider<'b> {
     known: &'b Known,
+    /// By which right each event is begun or settled.
+    fences: BTreeMap<EventId, Fence>,
     times: Window,
     ends: HashMap<QueueRef<'b>, End>,
     incidents: HashMap<&'b IncidentKey, BTreeMap<&'b ServiceKey, Incident>>,
@@ -297,6 +320,7 @@ impl<'b> Decider<'b> {
         let incidents = incidents.map(|key| (key, stored(key))).collect();
         Self {
             known,
+            fences: fences(batch),
             times,
             ends,
             incidents,

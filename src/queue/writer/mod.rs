@@ -381,6 +381,7 @@ fn not_begun(id: EventId, reason: NotBegun) -> QueueError {
     match reason {
         NotBegun::NotWaiting => QueueError::NotWaiting(id),
         NotBegun::Behind(earlier) => QueueError::Behind { id, earlier },
+        NotBegun::Fenced => QueueError::Fenced(id),
     }
 }
 
