@@ -46,6 +46,8 @@ pub(in crate::queue) struct PostgresEngine {
     /// The transaction whose first half is done. Its connection is not in `connection` meanwhile.
     transaction: Option<Transaction>,
     reads: PostgresReads,
+    /// Whether every commit is a change that running bridges have to notice.
+    announces: bool,
 }
 
 /// An open connection.
@@ -77,15 +79,31 @@ impl Mark {
 impl PostgresEngine {
     /// Opens the database and brings its tables up to date.
     pub(in crate::queue) async fn open(config: &DatabaseConfig, url: &PostgresUrl) -> Result<Self, QueueError> {
+        let engine = Self::beside(config, url)?;
+        schema::migrate(&engine.server).await?;
+        Ok(engine)
+    }
+
+    /// Takes the tables as they are.
+    pub(super) fn beside(config: &DatabaseConfig, url: &PostgresUrl) -> Result<Self, QueueError> {
         let server = Server::new(config, url)?;
-        schema::migrate(&server).await?;
         let reads = PostgresReads::beside(&server, config);
-        Ok(Self { server, connection: None, transaction: None, reads })
+        Ok(Self { server, connection: None, transaction: None, reads, announces: false })
     }
 
     /// One more, by a connection of its own.
     pub(in crate::queue) fn another(&self) -> Self {
-        Self { server: self.server.clone(), connection: None, transaction: None, reads: self.reads.clone() }
+        let (server, reads) = (self.server.clone(), self.reads.clone());
+        Self { server, connection: None, transaction: None, reads, announces: self.announces }
+    }
+
+    /// From now on every commit is a change that running bridges have to notice.
+    pub(super) fn announces_changes(&mut self) {
+        self.announces = true;
+    }
+
+    pub(super) fn server(&self) -> &Server {
+        &self.server
     }
 
     pub(in crate::queue) fn reads(&self) -> PostgresReads {
@@ -236,6 +254,7 @@ impl Store for PostgresEngine {
 
     async fn apply(&mut self, plan: &Plan<'_>) -> Result<Committed, QueueError> {
         let transaction = self.transaction.take().ok_or(QueueError::Closed)?;
+        let announces = self.announces;
         let (transaction, committed) = self
             .step(transaction, async |connection| {
                 if plan.probe {
@@ -243,7 +262,11 @@ impl Store for PostgresEngine {
                     let query = sqlx::query("INSERT INTO commits (id, ballast) VALUES ($1, $2)");
                     query.bind(mark.as_slice()).bind(ballast).execute(&mut *connection).await?;
                 }
-                write::apply(connection, plan).await
+                let committed = write::apply(connection, plan).await?;
+                if announces {
+                    sqlx::query("UPDATE changes SET generation = generation + 1").execute(connection).await?;
+                }
+                Ok(committed)
             })
             .await?;
         self.commit(transaction, &Mark::new()).await?;

@@ -2,12 +2,14 @@
 //!
 //! - `pools`: the server and the connections to it; `error`: what its errors mean
 //! - `engine`: transactions that survive errors, and commits whose answer was lost; `load` and `write`: their halves
+//! - `edit`: changes from outside
 //! - `schema`: the tables; `durability`: what a commit means on this server
 //! - `read`: what deliveries, pages and the monitor read
 //! - `maintenance`: what is done for the queue itself
 //! - `text`: texts that PostgreSQL could not store as they are
 
 mod durability;
+mod edit;
 mod engine;
 mod error;
 mod load;
@@ -18,6 +20,7 @@ mod schema;
 mod text;
 mod write;
 
+pub(super) use edit::PostgresEdits;
 pub(super) use engine::PostgresEngine;
 pub(super) use pools::{ReadPool, Server};
 pub(super) use read::PostgresReads;
