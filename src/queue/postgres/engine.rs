@@ -22,6 +22,9 @@ use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
 /// How many bytes a probe writes; few alerts are larger.
 const BALLAST: usize = 64 * 1024;
 
+/// How many bytes of bodies are written in a millisecond, at least: so much more time a large transaction gets.
+const BYTES_PER_MILLISECOND: u64 = 8 * 1024;
+
 /// Maintenance may take longer than what an alert waits for.
 const MAINTENANCE: Duration = Duration::from_secs(5);
 
@@ -29,11 +32,11 @@ const MAINTENANCE: Duration = Duration::from_secs(5);
 /// standby where there is one; it does not wait long for locks; and the server ends it when this bridge stops in the middle
 /// of it, for it holds locks.
 fn begin(limit: Duration) -> String {
-    let milliseconds = limit.as_millis();
+    let (milliseconds, at_most) = (limit.as_millis(), (limit + MAINTENANCE).as_millis());
     format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT set_config('synchronous_commit',
             CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true),
-            set_config('statement_timeout', '{milliseconds}', true),
+            set_config('lock_timeout', '{milliseconds}', true), set_config('statement_timeout', '{at_most}', true),
             set_config('idle_in_transaction_session_timeout', '{milliseconds}', true)"
     )
 }
@@ -74,6 +77,12 @@ impl Mark {
     fn new() -> Self {
         Self(hex::encode(rand::random::<[u8; 16]>()))
     }
+}
+
+/// How many bytes of bodies a plan writes.
+fn size(plan: &Plan<'_>) -> u64 {
+    let rows = plan.rows.iter().map(|row| row.envelope.body.len());
+    rows.chain(plan.rejected.iter().map(|rejected| rejected.body.len())).sum::<usize>() as u64
 }
 
 impl PostgresEngine {
@@ -253,7 +262,8 @@ impl Store for PostgresEngine {
     }
 
     async fn apply(&mut self, plan: &Plan<'_>) -> Result<Committed, QueueError> {
-        let transaction = self.transaction.take().ok_or(QueueError::Closed)?;
+        let mut transaction = self.transaction.take().ok_or(QueueError::Closed)?;
+        transaction.deadline += Duration::from_millis(size(plan) / BYTES_PER_MILLISECOND);
         let announces = self.announces;
         let (transaction, committed) = self
             .step(transaction, async |connection| {
