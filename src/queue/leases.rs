@@ -135,7 +135,7 @@ pub struct LeaseRow {
 }
 
 /// What a bridge asks of the lease rows. Each is done where the row still allows it; the view shows which were.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct LeaseChanges {
     /// Prolong these by the duration of a lease from now, where the owner is this bridge and the number is this.
     pub renew: Vec<(LeaseName, i64)>,
@@ -154,7 +154,7 @@ pub struct LeaseChanges {
 }
 
 /// What the database says of the bridges and leases, after the changes.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct LeaseView {
     /// The database's clock (`clock_timestamp()`), read within the statement that changed the rows or after it.
     pub now: DateTime<Utc>,
