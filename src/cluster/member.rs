@@ -4,8 +4,8 @@
 //! - A bridge sends by a lease only while at least the time-out of an attempt and a margin are left of it. What is left is
 //!   measured by its own monotonic clock from before the statement was sent that told the end, so it is never longer than
 //!   by the database's clock.
-//! - Who takes a lease that ended without a release waits for the time-out of an attempt before it sends: the owner before
-//!   may have been stopped just after it looked at its clock.
+//! - Who takes a lease that ended without a release waits for the time-out of an attempt and the margin before it sends: the
+//!   owner before may have been stopped just after it looked at its clock, or its clock may have stood still.
 //! - A lease is released only when none of its attempts is in flight and none was waited for; otherwise it is ended, so
 //!   that the next owner waits.
 //! - Keys are shared evenly. Who has too many gives up the last ones, so that as few as possible move.
@@ -171,7 +171,7 @@ impl Member {
                 continue;
             };
             let is_new = number == 1 || self.released.contains(name);
-            let send_from = if is_new { now } else { now + self.timing.attempt };
+            let send_from = if is_new { now } else { now + self.timing.attempt + self.timing.margin };
             let holding = Holding { number, until: until(row), send_from, is_given_up: false };
             self.held.insert(name.clone(), holding);
         }
