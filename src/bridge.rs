@@ -102,7 +102,7 @@ impl Bridge {
     pub async fn build(config: Config, listener: TcpListener) -> Result<Self, StartupError> {
         let address = listener.local_addr().map_err(StartupError::Server)?;
         let client = Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref())?;
-        let queue = Queue::open(config.database_url.sqlite_path()).await?;
+        let queue = Queue::open(config.database()).await?;
         let metrics = Metrics::new();
         let commits = count_commits(&queue, &metrics);
         let untrusted = restore(&queue, &metrics).await;

@@ -92,7 +92,7 @@ fn alarms(config: &Config) -> String {
 
 async fn check_queue(config: &Config) -> Result<String, String> {
     let name = config.database_url.to_string();
-    match Queue::open(config.database_url.sqlite_path()).await {
+    match Queue::open(config.database()).await {
         Ok(queue) => {
             let took = queue.probe().await.map_err(|error| error.to_string())?;
             queue.close().await.map_err(|error| error.to_string())?;

@@ -34,6 +34,7 @@ pub(super) struct MemoryStore {
     incidents: BTreeMap<IncidentQueue, Incident>,
     resolves: BTreeMap<IncidentKey, Resolve>,
     seen: Vec<(DedupKey, Seen)>,
+    said: BTreeMap<DedupKey, DateTime<Utc>>,
     last: i64,
     last_rejected: i64,
 }
@@ -101,6 +102,7 @@ impl MemoryStore {
             }
         }
         known.seen.extend(self.seen.iter().filter(|(key, _)| wanted.seen.contains(key)).cloned());
+        known.said.extend(wanted.said.iter().filter_map(|key| Some((key.clone(), *self.said.get(key)?))));
         for (id, event) in waiting().filter(|(id, _)| wanted.settling.contains(id)) {
             let settling = Settling {
                 queue: event.queue(),
@@ -178,6 +180,8 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
+    const IS_SHARED: bool = true;
+
     async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
         Ok(self.known(wanted))
     }
@@ -213,6 +217,7 @@ impl Store for MemoryStore {
                 self.seen.push(((*key).clone(), seen));
             }
         }
+        self.said.extend(plan.said.iter().map(|(key, at)| ((*key).clone(), *at)));
         for settled in &plan.settled {
             if let Some(event) = self.events.get_mut(&settled.id) {
                 event.state = settled.state;
@@ -264,15 +269,17 @@ mod tests {
     use rand::rngs::StdRng;
     use rand::seq::IndexedRandom;
     use rand::{RngExt, SeedableRng};
+    use temporary_postgres::Cluster;
 
     use super::*;
+    use crate::config::{DatabaseConfig, DatabaseUrl, PostgresUrl};
     use crate::queue::decide::dedup_window::DedupWindow;
     use crate::queue::decide::tests::{OTHER, at, enqueue, key};
     use crate::queue::decide::{Batch, Settle, decide, wanted};
-    use crate::queue::reader::ListReads as _;
+    use crate::queue::postgres::PostgresEngine;
     use crate::queue::sqlite::Engine;
     use crate::queue::store::Begin;
-    use crate::queue::{Content, Disposition, Enqueue};
+    use crate::queue::{Content, Disposition, Enqueue, Reader};
 
     /// What webhooks of a few incidents may bring, some of it late by Sentry's clock.
     fn any_enqueue(rng: &mut StdRng, second: i64) -> Enqueue {
@@ -305,58 +312,71 @@ mod tests {
     #[tokio::test]
     async fn sqlite_loads_and_applies_what_the_store_in_memory_does() {
         for seed in 0..24 {
-            let mut rng = StdRng::seed_from_u64(seed);
             let directory = tempfile::tempdir().unwrap();
-            let mut sqlite = Engine::open(&directory.path().join("bridge.db")).await.unwrap();
-            let mut memory = MemoryStore::default();
-            let mut second = 1_000;
-            for batch in 0..40 {
-                second += rng.random_range(0..40);
-                let enqueues: Vec<_> = (0..rng.random_range(0..6)).map(|_| any_enqueue(&mut rng, second)).collect();
-                let waiting = memory.waiting();
-                let some =
-                    |rng: &mut StdRng| waiting.iter().copied().filter(|_| rng.random_bool(0.3)).collect::<Vec<_>>();
-                let settle =
-                    |id| Settle { id, disposition: any_disposition(&mut rng, second), at: at(second), fence: None };
-                let ids = some(&mut StdRng::seed_from_u64(seed + batch));
-                let settles: Vec<_> = ids.into_iter().map(settle).collect();
-                let begins = some(&mut rng).into_iter().map(|id| Begin {
-                    id,
-                    at: at(second),
-                    past: some(&mut rng),
-                    fence: None,
-                });
-                let begins: Vec<_> = begins.collect();
-                let unrecorded: Vec<_> =
-                    waiting.iter().filter(|_| rng.random_bool(0.05)).map(|id| (*id, at(second))).collect();
-                let batch = Batch {
-                    unrecorded: &unrecorded,
-                    enqueues: enqueues.iter().collect(),
-                    is_late: rng.random_bool(0.1),
-                    unfolded: rng.random_bool(0.1),
-                    settles: settles.iter().collect(),
-                    begins: begins.iter().collect(),
-                    ..Batch::default()
-                };
-                let wanted = wanted(&batch);
-                let (expected, known) = (memory.load(&wanted).await.unwrap(), sqlite.load(&wanted).await.unwrap());
-                assert_eq!(known, expected, "world {seed}");
-                let decision = decide(&batch, &known, &DedupWindow::default());
-                let expected = memory.apply(&decision.plan).await.unwrap();
-                assert_eq!(sqlite.apply(&decision.plan).await.unwrap().rows, expected.rows, "world {seed}");
-            }
-            for (id, event) in &memory.events {
-                let record = sqlite.reads().get(*id).await.unwrap().unwrap();
-                let found = (record.state, record.count, record.last_attempt_at, record.resolved_at, record.reason);
-                let expected =
-                    (event.state, event.count, event.last_attempt_at, event.resolved_at, event.reason.clone());
-                assert_eq!(found, expected, "event {id} of world {seed}");
-                assert_eq!(record.body, event.sent(), "event {id} of world {seed}");
-            }
-            for state in [State::Waiting, State::Dead, State::Delivered] {
-                assert!(memory.number(state) > 0, "world {seed} has nothing that is {state}");
-            }
-            sqlite.close().await.unwrap();
+            let sqlite = Engine::open(&directory.path().join("bridge.db")).await.unwrap();
+            let reader = Reader::of(sqlite.reads());
+            compare(seed, sqlite, &reader).await;
         }
+    }
+
+    #[tokio::test]
+    async fn postgresql_loads_and_applies_what_the_store_in_memory_does() {
+        for seed in 0..12 {
+            let url = Cluster::shared().database().unwrap();
+            let config = DatabaseConfig::from(DatabaseUrl::parse(&url).unwrap());
+            let postgres = PostgresEngine::open(&config, &PostgresUrl::parse(&url).unwrap()).await.unwrap();
+            let reader = Reader::of(postgres.reads());
+            compare(seed, postgres, &reader).await;
+        }
+    }
+
+    /// Gives an engine and the store in memory the same drawn batches, and compares what they have.
+    async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader) {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut memory = MemoryStore::default();
+        let mut second = 1_000;
+        for batch in 0..40 {
+            second += rng.random_range(0..40);
+            let enqueues: Vec<_> = (0..rng.random_range(0..6)).map(|_| any_enqueue(&mut rng, second)).collect();
+            let waiting = memory.waiting();
+            let some = |rng: &mut StdRng| waiting.iter().copied().filter(|_| rng.random_bool(0.3)).collect::<Vec<_>>();
+            let settle =
+                |id| Settle { id, disposition: any_disposition(&mut rng, second), at: at(second), fence: None };
+            let ids = some(&mut StdRng::seed_from_u64(seed + batch));
+            let settles: Vec<_> = ids.into_iter().map(settle).collect();
+            let begins =
+                some(&mut rng).into_iter().map(|id| Begin { id, at: at(second), past: some(&mut rng), fence: None });
+            let begins: Vec<_> = begins.collect();
+            let unrecorded: Vec<_> =
+                waiting.iter().filter(|_| rng.random_bool(0.05)).map(|id| (*id, at(second))).collect();
+            let batch = Batch {
+                unrecorded: &unrecorded,
+                enqueues: enqueues.iter().collect(),
+                is_late: rng.random_bool(0.1),
+                unfolded: rng.random_bool(0.1),
+                is_shared: S::IS_SHARED,
+                settles: settles.iter().collect(),
+                begins: begins.iter().collect(),
+                ..Batch::default()
+            };
+            let wanted = wanted(&batch);
+            let (expected, known) = (memory.load(&wanted).await.unwrap(), engine.load(&wanted).await.unwrap());
+            assert_eq!(known, expected, "world {seed}");
+            let decision = decide(&batch, &known, &DedupWindow::default());
+            let expected = memory.apply(&decision.plan).await.unwrap();
+            assert_eq!(engine.apply(&decision.plan).await.unwrap().rows, expected.rows, "world {seed}");
+        }
+        for (id, event) in &memory.events {
+            let record = reader.get(*id).await.unwrap().unwrap();
+            let found = (record.state, record.count, record.last_attempt_at, record.resolved_at, record.reason);
+            let expected = (event.state, event.count, event.last_attempt_at, event.resolved_at, event.reason.clone());
+            assert_eq!(found, expected, "event {id} of world {seed}");
+            assert_eq!(record.body, event.sent(), "event {id} of world {seed}");
+        }
+        for state in [State::Waiting, State::Dead, State::Delivered] {
+            assert!(memory.number(state) > 0, "world {seed} has nothing that is {state}");
+        }
+        reader.close().await;
+        engine.close().await.unwrap();
     }
 }

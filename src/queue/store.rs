@@ -19,6 +19,9 @@ use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 
 /// Where a queue is kept. One task at a time writes by it.
 pub(super) trait Store: Send + 'static {
+    /// Whether several bridges write here. What one of them learns, the others then learn from here.
+    const IS_SHARED: bool;
+
     /// Reads what `wanted` names, and keeps others from changing that until [`apply`](Self::apply): the first half of a
     /// transaction. An engine that several bridges share locks the incident queues in the order of `wanted`, and leaves
     /// out events that another bridge delivers.
@@ -96,6 +99,8 @@ pub(super) struct Wanted {
     pub(super) incidents: Vec<IncidentKey>,
     /// Webhooks that may have been received before.
     pub(super) seen: Vec<DedupKey>,
+    /// What other bridges may have been told within the dedup window; only where the store is shared.
+    pub(super) said: Vec<DedupKey>,
     /// Events whose attempts have ended.
     pub(super) settling: Vec<EventId>,
     /// Events whose attempts begin, each with the events that it does not wait for.
@@ -118,6 +123,8 @@ pub(super) struct Known {
     /// The last resolve of each incident, however old.
     pub(super) resolves: HashMap<IncidentKey, Resolve>,
     pub(super) seen: HashMap<DedupKey, Seen>,
+    /// When each came last.
+    pub(super) said: HashMap<DedupKey, DateTime<Utc>>,
     /// Those that wait.
     pub(super) settling: HashMap<EventId, Settling>,
     /// Those that wait, of both kinds.
@@ -227,6 +234,8 @@ pub(super) struct Plan<'b> {
     pub(super) forget_seen: Vec<&'b IncidentKey>,
     /// Webhooks that are seen from now on.
     pub(super) seen: Vec<(&'b DedupKey, &'b IncidentKey, EventType)>,
+    /// What webhooks say, each once, with the time they came; only where the store is shared.
+    pub(super) said: Vec<(&'b DedupKey, DateTime<Utc>)>,
     /// What happens to events after their attempts.
     pub(super) settled: Vec<Settled<'b>>,
     /// Incidents that PagerDuty has opened or closed by now.

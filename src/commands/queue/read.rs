@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::cli::{ItemState, QueueExportArgs, QueueListArgs, QueueShowArgs};
 use crate::commands::environment::{UsageError, config_with_placeholders, out, say};
-use crate::config::DatabaseUrl;
+use crate::config::DatabaseConfig;
 use crate::exit_code::ExitCode;
 use crate::printable;
 use crate::queue::json::{ItemDetails, ItemKind, ItemSummary, RejectedBody, ServiceKeys};
@@ -20,12 +20,12 @@ use crate::queue::{ItemId, QueueError, Reader, State};
 const CURRENT: [ItemState; 3] = [ItemState::Dead, ItemState::Rejected, ItemState::Waiting];
 
 /// The database. No other setting is needed to read it.
-pub(super) fn database() -> anyhow::Result<DatabaseUrl> {
-    config_with_placeholders().map(|(config, _)| config.database_url)
+pub(super) fn database() -> anyhow::Result<DatabaseConfig> {
+    config_with_placeholders().map(|(config, _)| config.database())
 }
 
 async fn reader() -> anyhow::Result<Reader> {
-    Ok(Reader::open(database()?.sqlite_path()).await?)
+    Ok(Reader::open(database()?).await?)
 }
 
 /// The numbers of what is in `state`, at most `limit`.

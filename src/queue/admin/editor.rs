@@ -2,10 +2,10 @@
 
 use std::fmt::Debug;
 use std::ops::{Deref, DerefMut};
-use std::path::Path;
 
 use async_trait::async_trait;
 
+use crate::config::{DatabaseConfig, DatabaseUrl};
 use crate::queue::sqlite::SqliteEdits;
 use crate::queue::{Enqueue, Enqueued, EventId, QueueError, Reader, RejectedId, State};
 
@@ -17,15 +17,25 @@ pub struct Editor {
 }
 
 impl Editor {
-    /// Opens the SQLite file `path`; a bridge may be running on it.
+    /// Opens a database; bridges may be running on it.
     ///
     /// # Errors
     ///
-    /// When there is no such file, it cannot be written, or its tables are not those of this program.
-    pub async fn open(path: &Path) -> Result<Self, QueueError> {
-        let edits = SqliteEdits::open(path).await?;
-        let reader = Reader::of(edits.reads());
-        Ok(Self { edits: Box::new(edits), reader })
+    /// When there is no such database, it cannot be written, or its tables are not those of this program.
+    pub async fn open(database: impl Into<DatabaseConfig>) -> Result<Self, QueueError> {
+        let config = database.into();
+        match &config.url {
+            DatabaseUrl::Sqlite(path) => {
+                let edits = SqliteEdits::open(path).await?;
+                let reader = Reader::of(edits.reads());
+                Ok(Self { edits: Box::new(edits), reader })
+            }
+            DatabaseUrl::Postgres(url) => Err(QueueError::CannotOpen {
+                database: url.to_string(),
+                reason: "this version does not change a queue in PostgreSQL from outside",
+                advice: "use a newer one",
+            }),
+        }
     }
 
     /// What is committed.

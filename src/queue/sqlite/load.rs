@@ -101,7 +101,7 @@ pub(super) async fn load(statements: &mut StatementBatch<'_>, wanted: &Wanted) -
 
 async fn load_with(statements: &mut StatementBatch<'_>, wanted: &Wanted, waiting: &str) -> sqlx::Result<Loaded> {
     // Nobody else uses the file, so that no right is needed.
-    let Wanted { queues, incidents, seen, settling, beginning, unrecorded, unfolded, fences: _ } = wanted;
+    let Wanted { queues, incidents, seen, said: _, settling, beginning, unrecorded, unfolded, fences: _ } = wanted;
     let mut loaded = Loaded::default();
     if *wanted == Wanted::default() {
         return Ok(loaded);

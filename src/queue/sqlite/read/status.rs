@@ -12,7 +12,9 @@ use crate::metrics::{Bucket, PersistedMetrics};
 use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::reader::StatusReads;
 use crate::queue::sqlite::load::incident;
-use crate::queue::{Backlog, DeadLetters, Destination, IncidentState, Overview, QueueError, State};
+use crate::queue::{
+    Backlog, DeadLetters, Destination, Durability, IncidentState, Overview, QueueError, State, Survives,
+};
 
 /// A delivery is remembered a while after it was made, and marked as such in the commit of its disposition: so much may lie
 /// between the two, or the disk is in more trouble than what is remembered.
@@ -120,6 +122,12 @@ impl StatusReads for SqliteReads {
     async fn delivered(&self) -> Result<u64, QueueError> {
         let query = sqlx::query("SELECT 0 AS id, SUM(events) AS events FROM tallies WHERE state = 'delivered'");
         Ok(self.work(query, |columns| columns.optional_number("events")).await?.pop().flatten().unwrap_or_default())
+    }
+
+    async fn durability(&self) -> Result<Durability, QueueError> {
+        // The connections set them themselves, and a file on another disk is another file.
+        let settings = vec![("journal_mode", "WAL".to_owned()), ("synchronous", "FULL".to_owned())];
+        Ok(Durability { survives: Survives::Crash, settings })
     }
 
     async fn persisted_metrics(&self, since: DateTime<Utc>) -> Result<PersistedMetrics, QueueError> {

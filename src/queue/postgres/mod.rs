@@ -1,0 +1,23 @@
+//! The queue in a database of PostgreSQL, which several bridges may share.
+//!
+//! - `pools`: the server and the connections to it; `error`: what its errors mean
+//! - `engine`: transactions that survive errors, and commits whose answer was lost; `load` and `write`: their halves
+//! - `schema`: the tables; `durability`: what a commit means on this server
+//! - `read`: what deliveries, pages and the monitor read
+//! - `maintenance`: what is done for the queue itself
+//! - `text`: texts that PostgreSQL could not store as they are
+
+mod durability;
+mod engine;
+mod error;
+mod load;
+mod maintenance;
+mod pools;
+mod read;
+mod schema;
+mod text;
+mod write;
+
+pub(super) use engine::PostgresEngine;
+pub(super) use pools::{ReadPool, Server};
+pub(super) use read::PostgresReads;
