@@ -39,6 +39,12 @@ impl BridgeId {
         Self(number)
     }
 
+    /// The one that `Display` wrote so.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        u128::from_str_radix(&text.replace('-', ""), 16).ok().map(Self)
+    }
+
     /// The number that the UUID is.
     #[must_use]
     pub const fn get(self) -> u128 {
@@ -217,7 +223,6 @@ impl LeaseTable {
     ) -> LeaseView {
         let until = now + TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
         let id = me.id;
-        self.bridges.insert(id, BridgeRow { info: me.clone(), last_seen: now });
         for (name, number) in &changes.renew {
             if let Some(lease) = self.own(id, name, *number) {
                 lease.until = until;
@@ -245,6 +250,8 @@ impl LeaseTable {
         }
         if changes.leave {
             self.bridges.remove(&id);
+        } else {
+            self.bridges.insert(id, BridgeRow { info: me.clone(), last_seen: now });
         }
         let oldest = now - TimeDelta::from_std(KEEP_BRIDGES).unwrap_or(TimeDelta::MAX);
         self.bridges.retain(|_, bridge| bridge.last_seen >= oldest);
@@ -297,6 +304,7 @@ mod tests {
     fn an_id_is_written_as_a_uuid_of_version_4() {
         let id = BridgeId::new(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
         assert_eq!(id.to_string(), "01234567-89ab-cdef-0123-456789abcdef");
+        assert_eq!(BridgeId::parse(&id.to_string()), Some(id));
         for _ in 0..100 {
             let text = BridgeId::random().to_string();
             assert_eq!(text.as_bytes()[14], b'4', "{text}");

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{Decode, PgConnection, Postgres, Row as _, Type};
 
+use super::fences;
 use super::text::{restored, stored};
 use crate::ingest::DedupKey;
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
@@ -81,6 +82,7 @@ const BEGINNING: &str = "SELECT events.id, begins, service_key, received_at, cou
 pub(super) async fn load(connection: &mut PgConnection, wanted: &Wanted) -> sqlx::Result<Known> {
     lock(connection, wanted).await?;
     let mut known = Known::default();
+    fences::load(connection, wanted, &mut known).await?;
     load_queues(connection, wanted, &mut known).await?;
     if !wanted.incidents.is_empty() {
         load_incidents(connection, &wanted.incidents, &mut known.incidents).await?;
@@ -94,6 +96,8 @@ pub(super) async fn load(connection: &mut PgConnection, wanted: &Wanted) -> sqlx
     if !wanted.beginning.is_empty() || !wanted.unrecorded.is_empty() {
         load_attempts(connection, wanted, &mut known).await?;
     }
+    known.settling.retain(|id, _| !known.fenced.contains(id));
+    known.beginning.retain(|id, _| !known.fenced.contains(id));
     Ok(known)
 }
 
