@@ -72,6 +72,7 @@ pub mod alert;
 pub mod bridge;
 pub mod build_info;
 pub mod cli;
+pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod delivery;

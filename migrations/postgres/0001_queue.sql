@@ -208,24 +208,3 @@ CREATE TABLE lately_delivered (
     service_key text   COLLATE "C" PRIMARY KEY,
     at          bigint NOT NULL
 );
-
--- The bridges that run on this database, and which of them delivers for which service key; see src/queue/leases.rs.
-CREATE TABLE bridges (
-    id                uuid        PRIMARY KEY,
-    name              text        NOT NULL,
-    version           text        NOT NULL,
-    fingerprint       text        NOT NULL,
-    is_leaving        boolean     NOT NULL,
-    reaches_pagerduty boolean     NOT NULL,
-    last_seen         timestamptz NOT NULL
-) WITH (fillfactor = 50);
-
-CREATE TABLE leases (
-    -- A service key, or `periodic`.
-    name   text        COLLATE "C" PRIMARY KEY,
-    -- Null: released.
-    owner  uuid,
-    -- Grows with every change of owner.
-    number bigint      NOT NULL,
-    until  timestamptz NOT NULL
-) WITH (fillfactor = 50);

@@ -52,6 +52,7 @@ pub use envelope::{
 pub use error::QueueError;
 pub use item::{ItemId, NoItemId, Rejected, RejectedId, RejectedSummary, Summary};
 pub use leases::{BridgeId, Fence};
+
 pub use overview::{Backlog, DeadLetters, Destination, FirstInLine, IncidentState, Overview};
 pub use reader::{DeliveryReads, KeysInLine, ListReads, LookedAgain, Page, Reader, Reads, StatusReads, Unreadable};
 pub use retention::Retention;
@@ -60,6 +61,7 @@ pub use writer::status::Commit;
 use crate::config::{DatabaseConfig, DatabaseUrl};
 use decide::Settle;
 use item::MAX_REJECTED_BYTES;
+use leases::LeaseStore;
 use store::{Begin, Store};
 use writer::status::{Observe, WriterStatus};
 use writer::{Command, Maintenance, Operation};
@@ -81,6 +83,8 @@ pub struct Queue {
     /// connection of its own, so that no webhook waits for them.
     delivery: WriterHandle,
     reader: Reader,
+    /// `None` for SQLite, which one bridge has for itself.
+    leases: Option<Arc<dyn LeaseStore>>,
 }
 
 /// A way to a writer.
@@ -132,7 +136,9 @@ impl Queue {
                 let engine = postgres::PostgresEngine::open(&config, url).await?;
                 let reader = Reader::of(engine.reads());
                 let delivery = WriterHandle::spawn(engine.another());
-                Ok(Self { config: Arc::new(config), intake: WriterHandle::spawn(engine), delivery, reader })
+                let leases: Arc<dyn LeaseStore> = Arc::new(postgres::PostgresLeases::new(engine.another()));
+                let intake = WriterHandle::spawn(engine);
+                Ok(Self { config: Arc::new(config), intake, delivery, reader, leases: Some(leases) })
             }
         }
     }
@@ -140,7 +146,13 @@ impl Queue {
     fn on_sqlite(config: DatabaseConfig, engine: sqlite::Engine) -> Self {
         let reader = Reader::of(engine.reads());
         let writer = WriterHandle::spawn(engine);
-        Self { config: Arc::new(config), intake: writer.clone(), delivery: writer, reader }
+        Self { config: Arc::new(config), intake: writer.clone(), delivery: writer, reader, leases: None }
+    }
+
+    /// Where it is kept which bridge delivers what; `None` where nobody else uses the queue.
+    #[must_use]
+    pub fn leases(&self) -> Option<Arc<dyn LeaseStore>> {
+        self.leases.clone()
     }
 
     /// What is committed.

@@ -44,7 +44,7 @@ fn begin(limit: Duration) -> String {
 /// Commits to PostgreSQL.
 #[derive(Debug)]
 pub(in crate::queue) struct PostgresEngine {
-    server: Server,
+    pub(super) server: Server,
     connection: Option<Live>,
     /// The transaction whose first half is done. Its connection is not in `connection` meanwhile.
     transaction: Option<Transaction>,
@@ -234,7 +234,7 @@ impl PostgresEngine {
     }
 
     /// Commits what `change` writes, by itself.
-    async fn transact<T>(
+    pub(super) async fn transact<T>(
         &mut self,
         limit: Duration,
         change: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,

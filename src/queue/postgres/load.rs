@@ -1,16 +1,16 @@
 //! Reads what a batch depends on: the first half of a transaction.
 //!
-//! First of all the leases of attempts are locked against a change of their owner, then the incidents, each in the order of
-//! their names, so that two batches never wait for each other. Every statement after that sees what the transactions before
-//! have committed.
+//! First of all the incidents are locked, then the leases of attempts, each in the order of their names, so that two batches
+//! never wait for each other. Every statement after that sees what the transactions before have committed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{Decode, PgConnection, Postgres, Row as _, Type};
 
 use super::edit::load_edited;
+use super::fences;
 use super::text::{restored, stored};
 use crate::ingest::DedupKey;
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
@@ -18,12 +18,6 @@ use crate::queue::EventId;
 use crate::queue::store::{
     Attemptable, Incident, IncidentQueue, Known, KnownIncident, Resolve, Seen, Settling, Tail, WaitingRow, Wanted,
 };
-
-/// The events of which the lease has this owner and this number. Locked in the order of the leases' names.
-const HELD: &str = "SELECT events.id FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS wanted (id, owner, number)
-    JOIN events ON events.id = wanted.id
-    JOIN leases ON leases.name = events.service_key AND leases.owner = wanted.owner::uuid AND leases.number = wanted.number
-    ORDER BY leases.name FOR SHARE OF leases";
 
 /// Locks incidents to the end of the transaction: those named, and those of the events with these numbers. A row that is
 /// there is locked without being written, unless that was an hour ago.
@@ -87,22 +81,24 @@ const BEGINNING: &str = "SELECT events.id, begins, service_key, received_at, cou
 
 /// Loads `wanted`.
 pub(super) async fn load(connection: &mut PgConnection, wanted: &Wanted) -> sqlx::Result<Known> {
-    let mut known = Known { fenced: load_fenced(connection, wanted).await?, ..Known::default() };
     lock(connection, wanted).await?;
+    let mut known = Known::default();
+    fences::load(connection, wanted, &mut known).await?;
     load_queues(connection, wanted, &mut known).await?;
     if !wanted.incidents.is_empty() {
         load_incidents(connection, &wanted.incidents, &mut known.incidents).await?;
     }
     load_dedup(connection, wanted, &mut known).await?;
-    let settled: Vec<_> = wanted.settling.iter().copied().filter(|id| !known.fenced.contains(id)).collect();
-    if !settled.is_empty() {
-        for row in rows(sqlx::query(SETTLING).bind(numbers(&settled)), connection).await? {
+    if !wanted.settling.is_empty() {
+        for row in rows(sqlx::query(SETTLING).bind(numbers(&wanted.settling)), connection).await? {
             known.settling.insert(id(&row)?, settling(&row)?);
         }
     }
     if !wanted.beginning.is_empty() || !wanted.unrecorded.is_empty() {
         load_attempts(connection, wanted, &mut known).await?;
     }
+    known.settling.retain(|id, _| !known.fenced.contains(id));
+    known.beginning.retain(|id, _| !known.fenced.contains(id));
     load_edited(connection, wanted, &mut known).await?;
     Ok(known)
 }
@@ -123,29 +119,6 @@ async fn lock(connection: &mut PgConnection, wanted: &Wanted) -> sqlx::Result<()
         sqlx::query(LOCK).bind(keys).bind(ids).execute(connection).await?;
     }
     Ok(())
-}
-
-/// The events whose leases are not those by which they are begun or settled. The leases of the others are kept as they are to
-/// the end of the transaction.
-async fn load_fenced(connection: &mut PgConnection, wanted: &Wanted) -> sqlx::Result<BTreeSet<EventId>> {
-    let (mut ids, mut owners, mut fence_numbers) = (Vec::new(), Vec::new(), Vec::new());
-    for (id, fence) in &wanted.fences {
-        ids.push(id.get());
-        owners.push(fence.owner.to_string());
-        fence_numbers.push(fence.number);
-    }
-    if ids.is_empty() {
-        return Ok(BTreeSet::new());
-    }
-    let held = sqlx::query(HELD).bind(ids).bind(owners).bind(fence_numbers);
-    let held = rows(held, connection).await?.iter().map(id).collect::<sqlx::Result<BTreeSet<_>>>()?;
-    let others: Vec<_> = wanted.fences.keys().copied().filter(|id| !held.contains(id)).collect();
-    if others.is_empty() {
-        return Ok(BTreeSet::new());
-    }
-    // One that is gone is not another bridge's.
-    let waiting = sqlx::query("SELECT id FROM events WHERE id = ANY($1::bigint[]) AND state = 'waiting'");
-    rows(waiting.bind(numbers(&others)), connection).await?.iter().map(id).collect()
 }
 
 async fn load_queues(connection: &mut PgConnection, wanted: &Wanted, known: &mut Known) -> sqlx::Result<()> {

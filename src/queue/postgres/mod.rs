@@ -3,6 +3,7 @@
 //! - `pools`: the server and the connections to it; `error`: what its errors mean
 //! - `engine`: transactions that survive errors, and commits whose answer was lost; `load` and `write`: their halves
 //! - `edit`: changes from outside
+//! - `leases`: which bridge delivers for which service key; `fences`: whether an attempt may begin or end by a lease
 //! - `schema`: the tables; `durability`: what a commit means on this server
 //! - `read`: what deliveries, pages and the monitor read
 //! - `maintenance`: what is done for the queue itself
@@ -12,6 +13,8 @@ mod durability;
 mod edit;
 mod engine;
 mod error;
+mod fences;
+mod leases;
 mod load;
 mod maintenance;
 mod pools;
@@ -22,5 +25,6 @@ mod write;
 
 pub(super) use edit::PostgresEdits;
 pub(super) use engine::PostgresEngine;
+pub(super) use leases::PostgresLeases;
 pub(super) use pools::{ReadPool, Server};
 pub(super) use read::PostgresReads;

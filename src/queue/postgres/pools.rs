@@ -81,6 +81,11 @@ impl Server {
         self.connect_by(&self.0.direct).await
     }
 
+    /// How a connection with a session of its own is made.
+    pub(super) fn direct_options(&self) -> PgConnectOptions {
+        self.0.direct.clone()
+    }
+
     async fn connect_by(&self, options: &PgConnectOptions) -> Result<PgConnection, QueueError> {
         let connected = async {
             let mut connection = options.connect().await.map_err(|error| self.error(error))?;

@@ -37,7 +37,7 @@ macro_rules! with_keys {
         )
     };
 }
-use with_keys;
+pub(super) use with_keys;
 
 /// Reads; clones share their connections.
 #[derive(Clone, Debug)]
