@@ -13,6 +13,7 @@
 //! - `store`: what a storage engine does; `sqlite` and `postgres`: the only places that know SQL
 //! - [`durability`]: what a committed alert survives
 //! - [`retention`]: how long delivered events are kept, and what the metrics need after a restart
+//! - [`transfer`]: moves a whole queue to another database
 //! - [`error`]: what went wrong, as sentences for the operator
 
 pub mod admin;
@@ -34,6 +35,7 @@ mod sqlite;
 mod store;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 mod writer;
 
 use std::sync::Arc;

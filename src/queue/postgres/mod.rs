@@ -7,6 +7,7 @@
 //! - `schema`: the tables; `durability`: what a commit means on this server
 //! - `read`: what deliveries, pages and the monitor read
 //! - `maintenance`: what is done for the queue itself
+//! - `transfer`: all rows, for a move to another database
 //! - `text`: texts that PostgreSQL could not store as they are
 
 mod durability;
@@ -21,6 +22,7 @@ mod pools;
 mod read;
 mod schema;
 mod text;
+mod transfer;
 mod write;
 
 pub(super) use edit::PostgresEdits;
@@ -28,3 +30,4 @@ pub(super) use engine::PostgresEngine;
 pub(super) use leases::PostgresLeases;
 pub(super) use pools::{ReadPool, Server};
 pub(super) use read::PostgresReads;
+pub(super) use transfer::PostgresTransfer;
