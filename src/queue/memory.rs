@@ -416,7 +416,8 @@ mod tests {
         let (mut discarded, mut revived) = (0, 0);
         for seed in 0..12 {
             let url = Cluster::shared().database().unwrap();
-            let config = DatabaseConfig::from(DatabaseUrl::parse(&url).unwrap());
+            let timeout = Duration::from_secs(30);
+            let config = DatabaseConfig { timeout, ..DatabaseUrl::parse(&url).unwrap().into() };
             let postgres = PostgresEngine::open(&config, &PostgresUrl::parse(&url).unwrap()).await.unwrap();
             let reader = Reader::of(postgres.reads());
             let edited = compare(seed, postgres, &reader).await;
