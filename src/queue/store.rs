@@ -14,7 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::decide::times::Window;
 use super::envelope::{Begun, Envelope, EventId, State, with_counts_of};
 use super::leases::Fence;
-use super::{QueueError, Rejected, RejectedId};
+use super::{CanaryChange, OutageNotice, QueueError, Rejected, RejectedId};
 use crate::ingest::DedupKey;
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
@@ -41,6 +41,16 @@ pub(super) trait Store: Send + 'static {
 
     /// Stores what the metrics need after a restart.
     fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Stores what happened to a canary, and returns when it was sent if that is news: not for one that came back before,
+    /// and not for one that is not stored. Of many canaries the oldest are deleted.
+    fn write_canary(
+        &mut self,
+        change: &CanaryChange,
+    ) -> impl Future<Output = Result<Option<DateTime<Utc>>, QueueError>> + Send;
+
+    /// Stores what the fallback webhook was told last.
+    fn write_outage_notice(&mut self, notice: OutageNotice) -> impl Future<Output = Result<(), QueueError>> + Send;
 
     /// Returns at most so many empty pages to the file system, and returns how many are left.
     fn shrink(&mut self, pages: u32) -> impl Future<Output = Result<u64, QueueError>> + Send;

@@ -137,6 +137,18 @@ pub(super) const TABLES: &[Table] = &[
         columns: &[("id", Integer), ("last_webhook_at", Integer), ("last_delivered_at", Integer), ("untrusted", Text)],
         key: 0,
     },
+    Table {
+        name: "canaries",
+        columns: &[
+            ("event_id", Text),
+            ("sent_at", Integer),
+            ("taken", Flag),
+            ("failure", Text),
+            ("returned_at", Integer),
+        ],
+        key: 0,
+    },
+    Table { name: "fallback", columns: &[("id", Integer), ("told_at", Integer), ("outage_since", Integer)], key: 0 },
     Table { name: "lately_delivered", columns: &[("service_key", Text), ("at", Integer)], key: 0 },
 ];
 

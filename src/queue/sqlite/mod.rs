@@ -6,10 +6,11 @@
 //!   `recovery`: what is kept of files that were taken away
 //! - `read`: connections that cannot write
 //! - `transfer`: all rows, for a move to another database
-//! - `edit`: changes from outside; `maintenance`: what is done for the queue itself
+//! - `edit`: changes from outside; `maintenance`: what is done for the queue itself; `canary`: what happens to canaries
 //! - `database`: the file, and what its errors mean; `schema`: its tables
 //! - `plans`: tests that indexes find what pages, alarms and batches ask for
 
+mod canary;
 mod database;
 mod edit;
 mod engine;

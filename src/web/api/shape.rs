@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::sentry::{Audit, Canary};
 use crate::delivery::KeyView;
 use crate::metrics::Bucket;
+use crate::monitor::snapshot::FallbackView;
 use crate::monitor::{Health, Snapshot, Trouble};
 use crate::pagerduty::ServiceKey;
 use crate::queue::admin::{Discarded, Retried};
@@ -27,7 +29,19 @@ pub(super) struct Status {
     queue: Option<QueueCounts>,
     /// Why PagerDuty cannot be trusted.
     untrusted: Option<String>,
+    /// `None` when no fallback webhook is set.
+    fallback: Option<Fallback>,
     destinations: Vec<DestinationView>,
+    canary: Option<Canary>,
+    audit: Option<Audit>,
+}
+
+#[derive(Debug, Serialize)]
+struct Fallback {
+    last_told_at: Option<String>,
+    outage_since: Option<String>,
+    /// Why the last attempt failed, if it did.
+    trouble: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -87,7 +101,20 @@ impl Status {
             last_delivered_at: snapshot.metrics.last_delivered_at.map(time),
             queue: overview.map(|overview| QueueCounts::of(overview, snapshot.delivery.unreadable.events)),
             untrusted: snapshot.delivery.untrusted.clone(),
+            fallback: snapshot.fallback.as_ref().map(Fallback::of),
             destinations: destinations(overview, &snapshot.delivery.keys),
+            canary: Canary::of(&snapshot.sentry),
+            audit: Audit::of(&snapshot.sentry),
+        }
+    }
+}
+
+impl Fallback {
+    fn of(view: &FallbackView) -> Self {
+        Self {
+            last_told_at: view.last_told_at.map(time),
+            outage_since: view.outage_since.map(time),
+            trouble: view.failure.clone(),
         }
     }
 }
