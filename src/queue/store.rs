@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
 use std::future::Future;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -32,6 +33,11 @@ pub(super) trait Store: Send + 'static {
     /// Writes the plan and commits: the second half. After an error nothing of it is stored, and the next `load` begins
     /// a transaction of its own.
     fn apply(&mut self, plan: &Plan<'_>) -> impl Future<Output = Result<Committed, QueueError>> + Send;
+
+    /// Until how long after its first try a transaction that was interrupted may begin again; zero where none ever is.
+    fn retry_within(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Reads what `wanted` names without any transaction, also while nothing can be written.
     fn peek(&self, wanted: &Wanted) -> impl Future<Output = Result<Known, QueueError>> + Send;

@@ -284,6 +284,11 @@ impl Store for PostgresEngine {
         Ok(committed)
     }
 
+    /// So that a webhook is answered within a second by default.
+    fn retry_within(&self) -> Duration {
+        self.server.timeout() * 2 / 5
+    }
+
     /// Refuses: it is for attempts that cannot be recorded, and of those the other bridges would not know.
     async fn peek(&self, _wanted: &Wanted) -> Result<Known, QueueError> {
         Err(QueueError::ReadOnly { database: self.server.name() })

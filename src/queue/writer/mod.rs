@@ -35,9 +35,6 @@ const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// How often a batch is tried at most, where its transaction was interrupted.
 const TRIES: u32 = 4;
 
-/// Until when after its first try. Sentry waits for at least a second.
-const RETRY_WITHIN: Duration = Duration::from_millis(300);
-
 /// How often the database is checked while nobody commits.
 const CHECK: Duration = Duration::from_secs(1);
 
@@ -237,7 +234,7 @@ impl<S: Store> Writer<S> {
         let mut tries = 1;
         loop {
             match self.commit_once(batch, begun_at).await {
-                Err(error) if error.is_interruption() && tries < TRIES && begun_at.elapsed() < RETRY_WITHIN => {
+                Err(error) if error.is_interruption() && tries < TRIES && begun_at.elapsed() < self.store.retry_within() => {
                     tries += 1
                 }
                 result => return result,
