@@ -141,7 +141,7 @@ impl Bridge {
         let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose().map_err(StartupError::Server)?;
         let client = Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref())?;
         let webhook = fallback_webhook(&config)?;
-        let queue = Queue::open(config.database_url.sqlite_path()).await?;
+        let queue = Queue::open(config.database()).await?;
         let metrics = Metrics::new();
         let commits = count_commits(&queue, &metrics);
         let untrusted = restore(&queue, &metrics).await;

@@ -162,6 +162,8 @@ pub enum QueueCommand {
     Discard(QueueDiscardArgs),
     /// Write everything to a file, one JSON object per line, with service keys and bodies
     Export(QueueExportArgs),
+    /// Fill an empty database with the queue that `export --complete` wrote, while no bridge runs on it
+    Import(QueueImportArgs),
 }
 
 /// The state of an event or a rejected webhook.
@@ -244,6 +246,17 @@ pub struct QueueExportArgs {
     /// Only these; several are separated by commas [default: dead,rejected,waiting]
     #[arg(long = "state", value_name = "STATE", value_delimiter = ',')]
     pub states: Vec<ItemState>,
+    /// The whole queue, for `import` into another database; no bridge may run on this one
+    #[arg(long, conflicts_with = "states")]
+    pub complete: bool,
+}
+
+/// Arguments of `queue import`.
+#[derive(Args, Debug)]
+pub struct QueueImportArgs {
+    /// A file that `queue export --complete` wrote; `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub from: PathBuf,
 }
 
 /// Arguments of `check`.

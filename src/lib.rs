@@ -76,6 +76,7 @@ pub mod bridge;
 pub mod build_info;
 pub mod canary;
 pub mod cli;
+pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod delivery;

@@ -10,7 +10,7 @@ use std::{fs, io};
 
 use sentry_pagerduty_bridge::alert::{Level, Opening};
 use sentry_pagerduty_bridge::config::{
-    ApiToken, Config, ConfigError, LogFormat, ResolveScope, SETTINGS, Setting, Source, help,
+    ApiToken, Config, ConfigError, DatabaseUrl, LogFormat, ResolveScope, SETTINGS, Setting, Source, help,
 };
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::redaction::Redaction;
@@ -69,7 +69,10 @@ fn what_is_not_set_has_the_default_of_the_contract() {
     assert_eq!(config.pagerduty_ca_file, None);
     assert_eq!(config.give_up_after, Duration::from_hours(1));
     assert_eq!(config.listen.to_string(), "0.0.0.0:8080");
-    assert_eq!(config.database_url.to_string(), "sqlite:bridge.db");
+    assert_eq!(config.database_url, DatabaseUrl::Sqlite("bridge.db".into()));
+    assert_eq!(config.database_direct_url, None);
+    assert_eq!(config.database_timeout, Duration::from_millis(700));
+    assert_eq!((config.database_delivery_connections, config.database_read_connections), (2, 2));
     assert_eq!(config.incident_key_prefix, "");
     assert_eq!(config.min_level, None);
     assert!(config.sentry_client_secret.is_empty());
@@ -107,7 +110,11 @@ fn every_setting_is_heeded() {
         ("BRIDGE_PAGERDUTY_CA_FILE", "/etc/ca.pem"),
         ("BRIDGE_GIVE_UP_AFTER", "2h"),
         ("BRIDGE_LISTEN", "localhost:9"),
-        ("BRIDGE_DATABASE_URL", "sqlite:/data/queue.db"),
+        ("BRIDGE_DATABASE_URL", "postgres://bridge:SECRET@db:6432/queue?sslmode=verify-full"),
+        ("BRIDGE_DATABASE_DIRECT_URL", "postgresql://bridge:SECRET@db:5432/queue"),
+        ("BRIDGE_DATABASE_TIMEOUT", "500ms"),
+        ("BRIDGE_DATABASE_DELIVERY_CONNECTIONS", "3"),
+        ("BRIDGE_DATABASE_READ_CONNECTIONS", "1"),
         ("BRIDGE_INCIDENT_KEY_PREFIX", "eu-"),
         ("BRIDGE_MIN_LEVEL", "warning"),
         ("BRIDGE_SENTRY_CLIENT_SECRET", CLIENT_SECRET),
@@ -144,7 +151,10 @@ fn every_setting_is_heeded() {
     assert_eq!(config.pagerduty_ca_file.as_deref(), Some(Path::new("/etc/ca.pem")));
     assert_eq!(config.give_up_after, Duration::from_hours(2));
     assert_eq!(config.listen.to_string(), "127.0.0.1:9");
-    assert_eq!(config.database_url.sqlite_path(), Path::new("/data/queue.db"));
+    assert_eq!(config.database_url.to_string(), "postgres://db:6432/queue");
+    assert_eq!(config.database_direct_url.as_ref().unwrap().to_string(), "postgres://db:5432/queue");
+    assert_eq!(config.database_timeout, Duration::from_millis(500));
+    assert_eq!((config.database_delivery_connections, config.database_read_connections), (3, 1));
     assert_eq!(config.incident_key_prefix, "eu-");
     assert_eq!(config.min_level, Some(Level::Warning));
     assert_eq!(config.sentry_client_secret.len(), 1);
@@ -252,7 +262,9 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             ("BRIDGE_PAGERDUTY_TIMEOUT", "10x"),
             ("BRIDGE_PAGERDUTY_RATE", "0"),
             ("BRIDGE_PAGERDUTY_URL", "https://me:SECRET@events.pagerduty.com"),
-            ("BRIDGE_DATABASE_URL", "postgres://me:SECRET@db/bridge"),
+            ("BRIDGE_DATABASE_URL", "postgres://me:SECRET@db"),
+            ("BRIDGE_DATABASE_DIRECT_URL", "postgres://me:SECRET@db/bridge?options=-cfsync=off"),
+            ("BRIDGE_DATABASE_TIMEOUT", "10ms"),
             ("BRIDGE_LISTEN", ":8080"),
             ("BRIDGE_MIN_LEVEL", "critical"),
             ("BRIDGE_PAGE_ON", "alerts"),
@@ -281,8 +293,10 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             "BRIDGE_PAGERDUTY_RATE is `0`, but must be between 1 and 10,000",
             "BRIDGE_LISTEN is `:8080`, which is not an IP address with a port: write `0.0.0.0:8080` for all of IPv4, \
              `[::]:8080` for IPv6 too, or `localhost:8080` for this machine only",
-            "BRIDGE_DATABASE_URL is the URL of a PostgreSQL database, but this version keeps its queue in SQLite only: write \
-             `sqlite:` and a path",
+            "BRIDGE_DATABASE_URL names no database: write `postgres://USER:PASSWORD@HOST/DATABASE`",
+            "BRIDGE_DATABASE_DIRECT_URL has the parameter `options`, but the bridge takes only host, sslmode, sslrootcert, \
+             sslcert, sslkey",
+            "BRIDGE_DATABASE_TIMEOUT is `10ms`, but must be between 100ms and 1m",
             "BRIDGE_MIN_LEVEL is `critical`, which is not a level of Sentry: write one of debug, info, warning, error, fatal",
             "BRIDGE_PAGE_ON names `alerts`, which cannot open incidents: write some of alert, metric, issue.created, \
              issue.unresolved, error",

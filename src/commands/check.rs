@@ -10,7 +10,7 @@ use humantime::format_duration;
 use super::environment::{block_on, config, out};
 use crate::alert::IssueId;
 use crate::cli::CheckArgs;
-use crate::config::{Config, FallbackUrl};
+use crate::config::{Config, DatabaseConfig, DatabaseUrl, FallbackUrl};
 use crate::descriptors;
 use crate::exit_code::ExitCode;
 use crate::monitor::fallback::{Message, Webhook};
@@ -19,7 +19,7 @@ use crate::pagerduty::event::{Detail, Details, EventAction, Note, Trigger};
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{ApiVersion, Description, Destination, Event, IncidentKey, render};
 use crate::printable::line;
-use crate::queue::{Queue, QueueError};
+use crate::queue::{Durability, Queue, QueueError, Survives};
 
 /// Prints a line for each check. Continues after one that failed.
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
@@ -33,7 +33,12 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         if files < descriptors::FEW {
             Report::line("low", "open files", &descriptors::too_few(files))?;
         }
-        report.print("queue", check_queue(&config).await)?;
+        let (commits, durability) = check_queue(&config).await;
+        report.print("queue", commits)?;
+        if let Some(durability) = durability {
+            let mark = if durability.survives == Survives::Nothing { "unsafe" } else { "ok" };
+            Report::line(mark, "durability", &durability.to_string())?;
+        }
         match Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref()) {
             Err(error) => report.print("PagerDuty", Err(error.to_string()))?,
             Ok(client) => {
@@ -109,31 +114,40 @@ fn canary(config: &Config) -> String {
     }
 }
 
-/// Opens the queue and commits to it. Where there is none yet, one beside it is tried and deleted again: that the disk can
-/// be written is worth knowing before the first start, and a check leaves nothing behind.
-async fn check_queue(config: &Config) -> Result<String, String> {
-    let (path, name) = (config.database_url.sqlite_path(), config.database_url.to_string());
-    if path.exists() {
-        return match time_commit(path).await {
-            Ok(took) => Ok(format!("{name} {}", commits_in(took))),
-            Err(QueueError::InUse { .. }) => Ok(format!("{name} is locked by a running bridge; run `healthcheck`")),
-            Err(error) => Err(error.to_string()),
-        };
+/// Whether the queue takes alerts and how fast, and what they survive there. Where there is no SQLite file yet, one beside it
+/// is tried and deleted again: that the disk can be written is worth knowing before the first start, and a check leaves
+/// nothing behind.
+async fn check_queue(config: &Config) -> (Result<String, String>, Option<Durability>) {
+    let name = config.database_url.to_string();
+    match &config.database_url {
+        DatabaseUrl::Sqlite(path) if !path.exists() => (try_beside(path, &name).await, None),
+        _ => match time_commit(config.database()).await {
+            Ok((took, durability)) => (Ok(format!("{name} {}", commits_in(took))), durability),
+            Err(QueueError::InUse { .. }) => {
+                (Ok(format!("{name} is locked by a running bridge; run `healthcheck`")), None)
+            }
+            Err(error) => (Err(error.to_string()), None),
+        },
     }
+}
+
+async fn try_beside(path: &Path, name: &str) -> Result<String, String> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let trial = tempfile::Builder::new().prefix(".bridge-check-").tempdir_in(folder).map_err(|error| {
         let folder = folder.display();
         format!("{name} does not exist and cannot be created, because the folder {folder} is not writable: {error}")
     })?;
-    let took = time_commit(&trial.path().join("trial.db")).await.map_err(|error| error.to_string())?;
+    let trial = trial.path().join("trial.db");
+    let (took, _) = time_commit(trial.as_path()).await.map_err(|error| error.to_string())?;
     Ok(format!("{name} does not exist yet, `serve` creates it; a new one there {}", commits_in(took)))
 }
 
-async fn time_commit(path: &Path) -> Result<Duration, QueueError> {
-    let queue = Queue::open(path).await?;
+async fn time_commit(database: impl Into<DatabaseConfig>) -> Result<(Duration, Option<Durability>), QueueError> {
+    let queue = Queue::open(database).await?;
+    let durability = queue.reader().durability().await.ok();
     let took = queue.probe().await;
     queue.close().await?;
-    took
+    Ok((took?, durability))
 }
 
 fn commits_in(took: Duration) -> String {

@@ -8,10 +8,12 @@
 //! - `source`: environment, `.env` and the files that `BRIDGE_X_FILE` name, as one text per setting
 //! - `declare`: the macro of the list: sorts the texts into fields with `envy` and parses each of them
 //! - `values`, `address`, `secrets`, `sentry`, `dsn`: the parsers
+//! - `database`: where the queue is and how it is used
 //! - `error`: what can be wrong, as sentences for the operator
 //! - `fingerprint`: a short digest of the whole configuration
 
 mod address;
+mod database;
 mod declare;
 mod dsn;
 mod error;
@@ -36,7 +38,8 @@ use crate::redaction::Redaction;
 use crate::routing::{Route, Routes};
 
 pub use crate::logging::LogFormat;
-pub use address::{DatabaseUrl, DatabaseUrlError, FallbackUrl, FallbackUrlError, PagerDutyUrlError};
+pub use address::{DatabaseUrl, DatabaseUrlError, FallbackUrl, FallbackUrlError, PagerDutyUrlError, PostgresUrl};
+pub use database::DatabaseConfig;
 pub use declare::{Setting, help};
 pub use dsn::{Dsn, DsnError};
 pub use error::{ConfigError, Fault, Problem};
@@ -86,8 +89,23 @@ declare! {
     /// Address and port to listen on.
     default plain BRIDGE_LISTEN listen: SocketAddr = values::socket_address, or "0.0.0.0:8080";
 
-    /// The database of the queue: `sqlite:` and a path.
-    default plain BRIDGE_DATABASE_URL database_url: DatabaseUrl = DatabaseUrl::parse, or "sqlite:bridge.db";
+    /// The database of the queue: `sqlite:` and a path, or `postgres://USER:PASSWORD@HOST/DATABASE`, which bridges may share.
+    default secret BRIDGE_DATABASE_URL database_url: DatabaseUrl = DatabaseUrl::parse, or "sqlite:bridge.db";
+
+    /// Address of the same PostgreSQL past PgBouncer, for LISTEN and migrations; unset: the one above.
+    optional secret BRIDGE_DATABASE_DIRECT_URL database_direct_url: Option<PostgresUrl> = PostgresUrl::parse;
+
+    /// The time a commit to PostgreSQL may take; then the webhook is answered 503. Sentry waits for one second.
+    default plain BRIDGE_DATABASE_TIMEOUT database_timeout: Duration
+        = |text| values::duration(text, Duration::from_millis(100)..=MINUTE), or "700ms";
+
+    /// Connections to PostgreSQL for what the deliveries read; another three commit and listen.
+    default plain BRIDGE_DATABASE_DELIVERY_CONNECTIONS database_delivery_connections: u32
+        = |text| values::number(text, 1..=50), or "2";
+
+    /// Connections to PostgreSQL for pages, `/api`, metrics and checks.
+    default plain BRIDGE_DATABASE_READ_CONNECTIONS database_read_connections: u32
+        = |text| values::number(text, 1..=50), or "2";
 
     /// Put before the id in incident keys, for several Sentrys on one service; at most 100 characters.
     list plain BRIDGE_INCIDENT_KEY_PREFIX incident_key_prefix: String = values::incident_key_prefix;
@@ -194,6 +212,9 @@ declare! {
             let allowed = pagerduty_allow_http.unwrap_or_default();
             problems.check("BRIDGE_PAGERDUTY_URL", address::may_carry_keys(url, allowed));
         }
+        if let (Some(DatabaseUrl::Sqlite(_)), Some(_)) = (&database_url, &database_direct_url) {
+            problems.check::<(), _>("BRIDGE_DATABASE_DIRECT_URL", Err(DatabaseUrlError::NeedsPostgres));
+        }
         if let Some(url) = &sentry_url {
             let allowed = sentry_allow_http.unwrap_or_default();
             problems.check("BRIDGE_SENTRY_URL", sentry::may_carry_token(url, allowed));
@@ -243,6 +264,18 @@ impl Config {
     #[must_use]
     pub fn routes(&self) -> Routes {
         Routes::from_lines(self.pagerduty_service_key.clone(), self.pagerduty_routes.clone())
+    }
+
+    /// Where the queue is, and how it is used.
+    #[must_use]
+    pub fn database(&self) -> DatabaseConfig {
+        DatabaseConfig {
+            url: self.database_url.clone(),
+            direct_url: self.database_direct_url.clone(),
+            timeout: self.database_timeout,
+            delivery_connections: self.database_delivery_connections,
+            read_connections: self.database_read_connections,
+        }
     }
 
     /// The integration key that the bridge's own alarms go to.

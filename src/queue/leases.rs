@@ -39,6 +39,12 @@ impl BridgeId {
         Self(number)
     }
 
+    /// The one that `Display` wrote so.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        u128::from_str_radix(&text.replace('-', ""), 16).ok().map(Self)
+    }
+
     /// The number that the UUID is.
     #[must_use]
     pub const fn get(self) -> u128 {
@@ -135,7 +141,7 @@ pub struct LeaseRow {
 }
 
 /// What a bridge asks of the lease rows. Each is done where the row still allows it; the view shows which were.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct LeaseChanges {
     /// Prolong these by the duration of a lease from now, where the owner is this bridge and the number is this.
     pub renew: Vec<(LeaseName, i64)>,
@@ -154,7 +160,7 @@ pub struct LeaseChanges {
 }
 
 /// What the database says of the bridges and leases, after the changes.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct LeaseView {
     /// The database's clock (`clock_timestamp()`), read within the statement that changed the rows or after it.
     pub now: DateTime<Utc>,
@@ -217,7 +223,6 @@ impl LeaseTable {
     ) -> LeaseView {
         let until = now + TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
         let id = me.id;
-        self.bridges.insert(id, BridgeRow { info: me.clone(), last_seen: now });
         for (name, number) in &changes.renew {
             if let Some(lease) = self.own(id, name, *number) {
                 lease.until = until;
@@ -245,6 +250,8 @@ impl LeaseTable {
         }
         if changes.leave {
             self.bridges.remove(&id);
+        } else {
+            self.bridges.insert(id, BridgeRow { info: me.clone(), last_seen: now });
         }
         let oldest = now - TimeDelta::from_std(KEEP_BRIDGES).unwrap_or(TimeDelta::MAX);
         self.bridges.retain(|_, bridge| bridge.last_seen >= oldest);
@@ -297,6 +304,7 @@ mod tests {
     fn an_id_is_written_as_a_uuid_of_version_4() {
         let id = BridgeId::new(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
         assert_eq!(id.to_string(), "01234567-89ab-cdef-0123-456789abcdef");
+        assert_eq!(BridgeId::parse(&id.to_string()), Some(id));
         for _ in 0..100 {
             let text = BridgeId::random().to_string();
             assert_eq!(text.as_bytes()[14], b'4', "{text}");

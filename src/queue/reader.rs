@@ -2,17 +2,18 @@
 
 use std::fmt::Debug;
 use std::ops::Deref;
-use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::postgres::PostgresReads;
 use super::sqlite::SqliteReads;
 use super::{
-    Backlog, CanaryRecord, EventId, IncidentState, OutageNotice, Overview, QueueError, Record, Rejected, RejectedId,
-    RejectedSummary, State, Summary, WaitingEvent,
+    Backlog, CanaryRecord, Durability, EventId, IncidentState, OutageNotice, Overview, QueueError, Record, Rejected,
+    RejectedId, RejectedSummary, State, Summary, WaitingEvent,
 };
+use crate::config::{DatabaseConfig, DatabaseUrl};
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{IncidentKey, ServiceKey};
 
@@ -21,13 +22,17 @@ use crate::pagerduty::{IncidentKey, ServiceKey};
 pub struct Reader(Arc<dyn Reads>);
 
 impl Reader {
-    /// Opens the SQLite file `path` for reading only; a bridge may be running on it.
+    /// Opens a database for reading only; bridges may be running on it.
     ///
     /// # Errors
     ///
-    /// When there is no such file, or its tables are not those of this program.
-    pub async fn open(path: &Path) -> Result<Self, QueueError> {
-        Ok(Self::of(SqliteReads::open(path).await?))
+    /// When there is no such database, or its tables are not those of this program.
+    pub async fn open(database: impl Into<DatabaseConfig>) -> Result<Self, QueueError> {
+        let config = database.into();
+        match &config.url {
+            DatabaseUrl::Sqlite(path) => Ok(Self::of(SqliteReads::open(path).await?)),
+            DatabaseUrl::Postgres(url) => Ok(Self::of(PostgresReads::open(&config, url).await?)),
+        }
     }
 
     pub(super) fn of(reads: impl Reads + 'static) -> Self {
@@ -155,6 +160,9 @@ pub trait StatusReads {
 
     /// How many delivered events are kept.
     async fn delivered(&self) -> Result<u64, QueueError>;
+
+    /// What a committed alert survives in this database.
+    async fn durability(&self) -> Result<Durability, QueueError>;
 
     /// The canary that was the last to come back, and all that were sent after it, the oldest first; at most 256.
     async fn canaries(&self) -> Result<Vec<CanaryRecord>, QueueError>;

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
 use std::future::Future;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -21,6 +22,9 @@ use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 
 /// Where a queue is kept. One task at a time writes by it.
 pub(super) trait Store: Send + 'static {
+    /// Whether several bridges write here. What one of them learns, the others then learn from here.
+    const IS_SHARED: bool;
+
     /// Reads what `wanted` names, and keeps others from changing that until [`apply`](Self::apply): the first half of a
     /// transaction. An engine that several bridges share locks the incident queues in the order of `wanted`, and leaves
     /// out events that another bridge delivers.
@@ -29,6 +33,11 @@ pub(super) trait Store: Send + 'static {
     /// Writes the plan and commits: the second half. After an error nothing of it is stored, and the next `load` begins
     /// a transaction of its own.
     fn apply(&mut self, plan: &Plan<'_>) -> impl Future<Output = Result<Committed, QueueError>> + Send;
+
+    /// Until how long after its first try a transaction that was interrupted may begin again; zero where none ever is.
+    fn retry_within(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Reads what `wanted` names without any transaction, also while nothing can be written.
     fn peek(&self, wanted: &Wanted) -> impl Future<Output = Result<Known, QueueError>> + Send;
@@ -127,19 +136,21 @@ pub(super) struct Wanted {
     pub(super) incidents: Vec<IncidentKey>,
     /// Webhooks that may have been received before.
     pub(super) seen: Vec<DedupKey>,
+    /// What other bridges may have been told within the dedup window; only where the store is shared.
+    pub(super) said: Vec<DedupKey>,
     /// Events whose attempts have ended.
     pub(super) settling: Vec<EventId>,
     /// Events whose attempts begin, each with the events that it does not wait for.
     pub(super) beginning: Vec<(EventId, Vec<EventId>)>,
     /// Events whose attempts began without being recorded.
     pub(super) unrecorded: Vec<EventId>,
+    /// By which right events of `settling` and `beginning` are settled and begun, the latest of each. Those that are not
+    /// among these need none.
+    pub(super) fences: BTreeMap<EventId, Fence>,
     /// Events that are revived or discarded.
     pub(super) editing: Vec<EventId>,
     /// Rejected webhooks that are changed or deleted.
     pub(super) rejected: Vec<RejectedId>,
-    /// By which right events of `settling` and `beginning` are settled and begun, the latest of each. Those that are not
-    /// among these need none.
-    pub(super) fences: BTreeMap<EventId, Fence>,
     /// Nothing is folded into waiting events, so that the ends of queues are not read.
     pub(super) unfolded: bool,
 }
@@ -153,16 +164,18 @@ pub(super) struct Known {
     /// The last resolve of each incident, however old.
     pub(super) resolves: HashMap<IncidentKey, Resolve>,
     pub(super) seen: HashMap<DedupKey, Seen>,
+    /// When each came last.
+    pub(super) said: HashMap<DedupKey, DateTime<Utc>>,
     /// Those that wait.
     pub(super) settling: HashMap<EventId, Settling>,
     /// Those that wait, of both kinds.
     pub(super) beginning: HashMap<EventId, Attemptable>,
-    pub(super) editing: HashMap<EventId, Editable>,
-    /// Those that are there.
-    pub(super) rejected: HashSet<RejectedId>,
     /// Those of `fences` whose lease has another owner or another number by now, or is none. They are not among the others.
     /// The leases of the others stay as they are until [`apply`](Store::apply).
     pub(super) fenced: BTreeSet<EventId>,
+    pub(super) editing: HashMap<EventId, Editable>,
+    /// Those that are there.
+    pub(super) rejected: HashSet<RejectedId>,
 }
 
 /// A waiting trigger that was never attempted, at the end of its incident queue.
@@ -298,6 +311,8 @@ pub(super) struct Plan<'b> {
     pub(super) forget_seen: Vec<&'b IncidentKey>,
     /// Webhooks that are seen from now on.
     pub(super) seen: Vec<(&'b DedupKey, &'b IncidentKey, EventType)>,
+    /// What webhooks say, each once, with the time they came; only where the store is shared.
+    pub(super) said: Vec<(&'b DedupKey, DateTime<Utc>)>,
     /// What happens to events after their attempts.
     pub(super) settled: Vec<Settled<'b>>,
     /// Incidents that PagerDuty has opened or closed by now.

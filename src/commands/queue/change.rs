@@ -19,7 +19,7 @@ const KEY: &str = "BRIDGE_PAGERDUTY_SERVICE_KEY";
 
 pub(super) async fn retry(args: &QueueRetryArgs) -> anyhow::Result<ExitCode> {
     let (config, missing) = config_with_placeholders()?;
-    let mut editor = Editor::open(config.database_url.sqlite_path()).await?;
+    let mut editor = Editor::open(config.database()).await?;
     let ids = if args.all {
         let mut ids = numbers(editor.reader(), ItemState::Dead, u64::MAX).await?;
         ids.append(&mut numbers(editor.reader(), ItemState::Rejected, u64::MAX).await?);
@@ -95,7 +95,7 @@ fn print_retried(id: ItemId, outcome: &Retried, out: &mut impl Write) -> anyhow:
 const DISCARDED_BY_DEFAULT: [ItemState; 2] = [ItemState::Dead, ItemState::Rejected];
 
 pub(super) async fn discard(args: &QueueDiscardArgs) -> anyhow::Result<ExitCode> {
-    let mut editor = Editor::open(database()?.sqlite_path()).await?;
+    let mut editor = Editor::open(database()?).await?;
     let mut deletion = Deletion::default();
     let mut all_done = true;
     if args.all {

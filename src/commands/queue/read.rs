@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::cli::{ItemState, QueueExportArgs, QueueListArgs, QueueShowArgs};
 use crate::commands::environment::{UsageError, config_with_placeholders, out, say};
-use crate::config::DatabaseUrl;
+use crate::config::DatabaseConfig;
 use crate::exit_code::ExitCode;
 use crate::printable;
 use crate::queue::json::{ItemDetails, ItemKind, ItemSummary, RejectedBody, ServiceKeys};
@@ -20,12 +20,12 @@ use crate::queue::{ItemId, QueueError, Reader, State};
 const CURRENT: [ItemState; 3] = [ItemState::Dead, ItemState::Rejected, ItemState::Waiting];
 
 /// The database. No other setting is needed to read it.
-pub(super) fn database() -> anyhow::Result<DatabaseUrl> {
-    config_with_placeholders().map(|(config, _)| config.database_url)
+pub(super) fn database() -> anyhow::Result<DatabaseConfig> {
+    config_with_placeholders().map(|(config, _)| config.database())
 }
 
 async fn reader() -> anyhow::Result<Reader> {
-    Ok(Reader::open(database()?.sqlite_path()).await?)
+    Ok(Reader::open(database()?).await?)
 }
 
 /// The numbers of what is in `state`, at most `limit`.
@@ -245,16 +245,9 @@ pub(super) async fn export(args: &QueueExportArgs) -> anyhow::Result<ExitCode> {
     let number = if args.to == Path::new("-") {
         write_all(&reader, &states, out()).await?
     } else {
-        let name = args.to.display();
-        let file = match create(&args.to) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(UsageError(format!("{name} exists already; name a new file")).into());
-            }
-            Err(error) => return Err(error).with_context(|| format!("{name} cannot be created")),
-        };
+        let file = create(&args.to)?;
         let number = write_all(&reader, &states, BufWriter::new(&file)).await?;
-        file.sync_all().with_context(|| format!("{name} cannot be written"))?;
+        file.sync_all().with_context(|| format!("{} cannot be written", args.to.display()))?;
         number
     };
     say(&format!("{number} exported"));
@@ -263,12 +256,19 @@ pub(super) async fn export(args: &QueueExportArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// A new file for the owner alone, because it contains service keys. An existing one could be somebody else's.
-fn create(path: &Path) -> io::Result<File> {
+pub(super) fn create(path: &Path) -> anyhow::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    let name = path.display();
+    match options.open(path) {
+        Ok(file) => Ok(file),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(UsageError(format!("{name} exists already; name a new file")).into())
+        }
+        Err(error) => Err(error).with_context(|| format!("{name} cannot be created")),
+    }
 }
 
 async fn write_all(reader: &Reader, states: &[ItemState], mut out: impl Write) -> anyhow::Result<u64> {

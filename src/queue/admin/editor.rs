@@ -1,11 +1,11 @@
 //! Changes the queue from outside: beside a running bridge, which notices within a second or so, or without one.
 
-use std::path::Path;
-
 use chrono::Utc;
 
+use crate::config::{DatabaseConfig, DatabaseUrl};
 use crate::queue::decide::dedup_window::DedupWindow;
 use crate::queue::decide::{self, Batch, Edit};
+use crate::queue::postgres::PostgresEdits;
 use crate::queue::sqlite::SqliteEdits;
 use crate::queue::store::{Edits, Plan};
 use crate::queue::{Enqueue, Enqueued, EventId, QueueError, Reader, RejectedId, State};
@@ -21,15 +21,25 @@ pub struct Editor {
 }
 
 impl Editor {
-    /// Opens the SQLite file `path`; a bridge may be running on it.
+    /// Opens a database; bridges may be running on it.
     ///
     /// # Errors
     ///
-    /// When there is no such file, it cannot be written, or its tables are not those of this program.
-    pub async fn open(path: &Path) -> Result<Self, QueueError> {
-        let edits = SqliteEdits::open(path).await?;
-        let reader = Reader::of(edits.reads());
-        Ok(Self { edits: Box::new(edits), reader })
+    /// When there is no such database, it cannot be written, or its tables are not those of this program.
+    pub async fn open(database: impl Into<DatabaseConfig>) -> Result<Self, QueueError> {
+        let config = database.into();
+        match &config.url {
+            DatabaseUrl::Sqlite(path) => {
+                let edits = SqliteEdits::open(path).await?;
+                let reader = Reader::of(edits.reads());
+                Ok(Self { edits: Box::new(edits), reader })
+            }
+            DatabaseUrl::Postgres(url) => {
+                let edits = PostgresEdits::open(&config, url).await?;
+                let reader = Reader::of(edits.reads());
+                Ok(Self { edits: Box::new(edits), reader })
+            }
+        }
     }
 
     /// What is committed.

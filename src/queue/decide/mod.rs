@@ -29,7 +29,7 @@ use super::item::Rejected;
 use super::store::{Begin, Incident, IncidentQueue, Known, KnownIncident, NotBegun, Plan, Resolve, Row, Tail, Wanted};
 use crate::ingest::{Dedup, DedupKey};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
-use dedup_window::DedupWindow;
+use dedup_window::{DedupWindow, is_recent};
 pub(super) use edit::Edit;
 use times::Window;
 
@@ -48,6 +48,8 @@ pub(super) struct Batch<'b> {
     pub(super) is_late: bool,
     /// Nothing is folded into what waits already, which may be damaged.
     pub(super) unfolded: bool,
+    /// Other bridges write to the same store.
+    pub(super) is_shared: bool,
     pub(super) settles: Vec<&'b Settle>,
     pub(super) begins: Vec<&'b Begin>,
     pub(super) rejects: Vec<&'b Rejected>,
@@ -115,7 +117,8 @@ impl Planned {
 
 /// What has to be loaded to decide a batch.
 pub(super) fn wanted(batch: &Batch<'_>) -> Wanted {
-    let (mut queues, mut incidents, mut seen) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut queues, mut incidents) = (BTreeSet::new(), BTreeSet::new());
+    let (mut seen, mut said) = (BTreeSet::new(), BTreeSet::new());
     for enqueue in &batch.enqueues {
         match &enqueue.content {
             Content::Event { envelope, .. } => drop(queues.insert(queue_of(envelope))),
@@ -124,6 +127,8 @@ pub(super) fn wanted(batch: &Batch<'_>) -> Wanted {
         seen.extend(&enqueue.dedup.once);
         if batch.is_late {
             seen.extend(&enqueue.dedup.seen_if);
+        } else if batch.is_shared {
+            said.extend(&enqueue.dedup.seen_if);
         }
     }
     let settling: BTreeSet<_> = batch.settles.iter().map(|settle| settle.id).collect();
@@ -144,6 +149,7 @@ pub(super) fn wanted(batch: &Batch<'_>) -> Wanted {
         queues: queues.into_iter().map(owned).collect(),
         incidents: incidents.into_iter().cloned().collect(),
         seen: seen.into_iter().cloned().collect(),
+        said: said.into_iter().cloned().collect(),
         settling: settling.into_iter().collect(),
         unrecorded: unrecorded.into_iter().filter(|id| !beginning.contains_key(id)).collect(),
         beginning: beginning.into_iter().collect(),
@@ -168,7 +174,7 @@ fn fences(batch: &Batch<'_>) -> BTreeMap<EventId, Fence> {
 
 /// Decides all of a batch.
 pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupWindow) -> Decision<'b> {
-    let repeated = repeated(batch, window);
+    let repeated = repeated(batch, known, window);
     let fresh =
         || batch.enqueues.iter().zip(&repeated).filter(|(_, repeated)| !**repeated).map(|(enqueue, _)| *enqueue);
     let newest = fresh().map(|enqueue| enqueue.received_at).max().unwrap_or_default();
@@ -194,23 +200,40 @@ pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupW
     decision.begun = batch.begins.iter().map(|begin| decider.begin(begin)).collect();
     decision.plan = decider.into_plan();
     decision.plan.probe = batch.probe;
+    if batch.is_shared {
+        decision.plan.said = said(&decision.said);
+    }
     decision.plan.rejected.clone_from(&batch.rejects);
     decision
 }
 
 /// Which webhooks say what another one said within the dedup window, or before them in the batch.
-fn repeated(batch: &Batch<'_>, window: &DedupWindow) -> Vec<bool> {
+fn repeated(batch: &Batch<'_>, known: &Known, window: &DedupWindow) -> Vec<bool> {
     let mut said: HashSet<&DedupKey> = HashSet::new();
+    let was_said = |key, now| known.said.get(key).is_some_and(|came| is_recent(*came, now));
     let mut repeated = Vec::with_capacity(batch.enqueues.len());
     for Enqueue { dedup, received_at, .. } in &batch.enqueues {
-        let is_repeated =
-            !batch.is_late && (window.knows(dedup, *received_at) || dedup.seen_if.iter().any(|key| said.contains(key)));
+        let is_repeated = !batch.is_late
+            && (window.knows(dedup, *received_at)
+                || dedup.seen_if.iter().any(|key| said.contains(key) || was_said(key, *received_at)));
         if !is_repeated {
             said.extend(&dedup.records);
         }
         repeated.push(is_repeated);
     }
     repeated
+}
+
+/// Each key once, with the latest time it came.
+fn said<'b>(webhooks: &[(&'b Dedup, DateTime<Utc>)]) -> Vec<(&'b DedupKey, DateTime<Utc>)> {
+    let mut times = BTreeMap::new();
+    for (dedup, received_at) in webhooks {
+        for key in &dedup.records {
+            let latest = times.entry(key).or_insert(*received_at);
+            *latest = (*latest).max(*received_at);
+        }
+    }
+    times.into_iter().collect()
 }
 
 fn resolves_something(enqueue: &Enqueue) -> bool {

@@ -30,6 +30,7 @@ pub struct MemoryQueue {
     incidents: BTreeMap<IncidentQueue, (Incident, EventId, DateTime<Utc>)>,
     resolves: BTreeMap<IncidentKey, Resolve>,
     seen: Vec<(DedupKey, Seen)>,
+    said: BTreeMap<DedupKey, DateTime<Utc>>,
     rejected: BTreeSet<RejectedId>,
     /// What the rate limiter has to know of discarded events after a restart.
     discarded: Vec<(ServiceKey, DateTime<Utc>, u32)>,

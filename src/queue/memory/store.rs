@@ -76,6 +76,7 @@ impl MemoryQueue {
             }
         }
         known.seen.extend(self.seen.iter().filter(|(key, _)| wanted.seen.contains(key)).cloned());
+        known.said.extend(wanted.said.iter().filter_map(|key| Some((key.clone(), *self.said.get(key)?))));
         for event in wanted.settling.iter().filter_map(|id| self.events.get(id)).filter(|event| event.waits()) {
             let settling = Settling {
                 queue: event.queue(),
@@ -168,6 +169,7 @@ impl MemoryQueue {
                 self.seen.push(((*key).clone(), seen));
             }
         }
+        self.said.extend(plan.said.iter().map(|(key, at)| ((*key).clone(), *at)));
         for settled in &plan.settled {
             if let Some(Event { record, .. }) = self.events.get_mut(&settled.id) {
                 record.summary.state = settled.state;
@@ -260,6 +262,8 @@ impl MemoryQueue {
 }
 
 impl Store for MemoryQueue {
+    const IS_SHARED: bool = true;
+
     async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
         Ok(self.known(wanted))
     }

@@ -268,6 +268,8 @@ impl Engine {
 }
 
 impl Store for Engine {
+    const IS_SHARED: bool = false;
+
     async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
         if let Some(unfinished) = self.transaction.take() {
             let _ = unfinished.connection.close().await;

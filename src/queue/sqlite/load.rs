@@ -116,9 +116,20 @@ pub(super) async fn load(statements: &mut StatementBatch<'_>, wanted: &Wanted) -
 }
 
 async fn load_with(statements: &mut StatementBatch<'_>, wanted: &Wanted, waiting: &str) -> sqlx::Result<Loaded> {
-    // Nobody else uses the file, so that no right is needed.
-    let Wanted { queues, incidents, seen, settling, beginning, unrecorded, editing, rejected, unfolded, fences: _ } =
-        wanted;
+    // Nobody else uses the file, so that no right is needed, and what was said is known.
+    let Wanted {
+        queues,
+        incidents,
+        seen,
+        said: _,
+        settling,
+        beginning,
+        unrecorded,
+        editing,
+        rejected,
+        unfolded,
+        fences: _,
+    } = wanted;
     let mut loaded = Loaded::default();
     if *wanted == Wanted::default() {
         return Ok(loaded);

@@ -32,6 +32,9 @@ const BATCH_OPERATIONS: usize = 512;
 /// How many bytes of bodies one commit takes at most, give or take the last body.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
+/// How often a batch is tried at most, where its transaction was interrupted.
+const TRIES: u32 = 4;
+
 /// How often the database is checked while nobody commits.
 const CHECK: Duration = Duration::from_secs(1);
 
@@ -202,7 +205,7 @@ impl<S: Store> Writer<S> {
         let mut rounds = vec![round];
         while let Some(mut round) = rounds.pop() {
             let (unrecorded, unrecordable) = (self.unrecorded.clone(), self.unrecordable.clone());
-            let error = match self.try_commit(&round.batch(&unrecorded, &unrecordable)).await {
+            let error = match self.try_commit(&round.batch(&unrecorded, &unrecordable, S::IS_SHARED)).await {
                 Ok(answers) => {
                     round.answer(answers);
                     continue;
@@ -224,8 +227,22 @@ impl<S: Store> Writer<S> {
         }
     }
 
+    /// Commits a batch. What was interrupted is tried again, as long as those who wait have the time: Sentry does not repeat
+    /// a webhook that was refused.
     async fn try_commit(&mut self, batch: &Batch<'_>) -> Result<Answers, QueueError> {
         let begun_at = Instant::now();
+        let mut tries = 1;
+        loop {
+            match self.commit_once(batch, begun_at).await {
+                Err(error) if error.is_interruption() && tries < TRIES && begun_at.elapsed() < self.store.retry_within() => {
+                    tries += 1
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn commit_once(&mut self, batch: &Batch<'_>, begun_at: Instant) -> Result<Answers, QueueError> {
         let known = self.store.load(&decide::wanted(batch)).await?;
         let decision = decide::decide(batch, &known, &self.window);
         let committed = self.store.apply(&decision.plan).await?;
@@ -324,8 +341,13 @@ impl Round {
         self.operations.iter().any(|operation| matches!(operation, Operation::Enqueue(..) | Operation::Probe(_)))
     }
 
-    fn batch<'b>(&'b self, unrecorded: &'b [(EventId, DateTime<Utc>)], unrecordable: &'b [EventId]) -> Batch<'b> {
-        let mut batch = Batch { unrecorded, unrecordable, unfolded: self.unfolded, ..Batch::default() };
+    fn batch<'b>(
+        &'b self,
+        unrecorded: &'b [(EventId, DateTime<Utc>)],
+        unrecordable: &'b [EventId],
+        is_shared: bool,
+    ) -> Batch<'b> {
+        let mut batch = Batch { unrecorded, unrecordable, unfolded: self.unfolded, is_shared, ..Batch::default() };
         for operation in &self.operations {
             match operation {
                 Operation::Enqueue(enqueue, _) => batch.enqueues.push(enqueue),

@@ -15,7 +15,7 @@ const SINCE_LAST_RETURN: &str = "SELECT 0 AS id, event_id, sent_at, taken, failu
 
 impl SqliteReads {
     pub(super) async fn canaries_since_last_return(&self) -> Result<Vec<CanaryRecord>, QueueError> {
-        self.soon(self.look(sqlx::query(SINCE_LAST_RETURN).bind(MOST_CANARIES), record)).await
+        self.soon(self.query(sqlx::query(SINCE_LAST_RETURN).bind(MOST_CANARIES), record)).await
     }
 }
 

@@ -13,7 +13,8 @@ use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::reader::StatusReads;
 use crate::queue::sqlite::load::incident;
 use crate::queue::{
-    Backlog, CanaryRecord, DeadLetters, Destination, IncidentState, OutageNotice, Overview, QueueError, State,
+    Backlog, CanaryRecord, DeadLetters, Destination, Durability, IncidentState, OutageNotice, Overview, QueueError,
+    State, Survives,
 };
 
 /// A delivery is remembered a while after it was made, and marked as such in the commit of its disposition: so much may lie
@@ -129,6 +130,12 @@ impl StatusReads for SqliteReads {
             .unwrap_or_default())
     }
 
+    async fn durability(&self) -> Result<Durability, QueueError> {
+        // The connections set them themselves, and a file on another disk is another file.
+        let settings = vec![("journal_mode", "WAL".to_owned()), ("synchronous", "FULL".to_owned())];
+        Ok(Durability { survives: Survives::Crash, settings })
+    }
+
     async fn canaries(&self) -> Result<Vec<CanaryRecord>, QueueError> {
         self.canaries_since_last_return().await
     }
@@ -167,7 +174,7 @@ impl StatusReads for SqliteReads {
         let notice = |columns: &Columns| {
             Ok(OutageNotice { told_at: columns.time("told_at")?, outage_since: columns.optional_time("outage_since")? })
         };
-        Ok(self.soon(self.look(query, notice)).await?.pop())
+        Ok(self.soon(self.query(query, notice)).await?.pop())
     }
 }
 
