@@ -237,7 +237,7 @@ impl<S: Store> Writer<S> {
                 Err(error)
                     if error.is_interruption() && tries < TRIES && begun_at.elapsed() < self.store.retry_within() =>
                 {
-                    tries += 1
+                    tries += 1;
                 }
                 result => return result,
             }
