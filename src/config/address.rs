@@ -59,7 +59,7 @@ pub enum DatabaseUrlError {
 }
 
 /// The parameters that an address of PostgreSQL may have. Others could change what a commit means, or need a session of
-/// one's own, which PgBouncer does not give.
+/// one's own, which a pooler does not give.
 const TAKEN: &str = "host, sslmode, sslrootcert, sslcert, sslkey";
 
 /// The modes of TLS, see PostgreSQL's manual under "SSL Mode Descriptions".

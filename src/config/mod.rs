@@ -92,7 +92,7 @@ declare! {
     /// The database of the queue: `sqlite:` and a path, or `postgres://USER:PASSWORD@HOST/DATABASE`, which bridges may share.
     default secret BRIDGE_DATABASE_URL database_url: DatabaseUrl = DatabaseUrl::parse, or "sqlite:bridge.db";
 
-    /// Address of the same PostgreSQL past PgBouncer, for LISTEN and migrations; unset: the one above.
+    /// Address of the same PostgreSQL past a pooler like `PgBouncer`, for `LISTEN` and migrations; unset: the one above.
     optional secret BRIDGE_DATABASE_DIRECT_URL database_direct_url: Option<PostgresUrl> = PostgresUrl::parse;
 
     /// The time a commit to PostgreSQL may take; then the webhook is answered 503. Sentry waits for one second.

@@ -179,8 +179,11 @@ pub(super) trait Transfer: Send {
     /// Adds rows. Nothing is there before [`finish`](Self::finish).
     async fn write(&mut self, table: &Table, rows: &[Vec<Cell>]) -> Result<(), QueueError>;
 
-    /// No number up to these is given away any more. Commits all that was written.
-    async fn finish(&mut self, numbers: Numbers) -> Result<(), QueueError>;
+    /// No number up to these is given away any more. Commits all that was written, and closes the database.
+    async fn finish(self: Box<Self>, numbers: Numbers) -> Result<(), QueueError>;
+
+    /// Closes the database, from which was only read.
+    async fn close(self: Box<Self>) -> Result<(), QueueError>;
 }
 
 /// Why a queue could not be moved.
@@ -246,7 +249,7 @@ async fn open(config: &DatabaseConfig, creates: bool) -> Result<Box<dyn Transfer
 /// # Errors
 ///
 /// When the database cannot be read, a bridge runs on it, or `out` cannot be written.
-pub async fn export(config: &DatabaseConfig, out: &mut (impl Write + Send)) -> Result<u64, TransferError> {
+pub async fn export(config: &DatabaseConfig, out: &mut impl Write) -> Result<u64, TransferError> {
     let mut database = open(config, false).await?;
     let [events, rejected, seen_webhooks] = database.numbers().await?;
     let numbers = NumbersByName { events, rejected, seen_webhooks };
@@ -268,6 +271,7 @@ pub async fn export(config: &DatabaseConfig, out: &mut (impl Write + Send)) -> R
             }
         }
     }
+    database.close().await?;
     write_line(out, &Tail { rows })?;
     out.flush()?;
     Ok(rows)
@@ -283,7 +287,7 @@ fn write_line(out: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
 /// # Errors
 ///
 /// When the file is none that [`export`] wrote whole, the database is not empty or cannot be written, or a bridge runs on it.
-pub async fn import(config: &DatabaseConfig, file: &mut (impl BufRead + Send)) -> Result<u64, TransferError> {
+pub async fn import(config: &DatabaseConfig, file: &mut impl BufRead) -> Result<u64, TransferError> {
     let mut database = open(config, true).await?;
     for table in TABLES.iter().filter(|table| table.name != "lately") {
         if !database.read(table, None, 1).await?.is_empty() {
@@ -295,41 +299,34 @@ pub async fn import(config: &DatabaseConfig, file: &mut (impl BufRead + Send)) -
     if head.format != FORMAT || head.version != VERSION {
         return Err(lines.error("of another format or version"));
     }
-    let (mut rows, mut held, mut current): (u64, Vec<Vec<Cell>>, Option<&'static Table>) = (0, Vec::new(), None);
+    let (mut total, mut page, mut current): (u64, Vec<Vec<Cell>>, Option<&'static Table>) = (0, Vec::new(), None);
     loop {
         let line: Value = lines.next()?.ok_or_else(|| lines.error("missing: the file is not whole"))?;
-        let row = if line.is_object() {
+        let parsed = if line.is_object() {
             None
         } else {
             Some(parse_row(&line).ok_or_else(|| lines.error("no row of a table"))?)
         };
-        let table = row.as_ref().map(|(table, _)| *table);
-        let is_other = !std::ptr::eq(
-            table.map_or(std::ptr::null(), std::ptr::from_ref),
-            current.map_or(std::ptr::null(), std::ptr::from_ref),
-        );
-        if let Some(current) = current.filter(|_| is_other || held.len() >= PAGE) {
-            database.write(current, &held).await?;
-            held.clear();
+        let table = parsed.as_ref().map(|(table, _)| *table);
+        let is_other = table.map(|table| table.name) != current.map(|table| table.name);
+        if let Some(current) = current.filter(|_| is_other || page.len() >= PAGE) {
+            database.write(current, &page).await?;
+            page.clear();
         }
         current = table;
-        match row {
-            Some((_, row)) => {
-                rows += 1;
-                held.push(row);
+        let Some((_, row)) = parsed else {
+            let tail: Tail = serde_json::from_value(line).map_err(|_| lines.error("no end"))?;
+            if tail.rows != total || lines.next::<Value>()?.is_some() {
+                return Err(lines.error("not the end: rows are missing, or there are too many"));
             }
-            None => {
-                let tail: Tail = serde_json::from_value(line).map_err(|_| lines.error("no end"))?;
-                if tail.rows != rows || lines.next::<Value>()?.is_some() {
-                    return Err(lines.error("not the end: rows are missing, or there are too many"));
-                }
-                break;
-            }
-        }
+            break;
+        };
+        total += 1;
+        page.push(row);
     }
     let NumbersByName { events, rejected, seen_webhooks } = head.numbers;
     database.finish([events, rejected, seen_webhooks]).await?;
-    Ok(rows)
+    Ok(total)
 }
 
 struct Lines<'f, F> {

@@ -9,8 +9,6 @@ mod api;
 mod delivery;
 #[path = "../bridge/life.rs"]
 mod life;
-#[path = "../bridge/lifecycle.rs"]
-mod lifecycle;
 #[path = "../bridge/printed.rs"]
 mod printed;
 #[path = "../bridge/queue.rs"]

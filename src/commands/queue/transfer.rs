@@ -8,14 +8,14 @@ use anyhow::Context;
 
 use super::read::{create, database};
 use crate::cli::{QueueExportArgs, QueueImportArgs};
-use crate::commands::environment::say;
+use crate::commands::environment::{out, say};
 use crate::exit_code::ExitCode;
 use crate::queue::transfer;
 
 pub(super) async fn export(args: &QueueExportArgs) -> anyhow::Result<ExitCode> {
     let config = database()?;
     let rows = if args.to == Path::new("-") {
-        transfer::export(&config, &mut io::stdout()).await?
+        transfer::export(&config, &mut out()).await?
     } else {
         let file = create(&args.to)?;
         match transfer::export(&config, &mut BufWriter::new(&file)).await {

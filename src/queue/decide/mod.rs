@@ -35,6 +35,7 @@ use times::Window;
 
 /// What one transaction does. It borrows the operations, so that they can be tried again when it fails.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each says something else about the batch")]
 pub(super) struct Batch<'b> {
     /// What somebody changes. It comes alone, or with what the rejected webhook became that it deletes.
     pub(super) edit: Option<Edit<'b>>,

@@ -1,8 +1,10 @@
 //! What PostgreSQL's errors mean, as sentences for the operator.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use sqlx::Error;
+use sqlx::error::DatabaseError;
 
 use super::Server;
 use crate::queue::QueueError;
@@ -24,14 +26,13 @@ pub(super) enum Fault {
 
 /// The error class or the error itself, by PostgreSQL's manual, appendix A.
 pub(super) fn fault(error: &Error) -> Fault {
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error.as_database_error().and_then(DatabaseError::code);
     match (error, code.as_deref()) {
         (_, Some("40001" | "40P01" | "55P03")) => Fault::Conflict,
         // Read-only transaction; a transaction that was idle or went on for too long; administrator shutdown, crash shutdown,
         // cannot connect now.
         (_, Some("25006" | "25P03" | "25P04" | "57P01" | "57P02" | "57P03")) => Fault::Connection,
         (_, Some(code)) if code.starts_with("08") => Fault::Connection,
-        (Error::Database(_), _) => Fault::Statement,
         (
             Error::Io(_)
             | Error::Tls(_)
@@ -49,7 +50,7 @@ impl Server {
     /// What an error of PostgreSQL or of the way there means.
     pub(super) fn error(&self, error: Error) -> QueueError {
         let database = self.name();
-        let code = error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned());
+        let code = error.as_database_error().and_then(DatabaseError::code).map(Cow::into_owned);
         let reason = error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
         match (&error, code.as_deref()) {
             (_, Some("25006")) => QueueError::ReadOnly { database },

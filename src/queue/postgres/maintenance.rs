@@ -5,6 +5,7 @@ use chrono::DateTime;
 use sqlx::PgConnection;
 
 use crate::metrics::{Activity, PersistedMetrics};
+use crate::pagerduty::ServiceKey;
 use crate::queue::OutageNotice;
 use crate::queue::store::Prune;
 
@@ -95,7 +96,7 @@ pub(super) async fn keep_metrics(connection: &mut PgConnection, metrics: &Persis
             "INSERT INTO lately_delivered (service_key, at) SELECT * FROM unnest($1::text[], $2::bigint[]) \
              ON CONFLICT (service_key) DO UPDATE SET at = GREATEST(lately_delivered.at, excluded.at)",
         )
-        .bind(metrics.delivered.keys().map(|key| key.expose()).collect::<Vec<_>>())
+        .bind(metrics.delivered.keys().map(ServiceKey::expose).collect::<Vec<_>>())
         .bind(metrics.delivered.values().map(DateTime::timestamp_millis).collect::<Vec<_>>())
         .execute(&mut *connection)
         .await?;

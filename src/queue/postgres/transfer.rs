@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use sqlx::postgres::PgArguments;
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Postgres, Row as _};
 
 use super::text::{restored, stored};
 use super::{Server, schema};
@@ -132,13 +132,18 @@ impl Transfer for PostgresTransfer {
         Ok(())
     }
 
-    async fn finish(&mut self, numbers: Numbers) -> Result<(), QueueError> {
+    async fn finish(mut self: Box<Self>, numbers: Numbers) -> Result<(), QueueError> {
         for ((number, sequence), _) in numbers.into_iter().zip(SEQUENCES).zip(NUMBERED) {
             // A sequence that gave nothing away begins with 1.
             let query = sqlx::query("SELECT setval($1::regclass, GREATEST($2, 1), $2 > 0)").bind(sequence).bind(number);
             self.execute(query).await?;
         }
         self.execute(sqlx::query("SELECT set_config('synchronous_commit', 'on', true)")).await?;
-        self.execute(sqlx::query("COMMIT")).await
+        self.execute(sqlx::query("COMMIT")).await?;
+        self.close().await
+    }
+
+    async fn close(self: Box<Self>) -> Result<(), QueueError> {
+        self.connection.close().await.map_err(|error| self.server.error(error))
     }
 }

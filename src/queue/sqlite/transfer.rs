@@ -4,7 +4,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteArguments;
-use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _, Sqlite, SqliteConnection};
 
 use super::database::Database;
 use super::files::Files;
@@ -108,13 +108,18 @@ impl Transfer for SqliteTransfer {
         Ok(())
     }
 
-    async fn finish(&mut self, numbers: Numbers) -> Result<(), QueueError> {
+    async fn finish(mut self: Box<Self>, numbers: Numbers) -> Result<(), QueueError> {
         for (number, table) in numbers.into_iter().zip(NUMBERED) {
             self.execute(sqlx::query("DELETE FROM sqlite_sequence WHERE name = ?").bind(table)).await?;
             let insert = sqlx::query("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)").bind(table).bind(number);
             self.execute(insert).await?;
         }
         self.execute(sqlx::query("COMMIT")).await?;
-        self.execute(sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")).await
+        self.close().await
+    }
+
+    async fn close(self: Box<Self>) -> Result<(), QueueError> {
+        // An open transaction is rolled back by it, and SQLite leaves a single file.
+        self.connection.close().await.map_err(|error| self.database.error(error))
     }
 }

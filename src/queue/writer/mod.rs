@@ -234,8 +234,10 @@ impl<S: Store> Writer<S> {
         let mut tries = 1;
         loop {
             match self.commit_once(batch, begun_at).await {
-                Err(error) if error.is_interruption() && tries < TRIES && begun_at.elapsed() < self.store.retry_within() => {
-                    tries += 1
+                Err(error)
+                    if error.is_interruption() && tries < TRIES && begun_at.elapsed() < self.store.retry_within() =>
+                {
+                    tries += 1;
                 }
                 result => return result,
             }
