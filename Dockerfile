@@ -3,6 +3,9 @@ ARG RUST_VERSION=1.95
 
 FROM rust:${RUST_VERSION}-slim-bookworm AS build
 WORKDIR /src
+# No path of the builder in the program.
+ENV RUSTFLAGS=--remap-path-prefix=/usr/local/cargo/registry/src=crates
+ENV CFLAGS=-ffile-prefix-map=/usr/local/cargo/registry/src=crates
 
 # Dependencies change seldom and sources often. This layer holds the built dependencies, made with a stand-in for the
 # sources, and is made anew only when a manifest or the lock file changes.

@@ -14,6 +14,7 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::web::Data;
 use actix_web::{App, HttpServer, rt};
 use chrono::Utc;
+use futures_util::future::{join_all, select_all};
 use log::{info, warn};
 use thiserror::Error;
 use tokio::signal::unix::Signal;
@@ -21,10 +22,11 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinError};
 use tokio::time::{sleep, timeout};
 
+use crate::canary::{CanaryTask, Pace};
 use crate::config::{Config, FallbackUrl, SecretFiles};
 use crate::delivery::{Limits, Worker};
 use crate::descriptors;
-use crate::ingest::Ingest;
+use crate::ingest::{CanaryMark, Ingest};
 use crate::logging::{self, throttle};
 use crate::metrics::Metrics;
 use crate::monitor::fallback::{FallbackTask, Webhook};
@@ -35,11 +37,13 @@ use crate::pagerduty::client::Client;
 use crate::queue::retention::KEEP_ROWS;
 use crate::queue::{Commit, Queue, QueueError, Retention};
 use crate::reload::Reload;
+use crate::sentry_api::Client as SentryClient;
+use crate::sentry_api::audit::{AuditHandle, AuditTask, Expected, Schedule};
 use crate::supervision::{TaskEnded, Tasks};
 use crate::tls::TlsError;
 use crate::web::auth::admin::AdminAuth;
 use crate::web::auth::webhook::Authentication;
-use crate::web::{self, AppState};
+use crate::web::{self, AppState, Endpoints};
 
 /// How long a client may take to send the head of a request. Sentry waits for 5 seconds at most.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,12 +61,14 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug, Error)]
 pub enum StartupError {
     /// The address is in use or not this machine's.
-    #[error("BRIDGE_LISTEN is {address}, which cannot be listened on: {source}")]
+    #[error("{setting}: {}", cannot_listen(*.address, .error))]
     Listen {
+        /// The setting.
+        setting: &'static str,
         /// The address.
         address: SocketAddr,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// The queue cannot be used.
     #[error(transparent)]
@@ -81,18 +87,44 @@ pub enum StartupError {
 ///
 /// When the address is in use or not this machine's.
 pub fn listen(address: SocketAddr) -> Result<TcpListener, StartupError> {
-    TcpListener::bind(address).map_err(|source| StartupError::Listen { address, source })
+    bind("BRIDGE_LISTEN", address)
+}
+
+fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, StartupError> {
+    TcpListener::bind(address).map_err(|error| StartupError::Listen { setting, address, error })
+}
+
+/// Why an address cannot be listened on, and what to do about it.
+#[must_use]
+pub fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
+    let port = address.port();
+    let why = match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "the address is in use, perhaps by another bridge; `ss -ltnp 'sport = :{port}'` shows by which process"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; `ip address` lists those it has".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("no permission ({error}); ports below 1024 need CAP_NET_BIND_SERVICE, so choose a higher one")
+        }
+        _ => error.to_string(),
+    };
+    format!("cannot listen on {address}: {why}")
 }
 
 /// A bridge that is ready to run.
 pub struct Bridge {
     address: SocketAddr,
-    server: Server,
+    admin_address: Option<SocketAddr>,
+    servers: Vec<Server>,
     worker: Worker,
     queue: Queue,
     shared: Data<AppState>,
     alarms: AlarmTask,
     reload: Reload,
+    canary: Option<CanaryTask<IsLeader>>,
+    audit: Option<AuditTask<SentryClient>>,
     fallback: Option<FallbackTask>,
     history: Retention,
     drain: Duration,
@@ -100,21 +132,26 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// Opens the queue and prepares the server on `listener`, whose port may be any. Must be called within an actix
-    /// system.
+    /// Opens the queue and prepares the server on `listener`, whose port may be any, and the one of `BRIDGE_ADMIN_LISTEN`
+    /// where that is set. Must be called within an actix system.
     ///
     /// # Errors
     ///
-    /// When the queue, the certificate authorities or the listener cannot be used.
+    /// When the queue, the certificate authorities or a listener cannot be used.
     pub async fn build(config: Config, listener: TcpListener) -> Result<Self, StartupError> {
         let address = listener.local_addr().map_err(StartupError::Server)?;
+        let admin = config.admin_listen.map(|address| bind("BRIDGE_ADMIN_LISTEN", address)).transpose()?;
+        let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose().map_err(StartupError::Server)?;
         let client = Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref())?;
         let webhook = fallback_webhook(&config)?;
-        let queue = Queue::open(config.database_url.sqlite_path()).await?;
+        let queue = Queue::open(config.database()).await?;
         let metrics = Metrics::new();
         let commits = count_commits(&queue, &metrics);
         let untrusted = restore(&queue, &metrics).await;
         let worker = worker(&config, &queue, &client, &metrics, untrusted).await;
+        let audit = audit(&config)?;
+        let canary = canary(&config, &queue, &metrics)?;
+        let handle = audit.as_ref().map(|(_, handle)| handle.clone());
         let (view, fallback_view) = watch::channel(FallbackView::default());
         let monitor = Monitor::new(
             Utc::now(),
@@ -125,6 +162,7 @@ impl Bridge {
             &config.incident_key_prefix,
         )
         .with_commits(commits)
+        .with_sentry(canary.is_some(), handle)
         .with_fallback(webhook.is_some().then_some(fallback_view));
         let alarms = AlarmTask::new(monitor.clone(), queue.clone(), client, paging(&config));
         // One bridge leads: the one that has the queue to itself.
@@ -138,8 +176,28 @@ impl Bridge {
         let mut reload = Reload::new(shared.clone(), config);
         // Before any webhook is received that belongs behind it.
         reload.begin().await;
-        let server = serve(listener, shared.clone(), grace).map_err(StartupError::Server)?;
-        Ok(Self { address, server, worker, queue, shared, alarms, reload, fallback, history, drain, grace })
+        let public = if admin.is_some() { Endpoints::Public } else { Endpoints::All };
+        let listeners = [Some((listener, public)), admin.map(|listener| (listener, Endpoints::Admin))];
+        let servers = listeners.into_iter().flatten();
+        let servers = servers.map(|(listener, endpoints)| serve(listener, endpoints, shared.clone(), grace));
+        let servers = servers.collect::<io::Result<_>>().map_err(StartupError::Server)?;
+        let audit = audit.map(|(task, _)| task);
+        Ok(Self {
+            address,
+            admin_address,
+            servers,
+            worker,
+            queue,
+            shared,
+            alarms,
+            reload,
+            canary,
+            audit,
+            fallback,
+            history,
+            drain,
+            grace,
+        })
     }
 
     /// The same with other intervals of the alarms and of the fallback webhook.
@@ -153,6 +211,14 @@ impl Bridge {
     #[must_use]
     pub fn with_secret_files(self, files: SecretFiles, hangups: Signal) -> Self {
         Self { reload: self.reload.with_files(files, hangups), ..self }
+    }
+
+    /// The same with canaries at another pace, and audits at another schedule.
+    #[must_use]
+    pub fn with_pace(self, pace: Pace, schedule: Schedule) -> Self {
+        let canary = self.canary.map(|canary| canary.with_pace(pace));
+        let audit = self.audit.map(|audit| audit.with_schedule(schedule));
+        Self { canary, audit, ..self }
     }
 
     /// The address on which the webhook is served.
@@ -174,11 +240,26 @@ impl Bridge {
     ///
     /// When the web server fails, or a background task ends, by itself or by a panic.
     pub async fn run_until_stopped(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { address, server, worker, queue, shared, alarms, reload, fallback, history, drain, grace } = self;
-        let server_handle = server.handle();
+        let Self {
+            address,
+            admin_address,
+            servers,
+            worker,
+            queue,
+            shared,
+            alarms,
+            reload,
+            canary,
+            audit,
+            fallback,
+            history,
+            drain,
+            grace,
+        } = self;
+        let handles: Vec<_> = servers.iter().map(Server::handle).collect();
         let (stop_worker, worker_stops) = oneshot::channel();
         let mut worker = rt::spawn(worker.run(async move { worker_stops.await.unwrap_or_default() }));
-        let mut server = rt::spawn(server);
+        let mut servers: Vec<_> = servers.into_iter().map(rt::spawn).collect();
 
         let mut tasks = Tasks::default();
         let (writer, pruned, saved) = (queue.clone(), queue.clone(), queue.clone());
@@ -186,6 +267,10 @@ impl Bridge {
         tasks.spawn("the queue's writer", async move { writer.writer_ended().await });
         tasks.spawn("the log's writer", logging::writer_ended());
         tasks.spawn("the summary of repeated log lines", throttle::keep_reporting());
+        let sentry = [
+            canary.map(|canary| tasks.spawn("the canary", canary.run())),
+            audit.map(|audit| tasks.spawn("the audit", audit.run())),
+        ];
         let mut until_shutdown = vec![
             tasks.spawn("retention", async move { pruned.keep_pruned(history, PRUNE_INTERVAL, Utc::now).await }),
             tasks.spawn("saving metrics", async move { saved.keep_metrics_persisted(&metrics, SAVE_INTERVAL).await }),
@@ -194,24 +279,27 @@ impl Bridge {
         ];
         until_shutdown.extend(fallback.map(|fallback| tasks.spawn("the fallback webhook", fallback.run())));
         info!("listening on http://{address}");
+        if let Some(address) = admin_address {
+            info!("status page, API and metrics on http://{address}");
+        }
 
         // None of them ends by itself unless something is wrong, and a restart is better than a process that looks alive
         // and receives or sends nothing.
         tokio::select! {
             () = shutdown => {}
-            ended = &mut server => return Err(RunError::of_server(ended)),
+            (ended, ..) = select_all(&mut servers) => return Err(RunError::of_server(ended)),
             ended = &mut worker => return Err(TaskEnded::new("the delivery worker", &ended).into()),
             ended = tasks.ended() => return Err(ended.into()),
         }
 
         shared.stop();
-        until_shutdown.iter().for_each(AbortHandle::abort);
+        until_shutdown.iter().chain(sentry.iter().flatten()).for_each(AbortHandle::abort);
         info!("stopping: /readyz is 503, webhooks are served for another {drain:?}");
         sleep(drain).await;
         // The worker and the requests in flight end at the same time, so that the grace period is spent once.
         let _ = stop_worker.send(grace);
         // The web server checks its own timeout once a second, which may be later than the grace period allows.
-        let _ = timeout(grace, server_handle.stop(true)).await;
+        let _ = timeout(grace, join_all(handles.iter().map(|handle| handle.stop(true)))).await;
         worker.await.map_err(|error| TaskEnded::new("the delivery worker", &Err(error)))?;
         if let Err(error) = queue.persist_metrics(&shared.metrics).await {
             warn!("the counts of the last seconds are lost: {error}");
@@ -225,6 +313,27 @@ impl Bridge {
         info!("stopped");
         Ok(())
     }
+}
+
+/// Whether this bridge does what one of several bridges on a queue has to do.
+type IsLeader = Box<dyn Fn() -> bool>;
+
+/// The canary, where one is set.
+fn canary(config: &Config, queue: &Queue, metrics: &Metrics) -> Result<Option<CanaryTask<IsLeader>>, TlsError> {
+    let Some(dsn) = config.canary_dsn.clone() else { return Ok(None) };
+    let mark = CanaryMark::new(&config.pagerduty_service_key);
+    let (pace, ca_file) = (Pace::new(config.canary_every), config.sentry_ca_file.as_deref());
+    let is_leader: IsLeader = Box::new(|| true);
+    CanaryTask::new(dsn, ca_file, mark, queue.clone(), metrics.clone(), pace, is_leader).map(Some)
+}
+
+/// The daily audit and what it finds, where Sentry's API is set.
+fn audit(config: &Config) -> Result<Option<(AuditTask<SentryClient>, AuditHandle)>, TlsError> {
+    let set = (&config.sentry_url, &config.sentry_org, &config.sentry_api_token);
+    let (Some(url), Some(organization), Some(token)) = set else { return Ok(None) };
+    let client = SentryClient::new(url, organization, token.clone(), config.sentry_ca_file.as_deref())?;
+    let handle = AuditHandle::default();
+    Ok(Some((AuditTask::new(client, Expected::of(config), handle.clone()), handle)))
 }
 
 /// Counts every commit of `queue` in `metrics`, and returns the times of the commits.
@@ -341,11 +450,12 @@ impl RunError {
     }
 }
 
-fn serve(listener: TcpListener, shared: Data<AppState>, grace: Duration) -> io::Result<Server> {
+fn serve(listener: TcpListener, endpoints: Endpoints, shared: Data<AppState>, grace: Duration) -> io::Result<Server> {
     let threads = available_parallelism().map_or(1, usize::from);
     let connections = (descriptors::connections(descriptors::limit()) / threads).clamp(1, CONNECTIONS);
     let server = HttpServer::new(move || {
-        App::new().app_data(shared.clone()).wrap(from_fn(close_unless_accepted)).configure(web::routes)
+        let app = App::new().app_data(shared.clone()).wrap(from_fn(close_unless_accepted));
+        app.configure(|config| web::routes(endpoints, config))
     })
     .workers(threads)
     .max_connections(connections)

@@ -9,11 +9,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use url::Url;
 
+use crate::config::socket_address;
 use crate::queue::ItemId;
 
 /// Receives Sentry's webhooks, enqueues each alert on disk and delivers it to PagerDuty's Events API v1.
 #[derive(Debug, Parser)]
-#[command(name = "sentry-pagerduty-bridge", version, after_long_help = after_help(), disable_help_subcommand = true)]
+#[command(name = "sentry-pagerduty-bridge", version, after_long_help = after_help())]
 #[command(disable_version_flag = true)]
 pub struct Cli {
     /// Print version, commit and the fingerprint of the settings
@@ -56,8 +57,18 @@ pub enum Command {
         /// The shell to complete for
         shell: Shell,
     },
-    /// Print the manual page
-    Man,
+    /// Print the manual page, or write those of all commands
+    Man(ManArgs),
+    /// Print version, commit and the fingerprint of the settings
+    Version,
+}
+
+/// Arguments of `man`.
+#[derive(Args, Debug)]
+pub struct ManArgs {
+    /// Write a page for each command into this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub to: Option<PathBuf>,
 }
 
 /// Arguments of `demo`.
@@ -72,10 +83,10 @@ pub struct DemoArgs {
 #[derive(Args, Debug)]
 pub struct SandboxArgs {
     /// Address of the Events API
-    #[arg(long, default_value = "127.0.0.1:8090", value_name = "ADDRESS")]
+    #[arg(long, default_value = "127.0.0.1:8090", value_name = "ADDRESS", value_parser = address)]
     pub listen: SocketAddr,
     /// Address of journal, incidents and faults
-    #[arg(long, default_value = "127.0.0.1:8091", value_name = "ADDRESS")]
+    #[arg(long, default_value = "127.0.0.1:8091", value_name = "ADDRESS", value_parser = address)]
     pub control: SocketAddr,
     /// Accept what the real PagerDuty accepts beyond its documentation
     #[arg(long)]
@@ -117,9 +128,13 @@ pub struct ReplayArgs {
     /// Payload files, or folders of them: `.json` holds one payload, `.ndjson` one per line
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// The webhook to post to, such as `http://127.0.0.1:8080/sentry/TOKEN`
-    #[arg(long, value_name = "URL", required_unless_present = "dry_run")]
+    /// The webhook to post to, such as `http://127.0.0.1:8080/sentry/TOKEN`; HOST:PORT is enough where
+    /// `BRIDGE_WEBHOOK_TOKEN` is set, or with --secret-file
+    #[arg(long, value_name = "URL", required_unless_present = "dry_run", value_parser = webhook)]
     pub to: Option<Url>,
+    /// Sign as Sentry's integration platform does, with the Client Secret in this file
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
     /// Rate limit, such as `10/s` or `120/m`
     #[arg(long, value_name = "N/s")]
     pub rate: Option<Rate>,
@@ -147,6 +162,8 @@ pub enum QueueCommand {
     Discard(QueueDiscardArgs),
     /// Write everything to a file, one JSON object per line, with service keys and bodies
     Export(QueueExportArgs),
+    /// Fill an empty database with the queue that `export --complete` wrote, while no bridge runs on it
+    Import(QueueImportArgs),
 }
 
 /// The state of an event or a rejected webhook.
@@ -169,7 +186,7 @@ pub struct QueueListArgs {
     #[arg(long = "state", value_name = "STATE", value_delimiter = ',')]
     pub states: Vec<ItemState>,
     /// At most N [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
     /// Print a JSON array
     #[arg(long)]
@@ -229,6 +246,17 @@ pub struct QueueExportArgs {
     /// Only these; several are separated by commas [default: dead,rejected,waiting]
     #[arg(long = "state", value_name = "STATE", value_delimiter = ',')]
     pub states: Vec<ItemState>,
+    /// The whole queue, for `import` into another database; no bridge may run on this one
+    #[arg(long, conflicts_with = "states")]
+    pub complete: bool,
+}
+
+/// Arguments of `queue import`.
+#[derive(Args, Debug)]
+pub struct QueueImportArgs {
+    /// A file that `queue export --complete` wrote; `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub from: PathBuf,
 }
 
 /// Arguments of `check`.
@@ -264,6 +292,7 @@ pub struct AuditArgs {
 
 /// Arguments of `connect`.
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct ConnectArgs {
     /// Where Sentry reaches the bridge, such as `https://bridge.example.com`
     #[arg(long, value_name = "URL")]
@@ -277,6 +306,9 @@ pub struct ConnectArgs {
     /// Let this alert call the bridge too, in place of one of the bridge's own
     #[arg(long = "rule", value_name = "NAME")]
     pub rules: Vec<String>,
+    /// Also make the alert of the canary, of the project of `BRIDGE_CANARY_DSN`; with --undo: take back that alert alone
+    #[arg(long)]
+    pub canary: bool,
     /// A new file for the integration's Client Secret, readable for its owner alone [default: print it once]
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
@@ -310,6 +342,26 @@ pub enum Decides {
     Rules,
     /// Workflows, on sentry.io and on self-hosted Sentrys from 26.7 on
     Workflows,
+}
+
+/// An address to listen on, as `BRIDGE_LISTEN` has it.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    socket_address(text).map_err(|error| format!("it {error}"))
+}
+
+/// The URL of a webhook. Without a scheme it is `http`, as in `localhost:8080`.
+fn webhook(text: &str) -> Result<Url, String> {
+    let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let url = Url::parse(&with_scheme).map_err(|error| error.to_string())?;
+    let is_local_name = |host: &str| !host.contains('.') && host != "localhost" && url.port().is_none();
+    match url.host_str() {
+        // `--to nowhere` is more likely a slip than the name of a host.
+        Some(host) if !text.contains("://") && is_local_name(host) => {
+            Err("it has neither a scheme nor a port".to_owned())
+        }
+        Some(_) if matches!(url.scheme(), "http" | "https") => Ok(url),
+        _ => Err("it is not an `http` or `https` URL".to_owned()),
+    }
 }
 
 fn after_help() -> String {
@@ -353,6 +405,18 @@ impl FromStr for Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_webhook_may_be_named_by_host_and_port() {
+        let read = |text: &str| webhook(text).map(|url| url.to_string());
+        assert_eq!(read("localhost:8080"), Ok("http://localhost:8080/".to_owned()));
+        assert_eq!(read("bridge:8080/sentry/x"), Ok("http://bridge:8080/sentry/x".to_owned()));
+        assert_eq!(read("bridge.example.com"), Ok("http://bridge.example.com/".to_owned()));
+        assert_eq!(read("https://bridge/sentry/x"), Ok("https://bridge/sentry/x".to_owned()));
+        for wrong in ["", "nowhere", "ftp://bridge", "http://", "localhost:port"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_rate_is_a_number_per_second_minute_or_hour() {

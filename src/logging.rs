@@ -51,11 +51,7 @@ pub enum LogFormat {
 /// That waits at most a second; logging itself never waits. Lines that find the buffer full are dropped, and their number
 /// is logged once somebody reads again.
 pub fn start(format: LogFormat, filter: &str) {
-    let write_line: WriteLine = match format {
-        LogFormat::Auto if io::stderr().is_terminal() => write_text,
-        LogFormat::Text => write_text,
-        LogFormat::Auto | LogFormat::Json => write_json,
-    };
+    let write_line: WriteLine = if is_json(format) { write_json } else { write_text };
     let has_colors = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
     let mut builder = Builder::new();
     // The web server logs each of its threads. `RUST_LOG` can ask for that by the same name.
@@ -73,6 +69,27 @@ pub fn start(format: LogFormat, filter: &str) {
         log::set_max_level(filter);
         // The guard would end the writer, and print to standard output where the buffer is full.
         mem::forget(guard);
+    }
+}
+
+/// Whether lines are JSON on this standard error.
+#[must_use]
+pub fn is_json(format: LogFormat) -> bool {
+    match format {
+        LogFormat::Auto => !io::stderr().is_terminal(),
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+    }
+}
+
+/// Writes why the program ends: an error of its own for each line of `text`, as JSON. Needs no logger, which wrong
+/// settings do not get to start.
+pub fn write_error_as_json(text: &str) {
+    for line in text.lines() {
+        let mut record = Record::builder();
+        record.level(Level::Error).target(module_path!());
+        // That standard error is closed is no reason to fail.
+        let _ = write_json(&mut io::stderr(), Style::new(), &record.args(format_args!("{line}")).build());
     }
 }
 

@@ -1,9 +1,7 @@
-//! Parses the command line and hands over to the command.
+//! Hands over to the command that was asked for.
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use sentry_pagerduty_bridge::cli::Cli;
 use sentry_pagerduty_bridge::commands;
 
 /// A payload is many small texts: with the system's allocator the bridge takes a ninth fewer webhooks a second, and what a
@@ -13,5 +11,5 @@ use sentry_pagerduty_bridge::commands;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    commands::run(Cli::parse()).into()
+    commands::run_arguments().into()
 }

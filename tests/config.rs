@@ -10,7 +10,7 @@ use std::{fs, io};
 
 use sentry_pagerduty_bridge::alert::{Level, Opening};
 use sentry_pagerduty_bridge::config::{
-    ApiToken, Config, ConfigError, LogFormat, ResolveScope, SETTINGS, Setting, Source, help,
+    ApiToken, Config, ConfigError, DatabaseUrl, LogFormat, ResolveScope, SETTINGS, Setting, Source, help,
 };
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::redaction::Redaction;
@@ -69,11 +69,15 @@ fn what_is_not_set_has_the_default_of_the_contract() {
     assert_eq!(config.pagerduty_ca_file, None);
     assert_eq!(config.give_up_after, Duration::from_hours(1));
     assert_eq!(config.listen.to_string(), "0.0.0.0:8080");
-    assert_eq!(config.database_url.to_string(), "sqlite:bridge.db");
+    assert_eq!(config.database_url, DatabaseUrl::Sqlite("bridge.db".into()));
+    assert_eq!(config.database_direct_url, None);
+    assert_eq!(config.database_timeout, Duration::from_millis(700));
+    assert_eq!((config.database_delivery_connections, config.database_read_connections), (2, 2));
     assert_eq!(config.incident_key_prefix, "");
     assert_eq!(config.min_level, None);
     assert!(config.sentry_client_secret.is_empty());
     assert!(config.admin_token.is_empty());
+    assert_eq!(config.admin_listen, None);
     assert_eq!(config.page_on, [Opening::Alert, Opening::Metric]);
     assert_eq!(config.resolve, ResolveScope::Opened);
     assert!(!config.acknowledge);
@@ -84,6 +88,8 @@ fn what_is_not_set_has_the_default_of_the_contract() {
     assert!(config.alarms);
     assert!(config.sentry_url.is_none() && config.sentry_org.is_none() && config.sentry_api_token.is_none());
     assert!(!config.sentry_allow_http && config.sentry_ca_file.is_none());
+    assert!(config.canary_dsn.is_none());
+    assert_eq!(config.canary_every, Duration::from_mins(10));
     assert_eq!(config.silence_alarm, None);
     assert_eq!(config.waiting_alarm, Duration::from_mins(15));
     assert_eq!(config.alarm_key().expose(), KEY);
@@ -103,8 +109,12 @@ fn every_setting_is_heeded() {
         ("BRIDGE_PAGERDUTY_RATE", "60"),
         ("BRIDGE_PAGERDUTY_CA_FILE", "/etc/ca.pem"),
         ("BRIDGE_GIVE_UP_AFTER", "2h"),
-        ("BRIDGE_LISTEN", "127.0.0.1:9"),
-        ("BRIDGE_DATABASE_URL", "sqlite:/data/queue.db"),
+        ("BRIDGE_LISTEN", "localhost:9"),
+        ("BRIDGE_DATABASE_URL", "postgres://bridge:SECRET@db:6432/queue?sslmode=verify-full"),
+        ("BRIDGE_DATABASE_DIRECT_URL", "postgresql://bridge:SECRET@db:5432/queue"),
+        ("BRIDGE_DATABASE_TIMEOUT", "500ms"),
+        ("BRIDGE_DATABASE_DELIVERY_CONNECTIONS", "3"),
+        ("BRIDGE_DATABASE_READ_CONNECTIONS", "1"),
         ("BRIDGE_INCIDENT_KEY_PREFIX", "eu-"),
         ("BRIDGE_MIN_LEVEL", "warning"),
         ("BRIDGE_SENTRY_CLIENT_SECRET", CLIENT_SECRET),
@@ -117,6 +127,8 @@ fn every_setting_is_heeded() {
         ("BRIDGE_SENTRY_API_TOKEN", "SECRET-of-the-api-of-sentry"),
         ("BRIDGE_SENTRY_CA_FILE", "/etc/sentry-ca.pem"),
         ("BRIDGE_SENTRY_ALLOW_HTTP", "on"),
+        ("BRIDGE_CANARY_DSN", "https://SECRETofthecanary@sentry.example/7"),
+        ("BRIDGE_CANARY_EVERY", "6m"),
         ("BRIDGE_ALARMS", "off"),
         ("BRIDGE_SILENCE_ALARM", "12h"),
         ("BRIDGE_WAITING_ALARM", "1m"),
@@ -124,6 +136,7 @@ fn every_setting_is_heeded() {
         ("BRIDGE_FALLBACK_URL", "https://chat.example.com/hooks/SECRET"),
         ("BRIDGE_FALLBACK_CA_FILE", "/etc/chat-ca.pem"),
         ("BRIDGE_ADMIN_TOKEN", &format!("{ADMIN_TOKEN},{ADMIN_TOKEN}-2")),
+        ("BRIDGE_ADMIN_LISTEN", "[::1]:9"),
         ("BRIDGE_MAX_BODY", "1MiB"),
         ("BRIDGE_SHUTDOWN_DRAIN", "0s"),
         ("BRIDGE_SHUTDOWN_GRACE", "1m"),
@@ -138,7 +151,10 @@ fn every_setting_is_heeded() {
     assert_eq!(config.pagerduty_ca_file.as_deref(), Some(Path::new("/etc/ca.pem")));
     assert_eq!(config.give_up_after, Duration::from_hours(2));
     assert_eq!(config.listen.to_string(), "127.0.0.1:9");
-    assert_eq!(config.database_url.sqlite_path(), Path::new("/data/queue.db"));
+    assert_eq!(config.database_url.to_string(), "postgres://db:6432/queue");
+    assert_eq!(config.database_direct_url.as_ref().unwrap().to_string(), "postgres://db:5432/queue");
+    assert_eq!(config.database_timeout, Duration::from_millis(500));
+    assert_eq!((config.database_delivery_connections, config.database_read_connections), (3, 1));
     assert_eq!(config.incident_key_prefix, "eu-");
     assert_eq!(config.min_level, Some(Level::Warning));
     assert_eq!(config.sentry_client_secret.len(), 1);
@@ -148,6 +164,7 @@ fn every_setting_is_heeded() {
     assert_eq!(config.redact, Redaction::parse("customer_id,user"));
     assert_eq!(config.admin_token.len(), 2);
     assert!(config.admin_token[0].matches(ADMIN_TOKEN.as_bytes()));
+    assert_eq!(config.admin_listen.map(|address| address.to_string()).as_deref(), Some("[::1]:9"));
     assert_eq!(config.max_body, 1024 * 1024);
     assert_eq!(config.shutdown_drain, Duration::ZERO);
     assert_eq!(config.shutdown_grace, Duration::from_mins(1));
@@ -156,6 +173,11 @@ fn every_setting_is_heeded() {
     assert_eq!(config.sentry_api_token.as_ref().map(ApiToken::expose), Some("SECRET-of-the-api-of-sentry"));
     assert_eq!(config.sentry_ca_file.as_deref(), Some(Path::new("/etc/sentry-ca.pem")));
     assert!(config.sentry_allow_http);
+    assert_eq!(
+        config.canary_dsn.as_ref().map(ToString::to_string).as_deref(),
+        Some("project 7 at https://sentry.example")
+    );
+    assert_eq!(config.canary_every, Duration::from_mins(6));
     assert!(!config.alarms);
     assert_eq!(config.silence_alarm, Some(Duration::from_hours(12)));
     assert_eq!(config.waiting_alarm, Duration::from_mins(1));
@@ -168,15 +190,15 @@ fn every_setting_is_heeded() {
 }
 
 #[test]
-fn nobody_runs_an_open_pager_by_accident() {
+fn a_webhook_without_protection_is_refused() {
     assert_eq!(
         sentences(Config::from_vars([("PATH", "/bin")])),
         [
-            "BRIDGE_PAGERDUTY_SERVICE_KEY is not set: alerts need somewhere to go; take the integration key of an \
+            "BRIDGE_PAGERDUTY_SERVICE_KEY is not set: required, because alerts are sent to it; take the integration key of an \
              Events API v1 integration from the Integrations page of the PagerDuty service",
-            "BRIDGE_WEBHOOK_TOKEN is not set: nobody runs an open pager by accident; make a secret with \
+            "BRIDGE_WEBHOOK_TOKEN is not set: required, because it protects the webhook; make a secret with \
              `openssl rand -hex 24` and put it into the webhook's address, or set BRIDGE_SENTRY_CLIENT_SECRET to the \
-             Client Secret of an integration of Sentry's",
+             Client Secret of a Sentry integration",
         ]
     );
 }
@@ -198,7 +220,7 @@ fn a_client_secret_stands_in_for_a_token() {
     assert_eq!(
         sentences(short),
         [
-            "BRIDGE_SENTRY_CLIENT_SECRET has 6 characters in secret 1, but it takes 16: copy the Client Secret from the page \
+            "BRIDGE_SENTRY_CLIENT_SECRET has 6 characters in secret 1, but needs at least 16: copy the Client Secret from the page \
           of the integration in Sentry"
         ]
     );
@@ -211,7 +233,7 @@ fn the_token_of_the_webhook_does_not_open_the_status_page() {
     assert_eq!(
         refused(&[("BRIDGE_ADMIN_TOKEN", &format!("{ADMIN_TOKEN},{TOKEN}"))]),
         [
-            "BRIDGE_ADMIN_TOKEN holds a token of BRIDGE_WEBHOOK_TOKEN, which Sentry and access logs know: make another one \
+            "BRIDGE_ADMIN_TOKEN contains a token of BRIDGE_WEBHOOK_TOKEN, which Sentry and access logs know: make another one \
           with `openssl rand -hex 24`"
         ]
     );
@@ -240,7 +262,9 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             ("BRIDGE_PAGERDUTY_TIMEOUT", "10x"),
             ("BRIDGE_PAGERDUTY_RATE", "0"),
             ("BRIDGE_PAGERDUTY_URL", "https://me:SECRET@events.pagerduty.com"),
-            ("BRIDGE_DATABASE_URL", "postgres://me:SECRET@db/bridge"),
+            ("BRIDGE_DATABASE_URL", "postgres://me:SECRET@db"),
+            ("BRIDGE_DATABASE_DIRECT_URL", "postgres://me:SECRET@db/bridge?options=-cfsync=off"),
+            ("BRIDGE_DATABASE_TIMEOUT", "10ms"),
             ("BRIDGE_LISTEN", ":8080"),
             ("BRIDGE_MIN_LEVEL", "critical"),
             ("BRIDGE_PAGE_ON", "alerts"),
@@ -254,38 +278,43 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             ("BRIDGE_WAITING_ALARM", "0s"),
             ("BRIDGE_ALARM_SERVICE_KEY", &ROUTED_KEY[1..]),
             ("BRIDGE_FALLBACK_URL", "http://chat.example.com/hooks/SECRET"),
+            ("RUST_LOG", "inf"),
         ]),
         [
             "BRIDGE_PAGERDUTY_SERVICE_KEY has 31 characters, but an integration key has 32",
-            "BRIDGE_WEBHOOK_TOKEN has a character in token 2 that does not stand in a web address as it is: keep to \
-             letters, digits and `-._~+=`, as `openssl rand -hex 24` does",
-            "BRIDGE_PAGERDUTY_ROUTES line 2 has 2 fields, but a route has 3: `tag,value,KEY` (a value that holds `,` or \
-             `;` goes in double quotes)",
+            "BRIDGE_WEBHOOK_TOKEN has a character in token 2 that a URL cannot contain: use letters, digits and `-._~+=` \
+             only, as `openssl rand -hex 24` does",
+            "BRIDGE_PAGERDUTY_ROUTES line 2 has 2 fields, but a route has 3: `tag,value,KEY` (put a value that contains `,` or \
+             `;` in double quotes)",
             "BRIDGE_PAGERDUTY_ROUTES line 3 ends in a key that has 33 characters, but an integration key has 32",
-            "BRIDGE_PAGERDUTY_URL holds a user or password, but PagerDuty knows the sender by the integration key: leave \
-             them out",
-            "BRIDGE_PAGERDUTY_TIMEOUT is `10x`, which is no duration: write it like `10s`, `2m` or `1h30m`",
-            "BRIDGE_PAGERDUTY_RATE is `0`, but may be from 1 to 10000",
-            "BRIDGE_LISTEN is `:8080`, which is no IP address with a port: write `0.0.0.0:8080` for all of IPv4, \
-             `[::]:8080` for IPv6 too, or `127.0.0.1:8080` for this machine alone",
-            "BRIDGE_DATABASE_URL is an address of PostgreSQL, but this version keeps its queue in SQLite only: write \
-             `sqlite:` and a path",
-            "BRIDGE_MIN_LEVEL is `critical`, which is none of Sentry's levels: debug, info, warning, error, fatal",
-            "BRIDGE_PAGE_ON names `alerts`, which opens no incident: write some of alert, metric, issue.created, \
+            "BRIDGE_PAGERDUTY_URL contains a user or password, but PagerDuty identifies the sender by the integration key: \
+             remove them",
+            "BRIDGE_PAGERDUTY_TIMEOUT is `10x`, which is not a valid duration: write it like `10s`, `2m` or `1h30m`",
+            "BRIDGE_PAGERDUTY_RATE is `0`, but must be between 1 and 10,000",
+            "BRIDGE_LISTEN is `:8080`, which is not an IP address with a port: write `0.0.0.0:8080` for all of IPv4, \
+             `[::]:8080` for IPv6 too, or `localhost:8080` for this machine only",
+            "BRIDGE_DATABASE_URL names no database: write `postgres://USER:PASSWORD@HOST/DATABASE`",
+            "BRIDGE_DATABASE_DIRECT_URL has the parameter `options`, but the bridge takes only host, sslmode, sslrootcert, \
+             sslcert, sslkey",
+            "BRIDGE_DATABASE_TIMEOUT is `10ms`, but must be between 100ms and 1m",
+            "BRIDGE_MIN_LEVEL is `critical`, which is not a level of Sentry: write one of debug, info, warning, error, fatal",
+            "BRIDGE_PAGE_ON names `alerts`, which cannot open incidents: write some of alert, metric, issue.created, \
              issue.unresolved, error",
             "BRIDGE_RESOLVE is `on`: write `opened`, `all` or `off`",
             "BRIDGE_ACKNOWLEDGE is `all`: write `on` or `off`",
-            "BRIDGE_SENTRY_URL holds a user or password, but Sentry knows the caller by BRIDGE_SENTRY_API_TOKEN: leave \
-             them out",
-            "BRIDGE_SENTRY_ORG is no slug: write what the addresses of the organization's pages show, such as `acme`",
+            "BRIDGE_SENTRY_URL contains a user or password, but Sentry identifies the caller by BRIDGE_SENTRY_API_TOKEN: \
+             remove them",
+            "BRIDGE_SENTRY_ORG is not a slug: write it as in the addresses of the organization's pages, such as `acme`",
             "BRIDGE_SENTRY_API_TOKEN has 6 characters, but an API token has at least 16: copy it whole from Sentry",
             "BRIDGE_ALARMS is `none`: write `on` or `off`",
-            "BRIDGE_SILENCE_ALARM is `off`, which is no duration: write it like `10s`, `2m` or `1h30m`",
-            "BRIDGE_WAITING_ALARM is `0s`, but may be from 1s to 30days",
+            "BRIDGE_SILENCE_ALARM is `off`, which is not a valid duration: write it like `10s`, `2m` or `1h30m`",
+            "BRIDGE_WAITING_ALARM is `0s`, but must be between 1s and 30d",
             "BRIDGE_ALARM_SERVICE_KEY has 31 characters, but an integration key has 32",
-            "BRIDGE_FALLBACK_URL is plain `http` to chat.example.com, where everybody between could read the secret in the \
+            "BRIDGE_FALLBACK_URL is plain `http` to chat.example.com, where anyone on the network could read the secret in the \
              address: write `https`",
-            "BRIDGE_ADMIN_TOKEN has 15 characters in token 1, but it takes 16: make one with `openssl rand -hex 24`",
+            "BRIDGE_ADMIN_TOKEN has 15 characters in token 1, but needs at least 16: make one with `openssl rand -hex 24`",
+            "RUST_LOG has `inf`, which is not a level: write off, error, warn, info, debug or trace, or a module with one, \
+             such as `info,sentry_pagerduty_bridge=debug`",
         ]
     );
 }
@@ -306,7 +335,7 @@ fn an_api_token_of_sentry_to_plain_http_needs_leave() {
 }
 
 #[test]
-fn an_unknown_name_is_refused_with_the_nearest_one() {
+fn an_unknown_name_is_refused_with_the_one_that_was_meant() {
     let nearest = |name: &str| refused(&[(name, "SECRET")]).remove(0);
     for (name, known) in [
         ("BRIDGE_WEBHOK_TOKEN", "BRIDGE_WEBHOOK_TOKEN"),
@@ -314,8 +343,19 @@ fn an_unknown_name_is_refused_with_the_nearest_one() {
         ("BRIDGE_PAGERDUTY_CA", "BRIDGE_PAGERDUTY_CA_FILE"),
         ("BRIDGE_WEBHOOK_TOKENS_FILE", "BRIDGE_WEBHOOK_TOKEN_FILE"),
         ("BRIDGE_listen", "BRIDGE_LISTEN"),
+        ("BRIDGE_TOKEN", "BRIDGE_WEBHOOK_TOKEN"),
+        ("BRIDGE_TOKEN_FILE", "BRIDGE_WEBHOOK_TOKEN_FILE"),
+        ("BRIDGE_SERVICE_KEY", "BRIDGE_PAGERDUTY_SERVICE_KEY"),
+        ("BRIDGE_PAGERDUTY_ROUTING_KEY", "BRIDGE_PAGERDUTY_SERVICE_KEY"),
+        ("BRIDGE_PAGERDUTY_KEY", "BRIDGE_PAGERDUTY_SERVICE_KEY"),
+        ("BRIDGE_ADMIN_PASSWORD", "BRIDGE_ADMIN_TOKEN"),
+        ("BRIDGE_ROUTES", "BRIDGE_PAGERDUTY_ROUTES"),
+        ("BRIDGE_BIND_ADDRESS", "BRIDGE_LISTEN"),
+        ("BRIDGE_DB_URL", "BRIDGE_DATABASE_URL"),
+        ("BRIDGE_TIMEOUT", "BRIDGE_PAGERDUTY_TIMEOUT"),
+        ("BRIDGE_LOG", "BRIDGE_LOG_FORMAT"),
     ] {
-        assert_eq!(nearest(name), format!("{name} is no setting of this version, the nearest name is {known}"));
+        assert_eq!(nearest(name), format!("{name} is an unknown setting; did you mean {known}?"));
     }
     assert!(nearest("BRIDGE_PORT_8080_TCP_ADDR").contains("`enableServiceLinks: false`"));
     assert!(nearest("BRIDGE_SERVICE_HOST").contains("`enableServiceLinks: false`"));
@@ -333,7 +373,7 @@ fn bytes_that_are_no_text_are_refused_only_where_they_matter() {
     for name in ["BRIDGE_LISTEN", "BRIDGE_PAGERDUTY_ROUTES_FILE", "RUST_LOG"] {
         let mut variables = variables.clone();
         variables.push((name.into(), bytes.clone()));
-        assert_eq!(sentences(Config::from_vars(variables)), [format!("{name} holds bytes that are not UTF-8")]);
+        assert_eq!(sentences(Config::from_vars(variables)), [format!("{name} is not valid UTF-8")]);
     }
     let key = ("BRIDGE_PAGERDUTY_SERVICE_KEY_FILE", bytes.as_os_str());
     let told = sentences(Config::from_vars([key, (REQUIRED[1].0, OsStr::new(REQUIRED[1].1))]));
@@ -431,7 +471,7 @@ fn a_broken_dotenv_is_told_by_its_line() {
     assert_eq!(twice, ["`.env` sets BRIDGE_LISTEN twice: keep one of them"]);
 
     let unknown = sentences(with_dotenv("BRIDGE_LISTN=SECRET", &REQUIRED));
-    assert_eq!(unknown, ["BRIDGE_LISTN is no setting of this version, the nearest name is BRIDGE_LISTEN"]);
+    assert_eq!(unknown, ["BRIDGE_LISTN is an unknown setting; did you mean BRIDGE_LISTEN?"]);
 }
 
 #[test]
@@ -442,7 +482,7 @@ fn a_dotenv_that_cannot_be_read_is_no_dotenv_that_is_not_there() {
     assert!(load().is_ok());
 
     fs::create_dir(&dotenv).unwrap();
-    assert!(sentences(load())[0].starts_with("`.env` is there but cannot be read: "));
+    assert!(sentences(load())[0].starts_with("`.env` exists but cannot be read: "));
 
     fs::remove_dir(&dotenv).unwrap();
     fs::write(&dotenv, "BRIDGE_PAGERDUTY_RATE=9").unwrap();

@@ -86,8 +86,10 @@ fn links(document: &str) -> BTreeSet<&str> {
 /// The pages of the book, by their paths below `docs/`.
 fn pages() -> BTreeSet<String> {
     let files = fs::read_dir(root().join("docs")).unwrap();
-    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-    names.filter(|name| name.ends_with(".md") && name != "SUMMARY.md").collect()
+    let files = files.map(|file| file.unwrap().path());
+    let pages = files.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let names = pages.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned());
+    names.filter(|name| name != "SUMMARY.md").collect()
 }
 
 #[test]
@@ -169,7 +171,7 @@ fn command_line() -> String {
         let help = command.render_long_help().to_string();
         let lines: Vec<&str> = help.trim_end().lines().map(str::trim_end).collect();
         let name = command.get_bin_name().unwrap().to_owned();
-        page += &format!("\n## {name}\n\n```text\n{}\n```\n", lines.join("\n"));
+        page += &["\n## ", &name, "\n\n```text\n", &lines.join("\n"), "\n```\n"].concat();
         let subcommands: Vec<_> =
             command.get_subcommands().filter(|command| command.get_name() != "help").cloned().collect();
         waiting.extend(subcommands.into_iter().rev());
@@ -201,7 +203,10 @@ fn every_alarm_and_every_alert_rule_has_an_entry_in_the_runbook() {
     let rules = read("deploy/prometheus-alerts.yaml");
     let rules: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
     assert!(rules.len() > 8, "{rules:?}");
+    let text = read("deploy/prometheus-alerts.yaml");
     for rule in rules {
+        let link = format!("/runbook.html#{}\n", rule.to_lowercase());
+        assert_eq!(text.matches(&link).count(), 1, "the alert rule {rule} has no runbook_url");
         assert!(headings.contains(&rule.to_lowercase()), "docs/runbook.md says nothing of the alert rule {rule}");
     }
 }

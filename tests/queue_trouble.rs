@@ -221,7 +221,7 @@ async fn what_needs_a_damaged_page_fails_alone_and_refuses_nothing_else_in_its_c
     assert!(!folded.unwrap().is_folded(), "it is an event of its own");
     assert!(queue.is_well());
     for id in [1, 2, 4, 5] {
-        assert_eq!(queue.reader().get(EventId::new(id)).await.unwrap().unwrap().attempts, 1);
+        assert_eq!(queue.reader().get(EventId::new(id)).await.unwrap().unwrap().summary.attempts, 1);
     }
 }
 
@@ -253,12 +253,12 @@ async fn a_commit_that_fails_leaves_nothing_behind_and_the_next_one_works() {
     assert_eq!(queue.reader().overview().await.unwrap().waiting, 1);
     // An attempt is not held up by it, and its mark is owed.
     assert_eq!(begun.unwrap().body, b"kept");
-    assert_eq!(queue.reader().get(kept).await.unwrap().unwrap().attempts, 0);
+    assert_eq!(queue.reader().get(kept).await.unwrap().unwrap().summary.attempts, 0);
 
     queue.probe().await.unwrap();
     assert!(queue.is_well());
     assert_eq!(queue.commits(), before + 1);
-    assert_eq!(queue.reader().get(kept).await.unwrap().unwrap().attempts, 1);
+    assert_eq!(queue.reader().get(kept).await.unwrap().unwrap().summary.attempts, 1);
     let id = queue.accept(event("good")).await.unwrap().id;
     assert_eq!(queue.reader().get(id).await.unwrap().unwrap().body, b"good");
 }

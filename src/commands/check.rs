@@ -1,6 +1,8 @@
 //! `check`: settings, database and the connection to PagerDuty.
 
 use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
 
 use chrono::Utc;
 use humantime::format_duration;
@@ -8,7 +10,7 @@ use humantime::format_duration;
 use super::environment::{block_on, config, out};
 use crate::alert::IssueId;
 use crate::cli::CheckArgs;
-use crate::config::{Config, FallbackUrl};
+use crate::config::{Config, DatabaseConfig, DatabaseUrl, FallbackUrl};
 use crate::descriptors;
 use crate::exit_code::ExitCode;
 use crate::monitor::fallback::{Message, Webhook};
@@ -17,7 +19,7 @@ use crate::pagerduty::event::{Detail, Details, EventAction, Note, Trigger};
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{ApiVersion, Description, Destination, Event, IncidentKey, render};
 use crate::printable::line;
-use crate::queue::{Queue, QueueError};
+use crate::queue::{Durability, Queue, QueueError, Survives};
 
 /// Prints a line for each check. Continues after one that failed.
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
@@ -26,11 +28,17 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         let mut report = Report { all_ok: true };
         report.print("settings", Ok(format!("read; {} in use", count_keys(&config))))?;
         report.print("alarms", Ok(alarms(&config)))?;
+        report.print("canary", Ok(canary(&config)))?;
         let files = descriptors::raise_limit();
         if files < descriptors::FEW {
             Report::line("low", "open files", &descriptors::too_few(files))?;
         }
-        report.print("queue", check_queue(&config).await)?;
+        let (commits, durability) = check_queue(&config).await;
+        report.print("queue", commits)?;
+        if let Some(durability) = durability {
+            let mark = if durability.survives == Survives::Nothing { "unsafe" } else { "ok" };
+            Report::line(mark, "durability", &durability.to_string())?;
+        }
         match Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref()) {
             Err(error) => report.print("PagerDuty", Err(error.to_string()))?,
             Ok(client) => {
@@ -85,28 +93,65 @@ fn alarms(config: &Config) -> String {
         Some(silence) => format!("no webhook for {}", format_duration(silence)),
         None => "not for silence (BRIDGE_SILENCE_ALARM)".to_owned(),
     };
+    let canary = if config.canary_dsn.is_some() { ", a canary that does not come back" } else { "" };
     let signatures = if config.sentry_client_secret.is_empty() { "" } else { ", wrong signatures" };
     let waiting = format_duration(config.waiting_alarm);
     let service_key = config.alarm_key();
     format!(
-        "paged on the key {service_key}: {silence}, an event that waits for {waiting}, dead letters{signatures}, a \
+        "paged on the key {service_key}: {silence}, an event that waits for {waiting}, dead letters{signatures}{canary}, a \
          database that cannot be written"
     )
 }
 
-async fn check_queue(config: &Config) -> Result<String, String> {
-    let name = config.database_url.to_string();
-    match Queue::open(config.database_url.sqlite_path()).await {
-        Ok(queue) => {
-            let took = queue.probe().await.map_err(|error| error.to_string())?;
-            queue.close().await.map_err(|error| error.to_string())?;
-            Ok(format!("{name} commits in {:.1} ms; Sentry waits at least 1000 ms", took.as_secs_f64() * 1000.0))
-        }
-        Err(QueueError::InUse { .. }) => {
-            Ok(format!("{name} is in use by a running bridge; to check that one, run healthcheck"))
-        }
-        Err(error) => Err(error.to_string()),
+/// Where the canary is sent, if anywhere.
+fn canary(config: &Config) -> String {
+    match &config.canary_dsn {
+        Some(dsn) => format!(
+            "sent to {dsn} every {}; `connect --canary` makes the alert in Sentry that lets it come back",
+            format_duration(config.canary_every)
+        ),
+        None => "off, because BRIDGE_CANARY_DSN is not set: nothing tries the way through Sentry".to_owned(),
     }
+}
+
+/// Whether the queue takes alerts and how fast, and what they survive there. Where there is no SQLite file yet, one beside it
+/// is tried and deleted again: that the disk can be written is worth knowing before the first start, and a check leaves
+/// nothing behind.
+async fn check_queue(config: &Config) -> (Result<String, String>, Option<Durability>) {
+    let name = config.database_url.to_string();
+    match &config.database_url {
+        DatabaseUrl::Sqlite(path) if !path.exists() => (try_beside(path, &name).await, None),
+        _ => match time_commit(config.database()).await {
+            Ok((took, durability)) => (Ok(format!("{name} {}", commits_in(took))), durability),
+            Err(QueueError::InUse { .. }) => {
+                (Ok(format!("{name} is locked by a running bridge; run `healthcheck`")), None)
+            }
+            Err(error) => (Err(error.to_string()), None),
+        },
+    }
+}
+
+async fn try_beside(path: &Path, name: &str) -> Result<String, String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let trial = tempfile::Builder::new().prefix(".bridge-check-").tempdir_in(folder).map_err(|error| {
+        let folder = folder.display();
+        format!("{name} does not exist and cannot be created, because the folder {folder} is not writable: {error}")
+    })?;
+    let trial = trial.path().join("trial.db");
+    let (took, _) = time_commit(trial.as_path()).await.map_err(|error| error.to_string())?;
+    Ok(format!("{name} does not exist yet, `serve` creates it; a new one there {}", commits_in(took)))
+}
+
+async fn time_commit(database: impl Into<DatabaseConfig>) -> Result<(Duration, Option<Durability>), QueueError> {
+    let queue = Queue::open(database).await?;
+    let durability = queue.reader().durability().await.ok();
+    let took = queue.probe().await;
+    queue.close().await?;
+    Ok((took?, durability))
+}
+
+fn commits_in(took: Duration) -> String {
+    format!("commits in {:.1} ms; Sentry waits at least 1000 ms", took.as_secs_f64() * 1000.0)
 }
 
 /// Sends a test message to the fallback webhook, if that is wanted.

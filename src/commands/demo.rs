@@ -100,8 +100,8 @@ async fn post_samples(webhook: &Url) -> anyhow::Result<()> {
     let client = awc::Client::default();
     for (name, body) in SAMPLES {
         let payload = Payload { name: (*name).to_owned(), body: body.to_vec() };
-        if let Err(reason) = replay::post(&client, webhook, &payload).await {
-            bail!("{name}: {reason}");
+        if let Err(error) = replay::post(&client, webhook, &payload, None).await {
+            bail!("{name}: {}", error.reason());
         }
     }
     Ok(())

@@ -2,12 +2,13 @@
 
 use std::io::Write;
 
+use anyhow::Context;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
 use super::environment::out;
 use crate::build_info::BuildInfo;
-use crate::cli::Cli;
+use crate::cli::{Cli, ManArgs};
 use crate::config::Config;
 use crate::exit_code::ExitCode;
 
@@ -35,8 +36,12 @@ pub(super) fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::Done)
 }
 
-/// Prints the manual page.
-pub(super) fn man() -> anyhow::Result<ExitCode> {
-    clap_mangen::Man::new(Cli::command()).render(&mut out())?;
+/// Prints the manual page, or writes those of all commands, which it refers to, into a folder.
+pub(super) fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
+    match &args.to {
+        None => clap_mangen::Man::new(Cli::command()).render(&mut out())?,
+        Some(folder) => clap_mangen::generate_to(Cli::command(), folder)
+            .with_context(|| format!("cannot write the manual pages into {}", folder.display()))?,
+    }
     Ok(ExitCode::Done)
 }

@@ -17,14 +17,38 @@ mod serve;
 
 use std::io;
 
+use clap::Parser;
+
 use self::environment::{UsageError, say};
 use crate::cli::{Cli, Command};
+use crate::config::{Config, Source};
 use crate::exit_code::ExitCode;
+use crate::logging;
+
+/// Parses the arguments of this process and runs the command.
+#[must_use]
+pub fn run_arguments() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => run(cli),
+        // Help and version, in colors where the terminal has some.
+        Err(message) if !message.use_stderr() => {
+            // That standard output is closed is no reason to fail.
+            let _ = message.print();
+            ExitCode::Done
+        }
+        // It repeats arguments, which may hold what commands a terminal: without colors all of it can be escaped.
+        Err(wrong) => {
+            say(wrong.render().to_string().trim_end());
+            ExitCode::Usage
+        }
+    }
+}
 
 /// Runs the command and says on standard error what went wrong, if anything did.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
     let command = cli.command.unwrap_or(Command::Serve);
+    let is_serve = matches!(command, Command::Serve) && !cli.version;
     let result = match command {
         _ if cli.version => describe::version(),
         Command::Serve => serve::run(),
@@ -38,7 +62,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Audit(args) => audit::run(&args),
         Command::Healthcheck => healthcheck::run(),
         Command::Completions { shell } => describe::completions(shell),
-        Command::Man => describe::man(),
+        Command::Man(args) => describe::man(&args),
+        Command::Version => describe::version(),
     };
     // Before anything below is said, and before the program ends.
     log::logger().flush();
@@ -51,7 +76,13 @@ pub fn run(cli: Cli) -> ExitCode {
             ExitCode::Done
         }
         Err(error) => {
-            say(&format!("error: {error:#}"));
+            let text = format!("{error:#}");
+            // Who collects the log of a bridge should find there why it ended.
+            if is_serve && logging::is_json(Config::log_format_of(&Source::process())) {
+                logging::write_error_as_json(&text);
+            } else {
+                say(&format!("error: {text}"));
+            }
             if error.is::<UsageError>() { ExitCode::Usage } else { ExitCode::Failed }
         }
     }

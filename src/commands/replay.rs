@@ -1,11 +1,15 @@
 //! `replay`: post payload files to a running bridge.
 
+use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context;
 use awc::Client;
 use awc::http::StatusCode;
 use awc::http::header::{CONTENT_TYPE, USER_AGENT};
+use chrono::Utc;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::Value;
@@ -15,8 +19,10 @@ use url::Url;
 use super::environment::{UsageError, block_on, out, say};
 use super::payloads::{Payload, collect};
 use crate::cli::ReplayArgs;
+use crate::config::{ClientSecret, Config, Source};
 use crate::exit_code::ExitCode;
 use crate::printable::line;
+use crate::sentry::signature::{HOOK_SIGNATURE, HOOK_TIMESTAMP, Signature};
 
 /// How long the bridge may take to commit an alert before it counts as refused.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,6 +34,22 @@ struct Summary {
     queued: u64,
     ignored: u64,
     refused: u64,
+    unreachable: u64,
+}
+
+/// Why a payload was not accepted.
+pub(super) enum NotAccepted {
+    /// The bridge said no, or answered as no bridge does.
+    Refused(String),
+    /// Nobody answered.
+    Unreachable(String),
+}
+
+impl NotAccepted {
+    pub(super) fn reason(&self) -> &str {
+        let (Self::Refused(reason) | Self::Unreachable(reason)) = self;
+        reason
+    }
 }
 
 /// Posts every payload in order and prints how they were answered.
@@ -42,18 +64,42 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::Done);
     }
     let target = args.to.as_ref().ok_or_else(|| UsageError("--to is missing: the webhook to post to".to_owned()))?;
-    let summary = block_on(post_all(target, &payloads, args));
+    let target = with_path(target);
+    let secret = args.secret_file.as_deref().map(client_secret).transpose()?;
+    let summary = block_on(post_all(&target, &payloads, args, secret.as_ref()));
     let mut out = out();
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&summary)?)?;
     } else {
-        let Summary { posted, queued, ignored, refused } = summary;
-        writeln!(out, "{posted} posted: {queued} queued, {ignored} ignored, {refused} refused")?;
+        let Summary { posted, queued, ignored, refused, unreachable } = summary;
+        let unanswered = if unreachable == 0 { String::new() } else { format!(", {unreachable} not answered") };
+        writeln!(out, "{posted} posted: {queued} queued, {ignored} ignored, {refused} refused{unanswered}")?;
     }
-    Ok(ExitCode::of(summary.refused == 0))
+    Ok(ExitCode::of(summary.refused + summary.unreachable == 0))
 }
 
-async fn post_all(target: &Url, payloads: &[Payload], args: &ReplayArgs) -> Summary {
+/// Without a path it is the webhook's, with the first token of the settings in it.
+fn with_path(target: &Url) -> Url {
+    let mut target = target.clone();
+    if target.path() == "/" {
+        match Config::webhook_token_text(&Source::process()) {
+            Some(token) => target.set_path(&format!("/sentry/{token}")),
+            None => target.set_path("/sentry"),
+        }
+    }
+    target
+}
+
+/// The first Client Secret in a file.
+fn client_secret(path: &Path) -> anyhow::Result<ClientSecret> {
+    let path = path.display();
+    let text = fs::read_to_string(path.to_string()).with_context(|| format!("cannot read {path} of --secret-file"))?;
+    let secrets = ClientSecret::parse_list(text.trim());
+    let secrets = secrets.map_err(|error| UsageError(format!("{path} of --secret-file {error}")))?;
+    secrets.into_iter().next().ok_or_else(|| UsageError(format!("{path} of --secret-file is empty")).into())
+}
+
+async fn post_all(target: &Url, payloads: &[Payload], args: &ReplayArgs, secret: Option<&ClientSecret>) -> Summary {
     let client = Client::builder().timeout(TIMEOUT).disable_redirects().finish();
     let total = payloads.len() as u64 * u64::from(args.repeat);
     let bar = progress(total);
@@ -65,12 +111,15 @@ async fn post_all(target: &Url, payloads: &[Payload], args: &ReplayArgs) -> Summ
             due += rate.interval();
         }
         summary.posted += 1;
-        match post(&client, target, payload).await {
+        match post(&client, target, payload, secret).await {
             Ok(answer) if answer == "queued" => summary.queued += 1,
             Ok(_) => summary.ignored += 1,
-            Err(reason) => {
-                summary.refused += 1;
-                bar.suspend(|| say(&line(&format!("{}: {reason}", payload.name))));
+            Err(error) => {
+                match error {
+                    NotAccepted::Refused(_) => summary.refused += 1,
+                    NotAccepted::Unreachable(_) => summary.unreachable += 1,
+                }
+                bar.suspend(|| say(&line(&format!("{}: {}", payload.name, error.reason()))));
             }
         }
         bar.inc(1);
@@ -85,27 +134,35 @@ fn progress(total: u64) -> ProgressBar {
     ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// Posts one payload; the answer's `status`, or why it was not accepted.
-pub(super) async fn post(client: &Client, target: &Url, payload: &Payload) -> Result<String, String> {
-    let mut response = client
+/// Posts one payload, signed where there is a secret; the answer's `status`.
+pub(super) async fn post(
+    client: &Client,
+    target: &Url,
+    payload: &Payload,
+    secret: Option<&ClientSecret>,
+) -> Result<String, NotAccepted> {
+    let mut request = client
         .post(target.as_str())
         .insert_header((CONTENT_TYPE, "application/json"))
-        .insert_header((USER_AGENT, concat!("sentry-pagerduty-bridge/", env!("CARGO_PKG_VERSION"), " replay")))
-        .send_body(payload.body.clone())
-        .await
-        .map_err(|error| format!("no answer from {}: {error}", target.origin().ascii_serialization()))?;
+        .insert_header((USER_AGENT, concat!("sentry-pagerduty-bridge/", env!("CARGO_PKG_VERSION"), " replay")));
+    if let Some(secret) = secret {
+        let signature = Signature::of(&payload.body, secret).to_string();
+        request = request.insert_header((HOOK_SIGNATURE, signature));
+        request = request.insert_header((HOOK_TIMESTAMP, Utc::now().timestamp().to_string()));
+    }
+    let sent = request.send_body(payload.body.clone()).await;
+    let mut response = sent.map_err(|error| {
+        NotAccepted::Unreachable(format!("no answer from {}: {error}", target.origin().ascii_serialization()))
+    })?;
     let status = response.status();
     let body = response.body().await.unwrap_or_default();
     let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
     let member = |name: &str| answer.get(name).and_then(Value::as_str).map(str::to_owned);
     if status == StatusCode::ACCEPTED {
-        member("status").ok_or_else(|| "answered 202, but not as a bridge does".to_owned())
+        member("status").ok_or_else(|| NotAccepted::Refused("answered 202, but not as a bridge does".to_owned()))
     } else {
-        Err(format!(
-            "answered {}: {}",
-            status.as_u16(),
-            member("reason").unwrap_or_else(|| "without a reason".to_owned())
-        ))
+        let reason = member("reason").unwrap_or_else(|| "without a reason".to_owned());
+        Err(NotAccepted::Refused(format!("answered {}: {reason}", status.as_u16())))
     }
 }
 

@@ -7,6 +7,7 @@ use anyhow::Context;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::environment::{Signals, UsageError, block_on, out, say};
+use crate::bridge::cannot_listen;
 use crate::cli::SandboxArgs;
 use crate::exit_code::ExitCode;
 use crate::printable;
@@ -38,7 +39,7 @@ pub(super) fn run(args: &SandboxArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn bind(address: SocketAddr, option: &str) -> Result<TcpListener, UsageError> {
-    TcpListener::bind(address).map_err(|error| UsageError(format!("{option} {address} cannot be listened on: {error}")))
+    TcpListener::bind(address).map_err(|error| UsageError(format!("{option}: {}", cannot_listen(address, &error))))
 }
 
 fn options(args: &SandboxArgs) -> Options {

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::environment::{Signals, UsageError, block_on, config_with_secret_files};
 use crate::bridge::{Bridge, StartupError, listen};
 use crate::build_info::BuildInfo;
+use crate::config::Config;
 use crate::descriptors;
 use crate::exit_code::ExitCode;
 use crate::logging;
@@ -18,6 +19,7 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     logging::start(config.log_format, &config.rust_log);
     let (build, fingerprint) = (BuildInfo::current(), config.fingerprint());
     info!(version:% = build, config:% = fingerprint; "sentry-pagerduty-bridge {build}, config {fingerprint}");
+    log_settings(&config);
     let files = descriptors::raise_limit();
     if files < descriptors::FEW {
         warn!("few files may be open: {}", descriptors::too_few(files));
@@ -45,4 +47,23 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
             .await?;
         Ok(ExitCode::Done)
     })
+}
+
+/// Says in one line what the settings amount to, without a secret.
+fn log_settings(config: &Config) {
+    let authentication = match (config.webhook_token.is_empty(), config.sentry_client_secret.is_empty()) {
+        (false, false) => "token and signature",
+        (true, _) => "signature",
+        (_, true) => "token",
+    };
+    let on = |is_on: bool, what: &'static str| if is_on { what } else { "off" };
+    let (database, pagerduty) = (config.database_url.to_string(), config.pagerduty_url.as_str());
+    let (routes, keys) = (config.pagerduty_routes.len(), config.routes().keys().len());
+    let page = on(!config.admin_token.is_empty(), "on");
+    let (alarms, canary) = (on(config.alarms, "on"), on(config.canary_dsn.is_some(), "on"));
+    info!(
+        database, authentication, routes, service_keys = keys, status_page = page, alarms, canary, pagerduty;
+        "settings: database {database}, webhooks authenticated by {authentication}, {routes} routes to {keys} service keys, \
+         status page {page}, alarms {alarms}, canary {canary}, PagerDuty at {pagerduty}"
+    );
 }

@@ -1,40 +1,72 @@
 //! The addresses of the database, of PagerDuty and of the fallback webhook.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use url::{Host, Url};
 
-/// The address of the queue's database: an SQLite file.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct DatabaseUrl {
-    path: PathBuf,
+/// The address of the queue's database. `Display` and `Debug` leave out users and passwords.
+#[derive(Clone, Eq, PartialEq)]
+pub enum DatabaseUrl {
+    /// An SQLite file, for one bridge.
+    Sqlite(PathBuf),
+    /// A database of PostgreSQL, which several bridges may share.
+    Postgres(PostgresUrl),
 }
 
+/// The address of a database of PostgreSQL, as libpq writes it. `Display` and `Debug` leave out users and passwords.
+#[derive(Clone, Eq, PartialEq)]
+pub struct PostgresUrl(Url);
+
 /// Why a text is no [`DatabaseUrl`]; never repeats it, for it may hold a password.
-#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum DatabaseUrlError {
     /// No address, or one of another database.
-    #[error("is no address of a database: write `sqlite:` and a path, such as `sqlite:bridge.db`")]
+    #[error(
+        "is not the URL of a database: write `sqlite:` and a path, such as `sqlite:bridge.db`, or \
+         `postgres://USER:PASSWORD@HOST/DATABASE`"
+    )]
     Scheme,
-    /// PostgreSQL.
-    #[error("is an address of PostgreSQL, but this version keeps its queue in SQLite only: write `sqlite:` and a path")]
-    Postgres,
     /// Nothing after `sqlite:`, or a folder.
-    #[error("names no file: write `sqlite:` and a path, such as `sqlite:bridge.db`")]
+    #[error("does not name a file: write `sqlite:` and a path, such as `sqlite:bridge.db`")]
     NoFile,
     /// A database that dies with the process.
     #[error("asks for a database in memory, but alerts must outlive the process: name a file")]
     Memory,
-    /// Parameters, which could turn off what keeps alerts safe.
-    #[error("has parameters behind a `?` or `#`, but the bridge sets its own: write `sqlite:` and a path")]
+    /// Parameters of SQLite, which could turn off what keeps alerts safe.
+    #[error("has parameters after `?` or `#`, but the bridge sets its own: write `sqlite:` and a path")]
     Parameters,
+    /// No address that PostgreSQL could be reached at.
+    #[error(
+        "is no address of PostgreSQL: write `postgres://USER:PASSWORD@HOST/DATABASE`, with characters like `@`, `/`, `#` and \
+         `?` of the password percent-encoded"
+    )]
+    Postgres,
+    /// No name of a database.
+    #[error("names no database: write `postgres://USER:PASSWORD@HOST/DATABASE`")]
+    NoDatabase,
+    /// A parameter that the bridge does not take.
+    #[error("has the parameter `{0}`, but the bridge takes only {TAKEN}")]
+    Parameter(String),
+    /// A mode of TLS that PostgreSQL does not know.
+    #[error("has an unknown `sslmode`: write one of {SSL_MODES}")]
+    SslMode,
+    /// Given without an address of PostgreSQL in `BRIDGE_DATABASE_URL`.
+    #[error("is set, but BRIDGE_DATABASE_URL is no address of PostgreSQL: leave this one out")]
+    NeedsPostgres,
 }
 
+/// The parameters that an address of PostgreSQL may have. Others could change what a commit means, or need a session of
+/// one's own, which a pooler does not give.
+const TAKEN: &str = "host, sslmode, sslrootcert, sslcert, sslkey";
+
+/// The modes of TLS, see PostgreSQL's manual under "SSL Mode Descriptions".
+const SSL_MODES: &str = "disable, allow, prefer, require, verify-ca, verify-full";
+
 impl DatabaseUrl {
-    /// Reads `sqlite:PATH` or `sqlite://PATH`; the path is taken literally.
+    /// Reads `sqlite:PATH` or `sqlite://PATH`, whose path is taken literally, or an address of PostgreSQL.
     ///
     /// # Errors
     ///
@@ -43,7 +75,7 @@ impl DatabaseUrl {
         let (scheme, rest) = text.trim().split_once(':').ok_or(DatabaseUrlError::Scheme)?;
         match scheme.to_ascii_lowercase().as_str() {
             "sqlite" => {}
-            "postgres" | "postgresql" => return Err(DatabaseUrlError::Postgres),
+            "postgres" | "postgresql" => return PostgresUrl::parse(text).map(Self::Postgres),
             _ => return Err(DatabaseUrlError::Scheme),
         }
         let path = rest.strip_prefix("//").unwrap_or(rest);
@@ -57,19 +89,79 @@ impl DatabaseUrl {
         if path.is_empty() || path.ends_with('/') || path.contains(char::is_control) {
             return Err(DatabaseUrlError::NoFile);
         }
-        Ok(Self { path: path.into() })
-    }
-
-    /// The SQLite file.
-    #[must_use]
-    pub fn sqlite_path(&self) -> &Path {
-        &self.path
+        Ok(Self::Sqlite(path.into()))
     }
 }
 
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sqlite:{}", self.path.display())
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(url) => write!(f, "{url}"),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DatabaseUrl({self})")
+    }
+}
+
+impl PostgresUrl {
+    /// Reads `postgres://` or `postgresql://` with a host, or a folder of a socket as the parameter `host`, and the name of
+    /// a database.
+    ///
+    /// # Errors
+    ///
+    /// When it is none, names no database, or has parameters that the bridge does not take.
+    pub fn parse(text: &str) -> Result<Self, DatabaseUrlError> {
+        let url = Url::parse(text.trim()).map_err(|_| DatabaseUrlError::Postgres)?;
+        let has_socket = url.query_pairs().any(|(name, _)| name == "host");
+        let has_host = url.host_str().is_some_and(|host| !host.is_empty());
+        let is_postgres = matches!(url.scheme(), "postgres" | "postgresql");
+        if !is_postgres || url.fragment().is_some() || !(has_host || has_socket) {
+            return Err(DatabaseUrlError::Postgres);
+        }
+        if url.path().trim_matches('/').is_empty() {
+            return Err(DatabaseUrlError::NoDatabase);
+        }
+        for (name, value) in url.query_pairs() {
+            if !TAKEN.split(", ").any(|taken| taken == name) {
+                return Err(DatabaseUrlError::Parameter(name.into_owned()));
+            }
+            if name == "sslmode" && !SSL_MODES.split(", ").any(|mode| mode == value) {
+                return Err(DatabaseUrlError::SslMode);
+            }
+        }
+        Ok(Self(url))
+    }
+
+    /// All of it, with the password.
+    #[must_use]
+    pub fn expose(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl fmt::Display for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("postgres://")?;
+        if let Some(host) = self.0.host_str().filter(|host| !host.is_empty()) {
+            f.write_str(host)?;
+        } else if let Some((_, folder)) = self.0.query_pairs().find(|(name, _)| name == "host") {
+            f.write_str(&folder)?;
+        }
+        if let Some(port) = self.0.port() {
+            write!(f, ":{port}")?;
+        }
+        f.write_str(self.0.path())
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PostgresUrl({self})")
     }
 }
 
@@ -77,22 +169,22 @@ impl fmt::Display for DatabaseUrl {
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum PagerDutyUrlError {
     /// No `http` or `https` address with a host.
-    #[error("is no web address: write the root alone, such as `https://events.pagerduty.com`")]
+    #[error("is not a URL: write the root only, such as `https://events.pagerduty.com`")]
     NoAddress,
     /// A user or a password.
-    #[error("holds a user or password, but PagerDuty knows the sender by the integration key: leave them out")]
+    #[error("contains a user or password, but PagerDuty identifies the sender by the integration key: remove them")]
     UserInfo,
     /// The address of an endpoint.
     #[error(
-        "has a path, but only the root is wanted: write `{0}`, the bridge adds `/generic/2010-04-15/create_event.json`"
+        "has a path, but only the root is needed: write `{0}`, the bridge adds `/generic/2010-04-15/create_event.json`"
     )]
     Path(String),
     /// Something after `?` or `#`.
-    #[error("has something behind a `?` or `#`, but only the root is wanted: write `{0}`")]
+    #[error("has a query or fragment, but only the root is needed: write `{0}`")]
     Parameters(String),
     /// Keys would travel for all to read.
     #[error(
-        "is plain `http` to {0}, where everybody between could read the integration keys: write `https`, or allow it \
+        "is plain `http` to {0}, where anyone on the network could read the integration keys: write `https`, or allow it \
          with BRIDGE_PAGERDUTY_ALLOW_HTTP=on"
     )]
     PlainHttp(String),
@@ -144,7 +236,7 @@ pub enum FallbackUrlError {
     #[error("has something behind a `#`, which is never sent: leave it out")]
     Fragment,
     /// The secret in it would travel for all to read.
-    #[error("is plain `http` to {0}, where everybody between could read the secret in the address: write `https`")]
+    #[error("is plain `http` to {0}, where anyone on the network could read the secret in the address: write `https`")]
     PlainHttp(String),
 }
 
@@ -223,7 +315,7 @@ mod tests {
             (" SQLite:my%20queue.db\n", "my%20queue.db"),
         ] {
             let database = DatabaseUrl::parse(text).unwrap();
-            assert_eq!(database.sqlite_path(), Path::new(path), "{text}");
+            assert_eq!(database, DatabaseUrl::Sqlite(path.into()), "{text}");
             assert_eq!(database.to_string(), format!("sqlite:{path}"));
         }
     }
@@ -246,12 +338,44 @@ mod tests {
     }
 
     #[test]
-    fn other_databases_are_refused_without_their_password() {
-        for text in ["postgres://bridge:hunter2@db/bridge", "postgresql://bridge:hunter2@db/bridge"] {
+    fn a_database_of_postgresql_is_shown_without_its_password() {
+        for (text, shown) in [
+            ("postgres://bridge:hunter2@db/bridge", "postgres://db/bridge"),
+            (
+                "postgresql://bridge:hunter2@db.example:6432/bridge?sslmode=verify-full",
+                "postgres://db.example:6432/bridge",
+            ),
+            ("postgres://bridge:hunter2@[::1]/bridge", "postgres://[::1]/bridge"),
+            (" postgres:///bridge?host=/run/postgresql\n", "postgres:///run/postgresql/bridge"),
+        ] {
+            let database = DatabaseUrl::parse(text).unwrap();
+            assert_eq!(database.to_string(), shown);
+            assert!(!format!("{database:?}").contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_address_of_postgresql_is_said_without_its_password() {
+        for (text, expected) in [
+            ("postgres://bridge:hunter2@db", DatabaseUrlError::NoDatabase),
+            ("postgres://bridge:hunter2@db/", DatabaseUrlError::NoDatabase),
+            ("postgres:bridge", DatabaseUrlError::Postgres),
+            ("postgres:///bridge", DatabaseUrlError::Postgres),
+            ("postgres://bridge:hunter2#@db/bridge", DatabaseUrlError::Postgres),
+            ("postgres://bridge:hunter2@db/bridge?sslmode=on", DatabaseUrlError::SslMode),
+            (
+                "postgres://bridge:hunter2@db/bridge?options=-c%20fsync%3Doff",
+                DatabaseUrlError::Parameter("options".to_owned()),
+            ),
+        ] {
             let error = DatabaseUrl::parse(text).unwrap_err();
-            assert_eq!(error, DatabaseUrlError::Postgres);
+            assert_eq!(error, expected, "{text}");
             assert!(!error.to_string().contains("hunter2"));
         }
+    }
+
+    #[test]
+    fn other_databases_are_refused() {
         for text in ["mysql://bridge:hunter2@db/bridge", "bridge.db", "/data/bridge.db"] {
             assert_eq!(DatabaseUrl::parse(text), Err(DatabaseUrlError::Scheme), "{text}");
         }

@@ -5,7 +5,9 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::{DatabaseUrlError, FallbackUrlError, PagerDutyUrlError, SecretError, SentrySettingError, ValueError};
+use super::{
+    DatabaseUrlError, DsnError, FallbackUrlError, PagerDutyUrlError, SecretError, SentrySettingError, ValueError,
+};
 use crate::pagerduty::keys::ServiceKeyError;
 use crate::routing::RouteError;
 
@@ -51,7 +53,7 @@ pub enum Problem {
         remedy: &'static str,
     },
     /// No setting has this name.
-    #[error("{name} is no setting of this version, the nearest name is {nearest}{}", service_link(.name))]
+    #[error("{name} is an unknown setting; did you mean {nearest}?{}", service_link(.name))]
     Unknown {
         /// The name that was set.
         name: String,
@@ -59,7 +61,7 @@ pub enum Problem {
         nearest: String,
     },
     /// A value that is no text.
-    #[error("{name} holds bytes that are not UTF-8")]
+    #[error("{name} is not valid UTF-8")]
     NotText {
         /// The variable.
         name: String,
@@ -91,12 +93,12 @@ pub enum Problem {
         file: String,
     },
     /// `.env` is there and cannot be read.
-    #[error("`.env` is there but cannot be read: {0}")]
+    #[error("`.env` exists but cannot be read: {0}")]
     Dotenv(String),
     /// `.env` has a line that sets nothing.
     #[error(
-        "`.env` has no `NAME=value` on line {0}: a value with blanks, `#`, `$` or quotes goes in single quotes, \
-         and a quote that is opened must be closed"
+        "`.env` has no `NAME=value` on line {0}: put a value with spaces, `#`, `$` or quotes in single quotes, and \
+         close every quote"
     )]
     DotenvLine(usize),
     /// `.env` sets a name twice.
@@ -139,6 +141,9 @@ pub enum Fault {
     /// The database's address.
     #[error(transparent)]
     DatabaseUrl(#[from] DatabaseUrlError),
+    /// The DSN of the canary.
+    #[error(transparent)]
+    Dsn(#[from] DsnError),
     /// A setting of Sentry's API.
     #[error(transparent)]
     Sentry(#[from] SentrySettingError),
@@ -173,7 +178,7 @@ impl Problem {
 fn service_link(name: &str) -> &'static str {
     let is_link = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"].iter().any(|part| name.contains(part));
     if is_link || name.ends_with("_PORT") {
-        " (Kubernetes sets such names for a Service whose name begins with `bridge`: give the pod `enableServiceLinks: false`)"
+        " (Kubernetes sets such variables for a Service whose name begins with `bridge`: set `enableServiceLinks: false` in the pod)"
     } else {
         ""
     }

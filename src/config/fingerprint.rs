@@ -4,13 +4,16 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::{AdminToken, ApiToken, ClientSecret, DatabaseUrl, FallbackUrl, LogFormat, ResolveScope, WebhookToken};
+use super::{
+    AdminToken, ApiToken, ClientSecret, DatabaseUrl, Dsn, FallbackUrl, LogFormat, PostgresUrl, ResolveScope,
+    WebhookToken,
+};
 use crate::alert::{Level, Opening};
 use crate::pagerduty::ServiceKey;
 use crate::redaction::Redaction;
@@ -87,8 +90,9 @@ one_part! {
     Url: |value| value.as_str();
     ServiceKey: |value| value.expose();
     ApiToken: |value| value.digest();
+    PostgresUrl: |value| value.expose().as_str();
+    Dsn: |value| value.digest();
     FallbackUrl: |value| value.digest();
-    DatabaseUrl: |value| Path::as_os_str(value.sqlite_path()).as_bytes();
     Level: |value| value.name();
     ResolveScope: |value| format!("{value:?}");
     LogFormat: |value| format!("{value:?}");
@@ -98,6 +102,15 @@ impl<T: Canonical> Canonical for Option<T> {
     fn parts(&self, add: &mut dyn FnMut(&[u8])) {
         if let Some(value) = self {
             value.parts(add);
+        }
+    }
+}
+
+impl Canonical for DatabaseUrl {
+    fn parts(&self, add: &mut dyn FnMut(&[u8])) {
+        match self {
+            Self::Sqlite(path) => path.parts(add),
+            Self::Postgres(url) => url.parts(add),
         }
     }
 }
@@ -185,9 +198,21 @@ mod tests {
             "on",
             "off",
             "/etc/other",
+            "postgres://db/bridge",
+            "7",
+            "https://0123abcd@sentry.example.com/1",
         ];
         for setting in SETTINGS {
-            let marks = values.map(|value| try_mark(&[(setting.name, value)]).ok());
+            // Some settings are only taken beside PostgreSQL.
+            let beside = |value| [("BRIDGE_DATABASE_URL", "postgres://db/other"), (setting.name, value)];
+            let alone = values.map(|value| try_mark(&[(setting.name, value)]).ok());
+            if alone.iter().all(Option::is_none) {
+                let marks = values.map(|value| try_mark(&beside(value)).ok());
+                let without = mark(&beside("")[..1]);
+                assert!(marks.iter().flatten().any(|other| *other != without), "{}", setting.name);
+                continue;
+            }
+            let marks = alone;
             assert!(marks.iter().flatten().any(|other| *other != mark(&[])), "{}", setting.name);
         }
     }

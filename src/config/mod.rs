@@ -7,13 +7,16 @@
 //!
 //! - `source`: environment, `.env` and the files that `BRIDGE_X_FILE` name, as one text per setting
 //! - `declare`: the macro of the list: sorts the texts into fields with `envy` and parses each of them
-//! - `values`, `address`, `secrets`, `sentry`: the parsers
+//! - `values`, `address`, `secrets`, `sentry`, `dsn`: the parsers
+//! - `database`: where the queue is and how it is used
 //! - `error`: what can be wrong, as sentences for the operator
 //! - `reload`: secrets that are given as files and read again while the bridge runs
 //! - `fingerprint`: a short digest of the whole configuration
 
 mod address;
+mod database;
 mod declare;
+mod dsn;
 mod error;
 mod fingerprint;
 mod reload;
@@ -37,15 +40,17 @@ use crate::redaction::Redaction;
 use crate::routing::{Route, Routes};
 
 pub use crate::logging::LogFormat;
-pub use address::{DatabaseUrl, DatabaseUrlError, FallbackUrl, FallbackUrlError, PagerDutyUrlError};
+pub use address::{DatabaseUrl, DatabaseUrlError, FallbackUrl, FallbackUrlError, PagerDutyUrlError, PostgresUrl};
+pub use database::DatabaseConfig;
 pub use declare::{Setting, help};
+pub use dsn::{Dsn, DsnError};
 pub use error::{ConfigError, Fault, Problem};
 pub use fingerprint::Fingerprint;
 pub use reload::{Contents, Digests, SecretFiles, Secrets};
 pub use secrets::{AdminToken, ClientSecret, SecretError, WebhookToken};
 pub use sentry::{ApiToken, SentrySettingError};
 pub use source::Source;
-pub use values::{ResolveScope, ValueError};
+pub use values::{ResolveScope, ValueError, socket_address};
 
 use declare::declare;
 
@@ -56,7 +61,7 @@ const DAY: Duration = Duration::from_hours(24);
 declare! {
     /// Default integration key of an Events API v1 integration, 32 letters and digits.
     required secret BRIDGE_PAGERDUTY_SERVICE_KEY pagerduty_service_key: ServiceKey = ServiceKey::parse,
-        or "alerts need somewhere to go; take the integration key of an Events API v1 integration from the Integrations \
+        or "required, because alerts are sent to it; take the integration key of an Events API v1 integration from the Integrations \
             page of the PagerDuty service";
 
     /// Secret in the webhook's path, 16 characters or more; several, comma separated. Needed unless the next is set.
@@ -78,17 +83,32 @@ declare! {
     /// Events per 60 seconds and integration key.
     default plain BRIDGE_PAGERDUTY_RATE pagerduty_rate: u32 = |text| values::number(text, 1..=10_000), or "120";
 
-    /// PEM file of certificate authorities to trust besides the usual ones.
+    /// PEM file of further certificate authorities to trust for PagerDuty.
     optional plain BRIDGE_PAGERDUTY_CA_FILE pagerduty_ca_file: Option<PathBuf> = |text| Ok::<_, Infallible>(text.into());
 
     /// `on` allows plain `http` to PagerDuty beyond loopback addresses; keys then travel unencrypted.
     default plain BRIDGE_PAGERDUTY_ALLOW_HTTP pagerduty_allow_http: bool = values::switch, or "off";
 
-    /// Address and port of the webhook.
+    /// Address and port to listen on.
     default plain BRIDGE_LISTEN listen: SocketAddr = values::socket_address, or "0.0.0.0:8080";
 
-    /// Where alerts wait: `sqlite:` and a path.
-    default plain BRIDGE_DATABASE_URL database_url: DatabaseUrl = DatabaseUrl::parse, or "sqlite:bridge.db";
+    /// The database of the queue: `sqlite:` and a path, or `postgres://USER:PASSWORD@HOST/DATABASE`, which bridges may share.
+    default secret BRIDGE_DATABASE_URL database_url: DatabaseUrl = DatabaseUrl::parse, or "sqlite:bridge.db";
+
+    /// Address of the same PostgreSQL past a pooler like `PgBouncer`, for `LISTEN` and migrations; unset: the one above.
+    optional secret BRIDGE_DATABASE_DIRECT_URL database_direct_url: Option<PostgresUrl> = PostgresUrl::parse;
+
+    /// The time a commit to PostgreSQL may take; then the webhook is answered 503. Sentry waits for one second.
+    default plain BRIDGE_DATABASE_TIMEOUT database_timeout: Duration
+        = |text| values::duration(text, Duration::from_millis(100)..=MINUTE), or "700ms";
+
+    /// Connections to PostgreSQL for what the deliveries read; another three commit and listen.
+    default plain BRIDGE_DATABASE_DELIVERY_CONNECTIONS database_delivery_connections: u32
+        = |text| values::number(text, 1..=50), or "2";
+
+    /// Connections to PostgreSQL for pages, `/api`, metrics and checks.
+    default plain BRIDGE_DATABASE_READ_CONNECTIONS database_read_connections: u32
+        = |text| values::number(text, 1..=50), or "2";
 
     /// Put before the issue's id in incident keys, for several Sentrys on one service; at most 100 characters.
     list plain BRIDGE_INCIDENT_KEY_PREFIX incident_key_prefix: String = values::incident_key_prefix;
@@ -102,27 +122,27 @@ declare! {
     /// What resolved webhooks close: incidents the bridge `opened`, `all` (unknown ones on the default key), or `off`.
     default plain BRIDGE_RESOLVE resolve: ResolveScope = values::resolve_scope, or "opened";
 
-    /// `on` lets an issue that is assigned to somebody acknowledge its incident.
+    /// `on`: an issue that is assigned to somebody acknowledges its incident.
     default plain BRIDGE_ACKNOWLEDGE acknowledge: bool = values::switch, or "off";
 
-    /// Names of tags and detail fields that are never kept nor sent, comma separated, such as `user,customer_id`.
+    /// Tags and details that are removed before storing and sending, comma separated, such as `user,customer_id`.
     list plain BRIDGE_REDACT redact: Redaction = |text| Ok::<_, Infallible>(Redaction::parse(text));
 
-    /// An event that meets trouble for so long, while others of its key pass, is a dead letter.
+    /// Give up on an event that keeps failing this long while others of its key are delivered.
     default plain BRIDGE_GIVE_UP_AFTER give_up_after: Duration = |text| values::duration(text, SECOND..=30 * DAY), or "1h";
 
-    /// For how long delivered events are kept to look at, 10m or more; at most a million of them.
+    /// How long delivered events are kept, 10m or more; at most a million of them.
     // At least ten minutes, because the rate limiter is rebuilt from the attempts of the last minutes after a restart.
     default plain BRIDGE_KEEP_DELIVERED keep_delivered: Duration
         = |text| values::duration(text, 10 * MINUTE..=3650 * DAY), or "7d";
 
-    /// Root of the Sentry whose API is asked, such as `https://sentry.io`; unset: it is not.
+    /// Root of your Sentry, such as `https://sentry.io`, for its API; unset: the API is not used.
     optional plain BRIDGE_SENTRY_URL sentry_url: Option<Url> = sentry::root;
 
-    /// Slug of the organization in Sentry, as the addresses of its pages show it.
+    /// Slug of the organization in Sentry, as in the addresses of its pages.
     optional plain BRIDGE_SENTRY_ORG sentry_org: Option<String> = sentry::organization;
 
-    /// Token for Sentry's API; what it has to be allowed to do stands in docs/sentry.md.
+    /// Token for Sentry's API; docs/sentry.md lists the scopes it needs.
     optional secret BRIDGE_SENTRY_API_TOKEN sentry_api_token: Option<ApiToken> = ApiToken::parse;
 
     /// PEM file of certificate authorities to trust for Sentry's API besides the usual ones.
@@ -131,16 +151,22 @@ declare! {
     /// `on` allows plain `http` to Sentry's API beyond loopback addresses; the token then travels unencrypted.
     default plain BRIDGE_SENTRY_ALLOW_HTTP sentry_allow_http: bool = values::switch, or "off";
 
-    /// `off`: nobody is paged for troubles of the bridge itself.
+    /// DSN of a project in Sentry: a marked event is sent to it, and its webhook has to come back; unset: no canary.
+    optional secret BRIDGE_CANARY_DSN canary_dsn: Option<Dsn> = Dsn::parse;
+
+    /// How often the canary is sent, 1m or more; alert rules of older Sentrys fire for it every 6m at most.
+    default plain BRIDGE_CANARY_EVERY canary_every: Duration = |text| values::duration(text, MINUTE..=DAY), or "10m";
+
+    /// `off`: the bridge does not page for its own troubles.
     default plain BRIDGE_ALARMS alarms: bool = values::switch, or "on";
 
-    /// Pages when no webhook came for so long, such as `12h`; unset: never.
+    /// Pages when no webhook was received for this long, such as `12h`; unset: never.
     optional plain BRIDGE_SILENCE_ALARM silence_alarm: Option<Duration> = |text| values::duration(text, SECOND..=30 * DAY);
 
-    /// Pages when an event waits for so long.
+    /// Pages when an event has been waiting for this long.
     default plain BRIDGE_WAITING_ALARM waiting_alarm: Duration = |text| values::duration(text, SECOND..=30 * DAY), or "15m";
 
-    /// Integration key for the bridge's own alarms, best of another service; unset: the default one.
+    /// Integration key for the bridge's own alarms, preferably of another service; unset: the default one.
     optional secret BRIDGE_ALARM_SERVICE_KEY alarm_service_key: Option<ServiceKey> = ServiceKey::parse;
 
     /// Webhook of a chat tool, told when PagerDuty itself takes no events and when that is over; unset: nobody is.
@@ -152,15 +178,18 @@ declare! {
     /// Secret that opens the status page and `/api`, 16 characters or more; several, comma separated. Unset: no page.
     list secret BRIDGE_ADMIN_TOKEN admin_token: Vec<AdminToken> = AdminToken::parse_list;
 
+    /// Address and port of a listener of its own for the status page, `/api` and `/metrics`; unset: `BRIDGE_LISTEN`.
+    optional plain BRIDGE_ADMIN_LISTEN admin_listen: Option<SocketAddr> = values::socket_address;
+
     /// The largest webhook body that is read. All bodies together take at most 128 MiB, or 16 MiB and two of the largest.
     default plain BRIDGE_MAX_BODY max_body: usize
         = |text| values::size(text, ByteSize::kib(1)..=ByteSize::mib(256)), or "16MiB";
 
-    /// After a signal webhooks are still served for so long, while `/readyz` is 503 already.
+    /// How long webhooks are still served after SIGTERM, while `/readyz` is 503 already.
     default plain BRIDGE_SHUTDOWN_DRAIN shutdown_drain: Duration
         = |text| values::duration(text, Duration::ZERO..=5 * MINUTE), or "2s";
 
-    /// Then requests and deliveries in flight get at most this.
+    /// How long requests and deliveries in flight may take after that.
     default plain BRIDGE_SHUTDOWN_GRACE shutdown_grace: Duration
         = |text| values::duration(text, Duration::ZERO..=10 * MINUTE), or "20s";
 
@@ -168,16 +197,15 @@ declare! {
     default plain BRIDGE_LOG_FORMAT log_format: LogFormat = values::log_format, or "auto";
 
     /// What is logged, as in `warn` or `info,sentry_pagerduty_bridge=debug`.
-    default plain RUST_LOG rust_log: String = |text| Ok::<_, Infallible>(text.to_owned()), or "info";
+    default plain RUST_LOG rust_log: String = values::log_filter, or "info";
 
     // What one setting demands of another. A setting that is already reported is `None` here.
     check |problems| {
         if webhook_token.is_none() && sentry_client_secret.is_none() {
             problems.missing(
                 ["BRIDGE_WEBHOOK_TOKEN", "BRIDGE_SENTRY_CLIENT_SECRET"],
-                "nobody runs an open pager by accident; make a secret with `openssl rand -hex 24` and put it into the \
-                 webhook's address, or set BRIDGE_SENTRY_CLIENT_SECRET to the Client Secret of an integration of \
-                 Sentry's",
+                "required, because it protects the webhook; make a secret with `openssl rand -hex 24` and put it into the \
+                 webhook's address, or set BRIDGE_SENTRY_CLIENT_SECRET to the Client Secret of a Sentry integration",
             );
         }
         if let (Some(webhook), Some(admin)) = (&webhook_token, &admin_token) {
@@ -186,6 +214,9 @@ declare! {
         if let Some(url) = &pagerduty_url {
             let allowed = pagerduty_allow_http.unwrap_or_default();
             problems.check("BRIDGE_PAGERDUTY_URL", address::may_carry_keys(url, allowed));
+        }
+        if let (Some(DatabaseUrl::Sqlite(_)), Some(_)) = (&database_url, &database_direct_url) {
+            problems.check::<(), _>("BRIDGE_DATABASE_DIRECT_URL", Err(DatabaseUrlError::NeedsPostgres));
         }
         if let Some(url) = &sentry_url {
             let allowed = sentry_allow_http.unwrap_or_default();
@@ -225,10 +256,29 @@ impl Config {
         text.split(',').map(str::trim).find(|token| !token.is_empty()).map(str::to_owned)
     }
 
+    /// How a source wants log lines written, also where the rest of it is wrong.
+    #[must_use]
+    pub fn log_format_of(source: &Source<'_>) -> LogFormat {
+        let text = source.texts().ok().and_then(|(mut texts, _)| texts.remove("BRIDGE_LOG_FORMAT"));
+        text.and_then(|text| values::log_format(&text).ok()).unwrap_or(LogFormat::Auto)
+    }
+
     /// Where alerts go: the routes, and the default integration key for what no route takes.
     #[must_use]
     pub fn routes(&self) -> Routes {
         Routes::from_lines(self.pagerduty_service_key.clone(), self.pagerduty_routes.clone())
+    }
+
+    /// Where the queue is, and how it is used.
+    #[must_use]
+    pub fn database(&self) -> DatabaseConfig {
+        DatabaseConfig {
+            url: self.database_url.clone(),
+            direct_url: self.database_direct_url.clone(),
+            timeout: self.database_timeout,
+            delivery_connections: self.database_delivery_connections,
+            read_connections: self.database_read_connections,
+        }
     }
 
     /// The integration key that the bridge's own alarms go to.

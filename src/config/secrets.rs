@@ -20,7 +20,7 @@ const COPY_IT: &str = "copy the Client Secret from the page of the integration i
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum SecretError {
     /// Nothing but commas.
-    #[error("holds no {what}: {remedy}")]
+    #[error("contains no {what}: {remedy}")]
     None {
         /// `token` or `secret`.
         what: &'static str,
@@ -28,7 +28,7 @@ pub enum SecretError {
         remedy: &'static str,
     },
     /// A secret that could be guessed.
-    #[error("has {length} characters in {what} {place}, but it takes {MIN_LENGTH}: {remedy}")]
+    #[error("has {length} characters in {what} {place}, but needs at least {MIN_LENGTH}: {remedy}")]
     Short {
         /// `token` or `secret`.
         what: &'static str,
@@ -41,22 +41,22 @@ pub enum SecretError {
     },
     /// A token that a web address cannot hold as it stands.
     #[error(
-        "has a character in token {place} that does not stand in a web address as it is: keep to letters, digits and \
-         `-._~+=`, as `openssl rand -hex 24` does"
+        "has a character in token {place} that a URL cannot contain: use letters, digits and `-._~+=` only, as \
+         `openssl rand -hex 24` does"
     )]
     TokenCharacters {
         /// Which of the list, from 1.
         place: usize,
     },
     /// A space or the like inside a client secret.
-    #[error("has a character in secret {place} that no secret of Sentry has: it is made of letters and digits")]
+    #[error("has a character in secret {place} that a secret of Sentry never has: it consists of letters and digits")]
     SecretCharacters {
         /// Which of the list, from 1.
         place: usize,
     },
     /// An admin token that opens the webhook as well.
     #[error(
-        "holds a token of BRIDGE_WEBHOOK_TOKEN, which Sentry and access logs know: make another one with \
+        "contains a token of BRIDGE_WEBHOOK_TOKEN, which Sentry and access logs know: make another one with \
          `openssl rand -hex 24`"
     )]
     Shared,
@@ -167,10 +167,16 @@ impl ClientSecret {
         self.0.clone().chain_update(message).verify(signature.into()).is_ok()
     }
 
+    /// The HMAC-SHA256 of `message` under this secret, for requests that the bridge signs itself, as to rehearse.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> [u8; 32] {
+        self.0.clone().chain_update(message).finalize().into_bytes().into()
+    }
+
     /// What represents it in a [`Fingerprint`](super::Fingerprint): its signature of a text that is no webhook; not to
     /// be shown.
     pub(super) fn digest(&self) -> [u8; 32] {
-        self.0.clone().chain_update("fingerprint").finalize().into_bytes().into()
+        self.sign(b"fingerprint")
     }
 }
 

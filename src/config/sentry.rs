@@ -55,28 +55,30 @@ impl fmt::Debug for ApiToken {
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum SentrySettingError {
     /// No `http` or `https` address with a host.
-    #[error("is no web address: write the root of Sentry, such as `https://sentry.io` or `https://sentry.example.com`")]
+    #[error("is not a URL: write the root of Sentry, such as `https://sentry.io` or `https://sentry.example.com`")]
     NoAddress,
     /// A user or a password.
-    #[error("holds a user or password, but Sentry knows the caller by BRIDGE_SENTRY_API_TOKEN: leave them out")]
+    #[error("contains a user or password, but Sentry identifies the caller by BRIDGE_SENTRY_API_TOKEN: remove them")]
     UserInfo,
     /// The API's own path, or something after `?` or `#`.
-    #[error("is more than the root of Sentry: leave out `/api/0/` and what stands behind a `?` or `#`")]
+    #[error("is more than the root of Sentry: remove `/api/0/` and everything after `?` or `#`")]
     NotRoot,
     /// The token would travel for all to read.
     #[error(
-        "is plain `http` to {0}, where everybody between could read the API token: write `https`, or allow it with \
+        "is plain `http` to {0}, where anyone on the network could read the API token: write `https`, or allow it with \
          BRIDGE_SENTRY_ALLOW_HTTP=on"
     )]
     PlainHttp(String),
     /// No slug.
-    #[error("is no slug: write what the addresses of the organization's pages show, such as `acme`")]
+    #[error("is not a slug: write it as in the addresses of the organization's pages, such as `acme`")]
     NoSlug,
     /// Too short.
     #[error("has {0} characters, but an API token has at least {MIN_TOKEN}: copy it whole from Sentry")]
     ShortToken(usize),
     /// A space or the like.
-    #[error("has a character that no API token of Sentry has: it is made of letters, digits and signs, without blanks")]
+    #[error(
+        "has a character that an API token of Sentry never has: it consists of letters, digits and signs, without spaces"
+    )]
     TokenCharacters,
 }
 

@@ -155,12 +155,41 @@ fn file_name(setting: &str) -> String {
     format!("{setting}_FILE")
 }
 
-/// The variable whose name is most like `name`.
+/// Words that other programs have in the names of such settings, and those of this one.
+const SYNONYMS: [(&str, &str); 12] = [
+    ("ADDR", "LISTEN"),
+    ("ADDRESS", "LISTEN"),
+    ("BIND", "LISTEN"),
+    ("HOST", "LISTEN"),
+    ("PORT", "LISTEN"),
+    ("DB", "DATABASE"),
+    ("SQLITE", "DATABASE"),
+    ("INTEGRATION", "SERVICE"),
+    ("ROUTING", "SERVICE"),
+    ("PASSWORD", "TOKEN"),
+    ("ORGANIZATION", "ORG"),
+    ("ENDPOINT", "URL"),
+];
+
+/// The variable that was most likely meant by `name`.
 fn nearest(name: &str) -> String {
-    let names = SETTINGS.iter().map(|setting| setting.name.to_owned()).filter(|name| name.starts_with(PREFIX));
-    let candidates = names.clone().chain(names.map(|name| file_name(&name)));
-    // A name that was cut short is far from the whole one by distance alone.
-    let distance = |candidate: &String| (!candidate.starts_with(name), strsim::damerau_levenshtein(candidate, name));
+    let names = SETTINGS.iter().map(|setting| setting.name.to_owned());
+    let candidates = names.clone().chain(names.filter(|name| name.starts_with(PREFIX)).map(|name| file_name(&name)));
+    let words = |name: &str| -> Vec<String> {
+        let words = name.trim_start_matches(PREFIX).split('_').map(str::to_ascii_uppercase);
+        let same = |word: &String| SYNONYMS.iter().find(|(other, _)| other == word).map(|(_, ours)| (*ours).to_owned());
+        words.map(|word| same(&word).unwrap_or(word)).collect()
+    };
+    let wanted = words(name);
+    let distance = |candidate: &String| {
+        let has = words(candidate);
+        // `TOKEN` is meant to be one of the names with that word, of which the first is what most people need. By letters
+        // alone, as for a misspelt word, it would be far from each of them.
+        let is_part = wanted.iter().all(|word| has.contains(word));
+        let more = if is_part { has.len() - wanted.len().min(has.len()) } else { 0 };
+        let letters = if is_part { 0 } else { strsim::damerau_levenshtein(candidate, name) };
+        (!candidate.starts_with(name), !is_part, more, letters)
+    };
     candidates.min_by_key(distance).unwrap_or_default()
 }
 

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use log::LevelFilter;
 use thiserror::Error;
 
 use crate::alert::{Level, Opening};
@@ -25,16 +26,16 @@ pub enum ResolveScope {
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum ValueError {
     /// No duration.
-    #[error("is `{0}`, which is no duration: write it like `10s`, `2m` or `1h30m`")]
+    #[error("is `{0}`, which is not a valid duration: write it like `10s`, `2m` or `1h30m`")]
     NoDuration(String),
     /// No number of bytes.
-    #[error("is `{0}`, which is no size: write it like `512KiB` or `16MiB`")]
+    #[error("is `{0}`, which is not a valid size: write it like `512KiB` or `16MiB`")]
     NoSize(String),
     /// No whole number.
-    #[error("is `{0}`, which is no whole number")]
+    #[error("is `{0}`, which is not a whole number")]
     NoNumber(String),
     /// Too little or too much.
-    #[error("is `{text}`, but may be from {least} to {most}")]
+    #[error("is `{text}`, but must be between {least} and {most}")]
     Range {
         /// What was written.
         text: String,
@@ -47,29 +48,35 @@ pub enum ValueError {
     #[error("is `{0}`: write `on` or `off`")]
     NoSwitch(String),
     /// None of Sentry's levels.
-    #[error("is `{0}`, which is none of Sentry's levels: {names}", names = Level::NAMES.join(", "))]
+    #[error("is `{0}`, which is not a level of Sentry: write one of {names}", names = Level::NAMES.join(", "))]
     NoLevel(String),
     /// None of the log formats.
     #[error("is `{0}`: write `auto`, `text` or `json`")]
     NoLogFormat(String),
     /// None of the webhooks that may open an incident.
-    #[error("names `{0}`, which opens no incident: write some of {names}", names = Opening::NAMES.join(", "))]
+    #[error("names `{0}`, which cannot open incidents: write some of {names}", names = Opening::NAMES.join(", "))]
     NoOpening(String),
     /// None of the ways of resolving.
     #[error("is `{0}`: write `opened`, `all` or `off`")]
     NoResolveScope(String),
     /// No address with a port.
     #[error(
-        "is `{0}`, which is no IP address with a port: write `0.0.0.0:8080` for all of IPv4, `[::]:8080` for IPv6 too, \
-         or `127.0.0.1:8080` for this machine alone"
+        "is `{0}`, which is not an IP address with a port: write `0.0.0.0:8080` for all of IPv4, `[::]:8080` for IPv6 \
+         too, or `localhost:8080` for this machine only"
     )]
     NoAddress(String),
     /// A prefix that leaves too little room for the issue's id.
     #[error("has {0} characters, but may have {MAX_PREFIX}")]
     LongPrefix(usize),
     /// A prefix nobody could type again.
-    #[error("holds a control character, such as a line end or a tab")]
+    #[error("contains a control character, such as a line end or a tab")]
     ControlCharacter,
+    /// A part of `RUST_LOG` that selects nothing, or not what it seems to.
+    #[error(
+        "has `{0}`, which is not a level: write off, error, warn, info, debug or trace, or a module with one, such as \
+         `info,sentry_pagerduty_bridge=debug`"
+    )]
+    NoLogLevel(String),
 }
 
 /// The longest prefix of incident keys, in characters; a key has at most 255.
@@ -78,13 +85,24 @@ const MAX_PREFIX: usize = 100;
 /// A duration within `range`.
 pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, ValueError> {
     let duration = humantime::parse_duration(text).map_err(|_| ValueError::NoDuration(text.to_owned()))?;
-    within(text, duration, &range, |limit| humantime::format_duration(*limit).to_string())
+    within(text, duration, &range, |limit| in_one_unit(*limit))
+}
+
+/// A limit as one would write it, in the largest unit that leaves no rest: a year of days is `365d`, not months and hours.
+fn in_one_unit(limit: Duration) -> String {
+    let millis = limit.as_millis();
+    let units = [("d", 86_400_000_u128), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+    match units.iter().find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit)) {
+        Some((name, unit)) => format!("{}{name}", millis / unit),
+        None => "0s".to_owned(),
+    }
 }
 
 /// A number of bytes within `range`.
 pub(super) fn size(text: &str, range: RangeInclusive<ByteSize>) -> Result<usize, ValueError> {
     let size: ByteSize = text.parse().map_err(|_| ValueError::NoSize(text.to_owned()))?;
-    let size = within(text, size, &range, ByteSize::to_string)?;
+    // Limits are whole units: `1KiB`, as one writes it, not `1.0 KiB`.
+    let size = within(text, size, &range, |limit| limit.to_string().replace(".0 ", ""))?;
     usize::try_from(size.as_u64()).map_err(|_| ValueError::NoSize(text.to_owned()))
 }
 
@@ -92,7 +110,12 @@ pub(super) fn size(text: &str, range: RangeInclusive<ByteSize>) -> Result<usize,
 pub(super) fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, ValueError> {
     // Digits that are too many for the type are out of any range, not "no number".
     let number: u64 = text.parse().map_err(|_| ValueError::NoNumber(text.to_owned()))?;
-    within(text, u32::try_from(number).unwrap_or(u32::MAX), &range, u32::to_string)
+    within(text, u32::try_from(number).unwrap_or(u32::MAX), &range, |limit| grouped(*limit))
+}
+
+/// A number with a comma after each three digits.
+fn grouped(number: u32) -> String {
+    if number < 1000 { number.to_string() } else { format!("{},{:03}", grouped(number / 1000), number % 1000) }
 }
 
 fn within<T: PartialOrd>(
@@ -151,9 +174,32 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, ValueError> {
     }
 }
 
-/// An address to listen on; port 0 asks the system for a free one.
-pub(super) fn socket_address(text: &str) -> Result<SocketAddr, ValueError> {
-    text.parse().map_err(|_| ValueError::NoAddress(text.to_owned()))
+/// An address to listen on: an IP address, or `localhost` for 127.0.0.1. Port 0 asks the system for a free one.
+///
+/// # Errors
+///
+/// When it is neither, or has no port.
+pub fn socket_address(text: &str) -> Result<SocketAddr, ValueError> {
+    let port = text.strip_prefix("localhost:");
+    let address = port.and_then(|port| Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?))));
+    address.or_else(|| text.parse().ok()).ok_or_else(|| ValueError::NoAddress(text.to_owned()))
+}
+
+/// What `RUST_LOG` may be: levels, and modules with a level. `env_logger` takes a level that is misspelt for the name of a
+/// module, and then logs nothing.
+pub(super) fn log_filter(text: &str) -> Result<String, ValueError> {
+    let wrong = |part: &str| Err(ValueError::NoLogLevel(part.to_owned()));
+    // What stands behind the slash is looked for in the messages.
+    let (filters, _) = text.split_once('/').unwrap_or((text, ""));
+    for filter in filters.split(',').map(str::trim).filter(|filter| !filter.is_empty()) {
+        let level = filter.split_once('=').map_or(filter, |(_, level)| level).trim();
+        // A module alone means all of its levels; names of this program's modules are no misspelt levels.
+        let is_module = !filter.contains('=') && filter.contains(['_', ':']);
+        if level.parse::<LevelFilter>().is_err() && !is_module {
+            return wrong(filter);
+        }
+    }
+    Ok(text.to_owned())
 }
 
 /// What is written before the issue's id in an incident key.
@@ -181,11 +227,11 @@ mod tests {
         assert_eq!(read("1s"), Ok(SECOND));
         assert_eq!(read("1day"), Ok(SECOND * 86_400));
         for text in ["10x", "10", "soon", "-1s"] {
-            let sentence = format!("is `{text}`, which is no duration: write it like `10s`, `2m` or `1h30m`");
+            let sentence = format!("is `{text}`, which is not a valid duration: write it like `10s`, `2m` or `1h30m`");
             assert_eq!(read(text), Err(sentence));
         }
-        assert_eq!(read("999ms").unwrap_err(), "is `999ms`, but may be from 1s to 1day");
-        assert_eq!(read("25h").unwrap_err(), "is `25h`, but may be from 1s to 1day");
+        assert_eq!(read("999ms").unwrap_err(), "is `999ms`, but must be between 1s and 1d");
+        assert_eq!(read("25h").unwrap_err(), "is `25h`, but must be between 1s and 1d");
     }
 
     #[test]
@@ -194,8 +240,8 @@ mod tests {
         assert_eq!(read("16MiB"), Ok(16 * 1024 * 1024));
         assert_eq!(read("1.5 MB"), Ok(1_500_000));
         assert_eq!(read("1024"), Ok(1024));
-        assert_eq!(read("big").unwrap_err(), "is `big`, which is no size: write it like `512KiB` or `16MiB`");
-        assert_eq!(read("1023").unwrap_err(), "is `1023`, but may be from 1.0 KiB to 256.0 MiB");
+        assert_eq!(read("big").unwrap_err(), "is `big`, which is not a valid size: write it like `512KiB` or `16MiB`");
+        assert_eq!(read("1023").unwrap_err(), "is `1023`, but must be between 1KiB and 256MiB");
         assert!(read("257MiB").is_err());
     }
 
@@ -204,9 +250,9 @@ mod tests {
         let read = |text: &str| number(text, 1..=10_000).map_err(|error| error.to_string());
         assert_eq!(read("1"), Ok(1));
         assert_eq!(read("10000"), Ok(10_000));
-        assert_eq!(read("0").unwrap_err(), "is `0`, but may be from 1 to 10000");
-        assert_eq!(read("5000000000").unwrap_err(), "is `5000000000`, but may be from 1 to 10000");
-        assert_eq!(read("2/s").unwrap_err(), "is `2/s`, which is no whole number");
+        assert_eq!(read("0").unwrap_err(), "is `0`, but must be between 1 and 10,000");
+        assert_eq!(read("5000000000").unwrap_err(), "is `5000000000`, but must be between 1 and 10,000");
+        assert_eq!(read("2/s").unwrap_err(), "is `2/s`, which is not a whole number");
         assert!(read("-1").is_err());
     }
 
@@ -228,7 +274,7 @@ mod tests {
         assert_eq!(level("Error"), Ok(Level::Error));
         assert_eq!(
             level("critical").unwrap_err().to_string(),
-            "is `critical`, which is none of Sentry's levels: debug, info, warning, error, fatal"
+            "is `critical`, which is not a level of Sentry: write one of debug, info, warning, error, fatal"
         );
         assert_eq!(log_format("JSON"), Ok(LogFormat::Json));
         assert_eq!(log_format("pretty").unwrap_err().to_string(), "is `pretty`: write `auto`, `text` or `json`");
@@ -239,7 +285,7 @@ mod tests {
         assert_eq!(openings("alert, Issue.Created,"), Ok(vec![Opening::Alert, Opening::IssueCreated]));
         assert_eq!(
             openings("alert,issue.resolved").unwrap_err().to_string(),
-            "names `issue.resolved`, which opens no incident: write some of alert, metric, issue.created, \
+            "names `issue.resolved`, which cannot open incidents: write some of alert, metric, issue.created, \
              issue.unresolved, error"
         );
         assert_eq!(openings(","), Err(ValueError::NoOpening(",".to_owned())));
@@ -257,8 +303,32 @@ mod tests {
     fn an_address_has_an_ip_and_a_port() {
         assert_eq!(socket_address("[::]:8080").unwrap().to_string(), "[::]:8080");
         assert_eq!(socket_address("127.0.0.1:0").unwrap().port(), 0);
-        for text in [":8080", "8080", "localhost:8080", "0.0.0.0", "http://0.0.0.0:8080"] {
+        assert_eq!(socket_address("localhost:8080").unwrap().to_string(), "127.0.0.1:8080");
+        for text in [":8080", "8080", "localhost", "localhost:", "example.com:8080", "0.0.0.0", "http://0.0.0.0:8080"] {
             assert_eq!(socket_address(text), Err(ValueError::NoAddress(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn limits_are_told_in_the_unit_that_people_write() {
+        let read = |text: &str, least, most| duration(text, least..=most).unwrap_err().to_string();
+        let years = SECOND * 86_400 * 3650;
+        assert_eq!(read("0s", SECOND * 600, years), "is `0s`, but must be between 10m and 3650d");
+        let millis = Duration::from_millis(100);
+        assert_eq!(read("1ms", millis, SECOND * 90), "is `1ms`, but must be between 100ms and 90s");
+        assert_eq!(read("1d", Duration::ZERO, SECOND * 3600), "is `1d`, but must be between 0s and 1h");
+        assert_eq!([0, 999, 1000, 10_000, 1_002_003].map(grouped), ["0", "999", "1,000", "10,000", "1,002,003"]);
+    }
+
+    #[test]
+    fn a_misspelt_level_is_not_taken_for_the_name_of_a_module() {
+        for text in
+            ["info", "WARN", "off", "", "info,sentry_pagerduty_bridge=debug", "actix_server", "a::b", "awc=trace/x=y"]
+        {
+            assert_eq!(log_filter(text), Ok(text.to_owned()));
+        }
+        for (text, part) in [("inf", "inf"), ("info,verbose", "verbose"), ("awc=loud", "awc=loud"), ("info,=", "=")] {
+            assert_eq!(log_filter(text), Err(ValueError::NoLogLevel(part.to_owned())));
         }
     }
 

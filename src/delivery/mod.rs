@@ -15,7 +15,7 @@
 //!
 //! - [`worker`]: does what the scheduler says, with the queue and the client
 //! - `steps`: attempts and reads of the queue, which go on side by side
-//! - `set_aside`: the waiting events that cannot be read
+//! - `unreadable`: the waiting events that cannot be read
 //! - [`view`]: the deliveries as people and metrics see them
 
 mod circuit_breaker;
@@ -26,8 +26,8 @@ mod poison;
 mod prefetch;
 pub mod rate_limiter;
 pub mod scheduler;
-mod set_aside;
 mod steps;
+mod unreadable;
 pub mod view;
 pub mod worker;
 

@@ -16,7 +16,7 @@ use crate::logging::throttle;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{Destination, OutcomeKind, ServiceKey};
-use crate::queue::{Begun, Disposition, EventId, KeysInLine, LookedAgain, Page, Queue, QueueError, Reader};
+use crate::queue::{Begun, Disposition, EventId, Page, Queue, QueueError, Reader, Recheck, WaitingKeys};
 
 /// How long to wait before a database that failed is used again.
 pub(super) const DATABASE_PAUSE: Duration = Duration::from_secs(1);
@@ -54,11 +54,11 @@ pub(super) enum BackgroundStep {
     BackedOff { key: ServiceKey },
     /// Whether somebody else changed the queue: its generation, and the keys with waiting events if that is new. `None`:
     /// the queue could not be read.
-    Changes(Option<(u64, Option<KeysInLine>)>),
+    Changes(Option<(u64, Option<WaitingKeys>)>),
     /// The disposition of this event could be committed after all.
     Settled(EventId),
     /// What was found of events that could not be read before.
-    Reread(Vec<(EventId, LookedAgain)>),
+    Reread(Vec<(EventId, Recheck)>),
 }
 
 /// An attempt whose outcome is known.
@@ -131,7 +131,7 @@ pub(super) async fn attempt(
     id: EventId,
     past: Vec<EventId>,
 ) -> AttemptStep {
-    match queue.begin_past(id, Utc::now(), past).await {
+    match queue.begin_past(id, Utc::now(), past, None).await {
         Ok(Begun { body, received_at }) => {
             let outcome = client.send(&Destination::v1(key.clone()), body).await;
             AttemptStep::Answered { key, id, received_at, outcome }
@@ -194,7 +194,7 @@ impl Reads {
     pub(super) async fn changes(self, known: u64) -> BackgroundStep {
         let found = async {
             let generation = self.reader.generation().await?;
-            let keys = if generation == known { None } else { Some(self.reader.keys_in_line().await?) };
+            let keys = if generation == known { None } else { Some(self.reader.waiting_keys().await?) };
             Ok::<_, QueueError>((generation, keys))
         };
         BackgroundStep::Changes(match found.await {
@@ -212,7 +212,7 @@ impl Reads {
         let mut found = Vec::with_capacity(ids.len());
         for id in ids {
             // An error leaves the rest to the next time.
-            let Ok(looked) = self.reader.look_again(id).await else { break };
+            let Ok(looked) = self.reader.recheck(id).await else { break };
             found.push((id, looked));
         }
         BackgroundStep::Reread(found)

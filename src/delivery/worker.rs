@@ -18,15 +18,15 @@ use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::rate_limiter::{self, WINDOW};
 use super::scheduler::{Next, Scheduler};
-use super::set_aside::SetAside;
 use super::steps::{self, AttemptStep, BackgroundStep, DATABASE_PAUSE, EndedAttempt, Reads};
+use super::unreadable::UnreadableEvents;
 use super::view::{DeliveryView, Publisher};
 use super::{Limits, Moment};
 use crate::logging::throttle;
 use crate::metrics::Metrics;
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
-use crate::queue::{Arrival, Arrivals, Disposition, EventId, KeysInLine, LookedAgain, Queue, QueueError, Unreadable};
+use crate::queue::{Arrival, Arrivals, Disposition, EventId, Queue, QueueError, Recheck, Unreadable, WaitingKeys};
 
 /// How often to check whether somebody else changed the queue.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -57,7 +57,7 @@ pub struct Worker {
     reread_at: Instant,
     /// How often in a row the waiting events of each key could not be read.
     read_failures: HashMap<ServiceKey, u32>,
-    set_aside: SetAside,
+    unreadable: UnreadableEvents,
     publisher: Publisher,
     metrics: Metrics,
 }
@@ -81,7 +81,7 @@ impl Worker {
             is_checking: false,
             reread_at: Instant::now(),
             read_failures: HashMap::new(),
-            set_aside: SetAside::default(),
+            unreadable: UnreadableEvents::default(),
             publisher: Publisher::default(),
             metrics: Metrics::new(),
         }
@@ -178,14 +178,14 @@ impl Worker {
         }
     }
 
-    async fn read_earlier_run(&self) -> Result<(u64, KeysInLine, Vec<(ServiceKey, DateTime<Utc>, u32)>), QueueError> {
+    async fn read_earlier_run(&self) -> Result<(u64, WaitingKeys, Vec<(ServiceKey, DateTime<Utc>, u32)>), QueueError> {
         let reader = self.queue.reader();
         let started = Utc::now();
         let since = started - rate_limiter::lookback(self.client.timeout());
         let rate = self.scheduler.limits().rate;
         // The generation comes first: a change while the rest is read is then noticed later.
         let generation = unless_damaged(reader.generation().await)?;
-        let keys = unless_damaged(reader.keys_in_line().await)?;
+        let keys = unless_damaged(reader.waiting_keys().await)?;
         let attempts = unless_damaged(reader.attempts_since(since, started, rate).await)?.unwrap_or_default();
         // Unless all keys are known, they have to be read again.
         let generation = generation.filter(|_| keys.is_some()).unwrap_or(UNKNOWN);
@@ -193,8 +193,8 @@ impl Worker {
     }
 
     /// Has the scheduler read events of these keys, by `read`.
-    fn read_keys(&mut self, keys: &KeysInLine, read: impl Fn(&mut Scheduler, &ServiceKey)) {
-        self.set_aside.update_from_keys(keys).iter().for_each(log_unreadable);
+    fn read_keys(&mut self, keys: &WaitingKeys, read: impl Fn(&mut Scheduler, &ServiceKey)) {
+        self.unreadable.update_from_keys(keys).iter().for_each(log_unreadable);
         for key in &keys.keys {
             read(&mut self.scheduler, key);
         }
@@ -221,7 +221,7 @@ impl Worker {
         let (pause, most) = REREAD;
         if self.reread_at.elapsed() >= pause {
             self.reread_at = Instant::now();
-            let ids = self.set_aside.next_to_try(most);
+            let ids = self.unreadable.next_to_try(most);
             if !ids.is_empty() {
                 self.background.push(Box::pin(self.reads.clone().reread(ids)));
             }
@@ -253,17 +253,17 @@ impl Worker {
         match step {
             BackgroundStep::Page { key, after, mut page } => {
                 self.read_failures.remove(&key);
-                self.set_aside.update_from_page(&key, after, &page).iter().for_each(log_unreadable);
-                page.events.retain(|event| !self.set_aside.is_unsettled(event.id));
+                self.unreadable.update_from_page(&key, after, &page).iter().for_each(log_unreadable);
+                page.events.retain(|event| !self.unreadable.is_unsettled(event.id));
                 self.scheduler.loaded(&key, &page.events, page.end, page.last);
             }
             BackgroundStep::NoPage { key, reason } => {
                 let failures = self.read_failures.entry(key.clone()).or_default();
                 *failures = failures.saturating_add(1);
                 self.background.push(Box::pin(steps::back_off(key.clone(), *failures)));
-                self.set_aside.key_failed(&key, reason);
+                self.unreadable.key_failed(&key, reason);
             }
-            BackgroundStep::Settled(id) => self.set_aside.settled(id),
+            BackgroundStep::Settled(id) => self.unreadable.settled(id),
             BackgroundStep::BackedOff { key } => self.scheduler.not_loaded(&key),
             BackgroundStep::Changes(changes) => {
                 self.is_checking = false;
@@ -276,13 +276,13 @@ impl Worker {
             BackgroundStep::Reread(found) => {
                 for (id, found) in found {
                     match found {
-                        LookedAgain::Readable(key) => {
+                        Recheck::Readable(key) => {
                             info!(event = id.get(), service_key:% = key; "can be read again");
-                            self.set_aside.remove(id);
+                            self.unreadable.remove(id);
                             self.scheduler.rescan(&key);
                         }
-                        LookedAgain::Gone => self.set_aside.remove(id),
-                        LookedAgain::Unreadable => {}
+                        Recheck::Gone => self.unreadable.remove(id),
+                        Recheck::Unreadable => {}
                     }
                 }
             }
@@ -304,7 +304,7 @@ impl Worker {
                 // The incident goes on all the same: its later events would never be sent.
                 self.settled(&attempt);
                 if let Disposition::Delivered { .. } | Disposition::Dead { .. } = attempt.disposition {
-                    self.set_aside.unsettled(attempt.id, attempt.key.clone());
+                    self.unreadable.unsettled(attempt.id, attempt.key.clone());
                     self.background.push(Box::pin(steps::settle_after_repair(self.queue.clone(), attempt)));
                 }
             }
@@ -318,8 +318,8 @@ impl Worker {
                 self.scheduler.gone(&key, id);
             }
             // Its incident does not wait for what cannot be read.
-            QueueError::Behind { earlier, .. } if self.set_aside.contains(*earlier) => {
-                let past = self.set_aside.before(&key, id);
+            QueueError::Behind { earlier, .. } if self.unreadable.contains(*earlier) => {
+                let past = self.unreadable.before(&key, id);
                 self.attempt(key, id, past);
             }
             QueueError::Behind { earlier, .. } => {
@@ -329,7 +329,7 @@ impl Worker {
             error if error.is_damage() => {
                 self.scheduler.gone(&key, id);
                 let event = Unreadable { id, service_key: Some(key), reason: error.of_one_event() };
-                if self.set_aside.add(event.clone()) {
+                if self.unreadable.add(event.clone()) {
                     log_unreadable(&event);
                 }
             }
@@ -360,7 +360,7 @@ impl Worker {
 
     fn publish(&mut self) {
         let clock = self.now();
-        let view = DeliveryView { unreadable: self.set_aside.view(), ..self.scheduler.view(clock) };
+        let view = DeliveryView { unreadable: self.unreadable.view(), ..self.scheduler.view(clock) };
         self.metrics.untrusted(view.untrusted.clone());
         self.publisher.publish(view, clock, Instant::now(), Utc::now());
     }

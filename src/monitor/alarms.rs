@@ -12,6 +12,7 @@ use strum::VariantArray;
 use super::checks::{Cause, Limits, Trouble};
 use super::hysteresis::{Hysteresis, Phase};
 use super::snapshot::Snapshot;
+use crate::canary::Progress;
 use crate::pagerduty::Description;
 use crate::pagerduty::event::{Detail, Details, EventAction, HAPPENED_AT, Note, Trigger};
 use crate::queue::IncidentState;
@@ -48,6 +49,11 @@ impl Finding {
             // secret verified.
             Cause::Signatures => snapshot.metrics.since_webhook.is_some() || snapshot.metrics.is_verified,
             Cause::Storage => snapshot.queue.is_ok() && snapshot.backlog.is_ok(),
+            Cause::Canary => match &snapshot.sentry.canary {
+                Some(Ok(status)) => status.progress != Progress::Unknown,
+                Some(Err(_)) => false,
+                None => true,
+            },
             Cause::Silence | Cause::Untrusted | Cause::Secrets | Cause::Delivery => true,
         };
         match trouble {
@@ -184,6 +190,7 @@ impl Alarms {
         match cause {
             Cause::Silence => self.limits.silence.unwrap_or(MINUTE).min(MINUTE),
             Cause::Waiting => self.limits.waiting.min(MINUTE),
+            Cause::Canary => self.limits.canary.pending,
             Cause::Delivery => MINUTE,
             Cause::Storage => Duration::from_secs(10),
             Cause::Untrusted | Cause::Signatures | Cause::Secrets | Cause::DeadLetters => Duration::ZERO,
@@ -198,9 +205,9 @@ impl Alarm {
     }
 
     fn resolve_after(&self, cause: Cause, first: Duration, now: Duration) -> Duration {
-        // A webhook ends the silence, and the next silence has to last for the whole setting again. For causes that page
-        // nobody, only the log would be late.
-        if cause == Cause::Silence || !cause.is_paged() {
+        // A webhook ends the silence, and the next silence has to last for the whole setting again; so it is with the canary.
+        // For causes that page nobody, only the log would be late.
+        if matches!(cause, Cause::Silence | Cause::Canary) || !cause.is_paged() {
             return Duration::ZERO;
         }
         self.course.resolve_after(first, now)

@@ -30,8 +30,9 @@ use tokio::time::sleep;
 pub(crate) use checks::is_held_up;
 pub use checks::{Cause, Health, Limits, Trouble, check};
 pub use gauges::{gauges, gauges_without_database};
-pub use snapshot::{CommitTimes, Snapshot};
+pub use snapshot::{CommitTimes, SentrySide, Snapshot};
 
+use crate::canary::{CanaryLimits, CanaryStatus};
 use crate::delivery::DeliveryView;
 use crate::ingest::{Dedup, FollowUp};
 use crate::logging::throttle;
@@ -41,6 +42,7 @@ use crate::pagerduty::event::EventAction;
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{Destination, Event, IncidentKey, ServiceKey, render};
 use crate::queue::{Enqueue, Enqueued, Envelope, Queue, QueueError};
+use crate::sentry_api::audit::AuditHandle;
 use alarms::{AlarmAction, Alarms, Finding, IncidentStatus, may_accept};
 use checks::UNVERIFIED;
 use snapshot::{Clock, FallbackView};
@@ -65,6 +67,8 @@ pub struct Monitor {
     metrics: Metrics,
     limits: Limits,
     alarm_keys: Vec<IncidentKey>,
+    sends_canaries: bool,
+    audit: Option<AuditHandle>,
     fallback: Option<watch::Receiver<FallbackView>>,
 }
 
@@ -81,7 +85,25 @@ impl Monitor {
     ) -> Self {
         let alarm_keys = Cause::VARIANTS.iter().map(|cause| cause.incident_key(prefix)).collect();
         let (started, commits) = (Instant::now(), Arc::default());
-        Self { started_at, started, commits, queue, delivery, metrics, limits, alarm_keys, fallback: None }
+        Self {
+            started_at,
+            started,
+            commits,
+            queue,
+            delivery,
+            metrics,
+            limits,
+            alarm_keys,
+            sends_canaries: false,
+            audit: None,
+            fallback: None,
+        }
+    }
+
+    /// The same, which looks at Sentry's side as well: at the canaries, where those are sent, and at the audits.
+    #[must_use]
+    pub fn with_sentry(self, sends_canaries: bool, audit: Option<AuditHandle>) -> Self {
+        Self { sends_canaries, audit, ..self }
     }
 
     /// The same, which knows by the monotonic clock when events were committed. Without that, how long events have been
@@ -122,10 +144,23 @@ impl Monitor {
             storage,
             delivery: self.delivery.borrow().clone(),
             metrics: self.metrics.snapshot(now),
+            sentry: self.sentry_side(now).await,
             fallback: self.fallback.as_ref().map(|view| view.borrow().clone()),
         };
         let (started_at, uptime, read_at) = (self.started_at, self.started.elapsed(), Instant::now());
         snapshot.correct_times(&Clock { started_at, uptime, now, read_at }, &self.commits)
+    }
+}
+
+impl Monitor {
+    async fn sentry_side(&self, now: DateTime<Utc>) -> SentrySide {
+        let canary = if self.sends_canaries {
+            let records = self.queue.reader().canaries().await;
+            Some(records.map(|records| CanaryStatus::of(&records, self.limits.canary, self.started_at, now)))
+        } else {
+            None
+        };
+        SentrySide { canary, audit: self.audit.as_ref().map(AuditHandle::status) }
     }
 }
 
@@ -148,6 +183,8 @@ pub struct Intervals {
     pub resolve_after: Duration,
     /// For how long wrong signatures have to come, none of them right, before an alarm is raised.
     pub unverified: Duration,
+    /// How long a canary may take, and what comes after that.
+    pub canary: CanaryLimits,
     /// For how long PagerDuty has to take no events before the fallback webhook is told.
     pub outage_after: Duration,
     /// The pause before the fallback webhook is tried again; it doubles with each attempt.
@@ -160,6 +197,7 @@ impl Default for Intervals {
             check: Duration::from_secs(2),
             resolve_after: Duration::from_secs(15),
             unverified: UNVERIFIED,
+            canary: CanaryLimits::USUAL,
             outage_after: Duration::from_mins(1),
             fallback_pause: Duration::from_secs(2),
         }
@@ -212,7 +250,7 @@ impl AlarmTask {
     /// The same with other pauses. Must be called before [`AlarmTask::run`]: alarms start over.
     #[must_use]
     pub fn with_intervals(mut self, intervals: Intervals) -> Self {
-        self.monitor.limits.unverified = intervals.unverified;
+        (self.monitor.limits.unverified, self.monitor.limits.canary) = (intervals.unverified, intervals.canary);
         let alarms = Alarms::new(self.monitor.limits, intervals.resolve_after);
         Self { intervals, alarms, ..self }
     }

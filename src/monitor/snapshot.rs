@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::canary::CanaryStatus;
 use crate::delivery::DeliveryView;
 use crate::metrics::MetricsSnapshot;
 use crate::pagerduty::ServiceKey;
 use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, QueueError};
+use crate::sentry_api::audit::AuditStatus;
 
 /// A smaller difference is the drift of a clock, or the time between two readings, and no step.
 const STEP: TimeDelta = TimeDelta::seconds(2);
@@ -42,8 +44,19 @@ pub struct Snapshot {
     pub delivery: DeliveryView,
     /// The metrics.
     pub metrics: MetricsSnapshot,
+    /// What is known of Sentry's side.
+    pub sentry: SentrySide,
     /// What the fallback webhook was told; `None` when there is none.
     pub fallback: Option<FallbackView>,
+}
+
+/// What is known of Sentry's side: whether alerts can come from there.
+#[derive(Clone, Debug, Default)]
+pub struct SentrySide {
+    /// The canary; `None` where none is sent, the error when the queue cannot be read.
+    pub canary: Option<Result<CanaryStatus, QueueError>>,
+    /// The audit; `None` where Sentry's API is not asked.
+    pub audit: Option<AuditStatus>,
 }
 
 /// What the status page, `/api` and `/metrics` show of the fallback webhook.

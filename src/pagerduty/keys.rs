@@ -27,7 +27,7 @@ pub enum ServiceKeyError {
     #[error("has {0} characters, but an integration key has 32{hint}", hint = if *.0 == 20 { " (20 is the length of a REST API key: take the service's Integrations page instead)" } else { "" })]
     Length(usize),
     /// Something besides ASCII letters and digits.
-    #[error("holds something besides letters and digits")]
+    #[error("contains something other than letters and digits")]
     Characters,
 }
 

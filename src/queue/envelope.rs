@@ -320,45 +320,6 @@ pub struct WaitingEvent {
     pub blamed: Duration,
 }
 
-/// Everything the queue knows about one event.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Record {
-    /// Its number.
-    pub id: EventId,
-    /// Its state.
-    pub state: State,
-    /// The integration it goes to.
-    pub service_key: ServiceKey,
-    /// The incident it belongs to.
-    pub incident_key: IncidentKey,
-    /// What it does to the incident.
-    pub event_type: EventType,
-    /// The line people read first; empty for events that carry none.
-    pub description: String,
-    /// The JSON that is sent, counts included.
-    pub body: Vec<u8>,
-    /// How many alerts it stands for.
-    pub count: u32,
-    /// When the newest alert it stands for came.
-    pub received_at: DateTime<Utc>,
-    /// When the first alert it stands for came.
-    pub first_seen: DateTime<Utc>,
-    /// How many attempts were begun.
-    pub attempts: u32,
-    /// When the last of them was begun.
-    pub last_attempt_at: Option<DateTime<Utc>>,
-    /// When it is to be tried again; only after an attempt that failed.
-    pub next_attempt_at: Option<DateTime<Utc>>,
-    /// For how long in total the event itself has been to blame; see [`Disposition::Retry`].
-    pub blamed: Duration,
-    /// Why it is where it is, from its last [`Disposition`].
-    pub reason: Option<String>,
-    /// When it was delivered or became a dead letter.
-    pub finished_at: Option<DateTime<Utc>>,
-    /// Of a trigger that PagerDuty had not accepted by then: when a resolve of its incident came.
-    pub resolved_at: Option<DateTime<Utc>>,
-}
-
 /// The bytes to send of a trigger that stands for `count` alerts, the first of which came at `first_seen`.
 ///
 /// Until the first attempt the counts are columns beside the body, so that folding parses no JSON. Without `counts_at` the

@@ -86,6 +86,57 @@ pub enum QueueError {
         /// For how long, in seconds.
         seconds: u64,
     },
+    /// Another bridge delivers for the event's service key by now.
+    #[error("another bridge delivers for the service key of event {0} by now")]
+    Fenced(EventId),
+    /// The database's server cannot be reached, or is going away.
+    #[error(
+        "the database {database} cannot be reached ({reason}); see whether PostgreSQL runs there and lets the bridge connect; \
+         the bridge goes on by itself then"
+    )]
+    Unreachable {
+        /// The database.
+        database: String,
+        /// What the system or the server said.
+        reason: String,
+    },
+    /// The database's server did not answer in time. What it was asked to commit may be committed or not.
+    #[error(
+        "the database {database} has not answered within {milliseconds} ms; see whether PostgreSQL, its synchronous standby \
+         and the network to it still work; the bridge goes on by itself then"
+    )]
+    TimedOut {
+        /// The database.
+        database: String,
+        /// How long the bridge waited.
+        milliseconds: u64,
+    },
+    /// The database's server takes no writes.
+    #[error(
+        "the database {database} takes no writes: it is a standby, or is set to read-only; BRIDGE_DATABASE_URL has to lead to \
+         the primary server"
+    )]
+    ReadOnly {
+        /// The database.
+        database: String,
+    },
+    /// The database's server takes no more connections.
+    #[error(
+        "the database {database} takes no more connections; raise max_connections of PostgreSQL, or lower \
+         BRIDGE_DATABASE_DELIVERY_CONNECTIONS and BRIDGE_DATABASE_READ_CONNECTIONS"
+    )]
+    NoConnection {
+        /// The database.
+        database: String,
+    },
+    /// A transaction was ended from outside before it was committed. Trying again may well succeed.
+    #[error("a transaction in the database {database} was interrupted ({reason}); nothing of it is committed")]
+    Interrupted {
+        /// The database.
+        database: String,
+        /// By what.
+        reason: String,
+    },
     /// No space is left.
     #[error("the disk with the database {database} is full; free some space there, the bridge goes on by itself then")]
     Full {
@@ -202,6 +253,11 @@ impl QueueError {
             }
             error => error.to_string(),
         }
+    }
+
+    /// Whether nothing was committed, and the same may succeed when it is tried again at once.
+    pub(super) fn is_interruption(&self) -> bool {
+        matches!(self, Self::Interrupted { .. })
     }
 
     /// Whether the content of the database is damaged: the disk itself did all that it was asked to.

@@ -4,11 +4,12 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use thiserror::Error;
 
-use super::{EventId, Record, State};
+use super::{EventId, State};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 
 /// The number of an event (`7`) or of a rejected webhook (`r7`), as people write it.
@@ -127,28 +128,23 @@ pub struct Summary {
     pub next_attempt_at: Option<DateTime<Utc>>,
     /// When it was delivered or became a dead letter.
     pub finished_at: Option<DateTime<Utc>>,
-    /// Why it is where it is.
+    /// Why it is where it is, from its last [`Disposition`](super::Disposition).
     pub reason: Option<String>,
 }
 
-impl From<Record> for Summary {
-    fn from(record: Record) -> Self {
-        Self {
-            id: record.id,
-            state: record.state,
-            service_key: record.service_key,
-            incident_key: record.incident_key,
-            event_type: record.event_type,
-            description: record.description,
-            count: record.count,
-            attempts: record.attempts,
-            received_at: record.received_at,
-            first_seen: record.first_seen,
-            next_attempt_at: record.next_attempt_at,
-            finished_at: record.finished_at,
-            reason: record.reason,
-        }
-    }
+/// Everything the queue knows about one event.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Record {
+    /// What a list shows of it.
+    pub summary: Summary,
+    /// The JSON that is sent, counts included.
+    pub body: Vec<u8>,
+    /// When the last attempt was begun.
+    pub last_attempt_at: Option<DateTime<Utc>>,
+    /// For how long in total the event itself has been to blame; see [`Disposition::Retry`](super::Disposition::Retry).
+    pub blamed: Duration,
+    /// Of a trigger that PagerDuty had not accepted by then: when a resolve of its incident came.
+    pub resolved_at: Option<DateTime<Utc>>,
 }
 
 /// A rejected webhook in a list.

@@ -135,17 +135,17 @@ impl ItemDetails {
     #[must_use]
     pub fn of_event(record: Record, keys: ServiceKeys) -> Self {
         // Also where an alert's own texts hold the key.
-        let text = keys.clean(&record.service_key, String::from_utf8_lossy(&record.body).into_owned());
+        let text = keys.clean(&record.summary.service_key, String::from_utf8_lossy(&record.body).into_owned());
         let event = serde_json::from_str(&text).unwrap_or(Value::String(text));
         let kind = ItemKind::Event {
-            first_seen: time(record.first_seen),
+            first_seen: time(record.summary.first_seen),
             last_attempt_at: record.last_attempt_at.map(time),
-            finished_at: record.finished_at.map(time),
+            finished_at: record.summary.finished_at.map(time),
             resolved_at: record.resolved_at.map(time),
             blamed_seconds: record.blamed.as_secs_f64(),
             event,
         };
-        Self { summary: ItemSummary::of_event(record.into(), keys), kind }
+        Self { summary: ItemSummary::of_event(record.summary, keys), kind }
     }
 
     /// Of a rejected webhook, with each of `keys` masked where its text holds one.

@@ -7,33 +7,41 @@
 //! - [`held`]: webhooks that wait for the secret that made their signature
 //! - [`item`]: events and rejected webhooks, as people list them; [`json`]: as JSON
 //! - [`overview`]: the queue at a glance, and what needs attention
+//! - [`canary`]: when canaries were sent and came back
 //! - [`arrivals`]: announces to the deliveries what was committed; bounded
+//! - [`leases`]: which bridge delivers what, where several share the queue
 //! - `writer`: one task that commits together what has piled up (one fsync for many)
 //! - `decide`: all rules about incidents, folding, repetitions and attempts; pure
-//! - `store`: what a storage engine does; `sqlite`: the only place that knows SQL
+//! - `store`: what a storage engine does; `sqlite` and `postgres`: the only places that know SQL
+//! - [`memory`]: the queue in memory, for tests and for the simulation
+//! - [`durability`]: what a committed alert survives
 //! - [`retention`]: how long delivered events are kept, and what the metrics need after a restart
+//! - [`transfer`]: moves a whole queue to another database
 //! - [`error`]: what went wrong, as sentences for the operator
 
 pub mod admin;
 pub mod arrivals;
+pub mod canary;
 mod decide;
+pub mod durability;
 pub mod envelope;
 pub mod error;
 pub mod held;
 pub mod item;
 pub mod json;
-#[cfg(test)]
-mod memory;
+pub mod leases;
+pub mod memory;
 pub mod overview;
+mod postgres;
 mod reader;
 pub mod retention;
 mod sqlite;
 mod store;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 mod writer;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,22 +51,28 @@ use tokio::time::timeout;
 
 pub use admin::Editor;
 pub use arrivals::Arrivals;
+pub use canary::{CanaryChange, CanaryRecord};
+pub use decide::Settle;
+pub use durability::{Durability, Survives};
 pub use envelope::{
-    Accepted, Arrival, Begun, Content, Disposition, Enqueue, Enqueued, Envelope, EventId, Record, State, WaitingEvent,
+    Accepted, Arrival, Begun, Content, Disposition, Enqueue, Enqueued, Envelope, EventId, State, WaitingEvent,
 };
 pub use error::QueueError;
 pub use held::{Held, HeldId, HeldSender, HeldSummary};
-pub use item::{ItemId, NoItemId, Rejected, RejectedId, RejectedSummary, Summary};
+pub use item::{ItemId, NoItemId, Record, Rejected, RejectedId, RejectedSummary, Summary};
+pub use leases::{BridgeId, Fence};
 pub use overview::{Backlog, DeadLetters, Destination, FirstInLine, IncidentState, OutageNotice, Overview};
-pub use reader::{DeliveryReads, KeysInLine, ListReads, LookedAgain, Page, Reader, Reads, StatusReads, Unreadable};
+pub use reader::{DeliveryReads, ListReads, Page, Reader, Reads, Recheck, StatusReads, Unreadable, WaitingKeys};
 pub use retention::Retention;
+pub use store::Begin;
 pub use writer::status::Commit;
 
-use decide::Settle;
+use crate::config::{DatabaseConfig, DatabaseUrl};
 use held::HeldRoom;
 use item::MAX_REJECTED_BYTES;
-use store::Begin;
-use writer::status::WriterStatus;
+use leases::LeaseStore;
+use store::Store;
+use writer::status::{Observe, WriterStatus};
 use writer::{Command, Maintenance, Operation};
 
 /// A commit, or a look, that takes longer is stuck. Longer than a connection waits for another process's lock, for which
@@ -71,30 +85,86 @@ const STUCK: Duration = Duration::from_secs(10);
 /// that.
 #[derive(Clone, Debug)]
 pub struct Queue {
-    commands: mpsc::Sender<Command>,
-    status: Arc<WriterStatus>,
+    config: Arc<DatabaseConfig>,
+    /// Commits what webhooks bring.
+    intake: WriterHandle,
+    /// Commits what the deliveries and the maintenance ask for. For SQLite it is the same writer; for PostgreSQL one with a
+    /// connection of its own, so that no webhook waits for them.
+    delivery: WriterHandle,
     reader: Reader,
+    /// `None` for SQLite, which one bridge has for itself.
+    leases: Option<Arc<dyn LeaseStore>>,
     held_room: HeldRoom,
 }
 
+/// A way to a writer.
+#[derive(Clone, Debug)]
+struct WriterHandle {
+    commands: mpsc::Sender<Command>,
+    status: Arc<WriterStatus>,
+}
+
+impl WriterHandle {
+    fn spawn(store: impl Store) -> Self {
+        let status = Arc::new(WriterStatus::default());
+        Self { commands: writer::spawn(store, Arc::clone(&status)), status }
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Command,
+    ) -> Result<T, QueueError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| QueueError::Closed)?;
+        answer.await.map_err(|_| QueueError::Closed)?
+    }
+
+    async fn operate<T>(
+        &self,
+        operation: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Operation,
+    ) -> Result<T, QueueError> {
+        self.ask(|reply| Command::Operation(operation(reply))).await
+    }
+}
+
 impl Queue {
-    /// Opens the queue in the SQLite file `path`, creates it where there is none, and brings its tables up to date.
+    /// Opens the queue in a database, and brings its tables up to date; an SQLite file is created where there is none.
     ///
     /// Must be called inside a tokio runtime, which has to outlive the queue.
     ///
     /// # Errors
     ///
-    /// When the file cannot be used, belongs to a newer program, or another bridge has it open.
-    pub async fn open(path: &Path) -> Result<Self, QueueError> {
-        let engine = sqlite::Engine::open(path).await?;
-        Ok(Self::start(engine))
+    /// When the database cannot be used, belongs to a newer program, or is an SQLite file that another bridge has open.
+    pub async fn open(database: impl Into<DatabaseConfig>) -> Result<Self, QueueError> {
+        let config = database.into();
+        match &config.url {
+            DatabaseUrl::Sqlite(path) => {
+                let engine = sqlite::Engine::open(path).await?;
+                Ok(Self::on_sqlite(config, engine))
+            }
+            DatabaseUrl::Postgres(url) => {
+                let engine = postgres::PostgresEngine::open(&config, url).await?;
+                let reader = Reader::of(engine.reads());
+                let delivery = WriterHandle::spawn(engine.another());
+                let leases: Arc<dyn LeaseStore> = Arc::new(postgres::PostgresLeases::new(engine.another()));
+                let intake = WriterHandle::spawn(engine);
+                let (leases, held_room) = (Some(leases), HeldRoom::default());
+                Ok(Self { config: Arc::new(config), intake, delivery, reader, leases, held_room })
+            }
+        }
     }
 
-    fn start(engine: sqlite::Engine) -> Self {
+    fn on_sqlite(config: DatabaseConfig, engine: sqlite::Engine) -> Self {
         let reader = Reader::of(engine.reads());
-        let status = Arc::new(WriterStatus::default());
-        let commands = writer::spawn(engine, Arc::clone(&status));
-        Self { commands, status, reader, held_room: HeldRoom::default() }
+        let (leases, held_room) = (None, HeldRoom::default());
+        let writer = WriterHandle::spawn(engine);
+        Self { config: Arc::new(config), intake: writer.clone(), delivery: writer, reader, leases, held_room }
+    }
+
+    /// Where it is kept which bridge delivers what; `None` where nobody else uses the queue.
+    #[must_use]
+    pub fn leases(&self) -> Option<Arc<dyn LeaseStore>> {
+        self.leases.clone()
     }
 
     /// What is committed.
@@ -107,9 +177,9 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// When the file cannot be opened once more.
+    /// When the database cannot be opened once more.
     pub async fn editor(&self) -> Result<Editor, QueueError> {
-        Editor::open(Path::new(&self.reader.database())).await
+        Editor::open(&*self.config).await
     }
 
     /// Takes what a webhook brings. It is committed when this returns.
@@ -124,7 +194,7 @@ impl Queue {
     ///
     /// When it could not be committed; then nothing of it is in the queue.
     pub async fn enqueue(&self, enqueue: Enqueue) -> Result<Enqueued, QueueError> {
-        self.operate(|reply| Operation::Enqueue(Box::new(enqueue), reply)).await
+        self.intake.operate(|reply| Operation::Enqueue(Box::new(enqueue), reply)).await
     }
 
     /// Takes one event, as [`Queue::enqueue`] does.
@@ -151,16 +221,23 @@ impl Queue {
     /// When it could neither be committed nor read, [`QueueError::NotWaiting`] when the event no longer waits, or
     /// [`QueueError::Behind`] when an earlier one of its incident is.
     pub async fn begin(&self, id: EventId, at: DateTime<Utc>) -> Result<Begun, QueueError> {
-        self.begin_past(id, at, Vec::new()).await
+        self.begin_past(id, at, Vec::new(), None).await
     }
 
-    /// The same, going past earlier events of its incident that cannot be read: those are not waited for.
+    /// The same, going past earlier events of its incident that cannot be read: those are not waited for. Where several
+    /// bridges share the queue, `fence` is by which right.
     ///
     /// # Errors
     ///
-    /// As for [`Queue::begin`].
-    pub async fn begin_past(&self, id: EventId, at: DateTime<Utc>, past: Vec<EventId>) -> Result<Begun, QueueError> {
-        self.operate(|reply| Operation::Begin(Begin { id, at, past }, reply)).await
+    /// As for [`Queue::begin`]; [`QueueError::Fenced`] when another bridge delivers for the service key by now.
+    pub async fn begin_past(
+        &self,
+        id: EventId,
+        at: DateTime<Utc>,
+        past: Vec<EventId>,
+        fence: Option<Fence>,
+    ) -> Result<Begun, QueueError> {
+        self.delivery.operate(|reply| Operation::Begin(Begin { id, at, past, fence }, reply)).await
     }
 
     /// Keeps how an attempt ended. It is committed when this returns.
@@ -169,7 +246,22 @@ impl Queue {
     ///
     /// When it could not be committed, or [`QueueError::NotWaiting`] when the event no longer waits.
     pub async fn settle(&self, id: EventId, disposition: Disposition, at: DateTime<Utc>) -> Result<(), QueueError> {
-        self.operate(|reply| Operation::Settle(Settle { id, disposition, at }, reply)).await
+        self.settle_fenced(id, disposition, at, None).await
+    }
+
+    /// The same; where several bridges share the queue, `fence` is the right by which the attempt began.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Queue::settle`], which takes an event that another bridge delivers by now for one that no longer waits.
+    pub async fn settle_fenced(
+        &self,
+        id: EventId,
+        disposition: Disposition,
+        at: DateTime<Utc>,
+        fence: Option<Fence>,
+    ) -> Result<(), QueueError> {
+        self.delivery.operate(|reply| Operation::Settle(Settle { id, disposition, at, fence }, reply)).await
     }
 
     /// Keeps a webhook that was rejected, and lets the oldest ones go for it where there are too many. It is committed
@@ -182,7 +274,7 @@ impl Queue {
         if rejected.body.len() > MAX_REJECTED_BYTES as usize {
             return Err(QueueError::TooLarge);
         }
-        self.operate(|reply| Operation::Reject(rejected, reply)).await
+        self.intake.operate(|reply| Operation::Reject(rejected, reply)).await
     }
 
     /// Holds a webhook whose signature no known secret made, if there is room for it. It is committed when this returns
@@ -195,7 +287,7 @@ impl Queue {
     /// When it could not be committed.
     pub async fn hold(&self, held: Held) -> Result<bool, QueueError> {
         let Some(taken) = self.held_room.take(held.sender, held.body.len() as u64) else { return Ok(false) };
-        self.operate(|reply| Operation::Hold(Box::new(held), reply)).await?;
+        self.intake.operate(|reply| Operation::Hold(Box::new(held), reply)).await?;
         taken.keep();
         Ok(true)
     }
@@ -221,13 +313,16 @@ impl Queue {
     /// listens, nothing is kept.
     #[must_use]
     pub fn arrivals(&self) -> Arrivals {
-        self.status.listen()
+        self.intake.status.listen()
     }
 
     /// Calls `observe` for every commit from now on, before anybody in it is answered. It is called by the one task that
     /// writes, so it has to be quick. There is one observer: the first one stays.
     pub fn observe(&self, observe: impl Fn(&Commit<'_>) + Send + Sync + 'static) {
-        self.status.observe(observe);
+        let observe: Arc<Observe> = Arc::new(observe);
+        for writer in [&self.intake, &self.delivery] {
+            writer.status.observe(Arc::clone(&observe));
+        }
     }
 
     /// Commits something as large as a large alert (64 KiB) and returns how long that took.
@@ -242,11 +337,11 @@ impl Queue {
 
     async fn probe_within(&self, patience: Duration) -> Result<Duration, QueueError> {
         let stuck = |time: Duration| QueueError::Stuck { database: self.reader.database(), seconds: time.as_secs() };
-        if let Some(time) = self.status.busy_for().filter(|time| *time >= patience) {
+        if let Some(time) = self.intake.status.busy_for().filter(|time| *time >= patience) {
             return Err(stuck(time));
         }
         let begun = Instant::now();
-        let probed = timeout(patience, self.operate(Operation::Probe)).await;
+        let probed = timeout(patience, self.intake.operate(Operation::Probe)).await;
         probed.map_err(|_| stuck(begun.elapsed()))??;
         Ok(begun.elapsed())
     }
@@ -255,13 +350,14 @@ impl Queue {
     /// one that failed it takes another alert to know, or [`Queue::probe`].
     #[must_use]
     pub fn is_well(&self) -> bool {
-        self.status.is_well() && self.status.busy_for().is_none_or(|time| time < STUCK)
+        self.intake.status.is_well() && self.intake.status.busy_for().is_none_or(|time| time < STUCK)
     }
 
     /// How many commits were made since the queue was opened.
     #[must_use]
     pub fn commits(&self) -> u64 {
-        self.status.commits()
+        let (intake, delivery) = (&self.intake.status, &self.delivery.status);
+        if Arc::ptr_eq(intake, delivery) { intake.commits() } else { intake.commits() + delivery.commits() }
     }
 
     /// Commits what was sent, writes everything into the one file, and closes it. Every handle is closed by it.
@@ -272,35 +368,25 @@ impl Queue {
     pub async fn close(&self) -> Result<(), QueueError> {
         // The writer's connection has to be the last one: SQLite then leaves a single file.
         self.reader.close().await;
-        self.ask(Command::Close).await
+        if !self.delivery.commands.same_channel(&self.intake.commands) {
+            self.delivery.ask(Command::Close).await?;
+        }
+        self.intake.ask(Command::Close).await
     }
 
-    /// Returns when nothing can be committed any more, because the one task that writes has ended: after
-    /// [`Queue::close`], or when it failed.
+    /// Returns when nothing can be committed any more, because a task that writes has ended: after [`Queue::close`], or when
+    /// it failed.
     pub async fn writer_ended(&self) {
-        self.commands.closed().await;
-    }
-
-    async fn operate<T>(
-        &self,
-        operation: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Operation,
-    ) -> Result<T, QueueError> {
-        self.ask(|reply| Command::Operation(operation(reply))).await
+        tokio::select! {
+            () = self.intake.commands.closed() => {}
+            () = self.delivery.commands.closed() => {}
+        }
     }
 
     async fn maintain<T>(
         &self,
         task: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Maintenance,
     ) -> Result<T, QueueError> {
-        self.ask(|reply| Command::Maintenance(task(reply))).await
-    }
-
-    async fn ask<T>(
-        &self,
-        command: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Command,
-    ) -> Result<T, QueueError> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.map_err(|_| QueueError::Closed)?;
-        answer.await.map_err(|_| QueueError::Closed)?
+        self.delivery.ask(|reply| Command::Maintenance(task(reply))).await
     }
 }

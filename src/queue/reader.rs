@@ -2,17 +2,18 @@
 
 use std::fmt::Debug;
 use std::ops::Deref;
-use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::postgres::PostgresReads;
 use super::sqlite::SqliteReads;
 use super::{
-    Backlog, EventId, Held, HeldId, HeldSummary, IncidentState, OutageNotice, Overview, QueueError, Record, Rejected,
-    RejectedId, RejectedSummary, State, Summary, WaitingEvent,
+    Backlog, CanaryRecord, Durability, EventId, Held, HeldId, HeldSummary, IncidentState, OutageNotice, Overview,
+    QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary, WaitingEvent,
 };
+use crate::config::{DatabaseConfig, DatabaseUrl};
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{IncidentKey, ServiceKey};
 
@@ -21,13 +22,17 @@ use crate::pagerduty::{IncidentKey, ServiceKey};
 pub struct Reader(Arc<dyn Reads>);
 
 impl Reader {
-    /// Opens the SQLite file `path` for reading only; a bridge may be running on it.
+    /// Opens a database for reading only; bridges may be running on it.
     ///
     /// # Errors
     ///
-    /// When there is no such file, or its tables are not those of this program.
-    pub async fn open(path: &Path) -> Result<Self, QueueError> {
-        Ok(Self::of(SqliteReads::open(path).await?))
+    /// When there is no such database, or its tables are not those of this program.
+    pub async fn open(database: impl Into<DatabaseConfig>) -> Result<Self, QueueError> {
+        let config = database.into();
+        match &config.url {
+            DatabaseUrl::Sqlite(path) => Ok(Self::of(SqliteReads::open(path).await?)),
+            DatabaseUrl::Postgres(url) => Ok(Self::of(PostgresReads::open(&config, url).await?)),
+        }
     }
 
     pub(super) fn of(reads: impl Reads + 'static) -> Self {
@@ -56,9 +61,6 @@ pub trait Reads: DeliveryReads + ListReads + StatusReads + Debug + Send + Sync {
 /// What the deliveries read. Nobody else uses their connections, so they wait for nobody.
 #[async_trait]
 pub trait DeliveryReads {
-    /// The service keys with waiting events.
-    async fn keys_waiting(&self) -> Result<Vec<ServiceKey>, QueueError>;
-
     /// The first `limit` waiting events of `key` after `after`, in order.
     async fn waiting(
         &self,
@@ -72,10 +74,10 @@ pub trait DeliveryReads {
     async fn page(&self, key: &ServiceKey, after: Option<EventId>, limit: u32) -> Result<Page, QueueError>;
 
     /// The service keys with waiting events, and the waiting events of what is none.
-    async fn keys_in_line(&self) -> Result<KeysInLine, QueueError>;
+    async fn waiting_keys(&self) -> Result<WaitingKeys, QueueError>;
 
     /// Whether a waiting event can be read, its body included.
-    async fn look_again(&self, id: EventId) -> Result<LookedAgain, QueueError>;
+    async fn recheck(&self, id: EventId) -> Result<Recheck, QueueError>;
 
     /// When events were last attempted and how often in all, for last attempts from `since` to `now`, earliest first: what
     /// the rate limiter of each service key has to count after a restart. Discarded events are among them for at least half
@@ -131,7 +133,7 @@ pub trait ListReads {
     async fn rejected(&self, id: RejectedId) -> Result<Option<Rejected>, QueueError>;
 
     /// Those of `ids` that wait, by an index, whether they can be read or not.
-    async fn in_line(&self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError>;
+    async fn still_waiting(&self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError>;
 
     /// The bodies of the triggers of an incident at an integration that came within `reach` of `around`, in any state.
     async fn triggers_around(
@@ -158,6 +160,12 @@ pub trait StatusReads {
 
     /// How many delivered events are kept.
     async fn delivered(&self) -> Result<u64, QueueError>;
+
+    /// What a committed alert survives in this database.
+    async fn durability(&self) -> Result<Durability, QueueError>;
+
+    /// The canary that was the last to come back, and all that were sent after it, the oldest first; at most 256.
+    async fn canaries(&self) -> Result<Vec<CanaryRecord>, QueueError>;
 
     /// Every held webhook, in the order in which they came.
     async fn held_summaries(&self) -> Result<Vec<HeldSummary>, QueueError>;
@@ -196,18 +204,18 @@ pub struct Page {
     pub last: bool,
 }
 
-/// The service keys with waiting events, from [`Reader::keys_in_line`](super::DeliveryReads::keys_in_line).
+/// The service keys with waiting events, from [`Reader::waiting_keys`](super::DeliveryReads::waiting_keys).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct KeysInLine {
+pub struct WaitingKeys {
     /// Those that can be read, in order.
     pub keys: Vec<ServiceKey>,
     /// Waiting events of what is no service key.
     pub unreadable: Vec<Unreadable>,
 }
 
-/// Whether an event that could not be read can be by now, from [`Reader::look_again`](super::DeliveryReads::look_again).
+/// Whether an event that could not be read can be by now, from [`Reader::recheck`](super::DeliveryReads::recheck).
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum LookedAgain {
+pub enum Recheck {
     /// It can be, and waits for this integration.
     Readable(ServiceKey),
     /// It cannot.

@@ -4,20 +4,28 @@
 //! is decided from both, all in one transaction. An engine knows no rule about incidents.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt::Debug;
 use std::future::Future;
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::decide::times::Window;
 use super::envelope::{Begun, Envelope, EventId, State, with_counts_of};
-use super::{Held, OutageNotice, QueueError, Rejected, RejectedId};
+use super::held::{Held, HeldId};
+use super::leases::Fence;
+use super::{CanaryChange, OutageNotice, QueueError, Rejected, RejectedId};
 use crate::ingest::DedupKey;
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 
 /// Where a queue is kept. One task at a time writes by it.
 pub(super) trait Store: Send + 'static {
+    /// Whether several bridges write here. What one of them learns, the others then learn from here.
+    const IS_SHARED: bool;
+
     /// Reads what `wanted` names, and keeps others from changing that until [`apply`](Self::apply): the first half of a
     /// transaction. An engine that several bridges share locks the incident queues in the order of `wanted`, and leaves
     /// out events that another bridge delivers.
@@ -27,6 +35,11 @@ pub(super) trait Store: Send + 'static {
     /// a transaction of its own.
     fn apply(&mut self, plan: &Plan<'_>) -> impl Future<Output = Result<Committed, QueueError>> + Send;
 
+    /// Until how long after its first try a transaction that was interrupted may begin again; zero where none ever is.
+    fn retry_within(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Reads what `wanted` names without any transaction, also while nothing can be written.
     fn peek(&self, wanted: &Wanted) -> impl Future<Output = Result<Known, QueueError>> + Send;
 
@@ -35,6 +48,13 @@ pub(super) trait Store: Send + 'static {
 
     /// Stores what the metrics need after a restart.
     fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Stores what happened to a canary, and returns when it was sent if that is news: not for one that came back before,
+    /// and not for one that is not stored. Of many canaries the oldest are deleted.
+    fn write_canary(
+        &mut self,
+        change: &CanaryChange,
+    ) -> impl Future<Output = Result<Option<DateTime<Utc>>, QueueError>> + Send;
 
     /// Stores what the fallback webhook was told last.
     fn write_outage_notice(&mut self, notice: OutageNotice) -> impl Future<Output = Result<(), QueueError>> + Send;
@@ -49,6 +69,23 @@ pub(super) trait Store: Send + 'static {
     fn close(self) -> impl Future<Output = Result<(), QueueError>> + Send;
 }
 
+/// A connection for changes from outside, beside that of a bridge, which notices each of them.
+#[async_trait]
+pub(super) trait Edits: Debug + Send + Sync {
+    /// As [`Store::load`].
+    async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError>;
+
+    /// As [`Store::apply`]. It also changes what [`generation`](super::DeliveryReads::generation) returns.
+    async fn apply(&mut self, plan: &Plan<'_>) -> Result<Committed, QueueError>;
+
+    /// Stops using the database.
+    async fn close(self: Box<Self>) -> Result<(), QueueError>;
+}
+
+/// For how long the attempts of discarded events are kept, counted back from the latest of them. The rate limiter looks back over
+/// one minute and the longest time an attempt takes.
+pub(super) const KEEP_DISCARDED_ATTEMPTS: TimeDelta = TimeDelta::minutes(30);
+
 /// The events of one incident at one integration, which are delivered in their order.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) struct IncidentQueue {
@@ -58,11 +95,15 @@ pub(super) struct IncidentQueue {
 
 /// An attempt that is to begin.
 #[derive(Clone, Debug)]
-pub(super) struct Begin {
-    pub(super) id: EventId,
-    pub(super) at: DateTime<Utc>,
+pub struct Begin {
+    /// The event.
+    pub id: EventId,
+    /// When it begins.
+    pub at: DateTime<Utc>,
     /// Earlier events of its incident that are not waited for.
-    pub(super) past: Vec<EventId>,
+    pub past: Vec<EventId>,
+    /// By which right; `None`: nobody else uses the queue.
+    pub fence: Option<Fence>,
 }
 
 /// Why an attempt does not begin.
@@ -72,6 +113,8 @@ pub(super) enum NotBegun {
     NotWaiting,
     /// This event of its incident goes first.
     Behind(EventId),
+    /// Another bridge delivers for its service key.
+    Fenced,
 }
 
 /// Which delivered events and closed incidents are deleted, oldest first.
@@ -94,12 +137,23 @@ pub(super) struct Wanted {
     pub(super) incidents: Vec<IncidentKey>,
     /// Webhooks that may have been received before.
     pub(super) seen: Vec<DedupKey>,
+    /// What other bridges may have been told within the dedup window; only where the store is shared.
+    pub(super) said: Vec<DedupKey>,
     /// Events whose attempts have ended.
     pub(super) settling: Vec<EventId>,
     /// Events whose attempts begin, each with the events that it does not wait for.
     pub(super) beginning: Vec<(EventId, Vec<EventId>)>,
     /// Events whose attempts began without being recorded.
     pub(super) unrecorded: Vec<EventId>,
+    /// By which right events of `settling` and `beginning` are settled and begun, the latest of each. Those that are not
+    /// among these need none.
+    pub(super) fences: BTreeMap<EventId, Fence>,
+    /// Events that are revived or discarded.
+    pub(super) editing: Vec<EventId>,
+    /// Rejected webhooks that are changed or deleted.
+    pub(super) rejected: Vec<RejectedId>,
+    /// Held webhooks that are deleted.
+    pub(super) held: Vec<HeldId>,
     /// Nothing is folded into waiting events, so that the ends of queues are not read.
     pub(super) unfolded: bool,
 }
@@ -113,10 +167,20 @@ pub(super) struct Known {
     /// The last resolve of each incident, however old.
     pub(super) resolves: HashMap<IncidentKey, Resolve>,
     pub(super) seen: HashMap<DedupKey, Seen>,
+    /// When each came last.
+    pub(super) said: HashMap<DedupKey, DateTime<Utc>>,
     /// Those that wait.
     pub(super) settling: HashMap<EventId, Settling>,
     /// Those that wait, of both kinds.
     pub(super) beginning: HashMap<EventId, Attemptable>,
+    /// Those of `fences` whose lease has another owner or another number by now, or is none. They are not among the others.
+    /// The leases of the others stay as they are until [`apply`](Store::apply).
+    pub(super) fenced: BTreeSet<EventId>,
+    pub(super) editing: HashMap<EventId, Editable>,
+    /// Those that are there.
+    pub(super) rejected: HashSet<RejectedId>,
+    /// Those that are there.
+    pub(super) held: HashSet<HeldId>,
 }
 
 /// A waiting trigger that was never attempted, at the end of its incident queue.
@@ -198,11 +262,46 @@ pub(super) struct Attemptable {
     pub(super) received_at: DateTime<Utc>,
 }
 
+/// An event in any state that is revived or discarded. What of it cannot be read does not keep it from that.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Editable {
+    pub(super) state: State,
+    /// `None` where a key cannot be read.
+    pub(super) queue: Option<IncidentQueue>,
+    /// `None` where it cannot be read.
+    pub(super) event_type: Option<EventType>,
+    pub(super) sentry_at: Option<DateTime<Utc>>,
+    pub(super) attempts: u32,
+    pub(super) last_attempt_at: Option<DateTime<Utc>>,
+    /// When it was delivered or became a dead letter.
+    pub(super) finished_at: Option<DateTime<Utc>>,
+    /// When a resolve of its incident came after it.
+    pub(super) resolved_at: Option<DateTime<Utc>>,
+    /// Whether a later trigger of its incident queue waits.
+    pub(super) trigger_waits: bool,
+    /// Where its incident is open: the event that opened it, if that is known, and when.
+    pub(super) opened: Option<(Option<EventId>, DateTime<Utc>)>,
+}
+
 /// What one transaction writes, in this order.
 #[derive(Debug, Default)]
 pub(super) struct Plan<'b> {
     /// Whether to write something as large as a large alert.
     pub(super) probe: bool,
+    /// Dead letters that wait again, each from this moment on: with nothing blamed, and without reason, time of the next
+    /// attempt and end. Their attempts stay as they are, for the rate limiter counts them.
+    pub(super) revived: Vec<(EventId, DateTime<Utc>)>,
+    /// Events that are deleted, with their bodies.
+    pub(super) discarded: Vec<EventId>,
+    /// What the rate limiter has to know of them after a restart: the service key, when the last attempt began, and how
+    /// many there were. Kept for [`KEEP_DISCARDED_ATTEMPTS`].
+    pub(super) discarded_attempts: Vec<(&'b ServiceKey, DateTime<Utc>, u32)>,
+    /// Rejected webhooks that are deleted.
+    pub(super) forget_rejected: Vec<RejectedId>,
+    /// Held webhooks that are deleted.
+    pub(super) forget_held: Vec<HeldId>,
+    /// Why webhooks were rejected once more.
+    pub(super) reasons: Vec<(RejectedId, &'b str)>,
     /// Attempts that begin or began.
     pub(super) attempts: Vec<Attempted>,
     /// Events whose counts are inserted into their bodies from now on.
@@ -219,6 +318,8 @@ pub(super) struct Plan<'b> {
     pub(super) forget_seen: Vec<&'b IncidentKey>,
     /// Webhooks that are seen from now on.
     pub(super) seen: Vec<(&'b DedupKey, &'b IncidentKey, EventType)>,
+    /// What webhooks say, each once, with the time they came; only where the store is shared.
+    pub(super) said: Vec<(&'b DedupKey, DateTime<Utc>)>,
     /// What happens to events after their attempts.
     pub(super) settled: Vec<Settled<'b>>,
     /// Incidents that PagerDuty has opened or closed by now.

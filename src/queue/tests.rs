@@ -38,6 +38,7 @@ async fn engine() -> (TempDir, PathBuf, Engine) {
 #[tokio::test]
 async fn a_commit_that_hangs_is_found_out_and_asked_no_more() {
     let (_directory, path, engine) = engine().await;
+    let opened = path.clone();
     let ((began, begins), (hang, end)) = (mpsc::channel(), mpsc::channel::<()>());
     let end = Mutex::new(end);
     let (hand_over, handed_over) = mpsc::channel();
@@ -45,7 +46,7 @@ async fn a_commit_that_hangs_is_found_out_and_asked_no_more() {
     let writer = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let queue = Queue::start(engine);
+            let queue = Queue::on_sqlite((&opened).into(), engine);
             queue.observe(move |_| {
                 began.send(()).unwrap_or_default();
                 let _ = end.lock().unwrap().recv();
@@ -62,10 +63,10 @@ async fn a_commit_that_hangs_is_found_out_and_asked_no_more() {
     let error = queue.probe_within(patience).await.unwrap_err();
     assert!(matches!(error, QueueError::Stuck { .. }), "{error:?}");
     assert!(error.to_string().contains(&path.display().to_string()), "{error}");
-    let room = queue.commands.capacity();
+    let room = queue.intake.commands.capacity();
     let error = queue.probe_within(patience).await.unwrap_err();
     assert!(matches!(error, QueueError::Stuck { .. }), "{error:?}");
-    assert_eq!(queue.commands.capacity(), room, "what hangs is asked for more");
+    assert_eq!(queue.intake.commands.capacity(), room, "what hangs is asked for more");
 
     drop(hang);
     writer.join().unwrap();
@@ -77,7 +78,7 @@ async fn a_full_disk_refuses_and_the_queue_goes_on_once_there_is_space() {
     // SQLite answers as on a full disk. The limit belongs to this connection.
     let pages = engine.pragma("PRAGMA page_count").await;
     assert_eq!(engine.pragma(&format!("PRAGMA max_page_count = {}", pages + 8)).await, pages + 8);
-    let queue = Queue::start(engine);
+    let queue = Queue::on_sqlite((&path).into(), engine);
 
     let small = queue.accept(event("1", 100)).await.unwrap().id;
     for answer in
@@ -90,7 +91,7 @@ async fn a_full_disk_refuses_and_the_queue_goes_on_once_there_is_space() {
     }
     assert!(!queue.is_well());
     assert_eq!(queue.reader().overview().await.unwrap().waiting, 1);
-    assert_eq!(queue.reader().get(small).await.unwrap().unwrap().count, 1);
+    assert_eq!(queue.reader().get(small).await.unwrap().unwrap().summary.count, 1);
 
     // A mark is small enough for a disk that takes no alert.
     queue.begin(small, DateTime::UNIX_EPOCH).await.unwrap();
@@ -105,7 +106,7 @@ async fn a_full_disk_refuses_and_the_queue_goes_on_once_there_is_space() {
 async fn a_lock_of_another_program_refuses_and_the_queue_goes_on_once_it_is_gone() {
     let (_directory, path, mut engine) = engine().await;
     engine.pragma("PRAGMA busy_timeout = 0").await;
-    let queue = Queue::start(engine);
+    let queue = Queue::on_sqlite((&path).into(), engine);
     let mut other = rival(&path).await;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
     let error = queue.accept(event("1", 1)).await.expect_err("it was committed beside another writer");

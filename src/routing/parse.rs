@@ -76,12 +76,12 @@ pub struct RouteError {
 pub enum RouteFault {
     /// There are not exactly 3 fields.
     #[error(
-        "has {0} field{s}, but a route has 3: `tag,value,KEY` (a value that holds `,` or `;` goes in double quotes)",
+        "has {0} field{s}, but a route has 3: `tag,value,KEY` (put a value that contains `,` or `;` in double quotes)",
         s = if *.0 == 1 { "" } else { "s" }
     )]
     Fields(usize),
     /// Nothing stands before the first comma.
-    #[error("names no tag before its first comma")]
+    #[error("has no tag before its first comma")]
     NoName,
     /// Nothing stands between the commas. Sentry keeps no empty tags, so the line could never match.
     #[error("has no value between its commas, so it would never match")]
@@ -235,12 +235,12 @@ mod tests {
         assert_eq!(
             refusals(&text),
             [
-                "line 2 has 2 fields, but a route has 3: `tag,value,KEY` (a value that holds `,` or `;` goes in double quotes)",
-                "line 3 names no tag before its first comma",
+                "line 2 has 2 fields, but a route has 3: `tag,value,KEY` (put a value that contains `,` or `;` in double quotes)",
+                "line 3 has no tag before its first comma",
                 "line 4 has no value between its commas, so it would never match",
                 "line 5 ends in a key that has 33 characters, but an integration key has 32",
-                "line 6 has 4 fields, but a route has 3: `tag,value,KEY` (a value that holds `,` or `;` goes in double quotes)",
-                "line 7 has 1 field, but a route has 3: `tag,value,KEY` (a value that holds `,` or `;` goes in double quotes)",
+                "line 6 has 4 fields, but a route has 3: `tag,value,KEY` (put a value that contains `,` or `;` in double quotes)",
+                "line 7 has 1 field, but a route has 3: `tag,value,KEY` (put a value that contains `,` or `;` in double quotes)",
             ]
         );
     }

@@ -72,7 +72,7 @@ pub enum Rejection {
     #[error(transparent)]
     NotJson(#[from] NotJson),
     /// It is JSON, but not of Sentry.
-    #[error("the body is JSON, but no webhook of Sentry: it has neither an event nor a project")]
+    #[error("the body is JSON, but not a Sentry webhook: no event or project")]
     NotSentry,
     /// It looks like Sentry's, but there is nothing to make an incident key from.
     #[error(

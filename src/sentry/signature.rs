@@ -5,6 +5,8 @@
 //! parsed and written again differs in numbers, escapes and blanks (sentry#71025). Nothing else is signed, not even a
 //! time, so the signature of a captured body stays valid for ever.
 
+use std::fmt;
+
 use crate::config::ClientSecret;
 
 /// The header of webhooks.
@@ -13,7 +15,10 @@ pub const HOOK_SIGNATURE: &str = "Sentry-Hook-Signature";
 /// The header of requests that Sentry's own pages send, such as the validation of an alert rule's action.
 pub const APP_SIGNATURE: &str = "Sentry-App-Signature";
 
-/// The value of one of the headers.
+/// The header that says when a webhook was sent, in seconds since 1970. It is not signed.
+pub const HOOK_TIMESTAMP: &str = "Sentry-Hook-Timestamp";
+
+/// The value of one of the headers of signatures.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Signature([u8; 32]);
 
@@ -28,9 +33,15 @@ impl Signature {
         (!digits.iter().any(u8::is_ascii_uppercase)).then_some(Self(bytes))
     }
 
-    /// A signature of these bytes.
+    /// The signature of `body` with `secret`.
     #[must_use]
-    pub fn of(bytes: [u8; 32]) -> Self {
+    pub fn of(body: &[u8], secret: &ClientSecret) -> Self {
+        Self(secret.sign(body))
+    }
+
+    /// The signature that has these bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
@@ -44,6 +55,12 @@ impl Signature {
     #[must_use]
     pub fn is_by(&self, secrets: &[ClientSecret], body: &[u8]) -> bool {
         secrets.iter().fold(false, |right, secret| secret.signed(body, &self.0) | right)
+    }
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
     }
 }
 
@@ -70,6 +87,8 @@ mod tests {
     fn the_signature_of_the_raw_body_is_right() {
         assert!(is_signed(OLD, BODY, BY_OLD));
         assert!(is_signed(NEW, BODY, BY_NEW));
+        let secret = ClientSecret::parse_list(OLD).unwrap();
+        assert_eq!(Signature::of(BODY, &secret[0]).to_string(), BY_OLD);
     }
 
     #[test]

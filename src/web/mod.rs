@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpResponse, guard};
+use actix_web::{HttpResponse, Resource, Route, guard};
 
 use tokio::sync::watch;
 
@@ -110,34 +110,60 @@ impl AppState {
     }
 }
 
-/// Adds every endpoint to an application.
-pub fn routes(config: &mut ServiceConfig) {
+/// Which endpoints a listener serves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Endpoints {
+    /// All of them.
+    All,
+    /// What Sentry and load balancers use: the webhook, and the health.
+    Public,
+    /// What operators use: the status page, `/api`, metrics, and the health.
+    Admin,
+}
+
+/// Adds the endpoints of a listener to an application.
+pub fn routes(endpoints: Endpoints, config: &mut ServiceConfig) {
     config
-        .service(
-            web::scope("/sentry")
-                .wrap(from_fn(webhook::count))
-                .service(
-                    // A trailing slash is no reason to lose an alert.
-                    web::resource(["", "/{token}", "/{token}/"])
-                        .route(web::post().to(webhook::receive))
-                        .default_service(web::to(webhook::wrong_method)),
-                )
-                .service(
-                    web::resource("/{path:.*}")
-                        .guard(guard::Post())
-                        .guard(guard::fn_guard(webhook::is_from_sentrys_pages))
-                        .to(webhook::receive),
-                )
-                .default_service(web::to(webhook::wrong_path)),
-        )
-        .service(web::resource("/healthz").route(web::get().to(health::healthz)).default_service(web::to(get_only)))
-        .service(web::resource("/readyz").route(web::get().to(health::readyz)).default_service(web::to(get_only)))
-        .service(web::resource("/metrics").route(web::get().to(metrics::metrics)).default_service(web::to(get_only)))
-        .configure(ui::routes)
-        .configure(api::routes)
-        .default_service(web::to(async || not_found()));
+        .service(readable("/healthz", [web::get(), web::head()].map(|route| route.to(health::healthz))))
+        .service(readable("/readyz", [web::get(), web::head()].map(|route| route.to(health::readyz))));
+    if endpoints != Endpoints::Admin {
+        config.configure(webhook_routes);
+    }
+    if endpoints != Endpoints::Public {
+        config
+            .service(readable("/metrics", [web::get(), web::head()].map(|route| route.to(metrics::metrics))))
+            .configure(ui::routes)
+            .configure(api::routes);
+    }
+    config.default_service(web::to(async || not_found()));
+}
+
+fn webhook_routes(config: &mut ServiceConfig) {
+    config.service(
+        web::scope("/sentry")
+            .wrap(from_fn(webhook::count))
+            .service(
+                // A trailing slash is no reason to lose an alert.
+                web::resource(["", "/", "/{token}", "/{token}/"])
+                    .route(web::post().to(webhook::receive))
+                    .default_service(web::to(webhook::wrong_method)),
+            )
+            .service(
+                web::resource("/{path:.*}")
+                    .guard(guard::Post())
+                    .guard(guard::fn_guard(webhook::is_from_sentrys_pages))
+                    .to(webhook::receive),
+            )
+            .default_service(web::to(webhook::wrong_path)),
+    );
+}
+
+/// An address that is only read. HEAD is answered like GET, without the body.
+fn readable(path: &str, routes: [Route; 2]) -> Resource {
+    let resource = web::resource(path).default_service(web::to(get_only));
+    routes.into_iter().fold(resource, Resource::route)
 }
 
 async fn get_only() -> HttpResponse {
-    method_not_allowed("GET", "use GET for this address")
+    method_not_allowed("GET, HEAD", "use GET for this address")
 }

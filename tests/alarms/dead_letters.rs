@@ -65,7 +65,7 @@ fn an_alarm_that_pagerduty_refuses_does_not_feed_itself() {
         }
         records
     });
-    let incidents: Vec<_> = records.iter().map(|record| record.incident_key.as_str().to_owned()).collect();
+    let incidents: Vec<_> = records.iter().map(|record| record.summary.incident_key.as_str().to_owned()).collect();
     assert_eq!(incidents, ["1", &incident_key("dead_letters"), &incident_key("silence")]);
-    assert!(records.iter().all(|record| record.state == State::Dead));
+    assert!(records.iter().all(|record| record.summary.state == State::Dead));
 }

@@ -18,6 +18,6 @@ fn that_pagerduty_could_not_be_trusted_pages_nobody_once_it_can() {
     front.show(authority.issue("127.0.0.1", 2999));
     bridge.wait_for_log("alarm resolved");
     pagerduty.wait_for_accepted(1);
-    assert!(bridge.end().iter().all(|record| record.incident_key.as_str() == "1"));
+    assert!(bridge.end().iter().all(|record| record.summary.incident_key.as_str() == "1"));
     assert_eq!(causes(&pagerduty), [""; 0]);
 }

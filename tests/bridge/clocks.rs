@@ -100,7 +100,7 @@ fn state(pagerduty: &PagerDuty) -> State {
 }
 
 fn queue(bridge: &Bridge, args: &[&str]) -> crate::support::Run {
-    let database = format!("sqlite:{}", bridge.database().display());
+    let database = bridge.database_url();
     let settings = [
         ("BRIDGE_DATABASE_URL", &*database),
         ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY),
@@ -168,7 +168,7 @@ fn a_resolve_that_was_on_its_way_for_longer_than_a_newer_alert_closes_nothing() 
     assert_eq!((status, &answer["status"]), (202, &json!("ignored")));
     assert!(answer["reason"].as_str().unwrap().contains("open again"), "{answer}");
     let records = bridge.end();
-    assert!(records.iter().all(|record| record.event_type.as_str() == "trigger"), "{records:#?}");
+    assert!(records.iter().all(|record| record.summary.event_type.as_str() == "trigger"), "{records:#?}");
     assert_eq!(state(&pagerduty), State::Triggered);
 }
 
@@ -233,7 +233,7 @@ fn a_captured_resolve_closes_nothing_when_it_is_sent_again() {
     for key in ["6a7b", "8c9d"] {
         let (status, answer) = captured.post_with(&bridge, &[("Idempotency-Key", key)]).said();
         assert_eq!((status, &answer["status"]), (202, &json!("ignored")), "{answer}");
-        assert!(answer["reason"].as_str().unwrap().contains("received before"), "{answer}");
+        assert!(answer["reason"].as_str().unwrap().contains("duplicate of an earlier resolve"), "{answer}");
         assert_eq!(bridge.terminate("TERM").code(), Some(0));
         bridge.restart();
     }
@@ -318,7 +318,7 @@ fn a_dead_trigger_whose_issue_was_resolved_is_sent_only_for_who_insists() {
     let shown: Value = serde_json::from_str(&queue(&bridge, &["show", "1", "--json"]).stdout).unwrap();
     assert!(shown["resolved_at"].is_string(), "{shown}");
 
-    assert_eq!(queue(&bridge, &["retry", "--force", "1"]).stdout, "1: waits again\n");
+    assert_eq!(queue(&bridge, &["retry", "--force", "1"]).stdout, "1: requeued\n");
     pagerduty.wait_for_accepted(1);
     assert_eq!(state(&pagerduty), State::Triggered);
 }
@@ -350,10 +350,10 @@ fn a_webhook_that_is_mapped_again_has_the_headers_it_came_with() {
     let run = queue(&bridge, &["retry", "r1", "r2", "r3", "r4"]);
     assert_eq!(run.code, Some(0), "{run:?}");
     let lines: Vec<_> = run.stdout.lines().collect();
-    assert_eq!(lines[0], "r1: waits as event 2 of incident 42");
-    assert!(lines[1].starts_with("r2: ignored and deleted: the same was received"), "{run:?}");
+    assert_eq!(lines[0], "r1: queued as event 2 of incident 42");
+    assert!(lines[1].starts_with("r2: ignored and deleted: duplicate of a"), "{run:?}");
     assert!(lines[2].starts_with("r3: ignored and deleted: Sentry received an alert after"), "{run:?}");
-    assert!(lines[3].starts_with("r4: ignored and deleted: the same was received"), "{run:?}");
+    assert!(lines[3].starts_with("r4: ignored and deleted: duplicate of a"), "{run:?}");
     assert_eq!(lines.len(), 4, "{run:?}");
     pagerduty.wait_for_accepted(2);
     assert_eq!(state(&pagerduty), State::Triggered);

@@ -34,7 +34,7 @@ fn an_event_that_met_trouble_comes_again_with_the_same_bytes() {
     pagerduty.wait_for_accepted(1);
     assert_eq!(attempts(&pagerduty.journal()), [Some(500), Some(503), Some(200)]);
     let [record] = &bridge.end()[..] else { panic!("one event") };
-    assert_eq!((record.state, record.attempts), (State::Delivered, 3));
+    assert_eq!((record.summary.state, record.summary.attempts), (State::Delivered, 3));
     assert_eq!(record.body, pagerduty.journal()[0].request.body);
 }
 
@@ -52,7 +52,7 @@ fn throttled_with_403_or_429_an_event_waits_and_is_delivered() {
             pagerduty.journal().into_iter().filter(|entry| entry.text("service_key") == Some(key)).collect();
         assert_eq!(attempts(&journal), [Some(refusal), Some(200)]);
     }
-    assert!(bridge.end().iter().all(|record| record.state == State::Delivered && record.attempts == 2));
+    assert!(bridge.end().iter().all(|record| record.summary.state == State::Delivered && record.summary.attempts == 2));
 }
 
 #[test]
@@ -67,8 +67,8 @@ fn a_throttled_service_key_holds_up_no_other() {
         bridge.queue(&alert_of_level("fatal", issue, "Disk gone"));
         pagerduty.wait_for_accepted(issue - 1);
     }
-    let waiting = bridge.end().into_iter().filter(|record| record.state == State::Waiting);
-    assert!(waiting.map(|record| record.service_key.expose().to_owned()).eq([KEY; 5]));
+    let waiting = bridge.end().into_iter().filter(|record| record.summary.state == State::Waiting);
+    assert!(waiting.map(|record| record.summary.service_key.expose().to_owned()).eq([KEY; 5]));
 }
 
 #[test]
@@ -81,9 +81,9 @@ fn what_pagerduty_refuses_for_good_is_a_dead_letter_with_its_reason_and_the_rest
     bridge.queue(&alert(2, "Disk fuller"));
     pagerduty.wait_for_requests(4);
     let records = bridge.end();
-    let states: Vec<_> = records.iter().map(|record| (record.state, record.attempts)).collect();
+    let states: Vec<_> = records.iter().map(|record| (record.summary.state, record.summary.attempts)).collect();
     assert_eq!(states, [(State::Delivered, 1), (State::Dead, 1), (State::Delivered, 1), (State::Dead, 1)]);
-    let reason = records[1].reason.as_deref().unwrap();
+    let reason = records[1].summary.reason.as_deref().unwrap();
     assert!(reason.contains("400") && reason.contains("The sandbox was told to refuse this event"), "{reason}");
 }
 
@@ -100,10 +100,10 @@ fn an_event_that_fails_while_others_of_its_key_pass_is_given_up_in_the_end() {
     bridge.wait_for_log("dead letter");
     let records = bridge.end();
     assert_eq!(
-        records.iter().map(|record| record.state).collect::<Vec<_>>(),
+        records.iter().map(|record| record.summary.state).collect::<Vec<_>>(),
         [State::Dead, State::Delivered, State::Delivered]
     );
-    let reason = records[0].reason.as_deref().unwrap();
+    let reason = records[0].summary.reason.as_deref().unwrap();
     assert!(reason.contains("answered 500") && reason.contains("given up"), "{reason}");
 }
 
@@ -132,7 +132,7 @@ fn an_answer_lost_after_the_event_was_taken_makes_no_second_incident() {
         pagerduty.wait_for_accepted(2);
         assert_eq!(attempts(&pagerduty.journal()), [None, Some(200)]);
         assert_eq!(pagerduty.counters().opened, 1);
-        assert!(bridge.end().iter().all(|record| record.state == State::Delivered));
+        assert!(bridge.end().iter().all(|record| record.summary.state == State::Delivered));
     }
 }
 
@@ -167,9 +167,14 @@ fn a_success_that_does_not_read_like_one_is_a_success_all_the_same() {
     }
     pagerduty.wait_for_accepted(number);
     for record in bridge.end() {
-        let issue = &record.incident_key;
-        assert_eq!((record.state, record.attempts), (State::Delivered, 1), "{issue}: {:?}", record.reason);
-        assert!(record.reason.is_some_and(|oddity| oddity.contains("answered 20")), "{issue}");
+        let issue = &record.summary.incident_key;
+        assert_eq!(
+            (record.summary.state, record.summary.attempts),
+            (State::Delivered, 1),
+            "{issue}: {:?}",
+            record.summary.reason
+        );
+        assert!(record.summary.reason.is_some_and(|oddity| oddity.contains("answered 20")), "{issue}");
     }
     assert_eq!(pagerduty.counters().requests, number);
 }
@@ -194,6 +199,6 @@ fn no_event_overtakes_an_earlier_one_of_its_incident() {
     let refused = pagerduty.journal().into_iter().filter(|entry| entry.verdict == Verdict::Faulted);
     let refused: BTreeSet<_> = refused.map(|entry| entry.text("description").unwrap().to_owned()).collect();
     assert_eq!(refused, BTreeSet::from(["one".to_owned()]));
-    let counts: Vec<_> = bridge.end().iter().map(|record| record.count).collect();
+    let counts: Vec<_> = bridge.end().iter().map(|record| record.summary.count).collect();
     assert_eq!(counts, [1, 3, 1]);
 }

@@ -60,9 +60,9 @@ fn records(path: &Path, number: u64) -> Vec<Record> {
         for id in reader.ids(State::Delivered, u64::MAX).await.unwrap() {
             records.push(reader.get(id).await.unwrap().unwrap());
         }
-        records.sort_by_key(|record| record.id);
+        records.sort_by_key(|record| record.summary.id);
         assert!(
-            records.iter().zip(1..).all(|(record, number)| record.id == EventId::new(number)),
+            records.iter().zip(1..).all(|(record, number)| record.summary.id == EventId::new(number)),
             "a number is missing"
         );
         records
@@ -99,7 +99,7 @@ fn alerts_are_refused_while_the_disk_is_full_and_taken_again_when_it_is_not() {
     assert_delivered(&pagerduty, accepted + 1);
     assert_eq!(bridge.terminate("TERM").code(), Some(0));
     let delivered = records(&disk.path("bridge.db"), accepted + 1);
-    assert!(delivered.iter().all(|record| record.state == State::Delivered));
+    assert!(delivered.iter().all(|record| record.summary.state == State::Delivered));
 }
 
 #[test]
@@ -117,13 +117,16 @@ fn what_waits_is_delivered_while_the_disk_is_full_and_that_is_known_once_it_is_n
     assert_eq!(readyz(bridge.address), 503);
     bridge.wait_for_log("sent without being recorded");
     let waiting = records(&disk.path("bridge.db"), accepted);
-    assert!(waiting.iter().any(|record| (record.state, record.attempts) == (State::Waiting, 0)));
+    assert!(waiting.iter().any(|record| (record.summary.state, record.summary.attempts) == (State::Waiting, 0)));
 
     disk.free();
     bridge.queue(&alert(accepted + 1, "Disk free"));
     assert_delivered(&pagerduty, accepted + 1);
     assert_eq!(bridge.terminate("TERM").code(), Some(0));
     let delivered = records(&disk.path("bridge.db"), accepted + 1);
-    assert!(delivered.iter().all(|record| record.state == State::Delivered && record.attempts > 0), "{delivered:#?}");
+    assert!(
+        delivered.iter().all(|record| record.summary.state == State::Delivered && record.summary.attempts > 0),
+        "{delivered:#?}"
+    );
     assert_eq!(pagerduty.counters().accepted, accepted + 1, "something was sent twice");
 }

@@ -58,6 +58,8 @@ fn any_of_the_tokens_opens_the_webhook_and_nothing_else_does() {
         (401, "/sentry".to_owned(), Some(format!("Token {TOKEN}"))),
         (401, "/sentry/wrong".to_owned(), Some(format!("Bearer {TOKEN}"))),
         (202, format!("/sentry/{TOKEN}/"), None),
+        (202, "/sentry/".to_owned(), Some(format!("Bearer {TOKEN}"))),
+        (401, "/sentry/".to_owned(), None),
         (401, "/sentry/wrong/".to_owned(), None),
         (401, "/sentry".to_owned(), Some("Basic !".to_owned())),
         (401, "/sentry".to_owned(), Some("Basic".to_owned())),
@@ -95,7 +97,7 @@ fn the_body_of_a_stranger_is_not_waited_for() {
 fn a_wrong_method_is_told_the_right_one_and_an_unknown_path_that_it_is_unknown() {
     let pagerduty = PagerDuty::start();
     let bridge = Bridge::start(&pagerduty.url());
-    for path in [&format!("/sentry/{TOKEN}"), "/sentry/wrong", "/sentry"] {
+    for path in [&format!("/sentry/{TOKEN}"), "/sentry/wrong", "/sentry", "/sentry/"] {
         let answer = get(bridge.address, path);
         is_error(&answer, 405, "POST");
         assert_eq!(answer.header("allow"), Some("POST"), "{path}");
@@ -103,9 +105,9 @@ fn a_wrong_method_is_told_the_right_one_and_an_unknown_path_that_it_is_unknown()
     for path in ["/healthz", "/readyz"] {
         let answer = post(bridge.address, path, &[], b"");
         is_error(&answer, 405, "GET");
-        assert_eq!(answer.header("allow"), Some("GET"), "{path}");
+        assert_eq!(answer.header("allow"), Some("GET, HEAD"), "{path}");
     }
-    for path in ["/", "/sentry/", &format!("/sentry/{TOKEN}/x"), "/generic/2010-04-15/create_event.json", "/api", "//"]
+    for path in ["/", "/sentry//", &format!("/sentry/{TOKEN}/x"), "/generic/2010-04-15/create_event.json", "/api", "//"]
     {
         is_error(&get(bridge.address, path), 404, "/sentry/{token}");
         is_error(&post(bridge.address, path, &[], &alert(7, "Disk full")), 404, "/sentry/{token}");
@@ -114,10 +116,39 @@ fn a_wrong_method_is_told_the_right_one_and_an_unknown_path_that_it_is_unknown()
 }
 
 #[test]
+fn head_is_answered_like_get_without_a_body() {
+    let bridge = Bridge::start_with("http://127.0.0.1:1", &[("BRIDGE_ADMIN_TOKEN", "admin-token-for-tests-alone")]);
+    for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/", 401)] {
+        let mut connection = Connection::open(bridge.address);
+        connection.send(format!("HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes());
+        let answer = String::from_utf8(connection.rest()).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "{path}: {answer}");
+    }
+}
+
+#[test]
+fn with_a_listener_for_admins_each_serves_its_own_endpoints_alone() {
+    let pagerduty = PagerDuty::start();
+    let settings = [("BRIDGE_ADMIN_LISTEN", "localhost:0"), ("BRIDGE_ADMIN_TOKEN", "admin-token-for-tests-alone")];
+    let mut bridge = Bridge::start_with(&pagerduty.url(), &settings);
+    let admin = bridge.process.stderr.wait_for("the address for admins", |line| {
+        line.split_once("status page, API and metrics on http://")?.1.split('"').next()?.parse().ok()
+    });
+    let statuses = |address, paths: [&str; 5]| paths.map(|path| get(address, path).status);
+    let paths = ["/healthz", "/readyz", "/metrics", "/", "/api/status"];
+    assert_eq!(statuses(bridge.address, paths), [200, 200, 404, 404, 404]);
+    assert_eq!(statuses(admin, paths), [200, 200, 200, 401, 401]);
+    assert_eq!(post(admin, &format!("/sentry/{TOKEN}"), &[], &alert(7, "Disk full")).status, 404);
+    still_takes_alerts(&bridge, &pagerduty);
+    assert_eq!(bridge.terminate("TERM").code(), Some(0));
+}
+
+#[test]
 fn what_is_lost_under_sentry_by_a_typo_is_logged_without_the_token() {
     let pagerduty = PagerDuty::start();
     let mut bridge = Bridge::start(&pagerduty.url());
-    for path in [format!("/sentry/{TOKEN}/x"), format!("/sentry//{TOKEN}"), "/sentry/".to_owned()] {
+    for path in [format!("/sentry/{TOKEN}/x"), format!("/sentry//{TOKEN}"), "/sentry//".to_owned()] {
         is_error(&post(bridge.address, &path, &[], &alert(7, "Disk full")), 404, "/sentry/{token}");
     }
     bridge.wait_for_log("answered 404");
@@ -169,7 +200,7 @@ fn what_is_no_json_is_400_and_what_is_no_webhook_is_422() {
     }
     is_error(&bridge.post(b"{\"id\": \"\xff\""), 400, "JSON");
     for body in ["{}", "[]", "null", "42", "\"text\"", "[{\"id\":\"1\"}]", "{\"hello\":\"world\"}"] {
-        is_error(&bridge.post(body.as_bytes()), 422, "no webhook of Sentry");
+        is_error(&bridge.post(body.as_bytes()), 422, "not a Sentry webhook");
     }
     is_error(&bridge.post(br#"{"project":"shop","event":{},"message":"x"}"#), 422, "neither an issue");
     let deep = "[".repeat(100_000);

@@ -58,7 +58,7 @@ fn what_had_to_be_cut_is_told() {
 
 #[test]
 fn a_payload_the_bridge_would_refuse_is_told_with_its_reason_and_fails() {
-    for (body, reason) in [("{}", "no webhook of Sentry"), ("hello", "JSON")] {
+    for (body, reason) in [("{}", "not a Sentry webhook"), ("hello", "JSON")] {
         let text = run_with_input(&["explain", "-"], &SETTINGS, body.as_bytes());
         assert_eq!(text.code, Some(1));
         assert!(text.stdout.contains("  refused  ") && text.stdout.contains(reason), "{}", text.stdout);

@@ -27,7 +27,7 @@ fn alerts_are_answered_while_pagerduty_is_unreachable_and_delivered_when_it_is_b
     assert_eq!(bridge.get("/readyz").status, 200);
     let pagerduty = port.open();
     assert_all_arrived(&pagerduty);
-    assert!(bridge.end().iter().all(|record| record.state == State::Delivered));
+    assert!(bridge.end().iter().all(|record| record.summary.state == State::Delivered));
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn what_was_answered_202_survives_a_kill_at_any_moment() {
     assert_all_arrived(&pagerduty);
     let records = bridge.end();
     assert_eq!(records.len(), 3);
-    assert!(records.iter().all(|record| record.state == State::Delivered));
+    assert!(records.iter().all(|record| record.summary.state == State::Delivered));
 }
 
 #[test]

@@ -19,7 +19,7 @@ struct Queue {
 
 impl Queue {
     fn of(bridge: &Bridge) -> Self {
-        Self { database: format!("sqlite:{}", bridge.database().display()) }
+        Self { database: bridge.database_url() }
     }
 
     fn run(&self, args: &[&str]) -> Run {
@@ -138,15 +138,15 @@ fn a_dead_letter_that_is_retried_is_delivered_at_once_by_the_running_bridge() {
     let queue = Queue::of(&bridge);
     assert_eq!(queue.states(), [pair("1", "dead"), pair("2", "dead")]);
 
-    assert_eq!(queue.done(&["retry", "2", "2"]), "2: waits again\n");
+    assert_eq!(queue.done(&["retry", "2", "2"]), "2: requeued\n");
     pagerduty.wait_for_accepted(2);
-    assert_eq!(queue.done(&["retry", "--all"]), "1: waits again\n");
+    assert_eq!(queue.done(&["retry", "--all"]), "1: requeued\n");
     pagerduty.wait_for_accepted(3);
     let run = queue.run(&["retry", "1", "99"]);
     assert_eq!(run.code, Some(1));
     assert!(run.stderr.contains("99: the queue has no such event"), "{}", run.stderr);
     let records = bridge.end();
-    let ends: Vec<_> = records.iter().map(|record| (record.state, record.attempts)).collect();
+    let ends: Vec<_> = records.iter().map(|record| (record.summary.state, record.summary.attempts)).collect();
     assert_eq!(ends, [(State::Delivered, 2), (State::Delivered, 2), (State::Delivered, 1)], "{records:#?}");
 }
 
@@ -173,7 +173,7 @@ fn a_rejected_webhook_that_is_understood_now_becomes_an_event() {
     ];
     let run = run_with_input(&["queue", "retry", "--all"], &settings, b"");
     assert_eq!(run.code, Some(1), "two are rejected still: {run:?}");
-    assert_eq!(run.stdout, "r1: waits as event 1 of incident 7\n");
+    assert_eq!(run.stdout, "r1: queued as event 1 of incident 7\n");
     assert!(run.stderr.contains("r2: is still rejected"), "{}", run.stderr);
     pagerduty.wait_for_accepted(1);
     // What PagerDuty took is settled a moment later.
@@ -251,7 +251,7 @@ fn the_queue_of_a_stopped_bridge_is_reached_as_well() {
     assert_eq!(queue.states(), [pair("1", "waiting")]);
     let run = queue.run(&["retry", "1"]);
     assert_eq!(run.code, Some(1));
-    assert!(run.stderr.contains("1: is not a dead letter, it is waiting"), "{}", run.stderr);
+    assert!(run.stderr.contains("1: waiting; only dead letters can be retried"), "{}", run.stderr);
     assert_eq!(queue.done(&["discard", "1", "--yes"]), "1 discarded\n");
     assert_eq!(queue.list(&[]), Vec::<Value>::new());
     bridge.restart();

@@ -97,7 +97,10 @@ fn a_sandbox_that_cannot_be_is_wrong_usage() {
     let taken = url.replace("http://", "");
     let second = run(&["sandbox", "--listen", &taken, "--control", "127.0.0.1:0"], &[]);
     assert_eq!(second.code, Some(2), "{second:?}");
-    assert!(second.stderr.starts_with(&format!("error: --listen {taken} cannot be listened on")), "{second:?}");
+    assert!(
+        second.stderr.starts_with(&format!("error: --listen: cannot listen on {taken}: the address is in use")),
+        "{second:?}"
+    );
     let args = ["sandbox", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--fail", "99"];
     assert_eq!(run(&args, &[]).code, Some(2));
     assert_eq!(run(&["sandbox", "--fail-first", "2"], &[]).code, Some(2));

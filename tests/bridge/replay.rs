@@ -42,11 +42,11 @@ fn lines_of_ndjson_are_posted_in_order_as_often_as_asked() {
     let replayed = replay(&args);
     assert_eq!(replayed.code, Some(0));
     let summary: Value = serde_json::from_str(&replayed.stdout).unwrap();
-    assert_eq!(summary, json!({"posted": 4, "queued": 4, "ignored": 0, "refused": 0}));
+    assert_eq!(summary, json!({"posted": 4, "queued": 4, "ignored": 0, "refused": 0, "unreachable": 0}));
     // What comes again before it was sent folds.
     let records = bridge.end();
-    assert_eq!(records.iter().map(|record| record.count).sum::<u32>(), 4);
-    let incidents: Vec<_> = records.iter().map(|record| record.incident_key.as_str()).collect();
+    assert_eq!(records.iter().map(|record| record.summary.count).sum::<u32>(), 4);
+    let incidents: Vec<_> = records.iter().map(|record| record.summary.incident_key.as_str()).collect();
     assert!(incidents.starts_with(&["7", "8"]), "{incidents:?}");
 }
 
@@ -77,7 +77,11 @@ fn what_is_refused_is_named_and_makes_it_fail() {
     let replayed = replay(&["--to", &bridge.webhook(), path(home.path())]);
     assert_eq!(replayed.code, Some(1));
     assert_eq!(replayed.stdout, "3 posted: 1 queued, 1 ignored, 1 refused\n");
-    assert!(replayed.stderr.contains("c.json: answered 422: the body is JSON, but no webhook"), "{}", replayed.stderr);
+    assert!(
+        replayed.stderr.contains("c.json: answered 422: the body is JSON, but not a Sentry webhook"),
+        "{}",
+        replayed.stderr
+    );
 
     let replayed = replay(&["--to", &format!("{}-and-more", bridge.webhook()), path(&home.path().join("a.json"))]);
     assert_eq!(replayed.code, Some(1));
@@ -92,6 +96,46 @@ fn a_bridge_that_is_not_there_is_a_failure() {
     let replayed = replay(&["--to", &format!("{}/sentry/{TOKEN}", port.url()), path(home.path())]);
     assert_eq!(replayed.code, Some(1));
     assert!(replayed.stderr.contains(&format!("a.json: no answer from {}", port.url())), "{}", replayed.stderr);
+    assert_eq!(replayed.stdout, "1 posted: 0 queued, 0 ignored, 0 refused, 1 not answered\n");
+}
+
+#[test]
+fn a_host_and_a_port_are_enough_where_the_token_is_set() {
+    let pagerduty = PagerDuty::start();
+    let bridge = Bridge::start(&pagerduty.url());
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("a.json"), alert(7, "one")).unwrap();
+    let address = bridge.address.to_string();
+    let replayed = run(&["replay", "--to", &address, path(home.path())], &[("BRIDGE_WEBHOOK_TOKEN", TOKEN)]);
+    assert_eq!((replayed.code, replayed.stdout.as_str()), (Some(0), "1 posted: 1 queued, 0 ignored, 0 refused\n"));
+    let replayed = run(&["replay", "--to", &address, path(home.path())], &[]);
+    assert_eq!(replayed.code, Some(1));
+    assert!(replayed.stderr.contains("answered 401"), "{replayed:?}");
+}
+
+#[test]
+fn with_the_secret_of_an_integration_payloads_are_signed() {
+    const SECRET: &str = "client-secret-of-the-integration";
+    let pagerduty = PagerDuty::start();
+    let bridge =
+        Bridge::start_with(&pagerduty.url(), &[("BRIDGE_WEBHOOK_TOKEN", ""), ("BRIDGE_SENTRY_CLIENT_SECRET", SECRET)]);
+    let home = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = home.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (right, wrong) = (file("right", &format!("{SECRET}\n")), file("wrong", "another-secret-of-the-integration"));
+    let (short, absent) = (file("short", "short"), home.path().join("absent").to_str().unwrap().to_owned());
+    let payload = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/platform/event-alert-26.json");
+    let to = bridge.address.to_string();
+    let posted = |secret: &[&str]| replay(&[&["--to", &to, payload], secret].concat());
+    assert!(posted(&[]).stderr.contains("answered 401"));
+    assert!(posted(&["--secret-file", &wrong]).stderr.contains("answered 401: the signature is wrong"));
+    let replayed = posted(&["--secret-file", &right]);
+    assert_eq!(replayed.stdout, "1 posted: 1 queued, 0 ignored, 0 refused\n", "{replayed:?}");
+    assert_eq!(posted(&["--secret-file", &short]).code, Some(2));
+    assert_eq!(posted(&["--secret-file", &absent]).code, Some(1));
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn start(pagerduty: &PagerDuty) -> Bridge {
 }
 
 fn by_command(bridge: &Bridge, id: &str) -> Run {
-    let database = format!("sqlite:{}", bridge.database().display());
+    let database = bridge.database_url();
     run(&["queue", "retry", id], &[("BRIDGE_DATABASE_URL", &database)])
 }
 
@@ -82,7 +82,7 @@ fn a_dead_resolve_is_not_sent_on_retry_once_its_incident_was_triggered_anew() {
 
     let refused = by_command(&bridge, "2");
     assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("2: is not sent, because its incident was triggered again since"), "{refused:?}");
+    assert!(refused.stderr.contains("2: not retried, because its incident was triggered again since"), "{refused:?}");
     let (status, said) = by_api(&bridge, "2").said();
     assert_eq!(status, 409, "{said}");
     assert!(said["reason"].as_str().unwrap().contains("triggered again since"), "{said}");

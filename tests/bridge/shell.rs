@@ -21,7 +21,7 @@ fn the_help_lists_every_setting_and_every_command() {
 
 #[test]
 fn without_settings_the_version_says_how_to_find_out_what_is_missing() {
-    for flag in ["--version", "-V"] {
+    for flag in ["--version", "-V", "version"] {
         let version = run(&[flag], &[]);
         assert_eq!((version.code, version.stderr.as_str()), (Some(0), ""));
         let (build, config) = version.stdout.split_once('\n').unwrap();
@@ -54,6 +54,9 @@ fn completions_and_the_manual_page_need_no_settings() {
         assert_eq!((script.code, script.stderr.as_str()), (Some(0), ""), "{shell}");
         assert!(script.stdout.contains(part), "{shell}: {}", script.stdout);
     }
+    let help = run(&["help"], &[]);
+    assert_eq!((help.code, &help.stdout), (Some(0), &run(&["--help"], &[]).stdout));
+    assert!(run(&["help", "queue", "retry"], &[]).stdout.contains("queue retry [OPTIONS]"));
     let page = run(&["man"], &[]);
     assert_eq!((page.code, page.stderr.as_str()), (Some(0), ""));
     assert!(
@@ -61,6 +64,36 @@ fn completions_and_the_manual_page_need_no_settings() {
         "{}",
         page.stdout
     );
+}
+
+#[test]
+fn every_manual_page_that_a_manual_page_refers_to_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    assert_eq!(run(&["man", "--to", path], &[]).code, Some(0));
+    let read = |name: String| std::fs::read_to_string(folder.path().join(name));
+    let mut waiting = vec!["sentry-pagerduty-bridge".to_owned()];
+    let mut seen = 0;
+    while let Some(name) = waiting.pop() {
+        let page = read(format!("{name}.1")).unwrap_or_else(|error| panic!("{name}(1): {error}"));
+        seen += 1;
+        let cited = page.lines().filter_map(|line| line.strip_suffix("(1)"));
+        waiting.extend(cited.map(|name| name.replace('\\', "")));
+    }
+    assert!(seen > 15, "{seen}");
+    assert_eq!(run(&["man", "--to", "/no/such/folder"], &[]).code, Some(1));
+}
+
+#[test]
+fn an_argument_that_commands_a_terminal_is_printed_as_what_it_is() {
+    let evil = "\u{1b}[2J\u{202e}";
+    let to = format!("http://{evil}");
+    for args in [&[evil][..], &["replay", "--to", &to, "."], &["queue", "list", "--state", evil], &["serve", evil]] {
+        let told = run(args, &[]);
+        assert_eq!(told.code, Some(2), "{args:?}");
+        assert!(!told.stderr.contains(['\u{1b}', '\u{202e}']), "{}", told.stderr);
+        assert!(told.stderr.contains("\\u{202e}"), "{}", told.stderr);
+    }
 }
 
 #[test]
@@ -77,7 +110,8 @@ fn bash_completes_what_comes_behind_a_command() {
 
 #[test]
 fn wrong_usage_is_told_with_exit_code_2() {
-    let wrong: [&[&str]; 8] = [
+    let wrong: [&[&str]; 9] = [
+        &["queue", "list", "--limit", "0"],
         &["fly"],
         &["serve", "--now"],
         &["explain"],

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{KEY, PagerDuty, Process, Run, TOKEN, alert, post, program, run};
@@ -18,16 +19,16 @@ fn refused(settings: &[(&str, &str)], code: i32) -> String {
     let Run { code: found, stdout, stderr } = run(&["serve"], settings);
     assert_eq!((found, stdout.as_str()), (Some(code), ""), "{stderr}");
     assert!(!stderr.contains("panicked") && !stderr.contains(TOKEN) && !stderr.contains(KEY), "{stderr}");
-    stderr
+    // Where nobody looks on, all of it is JSON.
+    let lines = stderr.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let errors = lines.filter(|line| line["level"] == "error");
+    errors.map(|line| line["message"].as_str().unwrap().to_owned() + "\n").collect()
 }
 
 #[test]
-fn a_setting_nobody_knows_is_refused_with_the_nearest_name() {
+fn a_setting_nobody_knows_is_refused_with_the_one_that_was_meant() {
     let said = refused(&[&ENOUGH[..], &[("BRIDGE_WEBHOOK_TOKENS", TOKEN)]].concat(), 2);
-    assert_eq!(
-        said,
-        "error: BRIDGE_WEBHOOK_TOKENS is no setting of this version, the nearest name is BRIDGE_WEBHOOK_TOKEN\n"
-    );
+    assert_eq!(said, "BRIDGE_WEBHOOK_TOKENS is an unknown setting; did you mean BRIDGE_WEBHOOK_TOKEN?\n");
 }
 
 #[test]
@@ -53,8 +54,46 @@ fn an_address_that_is_taken_is_named_in_a_sentence() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let said = refused(&[ENOUGH[0], ENOUGH[1], ("BRIDGE_LISTEN", &address)], 1);
-    let sentence = format!("error: BRIDGE_LISTEN is {address}, which cannot be listened on: ");
-    assert!(said.lines().any(|line| line.starts_with(&sentence)), "{said}");
+    let sentence =
+        format!("BRIDGE_LISTEN: cannot listen on {address}: the address is in use, perhaps by another bridge; ");
+    assert!(said.starts_with(&sentence), "{said}");
+    assert_eq!(said.matches("in use").count(), 1, "{said}");
+    let elsewhere = refused(&[ENOUGH[0], ENOUGH[1], ("BRIDGE_LISTEN", "192.0.2.1:8080")], 1);
+    assert!(
+        elsewhere.starts_with("BRIDGE_LISTEN: cannot listen on 192.0.2.1:8080: this machine has no"),
+        "{elsewhere}"
+    );
+    let admin = [ENOUGH[0], ENOUGH[1], ENOUGH[2], ("BRIDGE_ADMIN_LISTEN", &address)];
+    assert!(refused(&admin, 1).starts_with("BRIDGE_ADMIN_LISTEN: cannot listen on"));
+}
+
+#[test]
+fn why_it_does_not_start_is_text_where_the_log_is_text() {
+    let refused = run(&["serve"], &[("BRIDGE_LOG_FORMAT", "text"), ("BRIDGE_LISTEN", "here")]);
+    assert!(refused.stderr.starts_with("error: BRIDGE_PAGERDUTY_SERVICE_KEY is not set: "), "{refused:?}");
+    // Other commands are for people.
+    assert!(run(&["check"], &[]).stderr.starts_with("error: "));
+}
+
+#[test]
+fn the_log_begins_with_what_the_settings_amount_to() {
+    let home = tempfile::tempdir().unwrap();
+    let more = [("BRIDGE_SENTRY_CLIENT_SECRET", "client-secret-of-the-integration"), ("BRIDGE_LISTEN", "localhost:0")];
+    let bridge = Process::spawn(program().current_dir(&home).envs(ENOUGH).envs(more));
+    bridge.stderr.wait_for("the start", |line| line.contains("listening on http://127.0.0.1:").then_some(()));
+    let lines = bridge.stderr.all();
+    let line = lines.iter().find(|line| line.contains("\"message\":\"settings: ")).unwrap();
+    let line: Value = serde_json::from_str(line).unwrap();
+    for (member, value) in [
+        ("database", Value::from("sqlite:bridge.db")),
+        ("authentication", "token and signature".into()),
+        ("routes", 0.into()),
+        ("service_keys", 1.into()),
+        ("status_page", "off".into()),
+        ("alarms", "on".into()),
+    ] {
+        assert_eq!(line[member], value, "{line}");
+    }
 }
 
 #[test]
@@ -81,7 +120,7 @@ fn bytes_that_are_no_text_are_an_error_in_a_setting_and_nothing_elsewhere() {
     let mut bridge = program();
     let mut bridge = Process::spawn(bridge.current_dir(&home).envs(ENOUGH).env("BRIDGE_MIN_LEVEL", no_text));
     assert_eq!(bridge.exit().code(), Some(2));
-    assert_eq!(bridge.stderr.all(), ["error: BRIDGE_MIN_LEVEL holds bytes that are not UTF-8"]);
+    assert!(bridge.stderr.all()[0].contains("\"message\":\"BRIDGE_MIN_LEVEL is not valid UTF-8\""));
 }
 
 /// Starts a bridge in `home` that has to work.

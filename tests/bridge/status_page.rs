@@ -110,7 +110,7 @@ fn a_stranger_sees_the_log_in_form_and_nothing_else() {
     for path in ACTIONS {
         assert_eq!(form(bridge.address, path, &[], "force=true").status, 401, "{path}");
     }
-    assert_eq!(bridge.end()[0].attempts, 1);
+    assert_eq!(bridge.end()[0].summary.attempts, 1);
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn no_form_is_taken_that_the_page_did_not_write() {
     let no_form = post(bridge.address, "/dead/retry", &[own, ("Origin", &same)], b"force=true");
     assert_eq!(no_form.status, 400);
     let [record] = &bridge.end()[..] else { panic!("one event") };
-    assert_eq!((record.state.as_str(), record.attempts), ("dead", 1));
+    assert_eq!((record.summary.state.as_str(), record.summary.attempts), ("dead", 1));
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn all_that_failed_is_retried_and_discarded_in_bulk() {
     assert_eq!(ask().status, 404, "nobody is asked about none");
     // What is delivered is no dead letter any more.
     assert_eq!(go("/events/1/discard", ""), (303, "/?notice=discarded&done=0".to_owned()));
-    assert_eq!(bridge.end()[0].state.as_str(), "delivered");
+    assert_eq!(bridge.end()[0].summary.state.as_str(), "delivered");
 }
 
 #[test]

@@ -5,10 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 
 mod account;
-mod fickle_disk;
-mod mischief;
+mod faulty_disk;
 mod posters;
 mod power_cut;
+mod random_faults;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with tests/bridge, which needs more of it")]
 mod support;
@@ -54,7 +54,7 @@ fn killed_at_any_moment_the_bridge_delivers_all_it_had_answered_202_for() {
     let posters = Posters::start(bridge.address);
     for _ in 0..kills {
         pagerduty.clear_faults();
-        for rule in mischief::rules(&mut random) {
+        for rule in random_faults::rules(&mut random) {
             pagerduty.inject(rule).unwrap();
         }
         let posts = random.random_range(1..=POSTS);

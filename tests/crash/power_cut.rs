@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::drained;
-use super::fickle_disk::FickleDisk;
+use super::faulty_disk::FaultyDisk;
 use super::support::{Bridge, ClosedPort, PagerDuty, alert, get};
 
 /// Few enough that SQLite does not begin its log anew, so that the log's length tells how far it was written.
@@ -67,7 +67,7 @@ fn assert_delivers(database: &Path, answered: u64) {
 fn after_a_power_cut_that_loses_what_was_not_synced_all_that_was_answered_is_delivered() {
     // In the longest of them SQLite writes its log into the file and begins it anew.
     for answered in [1, 24, 300] {
-        let (disk, nobody) = (FickleDisk::new(), ClosedPort::new());
+        let (disk, nobody) = (FaultyDisk::new(), ClosedPort::new());
         let bridge = disk.bridge(&nobody.url());
         for issue in 1..=answered {
             bridge.queue(&alert(issue, "Disk full"));
@@ -79,7 +79,7 @@ fn after_a_power_cut_that_loses_what_was_not_synced_all_that_was_answered_is_del
 
 #[test]
 fn no_alert_is_answered_202_while_the_disk_fails_to_sync() {
-    let (disk, pagerduty) = (FickleDisk::new(), PagerDuty::start());
+    let (disk, pagerduty) = (FaultyDisk::new(), PagerDuty::start());
     let mut bridge = disk.bridge(&pagerduty.url());
     bridge.queue(&alert(1, "Disk well"));
     disk.fail();

@@ -30,6 +30,10 @@ fn compose_runs_the_image_as_it_is_meant_to_run() {
         assert!(bridge["secrets"].as_array().unwrap().iter().any(|given| given == secret), "{secret} is not given");
         assert!(compose["secrets"][secret]["file"].is_string(), "{secret} is not known");
     }
+    assert_eq!(environment.len(), 4);
+    for (name, service) in compose["services"].as_object().unwrap() {
+        assert!(service["mem_limit"].is_string(), "{name} may take all of the memory");
+    }
     assert!(seconds(&bridge["stop_grace_period"]) > stop_time(|_| None).as_secs());
 }
 
@@ -46,6 +50,13 @@ fn prometheus_reads_its_files_and_asks_the_bridge() {
     let (host, port) = target.split_once(':').unwrap();
     assert!(compose["services"][host].is_object(), "{host} is no service");
     assert_eq!(port, instruction("EXPOSE"));
+    let told = &prometheus["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"][0];
+    assert_eq!(told, "alertmanager:9093");
+    let alertmanager = &compose["services"]["alertmanager"];
+    assert_eq!(alertmanager["volumes"][0], "./alertmanager.yml:/etc/alertmanager/alertmanager.yml:ro");
+    let receivers = yaml("deploy/alertmanager.yml").remove(0);
+    let chosen = &receivers["route"]["receiver"];
+    assert!(receivers["receivers"].as_array().unwrap().iter().any(|receiver| &receiver["name"] == chosen));
     // `metrics_path` is `/metrics` unless it is told otherwise.
     assert!(prometheus["scrape_configs"][0]["metrics_path"].is_null());
 }

@@ -63,7 +63,43 @@ fn the_pod_is_probed_and_reached_at_the_port_of_the_image() {
     let labels = &set["spec"]["template"]["metadata"]["labels"];
     assert_eq!((&service["spec"]["selector"], &set["spec"]["selector"]["matchLabels"]), (labels, labels));
     let annotations = &set["spec"]["template"]["metadata"]["annotations"];
-    assert_eq!(annotations["prometheus.io/port"], port["containerPort"].to_string());
+    let admin = &container["ports"][1];
+    assert_eq!(annotations["prometheus.io/port"], admin["containerPort"].to_string());
+    assert_eq!(service["spec"]["ports"][1]["targetPort"], admin["name"]);
+    let variables = environment(&pod());
+    let (_, listen) = variables.iter().find(|(name, _)| name == "BRIDGE_ADMIN_LISTEN").unwrap();
+    assert!(listen.ends_with(&format!(":{}", admin["containerPort"])), "{listen}");
+}
+
+/// A resource of a component.
+fn component(name: &str) -> Value {
+    let folder = format!("deploy/components/{name}");
+    let component = yaml(&format!("{folder}/kustomization.yaml")).remove(0);
+    assert_eq!(component["kind"], "Component");
+    yaml(&format!("{folder}/{}", component["resources"][0].as_str().unwrap())).remove(0)
+}
+
+#[test]
+fn the_components_speak_of_the_pod_its_service_and_their_ports() {
+    let base = yaml("deploy/kustomization.yaml").remove(0);
+    assert_eq!(base["resources"], json!(["kubernetes.yaml"]));
+    let labels = &document("StatefulSet")["spec"]["template"]["metadata"]["labels"];
+    let service = document("Service");
+    let names: Vec<_> = service["spec"]["ports"].as_array().unwrap().iter().map(|port| &port["name"]).collect();
+
+    let path = component("ingress")["spec"]["rules"][0]["http"]["paths"][0].clone();
+    assert_eq!((&path["path"], &path["pathType"]), (&json!("/sentry"), &json!("Prefix")));
+    assert_eq!(path["backend"]["service"], json!({"name": service["metadata"]["name"], "port": {"name": names[0]}}));
+
+    let policy = component("network-policy");
+    assert_eq!(&policy["spec"]["podSelector"]["matchLabels"], labels);
+    let opened: Vec<_> =
+        policy["spec"]["ingress"].as_array().unwrap().iter().map(|rule| &rule["ports"][0]["port"]).collect();
+    assert_eq!(opened, names);
+
+    let monitor = component("service-monitor");
+    assert_eq!(monitor["spec"]["selector"]["matchLabels"], service["metadata"]["labels"]);
+    assert_eq!(&monitor["spec"]["endpoints"][0]["port"], names[1]);
 }
 
 #[test]
@@ -85,7 +121,7 @@ fn secrets_come_from_the_secret_as_files_and_never_stand_here() {
         assert!(told.contains(&format!("--from-literal={file}=")), "nobody is told to make {file}");
         files += 1;
     }
-    assert_eq!(files, 2);
+    assert_eq!(files, 4);
     assert_eq!(pod["volumes"][0]["secret"]["secretName"], "sentry-pagerduty-bridge");
     // Read by its owner and the group that the volume is given.
     assert_eq!(pod["volumes"][0]["secret"]["defaultMode"], 0o440);

@@ -47,10 +47,26 @@ fn the_archive_holds_the_program_and_all_that_belongs_to_it() {
         format!("644 lib/systemd/system/{PROGRAM}.service"),
         format!("644 share/bash-completion/completions/{PROGRAM}"),
         format!("644 share/fish/vendor_completions.d/{PROGRAM}.fish"),
-        format!("644 share/man/man1/{PROGRAM}.1"),
         format!("644 share/zsh/site-functions/_{PROGRAM}"),
     ];
-    expected.extend(["CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "README.md", "env.example"].map(doc));
+    let docs =
+        ["CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "README.md", "SECURITY.md", "THIRD-PARTY.txt", "env.example"];
+    expected.extend(docs.map(doc));
+    let pages = |folder: &str, extensions: &[&str]| -> Vec<String> {
+        let files = fs::read_dir(prefix.path().join(folder)).unwrap().map(|file| file.unwrap().path());
+        let wanted = |path: &Path| path.extension().is_some_and(|found| extensions.iter().any(|one| found == *one));
+        let files = files.filter(|path| wanted(path));
+        files.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect()
+    };
+    let manual = pages("share/man/man1", &["1"]);
+    assert!(
+        manual.contains(&format!("{PROGRAM}.1")) && manual.contains(&format!("{PROGRAM}-queue-retry.1")),
+        "{manual:?}"
+    );
+    expected.extend(manual.iter().map(|page| format!("644 share/man/man1/{page}")));
+    let book = pages(&format!("share/doc/{PROGRAM}/docs"), &["md", "json", "png"]);
+    assert!(book.contains(&"runbook.md".to_owned()), "{book:?}");
+    expected.extend(book.iter().map(|page| doc(&format!("docs/{page}"))));
     expected.sort();
     assert_eq!(files, expected);
 
@@ -60,6 +76,11 @@ fn the_archive_holds_the_program_and_all_that_belongs_to_it() {
     assert!(held(&format!("share/fish/vendor_completions.d/{PROGRAM}.fish")).contains("complete -c"));
     assert!(held(&format!("share/man/man1/{PROGRAM}.1")).contains(".TH"));
     assert_eq!(held(&format!("share/doc/{PROGRAM}/env.example")), read(".env.example"));
+    let notices = held(&format!("share/doc/{PROGRAM}/THIRD-PARTY.txt"));
+    assert!(
+        notices.contains("\nactix-web v4") && notices.contains("\nring v0") && notices.contains("ISC"),
+        "of its crates"
+    );
     // The unit starts the program where the archive is meant to be unpacked.
     let unit = held(&format!("lib/systemd/system/{PROGRAM}.service"));
     assert!(unit.contains(&format!("ExecStart=/usr/local/bin/{PROGRAM} serve")));

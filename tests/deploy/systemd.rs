@@ -37,7 +37,7 @@ fn the_unit_gives_real_settings_and_a_credential_for_each_secret() {
             secrets += 1;
         }
     }
-    assert_eq!((secrets, credentials.len()), (2, 2));
+    assert_eq!((secrets, credentials.len()), (4, 4));
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn an_event_whose_answer_is_lost_is_sent_again_and_opens_one_incident() {
         assert_eq!(many.incident(case, 1).opened, 1);
     }
     assert_eq!(logged(&many.bridge, "error"), [""; 0]);
-    assert!(many.bridge.end().iter().all(|record| record.state != State::Dead));
+    assert!(many.bridge.end().iter().all(|record| record.summary.state != State::Dead));
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn an_answer_that_drips_is_heeded_when_its_status_is_there() {
     many.pagerduty.wait_for_accepted(2);
     super::wait_for_logs(&many.bridge, 2, "delivered");
     assert_eq!(many.requests(0).len(), 2);
-    assert!(many.bridge.end().iter().all(|record| record.state == State::Delivered));
+    assert!(many.bridge.end().iter().all(|record| record.summary.state == State::Delivered));
 }
 
 fn event(case: usize, event_type: EventType) -> Envelope {
@@ -102,7 +102,7 @@ fn no_resolve_leaves_while_the_trigger_before_it_is_in_doubt() {
         assert_eq!(many.incident(case, 42).opened, 1);
     }
     assert_eq!(many.pagerduty.counters().dropped_resolves, 0);
-    assert!(many.bridge.end().iter().all(|record| record.state != State::Dead));
+    assert!(many.bridge.end().iter().all(|record| record.summary.state != State::Dead));
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn an_idle_connection_that_was_closed_costs_neither_an_attempt_nor_a_warning() {
         // Here it closes, while the bridge has it in hand for the next event.
     }
     assert_eq!((logged(&bridge, "warn"), logged(&bridge, "error")), (vec![], vec![]));
-    assert!(bridge.end().iter().all(|record| (record.state, record.attempts) == (State::Delivered, 1)));
+    assert!(bridge.end().iter().all(|record| (record.summary.state, record.summary.attempts) == (State::Delivered, 1)));
 }
 
 #[test]
@@ -45,7 +45,8 @@ fn a_connection_closed_just_as_it_is_used_again_loses_nothing_and_raises_no_alar
         let again: Vec<_> = told.iter().filter(|line| line.contains("the connection ended before an answer")).collect();
         assert_eq!(again.len(), 1, "{told:?}");
         assert!(again[0].starts_with("sent again at once: "), "no pause: {again:?}");
-        let attempts: Vec<_> = bridge.end().iter().map(|record| (record.state, record.attempts)).collect();
+        let attempts: Vec<_> =
+            bridge.end().iter().map(|record| (record.summary.state, record.summary.attempts)).collect();
         assert_eq!(attempts, [(State::Delivered, 1), (State::Delivered, 2)]);
     }
 }

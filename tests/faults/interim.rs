@@ -41,7 +41,7 @@ fn takes_only_the_last_answer(listener: &TcpListener, bridge: Bridge) {
         }
     }
     assert_eq!((logged(&bridge, "warn"), logged(&bridge, "error")), (vec![], vec![]));
-    assert!(bridge.end().iter().all(|record| (record.state, record.attempts) == (State::Delivered, 1)));
+    assert!(bridge.end().iter().all(|record| (record.summary.state, record.summary.attempts) == (State::Delivered, 1)));
 }
 
 #[test]
@@ -74,5 +74,5 @@ fn who_answers_nothing_but_interim_answers_is_left_and_the_event_sent_again() {
     let (mut stream, _) = raw::take_request(&listener);
     raw::answer_success(&mut stream);
     wait_for_logs(&bridge, 1, "\"delivered\"");
-    assert!(bridge.end().iter().all(|record| (record.state, record.attempts) == (State::Delivered, 2)));
+    assert!(bridge.end().iter().all(|record| (record.summary.state, record.summary.attempts) == (State::Delivered, 2)));
 }

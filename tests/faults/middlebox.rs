@@ -43,5 +43,5 @@ fn a_4xx_that_pagerduty_cannot_have_given_is_trouble_on_the_way_and_the_event_go
     let named = "answered 404, which PagerDuty does not answer to an event: something between the bridge and PagerDuty";
     assert!(warnings.iter().any(|line| line.contains(named)), "{warnings:#?}");
     assert_eq!(logged(&many.bridge, "error"), [""; 0]);
-    assert!(many.bridge.end().iter().all(|record| record.state == State::Delivered));
+    assert!(many.bridge.end().iter().all(|record| record.summary.state == State::Delivered));
 }

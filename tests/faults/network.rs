@@ -27,7 +27,7 @@ fn goes_on(bridge: Bridge, failure: &str, recover: impl FnOnce() -> PagerDuty) {
     }
     assert_eq!(pagerduty.counters().opened, 2);
     assert_eq!(logged(&bridge, "error"), [""; 0]);
-    assert!(bridge.end().iter().all(|record| record.state == State::Delivered));
+    assert!(bridge.end().iter().all(|record| record.summary.state == State::Delivered));
 }
 
 #[test]
@@ -100,5 +100,5 @@ fn a_name_that_does_not_resolve_keeps_events_waiting() {
     assert_eq!(logged(&bridge, "error"), [""; 0]);
     let records = bridge.end();
     assert_eq!(records.len(), 2);
-    assert!(records.iter().all(|record| record.state == State::Waiting));
+    assert!(records.iter().all(|record| record.summary.state == State::Waiting));
 }

@@ -32,7 +32,7 @@ fn any_2xx_means_delivered_and_an_odd_one_is_told_and_kept() {
     assert_eq!(logged(&many.bridge, "warn").len(), 2 * all);
     assert_eq!(logged(&many.bridge, "error"), [""; 0]);
     for record in many.bridge.end() {
-        assert_eq!(record.state, State::Delivered);
-        assert!(record.reason.unwrap().starts_with("answered 2"));
+        assert_eq!(record.summary.state, State::Delivered);
+        assert!(record.summary.reason.unwrap().starts_with("answered 2"));
     }
 }

@@ -42,10 +42,14 @@ fn an_event_that_alone_meets_500_is_given_up_and_the_others_of_its_key_go_on() {
     attempts.retain(|attempt| choked(&attempt.verdict));
     assert_same_bytes(&attempts);
     let records = many.bridge.end();
-    let states: Vec<_> = records.iter().map(|record| record.state).collect();
+    let states: Vec<_> = records.iter().map(|record| record.summary.state).collect();
     assert_eq!(states, [State::Dead, State::Delivered, State::Delivered, State::Delivered]);
-    assert_eq!(records[0].attempts as usize, attempts.len());
-    assert!(records[0].reason.as_deref().unwrap().starts_with("answered 500"), "{:?}", records[0].reason);
+    assert_eq!(records[0].summary.attempts as usize, attempts.len());
+    assert!(
+        records[0].summary.reason.as_deref().unwrap().starts_with("answered 500"),
+        "{:?}",
+        records[0].summary.reason
+    );
 }
 
 #[test]
@@ -57,5 +61,5 @@ fn an_event_that_meets_500_like_all_of_its_key_is_never_given_up() {
     many.wait_for_requests_everywhere(4);
     many.pagerduty.clear_faults();
     many.pagerduty.wait_for_accepted(2);
-    assert!(many.bridge.end().iter().all(|record| record.state == State::Delivered));
+    assert!(many.bridge.end().iter().all(|record| record.summary.state == State::Delivered));
 }

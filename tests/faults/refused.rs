@@ -50,8 +50,8 @@ fn a_refused_event_is_a_dead_letter_at_once_with_pagerdutys_reason_and_the_next_
     let records = many.bridge.end();
     assert_eq!(records.len(), 2 * cases.len());
     for (record, (status, body, reason)) in records.iter().zip(cases) {
-        assert_eq!((record.state, record.attempts), (State::Dead, 1));
-        let kept = record.reason.as_deref().unwrap();
+        assert_eq!((record.summary.state, record.summary.attempts), (State::Dead, 1));
+        let kept = record.summary.reason.as_deref().unwrap();
         assert!(kept.starts_with(&format!("answered {status}")) && kept.contains(reason), "{body:?}: {kept}");
         assert!(REASON.contains(&kept.chars().count()), "{kept}");
     }
@@ -71,6 +71,6 @@ fn an_answer_is_read_no_further_than_its_reason() {
     bridge.wait_for_log("dead letter");
     assert_eq!(logged(&bridge, "error").len(), 1);
     let record = &bridge.end()[0];
-    assert_eq!(record.state, State::Dead);
-    assert!(record.reason.as_deref().unwrap().starts_with("answered 400: Not this time. ...."));
+    assert_eq!(record.summary.state, State::Dead);
+    assert!(record.summary.reason.as_deref().unwrap().starts_with("answered 400: Not this time. ...."));
 }

@@ -30,9 +30,9 @@ fn assert_the_others_pass(keys: usize, slow: usize, slow_alerts: u64, alerts: u6
     let records = many.bridge.end();
     assert_eq!(records.len(), expected + slow * usize::try_from(slow_alerts).unwrap());
     for record in records {
-        let healthy = healthy.iter().any(|healthy| healthy == record.service_key.expose());
+        let healthy = healthy.iter().any(|healthy| healthy == record.summary.service_key.expose());
         let state = if healthy { State::Delivered } else { State::Waiting };
-        assert_eq!(record.state, state, "{record:?}");
+        assert_eq!(record.summary.state, state, "{record:?}");
     }
 }
 

@@ -41,13 +41,13 @@ fn throttled_events_wait_as_long_as_it_lasts_while_other_keys_go_on() {
         assert_eq!((many.incident(case, 1).opened, many.incident(case, 2).opened), (1, 1));
     }
     assert_eq!(logged(&many.bridge, "error"), [""; 0]);
-    assert!(many.bridge.end().iter().all(|record| record.state == State::Delivered));
+    assert!(many.bridge.end().iter().all(|record| record.summary.state == State::Delivered));
 }
 
 /// How long an event waits after its attempt.
 fn wait(record: &Record) -> TimeDelta {
     let ago = |time: Option<DateTime<Utc>>| time.expect("it was attempted and waits for the next attempt");
-    ago(record.next_attempt_at) - ago(record.last_attempt_at)
+    ago(record.summary.next_attempt_at) - ago(record.last_attempt_at)
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_retry_after_is_heeded_in_either_form_and_after_trouble_too_but_for_a_minute
     let records = many.bridge.end();
     let expected = [50, 50, 60, 50, 50, 60, 50, 60].into_iter().chain([60; 9]);
     for (record, seconds) in records.iter().zip(expected) {
-        assert_eq!((record.state, record.attempts), (State::Waiting, 1));
+        assert_eq!((record.summary.state, record.summary.attempts), (State::Waiting, 1));
         // Dates name whole seconds, and the answer came a little after the attempt began.
         let asked = TimeDelta::seconds(seconds);
         assert!(wait(record) >= asked - TimeDelta::seconds(1), "{} {record:?}", wait(record));

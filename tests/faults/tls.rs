@@ -37,7 +37,7 @@ fn sends_nothing_to(wrong: impl FnOnce(&Authority) -> Face, complaint: &str) {
     front.show(authority.issue(HOST, LATER));
     wait_for_logs(&bridge, 2, "\"delivered\"");
     assert_eq!((pagerduty.counters().requests, pagerduty.counters().opened), (2, 2));
-    assert!(bridge.end().iter().all(|record| record.state == State::Delivered));
+    assert!(bridge.end().iter().all(|record| record.summary.state == State::Delivered));
 }
 
 #[test]

@@ -31,5 +31,5 @@ fn after_5xx_and_408_the_same_bytes_are_sent_again_and_nothing_of_the_incident_o
         assert_eq!(many.incident(case, 1).opened, 1);
     }
     assert_eq!(logged(&many.bridge, "error"), [""; 0]);
-    assert!(many.bridge.end().iter().all(|record| record.state == State::Delivered));
+    assert!(many.bridge.end().iter().all(|record| record.summary.state == State::Delivered));
 }

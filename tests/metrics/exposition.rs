@@ -61,5 +61,5 @@ fn anybody_may_read_it_and_nobody_may_write_it() {
     let build = text.lines().find(|line| line.starts_with("bridge_build_info{")).unwrap();
     assert!(build.contains(&version) && build.ends_with(" 1"), "{build}");
     let answer = post(bridge.address, "/metrics", &[], b"bridge_events_dead_total 7");
-    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET")));
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")));
 }

@@ -51,7 +51,7 @@ fn every_answer_of_the_webhook_is_counted_once_by_source_and_answer() {
     connection.end();
     assert_eq!(status(connection.answer()), 400);
     assert_eq!(status(get(bridge.address, &format!("/sentry/{TOKEN}"))), 405);
-    for path in [format!("/sentry/{TOKEN}/x"), "/sentry/".to_owned()] {
+    for path in [format!("/sentry/{TOKEN}/x"), "/sentry//".to_owned()] {
         assert_eq!(status(post(bridge.address, &path, &[], &alert(9, "Disk full"))), 404);
     }
     assert_eq!(status(post(bridge.address, "/elsewhere", &[], &alert(9, "Disk full"))), 404);

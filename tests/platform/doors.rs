@@ -17,7 +17,7 @@ use sentry_pagerduty_bridge::monitor::{Limits, Monitor};
 use sentry_pagerduty_bridge::queue::held::MAX_HELD;
 use sentry_pagerduty_bridge::queue::{HeldSender, Queue};
 use sentry_pagerduty_bridge::web::auth::webhook::Authentication;
-use sentry_pagerduty_bridge::web::{AppState, routes};
+use sentry_pagerduty_bridge::web::{AppState, Endpoints, routes};
 use serde_json::Value;
 use sha2::Sha256;
 use tempfile::TempDir;
@@ -60,7 +60,10 @@ impl Web {
     }
 
     async fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (StatusCode, Value) {
-        let app = test::init_service(App::new().app_data(self.shared.clone()).configure(routes)).await;
+        let app = test::init_service(
+            App::new().app_data(self.shared.clone()).configure(|config| routes(Endpoints::All, config)),
+        )
+        .await;
         let request = test::TestRequest::post().uri(path).set_payload(body.to_vec());
         let request = headers.iter().fold(request, |request, header| request.insert_header(*header));
         let answer = test::call_service(&app, request.to_request()).await;
@@ -206,7 +209,7 @@ async fn validation_requests_are_answered_at_whatever_path_the_schema_of_the_int
 async fn a_hundred_thousand_wrong_signatures_cost_bounded_room_and_push_out_nothing_that_was_held_before() {
     const STRANGERS: u32 = 100_000;
     let web = Web::start(TOKEN, NEW).await;
-    let app = test::init_service(App::new().app_data(web.shared.clone()).configure(routes)).await;
+    let app = test::init_service(App::new().app_data(web.shared.clone()).configure(|config| routes(Endpoints::All, config))).await;
     let post = async |path: &str, peer: String, body: Vec<u8>| {
         let signature = signature(OLD, &body);
         let request = test::TestRequest::post().uri(path).peer_addr(peer.parse().unwrap()).set_payload(body);

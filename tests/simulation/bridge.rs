@@ -7,7 +7,7 @@ use sentry_pagerduty_bridge::delivery::{Scheduler, rate_limiter};
 use sentry_pagerduty_bridge::queue::EventId;
 
 use crate::pagerduty::WINDOW;
-use crate::plan::{Plan, TIMEOUT, service_key};
+use crate::plan::{Plan, TIMEOUT};
 use crate::queue::Queue;
 
 /// A running bridge.
@@ -16,7 +16,7 @@ pub(crate) struct Bridge {
     pub(crate) scheduler: Scheduler,
     started: Duration,
     /// Events between the decision to send them and the commit of their disposition.
-    pub(crate) away: HashSet<EventId>,
+    pub(crate) in_flight: HashSet<EventId>,
     /// Which of the planned wakes counts.
     pub(crate) wake: u64,
     /// Wakes in a row in which there was nothing to do.
@@ -24,8 +24,8 @@ pub(crate) struct Bridge {
     /// Announcements are made in order.
     pub(crate) announced: Duration,
     /// What cannot be read, and is set aside.
-    pub(crate) set_aside: BTreeSet<EventId>,
-    /// How often in a row each key's line could not be read.
+    pub(crate) unreadable: BTreeSet<EventId>,
+    /// How often in a row the waiting events of each key could not be read.
     pub(crate) read_failures: Vec<u32>,
     /// The keys of which announcements found no room, until the worker takes that in.
     pub(crate) missed: Vec<bool>,
@@ -37,29 +37,25 @@ impl Bridge {
     /// Starts as the worker does: it learns what an earlier run left.
     pub(crate) fn start(plan: &Plan, queue: &Queue, now: Duration) -> Self {
         let mut scheduler = Scheduler::new(plan.limits);
-        for key in (0..queue.keys()).filter(|key| !queue.waiting(*key).is_empty()) {
-            scheduler.read_on(&service_key(key));
-        }
+        queue.keys_waiting().iter().for_each(|key| scheduler.read_on(key));
         let wall_clock = plan.wall_clock(now);
         let horizon = wall_clock - rate_limiter::lookback(TIMEOUT);
-        for row in &queue.rows {
-            if let Some(marked) = row.last_attempt_at.filter(|marked| *marked >= horizon) {
-                // A clock that was set back makes it new.
-                let age = (wall_clock - marked).to_std().unwrap_or_default();
-                let end = rate_limiter::latest_arrival(age, WINDOW, TIMEOUT);
-                scheduler.restore_attempts(&service_key(row.key), end, row.attempts.max(1));
-            }
+        for (key, marked, attempts) in queue.attempts().into_iter().filter(|(_, marked, _)| *marked >= horizon) {
+            // A clock that was set back makes it new.
+            let age = (wall_clock - marked).to_std().unwrap_or_default();
+            let end = rate_limiter::latest_arrival(age, WINDOW, TIMEOUT);
+            scheduler.restore_attempts(&key, end, attempts.max(1));
         }
         Self {
             scheduler,
             started: now,
-            away: HashSet::new(),
+            in_flight: HashSet::new(),
             wake: 0,
             idle_wakes: 0,
             announced: now,
-            set_aside: BTreeSet::new(),
-            read_failures: vec![0; queue.keys()],
-            missed: vec![false; queue.keys()],
+            unreadable: BTreeSet::new(),
+            read_failures: vec![0; plan.keys],
+            missed: vec![false; plan.keys],
             outstanding: 0,
         }
     }

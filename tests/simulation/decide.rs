@@ -7,8 +7,9 @@ use sentry_pagerduty_bridge::delivery::scheduler::Next;
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::queue::EventId;
 
-use crate::happening::Happening;
+use crate::commits::Operation;
 use crate::queue::Read;
+use crate::steps::Step;
 use crate::world::World;
 
 /// Wakes in a row without anything to do, for each key: a lowered rate rises three times, and each time it may turn out
@@ -40,10 +41,11 @@ impl World {
         assert_eq!(number_of(key), self.queue.row(id).key, "event {id} was sent with the key of another");
         let limits = self.plan.limits;
         let bridge = self.bridge();
-        assert!(bridge.away.insert(id), "event {id} is under way twice");
+        assert!(bridge.in_flight.insert(id), "event {id} is under way twice");
         assert!(bridge.scheduler.in_flight() <= limits.in_flight, "too many attempts are under way");
-        let (wait, run, asked) = (self.commit_time(), self.run, self.now);
-        self.expect(wait, Happening::Marked { run, id, asked });
+        bridge.outstanding += 1;
+        let asked = self.now;
+        self.ask(Operation::Begin { id, asked });
     }
 
     /// A read of a page begins, beside all else that goes on. It sees the queue as it is at any moment until it ends.
@@ -52,7 +54,7 @@ impl World {
         let longest = if self.rng.random_bool(0.5) { Duration::from_millis(20) } else { Duration::from_secs(5) };
         let wait = self.rng.random_range(Duration::ZERO..longest);
         let early = self.rng.random_bool(0.5).then(|| self.read(number, after));
-        self.expect(wait, Happening::PageRead { run, key: number, after, early });
+        self.expect(wait, Step::PageRead { run, key: number, after, early });
     }
 
     /// What a read finds now.
@@ -76,7 +78,7 @@ impl World {
         let clock = bridge.clock(now);
         assert!(moment > clock, "told to wait until {moment:?}, but it is {clock:?} already");
         let wake = bridge.wake;
-        self.after(moment - clock, Happening::Wake { run, wake });
+        self.after(moment - clock, Step::Wake { run, wake });
     }
 }
 

@@ -9,7 +9,7 @@ use sentry_pagerduty_bridge::delivery::Limits;
 use sentry_pagerduty_bridge::pagerduty::EventType;
 
 use crate::fault::{Choke, Content, Fault, Kind, MIDDLEBOXES};
-use crate::plan::{Coming, Crash, Deed, Plan};
+use crate::plan::{AdminAction, Alert, Crash, Plan};
 
 impl Plan {
     /// Everything at once.
@@ -40,12 +40,12 @@ impl Plan {
             plan.crashes.push(Crash { after_steps, down: within(&mut rng, seconds(90)) });
         }
         for _ in 0..rng.random_range(0..=3) {
-            let deed = deed(&mut rng, keys);
-            plan.deeds.push((within(&mut rng, horizon), deed));
+            let admin_action = admin_action(&mut rng, keys);
+            plan.admin_actions.push((within(&mut rng, horizon), admin_action));
         }
         for _ in 0..rng.random_range(0..=6) {
             let after_steps = rng.random_range(1..=u64::try_from(events).unwrap() * 8);
-            plan.deeds_between.push((after_steps, deed(&mut rng, keys)));
+            plan.admin_actions_between.push((after_steps, admin_action(&mut rng, keys)));
         }
         if rng.random_bool(0.3) {
             plan.bad_reads = (horizon, rng.random_range(0.1..0.9));
@@ -167,8 +167,17 @@ impl Plan {
         let horizon = seconds(rng.random_range(60..=600));
         let events = rng.random_range(20..=80);
         plan.come(&mut rng, events, ..=horizon, |_| Content::Fine);
-        for coming in plan.comings.iter_mut().filter(|coming| coming.key > 0) {
-            coming.content = match rng.random_range(0..4) {
+        // Nothing of the first key is folded, which milliseconds would decide on: no trigger comes right after another one.
+        let mut last = HashMap::new();
+        for alert in plan.alerts.iter_mut().filter(|alert| alert.key == 0) {
+            let before = last.insert(alert.incident, alert.event_type);
+            if before == Some(EventType::Trigger) && alert.event_type == EventType::Trigger {
+                alert.event_type = EventType::Resolve;
+                last.insert(alert.incident, EventType::Resolve);
+            }
+        }
+        for alert in plan.alerts.iter_mut().filter(|alert| alert.key > 0) {
+            alert.content = match rng.random_range(0..4) {
                 0 => Content::Poison { until: within(&mut rng, horizon), how: choke(&mut rng) },
                 1 => Content::Invalid,
                 _ => Content::Fine,
@@ -233,12 +242,12 @@ impl Plan {
             seed,
             limits: Limits::new(120, seconds(3600)),
             keys,
-            comings: Vec::new(),
+            alerts: Vec::new(),
             faults: Vec::new(),
             crashes: Vec::new(),
-            deeds: Vec::new(),
+            admin_actions: Vec::new(),
             clock_steps: Vec::new(),
-            deeds_between: Vec::new(),
+            admin_actions_between: Vec::new(),
             disk_trouble: Vec::new(),
             bad_reads: (Duration::ZERO, 0.0),
             unreadable: HashMap::new(),
@@ -259,8 +268,8 @@ impl Plan {
         // Alerts come one by one, or in bursts.
         let bursts: Vec<Duration> = (0..rng.random_range(1..=5)).map(|_| within(rng, times.end)).collect();
         let bursting = rng.random_range(0.0..1.0);
-        self.comings = (0..events)
-            .map(|_| Coming {
+        self.alerts = (0..events)
+            .map(|_| Alert {
                 number: 0,
                 at: if rng.random_bool(bursting) {
                     bursts[rng.random_range(0..bursts.len())]
@@ -281,23 +290,23 @@ impl Plan {
     }
 
     fn comes(&mut self, at: Duration, key: usize, incident: usize, event_type: EventType, content: Content) {
-        self.comings.push(Coming { number: 0, at, key, incident, event_type, content });
+        self.alerts.push(Alert { number: 0, at, key, incident, event_type, content });
     }
 
     fn number(&mut self) {
-        self.comings.sort_by_key(|coming| coming.at);
-        for (number, coming) in self.comings.iter_mut().enumerate() {
-            coming.number = number;
+        self.alerts.sort_by_key(|alert| alert.at);
+        for (number, alert) in self.alerts.iter_mut().enumerate() {
+            alert.number = number;
         }
     }
 }
 
-fn deed(rng: &mut StdRng, keys: usize) -> Deed {
+fn admin_action(rng: &mut StdRng, keys: usize) -> AdminAction {
     let key = rng.random_range(0..keys);
     match rng.random_range(0..10) {
-        0..6 => Deed::RetryDead { key },
-        6..9 => Deed::Discard { key, place: rng.random_range(0..10) },
-        _ => Deed::DiscardDead { key },
+        0..6 => AdminAction::RetryDead { key },
+        6..9 => AdminAction::Discard { key, place: rng.random_range(0..10) },
+        _ => AdminAction::DiscardDead { key },
     }
 }
 

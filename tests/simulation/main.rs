@@ -1,27 +1,30 @@
-//! The scheduler of deliveries against models of the queue and of PagerDuty, in virtual time.
+//! The scheduler of deliveries and the rules of the queue against a model of PagerDuty, in virtual time.
 //!
 //! A world is drawn from its number: what arrives, what PagerDuty does wrong and when, at which steps the bridge is
-//! killed, when the disk fails, which reads fail or are late, what cannot be read, which announcements find no room, what
-//! an operator does at any moment. In it runs the real [`Scheduler`], driven as the worker
-//! drives it, and while it runs and at its end the promises are checked. A world that breaks one prints its number, and
-//! runs again alone with `SIMULATION_SEED=that number`; `SIMULATION_WORLDS` says how many worlds there are of each kind.
+//! killed, when the disk fails, what shares a commit, which reads fail or are late, what cannot be read, which
+//! announcements find no room, what an operator does at any moment. In it runs the real [`Scheduler`], driven as the
+//! worker drives it, over the real rules of the queue in a [`MemoryQueue`], and while it runs and at its end the promises
+//! are checked. A world that breaks one prints its number, and runs again alone with `SIMULATION_SEED=that number`;
+//! `SIMULATION_WORLDS` says how many worlds there are of each kind.
 //!
+//! [`MemoryQueue`]: sentry_pagerduty_bridge::queue::memory::MemoryQueue
 //! [`Scheduler`]: sentry_pagerduty_bridge::delivery::Scheduler
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "these are tests, helpers of tests included")]
 #![allow(clippy::unchecked_time_subtraction, reason = "a test may panic")]
 
+mod admin;
 mod bridge;
+mod commits;
 mod decide;
-mod deed;
 mod draw;
 mod fault;
-mod happening;
 mod pagerduty;
 mod plan;
 mod promises;
 mod queue;
 mod run;
+mod steps;
 mod world;
 
 use plan::Plan;

@@ -13,7 +13,7 @@ use crate::queue::utc;
 
 /// An alert that Sentry sends.
 #[derive(Clone, Debug)]
-pub(crate) struct Coming {
+pub(crate) struct Alert {
     /// The same in every version of a world.
     pub(crate) number: usize,
     pub(crate) at: Duration,
@@ -32,10 +32,10 @@ pub(crate) struct Crash {
 
 /// What an operator does to the queue from outside.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Deed {
-    /// Puts every dead letter of the key back in line, at its old place.
+pub(crate) enum AdminAction {
+    /// Lets every dead letter of the key wait again, at its old place.
     RetryDead { key: usize },
-    /// Takes the event at this place of the key's line out.
+    /// Deletes the waiting event at this place of the key.
     Discard { key: usize, place: usize },
     /// Deletes every dead letter of the key.
     DiscardDead { key: usize },
@@ -47,14 +47,14 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) limits: Limits,
     pub(crate) keys: usize,
-    pub(crate) comings: Vec<Coming>,
+    pub(crate) alerts: Vec<Alert>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) crashes: Vec<Crash>,
-    pub(crate) deeds: Vec<(Duration, Deed)>,
+    pub(crate) admin_actions: Vec<(Duration, AdminAction)>,
     /// When the machine's clock is set, and by how many seconds it then jumps.
     pub(crate) clock_steps: Vec<(Duration, i64)>,
     /// The same after so many things happened in the world, which finds moments that no time does.
-    pub(crate) deeds_between: Vec<(u64, Deed)>,
+    pub(crate) admin_actions_between: Vec<(u64, AdminAction)>,
     /// When nothing can be committed or read.
     pub(crate) disk_trouble: Vec<(Duration, Duration)>,
     /// Until then, so many of the page reads fail.
@@ -84,7 +84,7 @@ impl Plan {
     /// The same world with the events of one key only, and without the faults of others.
     pub(crate) fn only_key(&self, key: usize) -> Self {
         let mut plan = self.clone();
-        plan.comings.retain(|coming| coming.key == key);
+        plan.alerts.retain(|alert| alert.key == key);
         plan.faults.retain(|fault| fault.key.is_none_or(|own| own == key));
         plan
     }
@@ -102,17 +102,17 @@ impl Plan {
 
     /// From then on nothing goes wrong and nothing new comes; the bridge may still be killed.
     pub(crate) fn calm_at(&self) -> Duration {
-        let comings = self.comings.iter().map(|coming| coming.at);
+        let alerts = self.alerts.iter().map(|alert| alert.at);
         let faults = self.faults.iter().map(|fault| fault.until);
-        let poison = self.comings.iter().filter_map(|coming| match coming.content {
+        let poison = self.alerts.iter().filter_map(|alert| match alert.content {
             Content::Poison { until, .. } => Some(until),
             Content::Fine | Content::Invalid => None,
         });
-        let deeds = self.deeds.iter().map(|(at, _)| *at);
+        let admin_actions = self.admin_actions.iter().map(|(at, _)| *at);
         let disk = self.disk_trouble.iter().map(|(_, until)| *until);
         let steps = self.clock_steps.iter().map(|(at, _)| *at);
         let damage = self.unreadable.values().copied().chain([self.bad_reads.0]);
-        let last = comings.chain(faults).chain(poison).chain(deeds).chain(disk).chain(steps).chain(damage).max();
+        let last = alerts.chain(faults).chain(poison).chain(admin_actions).chain(disk).chain(steps).chain(damage).max();
         // What came last has to be committed.
         last.unwrap_or_default() + Duration::from_secs(1)
     }

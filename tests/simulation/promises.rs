@@ -54,9 +54,9 @@ fn the_pace_is_kept(end: &End) {
 /// Once an event of an incident was seen, no earlier one is seen again, unless an operator put it back.
 fn incidents_are_in_order(end: &End) {
     let plan = &end.plan;
-    if !plan.deeds.is_empty() || !plan.deeds_between.is_empty() || !plan.unreadable.is_empty() {
-        // Then an event may be seen later than another because it came back into the line later. That none leaves while an
-        // earlier one is in line is checked whenever one does.
+    if !plan.admin_actions.is_empty() || !plan.admin_actions_between.is_empty() || !plan.unreadable.is_empty() {
+        // Then an event may be seen later than another because it was revived or read later. That none leaves while an
+        // earlier one waits is checked whenever one does.
         return;
     }
     let places: HashMap<usize, (usize, &Row)> =
@@ -145,11 +145,12 @@ pub(crate) fn healthy_keys_never_wait_for_slow_ones(end: &End) {
     }
 }
 
-/// One by one, the events of `key` were settled as soon as in a world where no other key has any.
+/// One by one, the alerts of `key` were settled as soon as in a world where no other key has any.
 pub(crate) fn key_is_as_fast_as_alone(key: usize, alone: &End, together: &End) {
     let settled = |end: &End| -> Vec<Duration> {
         let rows = end.queue.rows.iter().filter(|row| row.key == key);
-        let mut moments: Vec<Duration> = rows.map(|row| row.settled_at.unwrap()).collect();
+        let of_alerts = rows.flat_map(|row| (0..row.alerts).map(|_| row.settled_at.unwrap()));
+        let mut moments: Vec<Duration> = of_alerts.collect();
         moments.sort_unstable();
         moments
     };

@@ -1,16 +1,18 @@
-//! A model of the queue: what is committed, and nothing else, outlives a crash.
+//! The queue of a world: the rules of the real one over a store in memory, which outlives a crash and which bridges could
+//! share; and what the world knows of each event besides.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sentry_pagerduty_bridge::pagerduty::EventType;
-use sentry_pagerduty_bridge::queue::{EventId, WaitingEvent};
+use sentry_pagerduty_bridge::pagerduty::{EventType, ServiceKey};
+use sentry_pagerduty_bridge::queue::memory::{Answers, MemoryQueue, Operations};
+use sentry_pagerduty_bridge::queue::{Accepted, Begin, Enqueue, Enqueued, Envelope, EventId, Settle, WaitingEvent};
 
 use crate::fault::Content;
-use crate::plan::{self, Coming};
+use crate::plan::{Alert, incident_key, service_key};
 
-/// Where an event stands.
+/// Where an event is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum State {
     Waiting,
@@ -23,81 +25,177 @@ pub(crate) enum State {
 /// A committed event.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
+    /// Of the newest alert that was folded into it.
     pub(crate) content: Content,
     pub(crate) number: usize,
+    /// How many alerts it stands for.
+    pub(crate) alerts: u32,
     pub(crate) key: usize,
     pub(crate) incident: usize,
     pub(crate) event_type: EventType,
     pub(crate) state: State,
-    pub(crate) attempts: u32,
-    /// By the machine's clock.
-    pub(crate) last_attempt_at: Option<DateTime<Utc>>,
-    pub(crate) blamed: Duration,
     pub(crate) committed_at: Duration,
     pub(crate) first_failed_at: Option<Duration>,
     pub(crate) settled_at: Option<Duration>,
+    /// The bytes that were sent.
+    pub(crate) sent: Option<Vec<u8>>,
     /// The last run of the bridge that sent it again as if it had not failed.
     pub(crate) excused_in: Option<u32>,
-    /// An operator put it back in line, and this run of the bridge did not read it since.
-    pub(crate) put_back: bool,
+    /// An operator revived it, and this run of the bridge did not read it since.
+    pub(crate) revived: bool,
     /// When a run of the bridge read it after that, or after it could not be read.
     pub(crate) read_again_at: Option<Duration>,
     /// It cannot be read before.
     pub(crate) unreadable_until: Duration,
 }
 
-/// The rows; an event's number is its place, counted from 1.
+/// Operations that are committed together.
+#[derive(Debug, Default)]
+pub(crate) struct Round {
+    pub(crate) alerts: Vec<Alert>,
+    pub(crate) begins: Vec<Begin>,
+    pub(crate) settles: Vec<Settle>,
+}
+
+/// The queue; the number of an event is the place of its row, counted from 1.
 #[derive(Debug)]
 pub(crate) struct Queue {
+    store: MemoryQueue,
     pub(crate) rows: Vec<Row>,
-    waiting: Vec<BTreeSet<EventId>>,
+    /// Alerts, by their numbers, that cannot be read until then.
+    unreadable: HashMap<usize, Duration>,
 }
 
 impl Queue {
-    pub(crate) fn new(keys: usize) -> Self {
-        Self { rows: Vec::new(), waiting: vec![BTreeSet::new(); keys] }
+    pub(crate) fn new(unreadable: HashMap<usize, Duration>) -> Self {
+        Self { store: MemoryQueue::default(), rows: Vec::new(), unreadable }
     }
 
-    pub(crate) fn insert(&mut self, coming: &Coming, now: Duration, unreadable_until: Duration) -> EventId {
+    /// Commits a round. An alert whose incident queue holds what cannot be read is committed by itself and folded into
+    /// nothing, as the writer does. The answers to alerts are by their numbers.
+    pub(crate) fn commit(&mut self, round: Round, now: Duration) -> (HashMap<usize, Accepted>, Answers) {
+        let Round { alerts, begins, settles } = round;
+        let (damaged, intact): (Vec<_>, Vec<_>) = alerts.into_iter().partition(|alert| self.is_damaged(alert, now));
+        let settled: Vec<_> = settles.iter().map(|settle| settle.id).collect();
+        let operations =
+            Operations { enqueues: intact.iter().map(enqueue).collect(), settles, begins, unfolded: false };
+        let answers = self.store.commit(&operations);
+        let mut accepted: HashMap<_, _> =
+            intact.iter().zip(&answers.enqueued).map(|(alert, answer)| self.note(alert, answer, now)).collect();
+        for alert in damaged {
+            let operations = Operations { enqueues: vec![enqueue(&alert)], unfolded: true, ..Operations::default() };
+            let answer = self.store.commit(&operations).enqueued.pop().unwrap();
+            accepted.extend([self.note(&alert, &answer, now)]);
+        }
+        for id in settled {
+            self.update(id, now);
+        }
+        (accepted, answers)
+    }
+
+    /// Whether something waits in the incident queue of an alert that cannot be read.
+    fn is_damaged(&self, alert: &Alert, now: Duration) -> bool {
+        let is_damaged = |row: &Row| row.state == State::Waiting && !row.is_readable(now);
+        self.rows.iter().any(|row| row.key == alert.key && row.incident == alert.incident && is_damaged(row))
+    }
+
+    /// Keeps what the world knows of an alert that was enqueued.
+    fn note(&mut self, alert: &Alert, enqueued: &Enqueued, now: Duration) -> (usize, Accepted) {
+        let Enqueued::Queued(accepted) = enqueued else { panic!("an alert was not queued: {enqueued:?}") };
+        let [accepted] = accepted[..] else { panic!("an alert became several events: {accepted:?}") };
+        let unreadable_until = self.unreadable.get(&alert.number).copied().unwrap_or_default();
+        if accepted.is_folded() {
+            let row = self.row(accepted.id);
+            assert!(row.sent.is_none(), "an alert was folded into what was sent: {row:?}");
+            assert_eq!((row.key, row.incident), (alert.key, alert.incident), "folded into another incident");
+            (row.content, row.number) = (alert.content, alert.number);
+            row.alerts += 1;
+            row.unreadable_until = row.unreadable_until.max(unreadable_until);
+            return (alert.number, accepted);
+        }
         self.rows.push(Row {
-            content: coming.content,
-            number: coming.number,
-            key: coming.key,
-            incident: coming.incident,
-            event_type: coming.event_type,
+            content: alert.content,
+            number: alert.number,
+            alerts: 1,
+            key: alert.key,
+            incident: alert.incident,
+            event_type: alert.event_type,
             state: State::Waiting,
-            attempts: 0,
-            last_attempt_at: None,
-            blamed: Duration::ZERO,
             committed_at: now,
             first_failed_at: None,
             settled_at: None,
+            sent: None,
             excused_in: None,
-            put_back: false,
+            revived: false,
             read_again_at: None,
             unreadable_until,
         });
-        let id = EventId::new(i64::try_from(self.rows.len()).unwrap());
-        self.waiting[coming.key].insert(id);
-        id
+        assert_eq!(accepted.id.get(), i64::try_from(self.rows.len()).unwrap(), "a number is missing");
+        (alert.number, accepted)
+    }
+
+    /// Dead letters wait again, where the rules of the queue let them.
+    pub(crate) fn revive(&mut self, ids: &[EventId], at: DateTime<Utc>, now: Duration) -> Vec<EventId> {
+        let revived = self.store.revive(ids, at);
+        for id in &revived {
+            self.update(*id, now);
+        }
+        revived
+    }
+
+    pub(crate) fn discard(&mut self, ids: &[EventId], now: Duration) {
+        for state in [sentry_pagerduty_bridge::queue::State::Waiting, sentry_pagerduty_bridge::queue::State::Dead] {
+            self.store.discard(state, ids);
+        }
+        for id in ids {
+            self.update(*id, now);
+        }
+    }
+
+    /// Takes over where an event is by now.
+    fn update(&mut self, id: EventId, now: Duration) {
+        let record = self.store.get(id);
+        let row = self.row(id);
+        let state = match record {
+            None => State::Discarded,
+            Some(record) => {
+                assert_eq!(record.summary.count, row.alerts, "alerts were counted wrongly: {row:?}");
+                assert_eq!(number_in(&record.body), row.number, "not the newest alert: {row:?}");
+                match record.summary.state {
+                    sentry_pagerduty_bridge::queue::State::Waiting => State::Waiting,
+                    sentry_pagerduty_bridge::queue::State::Delivered => State::Delivered,
+                    sentry_pagerduty_bridge::queue::State::Dead => {
+                        State::Dead(record.summary.reason.unwrap_or_default())
+                    }
+                }
+            }
+        };
+        if state != row.state {
+            row.settled_at = (state != State::Waiting).then_some(now);
+            row.state = state;
+        }
+    }
+
+    /// What an attempt sends; returns which attempt of the event it is.
+    pub(crate) fn sent(&mut self, id: EventId, body: &[u8]) -> u32 {
+        let attempts = self.store.get(id).unwrap().summary.attempts;
+        let row = self.row(id);
+        assert_eq!(number_in(body), row.number, "not the newest alert was sent: {row:?}");
+        if row.alerts > 1 {
+            let occurrences = format!("\"occurrences\":{},", row.alerts);
+            assert!(String::from_utf8_lossy(body).contains(&occurrences), "not all alerts were sent: {row:?}");
+        }
+        let sent = row.sent.get_or_insert_with(|| body.to_vec());
+        assert_eq!(sent, body, "an attempt sends other bytes than the one before");
+        attempts
     }
 
     pub(crate) fn row(&mut self, id: EventId) -> &mut Row {
         &mut self.rows[usize::try_from(id.get()).unwrap() - 1]
     }
 
-    /// Moves an event; the caller says which way.
-    pub(crate) fn put(&mut self, id: EventId, state: State, now: Duration) {
-        let row = self.row(id);
-        let waits = state == State::Waiting;
-        row.settled_at = (!waits).then_some(now);
-        row.state = state;
-        let key = row.key;
-        if waits {
-            self.waiting[key].insert(id);
-        } else {
-            self.waiting[key].remove(&id);
-        }
+    pub(crate) fn blamed(&self, id: EventId) -> Duration {
+        self.store.get(id).map(|record| record.blamed).unwrap_or_default()
     }
 
     pub(crate) fn dead(&self, key: usize) -> Vec<EventId> {
@@ -105,55 +203,40 @@ impl Queue {
         (1..).zip(&self.rows).filter(|(_, row)| dead(row)).map(|(number, _)| EventId::new(number)).collect()
     }
 
-    pub(crate) fn keys(&self) -> usize {
-        self.waiting.len()
+    pub(crate) fn keys_waiting(&self) -> BTreeSet<ServiceKey> {
+        self.store.keys_waiting()
     }
 
-    pub(crate) fn waiting(&self, key: usize) -> &BTreeSet<EventId> {
-        &self.waiting[key]
+    pub(crate) fn attempts(&self) -> Vec<(ServiceKey, DateTime<Utc>, u32)> {
+        self.store.attempts()
+    }
+
+    pub(crate) fn waiting(&self, key: usize) -> Vec<EventId> {
+        self.store.waiting(&service_key(key), None, usize::MAX).iter().map(|event| event.id).collect()
     }
 
     pub(crate) fn all_settled(&self) -> bool {
-        self.waiting.iter().all(BTreeSet::is_empty)
+        self.rows.iter().all(|row| row.state != State::Waiting)
     }
 
-    pub(crate) fn page(&mut self, key: usize, after: Option<EventId>, limit: usize, now: Duration) -> Page {
-        let ids: Vec<EventId> = self.waiting[key].iter().copied().filter(|id| Some(*id) > after).take(limit).collect();
-        let (end, last) = (ids.last().copied(), ids.len() < limit);
-        let (readable, unreadable): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.row(*id).is_readable(now));
-        let events = readable.into_iter().map(|id| self.row(id).as_waiting(id)).collect();
-        Page { events, unreadable, end, last }
-    }
-
-    /// The oldest waiting event of the line in which `id` stands, except these.
-    pub(crate) fn first_of_line(&mut self, id: EventId, past: &BTreeSet<EventId>) -> Option<EventId> {
-        let (key, incident) = (self.row(id).key, self.row(id).incident);
-        let ids: Vec<EventId> = self.waiting[key].range(..=id).copied().collect();
-        ids.into_iter().find(|id| self.row(*id).incident == incident && !past.contains(id))
-    }
-
-    /// Whether a resolve is older than a trigger of its incident that waits or was taken, and would close that.
-    pub(crate) fn was_triggered_anew(&mut self, id: EventId) -> bool {
-        let (key, incident, event_type) = (self.row(id).key, self.row(id).incident, self.row(id).event_type);
-        let later = |(number, row): (i64, &Row)| {
-            number > id.get()
-                && row.key == key
-                && row.incident == incident
-                && row.event_type == EventType::Trigger
-                && matches!(row.state, State::Waiting | State::Delivered)
-        };
-        event_type == EventType::Resolve && (1..).zip(&self.rows).any(later)
+    pub(crate) fn page(&self, key: usize, after: Option<EventId>, limit: usize, now: Duration) -> Page {
+        let found = self.store.waiting(&service_key(key), after, limit);
+        let (end, last) = (found.last().map(|event| event.id), found.len() < limit);
+        let is_readable =
+            |event: &WaitingEvent| self.rows[usize::try_from(event.id.get()).unwrap() - 1].is_readable(now);
+        let (events, unreadable): (Vec<_>, Vec<_>) = found.into_iter().partition(is_readable);
+        Page { events, unreadable: unreadable.into_iter().map(|event| event.id).collect(), end, last }
     }
 }
 
-/// How a read of a line ends.
+/// How a read of a key's waiting events ends.
 #[derive(Clone, Debug)]
 pub(crate) enum Read {
     Page(Page),
     Fails,
 }
 
-/// What is read of a line.
+/// What is read of the waiting events of a key.
 #[derive(Clone, Debug)]
 pub(crate) struct Page {
     pub(crate) events: Vec<WaitingEvent>,
@@ -166,18 +249,25 @@ impl Row {
     pub(crate) fn is_readable(&self, now: Duration) -> bool {
         now >= self.unreadable_until
     }
+}
 
-    fn as_waiting(&self, id: EventId) -> WaitingEvent {
-        WaitingEvent {
-            id,
-            incident_key: plan::incident_key(self.incident),
-            event_type: self.event_type,
-            received_at: utc(self.committed_at),
-            attempts: self.attempts,
-            last_attempt_at: self.last_attempt_at,
-            blamed: self.blamed,
-        }
-    }
+/// What the webhook of an alert brings. The body names the alert.
+fn enqueue(alert: &Alert) -> Enqueue {
+    let start = format!("{{\"number\":{},\"details\":{{", alert.number);
+    Enqueue::event(Envelope {
+        service_key: service_key(alert.key),
+        incident_key: incident_key(alert.incident),
+        event_type: alert.event_type,
+        description: String::new(),
+        counts_at: Some(start.len()),
+        body: (start + "}}").into_bytes(),
+        received_at: utc(alert.at),
+    })
+}
+
+fn number_in(body: &[u8]) -> usize {
+    let body: serde_json::Value = serde_json::from_slice(body).unwrap();
+    usize::try_from(body["number"].as_u64().unwrap()).unwrap()
 }
 
 /// The world's time as the time of a wall clock.

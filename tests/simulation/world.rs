@@ -8,10 +8,11 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::bridge::Bridge;
-use crate::happening::{Happening, OnTheWire};
+use crate::commits::Operation;
 use crate::pagerduty::PagerDuty;
-use crate::plan::{Crash, Deed, Plan, TIMEOUT};
+use crate::plan::{AdminAction, Crash, Plan, TIMEOUT};
 use crate::queue::Queue;
+use crate::steps::{OnTheWire, Step};
 
 /// What is left when all is over.
 #[derive(Debug)]
@@ -36,12 +37,16 @@ pub(crate) struct World {
     /// The number of this or the next run of the bridge.
     pub(crate) run: u32,
     pub(crate) attempts: u64,
+    /// How many operations were ever asked for.
+    pub(crate) operations: u64,
+    /// Those of the running bridge that have no answer yet, by their numbers.
+    pub(crate) pending: BTreeMap<u64, Operation>,
     pub(crate) on_the_wire: BTreeMap<u64, OnTheWire>,
     crashes: VecDeque<Crash>,
-    deeds: VecDeque<(u64, Deed)>,
-    agenda: BinaryHeap<Reverse<(Duration, usize)>>,
-    /// Everything that was ever on the agenda; taken out when it happens.
-    happenings: Vec<Option<Happening>>,
+    admin_actions: VecDeque<(u64, AdminAction)>,
+    schedule: BinaryHeap<Reverse<(Duration, usize)>>,
+    /// Everything that was ever on the schedule; taken out when it happens.
+    steps: Vec<Option<Step>>,
     calm_at: Duration,
     backlog: Vec<usize>,
 }
@@ -59,48 +64,52 @@ impl World {
         let rate = plan.limits.rate as usize;
         let mut crashes = plan.crashes.clone();
         crashes.sort_unstable_by_key(|crash| crash.after_steps);
-        let mut deeds = plan.deeds_between.clone();
-        deeds.sort_unstable_by_key(|(after_steps, _)| *after_steps);
+        let mut admin_actions = plan.admin_actions_between.clone();
+        admin_actions.sort_unstable_by_key(|(after_steps, _)| *after_steps);
         let mut world = Self {
             now: Duration::ZERO,
             rng: StdRng::seed_from_u64(!plan.seed),
-            queue: Queue::new(plan.keys),
+            queue: Queue::new(plan.unreadable.clone()),
             pagerduty: PagerDuty::new(plan.faults.clone(), plan.keys, plan.travel, TIMEOUT, rate),
             bridge: None,
             run: 0,
             attempts: 0,
+            operations: 0,
+            pending: BTreeMap::new(),
             on_the_wire: BTreeMap::new(),
             crashes: crashes.into(),
-            deeds: deeds.into(),
-            agenda: BinaryHeap::new(),
-            happenings: Vec::new(),
+            admin_actions: admin_actions.into(),
+            schedule: BinaryHeap::new(),
+            steps: Vec::new(),
             calm_at: plan.calm_at(),
             backlog: Vec::new(),
             plan,
         };
-        world.after(Duration::ZERO, Happening::Start);
-        for coming in world.plan.comings.clone() {
-            world.after(coming.at, Happening::Comes(coming));
+        world.after(Duration::ZERO, Step::Start);
+        for alert in world.plan.alerts.clone() {
+            world.after(alert.at, Step::Comes(alert));
         }
-        for (at, deed) in world.plan.deeds.clone() {
-            world.after(at, Happening::Deed(deed));
+        for (at, admin_action) in world.plan.admin_actions.clone() {
+            world.after(at, Step::AdminAction(admin_action));
         }
-        world.after(world.calm_at, Happening::Calm);
+        world.after(world.calm_at, Step::Calm);
         world
     }
 
     fn live(&mut self) {
         let patience = self.calm_at + Duration::from_hours(24);
         let mut steps = 0;
-        while let Some(Reverse((at, place))) = self.agenda.pop() {
+        while let Some(Reverse((at, place))) = self.schedule.pop() {
             assert!(at < patience, "a day after all was calm events are still waiting: {:#?}", self.bridge);
             self.now = at;
-            if let Some(happening) = self.happenings[place].take() {
-                self.happen(happening);
+            if let Some(step) = self.steps[place].take() {
+                self.happen(step);
             }
             steps += 1;
-            while let Some((_, deed)) = self.deeds.pop_front_if(|(after_steps, _)| *after_steps <= steps) {
-                self.deed(deed);
+            while let Some((_, admin_action)) =
+                self.admin_actions.pop_front_if(|(after_steps, _)| *after_steps <= steps)
+            {
+                self.admin_action(admin_action);
                 self.mark_calm();
             }
             if let Some(crash) = self.crashes.pop_front_if(|crash| crash.after_steps <= steps && self.bridge.is_some())
@@ -110,13 +119,14 @@ impl World {
         }
     }
 
-    pub(crate) fn after(&mut self, wait: Duration, happening: Happening) {
-        self.agenda.push(Reverse((self.now + wait, self.happenings.len())));
-        self.happenings.push(Some(happening));
+    pub(crate) fn after(&mut self, wait: Duration, step: Step) {
+        self.schedule.push(Reverse((self.now + wait, self.steps.len())));
+        self.steps.push(Some(step));
     }
 
     /// Killed: what was not committed is gone, and what is on the wire may still arrive.
     fn crash(&mut self, crash: Crash) {
+        self.lose_answers();
         self.bridge = None;
         self.run += 1;
         for (_, lost) in std::mem::take(&mut self.on_the_wire) {
@@ -124,7 +134,7 @@ impl World {
                 self.pagerduty.receive(&lost.request, self.now);
             }
         }
-        self.after(crash.down, Happening::Start);
+        self.after(crash.down, Step::Start);
     }
 
     /// All trouble is over, or this was the last of it.

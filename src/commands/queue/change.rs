@@ -12,14 +12,14 @@ use crate::ingest::Ingest;
 use crate::printable::line;
 use crate::queue::admin::retry::{remap, revive};
 use crate::queue::admin::{Deletion, Resolved, Retried, sorted};
-use crate::queue::{Editor, ItemId};
+use crate::queue::{Editor, ItemId, State};
 
 /// The setting without which a rejected webhook has no service key to go to.
 const KEY: &str = "BRIDGE_PAGERDUTY_SERVICE_KEY";
 
 pub(super) async fn retry(args: &QueueRetryArgs) -> anyhow::Result<ExitCode> {
     let (config, missing) = config_with_placeholders()?;
-    let mut editor = Editor::open(config.database_url.sqlite_path()).await?;
+    let mut editor = Editor::open(config.database()).await?;
     let ids = if args.all {
         let mut ids = numbers(editor.reader(), ItemState::Dead, u64::MAX).await?;
         ids.append(&mut numbers(editor.reader(), ItemState::Rejected, u64::MAX).await?);
@@ -59,22 +59,25 @@ pub(super) async fn retry(args: &QueueRetryArgs) -> anyhow::Result<ExitCode> {
 /// Writes what was done to standard output, and what was not to standard error.
 fn print_retried(id: ItemId, outcome: &Retried, out: &mut impl Write) -> anyhow::Result<()> {
     match outcome {
-        Retried::WaitsAgain => writeln!(out, "{id}: waits again")?,
+        Retried::WaitsAgain => writeln!(out, "{id}: requeued")?,
         Retried::ResolvedSince => say(&format!(
             "{id}: is left as it is, because its incident was resolved since, and it would open it again; --force sends it \
              all the same"
         )),
         Retried::TriggeredAnew => say(&format!(
-            "{id}: is not sent, because its incident was triggered again since and would be closed by it; discard it"
+            "{id}: not retried, because its incident was triggered again since and it would resolve that; discard it"
         )),
-        Retried::NoDeadLetter(state) => say(&format!("{id}: is not a dead letter, it is {state}")),
+        Retried::NoDeadLetter(State::Delivered) => {
+            say(&format!("{id}: already delivered; only dead letters can be retried"));
+        }
+        Retried::NoDeadLetter(state) => say(&format!("{id}: {state}; only dead letters can be retried")),
         Retried::NotThere => {
             let kind = if matches!(id, ItemId::Event(_)) { "event" } else { "rejected webhook" };
             say(&format!("{id}: the queue has no such {kind}"));
         }
         Retried::Queued { incident_key, events } => {
             for event in events {
-                writeln!(out, "{id}: waits as event {event} of incident {}", line(&incident_key.to_string()))?;
+                writeln!(out, "{id}: queued as event {event} of incident {}", line(&incident_key.to_string()))?;
             }
         }
         Retried::Ignored(reason) => writeln!(out, "{id}: ignored and deleted: {}", line(&reason.to_string()))?,
@@ -83,7 +86,7 @@ fn print_retried(id: ItemId, outcome: &Retried, out: &mut impl Write) -> anyhow:
             writeln!(out, "{id}: ignored and deleted: nothing is open for incident {}", line(&incident))?;
         }
         Retried::StillRejected(rejection) => say(&format!("{id}: is still rejected: {rejection}")),
-        Retried::Changed => say(&format!("{id}: was changed by somebody else at the same time")),
+        Retried::Changed => say(&format!("{id}: changed in the meantime; try again")),
     }
     Ok(())
 }
@@ -92,7 +95,7 @@ fn print_retried(id: ItemId, outcome: &Retried, out: &mut impl Write) -> anyhow:
 const DISCARDED_BY_DEFAULT: [ItemState; 2] = [ItemState::Dead, ItemState::Rejected];
 
 pub(super) async fn discard(args: &QueueDiscardArgs) -> anyhow::Result<ExitCode> {
-    let mut editor = Editor::open(database()?.sqlite_path()).await?;
+    let mut editor = Editor::open(database()?).await?;
     let mut deletion = Deletion::default();
     let mut all_done = true;
     if args.all {

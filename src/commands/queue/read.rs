@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::cli::{ItemState, QueueExportArgs, QueueListArgs, QueueShowArgs};
 use crate::commands::environment::{UsageError, config_with_placeholders, out, say};
-use crate::config::DatabaseUrl;
+use crate::config::DatabaseConfig;
 use crate::exit_code::ExitCode;
 use crate::printable;
 use crate::queue::json::{ItemDetails, ItemKind, ItemSummary, RejectedBody, ServiceKeys};
@@ -20,12 +20,12 @@ use crate::queue::{ItemId, QueueError, Reader, State};
 const CURRENT: [ItemState; 3] = [ItemState::Dead, ItemState::Rejected, ItemState::Waiting];
 
 /// The database. No other setting is needed to read it.
-pub(super) fn database() -> anyhow::Result<DatabaseUrl> {
-    config_with_placeholders().map(|(config, _)| config.database_url)
+pub(super) fn database() -> anyhow::Result<DatabaseConfig> {
+    config_with_placeholders().map(|(config, _)| config.database())
 }
 
 async fn reader() -> anyhow::Result<Reader> {
-    Ok(Reader::open(database()?.sqlite_path()).await?)
+    Ok(Reader::open(database()?).await?)
 }
 
 /// The numbers of what is in `state`, at most `limit`.
@@ -100,7 +100,7 @@ async fn events(reader: &Reader, state: State, limit: u64, list: &mut List<impl 
         }
         if state == State::Waiting && !missing.is_empty() {
             let missing: Vec<_> = missing.into_iter().collect();
-            unreadable += reader.in_line(&missing).await?.len();
+            unreadable += reader.still_waiting(&missing).await?.len();
         }
     }
     if unreadable > 0 {
@@ -139,8 +139,7 @@ impl<W: Write> List<W> {
             (true, 0) => writeln!(self.out, "[]")?,
             (true, _) => writeln!(self.out, "\n]")?,
             (false, 0) => {
-                let names: Vec<_> = states.iter().map(|state| format!("{state:?}").to_lowercase()).collect();
-                say(&format!("nothing is {}", names.join(" or ")));
+                say(&nothing(states));
             }
             (false, _) => {}
         }
@@ -252,16 +251,9 @@ pub(super) async fn export(args: &QueueExportArgs) -> anyhow::Result<ExitCode> {
     let number = if args.to == Path::new("-") {
         write_all(&reader, &states, out()).await?
     } else {
-        let name = args.to.display();
-        let file = match create(&args.to) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(UsageError(format!("{name} exists already; name a new file")).into());
-            }
-            Err(error) => return Err(error).with_context(|| format!("{name} cannot be created")),
-        };
+        let file = create(&args.to)?;
         let number = write_all(&reader, &states, BufWriter::new(&file)).await?;
-        file.sync_all().with_context(|| format!("{name} cannot be written"))?;
+        file.sync_all().with_context(|| format!("{} cannot be written", args.to.display()))?;
         number
     };
     say(&format!("{number} exported"));
@@ -270,12 +262,19 @@ pub(super) async fn export(args: &QueueExportArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// A new file for the owner alone, because it contains service keys. An existing one could be somebody else's.
-fn create(path: &Path) -> io::Result<File> {
+pub(super) fn create(path: &Path) -> anyhow::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    let name = path.display();
+    match options.open(path) {
+        Ok(file) => Ok(file),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(UsageError(format!("{name} exists already; name a new file")).into())
+        }
+        Err(error) => Err(error).with_context(|| format!("{name} cannot be created")),
+    }
 }
 
 async fn write_all(reader: &Reader, states: &[ItemState], mut out: impl Write) -> anyhow::Result<u64> {
@@ -293,9 +292,27 @@ async fn write_all(reader: &Reader, states: &[ItemState], mut out: impl Write) -
     Ok(number)
 }
 
+/// That there is nothing in these states.
+fn nothing(states: &[ItemState]) -> String {
+    let all = [ItemState::Waiting, ItemState::Dead, ItemState::Rejected, ItemState::Delivered];
+    let names: Vec<_> = all.iter().filter(|state| states.contains(state)).collect();
+    let names: Vec<_> = names.iter().map(|state| format!("{state:?}").to_lowercase()).collect();
+    match names.split_last() {
+        Some((last, [])) => format!("no {last} entries"),
+        Some((last, others)) => format!("no {} or {last} entries", others.join(", ")),
+        None => "no entries".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_list_says_what_there_is_none_of() {
+        assert_eq!(nothing(&CURRENT), "no waiting, dead or rejected entries");
+        assert_eq!(nothing(&[ItemState::Dead]), "no dead entries");
+    }
 
     fn row() -> ItemSummary {
         ItemSummary {

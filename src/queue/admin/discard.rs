@@ -47,7 +47,7 @@ impl Deletion {
         let mut found: HashSet<_> = found.iter().map(|event| event.id).collect();
         let missing: Vec<_> = events.iter().copied().filter(|id| !found.contains(id)).collect();
         // What cannot be read can be deleted, unless its page is damaged.
-        let unreadable = reader.in_line(&missing).await?;
+        let unreadable = reader.still_waiting(&missing).await?;
         found.extend(&unreadable);
         deletion.add_events(State::Waiting, unreadable);
         let missing = events.into_iter().filter(|id| !found.contains(id)).map(ItemId::Event);

@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 
 pub use admission::Admitted;
 pub use discard::{Deletion, Discarded};
-pub use editor::{Editor, Edits};
+pub use editor::Editor;
 pub use retry::{Resolved, Retried};
 
 use super::{EventId, ItemId, Queue, QueueError, Reader, RejectedId, State};

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use super::{Decider, Settle};
 use crate::pagerduty::EventType;
 use crate::queue::envelope::with_counts_of;
+use crate::queue::leases::Fence;
 use crate::queue::store::{Attempted, Begin, IncidentQueue, IncidentUpdate, NotBegun, Plan, Settled, Settling};
 use crate::queue::{Begun, Disposition, EventId, State};
 
@@ -59,6 +60,9 @@ impl<'b> Decider<'b> {
     /// whether or not the deliveries know of it, goes first. The bytes of the first attempt are those of every later one.
     pub(super) fn begin(&mut self, begin: &Begin) -> Result<Begun, NotBegun> {
         let id = begin.id;
+        if self.is_fenced(id, begin.fence) {
+            return Err(NotBegun::Fenced);
+        }
         let event = self.known.beginning.get(&id).filter(|_| !self.ledger.ended.contains(&id));
         let event = event.ok_or(NotBegun::NotWaiting)?;
         if let Some(earlier) = event.earlier {
@@ -88,9 +92,17 @@ impl<'b> Decider<'b> {
         Ok(to_send)
     }
 
+    /// Whether another bridge delivers the event by now, or this one by a later right.
+    fn is_fenced(&self, id: EventId, fence: Option<Fence>) -> bool {
+        fence.is_some_and(|fence| self.known.fenced.contains(&id) || self.fences.get(&id) != Some(&fence))
+    }
+
     /// Says what happens to an event after an attempt; whether it still waited.
     pub(super) fn settle(&mut self, settle: &'b Settle) -> bool {
-        let Settle { id, disposition, at } = settle;
+        let Settle { id, disposition, at, fence } = settle;
+        if self.is_fenced(*id, *fence) {
+            return false;
+        }
         let Some(event) = self.known.settling.get(id).filter(|_| !self.ledger.ended.contains(id)) else { return false };
         let was_retried = self.ledger.settled.contains_key(id);
         let ended = |state, reason| Settled {
@@ -157,6 +169,21 @@ impl<'b> Decider<'b> {
         let update =
             IncidentUpdate { queue: &event.queue, is_open, changed_at, event_id: id, sentry_at: sentry_at.max(before) };
         self.ledger.incidents.insert(&event.queue, update);
+    }
+
+    /// A trigger that was attempted last at `last_at` counts as accepted, though it is no longer there to be settled.
+    pub(super) fn opened(
+        &mut self,
+        queue: &'b IncidentQueue,
+        id: EventId,
+        last_at: DateTime<Utc>,
+        sentry_at: Option<DateTime<Utc>>,
+    ) {
+        let before = self.ledger.incidents.get(queue);
+        let changed_at = before.map_or(last_at, |update| update.changed_at.max(last_at));
+        let sentry_at = before.and_then(|update| update.sentry_at).max(sentry_at);
+        let update = IncidentUpdate { queue, is_open: true, changed_at, event_id: id, sentry_at };
+        self.ledger.incidents.insert(queue, update);
     }
 }
 

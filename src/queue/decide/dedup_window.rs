@@ -1,6 +1,7 @@
 //! The dedup window: what webhooks said within the last minutes, so that a repetition is recognised.
 //!
-//! Only in memory: after a restart a repetition adds a line to the log of its incident, which is no harm.
+//! Where the store is not shared, only in memory: after a restart a repetition adds a line to the log of its incident, which
+//! is no harm.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -47,7 +48,7 @@ impl DedupWindow {
 
 /// Whether `came` is within the window. What came later than now came before the clock was set back, and nobody knows
 /// how long ago.
-fn is_recent(came: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+pub(super) fn is_recent(came: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     (now - came).abs() < WINDOW
 }
 

@@ -3,14 +3,16 @@
 //! - this file: events become rows of their own, or are folded into waiting ones
 //! - `follow_up`: webhooks about incidents that may be open
 //! - `attempts`: attempts that begin, and what happens to an event after one
+//! - `edit`: what people change: dead letters wait again, events and rejected webhooks are deleted
 //! - `dedup_window`: what was said within the last minutes
 //! - `times`: what belongs before what, by the times that Sentry gives
 //!
-//! A batch is decided in the order in which it is written: unrecorded attempts, webhooks, settled events, attempts that
-//! begin, rejected webhooks. What comes first in it is known to what comes after.
+//! A batch is decided in the order in which it is written: changes by people, unrecorded attempts, webhooks, settled events,
+//! attempts that begin, rejected and held webhooks. What comes first in it is known to what comes after.
 
 mod attempts;
 pub(super) mod dedup_window;
+mod edit;
 mod follow_up;
 #[cfg(test)]
 pub(super) mod tests;
@@ -21,28 +23,35 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
+use super::Fence;
 use super::envelope::{Accepted, Begun, Content, Disposition, Enqueue, Enqueued, Envelope, EventId};
 use super::held::Held;
 use super::item::Rejected;
 use super::store::{Begin, Incident, IncidentQueue, Known, KnownIncident, NotBegun, Plan, Resolve, Row, Tail, Wanted};
 use crate::ingest::{Dedup, DedupKey};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
-use dedup_window::DedupWindow;
+use dedup_window::{DedupWindow, is_recent};
+pub(super) use edit::Edit;
 use times::Window;
 
 /// What one transaction does. It borrows the operations, so that they can be tried again when it fails.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each says something else about the batch")]
 pub(super) struct Batch<'b> {
+    /// What somebody changes. It comes alone, or with what the rejected or held webhooks became that it deletes.
+    pub(super) edit: Option<Edit<'b>>,
     /// Attempts that began when nothing could be committed.
     pub(super) unrecorded: &'b [(EventId, DateTime<Utc>)],
     /// Waiting events whose attempts cannot be recorded, because they are damaged. Nothing is folded into them: their bytes
     /// were sent.
     pub(super) unrecordable: &'b [EventId],
     pub(super) enqueues: Vec<&'b Enqueue>,
-    /// Whether the webhooks came at some earlier time and were rejected then.
+    /// Whether the webhooks came at some earlier time and were rejected or held then.
     pub(super) is_late: bool,
     /// Nothing is folded into what waits already, which may be damaged.
     pub(super) unfolded: bool,
+    /// Other bridges write to the same store.
+    pub(super) is_shared: bool,
     pub(super) settles: Vec<&'b Settle>,
     pub(super) begins: Vec<&'b Begin>,
     pub(super) rejects: Vec<&'b Rejected>,
@@ -52,10 +61,15 @@ pub(super) struct Batch<'b> {
 
 /// What happens to an event after an attempt.
 #[derive(Clone, Debug)]
-pub(super) struct Settle {
-    pub(super) id: EventId,
-    pub(super) disposition: Disposition,
-    pub(super) at: DateTime<Utc>,
+pub struct Settle {
+    /// The event.
+    pub id: EventId,
+    /// What becomes of it.
+    pub disposition: Disposition,
+    /// When its attempt ended.
+    pub at: DateTime<Utc>,
+    /// By which right its attempt began; `None`: nobody else uses the queue.
+    pub fence: Option<Fence>,
 }
 
 /// What is to be written for a batch, and the answers to its operations, in their order.
@@ -106,7 +120,8 @@ impl Planned {
 
 /// What has to be loaded to decide a batch.
 pub(super) fn wanted(batch: &Batch<'_>) -> Wanted {
-    let (mut queues, mut incidents, mut seen) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut queues, mut incidents) = (BTreeSet::new(), BTreeSet::new());
+    let (mut seen, mut said) = (BTreeSet::new(), BTreeSet::new());
     for enqueue in &batch.enqueues {
         match &enqueue.content {
             Content::Event { envelope, .. } => drop(queues.insert(queue_of(envelope))),
@@ -115,30 +130,52 @@ pub(super) fn wanted(batch: &Batch<'_>) -> Wanted {
         seen.extend(&enqueue.dedup.once);
         if batch.is_late {
             seen.extend(&enqueue.dedup.seen_if);
+        } else if batch.is_shared {
+            said.extend(&enqueue.dedup.seen_if);
         }
     }
     let settling: BTreeSet<_> = batch.settles.iter().map(|settle| settle.id).collect();
     let ends =
         |settle: &&&Settle| !matches!(settle.disposition, Disposition::Retry { .. } | Disposition::RetryNow { .. });
-    let ended: Vec<_> = batch.settles.iter().filter(ends).map(|settle| settle.id).collect();
-    // Nothing waits for an event that ends in this batch.
-    let past = |begin: &Begin| begin.past.iter().chain(&ended).copied().collect::<Vec<_>>();
+    let ended: Vec<_> = batch.settles.iter().filter(ends).collect();
+    // Nothing waits for an event that ends in this batch, if it ends by the same right: otherwise it may not.
+    let past = |begin: &Begin| {
+        let ended = ended.iter().filter(|settle| settle.fence == begin.fence).map(|settle| settle.id);
+        begin.past.iter().copied().chain(ended).collect::<Vec<_>>()
+    };
     let beginning: BTreeMap<_, _> = batch.begins.iter().map(|begin| (begin.id, past(begin))).collect();
     let unrecorded: BTreeSet<_> = batch.unrecorded.iter().map(|(id, _)| *id).collect();
     Wanted {
         queues: queues.into_iter().map(owned).collect(),
         incidents: incidents.into_iter().cloned().collect(),
         seen: seen.into_iter().cloned().collect(),
+        said: said.into_iter().cloned().collect(),
         settling: settling.into_iter().collect(),
         unrecorded: unrecorded.into_iter().filter(|id| !beginning.contains_key(id)).collect(),
         beginning: beginning.into_iter().collect(),
+        fences: fences(batch),
         unfolded: batch.unfolded,
+        ..batch.edit.map(Edit::wanted).unwrap_or_default()
     }
+}
+
+/// By which right each event is begun or settled: the latest, for what an earlier one began is fenced off by then.
+fn fences(batch: &Batch<'_>) -> BTreeMap<EventId, Fence> {
+    let begins = batch.begins.iter().map(|begin| (begin.id, begin.fence));
+    let settles = batch.settles.iter().map(|settle| (settle.id, settle.fence));
+    let mut fences = BTreeMap::new();
+    for (id, fence) in begins.chain(settles) {
+        if let Some(fence) = fence {
+            let latest = fences.entry(id).or_insert(fence);
+            *latest = fence.max(*latest);
+        }
+    }
+    fences
 }
 
 /// Decides all of a batch.
 pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupWindow) -> Decision<'b> {
-    let repeated = repeated(batch, window);
+    let repeated = repeated(batch, known, window);
     let fresh =
         || batch.enqueues.iter().zip(&repeated).filter(|(_, repeated)| !**repeated).map(|(enqueue, _)| *enqueue);
     let newest = fresh().map(|enqueue| enqueue.received_at).max().unwrap_or_default();
@@ -148,6 +185,9 @@ pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupW
         decider.plan.forget_resolves = Some(times);
     }
     let mut decision = Decision::default();
+    if batch.edit.is_some_and(|edit| !decider.edit(edit)) {
+        return decision;
+    }
     decider.record(batch.unrecorded);
     for (enqueue, is_repeated) in batch.enqueues.iter().zip(&repeated) {
         let planned =
@@ -161,24 +201,41 @@ pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupW
     decision.begun = batch.begins.iter().map(|begin| decider.begin(begin)).collect();
     decision.plan = decider.into_plan();
     decision.plan.probe = batch.probe;
+    if batch.is_shared {
+        decision.plan.said = said(&decision.said);
+    }
     decision.plan.rejected.clone_from(&batch.rejects);
     decision.plan.held.clone_from(&batch.holds);
     decision
 }
 
 /// Which webhooks say what another one said within the dedup window, or before them in the batch.
-fn repeated(batch: &Batch<'_>, window: &DedupWindow) -> Vec<bool> {
+fn repeated(batch: &Batch<'_>, known: &Known, window: &DedupWindow) -> Vec<bool> {
     let mut said: HashSet<&DedupKey> = HashSet::new();
+    let was_said = |key, now| known.said.get(key).is_some_and(|came| is_recent(*came, now));
     let mut repeated = Vec::with_capacity(batch.enqueues.len());
     for Enqueue { dedup, received_at, .. } in &batch.enqueues {
-        let is_repeated =
-            !batch.is_late && (window.knows(dedup, *received_at) || dedup.seen_if.iter().any(|key| said.contains(key)));
+        let is_repeated = !batch.is_late
+            && (window.knows(dedup, *received_at)
+                || dedup.seen_if.iter().any(|key| said.contains(key) || was_said(key, *received_at)));
         if !is_repeated {
             said.extend(&dedup.records);
         }
         repeated.push(is_repeated);
     }
     repeated
+}
+
+/// Each key once, with the latest time it came.
+fn said<'b>(webhooks: &[(&'b Dedup, DateTime<Utc>)]) -> Vec<(&'b DedupKey, DateTime<Utc>)> {
+    let mut times = BTreeMap::new();
+    for (dedup, received_at) in webhooks {
+        for key in &dedup.records {
+            let latest = times.entry(key).or_insert(*received_at);
+            *latest = (*latest).max(*received_at);
+        }
+    }
+    times.into_iter().collect()
 }
 
 fn resolves_something(enqueue: &Enqueue) -> bool {
@@ -236,6 +293,8 @@ enum End {
 /// A batch while it is decided.
 struct Decider<'b> {
     known: &'b Known,
+    /// By which right each event is begun or settled.
+    fences: BTreeMap<EventId, Fence>,
     times: Window,
     ends: HashMap<QueueRef<'b>, End>,
     incidents: HashMap<&'b IncidentKey, BTreeMap<&'b ServiceKey, Incident>>,
@@ -277,6 +336,7 @@ impl<'b> Decider<'b> {
         let incidents = incidents.map(|key| (key, stored(key))).collect();
         Self {
             known,
+            fences: fences(batch),
             times,
             ends,
             incidents,

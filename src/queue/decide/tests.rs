@@ -6,16 +6,17 @@ use super::*;
 use crate::ingest::{Dedup, FollowUp, dedup};
 use crate::pagerduty::Description;
 use crate::pagerduty::event::{Details, EventAction, Note, Trigger};
+use crate::queue::BridgeId;
 use crate::queue::store::{Attemptable, Seen, Settling, WaitingRow};
 
-const KEY: &str = "0123456789abcdef0123456789abcdef";
+pub(in crate::queue) const KEY: &str = "0123456789abcdef0123456789abcdef";
 pub(in crate::queue) const OTHER: &str = "0123456789abcdef0123456789abcdeF";
 
 pub(in crate::queue) fn key(text: &str) -> ServiceKey {
     ServiceKey::parse(text).unwrap()
 }
 
-fn incident(name: &str) -> IncidentKey {
+pub(in crate::queue) fn incident(name: &str) -> IncidentKey {
     IncidentKey::parse(name).unwrap()
 }
 
@@ -244,7 +245,7 @@ fn what_pagerduty_accepts_opens_its_incident_or_closes_one_that_is_known() {
     ];
     for (event, disposition, expected) in table {
         let known = Known { settling: HashMap::from([(EventId::new(7), event)]), ..Known::default() };
-        let settle = Settle { id: EventId::new(7), disposition: disposition.clone(), at: at(9) };
+        let settle = Settle { id: EventId::new(7), disposition: disposition.clone(), at: at(9), fence: None };
         let batch = Batch { settles: vec![&settle, &settle], ..Batch::default() };
         let decision = decide(&batch, &known, &DedupWindow::default());
         assert_eq!(decision.settled, [true, false], "it waits only once");
@@ -277,7 +278,7 @@ fn the_counts_are_inserted_when_the_first_attempt_begins_and_stored_for_every_la
     ];
     for (event, sent, stored) in table {
         let known = Known { beginning: HashMap::from([(id, event)]), ..Known::default() };
-        let begin = Begin { id, at: at(9), past: Vec::new() };
+        let begin = Begin { id, at: at(9), past: Vec::new(), fence: None };
         let batch = Batch { begins: vec![&begin, &begin], ..Batch::default() };
         let Decision { plan, begun, .. } = decide(&batch, &known, &DedupWindow::default());
         for begun in begun {
@@ -292,14 +293,14 @@ fn the_counts_are_inserted_when_the_first_attempt_begins_and_stored_for_every_la
 #[test]
 fn an_attempt_waits_for_earlier_events_of_its_incident_and_for_nothing_that_ends_now() {
     let (first, second) = (EventId::new(6), EventId::new(7));
-    let begin = Begin { id: second, at: at(9), past: Vec::new() };
+    let begin = Begin { id: second, at: at(9), past: Vec::new(), fence: None };
     let behind = Attemptable { earlier: Some(first), ..attemptable(1, true) };
     let known = Known { beginning: HashMap::from([(second, behind)]), ..Known::default() };
     let batch = Batch { begins: vec![&begin], ..Batch::default() };
     assert_eq!(decide(&batch, &known, &DedupWindow::default()).begun, [Err(NotBegun::Behind(first))]);
     assert_eq!(decide(&batch, &Known::default(), &DedupWindow::default()).begun, [Err(NotBegun::NotWaiting)]);
 
-    let settle = Settle { id: first, disposition: Disposition::Delivered { note: None }, at: at(8) };
+    let settle = Settle { id: first, disposition: Disposition::Delivered { note: None }, at: at(8), fence: None };
     let batch = Batch { begins: vec![&begin], settles: vec![&settle], ..Batch::default() };
     assert_eq!(wanted(&batch).beginning, [(second, vec![first])]);
     let settle = Settle { id: second, ..settle };
@@ -313,9 +314,41 @@ fn an_attempt_waits_for_earlier_events_of_its_incident_and_for_nothing_that_ends
 }
 
 #[test]
+fn what_another_bridge_delivers_by_now_is_neither_begun_nor_settled() {
+    let fence = |number| Some(Fence { owner: BridgeId::new(1), number });
+    let (first, second) = (EventId::new(6), EventId::new(7));
+    let settle = |fence| Settle { id: first, disposition: Disposition::Delivered { note: None }, at: at(8), fence };
+    let attempt = |id, fence| Begin { id, at: at(9), past: Vec::new(), fence };
+    let known = |fenced: &[EventId]| Known {
+        settling: HashMap::from([(first, settling(EventType::Trigger, false, false))]),
+        beginning: HashMap::from([(first, attemptable(1, true)), (second, attemptable(1, true))]),
+        fenced: fenced.iter().copied().collect(),
+        ..Known::default()
+    };
+    let outcomes = |settle: &Settle, begin: &Begin, fenced: &[EventId]| {
+        let batch = Batch { settles: vec![settle], begins: vec![begin], ..Batch::default() };
+        let decision = decide(&batch, &known(fenced), &DedupWindow::default()).begun;
+        let settled = decide(&batch, &known(fenced), &DedupWindow::default()).settled;
+        (settled[0], decision[0].as_ref().err().copied(), wanted(&batch))
+    };
+    let (settled, begun, wanted) = outcomes(&settle(fence(5)), &attempt(second, fence(5)), &[]);
+    assert_eq!((settled, begun), (true, None));
+    assert_eq!(wanted.fences, [(first, fence(5).unwrap()), (second, fence(5).unwrap())].into());
+    assert_eq!(wanted.beginning, [(second, vec![first])]);
+    let (settled, begun, _) = outcomes(&settle(fence(5)), &attempt(second, fence(5)), &[first, second]);
+    assert_eq!((settled, begun), (false, Some(NotBegun::Fenced)));
+    // The bridge lost the key and got it back meanwhile.
+    let (settled, begun, wanted) = outcomes(&settle(fence(5)), &attempt(first, fence(7)), &[]);
+    assert_eq!((settled, begun), (false, None));
+    assert_eq!(wanted.fences, [(first, fence(7).unwrap())].into(), "the latest right counts");
+    let (.., wanted) = outcomes(&settle(fence(5)), &attempt(second, fence(7)), &[first]);
+    assert_eq!(wanted.beginning, [(second, vec![])], "it waits for what may not be settled");
+}
+
+#[test]
 fn alerts_that_are_folded_into_an_event_whose_attempt_begins_are_sent_with_it() {
     let enqueues = enqueues("t1");
-    let begin = Begin { id: EventId::new(7), at: at(9), past: Vec::new() };
+    let begin = Begin { id: EventId::new(7), at: at(9), past: Vec::new(), fence: None };
     let known = Known {
         tails: HashMap::from([tail("1", 7, 1)]),
         beginning: HashMap::from([(EventId::new(7), attemptable(1, true))]),

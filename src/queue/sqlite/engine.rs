@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use log::{error, info, warn};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 
@@ -12,10 +13,10 @@ use super::files::{Change, Files, Found};
 use super::load::{Loaded, load};
 use super::recovery::Kept;
 use super::statement_batch::StatementBatch;
-use super::{SqliteReads, maintenance, recovery, schema, write};
+use super::{SqliteReads, canary, maintenance, recovery, schema, write};
 use crate::metrics::PersistedMetrics;
 use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
-use crate::queue::{EventId, OutageNotice, QueueError};
+use crate::queue::{CanaryChange, EventId, OutageNotice, QueueError};
 
 /// The first pause between two attempts to open files again; it doubles with each.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
@@ -96,7 +97,7 @@ impl Engine {
         &mut self,
         change: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
     ) -> Result<T, QueueError> {
-        self.look().await?;
+        self.check_files().await?;
         let mut connection = self.take_connection().await?;
         let changed = async {
             sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await?;
@@ -119,22 +120,22 @@ impl Engine {
     /// # Errors
     ///
     /// While they are not the same, and cannot be opened again.
-    async fn look(&mut self) -> Result<(), QueueError> {
+    async fn check_files(&mut self) -> Result<(), QueueError> {
         if self.broken.is_none() {
-            let found = match self.files.look()? {
-                Found::LogEmptied => self.try_the_log().await?,
+            let found = match self.files.check()? {
+                Found::LogEmptied => self.test_log().await?,
                 found => found,
             };
             if self.files.log_began() {
                 self.recent.clear();
             }
             match found {
-                Found::Changed(change) => drop(self.breaks(change)),
+                Found::Changed(change) => drop(self.mark_broken(change)),
                 Found::Same | Found::LogEmptied => return Ok(()),
             }
         }
         let Some(mut broken) = self.broken.take() else { return Ok(()) };
-        match self.files.look() {
+        match self.files.check() {
             // As when a folder was moved away and back.
             Ok(Found::Same) if self.connection.is_some() => return Ok(()),
             Ok(Found::Changed(change)) => broken.change = change,
@@ -161,8 +162,8 @@ impl Engine {
         if !self.files.has_log() {
             self.files.adopt(true);
         }
-        if let Found::Changed(change) = self.files.look()? {
-            return Err(self.breaks(change));
+        if let Found::Changed(change) = self.files.check()? {
+            return Err(self.mark_broken(change));
         }
         if self.files.log_began() {
             self.recent.clear();
@@ -174,7 +175,7 @@ impl Engine {
         Ok(())
     }
 
-    fn breaks(&mut self, change: Change) -> QueueError {
+    fn mark_broken(&mut self, change: Change) -> QueueError {
         error!("the database {} {change} while the bridge runs on it", self.database.path().display());
         let error = QueueError::Lost { database: self.database.name(), what: change.to_string() };
         let (not_before, pause) = (Instant::now(), REOPEN_PAUSE);
@@ -184,12 +185,12 @@ impl Engine {
 
     /// Learns whether a log that is empty was emptied by a checkpoint: then SQLite starts it over, and else it goes on
     /// after what is no longer there. No checkpoint may be made meanwhile, for it would copy that into the database.
-    async fn try_the_log(&mut self) -> Result<Found, QueueError> {
+    async fn test_log(&mut self) -> Result<Found, QueueError> {
         let mut connection = self.take_connection().await?;
         let tried = async {
             sqlx::query("PRAGMA wal_autocheckpoint = 0").execute(&mut connection).await?;
             sqlx::query("UPDATE heartbeat SET beats = beats + 1").execute(&mut connection).await?;
-            let found = self.files.look();
+            let found = self.files.check();
             let checkpoint = AssertSqlSafe(format!("PRAGMA wal_autocheckpoint = {CHECKPOINT}"));
             sqlx::query(checkpoint).execute(&mut connection).await?;
             Ok(found)
@@ -208,16 +209,16 @@ impl Engine {
         let reads = self.reads.clone();
         // Nobody may read meanwhile: connections within one process share more than their paths.
         let mut readers = reads.pause().await;
-        let reopened = self.leave_and_enter(change).await;
+        let reopened = self.replace_files(change).await;
         readers.go_on();
         reopened?;
         info!("the database {} is open again", self.database.path().display());
         Ok(())
     }
 
-    async fn leave_and_enter(&mut self, change: Change) -> Result<(), QueueError> {
+    async fn replace_files(&mut self, change: Change) -> Result<(), QueueError> {
         if self.connection.is_some() {
-            self.kept = recovery::leave(change, &self.database, &self.files, &mut self.connection).await?;
+            self.kept = recovery::save(change, &self.database, &self.files, &mut self.connection).await?;
         }
         if let Some(connection) = self.connection.take() {
             let _ = connection.close().await;
@@ -232,7 +233,7 @@ impl Engine {
         let recent: Vec<_> = self.recent.iter().copied().collect();
         let entered = async {
             schema::migrate(&mut connection, &self.database).await?;
-            recovery::enter(change, &self.database, &mut connection, &self.kept, self.last, &recent).await
+            recovery::restore(change, &self.database, &mut connection, &self.kept, self.last, &recent).await
         };
         match entered.await {
             Ok(()) => {
@@ -267,12 +268,14 @@ impl Engine {
 }
 
 impl Store for Engine {
+    const IS_SHARED: bool = false;
+
     async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
         if let Some(unfinished) = self.transaction.take() {
             let _ = unfinished.connection.close().await;
             self.files.forget();
         }
-        self.look().await?;
+        self.check_files().await?;
         let mut connection = self.take_connection().await?;
         let mut statements = StatementBatch::on(&mut connection);
         // The write lock is taken at once: a transaction that starts by reading could lose the race for it later.
@@ -329,12 +332,16 @@ impl Store for Engine {
         self.transact(async |connection| maintenance::keep_metrics(connection, metrics).await).await
     }
 
+    async fn write_canary(&mut self, change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
+        self.transact(async |connection| canary::write(connection, change).await).await
+    }
+
     async fn write_outage_notice(&mut self, notice: OutageNotice) -> Result<(), QueueError> {
         self.transact(async |connection| maintenance::write_outage_notice(connection, notice).await).await
     }
 
     async fn shrink(&mut self, pages: u32) -> Result<u64, QueueError> {
-        self.look().await?;
+        self.check_files().await?;
         let mut connection = self.take_connection().await?;
         let vacuum = format!("PRAGMA incremental_vacuum({pages})");
         let shrunk = async {
@@ -363,13 +370,13 @@ impl Store for Engine {
     }
 
     async fn check(&mut self) -> Result<(), QueueError> {
-        self.look().await
+        self.check_files().await
     }
 
     /// Writes the log into the file, so that the file is complete by itself, and closes it.
     async fn close(mut self) -> Result<(), QueueError> {
         // Else what was taken away would be written into what is left.
-        self.look().await?;
+        self.check_files().await?;
         let Some(mut connection) = self.connection.take() else { return Ok(()) };
         let written = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await;
         let closed = connection.close().await;

@@ -70,7 +70,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// What a look at the files showed.
+/// What a check of the files found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Found {
     Same,
@@ -180,7 +180,7 @@ impl Files {
     /// # Errors
     ///
     /// When the paths cannot be looked at, or another bridge took the lock file.
-    pub(super) fn look(&mut self) -> Result<Found, QueueError> {
+    pub(super) fn check(&mut self) -> Result<Found, QueueError> {
         let Some(metadata) = self.metadata(&self.database.path())? else {
             return Ok(Found::Changed(Change::DatabaseGone));
         };
@@ -201,7 +201,7 @@ impl Files {
         };
         match (&mut self.log, log) {
             (Some(log), Some(metadata)) if FileId::of(&metadata) == log.id => {
-                let (found, began) = log.look(metadata.len());
+                let (found, began) = log.check(metadata.len());
                 self.log_began |= began;
                 Ok(found)
             }
@@ -276,7 +276,7 @@ impl Files {
 
 impl Log {
     /// Also says whether it was started over.
-    fn look(&mut self, size: u64) -> (Found, bool) {
+    fn check(&mut self, size: u64) -> (Found, bool) {
         if size == 0 {
             return (if self.size == 0 { Found::Same } else { Found::LogEmptied }, false);
         }
@@ -299,7 +299,7 @@ impl Log {
         (Found::Same, began)
     }
 
-    /// Whether the last frame of the last look is as it was.
+    /// Whether the last frame of the last check is as it was.
     fn has_end(&self) -> bool {
         self.end.is_none_or(|(at, end)| self.read_frame_head(at) == Some(end))
     }
@@ -437,7 +437,7 @@ mod tests {
         files.adopt(false);
         let mut write = async |statement: &'static str| {
             sqlx::query(statement).execute(&mut connection).await.unwrap();
-            files.look().unwrap()
+            files.check().unwrap()
         };
         for _ in 0..20 {
             assert_eq!(write("INSERT INTO numbers VALUES (1)").await, Found::Same);

@@ -42,7 +42,7 @@ pub(super) enum Kept {
 /// # Errors
 ///
 /// When that cannot be done yet, such as on a full disk. The connection is still there then, and holds what it held.
-pub(super) async fn leave(
+pub(super) async fn save(
     change: Change,
     database: &Database,
     files: &Files,
@@ -92,7 +92,7 @@ pub(super) async fn leave(
         }
         Change::LogTruncated => {
             let log = files.beside("-wal");
-            leave_log(&log, files, connection).await.map_err(|error| database.unopened(&error))?;
+            save_log(&log, files, connection).await.map_err(|error| database.unopened(&error))?;
             Ok(Kept::Nothing)
         }
         Change::DatabaseTruncated => {
@@ -113,7 +113,7 @@ pub(super) async fn leave(
 
 /// Closes a connection whose log was cut, and leaves the whole part of that log for SQLite to read, if it has more than
 /// the database.
-async fn leave_log(log: &Path, files: &Files, connection: &mut Option<SqliteConnection>) -> io::Result<()> {
+async fn save_log(log: &Path, files: &Files, connection: &mut Option<SqliteConnection>) -> io::Result<()> {
     let whole = files.whole_frames();
     let part = with(log, "-part");
     if whole > 0 {
@@ -131,7 +131,7 @@ async fn leave_log(log: &Path, files: &Files, connection: &mut Option<SqliteConn
 }
 
 /// Makes the database that was just opened the running bridge's own, and says what is lost.
-pub(super) async fn enter(
+pub(super) async fn restore(
     change: Change,
     database: &Database,
     connection: &mut SqliteConnection,

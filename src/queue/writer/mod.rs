@@ -19,8 +19,9 @@ use crate::metrics::PersistedMetrics;
 
 use super::decide::dedup_window::DedupWindow;
 use super::decide::{self, Batch, Settle};
+use super::held::Held;
 use super::store::{Begin, Committed, NotBegun, Plan, Prune, Store};
-use super::{Arrival, Begun, Enqueue, Enqueued, EventId, Held, OutageNotice, QueueError, Rejected, RejectedId};
+use super::{Arrival, Begun, CanaryChange, Enqueue, Enqueued, EventId, OutageNotice, QueueError, Rejected, RejectedId};
 use status::{Commit, WriterStatus};
 
 /// How many operations may wait for the writer before senders have to.
@@ -31,6 +32,9 @@ const BATCH_OPERATIONS: usize = 512;
 
 /// How many bytes of bodies one commit takes at most, give or take the last body.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
+
+/// How often a batch is tried at most, where its transaction was interrupted.
+const TRIES: u32 = 4;
 
 /// How often the database is checked while nobody commits.
 const CHECK: Duration = Duration::from_secs(1);
@@ -64,6 +68,8 @@ pub(super) enum Operation {
 pub(super) enum Maintenance {
     Prune(Prune, Reply<u64>),
     PersistMetrics(PersistedMetrics, Reply<()>),
+    /// Stores what happened to a canary, and returns when it was sent if that is news.
+    Canary(CanaryChange, Reply<Option<DateTime<Utc>>>),
     OutageNotice(OutageNotice, Reply<()>),
     /// Returns at most so many empty pages to the file system, and tells how many are left.
     Shrink(u32, Reply<u64>),
@@ -181,6 +187,9 @@ impl<S: Store> Writer<S> {
             Maintenance::PersistMetrics(metrics, reply) => {
                 let _ = reply.send(self.store.persist_metrics(&metrics).await);
             }
+            Maintenance::Canary(change, reply) => {
+                let _ = reply.send(self.store.write_canary(&change).await);
+            }
             Maintenance::OutageNotice(notice, reply) => {
                 let _ = reply.send(self.store.write_outage_notice(notice).await);
             }
@@ -198,7 +207,7 @@ impl<S: Store> Writer<S> {
         let mut rounds = vec![round];
         while let Some(mut round) = rounds.pop() {
             let (unrecorded, unrecordable) = (self.unrecorded.clone(), self.unrecordable.clone());
-            let error = match self.try_commit(&round.batch(&unrecorded, &unrecordable)).await {
+            let error = match self.try_commit(&round.batch(&unrecorded, &unrecordable, S::IS_SHARED)).await {
                 Ok(answers) => {
                     round.answer(answers);
                     continue;
@@ -220,8 +229,24 @@ impl<S: Store> Writer<S> {
         }
     }
 
+    /// Commits a batch. What was interrupted is tried again, as long as those who wait have the time: Sentry does not repeat
+    /// a webhook that was refused.
     async fn try_commit(&mut self, batch: &Batch<'_>) -> Result<Answers, QueueError> {
         let begun_at = Instant::now();
+        let mut tries = 1;
+        loop {
+            match self.commit_once(batch, begun_at).await {
+                Err(error)
+                    if error.is_interruption() && tries < TRIES && begun_at.elapsed() < self.store.retry_within() =>
+                {
+                    tries += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn commit_once(&mut self, batch: &Batch<'_>, begun_at: Instant) -> Result<Answers, QueueError> {
         let known = self.store.load(&decide::wanted(batch)).await?;
         let decision = decide::decide(batch, &known, &self.window);
         let committed = self.store.apply(&decision.plan).await?;
@@ -323,8 +348,13 @@ impl Round {
         self.operations.iter().any(|operation| matches!(operation, Operation::Enqueue(..) | Operation::Probe(_)))
     }
 
-    fn batch<'b>(&'b self, unrecorded: &'b [(EventId, DateTime<Utc>)], unrecordable: &'b [EventId]) -> Batch<'b> {
-        let mut batch = Batch { unrecorded, unrecordable, unfolded: self.unfolded, ..Batch::default() };
+    fn batch<'b>(
+        &'b self,
+        unrecorded: &'b [(EventId, DateTime<Utc>)],
+        unrecordable: &'b [EventId],
+        is_shared: bool,
+    ) -> Batch<'b> {
+        let mut batch = Batch { unrecorded, unrecordable, unfolded: self.unfolded, is_shared, ..Batch::default() };
         for operation in &self.operations {
             match operation {
                 Operation::Enqueue(enqueue, _) => batch.enqueues.push(enqueue),
@@ -361,10 +391,11 @@ impl Round {
     }
 }
 
-fn not_begun(id: EventId, reason: NotBegun) -> QueueError {
+pub(super) fn not_begun(id: EventId, reason: NotBegun) -> QueueError {
     match reason {
         NotBegun::NotWaiting => QueueError::NotWaiting(id),
         NotBegun::Behind(earlier) => QueueError::Behind { id, earlier },
+        NotBegun::Fenced => QueueError::Fenced(id),
     }
 }
 

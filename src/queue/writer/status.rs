@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::queue::Arrival;
@@ -26,7 +26,7 @@ pub enum Commit<'a> {
     Failed,
 }
 
-type Observe = dyn Fn(&Commit<'_>) + Send + Sync;
+pub(in crate::queue) type Observe = dyn Fn(&Commit<'_>) + Send + Sync;
 
 /// Shared by the writer and all handles of the queue.
 pub(in crate::queue) struct WriterStatus {
@@ -35,7 +35,7 @@ pub(in crate::queue) struct WriterStatus {
     /// When the commit began that is under way.
     busy_since: Mutex<Option<Instant>>,
     listener: Mutex<Option<Announcer>>,
-    observer: OnceLock<Box<Observe>>,
+    observer: OnceLock<Arc<Observe>>,
 }
 
 impl Default for WriterStatus {
@@ -81,8 +81,8 @@ impl WriterStatus {
     }
 
     /// Sets the one observer; the first one stays.
-    pub(in crate::queue) fn observe(&self, observe: impl Fn(&Commit<'_>) + Send + Sync + 'static) {
-        let _ = self.observer.set(Box::new(observe));
+    pub(in crate::queue) fn observe(&self, observe: Arc<Observe>) {
+        let _ = self.observer.set(observe);
     }
 
     pub(super) fn report(&self, commit: &Commit<'_>) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::sentry::{Audit, Canary};
 use crate::delivery::KeyView;
 use crate::metrics::Bucket;
 use crate::monitor::snapshot::FallbackView;
@@ -31,6 +32,8 @@ pub(super) struct Status {
     /// `None` when no fallback webhook is set.
     fallback: Option<Fallback>,
     destinations: Vec<DestinationView>,
+    canary: Option<Canary>,
+    audit: Option<Audit>,
 }
 
 #[derive(Debug, Serialize)]
@@ -102,6 +105,8 @@ impl Status {
             untrusted: snapshot.delivery.untrusted.clone(),
             fallback: snapshot.fallback.as_ref().map(Fallback::of),
             destinations: destinations(overview, &snapshot.delivery.keys),
+            canary: Canary::of(&snapshot.sentry),
+            audit: Audit::of(&snapshot.sentry),
         }
     }
 }

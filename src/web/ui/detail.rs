@@ -18,47 +18,47 @@ const MAX_SHOWN: usize = 256 * 1024;
 
 /// An event, with the JSON that every attempt sends.
 pub(super) fn event(frame: &Frame, record: &Record) -> Markup {
-    let now = frame.at;
-    let key = &record.service_key;
-    let title = if record.description.trim().is_empty() {
-        Cow::Owned(format!("{} of incident {}", record.event_type, shown(record.incident_key.as_str(), key)))
+    let (now, summary) = (frame.at, &record.summary);
+    let key = &summary.service_key;
+    let title = if summary.description.trim().is_empty() {
+        Cow::Owned(format!("{} of incident {}", summary.event_type, shown(summary.incident_key.as_str(), key)))
     } else {
-        shown(&record.description, key)
+        shown(&summary.description, key)
     };
     let main = html! {
         section .detail {
             p .back { a href="/" { "Status page" } }
             h1 .title dir="auto" { (title) }
-            @if let Some(reason) = &record.reason { p .reason dir="auto" { (shown(reason, key)) } }
+            @if let Some(reason) = &summary.reason { p .reason dir="auto" { (shown(reason, key)) } }
             dl .facts {
-                dt { "State" } dd { (state(record.state)) }
-                dt { "Event" } dd { code { (record.id) } ", " (record.event_type) }
-                dt { "Incident" } dd { code { (shown(record.incident_key.as_str(), key)) } }
-                dt { "Service key" } dd { code { (record.service_key) } }
-                dt { "Received" } dd { (ago(now, record.received_at)) ", " (absolute(record.received_at)) }
-                @if record.count > 1 {
+                dt { "State" } dd { (state(summary.state)) }
+                dt { "Event" } dd { code { (summary.id) } ", " (summary.event_type) }
+                dt { "Incident" } dd { code { (shown(summary.incident_key.as_str(), key)) } }
+                dt { "Service key" } dd { code { (summary.service_key) } }
+                dt { "Received" } dd { (ago(now, summary.received_at)) ", " (absolute(summary.received_at)) }
+                @if summary.count > 1 {
                     dt { "Alerts" }
-                    dd { (count(record.count.into())) ", the first " (ago(now, record.first_seen)) }
+                    dd { (count(summary.count.into())) ", the first " (ago(now, summary.first_seen)) }
                 }
                 dt { "Attempts" }
                 dd {
-                    (record.attempts)
+                    (summary.attempts)
                     @if let Some(at) = record.last_attempt_at { ", the last " (ago(now, at)) }
-                    @if let (State::Waiting, Some(at)) = (record.state, record.next_attempt_at) { ", the next " (until(now, at)) }
+                    @if let (State::Waiting, Some(at)) = (summary.state, summary.next_attempt_at) { ", the next " (until(now, at)) }
                 }
-                @if let Some(at) = record.finished_at {
-                    dt { @if record.state == State::Dead { "Dead letter" } @else { "Delivered" } }
-                    dd { "after " (span(at - record.received_at)) ", " (absolute(at)) }
+                @if let Some(at) = summary.finished_at {
+                    dt { @if summary.state == State::Dead { "Dead letter" } @else { "Delivered" } }
+                    dd { "after " (span(at - summary.received_at)) ", " (absolute(at)) }
                 }
             }
-            @if record.state == State::Dead {
+            @if summary.state == State::Dead {
                 @if let Some(at) = record.resolved_at {
                     p #resolved .more {
                         "Its incident was resolved " (ago(now, at)) ", so a retry does not send it: it would open the incident again."
                     }
                 }
-                (forms::actions(Subject::Event(record.id)))
-                @if record.resolved_at.is_some() { (forms::reopen(record.id)) }
+                (forms::actions(Subject::Event(summary.id)))
+                @if record.resolved_at.is_some() { (forms::reopen(summary.id)) }
             }
             h2 { "Event" }
             (body(&of_event(record), false, record.body.len()))
@@ -104,7 +104,7 @@ fn body(text: &str, cut: bool, size: usize) -> Markup {
 
 /// The event as it is sent, with its service key masked.
 fn of_event(record: &Record) -> String {
-    masked(pretty(&record.body), std::slice::from_ref(&record.service_key))
+    masked(pretty(&record.body), std::slice::from_ref(&record.summary.service_key))
 }
 
 /// A webhook's body. A long one is shown as it was received, and only its beginning.

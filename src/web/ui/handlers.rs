@@ -98,7 +98,7 @@ pub(super) async fn confirm(visit: Visit, request: HttpRequest, state: Data<AppS
     let reader = state.queue.reader();
     let found = match subject(&request) {
         Some(ItemId::Event(id)) => reader.get(id).await.map(|record| {
-            let is_dead = record.is_some_and(|record| record.state == State::Dead);
+            let is_dead = record.is_some_and(|record| record.summary.state == State::Dead);
             is_dead.then_some(Subject::Event(id))
         }),
         Some(ItemId::Rejected(id)) => reader.rejected(id).await.map(|webhook| webhook.map(|_| Subject::Rejected(id))),

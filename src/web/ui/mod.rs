@@ -17,6 +17,7 @@ mod layout;
 mod lists;
 mod overview;
 mod request;
+mod sentry;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -29,7 +30,7 @@ use super::answer::not_found;
 pub(super) fn routes(config: &mut ServiceConfig) {
     let at = |path: &str, route| web::resource(path).route(route).default_service(web::to(async || not_found()));
     config
-        .service(at("/", web::get().to(handlers::home)))
+        .service(at("/", web::get().to(handlers::home)).route(web::head().to(handlers::home)))
         .service(at("/assets/{name}", web::get().to(handlers::asset)))
         .service(at("/login", web::post().to(handlers::log_in)))
         .service(at("/logout", web::post().to(handlers::log_out)))

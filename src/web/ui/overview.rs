@@ -8,6 +8,7 @@ use maud::{Markup, html};
 use super::charts;
 use super::layout::{self, Frame, Kind, health};
 use super::lists::{self, Listing};
+use super::sentry;
 use super::text::{age, ago, count, counted, harmless, time, until};
 use crate::delivery::view::KeyView;
 use crate::monitor::is_held_up;
@@ -95,6 +96,7 @@ pub(super) fn page(frame: &Frame, status: &Status) -> Markup {
         @if let Some(lists) = &status.lists {
             (lists::recent_section(status.snapshot.at, &lists.recent))
         }
+        (sentry::section(status.snapshot.at, &status.snapshot.sentry))
     };
     layout::page(frame, health(status.health).0, Kind::Live, &main)
 }
@@ -178,6 +180,7 @@ fn vitals(snapshot: &Snapshot) -> Markup {
                 dt { "Last delivery" }
                 dd { @match metrics.last_delivered_at { Some(at) => (ago(now, at)), None => "never" } }
             }
+            (sentry::vital(snapshot))
             @if let Ok(queue) = &snapshot.queue {
                 div {
                     dt { "Waiting" }

@@ -48,7 +48,7 @@ fn a_dead_letter_is_seen_retried_and_delivered() {
         "{status} {reason}"
     );
     assert_eq!(caller.refused("POST", "/api/events/99/retry", "").0, 404);
-    assert_eq!(bridge.end()[0].state, State::Delivered);
+    assert_eq!(bridge.end()[0].summary.state, State::Delivered);
 }
 
 #[test]

@@ -29,7 +29,8 @@ fn the_status_tells_how_the_bridge_fares() {
     let bridge = troubled(&pagerduty);
     let status = Caller::of(&bridge).get("/api/status");
     assert_ne!(status["status"], "healthy");
-    assert_eq!(texts(&status["troubles"], "cause"), ["dead_letters"], "{status:#}");
+    // The event that is retried may be a trouble as well by now.
+    assert_eq!(texts(&status["troubles"], "cause")[0], "dead_letters", "{status:#}");
     let mut queue = status["queue"].clone();
     assert!(queue.as_object_mut().unwrap().remove("oldest_waiting").unwrap().is_string());
     assert_eq!(queue, json!({"waiting": 2, "dead": 1, "delivered": 1, "rejected": 1, "held": 0, "unreadable": 0}));

@@ -112,6 +112,14 @@ impl Connection {
         answer
     }
 
+    /// All that comes until the server ends the connection.
+    #[track_caller]
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.0.read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
     /// Waits until the server ends the connection, in order or not.
     pub(crate) fn is_ended(&mut self) -> bool {
         match self.0.read(&mut [0]) {

@@ -1,8 +1,10 @@
 //! When the fallback webhook is told of an outage, and how often it is tried.
 
 use super::*;
+use crate::canary::CanaryLimits;
 use crate::delivery::{DeliveryView, KeyView};
 use crate::metrics::MetricsSnapshot;
+use crate::monitor::SentrySide;
 use crate::monitor::checks::check;
 use crate::pagerduty::ServiceKey;
 use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, QueueError};
@@ -11,12 +13,18 @@ const INTERVALS: Intervals = Intervals {
     check: Duration::from_secs(2),
     resolve_after: Duration::from_secs(15),
     unverified: Duration::from_mins(5),
+    canary: CanaryLimits::USUAL,
     outage_after: Duration::from_mins(1),
     fallback_pause: Duration::from_secs(2),
 };
 
-const LIMITS: Limits =
-    Limits { silence: None, waiting: Duration::from_mins(15), signatures: 5, unverified: Duration::from_mins(5) };
+const LIMITS: Limits = Limits {
+    silence: None,
+    waiting: Duration::from_mins(15),
+    signatures: 5,
+    unverified: Duration::from_mins(5),
+    canary: CanaryLimits::USUAL,
+};
 
 fn at(minutes: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + chrono::TimeDelta::minutes(30_000_000 + minutes)
@@ -53,6 +61,7 @@ fn waiting(since: i64, reason: Option<&str>) -> Snapshot {
         storage: Ok(()),
         delivery: DeliveryView { keys: vec![lane], ..DeliveryView::default() },
         metrics: MetricsSnapshot::default(),
+        sentry: SentrySide::default(),
         fallback: None,
     }
 }

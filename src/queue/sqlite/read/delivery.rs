@@ -11,7 +11,7 @@ use super::salvage::{EVENT, MOST, TALLIED_KEYS, WHOLE_EVENT};
 use super::{Pool, SqliteReads, with_keys};
 use crate::pagerduty::ServiceKey;
 use crate::queue::reader::DeliveryReads;
-use crate::queue::{EventId, KeysInLine, LookedAgain, Page, QueueError, Unreadable, WaitingEvent};
+use crate::queue::{EventId, Page, QueueError, Recheck, Unreadable, WaitingEvent, WaitingKeys};
 
 const KEYS_WAITING: &str = with_keys!("SELECT 0 AS id, service_key FROM keys WHERE service_key IS NOT NULL");
 
@@ -37,10 +37,6 @@ type Attempts = Vec<(ServiceKey, DateTime<Utc>, u32)>;
 
 #[async_trait]
 impl DeliveryReads for SqliteReads {
-    async fn keys_waiting(&self) -> Result<Vec<ServiceKey>, QueueError> {
-        self.work(sqlx::query(KEYS_WAITING), Columns::service_key).await
-    }
-
     async fn waiting(
         &self,
         key: &ServiceKey,
@@ -54,7 +50,7 @@ impl DeliveryReads for SqliteReads {
         .bind(key.expose())
         .bind(after.map_or(i64::MIN, EventId::get))
         .bind(limit);
-        self.work(query, waiting_event).await
+        self.delivery_query(query, waiting_event).await
     }
 
     async fn page(&self, key: &ServiceKey, after: Option<EventId>, limit: u32) -> Result<Page, QueueError> {
@@ -82,13 +78,13 @@ impl DeliveryReads for SqliteReads {
         Ok(page)
     }
 
-    async fn keys_in_line(&self) -> Result<KeysInLine, QueueError> {
+    async fn waiting_keys(&self) -> Result<WaitingKeys, QueueError> {
         let text = |columns: &Columns| columns.raw("service_key");
         let found = match self.all(Pool::Deliveries, sqlx::query(KEYS_WAITING), text).await {
             Err(error) if error.is_damage() => self.all(Pool::Deliveries, sqlx::query(TALLIED_KEYS), text).await?,
             found => found?,
         };
-        let mut keys = KeysInLine::default();
+        let mut keys = WaitingKeys::default();
         for text in found {
             let key = std::str::from_utf8(&text).ok().and_then(|text| ServiceKey::parse(text).ok());
             if let Some(key) = key {
@@ -104,16 +100,16 @@ impl DeliveryReads for SqliteReads {
         Ok(keys)
     }
 
-    async fn look_again(&self, id: EventId) -> Result<LookedAgain, QueueError> {
+    async fn recheck(&self, id: EventId) -> Result<Recheck, QueueError> {
         let read = |columns: &Columns| {
             columns.bytes("body")?;
             waiting_event(columns)?;
             columns.service_key()
         };
         match self.one(Pool::Deliveries, sqlx::query(WHOLE_EVENT).bind(id.get()), read).await {
-            Ok(Some(key)) => Ok(LookedAgain::Readable(key)),
-            Ok(None) => Ok(LookedAgain::Gone),
-            Err(error) if error.is_damage() => Ok(LookedAgain::Unreadable),
+            Ok(Some(key)) => Ok(Recheck::Readable(key)),
+            Ok(None) => Ok(Recheck::Gone),
+            Err(error) if error.is_damage() => Ok(Recheck::Unreadable),
             Err(error) => Err(error),
         }
     }
@@ -125,7 +121,7 @@ impl DeliveryReads for SqliteReads {
         most: u32,
     ) -> Result<Attempts, QueueError> {
         let (since, now) = (since.timestamp_millis(), now.timestamp_millis());
-        let found = self.work_with(async |connection| {
+        let found = self.delivery_query_with(async |connection| {
             let mut attempts = between(connection, since, now, most, 0).await?;
             let last: i64 = sqlx::query_scalar(LAST).bind(now).fetch_one(&mut *connection).await?;
             if last > now {
@@ -144,7 +140,7 @@ impl DeliveryReads for SqliteReads {
 
     async fn generation(&self) -> Result<u64, QueueError> {
         let query = sqlx::query("SELECT 0 AS id, generation FROM changes");
-        Ok(self.work(query, |columns| columns.number("generation")).await?.pop().unwrap_or_default())
+        Ok(self.delivery_query(query, |columns| columns.number("generation")).await?.pop().unwrap_or_default())
     }
 }
 

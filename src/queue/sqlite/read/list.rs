@@ -101,7 +101,7 @@ impl ListReads for SqliteReads {
 
     async fn rejected_list(&self, before: Option<RejectedId>, limit: u32) -> Result<Vec<RejectedSummary>, QueueError> {
         let query = sqlx::query(REJECTED).bind(before.map_or(END, RejectedId::get)).bind(limit);
-        self.look(query, Columns::rejected_summary).await
+        self.query(query, Columns::rejected_summary).await
     }
 
     async fn get(&self, id: EventId) -> Result<Option<Record>, QueueError> {
@@ -112,7 +112,7 @@ impl ListReads for SqliteReads {
              FROM events JOIN bodies USING (id) WHERE id = ?",
         )
         .bind(id.get());
-        Ok(self.look(query, Columns::record).await?.pop())
+        Ok(self.query(query, Columns::record).await?.pop())
     }
 
     async fn ids(&self, state: State, limit: u64) -> Result<Vec<EventId>, QueueError> {
@@ -128,7 +128,7 @@ impl ListReads for SqliteReads {
             }
         };
         let query = sqlx::query(query).bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        self.look(query, |columns| Ok(columns.id())).await
+        self.query(query, |columns| Ok(columns.id())).await
     }
 
     async fn summaries(&self, ids: &[EventId]) -> Result<Vec<Summary>, QueueError> {
@@ -141,7 +141,7 @@ impl ListReads for SqliteReads {
                  FROM json_each(?) AS wanted JOIN events ON events.id = wanted.value ORDER BY wanted.key",
             )
             .bind(numbers(page));
-            summaries.append(&mut match self.look(query, Columns::summary).await {
+            summaries.append(&mut match self.query(query, Columns::summary).await {
                 Err(error) if error.is_damage() => {
                     let ids = sqlx::query("SELECT value AS id FROM json_each(?)").bind(numbers(page));
                     self.readable_summaries(ids).await?
@@ -155,7 +155,7 @@ impl ListReads for SqliteReads {
     async fn rejected_summaries(&self, limit: u64) -> Result<Vec<RejectedSummary>, QueueError> {
         let query = sqlx::query("SELECT id, received_at, reason, size FROM rejected ORDER BY id LIMIT ?")
             .bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        self.look(query, Columns::rejected_summary).await
+        self.query(query, Columns::rejected_summary).await
     }
 
     async fn rejected(&self, id: RejectedId) -> Result<Option<Rejected>, QueueError> {
@@ -176,10 +176,10 @@ impl ListReads for SqliteReads {
                 body: columns.bytes("body")?,
             })
         };
-        Ok(self.look(query, read).await?.pop())
+        Ok(self.query(query, read).await?.pop())
     }
 
-    async fn in_line(&self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
+    async fn still_waiting(&self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -210,7 +210,7 @@ impl ListReads for SqliteReads {
         .bind(incident_key.as_str())
         .bind(since)
         .bind(until);
-        self.look(query, |columns| columns.bytes("body")).await
+        self.query(query, |columns| columns.bytes("body")).await
     }
 }
 
@@ -223,7 +223,7 @@ impl SqliteReads {
         cursor: i64,
         limit: u32,
     ) -> Result<Vec<Summary>, QueueError> {
-        match self.look(sqlx::query(query).bind(cursor).bind(limit), Columns::summary).await {
+        match self.query(sqlx::query(query).bind(cursor).bind(limit), Columns::summary).await {
             Err(error) if error.is_damage() => self.readable_summaries(sqlx::query(ids).bind(cursor).bind(limit)).await,
             found => found,
         }

@@ -1,9 +1,11 @@
 //! Reads what is committed, by connections that cannot write.
 //!
 //! - `delivery`, `list`, `status`: what the deliveries, pages and commands, and the monitor read
+//! - `canary`: what is known of canaries
 //! - `salvage`: reading around damage
 //! - `row`: a row's columns as types
 
+mod canary;
 pub(super) mod delivery;
 pub(super) mod list;
 mod row;
@@ -29,16 +31,16 @@ use crate::queue::{EventId, QueueError, STUCK};
 use row::{ColumnError, Columns};
 
 /// How many connections serve the deliveries at the same time.
-const WORKING: u32 = 2;
+const DELIVERIES: u32 = 2;
 
 /// How long the deliveries wait for one of them.
-const WORKING_PATIENCE: Duration = Duration::from_secs(10);
+const DELIVERIES_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many connections serve those who look, apart from the others: whatever people ask for, no delivery waits for it.
-const LOOKING: u32 = 2;
+/// How many connections serve people, apart from the others: whatever people ask for, no delivery waits for it.
+const PEOPLE: u32 = 2;
 
 /// How long somebody who looks waits for one of them. Nothing that a page asks for takes a fraction of it.
-const LOOKING_PATIENCE: Duration = Duration::from_secs(3);
+const PEOPLE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A query that begins with the service keys that have waiting events as the table `keys`, whose last row is null.
 ///
@@ -62,8 +64,8 @@ use with_keys;
 /// Who reads by which connections.
 #[derive(Debug)]
 struct Pools {
-    working: SqlitePool,
-    looking: SqlitePool,
+    deliveries: SqlitePool,
+    people: SqlitePool,
 }
 
 /// Who reads.
@@ -71,31 +73,31 @@ struct Pools {
 enum Pool {
     /// The deliveries.
     Deliveries,
-    /// People who look, and what checks whether the bridge is well.
+    /// People, and what checks whether the bridge is well.
     People,
 }
 
 impl Pools {
     fn of(&self, who: Pool) -> &SqlitePool {
         match who {
-            Pool::Deliveries => &self.working,
-            Pool::People => &self.looking,
+            Pool::Deliveries => &self.deliveries,
+            Pool::People => &self.people,
         }
     }
 
-    fn beside(database: &Database, looking: Duration) -> Self {
+    fn beside(database: &Database, patience: Duration) -> Self {
         let pool = |connections, patience| {
             SqlitePoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(patience)
                 .connect_lazy_with(database.reading())
         };
-        Self { working: pool(WORKING, WORKING_PATIENCE), looking: pool(LOOKING, looking) }
+        Self { deliveries: pool(DELIVERIES, DELIVERIES_PATIENCE), people: pool(PEOPLE, patience) }
     }
 
     async fn close(&self) {
-        self.working.close().await;
-        self.looking.close().await;
+        self.deliveries.close().await;
+        self.people.close().await;
     }
 }
 
@@ -108,7 +110,7 @@ pub(super) struct Pause<'a> {
 impl Pause<'_> {
     /// Lets everybody read again, by new connections.
     pub(super) fn go_on(&mut self) {
-        *self.pools = Pools::beside(&self.reads.database, self.reads.looking_patience);
+        *self.pools = Pools::beside(&self.reads.database, self.reads.people_patience);
     }
 }
 
@@ -118,21 +120,21 @@ pub(in crate::queue) struct SqliteReads {
     database: Database,
     /// Locked for writing while the files are opened again.
     pools: Arc<RwLock<Pools>>,
-    /// How long those who look wait for a connection.
-    looking_patience: Duration,
-    /// How long what is looked at [soon](Self::soon) may take.
+    /// How long people wait for a connection.
+    people_patience: Duration,
+    /// How long what is read [soon](Self::soon) may take.
     patience: Duration,
 }
 
 impl SqliteReads {
     pub(super) fn beside(database: &Database) -> Self {
-        Self::patient(database, LOOKING_PATIENCE)
+        Self::patient(database, PEOPLE_PATIENCE)
     }
 
-    /// Those who look wait for a connection for so long.
-    fn patient(database: &Database, looking: Duration) -> Self {
-        let pools = Arc::new(RwLock::new(Pools::beside(database, looking)));
-        Self { database: database.clone(), pools, looking_patience: looking, patience: STUCK }
+    /// People wait for a connection for so long.
+    fn patient(database: &Database, patience: Duration) -> Self {
+        let pools = Arc::new(RwLock::new(Pools::beside(database, patience)));
+        Self { database: database.clone(), pools, people_patience: patience, patience: STUCK }
     }
 
     /// Waits until nobody reads, and keeps it so.
@@ -148,41 +150,41 @@ impl SqliteReads {
         }
         let reads = Self::beside(&Database::new(path));
         let pools = reads.pools.read().await;
-        let mut connection = pools.looking.acquire().await.map_err(|error| reads.database.error(error))?;
+        let mut connection = pools.people.acquire().await.map_err(|error| reads.database.error(error))?;
         schema::check(&mut connection, &reads.database).await?;
         drop((connection, pools));
         Ok(reads)
     }
 
-    /// What a look brings that costs next to nothing, unless the disk does not answer: nobody who watches over the bridge
+    /// A read that costs next to nothing, unless the disk does not answer: nobody who watches over the bridge
     /// may wait for that.
-    async fn soon<T>(&self, look: impl Future<Output = Result<T, QueueError>>) -> Result<T, QueueError> {
+    async fn soon<T>(&self, read: impl Future<Output = Result<T, QueueError>>) -> Result<T, QueueError> {
         let stuck = |_| Err(QueueError::Stuck { database: self.database.name(), seconds: self.patience.as_secs() });
-        timeout(self.patience, look).await.unwrap_or_else(stuck)
+        timeout(self.patience, read).await.unwrap_or_else(stuck)
     }
 
-    /// Looks at something with other statements than [`look`](Self::look) reads.
-    async fn look_with<T>(
+    /// For people, with other statements than [`query`](Self::query) reads.
+    async fn query_with<T>(
         &self,
-        look: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
+        query: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
     ) -> Result<T, QueueError> {
         let pools = self.pools.read().await;
-        let looked = async { look(&mut *pools.looking.acquire().await?).await };
-        looked.await.map_err(|error| self.database.error(error))
+        let found = async { query(&mut *pools.people.acquire().await?).await };
+        found.await.map_err(|error| self.database.error(error))
     }
 
-    /// The same for the deliveries, with other statements than [`work`](Self::work) reads.
-    async fn work_with<T>(
+    /// The same for the deliveries, with other statements than [`delivery_query`](Self::delivery_query) reads.
+    async fn delivery_query_with<T>(
         &self,
-        work: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
+        query: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
     ) -> Result<T, QueueError> {
         let pools = self.pools.read().await;
-        let worked = async { work(&mut *pools.working.acquire().await?).await };
-        worked.await.map_err(|error| self.database.error(error))
+        let found = async { query(&mut *pools.deliveries.acquire().await?).await };
+        found.await.map_err(|error| self.database.error(error))
     }
 
-    /// Runs `query`, whose every row has an `id`, and reads its rows, for those who look.
-    async fn look<T>(
+    /// Runs `query`, whose every row has an `id`, and reads its rows, for people.
+    async fn query<T>(
         &self,
         query: Query<'_, Sqlite, SqliteArguments>,
         read: impl Fn(&Columns) -> Result<T, ColumnError>,
@@ -191,7 +193,7 @@ impl SqliteReads {
     }
 
     /// The same for the deliveries.
-    async fn work<T>(
+    async fn delivery_query<T>(
         &self,
         query: Query<'_, Sqlite, SqliteArguments>,
         read: impl Fn(&Columns) -> Result<T, ColumnError>,
@@ -248,12 +250,12 @@ mod tests {
         let _engine = Engine::open(&path).await.unwrap();
         let reads = SqliteReads::patient(&Database::new(&path), Duration::from_secs(1));
         let mut held = Vec::new();
-        for _ in 0..LOOKING {
-            held.push(reads.pools.read().await.looking.acquire().await.unwrap());
+        for _ in 0..PEOPLE {
+            held.push(reads.pools.read().await.people.acquire().await.unwrap());
         }
         let refused = reads.overview().await;
         assert!(matches!(refused, Err(QueueError::Busy { .. })), "{refused:?}");
-        assert_eq!(reads.keys_waiting().await.unwrap(), []);
+        assert_eq!(reads.waiting_keys().await.unwrap().keys, []);
         assert_eq!(reads.generation().await.unwrap(), 0);
         assert_eq!(reads.delivered().await.unwrap(), 0);
         drop(held);
@@ -268,8 +270,8 @@ mod tests {
         let mut reads = SqliteReads::patient(&Database::new(&path), Duration::from_hours(1));
         reads.patience = Duration::from_millis(1);
         let mut held = Vec::new();
-        for _ in 0..LOOKING {
-            held.push(reads.pools.read().await.looking.acquire().await.unwrap());
+        for _ in 0..PEOPLE {
+            held.push(reads.pools.read().await.people.acquire().await.unwrap());
         }
         let key = ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap();
         let incident = IncidentKey::parse("1").unwrap();

@@ -124,27 +124,15 @@ impl Columns {
 
     /// With the body as it is sent: until the first attempt its counts stand beside it.
     pub(super) fn record(&self) -> Result<Record, ColumnError> {
-        let (count, first_seen) = (self.number("count")?, self.time("first_seen")?);
-        let last_attempt_at = self.optional_time("last_attempt_at")?;
+        let (summary, last_attempt_at) = (self.summary()?, self.optional_time("last_attempt_at")?);
         let (body, counts_at) = (self.bytes("body")?, self.optional_number("counts_at")?);
-        let body = if last_attempt_at.is_some() { body } else { with_counts_of(body, counts_at, count, first_seen) };
+        let is_final = last_attempt_at.is_some();
+        let body = if is_final { body } else { with_counts_of(body, counts_at, summary.count, summary.first_seen) };
         Ok(Record {
-            id: self.id,
-            state: self.state()?,
-            service_key: self.service_key()?,
-            incident_key: self.incident_key()?,
-            event_type: self.event_type()?,
-            description: self.text("description")?,
+            summary,
             body,
-            count,
-            received_at: self.time("received_at")?,
-            first_seen,
-            attempts: self.number("attempts")?,
             last_attempt_at,
-            next_attempt_at: self.optional_time("next_attempt_at")?,
             blamed: self.milliseconds("blamed_ms")?,
-            reason: self.optional_text("reason")?,
-            finished_at: self.optional_time("finished_at")?,
             resolved_at: self.optional_time("resolved_at")?,
         })
     }

@@ -102,7 +102,7 @@ impl SqliteReads {
     /// The first waiting event of each key that can be read and belongs to none of these incidents.
     pub(super) async fn first_readable(&self, without: &str) -> Result<Vec<FirstInLine>, QueueError> {
         let mut first = Vec::new();
-        for key in self.keys_in_line().await?.keys {
+        for key in self.waiting_keys().await?.keys {
             let mut after = None;
             'key: for limit in FIRST {
                 for id in self.line(key.expose().as_bytes(), after, limit).await? {

@@ -13,8 +13,8 @@ use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::reader::StatusReads;
 use crate::queue::sqlite::load::incident;
 use crate::queue::{
-    Backlog, DeadLetters, Destination, Held, HeldId, HeldSender, HeldSummary, IncidentState, OutageNotice, Overview,
-    QueueError, State,
+    Backlog, CanaryRecord, DeadLetters, Destination, Durability, Held, HeldId, HeldSender, HeldSummary, IncidentState,
+    OutageNotice, Overview, QueueError, State, Survives,
 };
 
 /// A delivery is remembered a while after it was made, and marked as such in the commit of its disposition: so much may lie
@@ -85,7 +85,7 @@ struct Tally {
 impl StatusReads for SqliteReads {
     async fn overview(&self) -> Result<Overview, QueueError> {
         // One statement, so that all of it is true at the same moment.
-        match self.soon(self.look(sqlx::query(OVERVIEW), row)).await {
+        match self.soon(self.query(sqlx::query(OVERVIEW), row)).await {
             Err(error) if error.is_damage() => self.soon(self.overview_around_damage()).await,
             rows => Ok(rows?.into_iter().fold(Overview::default(), add)),
         }
@@ -94,13 +94,13 @@ impl StatusReads for SqliteReads {
     async fn backlog(&self, without: &[IncidentKey]) -> Result<Backlog, QueueError> {
         let without: Vec<_> = without.iter().map(IncidentKey::as_str).collect();
         let without = serde_json::to_string(&without).unwrap_or_default();
-        let first = self.look(sqlx::query(FIRST_IN_LINE).bind(&without), |columns| Ok(first_in_line(columns).ok()));
+        let first = self.query(sqlx::query(FIRST_IN_LINE).bind(&without), |columns| Ok(first_in_line(columns).ok()));
         let mut first = match self.soon(first).await {
             Err(error) if error.is_damage() => self.soon(self.first_readable(&without)).await?,
             first => first?.into_iter().flatten().collect(),
         };
         first.sort_by(|one, other| one.service_key.cmp(&other.service_key));
-        let mut dead = match self.soon(self.look(sqlx::query(DEAD_LETTERS), dead_letters)).await {
+        let mut dead = match self.soon(self.query(sqlx::query(DEAD_LETTERS), dead_letters)).await {
             Err(error) if error.is_damage() => self.soon(self.readable_dead_letters()).await?,
             dead => dead?,
         };
@@ -114,9 +114,9 @@ impl StatusReads for SqliteReads {
         service_key: &ServiceKey,
     ) -> Result<IncidentState, QueueError> {
         let died = sqlx::query(DIED).bind(service_key.expose()).bind(incident_key.as_str());
-        let died = self.look(died, |columns| Ok((columns.optional_time("died_at")?, columns.number("dead")?)));
+        let died = self.query(died, |columns| Ok((columns.optional_time("died_at")?, columns.number("dead")?)));
         let (died_at, dead) = self.soon(died).await?.pop().unwrap_or_default();
-        let known = self.look_with(async |connection| incident(connection, incident_key).await);
+        let known = self.query_with(async |connection| incident(connection, incident_key).await);
         let known = self.soon(known).await?;
         Ok(IncidentState {
             is_open: known.after_delivery().into_values().any(|incident| incident.is_open),
@@ -127,7 +127,22 @@ impl StatusReads for SqliteReads {
 
     async fn delivered(&self) -> Result<u64, QueueError> {
         let query = sqlx::query("SELECT 0 AS id, SUM(events) AS events FROM tallies WHERE state = 'delivered'");
-        Ok(self.work(query, |columns| columns.optional_number("events")).await?.pop().flatten().unwrap_or_default())
+        Ok(self
+            .delivery_query(query, |columns| columns.optional_number("events"))
+            .await?
+            .pop()
+            .flatten()
+            .unwrap_or_default())
+    }
+
+    async fn durability(&self) -> Result<Durability, QueueError> {
+        // The connections set them themselves, and a file on another disk is another file.
+        let settings = vec![("journal_mode", "WAL".to_owned()), ("synchronous", "FULL".to_owned())];
+        Ok(Durability { survives: Survives::Crash, settings })
+    }
+
+    async fn canaries(&self) -> Result<Vec<CanaryRecord>, QueueError> {
+        self.canaries_since_last_return().await
     }
 
     async fn held_summaries(&self) -> Result<Vec<HeldSummary>, QueueError> {
@@ -139,7 +154,7 @@ impl StatusReads for SqliteReads {
                 size: columns.number("size")?,
             })
         };
-        self.look(sqlx::query(HELD), summary).await
+        self.query(sqlx::query(HELD), summary).await
     }
 
     async fn held(&self, id: HeldId) -> Result<Option<Held>, QueueError> {
@@ -160,13 +175,13 @@ impl StatusReads for SqliteReads {
                 body: columns.bytes("body")?,
             })
         };
-        Ok(self.look(query, read).await?.pop())
+        Ok(self.query(query, read).await?.pop())
     }
 
     async fn persisted_metrics(&self, since: DateTime<Utc>) -> Result<PersistedMetrics, QueueError> {
         let lately = sqlx::query("SELECT id, last_webhook_at, last_delivered_at, untrusted FROM lately");
         let lately = self
-            .look(lately, |columns| {
+            .query(lately, |columns| {
                 let times = (columns.optional_time("last_webhook_at")?, columns.optional_time("last_delivered_at")?);
                 Ok((times, columns.optional_text("untrusted")?))
             })
@@ -179,7 +194,7 @@ impl StatusReads for SqliteReads {
         )
         .bind(since.timestamp_millis());
         let buckets = self
-            .look(buckets, |columns| {
+            .query(buckets, |columns| {
                 Ok(Bucket {
                     from: columns.time("began_at")?,
                     received: columns.number("received")?,
@@ -197,14 +212,14 @@ impl StatusReads for SqliteReads {
         let notice = |columns: &Columns| {
             Ok(OutageNotice { told_at: columns.time("told_at")?, outage_since: columns.optional_time("outage_since")? })
         };
-        Ok(self.soon(self.look(query, notice)).await?.pop())
+        Ok(self.soon(self.query(query, notice)).await?.pop())
     }
 }
 
 impl SqliteReads {
     /// What the tallies say, and the oldest event of each key that can be read.
     pub(super) async fn overview_around_damage(&self) -> Result<Overview, QueueError> {
-        let rows = self.look(sqlx::query(TALLIES), row).await?;
+        let rows = self.query(sqlx::query(TALLIES), row).await?;
         let mut overview = rows.into_iter().fold(Overview::default(), add);
         for oldest in self.first_readable("[]").await? {
             overview.oldest_waiting = overview.oldest_waiting.into_iter().chain([oldest.since]).min();
@@ -219,11 +234,11 @@ impl SqliteReads {
     /// Those of each key whose newest can be read.
     async fn readable_dead_letters(&self) -> Result<Vec<DeadLetters>, QueueError> {
         let keys = "SELECT 0 AS id, service_key FROM tallies WHERE state = 'dead' AND events > 0";
-        let keys = self.look(sqlx::query(keys), |columns| Ok(columns.service_key().ok())).await?;
+        let keys = self.query(sqlx::query(keys), |columns| Ok(columns.service_key().ok())).await?;
         let mut dead = Vec::new();
         for key in keys.into_iter().flatten() {
             let query = sqlx::query(DEAD_LETTERS_OF_KEY).bind(key.expose().to_owned());
-            match self.look(query, dead_letters).await {
+            match self.query(query, dead_letters).await {
                 Ok(mut found) => dead.append(&mut found),
                 Err(error) if error.is_damage() => {}
                 Err(error) => return Err(error),
@@ -246,7 +261,7 @@ impl SqliteReads {
             ) GROUP BY service_key",
         )
         .bind((remembered - BETWEEN).timestamp_millis());
-        let found = self.look(query, |columns| Ok((columns.service_key()?, columns.time("at")?))).await?;
+        let found = self.query(query, |columns| Ok((columns.service_key()?, columns.time("at")?))).await?;
         Ok(found.into_iter().collect())
     }
 }

@@ -6,9 +6,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::delivery::view::{DeliveryView, KeyView};
 use crate::metrics::{Bucket, MetricsSnapshot};
-use crate::monitor::{Cause, Health, Snapshot, Trouble};
+use crate::monitor::{Cause, Health, SentrySide, Snapshot, Trouble};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 use crate::queue::{Backlog, Destination, EventId, Overview, Record, RejectedId, RejectedSummary, State, Summary};
+use crate::sentry_api::audit::{Audit, AuditReport, Finding, Kind, ProjectAudit};
 use crate::web::ui::layout::{About, Frame};
 use crate::web::ui::lists::Listing;
 use crate::web::ui::overview::{Lists, Notice, Status};
@@ -18,7 +19,7 @@ pub(super) fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_795_353_671, 0).unwrap()
 }
 
-fn ago(seconds: i64) -> DateTime<Utc> {
+pub(super) fn ago(seconds: i64) -> DateTime<Utc> {
     now() - TimeDelta::seconds(seconds)
 }
 
@@ -41,7 +42,29 @@ pub(super) fn snapshot() -> Snapshot {
         storage: Ok(()),
         delivery: DeliveryView::default(),
         metrics: MetricsSnapshot::default(),
+        sentry: SentrySide::default(),
         fallback: None,
+    }
+}
+
+/// An audit of one project with more findings than the page shows.
+pub(super) fn audit() -> AuditReport {
+    let finding = Finding {
+        kind: Kind::ProjectWithoutPage,
+        project: Some("shop".to_owned()),
+        alert: None,
+        problem: "no rule of it calls the bridge".to_owned(),
+        remedy: Kind::ProjectWithoutPage.remedy(),
+    };
+    AuditReport {
+        at: ago(3_600),
+        token: "member@example.com".to_owned(),
+        generation: "workflows".to_owned(),
+        audit: Audit {
+            projects: vec![ProjectAudit { project: "shop".to_owned(), pages: false, alerts: Vec::new() }],
+            findings: vec![finding; 21],
+            notes: Vec::new(),
+        },
     }
 }
 
@@ -147,22 +170,15 @@ pub(super) fn record(entry: &Summary) -> Record {
         "details": {"url": "https://sentry.example.test/42/"},
     });
     Record {
-        id: entry.id,
-        state: entry.state,
-        service_key: entry.service_key.clone(),
-        incident_key: entry.incident_key.clone(),
-        event_type: entry.event_type,
-        description: entry.description.clone(),
+        summary: Summary {
+            count: 2,
+            first_seen: entry.received_at - TimeDelta::seconds(30),
+            next_attempt_at: None,
+            ..entry.clone()
+        },
         body: body.to_string().into_bytes(),
-        count: 2,
-        received_at: entry.received_at,
-        first_seen: entry.received_at - TimeDelta::seconds(30),
-        attempts: entry.attempts,
         last_attempt_at: entry.finished_at,
-        next_attempt_at: None,
         blamed: Duration::ZERO,
-        reason: entry.reason.clone(),
-        finished_at: entry.finished_at,
         resolved_at: None,
     }
 }

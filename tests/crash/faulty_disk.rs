@@ -11,19 +11,19 @@ use super::support::Bridge;
 
 /// What is preloaded into the bridge to make a disk of the system's one.
 static PRELOADED: LazyLock<PathBuf> = LazyLock::new(|| {
-    let library = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("fickle_disk.so");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/crash/fickle_disk.c");
+    let library = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("faulty_disk.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/crash/faulty_disk.c");
     let built =
         Command::new("cc").args(["-shared", "-fPIC", "-Wall", "-Werror", "-o"]).arg(&library).arg(source).status();
     assert!(built.unwrap().success(), "{source} cannot be compiled");
     library
 });
 
-pub(crate) struct FickleDisk {
+pub(crate) struct FaultyDisk {
     home: TempDir,
 }
 
-impl FickleDisk {
+impl FaultyDisk {
     pub(crate) fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         fs::create_dir(home.path().join("kept")).unwrap();

@@ -6,11 +6,11 @@ use std::ops::Bound;
 
 use super::view::UnreadableView;
 use crate::pagerduty::ServiceKey;
-use crate::queue::{EventId, KeysInLine, Page, Unreadable};
+use crate::queue::{EventId, Page, Unreadable, WaitingKeys};
 
 /// The events that are set aside.
 #[derive(Debug, Default)]
-pub(super) struct SetAside {
+pub(super) struct UnreadableEvents {
     events: BTreeMap<EventId, Unreadable>,
     /// The service keys whose waiting events cannot be read at all, and why.
     keys: BTreeMap<ServiceKey, String>,
@@ -20,7 +20,7 @@ pub(super) struct SetAside {
     tried_last: Option<EventId>,
 }
 
-impl SetAside {
+impl UnreadableEvents {
     /// Sets an event aside, and returns whether it was not before.
     pub(super) fn add(&mut self, event: Unreadable) -> bool {
         self.events.insert(event.id, event).is_none()
@@ -80,7 +80,7 @@ impl SetAside {
 
     /// Updates from the keys with waiting events, which name the events without a valid key; returns those that are newly
     /// set aside.
-    pub(super) fn update_from_keys(&mut self, keys: &KeysInLine) -> Vec<Unreadable> {
+    pub(super) fn update_from_keys(&mut self, keys: &WaitingKeys) -> Vec<Unreadable> {
         self.events.retain(|id, event| match &event.service_key {
             // The key's pages show whether it still waits, unless nothing of the key does.
             Some(key) => keys.keys.binary_search(key).is_ok(),
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn what_a_page_can_read_again_or_has_no_more_is_set_aside_no_longer() {
-        let mut aside = SetAside::default();
+        let mut aside = UnreadableEvents::default();
         assert_eq!(aside.update_from_page(&key(1), None, &page(&[2, 3, 9], 10, false)).len(), 3);
         aside.add(unreadable(4, Some(key(2))));
         assert_eq!(aside.update_from_page(&key(1), None, &page(&[3], 5, false)), [], "it is not new");
@@ -146,9 +146,9 @@ mod tests {
 
     #[test]
     fn what_stands_in_line_for_no_service_key_is_known_as_a_whole() {
-        let mut aside = SetAside::default();
+        let mut aside = UnreadableEvents::default();
         aside.add(unreadable(1, Some(key(1))));
-        let keys = |ids: &[i64]| KeysInLine {
+        let keys = |ids: &[i64]| WaitingKeys {
             keys: vec![key(1)],
             unreadable: ids.iter().map(|id| unreadable(*id, None)).collect(),
         };
@@ -156,13 +156,13 @@ mod tests {
         assert_eq!(aside.update_from_keys(&keys(&[3])), []);
         let reason = Some("event 1 is damaged".to_owned());
         assert_eq!(aside.view(), UnreadableView { events: 2, reason, ..UnreadableView::default() });
-        assert_eq!(aside.update_from_keys(&KeysInLine::default()), []);
+        assert_eq!(aside.update_from_keys(&WaitingKeys::default()), []);
         assert_eq!(aside.view(), UnreadableView::default(), "nothing waits any more");
     }
 
     #[test]
     fn all_of_them_are_looked_at_again_in_turns() {
-        let mut aside = SetAside::default();
+        let mut aside = UnreadableEvents::default();
         (1..=5).for_each(|id| assert!(aside.add(unreadable(id, None)), "{id} is not new"));
         let mut next = || aside.next_to_try(2).iter().map(|id| id.get()).collect::<Vec<_>>();
         assert_eq!((next(), next(), next(), next()), (vec![1, 2], vec![3, 4], vec![5], vec![1, 2]));

@@ -1,0 +1,231 @@
+//! A PostgreSQL cluster in a temporary folder, for tests: started when it is first needed, one for each test binary, and
+//! removed when that ends, however it ends.
+//!
+//! It listens on a port of the loopback address that was free, is known to no service manager, and belongs to an
+//! unprivileged user, because PostgreSQL refuses to run as root.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tempfile::TempDir;
+
+/// Who runs the server where the tests run as root: Debian's package makes this user.
+const USER: &str = "postgres";
+
+/// How long a start may take, in seconds.
+const START: &str = "60";
+
+/// Waits for the end of its standard input, which is the end of the test binary, and removes everything.
+const CLEANER: &str = r#"cat >/dev/null
+"$1/pg_ctl" --pgdata="$2" --mode=immediate --wait --timeout=20 stop >/dev/null 2>&1
+rm -rf "$3""#;
+
+/// A running cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    programs: PathBuf,
+    folder: PathBuf,
+    port: u16,
+    databases: AtomicU32,
+    /// Its standard input is open for as long as this process lives.
+    _cleaner: Child,
+}
+
+impl Cluster {
+    /// The cluster of this test binary.
+    ///
+    /// # Panics
+    ///
+    /// When PostgreSQL is not installed or does not start; `scripts/setup` installs it.
+    #[must_use]
+    #[allow(clippy::panic, reason = "a test cannot go on without it")]
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Cluster> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            Self::start(&[]).unwrap_or_else(|error| panic!("no PostgreSQL for the tests, see scripts/setup: {error}"))
+        })
+    }
+
+    /// Starts a cluster of one's own, with these settings besides those that make it fast.
+    ///
+    /// # Errors
+    ///
+    /// When PostgreSQL is not installed or does not start.
+    pub fn start(settings: &[(&str, &str)]) -> io::Result<Self> {
+        let programs = programs()?;
+        let temporary = TempDir::with_prefix("postgres-")?;
+        let data = temporary.path().join("data");
+        if is_root() {
+            run(Command::new("chown").arg(USER).arg(temporary.path()))?;
+        }
+        let log = File::create(temporary.path().join("initdb.log"))?;
+        let mut initdb = as_user(&programs.join("initdb"));
+        initdb.args(["--username=bridge", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--pgdata"]);
+        run(initdb.arg(&data).stdout(log.try_clone()?).stderr(log))?;
+
+        let port = free_port()?;
+        let mut configuration = fs::OpenOptions::new().append(true).open(data.join("postgresql.conf"))?;
+        let folder = temporary.path().display().to_string();
+        let port_text = port.to_string();
+        let ours = [
+            ("listen_addresses", "127.0.0.1"),
+            ("port", port_text.as_str()),
+            ("unix_socket_directories", folder.as_str()),
+            ("max_connections", "300"),
+            ("shared_buffers", "64MB"),
+            ("fsync", "off"),
+            ("log_min_messages", "warning"),
+        ];
+        for (name, value) in ours.iter().chain(settings) {
+            writeln!(configuration, "{name} = '{value}'")?;
+        }
+        drop(configuration);
+
+        // From here on somebody else removes the folder.
+        let folder = temporary.keep();
+        let cleaner = Command::new("sh")
+            .args(["-c", CLEANER, "cleaner"])
+            .args([programs.as_path(), data.as_path(), folder.as_path()])
+            .stdin(Stdio::piped())
+            .spawn()?;
+        let cluster = Self { programs, folder, port, databases: AtomicU32::new(0), _cleaner: cleaner };
+        cluster.start_again()?;
+        Ok(cluster)
+    }
+
+    /// Stops the server at once, as a crash does.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be stopped.
+    pub fn stop(&self) -> io::Result<()> {
+        run(self.pg_ctl().args(["--mode=immediate", "--wait", "--timeout", START, "stop"]))
+    }
+
+    /// Starts it again on the same port.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start; its log says why.
+    pub fn start_again(&self) -> io::Result<()> {
+        let log = self.folder.join("server.log");
+        run(self.pg_ctl().args(["--wait", "--timeout", START, "--log"]).arg(&log).arg("start"))
+            .map_err(|error| io::Error::other(format!("{error}: {}", fs::read_to_string(&log).unwrap_or_default())))
+    }
+
+    /// Sends a signal such as `STOP` to the server and all its processes.
+    ///
+    /// # Errors
+    ///
+    /// When there is no server.
+    pub fn signal(&self, signal: &str) -> io::Result<()> {
+        let process = fs::read_to_string(self.data().join("postmaster.pid"))?;
+        let process = process.lines().next().unwrap_or_default();
+        let children = Command::new("pgrep").args(["--parent", process]).output()?.stdout;
+        let children = String::from_utf8_lossy(&children).into_owned();
+        run(Command::new("kill").arg(format!("-{signal}")).arg(process).args(children.split_whitespace()))
+    }
+
+    /// The port on the loopback address.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The folder of the data.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// The folder of PostgreSQL's programs.
+    #[must_use]
+    pub fn programs(&self) -> &Path {
+        &self.programs
+    }
+
+    /// The address of a new database, which nobody else uses.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be created.
+    pub fn database(&self) -> io::Result<String> {
+        let name = format!("test{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.psql("postgres", &format!("CREATE DATABASE {name}"))?;
+        Ok(self.url(&name))
+    }
+
+    /// The address of a database.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://bridge@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Runs statements in a database and returns what they print, without alignment.
+    ///
+    /// # Errors
+    ///
+    /// When one of them fails.
+    pub fn psql(&self, database: &str, sql: &str) -> io::Result<String> {
+        let output = Command::new(self.programs.join("psql"))
+            .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", "--dbname"])
+            .arg(self.url(database))
+            .args(["--command", sql])
+            .output()?;
+        if !output.status.success() {
+            return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    }
+
+    fn pg_ctl(&self) -> Command {
+        let mut command = as_user(&self.programs.join("pg_ctl"));
+        command.arg("--pgdata").arg(self.data()).stdout(Stdio::null());
+        command
+    }
+}
+
+/// Where PostgreSQL's programs are: the newest version that Debian's packages brought, else those in PATH.
+fn programs() -> io::Result<PathBuf> {
+    let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let version = |folder: &PathBuf| folder.file_name()?.to_str()?.parse::<u32>().ok();
+    let newest = installed.map(|entry| entry.path()).filter(|folder| folder.join("bin/initdb").exists());
+    if let Some(newest) = newest.max_by_key(version) {
+        return Ok(newest.join("bin"));
+    }
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&paths).find(|folder| folder.join("initdb").exists());
+    found.ok_or_else(|| io::Error::other("initdb is not installed"))
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output();
+    id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+/// A program as the user who may run the server.
+fn as_user(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("runuser");
+    command.args(["-u", USER, "--"]).arg(program).current_dir("/");
+    command
+}
+
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+fn run(command: &mut Command) -> io::Result<()> {
+    let status = command.stdin(Stdio::null()).status()?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("{} failed with {status}", command.get_program().to_string_lossy())))
+}

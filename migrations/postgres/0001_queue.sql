@@ -1,0 +1,210 @@
+-- Times are milliseconds since 1970, UTC, except for columns of the type timestamptz, which only the server writes and reads.
+-- Texts are compared byte by byte. A NUL, which PostgreSQL does not store, is escaped in them; see src/queue/postgres/text.rs.
+
+-- The numbers of events. A number is taken while the incident is locked, so that the order of numbers is the order within
+-- every incident. CACHE 1: a session that holds numbers back would break that.
+CREATE SEQUENCE event_ids CACHE 1;
+
+CREATE TABLE events (
+    id              bigint PRIMARY KEY DEFAULT nextval('event_ids'),
+    state           text   COLLATE "C" NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'dead', 'delivered')),
+    service_key     text   COLLATE "C" NOT NULL,
+    incident_key    text   COLLATE "C" NOT NULL,
+    event_type      text   COLLATE "C" NOT NULL CHECK (event_type IN ('trigger', 'acknowledge', 'resolve')),
+    count           bigint NOT NULL DEFAULT 1,
+    received_at     bigint NOT NULL,
+    first_seen      bigint NOT NULL,
+    attempts        bigint NOT NULL DEFAULT 0,
+    last_attempt_at bigint,
+    next_attempt_at bigint,
+    blamed_ms       bigint NOT NULL DEFAULT 0,
+    finished_at     bigint,
+    -- When Sentry received what an event tells of, by Sentry's own clock.
+    sentry_at       bigint,
+    -- Of triggers that PagerDuty had not accepted by then: when a resolve of their incident came.
+    resolved_at     bigint,
+    -- When a dead letter was put back last.
+    revived_at      bigint,
+    reason          text,
+    description     text   NOT NULL
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0);
+
+-- Apart from the events, so that a change of an event does not copy its body.
+CREATE TABLE bodies (
+    id        bigint PRIMARY KEY,
+    body      bytea  NOT NULL,
+    counts_at bigint
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0,
+    toast.autovacuum_vacuum_scale_factor = 0.02, toast.autovacuum_vacuum_cost_delay = 0);
+
+-- No column that a fold changes is in an index, so that folding stays a change within one page.
+CREATE INDEX events_waiting ON events (service_key, id) WHERE state = 'waiting';
+CREATE INDEX events_line ON events (incident_key, service_key, id) WHERE state = 'waiting';
+CREATE INDEX events_attempted ON events (last_attempt_at) WHERE last_attempt_at IS NOT NULL;
+CREATE INDEX events_delivered ON events (finished_at, id) WHERE state = 'delivered';
+CREATE INDEX events_dead ON events (id) WHERE state = 'dead';
+CREATE INDEX events_died ON events (service_key, finished_at) WHERE state = 'dead';
+CREATE INDEX events_dead_incidents ON events (incident_key, service_key, finished_at) WHERE state = 'dead';
+
+-- One row for each incident, locked by every transaction that changes or judges events of it: this is what puts the events
+-- of an incident in one order, whichever bridge commits them. One row and not one for each service key, because a resolve
+-- is about all of them.
+CREATE TABLE incident_queues (
+    incident_key text        COLLATE "C" PRIMARY KEY,
+    -- About when it was locked last; written at most once an hour.
+    used_at      timestamptz NOT NULL
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
+
+CREATE INDEX incident_queues_used ON incident_queues (used_at);
+
+-- Every transaction that matters leaves a random number here, by which a bridge whose connection breaks during a commit
+-- learns whether it was made. The ballast is as large as a large alert, for a disk that only has room for a number.
+CREATE TABLE commits (
+    id      bytea       PRIMARY KEY,
+    at      timestamptz NOT NULL DEFAULT now(),
+    ballast bytea
+);
+
+ALTER TABLE commits ALTER ballast SET STORAGE EXTERNAL;
+CREATE INDEX commits_at ON commits USING brin (at);
+
+-- Where incidents were opened, as far as PagerDuty has accepted it.
+CREATE TABLE incidents (
+    incident_key text    COLLATE "C" NOT NULL,
+    service_key  text    COLLATE "C" NOT NULL,
+    is_open      boolean NOT NULL,
+    changed_at   bigint  NOT NULL,
+    event_id     bigint,
+    sentry_at    bigint,
+    PRIMARY KEY (incident_key, service_key)
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
+
+CREATE INDEX incidents_closed ON incidents (changed_at) WHERE NOT is_open;
+CREATE INDEX incidents_open ON incidents (changed_at) WHERE is_open;
+
+-- Resolves of the last minute: a trigger that Sentry sent before one may come after it.
+CREATE TABLE resolves (
+    incident_key text   COLLATE "C" PRIMARY KEY,
+    happened_at  bigint NOT NULL,
+    received_at  bigint NOT NULL
+);
+
+CREATE INDEX resolves_received ON resolves (received_at);
+
+-- Signed webhooks that may be replayed, and what rejected webhooks became when they were mapped again.
+CREATE TABLE seen_webhooks (
+    id           bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+    digest       bytea  NOT NULL UNIQUE,
+    incident_key text   COLLATE "C" NOT NULL,
+    event_type   text   COLLATE "C" NOT NULL
+);
+
+CREATE INDEX seen_webhooks_incidents ON seen_webhooks (incident_key);
+
+-- What webhooks said within the last minutes, to whichever bridge. `came_at` is by the clock of that bridge.
+CREATE TABLE dedup_window (
+    digest  bytea       PRIMARY KEY,
+    came_at bigint      NOT NULL,
+    at      timestamptz NOT NULL DEFAULT now()
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+
+CREATE INDEX dedup_window_at ON dedup_window USING brin (at);
+
+-- Webhooks that were answered 400 or 422, as they came.
+CREATE TABLE rejected (
+    id                 bigint  GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+    received_at        bigint  NOT NULL,
+    resource           text,
+    reason             text    NOT NULL,
+    size               bigint  NOT NULL,
+    body               bytea   NOT NULL,
+    idempotency_key    text,
+    sent_at            bigint,
+    from_sentrys_pages boolean NOT NULL DEFAULT false,
+    is_signed          boolean NOT NULL DEFAULT false
+);
+
+-- One row, changed whenever somebody but a bridge changes what waits, so that running bridges notice.
+CREATE TABLE changes (
+    id         bigint PRIMARY KEY CHECK (id = 1),
+    generation bigint NOT NULL
+);
+
+INSERT INTO changes (id, generation) VALUES (1, 0);
+
+-- The attempts of events that were discarded a short while ago: PagerDuty counts them all the same.
+CREATE TABLE discarded (
+    id              bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+    service_key     text   COLLATE "C" NOT NULL,
+    last_attempt_at bigint NOT NULL,
+    attempts        bigint NOT NULL
+);
+
+CREATE INDEX discarded_attempted ON discarded (last_attempt_at);
+
+-- How many events stand where, so that nobody has to count them: the sum of the rows of a service key and state. Each
+-- transaction adds rows of its own, because a row that all of them changed would make them wait for each other.
+CREATE TABLE tallies (
+    id          bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+    service_key text   COLLATE "C" NOT NULL,
+    state       text   COLLATE "C" NOT NULL,
+    events      bigint NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+
+CREATE FUNCTION tally_added() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO tallies (service_key, state, events)
+    SELECT service_key, state, COUNT(*) FROM added GROUP BY service_key, state;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION tally_removed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO tallies (service_key, state, events)
+    SELECT service_key, state, -COUNT(*) FROM removed GROUP BY service_key, state;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION tally_moved() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO tallies (service_key, state, events)
+    SELECT service_key, state, SUM(events)
+    FROM (
+        SELECT service_key, state, 1 AS events FROM added UNION ALL SELECT service_key, state, -1 FROM removed
+    ) AS moves
+    GROUP BY service_key, state HAVING SUM(events) <> 0;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER events_added AFTER INSERT ON events
+    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION tally_added();
+CREATE TRIGGER events_removed AFTER DELETE ON events
+    REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION tally_removed();
+CREATE TRIGGER events_moved AFTER UPDATE ON events
+    REFERENCING OLD TABLE AS removed NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION tally_moved();
+
+-- What happened in steps of ten minutes, as far as a day back.
+CREATE TABLE activity (
+    began_at  bigint PRIMARY KEY,
+    received  bigint NOT NULL,
+    delivered bigint NOT NULL,
+    throttled bigint NOT NULL,
+    failed    bigint NOT NULL
+);
+
+-- One row: when something happened last, and why PagerDuty could not be trusted; null when it never did, and while it can be.
+CREATE TABLE lately (
+    id                bigint PRIMARY KEY CHECK (id = 1),
+    last_webhook_at   bigint,
+    last_delivered_at bigint,
+    untrusted         text
+);
+
+INSERT INTO lately (id) VALUES (1);
+
+-- When PagerDuty accepted an event of each service key last.
+CREATE TABLE lately_delivered (
+    service_key text   COLLATE "C" PRIMARY KEY,
+    at          bigint NOT NULL
+);

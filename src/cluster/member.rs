@@ -1,0 +1,262 @@
+//! What one bridge asks of the leases and when it may send. Pure: views of the database and moments of the bridge's own
+//! clock come in, changes and rights go out.
+//!
+//! - A bridge sends by a lease only while at least the time-out of an attempt and a margin are left of it. What is left is
+//!   measured by its own monotonic clock from before the statement was sent that told the end, so it is never longer than
+//!   by the database's clock.
+//! - Who takes a lease that ended without a release waits for the time-out of an attempt and the margin before it sends: the
+//!   owner before may have been stopped just after it looked at its clock, or its clock may have stood still.
+//! - A lease is released only when none of its attempts is in flight and none was waited for; otherwise it is ended, so
+//!   that the next owner waits.
+//! - Keys are shared evenly. Who has too many gives up the last ones, so that as few as possible move.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
+use crate::queue::leases::{BridgeId, Fence, LeaseChanges, LeaseName, LeaseRow, LeaseView};
+
+/// A moment on the bridge's own clock, which never goes back.
+pub type Moment = Duration;
+
+/// The durations of the protocol.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Timing {
+    /// How long a lease lasts; it is renewed when a third of it is over.
+    pub lease: Duration,
+    /// The longest that one attempt takes.
+    pub attempt: Duration,
+    /// What has to be left of a lease besides, for a clock of the database that is faster and a process that is held up.
+    pub margin: Duration,
+}
+
+impl Timing {
+    /// For attempts that take so long at most (`BRIDGE_PAGERDUTY_TIMEOUT`): after a third of a lease is over, there is time
+    /// for an attempt and for several tries to renew.
+    #[must_use]
+    pub fn new(attempt: Duration) -> Self {
+        let margin = Duration::from_secs(3);
+        Self { lease: (2 * (attempt + margin)).max(Duration::from_secs(15)), attempt, margin }
+    }
+
+    /// A bridge that was not seen for so long gets no keys.
+    fn alive(&self) -> TimeDelta {
+        delta(self.lease / 2)
+    }
+}
+
+/// The bridge's part in the protocol.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Member {
+    me: BridgeId,
+    timing: Timing,
+    held: BTreeMap<LeaseName, Holding>,
+    view: Option<LeaseView>,
+    /// The leases of the last changes that were free when they were asked for, so that nobody's attempt is waited for.
+    released: BTreeSet<LeaseName>,
+    is_leaving: bool,
+}
+
+/// A lease of this bridge.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct Holding {
+    number: i64,
+    /// The end of it, by the bridge's own clock.
+    until: Moment,
+    /// Nothing is sent before.
+    send_from: Moment,
+    /// It is given up as soon as none of its attempts is in flight.
+    is_given_up: bool,
+}
+
+/// A right to send, and until when an attempt may begin by it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Right {
+    /// What every beginning and settlement carries.
+    pub fence: Fence,
+    /// No attempt begins later, by the bridge's own clock.
+    pub send_until: Moment,
+}
+
+impl Member {
+    /// A bridge that has no leases yet.
+    #[must_use]
+    pub fn new(me: BridgeId, timing: Timing) -> Self {
+        Self { me, timing, held: BTreeMap::new(), view: None, released: BTreeSet::new(), is_leaving: false }
+    }
+
+    /// Which bridge it is.
+    #[must_use]
+    pub fn id(&self) -> BridgeId {
+        self.me
+    }
+
+    /// The bridge is about to stop: it gives up all leases.
+    pub fn leave(&mut self) {
+        self.is_leaving = true;
+    }
+
+    /// Whether all leases are given up.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.is_leaving && self.held.is_empty()
+    }
+
+    /// The right by which attempts may begin now, if there is one.
+    #[must_use]
+    pub fn right(&self, name: &LeaseName, now: Moment) -> Option<Right> {
+        let held = self.held.get(name).filter(|held| !held.is_given_up && held.send_from <= now)?;
+        let send_until = held.until.checked_sub(self.timing.attempt + self.timing.margin)?;
+        let fence = Fence { number: held.number, owner: self.me };
+        (now <= send_until).then_some(Right { fence, send_until })
+    }
+
+    /// All rights by which attempts may begin now.
+    pub fn rights(&self, now: Moment) -> impl Iterator<Item = (&LeaseName, Right)> {
+        self.held.keys().filter_map(move |name| Some((name, self.right(name, now)?)))
+    }
+
+    /// The numbers of the leases that this bridge has, whether it may send by them now or not.
+    pub fn held(&self) -> impl Iterator<Item = (&LeaseName, Fence)> {
+        self.held.iter().map(|(name, held)| (name, Fence { number: held.number, owner: self.me }))
+    }
+
+    /// What to ask of the leases now. `is_busy` tells whether an attempt of a lease is in flight. What is released or ended
+    /// by it is held no longer, whatever becomes of the changes.
+    pub fn changes(&mut self, now: Moment, is_busy: impl Fn(&LeaseName) -> bool) -> LeaseChanges {
+        let mut changes = LeaseChanges::default();
+        self.released.clear();
+        let Some(view) = self.view.take() else { return changes };
+        let (quota, rank) = self.quota(&view);
+        self.give_up(quota);
+        let given_up: Vec<_> = self
+            .held
+            .iter()
+            .filter(|(name, held)| held.is_given_up && !is_busy(name))
+            .map(|(n, _)| n.clone())
+            .collect();
+        for name in given_up {
+            let Some(held) = self.held.remove(&name) else { continue };
+            let was_waited_for = held.send_from <= now;
+            let list = if was_waited_for { &mut changes.release } else { &mut changes.end };
+            list.push((name, held.number));
+        }
+        let kept = self.held.iter().filter(|(_, held)| held.until < now + self.timing.lease * 2 / 3);
+        changes.renew = kept.map(|(name, held)| (name.clone(), held.number)).collect();
+        if !self.is_leaving {
+            self.take(&view, quota, rank, &mut changes);
+        }
+        changes.leave = self.has_left();
+        self.view = Some(view);
+        changes
+    }
+
+    /// The database answered `changes`, which were sent at `asked_at` by the bridge's own clock; it is `now`.
+    pub fn answered(&mut self, asked_at: Moment, changes: &LeaseChanges, view: LeaseView, now: Moment) {
+        let rows: BTreeMap<_, _> = view.leases.iter().map(|row| (&row.name, row)).collect();
+        let until = |row: &LeaseRow| {
+            let left = (row.until - view.now).to_std().unwrap_or_default();
+            asked_at + left.min(self.timing.lease)
+        };
+        self.held.retain(|name, held| {
+            let row = rows.get(name).filter(|row| row.owner == Some(self.me) && row.number == held.number);
+            held.until = row.map_or(held.until, |row| until(row));
+            row.is_some()
+        });
+        let taken = changes.take.iter().map(|(name, number)| (name, number + 1));
+        let created = changes.create.iter().map(|name| (name, 1));
+        for (name, number) in taken.chain(created) {
+            let Some(row) = rows.get(name).filter(|row| row.owner == Some(self.me) && row.number == number) else {
+                continue;
+            };
+            let is_new = number == 1 || self.released.contains(name);
+            let send_from = if is_new { now } else { now + self.timing.attempt + self.timing.margin };
+            let holding = Holding { number, until: until(row), send_from, is_given_up: false };
+            self.held.insert(name.clone(), holding);
+        }
+        self.view = Some(view);
+    }
+
+    /// How many keys this bridge should have, and its place among the bridges that get some.
+    fn quota(&self, view: &LeaseView) -> (usize, usize) {
+        if self.is_leaving {
+            return (0, 0);
+        }
+        let seen = |last_seen| last_seen > view.now - self.timing.alive();
+        let alive = || view.bridges.iter().filter(|row| !row.info.is_leaving && seen(row.last_seen));
+        let some_reach = alive().any(|row| row.info.reaches_pagerduty);
+        let mut counts: BTreeMap<_, _> =
+            alive().filter(|row| row.info.reaches_pagerduty || !some_reach).map(|row| (row.info.id, 0_usize)).collect();
+        let keys = || view.leases.iter().filter(|row| row.name != LeaseName::Periodic);
+        for row in keys().filter(|row| row.until > view.now) {
+            if let Some(count) = row.owner.and_then(|owner| counts.get_mut(&owner)) {
+                *count += 1;
+            }
+        }
+        let mut order: Vec<_> = counts.into_iter().collect();
+        order.sort_unstable_by_key(|(id, count)| (std::cmp::Reverse(*count), *id));
+        let Some(rank) = order.iter().position(|(id, _)| *id == self.me) else { return (0, 0) };
+        let all = keys().count() + view.unleased.len();
+        (all / order.len() + usize::from(rank < all % order.len()), rank)
+    }
+
+    /// Gives up the last keys beyond the quota, and takes back the others.
+    fn give_up(&mut self, quota: usize) {
+        let mut kept = 0;
+        for (name, held) in &mut self.held {
+            held.is_given_up = match name {
+                LeaseName::Periodic => self.is_leaving,
+                LeaseName::Key(_) => {
+                    kept += 1;
+                    kept > quota
+                }
+            };
+        }
+    }
+
+    /// Takes what is free, up to the quota.
+    fn take(&mut self, view: &LeaseView, quota: usize, rank: usize, changes: &mut LeaseChanges) {
+        let is_free = |row: &&LeaseRow| {
+            let has_none = row.owner.is_none() || row.until <= view.now;
+            // Its own lease that it knows nothing of: the answer was lost. It gets a new number, so that no statement of
+            // before, which may still come, has any effect on it.
+            let is_lost = row.owner == Some(self.me);
+            (has_none || is_lost) && !self.held.contains_key(&row.name)
+        };
+        let released_now =
+            |name: &LeaseName| changes.release.iter().chain(&changes.end).any(|(given, _)| given == name);
+        let free = view.leases.iter().filter(is_free).filter(|row| !released_now(&row.name));
+        let mut candidates: Vec<_> = free.map(|row| (row.name.clone(), Some(row))).collect();
+        candidates.extend(view.unleased.iter().map(|key| (LeaseName::Key(key.clone()), None)));
+        if view.leases.iter().all(|row| row.name != LeaseName::Periodic) {
+            candidates.push((LeaseName::Periodic, None));
+        }
+        let (keys, periodic): (Vec<_>, Vec<_>) =
+            candidates.into_iter().partition(|(name, _)| *name != LeaseName::Periodic);
+        let has = self.held.keys().filter(|name| **name != LeaseName::Periodic).count();
+        let wanted = quota.saturating_sub(has).min(keys.len());
+        // Bridges that look at the same moment begin at different places.
+        let own = keys.iter().cycle().skip(rank * wanted).take(wanted);
+        for (name, row) in own.chain(&periodic) {
+            match row {
+                Some(row) => {
+                    if row.owner.is_none() {
+                        self.released.insert(name.clone());
+                    }
+                    changes.take.push((name.clone(), row.number));
+                }
+                None => changes.create.push(name.clone()),
+            }
+        }
+        changes.take.sort_unstable();
+        changes.create.sort_unstable();
+    }
+}
+
+fn delta(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}
+
+#[cfg(test)]
+mod tests;

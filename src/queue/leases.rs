@@ -1,0 +1,372 @@
+//! Leases: which bridge delivers for which service key, where several bridges share a queue.
+//!
+//! A lease is a row with an owner, an end by the database's clock, and a number that grows with every change of owner.
+//! Owner and number together are the [`Fence`]: every beginning and every settlement of an attempt carries it, and is
+//! dropped where the row says otherwise by then. What a bridge asks for, and when it may send, is decided in
+//! `cluster`.
+//!
+//! - [`LeaseStore`]: what an engine does; one call is one transaction
+//! - [`LeaseTable`]: the same in memory, as simply as it can be said: tests compare engines with it
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Debug, Display, Formatter};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::QueueError;
+use crate::pagerduty::ServiceKey;
+
+/// For how long the rows of bridges that are gone are kept, so that people see which one stopped.
+pub const KEEP_BRIDGES: Duration = Duration::from_hours(1);
+
+/// One run of a bridge: a random UUID. A bridge that starts again is another one.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct BridgeId(u128);
+
+impl BridgeId {
+    /// A new one (UUID version 4).
+    #[must_use]
+    pub fn random() -> Self {
+        let random: u128 = rand::random();
+        Self(random & !(0xf << 76) & !(0b11 << 62) | (4 << 76) | (0b10 << 62))
+    }
+
+    /// The one with this number.
+    #[must_use]
+    pub const fn new(number: u128) -> Self {
+        Self(number)
+    }
+
+    /// The one that `Display` wrote so.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        u128::from_str_radix(&text.replace('-', ""), 16).ok().map(Self)
+    }
+
+    /// The number that the UUID is.
+    #[must_use]
+    pub const fn get(self) -> u128 {
+        self.0
+    }
+}
+
+impl Display for BridgeId {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let hex = format!("{:032x}", self.0);
+        write!(f, "{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    }
+}
+
+impl Debug for BridgeId {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        Display::fmt(self, f)
+    }
+}
+
+/// The right to deliver for a service key, as the database has it: what begins or settles an attempt counts only while
+/// the lease still has this owner and this number.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Fence {
+    /// Grows with every change of owner.
+    pub number: i64,
+    /// The owner.
+    pub owner: BridgeId,
+}
+
+/// What a lease is for.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum LeaseName {
+    /// The deliveries of a service key.
+    Key(ServiceKey),
+    /// What one bridge does for all: retention, alarms and the like.
+    Periodic,
+}
+
+impl LeaseName {
+    /// The row's name: the whole service key, or `periodic`, which is none.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Key(key) => key.expose(),
+            Self::Periodic => "periodic",
+        }
+    }
+
+    /// The lease of a row, unless its name is neither.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        if name == "periodic" { Some(Self::Periodic) } else { ServiceKey::parse(name).ok().map(Self::Key) }
+    }
+}
+
+/// What a bridge tells the others.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct BridgeInfo {
+    /// Which run it is.
+    pub id: BridgeId,
+    /// The host's name.
+    pub name: String,
+    /// Its version and commit.
+    pub version: String,
+    /// The hash of its settings.
+    pub fingerprint: String,
+    /// Whether it is about to stop, so that others take its keys.
+    pub is_leaving: bool,
+    /// Whether its attempts reach PagerDuty, as far as it knows.
+    pub reaches_pagerduty: bool,
+}
+
+/// A row of a bridge.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct BridgeRow {
+    /// What it told.
+    pub info: BridgeInfo,
+    /// When, by the database's clock.
+    pub last_seen: DateTime<Utc>,
+}
+
+/// A row of a lease.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct LeaseRow {
+    /// What it is for.
+    pub name: LeaseName,
+    /// Who holds it, or held it until it ended without a release; `None`: released.
+    pub owner: Option<BridgeId>,
+    /// Grows with every change of owner.
+    pub number: i64,
+    /// When it ends, by the database's clock.
+    pub until: DateTime<Utc>,
+}
+
+/// What a bridge asks of the lease rows. Each is done where the row still allows it; the view shows which were.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub struct LeaseChanges {
+    /// Prolong these by the duration of a lease from now, where the owner is this bridge and the number is this.
+    pub renew: Vec<(LeaseName, i64)>,
+    /// Become the owner of these, with the next number, where the number is still this and the row is released, has
+    /// ended, or is this bridge's own.
+    pub take: Vec<(LeaseName, i64)>,
+    /// Create the rows of these with this bridge as the owner and the number 1, where there is none.
+    pub create: Vec<LeaseName>,
+    /// Give these up, where the owner is this bridge and the number is this: no attempt is in flight.
+    pub release: Vec<(LeaseName, i64)>,
+    /// End these at once without a release, where the owner is this bridge and the number is this: an attempt may be in
+    /// flight, so that the next owner has to wait.
+    pub end: Vec<(LeaseName, i64)>,
+    /// Delete the row of this bridge.
+    pub leave: bool,
+}
+
+/// What the database says of the bridges and leases, after the changes.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct LeaseView {
+    /// The database's clock (`clock_timestamp()`), read within the statement that changed the rows or after it.
+    pub now: DateTime<Utc>,
+    /// All bridges that were seen within [`KEEP_BRIDGES`], in the order of their ids.
+    pub bridges: Vec<BridgeRow>,
+    /// All leases, in the order of their names.
+    pub leases: Vec<LeaseRow>,
+    /// Service keys with waiting events and without a lease, in their order.
+    pub unleased: Vec<ServiceKey>,
+}
+
+/// Where leases are kept.
+#[async_trait]
+pub trait LeaseStore: Debug + Send + Sync {
+    /// Says that this bridge is alive, makes the changes and reads all, in one transaction. `duration` is that of a lease.
+    ///
+    /// # Errors
+    ///
+    /// When that is not known to be committed; it may be, or may still come.
+    async fn exchange(
+        &self,
+        me: &BridgeInfo,
+        changes: &LeaseChanges,
+        duration: Duration,
+    ) -> Result<LeaseView, QueueError>;
+
+    /// Tells the other bridges that events of these keys were committed. It is only a hint, and may get lost.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be told.
+    async fn announce(&self, me: BridgeId, keys: &[ServiceKey]) -> Result<(), QueueError>;
+
+    /// Waits for such hints of other bridges, and returns the keys; empty: some may have been missed. Must not be polled
+    /// by two tasks.
+    ///
+    /// # Errors
+    ///
+    /// When none can be received for now.
+    async fn hints(&self, me: BridgeId) -> Result<Vec<ServiceKey>, QueueError>;
+}
+
+/// Bridges and leases in memory.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub struct LeaseTable {
+    bridges: BTreeMap<BridgeId, BridgeRow>,
+    leases: BTreeMap<LeaseName, LeaseRow>,
+}
+
+impl LeaseTable {
+    /// As [`LeaseStore::exchange`], at this moment of the database's clock; `waiting` are the service keys with waiting
+    /// events.
+    pub fn exchange(
+        &mut self,
+        me: &BridgeInfo,
+        changes: &LeaseChanges,
+        duration: Duration,
+        waiting: &[ServiceKey],
+        now: DateTime<Utc>,
+    ) -> LeaseView {
+        let until = now + TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
+        let id = me.id;
+        for (name, number) in &changes.renew {
+            if let Some(lease) = self.own(id, name, *number) {
+                lease.until = until;
+            }
+        }
+        for (name, number) in &changes.take {
+            let free = |lease: &&mut LeaseRow| lease.owner.is_none_or(|owner| owner == id) || lease.until <= now;
+            if let Some(lease) = self.leases.get_mut(name).filter(|lease| lease.number == *number).filter(free) {
+                *lease = LeaseRow { name: name.clone(), owner: Some(id), number: number + 1, until };
+            }
+        }
+        for name in &changes.create {
+            let lease = LeaseRow { name: name.clone(), owner: Some(id), number: 1, until };
+            self.leases.entry(name.clone()).or_insert(lease);
+        }
+        for (name, number) in &changes.release {
+            if let Some(lease) = self.own(id, name, *number) {
+                (lease.owner, lease.until) = (None, now);
+            }
+        }
+        for (name, number) in &changes.end {
+            if let Some(lease) = self.own(id, name, *number) {
+                lease.until = lease.until.min(now);
+            }
+        }
+        if changes.leave {
+            self.bridges.remove(&id);
+        } else {
+            self.bridges.insert(id, BridgeRow { info: me.clone(), last_seen: now });
+        }
+        let oldest = now - TimeDelta::from_std(KEEP_BRIDGES).unwrap_or(TimeDelta::MAX);
+        self.bridges.retain(|_, bridge| bridge.last_seen >= oldest);
+        self.view(waiting, now)
+    }
+
+    /// Whether what carries this fence counts.
+    #[must_use]
+    pub fn allows(&self, name: &LeaseName, fence: Fence) -> bool {
+        self.leases.get(name).is_some_and(|lease| lease.owner == Some(fence.owner) && lease.number == fence.number)
+    }
+
+    fn own(&mut self, me: BridgeId, name: &LeaseName, number: i64) -> Option<&mut LeaseRow> {
+        self.leases.get_mut(name).filter(|lease| lease.owner == Some(me) && lease.number == number)
+    }
+
+    fn view(&self, waiting: &[ServiceKey], now: DateTime<Utc>) -> LeaseView {
+        let unleased = waiting.iter().filter(|key| !self.leases.contains_key(&LeaseName::Key((*key).clone())));
+        LeaseView {
+            now,
+            bridges: self.bridges.values().cloned().collect(),
+            leases: self.leases.values().cloned().collect(),
+            unleased: unleased.cloned().collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DURATION: Duration = Duration::from_secs(26);
+
+    fn bridge(number: u128) -> BridgeInfo {
+        BridgeInfo {
+            id: BridgeId::new(number),
+            name: format!("host-{number}"),
+            version: "1".to_owned(),
+            fingerprint: "f".to_owned(),
+            is_leaving: false,
+            reaches_pagerduty: true,
+        }
+    }
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+    }
+
+    #[test]
+    fn an_id_is_written_as_a_uuid_of_version_4() {
+        let id = BridgeId::new(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
+        assert_eq!(id.to_string(), "01234567-89ab-cdef-0123-456789abcdef");
+        assert_eq!(BridgeId::parse(&id.to_string()), Some(id));
+        for _ in 0..100 {
+            let text = BridgeId::random().to_string();
+            assert_eq!(text.as_bytes()[14], b'4', "{text}");
+            assert!(b"89ab".contains(&text.as_bytes()[19]), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_number_grows_with_every_change_of_owner_and_only_then() {
+        let mut table = LeaseTable::default();
+        let lease = || LeaseName::Periodic;
+        let (a, b) = (bridge(1), bridge(2));
+        let mut ask = |me: &BridgeInfo, changes: LeaseChanges, seconds| {
+            let view = table.exchange(me, &changes, DURATION, &[], at(seconds));
+            let LeaseRow { owner, number, until, .. } = view.leases[0].clone();
+            (owner.map(BridgeId::get), number, (until - at(0)).num_seconds())
+        };
+        let none = LeaseChanges::default;
+        assert_eq!(ask(&a, LeaseChanges { create: vec![lease()], ..none() }, 0), (Some(1), 1, 26));
+        assert_eq!(ask(&b, LeaseChanges { create: vec![lease()], ..none() }, 1), (Some(1), 1, 26), "it is there");
+        assert_eq!(ask(&b, LeaseChanges { take: vec![(lease(), 1)], ..none() }, 1), (Some(1), 1, 26), "it is held");
+        assert_eq!(ask(&b, LeaseChanges { renew: vec![(lease(), 1)], ..none() }, 1), (Some(1), 1, 26), "not b's");
+        assert_eq!(ask(&a, LeaseChanges { renew: vec![(lease(), 1)], ..none() }, 9), (Some(1), 1, 35));
+        assert_eq!(
+            ask(&b, LeaseChanges { take: vec![(lease(), 2)], ..none() }, 36),
+            (Some(1), 1, 35),
+            "another number"
+        );
+        assert_eq!(ask(&b, LeaseChanges { take: vec![(lease(), 1)], ..none() }, 36), (Some(2), 2, 62), "it had ended");
+        assert_eq!(ask(&a, LeaseChanges { release: vec![(lease(), 1)], ..none() }, 37), (Some(2), 2, 62), "not a's");
+        assert_eq!(ask(&b, LeaseChanges { end: vec![(lease(), 2)], ..none() }, 38), (Some(2), 2, 38));
+        assert_eq!(ask(&b, LeaseChanges { take: vec![(lease(), 2)], ..none() }, 38), (Some(2), 3, 64), "its own");
+        assert_eq!(ask(&b, LeaseChanges { release: vec![(lease(), 3)], ..none() }, 39), (None, 3, 39));
+        assert_eq!(ask(&a, LeaseChanges { take: vec![(lease(), 3)], ..none() }, 39), (Some(1), 4, 65));
+    }
+
+    #[test]
+    fn a_fence_holds_for_one_owner_and_one_number() {
+        let mut table = LeaseTable::default();
+        let key = ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap();
+        let lease = LeaseName::Key(key.clone());
+        let view = table.exchange(&bridge(1), &LeaseChanges::default(), DURATION, std::slice::from_ref(&key), at(0));
+        assert_eq!(view.unleased, [key]);
+        let create = LeaseChanges { create: vec![lease.clone()], ..LeaseChanges::default() };
+        assert_eq!(table.exchange(&bridge(1), &create, DURATION, &[], at(0)).unleased, []);
+        let fence = |owner, number| Fence { owner: BridgeId::new(owner), number };
+        assert!(table.allows(&lease, fence(1, 1)));
+        assert!(!table.allows(&lease, fence(2, 1)) && !table.allows(&lease, fence(1, 2)));
+        assert!(!table.allows(&LeaseName::Periodic, fence(1, 1)));
+    }
+
+    #[test]
+    fn bridges_that_are_gone_are_shown_for_an_hour() {
+        let mut table = LeaseTable::default();
+        let seen = |view: LeaseView| view.bridges.iter().map(|row| row.info.id.get()).collect::<Vec<_>>();
+        let mut ask = |me, leave, seconds| {
+            let changes = LeaseChanges { leave, ..LeaseChanges::default() };
+            seen(table.exchange(&bridge(me), &changes, DURATION, &[], at(seconds)))
+        };
+        assert_eq!(ask(1, false, 0), [1]);
+        assert_eq!(ask(2, false, 3600), [1, 2]);
+        assert_eq!(ask(2, false, 3601), [2]);
+        assert_eq!(ask(2, true, 3602), [] as [u128; 0]);
+    }
+}

@@ -1,0 +1,181 @@
+//! The queue in memory, as simply as it can be said: it forgets everything when it is dropped. Engines are compared with it, and
+//! the simulation runs the rules of the queue over it.
+//!
+//! - this file: operations and reads, without tasks and without waiting
+//! - `store`: what a storage engine has to do
+//! - `tests`: an engine does the same
+
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+
+use super::decide::dedup_window::DedupWindow;
+use super::decide::{self, Batch, Edit};
+use super::envelope::with_counts_of;
+use super::store::{Incident, IncidentQueue, Resolve, Seen};
+use super::writer::not_begun;
+use super::{
+    Begin, Begun, Enqueue, Enqueued, EventId, HeldId, QueueError, Record, RejectedId, Settle, State, WaitingEvent,
+};
+use crate::ingest::DedupKey;
+use crate::pagerduty::{IncidentKey, ServiceKey};
+
+/// A queue in memory. Several bridges may share it: every operation is a transaction by itself.
+#[derive(Debug, Default)]
+pub struct MemoryQueue {
+    events: BTreeMap<EventId, Event>,
+    /// Each with the event that changed it last, and when.
+    incidents: BTreeMap<IncidentQueue, (Incident, EventId, DateTime<Utc>)>,
+    resolves: BTreeMap<IncidentKey, Resolve>,
+    seen: Vec<(DedupKey, Seen)>,
+    said: BTreeMap<DedupKey, DateTime<Utc>>,
+    rejected: BTreeSet<RejectedId>,
+    held: BTreeSet<HeldId>,
+    /// What the rate limiter has to know of discarded events after a restart.
+    discarded: Vec<(ServiceKey, DateTime<Utc>, u32)>,
+    last: i64,
+    last_rejected: i64,
+    last_held: i64,
+}
+
+/// A stored event.
+#[derive(Clone, Debug)]
+struct Event {
+    /// With the body as it is stored.
+    record: Record,
+    counts_at: Option<usize>,
+    sentry_at: Option<DateTime<Utc>>,
+}
+
+/// Operations that are committed together, as the writer of a bridge does.
+#[derive(Debug, Default)]
+pub struct Operations {
+    /// What webhooks bring.
+    pub enqueues: Vec<Enqueue>,
+    /// Attempts that have ended.
+    pub settles: Vec<Settle>,
+    /// Attempts that begin.
+    pub begins: Vec<Begin>,
+    /// Nothing is folded into what waits already, which may be damaged.
+    pub unfolded: bool,
+}
+
+/// The answers to [`Operations`], each kind in its order; the same as those of a [`Queue`](super::Queue).
+#[derive(Debug)]
+pub struct Answers {
+    /// What was enqueued.
+    pub enqueued: Vec<Enqueued>,
+    /// Whether each event still waited.
+    pub settled: Vec<Result<(), QueueError>>,
+    /// What to send.
+    pub begun: Vec<Result<Begun, QueueError>>,
+}
+
+impl MemoryQueue {
+    /// Commits operations by the rules of the queue. Nothing is known of what was said before.
+    pub fn commit(&mut self, operations: &Operations) -> Answers {
+        let Operations { enqueues, settles, begins, unfolded } = operations;
+        let batch = Batch {
+            enqueues: enqueues.iter().collect(),
+            settles: settles.iter().collect(),
+            begins: begins.iter().collect(),
+            unfolded: *unfolded,
+            ..Batch::default()
+        };
+        let known = self.known(&decide::wanted(&batch));
+        let decision = decide::decide(&batch, &known, &DedupWindow::default());
+        let rows = self.write(&decision.plan).rows;
+        let settled = settles.iter().zip(decision.settled);
+        let begun = begins.iter().zip(decision.begun);
+        Answers {
+            enqueued: decision.enqueued.into_iter().map(|planned| planned.numbered(&rows)).collect(),
+            settled: settled
+                .map(|(settle, waited)| waited.then_some(()).ok_or(QueueError::NotWaiting(settle.id)))
+                .collect(),
+            begun: begun.map(|(begin, begun)| begun.map_err(|reason| not_begun(begin.id, reason))).collect(),
+        }
+    }
+
+    /// Lets dead letters wait again, as [`Editor::revive`](super::Editor::revive) does.
+    pub fn revive(&mut self, ids: &[EventId], at: DateTime<Utc>) -> Vec<EventId> {
+        self.edit(Edit::Revive { ids, at, even_resolved: false }).0
+    }
+
+    /// Deletes events, as [`Editor::discard`](super::Editor::discard) does.
+    pub fn discard(&mut self, state: State, ids: &[EventId]) -> Vec<EventId> {
+        self.edit(Edit::Discard { ids, state }).1
+    }
+
+    /// Returns what was revived and what was discarded.
+    fn edit(&mut self, edit: Edit<'_>) -> (Vec<EventId>, Vec<EventId>) {
+        let batch = Batch { edit: Some(edit), ..Batch::default() };
+        let known = self.known(&decide::wanted(&batch));
+        let plan = decide::decide(&batch, &known, &DedupWindow::default()).plan;
+        self.write(&plan);
+        (plan.revived.iter().map(|(id, _)| *id).collect(), plan.discarded)
+    }
+
+    /// The events in a state, in the order of their numbers.
+    #[must_use]
+    pub fn ids(&self, state: State) -> Vec<EventId> {
+        let events = self.events.iter().filter(|(_, event)| event.record.summary.state == state);
+        events.map(|(id, _)| *id).collect()
+    }
+
+    /// All about one event; `None` when it was discarded or never there.
+    #[must_use]
+    pub fn get(&self, id: EventId) -> Option<Record> {
+        let Event { mut record, counts_at, .. } = self.events.get(&id)?.clone();
+        if record.last_attempt_at.is_none() {
+            record.body = with_counts_of(record.body, counts_at, record.summary.count, record.summary.first_seen);
+        }
+        Some(record)
+    }
+
+    /// The service keys with waiting events.
+    #[must_use]
+    pub fn keys_waiting(&self) -> BTreeSet<ServiceKey> {
+        self.waiting_records().map(|record| record.summary.service_key.clone()).collect()
+    }
+
+    /// The first `limit` waiting events of `key` after `after`, in order.
+    #[must_use]
+    pub fn waiting(&self, key: &ServiceKey, after: Option<EventId>, limit: usize) -> Vec<WaitingEvent> {
+        let of_key = self.waiting_records().filter(|Record { summary, .. }| summary.service_key == *key);
+        of_key
+            .filter(|record| Some(record.summary.id) > after)
+            .take(limit)
+            .map(|Record { summary, last_attempt_at, blamed, .. }| WaitingEvent {
+                id: summary.id,
+                incident_key: summary.incident_key.clone(),
+                event_type: summary.event_type,
+                received_at: summary.received_at,
+                attempts: summary.attempts,
+                last_attempt_at: *last_attempt_at,
+                blamed: *blamed,
+            })
+            .collect()
+    }
+
+    /// Of every event that was attempted, also of those that were discarded: when the last attempt began, and how many there
+    /// were.
+    #[must_use]
+    pub fn attempts(&self) -> Vec<(ServiceKey, DateTime<Utc>, u32)> {
+        let of_events = self.events.values().filter_map(|Event { record, .. }| {
+            Some((record.summary.service_key.clone(), record.last_attempt_at?, record.summary.attempts))
+        });
+        self.discarded.iter().cloned().chain(of_events).collect()
+    }
+
+    fn waiting_records(&self) -> impl DoubleEndedIterator<Item = &Record> {
+        self.waiting_events().map(|event| &event.record)
+    }
+
+    fn waiting_events(&self) -> impl DoubleEndedIterator<Item = &Event> {
+        self.events.values().filter(|event| event.record.summary.state == State::Waiting)
+    }
+}

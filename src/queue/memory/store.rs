@@ -1,0 +1,314 @@
+//! What a storage engine has to do.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::{Event, MemoryQueue};
+use crate::metrics::PersistedMetrics;
+use crate::pagerduty::EventType;
+use crate::queue::decide::times;
+use crate::queue::store::{
+    Attemptable, Committed, Editable, Incident, IncidentChange, IncidentQueue, KEEP_DISCARDED_ATTEMPTS, Known,
+    KnownIncident, Plan, Prune, Row, Seen, Settling, Store, Tail, WaitingRow, Wanted,
+};
+use crate::queue::{CanaryChange, EventId, HeldId, OutageNotice, QueueError, Record, RejectedId, State, Summary};
+
+impl Event {
+    fn id(&self) -> EventId {
+        self.record.summary.id
+    }
+
+    fn queue(&self) -> IncidentQueue {
+        let Summary { incident_key, service_key, .. } = &self.record.summary;
+        IncidentQueue { incident_key: incident_key.clone(), service_key: service_key.clone() }
+    }
+
+    fn is_of(&self, queue: &IncidentQueue) -> bool {
+        let Summary { incident_key, service_key, .. } = &self.record.summary;
+        *incident_key == queue.incident_key && *service_key == queue.service_key
+    }
+
+    fn is_trigger(&self) -> bool {
+        self.record.summary.event_type == EventType::Trigger
+    }
+
+    fn waits(&self) -> bool {
+        self.record.summary.state == State::Waiting
+    }
+
+    fn tail(&self) -> Option<Tail> {
+        let is_fresh = self.waits() && self.is_trigger() && self.record.last_attempt_at.is_none();
+        let Summary { id, count, first_seen, .. } = self.record.summary;
+        is_fresh.then_some(Tail { id, count, first_seen, sentry_at: self.sentry_at })
+    }
+}
+
+impl MemoryQueue {
+    pub(super) fn known(&self, wanted: &Wanted) -> Known {
+        let mut known = Known::default();
+        for queue in wanted.queues.iter().filter(|_| !wanted.unfolded) {
+            let end = self.waiting_events().rfind(|event| event.is_of(queue));
+            known.tails.extend(end.and_then(|event| Some((queue.clone(), event.tail()?))));
+        }
+        let incidents: BTreeSet<_> =
+            wanted.queues.iter().map(|queue| &queue.incident_key).chain(&wanted.incidents).collect();
+        let resolves = incidents.into_iter().filter_map(|key| Some((key.clone(), *self.resolves.get(key)?)));
+        known.resolves.extend(resolves);
+        for key in &wanted.incidents {
+            let accepted = self.incidents.iter().filter(|(queue, _)| queue.incident_key == *key);
+            let incident = KnownIncident {
+                accepted: accepted.map(|(queue, (incident, ..))| (queue.service_key.clone(), *incident)).collect(),
+                waiting: self
+                    .waiting_events()
+                    .filter(|event| event.record.summary.incident_key == *key)
+                    .map(|event| WaitingRow {
+                        service_key: event.record.summary.service_key.clone(),
+                        event_type: event.record.summary.event_type,
+                        sentry_at: event.sentry_at,
+                        tail: event.tail(),
+                    })
+                    .collect(),
+            };
+            if incident != KnownIncident::default() {
+                known.incidents.insert(key.clone(), incident);
+            }
+        }
+        known.seen.extend(self.seen.iter().filter(|(key, _)| wanted.seen.contains(key)).cloned());
+        known.said.extend(wanted.said.iter().filter_map(|key| Some((key.clone(), *self.said.get(key)?))));
+        for event in wanted.settling.iter().filter_map(|id| self.events.get(id)).filter(|event| event.waits()) {
+            let settling = Settling {
+                queue: event.queue(),
+                event_type: event.record.summary.event_type,
+                sentry_at: event.sentry_at,
+                was_in_doubt: event.record.summary.reason.is_some(),
+                is_known: self.incidents.contains_key(&event.queue()),
+            };
+            known.settling.insert(event.id(), settling);
+        }
+        known.editing.extend(wanted.editing.iter().filter_map(|id| Some((*id, self.editable(*id)?))));
+        known.rejected.extend(wanted.rejected.iter().filter(|id| self.rejected.contains(id)));
+        known.held.extend(wanted.held.iter().filter(|id| self.held.contains(id)));
+        for (id, past) in &wanted.beginning {
+            known.beginning.extend(self.attemptable(*id, past, true).map(|event| (*id, event)));
+        }
+        for id in &wanted.unrecorded {
+            known.beginning.extend(self.attemptable(*id, &[], false).map(|event| (*id, event)));
+        }
+        known
+    }
+
+    fn editable(&self, id: EventId) -> Option<Editable> {
+        let event = self.events.get(&id)?;
+        let queue = event.queue();
+        let mut triggers = self.waiting_events().filter(|later| later.id() > id && later.is_trigger());
+        let opened = self.incidents.get(&queue).filter(|(incident, ..)| incident.is_open);
+        let Record { summary, last_attempt_at, resolved_at, .. } = &event.record;
+        Some(Editable {
+            state: summary.state,
+            event_type: Some(summary.event_type),
+            sentry_at: event.sentry_at,
+            attempts: summary.attempts,
+            last_attempt_at: *last_attempt_at,
+            finished_at: summary.finished_at,
+            resolved_at: *resolved_at,
+            trigger_waits: triggers.any(|later| later.is_of(&queue)),
+            opened: opened.map(|(_, opener, at)| (Some(*opener), *at)),
+            queue: Some(queue),
+        })
+    }
+
+    fn attemptable(&self, id: EventId, past: &[EventId], begins: bool) -> Option<Attemptable> {
+        let event = self.events.get(&id).filter(|event| event.waits())?;
+        let queue = event.queue();
+        let mut earlier = self.waiting_events().take_while(|earlier| earlier.id() < id);
+        let Record { summary, body, last_attempt_at, .. } = &event.record;
+        let is_first = last_attempt_at.is_none();
+        let is_needed = begins || summary.count > 1 && is_first;
+        Some(Attemptable {
+            earlier: earlier.find(|earlier| earlier.is_of(&queue) && !past.contains(&earlier.id())).map(Event::id),
+            is_first,
+            body: is_needed.then(|| body.clone()),
+            counts_at: event.counts_at,
+            count: summary.count,
+            first_seen: summary.first_seen,
+            received_at: summary.received_at,
+        })
+    }
+
+    pub(super) fn write(&mut self, plan: &Plan<'_>) -> Committed {
+        self.write_edits(plan);
+        for attempted in &plan.attempts {
+            if let Some(Event { record, .. }) = self.events.get_mut(&attempted.id) {
+                record.summary.attempts += attempted.attempts;
+                record.last_attempt_at = Some(attempted.last_at);
+            }
+        }
+        for (id, body) in &plan.bodies {
+            if let Some(event) = self.events.get_mut(id) {
+                (event.record.body, event.counts_at) = (body.clone(), None);
+            }
+        }
+        if let Some(times) = plan.forget_resolves {
+            self.resolves.retain(|_, resolve| (times.since..=times.until).contains(&resolve.received_at));
+        }
+        plan.changes.iter().for_each(|change| self.change(change));
+        let rows = plan.rows.iter().map(|row| self.write_row(row)).collect();
+        for (incident_key, resolve) in &plan.resolves {
+            match resolve {
+                Some(resolve) => drop(self.resolves.insert((*incident_key).clone(), *resolve)),
+                None => drop(self.resolves.remove(incident_key)),
+            }
+        }
+        let is_forgotten =
+            |seen: &Seen| seen.event_type == EventType::Resolve && plan.forget_seen.contains(&&seen.incident_key);
+        self.seen.retain(|(_, seen)| !is_forgotten(seen));
+        for (key, incident_key, event_type) in &plan.seen {
+            let seen = Seen { incident_key: (*incident_key).clone(), event_type: *event_type };
+            if self.seen.iter().all(|(known, _)| known != *key) {
+                self.seen.push(((*key).clone(), seen));
+            }
+        }
+        self.said.extend(plan.said.iter().map(|(key, at)| ((*key).clone(), *at)));
+        for settled in &plan.settled {
+            if let Some(Event { record, .. }) = self.events.get_mut(&settled.id) {
+                record.summary.state = settled.state;
+                record.summary.reason = settled.reason.map(str::to_owned);
+                record.summary.finished_at = settled.finished_at;
+                record.summary.next_attempt_at = settled.next_attempt_at;
+                record.blamed = settled.blamed_ms.map_or(record.blamed, |ms| Duration::from_millis(ms.unsigned_abs()));
+            }
+        }
+        for update in &plan.incidents {
+            let before = self.incidents.get(update.queue).and_then(|(incident, ..)| incident.triggered_at);
+            let incident = Incident { is_open: update.is_open, triggered_at: before.max(update.sentry_at) };
+            self.incidents.insert(update.queue.clone(), (incident, update.event_id, update.changed_at));
+        }
+        let next = self.last_rejected + 1;
+        let rejected: Vec<_> = (next..).take(plan.rejected.len()).map(RejectedId::new).collect();
+        self.last_rejected = rejected.last().map_or(self.last_rejected, |id| id.get());
+        self.rejected.extend(&rejected);
+        for _ in &plan.held {
+            self.last_held += 1;
+            self.held.insert(HeldId::new(self.last_held));
+        }
+        Committed { rows, rejected }
+    }
+
+    fn write_edits(&mut self, plan: &Plan<'_>) {
+        for (id, _) in &plan.revived {
+            if let Some(Event { record, .. }) = self.events.get_mut(id) {
+                record.blamed = Duration::ZERO;
+                let summary = &mut record.summary;
+                summary.state = State::Waiting;
+                (summary.reason, summary.finished_at, summary.next_attempt_at) = (None, None, None);
+            }
+        }
+        self.events.retain(|id, _| !plan.discarded.contains(id));
+        let attempts = plan.discarded_attempts.iter();
+        self.discarded.extend(attempts.map(|(key, last_at, attempts)| ((*key).clone(), *last_at, *attempts)));
+        let latest = self.discarded.iter().map(|(_, last_at, _)| *last_at).max();
+        self.discarded
+            .retain(|(_, last_at, _)| latest.is_none_or(|latest| *last_at >= latest - KEEP_DISCARDED_ATTEMPTS));
+        self.rejected.retain(|id| !plan.forget_rejected.contains(id));
+        self.held.retain(|id| !plan.forget_held.contains(id));
+    }
+
+    fn write_row(&mut self, row: &Row<'_>) -> EventId {
+        let id = row.replaces.unwrap_or_else(|| {
+            self.last += 1;
+            EventId::new(self.last)
+        });
+        let (before, envelope) = (self.events.get(&id).map(|event| &event.record), &row.envelope);
+        let summary = Summary {
+            id,
+            state: State::Waiting,
+            service_key: envelope.service_key.clone(),
+            incident_key: envelope.incident_key.clone(),
+            event_type: envelope.event_type,
+            description: envelope.description.clone(),
+            count: row.count,
+            attempts: before.map_or(0, |record| record.summary.attempts),
+            received_at: envelope.received_at,
+            first_seen: row.first_seen,
+            next_attempt_at: before.and_then(|record| record.summary.next_attempt_at),
+            finished_at: None,
+            reason: before.and_then(|record| record.summary.reason.clone()),
+        };
+        let record = Record {
+            summary,
+            body: envelope.body.clone(),
+            last_attempt_at: before.and_then(|record| record.last_attempt_at),
+            blamed: before.map_or(Duration::ZERO, |record| record.blamed),
+            resolved_at: row.resolved_at,
+        };
+        self.events.insert(id, Event { record, counts_at: envelope.counts_at, sentry_at: row.sentry_at });
+        id
+    }
+
+    fn change(&mut self, change: &IncidentChange<'_>) {
+        for event in self.events.values_mut().filter(|event| event.is_trigger()) {
+            let Record { summary, resolved_at, .. } = &mut event.record;
+            match *change {
+                IncidentChange::Resolved { incident_key, received_at, sent_at, now } => {
+                    let is_resolved = times::is_resolved(event.sentry_at, sent_at, now);
+                    if summary.incident_key == *incident_key && summary.state != State::Delivered && is_resolved {
+                        *resolved_at = Some(received_at);
+                    }
+                }
+                IncidentChange::Reopened(incident_key) => {
+                    if summary.incident_key == *incident_key && summary.state == State::Dead {
+                        *resolved_at = None;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Store for MemoryQueue {
+    const IS_SHARED: bool = true;
+
+    async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
+        Ok(self.known(wanted))
+    }
+
+    async fn apply(&mut self, plan: &Plan<'_>) -> Result<Committed, QueueError> {
+        Ok(self.write(plan))
+    }
+
+    async fn peek(&self, wanted: &Wanted) -> Result<Known, QueueError> {
+        Ok(self.known(wanted))
+    }
+
+    async fn prune(&mut self, _prune: Prune) -> Result<u64, QueueError> {
+        let before = self.events.len();
+        self.events.retain(|_, event| event.record.summary.state != State::Delivered);
+        Ok((before - self.events.len()) as u64)
+    }
+
+    async fn persist_metrics(&mut self, _metrics: &PersistedMetrics) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    async fn write_canary(&mut self, _change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
+        Ok(None)
+    }
+
+    async fn write_outage_notice(&mut self, _notice: OutageNotice) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    async fn shrink(&mut self, _pages: u32) -> Result<u64, QueueError> {
+        Ok(0)
+    }
+
+    async fn check(&mut self) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    async fn close(self) -> Result<(), QueueError> {
+        Ok(())
+    }
+}

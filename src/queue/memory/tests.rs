@@ -1,0 +1,164 @@
+//! An engine does what the store in memory does.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use temporary_postgres::Cluster;
+
+use super::*;
+use crate::config::{DatabaseConfig, DatabaseUrl, PostgresUrl};
+use crate::ingest::dedup;
+use crate::queue::decide::dedup_window::DedupWindow;
+use crate::queue::decide::tests::{OTHER, at, enqueue, key};
+use crate::queue::decide::{Batch, Edit, decide, wanted};
+use crate::queue::postgres::PostgresEngine;
+use crate::queue::sqlite::Engine;
+use crate::queue::store::Store;
+use crate::queue::{Content, Disposition, Reader, Rejected};
+
+/// What webhooks of a few incidents may bring, some of it late by Sentry's clock.
+fn any_enqueue(rng: &mut StdRng, second: i64) -> Enqueue {
+    let kind = ["t", "t", "t", "t", "r", "A", "R", "R", "U"].choose(rng).unwrap();
+    let incident = rng.random_range(1..=3);
+    let sent = second - rng.random_range(0..4);
+    let mut enqueue = enqueue(&format!("{kind}{incident}@{sent}"), second);
+    if let Content::Event { envelope, happened_at } = &mut enqueue.content {
+        if rng.random_bool(0.4) {
+            envelope.service_key = key(OTHER);
+        }
+        happened_at.take_if(|_| rng.random_bool(0.2));
+    }
+    enqueue.dedup.renews = rng.random_bool(0.1);
+    if rng.random_bool(0.3) {
+        let said = dedup::key_of(&format!("{incident} {}", rng.random_range(0..3)));
+        enqueue.dedup.seen_if.push(said.clone());
+        enqueue.dedup.records.push(said);
+    }
+    enqueue
+}
+
+fn any_disposition(rng: &mut StdRng, second: i64) -> Disposition {
+    match rng.random_range(0..4) {
+        0 => Disposition::Dead { reason: "400".to_owned() },
+        1 => Disposition::Retry {
+            reason: "503".to_owned(),
+            next_attempt_at: at(second + 9),
+            blamed: Duration::from_secs(1),
+        },
+        _ => Disposition::Delivered { note: None },
+    }
+}
+
+fn any_edit<'e>(rng: &mut StdRng, ids: &'e [EventId], second: i64) -> Edit<'e> {
+    let rejected = RejectedId::new(rng.random_range(1..=8));
+    match rng.random_range(0..6) {
+        0 | 1 => Edit::Revive { ids, at: at(second), even_resolved: rng.random_bool(0.3) },
+        2 => Edit::Discard { ids, state: State::Waiting },
+        3 => Edit::Discard { ids, state: State::Dead },
+        4 => Edit::DiscardRejected(rejected),
+        _ => Edit::RejectAgain(rejected, "no issue"),
+    }
+}
+
+/// What the rate limiter would learn after a restart, in an order of its own.
+fn sorted(mut attempts: Vec<(ServiceKey, DateTime<Utc>, u32)>) -> Vec<(ServiceKey, DateTime<Utc>, u32)> {
+    attempts.sort_unstable_by_key(|(key, at, number)| (*at, key.expose().to_owned(), *number));
+    attempts
+}
+
+#[tokio::test]
+async fn sqlite_loads_and_applies_what_the_store_in_memory_does() {
+    let (mut discarded, mut revived) = (0, 0);
+    for seed in 0..24 {
+        let directory = tempfile::tempdir().unwrap();
+        let sqlite = Engine::open(&directory.path().join("bridge.db")).await.unwrap();
+        let reader = Reader::of(sqlite.reads());
+        let edited = compare(seed, sqlite, &reader).await;
+        (discarded, revived) = (discarded + edited.0, revived + edited.1);
+    }
+    assert!(discarded > 24 && revived > 24, "{discarded} attempted events were discarded, {revived} were revived");
+}
+
+#[tokio::test]
+async fn postgresql_loads_and_applies_what_the_store_in_memory_does() {
+    let (mut discarded, mut revived) = (0, 0);
+    for seed in 0..12 {
+        let url = Cluster::shared().database().unwrap();
+        let timeout = Duration::from_secs(30);
+        let config = DatabaseConfig { timeout, ..DatabaseUrl::parse(&url).unwrap().into() };
+        let postgres = PostgresEngine::open(&config, &PostgresUrl::parse(&url).unwrap()).await.unwrap();
+        let reader = Reader::of(postgres.reads());
+        let edited = compare(seed, postgres, &reader).await;
+        (discarded, revived) = (discarded + edited.0, revived + edited.1);
+    }
+    assert!(discarded > 12 && revived > 6, "{discarded} attempted events were discarded, {revived} were revived");
+}
+
+/// Gives an engine and the queue in memory the same drawn batches, and compares what they have. Returns how many attempted
+/// events were discarded, and how many dead letters were revived.
+async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader) -> (usize, usize) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut memory = MemoryQueue::default();
+    let (mut second, mut revived) = (1_000, 0);
+    for batch in 0..40 {
+        second += rng.random_range(0..40);
+        let enqueues: Vec<_> = (0..rng.random_range(0..6)).map(|_| any_enqueue(&mut rng, second)).collect();
+        let waiting = memory.ids(State::Waiting);
+        let some = |rng: &mut StdRng| waiting.iter().copied().filter(|_| rng.random_bool(0.3)).collect::<Vec<_>>();
+        let settle = |id| Settle { id, disposition: any_disposition(&mut rng, second), at: at(second), fence: None };
+        let ids = some(&mut StdRng::seed_from_u64(seed + batch));
+        let settles: Vec<_> = ids.into_iter().map(settle).collect();
+        let begins =
+            some(&mut rng).into_iter().map(|id| Begin { id, at: at(second), past: some(&mut rng), fence: None });
+        let begins: Vec<_> = begins.collect();
+        let unrecorded: Vec<_> = waiting.iter().filter(|_| rng.random_bool(0.05)).map(|id| (*id, at(second))).collect();
+        let (webhook, changed) = (Rejected { received_at: at(second), ..Rejected::default() }, some(&mut rng));
+        let everything: Vec<_> = memory.events.keys().copied().filter(|_| rng.random_bool(0.2)).collect();
+        let changed = if rng.random_bool(0.5) { changed } else { everything };
+        let edit = any_edit(&mut rng, &changed, second);
+        let batch = if rng.random_bool(0.3) {
+            let enqueues = if let Edit::DiscardRejected(_) = edit { enqueues.iter().collect() } else { Vec::new() };
+            Batch { edit: Some(edit), enqueues, is_late: true, is_shared: S::IS_SHARED, ..Batch::default() }
+        } else {
+            Batch {
+                rejects: Vec::from_iter(rng.random_bool(0.2).then_some(&webhook)),
+                unrecorded: &unrecorded,
+                enqueues: enqueues.iter().collect(),
+                is_late: rng.random_bool(0.1),
+                unfolded: rng.random_bool(0.1),
+                is_shared: S::IS_SHARED,
+                settles: settles.iter().collect(),
+                begins: begins.iter().collect(),
+                ..Batch::default()
+            }
+        };
+        let wanted = wanted(&batch);
+        let (expected, known) = (memory.load(&wanted).await.unwrap(), engine.load(&wanted).await.unwrap());
+        assert_eq!(known, expected, "world {seed}");
+        let decision = decide(&batch, &known, &DedupWindow::default());
+        revived += decision.plan.revived.len();
+        let expected = memory.apply(&decision.plan).await.unwrap();
+        let committed = engine.apply(&decision.plan).await.unwrap();
+        assert_eq!((committed.rows, committed.rejected), (expected.rows, expected.rejected), "world {seed}");
+    }
+    let attempts = reader.attempts_since(at(0), at(second), 10_000).await.unwrap();
+    assert_eq!(sorted(attempts), sorted(memory.attempts()), "world {seed}");
+    for id in memory.events.keys() {
+        assert_eq!(reader.get(*id).await.unwrap(), memory.get(*id), "event {id} of world {seed}");
+    }
+    let keys = reader.waiting_keys().await.unwrap().keys;
+    assert_eq!(keys, Vec::from_iter(memory.keys_waiting()), "world {seed}");
+    for key in keys {
+        let after = memory.ids(State::Waiting).get(2).copied();
+        let expected = memory.waiting(&key, after, 3);
+        assert_eq!(reader.waiting(&key, after, 3).await.unwrap(), expected, "world {seed}");
+    }
+    for state in [State::Waiting, State::Dead, State::Delivered] {
+        assert!(!memory.ids(state).is_empty(), "world {seed} has nothing that is {state}");
+    }
+    reader.close().await;
+    engine.close().await.unwrap();
+    (memory.discarded.len(), revived)
+}

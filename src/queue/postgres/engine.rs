@@ -1,0 +1,337 @@
+//! The writing side: a connection that survives errors, and commits whose answer was lost.
+//!
+//! A transaction has one time limit from its beginning to the answer of its COMMIT, kept by the bridge itself. It is never
+//! ended by a cancel: PostgreSQL answers a COMMIT that waits for a synchronous standby and is cancelled with success,
+//! although nothing was replicated.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use log::{info, warn};
+use sqlx::{AssertSqlSafe, PgConnection};
+use tokio::time::timeout;
+
+use super::error::{Fault, fault};
+use super::load::load;
+use super::pools::bounded;
+use super::{PostgresReads, Server, canary, maintenance, schema, write};
+use crate::config::{DatabaseConfig, PostgresUrl};
+use crate::metrics::PersistedMetrics;
+use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
+use crate::queue::{CanaryChange, OutageNotice, QueueError};
+
+/// How many bytes a probe writes; few alerts are larger.
+const BALLAST: usize = 64 * 1024;
+
+/// How many bytes of bodies are written in a millisecond, at least: so much more time a large transaction gets.
+const BYTES_PER_MILLISECOND: u64 = 8 * 1024;
+
+/// Maintenance may take longer than what an alert waits for.
+const MAINTENANCE: Duration = Duration::from_secs(5);
+
+/// Begins a transaction. Whatever the server, the database or the role say: it waits for the disk, and for a synchronous
+/// standby where there is one; it does not wait long for locks; and the server ends it when this bridge stops in the middle
+/// of it, for it holds locks.
+fn begin(limit: Duration) -> String {
+    let (milliseconds, at_most) = (limit.as_millis(), (limit + MAINTENANCE).as_millis());
+    format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT set_config('synchronous_commit',
+            CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true),
+            set_config('lock_timeout', '{milliseconds}', true), set_config('statement_timeout', '{at_most}', true),
+            set_config('idle_in_transaction_session_timeout', '{milliseconds}', true)"
+    )
+}
+
+/// Commits to PostgreSQL.
+#[derive(Debug)]
+pub(in crate::queue) struct PostgresEngine {
+    pub(super) server: Server,
+    connection: Option<Live>,
+    /// The transaction whose first half is done. Its connection is not in `connection` meanwhile.
+    transaction: Option<Transaction>,
+    reads: PostgresReads,
+    /// Whether every commit is a change that running bridges have to notice.
+    announces: bool,
+}
+
+/// An open connection.
+#[derive(Debug)]
+struct Live {
+    connection: PgConnection,
+    opened: Instant,
+    used: Instant,
+}
+
+/// A transaction between `load` and `apply`.
+#[derive(Debug)]
+struct Transaction {
+    live: Live,
+    /// When it has to be over.
+    deadline: Instant,
+}
+
+/// A random number that a transaction leaves in the database, in hexadecimal digits.
+#[derive(Clone, Debug)]
+struct Mark(String);
+
+impl Mark {
+    fn new() -> Self {
+        Self(hex::encode(rand::random::<[u8; 16]>()))
+    }
+}
+
+/// How many bytes of bodies a plan writes.
+fn size(plan: &Plan<'_>) -> u64 {
+    let rows = plan.rows.iter().map(|row| row.envelope.body.len());
+    let rejected = plan.rejected.iter().map(|rejected| rejected.body.len());
+    rows.chain(rejected).chain(plan.held.iter().map(|held| held.body.len())).sum::<usize>() as u64
+}
+
+impl PostgresEngine {
+    /// Opens the database and brings its tables up to date.
+    pub(in crate::queue) async fn open(config: &DatabaseConfig, url: &PostgresUrl) -> Result<Self, QueueError> {
+        let engine = Self::beside(config, url)?;
+        schema::migrate(&engine.server).await?;
+        Ok(engine)
+    }
+
+    /// Takes the tables as they are.
+    pub(super) fn beside(config: &DatabaseConfig, url: &PostgresUrl) -> Result<Self, QueueError> {
+        let server = Server::new(config, url)?;
+        let reads = PostgresReads::beside(&server, config);
+        Ok(Self { server, connection: None, transaction: None, reads, announces: false })
+    }
+
+    /// One more, by a connection of its own.
+    pub(in crate::queue) fn another(&self) -> Self {
+        let (server, reads) = (self.server.clone(), self.reads.clone());
+        Self { server, connection: None, transaction: None, reads, announces: self.announces }
+    }
+
+    /// From now on every commit is a change that running bridges have to notice.
+    pub(super) fn announces_changes(&mut self) {
+        self.announces = true;
+    }
+
+    pub(super) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    pub(in crate::queue) fn reads(&self) -> PostgresReads {
+        self.reads.clone()
+    }
+
+    /// A connection that answers.
+    async fn take_connection(&mut self) -> Result<Live, QueueError> {
+        if let Some(mut live) = self.connection.take()
+            && self.server.is_usable(&mut live.connection, live.opened, live.used).await
+        {
+            return Ok(live);
+        }
+        let connection = self.server.connect().await?;
+        Ok(Live { connection, opened: Instant::now(), used: Instant::now() })
+    }
+
+    /// Keeps a connection on which nothing is left to read.
+    fn keep(&mut self, mut live: Live) {
+        live.used = Instant::now();
+        self.connection = Some(live);
+    }
+
+    /// Does something inside the transaction before its deadline. Where that fails, nothing of the transaction is committed,
+    /// because COMMIT was not sent; the connection is closed, which ends it.
+    async fn step<T>(
+        &mut self,
+        mut transaction: Transaction,
+        step: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> Result<(Transaction, T), QueueError> {
+        let left = transaction.deadline.saturating_duration_since(Instant::now());
+        match bounded(left, step(&mut transaction.live.connection)).await {
+            Some(Ok(done)) => Ok((transaction, done)),
+            Some(Err(error)) => Err(self.interrupted(error)),
+            None => {
+                self.server.distrust();
+                Err(self.server.timed_out())
+            }
+        }
+    }
+
+    /// A connection that is lost before the COMMIT costs nothing but another try.
+    fn interrupted(&self, error: sqlx::Error) -> QueueError {
+        if fault(&error) != Fault::Connection {
+            return self.server.error(error);
+        }
+        self.server.distrust();
+        match self.server.error(error) {
+            QueueError::Unreachable { database, reason } => QueueError::Interrupted { database, reason },
+            other => other,
+        }
+    }
+
+    async fn begin(&mut self, limit: Duration) -> Result<Transaction, QueueError> {
+        let deadline = Instant::now() + limit;
+        let live = self.take_connection().await?;
+        let transaction = Transaction { live, deadline };
+        let begin = begin(limit);
+        let (transaction, ()) = self
+            .step(transaction, async |connection| {
+                sqlx::raw_sql(AssertSqlSafe(begin)).execute(connection).await.map(drop)
+            })
+            .await?;
+        Ok(transaction)
+    }
+
+    /// Leaves the mark and commits. Where the answer does not come, the mark tells whether it was done.
+    async fn commit(&mut self, mut transaction: Transaction, mark: &Mark) -> Result<(), QueueError> {
+        let left = transaction.deadline.saturating_duration_since(Instant::now());
+        let commit = format!("INSERT INTO commits (id) VALUES (decode('{}', 'hex')); COMMIT", mark.0);
+        let commit = sqlx::raw_sql(AssertSqlSafe(commit)).execute(&mut transaction.live.connection);
+        match timeout(left, commit).await {
+            Ok(Ok(_)) => {
+                self.keep(transaction.live);
+                Ok(())
+            }
+            Ok(Err(error)) if fault(&error) == Fault::Connection => {
+                self.server.distrust();
+                drop(transaction);
+                self.settle_doubt(mark, &error).await
+            }
+            Ok(Err(error)) => Err(self.server.error(error)),
+            Err(_) => {
+                self.server.distrust();
+                Err(self.server.timed_out())
+            }
+        }
+    }
+
+    /// Learns whether a transaction was committed whose COMMIT was not answered, by leaving its mark: that is only possible
+    /// where the transaction is not committed, and then it never will be. While it is still going on, this waits for it.
+    ///
+    /// It is a transaction that writes and waits for a synchronous standby: what is committed before it is replicated as
+    /// well once it is answered.
+    async fn settle_doubt(&mut self, mark: &Mark, cause: &sqlx::Error) -> Result<(), QueueError> {
+        let transaction = self.begin(self.server.timeout()).await?;
+        let other = Mark::new();
+        let (mut transaction, is_left) = self
+            .step(transaction, async |connection| {
+                let query =
+                    sqlx::query("INSERT INTO commits (id) VALUES (decode($1, 'hex')) ON CONFLICT (id) DO NOTHING");
+                let left = query.bind(&mark.0).execute(&mut *connection).await?.rows_affected();
+                sqlx::query("INSERT INTO commits (id) VALUES (decode($1, 'hex'))")
+                    .bind(&other.0)
+                    .execute(connection)
+                    .await?;
+                Ok(left == 1)
+            })
+            .await?;
+        let left = transaction.deadline.saturating_duration_since(Instant::now());
+        let committed = bounded(left, sqlx::raw_sql("COMMIT").execute(&mut transaction.live.connection)).await;
+        committed.ok_or_else(|| self.server.timed_out())?.map_err(|error| self.server.error(error))?;
+        self.keep(transaction.live);
+        if is_left {
+            return Err(QueueError::Interrupted { database: self.server.name(), reason: cause.to_string() });
+        }
+        info!("the answer to a commit was lost ({cause}); it was made all the same");
+        Ok(())
+    }
+
+    /// Commits what `change` writes, by itself.
+    pub(super) async fn transact<T>(
+        &mut self,
+        limit: Duration,
+        change: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> Result<T, QueueError> {
+        let transaction = self.begin(limit).await?;
+        let (transaction, changed) = self.step(transaction, change).await?;
+        let (transaction, ()) = self
+            .step(transaction, async |connection| sqlx::raw_sql("COMMIT").execute(connection).await.map(drop))
+            .await?;
+        self.keep(transaction.live);
+        Ok(changed)
+    }
+}
+
+impl Store for PostgresEngine {
+    const IS_SHARED: bool = true;
+
+    async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
+        // What is unfinished is ended by closing its connection.
+        drop(self.transaction.take());
+        let transaction = self.begin(self.server.timeout()).await?;
+        let (transaction, known) = self.step(transaction, async |connection| load(connection, wanted).await).await?;
+        self.transaction = Some(transaction);
+        Ok(known)
+    }
+
+    async fn apply(&mut self, plan: &Plan<'_>) -> Result<Committed, QueueError> {
+        let mut transaction = self.transaction.take().ok_or(QueueError::Closed)?;
+        transaction.deadline += Duration::from_millis(size(plan) / BYTES_PER_MILLISECOND);
+        let announces = self.announces;
+        let (transaction, committed) = self
+            .step(transaction, async |connection| {
+                if plan.probe {
+                    let (mark, ballast) = (rand::random::<[u8; 16]>(), vec![0_u8; BALLAST]);
+                    let query = sqlx::query("INSERT INTO commits (id, ballast) VALUES ($1, $2)");
+                    query.bind(mark.as_slice()).bind(ballast).execute(&mut *connection).await?;
+                }
+                let committed = write::apply(connection, plan).await?;
+                if announces {
+                    sqlx::query("UPDATE changes SET generation = generation + 1").execute(connection).await?;
+                }
+                Ok(committed)
+            })
+            .await?;
+        self.commit(transaction, &Mark::new()).await?;
+        Ok(committed)
+    }
+
+    /// So that a webhook is answered within a second by default.
+    fn retry_within(&self) -> Duration {
+        self.server.timeout() * 2 / 5
+    }
+
+    /// Refuses: it is for attempts that cannot be recorded, and of those the other bridges would not know.
+    async fn peek(&self, _wanted: &Wanted) -> Result<Known, QueueError> {
+        Err(QueueError::ReadOnly { database: self.server.name() })
+    }
+
+    async fn prune(&mut self, prune: Prune) -> Result<u64, QueueError> {
+        self.transact(MAINTENANCE, async |connection| maintenance::prune(connection, prune).await).await
+    }
+
+    async fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> Result<(), QueueError> {
+        self.transact(MAINTENANCE, async |connection| maintenance::keep_metrics(connection, metrics).await).await
+    }
+
+    async fn write_canary(&mut self, change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
+        self.transact(MAINTENANCE, async |connection| canary::write(connection, change).await).await
+    }
+
+    async fn write_outage_notice(&mut self, notice: OutageNotice) -> Result<(), QueueError> {
+        self.transact(MAINTENANCE, async |connection| maintenance::write_outage_notice(connection, notice).await).await
+    }
+
+    /// PostgreSQL uses the space of deleted rows again by itself.
+    async fn shrink(&mut self, _pages: u32) -> Result<u64, QueueError> {
+        Ok(0)
+    }
+
+    async fn check(&mut self) -> Result<(), QueueError> {
+        let transaction = self.begin(self.server.timeout()).await?;
+        let (transaction, ()) = self
+            .step(transaction, async |connection| sqlx::raw_sql("ROLLBACK").execute(connection).await.map(drop))
+            .await?;
+        self.keep(transaction.live);
+        Ok(())
+    }
+
+    async fn close(mut self) -> Result<(), QueueError> {
+        drop(self.transaction.take());
+        if let Some(live) = self.connection.take()
+            && let Some(Err(error)) = bounded(MAINTENANCE, sqlx::Connection::close(live.connection)).await
+        {
+            warn!("a connection to the database {} could not be closed: {error}", self.server.name());
+        }
+        Ok(())
+    }
+}

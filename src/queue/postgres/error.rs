@@ -1,0 +1,82 @@
+//! What PostgreSQL's errors mean, as sentences for the operator.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use sqlx::Error;
+use sqlx::error::DatabaseError;
+
+use super::Server;
+use crate::queue::QueueError;
+
+/// What to do about a database that lets nobody in, or lets nobody do what the bridge has to do.
+const ACCESS: &str = "check the user, the password and the database in BRIDGE_DATABASE_URL, and that the user may connect \
+     and owns the bridge's tables";
+
+/// What an error says about the connection it came by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Fault {
+    /// The connection is of no use any more, and perhaps none of the others is: the server is gone, or is another one now.
+    Connection,
+    /// The transaction was ended for the sake of another one; the same may well succeed when it is tried again.
+    Conflict,
+    /// The statement itself failed.
+    Statement,
+}
+
+/// The error class or the error itself, by PostgreSQL's manual, appendix A.
+pub(super) fn fault(error: &Error) -> Fault {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    match (error, code.as_deref()) {
+        (_, Some("40001" | "40P01" | "55P03")) => Fault::Conflict,
+        // Read-only transaction; a transaction that was idle or went on for too long; administrator shutdown, crash shutdown,
+        // cannot connect now.
+        (_, Some("25006" | "25P03" | "25P04" | "57P01" | "57P02" | "57P03")) => Fault::Connection,
+        (_, Some(code)) if code.starts_with("08") => Fault::Connection,
+        (
+            Error::Io(_)
+            | Error::Tls(_)
+            | Error::Protocol(_)
+            | Error::WorkerCrashed
+            | Error::PoolTimedOut
+            | Error::PoolClosed,
+            _,
+        ) => Fault::Connection,
+        _ => Fault::Statement,
+    }
+}
+
+impl Server {
+    /// What an error of PostgreSQL or of the way there means.
+    pub(super) fn error(&self, error: Error) -> QueueError {
+        let database = self.name();
+        let code = error.as_database_error().and_then(DatabaseError::code).map(Cow::into_owned);
+        let reason = error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
+        match (&error, code.as_deref()) {
+            (_, Some("25006")) => QueueError::ReadOnly { database },
+            (_, Some("53100")) => QueueError::Full { database },
+            (_, Some("53300")) => QueueError::NoConnection { database },
+            (_, Some("28000" | "28P01" | "3D000" | "42501")) => {
+                QueueError::NotWritable { database, reason, advice: ACCESS }
+            }
+            (_, Some("XX001" | "XX002")) => {
+                QueueError::Damaged { database, reason, advice: "restore a backup of the PostgreSQL server" }
+            }
+            (_, Some("42P01" | "42703" | "42883" | "3F000")) => QueueError::Unprepared { database, reason },
+            (_, Some("57014")) => self.timed_out(),
+            (_, Some("40001" | "40P01" | "55P03")) => QueueError::Interrupted { database, reason },
+            (_, Some("25P03" | "25P04" | "57P01" | "57P02" | "57P03")) => QueueError::Unreachable { database, reason },
+            (_, Some(code)) if code.starts_with("08") => QueueError::Unreachable { database, reason },
+            (Error::PoolTimedOut, _) => QueueError::Busy { database },
+            (Error::PoolClosed, _) => QueueError::Closed,
+            (Error::Io(_) | Error::Tls(_) | Error::Protocol(_), _) => QueueError::Unreachable { database, reason },
+            _ => QueueError::Database { database, source: Arc::new(error) },
+        }
+    }
+
+    /// For a server that did not answer in time.
+    pub(super) fn timed_out(&self) -> QueueError {
+        let milliseconds = u64::try_from(self.timeout().as_millis()).unwrap_or(u64::MAX);
+        QueueError::TimedOut { database: self.name(), milliseconds }
+    }
+}

@@ -1,0 +1,302 @@
+//! Reads what a batch depends on: the first half of a transaction.
+//!
+//! First of all the incidents are locked, then the leases of attempts, each in the order of their names, so that two batches
+//! never wait for each other. Every statement after that sees what the transactions before have committed.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
+use sqlx::{Decode, PgConnection, Postgres, Row as _, Type};
+
+use super::edit::load_edited;
+use super::fences;
+use super::text::{restored, stored};
+use crate::ingest::DedupKey;
+use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+use crate::queue::EventId;
+use crate::queue::store::{
+    Attemptable, Incident, IncidentQueue, Known, KnownIncident, Resolve, Seen, Settling, Tail, WaitingRow, Wanted,
+};
+
+/// Locks incidents to the end of the transaction: those named, and those of the events with these numbers. A row that is
+/// there is locked without being written, unless that was an hour ago.
+const LOCK: &str = "INSERT INTO incident_queues (incident_key, used_at)
+    SELECT incident_key, now() FROM (
+        SELECT unnest($1::text[]) AS incident_key
+        UNION SELECT incident_key FROM events WHERE id = ANY($2::bigint[])
+    ) AS wanted ORDER BY incident_key COLLATE \"C\"
+    ON CONFLICT (incident_key) DO UPDATE SET used_at = excluded.used_at
+    WHERE incident_queues.used_at < excluded.used_at - interval '1 hour'";
+
+/// The end of each queue, if it can be folded into. An attempt that was begun before somebody put the event back counts as
+/// well: its bytes are known outside.
+const TAILS: &str = "SELECT line, id, count, first_seen, sentry_at
+    FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS queues (incident_key, service_key, line)
+    CROSS JOIN LATERAL (
+        SELECT id, count, first_seen, sentry_at, event_type, last_attempt_at FROM events
+        WHERE state = 'waiting' AND incident_key = queues.incident_key AND service_key = queues.service_key
+        ORDER BY id DESC LIMIT 1
+    ) AS last WHERE event_type = 'trigger' AND last_attempt_at IS NULL";
+
+const RESOLVES: &str =
+    "SELECT incident_key, happened_at, received_at FROM resolves WHERE incident_key = ANY($1::text[])";
+
+const INCIDENTS: &str = "SELECT line, service_key, is_open, sentry_at
+    FROM unnest($1::text[]) WITH ORDINALITY AS wanted (incident_key, line) JOIN incidents USING (incident_key)
+    ORDER BY line, service_key";
+
+/// Those of an incident in their order.
+const WAITING: &str = "SELECT line, id, service_key, event_type, count, first_seen, sentry_at,
+        last_attempt_at IS NULL AS is_fresh
+    FROM unnest($1::text[]) WITH ORDINALITY AS wanted (incident_key, line) JOIN events USING (incident_key)
+    WHERE state = 'waiting' ORDER BY line, id";
+
+const SEEN: &str = "SELECT digest, incident_key, event_type FROM seen_webhooks WHERE digest = ANY($1::bytea[])";
+
+const SAID: &str = "SELECT digest, came_at FROM dedup_window WHERE digest = ANY($1::bytea[])";
+
+const SETTLING: &str =
+    "SELECT id, service_key, incident_key, event_type, sentry_at, reason IS NOT NULL AS was_in_doubt,
+        EXISTS (
+            SELECT 1 FROM incidents
+            WHERE incidents.incident_key = events.incident_key AND incidents.service_key = events.service_key
+        ) AS is_known
+    FROM events WHERE id = ANY($1::bigint[]) AND state = 'waiting'";
+
+/// `past` is how many events an attempt does not wait for: at most so many earlier ones have to be looked at, and one more.
+/// The body of an unrecorded attempt is read only where counts have to be inserted into it.
+const BEGINNING: &str = "SELECT events.id, begins, service_key, received_at, count, first_seen,
+        last_attempt_at IS NULL AS is_first, counts_at,
+        CASE WHEN begins OR count > 1 AND last_attempt_at IS NULL THEN body END AS body,
+        ARRAY (
+            SELECT earlier.id FROM events AS earlier
+            WHERE earlier.state = 'waiting' AND earlier.incident_key = events.incident_key
+            AND earlier.service_key = events.service_key AND earlier.id < events.id
+            ORDER BY earlier.id LIMIT past + 1
+        ) AS earlier
+    FROM unnest($1::bigint[], $2::boolean[], $3::bigint[]) AS wanted (id, begins, past)
+    JOIN events ON events.id = wanted.id LEFT JOIN bodies ON bodies.id = events.id
+    WHERE state = 'waiting'";
+
+/// Loads `wanted`.
+pub(super) async fn load(connection: &mut PgConnection, wanted: &Wanted) -> sqlx::Result<Known> {
+    lock(connection, wanted).await?;
+    let mut known = Known::default();
+    fences::load(connection, wanted, &mut known).await?;
+    load_queues(connection, wanted, &mut known).await?;
+    if !wanted.incidents.is_empty() {
+        load_incidents(connection, &wanted.incidents, &mut known.incidents).await?;
+    }
+    load_dedup(connection, wanted, &mut known).await?;
+    if !wanted.settling.is_empty() {
+        for row in rows(sqlx::query(SETTLING).bind(numbers(&wanted.settling)), connection).await? {
+            known.settling.insert(id(&row)?, settling(&row)?);
+        }
+    }
+    if !wanted.beginning.is_empty() || !wanted.unrecorded.is_empty() {
+        load_attempts(connection, wanted, &mut known).await?;
+    }
+    known.settling.retain(|id, _| !known.fenced.contains(id));
+    known.beginning.retain(|id, _| !known.fenced.contains(id));
+    load_edited(connection, wanted, &mut known).await?;
+    Ok(known)
+}
+
+type Query<'q> = sqlx::query::Query<'q, Postgres, sqlx::postgres::PgArguments>;
+
+pub(super) async fn rows(query: Query<'_>, connection: &mut PgConnection) -> sqlx::Result<Vec<PgRow>> {
+    query.fetch_all(connection).await
+}
+
+async fn lock(connection: &mut PgConnection, wanted: &Wanted) -> sqlx::Result<()> {
+    let queues = wanted.queues.iter().map(|queue| &queue.incident_key);
+    let keys: Vec<_> = queues.chain(&wanted.incidents).map(|key| stored(key.as_str())).collect();
+    let begins = wanted.beginning.iter().map(|(id, _)| id);
+    let ids = wanted.settling.iter().chain(begins).chain(&wanted.unrecorded).chain(&wanted.editing);
+    let ids: Vec<_> = ids.map(|id| id.get()).collect();
+    if !keys.is_empty() || !ids.is_empty() {
+        sqlx::query(LOCK).bind(keys).bind(ids).execute(connection).await?;
+    }
+    Ok(())
+}
+
+async fn load_queues(connection: &mut PgConnection, wanted: &Wanted, known: &mut Known) -> sqlx::Result<()> {
+    let queues = || wanted.queues.iter();
+    let incident_keys: Vec<_> = queues().map(|queue| stored(queue.incident_key.as_str())).collect();
+    if !wanted.unfolded && !incident_keys.is_empty() {
+        let service_keys: Vec<_> = queues().map(|queue| queue.service_key.expose()).collect();
+        let query = sqlx::query(TAILS).bind(&incident_keys).bind(service_keys);
+        for row in rows(query, connection).await? {
+            if let Some(queue) = wanted.queues.get(line(&row)?) {
+                known.tails.insert(queue.clone(), tail(&row)?);
+            }
+        }
+    }
+    let incidents = wanted.incidents.iter().map(|key| stored(key.as_str()));
+    let resolved: Vec<_> = incident_keys.into_iter().chain(incidents).collect();
+    if !resolved.is_empty() {
+        for row in rows(sqlx::query(RESOLVES).bind(resolved), connection).await? {
+            let resolve = Resolve { happened_at: time(&row, "happened_at")?, received_at: time(&row, "received_at")? };
+            known.resolves.insert(incident_key(&row)?, resolve);
+        }
+    }
+    Ok(())
+}
+
+/// What is known of incidents.
+pub(super) async fn load_incidents(
+    connection: &mut PgConnection,
+    keys: &[IncidentKey],
+    known: &mut HashMap<IncidentKey, KnownIncident>,
+) -> sqlx::Result<()> {
+    let stored: Vec<_> = keys.iter().map(|key| stored(key.as_str())).collect();
+    for row in rows(sqlx::query(INCIDENTS).bind(&stored), connection).await? {
+        // What is no service key is delivered to nobody.
+        if let (Some(key), Ok(service_key)) = (keys.get(line(&row)?), service_key(&row)) {
+            let incident =
+                Incident { is_open: row.try_get("is_open")?, triggered_at: optional_time(&row, "sentry_at")? };
+            known.entry(key.clone()).or_default().accepted.push((service_key, incident));
+        }
+    }
+    for row in rows(sqlx::query(WAITING).bind(&stored), connection).await? {
+        let (Some(key), Ok(service_key)) = (keys.get(line(&row)?), service_key(&row)) else { continue };
+        let Ok(event_type) = event_type(&row) else { continue };
+        let is_fresh = row.try_get("is_fresh")? && event_type == EventType::Trigger;
+        let tail = if is_fresh { Some(tail(&row)?) } else { None };
+        let sentry_at = optional_time(&row, "sentry_at")?;
+        let waiting = WaitingRow { service_key, event_type, sentry_at, tail };
+        known.entry(key.clone()).or_default().waiting.push(waiting);
+    }
+    Ok(())
+}
+
+async fn load_dedup(connection: &mut PgConnection, wanted: &Wanted, known: &mut Known) -> sqlx::Result<()> {
+    if !wanted.seen.is_empty() {
+        for row in rows(sqlx::query(SEEN).bind(digests(&wanted.seen)), connection).await? {
+            let seen = Seen { incident_key: incident_key(&row)?, event_type: event_type(&row)? };
+            known.seen.extend(dedup_key(&wanted.seen, &row)?.map(|key| (key, seen)));
+        }
+    }
+    if !wanted.said.is_empty() {
+        for row in rows(sqlx::query(SAID).bind(digests(&wanted.said)), connection).await? {
+            let came_at = time(&row, "came_at")?;
+            known.said.extend(dedup_key(&wanted.said, &row)?.map(|key| (key, came_at)));
+        }
+    }
+    Ok(())
+}
+
+async fn load_attempts(connection: &mut PgConnection, wanted: &Wanted, known: &mut Known) -> sqlx::Result<()> {
+    let past: HashMap<_, _> = wanted.beginning.iter().map(|(id, past)| (*id, past)).collect();
+    let begin =
+        wanted.beginning.iter().map(|(id, past)| (id.get(), true, i64::try_from(past.len()).unwrap_or(i64::MAX)));
+    let unrecorded = wanted.unrecorded.iter().map(|id| (id.get(), false, 0));
+    let (mut ids, mut begins, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+    for (id, is_begin, number) in begin.chain(unrecorded) {
+        ids.push(id);
+        begins.push(is_begin);
+        numbers.push(number);
+    }
+    for row in rows(sqlx::query(BEGINNING).bind(ids).bind(begins).bind(numbers), connection).await? {
+        let id = id(&row)?;
+        let is_past = |earlier: &EventId| past.get(&id).is_some_and(|past| past.contains(earlier));
+        let earlier: Vec<i64> = row.try_get("earlier")?;
+        let earlier = earlier.into_iter().map(EventId::new).find(|earlier| !is_past(earlier));
+        known.beginning.insert(id, attemptable(&row, earlier)?);
+    }
+    Ok(())
+}
+
+fn attemptable(row: &PgRow, earlier: Option<EventId>) -> sqlx::Result<Attemptable> {
+    let body = if row.try_get("begins")? { Some(row.try_get("body")?) } else { row.try_get("body")? };
+    let received_at = time(row, "received_at")?;
+    Ok(Attemptable {
+        earlier,
+        is_first: row.try_get("is_first")?,
+        body,
+        counts_at: row.try_get::<Option<i64>, _>("counts_at")?.and_then(|offset| usize::try_from(offset).ok()),
+        count: number(row, "count")?,
+        first_seen: time(row, "first_seen")?,
+        received_at,
+    })
+}
+
+fn settling(row: &PgRow) -> sqlx::Result<Settling> {
+    Ok(Settling {
+        queue: IncidentQueue { incident_key: incident_key(row)?, service_key: service_key(row)? },
+        event_type: event_type(row)?,
+        sentry_at: optional_time(row, "sentry_at")?,
+        was_in_doubt: row.try_get("was_in_doubt")?,
+        is_known: row.try_get("is_known")?,
+    })
+}
+
+fn tail(row: &PgRow) -> sqlx::Result<Tail> {
+    Ok(Tail {
+        id: id(row)?,
+        count: number(row, "count")?,
+        first_seen: time(row, "first_seen")?,
+        sentry_at: optional_time(row, "sentry_at")?,
+    })
+}
+
+/// Which of `keys` a row is about.
+fn dedup_key(keys: &[DedupKey], row: &PgRow) -> sqlx::Result<Option<DedupKey>> {
+    let digest: Vec<u8> = row.try_get("digest")?;
+    let found = keys.binary_search_by(|key| key.as_bytes().cmp(&digest));
+    Ok(found.ok().and_then(|place| keys.get(place)).cloned())
+}
+
+pub(super) fn digests(keys: &[DedupKey]) -> Vec<&[u8]> {
+    keys.iter().map(DedupKey::as_bytes).collect()
+}
+
+pub(super) fn numbers(ids: &[EventId]) -> Vec<i64> {
+    ids.iter().map(|id| id.get()).collect()
+}
+
+/// The place in the list that was asked for, from 0.
+fn line(row: &PgRow) -> sqlx::Result<usize> {
+    Ok(usize::try_from(row.try_get::<i64, _>("line")? - 1).unwrap_or(usize::MAX))
+}
+
+pub(super) fn id(row: &PgRow) -> sqlx::Result<EventId> {
+    row.try_get("id").map(EventId::new)
+}
+
+fn time(row: &PgRow, column: &str) -> sqlx::Result<DateTime<Utc>> {
+    parsed(row, column, DateTime::from_timestamp_millis)
+}
+
+pub(super) fn optional_time(row: &PgRow, column: &str) -> sqlx::Result<Option<DateTime<Utc>>> {
+    let milliseconds: Option<i64> = row.try_get(column)?;
+    Ok(milliseconds.and_then(DateTime::from_timestamp_millis))
+}
+
+pub(super) fn number(row: &PgRow, column: &str) -> sqlx::Result<u32> {
+    parsed(row, column, |number: i64| u32::try_from(number).ok())
+}
+
+pub(super) fn incident_key(row: &PgRow) -> sqlx::Result<IncidentKey> {
+    parsed(row, "incident_key", |text: String| IncidentKey::parse(&restored(text)))
+}
+
+pub(super) fn service_key(row: &PgRow) -> sqlx::Result<ServiceKey> {
+    parsed(row, "service_key", |text: &str| ServiceKey::parse(text).ok())
+}
+
+pub(super) fn event_type(row: &PgRow) -> sqlx::Result<EventType> {
+    parsed(row, "event_type", |text: &str| EventType::parse(text))
+}
+
+/// What cannot be parsed was not written by the bridge.
+fn parsed<'r, S, T>(row: &'r PgRow, column: &str, parse: impl Fn(S) -> Option<T>) -> sqlx::Result<T>
+where
+    S: Decode<'r, Postgres> + Type<Postgres>,
+{
+    parse(row.try_get(column)?).ok_or_else(|| sqlx::Error::ColumnDecode {
+        index: column.to_owned(),
+        source: "it is not what the bridge writes".into(),
+    })
+}

@@ -1,0 +1,144 @@
+//! Retention: what is forgotten, oldest first and a little at a time. Rows that another bridge has locked are left to that
+//! bridge, so that two of them never wait for each other.
+
+use chrono::DateTime;
+use sqlx::PgConnection;
+
+use crate::metrics::{Activity, PersistedMetrics};
+use crate::pagerduty::ServiceKey;
+use crate::queue::OutageNotice;
+use crate::queue::store::Prune;
+
+/// How many open incidents are remembered at most.
+const MOST_OPEN: i64 = 200_000;
+
+/// How many seen webhooks are kept at most.
+const MOST_SEEN: i64 = 200_000;
+
+/// How many rows of each small table one commit deletes at most.
+const CHUNK: i64 = 1_000;
+
+const DELIVERED: &str = "WITH old AS MATERIALIZED (
+        SELECT id FROM events WHERE state = 'delivered' AND finished_at < $1
+        ORDER BY finished_at, id LIMIT $2 FOR UPDATE SKIP LOCKED
+    ), with_bodies AS (DELETE FROM bodies WHERE id IN (SELECT id FROM old))
+    DELETE FROM events WHERE id IN (SELECT id FROM old)";
+
+const CLOSED_INCIDENTS: &str = "DELETE FROM incidents WHERE (incident_key, service_key) IN (
+        SELECT incident_key, service_key FROM incidents WHERE NOT is_open AND changed_at < $1
+        ORDER BY changed_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    )";
+
+/// Those that are open are not forgotten by age: a clock that is set forward would forget them all.
+const OPEN_INCIDENTS: &str = "DELETE FROM incidents WHERE (incident_key, service_key) IN (
+        SELECT incident_key, service_key FROM incidents WHERE is_open
+        ORDER BY changed_at DESC OFFSET $1 LIMIT $2 FOR UPDATE SKIP LOCKED
+    )";
+
+/// Locks of incidents that nobody needed for a day, of what the server's clock says. One that is needed is made again.
+const INCIDENT_QUEUES: &str = "DELETE FROM incident_queues WHERE incident_key IN (
+        SELECT incident_key FROM incident_queues WHERE used_at < now() - interval '1 day'
+        ORDER BY used_at LIMIT $1 FOR UPDATE SKIP LOCKED
+    )";
+
+/// A commit whose answer was lost is looked for within seconds.
+const COMMITS: &str = "DELETE FROM commits WHERE at < now() - interval '1 hour'";
+
+/// Longer than the dedup window and any two clocks' difference that would not be noticed otherwise.
+const DEDUP_WINDOW: &str = "DELETE FROM dedup_window WHERE digest IN (
+        SELECT digest FROM dedup_window WHERE at < now() - interval '1 hour' LIMIT $1 FOR UPDATE SKIP LOCKED
+    )";
+
+const SEEN: &str = "DELETE FROM seen_webhooks WHERE id IN (
+        SELECT id FROM seen_webhooks WHERE id <= (SELECT MAX(id) FROM seen_webhooks) - $1
+        ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
+    )";
+
+/// Adds up what was counted transaction by transaction.
+const TALLIES: &str = "WITH counted AS (
+        DELETE FROM tallies WHERE id IN (SELECT id FROM tallies ORDER BY id LIMIT 100000 FOR UPDATE SKIP LOCKED)
+        RETURNING service_key, state, events
+    )
+    INSERT INTO tallies (service_key, state, events)
+    SELECT service_key, state, SUM(events) FROM counted GROUP BY service_key, state HAVING SUM(events) <> 0";
+
+/// Deletes delivered events and returns how many.
+pub(super) async fn prune(connection: &mut PgConnection, prune: Prune) -> sqlx::Result<u64> {
+    let limit = i64::from(prune.limit);
+    let delivered = sqlx::query(DELIVERED).bind(prune.before.timestamp_millis()).bind(limit);
+    let gone = delivered.execute(&mut *connection).await?.rows_affected();
+    let closed = sqlx::query(CLOSED_INCIDENTS).bind(prune.incidents_before.timestamp_millis()).bind(limit);
+    closed.execute(&mut *connection).await?;
+    sqlx::query(OPEN_INCIDENTS).bind(MOST_OPEN).bind(limit).execute(&mut *connection).await?;
+    sqlx::query(INCIDENT_QUEUES).bind(CHUNK).execute(&mut *connection).await?;
+    sqlx::query(COMMITS).execute(&mut *connection).await?;
+    // The most of them: at least one for every webhook.
+    sqlx::query(DEDUP_WINDOW).bind(20 * CHUNK).execute(&mut *connection).await?;
+    sqlx::query(SEEN).bind(MOST_SEEN).bind(CHUNK).execute(&mut *connection).await?;
+    sqlx::query(TALLIES).execute(connection).await?;
+    Ok(gone)
+}
+
+/// Writes what has changed, and forgets what is older than a day before it. Of several bridges' figures the greatest are
+/// kept.
+pub(super) async fn keep_metrics(connection: &mut PgConnection, metrics: &PersistedMetrics) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE lately SET last_webhook_at = GREATEST($1, last_webhook_at), \
+         last_delivered_at = GREATEST($2, last_delivered_at), untrusted = $3",
+    )
+    .bind(metrics.last_webhook_at.as_ref().map(DateTime::timestamp_millis))
+    .bind(metrics.last_delivered_at.as_ref().map(DateTime::timestamp_millis))
+    .bind(metrics.untrusted.as_deref().map(super::text::stored))
+    .execute(&mut *connection)
+    .await?;
+    if !metrics.delivered.is_empty() {
+        sqlx::query(
+            "INSERT INTO lately_delivered (service_key, at) SELECT * FROM unnest($1::text[], $2::bigint[]) \
+             ON CONFLICT (service_key) DO UPDATE SET at = GREATEST(lately_delivered.at, excluded.at)",
+        )
+        .bind(metrics.delivered.keys().map(ServiceKey::expose).collect::<Vec<_>>())
+        .bind(metrics.delivered.values().map(DateTime::timestamp_millis).collect::<Vec<_>>())
+        .execute(&mut *connection)
+        .await?;
+    }
+    for bucket in &metrics.buckets {
+        sqlx::query(
+            "INSERT INTO activity (began_at, received, delivered, throttled, failed) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (began_at) DO UPDATE SET received = GREATEST(activity.received, excluded.received), \
+             delivered = GREATEST(activity.delivered, excluded.delivered), \
+             throttled = GREATEST(activity.throttled, excluded.throttled), \
+             failed = GREATEST(activity.failed, excluded.failed)",
+        )
+        .bind(bucket.from.timestamp_millis())
+        .bind(signed(bucket.received))
+        .bind(signed(bucket.delivered))
+        .bind(signed(bucket.throttled))
+        .bind(signed(bucket.failed))
+        .execute(&mut *connection)
+        .await?;
+    }
+    if let Some(newest) = metrics.buckets.last() {
+        sqlx::query("DELETE FROM activity WHERE began_at < $1")
+            .bind(Activity::horizon(newest.from).timestamp_millis())
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Replaces what the fallback webhook was told last.
+pub(super) async fn write_outage_notice(connection: &mut PgConnection, notice: OutageNotice) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO fallback (id, told_at, outage_since) VALUES (1, $1, $2) \
+         ON CONFLICT (id) DO UPDATE SET told_at = excluded.told_at, outage_since = excluded.outage_since",
+    )
+    .bind(notice.told_at.timestamp_millis())
+    .bind(notice.outage_since.as_ref().map(DateTime::timestamp_millis))
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,34 @@
+//! The queue in a database of PostgreSQL, which several bridges may share.
+//!
+//! - `pools`: the server and the connections to it; `error`: what its errors mean
+//! - `engine`: transactions that survive errors, and commits whose answer was lost; `load` and `write`: their halves
+//! - `edit`: changes from outside
+//! - `leases`: which bridge delivers for which service key; `fences`: whether an attempt may begin or end by a lease
+//! - `schema`: the tables; `durability`: what a commit means on this server
+//! - `read`: what deliveries, pages and the monitor read
+//! - `maintenance`: what is done for the queue itself; `canary`: what happens to canaries
+//! - `transfer`: all rows, for a move to another database
+//! - `text`: texts that PostgreSQL could not store as they are
+
+mod canary;
+mod durability;
+mod edit;
+mod engine;
+mod error;
+mod fences;
+mod leases;
+mod load;
+mod maintenance;
+mod pools;
+mod read;
+mod schema;
+mod text;
+mod transfer;
+mod write;
+
+pub(super) use edit::PostgresEdits;
+pub(super) use engine::PostgresEngine;
+pub(super) use leases::PostgresLeases;
+pub(super) use pools::{ReadPool, Server};
+pub(super) use read::PostgresReads;
+pub(super) use transfer::PostgresTransfer;

@@ -1,0 +1,263 @@
+//! The server, and the connections to it: one for each task that writes, and a small pool for each group of readers.
+//!
+//! Nobody waits without a limit for a server that may be gone: every call has one, because a connection whose other end
+//! vanished answers nothing, not even an error. A connection that did not answer in time is closed at once, without a
+//! farewell: its transaction may still be going on, and nothing may be sent by it any more.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Postgres};
+use tokio::time::timeout;
+
+use super::error::{Fault, fault};
+use crate::config::{DatabaseConfig, PostgresUrl};
+use crate::queue::QueueError;
+
+/// A connection that was idle for so long is tried before it is used.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How long that trial may take.
+const PING: Duration = Duration::from_millis(200);
+
+/// How long a reader waits for a connection that others use.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long a read may take.
+const READ: Duration = Duration::from_secs(5);
+
+/// How long people's connections and those of the deliveries are kept.
+const LIFETIME: Duration = Duration::from_mins(30);
+
+/// A PostgreSQL server and the database on it; clones are the same one.
+#[derive(Clone, Debug)]
+pub(in crate::queue) struct Server(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    url: PostgresUrl,
+    options: PgConnectOptions,
+    direct: PgConnectOptions,
+    timeout: Duration,
+    /// Connections that were made before this moment are not used any more.
+    distrusted: Mutex<Option<Instant>>,
+}
+
+/// What a server says of itself when a connection begins.
+#[derive(Debug, sqlx::FromRow)]
+struct Greeting {
+    version: i32,
+    is_standby: bool,
+}
+
+impl Server {
+    pub(super) fn new(config: &DatabaseConfig, url: &PostgresUrl) -> Result<Self, QueueError> {
+        let options = options(url)?;
+        let direct = config.direct_url.as_ref().map_or_else(|| Ok(options.clone()), self::options)?;
+        let (url, timeout) = (url.clone(), config.timeout);
+        Ok(Self(Arc::new(Inner { url, options, direct, timeout, distrusted: Mutex::new(None) })))
+    }
+
+    /// Where it is, without the user and the password.
+    pub(super) fn name(&self) -> String {
+        self.0.url.to_string()
+    }
+
+    /// How long a transaction may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.0.timeout
+    }
+
+    /// A connection of one's own, by way of a pooler where there is one.
+    pub(super) async fn connect(&self) -> Result<PgConnection, QueueError> {
+        self.connect_by(&self.0.options).await
+    }
+
+    /// A connection with a session of its own.
+    pub(in crate::queue) async fn connect_directly(&self) -> Result<PgConnection, QueueError> {
+        self.connect_by(&self.0.direct).await
+    }
+
+    /// How a connection with a session of its own is made.
+    pub(super) fn direct_options(&self) -> PgConnectOptions {
+        self.0.direct.clone()
+    }
+
+    async fn connect_by(&self, options: &PgConnectOptions) -> Result<PgConnection, QueueError> {
+        let connected = async {
+            let mut connection = options.connect().await.map_err(|error| self.error(error))?;
+            self.greet(&mut connection).await?;
+            Ok(connection)
+        };
+        timeout(self.timeout(), connected).await.unwrap_or_else(|_| Err(self.timed_out()))
+    }
+
+    /// Refuses a standby, which takes no writes and may lag behind, and a server that is too old.
+    async fn greet(&self, connection: &mut PgConnection) -> Result<(), QueueError> {
+        let greeting: Greeting = sqlx::query_as(
+            "SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS is_standby",
+        )
+        .fetch_one(connection)
+        .await
+        .map_err(|error| self.error(error))?;
+        if greeting.is_standby {
+            return Err(QueueError::ReadOnly { database: self.name() });
+        }
+        if greeting.version < 130_000 {
+            return Err(QueueError::CannotOpen {
+                database: self.name(),
+                reason: "the server is older than PostgreSQL 13",
+                advice: "upgrade it",
+            });
+        }
+        Ok(())
+    }
+
+    /// Has no connection used again that is open now: the server behind them is gone or is no primary any more.
+    pub(super) fn distrust(&self) {
+        *self.0.distrusted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn is_trusted(&self, since: Option<Instant>) -> bool {
+        let distrusted = *self.0.distrusted.lock().unwrap_or_else(PoisonError::into_inner);
+        distrusted.is_none_or(|moment| since.is_some_and(|since| since > moment))
+    }
+
+    /// Whether a connection can be used that was opened at `opened` and used last at `used`.
+    pub(super) async fn is_usable(&self, connection: &mut PgConnection, opened: Instant, used: Instant) -> bool {
+        self.is_trusted(Some(opened)) && (used.elapsed() < IDLE || answers(connection).await)
+    }
+
+    /// A pool of at most so many connections, which are made when they are needed.
+    pub(super) fn pool(&self, connections: u32) -> ReadPool {
+        let (greeted, server) = (self.clone(), self.clone());
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(PATIENCE)
+            .max_lifetime(LIFETIME)
+            .test_before_acquire(false)
+            .after_connect(move |connection, _| {
+                let server = greeted.clone();
+                Box::pin(async move { server.greet(connection).await.map_err(sqlx::Error::config) })
+            })
+            .before_acquire(move |connection, about| {
+                let server = server.clone();
+                Box::pin(async move {
+                    let opened = Instant::now().checked_sub(about.age);
+                    Ok(server.is_trusted(opened) && (about.idle_for < IDLE || answers(connection).await))
+                })
+            })
+            .connect_lazy_with(self.0.options.clone());
+        ReadPool { server: self.clone(), pool, connections }
+    }
+}
+
+async fn answers(connection: &mut PgConnection) -> bool {
+    matches!(timeout(PING, connection.ping()).await, Ok(Ok(())))
+}
+
+fn options(url: &PostgresUrl) -> Result<PgConnectOptions, QueueError> {
+    let options = PgConnectOptions::from_url(url.expose()).map_err(|_| QueueError::CannotOpen {
+        database: url.to_string(),
+        reason: "its address cannot be read",
+        advice: "check the files that sslrootcert, sslcert and sslkey name in BRIDGE_DATABASE_URL",
+    })?;
+    // A pooler refuses start-up parameters that it does not know.
+    let options = options.application_name("sentry-pagerduty-bridge").extra_float_digits(None);
+    Ok(options.disable_statement_logging())
+}
+
+/// Connections that several readers share; clones share them, too.
+#[derive(Clone, Debug)]
+pub(in crate::queue) struct ReadPool {
+    server: Server,
+    pool: PgPool,
+    /// How many there are at most.
+    connections: u32,
+}
+
+/// A connection of a pool, which goes back only if nothing is left unread on it.
+struct Lent {
+    connection: Option<PoolConnection<Postgres>>,
+    is_clean: bool,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if !self.is_clean {
+            // Without a farewell: the other end may be gone, and an answer may be under way.
+            drop(self.connection.take().map(PoolConnection::detach));
+        }
+    }
+}
+
+impl ReadPool {
+    pub(in crate::queue) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Does something by one of the connections, within the time that a read may take.
+    pub(in crate::queue) async fn with<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> Result<T, QueueError> {
+        self.within(READ, work).await
+    }
+
+    /// The same within another time.
+    pub(in crate::queue) async fn within<T>(
+        &self,
+        limit: Duration,
+        work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> Result<T, QueueError> {
+        let connection = self.pool.acquire().await.map_err(|error| self.acquire_error(error))?;
+        let mut lent = Lent { connection: Some(connection), is_clean: false };
+        let Some(connection) = lent.connection.as_mut() else { return Err(QueueError::Closed) };
+        match bounded(limit, work(connection)).await {
+            Some(Ok(done)) => {
+                lent.is_clean = true;
+                Ok(done)
+            }
+            Some(Err(error)) => {
+                match fault(&error) {
+                    Fault::Connection => self.server.distrust(),
+                    Fault::Conflict | Fault::Statement => lent.is_clean = true,
+                }
+                Err(self.server.error(error))
+            }
+            None => {
+                self.server.distrust();
+                Err(QueueError::Stuck { database: self.server.name(), seconds: limit.as_secs() })
+            }
+        }
+    }
+
+    pub(in crate::queue) async fn close(&self) {
+        // It waits for connections that are lent, which may be to a server that does not answer.
+        let _ = timeout(PATIENCE, self.pool.close()).await;
+    }
+
+    /// A refusal by the greeting is told as it is.
+    fn acquire_error(&self, error: sqlx::Error) -> QueueError {
+        match error {
+            sqlx::Error::Configuration(refused) => match refused.downcast::<QueueError>() {
+                Ok(refused) => *refused,
+                Err(other) => self.server.error(sqlx::Error::Configuration(other)),
+            },
+            // Where not all of them could be made, nobody else holds them.
+            sqlx::Error::PoolTimedOut if self.pool.size() < self.connections => QueueError::Unreachable {
+                database: self.server.name(),
+                reason: format!("no connection within {} s", PATIENCE.as_secs()),
+            },
+            error => self.server.error(error),
+        }
+    }
+}
+
+/// What `work` brings; `None` where it takes longer than `limit`.
+pub(super) async fn bounded<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    timeout(limit, work).await.ok()
+}

@@ -1,0 +1,119 @@
+//! Reads what is committed, by two small pools: whatever people ask for, no delivery waits for it.
+//!
+//! - `delivery`, `list`, `status`: what the deliveries, pages and commands, and the monitor read
+//! - `row`: a row's columns as types
+
+mod delivery;
+mod list;
+mod row;
+mod status;
+
+use async_trait::async_trait;
+use sqlx::Postgres;
+use sqlx::postgres::{PgArguments, PgRow};
+
+use super::{ReadPool, Server, schema};
+use crate::config::{DatabaseConfig, PostgresUrl};
+use crate::queue::reader::Reads;
+use crate::queue::{EventId, QueueError};
+use row::{ColumnError, Columns};
+
+type Query<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
+
+/// A query that begins with the service keys that have waiting events as the table `keys`, whose last row is null.
+///
+/// They are found by leaping from one to the next in the index, so what it costs depends on the number of keys and not
+/// on that of events.
+macro_rules! with_keys {
+    ($query:literal) => {
+        concat!(
+            "WITH RECURSIVE keys (service_key) AS (
+                SELECT MIN(service_key) FROM events WHERE state = 'waiting'
+                UNION ALL
+                SELECT (SELECT MIN(service_key) FROM events WHERE state = 'waiting' AND service_key > keys.service_key)
+                FROM keys WHERE keys.service_key IS NOT NULL
+            ) ",
+            $query
+        )
+    };
+}
+pub(super) use with_keys;
+
+/// Reads; clones share their connections.
+#[derive(Clone, Debug)]
+pub(in crate::queue) struct PostgresReads {
+    deliveries: ReadPool,
+    /// For people who look, and what checks whether the bridge is well.
+    people: ReadPool,
+}
+
+impl PostgresReads {
+    pub(super) fn beside(server: &Server, config: &DatabaseConfig) -> Self {
+        let (deliveries, people) = (config.delivery_connections, config.read_connections);
+        Self { deliveries: server.pool(deliveries), people: server.pool(people) }
+    }
+
+    pub(in crate::queue) async fn open(config: &DatabaseConfig, url: &PostgresUrl) -> Result<Self, QueueError> {
+        let server = Server::new(config, url)?;
+        schema::check(&mut server.connect().await?, &server).await?;
+        Ok(Self::beside(&server, config))
+    }
+
+    /// The connections of the deliveries.
+    pub(in crate::queue) fn delivery_pool(&self) -> &ReadPool {
+        &self.deliveries
+    }
+
+    /// Runs `query` and reads its rows, for those who look.
+    async fn query<T>(
+        &self,
+        query: Query<'_>,
+        read: impl Fn(&Columns) -> Result<T, ColumnError>,
+    ) -> Result<Vec<T>, QueueError> {
+        self.all(&self.people, query, read).await
+    }
+
+    /// The same for the deliveries.
+    async fn delivery_query<T>(
+        &self,
+        query: Query<'_>,
+        read: impl Fn(&Columns) -> Result<T, ColumnError>,
+    ) -> Result<Vec<T>, QueueError> {
+        self.all(&self.deliveries, query, read).await
+    }
+
+    async fn all<T>(
+        &self,
+        pool: &ReadPool,
+        query: Query<'_>,
+        read: impl Fn(&Columns) -> Result<T, ColumnError>,
+    ) -> Result<Vec<T>, QueueError> {
+        let rows = pool.with(async |connection| query.fetch_all(connection).await).await?;
+        rows.into_iter().map(|row| self.read_row(row, &read)).collect()
+    }
+
+    /// Reads one row, whose number is told where it is not what the bridge writes.
+    fn read_row<T>(&self, row: PgRow, read: impl Fn(&Columns) -> Result<T, ColumnError>) -> Result<T, QueueError> {
+        let columns = Columns::of(row);
+        read(&columns).map_err(|error| match error {
+            ColumnError::Sqlx(error) => self.people.server().error(error),
+            ColumnError::Odd(column) => self.unreadable(columns.id(), column),
+        })
+    }
+
+    fn unreadable(&self, id: EventId, column: &'static str) -> QueueError {
+        QueueError::Unreadable { database: self.database(), id, column }
+    }
+}
+
+#[async_trait]
+impl Reads for PostgresReads {
+    fn database(&self) -> String {
+        self.people.server().name()
+    }
+
+    async fn close(&self) {
+        self.deliveries.close().await;
+        self.people.close().await;
+    }
+}

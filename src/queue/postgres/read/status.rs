@@ -1,0 +1,299 @@
+//! What the monitor, the metrics and the queue itself read.
+
+use std::collections::{BTreeMap, HashMap};
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::row::{ColumnError, Columns};
+use super::{PostgresReads, with_keys};
+use crate::ingest::CanaryId;
+use crate::metrics::{Bucket, PersistedMetrics};
+use crate::pagerduty::{IncidentKey, ServiceKey};
+use crate::queue::canary::MOST_CANARIES;
+use crate::queue::postgres::durability::durability;
+use crate::queue::postgres::load::load_incidents;
+use crate::queue::postgres::text::stored;
+use crate::queue::reader::StatusReads;
+use crate::queue::{
+    Backlog, CanaryRecord, DeadLetters, Destination, Durability, FirstInLine, Held, HeldId, HeldSender, HeldSummary,
+    IncidentState, OutageNotice, Overview, QueueError, State,
+};
+
+/// A delivery is remembered a while after it was made, and marked as such in the commit of its disposition: so much may lie
+/// between the two, or the database is in more trouble than what is remembered.
+const BETWEEN: TimeDelta = TimeDelta::minutes(1);
+
+/// The first waiting event of every service key. A few events of the incidents left out may stand before it.
+const FIRST_IN_LINE: &str = with_keys!(
+    "SELECT first.* FROM keys CROSS JOIN LATERAL (
+        SELECT id, service_key, first_seen, revived_at, reason FROM events
+        WHERE state = 'waiting' AND service_key = keys.service_key AND incident_key <> ALL ($1::text[])
+        ORDER BY id LIMIT 1
+    ) AS first ORDER BY service_key"
+);
+
+const DEAD_LETTERS: &str = "SELECT newest.*, number FROM (
+        SELECT service_key, SUM(events)::bigint AS number FROM tallies WHERE state = 'dead'
+        GROUP BY service_key HAVING SUM(events) > 0
+    ) AS dead CROSS JOIN LATERAL (
+        SELECT id, service_key, finished_at, reason FROM events
+        WHERE state = 'dead' AND service_key = dead.service_key ORDER BY finished_at DESC LIMIT 1
+    ) AS newest ORDER BY service_key";
+
+const DIED: &str = "SELECT MAX(finished_at) AS died_at, COUNT(*) AS dead FROM events
+    WHERE state = 'dead' AND service_key = $1 AND incident_key = $2";
+
+/// One row for each service key and state. At most a thousand webhooks are rejected and a few thousand held, so those are counted.
+const OVERVIEW: &str = "SELECT service_key, state, events,
+        CASE state WHEN 'waiting' THEN (
+            SELECT COALESCE(revived_at, first_seen) FROM events
+            WHERE state = 'waiting' AND service_key = counted.service_key ORDER BY id LIMIT 1
+        ) END AS oldest_waiting, rejected, held
+    FROM (
+        SELECT (SELECT COUNT(*) FROM rejected) AS rejected, (SELECT COUNT(*) FROM held) AS held
+    ) AS kept LEFT JOIN (
+        SELECT service_key, state, SUM(events)::bigint AS events FROM tallies
+        GROUP BY service_key, state HAVING SUM(events) > 0
+    ) AS counted ON TRUE";
+
+const DELIVERED_LATELY: &str = "SELECT service_key, MAX(at) AS at FROM (
+        SELECT service_key, at FROM lately_delivered
+        UNION ALL
+        SELECT service_key, finished_at FROM events WHERE state = 'delivered' AND finished_at > $1
+    ) AS delivered GROUP BY service_key ORDER BY service_key";
+
+/// The canary that was the last to come back, and all that were sent after it, the oldest first.
+const CANARIES: &str = "SELECT event_id, sent_at, taken, failure, returned_at FROM (
+        SELECT event_id, sent_at, taken, failure, returned_at FROM canaries WHERE sent_at >= (
+            SELECT COALESCE(MAX(sent_at), 0) FROM canaries WHERE returned_at IS NOT NULL
+        ) ORDER BY sent_at DESC LIMIT $1
+    ) AS latest ORDER BY sent_at";
+
+/// One row of the overview.
+struct Row {
+    rejected: u64,
+    held: u64,
+    tally: Option<Tally>,
+}
+
+struct Tally {
+    /// `None` where something else is in its place; its events are counted all the same.
+    service_key: Option<ServiceKey>,
+    state: State,
+    events: u64,
+    oldest_waiting: Option<DateTime<Utc>>,
+}
+
+#[async_trait]
+impl StatusReads for PostgresReads {
+    async fn overview(&self) -> Result<Overview, QueueError> {
+        // One statement, so that all of it is true at the same moment.
+        Ok(self.query(sqlx::query(OVERVIEW), row).await?.into_iter().fold(Overview::default(), add))
+    }
+
+    async fn backlog(&self, without: &[IncidentKey]) -> Result<Backlog, QueueError> {
+        let without: Vec<_> = without.iter().map(|key| stored(key.as_str())).collect();
+        let first = sqlx::query(FIRST_IN_LINE).bind(without);
+        let first = self.query(first, |columns| Ok(first_in_line(columns).ok())).await?;
+        let dead = self.query(sqlx::query(DEAD_LETTERS), |columns| Ok(dead_letters(columns).ok())).await?;
+        Ok(Backlog { first: first.into_iter().flatten().collect(), dead: dead.into_iter().flatten().collect() })
+    }
+
+    async fn incident(
+        &self,
+        incident_key: &IncidentKey,
+        service_key: &ServiceKey,
+    ) -> Result<IncidentState, QueueError> {
+        let died = sqlx::query(DIED).bind(service_key.expose()).bind(stored(incident_key.as_str()));
+        let died = self.query(died, |columns| Ok((columns.optional_time("died_at")?, columns.number("dead")?))).await?;
+        let (died_at, dead) = died.into_iter().next().unwrap_or_default();
+        let known = self.people.with(async |connection| {
+            let mut known = HashMap::new();
+            load_incidents(connection, std::slice::from_ref(incident_key), &mut known).await?;
+            Ok(known.remove(incident_key).unwrap_or_default())
+        });
+        let is_open = known.await?.after_delivery().into_values().any(|incident| incident.is_open);
+        Ok(IncidentState { is_open, died_at, dead })
+    }
+
+    async fn delivered(&self) -> Result<u64, QueueError> {
+        let query = sqlx::query("SELECT SUM(events)::bigint AS events FROM tallies WHERE state = 'delivered'");
+        Ok(self
+            .delivery_query(query, |columns| columns.optional_number("events"))
+            .await?
+            .pop()
+            .flatten()
+            .unwrap_or_default())
+    }
+
+    async fn held_summaries(&self) -> Result<Vec<HeldSummary>, QueueError> {
+        let summary = |columns: &Columns| {
+            Ok(HeldSummary {
+                id: HeldId::new(columns.id().get()),
+                received_at: columns.time("received_at")?,
+                sender: sender(columns)?,
+                size: columns.number("size")?,
+            })
+        };
+        self.query(sqlx::query("SELECT id, received_at, network, size FROM held ORDER BY id"), summary).await
+    }
+
+    async fn held(&self, id: HeldId) -> Result<Option<Held>, QueueError> {
+        let query = sqlx::query(
+            "SELECT id, received_at, network, signature, resource, idempotency_key, sent_at, body FROM held WHERE id = $1",
+        )
+        .bind(id.get());
+        let held = |columns: &Columns| {
+            let signature = columns.bytes("signature")?.try_into();
+            Ok(Held {
+                received_at: columns.time("received_at")?,
+                sender: sender(columns)?,
+                signature: signature.map_err(|_| ColumnError::Odd("signature"))?,
+                resource: columns.optional_text("resource")?,
+                idempotency_key: columns.optional_text("idempotency_key")?,
+                sent_at: columns.optional_time("sent_at")?,
+                body: columns.bytes("body")?,
+            })
+        };
+        Ok(self.query(query, held).await?.pop())
+    }
+
+    async fn canaries(&self) -> Result<Vec<CanaryRecord>, QueueError> {
+        self.query(sqlx::query(CANARIES).bind(i64::from(MOST_CANARIES)), canary).await
+    }
+
+    async fn outage_notice(&self) -> Result<Option<OutageNotice>, QueueError> {
+        let query = sqlx::query("SELECT told_at, outage_since FROM fallback");
+        let notice = |columns: &Columns| {
+            Ok(OutageNotice { told_at: columns.time("told_at")?, outage_since: columns.optional_time("outage_since")? })
+        };
+        Ok(self.query(query, notice).await?.pop())
+    }
+
+    async fn durability(&self) -> Result<Durability, QueueError> {
+        self.people.with(durability).await
+    }
+
+    async fn persisted_metrics(&self, since: DateTime<Utc>) -> Result<PersistedMetrics, QueueError> {
+        let lately = sqlx::query("SELECT last_webhook_at, last_delivered_at, untrusted FROM lately");
+        let lately = self
+            .query(lately, |columns| {
+                let times = (columns.optional_time("last_webhook_at")?, columns.optional_time("last_delivered_at")?);
+                Ok((times, columns.optional_text("untrusted")?))
+            })
+            .await?;
+        let ((last_webhook_at, last_delivered_at), untrusted) = lately.into_iter().next().unwrap_or_default();
+        let delivered = self.delivered_lately(last_delivered_at.unwrap_or(since)).await?;
+        let buckets = sqlx::query(
+            "SELECT began_at, received, delivered, throttled, failed FROM activity WHERE began_at >= $1 ORDER BY began_at",
+        )
+        .bind(since.timestamp_millis());
+        let buckets = self
+            .query(buckets, |columns| {
+                Ok(Bucket {
+                    from: columns.time("began_at")?,
+                    received: columns.number("received")?,
+                    delivered: columns.number("delivered")?,
+                    throttled: columns.number("throttled")?,
+                    failed: columns.number("failed")?,
+                })
+            })
+            .await?;
+        Ok(PersistedMetrics { last_webhook_at, last_delivered_at, delivered, untrusted, buckets })
+    }
+}
+
+impl PostgresReads {
+    /// When PagerDuty accepted an event of each service key last. What was delivered after `remembered`, the last that a run
+    /// could keep before it was killed, is known from the events themselves.
+    async fn delivered_lately(
+        &self,
+        remembered: DateTime<Utc>,
+    ) -> Result<BTreeMap<ServiceKey, DateTime<Utc>>, QueueError> {
+        let query = sqlx::query(DELIVERED_LATELY).bind((remembered - BETWEEN).timestamp_millis());
+        let found = self.query(query, |columns| Ok((columns.service_key()?, columns.time("at")?))).await?;
+        Ok(found.into_iter().collect())
+    }
+}
+
+fn sender(columns: &Columns) -> Result<HeldSender, ColumnError> {
+    let Some(network) = columns.optional_text("network")? else { return Ok(HeldSender::Token) };
+    network.parse().map(HeldSender::Network).map_err(|_| ColumnError::Odd("network"))
+}
+
+fn canary(columns: &Columns) -> Result<CanaryRecord, ColumnError> {
+    let taken = match columns.optional_flag("taken")? {
+        None => None,
+        Some(false) => Some(Err(columns.optional_text("failure")?.unwrap_or_default())),
+        Some(true) => Some(Ok(())),
+    };
+    Ok(CanaryRecord {
+        id: CanaryId::parse(&columns.text("event_id")?).ok_or(ColumnError::Odd("event_id"))?,
+        sent_at: columns.time("sent_at")?,
+        taken,
+        returned_at: columns.optional_time("returned_at")?,
+    })
+}
+
+fn first_in_line(columns: &Columns) -> Result<FirstInLine, ColumnError> {
+    let (first_seen, revived_at) = (columns.time("first_seen")?, columns.optional_time("revived_at")?);
+    Ok(FirstInLine {
+        id: columns.id(),
+        service_key: columns.service_key()?,
+        since: revived_at.unwrap_or(first_seen),
+        is_revived: revived_at.is_some(),
+        reason: columns.optional_text("reason")?,
+    })
+}
+
+fn dead_letters(columns: &Columns) -> Result<DeadLetters, ColumnError> {
+    Ok(DeadLetters {
+        service_key: columns.service_key()?,
+        number: columns.number("number")?,
+        newest: columns.id(),
+        died_at: columns.time("finished_at")?,
+        reason: columns.optional_text("reason")?,
+    })
+}
+
+fn row(columns: &Columns) -> Result<Row, ColumnError> {
+    let tally = match columns.optional_number("events")? {
+        None => None,
+        Some(events) => Some(Tally {
+            service_key: columns.service_key().ok(),
+            state: columns.state()?,
+            events,
+            oldest_waiting: columns.optional_time("oldest_waiting")?,
+        }),
+    };
+    Ok(Row { rejected: columns.number("rejected")?, held: columns.number("held")?, tally })
+}
+
+/// Adds a row to those before it.
+fn add(mut overview: Overview, row: Row) -> Overview {
+    overview.rejected = row.rejected;
+    overview.held = row.held;
+    let Some(Tally { service_key, state, events, oldest_waiting }) = row.tally else { return overview };
+    let total = match state {
+        State::Waiting => &mut overview.waiting,
+        State::Dead => &mut overview.dead,
+        State::Delivered => &mut overview.delivered,
+    };
+    *total += events;
+    overview.oldest_waiting = overview.oldest_waiting.into_iter().chain(oldest_waiting).min();
+    let Some(service_key) = service_key else { return overview };
+    let place = overview.destinations.partition_point(|known| known.service_key < service_key);
+    if overview.destinations.get(place).is_none_or(|known| known.service_key != service_key) {
+        let new = Destination { service_key, waiting: 0, dead: 0, delivered: 0, oldest_waiting: None };
+        overview.destinations.insert(place, new);
+    }
+    let destination = &mut overview.destinations[place];
+    match state {
+        State::Waiting => destination.waiting = events,
+        State::Dead => destination.dead = events,
+        State::Delivered => destination.delivered = events,
+    }
+    destination.oldest_waiting = destination.oldest_waiting.or(oldest_waiting);
+    overview
+}

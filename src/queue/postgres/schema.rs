@@ -1,0 +1,72 @@
+//! The tables of the database, and whether they are those of this program.
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{Connection, PgConnection};
+
+use super::Server;
+use super::error::{Fault, fault};
+use crate::queue::QueueError;
+
+/// Locked by whoever brings the tables up to date, to the end of that transaction. The number means nothing else.
+const MIGRATION_LOCK: i64 = 7_316_421_902_350_117;
+
+/// The tables as this program needs them.
+fn migrations() -> Migrator {
+    let mut migrations = sqlx::migrate!("migrations/postgres");
+    // It would lock for the length of a session.
+    migrations.set_locking(false);
+    migrations
+}
+
+fn newest(migrations: &Migrator) -> i64 {
+    migrations.iter().map(|migration| migration.version).max().unwrap_or_default()
+}
+
+/// Brings the tables up to date, once, however many bridges start together; refuses those of a newer program.
+pub(super) async fn migrate(server: &Server) -> Result<(), QueueError> {
+    let migrations = migrations();
+    let mut connection = server.connect_directly().await?;
+    // Where nothing is to be done, nobody is waited for.
+    match found(&mut connection).await {
+        Ok(Some(found)) if found == newest(&migrations) => return Ok(()),
+        Ok(Some(found)) if found > newest(&migrations) => return Err(newer(server, found, &migrations)),
+        _ => {}
+    }
+    let mut transaction = connection.begin().await.map_err(|error| server.error(error))?;
+    let locked = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(MIGRATION_LOCK).execute(&mut *transaction).await;
+    locked.map_err(|error| server.error(error))?;
+    migrations.run_direct(None, &mut *transaction, false).await.map_err(|error| match error {
+        MigrateError::VersionMissing(found) if found > newest(&migrations) => newer(server, found, &migrations),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => server.error(error),
+        error => unprepared(server, error.to_string()),
+    })?;
+    transaction.commit().await.map_err(|error| server.error(error))?;
+    let _ = connection.close().await;
+    Ok(())
+}
+
+/// Refuses tables that are not those of this program, and changes nothing.
+pub(super) async fn check(connection: &mut PgConnection, server: &Server) -> Result<(), QueueError> {
+    let migrations = migrations();
+    let newest = newest(&migrations);
+    match found(connection).await {
+        Ok(Some(found)) if found == newest => Ok(()),
+        Ok(Some(found)) if found > newest => Err(newer(server, found, &migrations)),
+        Ok(Some(found)) => Err(unprepared(server, format!("they are at version {found} of {newest}"))),
+        Ok(None) => Err(unprepared(server, "it has none of them".to_owned())),
+        Err(error) if fault(&error) == Fault::Statement => Err(unprepared(server, "it has none of them".to_owned())),
+        Err(error) => Err(server.error(error)),
+    }
+}
+
+async fn found(connection: &mut PgConnection) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(connection).await
+}
+
+fn newer(server: &Server, found: i64, migrations: &Migrator) -> QueueError {
+    QueueError::Newer { database: server.name(), found, known: newest(migrations) }
+}
+
+fn unprepared(server: &Server, reason: String) -> QueueError {
+    QueueError::Unprepared { database: server.name(), reason }
+}

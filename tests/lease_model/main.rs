@@ -1,0 +1,49 @@
+//! The lease protocol, with the beginning and the settlement of attempts, in every possible order of events: two bridges,
+//! two service keys, three events, and what can go wrong with them, within a bounded time.
+//!
+//! The rules are the program's own: [`Member`] and [`LeaseTable`]. Around them, this model has a database whose answers may
+//! get lost, bridges that are killed or stopped at any moment for any time, and a PagerDuty that accepts what comes.
+//! Seconds are steps here: an attempt takes one at most.
+//!
+//! The same search finds what goes wrong when a rule is left out, so the rules are needed and the search can fail.
+
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+mod model;
+
+use std::time::Duration;
+
+use model::{Mutation, Protocol};
+use stateright::{Checker, Model};
+
+/// The search is bounded by the model; this bounds a mistake in it.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+fn check(protocol: Protocol) -> impl Checker<Protocol> {
+    protocol.checker().threads(2).timeout(PATIENCE).spawn_dfs().join()
+}
+
+#[test]
+fn every_reachable_state_keeps_the_order_and_has_one_sender_for_each_key() {
+    let checker = check(Protocol::default());
+    assert!(checker.is_done(), "not all states were visited within {PATIENCE:?}");
+    checker.assert_properties();
+}
+
+#[test]
+fn without_the_fence_the_search_finds_an_attempt_of_a_bridge_that_lost_the_key() {
+    let checker = check(Protocol::without(Mutation::NoFence));
+    assert!(checker.discovery(model::ORDER).is_some() || checker.discovery(model::ONE_SENDER).is_some());
+}
+
+#[test]
+fn without_the_wait_after_an_expired_lease_the_search_finds_two_senders() {
+    let checker = check(Protocol::without(Mutation::NoWait));
+    assert!(checker.discovery(model::ONE_SENDER).is_some());
+}
+
+#[test]
+fn without_a_look_at_the_own_clock_the_search_finds_two_senders() {
+    let checker = check(Protocol::without(Mutation::NoClock));
+    assert!(checker.discovery(model::ONE_SENDER).is_some());
+}
