@@ -5,6 +5,7 @@
 //! the bridge does not know of must survive it.
 
 mod alert;
+mod issue;
 
 use std::fmt;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 pub use alert::{Rule, RuleAction, Workflow, WorkflowAction};
+pub use issue::{Fired, Issue, IssueRoute, OpenPeriod, Window};
 
 /// A JSON object as Sentry sent it.
 pub type Object = Map<String, Value>;

@@ -1,7 +1,7 @@
 //! What of a Sentry would page nobody. Pure: an [`Inventory`] goes in, an [`Audit`] comes out.
 
 mod finding;
-pub(super) mod reach;
+pub(crate) mod reach;
 mod saved;
 
 use std::collections::BTreeSet;
