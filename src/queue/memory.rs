@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 
 use super::envelope::with_counts_of;
+use super::sentry::SentryNotes;
 use super::store::{
     Attemptable, Committed, Incident, IncidentChange, IncidentQueue, Known, KnownIncident, Plan, Prune, Resolve, Row,
     Seen, Settling, Store, Tail, WaitingRow, Wanted,
@@ -233,6 +234,10 @@ impl Store for MemoryStore {
 
     async fn peek(&self, wanted: &Wanted) -> Result<Known, QueueError> {
         Ok(self.known(wanted))
+    }
+
+    async fn write_sentry_notes(&mut self, _notes: &SentryNotes) -> Result<(), QueueError> {
+        Ok(())
     }
 
     async fn prune(&mut self, _prune: Prune) -> Result<u64, QueueError> {

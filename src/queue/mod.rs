@@ -11,6 +11,7 @@
 //! - `decide`: all rules about incidents, folding, repetitions and attempts; pure
 //! - `store`: what a storage engine does; `sqlite`: the only place that knows SQL
 //! - [`retention`]: how long delivered events are kept, and what the metrics need after a restart
+//! - [`sentry`]: what the bridge learned from Sentry's API and has to know after a restart
 //! - [`error`]: what went wrong, as sentences for the operator
 
 pub mod admin;
@@ -25,6 +26,7 @@ mod memory;
 pub mod overview;
 mod reader;
 pub mod retention;
+pub mod sentry;
 mod sqlite;
 mod store;
 #[cfg(test)]
@@ -47,7 +49,9 @@ pub use envelope::{
 pub use error::QueueError;
 pub use item::{ItemId, NoItemId, Rejected, RejectedId, RejectedSummary, Summary};
 pub use overview::{Backlog, DeadLetters, Destination, FirstInLine, IncidentState, OutageNotice, Overview};
-pub use reader::{DeliveryReads, KeysInLine, ListReads, LookedAgain, Page, Reader, Reads, StatusReads, Unreadable};
+pub use reader::{
+    DeliveryReads, KeysInLine, ListReads, LookedAgain, Page, Reader, Reads, SentryReads, StatusReads, Unreadable,
+};
 pub use retention::Retention;
 pub use writer::status::Commit;
 

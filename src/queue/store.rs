@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 
 use super::decide::times::Window;
 use super::envelope::{Begun, Envelope, EventId, State, with_counts_of};
+use super::sentry::SentryNotes;
 use super::{OutageNotice, QueueError, Rejected, RejectedId};
 use crate::ingest::DedupKey;
 use crate::metrics::PersistedMetrics;
@@ -35,6 +36,9 @@ pub(super) trait Store: Send + 'static {
 
     /// Stores what the metrics need after a restart.
     fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Stores what was learned from Sentry's API.
+    fn write_sentry_notes(&mut self, notes: &SentryNotes) -> impl Future<Output = Result<(), QueueError>> + Send;
 
     /// Stores what the fallback webhook was told last.
     fn write_outage_notice(&mut self, notice: OutageNotice) -> impl Future<Output = Result<(), QueueError>> + Send;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 
+use crate::queue::sentry::SentryNotes;
 use crate::queue::sqlite::SqliteEdits;
 use crate::queue::{Enqueue, Enqueued, EventId, QueueError, Reader, RejectedId, State};
 
@@ -87,6 +88,13 @@ pub trait Edits: Debug + Send + Sync {
     /// Receives what a rejected webhook became, and deletes the webhook, both or neither. `None` when the
     /// webhook is gone; then nothing is received.
     async fn readmit(&mut self, id: RejectedId, enqueue: Enqueue) -> Result<Option<Enqueued>, QueueError>;
+
+    /// Receives what was found missing, as something that comes late: it is recognised by what rejected webhooks and others
+    /// that came late became, and not by what came within the dedup window of a bridge.
+    async fn admit(&mut self, enqueue: Enqueue) -> Result<Enqueued, QueueError>;
+
+    /// Keeps what was learned from Sentry's API.
+    async fn write_sentry_notes(&mut self, notes: SentryNotes) -> Result<(), QueueError>;
 
     /// Stops using the database.
     async fn close(self: Box<Self>) -> Result<(), QueueError>;

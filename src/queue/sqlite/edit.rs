@@ -10,10 +10,11 @@ use super::database::Database;
 use super::load::{Loaded, load};
 use super::numbers;
 use super::statement_batch::StatementBatch;
-use super::{SqliteReads, schema, write};
+use super::{SqliteReads, schema, sentry, write};
 use crate::queue::admin::Edits;
 use crate::queue::decide::dedup_window::DedupWindow;
 use crate::queue::decide::{self, Batch};
+use crate::queue::sentry::SentryNotes;
 use crate::queue::{Enqueue, Enqueued, EventId, QueueError, RejectedId, State};
 
 type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
@@ -168,20 +169,35 @@ impl Edits for SqliteEdits {
             if deleted.execute(&mut *connection).await?.rows_affected() == 0 {
                 return Ok(None);
             }
-            let batch = Batch { enqueues: vec![&enqueue], is_late: true, ..Batch::default() };
-            let mut statements = StatementBatch::on(connection);
-            let Loaded { known, last } = load(&mut statements, &decide::wanted(&batch)).await?;
-            let decision = decide::decide(&batch, &known, &DedupWindow::default());
-            let committed = write::apply(&mut statements, &decision.plan, last).await?;
-            statements.run().await?;
-            Ok(decision.enqueued.into_iter().next().map(|planned| planned.numbered(&committed.rows)))
+            admit(connection, &enqueue).await
         })
         .await
+    }
+
+    async fn admit(&mut self, enqueue: Enqueue) -> Result<Enqueued, QueueError> {
+        let admitted = self.transact(async |connection| admit(connection, &enqueue).await).await?;
+        // A batch of one has one answer.
+        admitted.ok_or(QueueError::Closed)
+    }
+
+    async fn write_sentry_notes(&mut self, notes: SentryNotes) -> Result<(), QueueError> {
+        self.transact(async |connection| sentry::write(connection, &notes).await).await
     }
 
     async fn close(self: Box<Self>) -> Result<(), QueueError> {
         self.connection.close().await.map_err(|error| self.database.error(error))
     }
+}
+
+/// Receives something that comes late.
+async fn admit(connection: &mut SqliteConnection, enqueue: &Enqueue) -> sqlx::Result<Option<Enqueued>> {
+    let batch = Batch { enqueues: vec![enqueue], is_late: true, ..Batch::default() };
+    let mut statements = StatementBatch::on(connection);
+    let Loaded { known, last } = load(&mut statements, &decide::wanted(&batch)).await?;
+    let decision = decide::decide(&batch, &known, &DedupWindow::default());
+    let committed = write::apply(&mut statements, &decision.plan, last).await?;
+    statements.run().await?;
+    Ok(decision.enqueued.into_iter().next().map(|planned| planned.numbered(&committed.rows)))
 }
 
 /// Keeps what the rate limiter has to know after a restart of events that are about to be deleted.

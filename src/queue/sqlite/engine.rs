@@ -12,8 +12,9 @@ use super::files::{Change, Files, Found};
 use super::load::{Loaded, load};
 use super::recovery::Kept;
 use super::statement_batch::StatementBatch;
-use super::{SqliteReads, maintenance, recovery, schema, write};
+use super::{SqliteReads, maintenance, recovery, schema, sentry, write};
 use crate::metrics::PersistedMetrics;
+use crate::queue::sentry::SentryNotes;
 use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
 use crate::queue::{EventId, OutageNotice, QueueError};
 
@@ -327,6 +328,10 @@ impl Store for Engine {
 
     async fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> Result<(), QueueError> {
         self.transact(async |connection| maintenance::keep_metrics(connection, metrics).await).await
+    }
+
+    async fn write_sentry_notes(&mut self, notes: &SentryNotes) -> Result<(), QueueError> {
+        self.transact(async |connection| sentry::write(connection, notes).await).await
     }
 
     async fn write_outage_notice(&mut self, notice: OutageNotice) -> Result<(), QueueError> {

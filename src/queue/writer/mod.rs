@@ -19,6 +19,7 @@ use crate::metrics::PersistedMetrics;
 
 use super::decide::dedup_window::DedupWindow;
 use super::decide::{self, Batch, Settle};
+use super::sentry::SentryNotes;
 use super::store::{Begin, Committed, NotBegun, Plan, Prune, Store};
 use super::{Arrival, Begun, Enqueue, Enqueued, EventId, OutageNotice, QueueError, Rejected, RejectedId};
 use status::{Commit, WriterStatus};
@@ -63,6 +64,7 @@ pub(super) enum Operation {
 pub(super) enum Maintenance {
     Prune(Prune, Reply<u64>),
     PersistMetrics(PersistedMetrics, Reply<()>),
+    SentryNotes(SentryNotes, Reply<()>),
     OutageNotice(OutageNotice, Reply<()>),
     /// Returns at most so many empty pages to the file system, and tells how many are left.
     Shrink(u32, Reply<u64>),
@@ -179,6 +181,9 @@ impl<S: Store> Writer<S> {
             }
             Maintenance::PersistMetrics(metrics, reply) => {
                 let _ = reply.send(self.store.persist_metrics(&metrics).await);
+            }
+            Maintenance::SentryNotes(notes, reply) => {
+                let _ = reply.send(self.store.write_sentry_notes(&notes).await);
             }
             Maintenance::OutageNotice(notice, reply) => {
                 let _ = reply.send(self.store.write_outage_notice(notice).await);

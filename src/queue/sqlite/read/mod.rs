@@ -1,6 +1,7 @@
 //! Reads what is committed, by connections that cannot write.
 //!
 //! - `delivery`, `list`, `status`: what the deliveries, pages and commands, and the monitor read
+//! - `sentry`: what catch-up and the polling of issues read
 //! - `salvage`: reading around damage
 //! - `row`: a row's columns as types
 
@@ -8,6 +9,7 @@ pub(super) mod delivery;
 pub(super) mod list;
 mod row;
 mod salvage;
+pub(super) mod sentry;
 pub(super) mod status;
 
 use std::future::Future;
