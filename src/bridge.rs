@@ -1,5 +1,7 @@
 //! The running application: [`Bridge::build`] puts the parts together, [`Bridge::run_until_stopped`] runs them.
 
+mod sentry;
+
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -20,6 +22,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinError};
 use tokio::time::{sleep, timeout};
 
+use self::sentry::SentryTasks;
 use crate::config::{Config, FallbackUrl};
 use crate::delivery::{Limits, Worker};
 use crate::descriptors;
@@ -92,6 +95,7 @@ pub struct Bridge {
     alarms: AlarmTask,
     fallback: Option<FallbackTask>,
     history: Retention,
+    sentry: SentryTasks,
     drain: Duration,
     grace: Duration,
 }
@@ -112,6 +116,7 @@ impl Bridge {
         let commits = count_commits(&queue, &metrics);
         let untrusted = restore(&queue, &metrics).await;
         let worker = worker(&config, &queue, &client, &metrics, untrusted).await;
+        let sentry = SentryTasks::new(&config, &queue, &metrics)?;
         let (view, fallback_view) = watch::channel(FallbackView::default());
         let monitor = Monitor::new(
             Utc::now(),
@@ -122,7 +127,8 @@ impl Bridge {
             &config.incident_key_prefix,
         )
         .with_commits(commits)
-        .with_fallback(webhook.is_some().then_some(fallback_view));
+        .with_fallback(webhook.is_some().then_some(fallback_view))
+        .with_catch_up(sentry.catch_up_status.clone());
         let alarms = AlarmTask::new(monitor.clone(), queue.clone(), client, paging(&config));
         // One bridge leads: the one that has the queue to itself.
         let leads = || true;
@@ -133,7 +139,7 @@ impl Bridge {
         let (drain, grace) = (config.shutdown_drain, config.shutdown_grace);
         let shared = Data::new(app_state(config, &queue, metrics, monitor));
         let server = serve(listener, shared.clone(), grace).map_err(StartupError::Server)?;
-        Ok(Self { address, server, worker, queue, shared, alarms, fallback, history, drain, grace })
+        Ok(Self { address, server, worker, queue, shared, alarms, fallback, history, sentry, drain, grace })
     }
 
     /// The same with other intervals of the alarms and of the fallback webhook.
@@ -162,7 +168,7 @@ impl Bridge {
     ///
     /// When the web server fails, or a background task ends, by itself or by a panic.
     pub async fn run_until_stopped(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { address, server, worker, queue, shared, alarms, fallback, history, drain, grace } = self;
+        let Self { address, server, worker, queue, shared, alarms, fallback, history, sentry, drain, grace } = self;
         let server_handle = server.handle();
         let (stop_worker, worker_stops) = oneshot::channel();
         let mut worker = rt::spawn(worker.run(async move { worker_stops.await.unwrap_or_default() }));
@@ -179,6 +185,7 @@ impl Bridge {
             tasks.spawn("saving metrics", async move { saved.keep_metrics_persisted(&metrics, SAVE_INTERVAL).await }),
             tasks.spawn("the alarms", alarms.run()),
         ];
+        until_shutdown.extend(sentry.spawn(&mut tasks));
         until_shutdown.extend(fallback.map(|fallback| tasks.spawn("the fallback webhook", fallback.run())));
         info!("listening on http://{address}");
 

@@ -10,7 +10,9 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::{AdminToken, ApiToken, ClientSecret, DatabaseUrl, FallbackUrl, LogFormat, ResolveScope, WebhookToken};
+use super::{
+    AdminToken, ApiToken, CatchUpMode, ClientSecret, DatabaseUrl, FallbackUrl, LogFormat, ResolveScope, WebhookToken,
+};
 use crate::alert::{Level, Opening};
 use crate::pagerduty::ServiceKey;
 use crate::redaction::Redaction;
@@ -91,6 +93,7 @@ one_part! {
     DatabaseUrl: |value| Path::as_os_str(value.sqlite_path()).as_bytes();
     Level: |value| value.name();
     ResolveScope: |value| format!("{value:?}");
+    CatchUpMode: |value| value.name();
     LogFormat: |value| format!("{value:?}");
 }
 

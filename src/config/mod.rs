@@ -42,7 +42,7 @@ pub use fingerprint::Fingerprint;
 pub use secrets::{AdminToken, ClientSecret, SecretError, WebhookToken};
 pub use sentry::{ApiToken, SentrySettingError};
 pub use source::Source;
-pub use values::{ResolveScope, ValueError};
+pub use values::{CatchUpMode, ResolveScope, ValueError};
 
 use declare::declare;
 
@@ -127,6 +127,9 @@ declare! {
 
     /// `on` allows plain `http` to Sentry's API beyond loopback addresses; the token then travels unencrypted.
     default plain BRIDGE_SENTRY_ALLOW_HTTP sentry_allow_http: bool = values::switch, or "off";
+
+    /// What is done about alerts that fired in Sentry and never came: `page`, `report` or `off`. Needs Sentry's API.
+    default plain BRIDGE_CATCH_UP catch_up: CatchUpMode = values::catch_up, or "page";
 
     /// `off`: nobody is paged for troubles of the bridge itself.
     default plain BRIDGE_ALARMS alarms: bool = values::switch, or "on";

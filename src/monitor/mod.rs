@@ -30,8 +30,9 @@ use tokio::time::sleep;
 pub(crate) use checks::is_held_up;
 pub use checks::{Cause, Health, Limits, Trouble, check};
 pub use gauges::{gauges, gauges_without_database};
-pub use snapshot::{CommitTimes, Snapshot};
+pub use snapshot::{CommitTimes, SentrySide, Snapshot};
 
+use crate::catch_up::CatchUpStatus;
 use crate::delivery::DeliveryView;
 use crate::ingest::{Dedup, FollowUp};
 use crate::logging::throttle;
@@ -65,6 +66,7 @@ pub struct Monitor {
     metrics: Metrics,
     limits: Limits,
     alarm_keys: Vec<IncidentKey>,
+    catch_up: Option<watch::Receiver<CatchUpStatus>>,
     fallback: Option<watch::Receiver<FallbackView>>,
 }
 
@@ -81,7 +83,8 @@ impl Monitor {
     ) -> Self {
         let alarm_keys = Cause::VARIANTS.iter().map(|cause| cause.incident_key(prefix)).collect();
         let (started, commits) = (Instant::now(), Arc::default());
-        Self { started_at, started, commits, queue, delivery, metrics, limits, alarm_keys, fallback: None }
+        let (catch_up, fallback) = (None, None);
+        Self { started_at, started, commits, queue, delivery, metrics, limits, alarm_keys, catch_up, fallback }
     }
 
     /// The same, which knows by the monotonic clock when events were committed. Without that, how long events have been
@@ -89,6 +92,12 @@ impl Monitor {
     #[must_use]
     pub fn with_commits(self, commits: Arc<CommitTimes>) -> Self {
         Self { commits, ..self }
+    }
+
+    /// The same, which shows what catch-up does.
+    #[must_use]
+    pub fn with_catch_up(self, catch_up: Option<watch::Receiver<CatchUpStatus>>) -> Self {
+        Self { catch_up, ..self }
     }
 
     /// The same, which shows this of the fallback webhook.
@@ -122,6 +131,7 @@ impl Monitor {
             storage,
             delivery: self.delivery.borrow().clone(),
             metrics: self.metrics.snapshot(now),
+            sentry: SentrySide { catch_up: self.catch_up.as_ref().map(|status| status.borrow().clone()) },
             fallback: self.fallback.as_ref().map(|view| view.borrow().clone()),
         };
         let (started_at, uptime, read_at) = (self.started_at, self.started.elapsed(), Instant::now());

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::catch_up::CatchUpStatus;
 use crate::delivery::DeliveryView;
 use crate::metrics::MetricsSnapshot;
 use crate::pagerduty::ServiceKey;
@@ -42,8 +43,17 @@ pub struct Snapshot {
     pub delivery: DeliveryView,
     /// The metrics.
     pub metrics: MetricsSnapshot,
+    /// What is known of Sentry's side.
+    pub sentry: SentrySide,
     /// What the fallback webhook was told; `None` when there is none.
     pub fallback: Option<FallbackView>,
+}
+
+/// What is known of Sentry's side: whether alerts can come from there.
+#[derive(Clone, Debug, Default)]
+pub struct SentrySide {
+    /// Catch-up; `None` where it is off, or Sentry's API is not asked.
+    pub catch_up: Option<CatchUpStatus>,
 }
 
 /// What the status page, `/api` and `/metrics` show of the fallback webhook.

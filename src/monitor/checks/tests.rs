@@ -3,6 +3,7 @@
 use super::*;
 use crate::delivery::DeliveryView;
 use crate::metrics::MetricsSnapshot;
+use crate::monitor::snapshot::SentrySide;
 use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, QueueError};
 
 const LIMITS: Limits = Limits {
@@ -34,6 +35,7 @@ fn healthy() -> Snapshot {
         storage: Ok(()),
         delivery: DeliveryView { keys: vec![lane()], ..DeliveryView::default() },
         metrics: MetricsSnapshot { last_webhook_at: Some(at(59)), ..MetricsSnapshot::default() },
+        sentry: SentrySide::default(),
         fallback: None,
     }
 }

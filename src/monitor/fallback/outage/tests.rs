@@ -4,6 +4,7 @@ use super::*;
 use crate::delivery::{DeliveryView, KeyView};
 use crate::metrics::MetricsSnapshot;
 use crate::monitor::checks::check;
+use crate::monitor::snapshot::SentrySide;
 use crate::pagerduty::ServiceKey;
 use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, QueueError};
 
@@ -53,6 +54,7 @@ fn waiting(since: i64, reason: Option<&str>) -> Snapshot {
         storage: Ok(()),
         delivery: DeliveryView { keys: vec![lane], ..DeliveryView::default() },
         metrics: MetricsSnapshot::default(),
+        sentry: SentrySide::default(),
         fallback: None,
     }
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::delivery::view::{DeliveryView, KeyView};
 use crate::metrics::{Bucket, MetricsSnapshot};
-use crate::monitor::{Cause, Health, Snapshot, Trouble};
+use crate::monitor::{Cause, Health, SentrySide, Snapshot, Trouble};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 use crate::queue::{Backlog, Destination, EventId, Overview, Record, RejectedId, RejectedSummary, State, Summary};
 use crate::web::ui::layout::{About, Frame};
@@ -41,6 +41,7 @@ pub(super) fn snapshot() -> Snapshot {
         storage: Ok(()),
         delivery: DeliveryView::default(),
         metrics: MetricsSnapshot::default(),
+        sentry: SentrySide::default(),
         fallback: None,
     }
 }
