@@ -1,10 +1,12 @@
-//! `audit` and `connect` as people run them: the real binary against the strict twin of Sentry's API, over real sockets.
+//! What asks Sentry's API, as people run it (`audit`, `connect`, `catch-up`, a bridge that runs): the real binary against the strict twin of Sentry's API, over real sockets.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 
 mod audit;
 mod calls;
+mod catch_up;
 mod connect;
+mod issue_status;
 mod proof;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests of the bridge use all of it")]
