@@ -23,10 +23,11 @@ use tokio::task::{AbortHandle, JoinError};
 use tokio::time::{sleep, timeout};
 
 use self::sentry::SentryTasks;
+use crate::canary::{CanaryTask, Pace};
 use crate::config::{Config, FallbackUrl};
 use crate::delivery::{Limits, Worker};
 use crate::descriptors;
-use crate::ingest::Ingest;
+use crate::ingest::{CanaryMark, Ingest};
 use crate::logging::{self, throttle};
 use crate::metrics::Metrics;
 use crate::monitor::fallback::{FallbackTask, Webhook};
@@ -36,6 +37,8 @@ use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
 use crate::queue::retention::KEEP_ROWS;
 use crate::queue::{Commit, Queue, QueueError, Retention};
+use crate::sentry_api::Client as SentryClient;
+use crate::sentry_api::audit::{AuditHandle, AuditTask, Expected, Schedule};
 use crate::supervision::{TaskEnded, Tasks};
 use crate::tls::TlsError;
 use crate::web::auth::admin::AdminAuth;
@@ -93,6 +96,8 @@ pub struct Bridge {
     queue: Queue,
     shared: Data<AppState>,
     alarms: AlarmTask,
+    canary: Option<CanaryTask<IsLeader>>,
+    audit: Option<AuditTask<SentryClient>>,
     fallback: Option<FallbackTask>,
     history: Retention,
     sentry: SentryTasks,
@@ -116,6 +121,9 @@ impl Bridge {
         let commits = count_commits(&queue, &metrics);
         let untrusted = restore(&queue, &metrics).await;
         let worker = worker(&config, &queue, &client, &metrics, untrusted).await;
+        let audit = audit(&config)?;
+        let canary = canary(&config, &queue, &metrics)?;
+        let handle = audit.as_ref().map(|(_, handle)| handle.clone());
         let sentry = SentryTasks::new(&config, &queue, &metrics)?;
         let (view, fallback_view) = watch::channel(FallbackView::default());
         let monitor = Monitor::new(
@@ -127,8 +135,9 @@ impl Bridge {
             &config.incident_key_prefix,
         )
         .with_commits(commits)
-        .with_fallback(webhook.is_some().then_some(fallback_view))
-        .with_catch_up(sentry.catch_up_status.clone());
+        .with_sentry(canary.is_some(), handle)
+        .with_catch_up(sentry.catch_up_status.clone())
+        .with_fallback(webhook.is_some().then_some(fallback_view));
         let alarms = AlarmTask::new(monitor.clone(), queue.clone(), client, paging(&config));
         // One bridge leads: the one that has the queue to itself.
         let leads = || true;
@@ -139,7 +148,22 @@ impl Bridge {
         let (drain, grace) = (config.shutdown_drain, config.shutdown_grace);
         let shared = Data::new(app_state(config, &queue, metrics, monitor));
         let server = serve(listener, shared.clone(), grace).map_err(StartupError::Server)?;
-        Ok(Self { address, server, worker, queue, shared, alarms, fallback, history, sentry, drain, grace })
+        let audit = audit.map(|(task, _)| task);
+        Ok(Self {
+            address,
+            server,
+            worker,
+            queue,
+            shared,
+            alarms,
+            canary,
+            audit,
+            fallback,
+            history,
+            sentry,
+            drain,
+            grace,
+        })
     }
 
     /// The same with other intervals of the alarms and of the fallback webhook.
@@ -147,6 +171,14 @@ impl Bridge {
     pub fn with_intervals(self, intervals: Intervals) -> Self {
         let fallback = self.fallback.map(|fallback| fallback.with_intervals(intervals));
         Self { alarms: self.alarms.with_intervals(intervals), fallback, ..self }
+    }
+
+    /// The same with canaries at another pace, and audits at another schedule.
+    #[must_use]
+    pub fn with_pace(self, pace: Pace, schedule: Schedule) -> Self {
+        let canary = self.canary.map(|canary| canary.with_pace(pace));
+        let audit = self.audit.map(|audit| audit.with_schedule(schedule));
+        Self { canary, audit, ..self }
     }
 
     /// The address on which the webhook is served.
@@ -168,7 +200,21 @@ impl Bridge {
     ///
     /// When the web server fails, or a background task ends, by itself or by a panic.
     pub async fn run_until_stopped(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { address, server, worker, queue, shared, alarms, fallback, history, sentry, drain, grace } = self;
+        let Self {
+            address,
+            server,
+            worker,
+            queue,
+            shared,
+            alarms,
+            canary,
+            audit,
+            fallback,
+            history,
+            sentry: asking,
+            drain,
+            grace,
+        } = self;
         let server_handle = server.handle();
         let (stop_worker, worker_stops) = oneshot::channel();
         let mut worker = rt::spawn(worker.run(async move { worker_stops.await.unwrap_or_default() }));
@@ -180,12 +226,16 @@ impl Bridge {
         tasks.spawn("the queue's writer", async move { writer.writer_ended().await });
         tasks.spawn("the log's writer", logging::writer_ended());
         tasks.spawn("the summary of repeated log lines", throttle::keep_reporting());
+        let sentry = [
+            canary.map(|canary| tasks.spawn("the canary", canary.run())),
+            audit.map(|audit| tasks.spawn("the audit", audit.run())),
+        ];
         let mut until_shutdown = vec![
             tasks.spawn("retention", async move { pruned.keep_pruned(history, PRUNE_INTERVAL, Utc::now).await }),
             tasks.spawn("saving metrics", async move { saved.keep_metrics_persisted(&metrics, SAVE_INTERVAL).await }),
             tasks.spawn("the alarms", alarms.run()),
         ];
-        until_shutdown.extend(sentry.spawn(&mut tasks));
+        until_shutdown.extend(asking.spawn(&mut tasks));
         until_shutdown.extend(fallback.map(|fallback| tasks.spawn("the fallback webhook", fallback.run())));
         info!("listening on http://{address}");
 
@@ -199,7 +249,7 @@ impl Bridge {
         }
 
         shared.stop();
-        until_shutdown.iter().for_each(AbortHandle::abort);
+        until_shutdown.iter().chain(sentry.iter().flatten()).for_each(AbortHandle::abort);
         info!("stopping: /readyz is 503, webhooks are served for another {drain:?}");
         sleep(drain).await;
         // The worker and the requests in flight end at the same time, so that the grace period is spent once.
@@ -219,6 +269,27 @@ impl Bridge {
         info!("stopped");
         Ok(())
     }
+}
+
+/// Whether this bridge does what one of several bridges on a queue has to do.
+type IsLeader = Box<dyn Fn() -> bool>;
+
+/// The canary, where one is set.
+fn canary(config: &Config, queue: &Queue, metrics: &Metrics) -> Result<Option<CanaryTask<IsLeader>>, TlsError> {
+    let Some(dsn) = config.canary_dsn.clone() else { return Ok(None) };
+    let mark = CanaryMark::new(&config.pagerduty_service_key);
+    let (pace, ca_file) = (Pace::new(config.canary_every), config.sentry_ca_file.as_deref());
+    let is_leader: IsLeader = Box::new(|| true);
+    CanaryTask::new(dsn, ca_file, mark, queue.clone(), metrics.clone(), pace, is_leader).map(Some)
+}
+
+/// The daily audit and what it finds, where Sentry's API is set.
+fn audit(config: &Config) -> Result<Option<(AuditTask<SentryClient>, AuditHandle)>, TlsError> {
+    let set = (&config.sentry_url, &config.sentry_org, &config.sentry_api_token);
+    let (Some(url), Some(organization), Some(token)) = set else { return Ok(None) };
+    let client = SentryClient::new(url, organization, token.clone(), config.sentry_ca_file.as_deref())?;
+    let handle = AuditHandle::default();
+    Ok(Some((AuditTask::new(client, Expected::of(config), handle.clone()), handle)))
 }
 
 /// Counts every commit of `queue` in `metrics`, and returns the times of the commits.

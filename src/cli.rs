@@ -311,6 +311,7 @@ impl Since {
 
 /// Arguments of `connect`.
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct ConnectArgs {
     /// Where Sentry reaches the bridge, such as `https://bridge.example.com`
     #[arg(long, value_name = "URL")]
@@ -324,6 +325,9 @@ pub struct ConnectArgs {
     /// Let this alert call the bridge too, in place of one of the bridge's own
     #[arg(long = "rule", value_name = "NAME")]
     pub rules: Vec<String>,
+    /// Also make the alert of the canary, of the project of `BRIDGE_CANARY_DSN`; with --undo: take back that alert alone
+    #[arg(long)]
+    pub canary: bool,
     /// A new file for the integration's Client Secret, readable for its owner alone [default: print it once]
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,

@@ -49,6 +49,7 @@
 //! - [`metrics`]: what happened, counted. Every module may hold a handle.
 //! - [`monitor`]: whether the bridge is healthy, from a snapshot of queue, deliveries and metrics. It raises the bridge's own
 //!   alarms.
+//! - [`canary`]: an event that the bridge sends through Sentry from time to time, to see that its webhook comes back.
 //! - [`supervision`]: background tasks. When one ends, the process ends.
 //! - [`logging`]: log lines, limited where a cause repeats. A log that nobody reads holds up nothing.
 //!
@@ -58,7 +59,7 @@
 //! - [`config`]: the `BRIDGE_*` settings. Each is declared once and parsed into a type that cannot hold a wrong value.
 //! - [`queue::admin`]: retry and discard, for commands, the page and `/api`. [`queue::json`] is how all three show events and
 //!   rejected webhooks.
-//! - [`sentry_api`]: Sentry's own API, for `connect`, `audit`, [`catch_up`] (alerts whose webhooks never came) and
+//! - [`sentry_api`]: Sentry's own API, for `connect`, the audit, [`catch_up`] (alerts whose webhooks never came) and
 //!   [`issue_status`] (resolves that never came). The way of an alert does not depend on it.
 //! - [`bridge`]: the running application. [`descriptors`] raises the limit of open files for it.
 //! - `http_client`: one HTTP request to another service, within a time limit and without redirects. [`tls`]: which certificate
@@ -74,6 +75,7 @@
 pub mod alert;
 pub mod bridge;
 pub mod build_info;
+pub mod canary;
 pub mod catch_up;
 pub mod cli;
 pub mod commands;

@@ -84,6 +84,8 @@ fn what_is_not_set_has_the_default_of_the_contract() {
     assert!(config.alarms);
     assert!(config.sentry_url.is_none() && config.sentry_org.is_none() && config.sentry_api_token.is_none());
     assert!(!config.sentry_allow_http && config.sentry_ca_file.is_none());
+    assert!(config.canary_dsn.is_none());
+    assert_eq!(config.canary_every, Duration::from_mins(10));
     assert_eq!(config.silence_alarm, None);
     assert_eq!(config.waiting_alarm, Duration::from_mins(15));
     assert_eq!(config.alarm_key().expose(), KEY);
@@ -117,6 +119,8 @@ fn every_setting_is_heeded() {
         ("BRIDGE_SENTRY_API_TOKEN", "SECRET-of-the-api-of-sentry"),
         ("BRIDGE_SENTRY_CA_FILE", "/etc/sentry-ca.pem"),
         ("BRIDGE_SENTRY_ALLOW_HTTP", "on"),
+        ("BRIDGE_CANARY_DSN", "https://SECRETofthecanary@sentry.example/7"),
+        ("BRIDGE_CANARY_EVERY", "6m"),
         ("BRIDGE_ALARMS", "off"),
         ("BRIDGE_SILENCE_ALARM", "12h"),
         ("BRIDGE_WAITING_ALARM", "1m"),
@@ -156,6 +160,11 @@ fn every_setting_is_heeded() {
     assert_eq!(config.sentry_api_token.as_ref().map(ApiToken::expose), Some("SECRET-of-the-api-of-sentry"));
     assert_eq!(config.sentry_ca_file.as_deref(), Some(Path::new("/etc/sentry-ca.pem")));
     assert!(config.sentry_allow_http);
+    assert_eq!(
+        config.canary_dsn.as_ref().map(ToString::to_string).as_deref(),
+        Some("project 7 at https://sentry.example")
+    );
+    assert_eq!(config.canary_every, Duration::from_mins(6));
     assert!(!config.alarms);
     assert_eq!(config.silence_alarm, Some(Duration::from_hours(12)));
     assert_eq!(config.waiting_alarm, Duration::from_mins(1));

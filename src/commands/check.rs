@@ -26,6 +26,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         let mut report = Report { all_ok: true };
         report.print("settings", Ok(format!("read; {} in use", count_keys(&config))))?;
         report.print("alarms", Ok(alarms(&config)))?;
+        report.print("canary", Ok(canary(&config)))?;
         let files = descriptors::raise_limit();
         if files < descriptors::FEW {
             Report::line("low", "open files", &descriptors::too_few(files))?;
@@ -85,13 +86,25 @@ fn alarms(config: &Config) -> String {
         Some(silence) => format!("no webhook for {}", format_duration(silence)),
         None => "not for silence (BRIDGE_SILENCE_ALARM)".to_owned(),
     };
+    let canary = if config.canary_dsn.is_some() { ", a canary that does not come back" } else { "" };
     let signatures = if config.sentry_client_secret.is_empty() { "" } else { ", wrong signatures" };
     let waiting = format_duration(config.waiting_alarm);
     let service_key = config.alarm_key();
     format!(
-        "paged on the key {service_key}: {silence}, an event that waits for {waiting}, dead letters{signatures}, a \
+        "paged on the key {service_key}: {silence}, an event that waits for {waiting}, dead letters{signatures}{canary}, a \
          database that cannot be written"
     )
+}
+
+/// Where the canary is sent, if anywhere.
+fn canary(config: &Config) -> String {
+    match &config.canary_dsn {
+        Some(dsn) => format!(
+            "sent to {dsn} every {}; `connect --canary` makes the alert in Sentry that lets it come back",
+            format_duration(config.canary_every)
+        ),
+        None => "off, because BRIDGE_CANARY_DSN is not set: nothing tries the way through Sentry".to_owned(),
+    }
 }
 
 async fn check_queue(config: &Config) -> Result<String, String> {

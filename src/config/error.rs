@@ -5,7 +5,9 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::{DatabaseUrlError, FallbackUrlError, PagerDutyUrlError, SecretError, SentrySettingError, ValueError};
+use super::{
+    DatabaseUrlError, DsnError, FallbackUrlError, PagerDutyUrlError, SecretError, SentrySettingError, ValueError,
+};
 use crate::pagerduty::keys::ServiceKeyError;
 use crate::routing::RouteError;
 
@@ -139,6 +141,9 @@ pub enum Fault {
     /// The database's address.
     #[error(transparent)]
     DatabaseUrl(#[from] DatabaseUrlError),
+    /// The DSN of the canary.
+    #[error(transparent)]
+    Dsn(#[from] DsnError),
     /// A setting of Sentry's API.
     #[error(transparent)]
     Sentry(#[from] SentrySettingError),

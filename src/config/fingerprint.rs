@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::{
-    AdminToken, ApiToken, CatchUpMode, ClientSecret, DatabaseUrl, FallbackUrl, LogFormat, ResolveScope, WebhookToken,
+    AdminToken, ApiToken, CatchUpMode, ClientSecret, DatabaseUrl, Dsn, FallbackUrl, LogFormat, ResolveScope,
+    WebhookToken,
 };
 use crate::alert::{Level, Opening};
 use crate::pagerduty::ServiceKey;
@@ -89,6 +90,7 @@ one_part! {
     Url: |value| value.as_str();
     ServiceKey: |value| value.expose();
     ApiToken: |value| value.digest();
+    Dsn: |value| value.digest();
     FallbackUrl: |value| value.digest();
     DatabaseUrl: |value| Path::as_os_str(value.sqlite_path()).as_bytes();
     Level: |value| value.name();
@@ -188,6 +190,7 @@ mod tests {
             "on",
             "off",
             "/etc/other",
+            "https://0123abcd@sentry.example.com/1",
         ];
         for setting in SETTINGS {
             let marks = values.map(|value| try_mark(&[(setting.name, value)]).ok());

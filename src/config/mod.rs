@@ -7,12 +7,13 @@
 //!
 //! - `source`: environment, `.env` and the files that `BRIDGE_X_FILE` name, as one text per setting
 //! - `declare`: the macro of the list: sorts the texts into fields with `envy` and parses each of them
-//! - `values`, `address`, `secrets`, `sentry`: the parsers
+//! - `values`, `address`, `secrets`, `sentry`, `dsn`: the parsers
 //! - `error`: what can be wrong, as sentences for the operator
 //! - `fingerprint`: a short digest of the whole configuration
 
 mod address;
 mod declare;
+mod dsn;
 mod error;
 mod fingerprint;
 mod secrets;
@@ -37,6 +38,7 @@ use crate::routing::{Route, Routes};
 pub use crate::logging::LogFormat;
 pub use address::{DatabaseUrl, DatabaseUrlError, FallbackUrl, FallbackUrlError, PagerDutyUrlError};
 pub use declare::{Setting, help};
+pub use dsn::{Dsn, DsnError};
 pub use error::{ConfigError, Fault, Problem};
 pub use fingerprint::Fingerprint;
 pub use secrets::{AdminToken, ClientSecret, SecretError, WebhookToken};
@@ -130,6 +132,12 @@ declare! {
 
     /// What is done about alerts that fired in Sentry and never came: `page`, `report` or `off`. Needs Sentry's API.
     default plain BRIDGE_CATCH_UP catch_up: CatchUpMode = values::catch_up, or "page";
+
+    /// DSN of a project in Sentry: a marked event is sent to it, and its webhook has to come back; unset: no canary.
+    optional secret BRIDGE_CANARY_DSN canary_dsn: Option<Dsn> = Dsn::parse;
+
+    /// How often the canary is sent, 1m or more; alert rules of older Sentrys fire for it every 6m at most.
+    default plain BRIDGE_CANARY_EVERY canary_every: Duration = |text| values::duration(text, MINUTE..=DAY), or "10m";
 
     /// `off`: nobody is paged for troubles of the bridge itself.
     default plain BRIDGE_ALARMS alarms: bool = values::switch, or "on";

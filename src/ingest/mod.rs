@@ -2,6 +2,7 @@
 //!
 //! The webhook, `explain` and the retry of a rejected webhook all call [`Ingest::decide`].
 
+pub mod canary;
 pub mod dedup;
 
 use chrono::{DateTime, Utc};
@@ -17,6 +18,7 @@ use crate::routing::Routes;
 use crate::sentry::{NoAlert, NotAnAlert};
 
 pub use crate::sentry::{Generation, Rejection, Webhook};
+pub use canary::{CanaryId, CanaryMark};
 pub use dedup::{Dedup, DedupKey};
 
 /// What a decision depends on besides the webhook.
@@ -24,6 +26,7 @@ pub use dedup::{Dedup, DedupKey};
 pub struct Ingest {
     routes: Routes,
     policy: Policy,
+    canary: CanaryMark,
 }
 
 /// What the operator wants done with alerts.
@@ -160,6 +163,9 @@ pub enum Ignored {
     /// Sentry received an alert of the incident after it had sent this resolve.
     #[error("Sentry received an alert after it had sent this resolve, so the incident is open again and stays open")]
     Outdated,
+    /// It is about a canary, which came back: about this event of it where the webhook names one.
+    #[error("it is the canary that the bridge sent through Sentry, which pages nobody")]
+    Canary(Option<CanaryId>),
     /// There is no incident that the bridge could do this to.
     #[error("{}", nothing_open(*.0))]
     NothingOpen(EventType),
@@ -190,13 +196,20 @@ impl Ingest {
     /// An ingest with these routes and this policy.
     #[must_use]
     pub fn new(routes: Routes, policy: Policy) -> Self {
-        Self { routes, policy }
+        let canary = CanaryMark::new(routes.default_key());
+        Self { routes, policy, canary }
     }
 
     /// Every service key that an alert may go to.
     #[must_use]
     pub fn keys(&self) -> Vec<&ServiceKey> {
         self.routes.keys()
+    }
+
+    /// What knows the canary's webhooks.
+    #[must_use]
+    pub fn canary(&self) -> &CanaryMark {
+        &self.canary
     }
 
     /// Decides what to do with a webhook. The same webhook always gets the same decision.
@@ -246,6 +259,9 @@ impl Ingest {
     }
 
     fn decide_on(&self, alert: Alert, origin: &Origin<'_>) -> Decision {
+        if let Some(canary) = self.canary.recognize(&alert) {
+            return Decision::Ignored(Ignored::Canary(canary));
+        }
         let opening = match alert.action {
             Action::Trigger(opening) | Action::Reopen(opening) => opening,
             Action::Acknowledge if !self.policy.acknowledge => return Decision::Ignored(Ignored::AcknowledgeOff),

@@ -12,6 +12,7 @@ use strum::VariantArray;
 use super::checks::{Cause, Limits, Trouble};
 use super::hysteresis::{Hysteresis, Phase};
 use super::snapshot::Snapshot;
+use crate::canary::Progress;
 use crate::pagerduty::Description;
 use crate::pagerduty::event::{Detail, Details, EventAction, HAPPENED_AT, Note, Trigger};
 use crate::queue::IncidentState;
@@ -47,6 +48,11 @@ impl Finding {
             // Wrong signatures are not counted over a restart; only an authenticated webhook is a proof.
             Cause::Signatures => snapshot.metrics.since_webhook.is_some(),
             Cause::Storage => snapshot.queue.is_ok() && snapshot.backlog.is_ok(),
+            Cause::Canary => match &snapshot.sentry.canary {
+                Some(Ok(status)) => status.progress != Progress::Unknown,
+                Some(Err(_)) => false,
+                None => true,
+            },
             Cause::Silence | Cause::Untrusted | Cause::Delivery => true,
         };
         match trouble {
@@ -183,6 +189,7 @@ impl Alarms {
         match cause {
             Cause::Silence => self.limits.silence.unwrap_or(MINUTE).min(MINUTE),
             Cause::Waiting => self.limits.waiting.min(MINUTE),
+            Cause::Canary => self.limits.canary.pending,
             Cause::Delivery => MINUTE,
             Cause::Storage => Duration::from_secs(10),
             Cause::Untrusted | Cause::Signatures | Cause::DeadLetters => Duration::ZERO,
@@ -197,9 +204,9 @@ impl Alarm {
     }
 
     fn resolve_after(&self, cause: Cause, first: Duration, now: Duration) -> Duration {
-        // A webhook ends the silence, and the next silence has to last for the whole setting again. For causes that page
-        // nobody, only the log would be late.
-        if cause == Cause::Silence || !cause.is_paged() {
+        // A webhook ends the silence, and the next silence has to last for the whole setting again; so it is with the canary.
+        // For causes that page nobody, only the log would be late.
+        if matches!(cause, Cause::Silence | Cause::Canary) || !cause.is_paged() {
             return Duration::ZERO;
         }
         self.course.resolve_after(first, now)

@@ -30,6 +30,7 @@ pub fn gauges(snapshot: &Snapshot, troubles: &[Trouble]) -> Vec<Gauge> {
     ];
     gauges.extend(of_database(snapshot.queue.is_ok(), snapshot.storage.is_ok()));
     gauges.extend(of_metrics(&snapshot.metrics));
+    gauges.extend(of_sentry(snapshot));
     gauges.extend(of_queue(snapshot));
     gauges.push(Gauge::of(
         "bridge_queue_unreadable_events",
@@ -86,6 +87,35 @@ fn of_metrics(metrics: &MetricsSnapshot) -> Vec<Gauge> {
             Some(f64::from(metrics.wrong_signatures)),
         ),
     ]
+}
+
+fn of_sentry(snapshot: &Snapshot) -> Vec<Gauge> {
+    let canary = snapshot.sentry.canary.as_ref().and_then(|canary| canary.as_ref().ok());
+    let mut gauges = vec![Gauge::of(
+        "bridge_canary_last_return_timestamp_seconds",
+        "When the webhook of the last canary came, in this run or an earlier one, in seconds since 1970.",
+        canary.and_then(|canary| canary.last).map(|last| seconds(last.returned_at)),
+    )];
+    let Some(audit) = &snapshot.sentry.audit else { return gauges };
+    gauges.push(Gauge::of(
+        "bridge_audit_failed",
+        "1 while the last audit of Sentry's alerts failed; the other bridge_audit gauges are those of the last one done.",
+        Some(number(audit.failure.is_some())),
+    ));
+    if let Some(report) = &audit.last {
+        gauges.push(Gauge::of(
+            "bridge_audit_last_run_timestamp_seconds",
+            "When the last audit of Sentry's alerts was done, in this run, in seconds since 1970.",
+            Some(seconds(report.at)),
+        ));
+        gauges.push(Gauge::by(
+            "bridge_audit_findings",
+            "What the last audit of Sentry's alerts found, by kind.",
+            "kind",
+            report.by_kind().map(|(kind, findings)| (kind.name(), count(findings as u64))),
+        ));
+    }
+    gauges
 }
 
 fn of_queue(snapshot: &Snapshot) -> Vec<Gauge> {
@@ -177,8 +207,8 @@ mod tests {
 
     use super::*;
     use crate::delivery::DeliveryView;
+    use crate::monitor::SentrySide;
     use crate::monitor::checks::Health;
-    use crate::monitor::snapshot::SentrySide;
     use crate::pagerduty::ServiceKey;
     use crate::queue::{Backlog, EventId, Overview, QueueError};
 

@@ -32,6 +32,7 @@ pub use checks::{Cause, Health, Limits, Trouble, check};
 pub use gauges::{gauges, gauges_without_database};
 pub use snapshot::{CommitTimes, SentrySide, Snapshot};
 
+use crate::canary::{CanaryLimits, CanaryStatus};
 use crate::catch_up::CatchUpStatus;
 use crate::delivery::DeliveryView;
 use crate::ingest::{Dedup, FollowUp};
@@ -42,6 +43,7 @@ use crate::pagerduty::event::EventAction;
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{Destination, Event, IncidentKey, ServiceKey, render};
 use crate::queue::{Enqueue, Enqueued, Envelope, Queue, QueueError};
+use crate::sentry_api::audit::AuditHandle;
 use alarms::{AlarmAction, Alarms, Finding, IncidentStatus, may_accept};
 use checks::UNVERIFIED;
 use snapshot::{Clock, FallbackView};
@@ -67,6 +69,8 @@ pub struct Monitor {
     limits: Limits,
     alarm_keys: Vec<IncidentKey>,
     catch_up: Option<watch::Receiver<CatchUpStatus>>,
+    sends_canaries: bool,
+    audit: Option<AuditHandle>,
     fallback: Option<watch::Receiver<FallbackView>>,
 }
 
@@ -83,8 +87,26 @@ impl Monitor {
     ) -> Self {
         let alarm_keys = Cause::VARIANTS.iter().map(|cause| cause.incident_key(prefix)).collect();
         let (started, commits) = (Instant::now(), Arc::default());
-        let (catch_up, fallback) = (None, None);
-        Self { started_at, started, commits, queue, delivery, metrics, limits, alarm_keys, catch_up, fallback }
+        Self {
+            started_at,
+            started,
+            commits,
+            queue,
+            delivery,
+            metrics,
+            limits,
+            alarm_keys,
+            sends_canaries: false,
+            audit: None,
+            catch_up: None,
+            fallback: None,
+        }
+    }
+
+    /// The same, which looks at Sentry's side as well: at the canaries, where those are sent, and at the audits.
+    #[must_use]
+    pub fn with_sentry(self, sends_canaries: bool, audit: Option<AuditHandle>) -> Self {
+        Self { sends_canaries, audit, ..self }
     }
 
     /// The same, which knows by the monotonic clock when events were committed. Without that, how long events have been
@@ -131,11 +153,24 @@ impl Monitor {
             storage,
             delivery: self.delivery.borrow().clone(),
             metrics: self.metrics.snapshot(now),
-            sentry: SentrySide { catch_up: self.catch_up.as_ref().map(|status| status.borrow().clone()) },
+            sentry: self.sentry_side(now).await,
             fallback: self.fallback.as_ref().map(|view| view.borrow().clone()),
         };
         let (started_at, uptime, read_at) = (self.started_at, self.started.elapsed(), Instant::now());
         snapshot.correct_times(&Clock { started_at, uptime, now, read_at }, &self.commits)
+    }
+}
+
+impl Monitor {
+    async fn sentry_side(&self, now: DateTime<Utc>) -> SentrySide {
+        let canary = if self.sends_canaries {
+            let records = self.queue.reader().canaries().await;
+            Some(records.map(|records| CanaryStatus::of(&records, self.limits.canary, self.started_at, now)))
+        } else {
+            None
+        };
+        let catch_up = self.catch_up.as_ref().map(|status| status.borrow().clone());
+        SentrySide { canary, audit: self.audit.as_ref().map(AuditHandle::status), catch_up }
     }
 }
 
@@ -158,6 +193,8 @@ pub struct Intervals {
     pub resolve_after: Duration,
     /// For how long wrong signatures have to come, none of them right, before an alarm is raised.
     pub unverified: Duration,
+    /// How long a canary may take, and what comes after that.
+    pub canary: CanaryLimits,
     /// For how long PagerDuty has to take no events before the fallback webhook is told.
     pub outage_after: Duration,
     /// The pause before the fallback webhook is tried again; it doubles with each attempt.
@@ -170,6 +207,7 @@ impl Default for Intervals {
             check: Duration::from_secs(2),
             resolve_after: Duration::from_secs(15),
             unverified: UNVERIFIED,
+            canary: CanaryLimits::USUAL,
             outage_after: Duration::from_mins(1),
             fallback_pause: Duration::from_secs(2),
         }
@@ -222,7 +260,7 @@ impl AlarmTask {
     /// The same with other pauses. Must be called before [`AlarmTask::run`]: alarms start over.
     #[must_use]
     pub fn with_intervals(mut self, intervals: Intervals) -> Self {
-        self.monitor.limits.unverified = intervals.unverified;
+        (self.monitor.limits.unverified, self.monitor.limits.canary) = (intervals.unverified, intervals.canary);
         let alarms = Alarms::new(self.monitor.limits, intervals.resolve_after);
         Self { intervals, alarms, ..self }
     }

@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::canary::CanaryStatus;
 use crate::catch_up::CatchUpStatus;
 use crate::delivery::DeliveryView;
 use crate::metrics::MetricsSnapshot;
 use crate::pagerduty::ServiceKey;
 use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, QueueError};
+use crate::sentry_api::audit::AuditStatus;
 
 /// A smaller difference is the drift of a clock, or the time between two readings, and no step.
 const STEP: TimeDelta = TimeDelta::seconds(2);
@@ -52,6 +54,10 @@ pub struct Snapshot {
 /// What is known of Sentry's side: whether alerts can come from there.
 #[derive(Clone, Debug, Default)]
 pub struct SentrySide {
+    /// The canary; `None` where none is sent, the error when the queue cannot be read.
+    pub canary: Option<Result<CanaryStatus, QueueError>>,
+    /// The audit; `None` where Sentry's API is not asked.
+    pub audit: Option<AuditStatus>,
     /// Catch-up; `None` where it is off, or Sentry's API is not asked.
     pub catch_up: Option<CatchUpStatus>,
 }

@@ -10,7 +10,7 @@ use super::store::{
     Attemptable, Committed, Incident, IncidentChange, IncidentQueue, Known, KnownIncident, Plan, Prune, Resolve, Row,
     Seen, Settling, Store, Tail, WaitingRow, Wanted,
 };
-use super::{Envelope, EventId, OutageNotice, QueueError, RejectedId, State};
+use super::{CanaryChange, Envelope, EventId, OutageNotice, QueueError, RejectedId, State};
 use crate::ingest::DedupKey;
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{EventType, IncidentKey};
@@ -248,6 +248,10 @@ impl Store for MemoryStore {
 
     async fn persist_metrics(&mut self, _metrics: &PersistedMetrics) -> Result<(), QueueError> {
         Ok(())
+    }
+
+    async fn write_canary(&mut self, _change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
+        Ok(None)
     }
 
     async fn write_outage_notice(&mut self, _notice: OutageNotice) -> Result<(), QueueError> {

@@ -6,6 +6,7 @@
 //! - [`envelope`]: events on their way through the queue, as types
 //! - [`item`]: events and rejected webhooks, as people list them; [`json`]: as JSON
 //! - [`overview`]: the queue at a glance, and what needs attention
+//! - [`canary`]: when canaries were sent and came back
 //! - [`arrivals`]: announces to the deliveries what was committed; bounded
 //! - `writer`: one task that commits together what has piled up (one fsync for many)
 //! - `decide`: all rules about incidents, folding, repetitions and attempts; pure
@@ -16,6 +17,7 @@
 
 pub mod admin;
 pub mod arrivals;
+pub mod canary;
 mod decide;
 pub mod envelope;
 pub mod error;
@@ -43,6 +45,7 @@ use tokio::time::timeout;
 
 pub use admin::Editor;
 pub use arrivals::Arrivals;
+pub use canary::{CanaryChange, CanaryRecord};
 pub use envelope::{
     Accepted, Arrival, Begun, Content, Disposition, Enqueue, Enqueued, Envelope, EventId, Record, State, WaitingEvent,
 };

@@ -12,8 +12,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::sentry::{CatchUpRun, IssueNote, OpenIncident};
 use super::sqlite::SqliteReads;
 use super::{
-    Backlog, EventId, IncidentState, OutageNotice, Overview, QueueError, Record, Rejected, RejectedId, RejectedSummary,
-    State, Summary, WaitingEvent,
+    Backlog, CanaryRecord, EventId, IncidentState, OutageNotice, Overview, QueueError, Record, Rejected, RejectedId,
+    RejectedSummary, State, Summary, WaitingEvent,
 };
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{IncidentKey, ServiceKey};
@@ -181,6 +181,9 @@ pub trait StatusReads {
 
     /// How many delivered events are kept.
     async fn delivered(&self) -> Result<u64, QueueError>;
+
+    /// The canary that was the last to come back, and all that were sent after it, the oldest first; at most 256.
+    async fn canaries(&self) -> Result<Vec<CanaryRecord>, QueueError>;
 
     /// What the metrics had before a restart, as far back as `since`.
     async fn persisted_metrics(&self, since: DateTime<Utc>) -> Result<PersistedMetrics, QueueError>;

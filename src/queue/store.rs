@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use super::decide::times::Window;
 use super::envelope::{Begun, Envelope, EventId, State, with_counts_of};
 use super::sentry::SentryNotes;
-use super::{OutageNotice, QueueError, Rejected, RejectedId};
+use super::{CanaryChange, OutageNotice, QueueError, Rejected, RejectedId};
 use crate::ingest::DedupKey;
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
@@ -39,6 +39,13 @@ pub(super) trait Store: Send + 'static {
 
     /// Stores what was learned from Sentry's API.
     fn write_sentry_notes(&mut self, notes: &SentryNotes) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Stores what happened to a canary, and returns when it was sent if that is news: not for one that came back before,
+    /// and not for one that is not stored. Of many canaries the oldest are deleted.
+    fn write_canary(
+        &mut self,
+        change: &CanaryChange,
+    ) -> impl Future<Output = Result<Option<DateTime<Utc>>, QueueError>> + Send;
 
     /// Stores what the fallback webhook was told last.
     fn write_outage_notice(&mut self, notice: OutageNotice) -> impl Future<Output = Result<(), QueueError>> + Send;

@@ -313,7 +313,7 @@ fn an_event_that_sentry_does_not_show_costs_details_and_no_page() {
         issues = side.fire(2);
         side.twin.world(|world| {
             world.inject("/events/", 2, FaultKind::Html);
-            world.events.retain(|event| event["groupID"] != issues[1].to_string().as_str());
+            world.event_rows.retain(|event| event["groupID"] != issues[1].to_string().as_str());
         });
     });
     pagerduty.wait_for_accepted(2);

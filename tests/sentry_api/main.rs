@@ -4,10 +4,17 @@
 
 mod audit;
 mod calls;
+mod canary;
+mod canary_alert;
 mod catch_up;
 mod connect;
+mod daily_audit;
+mod inside;
 mod issue_status;
 mod proof;
+#[path = "../bridge/api/spec.rs"]
+#[allow(dead_code, reason = "the tests of the API use all of it")]
+mod spec;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests of the bridge use all of it")]
 mod support;

@@ -38,7 +38,7 @@ impl World {
     pub fn add_issue(&mut self, project: &str, title: &str, at: i64) -> u64 {
         let id = 4_000 + self.take_id();
         let project_id = self.project(project).expect("a project of this name").id;
-        self.issues.push(json!({
+        self.issue_rows.push(json!({
             "id": id.to_string(), "shareId": null, "shortId": format!("{}-{id}", project.to_uppercase()), "title": title,
             "culprit": "checkout", "permalink": format!("http://twin.test/organizations/{ORGANIZATION}/issues/{id}/"),
             "logger": null, "level": "error", "status": "unresolved", "statusDetails": {}, "isPublic": false,
@@ -64,7 +64,7 @@ impl World {
         let (title, project) = (row["title"].clone(), row["project"]["id"].clone());
         // 9.1.2 puts the number of a row of its database into `id`.
         let own = if self.generation == Generation::Plugin { number.to_string() } else { id.clone() };
-        self.events.push(json!({
+        self.event_rows.push(json!({
             "id": own, "eventID": id, "groupID": issue.to_string(), "projectID": project, "title": title,
             "message": title, "platform": "python", "culprit": "checkout", "dateCreated": iso(at), "dateReceived": iso(at),
             "release": null, "dist": null, "user": null, "context": {}, "contexts": {}, "packages": {}, "errors": [],
@@ -78,7 +78,7 @@ impl World {
     /// The issue with this number.
     pub fn issue(&mut self, id: u64) -> Option<&mut Value> {
         let id = id.to_string();
-        self.issues.iter_mut().find(|issue| issue["id"] == id.as_str())
+        self.issue_rows.iter_mut().find(|issue| issue["id"] == id.as_str())
     }
 
     /// An alert fires for an issue, with a new event.
@@ -110,8 +110,8 @@ impl World {
     /// Deletes an issue with its events.
     pub fn delete_issue(&mut self, issue: u64) {
         let id = issue.to_string();
-        self.issues.retain(|one| one["id"] != id.as_str());
-        self.events.retain(|one| one["groupID"] != id.as_str());
+        self.issue_rows.retain(|one| one["id"] != id.as_str());
+        self.event_rows.retain(|one| one["groupID"] != id.as_str());
     }
 }
 
@@ -137,7 +137,7 @@ pub(crate) fn history(world: &World, request: &Request, alert: &str) -> Result<R
         return Err(Reply::detail(400, "start must be before end"));
     }
     let mut rows: Vec<(usize, i64, Value)> = Vec::new();
-    for issue in &world.issues {
+    for issue in &world.issue_rows {
         let of_issue = |firing: &&Firing| issue["id"] == firing.issue.to_string().as_str();
         let fired: Vec<_> = world
             .firings
@@ -189,7 +189,7 @@ pub(crate) fn of_project(world: &World, request: &Request, project: &str) -> Res
             && seen.is_some_and(|seen| seen.timestamp() >= since)
             && (!only_unresolved || issue["status"] == "unresolved")
     };
-    let rows: Vec<Value> = world.issues.iter().filter(is_found).map(listed).collect();
+    let rows: Vec<Value> = world.issue_rows.iter().filter(is_found).map(listed).collect();
     Reply::page(world, request, &rows)
 }
 
@@ -200,7 +200,7 @@ pub(crate) fn issue(world: &World, request: &Request, id: &str, rest: &[&str]) -
     // A merged issue is answered as the one that it was merged into.
     let number = world.merged.iter().find(|(child, _)| *child == number).map_or(number, |(_, parent)| *parent);
     let id = number.to_string();
-    let Some(issue) = world.issues.iter().find(|issue| issue["id"] == id.as_str()) else {
+    let Some(issue) = world.issue_rows.iter().find(|issue| issue["id"] == id.as_str()) else {
         return Err(Reply::missing());
     };
     match rest {
@@ -213,7 +213,7 @@ pub(crate) fn issue(world: &World, request: &Request, id: &str, rest: &[&str]) -
             Ok(Reply::json(200, issue.clone()))
         }
         ["events", "latest"] => {
-            let latest = world.events.iter().rfind(|event| event["groupID"] == id.as_str());
+            let latest = world.event_rows.iter().rfind(|event| event["groupID"] == id.as_str());
             latest.map(|event| Reply::json(200, event.clone())).ok_or_else(Reply::missing)
         }
         _ => Err(Reply::missing()),
@@ -224,7 +224,7 @@ pub(crate) fn issue(world: &World, request: &Request, id: &str, rest: &[&str]) -
 pub(crate) fn event(world: &World, request: &Request, project: u64, id: &str) -> Result<Reply, Reply> {
     request.needs(&PROJECT_READ)?;
     let project = project.to_string();
-    let mut events = world.events.iter();
+    let mut events = world.event_rows.iter();
     let found = events.find(|event| event["eventID"] == id && event["projectID"] == project.as_str());
     found.map(|event| Reply::json(200, event.clone())).ok_or_else(Reply::missing)
 }

@@ -1,10 +1,11 @@
 //! What a twin holds: tokens, projects, alerts, integrations, calls and faults.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::TOKEN;
+use crate::deliver::Delivery;
 use crate::issues::Firing;
 
 /// Which Sentry it is.
@@ -44,6 +45,16 @@ pub struct Project {
     pub rules: Vec<Value>,
     /// Whether it has issues of the last days.
     pub has_new_issues: bool,
+    /// Whether it takes events by its DSN.
+    pub key_enabled: bool,
+}
+
+impl Project {
+    /// The public key of its DSN.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{:032x}", self.id * 0x00c0_ffee)
+    }
 }
 
 /// A call that came.
@@ -119,6 +130,16 @@ pub struct World {
     pub tests_rule_actions: bool,
     /// Whether integrations may subscribe to single events, as since July 2026.
     pub single_events: bool,
+    /// Whether rules have filters, as since 20.12: then a tag is asked for by a filter and not by a condition.
+    pub rule_filters: bool,
+    /// How long a minute of an alert's frequency lasts.
+    pub minute: Duration,
+    /// Whether webhooks of events are kept in `held` and not sent.
+    pub holds_webhooks: bool,
+    /// Webhooks that were not sent.
+    pub held: Vec<Delivery>,
+    /// The ids of all events that were taken.
+    pub events: Vec<String>,
     /// Who may call.
     pub tokens: Vec<Token>,
     /// The projects.
@@ -132,9 +153,9 @@ pub struct World {
     /// Rules that became workflows: rule, workflow.
     pub migrated: Vec<(String, String)>,
     /// The issues, as the API shows them.
-    pub issues: Vec<Value>,
+    pub issue_rows: Vec<Value>,
     /// Their events, as the API shows them, oldest first.
-    pub events: Vec<Value>,
+    pub event_rows: Vec<Value>,
     /// What fired for them.
     pub firings: Vec<Firing>,
     /// Issues that were merged into others: child, parent.
@@ -151,6 +172,10 @@ pub struct World {
     pub calls: Vec<Call>,
     /// How many calls were under way at once, at most.
     pub most_at_once: usize,
+    /// Issues by project and fingerprint.
+    pub(crate) issues: Vec<((u64, String), u64)>,
+    /// When alerts fired last, by alert and issue.
+    pub(crate) fired: Vec<((String, u64), Instant)>,
     pub(crate) under_way: usize,
     next_id: u64,
 }
@@ -191,14 +216,21 @@ impl World {
             deletes_apps: generation == Generation::Workflows,
             tests_rule_actions: true,
             single_events: generation == Generation::Workflows,
+            rule_filters: generation == Generation::Apps,
+            minute: Duration::from_mins(1),
+            holds_webhooks: false,
+            held: Vec::new(),
+            events: Vec::new(),
+            issues: Vec::new(),
+            fired: Vec::new(),
             tokens: Vec::new(),
             projects: Vec::new(),
             workflows: Vec::new(),
             detectors: Vec::new(),
             apps: Vec::new(),
             migrated: Vec::new(),
-            issues: Vec::new(),
-            events: Vec::new(),
+            issue_rows: Vec::new(),
+            event_rows: Vec::new(),
             firings: Vec::new(),
             merged: Vec::new(),
             keeps_history: generation != Generation::Plugin,
@@ -236,6 +268,7 @@ impl World {
             urls: Vec::new(),
             rules: Vec::new(),
             has_new_issues: false,
+            key_enabled: true,
         });
         if self.generation == Generation::Workflows {
             for kind in ["error", "issue_stream"] {

@@ -5,11 +5,12 @@
 //! - `files`: the locks that keep a second bridge out, and whether the open files are still those at their paths;
 //!   `recovery`: what is kept of files that were taken away
 //! - `read`: connections that cannot write
-//! - `edit`: changes from outside; `maintenance`: what is done for the queue itself;
+//! - `edit`: changes from outside; `maintenance`: what is done for the queue itself; `canary`: what happens to canaries;
 //!   `sentry`: what was learned from Sentry's API
 //! - `database`: the file, and what its errors mean; `schema`: its tables
 //! - `plans`: tests that indexes find what pages, alarms and batches ask for
 
+mod canary;
 mod database;
 mod edit;
 mod engine;

@@ -21,7 +21,7 @@ use super::decide::dedup_window::DedupWindow;
 use super::decide::{self, Batch, Settle};
 use super::sentry::SentryNotes;
 use super::store::{Begin, Committed, NotBegun, Plan, Prune, Store};
-use super::{Arrival, Begun, Enqueue, Enqueued, EventId, OutageNotice, QueueError, Rejected, RejectedId};
+use super::{Arrival, Begun, CanaryChange, Enqueue, Enqueued, EventId, OutageNotice, QueueError, Rejected, RejectedId};
 use status::{Commit, WriterStatus};
 
 /// How many operations may wait for the writer before senders have to.
@@ -65,6 +65,8 @@ pub(super) enum Maintenance {
     Prune(Prune, Reply<u64>),
     PersistMetrics(PersistedMetrics, Reply<()>),
     SentryNotes(SentryNotes, Reply<()>),
+    /// Stores what happened to a canary, and returns when it was sent if that is news.
+    Canary(CanaryChange, Reply<Option<DateTime<Utc>>>),
     OutageNotice(OutageNotice, Reply<()>),
     /// Returns at most so many empty pages to the file system, and tells how many are left.
     Shrink(u32, Reply<u64>),
@@ -184,6 +186,9 @@ impl<S: Store> Writer<S> {
             }
             Maintenance::SentryNotes(notes, reply) => {
                 let _ = reply.send(self.store.write_sentry_notes(&notes).await);
+            }
+            Maintenance::Canary(change, reply) => {
+                let _ = reply.send(self.store.write_canary(&change).await);
             }
             Maintenance::OutageNotice(notice, reply) => {
                 let _ = reply.send(self.store.write_outage_notice(notice).await);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::catch_up::{CatchUpStatus, Reported};
+use super::sentry::{Audit, Canary, CatchUp};
 use crate::delivery::KeyView;
 use crate::metrics::Bucket;
 use crate::monitor::snapshot::FallbackView;
@@ -32,8 +32,10 @@ pub(super) struct Status {
     /// `None` when no fallback webhook is set.
     fallback: Option<Fallback>,
     destinations: Vec<DestinationView>,
+    canary: Option<Canary>,
+    audit: Option<Audit>,
     /// `None` where it is off.
-    catch_up: Option<CatchUpView>,
+    catch_up: Option<CatchUp>,
 }
 
 #[derive(Debug, Serialize)]
@@ -103,53 +105,9 @@ impl Status {
             untrusted: snapshot.delivery.untrusted.clone(),
             fallback: snapshot.fallback.as_ref().map(Fallback::of),
             destinations: destinations(overview, &snapshot.delivery.keys),
-            catch_up: snapshot.sentry.catch_up.as_ref().map(CatchUpView::of),
-        }
-    }
-}
-
-/// What was done about alerts that Sentry fired and that never came.
-#[derive(Debug, Serialize)]
-struct CatchUpView {
-    mode: &'static str,
-    /// `None` before the first run of this process that asked Sentry.
-    is_exact: Option<bool>,
-    last_run_at: Option<String>,
-    complete_until: Option<String>,
-    found: u64,
-    enqueued: u64,
-    reported: u64,
-    summarized: u64,
-    failed_at: Option<String>,
-    failure: Option<String>,
-    /// Those that paged nobody, newest first.
-    missing: Vec<MissingView>,
-}
-
-#[derive(Debug, Serialize)]
-struct MissingView {
-    title: String,
-    link: Option<String>,
-    fired_at: String,
-}
-
-impl CatchUpView {
-    fn of(status: &CatchUpStatus) -> Self {
-        let run = status.last.unwrap_or_default();
-        let missing =
-            |one: &Reported| MissingView { title: one.title.clone(), link: one.link.clone(), fired_at: time(one.at) };
-        Self {
-            mode: status.mode.name(),
-            is_exact: status.is_exact,
-            last_run_at: status.last.map(|run| time(run.ran_at)),
-            complete_until: status.last.map(|run| time(run.until)),
-            found: run.found,
-            enqueued: run.enqueued,
-            reported: run.reported,
-            summarized: run.summarized,
-            failed_at: status.failure.as_ref().map(|(at, _)| time(*at)),
-            failure: status.failure.as_ref().map(|(_, why)| why.clone()),
-            missing: status.reported.iter().map(missing).collect(),
+            canary: Canary::of(&snapshot.sentry),
+            audit: Audit::of(&snapshot.sentry),
+            catch_up: snapshot.sentry.catch_up.as_ref().map(CatchUp::of),
         }
     }
 }

@@ -8,6 +8,7 @@ use maud::{Markup, html};
 use super::charts;
 use super::layout::{self, Frame, Kind, health};
 use super::lists::{self, Listing};
+use super::sentry;
 use super::text::{age, ago, count, counted, harmless, time, until};
 use crate::catch_up::CatchUpStatus;
 use crate::delivery::view::KeyView;
@@ -97,6 +98,7 @@ pub(super) fn page(frame: &Frame, status: &Status) -> Markup {
         @if let Some(lists) = &status.lists {
             (lists::recent_section(status.snapshot.at, &lists.recent))
         }
+        (sentry::section(status.snapshot.at, &status.snapshot.sentry))
     };
     layout::page(frame, health(status.health).0, Kind::Live, &main)
 }
@@ -180,6 +182,7 @@ fn vitals(snapshot: &Snapshot) -> Markup {
                 dt { "Last delivery" }
                 dd { @match metrics.last_delivered_at { Some(at) => (ago(now, at)), None => "never" } }
             }
+            (sentry::vital(snapshot))
             @if let Some(status) = &snapshot.sentry.catch_up { (catch_up(now, status)) }
             @if let Ok(queue) = &snapshot.queue {
                 div {

@@ -1,10 +1,11 @@
 //! When the fallback webhook is told of an outage, and how often it is tried.
 
 use super::*;
+use crate::canary::CanaryLimits;
 use crate::delivery::{DeliveryView, KeyView};
 use crate::metrics::MetricsSnapshot;
+use crate::monitor::SentrySide;
 use crate::monitor::checks::check;
-use crate::monitor::snapshot::SentrySide;
 use crate::pagerduty::ServiceKey;
 use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, QueueError};
 
@@ -12,12 +13,18 @@ const INTERVALS: Intervals = Intervals {
     check: Duration::from_secs(2),
     resolve_after: Duration::from_secs(15),
     unverified: Duration::from_mins(5),
+    canary: CanaryLimits::USUAL,
     outage_after: Duration::from_mins(1),
     fallback_pause: Duration::from_secs(2),
 };
 
-const LIMITS: Limits =
-    Limits { silence: None, waiting: Duration::from_mins(15), signatures: 5, unverified: Duration::from_mins(5) };
+const LIMITS: Limits = Limits {
+    silence: None,
+    waiting: Duration::from_mins(15),
+    signatures: 5,
+    unverified: Duration::from_mins(5),
+    canary: CanaryLimits::USUAL,
+};
 
 fn at(minutes: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + chrono::TimeDelta::minutes(30_000_000 + minutes)

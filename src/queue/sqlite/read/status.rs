@@ -12,7 +12,9 @@ use crate::metrics::{Bucket, PersistedMetrics};
 use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::reader::StatusReads;
 use crate::queue::sqlite::load::incident;
-use crate::queue::{Backlog, DeadLetters, Destination, IncidentState, OutageNotice, Overview, QueueError, State};
+use crate::queue::{
+    Backlog, CanaryRecord, DeadLetters, Destination, IncidentState, OutageNotice, Overview, QueueError, State,
+};
 
 /// A delivery is remembered a while after it was made, and marked as such in the commit of its disposition: so much may lie
 /// between the two, or the disk is in more trouble than what is remembered.
@@ -120,6 +122,10 @@ impl StatusReads for SqliteReads {
     async fn delivered(&self) -> Result<u64, QueueError> {
         let query = sqlx::query("SELECT 0 AS id, SUM(events) AS events FROM tallies WHERE state = 'delivered'");
         Ok(self.work(query, |columns| columns.optional_number("events")).await?.pop().flatten().unwrap_or_default())
+    }
+
+    async fn canaries(&self) -> Result<Vec<CanaryRecord>, QueueError> {
+        self.canaries_since_last_return().await
     }
 
     async fn persisted_metrics(&self, since: DateTime<Utc>) -> Result<PersistedMetrics, QueueError> {
