@@ -246,7 +246,7 @@ fn beyond_a_hundred_the_rest_is_one_summarizing_incident() {
 #[test]
 fn routes_and_levels_hold_for_what_is_caught_up() {
     let (side, pagerduty) = (side(Generation::Workflows), PagerDuty::start());
-    let route = format!("rule,Page somebody,{}", OTHER_KEY);
+    let route = format!("rule,Page somebody,{OTHER_KEY}");
     let settings = [("BRIDGE_PAGERDUTY_ROUTES", route.as_str()), ("BRIDGE_MIN_LEVEL", "error")];
     let mut bridge = side.bridge(&pagerduty, &settings);
     let mut issues = Vec::new();
