@@ -57,7 +57,7 @@ async fn a_server_that_stops_refuses_alerts_and_one_that_is_back_takes_them() {
     goes_on(&queue, "2").await;
     assert!(queue.is_well());
     // The readers' connections are new as well.
-    assert_eq!(queue.reader().get(first).await.unwrap().unwrap().id, first);
+    assert_eq!(queue.reader().get(first).await.unwrap().unwrap().summary.id, first);
     assert_eq!(queue.reader().overview().await.unwrap().waiting, 2);
 }
 

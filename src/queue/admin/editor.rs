@@ -6,6 +6,7 @@ use crate::config::{DatabaseConfig, DatabaseUrl};
 use crate::queue::decide::dedup_window::DedupWindow;
 use crate::queue::decide::{self, Batch, Edit};
 use crate::queue::postgres::PostgresEdits;
+use crate::queue::sentry::SentryNotes;
 use crate::queue::sqlite::SqliteEdits;
 use crate::queue::store::{Edits, Plan};
 use crate::queue::{Enqueue, Enqueued, EventId, QueueError, Reader, RejectedId, State};
@@ -120,8 +121,35 @@ impl Editor {
     ///
     /// When it could not be committed.
     pub async fn readmit(&mut self, id: RejectedId, enqueue: Enqueue) -> Result<Option<Enqueued>, QueueError> {
-        let edit = Some(Edit::DiscardRejected(id));
-        let batch = Batch { edit, enqueues: vec![&enqueue], is_late: true, ..Batch::default() };
+        self.enqueue_late(Some(Edit::DiscardRejected(id)), &enqueue).await
+    }
+
+    /// Enqueues what was found missing, as something that comes late: it is recognised by what rejected webhooks and others
+    /// that came late became, and not by what came within the dedup window of a bridge.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed.
+    pub async fn admit(&mut self, enqueue: Enqueue) -> Result<Enqueued, QueueError> {
+        // A batch of one has one answer.
+        self.enqueue_late(None, &enqueue).await?.ok_or(QueueError::Closed)
+    }
+
+    /// Stores what was learned from Sentry's API.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed.
+    pub async fn write_sentry_notes(&mut self, notes: SentryNotes) -> Result<(), QueueError> {
+        self.edits.write_sentry_notes(&notes).await
+    }
+
+    async fn enqueue_late(
+        &mut self,
+        edit: Option<Edit<'_>>,
+        enqueue: &Enqueue,
+    ) -> Result<Option<Enqueued>, QueueError> {
+        let batch = Batch { edit, enqueues: vec![enqueue], is_late: true, ..Batch::default() };
         let known = self.edits.load(&decide::wanted(&batch)).await?;
         let decision = decide::decide(&batch, &known, &DedupWindow::default());
         let committed = self.edits.apply(&decision.plan).await?;

@@ -107,15 +107,13 @@ async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader) -> (usize,
         let enqueues: Vec<_> = (0..rng.random_range(0..6)).map(|_| any_enqueue(&mut rng, second)).collect();
         let waiting = memory.ids(State::Waiting);
         let some = |rng: &mut StdRng| waiting.iter().copied().filter(|_| rng.random_bool(0.3)).collect::<Vec<_>>();
-        let settle =
-            |id| Settle { id, disposition: any_disposition(&mut rng, second), at: at(second), fence: None };
+        let settle = |id| Settle { id, disposition: any_disposition(&mut rng, second), at: at(second), fence: None };
         let ids = some(&mut StdRng::seed_from_u64(seed + batch));
         let settles: Vec<_> = ids.into_iter().map(settle).collect();
         let begins =
             some(&mut rng).into_iter().map(|id| Begin { id, at: at(second), past: some(&mut rng), fence: None });
         let begins: Vec<_> = begins.collect();
-        let unrecorded: Vec<_> =
-            waiting.iter().filter(|_| rng.random_bool(0.05)).map(|id| (*id, at(second))).collect();
+        let unrecorded: Vec<_> = waiting.iter().filter(|_| rng.random_bool(0.05)).map(|id| (*id, at(second))).collect();
         let (webhook, changed) = (Rejected { received_at: at(second), ..Rejected::default() }, some(&mut rng));
         let everything: Vec<_> = memory.events.keys().copied().filter(|_| rng.random_bool(0.2)).collect();
         let changed = if rng.random_bool(0.5) { changed } else { everything };
@@ -130,7 +128,7 @@ async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader) -> (usize,
                 enqueues: enqueues.iter().collect(),
                 is_late: rng.random_bool(0.1),
                 unfolded: rng.random_bool(0.1),
-                    is_shared: S::IS_SHARED,
+                is_shared: S::IS_SHARED,
                 settles: settles.iter().collect(),
                 begins: begins.iter().collect(),
                 ..Batch::default()

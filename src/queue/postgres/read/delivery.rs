@@ -8,7 +8,7 @@ use super::row::{ColumnError, Columns};
 use super::{PostgresReads, with_keys};
 use crate::pagerduty::ServiceKey;
 use crate::queue::reader::DeliveryReads;
-use crate::queue::{EventId, WaitingKeys, Recheck, Page, QueueError, Unreadable, WaitingEvent};
+use crate::queue::{EventId, Page, QueueError, Recheck, Unreadable, WaitingEvent, WaitingKeys};
 
 const KEYS_WAITING: &str = with_keys!("SELECT service_key FROM keys WHERE service_key IS NOT NULL");
 

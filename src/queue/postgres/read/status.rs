@@ -116,7 +116,12 @@ impl StatusReads for PostgresReads {
 
     async fn delivered(&self) -> Result<u64, QueueError> {
         let query = sqlx::query("SELECT SUM(events)::bigint AS events FROM tallies WHERE state = 'delivered'");
-        Ok(self.delivery_query(query, |columns| columns.optional_number("events")).await?.pop().flatten().unwrap_or_default())
+        Ok(self
+            .delivery_query(query, |columns| columns.optional_number("events"))
+            .await?
+            .pop()
+            .flatten()
+            .unwrap_or_default())
     }
 
     async fn canaries(&self) -> Result<Vec<CanaryRecord>, QueueError> {
