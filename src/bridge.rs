@@ -1,5 +1,7 @@
 //! The running application: [`Bridge::build`] puts the parts together, [`Bridge::run_until_stopped`] runs them.
 
+mod sentry;
+
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -22,6 +24,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinError};
 use tokio::time::{sleep, timeout};
 
+use self::sentry::SentryTasks;
 use crate::canary::{CanaryTask, Pace};
 use crate::config::{Config, FallbackUrl, SecretFiles};
 use crate::delivery::{Limits, Worker};
@@ -127,6 +130,7 @@ pub struct Bridge {
     audit: Option<AuditTask<SentryClient>>,
     fallback: Option<FallbackTask>,
     history: Retention,
+    sentry: SentryTasks,
     drain: Duration,
     grace: Duration,
 }
@@ -152,6 +156,7 @@ impl Bridge {
         let audit = audit(&config)?;
         let canary = canary(&config, &queue, &metrics)?;
         let handle = audit.as_ref().map(|(_, handle)| handle.clone());
+        let sentry = SentryTasks::new(&config, &queue, &metrics)?;
         let (view, fallback_view) = watch::channel(FallbackView::default());
         let monitor = Monitor::new(
             Utc::now(),
@@ -163,6 +168,7 @@ impl Bridge {
         )
         .with_commits(commits)
         .with_sentry(canary.is_some(), handle)
+        .with_catch_up(sentry.catch_up_status.clone())
         .with_fallback(webhook.is_some().then_some(fallback_view));
         let alarms = AlarmTask::new(monitor.clone(), queue.clone(), client, paging(&config));
         // One bridge leads: the one that has the queue to itself.
@@ -195,6 +201,7 @@ impl Bridge {
             audit,
             fallback,
             history,
+            sentry,
             drain,
             grace,
         })
@@ -253,6 +260,7 @@ impl Bridge {
             audit,
             fallback,
             history,
+            sentry: asking,
             drain,
             grace,
         } = self;
@@ -277,6 +285,7 @@ impl Bridge {
             tasks.spawn("the alarms", alarms.run()),
             tasks.spawn("the reading of secrets", reload.run()),
         ];
+        until_shutdown.extend(asking.spawn(&mut tasks));
         until_shutdown.extend(fallback.map(|fallback| tasks.spawn("the fallback webhook", fallback.run())));
         info!("listening on http://{address}");
         if let Some(address) = admin_address {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use url::Url;
@@ -50,6 +51,8 @@ pub enum Command {
     Connect(ConnectArgs),
     /// Find projects and alerts of Sentry that would page nobody
     Audit(AuditArgs),
+    /// Ask Sentry which alerts fired and never reached the bridge, and enqueue them
+    CatchUp(CatchUpArgs),
     /// Ask the local bridge whether it is ready; for container health checks
     Healthcheck,
     /// Print a completion script for a shell
@@ -288,6 +291,50 @@ pub struct AuditArgs {
     /// Print a JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `catch-up`.
+#[derive(Args, Debug)]
+pub struct CatchUpArgs {
+    /// A time such as `2026-11-26T10:00:00Z`, or how long ago, such as `2h` [default: since the last run or webhook]
+    #[arg(long, value_name = "WHEN", value_parser = Since::parse)]
+    pub since: Option<Since>,
+    /// Only show what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where Sentry reaches the bridge, such as `https://bridge.example.com` [default: any address that ends in /sentry]
+    #[arg(long, value_name = "URL")]
+    pub bridge: Option<Url>,
+    /// What fires where Sentry has both [default: by its version]
+    #[arg(long, value_name = "KIND")]
+    pub alerts: Option<Decides>,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `--since`: a time, or how long ago.
+#[derive(Clone, Copy, Debug)]
+pub enum Since {
+    /// A time.
+    At(DateTime<Utc>),
+    /// So long ago.
+    Ago(Duration),
+}
+
+impl Since {
+    /// Parses `2h` or `2026-11-26T10:00:00Z`.
+    ///
+    /// # Errors
+    ///
+    /// When it is neither.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if let Ok(at) = text.parse() {
+            return Ok(Self::At(at));
+        }
+        let ago = humantime::parse_duration(text).map(Self::Ago);
+        ago.map_err(|_| "write a time as `2026-11-26T10:00:00Z`, or how long ago as `2h`".to_owned())
+    }
 }
 
 /// Arguments of `connect`.

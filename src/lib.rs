@@ -59,7 +59,8 @@
 //! - [`config`]: the `BRIDGE_*` settings. Each is declared once and parsed into a type that cannot hold a wrong value.
 //! - [`queue::admin`]: retry and discard, for commands, the page and `/api`. [`queue::json`] is how all three show events and
 //!   rejected webhooks.
-//! - [`sentry_api`]: Sentry's own API, for `connect` and the audit. The way of an alert does not depend on it.
+//! - [`sentry_api`]: Sentry's own API, for `connect`, the audit, [`catch_up`] (alerts whose webhooks never came) and
+//!   [`issue_status`] (resolves that never came). The way of an alert does not depend on it.
 //! - `reload`: secrets that change while the bridge runs, and what was held for them.
 //! - [`bridge`]: the running application. [`descriptors`] raises the limit of open files for it.
 //! - `http_client`: one HTTP request to another service, within a time limit and without redirects. [`tls`]: which certificate
@@ -76,6 +77,7 @@ pub mod alert;
 pub mod bridge;
 pub mod build_info;
 pub mod canary;
+pub mod catch_up;
 pub mod cli;
 pub mod cluster;
 pub mod commands;
@@ -85,6 +87,7 @@ pub mod descriptors;
 pub mod exit_code;
 mod http_client;
 pub mod ingest;
+pub mod issue_status;
 pub mod logging;
 pub mod metrics;
 pub mod monitor;

@@ -57,7 +57,7 @@ async fn a_copy_taken_as_if_the_power_had_gone_has_everything() {
     let waiting = revived.reader().waiting(&key(1), None, 9).await.unwrap();
     assert_eq!(waiting.len(), 1);
     assert_eq!((waiting[0].id, waiting[0].attempts, waiting[0].last_attempt_at), (begun, 1, Some(at(3))));
-    assert_eq!(revived.reader().get(delivered).await.unwrap().unwrap().state, State::Delivered);
+    assert_eq!(revived.reader().get(delivered).await.unwrap().unwrap().summary.state, State::Delivered);
     assert!(revived.accept(event(&key(1), "3", b"three")).await.unwrap().id > begun);
 }
 
@@ -99,8 +99,8 @@ async fn what_was_sent_without_a_mark_is_not_folded_into() {
     let next = queue.accept(event(&key(1), "42", b"{}")).await.unwrap();
     assert_eq!((next.count, next.id > id), (1, true));
     let kept = queue.reader().get(id).await.unwrap().unwrap();
-    assert_eq!((kept.attempts, kept.last_attempt_at, kept.body), (1, Some(at(1)), sent.body));
-    assert_eq!(kept.received_at, sent.received_at);
+    assert_eq!((kept.summary.attempts, kept.last_attempt_at, kept.body), (1, Some(at(1)), sent.body));
+    assert_eq!(kept.summary.received_at, sent.received_at);
     queue.settle(id, Disposition::Delivered { note: None }, at(4)).await.unwrap();
 }
 

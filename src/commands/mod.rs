@@ -1,6 +1,7 @@
 //! The verbs of the program, one file each. `environment` and `payloads` hold what they share.
 
 mod audit;
+mod catch_up;
 mod check;
 mod connect;
 mod demo;
@@ -60,6 +61,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Connect(args) => connect::run(&args),
         Command::Audit(args) => audit::run(&args),
+        Command::CatchUp(args) => catch_up::run(&args),
         Command::Healthcheck => healthcheck::run(),
         Command::Completions { shell } => describe::completions(shell),
         Command::Man(args) => describe::man(&args),

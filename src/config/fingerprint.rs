@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::{
-    AdminToken, ApiToken, ClientSecret, DatabaseUrl, Dsn, FallbackUrl, LogFormat, PostgresUrl, ResolveScope,
-    WebhookToken,
+    AdminToken, ApiToken, CatchUpMode, ClientSecret, DatabaseUrl, Dsn, FallbackUrl, LogFormat, PostgresUrl,
+    ResolveScope, WebhookToken,
 };
 use crate::alert::{Level, Opening};
 use crate::pagerduty::ServiceKey;
@@ -95,6 +95,7 @@ one_part! {
     FallbackUrl: |value| value.digest();
     Level: |value| value.name();
     ResolveScope: |value| format!("{value:?}");
+    CatchUpMode: |value| value.name();
     LogFormat: |value| format!("{value:?}");
 }
 

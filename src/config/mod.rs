@@ -50,7 +50,7 @@ pub use reload::{Contents, Digests, SecretFiles, Secrets};
 pub use secrets::{AdminToken, ClientSecret, SecretError, WebhookToken};
 pub use sentry::{ApiToken, SentrySettingError};
 pub use source::Source;
-pub use values::{ResolveScope, ValueError, socket_address};
+pub use values::{CatchUpMode, ResolveScope, ValueError, socket_address};
 
 use declare::declare;
 
@@ -150,6 +150,9 @@ declare! {
 
     /// `on` allows plain `http` to Sentry's API beyond loopback addresses; the token then travels unencrypted.
     default plain BRIDGE_SENTRY_ALLOW_HTTP sentry_allow_http: bool = values::switch, or "off";
+
+    /// What is done about alerts that fired in Sentry and never came: `page`, `report` or `off`. Needs Sentry's API.
+    default plain BRIDGE_CATCH_UP catch_up: CatchUpMode = values::catch_up, or "page";
 
     /// DSN of a project in Sentry: a marked event is sent to it, and its webhook has to come back; unset: no canary.
     optional secret BRIDGE_CANARY_DSN canary_dsn: Option<Dsn> = Dsn::parse;

@@ -22,6 +22,29 @@ pub enum ResolveScope {
     Off,
 }
 
+/// What is done about alerts that Sentry fired and whose webhooks never came.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CatchUpMode {
+    /// They page as their webhooks would have, where Sentry recorded that they fired; guesses are only reported.
+    Page,
+    /// They are reported: in the log, on the status page, in `/api` and in metrics.
+    Report,
+    /// Sentry is not asked for them.
+    Off,
+}
+
+impl CatchUpMode {
+    /// Its name in `BRIDGE_CATCH_UP`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Page => "page",
+            Self::Report => "report",
+            Self::Off => "off",
+        }
+    }
+}
+
 /// Why a value does not do; shows it.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum ValueError {
@@ -59,6 +82,9 @@ pub enum ValueError {
     /// None of the ways of resolving.
     #[error("is `{0}`: write `opened`, `all` or `off`")]
     NoResolveScope(String),
+    /// None of the ways of catching up.
+    #[error("is `{0}`: write `page`, `report` or `off`")]
+    NoCatchUpMode(String),
     /// No address with a port.
     #[error(
         "is `{0}`, which is not an IP address with a port: write `0.0.0.0:8080` for all of IPv4, `[::]:8080` for IPv6 \
@@ -162,6 +188,13 @@ pub(super) fn resolve_scope(text: &str) -> Result<ResolveScope, ValueError> {
         "off" => Ok(ResolveScope::Off),
         _ => Err(ValueError::NoResolveScope(text.to_owned())),
     }
+}
+
+/// What is done about alerts whose webhooks never came.
+pub(super) fn catch_up(text: &str) -> Result<CatchUpMode, ValueError> {
+    let all = [CatchUpMode::Page, CatchUpMode::Report, CatchUpMode::Off];
+    let found = all.into_iter().find(|mode| mode.name() == text.to_ascii_lowercase());
+    found.ok_or_else(|| ValueError::NoCatchUpMode(text.to_owned()))
 }
 
 /// A log format.
@@ -297,6 +330,14 @@ mod tests {
         assert_eq!(resolve_scope("all"), Ok(ResolveScope::All));
         assert_eq!(resolve_scope("off"), Ok(ResolveScope::Off));
         assert_eq!(resolve_scope("on").unwrap_err().to_string(), "is `on`: write `opened`, `all` or `off`");
+    }
+
+    #[test]
+    fn catching_up_is_one_of_three() {
+        assert_eq!(catch_up("Page"), Ok(CatchUpMode::Page));
+        assert_eq!(catch_up("report"), Ok(CatchUpMode::Report));
+        assert_eq!(catch_up("off"), Ok(CatchUpMode::Off));
+        assert_eq!(catch_up("on").unwrap_err().to_string(), "is `on`: write `page`, `report` or `off`");
     }
 
     #[test]

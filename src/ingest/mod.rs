@@ -59,6 +59,15 @@ impl Default for Policy {
     }
 }
 
+/// How an alert came.
+struct Origin<'a> {
+    generation: Generation,
+    idempotency_key: Option<&'a str>,
+    /// The body, where it is signed.
+    signed: Option<&'a [u8]>,
+    happened_at: Option<DateTime<Utc>>,
+}
+
 /// What to do with a webhook.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
@@ -213,7 +222,15 @@ impl Ingest {
     #[must_use]
     pub fn decide_with_generation(&self, webhook: &Webhook<'_>) -> (Decision, Option<Generation>) {
         match webhook.parse() {
-            Ok((alert, generation)) => (self.decide_on(alert, generation, webhook), Some(generation)),
+            Ok((alert, generation)) => {
+                let origin = Origin {
+                    generation,
+                    idempotency_key: webhook.idempotency_key,
+                    signed: webhook.is_signed.then_some(webhook.body),
+                    happened_at: webhook.sentry_time(&alert),
+                };
+                (self.decide_on(alert, &origin), Some(generation))
+            }
             // Legacy bodies are alerts or nothing of Sentry's.
             Err(NoAlert::Ignored(reason)) => {
                 (Decision::Ignored(Ignored::NotAnAlert(reason)), Some(Generation::Platform))
@@ -224,7 +241,24 @@ impl Ingest {
         }
     }
 
-    fn decide_on(&self, alert: Alert, generation: Generation, webhook: &Webhook<'_>) -> Decision {
+    /// Decides what to do with an alert that was read from Sentry's API because no webhook of it came. It is recognised as
+    /// a repetition of its webhook, and its webhook as one of it.
+    ///
+    /// `happened_at` is by Sentry's clock, as [`Prepared::happened_at`] and [`FollowUp::happened_at`] are.
+    #[must_use]
+    pub fn decide_on_fetched(&self, alert: Alert, happened_at: Option<DateTime<Utc>>) -> Decision {
+        // What the platform sent is known as a repetition by webhooks of either generation.
+        let generation = Generation::Platform;
+        self.decide_on(alert, &Origin { generation, idempotency_key: None, signed: None, happened_at })
+    }
+
+    /// What is put before the name of an issue or metric alert in an incident key.
+    #[must_use]
+    pub fn incident_key_prefix(&self) -> &str {
+        &self.policy.incident_key_prefix
+    }
+
+    fn decide_on(&self, alert: Alert, origin: &Origin<'_>) -> Decision {
         if let Some(canary) = self.canary.recognize(&alert) {
             return Decision::Ignored(Ignored::Canary(canary));
         }
@@ -234,7 +268,7 @@ impl Ingest {
             Action::Resolve if self.policy.resolve == ResolveScope::Off => {
                 return Decision::Ignored(Ignored::ResolveOff);
             }
-            Action::Acknowledge | Action::Resolve => return self.follow_up(alert, webhook),
+            Action::Acknowledge | Action::Resolve => return self.follow_up(alert, origin),
         };
         // A level that is missing or not Sentry's own says nothing about the severity, so it pages.
         let level = alert.level.as_deref().and_then(Level::parse);
@@ -244,9 +278,9 @@ impl Ingest {
             return Decision::Ignored(Ignored::BelowMinLevel { level, min_level });
         }
         if matches!(alert.action, Action::Reopen(_)) {
-            self.follow_up(alert, webhook)
+            self.follow_up(alert, origin)
         } else if self.pages_on(opening) {
-            self.trigger(alert, opening, generation, webhook)
+            self.trigger(alert, opening, origin)
         } else {
             Decision::Ignored(Ignored::NotPagedOn(opening))
         }
@@ -256,17 +290,17 @@ impl Ingest {
         self.policy.page_on.contains(&opening)
     }
 
-    fn trigger(&self, mut alert: Alert, opening: Opening, generation: Generation, webhook: &Webhook<'_>) -> Decision {
+    fn trigger(&self, mut alert: Alert, opening: Opening, origin: &Origin<'_>) -> Decision {
         let service_key = self.routes.key_for(&alert).clone();
-        let dedup = Dedup::of_trigger(&alert, opening, generation, &service_key, webhook.idempotency_key);
-        let happened_at = webhook.sentry_time(&alert);
+        let dedup = Dedup::of_trigger(&alert, opening, origin.generation, &service_key, origin.idempotency_key);
+        let happened_at = origin.happened_at;
         self.policy.redaction.apply(&mut alert);
         let event = event_of(&alert, Destination::v1(service_key), &self.policy.incident_key_prefix);
         let rendered = render(&event);
         Decision::Queue(Box::new(Prepared { event, rendered, alert, happened_at, dedup }))
     }
 
-    fn follow_up(&self, mut alert: Alert, webhook: &Webhook<'_>) -> Decision {
+    fn follow_up(&self, mut alert: Alert, origin: &Origin<'_>) -> Decision {
         let fallback = match alert.action {
             Action::Resolve => (self.policy.resolve == ResolveScope::All).then(|| self.routes.default_key().clone()),
             Action::Trigger(opening) | Action::Reopen(opening) => {
@@ -274,9 +308,8 @@ impl Ingest {
             }
             Action::Acknowledge => None,
         };
-        let signed = webhook.is_signed.then_some(webhook.body);
-        let dedup = Dedup::of_follow_up(&alert, webhook.idempotency_key, signed);
-        let happened_at = webhook.sentry_time(&alert);
+        let dedup = Dedup::of_follow_up(&alert, origin.idempotency_key, origin.signed);
+        let happened_at = origin.happened_at;
         self.policy.redaction.apply(&mut alert);
         Decision::Follow(Box::new(FollowUp {
             incident_key: IncidentKey::of(&self.policy.incident_key_prefix, &alert.subject),

@@ -6,7 +6,7 @@ use prometheus::proto::{Gauge as GaugeValue, LabelPair, Metric, MetricFamily, Me
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 use strum::VariantArray;
 
-use super::labels::{Answered, HeldOutcome, Source};
+use super::labels::{Answered, HeldOutcome, IssueCheck, Source};
 use crate::pagerduty::EventType;
 use crate::pagerduty::OutcomeKind;
 
@@ -39,6 +39,9 @@ pub(super) struct Counters {
     pub(super) commit_seconds: Histogram,
     pub(super) commits_failed: IntCounter,
     pub(super) latency_seconds: Histogram,
+    pub(super) catch_up_runs: IntCounterVec,
+    pub(super) caught_up: IntCounterVec,
+    pub(super) issue_checks: IntCounterVec,
     pub(super) canaries_sent: IntCounterVec,
     pub(super) canary_seconds: Histogram,
 }
@@ -104,6 +107,24 @@ impl Default for Counters {
                 "Seconds from the receipt of a webhook until PagerDuty accepted its event; where alerts were folded, from the newest.",
                 &LATENCY_BUCKETS,
             ),
+            catch_up_runs: counters(
+                &registry,
+                "bridge_catch_up_runs_total",
+                "Times that Sentry was asked which alerts it fired, by outcome.",
+                &["outcome"],
+            ),
+            caught_up: counters(
+                &registry,
+                "bridge_catch_up_alerts_total",
+                "Alerts that Sentry fired and no webhook told of, by what was done about them.",
+                &["outcome"],
+            ),
+            issue_checks: counters(
+                &registry,
+                "bridge_issue_checks_total",
+                "Times that Sentry was asked about the issue of an open incident, by what it said.",
+                &["status"],
+            ),
             canaries_sent: counters(
                 &registry,
                 "bridge_canaries_sent_total",
@@ -135,6 +156,15 @@ impl Counters {
         }
         for event_type in [EventType::Trigger, EventType::Acknowledge, EventType::Resolve] {
             self.queued.with_label_values(&[event_type.as_str()]);
+        }
+        for outcome in ["complete", "failed"] {
+            self.catch_up_runs.with_label_values(&[outcome]);
+        }
+        for outcome in ["enqueued", "reported", "summarized"] {
+            self.caught_up.with_label_values(&[outcome]);
+        }
+        for check in IssueCheck::VARIANTS {
+            self.issue_checks.with_label_values(&[check.name()]);
         }
         for taken in ["yes", "no"] {
             self.canaries_sent.with_label_values(&[taken]);

@@ -110,6 +110,30 @@ impl Answered {
     }
 }
 
+/// What Sentry's API said about the issue of an open incident.
+#[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum IssueCheck {
+    /// It is not resolved.
+    Open,
+    /// It is resolved.
+    Resolved,
+    /// It was merged into another.
+    Merged,
+    /// It was deleted.
+    Deleted,
+    /// Sentry did not say.
+    Failed,
+}
+
+impl IssueCheck {
+    /// Its value as a label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

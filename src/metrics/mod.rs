@@ -19,7 +19,7 @@ use prometheus::proto::MetricFamily;
 
 pub use activity::{Activity, ActivityKind, Bucket};
 pub use counters::{CONTENT_TYPE, Gauge};
-pub use labels::{Answered, HeldOutcome, Source};
+pub use labels::{Answered, HeldOutcome, IssueCheck, Source};
 
 use crate::pagerduty::OutcomeKind;
 use crate::pagerduty::{EventType, ServiceKey};
@@ -259,6 +259,36 @@ impl Metrics {
     /// An event became a dead letter.
     pub fn dead(&self) {
         self.0.counters.dead.inc();
+    }
+
+    /// A run of catch-up ended, complete or not.
+    pub fn catch_up_ran(&self, is_complete: bool) {
+        let outcome = if is_complete { "complete" } else { "failed" };
+        self.0.counters.catch_up_runs.with_label_values(&[outcome]).inc();
+    }
+
+    /// How many missing alerts a complete run of catch-up enqueued, only reported, and summarized in one event.
+    pub fn caught_up(&self, enqueued: u64, reported: u64, summarized: u64) {
+        for (outcome, alerts) in [("enqueued", enqueued), ("reported", reported), ("summarized", summarized)] {
+            self.0.counters.caught_up.with_label_values(&[outcome]).inc_by(alerts);
+        }
+    }
+
+    /// Sentry was asked about the issue of an open incident.
+    pub fn issue_checked(&self, check: IssueCheck) {
+        self.0.counters.issue_checks.with_label_values(&[check.name()]).inc();
+    }
+
+    /// How long ago the last authenticated webhook of this run was received, by the monotonic clock.
+    #[must_use]
+    pub fn since_webhook(&self) -> Option<Duration> {
+        self.recent().last_webhook.map(|last| last.elapsed())
+    }
+
+    /// When the last authenticated webhook was received, in this run or an earlier one.
+    #[must_use]
+    pub fn last_webhook_at(&self) -> Option<DateTime<Utc>> {
+        self.recent().last_webhook_at
     }
 
     /// The metrics at `now`.

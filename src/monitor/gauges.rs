@@ -37,6 +37,12 @@ pub fn gauges(snapshot: &Snapshot, troubles: &[Trouble]) -> Vec<Gauge> {
         "Waiting events that cannot be read and are quarantined, as after damage to the database file.",
         Some(count(snapshot.delivery.unreadable.events)),
     ));
+    let last_run = snapshot.sentry.catch_up.as_ref().and_then(|status| status.last);
+    gauges.push(Gauge::of(
+        "bridge_catch_up_timestamp_seconds",
+        "When Sentry last said which alerts it fired, in seconds since 1970; 0 where it is not asked.",
+        Some(last_run.map_or(0.0, |run| seconds(run.ran_at))),
+    ));
     gauges.extend(of_keys(&snapshot.delivery.keys, snapshot.at));
     gauges.extend(snapshot.fallback.iter().flat_map(of_fallback));
     gauges

@@ -33,6 +33,7 @@ pub use gauges::{gauges, gauges_without_database};
 pub use snapshot::{CommitTimes, SentrySide, Snapshot};
 
 use crate::canary::{CanaryLimits, CanaryStatus};
+use crate::catch_up::CatchUpStatus;
 use crate::delivery::DeliveryView;
 use crate::ingest::{Dedup, FollowUp};
 use crate::logging::throttle;
@@ -67,6 +68,7 @@ pub struct Monitor {
     metrics: Metrics,
     limits: Limits,
     alarm_keys: Vec<IncidentKey>,
+    catch_up: Option<watch::Receiver<CatchUpStatus>>,
     sends_canaries: bool,
     audit: Option<AuditHandle>,
     fallback: Option<watch::Receiver<FallbackView>>,
@@ -96,6 +98,7 @@ impl Monitor {
             alarm_keys,
             sends_canaries: false,
             audit: None,
+            catch_up: None,
             fallback: None,
         }
     }
@@ -111,6 +114,12 @@ impl Monitor {
     #[must_use]
     pub fn with_commits(self, commits: Arc<CommitTimes>) -> Self {
         Self { commits, ..self }
+    }
+
+    /// The same, which shows what catch-up does.
+    #[must_use]
+    pub fn with_catch_up(self, catch_up: Option<watch::Receiver<CatchUpStatus>>) -> Self {
+        Self { catch_up, ..self }
     }
 
     /// The same, which shows this of the fallback webhook.
@@ -160,7 +169,8 @@ impl Monitor {
         } else {
             None
         };
-        SentrySide { canary, audit: self.audit.as_ref().map(AuditHandle::status) }
+        let catch_up = self.catch_up.as_ref().map(|status| status.borrow().clone());
+        SentrySide { canary, audit: self.audit.as_ref().map(AuditHandle::status), catch_up }
     }
 }
 

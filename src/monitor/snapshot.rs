@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::canary::CanaryStatus;
+use crate::catch_up::CatchUpStatus;
 use crate::delivery::DeliveryView;
 use crate::metrics::MetricsSnapshot;
 use crate::pagerduty::ServiceKey;
@@ -57,6 +58,8 @@ pub struct SentrySide {
     pub canary: Option<Result<CanaryStatus, QueueError>>,
     /// The audit; `None` where Sentry's API is not asked.
     pub audit: Option<AuditStatus>,
+    /// Catch-up; `None` where it is off, or Sentry's API is not asked.
+    pub catch_up: Option<CatchUpStatus>,
 }
 
 /// What the status page, `/api` and `/metrics` show of the fallback webhook.

@@ -17,6 +17,7 @@
 //! - [`durability`]: what a committed alert survives
 //! - [`retention`]: how long delivered events are kept, and what the metrics need after a restart
 //! - [`transfer`]: moves a whole queue to another database
+//! - [`sentry`]: what the bridge learned from Sentry's API and has to know after a restart
 //! - [`error`]: what went wrong, as sentences for the operator
 
 pub mod admin;
@@ -35,6 +36,7 @@ pub mod overview;
 mod postgres;
 mod reader;
 pub mod retention;
+pub mod sentry;
 mod sqlite;
 mod store;
 #[cfg(test)]
@@ -62,7 +64,9 @@ pub use held::{Held, HeldId, HeldSender, HeldSummary};
 pub use item::{ItemId, NoItemId, Record, Rejected, RejectedId, RejectedSummary, Summary};
 pub use leases::{BridgeId, Fence};
 pub use overview::{Backlog, DeadLetters, Destination, FirstInLine, IncidentState, OutageNotice, Overview};
-pub use reader::{DeliveryReads, ListReads, Page, Reader, Reads, Recheck, StatusReads, Unreadable, WaitingKeys};
+pub use reader::{
+    DeliveryReads, ListReads, Page, Reader, Reads, Recheck, SentryReads, StatusReads, Unreadable, WaitingKeys,
+};
 pub use retention::Retention;
 pub use store::Begin;
 pub use writer::status::Commit;

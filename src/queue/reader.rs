@@ -1,5 +1,6 @@
 //! Reads what is committed.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::postgres::PostgresReads;
+use super::sentry::{CatchUpRun, IssueNote, OpenIncident};
 use super::sqlite::SqliteReads;
 use super::{
     Backlog, CanaryRecord, Durability, EventId, Held, HeldId, HeldSummary, IncidentState, OutageNotice, Overview,
@@ -50,7 +52,7 @@ impl Deref for Reader {
 
 /// All that can be read of a queue. An error says that it cannot be read, or that too many read it at the same moment.
 #[async_trait]
-pub trait Reads: DeliveryReads + ListReads + StatusReads + Debug + Send + Sync {
+pub trait Reads: DeliveryReads + ListReads + SentryReads + StatusReads + Debug + Send + Sync {
     /// Where the queue is, as the operator wrote it.
     fn database(&self) -> String;
 
@@ -143,6 +145,27 @@ pub trait ListReads {
         around: DateTime<Utc>,
         reach: TimeDelta,
     ) -> Result<Vec<Vec<u8>>, QueueError>;
+}
+
+/// What catch-up and the polling of issues read.
+#[async_trait]
+pub trait SentryReads {
+    /// When the newest alert of each of these incidents came. Events that were delivered before `since` do not count,
+    /// unless their incident is open.
+    async fn last_triggers(
+        &self,
+        incidents: &[IncidentKey],
+        since: DateTime<Utc>,
+    ) -> Result<HashMap<IncidentKey, DateTime<Utc>>, QueueError>;
+
+    /// Incidents that PagerDuty has open, those that changed last first, at most about `limit`.
+    async fn open_incidents(&self, limit: u32) -> Result<Vec<OpenIncident>, QueueError>;
+
+    /// What Sentry's API told of these incidents, as far as it told anything.
+    async fn sentry_issues(&self, incidents: &[IncidentKey]) -> Result<Vec<IssueNote>, QueueError>;
+
+    /// The last run of catch-up that was complete.
+    async fn catch_up(&self) -> Result<Option<CatchUpRun>, QueueError>;
 }
 
 /// What the monitor, the metrics and the queue itself read.

@@ -16,6 +16,7 @@ use super::decide::times::Window;
 use super::envelope::{Begun, Envelope, EventId, State, with_counts_of};
 use super::held::{Held, HeldId};
 use super::leases::Fence;
+use super::sentry::SentryNotes;
 use super::{CanaryChange, OutageNotice, QueueError, Rejected, RejectedId};
 use crate::ingest::DedupKey;
 use crate::metrics::PersistedMetrics;
@@ -49,6 +50,9 @@ pub(super) trait Store: Send + 'static {
     /// Stores what the metrics need after a restart.
     fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> impl Future<Output = Result<(), QueueError>> + Send;
 
+    /// Stores what was learned from Sentry's API.
+    fn write_sentry_notes(&mut self, notes: &SentryNotes) -> impl Future<Output = Result<(), QueueError>> + Send;
+
     /// Stores what happened to a canary, and returns when it was sent if that is news: not for one that came back before,
     /// and not for one that is not stored. Of many canaries the oldest are deleted.
     fn write_canary(
@@ -77,6 +81,9 @@ pub(super) trait Edits: Debug + Send + Sync {
 
     /// As [`Store::apply`]. It also changes what [`generation`](super::DeliveryReads::generation) returns.
     async fn apply(&mut self, plan: &Plan<'_>) -> Result<Committed, QueueError>;
+
+    /// As [`Store::write_sentry_notes`].
+    async fn write_sentry_notes(&mut self, notes: &SentryNotes) -> Result<(), QueueError>;
 
     /// Stops using the database.
     async fn close(self: Box<Self>) -> Result<(), QueueError>;

@@ -164,6 +164,24 @@ pub(super) const TABLES: &[Table] = &[
         key: 0,
     },
     Table { name: "fallback", columns: &[("id", Integer), ("told_at", Integer), ("outage_since", Integer)], key: 0 },
+    Table {
+        name: "sentry_issues",
+        columns: &[("incident_key", Text), ("fired_at", Integer), ("seen_at", Integer), ("noted_at", Integer)],
+        key: 1,
+    },
+    Table {
+        name: "catch_up",
+        columns: &[
+            ("id", Integer),
+            ("until", Integer),
+            ("ran_at", Integer),
+            ("found", Integer),
+            ("enqueued", Integer),
+            ("reported", Integer),
+            ("summarized", Integer),
+        ],
+        key: 0,
+    },
     Table { name: "lately_delivered", columns: &[("service_key", Text), ("at", Integer)], key: 0 },
 ];
 

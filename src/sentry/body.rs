@@ -172,7 +172,7 @@ impl<'a> Webhook<'a> {
 
 /// The members of all three kinds of bodies.
 #[derive(Debug, Default)]
-struct Body {
+pub(super) struct Body {
     id: Option<Id>,
     project: Option<ProjectMember>,
     project_name: Option<Text>,
@@ -300,7 +300,8 @@ impl Body {
         }
     }
 
-    fn into_alert_of_service_hook(self, received_at: DateTime<Utc>) -> Option<Alert> {
+    /// The alert of the API's view of an issue and its event; `None` when neither names the issue.
+    pub(super) fn into_alert_of_service_hook(self, received_at: DateTime<Utc>) -> Option<Alert> {
         let mut event = self.event.unwrap_or_default();
         let group = self.group.unwrap_or_default();
         let pages = [group.url, group.permalink, event.url.take()].map(non_blank);

@@ -4,6 +4,7 @@
 //! - `resource`: what a webhook of the integration platform is about, and where its kinds are registered
 //! - `event_alert`, `issue`, `metric`, `activity`: the kinds of webhooks of the integration platform
 //! - `event`, `title`, `tags`, `link`: parts of bodies, under the names they had since Sentry 8.0
+//! - `fetched`: what Sentry's API shows, in place of a webhook that never came
 //! - `lenient`, `json`: values of unexpected types, and text that is almost JSON
 //! - [`signature`]: whether the integration platform sent a body
 
@@ -11,6 +12,7 @@ mod activity;
 mod body;
 mod event;
 mod event_alert;
+mod fetched;
 mod issue;
 mod json;
 mod lenient;
@@ -22,5 +24,6 @@ mod tags;
 mod title;
 
 pub use body::{Generation, NoAlert, Rejection, Webhook};
+pub use fetched::{fetched_alert, resolved_alert};
 pub use json::{Defect, NotJson};
 pub use resource::{NotAnAlert, Resource};

@@ -5,14 +5,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use url::Url;
 
 use super::transport::{Call, Transport};
 use super::types::{
-    App, Detector, HookRoute, Identity, Installation, LegacyHook, Object, Organization, Project, Rule, Workflow,
-    legacy_hook, plugin_hook,
+    App, Detector, Fired, HookRoute, Identity, Installation, Issue, IssueRoute, LegacyHook, Object, OpenPeriod,
+    Organization, Project, Rule, Window, Workflow, legacy_hook, plugin_hook,
 };
 use super::{ApiError, SentryApi};
 use crate::config::ApiToken;
@@ -58,6 +58,20 @@ impl Client {
         [&["projects", self.organization.as_str(), project], rest].concat()
     }
 
+    /// The path of something of an issue.
+    fn in_issue<'a>(&'a self, issue: &'a str, route: IssueRoute, rest: &[&'a str]) -> Vec<&'a str> {
+        match route {
+            IssueRoute::Global => [&["issues", issue], rest].concat(),
+            IssueRoute::Organization => self.in_organization(&[&["issues", issue], rest].concat()),
+        }
+    }
+
+    async fn history(&self, path: &[&str], scope: &'static str, window: Window) -> Result<Vec<Fired>, ApiError> {
+        let call = Call::get(path, scope).query("per_page", "100");
+        let call = call.query("start", moment(window.from)).query("end", moment(window.until));
+        self.transport.list(&call).await
+    }
+
     fn hook<'a>(&'a self, project: &'a str, route: HookRoute) -> Vec<&'a str> {
         match route {
             HookRoute::Plugin => self.in_project(project, &["plugins", "webhooks"]),
@@ -72,6 +86,11 @@ impl Client {
     ) -> Result<Vec<T>, ApiError> {
         self.transport.list(&Call::get(path, scope).query("per_page", "100")).await
     }
+}
+
+/// A time as every version of Sentry reads it: UTC, in whole seconds.
+fn moment(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%dT%H:%M:%S").to_string()
 }
 
 impl SentryApi for Client {
@@ -136,7 +155,7 @@ impl SentryApi for Client {
     }
 
     async fn has_new_issues(&self, project_id: &str) -> Result<bool, ApiError> {
-        let since = (Utc::now() - TimeDelta::days(14)).format("%Y-%m-%dT%H:%M:%S");
+        let since = moment(Utc::now() - TimeDelta::days(14));
         let call = Call::get(&self.in_organization(&["issues"]), EVENT_READ)
             .query("project", project_id)
             .query("query", format!("is:unresolved firstSeen:>={since}"))
@@ -144,6 +163,56 @@ impl SentryApi for Client {
             .query("limit", "1");
         let rows: Vec<Value> = self.transport.json(&call).await?;
         Ok(!rows.is_empty())
+    }
+
+    async fn workflow_history(&self, workflow: &str, window: Window) -> Result<Vec<Fired>, ApiError> {
+        let path = self.in_organization(&["workflows", workflow, "group-history"]);
+        self.history(&path, ALERTS_READ, window).await
+    }
+
+    async fn rule_history(&self, project: &str, rule: &str, window: Window) -> Result<Vec<Fired>, ApiError> {
+        let path = self.in_project(project, &["rules", rule, "group-history"]);
+        self.history(&path, PROJECT_READ, window).await
+    }
+
+    async fn issues_since(&self, project: &str, since: DateTime<Utc>) -> Result<Vec<Issue>, ApiError> {
+        // By project, since 9.1 refuses to list those of several. Without its statistics, which are what costs most.
+        let call = Call::get(&self.in_project(project, &["issues"]), EVENT_READ)
+            .query("query", format!("is:unresolved firstSeen:>={}", moment(since)))
+            .query("statsPeriod", "")
+            .query("limit", "100");
+        self.transport.list(&call).await
+    }
+
+    async fn issue(&self, id: &str, route: IssueRoute) -> Result<Issue, ApiError> {
+        let call = Call::get(&self.in_issue(id, route, &[]), EVENT_READ);
+        let call = match route {
+            IssueRoute::Global => call,
+            IssueRoute::Organization => {
+                call.query("collapse", "stats").query("collapse", "tags").query("collapse", "release")
+            }
+        };
+        self.transport.json(&call).await
+    }
+
+    async fn event(&self, project: &str, event_id: &str) -> Result<Value, ApiError> {
+        self.transport.json(&Call::get(&self.in_project(project, &["events", event_id]), PROJECT_READ)).await
+    }
+
+    async fn latest_event(&self, issue: &str, route: IssueRoute) -> Result<Value, ApiError> {
+        self.transport.json(&Call::get(&self.in_issue(issue, route, &["events", "latest"]), EVENT_READ)).await
+    }
+
+    async fn is_metric_incident_closed(&self, identifier: &str) -> Result<bool, ApiError> {
+        let path = self.in_organization(&["incidents", identifier]);
+        let answer: Value = self.transport.json(&Call::get(&path, ALERTS_READ)).await?;
+        // `IncidentStatus.CLOSED` of Sentry's `incidents/models`.
+        Ok(answer["status"].as_i64() == Some(2))
+    }
+
+    async fn open_periods(&self, detector: &str) -> Result<Vec<OpenPeriod>, ApiError> {
+        let call = Call::get(&self.in_organization(&["open-periods"]), ALERTS_READ);
+        self.transport.list(&call.query("detectorId", detector).query("per_page", "100")).await
     }
 
     async fn create_app(&self, mut body: Value) -> Result<App, ApiError> {

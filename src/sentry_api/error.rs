@@ -86,6 +86,15 @@ pub enum ApiError {
     },
 }
 
+impl ApiError {
+    /// Whether the next call may go well all the same: Sentry was there and knew the token, and would not or could not give
+    /// this one thing.
+    #[must_use]
+    pub fn is_about_one_thing(&self) -> bool {
+        matches!(self, Self::Forbidden { .. } | Self::Gone { .. } | Self::Status { .. } | Self::Shape { .. })
+    }
+}
+
 /// Tells what a Sentry does not have from what went wrong.
 pub trait Absent<T> {
     /// `None` where Sentry has no such thing (404 or 410).

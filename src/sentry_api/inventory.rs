@@ -6,7 +6,7 @@ use std::pin::pin;
 use futures_util::{StreamExt, stream};
 
 use super::types::{
-    App, Detector, HookRoute, Identity, Installation, LegacyHook, Organization, Project, Rule, Workflow,
+    App, Detector, HookRoute, Identity, Installation, IssueRoute, LegacyHook, Organization, Project, Rule, Workflow,
 };
 use super::{Absent, ApiError, SentryApi};
 
@@ -108,6 +108,19 @@ impl Inventory {
     #[must_use]
     pub fn app_id(&self, slug: &str) -> Option<&str> {
         self.installations.iter().find(|installation| installation.app_slug == slug)?.app_id.as_deref()
+    }
+}
+
+/// Where this Sentry shows single issues: one without integrations is as 9.1.
+///
+/// # Errors
+///
+/// When it does not answer.
+pub async fn issue_route(api: &impl SentryApi) -> Result<IssueRoute, ApiError> {
+    match api.apps().await {
+        Ok(_) | Err(ApiError::Forbidden { .. }) => Ok(IssueRoute::Organization),
+        Err(ApiError::Gone { .. }) => Ok(IssueRoute::Global),
+        Err(error) => Err(error),
     }
 }
 

@@ -12,6 +12,7 @@
 //! - [`inventory`]: reads what there is, and which generation of Sentry this is
 //! - [`ours`]: which addresses are the bridge's
 //! - [`audit`]: what of it would page nobody; pure
+//! - `crate::catch_up` and `crate::issue_status` ask by it what no webhook told
 //! - [`connect`]: what is missing, as a list of steps, pure; and how the steps are taken
 //!
 //! Three generations are distinguished by what they answer, not by their version: rules and the WebHooks plugin (9.1),
@@ -29,14 +30,16 @@ pub mod types;
 
 use std::future::Future;
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 pub use client::Client;
 pub use error::{Absent, ApiError};
-pub use inventory::{Generation, Inventory};
+pub use inventory::{Generation, Inventory, issue_route};
 
 use types::{
-    App, Detector, HookRoute, Identity, Installation, LegacyHook, Object, Organization, Project, Rule, Workflow,
+    App, Detector, Fired, HookRoute, Identity, Installation, Issue, IssueRoute, LegacyHook, Object, OpenPeriod,
+    Organization, Project, Rule, Window, Workflow,
 };
 
 /// What the bridge asks of Sentry's API about one organization.
@@ -70,6 +73,28 @@ pub trait SentryApi {
     fn legacy_hook(&self, project: &str, route: HookRoute) -> impl Future<Output = Result<LegacyHook, ApiError>>;
     /// Whether the project, by its number, has issues that are younger than two weeks.
     fn has_new_issues(&self, project_id: &str) -> impl Future<Output = Result<bool, ApiError>>;
+
+    /// What a workflow fired for within a window, a row for each issue.
+    fn workflow_history(&self, workflow: &str, window: Window) -> impl Future<Output = Result<Vec<Fired>, ApiError>>;
+    /// The same for a rule of a project; Sentrys before 22.12 do not know it.
+    fn rule_history(
+        &self,
+        project: &str,
+        rule: &str,
+        window: Window,
+    ) -> impl Future<Output = Result<Vec<Fired>, ApiError>>;
+    /// The unresolved issues of a project whose first event came at `since` or later.
+    fn issues_since(&self, project: &str, since: DateTime<Utc>) -> impl Future<Output = Result<Vec<Issue>, ApiError>>;
+    /// One issue, or the one that it was merged into.
+    fn issue(&self, id: &str, route: IssueRoute) -> impl Future<Output = Result<Issue, ApiError>>;
+    /// One event, as the API shows it.
+    fn event(&self, project: &str, event_id: &str) -> impl Future<Output = Result<Value, ApiError>>;
+    /// The newest event of an issue.
+    fn latest_event(&self, issue: &str, route: IssueRoute) -> impl Future<Output = Result<Value, ApiError>>;
+    /// Whether a metric alert's firing, by its identifier, is over. Sentrys with workflows have no such endpoint.
+    fn is_metric_incident_closed(&self, identifier: &str) -> impl Future<Output = Result<bool, ApiError>>;
+    /// When the metric issue of a detector was open, newest first.
+    fn open_periods(&self, detector: &str) -> impl Future<Output = Result<Vec<OpenPeriod>, ApiError>>;
 
     /// Makes an integration.
     fn create_app(&self, body: Value) -> impl Future<Output = Result<App, ApiError>>;

@@ -5,6 +5,7 @@
 //! the bridge does not know of must survive it.
 
 mod alert;
+mod issue;
 
 use std::fmt;
 
@@ -13,6 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::printable::line;
 pub use alert::{Rule, RuleAction, Workflow, WorkflowAction};
+pub use issue::{Fired, Issue, IssueRoute, OpenPeriod, Window};
 
 /// A JSON object as Sentry sent it.
 pub type Object = Map<String, Value>;

@@ -152,12 +152,12 @@ fn a_secret_that_is_rotated_in_the_middle_of_a_stream_costs_no_alert_and_no_orde
     let events = bridge.end();
     let triggers: Vec<u64> = events
         .iter()
-        .filter(|event| event.event_type == EventType::Trigger)
-        .map(|event| event.incident_key.as_str().parse().unwrap())
+        .filter(|event| event.summary.event_type == EventType::Trigger)
+        .map(|event| event.summary.incident_key.as_str().parse().unwrap())
         .collect();
     assert_eq!(triggers, (1..=80).collect::<Vec<_>>(), "the queue has them in the order in which they came");
     assert!(
-        events.windows(2).all(|pair| pair[0].received_at <= pair[1].received_at),
+        events.windows(2).all(|pair| pair[0].summary.received_at <= pair[1].summary.received_at),
         "each with the time at which it came"
     );
 }

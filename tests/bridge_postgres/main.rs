@@ -15,6 +15,8 @@ mod printed;
 mod queue;
 #[path = "../bridge/retry.rs"]
 mod retry;
+#[path = "../bridge/rotation.rs"]
+mod rotation;
 #[path = "../bridge/status_page.rs"]
 mod status_page;
 #[path = "../bridge/storms.rs"]

@@ -209,7 +209,9 @@ async fn validation_requests_are_answered_at_whatever_path_the_schema_of_the_int
 async fn a_hundred_thousand_wrong_signatures_cost_bounded_room_and_push_out_nothing_that_was_held_before() {
     const STRANGERS: u32 = 100_000;
     let web = Web::start(TOKEN, NEW).await;
-    let app = test::init_service(App::new().app_data(web.shared.clone()).configure(|config| routes(Endpoints::All, config))).await;
+    let app =
+        test::init_service(App::new().app_data(web.shared.clone()).configure(|config| routes(Endpoints::All, config)))
+            .await;
     let post = async |path: &str, peer: String, body: Vec<u8>| {
         let signature = signature(OLD, &body);
         let request = test::TestRequest::post().uri(path).peer_addr(peer.parse().unwrap()).set_payload(body);

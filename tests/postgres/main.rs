@@ -1,5 +1,8 @@
 //! The tests of the queue and the deliveries once more, on PostgreSQL.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
+#![allow(clippy::duplicate_mod, reason = "each of these files is a test of its own as well")]
+
 #[path = "../delivery_view.rs"]
 mod delivery_view;
 #[path = "../queue.rs"]

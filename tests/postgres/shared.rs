@@ -123,7 +123,7 @@ async fn a_text_with_a_nul_costs_no_alert_and_is_read_as_it_came() {
     queue.begin(id, at(1)).await.unwrap();
     queue.settle(id, retry, at(2)).await.unwrap();
     let record = queue.reader().get(id).await.unwrap().unwrap();
-    assert_eq!((record.incident_key, record.description), (odd.incident_key, odd.description));
-    assert_eq!(record.reason.as_deref(), Some("no \0"));
+    assert_eq!((record.summary.incident_key, record.summary.description), (odd.incident_key, odd.description));
+    assert_eq!(record.summary.reason.as_deref(), Some("no \0"));
     assert!(record.body.contains(&0));
 }

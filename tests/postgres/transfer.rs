@@ -6,7 +6,7 @@ use std::time::Duration;
 use sentry_pagerduty_bridge::config::{DatabaseConfig, DatabaseUrl};
 use sentry_pagerduty_bridge::pagerduty::EventType;
 use sentry_pagerduty_bridge::queue::transfer::{TransferError, export, import};
-use sentry_pagerduty_bridge::queue::{Disposition, Queue, QueueError, Rejected};
+use sentry_pagerduty_bridge::queue::{Disposition, Held, HeldId, HeldSender, Queue, QueueError, Rejected};
 use temporary_postgres::Cluster;
 
 use crate::queue_incidents::event_alert;
@@ -27,7 +27,7 @@ async fn moves(from: &Path) -> String {
     let first = exported(&from.into()).await;
     let postgres = postgres();
     let rows = import(&postgres, &mut first.as_slice()).await.unwrap();
-    assert_eq!(first.iter().filter(|byte| **byte == b'\n').count() as u64, rows + 2);
+    assert_eq!(String::from_utf8_lossy(&first).lines().count() as u64, rows + 2);
     let second = exported(&postgres).await;
     assert_eq!(String::from_utf8_lossy(&second), String::from_utf8_lossy(&first));
 
@@ -42,10 +42,23 @@ async fn moves(from: &Path) -> String {
     assert_eq!(new.reader().overview().await.unwrap(), old.reader().overview().await.unwrap());
     let ids = [old.accept(trigger("new")).await.unwrap().id, new.accept(trigger("new")).await.unwrap().id];
     assert_eq!(ids[0], ids[1]);
+    assert_eq!(held(&new).await, held(&old).await);
     for queue in [old, new] {
         queue.close().await.unwrap();
     }
     String::from_utf8(first).unwrap()
+}
+
+/// All held webhooks of a queue, which holds one more.
+async fn held(queue: &Queue) -> Vec<(HeldId, Held)> {
+    assert!(queue.hold(held_from(HeldSender::Token)).await.unwrap());
+    let mut all = Vec::new();
+    for summary in queue.recount_held().await.unwrap() {
+        let held = queue.reader().held(summary.id).await.unwrap().unwrap();
+        assert_eq!((held.body.len() as u64, held.sender), (summary.size, summary.sender));
+        all.push((summary.id, held));
+    }
+    all
 }
 
 /// A queue with something in every table.
@@ -80,7 +93,22 @@ async fn fill(path: &Path) {
             editor.close().await.unwrap();
         }
     }
+    let held = held_from(HeldSender::Network("2001:db8::".parse().unwrap()));
+    assert!(queue.hold(held.clone()).await.unwrap());
+    assert!(queue.hold(Held { sender: HeldSender::Token, resource: None, sent_at: None, ..held }).await.unwrap());
     queue.close().await.unwrap();
+}
+
+fn held_from(sender: HeldSender) -> Held {
+    Held {
+        received_at: at(7),
+        sender,
+        signature: [0xfe; 32],
+        resource: Some("issue\0".to_owned()),
+        idempotency_key: Some("key".to_owned()),
+        sent_at: Some(at(6)),
+        body: vec![0, 0xff, b'{'],
+    }
 }
 
 #[tokio::test]
@@ -89,7 +117,7 @@ async fn a_queue_is_the_same_on_either_engine() {
     let path = directory.path().join("bridge.db");
     fill(&path).await;
     let file = moves(&path).await;
-    for table in ["events", "bodies", "incidents", "rejected", "discarded", "lately"] {
+    for table in ["events", "bodies", "incidents", "rejected", "held", "discarded", "lately"] {
         assert!(file.contains(&format!("[\"{table}\",")), "{table} is not among it: {file}");
     }
     assert!(file.contains(key().expose()) && file.contains("a\\u0000b"), "{file}");

@@ -57,7 +57,7 @@ async fn a_server_that_stops_refuses_alerts_and_one_that_is_back_takes_them() {
     goes_on(&queue, "2").await;
     assert!(queue.is_well());
     // The readers' connections are new as well.
-    assert_eq!(queue.reader().get(first).await.unwrap().unwrap().id, first);
+    assert_eq!(queue.reader().get(first).await.unwrap().unwrap().summary.id, first);
     assert_eq!(queue.reader().overview().await.unwrap().waiting, 2);
 }
 
@@ -199,7 +199,7 @@ fn proxy(port: u16, cut: Cut, armed: Arc<AtomicUsize>) -> u16 {
             let armed = Arc::clone(&armed);
             let (mut back, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
             thread::spawn(move || {
-                let mut buffer = [0; 65_536];
+                let mut buffer = [0; 16_384];
                 while let Ok(number @ 1..) = back.read(&mut buffer) {
                     if to_client.write_all(&buffer[..number]).is_err() {
                         break;
@@ -214,7 +214,7 @@ fn proxy(port: u16, cut: Cut, armed: Arc<AtomicUsize>) -> u16 {
 }
 
 fn forward(mut client: TcpStream, mut server: TcpStream, cut: Cut, armed: &AtomicUsize) {
-    let mut buffer = [0; 65_536];
+    let mut buffer = [0; 16_384];
     while let Ok(number @ 1..) = client.read(&mut buffer) {
         let is_commit = buffer[..number].windows(8).any(|text| text == b"; COMMIT");
         let cuts = is_commit && armed.compare_exchange(1, 2, Ordering::SeqCst, Ordering::SeqCst).is_ok();

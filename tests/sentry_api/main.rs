@@ -1,4 +1,4 @@
-//! `audit` and `connect` as people run them: the real binary against the strict twin of Sentry's API, over real sockets.
+//! What asks Sentry's API, as people run it (`audit`, `connect`, `catch-up`, a bridge that runs): the real binary against the strict twin of Sentry's API, over real sockets.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 
@@ -6,9 +6,11 @@ mod audit;
 mod calls;
 mod canary;
 mod canary_alert;
+mod catch_up;
 mod connect;
 mod daily_audit;
 mod inside;
+mod issue_status;
 mod proof;
 #[path = "../bridge/api/spec.rs"]
 #[allow(dead_code, reason = "the tests of the API use all of it")]

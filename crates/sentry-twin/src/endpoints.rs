@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::reply::{Reply, Request, organization};
 use crate::world::{Generation, World};
-use crate::{ORGANIZATION, apps, deliver, rules, workflows};
+use crate::{ORGANIZATION, apps, deliver, issues, rules, workflows};
 
 pub(crate) const ORG_READ: [&str; 3] = ["org:read", "org:write", "org:admin"];
 pub(crate) const PROJECT_READ: [&str; 3] = ["project:read", "project:write", "project:admin"];
@@ -36,7 +36,22 @@ fn route(world: &mut World, request: &Request) -> Result<Reply, Reply> {
         }
         ("GET", ["organizations", org, "issues"]) => {
             organization(org)?;
-            issues(world, request)
+            new_issues(world, request)
+        }
+        ("GET", ["organizations", org, "issues", id, rest @ ..]) if world.generation != Generation::Plugin => {
+            organization(org)?;
+            issues::issue(world, request, id, rest)
+        }
+        ("GET", ["issues", id, rest @ ..]) if world.generation == Generation::Plugin => {
+            issues::issue(world, request, id, rest)
+        }
+        ("GET", ["organizations", org, "incidents", identifier]) => {
+            organization(org)?;
+            issues::incident(world, request, identifier)
+        }
+        ("GET", ["organizations", org, "open-periods"]) => {
+            organization(org)?;
+            issues::open_periods(world, request)
         }
         (_, ["organizations", org, "workflows" | "detectors" | "alert-rule-workflow", ..]) => {
             organization(org)?;
@@ -68,10 +83,12 @@ fn route(world: &mut World, request: &Request) -> Result<Reply, Reply> {
         }
         (_, ["projects", org, project, rest @ ..]) => {
             organization(org)?;
-            if world.project(project).is_none() {
+            let Some(project_id) = world.project(project).map(|project| project.id) else {
                 return Err(Reply::missing());
-            }
+            };
             match rest {
+                ["issues"] => issues::of_project(world, request, project),
+                ["events", id] => issues::event(world, request, project_id, id),
                 ["rules", rest @ ..] => rules::answer(world, request, project, rest),
                 ["rule-actions"] if world.generation == Generation::Apps && world.tests_rule_actions => {
                     deliver::test_rule_actions(world, request, project)
@@ -97,7 +114,7 @@ fn projects(world: &World) -> Vec<Value> {
     world.projects.iter().map(row).collect()
 }
 
-fn issues(world: &World, request: &Request) -> Result<Reply, Reply> {
+fn new_issues(world: &World, request: &Request) -> Result<Reply, Reply> {
     request.needs(&["event:read", "event:write", "event:admin"])?;
     request.knows(&["project", "query", "statsPeriod", "limit", "cursor", "sort", "start", "end"])?;
     if request.parameter("start").is_some() != request.parameter("end").is_some() {

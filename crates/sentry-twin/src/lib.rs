@@ -1,8 +1,8 @@
 //! A strict local twin of Sentry's web API, for tests of what reads and changes a Sentry.
 //!
 //! It serves the endpoints that an alert's way depends on, as each of three generations of Sentry has them, on a real
-//! socket: projects, rules, workflows, detectors, integrations, legacy webhooks, the test webhooks that Sentry sends on
-//! demand, and the store endpoint, whose events make alerts send their webhooks. It shares no code with the product that it tests, so that a misunderstanding of Sentry's API shows. Its
+//! socket: projects, rules, workflows, detectors, integrations, legacy webhooks, issues and what fired for them, the test
+//! webhooks that Sentry sends on demand, and the store endpoint, whose events make alerts send their webhooks. It shares no code with the product that it tests, so that a misunderstanding of Sentry's API shows. Its
 //! sources are Sentry's OpenAPI description of August 2026 and the sources of 9.1.2 and 23.7.1.
 //!
 //! ```no_run
@@ -39,6 +39,7 @@
 mod apps;
 mod deliver;
 mod endpoints;
+mod issues;
 mod reply;
 mod rules;
 mod server;
@@ -51,6 +52,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use deliver::Delivery;
+pub use issues::Firing;
 pub use world::{Call, Fault, FaultKind, Generation, Project, Token, World};
 
 /// The slug of the organization.

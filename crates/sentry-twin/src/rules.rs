@@ -72,6 +72,12 @@ pub(crate) fn answer(world: &mut World, request: &Request, project: &str, rest: 
             }
             Ok(Reply::json(if world.generation == Generation::Plugin { 200 } else { 201 }, rule))
         }
+        ("GET", [id, "group-history"]) if world.keeps_history => {
+            if !world.project(project).is_some_and(|project| project.rules.iter().any(|rule| rule["id"] == *id)) {
+                return Err(Reply::missing());
+            }
+            crate::issues::history(world, request, id)
+        }
         (method, [id]) => {
             let put = if method == "PUT" { Some(validated(world, request)?) } else { None };
             let Some(project) = world.project(project) else { return Err(Reply::missing()) };

@@ -64,6 +64,12 @@ pub(crate) fn answer(world: &mut World, request: &Request, path: &[&str]) -> Res
             world.workflows.push(workflow.clone());
             Ok(Reply::json(201, workflow))
         }
+        ("GET", ["workflows", id, "group-history"]) => {
+            if !world.workflows.iter().any(|workflow| workflow["id"] == *id) {
+                return Err(Reply::missing());
+            }
+            crate::issues::history(world, request, id)
+        }
         (method, ["workflows", id]) => {
             let put = if method == "PUT" { Some(validated(world, request)?) } else { None };
             let Some(place) = world.workflows.iter().position(|one| one["id"] == *id) else {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::TOKEN;
 use crate::deliver::Delivery;
+use crate::issues::Firing;
 
 /// Which Sentry it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -151,6 +152,20 @@ pub struct World {
     pub apps: Vec<Value>,
     /// Rules that became workflows: rule, workflow.
     pub migrated: Vec<(String, String)>,
+    /// The issues, as the API shows them.
+    pub issue_rows: Vec<Value>,
+    /// Their events, as the API shows them, oldest first.
+    pub event_rows: Vec<Value>,
+    /// What fired for them.
+    pub firings: Vec<Firing>,
+    /// Issues that were merged into others: child, parent.
+    pub merged: Vec<(u64, u64)>,
+    /// Whether a Sentry with rules keeps a record of what they fire, as from 22.12 on.
+    pub keeps_history: bool,
+    /// Firings of metric alerts by their identifiers, and whether they are over.
+    pub metric_incidents: Vec<(String, bool)>,
+    /// When metric issues were open: detector, number, end in seconds since 1970.
+    pub open_periods: Vec<(String, u64, Option<i64>)>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
     /// What came.
@@ -214,6 +229,13 @@ impl World {
             detectors: Vec::new(),
             apps: Vec::new(),
             migrated: Vec::new(),
+            issue_rows: Vec::new(),
+            event_rows: Vec::new(),
+            firings: Vec::new(),
+            merged: Vec::new(),
+            keeps_history: generation != Generation::Plugin,
+            metric_incidents: Vec::new(),
+            open_periods: Vec::new(),
             faults: Vec::new(),
             calls: Vec::new(),
             most_at_once: 0,

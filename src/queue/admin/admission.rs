@@ -96,8 +96,7 @@ impl Chunk {
         if self.ids.is_empty() {
             return Ok(());
         }
-        let outcomes = editor.admit_held(&self.ids, &self.enqueues).await?.unwrap_or_default();
-        for outcome in outcomes {
+        for outcome in editor.admit_held(&self.ids, &self.enqueues).await? {
             match outcome {
                 Enqueued::Queued(_) => admitted.queued += 1,
                 Enqueued::Repeated | Enqueued::Replayed | Enqueued::Outdated | Enqueued::NothingOpen => {
@@ -156,7 +155,9 @@ pub(super) async fn expire(editor: &mut Editor, held: &[HeldSummary], now: DateT
     let mut deleted = 0;
     for ids in expired.chunks(CHUNK) {
         // What another bridge has just admitted or deleted leaves the rest of the chunk to the next time.
-        deleted += editor.admit_held(ids, &[]).await?.map_or(0, |_| ids.len() as u64);
+        if editor.discard_held(ids).await? {
+            deleted += ids.len() as u64;
+        }
     }
     Ok(deleted)
 }

@@ -6,6 +6,7 @@ use crate::config::{DatabaseConfig, DatabaseUrl};
 use crate::queue::decide::dedup_window::DedupWindow;
 use crate::queue::decide::{self, Batch, Edit};
 use crate::queue::postgres::PostgresEdits;
+use crate::queue::sentry::SentryNotes;
 use crate::queue::sqlite::SqliteEdits;
 use crate::queue::store::{Edits, Plan};
 use crate::queue::{Enqueue, Enqueued, EventId, HeldId, QueueError, Reader, RejectedId, State};
@@ -120,37 +121,59 @@ impl Editor {
     ///
     /// When it could not be committed.
     pub async fn readmit(&mut self, id: RejectedId, enqueue: Enqueue) -> Result<Option<Enqueued>, QueueError> {
-        Ok(self.enqueue_late(Edit::DiscardRejected(id), &[enqueue]).await?.and_then(|mut outcomes| outcomes.pop()))
+        Ok(self.enqueue_late(Some(Edit::DiscardRejected(id)), &[enqueue]).await?.pop())
     }
 
     /// Enqueues what held webhooks became, in this order, and deletes these webhooks, all or nothing. Returns what became of
-    /// each; `None` when one of the webhooks is gone; then nothing is done.
+    /// each. Nothing is done when one of the webhooks is gone.
     ///
     /// # Errors
     ///
     /// When it could not be committed.
-    pub async fn admit_held(
-        &mut self,
-        ids: &[HeldId],
-        enqueues: &[Enqueue],
-    ) -> Result<Option<Vec<Enqueued>>, QueueError> {
-        self.enqueue_late(Edit::DiscardHeld(ids), enqueues).await
+    pub async fn admit_held(&mut self, ids: &[HeldId], enqueues: &[Enqueue]) -> Result<Vec<Enqueued>, QueueError> {
+        self.enqueue_late(Some(Edit::DiscardHeld(ids)), enqueues).await
     }
 
-    /// Enqueues what came at some earlier time, and deletes what `edit` says, all or nothing; `None` when that is gone.
+    /// Deletes held webhooks, all or nothing, and returns whether all of them were there.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed.
+    pub async fn discard_held(&mut self, ids: &[HeldId]) -> Result<bool, QueueError> {
+        self.commit(Edit::DiscardHeld(ids), |plan| !plan.forget_held.is_empty()).await
+    }
+
+    /// Enqueues what was found missing, as something that comes late: it is recognised by what rejected webhooks and others
+    /// that came late became, and not by what came within the dedup window of a bridge.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed.
+    pub async fn admit(&mut self, enqueue: Enqueue) -> Result<Enqueued, QueueError> {
+        // A batch of one has one answer.
+        self.enqueue_late(None, &[enqueue]).await?.pop().ok_or(QueueError::Closed)
+    }
+
+    /// Stores what was learned from Sentry's API.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed.
+    pub async fn write_sentry_notes(&mut self, notes: SentryNotes) -> Result<(), QueueError> {
+        self.edits.write_sentry_notes(&notes).await
+    }
+
+    /// Enqueues what came at some earlier time, if what `edit` deletes is still there. Returns what became of each.
     async fn enqueue_late(
         &mut self,
-        edit: Edit<'_>,
+        edit: Option<Edit<'_>>,
         enqueues: &[Enqueue],
-    ) -> Result<Option<Vec<Enqueued>>, QueueError> {
-        let enqueues = enqueues.iter().collect();
-        let batch = Batch { edit: Some(edit), enqueues, is_late: true, ..Batch::default() };
+    ) -> Result<Vec<Enqueued>, QueueError> {
+        let batch = Batch { edit, enqueues: enqueues.iter().collect(), is_late: true, ..Batch::default() };
         let known = self.edits.load(&decide::wanted(&batch)).await?;
         let decision = decide::decide(&batch, &known, &DedupWindow::default());
         let committed = self.edits.apply(&decision.plan).await?;
-        let is_gone = decision.plan.forget_rejected.is_empty() && decision.plan.forget_held.is_empty();
-        let outcomes = decision.enqueued.into_iter().map(|planned| planned.numbered(&committed.rows));
-        Ok((!is_gone).then(|| outcomes.collect()))
+        Ok(decision.enqueued.into_iter().map(|planned| planned.numbered(&committed.rows)).collect())
     }
 
     /// Commits a change, and returns what `answer` says of it.

@@ -9,6 +9,7 @@ use super::{Event, MemoryQueue};
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::EventType;
 use crate::queue::decide::times;
+use crate::queue::sentry::SentryNotes;
 use crate::queue::store::{
     Attemptable, Committed, Editable, Incident, IncidentChange, IncidentQueue, KEEP_DISCARDED_ATTEMPTS, Known,
     KnownIncident, Plan, Prune, Row, Seen, Settling, Store, Tail, WaitingRow, Wanted,
@@ -289,6 +290,10 @@ impl Store for MemoryQueue {
     }
 
     async fn persist_metrics(&mut self, _metrics: &PersistedMetrics) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    async fn write_sentry_notes(&mut self, _notes: &SentryNotes) -> Result<(), QueueError> {
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use crate::queue::decide::{Batch, Edit, decide, wanted};
 use crate::queue::postgres::PostgresEngine;
 use crate::queue::sqlite::Engine;
 use crate::queue::store::Store;
-use crate::queue::{Content, Disposition, Reader, Rejected};
+use crate::queue::{Content, Disposition, Held, HeldSender, Reader, Rejected};
 
 /// What webhooks of a few incidents may bring, some of it late by Sentry's clock.
 fn any_enqueue(rng: &mut StdRng, second: i64) -> Enqueue {
@@ -51,15 +51,29 @@ fn any_disposition(rng: &mut StdRng, second: i64) -> Disposition {
     }
 }
 
-fn any_edit<'e>(rng: &mut StdRng, ids: &'e [EventId], second: i64) -> Edit<'e> {
+fn any_edit<'e>(rng: &mut StdRng, ids: &'e [EventId], held: &'e [HeldId], second: i64) -> Edit<'e> {
     let rejected = RejectedId::new(rng.random_range(1..=8));
-    match rng.random_range(0..6) {
+    match rng.random_range(0..8) {
         0 | 1 => Edit::Revive { ids, at: at(second), even_resolved: rng.random_bool(0.3) },
         2 => Edit::Discard { ids, state: State::Waiting },
         3 => Edit::Discard { ids, state: State::Dead },
         4 => Edit::DiscardRejected(rejected),
+        6 | 7 => Edit::DiscardHeld(held),
         _ => Edit::RejectAgain(rejected, "no issue"),
     }
+}
+
+fn any_held(rng: &mut StdRng, second: i64) -> Vec<Held> {
+    let held = |_| Held {
+        received_at: at(second),
+        sender: HeldSender::Token,
+        signature: [7; 32],
+        resource: None,
+        idempotency_key: None,
+        sent_at: None,
+        body: b"{}".to_vec(),
+    };
+    (0..rng.random_range(0..3)).map(held).collect()
 }
 
 /// What the rate limiter would learn after a restart, in an order of its own.
@@ -101,7 +115,7 @@ async fn postgresql_loads_and_applies_what_the_store_in_memory_does() {
 async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader) -> (usize, usize) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut memory = MemoryQueue::default();
-    let (mut second, mut revived) = (1_000, 0);
+    let (mut second, mut revived, mut admissions) = (1_000, 0, 0);
     for batch in 0..40 {
         second += rng.random_range(0..40);
         let enqueues: Vec<_> = (0..rng.random_range(0..6)).map(|_| any_enqueue(&mut rng, second)).collect();
@@ -117,12 +131,18 @@ async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader) -> (usize,
         let (webhook, changed) = (Rejected { received_at: at(second), ..Rejected::default() }, some(&mut rng));
         let everything: Vec<_> = memory.events.keys().copied().filter(|_| rng.random_bool(0.2)).collect();
         let changed = if rng.random_bool(0.5) { changed } else { everything };
-        let edit = any_edit(&mut rng, &changed, second);
+        let held = any_held(&mut rng, second);
+        // Some of them were held, some are gone, and some come later.
+        let (from, number) = (rng.random_range(1..=10), rng.random_range(1..=2));
+        let admitted: Vec<_> = (from..).take(number).map(HeldId::new).collect();
+        let edit = any_edit(&mut rng, &changed, &admitted, second);
         let batch = if rng.random_bool(0.3) {
-            let enqueues = if let Edit::DiscardRejected(_) = edit { enqueues.iter().collect() } else { Vec::new() };
+            let is_admitted = matches!(edit, Edit::DiscardRejected(_) | Edit::DiscardHeld(_));
+            let enqueues = if is_admitted { enqueues.iter().collect() } else { Vec::new() };
             Batch { edit: Some(edit), enqueues, is_late: true, is_shared: S::IS_SHARED, ..Batch::default() }
         } else {
             Batch {
+                holds: held.iter().collect(),
                 rejects: Vec::from_iter(rng.random_bool(0.2).then_some(&webhook)),
                 unrecorded: &unrecorded,
                 enqueues: enqueues.iter().collect(),
@@ -139,6 +159,7 @@ async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader) -> (usize,
         assert_eq!(known, expected, "world {seed}");
         let decision = decide(&batch, &known, &DedupWindow::default());
         revived += decision.plan.revived.len();
+        admissions += decision.plan.forget_held.len();
         let expected = memory.apply(&decision.plan).await.unwrap();
         let committed = engine.apply(&decision.plan).await.unwrap();
         assert_eq!((committed.rows, committed.rejected), (expected.rows, expected.rejected), "world {seed}");
@@ -158,6 +179,9 @@ async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader) -> (usize,
     for state in [State::Waiting, State::Dead, State::Delivered] {
         assert!(!memory.ids(state).is_empty(), "world {seed} has nothing that is {state}");
     }
+    let held: Vec<_> = reader.held_summaries().await.unwrap().into_iter().map(|held| held.id).collect();
+    assert_eq!(held, Vec::from_iter(memory.held.iter().copied()), "world {seed}");
+    assert!(admissions > 0 && !held.is_empty(), "world {seed}: {admissions} were deleted, {held:?} are held");
     reader.close().await;
     engine.close().await.unwrap();
     (memory.discarded.len(), revived)

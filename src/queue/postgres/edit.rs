@@ -8,6 +8,7 @@ use super::load::{event_type, id, incident_key, number, numbers, optional_time, 
 use super::text::stored;
 use super::{PostgresEngine, PostgresReads, schema};
 use crate::config::{DatabaseConfig, PostgresUrl};
+use crate::queue::sentry::SentryNotes;
 use crate::queue::store::{
     Committed, Editable, Edits, IncidentQueue, KEEP_DISCARDED_ATTEMPTS, Known, Plan, Store as _, Wanted,
 };
@@ -150,6 +151,10 @@ impl Edits for PostgresEdits {
 
     async fn apply(&mut self, plan: &Plan<'_>) -> Result<Committed, QueueError> {
         self.0.apply(plan).await
+    }
+
+    async fn write_sentry_notes(&mut self, notes: &SentryNotes) -> Result<(), QueueError> {
+        self.0.write_sentry_notes(notes).await
     }
 
     async fn close(self: Box<Self>) -> Result<(), QueueError> {

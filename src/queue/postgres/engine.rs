@@ -14,9 +14,10 @@ use tokio::time::timeout;
 use super::error::{Fault, fault};
 use super::load::load;
 use super::pools::bounded;
-use super::{PostgresReads, Server, canary, maintenance, schema, write};
+use super::{PostgresReads, Server, canary, maintenance, schema, sentry, write};
 use crate::config::{DatabaseConfig, PostgresUrl};
 use crate::metrics::PersistedMetrics;
+use crate::queue::sentry::SentryNotes;
 use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
 use crate::queue::{CanaryChange, OutageNotice, QueueError};
 
@@ -301,6 +302,10 @@ impl Store for PostgresEngine {
 
     async fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> Result<(), QueueError> {
         self.transact(MAINTENANCE, async |connection| maintenance::keep_metrics(connection, metrics).await).await
+    }
+
+    async fn write_sentry_notes(&mut self, notes: &SentryNotes) -> Result<(), QueueError> {
+        self.transact(MAINTENANCE, async |connection| sentry::write(connection, notes).await).await
     }
 
     async fn write_canary(&mut self, change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {

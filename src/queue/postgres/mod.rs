@@ -6,7 +6,8 @@
 //! - `leases`: which bridge delivers for which service key; `fences`: whether an attempt may begin or end by a lease
 //! - `schema`: the tables; `durability`: what a commit means on this server
 //! - `read`: what deliveries, pages and the monitor read
-//! - `maintenance`: what is done for the queue itself; `canary`: what happens to canaries
+//! - `maintenance`: what is done for the queue itself; `canary`: what happens to canaries; `sentry`: what was learned from
+//!   Sentry's API
 //! - `transfer`: all rows, for a move to another database
 //! - `text`: texts that PostgreSQL could not store as they are
 
@@ -22,6 +23,7 @@ mod maintenance;
 mod pools;
 mod read;
 mod schema;
+mod sentry;
 mod text;
 mod transfer;
 mod write;

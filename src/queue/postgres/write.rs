@@ -316,7 +316,7 @@ async fn hold(connection: &mut PgConnection, webhooks: &[&Held]) -> sqlx::Result
     };
     sqlx::query(HELD)
         .bind(all().map(|held| held.received_at.timestamp_millis()).collect::<Vec<_>>())
-        .bind(all().map(|held| network(held)).collect::<Vec<_>>())
+        .bind(all().map(network).collect::<Vec<_>>())
         .bind(all().map(|held| held.signature.as_slice()).collect::<Vec<_>>())
         .bind(all().map(|held| held.resource.as_deref().map(stored)).collect::<Vec<_>>())
         .bind(all().map(|held| held.idempotency_key.as_deref().map(stored)).collect::<Vec<_>>())

@@ -8,8 +8,9 @@ use sqlx::{Connection, SqliteConnection};
 use super::database::Database;
 use super::load::{Loaded, load};
 use super::statement_batch::StatementBatch;
-use super::{SqliteReads, schema, write};
+use super::{SqliteReads, schema, sentry, write};
 use crate::queue::QueueError;
+use crate::queue::sentry::SentryNotes;
 use crate::queue::store::{Committed, Edits, Known, Plan, Wanted};
 
 /// A connection that writes beside that of a bridge.
@@ -75,6 +76,18 @@ impl Edits for SqliteEdits {
         };
         match applied.await {
             Ok(committed) => Ok(committed),
+            Err(error) => Err(self.roll_back(error).await),
+        }
+    }
+
+    async fn write_sentry_notes(&mut self, notes: &SentryNotes) -> Result<(), QueueError> {
+        let written = async {
+            sqlx::query("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
+            sentry::write(&mut self.connection, notes).await?;
+            sqlx::query("COMMIT").execute(&mut self.connection).await
+        };
+        match written.await {
+            Ok(_) => Ok(()),
             Err(error) => Err(self.roll_back(error).await),
         }
     }

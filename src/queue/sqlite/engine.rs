@@ -13,8 +13,9 @@ use super::files::{Change, Files, Found};
 use super::load::{Loaded, load};
 use super::recovery::Kept;
 use super::statement_batch::StatementBatch;
-use super::{SqliteReads, canary, maintenance, recovery, schema, write};
+use super::{SqliteReads, canary, maintenance, recovery, schema, sentry, write};
 use crate::metrics::PersistedMetrics;
+use crate::queue::sentry::SentryNotes;
 use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
 use crate::queue::{CanaryChange, EventId, OutageNotice, QueueError};
 
@@ -330,6 +331,10 @@ impl Store for Engine {
 
     async fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> Result<(), QueueError> {
         self.transact(async |connection| maintenance::keep_metrics(connection, metrics).await).await
+    }
+
+    async fn write_sentry_notes(&mut self, notes: &SentryNotes) -> Result<(), QueueError> {
+        self.transact(async |connection| sentry::write(connection, notes).await).await
     }
 
     async fn write_canary(&mut self, change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {

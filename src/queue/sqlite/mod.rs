@@ -6,7 +6,8 @@
 //!   `recovery`: what is kept of files that were taken away
 //! - `read`: connections that cannot write
 //! - `transfer`: all rows, for a move to another database
-//! - `edit`: changes from outside; `maintenance`: what is done for the queue itself; `canary`: what happens to canaries
+//! - `edit`: changes from outside; `maintenance`: what is done for the queue itself; `canary`: what happens to canaries;
+//!   `sentry`: what was learned from Sentry's API
 //! - `database`: the file, and what its errors mean; `schema`: its tables
 //! - `plans`: tests that indexes find what pages, alarms and batches ask for
 
@@ -22,6 +23,7 @@ mod plans;
 mod read;
 mod recovery;
 mod schema;
+mod sentry;
 mod statement_batch;
 mod transfer;
 mod write;

@@ -20,6 +20,7 @@ use crate::metrics::PersistedMetrics;
 use super::decide::dedup_window::DedupWindow;
 use super::decide::{self, Batch, Settle};
 use super::held::Held;
+use super::sentry::SentryNotes;
 use super::store::{Begin, Committed, NotBegun, Plan, Prune, Store};
 use super::{Arrival, Begun, CanaryChange, Enqueue, Enqueued, EventId, OutageNotice, QueueError, Rejected, RejectedId};
 use status::{Commit, WriterStatus};
@@ -68,6 +69,7 @@ pub(super) enum Operation {
 pub(super) enum Maintenance {
     Prune(Prune, Reply<u64>),
     PersistMetrics(PersistedMetrics, Reply<()>),
+    SentryNotes(SentryNotes, Reply<()>),
     /// Stores what happened to a canary, and returns when it was sent if that is news.
     Canary(CanaryChange, Reply<Option<DateTime<Utc>>>),
     OutageNotice(OutageNotice, Reply<()>),
@@ -186,6 +188,9 @@ impl<S: Store> Writer<S> {
             }
             Maintenance::PersistMetrics(metrics, reply) => {
                 let _ = reply.send(self.store.persist_metrics(&metrics).await);
+            }
+            Maintenance::SentryNotes(notes, reply) => {
+                let _ = reply.send(self.store.write_sentry_notes(&notes).await);
             }
             Maintenance::Canary(change, reply) => {
                 let _ = reply.send(self.store.write_canary(&change).await);

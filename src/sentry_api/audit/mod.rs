@@ -2,7 +2,7 @@
 //! a running bridge.
 
 mod finding;
-pub(super) mod reach;
+pub(crate) mod reach;
 mod saved;
 pub mod task;
 

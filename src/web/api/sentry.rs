@@ -1,8 +1,9 @@
-//! The JSON of Sentry's side: the canary and the audit.
+//! The JSON of Sentry's side: the canary, the audit and catch-up.
 
 use serde::Serialize;
 
 use crate::canary::{CanaryStatus, Progress};
+use crate::catch_up::{CatchUpStatus, Reported};
 use crate::monitor::SentrySide;
 use crate::queue::json::time;
 use crate::sentry_api::audit::{AuditStatus, Finding, ProjectAudit};
@@ -74,5 +75,51 @@ impl Audit {
             failed_at: failure.as_ref().map(|(at, _)| time(*at)),
             failure: failure.as_ref().map(|(_, error)| error.to_string()),
         })
+    }
+}
+
+/// What was done about alerts that Sentry fired and that never came.
+#[derive(Debug, Serialize)]
+pub(super) struct CatchUp {
+    mode: &'static str,
+    /// `None` before the first run of this process that asked Sentry.
+    is_exact: Option<bool>,
+    last_run_at: Option<String>,
+    complete_until: Option<String>,
+    found: u64,
+    enqueued: u64,
+    reported: u64,
+    summarized: u64,
+    failed_at: Option<String>,
+    failure: Option<String>,
+    /// Those that paged nobody, newest first.
+    missing: Vec<Missing>,
+}
+
+#[derive(Debug, Serialize)]
+struct Missing {
+    title: String,
+    link: Option<String>,
+    fired_at: String,
+}
+
+impl CatchUp {
+    pub(super) fn of(status: &CatchUpStatus) -> Self {
+        let run = status.last.unwrap_or_default();
+        let missing =
+            |one: &Reported| Missing { title: one.title.clone(), link: one.link.clone(), fired_at: time(one.at) };
+        Self {
+            mode: status.mode.name(),
+            is_exact: status.is_exact,
+            last_run_at: status.last.map(|run| time(run.ran_at)),
+            complete_until: status.last.map(|run| time(run.until)),
+            found: run.found,
+            enqueued: run.enqueued,
+            reported: run.reported,
+            summarized: run.summarized,
+            failed_at: status.failure.as_ref().map(|(at, _)| time(*at)),
+            failure: status.failure.as_ref().map(|(_, why)| why.clone()),
+            missing: status.reported.iter().map(missing).collect(),
+        }
     }
 }

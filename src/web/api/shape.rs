@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::sentry::{Audit, Canary};
+use super::sentry::{Audit, Canary, CatchUp};
 use crate::delivery::KeyView;
 use crate::metrics::Bucket;
 use crate::monitor::snapshot::FallbackView;
@@ -34,6 +34,8 @@ pub(super) struct Status {
     destinations: Vec<DestinationView>,
     canary: Option<Canary>,
     audit: Option<Audit>,
+    /// `None` where it is off.
+    catch_up: Option<CatchUp>,
 }
 
 #[derive(Debug, Serialize)]
@@ -107,6 +109,7 @@ impl Status {
             destinations: destinations(overview, &snapshot.delivery.keys),
             canary: Canary::of(&snapshot.sentry),
             audit: Audit::of(&snapshot.sentry),
+            catch_up: snapshot.sentry.catch_up.as_ref().map(CatchUp::of),
         }
     }
 }

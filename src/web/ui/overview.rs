@@ -10,6 +10,7 @@ use super::layout::{self, Frame, Kind, health};
 use super::lists::{self, Listing};
 use super::sentry;
 use super::text::{age, ago, count, counted, harmless, time, until};
+use crate::catch_up::CatchUpStatus;
 use crate::delivery::view::KeyView;
 use crate::monitor::is_held_up;
 use crate::monitor::{Health, Snapshot, Trouble};
@@ -91,6 +92,7 @@ pub(super) fn page(frame: &Frame, status: &Status) -> Markup {
             (lists::dead_section(status.snapshot.at, &lists.dead, dead(&status.snapshot)))
             (lists::rejected_section(status.snapshot.at, &lists.rejected, rejected_count(&status.snapshot)))
         }
+        @if let Some(catch_up) = &status.snapshot.sentry.catch_up { (reported(status.snapshot.at, catch_up)) }
         (destinations(&status.snapshot))
         (charts::section(&status.snapshot.metrics.activity))
         @if let Some(lists) = &status.lists {
@@ -181,6 +183,7 @@ fn vitals(snapshot: &Snapshot) -> Markup {
                 dd { @match metrics.last_delivered_at { Some(at) => (ago(now, at)), None => "never" } }
             }
             (sentry::vital(snapshot))
+            @if let Some(status) = &snapshot.sentry.catch_up { (catch_up(now, status)) }
             @if let Ok(queue) = &snapshot.queue {
                 div {
                     dt { "Waiting" }
@@ -222,6 +225,54 @@ fn vitals(snapshot: &Snapshot) -> Markup {
             }
         }
     }
+}
+
+/// When Sentry said last what it fired, and how much of that never came.
+fn catch_up(now: DateTime<Utc>, status: &CatchUpStatus) -> Markup {
+    html! {
+        div .alert[status.failure.is_some()] {
+            dt { "Catch-up" }
+            dd {
+                @match status.last {
+                    Some(run) => { (ago(now, run.ran_at)) small { (count(run.found)) " missing" } }
+                    None => "never",
+                }
+            }
+        }
+    }
+}
+
+/// Alerts that Sentry fired and that never came, for which nobody was paged.
+fn reported(now: DateTime<Utc>, status: &CatchUpStatus) -> Markup {
+    html! {
+        @if status.failure.is_some() || !status.reported.is_empty() {
+            section #missing aria-labelledby="missing-title" {
+                h2 #missing-title { "Missing alerts" }
+                @if let Some((at, why)) = &status.failure {
+                    p .reason dir="auto" { "What Sentry fired is not known since " (ago(now, *at)) ": " (harmless(why)) }
+                }
+                @if !status.reported.is_empty() {
+                    p { "Sentry fired these, no webhook of them came, and nobody was paged:" }
+                    ul {
+                        @for one in &status.reported {
+                            li dir="auto" {
+                                @match &one.link {
+                                    Some(link) if is_web(link) => a href=(link) rel="noreferrer" { (harmless(&one.title)) },
+                                    _ => (harmless(&one.title)),
+                                }
+                                " " (ago(now, one.at))
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether an address of somebody else's may be a link.
+fn is_web(link: &str) -> bool {
+    link.starts_with("https://") || link.starts_with("http://")
 }
 
 fn dead(snapshot: &Snapshot) -> u64 {

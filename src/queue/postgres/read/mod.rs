@@ -6,6 +6,7 @@
 mod delivery;
 mod list;
 mod row;
+mod sentry;
 mod status;
 
 use async_trait::async_trait;

@@ -2,6 +2,7 @@
 //!
 //! - `delivery`, `list`, `status`: what the deliveries, pages and commands, and the monitor read
 //! - `canary`: what is known of canaries
+//! - `sentry`: what catch-up and the polling of issues read
 //! - `salvage`: reading around damage
 //! - `row`: a row's columns as types
 
@@ -10,6 +11,7 @@ pub(super) mod delivery;
 pub(super) mod list;
 mod row;
 mod salvage;
+pub(super) mod sentry;
 pub(super) mod status;
 
 use std::future::Future;

@@ -1,0 +1,206 @@
+//! What fired and is not known, and what is done about it. Pure.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::Mode;
+use crate::alert::IssueId;
+use crate::pagerduty::IncidentKey;
+use crate::queue::sentry::CatchUpRun;
+use crate::sentry_api::types::{Issue, Window};
+
+/// How far a window reaches back before the end of the last one: Sentry may record a firing late, and clocks differ.
+const OVERLAP: TimeDelta = TimeDelta::minutes(10);
+
+/// What fired later than this before now may still be on its way as a webhook.
+pub(super) const DELAY: TimeDelta = TimeDelta::minutes(2);
+
+/// The longest window: what fired earlier is history that nobody wants to be paged for.
+pub(super) const LONGEST: TimeDelta = TimeDelta::days(7);
+
+/// By how much the bridge's clock may be behind Sentry's: a trigger that came so long before a firing is taken for it.
+const CLOCKS: TimeDelta = TimeDelta::minutes(1);
+
+/// What alerts fired for one issue.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Firing {
+    /// The issue, as it is now.
+    pub issue: Issue,
+    /// When an alert fired for it last, by Sentry's clock.
+    pub at: DateTime<Utc>,
+    /// The event of that, where it is known.
+    pub event_id: Option<String>,
+    /// The names of the alerts.
+    pub alerts: Vec<String>,
+    /// Whether Sentry recorded it as fired, and it is no guess from the list of issues.
+    pub is_exact: bool,
+    /// Whether the legacy plugin would have sent it.
+    pub by_plugin: bool,
+}
+
+impl Firing {
+    /// The incident that its webhook would have opened; `None` for an issue without an id.
+    #[must_use]
+    pub fn incident_key(&self, prefix: &str) -> Option<IncidentKey> {
+        Some(IncidentKey::of_issue(prefix, &IssueId::new(&self.issue.id)?))
+    }
+}
+
+/// What the bridge knows of incidents.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// When the newest alert of each came.
+    pub triggers: HashMap<IncidentKey, DateTime<Utc>>,
+    /// The latest firing of each that an earlier run has dealt with.
+    pub dealt: HashMap<IncidentKey, DateTime<Utc>>,
+}
+
+/// What is done about what is missing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Share {
+    /// Each becomes an event.
+    pub page: Vec<Firing>,
+    /// They are shown and nobody is paged.
+    pub report: Vec<Firing>,
+    /// They become one event together.
+    pub summarize: Vec<Firing>,
+}
+
+/// What to ask Sentry for at `now`: since the end of the last run, else since the last webhook. `None` where neither is
+/// known, or nothing lies between.
+#[must_use]
+pub fn window(last: Option<&CatchUpRun>, last_webhook_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<Window> {
+    let since = last.map(|run| run.until).or(last_webhook_at)?;
+    let window = Window { from: (since - OVERLAP).max(now - LONGEST), until: now - DELAY };
+    (window.from < window.until).then_some(window)
+}
+
+/// Firings with one entry for each issue: its latest, with the names of all alerts, in the order of their times.
+#[must_use]
+pub fn joined(firings: Vec<Firing>) -> Vec<Firing> {
+    let mut by_issue: BTreeMap<String, Firing> = BTreeMap::new();
+    for firing in firings {
+        let Some(known) = by_issue.get_mut(&firing.issue.id) else {
+            by_issue.insert(firing.issue.id.clone(), firing);
+            continue;
+        };
+        let mut alerts = std::mem::take(&mut known.alerts);
+        alerts.extend(firing.alerts.iter().filter(|name| !alerts.contains(name)).cloned().collect::<Vec<_>>());
+        // Of a guess and a record the record counts.
+        let is_better = (firing.is_exact, firing.at) > (known.is_exact, known.at);
+        let by_plugin = firing.by_plugin && known.by_plugin;
+        if is_better {
+            *known = firing;
+        }
+        (known.alerts, known.by_plugin) = (alerts, by_plugin);
+    }
+    let mut joined: Vec<_> = by_issue.into_values().collect();
+    joined.sort_by(|one, other| (one.at, &one.issue.id).cmp(&(other.at, &other.issue.id)));
+    joined
+}
+
+/// Those of `firings` that no webhook told of and that are open still.
+#[must_use]
+pub fn missing(firings: Vec<Firing>, prefix: &str, known: &Known) -> Vec<Firing> {
+    let is_missing = |firing: &Firing| {
+        let Some(key) = firing.incident_key(prefix) else { return false };
+        let came = known.triggers.get(&key).is_some_and(|at| *at >= firing.at - CLOCKS);
+        let is_dealt_with = known.dealt.get(&key).is_some_and(|at| *at >= firing.at);
+        firing.issue.is_unresolved() && !came && !is_dealt_with
+    };
+    firings.into_iter().filter(is_missing).collect()
+}
+
+/// Whom what is missing pages: guesses page nobody, and of the rest `most` have an event of their own.
+#[must_use]
+pub fn share(missing: Vec<Firing>, mode: Mode, most: usize) -> Share {
+    let (mut page, mut report): (Vec<_>, Vec<_>) =
+        missing.into_iter().partition(|firing| firing.is_exact && mode == Mode::Page);
+    let summarize = if page.len() > most { page.split_off(most) } else { Vec::new() };
+    if mode == Mode::Off {
+        report.clear();
+    }
+    Share { page, report, summarize }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn at(minutes: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::minutes(minutes)
+    }
+
+    fn firing(issue: u64, minutes: i64) -> Firing {
+        firing_of(&json!({"id": issue, "status": "unresolved"}), minutes)
+    }
+
+    fn firing_of(issue: &Value, minutes: i64) -> Firing {
+        Firing {
+            issue: serde_json::from_value(issue.clone()).unwrap(),
+            at: at(minutes),
+            event_id: None,
+            alerts: vec!["Page".to_owned()],
+            is_exact: true,
+            by_plugin: false,
+        }
+    }
+
+    fn ids(firings: &[Firing]) -> Vec<&str> {
+        firings.iter().map(|firing| firing.issue.id.as_str()).collect()
+    }
+
+    fn key(issue: &str) -> IncidentKey {
+        IncidentKey::parse(issue).unwrap()
+    }
+
+    #[test]
+    fn a_window_begins_before_the_end_of_the_last_one_and_leaves_out_what_is_under_way() {
+        let run = CatchUpRun { until: at(100), ..CatchUpRun::default() };
+        let expected = Some(Window { from: at(90), until: at(158) });
+        assert_eq!(window(Some(&run), Some(at(150)), at(160)), expected);
+        assert_eq!(window(None, Some(at(100)), at(160)), expected);
+        assert_eq!(window(None, None, at(160)), None);
+        assert_eq!(window(Some(&run), None, at(20_000)).unwrap().from, at(20_000) - LONGEST);
+        assert_eq!(window(Some(&run), None, at(50)), None, "the clock was set back");
+    }
+
+    #[test]
+    fn an_issue_that_several_alerts_fired_for_is_one_firing() {
+        let other = Firing { alerts: vec!["Other".to_owned()], event_id: Some("e".to_owned()), ..firing(7, 5) };
+        let guess = Firing { is_exact: false, ..firing(7, 9) };
+        let joined = joined(vec![firing(8, 6), firing(7, 3), other, guess]);
+        assert_eq!(ids(&joined), ["7", "8"]);
+        assert_eq!((joined[0].at, joined[0].event_id.as_deref(), joined[0].is_exact), (at(5), Some("e"), true));
+        assert_eq!(joined[0].alerts, ["Page", "Other"]);
+    }
+
+    #[test]
+    fn what_came_or_was_dealt_with_or_is_not_open_is_not_missing() {
+        let known = Known {
+            triggers: [(key("p-1"), at(10)), (key("p-2"), at(8)), (key("p-3"), at(9))].into(),
+            dealt: [(key("p-4"), at(10)), (key("p-5"), at(9))].into(),
+        };
+        let closed = |id: u64, status: &str| firing_of(&json!({"id": id, "status": status}), 10);
+        let firings = (1..=6).map(|issue| firing(issue, 10));
+        let firings = firings.chain([closed(7, "resolved"), closed(8, "ignored"), closed(9, "pending_deletion")]);
+        let missing = missing(firings.collect(), "p-", &known);
+        assert_eq!(ids(&missing), ["2", "5", "6"]);
+    }
+
+    #[test]
+    fn guesses_page_nobody_and_a_bounded_number_has_events_of_their_own() {
+        let guess = Firing { is_exact: false, ..firing(9, 1) };
+        let missing = || vec![firing(1, 1), firing(2, 2), firing(3, 3), guess.clone()];
+        let shared = |mode| {
+            let Share { page, report, summarize } = share(missing(), mode, 2);
+            [page, report, summarize].map(|firings| ids(&firings).join(" "))
+        };
+        assert_eq!(shared(Mode::Page), ["1 2", "9", "3"]);
+        assert_eq!(shared(Mode::Report), ["", "1 2 3 9", ""]);
+        assert_eq!(shared(Mode::Off), ["", "", ""]);
+    }
+}

@@ -1,0 +1,282 @@
+//! One run: what fired is asked for, what is known is subtracted, and the rest is enqueued or reported.
+
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
+use indexmap::IndexMap;
+use log::warn;
+use serde_json::Value;
+use thiserror::Error;
+use tokio::time::sleep;
+
+use super::plan::{Firing, Known, Share, missing, share};
+use super::source::{Sightings, sightings};
+use super::{Mode, Sink};
+use crate::ingest::{Decision, Ingest};
+use crate::pagerduty::event::{Detail, EventAction, HAPPENED_AT, Trigger};
+use crate::pagerduty::{Description, Destination, Event, IncidentKey, ServiceKey, render};
+use crate::queue::sentry::{CatchUpRun, IssueNote, SentryNotes};
+use crate::queue::{Enqueue, Enqueued, Envelope, QueueError, Reader};
+use crate::sentry::fetched_alert;
+use crate::sentry_api::inventory::{Alerts, Wanted, read};
+use crate::sentry_api::ours::Bridge;
+use crate::sentry_api::types::{Issue, IssueRoute, Window};
+use crate::sentry_api::{Absent, ApiError, SentryApi};
+
+/// How many missing alerts of one run have an event of their own; the rest share one.
+pub const MOST_EVENTS: usize = 100;
+
+/// The pause between two issues that Sentry is asked for: it allows five a second.
+const BETWEEN: Duration = Duration::from_millis(100);
+
+/// How many of the rest the summarizing event names.
+const MOST_NAMED: usize = 50;
+
+/// The name of the incident that summarizes the rest.
+const SUMMARY: &str = "catch-up";
+
+const CLIENT: &str = "sentry-pagerduty-bridge";
+
+/// Why a run is not complete, as a sentence.
+#[derive(Clone, Debug, Error)]
+pub enum CatchUpError {
+    /// Sentry does not say what fired.
+    #[error(transparent)]
+    Sentry(#[from] ApiError),
+    /// The queue cannot be read, or takes nothing.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// What a run works with.
+#[derive(Debug)]
+pub struct CatchUp<'a, A> {
+    /// Sentry.
+    pub api: &'a A,
+    /// Decides on what is missing as on webhooks.
+    pub ingest: &'a Ingest,
+    /// What the bridge knows.
+    pub reader: &'a Reader,
+    /// Which addresses in Sentry are the bridge's.
+    pub bridge: &'a Bridge,
+    /// What is done about what is missing.
+    pub mode: Mode,
+    /// What decides on a Sentry that answers both for rules and for workflows; `None`: its version.
+    pub alerts: Option<Alerts>,
+    /// Where the summarizing event goes.
+    pub summary_key: &'a ServiceKey,
+}
+
+/// What was found missing, and what would be done about it.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// What would be done.
+    pub share: Share,
+    /// How many issues alerts fired for, missing or not.
+    pub fired: usize,
+    /// Whether Sentry recorded the firings, or they were guessed from new issues.
+    pub is_exact: bool,
+    /// What the token may not see, as sentences.
+    pub unseen: Vec<String>,
+    route: Option<IssueRoute>,
+}
+
+impl Found {
+    /// How many alerts are missing.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        self.share.page.len() + self.share.report.len() + self.share.summarize.len()
+    }
+}
+
+/// What became of one missing alert.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// These events wait, or those it was folded into.
+    Enqueued(Vec<crate::queue::EventId>),
+    /// Its webhook came meanwhile, or it was resolved or deleted, or the settings let it page nobody.
+    NotNeeded(String),
+}
+
+impl<A: SentryApi> CatchUp<'_, A> {
+    /// Finds what fired within `window` and is missing.
+    ///
+    /// # Errors
+    ///
+    /// When Sentry does not answer or the queue cannot be read.
+    pub async fn find(&self, window: Window) -> Result<Found, CatchUpError> {
+        let inventory = read(self.api, Wanted { alerts: self.alerts, hooks: false, new_issues: false }).await?;
+        let Sightings { firings, is_exact, unseen } = sightings(self.api, &inventory, self.bridge, window).await?;
+        let prefix = self.ingest.incident_key_prefix();
+        let keys: Vec<IncidentKey> = firings.iter().filter_map(|firing| firing.incident_key(prefix)).collect();
+        let since = window.from - TimeDelta::minutes(1);
+        let notes = self.reader.sentry_issues(&keys).await?.into_iter();
+        let known = Known {
+            triggers: self.reader.last_triggers(&keys, since).await?,
+            dealt: notes.filter_map(|note| Some((note.incident_key, note.fired_at?))).collect(),
+        };
+        let fired = firings.len();
+        let missing = missing(firings, prefix, &known);
+        // What the settings ignore is nothing that is missing.
+        let missing = missing.into_iter().filter(|firing| self.may_page(firing)).collect();
+        let route = if inventory.generation.apps { IssueRoute::Organization } else { IssueRoute::Global };
+        let share = share(missing, self.mode, MOST_EVENTS);
+        Ok(Found { share, fired, is_exact, unseen, route: Some(route) })
+    }
+
+    /// Whether the issue's webhook would have paged somebody, as far as the issue alone tells.
+    fn may_page(&self, firing: &Firing) -> bool {
+        let alert = fetched_alert(&firing.issue.raw, None, firing.alerts.clone(), firing.by_plugin, firing.at);
+        alert.is_some_and(|alert| matches!(self.ingest.decide_on_fetched(alert, None), Decision::Queue(_)))
+    }
+
+    /// Does what was found, tells `tell` of each missing alert that it has dealt with, and returns how many there were.
+    /// `until` is the end of the window.
+    ///
+    /// # Errors
+    ///
+    /// When Sentry does not answer or nothing can be committed. What was done stays, and is not done again.
+    pub async fn carry_out(
+        &self,
+        found: &Found,
+        until: DateTime<Utc>,
+        sink: &mut impl Sink,
+        mut tell: impl FnMut(&Firing, &Outcome),
+    ) -> Result<CatchUpRun, CatchUpError> {
+        let mut run = CatchUpRun { until, ..CatchUpRun::default() };
+        for (number, firing) in found.share.page.iter().enumerate() {
+            if number > 0 {
+                sleep(BETWEEN).await;
+            }
+            let outcome = self.enqueue(firing, found.route.unwrap_or(IssueRoute::Organization), sink).await?;
+            if matches!(outcome, Outcome::Enqueued(_)) {
+                run.enqueued += 1;
+            }
+            self.note(std::slice::from_ref(firing), sink).await?;
+            tell(firing, &outcome);
+        }
+        if !found.share.summarize.is_empty() {
+            self.summarize(&found.share.summarize, sink).await?;
+            run.summarized = found.share.summarize.len() as u64;
+            self.note(&found.share.summarize, sink).await?;
+        }
+        self.note(&found.share.report, sink).await?;
+        run.reported = found.share.report.len() as u64;
+        run.found = run.enqueued + run.summarized + run.reported;
+        run.ran_at = Utc::now();
+        Ok(run)
+    }
+
+    async fn note(&self, firings: &[Firing], sink: &mut impl Sink) -> Result<(), CatchUpError> {
+        if firings.is_empty() {
+            return Ok(());
+        }
+        let (prefix, at) = (self.ingest.incident_key_prefix(), Utc::now());
+        let note = |firing: &Firing| {
+            let incident_key = firing.incident_key(prefix)?;
+            Some(IssueNote { incident_key, fired_at: Some(firing.at), seen_at: Some(at) })
+        };
+        let issues = firings.iter().filter_map(note).collect();
+        Ok(sink.note(SentryNotes { at, run: None, issues }).await?)
+    }
+
+    /// Enqueues the event that the webhook would have become, unless the issue was resolved in the last moments.
+    async fn enqueue(&self, firing: &Firing, route: IssueRoute, sink: &mut impl Sink) -> Result<Outcome, CatchUpError> {
+        let not_needed = |why: &str| Ok(Outcome::NotNeeded(why.to_owned()));
+        let issue = match self.api.issue(&firing.issue.id, route).await.absent() {
+            Ok(Some(issue)) => issue,
+            Ok(None) => return not_needed("Sentry has deleted the issue"),
+            // One issue that Sentry does not show must not keep the others from being found.
+            Err(error) if error.is_about_one_thing() => firing.issue.clone(),
+            Err(error) => return Err(error.into()),
+        };
+        if !issue.is_unresolved() {
+            return not_needed("the issue is not open any more");
+        }
+        let event = self.event(firing, &issue, route).await?;
+        let now = Utc::now();
+        // The plugin sends an event once, whatever fired; the platform once for each alert.
+        let alerts = if firing.by_plugin {
+            vec![firing.alerts.clone()]
+        } else {
+            firing.alerts.iter().map(|name| vec![name.clone()]).collect()
+        };
+        let (mut events, mut why) = (Vec::new(), "its webhook has come meanwhile".to_owned());
+        for names in alerts {
+            let alert = fetched_alert(&issue.raw, event.as_ref(), names, firing.by_plugin, firing.at);
+            let Some(mut alert) = alert else { return not_needed("Sentry does not say which issue it is") };
+            alert.facts.push(("caught_up", late(firing.at, now)));
+            let happened_at = alert.received.filter(|at| *at <= now);
+            match self.ingest.decide_on_fetched(alert, happened_at) {
+                Decision::Queue(prepared) => {
+                    if let Enqueued::Queued(accepted) = sink.enqueue(Enqueue::trigger(*prepared, now)).await? {
+                        events.extend(accepted.into_iter().map(|accepted| accepted.id));
+                    }
+                }
+                Decision::Ignored(reason) => why = reason.to_string(),
+                // A firing is a trigger of its own, and what was read as an alert is not rejected.
+                Decision::Follow(_) | Decision::Rejected(_) => {}
+            }
+        }
+        Ok(if events.is_empty() { Outcome::NotNeeded(why) } else { Outcome::Enqueued(events) })
+    }
+
+    /// The event of the firing, else the newest of the issue; `None` where Sentry shows neither.
+    async fn event(&self, firing: &Firing, issue: &Issue, route: IssueRoute) -> Result<Option<Value>, CatchUpError> {
+        let id = firing.event_id.as_deref().filter(|id| id.len() == 32);
+        if let (Some(id), Some(project)) = (id, &issue.project)
+            && let Some(event) = shown(self.api.event(project, id).await)?
+        {
+            return Ok(Some(event));
+        }
+        Ok(shown(self.api.latest_event(&issue.id, route).await)?)
+    }
+
+    /// Enqueues one event that stands for all of them.
+    async fn summarize(&self, rest: &[Firing], sink: &mut impl Sink) -> Result<(), CatchUpError> {
+        let now = Utc::now();
+        let line = format!(
+            "{CLIENT}: Sentry fired alerts for {} more issues that never reached the bridge; look at them in Sentry",
+            rest.len()
+        );
+        let Some(description) = Description::new(&line) else { return Ok(()) };
+        let named = rest.iter().take(MOST_NAMED).map(|firing| {
+            let page = firing.issue.permalink.as_deref().unwrap_or(&firing.issue.id);
+            format!("{} {page}", firing.issue.title)
+        });
+        let details = IndexMap::from([
+            ("issues", Detail::Number(rest.len() as u64)),
+            (HAPPENED_AT, Detail::Text(now.to_rfc3339_opts(SecondsFormat::Secs, true))),
+            ("first_of_them", Detail::List(named.collect())),
+        ]);
+        let trigger = Trigger { description, client: CLIENT, client_url: None, details, links: Vec::new() };
+        let event = Event {
+            destination: Destination::v1(self.summary_key.clone()),
+            incident_key: IncidentKey::of_alarm(self.ingest.incident_key_prefix(), SUMMARY),
+            action: EventAction::Trigger(trigger),
+        };
+        sink.enqueue(Enqueue::event(Envelope::new(&event, render(&event), now))).await?;
+        warn!("{line}");
+        Ok(())
+    }
+}
+
+/// `None` for what Sentry does not show, for whatever reason: the issue alone is worth a page.
+fn shown<T>(answer: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_about_one_thing() => {
+            warn!("a missing alert is enqueued without its event: {error}");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// How late an alert is, for its details.
+fn late(fired_at: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    let seconds = (now - fired_at).num_seconds().max(0).unsigned_abs();
+    let late = humantime::format_duration(Duration::from_secs(seconds));
+    let at = fired_at.trunc_subsecs(0).to_rfc3339_opts(SecondsFormat::Secs, true);
+    format!("no webhook of it came; found in Sentry {late} after it fired at {at}")
+}

@@ -1,0 +1,195 @@
+//! The task of a running bridge that catches up, and what it shows.
+
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, SubsecRound, Utc};
+use log::{info, warn};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::plan::{DELAY, Firing, window};
+use super::{CatchUp, CatchUpError, Mode, Outcome, Schedule};
+use crate::ingest::Ingest;
+use crate::metrics::Metrics;
+use crate::pagerduty::ServiceKey;
+use crate::queue::Queue;
+use crate::queue::sentry::{CatchUpRun, SentryNotes};
+use crate::sentry_api::SentryApi;
+use crate::sentry_api::ours::Bridge;
+
+/// How often the task looks whether a run is due.
+const TICK: Duration = Duration::from_secs(2);
+
+/// How many of the alerts that a run only reported are shown and logged.
+const MOST_REPORTED: usize = 20;
+
+/// What is shown of catch-up.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CatchUpStatus {
+    /// What is done about missing alerts.
+    pub mode: Mode,
+    /// The last run that was complete, in this or an earlier process.
+    pub last: Option<CatchUpRun>,
+    /// Whether Sentry recorded the firings that the last run of this process looked at, or they were guessed from new
+    /// issues.
+    pub is_exact: Option<bool>,
+    /// When the last run failed and why, until one is complete.
+    pub failure: Option<(DateTime<Utc>, String)>,
+    /// The newest alerts that were only reported in this process.
+    pub reported: Vec<Reported>,
+}
+
+/// An alert that was reported and paged nobody.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Reported {
+    /// The title of the issue.
+    pub title: String,
+    /// The page of the issue.
+    pub link: Option<String>,
+    /// When it fired, by Sentry's clock.
+    pub at: DateTime<Utc>,
+}
+
+impl CatchUpStatus {
+    /// Before the first run.
+    #[must_use]
+    pub fn new(mode: Mode) -> Self {
+        Self { mode, last: None, is_exact: None, failure: None, reported: Vec::new() }
+    }
+}
+
+/// Catches up again and again.
+pub struct CatchUpTask<A, L> {
+    api: A,
+    ingest: Ingest,
+    queue: Queue,
+    metrics: Metrics,
+    bridge: Bridge,
+    summary_key: ServiceKey,
+    status: watch::Sender<CatchUpStatus>,
+    /// Whether this bridge is the one that catches up, of those that share a queue.
+    leads: L,
+}
+
+impl<A: SentryApi, L: Fn() -> bool> CatchUpTask<A, L> {
+    /// A task that asks `api` and enqueues in `queue`, and shows in `status` what it did. With several bridges on one queue
+    /// only the one that `leads` does anything.
+    #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "each is another part of the bridge, and there is one caller")]
+    pub fn new(
+        api: A,
+        ingest: Ingest,
+        queue: Queue,
+        metrics: Metrics,
+        bridge: Bridge,
+        summary_key: ServiceKey,
+        status: watch::Sender<CatchUpStatus>,
+        leads: L,
+    ) -> Self {
+        Self { api, ingest, queue, metrics, bridge, summary_key, status, leads }
+    }
+
+    /// Runs for as long as it is polled.
+    pub async fn run(mut self) -> Infallible {
+        let began = Instant::now();
+        let mut schedule = Schedule::new(Duration::ZERO);
+        if let Ok(last) = self.queue.reader().catch_up().await {
+            self.status.send_modify(|status| status.last = last);
+        }
+        loop {
+            let since_webhook = self.metrics.since_webhook();
+            if schedule.is_due(began.elapsed(), self.queue.is_well(), since_webhook) && (self.leads)() {
+                let ran = self.run_once(Utc::now()).await;
+                schedule.ran(began.elapsed(), ran.is_ok());
+                self.metrics.catch_up_ran(ran.is_ok());
+                if let Err(error) = ran {
+                    warn!("what Sentry fired and no webhook told of is not known: {error}");
+                    self.status.send_modify(|status| status.failure = Some((Utc::now(), error.to_string())));
+                }
+            }
+            sleep(TICK).await;
+        }
+    }
+
+    async fn run_once(&mut self, now: DateTime<Utc>) -> Result<(), CatchUpError> {
+        let last = self.queue.reader().catch_up().await?;
+        // Of the first start nothing is known that could be missing.
+        let Some(window) = window(last.as_ref(), self.metrics.last_webhook_at(), now) else {
+            if last.is_none() {
+                let run = CatchUpRun { until: (now - DELAY).trunc_subsecs(0), ran_at: now, ..CatchUpRun::default() };
+                self.complete(run, None).await?;
+                info!("catch-up begins: from now on Sentry is asked for alerts whose webhooks do not come");
+            }
+            return Ok(());
+        };
+        let mode = self.status.borrow().mode;
+        let run = CatchUp {
+            api: &self.api,
+            ingest: &self.ingest,
+            reader: self.queue.reader(),
+            bridge: &self.bridge,
+            mode,
+            alerts: None,
+            summary_key: &self.summary_key,
+        };
+        let found = run.find(window).await?;
+        for unseen in &found.unseen {
+            warn!("catch-up is not complete: {unseen}");
+        }
+        let mut sink = self.queue.clone();
+        let done = run.carry_out(&found, window.until.trunc_subsecs(0), &mut sink, tell).await?;
+        self.report(&found.share.report);
+        self.complete(done, Some(found.is_exact)).await?;
+        let (fired, missing) = (found.fired, found.missing());
+        info!(fired, missing; "asked Sentry what fired since {}", window.from.format("%Y-%m-%d %H:%M:%S UTC"));
+        Ok(())
+    }
+
+    async fn complete(&mut self, run: CatchUpRun, is_exact: Option<bool>) -> Result<(), CatchUpError> {
+        let notes = SentryNotes { at: run.ran_at, run: Some(run), issues: Vec::new() };
+        self.queue.write_sentry_notes(notes).await?;
+        self.metrics.caught_up(run.enqueued, run.reported, run.summarized);
+        self.status.send_modify(|status| {
+            (status.last, status.failure) = (Some(run), None);
+            status.is_exact = is_exact.or(status.is_exact);
+        });
+        Ok(())
+    }
+
+    fn report(&self, firings: &[Firing]) {
+        let mut reported: Vec<_> = firings.iter().rev().take(MOST_REPORTED).map(Reported::of).collect();
+        for one in &reported {
+            let at = one.at.format("%Y-%m-%d %H:%M:%S UTC");
+            warn!(
+                "Sentry fired an alert at {at} that never reached the bridge, and nobody is paged for it: {}",
+                one.title
+            );
+        }
+        if firings.len() > MOST_REPORTED {
+            warn!("… and {} more", firings.len() - MOST_REPORTED);
+        }
+        self.status.send_modify(|status| {
+            reported.append(&mut status.reported);
+            reported.truncate(MOST_REPORTED);
+            status.reported = reported;
+        });
+    }
+}
+
+impl Reported {
+    fn of(firing: &Firing) -> Self {
+        Self { title: firing.issue.title.clone(), link: firing.issue.permalink.clone(), at: firing.at }
+    }
+}
+
+fn tell(firing: &Firing, outcome: &Outcome) {
+    let issue = &firing.issue.id;
+    match outcome {
+        Outcome::Enqueued(events) => {
+            let event = events.first().map_or(0, |event| event.get());
+            warn!(event, issue; "an alert that never reached the bridge was found in Sentry and enqueued");
+        }
+        Outcome::NotNeeded(why) => info!(issue; "an alert that never reached the bridge needs no event: {why}"),
+    }
+}

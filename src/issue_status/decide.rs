@@ -1,0 +1,140 @@
+//! What is done about an incident by what Sentry says about its issue, and when Sentry is asked again. Pure.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
+use crate::sentry_api::types::Issue;
+
+/// What Sentry says about an issue.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told {
+    /// It shows this issue. Another id than what was asked for is that of the issue it was merged into.
+    Shown(Box<Issue>),
+    /// It has no such issue, and answers otherwise.
+    Missing,
+}
+
+/// What is known of the incident.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Context {
+    /// Whether Sentry has shown the issue before. One that it never showed may be of another Sentry.
+    pub was_seen: bool,
+    /// Whether the issue that it was merged into has an open incident of its own.
+    pub parent_is_open: bool,
+}
+
+/// What to do about an incident.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// Nothing.
+    Leave,
+    /// Resolve it: the issue, or the one it was merged into, is resolved.
+    Resolved,
+    /// Resolve it: the issue was merged into one with an open incident of its own.
+    Merged,
+    /// Resolve it: the issue was deleted.
+    Deleted,
+}
+
+/// Decides what to do about the incident of the issue `asked`.
+#[must_use]
+pub fn verdict(asked: &str, told: &Told, context: Context) -> Verdict {
+    match told {
+        Told::Missing if context.was_seen => Verdict::Deleted,
+        Told::Shown(issue) if issue.is_resolved() => Verdict::Resolved,
+        Told::Shown(issue) if issue.id != asked && context.parent_is_open => Verdict::Merged,
+        // It follows the issue that it was merged into. What is archived is not resolved.
+        Told::Missing | Told::Shown(_) => Verdict::Leave,
+    }
+}
+
+/// How long to wait before Sentry is asked again about an incident that has been open for so long.
+#[must_use]
+pub fn pause(open_for: TimeDelta) -> Duration {
+    match open_for {
+        open if open < TimeDelta::hours(1) => Duration::from_mins(2),
+        open if open < TimeDelta::days(1) => Duration::from_mins(10),
+        open if open < TimeDelta::days(7) => Duration::from_hours(1),
+        _ => Duration::from_hours(6),
+    }
+}
+
+/// What an incident is about, by its key without the prefix.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum About<'k> {
+    /// The issue with this number.
+    Issue(&'k str),
+    /// The firing of a metric alert with this identifier.
+    Metric(&'k str),
+    /// An open period of a metric issue, with this number: its firing has 10^10 more.
+    Period(u64),
+}
+
+/// The first number of the firings of monitors that were made after metric alerts became monitors. Source:
+/// `incidents/endpoints/serializers/utils.py` in Sentry.
+const FIRST_PERIOD: u64 = 10_000_000_000;
+
+/// What the incident `key` is about; `None` for the bridge's own alarms, and what is not this Sentry's.
+#[must_use]
+pub fn about<'k>(key: &'k str, prefix: &str) -> Option<About<'k>> {
+    let name = key.strip_prefix(prefix)?;
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number(name) {
+        return Some(About::Issue(name));
+    }
+    let identifier = name.strip_prefix("incident_")?.rsplit('_').next().filter(|text| is_number(text))?;
+    match identifier.parse::<u64>().ok()?.checked_sub(FIRST_PERIOD) {
+        Some(period) => Some(About::Period(period)),
+        None => Some(About::Metric(identifier)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn shown(id: &str, status: &str) -> Told {
+        Told::Shown(serde_json::from_value(json!({"id": id, "status": status})).unwrap())
+    }
+
+    #[test]
+    fn an_incident_is_resolved_when_its_issue_is() {
+        let (seen, stranger) = (Context { was_seen: true, ..Context::default() }, Context::default());
+        let rival = Context { parent_is_open: true, ..seen };
+        for (told, context, expected) in [
+            (shown("7", "resolved"), stranger, Verdict::Resolved),
+            (shown("7", "unresolved"), rival, Verdict::Leave),
+            (shown("7", "ignored"), seen, Verdict::Leave),
+            (shown("8", "unresolved"), seen, Verdict::Leave),
+            (shown("8", "unresolved"), rival, Verdict::Merged),
+            (shown("8", "resolved"), seen, Verdict::Resolved),
+            (Told::Missing, seen, Verdict::Deleted),
+            (Told::Missing, stranger, Verdict::Leave),
+        ] {
+            assert_eq!(verdict("7", &told, context), expected, "{told:?} {context:?}");
+        }
+    }
+
+    #[test]
+    fn an_older_incident_is_asked_for_less_often() {
+        let pauses = [TimeDelta::zero(), TimeDelta::hours(2), TimeDelta::days(2), TimeDelta::days(30)].map(pause);
+        assert_eq!(pauses.map(|pause| pause.as_secs()), [120, 600, 3600, 21_600]);
+        assert_eq!(pause(TimeDelta::minutes(-5)), Duration::from_mins(2), "the clock was set back");
+    }
+
+    #[test]
+    fn an_incident_key_tells_what_it_is_about() {
+        assert_eq!(about("eu-7", "eu-"), Some(About::Issue("7")));
+        assert_eq!(about("incident_1_42", ""), Some(About::Metric("42")));
+        assert_eq!(about("incident_42", ""), Some(About::Metric("42")));
+        assert_eq!(about("incident_1_10000000003", ""), Some(About::Period(3)));
+        for other in ["sentry-pagerduty-bridge/silence", "us-7", "incident_1_x", "", "incident_1_99999999999999999999"]
+        {
+            assert_eq!(about(other, ""), None, "{other}");
+        }
+        assert_eq!(about("7", "eu-"), None);
+    }
+}

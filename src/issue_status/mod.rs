@@ -1,0 +1,322 @@
+//! Asks Sentry about the issues whose incidents are open, and resolves those whose resolve never came.
+//!
+//! Sentry sends no webhook when it closes the issue of a cron monitor, an uptime check or a metric by itself, when an issue
+//! is deleted or merged, and a webhook of a resolve may be lost like any other.
+//!
+//! - [`decide`]: what is done by what Sentry says, and when it is asked again; pure
+//! - this file: the task that asks, two issues a second at most
+
+pub mod decide;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use log::{Level, info, log, warn};
+use serde_json::json;
+use thiserror::Error;
+use tokio::time::sleep;
+
+use crate::alert::{Alert, IssueId, Subject};
+use crate::ingest::{Decision, Ingest};
+use crate::logging::throttle;
+use crate::metrics::{IssueCheck, Metrics};
+use crate::pagerduty::IncidentKey;
+use crate::queue::sentry::{IssueNote, SentryNotes};
+use crate::queue::{Enqueue, Enqueued, Queue, QueueError};
+use crate::sentry::resolved_alert;
+use crate::sentry_api::types::IssueRoute;
+use crate::sentry_api::{Absent, ApiError, SentryApi, issue_route};
+use decide::{About, Context, Told, Verdict, about, pause, verdict};
+
+/// How often the task looks whether somebody is to be asked for.
+const TICK: Duration = Duration::from_secs(2);
+
+/// How often the open incidents are read.
+const REFRESH: Duration = Duration::from_secs(20);
+
+/// How many incidents are watched at most, those that changed last.
+const MOST: u32 = 5_000;
+
+/// How many are asked for in one tick at most, and the pause between two of them: Sentry allows five a second.
+const BATCH: usize = 4;
+const BETWEEN: Duration = Duration::from_millis(450);
+
+/// The pause after a failure; doubled with each up to the last.
+const RETRY: Duration = Duration::from_secs(15);
+const LONGEST_RETRY: Duration = Duration::from_mins(10);
+
+/// After this time it is noted once more that an issue was seen, so that the note is not forgotten.
+const NOTE_AGAIN: TimeDelta = TimeDelta::days(30);
+
+/// How many detectors of metrics are asked for their open periods at most.
+const MOST_DETECTORS: usize = 100;
+
+/// Why a check brought nothing, as a sentence.
+#[derive(Clone, Debug, Error)]
+enum CheckError {
+    #[error(transparent)]
+    Sentry(#[from] ApiError),
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// An open incident.
+#[derive(Clone, Copy, Debug)]
+struct Watched {
+    since: DateTime<Utc>,
+    /// When it is to be asked for, by the task's own clock.
+    due: Duration,
+    /// When it was noted that Sentry has shown its issue.
+    seen_at: Option<DateTime<Utc>>,
+}
+
+/// Asks again and again.
+pub struct IssueStatusTask<A, L> {
+    api: A,
+    ingest: Ingest,
+    queue: Queue,
+    metrics: Metrics,
+    /// Whether this bridge is the one that asks, of those that share a queue.
+    leads: L,
+    began: Instant,
+    route: Option<IssueRoute>,
+    watched: BTreeMap<IncidentKey, Watched>,
+    is_first: bool,
+}
+
+impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
+    /// A task that asks `api` and enqueues in `queue`. With several bridges on one queue only the one that `leads` does
+    /// anything.
+    #[must_use]
+    pub fn new(api: A, ingest: Ingest, queue: Queue, metrics: Metrics, leads: L) -> Self {
+        let (began, watched) = (Instant::now(), BTreeMap::new());
+        Self { api, ingest, queue, metrics, leads, began, route: None, watched, is_first: true }
+    }
+
+    /// Asks for as long as it is polled.
+    pub async fn run(mut self) -> Infallible {
+        let (mut refreshed, mut failures) = (None, 0_u32);
+        loop {
+            let now = self.began.elapsed();
+            let is_stale = refreshed.is_none_or(|at: Duration| now.saturating_sub(at) >= REFRESH);
+            let mut done = Ok(());
+            if (self.leads)() && self.queue.is_well() {
+                if is_stale {
+                    done = self.refresh(now, Utc::now()).await;
+                    refreshed = Some(now);
+                }
+                if done.is_ok() {
+                    done = self.check_due(now).await;
+                }
+            }
+            match done {
+                Ok(()) => {
+                    failures = 0;
+                    sleep(TICK).await;
+                }
+                Err(error) => {
+                    self.failed(&error);
+                    sleep((RETRY * 2_u32.saturating_pow(failures.min(8))).min(LONGEST_RETRY)).await;
+                    failures += 1;
+                }
+            }
+        }
+    }
+
+    /// Reads which incidents are open. Those that were open when the bridge started are asked for at once.
+    async fn refresh(&mut self, now: Duration, at: DateTime<Utc>) -> Result<(), CheckError> {
+        let prefix = self.ingest.incident_key_prefix().to_owned();
+        let open = self.queue.reader().open_incidents(MOST).await?;
+        let open: HashMap<_, _> = open
+            .into_iter()
+            .filter(|incident| about(incident.incident_key.as_str(), &prefix).is_some())
+            .map(|incident| (incident.incident_key, incident.since))
+            .collect();
+        self.watched.retain(|key, _| open.contains_key(key));
+        let new: Vec<_> = open.keys().filter(|key| !self.watched.contains_key(*key)).cloned().collect();
+        let notes = self.queue.reader().sentry_issues(&new).await?.into_iter();
+        let notes: HashMap<_, _> = notes.map(|note| (note.incident_key, note.seen_at)).collect();
+        for key in new {
+            let since = open[&key];
+            let due = if self.is_first { now } else { now + pause(at - since) };
+            let seen_at = notes.get(&key).copied().flatten();
+            self.watched.insert(key, Watched { since, due, seen_at });
+        }
+        self.is_first = false;
+        Ok(())
+    }
+
+    /// Asks for those that are due, the most overdue first.
+    async fn check_due(&mut self, now: Duration) -> Result<(), CheckError> {
+        let mut due: Vec<_> = self.watched.iter().filter(|(_, watched)| watched.due <= now).collect();
+        due.sort_by_key(|(_, watched)| watched.due);
+        let due: Vec<IncidentKey> = due.into_iter().take(BATCH).map(|(key, _)| key.clone()).collect();
+        let (mut notes, mut periods) = (Vec::new(), None);
+        let mut done = Ok(());
+        for (number, key) in due.into_iter().enumerate() {
+            if number > 0 {
+                sleep(BETWEEN).await;
+            }
+            let at = Utc::now();
+            let checked = self.check(&key, at, &mut notes, &mut periods).await;
+            let is_checked = checked.is_ok();
+            match checked {
+                // One issue that Sentry does not show must not keep the others from being asked for.
+                Err(CheckError::Sentry(error)) if error.is_about_one_thing() => self.failed(&error),
+                checked => done = checked,
+            }
+            if done.is_err() {
+                break;
+            }
+            if let Some(watched) = self.watched.get_mut(&key) {
+                let pause = if is_checked { pause(at - watched.since) } else { RETRY };
+                watched.due = self.began.elapsed() + pause;
+            }
+        }
+        if !notes.is_empty() {
+            self.queue.write_sentry_notes(SentryNotes { at: Utc::now(), run: None, issues: notes }).await?;
+        }
+        done
+    }
+
+    fn failed(&self, error: &dyn std::error::Error) {
+        self.metrics.issue_checked(IssueCheck::Failed);
+        let line = throttle::line("issues could not be asked for", Level::Warn);
+        log!(line.level, "whether open incidents are resolved in Sentry is not known: {error}{line}");
+    }
+
+    async fn check(
+        &mut self,
+        key: &IncidentKey,
+        at: DateTime<Utc>,
+        notes: &mut Vec<IssueNote>,
+        periods: &mut Option<HashSet<u64>>,
+    ) -> Result<(), CheckError> {
+        let prefix = self.ingest.incident_key_prefix().to_owned();
+        let Some(name) = key.as_str().strip_prefix(&prefix) else { return Ok(()) };
+        let is_over = match about(key.as_str(), &prefix) {
+            None => return Ok(()),
+            Some(About::Issue(id)) => return self.check_issue(key, id, at, notes).await,
+            Some(About::Metric(identifier)) => {
+                self.api.is_metric_incident_closed(identifier).await.absent()?.unwrap_or(false)
+            }
+            Some(About::Period(period)) => {
+                let ended = match periods {
+                    Some(ended) => ended,
+                    None => periods.insert(self.ended_periods().await?),
+                };
+                ended.contains(&period)
+            }
+        };
+        if is_over {
+            let alert = told("0", "the metric alert ended", at);
+            let alert = alert.map(|alert| Alert { subject: Subject::Metric(name.to_owned()), ..alert });
+            return self.resolve(key, alert, None, IssueCheck::Resolved).await;
+        }
+        self.metrics.issue_checked(IssueCheck::Open);
+        Ok(())
+    }
+
+    async fn check_issue(
+        &mut self,
+        key: &IncidentKey,
+        id: &str,
+        at: DateTime<Utc>,
+        notes: &mut Vec<IssueNote>,
+    ) -> Result<(), CheckError> {
+        let route = match self.route {
+            Some(route) => route,
+            None => *self.route.insert(issue_route(&self.api).await?),
+        };
+        let told_by_sentry = match self.api.issue(id, route).await {
+            Ok(issue) => Told::Shown(Box::new(issue)),
+            Err(ApiError::Gone { status: 404, .. }) => {
+                // A Sentry that lost the organization, or the token's view of it, would answer 404 for everything.
+                self.api.organization().await?;
+                Told::Missing
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut context = Context::default();
+        if let Some(watched) = self.watched.get_mut(key) {
+            context.was_seen = watched.seen_at.is_some();
+            let is_noted = watched.seen_at.is_some_and(|seen| at - seen < NOTE_AGAIN);
+            if matches!(told_by_sentry, Told::Shown(_)) && !is_noted {
+                watched.seen_at = Some(at);
+                notes.push(IssueNote { incident_key: key.clone(), fired_at: None, seen_at: Some(at) });
+            }
+        }
+        if let Told::Shown(issue) = &told_by_sentry
+            && let Some(parent) = IssueId::new(&issue.id).filter(|parent| parent.as_str() != id)
+        {
+            let parent = IncidentKey::of_issue(self.ingest.incident_key_prefix(), &parent);
+            context.parent_is_open = self.watched.contains_key(&parent);
+        }
+        let (alert, resolved_at, kind) = match (verdict(id, &told_by_sentry, context), &told_by_sentry) {
+            (Verdict::Resolved, Told::Shown(issue)) => {
+                (resolved_alert(&issue.raw, at), issue.resolved_at, IssueCheck::Resolved)
+            }
+            (Verdict::Merged, Told::Shown(issue)) => {
+                (told(id, &format!("merged into issue {}", issue.id), at), None, IssueCheck::Merged)
+            }
+            (Verdict::Deleted, _) => (told(id, "the issue was deleted", at), None, IssueCheck::Deleted),
+            (Verdict::Leave | Verdict::Resolved | Verdict::Merged, _) => {
+                self.metrics.issue_checked(IssueCheck::Open);
+                return Ok(());
+            }
+        };
+        // That of the incident, whichever issue it was merged into.
+        let alert = alert.and_then(|alert| Some(Alert { subject: Subject::Issue(IssueId::new(id)?), ..alert }));
+        self.resolve(key, alert, resolved_at, kind).await
+    }
+
+    /// Enqueues the resolve that the webhook would have become.
+    async fn resolve(
+        &self,
+        key: &IncidentKey,
+        alert: Option<Alert>,
+        resolved_at: Option<DateTime<Utc>>,
+        kind: IssueCheck,
+    ) -> Result<(), CheckError> {
+        self.metrics.issue_checked(kind);
+        let Some(alert) = alert else { return Ok(()) };
+        let Decision::Follow(follow_up) = self.ingest.decide_on_fetched(alert, resolved_at) else { return Ok(()) };
+        let incident = key.as_str();
+        match self.queue.enqueue(Enqueue::follow_up(*follow_up, Utc::now())).await? {
+            Enqueued::Queued(events) => {
+                let event = events.first().map_or(0, |event| event.id.get());
+                info!(event, incident; "an issue is {} in Sentry and no webhook told of it: its resolve is enqueued", kind.name());
+            }
+            Enqueued::Repeated | Enqueued::Replayed | Enqueued::Outdated | Enqueued::NothingOpen => {}
+        }
+        Ok(())
+    }
+
+    /// The open periods of metric issues that are over.
+    async fn ended_periods(&self) -> Result<HashSet<u64>, CheckError> {
+        let detectors = self.api.detectors().await.absent()?.unwrap_or_default();
+        let metrics: Vec<_> = detectors.into_iter().filter(|detector| detector.kind == "metric_issue").collect();
+        if metrics.len() > MOST_DETECTORS {
+            let line = throttle::line("metric monitors were not asked for", Level::Warn);
+            warn!(
+                "only {MOST_DETECTORS} of {} metric monitors are asked whether they are resolved{line}",
+                metrics.len()
+            );
+        }
+        let mut ended = HashSet::new();
+        for detector in metrics.into_iter().take(MOST_DETECTORS) {
+            let periods = self.api.open_periods(&detector.id).await.absent()?.unwrap_or_default();
+            ended.extend(
+                periods.iter().filter(|period| period.end.is_some()).filter_map(|period| period.id.parse::<u64>().ok()),
+            );
+        }
+        Ok(ended)
+    }
+}
+
+/// The alert of a resolve of which Sentry shows no issue.
+fn told(id: &str, what: &str, at: DateTime<Utc>) -> Option<Alert> {
+    resolved_alert(&json!({"id": id, "title": what}), at)
+}

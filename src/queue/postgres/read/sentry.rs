@@ -1,0 +1,83 @@
+//! What catch-up and the polling of issues read.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use super::PostgresReads;
+use crate::pagerduty::IncidentKey;
+use crate::queue::QueueError;
+use crate::queue::postgres::text::stored;
+use crate::queue::reader::SentryReads;
+use crate::queue::sentry::{CatchUpRun, IssueNote, OpenIncident};
+
+/// The triggers of the incidents `$1`, by when their newest alerts came. Those that were delivered before `$2` are left out,
+/// unless their incident is open.
+const TRIGGERS: &str = "SELECT 0::bigint AS id, incident_key, MAX(at) AS at FROM (
+        SELECT incident_key, received_at AS at FROM events
+        WHERE state IN ('waiting', 'dead') AND event_type = 'trigger' AND incident_key = ANY($1::text[])
+        UNION ALL
+        SELECT incident_key, received_at AS at FROM events
+        WHERE state = 'delivered' AND finished_at >= $2 AND event_type = 'trigger' AND incident_key = ANY($1::text[])
+        UNION ALL
+        SELECT incident_key, changed_at AS at FROM incidents WHERE is_open AND incident_key = ANY($1::text[])
+    ) AS triggers GROUP BY incident_key";
+
+/// Those that changed last come first. An incident may be open at several integrations.
+const OPEN: &str = "SELECT 0::bigint AS id, incident_key, changed_at FROM incidents
+    WHERE is_open ORDER BY changed_at DESC LIMIT $1";
+
+const NOTES: &str = "SELECT 0::bigint AS id, incident_key, fired_at, seen_at FROM sentry_issues
+    WHERE incident_key = ANY($1::text[])";
+
+#[async_trait]
+impl SentryReads for PostgresReads {
+    async fn last_triggers(
+        &self,
+        incidents: &[IncidentKey],
+        since: DateTime<Utc>,
+    ) -> Result<HashMap<IncidentKey, DateTime<Utc>>, QueueError> {
+        let query = sqlx::query(TRIGGERS).bind(texts(incidents)).bind(since.timestamp_millis());
+        let rows = self.query(query, |columns| Ok((columns.incident_key()?, columns.time("at")?))).await?;
+        Ok(rows.into_iter().collect())
+    }
+
+    async fn open_incidents(&self, limit: u32) -> Result<Vec<OpenIncident>, QueueError> {
+        let query = sqlx::query(OPEN).bind(i64::from(limit));
+        let rows = self.query(query, |columns| Ok((columns.incident_key()?, columns.time("changed_at")?))).await?;
+        let mut seen = std::collections::HashSet::new();
+        let fresh = rows.into_iter().filter(|(key, _)| seen.insert(key.clone()));
+        Ok(fresh.map(|(incident_key, since)| OpenIncident { incident_key, since }).collect())
+    }
+
+    async fn sentry_issues(&self, incidents: &[IncidentKey]) -> Result<Vec<IssueNote>, QueueError> {
+        self.query(sqlx::query(NOTES).bind(texts(incidents)), |columns| {
+            Ok(IssueNote {
+                incident_key: columns.incident_key()?,
+                fired_at: columns.optional_time("fired_at")?,
+                seen_at: columns.optional_time("seen_at")?,
+            })
+        })
+        .await
+    }
+
+    async fn catch_up(&self) -> Result<Option<CatchUpRun>, QueueError> {
+        let query = sqlx::query("SELECT id, until, ran_at, found, enqueued, reported, summarized FROM catch_up");
+        let rows = self.query(query, |columns| {
+            Ok(CatchUpRun {
+                until: columns.time("until")?,
+                ran_at: columns.time("ran_at")?,
+                found: columns.number("found")?,
+                enqueued: columns.number("enqueued")?,
+                reported: columns.number("reported")?,
+                summarized: columns.number("summarized")?,
+            })
+        });
+        Ok(rows.await?.pop())
+    }
+}
+
+fn texts(incidents: &[IncidentKey]) -> Vec<String> {
+    incidents.iter().map(|key| stored(key.as_str()).into_owned()).collect()
+}

@@ -1,0 +1,92 @@
+//! What catch-up and the polling of issues read.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde_json::json;
+
+use super::SqliteReads;
+use crate::pagerduty::IncidentKey;
+use crate::queue::QueueError;
+use crate::queue::reader::SentryReads;
+use crate::queue::sentry::{CatchUpRun, IssueNote, OpenIncident};
+
+/// The triggers of the incidents `?1`, a JSON array, by when their newest alerts came. Those that were delivered before `?2`
+/// are left out, unless their incident is open.
+const TRIGGERS: &str = "SELECT 0 AS id, events.incident_key, received_at AS at
+        FROM json_each(?1) AS wanted CROSS JOIN events ON state = 'waiting' AND incident_key = wanted.value
+        WHERE event_type = 'trigger'
+    UNION ALL
+    SELECT 0 AS id, events.incident_key, received_at AS at
+        FROM json_each(?1) AS wanted CROSS JOIN events ON state = 'dead' AND incident_key = wanted.value
+        WHERE event_type = 'trigger'
+    UNION ALL
+    SELECT 0 AS id, incident_key, received_at AS at FROM events
+        WHERE state = 'delivered' AND finished_at >= ?2 AND event_type = 'trigger'
+        AND incident_key IN (SELECT value FROM json_each(?1))
+    UNION ALL
+    SELECT 0 AS id, incidents.incident_key, changed_at AS at
+        FROM json_each(?1) AS wanted CROSS JOIN incidents ON incident_key = wanted.value WHERE is_open <> 0";
+
+/// Those that changed last come first. An incident may be open at several integrations.
+const OPEN: &str = "SELECT 0 AS id, incident_key, changed_at FROM incidents \
+     WHERE is_open <> 0 ORDER BY changed_at DESC LIMIT ?";
+
+const NOTES: &str = "SELECT 0 AS id, incident_key, fired_at, seen_at
+    FROM json_each(?) AS wanted CROSS JOIN sentry_issues ON incident_key = wanted.value";
+
+#[async_trait]
+impl SentryReads for SqliteReads {
+    async fn last_triggers(
+        &self,
+        incidents: &[IncidentKey],
+        since: DateTime<Utc>,
+    ) -> Result<HashMap<IncidentKey, DateTime<Utc>>, QueueError> {
+        let query = sqlx::query(TRIGGERS).bind(json!(incidents).to_string()).bind(since.timestamp_millis());
+        let rows = self.query(query, |columns| Ok((columns.incident_key()?, columns.time("at")?))).await?;
+        let mut last: HashMap<IncidentKey, DateTime<Utc>> = HashMap::new();
+        for (incident_key, at) in rows {
+            let known = last.entry(incident_key).or_insert(at);
+            *known = at.max(*known);
+        }
+        Ok(last)
+    }
+
+    async fn open_incidents(&self, limit: u32) -> Result<Vec<OpenIncident>, QueueError> {
+        let query = sqlx::query(OPEN).bind(limit);
+        let rows = self.query(query, |columns| Ok((columns.incident_key()?, columns.time("changed_at")?))).await?;
+        let mut seen = std::collections::HashSet::new();
+        let fresh = rows.into_iter().filter(|(key, _)| seen.insert(key.clone()));
+        Ok(fresh.map(|(incident_key, since)| OpenIncident { incident_key, since }).collect())
+    }
+
+    async fn sentry_issues(&self, incidents: &[IncidentKey]) -> Result<Vec<IssueNote>, QueueError> {
+        self.query(sqlx::query(NOTES).bind(json!(incidents).to_string()), |columns| {
+            Ok(IssueNote {
+                incident_key: columns.incident_key()?,
+                fired_at: columns.optional_time("fired_at")?,
+                seen_at: columns.optional_time("seen_at")?,
+            })
+        })
+        .await
+    }
+
+    async fn catch_up(&self) -> Result<Option<CatchUpRun>, QueueError> {
+        let query = sqlx::query("SELECT id, until, ran_at, found, enqueued, reported, summarized FROM catch_up");
+        let rows = self.query(query, |columns| {
+            Ok(CatchUpRun {
+                until: columns.time("until")?,
+                ran_at: columns.time("ran_at")?,
+                found: columns.number("found")?,
+                enqueued: columns.number("enqueued")?,
+                reported: columns.number("reported")?,
+                summarized: columns.number("summarized")?,
+            })
+        });
+        Ok(rows.await?.pop())
+    }
+}
+
+#[cfg(test)]
+pub(in crate::queue::sqlite) const QUERIES: [&str; 3] = [TRIGGERS, OPEN, NOTES];

@@ -1,0 +1,158 @@
+//! Issues, and what alerts fired for them.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use super::{id, text_of_id};
+
+/// A span of time: from its beginning to just before its end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Window {
+    /// Its first moment.
+    pub from: DateTime<Utc>,
+    /// The first moment after it.
+    pub until: DateTime<Utc>,
+}
+
+/// Where a Sentry shows single issues.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum IssueRoute {
+    /// `issues/{id}/`, the only one of 9.1.
+    Global,
+    /// `organizations/{org}/issues/{id}/`, from 10.0 on.
+    Organization,
+}
+
+/// An issue.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Issue {
+    /// Its number, as text. An issue that was merged into another is answered as that one.
+    pub id: String,
+    /// Its title.
+    pub title: String,
+    /// `unresolved`, `resolved`, `ignored`, or the name of a change that is under way.
+    pub status: String,
+    /// The slug of its project.
+    pub project: Option<String>,
+    /// When its first event came.
+    pub first_seen: Option<DateTime<Utc>>,
+    /// When it was resolved, by Sentry's clock, where its activity tells.
+    pub resolved_at: Option<DateTime<Utc>>,
+    /// Its page.
+    pub permalink: Option<String>,
+    /// The whole issue.
+    pub raw: Value,
+}
+
+impl Issue {
+    /// Whether it is neither resolved nor archived nor about to be deleted.
+    #[must_use]
+    pub fn is_unresolved(&self) -> bool {
+        self.status == "unresolved"
+    }
+
+    /// Whether it is resolved.
+    #[must_use]
+    pub fn is_resolved(&self) -> bool {
+        self.status == "resolved"
+    }
+}
+
+/// What an alert fired for one issue within a window.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fired {
+    /// The issue, as it is now.
+    pub issue: Issue,
+    /// When it fired last, within the window.
+    pub at: DateTime<Utc>,
+    /// The event it fired for then. For a firing on an activity it is the number of that, which no event has.
+    pub event_id: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Issue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Value::deserialize(deserializer)?;
+        let id = text_of_id(&raw["id"]).ok_or_else(|| serde::de::Error::custom("the issue has no id"))?;
+        let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let activity = raw["activity"].as_array().into_iter().flatten();
+        let resolved = activity
+            .filter(|entry| entry["type"].as_str().is_some_and(|kind| kind.starts_with("set_resolved")))
+            .filter_map(|entry| time(&entry["dateCreated"]));
+        Ok(Self {
+            id,
+            title: text(&raw["title"]).unwrap_or_default(),
+            status: text(&raw["status"]).unwrap_or_default(),
+            project: text(&raw["project"]["slug"]),
+            first_seen: time(&raw["firstSeen"]),
+            resolved_at: resolved.max(),
+            permalink: text(&raw["permalink"]),
+            raw,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Fired {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Wire {
+            group: Issue,
+            last_triggered: DateTime<Utc>,
+            event_id: Option<Value>,
+        }
+        let wire = Wire::deserialize(deserializer)?;
+        Ok(Self { issue: wire.group, at: wire.last_triggered, event_id: wire.event_id.as_ref().and_then(text_of_id) })
+    }
+}
+
+/// A time during which a metric issue was open. Source: `groupopenperiod.py` among Sentry's serializers.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+pub struct OpenPeriod {
+    /// Its number, as text.
+    #[serde(deserialize_with = "id")]
+    pub id: String,
+    /// When it ended; `None` while it is open.
+    pub end: Option<DateTime<Utc>>,
+}
+
+fn time(value: &Value) -> Option<DateTime<Utc>> {
+    value.as_str()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_issue_tells_when_it_was_resolved_last() {
+        let issue: Issue = serde_json::from_value(json!({
+            "id": 7, "title": "x", "status": "resolved", "project": {"slug": "shop"}, "permalink": null,
+            "firstSeen": "2026-11-26T10:00:00.123456Z",
+            "activity": [
+                {"type": "set_resolved_by_age", "dateCreated": "2026-11-26T12:00:00Z"},
+                {"type": "set_regression", "dateCreated": "2026-11-26T11:30:00Z"},
+                {"type": "set_resolved", "dateCreated": "2026-11-26T11:00:00Z"},
+                {"type": "first_seen", "dateCreated": "2026-11-26T10:00:00Z"},
+            ],
+        }))
+        .unwrap();
+        assert_eq!((issue.id.as_str(), issue.is_resolved(), issue.is_unresolved()), ("7", true, false));
+        assert_eq!(issue.resolved_at, "2026-11-26T12:00:00Z".parse().ok());
+        assert!(serde_json::from_value::<Issue>(json!({"title": "x"})).is_err());
+    }
+
+    #[test]
+    fn the_event_of_a_firing_may_be_missing_or_the_number_of_an_activity() {
+        let fired = |event: Value| {
+            let row =
+                json!({"group": {"id": "7"}, "count": 2, "lastTriggered": "2026-11-26T10:00:00Z", "eventId": event});
+            serde_json::from_value::<Fired>(row).unwrap().event_id
+        };
+        assert_eq!(fired(json!(null)), None);
+        assert_eq!(fired(json!(12)).as_deref(), Some("12"));
+        assert_eq!(fired(json!("0123")).as_deref(), Some("0123"));
+    }
+}

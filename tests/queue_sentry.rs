@@ -1,0 +1,128 @@
+//! What catch-up and the polling of issues read of the queue and keep in it.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::queue::sentry::{CatchUpRun, IssueNote, SentryNotes};
+use sentry_pagerduty_bridge::queue::{Disposition, Editor, Enqueue, Enqueued, Envelope, Queue};
+use tempfile::TempDir;
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+}
+
+fn incident(name: &str) -> IncidentKey {
+    IncidentKey::parse(name).unwrap()
+}
+
+fn event(event_type: EventType, name: &str, seconds: i64) -> Envelope {
+    Envelope {
+        service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
+        incident_key: incident(name),
+        event_type,
+        description: "Disk full".to_owned(),
+        body: br#"{"details":{}}"#.to_vec(),
+        received_at: at(seconds),
+        counts_at: None,
+    }
+}
+
+async fn open() -> (TempDir, Queue) {
+    let directory = tempfile::tempdir().unwrap();
+    let queue = Queue::open(&directory.path().join("bridge.db")).await.unwrap();
+    (directory, queue)
+}
+
+/// Takes an event and settles it so at `seconds`.
+async fn settle(queue: &Queue, event: Envelope, disposition: Disposition, seconds: i64) {
+    let id = queue.accept(event).await.unwrap().id;
+    queue.begin(id, at(seconds)).await.unwrap();
+    queue.settle(id, disposition, at(seconds)).await.unwrap();
+}
+
+fn delivered() -> Disposition {
+    Disposition::Delivered { note: None }
+}
+
+#[tokio::test]
+async fn the_newest_alert_of_an_incident_is_known_whatever_became_of_it() {
+    let (_directory, queue) = open().await;
+    queue.accept(event(EventType::Trigger, "waits", 10)).await.unwrap();
+    queue.accept(event(EventType::Trigger, "waits", 20)).await.unwrap();
+    settle(&queue, event(EventType::Trigger, "dead", 30), Disposition::Dead { reason: "no".to_owned() }, 31).await;
+    settle(&queue, event(EventType::Trigger, "open", 40), delivered(), 45).await;
+    settle(&queue, event(EventType::Trigger, "closed", 50), delivered(), 51).await;
+    settle(&queue, event(EventType::Resolve, "closed", 60), delivered(), 61).await;
+
+    let all = ["waits", "dead", "open", "closed", "unknown"].map(incident);
+    let last = async |since| -> BTreeMap<String, i64> {
+        let last = queue.reader().last_triggers(&all, at(since)).await.unwrap();
+        last.into_iter().map(|(key, at)| (key.as_str().to_owned(), at.timestamp() - 1_800_000_000)).collect()
+    };
+    let named = |pairs: &[(&str, i64)]| pairs.iter().map(|(name, at)| ((*name).to_owned(), *at)).collect();
+    assert_eq!(last(0).await, named(&[("waits", 20), ("dead", 30), ("open", 45), ("closed", 50)]));
+    // A resolve is no alert, and what was delivered before that moment counts only while its incident is open.
+    assert_eq!(last(100).await, named(&[("waits", 20), ("dead", 30), ("open", 45)]));
+    assert!(queue.reader().last_triggers(&[], at(0)).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn open_incidents_are_listed_from_the_last_that_changed() {
+    let (_directory, queue) = open().await;
+    for (name, seconds) in [("1", 10), ("2", 30), ("3", 20)] {
+        settle(&queue, event(EventType::Trigger, name, seconds), delivered(), seconds).await;
+    }
+    settle(&queue, event(EventType::Resolve, "3", 40), delivered(), 40).await;
+    let open = async |limit| {
+        let open = queue.reader().open_incidents(limit).await.unwrap();
+        open.into_iter().map(|one| (one.incident_key.as_str().to_owned(), one.since)).collect::<Vec<_>>()
+    };
+    assert_eq!(open(10).await, [("2".to_owned(), at(30)), ("1".to_owned(), at(10))]);
+    assert_eq!(open(1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_sentry_told_is_kept_by_incident_and_forgotten_after_half_a_year() {
+    let (directory, queue) = open().await;
+    let note = |name: &str, fired: Option<i64>, seen: Option<i64>| IssueNote {
+        incident_key: incident(name),
+        fired_at: fired.map(at),
+        seen_at: seen.map(at),
+    };
+    let notes = |seconds, issues| SentryNotes { at: at(seconds), run: None, issues };
+    queue.write_sentry_notes(notes(1, vec![note("1", Some(5), None), note("2", None, Some(6))])).await.unwrap();
+    queue.write_sentry_notes(notes(2, vec![note("1", None, Some(7))])).await.unwrap();
+    let known = async || queue.reader().sentry_issues(&["1", "2", "3"].map(incident)).await.unwrap();
+    assert_eq!(known().await, [note("1", Some(5), Some(7)), note("2", None, Some(6))], "what is not given stays");
+
+    assert_eq!(queue.reader().catch_up().await.unwrap(), None);
+    let run = |found| CatchUpRun { until: at(3), ran_at: at(4), found, enqueued: 1, reported: 2, summarized: 3 };
+    for found in [6, 7] {
+        let notes = SentryNotes { at: at(4), run: Some(run(found)), issues: Vec::new() };
+        queue.write_sentry_notes(notes).await.unwrap();
+    }
+    assert_eq!(queue.reader().catch_up().await.unwrap(), Some(run(7)));
+    // Beside the bridge as well.
+    let mut editor = Editor::open(&directory.path().join("bridge.db")).await.unwrap();
+    let later = at(2) + TimeDelta::days(180);
+    editor.write_sentry_notes(SentryNotes { at: later, run: None, issues: Vec::new() }).await.unwrap();
+    editor.close().await.unwrap();
+    assert_eq!(known().await, [note("1", Some(5), Some(7))]);
+}
+
+#[tokio::test]
+async fn what_is_found_beside_a_bridge_is_enqueued_like_any_event() {
+    let (directory, queue) = open().await;
+    let first = queue.accept(event(EventType::Trigger, "1", 10)).await.unwrap();
+    let mut editor = Editor::open(&directory.path().join("bridge.db")).await.unwrap();
+    for (name, expected) in [("1", (first.id, 2)), ("2", (sentry_pagerduty_bridge::queue::EventId::new(2), 1))] {
+        let admitted = editor.admit(Enqueue::event(event(EventType::Trigger, name, 20))).await.unwrap();
+        let Enqueued::Queued(accepted) = admitted else { panic!("{admitted:?}") };
+        assert_eq!((accepted[0].id, accepted[0].count), expected, "{name}");
+    }
+    editor.close().await.unwrap();
+    assert_eq!(queue.reader().overview().await.unwrap().waiting, 2);
+}

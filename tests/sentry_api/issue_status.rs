@@ -1,0 +1,224 @@
+//! Resolves that no webhook told of, for a real bridge between the twin of Sentry and the sandbox.
+
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use sentry_twin::{FaultKind, Generation, ORGANIZATION, TOKEN, Twin};
+use serde_json::json;
+
+use crate::support::{Bridge, PATIENCE, PagerDuty, alert};
+use crate::twin::twin;
+
+fn shop(generation: Generation) -> Twin {
+    twin(generation, |world| {
+        world.add_project("shop");
+    })
+}
+
+fn bridge(twin: &Twin, pagerduty: &PagerDuty, settings: &[(&str, &str)]) -> Bridge {
+    let url = twin.url();
+    let api = [
+        ("BRIDGE_SENTRY_URL", url.as_str()),
+        ("BRIDGE_SENTRY_ORG", ORGANIZATION),
+        ("BRIDGE_SENTRY_API_TOKEN", TOKEN),
+        ("BRIDGE_CATCH_UP", "off"),
+    ];
+    let settings: Vec<_> = api.into_iter().chain(settings.iter().copied()).collect();
+    Bridge::start_with(&pagerduty.url(), &settings)
+}
+
+/// A bridge that has opened the incident of an issue of `shop`, and the issue.
+fn opened(twin: &Twin, pagerduty: &PagerDuty, settings: &[(&str, &str)]) -> (Bridge, u64) {
+    let bridge = bridge(twin, pagerduty, settings);
+    let issue = twin.world(|world| world.add_issue("shop", "Payment failed", now() - 60));
+    bridge.queue(&alert(issue, "Payment failed"));
+    pagerduty.wait_for_accepted(1);
+    (bridge, issue)
+}
+
+fn now() -> i64 {
+    Utc::now().timestamp()
+}
+
+/// Restarts a bridge after `meanwhile`: what is open then is asked for at once.
+#[track_caller]
+fn restarted(bridge: &mut Bridge, meanwhile: impl FnOnce()) {
+    assert!(bridge.terminate("TERM").success());
+    meanwhile();
+    bridge.restart();
+}
+
+/// Waits until Sentry has said so of so many issues.
+#[track_caller]
+fn wait_for_checks(bridge: &Bridge, status: &str, number: u64) {
+    let line = format!("bridge_issue_checks_total{{status=\"{status}\"}} {number}\n");
+    let deadline = Instant::now() + PATIENCE;
+    while !String::from_utf8(bridge.get("/metrics").body).unwrap().contains(&line) {
+        assert!(Instant::now() < deadline, "{line} did not come: {:#?}", bridge.process.stderr.all());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Incident key and description of every resolve that was applied.
+fn resolves(pagerduty: &PagerDuty) -> Vec<(String, String)> {
+    let entries = pagerduty.journal().into_iter();
+    let resolves = entries.filter(|entry| entry.text("event_type") == Some("resolve"));
+    let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+    resolves.map(|entry| (text(entry.text("incident_key")), text(entry.text("description")))).collect()
+}
+
+#[test]
+fn a_resolve_that_was_lost_in_a_gap_is_found_in_every_generation() {
+    for generation in [Generation::Plugin, Generation::Apps, Generation::Workflows] {
+        let (twin, pagerduty) = (shop(generation), PagerDuty::start());
+        let (mut bridge, issue) = opened(&twin, &pagerduty, &[]);
+        restarted(&mut bridge, || twin.world(|world| world.resolve(issue, now() + 1)));
+        pagerduty.wait_for_accepted(2);
+        let expected = (issue.to_string(), "Resolved in Sentry: Payment failed".to_owned());
+        assert_eq!(resolves(&pagerduty), [expected], "{generation:?}");
+        // What is closed is not asked for again.
+        let other = twin.world(|world| world.add_issue("shop", "Another", now() - 60));
+        bridge.queue(&alert(other, "Another"));
+        pagerduty.wait_for_accepted(3);
+        restarted(&mut bridge, || twin.world(|world| world.calls.clear()));
+        wait_for_checks(&bridge, "open", 1);
+        assert!(!twin.calls().iter().any(|call| call.path.ends_with(&format!("/issues/{issue}/"))));
+        assert_eq!(bridge.end().len(), 3);
+    }
+}
+
+#[test]
+fn an_issue_that_is_open_or_archived_keeps_its_incident() {
+    let (twin, pagerduty) = (shop(Generation::Workflows), PagerDuty::start());
+    let (mut bridge, issue) = opened(&twin, &pagerduty, &[]);
+    restarted(&mut bridge, || ());
+    wait_for_checks(&bridge, "open", 1);
+    restarted(&mut bridge, || twin.world(|world| world.issue(issue).unwrap()["status"] = json!("ignored")));
+    wait_for_checks(&bridge, "open", 1);
+    assert!(resolves(&pagerduty).is_empty());
+}
+
+#[test]
+fn an_issue_that_was_deleted_is_resolved_if_this_sentry_ever_had_it() {
+    let (twin, pagerduty) = (shop(Generation::Apps), PagerDuty::start());
+    let (mut bridge, issue) = opened(&twin, &pagerduty, &[]);
+    // The issue of another Sentry, or of another organization.
+    bridge.queue(&alert(99_999, "Somebody else's"));
+    pagerduty.wait_for_accepted(2);
+    restarted(&mut bridge, || ());
+    wait_for_checks(&bridge, "open", 2);
+    restarted(&mut bridge, || twin.world(|world| world.delete_issue(issue)));
+    pagerduty.wait_for_accepted(3);
+    wait_for_checks(&bridge, "open", 1);
+    let expected = (issue.to_string(), "Resolved in Sentry: the issue was deleted".to_owned());
+    assert_eq!(resolves(&pagerduty), [expected]);
+}
+
+#[test]
+fn a_merged_issue_follows_its_parent_and_goes_where_that_has_an_incident() {
+    let (twin, pagerduty) = (shop(Generation::Workflows), PagerDuty::start());
+    let (mut bridge, child) = opened(&twin, &pagerduty, &[]);
+    let parent = twin.world(|world| {
+        let parent = world.add_issue("shop", "Payment failed, as ever", now() - 60);
+        world.merge(child, parent);
+        parent
+    });
+    restarted(&mut bridge, || ());
+    wait_for_checks(&bridge, "open", 1);
+    assert!(resolves(&pagerduty).is_empty(), "nobody else is paged for the parent");
+
+    bridge.queue(&alert(parent, "Payment failed, as ever"));
+    pagerduty.wait_for_accepted(2);
+    restarted(&mut bridge, || ());
+    pagerduty.wait_for_accepted(3);
+    let line = format!("Resolved in Sentry: merged into issue {parent}");
+    assert_eq!(resolves(&pagerduty), [(child.to_string(), line)]);
+}
+
+#[test]
+fn firings_of_metric_alerts_end_in_both_generations() {
+    let metric = |identifier: &str| {
+        json!({
+            "action": "critical", "installation": {"uuid": "1"},
+            "data": {
+                "metric_alert": {
+                    "id": identifier, "identifier": identifier, "organization_id": "1", "status": 20, "title": "CPU",
+                    "alert_rule": {"id": "3", "name": "CPU"}, "projects": ["shop"],
+                },
+                "description_title": "Critical: CPU", "description_text": "99 %",
+                "web_url": "https://sentry.example.test/organizations/acme/alerts/1/",
+            },
+        })
+        .to_string()
+    };
+    for (generation, identifier) in [(Generation::Apps, "42"), (Generation::Workflows, "10000000007")] {
+        let (twin, pagerduty) = (shop(generation), PagerDuty::start());
+        let mut bridge = bridge(&twin, &pagerduty, &[]);
+        let set = |is_over: bool| {
+            twin.world(|world| {
+                world.metric_incidents = vec![(identifier.to_owned(), is_over)];
+                world.detectors = vec![json!({"id": "5", "projectId": "1", "type": "metric_issue", "enabled": true})];
+                world.open_periods = vec![("5".to_owned(), 7, is_over.then(now)), ("5".to_owned(), 6, Some(now()))];
+            });
+        };
+        set(false);
+        bridge.queue(metric(identifier).as_bytes());
+        pagerduty.wait_for_accepted(1);
+        restarted(&mut bridge, || ());
+        wait_for_checks(&bridge, "open", 1);
+        assert!(resolves(&pagerduty).is_empty(), "{generation:?}");
+        restarted(&mut bridge, || set(true));
+        pagerduty.wait_for_accepted(2);
+        assert_eq!(resolves(&pagerduty)[0].0, format!("incident_1_{identifier}"));
+    }
+}
+
+#[test]
+fn a_sentry_that_throttles_or_fails_is_asked_again_and_nothing_is_resolved_for_it() {
+    for fault in [FaultKind::Throttled(1), FaultKind::Status(502), FaultKind::BrownOut] {
+        let (twin, pagerduty) = (shop(Generation::Workflows), PagerDuty::start());
+        let (mut bridge, issue) = opened(&twin, &pagerduty, &[]);
+        restarted(&mut bridge, || {
+            twin.world(|world| {
+                world.resolve(issue, now() + 1);
+                world.inject(&format!("/issues/{issue}/"), 1, fault.clone());
+            });
+        });
+        pagerduty.wait_for_accepted(2);
+        assert_eq!(resolves(&pagerduty).len(), 1, "{fault:?}");
+    }
+}
+
+#[test]
+fn an_issue_that_sentry_does_not_show_keeps_no_other_from_being_asked_for() {
+    let (twin, pagerduty) = (shop(Generation::Workflows), PagerDuty::start());
+    let (mut bridge, issue) = opened(&twin, &pagerduty, &[]);
+    let hidden: Vec<u64> = (1..=6)
+        .map(|number| {
+            let issue = twin.world(|world| world.add_issue("shop", "Hidden", now() - 60));
+            bridge.queue(&alert(issue, "Hidden"));
+            pagerduty.wait_for_accepted(1 + number);
+            issue
+        })
+        .collect();
+    restarted(&mut bridge, || {
+        twin.world(|world| {
+            world.resolve(issue, now() + 1);
+            for issue in hidden {
+                world.inject(&format!("/issues/{issue}/"), 1000, FaultKind::Html);
+            }
+        });
+    });
+    pagerduty.wait_for_accepted(8);
+    assert_eq!(resolves(&pagerduty)[0].0, issue.to_string());
+}
+
+#[test]
+fn with_resolve_off_nobody_is_asked() {
+    let (twin, pagerduty) = (shop(Generation::Workflows), PagerDuty::start());
+    let (mut bridge, _) = opened(&twin, &pagerduty, &[("BRIDGE_RESOLVE", "off")]);
+    restarted(&mut bridge, || ());
+    bridge.queue(&alert(7, "Another"));
+    pagerduty.wait_for_accepted(2);
+    assert!(twin.calls().is_empty(), "{:?}", twin.calls());
+}
