@@ -84,20 +84,21 @@ fn sorted(mut attempts: Vec<(ServiceKey, DateTime<Utc>, u32)>) -> Vec<(ServiceKe
 
 #[tokio::test]
 async fn sqlite_loads_and_applies_what_the_store_in_memory_does() {
-    let (mut discarded, mut revived) = (0, 0);
+    let (mut discarded, mut revived, mut admitted) = (0, 0, 0);
     for seed in 0..24 {
         let directory = tempfile::tempdir().unwrap();
         let sqlite = Engine::open(&directory.path().join("bridge.db")).await.unwrap();
         let reader = Reader::of(sqlite.reads());
         let edited = compare(seed, sqlite, &reader).await;
-        (discarded, revived) = (discarded + edited.0, revived + edited.1);
+        (discarded, revived, admitted) = (discarded + edited.0, revived + edited.1, admitted + edited.2);
     }
+    assert!(admitted > 24, "{admitted} held webhooks were admitted");
     assert!(discarded > 24 && revived > 24, "{discarded} attempted events were discarded, {revived} were revived");
 }
 
 #[tokio::test]
 async fn postgresql_loads_and_applies_what_the_store_in_memory_does() {
-    let (mut discarded, mut revived) = (0, 0);
+    let (mut discarded, mut revived, mut admitted) = (0, 0, 0);
     for seed in 0..12 {
         let url = Cluster::shared().database().unwrap();
         let timeout = Duration::from_secs(30);
@@ -105,14 +106,15 @@ async fn postgresql_loads_and_applies_what_the_store_in_memory_does() {
         let postgres = PostgresEngine::open(&config, &PostgresUrl::parse(&url).unwrap()).await.unwrap();
         let reader = Reader::of(postgres.reads());
         let edited = compare(seed, postgres, &reader).await;
-        (discarded, revived) = (discarded + edited.0, revived + edited.1);
+        (discarded, revived, admitted) = (discarded + edited.0, revived + edited.1, admitted + edited.2);
     }
+    assert!(admitted > 12, "{admitted} held webhooks were admitted");
     assert!(discarded > 12 && revived > 6, "{discarded} attempted events were discarded, {revived} were revived");
 }
 
 /// Gives an engine and the queue in memory the same drawn batches, and compares what they have. Returns how many attempted
-/// events were discarded, and how many dead letters were revived.
-async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader) -> (usize, usize) {
+/// events were discarded, how many dead letters were revived, and how many held webhooks were admitted.
+async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader) -> (usize, usize, usize) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut memory = MemoryQueue::default();
     let (mut second, mut revived, mut admissions) = (1_000, 0, 0);
@@ -181,8 +183,7 @@ async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader) -> (usize,
     }
     let held: Vec<_> = reader.held_summaries().await.unwrap().into_iter().map(|held| held.id).collect();
     assert_eq!(held, Vec::from_iter(memory.held.iter().copied()), "world {seed}");
-    assert!(admissions > 0 && !held.is_empty(), "world {seed}: {admissions} were deleted, {held:?} are held");
     reader.close().await;
     engine.close().await.unwrap();
-    (memory.discarded.len(), revived)
+    (memory.discarded.len(), revived, admissions)
 }
