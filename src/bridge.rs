@@ -20,6 +20,8 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinError};
 use tokio::time::{sleep, timeout};
 
+use crate::build_info::BuildInfo;
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::delivery::{Limits, Worker};
 use crate::descriptors;
@@ -47,6 +49,9 @@ const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How often metrics are stored; a crash loses no more than that.
 const SAVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long a bridge that stops waits for the database to take note that its service keys are free.
+const HANDOVER: Duration = Duration::from_secs(2);
 
 /// Why the bridge cannot start, as a sentence for the operator.
 #[derive(Debug, Error)]
@@ -85,6 +90,7 @@ pub struct Bridge {
     server: Server,
     worker: Worker,
     queue: Queue,
+    cluster: Cluster,
     shared: Data<AppState>,
     alarms: AlarmTask,
     history: Retention,
@@ -103,10 +109,11 @@ impl Bridge {
         let address = listener.local_addr().map_err(StartupError::Server)?;
         let client = Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref())?;
         let queue = Queue::open(config.database()).await?;
+        let cluster = cluster(&config, &queue);
         let metrics = Metrics::new();
         let commits = count_commits(&queue, &metrics);
         let untrusted = restore(&queue, &metrics).await;
-        let worker = worker(&config, &queue, &client, &metrics, untrusted).await;
+        let worker = worker(&config, &queue, &client, &metrics, untrusted, &cluster).await;
         let monitor = Monitor::new(
             Utc::now(),
             queue.clone(),
@@ -121,7 +128,7 @@ impl Bridge {
         let (drain, grace) = (config.shutdown_drain, config.shutdown_grace);
         let shared = Data::new(app_state(config, &queue, metrics, monitor));
         let server = serve(listener, shared.clone(), grace).map_err(StartupError::Server)?;
-        Ok(Self { address, server, worker, queue, shared, alarms, history, drain, grace })
+        Ok(Self { address, server, worker, queue, cluster, shared, alarms, history, drain, grace })
     }
 
     /// The same with other intervals of the alarm task.
@@ -149,7 +156,7 @@ impl Bridge {
     ///
     /// When the web server fails, or a background task ends, by itself or by a panic.
     pub async fn run_until_stopped(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { address, server, worker, queue, shared, alarms, history, drain, grace } = self;
+        let Self { address, server, worker, queue, cluster, shared, alarms, history, drain, grace } = self;
         let server_handle = server.handle();
         let (stop_worker, worker_stops) = oneshot::channel();
         let mut worker = rt::spawn(worker.run(async move { worker_stops.await.unwrap_or_default() }));
@@ -161,8 +168,11 @@ impl Bridge {
         tasks.spawn("the queue's writer", async move { writer.writer_ended().await });
         tasks.spawn("the log's writer", logging::writer_ended());
         tasks.spawn("the summary of repeated log lines", throttle::keep_reporting());
+        tasks.spawn("the leases", cluster.clone().run());
+        let leader = cluster.clone();
+        let leads = move || leader.is_leader();
         let until_shutdown = [
-            tasks.spawn("retention", async move { pruned.keep_pruned(history, PRUNE_INTERVAL, Utc::now).await }),
+            tasks.spawn("retention", async move { pruned.keep_pruned(history, PRUNE_INTERVAL, Utc::now, leads).await }),
             tasks.spawn("saving metrics", async move { saved.keep_metrics_persisted(&metrics, SAVE_INTERVAL).await }),
             tasks.spawn("the alarms", alarms.run()),
         ];
@@ -178,6 +188,8 @@ impl Bridge {
         }
 
         shared.stop();
+        // Others take over while this one still receives.
+        cluster.leave();
         until_shutdown.iter().for_each(AbortHandle::abort);
         info!("stopping: /readyz is 503, webhooks are served for another {drain:?}");
         sleep(drain).await;
@@ -186,6 +198,7 @@ impl Bridge {
         // The web server checks its own timeout once a second, which may be later than the grace period allows.
         let _ = timeout(grace, server_handle.stop(true)).await;
         worker.await.map_err(|error| TaskEnded::new("the delivery worker", &Err(error)))?;
+        cluster.left(HANDOVER).await;
         if let Err(error) = queue.persist_metrics(&shared.metrics).await {
             warn!("the counts of the last seconds are lost: {error}");
         }
@@ -198,6 +211,13 @@ impl Bridge {
         info!("stopped");
         Ok(())
     }
+}
+
+/// The bridge among those that share its queue.
+fn cluster(config: &Config, queue: &Queue) -> Cluster {
+    let Some(leases) = queue.leases() else { return Cluster::alone() };
+    let (version, fingerprint) = (BuildInfo::current().to_string(), config.fingerprint().to_string());
+    Cluster::join(leases, config.pagerduty_timeout, version, fingerprint)
 }
 
 /// Counts every commit of `queue` in `metrics`, and returns the times of the commits.
@@ -244,11 +264,13 @@ async fn worker(
     client: &Client,
     metrics: &Metrics,
     untrusted: Option<String>,
+    cluster: &Cluster,
 ) -> Worker {
     let failures = last_failures(queue).await;
     let untrusted = untrusted.filter(|_| !failures.is_empty());
     let limits = Limits::new(config.pagerduty_rate, config.give_up_after);
     Worker::new(queue.clone(), client.clone(), limits)
+        .with_cluster(cluster.clone())
         .with_metrics(metrics.clone())
         .with_earlier_failures(failures, untrusted)
 }

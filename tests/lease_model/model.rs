@@ -49,7 +49,7 @@ pub(crate) struct Protocol {
 
 impl Default for Protocol {
     fn default() -> Self {
-        Self { mutation: None, steps: 8, lost_answers: 1, kills: 1, stopped: 5 }
+        Self { mutation: None, steps: 7, lost_answers: 1, kills: 1, stopped: 4 }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reads what a batch depends on: the first half of a transaction.
 //!
-//! First of all the incidents are locked, in the order of their keys, so that two batches never wait for each other. Every
-//! statement after that sees what the transactions before have committed.
+//! First of all the incidents are locked, then the leases of attempts, each in the order of their names, so that two batches
+//! never wait for each other. Every statement after that sees what the transactions before have committed.
 
 use std::collections::HashMap;
 
@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{Decode, PgConnection, Postgres, Row as _, Type};
 
+use super::edit::load_edited;
 use super::fences;
 use super::text::{restored, stored};
 use crate::ingest::DedupKey;
@@ -98,12 +99,13 @@ pub(super) async fn load(connection: &mut PgConnection, wanted: &Wanted) -> sqlx
     }
     known.settling.retain(|id, _| !known.fenced.contains(id));
     known.beginning.retain(|id, _| !known.fenced.contains(id));
+    load_edited(connection, wanted, &mut known).await?;
     Ok(known)
 }
 
 type Query<'q> = sqlx::query::Query<'q, Postgres, sqlx::postgres::PgArguments>;
 
-async fn rows(query: Query<'_>, connection: &mut PgConnection) -> sqlx::Result<Vec<PgRow>> {
+pub(super) async fn rows(query: Query<'_>, connection: &mut PgConnection) -> sqlx::Result<Vec<PgRow>> {
     query.fetch_all(connection).await
 }
 
@@ -111,7 +113,8 @@ async fn lock(connection: &mut PgConnection, wanted: &Wanted) -> sqlx::Result<()
     let queues = wanted.queues.iter().map(|queue| &queue.incident_key);
     let keys: Vec<_> = queues.chain(&wanted.incidents).map(|key| stored(key.as_str())).collect();
     let begins = wanted.beginning.iter().map(|(id, _)| id);
-    let ids: Vec<_> = wanted.settling.iter().chain(begins).chain(&wanted.unrecorded).map(|id| id.get()).collect();
+    let ids = wanted.settling.iter().chain(begins).chain(&wanted.unrecorded).chain(&wanted.editing);
+    let ids: Vec<_> = ids.map(|id| id.get()).collect();
     if !keys.is_empty() || !ids.is_empty() {
         sqlx::query(LOCK).bind(keys).bind(ids).execute(connection).await?;
     }
@@ -258,7 +261,7 @@ fn line(row: &PgRow) -> sqlx::Result<usize> {
     Ok(usize::try_from(row.try_get::<i64, _>("line")? - 1).unwrap_or(usize::MAX))
 }
 
-fn id(row: &PgRow) -> sqlx::Result<EventId> {
+pub(super) fn id(row: &PgRow) -> sqlx::Result<EventId> {
     row.try_get("id").map(EventId::new)
 }
 
@@ -266,24 +269,24 @@ fn time(row: &PgRow, column: &str) -> sqlx::Result<DateTime<Utc>> {
     parsed(row, column, DateTime::from_timestamp_millis)
 }
 
-fn optional_time(row: &PgRow, column: &str) -> sqlx::Result<Option<DateTime<Utc>>> {
+pub(super) fn optional_time(row: &PgRow, column: &str) -> sqlx::Result<Option<DateTime<Utc>>> {
     let milliseconds: Option<i64> = row.try_get(column)?;
     Ok(milliseconds.and_then(DateTime::from_timestamp_millis))
 }
 
-fn number(row: &PgRow, column: &str) -> sqlx::Result<u32> {
+pub(super) fn number(row: &PgRow, column: &str) -> sqlx::Result<u32> {
     parsed(row, column, |number: i64| u32::try_from(number).ok())
 }
 
-fn incident_key(row: &PgRow) -> sqlx::Result<IncidentKey> {
+pub(super) fn incident_key(row: &PgRow) -> sqlx::Result<IncidentKey> {
     parsed(row, "incident_key", |text: String| IncidentKey::parse(&restored(text)))
 }
 
-fn service_key(row: &PgRow) -> sqlx::Result<ServiceKey> {
+pub(super) fn service_key(row: &PgRow) -> sqlx::Result<ServiceKey> {
     parsed(row, "service_key", |text: &str| ServiceKey::parse(text).ok())
 }
 
-fn event_type(row: &PgRow) -> sqlx::Result<EventType> {
+pub(super) fn event_type(row: &PgRow) -> sqlx::Result<EventType> {
     parsed(row, "event_type", |text: &str| EventType::parse(text))
 }
 

@@ -2,7 +2,7 @@
 //!
 //! - `pools`: the server and the connections to it; `error`: what its errors mean
 //! - `engine`: transactions that survive errors, and commits whose answer was lost; `load` and `write`: their halves
-//! - `leases`: which bridge delivers for which service key; `fences`: whether an attempt may begin or end by a lease
+//! - `leases`: which bridge delivers for which service key
 //! - `schema`: the tables; `durability`: what a commit means on this server
 //! - `read`: what deliveries, pages and the monitor read
 //! - `maintenance`: what is done for the queue itself
@@ -11,7 +11,6 @@
 mod durability;
 mod engine;
 mod error;
-mod fences;
 mod leases;
 mod load;
 mod maintenance;
