@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
 
+#[path = "support/database.rs"]
+mod database;
+
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -13,6 +16,8 @@ use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Envelope, Queue};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
+
+use database::TestDatabase;
 
 /// Nothing here takes that long unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -47,8 +52,8 @@ async fn the_deliveries_are_shown_while_they_are_under_way_fail_and_end() {
     for (key, fault) in KEYS.into_iter().zip([Fault::status(503), Fault::Hang { lasts: Duration::from_mins(10) }]) {
         sandbox.inject(FaultRule { service_key: Some(key.to_owned()), ..fault.into() }).unwrap();
     }
-    let directory = tempfile::tempdir().unwrap();
-    let queue = Queue::open(&directory.path().join("bridge.db")).await.unwrap();
+    let database = TestDatabase::new();
+    let queue = Queue::open(&database).await.unwrap();
     let client = Client::new(&sandbox.url().parse().unwrap(), Duration::from_mins(1), None).unwrap();
     let worker = Worker::new(queue.clone(), client, Limits::new(100, Duration::from_hours(1)));
     let mut view = worker.view();

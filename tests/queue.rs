@@ -1,9 +1,11 @@
-//! The durable queue on real files.
+//! The durable queue on a real database.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
 
+#[path = "support/database.rs"]
+pub(crate) mod database;
+
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -12,8 +14,8 @@ use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
     Arrival, Disposition, Envelope, EventId, Overview, Queue, QueueError, Reader, State, WaitingEvent,
 };
-use sqlx::{AssertSqlSafe, ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
-use tempfile::TempDir;
+
+use database::TestDatabase;
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 123_000_000).unwrap()
@@ -35,27 +37,15 @@ fn event(key: &ServiceKey, incident: &str, body: &[u8]) -> Envelope {
     }
 }
 
-fn database() -> (TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("bridge.db");
-    (directory, path)
-}
-
-async fn open() -> (TempDir, PathBuf, Queue) {
-    let (directory, path) = database();
-    let queue = Queue::open(&path).await.unwrap();
-    (directory, path, queue)
+async fn open() -> (TestDatabase, Queue) {
+    let database = TestDatabase::new();
+    let queue = Queue::open(&database).await.unwrap();
+    (database, queue)
 }
 
 /// Ends a wait that would never end otherwise.
 async fn soon<T>(wait: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), wait).await.expect("it never happened")
-}
-
-/// What somebody with a shell does to the file.
-async fn meddle(path: &Path, sql: &str) {
-    let mut connection: SqliteConnection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
 }
 
 /// Accepts events of incidents of their own, all at once.
@@ -71,14 +61,14 @@ async fn line(queue: &Queue, key: &ServiceKey) -> Vec<WaitingEvent> {
 
 #[tokio::test]
 async fn what_was_accepted_is_there_for_another_connection_at_once() {
-    let (_directory, path, queue) = open().await;
+    let (database, queue) = open().await;
     let mut new = event(&key(1), "42", b"{\"nul\":\"\\u0000\"}");
     new.description = "a NUL \0 and an emoji \u{1f525}".to_owned();
     new.event_type = EventType::Resolve;
     let id = queue.accept(new.clone()).await.unwrap().id;
     drop(queue);
 
-    let record = Reader::open(&path).await.unwrap().get(id).await.unwrap().unwrap();
+    let record = Reader::open(&database).await.unwrap().get(id).await.unwrap().unwrap();
     assert_eq!(record.state, State::Waiting);
     assert_eq!(record.service_key, new.service_key);
     assert_eq!(record.incident_key, new.incident_key);
@@ -92,29 +82,8 @@ async fn what_was_accepted_is_there_for_another_connection_at_once() {
 }
 
 #[tokio::test]
-async fn a_copy_taken_as_if_the_power_had_gone_has_everything() {
-    let (directory, path, queue) = open().await;
-    let delivered = queue.accept(event(&key(1), "1", b"one")).await.unwrap().id;
-    let begun = queue.accept(event(&key(1), "2", b"two")).await.unwrap().id;
-    queue.begin(delivered, at(1)).await.unwrap();
-    queue.settle(delivered, Disposition::Delivered { note: None }, at(2)).await.unwrap();
-    queue.begin(begun, at(3)).await.unwrap();
-
-    let copy = directory.path().join("copy.db");
-    std::fs::copy(&path, &copy).unwrap();
-    std::fs::copy(directory.path().join("bridge.db-wal"), directory.path().join("copy.db-wal")).unwrap();
-    let revived = Queue::open(&copy).await.unwrap();
-
-    let waiting = line(&revived, &key(1)).await;
-    assert_eq!(waiting.len(), 1);
-    assert_eq!((waiting[0].id, waiting[0].attempts, waiting[0].last_attempt_at), (begun, 1, Some(at(3))));
-    assert_eq!(revived.reader().get(delivered).await.unwrap().unwrap().state, State::Delivered);
-    assert!(revived.accept(event(&key(1), "3", b"three")).await.unwrap().id > begun);
-}
-
-#[tokio::test]
 async fn many_at_once_share_commits_and_none_is_lost() {
-    let (_directory, _path, queue) = open().await;
+    let (_database, queue) = open().await;
     let before = queue.commits();
     let ids = accept_all(&queue, (0..3000).map(|_| key(1))).await;
 
@@ -130,7 +99,7 @@ async fn many_at_once_share_commits_and_none_is_lost() {
 
 #[tokio::test]
 async fn beginning_and_settling_share_commits_too() {
-    let (_directory, _path, queue) = open().await;
+    let (_database, queue) = open().await;
     let ids = accept_all(&queue, (0..200).map(|_| key(1))).await;
     let before = queue.commits();
     join_all(ids.iter().map(|&id| queue.begin(id, at(1)))).await;
@@ -143,7 +112,7 @@ async fn beginning_and_settling_share_commits_too() {
 
 #[tokio::test]
 async fn every_arrival_is_announced_before_its_sender_has_the_answer() {
-    let (_directory, _path, queue) = open().await;
+    let (_database, queue) = open().await;
     let unheard = queue.accept(event(&key(1), "0", b"{}")).await.unwrap().id;
     let mut arrivals = queue.arrivals();
     let id = queue.accept(event(&key(2), "42", b"{}")).await.unwrap().id;
@@ -166,7 +135,7 @@ async fn every_arrival_is_announced_before_its_sender_has_the_answer() {
 
 #[tokio::test]
 async fn announcements_that_nobody_takes_are_bounded_and_their_keys_are_told() {
-    let (_directory, _path, queue) = open().await;
+    let (_database, queue) = open().await;
     let mut arrivals = queue.arrivals();
     accept_all(&queue, (0..5000).map(|_| key(1))).await;
     assert_eq!(arrivals.len(), 4096);
@@ -181,7 +150,7 @@ async fn announcements_that_nobody_takes_are_bounded_and_their_keys_are_told() {
 
 #[tokio::test]
 async fn an_attempt_is_counted_and_gets_the_very_bytes() {
-    let (_directory, _path, queue) = open().await;
+    let (_database, queue) = open().await;
     let body: Vec<u8> = (0..100_000_u32).map(|number| u8::try_from(number % 251).unwrap()).collect();
     let id = queue.accept(event(&key(1), "42", &body)).await.unwrap().id;
     let begun = queue.begin(id, at(5)).await.unwrap();
@@ -195,7 +164,7 @@ async fn an_attempt_is_counted_and_gets_the_very_bytes() {
 
 #[tokio::test]
 async fn a_retry_stays_in_line_and_remembers_why() {
-    let (_directory, _path, queue) = open().await;
+    let (_database, queue) = open().await;
     let id = queue.accept(event(&key(1), "42", b"{}")).await.unwrap().id;
     queue.begin(id, at(5)).await.unwrap();
     let blamed = Duration::from_millis(61_500);
@@ -220,7 +189,7 @@ async fn a_retry_stays_in_line_and_remembers_why() {
 
 #[tokio::test]
 async fn what_is_delivered_or_dead_leaves_the_line_for_good() {
-    let (_directory, _path, queue) = open().await;
+    let (_database, queue) = open().await;
     let delivered = queue.accept(event(&key(1), "1", b"{}")).await.unwrap().id;
     let dead = queue.accept(event(&key(1), "2", b"{}")).await.unwrap().id;
     let waiting = queue.accept(Envelope { received_at: at(7), ..event(&key(2), "3", b"{}") }).await.unwrap().id;
@@ -257,7 +226,7 @@ async fn what_is_delivered_or_dead_leaves_the_line_for_good() {
 
 #[tokio::test]
 async fn the_keys_in_line_are_found_among_many_events() {
-    let (_directory, _path, queue) = open().await;
+    let (_database, queue) = open().await;
     assert_eq!(queue.reader().keys_waiting().await.unwrap(), []);
     assert_eq!(queue.reader().overview().await.unwrap(), Overview::default());
     accept_all(&queue, (0..2000).map(|number| key(number % 200))).await;
@@ -270,7 +239,7 @@ async fn the_keys_in_line_are_found_among_many_events() {
 
 #[tokio::test]
 async fn a_line_is_read_page_by_page_and_key_by_key() {
-    let (_directory, _path, queue) = open().await;
+    let (_database, queue) = open().await;
     let accepted = accept_all(&queue, (0..30).map(|number| key(number % 3))).await;
     let expected: Vec<_> = accepted.into_iter().skip(1).step_by(3).collect();
     let mut found = Vec::new();
@@ -284,7 +253,7 @@ async fn a_line_is_read_page_by_page_and_key_by_key() {
 
 #[tokio::test]
 async fn the_attempts_of_the_last_minute_are_known_whatever_came_of_them() {
-    let (_directory, _path, queue) = open().await;
+    let (_database, queue) = open().await;
     let ids = accept_all(&queue, (0..4).map(key)).await;
     for (id, begun) in ids.into_iter().zip([100, 40, 39, 70]) {
         queue.begin(id, at(begun)).await.unwrap();
@@ -299,26 +268,26 @@ async fn the_attempts_of_the_last_minute_are_known_whatever_came_of_them() {
 }
 
 /// Attempts of delivered events of a key, so many, `apart` milliseconds one after the other up to `last`.
-async fn meddle_attempts(path: &Path, key: &ServiceKey, attempts: u32, apart: u32, last: DateTime<Utc>) {
+async fn meddle_attempts(database: &TestDatabase, key: &ServiceKey, attempts: u32, apart: u32, last: DateTime<Utc>) {
     let (key, last) = (key.expose(), last.timestamp_millis());
     let sql = format!(
         "WITH RECURSIVE before (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM before WHERE number + 1 < {attempts})
         INSERT INTO events (state, service_key, incident_key, event_type, received_at, first_seen, attempts,
             last_attempt_at, finished_at, description)
-        SELECT 'delivered', '{key}', number, 'trigger', at, at, 1, at, at, ''
-        FROM (SELECT number, {last} - {apart} * number AS at FROM before)"
+        SELECT 'delivered', '{key}', CAST(number AS text), 'trigger', at, at, 1, at, at, ''
+        FROM (SELECT number, {last} - {apart} * number AS at FROM before) AS attempts"
     );
-    meddle(path, &sql).await;
+    database.meddle(&sql).await;
 }
 
 #[tokio::test]
 async fn after_the_clock_was_set_back_by_two_hours_only_the_attempts_of_the_last_minute_are_read() {
-    let (_directory, path, queue) = open().await;
+    let (database, queue) = open().await;
     let (now, before) = (at(0), at(7200));
     // Together 300,000: over two hours, all at once, and as they should be.
-    meddle_attempts(&path, &key(1), 144_000, 50, before).await;
-    meddle_attempts(&path, &key(2), 155_000, 0, before).await;
-    meddle_attempts(&path, &key(3), 1000, 1000, now).await;
+    meddle_attempts(&database, &key(1), 144_000, 50, before).await;
+    meddle_attempts(&database, &key(2), 155_000, 0, before).await;
+    meddle_attempts(&database, &key(3), 1000, 1000, now).await;
     let attempts = queue.reader().attempts_since(now - TimeDelta::seconds(75), now, 120).await.unwrap();
     let of = |number| attempts.iter().filter(move |(other, ..)| *other == key(number)).map(|(_, at, _)| *at);
     assert_eq!([1, 2, 3].map(|number| of(number).count()), [120, 120, 76]);
@@ -331,44 +300,28 @@ async fn after_the_clock_was_set_back_by_two_hours_only_the_attempts_of_the_last
 
 #[tokio::test]
 async fn an_attempt_that_cannot_be_read_hides_no_other() {
-    let (_directory, path, queue) = open().await;
-    meddle_attempts(&path, &key(1), 3, 1000, at(2)).await;
-    meddle(&path, "UPDATE events SET service_key = 'none' WHERE id = 2").await;
+    let (database, queue) = open().await;
+    meddle_attempts(&database, &key(1), 3, 1000, at(2)).await;
+    database.meddle("UPDATE events SET service_key = 'none' WHERE id = 2").await;
     // As a clock that was badly wrong for a moment leaves it.
-    meddle(&path, "UPDATE events SET last_attempt_at = 9223372036854775807 WHERE id = 3").await;
+    database.meddle("UPDATE events SET last_attempt_at = 9223372036854775807 WHERE id = 3").await;
     let attempts = queue.reader().attempts_since(at(0), at(2), 120).await.unwrap();
     assert_eq!(attempts, [(key(1), at(2), 1), (key(1), at(2), 1)]);
 }
 
 #[tokio::test]
 async fn a_number_is_never_used_again() {
-    let (_directory, path, queue) = open().await;
+    let (database, queue) = open().await;
     let id = queue.accept(event(&key(1), "42", b"{}")).await.unwrap().id;
     queue.close().await.unwrap();
-    meddle(&path, "DELETE FROM events; DELETE FROM bodies;").await;
-    let queue = Queue::open(&path).await.unwrap();
+    database.meddle("DELETE FROM events; DELETE FROM bodies;").await;
+    let queue = Queue::open(&database).await.unwrap();
     assert!(queue.accept(event(&key(1), "42", b"{}")).await.unwrap().id > id);
 }
 
 #[tokio::test]
-async fn closing_commits_what_was_sent_and_leaves_one_file() {
-    let (directory, path, queue) = open().await;
-    queue.reader().overview().await.unwrap();
-    let (accepted, closed) = soon(join(queue.accept(event(&key(1), "42", b"{}")), queue.close())).await;
-    closed.unwrap();
-    assert!(!directory.path().join("bridge.db-wal").exists());
-    let late = queue.accept(event(&key(1), "43", b"{}")).await;
-    assert!(matches!(late, Err(QueueError::Closed)), "{late:?}");
-    assert!(matches!(queue.reader().overview().await, Err(QueueError::Closed)));
-    assert!(matches!(queue.close().await, Err(QueueError::Closed)));
-
-    let queue = Queue::open(&path).await.unwrap();
-    assert_eq!(line(&queue, &key(1)).await[0].id, accepted.unwrap().id);
-}
-
-#[tokio::test]
 async fn without_handles_the_writer_lets_go_of_the_file() {
-    let (_directory, path, queue) = open().await;
+    let (database, queue) = open().await;
     let mut arrivals = queue.arrivals();
     let clone = queue.clone();
     drop(queue);
@@ -376,6 +329,21 @@ async fn without_handles_the_writer_lets_go_of_the_file() {
     drop(clone);
     assert!(soon(arrivals.recv()).await.is_some());
     assert!(soon(arrivals.recv()).await.is_none());
-    let queue = Queue::open(&path).await.unwrap();
+    let queue = Queue::open(&database).await.unwrap();
     assert_eq!(line(&queue, &key(1)).await.len(), 1);
+}
+
+#[tokio::test]
+async fn closing_commits_what_was_sent() {
+    let (database, queue) = open().await;
+    queue.reader().overview().await.unwrap();
+    let (accepted, closed) = soon(join(queue.accept(event(&key(1), "42", b"{}")), queue.close())).await;
+    closed.unwrap();
+    let late = queue.accept(event(&key(1), "43", b"{}")).await;
+    assert!(matches!(late, Err(QueueError::Closed)), "{late:?}");
+    assert!(matches!(queue.reader().overview().await, Err(QueueError::Closed)));
+    assert!(matches!(queue.close().await, Err(QueueError::Closed)));
+
+    let queue = Queue::open(&database).await.unwrap();
+    assert_eq!(line(&queue, &key(1)).await[0].id, accepted.unwrap().id);
 }

@@ -2,6 +2,9 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
 
+#[path = "support/database.rs"]
+mod database;
+
 use chrono::{DateTime, Utc};
 use sentry_pagerduty_bridge::ingest::{Dedup, FollowUp};
 use sentry_pagerduty_bridge::pagerduty::event::{EventAction, Note};
@@ -9,7 +12,8 @@ use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
     Backlog, DeadLetters, Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, FirstInLine, Queue, State,
 };
-use tempfile::TempDir;
+
+use database::TestDatabase;
 
 const A: &str = "0000000000000000000000000000000a";
 const B: &str = "0000000000000000000000000000000b";
@@ -26,10 +30,10 @@ fn incident(text: &str) -> IncidentKey {
     IncidentKey::parse(text).unwrap()
 }
 
-async fn open() -> (TempDir, Queue) {
-    let directory = tempfile::tempdir().unwrap();
-    let queue = Queue::open(&directory.path().join("bridge.db")).await.unwrap();
-    (directory, queue)
+async fn open() -> (TestDatabase, Queue) {
+    let database = TestDatabase::new();
+    let queue = Queue::open(&database).await.unwrap();
+    (database, queue)
 }
 
 async fn trigger(queue: &Queue, service_key: &str, name: &str, seconds: i64) -> EventId {
@@ -71,13 +75,13 @@ async fn kill(queue: &Queue, id: EventId, reason: &str, seconds: i64) {
 
 #[tokio::test]
 async fn an_empty_queue_wants_no_attention() {
-    let (_directory, queue) = open().await;
+    let (_database, queue) = open().await;
     assert_eq!(queue.reader().backlog(&[]).await.unwrap(), Backlog::default());
 }
 
 #[tokio::test]
 async fn the_oldest_of_all_service_keys_is_told_without_the_incidents_left_out() {
-    let (_directory, queue) = open().await;
+    let (_database, queue) = open().await;
     trigger(&queue, A, "alarm/1", 0).await;
     trigger(&queue, A, "alarm/2", 1).await;
     let second = trigger(&queue, A, "42", 20).await;
@@ -114,7 +118,7 @@ async fn the_oldest_of_all_service_keys_is_told_without_the_incidents_left_out()
 
 #[tokio::test]
 async fn dead_letters_are_told_by_service_key_with_the_one_that_died_last() {
-    let (directory, queue) = open().await;
+    let (database, queue) = open().await;
     let mut ids = Vec::new();
     for (number, service_key) in (0..).zip([A, A, B]) {
         ids.push(trigger(&queue, service_key, &number.to_string(), number).await);
@@ -132,7 +136,7 @@ async fn dead_letters_are_told_by_service_key_with_the_one_that_died_last() {
     let dead = async || queue.reader().backlog(&[]).await.unwrap().dead;
     assert_eq!(dead().await, [letters(A, 2, ids[0], 200, "late"), letters(B, 1, ids[2], 150, "other")]);
 
-    let mut editor = Editor::open(&directory.path().join("bridge.db")).await.unwrap();
+    let mut editor = Editor::open(&database).await.unwrap();
     editor.discard(State::Dead, &[ids[0], ids[2]]).await.unwrap();
     assert_eq!(dead().await, [letters(A, 1, ids[1], 100, "early")]);
     editor.revive(&[ids[1]]).await.unwrap();
@@ -141,7 +145,7 @@ async fn dead_letters_are_told_by_service_key_with_the_one_that_died_last() {
 
 #[tokio::test]
 async fn an_incident_is_open_from_its_trigger_in_line_to_its_resolve_in_line() {
-    let (_directory, queue) = open().await;
+    let (_database, queue) = open().await;
     let is_open = async || queue.reader().incident(&incident("42"), &key(A)).await.unwrap().is_open;
     assert!(!is_open().await);
     let opened = trigger(&queue, B, "42", 0).await;
@@ -156,7 +160,7 @@ async fn an_incident_is_open_from_its_trigger_in_line_to_its_resolve_in_line() {
 
 #[tokio::test]
 async fn the_dead_letter_of_an_incident_is_known_for_its_integration_alone() {
-    let (_directory, queue) = open().await;
+    let (_database, queue) = open().await;
     let id = trigger(&queue, A, "42", 0).await;
     kill(&queue, id, "refused", 7).await;
     for (service_key, name, died_at, dead) in [(A, "42", Some(at(7)), 1), (B, "42", None, 0), (A, "43", None, 0)] {

@@ -3,6 +3,9 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
 
+#[path = "support/database.rs"]
+mod database;
+
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Policy, Webhook};
@@ -10,6 +13,8 @@ use sentry_pagerduty_bridge::pagerduty::{IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Disposition, Enqueue, Queue, State};
 use sentry_pagerduty_bridge::routing::Routes;
 use serde_json::json;
+
+use database::TestDatabase;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 
@@ -55,8 +60,8 @@ impl Change {
 fn is_open_after(changes: &[Change], delivers: &[bool]) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let directory = tempfile::tempdir().unwrap();
-        let queue = Queue::open(&directory.path().join("bridge.db")).await.unwrap();
+        let database = TestDatabase::new();
+        let queue = Queue::open(&database).await.unwrap();
         for (change, delivers) in changes.iter().zip(delivers) {
             queue.enqueue(change.incoming()).await.unwrap();
             if *delivers {

@@ -1,8 +1,10 @@
-//! The queue changed and read from outside, beside a running one, on real files.
+//! The queue changed and read from outside, beside a running one, on a real database.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
 
-use std::path::PathBuf;
+#[path = "support/database.rs"]
+mod database;
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -11,10 +13,10 @@ use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
 use sentry_pagerduty_bridge::queue::retention::Retention;
 use sentry_pagerduty_bridge::queue::{
-    Accepted, Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, Queue, QueueError, Reader, Rejected,
-    RejectedId, State,
+    Accepted, Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, Queue, QueueError, Rejected, RejectedId, State,
 };
-use tempfile::TempDir;
+
+use database::TestDatabase;
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 123_000_000).unwrap()
@@ -49,11 +51,10 @@ fn rejected(bytes: usize) -> Rejected {
     }
 }
 
-async fn open() -> (TempDir, PathBuf, Queue) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("bridge.db");
-    let queue = Queue::open(&path).await.unwrap();
-    (directory, path, queue)
+async fn open() -> (TestDatabase, Queue) {
+    let database = TestDatabase::new();
+    let queue = Queue::open(&database).await.unwrap();
+    (database, queue)
 }
 
 /// An event that PagerDuty refused.
@@ -78,12 +79,12 @@ async fn delivered(queue: &Queue, number: usize, at: DateTime<Utc>) -> Vec<Event
 
 #[tokio::test]
 async fn a_revived_dead_letter_stands_at_its_old_place_with_a_clean_record() {
-    let (_directory, path, queue) = open().await;
+    let (database, queue) = open().await;
     let dead = dead_letter(&queue, "42").await;
     let later = queue.accept(trigger("42")).await.unwrap().id;
     let generation = queue.reader().generation().await.unwrap();
 
-    let mut editor = Editor::open(&path).await.unwrap();
+    let mut editor = Editor::open(&database).await.unwrap();
     assert_eq!(editor.revive(&[dead, later, EventId::new(99)]).await.unwrap(), [dead]);
     assert_ne!(queue.reader().generation().await.unwrap(), generation);
 
@@ -99,10 +100,10 @@ async fn a_revived_dead_letter_stands_at_its_old_place_with_a_clean_record() {
 
 #[tokio::test]
 async fn an_attempt_does_not_begin_while_an_earlier_event_of_its_incident_is_in_line() {
-    let (_directory, path, queue) = open().await;
+    let (database, queue) = open().await;
     let dead = dead_letter(&queue, "42").await;
     let (later, other) = (queue.accept(trigger("42")).await.unwrap().id, queue.accept(trigger("43")).await.unwrap().id);
-    let mut editor = Editor::open(&path).await.unwrap();
+    let mut editor = Editor::open(&database).await.unwrap();
     assert_eq!(editor.revive(&[dead]).await.unwrap(), [dead]);
 
     let (refused, begun) = tokio::join!(queue.begin(later, at(4)), queue.begin(other, at(4)));
@@ -120,8 +121,8 @@ async fn an_attempt_does_not_begin_while_an_earlier_event_of_its_incident_is_in_
 
 #[tokio::test]
 async fn a_dead_resolve_stays_where_it_is_once_its_incident_was_triggered_anew() {
-    let (_directory, path, queue) = open().await;
-    let mut editor = Editor::open(&path).await.unwrap();
+    let (database, queue) = open().await;
+    let mut editor = Editor::open(&database).await.unwrap();
     let resolve = |incident| Envelope { event_type: EventType::Resolve, ..trigger(incident) };
     let dies = async |incident| {
         let first = queue.accept(trigger(incident)).await.unwrap().id;
@@ -152,18 +153,18 @@ async fn a_dead_resolve_stays_where_it_is_once_its_incident_was_triggered_anew()
 
 #[tokio::test]
 async fn the_pace_knows_the_attempts_of_a_revived_dead_letter_after_a_restart() {
-    let (_directory, path, queue) = open().await;
+    let (database, queue) = open().await;
     let dead = queue.accept(trigger("42")).await.unwrap().id;
     for second in 1..=3 {
         queue.begin(dead, at(second)).await.unwrap();
     }
     queue.settle(dead, Disposition::Dead { reason: "400: no such key".to_owned() }, at(4)).await.unwrap();
-    let mut editor = Editor::open(&path).await.unwrap();
+    let mut editor = Editor::open(&database).await.unwrap();
     assert_eq!(editor.revive(&[dead]).await.unwrap(), [dead]);
     editor.close().await.unwrap();
     queue.close().await.unwrap();
 
-    let queue = Queue::open(&path).await.unwrap();
+    let queue = Queue::open(&database).await.unwrap();
     assert_eq!(queue.reader().attempts_since(at(0), at(3000), 120).await.unwrap(), [(key(), at(3), 3)]);
     queue.begin(dead, at(5)).await.unwrap();
     assert_eq!(queue.reader().attempts_since(at(0), at(3000), 120).await.unwrap(), [(key(), at(5), 4)]);
@@ -171,7 +172,7 @@ async fn the_pace_knows_the_attempts_of_a_revived_dead_letter_after_a_restart() 
 
 #[tokio::test]
 async fn the_pace_knows_the_attempts_of_discarded_events_after_a_restart() {
-    let (_directory, path, queue) = open().await;
+    let (database, queue) = open().await;
     let mut ids = Vec::new();
     for (incident, second) in [("1", 1), ("2", 2000), ("3", 2001)] {
         let id = queue.accept(trigger(incident)).await.unwrap().id;
@@ -179,7 +180,7 @@ async fn the_pace_knows_the_attempts_of_discarded_events_after_a_restart() {
         ids.push(id);
     }
     let never_attempted = queue.accept(trigger("4")).await.unwrap().id;
-    let mut editor = Editor::open(&path).await.unwrap();
+    let mut editor = Editor::open(&database).await.unwrap();
     editor.discard(State::Waiting, &[ids[0]]).await.unwrap();
     assert_eq!(editor.reader().attempts_since(at(0), at(3000), 120).await.unwrap().first(), Some(&(key(), at(1), 1)));
 
@@ -188,17 +189,17 @@ async fn the_pace_knows_the_attempts_of_discarded_events_after_a_restart() {
     editor.discard(State::Waiting, &[ids[1], never_attempted]).await.unwrap();
     editor.close().await.unwrap();
     queue.close().await.unwrap();
-    let queue = Queue::open(&path).await.unwrap();
+    let queue = Queue::open(&database).await.unwrap();
     let attempts = queue.reader().attempts_since(at(0), at(3000), 120).await.unwrap();
     assert_eq!(attempts, [(key(), at(2000), 1), (key(), at(2001), 1)]);
 }
 
 #[tokio::test]
 async fn only_what_is_still_there_is_discarded() {
-    let (_directory, path, queue) = open().await;
+    let (database, queue) = open().await;
     let dead = dead_letter(&queue, "1").await;
     let waiting = queue.accept(trigger("2")).await.unwrap().id;
-    let mut editor = Editor::open(&path).await.unwrap();
+    let mut editor = Editor::open(&database).await.unwrap();
     assert_eq!(editor.discard(State::Dead, &[dead, waiting]).await.unwrap(), [dead]);
     assert_eq!(queue.reader().get(dead).await.unwrap(), None);
     assert_eq!(editor.discard(State::Waiting, &[dead, waiting]).await.unwrap(), [waiting]);
@@ -211,10 +212,10 @@ async fn only_what_is_still_there_is_discarded() {
 
 #[tokio::test]
 async fn many_changes_at_once_leave_room_for_the_bridge() {
-    let (_directory, path, queue) = open().await;
+    let (database, queue) = open().await;
     let accepted = join_all((0..1200).map(|number| queue.accept(trigger(&number.to_string())))).await;
     let ids: Vec<_> = accepted.into_iter().map(|accepted| accepted.unwrap().id).collect();
-    let mut editor = Editor::open(&path).await.unwrap();
+    let mut editor = Editor::open(&database).await.unwrap();
     let (gone, taken) = tokio::join!(
         editor.discard(State::Waiting, &ids),
         join_all((2000..2300).map(|number| queue.accept(trigger(&number.to_string())))),
@@ -225,23 +226,8 @@ async fn many_changes_at_once_leave_room_for_the_bridge() {
 }
 
 #[tokio::test]
-async fn without_a_bridge_the_editor_leaves_one_file() {
-    let (directory, path, queue) = open().await;
-    let dead = dead_letter(&queue, "42").await;
-    queue.close().await.unwrap();
-    let mut editor = Editor::open(&path).await.unwrap();
-    assert_eq!(editor.revive(&[dead]).await.unwrap(), [dead]);
-    editor.close().await.unwrap();
-    assert!(!directory.path().join("bridge.db-wal").exists());
-    assert_eq!(Reader::open(&path).await.unwrap().overview().await.unwrap().waiting, 1);
-
-    let missing = Editor::open(&directory.path().join("other.db")).await.expect_err("it was opened");
-    assert!(matches!(missing, QueueError::Missing { .. }), "{missing:?}");
-}
-
-#[tokio::test]
 async fn events_are_listed_by_state_in_the_order_people_want() {
-    let (_directory, _path, queue) = open().await;
+    let (_database, queue) = open().await;
     let dead = [dead_letter(&queue, "1").await, dead_letter(&queue, "2").await];
     let early = delivered(&queue, 1, at(10)).await;
     let late = delivered(&queue, 2, at(20)).await;
@@ -269,7 +255,7 @@ async fn events_are_listed_by_state_in_the_order_people_want() {
 
 #[tokio::test]
 async fn rejected_webhooks_are_kept_whole_and_the_oldest_of_too_many_go() {
-    let (_directory, path, queue) = open().await;
+    let (database, queue) = open().await;
     let first = queue.reject(rejected(300)).await.unwrap();
     assert_eq!(queue.reader().rejected(first).await.unwrap(), Some(rejected(300)));
     join_all((1..MAX_REJECTED).map(|_| queue.reject(rejected(1)))).await;
@@ -287,7 +273,7 @@ async fn rejected_webhooks_are_kept_whole_and_the_oldest_of_too_many_go() {
     let kept = queue.reader().rejected_summaries(u64::MAX).await.unwrap();
     assert_eq!(kept.iter().map(|webhook| webhook.id).collect::<Vec<_>>(), [last, most]);
 
-    let mut editor = Editor::open(&path).await.unwrap();
+    let mut editor = Editor::open(&database).await.unwrap();
     assert!(editor.reject_again(last, "no issue".to_owned()).await.unwrap());
     assert_eq!(queue.reader().rejected(last).await.unwrap().unwrap().reason, "no issue");
     assert!(editor.discard_rejected(most).await.unwrap());
@@ -298,10 +284,10 @@ async fn rejected_webhooks_are_kept_whole_and_the_oldest_of_too_many_go() {
 
 #[tokio::test]
 async fn a_readmitted_webhook_becomes_an_event_once() {
-    let (_directory, path, queue) = open().await;
+    let (database, queue) = open().await;
     let waiting = queue.accept(trigger("42")).await.unwrap().id;
     let webhook = queue.reject(rejected(3)).await.unwrap();
-    let mut editor = Editor::open(&path).await.unwrap();
+    let mut editor = Editor::open(&database).await.unwrap();
     let reception = editor.readmit(webhook, Enqueue::event(trigger("42"))).await.unwrap();
     assert_eq!(
         reception,
@@ -315,7 +301,7 @@ async fn a_readmitted_webhook_becomes_an_event_once() {
 
 #[tokio::test]
 async fn delivered_events_go_by_age_and_number_and_nothing_else_does() {
-    let (_directory, path, queue) = open().await;
+    let (database, queue) = open().await;
     let dead = dead_letter(&queue, "dead").await;
     let waiting = queue.accept(trigger("waiting")).await.unwrap().id;
     let webhook = queue.reject(rejected(3)).await.unwrap();
@@ -340,12 +326,12 @@ async fn delivered_events_go_by_age_and_number_and_nothing_else_does() {
     assert_eq!(queue.reader().get(waiting).await.unwrap().unwrap().state, State::Waiting);
     assert!(queue.reader().rejected(webhook).await.unwrap().is_some());
     queue.close().await.unwrap();
-    assert_eq!(bodies(&path).await, 2, "bodies without events stayed behind");
+    assert_eq!(database.number("SELECT COUNT(*) FROM bodies").await, 2, "bodies without events stayed behind");
 }
 
 #[tokio::test]
 async fn a_long_pruning_lets_webhooks_in_between_its_commits() {
-    let (_directory, _path, queue) = open().await;
+    let (_database, queue) = open().await;
     delivered(&queue, 1500, at(0)).await;
     let before = queue.commits();
     let accept = async {
@@ -362,10 +348,4 @@ async fn a_long_pruning_lets_webhooks_in_between_its_commits() {
     let (left, gone) = both.await.expect("it never ended");
     assert_eq!(gone.unwrap(), 1500);
     assert!(left > 0, "the webhook had to wait for the whole of it");
-}
-
-async fn bodies(path: &std::path::Path) -> i64 {
-    use sqlx::ConnectOptions;
-    let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap();
-    sqlx::query_scalar("SELECT COUNT(*) FROM bodies").fetch_one(&mut connection).await.unwrap()
 }

@@ -1,8 +1,10 @@
-//! Storms of one incident in the durable queue, on real files.
+//! Storms of one incident in the durable queue, on a real database.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
 
-use std::path::PathBuf;
+#[path = "support/database.rs"]
+mod database;
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -10,9 +12,8 @@ use futures_util::future::join_all;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Accepted, Disposition, Envelope, EventId, Queue, Record};
 use serde_json::Value;
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions};
-use tempfile::TempDir;
+
+use database::TestDatabase;
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 123_000_000).unwrap()
@@ -40,11 +41,10 @@ fn resolve(incident: &str, seconds: i64) -> Envelope {
     }
 }
 
-async fn open() -> (TempDir, PathBuf, Queue) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("bridge.db");
-    let queue = Queue::open(&path).await.unwrap();
-    (directory, path, queue)
+async fn open() -> (TestDatabase, Queue) {
+    let database = TestDatabase::new();
+    let queue = Queue::open(&database).await.unwrap();
+    (database, queue)
 }
 
 async fn record(queue: &Queue, id: EventId) -> Record {
@@ -57,7 +57,7 @@ fn details(record: &Record) -> Value {
 
 #[tokio::test]
 async fn a_storm_of_one_incident_is_one_waiting_event() {
-    let (_directory, _path, queue) = open().await;
+    let (_database, queue) = open().await;
     let mut arrivals = queue.arrivals();
     let first = queue.accept(trigger("42", 0)).await.unwrap();
     assert_eq!(first.count, 1);
@@ -85,7 +85,7 @@ async fn a_storm_of_one_incident_is_one_waiting_event() {
 
 #[tokio::test]
 async fn alerts_that_come_together_fold_together() {
-    let (_directory, _path, queue) = open().await;
+    let (_database, queue) = open().await;
     let before = queue.commits();
     let alerts = (0..3000).map(|number| queue.accept(trigger(&(number % 3).to_string(), number)));
     let accepted: Vec<Accepted> = join_all(alerts).await.into_iter().map(Result::unwrap).collect();
@@ -102,7 +102,7 @@ async fn alerts_that_come_together_fold_together() {
 
 #[tokio::test]
 async fn many_incidents_fold_each_into_its_own_event() {
-    let (_directory, _path, queue) = open().await;
+    let (_database, queue) = open().await;
     let storm = async |seconds| {
         let alerts = (0..1000).map(|incident: u32| queue.accept(trigger(&incident.to_string(), seconds)));
         join_all(alerts).await.into_iter().map(Result::unwrap).collect::<Vec<Accepted>>()
@@ -121,7 +121,7 @@ async fn many_incidents_fold_each_into_its_own_event() {
 
 #[tokio::test]
 async fn nothing_folds_across_a_resolve() {
-    let (_directory, _path, queue) = open().await;
+    let (_database, queue) = open().await;
     let opened = queue.accept(trigger("42", 0)).await.unwrap();
     let resolved = queue.accept(resolve("42", 1)).await.unwrap();
     let again = queue.accept(resolve("42", 2)).await.unwrap();
@@ -137,7 +137,7 @@ async fn nothing_folds_across_a_resolve() {
 
 #[tokio::test]
 async fn what_was_attempted_keeps_its_bytes() {
-    let (_directory, path, queue) = open().await;
+    let (database, queue) = open().await;
     let attempted = queue.accept(trigger("42", 0)).await.unwrap();
     let body = queue.begin(attempted.id, at(1)).await.unwrap().body;
     let retry = Disposition::Retry { reason: "503".to_owned(), next_attempt_at: at(9), blamed: Duration::ZERO };
@@ -153,40 +153,16 @@ async fn what_was_attempted_keeps_its_bytes() {
 
     // Its bytes are known outside also when somebody has reset its attempts since.
     queue.begin(next.id, at(13)).await.unwrap();
-    meddle(&path, "UPDATE events SET attempts = 0").await;
+    database.meddle("UPDATE events SET attempts = 0").await;
     assert_eq!(queue.accept(trigger("42", 14)).await.unwrap().count, 1);
 }
 
 #[tokio::test]
 async fn what_left_the_line_is_not_folded_into() {
-    let (_directory, path, queue) = open().await;
+    let (database, queue) = open().await;
     for leave in ["UPDATE events SET state = 'dead', finished_at = 1", "DELETE FROM events"] {
         queue.accept(trigger("42", 0)).await.unwrap();
-        meddle(&path, leave).await;
+        database.meddle(leave).await;
         assert_eq!(queue.accept(trigger("42", 1)).await.unwrap().count, 1, "{leave}");
     }
-}
-
-#[tokio::test]
-async fn what_was_sent_without_a_mark_is_not_folded_into() {
-    let (_directory, path, queue) = open().await;
-    let id = queue.accept(trigger("42", 0)).await.unwrap().id;
-    meddle(&path, "CREATE TRIGGER full BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'no space'); END").await;
-    let sent = queue.begin(id, at(1)).await.unwrap();
-    let error = queue.settle(id, Disposition::Delivered { note: None }, at(2)).await.expect_err("it was committed");
-    assert!(error.to_string().contains("no space"), "{error}");
-    meddle(&path, "DROP TRIGGER full").await;
-
-    let next = queue.accept(trigger("42", 3)).await.unwrap();
-    assert_eq!((next.count, next.id > id), (1, true));
-    let kept = record(&queue, id).await;
-    assert_eq!((kept.attempts, kept.last_attempt_at, kept.body), (1, Some(at(1)), sent.body));
-    assert_eq!(kept.received_at, sent.received_at);
-    queue.settle(id, Disposition::Delivered { note: None }, at(4)).await.unwrap();
-}
-
-/// What somebody with a shell does to the file.
-async fn meddle(path: &std::path::Path, sql: &str) {
-    let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
 }

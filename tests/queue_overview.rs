@@ -1,9 +1,11 @@
-//! What the queue tells at a glance and page by page, beside what stands in the file.
+//! What the queue tells at a glance and page by page, beside what stands in the database.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
 
+#[path = "support/database.rs"]
+mod database;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -14,9 +16,8 @@ use sentry_pagerduty_bridge::queue::{
     Destination, Disposition, Editor, Enqueue, Envelope, EventId, Overview, Queue, Rejected, RejectedId, Retention,
     State, Summary,
 };
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Row as _, SqliteConnection};
-use tempfile::TempDir;
+
+use database::TestDatabase;
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
@@ -42,32 +43,19 @@ fn rejected(seconds: i64) -> Rejected {
     Rejected { received_at: at(seconds), reason: "no JSON".to_owned(), body: b"{".to_vec(), ..Rejected::default() }
 }
 
-async fn open() -> (TempDir, PathBuf, Queue) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("bridge.db");
-    let queue = Queue::open(&path).await.unwrap();
-    (directory, path, queue)
-}
-
-async fn connect(path: &Path) -> SqliteConnection {
-    SqliteConnectOptions::new().filename(path).connect().await.unwrap()
-}
-
-async fn meddle(path: &Path, sql: &str) {
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connect(path).await).await.unwrap();
+async fn open() -> (TestDatabase, Queue) {
+    let database = TestDatabase::new();
+    let queue = Queue::open(&database).await.unwrap();
+    (database, queue)
 }
 
 /// The overview as somebody finds it who counts every row.
-async fn counted(path: &Path) -> Overview {
-    let mut connection = connect(path).await;
-    let rows =
-        sqlx::query("SELECT service_key, state, COALESCE(revived_at, first_seen) AS since FROM events ORDER BY id")
-            .fetch_all(&mut connection)
-            .await
-            .unwrap();
+async fn counted(database: &TestDatabase) -> Overview {
+    let rows = "SELECT service_key, state, COALESCE(revived_at, first_seen) AS since FROM events ORDER BY id";
+    let rows = database.rows(rows).await;
     let mut destinations = BTreeMap::new();
-    for row in rows {
-        let service_key = ServiceKey::parse(row.get("service_key")).unwrap();
+    for (service_key, state, since) in rows {
+        let service_key = ServiceKey::parse(&service_key).unwrap();
         let destination = destinations.entry(service_key.clone()).or_insert(Destination {
             service_key,
             waiting: 0,
@@ -75,17 +63,17 @@ async fn counted(path: &Path) -> Overview {
             delivered: 0,
             oldest_waiting: None,
         });
-        match State::parse(row.get("state")).unwrap() {
+        match State::parse(&state).unwrap() {
             State::Waiting => {
                 destination.waiting += 1;
                 destination.oldest_waiting =
-                    destination.oldest_waiting.or(DateTime::from_timestamp_millis(row.get("since")));
+                    destination.oldest_waiting.or(since.and_then(DateTime::from_timestamp_millis));
             }
             State::Dead => destination.dead += 1,
             State::Delivered => destination.delivered += 1,
         }
     }
-    let rejected: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM rejected").fetch_one(&mut connection).await.unwrap();
+    let rejected = database.number("SELECT COUNT(*) FROM rejected").await;
     let destinations: Vec<Destination> = destinations.into_values().collect();
     let sum = |of: fn(&Destination) -> u64| destinations.iter().map(of).sum();
     Overview {
@@ -140,7 +128,7 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
 
 /// A queue that somebody works with.
 struct Bench {
-    path: PathBuf,
+    database: TestDatabase,
     queue: Queue,
     editor: Editor,
     clock: i64,
@@ -149,10 +137,11 @@ struct Bench {
 }
 
 impl Bench {
-    async fn new(path: PathBuf) -> Self {
-        let queue = Queue::open(&path).await.unwrap();
-        let editor = Editor::open(&path).await.unwrap();
-        Self { path, queue, editor, clock: 0, last: 0, last_rejected: 0 }
+    async fn new() -> Self {
+        let database = TestDatabase::new();
+        let queue = Queue::open(&database).await.unwrap();
+        let editor = Editor::open(&database).await.unwrap();
+        Self { database, queue, editor, clock: 0, last: 0, last_rejected: 0 }
     }
 
     /// An event, or a number that none has yet.
@@ -209,26 +198,25 @@ impl Bench {
             }
             Deed::Reopen => {
                 self.queue.close().await.unwrap();
-                self.queue = Queue::open(&self.path).await.unwrap();
+                self.queue = Queue::open(&self.database).await.unwrap();
             }
         }
     }
 }
 
 async fn tallies_after(deeds: Vec<Deed>) -> TestCaseResult {
-    let directory = tempfile::tempdir().unwrap();
-    let mut bench = Bench::new(directory.path().join("bridge.db")).await;
+    let mut bench = Bench::new().await;
     for deed in deeds {
         let told = format!("{deed:?}");
         bench.act(deed).await;
         let overview = bench.queue.reader().overview().await.unwrap();
-        prop_assert_eq!(overview, counted(&bench.path).await, "after {}", told);
+        prop_assert_eq!(overview, counted(&bench.database).await, "after {}", told);
     }
     Ok(())
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(if database::IS_POSTGRES { 16 } else { 48 }))]
 
     #[test]
     fn whatever_is_done_with_the_queue_the_overview_is_what_counting_finds(deeds in deeds()) {
@@ -239,47 +227,13 @@ proptest! {
 
 #[tokio::test]
 async fn an_alert_that_is_folded_adds_nothing_to_what_waits() {
-    let (_directory, path, queue) = open().await;
+    let (database, queue) = open().await;
     for seconds in 0..3 {
         queue.accept(event(&key(1), "42", seconds)).await.unwrap();
     }
     let overview = queue.reader().overview().await.unwrap();
     assert_eq!((overview.waiting, overview.oldest_waiting), (1, Some(at(0))));
-    assert_eq!(overview, counted(&path).await);
-}
-
-#[tokio::test]
-async fn a_queue_of_an_older_version_is_counted_once_and_keys_without_events_go() {
-    let (_directory, path, queue) = open().await;
-    for number in 0..9 {
-        let id = queue.accept(event(&key(number % 3), &number.to_string(), 0)).await.unwrap().id;
-        if number > 4 {
-            queue.settle(id, Disposition::Delivered { note: None }, at(1)).await.unwrap();
-        }
-    }
-    queue.close().await.unwrap();
-    meddle(
-        &path,
-        "DROP TABLE tallies; DROP TRIGGER events_added; DROP TRIGGER events_removed; DROP TRIGGER events_moved;
-         DROP INDEX events_dead; DELETE FROM _sqlx_migrations WHERE version = 4;",
-    )
-    .await;
-    let queue = Queue::open(&path).await.unwrap();
-    let overview = queue.reader().overview().await.unwrap();
-    assert_eq!((overview.waiting, overview.delivered, overview.destinations.len()), (5, 4, 3));
-    assert_eq!(overview, counted(&path).await);
-
-    meddle(
-        &path,
-        "DELETE FROM events WHERE service_key LIKE '%1'; UPDATE events SET service_key = printf('%032d', 7);",
-    )
-    .await;
-    let overview = queue.reader().overview().await.unwrap();
-    assert_eq!(overview, counted(&path).await);
-    queue.prune(Retention { age: Duration::from_hours(1), rows: 9 }, at(2)).await.unwrap();
-    let left: i64 =
-        sqlx::query_scalar("SELECT COUNT(*) FROM tallies").fetch_one(&mut connect(&path).await).await.unwrap();
-    assert_eq!(left, 2, "only those of the key that is left");
+    assert_eq!(overview, counted(&database).await);
 }
 
 fn numbers(events: &[Summary]) -> Vec<i64> {
@@ -304,7 +258,7 @@ async fn pages(queue: &Queue, state: State, limit: u32) -> Vec<i64> {
 
 #[tokio::test]
 async fn every_state_is_read_page_by_page_in_the_order_that_people_want() {
-    let (_directory, path, queue) = open().await;
+    let (database, queue) = open().await;
     assert_eq!(pages(&queue, State::Waiting, 5).await, Vec::<i64>::new());
     for number in 1..=60_i64 {
         let id = queue.accept(event(&key(usize::try_from(number * 7 % 5).unwrap()), &number.to_string(), number)).await;
@@ -334,7 +288,7 @@ async fn every_state_is_read_page_by_page_in_the_order_that_people_want() {
     assert_eq!((last.first_seen, last.finished_at), (at(57), Some(at(195))));
 
     // The event where the last page ended may have been revived or deleted in between.
-    let mut editor = Editor::open(&path).await.unwrap();
+    let mut editor = Editor::open(&database).await.unwrap();
     editor.revive(&[EventId::new(40)]).await.unwrap();
     editor.discard(State::Dead, &[EventId::new(37)]).await.unwrap();
     editor.discard(State::Delivered, &[EventId::new(33)]).await.unwrap();
@@ -345,7 +299,7 @@ async fn every_state_is_read_page_by_page_in_the_order_that_people_want() {
 
 #[tokio::test]
 async fn rejected_webhooks_are_read_page_by_page_from_the_newest() {
-    let (_directory, _path, queue) = open().await;
+    let (_database, queue) = open().await;
     for number in 0..5 {
         queue.reject(rejected(number)).await.unwrap();
     }

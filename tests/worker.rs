@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
 
+#[path = "support/database.rs"]
+mod database;
+
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -13,6 +16,8 @@ use sentry_pagerduty_bridge::pagerduty::client::Client;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Envelope, Queue};
 use tokio::sync::oneshot;
+
+use database::TestDatabase;
 
 /// Nothing here takes that long unless it is broken.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -43,8 +48,8 @@ async fn what_came_while_the_worker_stalled_is_read_from_the_queue() {
     let throttle = ThrottleOptions { limit: 100_000, ..ThrottleOptions::default() };
     let options = Options { throttle, ..Options::default() };
     let sandbox = Sandbox::start(options, TcpListener::bind("127.0.0.1:0").unwrap(), None).unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let queue = Queue::open(&directory.path().join("bridge.db")).await.unwrap();
+    let database = TestDatabase::new();
+    let queue = Queue::open(&database).await.unwrap();
     let client = Client::new(&sandbox.url().parse().unwrap(), Duration::from_secs(10), None).unwrap();
     let worker = Worker::new(queue.clone(), client, Limits::new(100_000, Duration::from_hours(1)));
     // It learns of nothing before it runs.

@@ -6,7 +6,7 @@
 CREATE SEQUENCE event_ids CACHE 1;
 
 CREATE TABLE events (
-    id              bigint PRIMARY KEY,
+    id              bigint PRIMARY KEY DEFAULT nextval('event_ids'),
     state           text   COLLATE "C" NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'dead', 'delivered')),
     service_key     text   COLLATE "C" NOT NULL,
     incident_key    text   COLLATE "C" NOT NULL,

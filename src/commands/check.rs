@@ -16,7 +16,7 @@ use crate::pagerduty::event::{Detail, Details, EventAction, Note, Trigger};
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{ApiVersion, Description, Destination, Event, IncidentKey, render};
 use crate::printable::line;
-use crate::queue::{Queue, QueueError};
+use crate::queue::{Durability, Queue, QueueError, Survives};
 
 /// Prints a line for each check. Continues after one that failed.
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
@@ -29,7 +29,12 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         if files < descriptors::FEW {
             Report::line("low", "open files", &descriptors::too_few(files))?;
         }
-        report.print("queue", check_queue(&config).await)?;
+        let (commits, durability) = check_queue(&config).await;
+        report.print("queue", commits)?;
+        if let Some(durability) = durability {
+            let mark = if durability.survives == Survives::Nothing { "unsafe" } else { "ok" };
+            Report::line(mark, "durability", &durability.to_string())?;
+        }
         match Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref()) {
             Err(error) => report.print("PagerDuty", Err(error.to_string()))?,
             Ok(client) => {
@@ -90,19 +95,24 @@ fn alarms(config: &Config) -> String {
     )
 }
 
-async fn check_queue(config: &Config) -> Result<String, String> {
+/// Whether the queue takes alerts and how fast, and what they survive there.
+async fn check_queue(config: &Config) -> (Result<String, String>, Option<Durability>) {
     let name = config.database_url.to_string();
-    match Queue::open(config.database()).await {
-        Ok(queue) => {
-            let took = queue.probe().await.map_err(|error| error.to_string())?;
-            queue.close().await.map_err(|error| error.to_string())?;
-            Ok(format!("{name} commits in {:.1} ms; Sentry waits at least 1000 ms", took.as_secs_f64() * 1000.0))
-        }
+    let queue = match Queue::open(config.database()).await {
+        Ok(queue) => queue,
         Err(QueueError::InUse { .. }) => {
-            Ok(format!("{name} is in use by a running bridge; to check that one, run healthcheck"))
+            let in_use = format!("{name} is in use by a running bridge; to check that one, run healthcheck");
+            return (Ok(in_use), None);
         }
-        Err(error) => Err(error.to_string()),
-    }
+        Err(error) => return (Err(error.to_string()), None),
+    };
+    let durability = queue.reader().durability().await.ok();
+    let probed = queue.probe().await;
+    let closed = queue.close().await;
+    let commits = probed.and_then(|took| closed.map(|()| took)).map_err(|error| error.to_string());
+    let commits = commits
+        .map(|took| format!("{name} commits in {:.1} ms; Sentry waits at least 1000 ms", took.as_secs_f64() * 1000.0));
+    (commits, durability)
 }
 
 /// Opens a test incident on the default key and resolves it at once.

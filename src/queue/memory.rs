@@ -6,13 +6,13 @@ use chrono::{DateTime, Utc};
 
 use super::envelope::with_counts_of;
 use super::store::{
-    Attemptable, Committed, Incident, IncidentChange, IncidentQueue, Known, KnownIncident, Plan, Prune, Resolve, Row,
-    Seen, Settling, Store, Tail, WaitingRow, Wanted,
+    Attemptable, Committed, Editable, Incident, IncidentChange, IncidentQueue, KEEP_DISCARDED_ATTEMPTS, Known,
+    KnownIncident, Plan, Prune, Resolve, Row, Seen, Settling, Store, Tail, WaitingRow, Wanted,
 };
 use super::{Envelope, EventId, QueueError, RejectedId, State};
 use crate::ingest::DedupKey;
 use crate::metrics::PersistedMetrics;
-use crate::pagerduty::{EventType, IncidentKey};
+use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 
 /// A stored event.
 #[derive(Clone, Debug)]
@@ -23,18 +23,26 @@ struct Event {
     first_seen: DateTime<Utc>,
     sentry_at: Option<DateTime<Utc>>,
     resolved_at: Option<DateTime<Utc>>,
+    attempts: u32,
     last_attempt_at: Option<DateTime<Utc>>,
+    next_attempt_at: Option<DateTime<Utc>>,
+    blamed_ms: i64,
     reason: Option<String>,
+    finished_at: Option<DateTime<Utc>>,
 }
 
 /// A store that forgets everything when it is dropped.
 #[derive(Debug, Default)]
 pub(super) struct MemoryStore {
     events: BTreeMap<EventId, Event>,
-    incidents: BTreeMap<IncidentQueue, Incident>,
+    /// Each with the event that changed it last, and when.
+    incidents: BTreeMap<IncidentQueue, (Incident, EventId, DateTime<Utc>)>,
     resolves: BTreeMap<IncidentKey, Resolve>,
     seen: Vec<(DedupKey, Seen)>,
     said: BTreeMap<DedupKey, DateTime<Utc>>,
+    rejected: BTreeSet<RejectedId>,
+    /// What the rate limiter has to know of discarded events after a restart.
+    discarded: Vec<(ServiceKey, DateTime<Utc>, u32)>,
     last: i64,
     last_rejected: i64,
 }
@@ -86,7 +94,7 @@ impl MemoryStore {
         for key in &wanted.incidents {
             let accepted = self.incidents.iter().filter(|(queue, _)| queue.incident_key == *key);
             let incident = KnownIncident {
-                accepted: accepted.map(|(queue, incident)| (queue.service_key.clone(), *incident)).collect(),
+                accepted: accepted.map(|(queue, (incident, ..))| (queue.service_key.clone(), *incident)).collect(),
                 waiting: waiting()
                     .filter(|(_, event)| event.envelope.incident_key == *key)
                     .map(|(id, event)| WaitingRow {
@@ -113,6 +121,10 @@ impl MemoryStore {
             };
             known.settling.insert(id, settling);
         }
+        for id in &wanted.editing {
+            known.editing.extend(self.editable(*id).map(|event| (*id, event)));
+        }
+        known.rejected.extend(wanted.rejected.iter().filter(|id| self.rejected.contains(id)));
         for (id, past) in &wanted.beginning {
             known.beginning.extend(self.attemptable(*id, past, true).map(|event| (*id, event)));
         }
@@ -120,6 +132,26 @@ impl MemoryStore {
             known.beginning.extend(self.attemptable(*id, &[], false).map(|event| (*id, event)));
         }
         known
+    }
+
+    fn editable(&self, id: EventId) -> Option<Editable> {
+        let event = self.events.get(&id)?;
+        let queue = event.queue();
+        let triggers =
+            self.events.range(id..).skip(1).filter(|(_, later)| later.waits() && later.envelope.is_trigger());
+        let opened = self.incidents.get(&queue).filter(|(incident, ..)| incident.is_open);
+        Some(Editable {
+            state: event.state,
+            event_type: Some(event.envelope.event_type),
+            sentry_at: event.sentry_at,
+            attempts: event.attempts,
+            last_attempt_at: event.last_attempt_at,
+            finished_at: event.finished_at,
+            resolved_at: event.resolved_at,
+            trigger_waits: triggers.into_iter().any(|(_, later)| later.queue() == queue),
+            opened: opened.map(|(_, opener, at)| (Some(*opener), *at)),
+            queue: Some(queue),
+        })
     }
 
     fn attemptable(&self, id: EventId, past: &[EventId], begins: bool) -> Option<Attemptable> {
@@ -153,11 +185,33 @@ impl MemoryStore {
             first_seen: row.first_seen,
             sentry_at: row.sentry_at,
             resolved_at: row.resolved_at,
+            attempts: before.map_or(0, |event| event.attempts),
             last_attempt_at: before.and_then(|event| event.last_attempt_at),
+            next_attempt_at: before.and_then(|event| event.next_attempt_at),
+            blamed_ms: before.map_or(0, |event| event.blamed_ms),
             reason: before.and_then(|event| event.reason.clone()),
+            finished_at: None,
         };
         self.events.insert(id, event);
         id
+    }
+
+    fn edit(&mut self, plan: &Plan<'_>) {
+        for (id, _) in &plan.revived {
+            if let Some(event) = self.events.get_mut(id) {
+                event.state = State::Waiting;
+                event.blamed_ms = 0;
+                (event.reason, event.finished_at, event.next_attempt_at) = (None, None, None);
+            }
+        }
+        self.events.retain(|id, _| !plan.discarded.contains(id));
+        let attempts = plan.discarded_attempts.iter();
+        self.discarded
+            .extend(attempts.map(|(service_key, last_at, attempts)| ((*service_key).clone(), *last_at, *attempts)));
+        let latest = self.discarded.iter().map(|(_, last_at, _)| *last_at).max();
+        self.discarded
+            .retain(|(_, last_at, _)| latest.is_none_or(|latest| *last_at >= latest - KEEP_DISCARDED_ATTEMPTS));
+        self.rejected.retain(|id| !plan.forget_rejected.contains(id));
     }
 
     fn change(&mut self, change: &IncidentChange<'_>) {
@@ -187,8 +241,10 @@ impl Store for MemoryStore {
     }
 
     async fn apply(&mut self, plan: &Plan<'_>) -> Result<Committed, QueueError> {
+        self.edit(plan);
         for attempted in &plan.attempts {
             if let Some(event) = self.events.get_mut(&attempted.id) {
+                event.attempts += attempted.attempts;
                 event.last_attempt_at = Some(attempted.last_at);
             }
         }
@@ -222,18 +278,23 @@ impl Store for MemoryStore {
             if let Some(event) = self.events.get_mut(&settled.id) {
                 event.state = settled.state;
                 event.reason = settled.reason.map(str::to_owned);
+                event.finished_at = settled.finished_at;
+                event.next_attempt_at = settled.next_attempt_at;
+                event.blamed_ms = settled.blamed_ms.unwrap_or(event.blamed_ms);
             }
         }
         for update in &plan.incidents {
-            let incident = self.incidents.entry(update.queue.clone()).or_default();
-            incident.is_open = update.is_open;
-            incident.triggered_at = incident.triggered_at.max(update.sentry_at);
+            let before = self.incidents.get(update.queue).and_then(|(incident, ..)| incident.triggered_at);
+            let incident = Incident { is_open: update.is_open, triggered_at: before.max(update.sentry_at) };
+            self.incidents.insert(update.queue.clone(), (incident, update.event_id, update.changed_at));
         }
         let rejected = plan.rejected.iter().map(|_| {
             self.last_rejected += 1;
             RejectedId::new(self.last_rejected)
         });
-        Ok(Committed { rejected: rejected.collect(), rows })
+        let rejected: Vec<_> = rejected.collect();
+        self.rejected.extend(&rejected);
+        Ok(Committed { rows, rejected })
     }
 
     async fn peek(&self, wanted: &Wanted) -> Result<Known, QueueError> {
@@ -273,13 +334,14 @@ mod tests {
 
     use super::*;
     use crate::config::{DatabaseConfig, DatabaseUrl, PostgresUrl};
+    use crate::ingest::dedup;
     use crate::queue::decide::dedup_window::DedupWindow;
     use crate::queue::decide::tests::{OTHER, at, enqueue, key};
-    use crate::queue::decide::{Batch, Settle, decide, wanted};
+    use crate::queue::decide::{Batch, Edit, Settle, decide, wanted};
     use crate::queue::postgres::PostgresEngine;
     use crate::queue::sqlite::Engine;
     use crate::queue::store::Begin;
-    use crate::queue::{Content, Disposition, Enqueue, Reader};
+    use crate::queue::{Content, Disposition, Enqueue, Reader, Rejected};
 
     /// What webhooks of a few incidents may bring, some of it late by Sentry's clock.
     fn any_enqueue(rng: &mut StdRng, second: i64) -> Enqueue {
@@ -294,6 +356,11 @@ mod tests {
             happened_at.take_if(|_| rng.random_bool(0.2));
         }
         enqueue.dedup.renews = rng.random_bool(0.1);
+        if rng.random_bool(0.3) {
+            let said = dedup::key_of(&format!("{incident} {}", rng.random_range(0..3)));
+            enqueue.dedup.seen_if.push(said.clone());
+            enqueue.dedup.records.push(said);
+        }
         enqueue
     }
 
@@ -309,32 +376,61 @@ mod tests {
         }
     }
 
+    fn any_edit<'e>(rng: &mut StdRng, ids: &'e [EventId], second: i64) -> Edit<'e> {
+        let rejected = RejectedId::new(rng.random_range(1..=8));
+        match rng.random_range(0..6) {
+            0 | 1 => Edit::Revive { ids, at: at(second), even_resolved: rng.random_bool(0.3) },
+            2 => Edit::Discard { ids, state: State::Waiting },
+            3 => Edit::Discard { ids, state: State::Dead },
+            4 => Edit::DiscardRejected(rejected),
+            _ => Edit::RejectAgain(rejected, "no issue"),
+        }
+    }
+
+    /// What the rate limiter would learn after a restart, whatever has become of the events.
+    fn attempts(memory: &MemoryStore) -> Vec<(ServiceKey, DateTime<Utc>, u32)> {
+        let of_events = memory
+            .events
+            .values()
+            .filter_map(|event| Some((event.envelope.service_key.clone(), event.last_attempt_at?, event.attempts)));
+        let mut attempts: Vec<_> = memory.discarded.iter().cloned().chain(of_events).collect();
+        attempts.sort_unstable_by_key(|(key, at, number)| (*at, key.expose().to_owned(), *number));
+        attempts
+    }
+
     #[tokio::test]
     async fn sqlite_loads_and_applies_what_the_store_in_memory_does() {
+        let (mut discarded, mut revived) = (0, 0);
         for seed in 0..24 {
             let directory = tempfile::tempdir().unwrap();
             let sqlite = Engine::open(&directory.path().join("bridge.db")).await.unwrap();
             let reader = Reader::of(sqlite.reads());
-            compare(seed, sqlite, &reader).await;
+            let edited = compare(seed, sqlite, &reader).await;
+            (discarded, revived) = (discarded + edited.0, revived + edited.1);
         }
+        assert!(discarded > 24 && revived > 12, "{discarded} attempted events were discarded, {revived} were revived");
     }
 
     #[tokio::test]
     async fn postgresql_loads_and_applies_what_the_store_in_memory_does() {
+        let (mut discarded, mut revived) = (0, 0);
         for seed in 0..12 {
             let url = Cluster::shared().database().unwrap();
             let config = DatabaseConfig::from(DatabaseUrl::parse(&url).unwrap());
             let postgres = PostgresEngine::open(&config, &PostgresUrl::parse(&url).unwrap()).await.unwrap();
             let reader = Reader::of(postgres.reads());
-            compare(seed, postgres, &reader).await;
+            let edited = compare(seed, postgres, &reader).await;
+            (discarded, revived) = (discarded + edited.0, revived + edited.1);
         }
+        assert!(discarded > 12 && revived > 6, "{discarded} attempted events were discarded, {revived} were revived");
     }
 
-    /// Gives an engine and the store in memory the same drawn batches, and compares what they have.
-    async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader) {
+    /// Gives an engine and the store in memory the same drawn batches, and compares what they have. Returns how many attempted
+    /// events were discarded, and how many dead letters were revived.
+    async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader) -> (usize, usize) {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut memory = MemoryStore::default();
-        let mut second = 1_000;
+        let (mut second, mut revived) = (1_000, 0);
         for batch in 0..40 {
             second += rng.random_range(0..40);
             let enqueues: Vec<_> = (0..rng.random_range(0..6)).map(|_| any_enqueue(&mut rng, second)).collect();
@@ -349,27 +445,46 @@ mod tests {
             let begins: Vec<_> = begins.collect();
             let unrecorded: Vec<_> =
                 waiting.iter().filter(|_| rng.random_bool(0.05)).map(|id| (*id, at(second))).collect();
-            let batch = Batch {
-                unrecorded: &unrecorded,
-                enqueues: enqueues.iter().collect(),
-                is_late: rng.random_bool(0.1),
-                unfolded: rng.random_bool(0.1),
-                is_shared: S::IS_SHARED,
-                settles: settles.iter().collect(),
-                begins: begins.iter().collect(),
-                ..Batch::default()
+            let (webhook, changed) = (Rejected { received_at: at(second), ..Rejected::default() }, some(&mut rng));
+            let everything: Vec<_> = memory.events.keys().copied().filter(|_| rng.random_bool(0.2)).collect();
+            let changed = if rng.random_bool(0.5) { changed } else { everything };
+            let edit = any_edit(&mut rng, &changed, second);
+            let batch = if rng.random_bool(0.3) {
+                let enqueues = if let Edit::DiscardRejected(_) = edit { enqueues.iter().collect() } else { Vec::new() };
+                Batch { edit: Some(edit), enqueues, is_late: true, is_shared: S::IS_SHARED, ..Batch::default() }
+            } else {
+                Batch {
+                    rejects: Vec::from_iter(rng.random_bool(0.2).then_some(&webhook)),
+                    unrecorded: &unrecorded,
+                    enqueues: enqueues.iter().collect(),
+                    is_late: rng.random_bool(0.1),
+                    unfolded: rng.random_bool(0.1),
+                    is_shared: S::IS_SHARED,
+                    settles: settles.iter().collect(),
+                    begins: begins.iter().collect(),
+                    ..Batch::default()
+                }
             };
             let wanted = wanted(&batch);
             let (expected, known) = (memory.load(&wanted).await.unwrap(), engine.load(&wanted).await.unwrap());
             assert_eq!(known, expected, "world {seed}");
             let decision = decide(&batch, &known, &DedupWindow::default());
+            revived += decision.plan.revived.len();
             let expected = memory.apply(&decision.plan).await.unwrap();
-            assert_eq!(engine.apply(&decision.plan).await.unwrap().rows, expected.rows, "world {seed}");
+            let committed = engine.apply(&decision.plan).await.unwrap();
+            assert_eq!((committed.rows, committed.rejected), (expected.rows, expected.rejected), "world {seed}");
         }
+        let mut found = reader.attempts_since(at(0), at(second), 10_000).await.unwrap();
+        found.sort_unstable_by_key(|(key, at, number)| (*at, key.expose().to_owned(), *number));
+        assert_eq!(found, attempts(&memory), "world {seed}");
         for (id, event) in &memory.events {
             let record = reader.get(*id).await.unwrap().unwrap();
-            let found = (record.state, record.count, record.last_attempt_at, record.resolved_at, record.reason);
-            let expected = (event.state, event.count, event.last_attempt_at, event.resolved_at, event.reason.clone());
+            let found = (record.state, record.count, record.reason, record.attempts, record.blamed);
+            let blamed = Duration::from_millis(event.blamed_ms.unsigned_abs());
+            let expected = (event.state, event.count, event.reason.clone(), event.attempts, blamed);
+            assert_eq!(found, expected, "event {id} of world {seed}");
+            let found = (record.last_attempt_at, record.resolved_at, record.finished_at, record.next_attempt_at);
+            let expected = (event.last_attempt_at, event.resolved_at, event.finished_at, event.next_attempt_at);
             assert_eq!(found, expected, "event {id} of world {seed}");
             assert_eq!(record.body, event.sent(), "event {id} of world {seed}");
         }
@@ -378,5 +493,6 @@ mod tests {
         }
         reader.close().await;
         engine.close().await.unwrap();
+        (memory.discarded.len(), revived)
     }
 }

@@ -4,10 +4,12 @@
 //! is decided from both, all in one transaction. An engine knows no rule about incidents.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt::Debug;
 use std::future::Future;
 
-use chrono::{DateTime, Utc};
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::decide::times::Window;
 use super::envelope::{Begun, Envelope, EventId, State, with_counts_of};
@@ -49,6 +51,23 @@ pub(super) trait Store: Send + 'static {
     /// Stops using the database.
     fn close(self) -> impl Future<Output = Result<(), QueueError>> + Send;
 }
+
+/// A connection for changes from outside, beside that of a bridge, which notices each of them.
+#[async_trait]
+pub(super) trait Edits: Debug + Send + Sync {
+    /// As [`Store::load`].
+    async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError>;
+
+    /// As [`Store::apply`]. It also changes what [`generation`](super::DeliveryReads::generation) returns.
+    async fn apply(&mut self, plan: &Plan<'_>) -> Result<Committed, QueueError>;
+
+    /// Stops using the database.
+    async fn close(self: Box<Self>) -> Result<(), QueueError>;
+}
+
+/// For how long the attempts of discarded events are kept, counted back from the latest of them. The rate limiter looks back over
+/// one minute and the longest time an attempt takes.
+pub(super) const KEEP_DISCARDED_ATTEMPTS: TimeDelta = TimeDelta::minutes(30);
 
 /// The events of one incident at one integration, which are delivered in their order.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -110,6 +129,10 @@ pub(super) struct Wanted {
     /// By which right events of `settling` and `beginning` are settled and begun, the latest of each. Those that are not
     /// among these need none.
     pub(super) fences: BTreeMap<EventId, Fence>,
+    /// Events that are revived or discarded.
+    pub(super) editing: Vec<EventId>,
+    /// Rejected webhooks that are changed or deleted.
+    pub(super) rejected: Vec<RejectedId>,
     /// Nothing is folded into waiting events, so that the ends of queues are not read.
     pub(super) unfolded: bool,
 }
@@ -132,6 +155,9 @@ pub(super) struct Known {
     /// Those of `fences` whose lease has another owner or another number by now, or is none. They are not among the others.
     /// The leases of the others stay as they are until [`apply`](Store::apply).
     pub(super) fenced: BTreeSet<EventId>,
+    pub(super) editing: HashMap<EventId, Editable>,
+    /// Those that are there.
+    pub(super) rejected: HashSet<RejectedId>,
 }
 
 /// A waiting trigger that was never attempted, at the end of its incident queue.
@@ -213,11 +239,44 @@ pub(super) struct Attemptable {
     pub(super) received_at: DateTime<Utc>,
 }
 
+/// An event in any state that is revived or discarded. What of it cannot be read does not keep it from that.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Editable {
+    pub(super) state: State,
+    /// `None` where a key cannot be read.
+    pub(super) queue: Option<IncidentQueue>,
+    /// `None` where it cannot be read.
+    pub(super) event_type: Option<EventType>,
+    pub(super) sentry_at: Option<DateTime<Utc>>,
+    pub(super) attempts: u32,
+    pub(super) last_attempt_at: Option<DateTime<Utc>>,
+    /// When it was delivered or became a dead letter.
+    pub(super) finished_at: Option<DateTime<Utc>>,
+    /// When a resolve of its incident came after it.
+    pub(super) resolved_at: Option<DateTime<Utc>>,
+    /// Whether a later trigger of its incident queue waits.
+    pub(super) trigger_waits: bool,
+    /// Where its incident is open: the event that opened it, if that is known, and when.
+    pub(super) opened: Option<(Option<EventId>, DateTime<Utc>)>,
+}
+
 /// What one transaction writes, in this order.
 #[derive(Debug, Default)]
 pub(super) struct Plan<'b> {
     /// Whether to write something as large as a large alert.
     pub(super) probe: bool,
+    /// Dead letters that wait again, each from this moment on: with nothing blamed, and without reason, time of the next
+    /// attempt and end. Their attempts stay as they are, for the rate limiter counts them.
+    pub(super) revived: Vec<(EventId, DateTime<Utc>)>,
+    /// Events that are deleted, with their bodies.
+    pub(super) discarded: Vec<EventId>,
+    /// What the rate limiter has to know of them after a restart: the service key, when the last attempt began, and how
+    /// many there were. Kept for [`KEEP_DISCARDED_ATTEMPTS`].
+    pub(super) discarded_attempts: Vec<(&'b ServiceKey, DateTime<Utc>, u32)>,
+    /// Rejected webhooks that are deleted.
+    pub(super) forget_rejected: Vec<RejectedId>,
+    /// Why webhooks were rejected once more.
+    pub(super) reasons: Vec<(RejectedId, &'b str)>,
     /// Attempts that begin or began.
     pub(super) attempts: Vec<Attempted>,
     /// Events whose counts are inserted into their bodies from now on.

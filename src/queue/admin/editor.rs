@@ -1,15 +1,19 @@
 //! Changes the queue from outside: beside a running bridge, which notices within a second or so, or without one.
 
-use std::fmt::Debug;
-use std::ops::{Deref, DerefMut};
-
-use async_trait::async_trait;
+use chrono::Utc;
 
 use crate::config::{DatabaseConfig, DatabaseUrl};
+use crate::queue::decide::dedup_window::DedupWindow;
+use crate::queue::decide::{self, Batch, Edit};
+use crate::queue::postgres::PostgresEdits;
 use crate::queue::sqlite::SqliteEdits;
+use crate::queue::store::{Edits, Plan};
 use crate::queue::{Enqueue, Enqueued, EventId, QueueError, Reader, RejectedId, State};
 
-/// Writes beside a bridge. Every change is committed when its method returns.
+/// How many events one commit changes at most, so that a running bridge never waits long for it.
+const CHUNK: usize = 500;
+
+/// Writes beside a bridge. Every change is committed when its method returns; an error says that not all of it could be.
 #[derive(Debug)]
 pub struct Editor {
     edits: Box<dyn Edits>,
@@ -30,11 +34,11 @@ impl Editor {
                 let reader = Reader::of(edits.reads());
                 Ok(Self { edits: Box::new(edits), reader })
             }
-            DatabaseUrl::Postgres(url) => Err(QueueError::CannotOpen {
-                database: url.to_string(),
-                reason: "this version does not change a queue in PostgreSQL from outside",
-                advice: "use a newer one",
-            }),
+            DatabaseUrl::Postgres(url) => {
+                let edits = PostgresEdits::open(&config, url).await?;
+                let reader = Reader::of(edits.reads());
+                Ok(Self { edits: Box::new(edits), reader })
+            }
         }
     }
 
@@ -42,6 +46,95 @@ impl Editor {
     #[must_use]
     pub fn reader(&self) -> &Reader {
         &self.reader
+    }
+
+    /// Lets dead letters wait again at their places, with their blame forgotten, by which an event is given
+    /// up; their attempts are counted on. A resolve whose incident was triggered again since stays where it is: sending
+    /// it at its old place would close what is open now. Returns those that were dead letters and wait again; the others
+    /// are left as they are.
+    ///
+    /// Left as well are triggers whose incident was resolved since: they would open it again.
+    /// [`revive_resolved`](Self::revive_resolved) takes them, too.
+    ///
+    /// # Errors
+    ///
+    /// When not all of it could be committed.
+    pub async fn revive(&mut self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
+        self.revive_all(ids, false).await
+    }
+
+    /// Does the same also with triggers whose incident was resolved since.
+    ///
+    /// # Errors
+    ///
+    /// When not all of it could be committed.
+    pub async fn revive_resolved(&mut self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
+        self.revive_all(ids, true).await
+    }
+
+    async fn revive_all(&mut self, ids: &[EventId], even_resolved: bool) -> Result<Vec<EventId>, QueueError> {
+        let mut revived = Vec::new();
+        for ids in ids.chunks(CHUNK) {
+            let edit = Edit::Revive { ids, at: Utc::now(), even_resolved };
+            self.commit(edit, |plan| revived.extend(plan.revived.iter().map(|(id, _)| *id))).await?;
+        }
+        Ok(revived)
+    }
+
+    /// Deletes events. Returns those that were in `state`; the others are left as they are. One whose attempt is under
+    /// way may reach PagerDuty all the same.
+    ///
+    /// # Errors
+    ///
+    /// When not all of it could be committed.
+    pub async fn discard(&mut self, state: State, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
+        let mut gone = Vec::new();
+        for ids in ids.chunks(CHUNK) {
+            self.commit(Edit::Discard { ids, state }, |plan| gone.extend(&plan.discarded)).await?;
+        }
+        Ok(gone)
+    }
+
+    /// Deletes a rejected webhook, and returns whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed.
+    pub async fn discard_rejected(&mut self, id: RejectedId) -> Result<bool, QueueError> {
+        self.commit(Edit::DiscardRejected(id), |plan| !plan.forget_rejected.is_empty()).await
+    }
+
+    /// Keeps a new reason for a webhook that was rejected once more, and returns whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed.
+    pub async fn reject_again(&mut self, id: RejectedId, reason: String) -> Result<bool, QueueError> {
+        self.commit(Edit::RejectAgain(id, &reason), |plan| !plan.reasons.is_empty()).await
+    }
+
+    /// Enqueues what a rejected webhook became, and deletes the webhook, both or neither. `None` when the
+    /// webhook is gone; then nothing is enqueued.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed.
+    pub async fn readmit(&mut self, id: RejectedId, enqueue: Enqueue) -> Result<Option<Enqueued>, QueueError> {
+        let edit = Some(Edit::DiscardRejected(id));
+        let batch = Batch { edit, enqueues: vec![&enqueue], is_late: true, ..Batch::default() };
+        let known = self.edits.load(&decide::wanted(&batch)).await?;
+        let decision = decide::decide(&batch, &known, &DedupWindow::default());
+        let committed = self.edits.apply(&decision.plan).await?;
+        Ok(decision.enqueued.into_iter().next().map(|planned| planned.numbered(&committed.rows)))
+    }
+
+    /// Commits a change, and returns what `answer` says of it.
+    async fn commit<T>(&mut self, edit: Edit<'_>, answer: impl FnOnce(&Plan<'_>) -> T) -> Result<T, QueueError> {
+        let batch = Batch { edit: Some(edit), ..Batch::default() };
+        let known = self.edits.load(&decide::wanted(&batch)).await?;
+        let plan = decide::decide(&batch, &known, &DedupWindow::default()).plan;
+        self.edits.apply(&plan).await?;
+        Ok(answer(&plan))
     }
 
     /// Closes the queue. Without a bridge, everything is in the one file then.
@@ -53,51 +146,4 @@ impl Editor {
         self.reader.close().await;
         self.edits.close().await
     }
-}
-
-impl Deref for Editor {
-    type Target = dyn Edits;
-
-    fn deref(&self) -> &Self::Target {
-        &*self.edits
-    }
-}
-
-impl DerefMut for Editor {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut *self.edits
-    }
-}
-
-/// All that can be changed from outside. An error says that not all of it could be committed.
-#[async_trait]
-pub trait Edits: Debug + Send + Sync {
-    /// Lets dead letters wait again at their places, with their blame forgotten, by which an event is given
-    /// up; their attempts are counted on. A resolve whose incident was triggered again since stays where it is: sending
-    /// it at its old place would close what is open now. Returns those that were dead letters and wait again; the others
-    /// are left as they are.
-    ///
-    /// Left as well are triggers whose incident was resolved since: they would open it again.
-    /// [`revive_resolved`](Self::revive_resolved) takes them, too.
-    async fn revive(&mut self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError>;
-
-    /// Does the same also with triggers whose incident was resolved since.
-    async fn revive_resolved(&mut self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError>;
-
-    /// Deletes events. Returns those that were in `state`; the others are left as they are. One whose attempt is under
-    /// way may reach PagerDuty all the same.
-    async fn discard(&mut self, state: State, ids: &[EventId]) -> Result<Vec<EventId>, QueueError>;
-
-    /// Deletes a rejected webhook, and returns whether it was there.
-    async fn discard_rejected(&mut self, id: RejectedId) -> Result<bool, QueueError>;
-
-    /// Keeps a new reason for a webhook that was rejected once more, and returns whether it was there.
-    async fn reject_again(&mut self, id: RejectedId, reason: String) -> Result<bool, QueueError>;
-
-    /// Receives what a rejected webhook became, and deletes the webhook, both or neither. `None` when the
-    /// webhook is gone; then nothing is received.
-    async fn readmit(&mut self, id: RejectedId, enqueue: Enqueue) -> Result<Option<Enqueued>, QueueError>;
-
-    /// Stops using the database.
-    async fn close(self: Box<Self>) -> Result<(), QueueError>;
 }

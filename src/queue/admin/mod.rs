@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 pub use discard::{Deletion, Discarded};
-pub use editor::{Editor, Edits};
+pub use editor::Editor;
 pub use retry::{Resolved, Retried};
 
 use super::{EventId, ItemId, Queue, QueueError, Reader, RejectedId, State};

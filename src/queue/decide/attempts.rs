@@ -170,6 +170,21 @@ impl<'b> Decider<'b> {
             IncidentUpdate { queue: &event.queue, is_open, changed_at, event_id: id, sentry_at: sentry_at.max(before) };
         self.ledger.incidents.insert(&event.queue, update);
     }
+
+    /// A trigger that was attempted last at `last_at` counts as accepted, though it is no longer there to be settled.
+    pub(super) fn opened(
+        &mut self,
+        queue: &'b IncidentQueue,
+        id: EventId,
+        last_at: DateTime<Utc>,
+        sentry_at: Option<DateTime<Utc>>,
+    ) {
+        let before = self.ledger.incidents.get(queue);
+        let changed_at = before.map_or(last_at, |update| update.changed_at.max(last_at));
+        let sentry_at = before.and_then(|update| update.sentry_at).max(sentry_at);
+        let update = IncidentUpdate { queue, is_open: true, changed_at, event_id: id, sentry_at };
+        self.ledger.incidents.insert(queue, update);
+    }
 }
 
 fn milliseconds(duration: Duration) -> i64 {

@@ -3,14 +3,16 @@
 //! - this file: events become rows of their own, or are folded into waiting ones
 //! - `follow_up`: webhooks about incidents that may be open
 //! - `attempts`: attempts that begin, and what happens to an event after one
+//! - `edit`: what people change: dead letters wait again, events and rejected webhooks are deleted
 //! - `dedup_window`: what was said within the last minutes
 //! - `times`: what belongs before what, by the times that Sentry gives
 //!
-//! A batch is decided in the order in which it is written: unrecorded attempts, webhooks, settled events, attempts that
+//! A batch is decided in the order in which it is written: changes by people, unrecorded attempts, webhooks, settled events, attempts that
 //! begin, rejected webhooks. What comes first in it is known to what comes after.
 
 mod attempts;
 pub(super) mod dedup_window;
+mod edit;
 mod follow_up;
 #[cfg(test)]
 pub(super) mod tests;
@@ -28,11 +30,14 @@ use super::store::{Begin, Incident, IncidentQueue, Known, KnownIncident, NotBegu
 use crate::ingest::{Dedup, DedupKey};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 use dedup_window::{DedupWindow, is_recent};
+pub(super) use edit::Edit;
 use times::Window;
 
 /// What one transaction does. It borrows the operations, so that they can be tried again when it fails.
 #[derive(Debug, Default)]
 pub(super) struct Batch<'b> {
+    /// What somebody changes. It comes alone, or with what the rejected webhook became that it deletes.
+    pub(super) edit: Option<Edit<'b>>,
     /// Attempts that began when nothing could be committed.
     pub(super) unrecorded: &'b [(EventId, DateTime<Utc>)],
     /// Waiting events whose attempts cannot be recorded, because they are damaged. Nothing is folded into them: their bytes
@@ -134,7 +139,10 @@ pub(super) fn wanted(batch: &Batch<'_>) -> Wanted {
     };
     let beginning: BTreeMap<_, _> = batch.begins.iter().map(|begin| (begin.id, past(begin))).collect();
     let unrecorded: BTreeSet<_> = batch.unrecorded.iter().map(|(id, _)| *id).collect();
+    let (editing, rejected) = batch.edit.map(Edit::wanted).unwrap_or_default();
     Wanted {
+        editing,
+        rejected,
         queues: queues.into_iter().map(owned).collect(),
         incidents: incidents.into_iter().cloned().collect(),
         seen: seen.into_iter().cloned().collect(),
@@ -173,6 +181,9 @@ pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupW
         decider.plan.forget_resolves = Some(times);
     }
     let mut decision = Decision::default();
+    if batch.edit.is_some_and(|edit| !decider.edit(edit)) {
+        return decision;
+    }
     decider.record(batch.unrecorded);
     for (enqueue, is_repeated) in batch.enqueues.iter().zip(&repeated) {
         let planned =

@@ -9,14 +9,14 @@ use crate::pagerduty::event::{Details, EventAction, Note, Trigger};
 use crate::queue::BridgeId;
 use crate::queue::store::{Attemptable, Seen, Settling, WaitingRow};
 
-const KEY: &str = "0123456789abcdef0123456789abcdef";
+pub(in crate::queue) const KEY: &str = "0123456789abcdef0123456789abcdef";
 pub(in crate::queue) const OTHER: &str = "0123456789abcdef0123456789abcdeF";
 
 pub(in crate::queue) fn key(text: &str) -> ServiceKey {
     ServiceKey::parse(text).unwrap()
 }
 
-fn incident(name: &str) -> IncidentKey {
+pub(in crate::queue) fn incident(name: &str) -> IncidentKey {
     IncidentKey::parse(name).unwrap()
 }
 

@@ -22,6 +22,9 @@ use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
 /// How many bytes a probe writes; few alerts are larger.
 const BALLAST: usize = 64 * 1024;
 
+/// How many bytes of bodies are written in a millisecond, at least: so much more time a large transaction gets.
+const BYTES_PER_MILLISECOND: u64 = 8 * 1024;
+
 /// Maintenance may take longer than what an alert waits for.
 const MAINTENANCE: Duration = Duration::from_secs(5);
 
@@ -29,11 +32,11 @@ const MAINTENANCE: Duration = Duration::from_secs(5);
 /// standby where there is one; it does not wait long for locks; and the server ends it when this bridge stops in the middle
 /// of it, for it holds locks.
 fn begin(limit: Duration) -> String {
-    let milliseconds = limit.as_millis();
+    let (milliseconds, at_most) = (limit.as_millis(), (limit + MAINTENANCE).as_millis());
     format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT set_config('synchronous_commit',
             CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true),
-            set_config('statement_timeout', '{milliseconds}', true),
+            set_config('lock_timeout', '{milliseconds}', true), set_config('statement_timeout', '{at_most}', true),
             set_config('idle_in_transaction_session_timeout', '{milliseconds}', true)"
     )
 }
@@ -46,6 +49,8 @@ pub(in crate::queue) struct PostgresEngine {
     /// The transaction whose first half is done. Its connection is not in `connection` meanwhile.
     transaction: Option<Transaction>,
     reads: PostgresReads,
+    /// Whether every commit is a change that running bridges have to notice.
+    announces: bool,
 }
 
 /// An open connection.
@@ -74,18 +79,40 @@ impl Mark {
     }
 }
 
+/// How many bytes of bodies a plan writes.
+fn size(plan: &Plan<'_>) -> u64 {
+    let rows = plan.rows.iter().map(|row| row.envelope.body.len());
+    rows.chain(plan.rejected.iter().map(|rejected| rejected.body.len())).sum::<usize>() as u64
+}
+
 impl PostgresEngine {
     /// Opens the database and brings its tables up to date.
     pub(in crate::queue) async fn open(config: &DatabaseConfig, url: &PostgresUrl) -> Result<Self, QueueError> {
+        let engine = Self::beside(config, url)?;
+        schema::migrate(&engine.server).await?;
+        Ok(engine)
+    }
+
+    /// Takes the tables as they are.
+    pub(super) fn beside(config: &DatabaseConfig, url: &PostgresUrl) -> Result<Self, QueueError> {
         let server = Server::new(config, url)?;
-        schema::migrate(&server).await?;
         let reads = PostgresReads::beside(&server, config);
-        Ok(Self { server, connection: None, transaction: None, reads })
+        Ok(Self { server, connection: None, transaction: None, reads, announces: false })
     }
 
     /// One more, by a connection of its own.
     pub(in crate::queue) fn another(&self) -> Self {
-        Self { server: self.server.clone(), connection: None, transaction: None, reads: self.reads.clone() }
+        let (server, reads) = (self.server.clone(), self.reads.clone());
+        Self { server, connection: None, transaction: None, reads, announces: self.announces }
+    }
+
+    /// From now on every commit is a change that running bridges have to notice.
+    pub(super) fn announces_changes(&mut self) {
+        self.announces = true;
+    }
+
+    pub(super) fn server(&self) -> &Server {
+        &self.server
     }
 
     pub(in crate::queue) fn reads(&self) -> PostgresReads {
@@ -235,7 +262,9 @@ impl Store for PostgresEngine {
     }
 
     async fn apply(&mut self, plan: &Plan<'_>) -> Result<Committed, QueueError> {
-        let transaction = self.transaction.take().ok_or(QueueError::Closed)?;
+        let mut transaction = self.transaction.take().ok_or(QueueError::Closed)?;
+        transaction.deadline += Duration::from_millis(size(plan) / BYTES_PER_MILLISECOND);
+        let announces = self.announces;
         let (transaction, committed) = self
             .step(transaction, async |connection| {
                 if plan.probe {
@@ -243,7 +272,11 @@ impl Store for PostgresEngine {
                     let query = sqlx::query("INSERT INTO commits (id, ballast) VALUES ($1, $2)");
                     query.bind(mark.as_slice()).bind(ballast).execute(&mut *connection).await?;
                 }
-                write::apply(connection, plan).await
+                let committed = write::apply(connection, plan).await?;
+                if announces {
+                    sqlx::query("UPDATE changes SET generation = generation + 1").execute(connection).await?;
+                }
+                Ok(committed)
             })
             .await?;
         self.commit(transaction, &Mark::new()).await?;

@@ -27,8 +27,9 @@ pub(super) fn fault(error: &Error) -> Fault {
     let code = error.as_database_error().and_then(|error| error.code());
     match (error, code.as_deref()) {
         (_, Some("40001" | "40P01" | "55P03")) => Fault::Conflict,
-        // Read-only transaction; administrator shutdown, crash shutdown, cannot connect now.
-        (_, Some("25006" | "57P01" | "57P02" | "57P03" | "57P05")) => Fault::Connection,
+        // Read-only transaction; a transaction that was idle or went on for too long; administrator shutdown, crash shutdown,
+        // cannot connect now.
+        (_, Some("25006" | "25P03" | "25P04" | "57P01" | "57P02" | "57P03")) => Fault::Connection,
         (_, Some(code)) if code.starts_with("08") => Fault::Connection,
         (Error::Database(_), _) => Fault::Statement,
         (
@@ -63,7 +64,7 @@ impl Server {
             (_, Some("42P01" | "42703" | "42883" | "3F000")) => QueueError::Unprepared { database, reason },
             (_, Some("57014")) => self.timed_out(),
             (_, Some("40001" | "40P01" | "55P03")) => QueueError::Interrupted { database, reason },
-            (_, Some("57P01" | "57P02" | "57P03" | "57P05")) => QueueError::Unreachable { database, reason },
+            (_, Some("25P03" | "25P04" | "57P01" | "57P02" | "57P03")) => QueueError::Unreachable { database, reason },
             (_, Some(code)) if code.starts_with("08") => QueueError::Unreachable { database, reason },
             (Error::PoolTimedOut, _) => QueueError::Busy { database },
             (Error::PoolClosed, _) => QueueError::Closed,

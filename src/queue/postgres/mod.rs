@@ -2,15 +2,18 @@
 //!
 //! - `pools`: the server and the connections to it; `error`: what its errors mean
 //! - `engine`: transactions that survive errors, and commits whose answer was lost; `load` and `write`: their halves
-//! - `leases`: which bridge delivers for which service key
+//! - `edit`: changes from outside
+//! - `leases`: which bridge delivers for which service key; `fences`: whether an attempt may begin or end by a lease
 //! - `schema`: the tables; `durability`: what a commit means on this server
 //! - `read`: what deliveries, pages and the monitor read
 //! - `maintenance`: what is done for the queue itself
 //! - `text`: texts that PostgreSQL could not store as they are
 
 mod durability;
+mod edit;
 mod engine;
 mod error;
+mod fences;
 mod leases;
 mod load;
 mod maintenance;
@@ -20,6 +23,7 @@ mod schema;
 mod text;
 mod write;
 
+pub(super) use edit::PostgresEdits;
 pub(super) use engine::PostgresEngine;
 pub(super) use leases::PostgresLeases;
 pub(super) use pools::{ReadPool, Server};

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use sqlx::{PgConnection, Row as _};
 
+use super::edit::write_edited;
 use super::load::numbers;
 use super::text::stored;
 use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
@@ -99,6 +100,7 @@ const SURPLUS_REJECTED: &str = "DELETE FROM rejected WHERE id IN (
 
 /// Writes `plan` inside the transaction that loaded what it was decided from.
 pub(super) async fn apply(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx::Result<Committed> {
+    write_edited(connection, plan).await?;
     write_attempts(connection, plan).await?;
     if let Some(times) = plan.forget_resolves {
         let query =

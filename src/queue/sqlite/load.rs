@@ -12,10 +12,11 @@ use super::numbers;
 use super::statement_batch::StatementBatch;
 use super::write::{fill, values};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
-use crate::queue::EventId;
 use crate::queue::store::{
-    Attemptable, Incident, IncidentQueue, Known, KnownIncident, Resolve, Seen, Settling, Tail, WaitingRow, Wanted,
+    Attemptable, Editable, Incident, IncidentQueue, Known, KnownIncident, Resolve, Seen, Settling, Tail, WaitingRow,
+    Wanted,
 };
+use crate::queue::{EventId, RejectedId, State};
 
 /// How many incident queues one statement asks for, and how many rows one statement writes, at most.
 pub(super) const ROWS: usize = 128;
@@ -79,6 +80,21 @@ pub(super) const BEGINNING: &str = "SELECT 'beginning' AS kind, events.id, recei
         ) AS earlier
     FROM json_each(?) AS wanted CROSS JOIN events ON events.id = wanted.value ->> 'id' WHERE state = 'waiting'";
 
+/// Numbers of events that are revived or discarded, whatever of them can be read.
+pub(super) const EDITING: &str = "SELECT 'editing' AS kind, events.id, state, events.service_key, events.incident_key,
+        event_type, events.sentry_at, attempts, last_attempt_at, finished_at, resolved_at,
+        EXISTS (
+            SELECT 1 FROM events AS later WHERE later.state = 'waiting' AND later.event_type = 'trigger'
+            AND later.incident_key = events.incident_key AND later.service_key = events.service_key
+            AND later.id > events.id
+        ) AS trigger_waits,
+        incidents.event_id AS opener, incidents.changed_at AS opened_at
+    FROM json_each(?) AS wanted CROSS JOIN events ON events.id = wanted.value
+    LEFT JOIN incidents ON incidents.incident_key = events.incident_key
+        AND incidents.service_key = events.service_key AND is_open";
+
+const REJECTED: &str = "SELECT 'rejected' AS kind, rejected.id FROM json_each(?) AS wanted CROSS JOIN rejected ON rejected.id = wanted.value";
+
 /// What is stored, and the last number that was given to an event.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
@@ -100,8 +116,20 @@ pub(super) async fn load(statements: &mut StatementBatch<'_>, wanted: &Wanted) -
 }
 
 async fn load_with(statements: &mut StatementBatch<'_>, wanted: &Wanted, waiting: &str) -> sqlx::Result<Loaded> {
-    // Nobody else uses the file, so that no right is needed.
-    let Wanted { queues, incidents, seen, said: _, settling, beginning, unrecorded, unfolded, fences: _ } = wanted;
+    // Nobody else uses the file, so that no right is needed, and what was said is known.
+    let Wanted {
+        queues,
+        incidents,
+        seen,
+        said: _,
+        settling,
+        beginning,
+        unrecorded,
+        editing,
+        rejected,
+        unfolded,
+        fences: _,
+    } = wanted;
     let mut loaded = Loaded::default();
     if *wanted == Wanted::default() {
         return Ok(loaded);
@@ -116,6 +144,13 @@ async fn load_with(statements: &mut StatementBatch<'_>, wanted: &Wanted, waiting
     if !seen.is_empty() {
         let digests: Vec<_> = seen.iter().map(|key| hex(key.as_bytes())).collect();
         statements.add(SEEN).bind(json!(digests).to_string());
+    }
+    if !editing.is_empty() {
+        statements.add(EDITING).bind(numbers(editing));
+    }
+    if !rejected.is_empty() {
+        let ids: Vec<_> = rejected.iter().map(|id| id.get()).collect();
+        statements.add(REJECTED).bind(json!(ids).to_string());
     }
     if !settling.is_empty() {
         statements.add(SETTLING).bind(numbers(settling));
@@ -198,6 +233,11 @@ fn take(loaded: &mut Loaded, wanted: &Wanted, first: usize, row: &SqliteRow) -> 
             };
             known.settling.insert(id(row)?, settling);
         }
+        "editing" => {
+            let id = id(row)?;
+            known.editing.extend(editable(row)?.map(|event| (id, event)));
+        }
+        "rejected" => drop(known.rejected.insert(RejectedId::new(row.try_get("id")?))),
         "beginning" => drop(known.beginning.insert(id(row)?, attemptable(row)?)),
         _ => {}
     }
@@ -234,6 +274,28 @@ fn attemptable(row: &SqliteRow) -> sqlx::Result<Attemptable> {
         first_seen: time(row, "first_seen")?.unwrap_or(received_at),
         received_at,
     })
+}
+
+fn editable(row: &SqliteRow) -> sqlx::Result<Option<Editable>> {
+    let Some(state) = State::parse(row.try_get("state")?) else { return Ok(None) };
+    let queue = || {
+        let service_key = ServiceKey::parse(row.try_get("service_key").ok()?).ok()?;
+        let incident_key = IncidentKey::parse(row.try_get("incident_key").ok()?)?;
+        Some(IncidentQueue { incident_key, service_key })
+    };
+    let opener = row.try_get::<Option<i64>, _>("opener")?.map(EventId::new);
+    Ok(Some(Editable {
+        state,
+        queue: queue(),
+        event_type: row.try_get("event_type").ok().and_then(EventType::parse),
+        sentry_at: time(row, "sentry_at")?,
+        attempts: row.try_get("attempts")?,
+        last_attempt_at: time(row, "last_attempt_at")?,
+        finished_at: time(row, "finished_at")?,
+        resolved_at: time(row, "resolved_at")?,
+        trigger_waits: row.try_get("trigger_waits")?,
+        opened: time(row, "opened_at")?.map(|at| (opener, at)),
+    }))
 }
 
 fn tail(row: &SqliteRow) -> sqlx::Result<Option<Tail>> {

@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 
 use super::load::{ROWS, hex};
+use super::numbers;
 use super::statement_batch::StatementBatch;
 use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
-use crate::queue::store::{Committed, IncidentChange, Plan, Row};
+use crate::queue::store::{Committed, IncidentChange, KEEP_DISCARDED_ATTEMPTS, Plan, Row};
 use crate::queue::{EventId, Rejected, RejectedId};
 
 /// SQLite takes at most 32,766 bind variables a text; an event and its body are written with thirteen.
@@ -24,6 +25,14 @@ const MOST_SEEN: u32 = 200_000;
 pub(super) const ATTEMPTS: &str = "UPDATE events SET attempts = attempts + added, last_attempt_at = last_at
     FROM (SELECT value ->> 'id' AS id, value ->> 'added' AS added, value ->> 'at' AS last_at FROM json_each(?)) AS attempt
     WHERE events.id = attempt.id AND state = 'waiting'";
+
+pub(super) const REVIVED: &str = "UPDATE events SET state = 'waiting', blamed_ms = 0, next_attempt_at = NULL,
+        finished_at = NULL, reason = NULL, revived_at = revived.at
+    FROM (SELECT value ->> 'id' AS id, value ->> 'at' AS at FROM json_each(?)) AS revived
+    WHERE events.id = revived.id AND state = 'dead'";
+
+const DISCARDED_ATTEMPTS: &str = "INSERT INTO discarded (service_key, last_attempt_at, attempts)
+    SELECT value ->> 'key', value ->> 'at', value ->> 'attempts' FROM json_each(?)";
 
 pub(super) const SETTLED: &str = "UPDATE events SET state = settled.state, reason = settled.reason,
         finished_at = settled.finished_at, next_attempt_at = settled.next_attempt_at,
@@ -55,6 +64,7 @@ pub(super) async fn apply(statements: &mut StatementBatch<'_>, plan: &Plan<'_>, 
     if plan.probe {
         statements.add("UPDATE heartbeat SET beats = beats + 1, ballast = zeroblob(?)").bind(BALLAST);
     }
+    edit(statements, plan);
     if !plan.attempts.is_empty() {
         let attempts = plan.attempts.iter().map(|attempted| {
             json!({ "id": attempted.id.get(), "added": attempted.attempts, "at": attempted.last_at.timestamp_millis() })
@@ -112,6 +122,35 @@ pub(super) async fn apply(statements: &mut StatementBatch<'_>, plan: &Plan<'_>, 
         rejected = keep_rejected(statements.connection().await?, &plan.rejected).await?;
     }
     Ok(Committed { rows, rejected })
+}
+
+/// What people change.
+fn edit(statements: &mut StatementBatch<'_>, plan: &Plan<'_>) {
+    if !plan.revived.is_empty() {
+        let revived = plan.revived.iter().map(|(id, at)| json!({ "id": id.get(), "at": at.timestamp_millis() }));
+        statements.add(REVIVED).bind(array(revived));
+    }
+    if !plan.discarded.is_empty() {
+        let ids = numbers(&plan.discarded);
+        statements.add("DELETE FROM events WHERE id IN (SELECT value FROM json_each(?))").bind(&ids);
+        statements.add("DELETE FROM bodies WHERE id IN (SELECT value FROM json_each(?))").bind(ids);
+    }
+    if !plan.discarded_attempts.is_empty() {
+        let attempts = plan.discarded_attempts.iter().map(|(service_key, last_at, attempts)| {
+            json!({ "key": service_key.expose(), "at": last_at.timestamp_millis(), "attempts": attempts })
+        });
+        statements
+            .add(DISCARDED_ATTEMPTS)
+            .bind(array(attempts))
+            .add("DELETE FROM discarded WHERE last_attempt_at < (SELECT MAX(last_attempt_at) FROM discarded) - ?")
+            .bind(KEEP_DISCARDED_ATTEMPTS.num_milliseconds());
+    }
+    for id in &plan.forget_rejected {
+        statements.add("DELETE FROM rejected WHERE id = ?").bind(id.get());
+    }
+    for (id, reason) in &plan.reasons {
+        statements.add("UPDATE rejected SET reason = ? WHERE id = ?").bind(*reason).bind(id.get());
+    }
 }
 
 fn array(values: impl Iterator<Item = Value>) -> String {

@@ -1,0 +1,228 @@
+//! What people change beside a running bridge.
+
+use chrono::{DateTime, Utc};
+
+use super::Decider;
+use crate::pagerduty::EventType;
+use crate::queue::store::Editable;
+use crate::queue::{EventId, RejectedId, State};
+
+/// A change that somebody asks for.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::queue) enum Edit<'b> {
+    /// Dead letters wait again at their places.
+    Revive {
+        ids: &'b [EventId],
+        at: DateTime<Utc>,
+        /// Also triggers whose incident was resolved since, which open it again.
+        even_resolved: bool,
+    },
+    /// Events are deleted, if they are in this state.
+    Discard { ids: &'b [EventId], state: State },
+    /// A rejected webhook is deleted. When it is gone already, nothing of the batch is done: somebody else has enqueued what
+    /// it became.
+    DiscardRejected(RejectedId),
+    /// A webhook was rejected once more, for this reason.
+    RejectAgain(RejectedId, &'b str),
+}
+
+impl Edit<'_> {
+    /// The events and the rejected webhooks that it depends on.
+    pub(super) fn wanted(self) -> (Vec<EventId>, Vec<RejectedId>) {
+        match self {
+            Self::Revive { ids, .. } | Self::Discard { ids, .. } => {
+                let mut ids = ids.to_vec();
+                ids.sort_unstable();
+                ids.dedup();
+                (ids, Vec::new())
+            }
+            Self::DiscardRejected(id) | Self::RejectAgain(id, _) => (Vec::new(), vec![id]),
+        }
+    }
+}
+
+impl<'b> Decider<'b> {
+    /// Plans a change, of what it still applies to. Returns whether the batch goes on.
+    pub(super) fn edit(&mut self, edit: Edit<'b>) -> bool {
+        let known = self.known;
+        match edit {
+            Edit::Revive { at, even_resolved, .. } => {
+                let revived = known.editing.iter().filter(|(id, event)| event.may_be_revived(**id, even_resolved));
+                self.plan.revived = revived.map(|(id, _)| (*id, at)).collect();
+                self.plan.revived.sort_unstable();
+            }
+            Edit::Discard { state, .. } => {
+                let mut discarded: Vec<_> = known.editing.iter().filter(|(_, event)| event.state == state).collect();
+                discarded.sort_unstable_by_key(|(id, _)| **id);
+                for (id, event) in discarded {
+                    self.discard(*id, event);
+                }
+            }
+            Edit::DiscardRejected(id) => {
+                if !known.rejected.contains(&id) {
+                    return false;
+                }
+                self.plan.forget_rejected.push(id);
+            }
+            Edit::RejectAgain(id, reason) => {
+                self.plan.reasons.extend(known.rejected.contains(&id).then_some((id, reason)));
+            }
+        }
+        true
+    }
+
+    /// Deletes an event. The rate limiter still counts its attempts. PagerDuty may have accepted a trigger that waits and was
+    /// attempted, so its incident counts as open: its resolve is then sent all the same.
+    fn discard(&mut self, id: EventId, event: &'b Editable) {
+        self.plan.discarded.push(id);
+        let (Some(queue), Some(last_at)) = (&event.queue, event.last_attempt_at) else { return };
+        self.plan.discarded_attempts.push((&queue.service_key, last_at, event.attempts));
+        if event.state == State::Waiting && event.event_type == Some(EventType::Trigger) {
+            self.opened(queue, id, last_at, event.sentry_at);
+        }
+    }
+}
+
+impl Editable {
+    /// Whether it is a dead letter that may wait again at its place. A resolve may not, once its incident was triggered again:
+    /// it would close what is open now. Nor may a trigger whose incident was resolved since, unless somebody insists: it
+    /// would open that again.
+    fn may_be_revived(&self, id: EventId, even_resolved: bool) -> bool {
+        // Numbers tell what came first, whatever the clock showed. Earlier versions kept none for an incident.
+        let is_open_since = self.opened.is_some_and(|(opener, at)| match opener {
+            Some(opener) => opener > id,
+            None => self.finished_at.is_some_and(|finished_at| at > finished_at),
+        });
+        let would_close = self.event_type == Some(EventType::Resolve) && (self.trigger_waits || is_open_since);
+        self.state == State::Dead && (even_resolved || self.resolved_at.is_none()) && !would_close
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::decide::dedup_window::DedupWindow;
+    use crate::queue::decide::tests::{KEY, at, enqueue, incident, key};
+    use crate::queue::decide::{Batch, decide, wanted};
+    use crate::queue::store::{IncidentQueue, Known};
+
+    fn id(number: i64) -> EventId {
+        EventId::new(number)
+    }
+
+    /// A dead letter that was attempted twice, last at second 3, and ended at second 5.
+    fn dead(event_type: EventType) -> Editable {
+        Editable {
+            state: State::Dead,
+            queue: Some(IncidentQueue { incident_key: incident("1"), service_key: key(KEY) }),
+            event_type: Some(event_type),
+            sentry_at: Some(at(1)),
+            attempts: 2,
+            last_attempt_at: Some(at(3)),
+            finished_at: Some(at(5)),
+            resolved_at: None,
+            trigger_waits: false,
+            opened: None,
+        }
+    }
+
+    fn known(events: impl IntoIterator<Item = (i64, Editable)>) -> Known {
+        let editing = events.into_iter().map(|(number, event)| (id(number), event)).collect();
+        Known { editing, ..Known::default() }
+    }
+
+    #[test]
+    fn a_dead_letter_waits_again_unless_that_would_close_or_open_its_incident_wrongly() {
+        let (trigger, resolve) = (dead(EventType::Trigger), dead(EventType::Resolve));
+        let opened = |opener: Option<i64>, second| Some((opener.map(id), at(second)));
+        let table = [
+            ("a trigger", trigger.clone(), true, true),
+            ("what waits", Editable { state: State::Waiting, ..trigger.clone() }, false, false),
+            ("what was delivered", Editable { state: State::Delivered, ..trigger.clone() }, false, false),
+            ("a resolved trigger", Editable { resolved_at: Some(at(9)), ..trigger.clone() }, false, true),
+            ("a trigger before another", Editable { trigger_waits: true, ..trigger.clone() }, true, true),
+            ("a trigger that is open", Editable { opened: opened(Some(8), 9), ..trigger.clone() }, true, true),
+            ("a resolve", resolve.clone(), true, true),
+            ("a resolve before a trigger", Editable { trigger_waits: true, ..resolve.clone() }, false, false),
+            // Numbers count, and not what the clock showed.
+            ("opened before", Editable { opened: opened(Some(6), 9), ..resolve.clone() }, true, true),
+            ("opened since", Editable { opened: opened(Some(8), 1), ..resolve.clone() }, false, false),
+            // An earlier version kept no number.
+            ("opened earlier", Editable { opened: opened(None, 4), ..resolve.clone() }, true, true),
+            ("opened later", Editable { opened: opened(None, 6), ..resolve.clone() }, false, false),
+            ("no end", Editable { opened: opened(None, 6), finished_at: None, ..resolve.clone() }, true, true),
+            ("unreadable", Editable { queue: None, event_type: None, ..resolve }, true, true),
+        ];
+        for (name, event, expected, insisting) in table {
+            let known = known([(7, event)]);
+            for (even_resolved, expected) in [(false, expected), (true, insisting)] {
+                let edit = Edit::Revive { ids: &[id(7)], at: at(10), even_resolved };
+                let batch = Batch { edit: Some(edit), ..Batch::default() };
+                let revived = decide(&batch, &known, &DedupWindow::default()).plan.revived;
+                let expected = Vec::from_iter(expected.then_some((id(7), at(10))));
+                assert_eq!(revived, expected, "{name}, also resolved ones: {even_resolved}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_attempts_of_what_is_discarded_still_count_and_a_trigger_that_pagerduty_may_have_is_open() {
+        let waiting = Editable { state: State::Waiting, finished_at: None, ..dead(EventType::Trigger) };
+        let later = Editable { last_attempt_at: Some(at(2)), sentry_at: None, ..waiting.clone() };
+        let unattempted = Editable { attempts: 0, last_attempt_at: None, ..waiting.clone() };
+        let resolve = Editable { event_type: Some(EventType::Resolve), ..waiting.clone() };
+        let unreadable = Editable { queue: None, ..waiting.clone() };
+        let other = Editable { state: State::Delivered, ..waiting.clone() };
+        let (ids, service_key) = ([id(9), id(4), id(4)], key(KEY));
+        let attempts = |attempts: &[(i64, u32)]| -> Vec<_> {
+            attempts.iter().map(|(second, attempts)| (&service_key, at(*second), *attempts)).collect::<Vec<_>>()
+        };
+        let table = [
+            (State::Waiting, known([(4, waiting.clone())]), vec![4], attempts(&[(3, 2)]), Some((4, 3, Some(1)))),
+            (
+                State::Waiting,
+                known([(9, later), (4, waiting)]),
+                vec![4, 9],
+                attempts(&[(3, 2), (2, 2)]),
+                Some((9, 3, Some(1))),
+            ),
+            (State::Waiting, known([(4, unattempted), (9, other)]), vec![4], vec![], None),
+            (State::Waiting, known([(4, resolve)]), vec![4], attempts(&[(3, 2)]), None),
+            (State::Waiting, known([(4, unreadable)]), vec![4], vec![], None),
+            (State::Dead, known([(4, dead(EventType::Trigger))]), vec![4], attempts(&[(3, 2)]), None),
+        ];
+        for (state, known, gone, attempts, opened) in table {
+            let batch = Batch { edit: Some(Edit::Discard { ids: &ids, state }), ..Batch::default() };
+            assert_eq!(wanted(&batch).editing, [id(4), id(9)]);
+            let plan = decide(&batch, &known, &DedupWindow::default()).plan;
+            assert_eq!(plan.discarded, gone.into_iter().map(id).collect::<Vec<_>>(), "{known:?}");
+            assert_eq!(plan.discarded_attempts, attempts, "{known:?}");
+            let updates = plan.incidents.iter().map(|update| {
+                assert!(update.is_open);
+                (update.event_id.get(), update.changed_at, update.sentry_at)
+            });
+            let opened =
+                opened.map(|(opener, changed, sentry): (i64, i64, Option<i64>)| (opener, at(changed), sentry.map(at)));
+            assert_eq!(updates.collect::<Vec<_>>(), Vec::from_iter(opened), "{known:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_rejected_webhook_became_is_enqueued_only_while_that_is_there() {
+        let (webhook, enqueue) = (RejectedId::new(3), enqueue("t1", 0));
+        let edit = Some(Edit::DiscardRejected(webhook));
+        let batch = Batch { edit, enqueues: vec![&enqueue], is_late: true, ..Batch::default() };
+        assert_eq!(wanted(&batch).rejected, [webhook]);
+        let gone = Known::default();
+        let decision = decide(&batch, &gone, &DedupWindow::default());
+        assert_eq!((decision.enqueued.len(), decision.plan.rows.len(), decision.plan.forget_rejected.len()), (0, 0, 0));
+        let there = Known { rejected: [webhook].into(), ..Known::default() };
+        let decision = decide(&batch, &there, &DedupWindow::default());
+        assert_eq!((decision.enqueued.len(), decision.plan.rows.len()), (1, 1));
+        assert_eq!(decision.plan.forget_rejected, [webhook]);
+
+        let batch = Batch { edit: Some(Edit::RejectAgain(webhook, "no issue")), ..Batch::default() };
+        assert_eq!(decide(&batch, &there, &DedupWindow::default()).plan.reasons, [(webhook, "no issue")]);
+        assert!(decide(&batch, &gone, &DedupWindow::default()).plan.reasons.is_empty());
+    }
+}

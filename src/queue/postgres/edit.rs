@@ -1,0 +1,145 @@
+//! What people change from outside, beside running bridges or without them: transactions that they notice.
+
+use async_trait::async_trait;
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row as _};
+
+use super::load::{event_type, id, incident_key, number, numbers, optional_time, rows, service_key};
+use super::text::stored;
+use super::{PostgresEngine, PostgresReads, schema};
+use crate::config::{DatabaseConfig, PostgresUrl};
+use crate::queue::store::{
+    Committed, Editable, Edits, IncidentQueue, KEEP_DISCARDED_ATTEMPTS, Known, Plan, Store as _, Wanted,
+};
+use crate::queue::{EventId, QueueError, RejectedId, State};
+
+const EDITING: &str =
+    "SELECT events.id, state, events.service_key, events.incident_key, event_type, events.sentry_at, attempts,
+        last_attempt_at, finished_at, resolved_at,
+        EXISTS (
+            SELECT 1 FROM events AS later WHERE later.state = 'waiting' AND later.event_type = 'trigger'
+            AND later.incident_key = events.incident_key AND later.service_key = events.service_key
+            AND later.id > events.id
+        ) AS trigger_waits,
+        incidents.event_id AS opener, incidents.changed_at AS opened_at
+    FROM events LEFT JOIN incidents ON incidents.incident_key = events.incident_key
+        AND incidents.service_key = events.service_key AND is_open
+    WHERE events.id = ANY($1::bigint[])";
+
+/// Two people may want the same webhook to be mapped again at the same moment.
+const REJECTED: &str = "SELECT id FROM rejected WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE";
+
+const REVIVED: &str = "UPDATE events SET state = 'waiting', blamed_ms = 0, next_attempt_at = NULL, finished_at = NULL,
+        reason = NULL, revived_at = revived.at
+    FROM unnest($1::bigint[], $2::bigint[]) AS revived (id, at) WHERE events.id = revived.id AND state = 'dead'";
+
+const DISCARDED: &str = "WITH with_bodies AS (DELETE FROM bodies WHERE id = ANY($1::bigint[]))
+    DELETE FROM events WHERE id = ANY($1::bigint[])";
+
+const DISCARDED_ATTEMPTS: &str = "INSERT INTO discarded (service_key, last_attempt_at, attempts)
+    SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])";
+
+const OLD_ATTEMPTS: &str =
+    "DELETE FROM discarded WHERE last_attempt_at < (SELECT MAX(last_attempt_at) FROM discarded) - $1";
+
+/// Loads what of `wanted` people are about to change; its incidents are locked by then.
+pub(super) async fn load_edited(connection: &mut PgConnection, wanted: &Wanted, known: &mut Known) -> sqlx::Result<()> {
+    if !wanted.editing.is_empty() {
+        for row in rows(sqlx::query(EDITING).bind(numbers(&wanted.editing)), connection).await? {
+            if let Some(event) = editable(&row)? {
+                known.editing.insert(id(&row)?, event);
+            }
+        }
+    }
+    if !wanted.rejected.is_empty() {
+        let ids: Vec<_> = wanted.rejected.iter().map(|id| id.get()).collect();
+        for row in rows(sqlx::query(REJECTED).bind(ids), connection).await? {
+            known.rejected.insert(RejectedId::new(row.try_get("id")?));
+        }
+    }
+    Ok(())
+}
+
+/// What of it cannot be read does not keep an event from being changed.
+fn editable(row: &PgRow) -> sqlx::Result<Option<Editable>> {
+    let Some(state) = State::parse(row.try_get("state")?) else { return Ok(None) };
+    let queue = || Some(IncidentQueue { incident_key: incident_key(row).ok()?, service_key: service_key(row).ok()? });
+    let opener = row.try_get::<Option<i64>, _>("opener")?.map(EventId::new);
+    Ok(Some(Editable {
+        state,
+        queue: queue(),
+        event_type: event_type(row).ok(),
+        sentry_at: optional_time(row, "sentry_at")?,
+        attempts: number(row, "attempts")?,
+        last_attempt_at: optional_time(row, "last_attempt_at")?,
+        finished_at: optional_time(row, "finished_at")?,
+        resolved_at: optional_time(row, "resolved_at")?,
+        trigger_waits: row.try_get("trigger_waits")?,
+        opened: optional_time(row, "opened_at")?.map(|at| (opener, at)),
+    }))
+}
+
+/// Writes what people change.
+pub(super) async fn write_edited(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx::Result<()> {
+    if !plan.revived.is_empty() {
+        let (ids, times): (Vec<_>, Vec<_>) =
+            plan.revived.iter().map(|(id, at)| (id.get(), at.timestamp_millis())).unzip();
+        sqlx::query(REVIVED).bind(ids).bind(times).execute(&mut *connection).await?;
+    }
+    if !plan.discarded.is_empty() {
+        sqlx::query(DISCARDED).bind(numbers(&plan.discarded)).execute(&mut *connection).await?;
+    }
+    if !plan.discarded_attempts.is_empty() {
+        let attempts = || plan.discarded_attempts.iter();
+        sqlx::query(DISCARDED_ATTEMPTS)
+            .bind(attempts().map(|(service_key, ..)| service_key.expose()).collect::<Vec<_>>())
+            .bind(attempts().map(|(_, last_at, _)| last_at.timestamp_millis()).collect::<Vec<_>>())
+            .bind(attempts().map(|(.., number)| i64::from(*number)).collect::<Vec<_>>())
+            .execute(&mut *connection)
+            .await?;
+        let old = sqlx::query(OLD_ATTEMPTS).bind(KEEP_DISCARDED_ATTEMPTS.num_milliseconds());
+        old.execute(&mut *connection).await?;
+    }
+    if !plan.forget_rejected.is_empty() {
+        let ids: Vec<_> = plan.forget_rejected.iter().map(|id| id.get()).collect();
+        sqlx::query("DELETE FROM rejected WHERE id = ANY($1::bigint[])").bind(ids).execute(&mut *connection).await?;
+    }
+    for (id, reason) in &plan.reasons {
+        let query = sqlx::query("UPDATE rejected SET reason = $1 WHERE id = $2").bind(stored(reason)).bind(id.get());
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// A connection for changes from outside.
+#[derive(Debug)]
+pub(in crate::queue) struct PostgresEdits(PostgresEngine);
+
+impl PostgresEdits {
+    pub(in crate::queue) async fn open(config: &DatabaseConfig, url: &PostgresUrl) -> Result<Self, QueueError> {
+        let mut engine = PostgresEngine::beside(config, url)?;
+        let server = engine.server().clone();
+        schema::check(&mut server.connect().await?, &server).await?;
+        engine.announces_changes();
+        Ok(Self(engine))
+    }
+
+    pub(in crate::queue) fn reads(&self) -> PostgresReads {
+        self.0.reads()
+    }
+}
+
+#[async_trait]
+impl Edits for PostgresEdits {
+    async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
+        self.0.load(wanted).await
+    }
+
+    async fn apply(&mut self, plan: &Plan<'_>) -> Result<Committed, QueueError> {
+        self.0.apply(plan).await
+    }
+
+    async fn close(self: Box<Self>) -> Result<(), QueueError> {
+        self.0.close().await
+    }
+}

@@ -1,0 +1,129 @@
+//! Several bridges on one database: order, folding and repetitions across them.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::future::join_all;
+use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::queue::{Disposition, Enqueued, Envelope, Queue, QueueError};
+
+use crate::queue::database::TestDatabase;
+use crate::queue_incidents::event_alert;
+
+const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+}
+
+pub(crate) fn key() -> ServiceKey {
+    ServiceKey::parse(KEY).unwrap()
+}
+
+pub(crate) fn event(incident: &str, event_type: EventType) -> Envelope {
+    Envelope {
+        service_key: key(),
+        incident_key: IncidentKey::parse(incident).unwrap(),
+        event_type,
+        description: "Disk full".to_owned(),
+        body: br#"{"details":{}}"#.to_vec(),
+        received_at: at(0),
+        counts_at: None,
+    }
+}
+
+pub(crate) fn trigger(incident: &str) -> Envelope {
+    event(incident, EventType::Trigger)
+}
+
+#[tokio::test]
+async fn three_bridges_that_start_together_make_the_tables_once() {
+    let database = TestDatabase::new();
+    let opened = join_all((0..3).map(|_| Queue::open(&database))).await;
+    for queue in opened {
+        queue.unwrap().accept(trigger("1")).await.unwrap();
+    }
+    assert_eq!(database.number("SELECT COUNT(*) FROM events").await, 1);
+}
+
+#[tokio::test]
+async fn tables_of_a_newer_version_are_refused_with_what_to_do() {
+    let database = TestDatabase::new();
+    Queue::open(&database).await.unwrap().close().await.unwrap();
+    database
+        .meddle(
+            "UPDATE _sqlx_migrations SET version = 9999 WHERE version = (SELECT MAX(version) FROM _sqlx_migrations)",
+        )
+        .await;
+    let error = Queue::open(&database).await.expect_err("it was opened");
+    assert!(matches!(error, QueueError::Newer { found: 9999, .. }), "{error:?}");
+    assert!(error.to_string().contains("install that version again"), "{error}");
+}
+
+#[tokio::test]
+async fn alerts_of_one_incident_that_come_to_three_bridges_at_once_are_folded_into_one_event() {
+    let database = TestDatabase::new();
+    let bridges = join_all((0..3).map(|_| Queue::open(&database))).await;
+    let bridges: Vec<_> = bridges.into_iter().map(Result::unwrap).collect();
+    let alerts = (0..300).map(|number| bridges[number % 3].accept(trigger(&(number % 5).to_string())));
+    for answer in join_all(alerts).await {
+        answer.unwrap();
+    }
+    assert_eq!(database.number("SELECT COUNT(*) FROM events").await, 5);
+    assert_eq!(database.number("SELECT CAST(SUM(count) AS bigint) FROM events").await, 300);
+}
+
+/// Whatever bridge an event comes to, it stands after those of its incident that were answered before it came.
+#[tokio::test]
+async fn events_of_an_incident_stand_in_the_order_in_which_they_were_answered() {
+    let database = TestDatabase::new();
+    let bridges = [Queue::open(&database).await.unwrap(), Queue::open(&database).await.unwrap()];
+    let one_after_the_other = async |incident: usize| {
+        let mut ids = Vec::new();
+        for number in 0..20 {
+            // Those that are never folded, so that each has a number of its own.
+            let event = event(&incident.to_string(), EventType::Acknowledge);
+            ids.push(bridges[(number + incident) % 2].accept(event).await.unwrap().id);
+        }
+        ids
+    };
+    for ids in join_all((0..10).map(one_after_the_other)).await {
+        assert!(ids.is_sorted() && ids.windows(2).all(|pair| pair[0] < pair[1]), "{ids:?}");
+    }
+    assert_eq!(bridges[0].reader().waiting(&key(), None, 999).await.unwrap().len(), 200);
+}
+
+#[tokio::test]
+async fn a_webhook_that_comes_to_two_bridges_is_enqueued_once() {
+    let database = TestDatabase::new();
+    let bridges = [Queue::open(&database).await.unwrap(), Queue::open(&database).await.unwrap()];
+    for round in 0..20 {
+        let both = bridges.each_ref().map(|bridge| bridge.enqueue(event_alert("a", round, round)));
+        let answers = join_all(both).await.into_iter().map(Result::unwrap).collect::<Vec<_>>();
+        let repeated = answers.iter().filter(|answer| **answer == Enqueued::Repeated).count();
+        assert_eq!(repeated, 1, "{answers:?}");
+    }
+    assert_eq!(database.number("SELECT CAST(SUM(count) AS bigint) FROM events").await, 20);
+}
+
+#[tokio::test]
+async fn a_text_with_a_nul_costs_no_alert_and_is_read_as_it_came() {
+    let database = TestDatabase::new();
+    let queue = Queue::open(&database).await.unwrap();
+    let mut odd = trigger("a\0b");
+    odd.description = "nul \0 and substitute \u{1a}0".to_owned();
+    odd.body = b"{\"details\":{}, \"raw\":\"\0\"}".to_vec();
+    let id = queue.accept(odd.clone()).await.unwrap().id;
+    let folded = queue.accept(odd.clone()).await.unwrap();
+    assert_eq!((folded.id, folded.count), (id, 2));
+    // Another incident, although it looks the same on most screens.
+    assert_ne!(queue.accept(trigger("ab")).await.unwrap().id, id);
+
+    let retry = Disposition::Retry { reason: "no \0".to_owned(), next_attempt_at: at(9), blamed: Duration::ZERO };
+    queue.begin(id, at(1)).await.unwrap();
+    queue.settle(id, retry, at(2)).await.unwrap();
+    let record = queue.reader().get(id).await.unwrap().unwrap();
+    assert_eq!((record.incident_key, record.description), (odd.incident_key, odd.description));
+    assert_eq!(record.reason.as_deref(), Some("no \0"));
+    assert!(record.body.contains(&0));
+}

@@ -1,0 +1,135 @@
+//! What only a queue in an SQLite file shows: its files, its older tables, and attempts that begin while nothing can be
+//! committed.
+
+#![allow(clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
+
+#[path = "support/database.rs"]
+mod database;
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::queue::{Disposition, Editor, Envelope, Queue, QueueError, Reader, Retention, State};
+
+use database::TestDatabase;
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + seconds, 123_000_000).unwrap()
+}
+
+fn key(number: usize) -> ServiceKey {
+    ServiceKey::parse(&format!("{number:032}")).unwrap()
+}
+
+fn event(key: &ServiceKey, incident: &str, body: &[u8]) -> Envelope {
+    Envelope {
+        service_key: key.clone(),
+        incident_key: IncidentKey::parse(incident).unwrap(),
+        event_type: EventType::Trigger,
+        description: "ZeroDivisionError: division by zero".to_owned(),
+        body: body.to_owned(),
+        received_at: at(0),
+        counts_at: None,
+    }
+}
+
+async fn open() -> (TestDatabase, Queue) {
+    let database = TestDatabase::new();
+    let queue = Queue::open(&database).await.unwrap();
+    (database, queue)
+}
+
+#[tokio::test]
+async fn a_copy_taken_as_if_the_power_had_gone_has_everything() {
+    let (database, queue) = open().await;
+    let delivered = queue.accept(event(&key(1), "1", b"one")).await.unwrap().id;
+    let begun = queue.accept(event(&key(1), "2", b"two")).await.unwrap().id;
+    queue.begin(delivered, at(1)).await.unwrap();
+    queue.settle(delivered, Disposition::Delivered { note: None }, at(2)).await.unwrap();
+    queue.begin(begun, at(3)).await.unwrap();
+
+    let copy = database.folder().join("copy.db");
+    std::fs::copy(database.path(), &copy).unwrap();
+    std::fs::copy(database.folder().join("bridge.db-wal"), database.folder().join("copy.db-wal")).unwrap();
+    let revived = Queue::open(&copy).await.unwrap();
+
+    let waiting = revived.reader().waiting(&key(1), None, 9).await.unwrap();
+    assert_eq!(waiting.len(), 1);
+    assert_eq!((waiting[0].id, waiting[0].attempts, waiting[0].last_attempt_at), (begun, 1, Some(at(3))));
+    assert_eq!(revived.reader().get(delivered).await.unwrap().unwrap().state, State::Delivered);
+    assert!(revived.accept(event(&key(1), "3", b"three")).await.unwrap().id > begun);
+}
+
+#[tokio::test]
+async fn closing_leaves_one_file() {
+    let (database, queue) = open().await;
+    queue.reader().overview().await.unwrap();
+    queue.accept(event(&key(1), "42", b"{}")).await.unwrap();
+    queue.close().await.unwrap();
+    assert!(!database.folder().join("bridge.db-wal").exists());
+}
+
+#[tokio::test]
+async fn without_a_bridge_the_editor_leaves_one_file() {
+    let (database, queue) = open().await;
+    let dead = queue.accept(event(&key(1), "42", b"{}")).await.unwrap().id;
+    queue.settle(dead, Disposition::Dead { reason: "400".to_owned() }, at(1)).await.unwrap();
+    queue.close().await.unwrap();
+    let mut editor = Editor::open(&database).await.unwrap();
+    assert_eq!(editor.revive(&[dead]).await.unwrap(), [dead]);
+    editor.close().await.unwrap();
+    assert!(!database.folder().join("bridge.db-wal").exists());
+    assert_eq!(Reader::open(&database).await.unwrap().overview().await.unwrap().waiting, 1);
+
+    let missing = Editor::open(&database.folder().join("other.db")).await.expect_err("it was opened");
+    assert!(matches!(missing, QueueError::Missing { .. }), "{missing:?}");
+}
+
+#[tokio::test]
+async fn what_was_sent_without_a_mark_is_not_folded_into() {
+    let (database, queue) = open().await;
+    let id = queue.accept(event(&key(1), "42", b"{}")).await.unwrap().id;
+    database.meddle("CREATE TRIGGER full BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'no space'); END").await;
+    let sent = queue.begin(id, at(1)).await.unwrap();
+    let error = queue.settle(id, Disposition::Delivered { note: None }, at(2)).await.expect_err("it was committed");
+    assert!(error.to_string().contains("no space"), "{error}");
+    database.meddle("DROP TRIGGER full").await;
+
+    let next = queue.accept(event(&key(1), "42", b"{}")).await.unwrap();
+    assert_eq!((next.count, next.id > id), (1, true));
+    let kept = queue.reader().get(id).await.unwrap().unwrap();
+    assert_eq!((kept.attempts, kept.last_attempt_at, kept.body), (1, Some(at(1)), sent.body));
+    assert_eq!(kept.received_at, sent.received_at);
+    queue.settle(id, Disposition::Delivered { note: None }, at(4)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_queue_of_an_older_version_is_counted_once_and_keys_without_events_go() {
+    let (database, queue) = open().await;
+    for number in 0..9 {
+        let id = queue.accept(event(&key(number % 3), &number.to_string(), b"{}")).await.unwrap().id;
+        if number > 4 {
+            queue.settle(id, Disposition::Delivered { note: None }, at(1)).await.unwrap();
+        }
+    }
+    queue.close().await.unwrap();
+    database
+        .meddle(
+            "DROP TABLE tallies; DROP TRIGGER events_added; DROP TRIGGER events_removed; DROP TRIGGER events_moved;
+         DROP INDEX events_dead; DELETE FROM _sqlx_migrations WHERE version = 4;",
+        )
+        .await;
+    let queue = Queue::open(&database).await.unwrap();
+    let overview = queue.reader().overview().await.unwrap();
+    assert_eq!((overview.waiting, overview.delivered, overview.destinations.len()), (5, 4, 3));
+
+    database
+        .meddle("DELETE FROM events WHERE service_key LIKE '%1'; UPDATE events SET service_key = printf('%032d', 7);")
+        .await;
+    let overview = queue.reader().overview().await.unwrap();
+    let [left] = overview.destinations.as_slice() else { panic!("{overview:?}") };
+    assert_eq!((left.service_key.clone(), left.waiting, left.delivered), (key(7), 3, 3));
+    queue.prune(Retention { age: Duration::from_hours(1), rows: 9 }, at(2)).await.unwrap();
+    assert_eq!(database.number("SELECT COUNT(*) FROM tallies").await, 2, "only those of the key that is left");
+}

@@ -1,0 +1,127 @@
+//! A database for one test: of PostgreSQL where the test binary is `postgres`, else an SQLite file. So the same tests run on
+//! both engines: `tests/postgres/` takes in the files that are no test of SQLite itself.
+
+#![allow(dead_code, reason = "not every test needs all of it")]
+#![allow(clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
+
+use std::path::{Path, PathBuf};
+
+use sentry_pagerduty_bridge::config::{DatabaseConfig, DatabaseUrl};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection};
+use tempfile::TempDir;
+use temporary_postgres::Cluster;
+
+/// Whether this test binary is about PostgreSQL.
+pub(crate) const IS_POSTGRES: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"postgres");
+
+/// A database that nobody else uses.
+#[derive(Debug)]
+pub(crate) struct TestDatabase {
+    url: DatabaseUrl,
+    /// Of SQLite.
+    directory: Option<TempDir>,
+}
+
+impl From<&TestDatabase> for DatabaseConfig {
+    fn from(database: &TestDatabase) -> Self {
+        database.url.clone().into()
+    }
+}
+
+/// Any connection.
+enum Open {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl TestDatabase {
+    /// An empty one.
+    pub(crate) fn new() -> Self {
+        if IS_POSTGRES {
+            let url = Cluster::shared().database().unwrap();
+            return Self { url: DatabaseUrl::parse(&url).unwrap(), directory: None };
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let url = DatabaseUrl::Sqlite(directory.path().join("bridge.db"));
+        Self { url, directory: Some(directory) }
+    }
+
+    /// The text of `BRIDGE_DATABASE_URL` that leads here.
+    pub(crate) fn setting(&self) -> String {
+        match &self.url {
+            DatabaseUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
+            DatabaseUrl::Postgres(url) => url.expose().to_string(),
+        }
+    }
+
+    /// The SQLite file.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder().join("bridge.db")
+    }
+
+    /// The folder of the SQLite file.
+    pub(crate) fn folder(&self) -> &Path {
+        self.directory.as_ref().unwrap().path()
+    }
+
+    async fn connect(&self) -> Open {
+        match &self.url {
+            DatabaseUrl::Sqlite(path) => {
+                Open::Sqlite(SqliteConnectOptions::new().filename(path).connect().await.unwrap())
+            }
+            DatabaseUrl::Postgres(url) => {
+                Open::Postgres(PgConnectOptions::from_url(url.expose()).unwrap().connect().await.unwrap())
+            }
+        }
+    }
+
+    /// What somebody with a shell does to the database.
+    pub(crate) async fn meddle(&self, sql: &str) {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match self.connect().await {
+            Open::Sqlite(mut connection) => drop(sqlx::raw_sql(sql).execute(&mut connection).await.unwrap()),
+            Open::Postgres(mut connection) => {
+                sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+                connection.close().await.unwrap();
+            }
+        }
+    }
+
+    /// The one number that a query brings.
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        let query = sqlx::AssertSqlSafe(sql.to_owned());
+        match self.connect().await {
+            Open::Sqlite(mut connection) => sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap(),
+            Open::Postgres(mut connection) => sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap(),
+        }
+    }
+
+    /// The rows of a query for two texts and a number.
+    pub(crate) async fn rows(&self, sql: &str) -> Vec<(String, String, Option<i64>)> {
+        let query = sqlx::AssertSqlSafe(sql.to_owned());
+        match self.connect().await {
+            Open::Sqlite(mut connection) => sqlx::query_as(query).fetch_all(&mut connection).await.unwrap(),
+            Open::Postgres(mut connection) => sqlx::query_as(query).fetch_all(&mut connection).await.unwrap(),
+        }
+    }
+
+    /// Has the database refuse to insert any body, for this reason, until [`allow`](Self::allow).
+    pub(crate) async fn refuse_bodies(&self, reason: &str) {
+        let sql = if IS_POSTGRES {
+            format!(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION '{reason}'; END $$;
+                 CREATE TRIGGER refuse BEFORE INSERT ON bodies FOR EACH STATEMENT EXECUTE FUNCTION refuse()"
+            )
+        } else {
+            format!("CREATE TRIGGER refuse BEFORE INSERT ON bodies BEGIN SELECT RAISE(ABORT, '{reason}'); END")
+        };
+        self.meddle(&sql).await;
+    }
+
+    /// Ends that.
+    pub(crate) async fn allow(&self) {
+        self.meddle(if IS_POSTGRES { "DROP FUNCTION refuse() CASCADE" } else { "DROP TRIGGER refuse" }).await;
+    }
+}
