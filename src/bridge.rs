@@ -122,7 +122,8 @@ impl Bridge {
             monitor::Limits::from(&config),
             &config.incident_key_prefix,
         )
-        .with_commits(commits);
+        .with_commits(commits)
+        .with_cluster(cluster.clone());
         let alarms = AlarmTask::new(monitor.clone(), queue.clone(), client, paging(&config));
         let history = Retention { age: config.keep_delivered, rows: KEEP_ROWS };
         let (drain, grace) = (config.shutdown_drain, config.shutdown_grace);

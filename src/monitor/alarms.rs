@@ -52,7 +52,7 @@ impl Finding {
             // Wrong signatures are not counted over a restart; only an authenticated webhook is a proof.
             Cause::Signatures => snapshot.metrics.since_webhook.is_some(),
             Cause::Storage => snapshot.queue.is_ok() && snapshot.backlog.is_ok(),
-            Cause::Silence | Cause::Untrusted | Cause::Delivery => true,
+            Cause::Silence | Cause::Untrusted | Cause::Bridges | Cause::Delivery => true,
         };
         match trouble {
             Some(trouble) => Self::Trouble(trouble),
@@ -205,7 +205,7 @@ impl Alarms {
         match cause {
             Cause::Silence => self.limits.silence.unwrap_or(MINUTE).min(MINUTE),
             Cause::Waiting => self.limits.waiting.min(MINUTE),
-            Cause::Delivery => MINUTE,
+            Cause::Bridges | Cause::Delivery => MINUTE,
             Cause::Storage => Duration::from_secs(10),
             Cause::Untrusted | Cause::Signatures | Cause::DeadLetters => Duration::ZERO,
         }

@@ -29,10 +29,11 @@ pub use checks::{Cause, Health, Limits, Trouble, check};
 pub use gauges::{gauges, gauges_without_database};
 pub use snapshot::{CommitTimes, Snapshot};
 
+use crate::cluster::Cluster;
 use crate::delivery::DeliveryView;
 use crate::ingest::{Dedup, FollowUp};
 use crate::logging::throttle;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, MetricsSnapshot};
 use crate::pagerduty::client::Client;
 use crate::pagerduty::event::EventAction;
 use crate::pagerduty::outcome::Outcome;
@@ -62,6 +63,7 @@ pub struct Monitor {
     metrics: Metrics,
     limits: Limits,
     alarm_keys: Vec<IncidentKey>,
+    cluster: Cluster,
 }
 
 impl Monitor {
@@ -77,7 +79,14 @@ impl Monitor {
     ) -> Self {
         let alarm_keys = Cause::VARIANTS.iter().map(|cause| cause.incident_key(prefix)).collect();
         let (started, commits) = (Instant::now(), Arc::default());
-        Self { started_at, started, commits, queue, delivery, metrics, limits, alarm_keys }
+        let cluster = Cluster::alone();
+        Self { started_at, started, commits, queue, delivery, metrics, limits, alarm_keys, cluster }
+    }
+
+    /// The same of a bridge that shares its queue with others.
+    #[must_use]
+    pub fn with_cluster(self, cluster: Cluster) -> Self {
+        Self { cluster, ..self }
     }
 
     /// The same, which knows by the monotonic clock when events were committed. Without that, how long events have been
@@ -111,10 +120,24 @@ impl Monitor {
             backlog,
             storage,
             delivery: self.delivery.borrow().clone(),
-            metrics: self.metrics.snapshot(now),
+            metrics: self.metrics(now).await,
+            cluster: self.cluster.view(),
         };
         let (started_at, uptime, read_at) = (self.started_at, self.started.elapsed(), Instant::now());
         snapshot.correct_times(&Clock { started_at, uptime, now, read_at }, &self.commits)
+    }
+}
+
+impl Monitor {
+    /// The metrics, with what other bridges of the cluster have stored of the last webhook and deliveries.
+    async fn metrics(&self, now: DateTime<Utc>) -> MetricsSnapshot {
+        let mut metrics = self.metrics.snapshot(now);
+        if !self.cluster.is_alone()
+            && let Ok(stored) = self.queue.persisted_metrics(now).await
+        {
+            metrics.include(&stored);
+        }
+        metrics
     }
 }
 
@@ -205,7 +228,11 @@ impl AlarmTask {
         let snapshot = self.monitor.snapshot(Utc::now()).await;
         let mut troubles = check(&snapshot, &self.monitor.limits);
         // The failed attempts that cause `delivery` are in the log, and it is paged for as `waiting` when it lasts.
-        for &cause in Cause::VARIANTS.iter().filter(|cause| **cause != Cause::Delivery) {
+        // Every bridge has a way of its own to the database, and without that there may be no leader. All raise the same
+        // incident.
+        let is_leader = self.monitor.cluster.is_leader();
+        let is_own = |cause: Cause| is_leader || cause == Cause::Storage;
+        for &cause in Cause::VARIANTS.iter().filter(|cause| **cause != Cause::Delivery && is_own(**cause)) {
             let trouble = troubles.iter().position(|trouble| trouble.cause == cause);
             let finding = Finding::of(cause, trouble.map(|place| troubles.swap_remove(place)), &snapshot);
             let (incident, service_key) = self.incident(cause, &snapshot).await;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::cluster::ClusterView;
 use crate::delivery::DeliveryView;
 use crate::metrics::MetricsSnapshot;
 use crate::pagerduty::ServiceKey;
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub delivery: DeliveryView,
     /// The metrics.
     pub metrics: MetricsSnapshot,
+    /// The bridges that share the queue.
+    pub cluster: ClusterView,
 }
 
 impl Snapshot {

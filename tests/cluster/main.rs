@@ -107,7 +107,8 @@ fn a_bridge_that_stops_hands_its_keys_over_at_once() {
     }
     pagerduty.wait_for_accepted(5);
     wait_until("the spread of keys over both bridges", PATIENCE, || takeovers(&second) >= 2 && takeovers(&first) >= 2);
-    assert_eq!(first.terminate("TERM").code(), Some(0));
+    let ended = first.terminate("TERM");
+    assert_eq!(ended.code(), Some(0), "{ended}: {:#?}", first.process.stderr.all());
     // Long before a lease ends.
     wait_until("the handover", Duration::from_secs(8), || takeovers(&second) >= LEVELS.len());
     for (issue, level) in (10..).zip(LEVELS) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::cluster::BridgeView;
 use crate::delivery::KeyView;
 use crate::metrics::Bucket;
 use crate::monitor::{Health, Snapshot, Trouble};
@@ -28,6 +29,7 @@ pub(super) struct Status {
     /// Why PagerDuty cannot be trusted.
     untrusted: Option<String>,
     destinations: Vec<DestinationView>,
+    bridges: Vec<Bridge>,
 }
 
 #[derive(Debug, Serialize)]
@@ -60,6 +62,38 @@ struct DestinationView {
 }
 
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the names are a contract")]
+struct Bridge {
+    id: String,
+    name: String,
+    version: String,
+    config: String,
+    last_seen: String,
+    is_alive: bool,
+    is_self: bool,
+    is_leader: bool,
+    reaches_pagerduty: bool,
+    service_keys: Vec<String>,
+}
+
+impl Bridge {
+    fn of(bridge: &BridgeView) -> Self {
+        Self {
+            id: bridge.id.to_string(),
+            name: bridge.name.clone(),
+            version: bridge.version.clone(),
+            config: bridge.fingerprint.clone(),
+            last_seen: time(bridge.last_seen),
+            is_alive: bridge.is_alive,
+            is_self: bridge.is_self,
+            is_leader: bridge.is_leader,
+            reaches_pagerduty: bridge.reaches_pagerduty,
+            service_keys: bridge.keys.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
 struct Pace {
     allowed: u32,
     rate: u32,
@@ -88,6 +122,7 @@ impl Status {
             queue: overview.map(|overview| QueueCounts::of(overview, snapshot.delivery.unreadable.events)),
             untrusted: snapshot.delivery.untrusted.clone(),
             destinations: destinations(overview, &snapshot.delivery.keys),
+            bridges: snapshot.cluster.bridges.iter().map(Bridge::of).collect(),
         }
     }
 }
