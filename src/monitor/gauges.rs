@@ -199,6 +199,7 @@ mod tests {
             storage: Ok(()),
             delivery: DeliveryView::default(),
             metrics: MetricsSnapshot::default(),
+            cluster: ClusterView::default(),
         }
     }
 

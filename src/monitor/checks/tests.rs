@@ -1,6 +1,7 @@
 //! What is a trouble, how bad it is, and in which words.
 
 use super::*;
+use crate::cluster::ClusterView;
 use crate::delivery::DeliveryView;
 use crate::metrics::MetricsSnapshot;
 use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, QueueError};
@@ -33,6 +34,7 @@ fn healthy() -> Snapshot {
         backlog: Ok(Backlog::default()),
         storage: Ok(()),
         delivery: DeliveryView { keys: vec![lane()], ..DeliveryView::default() },
+        cluster: ClusterView::default(),
         metrics: MetricsSnapshot { last_webhook_at: Some(at(59)), ..MetricsSnapshot::default() },
     }
 }
