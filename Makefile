@@ -5,7 +5,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 
 .NOTPARALLEL:
-.PHONY: help demo test unit bench bench-page lint fmt docs container-check setup
+.PHONY: help demo test unit bench bench-page lint fmt rustdoc docs container-check setup
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,7 +14,7 @@ help: ## Show what can be made
 demo: ## Bridge, sandbox and fixtures on this machine, nothing to configure
 	$(CARGO) run --locked -- demo $(ARGS)
 
-test: setup lint docs unit container-check ## All that a change must pass
+test: setup lint rustdoc unit container-check ## All that a change must pass
 
 unit: ## Unit, integration and documentation tests
 	$(CARGO) test --workspace --locked
@@ -32,8 +32,11 @@ lint: ## Formatting and Clippy, warnings are errors
 fmt: ## Format the sources
 	$(CARGO) fmt --all
 
-docs: ## The crates' documentation, warnings are errors
+rustdoc: ## The crates' documentation, warnings are errors
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items --locked
+
+docs: ## Build the book of docs/ into target/book
+	scripts/book
 
 container-check: setup ## Build the container's file system without an engine and try it out
 	scripts/container-check

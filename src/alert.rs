@@ -58,6 +58,8 @@ pub struct Alert {
     /// What Sentry measured for an issue without an exception, such as that of a cron monitor or a slow query: names and
     /// values as Sentry wrote them, in its order.
     pub evidence: Vec<(String, String)>,
+    /// What people filled into the form of the alert's action: names and values, in their order.
+    pub settings: Vec<(String, String)>,
     /// Other details worth reading, under the names that people will see, in their order.
     pub facts: Vec<(&'static str, String)>,
 }
@@ -114,6 +116,8 @@ impl IssueId {
 pub enum Action {
     /// Open it, or add to it.
     Trigger(Opening),
+    /// Open it again where it was open before, for its issue is back. Elsewhere it is opened as this says.
+    Reopen(Opening),
     /// Record that somebody works on it.
     Acknowledge,
     /// Close it.
@@ -124,7 +128,8 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, EnumString, IntoStaticStr, VariantArray, VariantNames)]
 #[strum(ascii_case_insensitive)]
 pub enum Opening {
-    /// An alert rule fired for an issue: the legacy plugin and `event_alert.triggered`.
+    /// An alert rule fired for an issue: the legacy plugin, `event_alert.triggered`, and `activity_alert.triggered` for an
+    /// issue that is back or escalates.
     #[strum(serialize = "alert")]
     Alert,
     /// `metric_alert.critical`, `.warning` and `.open`.

@@ -16,24 +16,30 @@ use actix_web::{App, HttpServer, rt};
 use chrono::Utc;
 use log::{info, warn};
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinError};
 use tokio::time::{sleep, timeout};
 
 use crate::build_info::BuildInfo;
+use crate::canary::{CanaryTask, Pace};
 use crate::cluster::Cluster;
-use crate::config::Config;
+use crate::config::{Config, FallbackUrl};
 use crate::delivery::{Limits, Worker};
 use crate::descriptors;
-use crate::ingest::Ingest;
+use crate::ingest::{CanaryMark, Ingest};
 use crate::logging::{self, throttle};
 use crate::metrics::Metrics;
+use crate::monitor::fallback::{FallbackTask, Webhook};
+use crate::monitor::snapshot::FallbackView;
 use crate::monitor::{self, AlarmTask, CommitTimes, Intervals, Monitor, Paging};
 use crate::pagerduty::ServiceKey;
-use crate::pagerduty::client::{Client, ClientError};
+use crate::pagerduty::client::Client;
 use crate::queue::retention::KEEP_ROWS;
 use crate::queue::{Commit, Queue, QueueError, Retention};
+use crate::sentry_api::Client as SentryClient;
+use crate::sentry_api::audit::{AuditHandle, AuditTask, Expected, Schedule};
 use crate::supervision::{TaskEnded, Tasks};
+use crate::tls::TlsError;
 use crate::web::auth::admin::AdminAuth;
 use crate::web::auth::webhook::Authentication;
 use crate::web::{self, AppState};
@@ -67,9 +73,9 @@ pub enum StartupError {
     /// The queue cannot be used.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// The client for PagerDuty cannot be set up.
+    /// A client cannot be set up.
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Tls(#[from] TlsError),
     /// The HTTP server cannot be set up.
     #[error("the web server cannot start: {0}")]
     Server(io::Error),
@@ -93,6 +99,9 @@ pub struct Bridge {
     cluster: Cluster,
     shared: Data<AppState>,
     alarms: AlarmTask,
+    canary: Option<CanaryTask<IsLeader>>,
+    audit: Option<AuditTask<SentryClient>>,
+    fallback: Option<FallbackTask>,
     history: Retention,
     drain: Duration,
     grace: Duration,
@@ -108,12 +117,17 @@ impl Bridge {
     pub async fn build(config: Config, listener: TcpListener) -> Result<Self, StartupError> {
         let address = listener.local_addr().map_err(StartupError::Server)?;
         let client = Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref())?;
+        let webhook = fallback_webhook(&config)?;
         let queue = Queue::open(config.database()).await?;
         let cluster = cluster(&config, &queue);
         let metrics = Metrics::new();
         let commits = count_commits(&queue, &metrics);
         let untrusted = restore(&queue, &metrics).await;
         let worker = worker(&config, &queue, &client, &metrics, untrusted, &cluster).await;
+        let audit = audit(&config)?;
+        let canary = canary(&config, &queue, &metrics, &cluster)?;
+        let handle = audit.as_ref().map(|(_, handle)| handle.clone());
+        let (view, fallback_view) = watch::channel(FallbackView::default());
         let monitor = Monitor::new(
             Utc::now(),
             queue.clone(),
@@ -123,19 +137,50 @@ impl Bridge {
             &config.incident_key_prefix,
         )
         .with_commits(commits)
-        .with_cluster(cluster.clone());
+        .with_cluster(cluster.clone())
+        .with_sentry(canary.is_some(), handle)
+        .with_fallback(webhook.is_some().then_some(fallback_view));
         let alarms = AlarmTask::new(monitor.clone(), queue.clone(), client, paging(&config));
+        // One bridge leads: the one that has the queue to itself.
+        let leads = || true;
+        let fallback = webhook.map(|webhook| {
+            FallbackTask::new(monitor.clone(), queue.clone(), webhook, leads, alarms.unsent_alarm(), view)
+        });
         let history = Retention { age: config.keep_delivered, rows: KEEP_ROWS };
         let (drain, grace) = (config.shutdown_drain, config.shutdown_grace);
         let shared = Data::new(app_state(config, &queue, metrics, monitor));
         let server = serve(listener, shared.clone(), grace).map_err(StartupError::Server)?;
-        Ok(Self { address, server, worker, queue, cluster, shared, alarms, history, drain, grace })
+        let audit = audit.map(|(task, _)| task);
+        Ok(Self {
+            address,
+            server,
+            worker,
+            queue,
+            cluster,
+            shared,
+            alarms,
+            canary,
+            audit,
+            fallback,
+            history,
+            drain,
+            grace,
+        })
     }
 
-    /// The same with other intervals of the alarm task.
+    /// The same with other intervals of the alarms and of the fallback webhook.
     #[must_use]
     pub fn with_intervals(self, intervals: Intervals) -> Self {
-        Self { alarms: self.alarms.with_intervals(intervals), ..self }
+        let fallback = self.fallback.map(|fallback| fallback.with_intervals(intervals));
+        Self { alarms: self.alarms.with_intervals(intervals), fallback, ..self }
+    }
+
+    /// The same with canaries at another pace, and audits at another schedule.
+    #[must_use]
+    pub fn with_pace(self, pace: Pace, schedule: Schedule) -> Self {
+        let canary = self.canary.map(|canary| canary.with_pace(pace));
+        let audit = self.audit.map(|audit| audit.with_schedule(schedule));
+        Self { canary, audit, ..self }
     }
 
     /// The address on which the webhook is served.
@@ -157,7 +202,21 @@ impl Bridge {
     ///
     /// When the web server fails, or a background task ends, by itself or by a panic.
     pub async fn run_until_stopped(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { address, server, worker, queue, cluster, shared, alarms, history, drain, grace } = self;
+        let Self {
+            address,
+            server,
+            worker,
+            queue,
+            cluster,
+            shared,
+            alarms,
+            canary,
+            audit,
+            fallback,
+            history,
+            drain,
+            grace,
+        } = self;
         let server_handle = server.handle();
         let (stop_worker, worker_stops) = oneshot::channel();
         let mut worker = rt::spawn(worker.run(async move { worker_stops.await.unwrap_or_default() }));
@@ -172,11 +231,16 @@ impl Bridge {
         tasks.spawn("the leases", cluster.clone().run());
         let leader = cluster.clone();
         let leads = move || leader.is_leader();
-        let until_shutdown = [
+        let sentry = [
+            canary.map(|canary| tasks.spawn("the canary", canary.run())),
+            audit.map(|audit| tasks.spawn("the audit", audit.run())),
+        ];
+        let mut until_shutdown = vec![
             tasks.spawn("retention", async move { pruned.keep_pruned(history, PRUNE_INTERVAL, Utc::now, leads).await }),
             tasks.spawn("saving metrics", async move { saved.keep_metrics_persisted(&metrics, SAVE_INTERVAL).await }),
             tasks.spawn("the alarms", alarms.run()),
         ];
+        until_shutdown.extend(fallback.map(|fallback| tasks.spawn("the fallback webhook", fallback.run())));
         info!("listening on http://{address}");
 
         // None of them ends by itself unless something is wrong, and a restart is better than a process that looks alive
@@ -191,7 +255,7 @@ impl Bridge {
         shared.stop();
         // Others take over while this one still receives.
         cluster.leave();
-        until_shutdown.iter().for_each(AbortHandle::abort);
+        until_shutdown.iter().chain(sentry.iter().flatten()).for_each(AbortHandle::abort);
         info!("stopping: /readyz is 503, webhooks are served for another {drain:?}");
         sleep(drain).await;
         // The worker and the requests in flight end at the same time, so that the grace period is spent once.
@@ -219,6 +283,33 @@ fn cluster(config: &Config, queue: &Queue) -> Cluster {
     let Some(leases) = queue.leases() else { return Cluster::alone() };
     let (version, fingerprint) = (BuildInfo::current().to_string(), config.fingerprint().to_string());
     Cluster::join(leases, config.pagerduty_timeout, version, fingerprint)
+}
+
+/// Whether this bridge does what one of several bridges on a queue has to do.
+type IsLeader = Box<dyn Fn() -> bool>;
+
+/// The canary, where one is set.
+fn canary(
+    config: &Config,
+    queue: &Queue,
+    metrics: &Metrics,
+    cluster: &Cluster,
+) -> Result<Option<CanaryTask<IsLeader>>, TlsError> {
+    let Some(dsn) = config.canary_dsn.clone() else { return Ok(None) };
+    let mark = CanaryMark::new(&config.pagerduty_service_key);
+    let (pace, ca_file) = (Pace::new(config.canary_every), config.sentry_ca_file.as_deref());
+    let cluster = cluster.clone();
+    let is_leader: IsLeader = Box::new(move || cluster.is_leader());
+    CanaryTask::new(dsn, ca_file, mark, queue.clone(), metrics.clone(), pace, is_leader).map(Some)
+}
+
+/// The daily audit and what it finds, where Sentry's API is set.
+fn audit(config: &Config) -> Result<Option<(AuditTask<SentryClient>, AuditHandle)>, TlsError> {
+    let set = (&config.sentry_url, &config.sentry_org, &config.sentry_api_token);
+    let (Some(url), Some(organization), Some(token)) = set else { return Ok(None) };
+    let client = SentryClient::new(url, organization, token.clone(), config.sentry_ca_file.as_deref())?;
+    let handle = AuditHandle::default();
+    Ok(Some((AuditTask::new(client, Expected::of(config), handle.clone()), handle)))
 }
 
 /// Counts every commit of `queue` in `metrics`, and returns the times of the commits.
@@ -288,6 +379,12 @@ async fn last_failures(queue: &Queue) -> Vec<(ServiceKey, String)> {
             Vec::new()
         }
     }
+}
+
+/// The webhook of `BRIDGE_FALLBACK_URL`, if that is set.
+fn fallback_webhook(config: &Config) -> Result<Option<Webhook>, TlsError> {
+    let webhook = |url: FallbackUrl| Webhook::new(url, config.fallback_ca_file.as_deref());
+    config.fallback_url.clone().map(webhook).transpose()
 }
 
 /// Alarms page the alarm key first, then the default key.

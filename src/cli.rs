@@ -147,6 +147,8 @@ pub enum QueueCommand {
     Discard(QueueDiscardArgs),
     /// Write everything to a file, one JSON object per line, with service keys and bodies
     Export(QueueExportArgs),
+    /// Fill an empty database with the queue that `export --complete` wrote, while no bridge runs on it
+    Import(QueueImportArgs),
 }
 
 /// The state of an event or a rejected webhook.
@@ -229,12 +231,23 @@ pub struct QueueExportArgs {
     /// Only these; several are separated by commas [default: dead,rejected,waiting]
     #[arg(long = "state", value_name = "STATE", value_delimiter = ',')]
     pub states: Vec<ItemState>,
+    /// The whole queue, for `import` into another database; no bridge may run on this one
+    #[arg(long, conflicts_with = "states")]
+    pub complete: bool,
+}
+
+/// Arguments of `queue import`.
+#[derive(Args, Debug)]
+pub struct QueueImportArgs {
+    /// A file that `queue export --complete` wrote; `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub from: PathBuf,
 }
 
 /// Arguments of `check`.
 #[derive(Args, Debug)]
 pub struct CheckArgs {
-    /// Open and resolve one real test incident
+    /// Open and resolve one real test incident, and send a test message to `BRIDGE_FALLBACK_URL`
     #[arg(long)]
     pub page: bool,
 }
@@ -264,6 +277,7 @@ pub struct AuditArgs {
 
 /// Arguments of `connect`.
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct ConnectArgs {
     /// Where Sentry reaches the bridge, such as `https://bridge.example.com`
     #[arg(long, value_name = "URL")]
@@ -277,6 +291,9 @@ pub struct ConnectArgs {
     /// Let this alert call the bridge too, in place of one of the bridge's own
     #[arg(long = "rule", value_name = "NAME")]
     pub rules: Vec<String>,
+    /// Also make the alert of the canary, of the project of `BRIDGE_CANARY_DSN`; with --undo: take back that alert alone
+    #[arg(long)]
+    pub canary: bool,
     /// A new file for the integration's Client Secret, readable for its owner alone [default: print it once]
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,

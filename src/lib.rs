@@ -49,6 +49,7 @@
 //! - [`metrics`]: what happened, counted. Every module may hold a handle.
 //! - [`monitor`]: whether the bridge is healthy, from a snapshot of queue, deliveries and metrics. It raises the bridge's own
 //!   alarms.
+//! - [`canary`]: an event that the bridge sends through Sentry from time to time, to see that its webhook comes back.
 //! - [`supervision`]: background tasks. When one ends, the process ends.
 //! - [`logging`]: log lines, limited where a cause repeats. A log that nobody reads holds up nothing.
 //!
@@ -58,8 +59,10 @@
 //! - [`config`]: the `BRIDGE_*` settings. Each is declared once and parsed into a type that cannot hold a wrong value.
 //! - [`queue::admin`]: retry and discard, for commands, the page and `/api`. [`queue::json`] is how all three show events and
 //!   rejected webhooks.
-//! - [`sentry_api`]: Sentry's own API, for `connect` and `audit`. The way of an alert does not depend on it.
+//! - [`sentry_api`]: Sentry's own API, for `connect` and the audit. The way of an alert does not depend on it.
 //! - [`bridge`]: the running application. [`descriptors`] raises the limit of open files for it.
+//! - `http_client`: one HTTP request to another service, within a time limit and without redirects. [`tls`]: which certificate
+//!   authorities the clients trust.
 //! - [`printable`]: escapes control characters in texts of others. Terminals and logs only see what it returns.
 //! - [`build_info`]: the version and commit of this build.
 //!
@@ -71,6 +74,7 @@
 pub mod alert;
 pub mod bridge;
 pub mod build_info;
+pub mod canary;
 pub mod cli;
 pub mod cluster;
 pub mod commands;
@@ -78,6 +82,7 @@ pub mod config;
 pub mod delivery;
 pub mod descriptors;
 pub mod exit_code;
+mod http_client;
 pub mod ingest;
 pub mod logging;
 pub mod metrics;
@@ -90,4 +95,5 @@ pub mod routing;
 pub mod sentry;
 pub mod sentry_api;
 pub mod supervision;
+pub mod tls;
 pub mod web;

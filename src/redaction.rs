@@ -47,6 +47,10 @@ impl Redaction {
             alert.evidence.clear();
         }
         alert.evidence.retain(|(name, _)| !is_named(name));
+        if is_named("settings") {
+            alert.settings.clear();
+        }
+        alert.settings.retain(|(name, _)| !is_named(name));
         alert.facts.retain(|(name, _)| !is_named(name));
         if is_named("project") {
             alert.project = Project::default();

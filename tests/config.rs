@@ -86,10 +86,13 @@ fn what_is_not_set_has_the_default_of_the_contract() {
     assert_eq!(config.shutdown_grace, Duration::from_secs(20));
     assert!(config.alarms);
     assert!(config.sentry_url.is_none() && config.sentry_org.is_none() && config.sentry_api_token.is_none());
-    assert!(!config.sentry_allow_http);
+    assert!(!config.sentry_allow_http && config.sentry_ca_file.is_none());
+    assert!(config.canary_dsn.is_none());
+    assert_eq!(config.canary_every, Duration::from_mins(10));
     assert_eq!(config.silence_alarm, None);
     assert_eq!(config.waiting_alarm, Duration::from_mins(15));
     assert_eq!(config.alarm_key().expose(), KEY);
+    assert!(config.fallback_url.is_none() && config.fallback_ca_file.is_none());
     assert_eq!(config.log_format, LogFormat::Auto);
     assert_eq!(config.rust_log, "info");
 }
@@ -121,11 +124,16 @@ fn every_setting_is_heeded() {
         ("BRIDGE_SENTRY_URL", "http://sentry.example/folder"),
         ("BRIDGE_SENTRY_ORG", "acme"),
         ("BRIDGE_SENTRY_API_TOKEN", "SECRET-of-the-api-of-sentry"),
+        ("BRIDGE_SENTRY_CA_FILE", "/etc/sentry-ca.pem"),
         ("BRIDGE_SENTRY_ALLOW_HTTP", "on"),
+        ("BRIDGE_CANARY_DSN", "https://SECRETofthecanary@sentry.example/7"),
+        ("BRIDGE_CANARY_EVERY", "6m"),
         ("BRIDGE_ALARMS", "off"),
         ("BRIDGE_SILENCE_ALARM", "12h"),
         ("BRIDGE_WAITING_ALARM", "1m"),
         ("BRIDGE_ALARM_SERVICE_KEY", ROUTED_KEY),
+        ("BRIDGE_FALLBACK_URL", "https://chat.example.com/hooks/SECRET"),
+        ("BRIDGE_FALLBACK_CA_FILE", "/etc/chat-ca.pem"),
         ("BRIDGE_ADMIN_TOKEN", &format!("{ADMIN_TOKEN},{ADMIN_TOKEN}-2")),
         ("BRIDGE_MAX_BODY", "1MiB"),
         ("BRIDGE_SHUTDOWN_DRAIN", "0s"),
@@ -160,11 +168,20 @@ fn every_setting_is_heeded() {
     assert_eq!(config.sentry_url.as_ref().map(url::Url::as_str), Some("http://sentry.example/folder"));
     assert_eq!(config.sentry_org.as_deref(), Some("acme"));
     assert_eq!(config.sentry_api_token.as_ref().map(ApiToken::expose), Some("SECRET-of-the-api-of-sentry"));
+    assert_eq!(config.sentry_ca_file.as_deref(), Some(Path::new("/etc/sentry-ca.pem")));
     assert!(config.sentry_allow_http);
+    assert_eq!(
+        config.canary_dsn.as_ref().map(ToString::to_string).as_deref(),
+        Some("project 7 at https://sentry.example")
+    );
+    assert_eq!(config.canary_every, Duration::from_mins(6));
     assert!(!config.alarms);
     assert_eq!(config.silence_alarm, Some(Duration::from_hours(12)));
     assert_eq!(config.waiting_alarm, Duration::from_mins(1));
     assert_eq!(config.alarm_key().expose(), ROUTED_KEY);
+    let fallback = config.fallback_url.as_ref().map(|url| url.expose().as_str());
+    assert_eq!(fallback, Some("https://chat.example.com/hooks/SECRET"));
+    assert_eq!(config.fallback_ca_file.as_deref(), Some(Path::new("/etc/chat-ca.pem")));
     assert_eq!(config.log_format, LogFormat::Json);
     assert_eq!(config.rust_log, "debug");
 }
@@ -257,6 +274,7 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             ("BRIDGE_SILENCE_ALARM", "off"),
             ("BRIDGE_WAITING_ALARM", "0s"),
             ("BRIDGE_ALARM_SERVICE_KEY", &ROUTED_KEY[1..]),
+            ("BRIDGE_FALLBACK_URL", "http://chat.example.com/hooks/SECRET"),
         ]),
         [
             "BRIDGE_PAGERDUTY_SERVICE_KEY has 31 characters, but an integration key has 32",
@@ -288,6 +306,8 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             "BRIDGE_SILENCE_ALARM is `off`, which is no duration: write it like `10s`, `2m` or `1h30m`",
             "BRIDGE_WAITING_ALARM is `0s`, but may be from 1s to 30days",
             "BRIDGE_ALARM_SERVICE_KEY has 31 characters, but an integration key has 32",
+            "BRIDGE_FALLBACK_URL is plain `http` to chat.example.com, where everybody between could read the secret in the \
+             address: write `https`",
             "BRIDGE_ADMIN_TOKEN has 15 characters in token 1, but it takes 16: make one with `openssl rand -hex 24`",
         ]
     );
@@ -458,6 +478,7 @@ fn settings_do_not_print_secrets() {
         ("BRIDGE_PAGERDUTY_ROUTES", &format!("level,fatal,{ROUTED_KEY}")),
         ("BRIDGE_SENTRY_CLIENT_SECRET", CLIENT_SECRET),
         ("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN),
+        ("BRIDGE_FALLBACK_URL", "https://chat.example.com/hooks/SECRET?token=SECRET"),
     ]);
     let printed = format!("{config:?} {config:#?}");
     assert!(printed.contains("…3210") && printed.contains("…6789"), "{printed}");
@@ -516,7 +537,7 @@ fn help_tells_every_setting_its_default_and_meaning() {
 }
 
 #[test]
-fn the_readme_lists_every_setting_with_its_default_and_its_line() {
+fn the_page_of_settings_lists_every_one_with_its_default_and_its_line() {
     let row = |setting: &Setting| {
         let default = match setting.default {
             _ if setting.required => "required".to_owned(),
@@ -526,5 +547,5 @@ fn the_readme_lists_every_setting_with_its_default_and_its_line() {
         format!("| `{}` | {default} | {} |", setting.name, setting.help())
     };
     let head = "| variable | default | meaning |\n|---|---|---|\n";
-    generated("README.md", head, "\n\n", &SETTINGS.iter().map(row).collect::<Vec<_>>().join("\n"));
+    generated("docs/settings.md", head, "", &SETTINGS.iter().map(row).map(|row| row + "\n").collect::<String>());
 }

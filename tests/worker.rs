@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use database::TestDatabase;
 
 /// Nothing here takes that long unless it is broken.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 const KEY: &str = "0000000000000000000000000000000A";
 

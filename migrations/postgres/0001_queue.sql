@@ -127,8 +127,8 @@ CREATE TABLE rejected (
 
 -- One row, changed whenever somebody but a bridge changes what waits, so that running bridges notice.
 CREATE TABLE changes (
-    id         integer PRIMARY KEY CHECK (id = 1),
-    generation bigint  NOT NULL
+    id         bigint PRIMARY KEY CHECK (id = 1),
+    generation bigint NOT NULL
 );
 
 INSERT INTO changes (id, generation) VALUES (1, 0);
@@ -195,7 +195,7 @@ CREATE TABLE activity (
 
 -- One row: when something happened last, and why PagerDuty could not be trusted; null when it never did, and while it can be.
 CREATE TABLE lately (
-    id                integer PRIMARY KEY CHECK (id = 1),
+    id                bigint PRIMARY KEY CHECK (id = 1),
     last_webhook_at   bigint,
     last_delivered_at bigint,
     untrusted         text

@@ -18,7 +18,6 @@ use crate::printable::line;
 use crate::sentry_api::audit::{Audit, Expected, Saved, audit};
 use crate::sentry_api::inventory::{Alerts, Inventory, Wanted, read};
 use crate::sentry_api::ours::Bridge;
-use crate::sentry_api::types::Identity;
 
 /// The most lines of what the token may not see; a token that lacks a scope lacks it for every project.
 const MAX_UNSEEN: usize = 5;
@@ -67,11 +66,10 @@ pub(super) fn alerts(decides: Decides) -> Alerts {
 fn expected(args: &AuditArgs, config: &Config, missing: &[&str]) -> Expected {
     // A stand-in is no token that the bridge would take.
     let tokens = if missing.contains(&"BRIDGE_WEBHOOK_TOKEN") { Vec::new() } else { config.webhook_token.clone() };
-    let environments = config.pagerduty_routes.iter().filter(|route| route.name() == "environment");
     Expected {
         bridge: Bridge { root: args.bridge.clone(), tokens },
-        environments: environments.map(|route| route.value().to_owned()).collect(),
         projects: args.projects.iter().cloned().collect(),
+        ..Expected::of(config)
     }
 }
 
@@ -85,18 +83,6 @@ fn load(path: &Path, organization: &str) -> anyhow::Result<Saved> {
         );
     }
     Ok(saved)
-}
-
-/// Whose eyes looked, in words.
-pub(super) fn eyes(identity: &Identity) -> String {
-    let who = identity
-        .user
-        .as_deref()
-        .map_or_else(|| "nobody's (an integration's or organization's)".to_owned(), |user| line(user).to_string());
-    match &identity.scopes {
-        Some(scopes) => format!("{who}, with the scopes {}", scopes.join(", ")),
-        None => who,
-    }
 }
 
 fn print_json(sentry: &Sentry, inventory: &Inventory, audit: &Audit) -> anyhow::Result<()> {
@@ -116,7 +102,7 @@ fn print_json(sentry: &Sentry, inventory: &Inventory, audit: &Audit) -> anyhow::
 fn print_text(sentry: &Sentry, inventory: &Inventory, audit: &Audit) -> anyhow::Result<()> {
     let mut out = out();
     writeln!(out, "{}, organization {}: {}", sentry.root, sentry.organization, inventory.generation)?;
-    writeln!(out, "seen with the token of {}", eyes(&inventory.identity))?;
+    writeln!(out, "seen with the token of {}", inventory.identity)?;
     writeln!(out)?;
     let width = audit.projects.iter().map(|project| project.project.chars().count()).max().unwrap_or(0);
     for project in &audit.projects {

@@ -8,9 +8,10 @@ use humantime::format_duration;
 use super::environment::{block_on, config, out};
 use crate::alert::IssueId;
 use crate::cli::CheckArgs;
-use crate::config::Config;
+use crate::config::{Config, FallbackUrl};
 use crate::descriptors;
 use crate::exit_code::ExitCode;
+use crate::monitor::fallback::{Message, Webhook};
 use crate::pagerduty::client::Client;
 use crate::pagerduty::event::{Detail, Details, EventAction, Note, Trigger};
 use crate::pagerduty::outcome::Outcome;
@@ -25,6 +26,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         let mut report = Report { all_ok: true };
         report.print("settings", Ok(format!("read; {} in use", count_keys(&config))))?;
         report.print("alarms", Ok(alarms(&config)))?;
+        report.print("canary", Ok(canary(&config)))?;
         let files = descriptors::raise_limit();
         if files < descriptors::FEW {
             Report::line("low", "open files", &descriptors::too_few(files))?;
@@ -43,6 +45,9 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                     report.print("test incident", page(&config, &client).await)?;
                 }
             }
+        }
+        if let Some(url) = &config.fallback_url {
+            report.print("fallback webhook", check_fallback(&config, url, args.page).await)?;
         }
         Ok(ExitCode::of(report.all_ok))
     })
@@ -86,13 +91,25 @@ fn alarms(config: &Config) -> String {
         Some(silence) => format!("no webhook for {}", format_duration(silence)),
         None => "not for silence (BRIDGE_SILENCE_ALARM)".to_owned(),
     };
+    let canary = if config.canary_dsn.is_some() { ", a canary that does not come back" } else { "" };
     let signatures = if config.sentry_client_secret.is_empty() { "" } else { ", wrong signatures" };
     let waiting = format_duration(config.waiting_alarm);
     let service_key = config.alarm_key();
     format!(
-        "paged on the key {service_key}: {silence}, an event that waits for {waiting}, dead letters{signatures}, a \
+        "paged on the key {service_key}: {silence}, an event that waits for {waiting}, dead letters{signatures}{canary}, a \
          database that cannot be written"
     )
+}
+
+/// Where the canary is sent, if anywhere.
+fn canary(config: &Config) -> String {
+    match &config.canary_dsn {
+        Some(dsn) => format!(
+            "sent to {dsn} every {}; `connect --canary` makes the alert in Sentry that lets it come back",
+            format_duration(config.canary_every)
+        ),
+        None => "off, because BRIDGE_CANARY_DSN is not set: nothing tries the way through Sentry".to_owned(),
+    }
 }
 
 /// Whether the queue takes alerts and how fast, and what they survive there.
@@ -113,6 +130,18 @@ async fn check_queue(config: &Config) -> (Result<String, String>, Option<Durabil
     let commits = commits
         .map(|took| format!("{name} commits in {:.1} ms; Sentry waits at least 1000 ms", took.as_secs_f64() * 1000.0));
     (commits, durability)
+}
+
+/// Sends a test message to the fallback webhook, if that is wanted.
+async fn check_fallback(config: &Config, url: &FallbackUrl, send: bool) -> Result<String, String> {
+    let webhook = Webhook::new(url.clone(), config.fallback_ca_file.as_deref()).map_err(|error| error.to_string())?;
+    if !send {
+        return Ok(format!("{url} is told when PagerDuty itself takes no events; --page sends it a test message"));
+    }
+    match webhook.send(&Message::test(Utc::now())).await {
+        Ok(()) => Ok(format!("{url} accepted a test message; look there whether it is shown")),
+        Err(error) => Err(format!("{url}: {error}")),
+    }
 }
 
 /// Opens a test incident on the default key and resolves it at once.

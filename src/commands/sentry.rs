@@ -19,7 +19,7 @@ pub(super) struct Sentry {
 ///
 /// # Errors
 ///
-/// When one of its settings is missing.
+/// When one of its settings is missing, or the file of certificate authorities cannot be used.
 pub(super) fn sentry(config: &Config) -> anyhow::Result<Sentry> {
     let (url, org, token) = (&config.sentry_url, &config.sentry_org, &config.sentry_api_token);
     let (Some(url), Some(org), Some(token)) = (url, org, token) else {
@@ -36,8 +36,9 @@ pub(super) fn sentry(config: &Config) -> anyhow::Result<Sentry> {
         ))
         .into());
     };
+    let client = Client::new(url, org, token.clone(), config.sentry_ca_file.as_deref());
     Ok(Sentry {
-        client: Client::new(url, org, token.clone())?,
+        client: client.map_err(|error| UsageError(error.to_string()))?,
         root: url.as_str().trim_end_matches('/').to_owned(),
         organization: org.clone(),
     })

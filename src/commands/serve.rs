@@ -24,7 +24,7 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     block_on(async {
         let listener = listen(config.listen)?;
         let bridge = Bridge::build(config, listener).await.map_err(|error| match error {
-            StartupError::Client(error) => UsageError(error.to_string()).into(),
+            StartupError::Tls(error) => UsageError(error.to_string()).into(),
             other => anyhow::Error::from(other),
         })?;
         let mut signals = Signals::new()?;

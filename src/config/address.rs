@@ -1,8 +1,9 @@
-//! The addresses of the database and of PagerDuty.
+//! The addresses of the database, of PagerDuty and of the fallback webhook.
 
 use std::fmt;
 use std::path::PathBuf;
 
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 use url::{Host, Url};
 
@@ -218,6 +219,75 @@ pub(super) fn may_carry_keys(url: &Url, allow_http: bool) -> Result<(), PagerDut
     }
 }
 
+/// The address of the fallback webhook. Chat tools put their secret into it, so `Display` and `Debug` show its host alone.
+#[derive(Clone)]
+pub struct FallbackUrl(Url);
+
+/// Why a text is no [`FallbackUrl`]; never repeats it.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum FallbackUrlError {
+    /// No `http` or `https` address with a host.
+    #[error("is no web address: write the whole address of the webhook, beginning with `https://`")]
+    NoAddress,
+    /// A user or a password.
+    #[error("holds a user or password, which would not be sent: leave them out")]
+    UserInfo,
+    /// Something after `#`.
+    #[error("has something behind a `#`, which is never sent: leave it out")]
+    Fragment,
+    /// The secret in it would travel for all to read.
+    #[error("is plain `http` to {0}, where everybody between could read the secret in the address: write `https`")]
+    PlainHttp(String),
+}
+
+impl FallbackUrl {
+    /// Reads the address of a webhook: `https`, or `http` to this machine itself.
+    ///
+    /// # Errors
+    ///
+    /// When it is no such address.
+    pub fn parse(text: &str) -> Result<Self, FallbackUrlError> {
+        let url = Url::parse(text).map_err(|_| FallbackUrlError::NoAddress)?;
+        let host = url.host().ok_or(FallbackUrlError::NoAddress)?;
+        match url.scheme() {
+            "https" => {}
+            "http" if is_loopback(&host) => {}
+            "http" => return Err(FallbackUrlError::PlainHttp(host.to_string())),
+            _ => return Err(FallbackUrlError::NoAddress),
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(FallbackUrlError::UserInfo);
+        }
+        if url.fragment().is_some() {
+            return Err(FallbackUrlError::Fragment);
+        }
+        Ok(Self(url))
+    }
+
+    /// The address itself, for sending to it.
+    #[must_use]
+    pub fn expose(&self) -> &Url {
+        &self.0
+    }
+
+    /// What represents it in a [`Fingerprint`](super::Fingerprint); not to be shown.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        Sha256::digest(self.0.as_str()).into()
+    }
+}
+
+impl fmt::Display for FallbackUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.host_str().unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for FallbackUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FallbackUrl({self})")
+    }
+}
+
 pub(super) fn is_loopback(host: &Host<&str>) -> bool {
     match host {
         Host::Domain(name) => *name == "localhost",
@@ -353,6 +423,27 @@ mod tests {
     fn what_is_no_web_address_is_refused() {
         for text in ["events.pagerduty.com", "ftp://events.pagerduty.com", "https://", "mailto:me@example.com", "/v2"] {
             assert_eq!(parse(text, true), Err(PagerDutyUrlError::NoAddress), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_fallback_webhook_is_told_by_https_or_on_this_machine_and_shows_its_host_alone() {
+        let address = "https://hooks.example.com/services/T0/B0/hunter2?token=hunter2";
+        let url = FallbackUrl::parse(address).unwrap();
+        assert_eq!(url.expose().as_str(), address);
+        assert_eq!(format!("{url} {url:?}"), "hooks.example.com FallbackUrl(hooks.example.com)");
+        assert!(FallbackUrl::parse("http://127.0.0.1:8065/hooks/hunter2").is_ok());
+        for (text, expected) in [
+            ("http://hooks.example.com/hunter2", FallbackUrlError::PlainHttp("hooks.example.com".to_owned())),
+            ("https://hunter2@hooks.example.com/", FallbackUrlError::UserInfo),
+            ("https://me:hunter2@hooks.example.com/", FallbackUrlError::UserInfo),
+            ("https://hooks.example.com/#hunter2", FallbackUrlError::Fragment),
+            ("hooks.example.com/hunter2", FallbackUrlError::NoAddress),
+            ("ftp://hooks.example.com/hunter2", FallbackUrlError::NoAddress),
+        ] {
+            let error = FallbackUrl::parse(text).unwrap_err();
+            assert_eq!(error, expected, "{text}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
         }
     }
 }

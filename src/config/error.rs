@@ -5,7 +5,9 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::{DatabaseUrlError, PagerDutyUrlError, SecretError, SentrySettingError, ValueError};
+use super::{
+    DatabaseUrlError, DsnError, FallbackUrlError, PagerDutyUrlError, SecretError, SentrySettingError, ValueError,
+};
 use crate::pagerduty::keys::ServiceKeyError;
 use crate::routing::RouteError;
 
@@ -133,9 +135,15 @@ pub enum Fault {
     /// PagerDuty's address.
     #[error(transparent)]
     PagerDutyUrl(#[from] PagerDutyUrlError),
+    /// The fallback webhook's address.
+    #[error(transparent)]
+    FallbackUrl(#[from] FallbackUrlError),
     /// The database's address.
     #[error(transparent)]
     DatabaseUrl(#[from] DatabaseUrlError),
+    /// The DSN of the canary.
+    #[error(transparent)]
+    Dsn(#[from] DsnError),
     /// A setting of Sentry's API.
     #[error(transparent)]
     Sentry(#[from] SentrySettingError),

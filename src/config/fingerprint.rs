@@ -10,7 +10,10 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::{AdminToken, ApiToken, ClientSecret, DatabaseUrl, LogFormat, PostgresUrl, ResolveScope, WebhookToken};
+use super::{
+    AdminToken, ApiToken, ClientSecret, DatabaseUrl, Dsn, FallbackUrl, LogFormat, PostgresUrl, ResolveScope,
+    WebhookToken,
+};
 use crate::alert::{Level, Opening};
 use crate::pagerduty::ServiceKey;
 use crate::redaction::Redaction;
@@ -20,7 +23,7 @@ use crate::routing::Route;
 ///
 /// It is the same for settings that mean the same, however they are spelt, ordered or given: `60s` and `1m`, a token
 /// and its file, the order of names in a list. The order of routes counts, since the first that matches wins. Of a file
-/// that is read later, `BRIDGE_PAGERDUTY_CA_FILE`, the name counts and not what it holds.
+/// that is read later, such as `BRIDGE_PAGERDUTY_CA_FILE`, the name counts and not what it holds.
 ///
 /// It may be shown to anybody: without the service keys, which are random, no guess at another secret can be tried
 /// against it.
@@ -88,6 +91,8 @@ one_part! {
     ServiceKey: |value| value.expose();
     ApiToken: |value| value.digest();
     PostgresUrl: |value| value.expose().as_str();
+    Dsn: |value| value.digest();
+    FallbackUrl: |value| value.digest();
     Level: |value| value.name();
     ResolveScope: |value| format!("{value:?}");
     LogFormat: |value| format!("{value:?}");
@@ -195,6 +200,7 @@ mod tests {
             "/etc/other",
             "postgres://db/bridge",
             "7",
+            "https://0123abcd@sentry.example.com/1",
         ];
         for setting in SETTINGS {
             // Some settings are only taken beside PostgreSQL.

@@ -1,13 +1,13 @@
 //! The configuration: `BRIDGE_*` variables, read once at start and checked into types.
 //!
 //! Every setting is declared once, in the list below. A declaration is the field of [`Config`], its documentation (which
-//! `--help`, `.env.example` and the table in the README repeat), its default, whether it is secret, and its parser. To
+//! `--help`, `.env.example` and the table in `docs/settings.md` repeat), its default, whether it is secret, and its parser. To
 //! add a setting, add a declaration there and use the new field; then run
-//! `UPDATE_DOCS=1 cargo test --test config` to bring `.env.example` and the README up to date.
+//! `UPDATE_DOCS=1 cargo test --test config` to bring `.env.example` and `docs/settings.md` up to date.
 //!
 //! - `source`: environment, `.env` and the files that `BRIDGE_X_FILE` name, as one text per setting
 //! - `declare`: the macro of the list: sorts the texts into fields with `envy` and parses each of them
-//! - `values`, `address`, `secrets`, `sentry`: the parsers
+//! - `values`, `address`, `secrets`, `sentry`, `dsn`: the parsers
 //! - `database`: where the queue is and how it is used
 //! - `error`: what can be wrong, as sentences for the operator
 //! - `fingerprint`: a short digest of the whole configuration
@@ -15,6 +15,7 @@
 mod address;
 mod database;
 mod declare;
+mod dsn;
 mod error;
 mod fingerprint;
 mod secrets;
@@ -37,9 +38,10 @@ use crate::redaction::Redaction;
 use crate::routing::{Route, Routes};
 
 pub use crate::logging::LogFormat;
-pub use address::{DatabaseUrl, DatabaseUrlError, PagerDutyUrlError, PostgresUrl};
+pub use address::{DatabaseUrl, DatabaseUrlError, FallbackUrl, FallbackUrlError, PagerDutyUrlError, PostgresUrl};
 pub use database::DatabaseConfig;
 pub use declare::{Setting, help};
+pub use dsn::{Dsn, DsnError};
 pub use error::{ConfigError, Fault, Problem};
 pub use fingerprint::Fingerprint;
 pub use secrets::{AdminToken, ClientSecret, SecretError, WebhookToken};
@@ -140,8 +142,17 @@ declare! {
     /// Token for Sentry's API; what it has to be allowed to do stands in docs/sentry.md.
     optional secret BRIDGE_SENTRY_API_TOKEN sentry_api_token: Option<ApiToken> = ApiToken::parse;
 
+    /// PEM file of certificate authorities to trust for Sentry's API besides the usual ones.
+    optional plain BRIDGE_SENTRY_CA_FILE sentry_ca_file: Option<PathBuf> = |text| Ok::<_, Infallible>(text.into());
+
     /// `on` allows plain `http` to Sentry's API beyond loopback addresses; the token then travels unencrypted.
     default plain BRIDGE_SENTRY_ALLOW_HTTP sentry_allow_http: bool = values::switch, or "off";
+
+    /// DSN of a project in Sentry: a marked event is sent to it, and its webhook has to come back; unset: no canary.
+    optional secret BRIDGE_CANARY_DSN canary_dsn: Option<Dsn> = Dsn::parse;
+
+    /// How often the canary is sent, 1m or more; alert rules of older Sentrys fire for it every 6m at most.
+    default plain BRIDGE_CANARY_EVERY canary_every: Duration = |text| values::duration(text, MINUTE..=DAY), or "10m";
 
     /// `off`: nobody is paged for troubles of the bridge itself.
     default plain BRIDGE_ALARMS alarms: bool = values::switch, or "on";
@@ -154,6 +165,12 @@ declare! {
 
     /// Integration key for the bridge's own alarms, best of another service; unset: the default one.
     optional secret BRIDGE_ALARM_SERVICE_KEY alarm_service_key: Option<ServiceKey> = ServiceKey::parse;
+
+    /// Webhook of a chat tool, told when PagerDuty itself takes no events and when that is over; unset: nobody is.
+    optional secret BRIDGE_FALLBACK_URL fallback_url: Option<FallbackUrl> = FallbackUrl::parse;
+
+    /// PEM file of certificate authorities to trust for that webhook besides the usual ones.
+    optional plain BRIDGE_FALLBACK_CA_FILE fallback_ca_file: Option<PathBuf> = |text| Ok::<_, Infallible>(text.into());
 
     /// Secret that opens the status page and `/api`, 16 characters or more; several, comma separated. Unset: no page.
     list secret BRIDGE_ADMIN_TOKEN admin_token: Vec<AdminToken> = AdminToken::parse_list;

@@ -34,6 +34,8 @@ pub(super) struct KeyQueue {
     last_failure: Option<String>,
     /// Whether that was a permanent failure.
     is_permanent: bool,
+    /// Whether PagerDuty throttled it.
+    is_throttled: bool,
 }
 
 /// An attempt in flight.
@@ -71,6 +73,7 @@ impl KeyQueue {
             send_until: None,
             last_failure: None,
             is_permanent: false,
+            is_throttled: false,
         }
     }
 
@@ -152,6 +155,7 @@ impl KeyQueue {
             backs_off_until: (backs_off_until > now).then_some(backs_off_until),
             last_failure: self.last_failure.clone(),
             is_permanent: self.is_permanent,
+            is_throttled: self.is_throttled,
             last_delivered_at: self.breaker.last_delivered_at(),
         }
     }
@@ -237,6 +241,7 @@ impl KeyQueue {
         if let Some(reason) = outcome.failure() {
             self.last_failure = Some(reason.to_owned());
             self.is_permanent = matches!(outcome, Outcome::Permanent { .. });
+            self.is_throttled = matches!(outcome, Outcome::Throttled { .. });
         }
         match outcome {
             Outcome::Delivered { note } => {
@@ -245,6 +250,7 @@ impl KeyQueue {
                 if self.breaker.half_open().is_none() {
                     self.last_failure = None;
                     self.is_permanent = false;
+                    self.is_throttled = false;
                 }
                 self.incidents.delivered(id);
                 Disposition::Delivered { note: note.clone() }

@@ -54,6 +54,8 @@ pub struct KeyView<T = DateTime<Utc>> {
     pub last_failure: Option<String>,
     /// Whether that was a permanent failure of one event, which delays no other.
     pub is_permanent: bool,
+    /// Whether PagerDuty asked to slow down: it can be reached.
+    pub is_throttled: bool,
     /// When PagerDuty accepted an event last, in this run of the bridge.
     pub last_delivered_at: Option<T>,
 }
@@ -69,6 +71,7 @@ impl<T> DeliveryView<T> {
             backs_off_until: key.backs_off_until.map(&clock),
             last_failure: key.last_failure,
             is_permanent: key.is_permanent,
+            is_throttled: key.is_throttled,
             last_delivered_at: key.last_delivered_at.map(&clock),
         });
         DeliveryView { keys: keys.collect(), untrusted: self.untrusted, unreadable: self.unreadable }
@@ -127,6 +130,7 @@ mod tests {
             backs_off_until,
             last_failure: None,
             is_permanent: false,
+            is_throttled: false,
             last_delivered_at,
         };
         DeliveryView { keys: vec![key], ..DeliveryView::default() }

@@ -27,7 +27,8 @@ impl Dedup {
     /// platform also repeats the same alert by the platform.
     ///
     /// The plugin sends an event once, whatever rules it fired, and never again. So what comes twice by it was sent by a
-    /// person, who wants to see it arrive.
+    /// person, who wants to see it arrive. The service that replaced it in 2026 sends an event once for each action and
+    /// address. Its deliveries have an `Idempotency-Key`, and those of the plugin have none.
     pub(super) fn of_trigger(
         alert: &Alert,
         opening: Opening,
@@ -38,8 +39,10 @@ impl Dedup {
         let content_by = |generation| DedupKey::of_content(alert, opening, generation, service_key);
         let delivery = idempotency_key.map(|key| DedupKey::of_delivery(alert, key));
         let repeats = match generation {
-            Generation::Legacy => vec![content_by(Generation::Platform)],
-            Generation::Platform => vec![content_by(Generation::Platform), content_by(Generation::Legacy)],
+            Generation::Legacy if delivery.is_none() => vec![content_by(Generation::Platform)],
+            Generation::Legacy | Generation::Platform => {
+                vec![content_by(Generation::Platform), content_by(Generation::Legacy)]
+            }
         };
         Self {
             seen_if: repeats.into_iter().chain([delivery.clone()]).flatten().collect(),
@@ -52,7 +55,7 @@ impl Dedup {
     /// `signed`.
     pub(super) fn of_follow_up(alert: &Alert, idempotency_key: Option<&str>, signed: Option<&[u8]>) -> Self {
         let delivery: Vec<_> = idempotency_key.map(|key| DedupKey::of_delivery(alert, key)).into_iter().collect();
-        let reopens = alert.action == Action::Trigger(Opening::IssueUnresolved);
+        let reopens = matches!(alert.action, Action::Reopen(_));
         // `regressed` and `escalating` come with an event, which the next resolve counts.
         let by_hand = alert.facts.iter().any(|(name, value)| *name == "substatus" && value == "ongoing");
         Self {
@@ -95,6 +98,7 @@ impl DedupKey {
         // A header that somebody sets to a constant must not silence other incidents.
         let action = match alert.action {
             Action::Trigger(opening) => opening.name(),
+            Action::Reopen(_) => Opening::IssueUnresolved.name(),
             Action::Acknowledge => "acknowledge",
             Action::Resolve => "resolve",
         };

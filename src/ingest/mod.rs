@@ -2,6 +2,7 @@
 //!
 //! The webhook, `explain` and the retry of a rejected webhook all call [`Ingest::decide`].
 
+pub mod canary;
 pub mod dedup;
 
 use chrono::{DateTime, Utc};
@@ -17,6 +18,7 @@ use crate::routing::Routes;
 use crate::sentry::{NoAlert, NotAnAlert};
 
 pub use crate::sentry::{Generation, Rejection, Webhook};
+pub use canary::{CanaryId, CanaryMark};
 pub use dedup::{Dedup, DedupKey};
 
 /// What a decision depends on besides the webhook.
@@ -24,6 +26,7 @@ pub use dedup::{Dedup, DedupKey};
 pub struct Ingest {
     routes: Routes,
     policy: Policy,
+    canary: CanaryMark,
 }
 
 /// What the operator wants done with alerts.
@@ -151,6 +154,9 @@ pub enum Ignored {
     /// Sentry received an alert of the incident after it had sent this resolve.
     #[error("Sentry received an alert after it had sent this resolve, so the incident is open again and stays open")]
     Outdated,
+    /// It is about a canary, which came back: about this event of it where the webhook names one.
+    #[error("it is the canary that the bridge sent through Sentry, which pages nobody")]
+    Canary(Option<CanaryId>),
     /// There is no incident that the bridge could do this to.
     #[error("{}", nothing_open(*.0))]
     NothingOpen(EventType),
@@ -181,13 +187,20 @@ impl Ingest {
     /// An ingest with these routes and this policy.
     #[must_use]
     pub fn new(routes: Routes, policy: Policy) -> Self {
-        Self { routes, policy }
+        let canary = CanaryMark::new(routes.default_key());
+        Self { routes, policy, canary }
     }
 
     /// Every service key that an alert may go to.
     #[must_use]
     pub fn keys(&self) -> Vec<&ServiceKey> {
         self.routes.keys()
+    }
+
+    /// What knows the canary's webhooks.
+    #[must_use]
+    pub fn canary(&self) -> &CanaryMark {
+        &self.canary
     }
 
     /// Decides what to do with a webhook. The same webhook always gets the same decision.
@@ -212,8 +225,11 @@ impl Ingest {
     }
 
     fn decide_on(&self, alert: Alert, generation: Generation, webhook: &Webhook<'_>) -> Decision {
+        if let Some(canary) = self.canary.recognize(&alert) {
+            return Decision::Ignored(Ignored::Canary(canary));
+        }
         let opening = match alert.action {
-            Action::Trigger(opening) => opening,
+            Action::Trigger(opening) | Action::Reopen(opening) => opening,
             Action::Acknowledge if !self.policy.acknowledge => return Decision::Ignored(Ignored::AcknowledgeOff),
             Action::Resolve if self.policy.resolve == ResolveScope::Off => {
                 return Decision::Ignored(Ignored::ResolveOff);
@@ -227,7 +243,7 @@ impl Ingest {
         {
             return Decision::Ignored(Ignored::BelowMinLevel { level, min_level });
         }
-        if opening == Opening::IssueUnresolved {
+        if matches!(alert.action, Action::Reopen(_)) {
             self.follow_up(alert, webhook)
         } else if self.pages_on(opening) {
             self.trigger(alert, opening, generation, webhook)
@@ -253,7 +269,9 @@ impl Ingest {
     fn follow_up(&self, mut alert: Alert, webhook: &Webhook<'_>) -> Decision {
         let fallback = match alert.action {
             Action::Resolve => (self.policy.resolve == ResolveScope::All).then(|| self.routes.default_key().clone()),
-            Action::Trigger(opening) => self.pages_on(opening).then(|| self.routes.key_for(&alert).clone()),
+            Action::Trigger(opening) | Action::Reopen(opening) => {
+                self.pages_on(opening).then(|| self.routes.key_for(&alert).clone())
+            }
             Action::Acknowledge => None,
         };
         let signed = webhook.is_signed.then_some(webhook.body);

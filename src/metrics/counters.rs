@@ -20,6 +20,9 @@ const COMMIT_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
 const LATENCY_BUCKETS: [f64; 14] =
     [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
 
+/// From a Sentry that has nothing else to do to one with a backlog of an hour, in seconds.
+const ROUND_TRIP_BUCKETS: [f64; 12] = [0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
+
 /// The counters. Every value of every label is there from the start, so that Prometheus sees the first of anything as an
 /// increase.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub(super) struct Counters {
     pub(super) commit_seconds: Histogram,
     pub(super) commits_failed: IntCounter,
     pub(super) latency_seconds: Histogram,
+    pub(super) canaries_sent: IntCounterVec,
+    pub(super) canary_seconds: Histogram,
 }
 
 impl Default for Counters {
@@ -92,6 +97,18 @@ impl Default for Counters {
                 "Seconds from the receipt of a webhook until PagerDuty accepted its event; where alerts were folded, from the newest.",
                 &LATENCY_BUCKETS,
             ),
+            canaries_sent: counters(
+                &registry,
+                "bridge_canaries_sent_total",
+                "Canaries sent to Sentry, by whether Sentry has taken them.",
+                &["taken"],
+            ),
+            canary_seconds: histogram(
+                &registry,
+                "bridge_canary_round_trip_seconds",
+                "Seconds from the sending of a canary to Sentry until its webhook came.",
+                &ROUND_TRIP_BUCKETS,
+            ),
             registry,
         };
         counters.initialize_labels();
@@ -108,6 +125,9 @@ impl Counters {
         }
         for event_type in [EventType::Trigger, EventType::Acknowledge, EventType::Resolve] {
             self.queued.with_label_values(&[event_type.as_str()]);
+        }
+        for taken in ["yes", "no"] {
+            self.canaries_sent.with_label_values(&[taken]);
         }
         for kind in OutcomeKind::ALL {
             self.attempts.with_label_values(&[kind.name()]);

@@ -22,6 +22,8 @@ pub enum Answered {
     Queued,
     /// 202, ignored.
     Ignored,
+    /// 202, ignored: the bridge's own canary.
+    Canary,
     /// 400 or 422: not JSON, or not a Sentry webhook.
     Rejected,
     /// 401, because of the token.
@@ -58,7 +60,7 @@ impl Answered {
     /// Whether webhooks of this source can be answered like this.
     pub(super) fn is_possible_for(self, source: Source) -> bool {
         match self {
-            Self::Queued | Self::Ignored => source != Source::Unknown,
+            Self::Queued | Self::Ignored | Self::Canary => source != Source::Unknown,
             Self::Rejected => source != Source::Legacy,
             Self::Unavailable => true,
             Self::WrongToken
@@ -73,7 +75,7 @@ impl Answered {
     /// Whether a webhook of this source that was answered like this was authenticated, by a token or a signature.
     pub(super) fn is_authenticated(self, source: Source) -> bool {
         match self {
-            Self::Queued | Self::Ignored | Self::Rejected => true,
+            Self::Queued | Self::Ignored | Self::Canary | Self::Rejected => true,
             // A source is only known once the body was read, which needs authentication.
             Self::Unavailable => source != Source::Unknown,
             Self::WrongToken

@@ -88,7 +88,7 @@ impl Senders {
 /// The metrics of one moment: what the counters show and the other fields agree.
 #[derive(Clone, Debug, Default)]
 pub struct MetricsSnapshot {
-    /// When the last authenticated webhook was received, in this run or an earlier one.
+    /// When the last authenticated webhook was received, in this run or an earlier one. Those of canaries do not count.
     pub last_webhook_at: Option<DateTime<Utc>>,
     /// How long ago that was by the monotonic clock; `None` if not in this run.
     pub since_webhook: Option<Duration>,
@@ -169,10 +169,13 @@ impl Metrics {
             if source == Source::Platform {
                 recent.wrong_signatures = WrongSignatures::default();
             }
-            // The newest, not the greatest: the clock may have been set back.
-            recent.last_webhook_at = Some(at);
-            recent.last_webhook = Some(Instant::now());
-            recent.record(ActivityKind::Received, at);
+            // What the bridge sends itself says nothing about how quiet Sentry's other alerts are.
+            if answered != Answered::Canary {
+                // The newest, not the greatest: the clock may have been set back.
+                recent.last_webhook_at = Some(at);
+                recent.last_webhook = Some(Instant::now());
+                recent.record(ActivityKind::Received, at);
+            }
         }
     }
 
@@ -230,6 +233,16 @@ impl Metrics {
     /// Why PagerDuty's certificate is not trusted; `None` when it is, as far as is known.
     pub fn untrusted(&self, reason: Option<String>) {
         self.recent().untrusted = reason;
+    }
+
+    /// A canary was sent to Sentry, which has taken it or not.
+    pub fn canary_sent(&self, taken: bool) {
+        self.0.counters.canaries_sent.with_label_values(&[if taken { "yes" } else { "no" }]).inc();
+    }
+
+    /// A canary came back after so long.
+    pub fn canary_returned(&self, took: Duration) {
+        self.0.counters.canary_seconds.observe(took.as_secs_f64());
     }
 
     /// An event became a dead letter.

@@ -10,19 +10,15 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use strum::VariantArray;
 
 use super::checks::{Cause, Limits, Trouble};
+use super::hysteresis::{Hysteresis, Phase};
 use super::snapshot::Snapshot;
+use crate::canary::Progress;
 use crate::pagerduty::Description;
 use crate::pagerduty::event::{Detail, Details, EventAction, HAPPENED_AT, Note, Trigger};
 use crate::queue::IncidentState;
 
 /// The client that the events of alarms name.
 const CLIENT: &str = "sentry-pagerduty-bridge";
-
-/// How often the time until an alarm is resolved is doubled at most: from 15 seconds to eight minutes.
-const DOUBLINGS: u32 = 5;
-
-/// A trouble that comes back within this time has to be gone for twice as long.
-const RECENT: Duration = Duration::from_hours(1);
 
 /// An alarm that PagerDuty rejected is not raised again on the same service key for so long, unless that key has accepted
 /// an event since.
@@ -52,6 +48,11 @@ impl Finding {
             // Wrong signatures are not counted over a restart; only an authenticated webhook is a proof.
             Cause::Signatures => snapshot.metrics.since_webhook.is_some(),
             Cause::Storage => snapshot.queue.is_ok() && snapshot.backlog.is_ok(),
+            Cause::Canary => match &snapshot.sentry.canary {
+                Some(Ok(status)) => status.progress != Progress::Unknown,
+                Some(Err(_)) => false,
+                None => true,
+            },
             Cause::Silence | Cause::Untrusted | Cause::Bridges | Cause::Delivery => true,
         };
         match trouble {
@@ -106,38 +107,17 @@ pub(super) struct Alarms {
 
 #[derive(Debug)]
 struct Alarm {
-    phase: Phase,
+    course: Hysteresis,
     /// Whether it was raised and not resolved yet.
     is_raised: bool,
     /// Whether it was perhaps raised: PagerDuty may have accepted an event that it did not answer.
     may_be_raised: bool,
-    /// How often it was raised recently.
-    raises: u32,
-    raised_at: Duration,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Phase {
-    /// No trouble since then.
-    Inactive(Duration),
-    /// Trouble since then, for too short a time to page.
-    Pending(Duration),
-    /// Trouble.
-    Firing,
-    /// It was firing, and there is no trouble since then.
-    Clearing(Duration),
 }
 
 impl Alarms {
     /// Alarms of a bridge that starts now, which are resolved once their trouble has been gone for `resolve_after`.
     pub(super) fn new(limits: Limits, resolve_after: Duration) -> Self {
-        let inactive = || Alarm {
-            phase: Phase::Inactive(Duration::ZERO),
-            is_raised: false,
-            may_be_raised: false,
-            raises: 0,
-            raised_at: Duration::ZERO,
-        };
+        let inactive = || Alarm { course: Hysteresis::new(), is_raised: false, may_be_raised: false };
         Self { limits, resolve_after, by_cause: Cause::VARIANTS.iter().map(|cause| (*cause, inactive())).collect() }
     }
 
@@ -152,8 +132,12 @@ impl Alarms {
         let (pending_for, resolve_after) = (self.pending_for(cause), self.resolve_after);
         let alarm = self.by_cause.get_mut(&cause)?;
         let resolve_after = alarm.resolve_after(cause, resolve_after, now);
-        alarm.advance(finding, pending_for, resolve_after, now);
-        match (alarm.phase, finding) {
+        match finding {
+            Finding::Trouble(_) => alarm.course.advance(true, pending_for, resolve_after, now),
+            Finding::Clear => alarm.course.advance(false, pending_for, resolve_after, now),
+            Finding::Unknown => {}
+        }
+        match (alarm.course.phase(), finding) {
             // The queue does not know the trigger of an alarm that was sent past it.
             (Phase::Firing, Finding::Trouble(trouble))
                 if incident == IncidentStatus::Retry && cause != Cause::Storage =>
@@ -205,6 +189,7 @@ impl Alarms {
         match cause {
             Cause::Silence => self.limits.silence.unwrap_or(MINUTE).min(MINUTE),
             Cause::Waiting => self.limits.waiting.min(MINUTE),
+            Cause::Canary => self.limits.canary.pending,
             Cause::Bridges | Cause::Delivery => MINUTE,
             Cause::Storage => Duration::from_secs(10),
             Cause::Untrusted | Cause::Signatures | Cause::DeadLetters => Duration::ZERO,
@@ -213,44 +198,18 @@ impl Alarms {
 }
 
 impl Alarm {
-    fn advance(&mut self, finding: &Finding, pending_for: Duration, resolve_after: Duration, now: Duration) {
-        let lasted = |since: Duration, long: Duration| now.saturating_sub(since) >= long;
-        let is_trouble = match finding {
-            Finding::Trouble(_) => true,
-            Finding::Clear => false,
-            Finding::Unknown => return,
-        };
-        self.phase = match (self.phase, is_trouble) {
-            (Phase::Inactive(_), true) if pending_for.is_zero() => Phase::Firing,
-            (Phase::Inactive(_), true) => Phase::Pending(now),
-            (Phase::Pending(since), true) if lasted(since, pending_for) => Phase::Firing,
-            (Phase::Clearing(_), true) => Phase::Firing,
-            (Phase::Pending(_), false) => Phase::Inactive(now),
-            (Phase::Firing, false) if resolve_after.is_zero() => Phase::Inactive(now),
-            (Phase::Firing, false) => Phase::Clearing(now),
-            (Phase::Clearing(since), false) if lasted(since, resolve_after) => Phase::Inactive(since),
-            (phase, _) => phase,
-        };
-    }
-
     fn raised(&mut self, now: Duration) {
-        self.raises = if self.came_back(now) { self.raises.saturating_add(1) } else { 1 };
-        self.raised_at = now;
+        self.course.raised(now);
         self.is_raised = true;
     }
 
-    fn came_back(&self, now: Duration) -> bool {
-        now.saturating_sub(self.raised_at) < RECENT
-    }
-
     fn resolve_after(&self, cause: Cause, first: Duration, now: Duration) -> Duration {
-        // A webhook ends the silence, and the next silence has to last for the whole setting again. For causes that page
-        // nobody, only the log would be late.
-        if cause == Cause::Silence || !cause.is_paged() {
+        // A webhook ends the silence, and the next silence has to last for the whole setting again; so it is with the canary.
+        // For causes that page nobody, only the log would be late.
+        if matches!(cause, Cause::Silence | Cause::Canary) || !cause.is_paged() {
             return Duration::ZERO;
         }
-        let returns = if self.came_back(now) { self.raises.saturating_sub(1) } else { 0 };
-        first * 2_u32.pow(returns.min(DOUBLINGS))
+        self.course.resolve_after(first, now)
     }
 }
 

@@ -8,11 +8,13 @@ use humantime::format_duration;
 use strum::{IntoStaticStr, VariantArray};
 
 use super::snapshot::Snapshot;
+use crate::canary::{CanaryLimits, Progress};
 use crate::config::Config;
 use crate::delivery::{KeyView, UnreadableView};
 use crate::metrics::Senders;
 use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::DeadLetters;
+use crate::sentry_api::connect::CANARY;
 
 /// So many consecutive wrong signatures are a trouble: a single one may be a stranger's, and Sentry repeats what failed.
 const SIGNATURES: u32 = 5;
@@ -36,6 +38,8 @@ pub enum Cause {
     Signatures,
     /// The oldest event has waited for too long.
     Waiting,
+    /// The canary does not come back from Sentry.
+    Canary,
     /// No webhook came for too long.
     Silence,
     /// There are dead letters.
@@ -107,6 +111,8 @@ pub struct Limits {
     pub signatures: u32,
     /// The time that has to lie between the first and the last of them.
     pub unverified: Duration,
+    /// Where trouble with the canary begins.
+    pub canary: CanaryLimits,
 }
 
 impl From<&Config> for Limits {
@@ -116,6 +122,7 @@ impl From<&Config> for Limits {
             waiting: config.waiting_alarm,
             signatures: SIGNATURES,
             unverified: UNVERIFIED,
+            canary: CanaryLimits::USUAL,
         }
     }
 }
@@ -149,6 +156,7 @@ pub fn check(snapshot: &Snapshot, limits: &Limits) -> Vec<Trouble> {
         untrusted(snapshot),
         signatures(snapshot, limits),
         waiting(snapshot, limits),
+        canary(snapshot),
         silence(snapshot, limits),
         dead_letters(snapshot),
         bridges(snapshot),
@@ -250,6 +258,30 @@ fn waiting(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
     Some(Trouble::failing(Cause::Waiting, sentence))
 }
 
+/// Which half of the way is interrupted is said first: what to look at differs.
+fn canary(snapshot: &Snapshot) -> Option<Trouble> {
+    let status = snapshot.sentry.canary.as_ref()?.as_ref().ok()?;
+    let last = status.last.map_or_else(
+        || "none has come back so far".to_owned(),
+        |last| format!("the last one came back {} ago", rounded(since(last.returned_at, snapshot.at))),
+    );
+    let sentence = match &status.progress {
+        Progress::Unknown | Progress::Returns => return None,
+        Progress::NotTaken { since: first, reason } => format!(
+            "Sentry does not take the canary's events, for {} now: {reason}; other events of applications may be lost as \
+             well, and {last}",
+            rounded(since(*first, snapshot.at))
+        ),
+        Progress::Lost { sent_at } => format!(
+            "Sentry took the canary {} ago, and its webhook did not come: alerts may not come either, and {last}; check \
+             that Sentry's workers run, that the alert \"{CANARY}\" is there and on (`audit`, `connect --canary`), that the \
+             canary's issue is not archived, and that Sentry reaches the bridge",
+            rounded(since(*sent_at, snapshot.at))
+        ),
+    };
+    Some(Trouble::failing(Cause::Canary, sentence))
+}
+
 fn silence(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
     let limit = limits.silence?;
     let last = snapshot.metrics.last_webhook_at;
@@ -337,6 +369,12 @@ fn held_up(snapshot: &Snapshot) -> impl Iterator<Item = &KeyView> {
         key.allowed < key.rate || key.backs_off_until.is_some() || failed
     };
     snapshot.delivery.keys.iter().filter(fails).filter(|key| has_waiting(snapshot, &key.service_key))
+}
+
+/// Why events wait, where attempts fail by another cause than throttling: PagerDuty does not answer, or with errors only.
+pub(super) fn unreachable(snapshot: &Snapshot) -> Option<String> {
+    let fails = |key: &&KeyView| key.last_failure.is_some() && !key.is_permanent && !key.is_throttled;
+    held_up(snapshot).find(fails).map(|key| why_held_up(key, snapshot))
 }
 
 /// Where the queue cannot be read, something may wait.

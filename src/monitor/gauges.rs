@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use strum::VariantArray;
 
 use super::checks::{Cause, Trouble};
-use super::snapshot::Snapshot;
+use super::snapshot::{FallbackView, Snapshot};
 use crate::cluster::{BridgeView, ClusterView};
 use crate::delivery::KeyView;
 use crate::metrics::{Gauge, MetricsSnapshot};
@@ -31,6 +31,7 @@ pub fn gauges(snapshot: &Snapshot, troubles: &[Trouble]) -> Vec<Gauge> {
     ];
     gauges.extend(of_database(snapshot.queue.is_ok(), snapshot.storage.is_ok()));
     gauges.extend(of_metrics(&snapshot.metrics));
+    gauges.extend(of_sentry(snapshot));
     gauges.extend(of_queue(snapshot));
     gauges.push(Gauge::of(
         "bridge_queue_unreadable_events",
@@ -39,6 +40,7 @@ pub fn gauges(snapshot: &Snapshot, troubles: &[Trouble]) -> Vec<Gauge> {
     ));
     gauges.extend(of_keys(&snapshot.delivery.keys, snapshot.at));
     gauges.extend(of_bridges(&snapshot.cluster));
+    gauges.extend(snapshot.fallback.iter().flat_map(of_fallback));
     gauges
 }
 
@@ -81,6 +83,35 @@ fn of_metrics(metrics: &MetricsSnapshot) -> Vec<Gauge> {
             Some(f64::from(metrics.wrong_signatures)),
         ),
     ]
+}
+
+fn of_sentry(snapshot: &Snapshot) -> Vec<Gauge> {
+    let canary = snapshot.sentry.canary.as_ref().and_then(|canary| canary.as_ref().ok());
+    let mut gauges = vec![Gauge::of(
+        "bridge_canary_last_return_timestamp_seconds",
+        "When the webhook of the last canary came, in this run or an earlier one, in seconds since 1970.",
+        canary.and_then(|canary| canary.last).map(|last| seconds(last.returned_at)),
+    )];
+    let Some(audit) = &snapshot.sentry.audit else { return gauges };
+    gauges.push(Gauge::of(
+        "bridge_audit_failed",
+        "1 while the last audit of Sentry's alerts failed; the other bridge_audit gauges are those of the last one done.",
+        Some(number(audit.failure.is_some())),
+    ));
+    if let Some(report) = &audit.last {
+        gauges.push(Gauge::of(
+            "bridge_audit_last_run_timestamp_seconds",
+            "When the last audit of Sentry's alerts was done, in this run, in seconds since 1970.",
+            Some(seconds(report.at)),
+        ));
+        gauges.push(Gauge::by(
+            "bridge_audit_findings",
+            "What the last audit of Sentry's alerts found, by kind.",
+            "kind",
+            report.by_kind().map(|(kind, findings)| (kind.name(), count(findings as u64))),
+        ));
+    }
+    gauges
 }
 
 fn of_queue(snapshot: &Snapshot) -> Vec<Gauge> {
@@ -162,6 +193,27 @@ fn of_bridges(cluster: &ClusterView) -> Vec<Gauge> {
     ]
 }
 
+/// There are none where no fallback webhook is set.
+fn of_fallback(fallback: &FallbackView) -> Vec<Gauge> {
+    vec![
+        Gauge::of(
+            "bridge_fallback_outage",
+            "1 while BRIDGE_FALLBACK_URL was told that PagerDuty takes no events, and not yet that it is over.",
+            Some(number(fallback.outage_since.is_some())),
+        ),
+        Gauge::of(
+            "bridge_fallback_failing",
+            "1 when the last attempt to send a message to BRIDGE_FALLBACK_URL failed.",
+            Some(number(fallback.failure.is_some())),
+        ),
+        Gauge::of(
+            "bridge_fallback_last_told_timestamp_seconds",
+            "When BRIDGE_FALLBACK_URL accepted the last message, in this run or an earlier one, in seconds since 1970.",
+            fallback.last_told_at.map(seconds),
+        ),
+    ]
+}
+
 fn number(is: bool) -> f64 {
     f64::from(u8::from(is))
 }
@@ -182,6 +234,7 @@ mod tests {
 
     use super::*;
     use crate::delivery::DeliveryView;
+    use crate::monitor::SentrySide;
     use crate::monitor::checks::Health;
     use crate::pagerduty::ServiceKey;
     use crate::queue::{Backlog, EventId, Overview, QueueError};
@@ -200,6 +253,8 @@ mod tests {
             delivery: DeliveryView::default(),
             metrics: MetricsSnapshot::default(),
             cluster: ClusterView::default(),
+            sentry: SentrySide::default(),
+            fallback: None,
         }
     }
 
@@ -212,6 +267,7 @@ mod tests {
             backs_off_until: Some(now() + TimeDelta::seconds(backs_off)),
             last_failure: None,
             is_permanent: false,
+            is_throttled: false,
             last_delivered_at: None,
         }
     }
@@ -287,5 +343,20 @@ mod tests {
         has(&text, "bridge_trouble{cause=\"waiting\"} 0");
         assert_eq!(text.matches("bridge_trouble{").count(), Cause::VARIANTS.len());
         assert!(!text.contains("no webhook came"));
+    }
+
+    #[test]
+    fn the_fallback_webhook_has_gauges_where_there_is_one() {
+        assert!(!text(&snapshot(), &[]).contains("bridge_fallback"));
+        let untold = text(&Snapshot { fallback: Some(FallbackView::default()), ..snapshot() }, &[]);
+        has(&untold, "bridge_fallback_outage 0");
+        has(&untold, "bridge_fallback_failing 0");
+        assert!(!untold.contains("last_told"), "{untold}");
+        let (last_told_at, outage_since) = (Some(now()), Some(now() - TimeDelta::minutes(3)));
+        let fallback = Some(FallbackView { last_told_at, outage_since, failure: Some("answered 500".to_owned()) });
+        let told = text(&Snapshot { fallback, ..snapshot() }, &[]);
+        has(&told, "bridge_fallback_outage 1");
+        has(&told, "bridge_fallback_failing 1");
+        has(&told, "bridge_fallback_last_told_timestamp_seconds 1795435200");
     }
 }

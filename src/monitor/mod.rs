@@ -3,7 +3,8 @@
 //! - [`snapshot`]: what is known at one moment, with times that a step of the machine's clock does not change
 //! - [`checks`]: from a snapshot to the troubles and the health; pure
 //! - [`gauges`](mod@gauges): a snapshot as gauges for Prometheus; pure
-//! - `alarms`: when an alarm is raised and resolved, and what its events say; pure
+//! - `alarms`: when an alarm is raised and resolved, and what its events say; `hysteresis`: so that nothing flaps; pure
+//! - [`fallback`]: a webhook that is told when PagerDuty itself takes no events
 //!
 //! [`Monitor`] is what the status page, `/api` and `/metrics` ask. [`AlarmTask`] runs beside them and pages for what is
 //! wrong. Alarms are events like all others: they go through the durable queue, in order and within the rate limit. Only the
@@ -11,7 +12,9 @@
 
 mod alarms;
 pub mod checks;
+pub mod fallback;
 pub mod gauges;
+mod hysteresis;
 pub mod snapshot;
 
 use std::convert::Infallible;
@@ -27,8 +30,9 @@ use tokio::time::sleep;
 pub(crate) use checks::is_held_up;
 pub use checks::{Cause, Health, Limits, Trouble, check};
 pub use gauges::{gauges, gauges_without_database};
-pub use snapshot::{CommitTimes, Snapshot};
+pub use snapshot::{CommitTimes, SentrySide, Snapshot};
 
+use crate::canary::{CanaryLimits, CanaryStatus};
 use crate::cluster::Cluster;
 use crate::delivery::DeliveryView;
 use crate::ingest::{Dedup, FollowUp};
@@ -39,9 +43,10 @@ use crate::pagerduty::event::EventAction;
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{Destination, Event, IncidentKey, ServiceKey, render};
 use crate::queue::{Enqueue, Enqueued, Envelope, Queue, QueueError};
+use crate::sentry_api::audit::AuditHandle;
 use alarms::{AlarmAction, Alarms, Finding, IncidentStatus, may_accept};
 use checks::UNVERIFIED;
-use snapshot::Clock;
+use snapshot::{Clock, FallbackView};
 
 /// How often an idle bridge tries whether an alert could be committed.
 const PROBE_INTERVAL: Duration = Duration::from_mins(1);
@@ -64,6 +69,9 @@ pub struct Monitor {
     limits: Limits,
     alarm_keys: Vec<IncidentKey>,
     cluster: Cluster,
+    sends_canaries: bool,
+    audit: Option<AuditHandle>,
+    fallback: Option<watch::Receiver<FallbackView>>,
 }
 
 impl Monitor {
@@ -79,8 +87,20 @@ impl Monitor {
     ) -> Self {
         let alarm_keys = Cause::VARIANTS.iter().map(|cause| cause.incident_key(prefix)).collect();
         let (started, commits) = (Instant::now(), Arc::default());
-        let cluster = Cluster::alone();
-        Self { started_at, started, commits, queue, delivery, metrics, limits, alarm_keys, cluster }
+        Self {
+            started_at,
+            started,
+            commits,
+            queue,
+            delivery,
+            metrics,
+            limits,
+            alarm_keys,
+            sends_canaries: false,
+            audit: None,
+            fallback: None,
+            cluster: Cluster::alone(),
+        }
     }
 
     /// The same of a bridge that shares its queue with others.
@@ -89,11 +109,23 @@ impl Monitor {
         Self { cluster, ..self }
     }
 
+    /// The same, which looks at Sentry's side as well: at the canaries, where those are sent, and at the audits.
+    #[must_use]
+    pub fn with_sentry(self, sends_canaries: bool, audit: Option<AuditHandle>) -> Self {
+        Self { sends_canaries, audit, ..self }
+    }
+
     /// The same, which knows by the monotonic clock when events were committed. Without that, how long events have been
     /// waiting follows the machine's clock.
     #[must_use]
     pub fn with_commits(self, commits: Arc<CommitTimes>) -> Self {
         Self { commits, ..self }
+    }
+
+    /// The same, which shows this of the fallback webhook.
+    #[must_use]
+    pub fn with_fallback(self, fallback: Option<watch::Receiver<FallbackView>>) -> Self {
+        Self { fallback, ..self }
     }
 
     /// When the bridge started.
@@ -122,6 +154,8 @@ impl Monitor {
             delivery: self.delivery.borrow().clone(),
             metrics: self.metrics(now).await,
             cluster: self.cluster.view(),
+            sentry: self.sentry_side(now).await,
+            fallback: self.fallback.as_ref().map(|view| view.borrow().clone()),
         };
         let (started_at, uptime, read_at) = (self.started_at, self.started.elapsed(), Instant::now());
         snapshot.correct_times(&Clock { started_at, uptime, now, read_at }, &self.commits)
@@ -139,6 +173,16 @@ impl Monitor {
         }
         metrics
     }
+
+    async fn sentry_side(&self, now: DateTime<Utc>) -> SentrySide {
+        let canary = if self.sends_canaries {
+            let records = self.queue.reader().canaries().await;
+            Some(records.map(|records| CanaryStatus::of(&records, self.limits.canary, self.started_at, now)))
+        } else {
+            None
+        };
+        SentrySide { canary, audit: self.audit.as_ref().map(AuditHandle::status) }
+    }
 }
 
 /// Whom alarms page.
@@ -151,7 +195,7 @@ pub struct Paging {
     pub prefix: String,
 }
 
-/// The pauses of the alarm task.
+/// The pauses of the alarm task and of the fallback webhook.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Intervals {
     /// The pause between two checks.
@@ -160,11 +204,24 @@ pub struct Intervals {
     pub resolve_after: Duration,
     /// For how long wrong signatures have to come, none of them right, before an alarm is raised.
     pub unverified: Duration,
+    /// How long a canary may take, and what comes after that.
+    pub canary: CanaryLimits,
+    /// For how long PagerDuty has to take no events before the fallback webhook is told.
+    pub outage_after: Duration,
+    /// The pause before the fallback webhook is tried again; it doubles with each attempt.
+    pub fallback_pause: Duration,
 }
 
 impl Default for Intervals {
     fn default() -> Self {
-        Self { check: Duration::from_secs(2), resolve_after: Duration::from_secs(15), unverified: UNVERIFIED }
+        Self {
+            check: Duration::from_secs(2),
+            resolve_after: Duration::from_secs(15),
+            unverified: UNVERIFIED,
+            canary: CanaryLimits::USUAL,
+            outage_after: Duration::from_mins(1),
+            fallback_pause: Duration::from_secs(2),
+        }
     }
 }
 
@@ -179,6 +236,8 @@ pub struct AlarmTask {
     started: Instant,
     probed: Instant,
     direct: DirectSend,
+    /// Why the alarm that cannot be enqueued was not accepted, while it was not.
+    unsent: watch::Sender<Option<String>>,
     /// The newest time of an alarm's event. The clock may be set back, and an alarm must not seem to be older than the
     /// resolve of the one before.
     latest: DateTime<Utc>,
@@ -199,14 +258,20 @@ impl AlarmTask {
     pub fn new(monitor: Monitor, queue: Queue, client: Client, paging: Paging) -> Self {
         let (intervals, now) = (Intervals::default(), Instant::now());
         let alarms = Alarms::new(monitor.limits, intervals.resolve_after);
-        let (direct, latest) = (DirectSend::default(), DateTime::UNIX_EPOCH);
-        Self { monitor, queue, client, paging, intervals, alarms, started: now, probed: now, direct, latest }
+        let (direct, latest, (unsent, _)) = (DirectSend::default(), DateTime::UNIX_EPOCH, watch::channel(None));
+        Self { monitor, queue, client, paging, intervals, alarms, started: now, probed: now, direct, unsent, latest }
+    }
+
+    /// Why the alarm that cannot be enqueued was not accepted by PagerDuty; `None` when there is no such alarm, or it was.
+    #[must_use]
+    pub fn unsent_alarm(&self) -> watch::Receiver<Option<String>> {
+        self.unsent.subscribe()
     }
 
     /// The same with other pauses. Must be called before [`AlarmTask::run`]: alarms start over.
     #[must_use]
     pub fn with_intervals(mut self, intervals: Intervals) -> Self {
-        self.monitor.limits.unverified = intervals.unverified;
+        (self.monitor.limits.unverified, self.monitor.limits.canary) = (intervals.unverified, intervals.canary);
         let alarms = Alarms::new(self.monitor.limits, intervals.resolve_after);
         Self { intervals, alarms, ..self }
     }
@@ -303,6 +368,9 @@ impl AlarmTask {
             }
             AlarmAction::Resolve(_) => {
                 let DirectSend { sent_to, .. } = std::mem::take(&mut self.direct);
+                if cause == Cause::Storage {
+                    self.unsent.send_replace(None);
+                }
                 let resolve = alarms::resolve(self.latest);
                 // The queue does not know an incident that was opened past it.
                 let incoming = if cause == Cause::Storage {
@@ -363,16 +431,19 @@ impl AlarmTask {
             match self.client.send(&event.destination, render(&event).bytes).await {
                 Outcome::Delivered { .. } => {
                     self.direct.sent_to = Some(key);
+                    self.unsent.send_replace(None);
                     return true;
                 }
                 Outcome::Permanent { reason } => {
                     error!(alarm; "PagerDuty rejected the alarm for the service key {key}: {reason}");
+                    self.unsent.send_replace(Some(reason));
                 }
                 Outcome::Throttled { reason, .. }
                 | Outcome::Transient { reason, .. }
                 | Outcome::Dropped { reason }
                 | Outcome::Untrusted { reason } => {
                     warn!(alarm, attempt = self.direct.attempts; "the alarm is not delivered yet: {reason}");
+                    self.unsent.send_replace(Some(reason));
                     self.direct.sent_to = Some(key);
                     break;
                 }

@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::canary::CanaryStatus;
 use crate::cluster::ClusterView;
 use crate::delivery::DeliveryView;
 use crate::metrics::MetricsSnapshot;
 use crate::pagerduty::ServiceKey;
 use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, QueueError};
+use crate::sentry_api::audit::AuditStatus;
 
 /// A smaller difference is the drift of a clock, or the time between two readings, and no step.
 const STEP: TimeDelta = TimeDelta::seconds(2);
@@ -45,6 +47,30 @@ pub struct Snapshot {
     pub metrics: MetricsSnapshot,
     /// The bridges that share the queue.
     pub cluster: ClusterView,
+    /// What is known of Sentry's side.
+    pub sentry: SentrySide,
+    /// What the fallback webhook was told; `None` when there is none.
+    pub fallback: Option<FallbackView>,
+}
+
+/// What is known of Sentry's side: whether alerts can come from there.
+#[derive(Clone, Debug, Default)]
+pub struct SentrySide {
+    /// The canary; `None` where none is sent, the error when the queue cannot be read.
+    pub canary: Option<Result<CanaryStatus, QueueError>>,
+    /// The audit; `None` where Sentry's API is not asked.
+    pub audit: Option<AuditStatus>,
+}
+
+/// What the status page, `/api` and `/metrics` show of the fallback webhook.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct FallbackView {
+    /// When it was told something last, in this run or an earlier one.
+    pub last_told_at: Option<DateTime<Utc>>,
+    /// Since when PagerDuty takes no events, if the webhook was told so and not yet that it is over.
+    pub outage_since: Option<DateTime<Utc>>,
+    /// Why the last attempt to tell it something failed, if it did.
+    pub failure: Option<String>,
 }
 
 impl Snapshot {

@@ -29,7 +29,8 @@ async fn start(limit: Duration) -> Bridge {
     let queue = Queue::open(&directory.path().join("bridge.db")).await.unwrap();
     let (sender, delivery) = watch::channel(DeliveryView::default());
     let metrics = Metrics::new();
-    let limits = Limits { silence: Some(limit), waiting: limit, signatures: 5, unverified: LONG };
+    let limits =
+        Limits { silence: Some(limit), waiting: limit, signatures: 5, unverified: LONG, canary: CanaryLimits::USUAL };
     let commits = std::sync::Arc::new(CommitTimes::default());
     let heard = std::sync::Arc::clone(&commits);
     queue.observe(move |commit| {
@@ -119,7 +120,8 @@ async fn an_event_of_an_earlier_run_is_as_old_as_it_was_at_the_start_and_the_tim
             let (_sender, delivery) = watch::channel(DeliveryView::default());
             // It was accepted before anybody listened.
             bridge.accept(Utc::now() - TimeDelta::hours(3)).await;
-            let limits = Limits { silence: None, waiting: limit, signatures: 5, unverified: LONG };
+            let limits =
+                Limits { silence: None, waiting: limit, signatures: 5, unverified: LONG, canary: CanaryLimits::USUAL };
             let monitor = Monitor::new(Utc::now(), bridge.queue.clone(), delivery, Metrics::new(), limits, "");
             let snapshot = monitor.snapshot(Utc::now() + step).await;
             let troubles: Vec<_> = check(&snapshot, &limits).into_iter().map(|trouble| trouble.cause).collect();

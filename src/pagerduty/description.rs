@@ -51,7 +51,7 @@ impl Description {
                 Some((_, assignee)) => one_line(&format!("Assigned in Sentry to {assignee}: {line}")),
                 None => format!("Assigned in Sentry: {line}"),
             },
-            (Action::Resolve, Subject::Metric(_)) | (Action::Trigger(_), _) => line,
+            (Action::Resolve, Subject::Metric(_)) | (Action::Trigger(_) | Action::Reopen(_), _) => line,
         })
     }
 

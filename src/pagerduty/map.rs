@@ -22,7 +22,7 @@ pub fn event_of(alert: &Alert, destination: Destination, incident_key_prefix: &s
 pub fn action_of(alert: &Alert) -> EventAction {
     let note = || Note { description: Some(Description::of_note(alert)) };
     match alert.action {
-        Action::Trigger(_) => EventAction::Trigger(Trigger {
+        Action::Trigger(_) | Action::Reopen(_) => EventAction::Trigger(Trigger {
             description: Description::of(alert),
             client: "sentry",
             client_url: alert.link.as_ref().map(|link| link.root.clone()),
@@ -71,6 +71,7 @@ fn details(alert: &Alert) -> Details {
         ("user", alert.user.as_ref().and_then(user)),
         ("exception", exception(alert)),
         ("evidence", Some(fields(&alert.evidence)).filter(says_something)),
+        ("settings", Some(fields(&alert.settings)).filter(says_something)),
         ("frames", Some(frames(&alert.frames)).filter(|frames| !frames.is_empty()).map(Detail::Frames)),
     ];
     let if_known = if_known.into_iter().filter_map(|(name, detail)| Some((name, detail?)));

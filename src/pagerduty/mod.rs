@@ -3,13 +3,11 @@
 //! - [`event`]: an [`Event`], independent of the API; [`map`]: [`Alert`](crate::alert::Alert) → [`Event`]
 //! - [`keys`]: [`Destination`], [`ServiceKey`] and [`IncidentKey`]; [`description`]: the line people read first
 //! - [`api`]: what an [`EventsApi`] does, and the JSON of an event; `fit`: makes it small enough; [`v1`]: Events API v1
-//! - [`client`]: one attempt to send an event, with `awc`
-//! - `connect`: its connections, which skip 1xx answers
+//! - [`client`]: one attempt to send an event
 //! - [`outcome`]: what PagerDuty's answer means for the event
 
 pub mod api;
 pub mod client;
-mod connect;
 pub mod description;
 pub mod event;
 mod fit;

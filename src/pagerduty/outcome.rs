@@ -223,7 +223,7 @@ impl Outcome {
 }
 
 /// `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3); anything else is ignored.
-fn parse_retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
+pub(crate) fn parse_retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
     let value = value.trim();
     let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // A number that is too large for the type is a long wait too.

@@ -9,7 +9,7 @@ use super::store::{
     Attemptable, Committed, Editable, Incident, IncidentChange, IncidentQueue, KEEP_DISCARDED_ATTEMPTS, Known,
     KnownIncident, Plan, Prune, Resolve, Row, Seen, Settling, Store, Tail, WaitingRow, Wanted,
 };
-use super::{Envelope, EventId, QueueError, RejectedId, State};
+use super::{CanaryChange, Envelope, EventId, OutageNotice, QueueError, RejectedId, State};
 use crate::ingest::DedupKey;
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
@@ -311,6 +311,14 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn write_canary(&mut self, _change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
+        Ok(None)
+    }
+
+    async fn write_outage_notice(&mut self, _notice: OutageNotice) -> Result<(), QueueError> {
+        Ok(())
+    }
+
     async fn shrink(&mut self, _pages: u32) -> Result<u64, QueueError> {
         Ok(0)
     }
@@ -416,7 +424,8 @@ mod tests {
         let (mut discarded, mut revived) = (0, 0);
         for seed in 0..12 {
             let url = Cluster::shared().database().unwrap();
-            let config = DatabaseConfig::from(DatabaseUrl::parse(&url).unwrap());
+            let timeout = Duration::from_secs(30);
+            let config = DatabaseConfig { timeout, ..DatabaseUrl::parse(&url).unwrap().into() };
             let postgres = PostgresEngine::open(&config, &PostgresUrl::parse(&url).unwrap()).await.unwrap();
             let reader = Reader::of(postgres.reads());
             let edited = compare(seed, postgres, &reader).await;

@@ -6,6 +6,7 @@
 //! - [`envelope`]: events on their way through the queue, as types
 //! - [`item`]: events and rejected webhooks, as people list them; [`json`]: as JSON
 //! - [`overview`]: the queue at a glance, and what needs attention
+//! - [`canary`]: when canaries were sent and came back
 //! - [`arrivals`]: announces to the deliveries what was committed; bounded
 //! - [`leases`]: which bridge delivers what, where several share the queue
 //! - `writer`: one task that commits together what has piled up (one fsync for many)
@@ -13,10 +14,12 @@
 //! - `store`: what a storage engine does; `sqlite` and `postgres`: the only places that know SQL
 //! - [`durability`]: what a committed alert survives
 //! - [`retention`]: how long delivered events are kept, and what the metrics need after a restart
+//! - [`transfer`]: moves a whole queue to another database
 //! - [`error`]: what went wrong, as sentences for the operator
 
 pub mod admin;
 pub mod arrivals;
+pub mod canary;
 mod decide;
 pub mod durability;
 pub mod envelope;
@@ -34,6 +37,7 @@ mod sqlite;
 mod store;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 mod writer;
 
 use std::sync::Arc;
@@ -45,6 +49,7 @@ use tokio::time::timeout;
 
 pub use admin::Editor;
 pub use arrivals::Arrivals;
+pub use canary::{CanaryChange, CanaryRecord};
 pub use durability::{Durability, Survives};
 pub use envelope::{
     Accepted, Arrival, Begun, Content, Disposition, Enqueue, Enqueued, Envelope, EventId, Record, State, WaitingEvent,
@@ -53,7 +58,7 @@ pub use error::QueueError;
 pub use item::{ItemId, NoItemId, Rejected, RejectedId, RejectedSummary, Summary};
 pub use leases::{BridgeId, Fence};
 
-pub use overview::{Backlog, DeadLetters, Destination, FirstInLine, IncidentState, Overview};
+pub use overview::{Backlog, DeadLetters, Destination, FirstInLine, IncidentState, OutageNotice, Overview};
 pub use reader::{DeliveryReads, KeysInLine, ListReads, LookedAgain, Page, Reader, Reads, StatusReads, Unreadable};
 pub use retention::Retention;
 pub use writer::status::Commit;

@@ -97,3 +97,12 @@ pub struct DeadLetters {
     /// Why.
     pub reason: Option<String>,
 }
+
+/// What the fallback webhook was told last.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OutageNotice {
+    /// When.
+    pub told_at: DateTime<Utc>,
+    /// Since when PagerDuty takes no events; `None`: that it is over.
+    pub outage_since: Option<DateTime<Utc>>,
+}

@@ -10,8 +10,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::postgres::PostgresReads;
 use super::sqlite::SqliteReads;
 use super::{
-    Backlog, Durability, EventId, IncidentState, Overview, QueueError, Record, Rejected, RejectedId, RejectedSummary,
-    State, Summary, WaitingEvent,
+    Backlog, CanaryRecord, Durability, EventId, IncidentState, OutageNotice, Overview, QueueError, Record, Rejected,
+    RejectedId, RejectedSummary, State, Summary, WaitingEvent,
 };
 use crate::config::{DatabaseConfig, DatabaseUrl};
 use crate::metrics::PersistedMetrics;
@@ -167,8 +167,14 @@ pub trait StatusReads {
     /// What a committed alert survives in this database.
     async fn durability(&self) -> Result<Durability, QueueError>;
 
+    /// The canary that was the last to come back, and all that were sent after it, the oldest first; at most 256.
+    async fn canaries(&self) -> Result<Vec<CanaryRecord>, QueueError>;
+
     /// What the metrics had before a restart, as far back as `since`.
     async fn persisted_metrics(&self, since: DateTime<Utc>) -> Result<PersistedMetrics, QueueError>;
+
+    /// What the fallback webhook was told last; `None`: nothing yet.
+    async fn outage_notice(&self) -> Result<Option<OutageNotice>, QueueError>;
 }
 
 /// A waiting event that cannot be read.

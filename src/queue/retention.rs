@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::store::Prune;
 use super::writer::Maintenance;
-use super::{Queue, QueueError};
+use super::{OutageNotice, Queue, QueueError};
 use crate::metrics::{Activity, Metrics, PersistedMetrics};
 
 /// How many rows one commit forgets at most, so that a webhook waits for few of them.
@@ -156,5 +156,14 @@ impl Queue {
                 debug!("what happened lately is not kept yet: {error}");
             }
         }
+    }
+
+    /// Stores what the fallback webhook was told last, in a commit of its own.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed.
+    pub async fn write_outage_notice(&self, notice: OutageNotice) -> Result<(), QueueError> {
+        self.maintain(|reply| Maintenance::OutageNotice(notice, reply)).await
     }
 }

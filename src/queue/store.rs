@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
 use std::future::Future;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -14,7 +15,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::decide::times::Window;
 use super::envelope::{Begun, Envelope, EventId, State, with_counts_of};
 use super::leases::Fence;
-use super::{QueueError, Rejected, RejectedId};
+use super::{CanaryChange, OutageNotice, QueueError, Rejected, RejectedId};
 use crate::ingest::DedupKey;
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
@@ -33,6 +34,11 @@ pub(super) trait Store: Send + 'static {
     /// a transaction of its own.
     fn apply(&mut self, plan: &Plan<'_>) -> impl Future<Output = Result<Committed, QueueError>> + Send;
 
+    /// Until how long after its first try a transaction that was interrupted may begin again; zero where none ever is.
+    fn retry_within(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Reads what `wanted` names without any transaction, also while nothing can be written.
     fn peek(&self, wanted: &Wanted) -> impl Future<Output = Result<Known, QueueError>> + Send;
 
@@ -41,6 +47,16 @@ pub(super) trait Store: Send + 'static {
 
     /// Stores what the metrics need after a restart.
     fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Stores what happened to a canary, and returns when it was sent if that is news: not for one that came back before,
+    /// and not for one that is not stored. Of many canaries the oldest are deleted.
+    fn write_canary(
+        &mut self,
+        change: &CanaryChange,
+    ) -> impl Future<Output = Result<Option<DateTime<Utc>>, QueueError>> + Send;
+
+    /// Stores what the fallback webhook was told last.
+    fn write_outage_notice(&mut self, notice: OutageNotice) -> impl Future<Output = Result<(), QueueError>> + Send;
 
     /// Returns at most so many empty pages to the file system, and returns how many are left.
     fn shrink(&mut self, pages: u32) -> impl Future<Output = Result<u64, QueueError>> + Send;

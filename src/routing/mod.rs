@@ -127,6 +127,7 @@ mod tests {
             exceptions: Vec::new(),
             frames: Vec::new(),
             evidence: Vec::new(),
+            settings: Vec::new(),
             facts: Vec::new(),
         }
     }

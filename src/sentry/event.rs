@@ -229,6 +229,7 @@ impl Event {
             frames,
             tags: self.tags.take().map_or_else(Vec::new, |tags| tags.0),
             facts: occurrence.facts(),
+            settings: Vec::new(),
             evidence: occurrence.into_evidence(),
         }
     }

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use super::event::Event;
 use super::lenient::{Id, Text, members, non_blank};
 use super::link::{self, ApiAddress};
+use super::tags::Tags;
 use crate::alert::{Action, Alert, IssueLink, Opening, Project, Subject};
 
 /// `event_alert`: an alert rule fired for an issue.
@@ -21,9 +22,10 @@ members!(EventAlert { "event" => event, "triggered_rule" => triggered_rule, "iss
 #[derive(Debug, Default)]
 struct RuleAction {
     title: Option<Text>,
+    settings: Option<Tags>,
 }
 
-members!(RuleAction { "title" => title });
+members!(RuleAction { "title" => title, "settings" => settings });
 
 impl EventAlert {
     pub(super) fn is_present(&self) -> bool {
@@ -33,9 +35,11 @@ impl EventAlert {
     /// The alert; `None` when the event does not name its issue.
     pub(super) fn into_alert(self, sent_at: DateTime<Utc>) -> Option<Alert> {
         // A test notification has no rule.
-        let rule = non_blank(self.triggered_rule).or_else(|| non_blank(self.issue_alert?.title));
+        let action = self.issue_alert.unwrap_or_default();
+        let rule = non_blank(self.triggered_rule).or_else(|| non_blank(action.title));
+        let settings = action.settings.map_or_else(Vec::new, |Tags(settings)| settings);
         let alert = alert(self.event?, Opening::Alert, sent_at)?;
-        Some(Alert { rules: rule.into_iter().collect(), ..alert })
+        Some(Alert { rules: rule.into_iter().collect(), settings, ..alert })
     }
 }
 

@@ -32,7 +32,7 @@ impl IssueAction {
     pub(super) fn incident_action(self) -> Option<Action> {
         match self {
             Self::Created => Some(Action::Trigger(Opening::IssueCreated)),
-            Self::Unresolved => Some(Action::Trigger(Opening::IssueUnresolved)),
+            Self::Unresolved => Some(Action::Reopen(Opening::IssueUnresolved)),
             Self::Resolved => Some(Action::Resolve),
             Self::Assigned => Some(Action::Acknowledge),
             Self::Archived => None,

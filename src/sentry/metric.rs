@@ -7,6 +7,7 @@ use strum::EnumString;
 use super::event::Event;
 use super::lenient::{Id, Integer, List, Moment, Text, members, non_blank};
 use super::link;
+use super::tags::Tags;
 use crate::alert::{Action, Alert, Opening, Project, Subject};
 
 /// The status that the metric alert has now; the action of the webhook.
@@ -23,6 +24,10 @@ pub(super) enum MetricStatus {
 impl MetricStatus {
     pub(super) fn parse(action: &str) -> Option<Self> {
         action.parse().ok()
+    }
+
+    fn is_called(self, label: &str) -> bool {
+        Self::parse(label) == Some(self)
     }
 
     fn title(self) -> &'static str {
@@ -123,10 +128,19 @@ members!(Rule {
 #[derive(Debug, Default)]
 struct Threshold {
     label: Option<Text>,
-    threshold: Option<Text>,
+    value: Option<Text>,
+    actions: Option<List<RuleAction>>,
 }
 
-members!(Threshold { "label" => label, "alert_threshold" => threshold });
+members!(Threshold { "label" => label, "alert_threshold" => value, "actions" => actions });
+
+/// What is done when the threshold is passed.
+#[derive(Debug, Default)]
+struct RuleAction {
+    settings: Option<Tags>,
+}
+
+members!(RuleAction { "settings" => settings });
 
 impl MetricChange {
     pub(super) fn is_present(&self) -> bool {
@@ -169,6 +183,7 @@ impl MetricChange {
             project: Project { name: None, slug: slugs.next(), others: slugs.collect() },
             link: self.page.and_then(|Text(page)| link::issue_link(&page)),
             rules: name.into_iter().collect(),
+            settings: rule.take_settings(status),
             facts: rule.facts(),
             ..event.into_alert(Subject::metric(organization.as_ref(), &identifier), action, sent_at)
         })
@@ -176,6 +191,23 @@ impl MetricChange {
 }
 
 impl Rule {
+    /// What people filled into the form of the action: that of the threshold of this status, else of any. Sentry does not
+    /// say which action is the integration's, so that it is the first that has any.
+    fn take_settings(&mut self, status: MetricStatus) -> Vec<(String, String)> {
+        let thresholds = self.triggers.iter_mut().flat_map(|List(thresholds)| thresholds);
+        let mut settings: Vec<_> = thresholds
+            .flat_map(|threshold| {
+                let is_of_status = threshold.label.as_ref().is_some_and(|Text(label)| status.is_called(label));
+                let List(actions) = threshold.actions.take().unwrap_or(List(Vec::new()));
+                actions.into_iter().filter_map(move |action| Some((is_of_status, action.settings?.0)))
+            })
+            .filter(|(_, settings)| !settings.is_empty())
+            .collect();
+        // Stable: among those that are equally near, the first.
+        settings.sort_by_key(|(is_of_status, _)| !is_of_status);
+        settings.into_iter().next().map_or_else(Vec::new, |(_, settings)| settings)
+    }
+
     fn facts(self) -> Vec<(&'static str, String)> {
         // Sentry's AlertRuleThresholdType: 0 is above, 1 is below.
         let side = match self.threshold_type {
@@ -192,7 +224,7 @@ impl Rule {
                     "warning" => "warning_threshold",
                     _ => return None,
                 };
-                Some((name, Some(format!("{side}{}", non_blank(threshold.threshold)?))))
+                Some((name, Some(format!("{side}{}", non_blank(threshold.value)?))))
             })
             .collect();
         // Sentry sends one of each.

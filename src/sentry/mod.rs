@@ -2,11 +2,12 @@
 //!
 //! - `body`: [`Webhook`], and the one parse of its body: the legacy plugin's, a service hook's or the platform's
 //! - `resource`: what a webhook of the integration platform is about, and where its kinds are registered
-//! - `event_alert`, `issue`, `metric`: the kinds of webhooks of the integration platform
+//! - `event_alert`, `issue`, `metric`, `activity`: the kinds of webhooks of the integration platform
 //! - `event`, `title`, `tags`, `link`: parts of bodies, under the names they had since Sentry 8.0
 //! - `lenient`, `json`: values of unexpected types, and text that is almost JSON
 //! - [`signature`]: whether the integration platform sent a body
 
+mod activity;
 mod body;
 mod event;
 mod event_alert;

@@ -9,6 +9,7 @@ use serde::de::MapAccess;
 use strum::{EnumString, IntoStaticStr};
 use thiserror::Error;
 
+use super::activity::ActivityAlert;
 use super::event_alert::{ErrorEvent, EventAlert};
 use super::issue::{IssueAction, IssueChange};
 use super::lenient::{Any, Members, members};
@@ -72,6 +73,9 @@ pub enum NotAnAlert {
     /// Somebody archived the issue, which does not mean that it is resolved.
     #[error("an issue that is ignored or archived does nothing to its incident")]
     Archived,
+    /// Something was done to the issue that leaves its status as it is.
+    #[error("this activity changes no status of the issue, so it does nothing to its incident")]
+    OtherActivity,
     /// Sentry asks whether anybody listens, as it does before it saves an integration.
     #[error("this is a validation request: Sentry asks whether anybody listens")]
     Validation,
@@ -84,6 +88,7 @@ pub(super) struct Data {
     error: ErrorEvent,
     issue: IssueChange,
     metric: MetricChange,
+    activity: ActivityAlert,
     unused: Unused,
 }
 
@@ -93,6 +98,7 @@ impl Members for Data {
             || self.error.read_member(name, object)?
             || self.issue.read_member(name, object)?
             || self.metric.read_member(name, object)?
+            || self.activity.read_member(name, object)?
             || self.unused.read_member(name, object)?)
     }
 }
@@ -100,7 +106,6 @@ impl Members for Data {
 /// Members of resources that make no alert. They only show which resource it is.
 #[derive(Debug, Default)]
 struct Unused {
-    activity: Option<Any<()>>,
     comment_id: Option<Any<()>>,
     installation: Option<Any<()>>,
     run_id: Option<Any<()>>,
@@ -108,7 +113,6 @@ struct Unused {
 }
 
 members!(Unused {
-    "activity" => activity,
     "comment_id" => comment_id,
     "installation" => installation,
     "run_id" => run_id,
@@ -122,7 +126,7 @@ impl Data {
         let resources = [
             (self.event_alert.is_present(), Resource::EventAlert),
             (self.metric.is_present(), Resource::MetricAlert),
-            (self.issue.is_present() && unused.activity.is_some(), Resource::ActivityAlert),
+            (self.issue.is_present() && self.activity.is_present(), Resource::ActivityAlert),
             (self.issue.is_present(), Resource::Issue),
             (self.error.is_present(), Resource::Error),
             (unused.comment_id.is_some(), Resource::Comment),
@@ -158,12 +162,13 @@ impl Data {
                 let status = action.and_then(MetricStatus::parse).ok_or(unknown)?;
                 Ok(self.metric.into_alert(status, sent_at))
             }
-            Resource::EventAlert | Resource::Error => Err(unknown),
-            Resource::Installation
-            | Resource::Comment
-            | Resource::Seer
-            | Resource::ActivityAlert
-            | Resource::PreprodArtifact => Err(NotAnAlert::UnusedResource(resource)),
+            Resource::ActivityAlert if action.is_none_or(|action| action == "triggered") => {
+                self.activity.into_alert(self.issue, sent_at)
+            }
+            Resource::EventAlert | Resource::Error | Resource::ActivityAlert => Err(unknown),
+            Resource::Installation | Resource::Comment | Resource::Seer | Resource::PreprodArtifact => {
+                Err(NotAnAlert::UnusedResource(resource))
+            }
         }
     }
 }

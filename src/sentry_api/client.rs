@@ -2,6 +2,7 @@
 //!
 //! Sources: Sentry's OpenAPI description of August 2026 and the sources of 9.1.2 and 23.7.1.
 
+use std::path::Path;
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
@@ -15,6 +16,7 @@ use super::types::{
 };
 use super::{ApiError, SentryApi};
 use crate::config::ApiToken;
+use crate::tls::TlsError;
 
 /// The longest time that one call takes, from connecting to the last byte. Sentry itself ends requests after 30 seconds.
 const TIMEOUT: Duration = Duration::from_secs(35);
@@ -35,13 +37,15 @@ pub struct Client {
 }
 
 impl Client {
-    /// Makes a client for the organization with this slug at the Sentry at `root`.
+    /// Makes a client for the organization with this slug at the Sentry at `root`. It trusts the usual certificate
+    /// authorities and those of the PEM file `ca_file`.
     ///
     /// # Errors
     ///
-    /// When TLS cannot be set up.
-    pub fn new(root: &Url, organization: &str, token: ApiToken) -> Result<Self, ApiError> {
-        Ok(Self { transport: Transport::new(root, token, TIMEOUT)?, organization: organization.to_owned() })
+    /// When that file cannot be used.
+    pub fn new(root: &Url, organization: &str, token: ApiToken, ca_file: Option<&Path>) -> Result<Self, TlsError> {
+        let transport = Transport::new(root, token, TIMEOUT, ca_file)?;
+        Ok(Self { transport, organization: organization.to_owned() })
     }
 
     /// The path of something of the organization.

@@ -84,9 +84,6 @@ pub enum ApiError {
         /// What is wrong with it.
         why: String,
     },
-    /// TLS cannot be set up.
-    #[error("TLS cannot be set up: {0}")]
-    Tls(String),
 }
 
 /// Tells what a Sentry does not have from what went wrong.

@@ -94,6 +94,16 @@ impl Inventory {
             && self.organization.features.iter().any(|f| f == RULES_FROM_WORKFLOWS)
     }
 
+    /// The detector of a project that stands for all of its issues, or at least for its errors.
+    #[must_use]
+    pub fn detector_of(&self, project: &str) -> Option<String> {
+        let of_kind = |kind: &str| {
+            let mut detectors = self.detectors.iter();
+            detectors.find(|detector| detector.project_id.as_deref() == Some(project) && detector.kind == kind)
+        };
+        of_kind("issue_stream").or_else(|| of_kind("error")).map(|detector| detector.id.clone())
+    }
+
     /// The number by which workflows' actions name an integration.
     #[must_use]
     pub fn app_id(&self, slug: &str) -> Option<&str> {

@@ -1,5 +1,6 @@
 //! HTTP to Sentry's API: one call at a time, within a time, with the token in its head and nowhere else.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use url::Url;
 
 use super::error::ApiError;
 use crate::config::ApiToken;
-use crate::pagerduty::client::tls_config;
+use crate::tls::{self, TlsError};
 
 /// The most that is read of one answer, in bytes. A page of 100 rules of a real organization has 300 KB.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
@@ -99,8 +100,13 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    pub(super) fn new(root: &Url, token: ApiToken, timeout: Duration) -> Result<Self, ApiError> {
-        let tls = tls_config(None).map_err(|error| ApiError::Tls(error.to_string()))?;
+    pub(super) fn new(
+        root: &Url,
+        token: ApiToken,
+        timeout: Duration,
+        ca_file: Option<&Path>,
+    ) -> Result<Self, TlsError> {
+        let tls = tls::client_config("BRIDGE_SENTRY_CA_FILE", ca_file)?;
         let connector = Connector::new().rustls_0_23(Arc::new(tls)).timeout(timeout / 2).handshake_timeout(timeout / 2);
         let http = awc::Client::builder()
             .connector(connector)
@@ -366,7 +372,7 @@ mod tests {
         let root = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
         let token = ApiToken::parse("token-of-the-api-for-tests").unwrap();
         let timeout = Duration::from_millis(200);
-        let transport = Transport::new(&root, token, timeout).unwrap();
+        let transport = Transport::new(&root, token, timeout, None).unwrap();
         let error = transport.json::<Value>(&Call::get(&["organizations", "acme"], "org:read")).await.unwrap_err();
         let call = "GET /api/0/organizations/acme/".to_owned();
         assert_eq!(error, ApiError::Timeout { call, timeout });
@@ -376,7 +382,7 @@ mod tests {
     fn an_address_is_made_of_segments_that_cannot_leave_the_api() {
         let token = ApiToken::parse("token-of-the-api-for-tests").unwrap();
         let root = Url::parse("https://example.com/sentry/").unwrap();
-        let transport = Transport::new(&root, token, TIMEOUT).unwrap();
+        let transport = Transport::new(&root, token, TIMEOUT, None).unwrap();
         let call = Call::get(&["projects", "acme", "a/b?c", ".."], "org:read").query("per_page", "100");
         assert_eq!(
             transport.address(&call, Some("0:100:0")).unwrap(),

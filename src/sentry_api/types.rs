@@ -11,18 +11,32 @@ use std::fmt;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use crate::printable::line;
 pub use alert::{Rule, RuleAction, Workflow, WorkflowAction};
 
 /// A JSON object as Sentry sent it.
 pub type Object = Map<String, Value>;
 
-/// Whose eyes the token has.
+/// Whose eyes the token has; `Display` says it in words.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Identity {
     /// The user, by e-mail address or name; `None` for tokens that belong to nobody.
     pub user: Option<String>,
     /// The token's scopes; `None` where Sentry does not tell.
     pub scopes: Option<Vec<String>>,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.user {
+            Some(user) => f.write_str(&line(user))?,
+            None => f.write_str("nobody's (an integration's or organization's)")?,
+        }
+        match &self.scopes {
+            Some(scopes) => write!(f, ", with the scopes {}", scopes.join(", ")),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The organization.

@@ -20,9 +20,9 @@ mod webhook;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actix_web::HttpResponse;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpResponse, guard};
 
 use self::answer::{method_not_allowed, not_found};
 use self::auth::admin::AdminAuth;
@@ -119,6 +119,12 @@ pub fn routes(config: &mut ServiceConfig) {
                     web::resource(["", "/{token}", "/{token}/"])
                         .route(web::post().to(webhook::receive))
                         .default_service(web::to(webhook::wrong_method)),
+                )
+                .service(
+                    web::resource("/{path:.*}")
+                        .guard(guard::Post())
+                        .guard(guard::fn_guard(webhook::is_from_sentrys_pages))
+                        .to(webhook::receive),
                 )
                 .default_service(web::to(webhook::wrong_path)),
         )

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::guard::GuardContext;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderMap, RETRY_AFTER};
 use actix_web::middleware::Next;
 use actix_web::web::{Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse, ResponseError, rt};
 use chrono::{DateTime, Utc};
-use log::{Level, info, log, warn};
+use log::{Level, debug, info, log, warn};
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -19,11 +20,12 @@ use super::answer::{self, Counted, method_not_allowed, not_found};
 use super::auth::peer;
 use super::auth::webhook::{Proof, RESOURCE, Unauthorized};
 use super::body::{self, BodyError, Reservation};
-use crate::ingest::{Decision, Generation, Ignored, Rejection, Webhook};
+use crate::canary::status::round_trip;
+use crate::ingest::{CanaryId, Decision, Generation, Ignored, Rejection, Webhook};
 use crate::logging::throttle;
 use crate::metrics::{Answered, Source};
 use crate::pagerduty::{EventType, IncidentKey};
-use crate::queue::{Accepted, Enqueue, Enqueued, QueueError, Rejected};
+use crate::queue::{Accepted, CanaryChange, Enqueue, Enqueued, QueueError, Rejected};
 use crate::sentry::signature::APP_SIGNATURE;
 
 /// When Sentry sent a webhook of the integration platform, in seconds since 1970.
@@ -157,6 +159,7 @@ pub(super) async fn receive(
             let (incident_key, event_type) = (follow_up.incident_key.clone(), follow_up.event_type());
             (Enqueue::follow_up(*follow_up, received_at), incident_key, event_type)
         }
+        Decision::Ignored(Ignored::Canary(id)) => return canary(&state, id, source, received_at).await,
         Decision::Ignored(reason) => return Ok(ignored(source, reason)),
         Decision::Rejected(rejection) => {
             let rejected = rejected(&webhook, &rejection);
@@ -169,6 +172,12 @@ pub(super) async fn receive(
     // The largest things that a request holds, and not needed while the disk is waited for.
     drop((body, parsing, reservation));
     enqueue(&state, incoming, &incident_key, event_type, source).await
+}
+
+/// Whether Sentry's own pages sent it, such as the validation of an alert's action. Its path is what the integration's schema
+/// says.
+pub(super) fn is_from_sentrys_pages(context: &GuardContext<'_>) -> bool {
+    context.head().headers().contains_key(APP_SIGNATURE)
 }
 
 /// Any other method than POST.
@@ -239,6 +248,32 @@ fn ignored(source: Source, reason: Ignored) -> HttpResponse {
     let line = throttle::line(format!("webhooks were ignored: {reason}"), Level::Info);
     log!(line.level, "a webhook was ignored: {reason}{line}");
     Counted { source, answered: Answered::Ignored }.attach(answer::ignored(&reason.to_string()))
+}
+
+/// Answers when it is on disk that the canary came back, as an alert is answered: so the commit is tried, too.
+async fn canary(
+    state: &AppState,
+    id: Option<CanaryId>,
+    source: Source,
+    at: DateTime<Utc>,
+) -> Result<HttpResponse, WebhookError> {
+    if let Some(id) = id {
+        match state.queue.record_canary(CanaryChange::Returned { id, at }).await {
+            Ok(Some(sent_at)) => {
+                let took = round_trip(sent_at, at);
+                state.metrics.canary_returned(took);
+                info!(canary:% = id; "the canary came back after {:.1} s", took.as_secs_f64());
+            }
+            Ok(None) => debug!(canary:% = id; "a canary came that came before, or that another bridge has sent"),
+            Err(error) => {
+                let line = throttle::line("canaries were not accepted", Level::Error);
+                log!(line.level, canary:% = id; "the canary was not accepted: {error}{line}");
+                return Err(WebhookError::NotCommitted { sender: source, error });
+            }
+        }
+    }
+    let response = answer::ignored(&Ignored::Canary(id).to_string());
+    Ok(Counted { source, answered: Answered::Canary }.attach(response))
 }
 
 /// Answers when the queue has it on disk.

@@ -196,6 +196,7 @@ fn what_pagerduty_answers_with_success_and_drops_is_delivered_to_all_that_can_be
     assert!(check.stdout.contains(&hint), "{hint}: {check:?}");
     assert_eq!(pagerduty.incidents().len(), 0);
     assert!(
-        include_str!("../../README.md").contains("run `check --page` and look in PagerDuty whether its test incident")
+        include_str!("../../docs/alarms.md")
+            .contains("run `check --page` and look in PagerDuty whether its test incident")
     );
 }

@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use sentry_pagerduty_bridge::bridge::Bridge;
+use sentry_pagerduty_bridge::canary::CanaryLimits;
 use sentry_pagerduty_bridge::config::Config;
 use sentry_pagerduty_bridge::monitor::Intervals;
 use sentry_pagerduty_bridge::queue::Reader;
@@ -20,9 +21,13 @@ use crate::support::{KEY, TOKEN, post, run};
 
 /// Wrong signatures page at once in it.
 pub(crate) const INTERVALS: Intervals = Intervals {
+    canary: CanaryLimits::USUAL,
     check: Duration::from_millis(20),
     resolve_after: Duration::from_millis(200),
     unverified: Duration::ZERO,
+    // Longer than the view of the deliveries may be old.
+    outage_after: Duration::from_millis(700),
+    fallback_pause: Duration::from_millis(100),
 };
 
 /// A bridge within this process. Dropping it ends it.

@@ -6,7 +6,9 @@
 
 mod answers;
 mod causes;
+mod chat;
 mod dead_letters;
+mod fallback;
 mod inside;
 mod refused;
 mod restarts;

@@ -43,6 +43,7 @@ fn when_all_is_well_every_line_says_so() {
             "ok      settings: read; 2 service keys",
             "ok      alarms: paged on the key …00A1: not for silence (BRIDGE_SILENCE_ALARM), an event that waits for 15m, \
              dead letters, a database that cannot be written",
+            "ok      canary: off, because BRIDGE_CANARY_DSN is not set",
             "ok      queue: ",
             "ok      PagerDuty: http",
         ],
@@ -76,11 +77,42 @@ fn it_tells_what_pages_and_whom() {
 }
 
 #[test]
+fn it_tells_where_the_canary_is_sent_and_not_by_which_key() {
+    let pagerduty = PagerDuty::start();
+    let home = tempfile::tempdir().unwrap();
+    let (url, database) = (pagerduty.url(), format!("sqlite:{}", home.path().join("bridge.db").display()));
+    let settings = [
+        ("BRIDGE_PAGERDUTY_URL", url.as_str()),
+        ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY),
+        ("BRIDGE_WEBHOOK_TOKEN", TOKEN),
+        ("BRIDGE_DATABASE_URL", &database),
+        ("BRIDGE_CANARY_DSN", "https://0123abcd@sentry.example.com/7"),
+    ];
+    let checked = run(&["check"], &settings);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert!(
+        checked.stdout.contains("ok      canary: sent to project 7 at https://sentry.example.com every 10m;"),
+        "{checked:?}"
+    );
+    assert!(checked.stdout.contains(", a canary that does not come back,"), "{checked:?}");
+    assert!(!checked.stdout.contains("0123abcd"), "{checked:?}");
+}
+
+#[test]
 fn an_unreachable_pagerduty_and_a_queue_that_cannot_be_are_both_told() {
     let home = tempfile::tempdir().unwrap();
     let checked = check(&[], &ClosedPort::new().url(), &home.path().join("absent"));
     assert_eq!(checked.code, Some(1));
-    has_lines(&checked, &["ok      settings: ", "ok      alarms: ", "FAILED  queue: ", "FAILED  PagerDuty: http"]);
+    has_lines(
+        &checked,
+        &[
+            "ok      settings: ",
+            "ok      alarms: ",
+            "ok      canary: off",
+            "FAILED  queue: ",
+            "FAILED  PagerDuty: http",
+        ],
+    );
     assert!(checked.stdout.contains("no connection"), "{checked:?}");
 }
 
@@ -99,7 +131,10 @@ fn the_queue_of_a_running_bridge_is_in_use_and_that_is_well() {
     let bridge = Bridge::start(&pagerduty.url());
     let checked = check(&[], &pagerduty.url(), bridge.database().parent().unwrap());
     assert_eq!(checked.code, Some(0));
-    has_lines(&checked, &["ok      settings: ", "ok      alarms: ", "ok      queue: ", "ok      PagerDuty: "]);
+    has_lines(
+        &checked,
+        &["ok      settings: ", "ok      alarms: ", "ok      canary: off", "ok      queue: ", "ok      PagerDuty: "],
+    );
     assert!(checked.stdout.contains("in use by a running bridge"), "{checked:?}");
 }
 
@@ -114,6 +149,7 @@ fn with_page_it_opens_one_incident_and_resolves_it() {
         &[
             "ok      settings",
             "ok      alarms",
+            "ok      canary",
             "ok      queue",
             "ok      PagerDuty",
             "ok      test incident: eu-bridge-check-",

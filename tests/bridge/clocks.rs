@@ -100,7 +100,7 @@ fn state(pagerduty: &PagerDuty) -> State {
 }
 
 fn queue(bridge: &Bridge, args: &[&str]) -> crate::support::Run {
-    let database = format!("sqlite:{}", bridge.database().display());
+    let database = bridge.database_url();
     let settings = [
         ("BRIDGE_DATABASE_URL", &*database),
         ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY),

@@ -111,7 +111,7 @@ fn is_answered_while_it_stops(settings: &[(&str, &str)], after: Duration) {
 fn a_second_bridge_on_the_same_queue_is_refused_and_the_first_serves_on() {
     let pagerduty = PagerDuty::start();
     let bridge = Bridge::start(&pagerduty.url());
-    let database = format!("sqlite:{}", bridge.database().display());
+    let database = bridge.database_url();
     let settings = [
         ("BRIDGE_DATABASE_URL", database.as_str()),
         ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY),

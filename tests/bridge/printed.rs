@@ -66,7 +66,7 @@ fn the_queue_is_printed_without_the_commands_of_strangers() {
     let rejected = format!("{{\"hello\": \"{}\"", evil());
     assert_eq!(bridge.post(rejected.as_bytes()).status, 400);
 
-    let database = format!("sqlite:{}", bridge.database().display());
+    let database = bridge.database_url();
     let queue = |args: &[&str]| {
         let run = run_with_input(&[&["queue"], args].concat(), &[("BRIDGE_DATABASE_URL", &database)], b"");
         assert_eq!(run.code, Some(0), "{run:?}");

@@ -19,7 +19,7 @@ struct Queue {
 
 impl Queue {
     fn of(bridge: &Bridge) -> Self {
-        Self { database: format!("sqlite:{}", bridge.database().display()) }
+        Self { database: bridge.database_url() }
     }
 
     fn run(&self, args: &[&str]) -> Run {

@@ -18,7 +18,7 @@ fn start(pagerduty: &PagerDuty) -> Bridge {
 }
 
 fn by_command(bridge: &Bridge, id: &str) -> Run {
-    let database = format!("sqlite:{}", bridge.database().display());
+    let database = bridge.database_url();
     run(&["queue", "retry", id], &[("BRIDGE_DATABASE_URL", &database)])
 }
 

@@ -36,6 +36,7 @@ fn small(issue: &str) -> Alert {
         exceptions: Vec::new(),
         frames: Vec::new(),
         evidence: Vec::new(),
+        settings: Vec::new(),
         facts: Vec::new(),
     }
 }

@@ -87,6 +87,21 @@ fn every_event_of_one_issue_has_the_key_that_the_legacy_plugin_gives_it() {
 }
 
 #[test]
+fn a_number_of_a_detector_above_ten_thousand_millions_is_the_same_key_as_text_and_as_a_number() {
+    for identifier in [json!(10_088_123_456_u64), json!("10088123456"), json!(10_088_123_456.0)] {
+        let alert = json!({ "identifier": identifier, "organization_id": 4_505_518_370_586_624_u64, "title": "x" });
+        let body = json!({ "action": "critical", "data": { "metric_alert": alert } }).to_string();
+        let Decision::Queue(prepared) =
+            ingest_of("", Policy::default()).decide(&Webhook::of_body(body.as_bytes(), received_at()))
+        else {
+            panic!("{identifier}")
+        };
+        let key = "incident_4505518370586624_10088123456";
+        assert_eq!(prepared.event.incident_key.as_str(), key, "{identifier}");
+    }
+}
+
+#[test]
 fn a_validation_request_has_no_body_and_is_no_error() {
     let ingest = ingest_of("", Policy::default());
     let empty = Webhook::of_body(b" \n", received_at());

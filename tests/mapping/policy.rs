@@ -68,6 +68,21 @@ fn an_issue_that_is_back_opens_its_incident_again_and_a_new_one_only_where_that_
 }
 
 #[test]
+fn an_alert_on_an_issue_that_is_back_opens_its_incident_where_it_was_and_else_where_the_routes_say() {
+    let name = "activity-alert-regression";
+    let routes = format!("project,storefront,{KEY}");
+    let follow_up = followed(name, &routes, Policy::default());
+    assert_eq!(follow_up.event_type(), EventType::Trigger);
+    assert_eq!(follow_up.fallback.map(|key| key.expose().to_owned()), Some(KEY.to_owned()));
+
+    let others: Vec<_> = Opening::ALL.iter().copied().filter(|opening| *opening != Opening::Alert).collect();
+    assert_eq!(followed(name, &routes, paging_on(&others)).fallback, None);
+
+    let mild = Policy { min_level: Some(Level::Fatal), ..Policy::default() };
+    assert!(matches!(decide(name, "", mild), Decision::Ignored(Ignored::BelowMinLevel { .. })));
+}
+
+#[test]
 fn resolved_closes_what_was_opened_or_everything_or_nothing() {
     let with = |resolve| Policy { resolve, ..Policy::default() };
     for (name, key) in [("issue-resolved-26", "6811223344"), ("metric-resolved", "incident_5_77")] {

@@ -85,6 +85,27 @@ fn a_name_takes_out_what_it_names_and_nothing_else() {
 }
 
 #[test]
+fn what_people_filled_into_the_form_of_an_action_can_be_taken_out_by_name_or_whole() {
+    let settings = json!([{ "name": "team", "value": "shop" }, { "name": "customer", "value": "HIDDEN" }]);
+    let alert = json!({ "title": "Page", "settings": settings });
+    let data = json!({ "event": { "issue_id": "42", "title": "x" }, "issue_alert": alert });
+    let body = json!({ "action": "triggered", "data": data }).to_string();
+    let settings = |redact: &str| {
+        let policy = Policy { redaction: Redaction::parse(redact), ..Policy::default() };
+        match ingest_of("", policy).decide(&Webhook::of_body(body.as_bytes(), received_at())) {
+            Decision::Queue(prepared) => {
+                let event: Value = serde_json::from_slice(&prepared.rendered.bytes).unwrap();
+                event["details"].get("settings").cloned()
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(settings(""), Some(json!({ "customer": "HIDDEN", "team": "shop" })));
+    assert_eq!(settings("customer"), Some(json!({ "team": "shop" })));
+    assert_eq!(settings("settings"), None);
+}
+
+#[test]
 fn routes_may_look_at_what_is_taken_out_and_people_may_ask_why() {
     let routes = format!("customer,HIDDEN,{KEY}");
     assert_eq!(event("customer", &routes)["service_key"], KEY);

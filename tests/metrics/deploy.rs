@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::net::TcpListener;
 
+use pagerduty_sandbox::Fault;
+use sentry_twin::{Generation, ORGANIZATION, TOKEN, Twin, World};
 use serde_json::{Value, json};
 
 use crate::support::{Bridge, PagerDuty, alert};
@@ -15,13 +18,41 @@ fn spoken_of(text: &str) -> BTreeSet<String> {
     names.map(|name| name.strip_suffix("_bucket").unwrap_or(name).to_owned()).collect()
 }
 
-/// Every metric there is: those of a bridge that has delivered something.
+/// Every metric there is: those of a bridge that has told its fallback webhook of an outage, has delivered something, whose
+/// canary came back, and that has audited.
 fn existing() -> BTreeSet<String> {
-    let pagerduty = PagerDuty::start();
-    let bridge = Bridge::start(&pagerduty.url());
+    let pagerduty = PagerDuty::with_fault(Fault::status(503));
+    let chat = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", chat.local_addr().unwrap());
+    let mut world = World::new(Generation::Plugin);
+    world.add_project("shop");
+    world.holds_webhooks = true;
+    let calls = "sentry.rules.actions.notify_event.NotifyEventAction";
+    world.add_rule("shop", "All", &json!([{ "id": calls }]));
+    let project = world.project("shop").unwrap();
+    (project.hook_enabled, project.urls) = (true, vec!["http://127.0.0.1:9/sentry".to_owned()]);
+    let twin = Twin::start(world).unwrap();
+    let settings = [
+        ("BRIDGE_FALLBACK_URL", url.as_str()),
+        ("BRIDGE_WAITING_ALARM", "1s"),
+        ("BRIDGE_CANARY_DSN", &*twin.dsn("shop")),
+        ("BRIDGE_SENTRY_URL", &twin.url()),
+        ("BRIDGE_SENTRY_ORG", ORGANIZATION),
+        ("BRIDGE_SENTRY_API_TOKEN", TOKEN),
+    ];
+    let bridge = Bridge::start_with(&pagerduty.url(), &settings);
     bridge.queue(&alert(1, "Disk full"));
-    wait_for(&bridge, "a delivery and the view of its key", |samples| {
-        samples.get("bridge_events_delivered_total") == 1.0 && !samples.of("bridge_pace_allowed_events").is_empty()
+    wait_for(&bridge, "a canary", |samples| samples.get("bridge_canaries_sent_total{taken=\"yes\"}") == 1.0);
+    let canary = twin.world(|world| world.held[0].body.clone());
+    assert_eq!(bridge.post(canary.as_bytes()).status, 202);
+    let mut told = chat.accept().unwrap().0;
+    told.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap();
+    wait_for(&bridge, "that the webhook was told", |samples| samples.get("bridge_fallback_outage") == 1.0);
+    pagerduty.clear_faults();
+    wait_for(&bridge, "a delivery, the view of its key and an audit", |samples| {
+        samples.get("bridge_events_delivered_total") == 1.0
+            && !samples.of("bridge_pace_allowed_events").is_empty()
+            && samples.0.contains_key("bridge_audit_last_run_timestamp_seconds")
     });
     let text = scrape(&bridge);
     text.lines().filter_map(|line| Some(line.strip_prefix("# TYPE ")?.split(' ').next()?.to_owned())).collect()
@@ -37,7 +68,7 @@ fn panels(dashboard: &Value) -> Vec<&Value> {
 }
 
 #[test]
-fn the_dashboard_the_alert_rules_and_the_readme_speak_of_metrics_that_exist_and_leave_out_none() {
+fn the_dashboard_the_alert_rules_and_the_docs_speak_of_metrics_that_exist_and_leave_out_none() {
     let existing = existing();
     let dashboard: Value = serde_json::from_str(&file("deploy/grafana-dashboard.json")).unwrap();
     let mut shown = BTreeSet::new();
@@ -49,12 +80,12 @@ fn the_dashboard_the_alert_rules_and_the_readme_speak_of_metrics_that_exist_and_
     assert_eq!(shown, existing, "the dashboard shows what there is, and nothing else");
     let in_rules = spoken_of(&file("deploy/prometheus-alerts.yaml"));
     assert!(in_rules.len() > 8 && in_rules.is_subset(&existing), "{in_rules:#?}");
-    let in_readme: BTreeSet<_> = file("README.md")
+    let in_table: BTreeSet<_> = file("docs/metrics.md")
         .lines()
         .filter_map(|line| line.strip_prefix("| `bridge_"))
         .flat_map(|rest| spoken_of(&format!("bridge_{}", rest.split('|').next().unwrap())))
         .collect();
-    assert_eq!(in_readme, existing, "the README's table says what there is, and nothing else");
+    assert_eq!(in_table, existing, "the table of docs/metrics.md says what there is, and nothing else");
 }
 
 #[test]

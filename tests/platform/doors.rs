@@ -180,6 +180,27 @@ async fn validation_requests_of_sentrys_own_pages_are_signed_too() {
 }
 
 #[actix_web::test]
+async fn validation_requests_are_answered_at_whatever_path_the_schema_of_the_integration_names() {
+    let fields: &[u8] = br#"{"fields": [{"name": "team", "value": "7"}]}"#;
+    let (right, wrong) = (signature(NEW, fields), signature(OLD, fields));
+    let with_more = format!("{}/alert-action", with_token());
+    let paths = ["/sentry/", "/sentry/alert-action", "/sentry/alert-action/", "/sentry/alerts/action/v1", &with_more];
+
+    let web = Web::start(TOKEN, NEW).await;
+    for path in paths {
+        let (status, said) = web.post(path, &[("Sentry-App-Signature", &right)], fields).await;
+        assert_eq!((status.as_u16(), &said["status"]), (202, &Value::from("ignored")), "{path}");
+        assert_eq!(web.status(path, &[("Sentry-App-Signature", &wrong)], fields).await, 401, "{path}");
+        let unsigned = web.status(path, &[], fields).await;
+        assert!(unsigned == 401 || unsigned == 404, "{path}: {unsigned}");
+    }
+
+    let web = Web::start(TOKEN, "").await;
+    assert_eq!(web.status(&with_more, &[("Sentry-App-Signature", &right)], fields).await, 202);
+    assert_eq!(web.status("/sentry/alert-action", &[("Sentry-App-Signature", &right)], fields).await, 401);
+}
+
+#[actix_web::test]
 async fn strangers_fill_their_own_share_of_the_memory_and_nobody_elses() {
     let web = Web::start(TOKEN, NEW).await;
     let signature = signature(NEW, EVENT_ALERT);

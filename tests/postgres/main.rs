@@ -20,4 +20,5 @@ mod queue_overview;
 mod worker;
 
 mod shared;
+mod transfer;
 mod trouble;

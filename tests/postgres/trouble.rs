@@ -240,7 +240,8 @@ async fn enqueues_through_a_cut(cut: Cut) {
     let armed = Arc::new(AtomicUsize::new(0));
     let port = proxy(cluster.port(), cut, Arc::clone(&armed));
     let through = url.replace(&format!(":{}/", cluster.port()), &format!(":{port}/"));
-    let queue = Queue::open(config(&through)).await.unwrap();
+    let patient = DatabaseConfig { timeout: SOON, ..config(&through) };
+    let queue = Queue::open(patient).await.unwrap();
     queue.accept(trigger("1")).await.unwrap();
     armed.store(1, Ordering::SeqCst);
     let accepted = queue.accept(trigger("1")).await.unwrap();

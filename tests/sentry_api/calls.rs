@@ -6,6 +6,7 @@ use sentry_twin::{FaultKind, Generation, TOKEN, Twin};
 use serde_json::json;
 
 use crate::support::run as run_alone;
+use crate::tls_front::{Authority, Front};
 use crate::twin::{document, findings, legacy_url, run, run_with, service, twin};
 
 /// A Sentry 9.1 in which everything pages.
@@ -117,6 +118,28 @@ fn a_redirect_is_not_followed_and_the_token_goes_nowhere_else() {
     assert_eq!(run.code, Some(1));
     assert!(run.stderr.contains(&format!("with a redirect to {}, which is not followed", stranger.url())), "{run:?}");
     assert!(stranger.calls().is_empty());
+}
+
+#[test]
+fn a_sentry_with_a_private_authority_is_trusted_when_the_setting_names_it() {
+    let twin = sound(1);
+    let authority = Authority::named("The authority of our own Sentry");
+    let behind = twin.url().trim_start_matches("http://").parse().unwrap();
+    let front = Front::before(behind, authority.issue("127.0.0.1", 2999));
+    let (url, ca_file) = (front.url(), authority.file());
+
+    let untrusted = run_with(&twin, &["audit"], &[("BRIDGE_SENTRY_URL", &url)]);
+    assert_eq!(untrusted.code, Some(1), "{untrusted:?}");
+    assert!(untrusted.stderr.contains("UnknownIssuer"), "{untrusted:?}");
+    assert!(twin.calls().is_empty(), "the token went to somebody who is not trusted");
+
+    let ca_file = ca_file.to_str().unwrap();
+    let trusted = run_with(&twin, &["audit"], &[("BRIDGE_SENTRY_URL", &url), ("BRIDGE_SENTRY_CA_FILE", ca_file)]);
+    assert_eq!(trusted.code, Some(0), "{trusted:?}");
+
+    let missing = run_with(&twin, &["audit"], &[("BRIDGE_SENTRY_URL", &url), ("BRIDGE_SENTRY_CA_FILE", "no/such.pem")]);
+    assert_eq!(missing.code, Some(2), "{missing:?}");
+    assert!(missing.stderr.contains("BRIDGE_SENTRY_CA_FILE names no/such.pem, which cannot be read"), "{missing:?}");
 }
 
 #[test]

@@ -4,10 +4,20 @@
 
 mod audit;
 mod calls;
+mod canary;
+mod canary_alert;
 mod connect;
+mod daily_audit;
+mod inside;
 mod proof;
+#[path = "../bridge/api/spec.rs"]
+#[allow(dead_code, reason = "the tests of the API use all of it")]
+mod spec;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests of the bridge use all of it")]
 mod support;
+#[path = "../faults/tls_front.rs"]
+#[allow(dead_code, reason = "the tests of faults use all of it")]
+mod tls_front;
 mod twin;
 mod undo;

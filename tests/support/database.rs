@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sentry_pagerduty_bridge::config::{DatabaseConfig, DatabaseUrl};
 use sqlx::postgres::PgConnectOptions;
@@ -26,7 +27,8 @@ pub(crate) struct TestDatabase {
 
 impl From<&TestDatabase> for DatabaseConfig {
     fn from(database: &TestDatabase) -> Self {
-        database.url.clone().into()
+        // A machine that is busy with other tests is no trouble to be found out.
+        Self { timeout: Duration::from_secs(30), ..database.url.clone().into() }
     }
 }
 

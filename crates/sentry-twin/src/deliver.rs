@@ -12,10 +12,14 @@ use crate::workflows::check_action;
 use crate::world::{Generation, Project, World};
 
 /// A webhook that is to be sent.
-pub(crate) struct Delivery {
-    pub(crate) url: String,
-    pub(crate) headers: Vec<(&'static str, String)>,
-    pub(crate) body: String,
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Where to.
+    pub url: String,
+    /// Its headers, besides that of JSON.
+    pub headers: Vec<(&'static str, String)>,
+    /// Its body.
+    pub body: String,
 }
 
 /// The test button of the WebHooks plugin: it posts a sample, and says nothing of what came back.
@@ -96,9 +100,14 @@ fn signed(app: &Value) -> Delivery {
         "issue_url": "http://twin/api/0/organizations/acme/issues/1/", "datetime": "2026-11-26T00:00:00.000000Z",
         "logentry": {"formatted": "This is an example Python exception"},
     });
+    hook(app, "event_alert", "triggered", &json!({"event": event, "triggered_rule": "Test Alert"}))
+}
+
+/// A webhook of the integration platform, signed with the integration's secret.
+pub(crate) fn hook(app: &Value, resource: &str, action: &str, data: &Value) -> Delivery {
     let body = json!({
-        "action": "triggered", "installation": {"uuid": app["uuid"]}, "actor": {"type": "application", "id": "sentry", "name": "Sentry"},
-        "data": {"event": event, "triggered_rule": "Test Alert"},
+        "action": action, "installation": {"uuid": app["uuid"]}, "data": data,
+        "actor": {"type": "application", "id": "sentry", "name": "Sentry"},
     })
     .to_string();
     let secret = app["clientSecret"].as_str().unwrap_or_default();
@@ -113,7 +122,7 @@ fn signed(app: &Value) -> Delivery {
     Delivery {
         url: app["webhookUrl"].as_str().unwrap_or_default().to_owned(),
         headers: vec![
-            ("Sentry-Hook-Resource", "event_alert".to_owned()),
+            ("Sentry-Hook-Resource", resource.to_owned()),
             ("Sentry-Hook-Timestamp", "1795353671".to_owned()),
             ("Sentry-Hook-Signature", signature),
             ("Request-ID", "00000000000040008000000000000001".to_owned()),

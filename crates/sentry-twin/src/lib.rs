@@ -1,8 +1,8 @@
 //! A strict local twin of Sentry's web API, for tests of what reads and changes a Sentry.
 //!
 //! It serves the endpoints that an alert's way depends on, as each of three generations of Sentry has them, on a real
-//! socket: projects, rules, workflows, detectors, integrations, legacy webhooks, and the test webhooks that Sentry sends
-//! on demand. It shares no code with the product that it tests, so that a misunderstanding of Sentry's API shows. Its
+//! socket: projects, rules, workflows, detectors, integrations, legacy webhooks, the test webhooks that Sentry sends on
+//! demand, and the store endpoint, whose events make alerts send their webhooks. It shares no code with the product that it tests, so that a misunderstanding of Sentry's API shows. Its
 //! sources are Sentry's OpenAPI description of August 2026 and the sources of 9.1.2 and 23.7.1.
 //!
 //! ```no_run
@@ -42,6 +42,7 @@ mod endpoints;
 mod reply;
 mod rules;
 mod server;
+mod store;
 mod workflows;
 mod world;
 
@@ -49,6 +50,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use deliver::Delivery;
 pub use world::{Call, Fault, FaultKind, Generation, Project, Token, World};
 
 /// The slug of the organization.
@@ -83,6 +85,21 @@ impl Twin {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The DSN of a project.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such project.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "for tests alone")]
+    pub fn dsn(&self, slug: &str) -> String {
+        let (key, id) = self.world(|world| {
+            let project = world.project(slug).expect("a project of this name");
+            (project.key(), project.id)
+        });
+        format!("http://{key}@{}/{id}", self.address)
     }
 
     /// Looks at the world or changes it; calls wait meanwhile.

@@ -6,6 +6,9 @@ use crate::endpoints::PROJECT_WRITE;
 use crate::reply::{Reply, Request};
 use crate::world::{Generation, World};
 
+const TAG_CONDITION: &str = "sentry.rules.conditions.tagged_event.TaggedEventCondition";
+const TAG_FILTER: &str = "sentry.rules.filters.tagged_event.TaggedEventFilter";
+
 const CONDITIONS: [&str; 4] = [
     "sentry.rules.conditions.first_seen_event.FirstSeenEventCondition",
     "sentry.rules.conditions.regression_event.RegressionEventCondition",
@@ -114,7 +117,10 @@ fn validated(world: &World, request: &Request) -> Result<Value, Reply> {
     }
     for condition in conditions {
         let id = condition["id"].as_str().unwrap_or_default();
-        if !CONDITIONS.contains(&id) {
+        let is_tag = id == TAG_CONDITION && !world.rule_filters;
+        if is_tag {
+            check_tag("conditions", condition)?;
+        } else if !CONDITIONS.contains(&id) {
             return Err(Reply::invalid("conditions", &format!("Invalid node. Could not find '{id}'")));
         }
     }
@@ -126,10 +132,31 @@ fn validated(world: &World, request: &Request) -> Result<Value, Reply> {
         check_rule_action(world, action)?;
     }
     let mut rule = body.clone();
+    if world.rule_filters {
+        for filter in body["filters"].as_array().into_iter().flatten() {
+            if filter["id"] != TAG_FILTER {
+                return Err(Reply::invalid("filters", "Invalid node."));
+            }
+            check_tag("filters", filter)?;
+        }
+    } else if let Some(members) = rule.as_object_mut() {
+        // A Sentry that does not know them leaves them out, so that such a rule fires for everything.
+        members.remove("filters");
+        members.remove("filterMatch");
+    }
     if rule.get("environment").is_none() {
         rule["environment"] = Value::Null;
     }
     Ok(rule)
+}
+
+fn check_tag(member: &str, node: &Value) -> Result<(), Reply> {
+    let is_text = |name: &str| node[name].as_str().is_some_and(|text| !text.is_empty());
+    if is_text("key") && is_text("value") && node["match"] == "eq" {
+        Ok(())
+    } else {
+        Err(Reply::invalid(member, "This field is required."))
+    }
 }
 
 /// 400 for an action that Sentry would not take.

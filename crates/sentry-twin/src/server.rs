@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use crate::deliver::Delivery;
 use crate::endpoints;
 use crate::reply::{Reply, Request};
+use crate::store;
 use crate::world::{Call, FaultKind, World};
 
 /// How long a webhook that the twin sends may take.
@@ -137,6 +138,10 @@ fn handle(world: &mut World, request: &HttpRequest, body: &Bytes) -> Reply {
     let path = request.path();
     if path == "/api/client-config/" {
         return Reply::json(200, json!({"version": {"current": world.version}}));
+    }
+    if let ["api", project, "store", ""] = path.trim_start_matches('/').split('/').collect::<Vec<_>>().as_slice() {
+        let auth = request.headers().get("X-Sentry-Auth").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        return store::answer(world, project, auth, body);
     }
     // Beyond: Sentry redirects a GET to the path with its last slash.
     let Some(path) = path.strip_prefix("/api/0/").filter(|rest| rest.is_empty() || rest.ends_with('/')) else {

@@ -120,6 +120,14 @@ fn validated(world: &World, request: &Request) -> Result<Value, Reply> {
         if !matches!(filter["logicType"].as_str(), Some("all" | "any-short" | "none")) {
             return Err(Reply::invalid("actionFilters", "Invalid logicType"));
         }
+        for condition in filter["conditions"].as_array().into_iter().flatten() {
+            let comparison = &condition["comparison"];
+            let is_text = |name: &str| comparison[name].as_str().is_some_and(|text| !text.is_empty());
+            let is_tag = condition["type"] == "tagged_event" && is_text("key") && is_text("value") && is_text("match");
+            if !is_tag || condition["conditionResult"] != true {
+                return Err(Reply::invalid("actionFilters", "Beyond: a filter that is not by a tag"));
+            }
+        }
         for action in filter["actions"].as_array().into_iter().flatten() {
             check_action(world, action)?;
         }

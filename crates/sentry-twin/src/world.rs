@@ -1,10 +1,11 @@
 //! What a twin holds: tokens, projects, alerts, integrations, calls and faults.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::TOKEN;
+use crate::deliver::Delivery;
 
 /// Which Sentry it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,6 +44,16 @@ pub struct Project {
     pub rules: Vec<Value>,
     /// Whether it has issues of the last days.
     pub has_new_issues: bool,
+    /// Whether it takes events by its DSN.
+    pub key_enabled: bool,
+}
+
+impl Project {
+    /// The public key of its DSN.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{:032x}", self.id * 0x00c0_ffee)
+    }
 }
 
 /// A call that came.
@@ -118,6 +129,16 @@ pub struct World {
     pub tests_rule_actions: bool,
     /// Whether integrations may subscribe to single events, as since July 2026.
     pub single_events: bool,
+    /// Whether rules have filters, as since 20.12: then a tag is asked for by a filter and not by a condition.
+    pub rule_filters: bool,
+    /// How long a minute of an alert's frequency lasts.
+    pub minute: Duration,
+    /// Whether webhooks of events are kept in `held` and not sent.
+    pub holds_webhooks: bool,
+    /// Webhooks that were not sent.
+    pub held: Vec<Delivery>,
+    /// The ids of all events that were taken.
+    pub events: Vec<String>,
     /// Who may call.
     pub tokens: Vec<Token>,
     /// The projects.
@@ -136,6 +157,10 @@ pub struct World {
     pub calls: Vec<Call>,
     /// How many calls were under way at once, at most.
     pub most_at_once: usize,
+    /// Issues by project and fingerprint.
+    pub(crate) issues: Vec<((u64, String), u64)>,
+    /// When alerts fired last, by alert and issue.
+    pub(crate) fired: Vec<((String, u64), Instant)>,
     pub(crate) under_way: usize,
     next_id: u64,
 }
@@ -176,6 +201,13 @@ impl World {
             deletes_apps: generation == Generation::Workflows,
             tests_rule_actions: true,
             single_events: generation == Generation::Workflows,
+            rule_filters: generation == Generation::Apps,
+            minute: Duration::from_mins(1),
+            holds_webhooks: false,
+            held: Vec::new(),
+            events: Vec::new(),
+            issues: Vec::new(),
+            fired: Vec::new(),
             tokens: Vec::new(),
             projects: Vec::new(),
             workflows: Vec::new(),
@@ -214,6 +246,7 @@ impl World {
             urls: Vec::new(),
             rules: Vec::new(),
             has_new_issues: false,
+            key_enabled: true,
         });
         if self.generation == Generation::Workflows {
             for kind in ["error", "issue_stream"] {

@@ -9,16 +9,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::audit::{alerts, eyes};
+use super::audit::alerts;
 use super::environment::{UsageError, block_on, config_with_placeholders, out};
 use super::sentry::{Sentry, sentry};
 use crate::alert::Opening;
 use crate::cli::{By, ConnectArgs};
 use crate::config::{Config, Source};
 use crate::exit_code::ExitCode;
+use crate::ingest::canary;
 use crate::printable::line;
 use crate::sentry_api::ApiError;
-use crate::sentry_api::connect::{Plan, Proof, Runner, Step, StepError, Way, Wish, plan, undo};
+use crate::sentry_api::connect::{CanaryWish, Plan, Proof, Runner, Step, StepError, Way, Wish, plan, undo};
 use crate::sentry_api::inventory::{Inventory, Wanted, read};
 use crate::sentry_api::ours::Bridge;
 use arrival::{Arrival, Watch};
@@ -92,13 +93,26 @@ fn wish(args: &ConnectArgs, config: &Config, missing: &[&str]) -> anyhow::Result
         wants_secret: args.secret_file.as_deref().is_some_and(|path| !path.exists()),
         issue_events,
         errors: config.page_on.contains(&Opening::Error),
+        canary: if args.canary { Some(canary_wish(config)?) } else { None },
     })
+}
+
+fn canary_wish(config: &Config) -> anyhow::Result<CanaryWish> {
+    let Some(dsn) = &config.canary_dsn else {
+        return Err(UsageError(
+            "--canary wants BRIDGE_CANARY_DSN, the DSN of the project that the canary is sent to: copy it from Project \
+             Settings > Client Keys (DSN)"
+                .to_owned(),
+        )
+        .into());
+    };
+    Ok(CanaryWish { project: dsn.project().to_owned(), tag: canary::tag_value(dsn) })
 }
 
 fn print_plan(args: &ConnectArgs, sentry: &Sentry, inventory: &Inventory, plan: &Plan) -> anyhow::Result<()> {
     let mut out = out();
     writeln!(out, "{}, organization {}: {}", sentry.root, sentry.organization, inventory.generation)?;
-    writeln!(out, "with the token of {}\n", eyes(&inventory.identity))?;
+    writeln!(out, "with the token of {}\n", inventory.identity)?;
     for (number, step) in (1..).zip(&plan.steps) {
         writeln!(out, "{number}. {}", line(&step.to_string()))?;
     }

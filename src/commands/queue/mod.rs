@@ -2,6 +2,7 @@
 
 mod change;
 mod read;
+mod transfer;
 
 use super::environment::block_on;
 use crate::cli::QueueCommand;
@@ -15,7 +16,9 @@ pub(super) fn run(command: &QueueCommand) -> anyhow::Result<ExitCode> {
             QueueCommand::Show(args) => read::show(args).await,
             QueueCommand::Retry(args) => change::retry(args).await,
             QueueCommand::Discard(args) => change::discard(args).await,
+            QueueCommand::Export(args) if args.complete => transfer::export(args).await,
             QueueCommand::Export(args) => read::export(args).await,
+            QueueCommand::Import(args) => transfer::import(args).await,
         }
     })
 }

@@ -246,16 +246,9 @@ pub(super) async fn export(args: &QueueExportArgs) -> anyhow::Result<ExitCode> {
     let number = if args.to == Path::new("-") {
         write_all(&reader, &states, out()).await?
     } else {
-        let name = args.to.display();
-        let file = match create(&args.to) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(UsageError(format!("{name} exists already; name a new file")).into());
-            }
-            Err(error) => return Err(error).with_context(|| format!("{name} cannot be created")),
-        };
+        let file = create(&args.to)?;
         let number = write_all(&reader, &states, BufWriter::new(&file)).await?;
-        file.sync_all().with_context(|| format!("{name} cannot be written"))?;
+        file.sync_all().with_context(|| format!("{} cannot be written", args.to.display()))?;
         number
     };
     say(&format!("{number} exported"));
@@ -264,12 +257,19 @@ pub(super) async fn export(args: &QueueExportArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// A new file for the owner alone, because it contains service keys. An existing one could be somebody else's.
-fn create(path: &Path) -> io::Result<File> {
+pub(super) fn create(path: &Path) -> anyhow::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    let name = path.display();
+    match options.open(path) {
+        Ok(file) => Ok(file),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(UsageError(format!("{name} exists already; name a new file")).into())
+        }
+        Err(error) => Err(error).with_context(|| format!("{name} cannot be created")),
+    }
 }
 
 async fn write_all(reader: &Reader, states: &[ItemState], mut out: impl Write) -> anyhow::Result<u64> {

@@ -1,6 +1,7 @@
 //! When somebody is paged, and when the alarm is resolved.
 
 use super::*;
+use crate::canary::CanaryLimits;
 use crate::monitor::checks::Health;
 
 const LIMITS: Limits = Limits {
@@ -8,6 +9,7 @@ const LIMITS: Limits = Limits {
     waiting: Duration::from_secs(5),
     signatures: 5,
     unverified: Duration::from_mins(5),
+    canary: CanaryLimits::USUAL,
 };
 
 /// Alarms, and a queue that knows what they did.
@@ -70,12 +72,23 @@ fn each_trouble_is_one_page_and_one_resolve() {
         (Cause::Storage, 10, 15),
         (Cause::Untrusted, 0, 0),
         (Cause::Silence, 60, 0),
+        (Cause::Canary, 60, 0),
     ] {
         let mut bridge = Bridge::new();
         assert_eq!(bridge.live(cause, &Finding::Clear, 0, 100), []);
         assert_eq!(bridge.live(cause, &trouble(cause), 100, 1000), [(100 + patience, "page")], "{cause:?}");
         assert_eq!(bridge.live(cause, &Finding::Clear, 1000, 2000), [(1000 + hold, "resolve")], "{cause:?}");
     }
+}
+
+#[test]
+fn a_canary_that_is_on_its_way_neither_raises_nor_resolves_an_alarm() {
+    let mut bridge = Bridge::new();
+    assert_eq!(bridge.live(Cause::Canary, &Finding::Unknown, 0, 1000), []);
+    assert_eq!(bridge.live(Cause::Canary, &trouble(Cause::Canary), 1000, 1100), [(1060, "page")]);
+    bridge.restart(1100);
+    assert_eq!(bridge.live(Cause::Canary, &Finding::Unknown, 1100, 3000), []);
+    assert_eq!(bridge.live(Cause::Canary, &Finding::Clear, 3000, 3100), [(3000, "resolve")]);
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! What is a trouble, how bad it is, and in which words.
 
 use super::*;
+use crate::canary::{CanaryStatus, RoundTrip};
 use crate::cluster::ClusterView;
 use crate::delivery::DeliveryView;
 use crate::metrics::MetricsSnapshot;
+use crate::monitor::SentrySide;
 use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, QueueError};
 
 const LIMITS: Limits = Limits {
@@ -11,6 +13,7 @@ const LIMITS: Limits = Limits {
     waiting: Duration::from_mins(15),
     signatures: 5,
     unverified: Duration::from_mins(5),
+    canary: CanaryLimits::USUAL,
 };
 
 fn at(minutes: i64) -> DateTime<Utc> {
@@ -36,6 +39,8 @@ fn healthy() -> Snapshot {
         delivery: DeliveryView { keys: vec![lane()], ..DeliveryView::default() },
         cluster: ClusterView::default(),
         metrics: MetricsSnapshot { last_webhook_at: Some(at(59)), ..MetricsSnapshot::default() },
+        sentry: SentrySide::default(),
+        fallback: None,
     }
 }
 
@@ -48,6 +53,7 @@ fn lane() -> KeyView {
         backs_off_until: None,
         last_failure: None,
         is_permanent: false,
+        is_throttled: false,
         last_delivered_at: None,
     }
 }
@@ -284,6 +290,32 @@ fn a_queue_that_many_look_at_is_no_trouble() {
     assert_eq!(checked(&snapshot), (Health::Failing, vec![Cause::Storage]));
 }
 
+fn canary(progress: Progress) -> CanaryStatus {
+    let last = RoundTrip { sent_at: at(30), returned_at: at(31) };
+    CanaryStatus { last: Some(last), last_sent_at: Some(at(50)), progress }
+}
+
+#[test]
+fn a_canary_that_does_not_come_back_is_told_by_the_half_of_the_way_that_is_interrupted() {
+    let told = |status: CanaryStatus| {
+        let mut snapshot = healthy();
+        snapshot.sentry.canary = Some(Ok(status));
+        check(&snapshot, &LIMITS)
+    };
+    assert_eq!(told(canary(Progress::Returns)), []);
+    assert_eq!(told(canary(Progress::Unknown)), []);
+    let lost = told(canary(Progress::Lost { sent_at: at(50) }));
+    assert_eq!((lost[0].cause, lost[0].health), (Cause::Canary, Health::Failing));
+    let sentence = &lost[0].sentence;
+    assert!(sentence.starts_with("Sentry took the canary 10m ago, and its webhook did not come"), "{sentence}");
+    assert!(sentence.contains("the last one came back 29m ago"), "{sentence}");
+    let reason = "it throttles this project or key (429)".to_owned();
+    let not_taken = told(CanaryStatus { last: None, ..canary(Progress::NotTaken { since: at(50), reason }) });
+    let sentence = &not_taken[0].sentence;
+    assert!(sentence.starts_with("Sentry does not take the canary's events, for 10m now: it throttles"), "{sentence}");
+    assert!(sentence.contains("none has come back so far"), "{sentence}");
+}
+
 #[test]
 fn the_worst_comes_first() {
     let mut snapshot = healthy();
@@ -297,6 +329,7 @@ fn the_worst_comes_first() {
         ..MetricsSnapshot::default()
     };
     snapshot.backlog = Ok(Backlog { dead: vec![dead_at(at(30))], ..waiting_since(at(0)) });
+    snapshot.sentry.canary = Some(Ok(canary(Progress::Lost { sent_at: at(50) })));
     let all = Cause::VARIANTS.iter().copied().filter(|cause| *cause != Cause::Delivery);
     assert_eq!(checked(&snapshot), (Health::Failing, all.collect()));
 }

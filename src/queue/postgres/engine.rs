@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use log::{info, warn};
 use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::time::timeout;
@@ -13,11 +14,11 @@ use tokio::time::timeout;
 use super::error::{Fault, fault};
 use super::load::load;
 use super::pools::bounded;
-use super::{PostgresReads, Server, maintenance, schema, write};
+use super::{PostgresReads, Server, canary, maintenance, schema, write};
 use crate::config::{DatabaseConfig, PostgresUrl};
 use crate::metrics::PersistedMetrics;
-use crate::queue::QueueError;
 use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
+use crate::queue::{CanaryChange, OutageNotice, QueueError};
 
 /// How many bytes a probe writes; few alerts are larger.
 const BALLAST: usize = 64 * 1024;
@@ -283,6 +284,11 @@ impl Store for PostgresEngine {
         Ok(committed)
     }
 
+    /// So that a webhook is answered within a second by default.
+    fn retry_within(&self) -> Duration {
+        self.server.timeout() * 2 / 5
+    }
+
     /// Refuses: it is for attempts that cannot be recorded, and of those the other bridges would not know.
     async fn peek(&self, _wanted: &Wanted) -> Result<Known, QueueError> {
         Err(QueueError::ReadOnly { database: self.server.name() })
@@ -294,6 +300,14 @@ impl Store for PostgresEngine {
 
     async fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> Result<(), QueueError> {
         self.transact(MAINTENANCE, async |connection| maintenance::keep_metrics(connection, metrics).await).await
+    }
+
+    async fn write_canary(&mut self, change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
+        self.transact(MAINTENANCE, async |connection| canary::write(connection, change).await).await
+    }
+
+    async fn write_outage_notice(&mut self, notice: OutageNotice) -> Result<(), QueueError> {
+        self.transact(MAINTENANCE, async |connection| maintenance::write_outage_notice(connection, notice).await).await
     }
 
     /// PostgreSQL uses the space of deleted rows again by itself.

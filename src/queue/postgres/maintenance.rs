@@ -5,6 +5,7 @@ use chrono::DateTime;
 use sqlx::PgConnection;
 
 use crate::metrics::{Activity, PersistedMetrics};
+use crate::queue::OutageNotice;
 use crate::queue::store::Prune;
 
 /// How many open incidents are remembered at most.
@@ -122,6 +123,19 @@ pub(super) async fn keep_metrics(connection: &mut PgConnection, metrics: &Persis
             .await?;
     }
     Ok(())
+}
+
+/// Replaces what the fallback webhook was told last.
+pub(super) async fn write_outage_notice(connection: &mut PgConnection, notice: OutageNotice) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO fallback (id, told_at, outage_since) VALUES (1, $1, $2) \
+         ON CONFLICT (id) DO UPDATE SET told_at = excluded.told_at, outage_since = excluded.outage_since",
+    )
+    .bind(notice.told_at.timestamp_millis())
+    .bind(notice.outage_since.as_ref().map(DateTime::timestamp_millis))
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 fn signed(count: u64) -> i64 {

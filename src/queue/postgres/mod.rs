@@ -6,9 +6,11 @@
 //! - `leases`: which bridge delivers for which service key; `fences`: whether an attempt may begin or end by a lease
 //! - `schema`: the tables; `durability`: what a commit means on this server
 //! - `read`: what deliveries, pages and the monitor read
-//! - `maintenance`: what is done for the queue itself
+//! - `maintenance`: what is done for the queue itself; `canary`: what happens to canaries
+//! - `transfer`: all rows, for a move to another database
 //! - `text`: texts that PostgreSQL could not store as they are
 
+mod canary;
 mod durability;
 mod edit;
 mod engine;
@@ -21,6 +23,7 @@ mod pools;
 mod read;
 mod schema;
 mod text;
+mod transfer;
 mod write;
 
 pub(super) use edit::PostgresEdits;
@@ -28,3 +31,4 @@ pub(super) use engine::PostgresEngine;
 pub(super) use leases::PostgresLeases;
 pub(super) use pools::{ReadPool, Server};
 pub(super) use read::PostgresReads;
+pub(super) use transfer::PostgresTransfer;

@@ -84,9 +84,14 @@ const INCIDENTS: &str = "INSERT INTO incidents (incident_key, service_key, is_op
     ON CONFLICT (incident_key, service_key) DO UPDATE SET is_open = excluded.is_open, changed_at = excluded.changed_at,
         event_id = excluded.event_id, sentry_at = GREATEST(incidents.sentry_at, excluded.sentry_at)";
 
+/// Numbered in their order.
 const REJECTED: &str = "INSERT INTO rejected
-    (received_at, resource, idempotency_key, sent_at, from_sentrys_pages, is_signed, reason, size, body)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id";
+        (received_at, resource, idempotency_key, sent_at, from_sentrys_pages, is_signed, reason, size, body)
+    SELECT received_at, resource, idempotency_key, sent_at, from_sentrys_pages, is_signed, reason, size, body
+    FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::text[], $8::bigint[],
+        $9::bytea[]) WITH ORDINALITY
+    AS webhooks (received_at, resource, idempotency_key, sent_at, from_sentrys_pages, is_signed, reason, size, body, line)
+    ORDER BY line RETURNING id";
 
 /// What another bridge deletes at the same moment is left to it.
 const SURPLUS_REJECTED: &str = "DELETE FROM rejected WHERE id IN (
@@ -292,25 +297,23 @@ async fn write_incidents(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx
 
 /// Keeps rejected webhooks and deletes the oldest until the bounds hold again.
 async fn keep_rejected(connection: &mut PgConnection, webhooks: &[&Rejected]) -> sqlx::Result<Vec<RejectedId>> {
-    let mut ids = Vec::with_capacity(webhooks.len());
-    for webhook in webhooks {
-        let id: i64 = sqlx::query_scalar(REJECTED)
-            .bind(webhook.received_at.timestamp_millis())
-            .bind(webhook.resource.as_deref().map(stored))
-            .bind(webhook.idempotency_key.as_deref().map(stored))
-            .bind(webhook.sent_at.map(|at| at.timestamp_millis()))
-            .bind(webhook.from_sentrys_pages)
-            .bind(webhook.is_signed)
-            .bind(stored(&webhook.reason))
-            .bind(i64::try_from(webhook.body.len()).unwrap_or(i64::MAX))
-            .bind(&webhook.body)
-            .fetch_one(&mut *connection)
-            .await?;
-        ids.push(RejectedId::new(id));
+    if webhooks.is_empty() {
+        return Ok(Vec::new());
     }
-    if !ids.is_empty() {
-        let query = sqlx::query(SURPLUS_REJECTED).bind(i64::from(MAX_REJECTED)).bind(i64::from(MAX_REJECTED_BYTES));
-        query.execute(connection).await?;
-    }
-    Ok(ids)
+    let all = || webhooks.iter();
+    let ids: Vec<i64> = sqlx::query_scalar(REJECTED)
+        .bind(all().map(|webhook| webhook.received_at.timestamp_millis()).collect::<Vec<_>>())
+        .bind(all().map(|webhook| webhook.resource.as_deref().map(stored)).collect::<Vec<_>>())
+        .bind(all().map(|webhook| webhook.idempotency_key.as_deref().map(stored)).collect::<Vec<_>>())
+        .bind(all().map(|webhook| webhook.sent_at.map(|at| at.timestamp_millis())).collect::<Vec<_>>())
+        .bind(all().map(|webhook| webhook.from_sentrys_pages).collect::<Vec<_>>())
+        .bind(all().map(|webhook| webhook.is_signed).collect::<Vec<_>>())
+        .bind(all().map(|webhook| stored(&webhook.reason)).collect::<Vec<_>>())
+        .bind(all().map(|webhook| i64::try_from(webhook.body.len()).unwrap_or(i64::MAX)).collect::<Vec<_>>())
+        .bind(all().map(|webhook| webhook.body.as_slice()).collect::<Vec<_>>())
+        .fetch_all(&mut *connection)
+        .await?;
+    let query = sqlx::query(SURPLUS_REJECTED).bind(i64::from(MAX_REJECTED)).bind(i64::from(MAX_REJECTED_BYTES));
+    query.execute(connection).await?;
+    Ok(ids.into_iter().map(RejectedId::new).collect())
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use log::{error, info, warn};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 
@@ -12,10 +13,10 @@ use super::files::{Change, Files, Found};
 use super::load::{Loaded, load};
 use super::recovery::Kept;
 use super::statement_batch::StatementBatch;
-use super::{SqliteReads, maintenance, recovery, schema, write};
+use super::{SqliteReads, canary, maintenance, recovery, schema, write};
 use crate::metrics::PersistedMetrics;
 use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
-use crate::queue::{EventId, QueueError};
+use crate::queue::{CanaryChange, EventId, OutageNotice, QueueError};
 
 /// The first pause between two attempts to open files again; it doubles with each.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
@@ -329,6 +330,14 @@ impl Store for Engine {
 
     async fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> Result<(), QueueError> {
         self.transact(async |connection| maintenance::keep_metrics(connection, metrics).await).await
+    }
+
+    async fn write_canary(&mut self, change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
+        self.transact(async |connection| canary::write(connection, change).await).await
+    }
+
+    async fn write_outage_notice(&mut self, notice: OutageNotice) -> Result<(), QueueError> {
+        self.transact(async |connection| maintenance::write_outage_notice(connection, notice).await).await
     }
 
     async fn shrink(&mut self, pages: u32) -> Result<u64, QueueError> {

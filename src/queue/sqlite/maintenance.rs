@@ -5,8 +5,8 @@ use sqlx::SqliteConnection;
 
 use super::numbers;
 use crate::metrics::{Activity, PersistedMetrics};
-use crate::queue::EventId;
 use crate::queue::store::Prune;
+use crate::queue::{EventId, OutageNotice};
 
 /// How many open incidents are remembered at most; about 30 MB.
 const MOST_OPEN: u32 = 200_000;
@@ -95,6 +95,16 @@ pub(super) async fn keep_metrics(connection: &mut SqliteConnection, memory: &Per
             .await?;
     }
     Ok(())
+}
+
+/// Replaces what the fallback webhook was told last.
+pub(super) async fn write_outage_notice(connection: &mut SqliteConnection, notice: OutageNotice) -> sqlx::Result<()> {
+    sqlx::query("INSERT OR REPLACE INTO fallback (id, told_at, outage_since) VALUES (1, ?, ?)")
+        .bind(notice.told_at.timestamp_millis())
+        .bind(notice.outage_since.as_ref().map(DateTime::timestamp_millis))
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 fn signed(count: u64) -> i64 {

@@ -5,10 +5,12 @@
 //! - `files`: the locks that keep a second bridge out, and whether the open files are still those at their paths;
 //!   `recovery`: what is kept of files that were taken away
 //! - `read`: connections that cannot write
-//! - `edit`: changes from outside; `maintenance`: what is done for the queue itself
+//! - `transfer`: all rows, for a move to another database
+//! - `edit`: changes from outside; `maintenance`: what is done for the queue itself; `canary`: what happens to canaries
 //! - `database`: the file, and what its errors mean; `schema`: its tables
 //! - `plans`: tests that indexes find what pages, alarms and batches ask for
 
+mod canary;
 mod database;
 mod edit;
 mod engine;
@@ -21,11 +23,13 @@ mod read;
 mod recovery;
 mod schema;
 mod statement_batch;
+mod transfer;
 mod write;
 
 pub(super) use edit::SqliteEdits;
 pub(super) use engine::Engine;
 pub(super) use read::SqliteReads;
+pub(super) use transfer::SqliteTransfer;
 
 use super::EventId;
 

@@ -20,7 +20,7 @@ use crate::metrics::PersistedMetrics;
 use super::decide::dedup_window::DedupWindow;
 use super::decide::{self, Batch, Settle};
 use super::store::{Begin, Committed, NotBegun, Plan, Prune, Store};
-use super::{Arrival, Begun, Enqueue, Enqueued, EventId, QueueError, Rejected, RejectedId};
+use super::{Arrival, Begun, CanaryChange, Enqueue, Enqueued, EventId, OutageNotice, QueueError, Rejected, RejectedId};
 use status::{Commit, WriterStatus};
 
 /// How many operations may wait for the writer before senders have to.
@@ -34,9 +34,6 @@ const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
 /// How often a batch is tried at most, where its transaction was interrupted.
 const TRIES: u32 = 4;
-
-/// Until when after its first try. Sentry waits for at least a second.
-const RETRY_WITHIN: Duration = Duration::from_millis(300);
 
 /// How often the database is checked while nobody commits.
 const CHECK: Duration = Duration::from_secs(1);
@@ -69,6 +66,9 @@ pub(super) enum Operation {
 pub(super) enum Maintenance {
     Prune(Prune, Reply<u64>),
     PersistMetrics(PersistedMetrics, Reply<()>),
+    /// Stores what happened to a canary, and returns when it was sent if that is news.
+    Canary(CanaryChange, Reply<Option<DateTime<Utc>>>),
+    OutageNotice(OutageNotice, Reply<()>),
     /// Returns at most so many empty pages to the file system, and tells how many are left.
     Shrink(u32, Reply<u64>),
 }
@@ -185,6 +185,12 @@ impl<S: Store> Writer<S> {
             Maintenance::PersistMetrics(metrics, reply) => {
                 let _ = reply.send(self.store.persist_metrics(&metrics).await);
             }
+            Maintenance::Canary(change, reply) => {
+                let _ = reply.send(self.store.write_canary(&change).await);
+            }
+            Maintenance::OutageNotice(notice, reply) => {
+                let _ = reply.send(self.store.write_outage_notice(notice).await);
+            }
             Maintenance::Shrink(pages, reply) => {
                 let _ = reply.send(self.store.shrink(pages).await);
             }
@@ -228,7 +234,9 @@ impl<S: Store> Writer<S> {
         let mut tries = 1;
         loop {
             match self.commit_once(batch, begun_at).await {
-                Err(error) if error.is_interruption() && tries < TRIES && begun_at.elapsed() < RETRY_WITHIN => {
+                Err(error)
+                    if error.is_interruption() && tries < TRIES && begun_at.elapsed() < self.store.retry_within() =>
+                {
                     tries += 1
                 }
                 result => return result,

@@ -1,10 +1,12 @@
 //! What an audit may find, and what helps against it.
 
 use serde::Serialize;
+use strum::{IntoStaticStr, VariantArray};
 
 /// A reason why alerts would page nobody, or less than one would think.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Kind {
     /// A project of which no alert reaches the bridge.
     ProjectWithoutPage,
@@ -39,6 +41,12 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Its name, such as `project-without-page`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+
     /// What helps, in one sentence or two.
     #[must_use]
     pub fn remedy(self) -> &'static str {

@@ -1,8 +1,10 @@
-//! What of a Sentry would page nobody. Pure: an [`Inventory`] goes in, an [`Audit`] comes out.
+//! What of a Sentry would page nobody. Pure: an [`Inventory`] goes in, an [`Audit`] comes out. [`task`] does that once a day in
+//! a running bridge.
 
 mod finding;
 pub(super) mod reach;
 mod saved;
+pub mod task;
 
 use std::collections::BTreeSet;
 
@@ -10,10 +12,12 @@ use serde::Serialize;
 
 pub use finding::{Finding, Kind};
 pub use saved::{Saved, SavedError};
+pub use task::{AuditHandle, AuditReport, AuditStatus, AuditTask, Schedule};
 
 use super::inventory::{Alerts, Inventory, ProjectInventory};
 use super::ours::Bridge;
 use super::types::Workflow;
+use crate::config::Config;
 use reach::{Obstacle, Reach, Target};
 
 /// More minutes of quiet than this after a firing are a finding.
@@ -28,6 +32,19 @@ pub struct Expected {
     pub environments: BTreeSet<String>,
     /// The only projects to look at; empty: all.
     pub projects: BTreeSet<String>,
+}
+
+impl Expected {
+    /// What the settings say: any address with a token of theirs is the bridge's.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let environments = config.pagerduty_routes.iter().filter(|route| route.name() == "environment");
+        Self {
+            bridge: Bridge { root: None, tokens: config.webhook_token.clone() },
+            environments: environments.map(|route| route.value().to_owned()).collect(),
+            projects: BTreeSet::new(),
+        }
+    }
 }
 
 /// What became of an audit.

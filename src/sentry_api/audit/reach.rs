@@ -11,6 +11,9 @@ pub(crate) const WEBHOOKS: &str = "webhooks";
 /// The name that `connect` gives to what it makes.
 pub(crate) const NAME: &str = "sentry-pagerduty-bridge";
 
+/// The name that `connect` gives to the alert of the canary. It pages for nothing else, so that no audit counts it.
+pub const CANARY: &str = "sentry-pagerduty-bridge canary";
+
 pub(crate) const SERVICE_ACTION: &str = "sentry.rules.actions.notify_event_service.NotifyEventServiceAction";
 const PLUGINS_ACTION: &str = "sentry.rules.actions.notify_event.NotifyEventAction";
 const APP_ACTION: &str = "sentry.rules.actions.notify_event_sentry_app.NotifyEventSentryAppAction";
@@ -128,6 +131,9 @@ impl<'a> Reach<'a> {
 
     /// What keeps a rule from the bridge. `None` where it has nothing to do with it, empty where it pages.
     pub(crate) fn of_rule(&self, entry: &ProjectInventory, rule: &Rule) -> Option<Vec<Obstacle>> {
+        if rule.name == CANARY {
+            return None;
+        }
         let mut ways = Vec::new();
         for action in &rule.actions {
             match self.of_rule_action(action) {
@@ -145,6 +151,9 @@ impl<'a> Reach<'a> {
 
     /// What keeps a workflow from the bridge for a project, by the detectors of that project it is connected to.
     pub(crate) fn of_workflow(&self, entry: &ProjectInventory, workflow: &Workflow) -> Option<Vec<Obstacle>> {
+        if workflow.name == CANARY {
+            return None;
+        }
         let mut ways = Vec::new();
         for action in &workflow.actions {
             let mut obstacles: Vec<Obstacle> = match self.of_workflow_action(action) {
@@ -171,11 +180,12 @@ impl<'a> Reach<'a> {
 
     /// Whether a workflow names the bridge, connected or not.
     pub(crate) fn names_bridge(&self, workflow: &Workflow) -> bool {
-        workflow.actions.iter().any(|action| match self.of_workflow_action(action) {
-            Target::Legacy => true,
-            Target::App(app) => self.is_ours(app),
-            Target::Other => false,
-        })
+        workflow.name != CANARY
+            && workflow.actions.iter().any(|action| match self.of_workflow_action(action) {
+                Target::Legacy => true,
+                Target::App(app) => self.is_ours(app),
+                Target::Other => false,
+            })
     }
 
     /// The detectors of a workflow.

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::super::audit::reach::{NAME, SERVICE_ACTION, WEBHOOKS};
+use super::super::audit::reach::{CANARY, NAME, SERVICE_ACTION, WEBHOOKS};
 use super::super::types::Object;
+use crate::ingest::canary::TAG;
 
 /// The smallest scope that lets an integration subscribe to issues and errors.
 pub(super) const SCOPE: &str = "event:read";
@@ -46,6 +47,42 @@ pub(super) fn rule(action: &Value, filters: bool) -> Value {
         rule["filters"] = json!([]);
     }
     rule
+}
+
+/// A rule that fires for every canary with this tag and for nothing else, by a condition: what Sentry 9.1 and 10.0 have. Where
+/// a Sentry has filters, it refuses this condition; without filters, it would ignore one and fire for everything.
+pub(super) fn canary_rule(action: &Value, tag: &str) -> Value {
+    json!({
+        "name": CANARY, "actionMatch": "all", "frequency": FREQUENCY, "actions": [action],
+        "conditions": [
+            {"id": "sentry.rules.conditions.every_event.EveryEventCondition"},
+            {"id": "sentry.rules.conditions.tagged_event.TaggedEventCondition", "key": TAG, "match": "eq", "value": tag},
+        ],
+    })
+}
+
+/// The same by a filter: Sentry 20.12 and later.
+pub(super) fn filtered_canary_rule(action: &Value, tag: &str) -> Value {
+    json!({
+        "name": CANARY, "actionMatch": "all", "filterMatch": "all", "frequency": FREQUENCY, "actions": [action],
+        "conditions": [{"id": "sentry.rules.conditions.every_event.EveryEventCondition"}],
+        "filters": [{"id": "sentry.rules.filters.tagged_event.TaggedEventFilter", "key": TAG, "match": "eq", "value": tag}],
+    })
+}
+
+/// A workflow that fires for every canary with this tag and for nothing else. Without triggers it looks at every event, and
+/// with a frequency of 0 it is never quiet.
+pub(super) fn canary_workflow(action: &Value, detector: &str, tag: &str) -> Value {
+    json!({
+        "name": CANARY, "enabled": true, "environment": null, "config": {"frequency": 0}, "detectorIds": [detector],
+        "triggers": {"logicType": "any-short", "conditions": [], "actions": []},
+        "actionFilters": [{
+            "logicType": "all", "actions": [action],
+            "conditions": [{
+                "type": "tagged_event", "comparison": {"key": TAG, "match": "eq", "value": tag}, "conditionResult": true,
+            }],
+        }],
+    })
 }
 
 /// The action of a workflow that calls legacy webhooks, or the integration by its number.

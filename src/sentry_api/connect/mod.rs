@@ -5,6 +5,7 @@
 //! replaced or deleted: addresses are added to a list, actions to an alert.
 
 mod bodies;
+mod canary;
 mod plan;
 mod run;
 mod step;
@@ -15,6 +16,7 @@ use std::collections::BTreeSet;
 use thiserror::Error;
 use url::Url;
 
+pub use super::audit::reach::CANARY;
 pub use plan::plan;
 pub use run::{Runner, StepError, Taken};
 pub use step::{AlertTarget, Step};
@@ -53,6 +55,17 @@ pub struct Wish {
     pub issue_events: Vec<&'static str>,
     /// Whether the bridge makes use of the webhooks about single errors.
     pub errors: bool,
+    /// The canary's alert, where there shall be one.
+    pub canary: Option<CanaryWish>,
+}
+
+/// The canary's alert.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CanaryWish {
+    /// The number of the project that the canary is sent to.
+    pub project: String,
+    /// The value of the canary's tag, which the alert asks for.
+    pub tag: String,
 }
 
 impl Wish {
@@ -134,6 +147,12 @@ pub enum PlanError {
         /// Where it posts to, masked.
         url: String,
     },
+    /// The project of the canary is not among those that the token sees.
+    #[error(
+        "the token sees no project with the number {0}, to which BRIDGE_CANARY_DSN leads: is it a DSN of this Sentry and \
+         organization?"
+    )]
+    NoCanaryProject(String),
     /// No alert of a name that is to be extended.
     #[error("no alert of these projects is called `{0}`")]
     NoAlert(String),

@@ -2,11 +2,11 @@
 
 use url::{Host, Url};
 
-use super::super::audit::reach::{NAME, Reach, Target};
+use super::super::audit::reach::{CANARY, NAME, Reach};
 use super::super::inventory::{Alerts, Inventory, ProjectInventory};
 use super::super::ours::{Address, Masked};
 use super::super::types::HookRoute;
-use super::{AlertTarget, Plan, PlanError, Proof, Step, Way, Wish, noun};
+use super::{AlertTarget, Plan, PlanError, Proof, Step, Way, Wish, canary, noun};
 
 /// Plans what is missing.
 ///
@@ -22,6 +22,7 @@ pub fn plan(inventory: &Inventory, wish: &Wish) -> Result<Plan, PlanError> {
     if let Some(sentence) = inventory.unseen.first() {
         return Err(PlanError::NotSeen(sentence.clone()));
     }
+    let canary = wish.canary.as_ref().map(|wish| Ok((canary::project(inventory, wish)?, wish))).transpose()?;
     let mut planner = Planner { inventory, wish, reach: Reach::new(inventory, &wish.bridge), plan: Plan::default() };
     let way = wish.way(inventory);
     let target = match way {
@@ -33,7 +34,8 @@ pub fn plan(inventory: &Inventory, wish: &Wish) -> Result<Plan, PlanError> {
                     .notes
                     .push("the address is plain `http`: whoever is between can read its token".to_owned());
             }
-            for entry in &projects {
+            let also = canary.iter().map(|(entry, _)| *entry).filter(|entry| !projects.contains(entry));
+            for entry in projects.iter().copied().chain(also) {
                 planner.hook(entry, &url)?;
             }
             AlertTarget::Legacy
@@ -51,6 +53,11 @@ pub fn plan(inventory: &Inventory, wish: &Wish) -> Result<Plan, PlanError> {
     match inventory.generation.alerts {
         Alerts::Rules => projects.iter().for_each(|entry| planner.rules(entry, target)),
         Alerts::Workflows => planner.workflows(&projects, target),
+    }
+    if let Some((entry, wish)) = canary {
+        let (step, note) = canary::missing(inventory, &planner.reach, entry, wish, target);
+        planner.plan.steps.extend(step);
+        planner.plan.notes.extend(note);
     }
     planner.plan.proof = match (inventory.generation.alerts, way) {
         (Alerts::Rules, Way::Legacy) => {
@@ -178,19 +185,12 @@ impl Planner<'_> {
         }
     }
 
-    fn is_target(&self, found: Target<'_>, target: AlertTarget) -> bool {
-        match (found, target) {
-            (Target::Legacy, AlertTarget::Legacy) => true,
-            (Target::App(app), AlertTarget::App) => self.reach.is_ours(app),
-            _ => false,
-        }
-    }
-
     fn rules(&mut self, entry: &ProjectInventory, target: AlertTarget) {
         let project = &entry.project.slug;
         let rules = || entry.rules.iter().flatten();
         let calls = |rule: &super::super::types::Rule| {
-            rule.actions.iter().any(|action| self.is_target(self.reach.of_rule_action(action), target))
+            rule.name != CANARY
+                && rule.actions.iter().any(|action| target.is(self.reach.of_rule_action(action), &self.reach))
         };
         let mut steps = Vec::new();
         for rule in rules().filter(|rule| self.wish.extend.contains(&rule.name) && !calls(rule)) {
@@ -223,7 +223,8 @@ impl Planner<'_> {
 
     fn workflows(&mut self, projects: &[&ProjectInventory], target: AlertTarget) {
         let calls = |workflow: &super::super::types::Workflow| {
-            workflow.actions.iter().any(|action| self.is_target(self.reach.of_workflow_action(action), target))
+            workflow.name != CANARY
+                && workflow.actions.iter().any(|action| target.is(self.reach.of_workflow_action(action), &self.reach))
         };
         let mut steps = Vec::new();
         let mut extended = Vec::new();
@@ -250,7 +251,7 @@ impl Planner<'_> {
         let (mut slugs, mut detectors) = (Vec::new(), Vec::new());
         let mut notes = Vec::new();
         for entry in projects.iter().filter(|entry| !is_covered(entry)) {
-            match self.detector(&entry.project.id) {
+            match self.inventory.detector_of(&entry.project.id) {
                 Some(detector) => {
                     slugs.push(entry.project.slug.clone());
                     detectors.push(detector);
@@ -282,15 +283,6 @@ impl Planner<'_> {
         }
         self.plan.steps.append(&mut steps);
         self.plan.notes.append(&mut notes);
-    }
-
-    /// The detector of a project that stands for all of its issues, or at least for its errors.
-    fn detector(&self, project: &str) -> Option<String> {
-        let of_kind = |kind: &str| {
-            let mut detectors = self.inventory.detectors.iter();
-            detectors.find(|detector| detector.project_id.as_deref() == Some(project) && detector.kind == kind)
-        };
-        of_kind("issue_stream").or_else(|| of_kind("error")).map(|detector| detector.id.clone())
     }
 }
 

@@ -88,6 +88,19 @@ impl<'a, A: SentryApi> Runner<'a, A> {
                 let rule = bodies::rule(&bodies::rule_action(self.app_of(*target)?), *filters);
                 api.create_rule(project, rule).await?;
             }
+            Step::CreateCanaryRule { project, tag, target } => {
+                let action = bodies::rule_action(self.app_of(*target)?);
+                match api.create_rule(project, bodies::canary_rule(&action, tag)).await {
+                    Err(ApiError::Status { status: 400, .. }) => {
+                        api.create_rule(project, bodies::filtered_canary_rule(&action, tag)).await?;
+                    }
+                    made => drop(made?),
+                }
+            }
+            Step::CreateCanaryWorkflow { detector, tag, target, .. } => {
+                let action = self.workflow_action(*target)?;
+                api.create_workflow(bodies::canary_workflow(&action, detector, tag)).await?;
+            }
             Step::ExtendRule { project, id, target, raw, .. } => {
                 let action = bodies::rule_action(self.app_of(*target)?);
                 api.update_rule(project, id, bodies::with_rule_action(raw.clone(), action)).await?;

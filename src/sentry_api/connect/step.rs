@@ -5,7 +5,7 @@ use std::fmt;
 use super::super::inventory::Alerts;
 use super::super::ours::Masked;
 use super::super::types::{HookRoute, Object};
-use super::noun;
+use super::{CANARY, noun};
 
 /// What an alert is to call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -124,6 +124,26 @@ pub enum Step {
         /// Its name.
         name: String,
     },
+    /// Makes the alert rule of the canary.
+    CreateCanaryRule {
+        /// The project.
+        project: String,
+        /// The value of the canary's tag.
+        tag: String,
+        /// What it calls.
+        target: AlertTarget,
+    },
+    /// Makes the workflow of the canary.
+    CreateCanaryWorkflow {
+        /// The project, by slug, for print.
+        project: String,
+        /// What it is connected to.
+        detector: String,
+        /// The value of the canary's tag.
+        tag: String,
+        /// What it calls.
+        target: AlertTarget,
+    },
     /// Makes a workflow of the bridge's own.
     CreateWorkflow {
         /// Its name.
@@ -202,6 +222,12 @@ impl fmt::Display for Step {
             Self::DisableHook { project, .. } => write!(f, "{project}: disable its WebHooks, which call nobody else"),
             Self::CreateRule { project, name, .. } => {
                 write!(f, "{project}: make the {rule} \"{name}\": new issues and regressions call the bridge")
+            }
+            Self::CreateCanaryRule { project, .. } => {
+                write!(f, "{project}: make the {rule} \"{CANARY}\": the canary calls the bridge, each time")
+            }
+            Self::CreateCanaryWorkflow { project, .. } => {
+                write!(f, "make the {alert} \"{CANARY}\": the canary of {project} calls the bridge, each time")
             }
             Self::ExtendRule { project, name, .. } => {
                 write!(f, "{project}: let the {rule} \"{name}\" call the bridge too")

@@ -2,18 +2,18 @@
 
 use serde_json::Value;
 
-use super::super::audit::reach::{NAME, Reach, Target};
+use super::super::audit::reach::{CANARY, NAME, Reach, Target};
 use super::super::inventory::{Inventory, ProjectInventory};
 use super::super::types::{HookRoute, Object, RuleAction, WorkflowAction};
 use super::plan::chosen;
-use super::{Plan, PlanError, Step, Wish};
+use super::{Plan, PlanError, Step, Wish, canary};
 
 /// Plans what is to be taken back.
 ///
 /// Rules and workflows of the name that `connect` gives are deleted, its integration too where no project was named. The
 /// bridge's address is taken out of the lists it is in; where it was alone there, the legacy webhooks are disabled.
 /// Alerts of others lose the action that calls the integration, and, where they are named in [`Wish::extend`], the one
-/// that calls legacy webhooks.
+/// that calls legacy webhooks. With [`Wish::canary`] only the canary's alert is taken back.
 ///
 /// # Errors
 ///
@@ -23,7 +23,14 @@ pub fn undo(inventory: &Inventory, wish: &Wish) -> Result<Plan, PlanError> {
     if let Some(sentence) = inventory.unseen.first() {
         return Err(PlanError::NotSeen(sentence.clone()));
     }
+    // The canary alone goes where it is named: everything else still pages.
+    let canary_alone = wish.canary.as_ref().map(|wish| canary::project(inventory, wish)).transpose()?;
     let mut undo = Undo { inventory, wish, reach: Reach::new(inventory, &wish.bridge), plan: Plan::default() };
+    if let Some(entry) = canary_alone {
+        undo.rules(entry);
+        undo.workflows();
+        return Ok(undo.plan);
+    }
     for entry in &projects {
         undo.rules(entry);
     }
@@ -51,6 +58,11 @@ pub fn undo(inventory: &Inventory, wish: &Wish) -> Result<Plan, PlanError> {
     Ok(undo.plan)
 }
 
+/// Whether `connect` gives this name to an alert of the bridge's own.
+fn is_own(alert: &str) -> bool {
+    alert == NAME || alert == CANARY
+}
+
 struct Undo<'a> {
     inventory: &'a Inventory,
     wish: &'a Wish,
@@ -63,21 +75,22 @@ impl Undo<'_> {
     fn goes(&self, found: Target<'_>, alert: &str) -> bool {
         match found {
             Target::App(app) => app.name == NAME && self.reach.is_ours(app),
-            Target::Legacy => alert == NAME || self.wish.extend.iter().any(|name| name == alert),
+            Target::Legacy => is_own(alert) || self.wish.extend.iter().any(|name| name == alert),
             Target::Other => false,
         }
     }
 
     fn rules(&mut self, entry: &ProjectInventory) {
         let project = &entry.project.slug;
-        for rule in entry.rules.iter().flatten() {
+        let takes = |name: &str| self.wish.canary.is_none() || name == CANARY;
+        for rule in entry.rules.iter().flatten().filter(|rule| takes(&rule.name)) {
             let goes = |action: &RuleAction| self.goes(self.reach.of_rule_action(action), &rule.name);
             let going: Vec<bool> = rule.actions.iter().map(goes).collect();
             let (id, name) = (rule.id.clone(), rule.name.clone());
             let all_go = going.iter().all(|goes| *goes);
             match (going.contains(&true), all_go) {
                 (false, _) => {}
-                (true, true) if rule.name == NAME => {
+                (true, true) if is_own(&rule.name) => {
                     self.plan.steps.push(Step::DeleteRule { project: project.clone(), id, name });
                 }
                 (true, true) => {
@@ -95,14 +108,15 @@ impl Undo<'_> {
     }
 
     fn workflows(&mut self) {
-        for workflow in &self.inventory.workflows {
+        let takes = |name: &str| self.wish.canary.is_none() || name == CANARY;
+        for workflow in self.inventory.workflows.iter().filter(|workflow| takes(&workflow.name)) {
             let goes = |action: &WorkflowAction| self.goes(self.reach.of_workflow_action(action), &workflow.name);
             let going: Vec<bool> = workflow.actions.iter().map(goes).collect();
             let (id, name) = (workflow.id.clone(), workflow.name.clone());
             let all_go = going.iter().all(|goes| *goes);
             match (going.contains(&true), all_go) {
                 (false, _) => {}
-                (true, true) if workflow.name == NAME => self.plan.steps.push(Step::DeleteWorkflow { id, name }),
+                (true, true) if is_own(&workflow.name) => self.plan.steps.push(Step::DeleteWorkflow { id, name }),
                 (true, true) => {
                     self.plan
                         .notes

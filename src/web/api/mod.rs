@@ -1,11 +1,12 @@
 //! `/api`: what the status page shows and does, as JSON. `docs/openapi.json` describes it.
 //!
 //! - `operations`: the table of operations, and what each of them does
-//! - `shape`: the JSON of the answers
+//! - `shape`: the JSON of the answers; `sentry`: of Sentry's side
 //!
 //! Everything needs the admin token, as `Authorization: Bearer`; a browser with a session of the status page may read.
 
 mod operations;
+mod sentry;
 mod shape;
 
 use std::borrow::Cow;

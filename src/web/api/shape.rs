@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::sentry::{Audit, Canary};
 use crate::cluster::BridgeView;
 use crate::delivery::KeyView;
 use crate::metrics::Bucket;
+use crate::monitor::snapshot::FallbackView;
 use crate::monitor::{Health, Snapshot, Trouble};
 use crate::pagerduty::ServiceKey;
 use crate::queue::admin::{Discarded, Retried};
@@ -28,8 +30,20 @@ pub(super) struct Status {
     queue: Option<QueueCounts>,
     /// Why PagerDuty cannot be trusted.
     untrusted: Option<String>,
+    /// `None` when no fallback webhook is set.
+    fallback: Option<Fallback>,
     destinations: Vec<DestinationView>,
     bridges: Vec<Bridge>,
+    canary: Option<Canary>,
+    audit: Option<Audit>,
+}
+
+#[derive(Debug, Serialize)]
+struct Fallback {
+    last_told_at: Option<String>,
+    outage_since: Option<String>,
+    /// Why the last attempt failed, if it did.
+    trouble: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -121,8 +135,21 @@ impl Status {
             last_delivered_at: snapshot.metrics.last_delivered_at.map(time),
             queue: overview.map(|overview| QueueCounts::of(overview, snapshot.delivery.unreadable.events)),
             untrusted: snapshot.delivery.untrusted.clone(),
+            fallback: snapshot.fallback.as_ref().map(Fallback::of),
             destinations: destinations(overview, &snapshot.delivery.keys),
             bridges: snapshot.cluster.bridges.iter().map(Bridge::of).collect(),
+            canary: Canary::of(&snapshot.sentry),
+            audit: Audit::of(&snapshot.sentry),
+        }
+    }
+}
+
+impl Fallback {
+    fn of(view: &FallbackView) -> Self {
+        Self {
+            last_told_at: view.last_told_at.map(time),
+            outage_since: view.outage_since.map(time),
+            trouble: view.failure.clone(),
         }
     }
 }

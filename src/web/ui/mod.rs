@@ -19,6 +19,7 @@ mod layout;
 mod lists;
 mod overview;
 mod request;
+mod sentry;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -9,6 +9,7 @@ use super::bridges;
 use super::charts;
 use super::layout::{self, Frame, Kind, health};
 use super::lists::{self, Listing};
+use super::sentry;
 use super::text::{age, ago, count, counted, harmless, time, until};
 use crate::delivery::view::KeyView;
 use crate::monitor::is_held_up;
@@ -97,6 +98,7 @@ pub(super) fn page(frame: &Frame, status: &Status) -> Markup {
         @if let Some(lists) = &status.lists {
             (lists::recent_section(status.snapshot.at, &lists.recent))
         }
+        (sentry::section(status.snapshot.at, &status.snapshot.sentry))
     };
     layout::page(frame, health(status.health).0, Kind::Live, &main)
 }
@@ -180,6 +182,7 @@ fn vitals(snapshot: &Snapshot) -> Markup {
                 dt { "Last delivery" }
                 dd { @match metrics.last_delivered_at { Some(at) => (ago(now, at)), None => "never" } }
             }
+            (sentry::vital(snapshot))
             @if let Ok(queue) = &snapshot.queue {
                 div {
                     dt { "Waiting" }
@@ -201,6 +204,16 @@ fn vitals(snapshot: &Snapshot) -> Markup {
                 div .alert[queue.rejected > 0] {
                     dt { "Rejected" }
                     dd { (count(queue.rejected)) }
+                }
+            }
+            @if let Some(fallback) = &snapshot.fallback {
+                div #fallback .alert[fallback.failure.is_some()] {
+                    dt { "Fallback webhook" }
+                    dd {
+                        @if fallback.outage_since.is_some() { "told of the outage " }
+                        @match fallback.last_told_at { Some(at) => (ago(now, at)), None => "not needed yet" }
+                        @if let Some(failure) = &fallback.failure { small { "failing: " (harmless(failure)) } }
+                    }
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
+use sentry_pagerduty_bridge::config::DatabaseUrl;
 use sentry_pagerduty_bridge::queue::{EventId, Reader, Record};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -33,6 +34,9 @@ pub(crate) struct Bridge {
     settings: Vec<(String, String)>,
     program: fn() -> Command,
 }
+
+/// Whether the bridges of this test binary keep their queues in PostgreSQL.
+const IS_POSTGRES: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"bridge_postgres");
 
 impl Bridge {
     /// Starts one that delivers to `pagerduty` as fast as it can, and ends without a drain.
@@ -64,7 +68,14 @@ impl Bridge {
             // The tests of the alarms switch them on.
             ("BRIDGE_ALARMS", "off"),
         ];
-        usual.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        let mut all = Vec::new();
+        if IS_POSTGRES {
+            let url = temporary_postgres::Cluster::shared().database().unwrap();
+            // A machine that is busy with other tests is no trouble.
+            all.extend([("BRIDGE_DATABASE_URL", url.as_str()), ("BRIDGE_DATABASE_TIMEOUT", "10s")].map(owned));
+        }
+        all.extend(usual.iter().chain(settings).copied().map(owned));
+        all
     }
 
     /// Starts one on a copy of the database `fixture`.
@@ -123,6 +134,12 @@ impl Bridge {
         (self.process, self.address) = spawn((self.program)(), &self.home, &self.settings);
     }
 
+    /// The text of `BRIDGE_DATABASE_URL` that leads to its queue.
+    pub(crate) fn database_url(&self) -> String {
+        let set = self.settings.iter().rfind(|(name, _)| name == "BRIDGE_DATABASE_URL");
+        set.map_or_else(|| format!("sqlite:{}", self.database().display()), |(_, value)| value.clone())
+    }
+
     /// The queue's file.
     pub(crate) fn database(&self) -> PathBuf {
         self.home.path().join(DATABASE)
@@ -134,7 +151,8 @@ impl Bridge {
         assert_eq!(self.terminate("TERM").code(), Some(0), "{:#?}", self.process.stderr.all());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let reader = Reader::open(&self.database()).await.unwrap();
+            let url = DatabaseUrl::parse(&self.database_url()).unwrap();
+            let reader = Reader::open(url).await.unwrap();
             let counts = reader.overview().await.unwrap();
             let mut records = Vec::new();
             for number in 1..=counts.waiting + counts.dead + counts.delivered {
@@ -144,6 +162,10 @@ impl Bridge {
             records
         })
     }
+}
+
+fn owned((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
 }
 
 #[track_caller]
@@ -170,8 +192,15 @@ pub(crate) fn meddle(bridge: &Bridge, sql: &'static str, body: &[u8]) {
     use sqlx::ConnectOptions;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut connection =
-            sqlx::sqlite::SqliteConnectOptions::new().filename(bridge.database()).connect().await.unwrap();
+        if IS_POSTGRES {
+            let options: sqlx::postgres::PgConnectOptions = bridge.database_url().parse().unwrap();
+            let mut connection = options.connect().await.unwrap();
+            let sql = sqlx::AssertSqlSafe(sql.replace('?', "$1"));
+            sqlx::query(sql).bind(body).execute(&mut connection).await.unwrap();
+            return;
+        }
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(bridge.database());
+        let mut connection = options.connect().await.unwrap();
         sqlx::query(sql).bind(body).execute(&mut connection).await.unwrap();
     });
 }

@@ -86,6 +86,10 @@ impl Columns {
         self.get(column)
     }
 
+    pub(super) fn optional_flag(&self, column: &'static str) -> Result<Option<bool>, ColumnError> {
+        self.get(column)
+    }
+
     pub(super) fn text(&self, column: &'static str) -> Result<String, ColumnError> {
         self.get(column).map(restored)
     }

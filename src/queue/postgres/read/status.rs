@@ -7,14 +7,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::row::{ColumnError, Columns};
 use super::{PostgresReads, with_keys};
+use crate::ingest::CanaryId;
 use crate::metrics::{Bucket, PersistedMetrics};
 use crate::pagerduty::{IncidentKey, ServiceKey};
+use crate::queue::canary::MOST_CANARIES;
 use crate::queue::postgres::durability::durability;
 use crate::queue::postgres::load::load_incidents;
 use crate::queue::postgres::text::stored;
 use crate::queue::reader::StatusReads;
 use crate::queue::{
-    Backlog, DeadLetters, Destination, Durability, FirstInLine, IncidentState, Overview, QueueError, State,
+    Backlog, CanaryRecord, DeadLetters, Destination, Durability, FirstInLine, IncidentState, OutageNotice, Overview,
+    QueueError, State,
 };
 
 /// A delivery is remembered a while after it was made, and marked as such in the commit of its disposition: so much may lie
@@ -57,6 +60,13 @@ const DELIVERED_LATELY: &str = "SELECT service_key, MAX(at) AS at FROM (
         UNION ALL
         SELECT service_key, finished_at FROM events WHERE state = 'delivered' AND finished_at > $1
     ) AS delivered GROUP BY service_key ORDER BY service_key";
+
+/// The canary that was the last to come back, and all that were sent after it, the oldest first.
+const CANARIES: &str = "SELECT event_id, sent_at, taken, failure, returned_at FROM (
+        SELECT event_id, sent_at, taken, failure, returned_at FROM canaries WHERE sent_at >= (
+            SELECT COALESCE(MAX(sent_at), 0) FROM canaries WHERE returned_at IS NOT NULL
+        ) ORDER BY sent_at DESC LIMIT $1
+    ) AS latest ORDER BY sent_at";
 
 /// One row of the overview.
 struct Row {
@@ -109,6 +119,18 @@ impl StatusReads for PostgresReads {
         Ok(self.work(query, |columns| columns.optional_number("events")).await?.pop().flatten().unwrap_or_default())
     }
 
+    async fn canaries(&self) -> Result<Vec<CanaryRecord>, QueueError> {
+        self.look(sqlx::query(CANARIES).bind(i64::from(MOST_CANARIES)), canary).await
+    }
+
+    async fn outage_notice(&self) -> Result<Option<OutageNotice>, QueueError> {
+        let query = sqlx::query("SELECT told_at, outage_since FROM fallback");
+        let notice = |columns: &Columns| {
+            Ok(OutageNotice { told_at: columns.time("told_at")?, outage_since: columns.optional_time("outage_since")? })
+        };
+        Ok(self.look(query, notice).await?.pop())
+    }
+
     async fn durability(&self) -> Result<Durability, QueueError> {
         self.people.with(durability).await
     }
@@ -153,6 +175,20 @@ impl PostgresReads {
         let found = self.look(query, |columns| Ok((columns.service_key()?, columns.time("at")?))).await?;
         Ok(found.into_iter().collect())
     }
+}
+
+fn canary(columns: &Columns) -> Result<CanaryRecord, ColumnError> {
+    let taken = match columns.optional_flag("taken")? {
+        None => None,
+        Some(false) => Some(Err(columns.optional_text("failure")?.unwrap_or_default())),
+        Some(true) => Some(Ok(())),
+    };
+    Ok(CanaryRecord {
+        id: CanaryId::parse(&columns.text("event_id")?).ok_or(ColumnError::Odd("event_id"))?,
+        sent_at: columns.time("sent_at")?,
+        taken,
+        returned_at: columns.optional_time("returned_at")?,
+    })
 }
 
 fn first_in_line(columns: &Columns) -> Result<FirstInLine, ColumnError> {

@@ -1,9 +1,11 @@
 //! Reads what is committed, by connections that cannot write.
 //!
 //! - `delivery`, `list`, `status`: what the deliveries, pages and commands, and the monitor read
+//! - `canary`: what is known of canaries
 //! - `salvage`: reading around damage
 //! - `row`: a row's columns as types
 
+mod canary;
 pub(super) mod delivery;
 pub(super) mod list;
 mod row;

@@ -13,7 +13,8 @@ use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::reader::StatusReads;
 use crate::queue::sqlite::load::incident;
 use crate::queue::{
-    Backlog, DeadLetters, Destination, Durability, IncidentState, Overview, QueueError, State, Survives,
+    Backlog, CanaryRecord, DeadLetters, Destination, Durability, IncidentState, OutageNotice, Overview, QueueError,
+    State, Survives,
 };
 
 /// A delivery is remembered a while after it was made, and marked as such in the commit of its disposition: so much may lie
@@ -130,6 +131,10 @@ impl StatusReads for SqliteReads {
         Ok(Durability { survives: Survives::Crash, settings })
     }
 
+    async fn canaries(&self) -> Result<Vec<CanaryRecord>, QueueError> {
+        self.canaries_since_last_return().await
+    }
+
     async fn persisted_metrics(&self, since: DateTime<Utc>) -> Result<PersistedMetrics, QueueError> {
         let lately = sqlx::query("SELECT id, last_webhook_at, last_delivered_at, untrusted FROM lately");
         let lately = self
@@ -157,6 +162,14 @@ impl StatusReads for SqliteReads {
             })
             .await?;
         Ok(PersistedMetrics { last_webhook_at, last_delivered_at, delivered, untrusted, buckets })
+    }
+
+    async fn outage_notice(&self) -> Result<Option<OutageNotice>, QueueError> {
+        let query = sqlx::query("SELECT id, told_at, outage_since FROM fallback");
+        let notice = |columns: &Columns| {
+            Ok(OutageNotice { told_at: columns.time("told_at")?, outage_since: columns.optional_time("outage_since")? })
+        };
+        Ok(self.soon(self.look(query, notice)).await?.pop())
     }
 }
 

@@ -2,16 +2,22 @@
 
 mod samples;
 
+use std::sync::Arc;
+
 use insta::assert_snapshot;
 use maud::Markup;
 
-use self::samples::{dead, degraded, frame, hostile, record, rejected, snapshot, well};
+use self::samples::{dead, degraded, frame, hostile, now, record, rejected, snapshot, well};
 use super::assets::{ICON, SCRIPT, STYLE};
 use super::detail;
 use super::forms::{self, Subject};
 use super::overview::{self, Lists, Notice, Status};
+use crate::canary::{CanaryStatus, Progress, RoundTrip};
+use crate::monitor::snapshot::FallbackView;
 use crate::monitor::{Cause, Health, Trouble};
 use crate::queue::{EventId, Rejected, RejectedId};
+use crate::sentry_api::ApiError;
+use crate::sentry_api::audit::AuditStatus;
 
 /// A line for each element, so that a change is seen where it is; without the digests of what the page loads.
 fn lines(page: &Markup) -> String {
@@ -74,6 +80,64 @@ fn what_cannot_be_read_is_counted() {
     status.snapshot.delivery.unreadable.events = 1_200;
     let page = overview::page(&frame(), &status).0;
     assert!(page.contains("<dt>Unreadable</dt><dd>1,200<small>set aside</small></dd>"), "{page}");
+}
+
+#[test]
+fn the_canary_is_shown_with_its_time_and_the_audit_with_its_remedies_and_its_token() {
+    let mut status = well();
+    let page = overview::page(&frame(), &status).0;
+    assert!(page.contains("Canary: off. With <code>BRIDGE_CANARY_DSN</code> set"), "{page}");
+    assert!(
+        page.contains("Audit: off. With <code>BRIDGE_SENTRY_URL</code>") && !page.contains("Sentry → bridge"),
+        "{page}"
+    );
+
+    let (sent_at, returned_at) = (samples::ago(74), samples::ago(70));
+    let last = Some(RoundTrip { sent_at, returned_at });
+    let canary = CanaryStatus { last, last_sent_at: Some(sent_at), progress: Progress::Returns };
+    status.snapshot.sentry.canary = Some(Ok(canary));
+    let audit = || AuditStatus { last: Some(Arc::new(samples::audit())), failure: None };
+    status.snapshot.sentry.audit = Some(audit());
+    let page = overview::page(&frame(), &status).0;
+    assert!(page.contains("<dt>Sentry → bridge</dt><dd>4.0 s<small>"), "{page}");
+    assert!(page.contains("1 min ago") && page.contains("Canary: comes back"), "{page}");
+    assert!(
+        page.contains("Audit: 0 of 1 project pages, 21 findings.") && page.contains("<span class=\"badge\">21</span>"),
+        "{page}"
+    );
+    assert!(page.contains("with the token of <span dir=\"auto\">member@example.com</span>"), "{page}");
+    assert!(
+        page.contains("shop: no rule of it calls the bridge") && page.contains("remedy: run `connect --project`"),
+        "{page}"
+    );
+    assert!(page.contains("1 more finding: run <code>audit</code>"), "{page}");
+
+    let error = ApiError::Forbidden { call: "GET /api/0/<b>/".to_owned(), scope: "org:read" };
+    status.snapshot.sentry.audit = Some(AuditStatus { failure: Some((samples::ago(5), error)), ..audit() });
+    let page = overview::page(&frame(), &status).0;
+    assert!(page.contains("The audit failed") && page.contains("GET /api/0/&lt;b&gt;/ (403)"), "{page}");
+    assert!(page.contains("21 findings"), "what was found before is shown: {page}");
+}
+
+#[test]
+fn a_fallback_webhook_is_shown_where_there_is_one_and_marked_when_it_fails() {
+    let mut status = well();
+    assert!(!overview::page(&frame(), &status).0.contains("Fallback webhook"));
+    status.snapshot.fallback = Some(FallbackView::default());
+    let page = overview::page(&frame(), &status).0;
+    assert!(
+        page.contains("<div class=\"\" id=\"fallback\"><dt>Fallback webhook</dt><dd>not needed yet</dd></div>"),
+        "{page}"
+    );
+    let (last_told_at, outage_since) = (Some(now()), Some(now()));
+    let failure = Some("chat.example.com: answered 500".to_owned());
+    status.snapshot.fallback = Some(FallbackView { last_told_at, outage_since, failure });
+    let page = overview::page(&frame(), &status).0;
+    assert!(
+        page.contains("<div class=\"alert\" id=\"fallback\"><dt>Fallback webhook</dt><dd>told of the outage "),
+        "{page}"
+    );
+    assert!(page.contains("<small>failing: chat.example.com: answered 500</small>"), "{page}");
 }
 
 #[test]

@@ -7,9 +7,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::cluster::ClusterView;
 use crate::delivery::view::{DeliveryView, KeyView};
 use crate::metrics::{Bucket, MetricsSnapshot};
-use crate::monitor::{Cause, Health, Snapshot, Trouble};
+use crate::monitor::{Cause, Health, SentrySide, Snapshot, Trouble};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 use crate::queue::{Backlog, Destination, EventId, Overview, Record, RejectedId, RejectedSummary, State, Summary};
+use crate::sentry_api::audit::{Audit, AuditReport, Finding, Kind, ProjectAudit};
 use crate::web::ui::layout::{About, Frame};
 use crate::web::ui::lists::Listing;
 use crate::web::ui::overview::{Lists, Notice, Status};
@@ -19,7 +20,7 @@ pub(super) fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_795_353_671, 0).unwrap()
 }
 
-fn ago(seconds: i64) -> DateTime<Utc> {
+pub(super) fn ago(seconds: i64) -> DateTime<Utc> {
     now() - TimeDelta::seconds(seconds)
 }
 
@@ -43,6 +44,29 @@ pub(super) fn snapshot() -> Snapshot {
         delivery: DeliveryView::default(),
         cluster: ClusterView::default(),
         metrics: MetricsSnapshot::default(),
+        sentry: SentrySide::default(),
+        fallback: None,
+    }
+}
+
+/// An audit of one project with more findings than the page shows.
+pub(super) fn audit() -> AuditReport {
+    let finding = Finding {
+        kind: Kind::ProjectWithoutPage,
+        project: Some("shop".to_owned()),
+        alert: None,
+        problem: "no rule of it calls the bridge".to_owned(),
+        remedy: Kind::ProjectWithoutPage.remedy(),
+    };
+    AuditReport {
+        at: ago(3_600),
+        token: "member@example.com".to_owned(),
+        generation: "workflows".to_owned(),
+        audit: Audit {
+            projects: vec![ProjectAudit { project: "shop".to_owned(), pages: false, alerts: Vec::new() }],
+            findings: vec![finding; 21],
+            notes: Vec::new(),
+        },
     }
 }
 
@@ -55,6 +79,7 @@ fn lane(end: &str) -> KeyView {
         backs_off_until: None,
         last_failure: None,
         is_permanent: false,
+        is_throttled: false,
         last_delivered_at: Some(ago(12)),
     }
 }

@@ -1,4 +1,4 @@
-//! Connections to PagerDuty, for `awc`: plain or with TLS, and without interim answers.
+//! Connections for `awc`: plain or with TLS, and without interim answers.
 //!
 //! A server or a proxy may send any number of answers with a status of 1xx before the final one, asked or not (RFC 9110,
 //! 15.2), and some send `100 Continue` to any request. `awc` mistakes the first answer for the final one and drops whatever

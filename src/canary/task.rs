@@ -1,0 +1,193 @@
+//! Sends canaries when they are due.
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::{TimeDelta, Utc};
+use log::{Level, debug, log};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::client::{Client, SendError};
+use crate::config::Dsn;
+use crate::ingest::{CanaryId, CanaryMark};
+use crate::logging::throttle;
+use crate::metrics::Metrics;
+use crate::queue::{CanaryChange, CanaryRecord, Queue};
+use crate::tls::TlsError;
+
+/// How often canaries are sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Pace {
+    /// The pause between two of them.
+    pub every: Duration,
+    /// The pause after one that Sentry has not taken; it doubles with each, up to `every`.
+    pub retry: Duration,
+}
+
+impl Pace {
+    /// A canary after each `every`, or after a minute where Sentry has not taken the last one.
+    #[must_use]
+    pub fn new(every: Duration) -> Self {
+        Self { every, retry: Duration::from_mins(1) }
+    }
+
+    /// The pause after so many canaries in a row that Sentry has not taken, the last one for `error`.
+    fn after_failure(&self, failures: u32, error: &SendError) -> Duration {
+        let pause = self.retry.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
+        let asked = match error {
+            SendError::Throttled { wait, .. } => wait.unwrap_or_default(),
+            _ => Duration::ZERO,
+        };
+        pause.max(asked).min(self.every.max(self.retry))
+    }
+
+    /// The pause until the next one after a start, by what was sent before: alert rules are quiet for a while after they
+    /// fired, so that a restart is no reason to send another one.
+    fn after_start(&self, newest: Option<&CanaryRecord>, now: chrono::DateTime<Utc>) -> Duration {
+        let Some(newest) = newest else { return Duration::ZERO };
+        let pause = if matches!(newest.taken, Some(Err(_))) { self.retry } else { self.every };
+        let since = (now - newest.sent_at).max(TimeDelta::zero()).to_std().unwrap_or_default();
+        pause.saturating_sub(since)
+    }
+}
+
+/// The task that sends canaries to one DSN.
+pub struct CanaryTask<L> {
+    client: Client,
+    mark: CanaryMark,
+    queue: Queue,
+    metrics: Metrics,
+    pace: Pace,
+    is_leader: L,
+}
+
+impl<L: Fn() -> bool> CanaryTask<L> {
+    /// A task that sends canaries to `dsn`. It trusts the certificate authorities of `ca_file` besides the usual ones. Of several
+    /// bridges on one queue only that for which `is_leader` is true sends them.
+    ///
+    /// # Errors
+    ///
+    /// When TLS cannot be set up.
+    pub fn new(
+        dsn: Dsn,
+        ca_file: Option<&Path>,
+        mark: CanaryMark,
+        queue: Queue,
+        metrics: Metrics,
+        pace: Pace,
+        is_leader: L,
+    ) -> Result<Self, TlsError> {
+        Ok(Self { client: Client::new(dsn, ca_file)?, mark, queue, metrics, pace, is_leader })
+    }
+
+    /// The same at another pace.
+    #[must_use]
+    pub fn with_pace(self, pace: Pace) -> Self {
+        Self { pace, ..self }
+    }
+
+    /// Sends canaries for as long as it is polled.
+    pub async fn run(self) -> Infallible {
+        let mut failures = 0;
+        let mut due: Option<Instant> = None;
+        loop {
+            if !(self.is_leader)() {
+                due = None;
+                sleep(self.pace.retry).await;
+                continue;
+            }
+            match due {
+                Some(at) if at <= Instant::now() => due = Some(Instant::now() + self.send(&mut failures).await),
+                Some(at) => sleep_until(at).await,
+                None => due = Some(Instant::now() + self.pause_after_start().await),
+            }
+        }
+    }
+
+    async fn pause_after_start(&self) -> Duration {
+        match self.queue.reader().canaries().await {
+            Ok(records) => self.pace.after_start(records.last(), Utc::now()),
+            // The storage alarm tells of it.
+            Err(_) => self.pace.retry,
+        }
+    }
+
+    /// Sends one, and returns the pause until the next.
+    async fn send(&self, failures: &mut u32) -> Duration {
+        let at = Utc::now();
+        let id = self.mark.event_id(at, rand::random());
+        // Before it is sent: its webhook may be here sooner than Sentry's answer.
+        if !self.record(CanaryChange::Sent { id, at }).await {
+            return self.pace.retry;
+        }
+        let sent = self.client.send(id, at, &self.mark).await;
+        self.metrics.canary_sent(sent.is_ok());
+        self.record(CanaryChange::Answered { id, failure: sent.as_ref().err().map(ToString::to_string) }).await;
+        match sent {
+            Ok(()) => {
+                *failures = 0;
+                debug!(canary:% = id; "Sentry has taken the canary");
+                self.pace.every
+            }
+            Err(error) => {
+                *failures += 1;
+                let line = throttle::line("canaries were not taken by Sentry", Level::Warn);
+                log!(line.level, canary:% = id; "Sentry has not taken the canary: {error}{line}");
+                self.pace.after_failure(*failures, &error)
+            }
+        }
+    }
+
+    async fn record(&self, change: CanaryChange) -> bool {
+        let id: CanaryId = match &change {
+            CanaryChange::Sent { id, .. } | CanaryChange::Answered { id, .. } | CanaryChange::Returned { id, .. } => {
+                *id
+            }
+        };
+        let recorded = self.queue.record_canary(change).await;
+        if let Err(error) = &recorded {
+            let line = throttle::line("canaries were not recorded", Level::Warn);
+            log!(line.level, canary:% = id; "the canary cannot be recorded: {error}{line}");
+        }
+        recorded.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::pagerduty::ServiceKey;
+
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    #[test]
+    fn failures_are_followed_by_growing_pauses_and_sentrys_own_wish() {
+        let pace = Pace::new(10 * MINUTE);
+        let pauses = [1, 2, 3, 4, 5, 99].map(|failures| pace.after_failure(failures, &SendError::Timeout) / 60);
+        assert_eq!(pauses, [1, 2, 4, 8, 10, 10].map(Duration::from_secs));
+        let throttled = |wait| SendError::Throttled { reason: String::new(), wait: Some(wait) };
+        assert_eq!(pace.after_failure(1, &throttled(3 * MINUTE)), 3 * MINUTE);
+        assert_eq!(pace.after_failure(1, &throttled(60 * MINUTE)), 10 * MINUTE, "but it is tried at the usual pace");
+    }
+
+    #[test]
+    fn a_restart_sends_none_before_its_time() {
+        let pace = Pace::new(10 * MINUTE);
+        let now = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
+        let mark = CanaryMark::new(&ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap());
+        let after = |minutes: i64, taken| {
+            let sent_at = now - TimeDelta::minutes(minutes);
+            let record = CanaryRecord { id: mark.event_id(sent_at, 0), sent_at, taken, returned_at: None };
+            pace.after_start(Some(&record), now) / 60
+        };
+        assert_eq!(pace.after_start(None, now), Duration::ZERO);
+        assert_eq!(after(4, Some(Ok(()))), Duration::from_secs(6));
+        assert_eq!(after(4, None), Duration::from_secs(6));
+        assert_eq!(after(4, Some(Err("x".to_owned()))), Duration::ZERO);
+        assert_eq!(after(11, Some(Ok(()))), Duration::ZERO);
+        assert_eq!(after(-60, Some(Ok(()))), Duration::from_secs(10), "the clock was set back");
+    }
+}

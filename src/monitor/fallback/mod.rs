@@ -1,0 +1,175 @@
+//! The fallback webhook, `BRIDGE_FALLBACK_URL`: it is told when PagerDuty itself takes no events, for then no alarm arrives
+//! there, and when that is over.
+//!
+//! - `outage`: whether PagerDuty takes events, when the webhook is told and how often it is tried; pure
+//! - `message`: the JSON
+//! - `webhook`: one attempt to send it
+//!
+//! [`FallbackTask`] runs beside the deliveries, which never wait for it. What was told last is stored in the queue, so that
+//! a restart changes nothing.
+
+mod message;
+mod outage;
+mod webhook;
+
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use log::{Level, error, info, log};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+pub use message::Message;
+pub use webhook::{SendError, Webhook};
+
+use super::snapshot::{FallbackView, Snapshot};
+use super::{Intervals, Monitor, check};
+use crate::logging::throttle;
+use crate::queue::{OutageNotice, Queue};
+use outage::{Notice, Outages, assess};
+
+/// How long a commit is waited for: while the disk hangs, PagerDuty may be down as well.
+const SAVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Tells the fallback webhook of outages.
+pub struct FallbackTask {
+    monitor: Monitor,
+    queue: Queue,
+    webhook: Webhook,
+    leads: Box<dyn Fn() -> bool>,
+    unsent_alarm: watch::Receiver<Option<String>>,
+    view: watch::Sender<FallbackView>,
+    intervals: Intervals,
+    outages: Outages,
+    last: Option<OutageNotice>,
+    /// Whether `last` is not stored yet.
+    is_unsaved: bool,
+    started: Instant,
+}
+
+impl FallbackTask {
+    /// Tells `webhook` of outages of the PagerDuty that the bridge of `monitor` delivers to.
+    ///
+    /// `leads` says whether this bridge does the periodic work; of several bridges on one queue only one does.
+    /// `unsent_alarm` says why the alarm that is not enqueued could not be sent to PagerDuty. What is shown is published by
+    /// `view`.
+    #[must_use]
+    pub fn new(
+        monitor: Monitor,
+        queue: Queue,
+        webhook: Webhook,
+        leads: impl Fn() -> bool + 'static,
+        unsent_alarm: watch::Receiver<Option<String>>,
+        view: watch::Sender<FallbackView>,
+    ) -> Self {
+        let intervals = Intervals::default();
+        let outages = Outages::new(intervals, monitor.limits());
+        Self {
+            monitor,
+            queue,
+            webhook,
+            leads: Box::new(leads),
+            unsent_alarm,
+            view,
+            intervals,
+            outages,
+            last: None,
+            is_unsaved: false,
+            started: Instant::now(),
+        }
+    }
+
+    /// The same with other intervals. Must be called before [`FallbackTask::run`].
+    #[must_use]
+    pub fn with_intervals(self, intervals: Intervals) -> Self {
+        Self { intervals, outages: Outages::new(intervals, self.monitor.limits()), ..self }
+    }
+
+    /// Checks again and again, for as long as it is polled.
+    pub async fn run(mut self) -> Infallible {
+        loop {
+            sleep(self.intervals.check).await;
+            self.check().await;
+        }
+    }
+
+    async fn check(&mut self) {
+        self.load_last().await;
+        // Of several bridges on one queue, the one that does the periodic work tells; the others show what it told.
+        if (self.leads)() {
+            let snapshot = self.monitor.snapshot(Utc::now()).await;
+            let troubles = check(&snapshot, self.monitor.limits());
+            let unsent_alarm = self.unsent_alarm.borrow().clone();
+            let assessment = assess(&snapshot, &troubles, unsent_alarm.as_deref());
+            let (is_told, now) = (self.outage_since().is_some(), self.started.elapsed());
+            let delivered_at = snapshot.metrics.last_delivered_at;
+            if let Some(notice) = self.outages.update(&assessment, is_told, delivered_at, now) {
+                self.tell(&notice, &snapshot).await;
+            }
+        }
+        self.save_last().await;
+        let (last_told_at, outage_since) = (self.last.map(|last| last.told_at), self.outage_since());
+        self.view.send_modify(|view| (view.last_told_at, view.outage_since) = (last_told_at, outage_since));
+    }
+
+    fn outage_since(&self) -> Option<DateTime<Utc>> {
+        self.last?.outage_since
+    }
+
+    /// What was told last is read each time, because another bridge may have told it.
+    async fn load_last(&mut self) {
+        // Where it cannot be read, what is known here has to do.
+        if !self.is_unsaved
+            && let Ok(last) = self.queue.reader().outage_notice().await
+        {
+            self.last = last;
+        }
+    }
+
+    async fn save_last(&mut self) {
+        if let Some(last) = self.last
+            && self.is_unsaved
+        {
+            // Why nothing can be committed is logged where alerts are refused.
+            let saved = timeout(SAVE_TIMEOUT, self.queue.write_outage_notice(last)).await;
+            self.is_unsaved = !matches!(saved, Ok(Ok(())));
+        }
+    }
+
+    async fn tell(&mut self, notice: &Notice, snapshot: &Snapshot) {
+        let (message, outage_since) = match notice {
+            Notice::Outage(outage) => (Message::outage(outage, snapshot), Some(outage.since)),
+            Notice::Over => (Message::over(self.outage_since(), snapshot), None),
+        };
+        let what = if outage_since.is_some() { "PagerDuty takes no events" } else { "the outage of PagerDuty is over" };
+        let sent = self.webhook.send(&message).await;
+        let now = self.started.elapsed();
+        let failure = match sent {
+            Ok(()) => {
+                info!("the fallback webhook was told that {what}");
+                self.outages.told();
+                None
+            }
+            Err(error) => {
+                let failure = format!("{}: {error}", self.webhook.host());
+                let is_last = self.outages.failed(&error, now);
+                if is_last {
+                    error!("the fallback webhook could not be told that {what}, and is not tried again: {failure}");
+                } else {
+                    let line = throttle::line("the fallback webhook was not told", Level::Warn);
+                    log!(line.level, "the fallback webhook is not told yet that {what}: {failure}{line}");
+                }
+                Some(failure)
+            }
+        };
+        let is_told = failure.is_none();
+        // An end that nobody could be told of is an end all the same: the next outage is another one.
+        if is_told || (outage_since.is_none() && self.outages.is_given_up()) {
+            let told_at = if is_told { Some(snapshot.at) } else { self.last.map(|last| last.told_at) };
+            self.last = Some(OutageNotice { told_at: told_at.unwrap_or(snapshot.at), outage_since });
+            self.is_unsaved = true;
+        }
+        self.view.send_modify(|view| view.failure = failure);
+    }
+}

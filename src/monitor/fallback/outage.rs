@@ -1,0 +1,199 @@
+//! Whether PagerDuty takes events, when the fallback webhook is told of it, and how often that is tried. Pure.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use strum::IntoStaticStr;
+
+use super::webhook::SendError;
+use crate::monitor::Intervals;
+use crate::monitor::checks::{Cause, Limits, Trouble, unreachable};
+use crate::monitor::hysteresis::{Hysteresis, Phase};
+use crate::monitor::snapshot::Snapshot;
+
+/// How often the webhook is told of one thing; with the pauses in between that takes about an hour and a half.
+const MAX_ATTEMPTS: u32 = 24;
+
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+
+/// PagerDuty takes no events, or not soon enough.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Outage {
+    /// Why.
+    pub(super) cause: OutageCause,
+    /// What happened and what to do, as a sentence for the operator. Service keys are masked.
+    pub(super) sentence: String,
+    /// When the oldest event came that waits; where none waits, when the outage was noticed.
+    pub(super) since: DateTime<Utc>,
+}
+
+/// Why PagerDuty takes no events.
+#[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq)]
+#[strum(serialize_all = "snake_case")]
+pub(super) enum OutageCause {
+    /// The TLS certificate at its address is not trusted.
+    Untrusted,
+    /// It does not answer, or with errors only.
+    Unreachable,
+    /// An event has waited for longer than `BRIDGE_WAITING_ALARM`, such as when PagerDuty throttles.
+    Waiting,
+}
+
+/// What one check found out.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Assessment {
+    /// There is an outage.
+    Outage(Outage),
+    /// There is none.
+    Clear,
+    /// It cannot be known, because the queue cannot be read.
+    Unknown,
+}
+
+/// Finds an outage in a snapshot and its troubles. `unsent_alarm`: why an alarm could not be sent past the queue.
+pub(super) fn assess(snapshot: &Snapshot, troubles: &[Trouble], unsent_alarm: Option<&str>) -> Assessment {
+    let trouble = |cause: Cause| troubles.iter().find(|trouble| trouble.cause == cause);
+    let of_trouble = |cause: Cause| trouble(cause).map(|trouble| trouble.sentence.clone());
+    let unsent = || {
+        let reason = unsent_alarm?;
+        let alarm = of_trouble(Cause::Storage)?;
+        Some(format!("an alarm cannot be sent to PagerDuty ({reason}): {alarm}"))
+    };
+    let found = of_trouble(Cause::Untrusted)
+        .map(|sentence| (OutageCause::Untrusted, sentence))
+        .or_else(|| unreachable(snapshot).or_else(unsent).map(|sentence| (OutageCause::Unreachable, sentence)))
+        .or_else(|| of_trouble(Cause::Waiting).map(|sentence| (OutageCause::Waiting, sentence)));
+    match found {
+        Some((cause, sentence)) => {
+            let oldest = snapshot.backlog.as_ref().ok().and_then(|backlog| backlog.oldest());
+            let since = oldest.map_or(snapshot.at, |oldest| oldest.since);
+            Assessment::Outage(Outage { cause, sentence, since })
+        }
+        None if snapshot.queue.is_ok() && snapshot.backlog.is_ok() => Assessment::Clear,
+        None => Assessment::Unknown,
+    }
+}
+
+/// What the webhook has to be told.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Notice {
+    /// An outage began.
+    Outage(Outage),
+    /// It is over.
+    Over,
+}
+
+/// The outages of one run of the bridge. Times are counted from its start, by the monotonic clock.
+#[derive(Debug)]
+pub(super) struct Outages {
+    course: Hysteresis,
+    /// For how long PagerDuty has to take no events before anybody is told.
+    outage_after: Duration,
+    resolve_after: Duration,
+    /// The pause after the first failed attempt.
+    pause: Duration,
+    /// Whether the webhook may know of the outage although it gave no good answer.
+    may_be_told: bool,
+    last_delivered_at: Option<DateTime<Utc>>,
+    attempts: Attempts,
+}
+
+/// The attempts to tell one thing.
+#[derive(Debug, Default)]
+struct Attempts {
+    is_end: bool,
+    number: u32,
+    not_before: Duration,
+}
+
+impl Outages {
+    pub(super) fn new(intervals: Intervals, limits: &Limits) -> Self {
+        let Intervals { outage_after, resolve_after, fallback_pause, .. } = intervals;
+        Self {
+            course: Hysteresis::new(),
+            outage_after: outage_after.min(limits.waiting),
+            resolve_after,
+            pause: fallback_pause,
+            may_be_told: false,
+            last_delivered_at: None,
+            attempts: Attempts::default(),
+        }
+    }
+
+    /// What the webhook has to be told after a check at `now`, if it is to be tried at this moment. `is_told`: it knows of an
+    /// outage that it was not told the end of, in this run or an earlier one.
+    pub(super) fn update(
+        &mut self,
+        assessment: &Assessment,
+        is_told: bool,
+        delivered_at: Option<DateTime<Utc>>,
+        now: Duration,
+    ) -> Option<Notice> {
+        let has_delivered = std::mem::replace(&mut self.last_delivered_at, delivered_at) != delivered_at;
+        let resolve_after = self.course.resolve_after(self.resolve_after, now);
+        let before = self.course.phase();
+        match assessment {
+            Assessment::Outage(outage) => {
+                // Where attempts fail for one service key only, PagerDuty can be reached.
+                if has_delivered && outage.cause == OutageCause::Unreachable {
+                    self.course.restart_pending(now);
+                }
+                self.course.advance(true, self.outage_after, resolve_after, now);
+            }
+            Assessment::Clear => self.course.advance(false, self.outage_after, resolve_after, now),
+            Assessment::Unknown => {}
+        }
+        let phase = self.course.phase();
+        if phase == Phase::Firing && !matches!(before, Phase::Firing | Phase::Clearing(_)) {
+            self.course.raised(now);
+        }
+        let notice = match (phase, assessment) {
+            (Phase::Firing, Assessment::Outage(outage)) if !is_told => Notice::Outage(outage.clone()),
+            (Phase::Inactive(since), Assessment::Clear)
+                if (is_told || self.may_be_told) && now.saturating_sub(since) >= resolve_after =>
+            {
+                Notice::Over
+            }
+            (Phase::Inactive(_), Assessment::Clear) => {
+                self.attempts = Attempts::default();
+                return None;
+            }
+            _ => return None,
+        };
+        let is_end = notice == Notice::Over;
+        if self.attempts.is_end != is_end {
+            self.attempts = Attempts { is_end, ..Attempts::default() };
+        }
+        (!self.is_given_up() && now >= self.attempts.not_before).then_some(notice)
+    }
+
+    /// The webhook was told.
+    pub(super) fn told(&mut self) {
+        self.may_be_told = false;
+        self.attempts = Attempts { is_end: self.attempts.is_end, ..Attempts::default() };
+    }
+
+    /// An attempt to tell it failed. Returns whether that was the last.
+    pub(super) fn failed(&mut self, error: &SendError, now: Duration) -> bool {
+        let attempts = &mut self.attempts;
+        let pause = self.pause.saturating_mul(2_u32.saturating_pow(attempts.number)).min(LONGEST_PAUSE);
+        attempts.number += 1;
+        attempts.not_before = now + pause.max(error.retry_after.unwrap_or_default());
+        self.may_be_told = if attempts.is_end {
+            // The outage is not told of again, nor its end.
+            self.may_be_told && attempts.number < MAX_ATTEMPTS
+        } else {
+            self.may_be_told || error.may_have_arrived
+        };
+        self.is_given_up()
+    }
+
+    /// Whether the webhook failed too often to be told of this.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.attempts.number >= MAX_ATTEMPTS
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! One attempt to send a message to the fallback webhook.
+
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::Utc;
+use thiserror::Error;
+
+use super::message::Message;
+use crate::config::FallbackUrl;
+use crate::http_client::{HttpClient, RequestError, Response};
+use crate::pagerduty::outcome::parse_retry_after;
+use crate::tls::{self, TlsError};
+
+/// The longest time one request takes, from connecting to the last byte of the answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The fallback webhook. Bound to its thread, as its HTTP client is.
+#[derive(Clone)]
+pub struct Webhook {
+    http: HttpClient,
+    url: FallbackUrl,
+}
+
+/// Why a message was not taken. Nothing that the server said is part of it, for an error page may repeat the address and
+/// with it the secret.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error("{reason}")]
+pub struct SendError {
+    /// What happened and what to do.
+    pub reason: String,
+    /// The wait that the server asked for, a minute at most.
+    pub retry_after: Option<Duration>,
+    /// Whether the message may have arrived all the same.
+    pub may_have_arrived: bool,
+}
+
+impl Webhook {
+    /// A webhook at `url`. The usual certificate authorities are trusted and those of the PEM file `ca_file`.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be used.
+    pub fn new(url: FallbackUrl, ca_file: Option<&Path>) -> Result<Self, TlsError> {
+        Self::with_timeout(url, ca_file, TIMEOUT)
+    }
+
+    fn with_timeout(url: FallbackUrl, ca_file: Option<&Path>, timeout: Duration) -> Result<Self, TlsError> {
+        let tls = tls::client_config("BRIDGE_FALLBACK_CA_FILE", ca_file)?;
+        let http = HttpClient::new(Some(tls).filter(|_| url.expose().scheme() == "https"), timeout);
+        Ok(Self { http, url })
+    }
+
+    /// The host of its address.
+    #[must_use]
+    pub fn host(&self) -> String {
+        self.url.to_string()
+    }
+
+    /// Sends a message. Where its members are refused with 400, the text is sent without them.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer, or one that is no success. A redirect is not followed.
+    pub async fn send(&self, message: &Message) -> Result<(), SendError> {
+        let mut answer = self.post(message.json()).await?;
+        if answer.status == 400 {
+            answer = self.post(message.text_json()).await?;
+        }
+        classify(&answer)
+    }
+
+    async fn post(&self, body: Vec<u8>) -> Result<Response, SendError> {
+        self.http.post_json(self.url.expose(), body).await.map_err(|error| SendError {
+            reason: error.reason().to_owned(),
+            retry_after: None,
+            may_have_arrived: matches!(error, RequestError::Timeout(_) | RequestError::Dropped(_)),
+        })
+    }
+}
+
+fn classify(answer: &Response) -> Result<(), SendError> {
+    let status = answer.status;
+    let advice = match status {
+        200..=299 => return Ok(()),
+        300..=399 => ", a redirect, which is not followed: set BRIDGE_FALLBACK_URL to the address that it leads to",
+        400 => ": it does not take JSON with a `text`, see which webhooks do",
+        401 | 403 | 404 | 405 | 410 => ": check BRIDGE_FALLBACK_URL, for the webhook may have been removed",
+        429 => ": too many requests",
+        _ => "",
+    };
+    Err(SendError {
+        reason: format!("answered {status}{advice}"),
+        retry_after: answer.retry_after.as_deref().and_then(|wait| parse_retry_after(wait, Utc::now())),
+        may_have_arrived: status >= 500,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn answered(status: u16, retry_after: Option<&str>) -> Result<(), SendError> {
+        let retry_after = retry_after.map(str::to_owned);
+        let body = b"Not found: /services/hunter2".to_vec();
+        classify(&Response { status, retry_after, location: Some("https://login.example.com/".to_owned()), body })
+    }
+
+    #[test]
+    fn any_success_will_do_and_nothing_that_the_server_said_is_repeated() {
+        for status in [200, 202, 204] {
+            assert_eq!(answered(status, None), Ok(()));
+        }
+        for status in [100, 302, 307, 400, 403, 404, 408, 410, 429, 500, 503] {
+            let error = answered(status, None).unwrap_err();
+            assert!(error.reason.starts_with(&format!("answered {status}")), "{error}");
+            assert!(!error.reason.contains("hunter2") && !error.reason.contains("login"), "{error}");
+            assert_eq!(error.may_have_arrived, status >= 500);
+        }
+        assert_eq!(answered(429, Some("30")).unwrap_err().retry_after, Some(Duration::from_secs(30)));
+    }
+
+    #[actix_web::test]
+    async fn a_webhook_that_does_not_answer_ends_an_attempt_after_its_time() {
+        // The system takes connection and request, and no answer ever comes.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/hooks/hunter2", listener.local_addr().unwrap());
+        let webhook =
+            Webhook::with_timeout(FallbackUrl::parse(&url).unwrap(), None, Duration::from_millis(200)).unwrap();
+        let error = webhook.send(&Message::test(Utc::now())).await.unwrap_err();
+        assert_eq!(error.reason, "no answer within 200ms");
+        assert!(error.may_have_arrived);
+    }
+}

@@ -1,0 +1,35 @@
+//! What is known of canaries.
+
+use super::SqliteReads;
+use super::row::{ColumnError, Columns};
+use crate::ingest::CanaryId;
+use crate::queue::QueueError;
+use crate::queue::canary::{CanaryRecord, MOST_CANARIES};
+
+/// The canary that was the last to come back, and all that were sent after it, the oldest first.
+const SINCE_LAST_RETURN: &str = "SELECT 0 AS id, event_id, sent_at, taken, failure, returned_at FROM (
+        SELECT event_id, sent_at, taken, failure, returned_at FROM canaries WHERE sent_at >= (
+            SELECT COALESCE(MAX(sent_at), 0) FROM canaries WHERE returned_at IS NOT NULL
+        ) ORDER BY sent_at DESC LIMIT ?
+    ) ORDER BY sent_at";
+
+impl SqliteReads {
+    pub(super) async fn canaries_since_last_return(&self) -> Result<Vec<CanaryRecord>, QueueError> {
+        self.soon(self.look(sqlx::query(SINCE_LAST_RETURN).bind(MOST_CANARIES), record)).await
+    }
+}
+
+fn record(columns: &Columns) -> Result<CanaryRecord, ColumnError> {
+    let id = CanaryId::parse(&columns.text("event_id")?).ok_or(ColumnError::Odd("event_id"))?;
+    let taken = match columns.optional_number::<i64>("taken")? {
+        None => None,
+        Some(0) => Some(Err(columns.optional_text("failure")?.unwrap_or_default())),
+        Some(_) => Some(Ok(())),
+    };
+    Ok(CanaryRecord {
+        id,
+        sent_at: columns.time("sent_at")?,
+        taken,
+        returned_at: columns.optional_time("returned_at")?,
+    })
+}

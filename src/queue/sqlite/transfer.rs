@@ -1,0 +1,125 @@
+//! All rows of a file, for a move to another database.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{AssertSqlSafe, Connection as _, Row as _, Sqlite, SqliteConnection};
+
+use super::database::Database;
+use super::files::Files;
+use super::schema;
+use crate::queue::QueueError;
+use crate::queue::transfer::{Cell, Kind, NUMBERED, Numbers, Table, Transfer};
+
+type Query = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
+
+/// The file, which no bridge has open meanwhile. Everything is done in one transaction.
+#[derive(Debug)]
+pub(in crate::queue) struct SqliteTransfer {
+    database: Database,
+    connection: SqliteConnection,
+    /// Locked until it is dropped, after the connection.
+    _files: Files,
+}
+
+impl SqliteTransfer {
+    /// Opens the file and brings its tables up to date; makes it only where it `creates`.
+    pub(in crate::queue) async fn open(path: &Path, creates: bool) -> Result<Self, QueueError> {
+        let database = Database::new(path);
+        if !creates && !path.exists() {
+            return Err(QueueError::Missing { database: database.name() });
+        }
+        database.create()?;
+        let files = Files::open(&database)?;
+        let mut connection = database.connect().await?;
+        schema::migrate(&mut connection, &database).await?;
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await.map_err(|error| database.error(error))?;
+        Ok(Self { database, connection, _files: files })
+    }
+
+    async fn execute(&mut self, query: Query) -> Result<(), QueueError> {
+        let done = query.execute(&mut self.connection).await;
+        done.map(drop).map_err(|error| self.database.error(error))
+    }
+}
+
+fn bind(query: Query, cell: &Cell) -> Query {
+    match cell {
+        Cell::Null => query.bind(None::<i64>),
+        Cell::Integer(number) => query.bind(*number),
+        Cell::Text(text) => query.bind(text.clone()),
+        Cell::Bytes(bytes) => query.bind(bytes.clone()),
+    }
+}
+
+#[async_trait]
+impl Transfer for SqliteTransfer {
+    async fn read(
+        &mut self,
+        table: &Table,
+        after: Option<&[Cell]>,
+        limit: usize,
+    ) -> Result<Vec<Vec<Cell>>, QueueError> {
+        let columns: Vec<_> = table.columns.iter().map(|(name, _)| *name).collect();
+        let (columns, key) = (columns.join(", "), columns[..table.key].join(", "));
+        let order = if table.key == 0 { &columns } else { &key };
+        let places = vec!["?"; table.key].join(", ");
+        let condition = after.map_or_else(String::new, |_| format!("WHERE ({key}) > ({places})"));
+        let limit = if table.key == 0 { i64::MAX } else { i64::try_from(limit).unwrap_or(i64::MAX) };
+        let sql = format!("SELECT {columns} FROM {} {condition} ORDER BY {order} LIMIT {limit}", table.name);
+        let query = after.unwrap_or_default().iter().fold(sqlx::query(AssertSqlSafe(sql)), bind);
+        let read = async {
+            let rows = query.fetch_all(&mut self.connection).await?;
+            let row = |row: &sqlx::sqlite::SqliteRow| {
+                let cells = table.columns.iter().enumerate().map(|(place, (_, kind))| {
+                    Ok(match kind {
+                        Kind::Integer | Kind::Flag => row.try_get::<Option<i64>, _>(place)?.map(Cell::Integer),
+                        Kind::Text => row.try_get::<Option<String>, _>(place)?.map(Cell::Text),
+                        Kind::Bytes => row.try_get::<Option<Vec<u8>>, _>(place)?.map(Cell::Bytes),
+                    }
+                    .unwrap_or(Cell::Null))
+                });
+                cells.collect::<sqlx::Result<Vec<_>>>()
+            };
+            rows.iter().map(row).collect::<sqlx::Result<Vec<_>>>()
+        };
+        read.await.map_err(|error| self.database.error(error))
+    }
+
+    async fn numbers(&mut self) -> Result<Numbers, QueueError> {
+        let mut numbers = Numbers::default();
+        for (number, table) in numbers.iter_mut().zip(NUMBERED) {
+            let query = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = ?").bind(table);
+            let found: Option<i64> =
+                query.fetch_optional(&mut self.connection).await.map_err(|error| self.database.error(error))?;
+            *number = found.unwrap_or_default();
+        }
+        Ok(numbers)
+    }
+
+    async fn write(&mut self, table: &Table, rows: &[Vec<Cell>]) -> Result<(), QueueError> {
+        let columns: Vec<_> = table.columns.iter().map(|(name, _)| *name).collect();
+        let (columns, places) = (columns.join(", "), vec!["?"; columns.len()].join(", "));
+        for row in rows {
+            let sql = format!("INSERT OR REPLACE INTO {} ({columns}) VALUES ({places})", table.name);
+            self.execute(row.iter().fold(sqlx::query(AssertSqlSafe(sql)), bind)).await?;
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self: Box<Self>, numbers: Numbers) -> Result<(), QueueError> {
+        for (number, table) in numbers.into_iter().zip(NUMBERED) {
+            self.execute(sqlx::query("DELETE FROM sqlite_sequence WHERE name = ?").bind(table)).await?;
+            let insert = sqlx::query("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)").bind(table).bind(number);
+            self.execute(insert).await?;
+        }
+        self.execute(sqlx::query("COMMIT")).await?;
+        self.close().await
+    }
+
+    async fn close(self: Box<Self>) -> Result<(), QueueError> {
+        // An open transaction is rolled back by it, and SQLite leaves a single file.
+        self.connection.close().await.map_err(|error| self.database.error(error))
+    }
+}

@@ -1,0 +1,377 @@
+//! Moves a whole queue from one database to another, also of the other engine: all rows, in a file of one JSON array a line.
+//!
+//! ```text
+//! {"format":"sentry-pagerduty-bridge queue","version":1,"numbers":{"events":7,"rejected":2,"seen_webhooks":0}}
+//! ["events",7,"waiting","0123456789abcdef0123456789abcdef","42","trigger",1,…]
+//! {"rows":1}
+//! ```
+//!
+//! Each array is a table's name and the values of its columns, in the order of [`TABLES`]: bytes as Base64, times as the
+//! database has them, in milliseconds since 1970. The numbers are the last ones that were given away: no number is used twice
+//! after the move either. The last line says how many rows there are, so that half a file is recognised.
+
+use std::io::{self, BufRead, Write};
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use thiserror::Error;
+
+use super::QueueError;
+use super::postgres::PostgresTransfer;
+use super::sqlite::SqliteTransfer;
+use crate::config::{DatabaseConfig, DatabaseUrl};
+
+const FORMAT: &str = "sentry-pagerduty-bridge queue";
+
+const VERSION: u32 = 1;
+
+/// How many rows are read or written at once.
+const PAGE: usize = 500;
+
+/// What a column holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    Integer,
+    Text,
+    Flag,
+    Bytes,
+}
+
+/// A table and its columns; those of its key come first.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) name: &'static str,
+    pub(super) columns: &'static [(&'static str, Kind)],
+    /// How many of the columns are the key, by which it is read page by page; 0: it is small, and read at once.
+    pub(super) key: usize,
+}
+
+use Kind::{Bytes, Flag, Integer, Text};
+
+/// All that a queue consists of. Tallies follow from the events; what was said within the last minutes stays behind.
+pub(super) const TABLES: &[Table] = &[
+    Table {
+        name: "events",
+        columns: &[
+            ("id", Integer),
+            ("state", Text),
+            ("service_key", Text),
+            ("incident_key", Text),
+            ("event_type", Text),
+            ("count", Integer),
+            ("received_at", Integer),
+            ("first_seen", Integer),
+            ("attempts", Integer),
+            ("last_attempt_at", Integer),
+            ("next_attempt_at", Integer),
+            ("blamed_ms", Integer),
+            ("finished_at", Integer),
+            ("sentry_at", Integer),
+            ("resolved_at", Integer),
+            ("revived_at", Integer),
+            ("reason", Text),
+            ("description", Text),
+        ],
+        key: 1,
+    },
+    Table { name: "bodies", columns: &[("id", Integer), ("body", Bytes), ("counts_at", Integer)], key: 1 },
+    Table {
+        name: "incidents",
+        columns: &[
+            ("incident_key", Text),
+            ("service_key", Text),
+            ("is_open", Flag),
+            ("changed_at", Integer),
+            ("event_id", Integer),
+            ("sentry_at", Integer),
+        ],
+        key: 2,
+    },
+    Table {
+        name: "resolves",
+        columns: &[("incident_key", Text), ("happened_at", Integer), ("received_at", Integer)],
+        key: 1,
+    },
+    Table {
+        name: "seen_webhooks",
+        columns: &[("id", Integer), ("digest", Bytes), ("incident_key", Text), ("event_type", Text)],
+        key: 1,
+    },
+    Table {
+        name: "rejected",
+        columns: &[
+            ("id", Integer),
+            ("received_at", Integer),
+            ("resource", Text),
+            ("reason", Text),
+            ("size", Integer),
+            ("body", Bytes),
+            ("idempotency_key", Text),
+            ("sent_at", Integer),
+            ("from_sentrys_pages", Flag),
+            ("is_signed", Flag),
+        ],
+        key: 1,
+    },
+    Table {
+        name: "discarded",
+        columns: &[("last_attempt_at", Integer), ("service_key", Text), ("attempts", Integer)],
+        key: 0,
+    },
+    Table {
+        name: "activity",
+        columns: &[
+            ("began_at", Integer),
+            ("received", Integer),
+            ("delivered", Integer),
+            ("throttled", Integer),
+            ("failed", Integer),
+        ],
+        key: 0,
+    },
+    Table {
+        name: "lately",
+        columns: &[("id", Integer), ("last_webhook_at", Integer), ("last_delivered_at", Integer), ("untrusted", Text)],
+        key: 0,
+    },
+    Table {
+        name: "canaries",
+        columns: &[
+            ("event_id", Text),
+            ("sent_at", Integer),
+            ("taken", Flag),
+            ("failure", Text),
+            ("returned_at", Integer),
+        ],
+        key: 0,
+    },
+    Table { name: "fallback", columns: &[("id", Integer), ("told_at", Integer), ("outage_since", Integer)], key: 0 },
+    Table { name: "lately_delivered", columns: &[("service_key", Text), ("at", Integer)], key: 0 },
+];
+
+/// Tables whose numbers are never used twice.
+pub(super) const NUMBERED: [&str; 3] = ["events", "rejected", "seen_webhooks"];
+
+/// A value of a column.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Cell {
+    Null,
+    Integer(i64),
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+/// The last numbers that were given away, in the order of [`NUMBERED`].
+pub(super) type Numbers = [i64; 3];
+
+/// A database that nothing else writes to meanwhile.
+#[async_trait]
+pub(super) trait Transfer: Send {
+    /// At most so many rows of a table, in the order of their key, after the row with this key.
+    async fn read(&mut self, table: &Table, after: Option<&[Cell]>, limit: usize)
+    -> Result<Vec<Vec<Cell>>, QueueError>;
+
+    async fn numbers(&mut self) -> Result<Numbers, QueueError>;
+
+    /// Adds rows. Nothing is there before [`finish`](Self::finish).
+    async fn write(&mut self, table: &Table, rows: &[Vec<Cell>]) -> Result<(), QueueError>;
+
+    /// No number up to these is given away any more. Commits all that was written, and closes the database.
+    async fn finish(self: Box<Self>, numbers: Numbers) -> Result<(), QueueError>;
+
+    /// Closes the database, from which was only read.
+    async fn close(self: Box<Self>) -> Result<(), QueueError>;
+}
+
+/// Why a queue could not be moved.
+#[derive(Debug, Error)]
+pub enum TransferError {
+    /// The database.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The file.
+    #[error("the file cannot be read or written: {0}")]
+    File(#[from] io::Error),
+    /// Something else than a queue.
+    #[error(
+        "line {line} of the file is {what}; the file has to be one that `queue export --complete` of this version wrote"
+    )]
+    Line {
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A queue would be mixed with another one.
+    #[error("the database {database} holds a queue already; name one in BRIDGE_DATABASE_URL that is empty")]
+    NotEmpty {
+        /// The database.
+        database: String,
+    },
+}
+
+/// The first line.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    format: String,
+    version: u32,
+    numbers: NumbersByName,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct NumbersByName {
+    events: i64,
+    rejected: i64,
+    seen_webhooks: i64,
+}
+
+/// The last line.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Tail {
+    rows: u64,
+}
+
+async fn open(config: &DatabaseConfig, creates: bool) -> Result<Box<dyn Transfer>, QueueError> {
+    Ok(match &config.url {
+        DatabaseUrl::Sqlite(path) => Box::new(SqliteTransfer::open(path, creates).await?),
+        DatabaseUrl::Postgres(url) => Box::new(PostgresTransfer::open(config, url).await?),
+    })
+}
+
+/// Writes the whole queue to `out`, and returns how many rows it has.
+///
+/// # Errors
+///
+/// When the database cannot be read, a bridge runs on it, or `out` cannot be written.
+pub async fn export(config: &DatabaseConfig, out: &mut (impl Write + Send)) -> Result<u64, TransferError> {
+    let mut database = open(config, false).await?;
+    let [events, rejected, seen_webhooks] = database.numbers().await?;
+    let numbers = NumbersByName { events, rejected, seen_webhooks };
+    write_line(out, &Head { format: FORMAT.to_owned(), version: VERSION, numbers })?;
+    let mut rows = 0;
+    for table in TABLES {
+        let mut after: Option<Vec<Cell>> = None;
+        loop {
+            let page = database.read(table, after.as_deref(), PAGE).await?;
+            for row in &page {
+                let cells = row.iter().map(cell_to_json);
+                let line: Vec<_> = std::iter::once(Value::from(table.name)).chain(cells).collect();
+                write_line(out, &line)?;
+            }
+            rows += page.len() as u64;
+            match page.last() {
+                Some(last) if table.key > 0 && page.len() == PAGE => after = Some(last[..table.key].to_vec()),
+                _ => break,
+            }
+        }
+    }
+    database.close().await?;
+    write_line(out, &Tail { rows })?;
+    out.flush()?;
+    Ok(rows)
+}
+
+fn write_line(out: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, line)?;
+    out.write_all(b"\n")
+}
+
+/// Fills an empty database with the queue in `file`, all of it or nothing, and returns how many rows it has.
+///
+/// # Errors
+///
+/// When the file is none that [`export`] wrote whole, the database is not empty or cannot be written, or a bridge runs on it.
+pub async fn import(config: &DatabaseConfig, file: &mut (impl BufRead + Send)) -> Result<u64, TransferError> {
+    let mut database = open(config, true).await?;
+    for table in TABLES.iter().filter(|table| table.name != "lately") {
+        if !database.read(table, None, 1).await?.is_empty() {
+            return Err(TransferError::NotEmpty { database: config.url.to_string() });
+        }
+    }
+    let mut lines = Lines { file, line: 0 };
+    let head: Head = lines.next()?.ok_or(TransferError::Line { line: 1, what: "missing" })?;
+    if head.format != FORMAT || head.version != VERSION {
+        return Err(lines.error("of another format or version"));
+    }
+    let (mut rows, mut held, mut current): (u64, Vec<Vec<Cell>>, Option<&'static Table>) = (0, Vec::new(), None);
+    loop {
+        let line: Value = lines.next()?.ok_or_else(|| lines.error("missing: the file is not whole"))?;
+        let parsed = if line.is_object() {
+            None
+        } else {
+            Some(parse_row(&line).ok_or_else(|| lines.error("no row of a table"))?)
+        };
+        let table = parsed.as_ref().map(|(table, _)| *table);
+        let is_other = table.map(|table| table.name) != current.map(|table| table.name);
+        if let Some(current) = current.filter(|_| is_other || held.len() >= PAGE) {
+            database.write(current, &held).await?;
+            held.clear();
+        }
+        current = table;
+        let Some((_, row)) = parsed else {
+            let tail: Tail = serde_json::from_value(line).map_err(|_| lines.error("no end"))?;
+            if tail.rows != rows || lines.next::<Value>()?.is_some() {
+                return Err(lines.error("not the end: rows are missing, or there are too many"));
+            }
+            break;
+        };
+        rows += 1;
+        held.push(row);
+    }
+    let NumbersByName { events, rejected, seen_webhooks } = head.numbers;
+    database.finish([events, rejected, seen_webhooks]).await?;
+    Ok(rows)
+}
+
+struct Lines<'f, F> {
+    file: &'f mut F,
+    line: u64,
+}
+
+impl<F: BufRead> Lines<'_, F> {
+    fn next<T: serde::de::DeserializeOwned>(&mut self) -> Result<Option<T>, TransferError> {
+        let mut text = String::new();
+        self.line += 1;
+        if self.file.read_line(&mut text)? == 0 {
+            return Ok(None);
+        }
+        serde_json::from_str(&text).map(Some).map_err(|_| self.error("not what it should be"))
+    }
+
+    fn error(&self, what: &'static str) -> TransferError {
+        TransferError::Line { line: self.line, what }
+    }
+}
+
+fn cell_to_json(cell: &Cell) -> Value {
+    match cell {
+        Cell::Null => Value::Null,
+        Cell::Integer(number) => (*number).into(),
+        Cell::Text(text) => text.as_str().into(),
+        Cell::Bytes(bytes) => STANDARD.encode(bytes).into(),
+    }
+}
+
+fn parse_row(line: &Value) -> Option<(&'static Table, Vec<Cell>)> {
+    let (name, values) = line.as_array()?.split_first()?;
+    let table = TABLES.iter().find(|table| Some(table.name) == name.as_str())?;
+    let cells = table.columns.iter().zip(values).map(|((_, kind), value)| parse_cell(*kind, value));
+    let cells = cells.collect::<Option<Vec<_>>>()?;
+    (values.len() == table.columns.len()).then_some((table, cells))
+}
+
+fn parse_cell(kind: Kind, value: &Value) -> Option<Cell> {
+    Some(match (kind, value) {
+        (_, Value::Null) => Cell::Null,
+        (Kind::Integer | Kind::Flag, Value::Number(number)) => Cell::Integer(number.as_i64()?),
+        (Kind::Text, Value::String(text)) => Cell::Text(text.clone()),
+        (Kind::Bytes, Value::String(text)) => Cell::Bytes(STANDARD.decode(text).ok()?),
+        _ => return None,
+    })
+}

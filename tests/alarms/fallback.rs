@@ -1,0 +1,280 @@
+//! The fallback webhook: who is told when PagerDuty itself takes no events.
+
+use std::fs;
+
+use pagerduty_sandbox::{Fault, FaultRule};
+use serde_json::{Value, json};
+
+use crate::chat::{Chat, Reply, SECRET};
+use crate::inside::Inside;
+use crate::support::{Bridge, ClosedPort, KEY, OTHER_KEY, PagerDuty, ROUTES, alert, alert_of_level, run};
+use crate::tls_front::{Authority, Front};
+use crate::watched::{ADMIN_TOKEN, Said, wait_for};
+
+const ADMIN: (&str, &str) = ("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN);
+
+fn with<'a>(url: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    [&[("BRIDGE_FALLBACK_URL", url), ADMIN], more].concat()
+}
+
+fn text(message: &Value) -> &str {
+    message["text"].as_str().unwrap()
+}
+
+/// A message about an outage of this cause, with this in its sentence.
+#[track_caller]
+fn is_outage(message: &Value, cause: &str, part: &str) {
+    assert_eq!((&message["status"], &message["cause"]), (&json!("outage"), &json!(cause)), "{message:#}");
+    let sentence = message["sentence"].as_str().unwrap();
+    assert!(sentence.contains(part), "{message:#}");
+    assert!(text(message).contains("alerts do not reach PagerDuty: "), "{message:#}");
+    assert!(!message.to_string().contains(KEY) && !message.to_string().contains(SECRET), "{message:#}");
+}
+
+/// Waits for the end of the outage, and asserts that those two messages were all.
+#[track_caller]
+fn is_over(chat: &Chat) {
+    let messages = chat.wait_for(2);
+    assert_eq!(messages[1]["status"], "over", "{messages:#?}");
+    assert!(text(&messages[1]).contains(": over after "), "{messages:#?}");
+    assert_eq!(messages.len(), 2, "{messages:#?}");
+}
+
+#[test]
+fn that_pagerduty_is_down_is_told_once_and_so_is_its_end() {
+    let (chat, port) = (Chat::start(), ClosedPort::new());
+    let bridge = Inside::start(&port.url(), &with(&chat.url(), &[]));
+    bridge.queue(&alert(1, "Disk full"));
+    let messages = chat.wait_for(1);
+    is_outage(&messages[0], "unreachable", "last attempt: no connection");
+    assert_eq!(messages[0]["waiting"], 1);
+    let said = wait_for(bridge.address, "the outage", |said| !said.status["fallback"]["outage_since"].is_null());
+    assert_eq!(said.sample("bridge_fallback_outage"), 1);
+    let pagerduty = port.open();
+    is_over(&chat);
+    assert!(text(&chat.requests()[1]).contains("PagerDuty takes events again"));
+    pagerduty.wait_for_accepted(1);
+    let said = wait_for(bridge.address, "the end", |said| said.status["fallback"]["outage_since"].is_null());
+    assert_eq!((said.sample("bridge_fallback_outage"), said.sample("bridge_fallback_failing")), (0, 0));
+    assert!(said.status["fallback"]["last_told_at"].is_string(), "{said:#?}");
+}
+
+#[test]
+fn that_pagerduty_answers_with_errors_is_told_and_every_outage_anew() {
+    let chat = Chat::start();
+    let pagerduty = PagerDuty::with_fault(FaultRule::new(Fault::status(503)));
+    let bridge = Inside::start(&pagerduty.url(), &with(&chat.url(), &[]));
+    bridge.queue(&alert(1, "Disk full"));
+    is_outage(&chat.wait_for(1)[0], "unreachable", "answered 503");
+    pagerduty.clear_faults();
+    is_over(&chat);
+    pagerduty.inject(FaultRule::new(Fault::status(502))).unwrap();
+    bridge.queue(&alert(2, "Disk full"));
+    is_outage(&chat.wait_for(3)[2], "unreachable", "answered 502");
+}
+
+#[test]
+fn throttling_is_no_outage_before_an_event_has_waited_too_long() {
+    let chat = Chat::start();
+    let pagerduty = PagerDuty::with_fault(FaultRule::new(Fault::status(403)));
+    // With alarms off, too.
+    let settings = [("BRIDGE_WAITING_ALARM", "1s"), ("BRIDGE_ALARMS", "off")];
+    let bridge = Inside::start(&pagerduty.url(), &with(&chat.url(), &settings));
+    bridge.queue(&alert(1, "Disk full"));
+    is_outage(&chat.wait_for(1)[0], "waiting", "BRIDGE_WAITING_ALARM is 1s");
+    pagerduty.clear_faults();
+    is_over(&chat);
+}
+
+#[test]
+fn that_pagerduty_is_not_trusted_is_told_to_a_webhook_that_is() {
+    let (chat, pagerduty) = (Chat::start(), PagerDuty::start());
+    let behind = pagerduty.url().trim_start_matches("http://").parse().unwrap();
+    let authority = Authority::named("The authority that is trusted");
+    let pagerduty_front = Front::before(behind, Authority::named("Somebody else").issue("127.0.0.1", 2999));
+    let chat_front = Front::before(chat.address(), authority.issue("127.0.0.1", 2999));
+    let (ca_file, url) = (authority.file(), format!("{}/hooks/{SECRET}", chat_front.url()));
+    let ca_file = ca_file.to_str().unwrap();
+    let settings = [("BRIDGE_PAGERDUTY_CA_FILE", ca_file), ("BRIDGE_FALLBACK_CA_FILE", ca_file)];
+    let bridge = Inside::start(&pagerduty_front.url(), &with(&url, &settings));
+    bridge.queue(&alert(1, "Disk full"));
+    is_outage(&chat.wait_for(1)[0], "untrusted", "the TLS certificate at PagerDuty's address is not trusted");
+    pagerduty_front.show(authority.issue("127.0.0.1", 2999));
+    is_over(&chat);
+    pagerduty.wait_for_accepted(1);
+}
+
+#[test]
+fn an_alarm_that_cannot_be_sent_past_the_queue_is_told_to_the_webhook() {
+    let home = tempfile::tempdir().unwrap();
+    let (folder, away) = (home.path().join("queue"), home.path().join("away"));
+    fs::create_dir(&folder).unwrap();
+    let (chat, port) = (Chat::start(), ClosedPort::new());
+    let (url, database) = (chat.url(), format!("sqlite:{}", folder.join("bridge.db").display()));
+    let _bridge = Inside::start(&port.url(), &with(&url, &[("BRIDGE_DATABASE_URL", &database)]));
+    fs::rename(&folder, &away).unwrap();
+    let messages = chat.wait_for(1);
+    is_outage(&messages[0], "unreachable", "an alarm cannot be sent to PagerDuty (no connection");
+    assert!(!text(&messages[0]).contains("0 events"), "{messages:#?}");
+    fs::rename(&away, &folder).unwrap();
+    let pagerduty = port.open();
+    is_over(&chat);
+    drop(pagerduty);
+}
+
+#[test]
+fn a_webhook_that_is_not_trusted_is_told_nothing() {
+    let (chat, port) = (Chat::start(), ClosedPort::new());
+    let front = Front::before(chat.address(), Authority::named("Somebody else").issue("127.0.0.1", 2999));
+    let authority = Authority::named("The authority that is trusted");
+    let (ca_file, url) = (authority.file(), format!("{}/hooks/{SECRET}", front.url()));
+    let settings = [("BRIDGE_FALLBACK_CA_FILE", ca_file.to_str().unwrap())];
+    let bridge = Inside::start(&port.url(), &with(&url, &settings));
+    bridge.queue(&alert(1, "Disk full"));
+    let failing = |said: &Said| said.status["fallback"]["trouble"].is_string();
+    let said = wait_for(bridge.address, "the failure", failing);
+    assert!(said.status["fallback"]["trouble"].as_str().unwrap().starts_with("127.0.0.1: TLS: "), "{said:#?}");
+    assert_eq!(chat.requests(), [Value::Null; 0]);
+    front.show(authority.issue("127.0.0.1", 2999));
+    chat.wait_for(1);
+}
+
+#[test]
+fn an_outage_goes_on_over_a_restart_and_is_told_once() {
+    let (chat, port) = (Chat::start(), ClosedPort::new());
+    let mut bridge = Inside::start(&port.url(), &with(&chat.url(), &[]));
+    bridge.queue(&alert(1, "Disk full"));
+    is_outage(&chat.wait_for(1)[0], "unreachable", "no connection");
+    let is_told = |said: &Said| !said.status["fallback"]["outage_since"].is_null();
+    wait_for(bridge.address, "the outage", is_told);
+    bridge.end();
+    bridge.restart();
+    wait_for(bridge.address, "the outage", is_told);
+    wait_for(bridge.address, "a failed attempt", |said| said.outcomes() == ["unreachable"]);
+    let pagerduty = port.open();
+    is_over(&chat);
+    pagerduty.wait_for_accepted(1);
+}
+
+#[test]
+fn a_webhook_that_fails_is_tried_again_and_shown_as_failing_meanwhile() {
+    let failure = || Reply::Status(500, String::new());
+    let (chat, port) = (Chat::answering([failure(), failure(), Reply::Held]), ClosedPort::new());
+    let bridge = Inside::start(&port.url(), &with(&chat.url(), &[]));
+    bridge.queue(&alert(1, "Disk full"));
+    chat.wait_for(3);
+    let said = Said::by(bridge.address);
+    assert_eq!(said.status["fallback"]["trouble"], "127.0.0.1: answered 500", "{said:#?}");
+    assert_eq!(said.sample("bridge_fallback_failing"), 1);
+    chat.release();
+    let said = wait_for(bridge.address, "the outage", |said| said.status["fallback"]["outage_since"].is_string());
+    assert_eq!((said.status["fallback"]["trouble"].is_null(), said.sample("bridge_fallback_failing")), (true, 0));
+    let pagerduty = port.open();
+    let messages = chat.wait_for(4);
+    assert!(messages[..3].iter().all(|message| message["status"] == "outage"), "{messages:#?}");
+    assert_eq!(messages[3]["status"], "over", "{messages:#?}");
+    drop(pagerduty);
+}
+
+#[test]
+fn a_redirect_is_not_followed() {
+    let (elsewhere, port) = (Chat::start(), ClosedPort::new());
+    let redirect = Reply::Status(307, format!("Location: {}\r\n", elsewhere.url()));
+    let chat = Chat::answering([redirect, Reply::Held]);
+    let bridge = Inside::start(&port.url(), &with(&chat.url(), &[]));
+    bridge.queue(&alert(1, "Disk full"));
+    chat.wait_for(2);
+    let said = Said::by(bridge.address);
+    let trouble = said.status["fallback"]["trouble"].as_str().unwrap();
+    assert!(trouble.starts_with("127.0.0.1: answered 307, a redirect, which is not followed"), "{trouble}");
+    assert_eq!(elsewhere.requests(), [Value::Null; 0]);
+    chat.release();
+}
+
+#[test]
+fn where_the_members_for_programs_are_refused_the_text_is_sent_alone() {
+    let (chat, port) = (Chat::answering([Reply::Status(400, String::new())]), ClosedPort::new());
+    let bridge = Inside::start(&port.url(), &with(&chat.url(), &[]));
+    bridge.queue(&alert(1, "Disk full"));
+    let messages = chat.wait_for(2);
+    is_outage(&messages[0], "unreachable", "no connection");
+    assert_eq!(messages[1], json!({ "text": text(&messages[0]) }));
+    wait_for(bridge.address, "the outage", |said| said.status["fallback"]["outage_since"].is_string());
+}
+
+#[test]
+fn while_the_webhook_does_not_answer_alerts_are_taken_and_delivered() {
+    let chat = Chat::answering([Reply::Held]);
+    let fails = FaultRule { service_key: Some(KEY.to_owned()), ..FaultRule::new(Fault::status(503)) };
+    let pagerduty = PagerDuty::with_fault(fails);
+    let bridge = Inside::start(&pagerduty.url(), &with(&chat.url(), &[ROUTES]));
+    bridge.queue(&alert(1, "Disk full"));
+    chat.wait_for(1);
+    for issue in 2..22 {
+        bridge.queue(&alert_of_level("fatal", issue, "Disk full"));
+    }
+    pagerduty.wait_for_accepted(20);
+    let said = Said::by(bridge.address);
+    assert_eq!(said.status["fallback"]["outage_since"], Value::Null, "it was answered: {said:#?}");
+    assert!(pagerduty.incidents().iter().all(|incident| incident.service_key == OTHER_KEY));
+    chat.release();
+    wait_for(bridge.address, "the outage", |said| said.status["fallback"]["outage_since"].is_string());
+}
+
+#[test]
+fn the_secret_in_its_address_is_in_no_log_line_of_any_level() {
+    let refuses = || Reply::Status(404, String::new());
+    let (chat, port) = (Chat::answering([refuses(), refuses()]), ClosedPort::new());
+    let url = chat.url();
+    let settings = with(&url, &[("BRIDGE_WAITING_ALARM", "1s"), ("RUST_LOG", "trace")]);
+    let mut bridge = Bridge::start_with(&port.url(), &settings);
+    bridge.queue(&alert(1, "Disk full"));
+    bridge.wait_for_log("the fallback webhook is not told yet that PagerDuty takes no events: 127.0.0.1: answered 404");
+    bridge.wait_for_log("the fallback webhook was told that PagerDuty takes no events");
+    bridge.terminate("TERM");
+    let lines = bridge.process.stderr.all();
+    assert!(lines.iter().all(|line| !line.contains(SECRET)), "{:#?}", lines.iter().find(|line| line.contains(SECRET)));
+    assert_eq!(chat.requests().len(), 3);
+}
+
+#[test]
+fn check_sends_it_a_test_message_if_that_is_wanted_and_nothing_otherwise() {
+    let (chat, pagerduty) = (Chat::start(), PagerDuty::start());
+    let (url, root) = (chat.url(), pagerduty.url());
+    let check = |args: &[&str]| {
+        let settings = [
+            ("BRIDGE_PAGERDUTY_URL", root.as_str()),
+            ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY),
+            ("BRIDGE_WEBHOOK_TOKEN", crate::support::TOKEN),
+            ("BRIDGE_FALLBACK_URL", &url),
+        ];
+        let checked = run(&[&["check"], args].concat(), &settings);
+        assert!(!format!("{checked:?}").contains(SECRET), "{checked:?}");
+        let line = checked.stdout.lines().find(|line| line.contains(" fallback webhook: ")).unwrap().to_owned();
+        (checked.code, line)
+    };
+    let (code, line) = check(&[]);
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        line,
+        "ok      fallback webhook: 127.0.0.1 is told when PagerDuty itself takes no events; --page sends it a test message"
+    );
+    assert_eq!(chat.requests(), [Value::Null; 0]);
+    let (code, line) = check(&["--page"]);
+    assert_eq!(
+        (code, line.starts_with("ok      fallback webhook: 127.0.0.1 accepted a test message")),
+        (Some(0), true)
+    );
+    assert_eq!(chat.requests()[0]["status"], "test");
+    let gone = Chat::answering([Reply::Status(410, String::new())]);
+    let settings = [
+        ("BRIDGE_PAGERDUTY_URL", root.as_str()),
+        ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY),
+        ("BRIDGE_WEBHOOK_TOKEN", crate::support::TOKEN),
+        ("BRIDGE_FALLBACK_URL", &gone.url()),
+    ];
+    let checked = run(&["check", "--page"], &settings);
+    assert_eq!(checked.code, Some(1));
+    let line = "FAILED  fallback webhook: 127.0.0.1: answered 410: check BRIDGE_FALLBACK_URL";
+    assert!(checked.stdout.contains(line) && !format!("{checked:?}").contains(SECRET), "{checked:?}");
+}

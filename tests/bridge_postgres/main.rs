@@ -1,0 +1,27 @@
+//! The tests of the whole program once more, with its queue in PostgreSQL: those that are not about the files of SQLite.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
+#![allow(dead_code, unused_imports, reason = "some helpers are only for the tests that are left out")]
+
+#[path = "../bridge/api/mod.rs"]
+mod api;
+#[path = "../bridge/delivery.rs"]
+mod delivery;
+#[path = "../bridge/life.rs"]
+mod life;
+#[path = "../bridge/lifecycle.rs"]
+mod lifecycle;
+#[path = "../bridge/printed.rs"]
+mod printed;
+#[path = "../bridge/queue.rs"]
+mod queue;
+#[path = "../bridge/retry.rs"]
+mod retry;
+#[path = "../bridge/status_page.rs"]
+mod status_page;
+#[path = "../bridge/storms.rs"]
+mod storms;
+#[path = "../bridge/support/mod.rs"]
+mod support;
+#[path = "../bridge/webhook.rs"]
+mod webhook;

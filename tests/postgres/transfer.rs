@@ -1,0 +1,128 @@
+//! A queue that moves from one engine to the other and back is the same, byte by byte.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sentry_pagerduty_bridge::config::{DatabaseConfig, DatabaseUrl};
+use sentry_pagerduty_bridge::pagerduty::EventType;
+use sentry_pagerduty_bridge::queue::transfer::{TransferError, export, import};
+use sentry_pagerduty_bridge::queue::{Disposition, Queue, QueueError, Rejected};
+use temporary_postgres::Cluster;
+
+use crate::queue_incidents::event_alert;
+use crate::shared::{at, event, key, trigger};
+
+fn postgres() -> DatabaseConfig {
+    DatabaseUrl::parse(&Cluster::shared().database().unwrap()).unwrap().into()
+}
+
+async fn exported(database: &DatabaseConfig) -> Vec<u8> {
+    let mut file = Vec::new();
+    export(database, &mut file).await.unwrap();
+    file
+}
+
+/// Moves a queue to PostgreSQL and on to another SQLite file, and compares what stands in each.
+async fn moves(from: &Path) -> String {
+    let first = exported(&from.into()).await;
+    let postgres = postgres();
+    let rows = import(&postgres, &mut first.as_slice()).await.unwrap();
+    assert_eq!(first.iter().filter(|byte| **byte == b'\n').count() as u64, rows + 2);
+    let second = exported(&postgres).await;
+    assert_eq!(String::from_utf8_lossy(&second), String::from_utf8_lossy(&first));
+
+    let directory = tempfile::tempdir().unwrap();
+    let back = directory.path().join("back.db");
+    import(&back.as_path().into(), &mut second.as_slice()).await.unwrap();
+    assert_eq!(exported(&back.as_path().into()).await, first);
+    assert!(!directory.path().join("back.db-wal").exists());
+
+    // What is left behind is derived from the rest, and no number is used twice.
+    let (old, new) = (Queue::open(from).await.unwrap(), Queue::open(&postgres).await.unwrap());
+    assert_eq!(new.reader().overview().await.unwrap(), old.reader().overview().await.unwrap());
+    let ids = [old.accept(trigger("new")).await.unwrap().id, new.accept(trigger("new")).await.unwrap().id];
+    assert_eq!(ids[0], ids[1]);
+    for queue in [old, new] {
+        queue.close().await.unwrap();
+    }
+    String::from_utf8(first).unwrap()
+}
+
+/// A queue with something in every table.
+async fn fill(path: &Path) {
+    let queue = Queue::open(path).await.unwrap();
+    let delivered = queue.accept(trigger("1")).await.unwrap().id;
+    queue.begin(delivered, at(1)).await.unwrap();
+    queue.settle(delivered, Disposition::Delivered { note: Some("no \0".to_owned()) }, at(2)).await.unwrap();
+    let dead = queue.accept(trigger("a\0b")).await.unwrap().id;
+    queue.begin(dead, at(1)).await.unwrap();
+    queue.settle(dead, Disposition::Dead { reason: "400 \u{1a}".to_owned() }, at(2)).await.unwrap();
+    let retried = queue.accept(event("2", EventType::Acknowledge)).await.unwrap().id;
+    queue.begin(retried, at(3)).await.unwrap();
+    let blamed = Duration::from_millis(1500);
+    let retry = Disposition::Retry { reason: "503".to_owned(), next_attempt_at: at(9), blamed };
+    queue.settle(retried, retry, at(4)).await.unwrap();
+    for came in 0..3 {
+        queue.enqueue(event_alert("a", came, came)).await.unwrap();
+    }
+    let discarded = queue.accept(trigger("3")).await.unwrap().id;
+    queue.begin(discarded, at(5)).await.unwrap();
+    let mut editor = queue.editor().await.unwrap();
+    editor.discard(sentry_pagerduty_bridge::queue::State::Waiting, &[discarded]).await.unwrap();
+    editor.close().await.unwrap();
+    for reason in ["gone", "no JSON"] {
+        let body = vec![0, 0xff, b'{'];
+        let rejected = Rejected { received_at: at(6), reason: reason.to_owned(), body, ..Rejected::default() };
+        let id = queue.reject(rejected).await.unwrap();
+        if reason == "gone" {
+            let mut editor = queue.editor().await.unwrap();
+            assert!(editor.discard_rejected(id).await.unwrap());
+            editor.close().await.unwrap();
+        }
+    }
+    queue.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_queue_is_the_same_on_either_engine() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bridge.db");
+    fill(&path).await;
+    let file = moves(&path).await;
+    for table in ["events", "bodies", "incidents", "rejected", "discarded", "lately"] {
+        assert!(file.contains(&format!("[\"{table}\",")), "{table} is not among it: {file}");
+    }
+    assert!(file.contains(key().expose()) && file.contains("a\\u0000b"), "{file}");
+}
+
+#[tokio::test]
+async fn a_queue_of_an_older_version_is_brought_up_to_date_and_moved() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bridge.db");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/queue/version-7.db");
+    std::fs::copy(fixture, &path).unwrap();
+    let file = moves(&path).await;
+    assert!(file.matches("[\"events\",").count() > 2, "{file}");
+}
+
+#[tokio::test]
+async fn a_queue_is_never_mixed_with_another_and_half_a_file_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bridge.db");
+    fill(&path).await;
+    let file = exported(&path.as_path().into()).await;
+    let postgres = postgres();
+    for cut in [1, 10, file.len() / 2, file.len() - 2] {
+        let error = import(&postgres, &mut &file[..cut]).await.expect_err("it was imported");
+        assert!(matches!(error, TransferError::Line { .. }), "{error:?}");
+    }
+    import(&postgres, &mut file.as_slice()).await.unwrap();
+    for database in [&postgres, &path.as_path().into()] {
+        let error = import(database, &mut file.as_slice()).await.expect_err("it was imported");
+        assert!(matches!(error, TransferError::NotEmpty { .. }), "{error:?}");
+    }
+    let queue = Queue::open(path.as_path()).await.unwrap();
+    let error = export(&path.as_path().into(), &mut Vec::new()).await.expect_err("a bridge runs on it");
+    assert!(matches!(error, TransferError::Queue(QueueError::InUse { .. })), "{error:?}");
+    queue.close().await.unwrap();
+}
