@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::canary::{CanaryStatus, RoundTrip};
+use crate::cluster::ClusterView;
 use crate::delivery::DeliveryView;
 use crate::metrics::MetricsSnapshot;
 use crate::monitor::SentrySide;
@@ -36,6 +37,7 @@ fn healthy() -> Snapshot {
         backlog: Ok(Backlog::default()),
         storage: Ok(()),
         delivery: DeliveryView { keys: vec![lane()], ..DeliveryView::default() },
+        cluster: ClusterView::default(),
         metrics: MetricsSnapshot { last_webhook_at: Some(at(59)), ..MetricsSnapshot::default() },
         sentry: SentrySide::default(),
         fallback: None,

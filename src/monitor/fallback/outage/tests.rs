@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::canary::CanaryLimits;
+use crate::cluster::ClusterView;
 use crate::delivery::{DeliveryView, KeyView};
 use crate::metrics::MetricsSnapshot;
 use crate::monitor::SentrySide;
@@ -63,6 +64,7 @@ fn waiting(since: i64, reason: Option<&str>) -> Snapshot {
         metrics: MetricsSnapshot::default(),
         sentry: SentrySide::default(),
         fallback: None,
+        cluster: ClusterView::default(),
     }
 }
 
