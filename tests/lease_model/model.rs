@@ -16,9 +16,6 @@ const EVENTS: [usize; 3] = [0, 0, 1];
 
 const STEP: Duration = Duration::from_secs(1);
 
-/// An attempt is on its way for so many steps at most.
-const ATTEMPT: u8 = 1;
-
 /// No margin: that is for a stop between the look at the clock and the sending, which are one step here.
 const TIMING: Timing = Timing { lease: Duration::from_secs(3), attempt: STEP, margin: Duration::ZERO };
 
@@ -49,12 +46,12 @@ pub(crate) struct Protocol {
 impl Protocol {
     /// One answer of the database gets lost, and one bridge is killed.
     pub(crate) fn with_losses() -> Self {
-        Self { mutation: None, steps: 6, lost_answers: 1, kills: 1, stopped: 0 }
+        Self { mutation: None, steps: 5, lost_answers: 1, kills: 1, stopped: 0 }
     }
 
     /// A bridge is stopped, clock and all, for longer than a lease.
     pub(crate) fn with_stops() -> Self {
-        Self { mutation: None, steps: 6, lost_answers: 0, kills: 0, stopped: 4 }
+        Self { mutation: None, steps: 5, lost_answers: 0, kills: 0, stopped: 4 }
     }
 
     /// The same without one of the rules.
@@ -73,8 +70,8 @@ pub(crate) struct State {
     /// What PagerDuty has received: the greatest event of the first incident.
     received: Option<usize>,
     is_out_of_order: bool,
-    /// Requests on their way: the bridge, the event and since when.
-    on_the_way: Vec<(usize, usize, u8)>,
+    /// Requests on their way: the bridge and the event. They end within the step: an attempt takes less than one.
+    on_the_way: Vec<(usize, usize)>,
     lost_answers: u8,
     kills: u8,
 }
@@ -231,7 +228,7 @@ impl Model for Protocol {
             let member = Member::new(BridgeId::new(number), TIMING);
             Some(Bridge { member, exchanged_at: None, behind: 0, attempt: None })
         };
-        vec![State {
+        let mut state = State {
             now: 0,
             table: LeaseTable::default(),
             events: [Event { waits: true }; EVENTS.len()],
@@ -241,30 +238,36 @@ impl Model for Protocol {
             on_the_way: Vec::new(),
             lost_answers: 0,
             kills: 0,
-        }]
+        };
+        // The first one has just got both keys, and the second one knows that.
+        for bridge in [0, 0, 1] {
+            self.exchange(&mut state, bridge, false);
+        }
+        state.bridges.iter_mut().flatten().for_each(|bridge| bridge.exchanged_at = None);
+        vec![state]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        let is_overdue = |since: &u8| state.now >= since + ATTEMPT;
-        let is_any_overdue = state.on_the_way.iter().any(|(.., since)| is_overdue(since));
         let is_any_sending = state.bridges.iter().flatten().any(|bridge| state.is_about_to_send(bridge));
-        if state.now < self.steps && !is_any_overdue && !is_any_sending {
+        let is_faultless_done = state.bridges[1].as_ref().is_none_or(|bridge| bridge.exchanged_at == Some(state.now));
+        if state.now < self.steps && state.on_the_way.is_empty() && !is_any_sending && is_faultless_done {
             actions.push(Action::Tick);
             let stopped: u8 = state.bridges.iter().flatten().map(|bridge| bridge.behind).sum();
             if stopped < self.stopped {
                 let may_stop = |bridge: &Bridge| !matches!(bridge.attempt, Some((.., Phase::Begun)));
-                let some = state.bridges.iter().enumerate().filter(|(_, bridge)| bridge.as_ref().is_some_and(may_stop));
-                actions.extend(some.map(|(bridge, _)| Action::Stop { bridge }));
+                if state.bridges[0].as_ref().is_some_and(may_stop) {
+                    actions.push(Action::Stop { bridge: 0 });
+                }
             }
         }
-        for (bridge, event, _) in &state.on_the_way {
+        for (bridge, event) in &state.on_the_way {
             actions.push(Action::Receive { bridge: *bridge, event: *event });
         }
         for (bridge, running) in state.bridges.iter().enumerate() {
             let Some(running) = running else { continue };
             if running.exchanged_at != Some(state.now) {
                 actions.push(Action::Exchange { bridge, is_lost: false });
-                if state.lost_answers < self.lost_answers {
+                if bridge == 0 && state.lost_answers < self.lost_answers {
                     actions.push(Action::Exchange { bridge, is_lost: true });
                 }
             }
@@ -276,13 +279,13 @@ impl Model for Protocol {
                 }
                 Some((.., Phase::Begun)) => actions.push(Action::Send { bridge }),
                 Some((event, _, Phase::Sent)) => {
-                    if state.on_the_way.iter().all(|(sender, sent, _)| (*sender, *sent) != (bridge, event)) {
+                    if !state.on_the_way.contains(&(bridge, event)) {
                         actions.push(Action::TimeOut { bridge });
                     }
                 }
                 Some((.., Phase::Answered)) => actions.push(Action::Settle { bridge }),
             }
-            if state.kills < self.kills {
+            if bridge == 0 && state.kills < self.kills {
                 actions.push(Action::Kill { bridge });
             }
         }
@@ -308,13 +311,13 @@ impl Model for Protocol {
                 let (event, fence, _) = state.bridges[bridge].as_ref()?.attempt?;
                 let is_allowed = self.fence(&state, bridge, event) == Some(fence);
                 if is_allowed {
-                    state.on_the_way.push((bridge, event, state.now));
+                    state.on_the_way.push((bridge, event));
                     state.on_the_way.sort_unstable();
                 }
                 state.bridges[bridge].as_mut()?.attempt = is_allowed.then_some((event, fence, Phase::Sent));
             }
             Action::Receive { bridge, event } => {
-                state.on_the_way.retain(|(sender, sent, _)| (*sender, *sent) != (bridge, event));
+                state.on_the_way.retain(|request| *request != (bridge, event));
                 if event < 2 {
                     state.is_out_of_order |= state.received > Some(event);
                     state.received = state.received.max(Some(event));
@@ -345,7 +348,7 @@ impl Model for Protocol {
             Property::always(ORDER, |_, state: &State| !state.is_out_of_order),
             Property::always(ONE_SENDER, |_, state: &State| {
                 let ways = &state.on_the_way;
-                !ways.iter().any(|(a, e, _)| ways.iter().any(|(b, f, _)| a != b && EVENTS[*e] == EVENTS[*f]))
+                !ways.iter().any(|(a, e)| ways.iter().any(|(b, f)| a != b && EVENTS[*e] == EVENTS[*f]))
             }),
             Property::sometimes("all is delivered", |_, state: &State| state.events.iter().all(|event| !event.waits)),
         ]
