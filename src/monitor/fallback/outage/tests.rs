@@ -65,7 +65,6 @@ fn waiting(since: i64, reason: Option<&str>) -> Snapshot {
         metrics: MetricsSnapshot::default(),
         sentry: SentrySide::default(),
         fallback: None,
-        cluster: ClusterView::default(),
     }
 }
 
