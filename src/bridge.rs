@@ -25,7 +25,9 @@ use tokio::task::{AbortHandle, JoinError};
 use tokio::time::{sleep, timeout};
 
 use self::sentry::SentryTasks;
+use crate::build_info::BuildInfo;
 use crate::canary::{CanaryTask, Pace};
+use crate::cluster::Cluster;
 use crate::config::{Config, FallbackUrl, SecretFiles};
 use crate::delivery::{Limits, Worker};
 use crate::descriptors;
@@ -59,6 +61,9 @@ const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How often metrics are stored; a crash loses no more than that.
 const SAVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long a bridge that stops waits for the database to take note that its service keys are free.
+const HANDOVER: Duration = Duration::from_secs(2);
 
 /// Why the bridge cannot start, as a sentence for the operator.
 #[derive(Debug, Error)]
@@ -123,6 +128,7 @@ pub struct Bridge {
     servers: Vec<Server>,
     worker: Worker,
     queue: Queue,
+    cluster: Cluster,
     shared: Data<AppState>,
     alarms: AlarmTask,
     reload: Reload,
@@ -149,14 +155,15 @@ impl Bridge {
         let client = Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref())?;
         let webhook = fallback_webhook(&config)?;
         let queue = Queue::open(config.database()).await?;
+        let cluster = cluster(&config, &queue);
         let metrics = Metrics::new();
         let commits = count_commits(&queue, &metrics);
         let untrusted = restore(&queue, &metrics).await;
-        let worker = worker(&config, &queue, &client, &metrics, untrusted).await;
+        let worker = worker(&config, &queue, &client, &metrics, untrusted, &cluster).await;
         let audit = audit(&config)?;
-        let canary = canary(&config, &queue, &metrics)?;
+        let canary = canary(&config, &queue, &metrics, &cluster)?;
         let handle = audit.as_ref().map(|(_, handle)| handle.clone());
-        let sentry = SentryTasks::new(&config, &queue, &metrics)?;
+        let sentry = SentryTasks::new(&config, &queue, &metrics, &cluster)?;
         let (view, fallback_view) = watch::channel(FallbackView::default());
         let monitor = Monitor::new(
             Utc::now(),
@@ -167,12 +174,13 @@ impl Bridge {
             &config.incident_key_prefix,
         )
         .with_commits(commits)
+        .with_cluster(cluster.clone())
         .with_sentry(canary.is_some(), handle)
         .with_catch_up(sentry.catch_up_status.clone())
         .with_fallback(webhook.is_some().then_some(fallback_view));
         let alarms = AlarmTask::new(monitor.clone(), queue.clone(), client, paging(&config));
-        // One bridge leads: the one that has the queue to itself.
-        let leads = || true;
+        let leader = cluster.clone();
+        let leads = move || leader.is_leader();
         let fallback = webhook.map(|webhook| {
             FallbackTask::new(monitor.clone(), queue.clone(), webhook, leads, alarms.unsent_alarm(), view)
         });
@@ -194,6 +202,7 @@ impl Bridge {
             servers,
             worker,
             queue,
+            cluster,
             shared,
             alarms,
             reload,
@@ -253,6 +262,7 @@ impl Bridge {
             servers,
             worker,
             queue,
+            cluster,
             shared,
             alarms,
             reload,
@@ -275,12 +285,15 @@ impl Bridge {
         tasks.spawn("the queue's writer", async move { writer.writer_ended().await });
         tasks.spawn("the log's writer", logging::writer_ended());
         tasks.spawn("the summary of repeated log lines", throttle::keep_reporting());
+        tasks.spawn("the leases", cluster.clone().run());
+        let leader = cluster.clone();
+        let leads = move || leader.is_leader();
         let sentry = [
             canary.map(|canary| tasks.spawn("the canary", canary.run())),
             audit.map(|audit| tasks.spawn("the audit", audit.run())),
         ];
         let mut until_shutdown = vec![
-            tasks.spawn("retention", async move { pruned.keep_pruned(history, PRUNE_INTERVAL, Utc::now).await }),
+            tasks.spawn("retention", async move { pruned.keep_pruned(history, PRUNE_INTERVAL, Utc::now, leads).await }),
             tasks.spawn("saving metrics", async move { saved.keep_metrics_persisted(&metrics, SAVE_INTERVAL).await }),
             tasks.spawn("the alarms", alarms.run()),
             tasks.spawn("the reading of secrets", reload.run()),
@@ -302,6 +315,8 @@ impl Bridge {
         }
 
         shared.stop();
+        // Others take over while this one still receives.
+        cluster.leave();
         until_shutdown.iter().chain(sentry.iter().flatten()).for_each(AbortHandle::abort);
         info!("stopping: /readyz is 503, webhooks are served for another {drain:?}");
         sleep(drain).await;
@@ -310,6 +325,7 @@ impl Bridge {
         // The web server checks its own timeout once a second, which may be later than the grace period allows.
         let _ = timeout(grace, join_all(handles.iter().map(|handle| handle.stop(true)))).await;
         worker.await.map_err(|error| TaskEnded::new("the delivery worker", &Err(error)))?;
+        cluster.left(HANDOVER).await;
         if let Err(error) = queue.persist_metrics(&shared.metrics).await {
             warn!("the counts of the last seconds are lost: {error}");
         }
@@ -324,15 +340,28 @@ impl Bridge {
     }
 }
 
+/// The bridge among those that share its queue.
+fn cluster(config: &Config, queue: &Queue) -> Cluster {
+    let Some(leases) = queue.leases() else { return Cluster::alone() };
+    let (version, fingerprint) = (BuildInfo::current().to_string(), config.fingerprint().to_string());
+    Cluster::join(leases, config.pagerduty_timeout, version, fingerprint)
+}
+
 /// Whether this bridge does what one of several bridges on a queue has to do.
 type IsLeader = Box<dyn Fn() -> bool>;
 
 /// The canary, where one is set.
-fn canary(config: &Config, queue: &Queue, metrics: &Metrics) -> Result<Option<CanaryTask<IsLeader>>, TlsError> {
+fn canary(
+    config: &Config,
+    queue: &Queue,
+    metrics: &Metrics,
+    cluster: &Cluster,
+) -> Result<Option<CanaryTask<IsLeader>>, TlsError> {
     let Some(dsn) = config.canary_dsn.clone() else { return Ok(None) };
     let mark = CanaryMark::new(&config.pagerduty_service_key);
     let (pace, ca_file) = (Pace::new(config.canary_every), config.sentry_ca_file.as_deref());
-    let is_leader: IsLeader = Box::new(|| true);
+    let cluster = cluster.clone();
+    let is_leader: IsLeader = Box::new(move || cluster.is_leader());
     CanaryTask::new(dsn, ca_file, mark, queue.clone(), metrics.clone(), pace, is_leader).map(Some)
 }
 
@@ -389,11 +418,13 @@ async fn worker(
     client: &Client,
     metrics: &Metrics,
     untrusted: Option<String>,
+    cluster: &Cluster,
 ) -> Worker {
     let failures = last_failures(queue).await;
     let untrusted = untrusted.filter(|_| !failures.is_empty());
     let limits = Limits::new(config.pagerduty_rate, config.give_up_after);
     Worker::new(queue.clone(), client.clone(), limits)
+        .with_cluster(cluster.clone())
         .with_metrics(metrics.clone())
         .with_earlier_failures(failures, untrusted)
 }

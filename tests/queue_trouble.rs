@@ -336,7 +336,8 @@ async fn alerts_are_accepted_while_history_that_is_damaged_cannot_be_pruned() {
 /// Waits until the upkeep of a running bridge has brought the file below a size, with alerts coming in.
 async fn shrinks_below(size: u64, queue: &Queue, path: &Path) {
     let now = DateTime::from_timestamp(1_800_100_000, 0).unwrap();
-    let upkeep = queue.keep_pruned(Retention { age: Duration::ZERO, rows: 0 }, Duration::from_millis(50), || now);
+    let upkeep =
+        queue.keep_pruned(Retention { age: Duration::ZERO, rows: 0 }, Duration::from_millis(50), || now, || true);
     let is_small = async {
         for alert in 0.. {
             queue.accept(event(&format!("alert {alert}"))).await.unwrap();

@@ -6,6 +6,7 @@ use tokio::task::AbortHandle;
 
 use super::StartupError;
 use crate::catch_up::{CatchUpStatus, CatchUpTask};
+use crate::cluster::Cluster;
 use crate::config::{CatchUpMode, Config, ResolveScope};
 use crate::ingest::Ingest;
 use crate::issue_status::IssueStatusTask;
@@ -16,10 +17,7 @@ use crate::sentry_api::ours;
 use crate::supervision::Tasks;
 
 /// Whether this bridge is the one that asks, of those that share a queue.
-type Leads = fn() -> bool;
-
-/// Nobody shares a queue in an SQLite file.
-const ALONE: Leads = || true;
+type Leads = Box<dyn Fn() -> bool>;
 
 /// What asks Sentry's API; nothing where that is not set.
 #[derive(Default)]
@@ -31,7 +29,16 @@ pub(super) struct SentryTasks {
 }
 
 impl SentryTasks {
-    pub(super) fn new(config: &Config, queue: &Queue, metrics: &Metrics) -> Result<Self, StartupError> {
+    pub(super) fn new(
+        config: &Config,
+        queue: &Queue,
+        metrics: &Metrics,
+        cluster: &Cluster,
+    ) -> Result<Self, StartupError> {
+        let leads = || -> Leads {
+            let cluster = cluster.clone();
+            Box::new(move || cluster.is_leader())
+        };
         let (Some(url), Some(organization), Some(token)) =
             (&config.sentry_url, &config.sentry_org, &config.sentry_api_token)
         else {
@@ -54,12 +61,12 @@ impl SentryTasks {
                 ours::Bridge { root: None, tokens: config.webhook_token.clone() },
                 config.alarm_key().clone(),
                 status,
-                ALONE,
+                leads(),
             ));
         }
         if config.resolve != ResolveScope::Off {
             let (ingest, metrics) = (Ingest::from(config), metrics.clone());
-            tasks.issue_status = Some(IssueStatusTask::new(client()?, ingest, queue.clone(), metrics, ALONE));
+            tasks.issue_status = Some(IssueStatusTask::new(client()?, ingest, queue.clone(), metrics, leads()));
         }
         Ok(tasks)
     }

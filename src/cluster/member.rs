@@ -41,8 +41,9 @@ impl Timing {
     }
 
     /// A bridge that was not seen for so long gets no keys.
-    fn alive(&self) -> TimeDelta {
-        delta(self.lease / 2)
+    #[must_use]
+    pub fn alive(&self) -> TimeDelta {
+        TimeDelta::from_std(self.lease / 2).unwrap_or(TimeDelta::MAX)
     }
 }
 
@@ -97,6 +98,12 @@ impl Member {
         self.is_leaving = true;
     }
 
+    /// Whether it is about to stop.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.is_leaving
+    }
+
     /// Whether all leases are given up.
     #[must_use]
     pub fn has_left(&self) -> bool {
@@ -106,15 +113,17 @@ impl Member {
     /// The right by which attempts may begin now, if there is one.
     #[must_use]
     pub fn right(&self, name: &LeaseName, now: Moment) -> Option<Right> {
-        let held = self.held.get(name).filter(|held| !held.is_given_up && held.send_from <= now)?;
-        let send_until = held.until.checked_sub(self.timing.attempt + self.timing.margin)?;
-        let fence = Fence { number: held.number, owner: self.me };
-        (now <= send_until).then_some(Right { fence, send_until })
+        let found = self.active(now).find(|(active, _)| *active == name);
+        found.map(|(_, right)| right).filter(|right| now <= right.send_until)
     }
 
-    /// All rights by which attempts may begin now.
-    pub fn rights(&self, now: Moment) -> impl Iterator<Item = (&LeaseName, Right)> {
-        self.held.keys().filter_map(move |name| Some((name, self.right(name, now)?)))
+    /// The leases by which this bridge delivers, whether enough is left of them or not: it keeps what it knows of the keys.
+    pub fn active(&self, now: Moment) -> impl Iterator<Item = (&LeaseName, Right)> {
+        let active = self.held.iter().filter(move |(_, held)| !held.is_given_up && held.send_from <= now);
+        active.map(|(name, held)| {
+            let fence = Fence { number: held.number, owner: self.me };
+            (name, Right { fence, send_until: held.until.saturating_sub(self.timing.attempt + self.timing.margin) })
+        })
     }
 
     /// The numbers of the leases that this bridge has, whether it may send by them now or not.
@@ -252,10 +261,6 @@ impl Member {
         changes.take.sort_unstable();
         changes.create.sort_unstable();
     }
-}
-
-fn delta(duration: Duration) -> TimeDelta {
-    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
 }
 
 #[cfg(test)]

@@ -1,5 +1,363 @@
-//! Several bridges on one queue: which of them delivers for which service key.
+//! Several bridges on one queue: which of them delivers for which service key, and which one does what is done for all.
 //!
 //! - [`member`]: what one bridge asks of the leases, and when it may send; pure
+//! - `reach`: whether this bridge reaches PagerDuty; pure
+//! - [`view`]: the bridges as people and metrics see them; pure
+//!
+//! [`Cluster`] is the bridge's handle. A task of it talks with the database every second; whoever delivers asks it for a
+//! [`Permit`]. A bridge that has the queue for itself, as on SQLite, may do everything at any time.
 
 pub mod member;
+mod reach;
+pub mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use log::{Level, debug, info, log};
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
+
+use crate::logging::throttle;
+use crate::pagerduty::{OutcomeKind, ServiceKey};
+use crate::queue::leases::{BridgeId, BridgeInfo, Fence, LeaseName, LeaseStore};
+use member::{Member, Moment, Right, Timing};
+use reach::Reach;
+pub use view::{BridgeView, ClusterView};
+
+/// How often the database is asked.
+const EXCHANGE: Duration = Duration::from_secs(1);
+
+/// How long after something changed it is asked again.
+const SOON: Duration = Duration::from_millis(100);
+
+/// Hints are sent so long after the first of them was due, all together.
+const COALESCE: Duration = Duration::from_millis(50);
+
+/// How long no hints are waited for after that failed.
+const LISTEN_PAUSE: Duration = Duration::from_secs(10);
+
+/// The bridge among those that share its queue; clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster(Option<Arc<Shared>>);
+
+#[derive(Debug)]
+struct Shared {
+    store: Arc<dyn LeaseStore>,
+    timing: Timing,
+    state: Mutex<State>,
+    view: watch::Sender<ClusterView>,
+    /// The keys that this bridge delivers for may have changed, or may have new events.
+    changed: Notify,
+    /// The database should be asked at once.
+    ask: Notify,
+    /// Other bridges should be told.
+    tell: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    member: Member,
+    info: BridgeInfo,
+    reach: Reach,
+    /// How many attempts of each key are in flight.
+    in_flight: BTreeMap<ServiceKey, u32>,
+    /// What the database's clock showed at a moment of this bridge's.
+    database_clock: Option<(Moment, DateTime<Utc>)>,
+    /// Keys for which other bridges committed events.
+    hinted: BTreeSet<ServiceKey>,
+    /// Keys for which this bridge committed events that others deliver.
+    told: BTreeSet<ServiceKey>,
+}
+
+/// The right to make one attempt. It counts as in flight until this is dropped.
+#[derive(Debug)]
+pub struct Permit {
+    cluster: Cluster,
+    key: ServiceKey,
+    fence: Option<Fence>,
+}
+
+impl Cluster {
+    /// The handle of a bridge that has the queue for itself.
+    #[must_use]
+    pub fn alone() -> Self {
+        Self(None)
+    }
+
+    /// Joins the bridges that share `store`. `attempt` is the longest that one attempt takes; `fingerprint` that of the
+    /// settings. Nothing is asked before [`run`](Self::run).
+    #[must_use]
+    pub fn join(store: Arc<dyn LeaseStore>, attempt: Duration, version: String, fingerprint: String) -> Self {
+        let (id, timing) = (BridgeId::random(), Timing::new(attempt));
+        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let info = BridgeInfo { id, name, version, fingerprint, is_leaving: false, reaches_pagerduty: true };
+        let state = State {
+            member: Member::new(id, timing),
+            info,
+            reach: Reach::default(),
+            in_flight: BTreeMap::new(),
+            database_clock: None,
+            hinted: BTreeSet::new(),
+            told: BTreeSet::new(),
+        };
+        let (view, _) = watch::channel(ClusterView::default());
+        let (changed, ask, tell) = (Notify::new(), Notify::new(), Notify::new());
+        Self(Some(Arc::new(Shared { store, timing, state: Mutex::new(state), view, changed, ask, tell })))
+    }
+
+    /// Whether this bridge has the queue for itself.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Whether this bridge does what is done once for all bridges: retention, alarms and the like. At most one does at a
+    /// time, and for the time of a lease none, after the one that did is killed.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.0.as_ref().is_none_or(|shared| shared.state().member.right(&LeaseName::Periodic, clock()).is_some())
+    }
+
+    /// The bridges as they are.
+    #[must_use]
+    pub fn view(&self) -> ClusterView {
+        self.0.as_ref().map(|shared| shared.view.borrow().clone()).unwrap_or_default()
+    }
+
+    /// The time for what bridges compare: the database's, as far as it is known, or the machine's. It may be ahead of the
+    /// database's by as long as that took to answer.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        let Some((at, utc)) = self.0.as_ref().and_then(|shared| shared.state().database_clock) else {
+            return Utc::now();
+        };
+        utc + TimeDelta::from_std(clock().saturating_sub(at)).unwrap_or_default()
+    }
+
+    /// The service keys that this bridge delivers for, none of whose attempts of an earlier right are in flight, and for
+    /// how long from now an attempt may begin; `None`: all keys, without an end.
+    pub(crate) fn keys(&self) -> Option<BTreeMap<ServiceKey, (Fence, Duration)>> {
+        let shared = self.0.as_ref()?;
+        let (state, now) = (shared.state(), clock());
+        let left = |right: Right| (right.fence, right.send_until.saturating_sub(now));
+        let active = state.member.active(now).filter_map(|(name, right)| Some((name.key()?.clone(), left(right))));
+        Some(active.collect())
+    }
+
+    /// Whether attempts of `key` are in flight.
+    pub(crate) fn is_busy(&self, key: &ServiceKey) -> bool {
+        self.0.as_ref().is_some_and(|shared| shared.state().in_flight.contains_key(key))
+    }
+
+    /// The right to begin an attempt for `key` now, if there is one.
+    pub(crate) fn permit(&self, key: &ServiceKey) -> Option<Permit> {
+        let mut fence = None;
+        if let Some(shared) = &self.0 {
+            let mut state = shared.state();
+            fence = Some(state.member.right(&LeaseName::Key(key.clone()), clock())?.fence);
+            *state.in_flight.entry(key.clone()).or_default() += 1;
+        }
+        Some(Permit { cluster: self.clone(), key: key.clone(), fence })
+    }
+
+    /// An attempt ended so.
+    pub(crate) fn attempted(&self, kind: OutcomeKind) {
+        if let Some(shared) = &self.0 {
+            shared.state().reach.ended(kind, clock());
+        }
+    }
+
+    /// This bridge committed events of keys that it does not deliver for.
+    pub(crate) fn tell(&self, keys: impl IntoIterator<Item = ServiceKey>) {
+        if let Some(shared) = &self.0 {
+            shared.state().told.extend(keys);
+            shared.tell.notify_one();
+        }
+    }
+
+    /// The keys for which other bridges committed events since the last call.
+    pub(crate) fn take_hints(&self) -> BTreeSet<ServiceKey> {
+        self.0.as_ref().map(|shared| std::mem::take(&mut shared.state().hinted)).unwrap_or_default()
+    }
+
+    /// Waits until the keys may have changed or others committed events; for ever where nobody else uses the queue.
+    pub(crate) async fn changed(&self) {
+        match &self.0 {
+            Some(shared) => shared.changed.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes part, for as long as it is polled.
+    pub async fn run(self) -> Infallible {
+        let Some(shared) = &self.0 else { return std::future::pending().await };
+        tokio::select! {
+            never = shared.keep_exchanging() => never,
+            never = shared.keep_telling() => never,
+            never = shared.keep_listening() => never,
+        }
+    }
+
+    /// The bridge is about to stop: others take its keys from now on, each as soon as its attempts in flight have ended.
+    pub fn leave(&self) {
+        if let Some(shared) = &self.0 {
+            let mut state = shared.state();
+            state.member.leave();
+            state.info.is_leaving = true;
+            shared.ask.notify_one();
+        }
+    }
+
+    /// Waits until every lease is given up, for so long at most; the rest ends by itself. [`run`](Self::run) has to be
+    /// polled meanwhile.
+    pub async fn left(&self, patience: Duration) {
+        let Some(shared) = &self.0 else { return };
+        let left = async {
+            while !shared.view.borrow().has_left(shared.state().info.id) {
+                shared.ask.notify_one();
+                sleep(SOON).await;
+            }
+        };
+        if timeout(patience, left).await.is_err() {
+            info!("some service keys were not given up; another bridge takes them when their leases have ended");
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn keep_exchanging(&self) -> Infallible {
+        loop {
+            let pause = if self.exchange().await { SOON } else { EXCHANGE };
+            let _ = timeout(pause, self.ask.notified()).await;
+        }
+    }
+
+    /// Talks with the database once; returns whether to do so again soon.
+    async fn exchange(&self) -> bool {
+        let asked_at = clock();
+        let (info, changes) = {
+            let mut state = self.state();
+            let State { member, in_flight, reach, info, .. } = &mut *state;
+            info.reaches_pagerduty = reach.is_reached(asked_at);
+            let is_busy = |name: &LeaseName| name.key().is_some_and(|key| in_flight.contains_key(key));
+            (info.clone(), member.changes(asked_at, is_busy))
+        };
+        match self.store.exchange(&info, &changes, self.timing.lease).await {
+            Ok(view) => {
+                let (shown, now) = (ClusterView::new(&view, info.id, &self.timing), clock());
+                let mut state = self.state();
+                state.database_clock = Some((asked_at, view.now));
+                let is_first = view.leases.is_empty() && changes.create.is_empty();
+                state.member.answered(asked_at, &changes, view, now);
+                drop(state);
+                self.view.send_replace(shown);
+                self.changed.notify_one();
+                is_first || changes.moves()
+            }
+            Err(error) => {
+                let line = throttle::line("leases were not renewed", Level::Warn);
+                log!(
+                    line.level,
+                    "the leases of service keys cannot be renewed, and nothing is sent when they end: {error}{line}"
+                );
+                false
+            }
+        }
+    }
+
+    async fn keep_telling(&self) -> Infallible {
+        loop {
+            self.tell.notified().await;
+            sleep(COALESCE).await;
+            let (id, keys) = {
+                let mut state = self.state();
+                (state.info.id, std::mem::take(&mut state.told))
+            };
+            // A key that nobody delivers for is taken at once.
+            self.ask.notify_one();
+            let keys: Vec<_> = keys.into_iter().collect();
+            if let Err(error) = self.store.announce(id, &keys).await {
+                debug!("other bridges find out by themselves what was committed: {error}");
+            }
+        }
+    }
+
+    async fn keep_listening(&self) -> Infallible {
+        let id = self.state().info.id;
+        loop {
+            match self.store.hints(id).await {
+                Ok(keys) => {
+                    let mut state = self.state();
+                    if keys.is_empty() {
+                        let active = state.member.active(clock()).filter_map(|(name, _)| name.key().cloned());
+                        let active: Vec<_> = active.collect();
+                        state.hinted.extend(active);
+                    } else {
+                        state.hinted.extend(keys);
+                    }
+                    drop(state);
+                    self.changed.notify_one();
+                }
+                Err(error) => {
+                    debug!("other bridges are not heard, and the queue is read every second: {error}");
+                    sleep(LISTEN_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+impl Permit {
+    /// What the beginning and the settlement carry.
+    pub(crate) fn fence(&self) -> Option<Fence> {
+        self.fence
+    }
+
+    /// The time for what bridges compare; see [`Cluster::now`].
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.cluster.now()
+    }
+
+    /// Whether an attempt may still begin by it: asked once more before anything is sent, because beginning an attempt may
+    /// take long.
+    pub(crate) fn is_valid(&self) -> bool {
+        let Some(shared) = &self.cluster.0 else { return true };
+        let right = shared.state().member.right(&LeaseName::Key(self.key.clone()), clock());
+        right.map(|right| right.fence) == self.fence
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let Some(shared) = &self.cluster.0 else { return };
+        let mut state = shared.state();
+        if let Some(count) = state.in_flight.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                state.in_flight.remove(&self.key);
+                if state.member.is_leaving() {
+                    shared.ask.notify_one();
+                }
+                shared.changed.notify_one();
+            }
+        }
+    }
+}
+
+/// The bridge's own clock. It goes on while the machine sleeps, as the database's does.
+fn clock() -> Moment {
+    #[cfg(target_os = "linux")]
+    let id = rustix::time::ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    let id = rustix::time::ClockId::Monotonic;
+    let now = rustix::time::clock_gettime(id);
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or_default())
+}

@@ -28,6 +28,8 @@ pub(super) struct KeyQueue {
     blocked: Vec<EventId>,
     /// Events whose failure was committed since the page that is being read was asked for: it may be older.
     failed_meanwhile: HashSet<EventId>,
+    /// No attempt begins later.
+    send_until: Option<Moment>,
     /// How the last attempt ended, if it failed.
     last_failure: Option<String>,
     /// Whether that was a permanent failure.
@@ -68,10 +70,15 @@ impl KeyQueue {
             in_flight: HashMap::new(),
             blocked: Vec::new(),
             failed_meanwhile: HashSet::new(),
+            send_until: None,
             last_failure: None,
             is_permanent: false,
             is_throttled: false,
         }
+    }
+
+    pub(super) fn send_until(&mut self, until: Moment) {
+        self.send_until = Some(until);
     }
 
     pub(super) fn restore_attempts(&mut self, end: Moment, times: u32) {
@@ -154,6 +161,9 @@ impl KeyQueue {
     }
 
     pub(super) fn readiness(&mut self, now: Moment) -> Readiness {
+        if self.send_until.is_some_and(|until| until < now) {
+            return Readiness::Idle;
+        }
         let most = self.limits.in_flight_per_key;
         let retry_at = self.has_room(most, true).then_some(self.breaker.retry_at());
         let Some(candidate) = self.incidents.next(now, self.breaker.probes_newest(), retry_at) else {

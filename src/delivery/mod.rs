@@ -10,6 +10,7 @@
 //!   - [`rate_limiter`]: so many events per 60 seconds, fewer while PagerDuty throttles
 //!   - `prefetch`: which part of the queue is held in memory
 //! - `connections`: how the keys share the connections, so that slow ones delay nobody else
+//! - `holdings`: for which keys this bridge delivers, where several share the queue
 //!
 //! I/O:
 //!
@@ -20,6 +21,7 @@
 
 mod circuit_breaker;
 mod connections;
+mod holdings;
 mod incident_queue;
 mod key_queue;
 mod poison;

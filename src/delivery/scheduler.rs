@@ -90,6 +90,23 @@ impl Scheduler {
         self.queue(key).prefetch().reread();
     }
 
+    /// No attempt for `key` begins after this moment, unless it is put off by another call: the bridge's lease of the key
+    /// ends. Without such a call there is no end.
+    pub fn send_until(&mut self, key: &ServiceKey, until: Moment) {
+        self.queue(key).send_until(until);
+    }
+
+    /// Another bridge delivers for `key` from now on: all that is known of it is forgotten. The end of each of its attempts
+    /// in flight has to be told by [`ended_elsewhere`](Self::ended_elsewhere).
+    pub fn forget(&mut self, key: &ServiceKey) {
+        self.queues.remove(key);
+    }
+
+    /// An attempt in flight ended whose key was [forgotten](Self::forget) since.
+    pub fn ended_elsewhere(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
     /// Restores attempts of one event in an earlier run, `times` of them, that may have reached PagerDuty as late as `end`;
     /// they count for the rate. See [`latest_arrival`](super::rate_limiter::latest_arrival).
     pub fn restore_attempts(&mut self, key: &ServiceKey, end: Moment, times: u32) {

@@ -3,6 +3,7 @@
 //!
 //! An [`AttemptStep`] belongs to an attempt in flight, which a shutdown lets end. A [`BackgroundStep`] is abandoned then.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +13,12 @@ use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use super::{Backoff, Moment};
+use crate::cluster::Permit;
 use crate::logging::throttle;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{Destination, OutcomeKind, ServiceKey};
-use crate::queue::{Begun, Disposition, EventId, Page, Queue, QueueError, Reader, Recheck, WaitingKeys};
+use crate::queue::{Begun, Disposition, EventId, Fence, Page, Queue, QueueError, Reader, Recheck, WaitingKeys};
 
 /// How long to wait before a database that failed is used again.
 pub(super) const DATABASE_PAUSE: Duration = Duration::from_secs(1);
@@ -34,9 +36,9 @@ const PAGES: usize = 2;
 #[derive(Debug)]
 pub(super) enum AttemptStep {
     /// Nothing was sent: the attempt could not be recorded, or the event not read.
-    NotBegun { key: ServiceKey, id: EventId, error: QueueError },
+    NotBegun { key: ServiceKey, id: EventId, permit: Permit, error: QueueError },
     /// PagerDuty answered, or did not in time. `received_at` is when the newest alert of the event came.
-    Answered { key: ServiceKey, id: EventId, received_at: DateTime<Utc>, outcome: Outcome },
+    Answered { key: ServiceKey, id: EventId, permit: Permit, received_at: DateTime<Utc>, outcome: Outcome },
     /// The event's disposition is committed.
     Settled(EndedAttempt),
     /// It cannot be, because the database is damaged.
@@ -57,14 +59,21 @@ pub(super) enum BackgroundStep {
     Changes(Option<(u64, Option<WaitingKeys>)>),
     /// The disposition of this event could be committed after all.
     Settled(EventId),
+    /// The attempts of the last minute, earliest first, when these keys became this bridge's. `None`: they could not be
+    /// read.
+    Gained(BTreeMap<ServiceKey, Fence>, Option<Attempts>),
     /// What was found of events that could not be read before.
     Reread(Vec<(EventId, Recheck)>),
 }
+
+/// The times of attempts, and how many each stands for.
+pub(super) type Attempts = Vec<(ServiceKey, DateTime<Utc>, u32)>;
 
 /// An attempt whose outcome is known.
 #[derive(Debug)]
 pub(super) struct EndedAttempt {
     pub(super) key: ServiceKey,
+    pub(super) permit: Permit,
     pub(super) id: EventId,
     /// When the newest alert came that the event stands for.
     pub(super) received_at: DateTime<Utc>,
@@ -75,9 +84,10 @@ pub(super) struct EndedAttempt {
 
 impl EndedAttempt {
     async fn commit(&self, queue: &Queue) -> Result<(), QueueError> {
-        let now = Utc::now();
+        let now = self.permit.now();
         let wait = |next: Moment| TimeDelta::from_std(next.saturating_sub(self.ended_at)).unwrap_or_default();
-        match queue.settle(self.id, self.disposition.clone().by_clock(|next| now + wait(next)), now).await {
+        let disposition = self.disposition.clone().by_clock(|next| now + wait(next));
+        match queue.settle_fenced(self.id, disposition, now, self.permit.fence()).await {
             Err(QueueError::NotWaiting { .. }) => Ok(()),
             result => result,
         }
@@ -85,7 +95,7 @@ impl EndedAttempt {
 
     /// Logs it, once its disposition is committed: an event that the log calls a dead letter can be found among them.
     pub(super) fn log(&self, now: DateTime<Utc>) {
-        let Self { key, id, received_at, kind, disposition, ended_at } = self;
+        let Self { key, id, received_at, kind, disposition, ended_at, .. } = self;
         let event = id.get();
         match disposition {
             Disposition::Delivered { note } => {
@@ -130,13 +140,16 @@ pub(super) async fn attempt(
     key: ServiceKey,
     id: EventId,
     past: Vec<EventId>,
+    permit: Permit,
 ) -> AttemptStep {
-    match queue.begin_past(id, Utc::now(), past, None).await {
+    match queue.begin_past(id, permit.now(), past, permit.fence()).await {
+        // The commit may have taken longer than what was left of the lease.
+        Ok(_) if !permit.is_valid() => AttemptStep::NotBegun { key, id, permit, error: QueueError::Fenced(id) },
         Ok(Begun { body, received_at }) => {
             let outcome = client.send(&Destination::v1(key.clone()), body).await;
-            AttemptStep::Answered { key, id, received_at, outcome }
+            AttemptStep::Answered { key, id, permit, received_at, outcome }
         }
-        Err(error) => AttemptStep::NotBegun { key, id, error },
+        Err(error) => AttemptStep::NotBegun { key, id, permit, error },
     }
 }
 
@@ -205,6 +218,24 @@ impl Reads {
                 None
             }
         })
+    }
+
+    /// Reads what the rate limiters of keys have to count that another bridge delivered for until now.
+    pub(super) async fn gained(
+        self,
+        keys: BTreeMap<ServiceKey, Fence>,
+        since: DateTime<Utc>,
+        now: DateTime<Utc>,
+        most: u32,
+    ) -> BackgroundStep {
+        match self.reader.attempts_since(since, now, most).await {
+            Ok(attempts) => BackgroundStep::Gained(keys, Some(attempts)),
+            Err(error) => {
+                let line = throttle::line("reads of the queue failed", Level::Warn);
+                log!(line.level, "the queue cannot be read, so service keys are not taken over yet: {error}{line}");
+                BackgroundStep::Gained(keys, None)
+            }
+        }
     }
 
     /// Tries again to read events that could not be read.

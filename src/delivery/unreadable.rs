@@ -30,6 +30,13 @@ impl UnreadableEvents {
         self.events.remove(&id);
     }
 
+    /// Another bridge delivers for this key.
+    pub(super) fn forget(&mut self, key: &ServiceKey) {
+        self.keys.remove(key);
+        self.events.retain(|_, event| event.service_key.as_ref() != Some(key));
+        self.unsettled.retain(|_, other| other != key);
+    }
+
     /// Whether later events of its incident do not wait for it.
     pub(super) fn contains(&self, id: EventId) -> bool {
         self.events.contains_key(&id) || self.unsettled.contains_key(&id)

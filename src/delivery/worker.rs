@@ -4,7 +4,9 @@
 //! records it later, see [`Queue::begin`]. The disposition is committed as soon as that is possible again, and the event's
 //! incident stops until then. Only a crash before that sends the event once more.
 
-use std::collections::HashMap;
+mod takeover;
+
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -16,12 +18,14 @@ use log::{Level, debug, error, info, log, warn};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
+use super::holdings::Holdings;
 use super::rate_limiter::{self, WINDOW};
 use super::scheduler::{Next, Scheduler};
 use super::steps::{self, AttemptStep, BackgroundStep, DATABASE_PAUSE, EndedAttempt, Reads};
 use super::unreadable::UnreadableEvents;
 use super::view::{DeliveryView, Publisher};
 use super::{Limits, Moment};
+use crate::cluster::{Cluster, Permit};
 use crate::logging::throttle;
 use crate::metrics::Metrics;
 use crate::pagerduty::ServiceKey;
@@ -30,6 +34,9 @@ use crate::queue::{Arrival, Arrivals, Disposition, EventId, Queue, QueueError, R
 
 /// How often to check whether somebody else changed the queue.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often to read the queue again where other bridges commit to it: what they say of it is only a hint.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A generation that the queue never has.
 const UNKNOWN: u64 = u64::MAX;
@@ -40,10 +47,16 @@ const REREAD: (Duration, usize) = (Duration::from_mins(1), 100);
 /// The wait when nothing is due: long, but bounded, so that a mistake in the scheduler cannot stop the worker for ever.
 const IDLE: Duration = Duration::from_mins(1);
 
+/// The last attempt of an event, and how many there were in all.
+type Attempt = (ServiceKey, DateTime<Utc>, u32);
+
 /// Delivers what waits in the queue. Runs on one thread, since `awc`'s client is bound to its thread.
 pub struct Worker {
     queue: Queue,
     client: Client,
+    cluster: Cluster,
+    /// The keys that this bridge delivers for.
+    holdings: Holdings,
     scheduler: Scheduler,
     arrivals: Arrivals,
     started: Instant,
@@ -71,6 +84,8 @@ impl Worker {
         Self {
             queue,
             client,
+            cluster: Cluster::alone(),
+            holdings: Holdings::default(),
             scheduler: Scheduler::new(limits),
             arrivals,
             started: Instant::now(),
@@ -93,11 +108,18 @@ impl Worker {
         Self { metrics, ..self }
     }
 
+    /// Delivers only for the keys that are this bridge's by `cluster`.
+    #[must_use]
+    pub fn with_cluster(self, cluster: Cluster) -> Self {
+        let holdings = if cluster.is_alone() { Holdings::default() } else { Holdings::shared() };
+        Self { cluster, holdings, ..self }
+    }
+
     /// Restores how an earlier run failed: the reason for each service key with waiting events, and why PagerDuty could not
     /// be trusted.
     #[must_use]
     pub fn with_earlier_failures(mut self, failures: Vec<(ServiceKey, String)>, untrusted: Option<String>) -> Self {
-        for (key, reason) in failures {
+        for (key, reason) in failures.into_iter().filter(|(key, _)| self.holdings.has(key)).collect::<Vec<_>>() {
             self.scheduler.restore_failure(&key, reason);
         }
         if let Some(reason) = untrusted {
@@ -136,8 +158,9 @@ impl Worker {
 
     async fn deliver(&mut self) -> std::convert::Infallible {
         self.restore().await;
-        let mut checks = interval(CHECK_INTERVAL);
+        let mut checks = interval(if self.cluster.is_alone() { CHECK_INTERVAL } else { POLL_INTERVAL });
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let cluster = self.cluster.clone();
         loop {
             let due = self.begin_what_is_due();
             // This loop turns at every change and every check, so the view follows also what time alone changes.
@@ -146,7 +169,11 @@ impl Worker {
                 Some(arrival) = self.arrivals.recv() => self.announce(&arrival),
                 Some(step) = self.attempts.next() => self.finish_attempt_step(step),
                 Some(step) = self.background.next() => self.finish_background_step(step),
-                _ = checks.tick() => self.check(),
+                () = cluster.changed() => self.follow_cluster(),
+                _ = checks.tick() => {
+                    self.follow_cluster();
+                    self.check();
+                }
                 () = sleep_until(wake.into()) => {}
             }
         }
@@ -160,13 +187,8 @@ impl Worker {
                 Ok((generation, keys, attempts)) => {
                     self.generation = generation;
                     self.read_keys(&keys, Scheduler::read_on);
-                    let (now, timeout) = (self.now(), self.client.timeout());
-                    for (key, recorded_at, times) in attempts {
-                        // If the clock was set back since, the attempt counts as new.
-                        let age = (Utc::now() - recorded_at).to_std().unwrap_or_default();
-                        let end = rate_limiter::latest_arrival(age, now, timeout);
-                        self.scheduler.restore_attempts(&key, end, times.max(1));
-                    }
+                    let own: Vec<_> = attempts.into_iter().filter(|(key, ..)| self.holdings.has(key)).collect();
+                    self.restore_attempts(own.iter());
                     return;
                 }
                 Err(error) => {
@@ -178,9 +200,20 @@ impl Worker {
         }
     }
 
-    async fn read_earlier_run(&self) -> Result<(u64, WaitingKeys, Vec<(ServiceKey, DateTime<Utc>, u32)>), QueueError> {
+    /// Has the rate limiters count attempts of an earlier run, or of another bridge.
+    fn restore_attempts<'a>(&mut self, attempts: impl Iterator<Item = &'a Attempt>) {
+        let (now, timeout) = (self.now(), self.client.timeout());
+        for (key, recorded_at, times) in attempts {
+            // If the clock was set back since, the attempt counts as new.
+            let age = (self.cluster.now() - *recorded_at).to_std().unwrap_or_default();
+            let end = rate_limiter::latest_arrival(age, now, timeout);
+            self.scheduler.restore_attempts(key, end, (*times).max(1));
+        }
+    }
+
+    async fn read_earlier_run(&self) -> Result<(u64, WaitingKeys, Vec<Attempt>), QueueError> {
         let reader = self.queue.reader();
-        let started = Utc::now();
+        let started = self.cluster.now();
         let since = started - rate_limiter::lookback(self.client.timeout());
         let rate = self.scheduler.limits().rate;
         // The generation comes first: a change while the rest is read is then noticed later.
@@ -195,19 +228,34 @@ impl Worker {
     /// Has the scheduler read events of these keys, by `read`.
     fn read_keys(&mut self, keys: &WaitingKeys, read: impl Fn(&mut Scheduler, &ServiceKey)) {
         self.unreadable.update_from_keys(keys).iter().for_each(log_unreadable);
-        for key in &keys.keys {
+        for key in keys.keys.iter().filter(|key| self.holdings.has(key)) {
             read(&mut self.scheduler, key);
         }
     }
 
-    /// Tells the scheduler of all that was committed and announced.
+    /// Tells the scheduler of all that was committed and announced, or the bridges that deliver for other keys.
     fn announce(&mut self, arrival: &Arrival) {
-        self.scheduler.arrived(arrival);
+        let mut others = BTreeSet::new();
+        let mut arrived = |arrival: &Arrival| {
+            if self.holdings.has(&arrival.service_key) {
+                self.scheduler.arrived(arrival);
+            } else {
+                others.insert(arrival.service_key.clone());
+            }
+        };
+        arrived(arrival);
         while let Ok(arrival) = self.arrivals.try_recv() {
-            self.scheduler.arrived(&arrival);
+            arrived(&arrival);
         }
         for key in self.arrivals.take_missed() {
-            self.scheduler.read_on(&key);
+            if self.holdings.has(&key) {
+                self.scheduler.read_on(&key);
+            } else {
+                others.insert(key);
+            }
+        }
+        if !others.is_empty() {
+            self.cluster.tell(others);
         }
     }
 
@@ -216,7 +264,7 @@ impl Worker {
     fn check(&mut self) {
         if !self.is_checking {
             self.is_checking = true;
-            self.background.push(Box::pin(self.reads.clone().changes(self.generation)));
+            self.background.push(Box::pin(self.reads.clone().changes(self.known_generation())));
         }
         let (pause, most) = REREAD;
         if self.reread_at.elapsed() >= pause {
@@ -232,7 +280,11 @@ impl Worker {
         loop {
             let now = self.now();
             match self.scheduler.next(now) {
-                Next::Send { id, key } => self.attempt(key, id, Vec::new()),
+                Next::Send { id, key } => match self.cluster.permit(&key) {
+                    Some(permit) => self.attempt(key, id, Vec::new(), permit),
+                    // The lease is ending; it is renewed or lost within a moment.
+                    None => self.scheduler.not_begun(&key, id, now + DATABASE_PAUSE),
+                },
                 Next::Load { key, after } => {
                     let limit = u32::try_from(self.scheduler.limits().prefetch).unwrap_or(u32::MAX);
                     self.background.push(Box::pin(self.reads.clone().page(key, after, limit)));
@@ -245,18 +297,23 @@ impl Worker {
         }
     }
 
-    fn attempt(&self, key: ServiceKey, id: EventId, past: Vec<EventId>) {
-        self.attempts.push(Box::pin(steps::attempt(self.queue.clone(), self.client.clone(), key, id, past)));
+    fn attempt(&self, key: ServiceKey, id: EventId, past: Vec<EventId>, permit: Permit) {
+        let (queue, client) = (self.queue.clone(), self.client.clone());
+        self.attempts.push(Box::pin(steps::attempt(queue, client, key, id, past, permit)));
     }
 
     fn finish_background_step(&mut self, step: BackgroundStep) {
         match step {
             BackgroundStep::Page { key, after, mut page } => {
                 self.read_failures.remove(&key);
+                if !self.holdings.has(&key) {
+                    return;
+                }
                 self.unreadable.update_from_page(&key, after, &page).iter().for_each(log_unreadable);
                 page.events.retain(|event| !self.unreadable.is_unsettled(event.id));
                 self.scheduler.loaded(&key, &page.events, page.end, page.last);
             }
+            BackgroundStep::NoPage { key, .. } if !self.holdings.has(&key) => {}
             BackgroundStep::NoPage { key, reason } => {
                 let failures = self.read_failures.entry(key.clone()).or_default();
                 *failures = failures.saturating_add(1);
@@ -264,7 +321,9 @@ impl Worker {
                 self.unreadable.key_failed(&key, reason);
             }
             BackgroundStep::Settled(id) => self.unreadable.settled(id),
+            BackgroundStep::BackedOff { key } if !self.holdings.has(&key) => {}
             BackgroundStep::BackedOff { key } => self.scheduler.not_loaded(&key),
+            BackgroundStep::Gained(keys, attempts) => self.gained(keys, attempts),
             BackgroundStep::Changes(changes) => {
                 self.is_checking = false;
                 let Some((generation, keys)) = changes else { return };
@@ -279,7 +338,9 @@ impl Worker {
                         Recheck::Readable(key) => {
                             info!(event = id.get(), service_key:% = key; "can be read again");
                             self.unreadable.remove(id);
-                            self.scheduler.rescan(&key);
+                            if self.holdings.has(&key) {
+                                self.scheduler.rescan(&key);
+                            }
                         }
                         Recheck::Gone => self.unreadable.remove(id),
                         Recheck::Unreadable => {}
@@ -290,15 +351,25 @@ impl Worker {
     }
 
     fn finish_attempt_step(&mut self, step: AttemptStep) {
-        let now = self.now();
+        let (now, is_own) = (self.now(), self.is_own(&step));
         match step {
-            AttemptStep::NotBegun { key, id, error } => self.not_begun(key, id, &error),
-            AttemptStep::Answered { key, id, received_at, outcome } => {
-                let disposition = self.scheduler.answered(&key, id, &outcome, now, rand::random());
+            AttemptStep::NotBegun { .. } if !is_own => self.scheduler.ended_elsewhere(),
+            AttemptStep::NotBegun { key, id, permit, error } => self.not_begun(key, id, permit, &error),
+            AttemptStep::Answered { key, id, permit, received_at, outcome } => {
+                self.cluster.attempted(outcome.kind());
                 self.metrics.attempted(&key, outcome.kind(), received_at, Utc::now());
-                let attempt = EndedAttempt { key, id, received_at, kind: outcome.kind(), disposition, ended_at: now };
+                if !is_own {
+                    if let Some(attempt) = self.answered_elsewhere(key, id, permit, &outcome) {
+                        self.attempts.push(Box::pin(steps::settle(self.queue.clone(), attempt)));
+                    }
+                    return;
+                }
+                let disposition = self.scheduler.answered(&key, id, &outcome, now, rand::random());
+                let kind = outcome.kind();
+                let attempt = EndedAttempt { key, permit, id, received_at, kind, disposition, ended_at: now };
                 self.attempts.push(Box::pin(steps::settle(self.queue.clone(), attempt)));
             }
+            AttemptStep::Settled(_) | AttemptStep::NotSettled(_) if !is_own => {}
             AttemptStep::Settled(attempt) => self.settled(&attempt),
             AttemptStep::NotSettled(attempt) => {
                 // The incident goes on all the same: its later events would never be sent.
@@ -311,7 +382,7 @@ impl Worker {
         }
     }
 
-    fn not_begun(&mut self, key: ServiceKey, id: EventId, error: &QueueError) {
+    fn not_begun(&mut self, key: ServiceKey, id: EventId, permit: Permit, error: &QueueError) {
         match error {
             QueueError::NotWaiting { .. } => {
                 debug!(event = id.get(); "not sent, because it does not wait any more");
@@ -320,7 +391,11 @@ impl Worker {
             // Its incident does not wait for what cannot be read.
             QueueError::Behind { earlier, .. } if self.unreadable.contains(*earlier) => {
                 let past = self.unreadable.before(&key, id);
-                self.attempt(key, id, past);
+                self.attempt(key, id, past, permit);
+            }
+            QueueError::Fenced(_) => {
+                debug!(event = id.get(); "not sent, because another bridge delivers for its service key by now");
+                self.scheduler.not_begun(&key, id, self.now() + DATABASE_PAUSE);
             }
             QueueError::Behind { earlier, .. } => {
                 debug!(event = id.get(); "waits for event {earlier}, which was put back into the queue");

@@ -118,6 +118,19 @@ pub struct MetricsSnapshot {
 }
 
 impl MetricsSnapshot {
+    /// Includes what other bridges that share the queue have stored of the last webhook and the last deliveries.
+    pub fn include(&mut self, stored: &PersistedMetrics) {
+        // What is stored by this bridge itself is not newer than what it knows.
+        if stored.last_webhook_at > self.last_webhook_at {
+            (self.last_webhook_at, self.since_webhook) = (stored.last_webhook_at, None);
+        }
+        self.last_delivered_at = self.last_delivered_at.max(stored.last_delivered_at);
+        for (key, at) in &stored.delivered {
+            let latest = self.delivered.entry(key.clone()).or_insert(*at);
+            *latest = (*latest).max(*at);
+        }
+    }
+
     /// The counters and `gauges` in Prometheus' text format, to be sent as [`CONTENT_TYPE`].
     #[must_use]
     pub fn into_text(self, gauges: Vec<Gauge>) -> String {

@@ -54,7 +54,7 @@ impl Finding {
                 Some(Err(_)) => false,
                 None => true,
             },
-            Cause::Silence | Cause::Untrusted | Cause::Secrets | Cause::Delivery => true,
+            Cause::Silence | Cause::Untrusted | Cause::Secrets | Cause::Bridges | Cause::Delivery => true,
         };
         match trouble {
             Some(trouble) => Self::Trouble(trouble),
@@ -191,7 +191,7 @@ impl Alarms {
             Cause::Silence => self.limits.silence.unwrap_or(MINUTE).min(MINUTE),
             Cause::Waiting => self.limits.waiting.min(MINUTE),
             Cause::Canary => self.limits.canary.pending,
-            Cause::Delivery => MINUTE,
+            Cause::Bridges | Cause::Delivery => MINUTE,
             Cause::Storage => Duration::from_secs(10),
             Cause::Untrusted | Cause::Signatures | Cause::Secrets | Cause::DeadLetters => Duration::ZERO,
         }

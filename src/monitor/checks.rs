@@ -46,6 +46,8 @@ pub enum Cause {
     DeadLetters,
     /// A file of secrets was read again and cannot be used.
     Secrets,
+    /// The bridges that share the queue have different settings, or one of them does not reach PagerDuty.
+    Bridges,
     /// Events wait because of PagerDuty or the network, but not yet for too long.
     Delivery,
 }
@@ -66,10 +68,11 @@ impl Cause {
 
     /// Whether an alarm pages for it. While PagerDuty is not trusted no alarm could be sent, and afterwards the trouble
     /// is over. Events that wait are paged for as [`Waiting`](Self::Waiting). A secret that cannot be used leaves the old one in
-    /// use, and Sentry's wrong signatures are paged for if it is needed.
+    /// use, and Sentry's wrong signatures are paged for if it is needed. While bridges are updated one after the other, their
+    /// settings differ for a moment.
     #[must_use]
     pub fn is_paged(self) -> bool {
-        !matches!(self, Self::Untrusted | Self::Secrets | Self::Delivery)
+        !matches!(self, Self::Untrusted | Self::Secrets | Self::Bridges | Self::Delivery)
     }
 }
 
@@ -160,6 +163,7 @@ pub fn check(snapshot: &Snapshot, limits: &Limits) -> Vec<Trouble> {
         silence(snapshot, limits),
         dead_letters(snapshot),
         secrets(snapshot),
+        bridges(snapshot),
     ]
     .into_iter()
     .flatten()
@@ -340,6 +344,28 @@ fn dead_letters(snapshot: &Snapshot) -> Option<Trouble> {
 /// Whether PagerDuty accepted an event for that service key after the newest dead letter.
 fn delivered_since(snapshot: &Snapshot, letters: &DeadLetters) -> bool {
     snapshot.last_delivered_at(&letters.service_key).is_some_and(|delivered| delivered > letters.died_at)
+}
+
+/// What of the bridges that share the queue somebody should look at, while alerts are delivered all the same.
+fn bridges(snapshot: &Snapshot) -> Option<Trouble> {
+    let different = snapshot.cluster.different_settings().map(|(one, other)| {
+        format!(
+            "the bridges {} and {} share the queue and have different settings (config {} and {}): give all of them the same \
+             BRIDGE_* settings and the same version, or wait until all are updated",
+            one.name, other.name, one.fingerprint, other.fingerprint
+        )
+    });
+    let unreached = || {
+        let cut_off = snapshot.cluster.alive().find(|bridge| !bridge.reaches_pagerduty)?;
+        let others = snapshot.cluster.alive().any(|bridge| bridge.reaches_pagerduty);
+        others.then(|| {
+            format!(
+                "the bridge {} does not reach PagerDuty, and others deliver its service keys: check the network of its host",
+                cut_off.name
+            )
+        })
+    };
+    different.or_else(unreached).map(|sentence| Trouble::degraded(Cause::Bridges, sentence))
 }
 
 /// Events that wait because PagerDuty throttles or fails, or for more than a minute, but not yet for too long.

@@ -7,6 +7,7 @@ use strum::VariantArray;
 
 use super::checks::{Cause, Trouble};
 use super::snapshot::{FallbackView, Snapshot};
+use crate::cluster::{BridgeView, ClusterView};
 use crate::delivery::KeyView;
 use crate::metrics::{Gauge, MetricsSnapshot};
 
@@ -44,6 +45,7 @@ pub fn gauges(snapshot: &Snapshot, troubles: &[Trouble]) -> Vec<Gauge> {
         Some(last_run.map_or(0.0, |run| seconds(run.ran_at))),
     ));
     gauges.extend(of_keys(&snapshot.delivery.keys, snapshot.at));
+    gauges.extend(of_bridges(&snapshot.cluster));
     gauges.extend(snapshot.fallback.iter().flat_map(of_fallback));
     gauges
 }
@@ -167,6 +169,37 @@ fn of_keys(keys: &[KeyView], now: DateTime<Utc>) -> Vec<Gauge> {
     ]
 }
 
+/// The bridges that share the queue, by their host's name and the beginning of their id; nothing where there is only one.
+fn of_bridges(cluster: &ClusterView) -> Vec<Gauge> {
+    if cluster.bridges.is_empty() {
+        return Vec::new();
+    }
+    let name = |bridge: &BridgeView| format!("{}/{}", bridge.name, &bridge.id.to_string()[..8]);
+    let by = |metric, help, value: &dyn Fn(&BridgeView) -> f64| {
+        Gauge::by(metric, help, "bridge", cluster.bridges.iter().map(|bridge| (name(bridge), value(bridge))))
+    };
+    vec![
+        by(
+            "bridge_cluster_last_seen_timestamp_seconds",
+            "When a bridge that shares the queue was seen last, in seconds since 1970, by bridge.",
+            &|bridge| seconds(bridge.last_seen),
+        ),
+        by("bridge_cluster_service_keys", "Service keys that a bridge delivers for, by bridge.", &|bridge| {
+            count(bridge.keys.len() as u64)
+        }),
+        by(
+            "bridge_cluster_leader",
+            "1 for the bridge that does what is done once for all: alarms and retention.",
+            &|bridge| number(bridge.is_leader),
+        ),
+        Gauge::of(
+            "bridge_cluster_different_settings",
+            "1 while bridges with different settings share the queue.",
+            Some(number(cluster.different_settings().is_some())),
+        ),
+    ]
+}
+
 /// There are none where no fallback webhook is set.
 fn of_fallback(fallback: &FallbackView) -> Vec<Gauge> {
     vec![
@@ -226,6 +259,7 @@ mod tests {
             storage: Ok(()),
             delivery: DeliveryView::default(),
             metrics: MetricsSnapshot::default(),
+            cluster: ClusterView::default(),
             sentry: SentrySide::default(),
             fallback: None,
         }

@@ -34,10 +34,11 @@ pub use snapshot::{CommitTimes, SentrySide, Snapshot};
 
 use crate::canary::{CanaryLimits, CanaryStatus};
 use crate::catch_up::CatchUpStatus;
+use crate::cluster::Cluster;
 use crate::delivery::DeliveryView;
 use crate::ingest::{Dedup, FollowUp};
 use crate::logging::throttle;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, MetricsSnapshot};
 use crate::pagerduty::client::Client;
 use crate::pagerduty::event::EventAction;
 use crate::pagerduty::outcome::Outcome;
@@ -69,6 +70,7 @@ pub struct Monitor {
     limits: Limits,
     alarm_keys: Vec<IncidentKey>,
     catch_up: Option<watch::Receiver<CatchUpStatus>>,
+    cluster: Cluster,
     sends_canaries: bool,
     audit: Option<AuditHandle>,
     fallback: Option<watch::Receiver<FallbackView>>,
@@ -100,7 +102,14 @@ impl Monitor {
             audit: None,
             catch_up: None,
             fallback: None,
+            cluster: Cluster::alone(),
         }
+    }
+
+    /// The same of a bridge that shares its queue with others.
+    #[must_use]
+    pub fn with_cluster(self, cluster: Cluster) -> Self {
+        Self { cluster, ..self }
     }
 
     /// The same, which looks at Sentry's side as well: at the canaries, where those are sent, and at the audits.
@@ -152,7 +161,8 @@ impl Monitor {
             backlog,
             storage,
             delivery: self.delivery.borrow().clone(),
-            metrics: self.metrics.snapshot(now),
+            metrics: self.metrics(now).await,
+            cluster: self.cluster.view(),
             sentry: self.sentry_side(now).await,
             fallback: self.fallback.as_ref().map(|view| view.borrow().clone()),
         };
@@ -162,6 +172,17 @@ impl Monitor {
 }
 
 impl Monitor {
+    /// The metrics, with what other bridges of the cluster have stored of the last webhook and deliveries.
+    async fn metrics(&self, now: DateTime<Utc>) -> MetricsSnapshot {
+        let mut metrics = self.metrics.snapshot(now);
+        if !self.cluster.is_alone()
+            && let Ok(stored) = self.queue.persisted_metrics(now).await
+        {
+            metrics.include(&stored);
+        }
+        metrics
+    }
+
     async fn sentry_side(&self, now: DateTime<Utc>) -> SentrySide {
         let canary = if self.sends_canaries {
             let records = self.queue.reader().canaries().await;
@@ -282,7 +303,11 @@ impl AlarmTask {
         let snapshot = self.monitor.snapshot(Utc::now()).await;
         let mut troubles = check(&snapshot, &self.monitor.limits);
         // The failed attempts that cause `delivery` are in the log, and it is paged for as `waiting` when it lasts.
-        for &cause in Cause::VARIANTS.iter().filter(|cause| **cause != Cause::Delivery) {
+        // Every bridge has a way of its own to the database, and without that there may be no leader. All raise the same
+        // incident.
+        let is_leader = self.monitor.cluster.is_leader();
+        let is_own = |cause: Cause| is_leader || cause == Cause::Storage;
+        for &cause in Cause::VARIANTS.iter().filter(|cause| **cause != Cause::Delivery && is_own(**cause)) {
             let trouble = troubles.iter().position(|trouble| trouble.cause == cause);
             let finding = Finding::of(cause, trouble.map(|place| troubles.swap_remove(place)), &snapshot);
             let (incident, service_key) = self.incident(cause, &snapshot).await;

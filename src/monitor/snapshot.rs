@@ -12,6 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::canary::CanaryStatus;
 use crate::catch_up::CatchUpStatus;
+use crate::cluster::ClusterView;
 use crate::delivery::DeliveryView;
 use crate::metrics::MetricsSnapshot;
 use crate::pagerduty::ServiceKey;
@@ -45,6 +46,8 @@ pub struct Snapshot {
     pub delivery: DeliveryView,
     /// The metrics.
     pub metrics: MetricsSnapshot,
+    /// The bridges that share the queue.
+    pub cluster: ClusterView,
     /// What is known of Sentry's side.
     pub sentry: SentrySide,
     /// What the fallback webhook was told; `None` when there is none.

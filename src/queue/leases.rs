@@ -94,6 +94,15 @@ impl LeaseName {
         }
     }
 
+    /// The service key, if it is for one.
+    #[must_use]
+    pub fn key(&self) -> Option<&ServiceKey> {
+        match self {
+            Self::Key(key) => Some(key),
+            Self::Periodic => None,
+        }
+    }
+
     /// The lease of a row, unless its name is neither.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
@@ -157,6 +166,15 @@ pub struct LeaseChanges {
     pub end: Vec<(LeaseName, i64)>,
     /// Delete the row of this bridge.
     pub leave: bool,
+}
+
+impl LeaseChanges {
+    /// Whether a lease changes its owner by them.
+    #[must_use]
+    pub fn moves(&self) -> bool {
+        let Self { renew: _, take, create, release, end, leave: _ } = self;
+        !(take.is_empty() && create.is_empty() && release.is_empty() && end.is_empty())
+    }
 }
 
 /// What the database says of the bridges and leases, after the changes.

@@ -96,14 +96,19 @@ impl Queue {
         Ok(())
     }
 
-    /// Prunes at once and after every `interval`, for as long as it is polled.
+    /// Prunes at once and after every `interval`, for as long as it is polled and while `leads` says so.
     pub async fn keep_pruned(
         &self,
         retention: Retention,
         interval: Duration,
         clock: impl Fn() -> DateTime<Utc>,
+        leads: impl Fn() -> bool,
     ) -> Infallible {
         loop {
+            if !leads() {
+                sleep(interval).await;
+                continue;
+            }
             match self.prune(retention, clock()).await {
                 Ok(0) => {}
                 Ok(gone) => debug!("{gone} delivered events were forgotten"),

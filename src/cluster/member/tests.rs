@@ -73,7 +73,9 @@ impl World {
     /// How many keys each bridge sends for.
     fn shares(&self, second: u64) -> Vec<usize> {
         let keys = |member: &Member| {
-            member.rights(Duration::from_secs(second)).filter(|(name, _)| **name != LeaseName::Periodic).count()
+            let now = Duration::from_secs(second);
+            let sends = |name: &LeaseName| *name != LeaseName::Periodic && member.right(name, now).is_some();
+            member.active(now).filter(|(name, _)| sends(name)).count()
         };
         self.bridges.values().map(|(_, member)| keys(member)).collect()
     }

@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::canary::{CanaryStatus, RoundTrip};
+use crate::cluster::{BridgeView, ClusterView};
 use crate::delivery::DeliveryView;
 use crate::metrics::MetricsSnapshot;
 use crate::monitor::SentrySide;
+use crate::queue::BridgeId;
 use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, QueueError};
 
 const LIMITS: Limits = Limits {
@@ -36,6 +38,7 @@ fn healthy() -> Snapshot {
         backlog: Ok(Backlog::default()),
         storage: Ok(()),
         delivery: DeliveryView { keys: vec![lane()], ..DeliveryView::default() },
+        cluster: ClusterView::default(),
         metrics: MetricsSnapshot { last_webhook_at: Some(at(59)), ..MetricsSnapshot::default() },
         sentry: SentrySide::default(),
         fallback: None,
@@ -86,6 +89,34 @@ fn sentence(snapshot: &Snapshot) -> String {
     let troubles = check(snapshot, &LIMITS);
     assert_eq!(troubles.len(), 1, "{troubles:?}");
     troubles[0].sentence.clone()
+}
+
+#[test]
+fn bridges_with_different_settings_are_degraded_and_one_that_is_cut_off_is_named() {
+    let bridge = |name: &str, fingerprint: &str, reaches_pagerduty| BridgeView {
+        id: BridgeId::new(1),
+        name: name.to_owned(),
+        version: String::new(),
+        fingerprint: fingerprint.to_owned(),
+        last_seen: at(0),
+        is_alive: true,
+        is_self: false,
+        is_leader: false,
+        reaches_pagerduty,
+        keys: Vec::new(),
+    };
+    let mut snapshot = healthy();
+    let mut sentence = |bridges: Vec<BridgeView>| {
+        snapshot.cluster = ClusterView { bridges };
+        let trouble = check(&snapshot, &LIMITS).into_iter().find(|trouble| trouble.cause == Cause::Bridges);
+        trouble.map(|trouble| (trouble.health, trouble.sentence))
+    };
+    assert_eq!(sentence(vec![bridge("a", "1", true), bridge("b", "1", true)]), None);
+    let (health, said) = sentence(vec![bridge("a", "1", true), bridge("b", "2", true)]).unwrap();
+    assert!(health == Health::Degraded && said.contains("config 1 and 2"), "{said}");
+    let (_, said) = sentence(vec![bridge("a", "1", true), bridge("b", "1", false)]).unwrap();
+    assert!(said.starts_with("the bridge b does not reach PagerDuty"), "{said}");
+    assert_eq!(sentence(vec![bridge("a", "1", false), bridge("b", "1", false)]), None, "PagerDuty is down");
 }
 
 #[test]

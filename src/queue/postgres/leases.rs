@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgListener, PgPoolOptions, PgRow};
 use sqlx::{PgConnection, Row as _};
+use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -80,7 +81,20 @@ pub(in crate::queue) struct PostgresLeases {
     /// With a connection of its own: a lease that is not renewed in time costs more than any read.
     engine: Mutex<PostgresEngine>,
     reads: PostgresReads,
-    listener: Mutex<Option<PgListener>>,
+    listener: Mutex<Option<Listener>>,
+}
+
+/// A connection that listens. Its end is told to the server by a task, so that outside of a runtime, as when the process
+/// ends, it is left to the system.
+#[derive(Debug)]
+struct Listener(Option<PgListener>);
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if Handle::try_current().is_err() {
+            std::mem::forget(self.0.take());
+        }
+    }
 }
 
 impl PostgresLeases {
@@ -89,13 +103,13 @@ impl PostgresLeases {
         Self { engine: Mutex::new(engine), reads, listener: Mutex::new(None) }
     }
 
-    async fn listen(&self) -> Result<PgListener, QueueError> {
+    async fn listen(&self) -> Result<Listener, QueueError> {
         let server = self.reads.delivery_pool().server();
         let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(server.direct_options());
         let listening = async {
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.listen(CHANNEL).await?;
-            Ok(listener)
+            Ok(Listener(Some(listener)))
         };
         match timeout(server.timeout(), listening).await {
             Ok(listening) => listening.map_err(|error: sqlx::Error| server.error(error)),
@@ -139,8 +153,8 @@ impl LeaseStore for PostgresLeases {
             return Ok(Vec::new());
         };
         let own = me.to_string();
-        loop {
-            match timeout(KEEP_ALIVE, listener.try_recv()).await {
+        while let Some(connection) = &mut listener.0 {
+            match timeout(KEEP_ALIVE, connection.try_recv()).await {
                 Ok(Ok(Some(notification))) => {
                     let mut words = notification.payload().split(' ');
                     if words.next() == Some(&own) {
@@ -155,11 +169,12 @@ impl LeaseStore for PostgresLeases {
                 Ok(Err(error)) => return Err(self.reads.delivery_pool().server().error(error)),
                 Err(_) => {
                     let server = self.reads.delivery_pool().server();
-                    let answer = bounded(server.timeout(), sqlx::query("SELECT 1").execute(&mut listener)).await;
+                    let answer = bounded(server.timeout(), sqlx::query("SELECT 1").execute(connection)).await;
                     answer.ok_or_else(|| server.timed_out())?.map_err(|error| server.error(error))?;
                 }
             }
         }
+        Ok(Vec::new())
     }
 }
 

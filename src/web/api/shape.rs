@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::sentry::{Audit, Canary, CatchUp};
+use crate::cluster::BridgeView;
 use crate::delivery::KeyView;
 use crate::metrics::Bucket;
 use crate::monitor::snapshot::FallbackView;
@@ -32,6 +33,7 @@ pub(super) struct Status {
     /// `None` when no fallback webhook is set.
     fallback: Option<Fallback>,
     destinations: Vec<DestinationView>,
+    bridges: Vec<Bridge>,
     canary: Option<Canary>,
     audit: Option<Audit>,
     /// `None` where it is off.
@@ -78,6 +80,38 @@ struct DestinationView {
 }
 
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the names are a contract")]
+struct Bridge {
+    id: String,
+    name: String,
+    version: String,
+    config: String,
+    last_seen: String,
+    is_alive: bool,
+    is_self: bool,
+    is_leader: bool,
+    reaches_pagerduty: bool,
+    service_keys: Vec<String>,
+}
+
+impl Bridge {
+    fn of(bridge: &BridgeView) -> Self {
+        Self {
+            id: bridge.id.to_string(),
+            name: bridge.name.clone(),
+            version: bridge.version.clone(),
+            config: bridge.fingerprint.clone(),
+            last_seen: time(bridge.last_seen),
+            is_alive: bridge.is_alive,
+            is_self: bridge.is_self,
+            is_leader: bridge.is_leader,
+            reaches_pagerduty: bridge.reaches_pagerduty,
+            service_keys: bridge.keys.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
 struct Pace {
     allowed: u32,
     rate: u32,
@@ -107,6 +141,7 @@ impl Status {
             untrusted: snapshot.delivery.untrusted.clone(),
             fallback: snapshot.fallback.as_ref().map(Fallback::of),
             destinations: destinations(overview, &snapshot.delivery.keys),
+            bridges: snapshot.cluster.bridges.iter().map(Bridge::of).collect(),
             canary: Canary::of(&snapshot.sentry),
             audit: Audit::of(&snapshot.sentry),
             catch_up: snapshot.sentry.catch_up.as_ref().map(CatchUp::of),

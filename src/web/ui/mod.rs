@@ -3,12 +3,14 @@
 //! - `handlers`: what each request is answered
 //! - `request`: who sent it, its form, and the errors
 //! - `overview`, `lists`, `detail`, `forms`: the pages
+//! - `bridges`: the bridges that share the queue
 //! - `charts`: the charts of the overview
 //! - `layout`: what every page has around it
 //! - `text`: numbers and times as text, and texts of others made harmless
 //! - `assets`: style, script and icon, built into the program
 
 mod assets;
+mod bridges;
 mod charts;
 mod detail;
 mod forms;

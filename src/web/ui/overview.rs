@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
+use super::bridges;
 use super::charts;
 use super::layout::{self, Frame, Kind, health};
 use super::lists::{self, Listing};
@@ -94,6 +95,7 @@ pub(super) fn page(frame: &Frame, status: &Status) -> Markup {
         }
         @if let Some(catch_up) = &status.snapshot.sentry.catch_up { (reported(status.snapshot.at, catch_up)) }
         (destinations(&status.snapshot))
+        (bridges::section(&status.snapshot))
         (charts::section(&status.snapshot.metrics.activity))
         @if let Some(lists) = &status.lists {
             (lists::recent_section(status.snapshot.at, &lists.recent))

@@ -4,6 +4,7 @@
 
 mod capacity;
 mod circuit_breaker;
+mod leases;
 mod order;
 mod poison;
 mod prefetch;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::canary::CanaryLimits;
+use crate::cluster::ClusterView;
 use crate::delivery::{DeliveryView, KeyView};
 use crate::metrics::MetricsSnapshot;
 use crate::monitor::SentrySide;
@@ -54,6 +55,7 @@ fn waiting(since: i64, reason: Option<&str>) -> Snapshot {
     };
     let first = FirstInLine { id: EventId::new(7), service_key, since: at(since), is_revived: false, reason };
     Snapshot {
+        cluster: ClusterView::default(),
         at: at(60),
         started_at: at(0),
         queue: Ok(Overview { waiting: 1, destinations: vec![waits], ..Overview::default() }),

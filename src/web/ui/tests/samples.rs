@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::cluster::ClusterView;
 use crate::delivery::view::{DeliveryView, KeyView};
 use crate::metrics::{Bucket, MetricsSnapshot};
 use crate::monitor::{Cause, Health, SentrySide, Snapshot, Trouble};
@@ -41,6 +42,7 @@ pub(super) fn snapshot() -> Snapshot {
         backlog: Ok(Backlog::default()),
         storage: Ok(()),
         delivery: DeliveryView::default(),
+        cluster: ClusterView::default(),
         metrics: MetricsSnapshot::default(),
         sentry: SentrySide::default(),
         fallback: None,

@@ -1,0 +1,229 @@
+//! One run of a bridge: its scheduler and its leases, driven as the worker and the cluster task drive them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rand::RngExt;
+use sentry_pagerduty_bridge::cluster::member::{Member, Moment, Timing};
+use sentry_pagerduty_bridge::delivery::rate_limiter::{latest_arrival, lookback};
+use sentry_pagerduty_bridge::delivery::scheduler::Next;
+use sentry_pagerduty_bridge::delivery::{Limits, Scheduler};
+use sentry_pagerduty_bridge::pagerduty::ServiceKey;
+use sentry_pagerduty_bridge::pagerduty::outcome::{Cause, Outcome};
+use sentry_pagerduty_bridge::queue::leases::{BridgeId, BridgeInfo, Fence, LeaseName};
+use sentry_pagerduty_bridge::queue::{Disposition, EventId};
+
+use crate::world::{KEYS, RATE, Request, TIMEOUT, World, service_key};
+
+const EXCHANGE: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub(crate) struct Bridge {
+    member: Member,
+    info: BridgeInfo,
+    scheduler: Scheduler,
+    held: BTreeMap<ServiceKey, Fence>,
+    in_flight: Vec<Attempt>,
+    /// By how much its clock is ahead of the world's.
+    ahead: Duration,
+    pub(crate) stopped_until: Duration,
+    /// From the database.
+    pub(crate) cut_off_until: Duration,
+    exchange_at: Duration,
+    poll_at: Duration,
+    has_left: bool,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    key: ServiceKey,
+    id: EventId,
+    fence: Fence,
+    ends_at: Duration,
+    is_delivered: bool,
+}
+
+impl Bridge {
+    pub(crate) fn new(number: u128, ahead: Duration) -> Self {
+        let id = BridgeId::new(number);
+        let info = BridgeInfo {
+            id,
+            name: String::new(),
+            version: String::new(),
+            fingerprint: String::new(),
+            is_leaving: false,
+            reaches_pagerduty: true,
+        };
+        Self {
+            member: Member::new(id, Timing::new(TIMEOUT)),
+            info,
+            scheduler: Scheduler::new(Limits::new(RATE, Duration::from_hours(1))),
+            held: BTreeMap::new(),
+            in_flight: Vec::new(),
+            ahead,
+            stopped_until: Duration::ZERO,
+            cut_off_until: Duration::ZERO,
+            exchange_at: Duration::ZERO,
+            poll_at: Duration::ZERO,
+            has_left: false,
+        }
+    }
+
+    pub(crate) fn leave(&mut self) {
+        self.member.leave();
+        self.info.is_leaving = true;
+    }
+
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left && self.in_flight.is_empty()
+    }
+
+    pub(crate) fn step(&mut self, world: &mut World) {
+        if self.stopped_until > world.now {
+            return;
+        }
+        let now = world.now + self.ahead;
+        let is_cut_off = self.cut_off_until > world.now;
+        if !is_cut_off {
+            self.end_attempts(world, now);
+            if self.exchange_at <= world.now && !self.has_left {
+                self.exchange_at = world.now + EXCHANGE;
+                self.exchange(world, now);
+            }
+            self.follow(world, now);
+        }
+        self.send(world, now, is_cut_off);
+    }
+
+    fn exchange(&mut self, world: &mut World, now: Moment) {
+        let busy: Vec<_> = self.in_flight.iter().map(|attempt| LeaseName::Key(attempt.key.clone())).collect();
+        let changes = self.member.changes(now, |name| busy.contains(name));
+        // The request may get lost as well as the answer.
+        if world.rng.random_bool(0.02) {
+            return;
+        }
+        let waiting: Vec<_> =
+            (0..KEYS).filter(|key| world.waiting().any(|event| event.key == *key)).map(service_key).collect();
+        let utc = world.utc();
+        let duration = Timing::new(TIMEOUT).lease;
+        let view = world.table.exchange(&self.info, &changes, duration, &waiting, utc);
+        if world.rng.random_bool(0.02) {
+            return;
+        }
+        self.has_left = changes.leave;
+        self.member.answered(now, &changes, view, now);
+    }
+
+    /// Follows the leases.
+    fn follow(&mut self, world: &World, now: Moment) {
+        let active: BTreeMap<_, _> =
+            self.member.active(now).filter_map(|(name, right)| Some((name.key()?.clone(), right))).collect();
+        let is_lost = |(key, fence): &(&ServiceKey, &Fence)| active.get(*key).map(|right| right.fence) != Some(**fence);
+        let lost: Vec<_> = self.held.iter().filter(is_lost).map(|(key, _)| key.clone()).collect();
+        for key in lost {
+            self.held.remove(&key);
+            self.scheduler.forget(&key);
+        }
+        for (key, right) in active {
+            let is_busy = self.in_flight.iter().any(|attempt| attempt.key == key);
+            if !self.held.contains_key(&key) && !is_busy {
+                self.restore_attempts(world, &key, now);
+                self.scheduler.read_on(&key);
+                self.held.insert(key.clone(), right.fence);
+            }
+            if self.held.contains_key(&key) {
+                self.scheduler.send_until(&key, right.send_until);
+            }
+        }
+        if self.poll_at <= world.now {
+            self.poll_at = world.now + POLL;
+            self.held.keys().for_each(|key| self.scheduler.rescan(key));
+        }
+    }
+
+    fn restore_attempts(&mut self, world: &World, key: &ServiceKey, now: Moment) {
+        let since = world.utc() - lookback(TIMEOUT);
+        for event in world.events.iter().filter(|event| service_key(event.key) == *key) {
+            if let Some(last) = event.attempts.last().filter(|last| **last >= since) {
+                let age = (world.utc() - *last).to_std().unwrap_or_default();
+                let end = latest_arrival(age, now, TIMEOUT);
+                self.scheduler.restore_attempts(key, end, event.attempts.len() as u32);
+            }
+        }
+    }
+
+    fn send(&mut self, world: &mut World, now: Moment, is_cut_off: bool) {
+        loop {
+            match self.scheduler.next(now) {
+                Next::Wait(_) => return,
+                Next::Load { key, .. } if is_cut_off => {
+                    self.scheduler.not_loaded(&key);
+                    return;
+                }
+                Next::Load { key, after } => {
+                    let page: Vec<_> = world.page(&key).into_iter().filter(|event| Some(event.id) > after).collect();
+                    let end = page.last().map(|event| event.id);
+                    self.scheduler.loaded(&key, &page, end, true);
+                }
+                Next::Send { id, key } => self.begin(world, key, id, now, is_cut_off),
+            }
+        }
+    }
+
+    fn begin(&mut self, world: &mut World, key: ServiceKey, id: EventId, now: Moment, is_cut_off: bool) {
+        let later = now + EXCHANGE;
+        let right = self.member.right(&LeaseName::Key(key.clone()), now).filter(|_| !is_cut_off);
+        let Some(fence) = right.map(|right| right.fence).filter(|fence| world.allows(&key, *fence)) else {
+            return self.scheduler.not_begun(&key, id, later);
+        };
+        let (incident, number) = (world.event(id).incident, world.event(id).key);
+        if !world.event(id).waits {
+            return self.scheduler.gone(&key, id);
+        }
+        if world.waiting().any(|event| (event.key, event.incident) == (number, incident) && event.id < id) {
+            return self.scheduler.blocked(&key, id);
+        }
+        let utc = world.utc();
+        world.event(id).attempts.push(utc);
+        if world.rng.random_bool(0.02) {
+            // The answer to the commit was lost.
+            return self.scheduler.not_begun(&key, id, later);
+        }
+        let way = Duration::from_millis(world.rng.random_range(10..TIMEOUT.as_millis() as u64));
+        let back = Duration::from_millis(world.rng.random_range(10..500));
+        let (sent, received) = (world.now, world.now + way);
+        let is_outage = world.is_outage();
+        if !is_outage {
+            world.requests.push(Request { bridge: self.info.id.get(), key: number, id, sent, received });
+        }
+        // An answer that gets lost or takes too long is none.
+        let is_delivered = !is_outage && way + back <= TIMEOUT && world.rng.random_bool(0.95);
+        let ends_at = if is_delivered { received + back } else { sent + TIMEOUT };
+        self.in_flight.push(Attempt { key, id, fence, ends_at, is_delivered });
+    }
+
+    fn end_attempts(&mut self, world: &mut World, now: Moment) {
+        let (ended, going): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.in_flight).into_iter().partition(|attempt| attempt.ends_at <= world.now);
+        self.in_flight = going;
+        for Attempt { key, id, fence, is_delivered, .. } in ended {
+            let is_allowed = world.allows(&key, fence);
+            if is_delivered && is_allowed {
+                world.event(id).waits = false;
+            }
+            if self.held.get(&key) != Some(&fence) {
+                self.scheduler.ended_elsewhere();
+                continue;
+            }
+            let outcome = if is_delivered {
+                Outcome::Delivered { note: None }
+            } else {
+                Outcome::Transient { reason: String::new(), cause: Cause::Timeout, retry_after: None }
+            };
+            let disposition = self.scheduler.answered(&key, id, &outcome, now, world.rng.random());
+            debug_assert!(is_delivered == matches!(disposition, Disposition::Delivered { .. }));
+            self.scheduler.settled(&key, id, &disposition);
+        }
+    }
+}
