@@ -187,7 +187,7 @@ impl Bridge {
         let history = Retention { age: config.keep_delivered, rows: KEEP_ROWS };
         let (drain, grace) = (config.shutdown_drain, config.shutdown_grace);
         let shared = Data::new(app_state(config.clone(), &queue, metrics, monitor));
-        let mut reload = Reload::new(shared.clone(), config);
+        let mut reload = Reload::new(shared.clone(), config, cluster.clone());
         // Before any webhook is received that belongs behind it.
         reload.begin().await;
         let public = if admin.is_some() { Endpoints::Public } else { Endpoints::All };

@@ -15,6 +15,7 @@ use log::{Level, error, info, log, warn};
 use tokio::signal::unix::Signal;
 use tokio::time::sleep;
 
+use crate::cluster::Cluster;
 use crate::config::{ClientSecret, Config, ConfigError, Digests, SecretFiles, Secrets};
 use crate::logging::throttle;
 use crate::metrics::HeldOutcome;
@@ -33,6 +34,7 @@ const PASSES: u32 = 10;
 pub(crate) struct Reload {
     shared: Data<AppState>,
     config: Config,
+    cluster: Cluster,
     files: SecretFiles,
     hangups: Option<Signal>,
     secrets: Secrets,
@@ -48,11 +50,11 @@ pub(crate) struct Reload {
 
 impl Reload {
     /// Keeps the secrets of `shared`, which has those of `config`. Without [`Reload::with_files`] none of them changes.
-    pub(crate) fn new(shared: Data<AppState>, config: Config) -> Self {
+    pub(crate) fn new(shared: Data<AppState>, config: Config, cluster: Cluster) -> Self {
         let secrets = Secrets::of(&config);
         let (files, hangups) = (SecretFiles::default(), None);
         let (used, seen, refused) = (Digests::new(), None, None);
-        Self { shared, config, files, hangups, secrets, used, seen, refused, admits: false }
+        Self { shared, config, cluster, files, hangups, secrets, used, seen, refused, admits: false }
     }
 
     /// Reads these files again, at once when `hangups` says so.
@@ -149,6 +151,7 @@ impl Reload {
         self.config = secrets.in_place_of_those(&self.config);
         let fingerprint = self.config.fingerprint().to_string();
         info!(config:% = fingerprint; "{} changed and is in use from now on, config {fingerprint}", changed.join(", "));
+        self.cluster.set_fingerprint(fingerprint.clone());
         state.config_fingerprint.send_replace(Some(fingerprint));
         state.metrics.unusable_secrets(None);
         (self.secrets, self.used, self.seen, self.refused) = (secrets, found, None, None);

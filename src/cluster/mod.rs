@@ -122,6 +122,14 @@ impl Cluster {
         self.0.as_ref().is_none_or(|shared| shared.state().member.right(&LeaseName::Periodic, clock()).is_some())
     }
 
+    /// From now on this bridge has settings with this fingerprint.
+    pub fn set_fingerprint(&self, fingerprint: String) {
+        if let Some(shared) = &self.0 {
+            shared.state().info.fingerprint = fingerprint;
+            shared.ask.notify_one();
+        }
+    }
+
     /// The bridges as they are.
     #[must_use]
     pub fn view(&self) -> ClusterView {

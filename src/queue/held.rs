@@ -2,7 +2,8 @@
 //! old one is dead, so what it sends until the bridge knows the new one is kept, and admitted once a secret verifies it.
 //!
 //! Nothing proves who sent them. So they are bounded, a network has a share of the room, and what is held is never deleted for
-//! what comes later: whoever sends a million of them takes no room from others.
+//! what comes later: whoever sends a million of them takes no room from others. Bridges that share a queue learn what the others
+//! hold when they count again, once a minute: until then each may fill what was free.
 
 use std::collections::HashMap;
 use std::fmt;

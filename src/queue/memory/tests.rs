@@ -138,7 +138,7 @@ async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader) -> (usize,
         let (from, number) = (rng.random_range(1..=10), rng.random_range(1..=2));
         let admitted: Vec<_> = (from..).take(number).map(HeldId::new).collect();
         let edit = any_edit(&mut rng, &changed, &admitted, second);
-        let batch = if rng.random_bool(0.3) {
+        let batch = if rng.random_bool(0.4) {
             let is_admitted = matches!(edit, Edit::DiscardRejected(_) | Edit::DiscardHeld(_));
             let enqueues = if is_admitted { enqueues.iter().collect() } else { Vec::new() };
             Batch { edit: Some(edit), enqueues, is_late: true, is_shared: S::IS_SHARED, ..Batch::default() }
