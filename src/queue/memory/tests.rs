@@ -53,11 +53,11 @@ fn any_disposition(rng: &mut StdRng, second: i64) -> Disposition {
 
 fn any_edit<'e>(rng: &mut StdRng, ids: &'e [EventId], held: &'e [HeldId], second: i64) -> Edit<'e> {
     let rejected = RejectedId::new(rng.random_range(1..=8));
-    match rng.random_range(0..8) {
-        0 | 1 => Edit::Revive { ids, at: at(second), even_resolved: rng.random_bool(0.3) },
-        2 => Edit::Discard { ids, state: State::Waiting },
-        3 => Edit::Discard { ids, state: State::Dead },
-        4 => Edit::DiscardRejected(rejected),
+    match rng.random_range(0..9) {
+        0..=2 => Edit::Revive { ids, at: at(second), even_resolved: rng.random_bool(0.3) },
+        3 => Edit::Discard { ids, state: State::Waiting },
+        4 => Edit::Discard { ids, state: State::Dead },
+        5 => Edit::DiscardRejected(rejected),
         6 | 7 => Edit::DiscardHeld(held),
         _ => Edit::RejectAgain(rejected, "no issue"),
     }
