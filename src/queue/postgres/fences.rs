@@ -25,14 +25,14 @@ pub(super) async fn load(connection: &mut PgConnection, wanted: &Wanted, known: 
     let owners: Vec<_> = wanted.fences.values().map(|fence| fence.owner.to_string()).collect();
     let numbers: Vec<_> = wanted.fences.values().map(|fence| fence.number).collect();
     let query = sqlx::query(ALLOWED).bind(&ids).bind(owners).bind(numbers);
-    let allowed = self::ids(query.fetch_all(&mut *connection).await?)?;
+    let allowed = self::ids(&query.fetch_all(&mut *connection).await?)?;
     let others: Vec<_> = ids.into_iter().filter(|id| !allowed.contains(&EventId::new(*id))).collect();
     if !others.is_empty() {
-        known.fenced.extend(self::ids(sqlx::query(EXISTING).bind(others).fetch_all(connection).await?)?);
+        known.fenced.extend(self::ids(&sqlx::query(EXISTING).bind(others).fetch_all(connection).await?)?);
     }
     Ok(())
 }
 
-fn ids(rows: Vec<sqlx::postgres::PgRow>) -> sqlx::Result<Vec<EventId>> {
+fn ids(rows: &[sqlx::postgres::PgRow]) -> sqlx::Result<Vec<EventId>> {
     rows.iter().map(|row| row.try_get(0).map(EventId::new)).collect()
 }
