@@ -92,7 +92,7 @@ declare! {
     /// Address and port to listen on.
     default plain BRIDGE_LISTEN listen: SocketAddr = values::socket_address, or "0.0.0.0:8080";
 
-    /// The database of the queue: `sqlite:` and a path, or `postgres://USER:PASSWORD@HOST/DATABASE`, which bridges may share.
+    /// Database of the queue: `sqlite:` and a path, or `postgres://USER:PASSWORD@HOST/DATABASE`, which bridges may share.
     default secret BRIDGE_DATABASE_URL database_url: DatabaseUrl = DatabaseUrl::parse, or "sqlite:bridge.db";
 
     /// Address of the same PostgreSQL past a pooler like `PgBouncer`, for `LISTEN` and migrations; unset: the one above.
