@@ -89,7 +89,7 @@ declare! {
     /// Address and port to listen on.
     default plain BRIDGE_LISTEN listen: SocketAddr = values::socket_address, or "0.0.0.0:8080";
 
-    /// The database of the queue: `sqlite:` and a path, or `postgres://USER:PASSWORD@HOST/DATABASE`, which bridges may share.
+    /// Database of the queue: `sqlite:` and a path, or `postgres://USER:PASSWORD@HOST/DATABASE`, which bridges may share.
     default secret BRIDGE_DATABASE_URL database_url: DatabaseUrl = DatabaseUrl::parse, or "sqlite:bridge.db";
 
     /// Address of the same PostgreSQL past a pooler like `PgBouncer`, for `LISTEN` and migrations; unset: the one above.
@@ -99,7 +99,7 @@ declare! {
     default plain BRIDGE_DATABASE_TIMEOUT database_timeout: Duration
         = |text| values::duration(text, Duration::from_millis(100)..=MINUTE), or "700ms";
 
-    /// Connections to PostgreSQL for what the deliveries read; another three commit and listen.
+    /// Connections to PostgreSQL for what the deliveries read; another four commit and listen.
     default plain BRIDGE_DATABASE_DELIVERY_CONNECTIONS database_delivery_connections: u32
         = |text| values::number(text, 1..=50), or "2";
 
