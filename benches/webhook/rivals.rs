@@ -66,7 +66,7 @@ async fn take(body: Bytes, shared: Data<Shared>) -> HttpResponse {
     if let Some(writer) = &shared.writer {
         let (told, written) = oneshot::channel();
         let entry = Entry {
-            service_key: prepared.event.destination.service_key.expose().to_owned(),
+            service_key: prepared.event.destination.key.expose().to_owned(),
             incident_key: incident_key.as_str().to_owned(),
             event_type: event_type.as_str(),
             received_at: received_at.timestamp_millis(),
