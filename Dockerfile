@@ -13,8 +13,9 @@ COPY .cargo/ .cargo/
 COPY Cargo.toml Cargo.lock ./
 COPY crates/pagerduty-sandbox/Cargo.toml crates/pagerduty-sandbox/
 COPY crates/sentry-twin/Cargo.toml crates/sentry-twin/
-RUN mkdir -p src benches/webhook crates/pagerduty-sandbox/src crates/sentry-twin/src \
-    && echo '//! Stand-in.' | tee src/lib.rs src/main.rs crates/pagerduty-sandbox/src/lib.rs crates/sentry-twin/src/lib.rs >benches/webhook/main.rs \
+COPY crates/temporary-postgres/Cargo.toml crates/temporary-postgres/
+RUN mkdir -p src benches/webhook crates/pagerduty-sandbox/src crates/sentry-twin/src crates/temporary-postgres/src \
+    && echo '//! Stand-in.' | tee src/lib.rs src/main.rs crates/pagerduty-sandbox/src/lib.rs crates/sentry-twin/src/lib.rs crates/temporary-postgres/src/lib.rs >benches/webhook/main.rs \
     && echo 'fn main() {}' | tee -a src/main.rs >>benches/webhook/main.rs \
     && cargo build --release --locked
 

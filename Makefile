@@ -19,7 +19,7 @@ test: setup lint rustdoc unit container-check ## All that a change must pass
 unit: ## Unit, integration and documentation tests
 	$(CARGO) test --workspace --locked
 
-bench: ## How many webhooks a second it takes, beside two handlers that do less
+bench: ## How many webhooks a second it takes, beside handlers that do less
 	$(CARGO) bench --locked --bench webhook
 
 bench-page: ## Whether looking at the queue takes longer where more stands in it, and costs the webhook anything

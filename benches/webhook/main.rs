@@ -1,12 +1,16 @@
-//! How many webhooks a second the bridge accepts while PagerDuty is down, beside two handlers that do less.
+//! How many webhooks a second the bridge accepts while PagerDuty is down, beside handlers that do less.
 //!
-//! - `bridge`: the real program: parse, map, commit to the queue, answer
+//! - `bridge`: the real program on SQLite: parse, map, commit to the queue, answer
+//! - `postgres`: the same program on PostgreSQL
 //! - `bare`: actix parses, maps and answers; nothing is kept
 //! - `file`: as `bare`, and the event is appended to a file with an fsync shared by all that wait
+//! - `insert`: as `bare`, and all events that wait are inserted into PostgreSQL by one statement of sqlx, whose commit
+//!   waits for the disk
 //!
 //! Each runs as a process of its own, in turn, round after round, so that a machine that changes its speed changes it
-//! for all. The two are written as one would write them first, so they have the system's allocator; with the bridge's
-//! `bare` takes a seventh more and `file` a quarter.
+//! for all. The three are written as one would write them first, so they have the system's allocator; with the bridge's
+//! `bare` takes a seventh more and `file` a quarter. PostgreSQL is a throw-away cluster that syncs, on the same machine,
+//! below `TMPDIR`; each round has a new database in it.
 //!
 //! `make bench` runs it, and `make bench-page` measures with the same means what looking at a large queue costs;
 //! `BENCH_ROUNDS`, `BENCH_SECONDS`, `BENCH_CONNECTIONS` and `BENCH_DIR` (where the queue and the file lie) change it.
@@ -24,6 +28,8 @@ mod server;
 use std::env;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use temporary_postgres::Cluster;
 
 use self::load::Figures;
 use self::server::Kind;
@@ -53,17 +59,19 @@ fn main() {
         server::fsync(folder.path()).as_secs_f64() * 1e3
     );
 
-    let kinds = [Kind::Bare, Kind::File, Kind::Bridge];
+    let cluster = Cluster::start(&[("fsync", "on"), ("synchronous_commit", "on"), ("full_page_writes", "on")]).unwrap();
+    let kinds = [Kind::Bare, Kind::File, Kind::Bridge, Kind::Insert, Kind::Postgres];
     let mut results: Vec<Vec<Figures>> = vec![Vec::new(); kinds.len()];
     for round in 0..rounds {
         for (kind, results) in kinds.iter().zip(&mut results) {
             let place = folder.path().join(format!("{round}-{}", kind.name()));
             std::fs::create_dir(&place).unwrap();
-            let server = server::start(*kind, &place);
+            let database = kind.needs_postgres().then(|| cluster.database().unwrap());
+            let server = server::start(*kind, &place, database.as_deref());
             let figures = load::run(server.address(), &sample, connections, Duration::from_secs(seconds));
             drop(server);
             std::fs::remove_dir_all(&place).unwrap();
-            println!("round {} {:<6} {figures}", round + 1, kind.name());
+            println!("round {} {:<8} {figures}", round + 1, kind.name());
             results.push(figures);
         }
     }
@@ -71,12 +79,12 @@ fn main() {
     println!();
     let medians: Vec<Figures> = results.iter().map(|figures| load::median(figures)).collect();
     for (kind, figures) in kinds.iter().zip(&medians) {
-        println!("median  {:<6} {figures}", kind.name());
+        println!("median  {:<8} {figures}", kind.name());
     }
-    for (other, name) in [(0, "bare"), (1, "file")] {
-        let ratios: Vec<f64> =
-            results[2].iter().zip(&results[other]).map(|(ours, theirs)| ours.per_second / theirs.per_second).collect();
-        println!("bridge / {name}: {:.2} (median of the rounds' ratios)", load::middle(ratios));
+    for (one, other) in [(2, 0), (2, 1), (4, 3), (4, 2)] {
+        let ratios = results[one].iter().zip(&results[other]).map(|(one, other)| one.per_second / other.per_second);
+        let ratio = load::middle(ratios.collect());
+        println!("{} / {}: {ratio:.2} (median of the rounds' ratios)", kinds[one].name(), kinds[other].name());
     }
 }
 

@@ -145,7 +145,7 @@ async fn looks(place: &Path) -> Vec<(&'static str, Duration)> {
 
 /// The pages that the bridge serves, each with its median time over HTTP.
 fn requests(place: &Path) -> Vec<(&'static str, Duration)> {
-    let server = server::start(Kind::Bridge, place);
+    let server = server::start(Kind::Bridge, place, None);
     let visitor = Visitor::new(server.address());
     let median = |path: &&'static str| {
         let times = (0..LOOKS).map(|_| {
@@ -160,7 +160,7 @@ fn requests(place: &Path) -> Vec<(&'static str, Duration)> {
 
 /// Webhooks while somebody asks for the pages again and again, or nobody does.
 fn webhooks(place: &Path, sample: &Sample, connections: usize, time: Duration, is_looked_at: bool) -> Figures {
-    let server = server::start(Kind::Bridge, place);
+    let server = server::start(Kind::Bridge, place, None);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         if is_looked_at {

@@ -20,7 +20,9 @@ pub(crate) const ADMIN_TOKEN: &str = "bench-admin-token-that-guards-nothing";
 pub(crate) enum Kind {
     Bare,
     File,
+    Insert,
     Bridge,
+    Postgres,
 }
 
 impl Kind {
@@ -28,13 +30,19 @@ impl Kind {
         match self {
             Self::Bare => "bare",
             Self::File => "file",
+            Self::Insert => "insert",
             Self::Bridge => "bridge",
+            Self::Postgres => "postgres",
         }
     }
 
     /// The servers that this very program can be.
     pub(crate) fn of_child(argument: &str) -> Option<Self> {
-        [Self::Bare, Self::File].into_iter().find(|kind| argument == format!("--serve-{}", kind.name()))
+        [Self::Bare, Self::File, Self::Insert].into_iter().find(|kind| argument == format!("--serve-{}", kind.name()))
+    }
+
+    pub(crate) fn needs_postgres(self) -> bool {
+        matches!(self, Self::Insert | Self::Postgres)
     }
 }
 
@@ -57,9 +65,12 @@ impl Drop for Server {
     }
 }
 
-/// Starts a server whose files lie in `place`, and waits until it listens.
-pub(crate) fn start(kind: Kind, place: &Path) -> Server {
-    let mut command = if kind == Kind::Bridge {
+/// Where the server that inserts finds its database.
+pub(crate) const DATABASE: &str = "BENCH_DATABASE_URL";
+
+/// Starts a server whose files lie in `place`, or whose rows lie in `database`, and waits until it listens.
+pub(crate) fn start(kind: Kind, place: &Path, database: Option<&str>) -> Server {
+    let mut command = if matches!(kind, Kind::Bridge | Kind::Postgres) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sentry-pagerduty-bridge"));
         command
             .env("BRIDGE_LISTEN", "127.0.0.1:0")
@@ -69,10 +80,16 @@ pub(crate) fn start(kind: Kind, place: &Path) -> Server {
         if SETTINGS.iter().any(|setting| setting.name == "BRIDGE_ADMIN_TOKEN") {
             command.env("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN);
         }
+        if let Some(database) = database {
+            command.env("BRIDGE_DATABASE_URL", database);
+        }
         command
     } else {
         let mut command = Command::new(env::current_exe().unwrap());
         command.arg(format!("--serve-{}", kind.name()));
+        if let Some(database) = database {
+            command.env(DATABASE, database);
+        }
         command
     };
     let mut child = command.current_dir(place).stderr(Stdio::piped()).spawn().unwrap();

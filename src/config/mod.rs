@@ -102,7 +102,7 @@ declare! {
     default plain BRIDGE_DATABASE_TIMEOUT database_timeout: Duration
         = |text| values::duration(text, Duration::from_millis(100)..=MINUTE), or "700ms";
 
-    /// Connections to PostgreSQL for what the deliveries read; another three commit and listen.
+    /// Connections to PostgreSQL for what the deliveries read; another four commit and listen.
     default plain BRIDGE_DATABASE_DELIVERY_CONNECTIONS database_delivery_connections: u32
         = |text| values::number(text, 1..=50), or "2";
 

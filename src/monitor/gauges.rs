@@ -257,6 +257,7 @@ mod tests {
             queue: Ok(Overview::default()),
             backlog: Ok(Backlog::default()),
             storage: Ok(()),
+            durability: None,
             delivery: DeliveryView::default(),
             metrics: MetricsSnapshot::default(),
             cluster: ClusterView::default(),

@@ -154,12 +154,18 @@ impl Monitor {
         let storage = if self.queue.is_well() { Ok(()) } else { self.queue.probe().await.map(drop) };
         let queue = self.queue.reader().overview().await;
         let backlog = self.queue.reader().backlog(&self.alarm_keys).await;
+        // A database that did not answer is not asked again.
+        let durability = match &queue {
+            Ok(_) => self.queue.reader().durability().await.ok(),
+            Err(_) => None,
+        };
         let snapshot = Snapshot {
             at: now,
             started_at: self.started_at,
             queue,
             backlog,
             storage,
+            durability,
             delivery: self.delivery.borrow().clone(),
             metrics: self.metrics(now).await,
             cluster: self.cluster.view(),

@@ -16,7 +16,7 @@ use crate::cluster::ClusterView;
 use crate::delivery::DeliveryView;
 use crate::metrics::MetricsSnapshot;
 use crate::pagerduty::ServiceKey;
-use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, QueueError};
+use crate::queue::{Backlog, Destination, Durability, EventId, FirstInLine, Overview, QueueError};
 use crate::sentry_api::audit::AuditStatus;
 
 /// A smaller difference is the drift of a clock, or the time between two readings, and no step.
@@ -42,6 +42,8 @@ pub struct Snapshot {
     pub backlog: Result<Backlog, QueueError>,
     /// Whether alerts can be committed; the error when they cannot.
     pub storage: Result<(), QueueError>,
+    /// What an alert survives once it is committed; `None` when the queue cannot be read.
+    pub durability: Option<Durability>,
     /// The state of the deliveries.
     pub delivery: DeliveryView,
     /// The metrics.

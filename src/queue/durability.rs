@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 /// What an alert survives once it is answered with 202, and the settings of the database from which that follows.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Durability {
     /// What it survives.
     pub survives: Survives,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use pagerduty_sandbox::{Fault, FaultRule};
 
-use crate::support::{Answer, Bridge, Connection, KEY, PATIENCE, PagerDuty, TOKEN, alert, get, post};
+use crate::support::{Answer, Bridge, Connection, IS_POSTGRES, KEY, PATIENCE, PagerDuty, TOKEN, alert, get, post};
 
 const ADMIN: &str = "admin-token-for-tests-alone";
 
@@ -129,6 +129,24 @@ fn wrong_tokens_are_refused_then_limited_and_the_right_one_still_opens() {
     assert!(text(&answer).contains("Too many wrong tokens. Wait for "));
     log_in(bridge.address);
     assert_eq!(form(bridge.address, "/login", &[], "no=token").status, 400);
+}
+
+#[test]
+fn the_status_page_tells_what_an_accepted_alert_survives() {
+    let pagerduty = PagerDuty::start();
+    let bridge = with_trouble(&pagerduty);
+    let cookie = log_in(bridge.address);
+    let page = text(&get_with(bridge.address, "/", &format!("Cookie: {cookie}")));
+    let (sentence, setting) = if IS_POSTGRES {
+        ("A crash of the database's machine may lose alerts that were answered with 202.", "fsync=off")
+    } else {
+        (
+            "An alert that was answered with 202 survives a crash of the database's machine, but not the loss of its disk.",
+            "synchronous=FULL",
+        )
+    };
+    assert!(page.contains(sentence), "{sentence}: {page}");
+    assert!(page.contains(&format!("<code>{setting}</code>")), "{setting}: {page}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ fn compose() -> Value {
     yaml("deploy/compose.yaml").remove(0)
 }
 
-fn seconds(value: &Value) -> u64 {
+pub(super) fn seconds(value: &Value) -> u64 {
     humantime::parse_duration(value.as_str().unwrap()).unwrap().as_secs()
 }
 

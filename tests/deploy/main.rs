@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 
 mod compose;
+mod high_availability;
 mod kubernetes;
 mod release;
 mod systemd;
@@ -73,6 +74,24 @@ fn every_name_in_deploy_is_a_setting() {
         }
     }
     assert!(names >= 10, "{names} names were found");
+}
+
+#[test]
+fn the_image_is_built_from_every_crate_of_the_workspace() {
+    let (dockerfile, passed) = (read("Dockerfile"), read(".dockerignore"));
+    let mut crates = 0;
+    for entry in fs::read_dir(Path::new(ROOT).join("crates")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let manifest = format!("crates/{name}/Cargo.toml");
+        // Cargo reads the manifests of all of them, also of those that are for tests only.
+        assert!(
+            dockerfile.contains(&format!("COPY {manifest} crates/{name}/")),
+            "the Dockerfile leaves out {manifest}"
+        );
+        assert!(passed.lines().any(|line| line == format!("!{manifest}")), ".dockerignore leaves out {manifest}");
+        crates += 1;
+    }
+    assert!(crates >= 3, "{crates} crates were found");
 }
 
 #[test]

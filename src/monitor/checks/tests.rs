@@ -37,6 +37,7 @@ fn healthy() -> Snapshot {
         queue: Ok(Overview::default()),
         backlog: Ok(Backlog::default()),
         storage: Ok(()),
+        durability: None,
         delivery: DeliveryView { keys: vec![lane()], ..DeliveryView::default() },
         cluster: ClusterView::default(),
         metrics: MetricsSnapshot { last_webhook_at: Some(at(59)), ..MetricsSnapshot::default() },

@@ -13,7 +13,7 @@ use crate::monitor::{Health, Snapshot, Trouble};
 use crate::pagerduty::ServiceKey;
 use crate::queue::admin::{Discarded, Retried};
 use crate::queue::json::{ItemSummary, time};
-use crate::queue::{Destination, ItemId, Overview, State};
+use crate::queue::{Destination, Durability, ItemId, Overview, State, Survives};
 
 /// The health of the bridge.
 #[derive(Debug, Serialize)]
@@ -28,6 +28,8 @@ pub(super) struct Status {
     last_delivered_at: Option<String>,
     /// `None` when it cannot be read; a trouble says why.
     queue: Option<QueueCounts>,
+    /// What an alert survives that was answered 202; `None` when the database cannot be read.
+    durability: Option<DurabilityView>,
     /// Why PagerDuty cannot be trusted.
     untrusted: Option<String>,
     /// `None` when no fallback webhook is set.
@@ -38,6 +40,21 @@ pub(super) struct Status {
     audit: Option<Audit>,
     /// `None` where it is off.
     catch_up: Option<CatchUp>,
+}
+
+#[derive(Debug, Serialize)]
+struct DurabilityView {
+    survives: Survives,
+    sentence: String,
+    /// Of the database, by their names there.
+    settings: BTreeMap<&'static str, String>,
+}
+
+impl DurabilityView {
+    fn of(durability: &Durability) -> Self {
+        let Durability { survives, settings } = durability;
+        Self { survives: *survives, sentence: survives.to_string(), settings: settings.iter().cloned().collect() }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -138,6 +155,7 @@ impl Status {
             last_webhook_at: snapshot.metrics.last_webhook_at.map(time),
             last_delivered_at: snapshot.metrics.last_delivered_at.map(time),
             queue: overview.map(|overview| QueueCounts::of(overview, snapshot.delivery.unreadable.events)),
+            durability: snapshot.durability.as_ref().map(DurabilityView::of),
             untrusted: snapshot.delivery.untrusted.clone(),
             fallback: snapshot.fallback.as_ref().map(Fallback::of),
             destinations: destinations(overview, &snapshot.delivery.keys),

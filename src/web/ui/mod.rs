@@ -12,6 +12,7 @@
 mod assets;
 mod bridges;
 mod charts;
+mod database;
 mod detail;
 mod forms;
 mod handlers;

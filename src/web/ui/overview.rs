@@ -7,6 +7,7 @@ use maud::{Markup, html};
 
 use super::bridges;
 use super::charts;
+use super::database;
 use super::layout::{self, Frame, Kind, health};
 use super::lists::{self, Listing};
 use super::sentry;
@@ -96,6 +97,7 @@ pub(super) fn page(frame: &Frame, status: &Status) -> Markup {
         @if let Some(catch_up) = &status.snapshot.sentry.catch_up { (reported(status.snapshot.at, catch_up)) }
         (destinations(&status.snapshot))
         (bridges::section(&status.snapshot))
+        (database::section(&status.snapshot))
         (charts::section(&status.snapshot.metrics.activity))
         @if let Some(lists) = &status.lists {
             (lists::recent_section(status.snapshot.at, &lists.recent))
@@ -140,7 +142,7 @@ fn lede(status: &Status) -> &'static str {
 }
 
 /// With a capital and a full stop, which texts for logs do not have.
-fn sentence(text: &str) -> String {
+pub(super) fn sentence(text: &str) -> String {
     let mut characters = text.chars();
     let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
     let end = if text.ends_with(['.', '!', '?']) { "" } else { "." };

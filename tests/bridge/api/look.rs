@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::caller::{Caller, start, texts};
-use crate::support::{Bridge, KEY, OTHER_KEY, PagerDuty, ROUTES, alert, alert_of_level, have_one_refused, hold_up};
+use crate::support::{
+    Bridge, IS_POSTGRES, KEY, OTHER_KEY, PagerDuty, ROUTES, alert, alert_of_level, have_one_refused, hold_up,
+};
 
 /// A bridge with a dead letter (1), an event that PagerDuty took (2), two that wait (3, 4), the second for two alerts,
 /// and a rejected webhook (r1).
@@ -39,6 +41,23 @@ fn the_status_tells_how_the_bridge_fares() {
     let counts =
         |place: usize| ["waiting", "dead", "delivered"].map(|name| status["destinations"][place][name].clone());
     assert_eq!((counts(0), counts(1)), ([0, 0, 1].map(Value::from), [2, 1, 0].map(Value::from)));
+}
+
+#[test]
+fn the_status_tells_what_an_accepted_alert_survives() {
+    let pagerduty = PagerDuty::start();
+    let bridge = start(&pagerduty, &[]);
+    let durability = &Caller::of(&bridge).get("/api/status")["durability"];
+    let (survives, settings) = (&durability["survives"], &durability["settings"]);
+    if IS_POSTGRES {
+        // The server of the tests syncs nothing, and the bridge waits for it all the same.
+        assert_eq!((survives, &settings["fsync"]), (&json!("nothing"), &json!("off")), "{durability}");
+        assert_eq!((&settings["synchronous_commit"], &settings["pg_is_in_recovery"]), (&json!("on"), &json!("off")));
+    } else {
+        assert_eq!(survives, "crash");
+        assert_eq!(settings, &json!({"journal_mode": "WAL", "synchronous": "FULL"}));
+    }
+    assert!(durability["sentence"].as_str().unwrap().contains("answered with 202"), "{durability}");
 }
 
 #[test]

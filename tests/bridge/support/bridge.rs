@@ -36,7 +36,7 @@ pub(crate) struct Bridge {
 }
 
 /// Whether the bridges of this test binary keep their queues in PostgreSQL.
-const IS_POSTGRES: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"bridge_postgres");
+pub(crate) const IS_POSTGRES: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"bridge_postgres");
 
 impl Bridge {
     /// Starts one that delivers to `pagerduty` as fast as it can, and ends without a drain.

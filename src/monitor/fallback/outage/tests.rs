@@ -61,6 +61,7 @@ fn waiting(since: i64, reason: Option<&str>) -> Snapshot {
         queue: Ok(Overview { waiting: 1, destinations: vec![waits], ..Overview::default() }),
         backlog: Ok(Backlog { first: vec![first], dead: Vec::new() }),
         storage: Ok(()),
+        durability: None,
         delivery: DeliveryView { keys: vec![lane], ..DeliveryView::default() },
         metrics: MetricsSnapshot::default(),
         sentry: SentrySide::default(),

@@ -15,7 +15,7 @@ use super::overview::{self, Lists, Notice, Status};
 use crate::canary::{CanaryStatus, Progress, RoundTrip};
 use crate::monitor::snapshot::FallbackView;
 use crate::monitor::{Cause, Health, Trouble};
-use crate::queue::{EventId, Rejected, RejectedId};
+use crate::queue::{Durability, EventId, Rejected, RejectedId, Survives};
 use crate::sentry_api::ApiError;
 use crate::sentry_api::audit::AuditStatus;
 
@@ -59,9 +59,22 @@ fn pagerduty_is_not_blamed_for_events_that_wait_for_their_turn() {
 }
 
 #[test]
+fn a_database_that_may_lose_what_was_answered_stands_out() {
+    let mut status = well();
+    let page = |status: &Status| overview::page(&frame(), status).into_string();
+    assert!(!page(&status).contains("empty slow"));
+    let settings = vec![("fsync", "off".to_owned()), ("synchronous_standby_names", String::new())];
+    status.snapshot.durability = Some(Durability { survives: Survives::Nothing, settings });
+    let page = page(&status);
+    assert!(page.contains("<p class=\"empty slow\">A crash of the database's machine may lose alerts"), "{page}");
+    assert!(page.contains("<code>fsync=off</code>, <code>synchronous_standby_names=''</code>"), "{page}");
+}
+
+#[test]
 fn a_bridge_that_is_failing_and_whose_queue_cannot_be_read() {
     let mut status = degraded();
     status.snapshot.queue = Err(crate::queue::QueueError::Closed);
+    status.snapshot.durability = None;
     status.health = Health::Failing;
     status.troubles = vec![Trouble {
         cause: Cause::Storage,

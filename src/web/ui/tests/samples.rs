@@ -9,7 +9,9 @@ use crate::delivery::view::{DeliveryView, KeyView};
 use crate::metrics::{Bucket, MetricsSnapshot};
 use crate::monitor::{Cause, Health, SentrySide, Snapshot, Trouble};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
-use crate::queue::{Backlog, Destination, EventId, Overview, Record, RejectedId, RejectedSummary, State, Summary};
+use crate::queue::{
+    Backlog, Destination, Durability, EventId, Overview, Record, RejectedId, RejectedSummary, State, Summary, Survives,
+};
 use crate::sentry_api::audit::{Audit, AuditReport, Finding, Kind, ProjectAudit};
 use crate::web::ui::layout::{About, Frame};
 use crate::web::ui::lists::Listing;
@@ -41,6 +43,10 @@ pub(super) fn snapshot() -> Snapshot {
         queue: Ok(Overview::default()),
         backlog: Ok(Backlog::default()),
         storage: Ok(()),
+        durability: Some(Durability {
+            survives: Survives::Crash,
+            settings: vec![("journal_mode", "WAL".to_owned()), ("synchronous", "FULL".to_owned())],
+        }),
         delivery: DeliveryView::default(),
         cluster: ClusterView::default(),
         metrics: MetricsSnapshot::default(),
