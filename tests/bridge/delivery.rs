@@ -78,6 +78,8 @@ fn what_pagerduty_refuses_for_good_is_a_dead_letter_with_its_reason_and_the_rest
     for issue in 1..=3 {
         bridge.queue(&alert(issue, "Disk full"));
     }
+    // Before its attempt, the first one would take the second in.
+    pagerduty.wait_for_requests(3);
     bridge.queue(&alert(2, "Disk fuller"));
     pagerduty.wait_for_requests(4);
     let records = bridge.end();

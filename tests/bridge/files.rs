@@ -32,16 +32,16 @@ fn truncate(path: &Path, size: u64) {
     OpenOptions::new().write(true).open(path).unwrap().set_len(size).unwrap();
 }
 
-/// Has `random_faults` done to the files of a bridge between two floods, kills it, and starts it again. Returns which alerts
-/// were answered 202 and which were delivered, after the random_faults and before it.
+/// Has `damage` done to the files of a bridge between two floods, kills it, and starts it again. Returns which alerts
+/// were answered 202 and which were delivered, after the damage and before it.
 #[track_caller]
-fn after(random_faults: impl FnOnce(&Bridge)) -> Account {
+fn after(damage: impl FnOnce(&Bridge)) -> Account {
     let port = ClosedPort::new();
     let mut bridge = Bridge::start(&port.url());
     for issue in 1..=BEFORE {
         bridge.queue(&alert(issue, "before"));
     }
-    random_faults(&bridge);
+    damage(&bridge);
     let mut taken = BTreeSet::new();
     for issue in BEFORE + 1..=BEFORE + AFTER {
         match bridge.post(&alert(issue, "after")).status {

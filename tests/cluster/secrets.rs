@@ -51,7 +51,7 @@ fn what_one_bridge_holds_is_admitted_by_another_that_learns_the_secret_first() {
     pagerduty.wait_for_accepted(20);
     let mut opened: Vec<u32> = pagerduty.triggers().into_iter().map(|(key, _)| key.parse().unwrap()).collect();
     opened.sort_unstable();
-    assert_eq!(opened, Vec::from_iter(1..=20), "each once");
+    assert_eq!(opened, (1..=20).collect::<Vec<_>>(), "each once");
     let differ = |number| format!("bridge_trouble{{cause=\"bridges\"}} {number}");
     wait_until("the warning that the settings differ", PATIENCE, || says(&second, &differ(1)));
 

@@ -182,7 +182,7 @@ async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader) -> (usize,
         assert!(!memory.ids(state).is_empty(), "world {seed} has nothing that is {state}");
     }
     let held: Vec<_> = reader.held_summaries().await.unwrap().into_iter().map(|held| held.id).collect();
-    assert_eq!(held, Vec::from_iter(memory.held.iter().copied()), "world {seed}");
+    assert_eq!(held, memory.held.iter().copied().collect::<Vec<_>>(), "world {seed}");
     reader.close().await;
     engine.close().await.unwrap();
     (memory.discarded.len(), revived, admissions)
