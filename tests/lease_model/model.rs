@@ -248,7 +248,7 @@ impl Model for Protocol {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        let is_any_sending = state.bridges.iter().flatten().any(|bridge| State::is_about_to_send(bridge));
+        let is_any_sending = state.bridges.iter().flatten().any(State::is_about_to_send);
         let is_faultless_done = state.bridges[1].as_ref().is_none_or(|bridge| bridge.exchanged_at == Some(state.now));
         if state.now < self.steps && state.on_the_way.is_empty() && !is_any_sending && is_faultless_done {
             actions.push(Action::Tick);
