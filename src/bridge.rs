@@ -183,7 +183,7 @@ impl Bridge {
         });
         let history = Retention { age: config.keep_delivered, rows: KEEP_ROWS };
         let (drain, grace) = (config.shutdown_drain, config.shutdown_grace);
-        let shared = Data::new(app_state(config, &queue, metrics, monitor));
+        let shared = Data::new(app_state(config, &queue, metrics, monitor).with_cluster(cluster.clone()));
         let public = if admin.is_some() { Endpoints::Public } else { Endpoints::All };
         let listeners = [Some((listener, public)), admin.map(|listener| (listener, Endpoints::Admin))];
         let servers = listeners.into_iter().flatten();

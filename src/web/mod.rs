@@ -28,6 +28,7 @@ use self::answer::{method_not_allowed, not_found};
 use self::auth::admin::AdminAuth;
 use self::auth::webhook::Authentication;
 use self::body::BodyMemory;
+use crate::cluster::Cluster;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::monitor::Monitor;
@@ -57,6 +58,8 @@ pub struct AppState {
     pub body_memory: BodyMemory,
     /// Identifies the configuration on the status page.
     pub config_fingerprint: Option<String>,
+    /// The bridges that share the queue.
+    pub cluster: Cluster,
     stopping: AtomicBool,
 }
 
@@ -82,6 +85,7 @@ impl AppState {
             monitor,
             body_memory: BodyMemory::new(max_body),
             config_fingerprint: None,
+            cluster: Cluster::alone(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -90,6 +94,12 @@ impl AppState {
     #[must_use]
     pub fn with_admin(self, admin: AdminAuth) -> Self {
         Self { admin, ..self }
+    }
+
+    /// Shares the queue with others.
+    #[must_use]
+    pub fn with_cluster(self, cluster: Cluster) -> Self {
+        Self { cluster, ..self }
     }
 
     /// Shows this fingerprint of the configuration on the status page.
