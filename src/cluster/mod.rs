@@ -32,7 +32,7 @@ pub use view::{BridgeView, ClusterView};
 const EXCHANGE: Duration = Duration::from_secs(1);
 
 /// Without an answer for so long, it is not known whether the database still answers.
-const SILENCE: Duration = Duration::from_millis(1250);
+const SILENCE: Duration = Duration::from_millis(1050);
 
 /// How long after something changed it is asked again.
 const SOON: Duration = Duration::from_millis(100);

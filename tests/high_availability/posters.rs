@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::LEVELS;
 use super::support::{TOKEN, alert_of_level};
@@ -26,6 +26,8 @@ pub(crate) struct Post {
     pub(crate) taken: bool,
     /// What the answer was, if there was one.
     pub(crate) status: Option<u16>,
+    /// How long it took.
+    pub(crate) took: Duration,
 }
 
 /// The posters at work, one for each service key.
@@ -89,9 +91,10 @@ impl Shared {
         let (mut issue, mut alerts) = (poster, 0);
         while !self.ended.load(Ordering::SeqCst) {
             let message = format!("alert {} of poster {poster}", posts.len());
+            let begun = Instant::now();
             let status = post(self.address(), &alert_of_level(level, issue, &message));
             let taken = status == Some(202);
-            posts.push(Post { issue, message, taken, status });
+            posts.push(Post { issue, message, taken, status, took: begun.elapsed() });
             self.taken.fetch_add(usize::from(taken), Ordering::SeqCst);
             alerts += 1;
             if alerts == REPEATED || !taken {
