@@ -154,17 +154,21 @@ impl Monitor {
         let storage = if self.queue.is_well() { Ok(()) } else { self.queue.probe().await.map(drop) };
         let queue = self.queue.reader().overview().await;
         let backlog = self.queue.reader().backlog(&self.alarm_keys).await;
+        let (metrics, sentry) = (self.metrics(now).await, self.sentry_side(now).await);
+        // What is borrowed of a channel holds up the task that writes to it: nothing is awaited meanwhile.
+        let delivery = self.delivery.borrow().clone();
+        let fallback = self.fallback.as_ref().map(|view| view.borrow().clone());
         let snapshot = Snapshot {
             at: now,
             started_at: self.started_at,
             queue,
             backlog,
             storage,
-            delivery: self.delivery.borrow().clone(),
-            metrics: self.metrics(now).await,
+            delivery,
+            metrics,
             cluster: self.cluster.view(),
-            sentry: self.sentry_side(now).await,
-            fallback: self.fallback.as_ref().map(|view| view.borrow().clone()),
+            sentry,
+            fallback,
         };
         let (started_at, uptime, read_at) = (self.started_at, self.started.elapsed(), Instant::now());
         snapshot.correct_times(&Clock { started_at, uptime, now, read_at }, &self.commits)

@@ -29,7 +29,6 @@ fn lose_the_primary(is_synchronous: bool) -> (support::PagerDuty, Vec<Vec<poster
     let url = by_way_of(&proxy, &primary, &database);
     let bridges = [(); 2].map(|()| start(&pagerduty, &url, &[]));
     let posters = Posters::start(bridges.iter().map(|bridge| bridge.address).collect(), Duration::from_millis(2));
-    println!("load begins");
     wait_until("the load", || posters.taken() >= 500);
 
     primary.stop().unwrap();
