@@ -16,6 +16,7 @@ pub struct ClusterView {
 
 /// One bridge.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct BridgeView {
     /// Which run it is.
     pub id: BridgeId,

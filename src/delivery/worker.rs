@@ -4,6 +4,7 @@
 //! records it later, see [`Queue::begin`]. The disposition is committed as soon as that is possible again, and the event's
 //! incident stops until then. Only a crash before that sends the event once more.
 
+mod restore;
 mod takeover;
 
 use std::collections::{BTreeSet, HashMap};
@@ -14,12 +15,12 @@ use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
-use log::{Level, debug, error, info, log, warn};
+use log::{Level, debug, info, log, warn};
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::holdings::Holdings;
-use super::rate_limiter::{self, WINDOW};
+use super::rate_limiter::WINDOW;
 use super::scheduler::{Next, Scheduler};
 use super::steps::{self, AttemptStep, BackgroundStep, DATABASE_PAUSE, EndedAttempt, Reads};
 use super::unreadable::UnreadableEvents;
@@ -177,52 +178,6 @@ impl Worker {
                 () = sleep_until(wake.into()) => {}
             }
         }
-    }
-
-    /// Restores what an earlier run left: which keys have waiting events, and how many attempts they had lately. What of
-    /// that cannot be read because of damage is left out.
-    async fn restore(&mut self) {
-        loop {
-            match self.read_earlier_run().await {
-                Ok((generation, keys, attempts)) => {
-                    self.generation = generation;
-                    self.read_keys(&keys, Scheduler::read_on);
-                    let own: Vec<_> = attempts.into_iter().filter(|(key, ..)| self.holdings.has(key)).collect();
-                    self.restore_attempts(own.iter());
-                    return;
-                }
-                Err(error) => {
-                    let line = throttle::line("reads of the queue failed", Level::Error);
-                    log!(line.level, "the queue cannot be read, so nothing is delivered yet: {error}{line}");
-                    sleep(DATABASE_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    /// Has the rate limiters count attempts of an earlier run, or of another bridge.
-    fn restore_attempts<'a>(&mut self, attempts: impl Iterator<Item = &'a Attempt>) {
-        let (now, timeout) = (self.now(), self.client.timeout());
-        for (key, recorded_at, times) in attempts {
-            // If the clock was set back since, the attempt counts as new.
-            let age = (self.cluster.now() - *recorded_at).to_std().unwrap_or_default();
-            let end = rate_limiter::latest_arrival(age, now, timeout);
-            self.scheduler.restore_attempts(key, end, (*times).max(1));
-        }
-    }
-
-    async fn read_earlier_run(&self) -> Result<(u64, WaitingKeys, Vec<Attempt>), QueueError> {
-        let reader = self.queue.reader();
-        let started = self.cluster.now();
-        let since = started - rate_limiter::lookback(self.client.timeout());
-        let rate = self.scheduler.limits().rate;
-        // The generation comes first: a change while the rest is read is then noticed later.
-        let generation = unless_damaged(reader.generation().await)?;
-        let keys = unless_damaged(reader.waiting_keys().await)?;
-        let attempts = unless_damaged(reader.attempts_since(since, started, rate).await)?.unwrap_or_default();
-        // Unless all keys are known, they have to be read again.
-        let generation = generation.filter(|_| keys.is_some()).unwrap_or(UNKNOWN);
-        Ok((generation, keys.unwrap_or_default(), attempts))
     }
 
     /// Has the scheduler read events of these keys, by `read`.
@@ -444,17 +399,6 @@ impl Worker {
     /// run.
     fn now(&self) -> Moment {
         WINDOW + self.started.elapsed()
-    }
-}
-
-/// What was read, unless damage prevents that.
-fn unless_damaged<T>(read: Result<T, QueueError>) -> Result<Option<T>, QueueError> {
-    match read {
-        Err(error) if error.is_damage() => {
-            error!("a part of the queue cannot be read, and the rest is delivered without it: {error}");
-            Ok(None)
-        }
-        read => read.map(Some),
     }
 }
 

@@ -299,6 +299,9 @@ impl LeaseTable {
 
 #[cfg(test)]
 mod tests {
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
     use super::*;
 
     const DURATION: Duration = Duration::from_secs(26);
@@ -372,6 +375,57 @@ mod tests {
         assert!(table.allows(&lease, fence(1, 1)));
         assert!(!table.allows(&lease, fence(2, 1)) && !table.allows(&lease, fence(1, 2)));
         assert!(!table.allows(&LeaseName::Periodic, fence(1, 1)));
+    }
+
+    /// The same on PostgreSQL, by whose clock nothing ends while this runs.
+    #[tokio::test]
+    async fn postgresql_does_what_the_table_in_memory_does() {
+        let database = temporary_postgres::Cluster::shared().database().unwrap();
+        let url = crate::config::DatabaseUrl::parse(&database).unwrap();
+        let queue = crate::queue::Queue::open(url).await.unwrap();
+        let store = queue.leases().unwrap();
+        let mut table = LeaseTable::default();
+        let key = |number: usize| LeaseName::Key(ServiceKey::parse(&format!("{number:032}")).unwrap());
+        let names = [key(1), key(2), LeaseName::Periodic];
+        let mut random = StdRng::seed_from_u64(7);
+        let mut moves = 0;
+        for _ in 0..150 {
+            let me = bridge(random.random_range(1..=3));
+            let mut changes = LeaseChanges::default();
+            for name in &names {
+                let number = random.random_range(1..6);
+                let asked = (
+                    name.clone(),
+                    table
+                        .leases
+                        .get(name)
+                        .map_or(number, |lease| if random.random_bool(0.8) { lease.number } else { number }),
+                );
+                match random.random_range(0..6) {
+                    0 => changes.renew.push(asked),
+                    1 | 2 => changes.take.push(asked),
+                    3 => changes.create.push(name.clone()),
+                    4 => changes.release.push(asked),
+                    _ => changes.end.push(asked),
+                }
+            }
+            changes.leave = random.random_bool(0.1);
+            let shown = |view: LeaseView| {
+                let bridges: Vec<_> = view.bridges.into_iter().map(|row| row.info).collect();
+                let leases: Vec<_> = view
+                    .leases
+                    .into_iter()
+                    .map(|row| (row.name, row.owner, row.number, row.until > view.now))
+                    .collect();
+                (bridges, leases)
+            };
+            let found = store.exchange(&me, &changes, DURATION).await.unwrap();
+            let expected = shown(table.exchange(&me, &changes, DURATION, &[], at(0)));
+            moves += expected.1.len();
+            assert_eq!(shown(found), expected, "{changes:?}");
+        }
+        assert!(moves > 300, "nothing happened");
+        queue.close().await.unwrap();
     }
 
     #[test]

@@ -132,4 +132,13 @@ fn what_one_bridge_commits_for_a_key_of_the_other_is_delivered_at_once() {
         assert_eq!(bridge.post(&alert_of_level(level, issue, "second")).status, 202);
     }
     pagerduty.wait_for_accepted(15);
+    let metrics = String::from_utf8(one.get("/metrics").body).unwrap();
+    let series =
+        |metric: &str| metrics.lines().filter(|line| line.starts_with(&format!("bridge_cluster_{metric}"))).count();
+    assert_eq!(
+        (series("last_seen_timestamp_seconds{"), series("service_keys{"), series("leader{")),
+        (2, 2, 2),
+        "{metrics}"
+    );
+    assert!(metrics.contains("bridge_cluster_different_settings 0"), "{metrics}");
 }

@@ -6,6 +6,8 @@
 //! does not answer. `SIMULATION_SEED` runs one world alone, and `SIMULATION_WORLDS` says how many there are.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "these are tests, helpers of tests included")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "the numbers of a world are small")]
+#![allow(clippy::unchecked_time_subtraction, reason = "a test may panic")]
 
 mod bridge;
 #[path = "../simulation/run.rs"]

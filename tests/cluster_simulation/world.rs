@@ -104,7 +104,9 @@ impl World {
                 self.have_trouble();
             }
             let mut bridges = std::mem::take(&mut self.bridges);
-            bridges.iter_mut().for_each(|bridge| bridge.step(&mut self));
+            for bridge in &mut bridges {
+                bridge.step(&mut self);
+            }
             bridges.retain(|bridge| !bridge.has_left());
             self.bridges = bridges;
             if self.now >= TROUBLE && self.bridges.is_empty() {

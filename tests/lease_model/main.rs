@@ -14,11 +14,11 @@ mod model;
 
 use std::time::{Duration, Instant};
 
-use model::{Mutation, Protocol};
+use model::{Protocol, Rule};
 use stateright::{Checker, Model};
 
 /// The search is bounded by the model; this bounds a mistake in it.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_mins(4);
 
 fn check(protocol: Protocol) -> impl Checker<Protocol> {
     protocol.checker().threads(2).timeout(PATIENCE).spawn_bfs().join()
@@ -45,18 +45,18 @@ fn every_reachable_state_keeps_the_order_and_has_one_sender_for_each_key_however
 
 #[test]
 fn without_the_fence_the_search_finds_two_senders() {
-    let checker = check(Protocol::with_stops().without(Mutation::NoFence));
+    let checker = check(Protocol::with_stops().without(Rule::Fence));
     assert!(checker.discovery(model::ONE_SENDER).is_some());
 }
 
 #[test]
 fn without_the_wait_after_an_expired_lease_the_search_finds_two_senders() {
-    let checker = check(Protocol::with_stops().without(Mutation::NoWait));
+    let checker = check(Protocol::with_stops().without(Rule::Wait));
     assert!(checker.discovery(model::ONE_SENDER).is_some());
 }
 
 #[test]
 fn without_a_look_at_the_own_clock_the_search_finds_two_senders() {
-    let checker = check(Protocol::with_losses().without(Mutation::NoClock));
+    let checker = check(Protocol::with_losses().without(Rule::Clock));
     assert!(checker.discovery(model::ONE_SENDER).is_some());
 }

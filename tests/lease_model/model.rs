@@ -21,19 +21,19 @@ const TIMING: Timing = Timing { lease: Duration::from_secs(3), attempt: STEP, ma
 
 /// A rule that is left out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Mutation {
-    /// The database does not look at the fence.
-    NoFence,
-    /// Who takes a lease that ended sends at once.
-    NoWait,
-    /// A bridge sends while it believes to have the lease, whatever its clock says.
-    NoClock,
+pub(crate) enum Rule {
+    /// The database looks at the fence.
+    Fence,
+    /// Who takes a lease that ended waits before it sends.
+    Wait,
+    /// A bridge sends only while its clock says that enough is left of the lease.
+    Clock,
 }
 
 /// What may happen.
 #[derive(Clone, Debug)]
 pub(crate) struct Protocol {
-    mutation: Option<Mutation>,
+    left_out: Option<Rule>,
     /// Time ends here.
     steps: u8,
     /// So many answers of the database get lost, and so many bridges are killed.
@@ -46,17 +46,17 @@ pub(crate) struct Protocol {
 impl Protocol {
     /// One answer of the database gets lost, and one bridge is killed.
     pub(crate) fn with_losses() -> Self {
-        Self { mutation: None, steps: 5, lost_answers: 1, kills: 1, stopped: 0 }
+        Self { left_out: None, steps: 5, lost_answers: 1, kills: 1, stopped: 0 }
     }
 
     /// A bridge is stopped, clock and all, for longer than a lease.
     pub(crate) fn with_stops() -> Self {
-        Self { mutation: None, steps: 5, lost_answers: 0, kills: 0, stopped: 4 }
+        Self { left_out: None, steps: 5, lost_answers: 0, kills: 0, stopped: 4 }
     }
 
     /// The same without one of the rules.
-    pub(crate) fn without(self, rule: Mutation) -> Self {
-        Self { mutation: Some(rule), ..self }
+    pub(crate) fn without(self, rule: Rule) -> Self {
+        Self { left_out: Some(rule), ..self }
     }
 }
 
@@ -190,7 +190,7 @@ impl State {
 impl Protocol {
     fn fence(&self, state: &State, bridge: usize, event: usize) -> Option<Fence> {
         let member = &state.bridges[bridge].as_ref()?.member;
-        if self.mutation == Some(Mutation::NoClock) {
+        if self.left_out == Some(Rule::Clock) {
             return member.held().find(|(name, _)| **name == lease(event)).map(|(_, fence)| fence);
         }
         let right = member.right(&lease(event), state.clock(bridge))?;
@@ -198,7 +198,7 @@ impl Protocol {
     }
 
     fn allows(&self, state: &State, event: usize, fence: Fence) -> bool {
-        self.mutation == Some(Mutation::NoFence) || state.table.allows(&lease(event), fence)
+        self.left_out == Some(Rule::Fence) || state.table.allows(&lease(event), fence)
     }
 
     fn exchange(&self, state: &mut State, bridge: usize, is_lost: bool) {
@@ -213,7 +213,7 @@ impl Protocol {
             state.lost_answers += 1;
         } else {
             // Without the wait, what was taken at this moment may be sent for at this moment.
-            let answered_at = if self.mutation == Some(Mutation::NoWait) { now.saturating_sub(STEP) } else { now };
+            let answered_at = if self.left_out == Some(Rule::Wait) { now.saturating_sub(STEP) } else { now };
             member.answered(now, &changes, view, answered_at);
         }
     }

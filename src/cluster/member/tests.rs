@@ -36,7 +36,9 @@ impl World {
     fn new(keys: usize, bridges: &[u128]) -> Self {
         let keys = (0..keys).map(key).collect();
         let mut world = Self { table: LeaseTable::default(), keys, bridges: BTreeMap::new(), busy: BTreeSet::new() };
-        bridges.iter().for_each(|number| world.join(*number));
+        for number in bridges {
+            world.join(*number);
+        }
         world
     }
 

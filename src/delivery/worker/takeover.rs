@@ -45,7 +45,9 @@ impl Worker {
     /// Takes keys over, whose attempts of the last minute are these.
     pub(super) fn gained(&mut self, keys: BTreeMap<ServiceKey, Fence>, attempts: Option<Attempts>) {
         let Some(attempts) = attempts else {
-            keys.iter().for_each(|(key, fence)| self.holdings.not_gained(key, *fence));
+            for (key, fence) in &keys {
+                self.holdings.not_gained(key, *fence);
+            }
             return;
         };
         let rights = self.cluster.keys().unwrap_or_default();

@@ -91,9 +91,8 @@ fn sentence(snapshot: &Snapshot) -> String {
     troubles[0].sentence.clone()
 }
 
-#[test]
-fn bridges_with_different_settings_are_degraded_and_one_that_is_cut_off_is_named() {
-    let bridge = |name: &str, fingerprint: &str, reaches_pagerduty| BridgeView {
+fn bridge(name: &str, fingerprint: &str, reaches_pagerduty: bool) -> BridgeView {
+    BridgeView {
         id: BridgeId::new(1),
         name: name.to_owned(),
         version: String::new(),
@@ -104,7 +103,11 @@ fn bridges_with_different_settings_are_degraded_and_one_that_is_cut_off_is_named
         is_leader: false,
         reaches_pagerduty,
         keys: Vec::new(),
-    };
+    }
+}
+
+#[test]
+fn bridges_with_different_settings_are_degraded_and_one_that_is_cut_off_is_named() {
     let mut snapshot = healthy();
     let mut sentence = |bridges: Vec<BridgeView>| {
         snapshot.cluster = ClusterView { bridges };
@@ -359,6 +362,7 @@ fn the_worst_comes_first() {
     };
     snapshot.backlog = Ok(Backlog { dead: vec![dead_at(at(30))], ..waiting_since(at(0)) });
     snapshot.sentry.canary = Some(Ok(canary(Progress::Lost { sent_at: at(50) })));
+    snapshot.cluster.bridges = vec![bridge("a", "1", true), bridge("b", "2", true)];
     let all = Cause::VARIANTS.iter().copied().filter(|cause| *cause != Cause::Delivery);
     assert_eq!(checked(&snapshot), (Health::Failing, all.collect()));
 }

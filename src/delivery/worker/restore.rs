@@ -1,0 +1,70 @@
+//! What an earlier run left: which keys have waiting events, and the attempts that PagerDuty still counts.
+
+use log::{Level, error, log};
+use tokio::time::sleep;
+
+use super::super::rate_limiter;
+use super::super::steps::DATABASE_PAUSE;
+use super::{Attempt, UNKNOWN, Worker};
+use crate::delivery::Scheduler;
+use crate::logging::throttle;
+use crate::queue::{QueueError, WaitingKeys};
+
+impl Worker {
+    /// Restores what an earlier run left: which keys have waiting events, and how many attempts they had lately. What of
+    /// that cannot be read because of damage is left out.
+    pub(super) async fn restore(&mut self) {
+        loop {
+            match self.read_earlier_run().await {
+                Ok((generation, keys, attempts)) => {
+                    self.generation = generation;
+                    self.read_keys(&keys, Scheduler::read_on);
+                    let own: Vec<_> = attempts.into_iter().filter(|(key, ..)| self.holdings.has(key)).collect();
+                    self.restore_attempts(own.iter());
+                    return;
+                }
+                Err(error) => {
+                    let line = throttle::line("reads of the queue failed", Level::Error);
+                    log!(line.level, "the queue cannot be read, so nothing is delivered yet: {error}{line}");
+                    sleep(DATABASE_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Has the rate limiters count attempts of an earlier run, or of another bridge.
+    pub(super) fn restore_attempts<'a>(&mut self, attempts: impl Iterator<Item = &'a Attempt>) {
+        let (now, timeout) = (self.now(), self.client.timeout());
+        for (key, recorded_at, times) in attempts {
+            // If the clock was set back since, the attempt counts as new.
+            let age = (self.cluster.now() - *recorded_at).to_std().unwrap_or_default();
+            let end = rate_limiter::latest_arrival(age, now, timeout);
+            self.scheduler.restore_attempts(key, end, (*times).max(1));
+        }
+    }
+
+    async fn read_earlier_run(&self) -> Result<(u64, WaitingKeys, Vec<Attempt>), QueueError> {
+        let reader = self.queue.reader();
+        let started = self.cluster.now();
+        let since = started - rate_limiter::lookback(self.client.timeout());
+        let rate = self.scheduler.limits().rate;
+        // The generation comes first: a change while the rest is read is then noticed later.
+        let generation = unless_damaged(reader.generation().await)?;
+        let keys = unless_damaged(reader.waiting_keys().await)?;
+        let attempts = unless_damaged(reader.attempts_since(since, started, rate).await)?.unwrap_or_default();
+        // Unless all keys are known, they have to be read again.
+        let generation = generation.filter(|_| keys.is_some()).unwrap_or(UNKNOWN);
+        Ok((generation, keys.unwrap_or_default(), attempts))
+    }
+}
+
+/// What was read, unless damage prevents that.
+fn unless_damaged<T>(read: Result<T, QueueError>) -> Result<Option<T>, QueueError> {
+    match read {
+        Err(error) if error.is_damage() => {
+            error!("a part of the queue cannot be read, and the rest is delivered without it: {error}");
+            Ok(None)
+        }
+        read => read.map(Some),
+    }
+}
