@@ -112,9 +112,6 @@ fn assert_delivered(pagerduty: &PagerDuty, posts: &[Vec<Post>]) -> usize {
     let unanswered = posts.iter().flatten().filter(|post| post.status.is_none()).count();
     let slowest = posts.iter().flatten().filter(|post| post.taken).map(|post| post.took).max();
     println!("the slowest 202 took {slowest:?}");
-    for post in posts.iter().flatten().filter(|post| post.status.is_none()) {
-        println!("{post:?}");
-    }
     println!("{account} {refused} refused, {unanswered} without an answer; {:?}", pagerduty.counters());
     account.assert_balanced();
     let counters = pagerduty.counters();
