@@ -186,7 +186,8 @@ impl Bridge {
         });
         let history = Retention { age: config.keep_delivered, rows: KEEP_ROWS };
         let (drain, grace) = (config.shutdown_drain, config.shutdown_grace);
-        let shared = Data::new(app_state(config.clone(), &queue, metrics, monitor));
+        let state = app_state(config.clone(), &queue, metrics, monitor).with_cluster(cluster.clone());
+        let shared = Data::new(state);
         let mut reload = Reload::new(shared.clone(), config, cluster.clone());
         // Before any webhook is received that belongs behind it.
         reload.begin().await;

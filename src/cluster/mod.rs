@@ -31,6 +31,9 @@ pub use view::{BridgeView, ClusterView};
 /// How often the database is asked.
 const EXCHANGE: Duration = Duration::from_secs(1);
 
+/// Without an answer for so long, it is not known whether the database still answers.
+const SILENCE: Duration = Duration::from_millis(1050);
+
 /// How long after something changed it is asked again.
 const SOON: Duration = Duration::from_millis(100);
 
@@ -128,6 +131,15 @@ impl Cluster {
             shared.state().info.fingerprint = fingerprint;
             shared.ask.notify_one();
         }
+    }
+
+    /// Whether the database that the bridges share answered lately. A bridge that has the queue for itself needs no answer.
+    #[must_use]
+    pub fn hears_database(&self) -> bool {
+        self.0.as_ref().is_none_or(|shared| {
+            let asked = shared.state().database_clock;
+            asked.is_some_and(|(at, _)| clock().saturating_sub(at) < SILENCE)
+        })
     }
 
     /// The bridges as they are.

@@ -159,6 +159,10 @@ impl Monitor {
             Ok(_) => self.queue.reader().durability().await.ok(),
             Err(_) => None,
         };
+        let (metrics, sentry) = (self.metrics(now).await, self.sentry_side(now).await);
+        // What is borrowed of a channel holds up the task that writes to it: nothing is awaited meanwhile.
+        let delivery = self.delivery.borrow().clone();
+        let fallback = self.fallback.as_ref().map(|view| view.borrow().clone());
         let snapshot = Snapshot {
             at: now,
             started_at: self.started_at,
@@ -166,11 +170,11 @@ impl Monitor {
             backlog,
             storage,
             durability,
-            delivery: self.delivery.borrow().clone(),
-            metrics: self.metrics(now).await,
+            delivery,
+            metrics,
             cluster: self.cluster.view(),
-            sentry: self.sentry_side(now).await,
-            fallback: self.fallback.as_ref().map(|view| view.borrow().clone()),
+            sentry,
+            fallback,
         };
         let (started_at, uptime, read_at) = (self.started_at, self.started.elapsed(), Instant::now());
         snapshot.correct_times(&Clock { started_at, uptime, now, read_at }, &self.commits)

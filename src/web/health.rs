@@ -1,10 +1,16 @@
 //! Whether the bridge lives, and whether it can take alerts.
 
+use std::time::Duration;
+
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::AppState;
+
+/// How long a commit may take that a shared database is tried with after it was silent.
+const SILENT: Duration = Duration::from_millis(800);
 
 /// `GET /healthz`: 200 while the process lives.
 pub(super) async fn healthz() -> HttpResponse {
@@ -13,15 +19,22 @@ pub(super) async fn healthz() -> HttpResponse {
 
 /// `GET /readyz`: 200 while alerts can be committed, 503 when they cannot, and from the first moment of shutdown.
 ///
-/// After a commit that failed it tries one itself, so that it is green again as soon as the cause is gone.
+/// After a commit that failed it tries one itself, so that it is green again as soon as the cause is gone. It does so, too,
+/// when a shared database has not answered for more than a second, so that it is red before the first webhook is refused.
 pub(super) async fn readyz(state: Data<AppState>) -> HttpResponse {
     if state.is_stopping() {
         return HttpResponse::ServiceUnavailable().json(json!({"status": "stopping"}));
     }
-    if !state.queue.is_well()
-        && let Err(error) = state.queue.probe().await
-    {
-        return HttpResponse::ServiceUnavailable().json(json!({"status": "error", "reason": error.to_string()}));
+    let hears_database = state.cluster.hears_database();
+    if !(state.queue.is_well() && hears_database) {
+        let refused =
+            |reason: String| HttpResponse::ServiceUnavailable().json(json!({"status": "error", "reason": reason}));
+        let patience = if hears_database { Duration::MAX } else { SILENT };
+        match timeout(patience, state.queue.probe()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return refused(error.to_string()),
+            Err(_) => return refused("the database has not answered for more than a second".to_owned()),
+        }
     }
     HttpResponse::Ok().json(json!({"status": "ready"}))
 }

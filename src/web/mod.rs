@@ -30,6 +30,7 @@ use self::answer::{method_not_allowed, not_found};
 use self::auth::admin::AdminAuth;
 use self::auth::webhook::Authentication;
 use self::body::BodyMemory;
+use crate::cluster::Cluster;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::monitor::Monitor;
@@ -59,6 +60,8 @@ pub struct AppState {
     pub body_memory: BodyMemory,
     /// Identifies the configuration on the status page.
     pub config_fingerprint: watch::Sender<Option<String>>,
+    /// The bridges that share the queue.
+    pub cluster: Cluster,
     stopping: AtomicBool,
 }
 
@@ -84,6 +87,7 @@ impl AppState {
             monitor,
             body_memory: BodyMemory::new(max_body),
             config_fingerprint: watch::Sender::new(None),
+            cluster: Cluster::alone(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -92,6 +96,12 @@ impl AppState {
     #[must_use]
     pub fn with_admin(self, admin: AdminAuth) -> Self {
         Self { admin, ..self }
+    }
+
+    /// Shares the queue with others.
+    #[must_use]
+    pub fn with_cluster(self, cluster: Cluster) -> Self {
+        Self { cluster, ..self }
     }
 
     /// Shows this fingerprint of the configuration on the status page.

@@ -41,6 +41,12 @@ impl Account {
         Self(incidents)
     }
 
+    /// How many alerts that were answered 202 no event stands for.
+    fn lost(&self) -> u64 {
+        let answered = |incident: &Incident| incident.posted.iter().filter(|(_, taken)| *taken).count() as u64;
+        self.0.values().map(|incident| answered(incident).saturating_sub(incident.stood_for)).sum()
+    }
+
     /// Asserts that each incident was opened once and tells of every alert that was answered 202.
     #[track_caller]
     pub(crate) fn assert_balanced(&self) {
@@ -84,6 +90,7 @@ impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let posts = self.0.values().flat_map(|incident| &incident.posted);
         let (all, answered) = posts.fold((0, 0), |(all, answered), (_, taken)| (all + 1, answered + u32::from(*taken)));
-        write!(f, "{answered} of {all} alerts were answered 202, for {} incidents;", self.0.len())
+        let incidents = self.0.len();
+        write!(f, "{answered} of {all} alerts were answered 202, for {incidents} incidents, and {} lost;", self.lost())
     }
 }

@@ -25,6 +25,11 @@ const CLEANER: &str = r#"cat >/dev/null
 "$1/pg_ctl" --pgdata="$2" --mode=immediate --wait --timeout=20 stop >/dev/null 2>&1
 rm -rf "$3""#;
 
+/// The same for a pooler.
+const POOLER_CLEANER: &str = r#"cat >/dev/null
+kill "$(cat "$1/pid")"
+rm -rf "$1""#;
+
 /// A running cluster.
 #[derive(Debug)]
 pub struct Cluster {
@@ -57,17 +62,40 @@ impl Cluster {
     ///
     /// When PostgreSQL is not installed or does not start.
     pub fn start(settings: &[(&str, &str)]) -> io::Result<Self> {
-        let programs = programs()?;
-        let temporary = TempDir::with_prefix("postgres-")?;
-        let data = temporary.path().join("data");
-        if is_root() {
-            run(Command::new("chown").arg(USER).arg(temporary.path()))?;
-        }
+        let (programs, temporary) = (programs()?, folder()?);
         let log = File::create(temporary.path().join("initdb.log"))?;
         let mut initdb = as_user(&programs.join("initdb"));
         initdb.args(["--username=bridge", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--pgdata"]);
-        run(initdb.arg(&data).stdout(log.try_clone()?).stderr(log))?;
+        run(initdb.arg(temporary.path().join("data")).stdout(log.try_clone()?).stderr(log))?;
+        Self::start_in(programs, temporary, settings)
+    }
 
+    /// Starts a streaming standby of this cluster.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be copied or the copy does not start.
+    pub fn standby(&self) -> io::Result<Self> {
+        let temporary = folder()?;
+        let mut copy = as_user(&self.programs.join("pg_basebackup"));
+        copy.args(["--host=127.0.0.1", "--username=bridge", "--checkpoint=fast", "--no-sync", "--write-recovery-conf"]);
+        copy.args(["--port", &self.port.to_string(), "--pgdata"]).arg(temporary.path().join("data"));
+        run(&mut copy)?;
+        Self::start_in(self.programs.clone(), temporary, &[])
+    }
+
+    /// Makes a primary of a standby.
+    ///
+    /// # Errors
+    ///
+    /// When it is none, or not promoted in time.
+    pub fn promote(&self) -> io::Result<()> {
+        run(self.pg_ctl().args(["--wait", "--timeout", START, "promote"]))
+    }
+
+    /// Starts the server on the data in a folder.
+    fn start_in(programs: PathBuf, temporary: TempDir, settings: &[(&str, &str)]) -> io::Result<Self> {
+        let data = temporary.path().join("data");
         let port = free_port()?;
         let mut configuration = fs::OpenOptions::new().append(true).open(data.join("postgresql.conf"))?;
         let folder = temporary.path().display().to_string();
@@ -190,6 +218,50 @@ impl Cluster {
     }
 }
 
+/// A running `PgBouncer` in transaction mode before a cluster.
+#[derive(Debug)]
+pub struct Pooler {
+    port: u16,
+    /// Its standard input is open for as long as this process lives.
+    _cleaner: Child,
+}
+
+impl Pooler {
+    /// Starts one.
+    ///
+    /// # Errors
+    ///
+    /// When it is not installed or does not start.
+    pub fn start(cluster: &Cluster) -> io::Result<Self> {
+        let (temporary, port) = (folder()?, free_port()?);
+        let place = |name: &str| temporary.path().join(name).display().to_string();
+        let file = place("pgbouncer.ini");
+        let configuration = format!(
+            "[databases]\n* = host=127.0.0.1 port={} user=bridge\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\nmax_client_conn = 1000\n\
+             pidfile = {}\nlogfile = {}\nquery_wait_timeout = 5\n",
+            cluster.port,
+            place("pid"),
+            place("log"),
+        );
+        fs::write(&file, configuration)?;
+        run(as_user(Path::new("pgbouncer")).args(["--daemon", "--quiet", &file]))?;
+        // From here on somebody else stops it and removes the folder.
+        let cleaner = Command::new("sh")
+            .args(["-c", POOLER_CLEANER, "cleaner"])
+            .arg(temporary.keep())
+            .stdin(Stdio::piped())
+            .spawn()?;
+        Ok(Self { port, _cleaner: cleaner })
+    }
+
+    /// The address of a database of the cluster by way of it.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://bridge@127.0.0.1:{}/{database}", self.port)
+    }
+}
+
 /// Where PostgreSQL's programs are: the newest version that Debian's packages brought, else those in PATH.
 fn programs() -> io::Result<PathBuf> {
     let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
@@ -201,6 +273,15 @@ fn programs() -> io::Result<PathBuf> {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&paths).find(|folder| folder.join("initdb").exists());
     found.ok_or_else(|| io::Error::other("initdb is not installed"))
+}
+
+/// A new folder of the user who runs the server.
+fn folder() -> io::Result<TempDir> {
+    let temporary = TempDir::with_prefix("postgres-")?;
+    if is_root() {
+        run(Command::new("chown").arg(USER).arg(temporary.path()))?;
+    }
+    Ok(temporary)
 }
 
 fn is_root() -> bool {

@@ -173,12 +173,9 @@ impl PostgresEngine {
         let deadline = Instant::now() + limit;
         let live = self.take_connection().await?;
         let transaction = Transaction { live, deadline };
-        let begin = begin(limit);
-        let (transaction, ()) = self
-            .step(transaction, async |connection| {
-                sqlx::raw_sql(AssertSqlSafe(begin)).execute(connection).await.map(drop)
-            })
-            .await?;
+        let (begin, server) = (begin(limit), self.server.clone());
+        let (transaction, ()) =
+            self.step(transaction, async |connection| server.begin(connection, &begin).await).await?;
         Ok(transaction)
     }
 

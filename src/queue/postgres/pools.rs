@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Postgres};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, PgConnection, PgPool, Postgres};
 use tokio::time::timeout;
 
 use super::error::{Fault, fault};
@@ -41,6 +41,8 @@ struct Inner {
     url: PostgresUrl,
     options: PgConnectOptions,
     direct: PgConnectOptions,
+    /// Whether a pooler may be in between, which lends a connection of the server for one transaction.
+    is_pooled: bool,
     timeout: Duration,
     /// Connections that were made before this moment are not used any more.
     distrusted: Mutex<Option<Instant>>,
@@ -55,10 +57,14 @@ struct Greeting {
 
 impl Server {
     pub(super) fn new(config: &DatabaseConfig, url: &PostgresUrl) -> Result<Self, QueueError> {
-        let options = options(url)?;
+        let is_pooled = config.direct_url.is_some();
+        let mut options = options(url)?;
         let direct = config.direct_url.as_ref().map_or_else(|| Ok(options.clone()), self::options)?;
+        if is_pooled {
+            options = options.statement_cache_capacity(0);
+        }
         let (url, timeout) = (url.clone(), config.timeout);
-        Ok(Self(Arc::new(Inner { url, options, direct, timeout, distrusted: Mutex::new(None) })))
+        Ok(Self(Arc::new(Inner { url, options, direct, is_pooled, timeout, distrusted: Mutex::new(None) })))
     }
 
     /// Where it is, without the user and the password.
@@ -97,12 +103,12 @@ impl Server {
 
     /// Refuses a standby, which takes no writes and may lag behind, and a server that is too old.
     async fn greet(&self, connection: &mut PgConnection) -> Result<(), QueueError> {
-        let greeting: Greeting = sqlx::query_as(
+        let row = sqlx::raw_sql(
             "SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS is_standby",
         )
         .fetch_one(connection)
-        .await
-        .map_err(|error| self.error(error))?;
+        .await;
+        let greeting = row.and_then(|row| Greeting::from_row(&row)).map_err(|error| self.error(error))?;
         if greeting.is_standby {
             return Err(QueueError::ReadOnly { database: self.name() });
         }
@@ -114,6 +120,30 @@ impl Server {
             });
         }
         Ok(())
+    }
+
+    /// Begins a transaction by these statements.
+    ///
+    /// A pooler lends any of its connections for it. Prepared statements that others left there would be in the way of those
+    /// that are prepared now, which are prepared for this transaction alone.
+    pub(super) async fn begin(&self, connection: &mut PgConnection, begin: &str) -> sqlx::Result<()> {
+        let prepare = if self.0.is_pooled { "; DEALLOCATE ALL" } else { "" };
+        sqlx::raw_sql(AssertSqlSafe([begin, prepare].concat())).execute(connection).await.map(drop)
+    }
+
+    /// Reads by one connection of the server, also where a pooler may lend another one for each statement.
+    async fn read<T>(
+        &self,
+        connection: &mut PgConnection,
+        work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> sqlx::Result<T> {
+        if !self.0.is_pooled {
+            return work(connection).await;
+        }
+        self.begin(connection, "BEGIN").await?;
+        let done = work(connection).await?;
+        sqlx::raw_sql("COMMIT").execute(connection).await?;
+        Ok(done)
     }
 
     /// Has no connection used again that is open now: the server behind them is gone or is no primary any more.
@@ -216,7 +246,7 @@ impl ReadPool {
         let connection = self.pool.acquire().await.map_err(|error| self.acquire_error(error))?;
         let mut lent = Lent { connection: Some(connection), is_clean: false };
         let Some(connection) = lent.connection.as_mut() else { return Err(QueueError::Closed) };
-        match bounded(limit, work(connection)).await {
+        match bounded(limit, self.server.read(connection, work)).await {
             Some(Ok(done)) => {
                 lent.is_clean = true;
                 Ok(done)
@@ -224,7 +254,8 @@ impl ReadPool {
             Some(Err(error)) => {
                 match fault(&error) {
                     Fault::Connection => self.server.distrust(),
-                    Fault::Conflict | Fault::Statement => lent.is_clean = true,
+                    // A transaction that failed is still open.
+                    Fault::Conflict | Fault::Statement => lent.is_clean = !self.server.0.is_pooled,
                 }
                 Err(self.server.error(error))
             }

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::OnceLock;
 
 use sentry_pagerduty_bridge::config::DatabaseUrl;
 use sentry_pagerduty_bridge::queue::{EventId, Reader, Record};
@@ -36,7 +37,11 @@ pub(crate) struct Bridge {
 }
 
 /// Whether the bridges of this test binary keep their queues in PostgreSQL.
-pub(crate) const IS_POSTGRES: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"bridge_postgres");
+pub(crate) const IS_POSTGRES: bool =
+    matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"bridge_postgres" | b"bridge_pgbouncer");
+
+/// Whether they reach it by way of `PgBouncer`.
+const IS_POOLED: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"bridge_pgbouncer");
 
 impl Bridge {
     /// Starts one that delivers to `pagerduty` as fast as it can, and ends without a drain.
@@ -71,8 +76,10 @@ impl Bridge {
         let mut all = Vec::new();
         if IS_POSTGRES {
             let url = temporary_postgres::Cluster::shared().database().unwrap();
+            let pooled = if IS_POOLED { pooler().url(url.rsplit('/').next().unwrap()) } else { url.clone() };
             // A machine that is busy with other tests is no trouble.
-            all.extend([("BRIDGE_DATABASE_URL", url.as_str()), ("BRIDGE_DATABASE_TIMEOUT", "10s")].map(owned));
+            all.extend([("BRIDGE_DATABASE_URL", pooled.as_str()), ("BRIDGE_DATABASE_TIMEOUT", "10s")].map(owned));
+            all.extend(IS_POOLED.then_some(("BRIDGE_DATABASE_DIRECT_URL", url.as_str())).map(owned));
         }
         all.extend(usual.iter().chain(settings).copied().map(owned));
         all
@@ -134,9 +141,10 @@ impl Bridge {
         (self.process, self.address) = spawn((self.program)(), &self.home, &self.settings);
     }
 
-    /// The text of `BRIDGE_DATABASE_URL` that leads to its queue.
+    /// The text of `BRIDGE_DATABASE_URL` that leads to its queue, past any pooler.
     pub(crate) fn database_url(&self) -> String {
-        let set = self.settings.iter().rfind(|(name, _)| name == "BRIDGE_DATABASE_URL");
+        let is_url = |name: &str| ["BRIDGE_DATABASE_URL", "BRIDGE_DATABASE_DIRECT_URL"].contains(&name);
+        let set = self.settings.iter().rfind(|(name, _)| is_url(name));
         set.map_or_else(|| format!("sqlite:{}", self.database().display()), |(_, value)| value.clone())
     }
 
@@ -162,6 +170,12 @@ impl Bridge {
             records
         })
     }
+}
+
+/// The pooler of this test binary.
+fn pooler() -> &'static temporary_postgres::Pooler {
+    static POOLER: OnceLock<temporary_postgres::Pooler> = OnceLock::new();
+    POOLER.get_or_init(|| temporary_postgres::Pooler::start(temporary_postgres::Cluster::shared()).unwrap())
 }
 
 fn owned((name, value): (&str, &str)) -> (String, String) {

@@ -1,0 +1,18 @@
+//! Tests of the whole program once more, with its queue in PostgreSQL behind `PgBouncer` in transaction mode: every
+//! transaction may come to another connection of the server.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
+#![allow(dead_code, unused_imports, reason = "some helpers are only for the tests that are left out")]
+
+#[path = "../bridge/delivery.rs"]
+mod delivery;
+#[path = "../bridge/life.rs"]
+mod life;
+#[path = "../bridge/retry.rs"]
+mod retry;
+#[path = "../bridge/storms.rs"]
+mod storms;
+#[path = "../bridge/support/mod.rs"]
+mod support;
+#[path = "../bridge/webhook.rs"]
+mod webhook;

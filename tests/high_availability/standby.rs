@@ -1,0 +1,60 @@
+//! A standby that is promoted under load.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use temporary_postgres::Cluster;
+
+use crate::account::Account;
+use crate::posters::Posters;
+use crate::proxy::Proxy;
+use crate::{assert_delivered, by_way_of, drain, loopback, pagerduty, posters, start, support, wait_until};
+
+/// Loses the primary while alerts come in, and promotes its standby. Returns what was posted, and who has taken it.
+fn lose_the_primary(is_synchronous: bool) -> (support::PagerDuty, Vec<Vec<posters::Post>>) {
+    let primary = Cluster::start(&[]).unwrap();
+    let (pagerduty, database) = (pagerduty(), primary.database().unwrap());
+    let standby = primary.standby().unwrap();
+    if is_synchronous {
+        primary.psql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'").unwrap();
+        primary.psql("postgres", "SELECT pg_reload_conf()").unwrap();
+    }
+    let wanted = if is_synchronous { "sync" } else { "async" };
+    wait_until("the replication", || {
+        primary.psql("postgres", "SELECT sync_state FROM pg_stat_replication WHERE state = 'streaming'").unwrap()
+            == wanted
+    });
+    // Its address follows the primary, as that of a cluster manager does.
+    let proxy = Proxy::start(vec![loopback(primary.port())]);
+    let url = by_way_of(&proxy, &primary, &database);
+    let bridges = [(); 2].map(|()| start(&pagerduty, &url, &[]));
+    let posters = Posters::start(bridges.iter().map(|bridge| bridge.address).collect(), Duration::from_millis(2));
+    wait_until("the load", || posters.taken() >= 500);
+
+    primary.stop().unwrap();
+    let lost = Instant::now();
+    standby.promote().unwrap();
+    proxy.forward_to(vec![loopback(standby.port())]);
+    let taken = posters.taken();
+    wait_until("alerts that the new primary takes", || posters.taken() > taken);
+    println!("{wanted}: alerts were taken again {:?} after the primary was gone", lost.elapsed());
+    // Some more of the load.
+    sleep(Duration::from_secs(1));
+    let posts = posters.end();
+    drain(&url);
+    (pagerduty, posts)
+}
+
+#[test]
+fn what_was_answered_202_survives_the_primary_where_the_standby_is_synchronous() {
+    let (pagerduty, posts) = lose_the_primary(true);
+    assert_delivered(&pagerduty, &posts);
+}
+
+#[test]
+fn bridges_go_on_with_an_asynchronous_standby_whatever_it_missed() {
+    let (pagerduty, posts) = lose_the_primary(false);
+    // How many are missing is measured, not promised.
+    println!("{}", Account::of(&pagerduty.journal(), &posts));
+    assert_eq!(pagerduty.counters().violations, 0);
+}
