@@ -154,6 +154,10 @@ impl Monitor {
         let storage = if self.queue.is_well() { Ok(()) } else { self.queue.probe().await.map(drop) };
         let queue = self.queue.reader().overview().await;
         let backlog = self.queue.reader().backlog(&self.alarm_keys).await;
+        let metrics = self.metrics(now).await;
+        let sentry = self.sentry_side(now).await;
+        // Nothing may be awaited from here on: what is borrowed is locked until the end of the statement, and the delivery
+        // worker of the same thread would wait for that lock for ever.
         let snapshot = Snapshot {
             at: now,
             started_at: self.started_at,
@@ -161,9 +165,9 @@ impl Monitor {
             backlog,
             storage,
             delivery: self.delivery.borrow().clone(),
-            metrics: self.metrics(now).await,
+            metrics,
             cluster: self.cluster.view(),
-            sentry: self.sentry_side(now).await,
+            sentry,
             fallback: self.fallback.as_ref().map(|view| view.borrow().clone()),
         };
         let (started_at, uptime, read_at) = (self.started_at, self.started.elapsed(), Instant::now());
