@@ -2,13 +2,17 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
 
+#[path = "support/database.rs"]
+mod database;
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::sentry::{CatchUpRun, IssueNote, SentryNotes};
 use sentry_pagerduty_bridge::queue::{Disposition, Editor, Enqueue, Enqueued, Envelope, Queue};
-use tempfile::TempDir;
+
+use database::TestDatabase;
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
@@ -30,10 +34,10 @@ fn event(event_type: EventType, name: &str, seconds: i64) -> Envelope {
     }
 }
 
-async fn open() -> (TempDir, Queue) {
-    let directory = tempfile::tempdir().unwrap();
-    let queue = Queue::open(&directory.path().join("bridge.db")).await.unwrap();
-    (directory, queue)
+async fn open() -> (TestDatabase, Queue) {
+    let database = TestDatabase::new();
+    let queue = Queue::open(&database).await.unwrap();
+    (database, queue)
 }
 
 /// Takes an event and settles it so at `seconds`.
@@ -49,7 +53,7 @@ fn delivered() -> Disposition {
 
 #[tokio::test]
 async fn the_newest_alert_of_an_incident_is_known_whatever_became_of_it() {
-    let (_directory, queue) = open().await;
+    let (_database, queue) = open().await;
     queue.accept(event(EventType::Trigger, "waits", 10)).await.unwrap();
     queue.accept(event(EventType::Trigger, "waits", 20)).await.unwrap();
     settle(&queue, event(EventType::Trigger, "dead", 30), Disposition::Dead { reason: "no".to_owned() }, 31).await;
@@ -71,7 +75,7 @@ async fn the_newest_alert_of_an_incident_is_known_whatever_became_of_it() {
 
 #[tokio::test]
 async fn open_incidents_are_listed_from_the_last_that_changed() {
-    let (_directory, queue) = open().await;
+    let (_database, queue) = open().await;
     for (name, seconds) in [("1", 10), ("2", 30), ("3", 20)] {
         settle(&queue, event(EventType::Trigger, name, seconds), delivered(), seconds).await;
     }
@@ -86,7 +90,7 @@ async fn open_incidents_are_listed_from_the_last_that_changed() {
 
 #[tokio::test]
 async fn what_sentry_told_is_kept_by_incident_and_forgotten_after_half_a_year() {
-    let (directory, queue) = open().await;
+    let (database, queue) = open().await;
     let note = |name: &str, fired: Option<i64>, seen: Option<i64>| IssueNote {
         incident_key: incident(name),
         fired_at: fired.map(at),
@@ -95,7 +99,11 @@ async fn what_sentry_told_is_kept_by_incident_and_forgotten_after_half_a_year() 
     let notes = |seconds, issues| SentryNotes { at: at(seconds), run: None, issues };
     queue.write_sentry_notes(notes(1, vec![note("1", Some(5), None), note("2", None, Some(6))])).await.unwrap();
     queue.write_sentry_notes(notes(2, vec![note("1", None, Some(7))])).await.unwrap();
-    let known = async || queue.reader().sentry_issues(&["1", "2", "3"].map(incident)).await.unwrap();
+    let known = async || {
+        let mut known = queue.reader().sentry_issues(&["1", "2", "3"].map(incident)).await.unwrap();
+        known.sort_by(|one, other| one.incident_key.as_str().cmp(other.incident_key.as_str()));
+        known
+    };
     assert_eq!(known().await, [note("1", Some(5), Some(7)), note("2", None, Some(6))], "what is not given stays");
 
     assert_eq!(queue.reader().catch_up().await.unwrap(), None);
@@ -106,7 +114,7 @@ async fn what_sentry_told_is_kept_by_incident_and_forgotten_after_half_a_year() 
     }
     assert_eq!(queue.reader().catch_up().await.unwrap(), Some(run(7)));
     // Beside the bridge as well.
-    let mut editor = Editor::open(&directory.path().join("bridge.db")).await.unwrap();
+    let mut editor = Editor::open(&database).await.unwrap();
     let later = at(2) + TimeDelta::days(180);
     editor.write_sentry_notes(SentryNotes { at: later, run: None, issues: Vec::new() }).await.unwrap();
     editor.close().await.unwrap();
@@ -115,9 +123,9 @@ async fn what_sentry_told_is_kept_by_incident_and_forgotten_after_half_a_year() 
 
 #[tokio::test]
 async fn what_is_found_beside_a_bridge_is_enqueued_like_any_event() {
-    let (directory, queue) = open().await;
+    let (database, queue) = open().await;
     let first = queue.accept(event(EventType::Trigger, "1", 10)).await.unwrap();
-    let mut editor = Editor::open(&directory.path().join("bridge.db")).await.unwrap();
+    let mut editor = Editor::open(&database).await.unwrap();
     for (name, expected) in [("1", (first.id, 2)), ("2", (sentry_pagerduty_bridge::queue::EventId::new(2), 1))] {
         let admitted = editor.admit(Enqueue::event(event(EventType::Trigger, name, 20))).await.unwrap();
         let Enqueued::Queued(accepted) = admitted else { panic!("{admitted:?}") };

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::plan::{Firing, joined};
-use crate::sentry_api::audit::reach::{Reach, Target};
+use crate::sentry_api::audit::reach::{CANARY, Reach, Target};
 use crate::sentry_api::inventory::{Alerts, Inventory, ProjectInventory};
 use crate::sentry_api::ours::Bridge;
 use crate::sentry_api::types::{Fired, Rule, Window, Workflow};
@@ -104,6 +104,9 @@ impl<A: SentryApi> Asking<'_, A> {
                 .rules
                 .iter()
                 .flatten()
+                // The canary's rule pages nobody. By its condition for every event it would be taken for one that fires
+                // for all new issues.
+                .filter(|rule| rule.name != CANARY)
                 .filter_map(|rule| {
                     Some((rule, self.way(entry, rule.actions.iter().map(|a| self.reach.of_rule_action(a)))?))
                 })

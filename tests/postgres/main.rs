@@ -19,6 +19,8 @@ mod queue_folding;
 mod queue_incidents;
 #[path = "../queue_overview.rs"]
 mod queue_overview;
+#[path = "../queue_sentry.rs"]
+mod queue_sentry;
 #[path = "../worker.rs"]
 mod worker;
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use chrono::Utc;
+use sentry_pagerduty_bridge::ingest::CanaryMark;
+use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_twin::{FaultKind, Firing, Generation, ORGANIZATION, TOKEN, Twin, World};
 use serde_json::{Value, json};
 
@@ -188,6 +190,40 @@ fn what_is_resolved_or_archived_by_now_or_came_by_webhook_pages_nobody() {
 }
 
 #[test]
+fn the_issue_of_the_canary_is_no_alert_that_is_missing() {
+    let title = CanaryMark::new(&ServiceKey::parse(KEY).unwrap()).title();
+    for (generation, keeps_history) in [
+        (Generation::Plugin, false),
+        (Generation::Apps, false),
+        (Generation::Apps, true),
+        (Generation::Workflows, true),
+    ] {
+        let (side, pagerduty) = (side(generation), PagerDuty::start());
+        side.twin.world(|world| world.keeps_history = keeps_history);
+        let mut bridge = side.bridge(&pagerduty, &[]);
+        restarted(&mut bridge, || {
+            side.fire(1);
+            side.twin.world(|world| {
+                let canary = world.add_issue("shop", &title, five_minutes_ago());
+                world.fire(&side.alert, canary, five_minutes_ago());
+                // The canary's rule alone makes no project page.
+                if generation == Generation::Plugin {
+                    world.add_project("quiet");
+                    let urls = world.project("shop").unwrap().urls.clone();
+                    let quiet = world.project("quiet").unwrap();
+                    (quiet.hook_enabled, quiet.urls) = (true, urls);
+                    world.add_rule("quiet", "sentry-pagerduty-bridge canary", &service("webhooks"));
+                    world.add_issue("quiet", "Nobody's", five_minutes_ago());
+                }
+            });
+        });
+        let catch_up = &status(&bridge)["catch_up"];
+        assert_eq!((&catch_up["found"], &catch_up["is_exact"]), (&json!(1), &json!(keeps_history)), "{generation:?}");
+        assert_eq!(bridge.end().len(), usize::from(keeps_history), "{generation:?}");
+    }
+}
+
+#[test]
 fn a_webhook_that_comes_after_all_is_recognised() {
     let (side, pagerduty) = (side(Generation::Workflows), PagerDuty::start());
     let mut bridge = side.bridge(&pagerduty, &[]);
@@ -271,6 +307,9 @@ fn rate_limits_half_pages_and_slow_answers_are_waited_for() {
             side.twin.world(|world| world.inject("/group-history/", 1, fault.clone()));
         });
         pagerduty.wait_for_accepted(1);
+        let metrics = String::from_utf8(bridge.get("/metrics").body).unwrap();
+        let failed = "bridge_catch_up_runs_total{outcome=\"failed\"} 0\n";
+        assert!(metrics.contains(failed), "{fault:?} failed a whole run: {metrics}");
     }
 }
 

@@ -134,8 +134,8 @@ fn notes(inventory: &Inventory) -> Vec<String> {
     let by_plugin = inventory.projects.iter().any(|entry| entry.hook.as_ref().is_some_and(|hook| hook.enabled));
     if by_plugin {
         notes.push(
-            "legacy webhooks never tell that an issue is resolved: those incidents are resolved in PagerDuty, or by an \
-             internal integration beside them"
+            "legacy webhooks never tell that an issue is resolved: a bridge that runs with the token of `audit` asks Sentry \
+             for it, minutes later"
                 .to_owned(),
         );
     }
