@@ -6,7 +6,7 @@
 //! {"rows":1}
 //! ```
 //!
-//! Each array is a table's name and the values of its columns, in the order of [`TABLES`]: bytes as Base64, times as the
+//! Each array is a table's name and the values of its columns, in the order of `TABLES`: bytes as Base64, times as the
 //! database has them, in milliseconds since 1970. The numbers are the last ones that were given away: no number is used twice
 //! after the move either. The last line says how many rows there are, so that half a file is recognised.
 

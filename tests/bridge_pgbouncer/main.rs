@@ -10,6 +10,8 @@ mod delivery;
 mod life;
 #[path = "../bridge/retry.rs"]
 mod retry;
+#[path = "../bridge/status_page.rs"]
+mod status_page;
 #[path = "../bridge/storms.rs"]
 mod storms;
 #[path = "../bridge/support/mod.rs"]

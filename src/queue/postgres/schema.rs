@@ -1,7 +1,7 @@
 //! The tables of the database, and whether they are those of this program.
 
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, Row as _};
 
 use super::Server;
 use super::error::{Fault, fault};
@@ -59,8 +59,10 @@ pub(super) async fn check(connection: &mut PgConnection, server: &Server) -> Res
     }
 }
 
+/// In one message, for which a pooler lends one connection of the server.
 async fn found(connection: &mut PgConnection) -> sqlx::Result<Option<i64>> {
-    sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(connection).await
+    let versions = sqlx::raw_sql("SELECT MAX(version) AS newest FROM _sqlx_migrations");
+    versions.fetch_one(connection).await?.try_get("newest")
 }
 
 fn newer(server: &Server, found: i64, migrations: &Migrator) -> QueueError {
