@@ -6,9 +6,6 @@ use super::error::{Fault, Problem};
 use super::{SETTINGS, source};
 use crate::routing::RouteError;
 
-/// What every setting of the bridge but `RUST_LOG` begins with.
-pub(super) const PREFIX: &str = "BRIDGE_";
-
 /// A setting as people see it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Setting {
@@ -121,7 +118,7 @@ impl IntoFaults for Vec<RouteError> {
 /// messages.
 pub(super) fn sort<R: serde::de::DeserializeOwned>(texts: &source::Texts) -> Result<R, Problem> {
     // `RUST_LOG` has no prefix to lose.
-    let field = |name: &str| name.strip_prefix(PREFIX).unwrap_or(name).to_owned();
+    let field = |name: &str| name.strip_prefix(source::PREFIX).unwrap_or(name).to_owned();
     Ok(envy::from_iter(texts.iter().map(|(name, text)| (field(name), text.clone())))?)
 }
 

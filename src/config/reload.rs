@@ -198,7 +198,7 @@ mod tests {
         };
         assert!(problem("SECRET").starts_with("BRIDGE_WEBHOOK_TOKEN has 6 characters in token 1"));
         assert!(problem(" \n").contains("BRIDGE_WEBHOOK_TOKEN_FILE names"));
-        assert!(problem("an-admin-token-of-some-length").starts_with("BRIDGE_ADMIN_TOKEN holds a token of"));
+        assert!(problem("an-admin-token-of-some-length").starts_with("BRIDGE_ADMIN_TOKEN contains a token of"));
         fs::remove_file(&token).unwrap();
         let gone = files.read();
         assert!(gone.parse(&before).unwrap_err().to_string().contains("cannot be read"));

@@ -8,8 +8,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::declare::PREFIX;
 use super::{Problem, SETTINGS, Setting};
+
+/// What every setting of the bridge but `RUST_LOG` begins with.
+pub(super) const PREFIX: &str = "BRIDGE_";
 
 /// Where settings come from. An argument of [`Config::load`](super::Config::load), so that tests need not touch
 /// the environment of their process.

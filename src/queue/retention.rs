@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use log::{debug, warn};
 use tokio::time::sleep;
 
+use super::sentry::SentryNotes;
 use super::store::Prune;
 use super::writer::Maintenance;
 use super::{OutageNotice, Queue, QueueError};
@@ -156,6 +157,15 @@ impl Queue {
                 debug!("what happened lately is not kept yet: {error}");
             }
         }
+    }
+
+    /// Keeps what Sentry's API told. It has a commit of its own, so that no alert fails with it.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed.
+    pub async fn write_sentry_notes(&self, notes: SentryNotes) -> Result<(), QueueError> {
+        self.maintain(|reply| Maintenance::SentryNotes(notes, reply)).await
     }
 
     /// Stores what the fallback webhook was told last, in a commit of its own.

@@ -2,8 +2,6 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::writer::Maintenance;
-use super::{Queue, QueueError};
 use crate::pagerduty::IncidentKey;
 
 /// For how long notes of issues are kept, as incidents that are closed are.
@@ -55,15 +53,4 @@ pub struct OpenIncident {
     pub incident_key: IncidentKey,
     /// When PagerDuty accepted the last trigger of it.
     pub since: DateTime<Utc>,
-}
-
-impl Queue {
-    /// Keeps what Sentry's API told. It has a commit of its own, so that no alert fails with it.
-    ///
-    /// # Errors
-    ///
-    /// When it could not be committed.
-    pub async fn write_sentry_notes(&self, notes: SentryNotes) -> Result<(), QueueError> {
-        self.maintain(|reply| Maintenance::SentryNotes(notes, reply)).await
-    }
 }

@@ -15,12 +15,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::de::MapAccess;
 use thiserror::Error;
 
+use super::data::Data;
 use super::event::Event;
 use super::issue::ApiProject;
 use super::json::{self, NotJson};
 use super::lenient::{Any, Id, List, Members, Shape, Text, members, non_blank};
 use super::link;
-use super::resource::{Data, NotAnAlert, Resource};
+use super::resource::{NotAnAlert, Resource};
 use crate::alert::{Action, Alert, IssueId, Opening, Project, Subject};
 
 /// The oldest `Sentry-Hook-Timestamp` that is believed. Sentry waits seconds for an answer and retries after five minutes.

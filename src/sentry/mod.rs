@@ -1,7 +1,7 @@
 //! Sentry's side: a webhook becomes an [`Alert`](crate::alert::Alert), whichever version of Sentry sent it.
 //!
 //! - `body`: [`Webhook`], and the one parse of its body: the legacy plugin's, a service hook's or the platform's
-//! - `resource`: what a webhook of the integration platform is about, and where its kinds are registered
+//! - `resource`: what a webhook of the integration platform is about; `data`: what it carries, where its kinds are registered
 //! - `event_alert`, `issue`, `metric`, `activity`: the kinds of webhooks of the integration platform
 //! - `event`, `title`, `tags`, `link`: parts of bodies, under the names they had since Sentry 8.0
 //! - `fetched`: what Sentry's API shows, in place of a webhook that never came
@@ -10,6 +10,7 @@
 
 mod activity;
 mod body;
+mod data;
 mod event;
 mod event_alert;
 mod fetched;

@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::ORGANIZATION;
-use crate::endpoints::ORG_READ;
-use crate::reply::{Reply, Request};
+use crate::reply::{ORG_READ, Reply, Request};
 use crate::world::{Generation, World};
 
 const WRITE: [&str; 2] = ["org:write", "org:admin"];

@@ -9,18 +9,7 @@ use sha2::Sha256;
 use crate::reply::{Reply, Request};
 use crate::rules::check_rule_action;
 use crate::workflows::check_action;
-use crate::world::{Generation, Project, World};
-
-/// A webhook that is to be sent.
-#[derive(Clone, Debug)]
-pub struct Delivery {
-    /// Where to.
-    pub url: String,
-    /// Its headers, besides that of JSON.
-    pub headers: Vec<(&'static str, String)>,
-    /// Its body.
-    pub body: String,
-}
+use crate::world::{Delivery, Generation, Project, World};
 
 /// The test button of the WebHooks plugin: it posts a sample, and says nothing of what came back.
 pub(crate) fn test_plugin(project: &Project) -> Reply {

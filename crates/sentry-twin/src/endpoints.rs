@@ -2,13 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::reply::{Reply, Request, organization};
+use crate::reply::{ORG_READ, PROJECT_READ, PROJECT_WRITE, Reply, Request, organization};
 use crate::world::{Generation, World};
 use crate::{ORGANIZATION, apps, deliver, issues, rules, workflows};
-
-pub(crate) const ORG_READ: [&str; 3] = ["org:read", "org:write", "org:admin"];
-pub(crate) const PROJECT_READ: [&str; 3] = ["project:read", "project:write", "project:admin"];
-pub(crate) const PROJECT_WRITE: [&str; 2] = ["project:write", "project:admin"];
 
 /// Answers a call with a token that is known.
 pub(crate) fn answer(world: &mut World, request: &Request) -> Reply {

@@ -8,25 +8,11 @@ use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value, json};
 
 use crate::ORGANIZATION;
-use crate::endpoints::PROJECT_READ;
-use crate::reply::{Reply, Request};
-use crate::world::{Generation, World};
+use crate::reply::{PROJECT_READ, Reply, Request};
+use crate::world::{Firing, Generation, World};
 
 const EVENT_READ: [&str; 3] = ["event:read", "event:write", "event:admin"];
 const ALERTS_READ: [&str; 5] = ["alerts:read", "alerts:write", "org:read", "org:write", "org:admin"];
-
-/// A firing of an alert.
-#[derive(Clone, Debug)]
-pub struct Firing {
-    /// The number of the rule or workflow.
-    pub alert: String,
-    /// The issue.
-    pub issue: u64,
-    /// The event, or the number of an activity.
-    pub event: String,
-    /// When, in seconds since 1970.
-    pub at: i64,
-}
 
 impl World {
     /// Adds an unresolved issue to a project, with one event of that moment, and returns its number.

@@ -51,9 +51,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use deliver::Delivery;
-pub use issues::Firing;
-pub use world::{Call, Fault, FaultKind, Generation, Project, Token, World};
+pub use world::{Call, Delivery, Fault, FaultKind, Firing, Generation, Project, Token, World};
 
 /// The slug of the organization.
 pub const ORGANIZATION: &str = "acme";

@@ -3,8 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::ORGANIZATION;
-use crate::deliver::Delivery;
-use crate::world::{Token, World};
+use crate::world::{Delivery, Token, World};
+
+pub(crate) const ORG_READ: [&str; 3] = ["org:read", "org:write", "org:admin"];
+pub(crate) const PROJECT_READ: [&str; 3] = ["project:read", "project:write", "project:admin"];
+pub(crate) const PROJECT_WRITE: [&str; 2] = ["project:write", "project:admin"];
 
 /// A call that is to be answered.
 pub(crate) struct Request {

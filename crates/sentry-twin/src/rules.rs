@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::endpoints::PROJECT_WRITE;
-use crate::reply::{Reply, Request};
+use crate::reply::{PROJECT_WRITE, Reply, Request};
 use crate::world::{Generation, World};
 
 const TAG_CONDITION: &str = "sentry.rules.conditions.tagged_event.TaggedEventCondition";

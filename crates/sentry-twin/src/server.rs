@@ -15,11 +15,10 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use futures_util::stream;
 use serde_json::{Value, json};
 
-use crate::deliver::Delivery;
 use crate::endpoints;
 use crate::reply::{Reply, Request};
 use crate::store;
-use crate::world::{Call, FaultKind, World};
+use crate::world::{Call, Delivery, FaultKind, World};
 
 /// How long a webhook that the twin sends may take.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);

@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::deliver::{Delivery, hook};
+use crate::deliver::hook;
 use crate::reply::Reply;
-use crate::world::{Generation, World};
+use crate::world::{Delivery, Generation, World};
 
 /// An event that was taken, with its issue.
 struct Taken<'a> {

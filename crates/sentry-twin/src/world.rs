@@ -5,8 +5,30 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::TOKEN;
-use crate::deliver::Delivery;
-use crate::issues::Firing;
+
+/// A webhook that is to be sent.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Where to.
+    pub url: String,
+    /// Its headers, besides that of JSON.
+    pub headers: Vec<(&'static str, String)>,
+    /// Its body.
+    pub body: String,
+}
+
+/// A firing of an alert.
+#[derive(Clone, Debug)]
+pub struct Firing {
+    /// The number of the rule or workflow.
+    pub alert: String,
+    /// The issue.
+    pub issue: u64,
+    /// The event, or the number of an activity.
+    pub event: String,
+    /// When, in seconds since 1970.
+    pub at: i64,
+}
 
 /// Which Sentry it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -21,7 +21,8 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 pub use message::Message;
-pub use webhook::{SendError, Webhook};
+pub use outage::SendError;
+pub use webhook::Webhook;
 
 use super::snapshot::{FallbackView, Snapshot};
 use super::{Intervals, Monitor, check};

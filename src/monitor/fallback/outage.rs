@@ -4,12 +4,25 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use strum::IntoStaticStr;
+use thiserror::Error;
 
-use super::webhook::SendError;
 use crate::monitor::Intervals;
 use crate::monitor::checks::{Cause, Limits, Trouble, unreachable};
 use crate::monitor::hysteresis::{Hysteresis, Phase};
 use crate::monitor::snapshot::Snapshot;
+
+/// Why a message was not taken. Nothing that the server said is part of it, for an error page may repeat the address and
+/// with it the secret.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error("{reason}")]
+pub struct SendError {
+    /// What happened and what to do.
+    pub reason: String,
+    /// The wait that the server asked for, a minute at most.
+    pub retry_after: Option<Duration>,
+    /// Whether the message may have arrived all the same.
+    pub may_have_arrived: bool,
+}
 
 /// How often the webhook is told of one thing; with the pauses in between that takes about an hour and a half.
 const MAX_ATTEMPTS: u32 = 24;

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::Utc;
-use thiserror::Error;
 
 use super::message::Message;
+use super::outage::SendError;
 use crate::config::FallbackUrl;
 use crate::http_client::{HttpClient, RequestError, Response};
 use crate::pagerduty::outcome::parse_retry_after;
@@ -20,19 +20,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Webhook {
     http: HttpClient,
     url: FallbackUrl,
-}
-
-/// Why a message was not taken. Nothing that the server said is part of it, for an error page may repeat the address and
-/// with it the secret.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
-#[error("{reason}")]
-pub struct SendError {
-    /// What happened and what to do.
-    pub reason: String,
-    /// The wait that the server asked for, a minute at most.
-    pub retry_after: Option<Duration>,
-    /// Whether the message may have arrived all the same.
-    pub may_have_arrived: bool,
 }
 
 impl Webhook {

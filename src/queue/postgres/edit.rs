@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
-use super::load::{event_type, id, incident_key, number, numbers, optional_time, rows, service_key};
+use super::rows::{event_type, id, incident_key, number, numbers, optional_time, rows, service_key};
 use super::text::stored;
 use super::{PostgresEngine, PostgresReads, schema};
 use crate::config::{DatabaseConfig, PostgresUrl};

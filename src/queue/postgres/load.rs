@@ -5,15 +5,15 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
-use sqlx::{Decode, PgConnection, Postgres, Row as _, Type};
+use sqlx::{PgConnection, Row as _};
 
 use super::edit::load_edited;
 use super::fences;
-use super::text::{restored, stored};
+use super::rows::{event_type, id, incident_key, number, numbers, optional_time, rows, service_key, time};
+use super::text::stored;
 use crate::ingest::DedupKey;
-use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::EventId;
 use crate::queue::store::{
     Attemptable, Incident, IncidentQueue, Known, KnownIncident, Resolve, Seen, Settling, Tail, WaitingRow, Wanted,
@@ -101,12 +101,6 @@ pub(super) async fn load(connection: &mut PgConnection, wanted: &Wanted) -> sqlx
     known.beginning.retain(|id, _| !known.fenced.contains(id));
     load_edited(connection, wanted, &mut known).await?;
     Ok(known)
-}
-
-type Query<'q> = sqlx::query::Query<'q, Postgres, sqlx::postgres::PgArguments>;
-
-pub(super) async fn rows(query: Query<'_>, connection: &mut PgConnection) -> sqlx::Result<Vec<PgRow>> {
-    query.fetch_all(connection).await
 }
 
 async fn lock(connection: &mut PgConnection, wanted: &Wanted) -> sqlx::Result<()> {
@@ -252,51 +246,7 @@ pub(super) fn digests(keys: &[DedupKey]) -> Vec<&[u8]> {
     keys.iter().map(DedupKey::as_bytes).collect()
 }
 
-pub(super) fn numbers(ids: &[EventId]) -> Vec<i64> {
-    ids.iter().map(|id| id.get()).collect()
-}
-
 /// The place in the list that was asked for, from 0.
 fn line(row: &PgRow) -> sqlx::Result<usize> {
     Ok(usize::try_from(row.try_get::<i64, _>("line")? - 1).unwrap_or(usize::MAX))
-}
-
-pub(super) fn id(row: &PgRow) -> sqlx::Result<EventId> {
-    row.try_get("id").map(EventId::new)
-}
-
-fn time(row: &PgRow, column: &str) -> sqlx::Result<DateTime<Utc>> {
-    parsed(row, column, DateTime::from_timestamp_millis)
-}
-
-pub(super) fn optional_time(row: &PgRow, column: &str) -> sqlx::Result<Option<DateTime<Utc>>> {
-    let milliseconds: Option<i64> = row.try_get(column)?;
-    Ok(milliseconds.and_then(DateTime::from_timestamp_millis))
-}
-
-pub(super) fn number(row: &PgRow, column: &str) -> sqlx::Result<u32> {
-    parsed(row, column, |number: i64| u32::try_from(number).ok())
-}
-
-pub(super) fn incident_key(row: &PgRow) -> sqlx::Result<IncidentKey> {
-    parsed(row, "incident_key", |text: String| IncidentKey::parse(&restored(text)))
-}
-
-pub(super) fn service_key(row: &PgRow) -> sqlx::Result<ServiceKey> {
-    parsed(row, "service_key", |text: &str| ServiceKey::parse(text).ok())
-}
-
-pub(super) fn event_type(row: &PgRow) -> sqlx::Result<EventType> {
-    parsed(row, "event_type", |text: &str| EventType::parse(text))
-}
-
-/// What cannot be parsed was not written by the bridge.
-fn parsed<'r, S, T>(row: &'r PgRow, column: &str, parse: impl Fn(S) -> Option<T>) -> sqlx::Result<T>
-where
-    S: Decode<'r, Postgres> + Type<Postgres>,
-{
-    parse(row.try_get(column)?).ok_or_else(|| sqlx::Error::ColumnDecode {
-        index: column.to_owned(),
-        source: "it is not what the bridge writes".into(),
-    })
 }

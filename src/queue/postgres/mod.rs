@@ -1,7 +1,8 @@
 //! The queue in a database of PostgreSQL, which several bridges may share.
 //!
 //! - `pools`: the server and the connections to it; `error`: what its errors mean
-//! - `engine`: transactions that survive errors, and commits whose answer was lost; `load` and `write`: their halves
+//! - `engine`: transactions that survive errors, and commits whose answer was lost; `load` and `write`: their halves; `rows`:
+//!   what is read of rows there
 //! - `edit`: changes from outside
 //! - `leases`: which bridge delivers for which service key; `fences`: whether an attempt may begin or end by a lease
 //! - `schema`: the tables; `durability`: what a commit means on this server
@@ -22,6 +23,7 @@ mod load;
 mod maintenance;
 mod pools;
 mod read;
+mod rows;
 mod schema;
 mod sentry;
 mod text;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use sqlx::{PgConnection, Row as _};
 
 use super::edit::write_edited;
-use super::load::numbers;
+use super::rows::numbers;
 use super::text::stored;
 use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
 use crate::queue::store::{Committed, IncidentChange, Plan, Row};

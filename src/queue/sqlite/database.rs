@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqliteConnection};
 
-use super::schema;
+use super::version;
 use crate::queue::QueueError;
 
 /// How long a connection waits for another process that holds SQLite's lock.
@@ -95,7 +95,7 @@ impl Database {
     /// A connection that writes.
     pub(super) async fn connect(&self) -> Result<SqliteConnection, QueueError> {
         let mut connection = self.writing().connect().await.map_err(|error| self.error(error))?;
-        schema::check_version(&mut connection, self).await?;
+        version::check(&mut connection).await.map_err(|error| self.error(error))??;
         Ok(connection)
     }
 

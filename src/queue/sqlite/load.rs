@@ -9,8 +9,7 @@ use sqlx::{Decode, Row as _, Sqlite, Type};
 
 use super::database::is_damaged;
 use super::numbers;
-use super::statement_batch::StatementBatch;
-use super::write::{fill, values};
+use super::statement_batch::{StatementBatch, fill, values};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 use crate::queue::store::{
     Attemptable, Editable, Incident, IncidentQueue, Known, KnownIncident, Resolve, Seen, Settling, Tail, WaitingRow,

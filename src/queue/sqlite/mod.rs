@@ -8,7 +8,7 @@
 //! - `transfer`: all rows, for a move to another database
 //! - `edit`: changes from outside; `maintenance`: what is done for the queue itself; `canary`: what happens to canaries;
 //!   `sentry`: what was learned from Sentry's API
-//! - `database`: the file, and what its errors mean; `schema`: its tables
+//! - `database`: the file, and what its errors mean; `schema`: its tables; `version`: which SQLite keeps commits
 //! - `plans`: tests that indexes find what pages, alarms and batches ask for
 
 mod canary;
@@ -26,6 +26,7 @@ mod schema;
 mod sentry;
 mod statement_batch;
 mod transfer;
+mod version;
 mod write;
 
 pub(super) use edit::SqliteEdits;

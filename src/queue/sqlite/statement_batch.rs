@@ -3,6 +3,8 @@
 //! `sqlx` runs SQLite on a thread of its own, and on a busy machine a visit there costs more than most statements do. So
 //! those whose results nobody waits for are held back and go together with the next one.
 
+use std::iter;
+
 use sqlx::encode::Encode;
 use sqlx::error::BoxDynError;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
@@ -70,5 +72,18 @@ impl<'c> StatementBatch<'c> {
         let (sql, arguments) = (std::mem::take(&mut self.held), std::mem::take(&mut self.arguments));
         // Nothing but this room's own texts was added.
         Ok(sqlx::query_with(AssertSqlSafe(sql), arguments))
+    }
+}
+
+/// So many rows of so many values. Their number is a power of two, so that a handful of prepared statements serves every
+/// number of events; the rows too many are filled with NULL.
+pub(super) fn values(columns: usize, rows: usize) -> String {
+    let row = format!("({})", vec!["?"; columns].join(","));
+    vec![row; rows].join(",")
+}
+
+pub(super) fn fill(statements: &mut StatementBatch<'_>, values: usize) {
+    for null in iter::repeat_n(None::<i64>, values) {
+        statements.bind(null);
     }
 }

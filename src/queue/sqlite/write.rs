@@ -1,13 +1,11 @@
 //! Writes what was decided: the second half of a transaction.
 
-use std::iter;
-
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 
 use super::load::{ROWS, hex};
 use super::numbers;
-use super::statement_batch::StatementBatch;
+use super::statement_batch::{StatementBatch, fill, values};
 use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
 use crate::queue::store::{Committed, IncidentChange, KEEP_DISCARDED_ATTEMPTS, Plan, Row};
 use crate::queue::{EventId, Held, HeldSender, Rejected, RejectedId};
@@ -319,19 +317,6 @@ fn write_chunk(statements: &mut StatementBatch<'_>, rows: &[(EventId, &Row<'_>)]
         statements.bind(id.get()).bind(row.envelope.body.as_slice()).bind(counts_at);
     }
     fill(statements, 3 * missing);
-}
-
-/// So many rows of so many values. Their number is a power of two, so that a handful of prepared statements serves every
-/// number of events; the rows too many are filled with NULL.
-pub(super) fn values(columns: usize, rows: usize) -> String {
-    let row = format!("({})", vec!["?"; columns].join(","));
-    vec![row; rows].join(",")
-}
-
-pub(super) fn fill(statements: &mut StatementBatch<'_>, values: usize) {
-    for null in iter::repeat_n(None::<i64>, values) {
-        statements.bind(null);
-    }
 }
 
 /// Keeps rejected webhooks and deletes the oldest until the bounds hold again.

@@ -2,8 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::overview::sentence;
-use super::text::harmless;
+use super::text::{harmless, sentence};
 use crate::monitor::Snapshot;
 use crate::queue::Survives;
 

@@ -11,7 +11,7 @@ use super::database;
 use super::layout::{self, Frame, Kind, health};
 use super::lists::{self, Listing};
 use super::sentry;
-use super::text::{age, ago, count, counted, harmless, time, until};
+use super::text::{age, ago, count, counted, harmless, sentence, time, until};
 use crate::catch_up::CatchUpStatus;
 use crate::delivery::view::KeyView;
 use crate::monitor::is_held_up;
@@ -139,14 +139,6 @@ fn lede(status: &Status) -> &'static str {
         }
         (Health::Failing, ..) => "Alerts may not reach anybody.",
     }
-}
-
-/// With a capital and a full stop, which texts for logs do not have.
-pub(super) fn sentence(text: &str) -> String {
-    let mut characters = text.chars();
-    let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
-    let end = if text.ends_with(['.', '!', '?']) { "" } else { "." };
-    format!("{first}{}{end}", characters.as_str())
 }
 
 /// With what is between backticks as code.

@@ -117,6 +117,14 @@ pub(super) fn time(at: DateTime<Utc>, words: &str) -> Markup {
     }
 }
 
+/// With a capital and a full stop, which texts for logs do not have.
+pub(super) fn sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    let end = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{first}{}{end}", characters.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::PostgresReads;
 use super::row::{ColumnError, Columns};
 use crate::pagerduty::{IncidentKey, ServiceKey};
-use crate::queue::postgres::load::numbers;
+use crate::queue::postgres::rows::numbers;
 use crate::queue::postgres::text::stored;
 use crate::queue::reader::ListReads;
 use crate::queue::{EventId, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary};
