@@ -8,7 +8,7 @@ use crate::sentry_api::types::Issue;
 
 /// What Sentry says about an issue.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Told {
+pub enum Answer {
     /// It shows this issue. Another id than what was asked for is that of the issue it was merged into.
     Shown(Box<Issue>),
     /// It has no such issue, and answers otherwise.
@@ -26,9 +26,9 @@ pub struct Context {
 
 /// What to do about an incident.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
-    /// Nothing.
-    Leave,
+pub enum Resolution {
+    /// Nothing: it stays open.
+    Open,
     /// Resolve it: the issue, or the one it was merged into, is resolved.
     Resolved,
     /// Resolve it: the issue was merged into one with an open incident of its own.
@@ -39,13 +39,13 @@ pub enum Verdict {
 
 /// Decides what to do about the incident of the issue `asked`.
 #[must_use]
-pub fn verdict(asked: &str, told: &Told, context: Context) -> Verdict {
-    match told {
-        Told::Missing if context.was_seen => Verdict::Deleted,
-        Told::Shown(issue) if issue.is_resolved() => Verdict::Resolved,
-        Told::Shown(issue) if issue.id != asked && context.parent_is_open => Verdict::Merged,
+pub fn resolution(asked: &str, answer: &Answer, context: Context) -> Resolution {
+    match answer {
+        Answer::Missing if context.was_seen => Resolution::Deleted,
+        Answer::Shown(issue) if issue.is_resolved() => Resolution::Resolved,
+        Answer::Shown(issue) if issue.id != asked && context.parent_is_open => Resolution::Merged,
         // It follows the issue that it was merged into. What is archived is not resolved.
-        Told::Missing | Told::Shown(_) => Verdict::Leave,
+        Answer::Missing | Answer::Shown(_) => Resolution::Open,
     }
 }
 
@@ -96,25 +96,25 @@ mod tests {
 
     use super::*;
 
-    fn shown(id: &str, status: &str) -> Told {
-        Told::Shown(serde_json::from_value(json!({"id": id, "status": status})).unwrap())
+    fn shown(id: &str, status: &str) -> Answer {
+        Answer::Shown(serde_json::from_value(json!({"id": id, "status": status})).unwrap())
     }
 
     #[test]
     fn an_incident_is_resolved_when_its_issue_is() {
         let (seen, stranger) = (Context { was_seen: true, ..Context::default() }, Context::default());
         let rival = Context { parent_is_open: true, ..seen };
-        for (told, context, expected) in [
-            (shown("7", "resolved"), stranger, Verdict::Resolved),
-            (shown("7", "unresolved"), rival, Verdict::Leave),
-            (shown("7", "ignored"), seen, Verdict::Leave),
-            (shown("8", "unresolved"), seen, Verdict::Leave),
-            (shown("8", "unresolved"), rival, Verdict::Merged),
-            (shown("8", "resolved"), seen, Verdict::Resolved),
-            (Told::Missing, seen, Verdict::Deleted),
-            (Told::Missing, stranger, Verdict::Leave),
+        for (answer, context, expected) in [
+            (shown("7", "resolved"), stranger, Resolution::Resolved),
+            (shown("7", "unresolved"), rival, Resolution::Open),
+            (shown("7", "ignored"), seen, Resolution::Open),
+            (shown("8", "unresolved"), seen, Resolution::Open),
+            (shown("8", "unresolved"), rival, Resolution::Merged),
+            (shown("8", "resolved"), seen, Resolution::Resolved),
+            (Answer::Missing, seen, Resolution::Deleted),
+            (Answer::Missing, stranger, Resolution::Open),
         ] {
-            assert_eq!(verdict("7", &told, context), expected, "{told:?} {context:?}");
+            assert_eq!(resolution("7", &answer, context), expected, "{answer:?} {context:?}");
         }
     }
 

@@ -28,7 +28,7 @@ use crate::queue::{Enqueue, Enqueued, Queue, QueueError};
 use crate::sentry::resolved_alert;
 use crate::sentry_api::types::IssueRoute;
 use crate::sentry_api::{Absent, ApiError, SentryApi, issue_route};
-use decide::{About, Context, Told, Verdict, about, pause, verdict};
+use decide::{About, Answer, Context, Resolution, about, pause, resolution};
 
 /// How often the task looks whether somebody is to be asked for.
 const TICK: Duration = Duration::from_secs(2);
@@ -211,7 +211,7 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
             }
         };
         if is_over {
-            let alert = told("0", "the metric alert ended", at);
+            let alert = alert_of("0", "the metric alert ended", at);
             let alert = alert.map(|alert| Alert { subject: Subject::Metric(name.to_owned()), ..alert });
             return self.resolve(key, alert, None, IssueCheck::Resolved).await;
         }
@@ -230,12 +230,12 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
             Some(route) => route,
             None => *self.route.insert(issue_route(&self.api).await?),
         };
-        let told_by_sentry = match self.api.issue(id, route).await {
-            Ok(issue) => Told::Shown(Box::new(issue)),
+        let answer = match self.api.issue(id, route).await {
+            Ok(issue) => Answer::Shown(Box::new(issue)),
             Err(ApiError::Gone { status: 404, .. }) => {
                 // A Sentry that lost the organization, or the token's view of it, would answer 404 for everything.
                 self.api.organization().await?;
-                Told::Missing
+                Answer::Missing
             }
             Err(error) => return Err(error.into()),
         };
@@ -243,26 +243,26 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
         if let Some(watched) = self.watched.get_mut(key) {
             context.was_seen = watched.seen_at.is_some();
             let is_noted = watched.seen_at.is_some_and(|seen| at - seen < NOTE_AGAIN);
-            if matches!(told_by_sentry, Told::Shown(_)) && !is_noted {
+            if matches!(answer, Answer::Shown(_)) && !is_noted {
                 watched.seen_at = Some(at);
                 notes.push(IssueNote { incident_key: key.clone(), fired_at: None, seen_at: Some(at) });
             }
         }
-        if let Told::Shown(issue) = &told_by_sentry
+        if let Answer::Shown(issue) = &answer
             && let Some(parent) = IssueId::new(&issue.id).filter(|parent| parent.as_str() != id)
         {
             let parent = IncidentKey::of_issue(self.ingest.incident_key_prefix(), &parent);
             context.parent_is_open = self.watched.contains_key(&parent);
         }
-        let (alert, resolved_at, kind) = match (verdict(id, &told_by_sentry, context), &told_by_sentry) {
-            (Verdict::Resolved, Told::Shown(issue)) => {
+        let (alert, resolved_at, kind) = match (resolution(id, &answer, context), &answer) {
+            (Resolution::Resolved, Answer::Shown(issue)) => {
                 (resolved_alert(&issue.raw, at), issue.resolved_at, IssueCheck::Resolved)
             }
-            (Verdict::Merged, Told::Shown(issue)) => {
-                (told(id, &format!("merged into issue {}", issue.id), at), None, IssueCheck::Merged)
+            (Resolution::Merged, Answer::Shown(issue)) => {
+                (alert_of(id, &format!("merged into issue {}", issue.id), at), None, IssueCheck::Merged)
             }
-            (Verdict::Deleted, _) => (told(id, "the issue was deleted", at), None, IssueCheck::Deleted),
-            (Verdict::Leave | Verdict::Resolved | Verdict::Merged, _) => {
+            (Resolution::Deleted, _) => (alert_of(id, "the issue was deleted", at), None, IssueCheck::Deleted),
+            (Resolution::Open | Resolution::Resolved | Resolution::Merged, _) => {
                 self.metrics.issue_checked(IssueCheck::Open);
                 return Ok(());
             }
@@ -287,7 +287,7 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
         match self.queue.enqueue(Enqueue::follow_up(*follow_up, Utc::now())).await? {
             Enqueued::Queued(events) => {
                 let event = events.first().map_or(0, |event| event.id.get());
-                info!(event, incident; "an issue is {} in Sentry and no webhook told of it: its resolve is enqueued", kind.name());
+                info!(event, incident; "an issue is {} in Sentry and no webhook said so: its resolve is enqueued", kind.name());
             }
             Enqueued::Repeated | Enqueued::Replayed | Enqueued::Outdated | Enqueued::NothingOpen => {}
         }
@@ -317,6 +317,6 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
 }
 
 /// The alert of a resolve of which Sentry shows no issue.
-fn told(id: &str, what: &str, at: DateTime<Utc>) -> Option<Alert> {
+fn alert_of(id: &str, what: &str, at: DateTime<Utc>) -> Option<Alert> {
     resolved_alert(&json!({"id": id, "title": what}), at)
 }
