@@ -11,13 +11,14 @@ use crate::ingest::CanaryId;
 use crate::metrics::{Bucket, PersistedMetrics};
 use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::canary::MOST_CANARIES;
+use crate::queue::overview::{OverviewRow, Tally};
 use crate::queue::postgres::durability::durability;
 use crate::queue::postgres::load::load_incidents;
 use crate::queue::postgres::text::stored;
 use crate::queue::reader::StatusReads;
 use crate::queue::{
-    Backlog, CanaryRecord, DeadLetters, Destination, Durability, FirstInLine, Held, HeldId, HeldSender, HeldSummary,
-    IncidentState, OutageNotice, Overview, QueueError, State,
+    Backlog, CanaryRecord, DeadLetters, Durability, FirstInLine, Held, HeldId, HeldSender, HeldSummary, IncidentState,
+    OutageNotice, Overview, QueueError,
 };
 
 /// A delivery is remembered a while after it was made, and marked as such in the commit of its disposition: so much may lie
@@ -70,26 +71,11 @@ const CANARIES: &str = "SELECT event_id, sent_at, taken, failure, returned_at FR
         ) ORDER BY sent_at DESC LIMIT $1
     ) AS latest ORDER BY sent_at";
 
-/// One row of the overview.
-struct Row {
-    rejected: u64,
-    held: u64,
-    tally: Option<Tally>,
-}
-
-struct Tally {
-    /// `None` where something else is in its place; its events are counted all the same.
-    service_key: Option<ServiceKey>,
-    state: State,
-    events: u64,
-    oldest_waiting: Option<DateTime<Utc>>,
-}
-
 #[async_trait]
 impl StatusReads for PostgresReads {
     async fn overview(&self) -> Result<Overview, QueueError> {
         // One statement, so that all of it is true at the same moment.
-        Ok(self.query(sqlx::query(OVERVIEW), row).await?.into_iter().fold(Overview::default(), add))
+        Ok(self.query(sqlx::query(OVERVIEW), row).await?.into_iter().fold(Overview::default(), Overview::with_row))
     }
 
     async fn backlog(&self, without: &[IncidentKey]) -> Result<Backlog, QueueError> {
@@ -257,7 +243,7 @@ fn dead_letters(columns: &Columns) -> Result<DeadLetters, ColumnError> {
     })
 }
 
-fn row(columns: &Columns) -> Result<Row, ColumnError> {
+fn row(columns: &Columns) -> Result<OverviewRow, ColumnError> {
     let tally = match columns.optional_number("events")? {
         None => None,
         Some(events) => Some(Tally {
@@ -267,33 +253,5 @@ fn row(columns: &Columns) -> Result<Row, ColumnError> {
             oldest_waiting: columns.optional_time("oldest_waiting")?,
         }),
     };
-    Ok(Row { rejected: columns.number("rejected")?, held: columns.number("held")?, tally })
-}
-
-/// Adds a row to those before it.
-fn add(mut overview: Overview, row: Row) -> Overview {
-    overview.rejected = row.rejected;
-    overview.held = row.held;
-    let Some(Tally { service_key, state, events, oldest_waiting }) = row.tally else { return overview };
-    let total = match state {
-        State::Waiting => &mut overview.waiting,
-        State::Dead => &mut overview.dead,
-        State::Delivered => &mut overview.delivered,
-    };
-    *total += events;
-    overview.oldest_waiting = overview.oldest_waiting.into_iter().chain(oldest_waiting).min();
-    let Some(service_key) = service_key else { return overview };
-    let place = overview.destinations.partition_point(|known| known.service_key < service_key);
-    if overview.destinations.get(place).is_none_or(|known| known.service_key != service_key) {
-        let new = Destination { service_key, waiting: 0, dead: 0, delivered: 0, oldest_waiting: None };
-        overview.destinations.insert(place, new);
-    }
-    let destination = &mut overview.destinations[place];
-    match state {
-        State::Waiting => destination.waiting = events,
-        State::Dead => destination.dead = events,
-        State::Delivered => destination.delivered = events,
-    }
-    destination.oldest_waiting = destination.oldest_waiting.or(oldest_waiting);
-    overview
+    Ok(OverviewRow { rejected: columns.number("rejected")?, held: columns.number("held")?, tally })
 }

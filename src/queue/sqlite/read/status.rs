@@ -10,11 +10,12 @@ use super::salvage::first_in_line;
 use super::{SqliteReads, with_keys};
 use crate::metrics::{Bucket, PersistedMetrics};
 use crate::pagerduty::{IncidentKey, ServiceKey};
+use crate::queue::overview::{OverviewRow, Tally};
 use crate::queue::reader::StatusReads;
 use crate::queue::sqlite::load::incident;
 use crate::queue::{
-    Backlog, CanaryRecord, DeadLetters, Destination, Durability, Held, HeldId, HeldSender, HeldSummary, IncidentState,
-    OutageNotice, Overview, QueueError, State, Survives,
+    Backlog, CanaryRecord, DeadLetters, Durability, Held, HeldId, HeldSender, HeldSummary, IncidentState, OutageNotice,
+    Overview, QueueError, Survives,
 };
 
 /// A delivery is remembered a while after it was made, and marked as such in the commit of its disposition: so much may lie
@@ -66,28 +67,13 @@ const TALLIES: &str = "SELECT 0 AS id, kept.rejected, kept.held, service_key, st
 
 const HELD: &str = "SELECT id, received_at, network, size FROM held ORDER BY id";
 
-/// One row.
-struct Row {
-    rejected: u64,
-    held: u64,
-    tally: Option<Tally>,
-}
-
-struct Tally {
-    /// `None` where something else is in its place; its events are counted all the same.
-    service_key: Option<ServiceKey>,
-    state: State,
-    events: u64,
-    oldest_waiting: Option<DateTime<Utc>>,
-}
-
 #[async_trait]
 impl StatusReads for SqliteReads {
     async fn overview(&self) -> Result<Overview, QueueError> {
         // One statement, so that all of it is true at the same moment.
         match self.soon(self.query(sqlx::query(OVERVIEW), row)).await {
             Err(error) if error.is_damage() => self.soon(self.overview_around_damage()).await,
-            rows => Ok(rows?.into_iter().fold(Overview::default(), add)),
+            rows => Ok(rows?.into_iter().fold(Overview::default(), Overview::with_row)),
         }
     }
 
@@ -220,7 +206,7 @@ impl SqliteReads {
     /// What the tallies say, and the oldest event of each key that can be read.
     pub(super) async fn overview_around_damage(&self) -> Result<Overview, QueueError> {
         let rows = self.query(sqlx::query(TALLIES), row).await?;
-        let mut overview = rows.into_iter().fold(Overview::default(), add);
+        let mut overview = rows.into_iter().fold(Overview::default(), Overview::with_row);
         for oldest in self.first_readable("[]").await? {
             overview.oldest_waiting = overview.oldest_waiting.into_iter().chain([oldest.since]).min();
             let mut destinations = overview.destinations.iter_mut();
@@ -281,7 +267,7 @@ fn dead_letters(columns: &Columns) -> Result<DeadLetters, ColumnError> {
     })
 }
 
-fn row(columns: &Columns) -> Result<Row, ColumnError> {
+fn row(columns: &Columns) -> Result<OverviewRow, ColumnError> {
     let tally = match columns.optional_number("events")? {
         None => None,
         Some(events) => Some(Tally {
@@ -291,35 +277,7 @@ fn row(columns: &Columns) -> Result<Row, ColumnError> {
             oldest_waiting: columns.optional_time("oldest_waiting")?,
         }),
     };
-    Ok(Row { rejected: columns.number("rejected")?, held: columns.number("held")?, tally })
-}
-
-/// Adds a row to those before it.
-fn add(mut overview: Overview, row: Row) -> Overview {
-    overview.rejected = row.rejected;
-    overview.held = row.held;
-    let Some(Tally { service_key, state, events, oldest_waiting }) = row.tally else { return overview };
-    let total = match state {
-        State::Waiting => &mut overview.waiting,
-        State::Dead => &mut overview.dead,
-        State::Delivered => &mut overview.delivered,
-    };
-    *total += events;
-    overview.oldest_waiting = overview.oldest_waiting.into_iter().chain(oldest_waiting).min();
-    let Some(service_key) = service_key else { return overview };
-    let place = overview.destinations.partition_point(|known| known.service_key < service_key);
-    if overview.destinations.get(place).is_none_or(|known| known.service_key != service_key) {
-        let new = Destination { service_key, waiting: 0, dead: 0, delivered: 0, oldest_waiting: None };
-        overview.destinations.insert(place, new);
-    }
-    let destination = &mut overview.destinations[place];
-    match state {
-        State::Waiting => destination.waiting = events,
-        State::Dead => destination.dead = events,
-        State::Delivered => destination.delivered = events,
-    }
-    destination.oldest_waiting = destination.oldest_waiting.or(oldest_waiting);
-    overview
+    Ok(OverviewRow { rejected: columns.number("rejected")?, held: columns.number("held")?, tally })
 }
 
 #[cfg(test)]
