@@ -308,11 +308,15 @@ impl Bridge {
 
         // None of them ends by itself unless something is wrong, and a restart is better than a process that looks alive
         // and receives or sends nothing.
-        tokio::select! {
-            () = shutdown => {}
-            (ended, ..) = select_all(&mut servers) => return Err(RunError::of_server(ended)),
-            ended = &mut worker => return Err(TaskEnded::new("the delivery worker", &ended).into()),
-            ended = tasks.ended() => return Err(ended.into()),
+        let ended = tokio::select! {
+            () = shutdown => Ok(()),
+            (ended, ..) = select_all(&mut servers) => Err(RunError::of_server(ended)),
+            ended = &mut worker => Err(TaskEnded::new("the delivery worker", &ended).into()),
+            ended = tasks.ended() => Err(ended.into()),
+        };
+        if ended.is_err() {
+            tasks.stop().await;
+            return ended;
         }
 
         shared.stop();
@@ -327,6 +331,7 @@ impl Bridge {
         let _ = timeout(grace, join_all(handles.iter().map(|handle| handle.stop(true)))).await;
         worker.await.map_err(|error| TaskEnded::new("the delivery worker", &Err(error)))?;
         cluster.left(HANDOVER).await;
+        tasks.stop().await;
         if let Err(error) = queue.persist_metrics(&shared.metrics).await {
             warn!("the counts of the last seconds are lost: {error}");
         }
@@ -334,7 +339,6 @@ impl Bridge {
             // As on a full disk. All that was committed stays in the files beside the database.
             warn!("the queue is safe, but its files could not be tidied up: {error}");
         }
-        drop(tasks);
         throttle::report_all();
         info!("stopped");
         Ok(())

@@ -34,7 +34,7 @@ impl TaskEnded {
     }
 }
 
-/// Background tasks; dropping this ends them.
+/// Background tasks. [`Tasks::stop`] ends them; where this is dropped instead, they end some time later.
 #[derive(Debug, Default)]
 pub struct Tasks {
     tasks: JoinSet<()>,
@@ -50,6 +50,12 @@ impl Tasks {
         });
         self.names.insert(handle.id(), name);
         handle
+    }
+
+    /// Aborts them, and waits until all that they held is dropped. Once the actix system has ended that would be too late:
+    /// a database connection that is dropped outside of a Tokio runtime panics.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
     }
 
     /// Waits until one of them ends; without any, for ever.
@@ -114,5 +120,26 @@ mod tests {
             drop(tasks);
             assert!(ends.await.is_err());
         });
+    }
+
+    #[test]
+    fn what_stopped_tasks_held_is_dropped_within_the_runtime() {
+        struct Held(std::rc::Rc<std::cell::Cell<bool>>);
+        impl Drop for Held {
+            fn drop(&mut self) {
+                self.0.set(tokio::runtime::Handle::try_current().is_ok());
+            }
+        }
+        let in_runtime = std::rc::Rc::default();
+        let held = Held(std::rc::Rc::clone(&in_runtime));
+        in_system(async {
+            let mut tasks = Tasks::default();
+            tasks.spawn("the one that goes on", async move {
+                pending::<()>().await;
+                drop(held);
+            });
+            tasks.stop().await;
+        });
+        assert!(in_runtime.get());
     }
 }

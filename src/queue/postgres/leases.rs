@@ -107,9 +107,11 @@ impl PostgresLeases {
         let server = self.reads.delivery_pool().server();
         let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(server.direct_options());
         let listening = async {
-            let mut listener = PgListener::connect_with(&pool).await?;
-            listener.listen(CHANNEL).await?;
-            Ok(Listener(Some(listener)))
+            let mut listener = Listener(Some(PgListener::connect_with(&pool).await?));
+            if let Some(connection) = &mut listener.0 {
+                connection.listen(CHANNEL).await?;
+            }
+            Ok(listener)
         };
         match timeout(server.timeout(), listening).await {
             Ok(listening) => listening.map_err(|error: sqlx::Error| server.error(error)),
