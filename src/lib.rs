@@ -92,6 +92,7 @@ pub mod logging;
 pub mod metrics;
 pub mod monitor;
 pub mod pagerduty;
+pub mod pagerduty_api;
 pub mod printable;
 pub mod queue;
 pub mod redaction;

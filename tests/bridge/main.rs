@@ -24,6 +24,7 @@ mod rehearsal;
 mod replay;
 mod retry;
 mod rotation;
+mod services;
 mod shell;
 mod startup;
 mod status_page;
