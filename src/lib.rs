@@ -94,6 +94,7 @@ pub mod monitor;
 pub mod pagerduty;
 pub mod pagerduty_api;
 pub mod printable;
+pub mod proof;
 pub mod queue;
 pub mod redaction;
 mod reload;

@@ -21,8 +21,7 @@ pub use activity::{Activity, ActivityKind, Bucket};
 pub use counters::{CONTENT_TYPE, Gauge};
 pub use labels::{Answered, HeldOutcome, IssueCheck, Source};
 
-use crate::pagerduty::OutcomeKind;
-use crate::pagerduty::{EventType, ServiceKey};
+use crate::pagerduty::{EventType, OutcomeKind, ProofState, ServiceKey};
 use counters::Counters;
 
 /// A handle on the metrics of one bridge; clones share them.
@@ -290,6 +289,11 @@ impl Metrics {
     /// Sentry was asked about the issue of an open incident.
     pub fn issue_checked(&self, check: IssueCheck) {
         self.0.counters.issue_checks.with_label_values(&[check.name()]).inc();
+    }
+
+    /// It is known what became of a delivered event.
+    pub fn proved(&self, state: ProofState) {
+        self.0.counters.proofs.with_label_values(&[state.name()]).inc();
     }
 
     /// How long ago the last authenticated webhook of this run was received, by the monotonic clock.

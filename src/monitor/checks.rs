@@ -1,5 +1,7 @@
 //! What is wrong with the bridge. Pure: a [`Snapshot`] goes in, [`Trouble`]s and the [`Health`] come out.
 
+mod proof;
+
 use std::cmp::Reverse;
 use std::time::Duration;
 
@@ -38,6 +40,8 @@ pub enum Cause {
     Signatures,
     /// The oldest event has waited for too long.
     Waiting,
+    /// PagerDuty accepted an event and did not do it, or its REST API does not tell.
+    Proof,
     /// The canary does not come back from Sentry.
     Canary,
     /// No webhook came for too long.
@@ -159,6 +163,7 @@ pub fn check(snapshot: &Snapshot, limits: &Limits) -> Vec<Trouble> {
         untrusted(snapshot),
         signatures(snapshot, limits),
         waiting(snapshot, limits),
+        proof::check(snapshot),
         canary(snapshot),
         silence(snapshot, limits),
         dead_letters(snapshot),

@@ -5,7 +5,7 @@ use crate::canary::{CanaryStatus, RoundTrip};
 use crate::cluster::{BridgeView, ClusterView};
 use crate::delivery::DeliveryView;
 use crate::metrics::MetricsSnapshot;
-use crate::monitor::SentrySide;
+use crate::monitor::{PagerDutySide, SentrySide};
 use crate::queue::BridgeId;
 use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, QueueError};
 
@@ -42,6 +42,7 @@ fn healthy() -> Snapshot {
         cluster: ClusterView::default(),
         metrics: MetricsSnapshot { last_webhook_at: Some(at(59)), ..MetricsSnapshot::default() },
         sentry: SentrySide::default(),
+        pagerduty: PagerDutySide::default(),
         fallback: None,
     }
 }

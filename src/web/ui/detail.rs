@@ -10,14 +10,14 @@ use super::forms::{self, Subject};
 use super::layout::{self, Frame, Kind};
 use super::lists::state;
 use super::text::{absolute, ago, count, harmless, shown, span, until};
-use crate::pagerduty::ServiceKey;
-use crate::queue::{Record, Rejected, RejectedId, State};
+use crate::pagerduty::{KeyNames, ProofState, ServiceKey};
+use crate::queue::{Proof, Record, Rejected, RejectedId, State};
 
 /// How much of a body is shown, in bytes; `queue show` shows all of it.
 const MAX_SHOWN: usize = 256 * 1024;
 
 /// An event, with the JSON that every attempt sends.
-pub(super) fn event(frame: &Frame, record: &Record) -> Markup {
+pub(super) fn event(frame: &Frame, record: &Record, names: &KeyNames, proof: Option<&Proof>) -> Markup {
     let (now, summary) = (frame.at, &record.summary);
     let key = &summary.service_key;
     let title = if summary.description.trim().is_empty() {
@@ -34,7 +34,7 @@ pub(super) fn event(frame: &Frame, record: &Record) -> Markup {
                 dt { "State" } dd { (state(summary.state)) }
                 dt { "Event" } dd { code { (summary.id) } ", " (summary.event_type) }
                 dt { "Incident" } dd { code { (shown(summary.incident_key.as_str(), key)) } }
-                dt { "Service key" } dd { code { (summary.service_key) } }
+                dt { "Service key" } dd { (service(&summary.service_key, names)) }
                 dt { "Received" } dd { (ago(now, summary.received_at)) ", " (absolute(summary.received_at)) }
                 @if summary.count > 1 {
                     dt { "Alerts" }
@@ -50,6 +50,7 @@ pub(super) fn event(frame: &Frame, record: &Record) -> Markup {
                     dt { @if summary.state == State::Dead { "Dead letter" } @else { "Delivered" } }
                     dd { "after " (span(at - summary.received_at)) ", " (absolute(at)) }
                 }
+                @if let Some(proof) = proof { dt { "In PagerDuty" } dd #proof { (proved(proof)) } }
             }
             @if summary.state == State::Dead {
                 @if let Some(at) = record.resolved_at {
@@ -65,6 +66,36 @@ pub(super) fn event(frame: &Frame, record: &Record) -> Markup {
         }
     };
     layout::page(frame, "Event", Kind::Still, &main)
+}
+
+/// A service key by its name, where it has one.
+pub(super) fn service(key: &ServiceKey, names: &KeyNames) -> Markup {
+    html! {
+        @if let Some(name) = names.get(key) { span dir="auto" { (harmless(&name)) } " " }
+        code { (key) }
+    }
+}
+
+/// What PagerDuty shows of a delivered event.
+fn proved(proof: &Proof) -> Markup {
+    let what = match proof.state {
+        ProofState::Confirmed => "confirmed",
+        ProofState::Suppressed => "suppressed by a rule",
+        ProofState::NotOpened => "no incident was opened",
+        ProofState::Resent => "open after its resolve, which was sent once more",
+        ProofState::LeftOpen => "open after its resolve was sent twice",
+    };
+    html! {
+        (what)
+        @if let Some(number) = proof.incident_number {
+            ": incident "
+            @match &proof.incident_url {
+                Some(url) => a href=(url) rel="noreferrer" { "#" (number) },
+                None => { "#" (number) }
+            }
+        }
+        @if let Some(reason) = &proof.reason { small dir="auto" { (harmless(reason)) } }
+    }
 }
 
 /// A rejected webhook, with its body.

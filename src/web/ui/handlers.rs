@@ -6,6 +6,7 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::Utc;
 use log::info;
+use maud::Markup;
 use serde::Deserialize;
 use url::form_urlencoded;
 
@@ -81,7 +82,7 @@ pub(super) async fn recent(visit: Visit, request: HttpRequest, state: Data<AppSt
 pub(super) async fn item(visit: Visit, request: HttpRequest, state: Data<AppState>) -> Answered {
     let reader = state.queue.reader();
     let found = match subject(&request) {
-        Some(ItemId::Event(id)) => reader.get(id).await.map(|record| Some(detail::event(&visit.frame, &record?))),
+        Some(ItemId::Event(id)) => event(&visit, id, &state).await,
         Some(ItemId::Rejected(id)) => {
             let keys: Vec<ServiceKey> = state.ingest.keys().into_iter().cloned().collect();
             let webhook = reader.rejected(id).await;
@@ -91,6 +92,14 @@ pub(super) async fn item(visit: Visit, request: HttpRequest, state: Data<AppStat
     };
     let found = found.map_err(|error| visit.queue_error(&error))?;
     found.map(|markup| page(StatusCode::OK, markup)).ok_or_else(|| gone(&visit))
+}
+
+/// An event's page; `None` when there is none with that number.
+async fn event(visit: &Visit, id: EventId, state: &AppState) -> Result<Option<Markup>, QueueError> {
+    let reader = state.queue.reader();
+    let Some(record) = reader.get(id).await? else { return Ok(None) };
+    let proof = reader.proofs(&[id]).await?.pop();
+    Ok(Some(detail::event(&visit.frame, &record, state.monitor.names(), proof.as_ref())))
 }
 
 /// `GET …/discard`: asks for a confirmation before one entry is deleted.

@@ -8,6 +8,7 @@ use maud::{Markup, html};
 use super::bridges;
 use super::charts;
 use super::database;
+use super::detail::service;
 use super::layout::{self, Frame, Kind, health};
 use super::lists::{self, Listing};
 use super::sentry;
@@ -318,7 +319,7 @@ fn destinations(snapshot: &Snapshot) -> Markup {
                         }
                     } }
                     tbody role="rowgroup" {
-                        @for (key, row) in rows.iter().take(MAX_DESTINATIONS) { (destination(snapshot.at, key, *row)) }
+                        @for (key, row) in rows.iter().take(MAX_DESTINATIONS) { (destination(snapshot, key, *row)) }
                     }
                 }
                 @if rows.len() > MAX_DESTINATIONS {
@@ -344,12 +345,13 @@ fn by_urgency(snapshot: &Snapshot) -> Vec<(&ServiceKey, Destination<'_>)> {
     rows
 }
 
-fn destination(now: DateTime<Utc>, key: &ServiceKey, row: Destination<'_>) -> Markup {
+fn destination(snapshot: &Snapshot, key: &ServiceKey, row: Destination<'_>) -> Markup {
+    let now = snapshot.at;
     let oldest = row.counts.and_then(|counts| counts.oldest_waiting);
     let lane = row.lane;
     html! {
         tr role="row" {
-            th scope="row" role="rowheader" { code { (key) } }
+            th scope="row" role="rowheader" { (service(key, &snapshot.pagerduty.names)) }
             td role="cell" data-label="Waiting" .number { (count(row.waiting())) }
             td role="cell" data-label="Oldest" {
                 @if let Some(at) = oldest { (age(now, at)) } @else { (none()) }

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::cluster::ClusterView;
 use crate::delivery::view::{DeliveryView, KeyView};
 use crate::metrics::{Bucket, MetricsSnapshot};
-use crate::monitor::{Cause, Health, SentrySide, Snapshot, Trouble};
+use crate::monitor::{Cause, Health, PagerDutySide, SentrySide, Snapshot, Trouble};
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 use crate::queue::{
     Backlog, Destination, Durability, EventId, Overview, Record, RejectedId, RejectedSummary, State, Summary, Survives,
@@ -51,6 +51,7 @@ pub(super) fn snapshot() -> Snapshot {
         cluster: ClusterView::default(),
         metrics: MetricsSnapshot::default(),
         sentry: SentrySide::default(),
+        pagerduty: PagerDutySide::default(),
         fallback: None,
     }
 }
