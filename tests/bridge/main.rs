@@ -7,6 +7,7 @@ mod api;
 mod body_memory;
 mod check;
 mod clocks;
+mod connect_pagerduty;
 mod damage;
 mod delivery;
 mod descriptors;
