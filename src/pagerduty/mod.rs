@@ -4,6 +4,8 @@
 //! - [`keys`]: [`Destination`], [`ServiceKey`] and [`IncidentKey`]; [`description`]: the line people read first
 //! - [`api`]: what an [`EventsApi`] does, and the JSON of an event; `fit`: makes it small enough; [`v1`]: Events API v1
 //! - [`client`]: one attempt to send an event
+//! - [`origin`]: project, environment and page of an alert, read back from its event
+//! - [`test_page`]: a test incident
 //! - [`outcome`]: what PagerDuty's answer means for the event
 
 pub mod api;
@@ -14,13 +16,16 @@ mod fit;
 pub mod fold;
 pub mod keys;
 pub mod map;
+pub mod origin;
 pub mod outcome;
+pub mod test_page;
 pub mod v1;
 
 pub use api::{Cut, EventsApi, Rendered, with_counts};
 pub use description::{CutLine, Description};
 pub use event::{Event, EventType};
 pub use keys::{ApiVersion, Destination, IncidentKey, ServiceKey};
+pub use origin::Origin;
 pub use outcome::OutcomeKind;
 
 /// The Events API of this version.
