@@ -1,5 +1,7 @@
 //! `check`: settings, database and the connection to PagerDuty.
 
+mod services;
+
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use crate::monitor::fallback::{Message, Webhook};
 use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{ApiVersion, render, test_page};
+use crate::pagerduty_api;
 use crate::printable::line;
 use crate::queue::{Durability, Queue, QueueError, Survives};
 
@@ -46,6 +49,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                 }
             }
         }
+        check_services(&config, &mut report).await?;
         if let Some(url) = &config.fallback_url {
             report.print("fallback webhook", check_fallback(&config, url, args.page).await)?;
         }
@@ -79,6 +83,25 @@ fn count_keys(config: &Config) -> String {
     match config.routes().keys().len() {
         1 => "1 service key".to_owned(),
         number => format!("{number} service keys"),
+    }
+}
+
+/// What PagerDuty's REST API says about the integration keys, where its token is set.
+async fn check_services(config: &Config, report: &mut Report) -> anyhow::Result<()> {
+    const API: &str = "PagerDuty's REST API";
+    let Some((root, token)) = config.pagerduty_api() else {
+        let off =
+            "not used, because BRIDGE_PAGERDUTY_API_TOKEN is not set: nothing looks up whether events open incidents";
+        return report.print(API, Ok(off.to_owned()));
+    };
+    match pagerduty_api::Client::new(&root, token.clone(), config.pagerduty_ca_file.as_deref()) {
+        Err(error) => report.print(API, Err(error.to_string())),
+        Ok(client) => {
+            for (what, result) in services::check(config, &client).await {
+                report.print(&what, result)?;
+            }
+            Ok(())
+        }
     }
 }
 

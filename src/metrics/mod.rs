@@ -25,8 +25,7 @@ pub use counters::{CONTENT_TYPE, Gauge};
 pub use failing::Failing;
 pub use labels::{Answered, HeldOutcome, IssueCheck, Source};
 
-use crate::pagerduty::OutcomeKind;
-use crate::pagerduty::{EventType, ServiceKey};
+use crate::pagerduty::{EventType, OutcomeKind, ProofState, ServiceKey};
 use counters::Counters;
 use failing::FailingKeys;
 
@@ -317,6 +316,11 @@ impl Metrics {
     /// Sentry was asked about the issue of an open incident.
     pub fn issue_checked(&self, check: IssueCheck) {
         self.0.counters.issue_checks.with_label_values(&[check.name()]).inc();
+    }
+
+    /// It is known what became of a delivered event.
+    pub fn proved(&self, state: ProofState) {
+        self.0.counters.proofs.with_label_values(&[state.name()]).inc();
     }
 
     /// How long ago the last authenticated webhook of this run was received, by the monotonic clock.

@@ -4,6 +4,8 @@
 
 pub(super) mod held_up;
 
+mod proof;
+
 use std::cmp::Reverse;
 use std::time::Duration;
 
@@ -40,6 +42,8 @@ pub enum Cause {
     Signatures,
     /// The oldest event has waited for too long.
     Waiting,
+    /// PagerDuty accepted an event and did not do it, or its REST API does not tell.
+    Proof,
     /// The canary does not come back from Sentry.
     Canary,
     /// No webhook came for too long.
@@ -161,6 +165,7 @@ pub fn check(snapshot: &Snapshot, limits: &Limits) -> Vec<Trouble> {
         untrusted(snapshot),
         signatures(snapshot, limits),
         waiting(snapshot, limits),
+        proof::check(snapshot),
         canary(snapshot),
         silence(snapshot, limits),
         dead_letters(snapshot),

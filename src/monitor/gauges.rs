@@ -241,8 +241,8 @@ mod tests {
 
     use super::*;
     use crate::delivery::DeliveryView;
-    use crate::monitor::SentrySide;
     use crate::monitor::checks::Health;
+    use crate::monitor::{PagerDutySide, SentrySide};
     use crate::pagerduty::ServiceKey;
     use crate::queue::{Backlog, EventId, Overview, QueueError};
 
@@ -264,6 +264,7 @@ mod tests {
             metrics: MetricsSnapshot::default(),
             cluster: ClusterView::default(),
             sentry: SentrySide::default(),
+            pagerduty: PagerDutySide::default(),
             fallback: None,
         }
     }

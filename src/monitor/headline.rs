@@ -134,6 +134,10 @@ fn what(cause: Cause, snapshot: &Snapshot) -> (String, Option<When>) {
             let began = TimeDelta::from_std(metrics.wrong_signatures_for).ok().map(|lasted| snapshot.at - lasted);
             ("Webhooks have had wrong signatures and were answered 401".to_owned(), began.map(When::Since))
         }
+        Cause::Proof => (
+            "PagerDuty accepted alerts without opening their incidents, or its REST API does not answer".to_owned(),
+            None,
+        ),
         Cause::Canary => match snapshot.sentry.canary.as_ref().and_then(|canary| canary.as_ref().ok()) {
             Some(status) => match &status.progress {
                 Progress::NotTaken { since, .. } => {

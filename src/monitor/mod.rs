@@ -33,7 +33,7 @@ pub(crate) use checks::held_up::is_held_up;
 pub use checks::{Cause, Health, Limits, Trouble, check};
 pub use gauges::{gauges, gauges_without_database};
 pub use headline::Headline;
-pub use snapshot::{CommitTimes, SentrySide, Snapshot};
+pub use snapshot::{CommitTimes, PagerDutySide, SentrySide, Snapshot};
 
 use crate::canary::{CanaryLimits, CanaryStatus};
 use crate::catch_up::CatchUpStatus;
@@ -45,12 +45,13 @@ use crate::metrics::{Metrics, MetricsSnapshot};
 use crate::pagerduty::client::Client;
 use crate::pagerduty::event::EventAction;
 use crate::pagerduty::outcome::Outcome;
-use crate::pagerduty::{Destination, Event, IncidentKey, ServiceKey, render};
+use crate::pagerduty::{Destination, Event, IncidentKey, KeyNames, ServiceKey, render};
+use crate::proof::ProofStatus;
 use crate::queue::{Enqueue, Enqueued, Envelope, Queue, QueueError};
 use crate::sentry_api::audit::AuditHandle;
 use alarms::{AlarmAction, Alarms, Finding, IncidentStatus, may_accept};
 use checks::UNVERIFIED;
-use snapshot::{Clock, FallbackView};
+use snapshot::{Clock, FallbackView, ProofView};
 
 /// How often an idle bridge tries whether an alert could be committed.
 const PROBE_INTERVAL: Duration = Duration::from_mins(1);
@@ -79,6 +80,8 @@ pub struct Monitor {
     sends_canaries: bool,
     audit: Option<AuditHandle>,
     fallback: Option<watch::Receiver<FallbackView>>,
+    names: KeyNames,
+    proof: Option<watch::Receiver<ProofStatus>>,
 }
 
 impl Monitor {
@@ -108,6 +111,8 @@ impl Monitor {
             audit: None,
             catch_up: None,
             fallback: None,
+            names: KeyNames::default(),
+            proof: None,
             cluster: Cluster::alone(),
         }
     }
@@ -143,6 +148,18 @@ impl Monitor {
         Self { fallback, ..self }
     }
 
+    /// The same, which shows names of service keys, and what was looked up in PagerDuty where that is asked.
+    #[must_use]
+    pub fn with_pagerduty(self, names: KeyNames, proof: Option<watch::Receiver<ProofStatus>>) -> Self {
+        Self { names, proof, ..self }
+    }
+
+    /// The names of service keys.
+    #[must_use]
+    pub fn names(&self) -> &KeyNames {
+        &self.names
+    }
+
     /// When the bridge started.
     #[must_use]
     pub fn started_at(&self) -> DateTime<Utc> {
@@ -171,6 +188,7 @@ impl Monitor {
             Err(_) => None,
         };
         let (metrics, sentry) = (self.metrics(now).await, self.sentry_side(now).await);
+        let pagerduty = self.pagerduty_side(now).await;
         // What is borrowed of a channel holds up the task that writes to it: nothing is awaited meanwhile.
         let delivery = self.delivery.borrow().clone();
         let fallback = self.fallback.as_ref().map(|view| view.borrow().clone());
@@ -187,6 +205,7 @@ impl Monitor {
             metrics,
             cluster: self.cluster.view(),
             sentry,
+            pagerduty,
             fallback,
         };
         snapshot.storage_since = self.storage_since(&snapshot);
@@ -216,6 +235,15 @@ impl Monitor {
             metrics.include(&stored);
         }
         metrics
+    }
+
+    async fn pagerduty_side(&self, now: DateTime<Utc>) -> PagerDutySide {
+        let mut proof = None;
+        if let Some(status) = &self.proof {
+            let failures = self.queue.reader().failed_proofs(now).await;
+            proof = Some(ProofView { status: status.borrow().clone(), failures });
+        }
+        PagerDutySide { names: self.names.clone(), proof }
     }
 
     async fn sentry_side(&self, now: DateTime<Utc>) -> SentrySide {
@@ -357,7 +385,7 @@ impl AlarmTask {
     async fn incident(&self, cause: Cause, snapshot: &Snapshot) -> (IncidentStatus, Option<ServiceKey>) {
         let incident_key = cause.incident_key(&self.paging.prefix);
         let (mut is_rejected, mut paged) = (false, None);
-        for service_key in self.paged_keys(cause) {
+        for service_key in &self.in_order(cause, snapshot) {
             match self.queue.reader().incident(&incident_key, service_key).await {
                 Ok(incident) if incident.is_open => return (IncidentStatus::Open, Some(service_key.clone())),
                 Ok(incident) => {
@@ -379,6 +407,16 @@ impl AlarmTask {
 
     fn paged_keys(&self, cause: Cause) -> &[ServiceKey] {
         if cause.is_paged() { &self.paging.service_keys } else { &[] }
+    }
+
+    /// The service keys to page for a cause, the best first: those whose events open incidents.
+    fn in_order(&self, cause: Cause, snapshot: &Snapshot) -> Vec<ServiceKey> {
+        let mut keys = self.paged_keys(cause).to_vec();
+        let failures = snapshot.pagerduty.proof.as_ref().and_then(|proof| proof.failures.as_ref().ok());
+        if let Some(failures) = failures.filter(|_| cause == Cause::Proof) {
+            keys.sort_by_key(|key| failures.iter().any(|failure| failure.service_key == *key));
+        }
+        keys
     }
 
     fn event(&self, cause: Cause, service_key: ServiceKey, action: EventAction) -> Event {

@@ -19,6 +19,7 @@
 //! - [`retention`]: how long delivered events are kept, and what the metrics need after a restart
 //! - [`transfer`]: moves a whole queue to another database
 //! - [`sentry`]: what the bridge learned from Sentry's API and has to know after a restart
+//! - [`proof`]: what PagerDuty's REST API told about delivered events
 //! - [`error`]: what went wrong, as sentences for the operator
 
 pub mod admin;
@@ -35,6 +36,7 @@ pub mod leases;
 pub mod memory;
 pub mod overview;
 mod postgres;
+pub mod proof;
 mod reader;
 pub mod retention;
 pub mod search;
@@ -66,8 +68,10 @@ pub use held::{Held, HeldId, HeldSender, HeldSummary};
 pub use item::{ItemId, NoItemId, Record, Rejected, RejectedId, RejectedSummary, Summary};
 pub use leases::{BridgeId, Fence};
 pub use overview::{Backlog, DeadLetters, Destination, FirstInLine, IncidentState, OutageNotice, Overview};
+pub use proof::Proof;
 pub use reader::{
-    DeliveryReads, ListReads, Page, Reader, Reads, Recheck, SentryReads, StatusReads, Unreadable, WaitingKeys,
+    DeliveryReads, ListReads, Page, ProofReads, Reader, Reads, Recheck, SentryReads, StatusReads, Unreadable,
+    WaitingKeys,
 };
 pub use retention::Retention;
 pub use search::{Found, Search};

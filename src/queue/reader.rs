@@ -14,7 +14,7 @@ use super::sentry::{CatchUpRun, IssueNote, OpenIncident};
 use super::sqlite::SqliteReads;
 use super::{
     Backlog, CanaryRecord, Durability, EventId, Held, HeldId, HeldSummary, IncidentState, OutageNotice, Overview,
-    QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary, WaitingEvent,
+    Proof, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary, WaitingEvent,
 };
 use crate::config::{DatabaseConfig, DatabaseUrl};
 use crate::metrics::PersistedMetrics;
@@ -53,7 +53,7 @@ impl Deref for Reader {
 
 /// All that can be read of a queue. An error says that it cannot be read, or that too many read it at the same moment.
 #[async_trait]
-pub trait Reads: DeliveryReads + ListReads + SentryReads + StatusReads + Debug + Send + Sync {
+pub trait Reads: DeliveryReads + ListReads + ProofReads + SentryReads + StatusReads + Debug + Send + Sync {
     /// Where the queue is, as the operator wrote it.
     fn database(&self) -> String;
 
@@ -184,6 +184,16 @@ pub trait SentryReads {
 
 /// Among so many waiting events the alerts are counted.
 pub(super) const MOST_COUNTED: u32 = 1_000;
+/// What is known of delivered events by PagerDuty's REST API.
+#[async_trait]
+pub trait ProofReads {
+    /// What is known of these events, in no particular order.
+    async fn proofs(&self, events: &[EventId]) -> Result<Vec<Proof>, QueueError>;
+
+    /// The failures that somebody has to look at, newest first, at most 100: those of the last 24 hours whose service key has
+    /// had no event confirmed since, and those that were found within the last hour.
+    async fn failed_proofs(&self, now: DateTime<Utc>) -> Result<Vec<Proof>, QueueError>;
+}
 
 /// What the monitor, the metrics and the queue itself read.
 #[async_trait]

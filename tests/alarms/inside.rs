@@ -11,6 +11,7 @@ use sentry_pagerduty_bridge::bridge::Bridge;
 use sentry_pagerduty_bridge::canary::CanaryLimits;
 use sentry_pagerduty_bridge::config::Config;
 use sentry_pagerduty_bridge::monitor::Intervals;
+use sentry_pagerduty_bridge::proof::sample::Schedule;
 use sentry_pagerduty_bridge::queue::Reader;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -29,6 +30,15 @@ pub(crate) const INTERVALS: Intervals = Intervals {
     outage_after: Duration::from_millis(700),
     fallback_pause: Duration::from_millis(100),
 };
+
+/// After this time an event that opened nothing is given up.
+pub(crate) const GIVEN_UP: Duration = Duration::from_millis(1500);
+
+/// When deliveries are looked up in PagerDuty, where its REST API is set.
+fn look_ups() -> Schedule {
+    let offsets = [50, 300, 700].map(Duration::from_millis).into_iter().chain([GIVEN_UP]).collect();
+    Schedule::new(offsets, Duration::from_millis(600), Duration::from_millis(20))
+}
 
 /// A bridge within this process. Dropping it ends it.
 pub(crate) struct Inside {
@@ -152,7 +162,8 @@ fn begin(settings: Vec<(String, String)>, intervals: Intervals) -> (SocketAddr, 
             let bridge = Bridge::build(Config::from_vars(settings).unwrap(), listener).await.unwrap();
             tell.send(bridge.address()).unwrap();
             let stopped = async { stopped.await.unwrap_or_default() };
-            bridge.with_intervals(intervals).run_until_stopped(stopped).await.unwrap();
+            let bridge = bridge.with_intervals(intervals).with_proof_schedule(look_ups());
+            bridge.run_until_stopped(stopped).await.unwrap();
         });
     });
     (told.recv().unwrap(), Running { stop, thread })

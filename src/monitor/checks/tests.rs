@@ -5,7 +5,7 @@ use crate::canary::{CanaryStatus, RoundTrip};
 use crate::cluster::{BridgeView, ClusterView};
 use crate::delivery::{DeliveryView, KeyView};
 use crate::metrics::MetricsSnapshot;
-use crate::monitor::SentrySide;
+use crate::monitor::{PagerDutySide, SentrySide};
 use crate::pagerduty::ServiceKey;
 use crate::queue::BridgeId;
 use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, QueueError};
@@ -45,6 +45,7 @@ fn healthy() -> Snapshot {
         cluster: ClusterView::default(),
         metrics: MetricsSnapshot { last_webhook_at: Some(at(59)), ..MetricsSnapshot::default() },
         sentry: SentrySide::default(),
+        pagerduty: PagerDutySide::default(),
         fallback: None,
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::cluster::ClusterView;
 use crate::delivery::DeliveryView;
 use crate::metrics::{Failing, MetricsSnapshot};
-use crate::monitor::{Health, Limits, SentrySide, check};
+use crate::monitor::{Health, Limits, PagerDutySide, SentrySide, check};
 use crate::queue::{Backlog, DeadLetters, Destination, EventId, FirstInLine, Overview, QueueError};
 
 const LIMITS: Limits = Limits {
@@ -43,6 +43,7 @@ fn well() -> Snapshot {
         metrics: MetricsSnapshot { last_webhook_at: Some(ago(5)), ..MetricsSnapshot::default() },
         cluster: ClusterView::default(),
         sentry: SentrySide::default(),
+        pagerduty: PagerDutySide::default(),
         fallback: None,
     }
 }

@@ -21,7 +21,8 @@ const CHUNK: i64 = 1_000;
 const DELIVERED: &str = "WITH old AS MATERIALIZED (
         SELECT id FROM events WHERE state = 'delivered' AND finished_at < $1
         ORDER BY finished_at, id LIMIT $2 FOR UPDATE SKIP LOCKED
-    ), with_bodies AS (DELETE FROM bodies WHERE id IN (SELECT id FROM old))
+    ), with_bodies AS (DELETE FROM bodies WHERE id IN (SELECT id FROM old)),
+    with_proofs AS (DELETE FROM proofs WHERE event_id IN (SELECT id FROM old))
     DELETE FROM events WHERE id IN (SELECT id FROM old)";
 
 const CLOSED_INCIDENTS: &str = "DELETE FROM incidents WHERE (incident_key, service_key) IN (

@@ -23,6 +23,7 @@ pub(super) async fn prune(connection: &mut SqliteConnection, prune: Prune) -> sq
     let ids: Vec<_> = ids.into_iter().map(EventId::new).collect();
     for delete in [
         "DELETE FROM bodies WHERE id IN (SELECT value FROM json_each(?))",
+        "DELETE FROM proofs WHERE event_id IN (SELECT value FROM json_each(?))",
         "DELETE FROM events WHERE id IN (SELECT value FROM json_each(?))",
     ] {
         sqlx::query(delete).bind(numbers(&ids)).execute(&mut *connection).await?;

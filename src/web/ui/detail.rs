@@ -8,16 +8,16 @@ use serde_json::Value;
 
 use super::forms::{self, Subject};
 use super::layout::{self, Frame, Kind};
-use super::lists::{open_in_sentry, state};
+use super::lists::{incident, open_in_sentry, state};
 use super::text::{ago, clock, count, harmless, service, shown, span, until};
-use crate::pagerduty::{Origin, ServiceKey};
-use crate::queue::{Record, Rejected, RejectedId, State};
+use crate::pagerduty::{KeyNames, Origin, ProofState, ServiceKey};
+use crate::queue::{Proof, Record, Rejected, RejectedId, State};
 
 /// How much of a body is shown, in bytes; `queue show` shows all of it.
 const MAX_SHOWN: usize = 256 * 1024;
 
 /// An event, with the JSON that every attempt sends.
-pub(super) fn event(frame: &Frame, record: &Record) -> Markup {
+pub(super) fn event(frame: &Frame, record: &Record, names: &KeyNames, proof: Option<&Proof>) -> Markup {
     let (now, summary) = (frame.at, &record.summary);
     let key = &summary.service_key;
     let origin = Origin::of_body(&record.body);
@@ -39,7 +39,7 @@ pub(super) fn event(frame: &Frame, record: &Record) -> Markup {
                 @if origin.link.is_some() { dt { "Sentry" } dd { (open_in_sentry(&origin)) } }
                 dt { "Event" } dd { code { (summary.id) } ", " (summary.event_type) }
                 dt { "Incident" } dd { code { (shown(summary.incident_key.as_str(), key)) } }
-                dt { "Service" } dd { (service(&summary.service_key)) }
+                dt { "Service" } dd { (service(&summary.service_key, names.get(&summary.service_key).as_deref())) }
                 dt { "Received" } dd { (clock(now, summary.received_at)) ", " (ago(now, summary.received_at)) }
                 @if summary.count > 1 {
                     dt { "Alerts" }
@@ -55,6 +55,7 @@ pub(super) fn event(frame: &Frame, record: &Record) -> Markup {
                     dt { @if summary.state == State::Dead { "Dead letter" } @else { "Delivered" } }
                     dd { (clock(now, at)) ", after " (span(at - summary.received_at)) }
                 }
+                @if let Some(proof) = proof { dt { "In PagerDuty" } dd #proof { (proved(proof)) } }
             }
             @if summary.state == State::Dead {
                 @if let Some(at) = record.resolved_at {
@@ -70,6 +71,22 @@ pub(super) fn event(frame: &Frame, record: &Record) -> Markup {
         }
     };
     layout::page(frame, "Event", Kind::Still, &main)
+}
+
+/// What PagerDuty shows of a delivered event.
+fn proved(proof: &Proof) -> Markup {
+    let what = match proof.state {
+        ProofState::Confirmed => "confirmed",
+        ProofState::Suppressed => "suppressed by a rule",
+        ProofState::NotOpened => "no incident was opened",
+        ProofState::Resent => "open after its resolve, which was sent once more",
+        ProofState::LeftOpen => "open after its resolve was sent twice",
+    };
+    html! {
+        (what)
+        @if proof.incident_number.is_some() { ": " (incident(proof)) }
+        @if let Some(reason) = &proof.reason { small dir="auto" { (harmless(reason)) } }
+    }
 }
 
 /// A rejected webhook, with its body.

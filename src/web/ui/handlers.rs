@@ -8,6 +8,7 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::Utc;
 use log::info;
+use maud::Markup;
 use serde::Deserialize;
 use url::form_urlencoded;
 
@@ -68,7 +69,7 @@ pub(super) async fn home(visit: Visit, request: HttpRequest, state: Data<AppStat
     let troubles = monitor::check(&snapshot, state.monitor.limits());
     let health = Health::of(&troubles);
     let reader = state.queue.reader();
-    let lists = glance(reader).await.ok();
+    let lists = glance(&state).await.ok();
     let notice = match Notice::of_query(request.query_string()) {
         Some(notice) => notice.follow(reader).await.ok(),
         None => None,
@@ -79,7 +80,7 @@ pub(super) async fn home(visit: Visit, request: HttpRequest, state: Data<AppStat
 
 /// `GET /dead`.
 pub(super) async fn dead(visit: Visit, request: HttpRequest, state: Data<AppState>) -> Answered {
-    let letters = dead_letters(state.queue.reader(), before(&request), PAGE).await;
+    let letters = dead_letters(&state, before(&request), PAGE).await;
     let letters = letters.map_err(|error| visit.queue_error(&error))?;
     Ok(page(StatusCode::OK, lists::dead_page(&visit.frame, &letters)))
 }
@@ -94,12 +95,12 @@ pub(super) async fn rejected(visit: Visit, request: HttpRequest, state: Data<App
 /// `GET /recent`.
 pub(super) async fn recent(visit: Visit, request: HttpRequest, state: Data<AppState>) -> Answered {
     let text = searched(&request);
-    let (reader, before) = (state.queue.reader(), before(&request));
+    let before = before(&request);
     let alerts = if text.is_empty() {
-        recent_alerts(reader, before, PAGE).await
+        recent_alerts(&state, before, PAGE).await
     } else {
         let search = Search { service_keys: keys_like(&state, &text), text: issue_of(&text).to_owned() };
-        found(reader, &search, before).await
+        found(&state, &search, before).await
     };
     let alerts = alerts.map_err(|error| visit.queue_error(&error))?;
     Ok(page(StatusCode::OK, lists::recent_page(&visit.frame, &text, &alerts)))
@@ -144,7 +145,7 @@ pub(super) async fn send_test(visit: Visit, form: Form<TestPage>, state: Data<Ap
 pub(super) async fn item(visit: Visit, request: HttpRequest, state: Data<AppState>) -> Answered {
     let reader = state.queue.reader();
     let found = match subject(&request) {
-        Some(ItemId::Event(id)) => reader.get(id).await.map(|record| Some(detail::event(&visit.frame, &record?))),
+        Some(ItemId::Event(id)) => event(&visit, id, &state).await,
         Some(ItemId::Rejected(id)) => {
             let keys: Vec<ServiceKey> = state.ingest.keys().into_iter().cloned().collect();
             let webhook = reader.rejected(id).await;
@@ -154,6 +155,14 @@ pub(super) async fn item(visit: Visit, request: HttpRequest, state: Data<AppStat
     };
     let found = found.map_err(|error| visit.queue_error(&error))?;
     found.map(|markup| page(StatusCode::OK, markup)).ok_or_else(|| gone(&visit))
+}
+
+/// An event's page; `None` when there is none with that number.
+async fn event(visit: &Visit, id: EventId, state: &AppState) -> Result<Option<Markup>, QueueError> {
+    let reader = state.queue.reader();
+    let Some(record) = reader.get(id).await? else { return Ok(None) };
+    let proof = reader.proofs(&[id]).await?.pop();
+    Ok(Some(detail::event(&visit.frame, &record, state.monitor.names(), proof.as_ref())))
 }
 
 /// `GET …/discard`: asks for a confirmation before one entry is deleted.
@@ -295,32 +304,42 @@ fn with_cookie(mut answer: HttpResponse, cookie: &str) -> HttpResponse {
     answer
 }
 
-async fn glance(reader: &Reader) -> Result<Lists, QueueError> {
+async fn glance(state: &AppState) -> Result<Lists, QueueError> {
     Ok(Lists {
-        dead: dead_letters(reader, None, GLANCE).await?,
-        rejected: rejected_webhooks(reader, None, GLANCE).await?,
-        recent: recent_alerts(reader, None, GLANCE).await?,
+        dead: dead_letters(state, None, GLANCE).await?,
+        rejected: rejected_webhooks(state.queue.reader(), None, GLANCE).await?,
+        recent: recent_alerts(state, None, GLANCE).await?,
     })
 }
 
-async fn dead_letters(reader: &Reader, before: Option<i64>, size: u32) -> Result<Listing<Shown>, QueueError> {
-    let letters = reader.list(State::Dead, before.map(EventId::new), size + 1).await?;
-    Ok(with_origins(reader, Listing::of(letters, size, |letter| letter.id.get())).await)
+async fn dead_letters(state: &AppState, before: Option<i64>, size: u32) -> Result<Listing<Shown>, QueueError> {
+    let letters = state.queue.reader().list(State::Dead, before.map(EventId::new), size + 1).await?;
+    Ok(with_context(state, Listing::of(letters, size, |letter| letter.id.get())).await)
 }
 
-/// Adds to each event where its alert came from. Where the bodies cannot be read that is left out.
-async fn with_origins(reader: &Reader, listing: Listing<Summary>) -> Listing<Shown> {
+/// Adds to each event where its alert came from, and what PagerDuty shows of it. What cannot be read of that is left out.
+async fn with_context(state: &AppState, listing: Listing<Summary>) -> Listing<Shown> {
+    let (reader, names) = (state.queue.reader(), state.monitor.names());
     let ids: Vec<_> = listing.entries.iter().map(|event| event.id).collect();
-    let bodies = if ids.is_empty() { HashMap::new() } else { reader.bodies(&ids).await.unwrap_or_default() };
-    let origin = |id: &EventId| bodies.get(id).map(|body| Origin::of_body(body)).unwrap_or_default();
-    let entries = listing.entries.into_iter().map(|event| Shown { origin: origin(&event.id), event }).collect();
-    Listing { entries, older: listing.older }
+    let (mut bodies, mut proofs) = (HashMap::new(), HashMap::new());
+    if !ids.is_empty() {
+        bodies = reader.bodies(&ids).await.unwrap_or_default();
+        let known = reader.proofs(&ids).await.unwrap_or_default();
+        proofs.extend(known.into_iter().map(|proof| (proof.event, proof)));
+    }
+    let shown = |event: Summary| Shown {
+        origin: bodies.get(&event.id).map(|body| Origin::of_body(body)).unwrap_or_default(),
+        service: names.get(&event.service_key),
+        proof: proofs.remove(&event.id),
+        event,
+    };
+    Listing { entries: listing.entries.into_iter().map(shown).collect(), older: listing.older }
 }
 
-async fn found(reader: &Reader, search: &Search, before: Option<i64>) -> Result<Listing<Shown>, QueueError> {
-    let found = reader.search(search, before.map(EventId::new), PAGE).await?;
+async fn found(state: &AppState, search: &Search, before: Option<i64>) -> Result<Listing<Shown>, QueueError> {
+    let found = state.queue.reader().search(search, before.map(EventId::new), PAGE).await?;
     let listing = Listing { entries: found.events, older: found.searched_to.map(EventId::get) };
-    Ok(with_origins(reader, listing).await)
+    Ok(with_context(state, listing).await)
 }
 
 async fn rejected_webhooks(
@@ -332,9 +351,9 @@ async fn rejected_webhooks(
     Ok(Listing::of(webhooks, size, |webhook| webhook.id.get()))
 }
 
-async fn recent_alerts(reader: &Reader, before: Option<i64>, size: u32) -> Result<Listing<Shown>, QueueError> {
-    let alerts = reader.recent(before.map(EventId::new), size + 1).await?;
-    Ok(with_origins(reader, Listing::of(alerts, size, |alert| alert.id.get())).await)
+async fn recent_alerts(state: &AppState, before: Option<i64>, size: u32) -> Result<Listing<Shown>, QueueError> {
+    let alerts = state.queue.reader().recent(before.map(EventId::new), size + 1).await?;
+    Ok(with_context(state, Listing::of(alerts, size, |alert| alert.id.get())).await)
 }
 
 /// The service keys that a test page may go to, the default one first.
@@ -344,9 +363,12 @@ fn destinations(state: &AppState) -> Vec<&ServiceKey> {
     std::iter::once(default).chain(others).collect()
 }
 
-/// The service keys in use that are shown by this text.
+/// The service keys in use that are shown by this text, or whose name has it.
 fn keys_like(state: &AppState, text: &str) -> Vec<ServiceKey> {
-    let matches = |key: &&ServiceKey| text.chars().count() >= 4 && key.to_string().contains(text);
+    let names = state.monitor.names();
+    let is_named =
+        |key: &ServiceKey| names.get(key).is_some_and(|name| name.to_lowercase().contains(&text.to_lowercase()));
+    let matches = |key: &&ServiceKey| text.chars().count() >= 4 && (key.to_string().contains(text) || is_named(key));
     state.ingest.keys().into_iter().filter(matches).cloned().collect()
 }
 

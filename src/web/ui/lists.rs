@@ -8,7 +8,7 @@ use super::forms::{self, Subject};
 use super::layout::{self, Frame, Kind};
 use super::text::{clock, count, counted, harmless, rough, service, shown, span};
 use crate::pagerduty::{EventType, Origin};
-use crate::queue::{RejectedSummary, State, Summary};
+use crate::queue::{Proof, RejectedSummary, State, Summary};
 
 /// How many entries a page of its own shows at most.
 pub(super) const PAGE: u32 = 50;
@@ -16,11 +16,16 @@ pub(super) const PAGE: u32 = 50;
 /// What has waited for so many minutes stands out.
 const OLD_MINUTES: i64 = 5;
 
-/// An event, and where its alert came from.
+/// An event, and what is known around it.
 #[derive(Clone, Debug)]
 pub(super) struct Shown {
     pub(super) event: Summary,
+    /// Where its alert came from.
     pub(super) origin: Origin,
+    /// The name of its service.
+    pub(super) service: Option<String>,
+    /// What PagerDuty shows of it.
+    pub(super) proof: Option<Proof>,
 }
 
 /// A part of a list.
@@ -86,7 +91,7 @@ pub(super) fn dead_page(frame: &Frame, letters: &Listing<Shown>) -> Markup {
 
 fn dead_letters(now: DateTime<Utc>, letters: &[Shown]) -> Markup {
     html! {
-        @for Shown { event: letter, origin } in letters {
+        @for Shown { event: letter, origin, service: name, .. } in letters {
             article .entry id={ "event-" (letter.id) } {
                 div .what {
                     h3 .title dir="auto" { a href={ "/events/" (letter.id) } { (title(letter)) } }
@@ -96,7 +101,7 @@ fn dead_letters(now: DateTime<Utc>, letters: &[Shown]) -> Markup {
                         span { "received " (clock(now, letter.received_at)) }
                         @if let Some(at) = letter.finished_at { span { "given up " (clock(now, at)) } }
                         span { "after " (counted(letter.attempts.into(), "attempt", "attempts")) }
-                        span { "for " (service(&letter.service_key)) }
+                        span { "for " (service(&letter.service_key, name.as_deref())) }
                     }
                 }
                 (forms::actions(Subject::Event(letter.id)))
@@ -220,7 +225,7 @@ fn table(now: DateTime<Utc>, alerts: &[Shown]) -> Markup {
                 }
             } }
             tbody role="rowgroup" {
-                @for Shown { event: alert, origin } in alerts {
+                @for Shown { event: alert, origin, service: name, proof } in alerts {
                     tr role="row" id={ "alert-" (alert.id) } {
                         th scope="row" role="rowheader" {
                             a .title dir="auto" href={ "/events/" (alert.id) } { (title(alert)) }
@@ -228,8 +233,8 @@ fn table(now: DateTime<Utc>, alerts: &[Shown]) -> Markup {
                         }
                         td role="cell" data-label="Received" { (clock(now, alert.received_at)) }
                         td role="cell" data-label="State" { (state(alert.state)) }
-                        td role="cell" data-label="Delivery" { (delivery(now, alert)) }
-                        td role="cell" data-label="Service" { (service(&alert.service_key)) }
+                        td role="cell" data-label="Delivery" { (delivery(now, alert)) @if let Some(proof) = proof { " " (incident(proof)) } }
+                        td role="cell" data-label="Service" { (service(&alert.service_key, name.as_deref())) }
                     }
                 }
             }
@@ -256,6 +261,18 @@ pub(super) fn open_in_sentry(origin: &Origin) -> Markup {
     html! {
         @if let Some(link) = &origin.link {
             a .sentry href=(link) rel="noreferrer" { "Open in Sentry" }
+        }
+    }
+}
+
+/// The incident in PagerDuty, where one was found.
+pub(super) fn incident(proof: &Proof) -> Markup {
+    html! {
+        @if let Some(number) = proof.incident_number {
+            @match &proof.incident_url {
+                Some(url) => a .incident href=(url) rel="noreferrer" { "incident #" (number) },
+                None => span .incident { "incident #" (number) },
+            }
         }
     }
 }

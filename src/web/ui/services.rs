@@ -63,7 +63,7 @@ pub(super) fn section(snapshot: &Snapshot) -> Markup {
             @if urgent.is_empty() {
                 p .empty { @if rows.is_empty() { "No events yet." } @else { "Nothing waits." } }
             } @else {
-                (table(snapshot.at, urgent.iter().take(GLANCE).copied()))
+                (table(snapshot, urgent.iter().take(GLANCE).copied()))
             }
             @if !rows.is_empty() {
                 p .more { a href="/services" { "All service keys" } }
@@ -81,7 +81,7 @@ pub(super) fn page(frame: &Frame, snapshot: &Snapshot) -> Markup {
             @if rows.is_empty() {
                 p .empty { "No events yet." }
             } @else {
-                (table(snapshot.at, rows.iter().take(MOST)))
+                (table(snapshot, rows.iter().take(MOST)))
             }
             @if rows.len() > MOST {
                 p .more { (count((rows.len() - MOST) as u64)) " more service keys, none of them more urgent." }
@@ -92,7 +92,7 @@ pub(super) fn page(frame: &Frame, snapshot: &Snapshot) -> Markup {
     layout::page(frame, "Service keys", Kind::Live, &main)
 }
 
-fn table<'a>(now: DateTime<Utc>, rows: impl Iterator<Item = &'a (&'a ServiceKey, Service<'a>)>) -> Markup {
+fn table<'a>(snapshot: &Snapshot, rows: impl Iterator<Item = &'a (&'a ServiceKey, Service<'a>)>) -> Markup {
     html! {
         table .cards role="table" {
             thead role="rowgroup" { tr role="row" {
@@ -101,7 +101,7 @@ fn table<'a>(now: DateTime<Utc>, rows: impl Iterator<Item = &'a (&'a ServiceKey,
                 }
             } }
             tbody role="rowgroup" {
-                @for (key, row) in rows { (line(now, key, *row)) }
+                @for (key, row) in rows { (line(snapshot, key, *row)) }
             }
         }
     }
@@ -122,13 +122,14 @@ fn by_urgency(snapshot: &Snapshot) -> Vec<(&ServiceKey, Service<'_>)> {
     rows
 }
 
-fn line(now: DateTime<Utc>, key: &ServiceKey, row: Service<'_>) -> Markup {
+fn line(snapshot: &Snapshot, key: &ServiceKey, row: Service<'_>) -> Markup {
+    let (now, name) = (snapshot.at, snapshot.pagerduty.names.get(key));
     let oldest = row.counts.and_then(|counts| counts.oldest_waiting);
     let colour = oldest.map_or("fresh", |oldest| age_class(now, oldest));
     let view = row.view;
     html! {
         tr role="row" {
-            th scope="row" role="rowheader" { (service(key)) }
+            th scope="row" role="rowheader" { (service(key, name.as_deref())) }
             td role="cell" data-label="Waiting" { span .number .(colour) { (count(row.waiting())) } }
             td role="cell" data-label="Oldest" {
                 @if let Some(at) = oldest { span .(colour) { (age(now, at)) } } @else { (none()) }

@@ -102,9 +102,12 @@ fn local(at: DateTime<Utc>, to: &str, words: &str) -> Markup {
     }
 }
 
-/// The integration that events go to.
-pub(super) fn service(key: &ServiceKey) -> Markup {
-    html! { code { (key) } }
+/// The integration that events go to, by its name where it has one.
+pub(super) fn service(key: &ServiceKey, name: Option<&str>) -> Markup {
+    html! {
+        @if let Some(name) = name { span dir="auto" { (harmless(name)) } " " }
+        code { (key) }
+    }
 }
 
 /// A moment that has passed, seen from `now`; the moment itself is in the title.

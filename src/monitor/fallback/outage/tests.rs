@@ -5,8 +5,8 @@ use crate::canary::CanaryLimits;
 use crate::cluster::ClusterView;
 use crate::delivery::{DeliveryView, KeyView};
 use crate::metrics::MetricsSnapshot;
-use crate::monitor::SentrySide;
 use crate::monitor::checks::check;
+use crate::monitor::{PagerDutySide, SentrySide};
 use crate::pagerduty::ServiceKey;
 use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, QueueError};
 
@@ -67,6 +67,7 @@ fn waiting(since: i64, reason: Option<&str>) -> Snapshot {
         delivery: DeliveryView { keys: vec![lane], ..DeliveryView::default() },
         metrics: MetricsSnapshot::default(),
         sentry: SentrySide::default(),
+        pagerduty: PagerDutySide::default(),
         fallback: None,
     }
 }

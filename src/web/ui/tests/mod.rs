@@ -16,6 +16,7 @@ use super::overview::{self, Lists, Status};
 use crate::canary::{CanaryStatus, Progress, RoundTrip};
 use crate::monitor::snapshot::FallbackView;
 use crate::monitor::{Cause, Health, Trouble};
+use crate::pagerduty::KeyNames;
 use crate::queue::{Durability, EventId, Rejected, RejectedId, Survives};
 use crate::sentry_api::ApiError;
 use crate::sentry_api::audit::AuditStatus;
@@ -171,7 +172,7 @@ fn no_page_holds_a_style_a_script_or_a_handler_of_its_own() {
     let pages = [
         overview::page(&frame(), &well()),
         overview::page(&frame(), &degraded()),
-        detail::event(&frame(), &record(&hostile())),
+        detail::event(&frame(), &record(&hostile()), &KeyNames::default(), None),
         forms::log_in(&frame(), "/", Some("the token is wrong")),
         forms::confirm(&frame(), Subject::DeadLetters, 3, Some(9)),
     ];
@@ -188,7 +189,7 @@ fn no_page_holds_a_style_a_script_or_a_handler_of_its_own() {
 #[test]
 fn an_event_is_shown_whole_but_for_its_service_key() {
     let record = record(&dead());
-    let page = detail::event(&frame(), &record);
+    let page = detail::event(&frame(), &record, &KeyNames::default(), None);
     assert!(!page.0.contains(record.summary.service_key.expose()));
     assert_snapshot!(lines(&page));
 }

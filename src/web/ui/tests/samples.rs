@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::cluster::ClusterView;
 use crate::delivery::view::{DeliveryView, KeyView};
 use crate::metrics::{Bucket, MetricsSnapshot};
-use crate::monitor::{Cause, Health, SentrySide, Snapshot, Trouble};
+use crate::monitor::{Cause, Health, PagerDutySide, SentrySide, Snapshot, Trouble};
 use crate::pagerduty::{EventType, IncidentKey, Origin, ServiceKey};
 use crate::queue::{
     Backlog, Destination, Durability, EventId, Overview, Record, RejectedId, RejectedSummary, State, Summary, Survives,
@@ -54,6 +54,7 @@ pub(super) fn snapshot() -> Snapshot {
         cluster: ClusterView::default(),
         metrics: MetricsSnapshot::default(),
         sentry: SentrySide::default(),
+        pagerduty: PagerDutySide::default(),
         fallback: None,
     }
 }
@@ -161,7 +162,7 @@ pub(super) fn from_shop(event: Summary) -> Shown {
         level: Some("error".to_owned()),
         link: Some("https://sentry.example.com/issues/42/".to_owned()),
     };
-    Shown { event, origin }
+    Shown { event, origin, service: None, proof: None }
 }
 
 /// What somebody writes who wants to be more than text.
