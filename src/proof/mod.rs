@@ -152,12 +152,13 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
             sleep(self.sample.schedule().tick).await;
             if !(self.leads)() {
                 self.sample.clear();
+                self.is_well();
                 continue;
             }
             match self.round().await {
                 Ok(()) | Err(Stop::Budget) => {
                     failures = 0;
-                    self.status.send_if_modified(|status| std::mem::take(status) != ProofStatus::default());
+                    self.is_well();
                 }
                 // An operator who looks for the trouble finds it where alerts are refused.
                 Err(Stop::Queue(error)) => debug!("deliveries are not looked up yet: {error}"),
@@ -169,6 +170,10 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
                 }
             }
         }
+    }
+
+    fn is_well(&self) {
+        self.status.send_if_modified(|status| std::mem::take(status) != ProofStatus::default());
     }
 
     fn failed(&self, error: &ApiError) {
@@ -184,7 +189,7 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
 
     async fn round(&mut self) -> Result<(), Stop> {
         let now = self.now();
-        if self.refreshed.is_none_or(|at| now - at >= REFRESH) {
+        if self.refreshed.is_none_or(|at| now.saturating_sub(at) >= REFRESH) {
             self.refresh().await?;
         }
         self.offer(now, Utc::now()).await?;
@@ -357,7 +362,7 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
         let key = self.names.show(&event.service_key);
         match state {
             ProofState::Confirmed => {
-                info!(event = id, incident = incident_key, number; "PagerDuty shows what was delivered")
+                info!(event = id, incident = incident_key, number; "PagerDuty shows what was delivered");
             }
             ProofState::Suppressed => {
                 warn!(event = id, incident = incident_key, number; "a rule of PagerDuty suppresses the alert for {key}");

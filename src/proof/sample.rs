@@ -128,7 +128,8 @@ impl Sample {
             return false;
         }
         let first = self.schedule.offsets.first().copied().unwrap_or_default();
-        self.watched.insert(event.id, (event.clone(), event.delivered + first));
+        let due = event.delivered + first;
+        self.watched.insert(event.id, (event, due));
         true
     }
 

@@ -12,7 +12,7 @@ use sentry_pagerduty_bridge::canary::CanaryLimits;
 use sentry_pagerduty_bridge::config::Config;
 use sentry_pagerduty_bridge::monitor::Intervals;
 use sentry_pagerduty_bridge::proof::sample::Schedule;
-use sentry_pagerduty_bridge::queue::Reader;
+use sentry_pagerduty_bridge::queue::{Queue, Reader};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -129,6 +129,16 @@ impl Inside {
             let path = self.home.path().join("bridge.db");
             let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap();
             sqlx::query(sql).execute(&mut connection).await.unwrap();
+        });
+    }
+
+    /// Puts something into its queue, while it does not run.
+    pub(crate) fn fills(&self, what: impl AsyncFnOnce(&Queue)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let queue = Queue::open(self.home.path().join("bridge.db").as_path()).await.unwrap();
+            what(&queue).await;
+            queue.close().await.unwrap();
         });
     }
 

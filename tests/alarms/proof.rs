@@ -1,12 +1,12 @@
 //! Whether PagerDuty does what it accepts: what its REST API shows of each delivery, and the alarm when it shows nothing.
 
-use chrono::TimeDelta;
+use chrono::{TimeDelta, Utc};
 use pagerduty_sandbox::{
-    EventType, Fault, FaultRule, Options, RestAnswer, RestOptions, ServiceOptions, ServiceStatus, State,
+    EventType, Fault, FaultRule, Options, Records, RestAnswer, RestOptions, ServiceOptions, ServiceStatus, State,
 };
-use sentry_pagerduty_bridge::pagerduty::ProofState;
+use sentry_pagerduty_bridge::pagerduty::{IncidentKey, ProofState, ServiceKey};
 use sentry_pagerduty_bridge::proof::sample::BUDGET;
-use sentry_pagerduty_bridge::queue::{EventId, Proof};
+use sentry_pagerduty_bridge::queue::{Envelope, EventId, Proof};
 use serde_json::{Value, json};
 
 use crate::inside::{GIVEN_UP, Inside};
@@ -221,7 +221,7 @@ fn a_token_that_pagerduty_refuses_is_alarmed_and_not_tried_again_at_once() {
         assert!(sentence(&alarm).contains(expected), "{alarm:#?}");
         bridge.queue(&alert(1, "Disk full"));
         pagerduty.wait_for("the alert", |records| records.incident(KEY, "1").is_some());
-        assert_eq!(pagerduty.read(|records| records.rest_total()), 1);
+        assert_eq!(pagerduty.read(Records::rest_total), 1);
     }
 }
 
@@ -236,7 +236,7 @@ fn a_plan_without_the_api_is_told_and_not_alarmed() {
     assert_eq!(said.troubles(), [""; 0]);
     bridge.queue(&alert(1, "Disk full"));
     pagerduty.wait_for("the alert", |records| records.incident(KEY, "1").is_some());
-    assert_eq!((pagerduty.read(|records| records.rest_total()), causes(&pagerduty)), (1, vec![]));
+    assert_eq!((pagerduty.read(Records::rest_total), causes(&pagerduty)), (1, vec![]));
 }
 
 #[test]
@@ -277,4 +277,69 @@ fn a_restart_neither_repeats_nor_forgets_a_look_up() {
         pagerduty.read(|records| records.rest_requests().filter(|request| request.target.contains(&key)).count())
     };
     assert_eq!((asked("1"), asked("2")), (1, 1));
+}
+
+/// How many requests the busiest minute saw.
+fn busiest_minute(pagerduty: &PagerDuty) -> usize {
+    let times: Vec<_> = pagerduty.read(|records| records.rest_requests().map(|request| request.at).collect());
+    let within = |from| times.iter().filter(|at| (from..from + TimeDelta::minutes(1)).contains(*at)).count();
+    times.iter().map(|from| within(*from)).max().unwrap_or(0)
+}
+
+#[test]
+fn a_storm_of_20000_events_stays_within_the_budget() {
+    const KEYS: usize = 20;
+    let pagerduty = pagerduty(|_| {});
+    let key = |number: usize| format!("one0key0for0every0project000{number:04}");
+    let mut options = pagerduty.options();
+    for number in 0..KEYS {
+        let (id, name) = (format!("P{number}"), format!("Service {number}"));
+        options.rest.services.push(ServiceOptions::new(&id, &name, &key(number)));
+    }
+    pagerduty.set_options(options);
+    let routes: Vec<_> = (0..KEYS).map(|number| format!("project,case-{number},{}", key(number))).collect();
+    let (api, routes) = (pagerduty.rest_url(), routes.join("\n"));
+    let settings = [
+        OTHER_WAY,
+        ("BRIDGE_PAGERDUTY_API_URL", api.as_str()),
+        ("BRIDGE_PAGERDUTY_API_TOKEN", API_TOKEN),
+        ("BRIDGE_PAGERDUTY_ROUTES", routes.as_str()),
+        ("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN),
+    ];
+    let mut bridge = Inside::start(&pagerduty.url(), &settings);
+    bridge.end();
+    let envelope = |number: usize| {
+        let (service_key, incident_key) = (key(number % KEYS), number.to_string());
+        let event = json!({
+            "service_key": service_key, "event_type": "trigger", "incident_key": incident_key, "description": "Disk full",
+        });
+        Envelope {
+            service_key: ServiceKey::parse(&service_key).unwrap(),
+            incident_key: IncidentKey::parse(&incident_key).unwrap(),
+            event_type: sentry_pagerduty_bridge::pagerduty::EventType::Trigger,
+            description: "Disk full".to_owned(),
+            body: event.to_string().into_bytes(),
+            counts_at: None,
+            received_at: Utc::now(),
+        }
+    };
+    bridge.fills(async |queue| {
+        let committed = futures_util::future::join_all((0..20_000).map(|number| queue.accept(envelope(number)))).await;
+        assert!(committed.iter().all(Result::is_ok));
+    });
+    bridge.restart();
+    for thousand in 1..=20 {
+        let what = format!("{thousand},000 events");
+        pagerduty.wait_for(&what, |records| records.counters().opened >= thousand * 1000);
+    }
+    let busiest = busiest_minute(&pagerduty);
+    assert!(busiest > 0 && busiest <= BUDGET, "{busiest} requests in a minute");
+    // Every key had its turn.
+    for number in 0..KEYS {
+        let service = format!("service_ids%5B%5D=P{number}");
+        let is_asked = |request: &pagerduty_sandbox::RestRequest| request.target.ends_with(&service);
+        assert!(pagerduty.read(|records| records.rest_requests().any(is_asked)), "{service}");
+    }
+    let refused = pagerduty.read(|records| records.rest_requests().filter(|request| request.status != 200).count());
+    assert_eq!((refused, causes(&pagerduty)), (0, vec![]));
 }

@@ -275,6 +275,7 @@ impl Records {
     }
 
     /// The newest requests to the REST API, oldest first.
+    #[must_use]
     pub fn rest_requests(&self) -> impl DoubleEndedIterator<Item = &RestRequest> {
         self.rest.requests.iter()
     }

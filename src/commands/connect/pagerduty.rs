@@ -44,7 +44,7 @@ pub(super) fn run(args: &ConnectPagerDutyArgs) -> anyhow::Result<ExitCode> {
         };
         if let Some(there) = service.integrations.iter().find(is_wanted) {
             writeln!(out(), "nothing is missing: it has the integration {}", line(&args.name))?;
-            return if args.yes { hand_out(args, key(&api, &service, there).await?) } else { Ok(ExitCode::Done) };
+            return if args.yes { hand_out(args, &key(&api, &service, there).await?) } else { Ok(ExitCode::Done) };
         }
         writeln!(out(), "1. {}", line(&step))?;
         if !args.yes {
@@ -53,7 +53,7 @@ pub(super) fn run(args: &ConnectPagerDutyArgs) -> anyhow::Result<ExitCode> {
         }
         let made = api.create_integration(&service.id, ApiVersion::V1, &args.name).await?;
         writeln!(out(), "done  1. {}", line(&step))?;
-        hand_out(args, key(&api, &service, &made).await?)
+        hand_out(args, &key(&api, &service, &made).await?)
     })
 }
 
@@ -95,7 +95,7 @@ async fn key(api: &Client, service: &Service, integration: &Integration) -> anyh
     }
 }
 
-fn hand_out(args: &ConnectPagerDutyArgs, key: ServiceKey) -> anyhow::Result<ExitCode> {
+fn hand_out(args: &ConnectPagerDutyArgs, key: &ServiceKey) -> anyhow::Result<ExitCode> {
     match &args.key_file {
         Some(path) => {
             let path =

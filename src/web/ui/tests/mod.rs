@@ -16,8 +16,8 @@ use super::overview::{self, Lists, Status};
 use crate::canary::{CanaryStatus, Progress, RoundTrip};
 use crate::monitor::snapshot::FallbackView;
 use crate::monitor::{Cause, Health, Trouble};
-use crate::pagerduty::KeyNames;
-use crate::queue::{Durability, EventId, Rejected, RejectedId, Survives};
+use crate::pagerduty::{KeyNames, ProofState};
+use crate::queue::{Durability, EventId, Proof, Rejected, RejectedId, Survives};
 use crate::sentry_api::ApiError;
 use crate::sentry_api::audit::AuditStatus;
 
@@ -184,6 +184,30 @@ fn no_page_holds_a_style_a_script_or_a_handler_of_its_own() {
             assert!(!tag.contains(" on"), "{tag}");
         }
     }
+}
+
+#[test]
+fn what_pagerduty_shows_of_an_event_is_told_and_its_texts_are_harmless() {
+    let record = record(&dead());
+    let key = record.summary.service_key.clone();
+    let names = KeyNames::new([(key.clone(), "<b>Payments</b>".to_owned())]);
+    let proof = Proof {
+        event: record.summary.id,
+        service_key: key,
+        state: ProofState::LeftOpen,
+        delivered_at: now(),
+        judged_at: now(),
+        incident_number: Some(7),
+        incident_url: Some("https://example.pagerduty.com/incidents/Q7?a=\"><script>".to_owned()),
+        reason: Some("<img src=x>".to_owned()),
+    };
+    let page = detail::event(&frame(), &record, &names, Some(&proof)).0;
+    assert!(page.contains("&lt;b&gt;Payments&lt;/b&gt;"), "{page}");
+    assert!(
+        page.contains("open after its resolve was sent twice: incident <a href=\"https://example.pagerduty.com/"),
+        "{page}"
+    );
+    assert!(page.contains(">#7</a>") && !page.contains("<script>") && !page.contains("<img"), "{page}");
 }
 
 #[test]
