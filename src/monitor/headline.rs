@@ -54,14 +54,15 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// The number and its noun, such as "54 alerts wait".
+    /// A number and what it counts, such as 54 and "alerts wait".
     #[must_use]
-    pub fn phrase(&self) -> String {
-        let (number, noun) = match self.alerts {
-            Some(alerts) if alerts > 0 => (alerts, "alert"),
-            _ => (self.events, "event"),
-        };
-        if number == 1 { format!("1 {noun} waits") } else { format!("{number} {noun}s wait") }
+    pub fn counted(&self) -> (u64, &'static str) {
+        match (self.alerts, self.events) {
+            (Some(1), _) => (1, "alert waits"),
+            (Some(alerts), _) if alerts > 0 => (alerts, "alerts wait"),
+            (_, 1) => (1, "event waits"),
+            (_, events) => (events, "events wait"),
+        }
     }
 }
 
@@ -82,21 +83,18 @@ impl Headline {
     /// The whole line as text, at `now`. Times are UTC.
     #[must_use]
     pub fn text(&self, now: DateTime<Utc>) -> String {
-        let mut text = self.what.clone();
-        if let Some((word, at)) = self.when.map(When::parts) {
-            text.push_str(&format!(" {word} {}", clock(at, now)));
-        }
-        if let Some(waiting) = &self.waiting {
-            text.push_str("; ");
-            text.push_str(&waiting.phrase());
-            if let Some(oldest) = waiting.oldest {
-                text.push_str(&format!(", the oldest for {}", rough(now - oldest)));
-            }
-        }
-        if self.dead > 0 {
-            text.push_str(&format!("; {} dead letter{}", self.dead, if self.dead == 1 { "" } else { "s" }));
-        }
-        text
+        let when = self.when.map(When::parts).map(|(word, at)| format!(" {word} {}", clock(at, now)));
+        let waiting = self.waiting.as_ref().map(|waiting| {
+            let oldest = waiting.oldest.map(|oldest| format!(", the oldest for {}", rough(now - oldest)));
+            let (number, words) = waiting.counted();
+            format!("; {number} {words}{}", oldest.unwrap_or_default())
+        });
+        let dead = match self.dead {
+            0 => String::new(),
+            1 => "; 1 dead letter".to_owned(),
+            dead => format!("; {dead} dead letters"),
+        };
+        format!("{}{}{}{dead}", self.what, when.unwrap_or_default(), waiting.unwrap_or_default())
     }
 }
 

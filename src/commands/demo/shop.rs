@@ -158,7 +158,7 @@ impl Issue {
     pub(super) fn alert(&self, number: u32, at: DateTime<Utc>) -> Value {
         let Service { slug, name, platform, release, .. } = self.service;
         let (title, culprit) = (self.title(), format!("{} in {}", self.file, self.function));
-        let seconds = at.timestamp_millis() as f64 / 1000.0;
+        let seconds = at.timestamp();
         json!({
             "project": slug,
             "project_name": name,

@@ -115,18 +115,14 @@ impl Notice {
     pub(super) fn query(&self) -> String {
         match self {
             Self::Retried(Retry { done, left, events, why, rejected }) => {
-                let mut query = format!("notice=retried&done={done}&left={left}");
-                if !events.is_empty() {
-                    let events: Vec<_> = events.iter().map(ToString::to_string).collect();
-                    query.push_str(&format!("&events={}", events.join("-")));
-                }
-                if let Some(why) = why {
-                    query.push_str(&format!("&why={}", <&str>::from(why)));
-                }
-                if let Some(id) = rejected {
-                    query.push_str(&format!("&rejected={id}"));
-                }
-                query
+                let events: Vec<_> = events.iter().map(ToString::to_string).collect();
+                let others = [
+                    (!events.is_empty()).then(|| format!("&events={}", events.join("-"))),
+                    why.map(|why| format!("&why={}", <&str>::from(why))),
+                    rejected.map(|id| format!("&rejected={id}")),
+                ];
+                let others: String = others.into_iter().flatten().collect();
+                format!("notice=retried&done={done}&left={left}{others}")
             }
             Self::Discarded(done) => format!("notice=discarded&done={done}"),
             Self::Tested { trigger, resolve } => format!("notice=tested&events={trigger}-{resolve}"),
@@ -211,7 +207,9 @@ fn retried(retry: &Retry, events: &[Summary], reason: Option<&str>) -> Markup {
             [] if *done > 0 => { (counted(*done, "entry was", "entries were")) " processed." }
             [] => {}
             events => {
-                (counted(*done, "entry was", "entries were")) " requeued: " (counts(events))
+                (counted(*done, "entry was", "entries were")) " requeued"
+                @if (events.len() as u64) < *done { "; of the first " (events.len()) ", " } @else { ": " }
+                (counts(events))
                 @if let Some(dead) = events.iter().find(|event| event.state == State::Dead) {
                     ". " (link(dead)) " " (became(dead))
                 }

@@ -92,7 +92,7 @@ fn headline_line(now: DateTime<Utc>, headline: &Headline) -> Markup {
         (harmless(&headline.what))
         @if let Some((word, at)) = headline.when.map(When::parts) { " " (word) " " (minute(now, at)) }
         @if let Some(waiting) = &headline.waiting {
-            "; " strong { (waiting.phrase()) }
+            "; " strong { (count(waiting.counted().0)) " " (waiting.counted().1) }
             @if let Some(oldest) = waiting.oldest { ", the oldest " (age(now, oldest)) }
         }
         @if headline.dead > 0 { "; " (counted(headline.dead, "dead letter", "dead letters")) }

@@ -58,9 +58,12 @@ const OVERVIEW: &str = "SELECT service_key, state, events,
         GROUP BY service_key, state HAVING SUM(events) > 0
     ) AS counted ON TRUE";
 
+/// In the order of an index, of which it reads no more than the limit says.
 const WAITING_ALERTS: &str = "SELECT COUNT(*) AS events,
         COUNT(*) FILTER (WHERE event_type = 'trigger' AND incident_key <> ALL ($1::text[])) AS alerts
-    FROM (SELECT event_type, incident_key FROM events WHERE state = 'waiting' LIMIT $2) AS waiting";
+    FROM (
+        SELECT event_type, incident_key FROM events WHERE state = 'waiting' ORDER BY service_key, id LIMIT $2
+    ) AS waiting";
 
 const DELIVERED_LATELY: &str = "SELECT service_key, MAX(at) AS at FROM (
         SELECT service_key, at FROM lately_delivered

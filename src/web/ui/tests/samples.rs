@@ -10,7 +10,8 @@ use crate::metrics::{Bucket, MetricsSnapshot};
 use crate::monitor::{Cause, Health, PagerDutySide, SentrySide, Snapshot, Trouble};
 use crate::pagerduty::{EventType, IncidentKey, Origin, ServiceKey};
 use crate::queue::{
-    Backlog, Destination, Durability, EventId, Overview, Record, RejectedId, RejectedSummary, State, Summary, Survives,
+    Backlog, DeadLetters, Destination, Durability, EventId, Overview, Record, RejectedId, RejectedSummary, State,
+    Summary, Survives,
 };
 use crate::sentry_api::audit::{Audit, AuditReport, Finding, Kind, ProjectAudit};
 use crate::web::ui::layout::{About, Frame};
@@ -242,6 +243,14 @@ pub(super) fn degraded() -> Status {
         ..lane("A1B2")
     };
     status.snapshot.delivery.keys.push(throttled);
+    let letters = DeadLetters {
+        service_key: key("A1B2"),
+        number: 1,
+        newest: EventId::new(7),
+        died_at: ago(7_490),
+        reason: dead().reason,
+    };
+    status.snapshot.backlog = Ok(Backlog { first: Vec::new(), dead: vec![letters] });
     status.health = Health::Degraded;
     status.troubles = vec![Trouble {
         cause: Cause::DeadLetters,
