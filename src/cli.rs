@@ -80,6 +80,10 @@ pub struct DemoArgs {
     /// Exit when everything is delivered, with 1 if anything is not
     #[arg(long)]
     pub once: bool,
+
+    /// How long each trouble lasts, to be looked at; 10 without this, 1 with --once
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=600))]
+    pub pause: Option<u64>,
 }
 
 /// Arguments of `sandbox`.

@@ -10,16 +10,14 @@ use chrono::Utc;
 use humantime::format_duration;
 
 use super::environment::{block_on, config, out};
-use crate::alert::IssueId;
 use crate::cli::CheckArgs;
 use crate::config::{Config, DatabaseConfig, DatabaseUrl, FallbackUrl};
 use crate::descriptors;
 use crate::exit_code::ExitCode;
 use crate::monitor::fallback::{Message, Webhook};
 use crate::pagerduty::client::Client;
-use crate::pagerduty::event::{Detail, Details, EventAction, Note, Trigger};
 use crate::pagerduty::outcome::Outcome;
-use crate::pagerduty::{ApiVersion, Description, Destination, Event, IncidentKey, render};
+use crate::pagerduty::{ApiVersion, render, test_page};
 use crate::pagerduty_api;
 use crate::printable::line;
 use crate::queue::{Durability, Queue, QueueError, Survives};
@@ -191,20 +189,11 @@ async fn check_fallback(config: &Config, url: &FallbackUrl, send: bool) -> Resul
 
 /// Opens a test incident on the default key and resolves it at once.
 async fn page(config: &Config, client: &Client) -> Result<String, String> {
-    let name = format!("bridge-check-{}", Utc::now().format("%Y%m%dT%H%M%S%.3fZ"));
-    let issue = IssueId::new(&name).ok_or("the test incident has no key")?;
-    let incident_key = IncidentKey::of_issue(&config.incident_key_prefix, &issue);
-    let trigger = Trigger {
-        description: Description::new("Test incident of sentry-pagerduty-bridge: it resolves itself")
-            .ok_or("the test incident has no description")?,
-        client: "sentry-pagerduty-bridge",
-        client_url: None,
-        details: Details::from_iter([("sent by", Detail::Text("sentry-pagerduty-bridge check --page".to_owned()))]),
-        links: Vec::new(),
-    };
-    for action in [EventAction::Trigger(trigger), EventAction::Resolve(Note::default())] {
-        let destination = Destination::v1(config.pagerduty_service_key.clone());
-        let event = Event { destination, incident_key: incident_key.clone(), action };
+    let (key, prefix) = (config.pagerduty_service_key.clone(), &config.incident_key_prefix);
+    let events = test_page::events(key, prefix, "bridge-check", Utc::now(), "sentry-pagerduty-bridge check --page");
+    let events = events.ok_or("the test incident has no key")?;
+    let incident_key = events[0].incident_key.clone();
+    for event in events {
         let what = event.event_type();
         match client.send(&event.destination, render(&event).bytes).await {
             Outcome::Delivered { note: None } => {}

@@ -256,6 +256,8 @@ mod tests {
             started_at: now() - TimeDelta::hours(1),
             queue: Ok(Overview::default()),
             backlog: Ok(Backlog::default()),
+            waiting_alerts: None,
+            storage_since: None,
             storage: Ok(()),
             durability: None,
             delivery: DeliveryView::default(),

@@ -2,6 +2,7 @@
 //!
 //! - [`snapshot`]: what is known at one moment, with times that a step of the machine's clock does not change
 //! - [`checks`]: from a snapshot to the troubles and the health; pure
+//! - [`headline`]: the worst trouble in one line; pure
 //! - [`gauges`](mod@gauges): a snapshot as gauges for Prometheus; pure
 //! - `alarms`: when an alarm is raised and resolved, and what its events say; `hysteresis`: so that nothing flaps; pure
 //! - [`fallback`]: a webhook that is told when PagerDuty itself takes no events
@@ -14,22 +15,24 @@ mod alarms;
 pub mod checks;
 pub mod fallback;
 pub mod gauges;
+pub mod headline;
 mod hysteresis;
 pub mod snapshot;
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use log::{Level, error, info, log, warn};
 use strum::VariantArray;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-pub(crate) use checks::is_held_up;
+pub(crate) use checks::held_up::is_held_up;
 pub use checks::{Cause, Health, Limits, Trouble, check};
 pub use gauges::{gauges, gauges_without_database};
+pub use headline::Headline;
 pub use snapshot::{CommitTimes, PagerDutySide, SentrySide, Snapshot};
 
 use crate::canary::{CanaryLimits, CanaryStatus};
@@ -70,6 +73,8 @@ pub struct Monitor {
     metrics: Metrics,
     limits: Limits,
     alarm_keys: Vec<IncidentKey>,
+    /// Since when alerts cannot be stored or read.
+    storage_since: Arc<Mutex<Option<Instant>>>,
     catch_up: Option<watch::Receiver<CatchUpStatus>>,
     cluster: Cluster,
     sends_canaries: bool,
@@ -101,6 +106,7 @@ impl Monitor {
             metrics,
             limits,
             alarm_keys,
+            storage_since: Arc::default(),
             sends_canaries: false,
             audit: None,
             catch_up: None,
@@ -171,6 +177,11 @@ impl Monitor {
         let storage = if self.queue.is_well() { Ok(()) } else { self.queue.probe().await.map(drop) };
         let queue = self.queue.reader().overview().await;
         let backlog = self.queue.reader().backlog(&self.alarm_keys).await;
+        let waiting_alerts = match &queue {
+            Ok(queue) if queue.waiting == 0 => Some(0),
+            Ok(_) => self.queue.reader().waiting_alerts(&self.alarm_keys).await.unwrap_or_default(),
+            Err(_) => None,
+        };
         // A database that did not answer is not asked again.
         let durability = match &queue {
             Ok(_) => self.queue.reader().durability().await.ok(),
@@ -181,12 +192,14 @@ impl Monitor {
         // What is borrowed of a channel holds up the task that writes to it: nothing is awaited meanwhile.
         let delivery = self.delivery.borrow().clone();
         let fallback = self.fallback.as_ref().map(|view| view.borrow().clone());
-        let snapshot = Snapshot {
+        let mut snapshot = Snapshot {
             at: now,
             started_at: self.started_at,
             queue,
             backlog,
+            waiting_alerts,
             storage,
+            storage_since: None,
             durability,
             delivery,
             metrics,
@@ -195,12 +208,24 @@ impl Monitor {
             pagerduty,
             fallback,
         };
+        snapshot.storage_since = self.storage_since(&snapshot);
         let (started_at, uptime, read_at) = (self.started_at, self.started.elapsed(), Instant::now());
         snapshot.correct_times(&Clock { started_at, uptime, now, read_at }, &self.commits)
     }
 }
 
 impl Monitor {
+    /// Since when the storage fails, as far as this run has noticed.
+    fn storage_since(&self, snapshot: &Snapshot) -> Option<DateTime<Utc>> {
+        let mut since = self.storage_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if snapshot.storage.is_ok() && snapshot.read_error().is_none() {
+            *since = None;
+            return None;
+        }
+        let lasted = since.get_or_insert_with(Instant::now).elapsed();
+        TimeDelta::from_std(lasted).ok().map(|lasted| snapshot.at - lasted)
+    }
+
     /// The metrics, with what other bridges of the cluster have stored of the last webhook and deliveries.
     async fn metrics(&self, now: DateTime<Utc>) -> MetricsSnapshot {
         let mut metrics = self.metrics.snapshot(now);

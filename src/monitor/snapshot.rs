@@ -41,8 +41,12 @@ pub struct Snapshot {
     /// The oldest waiting events and the dead letters. Waiting alarms of the bridge are left out, so that none is its own
     /// cause; dead ones are not, because then nobody was paged.
     pub backlog: Result<Backlog, QueueError>,
+    /// How many alerts wait, alarms of the bridge left out; `None` when that is not known, or too many events wait.
+    pub waiting_alerts: Option<u64>,
     /// Whether alerts can be committed; the error when they cannot.
     pub storage: Result<(), QueueError>,
+    /// Since when alerts cannot be committed or the queue cannot be read, as far as this run has noticed.
+    pub storage_since: Option<DateTime<Utc>>,
     /// What an alert survives once it is committed; `None` when the queue cannot be read.
     pub durability: Option<Durability>,
     /// The state of the deliveries.

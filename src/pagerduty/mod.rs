@@ -5,6 +5,8 @@
 //! - [`api`]: what an [`EventsApi`] does, and the JSON of an event; `fit`: makes it small enough; [`v1`]: Events API v1
 //! - [`names`]: the names that people know service keys by
 //! - [`client`]: one attempt to send an event
+//! - [`origin`]: project, environment and page of an alert, read back from its event
+//! - [`test_page`]: a test incident
 //! - [`outcome`]: what PagerDuty's answer means for the event; [`proof`]: what became of one that it accepted
 
 pub mod api;
@@ -16,8 +18,10 @@ pub mod fold;
 pub mod keys;
 pub mod map;
 pub mod names;
+pub mod origin;
 pub mod outcome;
 pub mod proof;
+pub mod test_page;
 pub mod v1;
 
 pub use api::{Cut, EventsApi, Rendered, with_counts};
@@ -25,6 +29,7 @@ pub use description::{CutLine, Description};
 pub use event::{Event, EventType};
 pub use keys::{ApiVersion, Destination, IncidentKey, ServiceKey};
 pub use names::KeyNames;
+pub use origin::Origin;
 pub use outcome::OutcomeKind;
 pub use proof::ProofState;
 

@@ -6,6 +6,7 @@
 //! - [`envelope`]: events on their way through the queue, as types
 //! - [`held`]: webhooks that wait for the secret that made their signature
 //! - [`item`]: events and rejected webhooks, as people list them; [`json`]: as JSON
+//! - [`search`]: finds events by what people remember of them
 //! - [`overview`]: the queue at a glance, and what needs attention
 //! - [`canary`]: when canaries were sent and came back
 //! - [`arrivals`]: announces to the deliveries what was committed; bounded
@@ -38,6 +39,7 @@ mod postgres;
 pub mod proof;
 mod reader;
 pub mod retention;
+pub mod search;
 pub mod sentry;
 mod sqlite;
 mod store;
@@ -72,6 +74,7 @@ pub use reader::{
     WaitingKeys,
 };
 pub use retention::Retention;
+pub use search::{Found, Search};
 pub use store::Begin;
 pub use writer::status::Commit;
 

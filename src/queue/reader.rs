@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::postgres::PostgresReads;
+use super::search::Search;
 use super::sentry::{CatchUpRun, IssueNote, OpenIncident};
 use super::sqlite::SqliteReads;
 use super::{
@@ -108,6 +109,19 @@ pub trait ListReads {
     /// were folded into stays where its first alert put it.
     async fn recent(&self, before: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError>;
 
+    /// The newest events that match, newest first: at most `limit`, among those with numbers from `from` to below `before`.
+    /// It looks at every event in between.
+    async fn matching(
+        &self,
+        search: &Search,
+        from: EventId,
+        before: EventId,
+        limit: u32,
+    ) -> Result<Vec<Summary>, QueueError>;
+
+    /// The bodies of these events as they are stored, without the counts of those that were not sent yet.
+    async fn bodies(&self, ids: &[EventId]) -> Result<HashMap<EventId, Vec<u8>>, QueueError>;
+
     /// At most `limit` events in a state, after the event `after` in this order: what waits in the order of its number,
     /// dead letters from the greatest number, delivered events from the last that PagerDuty took.
     ///
@@ -168,6 +182,8 @@ pub trait SentryReads {
     async fn catch_up(&self) -> Result<Option<CatchUpRun>, QueueError>;
 }
 
+/// Among so many waiting events the alerts are counted.
+pub(super) const MOST_COUNTED: u32 = 1_000;
 /// What is known of delivered events by PagerDuty's REST API.
 #[async_trait]
 pub trait ProofReads {
@@ -187,6 +203,10 @@ pub trait StatusReads {
 
     /// What needs attention. Events of the incidents `without` that wait are not looked at.
     async fn backlog(&self, without: &[IncidentKey]) -> Result<Backlog, QueueError>;
+
+    /// How many triggers wait, those of the incidents `without` left out; `None` when more than [`MOST_COUNTED`] events wait,
+    /// which are not counted one by one.
+    async fn waiting_alerts(&self, without: &[IncidentKey]) -> Result<Option<u64>, QueueError>;
 
     /// What is known of an incident at all integrations, and of its dead letters at one.
     async fn incident(&self, incident_key: &IncidentKey, service_key: &ServiceKey)

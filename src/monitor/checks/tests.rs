@@ -3,11 +3,11 @@
 use super::*;
 use crate::canary::{CanaryStatus, RoundTrip};
 use crate::cluster::{BridgeView, ClusterView};
-use crate::delivery::DeliveryView;
+use crate::delivery::{DeliveryView, KeyView};
 use crate::metrics::MetricsSnapshot;
 use crate::monitor::snapshot::ProofView;
 use crate::monitor::{PagerDutySide, SentrySide};
-use crate::pagerduty::{KeyNames, ProofState};
+use crate::pagerduty::{KeyNames, ProofState, ServiceKey};
 use crate::proof::ProofStatus;
 use crate::queue::BridgeId;
 use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, Proof, QueueError};
@@ -39,7 +39,9 @@ fn healthy() -> Snapshot {
         started_at: at(0),
         queue: Ok(Overview::default()),
         backlog: Ok(Backlog::default()),
+        waiting_alerts: Some(0),
         storage: Ok(()),
+        storage_since: None,
         durability: None,
         delivery: DeliveryView { keys: vec![lane()], ..DeliveryView::default() },
         cluster: ClusterView::default(),

@@ -76,6 +76,18 @@ pub(super) async fn keep_metrics(connection: &mut SqliteConnection, memory: &Per
             .execute(&mut *connection)
             .await?;
     }
+    for (key, failing) in &memory.failing {
+        let query = match failing {
+            Some(failing) => {
+                sqlx::query("INSERT OR REPLACE INTO failing_keys (service_key, kind, since) VALUES (?, ?, ?)")
+                    .bind(key.expose())
+                    .bind(failing.kind.name())
+                    .bind(failing.since.timestamp_millis())
+            }
+            None => sqlx::query("DELETE FROM failing_keys WHERE service_key = ?").bind(key.expose()),
+        };
+        query.execute(&mut *connection).await?;
+    }
     for bucket in &memory.buckets {
         sqlx::query(
             "INSERT OR REPLACE INTO activity (began_at, received, delivered, throttled, failed) \

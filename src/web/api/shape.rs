@@ -9,7 +9,7 @@ use crate::cluster::BridgeView;
 use crate::delivery::KeyView;
 use crate::metrics::Bucket;
 use crate::monitor::snapshot::FallbackView;
-use crate::monitor::{Health, Snapshot, Trouble};
+use crate::monitor::{Headline, Health, Snapshot, Trouble};
 use crate::pagerduty::{KeyNames, ServiceKey};
 use crate::queue::admin::{Discarded, Retried};
 use crate::queue::json::{ItemSummary, time};
@@ -20,6 +20,8 @@ use crate::queue::{Destination, Durability, ItemId, Overview, State, Survives};
 pub(super) struct Status {
     #[serde(rename = "status")]
     health: &'static str,
+    /// The worst trouble in one line; `None` when there is none.
+    headline: Option<HeadlineView>,
     troubles: Vec<TroubleView>,
     version: &'static str,
     at: String,
@@ -74,6 +76,29 @@ struct Fallback {
     outage_since: Option<String>,
     /// Why the last attempt failed, if it did.
     trouble: Option<String>,
+}
+
+/// The worst trouble, since when, and what has not reached anybody.
+#[derive(Debug, Serialize)]
+struct HeadlineView {
+    sentence: String,
+    since: Option<String>,
+    waiting_alerts: Option<u64>,
+    oldest_waiting: Option<String>,
+    dead: u64,
+}
+
+impl HeadlineView {
+    fn of(headline: &Headline, snapshot: &Snapshot) -> Self {
+        let overview = snapshot.queue.as_ref().ok();
+        Self {
+            sentence: headline.text(snapshot.at),
+            since: headline.when.map(|when| time(when.parts().1)),
+            waiting_alerts: snapshot.waiting_alerts,
+            oldest_waiting: overview.and_then(|overview| overview.oldest_waiting).map(time),
+            dead: overview.map_or(0, |overview| overview.dead),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -161,6 +186,7 @@ impl Status {
         let overview = snapshot.queue.as_ref().ok();
         Self {
             health: health.name(),
+            headline: Headline::of(snapshot, troubles).map(|headline| HeadlineView::of(&headline, snapshot)),
             troubles: troubles.iter().map(view).collect(),
             version: env!("CARGO_PKG_VERSION"),
             at: time(snapshot.at),

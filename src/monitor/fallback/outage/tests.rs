@@ -60,6 +60,8 @@ fn waiting(since: i64, reason: Option<&str>) -> Snapshot {
         started_at: at(0),
         queue: Ok(Overview { waiting: 1, destinations: vec![waits], ..Overview::default() }),
         backlog: Ok(Backlog { first: vec![first], dead: Vec::new() }),
+        waiting_alerts: None,
+        storage_since: None,
         storage: Ok(()),
         durability: None,
         delivery: DeliveryView { keys: vec![lane], ..DeliveryView::default() },

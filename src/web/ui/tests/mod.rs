@@ -11,7 +11,8 @@ use self::samples::{dead, degraded, frame, hostile, now, record, rejected, snaps
 use super::assets::{ICON, SCRIPT, STYLE};
 use super::detail;
 use super::forms::{self, Subject};
-use super::overview::{self, Lists, Notice, Status};
+use super::notice::{Followed, Notice};
+use super::overview::{self, Lists, Status};
 use crate::canary::{CanaryStatus, Progress, RoundTrip};
 use crate::monitor::snapshot::FallbackView;
 use crate::monitor::{Cause, Health, Trouble};
@@ -83,7 +84,7 @@ fn a_bridge_that_is_failing_and_whose_queue_cannot_be_read() {
         sentence: "alerts cannot be committed: the disk is full".to_owned(),
     }];
     status.lists = None;
-    status.notice = Some(Notice::Discarded(1));
+    status.notice = Some(Followed { notice: Notice::Discarded(1), events: Vec::new(), reason: None });
     assert_snapshot!(lines(&overview::page(&frame(), &status)));
 }
 
@@ -158,8 +159,8 @@ fn a_fallback_webhook_is_shown_where_there_is_one_and_marked_when_it_fails() {
 fn what_strangers_write_stays_text() {
     let mut status = well();
     let lists = status.lists.get_or_insert_default();
-    lists.recent.entries = vec![hostile()];
-    lists.dead.entries = vec![hostile()];
+    lists.recent.entries = vec![samples::from_shop(hostile())];
+    lists.dead.entries = vec![samples::from_shop(hostile())];
     let page = overview::page(&frame(), &status).0;
     assert!(page.contains("&lt;img src=x onerror=alert(1)&gt;"), "{page}");
     assert!(!page.contains("<img") && !page.contains("<script>") && !page.contains("'onmouseover"), "{page}");
