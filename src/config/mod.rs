@@ -46,7 +46,7 @@ pub use declare::{Setting, help};
 pub use dsn::{Dsn, DsnError};
 pub use error::{ConfigError, Fault, Problem};
 pub use fingerprint::Fingerprint;
-pub use reload::{Contents, Digests, SecretFiles, Secrets};
+pub use reload::{Contents, Digests, SecretFiles, needs_restart};
 pub use secrets::{AdminToken, ClientSecret, SecretError, WebhookToken};
 pub use sentry::{ApiToken, SentrySettingError};
 pub use source::Source;

@@ -25,6 +25,8 @@ use crate::pagerduty::OutcomeKind;
 use crate::pagerduty::{EventType, ServiceKey};
 use counters::Counters;
 
+const DAY: Duration = Duration::from_hours(24);
+
 /// A handle on the metrics of one bridge; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics(Arc<Shared>);
@@ -48,6 +50,9 @@ struct Recent {
     unsaved_keys: BTreeSet<ServiceKey>,
     untrusted: Option<String>,
     wrong_signatures: WrongSignatures,
+    /// The longest row of wrong signatures of the last day that ended with a right one: when it ended, and how long it
+    /// lasted until then.
+    disproved: Option<(Instant, Duration)>,
     is_verified: bool,
     unusable_secrets: Option<String>,
     /// The start of the oldest step that changed since the last save.
@@ -105,6 +110,11 @@ pub struct MetricsSnapshot {
     pub wrong_signatures: u32,
     /// The time between the first and the last of them, by the monotonic clock.
     pub wrong_signatures_for: Duration,
+    /// How long ago the first of them came.
+    pub wrong_signatures_since: Duration,
+    /// How long the longest row of them lasted that ended with a right signature within the last 24 hours: by that the
+    /// secret was right, and they were a stranger's. Zero where there was none.
+    pub disproved_for: Duration,
     /// Where they came from.
     pub wrong_signatures_from: Senders,
     /// Whether a signature of a webhook was right in this run, when it came or later.
@@ -173,7 +183,7 @@ impl Metrics {
         }
         if answered.is_authenticated(source) {
             if source == Source::Platform {
-                recent.wrong_signatures = WrongSignatures::default();
+                recent.disprove(Instant::now());
                 recent.is_verified = true;
             }
             // What the bridge sends itself says nothing about how quiet Sentry's other alerts are.
@@ -316,6 +326,8 @@ impl Metrics {
             delivered: recent.delivered.clone(),
             wrong_signatures: recent.wrong_signatures.number,
             wrong_signatures_for: recent.wrong_signatures.span.map_or(Duration::ZERO, |(first, last)| last - first),
+            wrong_signatures_since: recent.wrong_signatures.span.map_or(Duration::ZERO, |(first, _)| first.elapsed()),
+            disproved_for: recent.disproved_within_a_day().map_or(Duration::ZERO, |(_, lasted)| lasted),
             wrong_signatures_from: recent.wrong_signatures.senders.clone(),
             is_verified: recent.is_verified,
             unusable_secrets: recent.unusable_secrets.clone(),
@@ -369,6 +381,19 @@ impl Metrics {
 }
 
 impl Recent {
+    /// A right signature came: the row of wrong ones ends.
+    fn disprove(&mut self, now: Instant) {
+        let row = std::mem::take(&mut self.wrong_signatures);
+        let Some((first, _)) = row.span else { return };
+        let lasted = now - first;
+        let known = self.disproved_within_a_day();
+        self.disproved = known.filter(|(_, longest)| *longest > lasted).or(Some((now, lasted)));
+    }
+
+    fn disproved_within_a_day(&self) -> Option<(Instant, Duration)> {
+        self.disproved.filter(|(at, _)| at.elapsed() < DAY)
+    }
+
     fn record(&mut self, kind: ActivityKind, at: DateTime<Utc>) {
         let from = self.activity.record(kind, at);
         self.unsaved_since(from);

@@ -250,7 +250,7 @@ pub struct AlarmTask {
     monitor: Monitor,
     queue: Queue,
     client: Client,
-    paging: Paging,
+    paging: watch::Receiver<Paging>,
     intervals: Intervals,
     alarms: Alarms,
     started: Instant,
@@ -275,7 +275,7 @@ struct DirectSend {
 impl AlarmTask {
     /// The alarms of the bridge that `monitor` looks at.
     #[must_use]
-    pub fn new(monitor: Monitor, queue: Queue, client: Client, paging: Paging) -> Self {
+    pub fn new(monitor: Monitor, queue: Queue, client: Client, paging: watch::Receiver<Paging>) -> Self {
         let (intervals, now) = (Intervals::default(), Instant::now());
         let alarms = Alarms::new(monitor.limits, intervals.resolve_after);
         let (direct, latest, (unsent, _)) = (DirectSend::default(), DateTime::UNIX_EPOCH, watch::channel(None));
@@ -330,19 +330,19 @@ impl AlarmTask {
 
     /// What the queue knows about the incident of a cause, and which service key to page for it, if any.
     async fn incident(&self, cause: Cause, snapshot: &Snapshot) -> (IncidentStatus, Option<ServiceKey>) {
-        let incident_key = cause.incident_key(&self.paging.prefix);
+        let incident_key = self.incident_key(cause);
         let (mut is_rejected, mut paged) = (false, None);
         for service_key in self.paged_keys(cause) {
-            match self.queue.reader().incident(&incident_key, service_key).await {
-                Ok(incident) if incident.is_open => return (IncidentStatus::Open, Some(service_key.clone())),
+            match self.queue.reader().incident(&incident_key, &service_key).await {
+                Ok(incident) if incident.is_open => return (IncidentStatus::Open, Some(service_key)),
                 Ok(incident) => {
                     is_rejected |= incident.died_at.is_some();
-                    let delivered_at = snapshot.last_delivered_at(service_key);
+                    let delivered_at = snapshot.last_delivered_at(&service_key);
                     if paged.is_none() && may_accept(&incident, delivered_at, snapshot.at) {
-                        paged = Some(service_key.clone());
+                        paged = Some(service_key);
                     }
                 }
-                Err(_) => return (IncidentStatus::Unknown, self.paged_keys(cause).first().cloned()),
+                Err(_) => return (IncidentStatus::Unknown, self.paged_keys(cause).into_iter().next()),
             }
         }
         match (&paged, is_rejected) {
@@ -352,12 +352,16 @@ impl AlarmTask {
         }
     }
 
-    fn paged_keys(&self, cause: Cause) -> &[ServiceKey] {
-        if cause.is_paged() { &self.paging.service_keys } else { &[] }
+    fn paged_keys(&self, cause: Cause) -> Vec<ServiceKey> {
+        if cause.is_paged() { self.paging.borrow().service_keys.clone() } else { Vec::new() }
+    }
+
+    fn incident_key(&self, cause: Cause) -> IncidentKey {
+        cause.incident_key(&self.paging.borrow().prefix)
     }
 
     fn event(&self, cause: Cause, service_key: ServiceKey, action: EventAction) -> Event {
-        let incident_key = cause.incident_key(&self.paging.prefix);
+        let incident_key = self.incident_key(cause);
         Event { destination: Destination::v1(service_key), incident_key, action }
     }
 
@@ -365,7 +369,7 @@ impl AlarmTask {
     async fn perform(&mut self, action: &AlarmAction, service_key: Option<ServiceKey>, snapshot: &Snapshot) -> bool {
         let cause = action.cause();
         self.latest = self.latest.max(snapshot.at);
-        let Some(service_key) = service_key.or_else(|| self.paged_keys(cause).first().cloned()) else {
+        let Some(service_key) = service_key.or_else(|| self.paged_keys(cause).into_iter().next()) else {
             match action {
                 AlarmAction::Raise(trouble) => warn!(alarm = cause.name(); "{}", trouble.sentence),
                 AlarmAction::Resolve(_) => info!(alarm = cause.name(); "alarm resolved"),
@@ -398,7 +402,7 @@ impl AlarmTask {
                     Enqueue::event(Envelope::new(&event, render(&event), self.latest))
                 } else {
                     let follow_up = FollowUp {
-                        incident_key: cause.incident_key(&self.paging.prefix),
+                        incident_key: self.incident_key(cause),
                         action: resolve,
                         happened_at: None,
                         fallback: None,
@@ -446,7 +450,7 @@ impl AlarmTask {
         self.direct.attempts += 1;
         self.alarms.attempted(trouble.cause);
         self.direct.not_before = now + DIRECT_PAUSE * 2_u32.pow(self.direct.attempts.min(DIRECT_ATTEMPTS));
-        for key in self.paged_keys(trouble.cause).to_vec() {
+        for key in self.paged_keys(trouble.cause) {
             let event = self.event(trouble.cause, key.clone(), trigger.clone());
             match self.client.send(&event.destination, render(&event).bytes).await {
                 Outcome::Delivered { .. } => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use url::Url;
 
 use super::transport::{Call, Transport};
@@ -46,6 +47,12 @@ impl Client {
     pub fn new(root: &Url, organization: &str, token: ApiToken, ca_file: Option<&Path>) -> Result<Self, TlsError> {
         let transport = Transport::new(root, token, TIMEOUT, ca_file)?;
         Ok(Self { transport, organization: organization.to_owned() })
+    }
+
+    /// The same with the newest of these tokens at each call.
+    #[must_use]
+    pub fn with_tokens(self, tokens: watch::Receiver<ApiToken>) -> Self {
+        Self { transport: self.transport.with_tokens(tokens), ..self }
     }
 
     /// The path of something of the organization.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use log::{info, warn};
 use strum::VariantArray;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::{Audit, Expected, Kind, audit};
@@ -83,14 +84,14 @@ impl AuditHandle {
 /// The task that audits. It pages for nothing: what it finds is as old as a day, and for people to read.
 pub struct AuditTask<A> {
     api: A,
-    expected: Expected,
+    expected: watch::Receiver<Expected>,
     handle: AuditHandle,
     schedule: Schedule,
 }
 
 impl<A: SentryApi> AuditTask<A> {
-    /// A task that measures the Sentry of `api` against `expected`, and keeps what it finds in `handle`.
-    pub fn new(api: A, expected: Expected, handle: AuditHandle) -> Self {
+    /// A task that measures the Sentry of `api` against the newest `expected`, and keeps what it finds in `handle`.
+    pub fn new(api: A, expected: watch::Receiver<Expected>, handle: AuditHandle) -> Self {
         Self { api, expected, handle, schedule: Schedule::default() }
     }
 
@@ -126,7 +127,7 @@ impl<A: SentryApi> AuditTask<A> {
             at: Utc::now(),
             token: inventory.identity.to_string(),
             generation: inventory.generation.to_string(),
-            audit: audit(&inventory, &self.expected),
+            audit: audit(&inventory, &self.expected.borrow()),
         })
     }
 

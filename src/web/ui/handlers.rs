@@ -16,7 +16,6 @@ use super::overview::{GLANCE, Lists, Notice, Status};
 use super::request::{Form, UiError, Visit, own_path, page, redirect};
 use super::{assets, detail, forms, lists, overview};
 use crate::monitor::{self, Health};
-use crate::pagerduty::ServiceKey;
 use crate::queue::admin::{BULK, BulkKind, Discarded, Outcomes, Resolved, Retried};
 use crate::queue::{EventId, ItemId, QueueError, Reader, RejectedId, RejectedSummary, State, Summary};
 use crate::web::AppState;
@@ -83,7 +82,7 @@ pub(super) async fn item(visit: Visit, request: HttpRequest, state: Data<AppStat
     let found = match subject(&request) {
         Some(ItemId::Event(id)) => reader.get(id).await.map(|record| Some(detail::event(&visit.frame, &record?))),
         Some(ItemId::Rejected(id)) => {
-            let keys: Vec<ServiceKey> = state.ingest.keys().into_iter().cloned().collect();
+            let keys = state.ingest.keys();
             let webhook = reader.rejected(id).await;
             webhook.map(|webhook| Some(detail::webhook(&visit.frame, id, &webhook?, &keys)))
         }
