@@ -46,9 +46,10 @@ use crate::sentry_api::Client as SentryClient;
 use crate::sentry_api::audit::{AuditHandle, AuditTask, Expected, Schedule};
 use crate::supervision::{TaskEnded, Tasks};
 use crate::tls::TlsError;
+use crate::two_way::webhook::Wishes;
 use crate::web::auth::admin::AdminAuth;
 use crate::web::auth::webhook::Authentication;
-use crate::web::{self, AppState, Endpoints};
+use crate::web::{self, AppState, Endpoints, TwoWay};
 
 /// How long a client may take to send the head of a request. Sentry waits for 5 seconds at most.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -188,7 +189,9 @@ impl Bridge {
         });
         let history = Retention { age: config.keep_delivered, rows: KEEP_ROWS };
         let (drain, grace) = (config.shutdown_drain, config.shutdown_grace);
+        let two_way = two_way(&config, &mut live);
         let state = app_state(config, ingest, &queue, metrics, monitor).with_cluster(cluster.clone());
+        let state = state.with_two_way(two_way);
         let shared = Data::new(state);
         let mut reload = Reload::new(shared.clone(), live, cluster.clone());
         // Before any webhook is received that belongs behind it.
@@ -454,6 +457,13 @@ fn fallback_webhook(config: &Config, live: &mut LiveConfig) -> Result<Option<Web
     let Some(urls) = live.follow_set(|config| config.fallback_url.clone()) else { return Ok(None) };
     let url = urls.borrow().clone();
     Ok(Some(Webhook::new(url, config.fallback_ca_file.as_deref())?.with_urls(urls)))
+}
+
+/// What the way back needs to know of PagerDuty's webhooks, where it is on.
+fn two_way(config: &Config, live: &mut LiveConfig) -> Option<TwoWay> {
+    let wishes = Wishes { prefix: config.incident_key_prefix.clone(), reopens: config.pagerduty_reopen };
+    let is_on = !config.pagerduty_webhook_secret.is_empty();
+    is_on.then(|| TwoWay { secrets: live.follow(|config| config.pagerduty_webhook_secret.clone()), wishes })
 }
 
 /// Alarms page the alarm key first, then the default key.

@@ -17,6 +17,7 @@ use crate::sentry_api::Client;
 use crate::sentry_api::ours;
 use crate::supervision::Tasks;
 use crate::tls::TlsError;
+use crate::two_way::TwoWayTask;
 
 /// Whether this bridge is the one that asks, of those that share a queue.
 type Leads = Box<dyn Fn() -> bool>;
@@ -35,6 +36,7 @@ pub(super) fn client(config: &Config, live: &mut LiveConfig) -> Result<Option<Cl
 pub(super) struct SentryTasks {
     catch_up: Option<CatchUpTask<Client, Leads>>,
     issue_status: Option<IssueStatusTask<Client, Leads>>,
+    two_way: Option<TwoWayTask<Client, Leads>>,
     /// What catch-up shows.
     pub(super) catch_up_status: Option<watch::Receiver<CatchUpStatus>>,
 }
@@ -78,6 +80,12 @@ impl SentryTasks {
             let (ingest, metrics) = (ingest.clone(), metrics.clone());
             tasks.issue_status = Some(IssueStatusTask::new(client, ingest, queue.clone(), metrics, leads()));
         }
+        if !config.pagerduty_webhook_secret.is_empty()
+            && let Some(client) = client(config, live)?
+        {
+            let prefix = config.incident_key_prefix.clone();
+            tasks.two_way = Some(TwoWayTask::new(client, queue.clone(), metrics.clone(), prefix, leads()));
+        }
         Ok(tasks)
     }
 
@@ -85,6 +93,7 @@ impl SentryTasks {
     pub(super) fn spawn(self, tasks: &mut Tasks) -> Vec<AbortHandle> {
         let catch_up = self.catch_up.map(|task| tasks.spawn("catch-up", task.run()));
         let issue_status = self.issue_status.map(|task| tasks.spawn("the polling of issues", task.run()));
-        catch_up.into_iter().chain(issue_status).collect()
+        let two_way = self.two_way.map(|task| tasks.spawn("the updates of issues", task.run()));
+        catch_up.into_iter().chain(issue_status).chain(two_way).collect()
     }
 }

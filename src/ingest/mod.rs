@@ -180,6 +180,9 @@ pub enum Ignored {
     /// It is about a canary, which came back: about this event of it where the webhook names one.
     #[error("it is the canary that the bridge sent through Sentry, which pages nobody")]
     Canary(Option<CanaryId>),
+    /// The bridge itself made the issue unresolved.
+    #[error("the bridge itself made the issue unresolved, for its incident was reopened in PagerDuty")]
+    Echo,
     /// There is no incident that the bridge could do this to.
     #[error("{}", nothing_open(*.0))]
     NothingOpen(EventType),

@@ -6,7 +6,7 @@ use prometheus::proto::{Gauge as GaugeValue, LabelPair, Metric, MetricFamily, Me
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 use strum::VariantArray;
 
-use super::labels::{Answered, HeldOutcome, IssueCheck, Source};
+use super::labels::{Answered, HeldOutcome, IssueCheck, PagerDutyAnswer, Source, UpdateOutcome};
 use crate::pagerduty::EventType;
 use crate::pagerduty::OutcomeKind;
 
@@ -42,6 +42,8 @@ pub(super) struct Counters {
     pub(super) catch_up_runs: IntCounterVec,
     pub(super) caught_up: IntCounterVec,
     pub(super) issue_checks: IntCounterVec,
+    pub(super) pagerduty_webhooks: IntCounterVec,
+    pub(super) issue_updates: IntCounterVec,
     pub(super) canaries_sent: IntCounterVec,
     pub(super) canary_seconds: Histogram,
 }
@@ -125,6 +127,18 @@ impl Default for Counters {
                 "Times that Sentry was asked about the issue of an open incident, by what it said.",
                 &["status"],
             ),
+            pagerduty_webhooks: counters(
+                &registry,
+                "bridge_pagerduty_webhooks_total",
+                "Webhooks of PagerDuty answered, by answer.",
+                &["answer"],
+            ),
+            issue_updates: counters(
+                &registry,
+                "bridge_issue_updates_total",
+                "Attempts to do in Sentry what people did in PagerDuty, by outcome.",
+                &["outcome"],
+            ),
             canaries_sent: counters(
                 &registry,
                 "bridge_canaries_sent_total",
@@ -165,6 +179,12 @@ impl Counters {
         }
         for check in IssueCheck::VARIANTS {
             self.issue_checks.with_label_values(&[check.name()]);
+        }
+        for answered in PagerDutyAnswer::VARIANTS {
+            self.pagerduty_webhooks.with_label_values(&[answered.name()]);
+        }
+        for outcome in UpdateOutcome::VARIANTS {
+            self.issue_updates.with_label_values(&[outcome.name()]);
         }
         for taken in ["yes", "no"] {
             self.canaries_sent.with_label_values(&[taken]);

@@ -19,7 +19,7 @@ use prometheus::proto::MetricFamily;
 
 pub use activity::{Activity, ActivityKind, Bucket};
 pub use counters::{CONTENT_TYPE, Gauge};
-pub use labels::{Answered, HeldOutcome, IssueCheck, Source};
+pub use labels::{Answered, HeldOutcome, IssueCheck, PagerDutyAnswer, Source, UpdateOutcome};
 
 use crate::pagerduty::OutcomeKind;
 use crate::pagerduty::{EventType, ServiceKey};
@@ -216,6 +216,16 @@ impl Metrics {
     /// Why files of secrets could not be used when they were read again; `None` when they could.
     pub fn unusable_secrets(&self, reason: Option<String>) {
         self.recent().unusable_secrets = reason;
+    }
+
+    /// A webhook of PagerDuty was answered.
+    pub fn pagerduty_webhook(&self, answered: PagerDutyAnswer) {
+        self.0.counters.pagerduty_webhooks.with_label_values(&[answered.name()]).inc();
+    }
+
+    /// What a person did in PagerDuty was done in Sentry, or not.
+    pub fn issue_updated(&self, outcome: UpdateOutcome) {
+        self.0.counters.issue_updates.with_label_values(&[outcome.name()]).inc();
     }
 
     /// The bodies of so many rejected webhooks were stored.

@@ -25,6 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(35);
 const ALERTS_READ: &str = "alerts:read";
 const ALERTS_WRITE: &str = "alerts:write";
 const EVENT_READ: &str = "event:read";
+const EVENT_WRITE: &str = "event:write";
 const ORG_READ: &str = "org:read";
 const ORG_WRITE: &str = "org:write";
 const PROJECT_ADMIN: &str = "project:admin";
@@ -220,6 +221,11 @@ impl SentryApi for Client {
     async fn open_periods(&self, detector: &str) -> Result<Vec<OpenPeriod>, ApiError> {
         let call = Call::get(&self.in_organization(&["open-periods"]), ALERTS_READ);
         self.transport.list(&call.query("detectorId", detector).query("per_page", "100")).await
+    }
+
+    async fn set_issue_status(&self, id: &str, route: IssueRoute, status: &str) -> Result<(), ApiError> {
+        let path = self.in_issue(id, route, &[]);
+        self.transport.done(&Call::put(&path, EVENT_WRITE, json!({"status": status}))).await
     }
 
     async fn create_app(&self, mut body: Value) -> Result<App, ApiError> {

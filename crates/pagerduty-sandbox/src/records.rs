@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix_web::web::Bytes;
 use chrono::{DateTime, Utc};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::faults::{Fault, FaultError, FaultRule, FaultRules, Until};
 use crate::incidents::{Effect, Event, EventType, Incident, Incidents, State, Transition};
 use crate::options::{Clock, Options};
 use crate::throttle::Throttle;
+use crate::webhooks::{Agent, Webhook, WebhookAttempt, webhooks};
 
 /// How many entries a slow subscriber may fall behind before it misses some.
 const SUBSCRIBER_BUFFER: usize = 4096;
@@ -252,6 +253,37 @@ pub(crate) struct Held {
     pub(crate) origin: Arc<JournalEntry>,
 }
 
+/// What is done to an incident otherwise than by an event.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+pub struct Action {
+    /// The integration key of the incident's events.
+    pub service_key: String,
+    /// Its incident key.
+    pub incident_key: String,
+    /// What is done.
+    #[serde(rename = "action")]
+    pub kind: ActionKind,
+    /// Who does it.
+    #[serde(default = "person")]
+    pub agent: Agent,
+}
+
+fn person() -> Agent {
+    Agent::Person
+}
+
+/// What may be done to an incident otherwise than by an event.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum ActionKind {
+    /// Acknowledge it.
+    Acknowledge,
+    /// Resolve it.
+    Resolve,
+    /// Open a resolved one again.
+    Reopen,
+}
+
 /// Everything that the sandbox knows at one moment.
 #[derive(Debug, Default)]
 pub struct Records {
@@ -260,8 +292,12 @@ pub struct Records {
     pub(crate) throttle: Throttle,
     pub(crate) held: Vec<Held>,
     pub(crate) journal: Journal,
+    /// Webhooks that were posted, in their order.
+    pub(crate) webhook_attempts: Vec<WebhookAttempt>,
     /// Entries that subscribers have not been sent yet.
     unpublished: Vec<Arc<JournalEntry>>,
+    /// Webhooks that are to be posted.
+    unposted: Vec<Webhook>,
     incidents: Incidents,
     counters: Counters,
 }
@@ -283,6 +319,12 @@ impl Records {
         self.incidents.get(service_key, incident_key)
     }
 
+    /// The webhooks that were posted since the last reset, each attempt, in their order.
+    #[must_use]
+    pub fn webhook_attempts(&self) -> &[WebhookAttempt] {
+        &self.webhook_attempts
+    }
+
     /// The counters.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -299,7 +341,56 @@ impl Records {
         let incident_key = event.incident_key.clone().unwrap_or_else(generated_key);
         let transition = self.incidents.apply(event, &incident_key, now);
         self.counters.count_applied(event, transition.effect);
+        self.tell(&event.service_key, &incident_key, transition.effect, Agent::Integration, now);
         (incident_key, transition)
+    }
+
+    /// Does to an incident what a person or PagerDuty itself may do. Returns whether that changed it.
+    pub(crate) fn act(&mut self, action: &Action, now: DateTime<Utc>) -> bool {
+        let Action { service_key, incident_key, kind, agent } = action;
+        let event_type = match kind {
+            ActionKind::Acknowledge => EventType::Acknowledge,
+            ActionKind::Resolve => EventType::Resolve,
+            ActionKind::Reopen => {
+                let is_reopened = self.incidents.reopen(service_key, incident_key, now);
+                if is_reopened {
+                    self.tell_as(service_key, incident_key, "incident.reopened", *agent, now);
+                }
+                return is_reopened;
+            }
+        };
+        let event = Event {
+            event_type,
+            service_key: service_key.clone(),
+            incident_key: Some(incident_key.clone()),
+            description: None,
+        };
+        let effect = self.incidents.apply(&event, incident_key, now).effect;
+        self.tell(service_key, incident_key, effect, *agent, now);
+        matches!(effect, Effect::Acknowledged | Effect::Resolved)
+    }
+
+    fn tell(&mut self, service_key: &str, incident_key: &str, effect: Effect, agent: Agent, now: DateTime<Utc>) {
+        let event_type = match effect {
+            Effect::Opened => "incident.triggered",
+            Effect::Acknowledged => "incident.acknowledged",
+            Effect::Resolved => "incident.resolved",
+            Effect::Logged | Effect::AlreadyAcknowledged | Effect::Dropped => return,
+        };
+        self.tell_as(service_key, incident_key, event_type, agent, now);
+    }
+
+    fn tell_as(
+        &mut self,
+        service_key: &str,
+        incident_key: &str,
+        event_type: &'static str,
+        agent: Agent,
+        now: DateTime<Utc>,
+    ) {
+        if let Some(incident) = self.incidents.get(service_key, incident_key) {
+            self.unposted.extend(webhooks(&self.options.webhooks, incident, event_type, agent, now));
+        }
     }
 
     /// Writes and counts an entry.
@@ -346,12 +437,18 @@ pub(crate) struct Shared {
     records: Mutex<Records>,
     changes: watch::Sender<()>,
     entries: broadcast::Sender<Arc<JournalEntry>>,
+    webhooks: mpsc::UnboundedSender<Webhook>,
+    /// Until the first server takes it.
+    unposted: Mutex<Option<mpsc::UnboundedReceiver<Webhook>>>,
 }
 
 impl Shared {
     pub(crate) fn new(options: Options, clock: Clock) -> Self {
         let records = Records { options: Arc::new(options), ..Records::default() };
+        let (webhooks, unposted) = mpsc::unbounded_channel();
         Self {
+            webhooks,
+            unposted: Mutex::new(Some(unposted)),
             clock,
             records: Mutex::new(records),
             changes: watch::Sender::new(()),
@@ -376,6 +473,10 @@ impl Shared {
             // An error only means that there is no subscriber.
             let _ = self.entries.send(entry);
         }
+        for webhook in records.unposted.drain(..) {
+            // An error means that the sandbox was stopped.
+            let _ = self.webhooks.send(webhook);
+        }
         drop(records);
         self.changes.send_replace(());
         result
@@ -385,6 +486,11 @@ impl Shared {
     pub(crate) fn inject(&self, rule: FaultRule) -> Result<u64, FaultError> {
         rule.fault.check()?;
         Ok(self.change(|records, now| records.faults.add(rule, now)))
+    }
+
+    /// The webhooks that are to be posted, for whoever asks first.
+    pub(crate) fn take_webhooks(&self) -> Option<mpsc::UnboundedReceiver<Webhook>> {
+        self.unposted.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(crate) fn changes(&self) -> watch::Receiver<()> {

@@ -14,7 +14,9 @@ use crate::queue::store::{
     Attemptable, Committed, Editable, Incident, IncidentChange, IncidentQueue, KEEP_DISCARDED_ATTEMPTS, Known,
     KnownIncident, Plan, Prune, Row, Seen, Settling, Store, Tail, WaitingRow, Wanted,
 };
-use crate::queue::{CanaryChange, EventId, HeldId, OutageNotice, QueueError, Record, RejectedId, State, Summary};
+use crate::queue::{
+    CanaryChange, EventId, HeldId, IssueUpdateChange, OutageNotice, QueueError, Record, RejectedId, State, Summary,
+};
 
 impl Event {
     fn id(&self) -> EventId {
@@ -299,6 +301,10 @@ impl Store for MemoryQueue {
 
     async fn write_canary(&mut self, _change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
         Ok(None)
+    }
+
+    async fn write_issue_update(&mut self, _change: &IssueUpdateChange) -> Result<bool, QueueError> {
+        Ok(true)
     }
 
     async fn write_outage_notice(&mut self, _notice: OutageNotice) -> Result<(), QueueError> {

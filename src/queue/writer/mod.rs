@@ -22,7 +22,10 @@ use super::decide::{self, Batch, Settle};
 use super::held::Held;
 use super::sentry::SentryNotes;
 use super::store::{Begin, Committed, NotBegun, Plan, Prune, Store};
-use super::{Arrival, Begun, CanaryChange, Enqueue, Enqueued, EventId, OutageNotice, QueueError, Rejected, RejectedId};
+use super::{
+    Arrival, Begun, CanaryChange, Enqueue, Enqueued, EventId, IssueUpdateChange, OutageNotice, QueueError, Rejected,
+    RejectedId,
+};
 use status::{Commit, WriterStatus};
 
 /// How many operations may wait for the writer before senders have to.
@@ -72,6 +75,8 @@ pub(super) enum Maintenance {
     SentryNotes(SentryNotes, Reply<()>),
     /// Stores what happened to a canary, and returns when it was sent if that is news.
     Canary(CanaryChange, Reply<Option<DateTime<Utc>>>),
+    /// Stores what happened to an update of an issue, and returns whether that is news.
+    IssueUpdate(Box<IssueUpdateChange>, Reply<bool>),
     OutageNotice(OutageNotice, Reply<()>),
     /// Returns at most so many empty pages to the file system, and tells how many are left.
     Shrink(u32, Reply<u64>),
@@ -194,6 +199,9 @@ impl<S: Store> Writer<S> {
             }
             Maintenance::Canary(change, reply) => {
                 let _ = reply.send(self.store.write_canary(&change).await);
+            }
+            Maintenance::IssueUpdate(change, reply) => {
+                let _ = reply.send(self.store.write_issue_update(&change).await);
             }
             Maintenance::OutageNotice(notice, reply) => {
                 let _ = reply.send(self.store.write_outage_notice(notice).await);
