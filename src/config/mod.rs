@@ -160,10 +160,10 @@ declare! {
     /// How often the canary is sent, 1m or more; alert rules of older Sentrys fire for it every 6m at most.
     default plain BRIDGE_CANARY_EVERY canary_every: Duration = |text| values::duration(text, MINUTE..=DAY), or "10m";
 
-    /// Secret of a PagerDuty webhook subscription to `POST /pagerduty`: incidents that people resolve resolve their issues.
+    /// Secret of PagerDuty's webhooks to `POST /pagerduty`: an incident that a person resolves resolves its issue.
     list secret BRIDGE_PAGERDUTY_WEBHOOK_SECRET pagerduty_webhook_secret: Vec<PagerDutySecret> = PagerDutySecret::parse_list;
 
-    /// `on`: an incident that a person reopens in PagerDuty unresolves its issue in Sentry. Needs the secret above.
+    /// `on`: an incident that a person reopens in PagerDuty unresolves its issue. Needs the secret above.
     default plain BRIDGE_PAGERDUTY_REOPEN pagerduty_reopen: bool = values::switch, or "off";
 
     /// `off`: the bridge does not page for its own troubles.

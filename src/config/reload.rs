@@ -182,8 +182,10 @@ mod tests {
         };
         let write = |key: char| secrets.iter().for_each(|name| fs::write(file(name), value(name, key)).unwrap());
         write('a');
-        let source =
-            Source::variables(secrets.iter().map(|name| (format!("{name}_FILE"), file(name).display().to_string())));
+        let beside = [("BRIDGE_SENTRY_URL", "https://sentry.io"), ("BRIDGE_SENTRY_ORG", "acme")];
+        let beside = beside.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let files = secrets.iter().map(|name| (format!("{name}_FILE"), file(name).display().to_string()));
+        let source = Source::variables(files.chain(beside));
         let (before, files) = (Config::load(&source).unwrap(), SecretFiles::of(&source));
         write('b');
         let after = files.read().parse(&before).unwrap();

@@ -27,10 +27,28 @@ pub enum StatusChange {
 }
 
 impl StatusChange {
-    /// Its name in the database, in metrics and in logs.
+    /// Its name in the database and in the answer of the webhook.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.into()
+    }
+
+    /// What a person did to the incident.
+    #[must_use]
+    pub fn in_pagerduty(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolved",
+            Self::Unresolve => "reopened",
+        }
+    }
+
+    /// The status of the issue after it.
+    #[must_use]
+    pub fn in_sentry(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolved",
+            Self::Unresolve => "unresolved",
+        }
     }
 }
 

@@ -98,15 +98,15 @@ impl<A: SentryApi, L: Fn() -> bool> TwoWayTask<A, L> {
             let reason = Some("BRIDGE_INCIDENT_KEY_PREFIX was changed".to_owned());
             return self.end(update, UpdateEnd::Dead, reason).await;
         };
-        let what = update.change.name();
+        let (in_pagerduty, in_sentry) = (update.change.in_pagerduty(), update.change.in_sentry());
         let failure = match self.change(issue, update).await {
             Ok(Done::Changed) => {
-                info!(incident; "{what}d the issue in Sentry, for a person did so to its incident in PagerDuty");
+                info!(incident; "the issue is {in_sentry} in Sentry, for a person {in_pagerduty} its incident in PagerDuty");
                 self.metrics.issue_updated(UpdateOutcome::Done);
                 return self.end(update, UpdateEnd::Done, None).await;
             }
             Ok(Done::NotNeeded(why)) => {
-                info!(incident; "a person {what}d the incident in PagerDuty, and nothing is changed in Sentry: {why}");
+                info!(incident; "a person {in_pagerduty} the incident in PagerDuty, and nothing is changed in Sentry: {why}");
                 self.metrics.issue_updated(UpdateOutcome::NotNeeded);
                 return self.end(update, UpdateEnd::Done, Some(why.to_owned())).await;
             }
@@ -116,7 +116,7 @@ impl<A: SentryApi, L: Fn() -> bool> TwoWayTask<A, L> {
         if attempts >= ATTEMPTS {
             error!(
                 incident, attempts;
-                "a person {what}d the incident in PagerDuty, and its issue could not be changed in Sentry: {failure}; do it there \
+                "a person {in_pagerduty} the incident in PagerDuty, and its issue could not be changed in Sentry: {failure}; do it there \
                  by hand"
             );
             self.metrics.issue_updated(UpdateOutcome::Dead);
@@ -124,7 +124,7 @@ impl<A: SentryApi, L: Fn() -> bool> TwoWayTask<A, L> {
         }
         self.metrics.issue_updated(UpdateOutcome::Failed);
         let line = throttle::line("issues could not be changed in Sentry", Level::Warn);
-        log!(line.level, incident, attempts; "the issue could not be {what}d in Sentry and is tried again: {failure}{line}");
+        log!(line.level, incident, attempts; "the issue cannot be made {in_sentry} in Sentry and is tried again: {failure}{line}");
         let (webhook_id, reason) = (update.webhook_id.clone(), failure.to_string());
         let next_attempt_at = Utc::now() + pause(attempts);
         self.queue
@@ -153,8 +153,7 @@ impl<A: SentryApi, L: Fn() -> bool> TwoWayTask<A, L> {
             {
                 return Ok(Done::NotNeeded("it had another event since"));
             }
-            StatusChange::Resolve => "resolved",
-            StatusChange::Unresolve => "unresolved",
+            change => change.in_sentry(),
         };
         // The one that it was merged into, where it was merged.
         match self.api.set_issue_status(&found.id, route, status).await {

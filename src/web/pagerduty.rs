@@ -63,12 +63,12 @@ pub(super) async fn receive(request: HttpRequest, mut payload: Payload, state: D
     if !is_known {
         return ignored(&state, &Unwanted::Unknown(incident_key));
     }
-    let change = update.change.name();
+    let change = update.change;
     match state.queue.record_issue_update(IssueUpdateChange::Received(update)).await {
         Ok(true) => {
-            info!(incident_key:% = incident_key; "a person {change}d the incident in PagerDuty, and so will its issue be in Sentry");
+            info!(incident_key:% = incident_key; "a person {} the incident in PagerDuty, so its issue becomes {} in Sentry", change.in_pagerduty(), change.in_sentry());
             state.metrics.pagerduty_webhook(PagerDutyAnswer::Queued);
-            answer::issue_update(&incident_key, change)
+            answer::issue_update(&incident_key, change.name())
         }
         Ok(false) => ignored(&state, &Unwanted::Repeated),
         Err(error) => unavailable(&state, &error),

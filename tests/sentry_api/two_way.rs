@@ -136,6 +136,13 @@ fn a_reopened_incident_unresolves_its_issue_where_that_is_wanted_and_nobody_is_p
     assert_eq!(setup.twin.changes(), [setup.issue_path(), setup.issue_path()]);
     let counters = setup.pagerduty.counters();
     assert_eq!((counters.opened, counters.logged), (1, 0), "{counters:?}");
+    // What was reopened is resolved when Sentry resolves its issue.
+    let issue = json!({"id": setup.issue.to_string(), "title": "Payment failed, again"});
+    let body = json!({"action": "resolved", "data": {"issue": issue}}).to_string();
+    let path = format!("/sentry/{TOKEN}");
+    let answer = post(setup.bridge.address, &path, &[("Sentry-Hook-Resource", "issue")], body.as_bytes());
+    assert_eq!(answer.said().1["status"], "queued");
+    setup.pagerduty.wait_for("its resolve", |records| records.counters().resolved == 1);
 
     let setup = Setup::new(Generation::Workflows, &[]);
     setup.act(ActionKind::Resolve, Agent::Person);
@@ -170,7 +177,7 @@ fn what_the_bridge_or_an_automation_did_changes_nothing_in_sentry() {
 #[test]
 fn what_was_answered_is_done_whatever_happens_to_bridge_and_sentry() {
     let mut setup = Setup::new(Generation::Apps, &[]);
-    setup.twin.world(|world| world.inject("/issues/", 3, FaultKind::Status(502)));
+    setup.twin.world(|world| world.inject("/issues/", 2, FaultKind::Status(403)));
     setup.act(ActionKind::Resolve, Agent::Person);
     setup.wait_for_webhooks(&["incident.triggered", "incident.resolved"]);
     setup.bridge.process.kill();

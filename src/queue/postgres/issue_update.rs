@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 use super::text::stored;
-use crate::queue::issue_update::{IssueUpdateChange, KEEP_UPDATES};
+use crate::queue::issue_update::{IssueUpdateChange, KEEP_UPDATES, StatusChange};
 
 const RECEIVED: &str = "INSERT INTO issue_updates
         (webhook_id, incident_key, change, state, happened_at, received_at, attempts, next_attempt_at)
@@ -14,6 +14,9 @@ const FAILED: &str = "UPDATE issue_updates SET attempts = attempts + 1, next_att
 
 const ENDED: &str = "UPDATE issue_updates SET attempts = attempts + 1, state = $2, finished_at = $3, reason = $4
     WHERE webhook_id = $1 AND state = 'waiting'";
+
+/// So that Sentry can resolve it again.
+const REOPENED: &str = "UPDATE incidents SET is_open = TRUE WHERE incident_key = $1";
 
 const OLD: &str = "DELETE FROM issue_updates WHERE state IN ('done', 'dead') AND received_at < $1";
 
@@ -42,6 +45,10 @@ pub(super) async fn write(connection: &mut PgConnection, change: &IssueUpdateCha
     };
     let is_news = query.execute(&mut *connection).await?.rows_affected() > 0;
     if let IssueUpdateChange::Received(update) = change {
+        if is_news && update.change == StatusChange::Unresolve {
+            let incident_key = stored(update.incident_key.as_str()).into_owned();
+            sqlx::query(REOPENED).bind(incident_key).execute(&mut *connection).await?;
+        }
         let before = (update.received_at - KEEP_UPDATES).timestamp_millis();
         sqlx::query(OLD).bind(before).execute(connection).await?;
     }

@@ -2,7 +2,7 @@
 
 use sqlx::SqliteConnection;
 
-use crate::queue::issue_update::{IssueUpdateChange, KEEP_UPDATES};
+use crate::queue::issue_update::{IssueUpdateChange, KEEP_UPDATES, StatusChange};
 
 /// Writes what happened to an update, and returns whether that is news.
 pub(super) async fn write(connection: &mut SqliteConnection, change: &IssueUpdateChange) -> sqlx::Result<bool> {
@@ -39,6 +39,13 @@ pub(super) async fn write(connection: &mut SqliteConnection, change: &IssueUpdat
     };
     let is_news = query.execute(&mut *connection).await?.rows_affected() > 0;
     if let IssueUpdateChange::Received(update) = change {
+        if is_news && update.change == StatusChange::Unresolve {
+            // So that Sentry can resolve it again.
+            sqlx::query("UPDATE incidents SET is_open = 1 WHERE incident_key = ?")
+                .bind(update.incident_key.as_str())
+                .execute(&mut *connection)
+                .await?;
+        }
         let before = (update.received_at - KEEP_UPDATES).timestamp_millis();
         sqlx::query("DELETE FROM issue_updates WHERE state IN ('done', 'dead') AND received_at < ?")
             .bind(before)
