@@ -31,10 +31,13 @@ const EXPIRE: Duration = Duration::from_mins(1);
 /// How often what came meanwhile is admitted before a new secret is used.
 const PASSES: u32 = 10;
 
+/// What takes over a new configuration.
+type Follower = Box<dyn Fn(&Config)>;
+
 /// The configuration of a running bridge, whose secrets may be replaced, and what follows it.
 pub(crate) struct LiveConfig {
     config: Config,
-    followers: Vec<Box<dyn Fn(&Config)>>,
+    followers: Vec<Follower>,
 }
 
 impl LiveConfig {

@@ -84,7 +84,6 @@ impl<A: SentryApi, L: Fn() -> bool> CatchUpTask<A, L> {
     /// A task that asks `api` and enqueues in `queue`, and shows in `status` what it did. With several bridges on one queue
     /// only the one that `leads` does anything.
     #[must_use]
-    #[expect(clippy::too_many_arguments, reason = "each is another part of the bridge, and there is one caller")]
     pub fn new(
         api: A,
         ingest: Ingest,

@@ -51,6 +51,7 @@ pub(super) struct Counters {
 impl Default for Counters {
     fn default() -> Self {
         let registry = Registry::new();
+        let [pagerduty_webhooks, issue_updates] = way_back(&registry);
         let counters = Self {
             webhooks: counters(
                 &registry,
@@ -127,18 +128,8 @@ impl Default for Counters {
                 "Times that Sentry was asked about the issue of an open incident, by what it said.",
                 &["status"],
             ),
-            pagerduty_webhooks: counters(
-                &registry,
-                "bridge_pagerduty_webhooks_total",
-                "Webhooks of PagerDuty answered, by answer.",
-                &["answer"],
-            ),
-            issue_updates: counters(
-                &registry,
-                "bridge_issue_updates_total",
-                "Attempts to do in Sentry what people did in PagerDuty, by outcome.",
-                &["outcome"],
-            ),
+            pagerduty_webhooks,
+            issue_updates,
             canaries_sent: counters(
                 &registry,
                 "bridge_canaries_sent_total",
@@ -156,6 +147,16 @@ impl Default for Counters {
         counters.initialize_labels();
         counters
     }
+}
+
+/// The webhooks of PagerDuty, and what is done in Sentry because of them.
+fn way_back(registry: &Registry) -> [IntCounterVec; 2] {
+    let webhooks = "Webhooks of PagerDuty answered, by answer.";
+    let updates = "Attempts to do in Sentry what people did in PagerDuty, by outcome.";
+    [
+        counters(registry, "bridge_pagerduty_webhooks_total", webhooks, &["answer"]),
+        counters(registry, "bridge_issue_updates_total", updates, &["outcome"]),
+    ]
 }
 
 impl Counters {

@@ -89,7 +89,8 @@ struct Body {
 #[derive(Deserialize)]
 struct Event {
     id: String,
-    event_type: String,
+    #[serde(rename = "event_type")]
+    kind: String,
     occurred_at: Option<DateTime<Utc>>,
     #[serde(default)]
     agent: Value,
@@ -113,7 +114,7 @@ pub fn wanted(
         let what = if error.is_data() { "a member is missing or of another type" } else { "it is not JSON" };
         Unwanted::Shape(format!("{what} (line {}, column {})", error.line(), error.column()))
     })?;
-    let change = match event.event_type.as_str() {
+    let change = match event.kind.as_str() {
         "incident.resolved" => StatusChange::Resolve,
         "incident.reopened" if wishes.reopens => StatusChange::Unresolve,
         "incident.reopened" => return Err(Unwanted::ReopenOff),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use socket2::{Domain, Socket, Type};
@@ -15,16 +15,16 @@ const OLD: &str = "the-client-secret-of-the-beginning";
 const NEW: &str = "the-client-secret-after-the-rotation";
 
 /// How many are sent, unless `BRIDGE_TEST_STRANGERS` says how many: a million takes minutes.
-const REQUESTS: u64 = 100_000;
+const REQUESTS: u32 = 100_000;
 
 /// How many of them come from one address.
-const OF_ONE_ADDRESS: u64 = 10_000;
+const OF_ONE_ADDRESS: u32 = 10_000;
 
 /// The bytes of one body. So many of these are within the bytes that may be held that the number is the limit.
 const BODY: usize = 4_096;
 
 /// Posts a body with a signature that no secret made, from an address of its own.
-fn send(bridge: SocketAddr, from: Ipv4Addr, number: u64) -> u16 {
+fn send(bridge: SocketAddr, from: Ipv4Addr, number: u32) -> u16 {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
     socket.connect(&bridge.into()).unwrap();
@@ -62,7 +62,7 @@ fn a_stranger_with_any_number_of_wrong_signatures_costs_little_and_pushes_out_no
     let event = r#"{"action":"triggered","data":{"event":{"event_id":"00000000000000000000000000000001","issue_id":"1","title":"x"}}}"#;
     assert_eq!(post_signed(&bridge, NEW, "event_alert", event.as_bytes()).status, 401);
     let before = peak(bridge.process.id());
-    let next = AtomicU64::new(0);
+    let next = AtomicU32::new(0);
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -71,7 +71,7 @@ fn a_stranger_with_any_number_of_wrong_signatures_costs_little_and_pushes_out_no
                     if number >= requests {
                         break;
                     }
-                    let from = Ipv4Addr::from(0x7f01_0001 + u32::try_from(number / OF_ONE_ADDRESS).unwrap());
+                    let from = Ipv4Addr::from(0x7f01_0001 + number / OF_ONE_ADDRESS);
                     assert_eq!(send(bridge.address, from, number), 401, "request {number}");
                 }
             });
@@ -82,7 +82,7 @@ fn a_stranger_with_any_number_of_wrong_signatures_costs_little_and_pushes_out_no
         after.get("bridge_webhooks_held_total{outcome=\"held\"}"),
         after.get("bridge_webhooks_held_total{outcome=\"no_room\"}"),
     );
-    assert_eq!(held + refused, (requests + 1) as f64, "each is held or finds no room");
+    assert_eq!(held + refused, f64::from(requests + 1), "each is held or finds no room");
     assert_eq!(after.get("bridge_queue_events{state=\"held\"}"), 4_000.0, "as many as strangers may take together");
     let database: u64 = fs::read_dir(bridge.database().parent().unwrap())
         .unwrap()

@@ -9,8 +9,9 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::actions::Action;
 use crate::faults::{FaultError, FaultRule};
-use crate::records::{Action, Records, Shared};
+use crate::records::{Records, Shared};
 
 /// How many journal entries are listed unless the query has a limit.
 const DEFAULT_LIMIT: usize = 100;

@@ -81,6 +81,7 @@
 //!
 //! The members of a rule are those of [`FaultRule`], the kinds those of [`Fault`].
 
+mod actions;
 mod control;
 mod faults;
 mod incidents;
@@ -103,11 +104,12 @@ use tokio::sync::broadcast;
 use crate::records::Shared;
 use crate::server::ServerThread;
 
+pub use crate::actions::{Action, ActionKind};
 pub use crate::faults::{Body, Cut, Fault, FaultError, FaultRule, StandingRule, Until};
 pub use crate::incidents::{Effect, EventType, Incident, LogEntry, State};
 pub use crate::options::{Clock, Counting, Options, Oversize, RetryAfter, ThrottleOptions, ThrottleStatus, UnknownKey};
 pub use crate::pipeline::PATH;
-pub use crate::records::{Action, ActionKind, Counters, Extent, JournalEntry, Received, Records, Verdict};
+pub use crate::records::{Counters, Extent, JournalEntry, Received, Records, Verdict};
 pub use crate::webhooks::{Agent, Subscription, WebhookAttempt};
 
 /// A running sandbox. Dropping it stops it as [`stop`](Self::stop) does, but blocks the thread meanwhile.
@@ -207,6 +209,7 @@ impl Sandbox {
     }
 
     /// Does to an incident what a person or PagerDuty itself may do. Returns whether that changed it.
+    #[must_use]
     pub fn act(&self, action: &Action) -> bool {
         self.shared.change(|records, now| records.act(action, now))
     }
