@@ -1,5 +1,6 @@
 //! The running application: [`Bridge::build`] puts the parts together, [`Bridge::run_until_stopped`] runs them.
 
+mod proof;
 mod sentry;
 
 use std::future::Future;
@@ -39,6 +40,8 @@ use crate::monitor::snapshot::FallbackView;
 use crate::monitor::{self, AlarmTask, CommitTimes, Intervals, Monitor, Paging};
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
+use crate::pagerduty_api::Client as PagerDutyApi;
+use crate::proof::{ProofTask, sample};
 use crate::queue::retention::KEEP_ROWS;
 use crate::queue::{Commit, Queue, QueueError, Retention};
 use crate::reload::{LiveConfig, Reload};
@@ -138,6 +141,7 @@ pub struct Bridge {
     fallback: Option<FallbackTask>,
     history: Retention,
     sentry: SentryTasks,
+    proof: Option<ProofTask<PagerDutyApi, IsLeader>>,
     drain: Duration,
     grace: Duration,
 }
@@ -167,6 +171,8 @@ impl Bridge {
         let canary = canary(&config, &mut live, &ingest, &queue, &metrics, &cluster)?;
         let handle = audit.as_ref().map(|(_, handle)| handle.clone());
         let sentry = SentryTasks::new(&config, &mut live, &ingest, &queue, &metrics, &cluster)?;
+        let names = proof::names(&config, &mut live);
+        let proof = proof::task(&config, &mut live, &queue, &metrics, &names, &cluster)?;
         let (view, fallback_view) = watch::channel(FallbackView::default());
         let monitor = Monitor::new(
             Utc::now(),
@@ -180,6 +186,7 @@ impl Bridge {
         .with_cluster(cluster.clone())
         .with_sentry(canary.is_some(), handle)
         .with_catch_up(sentry.catch_up_status.clone())
+        .with_pagerduty(names, proof.as_ref().map(ProofTask::status))
         .with_fallback(webhook.is_some().then_some(fallback_view));
         let alarms = AlarmTask::new(monitor.clone(), queue.clone(), client, live.follow(paging));
         let leader = cluster.clone();
@@ -217,6 +224,7 @@ impl Bridge {
             fallback,
             history,
             sentry,
+            proof,
             drain,
             grace,
         })
@@ -241,6 +249,12 @@ impl Bridge {
         let canary = self.canary.map(|canary| canary.with_pace(pace));
         let audit = self.audit.map(|audit| audit.with_schedule(schedule));
         Self { canary, audit, ..self }
+    }
+
+    /// The same with look-ups in PagerDuty on another schedule.
+    #[must_use]
+    pub fn with_proof_schedule(self, schedule: sample::Schedule) -> Self {
+        Self { proof: self.proof.map(|proof| proof.with_schedule(schedule)), ..self }
     }
 
     /// The address on which the webhook is served.
@@ -277,6 +291,7 @@ impl Bridge {
             fallback,
             history,
             sentry: asking,
+            proof,
             drain,
             grace,
         } = self;
@@ -305,6 +320,7 @@ impl Bridge {
             tasks.spawn("the reading of secrets", reload.run()),
         ];
         until_shutdown.extend(asking.spawn(&mut tasks));
+        until_shutdown.extend(proof.map(|proof| tasks.spawn("the look-ups in PagerDuty", proof.run())));
         until_shutdown.extend(fallback.map(|fallback| tasks.spawn("the fallback webhook", fallback.run())));
         info!("listening on http://{address}");
         if let Some(address) = admin_address {

@@ -45,10 +45,15 @@ impl LiveConfig {
         Self { config, followers: Vec::new() }
     }
 
+    /// Calls `take_over` with the configuration after each change.
+    pub(crate) fn on_change(&mut self, take_over: impl Fn(&Config) + 'static) {
+        self.followers.push(Box::new(take_over));
+    }
+
     /// What `of` makes of the configuration, now and after each change.
     pub(crate) fn follow<T: 'static>(&mut self, of: impl Fn(&Config) -> T + 'static) -> watch::Receiver<T> {
         let (sender, receiver) = watch::channel(of(&self.config));
-        self.followers.push(Box::new(move |config| drop(sender.send_replace(of(config)))));
+        self.on_change(move |config| drop(sender.send_replace(of(config))));
         receiver
     }
 
@@ -58,11 +63,11 @@ impl LiveConfig {
         of: impl Fn(&Config) -> Option<T> + 'static,
     ) -> Option<watch::Receiver<T>> {
         let (sender, receiver) = watch::channel(of(&self.config)?);
-        self.followers.push(Box::new(move |config| {
+        self.on_change(move |config| {
             if let Some(value) = of(config) {
                 sender.send_replace(value);
             }
-        }));
+        });
         Some(receiver)
     }
 

@@ -7,8 +7,7 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Regi
 use strum::VariantArray;
 
 use super::labels::{Answered, HeldOutcome, IssueCheck, PagerDutyAnswer, Source, UpdateOutcome};
-use crate::pagerduty::EventType;
-use crate::pagerduty::OutcomeKind;
+use crate::pagerduty::{EventType, OutcomeKind, ProofState};
 
 /// The `Content-Type` of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -44,6 +43,7 @@ pub(super) struct Counters {
     pub(super) issue_checks: IntCounterVec,
     pub(super) pagerduty_webhooks: IntCounterVec,
     pub(super) issue_updates: IntCounterVec,
+    pub(super) proofs: IntCounterVec,
     pub(super) canaries_sent: IntCounterVec,
     pub(super) canary_seconds: Histogram,
 }
@@ -130,6 +130,12 @@ impl Default for Counters {
             ),
             pagerduty_webhooks,
             issue_updates,
+            proofs: counters(
+                &registry,
+                "bridge_event_proofs_total",
+                "Delivered events that were looked up in PagerDuty, by what became of them.",
+                &["state"],
+            ),
             canaries_sent: counters(
                 &registry,
                 "bridge_canaries_sent_total",
@@ -186,6 +192,9 @@ impl Counters {
         }
         for outcome in UpdateOutcome::VARIANTS {
             self.issue_updates.with_label_values(&[outcome.name()]);
+        }
+        for state in ProofState::VARIANTS {
+            self.proofs.with_label_values(&[state.name()]);
         }
         for taken in ["yes", "no"] {
             self.canaries_sent.with_label_values(&[taken]);

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::rest::RestOptions;
 use crate::webhooks::Subscription;
 
 /// All options. The defaults are as strict as PagerDuty is known to be, or stricter.
@@ -48,6 +49,8 @@ pub struct Options {
     pub journal_entries: usize,
     /// How many bytes of request bodies the journal keeps.
     pub journal_bytes: usize,
+    /// The REST API and the services that it shows.
+    pub rest: RestOptions,
 }
 
 impl Default for Options {
@@ -66,6 +69,7 @@ impl Default for Options {
             webhooks: Vec::new(),
             journal_entries: 10_000,
             journal_bytes: 64 << 20,
+            rest: RestOptions::default(),
         }
     }
 }

@@ -15,7 +15,8 @@ use crate::queue::store::{
     KnownIncident, Plan, Prune, Row, Seen, Settling, Store, Tail, WaitingRow, Wanted,
 };
 use crate::queue::{
-    CanaryChange, EventId, HeldId, IssueUpdateChange, OutageNotice, QueueError, Record, RejectedId, State, Summary,
+    CanaryChange, EventId, HeldId, IssueUpdateChange, OutageNotice, Proof, QueueError, Record, RejectedId, State,
+    Summary,
 };
 
 impl Event {
@@ -308,6 +309,10 @@ impl Store for MemoryQueue {
     }
 
     async fn write_outage_notice(&mut self, _notice: OutageNotice) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    async fn write_proof(&mut self, _proof: &Proof) -> Result<(), QueueError> {
         Ok(())
     }
 

@@ -23,8 +23,8 @@ use super::held::Held;
 use super::sentry::SentryNotes;
 use super::store::{Begin, Committed, NotBegun, Plan, Prune, Store};
 use super::{
-    Arrival, Begun, CanaryChange, Enqueue, Enqueued, EventId, IssueUpdateChange, OutageNotice, QueueError, Rejected,
-    RejectedId,
+    Arrival, Begun, CanaryChange, Enqueue, Enqueued, EventId, IssueUpdateChange, OutageNotice, Proof, QueueError,
+    Rejected, RejectedId,
 };
 use status::{Commit, WriterStatus};
 
@@ -78,6 +78,7 @@ pub(super) enum Maintenance {
     /// Stores what happened to an update of an issue, and returns whether that is news.
     IssueUpdate(Box<IssueUpdateChange>, Reply<bool>),
     OutageNotice(OutageNotice, Reply<()>),
+    Proof(Box<Proof>, Reply<()>),
     /// Returns at most so many empty pages to the file system, and tells how many are left.
     Shrink(u32, Reply<u64>),
 }
@@ -205,6 +206,9 @@ impl<S: Store> Writer<S> {
             }
             Maintenance::OutageNotice(notice, reply) => {
                 let _ = reply.send(self.store.write_outage_notice(notice).await);
+            }
+            Maintenance::Proof(proof, reply) => {
+                let _ = reply.send(self.store.write_proof(&proof).await);
             }
             Maintenance::Shrink(pages, reply) => {
                 let _ = reply.send(self.store.shrink(pages).await);
