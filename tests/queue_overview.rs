@@ -83,6 +83,7 @@ async fn counted(database: &TestDatabase) -> Overview {
         dead: sum(|destination| destination.dead),
         delivered: sum(|destination| destination.delivered),
         held: 0,
+        held_with_token_since: None,
         rejected: rejected.try_into().unwrap(),
         oldest_waiting: destinations.iter().filter_map(|destination| destination.oldest_waiting).min(),
         destinations,

@@ -163,6 +163,22 @@ pub(super) const TABLES: &[Table] = &[
         ],
         key: 0,
     },
+    Table {
+        name: "issue_updates",
+        columns: &[
+            ("webhook_id", Text),
+            ("incident_key", Text),
+            ("change", Text),
+            ("state", Text),
+            ("happened_at", Integer),
+            ("received_at", Integer),
+            ("attempts", Integer),
+            ("next_attempt_at", Integer),
+            ("finished_at", Integer),
+            ("reason", Text),
+        ],
+        key: 1,
+    },
     Table { name: "fallback", columns: &[("id", Integer), ("told_at", Integer), ("outage_since", Integer)], key: 0 },
     Table {
         name: "proofs",

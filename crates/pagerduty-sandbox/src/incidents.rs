@@ -191,6 +191,16 @@ impl Incidents {
         }
         Transition { effect, before, after }
     }
+
+    /// Opens a resolved incident again, as a person may. Returns whether there was one.
+    pub(crate) fn reopen(&mut self, service_key: &str, incident_key: &str, at: DateTime<Utc>) -> bool {
+        let incident = self.by_key.get_mut(&(service_key.to_owned(), incident_key.to_owned()));
+        let Some(incident) = incident.filter(|incident| incident.state == State::Resolved) else { return false };
+        incident.state = State::Triggered;
+        let description = Some("reopened".to_owned());
+        incident.log.push_back(LogEntry { at, event_type: EventType::Trigger, effect: Effect::Logged, description });
+        true
+    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ use crate::queue::store::{
     KnownIncident, Plan, Prune, Row, Seen, Settling, Store, Tail, WaitingRow, Wanted,
 };
 use crate::queue::{
-    CanaryChange, EventId, HeldId, OutageNotice, Proof, QueueError, Record, RejectedId, State, Summary,
+    CanaryChange, EventId, HeldId, IssueUpdateChange, OutageNotice, Proof, QueueError, Record, RejectedId, State,
+    Summary,
 };
 
 impl Event {
@@ -308,6 +309,10 @@ impl Store for MemoryQueue {
 
     async fn write_canary(&mut self, _change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
         Ok(None)
+    }
+
+    async fn write_issue_update(&mut self, _change: &IssueUpdateChange) -> Result<bool, QueueError> {
+        Ok(true)
     }
 
     async fn write_outage_notice(&mut self, _notice: OutageNotice) -> Result<(), QueueError> {
