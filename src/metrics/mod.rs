@@ -60,8 +60,8 @@ struct Recent {
     wrong_signatures: WrongSignatures,
     is_verified: bool,
     unusable_secrets: Option<String>,
-    /// The start of the oldest step that changed since the last save.
-    unsaved_from: Option<DateTime<Utc>>,
+    /// What of `activity` was counted since the last save.
+    unsaved: Activity,
 }
 
 /// The metrics of one moment: what the counters show and the other fields agree.
@@ -94,13 +94,18 @@ pub struct MetricsSnapshot {
     pub unusable_secrets: Option<String>,
     /// The last 24 hours.
     pub activity: Vec<Bucket>,
+    /// What of that is not stored yet, as far as this bridge counted it.
+    pub unsaved: Vec<Bucket>,
     /// The counters and histograms.
     pub counters: Vec<MetricFamily>,
 }
 
 impl MetricsSnapshot {
-    /// Includes what other bridges that share the queue have stored of the last webhook and the last deliveries.
-    pub fn include(&mut self, stored: &PersistedMetrics) {
+    /// Includes what all bridges that share the queue have stored of the last day, the last webhook and the last deliveries.
+    pub fn include(&mut self, stored: &PersistedMetrics, now: DateTime<Utc>) {
+        let mut all = Activity::default();
+        all.add(stored.buckets.iter().chain(&self.unsaved).copied());
+        self.activity = all.last_day(now);
         // What is stored by this bridge itself is not newer than what it knows.
         if stored.last_webhook_at > self.last_webhook_at {
             (self.last_webhook_at, self.since_webhook) = (stored.last_webhook_at, None);
@@ -138,7 +143,7 @@ pub struct PersistedMetrics {
     pub untrusted: Option<String>,
     /// The wrong signatures that came in a row; `None` when there are none, or, when written, when nothing has changed.
     pub wrong_signatures: Option<SignatureRow>,
-    /// Steps of the last 24 hours, oldest first: all of them when read, those that changed when written.
+    /// Steps of the last 24 hours, oldest first: what all runs and bridges counted when read, what is added when written.
     pub buckets: Vec<Bucket>,
 }
 
@@ -327,6 +332,7 @@ impl Metrics {
             is_verified: recent.is_verified,
             unusable_secrets: recent.unusable_secrets.clone(),
             activity: recent.activity.last_day(now),
+            unsaved: recent.unsaved.counted(),
             counters: self.0.counters.gather(),
         }
     }
@@ -344,15 +350,15 @@ impl Metrics {
         failing.restore(stored.failing, delivered, now);
         recent.untrusted = stored.untrusted;
         recent.wrong_signatures.restore(stored.wrong_signatures.unwrap_or_default(), now);
-        recent.activity.restore(stored.buckets.into_iter().filter(|bucket| past(&bucket.from)));
+        recent.activity.add(stored.buckets.into_iter().filter(|bucket| past(&bucket.from)));
     }
 
     /// What has changed since the last call and has to be stored; `None` when nothing has.
     #[must_use]
     pub fn take_unsaved(&self) -> Option<PersistedMetrics> {
         let mut recent = self.recent();
-        let (from, wrong_signatures) = (recent.unsaved_from.take(), recent.wrong_signatures.take_unsaved());
-        if from.is_none() && wrong_signatures.is_none() {
+        let wrong_signatures = recent.wrong_signatures.take_unsaved();
+        if recent.unsaved.is_empty() && wrong_signatures.is_none() {
             return None;
         }
         Some(PersistedMetrics {
@@ -365,7 +371,7 @@ impl Metrics {
             failing: recent.failing.take_unsaved(),
             untrusted: recent.untrusted.clone(),
             wrong_signatures,
-            buckets: from.map_or_else(Vec::new, |from| recent.activity.since(from)),
+            buckets: std::mem::take(&mut recent.unsaved).counted(),
         })
     }
 
@@ -373,11 +379,9 @@ impl Metrics {
     pub fn not_saved(&self, unsaved: &PersistedMetrics) {
         let mut recent = self.recent();
         recent.unsaved_keys.extend(unsaved.delivered.keys().cloned());
+        recent.unsaved.add(unsaved.buckets.iter().copied());
         recent.failing.not_saved(&unsaved.failing);
         recent.wrong_signatures.not_saved(unsaved.wrong_signatures.as_ref());
-        if let Some(first) = unsaved.buckets.first() {
-            recent.unsaved_since(first.from);
-        }
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
@@ -387,12 +391,8 @@ impl Metrics {
 
 impl Recent {
     fn record(&mut self, kind: ActivityKind, at: DateTime<Utc>) {
-        let from = self.activity.record(kind, at);
-        self.unsaved_since(from);
-    }
-
-    fn unsaved_since(&mut self, from: DateTime<Utc>) {
-        self.unsaved_from = Some(self.unsaved_from.map_or(from, |unsaved| unsaved.min(from)));
+        self.activity.record(kind, at);
+        self.unsaved.record(kind, at);
     }
 }
 
