@@ -4,12 +4,14 @@
 //! - [`labels`]: where a webhook came from and how it was answered
 //! - [`counters`]: what Prometheus scrapes, and the text format
 //! - [`activity`]: the last 24 hours in steps
+//! - [`signatures`]: webhooks with a wrong signature
 //! - [`failing`]: the service keys for which attempts fail at present
 
 pub mod activity;
 pub mod counters;
 pub mod failing;
 pub mod labels;
+pub mod signatures;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -24,10 +26,12 @@ pub use activity::{Activity, ActivityKind, Bucket};
 pub use counters::{CONTENT_TYPE, Gauge};
 pub use failing::Failing;
 pub use labels::{Answered, HeldOutcome, IssueCheck, Source};
+pub use signatures::{Senders, SignatureRow};
 
 use crate::pagerduty::{EventType, OutcomeKind, ProofState, ServiceKey};
 use counters::Counters;
 use failing::FailingKeys;
+use signatures::WrongSignatures;
 
 /// A handle on the metrics of one bridge; clones share them.
 #[derive(Clone, Debug, Default)]
@@ -60,39 +64,6 @@ struct Recent {
     unsaved: Activity,
 }
 
-/// Consecutive webhooks with a wrong signature.
-#[derive(Debug, Default)]
-struct WrongSignatures {
-    number: u32,
-    /// When the first and the last of them came.
-    span: Option<(Instant, Instant)>,
-    senders: Senders,
-}
-
-/// The addresses of the peers of connections; headers such as `X-Forwarded-For` are ignored.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Senders {
-    /// The first few, each once.
-    pub first: Vec<IpAddr>,
-    /// Whether there were more.
-    pub more: bool,
-}
-
-impl Senders {
-    const MAX_LISTED: usize = 5;
-
-    fn add(&mut self, address: IpAddr) {
-        if self.first.contains(&address) {
-            return;
-        }
-        if self.first.len() < Self::MAX_LISTED {
-            self.first.push(address);
-        } else {
-            self.more = true;
-        }
-    }
-}
-
 /// The metrics of one moment: what the counters show and the other fields agree.
 #[derive(Clone, Debug, Default)]
 pub struct MetricsSnapshot {
@@ -111,6 +82,8 @@ pub struct MetricsSnapshot {
     /// A missing or malformed signature and a wrong token do not count. Only an authenticated webhook of the integration
     /// platform resets the number, for those of the legacy plugin are not signed.
     pub wrong_signatures: u32,
+    /// When the first of them came.
+    pub wrong_signatures_since: Option<DateTime<Utc>>,
     /// The time between the first and the last of them, by the monotonic clock.
     pub wrong_signatures_for: Duration,
     /// Where they came from.
@@ -168,6 +141,8 @@ pub struct PersistedMetrics {
     pub failing: BTreeMap<ServiceKey, Option<Failing>>,
     /// Why PagerDuty's certificate is not trusted, as TLS says it; `None` while it is.
     pub untrusted: Option<String>,
+    /// The wrong signatures that came in a row; `None` when there are none, or, when written, when nothing has changed.
+    pub wrong_signatures: Option<SignatureRow>,
     /// Steps of the last 24 hours, oldest first: what all runs and bridges counted when read, what is added when written.
     pub buckets: Vec<Bucket>,
 }
@@ -184,13 +159,11 @@ impl Metrics {
         let mut recent = self.recent();
         self.0.counters.webhooks.with_label_values(&[source.name(), answered.name()]).inc();
         if answered == Answered::WrongSignature {
-            let (wrong, now) = (&mut recent.wrong_signatures, Instant::now());
-            wrong.number = wrong.number.saturating_add(1);
-            wrong.span = Some((wrong.span.map_or(now, |(first, _)| first), now));
+            recent.wrong_signatures.add(at);
         }
         if answered.is_authenticated(source) {
             if source == Source::Platform {
-                recent.wrong_signatures = WrongSignatures::default();
+                recent.wrong_signatures.end();
                 recent.is_verified = true;
             }
             // What the bridge sends itself says nothing about how quiet Sentry's other alerts are.
@@ -205,7 +178,7 @@ impl Metrics {
 
     /// A webhook with a wrong signature came over a connection from `address`.
     pub fn wrong_signature_from(&self, address: IpAddr) {
-        self.recent().wrong_signatures.senders.add(address);
+        self.recent().wrong_signatures.add_sender(address);
     }
 
     /// So many webhooks with a wrong signature were held, or what became of them later.
@@ -216,7 +189,7 @@ impl Metrics {
     /// A secret has verified webhooks that had a wrong signature when they came: the row of wrong signatures has ended.
     pub fn verified(&self) {
         let mut recent = self.recent();
-        recent.wrong_signatures = WrongSignatures::default();
+        recent.wrong_signatures.end();
         recent.is_verified = true;
     }
 
@@ -345,15 +318,17 @@ impl Metrics {
     pub fn snapshot(&self, now: DateTime<Utc>) -> MetricsSnapshot {
         // Under the lock that also guards the counters that have a field here, so that no update falls between the two.
         let recent = self.recent();
+        let wrong = recent.wrong_signatures.row();
         MetricsSnapshot {
             last_webhook_at: recent.last_webhook_at,
             since_webhook: recent.last_webhook.map(|last| last.elapsed()),
             last_delivered_at: recent.last_delivered_at,
             delivered: recent.delivered.clone(),
             failing: recent.failing.get(),
-            wrong_signatures: recent.wrong_signatures.number,
-            wrong_signatures_for: recent.wrong_signatures.span.map_or(Duration::ZERO, |(first, last)| last - first),
-            wrong_signatures_from: recent.wrong_signatures.senders.clone(),
+            wrong_signatures: wrong.number,
+            wrong_signatures_since: wrong.first_at,
+            wrong_signatures_for: wrong.lasted,
+            wrong_signatures_from: wrong.senders,
             is_verified: recent.is_verified,
             unusable_secrets: recent.unusable_secrets.clone(),
             activity: recent.activity.last_day(now),
@@ -374,6 +349,7 @@ impl Metrics {
         let Recent { failing, delivered, .. } = &mut *recent;
         failing.restore(stored.failing, delivered, now);
         recent.untrusted = stored.untrusted;
+        recent.wrong_signatures.restore(stored.wrong_signatures.unwrap_or_default(), now);
         recent.activity.add(stored.buckets.into_iter().filter(|bucket| past(&bucket.from)));
     }
 
@@ -381,7 +357,8 @@ impl Metrics {
     #[must_use]
     pub fn take_unsaved(&self) -> Option<PersistedMetrics> {
         let mut recent = self.recent();
-        if recent.unsaved.is_empty() {
+        let wrong_signatures = recent.wrong_signatures.take_unsaved();
+        if recent.unsaved.is_empty() && wrong_signatures.is_none() {
             return None;
         }
         Some(PersistedMetrics {
@@ -393,6 +370,7 @@ impl Metrics {
                 .collect(),
             failing: recent.failing.take_unsaved(),
             untrusted: recent.untrusted.clone(),
+            wrong_signatures,
             buckets: std::mem::take(&mut recent.unsaved).counted(),
         })
     }
@@ -403,6 +381,7 @@ impl Metrics {
         recent.unsaved_keys.extend(unsaved.delivered.keys().cloned());
         recent.unsaved.add(unsaved.buckets.iter().copied());
         recent.failing.not_saved(&unsaved.failing);
+        recent.wrong_signatures.not_saved(unsaved.wrong_signatures.as_ref());
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {

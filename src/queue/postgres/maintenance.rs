@@ -94,6 +94,11 @@ const FAILING: &str = "INSERT INTO failing_keys (service_key, kind, since) VALUE
         WHEN failing_keys.since < (SELECT at FROM lately_delivered WHERE service_key = excluded.service_key)
         THEN excluded.since ELSE LEAST(failing_keys.since, excluded.since) END";
 
+const SIGNATURES: &str = "INSERT INTO wrong_signatures (id, number, first_at, lasted_ms, senders, more)
+    VALUES (1, $1, $2, $3, $4, $5)
+    ON CONFLICT (id) DO UPDATE SET number = excluded.number, first_at = excluded.first_at, lasted_ms = excluded.lasted_ms,
+        senders = excluded.senders, more = excluded.more";
+
 /// Deletes delivered events and returns how many; and what else is not needed any more.
 pub(super) async fn prune(connection: &mut PgConnection, prune: Prune) -> sqlx::Result<u64> {
     let limit = i64::from(prune.limit);
@@ -146,6 +151,16 @@ pub(super) async fn keep_metrics(connection: &mut PgConnection, metrics: &Persis
             None => sqlx::query("DELETE FROM failing_keys WHERE service_key = $1").bind(key.expose()),
         };
         query.execute(&mut *connection).await?;
+    }
+    if let Some(row) = &metrics.wrong_signatures {
+        sqlx::query(SIGNATURES)
+            .bind(i64::from(row.number))
+            .bind(row.first_at.as_ref().map(DateTime::timestamp_millis))
+            .bind(i64::try_from(row.lasted.as_millis()).unwrap_or(i64::MAX))
+            .bind(row.senders.addresses())
+            .bind(row.senders.more)
+            .execute(&mut *connection)
+            .await?;
     }
     for bucket in &metrics.buckets {
         sqlx::query(

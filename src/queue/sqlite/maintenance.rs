@@ -88,6 +88,19 @@ pub(super) async fn keep_metrics(connection: &mut SqliteConnection, memory: &Per
         };
         query.execute(&mut *connection).await?;
     }
+    if let Some(row) = &memory.wrong_signatures {
+        sqlx::query(
+            "INSERT OR REPLACE INTO wrong_signatures (id, number, first_at, lasted_ms, senders, more) \
+             VALUES (1, ?, ?, ?, ?, ?)",
+        )
+        .bind(row.number)
+        .bind(row.first_at.as_ref().map(DateTime::timestamp_millis))
+        .bind(i64::try_from(row.lasted.as_millis()).unwrap_or(i64::MAX))
+        .bind(row.senders.addresses())
+        .bind(row.senders.more)
+        .execute(&mut *connection)
+        .await?;
+    }
     for bucket in &memory.buckets {
         sqlx::query(
             "INSERT INTO activity (began_at, received, delivered, throttled, failed) VALUES (?, ?, ?, ?, ?) \
