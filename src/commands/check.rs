@@ -1,5 +1,6 @@
 //! `check`: settings, database and the connection to PagerDuty.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -15,9 +16,9 @@ use crate::descriptors;
 use crate::exit_code::ExitCode;
 use crate::monitor::fallback::{Message, Webhook};
 use crate::pagerduty::client::Client;
-use crate::pagerduty::event::{Detail, Details, EventAction, Note, Trigger};
+use crate::pagerduty::event::{Detail, Details, EventAction, Note, Origin, Trigger};
 use crate::pagerduty::outcome::Outcome;
-use crate::pagerduty::{ApiVersion, Description, Destination, Event, IncidentKey, render};
+use crate::pagerduty::{ApiVersion, Description, Destination, Event, IncidentKey, Severity, render};
 use crate::printable::line;
 use crate::queue::{Durability, Queue, QueueError, Survives};
 
@@ -27,6 +28,9 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     block_on(async {
         let mut report = Report { all_ok: true };
         report.print("settings", Ok(format!("read; {} in use", count_keys(&config))))?;
+        for text in low_urgency(&config) {
+            Report::line("note", "Events API v2", &text)?;
+        }
         report.print("alarms", Ok(alarms(&config)))?;
         report.print("canary", Ok(canary(&config)))?;
         let files = descriptors::raise_limit();
@@ -42,7 +46,9 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         match Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref()) {
             Err(error) => report.print("PagerDuty", Err(error.to_string()))?,
             Ok(client) => {
-                report.print("PagerDuty", client.reach(ApiVersion::V1).await)?;
+                for api in apis_in_use(&config) {
+                    report.print("PagerDuty", client.reach(api).await)?;
+                }
                 if args.page {
                     report.print("test incident", page(&config, &client).await)?;
                 }
@@ -54,6 +60,8 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         Ok(ExitCode::of(report.all_ok))
     })
 }
+
+const CLIENT: &str = "sentry-pagerduty-bridge";
 
 struct Report {
     all_ok: bool,
@@ -82,6 +90,30 @@ fn count_keys(config: &Config) -> String {
         1 => "1 service key".to_owned(),
         number => format!("{number} service keys"),
     }
+}
+
+/// The keys that alerts and alarms go to, and the APIs by which they take events.
+fn destinations(config: &Config) -> BTreeSet<Destination> {
+    let routes = config.routes();
+    let alarms = Some(config.alarm_key()).filter(|_| config.alarms);
+    routes.keys().into_iter().chain(alarms).map(|key| routes.destination(key)).collect()
+}
+
+fn apis_in_use(config: &Config) -> BTreeSet<ApiVersion> {
+    destinations(config).into_iter().map(|destination| destination.api).collect()
+}
+
+/// What somebody who turns on the Events API v2 should know: for each key that takes events by it, that milder alerts may wake
+/// nobody.
+fn low_urgency(config: &Config) -> Vec<String> {
+    let by_v2 = destinations(config).into_iter().filter(|destination| destination.api == ApiVersion::V2);
+    let text = |Destination { key, .. }| {
+        format!(
+            "the key {key} is sent severities: where its service notifies by alert severity, `warning` and `info` are of low \
+             urgency and wake nobody; v1 is always of high urgency (BRIDGE_SEVERITY changes severities)"
+        )
+    };
+    by_v2.map(text).collect()
 }
 
 /// What the bridge raises alarms for, and on which service key.
@@ -174,13 +206,15 @@ async fn page(config: &Config, client: &Client) -> Result<String, String> {
     let trigger = Trigger {
         description: Description::new("Test incident of sentry-pagerduty-bridge: it resolves itself")
             .ok_or("the test incident has no description")?,
-        client: "sentry-pagerduty-bridge",
+        client: CLIENT,
         client_url: None,
         details: Details::from_iter([("sent by", Detail::Text("sentry-pagerduty-bridge check --page".to_owned()))]),
         links: Vec::new(),
+        severity: Severity::Error,
+        origin: Origin::of_source(Description::new(CLIENT).ok_or("the test incident has no source")?),
     };
     for action in [EventAction::Trigger(trigger), EventAction::Resolve(Note::default())] {
-        let destination = Destination::v1(config.pagerduty_service_key.clone());
+        let destination = config.routes().destination(&config.pagerduty_service_key);
         let event = Event { destination, incident_key: incident_key.clone(), action };
         let what = event.event_type();
         match client.send(&event.destination, render(&event).bytes).await {

@@ -15,9 +15,9 @@ use super::{
     ResolveScope, WebhookToken,
 };
 use crate::alert::{Level, Opening};
-use crate::pagerduty::ServiceKey;
+use crate::pagerduty::{ApiVersion, ServiceKey};
 use crate::redaction::Redaction;
-use crate::routing::Route;
+use crate::routing::{Route, SeverityRule};
 
 /// The beginning of a SHA-256 over all settings; `Display` writes 12 hexadecimal digits.
 ///
@@ -97,6 +97,7 @@ one_part! {
     ResolveScope: |value| format!("{value:?}");
     CatchUpMode: |value| value.name();
     LogFormat: |value| format!("{value:?}");
+    ApiVersion: |value| value.name();
 }
 
 impl<T: Canonical> Canonical for Option<T> {
@@ -125,7 +126,19 @@ impl Canonical for Redaction {
 impl Canonical for Vec<Route> {
     fn parts(&self, add: &mut dyn FnMut(&[u8])) {
         for route in self {
-            for part in [route.name(), route.value(), route.key().expose()] {
+            let (condition, api) = (route.condition(), route.api().map_or("", ApiVersion::name));
+            for part in [condition.name(), condition.value(), route.key().expose(), api] {
+                add(part.as_bytes());
+            }
+        }
+    }
+}
+
+impl Canonical for Vec<SeverityRule> {
+    fn parts(&self, add: &mut dyn FnMut(&[u8])) {
+        for rule in self {
+            let condition = rule.condition();
+            for part in [condition.name(), condition.value(), rule.severity().name()] {
                 add(part.as_bytes());
             }
         }
@@ -202,6 +215,8 @@ mod tests {
             "postgres://db/bridge",
             "7",
             "https://0123abcd@sentry.example.com/1",
+            "v2",
+            "level,fatal,critical",
         ];
         for setting in SETTINGS {
             // Some settings are only taken beside PostgreSQL.

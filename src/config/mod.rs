@@ -35,9 +35,9 @@ use bytesize::ByteSize;
 use url::Url;
 
 use crate::alert::{Level, Opening};
-use crate::pagerduty::ServiceKey;
+use crate::pagerduty::{ApiVersion, ServiceKey};
 use crate::redaction::Redaction;
-use crate::routing::{Route, Routes};
+use crate::routing::{Route, Routes, SeverityRule};
 
 pub use crate::logging::LogFormat;
 pub use address::{DatabaseUrl, DatabaseUrlError, FallbackUrl, FallbackUrlError, PagerDutyUrlError, PostgresUrl};
@@ -70,8 +70,14 @@ declare! {
     /// Client Secret of the Sentry integration, which signs its webhooks; several, comma separated, while rotating.
     list secret BRIDGE_SENTRY_CLIENT_SECRET sentry_client_secret: Vec<ClientSecret> = ClientSecret::parse_list;
 
-    /// Lines (or `;`) of `tag,value,KEY`, first match wins; also `project`, `level`, `environment`, `rule`.
+    /// Lines (or `;`) of `tag,value,KEY` or `tag,value,KEY,v2`, first match wins; also `project`, `level`, `environment`, `rule`.
     list secret BRIDGE_PAGERDUTY_ROUTES pagerduty_routes: Vec<Route> = Route::parse_lines;
+
+    /// `v2` sends by the Events API v2 to keys whose route does not say otherwise. It tells the severity, which may be low.
+    default plain BRIDGE_PAGERDUTY_EVENTS_API pagerduty_events_api: ApiVersion = values::events_api, or "v1";
+
+    /// Events API v2: lines (or `;`) of `tag,value,SEVERITY`, as routes; else the level says how severe an alert is.
+    list plain BRIDGE_SEVERITY severity: Vec<SeverityRule> = SeverityRule::parse_lines;
 
     /// The root of PagerDuty's Events API; in the EU `https://events.eu.pagerduty.com`.
     default plain BRIDGE_PAGERDUTY_URL pagerduty_url: Url = address::pagerduty_root, or "https://events.pagerduty.com";
@@ -269,7 +275,7 @@ impl Config {
     /// Where alerts go: the routes, and the default integration key for what no route takes.
     #[must_use]
     pub fn routes(&self) -> Routes {
-        Routes::from_lines(self.pagerduty_service_key.clone(), self.pagerduty_routes.clone())
+        Routes::from_lines(self.pagerduty_service_key.clone(), self.pagerduty_routes.clone(), self.pagerduty_events_api)
     }
 
     /// Where the queue is, and how it is used.

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::alert::{Level, Opening};
 use crate::logging::LogFormat;
+use crate::pagerduty::ApiVersion;
 
 /// Which incidents are resolved by `issue.resolved` and `metric_alert.resolved`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -85,6 +86,9 @@ pub enum ValueError {
     /// None of the ways of catching up.
     #[error("is `{0}`: write `page`, `report` or `off`")]
     NoCatchUpMode(String),
+    /// None of the versions of the Events API.
+    #[error("is `{0}`: write `v1` or `v2`")]
+    NoEventsApi(String),
     /// No address with a port.
     #[error(
         "is `{0}`, which is not an IP address with a port: write `0.0.0.0:8080` for all of IPv4, `[::]:8080` for IPv6 \
@@ -195,6 +199,11 @@ pub(super) fn catch_up(text: &str) -> Result<CatchUpMode, ValueError> {
     let all = [CatchUpMode::Page, CatchUpMode::Report, CatchUpMode::Off];
     let found = all.into_iter().find(|mode| mode.name() == text.to_ascii_lowercase());
     found.ok_or_else(|| ValueError::NoCatchUpMode(text.to_owned()))
+}
+
+/// A version of PagerDuty's Events API.
+pub(super) fn events_api(text: &str) -> Result<ApiVersion, ValueError> {
+    ApiVersion::parse(text).ok_or_else(|| ValueError::NoEventsApi(text.to_owned()))
 }
 
 /// A log format.
@@ -309,6 +318,8 @@ mod tests {
             level("critical").unwrap_err().to_string(),
             "is `critical`, which is not a level of Sentry: write one of debug, info, warning, error, fatal"
         );
+        assert_eq!(events_api("V2"), Ok(ApiVersion::V2));
+        assert_eq!(events_api("2").unwrap_err().to_string(), "is `2`: write `v1` or `v2`");
         assert_eq!(log_format("JSON"), Ok(LogFormat::Json));
         assert_eq!(log_format("pretty").unwrap_err().to_string(), "is `pretty`: write `auto`, `text` or `json`");
     }

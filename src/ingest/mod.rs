@@ -11,10 +11,10 @@ use thiserror::Error;
 use crate::alert::{Action, Alert, Level, Opening};
 use crate::config::{Config, ResolveScope};
 use crate::pagerduty::event::EventAction;
-use crate::pagerduty::map::{action_of, event_of};
-use crate::pagerduty::{Destination, Event, EventType, IncidentKey, Rendered, ServiceKey, render};
+use crate::pagerduty::map::action_of;
+use crate::pagerduty::{Destination, Event, EventType, IncidentKey, KeyApis, Rendered, ServiceKey, render};
 use crate::redaction::Redaction;
-use crate::routing::Routes;
+use crate::routing::{Routes, SeverityRules};
 use crate::sentry::{NoAlert, NotAnAlert};
 
 pub use crate::sentry::{Generation, Rejection, Webhook};
@@ -42,6 +42,8 @@ pub struct Policy {
     pub resolve: ResolveScope,
     /// Whether assigning an issue acknowledges its incident.
     pub acknowledge: bool,
+    /// How severe alerts are, where their own level does not say it.
+    pub severity: SeverityRules,
     /// What of an alert is never stored nor sent.
     pub redaction: Redaction,
 }
@@ -54,6 +56,7 @@ impl Default for Policy {
             page_on: vec![Opening::Alert, Opening::Metric],
             resolve: ResolveScope::Opened,
             acknowledge: false,
+            severity: SeverityRules::default(),
             redaction: Redaction::default(),
         }
     }
@@ -113,6 +116,8 @@ pub struct FollowUp {
     pub happened_at: Option<DateTime<Utc>>,
     /// Where it goes when no service key is known for the incident; `None` for nowhere.
     pub fallback: Option<ServiceKey>,
+    /// By which API each integration takes events. An open incident is acknowledged and resolved by those that triggered it.
+    pub apis: KeyApis,
     /// How repetitions of the webhook are recognised.
     pub dedup: Dedup,
 }
@@ -186,6 +191,7 @@ impl From<&Config> for Ingest {
             page_on: config.page_on.clone(),
             resolve: config.resolve,
             acknowledge: config.acknowledge,
+            severity: SeverityRules::new(config.severity.clone()),
             redaction: config.redact.clone(),
         };
         Self::new(config.routes(), policy)
@@ -198,6 +204,12 @@ impl Ingest {
     pub fn new(routes: Routes, policy: Policy) -> Self {
         let canary = CanaryMark::new(routes.default_key());
         Self { routes, policy, canary }
+    }
+
+    /// The integration with this key, and the API by which it takes events.
+    #[must_use]
+    pub fn destination(&self, key: &ServiceKey) -> Destination {
+        self.routes.destination(key)
     }
 
     /// Every service key that an alert may go to.
@@ -294,8 +306,13 @@ impl Ingest {
         let service_key = self.routes.key_for(&alert).clone();
         let dedup = Dedup::of_trigger(&alert, opening, origin.generation, &service_key, origin.idempotency_key);
         let happened_at = origin.happened_at;
+        let severity = self.policy.severity.severity(&alert);
         self.policy.redaction.apply(&mut alert);
-        let event = event_of(&alert, Destination::v1(service_key), &self.policy.incident_key_prefix);
+        let event = Event {
+            destination: self.routes.destination(&service_key),
+            incident_key: IncidentKey::of(&self.policy.incident_key_prefix, &alert.subject),
+            action: action_of(&alert, severity),
+        };
         let rendered = render(&event);
         Decision::Queue(Box::new(Prepared { event, rendered, alert, happened_at, dedup }))
     }
@@ -310,12 +327,14 @@ impl Ingest {
         };
         let dedup = Dedup::of_follow_up(&alert, origin.idempotency_key, origin.signed);
         let happened_at = origin.happened_at;
+        let severity = self.policy.severity.severity(&alert);
         self.policy.redaction.apply(&mut alert);
         Decision::Follow(Box::new(FollowUp {
             incident_key: IncidentKey::of(&self.policy.incident_key_prefix, &alert.subject),
-            action: action_of(&alert),
+            action: action_of(&alert, severity),
             happened_at,
             fallback,
+            apis: self.routes.apis().clone(),
             dedup,
         }))
     }

@@ -61,6 +61,12 @@ impl Description {
         visible_line(text).map(Self::of_line)
     }
 
+    /// The source of an alert that names none, as Sentry's integration writes it.
+    #[must_use]
+    pub(super) fn of_unknown_source() -> Self {
+        Self::of_line("<unknown>".to_owned())
+    }
+
     fn of_line(line: String) -> Self {
         if line.encode_utf16().count() <= Self::MAX_LENGTH {
             return Self { line, cut: None };

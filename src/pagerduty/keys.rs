@@ -1,4 +1,4 @@
-//! Where an event goes and which incident it belongs to, as types that hold only what PagerDuty accepts.
+//! The names of integrations and incidents, as types that hold only what PagerDuty accepts.
 
 use std::fmt;
 
@@ -75,30 +75,6 @@ impl fmt::Debug for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ServiceKey({self})")
     }
-}
-
-/// Where an event goes: an integration, and the API by which it takes events.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Destination {
-    /// The API of the integration.
-    pub api: ApiVersion,
-    /// The key of the integration.
-    pub key: ServiceKey,
-}
-
-impl Destination {
-    /// An integration of the Events API v1.
-    #[must_use]
-    pub fn v1(key: ServiceKey) -> Self {
-        Self { api: ApiVersion::V1, key }
-    }
-}
-
-/// The versions of PagerDuty's Events API that the bridge can send to.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum ApiVersion {
-    /// Events API v1.
-    V1,
 }
 
 /// The name of an incident: a string of 1 to 255 characters, always written as a JSON string.

@@ -1,33 +1,40 @@
 //! PagerDuty: what an alert is to do there, how that is sent, and what the answer means.
 //!
 //! - [`event`]: an [`Event`], independent of the API; [`map`]: [`Alert`](crate::alert::Alert) → [`Event`]
-//! - [`keys`]: [`Destination`], [`ServiceKey`] and [`IncidentKey`]; [`description`]: the line people read first
-//! - [`api`]: what an [`EventsApi`] does, and the JSON of an event; `fit`: makes it small enough; [`v1`]: Events API v1
+//! - [`keys`]: [`ServiceKey`] and [`IncidentKey`]; [`destination`]: which of the APIs an integration takes events by
+//! - [`description`]: the line people read first; [`severity`]: how severe an alert is
+//! - [`api`]: what an [`EventsApi`] does, and the JSON of an event; `fit`: makes it small enough; [`v1`], [`v2`]: the APIs
 //! - [`client`]: one attempt to send an event
 //! - [`outcome`]: what PagerDuty's answer means for the event
 
 pub mod api;
 pub mod client;
 pub mod description;
+pub mod destination;
 pub mod event;
 mod fit;
 pub mod fold;
 pub mod keys;
 pub mod map;
 pub mod outcome;
+pub mod severity;
 pub mod v1;
+pub mod v2;
 
 pub use api::{Cut, EventsApi, Rendered, with_counts};
 pub use description::{CutLine, Description};
+pub use destination::{ApiSet, ApiVersion, Destination, KeyApis};
 pub use event::{Event, EventType};
-pub use keys::{ApiVersion, Destination, IncidentKey, ServiceKey};
+pub use keys::{IncidentKey, ServiceKey};
 pub use outcome::OutcomeKind;
+pub use severity::Severity;
 
 /// The Events API of this version.
 #[must_use]
 pub fn events_api(version: ApiVersion) -> &'static dyn EventsApi {
     match version {
         ApiVersion::V1 => &v1::V1,
+        ApiVersion::V2 => &v2::V2,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::ingest::{Dedup, FollowUp, Prepared};
 use crate::pagerduty::event::{EventAction, Note};
 use crate::pagerduty::fold::folded;
 use crate::pagerduty::{
-    Description, Destination, Event, EventType, IncidentKey, Rendered, ServiceKey, render, with_counts,
+    ApiVersion, Description, Destination, Event, EventType, IncidentKey, Rendered, ServiceKey, render, with_counts,
 };
 
 /// What PagerDuty shows of a resolve that its trigger brought with it.
@@ -44,6 +44,8 @@ impl fmt::Display for EventId {
 pub struct Envelope {
     /// The integration it goes to.
     pub service_key: ServiceKey,
+    /// The API that `body` is for.
+    pub api: ApiVersion,
     /// The incident it belongs to.
     pub incident_key: IncidentKey,
     /// What it does to the incident.
@@ -65,6 +67,7 @@ impl Envelope {
         let Rendered { bytes: body, counts_at, .. } = rendered;
         Self {
             service_key: event.destination.key.clone(),
+            api: event.destination.api,
             incident_key: event.incident_key.clone(),
             event_type: event.event_type(),
             description: event.description().map_or_else(String::new, |line| line.as_str().to_owned()),
@@ -77,7 +80,7 @@ impl Envelope {
     /// The resolve that follows this trigger, when Sentry resolved the issue meanwhile.
     pub(super) fn resolved(&self) -> Self {
         let event = Event {
-            destination: Destination::v1(self.service_key.clone()),
+            destination: Destination { api: self.api, key: self.service_key.clone() },
             incident_key: self.incident_key.clone(),
             action: EventAction::Resolve(Note { description: Description::new(RESOLVED_BEFORE) }),
         };
@@ -215,6 +218,8 @@ pub struct Arrival {
 /// An attempt that may be made, from [`Queue::begin`](super::Queue::begin).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Begun {
+    /// The API to send it by.
+    pub api: ApiVersion,
     /// The JSON to send, byte for byte.
     pub body: Vec<u8>,
     /// When the newest alert that the event stands for came.

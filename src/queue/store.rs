@@ -20,7 +20,7 @@ use super::sentry::SentryNotes;
 use super::{CanaryChange, OutageNotice, QueueError, Rejected, RejectedId};
 use crate::ingest::DedupKey;
 use crate::metrics::PersistedMetrics;
-use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
 
 /// Where a queue is kept. One task at a time writes by it.
 pub(super) trait Store: Send + 'static {
@@ -212,6 +212,8 @@ pub(super) struct KnownIncident {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Incident {
     pub(super) is_open: bool,
+    /// The APIs by which it was triggered since it was opened.
+    pub(super) apis: ApiSet,
     /// When Sentry received the latest of its triggers, if that is known.
     pub(super) triggered_at: Option<DateTime<Utc>>,
 }
@@ -220,6 +222,7 @@ pub(super) struct Incident {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct WaitingRow {
     pub(super) service_key: ServiceKey,
+    pub(super) api: ApiVersion,
     pub(super) event_type: EventType,
     pub(super) sentry_at: Option<DateTime<Utc>>,
     /// Where it is a trigger that was never attempted.
@@ -246,12 +249,15 @@ pub(super) struct Seen {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Settling {
     pub(super) queue: IncidentQueue,
+    pub(super) api: ApiVersion,
     pub(super) event_type: EventType,
     pub(super) sentry_at: Option<DateTime<Utc>>,
     /// Whether an attempt before the last one ended without a final answer.
     pub(super) was_in_doubt: bool,
     /// Whether the incident is known at this integration.
     pub(super) is_known: bool,
+    /// Where it is open: the APIs by which it was triggered since.
+    pub(super) open_apis: ApiSet,
 }
 
 /// A waiting event whose attempt begins or began.
@@ -261,6 +267,8 @@ pub(super) struct Attemptable {
     pub(super) earlier: Option<EventId>,
     /// Whether no attempt was recorded yet.
     pub(super) is_first: bool,
+    /// The API that `body` is for.
+    pub(super) api: ApiVersion,
     /// `None` where it is not needed: an unrecorded attempt of an event that stands for one alert.
     pub(super) body: Option<Vec<u8>>,
     pub(super) counts_at: Option<usize>,
@@ -275,6 +283,7 @@ pub(super) struct Editable {
     pub(super) state: State,
     /// `None` where a key cannot be read.
     pub(super) queue: Option<IncidentQueue>,
+    pub(super) api: ApiVersion,
     /// `None` where it cannot be read.
     pub(super) event_type: Option<EventType>,
     pub(super) sentry_at: Option<DateTime<Utc>>,
@@ -288,6 +297,8 @@ pub(super) struct Editable {
     pub(super) trigger_waits: bool,
     /// Where its incident is open: the event that opened it, if that is known, and when.
     pub(super) opened: Option<(Option<EventId>, DateTime<Utc>)>,
+    /// Where its incident is open: the APIs by which it was triggered since.
+    pub(super) open_apis: ApiSet,
 }
 
 /// What one transaction writes, in this order.
@@ -394,6 +405,8 @@ pub(super) struct Settled<'b> {
 pub(super) struct IncidentUpdate<'b> {
     pub(super) queue: &'b IncidentQueue,
     pub(super) is_open: bool,
+    /// The APIs by which it was triggered since it was opened, or had been when it was closed.
+    pub(super) apis: ApiSet,
     pub(super) changed_at: DateTime<Utc>,
     /// The event that did it.
     pub(super) event_id: EventId,
@@ -417,6 +430,6 @@ impl Attemptable {
     }
 
     pub(super) fn begun(&self, body: Vec<u8>) -> Begun {
-        Begun { body, received_at: self.received_at }
+        Begun { api: self.api, body, received_at: self.received_at }
     }
 }

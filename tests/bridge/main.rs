@@ -12,6 +12,7 @@ mod delivery;
 mod descriptors;
 mod disk;
 mod doors;
+mod events_api;
 mod explain;
 mod files;
 mod life;

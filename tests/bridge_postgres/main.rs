@@ -7,6 +7,8 @@
 mod api;
 #[path = "../bridge/delivery.rs"]
 mod delivery;
+#[path = "../bridge/events_api.rs"]
+mod events_api;
 #[path = "../bridge/life.rs"]
 mod life;
 #[path = "../bridge/printed.rs"]

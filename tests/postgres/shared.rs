@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
-use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Disposition, Enqueued, Envelope, Queue, QueueError};
 
 use crate::queue::database::TestDatabase;
@@ -23,6 +23,7 @@ pub(crate) fn key() -> ServiceKey {
 pub(crate) fn event(incident: &str, event_type: EventType) -> Envelope {
     Envelope {
         service_key: key(),
+        api: ApiVersion::V1,
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type,
         description: "Disk full".to_owned(),

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::api::EventsApi;
+
 /// How many log entries of an incident are kept, the newest.
 const LOG_ENTRIES: usize = 100;
 
@@ -113,9 +115,9 @@ pub(crate) struct Transition {
     pub(crate) after: Option<State>,
 }
 
-/// All incidents, by integration key and incident key.
+/// All incidents, by integration key and incident key, and by API where those have incidents of their own.
 #[derive(Debug, Default)]
-pub(crate) struct Incidents(BTreeMap<(String, String), Incident>);
+pub(crate) struct Incidents(BTreeMap<(String, String, Option<EventsApi>), Incident>);
 
 impl Incidents {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Incident> {
@@ -123,12 +125,20 @@ impl Incidents {
     }
 
     pub(crate) fn get(&self, service_key: &str, incident_key: &str) -> Option<&Incident> {
-        self.0.get(&(service_key.to_owned(), incident_key.to_owned()))
+        let of_api = |api| self.0.get(&(service_key.to_owned(), incident_key.to_owned(), api));
+        [None, Some(EventsApi::V1), Some(EventsApi::V2)].into_iter().find_map(of_api)
     }
 
-    /// Applies `event` to the incident `incident_key`: the event's own or one generated for it.
-    pub(crate) fn apply(&mut self, event: &Event, incident_key: &str, at: DateTime<Utc>) -> Transition {
-        let key = (event.service_key.clone(), incident_key.to_owned());
+    /// Applies `event` to the incident `incident_key`: the event's own or one generated for it. `of_api` is its API where each
+    /// has incidents of its own.
+    pub(crate) fn apply(
+        &mut self,
+        of_api: Option<EventsApi>,
+        event: &Event,
+        incident_key: &str,
+        at: DateTime<Utc>,
+    ) -> Transition {
+        let key = (event.service_key.clone(), incident_key.to_owned(), of_api);
         let before = self.0.get(&key).map(|incident| incident.state);
         let (effect, after) = match (event.event_type, before) {
             (EventType::Trigger, None | Some(State::Resolved)) => (Effect::Opened, Some(State::Triggered)),
@@ -143,7 +153,7 @@ impl Incidents {
         // A dropped event leaves no trace, as in PagerDuty.
         if let Some(state) = after.filter(|_| effect != Effect::Dropped) {
             let description = event.description.clone();
-            let incident = self.0.entry(key).or_insert_with_key(|(service_key, incident_key)| Incident {
+            let incident = self.0.entry(key).or_insert_with_key(|(service_key, incident_key, _)| Incident {
                 service_key: service_key.clone(),
                 incident_key: incident_key.clone(),
                 state,
@@ -201,7 +211,7 @@ mod tests {
         let mut incidents = Incidents::default();
         let mut before = None;
         for (step, (event_type, effect, after)) in life.into_iter().enumerate() {
-            let transition = incidents.apply(&event(event_type, "K"), "42", DateTime::UNIX_EPOCH);
+            let transition = incidents.apply(None, &event(event_type, "K"), "42", DateTime::UNIX_EPOCH);
             assert_eq!(transition, Transition { effect, before, after }, "step {step}");
             before = after;
         }
@@ -212,8 +222,8 @@ mod tests {
     #[test]
     fn the_same_incident_key_at_another_integration_is_another_incident() {
         let mut incidents = Incidents::default();
-        incidents.apply(&event(EventType::Trigger, "K"), "42", DateTime::UNIX_EPOCH);
-        let other = incidents.apply(&event(EventType::Resolve, "L"), "42", DateTime::UNIX_EPOCH);
+        incidents.apply(None, &event(EventType::Trigger, "K"), "42", DateTime::UNIX_EPOCH);
+        let other = incidents.apply(None, &event(EventType::Resolve, "L"), "42", DateTime::UNIX_EPOCH);
         assert_eq!(other.effect, Effect::Dropped);
         assert_eq!(incidents.get("K", "42").unwrap().state, State::Triggered);
     }
@@ -223,7 +233,7 @@ mod tests {
         let mut incidents = Incidents::default();
         for second in 0..150 {
             let at = DateTime::from_timestamp(second, 0).unwrap();
-            incidents.apply(&event(EventType::Trigger, "K"), "42", at);
+            incidents.apply(None, &event(EventType::Trigger, "K"), "42", at);
         }
         let incident = incidents.get("K", "42").unwrap();
         assert_eq!((incident.events, incident.log.len()), (150, LOG_ENTRIES));

@@ -34,6 +34,9 @@ pub struct Options {
     /// Whether every valid event is answered with success and not applied. PagerDuty did so in its incident
     /// `6bf6s5x13tmg`, and does so whenever nobody is on call.
     pub silent_drop: bool,
+    /// Whether an incident that one Events API opened is unknown to the other. PagerDuty documents nothing about it; both take
+    /// the same keys, and by default they share their incidents.
+    pub separate_apis: bool,
     /// Whether responses list their JSON members in reverse order, so that no client compares them as text.
     pub reversed_keys: bool,
     /// How long an idle connection is kept; read when the sandbox starts. PagerDuty's time is not known, but well below
@@ -57,6 +60,7 @@ impl Default for Options {
             keys: None,
             unknown_key: UnknownKey::Refuse,
             silent_drop: false,
+            separate_apis: false,
             reversed_keys: false,
             keep_alive: Duration::from_mins(1),
             journal_entries: 10_000,

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Decider, Planned, times};
 use crate::ingest::{DedupKey, FollowUp};
-use crate::pagerduty::{Destination, EventType, IncidentKey, ServiceKey, render};
+use crate::pagerduty::{ApiSet, ApiVersion, Destination, EventType, IncidentKey, ServiceKey, render};
 use crate::queue::store::{IncidentChange, Resolve};
 use crate::queue::{Enqueued, Envelope};
 
@@ -16,7 +16,7 @@ impl<'b> Decider<'b> {
             return Planned::NotQueued(Enqueued::Replayed);
         }
         let now = if is_late { self.times.until } else { received_at };
-        let (mut keys, is_outdated) = self.recipients(follow_up, now);
+        let (mut recipients, is_outdated) = self.recipients(follow_up, now);
         match follow_up.event_type() {
             EventType::Trigger => self.reopen(follow_up),
             EventType::Resolve => {
@@ -28,26 +28,31 @@ impl<'b> Decider<'b> {
             }
             EventType::Acknowledge => {}
         }
-        if keys.is_empty() && !is_outdated {
-            keys.extend(&follow_up.fallback);
+        if recipients.is_empty() && !is_outdated {
+            let fallback = follow_up.fallback.iter();
+            recipients.extend(fallback.map(|key| (key, ApiSet::only(self::api(follow_up, key)))));
         }
-        if keys.is_empty() {
+        if recipients.is_empty() {
             return Planned::NotQueued(if is_outdated { Enqueued::Outdated } else { Enqueued::NothingOpen });
         }
-        let mut places = Vec::with_capacity(keys.len());
-        for key in keys {
-            let event = follow_up.event_for(Destination::v1(key.clone()));
+        let mut places = Vec::with_capacity(recipients.len());
+        let destinations = recipients.into_iter().flat_map(|(key, apis)| apis.iter().map(move |api| (key, api)));
+        for (key, api) in destinations {
+            let event = follow_up.event_for(Destination { api, key: key.clone() });
             let envelope = Envelope::new(&event, render(&event), received_at);
             self.queue((&follow_up.incident_key, key), Cow::Owned(envelope), follow_up.happened_at, &mut places);
         }
         Planned::Queued(places)
     }
 
-    /// The integrations that a follow-up goes to: those where its incident is open or, for a trigger, ever was. Also
-    /// whether it is a resolve that is older than what is open somewhere.
-    fn recipients(&self, follow_up: &'b FollowUp, now: DateTime<Utc>) -> (Vec<&'b ServiceKey>, bool) {
+    /// The integrations that a follow-up goes to, and by which APIs: those where its incident is open or, for a trigger, ever
+    /// was. Also whether it is a resolve that is older than what is open somewhere.
+    ///
+    /// A trigger goes by the API that the integration takes events by now; everything else by those that opened the incident,
+    /// whatever the settings say by now.
+    fn recipients(&self, follow_up: &'b FollowUp, now: DateTime<Utc>) -> (Vec<(&'b ServiceKey, ApiSet)>, bool) {
         let mut is_outdated = false;
-        let mut keys = Vec::new();
+        let mut recipients = Vec::new();
         for (key, incident) in self.incidents.get(&follow_up.incident_key).into_iter().flatten() {
             let goes_there = match follow_up.event_type() {
                 EventType::Trigger => true,
@@ -60,10 +65,14 @@ impl<'b> Decider<'b> {
                 }
             };
             if goes_there {
-                keys.push(*key);
+                let apis = match follow_up.event_type() {
+                    EventType::Trigger => ApiSet::only(api(follow_up, key)),
+                    EventType::Acknowledge | EventType::Resolve => incident.apis,
+                };
+                recipients.push((*key, apis));
             }
         }
-        (keys, is_outdated)
+        (recipients, is_outdated)
     }
 
     /// Keeps a resolve for the triggers that it overtook, if it is known when Sentry sent it. One that comes late, such as
@@ -129,4 +138,9 @@ impl<'b> Decider<'b> {
         self.plan.seen.iter().any(|(seen, ..)| *seen == key)
             || self.known.seen.contains_key(key) && !self.forgotten.contains(key)
     }
+}
+
+/// The API that an integration takes events by, as the settings say.
+fn api(follow_up: &FollowUp, key: &ServiceKey) -> ApiVersion {
+    follow_up.apis.destination(key).api
 }

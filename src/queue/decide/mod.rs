@@ -29,7 +29,7 @@ use super::held::Held;
 use super::item::Rejected;
 use super::store::{Begin, Incident, IncidentQueue, Known, KnownIncident, NotBegun, Plan, Resolve, Row, Tail, Wanted};
 use crate::ingest::{Dedup, DedupKey};
-use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
 use dedup_window::{DedupWindow, is_recent};
 pub(super) use edit::Edit;
 use times::Window;
@@ -258,11 +258,14 @@ pub(super) fn wait<K: Ord>(
     incidents: &mut BTreeMap<K, Incident>,
     key: K,
     event_type: EventType,
+    api: ApiVersion,
     sentry_at: Option<DateTime<Utc>>,
 ) {
     match event_type {
         EventType::Trigger => {
             let incident = incidents.entry(key).or_default();
+            let before = if incident.is_open { incident.apis } else { ApiSet::default() };
+            incident.apis = before.with(api);
             incident.is_open = true;
             incident.triggered_at = incident.triggered_at.max(sentry_at);
         }
@@ -277,7 +280,7 @@ impl KnownIncident {
     pub(super) fn after_delivery(&self) -> BTreeMap<&ServiceKey, Incident> {
         let mut incidents: BTreeMap<_, _> = self.accepted.iter().map(|(key, incident)| (key, *incident)).collect();
         for row in &self.waiting {
-            wait(&mut incidents, &row.service_key, row.event_type, row.sentry_at);
+            wait(&mut incidents, &row.service_key, row.event_type, row.api, row.sentry_at);
         }
         incidents
     }
@@ -390,7 +393,7 @@ impl<'b> Decider<'b> {
     /// Neither the order nor what PagerDuty is sent about the incident changes by that, and the queue grows with
     /// incidents instead of noise.
     fn place(&mut self, queue: QueueRef<'b>, envelope: Cow<'b, Envelope>, sentry_at: Option<DateTime<Utc>>) -> Place {
-        let (event_type, is_trigger) = (envelope.event_type, envelope.is_trigger());
+        let (event_type, api, is_trigger) = (envelope.event_type, envelope.api, envelope.is_trigger());
         let rows = &mut self.plan.rows;
         let row = match self.ends.remove(&queue).filter(|_| is_trigger) {
             Some(End::Row(row)) => {
@@ -412,7 +415,7 @@ impl<'b> Decider<'b> {
             self.ends.insert(queue, End::Row(row));
         }
         if let Some(incidents) = self.incidents.get_mut(queue.0) {
-            wait(incidents, queue.1, event_type, row_sentry_at);
+            wait(incidents, queue.1, event_type, api, row_sentry_at);
         }
         Place { row, count, event_type }
     }

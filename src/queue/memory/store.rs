@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Event, MemoryQueue};
 use crate::metrics::PersistedMetrics;
-use crate::pagerduty::EventType;
+use crate::pagerduty::{ApiSet, EventType};
 use crate::queue::decide::times;
 use crate::queue::sentry::SentryNotes;
 use crate::queue::store::{
@@ -66,6 +66,7 @@ impl MemoryQueue {
                     .filter(|event| event.record.summary.incident_key == *key)
                     .map(|event| WaitingRow {
                         service_key: event.record.summary.service_key.clone(),
+                        api: event.record.api,
                         event_type: event.record.summary.event_type,
                         sentry_at: event.sentry_at,
                         tail: event.tail(),
@@ -81,10 +82,12 @@ impl MemoryQueue {
         for event in wanted.settling.iter().filter_map(|id| self.events.get(id)).filter(|event| event.waits()) {
             let settling = Settling {
                 queue: event.queue(),
+                api: event.record.api,
                 event_type: event.record.summary.event_type,
                 sentry_at: event.sentry_at,
                 was_in_doubt: event.record.summary.reason.is_some(),
                 is_known: self.incidents.contains_key(&event.queue()),
+                open_apis: self.open_apis(&event.queue()),
             };
             known.settling.insert(event.id(), settling);
         }
@@ -108,6 +111,7 @@ impl MemoryQueue {
         let Record { summary, last_attempt_at, resolved_at, .. } = &event.record;
         Some(Editable {
             state: summary.state,
+            api: event.record.api,
             event_type: Some(summary.event_type),
             sentry_at: event.sentry_at,
             attempts: summary.attempts,
@@ -116,8 +120,15 @@ impl MemoryQueue {
             resolved_at: *resolved_at,
             trigger_waits: triggers.any(|later| later.is_of(&queue)),
             opened: opened.map(|(_, opener, at)| (Some(*opener), *at)),
+            open_apis: self.open_apis(&queue),
             queue: Some(queue),
         })
+    }
+
+    /// The APIs by which an incident was triggered since it was opened; none where it is not open.
+    fn open_apis(&self, queue: &IncidentQueue) -> ApiSet {
+        let open = self.incidents.get(queue).filter(|(incident, ..)| incident.is_open);
+        open.map_or_else(ApiSet::default, |(incident, ..)| incident.apis)
     }
 
     fn attemptable(&self, id: EventId, past: &[EventId], begins: bool) -> Option<Attemptable> {
@@ -130,6 +141,7 @@ impl MemoryQueue {
         Some(Attemptable {
             earlier: earlier.find(|earlier| earlier.is_of(&queue) && !past.contains(&earlier.id())).map(Event::id),
             is_first,
+            api: event.record.api,
             body: is_needed.then(|| body.clone()),
             counts_at: event.counts_at,
             count: summary.count,
@@ -183,7 +195,8 @@ impl MemoryQueue {
         }
         for update in &plan.incidents {
             let before = self.incidents.get(update.queue).and_then(|(incident, ..)| incident.triggered_at);
-            let incident = Incident { is_open: update.is_open, triggered_at: before.max(update.sentry_at) };
+            let triggered_at = before.max(update.sentry_at);
+            let incident = Incident { is_open: update.is_open, apis: update.apis, triggered_at };
             self.incidents.insert(update.queue.clone(), (incident, update.event_id, update.changed_at));
         }
         let next = self.last_rejected + 1;
@@ -239,6 +252,7 @@ impl MemoryQueue {
         };
         let record = Record {
             summary,
+            api: envelope.api,
             body: envelope.body.clone(),
             last_attempt_at: before.and_then(|record| record.last_attempt_at),
             blamed: before.map_or(Duration::ZERO, |record| record.blamed),

@@ -10,6 +10,7 @@ use temporary_postgres::Cluster;
 use super::*;
 use crate::config::{DatabaseConfig, DatabaseUrl, PostgresUrl};
 use crate::ingest::dedup;
+use crate::pagerduty::{ApiVersion, KeyApis};
 use crate::queue::decide::dedup_window::DedupWindow;
 use crate::queue::decide::tests::{OTHER, at, enqueue, key};
 use crate::queue::decide::{Batch, Edit, decide, wanted};
@@ -24,7 +25,12 @@ fn any_enqueue(rng: &mut StdRng, second: i64) -> Enqueue {
     let incident = rng.random_range(1..=3);
     let sent = second - rng.random_range(0..4);
     let mut enqueue = enqueue(&format!("{kind}{incident}@{sent}"), second);
+    let api = if rng.random_bool(0.3) { ApiVersion::V2 } else { ApiVersion::V1 };
+    if let Content::FollowUp(follow_up) = &mut enqueue.content {
+        follow_up.apis = KeyApis::new(api, BTreeMap::new());
+    }
     if let Content::Event { envelope, happened_at } = &mut enqueue.content {
+        envelope.api = api;
         if rng.random_bool(0.4) {
             envelope.service_key = key(OTHER);
         }

@@ -10,7 +10,7 @@ use sqlx::{PgConnection, Row as _};
 
 use super::edit::load_edited;
 use super::fences;
-use super::rows::{event_type, id, incident_key, number, numbers, optional_time, rows, service_key, time};
+use super::rows::{api, apis, event_type, id, incident_key, number, numbers, optional_time, rows, service_key, time};
 use super::text::stored;
 use crate::ingest::DedupKey;
 use crate::pagerduty::{EventType, IncidentKey};
@@ -42,12 +42,12 @@ const TAILS: &str = "SELECT line, id, count, first_seen, sentry_at
 const RESOLVES: &str =
     "SELECT incident_key, happened_at, received_at FROM resolves WHERE incident_key = ANY($1::text[])";
 
-const INCIDENTS: &str = "SELECT line, service_key, is_open, sentry_at
+const INCIDENTS: &str = "SELECT line, service_key, is_open, apis, sentry_at
     FROM unnest($1::text[]) WITH ORDINALITY AS wanted (incident_key, line) JOIN incidents USING (incident_key)
     ORDER BY line, service_key";
 
 /// Those of an incident in their order.
-const WAITING: &str = "SELECT line, id, service_key, event_type, count, first_seen, sentry_at,
+const WAITING: &str = "SELECT line, id, service_key, api, event_type, count, first_seen, sentry_at,
         last_attempt_at IS NULL AS is_fresh
     FROM unnest($1::text[]) WITH ORDINALITY AS wanted (incident_key, line) JOIN events USING (incident_key)
     WHERE state = 'waiting' ORDER BY line, id";
@@ -57,16 +57,13 @@ const SEEN: &str = "SELECT digest, incident_key, event_type FROM seen_webhooks W
 const SAID: &str = "SELECT digest, came_at FROM dedup_window WHERE digest = ANY($1::bytea[])";
 
 const SETTLING: &str =
-    "SELECT id, service_key, incident_key, event_type, sentry_at, reason IS NOT NULL AS was_in_doubt,
-        EXISTS (
-            SELECT 1 FROM incidents
-            WHERE incidents.incident_key = events.incident_key AND incidents.service_key = events.service_key
-        ) AS is_known
-    FROM events WHERE id = ANY($1::bigint[]) AND state = 'waiting'";
+    "SELECT id, service_key, incident_key, api, event_type, events.sentry_at, reason IS NOT NULL AS was_in_doubt,
+        is_open IS NOT NULL AS is_known, CASE WHEN is_open THEN apis ELSE 0 END AS open_apis
+    FROM events LEFT JOIN incidents USING (incident_key, service_key) WHERE id = ANY($1::bigint[]) AND state = 'waiting'";
 
 /// `past` is how many events an attempt does not wait for: at most so many earlier ones have to be looked at, and one more.
 /// The body of an unrecorded attempt is read only where counts have to be inserted into it.
-const BEGINNING: &str = "SELECT events.id, begins, service_key, received_at, count, first_seen,
+const BEGINNING: &str = "SELECT events.id, begins, service_key, api, received_at, count, first_seen,
         last_attempt_at IS NULL AS is_first, counts_at,
         CASE WHEN begins OR count > 1 AND last_attempt_at IS NULL THEN body END AS body,
         ARRAY (
@@ -148,8 +145,11 @@ pub(super) async fn load_incidents(
     for row in rows(sqlx::query(INCIDENTS).bind(&stored), connection).await? {
         // What is no service key is delivered to nobody.
         if let (Some(key), Ok(service_key)) = (keys.get(line(&row)?), service_key(&row)) {
-            let incident =
-                Incident { is_open: row.try_get("is_open")?, triggered_at: optional_time(&row, "sentry_at")? };
+            let incident = Incident {
+                is_open: row.try_get("is_open")?,
+                apis: apis(&row, "apis")?,
+                triggered_at: optional_time(&row, "sentry_at")?,
+            };
             known.entry(key.clone()).or_default().accepted.push((service_key, incident));
         }
     }
@@ -159,7 +159,7 @@ pub(super) async fn load_incidents(
         let is_fresh = row.try_get("is_fresh")? && event_type == EventType::Trigger;
         let tail = if is_fresh { Some(tail(&row)?) } else { None };
         let sentry_at = optional_time(&row, "sentry_at")?;
-        let waiting = WaitingRow { service_key, event_type, sentry_at, tail };
+        let waiting = WaitingRow { service_key, api: api(&row)?, event_type, sentry_at, tail };
         known.entry(key.clone()).or_default().waiting.push(waiting);
     }
     Ok(())
@@ -208,6 +208,7 @@ fn attemptable(row: &PgRow, earlier: Option<EventId>) -> sqlx::Result<Attemptabl
     Ok(Attemptable {
         earlier,
         is_first: row.try_get("is_first")?,
+        api: api(row)?,
         body,
         counts_at: row.try_get::<Option<i64>, _>("counts_at")?.and_then(|offset| usize::try_from(offset).ok()),
         count: number(row, "count")?,
@@ -219,10 +220,12 @@ fn attemptable(row: &PgRow, earlier: Option<EventId>) -> sqlx::Result<Attemptabl
 fn settling(row: &PgRow) -> sqlx::Result<Settling> {
     Ok(Settling {
         queue: IncidentQueue { incident_key: incident_key(row)?, service_key: service_key(row)? },
+        api: api(row)?,
         event_type: event_type(row)?,
         sentry_at: optional_time(row, "sentry_at")?,
         was_in_doubt: row.try_get("was_in_doubt")?,
         is_known: row.try_get("is_known")?,
+        open_apis: apis(row, "open_apis")?,
     })
 }
 

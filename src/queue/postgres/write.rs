@@ -37,25 +37,26 @@ const REOPENED: &str = "UPDATE events SET resolved_at = NULL
 const NEW: &str = "WITH numbered AS MATERIALIZED (
         SELECT nextval('event_ids') AS id, rows.* FROM (
             SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
-                $8::bigint[], $9::bigint[], $10::bytea[], $11::bigint[]) WITH ORDINALITY
+                $8::bigint[], $9::bigint[], $10::bytea[], $11::bigint[], $12::bigint[]) WITH ORDINALITY
             AS rows (service_key, incident_key, event_type, description, count, received_at, first_seen, sentry_at,
-                resolved_at, body, counts_at, line)
+                resolved_at, body, counts_at, api, line)
             ORDER BY line
         ) AS rows
     ), added AS (
         INSERT INTO events (id, service_key, incident_key, event_type, description, count, received_at, first_seen,
-            sentry_at, resolved_at)
-        SELECT id, service_key, incident_key, event_type, description, count, received_at, first_seen, sentry_at, resolved_at
+            sentry_at, resolved_at, api)
+        SELECT id, service_key, incident_key, event_type, description, count, received_at, first_seen, sentry_at,
+            resolved_at, api
         FROM numbered
     ), with_bodies AS (INSERT INTO bodies (id, body, counts_at) SELECT id, body, counts_at FROM numbered)
     SELECT line, id FROM numbered ORDER BY line";
 
 const REPLACED: &str = "WITH rows AS MATERIALIZED (
         SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[],
-            $8::bigint[])
-        AS rows (id, description, count, received_at, sentry_at, resolved_at, body, counts_at)
+            $8::bigint[], $9::bigint[])
+        AS rows (id, description, count, received_at, sentry_at, resolved_at, body, counts_at, api)
     ), folded AS (
-        UPDATE events SET description = rows.description, count = rows.count, received_at = rows.received_at,
+        UPDATE events SET api = rows.api, description = rows.description, count = rows.count, received_at = rows.received_at,
             sentry_at = rows.sentry_at, resolved_at = rows.resolved_at
         FROM rows WHERE events.id = rows.id
     )
@@ -79,10 +80,10 @@ const SETTLED: &str = "UPDATE events SET state = settled.state, reason = settled
     WHERE events.id = settled.id AND events.state = 'waiting'";
 
 /// GREATEST leaves out what is null.
-const INCIDENTS: &str = "INSERT INTO incidents (incident_key, service_key, is_open, changed_at, event_id, sentry_at)
-    SELECT * FROM unnest($1::text[], $2::text[], $3::boolean[], $4::bigint[], $5::bigint[], $6::bigint[])
+const INCIDENTS: &str = "INSERT INTO incidents (incident_key, service_key, is_open, changed_at, event_id, sentry_at, apis)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::boolean[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
     ON CONFLICT (incident_key, service_key) DO UPDATE SET is_open = excluded.is_open, changed_at = excluded.changed_at,
-        event_id = excluded.event_id, sentry_at = GREATEST(incidents.sentry_at, excluded.sentry_at)";
+        apis = excluded.apis, event_id = excluded.event_id, sentry_at = GREATEST(incidents.sentry_at, excluded.sentry_at)";
 
 /// Numbered in their order.
 const REJECTED: &str = "INSERT INTO rejected
@@ -187,6 +188,7 @@ async fn write_new(connection: &mut PgConnection, new: &[&Row<'_>]) -> sqlx::Res
         .bind(new.iter().map(|row| row.resolved_at.map(|at| at.timestamp_millis())).collect::<Vec<_>>())
         .bind(envelopes().map(|envelope| envelope.body.as_slice()).collect::<Vec<_>>())
         .bind(envelopes().map(|envelope| offset(envelope.counts_at)).collect::<Vec<_>>())
+        .bind(envelopes().map(|envelope| envelope.api.number()).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;
     let ids = written.iter().map(|row| row.try_get("id").map(EventId::new)).collect::<sqlx::Result<Vec<_>>>()?;
@@ -212,6 +214,7 @@ async fn write_replaced(connection: &mut PgConnection, replaced: &[&Row<'_>]) ->
         .bind(replaced.iter().map(|row| row.resolved_at.map(|at| at.timestamp_millis())).collect::<Vec<_>>())
         .bind(envelopes().map(|envelope| envelope.body.as_slice()).collect::<Vec<_>>())
         .bind(envelopes().map(|envelope| offset(envelope.counts_at)).collect::<Vec<_>>())
+        .bind(envelopes().map(|envelope| envelope.api.number()).collect::<Vec<_>>())
         .execute(connection)
         .await
         .map(drop)
@@ -299,6 +302,7 @@ async fn write_incidents(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx
         .bind(updates().map(|update| update.changed_at.timestamp_millis()).collect::<Vec<_>>())
         .bind(updates().map(|update| update.event_id.get()).collect::<Vec<_>>())
         .bind(updates().map(|update| update.sentry_at.map(|at| at.timestamp_millis())).collect::<Vec<_>>())
+        .bind(updates().map(|update| update.apis.number()).collect::<Vec<_>>())
         .execute(connection)
         .await
         .map(drop)

@@ -10,7 +10,7 @@ use sqlx::{Decode, Row as _, Sqlite, Type};
 use super::database::is_damaged;
 use super::numbers;
 use super::statement_batch::{StatementBatch, fill, values};
-use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
 use crate::queue::store::{
     Attemptable, Editable, Incident, IncidentQueue, Known, KnownIncident, Resolve, Seen, Settling, Tail, WaitingRow,
     Wanted,
@@ -33,7 +33,7 @@ const TAILS: &str = "LEFT JOIN events ON event_type = 'trigger' AND last_attempt
 /// For when nothing is to be folded into what waits.
 const NO_TAILS: &str = "LEFT JOIN (SELECT NULL AS id, NULL AS count, NULL AS first_seen, NULL AS sentry_at)";
 
-const INCIDENTS: &str = "SELECT 'accepted' AS kind, wanted.key AS line, service_key, is_open, sentry_at
+const INCIDENTS: &str = "SELECT 'accepted' AS kind, wanted.key AS line, service_key, is_open, apis, sentry_at
     FROM json_each(?) AS wanted CROSS JOIN incidents ON incident_key = wanted.value";
 
 const RESOLVES: &str = "SELECT 'resolve' AS kind, wanted.key AS line, happened_at, received_at
@@ -41,14 +41,14 @@ const RESOLVES: &str = "SELECT 'resolve' AS kind, wanted.key AS line, happened_a
 
 /// Those of an incident from `?`, a JSON array, in their order.
 pub(super) const WAITING: &str =
-    "SELECT 'waiting' AS kind, wanted.key AS line, events.id, service_key, event_type, count, first_seen, sentry_at,
+    "SELECT 'waiting' AS kind, wanted.key AS line, events.id, service_key, api, event_type, count, first_seen, sentry_at,
         last_attempt_at IS NULL AS is_fresh
     FROM json_each(?) AS wanted CROSS JOIN events ON state = 'waiting' AND incident_key = wanted.value
     ORDER BY wanted.key, events.id";
 
 /// The same from an index alone. What waits there and cannot be read is most likely what opens the incident.
 const WAITING_UNREAD: &str =
-    "SELECT 'waiting' AS kind, wanted.key AS line, events.id, service_key, 'trigger' AS event_type, 1 AS count,
+    "SELECT 'waiting' AS kind, wanted.key AS line, events.id, service_key, 1 AS api, 'trigger' AS event_type, 1 AS count,
         NULL AS first_seen, NULL AS sentry_at, FALSE AS is_fresh
     FROM json_each(?) AS wanted CROSS JOIN events INDEXED BY events_line
     ON state = 'waiting' AND incident_key = wanted.value ORDER BY wanted.key, events.id";
@@ -57,16 +57,15 @@ const SEEN: &str = "SELECT 'seen' AS kind, wanted.key AS line, incident_key, eve
     FROM json_each(?) AS wanted CROSS JOIN seen_webhooks ON digest = unhex(wanted.value)";
 
 pub(super) const SETTLING: &str =
-    "SELECT 'settling' AS kind, events.id, service_key, incident_key, event_type, sentry_at,
-        reason IS NOT NULL AS was_in_doubt,
-        EXISTS (
-            SELECT 1 FROM incidents
-            WHERE incidents.incident_key = events.incident_key AND incidents.service_key = events.service_key
-        ) AS is_known
-    FROM json_each(?) AS wanted CROSS JOIN events ON events.id = wanted.value WHERE state = 'waiting'";
+    "SELECT 'settling' AS kind, events.id, events.service_key, events.incident_key, api, event_type, events.sentry_at,
+        reason IS NOT NULL AS was_in_doubt, is_open IS NOT NULL AS is_known,
+        CASE WHEN is_open THEN apis ELSE 0 END AS open_apis
+    FROM json_each(?) AS wanted CROSS JOIN events ON events.id = wanted.value
+    LEFT JOIN incidents ON incidents.incident_key = events.incident_key AND incidents.service_key = events.service_key
+    WHERE state = 'waiting'";
 
 /// The body of an unrecorded attempt is read only where counts have to be inserted into it.
-pub(super) const BEGINNING: &str = "SELECT 'beginning' AS kind, events.id, received_at, count, first_seen,
+pub(super) const BEGINNING: &str = "SELECT 'beginning' AS kind, events.id, api, received_at, count, first_seen,
         last_attempt_at IS NULL AS is_first,
         (SELECT counts_at FROM bodies WHERE bodies.id = events.id) AS counts_at,
         CASE WHEN wanted.value ->> 'begins' OR count > 1 AND last_attempt_at IS NULL
@@ -81,13 +80,13 @@ pub(super) const BEGINNING: &str = "SELECT 'beginning' AS kind, events.id, recei
 
 /// Numbers of events that are revived or discarded, whatever of them can be read.
 pub(super) const EDITING: &str = "SELECT 'editing' AS kind, events.id, state, events.service_key, events.incident_key,
-        event_type, events.sentry_at, attempts, last_attempt_at, finished_at, resolved_at,
+        api, event_type, events.sentry_at, attempts, last_attempt_at, finished_at, resolved_at,
         EXISTS (
             SELECT 1 FROM events AS later WHERE later.state = 'waiting' AND later.event_type = 'trigger'
             AND later.incident_key = events.incident_key AND later.service_key = events.service_key
             AND later.id > events.id
         ) AS trigger_waits,
-        incidents.event_id AS opener, incidents.changed_at AS opened_at
+        incidents.event_id AS opener, incidents.changed_at AS opened_at, incidents.apis AS open_apis
     FROM json_each(?) AS wanted CROSS JOIN events ON events.id = wanted.value
     LEFT JOIN incidents ON incidents.incident_key = events.incident_key
         AND incidents.service_key = events.service_key AND is_open";
@@ -235,8 +234,10 @@ fn take(loaded: &mut Loaded, wanted: &Wanted, first: usize, row: &SqliteRow) -> 
                 },
                 event_type: parsed(row, "event_type", EventType::parse)?,
                 sentry_at: time(row, "sentry_at")?,
+                api: api(row),
                 was_in_doubt: row.try_get("was_in_doubt")?,
                 is_known: row.try_get("is_known")?,
+                open_apis: apis(row, "open_apis"),
             };
             known.settling.insert(id(row)?, settling);
         }
@@ -257,14 +258,14 @@ pub(super) fn take_incident(known: &mut KnownIncident, row: &SqliteRow) -> sqlx:
     let Ok(service_key) = ServiceKey::parse(row.try_get("service_key")?) else { return Ok(()) };
     let sentry_at = time(row, "sentry_at")?;
     if row.try_get::<&str, _>("kind")? == "accepted" {
-        let incident = Incident { is_open: row.try_get("is_open")?, triggered_at: sentry_at };
+        let incident = Incident { is_open: row.try_get("is_open")?, apis: apis(row, "apis"), triggered_at: sentry_at };
         known.accepted.push((service_key, incident));
         return Ok(());
     }
     let Some(event_type) = EventType::parse(row.try_get("event_type")?) else { return Ok(()) };
     let is_fresh = row.try_get("is_fresh")? && event_type == EventType::Trigger;
     let tail = if is_fresh { tail(row)? } else { None };
-    known.waiting.push(WaitingRow { service_key, event_type, sentry_at, tail });
+    known.waiting.push(WaitingRow { service_key, api: api(row), event_type, sentry_at, tail });
     Ok(())
 }
 
@@ -276,6 +277,7 @@ fn attemptable(row: &SqliteRow) -> sqlx::Result<Attemptable> {
     Ok(Attemptable {
         earlier: row.try_get::<Option<i64>, _>("earlier")?.map(EventId::new),
         is_first: row.try_get("is_first")?,
+        api: api(row),
         body,
         counts_at: row.try_get::<Option<i64>, _>("counts_at")?.and_then(|offset| usize::try_from(offset).ok()),
         count: row.try_get("count").unwrap_or(1),
@@ -295,6 +297,7 @@ fn editable(row: &SqliteRow) -> sqlx::Result<Option<Editable>> {
     Ok(Some(Editable {
         state,
         queue: queue(),
+        api: api(row),
         event_type: row.try_get("event_type").ok().and_then(EventType::parse),
         sentry_at: time(row, "sentry_at")?,
         attempts: row.try_get("attempts")?,
@@ -303,7 +306,20 @@ fn editable(row: &SqliteRow) -> sqlx::Result<Option<Editable>> {
         resolved_at: time(row, "resolved_at")?,
         trigger_waits: row.try_get("trigger_waits")?,
         opened: time(row, "opened_at")?.map(|at| (opener, at)),
+        open_apis: apis(row, "open_apis"),
     }))
+}
+
+/// The API of an event. A number that cannot be read keeps nothing from being sent.
+fn api(row: &SqliteRow) -> ApiVersion {
+    row.try_get("api").map_or_else(|_| ApiVersion::default(), ApiVersion::of_number)
+}
+
+/// The APIs of an incident; none where it is not open.
+fn apis(row: &SqliteRow, column: &str) -> ApiSet {
+    let number: Option<i64> =
+        row.try_get(column).unwrap_or_else(|_| Some(ApiSet::only(ApiVersion::default()).number()));
+    number.map_or_else(ApiSet::default, ApiSet::of_number)
 }
 
 fn tail(row: &SqliteRow) -> sqlx::Result<Option<Tail>> {

@@ -429,12 +429,13 @@ fn folded(enqueued: &[Enqueued]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+    use crate::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
     use crate::queue::Envelope;
 
     fn accept(bytes: usize) -> Operation {
         let envelope = Envelope {
             service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
+            api: ApiVersion::V1,
             incident_key: IncidentKey::parse("42").unwrap(),
             event_type: EventType::Trigger,
             description: String::new(),

@@ -6,6 +6,7 @@ mod control;
 mod faults;
 mod pipeline;
 mod throttle;
+mod v2;
 mod validation;
 
 use std::net::TcpListener;
