@@ -258,7 +258,7 @@ impl<A: SentryApi> CatchUp<'_, A> {
             details,
             links: Vec::new(),
             severity: Severity::Critical,
-            origin: Origin::of_source(source),
+            origin: Box::new(Origin::of_source(source)),
         };
         let event = Event {
             destination: self.ingest.destination(self.summary_key),

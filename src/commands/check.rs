@@ -211,7 +211,7 @@ async fn page(config: &Config, client: &Client) -> Result<String, String> {
         details: Details::from_iter([("sent by", Detail::Text("sentry-pagerduty-bridge check --page".to_owned()))]),
         links: Vec::new(),
         severity: Severity::Error,
-        origin: Origin::of_source(Description::new(CLIENT).ok_or("the test incident has no source")?),
+        origin: Box::new(Origin::of_source(Description::new(CLIENT).ok_or("the test incident has no source")?)),
     };
     for action in [EventAction::Trigger(trigger), EventAction::Resolve(Note::default())] {
         let destination = config.routes().destination(&config.pagerduty_service_key);

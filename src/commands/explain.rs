@@ -12,7 +12,7 @@ use crate::alert::Alert;
 use crate::cli::{ExplainApi, ExplainArgs};
 use crate::exit_code::ExitCode;
 use crate::ingest::{Decision, FollowUp, Ingest, Prepared, Webhook};
-use crate::pagerduty::{ApiVersion, Destination, Event, Rendered, ServiceKey, events_api, render};
+use crate::pagerduty::{ApiVersion, Destination, Event, Rendered, ServiceKey, Template, events_api, render};
 use crate::printable::{self, line};
 use crate::routing::{Routes, SeverityRules};
 
@@ -34,7 +34,8 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         if let Decision::Rejected(_) = decision {
             exit = ExitCode::Failed;
         }
-        let show = Show { routes: &routes, severity: &severity, api: args.api, keys: args.show_keys };
+        let description = config.description.as_ref();
+        let show = Show { routes: &routes, severity: &severity, description, api: args.api, keys: args.show_keys };
         if args.json {
             print_json(&mut out, payload, &decision, &show)?;
         } else {
@@ -48,6 +49,7 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 struct Show<'a> {
     routes: &'a Routes,
     severity: &'a SeverityRules,
+    description: Option<&'a Template>,
     api: Option<ExplainApi>,
     keys: bool,
 }
@@ -135,6 +137,9 @@ fn print_trigger(
     }
     let by = if steps.last().is_some_and(|step| step.matched) { "that line's key" } else { "the default key" };
     writeln!(out, "  key      {}, {by}", show.key(&prepared.event.destination.key))?;
+    if let Some(template) = show.description {
+        writeln!(out, "  template {}", line(&template.to_string()))?;
+    }
     for event in show.events(&prepared.event) {
         let (api, rendered) = (event.destination.api, render(&event));
         if api == ApiVersion::V2 {
@@ -158,15 +163,12 @@ fn print_trigger(
 /// How severe the alert is for the Events API v2, and why.
 fn severity(alert: &Alert, rules: &SeverityRules) -> String {
     let severity = rules.severity(alert);
-    let why = match rules.rule_for(alert) {
-        Some(rule) => format!("by line {} of BRIDGE_SEVERITY", rule.condition().number()),
-        None => {
-            let level =
-                alert.level.as_deref().map_or_else(|| "no level".to_owned(), |level| format!("the level {level}"));
-            let priority =
-                alert.priority().map_or_else(String::new, |priority| format!(" and the priority {priority}"));
-            format!("by {level}{priority}")
-        }
+    let why = if let Some(rule) = rules.rule_for(alert) {
+        format!("by line {} of BRIDGE_SEVERITY", rule.condition().number())
+    } else {
+        let level = alert.level.as_deref().map_or_else(|| "no level".to_owned(), |level| format!("the level {level}"));
+        let priority = alert.priority().map_or_else(String::new, |priority| format!(" and the priority {priority}"));
+        format!("by {level}{priority}")
     };
     let urgency = if severity.is_low_urgency() {
         "; of low urgency where the service notifies by severity: nobody is woken"

@@ -22,7 +22,7 @@ pub(super) fn run(args: &SandboxArgs) -> anyhow::Result<ExitCode> {
         let rule = FaultRule { times: args.fail_first, ..FaultRule::new(Fault::status(status)) };
         sandbox.inject(rule).map_err(|error| UsageError(format!("--fail {status}: {error}")))?;
     }
-    say(&format!("The Events API v1 is served at {}; set BRIDGE_PAGERDUTY_URL to that.", sandbox.url()));
+    say(&format!("The Events APIs v1 and v2 are served at {}; set BRIDGE_PAGERDUTY_URL to that.", sandbox.url()));
     if let Some(url) = sandbox.control_url() {
         say(&format!("Journal, incidents and faults: {url}/journal, {url}/incidents, {url}/faults"));
     }

@@ -15,7 +15,7 @@ use super::{
     ResolveScope, WebhookToken,
 };
 use crate::alert::{Level, Opening};
-use crate::pagerduty::{ApiVersion, ServiceKey};
+use crate::pagerduty::{ApiVersion, ServiceKey, Template};
 use crate::redaction::Redaction;
 use crate::routing::{Route, SeverityRule};
 
@@ -98,6 +98,7 @@ one_part! {
     CatchUpMode: |value| value.name();
     LogFormat: |value| format!("{value:?}");
     ApiVersion: |value| value.name();
+    Template: |value| value.to_string();
 }
 
 impl<T: Canonical> Canonical for Option<T> {
@@ -217,6 +218,7 @@ mod tests {
             "https://0123abcd@sentry.example.com/1",
             "v2",
             "level,fatal,critical",
+            "{project}: {title}",
         ];
         for setting in SETTINGS {
             // Some settings are only taken beside PostgreSQL.

@@ -35,7 +35,7 @@ use bytesize::ByteSize;
 use url::Url;
 
 use crate::alert::{Level, Opening};
-use crate::pagerduty::{ApiVersion, ServiceKey};
+use crate::pagerduty::{ApiVersion, ServiceKey, Template};
 use crate::redaction::Redaction;
 use crate::routing::{Route, Routes, SeverityRule};
 
@@ -59,7 +59,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
 
 declare! {
-    /// Default integration key of an Events API v1 integration, 32 letters and digits.
+    /// Default integration key of an Events API integration, 32 letters and digits.
     required secret BRIDGE_PAGERDUTY_SERVICE_KEY pagerduty_service_key: ServiceKey = ServiceKey::parse,
         or "required, because alerts are sent to it; take the integration key of an Events API v1 integration from the Integrations \
             page of the PagerDuty service";
@@ -70,13 +70,13 @@ declare! {
     /// Client Secret of the Sentry integration, which signs its webhooks; several, comma separated, while rotating.
     list secret BRIDGE_SENTRY_CLIENT_SECRET sentry_client_secret: Vec<ClientSecret> = ClientSecret::parse_list;
 
-    /// Lines (or `;`) of `tag,value,KEY` or `tag,value,KEY,v2`, first match wins; also `project`, `level`, `environment`, `rule`.
+    /// Lines (or `;`) of `tag,value,KEY[,v2]`, first match wins; also `project`, `level`, `environment`, `rule`.
     list secret BRIDGE_PAGERDUTY_ROUTES pagerduty_routes: Vec<Route> = Route::parse_lines;
 
-    /// `v2` sends by the Events API v2 to keys whose route does not say otherwise. It tells the severity, which may be low.
+    /// `v1` or `v2`: the Events API of keys whose route names none. v2 has severities, some of which wake nobody.
     default plain BRIDGE_PAGERDUTY_EVENTS_API pagerduty_events_api: ApiVersion = values::events_api, or "v1";
 
-    /// Events API v2: lines (or `;`) of `tag,value,SEVERITY`, as routes; else the level says how severe an alert is.
+    /// For `v2`: lines (or `;`) of `tag,value,SEVERITY`, as routes; where none matches, the level decides.
     list plain BRIDGE_SEVERITY severity: Vec<SeverityRule> = SeverityRule::parse_lines;
 
     /// The root of PagerDuty's Events API; in the EU `https://events.eu.pagerduty.com`.
@@ -115,6 +115,9 @@ declare! {
     /// Connections to PostgreSQL for pages, `/api`, metrics and checks.
     default plain BRIDGE_DATABASE_READ_CONNECTIONS database_read_connections: u32
         = |text| values::number(text, 1..=50), or "2";
+
+    /// Template of descriptions, such as `[{project}/{environment}] {title}`; docs/events.md lists the placeholders.
+    optional plain BRIDGE_DESCRIPTION description: Option<Template> = Template::parse;
 
     /// Put before the issue's id in incident keys, for several Sentrys on one service; at most 100 characters.
     list plain BRIDGE_INCIDENT_KEY_PREFIX incident_key_prefix: String = values::incident_key_prefix;

@@ -12,7 +12,7 @@ use crate::alert::{Action, Alert, Level, Opening};
 use crate::config::{Config, ResolveScope};
 use crate::pagerduty::event::EventAction;
 use crate::pagerduty::map::action_of;
-use crate::pagerduty::{Destination, Event, EventType, IncidentKey, KeyApis, Rendered, ServiceKey, render};
+use crate::pagerduty::{Destination, Event, EventType, IncidentKey, KeyApis, Rendered, ServiceKey, Template, render};
 use crate::redaction::Redaction;
 use crate::routing::{Routes, SeverityRules};
 use crate::sentry::{NoAlert, NotAnAlert};
@@ -42,6 +42,8 @@ pub struct Policy {
     pub resolve: ResolveScope,
     /// Whether assigning an issue acknowledges its incident.
     pub acknowledge: bool,
+    /// What the descriptions of triggers are like; `None`: as Sentry's plugin makes them.
+    pub description: Option<Template>,
     /// How severe alerts are, where their own level does not say it.
     pub severity: SeverityRules,
     /// What of an alert is never stored nor sent.
@@ -56,6 +58,7 @@ impl Default for Policy {
             page_on: vec![Opening::Alert, Opening::Metric],
             resolve: ResolveScope::Opened,
             acknowledge: false,
+            description: None,
             severity: SeverityRules::default(),
             redaction: Redaction::default(),
         }
@@ -191,6 +194,7 @@ impl From<&Config> for Ingest {
             page_on: config.page_on.clone(),
             resolve: config.resolve,
             acknowledge: config.acknowledge,
+            description: config.description.clone(),
             severity: SeverityRules::new(config.severity.clone()),
             redaction: config.redact.clone(),
         };
@@ -311,7 +315,7 @@ impl Ingest {
         let event = Event {
             destination: self.routes.destination(&service_key),
             incident_key: IncidentKey::of(&self.policy.incident_key_prefix, &alert.subject),
-            action: action_of(&alert, severity),
+            action: action_of(&alert, severity, self.policy.description.as_ref()),
         };
         let rendered = render(&event);
         Decision::Queue(Box::new(Prepared { event, rendered, alert, happened_at, dedup }))
@@ -331,7 +335,7 @@ impl Ingest {
         self.policy.redaction.apply(&mut alert);
         Decision::Follow(Box::new(FollowUp {
             incident_key: IncidentKey::of(&self.policy.incident_key_prefix, &alert.subject),
-            action: action_of(&alert, severity),
+            action: action_of(&alert, severity, self.policy.description.as_ref()),
             happened_at,
             fallback,
             apis: self.routes.apis().clone(),

@@ -236,7 +236,7 @@ pub(super) fn trigger(trouble: &Trouble, snapshot: &Snapshot, at: DateTime<Utc>)
         details: details(trouble, snapshot, at),
         links: Vec::new(),
         severity: Severity::Critical,
-        origin: Origin::of_source(Description::new(CLIENT)?),
+        origin: Box::new(Origin::of_source(Description::new(CLIENT)?)),
     }))
 }
 

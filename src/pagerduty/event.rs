@@ -86,7 +86,7 @@ pub struct Trigger {
     /// How severe it is; only the Events API v2 can say it.
     pub severity: Severity,
     /// Where it comes from; only the Events API v2 has members for it.
-    pub origin: Origin,
+    pub origin: Box<Origin>,
 }
 
 /// Where a trigger comes from, in the terms of the Events API v2. Each text is a line as a description is: PagerDuty

@@ -6,6 +6,7 @@ use chrono::Datelike;
 use super::description::Description;
 use super::event::{Detail, Details, EventAction, HAPPENED_AT, Link, Note, Origin, Trigger};
 use super::severity::Severity;
+use super::template::Template;
 use crate::alert::{Action, Alert, Exception, Frame, Project, Subject, User};
 
 /// How many calls of the stack `details.frames` holds.
@@ -14,13 +15,13 @@ pub const MAX_FRAMES: usize = 10;
 /// What the alert does to its incident, wherever that is.
 ///
 /// Description, client, links and the first eight details are those of the plugin in Sentry 9.1; the other details are the
-/// bridge's own. Source and component are those of the integration.
+/// bridge's own. Source and component are those of the integration. A template makes another description of a trigger.
 #[must_use]
-pub fn action_of(alert: &Alert, severity: Severity) -> EventAction {
+pub fn action_of(alert: &Alert, severity: Severity, template: Option<&Template>) -> EventAction {
     let note = || Note { description: Some(Description::of_note(alert)) };
     match alert.action {
         Action::Trigger(_) | Action::Reopen(_) => EventAction::Trigger(Trigger {
-            description: Description::of(alert),
+            description: Description::of(alert, template),
             client: "sentry",
             client_url: alert.link.as_ref().map(|link| link.root.clone()),
             details: details(alert),
@@ -30,7 +31,7 @@ pub fn action_of(alert: &Alert, severity: Severity) -> EventAction {
                 .map(|link| Link { href: link.href.clone(), text: link_text(&alert.subject) })
                 .collect(),
             severity,
-            origin: origin(alert),
+            origin: Box::new(origin(alert)),
         }),
         Action::Acknowledge => EventAction::Acknowledge(note()),
         Action::Resolve => EventAction::Resolve(note()),

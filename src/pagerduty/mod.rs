@@ -2,7 +2,7 @@
 //!
 //! - [`event`]: an [`Event`], independent of the API; [`map`]: [`Alert`](crate::alert::Alert) → [`Event`]
 //! - [`keys`]: [`ServiceKey`] and [`IncidentKey`]; [`destination`]: which of the APIs an integration takes events by
-//! - [`description`]: the line people read first; [`severity`]: how severe an alert is
+//! - [`description`]: the line people read first; [`template`]: that line as the operator wants it; [`severity`]: how severe an alert is
 //! - [`api`]: what an [`EventsApi`] does, and the JSON of an event; `fit`: makes it small enough; [`v1`], [`v2`]: the APIs
 //! - [`client`]: one attempt to send an event
 //! - [`outcome`]: what PagerDuty's answer means for the event
@@ -18,6 +18,7 @@ pub mod keys;
 pub mod map;
 pub mod outcome;
 pub mod severity;
+pub mod template;
 pub mod v1;
 pub mod v2;
 
@@ -28,6 +29,7 @@ pub use event::{Event, EventType};
 pub use keys::{IncidentKey, ServiceKey};
 pub use outcome::OutcomeKind;
 pub use severity::Severity;
+pub use template::{Template, TemplateError};
 
 /// The Events API of this version.
 #[must_use]

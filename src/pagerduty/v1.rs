@@ -113,7 +113,7 @@ mod tests {
             details,
             links: vec![Link { href: "https://sentry.test/42".to_owned(), text: "Issue Details" }],
             severity: Severity::Error,
-            origin: Origin::of_source(Description::new("shop").unwrap()),
+            origin: Box::new(Origin::of_source(Description::new("shop").unwrap())),
         }))
     }
 

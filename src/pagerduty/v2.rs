@@ -117,12 +117,12 @@ mod tests {
             details,
             links: vec![Link { href: "https://sentry.test/42".to_owned(), text: "Issue Details" }],
             severity: Severity::Critical,
-            origin: Origin {
+            origin: Box::new(Origin {
                 component: Description::new("shop"),
                 class: Description::new("IOError"),
                 happened_at: DateTime::from_timestamp(1_800_000_000, 123_456_000),
                 ..Origin::of_source(Description::new("jobs.report").unwrap())
-            },
+            }),
         }))
     }
 

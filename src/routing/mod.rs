@@ -19,7 +19,7 @@ pub use parse::{Condition, Route, RouteError, RouteFault, SeverityRule};
 #[derive(Clone, Debug)]
 pub struct Routes {
     default: ServiceKey,
-    routes: Vec<Route>,
+    lines: Vec<Route>,
     apis: KeyApis,
 }
 
@@ -35,16 +35,16 @@ impl Routes {
 
     /// Routes of lines that were parsed before. Keys of which no line says otherwise take events by `api`.
     #[must_use]
-    pub fn from_lines(default: ServiceKey, routes: Vec<Route>, api: ApiVersion) -> Self {
-        let by_key = routes.iter().filter_map(|route| Some((route.key().clone(), route.api()?))).collect();
-        Self { default, routes, apis: KeyApis::new(api, by_key) }
+    pub fn from_lines(default: ServiceKey, lines: Vec<Route>, api: ApiVersion) -> Self {
+        let by_key = lines.iter().filter_map(|route| Some((route.key().clone(), route.api()?))).collect();
+        Self { default, lines, apis: KeyApis::new(api, by_key) }
     }
 
     /// The key of the first line that matches, else the default key.
     #[must_use]
     pub fn key_for(&self, alert: &Alert) -> &ServiceKey {
         let matches = |route: &&Route| explain::matches(route.condition(), alert);
-        self.routes.iter().find(matches).map_or(&self.default, Route::key)
+        self.lines.iter().find(matches).map_or(&self.default, Route::key)
     }
 
     /// The integration with this key, and the API by which it takes events.
@@ -63,7 +63,7 @@ impl Routes {
     #[must_use]
     pub fn explain<'a>(&'a self, alert: &'a Alert) -> Vec<Step<'a>> {
         let mut steps = Vec::new();
-        for route in &self.routes {
+        for route in &self.lines {
             let step = Step::new(route, alert);
             let matched = step.matched;
             steps.push(step);
@@ -84,7 +84,7 @@ impl Routes {
     #[must_use]
     pub fn keys(&self) -> Vec<&ServiceKey> {
         let mut keys = vec![&self.default];
-        for route in &self.routes {
+        for route in &self.lines {
             if !keys.contains(&route.key()) {
                 keys.push(route.key());
             }

@@ -4,7 +4,7 @@ use pagerduty_sandbox::{EventsApi, Fault, FaultRule, Options, State, ThrottleOpt
 use serde_json::{Value, json};
 
 use crate::support::{
-    Bridge, ClosedPort, KEY, OTHER_KEY, PagerDuty, ROUTES, TOKEN, alert_of_level, post, run_with_input,
+    Bridge, ClosedPort, KEY, OTHER_KEY, PagerDuty, ROUTES, TOKEN, alert_of_level, post, run, run_with_input,
 };
 
 const V2: (&str, &str) = ("BRIDGE_PAGERDUTY_EVENTS_API", "v2");
@@ -150,7 +150,45 @@ fn explain_shows_the_events_of_both_apis_and_why_an_alert_is_that_severe() {
     let ruled = explain(&[], &[V2, ("BRIDGE_SEVERITY", "level,warning,error")], "warning");
     assert!(ruled.contains("  severity error, by line 1 of BRIDGE_SEVERITY\n"), "{ruled}");
     assert!(ruled.contains("\"severity\": \"error\"") && !ruled.contains("service_key"), "{ruled}");
+    let template = ("BRIDGE_DESCRIPTION", "[{project}/{environment}] {title}");
+    let described = explain(&[], &[template], "error");
+    assert!(described.contains("  template [{project}/{environment}] {title}\n"), "{described}");
+    assert!(described.contains("\"description\": \"[shop/] Disk full\""), "{described}");
     let lines = explain(&["--json", "--api", "both"], &[], "fatal");
     let events: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((events.len(), &events[1]["payload"]["severity"]), (2, &json!("critical")));
+}
+
+#[test]
+fn check_warns_of_every_key_that_takes_events_by_v2_and_reaches_each_api_in_use() {
+    let pagerduty = PagerDuty::start();
+    let home = tempfile::tempdir().unwrap();
+    let (url, database) = (pagerduty.url(), format!("sqlite:{}", home.path().join("bridge.db").display()));
+    let check = |args: &[&str], routes: &str, api: &str| {
+        let settings = [
+            ("BRIDGE_PAGERDUTY_URL", url.as_str()),
+            ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY),
+            ("BRIDGE_WEBHOOK_TOKEN", TOKEN),
+            ("BRIDGE_DATABASE_URL", &database),
+            ("BRIDGE_PAGERDUTY_ROUTES", routes),
+            ("BRIDGE_PAGERDUTY_EVENTS_API", api),
+        ];
+        let checked = run(&[&["check"], args].concat(), &settings);
+        assert_eq!(checked.code, Some(0), "{checked:?}");
+        let lines = checked.stdout.lines().filter(|line| line.starts_with("note") || line.contains(" PagerDuty: "));
+        lines.map(|line| line.split([',', ':']).take(2).collect::<String>()).collect::<Vec<_>>()
+    };
+    let routes = format!("level,fatal,{OTHER_KEY},v2");
+    let note = |key: &str| format!("note    Events API v2 the key {key} is sent severities");
+    let (mixed, v2) = (check(&[], &routes, "v1"), check(&["--page"], &routes, "v2"));
+    assert_eq!(mixed.len(), 3, "{mixed:?}");
+    assert_eq!(mixed[0], note("…00B2"));
+    assert_eq!(&v2[..2], [note("…00B2"), note("…00A1")]);
+    assert_eq!(v2.len(), 3, "{v2:?}");
+    assert_eq!(check(&[], "", "v1").len(), 1);
+    let paths: Vec<_> =
+        pagerduty.journal().into_iter().map(|entry| (entry.request.method, entry.api.unwrap())).collect();
+    let (get, post) = (|api| ("GET".to_owned(), api), |api| ("POST".to_owned(), api));
+    let (v1, v2) = (EventsApi::V1, EventsApi::V2);
+    assert_eq!(paths, [get(v1), get(v2), get(v2), post(v2), post(v2), get(v1)]);
 }

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 /// [`Sandbox::set_options`](crate::Sandbox::set_options) or `PUT /options`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Options {
     /// Whether what PagerDuty's documentation forbids and its servers accept is answered with 400. It is recorded as a
     /// violation either way.

@@ -58,7 +58,7 @@ pub(in crate::queue) fn enqueue(text: &str, place: i64) -> Enqueue {
             details: Details::new(),
             links: Vec::new(),
             severity: Severity::Error,
-            origin: Origin::of_source(Description::new(word).unwrap()),
+            origin: Box::new(Origin::of_source(Description::new(word).unwrap())),
         }),
     };
     let follow_up = FollowUp {
@@ -448,8 +448,8 @@ fn an_attempt_is_made_by_the_api_of_its_bytes() {
         Known { beginning: HashMap::from([(id, stored)]), tails: HashMap::from([tail("1", 7, 1)]), ..Known::default() };
     let begin = Begin { id, at: at(9), past: Vec::new(), fence: None };
     let alone = Batch { begins: vec![&begin], ..Batch::default() };
-    let begun = decide(&alone, &known, &DedupWindow::default()).begun.remove(0).unwrap();
-    assert_eq!(begun.api, ApiVersion::V2);
+    let decision = decide(&alone, &known, &DedupWindow::default());
+    assert_eq!(decision.begun[0].as_ref().unwrap().api, ApiVersion::V2);
     // A trigger of v1 is folded into it first.
     let enqueues = enqueues("t1");
     let folded = Batch { enqueues: enqueues.iter().collect(), begins: vec![&begin], ..Batch::default() };
