@@ -269,6 +269,7 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             ("BRIDGE_PAGERDUTY_EVENTS_API", "2"),
             ("BRIDGE_SEVERITY", "level,fatal,critical;level,error,fatal"),
             ("BRIDGE_DESCRIPTION", "{title"),
+            ("BRIDGE_INCIDENT_KEY", "team"),
             ("BRIDGE_MIN_LEVEL", "critical"),
             ("BRIDGE_PAGE_ON", "alerts"),
             ("BRIDGE_RESOLVE", "on"),
@@ -303,6 +304,7 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
              sslcert, sslkey",
             "BRIDGE_DATABASE_TIMEOUT is `10ms`, but must be between 100ms and 1m",
             "BRIDGE_DESCRIPTION has a `{` without its other brace: write `{{` for a brace that is no placeholder",
+            "BRIDGE_INCIDENT_KEY is `team`: write `issue`, `rule` or `project`",
             "BRIDGE_MIN_LEVEL is `critical`, which is not a level of Sentry: write one of debug, info, warning, error, fatal",
             "BRIDGE_PAGE_ON names `alerts`, which cannot open incidents: write some of alert, metric, issue.created, \
              issue.unresolved, error",

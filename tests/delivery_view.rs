@@ -31,6 +31,7 @@ fn event(key: usize, incident: &str) -> Envelope {
     Envelope {
         service_key: ServiceKey::parse(KEYS[key]).unwrap(),
         api: ApiVersion::V1,
+        issue_key: None,
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type: EventType::Trigger,
         description: "Disk full".to_owned(),

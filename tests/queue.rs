@@ -29,6 +29,7 @@ fn event(key: &ServiceKey, incident: &str, body: &[u8]) -> Envelope {
     Envelope {
         service_key: key.clone(),
         api: ApiVersion::V1,
+        issue_key: None,
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type: EventType::Trigger,
         description: "ZeroDivisionError: division by zero".to_owned(),

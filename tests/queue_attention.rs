@@ -40,6 +40,7 @@ async fn trigger(queue: &Queue, service_key: &str, name: &str, seconds: i64) -> 
     let event = Envelope {
         service_key: key(service_key),
         api: ApiVersion::V1,
+        issue_key: None,
         incident_key: incident(name),
         event_type: EventType::Trigger,
         description: "Disk full".to_owned(),
@@ -57,6 +58,7 @@ async fn resolve(queue: &Queue, name: &str, seconds: i64) -> Enqueued {
         happened_at: Some(at(seconds)),
         fallback: None,
         apis: KeyApis::default(),
+        shared_key: None,
         dedup: Dedup::default(),
     };
     queue.enqueue(Enqueue::follow_up(follow_up, at(seconds))).await.unwrap()

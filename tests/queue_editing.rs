@@ -30,6 +30,7 @@ fn trigger(incident: &str) -> Envelope {
     Envelope {
         service_key: key(),
         api: ApiVersion::V1,
+        issue_key: None,
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type: EventType::Trigger,
         description: "Disk full".to_owned(),

@@ -24,6 +24,7 @@ fn trigger(incident: &str, seconds: i64) -> Envelope {
     Envelope {
         service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
         api: ApiVersion::V1,
+        issue_key: None,
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type: EventType::Trigger,
         description: format!("alert {seconds}"),

@@ -31,6 +31,7 @@ fn event(key: &ServiceKey, incident: &str, seconds: i64) -> Envelope {
     Envelope {
         service_key: key.clone(),
         api: ApiVersion::V1,
+        issue_key: None,
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type: EventType::Trigger,
         description: "Disk full".to_owned(),

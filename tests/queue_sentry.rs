@@ -26,6 +26,7 @@ fn event(event_type: EventType, name: &str, seconds: i64) -> Envelope {
     Envelope {
         service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
         api: ApiVersion::V1,
+        issue_key: None,
         incident_key: incident(name),
         event_type,
         description: "Disk full".to_owned(),

@@ -19,6 +19,7 @@ fn event(body: &str) -> Envelope {
     Envelope {
         service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
         api: ApiVersion::V1,
+        issue_key: None,
         incident_key: IncidentKey::parse(body).unwrap(),
         event_type: EventType::Trigger,
         description: "ZeroDivisionError: division by zero".to_owned(),

@@ -35,6 +35,7 @@ fn event(number: u64) -> Envelope {
     Envelope {
         service_key: ServiceKey::parse(KEY).unwrap(),
         api: ApiVersion::V1,
+        issue_key: None,
         incident_key: IncidentKey::parse(&incident).unwrap(),
         event_type: EventType::Trigger,
         description: "Disk full".to_owned(),

@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::{
-    AdminToken, ApiToken, CatchUpMode, ClientSecret, DatabaseUrl, Dsn, FallbackUrl, LogFormat, PostgresUrl,
-    ResolveScope, WebhookToken,
+    AdminToken, ApiToken, CatchUpMode, ClientSecret, DatabaseUrl, Dsn, FallbackUrl, IncidentScope, LogFormat,
+    PostgresUrl, ResolveScope, WebhookToken,
 };
 use crate::alert::{Level, Opening};
 use crate::pagerduty::{ApiVersion, ServiceKey, Template};
@@ -94,6 +94,7 @@ one_part! {
     Dsn: |value| value.digest();
     FallbackUrl: |value| value.digest();
     Level: |value| value.name();
+    IncidentScope: |value| format!("{value:?}");
     ResolveScope: |value| format!("{value:?}");
     CatchUpMode: |value| value.name();
     LogFormat: |value| format!("{value:?}");
@@ -219,6 +220,7 @@ mod tests {
             "v2",
             "level,fatal,critical",
             "{project}: {title}",
+            "rule",
         ];
         for setting in SETTINGS {
             // Some settings are only taken beside PostgreSQL.

@@ -50,7 +50,7 @@ pub use reload::{Contents, Digests, SecretFiles, Secrets};
 pub use secrets::{AdminToken, ClientSecret, SecretError, WebhookToken};
 pub use sentry::{ApiToken, SentrySettingError};
 pub use source::Source;
-pub use values::{CatchUpMode, ResolveScope, ValueError, socket_address};
+pub use values::{CatchUpMode, IncidentScope, ResolveScope, ValueError, socket_address};
 
 use declare::declare;
 
@@ -118,6 +118,9 @@ declare! {
 
     /// Template of descriptions, such as `[{project}/{environment}] {title}`; docs/events.md lists the placeholders.
     optional plain BRIDGE_DESCRIPTION description: Option<Template> = Template::parse;
+
+    /// What one incident stands for: `issue`; or `rule` or `project`, resolved once none of its issues is open any more.
+    default plain BRIDGE_INCIDENT_KEY incident_key: IncidentScope = values::incident_scope, or "issue";
 
     /// Put before the issue's id in incident keys, for several Sentrys on one service; at most 100 characters.
     list plain BRIDGE_INCIDENT_KEY_PREFIX incident_key_prefix: String = values::incident_key_prefix;

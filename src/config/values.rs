@@ -23,6 +23,17 @@ pub enum ResolveScope {
     Off,
 }
 
+/// What one incident stands for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum IncidentScope {
+    /// One issue.
+    Issue,
+    /// All issues that one alert rule fired for.
+    Rule,
+    /// All issues of one project.
+    Project,
+}
+
 /// What is done about alerts that Sentry fired and whose webhooks never came.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CatchUpMode {
@@ -83,6 +94,9 @@ pub enum ValueError {
     /// None of the ways of resolving.
     #[error("is `{0}`: write `opened`, `all` or `off`")]
     NoResolveScope(String),
+    /// None of what an incident may stand for.
+    #[error("is `{0}`: write `issue`, `rule` or `project`")]
+    NoIncidentScope(String),
     /// None of the ways of catching up.
     #[error("is `{0}`: write `page`, `report` or `off`")]
     NoCatchUpMode(String),
@@ -191,6 +205,16 @@ pub(super) fn resolve_scope(text: &str) -> Result<ResolveScope, ValueError> {
         "all" => Ok(ResolveScope::All),
         "off" => Ok(ResolveScope::Off),
         _ => Err(ValueError::NoResolveScope(text.to_owned())),
+    }
+}
+
+/// What one incident stands for.
+pub(super) fn incident_scope(text: &str) -> Result<IncidentScope, ValueError> {
+    match text.to_ascii_lowercase().as_str() {
+        "issue" => Ok(IncidentScope::Issue),
+        "rule" => Ok(IncidentScope::Rule),
+        "project" => Ok(IncidentScope::Project),
+        _ => Err(ValueError::NoIncidentScope(text.to_owned())),
     }
 }
 
@@ -341,6 +365,13 @@ mod tests {
         assert_eq!(resolve_scope("all"), Ok(ResolveScope::All));
         assert_eq!(resolve_scope("off"), Ok(ResolveScope::Off));
         assert_eq!(resolve_scope("on").unwrap_err().to_string(), "is `on`: write `opened`, `all` or `off`");
+    }
+
+    #[test]
+    fn what_an_incident_stands_for_is_one_of_three() {
+        assert_eq!(incident_scope("Rule"), Ok(IncidentScope::Rule));
+        assert_eq!(incident_scope("project"), Ok(IncidentScope::Project));
+        assert_eq!(incident_scope("team").unwrap_err().to_string(), "is `team`: write `issue`, `rule` or `project`");
     }
 
     #[test]

@@ -404,6 +404,7 @@ impl AlarmTask {
                         action: resolve,
                         happened_at: None,
                         fallback: None,
+                        shared_key: None,
                         apis: self.paging.apis.clone(),
                         dedup: Dedup::default(),
                     };
@@ -422,7 +423,13 @@ impl AlarmTask {
                 warn!(alarm, event; "{sentence}");
                 true
             }
-            Ok(Enqueued::Repeated | Enqueued::Replayed | Enqueued::Outdated | Enqueued::NothingOpen) => {
+            Ok(
+                Enqueued::Repeated
+                | Enqueued::Replayed
+                | Enqueued::Outdated
+                | Enqueued::StaysOpen
+                | Enqueued::NothingOpen,
+            ) => {
                 info!(alarm; "{sentence}");
                 true
             }

@@ -54,6 +54,7 @@ impl Bridge {
         let event = Envelope {
             service_key: ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap(),
             api: ApiVersion::V1,
+            issue_key: None,
             incident_key: IncidentKey::parse("42").unwrap(),
             event_type: EventType::Trigger,
             description: "Disk full".to_owned(),

@@ -105,6 +105,13 @@ impl IncidentKey {
         Self::bounded(format!("{prefix}{}", issue.as_str()))
     }
 
+    /// The key of an incident that several issues share: those of a `kind`, such as `rule`, with these names.
+    #[must_use]
+    pub fn of_shared(prefix: &str, kind: &str, names: &[&str]) -> Self {
+        // As for alarms, no issue has this key.
+        Self::bounded(format!("{prefix}{kind}/{}", names.join("/")))
+    }
+
     /// The key of an alarm of the bridge itself.
     #[must_use]
     pub fn of_alarm(prefix: &str, name: &str) -> Self {

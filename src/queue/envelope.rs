@@ -48,6 +48,8 @@ pub struct Envelope {
     pub api: ApiVersion,
     /// The incident it belongs to.
     pub incident_key: IncidentKey,
+    /// Of a trigger of an incident that several issues share: the key of its issue, which keeps the incident open from now on.
+    pub issue_key: Option<IncidentKey>,
     /// What it does to the incident.
     pub event_type: EventType,
     /// The line people read first; empty for events that carry none.
@@ -69,6 +71,7 @@ impl Envelope {
             service_key: event.destination.key.clone(),
             api: event.destination.api,
             incident_key: event.incident_key.clone(),
+            issue_key: None,
             event_type: event.event_type(),
             description: event.description().map_or_else(String::new, |line| line.as_str().to_owned()),
             body,
@@ -122,8 +125,8 @@ impl Enqueue {
     /// A trigger that came by a webhook at `received_at`.
     #[must_use]
     pub fn trigger(prepared: Prepared, received_at: DateTime<Utc>) -> Self {
-        let Prepared { event, rendered, happened_at, dedup, .. } = prepared;
-        let envelope = Envelope::new(&event, rendered, received_at);
+        let Prepared { event, issue_key, rendered, happened_at, dedup, .. } = prepared;
+        let envelope = Envelope { issue_key, ..Envelope::new(&event, rendered, received_at) };
         Self { content: Content::Event { envelope, happened_at }, received_at, dedup }
     }
 
@@ -177,6 +180,8 @@ pub enum Enqueued {
     Replayed,
     /// Sentry received an alert for the incident after it had sent this resolve.
     Outdated,
+    /// The issue is resolved, and other issues keep the incident open that they share.
+    StaysOpen,
     /// The bridge knows of no incident that it could be done to.
     NothingOpen,
 }

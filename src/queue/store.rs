@@ -142,6 +142,11 @@ pub(super) struct Wanted {
     pub(super) queues: Vec<IncidentQueue>,
     /// Incidents of which all is wanted: where they are open, and what waits.
     pub(super) incidents: Vec<IncidentKey>,
+    /// Issues that may share incidents with others: in which of them they are open. All of those is wanted as well, with the last
+    /// resolves of the issues.
+    pub(super) issues: Vec<IncidentKey>,
+    /// Shared incidents that issues are about to be open in.
+    pub(super) shared: Vec<IncidentQueue>,
     /// Webhooks that may have been received before.
     pub(super) seen: Vec<DedupKey>,
     /// What other bridges may have been told within the dedup window; only where the store is shared.
@@ -171,6 +176,10 @@ pub(super) struct Known {
     /// The last events of the incident queues, where they can be folded into.
     pub(super) tails: HashMap<IncidentQueue, Tail>,
     pub(super) incidents: HashMap<IncidentKey, KnownIncident>,
+    /// In which shared incidents the issues are or were open.
+    pub(super) members: BTreeMap<(IncidentKey, IncidentQueue), Member>,
+    /// Those of the shared incidents in which other issues than the wanted ones are open.
+    pub(super) open_otherwise: BTreeSet<IncidentQueue>,
     /// The last resolve of each incident, however old.
     pub(super) resolves: HashMap<IncidentKey, Resolve>,
     pub(super) seen: HashMap<DedupKey, Seen>,
@@ -216,6 +225,16 @@ pub(super) struct Incident {
     pub(super) apis: ApiSet,
     /// When Sentry received the latest of its triggers, if that is known.
     pub(super) triggered_at: Option<DateTime<Utc>>,
+}
+
+/// An issue of an incident that it shares with others.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Member {
+    pub(super) is_open: bool,
+    /// When its newest alert came.
+    pub(super) received_at: DateTime<Utc>,
+    /// When Sentry received the latest of its alerts, if that is known.
+    pub(super) sentry_at: Option<DateTime<Utc>>,
 }
 
 /// A waiting event of an incident.
@@ -330,6 +349,8 @@ pub(super) struct Plan<'b> {
     pub(super) changes: Vec<IncidentChange<'b>>,
     /// New events, and events with more alerts folded into them, in the order of their queues.
     pub(super) rows: Vec<Row<'b>>,
+    /// Issues that are open in shared incidents from now on, or no longer.
+    pub(super) members: Vec<(&'b IncidentKey, IncidentQueue, Member)>,
     /// The last resolves of incidents; `None`: no longer kept.
     pub(super) resolves: Vec<(&'b IncidentKey, Option<Resolve>)>,
     /// Incidents whose seen resolves are deleted.

@@ -20,6 +20,7 @@ fn event(incident: &str, bytes: usize) -> Envelope {
     Envelope {
         service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
         api: ApiVersion::V1,
+        issue_key: None,
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type: EventType::Trigger,
         description: String::new(),

@@ -93,6 +93,18 @@ pub(super) const TABLES: &[Table] = &[
         key: 2,
     },
     Table {
+        name: "incident_issues",
+        columns: &[
+            ("issue_key", Text),
+            ("incident_key", Text),
+            ("service_key", Text),
+            ("is_open", Flag),
+            ("received_at", Integer),
+            ("sentry_at", Integer),
+        ],
+        key: 3,
+    },
+    Table {
         name: "resolves",
         columns: &[("incident_key", Text), ("happened_at", Integer), ("received_at", Integer)],
         key: 1,

@@ -18,6 +18,7 @@ fn leave_dead_letters(database: &Path, number: u64) {
             let event = Envelope {
                 service_key: ServiceKey::parse(KEY).unwrap(),
                 api: ApiVersion::V1,
+                issue_key: None,
                 incident_key: IncidentKey::parse(&issue.to_string()).unwrap(),
                 event_type: EventType::Trigger,
                 description: "Disk full".to_owned(),

@@ -15,6 +15,7 @@ mod doors;
 mod events_api;
 mod explain;
 mod files;
+mod incident_scope;
 mod life;
 mod lifecycle;
 mod logs;

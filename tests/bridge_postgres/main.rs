@@ -9,6 +9,8 @@ mod api;
 mod delivery;
 #[path = "../bridge/events_api.rs"]
 mod events_api;
+#[path = "../bridge/incident_scope.rs"]
+mod incident_scope;
 #[path = "../bridge/life.rs"]
 mod life;
 #[path = "../bridge/printed.rs"]

@@ -62,6 +62,7 @@ fn event(case: usize, event_type: EventType) -> Envelope {
     Envelope {
         service_key: ServiceKey::parse(&key(case)).unwrap(),
         api: ApiVersion::V1,
+        issue_key: None,
         incident_key: IncidentKey::parse("42").unwrap(),
         event_type,
         description: "Disk full".to_owned(),

@@ -15,6 +15,7 @@ fn poison() -> Envelope {
     Envelope {
         service_key: ServiceKey::parse(&key(0)).unwrap(),
         api: ApiVersion::V1,
+        issue_key: None,
         incident_key: IncidentKey::parse("666").unwrap(),
         event_type: EventType::Trigger,
         description: "Disk full".to_owned(),

@@ -24,6 +24,7 @@ pub(crate) fn event(incident: &str, event_type: EventType) -> Envelope {
     Envelope {
         service_key: key(),
         api: ApiVersion::V1,
+        issue_key: None,
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type,
         description: "Disk full".to_owned(),

@@ -257,6 +257,7 @@ fn enqueue(alert: &Alert) -> Enqueue {
     Enqueue::event(Envelope {
         service_key: service_key(alert.key),
         api: ApiVersion::V1,
+        issue_key: None,
         incident_key: incident_key(alert.incident),
         event_type: alert.event_type,
         description: String::new(),

@@ -7,7 +7,7 @@ use crate::ingest::{Dedup, FollowUp, dedup};
 use crate::pagerduty::event::{Details, EventAction, Note, Origin, Trigger};
 use crate::pagerduty::{ApiSet, ApiVersion, Description, KeyApis, Severity};
 use crate::queue::BridgeId;
-use crate::queue::store::{Attemptable, Seen, Settling, WaitingRow};
+use crate::queue::store::{Attemptable, Member, Seen, Settling, WaitingRow};
 
 pub(in crate::queue) const KEY: &str = "0123456789abcdef0123456789abcdef";
 pub(in crate::queue) const OTHER: &str = "0123456789abcdef0123456789abcdeF";
@@ -30,6 +30,7 @@ fn envelope(word: &str, second: i64) -> Envelope {
     Envelope {
         service_key: key(KEY),
         api: ApiVersion::V1,
+        issue_key: None,
         incident_key: incident(name),
         event_type,
         description: word.to_owned(),
@@ -67,6 +68,7 @@ pub(in crate::queue) fn enqueue(text: &str, place: i64) -> Enqueue {
         happened_at: Some(at(second)),
         fallback: None,
         apis: KeyApis::default(),
+        shared_key: None,
         dedup: Dedup { once: Some(dedup::key_of(text)), ..Dedup::default() },
     };
     Enqueue::follow_up(follow_up, received_at)
@@ -455,4 +457,60 @@ fn an_attempt_is_made_by_the_api_of_its_bytes() {
     let folded = Batch { enqueues: enqueues.iter().collect(), begins: vec![&begin], ..Batch::default() };
     let decision = decide(&folded, &known, &DedupWindow::default());
     assert_eq!(decision.begun[0].as_ref().unwrap().api, ApiVersion::V1);
+}
+
+/// Triggers of issues that share the incident 9: `s1` is one of issue 1.
+fn sharing(words: &str) -> Vec<Enqueue> {
+    let share = |mut enqueue: Enqueue| {
+        if let Content::Event { envelope, .. } = &mut enqueue.content {
+            envelope.issue_key = Some(std::mem::replace(&mut envelope.incident_key, incident("9")));
+        }
+        enqueue
+    };
+    let enqueue = |(place, word): (usize, &str)| match word.strip_prefix('s') {
+        Some(rest) => share(enqueue(&format!("t{rest}"), place.try_into().unwrap())),
+        None => enqueue(word, place.try_into().unwrap()),
+    };
+    words.split_whitespace().enumerate().map(enqueue).collect()
+}
+
+#[test]
+fn a_shared_incident_is_resolved_once_none_of_its_issues_is_open_any_more() {
+    let decided = |known: &Known, words: &str| {
+        let enqueues = sharing(words);
+        let batch = Batch { enqueues: enqueues.iter().collect(), ..Batch::default() };
+        let decision = decide(&batch, known, &DedupWindow::default());
+        (rows(&decision.plan), outcomes(&decision.enqueued))
+    };
+    let issue = |name: &str, is_open: bool| {
+        let queue = IncidentQueue { incident_key: incident("9"), service_key: key(KEY) };
+        ((incident(name), queue), Member { is_open, received_at: at(-9), sentry_at: Some(at(-9)) })
+    };
+    let queue = IncidentQueue { incident_key: incident("9"), service_key: key(KEY) };
+    let with = |is_open, open_otherwise| Known {
+        members: BTreeMap::from([issue("1", is_open)]),
+        open_otherwise,
+        ..Known::default()
+    };
+    let none = Known::default();
+    let (one, closed) = (with(true, BTreeSet::new()), with(false, BTreeSet::new()));
+    let others = with(true, BTreeSet::from([queue]));
+    let table = [
+        (&none, "s1@0 s2@1 R1@5 R1@6 R2@7", "t9x2! r9", "0 0 staysopen nothingopen 1"),
+        (&none, "s1@0 R1@5 s2@6 R1@7 R2@8", "t9! r9 t9! r9", "0 1 2 nothingopen 3"),
+        (&one, "R1@5", "r9", "0"),
+        (&one, "s2@0 R1@5", "t9", "0 staysopen"),
+        (&others, "R1@5 R1@6", "", "staysopen nothingopen"),
+        (&one, "A1@5", "a9", "0"),
+        // Sentry received an alert of the issue after it had sent the resolve.
+        (&none, "s2@0 s1@1 R1@0", "t9x2", "0 0 outdated"),
+        // Where an issue is back, the incident is opened again that it had a part in.
+        (&closed, "R1@5 A1@5 U1@6 R1@8", "t9! r9", "nothingopen nothingopen 0 1"),
+        // Overtaken: the resolve came first. Others keep the incident open, or nobody does.
+        (&none, "R1@5 s1@4 R1@9", "t9! r9", "nothingopen 0+1 nothingopen"),
+        (&none, "s2@1 R1@5 s1@4 R2@9", "t9x2! r9", "0 nothingopen 0 1"),
+    ];
+    for (known, words, expected, outcomes) in table {
+        assert_eq!(decided(known, words), (expected.to_owned(), outcomes.to_owned()), "{words}");
+    }
 }

@@ -53,11 +53,21 @@ impl MemoryQueue {
             let end = self.waiting_events().rfind(|event| event.is_of(queue));
             known.tails.extend(end.and_then(|event| Some((queue.clone(), event.tail()?))));
         }
-        let incidents: BTreeSet<_> =
-            wanted.queues.iter().map(|queue| &queue.incident_key).chain(&wanted.incidents).collect();
+        let members = self.members.iter().filter(|((issue_key, _), _)| wanted.issues.contains(issue_key));
+        known.members.extend(members.map(|(member, state)| (member.clone(), *state)));
+        let queues: BTreeSet<_> = wanted.shared.iter().chain(known.members.keys().map(|(_, queue)| queue)).collect();
+        let is_open_otherwise = |queue: &IncidentQueue| {
+            let others = self.members.iter().filter(|((issue_key, _), _)| !wanted.issues.contains(issue_key));
+            others.into_iter().any(|((_, other), member)| other == queue && member.is_open)
+        };
+        known.open_otherwise = queues.into_iter().filter(|queue| is_open_otherwise(queue)).cloned().collect();
+        let shared = known.members.keys().map(|(_, queue)| &queue.incident_key);
+        let all: BTreeSet<_> = wanted.incidents.iter().chain(shared).cloned().collect();
+        let queues = wanted.queues.iter().map(|queue| &queue.incident_key);
+        let incidents: BTreeSet<_> = queues.chain(&wanted.incidents).chain(&wanted.issues).collect();
         let resolves = incidents.into_iter().filter_map(|key| Some((key.clone(), *self.resolves.get(key)?)));
         known.resolves.extend(resolves);
-        for key in &wanted.incidents {
+        for key in &all {
             let accepted = self.incidents.iter().filter(|(queue, _)| queue.incident_key == *key);
             let incident = KnownIncident {
                 accepted: accepted.map(|(queue, (incident, ..))| (queue.service_key.clone(), *incident)).collect(),
@@ -168,6 +178,9 @@ impl MemoryQueue {
         }
         plan.changes.iter().for_each(|change| self.change(change));
         let rows = plan.rows.iter().map(|row| self.write_row(row)).collect();
+        for (issue_key, queue, member) in &plan.members {
+            self.members.insert(((*issue_key).clone(), queue.clone()), *member);
+        }
         for (incident_key, resolve) in &plan.resolves {
             match resolve {
                 Some(resolve) => drop(self.resolves.insert((*incident_key).clone(), *resolve)),

@@ -3,28 +3,33 @@
 //! First of all the incidents are locked, then the leases of attempts, each in the order of their names, so that two batches
 //! never wait for each other. Every statement after that sees what the transactions before have committed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
 use super::edit::load_edited;
 use super::fences;
-use super::rows::{api, apis, event_type, id, incident_key, number, numbers, optional_time, rows, service_key, time};
+use super::rows::{
+    api, apis, event_type, id, incident_key, issue_key, number, numbers, optional_time, rows, service_key, time,
+};
 use super::text::stored;
 use crate::ingest::DedupKey;
 use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::EventId;
 use crate::queue::store::{
-    Attemptable, Incident, IncidentQueue, Known, KnownIncident, Resolve, Seen, Settling, Tail, WaitingRow, Wanted,
+    Attemptable, Incident, IncidentQueue, Known, KnownIncident, Member, Resolve, Seen, Settling, Tail, WaitingRow,
+    Wanted,
 };
 
-/// Locks incidents to the end of the transaction: those named, and those of the events with these numbers. A row that is
+/// Locks incidents to the end of the transaction: those named, those of the events with these numbers, and those that these
+/// issues share with others. A row that is
 /// there is locked without being written, unless that was an hour ago.
 const LOCK: &str = "INSERT INTO incident_queues (incident_key, used_at)
     SELECT incident_key, now() FROM (
         SELECT unnest($1::text[]) AS incident_key
         UNION SELECT incident_key FROM events WHERE id = ANY($2::bigint[])
+        UNION SELECT incident_key FROM incident_issues WHERE issue_key = ANY($3::text[])
     ) AS wanted ORDER BY incident_key COLLATE \"C\"
     ON CONFLICT (incident_key) DO UPDATE SET used_at = excluded.used_at
     WHERE incident_queues.used_at < excluded.used_at - interval '1 hour'";
@@ -51,6 +56,20 @@ const WAITING: &str = "SELECT line, id, service_key, api, event_type, count, fir
         last_attempt_at IS NULL AS is_fresh
     FROM unnest($1::text[]) WITH ORDINALITY AS wanted (incident_key, line) JOIN events USING (incident_key)
     WHERE state = 'waiting' ORDER BY line, id";
+
+/// In which shared incidents issues are or were open.
+const MEMBERS: &str =
+    "SELECT issue_key, incident_key, service_key, is_open, received_at, sentry_at FROM incident_issues
+    WHERE issue_key = ANY($1::text[])";
+
+/// Those of the shared incidents `$1`, at the integrations `$2`, in which other issues are open than `$3`.
+const OPEN_OTHERWISE: &str =
+    "SELECT incident_key, service_key FROM unnest($1::text[], $2::text[]) AS shared (incident_key, service_key)
+    WHERE EXISTS (
+        SELECT 1 FROM incident_issues AS other
+        WHERE other.incident_key = shared.incident_key AND other.service_key = shared.service_key
+        AND is_open AND issue_key <> ALL($3::text[])
+    )";
 
 const SEEN: &str = "SELECT digest, incident_key, event_type FROM seen_webhooks WHERE digest = ANY($1::bytea[])";
 
@@ -82,8 +101,13 @@ pub(super) async fn load(connection: &mut PgConnection, wanted: &Wanted) -> sqlx
     let mut known = Known::default();
     fences::load(connection, wanted, &mut known).await?;
     load_queues(connection, wanted, &mut known).await?;
-    if !wanted.incidents.is_empty() {
-        load_incidents(connection, &wanted.incidents, &mut known.incidents).await?;
+    if !wanted.issues.is_empty() {
+        load_members(connection, wanted, &mut known).await?;
+    }
+    let shared = known.members.keys().map(|(_, queue)| &queue.incident_key);
+    let incidents: BTreeSet<_> = wanted.incidents.iter().chain(shared).cloned().collect();
+    if !incidents.is_empty() {
+        load_incidents(connection, &Vec::from_iter(incidents), &mut known.incidents).await?;
     }
     load_dedup(connection, wanted, &mut known).await?;
     if !wanted.settling.is_empty() {
@@ -102,12 +126,14 @@ pub(super) async fn load(connection: &mut PgConnection, wanted: &Wanted) -> sqlx
 
 async fn lock(connection: &mut PgConnection, wanted: &Wanted) -> sqlx::Result<()> {
     let queues = wanted.queues.iter().map(|queue| &queue.incident_key);
-    let keys: Vec<_> = queues.chain(&wanted.incidents).map(|key| stored(key.as_str())).collect();
+    let keys = queues.chain(&wanted.incidents).chain(&wanted.issues);
+    let keys: Vec<_> = keys.map(|key| stored(key.as_str())).collect();
+    let issues: Vec<_> = wanted.issues.iter().map(|key| stored(key.as_str())).collect();
     let begins = wanted.beginning.iter().map(|(id, _)| id);
     let ids = wanted.settling.iter().chain(begins).chain(&wanted.unrecorded).chain(&wanted.editing);
     let ids: Vec<_> = ids.map(|id| id.get()).collect();
     if !keys.is_empty() || !ids.is_empty() {
-        sqlx::query(LOCK).bind(keys).bind(ids).execute(connection).await?;
+        sqlx::query(LOCK).bind(keys).bind(ids).bind(issues).execute(connection).await?;
     }
     Ok(())
 }
@@ -124,13 +150,42 @@ async fn load_queues(connection: &mut PgConnection, wanted: &Wanted, known: &mut
             }
         }
     }
-    let incidents = wanted.incidents.iter().map(|key| stored(key.as_str()));
+    let incidents = wanted.incidents.iter().chain(&wanted.issues).map(|key| stored(key.as_str()));
     let resolved: Vec<_> = incident_keys.into_iter().chain(incidents).collect();
     if !resolved.is_empty() {
         for row in rows(sqlx::query(RESOLVES).bind(resolved), connection).await? {
             let resolve = Resolve { happened_at: time(&row, "happened_at")?, received_at: time(&row, "received_at")? };
             known.resolves.insert(incident_key(&row)?, resolve);
         }
+    }
+    Ok(())
+}
+
+/// What is known of issues that share incidents with others.
+async fn load_members(connection: &mut PgConnection, wanted: &Wanted, known: &mut Known) -> sqlx::Result<()> {
+    let issues: Vec<_> = wanted.issues.iter().map(|key| stored(key.as_str())).collect();
+    for row in rows(sqlx::query(MEMBERS).bind(&issues), connection).await? {
+        // What is no service key is delivered to nobody.
+        let Ok(service_key) = service_key(&row) else { continue };
+        let queue = IncidentQueue { incident_key: incident_key(&row)?, service_key };
+        let member = Member {
+            is_open: row.try_get("is_open")?,
+            received_at: time(&row, "received_at")?,
+            sentry_at: optional_time(&row, "sentry_at")?,
+        };
+        known.members.insert((issue_key(&row)?, queue), member);
+    }
+    let shared: BTreeSet<_> = wanted.shared.iter().chain(known.members.keys().map(|(_, queue)| queue)).collect();
+    if shared.is_empty() {
+        return Ok(());
+    }
+    let query = sqlx::query(OPEN_OTHERWISE)
+        .bind(shared.iter().map(|queue| stored(queue.incident_key.as_str())).collect::<Vec<_>>())
+        .bind(shared.iter().map(|queue| queue.service_key.expose().to_owned()).collect::<Vec<_>>())
+        .bind(issues);
+    for row in rows(query, connection).await? {
+        let queue = IncidentQueue { incident_key: incident_key(&row)?, service_key: service_key(&row)? };
+        known.open_otherwise.insert(queue);
     }
     Ok(())
 }

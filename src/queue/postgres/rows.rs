@@ -39,6 +39,10 @@ pub(super) fn incident_key(row: &PgRow) -> sqlx::Result<IncidentKey> {
     parsed(row, "incident_key", |text: String| IncidentKey::parse(&restored(text)))
 }
 
+pub(super) fn issue_key(row: &PgRow) -> sqlx::Result<IncidentKey> {
+    parsed(row, "issue_key", |text: String| IncidentKey::parse(&restored(text)))
+}
+
 pub(super) fn service_key(row: &PgRow) -> sqlx::Result<ServiceKey> {
     parsed(row, "service_key", |text: &str| ServiceKey::parse(text).ok())
 }

@@ -66,6 +66,12 @@ const RESOLVES: &str = "INSERT INTO resolves (incident_key, happened_at, receive
     SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])
     ON CONFLICT (incident_key) DO UPDATE SET happened_at = excluded.happened_at, received_at = excluded.received_at";
 
+const MEMBERS: &str =
+    "INSERT INTO incident_issues (issue_key, incident_key, service_key, is_open, received_at, sentry_at)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::bigint[], $6::bigint[])
+    ON CONFLICT (issue_key, incident_key, service_key) DO UPDATE SET is_open = excluded.is_open,
+        received_at = excluded.received_at, sentry_at = excluded.sentry_at";
+
 const SEEN: &str = "INSERT INTO seen_webhooks (digest, incident_key, event_type)
     SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[]) ON CONFLICT (digest) DO NOTHING";
 
@@ -125,6 +131,7 @@ pub(super) async fn apply(connection: &mut PgConnection, plan: &Plan<'_>) -> sql
         write_change(connection, change).await?;
     }
     let rows = write_rows(connection, &plan.rows).await?;
+    write_members(connection, plan).await?;
     write_resolves(connection, plan).await?;
     write_dedup(connection, plan).await?;
     write_settled(connection, plan).await?;
@@ -285,6 +292,23 @@ async fn write_settled(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx::
         .bind(settled().map(|settled| settled.finished_at.map(|at| at.timestamp_millis())).collect::<Vec<_>>())
         .bind(settled().map(|settled| settled.next_attempt_at.map(|at| at.timestamp_millis())).collect::<Vec<_>>())
         .bind(settled().map(|settled| settled.blamed_ms).collect::<Vec<_>>())
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+async fn write_members(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx::Result<()> {
+    if plan.members.is_empty() {
+        return Ok(());
+    }
+    let members = || plan.members.iter();
+    sqlx::query(MEMBERS)
+        .bind(members().map(|(issue_key, ..)| stored(issue_key.as_str())).collect::<Vec<_>>())
+        .bind(members().map(|(_, queue, _)| stored(queue.incident_key.as_str())).collect::<Vec<_>>())
+        .bind(members().map(|(_, queue, _)| queue.service_key.expose()).collect::<Vec<_>>())
+        .bind(members().map(|(.., member)| member.is_open).collect::<Vec<_>>())
+        .bind(members().map(|(.., member)| member.received_at.timestamp_millis()).collect::<Vec<_>>())
+        .bind(members().map(|(.., member)| member.sentry_at.map(|at| at.timestamp_millis())).collect::<Vec<_>>())
         .execute(connection)
         .await
         .map(drop)

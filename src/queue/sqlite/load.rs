@@ -1,6 +1,6 @@
 //! Reads what a batch depends on: the first half of a transaction.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -12,8 +12,8 @@ use super::numbers;
 use super::statement_batch::{StatementBatch, fill, values};
 use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
 use crate::queue::store::{
-    Attemptable, Editable, Incident, IncidentQueue, Known, KnownIncident, Resolve, Seen, Settling, Tail, WaitingRow,
-    Wanted,
+    Attemptable, Editable, Incident, IncidentQueue, Known, KnownIncident, Member, Resolve, Seen, Settling, Tail,
+    WaitingRow, Wanted,
 };
 use crate::queue::{EventId, HeldId, RejectedId, State};
 
@@ -36,7 +36,7 @@ const NO_TAILS: &str = "LEFT JOIN (SELECT NULL AS id, NULL AS count, NULL AS fir
 const INCIDENTS: &str = "SELECT 'accepted' AS kind, wanted.key AS line, service_key, is_open, apis, sentry_at
     FROM json_each(?) AS wanted CROSS JOIN incidents ON incident_key = wanted.value";
 
-const RESOLVES: &str = "SELECT 'resolve' AS kind, wanted.key AS line, happened_at, received_at
+const RESOLVES: &str = "SELECT 'resolve' AS kind, incident_key, happened_at, received_at
     FROM json_each(?) AS wanted CROSS JOIN resolves ON incident_key = wanted.value";
 
 /// Those of an incident from `?`, a JSON array, in their order.
@@ -52,6 +52,18 @@ const WAITING_UNREAD: &str =
         NULL AS first_seen, NULL AS sentry_at, FALSE AS is_fresh
     FROM json_each(?) AS wanted CROSS JOIN events INDEXED BY events_line
     ON state = 'waiting' AND incident_key = wanted.value ORDER BY wanted.key, events.id";
+
+/// In which shared incidents the issues of `?`, a JSON array, are or were open.
+const MEMBERS: &str = "SELECT issue_key, incident_key, service_key, is_open, received_at, sentry_at
+    FROM json_each(?) AS wanted CROSS JOIN incident_issues ON issue_key = wanted.value";
+
+/// Those of the shared incidents of `?`, a JSON array of pairs, in which other issues are open than those of `?`.
+const OPEN_OTHERWISE: &str =
+    "SELECT value ->> 0 AS incident_key, value ->> 1 AS service_key FROM json_each(?) AS shared
+    WHERE EXISTS (
+        SELECT 1 FROM incident_issues WHERE incident_key = shared.value ->> 0 AND service_key = shared.value ->> 1
+        AND is_open <> 0 AND issue_key NOT IN (SELECT value FROM json_each(?))
+    )";
 
 const SEEN: &str = "SELECT 'seen' AS kind, wanted.key AS line, incident_key, event_type
     FROM json_each(?) AS wanted CROSS JOIN seen_webhooks ON digest = unhex(wanted.value)";
@@ -109,7 +121,7 @@ pub(super) struct Loaded {
 /// wanted, nothing is run yet.
 pub(super) async fn load(statements: &mut StatementBatch<'_>, wanted: &Wanted) -> sqlx::Result<Loaded> {
     match load_with(statements, wanted, WAITING).await {
-        Err(error) if is_damaged(&error) && !wanted.incidents.is_empty() => {
+        Err(error) if is_damaged(&error) && !(wanted.incidents.is_empty() && wanted.issues.is_empty()) => {
             load_with(statements, wanted, WAITING_UNREAD).await
         }
         loaded => loaded,
@@ -120,7 +132,9 @@ async fn load_with(statements: &mut StatementBatch<'_>, wanted: &Wanted, waiting
     // Nobody else uses the file, so that no right is needed, and what was said is known.
     let Wanted {
         queues,
-        incidents,
+        incidents: _,
+        issues,
+        shared: _,
         seen,
         said: _,
         settling,
@@ -136,12 +150,20 @@ async fn load_with(statements: &mut StatementBatch<'_>, wanted: &Wanted, waiting
     if *wanted == Wanted::default() {
         return Ok(loaded);
     }
+    if !issues.is_empty() {
+        load_members(statements, wanted, &mut loaded.known).await?;
+    }
+    let incidents = with_shared(wanted, &loaded.known);
     if !queues.is_empty() || !incidents.is_empty() {
         statements.add(LAST);
     }
     if !incidents.is_empty() {
         let keys = json!(incidents).to_string();
-        statements.add(INCIDENTS).bind(&keys).add(RESOLVES).bind(&keys).add(waiting).bind(keys);
+        statements.add(INCIDENTS).bind(&keys).add(waiting).bind(keys);
+    }
+    if !wanted.incidents.is_empty() || !issues.is_empty() {
+        let keys: BTreeSet<_> = wanted.incidents.iter().chain(issues).collect();
+        statements.add(RESOLVES).bind(json!(keys).to_string());
     }
     if !seen.is_empty() {
         let digests: Vec<_> = seen.iter().map(|key| hex(key.as_bytes())).collect();
@@ -175,10 +197,50 @@ async fn load_with(statements: &mut StatementBatch<'_>, wanted: &Wanted, waiting
     for (number, chunk) in chunks.enumerate() {
         chunk.inspect(|chunk| ask_for_tails(statements, chunk, tails));
         for row in statements.rows().await? {
-            take(&mut loaded, wanted, number * ROWS, &row)?;
+            take(&mut loaded, wanted, &incidents, number * ROWS, &row)?;
         }
     }
     Ok(loaded)
+}
+
+/// Loads what is known of issues that share incidents with others.
+async fn load_members(statements: &mut StatementBatch<'_>, wanted: &Wanted, known: &mut Known) -> sqlx::Result<()> {
+    let issues = json!(wanted.issues).to_string();
+    statements.add(MEMBERS).bind(&issues);
+    for row in statements.rows().await? {
+        // What is no service key is delivered to nobody.
+        let Ok(queue) = shared_queue(&row) else { continue };
+        let issue_key = parsed(&row, "issue_key", IncidentKey::parse)?;
+        let member = Member {
+            is_open: row.try_get("is_open")?,
+            received_at: time(&row, "received_at")?.unwrap_or_default(),
+            sentry_at: time(&row, "sentry_at")?,
+        };
+        known.members.insert((issue_key, queue), member);
+    }
+    let shared: BTreeSet<_> = wanted.shared.iter().chain(known.members.keys().map(|(_, queue)| queue)).collect();
+    if !shared.is_empty() {
+        let shared: Value =
+            shared.into_iter().map(|queue| json!([queue.incident_key, queue.service_key.expose()])).collect();
+        statements.add(OPEN_OTHERWISE).bind(shared.to_string()).bind(issues);
+        for row in statements.rows().await? {
+            known.open_otherwise.extend(shared_queue(&row).ok());
+        }
+    }
+    Ok(())
+}
+
+fn shared_queue(row: &SqliteRow) -> sqlx::Result<IncidentQueue> {
+    let incident_key = parsed(row, "incident_key", IncidentKey::parse)?;
+    let service_key = parsed(row, "service_key", |text| ServiceKey::parse(text).ok())?;
+    Ok(IncidentQueue { incident_key, service_key })
+}
+
+/// The incidents of which all is wanted: those that are named, and those that the named issues share.
+fn with_shared(wanted: &Wanted, known: &Known) -> Vec<IncidentKey> {
+    let shared = known.members.keys().map(|(_, queue)| &queue.incident_key);
+    let incidents: BTreeSet<_> = wanted.incidents.iter().chain(shared).collect();
+    incidents.into_iter().cloned().collect()
 }
 
 fn ask_for_tails(statements: &mut StatementBatch<'_>, queues: &[IncidentQueue], tails: &str) {
@@ -197,7 +259,13 @@ fn ask_for_tails(statements: &mut StatementBatch<'_>, queues: &[IncidentQueue], 
 }
 
 /// Adds a row to what is known; those of tails count from the queue `first`.
-fn take(loaded: &mut Loaded, wanted: &Wanted, first: usize, row: &SqliteRow) -> sqlx::Result<()> {
+fn take(
+    loaded: &mut Loaded,
+    wanted: &Wanted,
+    incidents: &[IncidentKey],
+    first: usize,
+    row: &SqliteRow,
+) -> sqlx::Result<()> {
     let Loaded { known, last } = loaded;
     match row.try_get("kind")? {
         "last" => *last = row.try_get("id")?,
@@ -211,13 +279,13 @@ fn take(loaded: &mut Loaded, wanted: &Wanted, first: usize, row: &SqliteRow) -> 
             }
         }
         "accepted" | "waiting" => {
-            let Some(key) = line(row)?.and_then(|line| wanted.incidents.get(line)) else { return Ok(()) };
+            let Some(key) = line(row)?.and_then(|line| incidents.get(line)) else { return Ok(()) };
             take_incident(known.incidents.entry(key.clone()).or_default(), row)?;
         }
         "resolve" => {
-            let Some(key) = line(row)?.and_then(|line| wanted.incidents.get(line)) else { return Ok(()) };
+            let key = parsed(row, "incident_key", IncidentKey::parse)?;
             if let (Some(happened_at), Some(received_at)) = (time(row, "happened_at")?, time(row, "received_at")?) {
-                known.resolves.insert(key.clone(), Resolve { happened_at, received_at });
+                known.resolves.insert(key, Resolve { happened_at, received_at });
             }
         }
         "seen" => {

@@ -55,6 +55,13 @@ const RESOLVES: &str = "INSERT INTO resolves (incident_key, happened_at, receive
     SELECT value ->> 'incident', value ->> 'happened', value ->> 'received' FROM json_each(?) WHERE TRUE
     ON CONFLICT DO UPDATE SET happened_at = excluded.happened_at, received_at = excluded.received_at";
 
+const MEMBERS: &str =
+    "INSERT INTO incident_issues (issue_key, incident_key, service_key, is_open, received_at, sentry_at)
+    SELECT value ->> 'issue', value ->> 'incident', value ->> 'key', value ->> 'open', value ->> 'received', value ->> 'sentry'
+    FROM json_each(?) WHERE TRUE
+    ON CONFLICT DO UPDATE SET is_open = excluded.is_open, received_at = excluded.received_at,
+        sentry_at = excluded.sentry_at";
+
 const SEEN: &str = "INSERT OR IGNORE INTO seen_webhooks (digest, incident_key, event_type)
     SELECT unhex(value ->> 'digest'), value ->> 'incident', value ->> 'type' FROM json_each(?)";
 
@@ -91,6 +98,19 @@ pub(super) async fn apply(statements: &mut StatementBatch<'_>, plan: &Plan<'_>, 
     }
     let rows = write_rows(statements, &plan.rows, last).await?;
     write_seen(statements, plan);
+    if !plan.members.is_empty() {
+        let members = plan.members.iter().map(|(issue_key, queue, member)| {
+            json!({
+                "issue": issue_key,
+                "incident": queue.incident_key,
+                "key": queue.service_key.expose(),
+                "open": member.is_open,
+                "received": member.received_at.timestamp_millis(),
+                "sentry": member.sentry_at.map(|at| at.timestamp_millis()),
+            })
+        });
+        statements.add(MEMBERS).bind(array(members));
+    }
     if !plan.settled.is_empty() {
         let settled = plan.settled.iter().map(|settled| {
             json!({
