@@ -13,7 +13,7 @@ use super::plan::{Firing, Known, Share, missing, share};
 use super::source::{Sightings, sightings};
 use super::{Mode, Sink};
 use crate::ingest::{Decision, Ingest};
-use crate::pagerduty::event::{Detail, EventAction, HAPPENED_AT, Origin, Trigger};
+use crate::pagerduty::event::{AlertSource, Detail, EventAction, HAPPENED_AT, Trigger};
 use crate::pagerduty::{Description, Event, IncidentKey, ServiceKey, Severity, render};
 use crate::queue::sentry::{CatchUpRun, IssueNote, SentryNotes};
 use crate::queue::{Enqueue, Enqueued, Envelope, QueueError, Reader};
@@ -258,7 +258,7 @@ impl<A: SentryApi> CatchUp<'_, A> {
             details,
             links: Vec::new(),
             severity: Severity::Critical,
-            origin: Box::new(Origin::of_source(source)),
+            origin: Box::new(AlertSource::of_source(source)),
         };
         let event = Event {
             destination: self.ingest.destination(self.summary_key),

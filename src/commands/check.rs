@@ -1,5 +1,7 @@
 //! `check`: settings, database and the connection to PagerDuty.
 
+mod services;
+
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
@@ -9,16 +11,15 @@ use chrono::Utc;
 use humantime::format_duration;
 
 use super::environment::{block_on, config, out};
-use crate::alert::IssueId;
 use crate::cli::CheckArgs;
 use crate::config::{Config, DatabaseConfig, DatabaseUrl, FallbackUrl};
 use crate::descriptors;
 use crate::exit_code::ExitCode;
 use crate::monitor::fallback::{Message, Webhook};
 use crate::pagerduty::client::Client;
-use crate::pagerduty::event::{Detail, Details, EventAction, Note, Origin, Trigger};
 use crate::pagerduty::outcome::Outcome;
-use crate::pagerduty::{ApiVersion, Description, Destination, Event, IncidentKey, Severity, render};
+use crate::pagerduty::{ApiVersion, Destination, render, test_page};
+use crate::pagerduty_api;
 use crate::printable::line;
 use crate::queue::{Durability, Queue, QueueError, Survives};
 
@@ -54,14 +55,13 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                 }
             }
         }
+        check_services(&config, &mut report).await?;
         if let Some(url) = &config.fallback_url {
             report.print("fallback webhook", check_fallback(&config, url, args.page).await)?;
         }
         Ok(ExitCode::of(report.all_ok))
     })
 }
-
-const CLIENT: &str = "sentry-pagerduty-bridge";
 
 struct Report {
     all_ok: bool,
@@ -114,6 +114,25 @@ fn low_urgency(config: &Config) -> Vec<String> {
         )
     };
     by_v2.map(text).collect()
+}
+
+/// What PagerDuty's REST API says about the integration keys, where its token is set.
+async fn check_services(config: &Config, report: &mut Report) -> anyhow::Result<()> {
+    const API: &str = "PagerDuty's REST API";
+    let Some((root, token)) = config.pagerduty_api() else {
+        let off =
+            "not used, because BRIDGE_PAGERDUTY_API_TOKEN is not set: nothing looks up whether events open incidents";
+        return report.print(API, Ok(off.to_owned()));
+    };
+    match pagerduty_api::Client::new(&root, token.clone(), config.pagerduty_ca_file.as_deref()) {
+        Err(error) => report.print(API, Err(error.to_string())),
+        Ok(client) => {
+            for (what, result) in services::check(config, &client).await {
+                report.print(&what, result)?;
+            }
+            Ok(())
+        }
+    }
 }
 
 /// What the bridge raises alarms for, and on which service key.
@@ -200,22 +219,13 @@ async fn check_fallback(config: &Config, url: &FallbackUrl, send: bool) -> Resul
 
 /// Opens a test incident on the default key and resolves it at once.
 async fn page(config: &Config, client: &Client) -> Result<String, String> {
-    let name = format!("bridge-check-{}", Utc::now().format("%Y%m%dT%H%M%S%.3fZ"));
-    let issue = IssueId::new(&name).ok_or("the test incident has no key")?;
-    let incident_key = IncidentKey::of_issue(&config.incident_key_prefix, &issue);
-    let trigger = Trigger {
-        description: Description::new("Test incident of sentry-pagerduty-bridge: it resolves itself")
-            .ok_or("the test incident has no description")?,
-        client: CLIENT,
-        client_url: None,
-        details: Details::from_iter([("sent by", Detail::Text("sentry-pagerduty-bridge check --page".to_owned()))]),
-        links: Vec::new(),
-        severity: Severity::Error,
-        origin: Box::new(Origin::of_source(Description::new(CLIENT).ok_or("the test incident has no source")?)),
-    };
-    for action in [EventAction::Trigger(trigger), EventAction::Resolve(Note::default())] {
-        let destination = config.routes().destination(&config.pagerduty_service_key);
-        let event = Event { destination, incident_key: incident_key.clone(), action };
+    let (destination, prefix) =
+        (config.routes().destination(&config.pagerduty_service_key), &config.incident_key_prefix);
+    let events =
+        test_page::events(&destination, prefix, "bridge-check", Utc::now(), "sentry-pagerduty-bridge check --page");
+    let events = events.ok_or("the test incident has no key")?;
+    let incident_key = events[0].incident_key.clone();
+    for event in events {
         let what = event.event_type();
         match client.send(&event.destination, render(&event).bytes).await {
             Outcome::Delivered { note: None } => {}

@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::{
-    AdminToken, ApiToken, CatchUpMode, ClientSecret, DatabaseUrl, Dsn, FallbackUrl, IncidentScope, LogFormat,
-    PostgresUrl, ResolveScope, WebhookToken,
+    AdminToken, ApiToken, CatchUpMode, ClientSecret, DatabaseUrl, Dsn, FallbackUrl, IncidentScope, KeyName, LogFormat,
+    PagerDutyToken, PostgresUrl, ResolveScope, WebhookToken,
 };
 use crate::alert::{Level, Opening};
 use crate::pagerduty::{ApiVersion, ServiceKey, Template};
@@ -90,6 +90,7 @@ one_part! {
     Url: |value| value.as_str();
     ServiceKey: |value| value.expose();
     ApiToken: |value| value.digest();
+    PagerDutyToken: |value| value.digest();
     PostgresUrl: |value| value.expose().as_str();
     Dsn: |value| value.digest();
     FallbackUrl: |value| value.digest();
@@ -143,6 +144,15 @@ impl Canonical for Vec<SeverityRule> {
             for part in [condition.name(), condition.value(), rule.severity().name()] {
                 add(part.as_bytes());
             }
+        }
+    }
+}
+
+impl Canonical for Vec<KeyName> {
+    fn parts(&self, add: &mut dyn FnMut(&[u8])) {
+        for KeyName { key, name } in self {
+            add(key.expose().as_bytes());
+            add(name.as_bytes());
         }
     }
 }
@@ -221,6 +231,7 @@ mod tests {
             "level,fatal,critical",
             "{project}: {title}",
             "rule",
+            "0123456789abcdef0123456789abcdef,Payments",
         ];
         for setting in SETTINGS {
             // Some settings are only taken beside PostgreSQL.

@@ -13,7 +13,7 @@ use super::checks::{Cause, Limits, Trouble};
 use super::hysteresis::{Hysteresis, Phase};
 use super::snapshot::Snapshot;
 use crate::canary::Progress;
-use crate::pagerduty::event::{Detail, Details, EventAction, HAPPENED_AT, Note, Origin, Trigger};
+use crate::pagerduty::event::{AlertSource, Detail, Details, EventAction, HAPPENED_AT, Note, Trigger};
 use crate::pagerduty::{Description, Severity};
 use crate::queue::IncidentState;
 
@@ -54,6 +54,7 @@ impl Finding {
                 Some(Err(_)) => false,
                 None => true,
             },
+            Cause::Proof => snapshot.pagerduty.proof.as_ref().is_none_or(|proof| proof.failures.is_ok()),
             Cause::Silence | Cause::Untrusted | Cause::Secrets | Cause::Bridges | Cause::Delivery => true,
         };
         match trouble {
@@ -193,7 +194,7 @@ impl Alarms {
             Cause::Canary => self.limits.canary.pending,
             Cause::Bridges | Cause::Delivery => MINUTE,
             Cause::Storage => Duration::from_secs(10),
-            Cause::Untrusted | Cause::Signatures | Cause::Secrets | Cause::DeadLetters => Duration::ZERO,
+            Cause::Untrusted | Cause::Signatures | Cause::Secrets | Cause::Proof | Cause::DeadLetters => Duration::ZERO,
         }
     }
 }
@@ -236,7 +237,7 @@ pub(super) fn trigger(trouble: &Trouble, snapshot: &Snapshot, at: DateTime<Utc>)
         details: details(trouble, snapshot, at),
         links: Vec::new(),
         severity: Severity::Critical,
-        origin: Box::new(Origin::of_source(Description::new(CLIENT)?)),
+        origin: Box::new(AlertSource::of_source(Description::new(CLIENT)?)),
     }))
 }
 

@@ -86,13 +86,13 @@ pub struct Trigger {
     /// How severe it is; only the Events API v2 can say it.
     pub severity: Severity,
     /// Where it comes from; only the Events API v2 has members for it.
-    pub origin: Box<Origin>,
+    pub origin: Box<AlertSource>,
 }
 
 /// Where a trigger comes from, in the terms of the Events API v2. Each text is a line as a description is: PagerDuty
 /// documents no limit for them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Origin {
+pub struct AlertSource {
     /// The affected system.
     pub source: Description,
     /// The part of it that is responsible.
@@ -105,7 +105,7 @@ pub struct Origin {
     pub happened_at: Option<DateTime<Utc>>,
 }
 
-impl Origin {
+impl AlertSource {
     /// The source alone.
     #[must_use]
     pub fn of_source(source: Description) -> Self {

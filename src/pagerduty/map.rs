@@ -4,7 +4,7 @@
 use chrono::Datelike;
 
 use super::description::Description;
-use super::event::{Detail, Details, EventAction, HAPPENED_AT, Link, Note, Origin, Trigger};
+use super::event::{AlertSource, Detail, Details, EventAction, HAPPENED_AT, Link, Note, Trigger};
 use super::severity::Severity;
 use super::template::Template;
 use crate::alert::{Action, Alert, Exception, Frame, Project, Subject, User};
@@ -47,7 +47,7 @@ fn link_text(subject: &Subject) -> &'static str {
 
 /// Where the alert comes from. Source and component are those of Sentry's integration; where that has `<unknown>`, the source
 /// is the host or the project.
-fn origin(alert: &Alert) -> Origin {
+fn origin(alert: &Alert) -> AlertSource {
     let first = |texts: &[Option<&String>]| texts.iter().copied().find_map(|text| Description::new(text?));
     let project = [alert.project.slug.as_ref(), alert.project.name.as_ref()];
     let source = match &alert.subject {
@@ -58,7 +58,7 @@ fn origin(alert: &Alert) -> Origin {
         Subject::Issue(_) => first(&[alert.exceptions.last().and_then(|exception| exception.kind.as_ref())]),
         Subject::Metric(_) => Description::new("metric alert"),
     };
-    Origin {
+    AlertSource {
         source: source.or_else(|| first(&project)).unwrap_or_else(Description::of_unknown_source),
         component: first(&project),
         group: first(&[alert.environment.as_ref()]),

@@ -92,7 +92,7 @@ mod tests {
     use serde_json::{Map, Value};
 
     use super::super::api::{MAX_BYTES, with_counts};
-    use super::super::event::{Detail, Details, HAPPENED_AT, Origin};
+    use super::super::event::{AlertSource, Detail, Details, HAPPENED_AT};
     use super::super::{Description, Destination, IncidentKey, Severity};
     use super::*;
     use crate::alert::IssueId;
@@ -113,7 +113,7 @@ mod tests {
             details,
             links: vec![Link { href: "https://sentry.test/42".to_owned(), text: "Issue Details" }],
             severity: Severity::Error,
-            origin: Box::new(Origin::of_source(Description::new("shop").unwrap())),
+            origin: Box::new(AlertSource::of_source(Description::new("shop").unwrap())),
         }))
     }
 

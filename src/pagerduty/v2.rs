@@ -96,7 +96,7 @@ impl<'a> LinkMember<'a> {
 #[cfg(test)]
 mod tests {
     use super::super::api::{MAX_BYTES, with_counts};
-    use super::super::event::{Detail, Details, HAPPENED_AT, Note, Origin};
+    use super::super::event::{AlertSource, Detail, Details, HAPPENED_AT, Note};
     use super::super::{Description, Destination, IncidentKey, Severity};
     use super::*;
     use crate::alert::IssueId;
@@ -117,11 +117,11 @@ mod tests {
             details,
             links: vec![Link { href: "https://sentry.test/42".to_owned(), text: "Issue Details" }],
             severity: Severity::Critical,
-            origin: Box::new(Origin {
+            origin: Box::new(AlertSource {
                 component: Description::new("shop"),
                 class: Description::new("IOError"),
                 happened_at: DateTime::from_timestamp(1_800_000_000, 123_456_000),
-                ..Origin::of_source(Description::new("jobs.report").unwrap())
+                ..AlertSource::of_source(Description::new("jobs.report").unwrap())
             }),
         }))
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::api::EventsApi;
 use crate::faults::{Fault, Until};
-use crate::incidents::{Effect, Event, Transition};
+use crate::incidents::{Effect, Event, EventType, Transition};
 use crate::options::{Options, Oversize, ThrottleStatus, UnknownKey};
 use crate::records::{Extent, Held, JournalEntry, Received, Records, Verdict, generated_key};
 use crate::responses::{self, Delivery, Response};
@@ -155,7 +155,8 @@ fn accept(records: &mut Records, api: EventsApi, event: Event, fault: Option<&Fa
         let response = responses::success(&options, api, &key_of(&event));
         return Outcome { held: Some((event, *until)), ..Outcome::new(Verdict::Held, response) };
     }
-    if options.silent_drop || fault == Some(&Fault::SilentDrop) {
+    let is_off = event.event_type == EventType::Trigger && records.rest_service_is_off(&event.service_key);
+    if options.silent_drop || is_off || fault == Some(&Fault::SilentDrop) {
         return Outcome::new(Verdict::Discarded, responses::success(&options, api, &key_of(&event)));
     }
     let (incident_key, transition) = records.apply(api, &event, now);

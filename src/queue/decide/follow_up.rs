@@ -12,7 +12,7 @@ use crate::queue::{Enqueued, Envelope};
 
 /// Where a follow-up goes, and by which APIs.
 struct Recipients<'b> {
-    recipients: Vec<(QueueRef<'b>, ApiSet)>,
+    queues: Vec<(QueueRef<'b>, ApiSet)>,
     /// Whether it is a resolve that is older than what is open somewhere.
     is_outdated: bool,
     /// Whether it is a resolve of an issue that shares an incident with others, which keep it open.
@@ -25,7 +25,8 @@ impl<'b> Decider<'b> {
             return Planned::NotQueued(Enqueued::Replayed);
         }
         let now = if is_late { self.times.until } else { received_at };
-        let Recipients { mut recipients, is_outdated, stays_open } = self.recipients(follow_up, received_at, now);
+        let Recipients { queues: mut recipients, is_outdated, stays_open } =
+            self.recipients(follow_up, received_at, now);
         match follow_up.event_type() {
             EventType::Trigger => self.reopen(follow_up),
             EventType::Resolve => {
@@ -96,9 +97,9 @@ impl<'b> Decider<'b> {
                 recipients.push(((&follow_up.incident_key, *key), apis));
             }
         }
-        let mut recipients = Recipients { recipients, is_outdated, stays_open: false };
-        self.add_shared(follow_up, received_at, now, &mut recipients);
-        recipients
+        let mut found = Recipients { queues: recipients, is_outdated, stays_open: false };
+        self.add_shared(follow_up, received_at, now, &mut found);
+        found
     }
 
     /// The same for the incidents that the issue shares with others. A resolve goes to those that no issue keeps open any more.
@@ -112,9 +113,9 @@ impl<'b> Decider<'b> {
         let issue_key = &follow_up.incident_key;
         for (queue, member) in self.members.of(issue_key) {
             match follow_up.event_type() {
-                EventType::Trigger => found.recipients.push((queue, ApiSet::only(api(follow_up, queue.1)))),
+                EventType::Trigger => found.queues.push((queue, ApiSet::only(api(follow_up, queue.1)))),
                 EventType::Acknowledge if member.is_open => {
-                    found.recipients.push((queue, self.open_apis(follow_up, queue)));
+                    found.queues.push((queue, self.open_apis(follow_up, queue)));
                 }
                 EventType::Resolve if member.is_open => {
                     if times::is_outdated(follow_up.happened_at, member.sentry_at, now) {
@@ -125,7 +126,7 @@ impl<'b> Decider<'b> {
                     if self.members.keep_open(queue) {
                         found.stays_open = true;
                     } else {
-                        found.recipients.push((queue, self.open_apis(follow_up, queue)));
+                        found.queues.push((queue, self.open_apis(follow_up, queue)));
                         self.mark_resolved(queue.0, follow_up, received_at, now);
                     }
                 }

@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::ingest::{Dedup, FollowUp, dedup};
-use crate::pagerduty::event::{Details, EventAction, Note, Origin, Trigger};
+use crate::pagerduty::event::{AlertSource, Details, EventAction, Note, Trigger};
 use crate::pagerduty::{ApiSet, ApiVersion, Description, KeyApis, Severity};
 use crate::queue::BridgeId;
 use crate::queue::store::{Attemptable, Member, Seen, Settling, WaitingRow};
@@ -59,7 +59,7 @@ pub(in crate::queue) fn enqueue(text: &str, place: i64) -> Enqueue {
             details: Details::new(),
             links: Vec::new(),
             severity: Severity::Error,
-            origin: Box::new(Origin::of_source(Description::new(word).unwrap())),
+            origin: Box::new(AlertSource::of_source(Description::new(word).unwrap())),
         }),
     };
     let follow_up = FollowUp {
