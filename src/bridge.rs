@@ -496,7 +496,7 @@ fn paging(config: &Config) -> Paging {
         service_keys = vec![config.alarm_key().clone(), config.pagerduty_service_key.clone()];
         service_keys.dedup();
     }
-    Paging { service_keys, prefix: config.incident_key_prefix.clone() }
+    Paging { service_keys, apis: config.routes().apis().clone(), prefix: config.incident_key_prefix.clone() }
 }
 
 /// What the endpoints share.
