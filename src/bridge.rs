@@ -137,7 +137,7 @@ pub struct Bridge {
     alarms: AlarmTask,
     reload: Reload,
     canary: Option<CanaryTask<IsLeader>>,
-    audit: Option<AuditTask<SentryClient>>,
+    audit: Option<AuditTask<SentryClient, IsLeader>>,
     fallback: Option<FallbackTask>,
     history: Retention,
     sentry: SentryTasks,
@@ -167,7 +167,7 @@ impl Bridge {
         let commits = count_commits(&queue, &metrics);
         let untrusted = restore(&queue, &metrics).await;
         let worker = worker(&config, &queue, &client, &metrics, untrusted, &cluster).await;
-        let audit = audit(&config, &mut live)?;
+        let audit = audit(&config, &mut live, &cluster)?;
         let canary = canary(&config, &mut live, &ingest, &queue, &metrics, &cluster)?;
         let handle = audit.as_ref().map(|(_, handle)| handle.clone());
         let sentry = SentryTasks::new(&config, &mut live, &ingest, &queue, &metrics, &cluster)?;
@@ -376,6 +376,14 @@ fn cluster(config: &Config, queue: &Queue) -> Cluster {
 /// Whether this bridge does what one of several bridges on a queue has to do.
 type IsLeader = Box<dyn Fn() -> bool>;
 
+/// The task, and what is known of its audits.
+type Audit = (AuditTask<SentryClient, IsLeader>, AuditHandle);
+
+fn is_leader(cluster: &Cluster) -> IsLeader {
+    let cluster = cluster.clone();
+    Box::new(move || cluster.is_leader())
+}
+
 /// The canary, where one is set.
 fn canary(
     config: &Config,
@@ -387,16 +395,14 @@ fn canary(
 ) -> Result<Option<CanaryTask<IsLeader>>, TlsError> {
     let Some(dsn) = live.follow_set(|config| config.canary_dsn.clone()) else { return Ok(None) };
     let (pace, ca_file) = (Pace::new(config.canary_every), config.sentry_ca_file.as_deref());
-    let cluster = cluster.clone();
-    let is_leader: IsLeader = Box::new(move || cluster.is_leader());
-    CanaryTask::new(dsn, ca_file, ingest.clone(), queue.clone(), metrics.clone(), pace, is_leader).map(Some)
+    CanaryTask::new(dsn, ca_file, ingest.clone(), queue.clone(), metrics.clone(), pace, is_leader(cluster)).map(Some)
 }
 
 /// The daily audit and what it finds, where Sentry's API is set.
-fn audit(config: &Config, live: &mut LiveConfig) -> Result<Option<(AuditTask<SentryClient>, AuditHandle)>, TlsError> {
+fn audit(config: &Config, live: &mut LiveConfig, cluster: &Cluster) -> Result<Option<Audit>, TlsError> {
     let Some(client) = sentry::client(config, live)? else { return Ok(None) };
     let handle = AuditHandle::default();
-    Ok(Some((AuditTask::new(client, live.follow(Expected::of), handle.clone()), handle)))
+    Ok(Some((AuditTask::new(client, live.follow(Expected::of), handle.clone(), is_leader(cluster)), handle)))
 }
 
 /// Counts every commit of `queue` in `metrics`, and returns the times of the commits.
