@@ -13,6 +13,7 @@
 //! - `writer`: one task that commits together what has piled up (one fsync for many)
 //! - `decide`: all rules about incidents, folding, repetitions and attempts; pure
 //! - `store`: what a storage engine does; `sqlite` and `postgres`: the only places that know SQL
+//! - `migrations`: the tables of both engines
 //! - [`memory`]: the queue in memory, for tests and for the simulation
 //! - [`durability`]: what a committed alert survives
 //! - [`retention`]: how long delivered events are kept, and what the metrics need after a restart
@@ -32,6 +33,7 @@ pub mod item;
 pub mod json;
 pub mod leases;
 pub mod memory;
+mod migrations;
 pub mod overview;
 mod postgres;
 mod reader;

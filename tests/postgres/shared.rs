@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Disposition, Enqueued, Envelope, Queue, QueueError};
 
-use crate::queue::database::TestDatabase;
-use crate::queue_incidents::event_alert;
+use crate::database::TestDatabase;
+use crate::incidents::event_alert;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 

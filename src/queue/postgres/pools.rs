@@ -48,13 +48,6 @@ struct Inner {
     distrusted: Mutex<Option<Instant>>,
 }
 
-/// What a server says of itself when a connection begins.
-#[derive(Debug, sqlx::FromRow)]
-struct Greeting {
-    version: i32,
-    is_standby: bool,
-}
-
 impl Server {
     pub(super) fn new(config: &DatabaseConfig, url: &PostgresUrl) -> Result<Self, QueueError> {
         let is_pooled = config.direct_url.is_some();
@@ -108,11 +101,12 @@ impl Server {
         )
         .fetch_one(connection)
         .await;
-        let greeting = row.and_then(|row| Greeting::from_row(&row)).map_err(|error| self.error(error))?;
-        if greeting.is_standby {
+        let (version, is_standby) =
+            row.and_then(|row| <(i32, bool)>::from_row(&row)).map_err(|error| self.error(error))?;
+        if is_standby {
             return Err(QueueError::ReadOnly { database: self.name() });
         }
-        if greeting.version < 130_000 {
+        if version < 130_000 {
             return Err(QueueError::CannotOpen {
                 database: self.name(),
                 reason: "the server is older than PostgreSQL 13",

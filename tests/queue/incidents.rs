@@ -1,11 +1,6 @@
 //! What the queue remembers of incidents: where they are open, what was told already, and which resolve came too early.
 //! On a real database.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
-
-#[path = "support/database.rs"]
-mod database;
-
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};

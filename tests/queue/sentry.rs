@@ -1,10 +1,5 @@
 //! What catch-up and the polling of issues read of the queue and keep in it.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
-
-#[path = "support/database.rs"]
-mod database;
-
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -12,7 +7,7 @@ use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::sentry::{CatchUpRun, IssueNote, SentryNotes};
 use sentry_pagerduty_bridge::queue::{Disposition, Editor, Enqueue, Enqueued, Envelope, Queue};
 
-use database::TestDatabase;
+use crate::database::TestDatabase;
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()

@@ -1,10 +1,5 @@
 //! What the queue tells at a glance and page by page, beside what stands in the database.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
-
-#[path = "support/database.rs"]
-mod database;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -17,7 +12,7 @@ use sentry_pagerduty_bridge::queue::{
     State, Summary,
 };
 
-use database::TestDatabase;
+use crate::database::TestDatabase;
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
