@@ -14,7 +14,7 @@ use sentry_pagerduty_bridge::queue::{
 use sentry_pagerduty_bridge::routing::Routes;
 use serde_json::{Value, json};
 
-use database::{IS_POSTGRES, TestDatabase};
+use crate::database::{IS_POSTGRES, TestDatabase};
 
 const DEFAULT: &str = "0123456789abcdef0123456789abcdef";
 const A: &str = "0000000000000000000000000000000a";

@@ -212,7 +212,7 @@ async fn tallies_after(deeds: Vec<Deed>) -> TestCaseResult {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if database::IS_POSTGRES { 16 } else { 48 }))]
+    #![proptest_config(ProptestConfig::with_cases(if crate::database::IS_POSTGRES { 16 } else { 48 }))]
 
     #[test]
     fn whatever_is_done_with_the_queue_the_overview_is_what_counting_finds(deeds in deeds()) {
