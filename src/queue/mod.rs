@@ -292,7 +292,7 @@ impl Queue {
     ///
     /// When it could not be committed.
     pub async fn hold(&self, held: Held) -> Result<bool, QueueError> {
-        let Some(taken) = self.held_room.take(held.sender, held.body.len() as u64) else { return Ok(false) };
+        let Some(taken) = self.held_room.take(held.sender, held.body.len() as u64).await else { return Ok(false) };
         self.intake.operate(|reply| Operation::Hold(Box::new(held), reply)).await?;
         taken.keep();
         Ok(true)
@@ -304,9 +304,7 @@ impl Queue {
     ///
     /// When the database cannot be read.
     pub async fn recount_held(&self) -> Result<Vec<HeldSummary>, QueueError> {
-        let held = self.reader.held_summaries().await?;
-        self.held_room.recount(&held);
-        Ok(held)
+        self.held_room.recount(self.reader.held_summaries()).await
     }
 
     /// Announces every event from now on, but those that were folded, after its commit and before [`Queue::enqueue`] returns.
