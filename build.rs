@@ -34,7 +34,8 @@ fn migrations(constant: &str, folder: &str) -> io::Result<String> {
         let Some((version, name)) = parts.and_then(|(version, name)| Some((version.parse::<i64>().ok()?, name))) else {
             return Err(io::Error::other(format!("{}: name it VERSION_NAME.sql", file.display())));
         };
-        let _ = writeln!(code, "({version}, {:?}, include_str!({file:?})),", name.replace('_', " "));
+        let (description, path) = (name.replace('_', " "), file.to_string_lossy());
+        let _ = writeln!(code, "({version}, {description:?}, include_str!({path:?})),");
     }
     Ok(code + "];\n")
 }
