@@ -193,7 +193,8 @@ impl HeldRoom {
     pub(super) async fn take(&self, sender: HeldSender, size: u64) -> Option<Taken<'_>> {
         let commits = self.0.commits.read().await;
         let taken = self.shares().take(sender, size);
-        taken.then_some(Taken { room: self, sender, size, is_held: false, _commits: commits })
+        // Not `then_some`: one that is made for nothing would give room back.
+        taken.then(|| Taken { room: self, sender, size, is_held: false, _commits: commits })
     }
 
     /// Reads what is stored, and counts it, while nothing is committed.
