@@ -1,5 +1,6 @@
 //! The running application: [`Bridge::build`] puts the parts together, [`Bridge::run_until_stopped`] runs them.
 
+mod proof;
 mod sentry;
 
 use std::future::Future;
@@ -39,6 +40,8 @@ use crate::monitor::snapshot::FallbackView;
 use crate::monitor::{self, AlarmTask, CommitTimes, Intervals, Monitor, Paging};
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
+use crate::pagerduty_api::Client as PagerDutyApi;
+use crate::proof::{ProofTask, sample};
 use crate::queue::retention::KEEP_ROWS;
 use crate::queue::{Commit, Queue, QueueError, Retention};
 use crate::reload::Reload;
@@ -137,6 +140,7 @@ pub struct Bridge {
     fallback: Option<FallbackTask>,
     history: Retention,
     sentry: SentryTasks,
+    proof: Option<ProofTask<PagerDutyApi, IsLeader>>,
     drain: Duration,
     grace: Duration,
 }
@@ -164,6 +168,8 @@ impl Bridge {
         let canary = canary(&config, &queue, &metrics, &cluster)?;
         let handle = audit.as_ref().map(|(_, handle)| handle.clone());
         let sentry = SentryTasks::new(&config, &queue, &metrics, &cluster)?;
+        let names = proof::names(&config);
+        let proof = proof::task(&config, &queue, &metrics, &names, &cluster)?;
         let (view, fallback_view) = watch::channel(FallbackView::default());
         let monitor = Monitor::new(
             Utc::now(),
@@ -177,6 +183,7 @@ impl Bridge {
         .with_cluster(cluster.clone())
         .with_sentry(canary.is_some(), handle)
         .with_catch_up(sentry.catch_up_status.clone())
+        .with_pagerduty(names, proof.as_ref().map(ProofTask::status))
         .with_fallback(webhook.is_some().then_some(fallback_view));
         let alarms = AlarmTask::new(monitor.clone(), queue.clone(), client, paging(&config));
         let leader = cluster.clone();
@@ -212,6 +219,7 @@ impl Bridge {
             fallback,
             history,
             sentry,
+            proof,
             drain,
             grace,
         })
@@ -236,6 +244,12 @@ impl Bridge {
         let canary = self.canary.map(|canary| canary.with_pace(pace));
         let audit = self.audit.map(|audit| audit.with_schedule(schedule));
         Self { canary, audit, ..self }
+    }
+
+    /// The same with look-ups in PagerDuty on another schedule.
+    #[must_use]
+    pub fn with_proof_schedule(self, schedule: sample::Schedule) -> Self {
+        Self { proof: self.proof.map(|proof| proof.with_schedule(schedule)), ..self }
     }
 
     /// The address on which the webhook is served.
@@ -272,6 +286,7 @@ impl Bridge {
             fallback,
             history,
             sentry: asking,
+            proof,
             drain,
             grace,
         } = self;
@@ -300,6 +315,7 @@ impl Bridge {
             tasks.spawn("the reading of secrets", reload.run()),
         ];
         until_shutdown.extend(asking.spawn(&mut tasks));
+        until_shutdown.extend(proof.map(|proof| tasks.spawn("the look-ups in PagerDuty", proof.run())));
         until_shutdown.extend(fallback.map(|fallback| tasks.spawn("the fallback webhook", fallback.run())));
         info!("listening on http://{address}");
         if let Some(address) = admin_address {

@@ -80,6 +80,10 @@ pub struct DemoArgs {
     /// Exit when everything is delivered, with 1 if anything is not
     #[arg(long)]
     pub once: bool,
+
+    /// How long each trouble lasts, to be looked at; 10 without this, 1 with --once
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=600))]
+    pub pause: Option<u64>,
 }
 
 /// Arguments of `sandbox`.
@@ -340,10 +344,14 @@ impl Since {
 /// Arguments of `connect`.
 #[derive(Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct ConnectArgs {
+    /// Set PagerDuty up instead
+    #[command(subcommand)]
+    pub other: Option<ConnectOther>,
     /// Where Sentry reaches the bridge, such as `https://bridge.example.com`
-    #[arg(long, value_name = "URL")]
-    pub bridge: Url,
+    #[arg(long, value_name = "URL", required = true)]
+    pub bridge: Option<Url>,
     /// Only these projects, by slug [default: all]
     #[arg(long = "project", value_name = "SLUG")]
     pub projects: Vec<String>,
@@ -371,6 +379,31 @@ pub struct ConnectArgs {
     /// What fires where Sentry has both [default: by its version]
     #[arg(long, value_name = "KIND")]
     pub alerts: Option<Decides>,
+}
+
+/// What else can be set up.
+#[derive(Debug, Subcommand)]
+pub enum ConnectOther {
+    /// Make an integration on a service of PagerDuty and print its key; shows a plan, and changes nothing without --yes
+    #[command(name = "pagerduty")]
+    PagerDuty(ConnectPagerDutyArgs),
+}
+
+/// Arguments of `connect pagerduty`.
+#[derive(Args, Debug)]
+pub struct ConnectPagerDutyArgs {
+    /// The service, by its name or its id
+    #[arg(long, value_name = "NAME")]
+    pub service: String,
+    /// The name of the integration
+    #[arg(long, value_name = "NAME", default_value = "Sentry (bridge)")]
+    pub name: String,
+    /// A new file for the integration key, readable for its owner alone [default: print it]
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Do it
+    #[arg(long, short)]
+    pub yes: bool,
 }
 
 /// By what Sentry calls the bridge.

@@ -1,5 +1,7 @@
 //! `check`: settings, database and the connection to PagerDuty.
 
+mod services;
+
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -8,16 +10,15 @@ use chrono::Utc;
 use humantime::format_duration;
 
 use super::environment::{block_on, config, out};
-use crate::alert::IssueId;
 use crate::cli::CheckArgs;
 use crate::config::{Config, DatabaseConfig, DatabaseUrl, FallbackUrl};
 use crate::descriptors;
 use crate::exit_code::ExitCode;
 use crate::monitor::fallback::{Message, Webhook};
 use crate::pagerduty::client::Client;
-use crate::pagerduty::event::{Detail, Details, EventAction, Note, Trigger};
 use crate::pagerduty::outcome::Outcome;
-use crate::pagerduty::{ApiVersion, Description, Destination, Event, IncidentKey, render};
+use crate::pagerduty::{ApiVersion, render, test_page};
+use crate::pagerduty_api;
 use crate::printable::line;
 use crate::queue::{Durability, Queue, QueueError, Survives};
 
@@ -48,6 +49,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                 }
             }
         }
+        check_services(&config, &mut report).await?;
         if let Some(url) = &config.fallback_url {
             report.print("fallback webhook", check_fallback(&config, url, args.page).await)?;
         }
@@ -81,6 +83,25 @@ fn count_keys(config: &Config) -> String {
     match config.routes().keys().len() {
         1 => "1 service key".to_owned(),
         number => format!("{number} service keys"),
+    }
+}
+
+/// What PagerDuty's REST API says about the integration keys, where its token is set.
+async fn check_services(config: &Config, report: &mut Report) -> anyhow::Result<()> {
+    const API: &str = "PagerDuty's REST API";
+    let Some((root, token)) = config.pagerduty_api() else {
+        let off =
+            "not used, because BRIDGE_PAGERDUTY_API_TOKEN is not set: nothing looks up whether events open incidents";
+        return report.print(API, Ok(off.to_owned()));
+    };
+    match pagerduty_api::Client::new(&root, token.clone(), config.pagerduty_ca_file.as_deref()) {
+        Err(error) => report.print(API, Err(error.to_string())),
+        Ok(client) => {
+            for (what, result) in services::check(config, &client).await {
+                report.print(&what, result)?;
+            }
+            Ok(())
+        }
     }
 }
 
@@ -168,20 +189,11 @@ async fn check_fallback(config: &Config, url: &FallbackUrl, send: bool) -> Resul
 
 /// Opens a test incident on the default key and resolves it at once.
 async fn page(config: &Config, client: &Client) -> Result<String, String> {
-    let name = format!("bridge-check-{}", Utc::now().format("%Y%m%dT%H%M%S%.3fZ"));
-    let issue = IssueId::new(&name).ok_or("the test incident has no key")?;
-    let incident_key = IncidentKey::of_issue(&config.incident_key_prefix, &issue);
-    let trigger = Trigger {
-        description: Description::new("Test incident of sentry-pagerduty-bridge: it resolves itself")
-            .ok_or("the test incident has no description")?,
-        client: "sentry-pagerduty-bridge",
-        client_url: None,
-        details: Details::from_iter([("sent by", Detail::Text("sentry-pagerduty-bridge check --page".to_owned()))]),
-        links: Vec::new(),
-    };
-    for action in [EventAction::Trigger(trigger), EventAction::Resolve(Note::default())] {
-        let destination = Destination::v1(config.pagerduty_service_key.clone());
-        let event = Event { destination, incident_key: incident_key.clone(), action };
+    let (key, prefix) = (config.pagerduty_service_key.clone(), &config.incident_key_prefix);
+    let events = test_page::events(key, prefix, "bridge-check", Utc::now(), "sentry-pagerduty-bridge check --page");
+    let events = events.ok_or("the test incident has no key")?;
+    let incident_key = events[0].incident_key.clone();
+    for event in events {
         let what = event.event_type();
         match client.send(&event.destination, render(&event).bytes).await {
             Outcome::Delivered { note: None } => {}

@@ -6,7 +6,8 @@ use std::fmt;
 use thiserror::Error;
 
 use super::{
-    DatabaseUrlError, DsnError, FallbackUrlError, PagerDutyUrlError, SecretError, SentrySettingError, ValueError,
+    DatabaseUrlError, DsnError, FallbackUrlError, PagerDutySettingError, PagerDutyUrlError, SecretError,
+    SentrySettingError, ValueError,
 };
 use crate::pagerduty::keys::ServiceKeyError;
 use crate::routing::RouteError;
@@ -135,6 +136,9 @@ pub enum Fault {
     /// PagerDuty's address.
     #[error(transparent)]
     PagerDutyUrl(#[from] PagerDutyUrlError),
+    /// A setting of PagerDuty's REST API, or a line of names.
+    #[error(transparent)]
+    PagerDuty(#[from] PagerDutySettingError),
     /// The fallback webhook's address.
     #[error(transparent)]
     FallbackUrl(#[from] FallbackUrlError),

@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::{
-    AdminToken, ApiToken, CatchUpMode, ClientSecret, DatabaseUrl, Dsn, FallbackUrl, LogFormat, PostgresUrl,
-    ResolveScope, WebhookToken,
+    AdminToken, ApiToken, CatchUpMode, ClientSecret, DatabaseUrl, Dsn, FallbackUrl, KeyName, LogFormat, PagerDutyToken,
+    PostgresUrl, ResolveScope, WebhookToken,
 };
 use crate::alert::{Level, Opening};
 use crate::pagerduty::ServiceKey;
@@ -90,6 +90,7 @@ one_part! {
     Url: |value| value.as_str();
     ServiceKey: |value| value.expose();
     ApiToken: |value| value.digest();
+    PagerDutyToken: |value| value.digest();
     PostgresUrl: |value| value.expose().as_str();
     Dsn: |value| value.digest();
     FallbackUrl: |value| value.digest();
@@ -128,6 +129,15 @@ impl Canonical for Vec<Route> {
             for part in [route.name(), route.value(), route.key().expose()] {
                 add(part.as_bytes());
             }
+        }
+    }
+}
+
+impl Canonical for Vec<KeyName> {
+    fn parts(&self, add: &mut dyn FnMut(&[u8])) {
+        for KeyName { key, name } in self {
+            add(key.expose().as_bytes());
+            add(name.as_bytes());
         }
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! - `source`: environment, `.env` and the files that `BRIDGE_X_FILE` name, as one text per setting
 //! - `declare`: the macro of the list: sorts the texts into fields with `envy` and parses each of them
-//! - `values`, `address`, `secrets`, `sentry`, `dsn`: the parsers
+//! - `values`, `address`, `secrets`, `sentry`, `pagerduty`, `dsn`: the parsers
 //! - `database`: where the queue is and how it is used
 //! - `error`: what can be wrong, as sentences for the operator
 //! - `reload`: secrets that are given as files and read again while the bridge runs
@@ -19,6 +19,7 @@ mod declare;
 mod dsn;
 mod error;
 mod fingerprint;
+mod pagerduty;
 mod reload;
 mod secrets;
 mod sentry;
@@ -46,6 +47,7 @@ pub use declare::{Setting, help};
 pub use dsn::{Dsn, DsnError};
 pub use error::{ConfigError, Fault, Problem};
 pub use fingerprint::Fingerprint;
+pub use pagerduty::{KeyName, PagerDutySettingError, PagerDutyToken};
 pub use reload::{Contents, Digests, SecretFiles, Secrets};
 pub use secrets::{AdminToken, ClientSecret, SecretError, WebhookToken};
 pub use sentry::{ApiToken, SentrySettingError};
@@ -88,6 +90,15 @@ declare! {
 
     /// `on` allows plain `http` to PagerDuty beyond loopback addresses; keys then travel unencrypted.
     default plain BRIDGE_PAGERDUTY_ALLOW_HTTP pagerduty_allow_http: bool = values::switch, or "off";
+
+    /// Key of PagerDuty's REST API; read-only is enough. The bridge then looks up whether events opened incidents.
+    optional secret BRIDGE_PAGERDUTY_API_TOKEN pagerduty_api_token: Option<PagerDutyToken> = PagerDutyToken::parse;
+
+    /// Root of PagerDuty's REST API; unset: the one that belongs to `BRIDGE_PAGERDUTY_URL`.
+    optional plain BRIDGE_PAGERDUTY_API_URL pagerduty_api_url: Option<Url> = pagerduty::api_root;
+
+    /// Names of integration keys for pages and commands: lines (or `;`) of `KEY,name`.
+    list secret BRIDGE_PAGERDUTY_NAMES pagerduty_names: Vec<KeyName> = KeyName::parse_lines;
 
     /// Address and port to listen on.
     default plain BRIDGE_LISTEN listen: SocketAddr = values::socket_address, or "0.0.0.0:8080";
@@ -218,6 +229,18 @@ declare! {
             let allowed = pagerduty_allow_http.unwrap_or_default();
             problems.check("BRIDGE_PAGERDUTY_URL", address::may_carry_keys(url, allowed));
         }
+        if let Some(url) = &pagerduty_api_url {
+            let allowed = pagerduty_allow_http.unwrap_or_default();
+            problems.check("BRIDGE_PAGERDUTY_API_URL", pagerduty::may_carry_token(url, allowed));
+        }
+        if let (Some(url), None, Some(_)) = (&pagerduty_url, &pagerduty_api_url, &pagerduty_api_token)
+            && pagerduty::api_root_of(url).is_none()
+        {
+            problems.missing(
+                ["BRIDGE_PAGERDUTY_API_URL"],
+                "required with BRIDGE_PAGERDUTY_API_TOKEN, because BRIDGE_PAGERDUTY_URL is not an address of PagerDuty's own",
+            );
+        }
         if let (Some(DatabaseUrl::Sqlite(_)), Some(_)) = (&database_url, &database_direct_url) {
             problems.check::<(), _>("BRIDGE_DATABASE_DIRECT_URL", Err(DatabaseUrlError::NeedsPostgres));
         }
@@ -270,6 +293,24 @@ impl Config {
     #[must_use]
     pub fn routes(&self) -> Routes {
         Routes::from_lines(self.pagerduty_service_key.clone(), self.pagerduty_routes.clone())
+    }
+
+    /// The root of PagerDuty's REST API and the token for it; `None` where no token is set.
+    #[must_use]
+    pub fn pagerduty_api(&self) -> Option<(Url, &PagerDutyToken)> {
+        let token = self.pagerduty_api_token.as_ref()?;
+        let root = self.pagerduty_api_url.clone().or_else(|| pagerduty::api_root_of(&self.pagerduty_url))?;
+        Some((root, token))
+    }
+
+    /// Every integration key that events may be sent to: those of alerts, and the one of the bridge's own alarms.
+    #[must_use]
+    pub fn service_keys(&self) -> Vec<ServiceKey> {
+        let mut keys: Vec<_> = self.routes().keys().into_iter().cloned().collect();
+        if self.alarms && !keys.contains(self.alarm_key()) {
+            keys.push(self.alarm_key().clone());
+        }
+        keys
     }
 
     /// Where the queue is, and how it is used.

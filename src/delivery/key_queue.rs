@@ -85,8 +85,10 @@ impl KeyQueue {
         self.rate_limiter.restore(end, times);
     }
 
-    pub(super) fn restore_failure(&mut self, reason: String) {
-        self.last_failure.get_or_insert(reason);
+    pub(super) fn restore_failure(&mut self, reason: String, is_throttled: bool) {
+        if self.last_failure.is_none() {
+            (self.last_failure, self.is_throttled) = (Some(reason), is_throttled);
+        }
     }
 
     pub(super) fn prefetch(&mut self) -> &mut Prefetch {

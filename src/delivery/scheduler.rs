@@ -113,10 +113,10 @@ impl Scheduler {
         self.queue(key).restore_attempts(end, times);
     }
 
-    /// Restores why the last attempt for `key` in an earlier run failed. It is shown until PagerDuty accepts an event, and
-    /// delays nothing.
-    pub fn restore_failure(&mut self, key: &ServiceKey, reason: String) {
-        self.queue(key).restore_failure(reason);
+    /// Restores why the last attempt for `key` in an earlier run failed, and whether PagerDuty throttled it. It is shown until
+    /// PagerDuty accepts an event, and delays nothing.
+    pub fn restore_failure(&mut self, key: &ServiceKey, reason: String, is_throttled: bool) {
+        self.queue(key).restore_failure(reason, is_throttled);
     }
 
     /// Restores why PagerDuty could not be trusted at the end of an earlier run. Until an attempt shows otherwise, one event

@@ -29,8 +29,8 @@ use super::{Limits, Moment};
 use crate::cluster::{Cluster, Permit};
 use crate::logging::throttle;
 use crate::metrics::Metrics;
-use crate::pagerduty::ServiceKey;
 use crate::pagerduty::client::Client;
+use crate::pagerduty::{OutcomeKind, ServiceKey};
 use crate::queue::{Arrival, Arrivals, Disposition, EventId, Queue, QueueError, Recheck, Unreadable, WaitingKeys};
 
 /// How often to check whether somebody else changed the queue.
@@ -117,11 +117,12 @@ impl Worker {
     }
 
     /// Restores how an earlier run failed: the reason for each service key with waiting events, and why PagerDuty could not
-    /// be trusted.
+    /// be trusted. Whether it was throttled is known from the metrics, which have to be restored before.
     #[must_use]
     pub fn with_earlier_failures(mut self, failures: Vec<(ServiceKey, String)>, untrusted: Option<String>) -> Self {
         for (key, reason) in failures.into_iter().filter(|(key, _)| self.holdings.has(key)).collect::<Vec<_>>() {
-            self.scheduler.restore_failure(&key, reason);
+            let is_throttled = self.metrics.failing(&key).is_some_and(|failing| failing.kind == OutcomeKind::Throttled);
+            self.scheduler.restore_failure(&key, reason, is_throttled);
         }
         if let Some(reason) = untrusted {
             self.scheduler.restore_untrusted(reason);

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use actix_web::error::ParseError;
 use awc::error::{ConnectError, PayloadError, SendRequestError};
+use awc::http::Method;
 use awc::http::header::{CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER, USER_AGENT};
 use awc::{ClientResponse, Connector};
 use futures_util::{Stream, StreamExt};
@@ -20,7 +21,7 @@ use url::Url;
 
 use connect::Connect;
 
-/// How much of an answer is read, in bytes: enough for every reason, and bounded.
+/// How much of an answer is read unless more is asked for, in bytes: enough for every reason, and bounded.
 const MAX_ANSWER: usize = 16 * 1024;
 
 /// How long an idle connection is kept. PagerDuty closes idle ones earlier than most clients expect
@@ -43,8 +44,21 @@ pub(crate) struct Response {
     pub(crate) retry_after: Option<String>,
     /// The header `Location`, unparsed.
     pub(crate) location: Option<String>,
-    /// The first 16 KiB of the body; less where the rest broke off or was late.
+    /// The header `ratelimit-reset`, unparsed.
+    pub(crate) rate_limit_reset: Option<String>,
+    /// The beginning of the body; less where the rest broke off or was late.
     pub(crate) body: Vec<u8>,
+}
+
+/// A request with more than an address.
+pub(crate) struct Request<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: &'a Url,
+    pub(crate) headers: &'a [(HeaderName, String)],
+    /// JSON to send.
+    pub(crate) body: Option<Vec<u8>>,
+    /// How much of the answer is read, in bytes.
+    pub(crate) max_answer: usize,
 }
 
 /// Why there is no answer. The texts name no path of the address, which may be a secret.
@@ -95,29 +109,45 @@ impl HttpClient {
         self.timeout
     }
 
+    /// Sends any request.
+    pub(crate) async fn send(&self, request: Request<'_>) -> Result<Response, RequestError> {
+        let deadline = Instant::now() + self.timeout;
+        let Request { method, url, headers, body, max_answer } = request;
+        let mut request = self.http.request(method, target(url));
+        for (name, value) in headers {
+            request = request.insert_header((name.clone(), value.as_str()));
+        }
+        let sending = match body {
+            Some(body) => request.insert_header((CONTENT_TYPE, "application/json")).send_body(body),
+            None => request.send(),
+        };
+        self.answer(sending, deadline, max_answer).await
+    }
+
     /// Posts JSON.
     pub(crate) async fn post_json(&self, url: &Url, body: Vec<u8>) -> Result<Response, RequestError> {
         let deadline = Instant::now() + self.timeout;
         let request = self.http.post(target(url)).insert_header((CONTENT_TYPE, "application/json")).send_body(body);
-        self.answer(request, deadline).await
+        self.answer(request, deadline, MAX_ANSWER).await
     }
 
     /// Sends a GET.
     pub(crate) async fn get(&self, url: &Url) -> Result<Response, RequestError> {
         let deadline = Instant::now() + self.timeout;
-        self.answer(self.http.get(target(url)).send(), deadline).await
+        self.answer(self.http.get(target(url)).send(), deadline, MAX_ANSWER).await
     }
 
     async fn answer<S>(
         &self,
         request: impl Future<Output = Result<ClientResponse<S>, SendRequestError>>,
         deadline: Instant,
+        max_answer: usize,
     ) -> Result<Response, RequestError>
     where
         S: Stream<Item = Result<actix_web::web::Bytes, PayloadError>> + Unpin,
     {
         match timeout_at(deadline, request).await {
-            Ok(Ok(response)) => Ok(read(response, deadline).await),
+            Ok(Ok(response)) => Ok(read(response, deadline, max_answer).await),
             Ok(Err(error)) => Err(request_error(&error, self.timeout)),
             Err(_) => Err(timed_out(self.timeout)),
         }
@@ -135,7 +165,7 @@ fn target(url: &Url) -> String {
     }
 }
 
-async fn read<S>(mut response: ClientResponse<S>, deadline: Instant) -> Response
+async fn read<S>(mut response: ClientResponse<S>, deadline: Instant, max_answer: usize) -> Response
 where
     S: Stream<Item = Result<actix_web::web::Bytes, PayloadError>> + Unpin,
 {
@@ -143,8 +173,8 @@ where
     // The status alone decides: a body that breaks off or is slow changes nothing.
     let reading = async {
         while let Some(Ok(chunk)) = response.next().await {
-            body.extend_from_slice(&chunk[..chunk.len().min(MAX_ANSWER - body.len())]);
-            if body.len() == MAX_ANSWER {
+            body.extend_from_slice(&chunk[..chunk.len().min(max_answer - body.len())]);
+            if body.len() == max_answer {
                 break;
             }
         }
@@ -152,7 +182,13 @@ where
     let _ = timeout_at(deadline, reading).await;
     let header =
         |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    Response { status: response.status().as_u16(), retry_after: header(RETRY_AFTER), location: header(LOCATION), body }
+    Response {
+        status: response.status().as_u16(),
+        retry_after: header(RETRY_AFTER),
+        location: header(LOCATION),
+        rate_limit_reset: header(HeaderName::from_static("ratelimit-reset")),
+        body,
+    }
 }
 
 fn request_error(error: &SendRequestError, timeout: Duration) -> RequestError {

@@ -206,6 +206,12 @@ impl Ingest {
         self.routes.keys()
     }
 
+    /// The service key of alerts that no route matches.
+    #[must_use]
+    pub fn default_key(&self) -> &ServiceKey {
+        self.routes.default_key()
+    }
+
     /// What knows the canary's webhooks.
     #[must_use]
     pub fn canary(&self) -> &CanaryMark {

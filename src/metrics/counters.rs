@@ -7,8 +7,7 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Regi
 use strum::VariantArray;
 
 use super::labels::{Answered, HeldOutcome, IssueCheck, Source};
-use crate::pagerduty::EventType;
-use crate::pagerduty::OutcomeKind;
+use crate::pagerduty::{EventType, OutcomeKind, ProofState};
 
 /// The `Content-Type` of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -42,6 +41,7 @@ pub(super) struct Counters {
     pub(super) catch_up_runs: IntCounterVec,
     pub(super) caught_up: IntCounterVec,
     pub(super) issue_checks: IntCounterVec,
+    pub(super) proofs: IntCounterVec,
     pub(super) canaries_sent: IntCounterVec,
     pub(super) canary_seconds: Histogram,
 }
@@ -125,6 +125,12 @@ impl Default for Counters {
                 "Times that Sentry was asked about the issue of an open incident, by what it said.",
                 &["status"],
             ),
+            proofs: counters(
+                &registry,
+                "bridge_event_proofs_total",
+                "Delivered events that were looked up in PagerDuty, by what became of them.",
+                &["state"],
+            ),
             canaries_sent: counters(
                 &registry,
                 "bridge_canaries_sent_total",
@@ -165,6 +171,9 @@ impl Counters {
         }
         for check in IssueCheck::VARIANTS {
             self.issue_checks.with_label_values(&[check.name()]);
+        }
+        for state in ProofState::VARIANTS {
+            self.proofs.with_label_values(&[state.name()]);
         }
         for taken in ["yes", "no"] {
             self.canaries_sent.with_label_values(&[taken]);

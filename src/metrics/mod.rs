@@ -4,9 +4,11 @@
 //! - [`labels`]: where a webhook came from and how it was answered
 //! - [`counters`]: what Prometheus scrapes, and the text format
 //! - [`activity`]: the last 24 hours in steps
+//! - [`failing`]: the service keys for which attempts fail at present
 
 pub mod activity;
 pub mod counters;
+pub mod failing;
 pub mod labels;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,14 +18,16 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use prometheus::proto::MetricFamily;
+use tokio::sync::Notify;
 
 pub use activity::{Activity, ActivityKind, Bucket};
 pub use counters::{CONTENT_TYPE, Gauge};
+pub use failing::Failing;
 pub use labels::{Answered, HeldOutcome, IssueCheck, Source};
 
-use crate::pagerduty::OutcomeKind;
-use crate::pagerduty::{EventType, ServiceKey};
+use crate::pagerduty::{EventType, OutcomeKind, ProofState, ServiceKey};
 use counters::Counters;
+use failing::FailingKeys;
 
 /// A handle on the metrics of one bridge; clones share them.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +37,7 @@ pub struct Metrics(Arc<Shared>);
 struct Shared {
     counters: Counters,
     recent: Mutex<Recent>,
+    failing_changed: Notify,
 }
 
 /// What is known beyond the counters.
@@ -46,6 +51,7 @@ struct Recent {
     delivered: BTreeMap<ServiceKey, DateTime<Utc>>,
     /// The keys of `delivered` that changed since the last save.
     unsaved_keys: BTreeSet<ServiceKey>,
+    failing: FailingKeys,
     untrusted: Option<String>,
     wrong_signatures: WrongSignatures,
     is_verified: bool,
@@ -98,6 +104,8 @@ pub struct MetricsSnapshot {
     pub last_delivered_at: Option<DateTime<Utc>>,
     /// The same for each service key.
     pub delivered: BTreeMap<ServiceKey, DateTime<Utc>>,
+    /// The service keys for which PagerDuty accepts nothing, in this run and since before it.
+    pub failing: BTreeMap<ServiceKey, Failing>,
     /// How many consecutive webhooks had a wrong signature.
     ///
     /// A missing or malformed signature and a wrong token do not count. Only an authenticated webhook of the integration
@@ -129,6 +137,7 @@ impl MetricsSnapshot {
             let latest = self.delivered.entry(key.clone()).or_insert(*at);
             *latest = (*latest).max(*at);
         }
+        failing::include(&mut self.failing, &stored.failing, &self.delivered);
     }
 
     /// The counters and `gauges` in Prometheus' text format, to be sent as [`CONTENT_TYPE`].
@@ -149,6 +158,9 @@ pub struct PersistedMetrics {
     /// When PagerDuty accepted the last event of each service key: of all keys when read, of those that changed when
     /// written.
     pub delivered: BTreeMap<ServiceKey, DateTime<Utc>>,
+    /// How attempts fail, for each service key where they do: of all such keys when read; of those that changed when written,
+    /// and `None` where they do not fail any more.
+    pub failing: BTreeMap<ServiceKey, Option<Failing>>,
     /// Why PagerDuty's certificate is not trusted, as TLS says it; `None` while it is.
     pub untrusted: Option<String>,
     /// Steps of the last 24 hours, oldest first: all of them when read, those that changed when written.
@@ -237,6 +249,9 @@ impl Metrics {
     pub fn attempted(&self, key: &ServiceKey, kind: OutcomeKind, received_at: DateTime<Utc>, at: DateTime<Utc>) {
         let mut recent = self.recent();
         self.0.counters.attempts.with_label_values(&[kind.name()]).inc();
+        if recent.failing.attempted(key, kind, at) {
+            self.0.failing_changed.notify_one();
+        }
         if kind == OutcomeKind::Delivered {
             self.0.counters.delivered.inc();
             // Negative where the clock was set back in between.
@@ -252,6 +267,17 @@ impl Metrics {
             _ => ActivityKind::Failed,
         };
         recent.record(counted, at);
+    }
+
+    /// Waits until attempts for a service key begin to fail, fail in another way, or succeed again.
+    pub async fn failing_changed(&self) {
+        self.0.failing_changed.notified().await;
+    }
+
+    /// How attempts for a service key fail, if they do.
+    #[must_use]
+    pub fn failing(&self, key: &ServiceKey) -> Option<Failing> {
+        self.recent().failing.of(key)
     }
 
     /// Why PagerDuty's certificate is not trusted; `None` when it is, as far as is known.
@@ -292,6 +318,11 @@ impl Metrics {
         self.0.counters.issue_checks.with_label_values(&[check.name()]).inc();
     }
 
+    /// It is known what became of a delivered event.
+    pub fn proved(&self, state: ProofState) {
+        self.0.counters.proofs.with_label_values(&[state.name()]).inc();
+    }
+
     /// How long ago the last authenticated webhook of this run was received, by the monotonic clock.
     #[must_use]
     pub fn since_webhook(&self) -> Option<Duration> {
@@ -314,6 +345,7 @@ impl Metrics {
             since_webhook: recent.last_webhook.map(|last| last.elapsed()),
             last_delivered_at: recent.last_delivered_at,
             delivered: recent.delivered.clone(),
+            failing: recent.failing.get(),
             wrong_signatures: recent.wrong_signatures.number,
             wrong_signatures_for: recent.wrong_signatures.span.map_or(Duration::ZERO, |(first, last)| last - first),
             wrong_signatures_from: recent.wrong_signatures.senders.clone(),
@@ -333,6 +365,8 @@ impl Metrics {
         for (key, at) in stored.delivered {
             recent.delivered.entry(key).or_insert(at.min(now));
         }
+        let Recent { failing, delivered, .. } = &mut *recent;
+        failing.restore(stored.failing, delivered, now);
         recent.untrusted = stored.untrusted;
         recent.activity.restore(stored.buckets.into_iter().filter(|bucket| past(&bucket.from)));
     }
@@ -349,6 +383,7 @@ impl Metrics {
                 .into_iter()
                 .filter_map(|key| recent.delivered.get(&key).copied().map(|at| (key, at)))
                 .collect(),
+            failing: recent.failing.take_unsaved(),
             untrusted: recent.untrusted.clone(),
             buckets: recent.activity.since(from),
         })
@@ -358,6 +393,7 @@ impl Metrics {
     pub fn not_saved(&self, unsaved: &PersistedMetrics) {
         let mut recent = self.recent();
         recent.unsaved_keys.extend(unsaved.delivered.keys().cloned());
+        recent.failing.not_saved(&unsaved.failing);
         if let Some(first) = unsaved.buckets.first() {
             recent.unsaved_since(first.from);
         }

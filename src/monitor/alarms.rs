@@ -54,6 +54,7 @@ impl Finding {
                 Some(Err(_)) => false,
                 None => true,
             },
+            Cause::Proof => snapshot.pagerduty.proof.as_ref().is_none_or(|proof| proof.failures.is_ok()),
             Cause::Silence | Cause::Untrusted | Cause::Secrets | Cause::Bridges | Cause::Delivery => true,
         };
         match trouble {
@@ -193,7 +194,7 @@ impl Alarms {
             Cause::Canary => self.limits.canary.pending,
             Cause::Bridges | Cause::Delivery => MINUTE,
             Cause::Storage => Duration::from_secs(10),
-            Cause::Untrusted | Cause::Signatures | Cause::Secrets | Cause::DeadLetters => Duration::ZERO,
+            Cause::Untrusted | Cause::Signatures | Cause::Secrets | Cause::Proof | Cause::DeadLetters => Duration::ZERO,
         }
     }
 }

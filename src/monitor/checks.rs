@@ -1,4 +1,10 @@
 //! What is wrong with the bridge. Pure: a [`Snapshot`] goes in, [`Trouble`]s and the [`Health`] come out.
+//!
+//! - [`held_up`]: events that wait, and why
+
+pub(super) mod held_up;
+
+mod proof;
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -7,12 +13,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use humantime::format_duration;
 use strum::{IntoStaticStr, VariantArray};
 
+use self::held_up::{delivery, waiting};
 use super::snapshot::Snapshot;
 use crate::canary::{CanaryLimits, Progress};
 use crate::config::Config;
-use crate::delivery::{KeyView, UnreadableView};
+use crate::delivery::UnreadableView;
 use crate::metrics::Senders;
-use crate::pagerduty::{IncidentKey, ServiceKey};
+use crate::pagerduty::IncidentKey;
 use crate::queue::DeadLetters;
 use crate::sentry_api::connect::CANARY;
 
@@ -22,9 +29,6 @@ const SIGNATURES: u32 = 5;
 /// And they have to come for so long without a right one in between: anybody can send five requests at once, and wrong
 /// signatures beside right ones do not keep Sentry out.
 pub(super) const UNVERIFIED: Duration = Duration::from_mins(5);
-
-/// An event that has waited for so long is not just in transit.
-const TRANSIT: Duration = Duration::from_mins(1);
 
 /// What can be wrong. Ordered by how much is lost by it, the most first.
 #[derive(Clone, Copy, Debug, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd, VariantArray)]
@@ -38,6 +42,8 @@ pub enum Cause {
     Signatures,
     /// The oldest event has waited for too long.
     Waiting,
+    /// PagerDuty accepted an event and did not do it, or its REST API does not tell.
+    Proof,
     /// The canary does not come back from Sentry.
     Canary,
     /// No webhook came for too long.
@@ -159,6 +165,7 @@ pub fn check(snapshot: &Snapshot, limits: &Limits) -> Vec<Trouble> {
         untrusted(snapshot),
         signatures(snapshot, limits),
         waiting(snapshot, limits),
+        proof::check(snapshot),
         canary(snapshot),
         silence(snapshot, limits),
         dead_letters(snapshot),
@@ -255,27 +262,6 @@ fn origin(senders: &Senders) -> String {
     format!("from {}{}", addresses.join(", "), if senders.more { " and others" } else { "" })
 }
 
-fn waiting(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
-    let oldest = snapshot.backlog.as_ref().ok()?.oldest()?;
-    let age = since(oldest.since, snapshot.at);
-    if age < limits.waiting {
-        return None;
-    }
-    let attempt = oldest
-        .reason
-        .as_ref()
-        .map_or_else(|| "it has not been tried yet".to_owned(), |reason| format!("last attempt: {reason}"));
-    let sentence = format!(
-        "event {} for the service key {} has been waiting for {}, and BRIDGE_WAITING_ALARM is {} ({attempt}): check \
-         PagerDuty's status page, and the connection with `check`",
-        oldest.id,
-        oldest.service_key,
-        rounded(age),
-        format_duration(limits.waiting),
-    );
-    Some(Trouble::failing(Cause::Waiting, sentence))
-}
-
 /// Which half of the way is interrupted is said first: what to look at differs.
 fn canary(snapshot: &Snapshot) -> Option<Trouble> {
     let status = snapshot.sentry.canary.as_ref()?.as_ref().ok()?;
@@ -366,71 +352,6 @@ fn bridges(snapshot: &Snapshot) -> Option<Trouble> {
         })
     };
     different.or_else(unreached).map(|sentence| Trouble::degraded(Cause::Bridges, sentence))
-}
-
-/// Events that wait because PagerDuty throttles or fails, or for more than a minute, but not yet for too long.
-fn delivery(snapshot: &Snapshot) -> Option<Trouble> {
-    let key = held_up(snapshot).max_by_key(|key| key.last_failure.is_some());
-    let sentence = key.map(|key| why_held_up(key, snapshot)).or_else(|| long_in_transit(snapshot))?;
-    Some(Trouble::degraded(Cause::Delivery, sentence))
-}
-
-/// Whether an event waits that could be sent if PagerDuty did not throttle or fail.
-pub(crate) fn is_held_up(snapshot: &Snapshot) -> bool {
-    held_up(snapshot).next().is_some()
-}
-
-/// The service keys for which that is so. A failure whose event is gone holds up nothing.
-fn held_up(snapshot: &Snapshot) -> impl Iterator<Item = &KeyView> {
-    let fails = |key: &&KeyView| {
-        let failed = key.last_failure.is_some() && !key.is_permanent;
-        key.allowed < key.rate || key.backs_off_until.is_some() || failed
-    };
-    snapshot.delivery.keys.iter().filter(fails).filter(|key| has_waiting(snapshot, &key.service_key))
-}
-
-/// Why events wait, where attempts fail by another cause than throttling: PagerDuty does not answer, or with errors only.
-pub(super) fn unreachable(snapshot: &Snapshot) -> Option<String> {
-    let fails = |key: &&KeyView| key.last_failure.is_some() && !key.is_permanent && !key.is_throttled;
-    held_up(snapshot).find(fails).map(|key| why_held_up(key, snapshot))
-}
-
-/// Where the queue cannot be read, something may wait.
-fn has_waiting(snapshot: &Snapshot, service_key: &ServiceKey) -> bool {
-    let Ok(queue) = &snapshot.queue else { return true };
-    queue.destinations.iter().any(|destination| destination.service_key == *service_key && destination.waiting > 0)
-}
-
-fn why_held_up(key: &KeyView, snapshot: &Snapshot) -> String {
-    let last = snapshot.last_delivered_at(&key.service_key).map_or_else(
-        || "PagerDuty has accepted none for it yet".to_owned(),
-        |at| format!("PagerDuty accepted the last one for it {} ago", rounded(since(at, snapshot.at))),
-    );
-    let why = match &key.last_failure {
-        Some(reason) => format!("last attempt: {reason}"),
-        None if key.allowed < key.rate => {
-            format!("PagerDuty throttles: {} of {} events a minute may be sent", key.allowed, key.rate)
-        }
-        None => "backing off after failed attempts".to_owned(),
-    };
-    format!("events for the service key {} are waiting and will be retried ({why}); {last}", key.service_key)
-}
-
-fn long_in_transit(snapshot: &Snapshot) -> Option<String> {
-    let oldest = snapshot.backlog.as_ref().ok()?.oldest()?;
-    let age = since(oldest.since, snapshot.at);
-    let why = oldest.reason.as_ref().map_or_else(
-        || "more events came than may be sent in a minute".to_owned(),
-        |reason| format!("last attempt: {reason}"),
-    );
-    (age >= TRANSIT).then(|| {
-        format!(
-            "event {} for the service key {} has been waiting for {} ({why})",
-            oldest.id,
-            oldest.service_key,
-            rounded(age)
-        )
-    })
 }
 
 /// The time from `moment` to `now`; zero where the clock was set back.

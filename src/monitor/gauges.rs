@@ -241,8 +241,8 @@ mod tests {
 
     use super::*;
     use crate::delivery::DeliveryView;
-    use crate::monitor::SentrySide;
     use crate::monitor::checks::Health;
+    use crate::monitor::{PagerDutySide, SentrySide};
     use crate::pagerduty::ServiceKey;
     use crate::queue::{Backlog, EventId, Overview, QueueError};
 
@@ -256,12 +256,15 @@ mod tests {
             started_at: now() - TimeDelta::hours(1),
             queue: Ok(Overview::default()),
             backlog: Ok(Backlog::default()),
+            waiting_alerts: None,
+            storage_since: None,
             storage: Ok(()),
             durability: None,
             delivery: DeliveryView::default(),
             metrics: MetricsSnapshot::default(),
             cluster: ClusterView::default(),
             sentry: SentrySide::default(),
+            pagerduty: PagerDutySide::default(),
             fallback: None,
         }
     }

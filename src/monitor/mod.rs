@@ -2,6 +2,7 @@
 //!
 //! - [`snapshot`]: what is known at one moment, with times that a step of the machine's clock does not change
 //! - [`checks`]: from a snapshot to the troubles and the health; pure
+//! - [`headline`]: the worst trouble in one line; pure
 //! - [`gauges`](mod@gauges): a snapshot as gauges for Prometheus; pure
 //! - `alarms`: when an alarm is raised and resolved, and what its events say; `hysteresis`: so that nothing flaps; pure
 //! - [`fallback`]: a webhook that is told when PagerDuty itself takes no events
@@ -14,23 +15,25 @@ mod alarms;
 pub mod checks;
 pub mod fallback;
 pub mod gauges;
+pub mod headline;
 mod hysteresis;
 pub mod snapshot;
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use log::{Level, error, info, log, warn};
 use strum::VariantArray;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-pub(crate) use checks::is_held_up;
+pub(crate) use checks::held_up::is_held_up;
 pub use checks::{Cause, Health, Limits, Trouble, check};
 pub use gauges::{gauges, gauges_without_database};
-pub use snapshot::{CommitTimes, SentrySide, Snapshot};
+pub use headline::Headline;
+pub use snapshot::{CommitTimes, PagerDutySide, SentrySide, Snapshot};
 
 use crate::canary::{CanaryLimits, CanaryStatus};
 use crate::catch_up::CatchUpStatus;
@@ -42,12 +45,13 @@ use crate::metrics::{Metrics, MetricsSnapshot};
 use crate::pagerduty::client::Client;
 use crate::pagerduty::event::EventAction;
 use crate::pagerduty::outcome::Outcome;
-use crate::pagerduty::{Destination, Event, IncidentKey, ServiceKey, render};
+use crate::pagerduty::{Destination, Event, IncidentKey, KeyNames, ServiceKey, render};
+use crate::proof::ProofStatus;
 use crate::queue::{Enqueue, Enqueued, Envelope, Queue, QueueError};
 use crate::sentry_api::audit::AuditHandle;
 use alarms::{AlarmAction, Alarms, Finding, IncidentStatus, may_accept};
 use checks::UNVERIFIED;
-use snapshot::{Clock, FallbackView};
+use snapshot::{Clock, FallbackView, ProofView};
 
 /// How often an idle bridge tries whether an alert could be committed.
 const PROBE_INTERVAL: Duration = Duration::from_mins(1);
@@ -69,11 +73,15 @@ pub struct Monitor {
     metrics: Metrics,
     limits: Limits,
     alarm_keys: Vec<IncidentKey>,
+    /// Since when alerts cannot be stored or read.
+    storage_since: Arc<Mutex<Option<Instant>>>,
     catch_up: Option<watch::Receiver<CatchUpStatus>>,
     cluster: Cluster,
     sends_canaries: bool,
     audit: Option<AuditHandle>,
     fallback: Option<watch::Receiver<FallbackView>>,
+    names: KeyNames,
+    proof: Option<watch::Receiver<ProofStatus>>,
 }
 
 impl Monitor {
@@ -98,10 +106,13 @@ impl Monitor {
             metrics,
             limits,
             alarm_keys,
+            storage_since: Arc::default(),
             sends_canaries: false,
             audit: None,
             catch_up: None,
             fallback: None,
+            names: KeyNames::default(),
+            proof: None,
             cluster: Cluster::alone(),
         }
     }
@@ -137,6 +148,18 @@ impl Monitor {
         Self { fallback, ..self }
     }
 
+    /// The same, which shows names of service keys, and what was looked up in PagerDuty where that is asked.
+    #[must_use]
+    pub fn with_pagerduty(self, names: KeyNames, proof: Option<watch::Receiver<ProofStatus>>) -> Self {
+        Self { names, proof, ..self }
+    }
+
+    /// The names of service keys.
+    #[must_use]
+    pub fn names(&self) -> &KeyNames {
+        &self.names
+    }
+
     /// When the bridge started.
     #[must_use]
     pub fn started_at(&self) -> DateTime<Utc> {
@@ -154,34 +177,55 @@ impl Monitor {
         let storage = if self.queue.is_well() { Ok(()) } else { self.queue.probe().await.map(drop) };
         let queue = self.queue.reader().overview().await;
         let backlog = self.queue.reader().backlog(&self.alarm_keys).await;
+        let waiting_alerts = match &queue {
+            Ok(queue) if queue.waiting == 0 => Some(0),
+            Ok(_) => self.queue.reader().waiting_alerts(&self.alarm_keys).await.unwrap_or_default(),
+            Err(_) => None,
+        };
         // A database that did not answer is not asked again.
         let durability = match &queue {
             Ok(_) => self.queue.reader().durability().await.ok(),
             Err(_) => None,
         };
         let (metrics, sentry) = (self.metrics(now).await, self.sentry_side(now).await);
+        let pagerduty = self.pagerduty_side(now).await;
         // What is borrowed of a channel holds up the task that writes to it: nothing is awaited meanwhile.
         let delivery = self.delivery.borrow().clone();
         let fallback = self.fallback.as_ref().map(|view| view.borrow().clone());
-        let snapshot = Snapshot {
+        let mut snapshot = Snapshot {
             at: now,
             started_at: self.started_at,
             queue,
             backlog,
+            waiting_alerts,
             storage,
+            storage_since: None,
             durability,
             delivery,
             metrics,
             cluster: self.cluster.view(),
             sentry,
+            pagerduty,
             fallback,
         };
+        snapshot.storage_since = self.storage_since(&snapshot);
         let (started_at, uptime, read_at) = (self.started_at, self.started.elapsed(), Instant::now());
         snapshot.correct_times(&Clock { started_at, uptime, now, read_at }, &self.commits)
     }
 }
 
 impl Monitor {
+    /// Since when the storage fails, as far as this run has noticed.
+    fn storage_since(&self, snapshot: &Snapshot) -> Option<DateTime<Utc>> {
+        let mut since = self.storage_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if snapshot.storage.is_ok() && snapshot.read_error().is_none() {
+            *since = None;
+            return None;
+        }
+        let lasted = since.get_or_insert_with(Instant::now).elapsed();
+        TimeDelta::from_std(lasted).ok().map(|lasted| snapshot.at - lasted)
+    }
+
     /// The metrics, with what other bridges of the cluster have stored of the last webhook and deliveries.
     async fn metrics(&self, now: DateTime<Utc>) -> MetricsSnapshot {
         let mut metrics = self.metrics.snapshot(now);
@@ -191,6 +235,15 @@ impl Monitor {
             metrics.include(&stored);
         }
         metrics
+    }
+
+    async fn pagerduty_side(&self, now: DateTime<Utc>) -> PagerDutySide {
+        let mut proof = None;
+        if let Some(status) = &self.proof {
+            let failures = self.queue.reader().failed_proofs(now).await;
+            proof = Some(ProofView { status: status.borrow().clone(), failures });
+        }
+        PagerDutySide { names: self.names.clone(), proof }
     }
 
     async fn sentry_side(&self, now: DateTime<Utc>) -> SentrySide {
@@ -332,7 +385,7 @@ impl AlarmTask {
     async fn incident(&self, cause: Cause, snapshot: &Snapshot) -> (IncidentStatus, Option<ServiceKey>) {
         let incident_key = cause.incident_key(&self.paging.prefix);
         let (mut is_rejected, mut paged) = (false, None);
-        for service_key in self.paged_keys(cause) {
+        for service_key in &self.in_order(cause, snapshot) {
             match self.queue.reader().incident(&incident_key, service_key).await {
                 Ok(incident) if incident.is_open => return (IncidentStatus::Open, Some(service_key.clone())),
                 Ok(incident) => {
@@ -354,6 +407,16 @@ impl AlarmTask {
 
     fn paged_keys(&self, cause: Cause) -> &[ServiceKey] {
         if cause.is_paged() { &self.paging.service_keys } else { &[] }
+    }
+
+    /// The service keys to page for a cause, the best first: those whose events open incidents.
+    fn in_order(&self, cause: Cause, snapshot: &Snapshot) -> Vec<ServiceKey> {
+        let mut keys = self.paged_keys(cause).to_vec();
+        let failures = snapshot.pagerduty.proof.as_ref().and_then(|proof| proof.failures.as_ref().ok());
+        if let Some(failures) = failures.filter(|_| cause == Cause::Proof) {
+            keys.sort_by_key(|key| failures.iter().any(|failure| failure.service_key == *key));
+        }
+        keys
     }
 
     fn event(&self, cause: Cause, service_key: ServiceKey, action: EventAction) -> Event {

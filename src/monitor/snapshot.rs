@@ -15,8 +15,9 @@ use crate::catch_up::CatchUpStatus;
 use crate::cluster::ClusterView;
 use crate::delivery::DeliveryView;
 use crate::metrics::MetricsSnapshot;
-use crate::pagerduty::ServiceKey;
-use crate::queue::{Backlog, Destination, Durability, EventId, FirstInLine, Overview, QueueError};
+use crate::pagerduty::{KeyNames, ServiceKey};
+use crate::proof::ProofStatus;
+use crate::queue::{Backlog, Destination, Durability, EventId, FirstInLine, Overview, Proof, QueueError};
 use crate::sentry_api::audit::AuditStatus;
 
 /// A smaller difference is the drift of a clock, or the time between two readings, and no step.
@@ -40,8 +41,12 @@ pub struct Snapshot {
     /// The oldest waiting events and the dead letters. Waiting alarms of the bridge are left out, so that none is its own
     /// cause; dead ones are not, because then nobody was paged.
     pub backlog: Result<Backlog, QueueError>,
+    /// How many alerts wait, alarms of the bridge left out; `None` when that is not known, or too many events wait.
+    pub waiting_alerts: Option<u64>,
     /// Whether alerts can be committed; the error when they cannot.
     pub storage: Result<(), QueueError>,
+    /// Since when alerts cannot be committed or the queue cannot be read, as far as this run has noticed.
+    pub storage_since: Option<DateTime<Utc>>,
     /// What an alert survives once it is committed; `None` when the queue cannot be read.
     pub durability: Option<Durability>,
     /// The state of the deliveries.
@@ -52,6 +57,8 @@ pub struct Snapshot {
     pub cluster: ClusterView,
     /// What is known of Sentry's side.
     pub sentry: SentrySide,
+    /// What PagerDuty's REST API told.
+    pub pagerduty: PagerDutySide,
     /// What the fallback webhook was told; `None` when there is none.
     pub fallback: Option<FallbackView>,
 }
@@ -65,6 +72,24 @@ pub struct SentrySide {
     pub audit: Option<AuditStatus>,
     /// Catch-up; `None` where it is off, or Sentry's API is not asked.
     pub catch_up: Option<CatchUpStatus>,
+}
+
+/// What is known of PagerDuty's side beyond its answers to events.
+#[derive(Clone, Debug, Default)]
+pub struct PagerDutySide {
+    /// The names of service keys.
+    pub names: KeyNames,
+    /// Whether PagerDuty does what it accepts; `None` where its REST API is not asked.
+    pub proof: Option<ProofView>,
+}
+
+/// Whether PagerDuty does what it accepts.
+#[derive(Clone, Debug)]
+pub struct ProofView {
+    /// How the look-ups go.
+    pub status: ProofStatus,
+    /// The events that somebody has to look at; the error when the queue cannot be read.
+    pub failures: Result<Vec<Proof>, QueueError>,
 }
 
 /// What the status page, `/api` and `/metrics` show of the fallback webhook.

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use strum::{IntoStaticStr, VariantArray};
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use super::ServiceKey;
 
@@ -93,7 +93,7 @@ pub enum Blame {
 }
 
 /// The kind of an [`Outcome`], as metrics count it.
-#[derive(Clone, Copy, Debug, Eq, Hash, IntoStaticStr, PartialEq, VariantArray)]
+#[derive(Clone, Copy, Debug, EnumString, Eq, Hash, IntoStaticStr, PartialEq, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub enum OutcomeKind {
     /// PagerDuty accepted the event.
@@ -118,10 +118,16 @@ impl OutcomeKind {
     /// Every kind.
     pub const ALL: &'static [Self] = Self::VARIANTS;
 
-    /// Its label in metrics, in lower case.
+    /// Its label in metrics and its name in the database, in lower case.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.into()
+    }
+
+    /// The kind with this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        name.parse().ok()
     }
 }
 

@@ -6,8 +6,8 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Record;
 use super::item::{RejectedSummary, Summary};
+use super::{Proof, Record};
 use super::{Rejected, RejectedId};
 use crate::pagerduty::ServiceKey;
 
@@ -39,6 +39,32 @@ pub struct ItemSummary {
     pub next_attempt_at: Option<String>,
     /// Why it is where it is.
     pub reason: Option<String>,
+    /// The name of the service key; left out where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// What PagerDuty shows of a delivered event; left out where it was not looked up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof: Option<ProofSummary>,
+}
+
+/// What PagerDuty shows of a delivered event.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct ProofSummary {
+    /// `confirmed`, `suppressed`, `not_opened`, `resent` or `left_open`.
+    pub state: &'static str,
+    /// The number of its incident.
+    pub incident_number: Option<u64>,
+    /// The address of its incident.
+    pub incident_url: Option<String>,
+    /// Why PagerDuty did not do it, as far as that is known.
+    pub reason: Option<String>,
+}
+
+impl From<Proof> for ProofSummary {
+    fn from(proof: Proof) -> Self {
+        let Proof { state, incident_number, incident_url, reason, .. } = proof;
+        Self { state: state.name(), incident_number, incident_url, reason }
+    }
 }
 
 impl ItemSummary {
@@ -57,6 +83,8 @@ impl ItemSummary {
             received_at: time(event.received_at),
             next_attempt_at: event.next_attempt_at.map(time),
             reason: event.reason.map(|reason| keys.clean(&event.service_key, reason)),
+            service: None,
+            proof: None,
         }
     }
 
@@ -75,7 +103,15 @@ impl ItemSummary {
             received_at: time(webhook.received_at),
             next_attempt_at: None,
             reason: Some(webhook.reason),
+            service: None,
+            proof: None,
         }
+    }
+
+    /// With the name of its service key, and what PagerDuty shows of it.
+    #[must_use]
+    pub fn with_pagerduty(self, service: Option<String>, proof: Option<Proof>) -> Self {
+        Self { service, proof: proof.map(ProofSummary::from), ..self }
     }
 }
 

@@ -6,6 +6,7 @@
 //! - [`envelope`]: events on their way through the queue, as types
 //! - [`held`]: webhooks that wait for the secret that made their signature
 //! - [`item`]: events and rejected webhooks, as people list them; [`json`]: as JSON
+//! - [`search`]: finds events by what people remember of them
 //! - [`overview`]: the queue at a glance, and what needs attention
 //! - [`canary`]: when canaries were sent and came back
 //! - [`arrivals`]: announces to the deliveries what was committed; bounded
@@ -19,6 +20,7 @@
 //! - [`retention`]: how long delivered events are kept, and what the metrics need after a restart
 //! - [`transfer`]: moves a whole queue to another database
 //! - [`sentry`]: what the bridge learned from Sentry's API and has to know after a restart
+//! - [`proof`]: what PagerDuty's REST API told about delivered events
 //! - [`error`]: what went wrong, as sentences for the operator
 
 pub mod admin;
@@ -36,8 +38,10 @@ pub mod memory;
 mod migrations;
 pub mod overview;
 mod postgres;
+pub mod proof;
 mod reader;
 pub mod retention;
+pub mod search;
 pub mod sentry;
 mod sqlite;
 mod store;
@@ -66,10 +70,13 @@ pub use held::{Held, HeldId, HeldSender, HeldSummary};
 pub use item::{ItemId, NoItemId, Record, Rejected, RejectedId, RejectedSummary, Summary};
 pub use leases::{BridgeId, Fence};
 pub use overview::{Backlog, DeadLetters, Destination, FirstInLine, IncidentState, OutageNotice, Overview};
+pub use proof::Proof;
 pub use reader::{
-    DeliveryReads, ListReads, Page, Reader, Reads, Recheck, SentryReads, StatusReads, Unreadable, WaitingKeys,
+    DeliveryReads, ListReads, Page, ProofReads, Reader, Reads, Recheck, SentryReads, StatusReads, Unreadable,
+    WaitingKeys,
 };
 pub use retention::Retention;
+pub use search::{Found, Search};
 pub use store::Begin;
 pub use writer::status::Commit;
 

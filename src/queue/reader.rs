@@ -9,11 +9,12 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::postgres::PostgresReads;
+use super::search::Search;
 use super::sentry::{CatchUpRun, IssueNote, OpenIncident};
 use super::sqlite::SqliteReads;
 use super::{
     Backlog, CanaryRecord, Durability, EventId, Held, HeldId, HeldSummary, IncidentState, OutageNotice, Overview,
-    QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary, WaitingEvent,
+    Proof, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary, WaitingEvent,
 };
 use crate::config::{DatabaseConfig, DatabaseUrl};
 use crate::metrics::PersistedMetrics;
@@ -52,7 +53,7 @@ impl Deref for Reader {
 
 /// All that can be read of a queue. An error says that it cannot be read, or that too many read it at the same moment.
 #[async_trait]
-pub trait Reads: DeliveryReads + ListReads + SentryReads + StatusReads + Debug + Send + Sync {
+pub trait Reads: DeliveryReads + ListReads + ProofReads + SentryReads + StatusReads + Debug + Send + Sync {
     /// Where the queue is, as the operator wrote it.
     fn database(&self) -> String;
 
@@ -107,6 +108,19 @@ pub trait ListReads {
     /// The newest events in any state, newest first: at most `limit`, those with numbers below `before`. One that alerts
     /// were folded into stays where its first alert put it.
     async fn recent(&self, before: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError>;
+
+    /// The newest events that match, newest first: at most `limit`, among those with numbers from `from` to below `before`.
+    /// It looks at every event in between.
+    async fn matching(
+        &self,
+        search: &Search,
+        from: EventId,
+        before: EventId,
+        limit: u32,
+    ) -> Result<Vec<Summary>, QueueError>;
+
+    /// The bodies of these events as they are stored, without the counts of those that were not sent yet.
+    async fn bodies(&self, ids: &[EventId]) -> Result<HashMap<EventId, Vec<u8>>, QueueError>;
 
     /// At most `limit` events in a state, after the event `after` in this order: what waits in the order of its number,
     /// dead letters from the greatest number, delivered events from the last that PagerDuty took.
@@ -168,6 +182,19 @@ pub trait SentryReads {
     async fn catch_up(&self) -> Result<Option<CatchUpRun>, QueueError>;
 }
 
+/// Among so many waiting events the alerts are counted.
+pub(super) const MOST_COUNTED: u32 = 1_000;
+/// What is known of delivered events by PagerDuty's REST API.
+#[async_trait]
+pub trait ProofReads {
+    /// What is known of these events, in no particular order.
+    async fn proofs(&self, events: &[EventId]) -> Result<Vec<Proof>, QueueError>;
+
+    /// The failures that somebody has to look at, newest first, at most 100: those of the last 24 hours whose service key has
+    /// had no event confirmed since, and those that were found within the last hour.
+    async fn failed_proofs(&self, now: DateTime<Utc>) -> Result<Vec<Proof>, QueueError>;
+}
+
 /// What the monitor, the metrics and the queue itself read.
 #[async_trait]
 pub trait StatusReads {
@@ -176,6 +203,10 @@ pub trait StatusReads {
 
     /// What needs attention. Events of the incidents `without` that wait are not looked at.
     async fn backlog(&self, without: &[IncidentKey]) -> Result<Backlog, QueueError>;
+
+    /// How many triggers wait, those of the incidents `without` left out; `None` when more than [`MOST_COUNTED`] events wait,
+    /// which are not counted one by one.
+    async fn waiting_alerts(&self, without: &[IncidentKey]) -> Result<Option<u64>, QueueError>;
 
     /// What is known of an incident at all integrations, and of its dead letters at one.
     async fn incident(&self, incident_key: &IncidentKey, service_key: &ServiceKey)

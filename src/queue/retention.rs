@@ -22,6 +22,9 @@ const SHRINK_PAGES: u32 = 100;
 /// How long the disk is left to others between two of these commits.
 const SHRINK_PAUSE: Duration = Duration::from_millis(20);
 
+/// How long the metrics are not stored again after they were.
+const SOON: Duration = Duration::from_secs(1);
+
 /// How many delivered events are kept at most, however young they are. At 4 KB each they take 4 GB.
 pub const KEEP_ROWS: u64 = 1_000_000;
 
@@ -148,10 +151,14 @@ impl Queue {
         kept
     }
 
-    /// Does that after every `interval`, for as long as it is polled.
+    /// Does that after every `interval`, and soon after attempts began to fail or to succeed again, for as long as it is polled.
     pub async fn keep_metrics_persisted(&self, metrics: &Metrics, interval: Duration) -> Infallible {
         loop {
-            sleep(interval).await;
+            sleep(interval.min(SOON)).await;
+            tokio::select! {
+                () = sleep(interval.saturating_sub(SOON)) => {}
+                () = metrics.failing_changed() => {}
+            }
             if let Err(error) = self.persist_metrics(metrics).await {
                 // An operator who looks for the trouble finds it where alerts are refused.
                 debug!("what happened lately is not kept yet: {error}");

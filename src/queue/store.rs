@@ -17,7 +17,7 @@ use super::envelope::{Begun, Envelope, EventId, State, with_counts_of};
 use super::held::{Held, HeldId};
 use super::leases::Fence;
 use super::sentry::SentryNotes;
-use super::{CanaryChange, OutageNotice, QueueError, Rejected, RejectedId};
+use super::{CanaryChange, OutageNotice, Proof, QueueError, Rejected, RejectedId};
 use crate::ingest::DedupKey;
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
@@ -62,6 +62,9 @@ pub(super) trait Store: Send + 'static {
 
     /// Stores what the fallback webhook was told last.
     fn write_outage_notice(&mut self, notice: OutageNotice) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Stores what became of a delivered event, unless that is gone.
+    fn write_proof(&mut self, proof: &Proof) -> impl Future<Output = Result<(), QueueError>> + Send;
 
     /// Returns at most so many empty pages to the file system, and returns how many are left.
     fn shrink(&mut self, pages: u32) -> impl Future<Output = Result<u64, QueueError>> + Send;

@@ -165,6 +165,20 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table { name: "fallback", columns: &[("id", Integer), ("told_at", Integer), ("outage_since", Integer)], key: 0 },
     Table {
+        name: "proofs",
+        columns: &[
+            ("event_id", Integer),
+            ("service_key", Text),
+            ("state", Text),
+            ("delivered_at", Integer),
+            ("judged_at", Integer),
+            ("incident_number", Integer),
+            ("incident_url", Text),
+            ("reason", Text),
+        ],
+        key: 1,
+    },
+    Table {
         name: "sentry_issues",
         columns: &[("incident_key", Text), ("fired_at", Integer), ("seen_at", Integer), ("noted_at", Integer)],
         key: 1,
@@ -182,6 +196,7 @@ pub(super) const TABLES: &[Table] = &[
         ],
         key: 0,
     },
+    Table { name: "failing_keys", columns: &[("service_key", Text), ("kind", Text), ("since", Integer)], key: 0 },
     Table { name: "lately_delivered", columns: &[("service_key", Text), ("at", Integer)], key: 0 },
 ];
 

@@ -11,7 +11,8 @@ use sentry_pagerduty_bridge::bridge::Bridge;
 use sentry_pagerduty_bridge::canary::CanaryLimits;
 use sentry_pagerduty_bridge::config::Config;
 use sentry_pagerduty_bridge::monitor::Intervals;
-use sentry_pagerduty_bridge::queue::Reader;
+use sentry_pagerduty_bridge::proof::sample::Schedule;
+use sentry_pagerduty_bridge::queue::{Queue, Reader};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -29,6 +30,15 @@ pub(crate) const INTERVALS: Intervals = Intervals {
     outage_after: Duration::from_millis(700),
     fallback_pause: Duration::from_millis(100),
 };
+
+/// After this time an event that opened nothing is given up.
+pub(crate) const GIVEN_UP: Duration = Duration::from_millis(1500);
+
+/// When deliveries are looked up in PagerDuty, where its REST API is set.
+fn look_ups() -> Schedule {
+    let offsets = [50, 300, 700].map(Duration::from_millis).into_iter().chain([GIVEN_UP]).collect();
+    Schedule::new(offsets, Duration::from_millis(600), Duration::from_millis(20))
+}
 
 /// A bridge within this process. Dropping it ends it.
 pub(crate) struct Inside {
@@ -122,6 +132,16 @@ impl Inside {
         });
     }
 
+    /// Puts something into its queue, while it does not run.
+    pub(crate) fn fills(&self, what: impl AsyncFnOnce(&Queue)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let queue = Queue::open(self.home.path().join("bridge.db").as_path()).await.unwrap();
+            what(&queue).await;
+            queue.close().await.unwrap();
+        });
+    }
+
     /// Asks its queue something.
     pub(crate) fn reads<T>(&self, what: impl AsyncFnOnce(Reader) -> T) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -152,7 +172,8 @@ fn begin(settings: Vec<(String, String)>, intervals: Intervals) -> (SocketAddr, 
             let bridge = Bridge::build(Config::from_vars(settings).unwrap(), listener).await.unwrap();
             tell.send(bridge.address()).unwrap();
             let stopped = async { stopped.await.unwrap_or_default() };
-            bridge.with_intervals(intervals).run_until_stopped(stopped).await.unwrap();
+            let bridge = bridge.with_intervals(intervals).with_proof_schedule(look_ups());
+            bridge.run_until_stopped(stopped).await.unwrap();
         });
     });
     (told.recv().unwrap(), Running { stop, thread })

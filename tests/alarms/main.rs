@@ -10,6 +10,7 @@ mod chat;
 mod dead_letters;
 mod fallback;
 mod inside;
+mod proof;
 mod refused;
 mod restarts;
 mod revived;

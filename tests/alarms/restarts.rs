@@ -80,6 +80,12 @@ fn with_pagerduty_down_the_status_names_the_trouble() {
     bridge.queue(&alert(1, "Disk full"));
     bridge.wait_for_log("not delivered yet: no connection");
     names(&wait_for(bridge.address, "the trouble", |said| said.word() == "degraded"), "no connection");
+    let headline = Said::by(bridge.address).status["headline"].clone();
+    let sentence = headline["sentence"].as_str().unwrap();
+    assert!(
+        sentence.starts_with("PagerDuty has not answered since ") && sentence.contains("; 1 alert waits"),
+        "{sentence}"
+    );
     let pagerduty = port.open();
     let said = wait_for(bridge.address, "the delivery", |said| said.word() == "healthy");
     assert_eq!(said.troubles(), [""; 0]);

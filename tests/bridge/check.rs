@@ -46,6 +46,7 @@ fn when_all_is_well_every_line_says_so() {
             "ok      canary: off, because BRIDGE_CANARY_DSN is not set",
             "ok      queue: ",
             "ok      PagerDuty: http",
+            "ok      PagerDuty's REST API: not used, because BRIDGE_PAGERDUTY_API_TOKEN is not set",
         ],
     );
     assert!(pagerduty.journal().iter().all(|entry| entry.request.method == "GET" && entry.request.body.is_empty()));
@@ -111,6 +112,7 @@ fn an_unreachable_pagerduty_and_a_queue_that_cannot_be_are_both_told() {
             "ok      canary: off",
             "FAILED  queue: ",
             "FAILED  PagerDuty: http",
+            "ok      PagerDuty's REST API: not used",
         ],
     );
     assert!(checked.stdout.contains("no connection"), "{checked:?}");
@@ -143,7 +145,14 @@ fn the_queue_of_a_running_bridge_is_in_use_and_that_is_well() {
     assert_eq!(checked.code, Some(0));
     has_lines(
         &checked,
-        &["ok      settings: ", "ok      alarms: ", "ok      canary: off", "ok      queue: ", "ok      PagerDuty: "],
+        &[
+            "ok      settings: ",
+            "ok      alarms: ",
+            "ok      canary: off",
+            "ok      queue: ",
+            "ok      PagerDuty: ",
+            "ok      PagerDuty's REST API: ",
+        ],
     );
     assert!(checked.stdout.contains("is locked by a running bridge; run `healthcheck`"), "{checked:?}");
 }
@@ -163,6 +172,7 @@ fn with_page_it_opens_one_incident_and_resolves_it() {
             "ok      queue",
             "ok      PagerDuty",
             "ok      test incident: eu-bridge-check-",
+            "ok      PagerDuty's REST API: not used",
         ],
     );
     let incidents = pagerduty.incidents();

@@ -207,6 +207,12 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", &json!({"features": features}));
     }
 
+    /// Shows times as in this time zone.
+    #[track_caller]
+    pub(crate) fn become_local(&self, time_zone: &str) {
+        self.devtools("Emulation.setTimezoneOverride", &json!({"timezoneId": time_zone}));
+    }
+
     /// A picture of the window, or of the whole page, as PNG in Base64.
     #[track_caller]
     pub(crate) fn picture(&self, whole: bool) -> String {

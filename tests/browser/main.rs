@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 
+mod alerts;
 mod browser;
 mod driver;
 mod refresh;
@@ -13,6 +14,7 @@ mod strangers;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with tests/bridge, which needs more of it")]
 mod support;
+mod truth;
 mod upkeep;
 
 use self::browser::Browser;

@@ -20,7 +20,9 @@ fn a_new_alert_appears_by_itself_and_focus_stays_where_it_was() {
 
     bridge.queue(&alert(8, "Queue stuck"));
     browser.wait_for_text("#recent .title", "Queue stuck");
-    // The time in it passes, so that sooner or later another section stands in its place.
+    // Another dead letter, so that another section stands in its place.
+    pagerduty.inject(FaultRule::new(Fault::status(400)).times(1)).unwrap();
+    bridge.queue(&alert(9, "Disk gone"));
     browser.wait_until("a new list of dead letters", || {
         browser.script("return window.first !== document.getElementById('dead')") == true
     });

@@ -7,13 +7,21 @@ use std::{env, fs};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DurationRound, TimeDelta, Utc};
-use pagerduty_sandbox::{Fault, FaultRule, RetryAfter, ThrottleStatus};
+use pagerduty_sandbox::{Cut, Fault, FaultRule, RetryAfter, ThrottleStatus};
 use sqlx::{Connection, SqliteConnection};
 use tokio::runtime::Builder;
 
 use crate::browser::Browser;
-use crate::support::{Bridge, OTHER_KEY, PagerDuty, ROUTES, alert, alert_of_level};
+use crate::support::{Bridge, OTHER_KEY, PagerDuty, ROUTES, alert, alert_of_level, meddle};
 use crate::{ADMIN, log_in};
+
+const TITLES: [&str; 5] = [
+    "TypeError: Cannot read property 'total' of undefined",
+    "Timeout: POST https://payments.example.com/v1/charges took longer than 30 s",
+    "KeyError: 'shipping_address' in checkout.views.confirm",
+    "Disk usage of db-3 is above 90 %",
+    "عذرًا، تعذر الاتصال بقاعدة البيانات",
+];
 
 /// A bridge in trouble: one key is throttled, one event is refused for good, one body is no webhook of Sentry's.
 fn in_trouble(pagerduty: &PagerDuty) -> Bridge {
@@ -28,14 +36,7 @@ fn in_trouble(pagerduty: &PagerDuty) -> Bridge {
     bridge.restart();
     bridge.queue(&alert(4102, "OperationalError: could not connect to server: Connection refused"));
     bridge.wait_for_log("dead letter");
-    let titles = [
-        "TypeError: Cannot read property 'total' of undefined",
-        "Timeout: POST https://payments.example.com/v1/charges took longer than 30 s",
-        "KeyError: 'shipping_address' in checkout.views.confirm",
-        "Disk usage of db-3 is above 90 %",
-        "عذرًا، تعذر الاتصال بقاعدة البيانات",
-    ];
-    for (issue, title) in (4103..).zip(titles) {
+    for (issue, title) in (4103..).zip(TITLES) {
         bridge.queue(&alert(issue, title));
     }
     pagerduty.wait_for_accepted(5);
@@ -45,6 +46,38 @@ fn in_trouble(pagerduty: &PagerDuty) -> Bridge {
     bridge.queue(&alert_of_level("fatal", 4116, "SystemExit: worker 7 ran out of memory and was killed"));
     bridge.post(b"{\"event\": \"of another sender\", \"text\": \"hello\"}");
     pagerduty.wait_for("a throttled attempt", |records| records.counters().requests >= 7);
+    bridge
+}
+
+/// A bridge that has not reached PagerDuty for twelve minutes.
+fn in_an_outage(pagerduty: &PagerDuty) -> Bridge {
+    let settings = [ROUTES, ("BRIDGE_ADMIN_TOKEN", ADMIN), ("BRIDGE_PAGERDUTY_RATE", "120")];
+    let mut bridge = Bridge::start_with(&pagerduty.url(), &settings);
+    assert!(bridge.terminate("TERM").success());
+    remember_a_day(&bridge.database());
+    bridge.restart();
+    for (issue, title) in (4103..).zip(TITLES) {
+        bridge.queue(&alert(issue, title));
+    }
+    pagerduty.wait_for_accepted(5);
+    pagerduty.inject(Fault::Close { apply: false, cut: Cut::Silent }).unwrap();
+    for issue in 4120..4126 {
+        bridge.queue(&alert_of_level("fatal", issue, "ConnectionError: the card processor did not answer within 30 s"));
+        bridge.queue(&alert(issue + 100, "OperationalError: could not connect to server: Connection refused"));
+    }
+    bridge.wait_for_log("not delivered yet");
+    assert!(bridge.terminate("TERM").success());
+    meddle(&bridge, "UPDATE failing_keys SET since = since - 750000 WHERE service_key <> ?", b"");
+    for earlier in [
+        "UPDATE events SET first_seen = first_seen - 740000, received_at = received_at - 740000 WHERE incident_key <> ?",
+        "UPDATE events SET finished_at = finished_at - 800000 WHERE incident_key <> ?",
+        "UPDATE lately_delivered SET at = at - 800000 WHERE service_key <> ?",
+        "UPDATE lately SET last_webhook_at = last_webhook_at - 740000, last_delivered_at = last_delivered_at - 800000
+            WHERE id <> ?",
+    ] {
+        meddle(&bridge, earlier, b"");
+    }
+    bridge.restart();
     bridge
 }
 
@@ -87,8 +120,10 @@ fn the_status_page_can_be_pictured_on_a_phone_and_on_a_desk_by_day_and_by_night(
     pagerduty.wait_for_accepted(1);
     let pagerduty = PagerDuty::start();
     let bridge = in_trouble(&pagerduty);
+    let pagerduty = PagerDuty::start();
+    let outage = in_an_outage(&pagerduty);
     browser.become_device(1280, 1400, false, "light");
-    log_in(&browser, &bridge);
+    log_in(&browser, &outage);
     browser.wait_for("#destinations .backoff");
     save(&folder, "readme", &browser.picture(false));
     for scheme in ["light", "dark"] {
@@ -108,6 +143,9 @@ fn the_status_page_can_be_pictured_on_a_phone_and_on_a_desk_by_day_and_by_night(
             take("event", true);
             browser.open(&format!("http://{}/dead/discard", bridge.address));
             take("discard", false);
+            browser.forget_cookies();
+            log_in(&browser, &outage);
+            take("outage", false);
             browser.forget_cookies();
             log_in(&browser, &quiet);
             take("healthy", true);

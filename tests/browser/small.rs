@@ -31,8 +31,19 @@ fn no_page_is_wider_than_a_phone_in_light_and_in_dark() {
     fits("/");
     log_in(&browser, &bridge);
     browser.wait_for_text("#dead article", "WWW");
-    let paths =
-        ["/", "/dead", "/rejected", "/recent", "/events/1", "/rejected/r1", "/events/1/discard", "/dead/discard"];
+    let paths = [
+        "/",
+        "/dead",
+        "/rejected",
+        "/recent",
+        "/recent?q=word",
+        "/services",
+        "/test",
+        "/events/1",
+        "/rejected/r1",
+        "/events/1/discard",
+        "/dead/discard",
+    ];
     for path in paths {
         fits(path);
     }

@@ -15,11 +15,12 @@ fn a_title_that_wants_to_be_markup_stays_text() {
     browser.wait_for_text("#recent .title", title);
     // Twice over: as the page came, and as its script put it in.
     browser.script("window.first = document.getElementById('recent')");
+    bridge.queue(&alert(8, "Queue stuck"));
     browser.wait_until("a new list", || {
         browser.script("return window.first !== document.getElementById('recent')") == true
     });
-    assert_eq!(browser.texts("#recent .title"), [title]);
-    browser.click("#recent a.title");
+    assert_eq!(browser.texts("#recent .title"), ["Queue stuck", title]);
+    browser.click("#alert-1 a.title");
     browser.wait_for_text("#body", "onerror=");
     assert_eq!(browser.texts("h1"), [title]);
     assert!(!browser.shows_dialog());

@@ -27,8 +27,9 @@ fn a_dead_letter_is_seen_retried_and_seen_delivered() {
     browser.wait_for_text("#dead .reason", "400");
 
     browser.click("#retry-events-1");
-    browser.wait_for_text("#notice", "1 entry was retried.");
+    browser.wait_for_text("#notice", "1 entry was requeued: ");
     pagerduty.wait_for_accepted(1);
+    browser.wait_for_text("#notice", "1 entry was requeued: delivered.");
     browser.wait_for_text("#recent .state", "delivered");
     browser.wait_for_text("#dead .empty", "No dead letters.");
     browser.wait_for_text(".word", "Healthy");
@@ -45,7 +46,7 @@ fn everything_works_without_scripts() {
     let browser = Browser::without_scripts();
     log_in(&browser, &bridge);
     browser.click("#retry-events-1");
-    browser.wait_for_text("#notice", "1 entry was retried.");
+    browser.wait_for_text("#notice", "1 entry was requeued: ");
     // A script would have tidied this up.
     assert!(browser.address().contains("?notice=retried"), "{}", browser.address());
     pagerduty.wait_for_accepted(1);

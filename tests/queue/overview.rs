@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures_util::future::join_all;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
-use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::metrics::{Failing, Metrics};
+use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, OutcomeKind, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
     Destination, Disposition, Editor, Enqueue, Envelope, EventId, Overview, Queue, Rejected, RejectedId, Retention,
-    State, Summary,
+    Search, State, Summary,
 };
 
 use crate::database::TestDatabase;
@@ -305,4 +307,77 @@ async fn rejected_webhooks_are_read_page_by_page_from_the_newest() {
     assert_eq!((page[0].received_at, page[0].size, &*page[0].reason), (at(4), 1, "no JSON"));
     let page = reader.rejected_list(Some(page[1].id), 9).await.unwrap();
     assert_eq!(page.iter().map(|webhook| webhook.id.get()).collect::<Vec<_>>(), [3, 2, 1]);
+}
+
+#[tokio::test]
+async fn the_alerts_among_what_waits_are_counted_without_those_of_the_bridge_itself() {
+    let (_database, queue) = open().await;
+    let own = IncidentKey::parse("sentry-pagerduty-bridge/silence").unwrap();
+    let count = async |queue: &Queue| queue.reader().waiting_alerts(std::slice::from_ref(&own)).await.unwrap();
+    assert_eq!(count(&queue).await, Some(0));
+    for (number, incident) in ["1", "2", "3", own.as_str()].into_iter().enumerate() {
+        queue.enqueue(Enqueue::event(event(&key(number), incident, 0))).await.unwrap();
+    }
+    let resolve = Envelope { event_type: EventType::Resolve, ..event(&key(0), "1", 1) };
+    queue.enqueue(Enqueue::event(resolve)).await.unwrap();
+    assert_eq!((queue.reader().overview().await.unwrap().waiting, count(&queue).await), (5, Some(3)));
+    let many = (0..1_000).map(|incident| event(&key(0), &format!("many-{incident}"), 2));
+    join_all(many.map(|envelope| queue.enqueue(Enqueue::event(envelope)))).await;
+    assert_eq!(count(&queue).await, None, "too many");
+    queue.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn events_are_found_by_text_incident_and_service_key_page_by_page() {
+    let (_database, queue) = open().await;
+    for (number, description) in ["Disk is 100% full", "Disk is 1000 MB", "disk_a", "Queue stuck"].iter().enumerate() {
+        let envelope =
+            Envelope { description: (*description).to_owned(), ..event(&key(number), &format!("shop-410{number}"), 0) };
+        queue.enqueue(Enqueue::event(envelope)).await.unwrap();
+    }
+    let found = async |text: &str, keys: &[ServiceKey], before: Option<i64>, limit: u32| {
+        let search = Search { text: text.to_owned(), service_keys: keys.to_vec() };
+        let found = queue.reader().search(&search, before.map(EventId::new), limit).await.unwrap();
+        let ids: Vec<_> = found.events.iter().map(|event| event.id.get()).collect();
+        (ids, found.searched_to.map(EventId::get))
+    };
+    assert_eq!(found("DISK", &[], None, 50).await, (vec![3, 2, 1], None));
+    assert_eq!(found("100%", &[], None, 50).await, (vec![1], None), "what SQL takes for a pattern is text here");
+    assert_eq!(found("k_a", &[], None, 50).await, (vec![3], None));
+    assert_eq!(found("4103", &[], None, 50).await, (vec![4], None));
+    assert_eq!(found("nothing", &[key(1)], None, 50).await, (vec![2], None));
+    let (first, next) = found("disk", &[], None, 2).await;
+    assert_eq!((&first[..], next), (&[3, 2][..], Some(2)));
+    assert_eq!(found("disk", &[], next, 2).await, (vec![1], None));
+    let bodies = queue.reader().bodies(&[EventId::new(1), EventId::new(99)]).await.unwrap();
+    assert_eq!(bodies.into_iter().collect::<Vec<_>>(), [(EventId::new(1), br#"{"details":{}}"#.to_vec())]);
+    queue.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn since_when_attempts_fail_is_known_after_a_restart_until_one_succeeds() {
+    let (database, queue) = open().await;
+    let metrics = Metrics::new();
+    metrics.attempted(&key(1), OutcomeKind::Timeout, at(0), at(10));
+    metrics.attempted(&key(2), OutcomeKind::Throttled, at(0), at(20));
+    queue.persist_metrics(&metrics).await.unwrap();
+    queue.close().await.unwrap();
+
+    let queue = Queue::open(&database).await.unwrap();
+    let restored = async |queue: &Queue| {
+        let metrics = Metrics::new();
+        metrics.restore(queue.persisted_metrics(at(100)).await.unwrap(), at(100));
+        (metrics.snapshot(at(100)).failing, metrics)
+    };
+    let (failing, metrics) = restored(&queue).await;
+    let expected = [
+        (key(1), Failing { kind: OutcomeKind::Timeout, since: at(10) }),
+        (key(2), Failing { kind: OutcomeKind::Throttled, since: at(20) }),
+    ];
+    assert_eq!(failing, BTreeMap::from(expected.clone()));
+    metrics.attempted(&key(1), OutcomeKind::Timeout, at(0), at(110));
+    metrics.attempted(&key(2), OutcomeKind::Delivered, at(0), at(120));
+    queue.persist_metrics(&metrics).await.unwrap();
+    assert_eq!(restored(&queue).await.0, BTreeMap::from([expected[0].clone()]));
+    queue.close().await.unwrap();
 }

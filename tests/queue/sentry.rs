@@ -1,11 +1,13 @@
-//! What catch-up and the polling of issues read of the queue and keep in it.
+//! What catch-up, the polling of issues and the look-ups in PagerDuty read of the queue and keep in it.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ProofState, ServiceKey};
 use sentry_pagerduty_bridge::queue::sentry::{CatchUpRun, IssueNote, SentryNotes};
-use sentry_pagerduty_bridge::queue::{Disposition, Editor, Enqueue, Enqueued, Envelope, Queue};
+use sentry_pagerduty_bridge::queue::{
+    Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, Proof, Queue, Retention, State,
+};
 
 use crate::database::TestDatabase;
 
@@ -128,4 +130,66 @@ async fn what_is_found_beside_a_bridge_is_enqueued_like_any_event() {
     }
     editor.close().await.unwrap();
     assert_eq!(queue.reader().overview().await.unwrap().waiting, 2);
+}
+
+fn proof(event: i64, key: char, state: ProofState, delivered: i64) -> Proof {
+    Proof {
+        event: EventId::new(event),
+        service_key: ServiceKey::parse(&key.to_string().repeat(32)).unwrap(),
+        state,
+        delivered_at: at(delivered),
+        judged_at: at(delivered + 1200),
+        incident_number: Some(7),
+        incident_url: Some("https://example.pagerduty.com/incidents/Q1".to_owned()),
+        reason: Some("the service Payments\0 is disabled".to_owned()),
+    }
+}
+
+#[tokio::test]
+async fn what_pagerduty_shows_of_an_event_is_kept_as_long_as_the_event() {
+    let (database, queue) = open().await;
+    for number in 1..=3 {
+        settle(&queue, event(EventType::Trigger, &number.to_string(), 10 * number), delivered(), 10 * number).await;
+    }
+    let ids: Vec<_> = (1..=4).map(EventId::new).collect();
+    let known = async || {
+        let mut proofs = queue.reader().proofs(&ids).await.unwrap();
+        proofs.sort_by_key(|proof| proof.event);
+        proofs
+    };
+    let (first, second) = (proof(1, 'a', ProofState::Resent, 10), proof(2, 'a', ProofState::Confirmed, 20));
+    for proof in [&first, &second, &proof(4, 'a', ProofState::Confirmed, 40)] {
+        queue.record_proof(proof.clone()).await.unwrap();
+    }
+    assert_eq!(known().await, [first.clone(), second.clone()], "nothing is kept of an event that is not there");
+    let changed = Proof { state: ProofState::LeftOpen, incident_number: None, incident_url: None, ..first };
+    queue.record_proof(changed.clone()).await.unwrap();
+    assert_eq!(known().await, [changed, second.clone()]);
+
+    let mut editor = Editor::open(&database).await.unwrap();
+    assert_eq!(editor.discard(State::Delivered, &[EventId::new(1)]).await.unwrap(), [EventId::new(1)]);
+    assert_eq!(known().await, [second]);
+    queue.prune(Retention { age: std::time::Duration::ZERO, rows: 1 }, at(100)).await.unwrap();
+    assert_eq!(database.number("SELECT COUNT(*) FROM proofs").await, 0);
+}
+
+#[tokio::test]
+async fn a_failure_is_told_until_a_later_event_of_its_key_is_confirmed_and_for_an_hour_at_least() {
+    let (_database, queue) = open().await;
+    for number in 1..=4 {
+        settle(&queue, event(EventType::Trigger, &number.to_string(), 10 * number), delivered(), 10 * number).await;
+    }
+    let told = async |now: i64| {
+        let failures = queue.reader().failed_proofs(at(now)).await.unwrap();
+        failures.iter().map(|proof| proof.event.get()).collect::<Vec<_>>()
+    };
+    for failed in [proof(2, 'a', ProofState::NotOpened, 20), proof(3, 'b', ProofState::LeftOpen, 30)] {
+        queue.record_proof(failed).await.unwrap();
+    }
+    queue.record_proof(proof(1, 'a', ProofState::Confirmed, 10)).await.unwrap();
+    assert_eq!(told(8_000).await, [3, 2], "an earlier event proves nothing");
+    queue.record_proof(proof(4, 'a', ProofState::Confirmed, 40)).await.unwrap();
+    assert_eq!(told(1_300).await, [3, 2], "an hour at least");
+    assert_eq!(told(8_000).await, [3]);
+    assert_eq!(told(86_500).await, [0; 0], "a day at most");
 }

@@ -80,8 +80,14 @@ pub struct Incident {
     pub service_key: String,
     /// The incident key of its events, or the generated one.
     pub incident_key: String,
+    /// Its number in the account, counted from 1.
+    pub number: u64,
     /// Its state.
     pub state: State,
+    /// When it was opened.
+    pub opened_at: DateTime<Utc>,
+    /// When it was resolved; `None` while it is open.
+    pub resolved_at: Option<DateTime<Utc>>,
     /// How many incidents were opened with this key; more than 1 only if it was resolved in between.
     pub opened: u64,
     /// Its title: the description of the trigger that opened it.
@@ -90,6 +96,14 @@ pub struct Incident {
     pub events: u64,
     /// The newest 100 of them, oldest first.
     pub log: VecDeque<LogEntry>,
+}
+
+impl Incident {
+    /// The id that PagerDuty's REST API and its webhooks use: a letter and 13 characters.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("Q{:013}", self.number)
+    }
 }
 
 /// An entry in the log of an incident.
@@ -115,21 +129,25 @@ pub(crate) struct Transition {
 
 /// All incidents, by integration key and incident key.
 #[derive(Debug, Default)]
-pub(crate) struct Incidents(BTreeMap<(String, String), Incident>);
+pub(crate) struct Incidents {
+    by_key: BTreeMap<(String, String), Incident>,
+    /// How many were ever opened.
+    opened: u64,
+}
 
 impl Incidents {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Incident> {
-        self.0.values()
+        self.by_key.values()
     }
 
     pub(crate) fn get(&self, service_key: &str, incident_key: &str) -> Option<&Incident> {
-        self.0.get(&(service_key.to_owned(), incident_key.to_owned()))
+        self.by_key.get(&(service_key.to_owned(), incident_key.to_owned()))
     }
 
     /// Applies `event` to the incident `incident_key`: the event's own or one generated for it.
     pub(crate) fn apply(&mut self, event: &Event, incident_key: &str, at: DateTime<Utc>) -> Transition {
         let key = (event.service_key.clone(), incident_key.to_owned());
-        let before = self.0.get(&key).map(|incident| incident.state);
+        let before = self.by_key.get(&key).map(|incident| incident.state);
         let (effect, after) = match (event.event_type, before) {
             (EventType::Trigger, None | Some(State::Resolved)) => (Effect::Opened, Some(State::Triggered)),
             (EventType::Trigger, open) => (Effect::Logged, open),
@@ -143,10 +161,13 @@ impl Incidents {
         // A dropped event leaves no trace, as in PagerDuty.
         if let Some(state) = after.filter(|_| effect != Effect::Dropped) {
             let description = event.description.clone();
-            let incident = self.0.entry(key).or_insert_with_key(|(service_key, incident_key)| Incident {
+            let incident = self.by_key.entry(key).or_insert_with_key(|(service_key, incident_key)| Incident {
                 service_key: service_key.clone(),
                 incident_key: incident_key.clone(),
+                number: 0,
                 state,
+                opened_at: at,
+                resolved_at: None,
                 opened: 0,
                 description: String::new(),
                 events: 0,
@@ -155,8 +176,13 @@ impl Incidents {
             incident.state = state;
             incident.events += 1;
             if effect == Effect::Opened {
+                self.opened += 1;
+                (incident.number, incident.opened_at, incident.resolved_at) = (self.opened, at, None);
                 incident.opened += 1;
                 incident.description = description.clone().unwrap_or_default();
+            }
+            if effect == Effect::Resolved {
+                incident.resolved_at = Some(at);
             }
             if incident.log.len() == LOG_ENTRIES {
                 incident.log.pop_front();

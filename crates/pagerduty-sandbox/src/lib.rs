@@ -56,6 +56,13 @@
 //! - the response says less than the truth: [`SilentDrop`](Fault::SilentDrop), [`Late`](Fault::Late), and `Close` after
 //!   the event was applied.
 //!
+//! # The REST API
+//!
+//! Below `/rest` of the same listener stands what a client needs of PagerDuty's REST API to look incidents up: services with
+//! their integrations, incidents with their alerts, maintenance windows and who is on call. [`RestOptions`] says which
+//! services there are, which token opens it and how it fails. A service that is disabled or in maintenance takes events
+//! and opens nothing, as PagerDuty's do.
+//!
 //! # Control endpoints
 //!
 //! A second listener serves commands over HTTP. It has no authentication: bind it to loopback. Bodies are JSON, with or
@@ -86,6 +93,7 @@ mod options;
 mod pipeline;
 mod records;
 mod responses;
+mod rest;
 mod server;
 mod throttle;
 mod validate;
@@ -105,6 +113,7 @@ pub use crate::incidents::{Effect, EventType, Incident, LogEntry, State};
 pub use crate::options::{Clock, Counting, Options, Oversize, RetryAfter, ThrottleOptions, ThrottleStatus, UnknownKey};
 pub use crate::pipeline::PATH;
 pub use crate::records::{Counters, Extent, JournalEntry, Received, Records, Verdict};
+pub use crate::rest::{IntegrationOptions, RestAnswer, RestOptions, RestRequest, ServiceOptions, ServiceStatus};
 
 /// A running sandbox. Dropping it stops it as [`stop`](Self::stop) does, but blocks the thread meanwhile.
 #[derive(Debug)]
@@ -151,6 +160,12 @@ impl Sandbox {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.api)
+    }
+
+    /// The root URL of the REST API.
+    #[must_use]
+    pub fn rest_url(&self) -> String {
+        format!("{}{}", self.url(), rest::ROOT)
     }
 
     /// The root URL of the control endpoints, if there are any.

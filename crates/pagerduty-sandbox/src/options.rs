@@ -9,6 +9,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::rest::RestOptions;
+
 /// All options. The defaults are as strict as PagerDuty is known to be, or stricter.
 ///
 /// All but [`keep_alive`](Self::keep_alive) can be changed while the sandbox runs, with
@@ -44,6 +46,8 @@ pub struct Options {
     pub journal_entries: usize,
     /// How many bytes of request bodies the journal keeps.
     pub journal_bytes: usize,
+    /// The REST API and the services that it shows.
+    pub rest: RestOptions,
 }
 
 impl Default for Options {
@@ -61,6 +65,7 @@ impl Default for Options {
             keep_alive: Duration::from_mins(1),
             journal_entries: 10_000,
             journal_bytes: 64 << 20,
+            rest: RestOptions::default(),
         }
     }
 }

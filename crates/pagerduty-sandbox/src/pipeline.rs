@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::faults::{Fault, Until};
-use crate::incidents::{Effect, Event, Transition};
+use crate::incidents::{Effect, Event, EventType, Transition};
 use crate::options::{Options, Oversize, UnknownKey};
 use crate::records::{Extent, Held, JournalEntry, Received, Records, Verdict, generated_key};
 use crate::responses::{self, Delivery, Response};
@@ -146,7 +146,8 @@ fn accept(records: &mut Records, event: Event, fault: Option<&Fault>, now: DateT
         let response = responses::success(&options, &key_of(&event));
         return Outcome { held: Some((event, *until)), ..Outcome::new(Verdict::Held, response) };
     }
-    if options.silent_drop || fault == Some(&Fault::SilentDrop) {
+    let is_off = event.event_type == EventType::Trigger && records.rest_service_is_off(&event.service_key);
+    if options.silent_drop || is_off || fault == Some(&Fault::SilentDrop) {
         return Outcome::new(Verdict::Discarded, responses::success(&options, &key_of(&event)));
     }
     let (incident_key, transition) = records.apply(&event, now);

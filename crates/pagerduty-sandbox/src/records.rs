@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, watch};
 use crate::faults::{Fault, FaultError, FaultRule, FaultRules, Until};
 use crate::incidents::{Effect, Event, EventType, Incident, Incidents, State, Transition};
 use crate::options::{Clock, Options};
+use crate::rest::{RestRecords, RestRequest};
 use crate::throttle::Throttle;
 
 /// How many entries a slow subscriber may fall behind before it misses some.
@@ -260,6 +261,7 @@ pub struct Records {
     pub(crate) throttle: Throttle,
     pub(crate) held: Vec<Held>,
     pub(crate) journal: Journal,
+    pub(crate) rest: RestRecords,
     /// Entries that subscribers have not been sent yet.
     unpublished: Vec<Arc<JournalEntry>>,
     incidents: Incidents,
@@ -270,6 +272,18 @@ impl Records {
     /// The newest requests, oldest first.
     pub fn journal(&self) -> impl DoubleEndedIterator<Item = &JournalEntry> {
         self.journal.entries().map(AsRef::as_ref)
+    }
+
+    /// The newest requests to the REST API, oldest first.
+    #[must_use]
+    pub fn rest_requests(&self) -> impl DoubleEndedIterator<Item = &RestRequest> {
+        self.rest.requests.iter()
+    }
+
+    /// How many requests there were to the REST API since the last reset.
+    #[must_use]
+    pub fn rest_total(&self) -> u64 {
+        self.rest.total
     }
 
     /// All incidents, by integration key and incident key.

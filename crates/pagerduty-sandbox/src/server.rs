@@ -28,6 +28,7 @@ use crate::control;
 use crate::pipeline;
 use crate::records::{Extent, Received, Shared};
 use crate::responses::{Delivery, Response};
+use crate::rest;
 
 /// The longest time that a fault keeps a connection waiting.
 const MAX_WAIT: Duration = Duration::from_mins(10);
@@ -108,7 +109,11 @@ fn servers(
     let connections = AtomicU64::new(0);
     let for_api = shared.clone();
     let api = HttpServer::new(move || {
-        App::new().app_data(for_api.clone()).app_data(accepting.clone()).default_service(web::to(serve))
+        App::new()
+            .app_data(for_api.clone())
+            .app_data(accepting.clone())
+            .service(web::scope(rest::ROOT).default_service(web::to(serve_rest)))
+            .default_service(web::to(serve))
     })
     .on_connect(move |stream, data| {
         let id = connections.fetch_add(1, Ordering::Relaxed) + 1;
@@ -168,6 +173,34 @@ async fn serve(
         });
     }
     send(response, connection).await
+}
+
+/// Handles a request to the REST API.
+async fn serve_rest(
+    request: HttpRequest,
+    body: Bytes,
+    shared: Data<Shared>,
+    accepting: Data<AtomicBool>,
+) -> HttpResponse {
+    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let received = rest::Request {
+        method: request.method().to_string(),
+        path: request.path().strip_prefix(rest::ROOT).unwrap_or_default().to_owned(),
+        query: request.query_string().to_owned(),
+        authorization: header("authorization"),
+        accept: header("accept"),
+        content_type: header("content-type"),
+        body,
+    };
+    let handled =
+        shared.change(|records, now| accepting.load(Ordering::Acquire).then(|| rest::handle(records, &received, now)));
+    let Some((status, headers, body)) = handled else { return no_response() };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut builder = HttpResponse::build(status);
+    for header in headers {
+        builder.insert_header(header);
+    }
+    builder.json(body)
 }
 
 /// Reads a body, at most `max` bytes of it.

@@ -1,6 +1,7 @@
 //! `connect`: sets Sentry up to call the bridge.
 
 mod arrival;
+mod pagerduty;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -13,7 +14,7 @@ use super::audit::alerts;
 use super::environment::{UsageError, block_on, config_with_placeholders, out};
 use super::sentry::{Sentry, sentry};
 use crate::alert::Opening;
-use crate::cli::{By, ConnectArgs};
+use crate::cli::{By, ConnectArgs, ConnectOther};
 use crate::config::{Config, Source};
 use crate::exit_code::ExitCode;
 use crate::ingest::canary;
@@ -30,6 +31,9 @@ use arrival::{Arrival, Watch};
 ///
 /// When settings are missing, Sentry refuses, or the Client Secret cannot be stored.
 pub(super) fn run(args: &ConnectArgs) -> anyhow::Result<ExitCode> {
+    if let Some(ConnectOther::PagerDuty(args)) = &args.other {
+        return pagerduty::run(args);
+    }
     let (config, missing) = config_with_placeholders()?;
     let sentry = sentry(&config)?;
     let wish = wish(args, &config, &missing)?;
@@ -61,7 +65,11 @@ pub(super) fn run(args: &ConnectArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn wish(args: &ConnectArgs, config: &Config, missing: &[&str]) -> anyhow::Result<Wish> {
-    let root = &args.bridge;
+    let Some(root) = &args.bridge else {
+        return Err(
+            UsageError("--bridge is required: the root under which Sentry reaches the bridge".to_owned()).into()
+        );
+    };
     let is_plain = root.query().is_none() && root.fragment().is_none() && root.username().is_empty();
     if !matches!(root.scheme(), "http" | "https")
         || root.host().is_none()
@@ -190,8 +198,7 @@ impl SecretFile {
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
             Ok(file) => Ok(Self { path: path.to_owned(), file: Some(file) }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Err(UsageError(format!("{} is there already: name a new file for the Client Secret", path.display()))
-                    .into())
+                Err(UsageError(format!("{} is there already: name a new file for the secret", path.display())).into())
             }
             Err(error) => Err(error).with_context(|| format!("{} cannot be written", path.display())),
         }
@@ -203,7 +210,7 @@ impl SecretFile {
             writeln!(file, "{secret}")?;
             file.sync_all()
         });
-        written.with_context(|| format!("the Client Secret cannot be written to {}", path.display()))?;
+        written.with_context(|| format!("the secret cannot be written to {}", path.display()))?;
         self.file = None;
         Ok(path)
     }

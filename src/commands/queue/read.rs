@@ -12,6 +12,7 @@ use crate::cli::{ItemState, QueueExportArgs, QueueListArgs, QueueShowArgs};
 use crate::commands::environment::{UsageError, config_with_placeholders, out, say};
 use crate::config::DatabaseConfig;
 use crate::exit_code::ExitCode;
+use crate::pagerduty::KeyNames;
 use crate::printable;
 use crate::queue::json::{ItemDetails, ItemKind, ItemSummary, RejectedBody, ServiceKeys};
 use crate::queue::{ItemId, QueueError, Reader, State};
@@ -22,6 +23,12 @@ const CURRENT: [ItemState; 3] = [ItemState::Dead, ItemState::Rejected, ItemState
 /// The database. No other setting is needed to read it.
 pub(super) fn database() -> anyhow::Result<DatabaseConfig> {
     config_with_placeholders().map(|(config, _)| config.database())
+}
+
+/// The names of service keys in the settings.
+fn names() -> anyhow::Result<KeyNames> {
+    let (config, _) = config_with_placeholders()?;
+    Ok(KeyNames::new(config.pagerduty_names.into_iter().map(|name| (name.key, name.name))))
 }
 
 async fn reader() -> anyhow::Result<Reader> {
@@ -194,7 +201,7 @@ fn short(text: &str, limit: usize) -> String {
 pub(super) async fn show(args: &QueueShowArgs) -> anyhow::Result<ExitCode> {
     let reader = reader().await?;
     let keys = if args.show_keys { ServiceKeys::Shown } else { ServiceKeys::Masked };
-    let Some(details) = details(&reader, args.id, keys).await? else {
+    let Some(details) = details(&reader, args.id, keys, &names()?).await? else {
         bail!("the queue has nothing with the number {}", args.id)
     };
     reader.close().await;
@@ -208,9 +215,20 @@ pub(super) async fn show(args: &QueueShowArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// `None` when the queue has nothing with that number.
-async fn details(reader: &Reader, id: ItemId, keys: ServiceKeys) -> Result<Option<ItemDetails>, QueueError> {
+async fn details(
+    reader: &Reader,
+    id: ItemId,
+    keys: ServiceKeys,
+    names: &KeyNames,
+) -> Result<Option<ItemDetails>, QueueError> {
     Ok(match id {
-        ItemId::Event(id) => reader.get(id).await?.map(|record| ItemDetails::of_event(record, keys)),
+        ItemId::Event(id) => {
+            let Some(record) = reader.get(id).await? else { return Ok(None) };
+            let (name, proof) = (names.get(&record.summary.service_key), reader.proofs(&[id]).await?.pop());
+            let mut details = ItemDetails::of_event(record, keys);
+            details.summary = details.summary.with_pagerduty(name, proof);
+            Some(details)
+        }
         ItemId::Rejected(id) => reader.rejected(id).await?.map(|webhook| ItemDetails::of_rejected(id, webhook, &[])),
     })
 }
@@ -222,6 +240,7 @@ fn print_details(out: &mut impl Write, details: &ItemDetails) -> anyhow::Result<
     for (name, value) in members {
         let text = match value {
             Value::Null => continue,
+            Value::Object(proof) if name == "proof" => shown_proof(&proof),
             Value::String(text) => printable::line(&text).into_owned(),
             value => value.to_string(),
         };
@@ -243,6 +262,17 @@ fn print_details(out: &mut impl Write, details: &ItemDetails) -> anyhow::Result<
         (ItemKind::Event { .. }, None) => {}
     }
     Ok(())
+}
+
+/// Such as `confirmed, incident #7, https://example.pagerduty.com/incidents/Q1`.
+fn shown_proof(proof: &serde_json::Map<String, Value>) -> String {
+    let texts = proof.iter().filter_map(|(name, value)| match value {
+        Value::Number(number) => Some(format!("incident #{number}")),
+        Value::String(text) if name == "state" => Some(text.replace('_', " ")),
+        Value::String(text) => Some(printable::line(text).into_owned()),
+        _ => None,
+    });
+    texts.collect::<Vec<_>>().join(", ")
 }
 
 pub(super) async fn export(args: &QueueExportArgs) -> anyhow::Result<ExitCode> {
@@ -282,7 +312,7 @@ async fn write_all(reader: &Reader, states: &[ItemState], mut out: impl Write) -
     for &state in states {
         for id in numbers(reader, state, u64::MAX).await? {
             // What a running bridge has changed meanwhile is written as it is now.
-            if let Some(details) = details(reader, id, ServiceKeys::Shown).await? {
+            if let Some(details) = details(reader, id, ServiceKeys::Shown, &KeyNames::default()).await? {
                 writeln!(out, "{}", printable::json(&serde_json::to_string(&details)?))?;
                 number += 1;
             }
@@ -327,6 +357,8 @@ mod tests {
             received_at: "2026-01-02T03:04:05.678Z".to_owned(),
             next_attempt_at: None,
             reason: Some("answered 400: Event object is invalid\n".to_owned()),
+            service: None,
+            proof: None,
         }
     }
 

@@ -3,9 +3,10 @@
 use super::*;
 use crate::canary::{CanaryStatus, RoundTrip};
 use crate::cluster::{BridgeView, ClusterView};
-use crate::delivery::DeliveryView;
+use crate::delivery::{DeliveryView, KeyView};
 use crate::metrics::MetricsSnapshot;
-use crate::monitor::SentrySide;
+use crate::monitor::{PagerDutySide, SentrySide};
+use crate::pagerduty::ServiceKey;
 use crate::queue::BridgeId;
 use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, QueueError};
 
@@ -36,12 +37,15 @@ fn healthy() -> Snapshot {
         started_at: at(0),
         queue: Ok(Overview::default()),
         backlog: Ok(Backlog::default()),
+        waiting_alerts: Some(0),
         storage: Ok(()),
+        storage_since: None,
         durability: None,
         delivery: DeliveryView { keys: vec![lane()], ..DeliveryView::default() },
         cluster: ClusterView::default(),
         metrics: MetricsSnapshot { last_webhook_at: Some(at(59)), ..MetricsSnapshot::default() },
         sentry: SentrySide::default(),
+        pagerduty: PagerDutySide::default(),
         fallback: None,
     }
 }

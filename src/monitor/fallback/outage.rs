@@ -7,7 +7,8 @@ use strum::IntoStaticStr;
 use thiserror::Error;
 
 use crate::monitor::Intervals;
-use crate::monitor::checks::{Cause, Limits, Trouble, unreachable};
+use crate::monitor::checks::held_up::unreachable;
+use crate::monitor::checks::{Cause, Limits, Trouble};
 use crate::monitor::hysteresis::{Hysteresis, Phase};
 use crate::monitor::snapshot::Snapshot;
 

@@ -92,7 +92,13 @@ mod tests {
     fn answered(status: u16, retry_after: Option<&str>) -> Result<(), SendError> {
         let retry_after = retry_after.map(str::to_owned);
         let body = b"Not found: /services/hunter2".to_vec();
-        classify(&Response { status, retry_after, location: Some("https://login.example.com/".to_owned()), body })
+        classify(&Response {
+            status,
+            retry_after,
+            location: Some("https://login.example.com/".to_owned()),
+            rate_limit_reset: None,
+            body,
+        })
     }
 
     #[test]

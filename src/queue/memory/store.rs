@@ -14,7 +14,9 @@ use crate::queue::store::{
     Attemptable, Committed, Editable, Incident, IncidentChange, IncidentQueue, KEEP_DISCARDED_ATTEMPTS, Known,
     KnownIncident, Plan, Prune, Row, Seen, Settling, Store, Tail, WaitingRow, Wanted,
 };
-use crate::queue::{CanaryChange, EventId, HeldId, OutageNotice, QueueError, Record, RejectedId, State, Summary};
+use crate::queue::{
+    CanaryChange, EventId, HeldId, OutageNotice, Proof, QueueError, Record, RejectedId, State, Summary,
+};
 
 impl Event {
     fn id(&self) -> EventId {
@@ -302,6 +304,10 @@ impl Store for MemoryQueue {
     }
 
     async fn write_outage_notice(&mut self, _notice: OutageNotice) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    async fn write_proof(&mut self, _proof: &Proof) -> Result<(), QueueError> {
         Ok(())
     }
 

@@ -37,7 +37,8 @@ const REVIVED: &str = "UPDATE events SET state = 'waiting', blamed_ms = 0, next_
         reason = NULL, revived_at = revived.at
     FROM unnest($1::bigint[], $2::bigint[]) AS revived (id, at) WHERE events.id = revived.id AND state = 'dead'";
 
-const DISCARDED: &str = "WITH with_bodies AS (DELETE FROM bodies WHERE id = ANY($1::bigint[]))
+const DISCARDED: &str = "WITH with_bodies AS (DELETE FROM bodies WHERE id = ANY($1::bigint[])),
+    with_proofs AS (DELETE FROM proofs WHERE event_id = ANY($1::bigint[]))
     DELETE FROM events WHERE id = ANY($1::bigint[])";
 
 const DISCARDED_ATTEMPTS: &str = "INSERT INTO discarded (service_key, last_attempt_at, attempts)

@@ -19,7 +19,7 @@ use crate::config::{DatabaseConfig, PostgresUrl};
 use crate::metrics::PersistedMetrics;
 use crate::queue::sentry::SentryNotes;
 use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
-use crate::queue::{CanaryChange, OutageNotice, QueueError};
+use crate::queue::{CanaryChange, OutageNotice, Proof, QueueError};
 
 /// How many bytes a probe writes; few alerts are larger.
 const BALLAST: usize = 64 * 1024;
@@ -311,6 +311,10 @@ impl Store for PostgresEngine {
 
     async fn write_outage_notice(&mut self, notice: OutageNotice) -> Result<(), QueueError> {
         self.transact(MAINTENANCE, async |connection| maintenance::write_outage_notice(connection, notice).await).await
+    }
+
+    async fn write_proof(&mut self, proof: &Proof) -> Result<(), QueueError> {
+        self.transact(MAINTENANCE, async |connection| super::proof::write(connection, proof).await).await
     }
 
     /// PostgreSQL uses the space of deleted rows again by itself.

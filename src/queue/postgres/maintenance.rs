@@ -21,7 +21,8 @@ const CHUNK: i64 = 1_000;
 const DELIVERED: &str = "WITH old AS MATERIALIZED (
         SELECT id FROM events WHERE state = 'delivered' AND finished_at < $1
         ORDER BY finished_at, id LIMIT $2 FOR UPDATE SKIP LOCKED
-    ), with_bodies AS (DELETE FROM bodies WHERE id IN (SELECT id FROM old))
+    ), with_bodies AS (DELETE FROM bodies WHERE id IN (SELECT id FROM old)),
+    with_proofs AS (DELETE FROM proofs WHERE event_id IN (SELECT id FROM old))
     DELETE FROM events WHERE id IN (SELECT id FROM old)";
 
 const CLOSED_INCIDENTS: &str = "DELETE FROM incidents WHERE (incident_key, service_key) IN (
@@ -62,6 +63,13 @@ const TALLIES: &str = "WITH counted AS (
     INSERT INTO tallies (service_key, state, events)
     SELECT service_key, state, SUM(events) FROM counted GROUP BY service_key, state HAVING SUM(events) <> 0";
 
+/// A bridge that takes over a key does not know since when its attempts fail: the earlier time stays, unless an event was
+/// delivered since.
+const FAILING: &str = "INSERT INTO failing_keys (service_key, kind, since) VALUES ($1, $2, $3)
+    ON CONFLICT (service_key) DO UPDATE SET kind = excluded.kind, since = CASE
+        WHEN failing_keys.since < (SELECT at FROM lately_delivered WHERE service_key = excluded.service_key)
+        THEN excluded.since ELSE LEAST(failing_keys.since, excluded.since) END";
+
 /// Deletes delivered events and returns how many.
 pub(super) async fn prune(connection: &mut PgConnection, prune: Prune) -> sqlx::Result<u64> {
     let limit = i64::from(prune.limit);
@@ -100,6 +108,15 @@ pub(super) async fn keep_metrics(connection: &mut PgConnection, metrics: &Persis
         .bind(metrics.delivered.values().map(DateTime::timestamp_millis).collect::<Vec<_>>())
         .execute(&mut *connection)
         .await?;
+    }
+    for (key, failing) in &metrics.failing {
+        let query = match failing {
+            Some(failing) => {
+                sqlx::query(FAILING).bind(key.expose()).bind(failing.kind.name()).bind(failing.since.timestamp_millis())
+            }
+            None => sqlx::query("DELETE FROM failing_keys WHERE service_key = $1").bind(key.expose()),
+        };
+        query.execute(&mut *connection).await?;
     }
     for bucket in &metrics.buckets {
         sqlx::query(

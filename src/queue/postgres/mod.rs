@@ -22,6 +22,7 @@ mod leases;
 mod load;
 mod maintenance;
 mod pools;
+mod proof;
 mod read;
 mod rows;
 mod schema;

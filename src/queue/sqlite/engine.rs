@@ -17,7 +17,7 @@ use super::{SqliteReads, canary, maintenance, recovery, schema, sentry, write};
 use crate::metrics::PersistedMetrics;
 use crate::queue::sentry::SentryNotes;
 use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
-use crate::queue::{CanaryChange, EventId, OutageNotice, QueueError};
+use crate::queue::{CanaryChange, EventId, OutageNotice, Proof, QueueError};
 
 /// The first pause between two attempts to open files again; it doubles with each.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
@@ -343,6 +343,10 @@ impl Store for Engine {
 
     async fn write_outage_notice(&mut self, notice: OutageNotice) -> Result<(), QueueError> {
         self.transact(async |connection| maintenance::write_outage_notice(connection, notice).await).await
+    }
+
+    async fn write_proof(&mut self, proof: &Proof) -> Result<(), QueueError> {
+        self.transact(async |connection| super::proof::write(connection, proof).await).await
     }
 
     async fn shrink(&mut self, pages: u32) -> Result<u64, QueueError> {

@@ -23,6 +23,7 @@ pub(super) async fn prune(connection: &mut SqliteConnection, prune: Prune) -> sq
     let ids: Vec<_> = ids.into_iter().map(EventId::new).collect();
     for delete in [
         "DELETE FROM bodies WHERE id IN (SELECT value FROM json_each(?))",
+        "DELETE FROM proofs WHERE event_id IN (SELECT value FROM json_each(?))",
         "DELETE FROM events WHERE id IN (SELECT value FROM json_each(?))",
     ] {
         sqlx::query(delete).bind(numbers(&ids)).execute(&mut *connection).await?;
@@ -74,6 +75,18 @@ pub(super) async fn keep_metrics(connection: &mut SqliteConnection, memory: &Per
             .bind(at.timestamp_millis())
             .execute(&mut *connection)
             .await?;
+    }
+    for (key, failing) in &memory.failing {
+        let query = match failing {
+            Some(failing) => {
+                sqlx::query("INSERT OR REPLACE INTO failing_keys (service_key, kind, since) VALUES (?, ?, ?)")
+                    .bind(key.expose())
+                    .bind(failing.kind.name())
+                    .bind(failing.since.timestamp_millis())
+            }
+            None => sqlx::query("DELETE FROM failing_keys WHERE service_key = ?").bind(key.expose()),
+        };
+        query.execute(&mut *connection).await?;
     }
     for bucket in &memory.buckets {
         sqlx::query(

@@ -20,6 +20,7 @@ mod load;
 mod maintenance;
 #[cfg(test)]
 mod plans;
+mod proof;
 mod read;
 mod recovery;
 mod schema;

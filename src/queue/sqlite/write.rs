@@ -132,6 +132,7 @@ fn edit(statements: &mut StatementBatch<'_>, plan: &Plan<'_>) {
     if !plan.discarded.is_empty() {
         let ids = numbers(&plan.discarded);
         statements.add("DELETE FROM events WHERE id IN (SELECT value FROM json_each(?))").bind(&ids);
+        statements.add("DELETE FROM proofs WHERE event_id IN (SELECT value FROM json_each(?))").bind(&ids);
         statements.add("DELETE FROM bodies WHERE id IN (SELECT value FROM json_each(?))").bind(ids);
     }
     if !plan.discarded_attempts.is_empty() {

@@ -22,7 +22,9 @@ use super::decide::{self, Batch, Settle};
 use super::held::Held;
 use super::sentry::SentryNotes;
 use super::store::{Begin, Committed, NotBegun, Plan, Prune, Store};
-use super::{Arrival, Begun, CanaryChange, Enqueue, Enqueued, EventId, OutageNotice, QueueError, Rejected, RejectedId};
+use super::{
+    Arrival, Begun, CanaryChange, Enqueue, Enqueued, EventId, OutageNotice, Proof, QueueError, Rejected, RejectedId,
+};
 use status::{Commit, WriterStatus};
 
 /// How many operations may wait for the writer before senders have to.
@@ -73,6 +75,7 @@ pub(super) enum Maintenance {
     /// Stores what happened to a canary, and returns when it was sent if that is news.
     Canary(CanaryChange, Reply<Option<DateTime<Utc>>>),
     OutageNotice(OutageNotice, Reply<()>),
+    Proof(Box<Proof>, Reply<()>),
     /// Returns at most so many empty pages to the file system, and tells how many are left.
     Shrink(u32, Reply<u64>),
 }
@@ -197,6 +200,9 @@ impl<S: Store> Writer<S> {
             }
             Maintenance::OutageNotice(notice, reply) => {
                 let _ = reply.send(self.store.write_outage_notice(notice).await);
+            }
+            Maintenance::Proof(proof, reply) => {
+                let _ = reply.send(self.store.write_proof(&proof).await);
             }
             Maintenance::Shrink(pages, reply) => {
                 let _ = reply.send(self.store.shrink(pages).await);

@@ -1,6 +1,7 @@
 //! The operations of `/api`: the one table of them, and what each of them does.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use actix_web::http::Method;
 use actix_web::web::{self, Data, Payload};
@@ -15,7 +16,7 @@ use super::{ApiError, Caller, OPENAPI, done, json};
 use crate::monitor::{Health, check};
 use crate::queue::admin::{BULK, BulkKind, Resolved};
 use crate::queue::json::{ItemDetails, ItemSummary, ServiceKeys};
-use crate::queue::{EventId, ItemId, QueueError, RejectedId, State};
+use crate::queue::{EventId, ItemId, QueueError, RejectedId, State, Summary};
 use crate::web::AppState;
 use crate::web::body;
 
@@ -89,15 +90,28 @@ async fn events(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answe
         Some(state) => reader.list(state, after, page.limit + 1).await?,
         None => reader.recent(after, page.limit + 1).await?,
     };
-    let rows = found.into_iter().map(|event| ItemSummary::of_event(event, ServiceKeys::Masked)).collect();
+    let ids: Vec<_> = found.iter().map(|event| event.id).collect();
+    let proofs = reader.proofs(&ids).await?.into_iter();
+    let mut proofs: HashMap<_, _> = proofs.map(|proof| (proof.event, proof)).collect();
+    let names = state.monitor.names();
+    let row = |event: Summary| {
+        let (name, proof) = (names.get(&event.service_key), proofs.remove(&event.id));
+        ItemSummary::of_event(event, ServiceKeys::Masked).with_pagerduty(name, proof)
+    };
+    let rows = found.into_iter().map(row).collect();
     let (events, next) = cut(rows, page.limit);
     Ok(done(&Events { events, next }))
 }
 
 async fn event(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answered {
     let id = event_id(&request)?;
-    let record = state.queue.reader().get(id).await?.ok_or_else(|| not_there(ItemId::Event(id)))?;
-    Ok(done(&ItemDetails::of_event(record, ServiceKeys::Masked)))
+    let reader = state.queue.reader();
+    let record = reader.get(id).await?.ok_or_else(|| not_there(ItemId::Event(id)))?;
+    let name = state.monitor.names().get(&record.summary.service_key);
+    let proof = reader.proofs(&[id]).await?.pop();
+    let mut details = ItemDetails::of_event(record, ServiceKeys::Masked);
+    details.summary = details.summary.with_pagerduty(name, proof);
+    Ok(done(&details))
 }
 
 async fn all_rejected(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answered {

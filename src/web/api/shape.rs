@@ -9,8 +9,8 @@ use crate::cluster::BridgeView;
 use crate::delivery::KeyView;
 use crate::metrics::Bucket;
 use crate::monitor::snapshot::FallbackView;
-use crate::monitor::{Health, Snapshot, Trouble};
-use crate::pagerduty::ServiceKey;
+use crate::monitor::{Headline, Health, Snapshot, Trouble};
+use crate::pagerduty::{KeyNames, ServiceKey};
 use crate::queue::admin::{Discarded, Retried};
 use crate::queue::json::{ItemSummary, time};
 use crate::queue::{Destination, Durability, ItemId, Overview, State, Survives};
@@ -20,6 +20,8 @@ use crate::queue::{Destination, Durability, ItemId, Overview, State, Survives};
 pub(super) struct Status {
     #[serde(rename = "status")]
     health: &'static str,
+    /// The worst trouble in one line; `None` when there is none.
+    headline: Option<HeadlineView>,
     troubles: Vec<TroubleView>,
     version: &'static str,
     at: String,
@@ -40,6 +42,17 @@ pub(super) struct Status {
     audit: Option<Audit>,
     /// `None` where it is off.
     catch_up: Option<CatchUp>,
+    /// `None` where PagerDuty's REST API is not asked.
+    proof: Option<ProofCheck>,
+}
+
+/// Whether PagerDuty does what it accepts.
+#[derive(Debug, Serialize)]
+struct ProofCheck {
+    /// Why PagerDuty's REST API tells nothing, if it does not.
+    trouble: Option<String>,
+    /// How many events PagerDuty accepted and did not do, as far as they are told; `None` when they cannot be read.
+    failures: Option<usize>,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,6 +78,29 @@ struct Fallback {
     trouble: Option<String>,
 }
 
+/// The worst trouble, since when, and what has not reached anybody.
+#[derive(Debug, Serialize)]
+struct HeadlineView {
+    sentence: String,
+    since: Option<String>,
+    waiting_alerts: Option<u64>,
+    oldest_waiting: Option<String>,
+    dead: u64,
+}
+
+impl HeadlineView {
+    fn of(headline: &Headline, snapshot: &Snapshot) -> Self {
+        let overview = snapshot.queue.as_ref().ok();
+        Self {
+            sentence: headline.text(snapshot.at),
+            since: headline.when.map(|when| time(when.parts().1)),
+            waiting_alerts: snapshot.waiting_alerts,
+            oldest_waiting: overview.and_then(|overview| overview.oldest_waiting).map(time),
+            dead: overview.map_or(0, |overview| overview.dead),
+        }
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct TroubleView {
     cause: &'static str,
@@ -88,6 +124,8 @@ struct QueueCounts {
 #[derive(Debug, Serialize)]
 struct DestinationView {
     service_key: String,
+    /// `None` where it has none.
+    name: Option<String>,
     waiting: u64,
     dead: u64,
     delivered: u64,
@@ -148,6 +186,7 @@ impl Status {
         let overview = snapshot.queue.as_ref().ok();
         Self {
             health: health.name(),
+            headline: Headline::of(snapshot, troubles).map(|headline| HeadlineView::of(&headline, snapshot)),
             troubles: troubles.iter().map(view).collect(),
             version: env!("CARGO_PKG_VERSION"),
             at: time(snapshot.at),
@@ -158,11 +197,15 @@ impl Status {
             durability: snapshot.durability.as_ref().map(DurabilityView::of),
             untrusted: snapshot.delivery.untrusted.clone(),
             fallback: snapshot.fallback.as_ref().map(Fallback::of),
-            destinations: destinations(overview, &snapshot.delivery.keys),
+            destinations: destinations(overview, &snapshot.delivery.keys, &snapshot.pagerduty.names),
             bridges: snapshot.cluster.bridges.iter().map(Bridge::of).collect(),
             canary: Canary::of(&snapshot.sentry),
             audit: Audit::of(&snapshot.sentry),
             catch_up: snapshot.sentry.catch_up.as_ref().map(CatchUp::of),
+            proof: snapshot.pagerduty.proof.as_ref().map(|proof| ProofCheck {
+                trouble: proof.status.failure.clone(),
+                failures: proof.failures.as_ref().ok().map(Vec::len),
+            }),
         }
     }
 }
@@ -185,7 +228,7 @@ impl QueueCounts {
 }
 
 /// What the queue holds for each service key and how fast it is sent, in the order of the keys.
-fn destinations(overview: Option<&Overview>, views: &[KeyView]) -> Vec<DestinationView> {
+fn destinations(overview: Option<&Overview>, views: &[KeyView], names: &KeyNames) -> Vec<DestinationView> {
     let mut all: BTreeMap<&ServiceKey, (Option<&Destination>, Option<&KeyView>)> = BTreeMap::new();
     for destination in overview.map_or(&[][..], |overview| &overview.destinations) {
         all.entry(&destination.service_key).or_default().0 = Some(destination);
@@ -195,6 +238,7 @@ fn destinations(overview: Option<&Overview>, views: &[KeyView]) -> Vec<Destinati
     }
     let view = |(key, (counts, view)): (&ServiceKey, (Option<&Destination>, Option<&KeyView>))| DestinationView {
         service_key: key.to_string(),
+        name: names.get(key),
         waiting: counts.map_or(0, |counts| counts.waiting),
         dead: counts.map_or(0, |counts| counts.dead),
         delivered: counts.map_or(0, |counts| counts.delivered),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
-use super::text::{count, counted};
+use super::text::{count, counted, time_of_day};
 use crate::metrics::Bucket;
 
 /// How many buckets make one bar: half an hour, so that a bar is wide enough for a phone.
@@ -71,7 +71,7 @@ fn chart(series: &Series, buckets: &[Bucket]) -> Markup {
             p .axis aria-hidden="true" {
                 span { "24 h ago" }
                 @if let Some((at, height)) = peak {
-                    span { "peak " (count(height)) " at " (at.format("%H:%M")) }
+                    span { "peak " (count(height)) " at " (time_of_day(at)) }
                 }
                 span { "now" }
             }

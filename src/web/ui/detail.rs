@@ -8,18 +8,19 @@ use serde_json::Value;
 
 use super::forms::{self, Subject};
 use super::layout::{self, Frame, Kind};
-use super::lists::state;
-use super::text::{absolute, ago, count, harmless, shown, span, until};
-use crate::pagerduty::ServiceKey;
-use crate::queue::{Record, Rejected, RejectedId, State};
+use super::lists::{incident, open_in_sentry, state};
+use super::text::{ago, clock, count, harmless, service, shown, span, until};
+use crate::pagerduty::{KeyNames, Origin, ProofState, ServiceKey};
+use crate::queue::{Proof, Record, Rejected, RejectedId, State};
 
 /// How much of a body is shown, in bytes; `queue show` shows all of it.
 const MAX_SHOWN: usize = 256 * 1024;
 
 /// An event, with the JSON that every attempt sends.
-pub(super) fn event(frame: &Frame, record: &Record) -> Markup {
+pub(super) fn event(frame: &Frame, record: &Record, names: &KeyNames, proof: Option<&Proof>) -> Markup {
     let (now, summary) = (frame.at, &record.summary);
     let key = &summary.service_key;
+    let origin = Origin::of_body(&record.body);
     let title = if summary.description.trim().is_empty() {
         Cow::Owned(format!("{} of incident {}", summary.event_type, shown(summary.incident_key.as_str(), key)))
     } else {
@@ -32,10 +33,14 @@ pub(super) fn event(frame: &Frame, record: &Record) -> Markup {
             @if let Some(reason) = &summary.reason { p .reason dir="auto" { (shown(reason, key)) } }
             dl .facts {
                 dt { "State" } dd { (state(summary.state)) }
+                @for (name, value) in [("Project", &origin.project), ("Environment", &origin.environment), ("Level", &origin.level)] {
+                    @if let Some(value) = value { dt { (name) } dd dir="auto" { (shown(value, key)) } }
+                }
+                @if origin.link.is_some() { dt { "Sentry" } dd { (open_in_sentry(&origin)) } }
                 dt { "Event" } dd { code { (summary.id) } ", " (summary.event_type) }
                 dt { "Incident" } dd { code { (shown(summary.incident_key.as_str(), key)) } }
-                dt { "Service key" } dd { code { (summary.service_key) } }
-                dt { "Received" } dd { (ago(now, summary.received_at)) ", " (absolute(summary.received_at)) }
+                dt { "Service" } dd { (service(&summary.service_key, names.get(&summary.service_key).as_deref())) }
+                dt { "Received" } dd { (clock(now, summary.received_at)) ", " (ago(now, summary.received_at)) }
                 @if summary.count > 1 {
                     dt { "Alerts" }
                     dd { (count(summary.count.into())) ", the first " (ago(now, summary.first_seen)) }
@@ -48,8 +53,9 @@ pub(super) fn event(frame: &Frame, record: &Record) -> Markup {
                 }
                 @if let Some(at) = summary.finished_at {
                     dt { @if summary.state == State::Dead { "Dead letter" } @else { "Delivered" } }
-                    dd { "after " (span(at - summary.received_at)) ", " (absolute(at)) }
+                    dd { (clock(now, at)) ", after " (span(at - summary.received_at)) }
                 }
+                @if let Some(proof) = proof { dt { "In PagerDuty" } dd #proof { (proved(proof)) } }
             }
             @if summary.state == State::Dead {
                 @if let Some(at) = record.resolved_at {
@@ -67,6 +73,22 @@ pub(super) fn event(frame: &Frame, record: &Record) -> Markup {
     layout::page(frame, "Event", Kind::Still, &main)
 }
 
+/// What PagerDuty shows of a delivered event.
+fn proved(proof: &Proof) -> Markup {
+    let what = match proof.state {
+        ProofState::Confirmed => "confirmed",
+        ProofState::Suppressed => "suppressed by a rule",
+        ProofState::NotOpened => "no incident was opened",
+        ProofState::Resent => "open after its resolve, which was sent once more",
+        ProofState::LeftOpen => "open after its resolve was sent twice",
+    };
+    html! {
+        (what)
+        @if proof.incident_number.is_some() { ": " (incident(proof)) }
+        @if let Some(reason) = &proof.reason { small dir="auto" { (harmless(reason)) } }
+    }
+}
+
 /// A rejected webhook, with its body.
 pub(super) fn webhook(frame: &Frame, id: RejectedId, webhook: &Rejected, keys: &[ServiceKey]) -> Markup {
     let main = html! {
@@ -75,7 +97,7 @@ pub(super) fn webhook(frame: &Frame, id: RejectedId, webhook: &Rejected, keys: &
             h1 .title dir="auto" { (harmless(&webhook.reason)) }
             dl .facts {
                 dt { "Rejected webhook" } dd { code { (id) } }
-                dt { "Received" } dd { (ago(frame.at, webhook.received_at)) ", " (absolute(webhook.received_at)) }
+                dt { "Received" } dd { (clock(frame.at, webhook.received_at)) ", " (ago(frame.at, webhook.received_at)) }
                 @if let Some(resource) = &webhook.resource {
                     dt { "Resource" } dd { code { (harmless(resource)) } }
                 }

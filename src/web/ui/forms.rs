@@ -1,9 +1,11 @@
 //! The buttons of the actions, the confirmation before something is deleted, and the log-in form.
 
 use maud::{Markup, html};
+use url::form_urlencoded;
 
 use super::layout::{self, Frame, Kind};
 use super::text::counted;
+use crate::pagerduty::ServiceKey;
 use crate::queue::{EventId, RejectedId};
 
 /// What an action is about.
@@ -98,12 +100,59 @@ pub(super) fn confirm(frame: &Frame, subject: Subject, number: u64, newest: Opti
     layout::page(frame, "Discard", Kind::Still, &main)
 }
 
-/// The links below a list that may be longer than a page.
-pub(super) fn pager(path: &str, older: Option<i64>) -> Markup {
+/// Asks for a confirmation before a test page is sent to one of these integrations, the default one first.
+pub(super) fn test_page(frame: &Frame, keys: &[&ServiceKey]) -> Markup {
+    let main = html! {
+        section .card .narrow {
+            h1 { "Send a test page?" }
+            p {
+                "This opens a real incident in PagerDuty and resolves it at once. It takes the same way as an alert: through "
+                "the queue, within the rate limit. Whoever is on call may be notified."
+            }
+            form method="post" action="/test" .login {
+                label for="service" { "Service" }
+                select #service name="service" {
+                    @for (place, key) in keys.iter().enumerate() {
+                        option value={ (place) } { (key) @if place == 0 { " (default)" } }
+                    }
+                }
+                div .actions {
+                    button #send-test .danger type="submit" { "Send a test page" }
+                    a .button .quiet href="/" { "Cancel" }
+                }
+            }
+        }
+    };
+    layout::page(frame, "Send a test page", Kind::Still, &main)
+}
+
+/// The form to search alerts, with what was searched for.
+pub(super) fn search(text: &str) -> Markup {
+    html! {
+        form .search method="get" action="/recent" role="search" {
+            label .sr for="search" { "Search by issue, service key or text" }
+            input #search type="search" name="q" value=(text) maxlength="200" placeholder="Issue, key or text";
+            button type="submit" { "Search" }
+        }
+    }
+}
+
+/// The address of a list with a search, to which the place may be added.
+pub(super) fn with_search(path: &str, text: &str) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    if !text.is_empty() {
+        query.append_pair("q", text);
+    }
+    format!("{path}?{}", query.finish())
+}
+
+/// The links below a list that may be longer than a page. `address` ends with a query, which may be empty.
+pub(super) fn pager(address: &str, older: Option<i64>) -> Markup {
+    let join = if address.ends_with('?') { "" } else { "&" };
     html! {
         nav .pager aria-label="Pages" {
             a .button .quiet href="/" { "Status page" }
-            @if let Some(older) = older { a .button .quiet href={ (path) "?before=" (older) } { "Older" } }
+            @if let Some(older) = older { a .button .quiet href={ (address) (join) "before=" (older) } { "Older" } }
         }
     }
 }

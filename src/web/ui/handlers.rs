@@ -1,29 +1,39 @@
 //! What each request for the status page is answered.
 
+use std::collections::HashMap;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER, SET_COOKIE, X_CONTENT_TYPE_OPTIONS};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::Utc;
 use log::info;
+use maud::Markup;
 use serde::Deserialize;
 use url::form_urlencoded;
 
 use super::forms::Subject;
 use super::layout::Frame;
-use super::lists::{Listing, PAGE};
-use super::overview::{GLANCE, Lists, Notice, Status};
+use super::lists::{Listing, PAGE, Shown};
+use super::notice::Notice;
+use super::overview::{GLANCE, Lists, Status};
 use super::request::{Form, UiError, Visit, own_path, page, redirect};
-use super::{assets, detail, forms, lists, overview};
+use super::{assets, detail, forms, lists, overview, services};
 use crate::monitor::{self, Health};
-use crate::pagerduty::ServiceKey;
-use crate::queue::admin::{BULK, BulkKind, Discarded, Outcomes, Resolved, Retried};
-use crate::queue::{EventId, ItemId, QueueError, Reader, RejectedId, RejectedSummary, State, Summary};
+use crate::pagerduty::{Origin, ServiceKey, render, test_page};
+use crate::queue::admin::{BULK, BulkKind, Discarded, Resolved};
+use crate::queue::{
+    Enqueue, Enqueued, Envelope, EventId, ItemId, QueueError, Reader, RejectedId, RejectedSummary, Search, State,
+    Summary,
+};
 use crate::web::AppState;
 use crate::web::answer::not_found;
 use crate::web::auth::admin::Refusal;
 use crate::web::auth::peer;
 use crate::web::auth::session::{FormOrigin, Session, is_https};
+
+/// How many characters of a search count.
+const MAX_SEARCH: usize = 200;
 
 type Answered = Result<HttpResponse, UiError>;
 
@@ -46,19 +56,31 @@ pub(super) struct Action {
     force: bool,
 }
 
+/// The form of a test page.
+#[derive(Deserialize)]
+pub(super) struct TestPage {
+    /// The place of the service key among [`destinations`].
+    service: usize,
+}
+
 /// `GET /`: the status page.
 pub(super) async fn home(visit: Visit, request: HttpRequest, state: Data<AppState>) -> HttpResponse {
     let snapshot = state.monitor.snapshot(visit.at).await;
     let troubles = monitor::check(&snapshot, state.monitor.limits());
     let health = Health::of(&troubles);
-    let lists = glance(state.queue.reader()).await.ok();
-    let status = Status { snapshot, health, troubles, lists, notice: notice(&request) };
+    let reader = state.queue.reader();
+    let lists = glance(&state).await.ok();
+    let notice = match Notice::of_query(request.query_string()) {
+        Some(notice) => notice.follow(reader).await.ok(),
+        None => None,
+    };
+    let status = Status { snapshot, health, troubles, lists, notice };
     page(StatusCode::OK, overview::page(&visit.frame, &status))
 }
 
 /// `GET /dead`.
 pub(super) async fn dead(visit: Visit, request: HttpRequest, state: Data<AppState>) -> Answered {
-    let letters = dead_letters(state.queue.reader(), before(&request), PAGE).await;
+    let letters = dead_letters(&state, before(&request), PAGE).await;
     let letters = letters.map_err(|error| visit.queue_error(&error))?;
     Ok(page(StatusCode::OK, lists::dead_page(&visit.frame, &letters)))
 }
@@ -72,16 +94,58 @@ pub(super) async fn rejected(visit: Visit, request: HttpRequest, state: Data<App
 
 /// `GET /recent`.
 pub(super) async fn recent(visit: Visit, request: HttpRequest, state: Data<AppState>) -> Answered {
-    let alerts = recent_alerts(state.queue.reader(), before(&request), PAGE).await;
+    let text = searched(&request);
+    let before = before(&request);
+    let alerts = if text.is_empty() {
+        recent_alerts(&state, before, PAGE).await
+    } else {
+        let search = Search { service_keys: keys_like(&state, &text), text: issue_of(&text).to_owned() };
+        found(&state, &search, before).await
+    };
     let alerts = alerts.map_err(|error| visit.queue_error(&error))?;
-    Ok(page(StatusCode::OK, lists::recent_page(&visit.frame, &alerts)))
+    Ok(page(StatusCode::OK, lists::recent_page(&visit.frame, &text, &alerts)))
+}
+
+/// `GET /services`.
+pub(super) async fn services(visit: Visit, state: Data<AppState>) -> HttpResponse {
+    let snapshot = state.monitor.snapshot(visit.at).await;
+    page(StatusCode::OK, services::page(&visit.frame, &snapshot))
+}
+
+/// `GET /test`: asks for a confirmation before a test page is sent.
+pub(super) async fn confirm_test(visit: Visit, state: Data<AppState>) -> HttpResponse {
+    page(StatusCode::OK, forms::test_page(&visit.frame, &destinations(&state)))
+}
+
+/// `POST /test`: enqueues a trigger and its resolve.
+pub(super) async fn send_test(visit: Visit, form: Form<TestPage>, state: Data<AppState>) -> Answered {
+    let place = visit.form(form)?.service;
+    let unknown = || {
+        let sentence = "There is no such service any more. Go back to the status page and try again.";
+        visit.message(StatusCode::BAD_REQUEST, "Not done", sentence)
+    };
+    let key = (*destinations(&state).get(place).ok_or_else(unknown)?).clone();
+    let events = test_page::events(key, state.ingest.incident_key_prefix(), "bridge-test", visit.at, "the status page");
+    let mut ids = Vec::new();
+    for event in events.ok_or_else(unknown)? {
+        let envelope = Envelope::new(&event, render(&event), visit.at);
+        let enqueued =
+            state.queue.enqueue(Enqueue::event(envelope)).await.map_err(|error| visit.queue_error(&error))?;
+        if let Enqueued::Queued(accepted) = enqueued {
+            ids.extend(accepted.iter().map(|event| event.id));
+        }
+    }
+    let [trigger, resolve] = ids[..] else { return Err(unknown()) };
+    let notice = Notice::Tested { trigger, resolve };
+    info!("on the status page: a test page was enqueued as the events {trigger} and {resolve}");
+    Ok(redirect(&format!("/?{}", notice.query())))
 }
 
 /// `GET /events/{id}` and `GET /rejected/{id}`.
 pub(super) async fn item(visit: Visit, request: HttpRequest, state: Data<AppState>) -> Answered {
     let reader = state.queue.reader();
     let found = match subject(&request) {
-        Some(ItemId::Event(id)) => reader.get(id).await.map(|record| Some(detail::event(&visit.frame, &record?))),
+        Some(ItemId::Event(id)) => event(&visit, id, &state).await,
         Some(ItemId::Rejected(id)) => {
             let keys: Vec<ServiceKey> = state.ingest.keys().into_iter().cloned().collect();
             let webhook = reader.rejected(id).await;
@@ -91,6 +155,14 @@ pub(super) async fn item(visit: Visit, request: HttpRequest, state: Data<AppStat
     };
     let found = found.map_err(|error| visit.queue_error(&error))?;
     found.map(|markup| page(StatusCode::OK, markup)).ok_or_else(|| gone(&visit))
+}
+
+/// An event's page; `None` when there is none with that number.
+async fn event(visit: &Visit, id: EventId, state: &AppState) -> Result<Option<Markup>, QueueError> {
+    let reader = state.queue.reader();
+    let Some(record) = reader.get(id).await? else { return Ok(None) };
+    let proof = reader.proofs(&[id]).await?.pop();
+    Ok(Some(detail::event(&visit.frame, &record, state.monitor.names(), proof.as_ref())))
 }
 
 /// `GET …/discard`: asks for a confirmation before one entry is deleted.
@@ -128,7 +200,7 @@ pub(super) async fn confirm_all(visit: Visit, request: HttpRequest, state: Data<
 pub(super) async fn retry(visit: Visit, form: Form<Action>, request: HttpRequest, state: Data<AppState>) -> Answered {
     let resolved = if visit.form(form)?.force { Resolved::Sent } else { Resolved::Kept };
     let ids: Vec<_> = subject(&request).into_iter().collect();
-    done(&visit, &request, state.queue_admin.retry(&ids, resolved).await.map(|outcomes| retried(&outcomes)))
+    done(&visit, &request, state.queue_admin.retry(&ids, resolved).await.map(|outcomes| Notice::retried(&outcomes)))
 }
 
 /// `POST /dead/retry` and `POST /rejected/retry`.
@@ -140,7 +212,7 @@ pub(super) async fn retry_all(
 ) -> Answered {
     visit.form(form)?;
     let outcomes = state.queue_admin.retry_all(&[bulk_kind(&request)], Resolved::Kept).await;
-    done(&visit, &request, outcomes.map(|outcomes| retried(&outcomes)))
+    done(&visit, &request, outcomes.map(|outcomes| Notice::retried(&outcomes)))
 }
 
 /// `POST /events/{id}/discard` and `POST /rejected/{id}/discard`.
@@ -220,11 +292,6 @@ fn done(visit: &Visit, request: &HttpRequest, notice: Result<Notice, QueueError>
     Ok(redirect(&format!("/?{}", notice.query())))
 }
 
-fn retried(outcomes: &Outcomes<Retried>) -> Notice {
-    let done = outcomes.iter().filter(|(_, outcome)| outcome.is_well()).count();
-    Notice::Retried { done: done as u64, left: (outcomes.len() - done) as u64 }
-}
-
 fn discarded(outcomes: &[(ItemId, Discarded)]) -> Notice {
     Notice::Discarded(outcomes.iter().filter(|(_, outcome)| *outcome == Discarded::Gone).count() as u64)
 }
@@ -237,17 +304,42 @@ fn with_cookie(mut answer: HttpResponse, cookie: &str) -> HttpResponse {
     answer
 }
 
-async fn glance(reader: &Reader) -> Result<Lists, QueueError> {
+async fn glance(state: &AppState) -> Result<Lists, QueueError> {
     Ok(Lists {
-        dead: dead_letters(reader, None, GLANCE).await?,
-        rejected: rejected_webhooks(reader, None, GLANCE).await?,
-        recent: recent_alerts(reader, None, GLANCE).await?,
+        dead: dead_letters(state, None, GLANCE).await?,
+        rejected: rejected_webhooks(state.queue.reader(), None, GLANCE).await?,
+        recent: recent_alerts(state, None, GLANCE).await?,
     })
 }
 
-async fn dead_letters(reader: &Reader, before: Option<i64>, size: u32) -> Result<Listing<Summary>, QueueError> {
-    let letters = reader.list(State::Dead, before.map(EventId::new), size + 1).await?;
-    Ok(Listing::of(letters, size, |letter| letter.id.get()))
+async fn dead_letters(state: &AppState, before: Option<i64>, size: u32) -> Result<Listing<Shown>, QueueError> {
+    let letters = state.queue.reader().list(State::Dead, before.map(EventId::new), size + 1).await?;
+    Ok(with_context(state, Listing::of(letters, size, |letter| letter.id.get())).await)
+}
+
+/// Adds to each event where its alert came from, and what PagerDuty shows of it. What cannot be read of that is left out.
+async fn with_context(state: &AppState, listing: Listing<Summary>) -> Listing<Shown> {
+    let (reader, names) = (state.queue.reader(), state.monitor.names());
+    let ids: Vec<_> = listing.entries.iter().map(|event| event.id).collect();
+    let (mut bodies, mut proofs) = (HashMap::new(), HashMap::new());
+    if !ids.is_empty() {
+        bodies = reader.bodies(&ids).await.unwrap_or_default();
+        let known = reader.proofs(&ids).await.unwrap_or_default();
+        proofs.extend(known.into_iter().map(|proof| (proof.event, proof)));
+    }
+    let shown = |event: Summary| Shown {
+        origin: bodies.get(&event.id).map(|body| Origin::of_body(body)).unwrap_or_default(),
+        service: names.get(&event.service_key),
+        proof: proofs.remove(&event.id),
+        event,
+    };
+    Listing { entries: listing.entries.into_iter().map(shown).collect(), older: listing.older }
+}
+
+async fn found(state: &AppState, search: &Search, before: Option<i64>) -> Result<Listing<Shown>, QueueError> {
+    let found = state.queue.reader().search(search, before.map(EventId::new), PAGE).await?;
+    let listing = Listing { entries: found.events, older: found.searched_to.map(EventId::get) };
+    Ok(with_context(state, listing).await)
 }
 
 async fn rejected_webhooks(
@@ -259,9 +351,39 @@ async fn rejected_webhooks(
     Ok(Listing::of(webhooks, size, |webhook| webhook.id.get()))
 }
 
-async fn recent_alerts(reader: &Reader, before: Option<i64>, size: u32) -> Result<Listing<Summary>, QueueError> {
-    let alerts = reader.recent(before.map(EventId::new), size + 1).await?;
-    Ok(Listing::of(alerts, size, |alert| alert.id.get()))
+async fn recent_alerts(state: &AppState, before: Option<i64>, size: u32) -> Result<Listing<Shown>, QueueError> {
+    let alerts = state.queue.reader().recent(before.map(EventId::new), size + 1).await?;
+    Ok(with_context(state, Listing::of(alerts, size, |alert| alert.id.get())).await)
+}
+
+/// The service keys that a test page may go to, the default one first.
+fn destinations(state: &AppState) -> Vec<&ServiceKey> {
+    let default = state.ingest.default_key();
+    let others = state.ingest.keys().into_iter().filter(|key| *key != default);
+    std::iter::once(default).chain(others).collect()
+}
+
+/// The service keys in use that are shown by this text, or whose name has it.
+fn keys_like(state: &AppState, text: &str) -> Vec<ServiceKey> {
+    let names = state.monitor.names();
+    let is_named =
+        |key: &ServiceKey| names.get(key).is_some_and(|name| name.to_lowercase().contains(&text.to_lowercase()));
+    let matches = |key: &&ServiceKey| text.chars().count() >= 4 && (key.to_string().contains(text) || is_named(key));
+    state.ingest.keys().into_iter().filter(matches).cloned().collect()
+}
+
+/// The number of the issue, where the text is the address of one in Sentry; else the text itself.
+fn issue_of(text: &str) -> &str {
+    let rest = text.split_once("/issues/").map(|(_, rest)| rest);
+    let number = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
+    number.filter(|number| text.starts_with("http") && !number.is_empty()).unwrap_or(text)
+}
+
+/// What is searched for; empty for nothing.
+fn searched(request: &HttpRequest) -> String {
+    let mut parameters = form_urlencoded::parse(request.query_string().as_bytes());
+    let text = parameters.find(|(name, _)| name == "q").map(|(_, text)| text.trim().to_owned()).unwrap_or_default();
+    text.chars().take(MAX_SEARCH).collect()
 }
 
 fn gone(visit: &Visit) -> UiError {
@@ -292,11 +414,6 @@ fn number(id: &ItemId) -> i64 {
 /// The entry after which a list continues.
 fn before(request: &HttpRequest) -> Option<i64> {
     in_query(request, "before")
-}
-
-fn notice(request: &HttpRequest) -> Option<Notice> {
-    let name: String = in_query(request, "notice")?;
-    Notice::of(&name, in_query(request, "done").unwrap_or(0), in_query(request, "left").unwrap_or(0))
 }
 
 fn in_query<T: std::str::FromStr>(request: &HttpRequest, name: &str) -> Option<T> {

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use maud::{DOCTYPE, Markup, html};
 
 use super::assets::{ICON, SCRIPT, STYLE};
-use super::text::{ago, time};
+use super::text::{ago, clock};
 use crate::monitor::Health;
 
 /// What is around the contents of a page.
@@ -61,7 +61,7 @@ pub(super) fn page(frame: &Frame, title: &str, kind: Kind, main: &Markup) -> Mar
                     }
                 }
                 p #lost .lost role="alert" hidden {
-                    "The bridge does not answer. This page is from " (time(frame.at, &frame.at.format("%H:%M:%S UTC").to_string())) "."
+                    "The bridge does not answer. This page is from " (clock(frame.at, frame.at)) "."
                 }
                 main #main tabindex="-1" data-live[kind == Kind::Live] { (main) }
                 @if let Some(about) = &frame.about { (footer(frame.at, about)) }
@@ -87,7 +87,7 @@ pub(super) fn health(health: Health) -> (&'static str, &'static str) {
     match health {
         Health::Healthy => ("Healthy", "healthy"),
         Health::Degraded => ("Degraded", "degraded"),
-        Health::Failing => ("Failing", "failing"),
+        Health::Failing => ("Not delivering", "failing"),
     }
 }
 

@@ -6,11 +6,27 @@ use maud::{Markup, html};
 
 use super::forms::{self, Subject};
 use super::layout::{self, Frame, Kind};
-use super::text::{ago, count, counted, harmless, rough, shown, span};
-use crate::queue::{RejectedSummary, State, Summary};
+use super::text::{clock, count, counted, harmless, rough, service, shown, span};
+use crate::pagerduty::{EventType, Origin};
+use crate::queue::{Proof, RejectedSummary, State, Summary};
 
 /// How many entries a page of its own shows at most.
 pub(super) const PAGE: u32 = 50;
+
+/// What has waited for so many minutes stands out.
+const OLD_MINUTES: i64 = 5;
+
+/// An event, and what is known around it.
+#[derive(Clone, Debug)]
+pub(super) struct Shown {
+    pub(super) event: Summary,
+    /// Where its alert came from.
+    pub(super) origin: Origin,
+    /// The name of its service.
+    pub(super) service: Option<String>,
+    /// What PagerDuty shows of it.
+    pub(super) proof: Option<Proof>,
+}
 
 /// A part of a list.
 #[derive(Clone, Debug)]
@@ -39,7 +55,7 @@ impl<T> Listing<T> {
 }
 
 /// Dead letters on the status page; `total` is how many there are in all.
-pub(super) fn dead_section(now: DateTime<Utc>, letters: &Listing<Summary>, total: u64) -> Markup {
+pub(super) fn dead_section(now: DateTime<Utc>, letters: &Listing<Shown>, total: u64) -> Markup {
     html! {
         section #dead aria-labelledby="dead-title" {
             div .head {
@@ -50,15 +66,15 @@ pub(super) fn dead_section(now: DateTime<Utc>, letters: &Listing<Summary>, total
                 p .empty { "No dead letters." }
             }
             (dead_letters(now, &letters.entries))
-            @if let Some(older) = letters.older {
-                p .more { a href={ "/dead?before=" (older) } { "Older dead letters" } }
+            @if letters.older.is_some() {
+                p .more { a href="/dead" { "All dead letters" } }
             }
         }
     }
 }
 
 /// `GET /dead`.
-pub(super) fn dead_page(frame: &Frame, letters: &Listing<Summary>) -> Markup {
+pub(super) fn dead_page(frame: &Frame, letters: &Listing<Shown>) -> Markup {
     let main = html! {
         section #dead {
             div .head {
@@ -67,27 +83,25 @@ pub(super) fn dead_page(frame: &Frame, letters: &Listing<Summary>) -> Markup {
             }
             @if letters.entries.is_empty() { p .empty { "No dead letters." } }
             (dead_letters(frame.at, &letters.entries))
-            (forms::pager("/dead", letters.older))
+            (forms::pager("/dead?", letters.older))
         }
     };
     layout::page(frame, "Dead letters", Kind::Live, &main)
 }
 
-fn dead_letters(now: DateTime<Utc>, letters: &[Summary]) -> Markup {
+fn dead_letters(now: DateTime<Utc>, letters: &[Shown]) -> Markup {
     html! {
-        @for letter in letters {
+        @for Shown { event: letter, origin, service: name, .. } in letters {
             article .entry id={ "event-" (letter.id) } {
                 div .what {
                     h3 .title dir="auto" { a href={ "/events/" (letter.id) } { (title(letter)) } }
                     @if let Some(reason) = &letter.reason { p .reason dir="auto" { (shown(reason, &letter.service_key)) } }
+                    (about(letter, origin))
                     p .meta {
-                        span { (letter.event_type) }
-                        span { "incident " code { (shown(letter.incident_key.as_str(), &letter.service_key)) } }
-                        span { "key " code { (letter.service_key) } }
-                        span { (counted(letter.attempts.into(), "attempt", "attempts")) }
-                        @if letter.count > 1 { span { (counted(letter.count.into(), "alert", "alerts")) } }
-                        span { "received " (ago(now, letter.received_at)) }
-                        @if let Some(at) = letter.finished_at { span { "given up " (ago(now, at)) } }
+                        span { "received " (clock(now, letter.received_at)) }
+                        @if let Some(at) = letter.finished_at { span { "given up " (clock(now, at)) } }
+                        span { "after " (counted(letter.attempts.into(), "attempt", "attempts")) }
+                        span { "for " (service(&letter.service_key, name.as_deref())) }
                     }
                 }
                 (forms::actions(Subject::Event(letter.id)))
@@ -116,8 +130,8 @@ pub(super) fn rejected_section(now: DateTime<Utc>, webhooks: &Listing<RejectedSu
                 p .empty { "No rejected webhooks." }
             }
             (rejected_webhooks(now, &webhooks.entries))
-            @if let Some(older) = webhooks.older {
-                p .more { a href={ "/rejected?before=" (older) } { "Older rejected webhooks" } }
+            @if webhooks.older.is_some() {
+                p .more { a href="/rejected" { "All rejected webhooks" } }
             }
         }
     }
@@ -133,7 +147,7 @@ pub(super) fn rejected_page(frame: &Frame, webhooks: &Listing<RejectedSummary>) 
             }
             @if webhooks.entries.is_empty() { p .empty { "No rejected webhooks." } }
             (rejected_webhooks(frame.at, &webhooks.entries))
-            (forms::pager("/rejected", webhooks.older))
+            (forms::pager("/rejected?", webhooks.older))
         }
     };
     layout::page(frame, "Rejected webhooks", Kind::Live, &main)
@@ -148,7 +162,7 @@ fn rejected_webhooks(now: DateTime<Utc>, webhooks: &[RejectedSummary]) -> Markup
                     p .meta {
                         span { code { (webhook.id) } }
                         span { (ByteSize::b(webhook.size).display().si()) }
-                        span { "received " (ago(now, webhook.received_at)) }
+                        span { "received " (clock(now, webhook.received_at)) }
                     }
                 }
                 (forms::actions(Subject::Rejected(webhook.id)))
@@ -158,59 +172,106 @@ fn rejected_webhooks(now: DateTime<Utc>, webhooks: &[RejectedSummary]) -> Markup
 }
 
 /// The newest alerts on the status page.
-pub(super) fn recent_section(now: DateTime<Utc>, alerts: &Listing<Summary>) -> Markup {
+pub(super) fn recent_section(now: DateTime<Utc>, alerts: &Listing<Shown>) -> Markup {
     html! {
         section #recent aria-labelledby="recent-title" {
-            h2 #recent-title { "Recent alerts" }
+            div .head {
+                h2 #recent-title { "Recent alerts" }
+                @if !alerts.entries.is_empty() { (forms::search("")) }
+            }
             @if alerts.entries.is_empty() {
                 p .empty { "No alerts yet." }
             } @else {
                 (table(now, &alerts.entries))
             }
-            @if let Some(older) = alerts.older {
-                p .more { a href={ "/recent?before=" (older) } { "Older alerts" } }
+            @if alerts.older.is_some() {
+                p .more { a href="/recent" { "All alerts" } }
             }
         }
     }
 }
 
-/// `GET /recent`.
-pub(super) fn recent_page(frame: &Frame, alerts: &Listing<Summary>) -> Markup {
+/// `GET /recent`: the newest alerts, or those that match `search`.
+pub(super) fn recent_page(frame: &Frame, search: &str, alerts: &Listing<Shown>) -> Markup {
+    let title = if search.is_empty() { "Recent alerts" } else { "Alerts found" };
+    let older = forms::with_search("/recent", search);
     let main = html! {
         section #recent {
-            h1 { "Recent alerts" }
-            @if alerts.entries.is_empty() { p .empty { "No alerts." } } @else { (table(frame.at, &alerts.entries)) }
-            (forms::pager("/recent", alerts.older))
+            div .head {
+                h1 { (title) }
+                (forms::search(search))
+            }
+            @if alerts.entries.is_empty() {
+                p .empty {
+                    @if search.is_empty() { "No alerts." }
+                    @else if alerts.older.is_some() { "Nothing found among the newest. Older alerts have not been searched yet." }
+                    @else { "Nothing found for \u{201c}" (harmless(search)) "\u{201d}." }
+                }
+            } @else {
+                (table(frame.at, &alerts.entries))
+            }
+            (forms::pager(&older, alerts.older))
         }
     };
-    layout::page(frame, "Recent alerts", Kind::Live, &main)
+    layout::page(frame, title, Kind::Live, &main)
 }
 
-fn table(now: DateTime<Utc>, alerts: &[Summary]) -> Markup {
+fn table(now: DateTime<Utc>, alerts: &[Shown]) -> Markup {
     html! {
         table .cards .alerts role="table" {
             thead role="rowgroup" { tr role="row" {
-                @for head in ["Alert", "Webhook", "State", "Delivery", "Key"] {
+                @for head in ["Alert", "Received", "State", "Delivery", "Service"] {
                     th scope="col" role="columnheader" { (head) }
                 }
             } }
             tbody role="rowgroup" {
-                @for alert in alerts {
+                @for Shown { event: alert, origin, service: name, proof } in alerts {
                     tr role="row" id={ "alert-" (alert.id) } {
                         th scope="row" role="rowheader" {
                             a .title dir="auto" href={ "/events/" (alert.id) } { (title(alert)) }
-                            span .meta {
-                                span { (alert.event_type) }
-                                span { "incident " code { (shown(alert.incident_key.as_str(), &alert.service_key)) } }
-                                @if alert.count > 1 { span { (counted(alert.count.into(), "alert", "alerts")) } }
-                            }
+                            (about(alert, origin))
                         }
-                        td role="cell" data-label="Webhook" { (ago(now, alert.received_at)) }
+                        td role="cell" data-label="Received" { (clock(now, alert.received_at)) }
                         td role="cell" data-label="State" { (state(alert.state)) }
-                        td role="cell" data-label="Delivery" { (delivery(now, alert)) }
-                        td role="cell" data-label="Key" { code { (alert.service_key) } }
+                        td role="cell" data-label="Delivery" { (delivery(now, alert)) @if let Some(proof) = proof { " " (incident(proof)) } }
+                        td role="cell" data-label="Service" { (service(&alert.service_key, name.as_deref())) }
                     }
                 }
+            }
+        }
+    }
+}
+
+/// What an alert is about beside its title, and its page in Sentry.
+fn about(event: &Summary, origin: &Origin) -> Markup {
+    let known = [&origin.project, &origin.environment, &origin.level].into_iter().flatten();
+    html! {
+        span .meta {
+            @if event.event_type != EventType::Trigger { span { (event.event_type) } }
+            @for text in known { span dir="auto" { (shown(text, &event.service_key)) } }
+            span { "incident " code { (shown(event.incident_key.as_str(), &event.service_key)) } }
+            @if event.count > 1 { span { (counted(event.count.into(), "alert", "alerts")) } }
+            (open_in_sentry(origin))
+        }
+    }
+}
+
+/// A link to the alert's page in Sentry, where the event has one.
+pub(super) fn open_in_sentry(origin: &Origin) -> Markup {
+    html! {
+        @if let Some(link) = &origin.link {
+            a .sentry href=(link) rel="noreferrer" { "Open in Sentry" }
+        }
+    }
+}
+
+/// The incident in PagerDuty, where one was found.
+pub(super) fn incident(proof: &Proof) -> Markup {
+    html! {
+        @if let Some(number) = proof.incident_number {
+            @match &proof.incident_url {
+                Some(url) => a .incident href=(url) rel="noreferrer" { "incident #" (number) },
+                None => span .incident { "incident #" (number) },
             }
         }
     }
@@ -221,6 +282,18 @@ pub(super) fn state(state: State) -> Markup {
     html! { span .state .(state.as_str()) { (state) } }
 }
 
+/// By which class the age of something that waits is coloured: after a minute it is not just passing through any more.
+pub(super) fn age_class(now: DateTime<Utc>, since: DateTime<Utc>) -> &'static str {
+    let minutes = (now - since).num_minutes();
+    if minutes >= OLD_MINUTES {
+        "old"
+    } else if minutes >= 1 {
+        "slow"
+    } else {
+        "fresh"
+    }
+}
+
 /// How long it took from the webhook to the delivery or the dead letter, or how long it has waited.
 fn delivery(now: DateTime<Utc>, alert: &Summary) -> Markup {
     let tries = (alert.attempts > 1).then(|| counted(alert.attempts.into(), "attempt", "attempts"));
@@ -228,7 +301,9 @@ fn delivery(now: DateTime<Utc>, alert: &Summary) -> Markup {
         @match (alert.state, alert.finished_at) {
             (State::Delivered, Some(at)) => { span .keep { "after " (span(at - alert.received_at)) } }
             (State::Dead, Some(at)) => { span .keep { "given up after " (span(at - alert.received_at)) } }
-            (State::Waiting, _) => { span .keep { "waiting for " (rough(now - alert.received_at)) } }
+            (State::Waiting, _) => {
+                span .keep .(age_class(now, alert.first_seen)) { "waiting for " (rough(now - alert.first_seen)) }
+            }
             (_, None) => { "at an unknown time" }
         }
         @if let Some(tries) = tries { small { (tries) } }

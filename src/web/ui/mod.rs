@@ -3,6 +3,8 @@
 //! - `handlers`: what each request is answered
 //! - `request`: who sent it, its form, and the errors
 //! - `overview`, `lists`, `detail`, `forms`: the pages
+//! - `notice`: what became of an action
+//! - `services`: what waits for each service of PagerDuty
 //! - `bridges`: the bridges that share the queue
 //! - `charts`: the charts of the overview
 //! - `layout`: what every page has around it
@@ -18,9 +20,11 @@ mod forms;
 mod handlers;
 mod layout;
 mod lists;
+mod notice;
 mod overview;
 mod request;
 mod sentry;
+mod services;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -38,6 +42,8 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .service(at("/login", web::post().to(handlers::log_in)))
         .service(at("/logout", web::post().to(handlers::log_out)))
         .service(at("/recent", web::get().to(handlers::recent)))
+        .service(at("/services", web::get().to(handlers::services)))
+        .service(at("/test", web::get().to(handlers::confirm_test)).route(web::post().to(handlers::send_test)))
         .service(at("/dead", web::get().to(handlers::dead)))
         .service(at("/rejected", web::get().to(handlers::rejected)));
     for list in ["/dead", "/rejected"] {

@@ -1,29 +1,20 @@
 //! The status page: the health of the bridge in one word and colour, and everything that explains it.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
-use super::bridges;
-use super::charts;
-use super::database;
 use super::layout::{self, Frame, Kind, health};
-use super::lists::{self, Listing};
-use super::sentry;
-use super::text::{age, ago, count, counted, harmless, sentence, time, until};
+use super::lists::{self, Listing, Shown};
+use super::notice::{self, Followed};
+use super::text::{age, ago, clock, count, counted, harmless, minute, sentence};
+use super::{bridges, charts, database, sentry, services};
 use crate::catch_up::CatchUpStatus;
-use crate::delivery::view::KeyView;
-use crate::monitor::is_held_up;
-use crate::monitor::{Health, Snapshot, Trouble};
-use crate::pagerduty::ServiceKey;
-use crate::queue::{self, RejectedSummary, Summary};
+use crate::monitor::headline::{Headline, When};
+use crate::monitor::{Health, Snapshot, Trouble, is_held_up};
+use crate::queue::{Overview, RejectedSummary};
 
 /// How many entries of each list the status page shows.
-pub(super) const GLANCE: u32 = 20;
-
-/// How many service keys are shown at most: those with trouble, waiting events or dead letters first.
-const MAX_DESTINATIONS: usize = 50;
+pub(super) const GLANCE: u32 = 5;
 
 /// All that the status page shows.
 #[derive(Clone, Debug)]
@@ -37,72 +28,40 @@ pub(super) struct Status {
     /// The lists; `None` when the queue cannot be read.
     pub(super) lists: Option<Lists>,
     /// What the action before did.
-    pub(super) notice: Option<Notice>,
+    pub(super) notice: Option<Followed>,
 }
 
 /// The lists of the status page.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lists {
     /// Dead letters, newest first.
-    pub(super) dead: Listing<Summary>,
+    pub(super) dead: Listing<Shown>,
     /// Rejected webhooks, newest first.
     pub(super) rejected: Listing<RejectedSummary>,
     /// The newest alerts, in any state.
-    pub(super) recent: Listing<Summary>,
+    pub(super) recent: Listing<Shown>,
 }
 
-/// What an action did.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Notice {
-    /// Entries were retried.
-    Retried {
-        /// So many.
-        done: u64,
-        /// So many others are unchanged, or were gone already.
-        left: u64,
-    },
-    /// So many were discarded.
-    Discarded(u64),
-}
-
-impl Notice {
-    /// As a query.
-    pub(super) fn query(self) -> String {
-        match self {
-            Self::Retried { done, left } => format!("notice=retried&done={done}&left={left}"),
-            Self::Discarded(done) => format!("notice=discarded&done={done}"),
-        }
-    }
-
-    /// Reads [`Notice::query`] from its parts.
-    pub(super) fn of(name: &str, done: u64, left: u64) -> Option<Self> {
-        match name {
-            "retried" => Some(Self::Retried { done, left }),
-            "discarded" => Some(Self::Discarded(done)),
-            _ => None,
-        }
-    }
-}
-
-/// The whole status page.
+/// The whole status page, in the order in which it is needed: what is wrong, what waits, what failed, what happened.
 pub(super) fn page(frame: &Frame, status: &Status) -> Markup {
+    let snapshot = &status.snapshot;
     let main = html! {
         (hero(status))
-        @if let Some(notice) = status.notice { (notice_line(notice)) }
-        (vitals(&status.snapshot))
+        @if let Some(followed) = &status.notice { (notice::line(followed)) }
+        (vitals(snapshot))
+        (services::section(snapshot))
         @if let Some(lists) = &status.lists {
-            (lists::dead_section(status.snapshot.at, &lists.dead, dead(&status.snapshot)))
-            (lists::rejected_section(status.snapshot.at, &lists.rejected, rejected_count(&status.snapshot)))
+            (lists::dead_section(snapshot.at, &lists.dead, dead(snapshot)))
+            (lists::rejected_section(snapshot.at, &lists.rejected, rejected_count(snapshot)))
         }
-        @if let Some(catch_up) = &status.snapshot.sentry.catch_up { (reported(status.snapshot.at, catch_up)) }
-        (destinations(&status.snapshot))
-        (bridges::section(&status.snapshot))
-        (database::section(&status.snapshot))
-        (charts::section(&status.snapshot.metrics.activity))
+        @if let Some(catch_up) = &snapshot.sentry.catch_up { (reported(snapshot.at, catch_up)) }
         @if let Some(lists) = &status.lists {
-            (lists::recent_section(status.snapshot.at, &lists.recent))
+            (lists::recent_section(snapshot.at, &lists.recent))
         }
-        (sentry::section(status.snapshot.at, &status.snapshot.sentry))
+        (charts::section(&snapshot.metrics.activity))
+        (sentry::section(snapshot.at, &snapshot.sentry))
+        (bridges::section(snapshot))
+        (database::section(snapshot))
     };
     layout::page(frame, health(status.health).0, Kind::Live, &main)
 }
@@ -112,16 +71,32 @@ fn hero(status: &Status) -> Markup {
     let (health, class) = health(status.health);
     html! {
         section #state .hero .(class) {
-            p .asof { "As of " (time(now, &now.format("%H:%M:%S UTC").to_string())) }
+            p .asof { "As of " (clock(now, now)) }
             h1 .word { (health) }
-            @if status.troubles.is_empty() {
-                p .lede { (lede(status)) }
-            } @else {
-                ul .troubles {
-                    @for trouble in &status.troubles { li { (with_code(&sentence(&harmless(&trouble.sentence)))) } }
+            @match Headline::of(&status.snapshot, &status.troubles) {
+                None => p .lede { (lede(status)) },
+                Some(headline) => {
+                    p #headline .headline { (headline_line(now, &headline)) }
+                    ul .troubles {
+                        @for trouble in &status.troubles { li { (with_code(&sentence(&harmless(&trouble.sentence)))) } }
+                    }
                 }
             }
         }
+    }
+}
+
+/// The worst trouble, since when, and what waits.
+fn headline_line(now: DateTime<Utc>, headline: &Headline) -> Markup {
+    html! {
+        (harmless(&headline.what))
+        @if let Some((word, at)) = headline.when.map(When::parts) { " " (word) " " (minute(now, at)) }
+        @if let Some(waiting) = &headline.waiting {
+            "; " strong { (count(waiting.counted().0)) " " (waiting.counted().1) }
+            @if let Some(oldest) = waiting.oldest { ", the oldest " (age(now, oldest)) }
+        }
+        @if headline.dead > 0 { "; " (counted(headline.dead, "dead letter", "dead letters")) }
+        "."
     }
 }
 
@@ -150,21 +125,6 @@ fn with_code(text: &str) -> Markup {
     }
 }
 
-/// What an action did.
-fn notice_line(notice: Notice) -> Markup {
-    let text = match notice {
-        Notice::Retried { done: 0, left: 0 } | Notice::Discarded(0) => {
-            "Nothing changed: it was retried or discarded before.".to_owned()
-        }
-        Notice::Retried { done, left: 0 } => format!("{} retried.", counted(done, "entry was", "entries were")),
-        Notice::Retried { done, left } => {
-            format!("{} retried, {} unchanged.", counted(done, "entry was", "entries were"), count(left))
-        }
-        Notice::Discarded(done) => format!("{} discarded.", counted(done, "entry was", "entries were")),
-    };
-    html! { p #notice .notice role="status" { (text) } }
-}
-
 fn vitals(snapshot: &Snapshot) -> Markup {
     let now = snapshot.at;
     let metrics = &snapshot.metrics;
@@ -183,7 +143,7 @@ fn vitals(snapshot: &Snapshot) -> Markup {
             @if let Ok(queue) = &snapshot.queue {
                 div {
                     dt { "Waiting" }
-                    dd {
+                    dd .(waiting_class(now, queue)) {
                         (count(queue.waiting))
                         @if let Some(at) = queue.oldest_waiting { small { "oldest " (age(now, at)) } }
                     }
@@ -221,6 +181,11 @@ fn vitals(snapshot: &Snapshot) -> Markup {
             }
         }
     }
+}
+
+/// The colour of the number of waiting events, by the age of the oldest.
+fn waiting_class(now: DateTime<Utc>, queue: &Overview) -> &'static str {
+    queue.oldest_waiting.map_or("fresh", |oldest| lists::age_class(now, oldest))
 }
 
 /// When Sentry said last what it fired, and how much of that never came.
@@ -277,116 +242,4 @@ fn dead(snapshot: &Snapshot) -> u64 {
 
 fn rejected_count(snapshot: &Snapshot) -> u64 {
     snapshot.queue.as_ref().map_or(0, |queue| queue.rejected)
-}
-
-/// A service key.
-#[derive(Clone, Copy, Default)]
-struct Destination<'a> {
-    counts: Option<&'a queue::Destination>,
-    lane: Option<&'a KeyView>,
-}
-
-impl Destination<'_> {
-    fn waiting(&self) -> u64 {
-        self.counts.map_or(0, |counts| counts.waiting)
-    }
-
-    fn dead(&self) -> u64 {
-        self.counts.map_or(0, |counts| counts.dead)
-    }
-
-    /// The least is the most urgent.
-    fn urgency(&self) -> (bool, bool, bool) {
-        let troubled = self.lane.is_some_and(|lane| lane.last_failure.is_some());
-        (!troubled, self.waiting() == 0, self.dead() == 0)
-    }
-}
-
-/// What waits for each service key, and how fast it is sent.
-fn destinations(snapshot: &Snapshot) -> Markup {
-    let rows = by_urgency(snapshot);
-    html! {
-        section #destinations aria-labelledby="destinations-title" {
-            h2 #destinations-title { "Service keys" }
-            @if rows.is_empty() {
-                p .empty { "No events yet." }
-            } @else {
-                table .cards role="table" {
-                    thead role="rowgroup" { tr role="row" {
-                        @for head in ["Service key", "Waiting", "Oldest", "Rate", "Last delivery", "Trouble"] {
-                            th scope="col" role="columnheader" { (head) }
-                        }
-                    } }
-                    tbody role="rowgroup" {
-                        @for (key, row) in rows.iter().take(MAX_DESTINATIONS) { (destination(snapshot.at, key, *row)) }
-                    }
-                }
-                @if rows.len() > MAX_DESTINATIONS {
-                    p .more { (count((rows.len() - MAX_DESTINATIONS) as u64)) " more service keys, none of them more urgent." }
-                }
-            }
-        }
-    }
-}
-
-fn by_urgency(snapshot: &Snapshot) -> Vec<(&ServiceKey, Destination<'_>)> {
-    let mut rows: BTreeMap<&ServiceKey, Destination<'_>> = BTreeMap::new();
-    if let Ok(queue) = &snapshot.queue {
-        for counts in &queue.destinations {
-            rows.entry(&counts.service_key).or_default().counts = Some(counts);
-        }
-    }
-    for lane in &snapshot.delivery.keys {
-        rows.entry(&lane.service_key).or_default().lane = Some(lane);
-    }
-    let mut rows: Vec<_> = rows.into_iter().collect();
-    rows.sort_by_key(|(_, row)| row.urgency());
-    rows
-}
-
-fn destination(now: DateTime<Utc>, key: &ServiceKey, row: Destination<'_>) -> Markup {
-    let oldest = row.counts.and_then(|counts| counts.oldest_waiting);
-    let lane = row.lane;
-    html! {
-        tr role="row" {
-            th scope="row" role="rowheader" { code { (key) } }
-            td role="cell" data-label="Waiting" .number { (count(row.waiting())) }
-            td role="cell" data-label="Oldest" {
-                @if let Some(at) = oldest { (age(now, at)) } @else { (none()) }
-            }
-            td role="cell" data-label="Rate" {
-                @if let Some(lane) = lane { (rate(lane)) } @else { (none()) }
-            }
-            td role="cell" data-label="Last delivery" {
-                @if let Some(at) = lane.and_then(|lane| lane.last_delivered_at) { (ago(now, at)) } @else { (none()) }
-            }
-            td role="cell" data-label="Trouble" {
-                @if let Some(lane) = lane { (trouble(now, lane)) } @else { (none()) }
-            }
-        }
-    }
-}
-
-fn rate(lane: &KeyView) -> Markup {
-    html! {
-        @if lane.allowed < lane.rate {
-            span .slow .keep { (count(lane.allowed.into())) " of " (count(lane.rate.into())) " a minute" }
-        } @else {
-            span .keep { (count(lane.rate.into())) " a minute" }
-        }
-    }
-}
-
-fn trouble(now: DateTime<Utc>, lane: &KeyView) -> Markup {
-    let until = lane.backs_off_until.filter(|until| *until > now).map(|at| until(now, at));
-    html! {
-        @if lane.last_failure.is_none() && until.is_none() { (none()) }
-        @if let Some(trouble) = &lane.last_failure { span .reason dir="auto" { (harmless(trouble)) } }
-        @if let Some(until) = until { span .backoff { "Next attempt " (until) } }
-    }
-}
-
-/// Nothing, for eyes and for screen readers.
-fn none() -> Markup {
-    html! { span .none aria-hidden="true" { "–" } span .sr { "none" } }
 }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use chrono::{DateTime, TimeDelta, Utc};
 use maud::{Markup, html};
 
+pub(super) use crate::monitor::headline::rough;
 use crate::pagerduty::ServiceKey;
 use crate::printable::is_unsafe;
 
@@ -70,20 +71,43 @@ pub(super) fn span(length: TimeDelta) -> String {
     }
 }
 
-/// The same, rounded down to its largest unit: for times that pass while the page is open.
-pub(super) fn rough(length: TimeDelta) -> String {
-    let seconds = length.num_seconds().max(0);
-    match seconds {
-        ..60 => format!("{seconds} s"),
-        60..3_600 => format!("{} min", seconds / 60),
-        3_600..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} d", seconds / 86_400),
-    }
-}
-
 /// A moment as people write it in a log.
 pub(super) fn absolute(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// The time of day, with the date where it is another one: in UTC, and with JavaScript in the reader's own time. The title
+/// has it in UTC.
+pub(super) fn clock(now: DateTime<Utc>, at: DateTime<Utc>) -> Markup {
+    let is_today = at.date_naive() == now.date_naive();
+    let words = at.format(if is_today { "%H:%M:%S UTC" } else { "%-d %b %H:%M UTC" }).to_string();
+    local(at, "seconds", &words)
+}
+
+/// The same without seconds.
+pub(super) fn minute(now: DateTime<Utc>, at: DateTime<Utc>) -> Markup {
+    let is_today = at.date_naive() == now.date_naive();
+    let words = at.format(if is_today { "%H:%M UTC" } else { "%-d %b %H:%M UTC" }).to_string();
+    local(at, "minutes", &words)
+}
+
+/// The time of day alone, where the date is known.
+pub(super) fn time_of_day(at: DateTime<Utc>) -> Markup {
+    local(at, "day", &at.format("%H:%M").to_string())
+}
+
+fn local(at: DateTime<Utc>, to: &str, words: &str) -> Markup {
+    html! {
+        time data-local=(to) datetime=(at.format("%Y-%m-%dT%H:%M:%SZ")) title=(absolute(at)) { (words) }
+    }
+}
+
+/// The integration that events go to, by its name where it has one.
+pub(super) fn service(key: &ServiceKey, name: Option<&str>) -> Markup {
+    html! {
+        @if let Some(name) = name { span dir="auto" { (harmless(name)) } " " }
+        code { (key) }
+    }
 }
 
 /// A moment that has passed, seen from `now`; the moment itself is in the title.
@@ -159,8 +183,6 @@ mod tests {
             written,
             ["0 ms", "0 ms", "84 ms", "1.2 s", "12 s", "1 min 1 s", "2 min", "1 h 2 min", "1 d 1 h", "10 d"]
         );
-        let rough = [-5, 59, 60, 3_599, 7_200, 172_799, 172_800].map(|seconds| rough(TimeDelta::seconds(seconds)));
-        assert_eq!(rough, ["0 s", "59 s", "1 min", "59 min", "2 h", "47 h", "2 d"]);
     }
 
     #[test]

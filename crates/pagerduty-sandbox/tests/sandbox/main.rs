@@ -5,6 +5,7 @@
 mod control;
 mod faults;
 mod pipeline;
+mod rest;
 mod throttle;
 mod validation;
 

@@ -85,7 +85,7 @@ fn a_tls_error_is_shown_with_its_reason_for_every_key_until_somebody_is_trusted(
 #[test]
 fn how_an_earlier_run_failed_is_shown_until_something_passes_and_holds_up_nothing() {
     let mut bench = Bench::new(limits());
-    bench.scheduler.restore_failure(&service_key(0), "answered 503".to_owned());
+    bench.scheduler.restore_failure(&service_key(0), "answered 503".to_owned(), false);
     bench.scheduler.restore_untrusted("TLS: expired".to_owned());
     assert_eq!(key_view(&bench).last_failure.as_deref(), Some("answered 503"));
     assert_eq!(bench.scheduler.view(bench.now).untrusted.as_deref(), Some("TLS: expired"));

@@ -5,8 +5,8 @@ use crate::canary::CanaryLimits;
 use crate::cluster::ClusterView;
 use crate::delivery::{DeliveryView, KeyView};
 use crate::metrics::MetricsSnapshot;
-use crate::monitor::SentrySide;
 use crate::monitor::checks::check;
+use crate::monitor::{PagerDutySide, SentrySide};
 use crate::pagerduty::ServiceKey;
 use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, QueueError};
 
@@ -60,11 +60,14 @@ fn waiting(since: i64, reason: Option<&str>) -> Snapshot {
         started_at: at(0),
         queue: Ok(Overview { waiting: 1, destinations: vec![waits], ..Overview::default() }),
         backlog: Ok(Backlog { first: vec![first], dead: Vec::new() }),
+        waiting_alerts: None,
+        storage_since: None,
         storage: Ok(()),
         durability: None,
         delivery: DeliveryView { keys: vec![lane], ..DeliveryView::default() },
         metrics: MetricsSnapshot::default(),
         sentry: SentrySide::default(),
+        pagerduty: PagerDutySide::default(),
         fallback: None,
     }
 }

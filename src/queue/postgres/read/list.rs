@@ -1,5 +1,7 @@
 //! What pages and commands read: events and rejected webhooks, listed or each.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -9,6 +11,7 @@ use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::postgres::rows::numbers;
 use crate::queue::postgres::text::stored;
 use crate::queue::reader::ListReads;
+use crate::queue::search::{Search, like};
 use crate::queue::{EventId, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary};
 
 /// How many events one statement reads.
@@ -52,6 +55,14 @@ const DELIVERED: &str = summaries_from!(
      ) ORDER BY finished_at DESC, id DESC LIMIT $2"
 );
 
+/// By the numbers alone: no index serves a search for text.
+const MATCHING: &str = summaries_from!(
+    "events WHERE id >= $1 AND id < $2 AND (
+        description ILIKE '%' || $3 || '%' ESCAPE '\\' OR incident_key ILIKE '%' || $3 ESCAPE '\\'
+        OR service_key = ANY ($4::text[])
+    ) ORDER BY id DESC LIMIT $5"
+);
+
 const SUMMARIES: &str = summaries_from!(
     "unnest($1::bigint[]) WITH ORDINALITY AS wanted (id, line) JOIN events ON events.id = wanted.id ORDER BY line"
 );
@@ -77,6 +88,30 @@ const END: i64 = i64::MAX;
 impl ListReads for PostgresReads {
     async fn recent(&self, before: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError> {
         self.summaries_of(RECENT, before.map_or(END, EventId::get), limit).await
+    }
+
+    async fn matching(
+        &self,
+        search: &Search,
+        from: EventId,
+        before: EventId,
+        limit: u32,
+    ) -> Result<Vec<Summary>, QueueError> {
+        let keys: Vec<_> = search.service_keys.iter().map(ServiceKey::expose).collect();
+        let query = sqlx::query(MATCHING)
+            .bind(from.get())
+            .bind(before.get())
+            .bind(like(&stored(&search.text)))
+            .bind(keys)
+            .bind(i64::from(limit));
+        let found = self.query(query, |columns| Ok(columns.summary())).await?;
+        self.readable(found)
+    }
+
+    async fn bodies(&self, ids: &[EventId]) -> Result<HashMap<EventId, Vec<u8>>, QueueError> {
+        let query = sqlx::query("SELECT id, body FROM bodies WHERE id = ANY($1::bigint[])").bind(numbers(ids));
+        let bodies = self.query(query, |columns| Ok((columns.id(), columns.bytes("body")?)));
+        Ok(bodies.await?.into_iter().collect())
     }
 
     async fn list(&self, state: State, after: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError> {

@@ -5,6 +5,7 @@
 
 mod delivery;
 mod list;
+mod proof;
 mod row;
 mod sentry;
 mod status;

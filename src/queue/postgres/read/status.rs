@@ -8,14 +8,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::row::{ColumnError, Columns};
 use super::{PostgresReads, with_keys};
 use crate::ingest::CanaryId;
-use crate::metrics::{Bucket, PersistedMetrics};
-use crate::pagerduty::{IncidentKey, ServiceKey};
+use crate::metrics::{Bucket, Failing, PersistedMetrics};
+use crate::pagerduty::{IncidentKey, OutcomeKind, ServiceKey};
 use crate::queue::canary::MOST_CANARIES;
 use crate::queue::overview::{OverviewRow, Tally};
 use crate::queue::postgres::durability::durability;
 use crate::queue::postgres::load::load_incidents;
 use crate::queue::postgres::text::stored;
-use crate::queue::reader::StatusReads;
+use crate::queue::reader::{MOST_COUNTED, StatusReads};
 use crate::queue::{
     Backlog, CanaryRecord, DeadLetters, Durability, FirstInLine, Held, HeldId, HeldSender, HeldSummary, IncidentState,
     OutageNotice, Overview, QueueError,
@@ -58,6 +58,13 @@ const OVERVIEW: &str = "SELECT service_key, state, events,
         GROUP BY service_key, state HAVING SUM(events) > 0
     ) AS counted ON TRUE";
 
+/// In the order of an index, of which it reads no more than the limit says.
+const WAITING_ALERTS: &str = "SELECT COUNT(*) AS events,
+        COUNT(*) FILTER (WHERE event_type = 'trigger' AND incident_key <> ALL ($1::text[])) AS alerts
+    FROM (
+        SELECT event_type, incident_key FROM events WHERE state = 'waiting' ORDER BY service_key, id LIMIT $2
+    ) AS waiting";
+
 const DELIVERED_LATELY: &str = "SELECT service_key, MAX(at) AS at FROM (
         SELECT service_key, at FROM lately_delivered
         UNION ALL
@@ -70,6 +77,8 @@ const CANARIES: &str = "SELECT event_id, sent_at, taken, failure, returned_at FR
             SELECT COALESCE(MAX(sent_at), 0) FROM canaries WHERE returned_at IS NOT NULL
         ) ORDER BY sent_at DESC LIMIT $1
     ) AS latest ORDER BY sent_at";
+
+const FAILING: &str = "SELECT service_key, kind, since FROM failing_keys";
 
 #[async_trait]
 impl StatusReads for PostgresReads {
@@ -84,6 +93,14 @@ impl StatusReads for PostgresReads {
         let first = self.query(first, |columns| Ok(first_in_line(columns).ok())).await?;
         let dead = self.query(sqlx::query(DEAD_LETTERS), |columns| Ok(dead_letters(columns).ok())).await?;
         Ok(Backlog { first: first.into_iter().flatten().collect(), dead: dead.into_iter().flatten().collect() })
+    }
+
+    async fn waiting_alerts(&self, without: &[IncidentKey]) -> Result<Option<u64>, QueueError> {
+        let without: Vec<_> = without.iter().map(|key| stored(key.as_str())).collect();
+        let query = sqlx::query(WAITING_ALERTS).bind(without).bind(i64::from(MOST_COUNTED) + 1);
+        let counted = self.query(query, |columns| Ok((columns.number::<u32>("events")?, columns.number("alerts")?)));
+        let counted = counted.await?.pop();
+        Ok(counted.filter(|(events, _)| *events <= MOST_COUNTED).map(|(_, alerts)| alerts))
     }
 
     async fn incident(
@@ -171,6 +188,8 @@ impl StatusReads for PostgresReads {
             .await?;
         let ((last_webhook_at, last_delivered_at), untrusted) = lately.into_iter().next().unwrap_or_default();
         let delivered = self.delivered_lately(last_delivered_at.unwrap_or(since)).await?;
+        let failing = self.query(sqlx::query(FAILING), |columns| Ok(failing(columns).ok())).await?;
+        let failing = failing.into_iter().flatten().collect();
         let buckets = sqlx::query(
             "SELECT began_at, received, delivered, throttled, failed FROM activity WHERE began_at >= $1 ORDER BY began_at",
         )
@@ -186,7 +205,7 @@ impl StatusReads for PostgresReads {
                 })
             })
             .await?;
-        Ok(PersistedMetrics { last_webhook_at, last_delivered_at, delivered, untrusted, buckets })
+        Ok(PersistedMetrics { last_webhook_at, last_delivered_at, delivered, failing, untrusted, buckets })
     }
 }
 
@@ -231,6 +250,11 @@ fn first_in_line(columns: &Columns) -> Result<FirstInLine, ColumnError> {
         is_revived: revived_at.is_some(),
         reason: columns.optional_text("reason")?,
     })
+}
+
+fn failing(columns: &Columns) -> Result<(ServiceKey, Option<Failing>), ColumnError> {
+    let kind = OutcomeKind::parse(&columns.text("kind")?).ok_or(ColumnError::Odd("kind"))?;
+    Ok((columns.service_key()?, Some(Failing { kind, since: columns.time("since")? })))
 }
 
 fn dead_letters(columns: &Columns) -> Result<DeadLetters, ColumnError> {

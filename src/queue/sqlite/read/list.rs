@@ -1,5 +1,7 @@
 //! What pages and commands read: events and rejected webhooks, listed or each.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -7,6 +9,7 @@ use super::row::{ColumnError, Columns};
 use super::{Pool, SqliteReads};
 use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::reader::ListReads;
+use crate::queue::search::{Search, like};
 use crate::queue::sqlite::numbers;
 use crate::queue::{EventId, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary};
 
@@ -61,6 +64,14 @@ const DELIVERED: &str = summaries_from!(
      ) ORDER BY finished_at DESC, id DESC LIMIT ?2"
 );
 
+/// By the numbers alone: no index serves a search for text.
+const MATCHING: &str = summaries_from!(
+    "events WHERE id >= ?1 AND id < ?2 AND (
+        description LIKE '%' || ?3 || '%' ESCAPE '\\' OR incident_key LIKE '%' || ?3 ESCAPE '\\'
+        OR service_key IN (SELECT value FROM json_each(?4))
+    ) ORDER BY id DESC LIMIT ?5"
+);
+
 /// The numbers alone, from indexes: for when the table is damaged. They cost more where more is in the queue.
 const RECENT_IDS: &str = "SELECT id FROM (
         SELECT id FROM events INDEXED BY events_waiting WHERE state = 'waiting'
@@ -83,6 +94,29 @@ const END: i64 = i64::MAX;
 impl ListReads for SqliteReads {
     async fn recent(&self, before: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError> {
         self.summaries_of(RECENT, RECENT_IDS, before.map_or(END, EventId::get), limit).await
+    }
+
+    async fn matching(
+        &self,
+        search: &Search,
+        from: EventId,
+        before: EventId,
+        limit: u32,
+    ) -> Result<Vec<Summary>, QueueError> {
+        let keys: Vec<_> = search.service_keys.iter().map(ServiceKey::expose).collect();
+        let query = sqlx::query(MATCHING)
+            .bind(from.get())
+            .bind(before.get())
+            .bind(like(&search.text))
+            .bind(serde_json::to_string(&keys).unwrap_or_default())
+            .bind(limit);
+        self.query(query, Columns::summary).await
+    }
+
+    async fn bodies(&self, ids: &[EventId]) -> Result<HashMap<EventId, Vec<u8>>, QueueError> {
+        let query = sqlx::query("SELECT id, body FROM bodies WHERE id IN (SELECT value FROM json_each(?))");
+        let bodies = self.query(query.bind(numbers(ids)), |columns| Ok((columns.id(), columns.bytes("body")?)));
+        Ok(bodies.await?.into_iter().collect())
     }
 
     async fn list(&self, state: State, after: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError> {
@@ -231,4 +265,4 @@ impl SqliteReads {
 }
 
 #[cfg(test)]
-pub(in crate::queue::sqlite) const QUERIES: [&str; 5] = [RECENT, WAITING, DEAD, DELIVERED, REJECTED];
+pub(in crate::queue::sqlite) const QUERIES: [&str; 6] = [RECENT, WAITING, DEAD, DELIVERED, REJECTED, MATCHING];

@@ -9,6 +9,7 @@
 mod canary;
 pub(super) mod delivery;
 pub(super) mod list;
+pub(super) mod proof;
 mod row;
 mod salvage;
 pub(super) mod sentry;

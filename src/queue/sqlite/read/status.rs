@@ -8,10 +8,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::row::{ColumnError, Columns};
 use super::salvage::first_in_line;
 use super::{SqliteReads, with_keys};
-use crate::metrics::{Bucket, PersistedMetrics};
-use crate::pagerduty::{IncidentKey, ServiceKey};
+use crate::metrics::{Bucket, Failing, PersistedMetrics};
+use crate::pagerduty::{IncidentKey, OutcomeKind, ServiceKey};
 use crate::queue::overview::{OverviewRow, Tally};
-use crate::queue::reader::StatusReads;
+use crate::queue::reader::{MOST_COUNTED, StatusReads};
 use crate::queue::sqlite::load::incident;
 use crate::queue::{
     Backlog, CanaryRecord, DeadLetters, Durability, Held, HeldId, HeldSender, HeldSummary, IncidentState, OutageNotice,
@@ -65,7 +65,14 @@ const TALLIES: &str = "SELECT 0 AS id, kept.rejected, kept.held, service_key, st
     FROM (SELECT (SELECT COUNT(*) FROM rejected) AS rejected, (SELECT COUNT(*) FROM held) AS held) AS kept
     LEFT JOIN tallies ON events > 0";
 
+/// Reads the beginning of an index, and no more of it than the limit says.
+const WAITING_ALERTS: &str = "SELECT 0 AS id, COUNT(*) AS events,
+        COUNT(*) FILTER (WHERE event_type = 'trigger' AND incident_key NOT IN (SELECT value FROM json_each(?1))) AS alerts
+    FROM (SELECT event_type, incident_key FROM events INDEXED BY events_waiting WHERE state = 'waiting' LIMIT ?2)";
+
 const HELD: &str = "SELECT id, received_at, network, size FROM held ORDER BY id";
+
+const FAILING: &str = "SELECT 0 AS id, service_key, kind, since FROM failing_keys";
 
 #[async_trait]
 impl StatusReads for SqliteReads {
@@ -92,6 +99,15 @@ impl StatusReads for SqliteReads {
         };
         dead.sort_by(|one, other| one.service_key.cmp(&other.service_key));
         Ok(Backlog { first, dead })
+    }
+
+    async fn waiting_alerts(&self, without: &[IncidentKey]) -> Result<Option<u64>, QueueError> {
+        let without: Vec<_> = without.iter().map(IncidentKey::as_str).collect();
+        let without = serde_json::to_string(&without).unwrap_or_default();
+        let query = sqlx::query(WAITING_ALERTS).bind(without).bind(MOST_COUNTED + 1);
+        let counted = self.query(query, |columns| Ok((columns.number::<u32>("events")?, columns.number("alerts")?)));
+        let counted = self.soon(counted).await?.pop();
+        Ok(counted.filter(|(events, _)| *events <= MOST_COUNTED).map(|(_, alerts)| alerts))
     }
 
     async fn incident(
@@ -174,6 +190,8 @@ impl StatusReads for SqliteReads {
             .await?;
         let ((last_webhook_at, last_delivered_at), untrusted) = lately.into_iter().next().unwrap_or_default();
         let delivered = self.delivered_lately(last_delivered_at.unwrap_or(since)).await?;
+        let failing = self.query(sqlx::query(FAILING), |columns| Ok(failing(columns).ok())).await?;
+        let failing = failing.into_iter().flatten().collect();
         let buckets = sqlx::query(
             "SELECT 0 AS id, began_at, received, delivered, throttled, failed FROM activity \
              WHERE began_at >= ? ORDER BY began_at",
@@ -190,7 +208,7 @@ impl StatusReads for SqliteReads {
                 })
             })
             .await?;
-        Ok(PersistedMetrics { last_webhook_at, last_delivered_at, delivered, untrusted, buckets })
+        Ok(PersistedMetrics { last_webhook_at, last_delivered_at, delivered, failing, untrusted, buckets })
     }
 
     async fn outage_notice(&self) -> Result<Option<OutageNotice>, QueueError> {
@@ -255,6 +273,11 @@ impl SqliteReads {
 fn sender(columns: &Columns) -> Result<HeldSender, ColumnError> {
     let Some(network) = columns.optional_text("network")? else { return Ok(HeldSender::Token) };
     network.parse().map(HeldSender::Network).map_err(|_| ColumnError::Odd("network"))
+}
+
+fn failing(columns: &Columns) -> Result<(ServiceKey, Option<Failing>), ColumnError> {
+    let kind = OutcomeKind::parse(&columns.text("kind")?).ok_or(ColumnError::Odd("kind"))?;
+    Ok((columns.service_key()?, Some(Failing { kind, since: columns.time("since")? })))
 }
 
 fn dead_letters(columns: &Columns) -> Result<DeadLetters, ColumnError> {

@@ -8,7 +8,27 @@
   const main = document.getElementById("main");
   const lost = document.getElementById("lost");
 
-  // What an action did is told once, not again after a reload.
+  // Times in the reader's own time zone; the title has them in UTC.
+  const localise = (root) => {
+    const today = new Date().toDateString();
+    for (const time of root.querySelectorAll("time[data-local]")) {
+      const at = new Date(time.dateTime);
+      if (Number.isNaN(at.getTime())) {
+        continue;
+      }
+      const isToday = at.toDateString() === today;
+      const clock = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+      if (isToday && time.dataset.local === "seconds") {
+        clock.second = "2-digit";
+      }
+      const date = isToday || time.dataset.local === "day" ? {} : { day: "numeric", month: "short" };
+      time.textContent = at.toLocaleString("en-GB", { ...date, ...clock });
+    }
+  };
+  localise(document);
+
+  // What an action did is told once, not again after a reload. While the page is open it says what became of it.
+  const source = location.href;
   if (new URLSearchParams(location.search).has("notice")) {
     history.replaceState(null, "", location.pathname + location.hash);
   }
@@ -30,7 +50,8 @@
   const isBusy = () => {
     const selection = getSelection();
     const selects = selection && !selection.isCollapsed && main.contains(selection.anchorNode);
-    return selects || main.querySelector(":active") !== null;
+    const types = [...main.querySelectorAll("input")].some((input) => input.value !== input.defaultValue);
+    return selects || types || main.querySelector(":active") !== null;
   };
 
   const keepOpen = (old, fresh) => {
@@ -67,7 +88,7 @@
 
   const refresh = async () => {
     try {
-      const answer = await fetch(location.href, {
+      const answer = await fetch(source, {
         credentials: "same-origin",
         redirect: "error",
         signal: AbortSignal.timeout(PATIENCE),
@@ -83,6 +104,7 @@
       if (!answer.ok || !fresh) {
         throw new Error("no status page: " + answer.status);
       }
+      localise(fresh);
       lost.hidden = true;
       if (!isBusy()) {
         document.title = page.title;

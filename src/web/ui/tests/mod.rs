@@ -11,11 +11,13 @@ use self::samples::{dead, degraded, frame, hostile, now, record, rejected, snaps
 use super::assets::{ICON, SCRIPT, STYLE};
 use super::detail;
 use super::forms::{self, Subject};
-use super::overview::{self, Lists, Notice, Status};
+use super::notice::{Followed, Notice};
+use super::overview::{self, Lists, Status};
 use crate::canary::{CanaryStatus, Progress, RoundTrip};
 use crate::monitor::snapshot::FallbackView;
 use crate::monitor::{Cause, Health, Trouble};
-use crate::queue::{Durability, EventId, Rejected, RejectedId, Survives};
+use crate::pagerduty::{KeyNames, ProofState};
+use crate::queue::{Durability, EventId, Proof, Rejected, RejectedId, Survives};
 use crate::sentry_api::ApiError;
 use crate::sentry_api::audit::AuditStatus;
 
@@ -82,7 +84,7 @@ fn a_bridge_that_is_failing_and_whose_queue_cannot_be_read() {
         sentence: "alerts cannot be committed: the disk is full".to_owned(),
     }];
     status.lists = None;
-    status.notice = Some(Notice::Discarded(1));
+    status.notice = Some(Followed { notice: Notice::Discarded(1), events: Vec::new(), reason: None });
     assert_snapshot!(lines(&overview::page(&frame(), &status)));
 }
 
@@ -157,8 +159,8 @@ fn a_fallback_webhook_is_shown_where_there_is_one_and_marked_when_it_fails() {
 fn what_strangers_write_stays_text() {
     let mut status = well();
     let lists = status.lists.get_or_insert_default();
-    lists.recent.entries = vec![hostile()];
-    lists.dead.entries = vec![hostile()];
+    lists.recent.entries = vec![samples::from_shop(hostile())];
+    lists.dead.entries = vec![samples::from_shop(hostile())];
     let page = overview::page(&frame(), &status).0;
     assert!(page.contains("&lt;img src=x onerror=alert(1)&gt;"), "{page}");
     assert!(!page.contains("<img") && !page.contains("<script>") && !page.contains("'onmouseover"), "{page}");
@@ -170,7 +172,7 @@ fn no_page_holds_a_style_a_script_or_a_handler_of_its_own() {
     let pages = [
         overview::page(&frame(), &well()),
         overview::page(&frame(), &degraded()),
-        detail::event(&frame(), &record(&hostile())),
+        detail::event(&frame(), &record(&hostile()), &KeyNames::default(), None),
         forms::log_in(&frame(), "/", Some("the token is wrong")),
         forms::confirm(&frame(), Subject::DeadLetters, 3, Some(9)),
     ];
@@ -185,9 +187,33 @@ fn no_page_holds_a_style_a_script_or_a_handler_of_its_own() {
 }
 
 #[test]
+fn what_pagerduty_shows_of_an_event_is_told_and_its_texts_are_harmless() {
+    let record = record(&dead());
+    let key = record.summary.service_key.clone();
+    let names = KeyNames::new([(key.clone(), "<b>Payments</b>".to_owned())]);
+    let proof = Proof {
+        event: record.summary.id,
+        service_key: key,
+        state: ProofState::LeftOpen,
+        delivered_at: now(),
+        judged_at: now(),
+        incident_number: Some(7),
+        incident_url: Some("https://example.pagerduty.com/incidents/Q7?a=\"><script>".to_owned()),
+        reason: Some("<img src=x>".to_owned()),
+    };
+    let page = detail::event(&frame(), &record, &names, Some(&proof)).0;
+    assert!(page.contains("&lt;b&gt;Payments&lt;/b&gt;"), "{page}");
+    assert!(
+        page.contains("open after its resolve was sent twice: incident <a href=\"https://example.pagerduty.com/"),
+        "{page}"
+    );
+    assert!(page.contains(">#7</a>") && !page.contains("<script>") && !page.contains("<img"), "{page}");
+}
+
+#[test]
 fn an_event_is_shown_whole_but_for_its_service_key() {
     let record = record(&dead());
-    let page = detail::event(&frame(), &record);
+    let page = detail::event(&frame(), &record, &KeyNames::default(), None);
     assert!(!page.0.contains(record.summary.service_key.expose()));
     assert_snapshot!(lines(&page));
 }

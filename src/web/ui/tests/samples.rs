@@ -7,15 +7,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::cluster::ClusterView;
 use crate::delivery::view::{DeliveryView, KeyView};
 use crate::metrics::{Bucket, MetricsSnapshot};
-use crate::monitor::{Cause, Health, SentrySide, Snapshot, Trouble};
-use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+use crate::monitor::{Cause, Health, PagerDutySide, SentrySide, Snapshot, Trouble};
+use crate::pagerduty::{EventType, IncidentKey, Origin, ServiceKey};
 use crate::queue::{
-    Backlog, Destination, Durability, EventId, Overview, Record, RejectedId, RejectedSummary, State, Summary, Survives,
+    Backlog, DeadLetters, Destination, Durability, EventId, Overview, Record, RejectedId, RejectedSummary, State,
+    Summary, Survives,
 };
 use crate::sentry_api::audit::{Audit, AuditReport, Finding, Kind, ProjectAudit};
 use crate::web::ui::layout::{About, Frame};
-use crate::web::ui::lists::Listing;
-use crate::web::ui::overview::{Lists, Notice, Status};
+use crate::web::ui::lists::{Listing, Shown};
+use crate::web::ui::notice::{Followed, Notice};
+use crate::web::ui::overview::{Lists, Status};
 
 /// When all of this is seen.
 pub(super) fn now() -> DateTime<Utc> {
@@ -42,7 +44,9 @@ pub(super) fn snapshot() -> Snapshot {
         started_at: ago(4),
         queue: Ok(Overview::default()),
         backlog: Ok(Backlog::default()),
+        waiting_alerts: Some(0),
         storage: Ok(()),
+        storage_since: None,
         durability: Some(Durability {
             survives: Survives::Crash,
             settings: vec![("journal_mode", "WAL".to_owned()), ("synchronous", "FULL".to_owned())],
@@ -51,6 +55,7 @@ pub(super) fn snapshot() -> Snapshot {
         cluster: ClusterView::default(),
         metrics: MetricsSnapshot::default(),
         sentry: SentrySide::default(),
+        pagerduty: PagerDutySide::default(),
         fallback: None,
     }
 }
@@ -150,6 +155,17 @@ fn waiting() -> Summary {
     }
 }
 
+/// An event of an alert of the shop.
+pub(super) fn from_shop(event: Summary) -> Shown {
+    let origin = Origin {
+        project: Some("Checkout".to_owned()),
+        environment: Some("production".to_owned()),
+        level: Some("error".to_owned()),
+        link: Some("https://sentry.example.com/issues/42/".to_owned()),
+    };
+    Shown { event, origin, service: None, proof: None }
+}
+
 /// What somebody writes who wants to be more than text.
 pub(super) fn hostile() -> Summary {
     Summary {
@@ -204,7 +220,7 @@ pub(super) fn well() -> Status {
         },
         ..snapshot()
     };
-    let recent = Listing { entries: vec![delivered()], older: Some(9) };
+    let recent = Listing { entries: vec![from_shop(delivered())], older: Some(9) };
     let lists = Lists { recent, ..Lists::default() };
     Status { snapshot, health: Health::Healthy, troubles: Vec::new(), lists: Some(lists), notice: None }
 }
@@ -227,6 +243,14 @@ pub(super) fn degraded() -> Status {
         ..lane("A1B2")
     };
     status.snapshot.delivery.keys.push(throttled);
+    let letters = DeadLetters {
+        service_key: key("A1B2"),
+        number: 1,
+        newest: EventId::new(7),
+        died_at: ago(7_490),
+        reason: dead().reason,
+    };
+    status.snapshot.backlog = Ok(Backlog { first: Vec::new(), dead: vec![letters] });
     status.health = Health::Degraded;
     status.troubles = vec![Trouble {
         cause: Cause::DeadLetters,
@@ -234,10 +258,14 @@ pub(super) fn degraded() -> Status {
         sentence: "1 dead letter: look at its reason, then retry or discard it".to_owned(),
     }];
     status.lists = Some(Lists {
-        dead: Listing { entries: vec![dead()], older: None },
+        dead: Listing { entries: vec![from_shop(dead())], older: None },
         rejected: Listing { entries: vec![rejected()], older: Some(4) },
-        recent: Listing { entries: vec![delivered(), waiting(), dead()], older: None },
+        recent: Listing { entries: [delivered(), waiting(), dead()].map(from_shop).to_vec(), older: None },
     });
-    status.notice = Some(Notice::Retried { done: 2, left: 1 });
+    status.notice = Some(Followed {
+        notice: Notice::of_query("notice=retried&done=2&left=1&events=7-8&why=resolved").unwrap(),
+        events: vec![waiting(), dead()],
+        reason: None,
+    });
     status
 }

@@ -1,0 +1,36 @@
+//! The task that looks up in PagerDuty what was delivered.
+
+use log::info;
+
+use super::IsLeader;
+use crate::cluster::Cluster;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::pagerduty::KeyNames;
+use crate::pagerduty_api::Client;
+use crate::proof::ProofTask;
+use crate::queue::Queue;
+use crate::tls::TlsError;
+
+/// The names that the settings give to service keys.
+pub(super) fn names(config: &Config) -> KeyNames {
+    KeyNames::new(config.pagerduty_names.iter().map(|name| (name.key.clone(), name.name.clone())))
+}
+
+/// The task, where PagerDuty's REST API is set.
+pub(super) fn task(
+    config: &Config,
+    queue: &Queue,
+    metrics: &Metrics,
+    names: &KeyNames,
+    cluster: &Cluster,
+) -> Result<Option<ProofTask<Client, IsLeader>>, TlsError> {
+    let Some((root, token)) = config.pagerduty_api() else {
+        info!("whether events open incidents in PagerDuty is not looked up: BRIDGE_PAGERDUTY_API_TOKEN is not set");
+        return Ok(None);
+    };
+    let client = Client::new(&root, token.clone(), config.pagerduty_ca_file.as_deref())?;
+    let cluster = cluster.clone();
+    let leads: IsLeader = Box::new(move || cluster.is_leader());
+    Ok(Some(ProofTask::new(client, queue.clone(), metrics.clone(), names.clone(), leads)))
+}

@@ -1,0 +1,101 @@
+//! What PagerDuty's REST API says about each integration key in use.
+
+use std::collections::BTreeMap;
+
+use chrono::SecondsFormat;
+
+use crate::config::Config;
+use crate::pagerduty::{ApiVersion, KeyNames, ServiceKey};
+use crate::pagerduty_api::types::{Integration, Service, ServiceStatus, owners};
+use crate::pagerduty_api::{ApiError, PagerDutyApi};
+
+/// Integration keys of event orchestrations and rulesets begin with this letter; they belong to no service.
+const RULESET: char = 'R';
+
+/// What was found out about one key, or the API itself: what it is about, and whether it is well.
+pub(super) type Finding = (String, Result<String, String>);
+
+/// Looks at every integration key in use.
+pub(super) async fn check(config: &Config, api: &impl PagerDutyApi) -> Vec<Finding> {
+    let services = match api.services(None).await {
+        Ok(services) => services,
+        Err(error) => return vec![("PagerDuty's REST API".to_owned(), Err(error.to_string()))],
+    };
+    let number = services.len();
+    let owners = owners(services);
+    let names = KeyNames::new(config.pagerduty_names.iter().map(|name| (name.key.clone(), name.name.clone())));
+    let mut findings = vec![("PagerDuty's REST API".to_owned(), Ok(format!("the token shows {number} services")))];
+    for key in config.service_keys() {
+        findings.push((format!("key {}", names.show(&key)), check_key(&key, &owners, api).await));
+    }
+    findings
+}
+
+async fn check_key(
+    key: &ServiceKey,
+    owners: &BTreeMap<ServiceKey, (Service, Integration)>,
+    api: &impl PagerDutyApi,
+) -> Result<String, String> {
+    let Some((service, integration)) = owners.get(key) else {
+        if key.expose().starts_with(RULESET) {
+            return Ok("the key of an event orchestration or a ruleset, whose rules decide who is paged".to_owned());
+        }
+        return Err(
+            "no service that the token shows has an integration with this key: take the key from the Integrations \
+                    page of the service, or use a REST API key of the whole account"
+                .to_owned(),
+        );
+    };
+    let (mut good, mut bad) = (vec![format!("service {}", service.name)], Vec::new());
+    match service.status {
+        ServiceStatus::Active => good.push("enabled".to_owned()),
+        ServiceStatus::Disabled => {
+            bad.push("it is disabled and opens no incidents: enable it on its page in PagerDuty".to_owned());
+        }
+        ServiceStatus::Maintenance => bad.push(maintenance(service, api).await),
+    }
+    let what = integration.name.as_deref().unwrap_or("without a name");
+    if integration.is_of(ApiVersion::V1) {
+        good.push(format!("integration {what} of Events API v1"));
+    } else if integration.takes_events() {
+        good.push(format!("integration {what} of Events API v2, which takes events of v1 as well"));
+    } else {
+        bad.push(format!(
+            "its integration {what} is of the type {}, which takes no events: add one of the type Events API",
+            integration.kind
+        ));
+    }
+    match on_call(service, api).await {
+        Ok(people) => good.push(people),
+        Err(problem) => bad.push(problem),
+    }
+    if bad.is_empty() { Ok(good.join(", ")) } else { Err(format!("{}: {}", good.join(", "), bad.join("; "))) }
+}
+
+async fn maintenance(service: &Service, api: &impl PagerDutyApi) -> String {
+    let windows = api.maintenance(&service.id).await.unwrap_or_default();
+    let Some(window) = windows.iter().max_by_key(|window| window.end_time) else {
+        return "it is in maintenance and opens no incidents".to_owned();
+    };
+    let until = window.end_time.to_rfc3339_opts(SecondsFormat::Secs, true);
+    match window.description.as_deref().filter(|text| !text.is_empty()) {
+        Some(text) => format!("it is in maintenance until {until} ({text}) and opens no incidents"),
+        None => format!("it is in maintenance until {until} and opens no incidents"),
+    }
+}
+
+/// Who is on call, or that nobody is. What the token may not see is no failure.
+async fn on_call(service: &Service, api: &impl PagerDutyApi) -> Result<String, String> {
+    let Some(policy) = &service.escalation_policy else {
+        return Err("it has no escalation policy, so that nobody is notified".to_owned());
+    };
+    let name = policy.summary.as_deref().unwrap_or(&policy.id);
+    match api.on_call(&policy.id).await {
+        Ok(people) if people.is_empty() => Err(format!("nobody is on call for its escalation policy {name}")),
+        Ok(people) => Ok(format!("on call: {}", people.join(", "))),
+        Err(error @ (ApiError::Forbidden { .. } | ApiError::NotInPlan { .. })) => {
+            Ok(format!("who is on call is not known: {error}"))
+        }
+        Err(error) => Err(format!("who is on call is not known: {error}")),
+    }
+}

@@ -1,0 +1,180 @@
+//! Events that wait: for how long, and what keeps them from PagerDuty.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use humantime::format_duration;
+
+use super::{Cause, Limits, Trouble, rounded, since};
+use crate::delivery::KeyView;
+use crate::metrics::Failing;
+use crate::monitor::snapshot::Snapshot;
+use crate::pagerduty::{OutcomeKind, ServiceKey};
+
+/// An event that has waited for so long is not just in transit.
+pub(in crate::monitor) const TRANSIT: Duration = Duration::from_mins(1);
+
+/// A service key for which PagerDuty has accepted nothing for so long does not recover by the next attempt.
+const OUTAGE: Duration = Duration::from_mins(1);
+
+/// Why events wait for some service keys: how the attempts fail, and since when.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(in crate::monitor) struct Outage<'a> {
+    /// How they fail; of several ways the one that says most about PagerDuty.
+    pub(in crate::monitor) kind: OutcomeKind,
+    /// Since when, for the key that has failed longest.
+    pub(in crate::monitor) since: DateTime<Utc>,
+    /// The keys.
+    pub(in crate::monitor) keys: Vec<&'a ServiceKey>,
+    /// Whether PagerDuty has accepted an event of another key since.
+    pub(in crate::monitor) others_pass: bool,
+}
+
+impl<'a> Outage<'a> {
+    /// The outage that holds up events, if there is one; failures that are no throttling count before throttling.
+    pub(in crate::monitor) fn of(snapshot: &'a Snapshot) -> Option<Self> {
+        let failing = |throttled: bool| {
+            let failing = snapshot.metrics.failing.iter();
+            failing
+                .filter(move |(_, failing)| (failing.kind == OutcomeKind::Throttled) == throttled)
+                .filter(|(key, _)| has_waiting(snapshot, key))
+                .collect::<Vec<_>>()
+        };
+        let found = Some(failing(false)).filter(|found| !found.is_empty()).unwrap_or_else(|| failing(true));
+        let since = found.iter().map(|(_, failing)| failing.since).min()?;
+        let worst = found.iter().min_by_key(|(_, failing)| severity(failing.kind)).map(|(_, failing)| failing.kind)?;
+        let keys: Vec<_> = found.into_iter().map(|(key, _)| key).collect();
+        let others = snapshot.metrics.delivered.iter().filter(|(key, _)| !keys.contains(key));
+        let others_pass = others.map(|(_, at)| *at).max() > Some(since);
+        Some(Self { kind: worst, since: since.min(snapshot.at), keys, others_pass })
+    }
+}
+
+/// The least is the worst.
+fn severity(kind: OutcomeKind) -> u8 {
+    match kind {
+        OutcomeKind::Untrusted => 0,
+        OutcomeKind::Unreachable | OutcomeKind::Timeout | OutcomeKind::Dropped => 1,
+        OutcomeKind::Error => 2,
+        OutcomeKind::Throttled | OutcomeKind::Refused | OutcomeKind::Delivered => 3,
+    }
+}
+
+pub(super) fn waiting(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
+    let oldest = snapshot.backlog.as_ref().ok()?.oldest()?;
+    let age = since(oldest.since, snapshot.at);
+    if age < limits.waiting {
+        return None;
+    }
+    let attempt = oldest
+        .reason
+        .as_ref()
+        .map_or_else(|| "it has not been tried yet".to_owned(), |reason| format!("last attempt: {reason}"));
+    let sentence = format!(
+        "event {} for the service key {} has been waiting for {}, and BRIDGE_WAITING_ALARM is {} ({attempt}): check \
+         PagerDuty's status page, and the connection with `check`",
+        oldest.id,
+        oldest.service_key,
+        rounded(age),
+        format_duration(limits.waiting),
+    );
+    Some(Trouble::failing(Cause::Waiting, sentence))
+}
+
+/// Events that wait because PagerDuty throttles or fails, or for more than a minute, but not yet for too long. While PagerDuty
+/// throttles it accepts some; when it has accepted none for a minute, alerts reach nobody.
+pub(super) fn delivery(snapshot: &Snapshot) -> Option<Trouble> {
+    let key = held_up(snapshot).max_by_key(|key| key.last_failure.is_some());
+    let sentence = key
+        .map(|key| why_held_up(key, snapshot))
+        .or_else(|| held_up_elsewhere(snapshot))
+        .or_else(|| long_in_transit(snapshot))?;
+    let is_outage = snapshot.metrics.failing.iter().any(|(key, failing)| {
+        failing.kind != OutcomeKind::Throttled
+            && since(failing.since, snapshot.at) >= OUTAGE
+            && has_waiting(snapshot, key)
+    });
+    Some(if is_outage {
+        Trouble::failing(Cause::Delivery, sentence)
+    } else {
+        Trouble::degraded(Cause::Delivery, sentence)
+    })
+}
+
+/// The same for a service key that another bridge delivers for.
+fn held_up_elsewhere(snapshot: &Snapshot) -> Option<String> {
+    if snapshot.cluster.bridges.is_empty() {
+        return None;
+    }
+    let is_own = |key: &ServiceKey| snapshot.delivery.keys.iter().any(|view| view.service_key == *key);
+    let mut failing = snapshot.metrics.failing.iter();
+    let (key, Failing { kind, .. }) = failing.find(|(key, _)| !is_own(key) && has_waiting(snapshot, key))?;
+    let accepted = last_accepted(key, snapshot);
+    let why = if *kind == OutcomeKind::Throttled { "PagerDuty throttles" } else { "attempts fail" };
+    Some(format!(
+        "events for the service key {key} are waiting and will be retried by another bridge ({why}; its log says more); \
+         {accepted}"
+    ))
+}
+
+/// Whether an event waits that could be sent if PagerDuty did not throttle or fail.
+pub(crate) fn is_held_up(snapshot: &Snapshot) -> bool {
+    held_up(snapshot).next().is_some()
+}
+
+/// The service keys for which that is so. A failure whose event is gone holds up nothing.
+fn held_up(snapshot: &Snapshot) -> impl Iterator<Item = &KeyView> {
+    let fails = |key: &&KeyView| {
+        let failed = key.last_failure.is_some() && !key.is_permanent;
+        key.allowed < key.rate || key.backs_off_until.is_some() || failed
+    };
+    snapshot.delivery.keys.iter().filter(fails).filter(|key| has_waiting(snapshot, &key.service_key))
+}
+
+/// Why events wait, where attempts fail by another cause than throttling: PagerDuty does not answer, or with errors only.
+pub(in crate::monitor) fn unreachable(snapshot: &Snapshot) -> Option<String> {
+    let fails = |key: &&KeyView| key.last_failure.is_some() && !key.is_permanent && !key.is_throttled;
+    held_up(snapshot).find(fails).map(|key| why_held_up(key, snapshot))
+}
+
+/// Where the queue cannot be read, something may wait.
+fn has_waiting(snapshot: &Snapshot, service_key: &ServiceKey) -> bool {
+    let Ok(queue) = &snapshot.queue else { return true };
+    queue.destinations.iter().any(|destination| destination.service_key == *service_key && destination.waiting > 0)
+}
+
+fn why_held_up(key: &KeyView, snapshot: &Snapshot) -> String {
+    let last = last_accepted(&key.service_key, snapshot);
+    let why = match &key.last_failure {
+        Some(reason) => format!("last attempt: {reason}"),
+        None if key.allowed < key.rate => {
+            format!("PagerDuty throttles: {} of {} events a minute may be sent", key.allowed, key.rate)
+        }
+        None => "backing off after failed attempts".to_owned(),
+    };
+    format!("events for the service key {} are waiting and will be retried ({why}); {last}", key.service_key)
+}
+
+fn last_accepted(key: &ServiceKey, snapshot: &Snapshot) -> String {
+    snapshot.last_delivered_at(key).map_or_else(
+        || "PagerDuty has accepted none for it yet".to_owned(),
+        |at| format!("PagerDuty accepted the last one for it {} ago", rounded(since(at, snapshot.at))),
+    )
+}
+
+fn long_in_transit(snapshot: &Snapshot) -> Option<String> {
+    let oldest = snapshot.backlog.as_ref().ok()?.oldest()?;
+    let age = since(oldest.since, snapshot.at);
+    let why = oldest.reason.as_ref().map_or_else(
+        || "more events came than may be sent in a minute".to_owned(),
+        |reason| format!("last attempt: {reason}"),
+    );
+    (age >= TRANSIT).then(|| {
+        format!(
+            "event {} for the service key {} has been waiting for {} ({why})",
+            oldest.id,
+            oldest.service_key,
+            rounded(age)
+        )
+    })
+}

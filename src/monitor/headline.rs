@@ -1,0 +1,225 @@
+//! The first line of the status page and of `/api/status`: the worst trouble, since when, and how many alerts have not reached
+//! anybody. Pure.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::checks::held_up::{Outage, TRANSIT};
+use super::checks::{Cause, Trouble};
+use super::snapshot::Snapshot;
+use crate::canary::Progress;
+use crate::pagerduty::{OutcomeKind, ServiceKey};
+
+/// The worst trouble in one line.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Headline {
+    /// What is wrong, without a full stop: "PagerDuty has not answered".
+    pub what: String,
+    /// Since when, or when it was; `None` where that is not known.
+    pub when: Option<When>,
+    /// The alerts that wait; `None` when none does, or only for a moment.
+    pub waiting: Option<Waiting>,
+    /// How many dead letters there are, unless they are the trouble itself.
+    pub dead: u64,
+}
+
+/// A moment, and what it is of the trouble.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum When {
+    /// It began then.
+    Since(DateTime<Utc>),
+    /// It happened then.
+    At(DateTime<Utc>),
+}
+
+impl When {
+    /// The word before the moment, and the moment.
+    #[must_use]
+    pub fn parts(self) -> (&'static str, DateTime<Utc>) {
+        match self {
+            Self::Since(at) => ("since", at),
+            Self::At(at) => ("at", at),
+        }
+    }
+}
+
+/// What has not been delivered yet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Waiting {
+    /// How many alerts; `None` when so many events wait that the alerts among them are not counted.
+    pub alerts: Option<u64>,
+    /// How many events: alerts, acknowledges and resolves.
+    pub events: u64,
+    /// Since when the oldest waits.
+    pub oldest: Option<DateTime<Utc>>,
+}
+
+impl Waiting {
+    /// A number and what it counts, such as 54 and "alerts wait".
+    #[must_use]
+    pub fn counted(&self) -> (u64, &'static str) {
+        match (self.alerts, self.events) {
+            (Some(1), _) => (1, "alert waits"),
+            (Some(alerts), _) if alerts > 0 => (alerts, "alerts wait"),
+            (_, 1) => (1, "event waits"),
+            (_, events) => (events, "events wait"),
+        }
+    }
+}
+
+impl Headline {
+    /// The headline for troubles, worst first; `None` when there are none.
+    #[must_use]
+    pub fn of(snapshot: &Snapshot, troubles: &[Trouble]) -> Option<Self> {
+        let cause = troubles.first()?.cause;
+        let (what, when) = what(cause, snapshot);
+        let waiting = waiting(troubles, snapshot);
+        let dead = match cause {
+            Cause::DeadLetters => 0,
+            _ => snapshot.queue.as_ref().map_or(0, |queue| queue.dead),
+        };
+        Some(Self { what, when, waiting, dead })
+    }
+
+    /// The whole line as text, at `now`. Times are UTC.
+    #[must_use]
+    pub fn text(&self, now: DateTime<Utc>) -> String {
+        let when = self.when.map(When::parts).map(|(word, at)| format!(" {word} {}", clock(at, now)));
+        let waiting = self.waiting.as_ref().map(|waiting| {
+            let oldest = waiting.oldest.map(|oldest| format!(", the oldest for {}", rough(now - oldest)));
+            let (number, words) = waiting.counted();
+            format!("; {number} {words}{}", oldest.unwrap_or_default())
+        });
+        let dead = match self.dead {
+            0 => String::new(),
+            1 => "; 1 dead letter".to_owned(),
+            dead => format!("; {dead} dead letters"),
+        };
+        format!("{}{}{}{dead}", self.what, when.unwrap_or_default(), waiting.unwrap_or_default())
+    }
+}
+
+/// The time of day in UTC, with the date where that is another one.
+#[must_use]
+pub fn clock(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    let format = if at.date_naive() == now.date_naive() { "%H:%M UTC" } else { "%Y-%m-%d %H:%M UTC" };
+    at.format(format).to_string()
+}
+
+/// A length of time, rounded down to its largest unit.
+#[must_use]
+pub fn rough(length: TimeDelta) -> String {
+    let seconds = length.num_seconds().max(0);
+    match seconds {
+        ..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+fn what(cause: Cause, snapshot: &Snapshot) -> (String, Option<When>) {
+    let metrics = &snapshot.metrics;
+    match cause {
+        Cause::Storage if snapshot.storage.is_err() => {
+            ("Alerts cannot be stored and are answered 503".to_owned(), snapshot.storage_since.map(When::Since))
+        }
+        Cause::Storage if snapshot.read_error().is_some() => {
+            ("The queue cannot be read".to_owned(), snapshot.storage_since.map(When::Since))
+        }
+        Cause::Storage => ("Part of the database is damaged".to_owned(), None),
+        Cause::Untrusted | Cause::Waiting | Cause::Delivery => undelivered(cause, snapshot),
+        Cause::Signatures => {
+            let began = TimeDelta::from_std(metrics.wrong_signatures_for).ok().map(|lasted| snapshot.at - lasted);
+            ("Webhooks have had wrong signatures and were answered 401".to_owned(), began.map(When::Since))
+        }
+        Cause::Proof => (
+            "PagerDuty accepted alerts without opening their incidents, or its REST API does not answer".to_owned(),
+            None,
+        ),
+        Cause::Canary => match snapshot.sentry.canary.as_ref().and_then(|canary| canary.as_ref().ok()) {
+            Some(status) => match &status.progress {
+                Progress::NotTaken { since, .. } => {
+                    ("Sentry has not accepted the canary".to_owned(), Some(When::Since(*since)))
+                }
+                Progress::Lost { sent_at } => {
+                    ("The canary has not come back from Sentry; it was sent".to_owned(), Some(When::At(*sent_at)))
+                }
+                Progress::Unknown | Progress::Returns => ("The canary has not come back from Sentry".to_owned(), None),
+            },
+            None => ("The canary has not come back from Sentry".to_owned(), None),
+        },
+        Cause::Silence => match metrics.last_webhook_at {
+            Some(at) => ("No webhook has come".to_owned(), Some(When::Since(at))),
+            None => {
+                ("No webhook has come since the bridge was started".to_owned(), Some(When::At(snapshot.started_at)))
+            }
+        },
+        Cause::DeadLetters => dead_letters(snapshot),
+        Cause::Secrets => ("A secret file cannot be used; the old secret stays in use".to_owned(), None),
+        Cause::Bridges => ("One of the bridges needs attention".to_owned(), None),
+    }
+}
+
+fn undelivered(cause: Cause, snapshot: &Snapshot) -> (String, Option<When>) {
+    let outage = Outage::of(snapshot);
+    let since = outage.as_ref().map(|outage| When::Since(outage.since));
+    if cause == Cause::Untrusted {
+        return ("PagerDuty's TLS certificate has not been trusted".to_owned(), since);
+    }
+    let Some(outage) = outage else {
+        let views = &snapshot.delivery.keys;
+        let fails = views.iter().find(|view| view.last_failure.is_some() && !view.is_permanent && !view.is_throttled);
+        let what = if let Some(view) = fails {
+            format!("PagerDuty accepts no events for the service key {}", view.service_key)
+        } else if let Some(view) = views.iter().find(|view| view.allowed < view.rate) {
+            format!("PagerDuty throttles the service key {}", view.service_key)
+        } else {
+            "Alerts wait to be sent to PagerDuty".to_owned()
+        };
+        return (what, None);
+    };
+    let keys = keys(&outage.keys);
+    let scope = if outage.others_pass { format!(" for {keys}") } else { String::new() };
+    let what = match outage.kind {
+        OutcomeKind::Untrusted => "PagerDuty's TLS certificate has not been trusted".to_owned(),
+        OutcomeKind::Throttled => format!("PagerDuty has throttled {keys}"),
+        OutcomeKind::Error => format!("PagerDuty has answered with errors only{scope}"),
+        _ => format!("PagerDuty has not answered{scope}"),
+    };
+    (what, since)
+}
+
+fn keys(keys: &[&ServiceKey]) -> String {
+    match keys {
+        [key] => format!("the service key {key}"),
+        keys => format!("{} service keys", keys.len()),
+    }
+}
+
+fn dead_letters(snapshot: &Snapshot) -> (String, Option<When>) {
+    let dead = snapshot.backlog.as_ref().map_or(&[][..], |backlog| &backlog.dead);
+    let number: u64 = dead.iter().map(|letters| letters.number).sum();
+    let newest = dead.iter().map(|letters| letters.died_at).max();
+    let what = if number == 1 {
+        "1 event could not be delivered and is a dead letter; it was given up".to_owned()
+    } else {
+        format!("{number} events could not be delivered and are dead letters; the last was given up")
+    };
+    (what, newest.map(When::At))
+}
+
+/// What waits, where it matters: events that pass through within moments are no trouble.
+fn waiting(troubles: &[Trouble], snapshot: &Snapshot) -> Option<Waiting> {
+    let queue = snapshot.queue.as_ref().ok().filter(|queue| queue.waiting > 0)?;
+    let transit = TimeDelta::from_std(TRANSIT).unwrap_or(TimeDelta::zero());
+    let is_old = queue.oldest_waiting.is_some_and(|oldest| snapshot.at - oldest >= transit);
+    let keeps = |trouble: &Trouble| matches!(trouble.cause, Cause::Untrusted | Cause::Waiting | Cause::Delivery);
+    (is_old || troubles.iter().any(keeps)).then_some(Waiting {
+        alerts: snapshot.waiting_alerts,
+        events: queue.waiting,
+        oldest: queue.oldest_waiting,
+    })
+}
+
+#[cfg(test)]
+mod tests;

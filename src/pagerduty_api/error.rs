@@ -1,0 +1,90 @@
+//! What can go wrong with a call of PagerDuty's REST API.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Why a call of PagerDuty's REST API gave nothing. No variant holds the token, and what PagerDuty says is cut and made
+/// printable.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum ApiError {
+    /// No connection, one that broke, or no answer in time.
+    #[error("PagerDuty's REST API cannot be reached for {call}: {why}")]
+    Unreachable {
+        /// Method and path.
+        call: String,
+        /// What the network said.
+        why: String,
+    },
+    /// A redirect, which is not followed: the token is for nobody else.
+    #[error(
+        "PagerDuty's REST API answered {call} with a redirect: set BRIDGE_PAGERDUTY_API_URL to the root that answers itself"
+    )]
+    Redirect {
+        /// Method and path.
+        call: String,
+    },
+    /// 401.
+    #[error(
+        "PagerDuty does not know the token of BRIDGE_PAGERDUTY_API_TOKEN (401 for {call}): make a read-only REST API key \
+         under Integrations > API Access Keys"
+    )]
+    Unauthorized {
+        /// Method and path.
+        call: String,
+    },
+    /// 402: the plan of the account lacks the ability.
+    #[error("the plan of this PagerDuty account does not include what {call} needs (402)")]
+    NotInPlan {
+        /// Method and path.
+        call: String,
+    },
+    /// 403.
+    #[error("the token of BRIDGE_PAGERDUTY_API_TOKEN may not do {call} (403): {needs}")]
+    Forbidden {
+        /// Method and path.
+        call: String,
+        /// What would do.
+        needs: &'static str,
+    },
+    /// 404.
+    #[error("PagerDuty has nothing at {call} (404)")]
+    NotFound {
+        /// Method and path.
+        call: String,
+    },
+    /// 429.
+    #[error("PagerDuty's REST API throttles {call} (429): try again later")]
+    Throttled {
+        /// Method and path.
+        call: String,
+        /// How long PagerDuty asked to wait, if it did.
+        wait: Option<Duration>,
+    },
+    /// Any other status.
+    #[error("PagerDuty's REST API answered {call} with {status}: {reason}")]
+    Status {
+        /// Method and path.
+        call: String,
+        /// The status.
+        status: u16,
+        /// What PagerDuty said about it.
+        reason: String,
+    },
+    /// An answer that is not what the API is documented to answer.
+    #[error("the answer of PagerDuty's REST API to {call} cannot be used: {why}")]
+    Shape {
+        /// Method and path.
+        call: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl ApiError {
+    /// Whether no call will go well until somebody changes a setting or the token.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Unauthorized { .. } | Self::Forbidden { .. } | Self::Redirect { .. })
+    }
+}

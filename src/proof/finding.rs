@@ -1,0 +1,86 @@
+//! What the incidents of an account say about an event. Pure.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::pagerduty_api::types::{Alert, Incident};
+
+/// So much may two clocks differ. PagerDuty's times have whole seconds.
+const SKEW: TimeDelta = TimeDelta::seconds(10);
+
+/// The incident that a trigger which was delivered at `at` opened or was added to: the newest that was open then or later.
+#[must_use]
+pub fn opened_by(at: DateTime<Utc>, incidents: &[Incident]) -> Option<&Incident> {
+    let was_open = |incident: &&Incident| incident.open_until().is_none_or(|until| until >= at - SKEW);
+    incidents.iter().filter(was_open).max_by_key(|incident| incident.created_at)
+}
+
+/// The incident that a resolve which was delivered at `at` has not closed. One that was opened later is another one; whether the
+/// incident was triggered again since is known to the queue.
+#[must_use]
+pub fn left_open_by(at: DateTime<Utc>, incidents: &[Incident]) -> Option<&Incident> {
+    let is_left = |incident: &&Incident| incident.is_open() && incident.created_at <= at + SKEW;
+    incidents.iter().filter(is_left).max_by_key(|incident| incident.created_at)
+}
+
+/// Whether a rule suppresses all of these alerts.
+#[must_use]
+pub fn are_suppressed(alerts: &[Alert]) -> bool {
+    !alerts.is_empty() && alerts.iter().all(|alert| alert.suppressed)
+}
+
+/// Whether all of these alerts are resolved: an incident stays open for the others of its alerts.
+#[must_use]
+pub fn are_resolved(alerts: &[Alert]) -> bool {
+    !alerts.is_empty() && alerts.iter().all(|alert| alert.status == "resolved")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::seconds(second)
+    }
+
+    fn incident(number: u64, created: i64, resolved: Option<i64>) -> Incident {
+        Incident {
+            id: format!("Q{number}"),
+            number,
+            html_url: None,
+            status: if resolved.is_some() { "resolved" } else { "triggered" }.to_owned(),
+            created_at: at(created),
+            resolved_at: resolved.map(at),
+            updated_at: None,
+            incident_key: Some("42".to_owned()),
+        }
+    }
+
+    fn number(found: Option<&Incident>) -> Option<u64> {
+        found.map(|incident| incident.number)
+    }
+
+    #[test]
+    fn a_trigger_belongs_to_an_incident_that_was_open_when_it_came_or_later() {
+        let before = incident(1, 0, Some(100));
+        assert_eq!(number(opened_by(at(1000), std::slice::from_ref(&before))), None, "resolved long before");
+        assert_eq!(number(opened_by(at(50), std::slice::from_ref(&before))), Some(1), "resolved since");
+        assert_eq!(number(opened_by(at(1000), &[before.clone(), incident(2, 1002, None)])), Some(2));
+        assert_eq!(number(opened_by(at(1000), &[incident(3, 900, None), before])), Some(3), "added to its log");
+    }
+
+    #[test]
+    fn a_resolve_leaves_no_incident_open_that_was_opened_later() {
+        assert_eq!(number(left_open_by(at(100), &[incident(1, 0, Some(100))])), None);
+        assert_eq!(number(left_open_by(at(100), &[incident(1, 0, None)])), Some(1));
+        assert_eq!(number(left_open_by(at(100), &[incident(2, 120, None), incident(1, 0, Some(100))])), None);
+    }
+
+    #[test]
+    fn alerts_count_only_where_there_are_some() {
+        let alert = |status: &str, suppressed| Alert { status: status.to_owned(), suppressed };
+        assert!(!are_suppressed(&[]) && !are_resolved(&[]));
+        assert!(are_suppressed(&[alert("triggered", true)]) && are_resolved(&[alert("resolved", false)]));
+        let both = [alert("resolved", true), alert("triggered", false)];
+        assert!(!are_suppressed(&both) && !are_resolved(&both));
+    }
+}

@@ -1,0 +1,421 @@
+//! Proof that PagerDuty does what it accepts: after a delivery the bridge looks up whether the incident exists, or is resolved.
+//!
+//! - [`sample`]: which events are looked up and when, within a budget; pure
+//! - [`finding`]: what the incidents of the account say about an event; pure
+//! - [`cause`]: why an event opened nothing, as far as PagerDuty tells
+//! - this file: the task that asks, one call at a time
+
+mod cause;
+pub mod finding;
+pub mod sample;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use log::{Level, debug, info, log, warn};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::logging::throttle;
+use crate::metrics::Metrics;
+use crate::pagerduty::{EventType, IncidentKey, KeyNames, ProofState, ServiceKey};
+use crate::pagerduty_api::types::{Incident, Integration, Service, owners};
+use crate::pagerduty_api::{ApiError, PagerDutyApi};
+use crate::queue::{Enqueue, Envelope, EventId, Proof, Queue, QueueError, State};
+use finding::{are_resolved, are_suppressed, left_open_by, opened_by};
+use sample::{Sample, Schedule, Watched};
+
+/// How many of the newest delivered events are considered at once.
+const NEWEST: u32 = 200;
+
+/// How often the services are read again.
+const REFRESH: Duration = Duration::from_hours(1);
+
+/// The pause after a refusal that lasts until somebody does something.
+const REFUSED: Duration = Duration::from_mins(10);
+
+/// The pause where the plan of the account lacks the API: as good as off.
+const OFF: Duration = Duration::from_hours(24);
+
+/// The pause after another failure; doubled with each up to the last.
+const RETRY: Duration = Duration::from_secs(15);
+const LONGEST_RETRY: Duration = Duration::from_mins(5);
+
+/// The longest wait that PagerDuty may ask for.
+const LONGEST_WAIT: Duration = Duration::from_mins(10);
+
+/// How many events that are done with are remembered.
+const REMEMBERED: usize = 4_096;
+
+/// The clock of the task begins here, so that events which were delivered before it have times as well.
+const EPOCH: Duration = Duration::from_hours(24);
+
+/// What the status page, `/api` and the alarms are told.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ProofStatus {
+    /// Why PagerDuty's REST API tells nothing, if it does not.
+    pub failure: Option<String>,
+    /// Whether that lasts until somebody changes a setting or the token.
+    pub is_refused: bool,
+}
+
+/// Looks up again and again.
+pub struct ProofTask<A, L> {
+    api: A,
+    queue: Queue,
+    metrics: Metrics,
+    names: KeyNames,
+    /// Whether this bridge is the one that asks, of those that share a queue.
+    leads: L,
+    status: watch::Sender<ProofStatus>,
+    sample: Sample,
+    owners: BTreeMap<ServiceKey, (Service, Integration)>,
+    refreshed: Option<Duration>,
+    /// Events that are done with.
+    done: (HashSet<EventId>, VecDeque<EventId>),
+    /// Incidents whose resolve was sent once more.
+    resent: BTreeSet<(ServiceKey, IncidentKey)>,
+    began: Instant,
+}
+
+/// What a look-up shows of an event.
+enum Seen {
+    /// Nothing, so far.
+    Nothing,
+    /// A trigger has its incident.
+    Opened(Incident, ProofState),
+    /// A resolve has closed its incident.
+    Closed,
+    /// A resolve has left this incident open, so far.
+    Open(Incident),
+}
+
+/// Why a round ended early.
+enum Stop {
+    /// No call is left in this minute.
+    Budget,
+    Api(ApiError),
+    Queue(QueueError),
+}
+
+impl From<ApiError> for Stop {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
+}
+
+impl From<QueueError> for Stop {
+    fn from(error: QueueError) -> Self {
+        Self::Queue(error)
+    }
+}
+
+impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
+    /// A task that asks `api` about what `queue` has delivered. With several bridges on one queue only the one that `leads`
+    /// does anything.
+    #[must_use]
+    pub fn new(api: A, queue: Queue, metrics: Metrics, names: KeyNames, leads: L) -> Self {
+        Self {
+            api,
+            queue,
+            metrics,
+            names,
+            leads,
+            status: watch::channel(ProofStatus::default()).0,
+            sample: Sample::new(Schedule::default()),
+            owners: BTreeMap::new(),
+            refreshed: None,
+            done: (HashSet::new(), VecDeque::new()),
+            resent: BTreeSet::new(),
+            began: Instant::now(),
+        }
+    }
+
+    /// The same with another schedule.
+    #[must_use]
+    pub fn with_schedule(self, schedule: Schedule) -> Self {
+        Self { sample: Sample::new(schedule), ..self }
+    }
+
+    /// How it goes.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<ProofStatus> {
+        self.status.subscribe()
+    }
+
+    /// Looks up for as long as it is polled.
+    pub async fn run(mut self) -> Infallible {
+        let mut failures = 0;
+        loop {
+            sleep(self.sample.schedule().tick).await;
+            if !(self.leads)() {
+                self.sample.clear();
+                self.is_well();
+                continue;
+            }
+            match self.round().await {
+                Ok(()) | Err(Stop::Budget) => {
+                    failures = 0;
+                    self.is_well();
+                }
+                // An operator who looks for the trouble finds it where alerts are refused.
+                Err(Stop::Queue(error)) => debug!("deliveries are not looked up yet: {error}"),
+                Err(Stop::Api(error)) => {
+                    let pause = pause(&error, failures);
+                    failures += 1;
+                    self.failed(&error);
+                    sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    fn is_well(&self) {
+        self.status.send_if_modified(|status| std::mem::take(status) != ProofStatus::default());
+    }
+
+    fn failed(&self, error: &ApiError) {
+        let is_refused = error.is_refused();
+        self.status.send_replace(ProofStatus { failure: Some(error.to_string()), is_refused });
+        let line = throttle::line("incidents could not be looked up", Level::Warn);
+        log!(line.level, "whether deliveries opened incidents is not known: {error}{line}");
+    }
+
+    fn now(&self) -> Duration {
+        EPOCH + self.began.elapsed()
+    }
+
+    async fn round(&mut self) -> Result<(), Stop> {
+        let now = self.now();
+        if self.refreshed.is_none_or(|at| now.saturating_sub(at) >= REFRESH) {
+            self.refresh().await?;
+        }
+        self.offer(now, Utc::now()).await?;
+        while let Some(event) = self.sample.next(self.now()) {
+            let seen = self.look(&event).await?;
+            self.judge(event, seen).await?;
+        }
+        Ok(())
+    }
+
+    fn take_call(&mut self) -> Result<(), Stop> {
+        let now = self.now();
+        if self.sample.take_call(now) { Ok(()) } else { Err(Stop::Budget) }
+    }
+
+    /// Reads which services there are.
+    async fn refresh(&mut self) -> Result<(), Stop> {
+        self.take_call()?;
+        self.owners = owners(self.api.services(None).await?);
+        let names = self.owners.iter().map(|(key, (service, _))| (key.clone(), service.name.clone()));
+        self.names.learn(names.filter(|(_, name)| !name.is_empty()).collect());
+        self.refreshed = Some(self.now());
+        Ok(())
+    }
+
+    /// Watches what was delivered lately, the newest first, as far as there is room.
+    async fn offer(&mut self, now: Duration, at: DateTime<Utc>) -> Result<(), Stop> {
+        // What is older was delivered while nobody could look it up.
+        let oldest = self.sample.schedule().end() * 3;
+        let reader = self.queue.reader();
+        let mut delivered = reader.list(State::Delivered, None, NEWEST).await?;
+        delivered.retain(|event| event.event_type != EventType::Acknowledge && !self.done.0.contains(&event.id));
+        let ids: Vec<_> = delivered.iter().map(|event| event.id).collect();
+        let known: HashSet<_> = reader.proofs(&ids).await?.into_iter().map(|proof| proof.event).collect();
+        for event in delivered {
+            if known.contains(&event.id) {
+                self.remember(event.id);
+                continue;
+            }
+            let Some(delivered_at) = event.finished_at else { continue };
+            let age = (at - delivered_at).max(TimeDelta::zero()).to_std().unwrap_or_default();
+            if age > oldest {
+                self.remember(event.id);
+                continue;
+            }
+            let resent = (event.service_key, event.incident_key);
+            let is_resent = event.event_type == EventType::Resolve && self.resent.contains(&resent);
+            self.sample.offer(Watched {
+                id: event.id,
+                service_key: resent.0,
+                incident_key: resent.1,
+                event_type: event.event_type,
+                delivered_at,
+                delivered: now.saturating_sub(age),
+                is_resent,
+            });
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, id: EventId) {
+        let (known, order) = &mut self.done;
+        if known.insert(id) {
+            order.push_back(id);
+        }
+        if order.len() > REMEMBERED
+            && let Some(oldest) = order.pop_front()
+        {
+            known.remove(&oldest);
+        }
+    }
+
+    async fn look(&mut self, event: &Watched) -> Result<Seen, Stop> {
+        let service = self.owners.get(&event.service_key).map(|(service, _)| service.id.clone());
+        self.take_call()?;
+        let incidents = self.api.incidents(&event.incident_key, service.as_deref()).await?;
+        if event.event_type == EventType::Resolve {
+            let Some(incident) = left_open_by(event.delivered_at, &incidents) else { return Ok(Seen::Closed) };
+            // Without a key of its own it has alerts, and may be open for others of them.
+            let is_resolved = incident.incident_key.is_none() && {
+                self.take_call()?;
+                are_resolved(&self.api.alerts(&incident.id, &event.incident_key).await?)
+            };
+            return Ok(if is_resolved { Seen::Closed } else { Seen::Open(incident.clone()) });
+        }
+        let Some(incident) = opened_by(event.delivered_at, &incidents) else { return Ok(Seen::Nothing) };
+        let is_suppressed = incident.incident_key.is_none() && {
+            self.take_call()?;
+            are_suppressed(&self.api.alerts(&incident.id, &event.incident_key).await?)
+        };
+        let state = if is_suppressed { ProofState::Suppressed } else { ProofState::Confirmed };
+        Ok(Seen::Opened(incident.clone(), state))
+    }
+
+    async fn judge(&mut self, event: Watched, seen: Seen) -> Result<(), Stop> {
+        let now = self.now();
+        match seen {
+            Seen::Opened(incident, state) => self.decide(&event, state, Some(&incident), None).await,
+            Seen::Closed => self.decide(&event, ProofState::Confirmed, None, None).await,
+            Seen::Nothing => {
+                if !self.sample.looked(event.id, now) {
+                    return Ok(());
+                }
+                self.take_call()?;
+                let reason = cause::of(&self.api, self.owners.get(&event.service_key)).await;
+                self.decide(&event, ProofState::NotOpened, None, Some(reason)).await
+            }
+            Seen::Open(incident) => {
+                let is_last = self.sample.looked(event.id, now);
+                let age = now.saturating_sub(event.delivered);
+                let is_late = if event.is_resent { is_last } else { age >= self.sample.schedule().resend_after };
+                if !is_late {
+                    return Ok(());
+                }
+                let state = self.queue.reader().incident(&event.incident_key, &event.service_key).await?;
+                if state.is_open {
+                    // It was triggered again since, so that it has to be open.
+                    self.forget(&event);
+                    return Ok(());
+                }
+                if event.is_resent {
+                    let reason = "PagerDuty accepted its resolve twice, and left it open".to_owned();
+                    return self.decide(&event, ProofState::LeftOpen, Some(&incident), Some(reason)).await;
+                }
+                self.resend(&event).await?;
+                self.decide(&event, ProofState::Resent, Some(&incident), None).await
+            }
+        }
+    }
+
+    /// Enqueues the same resolve once more.
+    async fn resend(&mut self, event: &Watched) -> Result<(), Stop> {
+        let Some(record) = self.queue.reader().get(event.id).await? else { return Ok(()) };
+        let again = Envelope {
+            service_key: event.service_key.clone(),
+            incident_key: event.incident_key.clone(),
+            event_type: event.event_type,
+            description: record.summary.description,
+            body: record.body,
+            counts_at: None,
+            received_at: Utc::now(),
+        };
+        self.queue.enqueue(Enqueue::event(again)).await?;
+        self.resent.insert((event.service_key.clone(), event.incident_key.clone()));
+        Ok(())
+    }
+
+    async fn decide(
+        &mut self,
+        event: &Watched,
+        state: ProofState,
+        incident: Option<&Incident>,
+        reason: Option<String>,
+    ) -> Result<(), Stop> {
+        let proof = Proof {
+            event: event.id,
+            service_key: event.service_key.clone(),
+            state,
+            delivered_at: event.delivered_at,
+            judged_at: Utc::now(),
+            incident_number: incident.map(|incident| incident.number),
+            incident_url: incident.and_then(Incident::page),
+            reason,
+        };
+        self.queue.record_proof(proof.clone()).await?;
+        self.metrics.proved(state);
+        self.forget(event);
+        let (id, incident_key, number) =
+            (event.id.get(), event.incident_key.as_str(), proof.incident_number.unwrap_or(0));
+        let key = self.names.show(&event.service_key);
+        match state {
+            ProofState::Confirmed => {
+                info!(event = id, incident = incident_key, number; "PagerDuty shows what was delivered");
+            }
+            ProofState::Suppressed => {
+                warn!(event = id, incident = incident_key, number; "a rule of PagerDuty suppresses the alert for {key}");
+            }
+            ProofState::Resent => {
+                warn!(event = id, incident = incident_key, number; "the incident is open after its resolve, which is sent once more");
+            }
+            ProofState::NotOpened | ProofState::LeftOpen => {
+                let reason = proof.reason.unwrap_or_default();
+                warn!(event = id, incident = incident_key, number; "PagerDuty accepted the event for {key} and did not do it: {reason}");
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, event: &Watched) {
+        self.sample.forget(event.id);
+        self.remember(event.id);
+        if event.is_resent {
+            self.resent.remove(&(event.service_key.clone(), event.incident_key.clone()));
+        }
+    }
+}
+
+/// How long to wait after so many failures in a row before this one.
+fn pause(error: &ApiError, failures: u32) -> Duration {
+    let doubled = (RETRY * 2_u32.saturating_pow(failures.min(8))).min(LONGEST_RETRY);
+    match error {
+        ApiError::Throttled { wait: Some(wait), .. } => (*wait).clamp(Duration::from_secs(1), LONGEST_WAIT),
+        ApiError::Throttled { wait: None, .. } => doubled.max(Duration::from_mins(1)),
+        ApiError::NotInPlan { .. } => OFF,
+        error if error.is_refused() => REFUSED,
+        _ => doubled,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_is_waited_for_as_it_deserves() {
+        let call = || "GET /incidents".to_owned();
+        let throttled = |wait| ApiError::Throttled { call: call(), wait };
+        assert_eq!(pause(&throttled(Some(Duration::from_secs(7))), 0), Duration::from_secs(7));
+        assert_eq!(pause(&throttled(Some(Duration::from_hours(9))), 0), LONGEST_WAIT);
+        assert_eq!(pause(&throttled(None), 0), Duration::from_mins(1), "without headers it backs off");
+        assert_eq!(pause(&throttled(None), 3), Duration::from_mins(2));
+        for refused in [ApiError::Unauthorized { call: call() }, ApiError::Forbidden { call: call(), needs: "" }] {
+            assert_eq!(pause(&refused, 0), REFUSED, "{refused}");
+        }
+        assert_eq!(pause(&ApiError::NotInPlan { call: call() }, 0), OFF);
+        let broken = ApiError::Status { call: call(), status: 500, reason: String::new() };
+        assert_eq!([0, 1, 9].map(|failures| pause(&broken, failures).as_secs()), [15, 30, 300]);
+    }
+}

@@ -1,0 +1,291 @@
+//! Which delivered events are looked up, and when. Pure: times are counted by the clock of the task.
+//!
+//! Not every event is looked up: a storm would exhaust the rate limit that all users of a PagerDuty account share. Of each
+//! service key a few events are watched, from the newest, until it is known what became of them; those that come meanwhile
+//! stay *delivered*.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+use crate::queue::EventId;
+
+/// How many events of one service key are watched at once.
+const OF_ONE_KEY: usize = 10;
+
+/// How many events are watched at once; beyond, only one of each service key.
+const OF_ALL_KEYS: usize = 100;
+
+/// How many events are watched in any case.
+const MOST: usize = 2_000;
+
+/// How many calls of the REST API are made in 60 seconds: an eighth of what PagerDuty allows an account.
+pub const BUDGET: usize = 120;
+
+const WINDOW: Duration = Duration::from_mins(1);
+
+/// When an event is looked up, counted from its delivery.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Schedule {
+    offsets: Vec<Duration>,
+    /// A resolve whose incident is open after this time is sent once more.
+    pub resend_after: Duration,
+    /// The pause between two looks at what is due.
+    pub tick: Duration,
+}
+
+impl Default for Schedule {
+    /// After 5, 15 and 60 seconds, then every minute up to 20 minutes: PagerDuty has taken so long after some outages.
+    fn default() -> Self {
+        let minutes = (1..=20).map(Duration::from_mins);
+        let offsets = [5, 15].into_iter().map(Duration::from_secs).chain(minutes).collect();
+        Self { offsets, resend_after: Duration::from_mins(5), tick: Duration::from_secs(1) }
+    }
+}
+
+impl Schedule {
+    /// A schedule with other times, which have to grow.
+    #[must_use]
+    pub fn new(offsets: Vec<Duration>, resend_after: Duration, tick: Duration) -> Self {
+        Self { offsets, resend_after, tick }
+    }
+
+    /// When it is decided that nothing comes any more.
+    #[must_use]
+    pub fn end(&self) -> Duration {
+        self.offsets.last().copied().unwrap_or_default()
+    }
+
+    /// The first time after `age` at which an event is looked up; `None` when the last has passed.
+    fn after(&self, age: Duration) -> Option<Duration> {
+        self.offsets.iter().copied().find(|offset| *offset > age)
+    }
+}
+
+/// An event that is watched.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Watched {
+    /// The event.
+    pub id: EventId,
+    /// Where it was sent.
+    pub service_key: ServiceKey,
+    /// The incident it is about.
+    pub incident_key: IncidentKey,
+    /// A trigger or a resolve.
+    pub event_type: EventType,
+    /// When PagerDuty accepted it.
+    pub delivered_at: DateTime<Utc>,
+    /// The same by the clock of the task.
+    pub delivered: Duration,
+    /// Whether it is a resolve that was sent once more.
+    pub is_resent: bool,
+}
+
+/// The events that are watched, and the calls that were made.
+#[derive(Debug, Default)]
+pub struct Sample {
+    schedule: Schedule,
+    /// Each with the time of its next look-up.
+    watched: BTreeMap<EventId, (Watched, Duration)>,
+    /// When each service key had its turn last.
+    served: BTreeMap<ServiceKey, Duration>,
+    calls: VecDeque<Duration>,
+}
+
+impl Sample {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(schedule: Schedule) -> Self {
+        Self { schedule, ..Self::default() }
+    }
+
+    /// The times of the look-ups.
+    #[must_use]
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// Whether nothing is watched.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.watched.is_empty()
+    }
+
+    /// Watches an event if there is room for it. Of each incident one trigger and one resolve are watched at a time.
+    pub fn offer(&mut self, event: Watched) -> bool {
+        let mut of_key = 0;
+        for (other, _) in self.watched.values().filter(|(other, _)| other.service_key == event.service_key) {
+            of_key += 1;
+            if other.id == event.id || other.incident_key == event.incident_key && other.event_type == event.event_type
+            {
+                return false;
+            }
+        }
+        let has_room = of_key == 0 || self.watched.len() < OF_ALL_KEYS;
+        if of_key >= OF_ONE_KEY || !has_room || self.watched.len() >= MOST {
+            return false;
+        }
+        let first = self.schedule.offsets.first().copied().unwrap_or_default();
+        let due = event.delivered + first;
+        self.watched.insert(event.id, (event, due));
+        true
+    }
+
+    /// The event to look up at `now`: that of the service key that has waited longest for its turn, and of that the newest.
+    pub fn next(&mut self, now: Duration) -> Option<Watched> {
+        let due = self.watched.values().filter(|(_, due)| *due <= now).map(|(event, _)| event);
+        let turn = |event: &&Watched| (std::cmp::Reverse(self.served.get(&event.service_key)), event.id);
+        let next = due.max_by_key(turn)?.clone();
+        self.served.insert(next.service_key.clone(), now);
+        Some(next)
+    }
+
+    /// The event was looked up at `now` and nothing was decided. Returns whether that was the last time.
+    pub fn looked(&mut self, id: EventId, now: Duration) -> bool {
+        let Some((event, due)) = self.watched.get_mut(&id) else { return false };
+        match self.schedule.after(now.saturating_sub(event.delivered)) {
+            Some(offset) => {
+                *due = event.delivered + offset;
+                false
+            }
+            None => true,
+        }
+    }
+
+    /// The event is not watched any more.
+    pub fn forget(&mut self, id: EventId) {
+        if let Some((event, _)) = self.watched.remove(&id)
+            && self.watched.values().all(|(other, _)| other.service_key != event.service_key)
+        {
+            self.served.remove(&event.service_key);
+        }
+    }
+
+    /// No event is watched any more. The calls that were made count on.
+    pub fn clear(&mut self) {
+        self.watched.clear();
+        self.served.clear();
+    }
+
+    /// Whether a call may be made at `now`. It is counted if so.
+    pub fn take_call(&mut self, now: Duration) -> bool {
+        while self.calls.front().is_some_and(|at| now.saturating_sub(*at) >= WINDOW) {
+            self.calls.pop_front();
+        }
+        let may = self.calls.len() < BUDGET;
+        if may {
+            self.calls.push_back(now);
+        }
+        may
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const KEYS: [&str; 3] =
+        ["0123456789abcdef0123456789abcdef", "NN2EZIJQPVVQF3KIKN2MDMSUV7E6GLFN", "00000000000000000000000000000002"];
+
+    fn event(id: i64, key: usize, incident: &str, delivered: Duration) -> Watched {
+        Watched {
+            id: EventId::new(id),
+            service_key: ServiceKey::parse(KEYS[key]).unwrap(),
+            incident_key: IncidentKey::parse(incident).unwrap(),
+            event_type: EventType::Trigger,
+            delivered_at: DateTime::UNIX_EPOCH + delivered,
+            delivered,
+            is_resent: false,
+        }
+    }
+
+    #[test]
+    fn an_event_is_looked_up_on_the_schedule_and_given_up_at_its_end() {
+        let mut sample = Sample::new(Schedule::default());
+        assert!(sample.offer(event(1, 0, "42", 100 * SECOND)));
+        let (mut looked, mut is_over) = (Vec::new(), false);
+        for second in 100..2000 {
+            let now = second * SECOND;
+            if !is_over && sample.next(now).is_some() {
+                looked.push(second - 100);
+                is_over = sample.looked(EventId::new(1), now);
+            }
+        }
+        let expected: Vec<u32> = [5, 15].into_iter().chain((1..=20).map(|minute| minute * 60)).collect();
+        assert_eq!(looked, expected);
+        assert!(is_over);
+    }
+
+    #[test]
+    fn look_ups_that_were_missed_are_not_made_up_for() {
+        let mut sample = Sample::new(Schedule::default());
+        sample.offer(event(1, 0, "42", Duration::ZERO));
+        assert!(sample.next(200 * SECOND).is_some());
+        assert!(!sample.looked(EventId::new(1), 200 * SECOND));
+        assert_eq!(sample.next(239 * SECOND), None);
+        assert!(sample.next(240 * SECOND).is_some());
+        assert!(sample.looked(EventId::new(1), 1200 * SECOND), "the end of the schedule, and no sooner");
+    }
+
+    #[test]
+    fn service_keys_take_turns_and_the_newest_event_of_each_goes_first() {
+        let mut sample = Sample::new(Schedule::default());
+        for (id, key) in [(1, 0), (2, 0), (3, 1), (4, 0), (5, 1)] {
+            assert!(sample.offer(event(id, key, &id.to_string(), Duration::ZERO)));
+        }
+        let order: Vec<_> = (0..5)
+            .map(|turn| {
+                let now = 10 * SECOND + turn * Duration::from_millis(1);
+                let next = sample.next(now).unwrap();
+                sample.looked(next.id, now);
+                next.id.get()
+            })
+            .collect();
+        assert_eq!(order, [5, 4, 3, 2, 1]);
+    }
+
+    #[test]
+    fn one_key_has_room_for_a_few_and_every_key_for_one() {
+        let mut sample = Sample::new(Schedule::default());
+        let taken = (0..50).filter(|id| sample.offer(event(*id, 0, &id.to_string(), Duration::ZERO))).count();
+        assert_eq!(taken, OF_ONE_KEY);
+        assert!(sample.offer(event(100, 1, "1", Duration::ZERO)));
+        assert!(!sample.offer(event(101, 1, "1", Duration::ZERO)), "its incident is watched");
+        sample.forget(EventId::new(100));
+        assert!(sample.offer(event(101, 1, "1", Duration::ZERO)));
+    }
+
+    #[test]
+    fn a_storm_of_20000_events_stays_within_the_budget_whatever_pagerduty_does() {
+        for opens in [true, false] {
+            let mut sample = Sample::new(Schedule::default());
+            let (mut calls, mut judged) = (Vec::new(), 0);
+            for second in 0_u32..3600 {
+                let now = second * SECOND;
+                // 20,000 events within ten minutes.
+                for number in 0..if second < 600 { 34 } else { 0 } {
+                    let id = i64::from(second * 34 + number);
+                    sample.offer(event(id, usize::try_from(id % 3).unwrap(), &id.to_string(), now));
+                }
+                while let Some(event) = sample.next(now) {
+                    if !sample.take_call(now) {
+                        break;
+                    }
+                    calls.push(second);
+                    if sample.looked(event.id, now) || opens {
+                        sample.forget(event.id);
+                        judged += 1;
+                    }
+                }
+            }
+            let busiest =
+                calls.iter().map(|at| calls.iter().filter(|other| (*at..at + 60).contains(other)).count()).max();
+            assert!(busiest.unwrap() <= BUDGET, "{busiest:?}");
+            assert!(judged >= 30, "{judged}");
+            assert!(sample.is_empty());
+        }
+    }
+}

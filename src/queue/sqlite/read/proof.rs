@@ -1,0 +1,58 @@
+//! What PagerDuty's REST API told about delivered events.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use super::SqliteReads;
+use super::row::{ColumnError, Columns};
+use crate::queue::proof::{FORGOTTEN_AFTER, MOST_FAILURES, Proof, SHOWN_FOR};
+use crate::queue::reader::ProofReads;
+use crate::queue::sqlite::numbers;
+use crate::queue::{EventId, QueueError};
+
+const OF_EVENTS: &str = "SELECT event_id AS id, service_key, state, delivered_at, judged_at, incident_number,
+        incident_url, reason
+    FROM json_each(?) AS wanted CROSS JOIN proofs ON event_id = wanted.value";
+
+/// Later events of the same key that were confirmed end a failure, but not at once.
+const FAILURES: &str = "SELECT event_id AS id, service_key, state, delivered_at, judged_at, incident_number,
+        incident_url, reason
+    FROM proofs INDEXED BY proofs_failed
+    WHERE state IN ('not_opened', 'left_open') AND delivered_at >= ?1 AND (judged_at >= ?2 OR NOT EXISTS (
+        SELECT 1 FROM proofs AS later WHERE later.state = 'confirmed' AND later.service_key = proofs.service_key
+        AND later.delivered_at > proofs.delivered_at
+    )) ORDER BY delivered_at DESC LIMIT ?3";
+
+#[async_trait]
+impl ProofReads for SqliteReads {
+    async fn proofs(&self, events: &[EventId]) -> Result<Vec<Proof>, QueueError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.query(sqlx::query(OF_EVENTS).bind(numbers(events)), proof).await
+    }
+
+    async fn failed_proofs(&self, now: DateTime<Utc>) -> Result<Vec<Proof>, QueueError> {
+        let query = sqlx::query(FAILURES)
+            .bind((now - FORGOTTEN_AFTER).timestamp_millis())
+            .bind((now - SHOWN_FOR).timestamp_millis())
+            .bind(MOST_FAILURES);
+        self.query(query, proof).await
+    }
+}
+
+fn proof(columns: &Columns) -> Result<Proof, ColumnError> {
+    Ok(Proof {
+        event: columns.id(),
+        service_key: columns.service_key()?,
+        state: columns.text("state")?.parse().map_err(|_| ColumnError::Odd("state"))?,
+        delivered_at: columns.time("delivered_at")?,
+        judged_at: columns.time("judged_at")?,
+        incident_number: columns.optional_number("incident_number")?,
+        incident_url: columns.optional_text("incident_url")?,
+        reason: columns.optional_text("reason")?,
+    })
+}
+
+#[cfg(test)]
+pub(in crate::queue::sqlite) const QUERIES: [&str; 2] = [OF_EVENTS, FAILURES];

@@ -1,0 +1,315 @@
+//! What became of an action: said on the status page after it, and kept up to date while the page is open.
+
+use maud::{Markup, html};
+use url::form_urlencoded;
+
+use super::text::{count, counted, harmless, shown};
+use crate::queue::admin::{Outcomes, Retried};
+use crate::queue::{EventId, ItemId, QueueError, Reader, RejectedId, State, Summary};
+
+/// The events of how many entries are followed at most.
+const FOLLOWED: usize = 50;
+
+/// An action that was done, as the address of the page names it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Notice {
+    /// Entries were retried.
+    Retried(Retry),
+    /// So many entries were discarded.
+    Discarded(u64),
+    /// A test page was enqueued as these events.
+    Tested {
+        /// It opens the incident.
+        trigger: EventId,
+        /// It closes it.
+        resolve: EventId,
+    },
+}
+
+/// What a retry did.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Retry {
+    /// So many entries were requeued, or are done with otherwise.
+    pub(super) done: u64,
+    /// So many others are unchanged, or were gone already.
+    left: u64,
+    /// The events that wait now, at most [`FOLLOWED`].
+    events: Vec<EventId>,
+    /// Why the first of the others is unchanged.
+    why: Option<Why>,
+    /// The rejected webhook that is rejected still.
+    rejected: Option<RejectedId>,
+}
+
+/// Why an entry is unchanged, or not queued.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::EnumString, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+enum Why {
+    Resolved,
+    Triggered,
+    Delivered,
+    Waiting,
+    Gone,
+    Rejected,
+    Ignored,
+    NothingOpen,
+}
+
+impl Why {
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::Resolved => "its incident was resolved since; open the entry to send it all the same",
+            Self::Triggered => "it would resolve an incident that was triggered again since; discard it",
+            Self::Delivered => "already delivered; only dead letters can be retried",
+            Self::Waiting => "already waiting; only dead letters can be retried",
+            Self::Gone => "it was retried or discarded before",
+            Self::Rejected => "still rejected",
+            Self::Ignored => "the webhook opens no incident with the present settings",
+            Self::NothingOpen => "the webhook is about an incident that is not open",
+        }
+    }
+}
+
+impl Notice {
+    /// Of a retry.
+    pub(super) fn retried(outcomes: &Outcomes<Retried>) -> Self {
+        let mut retry = Retry::default();
+        for (id, outcome) in outcomes {
+            if outcome.is_well() {
+                retry.done += 1;
+            } else {
+                retry.left += 1;
+            }
+            let why = match outcome {
+                Retried::WaitsAgain => {
+                    if let ItemId::Event(id) = id {
+                        retry.events.push(*id);
+                    }
+                    continue;
+                }
+                Retried::Queued { events, .. } => {
+                    retry.events.extend(events);
+                    continue;
+                }
+                Retried::ResolvedSince => Why::Resolved,
+                Retried::TriggeredAnew => Why::Triggered,
+                Retried::NoDeadLetter(State::Waiting) => Why::Waiting,
+                Retried::NoDeadLetter(_) => Why::Delivered,
+                Retried::NotThere | Retried::Changed => Why::Gone,
+                Retried::Ignored(_) => Why::Ignored,
+                Retried::NothingOpen(_) => Why::NothingOpen,
+                Retried::StillRejected(_) => {
+                    if let ItemId::Rejected(id) = id {
+                        retry.rejected.get_or_insert(*id);
+                    }
+                    Why::Rejected
+                }
+            };
+            retry.why.get_or_insert(why);
+        }
+        retry.events.truncate(FOLLOWED);
+        Self::Retried(retry)
+    }
+
+    /// As the query of an address.
+    pub(super) fn query(&self) -> String {
+        match self {
+            Self::Retried(Retry { done, left, events, why, rejected }) => {
+                let events: Vec<_> = events.iter().map(ToString::to_string).collect();
+                let others = [
+                    (!events.is_empty()).then(|| format!("&events={}", events.join("-"))),
+                    why.map(|why| format!("&why={}", <&str>::from(why))),
+                    rejected.map(|id| format!("&rejected={id}")),
+                ];
+                let others: String = others.into_iter().flatten().collect();
+                format!("notice=retried&done={done}&left={left}{others}")
+            }
+            Self::Discarded(done) => format!("notice=discarded&done={done}"),
+            Self::Tested { trigger, resolve } => format!("notice=tested&events={trigger}-{resolve}"),
+        }
+    }
+
+    /// Reads [`Notice::query`]; `None` for anything else.
+    pub(super) fn of_query(query: &str) -> Option<Self> {
+        let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
+        let value = |name: &str| pairs.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_ref());
+        let number = |name: &str| value(name).and_then(|text| text.parse().ok()).unwrap_or_default();
+        let events = || {
+            let numbers = value("events").unwrap_or_default().split('-').filter_map(|number| number.parse().ok());
+            numbers.map(EventId::new).take(FOLLOWED).collect::<Vec<_>>()
+        };
+        match value("notice")? {
+            "retried" => Some(Self::Retried(Retry {
+                done: number("done"),
+                left: number("left"),
+                events: events(),
+                why: value("why").and_then(|name| name.parse().ok()),
+                rejected: value("rejected").and_then(|id| match id.parse() {
+                    Ok(ItemId::Rejected(id)) => Some(id),
+                    _ => None,
+                }),
+            })),
+            "discarded" => Some(Self::Discarded(number("done"))),
+            "tested" => match events()[..] {
+                [trigger, resolve] => Some(Self::Tested { trigger, resolve }),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Looks up what became of the entries.
+    pub(super) async fn follow(self, reader: &Reader) -> Result<Followed, QueueError> {
+        let (events, rejected) = match &self {
+            Self::Retried(retry) => (retry.events.clone(), retry.rejected),
+            Self::Tested { trigger, resolve } => (vec![*trigger, *resolve], None),
+            Self::Discarded(_) => (Vec::new(), None),
+        };
+        let events = if events.is_empty() { Vec::new() } else { reader.summaries(&events).await? };
+        let reason = match rejected {
+            Some(id) => reader.rejected(id).await?.map(|webhook| webhook.reason),
+            None => None,
+        };
+        Ok(Followed { notice: self, events, reason })
+    }
+}
+
+/// An action, and what became of its entries by now.
+#[derive(Clone, Debug)]
+pub(super) struct Followed {
+    pub(super) notice: Notice,
+    /// Those of its events that are still there.
+    pub(super) events: Vec<Summary>,
+    /// Why the webhook is rejected still.
+    pub(super) reason: Option<String>,
+}
+
+/// What became of an action, as a line of the page.
+pub(super) fn line(followed: &Followed) -> Markup {
+    let Followed { notice, events, reason } = followed;
+    let is_bad = events.iter().any(|event| event.state == State::Dead);
+    let content = match notice {
+        Notice::Retried(Retry { done: 0, left: 0, .. }) | Notice::Discarded(0) => {
+            html! { "Nothing changed: it was retried or discarded before." }
+        }
+        Notice::Retried(retry) => retried(retry, events, reason.as_deref()),
+        Notice::Discarded(done) => html! { (counted(*done, "entry was", "entries were")) " discarded." },
+        Notice::Tested { trigger, resolve } => tested(*trigger, *resolve, events),
+    };
+    html! { p #notice .notice .bad[is_bad] role="status" { (content) } }
+}
+
+fn retried(retry: &Retry, events: &[Summary], reason: Option<&str>) -> Markup {
+    let Retry { done, left, why, .. } = retry;
+    html! {
+        @match events {
+            [event] if *done == 1 => { "1 entry was requeued: " (became(event)) "." }
+            [] if *done > 0 => { (counted(*done, "entry was", "entries were")) " processed." }
+            [] => {}
+            events => {
+                (counted(*done, "entry was", "entries were")) " requeued"
+                @if (events.len() as u64) < *done { "; of the first " (events.len()) ", " } @else { ": " }
+                (counts(events))
+                @if let Some(dead) = events.iter().find(|event| event.state == State::Dead) {
+                    ". " (link(dead)) " " (became(dead))
+                }
+                "."
+            }
+        }
+        @if *left > 0 {
+            " " (count(*left)) " unchanged"
+            @if let Some(why) = why {
+                ": " (why.sentence())
+                @if let Some(reason) = reason { " (" (harmless(reason)) ")" }
+            }
+            "."
+        } @else if let (Some(why), true) = (why, events.is_empty()) {
+            " Nothing was sent: " (why.sentence()) "."
+        }
+    }
+}
+
+/// What became of one event.
+fn became(event: &Summary) -> Markup {
+    html! {
+        @match event.state {
+            State::Delivered => { "delivered" }
+            State::Waiting => {
+                "waiting"
+                @if let Some(reason) = &event.reason { " (last attempt: " (shown(reason, &event.service_key)) ")" }
+            }
+            State::Dead => {
+                "died again"
+                @if let Some(reason) = &event.reason { " (" (shown(reason, &event.service_key)) ")" }
+            }
+        }
+    }
+}
+
+fn counts(events: &[Summary]) -> String {
+    let states = [(State::Delivered, "delivered"), (State::Waiting, "waiting"), (State::Dead, "died again")];
+    let number = |state| events.iter().filter(|event| event.state == state).count() as u64;
+    let parts = states.map(|(state, word)| (number(state), word));
+    let parts: Vec<_> = parts
+        .iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, word)| format!("{} {word}", count(*number)))
+        .collect();
+    parts.join(", ")
+}
+
+fn link(event: &Summary) -> Markup {
+    html! { a href={ "/events/" (event.id) } { "Event " (event.id) } }
+}
+
+fn tested(trigger: EventId, resolve: EventId, events: &[Summary]) -> Markup {
+    let state = |id: EventId| events.iter().find(|event| event.id == id);
+    let Some(trigger) = state(trigger) else { return html! { "The test page is gone from the queue." } };
+    let is_resolved = state(resolve).is_some_and(|resolve| resolve.state == State::Delivered);
+    html! {
+        "Test page " (link(trigger)) ": "
+        @match trigger.state {
+            State::Delivered => {
+                "PagerDuty accepted the incident " code { (shown(trigger.incident_key.as_str(), &trigger.service_key)) }
+                @if is_resolved { " and its resolve. Check in PagerDuty whom it notified." } @else { "; its resolve is on the way." }
+            }
+            State::Waiting => {
+                "waiting to be sent"
+                @if let Some(reason) = &trigger.reason { " (last attempt: " (shown(reason, &trigger.service_key)) ")" }
+                "."
+            }
+            State::Dead => {
+                "PagerDuty rejected it"
+                @if let Some(reason) = &trigger.reason { ": " (shown(reason, &trigger.service_key)) }
+                "."
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_is_read_as_it_is_written() {
+        let retried = Retry {
+            done: 2,
+            left: 1,
+            events: vec![EventId::new(7), EventId::new(9)],
+            why: Some(Why::NothingOpen),
+            rejected: Some(RejectedId::new(4)),
+        };
+        for notice in [
+            Notice::Retried(retried),
+            Notice::Retried(Retry { done: 1, ..Retry::default() }),
+            Notice::Discarded(3),
+            Notice::Tested { trigger: EventId::new(12), resolve: EventId::new(13) },
+        ] {
+            assert_eq!(Notice::of_query(&notice.query()), Some(notice));
+        }
+        for query in ["", "notice=other", "notice=tested", "notice=tested&events=12", "q=retried"] {
+            assert_eq!(Notice::of_query(query), None, "{query}");
+        }
+    }
+}
