@@ -136,7 +136,7 @@ pub struct Bridge {
     alarms: AlarmTask,
     reload: Reload,
     canary: Option<CanaryTask<IsLeader>>,
-    audit: Option<AuditTask<SentryClient>>,
+    audit: Option<AuditTask<SentryClient, IsLeader>>,
     fallback: Option<FallbackTask>,
     history: Retention,
     sentry: SentryTasks,
@@ -164,7 +164,7 @@ impl Bridge {
         let commits = count_commits(&queue, &metrics);
         let untrusted = restore(&queue, &metrics).await;
         let worker = worker(&config, &queue, &client, &metrics, untrusted, &cluster).await;
-        let audit = audit(&config)?;
+        let audit = audit(&config, &cluster)?;
         let canary = canary(&config, &queue, &metrics, &cluster)?;
         let handle = audit.as_ref().map(|(_, handle)| handle.clone());
         let sentry = SentryTasks::new(&config, &queue, &metrics, &cluster)?;
@@ -371,6 +371,14 @@ fn cluster(config: &Config, queue: &Queue) -> Cluster {
 /// Whether this bridge does what one of several bridges on a queue has to do.
 type IsLeader = Box<dyn Fn() -> bool>;
 
+/// The task, and what is known of its audits.
+type Audit = (AuditTask<SentryClient, IsLeader>, AuditHandle);
+
+fn is_leader(cluster: &Cluster) -> IsLeader {
+    let cluster = cluster.clone();
+    Box::new(move || cluster.is_leader())
+}
+
 /// The canary, where one is set.
 fn canary(
     config: &Config,
@@ -381,18 +389,16 @@ fn canary(
     let Some(dsn) = config.canary_dsn.clone() else { return Ok(None) };
     let mark = CanaryMark::new(&config.pagerduty_service_key);
     let (pace, ca_file) = (Pace::new(config.canary_every), config.sentry_ca_file.as_deref());
-    let cluster = cluster.clone();
-    let is_leader: IsLeader = Box::new(move || cluster.is_leader());
-    CanaryTask::new(dsn, ca_file, mark, queue.clone(), metrics.clone(), pace, is_leader).map(Some)
+    CanaryTask::new(dsn, ca_file, mark, queue.clone(), metrics.clone(), pace, is_leader(cluster)).map(Some)
 }
 
 /// The daily audit and what it finds, where Sentry's API is set.
-fn audit(config: &Config) -> Result<Option<(AuditTask<SentryClient>, AuditHandle)>, TlsError> {
+fn audit(config: &Config, cluster: &Cluster) -> Result<Option<Audit>, TlsError> {
     let set = (&config.sentry_url, &config.sentry_org, &config.sentry_api_token);
     let (Some(url), Some(organization), Some(token)) = set else { return Ok(None) };
     let client = SentryClient::new(url, organization, token.clone(), config.sentry_ca_file.as_deref())?;
     let handle = AuditHandle::default();
-    Ok(Some((AuditTask::new(client, Expected::of(config), handle.clone()), handle)))
+    Ok(Some((AuditTask::new(client, Expected::of(config), handle.clone(), is_leader(cluster)), handle)))
 }
 
 /// Counts every commit of `queue` in `metrics`, and returns the times of the commits.

@@ -212,6 +212,7 @@ mod tests {
             "postgres://db/bridge",
             "7",
             "https://0123abcd@sentry.example.com/1",
+            "0123456789abcdef0123456789abcdef,Payments",
         ];
         for setting in SETTINGS {
             // Some settings are only taken beside PostgreSQL.

@@ -13,7 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use humantime::format_duration;
 use strum::{IntoStaticStr, VariantArray};
 
-use self::held_up::{delivery, waiting};
+use self::held_up::{delivery, named, waiting};
 use super::snapshot::Snapshot;
 use crate::canary::{CanaryLimits, Progress};
 use crate::config::Config;
@@ -320,9 +320,10 @@ fn dead_letters(snapshot: &Snapshot) -> Option<Trouble> {
         if number == 1 { ("event is a dead letter", ": ") } else { ("events are dead letters", ", such as ") };
     let reason = worst.reason.as_deref().unwrap_or("without a reason");
     let sentence = format!(
-        "{number} {noun}{such_as}event {} for the service key {} ({reason}){others}; see `queue list --state dead`, then \
+        "{number} {noun}{such_as}event {} for {} ({reason}){others}; see `queue list --state dead`, then \
          retry or discard",
-        worst.newest, worst.service_key
+        worst.newest,
+        named(&worst.service_key, snapshot)
     );
     Some(Trouble { cause: Cause::DeadLetters, health, sentence })
 }

@@ -226,13 +226,13 @@ impl Monitor {
         TimeDelta::from_std(lasted).ok().map(|lasted| snapshot.at - lasted)
     }
 
-    /// The metrics, with what other bridges of the cluster have stored of the last webhook and deliveries.
-    async fn metrics(&self, now: DateTime<Utc>) -> MetricsSnapshot {
+    /// The metrics, with what the other bridges of the cluster have stored.
+    pub async fn metrics(&self, now: DateTime<Utc>) -> MetricsSnapshot {
         let mut metrics = self.metrics.snapshot(now);
         if !self.cluster.is_alone()
             && let Ok(stored) = self.queue.persisted_metrics(now).await
         {
-            metrics.include(&stored);
+            metrics.include(&stored, now);
         }
         metrics
     }

@@ -196,6 +196,18 @@ pub(super) const TABLES: &[Table] = &[
         ],
         key: 0,
     },
+    Table {
+        name: "wrong_signatures",
+        columns: &[
+            ("id", Integer),
+            ("number", Integer),
+            ("first_at", Integer),
+            ("lasted_ms", Integer),
+            ("senders", Text),
+            ("more", Flag),
+        ],
+        key: 0,
+    },
     Table { name: "failing_keys", columns: &[("service_key", Text), ("kind", Text), ("since", Integer)], key: 0 },
     Table { name: "lately_delivered", columns: &[("service_key", Text), ("at", Integer)], key: 0 },
 ];

@@ -5,10 +5,17 @@
 
 #[path = "../bridge/api/mod.rs"]
 mod api;
+#[path = "../bridge/clocks.rs"]
+mod clocks;
+mod commands;
 #[path = "../bridge/delivery.rs"]
 mod delivery;
 #[path = "../bridge/life.rs"]
 mod life;
+#[path = "../bridge/logs.rs"]
+mod logs;
+#[path = "../bridge/outages.rs"]
+mod outages;
 #[path = "../bridge/printed.rs"]
 mod printed;
 #[path = "../bridge/queue.rs"]

@@ -25,6 +25,8 @@ mod sentry;
 #[path = "../queue/worker.rs"]
 mod worker;
 
+mod plans;
 mod shared;
+mod tls;
 mod transfer;
 mod trouble;

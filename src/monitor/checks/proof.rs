@@ -18,6 +18,7 @@ pub(super) fn check(snapshot: &Snapshot) -> Option<Trouble> {
         (rounded(since(newest.delivered_at, snapshot.at)), newest.reason.as_deref().unwrap_or_default());
     let others = match failures.len() {
         1 => String::new(),
+        2 => "; so it was with another one before".to_owned(),
         number => format!("; so it was with {} others before", number - 1),
     };
     let sentence = if newest.state == ProofState::LeftOpen {

@@ -5,10 +5,12 @@ use crate::canary::{CanaryStatus, RoundTrip};
 use crate::cluster::{BridgeView, ClusterView};
 use crate::delivery::{DeliveryView, KeyView};
 use crate::metrics::MetricsSnapshot;
+use crate::monitor::snapshot::ProofView;
 use crate::monitor::{PagerDutySide, SentrySide};
-use crate::pagerduty::ServiceKey;
+use crate::pagerduty::{KeyNames, ProofState, ServiceKey};
+use crate::proof::ProofStatus;
 use crate::queue::BridgeId;
-use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, QueueError};
+use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, Proof, QueueError};
 
 const LIMITS: Limits = Limits {
     silence: Some(Duration::from_hours(2)),
@@ -353,6 +355,44 @@ fn a_canary_that_does_not_come_back_is_told_by_the_half_of_the_way_that_is_inter
     assert!(sentence.contains("none has come back so far"), "{sentence}");
 }
 
+fn unopened(event: i64) -> Proof {
+    Proof {
+        event: EventId::new(event),
+        service_key: key(),
+        state: ProofState::NotOpened,
+        delivered_at: at(30),
+        judged_at: at(50),
+        incident_number: None,
+        incident_url: None,
+        reason: Some("the service Payments is disabled, so enable it in PagerDuty".to_owned()),
+    }
+}
+
+fn proof_view(failures: Vec<Proof>) -> ProofView {
+    ProofView { status: ProofStatus::default(), failures: Ok(failures) }
+}
+
+#[test]
+fn what_pagerduty_accepted_and_did_not_do_is_trouble_with_the_reason() {
+    let names = KeyNames::new([(key(), "Payments".to_owned())]);
+    let told = |proof: ProofView| {
+        let pagerduty = PagerDutySide { names: names.clone(), proof: Some(proof) };
+        check(&Snapshot { pagerduty, ..healthy() }, &LIMITS)
+    };
+    assert_eq!(told(proof_view(Vec::new())), []);
+    let troubles = told(proof_view(vec![unopened(7), unopened(6)]));
+    let expected = "PagerDuty accepted event 7 for Payments (…WXYZ) 30m ago and no incident exists, so that nobody was \
+                    notified: the service Payments is disabled, so enable it in PagerDuty; look at the alert in Sentry; so it \
+                    was with another one before";
+    assert_eq!(troubles, [Trouble::failing(Cause::Proof, expected.to_owned())]);
+
+    let refused = |is_refused| ProofStatus { failure: Some("no such token".to_owned()), is_refused };
+    assert_eq!(told(ProofView { status: refused(false), ..proof_view(Vec::new()) }), [], "it is tried again soon");
+    let troubles = told(ProofView { status: refused(true), ..proof_view(Vec::new()) });
+    let expected = "whether PagerDuty does what it accepts is not known: no such token";
+    assert_eq!(troubles, [Trouble::degraded(Cause::Proof, expected.to_owned())]);
+}
+
 #[test]
 fn the_worst_comes_first() {
     let mut snapshot = healthy();
@@ -368,6 +408,7 @@ fn the_worst_comes_first() {
     };
     snapshot.backlog = Ok(Backlog { dead: vec![dead_at(at(30))], ..waiting_since(at(0)) });
     snapshot.sentry.canary = Some(Ok(canary(Progress::Lost { sent_at: at(50) })));
+    snapshot.pagerduty.proof = Some(proof_view(vec![unopened(1)]));
     snapshot.cluster.bridges = vec![bridge("a", "1", true), bridge("b", "2", true)];
     let all = Cause::VARIANTS.iter().copied().filter(|cause| *cause != Cause::Delivery);
     assert_eq!(checked(&snapshot), (Health::Failing, all.collect()));

@@ -162,6 +162,7 @@ fn other_troubles_say_what_and_since_when() {
     assert_eq!(line(&silence).1.unwrap(), "No webhook has come since 00:26 UTC");
     let mut signatures = well();
     (signatures.metrics.wrong_signatures, signatures.metrics.wrong_signatures_for) = (9, Duration::from_mins(6));
+    signatures.metrics.wrong_signatures_since = Some(ago(360));
     let said = "Webhooks have had wrong signatures and were answered 401 since 02:20 UTC";
     assert_eq!(line(&signatures).1.unwrap(), said);
 }

@@ -9,6 +9,7 @@ use super::{Event, MemoryQueue};
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::EventType;
 use crate::queue::decide::times;
+use crate::queue::leases::{Fence, LeaseName};
 use crate::queue::sentry::SentryNotes;
 use crate::queue::store::{
     Attemptable, Committed, Editable, Incident, IncidentChange, IncidentQueue, KEEP_DISCARDED_ATTEMPTS, Known,
@@ -51,6 +52,8 @@ impl Event {
 impl MemoryQueue {
     pub(super) fn known(&self, wanted: &Wanted) -> Known {
         let mut known = Known::default();
+        let fenced = wanted.fences.iter().filter(|(id, fence)| self.is_fenced(**id, **fence));
+        known.fenced.extend(fenced.map(|(id, _)| *id));
         for queue in wanted.queues.iter().filter(|_| !wanted.unfolded) {
             let end = self.waiting_events().rfind(|event| event.is_of(queue));
             known.tails.extend(end.and_then(|event| Some((queue.clone(), event.tail()?))));
@@ -99,7 +102,14 @@ impl MemoryQueue {
         for id in &wanted.unrecorded {
             known.beginning.extend(self.attemptable(*id, &[], false).map(|event| (*id, event)));
         }
+        known.settling.retain(|id, _| !known.fenced.contains(id));
+        known.beginning.retain(|id, _| !known.fenced.contains(id));
         known
+    }
+
+    fn is_fenced(&self, id: EventId, fence: Fence) -> bool {
+        let lease = |event: &Event| LeaseName::Key(event.record.summary.service_key.clone());
+        self.events.get(&id).is_some_and(|event| !self.leases.allows(&lease(event), fence))
     }
 
     fn editable(&self, id: EventId) -> Option<Editable> {
@@ -219,10 +229,7 @@ impl MemoryQueue {
     }
 
     fn write_row(&mut self, row: &Row<'_>) -> EventId {
-        let id = row.replaces.unwrap_or_else(|| {
-            self.last += 1;
-            EventId::new(self.last)
-        });
+        let id = row.replaces.or_else(|| self.reserved.pop_front()).unwrap_or_else(|| self.reserve());
         let (before, envelope) = (self.events.get(&id).map(|event| &event.record), &row.envelope);
         let summary = Summary {
             id,

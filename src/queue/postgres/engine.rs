@@ -164,7 +164,9 @@ impl PostgresEngine {
         }
         self.server.distrust();
         match self.server.error(error) {
-            QueueError::Unreachable { database, reason } => QueueError::Interrupted { database, reason },
+            QueueError::Unreachable { database, reason } | QueueError::NotWritable { database, reason, .. } => {
+                QueueError::Interrupted { database, reason }
+            }
             other => other,
         }
     }
@@ -298,7 +300,11 @@ impl Store for PostgresEngine {
     }
 
     async fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> Result<(), QueueError> {
-        self.transact(MAINTENANCE, async |connection| maintenance::keep_metrics(connection, metrics).await).await
+        let transaction = self.begin(MAINTENANCE).await?;
+        let keep = async |connection: &mut PgConnection| maintenance::keep_metrics(connection, metrics).await;
+        let (transaction, ()) = self.step(transaction, keep).await?;
+        // What is added must not be added twice.
+        self.commit(transaction, &Mark::new()).await
     }
 
     async fn write_sentry_notes(&mut self, notes: &SentryNotes) -> Result<(), QueueError> {

@@ -78,7 +78,7 @@ async fn status(_: Caller, state: Data<AppState>) -> HttpResponse {
 }
 
 async fn activity(_: Caller, state: Data<AppState>) -> HttpResponse {
-    done(&Activity::of(&state.metrics.snapshot(Utc::now()).activity))
+    done(&Activity::of(&state.monitor.metrics(Utc::now()).await.activity))
 }
 
 async fn events(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answered {

@@ -114,7 +114,7 @@ pub(super) async fn services(visit: Visit, state: Data<AppState>) -> HttpRespons
 
 /// `GET /test`: asks for a confirmation before a test page is sent.
 pub(super) async fn confirm_test(visit: Visit, state: Data<AppState>) -> HttpResponse {
-    page(StatusCode::OK, forms::test_page(&visit.frame, &destinations(&state)))
+    page(StatusCode::OK, forms::test_page(&visit.frame, &destinations(&state), state.monitor.names()))
 }
 
 /// `POST /test`: enqueues a trigger and its resolve.

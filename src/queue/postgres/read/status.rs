@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::row::{ColumnError, Columns};
 use super::{PostgresReads, with_keys};
 use crate::ingest::CanaryId;
-use crate::metrics::{Bucket, Failing, PersistedMetrics};
+use crate::metrics::{Bucket, Failing, PersistedMetrics, Senders, SignatureRow};
 use crate::pagerduty::{IncidentKey, OutcomeKind, ServiceKey};
 use crate::queue::canary::MOST_CANARIES;
 use crate::queue::overview::{OverviewRow, Tally};
@@ -190,6 +190,8 @@ impl StatusReads for PostgresReads {
         let delivered = self.delivered_lately(last_delivered_at.unwrap_or(since)).await?;
         let failing = self.query(sqlx::query(FAILING), |columns| Ok(failing(columns).ok())).await?;
         let failing = failing.into_iter().flatten().collect();
+        let row = sqlx::query("SELECT number, first_at, lasted_ms, senders, more FROM wrong_signatures");
+        let wrong_signatures = self.query(row, |columns| Ok(signatures(columns).ok())).await?.pop().flatten();
         let buckets = sqlx::query(
             "SELECT began_at, received, delivered, throttled, failed FROM activity WHERE began_at >= $1 ORDER BY began_at",
         )
@@ -205,7 +207,15 @@ impl StatusReads for PostgresReads {
                 })
             })
             .await?;
-        Ok(PersistedMetrics { last_webhook_at, last_delivered_at, delivered, failing, untrusted, buckets })
+        Ok(PersistedMetrics {
+            last_webhook_at,
+            last_delivered_at,
+            delivered,
+            failing,
+            untrusted,
+            wrong_signatures,
+            buckets,
+        })
     }
 }
 
@@ -249,6 +259,15 @@ fn first_in_line(columns: &Columns) -> Result<FirstInLine, ColumnError> {
         since: revived_at.unwrap_or(first_seen),
         is_revived: revived_at.is_some(),
         reason: columns.optional_text("reason")?,
+    })
+}
+
+fn signatures(columns: &Columns) -> Result<SignatureRow, ColumnError> {
+    Ok(SignatureRow {
+        number: columns.number("number")?,
+        first_at: columns.optional_time("first_at")?,
+        lasted: columns.milliseconds("lasted_ms")?,
+        senders: Senders::of_addresses(&columns.text("senders")?, columns.flag("more")?),
     })
 }
 

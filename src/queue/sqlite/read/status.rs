@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::row::{ColumnError, Columns};
 use super::salvage::first_in_line;
 use super::{SqliteReads, with_keys};
-use crate::metrics::{Bucket, Failing, PersistedMetrics};
+use crate::metrics::{Bucket, Failing, PersistedMetrics, Senders, SignatureRow};
 use crate::pagerduty::{IncidentKey, OutcomeKind, ServiceKey};
 use crate::queue::overview::{OverviewRow, Tally};
 use crate::queue::reader::{MOST_COUNTED, StatusReads};
@@ -192,6 +192,8 @@ impl StatusReads for SqliteReads {
         let delivered = self.delivered_lately(last_delivered_at.unwrap_or(since)).await?;
         let failing = self.query(sqlx::query(FAILING), |columns| Ok(failing(columns).ok())).await?;
         let failing = failing.into_iter().flatten().collect();
+        let row = sqlx::query("SELECT id, number, first_at, lasted_ms, senders, more FROM wrong_signatures");
+        let wrong_signatures = self.query(row, |columns| Ok(signatures(columns).ok())).await?.pop().flatten();
         let buckets = sqlx::query(
             "SELECT 0 AS id, began_at, received, delivered, throttled, failed FROM activity \
              WHERE began_at >= ? ORDER BY began_at",
@@ -208,7 +210,15 @@ impl StatusReads for SqliteReads {
                 })
             })
             .await?;
-        Ok(PersistedMetrics { last_webhook_at, last_delivered_at, delivered, failing, untrusted, buckets })
+        Ok(PersistedMetrics {
+            last_webhook_at,
+            last_delivered_at,
+            delivered,
+            failing,
+            untrusted,
+            wrong_signatures,
+            buckets,
+        })
     }
 
     async fn outage_notice(&self) -> Result<Option<OutageNotice>, QueueError> {
@@ -273,6 +283,15 @@ impl SqliteReads {
 fn sender(columns: &Columns) -> Result<HeldSender, ColumnError> {
     let Some(network) = columns.optional_text("network")? else { return Ok(HeldSender::Token) };
     network.parse().map(HeldSender::Network).map_err(|_| ColumnError::Odd("network"))
+}
+
+fn signatures(columns: &Columns) -> Result<SignatureRow, ColumnError> {
+    Ok(SignatureRow {
+        number: columns.number("number")?,
+        first_at: columns.optional_time("first_at")?,
+        lasted: columns.milliseconds("lasted_ms")?,
+        senders: Senders::of_addresses(&columns.text("senders")?, columns.number::<i64>("more")? != 0),
+    })
 }
 
 fn failing(columns: &Columns) -> Result<(ServiceKey, Option<Failing>), ColumnError> {
