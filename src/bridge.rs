@@ -395,7 +395,8 @@ fn canary(
 ) -> Result<Option<CanaryTask<IsLeader>>, TlsError> {
     let Some(dsn) = live.follow_set(|config| config.canary_dsn.clone()) else { return Ok(None) };
     let (pace, ca_file) = (Pace::new(config.canary_every), config.sentry_ca_file.as_deref());
-    CanaryTask::new(dsn, ca_file, ingest.clone(), queue.clone(), metrics.clone(), pace, is_leader(cluster)).map(Some)
+    let is_leader = is_leader(cluster);
+    CanaryTask::new(dsn, ca_file, ingest.clone(), queue.clone(), metrics.clone(), pace, is_leader).map(Some)
 }
 
 /// The daily audit and what it finds, where Sentry's API is set.
@@ -495,7 +496,7 @@ fn paging(config: &Config) -> Paging {
         service_keys = vec![config.alarm_key().clone(), config.pagerduty_service_key.clone()];
         service_keys.dedup();
     }
-    Paging { service_keys, prefix: config.incident_key_prefix.clone() }
+    Paging { service_keys, apis: config.routes().apis().clone(), prefix: config.incident_key_prefix.clone() }
 }
 
 /// What the endpoints share.

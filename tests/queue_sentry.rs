@@ -8,7 +8,7 @@ mod database;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ProofState, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ProofState, ServiceKey};
 use sentry_pagerduty_bridge::queue::sentry::{CatchUpRun, IssueNote, SentryNotes};
 use sentry_pagerduty_bridge::queue::{
     Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, IssueUpdate, IssueUpdateChange, Proof, Queue, Retention,
@@ -28,6 +28,8 @@ fn incident(name: &str) -> IncidentKey {
 fn event(event_type: EventType, name: &str, seconds: i64) -> Envelope {
     Envelope {
         service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
+        api: ApiVersion::V1,
+        issue_key: None,
         incident_key: incident(name),
         event_type,
         description: "Disk full".to_owned(),

@@ -36,9 +36,9 @@ use bytesize::ByteSize;
 use url::Url;
 
 use crate::alert::{Level, Opening};
-use crate::pagerduty::ServiceKey;
+use crate::pagerduty::{ApiVersion, ServiceKey, Template};
 use crate::redaction::Redaction;
-use crate::routing::{Route, Routes};
+use crate::routing::{Route, Routes, SeverityRule};
 
 pub use crate::logging::LogFormat;
 pub use address::{DatabaseUrl, DatabaseUrlError, FallbackUrl, FallbackUrlError, PagerDutyUrlError, PostgresUrl};
@@ -52,7 +52,7 @@ pub use reload::{Contents, Digests, SecretFiles, needs_restart};
 pub use secrets::{AdminToken, ClientSecret, PagerDutySecret, SecretError, WebhookToken};
 pub use sentry::{ApiToken, SentrySettingError};
 pub use source::Source;
-pub use values::{CatchUpMode, ResolveScope, ValueError, socket_address};
+pub use values::{CatchUpMode, IncidentScope, ResolveScope, ValueError, socket_address};
 
 use declare::declare;
 
@@ -61,7 +61,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
 
 declare! {
-    /// Default integration key of an Events API v1 integration, 32 letters and digits.
+    /// Default integration key of an Events API integration, 32 letters and digits.
     required secret BRIDGE_PAGERDUTY_SERVICE_KEY pagerduty_service_key: ServiceKey = ServiceKey::parse,
         or "required, because alerts are sent to it; take the integration key of an Events API v1 integration from the Integrations \
             page of the PagerDuty service";
@@ -72,8 +72,14 @@ declare! {
     /// Client Secret of the Sentry integration, which signs its webhooks; several, comma separated, while rotating.
     list secret BRIDGE_SENTRY_CLIENT_SECRET sentry_client_secret: Vec<ClientSecret> = ClientSecret::parse_list;
 
-    /// Lines (or `;`) of `tag,value,KEY`, first match wins; also `project`, `level`, `environment`, `rule`.
+    /// Lines (or `;`) of `tag,value,KEY[,v2]`, first match wins; also `project`, `level`, `environment`, `rule`.
     list secret BRIDGE_PAGERDUTY_ROUTES pagerduty_routes: Vec<Route> = Route::parse_lines;
+
+    /// `v1` or `v2`: the Events API of keys whose route names none. v2 has severities, some of which wake nobody.
+    default plain BRIDGE_PAGERDUTY_EVENTS_API pagerduty_events_api: ApiVersion = values::events_api, or "v1";
+
+    /// For `v2`: lines (or `;`) of `tag,value,SEVERITY`, as routes; where none matches, the level decides.
+    list plain BRIDGE_SEVERITY severity: Vec<SeverityRule> = SeverityRule::parse_lines;
 
     /// The root of PagerDuty's Events API; in the EU `https://events.eu.pagerduty.com`.
     default plain BRIDGE_PAGERDUTY_URL pagerduty_url: Url = address::pagerduty_root, or "https://events.pagerduty.com";
@@ -120,6 +126,12 @@ declare! {
     /// Connections to PostgreSQL for pages, `/api`, metrics and checks.
     default plain BRIDGE_DATABASE_READ_CONNECTIONS database_read_connections: u32
         = |text| values::number(text, 1..=50), or "2";
+
+    /// Template of descriptions, such as `[{project}/{environment}] {title}`; docs/events.md lists the placeholders.
+    optional plain BRIDGE_DESCRIPTION description: Option<Template> = Template::parse;
+
+    /// What one incident stands for: `issue`; or `rule` or `project`, resolved once none of its issues is open any more.
+    default plain BRIDGE_INCIDENT_KEY incident_key: IncidentScope = values::incident_scope, or "issue";
 
     /// Put before the issue's id in incident keys, for several Sentrys on one service; at most 100 characters.
     list plain BRIDGE_INCIDENT_KEY_PREFIX incident_key_prefix: String = values::incident_key_prefix;
@@ -309,7 +321,7 @@ impl Config {
     /// Where alerts go: the routes, and the default integration key for what no route takes.
     #[must_use]
     pub fn routes(&self) -> Routes {
-        Routes::from_lines(self.pagerduty_service_key.clone(), self.pagerduty_routes.clone())
+        Routes::from_lines(self.pagerduty_service_key.clone(), self.pagerduty_routes.clone(), self.pagerduty_events_api)
     }
 
     /// The root of PagerDuty's REST API and the token for it; `None` where no token is set.

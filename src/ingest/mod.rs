@@ -11,13 +11,13 @@ use chrono::{DateTime, Utc};
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::alert::{Action, Alert, Level, Opening};
-use crate::config::{Config, ResolveScope};
+use crate::alert::{Action, Alert, Level, Opening, Subject};
+use crate::config::{Config, IncidentScope, ResolveScope};
 use crate::pagerduty::event::EventAction;
-use crate::pagerduty::map::{action_of, event_of};
-use crate::pagerduty::{Destination, Event, EventType, IncidentKey, Rendered, ServiceKey, render};
+use crate::pagerduty::map::action_of;
+use crate::pagerduty::{Destination, Event, EventType, IncidentKey, KeyApis, Rendered, ServiceKey, Template, render};
 use crate::redaction::Redaction;
-use crate::routing::Routes;
+use crate::routing::{Routes, SeverityRules};
 use crate::sentry::{NoAlert, NotAnAlert};
 
 pub use crate::sentry::{Generation, Rejection, Webhook};
@@ -48,6 +48,8 @@ struct Destinations {
 pub struct Policy {
     /// What is put before the name of an issue or metric alert in an incident key.
     pub incident_key_prefix: String,
+    /// What one incident stands for. A metric alert always has one of its own.
+    pub incident_scope: IncidentScope,
     /// The lowest level that is sent to PagerDuty; `None` for all.
     pub min_level: Option<Level>,
     /// What opens incidents.
@@ -56,6 +58,10 @@ pub struct Policy {
     pub resolve: ResolveScope,
     /// Whether assigning an issue acknowledges its incident.
     pub acknowledge: bool,
+    /// What the descriptions of triggers are like; `None`: as Sentry's plugin makes them.
+    pub description: Option<Template>,
+    /// How severe alerts are, where their own level does not say it.
+    pub severity: SeverityRules,
     /// What of an alert is never stored nor sent.
     pub redaction: Redaction,
 }
@@ -64,10 +70,13 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             incident_key_prefix: String::new(),
+            incident_scope: IncidentScope::Issue,
             min_level: None,
             page_on: vec![Opening::Alert, Opening::Metric],
             resolve: ResolveScope::Opened,
             acknowledge: false,
+            description: None,
+            severity: SeverityRules::default(),
             redaction: Redaction::default(),
         }
     }
@@ -100,6 +109,8 @@ pub enum Decision {
 pub struct Prepared {
     /// The event.
     pub event: Event,
+    /// The key of its issue, where other issues share the incident.
+    pub issue_key: Option<IncidentKey>,
     /// Its JSON, and what was cut to be within PagerDuty's limits.
     pub rendered: Rendered,
     /// What Sentry said, without what is redacted.
@@ -118,8 +129,10 @@ pub struct Prepared {
 /// The webhooks it is made from carry no tags, so no route can say where the incident is; the queue has to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FollowUp {
-    /// The incident.
+    /// The incident of its issue or metric alert. Its issue may share another incident with other issues.
     pub incident_key: IncidentKey,
+    /// The incident that its issue opens where none is known; `None`: that of its own.
+    pub shared_key: Option<IncidentKey>,
     /// What to do to it.
     pub action: EventAction,
     /// When Sentry says that it sent it, by its own clock; `None` where it does not say, or a time that cannot be true.
@@ -127,6 +140,8 @@ pub struct FollowUp {
     pub happened_at: Option<DateTime<Utc>>,
     /// Where it goes when no service key is known for the incident; `None` for nowhere.
     pub fallback: Option<ServiceKey>,
+    /// By which API each integration takes events. An open incident is acknowledged and resolved by those that triggered it.
+    pub apis: KeyApis,
     /// How repetitions of the webhook are recognised.
     pub dedup: Dedup,
 }
@@ -177,6 +192,9 @@ pub enum Ignored {
     /// Sentry received an alert of the incident after it had sent this resolve.
     #[error("Sentry received an alert after it had sent this resolve, so the incident is open again and stays open")]
     Outdated,
+    /// Other issues share the incident.
+    #[error("other issues of its incident are still open, so the incident stays open (BRIDGE_INCIDENT_KEY)")]
+    StaysOpen,
     /// It is about a canary, which came back: about this event of it where the webhook names one.
     #[error("it is the canary that the bridge sent through Sentry, which pages nobody")]
     Canary(Option<CanaryId>),
@@ -199,10 +217,13 @@ impl From<&Config> for Ingest {
     fn from(config: &Config) -> Self {
         let policy = Policy {
             incident_key_prefix: config.incident_key_prefix.clone(),
+            incident_scope: config.incident_key,
             min_level: config.min_level,
             page_on: config.page_on.clone(),
             resolve: config.resolve,
             acknowledge: config.acknowledge,
+            description: config.description.clone(),
+            severity: SeverityRules::new(config.severity.clone()),
             redaction: config.redact.clone(),
         };
         Self::new(config.routes(), policy)
@@ -227,6 +248,12 @@ impl Ingest {
             }
             *destinations = Arc::new(Destinations { routes, canaries });
         });
+    }
+
+    /// The integration with this key, and the API by which it takes events.
+    #[must_use]
+    pub fn destination(&self, key: &ServiceKey) -> Destination {
+        self.destinations().routes.destination(key)
     }
 
     /// Every service key that an alert may go to.
@@ -330,15 +357,46 @@ impl Ingest {
         let service_key = routes.key_for(&alert).clone();
         let dedup = Dedup::of_trigger(&alert, opening, origin.generation, &service_key, origin.idempotency_key);
         let happened_at = origin.happened_at;
+        let severity = self.policy.severity.severity(&alert);
+        let own_key = IncidentKey::of(&self.policy.incident_key_prefix, &alert.subject);
+        let (incident_key, issue_key) = match self.shared_key(&alert) {
+            Some(shared_key) => (shared_key, Some(own_key)),
+            None => (own_key, None),
+        };
         self.policy.redaction.apply(&mut alert);
-        let event = event_of(&alert, Destination::v1(service_key), &self.policy.incident_key_prefix);
+        let event = Event {
+            destination: routes.destination(&service_key),
+            incident_key,
+            action: action_of(&alert, severity, self.policy.description.as_ref()),
+        };
         let rendered = render(&event);
-        Decision::Queue(Box::new(Prepared { event, rendered, alert, happened_at, dedup }))
+        Decision::Queue(Box::new(Prepared { event, issue_key, rendered, alert, happened_at, dedup }))
+    }
+
+    /// The key of the incident that an alert shares with others; `None` where it has one of its own.
+    fn shared_key(&self, alert: &Alert) -> Option<IncidentKey> {
+        let scope = self.policy.incident_scope;
+        if matches!(alert.subject, Subject::Metric(_)) || scope == IncidentScope::Issue {
+            return None;
+        }
+        let project = alert.project.slug.as_deref().or(alert.project.name.as_deref());
+        let prefix = &self.policy.incident_key_prefix;
+        if scope == IncidentScope::Project {
+            return Some(IncidentKey::of_shared(prefix, "project", &[project?]));
+        }
+        // Rules of several projects often have the same name.
+        let names: Vec<_> = project.into_iter().chain([alert.rules.first()?.as_str()]).collect();
+        Some(IncidentKey::of_shared(prefix, "rule", &names))
     }
 
     fn follow_up(&self, mut alert: Alert, routes: &Routes, origin: &Origin<'_>) -> Decision {
         let fallback = match alert.action {
-            Action::Resolve => (self.policy.resolve == ResolveScope::All).then(|| routes.default_key().clone()),
+            // An incident that other issues may share is not closed for one that the bridge does not know.
+            Action::Resolve => {
+                let is_shared =
+                    self.policy.incident_scope != IncidentScope::Issue && matches!(alert.subject, Subject::Issue(_));
+                (self.policy.resolve == ResolveScope::All && !is_shared).then(|| routes.default_key().clone())
+            }
             Action::Trigger(opening) | Action::Reopen(opening) => {
                 self.pages_on(opening).then(|| routes.key_for(&alert).clone())
             }
@@ -346,12 +404,16 @@ impl Ingest {
         };
         let dedup = Dedup::of_follow_up(&alert, origin.idempotency_key, origin.signed);
         let happened_at = origin.happened_at;
+        let severity = self.policy.severity.severity(&alert);
+        let shared_key = self.shared_key(&alert);
         self.policy.redaction.apply(&mut alert);
         Decision::Follow(Box::new(FollowUp {
+            shared_key,
             incident_key: IncidentKey::of(&self.policy.incident_key_prefix, &alert.subject),
-            action: action_of(&alert),
+            action: action_of(&alert, severity, self.policy.description.as_ref()),
             happened_at,
             fallback,
+            apis: routes.apis().clone(),
             dedup,
         }))
     }

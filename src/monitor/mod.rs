@@ -45,7 +45,7 @@ use crate::metrics::{Metrics, MetricsSnapshot};
 use crate::pagerduty::client::Client;
 use crate::pagerduty::event::EventAction;
 use crate::pagerduty::outcome::Outcome;
-use crate::pagerduty::{Destination, Event, IncidentKey, KeyNames, ServiceKey, render};
+use crate::pagerduty::{Event, IncidentKey, KeyApis, KeyNames, ServiceKey, render};
 use crate::proof::ProofStatus;
 use crate::queue::{Enqueue, Enqueued, Envelope, Queue, QueueError};
 use crate::sentry_api::audit::AuditHandle;
@@ -264,6 +264,8 @@ pub struct Paging {
     /// The first service key is paged, and the next one if that rejects an alarm. None: troubles are logged, and nobody is
     /// paged.
     pub service_keys: Vec<ServiceKey>,
+    /// By which API each of them takes events.
+    pub apis: KeyApis,
     /// What the incident keys begin with.
     pub prefix: String,
 }
@@ -423,9 +425,9 @@ impl AlarmTask {
         keys
     }
 
-    fn event(&self, cause: Cause, service_key: ServiceKey, action: EventAction) -> Event {
+    fn event(&self, cause: Cause, service_key: &ServiceKey, action: EventAction) -> Event {
         let incident_key = self.incident_key(cause);
-        Event { destination: Destination::v1(service_key), incident_key, action }
+        Event { destination: self.paging.borrow().apis.destination(service_key), incident_key, action }
     }
 
     /// Returns whether it is done, or given up.
@@ -445,7 +447,7 @@ impl AlarmTask {
                 if cause == Cause::Storage {
                     return self.send(trouble, &trigger).await;
                 }
-                let event = self.event(cause, service_key, trigger);
+                let event = self.event(cause, &service_key, trigger);
                 self.enqueue(
                     Enqueue::event(Envelope::new(&event, render(&event), self.latest)),
                     cause,
@@ -461,7 +463,7 @@ impl AlarmTask {
                 let resolve = alarms::resolve(self.latest);
                 // The queue does not know an incident that was opened past it.
                 let incoming = if cause == Cause::Storage {
-                    let event = self.event(cause, sent_to.unwrap_or(service_key), resolve);
+                    let event = self.event(cause, &sent_to.unwrap_or(service_key), resolve);
                     Enqueue::event(Envelope::new(&event, render(&event), self.latest))
                 } else {
                     let follow_up = FollowUp {
@@ -469,6 +471,8 @@ impl AlarmTask {
                         action: resolve,
                         happened_at: None,
                         fallback: None,
+                        shared_key: None,
+                        apis: self.paging.borrow().apis.clone(),
                         dedup: Dedup::default(),
                     };
                     Enqueue::follow_up(follow_up, self.latest)
@@ -486,7 +490,13 @@ impl AlarmTask {
                 warn!(alarm, event; "{sentence}");
                 true
             }
-            Ok(Enqueued::Repeated | Enqueued::Replayed | Enqueued::Outdated | Enqueued::NothingOpen) => {
+            Ok(
+                Enqueued::Repeated
+                | Enqueued::Replayed
+                | Enqueued::Outdated
+                | Enqueued::StaysOpen
+                | Enqueued::NothingOpen,
+            ) => {
                 info!(alarm; "{sentence}");
                 true
             }
@@ -514,7 +524,7 @@ impl AlarmTask {
         self.alarms.attempted(trouble.cause);
         self.direct.not_before = now + DIRECT_PAUSE * 2_u32.pow(self.direct.attempts.min(DIRECT_ATTEMPTS));
         for key in self.paged_keys(trouble.cause) {
-            let event = self.event(trouble.cause, key.clone(), trigger.clone());
+            let event = self.event(trouble.cause, &key, trigger.clone());
             match self.client.send(&event.destination, render(&event).bytes).await {
                 Outcome::Delivered { .. } => {
                     self.direct.sent_to = Some(key);

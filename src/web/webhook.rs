@@ -360,6 +360,7 @@ async fn enqueue(
         Ok(Enqueued::Repeated) => return Ok(ignored(source, Ignored::Repeated)),
         Ok(Enqueued::Replayed) => return Ok(ignored(source, Ignored::Replayed)),
         Ok(Enqueued::Outdated) => return Ok(ignored(source, Ignored::Outdated)),
+        Ok(Enqueued::StaysOpen) => return Ok(ignored(source, Ignored::StaysOpen)),
         Ok(Enqueued::NothingOpen) => return Ok(ignored(source, Ignored::NothingOpen(event_type))),
         Err(error) => {
             let line = throttle::line("alerts were not accepted", Level::Error);

@@ -59,7 +59,8 @@ impl Records {
             incident_key: Some(incident_key.clone()),
             description: None,
         };
-        let effect = self.incidents.apply(&event, incident_key, now).effect;
+        let of_api = self.incidents.api_of(service_key, incident_key);
+        let effect = self.incidents.apply(of_api, &event, incident_key, now).effect;
         self.tell(service_key, incident_key, effect, *agent, now);
         matches!(effect, Effect::Acknowledged | Effect::Resolved)
     }

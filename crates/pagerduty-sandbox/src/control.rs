@@ -60,7 +60,7 @@ async fn journal(shared: Data<Shared>, query: Query<JournalQuery>) -> HttpRespon
     let mut entries: Vec<_> = shared.read(|records| {
         let entries = records.journal.entries().rev();
         entries
-            .filter(|entry| query.service_key.as_ref().is_none_or(|key| entry.text("service_key") == Some(key)))
+            .filter(|entry| query.service_key.as_ref().is_none_or(|key| entry.service_key() == Some(key)))
             .take(query.limit.unwrap_or(DEFAULT_LIMIT))
             .map(Arc::clone)
             .collect()

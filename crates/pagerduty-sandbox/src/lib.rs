@@ -1,6 +1,6 @@
 //! A strict local PagerDuty for tests and rehearsals.
 //!
-//! It serves the Events API v1 on a real socket, at least as strictly as PagerDuty does, keeps the incidents that
+//! It serves the Events APIs v1 and v2 on a real socket, at least as strictly as PagerDuty does, keeps the incidents that
 //! events open and resolve, records every request, and fails on command. Rehearse against it before you point a client
 //! at the real one, or start one in each test:
 //!
@@ -35,7 +35,7 @@
 //! 1. `server` reads the request, at most [`Options::max_body`] bytes of its body, and locks the records.
 //! 2. `pipeline` asks `faults` which fault is due; rules can be for a key or an event type, so the JSON is read by now.
 //!    Some faults answer here, before anything is checked.
-//! 3. `pipeline` checks the head and the size; `validate` applies PagerDuty's rules to the JSON; then come the
+//! 3. `pipeline` checks the head and the size; `validate` and `v2` apply the rules of the API to the JSON; then come the
 //!    integration key and its rate limit (`throttle`). The first check that fails decides the response.
 //! 4. `incidents` applies the event: it opens, acknowledges or resolves an incident, is added to the log of an open
 //!    one, or is dropped.
@@ -89,6 +89,7 @@
 //! The members of a rule are those of [`FaultRule`], the kinds those of [`Fault`].
 
 mod actions;
+mod api;
 mod control;
 mod faults;
 mod incidents;
@@ -99,6 +100,7 @@ mod responses;
 mod rest;
 mod server;
 mod throttle;
+mod v2;
 mod validate;
 mod webhooks;
 
@@ -113,10 +115,11 @@ use crate::records::Shared;
 use crate::server::ServerThread;
 
 pub use crate::actions::{Action, ActionKind};
+pub use crate::api::EventsApi;
 pub use crate::faults::{Body, Cut, Fault, FaultError, FaultRule, StandingRule, Until};
 pub use crate::incidents::{Effect, EventType, Incident, LogEntry, State};
 pub use crate::options::{Clock, Counting, Options, Oversize, RetryAfter, ThrottleOptions, ThrottleStatus, UnknownKey};
-pub use crate::pipeline::PATH;
+pub use crate::pipeline::{PATH, PATH_V2};
 pub use crate::records::{Counters, Extent, JournalEntry, Received, Records, Verdict};
 pub use crate::rest::{IntegrationOptions, RestAnswer, RestOptions, RestRequest, ServiceOptions, ServiceStatus};
 pub use crate::webhooks::{Agent, Subscription, WebhookAttempt};
@@ -162,7 +165,7 @@ impl Sandbox {
         Ok(Self { shared, server: Some(server), api: api_address, control: control_address })
     }
 
-    /// The root URL of the Events API, such as `http://127.0.0.1:8090`; add [`PATH`].
+    /// The root URL of the Events APIs, such as `http://127.0.0.1:8090`; add [`PATH`] or [`PATH_V2`].
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.api)

@@ -18,6 +18,7 @@ use crate::webhooks::Subscription;
 /// [`Sandbox::set_options`](crate::Sandbox::set_options) or `PUT /options`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Options {
     /// Whether what PagerDuty's documentation forbids and its servers accept is answered with 400. It is recorded as a
     /// violation either way.
@@ -37,6 +38,9 @@ pub struct Options {
     /// Whether every valid event is answered with success and not applied. PagerDuty did so in its incident
     /// `6bf6s5x13tmg`, and does so whenever nobody is on call.
     pub silent_drop: bool,
+    /// Whether an incident that one Events API opened is unknown to the other. PagerDuty documents nothing about it; both take
+    /// the same keys, and by default they share their incidents.
+    pub separate_apis: bool,
     /// Whether responses list their JSON members in reverse order, so that no client compares them as text.
     pub reversed_keys: bool,
     /// How long an idle connection is kept; read when the sandbox starts. PagerDuty's time is not known, but well below
@@ -64,6 +68,7 @@ impl Default for Options {
             keys: None,
             unknown_key: UnknownKey::Refuse,
             silent_drop: false,
+            separate_apis: false,
             reversed_keys: false,
             keep_alive: Duration::from_mins(1),
             webhooks: Vec::new(),

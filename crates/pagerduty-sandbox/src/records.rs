@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use actix_web::web::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::{broadcast, mpsc, watch};
 
+use crate::api::EventsApi;
 use crate::faults::{Fault, FaultError, FaultRule, FaultRules, Until};
 use crate::incidents::{Effect, Event, EventType, Incident, Incidents, State, Transition};
 use crate::options::{Clock, Options};
@@ -29,6 +30,9 @@ pub struct JournalEntry {
     /// The request.
     #[serde(flatten)]
     pub request: Received,
+    /// The API whose path it was posted to.
+    #[serde(rename = "events_api")]
+    pub api: Option<EventsApi>,
     /// The body as JSON, if it is an object.
     pub event: Option<Value>,
     /// What came of it.
@@ -57,6 +61,28 @@ impl JournalEntry {
     #[must_use]
     pub fn text(&self, member: &str) -> Option<&str> {
         self.event.as_ref()?.get(member)?.as_str()
+    }
+
+    /// The integration key in the event, by whichever API, if it is a string.
+    #[must_use]
+    pub fn service_key(&self) -> Option<&str> {
+        self.by_api(EventsApi::service_key)
+    }
+
+    /// The type of the event, by whichever API, if it is a string.
+    #[must_use]
+    pub fn event_type(&self) -> Option<&str> {
+        self.by_api(EventsApi::event_type)
+    }
+
+    /// The description or summary in the event, by whichever API, if it is a string.
+    #[must_use]
+    pub fn description(&self) -> Option<&str> {
+        self.by_api(EventsApi::description)
+    }
+
+    fn by_api(&self, read: fn(EventsApi, &Map<String, Value>) -> Option<&str>) -> Option<&str> {
+        read(self.api.unwrap_or(EventsApi::V1), self.event.as_ref()?.as_object()?)
     }
 }
 
@@ -248,6 +274,7 @@ impl Counters {
 /// An event that [`Fault::Late`] holds.
 #[derive(Debug)]
 pub(crate) struct Held {
+    pub(crate) api: EventsApi,
     pub(crate) event: Event,
     pub(crate) until: Until,
     /// The entry of its request.
@@ -296,7 +323,7 @@ impl Records {
         self.incidents.iter()
     }
 
-    /// One incident.
+    /// One incident; with [`Options::separate_apis`] that of v1, if both have one.
     #[must_use]
     pub fn incident(&self, service_key: &str, incident_key: &str) -> Option<&Incident> {
         self.incidents.get(service_key, incident_key)
@@ -320,9 +347,10 @@ impl Records {
     }
 
     /// Applies an event to its incident. Returns its incident key, generated if it has none, and what it changed.
-    pub(crate) fn apply(&mut self, event: &Event, now: DateTime<Utc>) -> (String, Transition) {
+    pub(crate) fn apply(&mut self, api: EventsApi, event: &Event, now: DateTime<Utc>) -> (String, Transition) {
         let incident_key = event.incident_key.clone().unwrap_or_else(generated_key);
-        let transition = self.incidents.apply(event, &incident_key, now);
+        let of_api = self.options.separate_apis.then_some(api);
+        let transition = self.incidents.apply(of_api, event, &incident_key, now);
         self.counters.count_applied(event, transition.effect);
         self.tell(&event.service_key, &incident_key, transition.effect, Agent::Integration, now);
         (incident_key, transition)
@@ -342,8 +370,8 @@ impl Records {
     pub(crate) fn release(&mut self, now: DateTime<Utc>, due: impl Fn(&Held) -> bool) -> usize {
         let (released, held) = std::mem::take(&mut self.held).into_iter().partition::<Vec<_>, _>(due);
         self.held = held;
-        for Held { event, origin, .. } in &released {
-            let (incident_key, Transition { effect, before, after }) = self.apply(event, now);
+        for Held { api, event, origin, .. } in &released {
+            let (incident_key, Transition { effect, before, after }) = self.apply(*api, event, now);
             self.write(JournalEntry {
                 number: self.journal.next_number(),
                 verdict: Verdict::Accepted { effect },

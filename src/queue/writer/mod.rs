@@ -433,7 +433,9 @@ fn arrivals(plan: &Plan<'_>, committed: &Committed) -> Vec<Arrival> {
 fn folded(enqueued: &[Enqueued]) -> u64 {
     let accepted = enqueued.iter().flat_map(|enqueued| match enqueued {
         Enqueued::Queued(accepted) => accepted.as_slice(),
-        Enqueued::Repeated | Enqueued::Replayed | Enqueued::Outdated | Enqueued::NothingOpen => &[],
+        Enqueued::Repeated | Enqueued::Replayed | Enqueued::Outdated | Enqueued::StaysOpen | Enqueued::NothingOpen => {
+            &[]
+        }
     });
     accepted.filter(|accepted| accepted.is_folded()).count() as u64
 }
@@ -441,12 +443,14 @@ fn folded(enqueued: &[Enqueued]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+    use crate::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
     use crate::queue::Envelope;
 
     fn accept(bytes: usize) -> Operation {
         let envelope = Envelope {
             service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
+            api: ApiVersion::V1,
+            issue_key: None,
             incident_key: IncidentKey::parse("42").unwrap(),
             event_type: EventType::Trigger,
             description: String::new(),

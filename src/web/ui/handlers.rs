@@ -124,8 +124,9 @@ pub(super) async fn send_test(visit: Visit, form: Form<TestPage>, state: Data<Ap
         let sentence = "There is no such service any more. Go back to the status page and try again.";
         visit.message(StatusCode::BAD_REQUEST, "Not done", sentence)
     };
-    let key = destinations(&state).get(place).cloned().ok_or_else(unknown)?;
-    let events = test_page::events(key, state.ingest.incident_key_prefix(), "bridge-test", visit.at, "the status page");
+    let destination = state.ingest.destination(destinations(&state).get(place).ok_or_else(unknown)?);
+    let prefix = state.ingest.incident_key_prefix();
+    let events = test_page::events(&destination, prefix, "bridge-test", visit.at, "the status page");
     let mut ids = Vec::new();
     for event in events.ok_or_else(unknown)? {
         let envelope = Envelope::new(&event, render(&event), visit.at);

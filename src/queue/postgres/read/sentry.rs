@@ -24,11 +24,19 @@ const TRIGGERS: &str = "SELECT 0::bigint AS id, incident_key, MAX(at) AS at FROM
         WHERE state = 'delivered' AND finished_at >= $2 AND event_type = 'trigger' AND incident_key = ANY($1::text[])
         UNION ALL
         SELECT incident_key, changed_at AS at FROM incidents WHERE is_open AND incident_key = ANY($1::text[])
+        UNION ALL
+        SELECT issue_key AS incident_key, received_at AS at FROM incident_issues
+        WHERE (is_open OR received_at >= $2) AND issue_key = ANY($1::text[])
     ) AS triggers GROUP BY incident_key";
 
 /// Those that changed last come first. An incident may be open at several integrations.
 const OPEN: &str = "SELECT 0::bigint AS id, incident_key, changed_at FROM incidents
     WHERE is_open ORDER BY changed_at DESC LIMIT $1";
+
+/// The same for issues that share incidents with others.
+const OPEN_ISSUES: &str =
+    "SELECT 0::bigint AS id, issue_key AS incident_key, received_at AS changed_at FROM incident_issues
+    WHERE is_open ORDER BY received_at DESC LIMIT $1";
 
 const NOTES: &str = "SELECT 0::bigint AS id, incident_key, fired_at, seen_at FROM sentry_issues
     WHERE incident_key = ANY($1::text[])";
@@ -57,11 +65,12 @@ impl SentryReads for PostgresReads {
     }
 
     async fn open_incidents(&self, limit: u32) -> Result<Vec<OpenIncident>, QueueError> {
-        let query = sqlx::query(OPEN).bind(i64::from(limit));
-        let rows = self.query(query, |columns| Ok((columns.incident_key()?, columns.time("changed_at")?))).await?;
-        let mut seen = std::collections::HashSet::new();
-        let fresh = rows.into_iter().filter(|(key, _)| seen.insert(key.clone()));
-        Ok(fresh.map(|(incident_key, since)| OpenIncident { incident_key, since }).collect())
+        let mut rows = Vec::new();
+        for statement in [OPEN, OPEN_ISSUES] {
+            let query = sqlx::query(statement).bind(i64::from(limit));
+            rows.extend(self.query(query, |columns| Ok((columns.incident_key()?, columns.time("changed_at")?))).await?);
+        }
+        Ok(OpenIncident::newest(rows, limit))
     }
 
     async fn sentry_issues(&self, incidents: &[IncidentKey]) -> Result<Vec<IssueNote>, QueueError> {

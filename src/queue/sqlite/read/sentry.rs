@@ -29,11 +29,19 @@ const TRIGGERS: &str = "SELECT 0 AS id, events.incident_key, received_at AS at
         AND incident_key IN (SELECT value FROM json_each(?1))
     UNION ALL
     SELECT 0 AS id, incidents.incident_key, changed_at AS at
-        FROM json_each(?1) AS wanted CROSS JOIN incidents ON incident_key = wanted.value WHERE is_open <> 0";
+        FROM json_each(?1) AS wanted CROSS JOIN incidents ON incident_key = wanted.value WHERE is_open <> 0
+    UNION ALL
+    SELECT 0 AS id, issue_key AS incident_key, received_at AS at
+        FROM json_each(?1) AS wanted CROSS JOIN incident_issues ON issue_key = wanted.value
+        WHERE is_open <> 0 OR received_at >= ?2";
 
 /// Those that changed last come first. An incident may be open at several integrations.
 const OPEN: &str = "SELECT 0 AS id, incident_key, changed_at FROM incidents \
      WHERE is_open <> 0 ORDER BY changed_at DESC LIMIT ?";
+
+/// The same for issues that share incidents with others.
+const OPEN_ISSUES: &str = "SELECT 0 AS id, issue_key AS incident_key, received_at AS changed_at FROM incident_issues \
+     WHERE is_open <> 0 ORDER BY received_at DESC LIMIT ?";
 
 const NOTES: &str = "SELECT 0 AS id, incident_key, fired_at, seen_at
     FROM json_each(?) AS wanted CROSS JOIN sentry_issues ON incident_key = wanted.value";
@@ -67,11 +75,12 @@ impl SentryReads for SqliteReads {
     }
 
     async fn open_incidents(&self, limit: u32) -> Result<Vec<OpenIncident>, QueueError> {
-        let query = sqlx::query(OPEN).bind(limit);
-        let rows = self.query(query, |columns| Ok((columns.incident_key()?, columns.time("changed_at")?))).await?;
-        let mut seen = std::collections::HashSet::new();
-        let fresh = rows.into_iter().filter(|(key, _)| seen.insert(key.clone()));
-        Ok(fresh.map(|(incident_key, since)| OpenIncident { incident_key, since }).collect())
+        let mut rows = Vec::new();
+        for statement in [OPEN, OPEN_ISSUES] {
+            let query = sqlx::query(statement).bind(limit);
+            rows.extend(self.query(query, |columns| Ok((columns.incident_key()?, columns.time("changed_at")?))).await?);
+        }
+        Ok(OpenIncident::newest(rows, limit))
     }
 
     async fn sentry_issues(&self, incidents: &[IncidentKey]) -> Result<Vec<IssueNote>, QueueError> {
@@ -132,4 +141,4 @@ impl SentryReads for SqliteReads {
 }
 
 #[cfg(test)]
-pub(in crate::queue::sqlite) const QUERIES: [&str; 6] = [TRIGGERS, OPEN, NOTES, KNOWS, UPDATES, UPDATED];
+pub(in crate::queue::sqlite) const QUERIES: [&str; 7] = [TRIGGERS, OPEN, OPEN_ISSUES, NOTES, KNOWS, UPDATES, UPDATED];
