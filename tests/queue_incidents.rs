@@ -78,7 +78,7 @@ fn issue_sent(action: &str, sent: i64, came: i64) -> Enqueue {
     webhook(Some("issue"), &body, ResolveScope::Opened, came, sent)
 }
 
-fn issue(action: &str, came: i64) -> Enqueue {
+pub(crate) fn issue(action: &str, came: i64) -> Enqueue {
     issue_sent(action, came, came)
 }
 

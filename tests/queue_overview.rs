@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
-use sentry_pagerduty_bridge::metrics::{Failing, Metrics};
+use sentry_pagerduty_bridge::metrics::{Answered, Failing, Metrics, Source};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, OutcomeKind, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
     Destination, Disposition, Editor, Enqueue, Envelope, EventId, Overview, Queue, Rejected, RejectedId, Retention,
@@ -85,6 +85,7 @@ async fn counted(database: &TestDatabase) -> Overview {
         dead: sum(|destination| destination.dead),
         delivered: sum(|destination| destination.delivered),
         held: 0,
+        held_with_token_since: None,
         rejected: rejected.try_into().unwrap(),
         oldest_waiting: destinations.iter().filter_map(|destination| destination.oldest_waiting).min(),
         destinations,
@@ -358,6 +359,33 @@ async fn events_are_found_by_text_incident_and_service_key_page_by_page() {
     assert_eq!(found("disk", &[], next, 2).await, (vec![1], None));
     let bodies = queue.reader().bodies(&[EventId::new(1), EventId::new(99)]).await.unwrap();
     assert_eq!(bodies.into_iter().collect::<Vec<_>>(), [(EventId::new(1), br#"{"details":{}}"#.to_vec())]);
+    queue.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn wrong_signatures_in_a_row_are_known_after_a_restart_until_one_is_right() {
+    let (database, queue) = open().await;
+    let metrics = Metrics::new();
+    for seconds in 0..5 {
+        metrics.wrong_signature_from("192.0.2.7".parse().unwrap());
+        metrics.webhook(Source::Platform, Answered::WrongSignature, at(seconds));
+    }
+    queue.persist_metrics(&metrics).await.unwrap();
+    queue.close().await.unwrap();
+
+    let queue = Queue::open(&database).await.unwrap();
+    let restored = async |queue: &Queue| {
+        let metrics = Metrics::new();
+        metrics.restore(queue.persisted_metrics(at(100)).await.unwrap(), at(100));
+        metrics
+    };
+    let metrics = restored(&queue).await;
+    let snapshot = metrics.snapshot(at(100));
+    assert_eq!((snapshot.wrong_signatures, snapshot.wrong_signatures_since), (5, Some(at(0))));
+    assert_eq!(snapshot.wrong_signatures_from.addresses(), "192.0.2.7");
+    metrics.webhook(Source::Platform, Answered::Queued, at(101));
+    queue.persist_metrics(&metrics).await.unwrap();
+    assert_eq!(restored(&queue).await.snapshot(at(100)).wrong_signatures, 0);
     queue.close().await.unwrap();
 }
 

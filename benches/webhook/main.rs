@@ -12,13 +12,15 @@
 //! `bare` takes a seventh more and `file` a quarter. PostgreSQL is a throw-away cluster that syncs, on the same machine,
 //! below `TMPDIR`; each round has a new database in it.
 //!
-//! `make bench` runs it, and `make bench-page` measures with the same means what looking at a large queue costs;
-//! `BENCH_ROUNDS`, `BENCH_SECONDS`, `BENCH_CONNECTIONS` and `BENCH_DIR` (where the queue and the file lie) change it.
+//! `make bench` runs it, and `make bench-page` measures with the same means what looking at a large queue costs. The argument
+//! `postgres` measures the last two alone and the bridge on SQLite beside them, and `growth` the bridge on PostgreSQL with no
+//! events and with a million delivered ones. `BENCH_ROUNDS`, `BENCH_SECONDS`, `BENCH_CONNECTIONS` and `BENCH_DIR` (where the queue and the file lie) change it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot go on had better stop loudly")]
 #![allow(clippy::print_stderr, clippy::cast_precision_loss, reason = "it prints figures for people")]
 
 mod body;
+mod growth;
 mod load;
 mod look;
 mod page;
@@ -33,6 +35,9 @@ use temporary_postgres::Cluster;
 
 use self::load::Figures;
 use self::server::Kind;
+
+/// The settings of a PostgreSQL that loses nothing that it has committed.
+const SYNCED: [(&str, &str); 3] = [("fsync", "on"), ("synchronous_commit", "on"), ("full_page_writes", "on")];
 
 fn main() {
     if let Some(kind) = env::args().nth(1).and_then(|argument| Kind::of_child(&argument)) {
@@ -50,6 +55,10 @@ fn main() {
     }
 
     let sample = body::Sample::new();
+    if env::args().any(|argument| argument == "growth") {
+        growth::run(folder.path(), &sample, rounds, seconds, connections);
+        return;
+    }
     println!(
         "{connections} connections, a body of {} bytes, every issue new, PagerDuty unreachable; {rounds} rounds of {seconds} s",
         sample.len()
@@ -59,8 +68,12 @@ fn main() {
         server::fsync(folder.path()).as_secs_f64() * 1e3
     );
 
-    let cluster = Cluster::start(&[("fsync", "on"), ("synchronous_commit", "on"), ("full_page_writes", "on")]).unwrap();
-    let kinds = [Kind::Bare, Kind::File, Kind::Bridge, Kind::Insert, Kind::Postgres];
+    let cluster = Cluster::start(&SYNCED).unwrap();
+    let kinds: &[Kind] = if env::args().any(|argument| argument == "postgres") {
+        &[Kind::Bridge, Kind::Insert, Kind::Postgres]
+    } else {
+        &[Kind::Bare, Kind::File, Kind::Bridge, Kind::Insert, Kind::Postgres]
+    };
     let mut results: Vec<Vec<Figures>> = vec![Vec::new(); kinds.len()];
     for round in 0..rounds {
         for (kind, results) in kinds.iter().zip(&mut results) {
@@ -81,10 +94,17 @@ fn main() {
     for (kind, figures) in kinds.iter().zip(&medians) {
         println!("median  {:<8} {figures}", kind.name());
     }
-    for (one, other) in [(2, 0), (2, 1), (4, 3), (4, 2)] {
-        let ratios = results[one].iter().zip(&results[other]).map(|(one, other)| one.per_second / other.per_second);
+    for (one, other) in [
+        (Kind::Bridge, Kind::Bare),
+        (Kind::Bridge, Kind::File),
+        (Kind::Postgres, Kind::Insert),
+        (Kind::Postgres, Kind::Bridge),
+    ] {
+        let of = |kind| kinds.iter().position(|measured| *measured == kind).map(|place| &results[place]);
+        let (Some(ones), Some(others)) = (of(one), of(other)) else { continue };
+        let ratios = ones.iter().zip(others).map(|(one, other)| one.per_second / other.per_second);
         let ratio = load::middle(ratios.collect());
-        println!("{} / {}: {ratio:.2} (median of the rounds' ratios)", kinds[one].name(), kinds[other].name());
+        println!("{} / {}: {ratio:.2} (median of the rounds' ratios)", one.name(), other.name());
     }
 }
 

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::{
     AdminToken, ApiToken, CatchUpMode, ClientSecret, DatabaseUrl, Dsn, FallbackUrl, IncidentScope, KeyName, LogFormat,
-    PagerDutyToken, PostgresUrl, ResolveScope, WebhookToken,
+    PagerDutySecret, PagerDutyToken, PostgresUrl, ResolveScope, WebhookToken,
 };
 use crate::alert::{Level, Opening};
 use crate::pagerduty::{ApiVersion, ServiceKey, Template};
@@ -175,6 +175,7 @@ set! {
     WebhookToken: WebhookToken::digest;
     AdminToken: AdminToken::digest;
     ClientSecret: ClientSecret::digest;
+    PagerDutySecret: PagerDutySecret::digest;
 }
 
 #[cfg(test)]
@@ -234,12 +235,20 @@ mod tests {
             "0123456789abcdef0123456789abcdef,Payments",
         ];
         for setting in SETTINGS {
-            // Some settings are only taken beside PostgreSQL.
-            let beside = |value| [("BRIDGE_DATABASE_URL", "postgres://db/other"), (setting.name, value)];
+            // Some settings are only taken beside PostgreSQL, or beside Sentry's API.
+            let beside = |value| {
+                [
+                    ("BRIDGE_DATABASE_URL", "postgres://db/other"),
+                    ("BRIDGE_SENTRY_URL", "https://sentry.io"),
+                    ("BRIDGE_SENTRY_ORG", "acme"),
+                    ("BRIDGE_SENTRY_API_TOKEN", OTHER_TOKEN),
+                    (setting.name, value),
+                ]
+            };
             let alone = values.map(|value| try_mark(&[(setting.name, value)]).ok());
             if alone.iter().all(Option::is_none) {
                 let marks = values.map(|value| try_mark(&beside(value)).ok());
-                let without = mark(&beside("")[..1]);
+                let without = mark(&beside("")[..4]);
                 assert!(marks.iter().flatten().any(|other| *other != without), "{}", setting.name);
                 continue;
             }

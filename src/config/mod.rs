@@ -48,8 +48,8 @@ pub use dsn::{Dsn, DsnError};
 pub use error::{ConfigError, Fault, Problem};
 pub use fingerprint::Fingerprint;
 pub use pagerduty::{KeyName, PagerDutySettingError, PagerDutyToken};
-pub use reload::{Contents, Digests, SecretFiles, Secrets};
-pub use secrets::{AdminToken, ClientSecret, SecretError, WebhookToken};
+pub use reload::{Contents, Digests, SecretFiles, needs_restart};
+pub use secrets::{AdminToken, ClientSecret, PagerDutySecret, SecretError, WebhookToken};
 pub use sentry::{ApiToken, SentrySettingError};
 pub use source::Source;
 pub use values::{CatchUpMode, IncidentScope, ResolveScope, ValueError, socket_address};
@@ -183,6 +183,12 @@ declare! {
     /// How often the canary is sent, 1m or more; alert rules of older Sentrys fire for it every 6m at most.
     default plain BRIDGE_CANARY_EVERY canary_every: Duration = |text| values::duration(text, MINUTE..=DAY), or "10m";
 
+    /// Secret of PagerDuty's webhooks to `POST /pagerduty`: an incident that a person resolves resolves its issue.
+    list secret BRIDGE_PAGERDUTY_WEBHOOK_SECRET pagerduty_webhook_secret: Vec<PagerDutySecret> = PagerDutySecret::parse_list;
+
+    /// `on`: an incident that a person reopens in PagerDuty unresolves its issue. Needs the secret above.
+    default plain BRIDGE_PAGERDUTY_REOPEN pagerduty_reopen: bool = values::switch, or "off";
+
     /// `off`: the bridge does not page for its own troubles.
     default plain BRIDGE_ALARMS alarms: bool = values::switch, or "on";
 
@@ -259,6 +265,17 @@ declare! {
         if let Some(url) = &sentry_url {
             let allowed = sentry_allow_http.unwrap_or_default();
             problems.check("BRIDGE_SENTRY_URL", sentry::may_carry_token(url, allowed));
+        }
+        if pagerduty_webhook_secret.is_some() {
+            let api = [sentry_url.is_some(), sentry_org.is_some(), sentry_api_token.is_some()];
+            let names = ["BRIDGE_SENTRY_URL", "BRIDGE_SENTRY_ORG", "BRIDGE_SENTRY_API_TOKEN"];
+            for (name, _) in names.into_iter().zip(api).filter(|(_, is_set)| !is_set) {
+                problems.missing(
+                    [name],
+                    "required beside BRIDGE_PAGERDUTY_WEBHOOK_SECRET, because what people do in PagerDuty is passed on by Sentry's \
+                     API; set it, or remove that secret",
+                );
+            }
         }
     }
 }

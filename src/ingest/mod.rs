@@ -5,8 +5,11 @@
 pub mod canary;
 pub mod dedup;
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use thiserror::Error;
+use tokio::sync::watch;
 
 use crate::alert::{Action, Alert, Level, Opening, Subject};
 use crate::config::{Config, IncidentScope, ResolveScope};
@@ -21,12 +24,23 @@ pub use crate::sentry::{Generation, Rejection, Webhook};
 pub use canary::{CanaryId, CanaryMark};
 pub use dedup::{Dedup, DedupKey};
 
-/// What a decision depends on besides the webhook.
+/// How many marks of canaries are known at most: that of the default key, and those of the keys before it.
+const MAX_MARKS: usize = 4;
+
+/// What a decision depends on besides the webhook. Clones share the routes.
 #[derive(Clone, Debug)]
 pub struct Ingest {
-    routes: Routes,
+    destinations: watch::Sender<Arc<Destinations>>,
     policy: Policy,
-    canary: CanaryMark,
+}
+
+/// What depends on the service keys.
+#[derive(Clone, Debug)]
+struct Destinations {
+    routes: Routes,
+    /// What knows canaries, that of the default key first. A canary that is under way while the default key changes must not
+    /// page when it comes back.
+    canaries: Vec<CanaryMark>,
 }
 
 /// What the operator wants done with alerts.
@@ -184,6 +198,9 @@ pub enum Ignored {
     /// It is about a canary, which came back: about this event of it where the webhook names one.
     #[error("it is the canary that the bridge sent through Sentry, which pages nobody")]
     Canary(Option<CanaryId>),
+    /// The bridge itself made the issue unresolved.
+    #[error("the bridge itself made the issue unresolved, for its incident was reopened in PagerDuty")]
+    Echo,
     /// There is no incident that the bridge could do this to.
     #[error("{}", nothing_open(*.0))]
     NothingOpen(EventType),
@@ -217,35 +234,47 @@ impl Ingest {
     /// An ingest with these routes and this policy.
     #[must_use]
     pub fn new(routes: Routes, policy: Policy) -> Self {
-        let canary = CanaryMark::new(routes.default_key());
-        Self { routes, policy, canary }
+        let canaries = vec![CanaryMark::new(routes.default_key())];
+        Self { destinations: watch::Sender::new(Arc::new(Destinations { routes, canaries })), policy }
+    }
+
+    /// Uses these routes from the next decision on, in all clones.
+    pub fn replace_routes(&self, routes: Routes) {
+        self.destinations.send_modify(|destinations| {
+            let mut canaries = destinations.canaries.clone();
+            if destinations.routes.default_key() != routes.default_key() {
+                canaries.insert(0, CanaryMark::new(routes.default_key()));
+                canaries.truncate(MAX_MARKS);
+            }
+            *destinations = Arc::new(Destinations { routes, canaries });
+        });
     }
 
     /// The integration with this key, and the API by which it takes events.
     #[must_use]
     pub fn destination(&self, key: &ServiceKey) -> Destination {
-        self.routes.destination(key)
+        self.destinations().routes.destination(key)
     }
 
     /// Every service key that an alert may go to.
     #[must_use]
-    pub fn keys(&self) -> Vec<&ServiceKey> {
-        self.routes.keys()
+    pub fn keys(&self) -> Vec<ServiceKey> {
+        self.destinations().routes.keys().into_iter().cloned().collect()
     }
 
-    /// The service key of alerts that no route matches.
+    /// What makes canaries.
     #[must_use]
-    pub fn default_key(&self) -> &ServiceKey {
-        self.routes.default_key()
+    pub fn canary(&self) -> CanaryMark {
+        let destinations = self.destinations();
+        // There is always one.
+        destinations.canaries.first().cloned().unwrap_or_else(|| CanaryMark::new(destinations.routes.default_key()))
     }
 
-    /// What knows the canary's webhooks.
-    #[must_use]
-    pub fn canary(&self) -> &CanaryMark {
-        &self.canary
+    fn destinations(&self) -> Arc<Destinations> {
+        Arc::clone(&self.destinations.borrow())
     }
 
-    /// Decides what to do with a webhook. The same webhook always gets the same decision.
+    /// Decides what to do with a webhook. With the same routes the same webhook always gets the same decision.
     #[must_use]
     pub fn decide(&self, webhook: &Webhook<'_>) -> Decision {
         self.decide_with_generation(webhook).0
@@ -292,7 +321,8 @@ impl Ingest {
     }
 
     fn decide_on(&self, alert: Alert, origin: &Origin<'_>) -> Decision {
-        if let Some(canary) = self.canary.recognize(&alert) {
+        let destinations = self.destinations();
+        if let Some(canary) = destinations.canaries.iter().find_map(|mark| mark.recognize(&alert)) {
             return Decision::Ignored(Ignored::Canary(canary));
         }
         let opening = match alert.action {
@@ -301,7 +331,7 @@ impl Ingest {
             Action::Resolve if self.policy.resolve == ResolveScope::Off => {
                 return Decision::Ignored(Ignored::ResolveOff);
             }
-            Action::Acknowledge | Action::Resolve => return self.follow_up(alert, origin),
+            Action::Acknowledge | Action::Resolve => return self.follow_up(alert, &destinations.routes, origin),
         };
         // A level that is missing or not Sentry's own says nothing about the severity, so it pages.
         let level = alert.level.as_deref().and_then(Level::parse);
@@ -311,9 +341,9 @@ impl Ingest {
             return Decision::Ignored(Ignored::BelowMinLevel { level, min_level });
         }
         if matches!(alert.action, Action::Reopen(_)) {
-            self.follow_up(alert, origin)
+            self.follow_up(alert, &destinations.routes, origin)
         } else if self.pages_on(opening) {
-            self.trigger(alert, opening, origin)
+            self.trigger(alert, opening, &destinations.routes, origin)
         } else {
             Decision::Ignored(Ignored::NotPagedOn(opening))
         }
@@ -323,8 +353,8 @@ impl Ingest {
         self.policy.page_on.contains(&opening)
     }
 
-    fn trigger(&self, mut alert: Alert, opening: Opening, origin: &Origin<'_>) -> Decision {
-        let service_key = self.routes.key_for(&alert).clone();
+    fn trigger(&self, mut alert: Alert, opening: Opening, routes: &Routes, origin: &Origin<'_>) -> Decision {
+        let service_key = routes.key_for(&alert).clone();
         let dedup = Dedup::of_trigger(&alert, opening, origin.generation, &service_key, origin.idempotency_key);
         let happened_at = origin.happened_at;
         let severity = self.policy.severity.severity(&alert);
@@ -335,7 +365,7 @@ impl Ingest {
         };
         self.policy.redaction.apply(&mut alert);
         let event = Event {
-            destination: self.routes.destination(&service_key),
+            destination: routes.destination(&service_key),
             incident_key,
             action: action_of(&alert, severity, self.policy.description.as_ref()),
         };
@@ -359,16 +389,16 @@ impl Ingest {
         Some(IncidentKey::of_shared(prefix, "rule", &names))
     }
 
-    fn follow_up(&self, mut alert: Alert, origin: &Origin<'_>) -> Decision {
+    fn follow_up(&self, mut alert: Alert, routes: &Routes, origin: &Origin<'_>) -> Decision {
         let fallback = match alert.action {
             // An incident that other issues may share is not closed for one that the bridge does not know.
             Action::Resolve => {
                 let is_shared =
                     self.policy.incident_scope != IncidentScope::Issue && matches!(alert.subject, Subject::Issue(_));
-                (self.policy.resolve == ResolveScope::All && !is_shared).then(|| self.routes.default_key().clone())
+                (self.policy.resolve == ResolveScope::All && !is_shared).then(|| routes.default_key().clone())
             }
             Action::Trigger(opening) | Action::Reopen(opening) => {
-                self.pages_on(opening).then(|| self.routes.key_for(&alert).clone())
+                self.pages_on(opening).then(|| routes.key_for(&alert).clone())
             }
             Action::Acknowledge => None,
         };
@@ -383,7 +413,7 @@ impl Ingest {
             action: action_of(&alert, severity, self.policy.description.as_ref()),
             happened_at,
             fallback,
-            apis: self.routes.apis().clone(),
+            apis: routes.apis().clone(),
             dedup,
         }))
     }

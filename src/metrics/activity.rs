@@ -56,8 +56,8 @@ impl Bucket {
 }
 
 impl Activity {
-    /// Counts one, and returns the start of its step.
-    pub fn record(&mut self, kind: ActivityKind, at: DateTime<Utc>) -> DateTime<Utc> {
+    /// Counts one.
+    pub fn record(&mut self, kind: ActivityKind, at: DateTime<Utc>) {
         let from = at.duration_trunc(STEP).unwrap_or(at);
         // Usually the last one, but the clock may have been set back.
         if let Err(place) = self.0.binary_search_by_key(&from, |bucket| bucket.from) {
@@ -79,12 +79,11 @@ impl Activity {
                 ActivityKind::Failed => bucket.failed += 1,
             }
         }
-        from
     }
 
-    /// Adds what an earlier run counted.
-    pub fn restore(&mut self, earlier: impl IntoIterator<Item = Bucket>) {
-        let mut all: Vec<Bucket> = earlier.into_iter().chain(std::mem::take(&mut self.0)).collect();
+    /// Adds what was counted elsewhere, as by an earlier run or another bridge.
+    pub fn add(&mut self, counted: impl IntoIterator<Item = Bucket>) {
+        let mut all: Vec<Bucket> = counted.into_iter().chain(std::mem::take(&mut self.0)).collect();
         all.sort_by_key(|bucket| bucket.from);
         all.dedup_by(|later, kept| {
             let is_same = later.from == kept.from;
@@ -97,10 +96,16 @@ impl Activity {
         self.0 = all.into();
     }
 
-    /// The stored steps from `from` on, oldest first.
+    /// Whether nothing was counted.
     #[must_use]
-    pub fn since(&self, from: DateTime<Utc>) -> Vec<Bucket> {
-        self.0.iter().filter(|bucket| bucket.from >= from).copied().collect()
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The steps in which something was counted, oldest first.
+    #[must_use]
+    pub fn counted(&self) -> Vec<Bucket> {
+        self.0.iter().copied().collect()
     }
 
     /// The start of the oldest step of the 24 hours up to `now`.
@@ -164,13 +169,13 @@ mod tests {
     fn what_happens_is_counted_where_it_belongs_also_after_the_clock_was_set_back() {
         let mut activity = Activity::default();
         activity.record(ActivityKind::Received, at(500));
-        assert_eq!(activity.record(ActivityKind::Delivered, at(125)), at(120));
+        activity.record(ActivityKind::Delivered, at(125));
         activity.record(ActivityKind::Throttled, at(125));
         activity.record(ActivityKind::Failed, at(129));
         let day = activity.last_day(at(130));
         let step = Bucket { from: at(120), received: 0, delivered: 1, throttled: 1, failed: 1 };
         assert_eq!(day[day.len() - 2], step);
-        assert_eq!(activity.since(at(130)), [Bucket { received: 1, ..Bucket::empty(at(500)) }]);
+        assert_eq!(activity.counted(), [step, Bucket { received: 1, ..Bucket::empty(at(500)) }]);
     }
 
     #[test]
@@ -179,7 +184,7 @@ mod tests {
         activity.record(ActivityKind::Received, at(25));
         let earlier =
             [Bucket { received: 7, ..Bucket::empty(at(10)) }, Bucket { received: 3, ..Bucket::empty(at(20)) }];
-        activity.restore(earlier);
+        activity.add(earlier);
         assert_eq!(received(&activity, 30), [(10, 7), (20, 4)]);
     }
 }

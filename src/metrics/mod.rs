@@ -4,12 +4,14 @@
 //! - [`labels`]: where a webhook came from and how it was answered
 //! - [`counters`]: what Prometheus scrapes, and the text format
 //! - [`activity`]: the last 24 hours in steps
+//! - [`signatures`]: webhooks with a wrong signature
 //! - [`failing`]: the service keys for which attempts fail at present
 
 pub mod activity;
 pub mod counters;
 pub mod failing;
 pub mod labels;
+pub mod signatures;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -23,11 +25,15 @@ use tokio::sync::Notify;
 pub use activity::{Activity, ActivityKind, Bucket};
 pub use counters::{CONTENT_TYPE, Gauge};
 pub use failing::Failing;
-pub use labels::{Answered, HeldOutcome, IssueCheck, Source};
+pub use labels::{Answered, HeldOutcome, IssueCheck, PagerDutyAnswer, Source, UpdateOutcome};
+pub use signatures::{Senders, SignatureRow};
 
 use crate::pagerduty::{EventType, OutcomeKind, ProofState, ServiceKey};
 use counters::Counters;
 use failing::FailingKeys;
+use signatures::WrongSignatures;
+
+const DAY: Duration = Duration::from_hours(24);
 
 /// A handle on the metrics of one bridge; clones share them.
 #[derive(Clone, Debug, Default)]
@@ -54,43 +60,13 @@ struct Recent {
     failing: FailingKeys,
     untrusted: Option<String>,
     wrong_signatures: WrongSignatures,
+    /// The longest row of wrong signatures of the last day that ended with a right one: when it ended, and how long it
+    /// lasted until then.
+    disproved: Option<(Instant, Duration)>,
     is_verified: bool,
     unusable_secrets: Option<String>,
-    /// The start of the oldest step that changed since the last save.
-    unsaved_from: Option<DateTime<Utc>>,
-}
-
-/// Consecutive webhooks with a wrong signature.
-#[derive(Debug, Default)]
-struct WrongSignatures {
-    number: u32,
-    /// When the first and the last of them came.
-    span: Option<(Instant, Instant)>,
-    senders: Senders,
-}
-
-/// The addresses of the peers of connections; headers such as `X-Forwarded-For` are ignored.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Senders {
-    /// The first few, each once.
-    pub first: Vec<IpAddr>,
-    /// Whether there were more.
-    pub more: bool,
-}
-
-impl Senders {
-    const MAX_LISTED: usize = 5;
-
-    fn add(&mut self, address: IpAddr) {
-        if self.first.contains(&address) {
-            return;
-        }
-        if self.first.len() < Self::MAX_LISTED {
-            self.first.push(address);
-        } else {
-            self.more = true;
-        }
-    }
+    /// What of `activity` was counted since the last save.
+    unsaved: Activity,
 }
 
 /// The metrics of one moment: what the counters show and the other fields agree.
@@ -111,8 +87,15 @@ pub struct MetricsSnapshot {
     /// A missing or malformed signature and a wrong token do not count. Only an authenticated webhook of the integration
     /// platform resets the number, for those of the legacy plugin are not signed.
     pub wrong_signatures: u32,
+    /// When the first of them came.
+    pub wrong_signatures_since: Option<DateTime<Utc>>,
     /// The time between the first and the last of them, by the monotonic clock.
     pub wrong_signatures_for: Duration,
+    /// How long ago the first of them came, by the monotonic clock.
+    pub wrong_signatures_age: Duration,
+    /// How long the longest row of them lasted that ended with a right signature within the last 24 hours: by that the
+    /// secret was right, and they were a stranger's. Zero where there was none.
+    pub disproved_for: Duration,
     /// Where they came from.
     pub wrong_signatures_from: Senders,
     /// Whether a signature of a webhook was right in this run, when it came or later.
@@ -121,13 +104,18 @@ pub struct MetricsSnapshot {
     pub unusable_secrets: Option<String>,
     /// The last 24 hours.
     pub activity: Vec<Bucket>,
+    /// What of that is not stored yet, as far as this bridge counted it.
+    pub unsaved: Vec<Bucket>,
     /// The counters and histograms.
     pub counters: Vec<MetricFamily>,
 }
 
 impl MetricsSnapshot {
-    /// Includes what other bridges that share the queue have stored of the last webhook and the last deliveries.
-    pub fn include(&mut self, stored: &PersistedMetrics) {
+    /// Includes what all bridges that share the queue have stored of the last day, the last webhook and the last deliveries.
+    pub fn include(&mut self, stored: &PersistedMetrics, now: DateTime<Utc>) {
+        let mut all = Activity::default();
+        all.add(stored.buckets.iter().chain(&self.unsaved).copied());
+        self.activity = all.last_day(now);
         // What is stored by this bridge itself is not newer than what it knows.
         if stored.last_webhook_at > self.last_webhook_at {
             (self.last_webhook_at, self.since_webhook) = (stored.last_webhook_at, None);
@@ -163,7 +151,9 @@ pub struct PersistedMetrics {
     pub failing: BTreeMap<ServiceKey, Option<Failing>>,
     /// Why PagerDuty's certificate is not trusted, as TLS says it; `None` while it is.
     pub untrusted: Option<String>,
-    /// Steps of the last 24 hours, oldest first: all of them when read, those that changed when written.
+    /// The wrong signatures that came in a row; `None` when there are none, or, when written, when nothing has changed.
+    pub wrong_signatures: Option<SignatureRow>,
+    /// Steps of the last 24 hours, oldest first: what all runs and bridges counted when read, what is added when written.
     pub buckets: Vec<Bucket>,
 }
 
@@ -179,13 +169,11 @@ impl Metrics {
         let mut recent = self.recent();
         self.0.counters.webhooks.with_label_values(&[source.name(), answered.name()]).inc();
         if answered == Answered::WrongSignature {
-            let (wrong, now) = (&mut recent.wrong_signatures, Instant::now());
-            wrong.number = wrong.number.saturating_add(1);
-            wrong.span = Some((wrong.span.map_or(now, |(first, _)| first), now));
+            recent.wrong_signatures.add(at);
         }
         if answered.is_authenticated(source) {
             if source == Source::Platform {
-                recent.wrong_signatures = WrongSignatures::default();
+                recent.disprove(Instant::now());
                 recent.is_verified = true;
             }
             // What the bridge sends itself says nothing about how quiet Sentry's other alerts are.
@@ -200,7 +188,7 @@ impl Metrics {
 
     /// A webhook with a wrong signature came over a connection from `address`.
     pub fn wrong_signature_from(&self, address: IpAddr) {
-        self.recent().wrong_signatures.senders.add(address);
+        self.recent().wrong_signatures.add_sender(address);
     }
 
     /// So many webhooks with a wrong signature were held, or what became of them later.
@@ -211,13 +199,23 @@ impl Metrics {
     /// A secret has verified webhooks that had a wrong signature when they came: the row of wrong signatures has ended.
     pub fn verified(&self) {
         let mut recent = self.recent();
-        recent.wrong_signatures = WrongSignatures::default();
+        recent.wrong_signatures.end();
         recent.is_verified = true;
     }
 
     /// Why files of secrets could not be used when they were read again; `None` when they could.
     pub fn unusable_secrets(&self, reason: Option<String>) {
         self.recent().unusable_secrets = reason;
+    }
+
+    /// A webhook of PagerDuty was answered.
+    pub fn pagerduty_webhook(&self, answered: PagerDutyAnswer) {
+        self.0.counters.pagerduty_webhooks.with_label_values(&[answered.name()]).inc();
+    }
+
+    /// What a person did in PagerDuty was done in Sentry, or not.
+    pub fn issue_updated(&self, outcome: UpdateOutcome) {
+        self.0.counters.issue_updates.with_label_values(&[outcome.name()]).inc();
     }
 
     /// The bodies of so many rejected webhooks were stored.
@@ -340,18 +338,23 @@ impl Metrics {
     pub fn snapshot(&self, now: DateTime<Utc>) -> MetricsSnapshot {
         // Under the lock that also guards the counters that have a field here, so that no update falls between the two.
         let recent = self.recent();
+        let wrong = recent.wrong_signatures.row();
         MetricsSnapshot {
             last_webhook_at: recent.last_webhook_at,
             since_webhook: recent.last_webhook.map(|last| last.elapsed()),
             last_delivered_at: recent.last_delivered_at,
             delivered: recent.delivered.clone(),
             failing: recent.failing.get(),
-            wrong_signatures: recent.wrong_signatures.number,
-            wrong_signatures_for: recent.wrong_signatures.span.map_or(Duration::ZERO, |(first, last)| last - first),
-            wrong_signatures_from: recent.wrong_signatures.senders.clone(),
+            wrong_signatures: wrong.number,
+            wrong_signatures_since: wrong.first_at,
+            wrong_signatures_age: recent.wrong_signatures.age(),
+            wrong_signatures_for: wrong.lasted,
+            disproved_for: recent.disproved_within_a_day().map_or(Duration::ZERO, |(_, lasted)| lasted),
+            wrong_signatures_from: wrong.senders,
             is_verified: recent.is_verified,
             unusable_secrets: recent.unusable_secrets.clone(),
             activity: recent.activity.last_day(now),
+            unsaved: recent.unsaved.counted(),
             counters: self.0.counters.gather(),
         }
     }
@@ -368,14 +371,18 @@ impl Metrics {
         let Recent { failing, delivered, .. } = &mut *recent;
         failing.restore(stored.failing, delivered, now);
         recent.untrusted = stored.untrusted;
-        recent.activity.restore(stored.buckets.into_iter().filter(|bucket| past(&bucket.from)));
+        recent.wrong_signatures.restore(stored.wrong_signatures.unwrap_or_default(), now);
+        recent.activity.add(stored.buckets.into_iter().filter(|bucket| past(&bucket.from)));
     }
 
     /// What has changed since the last call and has to be stored; `None` when nothing has.
     #[must_use]
     pub fn take_unsaved(&self) -> Option<PersistedMetrics> {
         let mut recent = self.recent();
-        let from = recent.unsaved_from.take()?;
+        let wrong_signatures = recent.wrong_signatures.take_unsaved();
+        if recent.unsaved.is_empty() && wrong_signatures.is_none() {
+            return None;
+        }
         Some(PersistedMetrics {
             last_webhook_at: recent.last_webhook_at,
             last_delivered_at: recent.last_delivered_at,
@@ -385,7 +392,8 @@ impl Metrics {
                 .collect(),
             failing: recent.failing.take_unsaved(),
             untrusted: recent.untrusted.clone(),
-            buckets: recent.activity.since(from),
+            wrong_signatures,
+            buckets: std::mem::take(&mut recent.unsaved).counted(),
         })
     }
 
@@ -393,10 +401,9 @@ impl Metrics {
     pub fn not_saved(&self, unsaved: &PersistedMetrics) {
         let mut recent = self.recent();
         recent.unsaved_keys.extend(unsaved.delivered.keys().cloned());
+        recent.unsaved.add(unsaved.buckets.iter().copied());
         recent.failing.not_saved(&unsaved.failing);
-        if let Some(first) = unsaved.buckets.first() {
-            recent.unsaved_since(first.from);
-        }
+        recent.wrong_signatures.not_saved(unsaved.wrong_signatures.as_ref());
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
@@ -405,13 +412,24 @@ impl Metrics {
 }
 
 impl Recent {
-    fn record(&mut self, kind: ActivityKind, at: DateTime<Utc>) {
-        let from = self.activity.record(kind, at);
-        self.unsaved_since(from);
+    /// A right signature came: the row of wrong ones ends.
+    fn disprove(&mut self, now: Instant) {
+        let lasted = self.wrong_signatures.age();
+        self.wrong_signatures.end();
+        if lasted.is_zero() {
+            return;
+        }
+        let known = self.disproved_within_a_day();
+        self.disproved = known.filter(|(_, longest)| *longest > lasted).or(Some((now, lasted)));
     }
 
-    fn unsaved_since(&mut self, from: DateTime<Utc>) {
-        self.unsaved_from = Some(self.unsaved_from.map_or(from, |unsaved| unsaved.min(from)));
+    fn disproved_within_a_day(&self) -> Option<(Instant, Duration)> {
+        self.disproved.filter(|(at, _)| at.elapsed() < DAY)
+    }
+
+    fn record(&mut self, kind: ActivityKind, at: DateTime<Utc>) {
+        self.activity.record(kind, at);
+        self.unsaved.record(kind, at);
     }
 }
 

@@ -3,11 +3,11 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::checks::held_up::{Outage, TRANSIT};
+use super::checks::held_up::{Outage, TRANSIT, named};
 use super::checks::{Cause, Trouble};
 use super::snapshot::Snapshot;
 use crate::canary::Progress;
-use crate::pagerduty::{OutcomeKind, ServiceKey};
+use crate::pagerduty::{OutcomeKind, ProofState, ServiceKey};
 
 /// The worst trouble in one line.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -129,13 +129,10 @@ fn what(cause: Cause, snapshot: &Snapshot) -> (String, Option<When>) {
         Cause::Storage => ("Part of the database is damaged".to_owned(), None),
         Cause::Untrusted | Cause::Waiting | Cause::Delivery => undelivered(cause, snapshot),
         Cause::Signatures => {
-            let began = TimeDelta::from_std(metrics.wrong_signatures_for).ok().map(|lasted| snapshot.at - lasted);
-            ("Webhooks have had wrong signatures and were answered 401".to_owned(), began.map(When::Since))
+            let began = metrics.wrong_signatures_since.map(When::Since);
+            ("Webhooks have had wrong signatures and were answered 401".to_owned(), began)
         }
-        Cause::Proof => (
-            "PagerDuty accepted alerts without opening their incidents, or its REST API does not answer".to_owned(),
-            None,
-        ),
+        Cause::Proof => unproved(snapshot),
         Cause::Canary => match snapshot.sentry.canary.as_ref().and_then(|canary| canary.as_ref().ok()) {
             Some(status) => match &status.progress {
                 Progress::NotTaken { since, .. } => {
@@ -170,15 +167,15 @@ fn undelivered(cause: Cause, snapshot: &Snapshot) -> (String, Option<When>) {
         let views = &snapshot.delivery.keys;
         let fails = views.iter().find(|view| view.last_failure.is_some() && !view.is_permanent && !view.is_throttled);
         let what = if let Some(view) = fails {
-            format!("PagerDuty accepts no events for the service key {}", view.service_key)
+            format!("PagerDuty accepts no events for {}", named(&view.service_key, snapshot))
         } else if let Some(view) = views.iter().find(|view| view.allowed < view.rate) {
-            format!("PagerDuty throttles the service key {}", view.service_key)
+            format!("PagerDuty throttles {}", named(&view.service_key, snapshot))
         } else {
             "Alerts wait to be sent to PagerDuty".to_owned()
         };
         return (what, None);
     };
-    let keys = keys(&outage.keys);
+    let keys = keys(&outage.keys, snapshot);
     let scope = if outage.others_pass { format!(" for {keys}") } else { String::new() };
     let what = match outage.kind {
         OutcomeKind::Untrusted => "PagerDuty's TLS certificate has not been trusted".to_owned(),
@@ -189,9 +186,25 @@ fn undelivered(cause: Cause, snapshot: &Snapshot) -> (String, Option<When>) {
     (what, since)
 }
 
-fn keys(keys: &[&ServiceKey]) -> String {
+/// What PagerDuty accepted and did not do.
+fn unproved(snapshot: &Snapshot) -> (String, Option<When>) {
+    let failures = snapshot.pagerduty.proof.as_ref().and_then(|view| view.failures.as_ref().ok());
+    match failures.and_then(|failures| failures.first()) {
+        Some(newest) if newest.state == ProofState::LeftOpen => (
+            "PagerDuty accepted a resolve and left the incident open; it accepted it".to_owned(),
+            Some(When::At(newest.delivered_at)),
+        ),
+        Some(newest) => (
+            "PagerDuty accepted an alert and opened no incident, so nobody was notified; it accepted it".to_owned(),
+            Some(When::At(newest.delivered_at)),
+        ),
+        None => ("PagerDuty's REST API does not tell whether incidents were opened".to_owned(), None),
+    }
+}
+
+fn keys(keys: &[&ServiceKey], snapshot: &Snapshot) -> String {
     match keys {
-        [key] => format!("the service key {key}"),
+        [key] => named(key, snapshot),
         keys => format!("{} service keys", keys.len()),
     }
 }

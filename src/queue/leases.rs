@@ -286,7 +286,7 @@ impl LeaseTable {
         self.leases.get_mut(name).filter(|lease| lease.owner == Some(me) && lease.number == number)
     }
 
-    fn view(&self, waiting: &[ServiceKey], now: DateTime<Utc>) -> LeaseView {
+    pub(super) fn view(&self, waiting: &[ServiceKey], now: DateTime<Utc>) -> LeaseView {
         let unleased = waiting.iter().filter(|key| !self.leases.contains_key(&LeaseName::Key((*key).clone())));
         LeaseView {
             now,

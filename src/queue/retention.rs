@@ -32,6 +32,9 @@ pub const KEEP_ROWS: u64 = 1_000_000;
 /// that is open is remembered for as long as it is.
 const KEEP_INCIDENTS: TimeDelta = TimeDelta::days(180);
 
+/// How soon a bridge that does not lead looks whether it does by now.
+const LEADER_PAUSE: Duration = Duration::from_secs(5);
+
 /// How much is kept. Dead letters and rejected webhooks are none of it: they wait until somebody acts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Retention {
@@ -110,7 +113,7 @@ impl Queue {
     ) -> Infallible {
         loop {
             if !leads() {
-                sleep(interval).await;
+                sleep(interval.min(LEADER_PAUSE)).await;
                 continue;
             }
             match self.prune(retention, clock()).await {

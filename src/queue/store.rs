@@ -17,7 +17,7 @@ use super::envelope::{Begun, Envelope, EventId, State, with_counts_of};
 use super::held::{Held, HeldId};
 use super::leases::Fence;
 use super::sentry::SentryNotes;
-use super::{CanaryChange, OutageNotice, Proof, QueueError, Rejected, RejectedId};
+use super::{CanaryChange, IssueUpdateChange, OutageNotice, Proof, QueueError, Rejected, RejectedId};
 use crate::ingest::DedupKey;
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
@@ -59,6 +59,13 @@ pub(super) trait Store: Send + 'static {
         &mut self,
         change: &CanaryChange,
     ) -> impl Future<Output = Result<Option<DateTime<Utc>>, QueueError>> + Send;
+
+    /// Stores what happened to an update of an issue, and returns whether that is news: not for a webhook that came before, and
+    /// not for an update that has ended. What has ended for long is deleted.
+    fn write_issue_update(
+        &mut self,
+        change: &IssueUpdateChange,
+    ) -> impl Future<Output = Result<bool, QueueError>> + Send;
 
     /// Stores what the fallback webhook was told last.
     fn write_outage_notice(&mut self, notice: OutageNotice) -> impl Future<Output = Result<(), QueueError>> + Send;

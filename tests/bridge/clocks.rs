@@ -206,8 +206,8 @@ fn a_clock_that_steps_over_half_a_year_forgets_no_open_incident() {
     pagerduty.wait_for_accepted(1);
     assert_eq!(bridge.terminate("TERM").code(), Some(0));
     for sql in [
-        "UPDATE incidents SET changed_at = changed_at - 181 * 86400000 WHERE ? IS NOT NULL",
-        "UPDATE events SET finished_at = finished_at - 181 * 86400000 WHERE ? IS NOT NULL",
+        "UPDATE incidents SET changed_at = changed_at - 15638400000 WHERE ? IS NOT NULL",
+        "UPDATE events SET finished_at = finished_at - 15638400000 WHERE ? IS NOT NULL",
     ] {
         meddle(&bridge, sql, b"");
     }

@@ -137,3 +137,20 @@ fn every_log_line_is_json_unless_text_is_wanted() {
         assert!(["time", "level", "message", "target"].iter().all(|name| members[name].is_string()), "{line}");
     }
 }
+
+#[test]
+fn what_was_answered_202_survives_a_kill_at_any_moment() {
+    let port = ClosedPort::new();
+    let mut bridge = Bridge::start(&port.url());
+    for (issue, message) in [(7, "one"), (8, "two"), (9, "three")] {
+        // Killed right after the answer, and again each time.
+        bridge.queue(&alert(issue, message));
+        bridge.process.kill();
+        bridge.restart();
+    }
+    let pagerduty = port.open();
+    pagerduty.wait_for_accepted(3);
+    let records = bridge.end();
+    assert_eq!(records.len(), 3);
+    assert!(records.iter().all(|record| record.summary.state == State::Delivered));
+}

@@ -105,9 +105,11 @@ fn the_log_follows_an_alert_from_the_webhook_to_pagerduty() {
 
 #[test]
 fn the_first_line_names_the_build_and_the_settings() {
-    let pagerduty = PagerDuty::start();
+    let (pagerduty, database) = (PagerDuty::start(), Bridge::database_settings());
     let config = |drain: &str| {
-        let bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_SHUTDOWN_DRAIN", drain)]);
+        let database = database.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let settings: Vec<_> = database.chain([("BRIDGE_SHUTDOWN_DRAIN", drain)]).collect();
+        let bridge = Bridge::start_with(&pagerduty.url(), &settings);
         let first: Value = serde_json::from_str(&bridge.process.stderr.all()[0]).unwrap();
         let config = first["config"].as_str().unwrap().to_owned();
         let line = format!("sentry-pagerduty-bridge {}, config {config}", BuildInfo::current());
@@ -153,7 +155,9 @@ fn run_without_reader(format: &str) {
         ("RUST_LOG", "trace".to_owned()),
         ("BRIDGE_LOG_FORMAT", format.to_owned()),
     ];
-    let mut bridge = Ended(program().current_dir(&home).envs(settings).stderr(Stdio::piped()).spawn().unwrap());
+    let mut program = program();
+    program.current_dir(&home).envs(Bridge::database_settings()).envs(settings);
+    let mut bridge = Ended(program.stderr(Stdio::piped()).spawn().unwrap());
     let mut log = BufReader::new(bridge.0.stderr.take().unwrap());
     let address = loop {
         let mut line = String::new();

@@ -5,6 +5,9 @@
 
 #[path = "../bridge/api/mod.rs"]
 mod api;
+#[path = "../bridge/clocks.rs"]
+mod clocks;
+mod commands;
 #[path = "../bridge/delivery.rs"]
 mod delivery;
 #[path = "../bridge/events_api.rs"]
@@ -13,6 +16,10 @@ mod events_api;
 mod incident_scope;
 #[path = "../bridge/life.rs"]
 mod life;
+#[path = "../bridge/logs.rs"]
+mod logs;
+#[path = "../bridge/outages.rs"]
+mod outages;
 #[path = "../bridge/printed.rs"]
 mod printed;
 #[path = "../bridge/queue.rs"]

@@ -12,7 +12,7 @@ use sqlx::{Connection, SqliteConnection};
 use tokio::runtime::Builder;
 
 use crate::browser::Browser;
-use crate::support::{Bridge, OTHER_KEY, PagerDuty, ROUTES, alert, alert_of_level, meddle};
+use crate::support::{Bridge, KEY, OTHER_KEY, PagerDuty, ROUTES, alert, alert_of_level, meddle};
 use crate::{ADMIN, log_in};
 
 const TITLES: [&str; 5] = [
@@ -51,7 +51,9 @@ fn in_trouble(pagerduty: &PagerDuty) -> Bridge {
 
 /// A bridge that has not reached PagerDuty for twelve minutes.
 fn in_an_outage(pagerduty: &PagerDuty) -> Bridge {
-    let settings = [ROUTES, ("BRIDGE_ADMIN_TOKEN", ADMIN), ("BRIDGE_PAGERDUTY_RATE", "120")];
+    let names = format!("{KEY},Shop;{OTHER_KEY},Payments");
+    let names = ("BRIDGE_PAGERDUTY_NAMES", names.as_str());
+    let settings = [ROUTES, names, ("BRIDGE_ADMIN_TOKEN", ADMIN), ("BRIDGE_PAGERDUTY_RATE", "120")];
     let mut bridge = Bridge::start_with(&pagerduty.url(), &settings);
     assert!(bridge.terminate("TERM").success());
     remember_a_day(&bridge.database());

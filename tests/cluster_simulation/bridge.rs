@@ -11,12 +11,16 @@ use sentry_pagerduty_bridge::delivery::{Limits, Scheduler};
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::pagerduty::outcome::{Cause, Outcome};
 use sentry_pagerduty_bridge::queue::leases::{BridgeId, BridgeInfo, Fence, LeaseName};
-use sentry_pagerduty_bridge::queue::{Disposition, EventId};
+use sentry_pagerduty_bridge::queue::memory::Operations;
+use sentry_pagerduty_bridge::queue::{Begin, Begun, Disposition, EventId, QueueError, Settle};
 
-use crate::world::{KEYS, RATE, Request, TIMEOUT, World, service_key};
+use crate::world::{RATE, Request, TIMEOUT, World};
 
 const EXCHANGE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_secs(2);
+
+/// How many waiting events are read at once.
+const PAGE: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct Bridge {
@@ -103,11 +107,8 @@ impl Bridge {
         if world.rng.random_bool(0.02) {
             return;
         }
-        let waiting: Vec<_> =
-            (0..KEYS).filter(|key| world.waiting().any(|event| event.key == *key)).map(service_key).collect();
         let utc = world.utc();
-        let duration = Timing::new(TIMEOUT).lease;
-        let view = world.table.exchange(&self.info, &changes, duration, &waiting, utc);
+        let view = world.queue.exchange(&self.info, &changes, Timing::new(TIMEOUT).lease, utc);
         if world.rng.random_bool(0.02) {
             return;
         }
@@ -144,12 +145,9 @@ impl Bridge {
 
     fn restore_attempts(&mut self, world: &World, key: &ServiceKey, now: Moment) {
         let since = world.utc() - lookback(TIMEOUT);
-        for event in world.events.iter().filter(|event| service_key(event.key) == *key) {
-            if let Some(last) = event.attempts.last().filter(|last| **last >= since) {
-                let age = (world.utc() - *last).to_std().unwrap_or_default();
-                let end = latest_arrival(age, now, TIMEOUT);
-                self.scheduler.restore_attempts(key, end, event.attempts.len() as u32);
-            }
+        for (_, last, attempts) in world.queue.attempts().iter().filter(|(of, last, _)| of == key && *last >= since) {
+            let age = (world.utc() - *last).to_std().unwrap_or_default();
+            self.scheduler.restore_attempts(key, latest_arrival(age, now, TIMEOUT), *attempts);
         }
     }
 
@@ -162,9 +160,9 @@ impl Bridge {
                     return;
                 }
                 Next::Load { key, after } => {
-                    let page: Vec<_> = world.page(&key).into_iter().filter(|event| Some(event.id) > after).collect();
+                    let page = world.queue.waiting(&key, after, PAGE);
                     let end = page.last().map(|event| event.id);
-                    self.scheduler.loaded(&key, &page, end, true);
+                    self.scheduler.loaded(&key, &page, end, page.len() < PAGE);
                 }
                 Next::Send { id, key } => self.begin(world, key, id, now, is_cut_off),
             }
@@ -174,31 +172,34 @@ impl Bridge {
     fn begin(&mut self, world: &mut World, key: ServiceKey, id: EventId, now: Moment, is_cut_off: bool) {
         let later = now + EXCHANGE;
         let right = self.member.right(&LeaseName::Key(key.clone()), now).filter(|_| !is_cut_off);
-        let Some(fence) = right.map(|right| right.fence).filter(|fence| world.allows(&key, *fence)) else {
-            return self.scheduler.not_begun(&key, id, later);
+        let Some(fence) = right.map(|right| right.fence) else { return self.scheduler.not_begun(&key, id, later) };
+        let begin = Begin { id, at: world.utc(), past: Vec::new(), fence: Some(fence) };
+        let operations = Operations { begins: vec![begin], ..Operations::default() };
+        let body = match world.queue.commit(&operations).begun.pop().unwrap() {
+            Ok(Begun { body, .. }) => body,
+            Err(QueueError::NotWaiting(_)) => return self.scheduler.gone(&key, id),
+            Err(QueueError::Behind { .. }) => return self.scheduler.blocked(&key, id),
+            Err(QueueError::Fenced(_)) => return self.scheduler.not_begun(&key, id, later),
+            Err(error) => panic!("{error}"),
         };
-        let (incident, number) = (world.event(id).incident, world.event(id).key);
-        if !world.event(id).waits {
-            return self.scheduler.gone(&key, id);
-        }
-        if world.waiting().any(|event| (event.key, event.incident) == (number, incident) && event.id < id) {
-            return self.scheduler.blocked(&key, id);
-        }
-        let utc = world.utc();
-        world.event(id).attempts.push(utc);
         if world.rng.random_bool(0.02) {
             // The answer to the commit was lost.
             return self.scheduler.not_begun(&key, id, later);
         }
-        let way = Duration::from_millis(world.rng.random_range(10..TIMEOUT.as_millis() as u64));
+        let is_calm = world.is_calm();
+        let longest = if is_calm { TIMEOUT / 2 } else { TIMEOUT };
+        let way = Duration::from_millis(world.rng.random_range(10..longest.as_millis() as u64));
         let back = Duration::from_millis(world.rng.random_range(10..500));
         let (sent, received) = (world.now, world.now + way);
         let is_outage = world.is_outage();
         if !is_outage {
-            world.requests.push(Request { bridge: self.info.id.get(), key: number, id, sent, received });
+            let incident = world.queue.get(id).unwrap().summary.incident_key;
+            let (bridge, key) = (self.info.id.get(), key.clone());
+            world.requests.push(Request { bridge, key, incident, id, body, sent, received });
         }
         // An answer that gets lost or takes too long is none.
-        let is_delivered = !is_outage && way + back <= TIMEOUT && world.rng.random_bool(0.95);
+        let is_lost = world.rng.random_bool(0.05) && !is_calm;
+        let is_delivered = !is_outage && way + back <= TIMEOUT && !is_lost;
         let ends_at = if is_delivered { received + back } else { sent + TIMEOUT };
         self.in_flight.push(Attempt { key, id, fence, ends_at, is_delivered });
     }
@@ -208,22 +209,32 @@ impl Bridge {
             std::mem::take(&mut self.in_flight).into_iter().partition(|attempt| attempt.ends_at <= world.now);
         self.in_flight = going;
         for Attempt { key, id, fence, is_delivered, .. } in ended {
-            let is_allowed = world.allows(&key, fence);
-            if is_delivered && is_allowed {
-                world.event(id).waits = false;
-            }
-            if self.held.get(&key) != Some(&fence) {
-                self.scheduler.ended_elsewhere();
-                continue;
-            }
             let outcome = if is_delivered {
                 Outcome::Delivered { note: None }
             } else {
                 Outcome::Transient { reason: String::new(), cause: Cause::Timeout, retry_after: None }
             };
-            let disposition = self.scheduler.answered(&key, id, &outcome, now, world.rng.random());
-            debug_assert!(is_delivered == matches!(disposition, Disposition::Delivered { .. }));
-            self.scheduler.settled(&key, id, &disposition);
+            let is_held = self.held.get(&key) == Some(&fence);
+            if !is_held {
+                self.scheduler.ended_elsewhere();
+            }
+            let disposition = is_held.then(|| self.scheduler.answered(&key, id, &outcome, now, world.rng.random()));
+            let at = world.utc();
+            let stored = match &disposition {
+                Some(disposition) => disposition.clone().by_clock(|next| at + (next - now)),
+                // What the scheduler no longer knows is worth nothing but the fact.
+                None if is_delivered => Disposition::Delivered { note: None },
+                None => continue,
+            };
+            let settle = Settle { id, disposition: stored, at, fence: Some(fence) };
+            let operations = Operations { settles: vec![settle], ..Operations::default() };
+            // An answer that gets lost has it settled again, which changes nothing.
+            for _ in 0..=u8::from(world.rng.random_bool(0.1)) {
+                world.queue.commit(&operations);
+            }
+            if let Some(disposition) = disposition {
+                self.scheduler.settled(&key, id, &disposition);
+            }
         }
     }
 }

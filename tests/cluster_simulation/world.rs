@@ -1,19 +1,29 @@
 //! A world: the database and PagerDuty, and what happens to the bridges.
+//!
+//! The database is the queue in memory: the real rules decide over the real leases, and every commit is a transaction by
+//! itself.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::leases::{Fence, LeaseName, LeaseTable};
-use sentry_pagerduty_bridge::queue::{EventId, WaitingEvent};
+use sentry_pagerduty_bridge::queue::memory::{MemoryQueue, Operations};
+use sentry_pagerduty_bridge::queue::{Enqueue, Envelope, EventId, Record, State};
 
 use crate::bridge::Bridge;
 
 pub(crate) const KEYS: usize = 3;
 pub(crate) const RATE: u32 = 10;
+
+/// How many incidents there are at each key.
+const INCIDENTS: usize = 3;
+
+/// How many alerts come.
+const ALERTS: usize = 45;
 
 /// The longest an attempt takes.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,24 +36,30 @@ const TROUBLE: Duration = Duration::from_secs(90);
 /// And by then all has to be delivered: the backlog at the rate, and the time of a lease and its wait.
 const END: Duration = Duration::from_secs(90 + 240);
 
-/// An event in the database.
-#[derive(Clone, Debug)]
-pub(crate) struct Event {
-    pub(crate) id: EventId,
-    pub(crate) key: usize,
-    pub(crate) incident: usize,
-    /// Others see it from then on: numbers are given before the commit.
-    visible_at: Duration,
-    pub(crate) waits: bool,
-    pub(crate) attempts: Vec<DateTime<Utc>>,
+/// An alert that comes at some time.
+#[derive(Clone, Copy, Debug)]
+struct Alert {
+    key: usize,
+    incident: usize,
+    event_type: EventType,
+}
+
+/// An alert whose transaction has a number for its event and is not committed yet.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    alert: Alert,
+    reserved: EventId,
+    committed_at: Duration,
 }
 
 /// A request to PagerDuty.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) bridge: u128,
-    pub(crate) key: usize,
+    pub(crate) key: ServiceKey,
+    pub(crate) incident: IncidentKey,
     pub(crate) id: EventId,
+    pub(crate) body: Vec<u8>,
     pub(crate) sent: Duration,
     pub(crate) received: Duration,
 }
@@ -51,13 +67,14 @@ pub(crate) struct Request {
 pub(crate) struct World {
     pub(crate) rng: StdRng,
     pub(crate) now: Duration,
-    pub(crate) table: LeaseTable,
-    pub(crate) events: Vec<Event>,
+    pub(crate) queue: MemoryQueue,
     pub(crate) requests: Vec<Request>,
     /// When PagerDuty answers nobody.
     outage: (Duration, Duration),
     bridges: Vec<Bridge>,
-    arrivals: Vec<(Duration, usize, usize)>,
+    /// What comes, the latest first.
+    arrivals: Vec<(Duration, Alert)>,
+    pending: Vec<Pending>,
     started: u128,
 }
 
@@ -65,22 +82,35 @@ pub(crate) fn service_key(number: usize) -> ServiceKey {
     ServiceKey::parse(&format!("{number:032}")).unwrap()
 }
 
+fn incident_key(number: usize) -> IncidentKey {
+    IncidentKey::parse(&number.to_string()).unwrap()
+}
+
+fn any_alert(rng: &mut StdRng) -> Alert {
+    let types =
+        [EventType::Trigger, EventType::Trigger, EventType::Trigger, EventType::Acknowledge, EventType::Resolve];
+    Alert {
+        key: rng.random_range(0..KEYS),
+        incident: rng.random_range(0..INCIDENTS),
+        event_type: *types.choose(rng).unwrap(),
+    }
+}
+
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut moment = || Duration::from_millis(rng.random_range(0..TROUBLE.as_millis() as u64 * 9 / 10));
         let outage = moment();
-        let mut times: Vec<_> = (0..40).map(|_| moment()).collect();
-        times.sort_unstable();
-        let arrivals = times.into_iter().map(|at| (at, rng.random_range(0..KEYS), rng.random_range(0..3)));
+        let mut times: Vec<_> = (0..ALERTS).map(|_| moment()).collect();
+        times.sort_unstable_by(|one, other| other.cmp(one));
         let mut world = Self {
-            arrivals: arrivals.collect(),
+            arrivals: times.into_iter().map(|at| (at, any_alert(&mut rng))).collect(),
             outage: (outage, outage + Duration::from_secs(5)),
             now: Duration::ZERO,
-            table: LeaseTable::default(),
-            events: Vec::new(),
+            queue: MemoryQueue::default(),
             requests: Vec::new(),
             bridges: Vec::new(),
+            pending: Vec::new(),
             started: 0,
             rng,
         };
@@ -100,7 +130,8 @@ impl World {
     pub(crate) fn run(mut self) -> Self {
         while self.now < END {
             self.arrive();
-            if self.now < TROUBLE {
+            self.commit();
+            if !self.is_calm() {
                 self.have_trouble();
             }
             let mut bridges = std::mem::take(&mut self.bridges);
@@ -109,10 +140,10 @@ impl World {
             }
             bridges.retain(|bridge| !bridge.has_left());
             self.bridges = bridges;
-            if self.now >= TROUBLE && self.bridges.is_empty() {
+            if self.is_calm() && self.bridges.is_empty() {
                 self.start();
             }
-            if self.now > TROUBLE && self.events.iter().all(|event| !event.waits) {
+            if self.now > TROUBLE && self.pending.is_empty() && self.queue.ids(State::Waiting).is_empty() {
                 break;
             }
             self.now += STEP;
@@ -120,15 +151,36 @@ impl World {
         self
     }
 
+    /// A transaction takes a number while it has its incident locked, so that numbers within an incident are in the order
+    /// of the commits. Those of other incidents may be committed before it.
     fn arrive(&mut self) {
-        while let Some((_, key, incident)) = self.arrivals.first().copied().filter(|(at, ..)| *at <= self.now) {
-            self.arrivals.remove(0);
-            let commit = Duration::from_millis(self.rng.random_range(0..1_000));
-            // Within an incident, the order of the numbers is that of the commits.
-            let same = self.events.iter().filter(|event| (event.key, event.incident) == (key, incident));
-            let visible_at = same.map(|event| event.visible_at).max().unwrap_or_default().max(self.now + commit);
-            let id = EventId::new(self.events.len() as i64 + 1);
-            self.events.push(Event { id, key, incident, visible_at, waits: true, attempts: Vec::new() });
+        while let Some((_, alert)) = self.arrivals.pop_if(|(at, _)| *at <= self.now) {
+            let takes = Duration::from_millis(self.rng.random_range(0..1_000));
+            let same = self.pending.iter().filter(|pending| pending.alert.incident == alert.incident);
+            let locked_until = same.map(|pending| pending.committed_at).max().unwrap_or_default();
+            let committed_at = locked_until.max(self.now + takes);
+            self.pending.push(Pending { alert, reserved: self.queue.reserve(), committed_at });
+        }
+    }
+
+    fn commit(&mut self) {
+        let (mut due, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.pending).into_iter().partition(|pending| pending.committed_at <= self.now);
+        self.pending = later;
+        due.sort_by_key(|pending| pending.committed_at);
+        for Pending { alert: Alert { key, incident, event_type }, reserved, .. } in due {
+            let start = format!("{{\"number\":{},\"details\":{{", reserved.get());
+            let enqueue = Enqueue::event(Envelope {
+                service_key: service_key(key),
+                incident_key: incident_key(incident),
+                event_type,
+                description: String::new(),
+                counts_at: Some(start.len()),
+                body: (start + "}}").into_bytes(),
+                received_at: self.utc(),
+            });
+            let operations = Operations { enqueues: vec![enqueue], reserved: vec![reserved], ..Operations::default() };
+            self.queue.commit(&operations);
         }
     }
 
@@ -161,61 +213,46 @@ impl World {
         DateTime::<Utc>::UNIX_EPOCH + TimeDelta::days(20_000) + self.now
     }
 
+    /// Whether nothing goes wrong any more.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.now >= TROUBLE
+    }
+
     pub(crate) fn is_outage(&self) -> bool {
         (self.outage.0..self.outage.1).contains(&self.now)
     }
 
-    /// The waiting events that are committed.
-    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Event> {
-        self.events.iter().filter(|event| event.waits && event.visible_at <= self.now)
+    fn delivered(&self) -> impl Iterator<Item = Record> {
+        self.queue.ids(State::Delivered).into_iter().filter_map(|id| self.queue.get(id))
     }
 
-    pub(crate) fn page(&self, key: &ServiceKey) -> Vec<WaitingEvent> {
-        let own = self.waiting().filter(|event| service_key(event.key) == *key);
-        own.map(|event| WaitingEvent {
-            id: event.id,
-            incident_key: IncidentKey::parse(&event.incident.to_string()).unwrap(),
-            event_type: EventType::Trigger,
-            received_at: self.utc(),
-            attempts: event.attempts.len() as u32,
-            last_attempt_at: event.attempts.last().copied(),
-            blamed: Duration::ZERO,
-        })
-        .collect()
-    }
-
-    /// Whether what carries this fence counts.
-    pub(crate) fn allows(&self, key: &ServiceKey, fence: Fence) -> bool {
-        self.table.allows(&LeaseName::Key(key.clone()), fence)
-    }
-
-    pub(crate) fn event(&mut self, id: EventId) -> &mut Event {
-        let place = usize::try_from(id.get()).unwrap() - 1;
-        &mut self.events[place]
-    }
-
-    pub(crate) fn assert_nothing_waits(&self) {
-        let waiting: Vec<_> = self.events.iter().filter(|event| event.waits).collect();
+    pub(crate) fn assert_all_delivered(&self) {
+        let waiting = self.queue.ids(State::Waiting);
         assert!(waiting.is_empty(), "still waiting at {:?}: {waiting:?}; {:#?}", self.now, self.bridges);
-        let received = |event: &Event| self.requests.iter().any(|request| request.id == event.id);
-        assert!(self.events.iter().all(received), "an event was settled that PagerDuty never received");
+        let alerts: u32 = self.delivered().map(|record| record.summary.count).sum();
+        assert_eq!(alerts as usize, ALERTS, "alerts are missing");
+        for record in self.delivered() {
+            let sent = self.requests.iter().filter(|request| request.id == record.summary.id);
+            let bodies: Vec<_> = sent.map(|request| &request.body).collect();
+            assert!(!bodies.is_empty(), "an event was settled that PagerDuty never received: {record:?}");
+            assert!(bodies.iter().all(|body| **body == record.body), "other bytes were sent: {bodies:?}, {record:?}");
+        }
     }
 
     /// Once PagerDuty received an event of an incident, no earlier one follows.
     pub(crate) fn assert_order(&self) {
-        let mut requests = self.requests.clone();
+        let mut requests: Vec<_> = self.requests.iter().collect();
         requests.sort_by_key(|request| request.received);
-        let mut newest: HashMap<(usize, usize), EventId> = HashMap::new();
+        let mut newest: HashMap<_, EventId> = HashMap::new();
         for request in requests {
-            let event = &self.events[usize::try_from(request.id.get()).unwrap() - 1];
-            let newest = newest.entry((event.key, event.incident)).or_insert(request.id);
+            let newest = newest.entry((&request.key, &request.incident)).or_insert(request.id);
             assert!(request.id >= *newest, "{request:?} came after {newest:?}");
             *newest = request.id;
         }
     }
 
     pub(crate) fn assert_rate(&self) {
-        for key in 0..KEYS {
+        for key in (0..KEYS).map(service_key) {
             let mut times: Vec<_> =
                 self.requests.iter().filter(|request| request.key == key).map(|request| request.received).collect();
             times.sort_unstable();

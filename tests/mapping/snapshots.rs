@@ -26,7 +26,7 @@ fn event(decision: Decision) -> Option<Event> {
         Decision::Queue(prepared) => Some(prepared.event),
         Decision::Follow(follow_up) => {
             let routed = ingest("", "", None);
-            Some(follow_up.event_for(routed.destination(routed.keys()[0])))
+            Some(follow_up.event_for(routed.destination(&routed.keys()[0])))
         }
         Decision::Ignored(_) | Decision::Rejected(_) => None,
     }

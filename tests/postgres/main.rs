@@ -24,6 +24,8 @@ mod queue_sentry;
 #[path = "../worker.rs"]
 mod worker;
 
+mod plans;
 mod shared;
+mod tls;
 mod transfer;
 mod trouble;

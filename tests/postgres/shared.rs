@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
+use sentry_pagerduty_bridge::metrics::{Answered, Metrics, Source};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{Disposition, Enqueued, Envelope, Queue, QueueError};
+use sentry_pagerduty_bridge::queue::leases::{BridgeId, BridgeInfo, LeaseChanges, LeaseName, LeaseView};
+use sentry_pagerduty_bridge::queue::{Disposition, Enqueued, Envelope, Queue, QueueError, Retention, State};
 
 use crate::queue::database::TestDatabase;
 use crate::queue_incidents::event_alert;
@@ -128,4 +130,94 @@ async fn a_text_with_a_nul_costs_no_alert_and_is_read_as_it_came() {
     assert_eq!((record.summary.incident_key, record.summary.description), (odd.incident_key, odd.description));
     assert_eq!(record.summary.reason.as_deref(), Some("no \0"));
     assert!(record.body.contains(&0));
+}
+
+/// One bridge exchanges with the database.
+async fn exchange(queue: &Queue, changes: &LeaseChanges) -> LeaseView {
+    let me = BridgeInfo {
+        id: BridgeId::new(1),
+        name: String::new(),
+        version: String::new(),
+        fingerprint: String::new(),
+        is_leaving: false,
+        reaches_pagerduty: true,
+    };
+    queue.leases().unwrap().exchange(&me, changes, Duration::from_mins(5)).await.unwrap()
+}
+
+#[tokio::test]
+async fn leases_of_service_keys_that_are_no_longer_in_use_are_deleted_and_made_again_when_they_are() {
+    let database = TestDatabase::new();
+    let queue = Queue::open(&database).await.unwrap();
+    let key = |number: usize| ServiceKey::parse(&format!("{number:032}")).unwrap();
+    let [unused, waiting, delivered, discarded] = [0, 1, 2, 3].map(key);
+    for key in [&waiting, &delivered, &discarded] {
+        queue.accept(Envelope { service_key: key.clone(), ..trigger("1") }).await.unwrap();
+    }
+    let of = async |key: &ServiceKey| queue.reader().waiting(key, None, 9).await.unwrap()[0].id;
+    let now = Utc::now();
+    let (sent, in_flight) = (of(&delivered).await, of(&discarded).await);
+    queue.begin(sent, now).await.unwrap();
+    queue.settle(sent, Disposition::Delivered { note: None }, now).await.unwrap();
+    queue.begin(in_flight, now).await.unwrap();
+    let mut editor = queue.editor().await.unwrap();
+    editor.discard(State::Waiting, &[in_flight]).await.unwrap();
+    editor.close().await.unwrap();
+    let remember = format!(
+        "INSERT INTO lately_delivered (service_key, at) VALUES ('{}', {})",
+        delivered.expose(),
+        now.timestamp_millis()
+    );
+    database.meddle(&remember).await;
+
+    let names = [&unused, &waiting, &delivered, &discarded].map(|key| LeaseName::Key(key.clone()));
+    let create = names.iter().cloned().chain([LeaseName::Periodic]).collect();
+    exchange(&queue, &LeaseChanges { create, ..LeaseChanges::default() }).await;
+    let retention = Retention { age: Duration::from_hours(24), rows: 1_000 };
+    let kept = async || {
+        queue.prune(retention, Utc::now()).await.unwrap();
+        let view = exchange(&queue, &LeaseChanges::default()).await;
+        view.leases.into_iter().map(|row| row.name).collect::<Vec<_>>()
+    };
+    let mut in_use = vec![names[1].clone(), names[2].clone(), names[3].clone(), LeaseName::Periodic];
+    assert_eq!(kept().await, in_use);
+
+    for table in ["lately_delivered SET at = at", "discarded SET last_attempt_at = last_attempt_at"] {
+        database.meddle(&format!("UPDATE {table} - 86500000")).await;
+    }
+    in_use.drain(1..3);
+    assert_eq!(kept().await, in_use);
+    queue.accept(Envelope { service_key: unused.clone(), ..trigger("2") }).await.unwrap();
+    assert_eq!(exchange(&queue, &LeaseChanges::default()).await.unleased, [unused]);
+}
+
+#[tokio::test]
+async fn what_bridges_count_is_added_up_and_no_restart_counts_it_twice() {
+    let database = TestDatabase::new();
+    let bridges = [Queue::open(&database).await.unwrap(), Queue::open(&database).await.unwrap()];
+    let (metrics, now) = ([Metrics::new(), Metrics::new()], Utc::now());
+    let count = |metrics: &Metrics, times: usize| {
+        (0..times).for_each(|_| metrics.webhook(Source::Legacy, Answered::Queued, now));
+    };
+    let shown = async |metrics: &Metrics| {
+        let mut snapshot = metrics.snapshot(now);
+        snapshot.include(&bridges[0].persisted_metrics(now).await.unwrap(), now);
+        snapshot.activity.iter().map(|bucket| bucket.received).sum::<u64>()
+    };
+    for (times, (queue, metrics)) in [3, 4].into_iter().zip(bridges.iter().zip(&metrics)) {
+        count(metrics, times);
+        queue.persist_metrics(metrics).await.unwrap();
+        queue.persist_metrics(metrics).await.unwrap();
+    }
+    assert_eq!((shown(&metrics[0]).await, shown(&metrics[1]).await), (7, 7));
+    count(&metrics[1], 1);
+    assert_eq!(shown(&metrics[1]).await, 8, "before it is stored");
+    bridges[1].persist_metrics(&metrics[1]).await.unwrap();
+    assert_eq!(shown(&metrics[1]).await, 8, "and after");
+
+    let restarted = Metrics::new();
+    restarted.restore(bridges[0].persisted_metrics(now).await.unwrap(), now);
+    count(&restarted, 2);
+    bridges[0].persist_metrics(&restarted).await.unwrap();
+    assert_eq!((shown(&restarted).await, shown(&metrics[1]).await), (10, 10));
 }

@@ -78,7 +78,7 @@ impl Queue {
         let (damaged, intact): (Vec<_>, Vec<_>) = alerts.into_iter().partition(|alert| self.is_damaged(alert, now));
         let settled: Vec<_> = settles.iter().map(|settle| settle.id).collect();
         let operations =
-            Operations { enqueues: intact.iter().map(enqueue).collect(), settles, begins, unfolded: false };
+            Operations { enqueues: intact.iter().map(enqueue).collect(), settles, begins, ..Operations::default() };
         let answers = self.store.commit(&operations);
         let mut accepted: HashMap<_, _> =
             intact.iter().zip(&answers.enqueued).map(|(alert, answer)| self.note(alert, answer, now)).collect();

@@ -143,8 +143,19 @@ impl Incidents {
     }
 
     pub(crate) fn get(&self, service_key: &str, incident_key: &str) -> Option<&Incident> {
-        let of_api = |api| self.by_key.get(&(service_key.to_owned(), incident_key.to_owned(), api));
-        [None, Some(EventsApi::V1), Some(EventsApi::V2)].into_iter().find_map(of_api)
+        self.by_key.get(&self.key(service_key, incident_key))
+    }
+
+    /// The API whose incident it is, where each has incidents of its own.
+    pub(crate) fn api_of(&self, service_key: &str, incident_key: &str) -> Option<EventsApi> {
+        self.key(service_key, incident_key).2
+    }
+
+    /// The key of an incident of any API: of v1, if both have one.
+    fn key(&self, service_key: &str, incident_key: &str) -> (String, String, Option<EventsApi>) {
+        let of_api = |api| (service_key.to_owned(), incident_key.to_owned(), api);
+        let known = [Some(EventsApi::V1), Some(EventsApi::V2)].map(of_api);
+        known.into_iter().find(|key| self.by_key.contains_key(key)).unwrap_or_else(|| of_api(None))
     }
 
     /// Applies `event` to the incident `incident_key`: the event's own or one generated for it. `of_api` is its API where each
@@ -200,6 +211,16 @@ impl Incidents {
             incident.log.push_back(LogEntry { at, event_type: event.event_type, effect, description });
         }
         Transition { effect, before, after }
+    }
+
+    /// Opens a resolved incident again, as a person may. Returns whether there was one.
+    pub(crate) fn reopen(&mut self, service_key: &str, incident_key: &str, at: DateTime<Utc>) -> bool {
+        let incident = self.by_key.get_mut(&self.key(service_key, incident_key));
+        let Some(incident) = incident.filter(|incident| incident.state == State::Resolved) else { return false };
+        incident.state = State::Triggered;
+        let description = Some("reopened".to_owned());
+        incident.log.push_back(LogEntry { at, event_type: EventType::Trigger, effect: Effect::Logged, description });
+        true
     }
 }
 

@@ -73,6 +73,8 @@
 //! curl $C/healthz                                     # {"status":"ok"}
 //! curl "$C/journal?service_key=KEY&limit=10"          # the newest entries, oldest first; 100 without a limit
 //! curl $C/incidents                                   # every incident and its log
+//! curl $C/incidents/act -d '{"service_key":"KEY","incident_key":"42","action":"resolve"}'     # as a person does
+//! curl $C/webhooks                                    # webhooks V3 that were posted, for `webhooks` in the options
 //! curl $C/counters                                    # exact, however few entries the journal keeps
 //! curl $C/faults                                      # the active rules and how often each acted
 //! curl $C/faults -d '{"times":3,"fault":{"kind":"answer","status":503,"body":"html"}}'        # {"id":1}
@@ -86,6 +88,7 @@
 //!
 //! The members of a rule are those of [`FaultRule`], the kinds those of [`Fault`].
 
+mod actions;
 mod api;
 mod control;
 mod faults;
@@ -99,6 +102,7 @@ mod server;
 mod throttle;
 mod v2;
 mod validate;
+mod webhooks;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -110,6 +114,7 @@ use tokio::sync::broadcast;
 use crate::records::Shared;
 use crate::server::ServerThread;
 
+pub use crate::actions::{Action, ActionKind};
 pub use crate::api::EventsApi;
 pub use crate::faults::{Body, Cut, Fault, FaultError, FaultRule, StandingRule, Until};
 pub use crate::incidents::{Effect, EventType, Incident, LogEntry, State};
@@ -117,6 +122,7 @@ pub use crate::options::{Clock, Counting, Options, Oversize, RetryAfter, Throttl
 pub use crate::pipeline::{PATH, PATH_V2};
 pub use crate::records::{Counters, Extent, JournalEntry, Received, Records, Verdict};
 pub use crate::rest::{IntegrationOptions, RestAnswer, RestOptions, RestRequest, ServiceOptions, ServiceStatus};
+pub use crate::webhooks::{Agent, Subscription, WebhookAttempt};
 
 /// A running sandbox. Dropping it stops it as [`stop`](Self::stop) does, but blocks the thread meanwhile.
 #[derive(Debug)]
@@ -218,6 +224,12 @@ impl Sandbox {
     /// When HTTP cannot carry the response that it asks for.
     pub fn inject(&self, rule: impl Into<FaultRule>) -> Result<u64, FaultError> {
         self.shared.inject(rule.into())
+    }
+
+    /// Does to an incident what a person or PagerDuty itself may do. Returns whether that changed it.
+    #[must_use]
+    pub fn act(&self, action: &Action) -> bool {
+        self.shared.change(|records, now| records.act(action, now))
     }
 
     /// The active fault rules, and how often each acted.

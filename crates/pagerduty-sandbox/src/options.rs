@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::rest::RestOptions;
+use crate::webhooks::Subscription;
 
 /// All options. The defaults are as strict as PagerDuty is known to be, or stricter.
 ///
@@ -46,6 +47,8 @@ pub struct Options {
     /// five minutes.
     #[serde(rename = "keep_alive_ms", with = "millis")]
     pub keep_alive: Duration,
+    /// Who is told of every incident by webhooks V3.
+    pub webhooks: Vec<Subscription>,
     /// How many requests the journal keeps, the newest. The counters count them all.
     pub journal_entries: usize,
     /// How many bytes of request bodies the journal keeps.
@@ -68,6 +71,7 @@ impl Default for Options {
             separate_apis: false,
             reversed_keys: false,
             keep_alive: Duration::from_mins(1),
+            webhooks: Vec::new(),
             journal_entries: 10_000,
             journal_bytes: 64 << 20,
             rest: RestOptions::default(),

@@ -8,7 +8,7 @@ use actix_web::web::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::api::EventsApi;
 use crate::faults::{Fault, FaultError, FaultRule, FaultRules, Until};
@@ -16,6 +16,7 @@ use crate::incidents::{Effect, Event, EventType, Incident, Incidents, State, Tra
 use crate::options::{Clock, Options};
 use crate::rest::{RestRecords, RestRequest};
 use crate::throttle::Throttle;
+use crate::webhooks::{Agent, Webhook, WebhookAttempt};
 
 /// How many entries a slow subscriber may fall behind before it misses some.
 const SUBSCRIBER_BUFFER: usize = 4096;
@@ -288,10 +289,14 @@ pub struct Records {
     pub(crate) throttle: Throttle,
     pub(crate) held: Vec<Held>,
     pub(crate) journal: Journal,
+    /// Webhooks that were posted, in their order.
+    pub(crate) webhook_attempts: Vec<WebhookAttempt>,
     pub(crate) rest: RestRecords,
     /// Entries that subscribers have not been sent yet.
     unpublished: Vec<Arc<JournalEntry>>,
-    incidents: Incidents,
+    /// Webhooks that are to be posted.
+    pub(crate) unposted: Vec<Webhook>,
+    pub(crate) incidents: Incidents,
     counters: Counters,
 }
 
@@ -324,6 +329,12 @@ impl Records {
         self.incidents.get(service_key, incident_key)
     }
 
+    /// The webhooks that were posted since the last reset, each attempt, in their order.
+    #[must_use]
+    pub fn webhook_attempts(&self) -> &[WebhookAttempt] {
+        &self.webhook_attempts
+    }
+
     /// The counters.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -341,6 +352,7 @@ impl Records {
         let of_api = self.options.separate_apis.then_some(api);
         let transition = self.incidents.apply(of_api, event, &incident_key, now);
         self.counters.count_applied(event, transition.effect);
+        self.tell(&event.service_key, &incident_key, transition.effect, Agent::Integration, now);
         (incident_key, transition)
     }
 
@@ -388,12 +400,18 @@ pub(crate) struct Shared {
     records: Mutex<Records>,
     changes: watch::Sender<()>,
     entries: broadcast::Sender<Arc<JournalEntry>>,
+    webhooks: mpsc::UnboundedSender<Webhook>,
+    /// Until the first server takes it.
+    unposted: Mutex<Option<mpsc::UnboundedReceiver<Webhook>>>,
 }
 
 impl Shared {
     pub(crate) fn new(options: Options, clock: Clock) -> Self {
         let records = Records { options: Arc::new(options), ..Records::default() };
+        let (webhooks, unposted) = mpsc::unbounded_channel();
         Self {
+            webhooks,
+            unposted: Mutex::new(Some(unposted)),
             clock,
             records: Mutex::new(records),
             changes: watch::Sender::new(()),
@@ -418,6 +436,10 @@ impl Shared {
             // An error only means that there is no subscriber.
             let _ = self.entries.send(entry);
         }
+        for webhook in records.unposted.drain(..) {
+            // An error means that the sandbox was stopped.
+            let _ = self.webhooks.send(webhook);
+        }
         drop(records);
         self.changes.send_replace(());
         result
@@ -427,6 +449,11 @@ impl Shared {
     pub(crate) fn inject(&self, rule: FaultRule) -> Result<u64, FaultError> {
         rule.fault.check()?;
         Ok(self.change(|records, now| records.faults.add(rule, now)))
+    }
+
+    /// The webhooks that are to be posted, for whoever asks first.
+    pub(crate) fn take_webhooks(&self) -> Option<mpsc::UnboundedReceiver<Webhook>> {
+        self.unposted.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(crate) fn changes(&self) -> watch::Receiver<()> {

@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -62,11 +63,36 @@ impl Cluster {
     ///
     /// When PostgreSQL is not installed or does not start.
     pub fn start(settings: &[(&str, &str)]) -> io::Result<Self> {
+        Self::start_with(settings, &[])
+    }
+
+    /// Starts a cluster of one's own that offers TLS, with this certificate and its key (PEM).
+    ///
+    /// # Errors
+    ///
+    /// When PostgreSQL is not installed or does not start.
+    pub fn start_with_tls(certificate: &str, key: &str) -> io::Result<Self> {
+        // The names that PostgreSQL looks for by default.
+        Self::start_with(&[("ssl", "on")], &[("server.crt", certificate), ("server.key", key)])
+    }
+
+    /// Starts one with further files in the folder of the data.
+    fn start_with(settings: &[(&str, &str)], files: &[(&str, &str)]) -> io::Result<Self> {
         let (programs, temporary) = (programs()?, folder()?);
         let log = File::create(temporary.path().join("initdb.log"))?;
         let mut initdb = as_user(&programs.join("initdb"));
         initdb.args(["--username=bridge", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--pgdata"]);
         run(initdb.arg(temporary.path().join("data")).stdout(log.try_clone()?).stderr(log))?;
+        for (name, content) in files {
+            let path = temporary.path().join("data").join(name);
+            fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)?
+                .write_all(content.as_bytes())?;
+            own(&path)?;
+        }
         Self::start_in(programs, temporary, settings)
     }
 
@@ -169,6 +195,15 @@ impl Cluster {
     #[must_use]
     pub fn data(&self) -> PathBuf {
         self.folder.join("data")
+    }
+
+    /// What the server has logged.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read.
+    pub fn log(&self) -> io::Result<String> {
+        fs::read_to_string(self.folder.join("server.log"))
     }
 
     /// The folder of PostgreSQL's programs.
@@ -278,10 +313,13 @@ fn programs() -> io::Result<PathBuf> {
 /// A new folder of the user who runs the server.
 fn folder() -> io::Result<TempDir> {
     let temporary = TempDir::with_prefix("postgres-")?;
-    if is_root() {
-        run(Command::new("chown").arg(USER).arg(temporary.path()))?;
-    }
+    own(temporary.path())?;
     Ok(temporary)
+}
+
+/// Gives a file or folder to the user who runs the server.
+fn own(path: &Path) -> io::Result<()> {
+    if is_root() { run(Command::new("chown").arg(USER).arg(path)) } else { Ok(()) }
 }
 
 fn is_root() -> bool {

@@ -66,12 +66,14 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The settings of the demo's bridge: each project of the shop has a service of its own.
-fn settings(pagerduty: &str, database: &str) -> [(&'static str, String); 8] {
+fn settings(pagerduty: &str, database: &str) -> [(&'static str, String); 9] {
     let routes = [PAYMENTS, WAREHOUSE].map(|service| format!("project,{},{}", service.slug, service.key));
+    let names = [SHOP, PAYMENTS, WAREHOUSE].map(|service| format!("{},{}", service.key, service.name));
     [
         ("BRIDGE_PAGERDUTY_URL", pagerduty.to_owned()),
         ("BRIDGE_PAGERDUTY_SERVICE_KEY", SHOP.key.to_owned()),
         ("BRIDGE_PAGERDUTY_ROUTES", routes.join("\n")),
+        ("BRIDGE_PAGERDUTY_NAMES", names.join("\n")),
         ("BRIDGE_WEBHOOK_TOKEN", TOKEN.to_owned()),
         ("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN.to_owned()),
         ("BRIDGE_DATABASE_URL", format!("sqlite:{database}")),

@@ -50,6 +50,12 @@ impl<'a> Outage<'a> {
     }
 }
 
+/// A service key in a sentence: by its name where it has one.
+pub(in crate::monitor) fn named(key: &ServiceKey, snapshot: &Snapshot) -> String {
+    let name = snapshot.pagerduty.names.get(key);
+    name.map_or_else(|| format!("the service key {key}"), |name| format!("{name} ({key})"))
+}
+
 /// The least is the worst.
 fn severity(kind: OutcomeKind) -> u8 {
     match kind {
@@ -71,10 +77,10 @@ pub(super) fn waiting(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
         .as_ref()
         .map_or_else(|| "it has not been tried yet".to_owned(), |reason| format!("last attempt: {reason}"));
     let sentence = format!(
-        "event {} for the service key {} has been waiting for {}, and BRIDGE_WAITING_ALARM is {} ({attempt}): check \
+        "event {} for {} has been waiting for {}, and BRIDGE_WAITING_ALARM is {} ({attempt}): check \
          PagerDuty's status page, and the connection with `check`",
         oldest.id,
-        oldest.service_key,
+        named(&oldest.service_key, snapshot),
         rounded(age),
         format_duration(limits.waiting),
     );
@@ -112,8 +118,9 @@ fn held_up_elsewhere(snapshot: &Snapshot) -> Option<String> {
     let accepted = last_accepted(key, snapshot);
     let why = if *kind == OutcomeKind::Throttled { "PagerDuty throttles" } else { "attempts fail" };
     Some(format!(
-        "events for the service key {key} are waiting and will be retried by another bridge ({why}; its log says more); \
-         {accepted}"
+        "events for {} are waiting and will be retried by another bridge ({why}; its log says more); \
+         {accepted}",
+        named(key, snapshot)
     ))
 }
 
@@ -152,7 +159,8 @@ fn why_held_up(key: &KeyView, snapshot: &Snapshot) -> String {
         }
         None => "backing off after failed attempts".to_owned(),
     };
-    format!("events for the service key {} are waiting and will be retried ({why}); {last}", key.service_key)
+    let service = named(&key.service_key, snapshot);
+    format!("events for {service} are waiting and will be retried ({why}); {last}")
 }
 
 fn last_accepted(key: &ServiceKey, snapshot: &Snapshot) -> String {
@@ -171,9 +179,9 @@ fn long_in_transit(snapshot: &Snapshot) -> Option<String> {
     );
     (age >= TRANSIT).then(|| {
         format!(
-            "event {} for the service key {} has been waiting for {} ({why})",
+            "event {} for {} has been waiting for {} ({why})",
             oldest.id,
-            oldest.service_key,
+            named(&oldest.service_key, snapshot),
             rounded(age)
         )
     })

@@ -9,13 +9,15 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use super::decide::dedup_window::DedupWindow;
 use super::decide::{self, Batch, Edit};
 use super::envelope::with_counts_of;
+use super::leases::{BridgeInfo, LeaseChanges, LeaseTable, LeaseView};
 use super::store::{Incident, IncidentQueue, Member, Resolve, Seen};
 use super::writer::not_begun;
 use super::{
@@ -38,7 +40,10 @@ pub struct MemoryQueue {
     held: BTreeSet<HeldId>,
     /// What the rate limiter has to know of discarded events after a restart.
     discarded: Vec<(ServiceKey, DateTime<Utc>, u32)>,
+    leases: LeaseTable,
     last: i64,
+    /// For the next new events, in their order.
+    reserved: VecDeque<EventId>,
     last_rejected: i64,
     last_held: i64,
 }
@@ -63,6 +68,8 @@ pub struct Operations {
     pub begins: Vec<Begin>,
     /// Nothing is folded into what waits already, which may be damaged.
     pub unfolded: bool,
+    /// Numbers that were taken by [`MemoryQueue::reserve`], for the new events in their order.
+    pub reserved: Vec<EventId>,
 }
 
 /// The answers to [`Operations`], each kind in its order; the same as those of a [`Queue`](super::Queue).
@@ -79,7 +86,8 @@ pub struct Answers {
 impl MemoryQueue {
     /// Commits operations by the rules of the queue. Nothing is known of what was said before.
     pub fn commit(&mut self, operations: &Operations) -> Answers {
-        let Operations { enqueues, settles, begins, unfolded } = operations;
+        let Operations { enqueues, settles, begins, unfolded, reserved } = operations;
+        self.reserved = reserved.iter().copied().collect();
         let batch = Batch {
             enqueues: enqueues.iter().collect(),
             settles: settles.iter().collect(),
@@ -99,6 +107,24 @@ impl MemoryQueue {
                 .collect(),
             begun: begun.map(|(begin, begun)| begun.map_err(|reason| not_begun(begin.id, reason))).collect(),
         }
+    }
+
+    /// Takes the number of an event that is committed later, as PostgreSQL does: others may be committed before it.
+    pub fn reserve(&mut self) -> EventId {
+        self.last += 1;
+        EventId::new(self.last)
+    }
+
+    /// As [`LeaseStore::exchange`](super::leases::LeaseStore::exchange), at this moment of the database's clock.
+    pub fn exchange(
+        &mut self,
+        me: &BridgeInfo,
+        changes: &LeaseChanges,
+        duration: Duration,
+        now: DateTime<Utc>,
+    ) -> LeaseView {
+        let waiting: Vec<_> = self.keys_waiting().into_iter().collect();
+        self.leases.exchange(me, changes, duration, &waiting, now)
     }
 
     /// Lets dead letters wait again, as [`Editor::revive`](super::Editor::revive) does.

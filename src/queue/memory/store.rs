@@ -9,13 +9,15 @@ use super::{Event, MemoryQueue};
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{ApiSet, EventType};
 use crate::queue::decide::times;
+use crate::queue::leases::{Fence, LeaseName};
 use crate::queue::sentry::SentryNotes;
 use crate::queue::store::{
     Attemptable, Committed, Editable, Incident, IncidentChange, IncidentQueue, KEEP_DISCARDED_ATTEMPTS, Known,
     KnownIncident, Plan, Prune, Row, Seen, Settling, Store, Tail, WaitingRow, Wanted,
 };
 use crate::queue::{
-    CanaryChange, EventId, HeldId, OutageNotice, Proof, QueueError, Record, RejectedId, State, Summary,
+    CanaryChange, EventId, HeldId, IssueUpdateChange, OutageNotice, Proof, QueueError, Record, RejectedId, State,
+    Summary,
 };
 
 impl Event {
@@ -51,6 +53,8 @@ impl Event {
 impl MemoryQueue {
     pub(super) fn known(&self, wanted: &Wanted) -> Known {
         let mut known = Known::default();
+        let fenced = wanted.fences.iter().filter(|(id, fence)| self.is_fenced(**id, **fence));
+        known.fenced.extend(fenced.map(|(id, _)| *id));
         for queue in wanted.queues.iter().filter(|_| !wanted.unfolded) {
             let end = self.waiting_events().rfind(|event| event.is_of(queue));
             known.tails.extend(end.and_then(|event| Some((queue.clone(), event.tail()?))));
@@ -112,7 +116,14 @@ impl MemoryQueue {
         for id in &wanted.unrecorded {
             known.beginning.extend(self.attemptable(*id, &[], false).map(|event| (*id, event)));
         }
+        known.settling.retain(|id, _| !known.fenced.contains(id));
+        known.beginning.retain(|id, _| !known.fenced.contains(id));
         known
+    }
+
+    fn is_fenced(&self, id: EventId, fence: Fence) -> bool {
+        let lease = |event: &Event| LeaseName::Key(event.record.summary.service_key.clone());
+        self.events.get(&id).is_some_and(|event| !self.leases.allows(&lease(event), fence))
     }
 
     fn editable(&self, id: EventId) -> Option<Editable> {
@@ -245,10 +256,7 @@ impl MemoryQueue {
     }
 
     fn write_row(&mut self, row: &Row<'_>) -> EventId {
-        let id = row.replaces.unwrap_or_else(|| {
-            self.last += 1;
-            EventId::new(self.last)
-        });
+        let id = row.replaces.or_else(|| self.reserved.pop_front()).unwrap_or_else(|| self.reserve());
         let (before, envelope) = (self.events.get(&id).map(|event| &event.record), &row.envelope);
         let summary = Summary {
             id,
@@ -328,6 +336,10 @@ impl Store for MemoryQueue {
 
     async fn write_canary(&mut self, _change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
         Ok(None)
+    }
+
+    async fn write_issue_update(&mut self, _change: &IssueUpdateChange) -> Result<bool, QueueError> {
+        Ok(true)
     }
 
     async fn write_outage_notice(&mut self, _notice: OutageNotice) -> Result<(), QueueError> {

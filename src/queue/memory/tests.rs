@@ -14,7 +14,8 @@ use crate::pagerduty::{ApiVersion, KeyApis};
 use crate::queue::decide::dedup_window::DedupWindow;
 use crate::queue::decide::tests::{OTHER, at, enqueue, key};
 use crate::queue::decide::{Batch, Edit, decide, wanted};
-use crate::queue::postgres::PostgresEngine;
+use crate::queue::leases::{BridgeId, Fence, LeaseName, LeaseStore};
+use crate::queue::postgres::{PostgresEngine, PostgresLeases};
 use crate::queue::sqlite::Engine;
 use crate::queue::store::Store;
 use crate::queue::{Content, Disposition, Held, HeldSender, Reader, Rejected};
@@ -90,6 +91,55 @@ fn any_held(rng: &mut StdRng, second: i64) -> Vec<Held> {
     (0..rng.random_range(0..3)).map(held).collect()
 }
 
+/// The leases of an engine that bridges share, and of the queue in memory.
+struct Leases {
+    store: PostgresLeases,
+    view: LeaseView,
+}
+
+impl Leases {
+    /// Some of them change hands, in the same way in both.
+    async fn change_hands(&mut self, rng: &mut StdRng, memory: &mut MemoryQueue, second: i64) {
+        let me = BridgeInfo {
+            id: BridgeId::new(rng.random_range(1..=2)),
+            name: String::new(),
+            version: String::new(),
+            fingerprint: String::new(),
+            is_leaving: false,
+            reaches_pagerduty: true,
+        };
+        let mut changes = LeaseChanges { create: vec![], ..LeaseChanges::default() };
+        changes.create.extend(self.view.unleased.iter().cloned().map(LeaseName::Key));
+        for row in &self.view.leases {
+            let asked = (row.name.clone(), row.number);
+            match rng.random_range(0..6) {
+                0 => changes.take.push(asked),
+                1 => changes.release.push(asked),
+                2 => changes.end.push(asked),
+                _ => changes.renew.push(asked),
+            }
+        }
+        // None of them ends by itself meanwhile.
+        let duration = Duration::from_hours(1);
+        self.view = memory.exchange(&me, &changes, duration, at(second));
+        let found = self.store.exchange(&me, &changes, duration).await.unwrap();
+        let rows = |view: &LeaseView| {
+            let rows = view.leases.iter().map(|row| (row.name.clone(), row.owner, row.number));
+            (rows.collect::<Vec<_>>(), view.unleased.clone())
+        };
+        assert_eq!(rows(&found), rows(&self.view), "{changes:?}");
+    }
+
+    /// A fence for an event, mostly that of its lease.
+    fn fence(&self, rng: &mut StdRng, memory: &MemoryQueue, id: EventId) -> Option<Fence> {
+        let key = memory.get(id)?.summary.service_key;
+        let row = self.view.leases.iter().find(|row| row.name.key() == Some(&key));
+        let (owner, number) = row.map_or((None, 1), |row| (row.owner, row.number));
+        let number = if rng.random_bool(0.1) { number - 1 } else { number };
+        Some(Fence { owner: owner.unwrap_or(BridgeId::new(1)), number })
+    }
+}
+
 /// What the rate limiter would learn after a restart, in an order of its own.
 fn sorted(mut attempts: Vec<(ServiceKey, DateTime<Utc>, u32)>) -> Vec<(ServiceKey, DateTime<Utc>, u32)> {
     attempts.sort_unstable_by_key(|(key, at, number)| (*at, key.expose().to_owned(), *number));
@@ -103,7 +153,7 @@ async fn sqlite_loads_and_applies_what_the_store_in_memory_does() {
         let directory = tempfile::tempdir().unwrap();
         let sqlite = Engine::open(&directory.path().join("bridge.db")).await.unwrap();
         let reader = Reader::of(sqlite.reads());
-        let edited = compare(seed, sqlite, &reader).await;
+        let edited = compare(seed, sqlite, &reader, None).await;
         (discarded, revived, admitted) = (discarded + edited.0, revived + edited.1, admitted + edited.2);
     }
     assert!(admitted > 24, "{admitted} held webhooks were admitted");
@@ -112,36 +162,55 @@ async fn sqlite_loads_and_applies_what_the_store_in_memory_does() {
 
 #[tokio::test]
 async fn postgresql_loads_and_applies_what_the_store_in_memory_does() {
-    let (mut discarded, mut revived, mut admitted) = (0, 0, 0);
+    let (mut discarded, mut revived, mut admitted, mut fenced) = (0, 0, 0, 0);
     for seed in 0..12 {
         let url = Cluster::shared().database().unwrap();
         let timeout = Duration::from_secs(30);
         let config = DatabaseConfig { timeout, ..DatabaseUrl::parse(&url).unwrap().into() };
         let postgres = PostgresEngine::open(&config, &PostgresUrl::parse(&url).unwrap()).await.unwrap();
         let reader = Reader::of(postgres.reads());
-        let edited = compare(seed, postgres, &reader).await;
+        let leases =
+            Leases { store: PostgresLeases::new(postgres.another()), view: LeaseTable::default().view(&[], at(0)) };
+        let edited = compare(seed, postgres, &reader, Some(leases)).await;
         (discarded, revived, admitted) = (discarded + edited.0, revived + edited.1, admitted + edited.2);
+        fenced += edited.3;
     }
+    assert!(fenced > 120, "{fenced} beginnings and settlements were fenced off");
     assert!(admitted > 12, "{admitted} held webhooks were admitted");
     assert!(discarded > 12 && revived > 6, "{discarded} attempted events were discarded, {revived} were revived");
 }
 
 /// Gives an engine and the queue in memory the same drawn batches, and compares what they have. Returns how many attempted
-/// events were discarded, how many dead letters were revived, and how many held webhooks were admitted.
-async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader) -> (usize, usize, usize) {
+/// events were discarded, how many dead letters were revived, how many held webhooks were admitted, and how many events had
+/// fences that no longer count.
+async fn compare<S: Store>(
+    seed: u64,
+    mut engine: S,
+    reader: &Reader,
+    mut leases: Option<Leases>,
+) -> (usize, usize, usize, usize) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut memory = MemoryQueue::default();
-    let (mut second, mut revived, mut admissions) = (1_000, 0, 0);
+    let (mut second, mut revived, mut admissions, mut fenced) = (1_000, 0, 0, 0);
     for batch in 0..40 {
         second += rng.random_range(0..40);
         let enqueues: Vec<_> = (0..rng.random_range(0..6)).map(|_| any_enqueue(&mut rng, second)).collect();
+        if let Some(leases) = &mut leases {
+            leases.change_hands(&mut rng, &mut memory, second).await;
+        }
+        let fence = |rng: &mut StdRng, id| leases.as_ref().and_then(|leases| leases.fence(rng, &memory, id));
         let waiting = memory.ids(State::Waiting);
         let some = |rng: &mut StdRng| waiting.iter().copied().filter(|_| rng.random_bool(0.3)).collect::<Vec<_>>();
-        let settle = |id| Settle { id, disposition: any_disposition(&mut rng, second), at: at(second), fence: None };
+        let settle = |id| {
+            let (disposition, fence) = (any_disposition(&mut rng, second), fence(&mut rng, id));
+            Settle { id, disposition, at: at(second), fence }
+        };
         let ids = some(&mut StdRng::seed_from_u64(seed + batch));
         let settles: Vec<_> = ids.into_iter().map(settle).collect();
-        let begins =
-            some(&mut rng).into_iter().map(|id| Begin { id, at: at(second), past: some(&mut rng), fence: None });
+        let begins = some(&mut rng).into_iter().map(|id| {
+            let (past, fence) = (some(&mut rng), fence(&mut rng, id));
+            Begin { id, at: at(second), past, fence }
+        });
         let begins: Vec<_> = begins.collect();
         let unrecorded: Vec<_> = waiting.iter().filter(|_| rng.random_bool(0.05)).map(|id| (*id, at(second))).collect();
         let (webhook, changed) = (Rejected { received_at: at(second), ..Rejected::default() }, some(&mut rng));
@@ -173,6 +242,7 @@ async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader) -> (usize,
         let wanted = wanted(&batch);
         let (expected, known) = (memory.load(&wanted).await.unwrap(), engine.load(&wanted).await.unwrap());
         assert_eq!(known, expected, "world {seed}");
+        fenced += known.fenced.len();
         let decision = decide(&batch, &known, &DedupWindow::default());
         revived += decision.plan.revived.len();
         admissions += decision.plan.forget_held.len();
@@ -201,5 +271,5 @@ async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader) -> (usize,
     assert_eq!(held, memory.held.iter().copied().collect::<Vec<_>>(), "world {seed}");
     reader.close().await;
     engine.close().await.unwrap();
-    (memory.discarded.len(), revived, admissions)
+    (memory.discarded.len(), revived, admissions, fenced)
 }

@@ -14,12 +14,12 @@ use tokio::time::timeout;
 use super::error::{Fault, fault};
 use super::load::load;
 use super::pools::bounded;
-use super::{PostgresReads, Server, canary, maintenance, schema, sentry, write};
+use super::{PostgresReads, Server, canary, issue_update, maintenance, schema, sentry, write};
 use crate::config::{DatabaseConfig, PostgresUrl};
 use crate::metrics::PersistedMetrics;
 use crate::queue::sentry::SentryNotes;
 use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
-use crate::queue::{CanaryChange, OutageNotice, Proof, QueueError};
+use crate::queue::{CanaryChange, IssueUpdateChange, OutageNotice, Proof, QueueError};
 
 /// How many bytes a probe writes; few alerts are larger.
 const BALLAST: usize = 64 * 1024;
@@ -164,7 +164,9 @@ impl PostgresEngine {
         }
         self.server.distrust();
         match self.server.error(error) {
-            QueueError::Unreachable { database, reason } => QueueError::Interrupted { database, reason },
+            QueueError::Unreachable { database, reason } | QueueError::NotWritable { database, reason, .. } => {
+                QueueError::Interrupted { database, reason }
+            }
             other => other,
         }
     }
@@ -298,11 +300,19 @@ impl Store for PostgresEngine {
     }
 
     async fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> Result<(), QueueError> {
-        self.transact(MAINTENANCE, async |connection| maintenance::keep_metrics(connection, metrics).await).await
+        let transaction = self.begin(MAINTENANCE).await?;
+        let keep = async |connection: &mut PgConnection| maintenance::keep_metrics(connection, metrics).await;
+        let (transaction, ()) = self.step(transaction, keep).await?;
+        // What is added must not be added twice.
+        self.commit(transaction, &Mark::new()).await
     }
 
     async fn write_sentry_notes(&mut self, notes: &SentryNotes) -> Result<(), QueueError> {
         self.transact(MAINTENANCE, async |connection| sentry::write(connection, notes).await).await
+    }
+
+    async fn write_issue_update(&mut self, change: &IssueUpdateChange) -> Result<bool, QueueError> {
+        self.transact(MAINTENANCE, async |connection| issue_update::write(connection, change).await).await
     }
 
     async fn write_canary(&mut self, change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {

@@ -13,6 +13,10 @@ use crate::queue::QueueError;
 const ACCESS: &str = "check the user, the password and the database in BRIDGE_DATABASE_URL, and that the user may connect \
      and owns the bridge's tables";
 
+/// What to do about a server that cannot be talked with by TLS as the address wants it.
+const TLS: &str = "check whether the server has `ssl` on and a certificate for this host, and sslmode and sslrootcert in \
+     BRIDGE_DATABASE_URL";
+
 /// What an error says about the connection it came by.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Fault {
@@ -46,6 +50,15 @@ pub(super) fn fault(error: &Error) -> Fault {
     }
 }
 
+/// Whether TLS failed: the server has none, or shows a certificate that is not trusted.
+fn is_of_tls(error: &Error) -> bool {
+    match error {
+        Error::Tls(_) => true,
+        Error::Io(error) => matches!(error.get_ref(), Some(inner) if inner.is::<rustls::Error>()),
+        _ => false,
+    }
+}
+
 impl Server {
     /// What an error of PostgreSQL or of the way there means.
     pub(super) fn error(&self, error: Error) -> QueueError {
@@ -69,7 +82,8 @@ impl Server {
             (_, Some(code)) if code.starts_with("08") => QueueError::Unreachable { database, reason },
             (Error::PoolTimedOut, _) => QueueError::Busy { database },
             (Error::PoolClosed, _) => QueueError::Closed,
-            (Error::Io(_) | Error::Tls(_) | Error::Protocol(_), _) => QueueError::Unreachable { database, reason },
+            _ if is_of_tls(&error) => QueueError::NotWritable { database, reason, advice: TLS },
+            (Error::Io(_) | Error::Protocol(_), _) => QueueError::Unreachable { database, reason },
             _ => QueueError::Database { database, source: Arc::new(error) },
         }
     }

@@ -12,6 +12,7 @@ use super::edit::load_edited;
 use super::fences;
 use super::rows::{
     api, apis, event_type, id, incident_key, issue_key, number, numbers, optional_time, rows, service_key, time,
+    waiting,
 };
 use super::text::stored;
 use crate::ingest::DedupKey;
@@ -22,40 +23,68 @@ use crate::queue::store::{
     Wanted,
 };
 
-/// Locks incidents to the end of the transaction: those named, those of the events with these numbers, and those that these
-/// issues share with others. A row that is
-/// there is locked without being written, unless that was an hour ago.
-const LOCK: &str = "INSERT INTO incident_queues (incident_key, used_at)
-    SELECT incident_key, now() FROM (
-        SELECT unnest($1::text[]) AS incident_key
-        UNION SELECT incident_key FROM events WHERE id = ANY($2::bigint[])
-        UNION SELECT incident_key FROM incident_issues WHERE issue_key = ANY($3::text[])
-    ) AS wanted ORDER BY incident_key COLLATE \"C\"
+/// Locks incidents to the end of the transaction. A row that is there is locked without being written, unless that was an hour
+/// ago.
+macro_rules! lock {
+    ($incidents:literal) => {
+        concat!(
+            "INSERT INTO incident_queues (incident_key, used_at)
+    SELECT incident_key, now() FROM (",
+            $incidents,
+            ") AS wanted ORDER BY incident_key COLLATE \"C\"
     ON CONFLICT (incident_key) DO UPDATE SET used_at = excluded.used_at
-    WHERE incident_queues.used_at < excluded.used_at - interval '1 hour'";
+    WHERE incident_queues.used_at < excluded.used_at - interval '1 hour'"
+        )
+    };
+}
 
-/// The end of each queue, if it can be folded into. An attempt that was begun before somebody put the event back counts as
-/// well: its bytes are known outside.
-const TAILS: &str = "SELECT line, id, count, first_seen, sentry_at
+/// Those with these keys: all that most webhooks need.
+const LOCK: &str = lock!("SELECT DISTINCT unnest($1::text[]) AS incident_key");
+
+/// Those, those of the events with these numbers, and those that these issues share with others.
+const LOCK_MORE: &str = lock!(
+    "SELECT unnest($1::text[]) AS incident_key
+        UNION SELECT incident_key FROM events WHERE id = ANY($2::bigint[])
+        UNION SELECT incident_key FROM incident_issues WHERE issue_key = ANY($3::text[])"
+);
+
+/// What most batches depend on, in one round trip: one `kind` of rows after the other.
+///
+/// - 0: the end of each queue, if it can be folded into. An attempt that was begun before somebody put the event back counts as
+///   well: its bytes are known outside.
+/// - 1: the last resolves of incidents
+/// - 2: webhooks that were seen
+/// - 3: what was said within the dedup window
+const KNOWN: &str = "SELECT 0 AS kind, line, id, count, first_seen, sentry_at, NULL::text AS incident_key,
+        NULL::bigint AS happened_at, NULL::bigint AS received_at, NULL::text AS event_type, NULL::bytea AS digest
     FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS queues (incident_key, service_key, line)
     CROSS JOIN LATERAL (
         SELECT id, count, first_seen, sentry_at, event_type, last_attempt_at FROM events
         WHERE state = 'waiting' AND incident_key = queues.incident_key AND service_key = queues.service_key
         ORDER BY id DESC LIMIT 1
-    ) AS last WHERE event_type = 'trigger' AND last_attempt_at IS NULL";
-
-const RESOLVES: &str =
-    "SELECT incident_key, happened_at, received_at FROM resolves WHERE incident_key = ANY($1::text[])";
+    ) AS last WHERE event_type = 'trigger' AND last_attempt_at IS NULL
+    UNION ALL
+    SELECT 1, NULL, NULL, NULL, NULL, NULL, incident_key, happened_at, received_at, NULL, NULL
+    FROM resolves WHERE incident_key = ANY($3::text[])
+    UNION ALL
+    SELECT 2, NULL, NULL, NULL, NULL, NULL, incident_key, NULL, NULL, event_type, digest
+    FROM seen_webhooks WHERE digest = ANY($4::bytea[])
+    UNION ALL
+    SELECT 3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, came_at, NULL, digest
+    FROM dedup_window WHERE digest = ANY($5::bytea[])";
 
 const INCIDENTS: &str = "SELECT line, service_key, is_open, apis, sentry_at
     FROM unnest($1::text[]) WITH ORDINALITY AS wanted (incident_key, line) JOIN incidents USING (incident_key)
     ORDER BY line, service_key";
 
-/// Those of an incident in their order.
-const WAITING: &str = "SELECT line, id, service_key, api, event_type, count, first_seen, sentry_at,
-        last_attempt_at IS NULL AS is_fresh
-    FROM unnest($1::text[]) WITH ORDINALITY AS wanted (incident_key, line) JOIN events USING (incident_key)
-    WHERE state = 'waiting' ORDER BY line, id";
+/// Those of an incident in their order. OFFSET has them looked up for one incident after the other, whatever the planner thinks
+/// of their number.
+const WAITING: &str = "SELECT line, waiting.*
+    FROM unnest($1::text[]) WITH ORDINALITY AS wanted (incident_key, line)
+    CROSS JOIN LATERAL (
+        SELECT id, service_key, api, event_type, count, first_seen, sentry_at, last_attempt_at IS NULL AS is_fresh
+        FROM events WHERE state = 'waiting' AND incident_key = wanted.incident_key OFFSET 0
+    ) AS waiting ORDER BY line, id";
 
 /// In which shared incidents issues are or were open.
 const MEMBERS: &str =
@@ -71,18 +100,15 @@ const OPEN_OTHERWISE: &str =
         AND is_open AND issue_key <> ALL($3::text[])
     )";
 
-const SEEN: &str = "SELECT digest, incident_key, event_type FROM seen_webhooks WHERE digest = ANY($1::bytea[])";
-
-const SAID: &str = "SELECT digest, came_at FROM dedup_window WHERE digest = ANY($1::bytea[])";
-
+/// Whether it waits is asked of the row and not of the table, which has an index of all that waits.
 const SETTLING: &str =
-    "SELECT id, service_key, incident_key, api, event_type, events.sentry_at, reason IS NOT NULL AS was_in_doubt,
+    "SELECT id, state, service_key, incident_key, api, event_type, events.sentry_at, reason IS NOT NULL AS was_in_doubt,
         is_open IS NOT NULL AS is_known, CASE WHEN is_open THEN apis ELSE 0 END AS open_apis
-    FROM events LEFT JOIN incidents USING (incident_key, service_key) WHERE id = ANY($1::bigint[]) AND state = 'waiting'";
+    FROM events LEFT JOIN incidents USING (incident_key, service_key) WHERE id = ANY($1::bigint[])";
 
 /// `past` is how many events an attempt does not wait for: at most so many earlier ones have to be looked at, and one more.
 /// The body of an unrecorded attempt is read only where counts have to be inserted into it.
-const BEGINNING: &str = "SELECT events.id, begins, service_key, api, received_at, count, first_seen,
+const BEGINNING: &str = "SELECT events.id, state, begins, service_key, api, received_at, count, first_seen,
         last_attempt_at IS NULL AS is_first, counts_at,
         CASE WHEN begins OR count > 1 AND last_attempt_at IS NULL THEN body END AS body,
         ARRAY (
@@ -92,15 +118,14 @@ const BEGINNING: &str = "SELECT events.id, begins, service_key, api, received_at
             ORDER BY earlier.id LIMIT past + 1
         ) AS earlier
     FROM unnest($1::bigint[], $2::boolean[], $3::bigint[]) AS wanted (id, begins, past)
-    JOIN events ON events.id = wanted.id LEFT JOIN bodies ON bodies.id = events.id
-    WHERE state = 'waiting'";
+    JOIN events ON events.id = wanted.id LEFT JOIN bodies ON bodies.id = events.id";
 
 /// Loads `wanted`.
 pub(super) async fn load(connection: &mut PgConnection, wanted: &Wanted) -> sqlx::Result<Known> {
     lock(connection, wanted).await?;
     let mut known = Known::default();
     fences::load(connection, wanted, &mut known).await?;
-    load_queues(connection, wanted, &mut known).await?;
+    load_known(connection, wanted, &mut known).await?;
     if !wanted.issues.is_empty() {
         load_members(connection, wanted, &mut known).await?;
     }
@@ -109,9 +134,8 @@ pub(super) async fn load(connection: &mut PgConnection, wanted: &Wanted) -> sqlx
     if !incidents.is_empty() {
         load_incidents(connection, &Vec::from_iter(incidents), &mut known.incidents).await?;
     }
-    load_dedup(connection, wanted, &mut known).await?;
     if !wanted.settling.is_empty() {
-        for row in rows(sqlx::query(SETTLING).bind(numbers(&wanted.settling)), connection).await? {
+        for row in waiting(sqlx::query(SETTLING).bind(numbers(&wanted.settling)), connection).await? {
             known.settling.insert(id(&row)?, settling(&row)?);
         }
     }
@@ -132,30 +156,47 @@ async fn lock(connection: &mut PgConnection, wanted: &Wanted) -> sqlx::Result<()
     let begins = wanted.beginning.iter().map(|(id, _)| id);
     let ids = wanted.settling.iter().chain(begins).chain(&wanted.unrecorded).chain(&wanted.editing);
     let ids: Vec<_> = ids.map(|id| id.get()).collect();
-    if !keys.is_empty() || !ids.is_empty() {
-        sqlx::query(LOCK).bind(keys).bind(ids).bind(issues).execute(connection).await?;
-    }
-    Ok(())
+    let query = match (keys.is_empty(), ids.is_empty() && issues.is_empty()) {
+        (true, true) => return Ok(()),
+        (false, true) => sqlx::query(LOCK).bind(keys),
+        (_, false) => sqlx::query(LOCK_MORE).bind(keys).bind(ids).bind(issues),
+    };
+    query.execute(connection).await.map(drop)
 }
 
-async fn load_queues(connection: &mut PgConnection, wanted: &Wanted, known: &mut Known) -> sqlx::Result<()> {
+async fn load_known(connection: &mut PgConnection, wanted: &Wanted, known: &mut Known) -> sqlx::Result<()> {
     let queues = || wanted.queues.iter();
-    let incident_keys: Vec<_> = queues().map(|queue| stored(queue.incident_key.as_str())).collect();
-    if !wanted.unfolded && !incident_keys.is_empty() {
-        let service_keys: Vec<_> = queues().map(|queue| queue.service_key.expose()).collect();
-        let query = sqlx::query(TAILS).bind(&incident_keys).bind(service_keys);
-        for row in rows(query, connection).await? {
-            if let Some(queue) = wanted.queues.get(line(&row)?) {
-                known.tails.insert(queue.clone(), tail(&row)?);
-            }
-        }
+    let incidents = queues().map(|queue| &queue.incident_key).chain(&wanted.incidents).chain(&wanted.issues);
+    let resolved: Vec<_> = incidents.map(|key| stored(key.as_str())).collect();
+    if resolved.is_empty() && wanted.seen.is_empty() && wanted.said.is_empty() {
+        return Ok(());
     }
-    let incidents = wanted.incidents.iter().chain(&wanted.issues).map(|key| stored(key.as_str()));
-    let resolved: Vec<_> = incident_keys.into_iter().chain(incidents).collect();
-    if !resolved.is_empty() {
-        for row in rows(sqlx::query(RESOLVES).bind(resolved), connection).await? {
-            let resolve = Resolve { happened_at: time(&row, "happened_at")?, received_at: time(&row, "received_at")? };
-            known.resolves.insert(incident_key(&row)?, resolve);
+    let folded = || queues().filter(|_| !wanted.unfolded);
+    let query = sqlx::query(KNOWN)
+        .bind(folded().map(|queue| stored(queue.incident_key.as_str())).collect::<Vec<_>>())
+        .bind(folded().map(|queue| queue.service_key.expose()).collect::<Vec<_>>())
+        .bind(resolved)
+        .bind(digests(&wanted.seen))
+        .bind(digests(&wanted.said));
+    for row in rows(query, connection).await? {
+        match row.try_get::<i32, _>("kind")? {
+            0 => {
+                if let Some(queue) = wanted.queues.get(line(&row)?) {
+                    known.tails.insert(queue.clone(), tail(&row)?);
+                }
+            }
+            1 => {
+                let (happened_at, received_at) = (time(&row, "happened_at")?, time(&row, "received_at")?);
+                known.resolves.insert(incident_key(&row)?, Resolve { happened_at, received_at });
+            }
+            2 => {
+                let seen = Seen { incident_key: incident_key(&row)?, event_type: event_type(&row)? };
+                known.seen.extend(dedup_key(&wanted.seen, &row)?.map(|key| (key, seen)));
+            }
+            _ => {
+                let came_at = time(&row, "received_at")?;
+                known.said.extend(dedup_key(&wanted.said, &row)?.map(|key| (key, came_at)));
+            }
         }
     }
     Ok(())
@@ -220,22 +261,6 @@ pub(super) async fn load_incidents(
     Ok(())
 }
 
-async fn load_dedup(connection: &mut PgConnection, wanted: &Wanted, known: &mut Known) -> sqlx::Result<()> {
-    if !wanted.seen.is_empty() {
-        for row in rows(sqlx::query(SEEN).bind(digests(&wanted.seen)), connection).await? {
-            let seen = Seen { incident_key: incident_key(&row)?, event_type: event_type(&row)? };
-            known.seen.extend(dedup_key(&wanted.seen, &row)?.map(|key| (key, seen)));
-        }
-    }
-    if !wanted.said.is_empty() {
-        for row in rows(sqlx::query(SAID).bind(digests(&wanted.said)), connection).await? {
-            let came_at = time(&row, "came_at")?;
-            known.said.extend(dedup_key(&wanted.said, &row)?.map(|key| (key, came_at)));
-        }
-    }
-    Ok(())
-}
-
 async fn load_attempts(connection: &mut PgConnection, wanted: &Wanted, known: &mut Known) -> sqlx::Result<()> {
     let past: HashMap<_, _> = wanted.beginning.iter().map(|(id, past)| (*id, past)).collect();
     let begin =
@@ -247,7 +272,7 @@ async fn load_attempts(connection: &mut PgConnection, wanted: &Wanted, known: &m
         begins.push(is_begin);
         numbers.push(number);
     }
-    for row in rows(sqlx::query(BEGINNING).bind(ids).bind(begins).bind(numbers), connection).await? {
+    for row in waiting(sqlx::query(BEGINNING).bind(ids).bind(begins).bind(numbers), connection).await? {
         let id = id(&row)?;
         let is_past = |earlier: &EventId| past.get(&id).is_some_and(|past| past.contains(earlier));
         let earlier: Vec<i64> = row.try_get("earlier")?;

@@ -50,7 +50,7 @@ const OPEN_ISSUES: &str = "DELETE FROM incident_issues WHERE (issue_key, inciden
 /// Locks of incidents that nobody needed for a day, of what the server's clock says. One that is needed is made again.
 const INCIDENT_QUEUES: &str = "DELETE FROM incident_queues WHERE incident_key IN (
         SELECT incident_key FROM incident_queues WHERE used_at < now() - interval '1 day'
-        ORDER BY used_at LIMIT $1 FOR UPDATE SKIP LOCKED
+        LIMIT $1 FOR UPDATE SKIP LOCKED
     )";
 
 /// A commit whose answer was lost is looked for within seconds.
@@ -65,6 +65,30 @@ const SEEN: &str = "DELETE FROM seen_webhooks WHERE id IN (
         SELECT id FROM seen_webhooks WHERE id <= (SELECT MAX(id) FROM seen_webhooks) - $1
         ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
     )";
+
+/// Leases of service keys that are not in use: nothing waits, nothing was delivered within a day, and no attempt of a
+/// discarded event can be in flight. One that is needed again is made again. Its number may then be one that it had before,
+/// which does no harm: no statement of that time is still under way.
+macro_rules! unused_leases {
+    ($before:literal, $after:literal) => {
+        concat!(
+            $before,
+            " name <> 'periodic'
+            AND NOT EXISTS (SELECT 1 FROM events WHERE service_key = name AND state = 'waiting')
+            AND NOT EXISTS (SELECT 1 FROM lately_delivered WHERE service_key = name
+                AND at > EXTRACT(EPOCH FROM now() - interval '1 day') * 1000)
+            AND NOT EXISTS (SELECT 1 FROM discarded WHERE service_key = name
+                AND last_attempt_at > EXTRACT(EPOCH FROM now() - interval '1 day') * 1000)",
+            $after
+        )
+    };
+}
+
+/// Locked first, so that no attempt begins by them while the second statement looks once more whether they are in use.
+const LOCK_UNUSED_LEASES: &str =
+    unused_leases!("SELECT name FROM leases WHERE", " ORDER BY name FOR UPDATE SKIP LOCKED");
+
+const UNUSED_LEASES: &str = unused_leases!("DELETE FROM leases WHERE name = ANY($1::text[]) AND", "");
 
 /// Adds up what was counted transaction by transaction.
 const TALLIES: &str = "WITH counted AS (
@@ -81,7 +105,12 @@ const FAILING: &str = "INSERT INTO failing_keys (service_key, kind, since) VALUE
         WHEN failing_keys.since < (SELECT at FROM lately_delivered WHERE service_key = excluded.service_key)
         THEN excluded.since ELSE LEAST(failing_keys.since, excluded.since) END";
 
-/// Deletes delivered events and returns how many.
+const SIGNATURES: &str = "INSERT INTO wrong_signatures (id, number, first_at, lasted_ms, senders, more)
+    VALUES (1, $1, $2, $3, $4, $5)
+    ON CONFLICT (id) DO UPDATE SET number = excluded.number, first_at = excluded.first_at, lasted_ms = excluded.lasted_ms,
+        senders = excluded.senders, more = excluded.more";
+
+/// Deletes delivered events and returns how many; and what else is not needed any more.
 pub(super) async fn prune(connection: &mut PgConnection, prune: Prune) -> sqlx::Result<u64> {
     let limit = i64::from(prune.limit);
     let delivered = sqlx::query(DELIVERED).bind(prune.before.timestamp_millis()).bind(limit);
@@ -97,12 +126,17 @@ pub(super) async fn prune(connection: &mut PgConnection, prune: Prune) -> sqlx::
     // The most of them: at least one for every webhook.
     sqlx::query(DEDUP_WINDOW).bind(20 * CHUNK).execute(&mut *connection).await?;
     sqlx::query(SEEN).bind(MOST_SEEN).bind(CHUNK).execute(&mut *connection).await?;
-    sqlx::query(TALLIES).execute(connection).await?;
+    sqlx::query(TALLIES).execute(&mut *connection).await?;
+    // Last, because the exchanges of all bridges wait for them.
+    let unused: Vec<String> = sqlx::query_scalar(LOCK_UNUSED_LEASES).fetch_all(&mut *connection).await?;
+    if !unused.is_empty() {
+        sqlx::query(UNUSED_LEASES).bind(unused).execute(connection).await?;
+    }
     Ok(gone)
 }
 
-/// Writes what has changed, and forgets what is older than a day before it. Of several bridges' figures the greatest are
-/// kept.
+/// Adds what this bridge counted and writes what has changed, and forgets what is older than a day before it. Of several
+/// bridges' times the latest are kept.
 pub(super) async fn keep_metrics(connection: &mut PgConnection, metrics: &PersistedMetrics) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE lately SET last_webhook_at = GREATEST($1, last_webhook_at), \
@@ -132,13 +166,22 @@ pub(super) async fn keep_metrics(connection: &mut PgConnection, metrics: &Persis
         };
         query.execute(&mut *connection).await?;
     }
+    if let Some(row) = &metrics.wrong_signatures {
+        sqlx::query(SIGNATURES)
+            .bind(i64::from(row.number))
+            .bind(row.first_at.as_ref().map(DateTime::timestamp_millis))
+            .bind(i64::try_from(row.lasted.as_millis()).unwrap_or(i64::MAX))
+            .bind(row.senders.addresses())
+            .bind(row.senders.more)
+            .execute(&mut *connection)
+            .await?;
+    }
     for bucket in &metrics.buckets {
         sqlx::query(
             "INSERT INTO activity (began_at, received, delivered, throttled, failed) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (began_at) DO UPDATE SET received = GREATEST(activity.received, excluded.received), \
-             delivered = GREATEST(activity.delivered, excluded.delivered), \
-             throttled = GREATEST(activity.throttled, excluded.throttled), \
-             failed = GREATEST(activity.failed, excluded.failed)",
+             ON CONFLICT (began_at) DO UPDATE SET received = activity.received + excluded.received, \
+             delivered = activity.delivered + excluded.delivered, \
+             throttled = activity.throttled + excluded.throttled, failed = activity.failed + excluded.failed",
         )
         .bind(bucket.from.timestamp_millis())
         .bind(signed(bucket.received))

@@ -32,6 +32,12 @@ const READ: Duration = Duration::from_secs(5);
 /// How long people's connections and those of the deliveries are kept.
 const LIFETIME: Duration = Duration::from_mins(30);
 
+/// How statements are planned on a connection of the bridge's own. A plan is kept for as long as the connection lives, and one
+/// that was made while a table was small, or before anybody analysed it, would scan that table from one end to the other when
+/// it is large. Every statement has an index for what it looks for. Scans that cannot be avoided then seem to cost so much
+/// that they would be compiled first.
+const PLANS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; ";
+
 /// A PostgreSQL server and the database on it; clones are the same one.
 #[derive(Clone, Debug)]
 pub(in crate::queue) struct Server(Arc<Inner>);
@@ -53,6 +59,19 @@ struct Inner {
 struct Greeting {
     version: i32,
     is_standby: bool,
+}
+
+impl Greeting {
+    fn check(&self, database: String) -> Result<(), QueueError> {
+        if self.is_standby {
+            return Err(QueueError::ReadOnly { database });
+        }
+        if self.version < 130_000 {
+            let reason = "the server is older than PostgreSQL 13";
+            return Err(QueueError::CannotOpen { database, reason, advice: "upgrade it" });
+        }
+        Ok(())
+    }
 }
 
 impl Server {
@@ -103,23 +122,13 @@ impl Server {
 
     /// Refuses a standby, which takes no writes and may lag behind, and a server that is too old.
     async fn greet(&self, connection: &mut PgConnection) -> Result<(), QueueError> {
-        let row = sqlx::raw_sql(
-            "SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS is_standby",
-        )
-        .fetch_one(connection)
-        .await;
+        // A pooler's connections are others' as well, and nothing is kept on them.
+        let plans = if self.0.is_pooled { "" } else { PLANS };
+        let greeting =
+            "SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS is_standby";
+        let row = sqlx::raw_sql(AssertSqlSafe([plans, greeting].concat())).fetch_one(connection).await;
         let greeting = row.and_then(|row| Greeting::from_row(&row)).map_err(|error| self.error(error))?;
-        if greeting.is_standby {
-            return Err(QueueError::ReadOnly { database: self.name() });
-        }
-        if greeting.version < 130_000 {
-            return Err(QueueError::CannotOpen {
-                database: self.name(),
-                reason: "the server is older than PostgreSQL 13",
-                advice: "upgrade it",
-            });
-        }
-        Ok(())
+        greeting.check(self.name())
     }
 
     /// Begins a transaction by these statements.
@@ -291,4 +300,25 @@ impl ReadPool {
 /// What `work` brings; `None` where it takes longer than `limit`.
 pub(super) async fn bounded<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     timeout(limit, work).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standby_and_a_server_before_version_13_are_refused() {
+        let said = |version, is_standby| {
+            let greeting = Greeting { version, is_standby };
+            greeting.check("db/bridge".to_owned()).err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        for version in [130_000, 150_020, 180_001] {
+            assert_eq!(said(version, false), "");
+        }
+        for version in [90_624, 120_022] {
+            let expected = "cannot open the database db/bridge: the server is older than PostgreSQL 13; upgrade it";
+            assert_eq!(said(version, false), expected);
+        }
+        assert!(said(150_020, true).contains("has to lead to the primary server"));
+    }
 }

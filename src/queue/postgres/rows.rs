@@ -6,12 +6,19 @@ use sqlx::{Decode, PgConnection, Postgres, Row as _, Type};
 
 use super::text::restored;
 use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
-use crate::queue::EventId;
+use crate::queue::{EventId, State};
 
 type Query<'q> = sqlx::query::Query<'q, Postgres, sqlx::postgres::PgArguments>;
 
 pub(super) async fn rows(query: Query<'_>, connection: &mut PgConnection) -> sqlx::Result<Vec<PgRow>> {
     query.fetch_all(connection).await
+}
+
+/// Those of the rows whose event waits.
+pub(super) async fn waiting(query: Query<'_>, connection: &mut PgConnection) -> sqlx::Result<Vec<PgRow>> {
+    let mut found = rows(query, connection).await?;
+    found.retain(|row| row.try_get::<&str, _>("state").is_ok_and(|state| state == State::Waiting.as_str()));
+    Ok(found)
 }
 
 pub(super) fn numbers(ids: &[EventId]) -> Vec<i64> {

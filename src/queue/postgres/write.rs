@@ -11,9 +11,11 @@ use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
 use crate::queue::store::{Committed, IncidentChange, Plan, Row};
 use crate::queue::{EventId, Held, HeldSender, Rejected, RejectedId};
 
+/// Only waiting events are attempted and settled. That they wait was loaded in this transaction, which has their incidents
+/// locked; to ask for it once more could lead to an index of all that waits.
 const ATTEMPTS: &str = "UPDATE events SET attempts = attempts + added, last_attempt_at = attempted.at
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS attempted (id, added, at)
-    WHERE events.id = attempted.id AND state = 'waiting'";
+    WHERE events.id = attempted.id";
 
 const BODIES: &str = "UPDATE bodies SET body = inserted.body, counts_at = NULL
     FROM unnest($1::bigint[], $2::bytea[]) AS inserted (id, body) WHERE bodies.id = inserted.id";
@@ -33,8 +35,25 @@ const RESOLVED: &str = "WITH dead AS (
 const REOPENED: &str = "UPDATE events SET resolved_at = NULL
     WHERE state = 'dead' AND incident_key = $1 AND resolved_at IS NOT NULL";
 
-/// The numbers are taken in the order of the rows, and returned with the rows they were given to.
-const NEW: &str = "WITH numbered AS MATERIALIZED (
+/// What webhooks say: the digests and times of these parameters.
+macro_rules! said {
+    ($digests:literal, $times:literal) => {
+        concat!(
+            "INSERT INTO dedup_window (digest, came_at) SELECT * FROM unnest(",
+            $digests,
+            "::bytea[], ",
+            $times,
+            "::bigint[]) ON CONFLICT (digest) DO UPDATE SET came_at = excluded.came_at, at = now()"
+        )
+    };
+}
+
+const SAID: &str = said!("$1", "$2");
+
+/// The numbers are taken in the order of the rows, and returned with the rows they were given to. What their webhooks say is
+/// written by the same statement, which saves a round trip.
+const NEW: &str = concat!(
+    "WITH numbered AS MATERIALIZED (
         SELECT nextval('event_ids') AS id, rows.* FROM (
             SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
                 $8::bigint[], $9::bigint[], $10::bytea[], $11::bigint[], $12::bigint[]) WITH ORDINALITY
@@ -48,8 +67,10 @@ const NEW: &str = "WITH numbered AS MATERIALIZED (
         SELECT id, service_key, incident_key, event_type, description, count, received_at, first_seen, sentry_at,
             resolved_at, api
         FROM numbered
-    ), with_bodies AS (INSERT INTO bodies (id, body, counts_at) SELECT id, body, counts_at FROM numbered)
-    SELECT line, id FROM numbered ORDER BY line";
+    ), with_bodies AS (INSERT INTO bodies (id, body, counts_at) SELECT id, body, counts_at FROM numbered), said AS (",
+    said!("$13", "$14"),
+    ") SELECT line, id FROM numbered ORDER BY line"
+);
 
 const REPLACED: &str = "WITH rows AS MATERIALIZED (
         SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[],
@@ -75,15 +96,12 @@ const MEMBERS: &str =
 const SEEN: &str = "INSERT INTO seen_webhooks (digest, incident_key, event_type)
     SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[]) ON CONFLICT (digest) DO NOTHING";
 
-const SAID: &str = "INSERT INTO dedup_window (digest, came_at) SELECT * FROM unnest($1::bytea[], $2::bigint[])
-    ON CONFLICT (digest) DO UPDATE SET came_at = excluded.came_at, at = now()";
-
 const SETTLED: &str = "UPDATE events SET state = settled.state, reason = settled.reason,
         finished_at = settled.finished_at, next_attempt_at = settled.next_attempt_at,
         blamed_ms = COALESCE(settled.blamed_ms, events.blamed_ms)
     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[])
     AS settled (id, state, reason, finished_at, next_attempt_at, blamed_ms)
-    WHERE events.id = settled.id AND events.state = 'waiting'";
+    WHERE events.id = settled.id";
 
 /// GREATEST leaves out what is null.
 const INCIDENTS: &str = "INSERT INTO incidents (incident_key, service_key, is_open, changed_at, event_id, sentry_at, apis)
@@ -130,7 +148,7 @@ pub(super) async fn apply(connection: &mut PgConnection, plan: &Plan<'_>) -> sql
     for change in &plan.changes {
         write_change(connection, change).await?;
     }
-    let rows = write_rows(connection, &plan.rows).await?;
+    let rows = write_rows(connection, plan).await?;
     write_members(connection, plan).await?;
     write_resolves(connection, plan).await?;
     write_dedup(connection, plan).await?;
@@ -170,18 +188,29 @@ async fn write_change(connection: &mut PgConnection, change: &IncidentChange<'_>
     query.execute(connection).await.map(drop)
 }
 
-/// Writes rows and returns their numbers, in their order.
-async fn write_rows(connection: &mut PgConnection, rows: &[Row<'_>]) -> sqlx::Result<Vec<EventId>> {
-    let (replaced, new): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.replaces.is_some());
-    let mut numbers = write_new(connection, &new).await?.into_iter();
+/// Writes rows and what their webhooks say, and returns the numbers of the rows, in their order.
+async fn write_rows(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx::Result<Vec<EventId>> {
+    let (replaced, new): (Vec<_>, Vec<_>) = plan.rows.iter().partition(|row| row.replaces.is_some());
+    let (digests, times): (Vec<_>, Vec<_>) =
+        plan.said.iter().map(|(key, at)| (key.as_bytes(), at.timestamp_millis())).unzip();
+    let mut numbers = if new.is_empty() {
+        if !digests.is_empty() {
+            sqlx::query(SAID).bind(digests).bind(times).execute(&mut *connection).await?;
+        }
+        Vec::new().into_iter()
+    } else {
+        write_new(connection, &new, digests, times).await?.into_iter()
+    };
     write_replaced(connection, &replaced).await?;
-    Ok(rows.iter().filter_map(|row| row.replaces.or_else(|| numbers.next())).collect())
+    Ok(plan.rows.iter().filter_map(|row| row.replaces.or_else(|| numbers.next())).collect())
 }
 
-async fn write_new(connection: &mut PgConnection, new: &[&Row<'_>]) -> sqlx::Result<Vec<EventId>> {
-    if new.is_empty() {
-        return Ok(Vec::new());
-    }
+async fn write_new(
+    connection: &mut PgConnection,
+    new: &[&Row<'_>],
+    digests: Vec<&[u8]>,
+    times: Vec<i64>,
+) -> sqlx::Result<Vec<EventId>> {
     let envelopes = || new.iter().map(|row| &row.envelope);
     let written = sqlx::query(NEW)
         .bind(envelopes().map(|envelope| envelope.service_key.expose()).collect::<Vec<_>>())
@@ -196,6 +225,8 @@ async fn write_new(connection: &mut PgConnection, new: &[&Row<'_>]) -> sqlx::Res
         .bind(envelopes().map(|envelope| envelope.body.as_slice()).collect::<Vec<_>>())
         .bind(envelopes().map(|envelope| offset(envelope.counts_at)).collect::<Vec<_>>())
         .bind(envelopes().map(|envelope| envelope.api.number()).collect::<Vec<_>>())
+        .bind(digests)
+        .bind(times)
         .fetch_all(connection)
         .await?;
     let ids = written.iter().map(|row| row.try_get("id").map(EventId::new)).collect::<sqlx::Result<Vec<_>>>()?;
@@ -251,7 +282,7 @@ async fn write_resolves(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx:
     Ok(())
 }
 
-/// Webhooks that do nothing a second time.
+/// Webhooks that do nothing a second time. What was said is written with the rows.
 async fn write_dedup(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx::Result<()> {
     if !plan.forget_seen.is_empty() {
         let keys: Vec<_> = plan.forget_seen.iter().map(|key| stored(key.as_str())).collect();
@@ -266,14 +297,6 @@ async fn write_dedup(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx::Re
             .bind(seen().map(|(key, ..)| key.as_bytes()).collect::<Vec<_>>())
             .bind(seen().map(|(_, incident_key, _)| stored(incident_key.as_str())).collect::<Vec<_>>())
             .bind(seen().map(|(.., event_type)| event_type.as_str()).collect::<Vec<_>>())
-            .execute(&mut *connection)
-            .await?;
-    }
-    if !plan.said.is_empty() {
-        let said = || plan.said.iter();
-        sqlx::query(SAID)
-            .bind(said().map(|(key, _)| key.as_bytes()).collect::<Vec<_>>())
-            .bind(said().map(|(_, at)| at.timestamp_millis()).collect::<Vec<_>>())
             .execute(connection)
             .await?;
     }

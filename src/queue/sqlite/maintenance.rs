@@ -74,7 +74,7 @@ async fn forget_incidents(connection: &mut SqliteConnection, before: DateTime<Ut
     Ok(())
 }
 
-/// Writes what has changed, and forgets what is older than a day before it.
+/// Adds what was counted and writes what has changed, and forgets what is older than a day before it.
 pub(super) async fn keep_metrics(connection: &mut SqliteConnection, memory: &PersistedMetrics) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE lately SET last_webhook_at = COALESCE(?, last_webhook_at), \
@@ -104,10 +104,25 @@ pub(super) async fn keep_metrics(connection: &mut SqliteConnection, memory: &Per
         };
         query.execute(&mut *connection).await?;
     }
+    if let Some(row) = &memory.wrong_signatures {
+        sqlx::query(
+            "INSERT OR REPLACE INTO wrong_signatures (id, number, first_at, lasted_ms, senders, more) \
+             VALUES (1, ?, ?, ?, ?, ?)",
+        )
+        .bind(row.number)
+        .bind(row.first_at.as_ref().map(DateTime::timestamp_millis))
+        .bind(i64::try_from(row.lasted.as_millis()).unwrap_or(i64::MAX))
+        .bind(row.senders.addresses())
+        .bind(row.senders.more)
+        .execute(&mut *connection)
+        .await?;
+    }
     for bucket in &memory.buckets {
         sqlx::query(
-            "INSERT OR REPLACE INTO activity (began_at, received, delivered, throttled, failed) \
-             VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO activity (began_at, received, delivered, throttled, failed) VALUES (?, ?, ?, ?, ?) \
+             ON CONFLICT (began_at) DO UPDATE SET received = received + excluded.received, \
+             delivered = delivered + excluded.delivered, throttled = throttled + excluded.throttled, \
+             failed = failed + excluded.failed",
         )
         .bind(bucket.from.timestamp_millis())
         .bind(signed(bucket.received))

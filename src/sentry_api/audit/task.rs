@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use log::{info, warn};
 use strum::VariantArray;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::{Audit, Expected, Kind, audit};
@@ -17,7 +18,8 @@ use crate::sentry_api::{ApiError, SentryApi};
 /// The pauses of the audit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Schedule {
-    /// Before the first one, so that a bridge that starts has its machine for alerts.
+    /// Before the first one, so that a bridge that starts has its machine for alerts; and how often a bridge that does not
+    /// lead looks whether it does by now.
     pub first: Duration,
     /// Between two of them.
     pub every: Duration,
@@ -81,17 +83,19 @@ impl AuditHandle {
 }
 
 /// The task that audits. It pages for nothing: what it finds is as old as a day, and for people to read.
-pub struct AuditTask<A> {
+pub struct AuditTask<A, L> {
     api: A,
-    expected: Expected,
+    expected: watch::Receiver<Expected>,
     handle: AuditHandle,
     schedule: Schedule,
+    leads: L,
 }
 
-impl<A: SentryApi> AuditTask<A> {
-    /// A task that measures the Sentry of `api` against `expected`, and keeps what it finds in `handle`.
-    pub fn new(api: A, expected: Expected, handle: AuditHandle) -> Self {
-        Self { api, expected, handle, schedule: Schedule::default() }
+impl<A: SentryApi, L: Fn() -> bool> AuditTask<A, L> {
+    /// A task that measures the Sentry of `api` against the newest `expected`, and keeps what it finds in `handle`. `leads`:
+    /// whether this bridge does what one of several does for all.
+    pub fn new(api: A, expected: watch::Receiver<Expected>, handle: AuditHandle, leads: L) -> Self {
+        Self { api, expected, handle, schedule: Schedule::default(), leads }
     }
 
     /// The same with other pauses.
@@ -104,6 +108,9 @@ impl<A: SentryApi> AuditTask<A> {
     pub async fn run(self) -> Infallible {
         sleep(self.schedule.first).await;
         loop {
+            while !(self.leads)() {
+                sleep(self.schedule.first).await;
+            }
             let pause = match self.audit().await {
                 Ok(report) => {
                     self.keep(report);
@@ -126,7 +133,7 @@ impl<A: SentryApi> AuditTask<A> {
             at: Utc::now(),
             token: inventory.identity.to_string(),
             generation: inventory.generation.to_string(),
-            audit: audit(&inventory, &self.expected),
+            audit: audit(&inventory, &self.expected.borrow()),
         })
     }
 
@@ -141,5 +148,62 @@ impl<A: SentryApi> AuditTask<A> {
         } else {
             info!(findings, projects; "the audit of Sentry's alerts is done: {findings} found");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::collections::BTreeSet;
+    use std::rc::Rc;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::config::ApiToken;
+    use crate::sentry_api::Client;
+    use crate::sentry_api::ours::Bridge;
+
+    /// Waits until a condition holds, which nobody announces.
+    async fn until(condition: impl Fn() -> bool) {
+        let holds = async {
+            while !condition() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), holds).await.expect("it never came");
+    }
+
+    #[actix_web::test]
+    async fn a_bridge_audits_while_it_leads_and_does_not_before() {
+        // Nobody listens there, so that an audit is known by its failure.
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", socket.local_addr().unwrap()).parse().unwrap();
+        drop(socket);
+        let client = Client::new(&url, "acme", ApiToken::parse("token-of-the-tests").unwrap(), None).unwrap();
+        let expected = Expected {
+            bridge: Bridge { root: None, tokens: Vec::new() },
+            environments: BTreeSet::new(),
+            projects: BTreeSet::new(),
+        };
+        let (handle, leads, asked) = (AuditHandle::default(), Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
+        let (led, counted) = (Rc::clone(&leads), Rc::clone(&asked));
+        let is_leader = move || {
+            counted.set(counted.get() + 1);
+            led.get()
+        };
+        let schedule = Schedule {
+            first: Duration::from_millis(1),
+            every: Duration::from_hours(1),
+            retry: Duration::from_hours(1),
+        };
+        let task = AuditTask::new(client, watch::Sender::new(expected).subscribe(), handle.clone(), is_leader)
+            .with_schedule(schedule);
+        let running = actix_web::rt::spawn(task.run());
+        until(|| asked.get() > 3).await;
+        assert_eq!(handle.status(), AuditStatus::default());
+        leads.set(true);
+        until(|| handle.status().failure.is_some()).await;
+        running.abort();
     }
 }

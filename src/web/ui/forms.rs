@@ -4,8 +4,8 @@ use maud::{Markup, html};
 use url::form_urlencoded;
 
 use super::layout::{self, Frame, Kind};
-use super::text::counted;
-use crate::pagerduty::ServiceKey;
+use super::text::{counted, harmless};
+use crate::pagerduty::{KeyNames, ServiceKey};
 use crate::queue::{EventId, RejectedId};
 
 /// What an action is about.
@@ -101,7 +101,7 @@ pub(super) fn confirm(frame: &Frame, subject: Subject, number: u64, newest: Opti
 }
 
 /// Asks for a confirmation before a test page is sent to one of these integrations, the default one first.
-pub(super) fn test_page(frame: &Frame, keys: &[&ServiceKey]) -> Markup {
+pub(super) fn test_page(frame: &Frame, keys: &[ServiceKey], names: &KeyNames) -> Markup {
     let main = html! {
         section .card .narrow {
             h1 { "Send a test page?" }
@@ -113,7 +113,7 @@ pub(super) fn test_page(frame: &Frame, keys: &[&ServiceKey]) -> Markup {
                 label for="service" { "Service" }
                 select #service name="service" {
                     @for (place, key) in keys.iter().enumerate() {
-                        option value={ (place) } { (key) @if place == 0 { " (default)" } }
+                        option value={ (place) } { (harmless(&names.show(key))) @if place == 0 { " (default)" } }
                     }
                 }
                 div .actions {

@@ -114,7 +114,7 @@ pub(super) async fn services(visit: Visit, state: Data<AppState>) -> HttpRespons
 
 /// `GET /test`: asks for a confirmation before a test page is sent.
 pub(super) async fn confirm_test(visit: Visit, state: Data<AppState>) -> HttpResponse {
-    page(StatusCode::OK, forms::test_page(&visit.frame, &destinations(&state)))
+    page(StatusCode::OK, forms::test_page(&visit.frame, &destinations(&state), state.monitor.names()))
 }
 
 /// `POST /test`: enqueues a trigger and its resolve.
@@ -148,7 +148,7 @@ pub(super) async fn item(visit: Visit, request: HttpRequest, state: Data<AppStat
     let found = match subject(&request) {
         Some(ItemId::Event(id)) => event(&visit, id, &state).await,
         Some(ItemId::Rejected(id)) => {
-            let keys: Vec<ServiceKey> = state.ingest.keys().into_iter().cloned().collect();
+            let keys = state.ingest.keys();
             let webhook = reader.rejected(id).await;
             webhook.map(|webhook| Some(detail::webhook(&visit.frame, id, &webhook?, &keys)))
         }
@@ -358,10 +358,9 @@ async fn recent_alerts(state: &AppState, before: Option<i64>, size: u32) -> Resu
 }
 
 /// The service keys that a test page may go to, the default one first.
-fn destinations(state: &AppState) -> Vec<&ServiceKey> {
-    let default = state.ingest.default_key();
-    let others = state.ingest.keys().into_iter().filter(|key| *key != default);
-    std::iter::once(default).chain(others).collect()
+fn destinations(state: &AppState) -> Vec<ServiceKey> {
+    // The default key is the first of them.
+    state.ingest.keys()
 }
 
 /// The service keys in use that are shown by this text, or whose name has it.
@@ -369,8 +368,8 @@ fn keys_like(state: &AppState, text: &str) -> Vec<ServiceKey> {
     let names = state.monitor.names();
     let is_named =
         |key: &ServiceKey| names.get(key).is_some_and(|name| name.to_lowercase().contains(&text.to_lowercase()));
-    let matches = |key: &&ServiceKey| text.chars().count() >= 4 && (key.to_string().contains(text) || is_named(key));
-    state.ingest.keys().into_iter().filter(matches).cloned().collect()
+    let matches = |key: &ServiceKey| text.chars().count() >= 4 && (key.to_string().contains(text) || is_named(key));
+    state.ingest.keys().into_iter().filter(matches).collect()
 }
 
 /// The number of the issue, where the text is the address of one in Sentry; else the text itself.

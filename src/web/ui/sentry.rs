@@ -88,7 +88,7 @@ fn audited(now: DateTime<Utc>, audit: &AuditStatus) -> Markup {
         }
         @match &audit.last {
             Some(report) => (report_of(now, report)),
-            None => @if audit.failure.is_none() { p .empty { "Audit: the first one runs soon after the start." } },
+            None => @if audit.failure.is_none() { p .empty { "Audit: none was done by this bridge yet. Of several bridges one does it, soon after its start." } },
         }
     }
 }

@@ -73,16 +73,22 @@ impl Bridge {
             // The tests of the alarms switch them on.
             ("BRIDGE_ALARMS", "off"),
         ];
-        let mut all = Vec::new();
-        if IS_POSTGRES {
-            let url = temporary_postgres::Cluster::shared().database().unwrap();
-            let pooled = if IS_POOLED { pooler().url(url.rsplit('/').next().unwrap()) } else { url.clone() };
-            // A machine that is busy with other tests is no trouble.
-            all.extend([("BRIDGE_DATABASE_URL", pooled.as_str()), ("BRIDGE_DATABASE_TIMEOUT", "10s")].map(owned));
-            all.extend(IS_POOLED.then_some(("BRIDGE_DATABASE_DIRECT_URL", url.as_str())).map(owned));
-        }
+        let mut all = Self::database_settings();
         all.extend(usual.iter().chain(settings).copied().map(owned));
         all
+    }
+
+    /// The settings of a new database; none where it is the file in the working directory.
+    pub(crate) fn database_settings() -> Vec<(String, String)> {
+        if !IS_POSTGRES {
+            return Vec::new();
+        }
+        let url = temporary_postgres::Cluster::shared().database().unwrap();
+        let pooled = if IS_POOLED { pooler().url(url.rsplit('/').next().unwrap()) } else { url.clone() };
+        // A machine that is busy with other tests is no trouble.
+        let pooled = [("BRIDGE_DATABASE_URL", pooled.as_str()), ("BRIDGE_DATABASE_TIMEOUT", "10s")];
+        let direct = IS_POOLED.then_some(("BRIDGE_DATABASE_DIRECT_URL", url.as_str()));
+        pooled.into_iter().chain(direct).map(owned).collect()
     }
 
     /// Starts one on a copy of the database `fixture`.

@@ -6,11 +6,13 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::PostgresReads;
+use super::row::ColumnError;
 use crate::pagerduty::IncidentKey;
-use crate::queue::QueueError;
+use crate::queue::issue_update::MOST_UPDATES;
 use crate::queue::postgres::text::stored;
 use crate::queue::reader::SentryReads;
 use crate::queue::sentry::{CatchUpRun, IssueNote, OpenIncident};
+use crate::queue::{IssueUpdate, QueueError, StatusChange};
 
 /// The triggers of the incidents `$1`, by when their newest alerts came. Those that were delivered before `$2` are left out,
 /// unless their incident is open.
@@ -38,6 +40,17 @@ const OPEN_ISSUES: &str =
 
 const NOTES: &str = "SELECT 0::bigint AS id, incident_key, fired_at, seen_at FROM sentry_issues
     WHERE incident_key = ANY($1::text[])";
+
+/// PagerDuty may tell of an incident before the bridge has stored that its trigger was accepted.
+const KNOWS: &str = "SELECT 0::bigint AS id FROM incidents WHERE incident_key = $1
+    UNION ALL SELECT 0::bigint AS id FROM events WHERE state = 'waiting' AND incident_key = $1 LIMIT 1";
+
+const UPDATES: &str =
+    "SELECT 0::bigint AS id, webhook_id, incident_key, change, happened_at, received_at, attempts, next_attempt_at
+    FROM issue_updates WHERE state = 'waiting' ORDER BY received_at, webhook_id LIMIT $1";
+
+const UPDATED: &str = "SELECT 0::bigint AS id FROM issue_updates
+    WHERE incident_key = $1 AND change = $2 AND (state = 'waiting' OR state = 'done' AND finished_at >= $3) LIMIT 1";
 
 #[async_trait]
 impl SentryReads for PostgresReads {
@@ -84,6 +97,39 @@ impl SentryReads for PostgresReads {
             })
         });
         Ok(rows.await?.pop())
+    }
+
+    async fn knows_incident(&self, incident_key: &IncidentKey) -> Result<bool, QueueError> {
+        let rows = self.query(sqlx::query(KNOWS).bind(stored(incident_key.as_str()).into_owned()), |_| Ok(())).await?;
+        Ok(!rows.is_empty())
+    }
+
+    async fn issue_updates(&self) -> Result<Vec<IssueUpdate>, QueueError> {
+        self.query(sqlx::query(UPDATES).bind(i64::from(MOST_UPDATES)), |columns| {
+            Ok(IssueUpdate {
+                webhook_id: columns.text("webhook_id")?,
+                incident_key: columns.incident_key()?,
+                change: columns.text("change")?.parse().map_err(|_| ColumnError::Odd("change"))?,
+                happened_at: columns.time("happened_at")?,
+                received_at: columns.time("received_at")?,
+                attempts: columns.number("attempts")?,
+                next_attempt_at: columns.time("next_attempt_at")?,
+            })
+        })
+        .await
+    }
+
+    async fn was_updated(
+        &self,
+        incident_key: &IncidentKey,
+        change: StatusChange,
+        since: DateTime<Utc>,
+    ) -> Result<bool, QueueError> {
+        let query = sqlx::query(UPDATED)
+            .bind(stored(incident_key.as_str()).into_owned())
+            .bind(change.name())
+            .bind(since.timestamp_millis());
+        Ok(!self.query(query, |_| Ok(())).await?.is_empty())
     }
 }
 

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::row::{ColumnError, Columns};
 use super::{PostgresReads, with_keys};
 use crate::ingest::CanaryId;
-use crate::metrics::{Bucket, Failing, PersistedMetrics};
+use crate::metrics::{Bucket, Failing, PersistedMetrics, Senders, SignatureRow};
 use crate::pagerduty::{IncidentKey, OutcomeKind, ServiceKey};
 use crate::queue::canary::MOST_CANARIES;
 use crate::queue::overview::{OverviewRow, Tally};
@@ -50,9 +50,10 @@ const OVERVIEW: &str = "SELECT service_key, state, events,
         CASE state WHEN 'waiting' THEN (
             SELECT COALESCE(revived_at, first_seen) FROM events
             WHERE state = 'waiting' AND service_key = counted.service_key ORDER BY id LIMIT 1
-        ) END AS oldest_waiting, rejected, held
+        ) END AS oldest_waiting, rejected, held, held_with_token_since
     FROM (
-        SELECT (SELECT COUNT(*) FROM rejected) AS rejected, (SELECT COUNT(*) FROM held) AS held
+        SELECT (SELECT COUNT(*) FROM rejected) AS rejected, (SELECT COUNT(*) FROM held) AS held,
+            (SELECT MIN(received_at) FROM held WHERE network IS NULL) AS held_with_token_since
     ) AS kept LEFT JOIN (
         SELECT service_key, state, SUM(events)::bigint AS events FROM tallies
         GROUP BY service_key, state HAVING SUM(events) > 0
@@ -190,6 +191,8 @@ impl StatusReads for PostgresReads {
         let delivered = self.delivered_lately(last_delivered_at.unwrap_or(since)).await?;
         let failing = self.query(sqlx::query(FAILING), |columns| Ok(failing(columns).ok())).await?;
         let failing = failing.into_iter().flatten().collect();
+        let row = sqlx::query("SELECT number, first_at, lasted_ms, senders, more FROM wrong_signatures");
+        let wrong_signatures = self.query(row, |columns| Ok(signatures(columns).ok())).await?.pop().flatten();
         let buckets = sqlx::query(
             "SELECT began_at, received, delivered, throttled, failed FROM activity WHERE began_at >= $1 ORDER BY began_at",
         )
@@ -205,7 +208,15 @@ impl StatusReads for PostgresReads {
                 })
             })
             .await?;
-        Ok(PersistedMetrics { last_webhook_at, last_delivered_at, delivered, failing, untrusted, buckets })
+        Ok(PersistedMetrics {
+            last_webhook_at,
+            last_delivered_at,
+            delivered,
+            failing,
+            untrusted,
+            wrong_signatures,
+            buckets,
+        })
     }
 }
 
@@ -252,6 +263,15 @@ fn first_in_line(columns: &Columns) -> Result<FirstInLine, ColumnError> {
     })
 }
 
+fn signatures(columns: &Columns) -> Result<SignatureRow, ColumnError> {
+    Ok(SignatureRow {
+        number: columns.number("number")?,
+        first_at: columns.optional_time("first_at")?,
+        lasted: columns.milliseconds("lasted_ms")?,
+        senders: Senders::of_addresses(&columns.text("senders")?, columns.flag("more")?),
+    })
+}
+
 fn failing(columns: &Columns) -> Result<(ServiceKey, Option<Failing>), ColumnError> {
     let kind = OutcomeKind::parse(&columns.text("kind")?).ok_or(ColumnError::Odd("kind"))?;
     Ok((columns.service_key()?, Some(Failing { kind, since: columns.time("since")? })))
@@ -277,5 +297,10 @@ fn row(columns: &Columns) -> Result<OverviewRow, ColumnError> {
             oldest_waiting: columns.optional_time("oldest_waiting")?,
         }),
     };
-    Ok(OverviewRow { rejected: columns.number("rejected")?, held: columns.number("held")?, tally })
+    Ok(OverviewRow {
+        rejected: columns.number("rejected")?,
+        held: columns.number("held")?,
+        held_with_token_since: columns.optional_time("held_with_token_since")?,
+        tally,
+    })
 }

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::row::{ColumnError, Columns};
 use super::salvage::first_in_line;
 use super::{SqliteReads, with_keys};
-use crate::metrics::{Bucket, Failing, PersistedMetrics};
+use crate::metrics::{Bucket, Failing, PersistedMetrics, Senders, SignatureRow};
 use crate::pagerduty::{IncidentKey, OutcomeKind, ServiceKey};
 use crate::queue::overview::{OverviewRow, Tally};
 use crate::queue::reader::{MOST_COUNTED, StatusReads};
@@ -52,17 +52,26 @@ const DIED: &str = "SELECT 0 AS id, MAX(finished_at) AS died_at, COUNT(*) AS dea
 
 /// One row for each service key and state, and one without them when no event is kept at all. At most a thousand webhooks
 /// are rejected and a few thousand held, so those are counted.
-const OVERVIEW: &str = "SELECT 0 AS id, kept.rejected, kept.held, service_key, state, events,
+const OVERVIEW: &str =
+    "SELECT 0 AS id, kept.rejected, kept.held, kept.held_with_token_since, service_key, state, events,
         CASE state WHEN 'waiting' THEN (
             SELECT COALESCE(revived_at, first_seen) FROM events AS line
             WHERE line.state = 'waiting' AND line.service_key = tallies.service_key ORDER BY line.id LIMIT 1
         ) END AS oldest_waiting
-    FROM (SELECT (SELECT COUNT(*) FROM rejected) AS rejected, (SELECT COUNT(*) FROM held) AS held) AS kept
+    FROM (
+        SELECT (SELECT COUNT(*) FROM rejected) AS rejected, (SELECT COUNT(*) FROM held) AS held,
+            (SELECT MIN(received_at) FROM held WHERE network IS NULL) AS held_with_token_since
+    ) AS kept
     LEFT JOIN tallies ON events > 0";
 
 /// The same without looking at any event.
-const TALLIES: &str = "SELECT 0 AS id, kept.rejected, kept.held, service_key, state, events, NULL AS oldest_waiting
-    FROM (SELECT (SELECT COUNT(*) FROM rejected) AS rejected, (SELECT COUNT(*) FROM held) AS held) AS kept
+const TALLIES: &str =
+    "SELECT 0 AS id, kept.rejected, kept.held, kept.held_with_token_since, service_key, state, events,
+        NULL AS oldest_waiting
+    FROM (
+        SELECT (SELECT COUNT(*) FROM rejected) AS rejected, (SELECT COUNT(*) FROM held) AS held,
+            (SELECT MIN(received_at) FROM held WHERE network IS NULL) AS held_with_token_since
+    ) AS kept
     LEFT JOIN tallies ON events > 0";
 
 /// Reads the beginning of an index, and no more of it than the limit says.
@@ -192,6 +201,8 @@ impl StatusReads for SqliteReads {
         let delivered = self.delivered_lately(last_delivered_at.unwrap_or(since)).await?;
         let failing = self.query(sqlx::query(FAILING), |columns| Ok(failing(columns).ok())).await?;
         let failing = failing.into_iter().flatten().collect();
+        let row = sqlx::query("SELECT id, number, first_at, lasted_ms, senders, more FROM wrong_signatures");
+        let wrong_signatures = self.query(row, |columns| Ok(signatures(columns).ok())).await?.pop().flatten();
         let buckets = sqlx::query(
             "SELECT 0 AS id, began_at, received, delivered, throttled, failed FROM activity \
              WHERE began_at >= ? ORDER BY began_at",
@@ -208,7 +219,15 @@ impl StatusReads for SqliteReads {
                 })
             })
             .await?;
-        Ok(PersistedMetrics { last_webhook_at, last_delivered_at, delivered, failing, untrusted, buckets })
+        Ok(PersistedMetrics {
+            last_webhook_at,
+            last_delivered_at,
+            delivered,
+            failing,
+            untrusted,
+            wrong_signatures,
+            buckets,
+        })
     }
 
     async fn outage_notice(&self) -> Result<Option<OutageNotice>, QueueError> {
@@ -275,6 +294,15 @@ fn sender(columns: &Columns) -> Result<HeldSender, ColumnError> {
     network.parse().map(HeldSender::Network).map_err(|_| ColumnError::Odd("network"))
 }
 
+fn signatures(columns: &Columns) -> Result<SignatureRow, ColumnError> {
+    Ok(SignatureRow {
+        number: columns.number("number")?,
+        first_at: columns.optional_time("first_at")?,
+        lasted: columns.milliseconds("lasted_ms")?,
+        senders: Senders::of_addresses(&columns.text("senders")?, columns.number::<i64>("more")? != 0),
+    })
+}
+
 fn failing(columns: &Columns) -> Result<(ServiceKey, Option<Failing>), ColumnError> {
     let kind = OutcomeKind::parse(&columns.text("kind")?).ok_or(ColumnError::Odd("kind"))?;
     Ok((columns.service_key()?, Some(Failing { kind, since: columns.time("since")? })))
@@ -300,7 +328,12 @@ fn row(columns: &Columns) -> Result<OverviewRow, ColumnError> {
             oldest_waiting: columns.optional_time("oldest_waiting")?,
         }),
     };
-    Ok(OverviewRow { rejected: columns.number("rejected")?, held: columns.number("held")?, tally })
+    Ok(OverviewRow {
+        rejected: columns.number("rejected")?,
+        held: columns.number("held")?,
+        held_with_token_since: columns.optional_time("held_with_token_since")?,
+        tally,
+    })
 }
 
 #[cfg(test)]

@@ -234,6 +234,7 @@ pub(super) fn degraded() -> Status {
         delivered: 40,
         rejected: 51,
         held: 3,
+        held_with_token_since: None,
         oldest_waiting: Some(ago(192)),
         destinations: vec![destination("WXYZ", 0, 0), destination("A1B2", 1_204, 1)],
     });

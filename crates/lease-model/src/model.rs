@@ -1,0 +1,460 @@
+//! The model: states, what can happen in each, and what must always be true.
+
+use stateright::{Model, Property};
+
+use crate::rules::{KEYS, Number, Rule, Rules};
+use crate::{ALL_DELIVERED, ONE_SENDER, ORDER, TIME_ENDS};
+
+/// The service key of each event; the first two are of one incident.
+const KEY_OF: [usize; 3] = [0, 0, 1];
+
+/// How many bridges there are.
+const BRIDGES: usize = 2;
+
+/// What may happen.
+///
+/// What runs does not wait: within every step it exchanges with the database, sends what it has begun and settles what was
+/// answered. To do so later is a fault. Events that cannot affect each other are one action, as the beginning of an attempt and
+/// its request are where nothing holds the bridge up in between.
+#[derive(Debug)]
+pub struct Protocol {
+    rules: Rules,
+    /// Time ends here.
+    steps: u8,
+    /// So many things go wrong in one run, each at any moment and with any bridge.
+    faults: u8,
+    /// Of what goes wrong, only that a process crashes or is held up.
+    only_stops: bool,
+}
+
+/// The state of everything.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct State {
+    now: u8,
+    faults: u8,
+    table: Number,
+    waits: [bool; KEY_OF.len()],
+    /// PagerDuty has received the second event of the incident.
+    is_second_received: bool,
+    bridges: [Bridge; BRIDGES],
+    /// A statement that the database executes at any time or never.
+    late: Option<Late>,
+    is_out_of_order: bool,
+    has_two_senders: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct Bridge {
+    member: Number,
+    condition: Condition,
+    /// So many steps is its clock behind.
+    behind: u8,
+    has_exchanged: bool,
+    attempts: [Option<Attempt>; KEYS],
+}
+
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Condition {
+    /// It exchanges with the database once in every step.
+    Runs,
+    /// The process stands still, and its clock goes on.
+    Paused,
+    /// The machine stands still, clock and all.
+    Frozen,
+    Crashed,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct Attempt {
+    event: usize,
+    number: u8,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Phase {
+    /// Its beginning is committed.
+    Begun,
+    /// The request arrives when the step ends.
+    OnTheWay,
+    /// It has arrived. The answer may get lost.
+    Received,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct Late {
+    bridge: usize,
+    is_leaving: bool,
+    changes: Number,
+}
+
+/// What happens.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Action {
+    /// A step is over: what is on the way arrives.
+    Tick,
+    /// The bridge exchanges with the database.
+    Exchange(usize),
+    /// Fault: it sends changes, gets no answer, and they may be made at any time.
+    ExchangeLate(usize),
+    /// They are made.
+    Apply,
+    /// Fault: the process is held up (`SIGSTOP`, a machine that is too busy), for any time. Its clock goes on.
+    Pause(usize),
+    /// Fault: the machine is stopped with its clock, for any time.
+    Freeze(usize),
+    /// It goes on.
+    Resume(usize),
+    /// Fault: it ends without a word.
+    Crash(usize),
+    /// It is told to stop. Counts as a fault.
+    Leave(usize),
+    /// An attempt at this event begins, arrives, is answered and settled, all at once.
+    Deliver(usize, usize),
+    /// An attempt begins that arrives when the step ends.
+    Start(usize, usize),
+    /// Fault: an attempt begins, and the process is held up before it looks at its clock and sends.
+    StartAndPause(usize, usize),
+    /// It looks at its clock and sends, if enough is left of the lease.
+    Send {
+        /// By this bridge.
+        bridge: usize,
+        /// For this key.
+        key: usize,
+        /// It arrives at once, or when the step ends.
+        is_fast: bool,
+    },
+    /// The attempt is settled as delivered.
+    Settle(usize, usize),
+    /// Fault: the answer was lost, and the event waits.
+    TimeOut(usize, usize),
+}
+
+impl Protocol {
+    /// Time ends after so many steps, and so many things go wrong.
+    #[must_use]
+    pub fn new(steps: u8, faults: u8) -> Self {
+        Self { rules: Rules::without(None), steps, faults, only_stops: false }
+    }
+
+    /// The same, where processes crash or are held up and nothing else goes wrong: for a longer time.
+    #[must_use]
+    pub fn only_stops(self) -> Self {
+        Self { only_stops: true, ..self }
+    }
+
+    /// The same without one of the rules.
+    #[must_use]
+    pub fn without(self, rule: Rule) -> Self {
+        Self { rules: Rules::without(Some(rule)), ..self }
+    }
+
+    /// The rules with what they have met.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// A bridge asks for changes.
+    fn ask(&self, state: &mut State, bridge: usize) -> Late {
+        let asking = &mut state.bridges[bridge];
+        let clock = Rules::clock(state.now, asking.behind);
+        let (member, changes) = self.rules.ask(asking.member, clock, asking.attempts.map(|attempt| attempt.is_some()));
+        (asking.member, asking.has_exchanged) = (member, true);
+        Late { bridge, is_leaving: self.rules.is_leaving(member), changes }
+    }
+
+    /// The database makes them, and returns the view.
+    fn apply(&self, state: &mut State, Late { bridge, is_leaving, changes }: Late) -> Number {
+        let waiting = state.waiting();
+        let (table, view) = self.rules.apply(state.table, (bridge, is_leaving), changes, waiting, state.now);
+        state.table = table;
+        view
+    }
+
+    fn exchange(&self, state: &mut State, bridge: usize) {
+        let asked = self.ask(state, bridge);
+        let view = self.apply(state, asked);
+        let asking = &mut state.bridges[bridge];
+        let clock = Rules::clock(state.now, asking.behind);
+        asking.member = self.rules.answer(asking.member, asked.changes, view, clock);
+    }
+
+    /// The number of the lease by which a bridge may send.
+    fn right(&self, state: &State, bridge: usize, key: usize) -> Option<u8> {
+        let Bridge { member, behind, .. } = state.bridges[bridge];
+        self.rules.rights(member, Rules::clock(state.now, behind))[key]
+    }
+
+    /// The first bridge has both keys, and the second one knows that.
+    fn first_state(&self) -> State {
+        let bridge = |number| Bridge {
+            member: self.rules.member(number),
+            condition: Condition::Runs,
+            behind: 0,
+            has_exchanged: false,
+            attempts: [None; KEYS],
+        };
+        let mut state = State {
+            now: 0,
+            faults: 0,
+            table: self.rules.table(),
+            waits: [true; KEY_OF.len()],
+            is_second_received: false,
+            bridges: [bridge(0), bridge(1)],
+            late: None,
+            is_out_of_order: false,
+            has_two_senders: false,
+        };
+        for bridge in [0, 0, 1] {
+            self.exchange(&mut state, bridge);
+        }
+        state.bridges.iter_mut().for_each(|bridge| bridge.has_exchanged = false);
+        state
+    }
+
+    /// Whether nothing can go wrong any more: all is delivered and nothing is about to be sent again, or one bridge is gone with
+    /// all that it had.
+    fn is_over(&self, state: &State) -> bool {
+        let attempts = |bridge: &Bridge| bridge.attempts.iter().flatten().count();
+        let is_gone = |bridge: &Bridge| bridge.condition == Condition::Crashed || self.rules.has_left(bridge.member);
+        let mut bridges = state.bridges.iter();
+        state.waits == [false; KEY_OF.len()] && bridges.clone().all(|bridge| attempts(bridge) == 0)
+            || bridges.any(|bridge| attempts(bridge) == 0 && is_gone(bridge))
+    }
+
+    fn actions_of(&self, state: &State, number: usize, actions: &mut Vec<Action>) {
+        let bridge = &state.bridges[number];
+        match bridge.condition {
+            Condition::Crashed => return,
+            Condition::Paused | Condition::Frozen => return actions.push(Action::Resume(number)),
+            Condition::Runs => {}
+        }
+        let may_stop = state.faults < self.faults;
+        let may_fail = may_stop && !self.only_stops;
+        if !bridge.has_exchanged {
+            actions.push(Action::Exchange(number));
+            if may_fail && state.late.is_none() {
+                actions.push(Action::ExchangeLate(number));
+            }
+        }
+        if may_stop {
+            actions.push(Action::Crash(number));
+            // No rule but a margin helps where the clock stood still and the bridge is held up just before it sends.
+            if !bridge.is_beginning() || bridge.behind == 0 {
+                actions.push(Action::Pause(number));
+            }
+        }
+        if may_fail && !bridge.is_beginning() {
+            actions.push(Action::Freeze(number));
+        }
+        if may_fail && !self.rules.is_leaving(bridge.member) {
+            actions.push(Action::Leave(number));
+        }
+        for key in 0..KEYS {
+            match bridge.attempts[key].map(|attempt| attempt.phase) {
+                None => {
+                    // The first event of its incident that waits.
+                    let event = (0..KEY_OF.len()).find(|event| KEY_OF[*event] == key && state.waits[*event]);
+                    let Some(event) = event.filter(|_| self.may_begin(state, number, key)) else { continue };
+                    actions.extend([Action::Deliver(number, event), Action::Start(number, event)]);
+                    if may_stop && bridge.behind == 0 {
+                        actions.push(Action::StartAndPause(number, event));
+                    }
+                }
+                Some(Phase::Begun) => {
+                    let send = |is_fast| Action::Send { bridge: number, key, is_fast };
+                    actions.extend([send(true), send(false)]);
+                }
+                Some(Phase::OnTheWay) => {}
+                Some(Phase::Received) => {
+                    actions.push(Action::Settle(number, key));
+                    actions.extend(may_fail.then_some(Action::TimeOut(number, key)));
+                }
+            }
+        }
+    }
+
+    fn may_begin(&self, state: &State, bridge: usize, key: usize) -> bool {
+        let right = self.right(state, bridge, key);
+        right.is_some_and(|right| self.rules.allows(state.table, key, bridge, right))
+    }
+
+    fn begin(&self, state: &mut State, bridge: usize, event: usize) -> Option<()> {
+        let key = KEY_OF[event];
+        let number = self.right(state, bridge, key)?;
+        state.bridges[bridge].attempts[key] = Some(Attempt { event, number, phase: Phase::Begun });
+        Some(())
+    }
+
+    fn send(&self, state: &mut State, bridge: usize, key: usize, is_fast: bool) -> Option<()> {
+        let attempt = state.bridges[bridge].attempts[key]?;
+        if self.right(state, bridge, key) != Some(attempt.number) {
+            state.bridges[bridge].attempts[key] = None;
+            return Some(());
+        }
+        let is_sending = |other: &Bridge| other.attempts[key].is_some_and(|other| other.phase == Phase::OnTheWay);
+        state.has_two_senders |= is_sending(&state.bridges[1 - bridge]);
+        let phase = if is_fast { Phase::Received } else { Phase::OnTheWay };
+        state.bridges[bridge].attempts[key] = Some(Attempt { phase, ..attempt });
+        if is_fast {
+            state.receive(attempt.event);
+        }
+        Some(())
+    }
+
+    fn settle(&self, state: &mut State, bridge: usize, key: usize) -> Option<()> {
+        let Attempt { event, number, .. } = state.bridges[bridge].attempts[key].take()?;
+        if self.rules.allows(state.table, key, bridge, number) {
+            state.waits[event] = false;
+        }
+        Some(())
+    }
+}
+
+impl Bridge {
+    /// Whether it is between the beginning of an attempt and its request.
+    fn is_beginning(&self) -> bool {
+        self.attempts.iter().flatten().any(|attempt| attempt.phase == Phase::Begun)
+    }
+}
+
+impl State {
+    /// The keys with waiting events.
+    fn waiting(&self) -> [bool; KEYS] {
+        let waits = |key| (0..KEY_OF.len()).any(|event| KEY_OF[event] == key && self.waits[event]);
+        [waits(0), waits(1)]
+    }
+
+    /// Whether a step may be over: what runs has exchanged, sent and settled.
+    fn may_tick(&self) -> bool {
+        let is_done = |bridge: &Bridge| {
+            let mut attempts = bridge.attempts.iter().flatten();
+            bridge.has_exchanged && attempts.all(|attempt| attempt.phase == Phase::OnTheWay)
+        };
+        self.bridges.iter().all(|bridge| bridge.condition != Condition::Runs || is_done(bridge))
+    }
+
+    fn tick(&mut self) {
+        self.now += 1;
+        for number in 0..BRIDGES {
+            for key in 0..KEYS {
+                let Some(attempt) = self.bridges[number].attempts[key] else { continue };
+                if attempt.phase == Phase::OnTheWay {
+                    self.receive(attempt.event);
+                    self.bridges[number].attempts[key] = Some(Attempt { phase: Phase::Received, ..attempt });
+                }
+            }
+            let bridge = &mut self.bridges[number];
+            bridge.has_exchanged = false;
+            bridge.behind += u8::from(bridge.condition == Condition::Frozen);
+            if bridge.condition == Condition::Crashed {
+                bridge.forget();
+            }
+        }
+    }
+
+    /// PagerDuty receives an event.
+    fn receive(&mut self, event: usize) {
+        self.is_out_of_order |= event == 0 && self.is_second_received;
+        self.is_second_received |= event == 1;
+    }
+}
+
+impl Bridge {
+    /// Nothing of a bridge that crashed matters any more but its requests that are on the way.
+    fn forget(&mut self) {
+        (self.member, self.behind, self.has_exchanged) = (Number::MAX, 0, false);
+        for attempt in &mut self.attempts {
+            attempt.take_if(|attempt| attempt.phase != Phase::OnTheWay);
+        }
+    }
+}
+
+impl Model for Protocol {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![self.first_state()]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        if self.is_over(state) {
+            return;
+        }
+        if state.now < self.steps && state.may_tick() {
+            actions.push(Action::Tick);
+        }
+        if state.late.is_some() {
+            actions.push(Action::Apply);
+        }
+        for number in 0..BRIDGES {
+            self.actions_of(state, number, actions);
+        }
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut state = *last;
+        match action {
+            Action::Tick => state.tick(),
+            Action::Exchange(bridge) => self.exchange(&mut state, bridge),
+            Action::ExchangeLate(bridge) => {
+                state.late = Some(self.ask(&mut state, bridge));
+                state.faults += 1;
+            }
+            Action::Apply => {
+                let late = state.late.take()?;
+                self.apply(&mut state, late);
+            }
+            Action::Pause(bridge) => state.fail(bridge, Condition::Paused),
+            Action::Freeze(bridge) => state.fail(bridge, Condition::Frozen),
+            Action::Crash(bridge) => {
+                state.fail(bridge, Condition::Crashed);
+                state.bridges[bridge].forget();
+            }
+            Action::Resume(bridge) => state.bridges[bridge].condition = Condition::Runs,
+            Action::Leave(bridge) => {
+                state.faults += 1;
+                let leaving = &mut state.bridges[bridge];
+                leaving.member = self.rules.leave(leaving.member);
+            }
+            Action::Deliver(bridge, event) => {
+                self.begin(&mut state, bridge, event)?;
+                self.send(&mut state, bridge, KEY_OF[event], true)?;
+                self.settle(&mut state, bridge, KEY_OF[event])?;
+            }
+            Action::Start(bridge, event) => {
+                self.begin(&mut state, bridge, event)?;
+                self.send(&mut state, bridge, KEY_OF[event], false)?;
+            }
+            Action::StartAndPause(bridge, event) => {
+                self.begin(&mut state, bridge, event)?;
+                state.fail(bridge, Condition::Paused);
+            }
+            Action::Send { bridge, key, is_fast } => self.send(&mut state, bridge, key, is_fast)?,
+            Action::Settle(bridge, key) => self.settle(&mut state, bridge, key)?,
+            Action::TimeOut(bridge, key) => {
+                state.faults += 1;
+                state.bridges[bridge].attempts[key] = None;
+            }
+        }
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(ORDER, |_, state: &State| !state.is_out_of_order),
+            Property::always(ONE_SENDER, |_, state: &State| !state.has_two_senders),
+            Property::sometimes(ALL_DELIVERED, |_, state: &State| state.waits == [false; KEY_OF.len()]),
+            Property::sometimes(TIME_ENDS, |protocol: &Self, state: &State| state.now == protocol.steps),
+        ]
+    }
+}
+
+impl State {
+    fn fail(&mut self, bridge: usize, condition: Condition) {
+        self.faults += 1;
+        self.bridges[bridge].condition = condition;
+    }
+}

@@ -1,0 +1,73 @@
+//! How PostgreSQL executes the statements on the way of an alert: by an index, also where a plan was made while the tables were
+//! small, and nobody has analysed them since.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use chrono::Utc;
+use sentry_pagerduty_bridge::config::{DatabaseConfig, DatabaseUrl};
+use sentry_pagerduty_bridge::pagerduty::EventType;
+use sentry_pagerduty_bridge::queue::{Disposition, Queue};
+use temporary_postgres::Cluster;
+
+use crate::queue_incidents::{event_alert, issue};
+use crate::shared::{event, key, trigger};
+
+/// The tables that grow with the alerts.
+const LARGE: [&str; 8] =
+    ["events", "bodies", "incident_queues", "incidents", "resolves", "seen_webhooks", "dedup_window", "discarded"];
+
+/// The scans in a log of plans that read a whole table or a whole index, with the statements they belong to.
+fn whole_scans(log: &str) -> String {
+    let (mut found, mut statement) = (String::new(), String::new());
+    let mut lines = log.lines().peekable();
+    while let Some(line) = lines.next() {
+        if let Some((_, query)) = line.split_once("Query Text: ") {
+            query.clone_into(&mut statement);
+        }
+        let Some((scan, table)) = line.split_once(" on ") else { continue };
+        let table = table.split_whitespace().next().unwrap_or_default();
+        let next = lines.peek().copied().unwrap_or_default();
+        let is_bounded = next.contains("Index Cond:");
+        let is_whole = scan.contains("Seq Scan") || scan.contains(" using ") && !is_bounded;
+        if is_whole && LARGE.contains(&table) {
+            writeln!(found, "{} {} in {statement}", line.trim(), next.trim()).unwrap();
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn no_statement_on_the_way_of_an_alert_reads_a_whole_table() {
+    let cluster = Cluster::start(&[
+        ("session_preload_libraries", "auto_explain"),
+        ("auto_explain.log_min_duration", "0"),
+        ("auto_explain.log_nested_statements", "on"),
+        ("autovacuum", "off"),
+    ])
+    .unwrap();
+    let url = DatabaseUrl::parse(&cluster.database().unwrap()).unwrap();
+    let queue = Queue::open(DatabaseConfig { timeout: Duration::from_secs(30), ..url.into() }).await.unwrap();
+    // The sixth time, a plan is made that is kept.
+    for round in 0..8 {
+        let (incident, now) = (round.to_string(), Utc::now());
+        queue.accept(trigger(&incident)).await.unwrap();
+        let sent = queue.accept(trigger(&incident)).await.unwrap().id;
+        queue.accept(event(&incident, EventType::Acknowledge)).await.unwrap();
+        queue.enqueue(event_alert(&incident, round, round)).await.unwrap();
+        let retry = Disposition::Retry { reason: "503".to_owned(), next_attempt_at: now, blamed: Duration::ZERO };
+        for disposition in [retry, Disposition::Delivered { note: None }] {
+            queue.begin(sent, now).await.unwrap();
+            queue.settle(sent, disposition, now).await.unwrap();
+        }
+        queue.accept(event(&incident, EventType::Resolve)).await.unwrap();
+        queue.enqueue(issue("resolved", round)).await.unwrap();
+        queue.enqueue(issue("unresolved", round)).await.unwrap();
+        assert!(!queue.reader().waiting(&key(), Some(sent), 2).await.unwrap().is_empty());
+        queue.reader().attempts_since(now, now, 100).await.unwrap();
+    }
+    queue.close().await.unwrap();
+    let log = cluster.log().unwrap();
+    assert!(log.contains("Index Cond:") && log.contains("INSERT INTO incident_queues"), "no plans were logged");
+    assert_eq!(whole_scans(&log), "");
+}
