@@ -9,7 +9,7 @@ mod database;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Disposition, Editor, Envelope, Queue, QueueError, Reader, Retention, State};
 
 use database::TestDatabase;
@@ -25,6 +25,8 @@ fn key(number: usize) -> ServiceKey {
 fn event(key: &ServiceKey, incident: &str, body: &[u8]) -> Envelope {
     Envelope {
         service_key: key.clone(),
+        api: ApiVersion::V1,
+        issue_key: None,
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type: EventType::Trigger,
         description: "ZeroDivisionError: division by zero".to_owned(),
