@@ -45,8 +45,8 @@ impl Finding {
     pub(super) fn of(cause: Cause, trouble: Option<Trouble>, snapshot: &Snapshot) -> Self {
         let is_known = match cause {
             Cause::Waiting | Cause::DeadLetters => snapshot.backlog.is_ok(),
-            // Wrong signatures are not counted over a restart; only an authenticated webhook is a proof, or a held one that a
-            // secret verified.
+            // A crash loses the last seconds of a row of wrong signatures; only an authenticated webhook is a proof, or a held one
+            // that a secret verified.
             Cause::Signatures => snapshot.metrics.since_webhook.is_some() || snapshot.metrics.is_verified,
             Cause::Storage => snapshot.queue.is_ok() && snapshot.backlog.is_ok(),
             Cause::Canary => match &snapshot.sentry.canary {
