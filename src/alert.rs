@@ -64,6 +64,14 @@ pub struct Alert {
     pub facts: Vec<(&'static str, String)>,
 }
 
+impl Alert {
+    /// The priority, such as `high`, which only some webhooks of newer Sentrys have.
+    #[must_use]
+    pub fn priority(&self) -> Option<&str> {
+        self.facts.iter().find(|(name, _)| *name == "priority").map(|(_, priority)| priority.as_str())
+    }
+}
+
 /// What an alert is about, and what one incident stands for.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Subject {

@@ -29,10 +29,10 @@ use self::sentry::SentryTasks;
 use crate::build_info::BuildInfo;
 use crate::canary::{CanaryTask, Pace};
 use crate::cluster::Cluster;
-use crate::config::{Config, FallbackUrl, SecretFiles};
+use crate::config::{Config, SecretFiles};
 use crate::delivery::{Limits, Worker};
 use crate::descriptors;
-use crate::ingest::{CanaryMark, Ingest};
+use crate::ingest::Ingest;
 use crate::logging::{self, throttle};
 use crate::metrics::Metrics;
 use crate::monitor::fallback::{FallbackTask, Webhook};
@@ -44,14 +44,15 @@ use crate::pagerduty_api::Client as PagerDutyApi;
 use crate::proof::{ProofTask, sample};
 use crate::queue::retention::KEEP_ROWS;
 use crate::queue::{Commit, Queue, QueueError, Retention};
-use crate::reload::Reload;
+use crate::reload::{LiveConfig, Reload};
 use crate::sentry_api::Client as SentryClient;
 use crate::sentry_api::audit::{AuditHandle, AuditTask, Expected, Schedule};
 use crate::supervision::{TaskEnded, Tasks};
 use crate::tls::TlsError;
+use crate::two_way::webhook::Wishes;
 use crate::web::auth::admin::AdminAuth;
 use crate::web::auth::webhook::Authentication;
-use crate::web::{self, AppState, Endpoints};
+use crate::web::{self, AppState, Endpoints, TwoWay};
 
 /// How long a client may take to send the head of a request. Sentry waits for 5 seconds at most.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -157,19 +158,21 @@ impl Bridge {
         let admin = config.admin_listen.map(|address| bind("BRIDGE_ADMIN_LISTEN", address)).transpose()?;
         let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose().map_err(StartupError::Server)?;
         let client = Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref())?;
-        let webhook = fallback_webhook(&config)?;
+        let mut live = LiveConfig::new(config.clone());
+        let ingest = Ingest::from(&config);
+        let webhook = fallback_webhook(&config, &mut live)?;
         let queue = Queue::open(config.database()).await?;
         let cluster = cluster(&config, &queue);
         let metrics = Metrics::new();
         let commits = count_commits(&queue, &metrics);
         let untrusted = restore(&queue, &metrics).await;
         let worker = worker(&config, &queue, &client, &metrics, untrusted, &cluster).await;
-        let audit = audit(&config, &cluster)?;
-        let canary = canary(&config, &queue, &metrics, &cluster)?;
+        let audit = audit(&config, &mut live, &cluster)?;
+        let canary = canary(&config, &mut live, &ingest, &queue, &metrics, &cluster)?;
         let handle = audit.as_ref().map(|(_, handle)| handle.clone());
-        let sentry = SentryTasks::new(&config, &queue, &metrics, &cluster)?;
-        let names = proof::names(&config);
-        let proof = proof::task(&config, &queue, &metrics, &names, &cluster)?;
+        let sentry = SentryTasks::new(&config, &mut live, &ingest, &queue, &metrics, &cluster)?;
+        let names = proof::names(&config, &mut live);
+        let proof = proof::task(&config, &mut live, &queue, &metrics, &names, &cluster)?;
         let (view, fallback_view) = watch::channel(FallbackView::default());
         let monitor = Monitor::new(
             Utc::now(),
@@ -185,7 +188,7 @@ impl Bridge {
         .with_catch_up(sentry.catch_up_status.clone())
         .with_pagerduty(names, proof.as_ref().map(ProofTask::status))
         .with_fallback(webhook.is_some().then_some(fallback_view));
-        let alarms = AlarmTask::new(monitor.clone(), queue.clone(), client, paging(&config));
+        let alarms = AlarmTask::new(monitor.clone(), queue.clone(), client, live.follow(paging));
         let leader = cluster.clone();
         let leads = move || leader.is_leader();
         let fallback = webhook.map(|webhook| {
@@ -193,9 +196,11 @@ impl Bridge {
         });
         let history = Retention { age: config.keep_delivered, rows: KEEP_ROWS };
         let (drain, grace) = (config.shutdown_drain, config.shutdown_grace);
-        let state = app_state(config.clone(), &queue, metrics, monitor).with_cluster(cluster.clone());
+        let two_way = two_way(&config, &mut live);
+        let state = app_state(config, ingest, &queue, metrics, monitor).with_cluster(cluster.clone());
+        let state = state.with_two_way(two_way);
         let shared = Data::new(state);
-        let mut reload = Reload::new(shared.clone(), config, cluster.clone());
+        let mut reload = Reload::new(shared.clone(), live, cluster.clone());
         // Before any webhook is received that belongs behind it.
         reload.begin().await;
         let public = if admin.is_some() { Endpoints::Public } else { Endpoints::All };
@@ -382,23 +387,23 @@ fn is_leader(cluster: &Cluster) -> IsLeader {
 /// The canary, where one is set.
 fn canary(
     config: &Config,
+    live: &mut LiveConfig,
+    ingest: &Ingest,
     queue: &Queue,
     metrics: &Metrics,
     cluster: &Cluster,
 ) -> Result<Option<CanaryTask<IsLeader>>, TlsError> {
-    let Some(dsn) = config.canary_dsn.clone() else { return Ok(None) };
-    let mark = CanaryMark::new(&config.pagerduty_service_key);
+    let Some(dsn) = live.follow_set(|config| config.canary_dsn.clone()) else { return Ok(None) };
     let (pace, ca_file) = (Pace::new(config.canary_every), config.sentry_ca_file.as_deref());
-    CanaryTask::new(dsn, ca_file, mark, queue.clone(), metrics.clone(), pace, is_leader(cluster)).map(Some)
+    let is_leader = is_leader(cluster);
+    CanaryTask::new(dsn, ca_file, ingest.clone(), queue.clone(), metrics.clone(), pace, is_leader).map(Some)
 }
 
 /// The daily audit and what it finds, where Sentry's API is set.
-fn audit(config: &Config, cluster: &Cluster) -> Result<Option<Audit>, TlsError> {
-    let set = (&config.sentry_url, &config.sentry_org, &config.sentry_api_token);
-    let (Some(url), Some(organization), Some(token)) = set else { return Ok(None) };
-    let client = SentryClient::new(url, organization, token.clone(), config.sentry_ca_file.as_deref())?;
+fn audit(config: &Config, live: &mut LiveConfig, cluster: &Cluster) -> Result<Option<Audit>, TlsError> {
+    let Some(client) = sentry::client(config, live)? else { return Ok(None) };
     let handle = AuditHandle::default();
-    Ok(Some((AuditTask::new(client, Expected::of(config), handle.clone(), is_leader(cluster)), handle)))
+    Ok(Some((AuditTask::new(client, live.follow(Expected::of), handle.clone(), is_leader(cluster)), handle)))
 }
 
 /// Counts every commit of `queue` in `metrics`, and returns the times of the commits.
@@ -471,9 +476,17 @@ async fn last_failures(queue: &Queue) -> Vec<(ServiceKey, String)> {
 }
 
 /// The webhook of `BRIDGE_FALLBACK_URL`, if that is set.
-fn fallback_webhook(config: &Config) -> Result<Option<Webhook>, TlsError> {
-    let webhook = |url: FallbackUrl| Webhook::new(url, config.fallback_ca_file.as_deref());
-    config.fallback_url.clone().map(webhook).transpose()
+fn fallback_webhook(config: &Config, live: &mut LiveConfig) -> Result<Option<Webhook>, TlsError> {
+    let Some(urls) = live.follow_set(|config| config.fallback_url.clone()) else { return Ok(None) };
+    let url = urls.borrow().clone();
+    Ok(Some(Webhook::new(url, config.fallback_ca_file.as_deref())?.with_urls(urls)))
+}
+
+/// What the way back needs to know of PagerDuty's webhooks, where it is on.
+fn two_way(config: &Config, live: &mut LiveConfig) -> Option<TwoWay> {
+    let wishes = Wishes { prefix: config.incident_key_prefix.clone(), reopens: config.pagerduty_reopen };
+    let is_on = !config.pagerduty_webhook_secret.is_empty();
+    is_on.then(|| TwoWay { secrets: live.follow(|config| config.pagerduty_webhook_secret.clone()), wishes })
 }
 
 /// Alarms page the alarm key first, then the default key.
@@ -483,13 +496,12 @@ fn paging(config: &Config) -> Paging {
         service_keys = vec![config.alarm_key().clone(), config.pagerduty_service_key.clone()];
         service_keys.dedup();
     }
-    Paging { service_keys, prefix: config.incident_key_prefix.clone() }
+    Paging { service_keys, apis: config.routes().apis().clone(), prefix: config.incident_key_prefix.clone() }
 }
 
 /// What the endpoints share.
-fn app_state(config: Config, queue: &Queue, metrics: Metrics, monitor: Monitor) -> AppState {
+fn app_state(config: Config, ingest: Ingest, queue: &Queue, metrics: Metrics, monitor: Monitor) -> AppState {
     let fingerprint = config.fingerprint().to_string();
-    let ingest = Ingest::from(&config);
     let authentication = Authentication::new(config.webhook_token, config.sentry_client_secret);
     let admin = AdminAuth::new(config.admin_token, rand::random());
     let state = AppState::new(authentication, ingest, queue.clone(), config.max_body, metrics, monitor);

@@ -124,9 +124,23 @@ pub struct ExplainArgs {
     /// Print only the events, as JSON, one per line
     #[arg(long)]
     pub json: bool,
+    /// By which of PagerDuty's Events APIs to show the events, instead of the one they would be sent by
+    #[arg(long, value_enum, value_name = "API")]
+    pub api: Option<ExplainApi>,
     /// Show service keys in full instead of their last four characters
     #[arg(long)]
     pub show_keys: bool,
+}
+
+/// By which Events APIs `explain` shows events.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum ExplainApi {
+    /// Events API v1
+    V1,
+    /// Events API v2
+    V2,
+    /// Both
+    Both,
 }
 
 /// Arguments of `replay`.

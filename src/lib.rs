@@ -103,4 +103,5 @@ pub mod sentry;
 pub mod sentry_api;
 pub mod supervision;
 pub mod tls;
+pub mod two_way;
 pub mod web;

@@ -13,10 +13,11 @@ use actix_web::web::Data;
 use chrono::Utc;
 use log::{Level, error, info, log, warn};
 use tokio::signal::unix::Signal;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::cluster::Cluster;
-use crate::config::{ClientSecret, Config, ConfigError, Digests, SecretFiles, Secrets};
+use crate::config::{ClientSecret, Config, ConfigError, Digests, SecretFiles, needs_restart};
 use crate::logging::throttle;
 use crate::metrics::HeldOutcome;
 use crate::web::AppState;
@@ -30,14 +31,59 @@ const EXPIRE: Duration = Duration::from_mins(1);
 /// How often what came meanwhile is admitted before a new secret is used.
 const PASSES: u32 = 10;
 
+/// What takes over a new configuration.
+type Follower = Box<dyn Fn(&Config)>;
+
+/// The configuration of a running bridge, whose secrets may be replaced, and what follows it.
+pub(crate) struct LiveConfig {
+    config: Config,
+    followers: Vec<Follower>,
+}
+
+impl LiveConfig {
+    pub(crate) fn new(config: Config) -> Self {
+        Self { config, followers: Vec::new() }
+    }
+
+    /// Calls `take_over` with the configuration after each change.
+    pub(crate) fn on_change(&mut self, take_over: impl Fn(&Config) + 'static) {
+        self.followers.push(Box::new(take_over));
+    }
+
+    /// What `of` makes of the configuration, now and after each change.
+    pub(crate) fn follow<T: 'static>(&mut self, of: impl Fn(&Config) -> T + 'static) -> watch::Receiver<T> {
+        let (sender, receiver) = watch::channel(of(&self.config));
+        self.on_change(move |config| drop(sender.send_replace(of(config))));
+        receiver
+    }
+
+    /// The same for what is not always set. What is set stays set: a file that is empty is an error.
+    pub(crate) fn follow_set<T: 'static>(
+        &mut self,
+        of: impl Fn(&Config) -> Option<T> + 'static,
+    ) -> Option<watch::Receiver<T>> {
+        let (sender, receiver) = watch::channel(of(&self.config)?);
+        self.on_change(move |config| {
+            if let Some(value) = of(config) {
+                sender.send_replace(value);
+            }
+        });
+        Some(receiver)
+    }
+
+    fn replace(&mut self, config: Config) {
+        self.config = config;
+        self.followers.iter().for_each(|follower| follower(&self.config));
+    }
+}
+
 /// The task that keeps the secrets of a running bridge up to date.
 pub(crate) struct Reload {
     shared: Data<AppState>,
-    config: Config,
+    live: LiveConfig,
     cluster: Cluster,
     files: SecretFiles,
     hangups: Option<Signal>,
-    secrets: Secrets,
     /// What the files held when the secrets in use were read.
     used: Digests,
     /// Other contents that were seen once.
@@ -49,12 +95,11 @@ pub(crate) struct Reload {
 }
 
 impl Reload {
-    /// Keeps the secrets of `shared`, which has those of `config`. Without [`Reload::with_files`] none of them changes.
-    pub(crate) fn new(shared: Data<AppState>, config: Config, cluster: Cluster) -> Self {
-        let secrets = Secrets::of(&config);
+    /// Keeps the secrets of `shared`, which has those of `live`. Without [`Reload::with_files`] none of them changes.
+    pub(crate) fn new(shared: Data<AppState>, live: LiveConfig, cluster: Cluster) -> Self {
         let (files, hangups) = (SecretFiles::default(), None);
         let (used, seen, refused) = (Digests::new(), None, None);
-        Self { shared, config, cluster, files, hangups, secrets, used, seen, refused, admits: false }
+        Self { shared, live, cluster, files, hangups, used, seen, refused, admits: false }
     }
 
     /// Reads these files again, at once when `hangups` says so.
@@ -70,7 +115,7 @@ impl Reload {
 
     async fn admit_once_more(&mut self) {
         // After one that admits something another may be on its way to be held still.
-        self.admits = self.admit(&self.secrets.sentry_client_secret).await != Some(0);
+        self.admits = self.admit(&self.live.config.sentry_client_secret).await != Some(0);
     }
 
     pub(crate) async fn run(mut self) -> Infallible {
@@ -119,8 +164,8 @@ impl Reload {
             self.seen = Some(found);
             return;
         }
-        match contents.parse(&self.secrets) {
-            Ok(secrets) => self.use_from_now_on(secrets, found).await,
+        match contents.parse(&self.live.config) {
+            Ok(config) => self.use_from_now_on(config, found).await,
             Err(problems) => self.refuse(&problems, found, is_asked),
         }
     }
@@ -134,27 +179,34 @@ impl Reload {
         self.refused = Some(found);
     }
 
-    async fn use_from_now_on(&mut self, secrets: Secrets, found: Digests) {
+    async fn use_from_now_on(&mut self, config: Config, found: Digests) {
         let changed = found.iter().filter(|(name, digest)| self.used.get(*name) != Some(digest));
-        let changed: Vec<_> = changed.map(|(name, _)| *name).collect();
+        let (later, changed): (Vec<_>, Vec<_>) = changed.map(|(name, _)| *name).partition(|name| needs_restart(name));
+        if !later.is_empty() {
+            warn!("{} changed, and is used after the next restart of the bridge", later.join(", "));
+        }
         // What was sent with the new secret so far comes before what is sent from now on.
         for _ in 0..PASSES {
-            if matches!(self.admit(&secrets.sentry_client_secret).await, None | Some(0)) {
+            if matches!(self.admit(&config.sentry_client_secret).await, None | Some(0)) {
                 break;
             }
         }
         let state = &self.shared;
-        state.authentication.replace(secrets.webhook_token.clone(), secrets.sentry_client_secret.clone());
+        state.authentication.replace(config.webhook_token.clone(), config.sentry_client_secret.clone());
+        state.ingest.replace_routes(config.routes());
         if changed.contains(&"BRIDGE_ADMIN_TOKEN") {
-            state.admin.replace(secrets.admin_token.clone(), rand::random());
+            state.admin.replace(config.admin_token.clone(), rand::random());
         }
-        self.config = secrets.in_place_of_those(&self.config);
-        let fingerprint = self.config.fingerprint().to_string();
-        info!(config:% = fingerprint; "{} changed and is in use from now on, config {fingerprint}", changed.join(", "));
+        let fingerprint = config.fingerprint().to_string();
+        self.live.replace(config);
+        if !changed.is_empty() {
+            let changed = changed.join(", ");
+            info!(config:% = fingerprint; "{changed} changed and is in use from now on, config {fingerprint}");
+        }
         self.cluster.set_fingerprint(fingerprint.clone());
         state.config_fingerprint.send_replace(Some(fingerprint));
         state.metrics.unusable_secrets(None);
-        (self.secrets, self.used, self.seen, self.refused) = (secrets, found, None, None);
+        (self.used, self.seen, self.refused) = (found, None, None);
         // A webhook may be on its way to be held still.
         self.admits = true;
     }

@@ -266,6 +266,10 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             ("BRIDGE_DATABASE_DIRECT_URL", "postgres://me:SECRET@db/bridge?options=-cfsync=off"),
             ("BRIDGE_DATABASE_TIMEOUT", "10ms"),
             ("BRIDGE_LISTEN", ":8080"),
+            ("BRIDGE_PAGERDUTY_EVENTS_API", "2"),
+            ("BRIDGE_SEVERITY", "level,fatal,critical;level,error,fatal"),
+            ("BRIDGE_DESCRIPTION", "{title"),
+            ("BRIDGE_INCIDENT_KEY", "team"),
             ("BRIDGE_MIN_LEVEL", "critical"),
             ("BRIDGE_PAGE_ON", "alerts"),
             ("BRIDGE_RESOLVE", "on"),
@@ -284,9 +288,11 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             "BRIDGE_PAGERDUTY_SERVICE_KEY has 31 characters, but an integration key has 32",
             "BRIDGE_WEBHOOK_TOKEN has a character in token 2 that a URL cannot contain: use letters, digits and `-._~+=` \
              only, as `openssl rand -hex 24` does",
-            "BRIDGE_PAGERDUTY_ROUTES line 2 has 2 fields, but a route has 3: `tag,value,KEY` (put a value that contains `,` or \
-             `;` in double quotes)",
+            "BRIDGE_PAGERDUTY_ROUTES line 2 has 2 fields, but a route has 3 or 4: `tag,value,KEY` or `tag,value,KEY,v2` (put a \
+             value that contains `,` or `;` in double quotes)",
             "BRIDGE_PAGERDUTY_ROUTES line 3 ends in a key that has 33 characters, but an integration key has 32",
+            "BRIDGE_PAGERDUTY_EVENTS_API is `2`: write `v1` or `v2`",
+            "BRIDGE_SEVERITY line 2 ends in something that is not a severity: write one of critical, error, warning, info",
             "BRIDGE_PAGERDUTY_URL contains a user or password, but PagerDuty identifies the sender by the integration key: \
              remove them",
             "BRIDGE_PAGERDUTY_TIMEOUT is `10x`, which is not a valid duration: write it like `10s`, `2m` or `1h30m`",
@@ -297,6 +303,8 @@ fn all_that_is_wrong_is_told_at_once_and_without_secrets() {
             "BRIDGE_DATABASE_DIRECT_URL has the parameter `options`, but the bridge takes only host, sslmode, sslrootcert, \
              sslcert, sslkey",
             "BRIDGE_DATABASE_TIMEOUT is `10ms`, but must be between 100ms and 1m",
+            "BRIDGE_DESCRIPTION has a `{` without its other brace: write `{{` for a brace that is no placeholder",
+            "BRIDGE_INCIDENT_KEY is `team`: write `issue`, `rule` or `project`",
             "BRIDGE_MIN_LEVEL is `critical`, which is not a level of Sentry: write one of debug, info, warning, error, fatal",
             "BRIDGE_PAGE_ON names `alerts`, which cannot open incidents: write some of alert, metric, issue.created, \
              issue.unresolved, error",

@@ -10,16 +10,24 @@ use crate::pagerduty::KeyNames;
 use crate::pagerduty_api::Client;
 use crate::proof::ProofTask;
 use crate::queue::Queue;
+use crate::reload::LiveConfig;
 use crate::tls::TlsError;
 
-/// The names that the settings give to service keys.
-pub(super) fn names(config: &Config) -> KeyNames {
-    KeyNames::new(config.pagerduty_names.iter().map(|name| (name.key.clone(), name.name.clone())))
+/// The names that the settings give to service keys by now.
+pub(super) fn names(config: &Config, live: &mut LiveConfig) -> KeyNames {
+    let of = |config: &Config| -> Vec<_> {
+        config.pagerduty_names.iter().map(|name| (name.key.clone(), name.name.clone())).collect()
+    };
+    let names = KeyNames::new(of(config));
+    let followed = names.clone();
+    live.on_change(move |config| followed.set(of(config)));
+    names
 }
 
 /// The task, where PagerDuty's REST API is set.
 pub(super) fn task(
     config: &Config,
+    live: &mut LiveConfig,
     queue: &Queue,
     metrics: &Metrics,
     names: &KeyNames,
@@ -29,7 +37,10 @@ pub(super) fn task(
         info!("whether events open incidents in PagerDuty is not looked up: BRIDGE_PAGERDUTY_API_TOKEN is not set");
         return Ok(None);
     };
-    let client = Client::new(&root, token.clone(), config.pagerduty_ca_file.as_deref())?;
+    let mut client = Client::new(&root, token.clone(), config.pagerduty_ca_file.as_deref())?;
+    if let Some(tokens) = live.follow_set(|config| config.pagerduty_api_token.clone()) {
+        client = client.with_tokens(tokens);
+    }
     let cluster = cluster.clone();
     let leads: IsLeader = Box::new(move || cluster.is_leader());
     Ok(Some(ProofTask::new(client, queue.clone(), metrics.clone(), names.clone(), leads)))

@@ -5,25 +5,38 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::StartupError;
-use crate::catch_up::{CatchUpStatus, CatchUpTask};
+use crate::catch_up::{CatchUpStatus, CatchUpTask, Ours};
 use crate::cluster::Cluster;
 use crate::config::{CatchUpMode, Config, ResolveScope};
 use crate::ingest::Ingest;
 use crate::issue_status::IssueStatusTask;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
+use crate::reload::LiveConfig;
 use crate::sentry_api::Client;
 use crate::sentry_api::ours;
 use crate::supervision::Tasks;
+use crate::tls::TlsError;
+use crate::two_way::TwoWayTask;
 
 /// Whether this bridge is the one that asks, of those that share a queue.
 type Leads = Box<dyn Fn() -> bool>;
+
+/// A client for Sentry's API that uses the newest token; `None` where the API is not set.
+pub(super) fn client(config: &Config, live: &mut LiveConfig) -> Result<Option<Client>, TlsError> {
+    let (Some(url), Some(organization)) = (&config.sentry_url, &config.sentry_org) else { return Ok(None) };
+    let Some(tokens) = live.follow_set(|config| config.sentry_api_token.clone()) else { return Ok(None) };
+    let token = tokens.borrow().clone();
+    let client = Client::new(url, organization, token, config.sentry_ca_file.as_deref())?;
+    Ok(Some(client.with_tokens(tokens)))
+}
 
 /// What asks Sentry's API; nothing where that is not set.
 #[derive(Default)]
 pub(super) struct SentryTasks {
     catch_up: Option<CatchUpTask<Client, Leads>>,
     issue_status: Option<IssueStatusTask<Client, Leads>>,
+    two_way: Option<TwoWayTask<Client, Leads>>,
     /// What catch-up shows.
     pub(super) catch_up_status: Option<watch::Receiver<CatchUpStatus>>,
 }
@@ -31,6 +44,8 @@ pub(super) struct SentryTasks {
 impl SentryTasks {
     pub(super) fn new(
         config: &Config,
+        live: &mut LiveConfig,
+        ingest: &Ingest,
         queue: &Queue,
         metrics: &Metrics,
         cluster: &Cluster,
@@ -39,34 +54,37 @@ impl SentryTasks {
             let cluster = cluster.clone();
             Box::new(move || cluster.is_leader())
         };
-        let (Some(url), Some(organization), Some(token)) =
-            (&config.sentry_url, &config.sentry_org, &config.sentry_api_token)
-        else {
+        let mut tasks = Self::default();
+        if client(config, live)?.is_none() {
             info!(
                 "Sentry is not asked for alerts and resolves that never came: BRIDGE_SENTRY_URL, BRIDGE_SENTRY_ORG and \
                  BRIDGE_SENTRY_API_TOKEN are not all set"
             );
-            return Ok(Self::default());
-        };
-        let client = || Client::new(url, organization, token.clone(), config.sentry_ca_file.as_deref());
-        let mut tasks = Self::default();
-        if config.catch_up != CatchUpMode::Off {
+            return Ok(tasks);
+        }
+        if config.catch_up != CatchUpMode::Off
+            && let Some(client) = client(config, live)?
+        {
             let (status, receiver) = watch::channel(CatchUpStatus::new(config.catch_up));
             tasks.catch_up_status = Some(receiver);
-            tasks.catch_up = Some(CatchUpTask::new(
-                client()?,
-                Ingest::from(config),
-                queue.clone(),
-                metrics.clone(),
-                ours::Bridge { root: None, tokens: config.webhook_token.clone() },
-                config.alarm_key().clone(),
-                status,
-                leads(),
-            ));
+            let ours = live.follow(|config| Ours {
+                bridge: ours::Bridge { root: None, tokens: config.webhook_token.clone() },
+                summary_key: config.alarm_key().clone(),
+            });
+            let (ingest, metrics) = (ingest.clone(), metrics.clone());
+            tasks.catch_up = Some(CatchUpTask::new(client, ingest, queue.clone(), metrics, ours, status, leads()));
         }
-        if config.resolve != ResolveScope::Off {
-            let (ingest, metrics) = (Ingest::from(config), metrics.clone());
-            tasks.issue_status = Some(IssueStatusTask::new(client()?, ingest, queue.clone(), metrics, leads()));
+        if config.resolve != ResolveScope::Off
+            && let Some(client) = client(config, live)?
+        {
+            let (ingest, metrics) = (ingest.clone(), metrics.clone());
+            tasks.issue_status = Some(IssueStatusTask::new(client, ingest, queue.clone(), metrics, leads()));
+        }
+        if !config.pagerduty_webhook_secret.is_empty()
+            && let Some(client) = client(config, live)?
+        {
+            let prefix = config.incident_key_prefix.clone();
+            tasks.two_way = Some(TwoWayTask::new(client, queue.clone(), metrics.clone(), prefix, leads()));
         }
         Ok(tasks)
     }
@@ -75,6 +93,7 @@ impl SentryTasks {
     pub(super) fn spawn(self, tasks: &mut Tasks) -> Vec<AbortHandle> {
         let catch_up = self.catch_up.map(|task| tasks.spawn("catch-up", task.run()));
         let issue_status = self.issue_status.map(|task| tasks.spawn("the polling of issues", task.run()));
-        catch_up.into_iter().chain(issue_status).collect()
+        let two_way = self.two_way.map(|task| tasks.spawn("the updates of issues", task.run()));
+        catch_up.into_iter().chain(issue_status).chain(two_way).collect()
     }
 }

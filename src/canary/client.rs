@@ -12,6 +12,7 @@ use awc::http::header::{HeaderMap, RETRY_AFTER, USER_AGENT};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::config::Dsn;
@@ -81,14 +82,15 @@ fn said(reason: &str) -> String {
 /// The way to one project.
 pub(super) struct Client {
     http: awc::Client,
-    dsn: Dsn,
+    /// The DSN of now: it may be replaced while the bridge runs.
+    dsn: watch::Receiver<Dsn>,
 }
 
 impl Client {
     /// # Errors
     ///
     /// When TLS cannot be set up.
-    pub(super) fn new(dsn: Dsn, ca_file: Option<&Path>) -> Result<Self, TlsError> {
+    pub(super) fn new(dsn: watch::Receiver<Dsn>, ca_file: Option<&Path>) -> Result<Self, TlsError> {
         let tls = client_config("BRIDGE_SENTRY_CA_FILE", ca_file)?;
         let connector = Connector::new().rustls_0_23(Arc::new(tls)).timeout(TIMEOUT / 2).handshake_timeout(TIMEOUT / 2);
         let http = awc::Client::builder()
@@ -102,15 +104,17 @@ impl Client {
 
     /// Sends one canary.
     pub(super) async fn send(&self, id: CanaryId, at: DateTime<Utc>, mark: &CanaryMark) -> Result<(), SendError> {
-        timeout(TIMEOUT, self.try_send(&event(id, at, mark, &self.dsn))).await.unwrap_or(Err(SendError::Timeout))
+        let dsn = self.dsn.borrow().clone();
+        let sent = timeout(TIMEOUT, self.try_send(&dsn, &event(id, at, mark, &dsn))).await;
+        sent.unwrap_or(Err(SendError::Timeout))
     }
 
-    async fn try_send(&self, event: &Value) -> Result<(), SendError> {
+    async fn try_send(&self, dsn: &Dsn, event: &Value) -> Result<(), SendError> {
         use awc::error::{ConnectError, SendRequestError};
-        let key = self.dsn.public_key();
+        let key = dsn.public_key();
         let request = self
             .http
-            .post(self.dsn.store().as_str())
+            .post(dsn.store().as_str())
             // Canaries are minutes apart, and 9.1 closes idle connections without notice.
             .force_close()
             .insert_header((AUTH, format!("Sentry sentry_version=7, sentry_client={SDK}, sentry_key={key}")));

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use log::{Level, debug, log};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::client::{Client, SendError};
 use crate::config::Dsn;
-use crate::ingest::{CanaryId, CanaryMark};
+use crate::ingest::{CanaryId, Ingest};
 use crate::logging::throttle;
 use crate::metrics::Metrics;
 use crate::queue::{CanaryChange, CanaryRecord, Queue};
@@ -55,7 +56,7 @@ impl Pace {
 /// The task that sends canaries to one DSN.
 pub struct CanaryTask<L> {
     client: Client,
-    mark: CanaryMark,
+    ingest: Ingest,
     queue: Queue,
     metrics: Metrics,
     pace: Pace,
@@ -63,22 +64,22 @@ pub struct CanaryTask<L> {
 }
 
 impl<L: Fn() -> bool> CanaryTask<L> {
-    /// A task that sends canaries to `dsn`. It trusts the certificate authorities of `ca_file` besides the usual ones. Of several
-    /// bridges on one queue only that for which `is_leader` is true sends them.
+    /// A task that sends canaries to the newest `dsn`, which `ingest` knows again. It trusts the certificate authorities of
+    /// `ca_file` besides the usual ones. Of several bridges on one queue only that for which `is_leader` is true sends them.
     ///
     /// # Errors
     ///
     /// When TLS cannot be set up.
     pub fn new(
-        dsn: Dsn,
+        dsn: watch::Receiver<Dsn>,
         ca_file: Option<&Path>,
-        mark: CanaryMark,
+        ingest: Ingest,
         queue: Queue,
         metrics: Metrics,
         pace: Pace,
         is_leader: L,
     ) -> Result<Self, TlsError> {
-        Ok(Self { client: Client::new(dsn, ca_file)?, mark, queue, metrics, pace, is_leader })
+        Ok(Self { client: Client::new(dsn, ca_file)?, ingest, queue, metrics, pace, is_leader })
     }
 
     /// The same at another pace.
@@ -115,13 +116,13 @@ impl<L: Fn() -> bool> CanaryTask<L> {
 
     /// Sends one, and returns the pause until the next.
     async fn send(&self, failures: &mut u32) -> Duration {
-        let at = Utc::now();
-        let id = self.mark.event_id(at, rand::random());
+        let (at, mark) = (Utc::now(), self.ingest.canary());
+        let id = mark.event_id(at, rand::random());
         // Before it is sent: its webhook may be here sooner than Sentry's answer.
         if !self.record(CanaryChange::Sent { id, at }).await {
             return self.pace.retry;
         }
-        let sent = self.client.send(id, at, &self.mark).await;
+        let sent = self.client.send(id, at, &mark).await;
         self.metrics.canary_sent(sent.is_ok());
         self.record(CanaryChange::Answered { id, failure: sent.as_ref().err().map(ToString::to_string) }).await;
         match sent {
@@ -159,6 +160,7 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
+    use crate::ingest::CanaryMark;
     use crate::pagerduty::ServiceKey;
 
     const MINUTE: Duration = Duration::from_mins(1);

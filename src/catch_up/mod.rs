@@ -17,7 +17,7 @@ mod task;
 pub use crate::config::CatchUpMode as Mode;
 pub use run::{CatchUp, CatchUpError, Found, Outcome};
 pub use schedule::Schedule;
-pub use task::{CatchUpStatus, CatchUpTask, Reported};
+pub use task::{CatchUpStatus, CatchUpTask, Ours, Reported};
 
 use std::future::Future;
 

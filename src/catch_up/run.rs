@@ -13,8 +13,8 @@ use super::plan::{Firing, Known, Share, missing, share};
 use super::source::{Sightings, sightings};
 use super::{Mode, Sink};
 use crate::ingest::{Decision, Ingest};
-use crate::pagerduty::event::{Detail, EventAction, HAPPENED_AT, Trigger};
-use crate::pagerduty::{Description, Destination, Event, IncidentKey, ServiceKey, render};
+use crate::pagerduty::event::{AlertSource, Detail, EventAction, HAPPENED_AT, Trigger};
+use crate::pagerduty::{Description, Event, IncidentKey, ServiceKey, Severity, render};
 use crate::queue::sentry::{CatchUpRun, IssueNote, SentryNotes};
 use crate::queue::{Enqueue, Enqueued, Envelope, QueueError, Reader};
 use crate::sentry::fetched_alert;
@@ -239,7 +239,9 @@ impl<A: SentryApi> CatchUp<'_, A> {
             "{CLIENT}: Sentry fired alerts for {} more issues that never reached the bridge; look at them in Sentry",
             rest.len()
         );
-        let Some(description) = Description::new(&line) else { return Ok(()) };
+        let (Some(description), Some(source)) = (Description::new(&line), Description::new(CLIENT)) else {
+            return Ok(());
+        };
         let named = rest.iter().take(MOST_NAMED).map(|firing| {
             let page = firing.issue.permalink.as_deref().unwrap_or(&firing.issue.id);
             format!("{} {page}", firing.issue.title)
@@ -249,9 +251,17 @@ impl<A: SentryApi> CatchUp<'_, A> {
             (HAPPENED_AT, Detail::Text(now.to_rfc3339_opts(SecondsFormat::Secs, true))),
             ("first_of_them", Detail::List(named.collect())),
         ]);
-        let trigger = Trigger { description, client: CLIENT, client_url: None, details, links: Vec::new() };
+        let trigger = Trigger {
+            description,
+            client: CLIENT,
+            client_url: None,
+            details,
+            links: Vec::new(),
+            severity: Severity::Critical,
+            origin: Box::new(AlertSource::of_source(source)),
+        };
         let event = Event {
-            destination: Destination::v1(self.summary_key.clone()),
+            destination: self.ingest.destination(self.summary_key),
             incident_key: IncidentKey::of_alarm(self.ingest.incident_key_prefix(), SUMMARY),
             action: EventAction::Trigger(trigger),
         };

@@ -59,14 +59,22 @@ impl CatchUpStatus {
     }
 }
 
+/// What a run needs to know of the bridge's own secrets, which may be replaced while the bridge runs.
+#[derive(Clone, Debug)]
+pub struct Ours {
+    /// What tells which alerts call the bridge.
+    pub bridge: Bridge,
+    /// Where the event goes that sums up what is too much.
+    pub summary_key: ServiceKey,
+}
+
 /// Catches up again and again.
 pub struct CatchUpTask<A, L> {
     api: A,
     ingest: Ingest,
     queue: Queue,
     metrics: Metrics,
-    bridge: Bridge,
-    summary_key: ServiceKey,
+    ours: watch::Receiver<Ours>,
     status: watch::Sender<CatchUpStatus>,
     /// Whether this bridge is the one that catches up, of those that share a queue.
     leads: L,
@@ -76,18 +84,16 @@ impl<A: SentryApi, L: Fn() -> bool> CatchUpTask<A, L> {
     /// A task that asks `api` and enqueues in `queue`, and shows in `status` what it did. With several bridges on one queue
     /// only the one that `leads` does anything.
     #[must_use]
-    #[expect(clippy::too_many_arguments, reason = "each is another part of the bridge, and there is one caller")]
     pub fn new(
         api: A,
         ingest: Ingest,
         queue: Queue,
         metrics: Metrics,
-        bridge: Bridge,
-        summary_key: ServiceKey,
+        ours: watch::Receiver<Ours>,
         status: watch::Sender<CatchUpStatus>,
         leads: L,
     ) -> Self {
-        Self { api, ingest, queue, metrics, bridge, summary_key, status, leads }
+        Self { api, ingest, queue, metrics, ours, status, leads }
     }
 
     /// Runs for as long as it is polled.
@@ -124,14 +130,15 @@ impl<A: SentryApi, L: Fn() -> bool> CatchUpTask<A, L> {
             return Ok(());
         };
         let mode = self.status.borrow().mode;
+        let Ours { bridge, summary_key } = self.ours.borrow().clone();
         let run = CatchUp {
             api: &self.api,
             ingest: &self.ingest,
             reader: self.queue.reader(),
-            bridge: &self.bridge,
+            bridge: &bridge,
             mode,
             alerts: None,
-            summary_key: &self.summary_key,
+            summary_key: &summary_key,
         };
         let found = run.find(window).await?;
         for unseen in &found.unseen {

@@ -2,6 +2,7 @@
 
 mod services;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::exit_code::ExitCode;
 use crate::monitor::fallback::{Message, Webhook};
 use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
-use crate::pagerduty::{ApiVersion, render, test_page};
+use crate::pagerduty::{ApiVersion, Destination, render, test_page};
 use crate::pagerduty_api;
 use crate::printable::line;
 use crate::queue::{Durability, Queue, QueueError, Survives};
@@ -28,6 +29,9 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     block_on(async {
         let mut report = Report { all_ok: true };
         report.print("settings", Ok(format!("read; {} in use", count_keys(&config))))?;
+        for text in low_urgency(&config) {
+            Report::line("note", "Events API v2", &text)?;
+        }
         report.print("alarms", Ok(alarms(&config)))?;
         report.print("canary", Ok(canary(&config)))?;
         let files = descriptors::raise_limit();
@@ -43,7 +47,9 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         match Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref()) {
             Err(error) => report.print("PagerDuty", Err(error.to_string()))?,
             Ok(client) => {
-                report.print("PagerDuty", client.reach(ApiVersion::V1).await)?;
+                for api in apis_in_use(&config) {
+                    report.print("PagerDuty", client.reach(api).await)?;
+                }
                 if args.page {
                     report.print("test incident", page(&config, &client).await)?;
                 }
@@ -84,6 +90,30 @@ fn count_keys(config: &Config) -> String {
         1 => "1 service key".to_owned(),
         number => format!("{number} service keys"),
     }
+}
+
+/// The keys that alerts and alarms go to, and the APIs by which they take events.
+fn destinations(config: &Config) -> BTreeSet<Destination> {
+    let routes = config.routes();
+    let alarms = Some(config.alarm_key()).filter(|_| config.alarms);
+    routes.keys().into_iter().chain(alarms).map(|key| routes.destination(key)).collect()
+}
+
+fn apis_in_use(config: &Config) -> BTreeSet<ApiVersion> {
+    destinations(config).into_iter().map(|destination| destination.api).collect()
+}
+
+/// What somebody who turns on the Events API v2 should know: for each key that takes events by it, that milder alerts may wake
+/// nobody.
+fn low_urgency(config: &Config) -> Vec<String> {
+    let by_v2 = destinations(config).into_iter().filter(|destination| destination.api == ApiVersion::V2);
+    let text = |Destination { key, .. }| {
+        format!(
+            "the key {key} is sent severities: where its service notifies by alert severity, `warning` and `info` are of low \
+             urgency and wake nobody; v1 is always of high urgency (BRIDGE_SEVERITY changes severities)"
+        )
+    };
+    by_v2.map(text).collect()
 }
 
 /// What PagerDuty's REST API says about the integration keys, where its token is set.
@@ -189,8 +219,10 @@ async fn check_fallback(config: &Config, url: &FallbackUrl, send: bool) -> Resul
 
 /// Opens a test incident on the default key and resolves it at once.
 async fn page(config: &Config, client: &Client) -> Result<String, String> {
-    let (key, prefix) = (config.pagerduty_service_key.clone(), &config.incident_key_prefix);
-    let events = test_page::events(key, prefix, "bridge-check", Utc::now(), "sentry-pagerduty-bridge check --page");
+    let (destination, prefix) =
+        (config.routes().destination(&config.pagerduty_service_key), &config.incident_key_prefix);
+    let events =
+        test_page::events(&destination, prefix, "bridge-check", Utc::now(), "sentry-pagerduty-bridge check --page");
     let events = events.ok_or("the test incident has no key")?;
     let incident_key = events[0].incident_key.clone();
     for event in events {

@@ -8,12 +8,13 @@ use serde_json::Value;
 
 use super::environment::{config_with_placeholders, out, say};
 use super::payloads::{Payload, collect};
-use crate::cli::ExplainArgs;
+use crate::alert::Alert;
+use crate::cli::{ExplainApi, ExplainArgs};
 use crate::exit_code::ExitCode;
 use crate::ingest::{Decision, FollowUp, Ingest, Prepared, Webhook};
-use crate::pagerduty::{Destination, Event, Rendered, ServiceKey, render};
+use crate::pagerduty::{ApiVersion, Destination, Event, Rendered, ServiceKey, Template, events_api, render};
 use crate::printable::{self, line};
-use crate::routing::Routes;
+use crate::routing::{Routes, SeverityRules};
 
 /// Explains every payload in turn.
 pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
@@ -24,6 +25,7 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     }
     let ingest = Ingest::from(&config);
     let routes = config.routes();
+    let severity = SeverityRules::new(config.severity.clone());
     let mut out = out();
     let mut exit = ExitCode::Done;
     for payload in &payloads {
@@ -32,24 +34,56 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         if let Decision::Rejected(_) = decision {
             exit = ExitCode::Failed;
         }
+        let description = config.description.as_ref();
+        let show = Show { routes: &routes, severity: &severity, description, api: args.api, keys: args.show_keys };
         if args.json {
-            print_json(&mut out, payload, &decision, args.show_keys)?;
+            print_json(&mut out, payload, &decision, &show)?;
         } else {
-            print_text(&mut out, &payload.name, &webhook, &decision, &routes, args.show_keys)?;
+            print_text(&mut out, &payload.name, &webhook, &decision, &show)?;
         }
     }
     Ok(exit)
 }
 
-fn print_json(out: &mut impl Write, payload: &Payload, decision: &Decision, show_keys: bool) -> anyhow::Result<()> {
+/// What is shown, and how.
+struct Show<'a> {
+    routes: &'a Routes,
+    severity: &'a SeverityRules,
+    description: Option<&'a Template>,
+    api: Option<ExplainApi>,
+    keys: bool,
+}
+
+impl Show<'_> {
+    /// The events to show: by the API of the integration, or by those that were asked for.
+    fn events(&self, event: &Event) -> Vec<Event> {
+        let apis = match self.api {
+            None => vec![event.destination.api],
+            Some(ExplainApi::V1) => vec![ApiVersion::V1],
+            Some(ExplainApi::V2) => vec![ApiVersion::V2],
+            Some(ExplainApi::Both) => vec![ApiVersion::V1, ApiVersion::V2],
+        };
+        let by = |api| Event { destination: Destination { api, ..event.destination.clone() }, ..event.clone() };
+        apis.into_iter().map(by).collect()
+    }
+
+    fn key(&self, key: &ServiceKey) -> String {
+        if self.keys { key.expose().to_owned() } else { key.to_string() }
+    }
+}
+
+fn print_json(out: &mut impl Write, payload: &Payload, decision: &Decision, show: &Show<'_>) -> anyhow::Result<()> {
     match decision {
         Decision::Queue(prepared) => {
-            writeln!(out, "{}", compact(&json(&prepared.event, &prepared.rendered, show_keys)?))?;
+            for event in show.events(&prepared.event) {
+                writeln!(out, "{}", compact(&json(&event, &render(&event), show.keys)?))?;
+            }
         }
         Decision::Follow(follow_up) => match &follow_up.fallback {
             Some(key) => {
-                let event = follow_up.event_for(Destination::v1(key.clone()));
-                writeln!(out, "{}", compact(&json(&event, &render(&event), show_keys)?))?;
+                for event in show.events(&follow_up.event_for(show.routes.destination(key))) {
+                    writeln!(out, "{}", compact(&json(&event, &render(&event), show.keys)?))?;
+                }
             }
             None => say(&line(&format!("{}: {}", payload.name, destinations(follow_up)))),
         },
@@ -64,24 +98,25 @@ fn print_text(
     name: &str,
     webhook: &Webhook<'_>,
     decision: &Decision,
-    routes: &Routes,
-    show_keys: bool,
+    show: &Show<'_>,
 ) -> anyhow::Result<()> {
     writeln!(out, "{}", line(name))?;
     match decision {
         Decision::Ignored(reason) => writeln!(out, "  ignored  {}", line(&reason.to_string()))?,
         Decision::Rejected(reason) => writeln!(out, "  refused  {}", line(&reason.to_string()))?,
-        Decision::Queue(prepared) => print_trigger(out, webhook, prepared, routes, show_keys)?,
+        Decision::Queue(prepared) => print_trigger(out, webhook, prepared, show)?,
         Decision::Follow(follow_up) => {
-            writeln!(out, "  event    {}:", line(&destinations(follow_up)))?;
             // The integration is all that differs from one event to the next.
-            let key = follow_up.fallback.as_ref().unwrap_or(routes.default_key());
-            let event = follow_up.event_for(Destination::v1(key.clone()));
-            let mut event = json(&event, &render(&event), show_keys)?;
-            if follow_up.fallback.is_none() {
-                event["service_key"] = Value::from("each where the incident is open");
+            let key = follow_up.fallback.as_ref().unwrap_or(show.routes.default_key());
+            for event in show.events(&follow_up.event_for(show.routes.destination(key))) {
+                let api = event.destination.api;
+                writeln!(out, "  event    {}, by the Events API {api}:", line(&destinations(follow_up)))?;
+                let mut json = json(&event, &render(&event), show.keys)?;
+                if follow_up.fallback.is_none() {
+                    json[events_api(api).key_member()] = Value::from("each where the incident is open");
+                }
+                print_event(out, &json)?;
             }
-            print_event(out, &event)?;
         }
     }
     writeln!(out)?;
@@ -92,25 +127,55 @@ fn print_trigger(
     out: &mut impl Write,
     webhook: &Webhook<'_>,
     prepared: &Prepared,
-    routes: &Routes,
-    show_keys: bool,
+    show: &Show<'_>,
 ) -> anyhow::Result<()> {
     // The route was chosen before anything was redacted.
     let (alert, _) = webhook.parse().context("the payload is not an alert")?;
-    let steps = routes.explain(&alert);
+    let steps = show.routes.explain(&alert);
     for step in &steps {
         writeln!(out, "  route    {step}")?;
     }
     let by = if steps.last().is_some_and(|step| step.matched) { "that line's key" } else { "the default key" };
-    writeln!(out, "  key      {}, {by}", shown(&prepared.event.destination.key, show_keys))?;
-    for cut in &prepared.rendered.cuts {
-        writeln!(out, "  cut      {}", line(&cut.to_string()))?;
+    writeln!(out, "  key      {}, {by}", show.key(&prepared.event.destination.key))?;
+    if let Some(template) = show.description {
+        writeln!(out, "  template {}", line(&template.to_string()))?;
     }
-    let event = &prepared.event;
-    let size = prepared.rendered.bytes.len();
-    let incident = event.incident_key.to_string();
-    writeln!(out, "  event    {} of incident {}, {size} bytes:", event.event_type(), line(&incident))?;
-    print_event(out, &json(event, &prepared.rendered, show_keys)?)
+    for event in show.events(&prepared.event) {
+        let (api, rendered) = (event.destination.api, render(&event));
+        if api == ApiVersion::V2 {
+            writeln!(out, "  severity {}", severity(&alert, show.severity))?;
+        }
+        for cut in &rendered.cuts {
+            writeln!(out, "  cut      {}", line(&cut.to_string()))?;
+        }
+        let (event_type, size) = (event.event_type(), rendered.bytes.len());
+        let incident = event.incident_key.to_string();
+        writeln!(
+            out,
+            "  event    {event_type} of incident {}, {size} bytes by the Events API {api}:",
+            line(&incident)
+        )?;
+        print_event(out, &json(&event, &rendered, show.keys)?)?;
+    }
+    Ok(())
+}
+
+/// How severe the alert is for the Events API v2, and why.
+fn severity(alert: &Alert, rules: &SeverityRules) -> String {
+    let severity = rules.severity(alert);
+    let why = if let Some(rule) = rules.rule_for(alert) {
+        format!("by line {} of BRIDGE_SEVERITY", rule.condition().number())
+    } else {
+        let level = alert.level.as_deref().map_or_else(|| "no level".to_owned(), |level| format!("the level {level}"));
+        let priority = alert.priority().map_or_else(String::new, |priority| format!(" and the priority {priority}"));
+        format!("by {level}{priority}")
+    };
+    let urgency = if severity.is_low_urgency() {
+        "; of low urgency where the service notifies by severity: nobody is woken"
+    } else {
+        ""
+    };
+    line(&format!("{}, {why}{urgency}", severity.name())).into_owned()
 }
 
 /// Where an event goes that is not routed.
@@ -124,10 +189,6 @@ fn destinations(follow_up: &FollowUp) -> String {
         follow_up.event_type(),
         follow_up.incident_key
     )
-}
-
-fn shown(key: &ServiceKey, show_keys: bool) -> String {
-    if show_keys { key.expose().to_owned() } else { key.to_string() }
 }
 
 fn print_event(out: &mut impl Write, event: &Value) -> anyhow::Result<()> {
@@ -146,7 +207,7 @@ fn compact(event: &Value) -> String {
 fn json(event: &Event, rendered: &Rendered, show_keys: bool) -> anyhow::Result<Value> {
     let mut json: Value = serde_json::from_slice(&rendered.bytes).context("the event is not JSON")?;
     if !show_keys {
-        json["service_key"] = Value::String(event.destination.key.to_string());
+        json[events_api(event.destination.api).key_member()] = Value::String(event.destination.key.to_string());
     }
     Ok(json)
 }

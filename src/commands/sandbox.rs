@@ -22,7 +22,7 @@ pub(super) fn run(args: &SandboxArgs) -> anyhow::Result<ExitCode> {
         let rule = FaultRule { times: args.fail_first, ..FaultRule::new(Fault::status(status)) };
         sandbox.inject(rule).map_err(|error| UsageError(format!("--fail {status}: {error}")))?;
     }
-    say(&format!("The Events API v1 is served at {}; set BRIDGE_PAGERDUTY_URL to that.", sandbox.url()));
+    say(&format!("The Events APIs v1 and v2 are served at {}; set BRIDGE_PAGERDUTY_URL to that.", sandbox.url()));
     if let Some(url) = sandbox.control_url() {
         say(&format!("Journal, incidents and faults: {url}/journal, {url}/incidents, {url}/faults"));
     }
@@ -74,15 +74,14 @@ pub(super) fn line(entry: &JournalEntry) -> String {
         other => format!("{other:?}").to_lowercase(),
     };
     let status = entry.status.map_or_else(|| "---".to_owned(), |status| status.to_string());
-    let member = |name: &str| printable(entry.text(name).unwrap_or("-"), MAX_SHOWN);
-    let key: String = member("service_key").chars().rev().take(4).collect::<Vec<_>>().into_iter().rev().collect();
-    let incident =
-        entry.incident_key.as_deref().map_or_else(|| member("incident_key"), |key| printable(key, MAX_SHOWN));
+    let shown = |text: Option<&str>| printable(text.unwrap_or("-"), MAX_SHOWN);
+    let key: String = shown(entry.service_key()).chars().rev().take(4).collect::<Vec<_>>().into_iter().rev().collect();
+    let incident = shown(entry.incident_key.as_deref().or_else(|| entry.text("incident_key")));
     format!(
         "{} {status} {:<11} {verdict:<9} incident {incident:<12} key …{key:<4} {}",
         entry.request.at.format("%H:%M:%S%.3f"),
-        member("event_type"),
-        member("description"),
+        shown(entry.event_type()),
+        shown(entry.description()),
     )
 }
 

@@ -175,9 +175,7 @@ pub enum PagerDutyUrlError {
     #[error("contains a user or password, but PagerDuty identifies the sender by the integration key: remove them")]
     UserInfo,
     /// The address of an endpoint.
-    #[error(
-        "has a path, but only the root is needed: write `{0}`, the bridge adds `/generic/2010-04-15/create_event.json`"
-    )]
+    #[error("has a path, but only the root is needed: write `{0}`, the bridge adds the paths of the Events APIs")]
     Path(String),
     /// Something after `?` or `#`.
     #[error("has a query or fragment, but only the root is needed: write `{0}`")]

@@ -181,6 +181,22 @@ macro_rules! declare {
                 Some(Self { $($field: declare!(@value $kind $field)),+ })
             }
 
+            /// The same with these texts of some settings.
+            ///
+            /// # Errors
+            ///
+            /// `problems`, which were found before, and everything that is wrong with the texts.
+            fn with_texts(&self, texts: &source::Texts, problems: Vec<Problem>) -> Result<Self, ConfigError> {
+                let (mut problems, mut after) = (declare::Problems(problems), self.clone());
+                $(
+                    if let Some($field) = problems.parse(stringify!($name), texts.get(stringify!($name)), $parse) {
+                        after.$field = declare!(@some $kind $field);
+                    }
+                )+
+                problems.check("BRIDGE_ADMIN_TOKEN", secrets::are_apart(&after.admin_token, &after.webhook_token));
+                if problems.0.is_empty() { Ok(after) } else { Err(ConfigError::new(problems.0)) }
+            }
+
             /// The digest of this configuration.
             #[must_use]
             pub fn fingerprint(&self) -> Fingerprint {
@@ -210,6 +226,9 @@ macro_rules! declare {
         }
     };
     (@missing $kind:ident $problems:ident $name:ident $raw:ident.$field:ident $($text:literal)?) => {};
+
+    (@some optional $field:ident) => { Some($field) };
+    (@some $kind:ident $field:ident) => { $field };
 
     (@value optional $field:ident) => { $field };
     (@value list $field:ident) => { $field.unwrap_or_default() };

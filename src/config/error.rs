@@ -9,6 +9,7 @@ use super::{
     DatabaseUrlError, DsnError, FallbackUrlError, PagerDutySettingError, PagerDutyUrlError, SecretError,
     SentrySettingError, ValueError,
 };
+use crate::pagerduty::TemplateError;
 use crate::pagerduty::keys::ServiceKeyError;
 use crate::routing::RouteError;
 
@@ -127,9 +128,12 @@ pub enum Fault {
     /// An integration key.
     #[error(transparent)]
     ServiceKey(#[from] ServiceKeyError),
-    /// A line of routes.
+    /// A line of routes or of severities.
     #[error(transparent)]
     Route(#[from] RouteError),
+    /// The template of descriptions.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
     /// A list of tokens or client secrets.
     #[error(transparent)]
     Secret(#[from] SecretError),

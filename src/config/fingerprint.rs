@@ -11,13 +11,13 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::{
-    AdminToken, ApiToken, CatchUpMode, ClientSecret, DatabaseUrl, Dsn, FallbackUrl, KeyName, LogFormat, PagerDutyToken,
-    PostgresUrl, ResolveScope, WebhookToken,
+    AdminToken, ApiToken, CatchUpMode, ClientSecret, DatabaseUrl, Dsn, FallbackUrl, IncidentScope, KeyName, LogFormat,
+    PagerDutySecret, PagerDutyToken, PostgresUrl, ResolveScope, WebhookToken,
 };
 use crate::alert::{Level, Opening};
-use crate::pagerduty::ServiceKey;
+use crate::pagerduty::{ApiVersion, ServiceKey, Template};
 use crate::redaction::Redaction;
-use crate::routing::Route;
+use crate::routing::{Route, SeverityRule};
 
 /// The beginning of a SHA-256 over all settings; `Display` writes 12 hexadecimal digits.
 ///
@@ -95,9 +95,12 @@ one_part! {
     Dsn: |value| value.digest();
     FallbackUrl: |value| value.digest();
     Level: |value| value.name();
+    IncidentScope: |value| format!("{value:?}");
     ResolveScope: |value| format!("{value:?}");
     CatchUpMode: |value| value.name();
     LogFormat: |value| format!("{value:?}");
+    ApiVersion: |value| value.name();
+    Template: |value| value.to_string();
 }
 
 impl<T: Canonical> Canonical for Option<T> {
@@ -126,7 +129,19 @@ impl Canonical for Redaction {
 impl Canonical for Vec<Route> {
     fn parts(&self, add: &mut dyn FnMut(&[u8])) {
         for route in self {
-            for part in [route.name(), route.value(), route.key().expose()] {
+            let (condition, api) = (route.condition(), route.api().map_or("", ApiVersion::name));
+            for part in [condition.name(), condition.value(), route.key().expose(), api] {
+                add(part.as_bytes());
+            }
+        }
+    }
+}
+
+impl Canonical for Vec<SeverityRule> {
+    fn parts(&self, add: &mut dyn FnMut(&[u8])) {
+        for rule in self {
+            let condition = rule.condition();
+            for part in [condition.name(), condition.value(), rule.severity().name()] {
                 add(part.as_bytes());
             }
         }
@@ -160,6 +175,7 @@ set! {
     WebhookToken: WebhookToken::digest;
     AdminToken: AdminToken::digest;
     ClientSecret: ClientSecret::digest;
+    PagerDutySecret: PagerDutySecret::digest;
 }
 
 #[cfg(test)]
@@ -212,15 +228,27 @@ mod tests {
             "postgres://db/bridge",
             "7",
             "https://0123abcd@sentry.example.com/1",
+            "v2",
+            "level,fatal,critical",
+            "{project}: {title}",
+            "rule",
             "0123456789abcdef0123456789abcdef,Payments",
         ];
         for setting in SETTINGS {
-            // Some settings are only taken beside PostgreSQL.
-            let beside = |value| [("BRIDGE_DATABASE_URL", "postgres://db/other"), (setting.name, value)];
+            // Some settings are only taken beside PostgreSQL, or beside Sentry's API.
+            let beside = |value| {
+                [
+                    ("BRIDGE_DATABASE_URL", "postgres://db/other"),
+                    ("BRIDGE_SENTRY_URL", "https://sentry.io"),
+                    ("BRIDGE_SENTRY_ORG", "acme"),
+                    ("BRIDGE_SENTRY_API_TOKEN", OTHER_TOKEN),
+                    (setting.name, value),
+                ]
+            };
             let alone = values.map(|value| try_mark(&[(setting.name, value)]).ok());
             if alone.iter().all(Option::is_none) {
                 let marks = values.map(|value| try_mark(&beside(value)).ok());
-                let without = mark(&beside("")[..1]);
+                let without = mark(&beside("")[..4]);
                 assert!(marks.iter().flatten().any(|other| *other != without), "{}", setting.name);
                 continue;
             }

@@ -36,9 +36,9 @@ use bytesize::ByteSize;
 use url::Url;
 
 use crate::alert::{Level, Opening};
-use crate::pagerduty::ServiceKey;
+use crate::pagerduty::{ApiVersion, ServiceKey, Template};
 use crate::redaction::Redaction;
-use crate::routing::{Route, Routes};
+use crate::routing::{Route, Routes, SeverityRule};
 
 pub use crate::logging::LogFormat;
 pub use address::{DatabaseUrl, DatabaseUrlError, FallbackUrl, FallbackUrlError, PagerDutyUrlError, PostgresUrl};
@@ -48,11 +48,11 @@ pub use dsn::{Dsn, DsnError};
 pub use error::{ConfigError, Fault, Problem};
 pub use fingerprint::Fingerprint;
 pub use pagerduty::{KeyName, PagerDutySettingError, PagerDutyToken};
-pub use reload::{Contents, Digests, SecretFiles, Secrets};
-pub use secrets::{AdminToken, ClientSecret, SecretError, WebhookToken};
+pub use reload::{Contents, Digests, SecretFiles, needs_restart};
+pub use secrets::{AdminToken, ClientSecret, PagerDutySecret, SecretError, WebhookToken};
 pub use sentry::{ApiToken, SentrySettingError};
 pub use source::Source;
-pub use values::{CatchUpMode, ResolveScope, ValueError, socket_address};
+pub use values::{CatchUpMode, IncidentScope, ResolveScope, ValueError, socket_address};
 
 use declare::declare;
 
@@ -61,7 +61,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
 
 declare! {
-    /// Default integration key of an Events API v1 integration, 32 letters and digits.
+    /// Default integration key of an Events API integration, 32 letters and digits.
     required secret BRIDGE_PAGERDUTY_SERVICE_KEY pagerduty_service_key: ServiceKey = ServiceKey::parse,
         or "required, because alerts are sent to it; take the integration key of an Events API v1 integration from the Integrations \
             page of the PagerDuty service";
@@ -72,8 +72,14 @@ declare! {
     /// Client Secret of the Sentry integration, which signs its webhooks; several, comma separated, while rotating.
     list secret BRIDGE_SENTRY_CLIENT_SECRET sentry_client_secret: Vec<ClientSecret> = ClientSecret::parse_list;
 
-    /// Lines (or `;`) of `tag,value,KEY`, first match wins; also `project`, `level`, `environment`, `rule`.
+    /// Lines (or `;`) of `tag,value,KEY[,v2]`, first match wins; also `project`, `level`, `environment`, `rule`.
     list secret BRIDGE_PAGERDUTY_ROUTES pagerduty_routes: Vec<Route> = Route::parse_lines;
+
+    /// `v1` or `v2`: the Events API of keys whose route names none. v2 has severities, some of which wake nobody.
+    default plain BRIDGE_PAGERDUTY_EVENTS_API pagerduty_events_api: ApiVersion = values::events_api, or "v1";
+
+    /// For `v2`: lines (or `;`) of `tag,value,SEVERITY`, as routes; where none matches, the level decides.
+    list plain BRIDGE_SEVERITY severity: Vec<SeverityRule> = SeverityRule::parse_lines;
 
     /// The root of PagerDuty's Events API; in the EU `https://events.eu.pagerduty.com`.
     default plain BRIDGE_PAGERDUTY_URL pagerduty_url: Url = address::pagerduty_root, or "https://events.pagerduty.com";
@@ -120,6 +126,12 @@ declare! {
     /// Connections to PostgreSQL for pages, `/api`, metrics and checks.
     default plain BRIDGE_DATABASE_READ_CONNECTIONS database_read_connections: u32
         = |text| values::number(text, 1..=50), or "2";
+
+    /// Template of descriptions, such as `[{project}/{environment}] {title}`; docs/events.md lists the placeholders.
+    optional plain BRIDGE_DESCRIPTION description: Option<Template> = Template::parse;
+
+    /// What one incident stands for: `issue`; or `rule` or `project`, resolved once none of its issues is open any more.
+    default plain BRIDGE_INCIDENT_KEY incident_key: IncidentScope = values::incident_scope, or "issue";
 
     /// Put before the issue's id in incident keys, for several Sentrys on one service; at most 100 characters.
     list plain BRIDGE_INCIDENT_KEY_PREFIX incident_key_prefix: String = values::incident_key_prefix;
@@ -170,6 +182,12 @@ declare! {
 
     /// How often the canary is sent, 1m or more; alert rules of older Sentrys fire for it every 6m at most.
     default plain BRIDGE_CANARY_EVERY canary_every: Duration = |text| values::duration(text, MINUTE..=DAY), or "10m";
+
+    /// Secret of PagerDuty's webhooks to `POST /pagerduty`: an incident that a person resolves resolves its issue.
+    list secret BRIDGE_PAGERDUTY_WEBHOOK_SECRET pagerduty_webhook_secret: Vec<PagerDutySecret> = PagerDutySecret::parse_list;
+
+    /// `on`: an incident that a person reopens in PagerDuty unresolves its issue. Needs the secret above.
+    default plain BRIDGE_PAGERDUTY_REOPEN pagerduty_reopen: bool = values::switch, or "off";
 
     /// `off`: the bridge does not page for its own troubles.
     default plain BRIDGE_ALARMS alarms: bool = values::switch, or "on";
@@ -248,6 +266,17 @@ declare! {
             let allowed = sentry_allow_http.unwrap_or_default();
             problems.check("BRIDGE_SENTRY_URL", sentry::may_carry_token(url, allowed));
         }
+        if pagerduty_webhook_secret.is_some() {
+            let api = [sentry_url.is_some(), sentry_org.is_some(), sentry_api_token.is_some()];
+            let names = ["BRIDGE_SENTRY_URL", "BRIDGE_SENTRY_ORG", "BRIDGE_SENTRY_API_TOKEN"];
+            for (name, _) in names.into_iter().zip(api).filter(|(_, is_set)| !is_set) {
+                problems.missing(
+                    [name],
+                    "required beside BRIDGE_PAGERDUTY_WEBHOOK_SECRET, because what people do in PagerDuty is passed on by Sentry's \
+                     API; set it, or remove that secret",
+                );
+            }
+        }
     }
 }
 
@@ -292,7 +321,7 @@ impl Config {
     /// Where alerts go: the routes, and the default integration key for what no route takes.
     #[must_use]
     pub fn routes(&self) -> Routes {
-        Routes::from_lines(self.pagerduty_service_key.clone(), self.pagerduty_routes.clone())
+        Routes::from_lines(self.pagerduty_service_key.clone(), self.pagerduty_routes.clone(), self.pagerduty_events_api)
     }
 
     /// The root of PagerDuty's REST API and the token for it; `None` where no token is set.

@@ -7,44 +7,12 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::declare::Problems;
 use super::error::Problem;
 use super::source::{self, Source};
-use super::{AdminToken, ClientSecret, Config, ConfigError, SETTINGS, Setting, WebhookToken, secrets};
+use super::{Config, ConfigError, SETTINGS, Setting};
 
-const WEBHOOK_TOKEN: &str = "BRIDGE_WEBHOOK_TOKEN";
-const CLIENT_SECRET: &str = "BRIDGE_SENTRY_CLIENT_SECRET";
-const ADMIN_TOKEN: &str = "BRIDGE_ADMIN_TOKEN";
-
-/// The secrets that may change while the bridge runs.
-#[derive(Clone, Debug)]
-pub struct Secrets {
-    /// `BRIDGE_WEBHOOK_TOKEN`.
-    pub webhook_token: Vec<WebhookToken>,
-    /// `BRIDGE_SENTRY_CLIENT_SECRET`.
-    pub sentry_client_secret: Vec<ClientSecret>,
-    /// `BRIDGE_ADMIN_TOKEN`.
-    pub admin_token: Vec<AdminToken>,
-}
-
-impl Secrets {
-    /// Those of a configuration.
-    #[must_use]
-    pub fn of(config: &Config) -> Self {
-        Self {
-            webhook_token: config.webhook_token.clone(),
-            sentry_client_secret: config.sentry_client_secret.clone(),
-            admin_token: config.admin_token.clone(),
-        }
-    }
-
-    /// The same configuration with these secrets.
-    #[must_use]
-    pub fn in_place_of_those(&self, config: &Config) -> Config {
-        let Self { webhook_token, sentry_client_secret, admin_token } = self.clone();
-        Config { webhook_token, sentry_client_secret, admin_token, ..config.clone() }
-    }
-}
+/// The secrets that are in use until the bridge is restarted: its connections to the database stay open for as long as it runs.
+const UNTIL_RESTART: [&str; 2] = ["BRIDGE_DATABASE_URL", "BRIDGE_DATABASE_DIRECT_URL"];
 
 /// The files of the secrets that are given as files. Only regular files are read again: a pipe has nothing to say a second
 /// time.
@@ -59,9 +27,8 @@ impl SecretFiles {
     /// seen as changed.
     #[must_use]
     pub fn of(source: &Source<'_>) -> Self {
-        let reloaded =
-            SETTINGS.iter().filter(|setting| [WEBHOOK_TOKEN, CLIENT_SECRET, ADMIN_TOKEN].contains(&setting.name));
-        let files = reloaded.filter_map(|setting| Some((setting, source.file_of(setting.name)?)));
+        let secrets = SETTINGS.iter().filter(|setting| setting.secret);
+        let files = secrets.filter_map(|setting| Some((setting, source.file_of(setting.name)?)));
         let files = files.filter(|(_, path)| path.is_file()).collect();
         let files = Self { files, digests: Digests::new() };
         Self { digests: files.read().digests(), ..files }
@@ -119,40 +86,29 @@ impl Contents {
         self.0.iter().map(|(name, content)| (*name, digest(content))).collect()
     }
 
-    /// The secrets with these contents in place of what is in `before`.
+    /// The configuration with these secrets in place of those of `before`.
     ///
     /// # Errors
     ///
     /// Everything that is wrong with them; then `before` should stay in use.
-    pub fn parse(self, before: &Secrets) -> Result<Secrets, ConfigError> {
-        let mut problems = Problems(Vec::new());
-        let mut after = before.clone();
+    pub fn parse(self, before: &Config) -> Result<Config, ConfigError> {
+        let (mut texts, mut problems) = (source::Texts::new(), Vec::new());
         for (name, content) in self.0 {
-            let text = match content {
-                Ok(text) => text,
-                Err(problem) => {
-                    problems.0.push(problem);
-                    continue;
-                }
-            };
-            match name {
-                WEBHOOK_TOKEN => {
-                    let tokens = problems.parse(name, Some(&text), WebhookToken::parse_list);
-                    after.webhook_token = tokens.unwrap_or_default();
-                }
-                CLIENT_SECRET => {
-                    let secrets = problems.parse(name, Some(&text), ClientSecret::parse_list);
-                    after.sentry_client_secret = secrets.unwrap_or_default();
-                }
-                _ => {
-                    let tokens = problems.parse(name, Some(&text), AdminToken::parse_list);
-                    after.admin_token = tokens.unwrap_or_default();
-                }
+            match content {
+                Ok(text) => drop(texts.insert(name, text)),
+                Err(problem) => problems.push(problem),
             }
         }
-        problems.check(ADMIN_TOKEN, secrets::are_apart(&after.admin_token, &after.webhook_token));
-        if problems.0.is_empty() { Ok(after) } else { Err(ConfigError::new(problems.0)) }
+        let after = before.with_texts(&texts, problems)?;
+        let (database_url, database_direct_url) = (before.database_url.clone(), before.database_direct_url.clone());
+        Ok(Config { database_url, database_direct_url, ..after })
     }
+}
+
+/// Whether a new value of this secret is used only after a restart.
+#[must_use]
+pub fn needs_restart(name: &str) -> bool {
+    UNTIL_RESTART.contains(&name)
 }
 
 impl fmt::Debug for Contents {
@@ -170,14 +126,14 @@ mod tests {
     const KEY: &str = "0123456789abcdef0123456789abcdef";
     const TOKEN: &str = "a-token-of-some-length";
 
-    fn set_up(token: &Path, admin: &Path) -> (Secrets, SecretFiles) {
+    fn set_up(token: &Path, admin: &Path) -> (Config, SecretFiles) {
         let source = Source::variables([
             ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY),
             ("BRIDGE_WEBHOOK_TOKEN_FILE", token.to_str().unwrap()),
             ("BRIDGE_ADMIN_TOKEN_FILE", admin.to_str().unwrap()),
             ("BRIDGE_SENTRY_CLIENT_SECRET", "a-client-secret-of-sentry"),
         ]);
-        (Secrets::of(&Config::load(&source).unwrap()), SecretFiles::of(&source))
+        (Config::load(&source).unwrap(), SecretFiles::of(&source))
     }
 
     #[test]
@@ -188,7 +144,7 @@ mod tests {
         fs::write(&admin, "an-admin-token-of-some-length").unwrap();
         let (before, files) = set_up(&token, &admin);
         let digests = files.read().digests();
-        assert_eq!(digests.keys().copied().collect::<Vec<_>>(), [ADMIN_TOKEN, WEBHOOK_TOKEN]);
+        assert_eq!(digests.keys().copied().collect::<Vec<_>>(), ["BRIDGE_ADMIN_TOKEN", "BRIDGE_WEBHOOK_TOKEN"]);
         assert_eq!(files.read().digests(), digests);
 
         let problem = |text: &str| {
@@ -209,5 +165,37 @@ mod tests {
         let after = contents.parse(&before).unwrap();
         assert!(after.webhook_token[0].matches(format!("{TOKEN}-new").as_bytes()));
         assert_eq!(after.sentry_client_secret.len(), 1, "what is given by value stays");
+    }
+
+    #[test]
+    fn every_secret_may_be_read_again_and_one_that_cannot_be_used_before_a_restart_is_not() {
+        let home = tempfile::tempdir().unwrap();
+        let secrets: Vec<_> = SETTINGS.iter().filter(|setting| setting.secret).map(|setting| setting.name).collect();
+        let file = |name: &str| home.path().join(name);
+        let value = |name: &str, key: char| match name {
+            "BRIDGE_PAGERDUTY_ROUTES" => format!("project,shop,{}", key.to_string().repeat(32)),
+            "BRIDGE_DATABASE_URL" | "BRIDGE_DATABASE_DIRECT_URL" => format!("postgres://{key}@db.example.com/queue"),
+            "BRIDGE_CANARY_DSN" => format!("https://{key}@sentry.example.com/1"),
+            "BRIDGE_FALLBACK_URL" => format!("https://chat.example.com/{key}"),
+            "BRIDGE_ADMIN_TOKEN" => format!("admin{}", key.to_string().repeat(27)),
+            _ => key.to_string().repeat(32),
+        };
+        let write = |key: char| secrets.iter().for_each(|name| fs::write(file(name), value(name, key)).unwrap());
+        write('a');
+        let beside = [("BRIDGE_SENTRY_URL", "https://sentry.io"), ("BRIDGE_SENTRY_ORG", "acme")];
+        let beside = beside.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let files = secrets.iter().map(|name| (format!("{name}_FILE"), file(name).display().to_string()));
+        let source = Source::variables(files.chain(beside));
+        let (before, files) = (Config::load(&source).unwrap(), SecretFiles::of(&source));
+        write('b');
+        let after = files.read().parse(&before).unwrap();
+        assert_eq!(after.database_url.to_string(), before.database_url.to_string(), "only after a restart");
+        let fresh = Config::load(&source).unwrap();
+        let (database_url, database_direct_url) = (before.database_url.clone(), before.database_direct_url.clone());
+        let expected = Config { database_url, database_direct_url, ..fresh };
+        assert_eq!(after.fingerprint(), expected.fingerprint());
+        assert_ne!(after.fingerprint(), before.fingerprint());
+        let known: Vec<_> = secrets.into_iter().filter(|name| needs_restart(name)).collect();
+        assert_eq!(known, UNTIL_RESTART);
     }
 }

@@ -16,6 +16,9 @@ const MAKE_ONE: &str = "make one with `openssl rand -hex 24`";
 /// Where a client secret comes from.
 const COPY_IT: &str = "copy the Client Secret from the page of the integration in Sentry";
 
+/// Where the secret of a webhook subscription comes from.
+const COPY_FROM_PAGERDUTY: &str = "copy the secret that PagerDuty shows once, when the webhook subscription is made";
+
 /// Why a text is no list of secrets; never repeats it.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum SecretError {
@@ -49,7 +52,7 @@ pub enum SecretError {
         place: usize,
     },
     /// A space or the like inside a client secret.
-    #[error("has a character in secret {place} that a secret of Sentry never has: it consists of letters and digits")]
+    #[error("has a character in secret {place} that such a secret never has: it consists of letters, digits and signs")]
     SecretCharacters {
         /// Which of the list, from 1.
         place: usize,
@@ -151,7 +154,11 @@ impl ClientSecret {
     /// When a secret is shorter than 16 characters or holds something besides ASCII letters, digits and signs, and when
     /// there is none.
     pub fn parse_list(text: &str) -> Result<Vec<Self>, SecretError> {
-        parse_list(text, "secret", COPY_IT, |place, secret| {
+        Self::parse_list_from(text, COPY_IT)
+    }
+
+    fn parse_list_from(text: &str, remedy: &'static str) -> Result<Vec<Self>, SecretError> {
+        parse_list(text, "secret", remedy, |place, secret| {
             let refused = SecretError::SecretCharacters { place };
             if !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
                 return Err(refused);
@@ -177,6 +184,39 @@ impl ClientSecret {
     /// be shown.
     pub(super) fn digest(&self) -> [u8; 32] {
         self.sign(b"fingerprint")
+    }
+}
+
+/// The secret of a webhook subscription, by which PagerDuty signs its webhooks; kept like a [`ClientSecret`].
+#[derive(Clone, Debug)]
+pub struct PagerDutySecret(ClientSecret);
+
+impl PagerDutySecret {
+    /// Reads one secret or, while rotating, several with commas between; never returns an empty list.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientSecret::parse_list`].
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, SecretError> {
+        let secrets = ClientSecret::parse_list_from(text, COPY_FROM_PAGERDUTY)?;
+        Ok(secrets.into_iter().map(Self).collect())
+    }
+
+    /// Whether `signature` is the HMAC-SHA256 of `message` under this secret, in constant time.
+    #[must_use]
+    pub fn signed(&self, message: &[u8], signature: &[u8; 32]) -> bool {
+        self.0.signed(message, signature)
+    }
+
+    /// The HMAC-SHA256 of `message` under this secret.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> [u8; 32] {
+        self.0.sign(message)
+    }
+
+    /// What represents it in a [`Fingerprint`](super::Fingerprint); not to be shown.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        self.0.digest()
     }
 }
 

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::alert::{Level, Opening};
 use crate::logging::LogFormat;
+use crate::pagerduty::ApiVersion;
 
 /// Which incidents are resolved by `issue.resolved` and `metric_alert.resolved`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,6 +21,17 @@ pub enum ResolveScope {
     All,
     /// None.
     Off,
+}
+
+/// What one incident stands for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum IncidentScope {
+    /// One issue.
+    Issue,
+    /// All issues that one alert rule fired for.
+    Rule,
+    /// All issues of one project.
+    Project,
 }
 
 /// What is done about alerts that Sentry fired and whose webhooks never came.
@@ -82,9 +94,15 @@ pub enum ValueError {
     /// None of the ways of resolving.
     #[error("is `{0}`: write `opened`, `all` or `off`")]
     NoResolveScope(String),
+    /// None of what an incident may stand for.
+    #[error("is `{0}`: write `issue`, `rule` or `project`")]
+    NoIncidentScope(String),
     /// None of the ways of catching up.
     #[error("is `{0}`: write `page`, `report` or `off`")]
     NoCatchUpMode(String),
+    /// None of the versions of the Events API.
+    #[error("is `{0}`: write `v1` or `v2`")]
+    NoEventsApi(String),
     /// No address with a port.
     #[error(
         "is `{0}`, which is not an IP address with a port: write `0.0.0.0:8080` for all of IPv4, `[::]:8080` for IPv6 \
@@ -190,11 +208,26 @@ pub(super) fn resolve_scope(text: &str) -> Result<ResolveScope, ValueError> {
     }
 }
 
+/// What one incident stands for.
+pub(super) fn incident_scope(text: &str) -> Result<IncidentScope, ValueError> {
+    match text.to_ascii_lowercase().as_str() {
+        "issue" => Ok(IncidentScope::Issue),
+        "rule" => Ok(IncidentScope::Rule),
+        "project" => Ok(IncidentScope::Project),
+        _ => Err(ValueError::NoIncidentScope(text.to_owned())),
+    }
+}
+
 /// What is done about alerts whose webhooks never came.
 pub(super) fn catch_up(text: &str) -> Result<CatchUpMode, ValueError> {
     let all = [CatchUpMode::Page, CatchUpMode::Report, CatchUpMode::Off];
     let found = all.into_iter().find(|mode| mode.name() == text.to_ascii_lowercase());
     found.ok_or_else(|| ValueError::NoCatchUpMode(text.to_owned()))
+}
+
+/// A version of PagerDuty's Events API.
+pub(super) fn events_api(text: &str) -> Result<ApiVersion, ValueError> {
+    ApiVersion::parse(text).ok_or_else(|| ValueError::NoEventsApi(text.to_owned()))
 }
 
 /// A log format.
@@ -309,6 +342,8 @@ mod tests {
             level("critical").unwrap_err().to_string(),
             "is `critical`, which is not a level of Sentry: write one of debug, info, warning, error, fatal"
         );
+        assert_eq!(events_api("V2"), Ok(ApiVersion::V2));
+        assert_eq!(events_api("2").unwrap_err().to_string(), "is `2`: write `v1` or `v2`");
         assert_eq!(log_format("JSON"), Ok(LogFormat::Json));
         assert_eq!(log_format("pretty").unwrap_err().to_string(), "is `pretty`: write `auto`, `text` or `json`");
     }
@@ -330,6 +365,13 @@ mod tests {
         assert_eq!(resolve_scope("all"), Ok(ResolveScope::All));
         assert_eq!(resolve_scope("off"), Ok(ResolveScope::Off));
         assert_eq!(resolve_scope("on").unwrap_err().to_string(), "is `on`: write `opened`, `all` or `off`");
+    }
+
+    #[test]
+    fn what_an_incident_stands_for_is_one_of_three() {
+        assert_eq!(incident_scope("Rule"), Ok(IncidentScope::Rule));
+        assert_eq!(incident_scope("project"), Ok(IncidentScope::Project));
+        assert_eq!(incident_scope("team").unwrap_err().to_string(), "is `team`: write `issue`, `rule` or `project`");
     }
 
     #[test]

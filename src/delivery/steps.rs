@@ -145,8 +145,8 @@ pub(super) async fn attempt(
     match queue.begin_past(id, permit.now(), past, permit.fence()).await {
         // The commit may have taken longer than what was left of the lease.
         Ok(_) if !permit.is_valid() => AttemptStep::NotBegun { key, id, permit, error: QueueError::Fenced(id) },
-        Ok(Begun { body, received_at }) => {
-            let outcome = client.send(&Destination::v1(key.clone()), body).await;
+        Ok(Begun { api, body, received_at }) => {
+            let outcome = client.send(&Destination { api, key: key.clone() }, body).await;
             AttemptStep::Answered { key, id, permit, received_at, outcome }
         }
         Err(error) => AttemptStep::NotBegun { key, id, permit, error },

@@ -5,28 +5,42 @@
 pub mod canary;
 pub mod dedup;
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use thiserror::Error;
+use tokio::sync::watch;
 
-use crate::alert::{Action, Alert, Level, Opening};
-use crate::config::{Config, ResolveScope};
+use crate::alert::{Action, Alert, Level, Opening, Subject};
+use crate::config::{Config, IncidentScope, ResolveScope};
 use crate::pagerduty::event::EventAction;
-use crate::pagerduty::map::{action_of, event_of};
-use crate::pagerduty::{Destination, Event, EventType, IncidentKey, Rendered, ServiceKey, render};
+use crate::pagerduty::map::action_of;
+use crate::pagerduty::{Destination, Event, EventType, IncidentKey, KeyApis, Rendered, ServiceKey, Template, render};
 use crate::redaction::Redaction;
-use crate::routing::Routes;
+use crate::routing::{Routes, SeverityRules};
 use crate::sentry::{NoAlert, NotAnAlert};
 
 pub use crate::sentry::{Generation, Rejection, Webhook};
 pub use canary::{CanaryId, CanaryMark};
 pub use dedup::{Dedup, DedupKey};
 
-/// What a decision depends on besides the webhook.
+/// How many marks of canaries are known at most: that of the default key, and those of the keys before it.
+const MAX_MARKS: usize = 4;
+
+/// What a decision depends on besides the webhook. Clones share the routes.
 #[derive(Clone, Debug)]
 pub struct Ingest {
-    routes: Routes,
+    destinations: watch::Sender<Arc<Destinations>>,
     policy: Policy,
-    canary: CanaryMark,
+}
+
+/// What depends on the service keys.
+#[derive(Clone, Debug)]
+struct Destinations {
+    routes: Routes,
+    /// What knows canaries, that of the default key first. A canary that is under way while the default key changes must not
+    /// page when it comes back.
+    canaries: Vec<CanaryMark>,
 }
 
 /// What the operator wants done with alerts.
@@ -34,6 +48,8 @@ pub struct Ingest {
 pub struct Policy {
     /// What is put before the name of an issue or metric alert in an incident key.
     pub incident_key_prefix: String,
+    /// What one incident stands for. A metric alert always has one of its own.
+    pub incident_scope: IncidentScope,
     /// The lowest level that is sent to PagerDuty; `None` for all.
     pub min_level: Option<Level>,
     /// What opens incidents.
@@ -42,6 +58,10 @@ pub struct Policy {
     pub resolve: ResolveScope,
     /// Whether assigning an issue acknowledges its incident.
     pub acknowledge: bool,
+    /// What the descriptions of triggers are like; `None`: as Sentry's plugin makes them.
+    pub description: Option<Template>,
+    /// How severe alerts are, where their own level does not say it.
+    pub severity: SeverityRules,
     /// What of an alert is never stored nor sent.
     pub redaction: Redaction,
 }
@@ -50,10 +70,13 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             incident_key_prefix: String::new(),
+            incident_scope: IncidentScope::Issue,
             min_level: None,
             page_on: vec![Opening::Alert, Opening::Metric],
             resolve: ResolveScope::Opened,
             acknowledge: false,
+            description: None,
+            severity: SeverityRules::default(),
             redaction: Redaction::default(),
         }
     }
@@ -86,6 +109,8 @@ pub enum Decision {
 pub struct Prepared {
     /// The event.
     pub event: Event,
+    /// The key of its issue, where other issues share the incident.
+    pub issue_key: Option<IncidentKey>,
     /// Its JSON, and what was cut to be within PagerDuty's limits.
     pub rendered: Rendered,
     /// What Sentry said, without what is redacted.
@@ -104,8 +129,10 @@ pub struct Prepared {
 /// The webhooks it is made from carry no tags, so no route can say where the incident is; the queue has to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FollowUp {
-    /// The incident.
+    /// The incident of its issue or metric alert. Its issue may share another incident with other issues.
     pub incident_key: IncidentKey,
+    /// The incident that its issue opens where none is known; `None`: that of its own.
+    pub shared_key: Option<IncidentKey>,
     /// What to do to it.
     pub action: EventAction,
     /// When Sentry says that it sent it, by its own clock; `None` where it does not say, or a time that cannot be true.
@@ -113,6 +140,8 @@ pub struct FollowUp {
     pub happened_at: Option<DateTime<Utc>>,
     /// Where it goes when no service key is known for the incident; `None` for nowhere.
     pub fallback: Option<ServiceKey>,
+    /// By which API each integration takes events. An open incident is acknowledged and resolved by those that triggered it.
+    pub apis: KeyApis,
     /// How repetitions of the webhook are recognised.
     pub dedup: Dedup,
 }
@@ -163,9 +192,15 @@ pub enum Ignored {
     /// Sentry received an alert of the incident after it had sent this resolve.
     #[error("Sentry received an alert after it had sent this resolve, so the incident is open again and stays open")]
     Outdated,
+    /// Other issues share the incident.
+    #[error("other issues of its incident are still open, so the incident stays open (BRIDGE_INCIDENT_KEY)")]
+    StaysOpen,
     /// It is about a canary, which came back: about this event of it where the webhook names one.
     #[error("it is the canary that the bridge sent through Sentry, which pages nobody")]
     Canary(Option<CanaryId>),
+    /// The bridge itself made the issue unresolved.
+    #[error("the bridge itself made the issue unresolved, for its incident was reopened in PagerDuty")]
+    Echo,
     /// There is no incident that the bridge could do this to.
     #[error("{}", nothing_open(*.0))]
     NothingOpen(EventType),
@@ -182,10 +217,13 @@ impl From<&Config> for Ingest {
     fn from(config: &Config) -> Self {
         let policy = Policy {
             incident_key_prefix: config.incident_key_prefix.clone(),
+            incident_scope: config.incident_key,
             min_level: config.min_level,
             page_on: config.page_on.clone(),
             resolve: config.resolve,
             acknowledge: config.acknowledge,
+            description: config.description.clone(),
+            severity: SeverityRules::new(config.severity.clone()),
             redaction: config.redact.clone(),
         };
         Self::new(config.routes(), policy)
@@ -196,29 +234,47 @@ impl Ingest {
     /// An ingest with these routes and this policy.
     #[must_use]
     pub fn new(routes: Routes, policy: Policy) -> Self {
-        let canary = CanaryMark::new(routes.default_key());
-        Self { routes, policy, canary }
+        let canaries = vec![CanaryMark::new(routes.default_key())];
+        Self { destinations: watch::Sender::new(Arc::new(Destinations { routes, canaries })), policy }
+    }
+
+    /// Uses these routes from the next decision on, in all clones.
+    pub fn replace_routes(&self, routes: Routes) {
+        self.destinations.send_modify(|destinations| {
+            let mut canaries = destinations.canaries.clone();
+            if destinations.routes.default_key() != routes.default_key() {
+                canaries.insert(0, CanaryMark::new(routes.default_key()));
+                canaries.truncate(MAX_MARKS);
+            }
+            *destinations = Arc::new(Destinations { routes, canaries });
+        });
+    }
+
+    /// The integration with this key, and the API by which it takes events.
+    #[must_use]
+    pub fn destination(&self, key: &ServiceKey) -> Destination {
+        self.destinations().routes.destination(key)
     }
 
     /// Every service key that an alert may go to.
     #[must_use]
-    pub fn keys(&self) -> Vec<&ServiceKey> {
-        self.routes.keys()
+    pub fn keys(&self) -> Vec<ServiceKey> {
+        self.destinations().routes.keys().into_iter().cloned().collect()
     }
 
-    /// The service key of alerts that no route matches.
+    /// What makes canaries.
     #[must_use]
-    pub fn default_key(&self) -> &ServiceKey {
-        self.routes.default_key()
+    pub fn canary(&self) -> CanaryMark {
+        let destinations = self.destinations();
+        // There is always one.
+        destinations.canaries.first().cloned().unwrap_or_else(|| CanaryMark::new(destinations.routes.default_key()))
     }
 
-    /// What knows the canary's webhooks.
-    #[must_use]
-    pub fn canary(&self) -> &CanaryMark {
-        &self.canary
+    fn destinations(&self) -> Arc<Destinations> {
+        Arc::clone(&self.destinations.borrow())
     }
 
-    /// Decides what to do with a webhook. The same webhook always gets the same decision.
+    /// Decides what to do with a webhook. With the same routes the same webhook always gets the same decision.
     #[must_use]
     pub fn decide(&self, webhook: &Webhook<'_>) -> Decision {
         self.decide_with_generation(webhook).0
@@ -265,7 +321,8 @@ impl Ingest {
     }
 
     fn decide_on(&self, alert: Alert, origin: &Origin<'_>) -> Decision {
-        if let Some(canary) = self.canary.recognize(&alert) {
+        let destinations = self.destinations();
+        if let Some(canary) = destinations.canaries.iter().find_map(|mark| mark.recognize(&alert)) {
             return Decision::Ignored(Ignored::Canary(canary));
         }
         let opening = match alert.action {
@@ -274,7 +331,7 @@ impl Ingest {
             Action::Resolve if self.policy.resolve == ResolveScope::Off => {
                 return Decision::Ignored(Ignored::ResolveOff);
             }
-            Action::Acknowledge | Action::Resolve => return self.follow_up(alert, origin),
+            Action::Acknowledge | Action::Resolve => return self.follow_up(alert, &destinations.routes, origin),
         };
         // A level that is missing or not Sentry's own says nothing about the severity, so it pages.
         let level = alert.level.as_deref().and_then(Level::parse);
@@ -284,9 +341,9 @@ impl Ingest {
             return Decision::Ignored(Ignored::BelowMinLevel { level, min_level });
         }
         if matches!(alert.action, Action::Reopen(_)) {
-            self.follow_up(alert, origin)
+            self.follow_up(alert, &destinations.routes, origin)
         } else if self.pages_on(opening) {
-            self.trigger(alert, opening, origin)
+            self.trigger(alert, opening, &destinations.routes, origin)
         } else {
             Decision::Ignored(Ignored::NotPagedOn(opening))
         }
@@ -296,32 +353,67 @@ impl Ingest {
         self.policy.page_on.contains(&opening)
     }
 
-    fn trigger(&self, mut alert: Alert, opening: Opening, origin: &Origin<'_>) -> Decision {
-        let service_key = self.routes.key_for(&alert).clone();
+    fn trigger(&self, mut alert: Alert, opening: Opening, routes: &Routes, origin: &Origin<'_>) -> Decision {
+        let service_key = routes.key_for(&alert).clone();
         let dedup = Dedup::of_trigger(&alert, opening, origin.generation, &service_key, origin.idempotency_key);
         let happened_at = origin.happened_at;
+        let severity = self.policy.severity.severity(&alert);
+        let own_key = IncidentKey::of(&self.policy.incident_key_prefix, &alert.subject);
+        let (incident_key, issue_key) = match self.shared_key(&alert) {
+            Some(shared_key) => (shared_key, Some(own_key)),
+            None => (own_key, None),
+        };
         self.policy.redaction.apply(&mut alert);
-        let event = event_of(&alert, Destination::v1(service_key), &self.policy.incident_key_prefix);
+        let event = Event {
+            destination: routes.destination(&service_key),
+            incident_key,
+            action: action_of(&alert, severity, self.policy.description.as_ref()),
+        };
         let rendered = render(&event);
-        Decision::Queue(Box::new(Prepared { event, rendered, alert, happened_at, dedup }))
+        Decision::Queue(Box::new(Prepared { event, issue_key, rendered, alert, happened_at, dedup }))
     }
 
-    fn follow_up(&self, mut alert: Alert, origin: &Origin<'_>) -> Decision {
+    /// The key of the incident that an alert shares with others; `None` where it has one of its own.
+    fn shared_key(&self, alert: &Alert) -> Option<IncidentKey> {
+        let scope = self.policy.incident_scope;
+        if matches!(alert.subject, Subject::Metric(_)) || scope == IncidentScope::Issue {
+            return None;
+        }
+        let project = alert.project.slug.as_deref().or(alert.project.name.as_deref());
+        let prefix = &self.policy.incident_key_prefix;
+        if scope == IncidentScope::Project {
+            return Some(IncidentKey::of_shared(prefix, "project", &[project?]));
+        }
+        // Rules of several projects often have the same name.
+        let names: Vec<_> = project.into_iter().chain([alert.rules.first()?.as_str()]).collect();
+        Some(IncidentKey::of_shared(prefix, "rule", &names))
+    }
+
+    fn follow_up(&self, mut alert: Alert, routes: &Routes, origin: &Origin<'_>) -> Decision {
         let fallback = match alert.action {
-            Action::Resolve => (self.policy.resolve == ResolveScope::All).then(|| self.routes.default_key().clone()),
+            // An incident that other issues may share is not closed for one that the bridge does not know.
+            Action::Resolve => {
+                let is_shared =
+                    self.policy.incident_scope != IncidentScope::Issue && matches!(alert.subject, Subject::Issue(_));
+                (self.policy.resolve == ResolveScope::All && !is_shared).then(|| routes.default_key().clone())
+            }
             Action::Trigger(opening) | Action::Reopen(opening) => {
-                self.pages_on(opening).then(|| self.routes.key_for(&alert).clone())
+                self.pages_on(opening).then(|| routes.key_for(&alert).clone())
             }
             Action::Acknowledge => None,
         };
         let dedup = Dedup::of_follow_up(&alert, origin.idempotency_key, origin.signed);
         let happened_at = origin.happened_at;
+        let severity = self.policy.severity.severity(&alert);
+        let shared_key = self.shared_key(&alert);
         self.policy.redaction.apply(&mut alert);
         Decision::Follow(Box::new(FollowUp {
+            shared_key,
             incident_key: IncidentKey::of(&self.policy.incident_key_prefix, &alert.subject),
-            action: action_of(&alert),
+            action: action_of(&alert, severity, self.policy.description.as_ref()),
             happened_at,
             fallback,
+            apis: routes.apis().clone(),
             dedup,
         }))
     }

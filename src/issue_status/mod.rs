@@ -289,7 +289,11 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
                 let event = events.first().map_or(0, |event| event.id.get());
                 info!(event, incident; "an issue is {} in Sentry and no webhook said so: its resolve is enqueued", kind.name());
             }
-            Enqueued::Repeated | Enqueued::Replayed | Enqueued::Outdated | Enqueued::NothingOpen => {}
+            Enqueued::Repeated
+            | Enqueued::Replayed
+            | Enqueued::Outdated
+            | Enqueued::StaysOpen
+            | Enqueued::NothingOpen => {}
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use prometheus::proto::{Gauge as GaugeValue, LabelPair, Metric, MetricFamily, Me
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 use strum::VariantArray;
 
-use super::labels::{Answered, HeldOutcome, IssueCheck, Source};
+use super::labels::{Answered, HeldOutcome, IssueCheck, PagerDutyAnswer, Source, UpdateOutcome};
 use crate::pagerduty::{EventType, OutcomeKind, ProofState};
 
 /// The `Content-Type` of the text format.
@@ -41,6 +41,8 @@ pub(super) struct Counters {
     pub(super) catch_up_runs: IntCounterVec,
     pub(super) caught_up: IntCounterVec,
     pub(super) issue_checks: IntCounterVec,
+    pub(super) pagerduty_webhooks: IntCounterVec,
+    pub(super) issue_updates: IntCounterVec,
     pub(super) proofs: IntCounterVec,
     pub(super) canaries_sent: IntCounterVec,
     pub(super) canary_seconds: Histogram,
@@ -49,6 +51,7 @@ pub(super) struct Counters {
 impl Default for Counters {
     fn default() -> Self {
         let registry = Registry::new();
+        let [pagerduty_webhooks, issue_updates] = way_back(&registry);
         let counters = Self {
             webhooks: counters(
                 &registry,
@@ -125,6 +128,8 @@ impl Default for Counters {
                 "Times that Sentry was asked about the issue of an open incident, by what it said.",
                 &["status"],
             ),
+            pagerduty_webhooks,
+            issue_updates,
             proofs: counters(
                 &registry,
                 "bridge_event_proofs_total",
@@ -150,6 +155,16 @@ impl Default for Counters {
     }
 }
 
+/// The webhooks of PagerDuty, and what is done in Sentry because of them.
+fn way_back(registry: &Registry) -> [IntCounterVec; 2] {
+    let webhooks = "Webhooks of PagerDuty answered, by answer.";
+    let updates = "Attempts to do in Sentry what people did in PagerDuty, by outcome.";
+    [
+        counters(registry, "bridge_pagerduty_webhooks_total", webhooks, &["answer"]),
+        counters(registry, "bridge_issue_updates_total", updates, &["outcome"]),
+    ]
+}
+
 impl Counters {
     fn initialize_labels(&self) {
         for source in Source::VARIANTS {
@@ -171,6 +186,12 @@ impl Counters {
         }
         for check in IssueCheck::VARIANTS {
             self.issue_checks.with_label_values(&[check.name()]);
+        }
+        for answered in PagerDutyAnswer::VARIANTS {
+            self.pagerduty_webhooks.with_label_values(&[answered.name()]);
+        }
+        for outcome in UpdateOutcome::VARIANTS {
+            self.issue_updates.with_label_values(&[outcome.name()]);
         }
         for state in ProofState::VARIANTS {
             self.proofs.with_label_values(&[state.name()]);

@@ -134,6 +134,54 @@ impl IssueCheck {
     }
 }
 
+/// What a webhook of PagerDuty was answered.
+#[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum PagerDutyAnswer {
+    /// 202: an update of an issue is committed.
+    Queued,
+    /// 202: nothing is to be done.
+    Ignored,
+    /// 401.
+    WrongSignature,
+    /// 408, 413, 503, or 400 for a body that is incomplete.
+    Unread,
+    /// 503: it could not be committed.
+    Unavailable,
+}
+
+impl PagerDutyAnswer {
+    /// Its value as a label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// What became of an attempt to change an issue in Sentry.
+#[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum UpdateOutcome {
+    /// The issue was changed.
+    Done,
+    /// It was as it should be, or is gone.
+    NotNeeded,
+    /// The incident was changed again before.
+    Superseded,
+    /// Sentry did not change it; it is tried again.
+    Failed,
+    /// It is given up.
+    Dead,
+}
+
+impl UpdateOutcome {
+    /// Its value as a label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

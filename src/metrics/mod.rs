@@ -25,13 +25,15 @@ use tokio::sync::Notify;
 pub use activity::{Activity, ActivityKind, Bucket};
 pub use counters::{CONTENT_TYPE, Gauge};
 pub use failing::Failing;
-pub use labels::{Answered, HeldOutcome, IssueCheck, Source};
+pub use labels::{Answered, HeldOutcome, IssueCheck, PagerDutyAnswer, Source, UpdateOutcome};
 pub use signatures::{Senders, SignatureRow};
 
 use crate::pagerduty::{EventType, OutcomeKind, ProofState, ServiceKey};
 use counters::Counters;
 use failing::FailingKeys;
 use signatures::WrongSignatures;
+
+const DAY: Duration = Duration::from_hours(24);
 
 /// A handle on the metrics of one bridge; clones share them.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +60,9 @@ struct Recent {
     failing: FailingKeys,
     untrusted: Option<String>,
     wrong_signatures: WrongSignatures,
+    /// The longest row of wrong signatures of the last day that ended with a right one: when it ended, and how long it
+    /// lasted until then.
+    disproved: Option<(Instant, Duration)>,
     is_verified: bool,
     unusable_secrets: Option<String>,
     /// What of `activity` was counted since the last save.
@@ -86,6 +91,11 @@ pub struct MetricsSnapshot {
     pub wrong_signatures_since: Option<DateTime<Utc>>,
     /// The time between the first and the last of them, by the monotonic clock.
     pub wrong_signatures_for: Duration,
+    /// How long ago the first of them came, by the monotonic clock.
+    pub wrong_signatures_age: Duration,
+    /// How long the longest row of them lasted that ended with a right signature within the last 24 hours: by that the
+    /// secret was right, and they were a stranger's. Zero where there was none.
+    pub disproved_for: Duration,
     /// Where they came from.
     pub wrong_signatures_from: Senders,
     /// Whether a signature of a webhook was right in this run, when it came or later.
@@ -163,7 +173,7 @@ impl Metrics {
         }
         if answered.is_authenticated(source) {
             if source == Source::Platform {
-                recent.wrong_signatures.end();
+                recent.disprove(Instant::now());
                 recent.is_verified = true;
             }
             // What the bridge sends itself says nothing about how quiet Sentry's other alerts are.
@@ -196,6 +206,16 @@ impl Metrics {
     /// Why files of secrets could not be used when they were read again; `None` when they could.
     pub fn unusable_secrets(&self, reason: Option<String>) {
         self.recent().unusable_secrets = reason;
+    }
+
+    /// A webhook of PagerDuty was answered.
+    pub fn pagerduty_webhook(&self, answered: PagerDutyAnswer) {
+        self.0.counters.pagerduty_webhooks.with_label_values(&[answered.name()]).inc();
+    }
+
+    /// What a person did in PagerDuty was done in Sentry, or not.
+    pub fn issue_updated(&self, outcome: UpdateOutcome) {
+        self.0.counters.issue_updates.with_label_values(&[outcome.name()]).inc();
     }
 
     /// The bodies of so many rejected webhooks were stored.
@@ -327,7 +347,9 @@ impl Metrics {
             failing: recent.failing.get(),
             wrong_signatures: wrong.number,
             wrong_signatures_since: wrong.first_at,
+            wrong_signatures_age: recent.wrong_signatures.age(),
             wrong_signatures_for: wrong.lasted,
+            disproved_for: recent.disproved_within_a_day().map_or(Duration::ZERO, |(_, lasted)| lasted),
             wrong_signatures_from: wrong.senders,
             is_verified: recent.is_verified,
             unusable_secrets: recent.unusable_secrets.clone(),
@@ -390,6 +412,21 @@ impl Metrics {
 }
 
 impl Recent {
+    /// A right signature came: the row of wrong ones ends.
+    fn disprove(&mut self, now: Instant) {
+        let lasted = self.wrong_signatures.age();
+        self.wrong_signatures.end();
+        if lasted.is_zero() {
+            return;
+        }
+        let known = self.disproved_within_a_day();
+        self.disproved = known.filter(|(_, longest)| *longest > lasted).or(Some((now, lasted)));
+    }
+
+    fn disproved_within_a_day(&self) -> Option<(Instant, Duration)> {
+        self.disproved.filter(|(at, _)| at.elapsed() < DAY)
+    }
+
     fn record(&mut self, kind: ActivityKind, at: DateTime<Utc>) {
         self.activity.record(kind, at);
         self.unsaved.record(kind, at);

@@ -81,6 +81,11 @@ impl WrongSignatures {
         self.senders.add(address);
     }
 
+    /// How long ago the first of them came; zero where there is none.
+    pub(super) fn age(&self) -> Duration {
+        self.span.map_or(Duration::ZERO, |(first, _)| first.elapsed())
+    }
+
     /// The row has ended.
     pub(super) fn end(&mut self) {
         let is_unsaved = self.is_unsaved || self.number > 0;

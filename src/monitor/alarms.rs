@@ -13,8 +13,8 @@ use super::checks::{Cause, Limits, Trouble};
 use super::hysteresis::{Hysteresis, Phase};
 use super::snapshot::Snapshot;
 use crate::canary::Progress;
-use crate::pagerduty::Description;
-use crate::pagerduty::event::{Detail, Details, EventAction, HAPPENED_AT, Note, Trigger};
+use crate::pagerduty::event::{AlertSource, Detail, Details, EventAction, HAPPENED_AT, Note, Trigger};
+use crate::pagerduty::{Description, Severity};
 use crate::queue::IncidentState;
 
 /// The client that the events of alarms name.
@@ -236,6 +236,8 @@ pub(super) fn trigger(trouble: &Trouble, snapshot: &Snapshot, at: DateTime<Utc>)
         client_url: None,
         details: details(trouble, snapshot, at),
         links: Vec::new(),
+        severity: Severity::Critical,
+        origin: Box::new(AlertSource::of_source(Description::new(CLIENT)?)),
     }))
 }
 

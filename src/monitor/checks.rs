@@ -6,6 +6,8 @@ pub(super) mod held_up;
 
 mod proof;
 
+mod signatures;
+
 use std::cmp::Reverse;
 use std::time::Duration;
 
@@ -18,16 +20,16 @@ use super::snapshot::Snapshot;
 use crate::canary::{CanaryLimits, Progress};
 use crate::config::Config;
 use crate::delivery::UnreadableView;
-use crate::metrics::Senders;
 use crate::pagerduty::IncidentKey;
 use crate::queue::DeadLetters;
 use crate::sentry_api::connect::CANARY;
 
-/// So many consecutive wrong signatures are a trouble: a single one may be a stranger's, and Sentry repeats what failed.
+/// So many consecutive wrong signatures are a trouble, also where wrong ones have turned out to be a stranger's within the last
+/// day.
 const SIGNATURES: u32 = 5;
 
-/// And they have to come for so long without a right one in between: anybody can send five requests at once, and wrong
-/// signatures beside right ones do not keep Sentry out.
+/// And so much time has to pass without a right one: wrong signatures beside right ones do not keep Sentry out. Sentry sends
+/// again what failed, and most rotations are over by then.
 pub(super) const UNVERIFIED: Duration = Duration::from_mins(5);
 
 /// What can be wrong. Ordered by how much is lost by it, the most first.
@@ -118,7 +120,8 @@ pub struct Limits {
     pub waiting: Duration,
     /// So many consecutive wrong signatures are a trouble.
     pub signatures: u32,
-    /// The time that has to lie between the first and the last of them.
+    /// The time that has to lie between the first and the last of them; and the time for which a webhook has to be held, and
+    /// no right signature come, before that is a trouble.
     pub unverified: Duration,
     /// Where trouble with the canary begins.
     pub canary: CanaryLimits,
@@ -163,7 +166,7 @@ pub fn check(snapshot: &Snapshot, limits: &Limits) -> Vec<Trouble> {
     let mut troubles: Vec<_> = [
         storage(snapshot),
         untrusted(snapshot),
-        signatures(snapshot, limits),
+        signatures::check(snapshot, limits),
         waiting(snapshot, limits),
         proof::check(snapshot),
         canary(snapshot),
@@ -225,41 +228,11 @@ fn untrusted(snapshot: &Snapshot) -> Option<Trouble> {
     Some(Trouble::failing(Cause::Untrusted, sentence))
 }
 
-fn signatures(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
-    let (wrong, lasted) = (snapshot.metrics.wrong_signatures, snapshot.metrics.wrong_signatures_for);
-    if wrong < limits.signatures || lasted < limits.unverified {
-        return None;
-    }
-    let held = match snapshot.queue.as_ref().map_or(0, |queue| queue.held) {
-        0 => "none of them is held".to_owned(),
-        1 => "1 is held and is delivered once a secret verifies it, at most 24 hours after it came".to_owned(),
-        held => {
-            format!("{held} are held and are delivered once a secret verifies them, at most 24 hours after they came")
-        }
-    };
-    let sentence = format!(
-        "{wrong} webhooks in a row, within {}, had a wrong signature and were answered 401 ({held}); they came {}: if that is \
-         Sentry or the proxy in front of the bridge, and the Client Secret was changed in Sentry, set \
-         BRIDGE_SENTRY_CLIENT_SECRET to the new secret, a comma and the old one; otherwise somebody else sends them",
-        rounded(lasted),
-        origin(&snapshot.metrics.wrong_signatures_from),
-    );
-    Some(Trouble::failing(Cause::Signatures, sentence))
-}
-
 /// The old secret is in use still, so that nothing is lost by it alone.
 fn secrets(snapshot: &Snapshot) -> Option<Trouble> {
     let problems = snapshot.metrics.unusable_secrets.as_ref()?;
     let sentence = format!("a secret was read again and cannot be used, so the old one stays in use: {problems}");
     Some(Trouble::degraded(Cause::Secrets, sentence))
-}
-
-fn origin(senders: &Senders) -> String {
-    if senders.first.is_empty() {
-        return "from unknown addresses".to_owned();
-    }
-    let addresses: Vec<_> = senders.first.iter().map(ToString::to_string).collect();
-    format!("from {}{}", addresses.join(", "), if senders.more { " and others" } else { "" })
 }
 
 /// Which half of the way is interrupted is said first: what to look at differs.

@@ -45,7 +45,7 @@ use crate::metrics::{Metrics, MetricsSnapshot};
 use crate::pagerduty::client::Client;
 use crate::pagerduty::event::EventAction;
 use crate::pagerduty::outcome::Outcome;
-use crate::pagerduty::{Destination, Event, IncidentKey, KeyNames, ServiceKey, render};
+use crate::pagerduty::{Event, IncidentKey, KeyApis, KeyNames, ServiceKey, render};
 use crate::proof::ProofStatus;
 use crate::queue::{Enqueue, Enqueued, Envelope, Queue, QueueError};
 use crate::sentry_api::audit::AuditHandle;
@@ -264,6 +264,8 @@ pub struct Paging {
     /// The first service key is paged, and the next one if that rejects an alarm. None: troubles are logged, and nobody is
     /// paged.
     pub service_keys: Vec<ServiceKey>,
+    /// By which API each of them takes events.
+    pub apis: KeyApis,
     /// What the incident keys begin with.
     pub prefix: String,
 }
@@ -303,7 +305,7 @@ pub struct AlarmTask {
     monitor: Monitor,
     queue: Queue,
     client: Client,
-    paging: Paging,
+    paging: watch::Receiver<Paging>,
     intervals: Intervals,
     alarms: Alarms,
     started: Instant,
@@ -328,7 +330,7 @@ struct DirectSend {
 impl AlarmTask {
     /// The alarms of the bridge that `monitor` looks at.
     #[must_use]
-    pub fn new(monitor: Monitor, queue: Queue, client: Client, paging: Paging) -> Self {
+    pub fn new(monitor: Monitor, queue: Queue, client: Client, paging: watch::Receiver<Paging>) -> Self {
         let (intervals, now) = (Intervals::default(), Instant::now());
         let alarms = Alarms::new(monitor.limits, intervals.resolve_after);
         let (direct, latest, (unsent, _)) = (DirectSend::default(), DateTime::UNIX_EPOCH, watch::channel(None));
@@ -383,19 +385,19 @@ impl AlarmTask {
 
     /// What the queue knows about the incident of a cause, and which service key to page for it, if any.
     async fn incident(&self, cause: Cause, snapshot: &Snapshot) -> (IncidentStatus, Option<ServiceKey>) {
-        let incident_key = cause.incident_key(&self.paging.prefix);
+        let incident_key = self.incident_key(cause);
         let (mut is_rejected, mut paged) = (false, None);
-        for service_key in &self.in_order(cause, snapshot) {
-            match self.queue.reader().incident(&incident_key, service_key).await {
-                Ok(incident) if incident.is_open => return (IncidentStatus::Open, Some(service_key.clone())),
+        for service_key in self.in_order(cause, snapshot) {
+            match self.queue.reader().incident(&incident_key, &service_key).await {
+                Ok(incident) if incident.is_open => return (IncidentStatus::Open, Some(service_key)),
                 Ok(incident) => {
                     is_rejected |= incident.died_at.is_some();
-                    let delivered_at = snapshot.last_delivered_at(service_key);
+                    let delivered_at = snapshot.last_delivered_at(&service_key);
                     if paged.is_none() && may_accept(&incident, delivered_at, snapshot.at) {
-                        paged = Some(service_key.clone());
+                        paged = Some(service_key);
                     }
                 }
-                Err(_) => return (IncidentStatus::Unknown, self.paged_keys(cause).first().cloned()),
+                Err(_) => return (IncidentStatus::Unknown, self.paged_keys(cause).into_iter().next()),
             }
         }
         match (&paged, is_rejected) {
@@ -405,13 +407,17 @@ impl AlarmTask {
         }
     }
 
-    fn paged_keys(&self, cause: Cause) -> &[ServiceKey] {
-        if cause.is_paged() { &self.paging.service_keys } else { &[] }
+    fn paged_keys(&self, cause: Cause) -> Vec<ServiceKey> {
+        if cause.is_paged() { self.paging.borrow().service_keys.clone() } else { Vec::new() }
+    }
+
+    fn incident_key(&self, cause: Cause) -> IncidentKey {
+        cause.incident_key(&self.paging.borrow().prefix)
     }
 
     /// The service keys to page for a cause, the best first: those whose events open incidents.
     fn in_order(&self, cause: Cause, snapshot: &Snapshot) -> Vec<ServiceKey> {
-        let mut keys = self.paged_keys(cause).to_vec();
+        let mut keys = self.paged_keys(cause);
         let failures = snapshot.pagerduty.proof.as_ref().and_then(|proof| proof.failures.as_ref().ok());
         if let Some(failures) = failures.filter(|_| cause == Cause::Proof) {
             keys.sort_by_key(|key| failures.iter().any(|failure| failure.service_key == *key));
@@ -419,16 +425,16 @@ impl AlarmTask {
         keys
     }
 
-    fn event(&self, cause: Cause, service_key: ServiceKey, action: EventAction) -> Event {
-        let incident_key = cause.incident_key(&self.paging.prefix);
-        Event { destination: Destination::v1(service_key), incident_key, action }
+    fn event(&self, cause: Cause, service_key: &ServiceKey, action: EventAction) -> Event {
+        let incident_key = self.incident_key(cause);
+        Event { destination: self.paging.borrow().apis.destination(service_key), incident_key, action }
     }
 
     /// Returns whether it is done, or given up.
     async fn perform(&mut self, action: &AlarmAction, service_key: Option<ServiceKey>, snapshot: &Snapshot) -> bool {
         let cause = action.cause();
         self.latest = self.latest.max(snapshot.at);
-        let Some(service_key) = service_key.or_else(|| self.paged_keys(cause).first().cloned()) else {
+        let Some(service_key) = service_key.or_else(|| self.paged_keys(cause).into_iter().next()) else {
             match action {
                 AlarmAction::Raise(trouble) => warn!(alarm = cause.name(); "{}", trouble.sentence),
                 AlarmAction::Resolve(_) => info!(alarm = cause.name(); "alarm resolved"),
@@ -441,7 +447,7 @@ impl AlarmTask {
                 if cause == Cause::Storage {
                     return self.send(trouble, &trigger).await;
                 }
-                let event = self.event(cause, service_key, trigger);
+                let event = self.event(cause, &service_key, trigger);
                 self.enqueue(
                     Enqueue::event(Envelope::new(&event, render(&event), self.latest)),
                     cause,
@@ -457,14 +463,16 @@ impl AlarmTask {
                 let resolve = alarms::resolve(self.latest);
                 // The queue does not know an incident that was opened past it.
                 let incoming = if cause == Cause::Storage {
-                    let event = self.event(cause, sent_to.unwrap_or(service_key), resolve);
+                    let event = self.event(cause, &sent_to.unwrap_or(service_key), resolve);
                     Enqueue::event(Envelope::new(&event, render(&event), self.latest))
                 } else {
                     let follow_up = FollowUp {
-                        incident_key: cause.incident_key(&self.paging.prefix),
+                        incident_key: self.incident_key(cause),
                         action: resolve,
                         happened_at: None,
                         fallback: None,
+                        shared_key: None,
+                        apis: self.paging.borrow().apis.clone(),
                         dedup: Dedup::default(),
                     };
                     Enqueue::follow_up(follow_up, self.latest)
@@ -482,7 +490,13 @@ impl AlarmTask {
                 warn!(alarm, event; "{sentence}");
                 true
             }
-            Ok(Enqueued::Repeated | Enqueued::Replayed | Enqueued::Outdated | Enqueued::NothingOpen) => {
+            Ok(
+                Enqueued::Repeated
+                | Enqueued::Replayed
+                | Enqueued::Outdated
+                | Enqueued::StaysOpen
+                | Enqueued::NothingOpen,
+            ) => {
                 info!(alarm; "{sentence}");
                 true
             }
@@ -509,8 +523,8 @@ impl AlarmTask {
         self.direct.attempts += 1;
         self.alarms.attempted(trouble.cause);
         self.direct.not_before = now + DIRECT_PAUSE * 2_u32.pow(self.direct.attempts.min(DIRECT_ATTEMPTS));
-        for key in self.paged_keys(trouble.cause).to_vec() {
-            let event = self.event(trouble.cause, key.clone(), trigger.clone());
+        for key in self.paged_keys(trouble.cause) {
+            let event = self.event(trouble.cause, &key, trigger.clone());
             match self.client.send(&event.destination, render(&event).bytes).await {
                 Outcome::Delivered { .. } => {
                     self.direct.sent_to = Some(key);

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::metrics::{Answered, Source};
-use crate::pagerduty::EventType;
+use crate::pagerduty::{ApiVersion, EventType};
 use crate::queue::{Commit, Disposition, Editor, EventId};
 
 /// Longer than nothing.
@@ -53,6 +53,8 @@ impl Bridge {
     async fn accept(&self, received_at: DateTime<Utc>) -> EventId {
         let event = Envelope {
             service_key: ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap(),
+            api: ApiVersion::V1,
+            issue_key: None,
             incident_key: IncidentKey::parse("42").unwrap(),
             event_type: EventType::Trigger,
             description: "Disk full".to_owned(),

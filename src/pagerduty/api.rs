@@ -16,6 +16,9 @@ pub trait EventsApi: Sync {
     /// The path that events are posted to, under the root of PagerDuty's address.
     fn path(&self) -> &'static str;
 
+    /// The member that holds the integration key.
+    fn key_member(&self) -> &'static str;
+
     /// The JSON to send for the event, within PagerDuty's limits.
     fn render(&self, event: &Event) -> Rendered;
 
@@ -80,6 +83,14 @@ impl Json {
         self.value(value);
     }
 
+    /// A member that is an object, whose own members `write` adds.
+    pub(super) fn object(&mut self, name: &str, write: impl FnOnce(&mut Self)) {
+        self.name(name);
+        self.0.bytes.push(b'{');
+        write(self);
+        self.0.bytes.push(b'}');
+    }
+
     pub(super) fn details(&mut self, name: &str, details: &Details) {
         self.name(name);
         self.0.bytes.push(b'{');
@@ -129,8 +140,13 @@ impl Serialize for Detail {
 /// Something that is not sent because PagerDuty would not accept it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Cut {
-    /// The description was too long.
-    Description(CutLine),
+    /// A line was too long.
+    Line {
+        /// The member of the event, such as the description.
+        member: &'static str,
+        /// What is left of it.
+        cut: CutLine,
+    },
     /// An address was left out, because half an address leads nowhere.
     Address {
         /// The member of the event.
@@ -140,6 +156,8 @@ pub enum Cut {
     },
     /// The outermost calls of the stack were left out.
     Frames {
+        /// The member that holds the details.
+        details: &'static str,
         /// How many are left.
         kept: usize,
         /// How many there were.
@@ -147,6 +165,8 @@ pub enum Cut {
     },
     /// Long texts in a detail were shortened.
     Texts {
+        /// The member that holds the details.
+        details: &'static str,
         /// The detail.
         member: &'static str,
         /// How many texts of it.
@@ -156,6 +176,8 @@ pub enum Cut {
     },
     /// The later entries of a detail were left out.
     Entries {
+        /// The member that holds the details.
+        details: &'static str,
         /// The detail.
         member: &'static str,
         /// How many are left.
@@ -168,9 +190,9 @@ pub enum Cut {
 impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Description(CutLine { length, kept, kept_utf16 }) => {
+            Self::Line { member, cut: CutLine { length, kept, kept_utf16 } } => {
                 let limit = Description::MAX_LENGTH;
-                write!(f, "description: cut from {length} to {kept} characters, ")?;
+                write!(f, "{member}: cut from {length} to {kept} characters, ")?;
                 if kept_utf16 == kept {
                     f.write_str("which is all PagerDuty takes")
                 } else {
@@ -186,24 +208,24 @@ impl fmt::Display for Cut {
                     "{member}: left out, because an address of {length} bytes (more than {MAX_ADDRESS}) leads nowhere"
                 )
             }
-            Self::Frames { kept: 0, of } => {
-                write!(f, "details.frames: all {of} left out, for a body of at most {MAX_BYTES} bytes")
+            Self::Frames { details, kept: 0, of } => {
+                write!(f, "{details}.frames: all {of} left out, for a body of at most {MAX_BYTES} bytes")
             }
-            Self::Frames { kept, of } => write!(
+            Self::Frames { details, kept, of } => write!(
                 f,
-                "details.frames: only the innermost {kept} of {of} kept, for a body of at most {MAX_BYTES} bytes"
+                "{details}.frames: only the innermost {kept} of {of} kept, for a body of at most {MAX_BYTES} bytes"
             ),
-            Self::Texts { member, count, limit } => {
+            Self::Texts { details, member, count, limit } => {
                 let texts = if *count == 1 { "1 text" } else { &format!("{count} texts") };
                 write!(
                     f,
-                    "details.{member}: {texts} cut to {limit} characters, for a body of at most {MAX_BYTES} bytes"
+                    "{details}.{member}: {texts} cut to {limit} characters, for a body of at most {MAX_BYTES} bytes"
                 )
             }
-            Self::Entries { member, kept, of } => {
+            Self::Entries { details, member, kept, of } => {
                 write!(
                     f,
-                    "details.{member}: only the first {kept} of {of} kept, for a body of at most {MAX_BYTES} bytes"
+                    "{details}.{member}: only the first {kept} of {of} kept, for a body of at most {MAX_BYTES} bytes"
                 )
             }
         }

@@ -2,6 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
+use super::template::Template;
 use crate::alert::{Action, Alert, Exception, Subject};
 
 /// A line of 1 to [`Description::MAX_LENGTH`] characters, never blank and without control characters.
@@ -34,10 +35,12 @@ impl Description {
     pub const MAX_LENGTH: usize = 1024;
 
     /// The line of a trigger: the first of message, title, last exception, culprit, transaction and alert rule that is
-    /// not blank, else the id.
+    /// not blank, else the id; or what a template makes of the alert, unless that is blank.
     #[must_use]
-    pub fn of(alert: &Alert) -> Self {
-        Self::of_line(line_of(alert))
+    pub fn of(alert: &Alert, template: Option<&Template>) -> Self {
+        let title = line_of(alert);
+        let line = template.and_then(|template| visible_line(&template.line(alert, &title)));
+        Self::of_line(line.unwrap_or(title))
     }
 
     /// The line of an acknowledge or a resolve: what was done in Sentry, and to what.
@@ -59,6 +62,12 @@ impl Description {
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         visible_line(text).map(Self::of_line)
+    }
+
+    /// The source of an alert that names none, as Sentry's integration writes it.
+    #[must_use]
+    pub(super) fn of_unknown_source() -> Self {
+        Self::of_line("<unknown>".to_owned())
     }
 
     fn of_line(line: String) -> Self {

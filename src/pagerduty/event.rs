@@ -6,7 +6,9 @@ use chrono::{DateTime, Utc};
 use indexmap::IndexMap;
 
 use super::description::Description;
-use super::keys::{Destination, IncidentKey};
+use super::destination::Destination;
+use super::keys::IncidentKey;
+use super::severity::Severity;
 
 /// An event: what is to happen to one incident of one integration.
 ///
@@ -81,6 +83,41 @@ pub struct Trigger {
     pub details: Details,
     /// Links shown beside the incident.
     pub links: Vec<Link>,
+    /// How severe it is; only the Events API v2 can say it.
+    pub severity: Severity,
+    /// Where it comes from; only the Events API v2 has members for it.
+    pub origin: Box<AlertSource>,
+}
+
+/// Where a trigger comes from, in the terms of the Events API v2. Each text is a line as a description is: PagerDuty
+/// documents no limit for them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlertSource {
+    /// The affected system.
+    pub source: Description,
+    /// The part of it that is responsible.
+    pub component: Option<Description>,
+    /// The group of systems it belongs to.
+    pub group: Option<Description>,
+    /// The kind of the problem.
+    pub class: Option<Description>,
+    /// When it happened; `None`: about when PagerDuty receives it.
+    pub happened_at: Option<DateTime<Utc>>,
+}
+
+impl AlertSource {
+    /// The source alone.
+    #[must_use]
+    pub fn of_source(source: Description) -> Self {
+        Self { source, component: None, group: None, class: None, happened_at: None }
+    }
+
+    /// Its texts, by the names of their members.
+    pub fn lines(&self) -> impl Iterator<Item = (&'static str, &Description)> {
+        let optional = [("component", &self.component), ("group", &self.group), ("class", &self.class)];
+        let optional = optional.into_iter().filter_map(|(name, line)| Some((name, line.as_ref()?)));
+        std::iter::once(("source", &self.source)).chain(optional)
+    }
 }
 
 /// A link shown beside an incident.

@@ -19,30 +19,44 @@ const SHORTEST_TEXT: usize = 256;
 /// character takes more than six bytes: less than 300,000 bytes.
 const ENTRY_LIMITS: [usize; 8] = [4_096, 2_048, 1_024, 512, 256, 128, 64, 32];
 
+/// What an API calls the members that may be cut.
+#[derive(Clone, Copy)]
+pub(super) struct Members {
+    pub(super) description: &'static str,
+    pub(super) details: &'static str,
+    pub(super) links: &'static str,
+}
+
 /// Renders the trigger. Where that is too large, it is rendered again without what helps least: the outermost frames
 /// are dropped first, then the longest texts are cut, then the last tags and rules are dropped.
-pub(super) fn fit(trigger: &Trigger, render: impl Fn(&Trigger) -> Rendered) -> Rendered {
+pub(super) fn fit(members: Members, trigger: &Trigger, render: impl Fn(&Trigger) -> Rendered) -> Rendered {
     let mut trigger = Cow::Borrowed(trigger);
-    let mut cuts = Vec::from_iter(trigger.description.cut().map(Cut::Description));
-    drop_long_addresses(&mut trigger, &mut cuts);
+    let mut cuts = Vec::from_iter(trigger.description.cut().map(|cut| Cut::Line { member: members.description, cut }));
+    drop_long_addresses(members, &mut trigger, &mut cuts);
 
     let mut rendered = render(&trigger);
     let length = rendered.bytes.len();
     if length > MAX_TRIGGER {
-        rendered = shrink(trigger.into_owned(), length - MAX_TRIGGER, render, &mut cuts);
+        rendered = shrink(members.details, trigger.into_owned(), length - MAX_TRIGGER, render, &mut cuts);
     }
     Rendered { cuts, ..rendered }
 }
 
-fn shrink(mut trigger: Trigger, excess: usize, render: impl Fn(&Trigger) -> Rendered, cuts: &mut Vec<Cut>) -> Rendered {
-    cuts.extend(drop_frames(&mut trigger.details, excess));
+fn shrink(
+    details_name: &'static str,
+    mut trigger: Trigger,
+    excess: usize,
+    render: impl Fn(&Trigger) -> Rendered,
+    cuts: &mut Vec<Cut>,
+) -> Rendered {
+    cuts.extend(drop_frames(details_name, &mut trigger.details, excess));
     let whole = mem::take(&mut trigger.details);
     let longest = whole.values().map(longest_text).max().unwrap_or(0);
     let shorter_texts = TEXT_LIMITS.into_iter().filter(|&limit| limit < longest).map(|limit| (limit, usize::MAX));
     let fewer_entries = ENTRY_LIMITS.map(|limit| (SHORTEST_TEXT, limit));
     let mut rendered = Rendered::default();
     for (text_limit, entry_limit) in [(usize::MAX, usize::MAX)].into_iter().chain(shorter_texts).chain(fewer_entries) {
-        let (details, shortened) = shortened(&whole, text_limit, entry_limit);
+        let (details, shortened) = shortened(details_name, &whole, text_limit, entry_limit);
         trigger.details = details;
         rendered = render(&trigger);
         if rendered.bytes.len() <= MAX_TRIGGER {
@@ -53,14 +67,14 @@ fn shrink(mut trigger: Trigger, excess: usize, render: impl Fn(&Trigger) -> Rend
     rendered
 }
 
-fn drop_long_addresses(trigger: &mut Cow<'_, Trigger>, cuts: &mut Vec<Cut>) {
+fn drop_long_addresses(members: Members, trigger: &mut Cow<'_, Trigger>, cuts: &mut Vec<Cut>) {
     if let Some(length) = trigger.client_url.as_deref().and_then(too_long) {
         cuts.push(Cut::Address { member: "client_url".to_owned(), length });
         trigger.to_mut().client_url = None;
     }
     let links: Vec<_> = trigger.links.iter().filter_map(|link| too_long(&link.href)).collect();
     if !links.is_empty() {
-        cuts.extend(links.into_iter().map(|length| Cut::Address { member: "contexts".to_owned(), length }));
+        cuts.extend(links.into_iter().map(|length| Cut::Address { member: members.links.to_owned(), length }));
         trigger.to_mut().links.retain(|link| too_long(&link.href).is_none());
     }
     let urls: Vec<_> = trigger
@@ -72,7 +86,7 @@ fn drop_long_addresses(trigger: &mut Cow<'_, Trigger>, cuts: &mut Vec<Cut>) {
         })
         .collect();
     for (name, length) in urls {
-        cuts.push(Cut::Address { member: format!("details.{name}"), length });
+        cuts.push(Cut::Address { member: format!("{}.{name}", members.details), length });
         trigger.to_mut().details.insert(name, Detail::Unknown);
     }
 }
@@ -83,7 +97,7 @@ fn too_long(address: &str) -> Option<usize> {
 }
 
 /// Drops the outermost calls until `excess` bytes are gone or no call is left.
-fn drop_frames(details: &mut Details, excess: usize) -> Option<Cut> {
+fn drop_frames(details_name: &'static str, details: &mut Details, excess: usize) -> Option<Cut> {
     let mut cut = None;
     details.retain(|_, detail| {
         let Detail::Frames(frames) = detail else { return true };
@@ -96,24 +110,29 @@ fn drop_frames(details: &mut Details, excess: usize) -> Option<Cut> {
             gone += serde_json::to_string(&frame).map_or(0, |json| json.len() + 1);
         }
         let kept = frames.len();
-        cut = (kept < of).then_some(Cut::Frames { kept, of });
+        cut = (kept < of).then_some(Cut::Frames { details: details_name, kept, of });
         kept > 0
     });
     cut
 }
 
 /// A copy of the details with every text cut to `text_limit` characters and every list to `entry_limit` entries.
-fn shortened(details: &Details, text_limit: usize, entry_limit: usize) -> (Details, Vec<Cut>) {
+fn shortened(
+    details_name: &'static str,
+    details: &Details,
+    text_limit: usize,
+    entry_limit: usize,
+) -> (Details, Vec<Cut>) {
     let mut cuts = Vec::new();
     let copy = |(name, detail): (&&'static str, &Detail)| {
         let mut count = 0;
         let of = entries(detail);
         let detail = shortened_detail(detail, text_limit, entry_limit, &mut count);
         if count > 0 {
-            cuts.push(Cut::Texts { member: name, count, limit: text_limit });
+            cuts.push(Cut::Texts { details: details_name, member: name, count, limit: text_limit });
         }
         if entries(&detail) < of {
-            cuts.push(Cut::Entries { member: name, kept: entries(&detail), of });
+            cuts.push(Cut::Entries { details: details_name, member: name, kept: entries(&detail), of });
         }
         (*name, detail)
     };

@@ -7,15 +7,23 @@ use super::api::TIME;
 use super::event::HAPPENED_AT;
 
 /// The same as [`with_counts`](super::with_counts) by way of JSON, for bodies whose place for the counts is not known. Counts
-/// that are there already are replaced. A body that is not an object with `details` is returned as it is.
+/// that are there already are replaced. A body that is not an object with details is returned as it is.
 #[must_use]
 pub fn folded(body: Vec<u8>, count: u32, first_seen: DateTime<Utc>) -> Vec<u8> {
     let Ok(mut event) = serde_json::from_slice::<Map<String, Value>>(&body) else { return body };
-    let Some(details) = event.get_mut("details").and_then(Value::as_object_mut) else { return body };
+    let Some(details) = details(&mut event) else { return body };
     let place = details.keys().position(|name| name == HAPPENED_AT).map_or(details.len(), |place| place + 1);
     details.shift_insert(place, "occurrences".to_owned(), count.into());
     details.shift_insert(place + 1, "first_seen".to_owned(), first_seen.format(TIME).to_string().into());
     serde_json::to_vec(&event).unwrap_or(body)
+}
+
+/// The details of an event of either API.
+fn details(event: &mut Map<String, Value>) -> Option<&mut Map<String, Value>> {
+    if event.contains_key("payload") {
+        return event.get_mut("payload")?.as_object_mut()?.get_mut("custom_details")?.as_object_mut();
+    }
+    event.get_mut("details")?.as_object_mut()
 }
 
 #[cfg(test)]
@@ -35,8 +43,15 @@ mod tests {
     }
 
     #[test]
+    fn the_details_of_the_events_api_v2_hold_the_counts_too() {
+        let body = br#"{"payload":{"custom_details":{"datetime":"d","url":null}},"links":[]}"#;
+        let expected = r#"{"payload":{"custom_details":{"datetime":"d","occurrences":2,"first_seen":"2027-01-15T08:00:00.123000Z","url":null}},"links":[]}"#;
+        assert_eq!(String::from_utf8(folded(body.to_vec(), 2, first_seen())).unwrap(), expected);
+    }
+
+    #[test]
     fn what_has_no_details_stays_as_it_is() {
-        for body in ["no JSON", "[1]", r#"{"event_type":"resolve"}"#, r#"{"details":"text"}"#] {
+        for body in ["no JSON", "[1]", r#"{"event_type":"resolve"}"#, r#"{"details":"text"}"#, r#"{"payload":{}}"#] {
             assert_eq!(folded(body.as_bytes().to_vec(), 2, first_seen()), body.as_bytes(), "{body}");
         }
     }

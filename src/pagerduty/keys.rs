@@ -1,4 +1,4 @@
-//! Where an event goes and which incident it belongs to, as types that hold only what PagerDuty accepts.
+//! The names of integrations and incidents, as types that hold only what PagerDuty accepts.
 
 use std::fmt;
 
@@ -77,30 +77,6 @@ impl fmt::Debug for ServiceKey {
     }
 }
 
-/// Where an event goes: an integration, and the API by which it takes events.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Destination {
-    /// The API of the integration.
-    pub api: ApiVersion,
-    /// The key of the integration.
-    pub key: ServiceKey,
-}
-
-impl Destination {
-    /// An integration of the Events API v1.
-    #[must_use]
-    pub fn v1(key: ServiceKey) -> Self {
-        Self { api: ApiVersion::V1, key }
-    }
-}
-
-/// The versions of PagerDuty's Events API that the bridge can send to.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum ApiVersion {
-    /// Events API v1.
-    V1,
-}
-
 /// The name of an incident: a string of 1 to 255 characters, always written as a JSON string.
 ///
 /// An integer here was the bug this project exists for (sentry-plugins#469).
@@ -127,6 +103,13 @@ impl IncidentKey {
     #[must_use]
     pub fn of_issue(prefix: &str, issue: &IssueId) -> Self {
         Self::bounded(format!("{prefix}{}", issue.as_str()))
+    }
+
+    /// The key of an incident that several issues share: those of a `kind`, such as `rule`, with these names.
+    #[must_use]
+    pub fn of_shared(prefix: &str, kind: &str, names: &[&str]) -> Self {
+        // As for alarms, no issue has this key.
+        Self::bounded(format!("{prefix}{kind}/{}", names.join("/")))
     }
 
     /// The key of an alarm of the bridge itself.

@@ -1,29 +1,27 @@
-//! [`Alert`] → [`Event`], agreeing with what Sentry's own plugin for the Events API v1 sent.
+//! [`Alert`] → [`EventAction`], agreeing with what Sentry's own plugin for the Events API v1 sent, and for the Events API v2
+//! with its integration.
+
+use chrono::Datelike;
 
 use super::description::Description;
-use super::event::{Detail, Details, Event, EventAction, HAPPENED_AT, Link, Note, Trigger};
-use super::keys::{Destination, IncidentKey};
+use super::event::{AlertSource, Detail, Details, EventAction, HAPPENED_AT, Link, Note, Trigger};
+use super::severity::Severity;
+use super::template::Template;
 use crate::alert::{Action, Alert, Exception, Frame, Project, Subject, User};
 
 /// How many calls of the stack `details.frames` holds.
 pub const MAX_FRAMES: usize = 10;
 
-/// The event for the alert.
-///
-/// `incident_key`, `description`, `client`, `client_url`, `contexts` and the first eight details are those of the plugin
-/// in Sentry 9.1; the other details are the bridge's own.
-#[must_use]
-pub fn event_of(alert: &Alert, destination: Destination, incident_key_prefix: &str) -> Event {
-    Event { destination, incident_key: IncidentKey::of(incident_key_prefix, &alert.subject), action: action_of(alert) }
-}
-
 /// What the alert does to its incident, wherever that is.
+///
+/// Description, client, links and the first eight details are those of the plugin in Sentry 9.1; the other details are the
+/// bridge's own. Source and component are those of the integration. A template makes another description of a trigger.
 #[must_use]
-pub fn action_of(alert: &Alert) -> EventAction {
+pub fn action_of(alert: &Alert, severity: Severity, template: Option<&Template>) -> EventAction {
     let note = || Note { description: Some(Description::of_note(alert)) };
     match alert.action {
         Action::Trigger(_) | Action::Reopen(_) => EventAction::Trigger(Trigger {
-            description: Description::of(alert),
+            description: Description::of(alert, template),
             client: "sentry",
             client_url: alert.link.as_ref().map(|link| link.root.clone()),
             details: details(alert),
@@ -32,6 +30,8 @@ pub fn action_of(alert: &Alert) -> EventAction {
                 .iter()
                 .map(|link| Link { href: link.href.clone(), text: link_text(&alert.subject) })
                 .collect(),
+            severity,
+            origin: Box::new(origin(alert)),
         }),
         Action::Acknowledge => EventAction::Acknowledge(note()),
         Action::Resolve => EventAction::Resolve(note()),
@@ -42,6 +42,29 @@ fn link_text(subject: &Subject) -> &'static str {
     match subject {
         Subject::Issue(_) => "Issue Details",
         Subject::Metric(_) => "Metric Alert Details",
+    }
+}
+
+/// Where the alert comes from. Source and component are those of Sentry's integration; where that has `<unknown>`, the source
+/// is the host or the project.
+fn origin(alert: &Alert) -> AlertSource {
+    let first = |texts: &[Option<&String>]| texts.iter().copied().find_map(|text| Description::new(text?));
+    let project = [alert.project.slug.as_ref(), alert.project.name.as_ref()];
+    let source = match &alert.subject {
+        Subject::Issue(_) => first(&[alert.transaction.as_ref(), alert.culprit.as_ref(), alert.server_name.as_ref()]),
+        Subject::Metric(name) => first(&[Some(name)]),
+    };
+    let class = match &alert.subject {
+        Subject::Issue(_) => first(&[alert.exceptions.last().and_then(|exception| exception.kind.as_ref())]),
+        Subject::Metric(_) => Description::new("metric alert"),
+    };
+    AlertSource {
+        source: source.or_else(|| first(&project)).unwrap_or_else(Description::of_unknown_source),
+        component: first(&project),
+        group: first(&[alert.environment.as_ref()]),
+        class,
+        // A year that ISO 8601 does not write in four digits is a clock that was wrong.
+        happened_at: Some(alert.happened_at).filter(|at| (1970..=9999).contains(&at.year())),
     }
 }
 

@@ -22,6 +22,11 @@ impl KeyNames {
         Self(Arc::new(RwLock::new(Names { set: set.into_iter().collect(), learned: BTreeMap::new() })))
     }
 
+    /// Replaces the names that the settings give.
+    pub fn set(&self, names: impl IntoIterator<Item = (ServiceKey, String)>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).set = names.into_iter().collect();
+    }
+
     /// Replaces the names that PagerDuty's API told.
     pub fn learn(&self, names: BTreeMap<ServiceKey, String>) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).learned = names;

@@ -3,8 +3,10 @@
 use chrono::{DateTime, Utc};
 
 use super::description::Description;
-use super::event::{Detail, Details, Event, EventAction, HAPPENED_AT, Note, Trigger};
-use super::keys::{Destination, IncidentKey, ServiceKey};
+use super::destination::Destination;
+use super::event::{AlertSource, Detail, Details, Event, EventAction, HAPPENED_AT, Note, Trigger};
+use super::keys::IncidentKey;
+use super::severity::Severity;
 use crate::alert::IssueId;
 
 /// The client that the events name.
@@ -13,7 +15,13 @@ const CLIENT: &str = "sentry-pagerduty-bridge";
 /// The trigger and the resolve of a test incident. Its key consists of `prefix`, `name` and `at`, so that every test page has
 /// an incident of its own; `sender` is shown in its details. `None`: not possible, for no part of them is ever blank.
 #[must_use]
-pub fn events(key: ServiceKey, prefix: &str, name: &str, at: DateTime<Utc>, sender: &str) -> Option<[Event; 2]> {
+pub fn events(
+    destination: &Destination,
+    prefix: &str,
+    name: &str,
+    at: DateTime<Utc>,
+    sender: &str,
+) -> Option<[Event; 2]> {
     let issue = IssueId::new(&format!("{name}-{}", at.format("%Y%m%dT%H%M%S%.3fZ")))?;
     let incident_key = IncidentKey::of_issue(prefix, &issue);
     let trigger = Trigger {
@@ -22,8 +30,9 @@ pub fn events(key: ServiceKey, prefix: &str, name: &str, at: DateTime<Utc>, send
         client_url: None,
         details: Details::from_iter([("sent by", Detail::Text(sender.to_owned())), (HAPPENED_AT, Detail::Time(at))]),
         links: Vec::new(),
+        severity: Severity::Critical,
+        origin: Box::new(AlertSource::of_source(Description::new(CLIENT)?)),
     };
     let actions = [EventAction::Trigger(trigger), EventAction::Resolve(Note::default())];
-    let destination = Destination::v1(key);
     Some(actions.map(|action| Event { destination: destination.clone(), incident_key: incident_key.clone(), action }))
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::api::{Cut, EventsApi, Json, Rendered};
 use super::event::{Event, EventAction, Link, Note, Trigger};
-use super::fit::fit;
+use super::fit::{Members, fit};
 use super::keys::ServiceKey;
 use super::outcome::{Answer, Outcome};
 
@@ -15,15 +15,21 @@ use super::outcome::{Answer, Outcome};
 #[derive(Clone, Copy, Debug)]
 pub struct V1;
 
+const MEMBERS: Members = Members { description: "description", details: "details", links: "contexts" };
+
 impl EventsApi for V1 {
     /// `2010-04-15` names the version and is never changed to another date.
     fn path(&self) -> &'static str {
         "/generic/2010-04-15/create_event.json"
     }
 
+    fn key_member(&self) -> &'static str {
+        "service_key"
+    }
+
     fn render(&self, event: &Event) -> Rendered {
         match &event.action {
-            EventAction::Trigger(trigger) => fit(trigger, |trigger| render_trigger(event, trigger)),
+            EventAction::Trigger(trigger) => fit(MEMBERS, trigger, |trigger| render_trigger(event, trigger)),
             EventAction::Acknowledge(note) | EventAction::Resolve(note) => render_note(event, note),
         }
     }
@@ -36,7 +42,7 @@ impl EventsApi for V1 {
 /// The members that every event has.
 fn begin(event: &Event) -> Json {
     let mut json = Json::new();
-    json.member("service_key", &event.destination.key);
+    json.member(V1.key_member(), &event.destination.key);
     json.member("incident_key", &event.incident_key);
     json.member("event_type", event.event_type().as_str());
     json
@@ -61,7 +67,10 @@ fn render_note(event: &Event, note: &Note) -> Rendered {
     let mut json = begin(event);
     let Some(description) = &note.description else { return json.finish() };
     json.member("description", description);
-    Rendered { cuts: Vec::from_iter(description.cut().map(Cut::Description)), ..json.finish() }
+    Rendered {
+        cuts: Vec::from_iter(description.cut().map(|cut| Cut::Line { member: MEMBERS.description, cut })),
+        ..json.finish()
+    }
 }
 
 /// Something that PagerDuty shows beside an incident.
@@ -83,8 +92,8 @@ mod tests {
     use serde_json::{Map, Value};
 
     use super::super::api::{MAX_BYTES, with_counts};
-    use super::super::event::{Detail, Details, HAPPENED_AT};
-    use super::super::{Description, Destination, IncidentKey};
+    use super::super::event::{AlertSource, Detail, Details, HAPPENED_AT};
+    use super::super::{Description, Destination, IncidentKey, Severity};
     use super::*;
     use crate::alert::IssueId;
 
@@ -103,6 +112,8 @@ mod tests {
             client_url: Some("https://sentry.test".to_owned()),
             details,
             links: vec![Link { href: "https://sentry.test/42".to_owned(), text: "Issue Details" }],
+            severity: Severity::Error,
+            origin: Box::new(AlertSource::of_source(Description::new("shop").unwrap())),
         }))
     }
 

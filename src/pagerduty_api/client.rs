@@ -8,6 +8,7 @@ use awc::http::Method;
 use awc::http::header::{ACCEPT, AUTHORIZATION};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use url::Url;
 
 use super::types::{Alert, Incident, Integration, MaintenanceWindow, Service, integration_type};
@@ -31,7 +32,8 @@ const MOST: usize = 10_000;
 pub struct Client {
     http: HttpClient,
     root: Url,
-    token: PagerDutyToken,
+    /// The token of now: it may be replaced while the bridge runs.
+    token: watch::Receiver<PagerDutyToken>,
 }
 
 /// One request.
@@ -68,7 +70,13 @@ impl Client {
     pub fn new(root: &Url, token: PagerDutyToken, ca_file: Option<&Path>) -> Result<Self, TlsError> {
         let tls = tls::client_config("BRIDGE_PAGERDUTY_CA_FILE", ca_file)?;
         let http = HttpClient::new(Some(tls).filter(|_| root.scheme() == "https"), TIMEOUT);
-        Ok(Self { http, root: root.clone(), token })
+        Ok(Self { http, root: root.clone(), token: watch::channel(token).1 })
+    }
+
+    /// The same with the newest of these tokens at each call.
+    #[must_use]
+    pub fn with_tokens(self, token: watch::Receiver<PagerDutyToken>) -> Self {
+        Self { token, ..self }
     }
 
     /// One object, which the answer has under this name.
@@ -106,8 +114,9 @@ impl Client {
         if !call.query.is_empty() {
             url.query_pairs_mut().extend_pairs(call.query.iter().map(|(name, value)| (*name, value.as_str())));
         }
+        let token = self.token.borrow().clone();
         let headers = [
-            (AUTHORIZATION, format!("Token token={}", self.token.expose())),
+            (AUTHORIZATION, format!("Token token={}", token.expose())),
             (ACCEPT, "application/vnd.pagerduty+json;version=2".to_owned()),
         ];
         let body = call.body.as_ref().map(|body| body.to_string().into_bytes());
@@ -119,30 +128,30 @@ impl Client {
         match response.status {
             200..=299 => serde_json::from_slice(&response.body)
                 .map_err(|error| ApiError::Shape { call: shown, why: error.to_string() }),
-            _ => Err(self.refusal(shown, is_read, &response)),
+            _ => Err(refusal(shown, is_read, &response, &token)),
         }
     }
+}
 
-    fn refusal(&self, call: String, is_read: bool, response: &Response) -> ApiError {
-        match response.status {
-            300..=399 => ApiError::Redirect { call },
-            401 => ApiError::Unauthorized { call },
-            402 => ApiError::NotInPlan { call },
-            403 => {
-                let needs = if is_read {
-                    "use a REST API key of the account, or of a user who sees the services"
-                } else {
-                    "use a REST API key that is not read-only"
-                };
-                ApiError::Forbidden { call, needs }
-            }
-            404 => ApiError::NotFound { call },
-            429 => {
-                let reset = response.rate_limit_reset.as_deref().and_then(|seconds| seconds.trim().parse().ok());
-                ApiError::Throttled { call, wait: reset.map(Duration::from_secs) }
-            }
-            status => ApiError::Status { call, status, reason: reason(&response.body, self.token.expose()) },
+fn refusal(call: String, is_read: bool, response: &Response, token: &PagerDutyToken) -> ApiError {
+    match response.status {
+        300..=399 => ApiError::Redirect { call },
+        401 => ApiError::Unauthorized { call },
+        402 => ApiError::NotInPlan { call },
+        403 => {
+            let needs = if is_read {
+                "use a REST API key of the account, or of a user who sees the services"
+            } else {
+                "use a REST API key that is not read-only"
+            };
+            ApiError::Forbidden { call, needs }
         }
+        404 => ApiError::NotFound { call },
+        429 => {
+            let reset = response.rate_limit_reset.as_deref().and_then(|seconds| seconds.trim().parse().ok());
+            ApiError::Throttled { call, wait: reset.map(Duration::from_secs) }
+        }
+        status => ApiError::Status { call, status, reason: reason(&response.body, token.expose()) },
     }
 }
 

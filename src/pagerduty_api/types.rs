@@ -98,6 +98,7 @@ impl Integration {
 pub fn integration_type(api: ApiVersion) -> &'static str {
     match api {
         ApiVersion::V1 => EVENTS_V1,
+        ApiVersion::V2 => EVENTS_V2,
     }
 }
 

@@ -325,6 +325,8 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
         let Some(record) = self.queue.reader().get(event.id).await? else { return Ok(()) };
         let again = Envelope {
             service_key: event.service_key.clone(),
+            api: record.api,
+            issue_key: None,
             incident_key: event.incident_key.clone(),
             event_type: event.event_type,
             description: record.summary.description,

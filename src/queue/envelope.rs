@@ -9,7 +9,7 @@ use crate::ingest::{Dedup, FollowUp, Prepared};
 use crate::pagerduty::event::{EventAction, Note};
 use crate::pagerduty::fold::folded;
 use crate::pagerduty::{
-    Description, Destination, Event, EventType, IncidentKey, Rendered, ServiceKey, render, with_counts,
+    ApiVersion, Description, Destination, Event, EventType, IncidentKey, Rendered, ServiceKey, render, with_counts,
 };
 
 /// What PagerDuty shows of a resolve that its trigger brought with it.
@@ -44,8 +44,12 @@ impl fmt::Display for EventId {
 pub struct Envelope {
     /// The integration it goes to.
     pub service_key: ServiceKey,
+    /// The API that `body` is for.
+    pub api: ApiVersion,
     /// The incident it belongs to.
     pub incident_key: IncidentKey,
+    /// Of a trigger of an incident that several issues share: the key of its issue, which keeps the incident open from now on.
+    pub issue_key: Option<IncidentKey>,
     /// What it does to the incident.
     pub event_type: EventType,
     /// The line people read first; empty for events that carry none.
@@ -65,7 +69,9 @@ impl Envelope {
         let Rendered { bytes: body, counts_at, .. } = rendered;
         Self {
             service_key: event.destination.key.clone(),
+            api: event.destination.api,
             incident_key: event.incident_key.clone(),
+            issue_key: None,
             event_type: event.event_type(),
             description: event.description().map_or_else(String::new, |line| line.as_str().to_owned()),
             body,
@@ -77,7 +83,7 @@ impl Envelope {
     /// The resolve that follows this trigger, when Sentry resolved the issue meanwhile.
     pub(super) fn resolved(&self) -> Self {
         let event = Event {
-            destination: Destination::v1(self.service_key.clone()),
+            destination: Destination { api: self.api, key: self.service_key.clone() },
             incident_key: self.incident_key.clone(),
             action: EventAction::Resolve(Note { description: Description::new(RESOLVED_BEFORE) }),
         };
@@ -119,8 +125,8 @@ impl Enqueue {
     /// A trigger that came by a webhook at `received_at`.
     #[must_use]
     pub fn trigger(prepared: Prepared, received_at: DateTime<Utc>) -> Self {
-        let Prepared { event, rendered, happened_at, dedup, .. } = prepared;
-        let envelope = Envelope::new(&event, rendered, received_at);
+        let Prepared { event, issue_key, rendered, happened_at, dedup, .. } = prepared;
+        let envelope = Envelope { issue_key, ..Envelope::new(&event, rendered, received_at) };
         Self { content: Content::Event { envelope, happened_at }, received_at, dedup }
     }
 
@@ -174,6 +180,8 @@ pub enum Enqueued {
     Replayed,
     /// Sentry received an alert for the incident after it had sent this resolve.
     Outdated,
+    /// The issue is resolved, and other issues keep the incident open that they share.
+    StaysOpen,
     /// The bridge knows of no incident that it could be done to.
     NothingOpen,
 }
@@ -215,6 +223,8 @@ pub struct Arrival {
 /// An attempt that may be made, from [`Queue::begin`](super::Queue::begin).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Begun {
+    /// The API to send it by.
+    pub api: ApiVersion,
     /// The JSON to send, byte for byte.
     pub body: Vec<u8>,
     /// When the newest alert that the event stands for came.

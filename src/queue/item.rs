@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use thiserror::Error;
 
 use super::{EventId, State};
-use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+use crate::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 
 /// The number of an event (`7`) or of a rejected webhook (`r7`), as people write it.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -137,6 +137,8 @@ pub struct Summary {
 pub struct Record {
     /// What a list shows of it.
     pub summary: Summary,
+    /// The API that it is sent by.
+    pub api: ApiVersion,
     /// The JSON that is sent, counts included.
     pub body: Vec<u8>,
     /// When the last attempt was begun.

@@ -9,6 +9,7 @@
 //! - [`search`]: finds events by what people remember of them
 //! - [`overview`]: the queue at a glance, and what needs attention
 //! - [`canary`]: when canaries were sent and came back
+//! - [`issue_update`]: what people did in PagerDuty and has to be done in Sentry
 //! - [`arrivals`]: announces to the deliveries what was committed; bounded
 //! - [`leases`]: which bridge delivers what, where several share the queue
 //! - `writer`: one task that commits together what has piled up (one fsync for many)
@@ -31,6 +32,7 @@ pub mod durability;
 pub mod envelope;
 pub mod error;
 pub mod held;
+pub mod issue_update;
 pub mod item;
 pub mod json;
 pub mod leases;
@@ -67,6 +69,7 @@ pub use envelope::{
 };
 pub use error::QueueError;
 pub use held::{Held, HeldId, HeldSender, HeldSummary};
+pub use issue_update::{IssueUpdate, IssueUpdateChange, StatusChange, UpdateEnd};
 pub use item::{ItemId, NoItemId, Record, Rejected, RejectedId, RejectedSummary, Summary};
 pub use leases::{BridgeId, Fence};
 pub use overview::{Backlog, DeadLetters, Destination, FirstInLine, IncidentState, OutageNotice, Overview};

@@ -19,6 +19,8 @@ pub struct Overview {
     pub rejected: u64,
     /// Webhooks that are held because no known secret made their signature.
     pub held: u64,
+    /// When the oldest of them came that had a right webhook token.
+    pub held_with_token_since: Option<DateTime<Utc>>,
     /// When the alert came that waits longest.
     pub oldest_waiting: Option<DateTime<Utc>>,
     /// The same for each service key that has events, in the order of the keys.
@@ -30,6 +32,7 @@ pub struct Overview {
 pub(super) struct OverviewRow {
     pub(super) rejected: u64,
     pub(super) held: u64,
+    pub(super) held_with_token_since: Option<DateTime<Utc>>,
     pub(super) tally: Option<Tally>,
 }
 
@@ -47,6 +50,7 @@ impl Overview {
     pub(super) fn with_row(mut self, row: OverviewRow) -> Self {
         self.rejected = row.rejected;
         self.held = row.held;
+        self.held_with_token_since = row.held_with_token_since;
         let Some(Tally { service_key, state, events, oldest_waiting }) = row.tally else { return self };
         let total = match state {
             State::Waiting => &mut self.waiting,

@@ -13,8 +13,9 @@ use super::search::Search;
 use super::sentry::{CatchUpRun, IssueNote, OpenIncident};
 use super::sqlite::SqliteReads;
 use super::{
-    Backlog, CanaryRecord, Durability, EventId, Held, HeldId, HeldSummary, IncidentState, OutageNotice, Overview,
-    Proof, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary, WaitingEvent,
+    Backlog, CanaryRecord, Durability, EventId, Held, HeldId, HeldSummary, IncidentState, IssueUpdate, OutageNotice,
+    Overview, Proof, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, StatusChange, Summary,
+    WaitingEvent,
 };
 use crate::config::{DatabaseConfig, DatabaseUrl};
 use crate::metrics::PersistedMetrics;
@@ -180,6 +181,21 @@ pub trait SentryReads {
 
     /// The last run of catch-up that was complete.
     async fn catch_up(&self) -> Result<Option<CatchUpRun>, QueueError>;
+
+    /// Whether PagerDuty has accepted a trigger of this incident, at any integration, within the last half year, or may have: an
+    /// event of it waits.
+    async fn knows_incident(&self, incident_key: &IncidentKey) -> Result<bool, QueueError>;
+
+    /// The updates of issues that wait, in the order in which they came; at most 500.
+    async fn issue_updates(&self) -> Result<Vec<IssueUpdate>, QueueError>;
+
+    /// Whether such an update of the issue of this incident waits, or was made at `since` or later.
+    async fn was_updated(
+        &self,
+        incident_key: &IncidentKey,
+        change: StatusChange,
+        since: DateTime<Utc>,
+    ) -> Result<bool, QueueError>;
 }
 
 /// Among so many waiting events the alerts are counted.

@@ -1,5 +1,7 @@
 //! What the bridge learned from Sentry's API and has to know after a restart.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::pagerduty::IncidentKey;
@@ -53,4 +55,14 @@ pub struct OpenIncident {
     pub incident_key: IncidentKey,
     /// When PagerDuty accepted the last trigger of it.
     pub since: DateTime<Utc>,
+}
+
+impl OpenIncident {
+    /// The `limit` incidents that changed last, each once.
+    pub(super) fn newest(mut changes: Vec<(IncidentKey, DateTime<Utc>)>, limit: u32) -> Vec<Self> {
+        changes.sort_by_key(|(_, changed_at)| std::cmp::Reverse(*changed_at));
+        let mut seen = HashSet::new();
+        let fresh = changes.into_iter().filter(|(key, _)| seen.insert(key.clone())).take(limit as usize);
+        fresh.map(|(incident_key, since)| Self { incident_key, since }).collect()
+    }
 }

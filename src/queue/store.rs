@@ -17,10 +17,10 @@ use super::envelope::{Begun, Envelope, EventId, State, with_counts_of};
 use super::held::{Held, HeldId};
 use super::leases::Fence;
 use super::sentry::SentryNotes;
-use super::{CanaryChange, OutageNotice, Proof, QueueError, Rejected, RejectedId};
+use super::{CanaryChange, IssueUpdateChange, OutageNotice, Proof, QueueError, Rejected, RejectedId};
 use crate::ingest::DedupKey;
 use crate::metrics::PersistedMetrics;
-use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
 
 /// Where a queue is kept. One task at a time writes by it.
 pub(super) trait Store: Send + 'static {
@@ -59,6 +59,13 @@ pub(super) trait Store: Send + 'static {
         &mut self,
         change: &CanaryChange,
     ) -> impl Future<Output = Result<Option<DateTime<Utc>>, QueueError>> + Send;
+
+    /// Stores what happened to an update of an issue, and returns whether that is news: not for a webhook that came before, and
+    /// not for an update that has ended. What has ended for long is deleted.
+    fn write_issue_update(
+        &mut self,
+        change: &IssueUpdateChange,
+    ) -> impl Future<Output = Result<bool, QueueError>> + Send;
 
     /// Stores what the fallback webhook was told last.
     fn write_outage_notice(&mut self, notice: OutageNotice) -> impl Future<Output = Result<(), QueueError>> + Send;
@@ -145,6 +152,11 @@ pub(super) struct Wanted {
     pub(super) queues: Vec<IncidentQueue>,
     /// Incidents of which all is wanted: where they are open, and what waits.
     pub(super) incidents: Vec<IncidentKey>,
+    /// Issues that may share incidents with others: in which of them they are open. All of those is wanted as well, with the last
+    /// resolves of the issues.
+    pub(super) issues: Vec<IncidentKey>,
+    /// Shared incidents that issues are about to be open in.
+    pub(super) shared: Vec<IncidentQueue>,
     /// Webhooks that may have been received before.
     pub(super) seen: Vec<DedupKey>,
     /// What other bridges may have been told within the dedup window; only where the store is shared.
@@ -174,6 +186,10 @@ pub(super) struct Known {
     /// The last events of the incident queues, where they can be folded into.
     pub(super) tails: HashMap<IncidentQueue, Tail>,
     pub(super) incidents: HashMap<IncidentKey, KnownIncident>,
+    /// In which shared incidents the issues are or were open.
+    pub(super) members: BTreeMap<(IncidentKey, IncidentQueue), Member>,
+    /// Those of the shared incidents in which other issues than the wanted ones are open.
+    pub(super) open_otherwise: BTreeSet<IncidentQueue>,
     /// The last resolve of each incident, however old.
     pub(super) resolves: HashMap<IncidentKey, Resolve>,
     pub(super) seen: HashMap<DedupKey, Seen>,
@@ -215,14 +231,27 @@ pub(super) struct KnownIncident {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Incident {
     pub(super) is_open: bool,
+    /// The APIs by which it was triggered since it was opened.
+    pub(super) apis: ApiSet,
     /// When Sentry received the latest of its triggers, if that is known.
     pub(super) triggered_at: Option<DateTime<Utc>>,
+}
+
+/// An issue of an incident that it shares with others.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Member {
+    pub(super) is_open: bool,
+    /// When its newest alert came.
+    pub(super) received_at: DateTime<Utc>,
+    /// When Sentry received the latest of its alerts, if that is known.
+    pub(super) sentry_at: Option<DateTime<Utc>>,
 }
 
 /// A waiting event of an incident.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct WaitingRow {
     pub(super) service_key: ServiceKey,
+    pub(super) api: ApiVersion,
     pub(super) event_type: EventType,
     pub(super) sentry_at: Option<DateTime<Utc>>,
     /// Where it is a trigger that was never attempted.
@@ -249,12 +278,15 @@ pub(super) struct Seen {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Settling {
     pub(super) queue: IncidentQueue,
+    pub(super) api: ApiVersion,
     pub(super) event_type: EventType,
     pub(super) sentry_at: Option<DateTime<Utc>>,
     /// Whether an attempt before the last one ended without a final answer.
     pub(super) was_in_doubt: bool,
     /// Whether the incident is known at this integration.
     pub(super) is_known: bool,
+    /// Where it is open: the APIs by which it was triggered since.
+    pub(super) open_apis: ApiSet,
 }
 
 /// A waiting event whose attempt begins or began.
@@ -264,6 +296,8 @@ pub(super) struct Attemptable {
     pub(super) earlier: Option<EventId>,
     /// Whether no attempt was recorded yet.
     pub(super) is_first: bool,
+    /// The API that `body` is for.
+    pub(super) api: ApiVersion,
     /// `None` where it is not needed: an unrecorded attempt of an event that stands for one alert.
     pub(super) body: Option<Vec<u8>>,
     pub(super) counts_at: Option<usize>,
@@ -278,6 +312,7 @@ pub(super) struct Editable {
     pub(super) state: State,
     /// `None` where a key cannot be read.
     pub(super) queue: Option<IncidentQueue>,
+    pub(super) api: ApiVersion,
     /// `None` where it cannot be read.
     pub(super) event_type: Option<EventType>,
     pub(super) sentry_at: Option<DateTime<Utc>>,
@@ -291,6 +326,8 @@ pub(super) struct Editable {
     pub(super) trigger_waits: bool,
     /// Where its incident is open: the event that opened it, if that is known, and when.
     pub(super) opened: Option<(Option<EventId>, DateTime<Utc>)>,
+    /// Where its incident is open: the APIs by which it was triggered since.
+    pub(super) open_apis: ApiSet,
 }
 
 /// What one transaction writes, in this order.
@@ -322,6 +359,8 @@ pub(super) struct Plan<'b> {
     pub(super) changes: Vec<IncidentChange<'b>>,
     /// New events, and events with more alerts folded into them, in the order of their queues.
     pub(super) rows: Vec<Row<'b>>,
+    /// Issues that are open in shared incidents from now on, or no longer.
+    pub(super) members: Vec<(&'b IncidentKey, IncidentQueue, Member)>,
     /// The last resolves of incidents; `None`: no longer kept.
     pub(super) resolves: Vec<(&'b IncidentKey, Option<Resolve>)>,
     /// Incidents whose seen resolves are deleted.
@@ -397,6 +436,8 @@ pub(super) struct Settled<'b> {
 pub(super) struct IncidentUpdate<'b> {
     pub(super) queue: &'b IncidentQueue,
     pub(super) is_open: bool,
+    /// The APIs by which it was triggered since it was opened, or had been when it was closed.
+    pub(super) apis: ApiSet,
     pub(super) changed_at: DateTime<Utc>,
     /// The event that did it.
     pub(super) event_id: EventId,
@@ -420,6 +461,6 @@ impl Attemptable {
     }
 
     pub(super) fn begun(&self, body: Vec<u8>) -> Begun {
-        Begun { body, received_at: self.received_at }
+        Begun { api: self.api, body, received_at: self.received_at }
     }
 }

@@ -14,11 +14,13 @@ use super::decide::{Batch, decide, wanted};
 use super::sqlite::Engine;
 use super::store::{Plan, Store, Wanted};
 use super::{Enqueue, Envelope, Queue, QueueError};
-use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+use crate::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 
 fn event(incident: &str, bytes: usize) -> Envelope {
     Envelope {
         service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
+        api: ApiVersion::V1,
+        issue_key: None,
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type: EventType::Trigger,
         description: String::new(),

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use super::parse::Route;
+use super::parse::{Condition, Route};
 use crate::alert::Alert;
 use crate::printable::line;
 
 /// Whether the alert has the line's value under the line's name.
-pub(super) fn matches(route: &Route, alert: &Alert) -> bool {
-    values(alert, route.name()).any(|value| value == route.value())
+pub(super) fn matches(condition: &Condition, alert: &Alert) -> bool {
+    values(alert, condition.name()).any(|value| value == condition.value())
 }
 
 /// The values that `name` has in an alert: the field first, then tags.
@@ -38,19 +38,20 @@ pub struct Step<'a> {
 impl<'a> Step<'a> {
     pub(super) fn new(route: &'a Route, alert: &'a Alert) -> Self {
         let mut found = Vec::new();
-        for value in values(alert, route.name()) {
+        for value in values(alert, route.condition().name()) {
             // A field and the tag of the same name usually have the same value.
             if !found.contains(&value) {
                 found.push(value);
             }
         }
-        Self { route, matched: matches(route, alert), found }
+        Self { route, matched: matches(route.condition(), alert), found }
     }
 }
 
 impl fmt::Display for Step<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { route, matched, found } = self;
+        let route = route.condition();
         write!(f, "line {}: ", route.number())?;
         if *matched {
             return write!(f, "{} is {}", line(route.name()), quoted(route.value()));

@@ -1,53 +1,69 @@
-//! Which service key an alert goes to.
+//! Which service key an alert goes to, and by which API; and how severe it is, where the operator says so.
 //!
 //! The syntax is that of Sentry's own legacy PagerDuty plugin, so its routes can be pasted in unchanged: lines of
 //! `tag,value,KEY`, of which the first that matches wins. In addition, `;` ends a line too, fields may be quoted as in
 //! CSV, and lines that begin with `#` are comments. The plugin skipped a line it could not read; [`Routes::new`] refuses
-//! it, because an alert that goes to the wrong team is noticed too late.
+//! it, because an alert that goes to the wrong team is noticed too late. A fourth field says by which Events API the key takes
+//! events.
 
 mod explain;
 mod parse;
 
 use crate::alert::Alert;
-use crate::pagerduty::ServiceKey;
+use crate::pagerduty::{ApiVersion, Destination, KeyApis, ServiceKey, Severity};
 
 pub use explain::Step;
-pub use parse::{Route, RouteError, RouteFault};
+pub use parse::{Condition, Route, RouteError, RouteFault, SeverityRule};
 
 /// The routes in their order, and the key for alerts that none of them matches.
 #[derive(Clone, Debug)]
 pub struct Routes {
     default: ServiceKey,
-    routes: Vec<Route>,
+    lines: Vec<Route>,
+    apis: KeyApis,
 }
 
 impl Routes {
-    /// Parses routes; `lines` may be empty.
+    /// Parses routes to keys that take events by the Events API v1, unless a line says otherwise; `lines` may be empty.
     ///
     /// # Errors
     ///
     /// Every line that is not a route, with its number and never with its key.
     pub fn new(default: ServiceKey, lines: &str) -> Result<Self, Vec<RouteError>> {
-        Ok(Self::from_lines(default, Route::parse_lines(lines)?))
+        Ok(Self::from_lines(default, Route::parse_lines(lines)?, ApiVersion::default()))
     }
 
-    /// Routes of lines that were parsed before.
+    /// Routes of lines that were parsed before. Keys of which no line says otherwise take events by `api`.
     #[must_use]
-    pub fn from_lines(default: ServiceKey, routes: Vec<Route>) -> Self {
-        Self { default, routes }
+    pub fn from_lines(default: ServiceKey, lines: Vec<Route>, api: ApiVersion) -> Self {
+        let by_key = lines.iter().filter_map(|route| Some((route.key().clone(), route.api()?))).collect();
+        Self { default, lines, apis: KeyApis::new(api, by_key) }
     }
 
     /// The key of the first line that matches, else the default key.
     #[must_use]
     pub fn key_for(&self, alert: &Alert) -> &ServiceKey {
-        self.routes.iter().find(|route| explain::matches(route, alert)).map_or(&self.default, Route::key)
+        let matches = |route: &&Route| explain::matches(route.condition(), alert);
+        self.lines.iter().find(matches).map_or(&self.default, Route::key)
+    }
+
+    /// The integration with this key, and the API by which it takes events.
+    #[must_use]
+    pub fn destination(&self, key: &ServiceKey) -> Destination {
+        self.apis.destination(key)
+    }
+
+    /// By which API each integration takes events.
+    #[must_use]
+    pub fn apis(&self) -> &KeyApis {
+        &self.apis
     }
 
     /// The lines that [`Routes::key_for`] tried. The last step is the one that matched, if any did.
     #[must_use]
     pub fn explain<'a>(&'a self, alert: &'a Alert) -> Vec<Step<'a>> {
         let mut steps = Vec::new();
-        for route in &self.routes {
+        for route in &self.lines {
             let step = Step::new(route, alert);
             let matched = step.matched;
             steps.push(step);
@@ -68,12 +84,36 @@ impl Routes {
     #[must_use]
     pub fn keys(&self) -> Vec<&ServiceKey> {
         let mut keys = vec![&self.default];
-        for route in &self.routes {
+        for route in &self.lines {
             if !keys.contains(&route.key()) {
                 keys.push(route.key());
             }
         }
         keys
+    }
+}
+
+/// What the operator says of the severity of alerts: the first line that matches wins.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SeverityRules(Vec<SeverityRule>);
+
+impl SeverityRules {
+    /// These rules, in their order.
+    #[must_use]
+    pub fn new(rules: Vec<SeverityRule>) -> Self {
+        Self(rules)
+    }
+
+    /// The first rule that matches an alert.
+    #[must_use]
+    pub fn rule_for(&self, alert: &Alert) -> Option<&SeverityRule> {
+        self.0.iter().find(|rule| explain::matches(rule.condition(), alert))
+    }
+
+    /// The severity of an alert: that of the first rule that matches, else [the alert's own](Severity::of).
+    #[must_use]
+    pub fn severity(&self, alert: &Alert) -> Severity {
+        self.rule_for(alert).map_or_else(|| Severity::of(alert), SeverityRule::severity)
     }
 }
 
@@ -133,7 +173,7 @@ mod tests {
     }
 
     fn chosen(routes: &Routes, alert: &Alert) -> (String, Option<usize>) {
-        let line = routes.explain(alert).last().filter(|step| step.matched).map(|step| step.route.number());
+        let line = routes.explain(alert).last().filter(|step| step.matched).map(|step| step.route.condition().number());
         (routes.key_for(alert).expose().to_owned(), line)
     }
 
@@ -208,6 +248,54 @@ mod tests {
         let routes = routes(&format!("level,fatal,{B}\nlevel,error,{A}\nlevel,warning,{B}\nlevel,info,{DEFAULT}"));
         let keys: Vec<&str> = routes.keys().into_iter().map(ServiceKey::expose).collect();
         assert_eq!(keys, [DEFAULT, B, A]);
+    }
+
+    #[test]
+    fn a_key_takes_events_by_the_api_that_any_line_gives_it() {
+        let key = |text: &str| ServiceKey::parse(text).unwrap();
+        let lines = Route::parse_lines(&format!("level,fatal,{A};level,error,{A},v1;level,info,{B},v2")).unwrap();
+        let routes = Routes::from_lines(key(DEFAULT), lines, ApiVersion::V2);
+        let apis = [DEFAULT, A, B, C].map(|text| routes.destination(&key(text)).api.name());
+        assert_eq!(apis, ["v2", "v1", "v2", "v2"]);
+        assert_eq!(Routes::new(key(DEFAULT), "").unwrap().destination(&key(DEFAULT)), Destination::v1(key(DEFAULT)));
+    }
+
+    #[test]
+    fn the_first_severity_rule_that_matches_wins_and_the_alert_itself_says_the_rest() {
+        let rules = "rule,Regressions,warning;level,error,critical;team,web,info";
+        let rules = SeverityRules::new(SeverityRule::parse_lines(rules).unwrap());
+        let with = |level: &str, rule: &str, tags: &[(&str, &str)]| {
+            let alert = Alert { rules: vec![rule.to_owned()], ..alert(level, None, tags) };
+            (rules.severity(&alert).name(), rules.rule_for(&alert).map(|rule| rule.condition().number()))
+        };
+        assert_eq!(with("error", "Regressions", &[]), ("warning", Some(1)));
+        assert_eq!(with("error", "other", &[("team", "web")]), ("critical", Some(2)));
+        assert_eq!(with("fatal", "other", &[("team", "web")]), ("info", Some(3)));
+        assert_eq!(with("fatal", "other", &[]), ("critical", None));
+    }
+
+    #[test]
+    fn an_alert_is_as_severe_as_its_level_and_its_priority_say() {
+        let severity = |level: Option<&str>, priority: Option<&'static str>| {
+            let facts = priority.map(|priority| ("priority", priority.to_owned())).into_iter().collect();
+            Severity::of(&Alert { level: level.map(str::to_owned), facts, ..alert("", None, &[]) }).name()
+        };
+        for (level, by_level) in [
+            (Some("debug"), "info"),
+            (Some("info"), "info"),
+            (Some("warning"), "warning"),
+            (Some("error"), "error"),
+            (Some("FATAL"), "critical"),
+            (Some("critical"), "critical"),
+            (Some("sample"), "error"),
+            (None, "error"),
+        ] {
+            assert_eq!(severity(level, None), by_level, "{level:?}");
+            assert_eq!(severity(level, Some("medium")), by_level, "{level:?}");
+            let (high, low) = (severity(level, Some("high")), severity(level, Some("low")));
+            assert_eq!(high, if by_level == "critical" { "critical" } else { "error" }, "{level:?}");
+            assert_eq!(low, if by_level == "info" { "info" } else { "warning" }, "{level:?}");
+        }
     }
 
     #[test]

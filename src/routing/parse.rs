@@ -1,41 +1,25 @@
-//! From the text of `BRIDGE_PAGERDUTY_ROUTES` to routes.
+//! From the text of `BRIDGE_PAGERDUTY_ROUTES` to routes, and from that of `BRIDGE_SEVERITY` to severity rules.
+
+use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use crate::pagerduty::ServiceKey;
 use crate::pagerduty::keys::ServiceKeyError;
+use crate::pagerduty::{ApiVersion, ServiceKey, Severity};
 
-/// One line: alerts whose `name` is `value` go to `key`.
+/// Which alerts a line is about: those whose `name` is `value`.
 ///
 /// `name` is a tag as Sentry stores it (`sentry:release` in the bodies of the legacy plugin) or one of `project` (slug
 /// or name), `level`, `environment` and `rule`. A name may stand for several values, such as those of a field and of a
 /// tag of the same name; the line matches when any of them equals its value exactly.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Route {
+pub struct Condition {
     number: usize,
     name: String,
     value: String,
-    key: ServiceKey,
 }
 
-impl Route {
-    /// Parses routes; `text` may be empty.
-    ///
-    /// # Errors
-    ///
-    /// Every line that is not a route, with its number and never with its key.
-    pub fn parse_lines(text: &str) -> Result<Vec<Self>, Vec<RouteError>> {
-        let mut routes = Vec::new();
-        let mut errors = Vec::new();
-        for line in split(text) {
-            match parse(&line) {
-                Ok(route) => routes.extend(route),
-                Err(fault) => errors.push(RouteError { line: line.number, fault }),
-            }
-        }
-        if errors.is_empty() { Ok(routes) } else { Err(errors) }
-    }
-
+impl Condition {
     /// The number of its line, from 1; where all routes stand on one line, its position among what `;` separates.
     #[must_use]
     pub fn number(&self) -> usize {
@@ -53,19 +37,102 @@ impl Route {
     pub fn value(&self) -> &str {
         &self.value
     }
+}
+
+/// One line of routes: alerts that the condition is true for go to this key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Route {
+    condition: Condition,
+    key: ServiceKey,
+    api: Option<ApiVersion>,
+}
+
+impl Route {
+    /// Parses routes; `text` may be empty.
+    ///
+    /// # Errors
+    ///
+    /// Every line that is not a route, with its number and never with its key.
+    pub fn parse_lines(text: &str) -> Result<Vec<Self>, Vec<RouteError>> {
+        let mut apis: BTreeMap<ServiceKey, (usize, ApiVersion)> = BTreeMap::new();
+        parse_lines(text, |number, fields| {
+            let (name, value, key, api) = match *fields {
+                [name, value, key] => (name, value, key, None),
+                [name, value, key, api] => (name, value, key, Some(api)),
+                _ => return Err(RouteFault::Fields(fields.len())),
+            };
+            let condition = condition(number, name, value)?;
+            let key = ServiceKey::parse(key)?;
+            let api = api.map(|api| ApiVersion::parse(api).ok_or(RouteFault::Api)).transpose()?;
+            if let Some(api) = api {
+                let (line, before) = *apis.entry(key.clone()).or_insert((number, api));
+                if before != api {
+                    return Err(RouteFault::OtherApi { line, before });
+                }
+            }
+            Ok(Self { condition, key, api })
+        })
+    }
+
+    /// Which alerts it is about.
+    #[must_use]
+    pub fn condition(&self) -> &Condition {
+        &self.condition
+    }
 
     /// Where it sends alerts.
     #[must_use]
     pub fn key(&self) -> &ServiceKey {
         &self.key
     }
+
+    /// By which API its key takes events, if the line says so. It then holds for every use of that key.
+    #[must_use]
+    pub fn api(&self) -> Option<ApiVersion> {
+        self.api
+    }
 }
 
-/// A line that is not a route. The message never repeats what may be a key.
+/// One line of severities: alerts that the condition is true for are this severe.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SeverityRule {
+    condition: Condition,
+    severity: Severity,
+}
+
+impl SeverityRule {
+    /// Parses severity rules; `text` may be empty.
+    ///
+    /// # Errors
+    ///
+    /// Every line that is not a severity rule, with its number.
+    pub fn parse_lines(text: &str) -> Result<Vec<Self>, Vec<RouteError>> {
+        parse_lines(text, |number, fields| {
+            let [name, value, severity] = *fields else { return Err(RouteFault::SeverityFields(fields.len())) };
+            let condition = condition(number, name, value)?;
+            let severity = Severity::parse(severity).ok_or(RouteFault::Severity)?;
+            Ok(Self { condition, severity })
+        })
+    }
+
+    /// Which alerts it is about.
+    #[must_use]
+    pub fn condition(&self) -> &Condition {
+        &self.condition
+    }
+
+    /// How severe they are.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        self.severity
+    }
+}
+
+/// A line that is neither a route nor a severity rule. The message never repeats what may be a key.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("line {line} {fault}")]
 pub struct RouteError {
-    /// The number of the line, counted as in [`Route::number`].
+    /// The number of the line, counted as in [`Condition::number`].
     pub line: usize,
     /// What is wrong with it.
     pub fault: RouteFault,
@@ -74,12 +141,20 @@ pub struct RouteError {
 /// What is wrong with a line.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum RouteFault {
-    /// There are not exactly 3 fields.
+    /// There are not 3 or 4 fields.
     #[error(
-        "has {0} field{s}, but a route has 3: `tag,value,KEY` (put a value that contains `,` or `;` in double quotes)",
+        "has {0} field{s}, but a route has 3 or 4: `tag,value,KEY` or `tag,value,KEY,v2` (put a value that contains `,` or `;` \
+         in double quotes)",
         s = if *.0 == 1 { "" } else { "s" }
     )]
     Fields(usize),
+    /// There are not exactly 3 fields.
+    #[error(
+        "has {0} field{s}, but a severity rule has 3: `tag,value,SEVERITY` (put a value that contains `,` or `;` in double \
+         quotes)",
+        s = if *.0 == 1 { "" } else { "s" }
+    )]
+    SeverityFields(usize),
     /// Nothing stands before the first comma.
     #[error("has no tag before its first comma")]
     NoName,
@@ -89,17 +164,59 @@ pub enum RouteFault {
     /// The third field is not an integration key.
     #[error("ends in a key that {0}")]
     Key(#[from] ServiceKeyError),
+    /// The fourth field is no API. It is not repeated, for it may be a key.
+    #[error("ends in something other than `v1` or `v2`, which say by which Events API its key takes events")]
+    Api,
+    /// An earlier line says something else of the same key.
+    #[error(
+        "gives its key another Events API than line {line}, which says {before}: an integration key takes events by one API"
+    )]
+    OtherApi {
+        /// The earlier line.
+        line: usize,
+        /// Its API.
+        before: ApiVersion,
+    },
+    /// The third field is no severity. It is not repeated, for it may be a key.
+    #[error("ends in something that is not a severity: write one of {names}", names = Severity::NAMES.join(", "))]
+    Severity,
     /// A field begins with `"` and does not end.
     #[error("opens a double quote that is never closed")]
     OpenQuote,
 }
 
-/// Parses one line; `None` for a blank line and a comment.
-fn parse(line: &Line) -> Result<Option<Route>, RouteFault> {
-    let text = line.text.trim();
-    if text.is_empty() || text.starts_with('#') {
-        return Ok(None);
+/// Parses all lines but blank ones and comments, with what `parse` makes of the fields of one.
+fn parse_lines<T>(
+    text: &str,
+    mut parse: impl FnMut(usize, &[&str]) -> Result<T, RouteFault>,
+) -> Result<Vec<T>, Vec<RouteError>> {
+    let mut parsed = Vec::new();
+    let mut errors = Vec::new();
+    for line in split(text) {
+        let text = line.text.trim();
+        if text.is_empty() || text.starts_with('#') {
+            continue;
+        }
+        match fields(&line).and_then(|record| parse(line.number, &record.iter().collect::<Vec<_>>())) {
+            Ok(line) => parsed.push(line),
+            Err(fault) => errors.push(RouteError { line: line.number, fault }),
+        }
     }
+    if errors.is_empty() { Ok(parsed) } else { Err(errors) }
+}
+
+fn condition(number: usize, name: &str, value: &str) -> Result<Condition, RouteFault> {
+    if name.is_empty() {
+        return Err(RouteFault::NoName);
+    }
+    if value.is_empty() {
+        return Err(RouteFault::NoValue);
+    }
+    Ok(Condition { number, name: name.to_owned(), value: value.to_owned() })
+}
+
+/// The fields of one line.
+fn fields(line: &Line) -> Result<csv::StringRecord, RouteFault> {
     if line.open_quote {
         return Err(RouteFault::OpenQuote);
     }
@@ -109,20 +226,8 @@ fn parse(line: &Line) -> Result<Option<Route>, RouteFault> {
         .trim(csv::Trim::All)
         // Otherwise a lone carriage return would end the record and hide what follows.
         .terminator(csv::Terminator::Any(b'\n'))
-        .from_reader(text.as_bytes());
-    let record = reader.records().next().and_then(Result::ok).unwrap_or_default();
-    let fields: Vec<&str> = record.iter().collect();
-    let [name, value, key] = fields[..] else {
-        return Err(RouteFault::Fields(fields.len()));
-    };
-    if name.is_empty() {
-        return Err(RouteFault::NoName);
-    }
-    if value.is_empty() {
-        return Err(RouteFault::NoValue);
-    }
-    let key = ServiceKey::parse(key)?;
-    Ok(Some(Route { number: line.number, name: name.to_owned(), value: value.to_owned(), key }))
+        .from_reader(line.text.trim().as_bytes());
+    Ok(reader.records().next().and_then(Result::ok).unwrap_or_default())
 }
 
 /// The text between two line ends or `;`.
@@ -193,7 +298,8 @@ mod tests {
 
     fn read(text: &str) -> Vec<(usize, String, String)> {
         let routes = Route::parse_lines(text).unwrap();
-        routes.into_iter().map(|route| (route.number, route.name, route.value)).collect()
+        let conditions = routes.into_iter().map(|route| route.condition);
+        conditions.map(|condition| (condition.number, condition.name, condition.value)).collect()
     }
 
     fn line(number: usize, name: &str, value: &str) -> (usize, String, String) {
@@ -231,16 +337,54 @@ mod tests {
 
     #[test]
     fn every_bad_line_is_told_with_its_number() {
-        let text = format!("level,fatal,{A}\nlevel,fatal\n,fatal,{A}\nlevel,,{A}\nlevel,fatal,{A}0\na,b,c,{A}\n{A}");
+        let text = format!(
+            "level,fatal,{A}\nlevel,fatal\n,fatal,{A}\nlevel,,{A}\nlevel,fatal,{A}0\na,b,c,d,{A}\n{A}\na,b,{A},c"
+        );
         assert_eq!(
             refusals(&text),
             [
-                "line 2 has 2 fields, but a route has 3: `tag,value,KEY` (put a value that contains `,` or `;` in double quotes)",
+                "line 2 has 2 fields, but a route has 3 or 4: `tag,value,KEY` or `tag,value,KEY,v2` (put a value that contains \
+                 `,` or `;` in double quotes)",
                 "line 3 has no tag before its first comma",
                 "line 4 has no value between its commas, so it would never match",
                 "line 5 ends in a key that has 33 characters, but an integration key has 32",
-                "line 6 has 4 fields, but a route has 3: `tag,value,KEY` (put a value that contains `,` or `;` in double quotes)",
-                "line 7 has 1 field, but a route has 3: `tag,value,KEY` (put a value that contains `,` or `;` in double quotes)",
+                "line 6 has 5 fields, but a route has 3 or 4: `tag,value,KEY` or `tag,value,KEY,v2` (put a value that contains \
+                 `,` or `;` in double quotes)",
+                "line 7 has 1 field, but a route has 3 or 4: `tag,value,KEY` or `tag,value,KEY,v2` (put a value that contains \
+                 `,` or `;` in double quotes)",
+                "line 8 ends in something other than `v1` or `v2`, which say by which Events API its key takes events",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_fourth_field_is_the_api_of_the_key() {
+        let apis = |text: &str| -> Vec<_> {
+            Route::parse_lines(text).unwrap().iter().map(|route| route.api().map(ApiVersion::name)).collect()
+        };
+        let text = format!("level,fatal,{A},v2;level,error,{A};level,info,{A}, V2 ;level,warning,{B},v1");
+        assert_eq!(apis(&text), [Some("v2"), None, Some("v2"), Some("v1")]);
+        assert_eq!(
+            refusals(&format!("level,fatal,{A},v2\nlevel,info,{B},v1\nlevel,error,{A},v1")),
+            [
+                "line 3 gives its key another Events API than line 1, which says v2: an integration key takes events by one API"
+            ]
+        );
+    }
+
+    #[test]
+    fn severity_rules_are_written_as_routes_are() {
+        let rules = SeverityRule::parse_lines("# ours\nlevel,warning,Error;rule,\"a,b\",critical").unwrap();
+        let severities: Vec<_> = rules.iter().map(|rule| (rule.condition().value(), rule.severity())).collect();
+        assert_eq!(severities, [("warning", Severity::Error), ("a,b", Severity::Critical)]);
+        let refusals: Vec<_> = SeverityRule::parse_lines("level,warning\nlevel,warning,fatal\n,a,info").unwrap_err();
+        assert_eq!(
+            refusals.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [
+                "line 1 has 2 fields, but a severity rule has 3: `tag,value,SEVERITY` (put a value that contains `,` or `;` in \
+                 double quotes)",
+                "line 2 ends in something that is not a severity: write one of critical, error, warning, info",
+                "line 3 has no tag before its first comma",
             ]
         );
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use url::Url;
 
 use super::transport::{Call, Transport};
@@ -24,6 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(35);
 const ALERTS_READ: &str = "alerts:read";
 const ALERTS_WRITE: &str = "alerts:write";
 const EVENT_READ: &str = "event:read";
+const EVENT_WRITE: &str = "event:write";
 const ORG_READ: &str = "org:read";
 const ORG_WRITE: &str = "org:write";
 const PROJECT_ADMIN: &str = "project:admin";
@@ -46,6 +48,12 @@ impl Client {
     pub fn new(root: &Url, organization: &str, token: ApiToken, ca_file: Option<&Path>) -> Result<Self, TlsError> {
         let transport = Transport::new(root, token, TIMEOUT, ca_file)?;
         Ok(Self { transport, organization: organization.to_owned() })
+    }
+
+    /// The same with the newest of these tokens at each call.
+    #[must_use]
+    pub fn with_tokens(self, tokens: watch::Receiver<ApiToken>) -> Self {
+        Self { transport: self.transport.with_tokens(tokens), ..self }
     }
 
     /// The path of something of the organization.
@@ -213,6 +221,11 @@ impl SentryApi for Client {
     async fn open_periods(&self, detector: &str) -> Result<Vec<OpenPeriod>, ApiError> {
         let call = Call::get(&self.in_organization(&["open-periods"]), ALERTS_READ);
         self.transport.list(&call.query("detectorId", detector).query("per_page", "100")).await
+    }
+
+    async fn set_issue_status(&self, id: &str, route: IssueRoute, status: &str) -> Result<(), ApiError> {
+        let path = self.in_issue(id, route, &[]);
+        self.transport.done(&Call::put(&path, EVENT_WRITE, json!({"status": status}))).await
     }
 
     async fn create_app(&self, mut body: Value) -> Result<App, ApiError> {

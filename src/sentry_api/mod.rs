@@ -96,6 +96,9 @@ pub trait SentryApi {
     /// When the metric issue of a detector was open, newest first.
     fn open_periods(&self, detector: &str) -> impl Future<Output = Result<Vec<OpenPeriod>, ApiError>>;
 
+    /// Makes an issue `resolved` or `unresolved`.
+    fn set_issue_status(&self, id: &str, route: IssueRoute, status: &str)
+    -> impl Future<Output = Result<(), ApiError>>;
     /// Makes an integration.
     fn create_app(&self, body: Value) -> impl Future<Output = Result<App, ApiError>>;
     /// Changes an integration; the members that are not given stay.

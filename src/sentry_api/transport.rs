@@ -12,6 +12,7 @@ use chrono::Utc;
 use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 use url::Url;
 
@@ -95,7 +96,8 @@ struct Answer {
 pub(super) struct Transport {
     http: awc::Client,
     root: Url,
-    token: ApiToken,
+    /// The token of now: it may be replaced while the bridge runs.
+    token: watch::Receiver<ApiToken>,
     timeout: Duration,
 }
 
@@ -114,7 +116,12 @@ impl Transport {
             .timeout(timeout)
             .add_default_header((USER_AGENT, concat!("sentry-pagerduty-bridge/", env!("CARGO_PKG_VERSION"))))
             .finish();
-        Ok(Self { http, root: root.clone(), token, timeout })
+        Ok(Self { http, root: root.clone(), token: watch::channel(token).1, timeout })
+    }
+
+    /// The same with the newest of these tokens at each call.
+    pub(super) fn with_tokens(self, token: watch::Receiver<ApiToken>) -> Self {
+        Self { token, ..self }
     }
 
     /// Makes a call and reads its answer as JSON.
@@ -170,13 +177,14 @@ impl Transport {
 
     async fn attempt(&self, call: &Call, cursor: Option<&str>) -> Result<Answer, ApiError> {
         let deadline = Instant::now() + self.timeout;
+        let token = self.token.borrow().clone();
         let request = self
             .http
             .request(call.method.clone(), self.address(call, cursor)?)
             // Sentry's web server closes idle connections without notice (9.1 at once), and a change that was sent into
             // a closing one must not be repeated: a connection for each call.
             .force_close()
-            .insert_header((AUTHORIZATION, format!("Bearer {}", self.token.expose())));
+            .insert_header((AUTHORIZATION, format!("Bearer {}", token.expose())));
         let sending = match &call.body {
             Some(body) => request.send_json(body),
             None => request.send(),
@@ -197,7 +205,7 @@ impl Transport {
             return Err(unreachable(call, "the answer broke off".to_owned()));
         }
         if !status.is_success() {
-            return Err(self.refusal(call, status, &headers, &body));
+            return Err(refusal(call, status, &headers, &body, &token));
         }
         let mut links = headers.get_all(LINK).filter_map(|link| link.to_str().ok());
         Ok(Answer { body, next: links.find_map(next_cursor) })
@@ -221,24 +229,22 @@ impl Transport {
     fn late(&self, call: &Call) -> ApiError {
         ApiError::Timeout { call: call.shown(), timeout: self.timeout }
     }
+}
 
-    fn refusal(&self, call: &Call, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ApiError {
-        let (shown, status) = (call.shown(), status.as_u16());
-        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        match status {
-            300..=399 => ApiError::Redirect { call: shown, to: header(LOCATION.as_str()).map_or_else(nowhere, place) },
-            401 => ApiError::Unauthorized { call: shown },
-            403 => ApiError::Forbidden { call: shown, scope: call.scope },
-            404 | 410 => ApiError::Gone { call: shown, status },
-            429 => {
-                let reset = header("X-Sentry-Rate-Limit-Reset");
-                ApiError::Throttled {
-                    call: shown,
-                    wait: wait(header(RETRY_AFTER.as_str()), reset, Utc::now().timestamp()),
-                }
-            }
-            _ => ApiError::Status { call: shown, status, reason: reason(body, self.token.expose()) },
+fn refusal(call: &Call, status: StatusCode, headers: &HeaderMap, body: &[u8], token: &ApiToken) -> ApiError {
+    let (shown, status) = (call.shown(), status.as_u16());
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    match status {
+        300..=399 => ApiError::Redirect { call: shown, to: header(LOCATION.as_str()).map_or_else(nowhere, place) },
+        401 => ApiError::Unauthorized { call: shown },
+        403 => ApiError::Forbidden { call: shown, scope: call.scope },
+        404 | 410 => ApiError::Gone { call: shown, status },
+        429 => {
+            let reset = header("X-Sentry-Rate-Limit-Reset");
+            let wait = wait(header(RETRY_AFTER.as_str()), reset, Utc::now().timestamp());
+            ApiError::Throttled { call: shown, wait }
         }
+        _ => ApiError::Status { call: shown, status, reason: reason(body, token.expose()) },
     }
 }
 

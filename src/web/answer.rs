@@ -21,6 +21,14 @@ pub enum Answer<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         followed_by: Option<&'a str>,
     },
+    /// The update of the issue is committed to the queue.
+    #[serde(rename = "queued")]
+    QueuedUpdate {
+        /// The incident that PagerDuty told of.
+        incident_key: &'a IncidentKey,
+        /// What is done to its issue in Sentry: `resolve` or `unresolve`.
+        issue: &'a str,
+    },
     /// Understood, and nothing is to be done.
     Ignored {
         /// Why.
@@ -56,6 +64,12 @@ impl Counted {
 pub fn queued(incident_key: &IncidentKey, event_type: EventType, followed_by: Option<EventType>) -> HttpResponse {
     let followed_by = followed_by.map(EventType::as_str);
     HttpResponse::Accepted().json(Answer::Queued { incident_key, event_type: event_type.as_str(), followed_by })
+}
+
+/// 202: the update of an issue is committed.
+#[must_use]
+pub fn issue_update(incident_key: &IncidentKey, issue: &str) -> HttpResponse {
+    HttpResponse::Accepted().json(Answer::QueuedUpdate { incident_key, issue })
 }
 
 /// 202: nothing is to be done.

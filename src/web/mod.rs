@@ -1,6 +1,7 @@
 //! The HTTP side.
 //!
 //! - `webhook`: `POST /sentry/{token}` and `POST /sentry`
+//! - `pagerduty`: `POST /pagerduty`, the way back
 //! - [`auth`]: who may post webhooks, and who may use the status page and `/api`
 //! - [`body`]: reading a request's body within limits of time and memory
 //! - [`answer`]: the JSON of the webhook's answers
@@ -15,6 +16,7 @@ pub mod auth;
 pub mod body;
 mod health;
 mod metrics;
+mod pagerduty;
 mod ui;
 mod webhook;
 
@@ -31,11 +33,13 @@ use self::auth::admin::AdminAuth;
 use self::auth::webhook::Authentication;
 use self::body::BodyMemory;
 use crate::cluster::Cluster;
+use crate::config::PagerDutySecret;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::monitor::Monitor;
 use crate::queue::Queue;
 use crate::queue::admin::QueueAdmin;
+use crate::two_way::webhook::Wishes;
 
 /// What the endpoints share.
 #[derive(Debug)]
@@ -62,7 +66,18 @@ pub struct AppState {
     pub config_fingerprint: watch::Sender<Option<String>>,
     /// The bridges that share the queue.
     pub cluster: Cluster,
+    /// The way back; `None` where it is off.
+    pub two_way: Option<TwoWay>,
     stopping: AtomicBool,
+}
+
+/// What the way back needs to know of PagerDuty's webhooks.
+#[derive(Debug)]
+pub struct TwoWay {
+    /// What they are signed with by now.
+    pub secrets: watch::Receiver<Vec<PagerDutySecret>>,
+    /// What is wanted of them.
+    pub wishes: Wishes,
 }
 
 impl AppState {
@@ -88,6 +103,7 @@ impl AppState {
             body_memory: BodyMemory::new(max_body),
             config_fingerprint: watch::Sender::new(None),
             cluster: Cluster::alone(),
+            two_way: None,
             stopping: AtomicBool::new(false),
         }
     }
@@ -96,6 +112,12 @@ impl AppState {
     #[must_use]
     pub fn with_admin(self, admin: AdminAuth) -> Self {
         Self { admin, ..self }
+    }
+
+    /// Takes PagerDuty's webhooks.
+    #[must_use]
+    pub fn with_two_way(self, two_way: Option<TwoWay>) -> Self {
+        Self { two_way, ..self }
     }
 
     /// Shares the queue with others.
@@ -149,6 +171,13 @@ pub fn routes(endpoints: Endpoints, config: &mut ServiceConfig) {
 }
 
 fn webhook_routes(config: &mut ServiceConfig) {
+    for path in ["/pagerduty", "/pagerduty/"] {
+        config.service(
+            web::resource(path)
+                .route(web::post().to(pagerduty::receive))
+                .default_service(web::to(pagerduty::wrong_method)),
+        );
+    }
     config.service(
         web::scope("/sentry")
             .wrap(from_fn(webhook::count))

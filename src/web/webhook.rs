@@ -26,8 +26,9 @@ use crate::ingest::{CanaryId, Decision, Generation, Ignored, Rejection, Webhook}
 use crate::logging::throttle;
 use crate::metrics::{Answered, HeldOutcome, Source};
 use crate::pagerduty::{EventType, IncidentKey};
-use crate::queue::{Accepted, CanaryChange, Enqueue, Enqueued, Held, HeldSender, QueueError, Rejected};
+use crate::queue::{Accepted, CanaryChange, Enqueue, Enqueued, Held, HeldSender, QueueError, Rejected, StatusChange};
 use crate::sentry::signature::{APP_SIGNATURE, HOOK_TIMESTAMP};
+use crate::two_way::UNRESOLVE_ECHO;
 
 /// The same for every repetition of one delivery; Sentry sends it since 2026.
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
@@ -155,6 +156,9 @@ pub(super) async fn receive(
         }
         Decision::Follow(follow_up) => {
             let (incident_key, event_type) = (follow_up.incident_key.clone(), follow_up.event_type());
+            if event_type == EventType::Trigger && is_echo(&state, &incident_key, received_at).await {
+                return Ok(ignored(source, Ignored::Echo));
+            }
             (Enqueue::follow_up(*follow_up, received_at), incident_key, event_type)
         }
         Decision::Ignored(Ignored::Canary(id)) => return canary(&state, id, source, received_at).await,
@@ -170,6 +174,17 @@ pub(super) async fn receive(
     // The largest things that a request holds, and not needed while the disk is waited for.
     drop((body, parsing, reservation));
     enqueue(&state, incoming, &incident_key, event_type, source).await
+}
+
+/// Whether Sentry says that the issue of an incident is unresolved because the bridge itself made it so, for the incident was
+/// reopened in PagerDuty: there it is open.
+async fn is_echo(state: &AppState, incident_key: &IncidentKey, received_at: DateTime<Utc>) -> bool {
+    if state.two_way.as_ref().is_none_or(|two_way| !two_way.wishes.reopens) {
+        return false;
+    }
+    let since = received_at - UNRESOLVE_ECHO;
+    // Where it cannot be read, one event more does no harm.
+    state.queue.reader().was_updated(incident_key, StatusChange::Unresolve, since).await.unwrap_or(false)
 }
 
 /// Whether Sentry's own pages sent it, such as the validation of an alert's action. Its path is what the integration's schema
@@ -345,6 +360,7 @@ async fn enqueue(
         Ok(Enqueued::Repeated) => return Ok(ignored(source, Ignored::Repeated)),
         Ok(Enqueued::Replayed) => return Ok(ignored(source, Ignored::Replayed)),
         Ok(Enqueued::Outdated) => return Ok(ignored(source, Ignored::Outdated)),
+        Ok(Enqueued::StaysOpen) => return Ok(ignored(source, Ignored::StaysOpen)),
         Ok(Enqueued::NothingOpen) => return Ok(ignored(source, Ignored::NothingOpen(event_type))),
         Err(error) => {
             let line = throttle::line("alerts were not accepted", Level::Error);

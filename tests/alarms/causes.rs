@@ -1,12 +1,14 @@
 //! What Sentry does, or does not.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use pagerduty_sandbox::{Fault, FaultRule};
 use sentry_pagerduty_bridge::monitor::Intervals;
 
+use crate::chat::Chat;
 use crate::inside::{INTERVALS, Inside};
-use crate::support::{KEY, OTHER_KEY, PagerDuty, alert};
-use crate::{OTHER_WAY, SECRET, causes, is_over, is_paged, post_signed, post_wrong_signatures};
+use crate::support::{KEY, OTHER_KEY, PATIENCE, PagerDuty, TOKEN, alert, get_with};
+use crate::{OTHER_WAY, SECRET, is_over, is_paged, post_signed, post_signed_to, post_wrong_signatures};
 
 #[test]
 fn silence_is_one_page_and_the_next_webhook_ends_it() {
@@ -48,37 +50,87 @@ fn the_alarm_says_how_many_webhooks_are_held_and_a_secret_that_verifies_them_end
     std::fs::write(&file, "the-secret-before-the-rotation").unwrap();
     let in_file = ("BRIDGE_SENTRY_CLIENT_SECRET_FILE", file.to_str().unwrap());
     let mut bridge = Inside::start(&pagerduty.url(), &[in_file]);
-    post_wrong_signatures(bridge.address);
+    assert_eq!(post_signed(bridge.address, "the-secret-that-sentry-has-since-today"), 401);
     is_paged(&pagerduty, KEY, "signatures");
     let event = pagerduty.journal().remove(0).event.unwrap();
     let said = event["description"].as_str().unwrap();
-    assert!(
-        said.contains("(5 are held and are delivered once a secret verifies them, at most 24 hours after"),
-        "{said}"
-    );
+    assert!(said.contains("; 1 is held and is delivered once a secret verifies it, at most 24 hours after"), "{said}");
+    post_wrong_signatures(bridge.address);
     bridge.end();
     std::fs::write(&file, "the-secret-that-sentry-has-since-today").unwrap();
     bridge.restart();
     is_over(&pagerduty, KEY, "signatures");
     let alerts: Vec<_> = pagerduty.triggers().into_iter().filter(|(key, _)| !key.contains("signatures")).collect();
-    assert_eq!(alerts.len(), 1, "the same alert five times is one: {alerts:?}");
+    assert_eq!(alerts.len(), 1, "the same alert six times is one: {alerts:?}");
 }
 
 #[test]
-fn five_wrong_signatures_at_once_page_nobody_and_those_of_minutes_tell_where_they_came_from() {
+fn alarms_and_the_fallback_webhook_go_where_their_files_say_by_now() {
+    let (before, after) = (Chat::start(), Chat::start());
     let pagerduty = PagerDuty::start();
-    let settings = [("BRIDGE_SENTRY_CLIENT_SECRET", SECRET), ("BRIDGE_SILENCE_ALARM", "3s")];
-    let intervals = Intervals { unverified: Duration::from_secs(4), ..INTERVALS };
-    let bridge = Inside::start_in(intervals, &pagerduty.url(), &settings);
-    post_wrong_signatures(bridge.address);
-    // This alarm comes later than any for what came at once.
-    is_paged(&pagerduty, KEY, "silence");
-    assert_eq!(causes(&pagerduty), ["silence"]);
-    assert_eq!(post_signed(bridge.address, "the-secret-that-sentry-has-since-today"), 401);
+    let home = tempfile::tempdir().unwrap();
+    let [key, url, admin] = ["key", "url", "admin"].map(|name| home.path().join(name));
+    std::fs::write(&key, OTHER_KEY).unwrap();
+    std::fs::write(&url, before.url()).unwrap();
+    std::fs::write(&admin, "the-admin-token-of-before").unwrap();
+    let settings = [
+        ("BRIDGE_ALARM_SERVICE_KEY_FILE", key.to_str().unwrap()),
+        ("BRIDGE_FALLBACK_URL_FILE", url.to_str().unwrap()),
+        ("BRIDGE_ADMIN_TOKEN_FILE", admin.to_str().unwrap()),
+        ("BRIDGE_SENTRY_CLIENT_SECRET", SECRET),
+    ];
+    let bridge = Inside::start(&pagerduty.url(), &settings);
+    std::fs::write(&key, KEY).unwrap();
+    std::fs::write(&url, after.url()).unwrap();
+    // The last of them, so that its use tells of the others'.
+    std::fs::write(&admin, "the-admin-token-of-after").unwrap();
+    let bearer = [("Authorization", "Bearer the-admin-token-of-after")];
+    let deadline = Instant::now() + PATIENCE;
+    while get_with(bridge.address, "/api/status", &bearer).status != 200 {
+        assert!(Instant::now() < deadline, "the files were not read again");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(post_signed(bridge.address, "the-secret-that-sentry-never-had"), 401);
     is_paged(&pagerduty, KEY, "signatures");
-    let journal = pagerduty.journal();
-    let description = journal.last().unwrap().text("description").unwrap();
-    assert!(description.contains("6 webhooks in a row, within ") && description.contains("they came from 127.0.0.1: "));
+    pagerduty.inject(FaultRule::new(Fault::status(503))).unwrap();
+    bridge.queue(&alert(1, "Disk full"));
+    assert_eq!(after.wait_for(1)[0]["status"], "outage");
+    assert!(before.requests().is_empty());
+}
+
+#[test]
+fn a_held_webhook_pages_after_a_while_and_a_stranger_who_sends_on_beside_right_ones_pages_once() {
+    let pagerduty = PagerDuty::start();
+    let settings = [("BRIDGE_SENTRY_CLIENT_SECRET", SECRET), ("BRIDGE_SILENCE_ALARM", "4s"), OTHER_WAY];
+    let intervals = Intervals { unverified: Duration::from_secs(2), ..INTERVALS };
+    let bridge = Inside::start_in(intervals, &pagerduty.url(), &settings);
+    let stranger = || assert_eq!(post_signed(bridge.address, "the-secret-that-sentry-never-had"), 401);
+    stranger();
+    let description = is_paged(&pagerduty, OTHER_KEY, "signatures").description;
+    assert!(description.contains("a webhook had a wrong signature 2s ago"), "{description}");
+    assert!(description.contains("sent from 127.0.0.1: "), "{description}");
+    is_paged(&pagerduty, OTHER_KEY, "silence");
+    // The secret is right, so that the other one was a stranger's.
     assert_eq!(post_signed(bridge.address, SECRET), 202);
-    is_over(&pagerduty, KEY, "signatures");
+    is_over(&pagerduty, OTHER_KEY, "signatures");
+    is_over(&pagerduty, OTHER_KEY, "silence");
+    (0..4).for_each(|_| stranger());
+    // This alarm comes later than one for these would.
+    pagerduty.wait_for("the next silence", |records| {
+        records.incident(OTHER_KEY, "sentry-pagerduty-bridge/silence").is_some_and(|incident| incident.opened == 2)
+    });
+    is_over(&pagerduty, OTHER_KEY, "signatures");
+}
+
+#[test]
+fn a_wrong_signature_beside_a_right_token_pages_whatever_other_integrations_send() {
+    let pagerduty = PagerDuty::start();
+    let intervals = Intervals { unverified: Duration::from_secs(2), ..INTERVALS };
+    let bridge = Inside::start_in(intervals, &pagerduty.url(), &[("BRIDGE_SENTRY_CLIENT_SECRET", SECRET)]);
+    let path = format!("/sentry/{TOKEN}");
+    assert_eq!(post_signed_to(bridge.address, &path, "the-secret-of-another-integration"), 401);
+    assert_eq!(post_signed(bridge.address, SECRET), 202);
+    let description = is_paged(&pagerduty, KEY, "signatures").description;
+    assert!(description.contains("a webhook with a right token had a wrong signature"), "{description}");
+    assert!(description.contains("1 is held"), "{description}");
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sentry_pagerduty_bridge::bridge::Bridge;
 use sentry_pagerduty_bridge::canary::CanaryLimits;
-use sentry_pagerduty_bridge::config::Config;
+use sentry_pagerduty_bridge::config::{Config, SecretFiles, Source};
 use sentry_pagerduty_bridge::monitor::Intervals;
 use sentry_pagerduty_bridge::proof::sample::Schedule;
 use sentry_pagerduty_bridge::queue::{Queue, Reader};
@@ -169,7 +169,10 @@ fn begin(settings: Vec<(String, String)>, intervals: Intervals) -> (SocketAddr, 
     let thread = thread::spawn(move || {
         actix_web::rt::System::new().block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let files = SecretFiles::of(&Source::variables(settings.clone()));
+            let hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).unwrap();
             let bridge = Bridge::build(Config::from_vars(settings).unwrap(), listener).await.unwrap();
+            let bridge = bridge.with_secret_files(files, hangups);
             tell.send(bridge.address()).unwrap();
             let stopped = async { stopped.await.unwrap_or_default() };
             let bridge = bridge.with_intervals(intervals).with_proof_schedule(look_ups());

@@ -81,6 +81,11 @@ fn causes(pagerduty: &PagerDuty) -> Vec<String> {
 
 /// Posts an issue alert of the integration platform, signed with `secret`, and returns the status of the answer.
 fn post_signed(address: SocketAddr, secret: &str) -> u16 {
+    post_signed_to(address, "/sentry", secret)
+}
+
+/// The same to this path.
+fn post_signed_to(address: SocketAddr, path: &str, secret: &str) -> u16 {
     let body = include_bytes!("../../fixtures/platform/event-alert-26.json");
     let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap().chain_update(body);
     let mut signature = String::new();
@@ -88,7 +93,7 @@ fn post_signed(address: SocketAddr, secret: &str) -> u16 {
         write!(signature, "{byte:02x}").unwrap();
     }
     let headers = [("Sentry-Hook-Resource", "event_alert"), ("Sentry-Hook-Signature", signature.as_str())];
-    post(address, "/sentry", &headers, body).status
+    post(address, path, &headers, body).status
 }
 
 /// Posts what is signed with another secret, as often as it takes to be trouble.

@@ -4,7 +4,7 @@ use chrono::{TimeDelta, Utc};
 use pagerduty_sandbox::{
     EventType, Fault, FaultRule, Options, Records, RestAnswer, RestOptions, ServiceOptions, ServiceStatus, State,
 };
-use sentry_pagerduty_bridge::pagerduty::{IncidentKey, ProofState, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, IncidentKey, ProofState, ServiceKey};
 use sentry_pagerduty_bridge::proof::sample::BUDGET;
 use sentry_pagerduty_bridge::queue::{Envelope, EventId, Proof};
 use serde_json::{Value, json};
@@ -315,6 +315,8 @@ fn a_storm_of_20000_events_stays_within_the_budget() {
         });
         Envelope {
             service_key: ServiceKey::parse(&service_key).unwrap(),
+            api: ApiVersion::V1,
+            issue_key: None,
             incident_key: IncidentKey::parse(&incident_key).unwrap(),
             event_type: sentry_pagerduty_bridge::pagerduty::EventType::Trigger,
             description: "Disk full".to_owned(),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use chrono::{TimeDelta, Utc};
-use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Disposition, Envelope, Queue};
 
 use crate::support::{Bridge, KEY, PagerDuty, run};
@@ -17,6 +17,8 @@ fn leave_dead_letters(database: &Path, number: u64) {
         for issue in 1..=number {
             let event = Envelope {
                 service_key: ServiceKey::parse(KEY).unwrap(),
+                api: ApiVersion::V1,
+                issue_key: None,
                 incident_key: IncidentKey::parse(&issue.to_string()).unwrap(),
                 event_type: EventType::Trigger,
                 description: "Disk full".to_owned(),

@@ -74,7 +74,7 @@ fn sandbox(args: &[&str]) -> (Process, String, SocketAddr) {
     let args = [&["sandbox", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"], args].concat();
     let sandbox = Process::spawn(program().args(args));
     let url = sandbox.stderr.wait_for("the API's address", |line| {
-        line.strip_prefix("The Events API v1 is served at ")?.split(';').next().map(str::to_owned)
+        line.strip_prefix("The Events APIs v1 and v2 are served at ")?.split(';').next().map(str::to_owned)
     });
     let control = sandbox.stderr.wait_for("the control port's address", |line| {
         line.split_once("http://")?.1.split_once("/journal")?.0.parse().ok()

@@ -15,7 +15,7 @@ use sha2::Sha256;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
-use crate::support::{Answer, Bridge, PATIENCE, PagerDuty, TOKEN, alert, get, get_with, meddle, post};
+use crate::support::{Answer, Bridge, PATIENCE, PagerDuty, TOKEN, alert, alert_of_level, get, get_with, meddle, post};
 
 const OLD: &str = "the-client-secret-of-the-beginning";
 const NEW: &str = "the-client-secret-after-the-rotation";
@@ -299,4 +299,46 @@ fn a_hangup_without_files_of_secrets_changes_nothing_and_ends_nothing() {
     bridge.wait_for_log("no secret is given as a file that can be read again");
     bridge.queue(&alert(1, "Disk full"));
     pagerduty.wait_for_accepted(1);
+}
+
+#[test]
+fn service_keys_and_routes_change_with_their_files_and_a_database_after_a_restart() {
+    let pagerduty = PagerDuty::start();
+    let home = tempfile::tempdir().unwrap();
+    let [key, routes, database] = ["key", "routes", "database"].map(|name| home.path().join(name));
+    let keys = ['a', 'b', 'c', 'd'].map(|letter| letter.to_string().repeat(32));
+    fs::write(&key, &keys[0]).unwrap();
+    fs::write(&routes, format!("level,fatal,{}", keys[1])).unwrap();
+    fs::write(&database, format!("sqlite:{}", home.path().join("first.db").display())).unwrap();
+    let bridge = Bridge::start_with(
+        &pagerduty.url(),
+        &[
+            ("BRIDGE_PAGERDUTY_SERVICE_KEY", ""),
+            ("BRIDGE_PAGERDUTY_SERVICE_KEY_FILE", key.to_str().unwrap()),
+            ("BRIDGE_PAGERDUTY_ROUTES", ""),
+            ("BRIDGE_PAGERDUTY_ROUTES_FILE", routes.to_str().unwrap()),
+            ("BRIDGE_DATABASE_URL", ""),
+            ("BRIDGE_DATABASE_URL_FILE", database.to_str().unwrap()),
+        ],
+    );
+    let goes_to = |issue: u64, level: &str, key: &str| {
+        bridge.queue(&alert_of_level(level, issue, "Disk full"));
+        let what = format!("the {level} alert at the key {key}");
+        pagerduty.wait_for(&what, |records| records.incident(key, &issue.to_string()).is_some());
+    };
+    goes_to(1, "error", &keys[0]);
+    goes_to(2, "fatal", &keys[1]);
+    fs::write(&key, &keys[2]).unwrap();
+    fs::write(&routes, format!("level,fatal,{}", keys[3])).unwrap();
+    fs::write(&database, format!("sqlite:{}", home.path().join("second.db").display())).unwrap();
+    bridge.process.signal("HUP");
+    bridge.wait_for_log("BRIDGE_DATABASE_URL changed, and is used after the next restart of the bridge");
+    bridge.wait_for_log("BRIDGE_PAGERDUTY_ROUTES, BRIDGE_PAGERDUTY_SERVICE_KEY changed and is in use from now on");
+    goes_to(3, "error", &keys[2]);
+    goes_to(4, "fatal", &keys[3]);
+    assert!(!home.path().join("second.db").exists());
+    fs::write(&routes, "level,fatal,short").unwrap();
+    let said = bridge.wait_for_log("cannot be used, so the old one stays in use");
+    assert!(said.contains("BRIDGE_PAGERDUTY_ROUTES") && !said.contains("short"), "{said}");
+    goes_to(5, "fatal", &keys[3]);
 }

@@ -10,6 +10,10 @@ mod clocks;
 mod commands;
 #[path = "../bridge/delivery.rs"]
 mod delivery;
+#[path = "../bridge/events_api.rs"]
+mod events_api;
+#[path = "../bridge/incident_scope.rs"]
+mod incident_scope;
 #[path = "../bridge/life.rs"]
 mod life;
 #[path = "../bridge/logs.rs"]

@@ -175,8 +175,8 @@ impl Bridge {
         let Some(fence) = right.map(|right| right.fence) else { return self.scheduler.not_begun(&key, id, later) };
         let begin = Begin { id, at: world.utc(), past: Vec::new(), fence: Some(fence) };
         let operations = Operations { begins: vec![begin], ..Operations::default() };
-        let Begun { body, .. } = match world.queue.commit(&operations).begun.pop().unwrap() {
-            Ok(begun) => begun,
+        let body = match world.queue.commit(&operations).begun.pop().unwrap() {
+            Ok(Begun { body, .. }) => body,
             Err(QueueError::NotWaiting(_)) => return self.scheduler.gone(&key, id),
             Err(QueueError::Behind { .. }) => return self.scheduler.blocked(&key, id),
             Err(QueueError::Fenced(_)) => return self.scheduler.not_begun(&key, id, later),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use pagerduty_sandbox::{Cut, Fault, FaultRule, Until};
-use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Envelope, State};
 use serde_json::json;
 
@@ -61,6 +61,8 @@ fn event(case: usize, event_type: EventType) -> Envelope {
     });
     Envelope {
         service_key: ServiceKey::parse(&key(case)).unwrap(),
+        api: ApiVersion::V1,
+        issue_key: None,
         incident_key: IncidentKey::parse("42").unwrap(),
         event_type,
         description: "Disk full".to_owned(),

@@ -2,7 +2,7 @@
 
 use chrono::Utc;
 use pagerduty_sandbox::{Fault, Verdict};
-use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Envelope, State};
 use serde_json::json;
 
@@ -14,6 +14,8 @@ fn poison() -> Envelope {
     let body = json!({"service_key": key(0), "event_type": "trigger", "incident_key": 666, "description": "Disk full"});
     Envelope {
         service_key: ServiceKey::parse(&key(0)).unwrap(),
+        api: ApiVersion::V1,
+        issue_key: None,
         incident_key: IncidentKey::parse("666").unwrap(),
         event_type: EventType::Trigger,
         description: "Disk full".to_owned(),

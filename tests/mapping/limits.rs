@@ -5,8 +5,10 @@ use proptest::prelude::*;
 use sentry_pagerduty_bridge::alert::{
     Action, Alert, Exception, Frame, IssueId, IssueLink, Opening, Project, Subject, User,
 };
-use sentry_pagerduty_bridge::pagerduty::map::event_of;
-use sentry_pagerduty_bridge::pagerduty::{Cut, Destination, Event, Rendered, ServiceKey, render};
+use sentry_pagerduty_bridge::pagerduty::map::action_of;
+use sentry_pagerduty_bridge::pagerduty::{
+    ApiVersion, Cut, Destination, Event, IncidentKey, Rendered, ServiceKey, Severity, render,
+};
 use serde_json::Value;
 
 use crate::{DEFAULT_KEY, received_at};
@@ -43,8 +45,16 @@ fn small(issue: &str) -> Alert {
 
 #[track_caller]
 fn fit(alert: &Alert) -> (Event, Vec<Cut>, Value) {
-    let destination = Destination::v1(ServiceKey::parse(DEFAULT_KEY).unwrap());
-    let event = event_of(alert, destination, "");
+    fit_for(alert, ApiVersion::V1)
+}
+
+#[track_caller]
+fn fit_for(alert: &Alert, api: ApiVersion) -> (Event, Vec<Cut>, Value) {
+    let event = Event {
+        destination: Destination { api, key: ServiceKey::parse(DEFAULT_KEY).unwrap() },
+        incident_key: IncidentKey::of("", &alert.subject),
+        action: action_of(alert, Severity::of(alert), None),
+    };
     let Rendered { bytes, cuts, .. } = render(&event);
     assert!(bytes.len() <= 512_000, "{} bytes", bytes.len());
     let json = serde_json::from_slice(&bytes).unwrap();
@@ -341,6 +351,37 @@ proptest! {
         prop_assert_eq!(&json["event_type"], "trigger");
         prop_assert_eq!(&json["service_key"], DEFAULT_KEY);
         prop_assert!(json["details"].is_object());
+        for cut in said(&cuts) {
+            prop_assert!(cut.contains(": "));
+        }
+    }
+
+    #[test]
+    fn every_alert_becomes_an_event_of_the_events_api_v2_too(alert in any_alert()) {
+        let (event, cuts, json) = fit_for(&alert, ApiVersion::V2);
+        let payload = &json["payload"];
+        prop_assert_eq!(payload["summary"].as_str().unwrap(), description(&event));
+        for (member, is_needed) in
+            [("summary", true), ("source", true), ("component", false), ("group", false), ("class", false)]
+        {
+            let line = payload.get(member);
+            prop_assert!(line.is_some() || !is_needed, "{}", member);
+            let line = line.map_or("-", |line| line.as_str().unwrap());
+            prop_assert!((1..=1024).contains(&line.encode_utf16().count()), "{}", member);
+            prop_assert!(!line.trim().is_empty(), "{}", member);
+        }
+        prop_assert!(["critical", "error", "warning", "info"].contains(&payload["severity"].as_str().unwrap()));
+        if let Some(time) = payload.get("timestamp") {
+            prop_assert!(DateTime::parse_from_str(time.as_str().unwrap(), "%Y-%m-%dT%H:%M:%S%.3f%z").is_ok());
+        }
+        prop_assert!(payload["custom_details"].is_object());
+        let dedup_key = json["dedup_key"].as_str().unwrap();
+        prop_assert!((1..=255).contains(&dedup_key.chars().count()));
+        prop_assert_eq!(dedup_key, event.incident_key.as_str());
+        prop_assert_eq!((&json["event_action"], &json["routing_key"]), (&Value::from("trigger"), &Value::from(DEFAULT_KEY)));
+        for link in json["links"].as_array().into_iter().flatten() {
+            prop_assert!(link["href"].as_str().is_some_and(|href| !href.trim().is_empty()));
+        }
         for cut in said(&cuts) {
             prop_assert!(cut.contains(": "));
         }

@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sentry_pagerduty_bridge::alert::{Level, Opening};
-use sentry_pagerduty_bridge::config::ResolveScope;
+use sentry_pagerduty_bridge::config::{IncidentScope, ResolveScope};
 use sentry_pagerduty_bridge::ingest::{Decision, FollowUp, Ignored, Policy, Prepared, Webhook};
-use sentry_pagerduty_bridge::pagerduty::EventType;
+use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, Template};
 
 use crate::{DEFAULT_KEY, fixtures, ingest_of, received_at};
 
@@ -222,4 +222,64 @@ fn alerts_are_compared_with_resolves_by_when_sentry_received_their_event_and_by_
         Decision::Queue(prepared) => assert_eq!(prepared.happened_at, Some(later(2))),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_template_makes_the_description_of_what_opens_an_incident_and_says_nothing_of_what_is_not_known() {
+    let described = |name: &str, template: &str| {
+        let description = Some(Template::parse(template).unwrap());
+        let prepared = queued(name, "", Policy { description, ..paging_on(Opening::ALL) });
+        prepared.event.description().unwrap().as_str().to_owned()
+    };
+    let plain = queued("event-alert-26", "", Policy::default()).event.description().unwrap().as_str().to_owned();
+    let alert = queued("event-alert-26", "", Policy::default()).alert;
+    let (project, level) = (alert.project.slug.unwrap(), alert.level.unwrap());
+    assert_eq!(described("event-alert-26", "{title}"), plain);
+    assert_eq!(
+        described("event-alert-26", "[{project}] {{{level}}} {title}"),
+        format!("[{project}] {{{level}}} {plain}")
+    );
+    assert_eq!(described("event-alert-26", "{message}"), plain, "a blank line is none");
+    assert_eq!(described("metric-critical", "{issue}!{server_name}"), "incident_5_77!");
+    let long = "x".repeat(2_000);
+    assert_eq!(described("event-alert-26", &format!("{long}{{title}}")).chars().count(), 1024);
+}
+
+#[test]
+fn a_template_changes_no_resolve_and_no_acknowledge() {
+    let with = |description| followed("issue-resolved-26", "", Policy { description, ..Policy::default() });
+    let template = Template::parse("{project}: {title}").unwrap();
+    assert_eq!(with(Some(template)).action, with(None).action);
+}
+
+#[test]
+fn an_incident_may_stand_for_a_rule_or_a_project_but_a_metric_alert_has_one_of_its_own() {
+    let keys = |name: &str, incident_scope| {
+        let policy = Policy { incident_scope, incident_key_prefix: "eu-".to_owned(), ..paging_on(Opening::ALL) };
+        let prepared = queued(name, "", policy);
+        let text = |key: &IncidentKey| key.as_str().to_owned();
+        (text(&prepared.event.incident_key), prepared.issue_key.as_ref().map(text))
+    };
+    let own = keys("event-alert-26", IncidentScope::Issue);
+    let alert = queued("event-alert-26", "", Policy::default()).alert;
+    let (project, rule) = (alert.project.slug.unwrap(), &alert.rules[0]);
+    assert_eq!(own.1, None);
+    let shared = |key: String| (key, Some(own.0.clone()));
+    assert_eq!(keys("event-alert-26", IncidentScope::Rule), shared(format!("eu-rule/{project}/{rule}")));
+    assert_eq!(keys("event-alert-26", IncidentScope::Project), shared(format!("eu-project/{project}")));
+    assert_eq!(keys("metric-critical", IncidentScope::Project), ("eu-incident_5_77".to_owned(), None));
+    assert_eq!(keys("issue-created-26", IncidentScope::Rule).1, None, "no rule is told");
+}
+
+#[test]
+fn a_resolve_of_an_unknown_issue_closes_no_incident_that_others_may_share() {
+    let fallback = |name: &str, incident_scope| {
+        let policy = Policy { incident_scope, resolve: ResolveScope::All, ..Policy::default() };
+        followed(name, "", policy).fallback.is_some()
+    };
+    assert!(fallback("issue-resolved-26", IncidentScope::Issue));
+    assert!(
+        !fallback("issue-resolved-26", IncidentScope::Rule) && !fallback("issue-resolved-26", IncidentScope::Project)
+    );
+    assert!(fallback("metric-resolved", IncidentScope::Project));
 }

@@ -1,20 +1,60 @@
-//! The event of every fixture, to be looked at by people.
+//! The event of every fixture, to be looked at by people, by each of the Events APIs.
 
+use sentry_pagerduty_bridge::ingest::{Decision, Webhook};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, Destination, Event, render};
 use serde_json::Value;
 
-use crate::fixtures;
-use crate::prepared;
+use crate::{decide, fixtures, ingest, received_at};
+
+fn settings(folder: &str) -> insta::Settings {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(format!("../snapshots{folder}"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings
+}
+
+/// The JSON of an event by another API than that of its destination.
+fn json(event: &Event, api: ApiVersion) -> Value {
+    let destination = Destination { api, ..event.destination.clone() };
+    serde_json::from_slice(&render(&Event { destination, ..event.clone() }).bytes).unwrap()
+}
+
+/// The event of a webhook, if it asks for one.
+fn event(decision: Decision) -> Option<Event> {
+    match decision {
+        Decision::Queue(prepared) => Some(prepared.event),
+        Decision::Follow(follow_up) => {
+            let routed = ingest("", "", None);
+            Some(follow_up.event_for(routed.destination(&routed.keys()[0])))
+        }
+        Decision::Ignored(_) | Decision::Rejected(_) => None,
+    }
+}
 
 #[test]
 fn the_event_of_every_fixture_is_the_one_that_was_looked_at() {
-    let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path("../snapshots");
-    settings.set_prepend_module_to_snapshot(false);
-    settings.set_omit_expression(true);
-    settings.bind(|| {
-        for fixture in fixtures::all() {
-            let event: Value = serde_json::from_slice(&prepared(&fixture.webhook).rendered.bytes).unwrap();
-            insta::assert_json_snapshot!(fixture.name.replace('/', "-"), event);
+    for (folder, api) in [("", ApiVersion::V1), ("/v2", ApiVersion::V2)] {
+        settings(folder).bind(|| {
+            for fixture in fixtures::all() {
+                let event = event(decide(&ingest("", "", None), &fixture.webhook)).unwrap();
+                insta::assert_json_snapshot!(fixture.name.replace('/', "-"), json(&event, api));
+            }
+        });
+    }
+}
+
+#[test]
+fn the_v2_event_of_every_fixture_of_the_platform_is_the_one_that_was_looked_at() {
+    let platform = fixtures::platform().into_iter();
+    let platform = platform.map(|fixture| (fixture.name, Some(fixture.resource), fixture.webhook));
+    let recordings = fixtures::recordings().into_iter();
+    let recordings = recordings.map(|recording| (recording.name, recording.resource, recording.webhook));
+    settings("/v2").bind(|| {
+        for (name, resource, body) in platform.chain(recordings) {
+            let webhook = Webhook { resource: resource.as_deref(), ..Webhook::of_body(&body, received_at()) };
+            let Some(event) = event(ingest("", "", None).decide(&webhook)) else { continue };
+            insta::assert_json_snapshot!(name.replace('/', "-"), json(&event, ApiVersion::V2));
         }
     });
 }

@@ -7,6 +7,7 @@ mod deliveries;
 mod deploy;
 mod exposition;
 mod restart;
+mod strangers;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with tests/bridge, which needs more of it")]
 mod support;

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sentry_pagerduty_bridge::ingest::{Dedup, FollowUp};
 use sentry_pagerduty_bridge::pagerduty::event::{EventAction, Note};
-use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, KeyApis, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
     Backlog, DeadLetters, Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, FirstInLine, Queue, State,
 };
@@ -34,6 +34,8 @@ async fn open() -> (TestDatabase, Queue) {
 async fn trigger(queue: &Queue, service_key: &str, name: &str, seconds: i64) -> EventId {
     let event = Envelope {
         service_key: key(service_key),
+        api: ApiVersion::V1,
+        issue_key: None,
         incident_key: incident(name),
         event_type: EventType::Trigger,
         description: "Disk full".to_owned(),
@@ -50,6 +52,8 @@ async fn resolve(queue: &Queue, name: &str, seconds: i64) -> Enqueued {
         action: EventAction::Resolve(Note::default()),
         happened_at: Some(at(seconds)),
         fallback: None,
+        apis: KeyApis::default(),
+        shared_key: None,
         dedup: Dedup::default(),
     };
     queue.enqueue(Enqueue::follow_up(follow_up, at(seconds))).await.unwrap()

@@ -7,7 +7,7 @@ use chrono::Utc;
 use pagerduty_sandbox::{Fault, FaultRule, Options, Sandbox};
 use sentry_pagerduty_bridge::delivery::{DeliveryView, KeyView, Limits, Worker};
 use sentry_pagerduty_bridge::pagerduty::client::Client;
-use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Envelope, Queue};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -25,6 +25,8 @@ fn event(key: usize, incident: &str) -> Envelope {
     });
     Envelope {
         service_key: ServiceKey::parse(KEYS[key]).unwrap(),
+        api: ApiVersion::V1,
+        issue_key: None,
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type: EventType::Trigger,
         description: "Disk full".to_owned(),

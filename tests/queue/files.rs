@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Disposition, Editor, Envelope, Queue, QueueError, Reader, Retention, State};
 
 use crate::database::TestDatabase;
@@ -20,6 +20,8 @@ fn key(number: usize) -> ServiceKey {
 fn event(key: &ServiceKey, incident: &str, body: &[u8]) -> Envelope {
     Envelope {
         service_key: key.clone(),
+        api: ApiVersion::V1,
+        issue_key: None,
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type: EventType::Trigger,
         description: "ZeroDivisionError: division by zero".to_owned(),

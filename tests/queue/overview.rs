@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use sentry_pagerduty_bridge::metrics::{Answered, Failing, Metrics, Source};
-use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, OutcomeKind, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, OutcomeKind, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
     Destination, Disposition, Editor, Enqueue, Envelope, EventId, Overview, Queue, Rejected, RejectedId, Retention,
     Search, State, Summary,
@@ -27,6 +27,8 @@ fn key(number: usize) -> ServiceKey {
 fn event(key: &ServiceKey, incident: &str, seconds: i64) -> Envelope {
     Envelope {
         service_key: key.clone(),
+        api: ApiVersion::V1,
+        issue_key: None,
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type: EventType::Trigger,
         description: "Disk full".to_owned(),
@@ -78,6 +80,7 @@ async fn counted(database: &TestDatabase) -> Overview {
         dead: sum(|destination| destination.dead),
         delivered: sum(|destination| destination.delivered),
         held: 0,
+        held_with_token_since: None,
         rejected: rejected.try_into().unwrap(),
         oldest_waiting: destinations.iter().filter_map(|destination| destination.oldest_waiting).min(),
         destinations,

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ProofState, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ProofState, ServiceKey};
 use sentry_pagerduty_bridge::queue::sentry::{CatchUpRun, IssueNote, SentryNotes};
 use sentry_pagerduty_bridge::queue::{
-    Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, Proof, Queue, Retention, State,
+    Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, IssueUpdate, IssueUpdateChange, Proof, Queue, Retention,
+    State, StatusChange, UpdateEnd,
 };
 
 use crate::database::TestDatabase;
@@ -22,6 +23,8 @@ fn incident(name: &str) -> IncidentKey {
 fn event(event_type: EventType, name: &str, seconds: i64) -> Envelope {
     Envelope {
         service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
+        api: ApiVersion::V1,
+        issue_key: None,
         incident_key: incident(name),
         event_type,
         description: "Disk full".to_owned(),
@@ -132,6 +135,18 @@ async fn what_is_found_beside_a_bridge_is_enqueued_like_any_event() {
     assert_eq!(queue.reader().overview().await.unwrap().waiting, 2);
 }
 
+fn update(webhook_id: &str, name: &str, change: StatusChange, seconds: i64) -> IssueUpdate {
+    IssueUpdate {
+        webhook_id: webhook_id.to_owned(),
+        incident_key: incident(name),
+        change,
+        happened_at: at(seconds - 1),
+        received_at: at(seconds),
+        attempts: 0,
+        next_attempt_at: at(seconds),
+    }
+}
+
 fn proof(event: i64, key: char, state: ProofState, delivered: i64) -> Proof {
     Proof {
         event: EventId::new(event),
@@ -143,6 +158,67 @@ fn proof(event: i64, key: char, state: ProofState, delivered: i64) -> Proof {
         incident_url: Some("https://example.pagerduty.com/incidents/Q1".to_owned()),
         reason: Some("the service Payments\0 is disabled".to_owned()),
     }
+}
+
+#[tokio::test]
+async fn what_people_did_in_pagerduty_is_kept_once_until_it_is_done_and_for_a_week_after() {
+    let (_database, queue) = open().await;
+    let record = async |change| queue.record_issue_update(change).await.unwrap();
+    let first = update("w\0-1", "42", StatusChange::Resolve, 10);
+    assert!(record(IssueUpdateChange::Received(first.clone())).await);
+    assert!(!record(IssueUpdateChange::Received(first.clone())).await, "PagerDuty repeats its webhooks");
+    let second = update("a", "7", StatusChange::Unresolve, 20);
+    assert!(record(IssueUpdateChange::Received(second.clone())).await);
+    assert_eq!(queue.reader().issue_updates().await.unwrap(), [first.clone(), second.clone()]);
+
+    let (webhook_id, reason) = (first.webhook_id.clone(), "answered 502".to_owned());
+    assert!(record(IssueUpdateChange::Failed { webhook_id, next_attempt_at: at(60), reason }).await);
+    let tried = IssueUpdate { attempts: 1, next_attempt_at: at(60), ..first.clone() };
+    assert_eq!(queue.reader().issue_updates().await.unwrap(), [tried, second.clone()]);
+
+    let end = |webhook_id: &str, end, seconds| IssueUpdateChange::Ended {
+        webhook_id: webhook_id.to_owned(),
+        at: at(seconds),
+        end,
+        reason: Some("as it should be".to_owned()),
+    };
+    assert!(record(end("w\0-1", UpdateEnd::Done, 70)).await);
+    assert!(!record(end("w\0-1", UpdateEnd::Dead, 71)).await, "it has ended");
+    assert_eq!(queue.reader().issue_updates().await.unwrap(), [second]);
+    let was_updated =
+        async |name: &str, change, since| queue.reader().was_updated(&incident(name), change, at(since)).await.unwrap();
+    assert!(was_updated("42", StatusChange::Resolve, 70).await && !was_updated("42", StatusChange::Resolve, 71).await);
+    assert!(was_updated("7", StatusChange::Unresolve, 9_999).await, "it waits");
+    assert!(!was_updated("7", StatusChange::Resolve, 0).await && !was_updated("8", StatusChange::Unresolve, 0).await);
+    assert!(record(end("a", UpdateEnd::Dead, 80)).await);
+    assert!(!was_updated("7", StatusChange::Unresolve, 0).await, "it was not made");
+
+    // A week later the number of a webhook is forgotten.
+    let week = 7 * 24 * 3600;
+    assert!(record(IssueUpdateChange::Received(update("b", "7", StatusChange::Resolve, week + 9))).await);
+    assert!(!record(IssueUpdateChange::Received(update("w\0-1", "42", StatusChange::Resolve, week + 9))).await);
+    assert!(record(IssueUpdateChange::Received(update("c", "7", StatusChange::Resolve, week + 11))).await);
+    assert!(record(IssueUpdateChange::Received(update("w\0-1", "42", StatusChange::Resolve, week + 12))).await);
+}
+
+#[tokio::test]
+async fn an_incident_is_known_once_its_trigger_waits_and_open_again_once_a_person_reopened_it() {
+    let (_database, queue) = open().await;
+    let knows = async |name: &str| queue.reader().knows_incident(&incident(name)).await.unwrap();
+    assert!(!knows("42").await);
+    queue.accept(event(EventType::Trigger, "waits", 10)).await.unwrap();
+    assert!(knows("waits").await);
+    settle(&queue, event(EventType::Trigger, "42", 20), delivered(), 21).await;
+    settle(&queue, event(EventType::Resolve, "42", 30), delivered(), 31).await;
+    assert!(knows("42").await);
+    let open = async || queue.reader().open_incidents(10).await.unwrap().len();
+    assert_eq!(open().await, 0);
+    let resolved = update("a", "42", StatusChange::Resolve, 40);
+    queue.record_issue_update(IssueUpdateChange::Received(resolved)).await.unwrap();
+    assert_eq!(open().await, 0);
+    let reopened = update("b", "42", StatusChange::Unresolve, 41);
+    queue.record_issue_update(IssueUpdateChange::Received(reopened)).await.unwrap();
+    assert_eq!(open().await, 1);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use futures_util::future::join_all;
-use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Disposition, Envelope, EventId, Queue, QueueError, Reader, Retention};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
@@ -16,6 +16,8 @@ use tempfile::TempDir;
 fn event(body: &str) -> Envelope {
     Envelope {
         service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
+        api: ApiVersion::V1,
+        issue_key: None,
         incident_key: IncidentKey::parse(body).unwrap(),
         event_type: EventType::Trigger,
         description: "ZeroDivisionError: division by zero".to_owned(),

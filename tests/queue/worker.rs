@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use pagerduty_sandbox::{Options, Sandbox, ThrottleOptions};
 use sentry_pagerduty_bridge::delivery::{Limits, Worker};
 use sentry_pagerduty_bridge::pagerduty::client::Client;
-use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Envelope, Queue};
 use tokio::sync::oneshot;
 
@@ -29,6 +29,8 @@ fn event(number: u64) -> Envelope {
     });
     Envelope {
         service_key: ServiceKey::parse(KEY).unwrap(),
+        api: ApiVersion::V1,
+        issue_key: None,
         incident_key: IncidentKey::parse(&incident).unwrap(),
         event_type: EventType::Trigger,
         description: "Disk full".to_owned(),

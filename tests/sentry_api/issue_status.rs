@@ -234,3 +234,20 @@ fn with_resolve_off_nobody_is_asked() {
     }
     assert!(!twin.calls().iter().any(|call| call.path.contains("/issues/")), "{:?}", twin.calls());
 }
+
+#[test]
+fn a_new_token_of_the_api_is_used_when_its_file_has_it() {
+    let (twin, pagerduty) = (shop(Generation::Workflows), PagerDuty::start());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "token-that-sentry-knows-no-more").unwrap();
+    let path = file.path().to_str().unwrap().to_owned();
+    let settings = [("BRIDGE_SENTRY_API_TOKEN", ""), ("BRIDGE_SENTRY_API_TOKEN_FILE", path.as_str())];
+    let (mut bridge, issue) = opened(&twin, &pagerduty, &settings);
+    restarted(&mut bridge, || twin.world(|world| world.resolve(issue, now() + 1)));
+    bridge.wait_for_log("whether open incidents are resolved in Sentry is not known");
+    assert!(resolves(&pagerduty).is_empty());
+    std::fs::write(file.path(), TOKEN).unwrap();
+    bridge.wait_for_log("BRIDGE_SENTRY_API_TOKEN changed and is in use from now on");
+    pagerduty.wait_for_accepted(2);
+    assert_eq!(resolves(&pagerduty)[0].0, issue.to_string());
+}

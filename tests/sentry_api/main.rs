@@ -22,4 +22,5 @@ mod support;
 #[allow(dead_code, reason = "the tests of faults use all of it")]
 mod tls_front;
 mod twin;
+mod two_way;
 mod undo;

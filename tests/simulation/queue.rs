@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sentry_pagerduty_bridge::pagerduty::{EventType, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, ServiceKey};
 use sentry_pagerduty_bridge::queue::memory::{Answers, MemoryQueue, Operations};
 use sentry_pagerduty_bridge::queue::{Accepted, Begin, Enqueue, Enqueued, Envelope, EventId, Settle, WaitingEvent};
 
@@ -256,6 +256,8 @@ fn enqueue(alert: &Alert) -> Enqueue {
     let start = format!("{{\"number\":{},\"details\":{{", alert.number);
     Enqueue::event(Envelope {
         service_key: service_key(alert.key),
+        api: ApiVersion::V1,
+        issue_key: None,
         incident_key: incident_key(alert.incident),
         event_type: alert.event_type,
         description: String::new(),

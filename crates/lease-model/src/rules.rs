@@ -35,8 +35,6 @@ pub enum Rule {
     Wait,
     /// A bridge sends only while its own clock says that enough is left of the lease.
     Clock,
-    /// A lease is given up only when none of its attempts is in flight.
-    Busy,
 }
 
 /// The number of a member, a table, changes or a view.
@@ -51,6 +49,9 @@ pub struct Rules {
     met: Mutex<Met>,
 }
 
+/// Changes that are made to a table: by whom, whether that one is leaving, which, while what waits, and when.
+type Application = (Number, usize, bool, Number, [bool; KEYS], u8);
+
 #[derive(Debug, Default)]
 struct Met {
     members: Values<Member>,
@@ -58,7 +59,7 @@ struct Met {
     changes: Values<LeaseChanges>,
     views: Values<LeaseView>,
     asked: HashMap<(Number, u8, [bool; KEYS]), (Number, Number)>,
-    applied: HashMap<(Number, usize, bool, Number, [bool; KEYS], u8), (Number, Number)>,
+    applied: HashMap<Application, (Number, Number)>,
     answered: HashMap<(Number, Number, Number, u8), Number>,
     rights: HashMap<(Number, u8), [Option<u8>; KEYS]>,
 }
@@ -172,7 +173,6 @@ impl Rules {
     /// What a bridge asks for, and what it is from then on. `busy`: the keys of which attempts are in flight.
     #[must_use]
     pub fn ask(&self, member: Number, clock: u8, busy: [bool; KEYS]) -> (Number, Number) {
-        let busy = if self.left_out == Some(Rule::Busy) { [false; KEYS] } else { busy };
         let mut met = self.met();
         let question = (member, clock, busy);
         if let Some(known) = met.asked.get(&question) {

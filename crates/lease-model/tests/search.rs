@@ -21,7 +21,7 @@ fn any_faults() -> Protocol {
 
 /// Time enough for a takeover after each of the two.
 fn only_stops() -> Protocol {
-    Protocol::new(number("LEASE_MODEL_STEPS", 8), 2).only_stops()
+    Protocol::new(number("LEASE_MODEL_STEPS", 10), 2).only_stops()
 }
 
 fn search(protocol: Protocol) -> impl Checker<Protocol> {
@@ -76,9 +76,4 @@ fn without_the_wait_after_an_expired_lease_the_search_finds_two_senders() {
 #[test]
 fn without_a_look_at_the_own_clock_the_search_finds_two_senders() {
     assert_two_senders_without(Rule::Clock);
-}
-
-#[test]
-fn where_a_lease_is_given_up_during_an_attempt_the_search_finds_two_senders() {
-    assert_two_senders_without(Rule::Busy);
 }

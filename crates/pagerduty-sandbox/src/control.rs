@@ -9,6 +9,7 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::actions::Action;
 use crate::faults::{FaultError, FaultRule};
 use crate::records::{Records, Shared};
 
@@ -21,6 +22,8 @@ pub(crate) fn endpoints(config: &mut ServiceConfig) {
         .route("/healthz", web::get().to(async || HttpResponse::Ok().json(json!({"status": "ok"}))))
         .route("/journal", web::get().to(journal))
         .route("/incidents", web::get().to(incidents))
+        .route("/incidents/act", web::post().to(act))
+        .route("/webhooks", web::get().to(webhooks))
         .route("/counters", web::get().to(counters))
         .service(web::resource("/faults").get(list_faults).post(add_fault).put(add_fault).delete(clear_faults))
         .service(web::resource("/options").get(show_options).put(change_options))
@@ -57,7 +60,7 @@ async fn journal(shared: Data<Shared>, query: Query<JournalQuery>) -> HttpRespon
     let mut entries: Vec<_> = shared.read(|records| {
         let entries = records.journal.entries().rev();
         entries
-            .filter(|entry| query.service_key.as_ref().is_none_or(|key| entry.text("service_key") == Some(key)))
+            .filter(|entry| query.service_key.as_ref().is_none_or(|key| entry.service_key() == Some(key)))
             .take(query.limit.unwrap_or(DEFAULT_LIMIT))
             .map(Arc::clone)
             .collect()
@@ -69,6 +72,17 @@ async fn journal(shared: Data<Shared>, query: Query<JournalQuery>) -> HttpRespon
 
 async fn incidents(shared: Data<Shared>) -> HttpResponse {
     shared.read(|records| HttpResponse::Ok().json(records.incidents().collect::<Vec<_>>()))
+}
+
+/// Does to an incident what a person may do by PagerDuty's pages.
+async fn act(shared: Data<Shared>, body: Bytes) -> Result<HttpResponse, ControlError> {
+    let action: Action = serde_json::from_slice(&body)?;
+    let changed = shared.change(|records, now| records.act(&action, now));
+    Ok(HttpResponse::Ok().json(json!({"changed": changed})))
+}
+
+async fn webhooks(shared: Data<Shared>) -> HttpResponse {
+    shared.read(|records| HttpResponse::Ok().json(records.webhook_attempts()))
 }
 
 async fn counters(shared: Data<Shared>) -> HttpResponse {

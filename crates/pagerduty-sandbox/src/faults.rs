@@ -9,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::api::EventsApi;
 use crate::incidents::EventType;
 use crate::options::{RetryAfter, ThrottleStatus, millis};
 
@@ -71,11 +72,13 @@ impl FaultRule {
     }
 
     /// Whether a request is in scope. `members` are those of its body, if that is a JSON object.
-    fn applies_to(&self, members: Option<&Map<String, Value>>, reused_connection: bool) -> bool {
-        let text = |member: &str| members.and_then(|members| members.get(member)).and_then(Value::as_str);
-        self.service_key.as_ref().is_none_or(|key| text("service_key") == Some(key))
-            && self.incident_key.as_ref().is_none_or(|key| text("incident_key") == Some(key))
-            && self.event_type.is_none_or(|wanted| text("event_type").and_then(EventType::parse) == Some(wanted))
+    fn applies_to(&self, api: EventsApi, members: Option<&Map<String, Value>>, reused_connection: bool) -> bool {
+        let service_key = || members.and_then(|members| api.service_key(members));
+        let incident_key = || members.and_then(|members| api.incident_key(members));
+        let event_type = || members.and_then(|members| api.event_type(members)).and_then(EventType::parse);
+        self.service_key.as_deref().is_none_or(|key| service_key() == Some(key))
+            && self.incident_key.as_deref().is_none_or(|key| incident_key() == Some(key))
+            && self.event_type.is_none_or(|wanted| event_type() == Some(wanted))
             && (reused_connection || !self.reused_connection)
     }
 }
@@ -312,6 +315,7 @@ impl FaultRules {
     /// Counts a request and returns the fault that happens to it. Rules that have ended are removed.
     pub(crate) fn next(
         &mut self,
+        api: EventsApi,
         members: Option<&Map<String, Value>>,
         reused_connection: bool,
         now: DateTime<Utc>,
@@ -319,7 +323,7 @@ impl FaultRules {
         self.rules.retain(|standing| standing.ends.is_none_or(|ends| now < ends));
         let mut due = None;
         for standing in &mut self.rules {
-            if !standing.rule.applies_to(members, reused_connection) {
+            if !standing.rule.applies_to(api, members, reused_connection) {
                 continue;
             }
             standing.seen += 1;
@@ -349,7 +353,7 @@ mod tests {
 
     /// What happens to a request at `now` that only rules without a scope apply to.
     fn next(rules: &mut FaultRules, now: DateTime<Utc>) -> Option<Fault> {
-        rules.next(None, false, now)
+        rules.next(EventsApi::V1, None, false, now)
     }
 
     #[test]
@@ -394,7 +398,12 @@ mod tests {
             cases.push((outside, true, false));
         }
         for (members, reused_connection, acts) in cases {
-            let due = active([narrow.clone()]).next(members.as_object(), reused_connection, DateTime::UNIX_EPOCH);
+            let due = active([narrow.clone()]).next(
+                EventsApi::V1,
+                members.as_object(),
+                reused_connection,
+                DateTime::UNIX_EPOCH,
+            );
             assert_eq!(due.is_some(), acts, "{members} {reused_connection}");
         }
     }

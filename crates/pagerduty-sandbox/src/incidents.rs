@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::api::EventsApi;
+
 /// How many log entries of an incident are kept, the newest.
 const LOG_ENTRIES: usize = 100;
 
@@ -127,10 +129,10 @@ pub(crate) struct Transition {
     pub(crate) after: Option<State>,
 }
 
-/// All incidents, by integration key and incident key.
+/// All incidents, by integration key and incident key, and by API where those have incidents of their own.
 #[derive(Debug, Default)]
 pub(crate) struct Incidents {
-    by_key: BTreeMap<(String, String), Incident>,
+    by_key: BTreeMap<(String, String, Option<EventsApi>), Incident>,
     /// How many were ever opened.
     opened: u64,
 }
@@ -141,12 +143,31 @@ impl Incidents {
     }
 
     pub(crate) fn get(&self, service_key: &str, incident_key: &str) -> Option<&Incident> {
-        self.by_key.get(&(service_key.to_owned(), incident_key.to_owned()))
+        self.by_key.get(&self.key(service_key, incident_key))
     }
 
-    /// Applies `event` to the incident `incident_key`: the event's own or one generated for it.
-    pub(crate) fn apply(&mut self, event: &Event, incident_key: &str, at: DateTime<Utc>) -> Transition {
-        let key = (event.service_key.clone(), incident_key.to_owned());
+    /// The API whose incident it is, where each has incidents of its own.
+    pub(crate) fn api_of(&self, service_key: &str, incident_key: &str) -> Option<EventsApi> {
+        self.key(service_key, incident_key).2
+    }
+
+    /// The key of an incident of any API: of v1, if both have one.
+    fn key(&self, service_key: &str, incident_key: &str) -> (String, String, Option<EventsApi>) {
+        let of_api = |api| (service_key.to_owned(), incident_key.to_owned(), api);
+        let known = [Some(EventsApi::V1), Some(EventsApi::V2)].map(of_api);
+        known.into_iter().find(|key| self.by_key.contains_key(key)).unwrap_or_else(|| of_api(None))
+    }
+
+    /// Applies `event` to the incident `incident_key`: the event's own or one generated for it. `of_api` is its API where each
+    /// has incidents of its own.
+    pub(crate) fn apply(
+        &mut self,
+        of_api: Option<EventsApi>,
+        event: &Event,
+        incident_key: &str,
+        at: DateTime<Utc>,
+    ) -> Transition {
+        let key = (event.service_key.clone(), incident_key.to_owned(), of_api);
         let before = self.by_key.get(&key).map(|incident| incident.state);
         let (effect, after) = match (event.event_type, before) {
             (EventType::Trigger, None | Some(State::Resolved)) => (Effect::Opened, Some(State::Triggered)),
@@ -161,7 +182,7 @@ impl Incidents {
         // A dropped event leaves no trace, as in PagerDuty.
         if let Some(state) = after.filter(|_| effect != Effect::Dropped) {
             let description = event.description.clone();
-            let incident = self.by_key.entry(key).or_insert_with_key(|(service_key, incident_key)| Incident {
+            let incident = self.by_key.entry(key).or_insert_with_key(|(service_key, incident_key, _)| Incident {
                 service_key: service_key.clone(),
                 incident_key: incident_key.clone(),
                 number: 0,
@@ -190,6 +211,16 @@ impl Incidents {
             incident.log.push_back(LogEntry { at, event_type: event.event_type, effect, description });
         }
         Transition { effect, before, after }
+    }
+
+    /// Opens a resolved incident again, as a person may. Returns whether there was one.
+    pub(crate) fn reopen(&mut self, service_key: &str, incident_key: &str, at: DateTime<Utc>) -> bool {
+        let incident = self.by_key.get_mut(&self.key(service_key, incident_key));
+        let Some(incident) = incident.filter(|incident| incident.state == State::Resolved) else { return false };
+        incident.state = State::Triggered;
+        let description = Some("reopened".to_owned());
+        incident.log.push_back(LogEntry { at, event_type: EventType::Trigger, effect: Effect::Logged, description });
+        true
     }
 }
 
@@ -227,7 +258,7 @@ mod tests {
         let mut incidents = Incidents::default();
         let mut before = None;
         for (step, (event_type, effect, after)) in life.into_iter().enumerate() {
-            let transition = incidents.apply(&event(event_type, "K"), "42", DateTime::UNIX_EPOCH);
+            let transition = incidents.apply(None, &event(event_type, "K"), "42", DateTime::UNIX_EPOCH);
             assert_eq!(transition, Transition { effect, before, after }, "step {step}");
             before = after;
         }
@@ -238,8 +269,8 @@ mod tests {
     #[test]
     fn the_same_incident_key_at_another_integration_is_another_incident() {
         let mut incidents = Incidents::default();
-        incidents.apply(&event(EventType::Trigger, "K"), "42", DateTime::UNIX_EPOCH);
-        let other = incidents.apply(&event(EventType::Resolve, "L"), "42", DateTime::UNIX_EPOCH);
+        incidents.apply(None, &event(EventType::Trigger, "K"), "42", DateTime::UNIX_EPOCH);
+        let other = incidents.apply(None, &event(EventType::Resolve, "L"), "42", DateTime::UNIX_EPOCH);
         assert_eq!(other.effect, Effect::Dropped);
         assert_eq!(incidents.get("K", "42").unwrap().state, State::Triggered);
     }
@@ -249,7 +280,7 @@ mod tests {
         let mut incidents = Incidents::default();
         for second in 0..150 {
             let at = DateTime::from_timestamp(second, 0).unwrap();
-            incidents.apply(&event(EventType::Trigger, "K"), "42", at);
+            incidents.apply(None, &event(EventType::Trigger, "K"), "42", at);
         }
         let incident = incidents.get("K", "42").unwrap();
         assert_eq!((incident.events, incident.log.len()), (150, LOG_ENTRIES));

@@ -1,6 +1,6 @@
 //! A strict local PagerDuty for tests and rehearsals.
 //!
-//! It serves the Events API v1 on a real socket, at least as strictly as PagerDuty does, keeps the incidents that
+//! It serves the Events APIs v1 and v2 on a real socket, at least as strictly as PagerDuty does, keeps the incidents that
 //! events open and resolve, records every request, and fails on command. Rehearse against it before you point a client
 //! at the real one, or start one in each test:
 //!
@@ -35,7 +35,7 @@
 //! 1. `server` reads the request, at most [`Options::max_body`] bytes of its body, and locks the records.
 //! 2. `pipeline` asks `faults` which fault is due; rules can be for a key or an event type, so the JSON is read by now.
 //!    Some faults answer here, before anything is checked.
-//! 3. `pipeline` checks the head and the size; `validate` applies PagerDuty's rules to the JSON; then come the
+//! 3. `pipeline` checks the head and the size; `validate` and `v2` apply the rules of the API to the JSON; then come the
 //!    integration key and its rate limit (`throttle`). The first check that fails decides the response.
 //! 4. `incidents` applies the event: it opens, acknowledges or resolves an incident, is added to the log of an open
 //!    one, or is dropped.
@@ -73,6 +73,8 @@
 //! curl $C/healthz                                     # {"status":"ok"}
 //! curl "$C/journal?service_key=KEY&limit=10"          # the newest entries, oldest first; 100 without a limit
 //! curl $C/incidents                                   # every incident and its log
+//! curl $C/incidents/act -d '{"service_key":"KEY","incident_key":"42","action":"resolve"}'     # as a person does
+//! curl $C/webhooks                                    # webhooks V3 that were posted, for `webhooks` in the options
 //! curl $C/counters                                    # exact, however few entries the journal keeps
 //! curl $C/faults                                      # the active rules and how often each acted
 //! curl $C/faults -d '{"times":3,"fault":{"kind":"answer","status":503,"body":"html"}}'        # {"id":1}
@@ -86,6 +88,8 @@
 //!
 //! The members of a rule are those of [`FaultRule`], the kinds those of [`Fault`].
 
+mod actions;
+mod api;
 mod control;
 mod faults;
 mod incidents;
@@ -96,7 +100,9 @@ mod responses;
 mod rest;
 mod server;
 mod throttle;
+mod v2;
 mod validate;
+mod webhooks;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -108,12 +114,15 @@ use tokio::sync::broadcast;
 use crate::records::Shared;
 use crate::server::ServerThread;
 
+pub use crate::actions::{Action, ActionKind};
+pub use crate::api::EventsApi;
 pub use crate::faults::{Body, Cut, Fault, FaultError, FaultRule, StandingRule, Until};
 pub use crate::incidents::{Effect, EventType, Incident, LogEntry, State};
 pub use crate::options::{Clock, Counting, Options, Oversize, RetryAfter, ThrottleOptions, ThrottleStatus, UnknownKey};
-pub use crate::pipeline::PATH;
+pub use crate::pipeline::{PATH, PATH_V2};
 pub use crate::records::{Counters, Extent, JournalEntry, Received, Records, Verdict};
 pub use crate::rest::{IntegrationOptions, RestAnswer, RestOptions, RestRequest, ServiceOptions, ServiceStatus};
+pub use crate::webhooks::{Agent, Subscription, WebhookAttempt};
 
 /// A running sandbox. Dropping it stops it as [`stop`](Self::stop) does, but blocks the thread meanwhile.
 #[derive(Debug)]
@@ -156,7 +165,7 @@ impl Sandbox {
         Ok(Self { shared, server: Some(server), api: api_address, control: control_address })
     }
 
-    /// The root URL of the Events API, such as `http://127.0.0.1:8090`; add [`PATH`].
+    /// The root URL of the Events APIs, such as `http://127.0.0.1:8090`; add [`PATH`] or [`PATH_V2`].
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.api)
@@ -215,6 +224,12 @@ impl Sandbox {
     /// When HTTP cannot carry the response that it asks for.
     pub fn inject(&self, rule: impl Into<FaultRule>) -> Result<u64, FaultError> {
         self.shared.inject(rule.into())
+    }
+
+    /// Does to an incident what a person or PagerDuty itself may do. Returns whether that changed it.
+    #[must_use]
+    pub fn act(&self, action: &Action) -> bool {
+        self.shared.change(|records, now| records.act(action, now))
     }
 
     /// The active fault rules, and how often each acted.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::rest::RestOptions;
+use crate::webhooks::Subscription;
 
 /// All options. The defaults are as strict as PagerDuty is known to be, or stricter.
 ///
@@ -17,6 +18,7 @@ use crate::rest::RestOptions;
 /// [`Sandbox::set_options`](crate::Sandbox::set_options) or `PUT /options`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Options {
     /// Whether what PagerDuty's documentation forbids and its servers accept is answered with 400. It is recorded as a
     /// violation either way.
@@ -36,12 +38,17 @@ pub struct Options {
     /// Whether every valid event is answered with success and not applied. PagerDuty did so in its incident
     /// `6bf6s5x13tmg`, and does so whenever nobody is on call.
     pub silent_drop: bool,
+    /// Whether an incident that one Events API opened is unknown to the other. PagerDuty documents nothing about it; both take
+    /// the same keys, and by default they share their incidents.
+    pub separate_apis: bool,
     /// Whether responses list their JSON members in reverse order, so that no client compares them as text.
     pub reversed_keys: bool,
     /// How long an idle connection is kept; read when the sandbox starts. PagerDuty's time is not known, but well below
     /// five minutes.
     #[serde(rename = "keep_alive_ms", with = "millis")]
     pub keep_alive: Duration,
+    /// Who is told of every incident by webhooks V3.
+    pub webhooks: Vec<Subscription>,
     /// How many requests the journal keeps, the newest. The counters count them all.
     pub journal_entries: usize,
     /// How many bytes of request bodies the journal keeps.
@@ -61,8 +68,10 @@ impl Default for Options {
             keys: None,
             unknown_key: UnknownKey::Refuse,
             silent_drop: false,
+            separate_apis: false,
             reversed_keys: false,
             keep_alive: Duration::from_mins(1),
+            webhooks: Vec::new(),
             journal_entries: 10_000,
             journal_bytes: 64 << 20,
             rest: RestOptions::default(),

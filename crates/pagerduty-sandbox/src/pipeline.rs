@@ -8,15 +8,20 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use crate::api::EventsApi;
 use crate::faults::{Fault, Until};
 use crate::incidents::{Effect, Event, EventType, Transition};
-use crate::options::{Options, Oversize, UnknownKey};
+use crate::options::{Options, Oversize, ThrottleStatus, UnknownKey};
 use crate::records::{Extent, Held, JournalEntry, Received, Records, Verdict, generated_key};
 use crate::responses::{self, Delivery, Response};
+use crate::v2;
 use crate::validate::{Findings, Object, parse, validate};
 
 /// The path of the Events API v1. The date in it is a version and never changes.
 pub const PATH: &str = "/generic/2010-04-15/create_event.json";
+
+/// The path of the Events API v2.
+pub const PATH_V2: &str = "/v2/enqueue";
 
 /// What became of a request.
 struct Outcome {
@@ -51,9 +56,12 @@ pub(crate) fn handle(
     };
     let members = body.as_ref().ok().map(|body| &body.members);
     let event = members.map(|members| Value::Object(members.clone()));
+    // What is posted anywhere else is looked at as if it were for v1.
+    let served = EventsApi::of_target(&request.target);
+    let api = served.unwrap_or(EventsApi::V1);
     let fault = match request.extent {
         Extent::Broken => None,
-        _ => records.faults.next(members, request.on_connection > 1, now),
+        _ => records.faults.next(api, members, request.on_connection > 1, now),
     };
 
     let mut findings = Findings::default();
@@ -65,7 +73,7 @@ pub(crate) fn handle(
     } else {
         let outcome = match check(records, &request, &body, now, &mut findings) {
             Err((verdict, response)) => Outcome::new(verdict, response),
-            Ok(event) => accept(records, event, fault.as_ref(), now),
+            Ok(event) => accept(records, api, event, fault.as_ref(), now),
         };
         fault_after(outcome, fault.as_ref(), &options)
     };
@@ -74,6 +82,7 @@ pub(crate) fn handle(
     let entry = records.write(JournalEntry {
         number: records.journal.next_number(),
         request,
+        api: served,
         event,
         verdict,
         fault,
@@ -86,7 +95,7 @@ pub(crate) fn handle(
         late_of: None,
     });
     if transition.is_some_and(|transition| transition.effect == Effect::Resolved) {
-        let (service_key, incident_key) = (entry.text("service_key"), entry.text("incident_key"));
+        let (service_key, incident_key) = (entry.service_key(), entry.incident_key.as_deref());
         records.release(now, |held| {
             held.until == Until::Resolved
                 && Some(held.event.service_key.as_str()) == service_key
@@ -98,7 +107,7 @@ pub(crate) fn handle(
         if let Until::Ms(ms) = until {
             timed_release = Some((entry.number, Duration::from_millis(ms)));
         }
-        records.held.push(Held { event, until, origin: entry });
+        records.held.push(Held { api, event, until, origin: entry });
     }
     (response, timed_release)
 }
@@ -140,20 +149,20 @@ fn fault_after(mut outcome: Outcome, fault: Option<&Fault>, options: &Options) -
 }
 
 /// What becomes of an event that passed all checks.
-fn accept(records: &mut Records, event: Event, fault: Option<&Fault>, now: DateTime<Utc>) -> Outcome {
+fn accept(records: &mut Records, api: EventsApi, event: Event, fault: Option<&Fault>, now: DateTime<Utc>) -> Outcome {
     let options = Arc::clone(&records.options);
     if let Some(Fault::Late { until, .. }) = fault {
-        let response = responses::success(&options, &key_of(&event));
+        let response = responses::success(&options, api, &key_of(&event));
         return Outcome { held: Some((event, *until)), ..Outcome::new(Verdict::Held, response) };
     }
     let is_off = event.event_type == EventType::Trigger && records.rest_service_is_off(&event.service_key);
     if options.silent_drop || is_off || fault == Some(&Fault::SilentDrop) {
-        return Outcome::new(Verdict::Discarded, responses::success(&options, &key_of(&event)));
+        return Outcome::new(Verdict::Discarded, responses::success(&options, api, &key_of(&event)));
     }
-    let (incident_key, transition) = records.apply(&event, now);
+    let (incident_key, transition) = records.apply(api, &event, now);
     let response = fault
         .and_then(|fault| fault_response(fault, &options))
-        .unwrap_or_else(|| responses::success(&options, &incident_key));
+        .unwrap_or_else(|| responses::success(&options, api, &incident_key));
     let verdict = Verdict::Accepted { effect: transition.effect };
     Outcome { applied: Some((incident_key, transition)), ..Outcome::new(verdict, response) }
 }
@@ -174,10 +183,10 @@ fn check(
 ) -> Result<Event, (Verdict, Response)> {
     let options = &records.options;
     findings.violations = head_violations(request);
-    if request.target.split('?').next() != Some(PATH) {
-        findings.violations.push(format!("The path is not {PATH}"));
+    let Some(api) = EventsApi::of_target(&request.target) else {
+        findings.violations.push(format!("The path is neither {PATH} nor {PATH_V2}"));
         return Err((Verdict::NotFound, responses::not_found(options)));
-    }
+    };
     if request.method != "POST" {
         findings.violations.push("The method is not POST".to_owned());
         return Err((Verdict::WrongMethod, responses::method_not_allowed(options)));
@@ -201,7 +210,11 @@ fn check(
     if let Some(reason) = findings.violations.last().filter(|_| options.strict) {
         return Err(unreadable(reason));
     }
-    let Some(event) = validate(&object.members, options, findings) else {
+    let valid = match api {
+        EventsApi::V1 => validate(&object.members, options, findings),
+        EventsApi::V2 => v2::validate(&object.members, options, findings),
+    };
+    let Some(event) = valid else {
         let errors = std::mem::take(&mut findings.errors);
         let response = responses::invalid(options, &errors);
         return Err((Verdict::Invalid { errors }, response));
@@ -209,12 +222,16 @@ fn check(
     if options.keys.as_ref().is_some_and(|keys| !keys.contains(&event.service_key)) {
         return Err(match options.unknown_key {
             UnknownKey::Refuse => (Verdict::UnknownKey, responses::unknown_key()),
-            UnknownKey::Accept => (Verdict::Discarded, responses::success(options, &key_of(&event))),
+            UnknownKey::Accept => (Verdict::Discarded, responses::success(options, api, &key_of(&event))),
         });
     }
     let throttle = &options.throttle;
     if !records.throttle.admit(&event.service_key, now, throttle) {
-        return Err((Verdict::Throttled, responses::throttled(options, throttle.status, throttle.retry_after, now)));
+        let status = match api {
+            EventsApi::V1 => throttle.status,
+            EventsApi::V2 => ThrottleStatus::TooManyRequests,
+        };
+        return Err((Verdict::Throttled, responses::throttled(options, status, throttle.retry_after, now)));
     }
     Ok(event)
 }
@@ -227,7 +244,9 @@ fn head_violations(request: &Received) -> Vec<String> {
         violations.push("The Content-Type is not application/json".to_owned());
     }
     if request.header("authorization").next().is_some() {
-        violations.push("There is an Authorization header: the service key is all that v1 wants to know".to_owned());
+        violations.push(
+            "There is an Authorization header: the key in the body is all that the Events APIs want to know".to_owned(),
+        );
     }
     if request.header("host").filter(|host| !host.is_empty()).count() != 1 {
         violations.push("There is not one Host header".to_owned());

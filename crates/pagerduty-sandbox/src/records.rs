@@ -7,14 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use actix_web::web::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
-use serde_json::Value;
-use tokio::sync::{broadcast, watch};
+use serde_json::{Map, Value};
+use tokio::sync::{broadcast, mpsc, watch};
 
+use crate::api::EventsApi;
 use crate::faults::{Fault, FaultError, FaultRule, FaultRules, Until};
 use crate::incidents::{Effect, Event, EventType, Incident, Incidents, State, Transition};
 use crate::options::{Clock, Options};
 use crate::rest::{RestRecords, RestRequest};
 use crate::throttle::Throttle;
+use crate::webhooks::{Agent, Webhook, WebhookAttempt};
 
 /// How many entries a slow subscriber may fall behind before it misses some.
 const SUBSCRIBER_BUFFER: usize = 4096;
@@ -28,6 +30,9 @@ pub struct JournalEntry {
     /// The request.
     #[serde(flatten)]
     pub request: Received,
+    /// The API whose path it was posted to.
+    #[serde(rename = "events_api")]
+    pub api: Option<EventsApi>,
     /// The body as JSON, if it is an object.
     pub event: Option<Value>,
     /// What came of it.
@@ -56,6 +61,28 @@ impl JournalEntry {
     #[must_use]
     pub fn text(&self, member: &str) -> Option<&str> {
         self.event.as_ref()?.get(member)?.as_str()
+    }
+
+    /// The integration key in the event, by whichever API, if it is a string.
+    #[must_use]
+    pub fn service_key(&self) -> Option<&str> {
+        self.by_api(EventsApi::service_key)
+    }
+
+    /// The type of the event, by whichever API, if it is a string.
+    #[must_use]
+    pub fn event_type(&self) -> Option<&str> {
+        self.by_api(EventsApi::event_type)
+    }
+
+    /// The description or summary in the event, by whichever API, if it is a string.
+    #[must_use]
+    pub fn description(&self) -> Option<&str> {
+        self.by_api(EventsApi::description)
+    }
+
+    fn by_api(&self, read: fn(EventsApi, &Map<String, Value>) -> Option<&str>) -> Option<&str> {
+        read(self.api.unwrap_or(EventsApi::V1), self.event.as_ref()?.as_object()?)
     }
 }
 
@@ -247,6 +274,7 @@ impl Counters {
 /// An event that [`Fault::Late`] holds.
 #[derive(Debug)]
 pub(crate) struct Held {
+    pub(crate) api: EventsApi,
     pub(crate) event: Event,
     pub(crate) until: Until,
     /// The entry of its request.
@@ -261,10 +289,14 @@ pub struct Records {
     pub(crate) throttle: Throttle,
     pub(crate) held: Vec<Held>,
     pub(crate) journal: Journal,
+    /// Webhooks that were posted, in their order.
+    pub(crate) webhook_attempts: Vec<WebhookAttempt>,
     pub(crate) rest: RestRecords,
     /// Entries that subscribers have not been sent yet.
     unpublished: Vec<Arc<JournalEntry>>,
-    incidents: Incidents,
+    /// Webhooks that are to be posted.
+    pub(crate) unposted: Vec<Webhook>,
+    pub(crate) incidents: Incidents,
     counters: Counters,
 }
 
@@ -291,10 +323,16 @@ impl Records {
         self.incidents.iter()
     }
 
-    /// One incident.
+    /// One incident; with [`Options::separate_apis`] that of v1, if both have one.
     #[must_use]
     pub fn incident(&self, service_key: &str, incident_key: &str) -> Option<&Incident> {
         self.incidents.get(service_key, incident_key)
+    }
+
+    /// The webhooks that were posted since the last reset, each attempt, in their order.
+    #[must_use]
+    pub fn webhook_attempts(&self) -> &[WebhookAttempt] {
+        &self.webhook_attempts
     }
 
     /// The counters.
@@ -309,10 +347,12 @@ impl Records {
     }
 
     /// Applies an event to its incident. Returns its incident key, generated if it has none, and what it changed.
-    pub(crate) fn apply(&mut self, event: &Event, now: DateTime<Utc>) -> (String, Transition) {
+    pub(crate) fn apply(&mut self, api: EventsApi, event: &Event, now: DateTime<Utc>) -> (String, Transition) {
         let incident_key = event.incident_key.clone().unwrap_or_else(generated_key);
-        let transition = self.incidents.apply(event, &incident_key, now);
+        let of_api = self.options.separate_apis.then_some(api);
+        let transition = self.incidents.apply(of_api, event, &incident_key, now);
         self.counters.count_applied(event, transition.effect);
+        self.tell(&event.service_key, &incident_key, transition.effect, Agent::Integration, now);
         (incident_key, transition)
     }
 
@@ -330,8 +370,8 @@ impl Records {
     pub(crate) fn release(&mut self, now: DateTime<Utc>, due: impl Fn(&Held) -> bool) -> usize {
         let (released, held) = std::mem::take(&mut self.held).into_iter().partition::<Vec<_>, _>(due);
         self.held = held;
-        for Held { event, origin, .. } in &released {
-            let (incident_key, Transition { effect, before, after }) = self.apply(event, now);
+        for Held { api, event, origin, .. } in &released {
+            let (incident_key, Transition { effect, before, after }) = self.apply(*api, event, now);
             self.write(JournalEntry {
                 number: self.journal.next_number(),
                 verdict: Verdict::Accepted { effect },
@@ -360,12 +400,18 @@ pub(crate) struct Shared {
     records: Mutex<Records>,
     changes: watch::Sender<()>,
     entries: broadcast::Sender<Arc<JournalEntry>>,
+    webhooks: mpsc::UnboundedSender<Webhook>,
+    /// Until the first server takes it.
+    unposted: Mutex<Option<mpsc::UnboundedReceiver<Webhook>>>,
 }
 
 impl Shared {
     pub(crate) fn new(options: Options, clock: Clock) -> Self {
         let records = Records { options: Arc::new(options), ..Records::default() };
+        let (webhooks, unposted) = mpsc::unbounded_channel();
         Self {
+            webhooks,
+            unposted: Mutex::new(Some(unposted)),
             clock,
             records: Mutex::new(records),
             changes: watch::Sender::new(()),
@@ -390,6 +436,10 @@ impl Shared {
             // An error only means that there is no subscriber.
             let _ = self.entries.send(entry);
         }
+        for webhook in records.unposted.drain(..) {
+            // An error means that the sandbox was stopped.
+            let _ = self.webhooks.send(webhook);
+        }
         drop(records);
         self.changes.send_replace(());
         result
@@ -399,6 +449,11 @@ impl Shared {
     pub(crate) fn inject(&self, rule: FaultRule) -> Result<u64, FaultError> {
         rule.fault.check()?;
         Ok(self.change(|records, now| records.faults.add(rule, now)))
+    }
+
+    /// The webhooks that are to be posted, for whoever asks first.
+    pub(crate) fn take_webhooks(&self) -> Option<mpsc::UnboundedReceiver<Webhook>> {
+        self.unposted.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(crate) fn changes(&self) -> watch::Receiver<()> {

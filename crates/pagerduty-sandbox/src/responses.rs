@@ -9,6 +9,7 @@ use actix_web::web::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
 
+use crate::api::EventsApi;
 use crate::faults::{Body, Cut};
 use crate::options::{Options, RetryAfter, ThrottleStatus};
 
@@ -97,9 +98,10 @@ fn json(options: &Options, status: u16, members: Value) -> Response {
     Response::new(status, JSON, text(options, members))
 }
 
-pub(crate) fn success(options: &Options, incident_key: &str) -> Response {
-    let members = json!({"status": "success", "message": "Event processed", "incident_key": incident_key});
-    json(options, 200, members)
+pub(crate) fn success(options: &Options, api: EventsApi, incident_key: &str) -> Response {
+    let mut members = json!({"status": "success", "message": "Event processed"});
+    members[api.incident_member()] = incident_key.into();
+    json(options, api.success_status(), members)
 }
 
 pub(crate) fn invalid(options: &Options, errors: &[String]) -> Response {
@@ -194,7 +196,7 @@ mod tests {
     #[test]
     fn reversing_an_answer_changes_its_text_and_not_its_meaning() {
         let reversed = Options { reversed_keys: true, ..Options::default() };
-        let (one, other) = (success(&Options::default(), "42"), success(&reversed, "42"));
+        let (one, other) = (success(&Options::default(), EventsApi::V1, "42"), success(&reversed, EventsApi::V1, "42"));
         assert_ne!(one.body, other.body);
         let read = |response: &Response| serde_json::from_slice::<Value>(&response.body).unwrap();
         assert_eq!(read(&one), read(&other));

@@ -29,6 +29,7 @@ use crate::pipeline;
 use crate::records::{Extent, Received, Shared};
 use crate::responses::{Delivery, Response};
 use crate::rest;
+use crate::webhooks::post_all;
 
 /// The longest time that a fault keeps a connection waiting.
 const MAX_WAIT: Duration = Duration::from_mins(10);
@@ -60,6 +61,9 @@ impl ServerThread {
                     Err(error) => drop(report.send(Err(error))),
                     Ok(servers) => {
                         let handles = servers.iter().map(Server::handle).collect();
+                        if let Some(webhooks) = state.take_webhooks() {
+                            rt::spawn(post_all(Arc::clone(&state), webhooks));
+                        }
                         drop(report.send(Ok(handles)));
                         if let Err(error) = try_join_all(servers).await {
                             log::error!("The sandbox has ended: {error}");

@@ -1,4 +1,5 @@
-//! From the bytes of a body to an event: JSON, then PagerDuty's rules, each with the text of its error.
+//! From the bytes of a body to an event: JSON, then the rules of the Events API v1, each with the text of its error. Those of
+//! v2 are in `v2`.
 //!
 //! The texts about the length of `service_key`, `event_type` and `description` were captured or are documented. The
 //! others are modelled on those: do not test for more than the status there.
@@ -33,7 +34,7 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    fn error(&mut self, text: &str) {
+    pub(crate) fn error(&mut self, text: &str) {
         self.errors.push(text.to_owned());
     }
 }
@@ -165,7 +166,7 @@ fn check_contexts(contexts: &Value, strict: bool, findings: &mut Findings) {
 }
 
 /// The text of a member, unless it is blank.
-fn nonblank<'a>(context: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+pub(crate) fn nonblank<'a>(context: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     context.get(name).and_then(Value::as_str).filter(|text| !text.trim().is_empty())
 }
 
@@ -198,7 +199,7 @@ fn add_warnings(members: &Map<String, Value>, event_type: Option<EventType>, fin
 }
 
 /// Whether `text` is an absolute URL with one of `schemes` and a host. (`Url` alone would also accept `http:host`.)
-fn is_absolute(text: &str, schemes: &[&str]) -> bool {
+pub(crate) fn is_absolute(text: &str, schemes: &[&str]) -> bool {
     let Some((scheme, _)) = text.split_once("://") else { return false };
     schemes.iter().any(|allowed| scheme.eq_ignore_ascii_case(allowed))
         && Url::parse(text).is_ok_and(|url| url.has_host())

@@ -38,6 +38,11 @@ fn route(world: &mut World, request: &Request) -> Result<Reply, Reply> {
             organization(org)?;
             issues::issue(world, request, id, rest)
         }
+        ("PUT", ["organizations", org, "issues", id]) if world.generation != Generation::Plugin => {
+            organization(org)?;
+            issues::update(world, request, id)
+        }
+        ("PUT", ["issues", id]) if world.generation == Generation::Plugin => issues::update(world, request, id),
         ("GET", ["issues", id, rest @ ..]) if world.generation == Generation::Plugin => {
             issues::issue(world, request, id, rest)
         }

@@ -8,10 +8,12 @@ use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value, json};
 
 use crate::ORGANIZATION;
+use crate::deliver::hook;
 use crate::reply::{PROJECT_READ, Reply, Request};
 use crate::world::{Firing, Generation, World};
 
 const EVENT_READ: [&str; 3] = ["event:read", "event:write", "event:admin"];
+const EVENT_WRITE: [&str; 2] = ["event:write", "event:admin"];
 const ALERTS_READ: [&str; 5] = ["alerts:read", "alerts:write", "org:read", "org:write", "org:admin"];
 
 impl World {
@@ -204,6 +206,36 @@ pub(crate) fn issue(world: &World, request: &Request, id: &str, rest: &[&str]) -
         }
         _ => Err(Reply::missing()),
     }
+}
+
+/// A change of an issue. Source: 9.1.2, `api/helpers/group_index.py`; the OpenAPI description of `PUT …/issues/{id}/`.
+pub(crate) fn update(world: &mut World, request: &Request, id: &str) -> Result<Reply, Reply> {
+    request.needs(&EVENT_WRITE)?;
+    request.body_knows(&["status", "statusDetails"])?;
+    let status =
+        request.body["status"].as_str().filter(|status| ["resolved", "unresolved", "ignored"].contains(status));
+    let Some(status) = status.map(str::to_owned) else {
+        return Err(Reply::invalid("status", "Not a valid choice."));
+    };
+    let Some(issue) = world.issue_rows.iter_mut().find(|issue| issue["id"] == id) else { return Err(Reply::missing()) };
+    let was = std::mem::replace(&mut issue["status"], json!(status));
+    let issue = issue.clone();
+    // 9.1 tells nobody; `issue.unresolved` came later than 23.7.
+    let told: &[&str] = match world.generation {
+        Generation::Plugin => &[],
+        Generation::Apps => &["resolved"],
+        Generation::Workflows => &["resolved", "unresolved"],
+    };
+    let mut reply = Reply::json(200, json!({"status": status, "statusDetails": {}}));
+    if was != json!(status) && told.contains(&status.as_str()) {
+        let wants = |app: &&Value| {
+            let has = |list: &Value, name: &str| list.as_array().is_some_and(|list| list.contains(&json!(name)));
+            has(&app["events"], "issue") || has(&app["webhookEvents"], &format!("issue.{status}"))
+        };
+        let tell = |app: &Value| hook(app, "issue", &status, &json!({"issue": issue}));
+        reply.deliveries = world.apps.iter().filter(wants).map(tell).collect();
+    }
+    Ok(reply)
 }
 
 /// `events/{id}/` of a project.

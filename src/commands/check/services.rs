@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::SecondsFormat;
 
 use crate::config::Config;
-use crate::pagerduty::{ApiVersion, KeyNames, ServiceKey};
+use crate::pagerduty::{ApiVersion, Destination, KeyNames, ServiceKey};
 use crate::pagerduty_api::types::{Integration, Service, ServiceStatus, owners};
 use crate::pagerduty_api::{ApiError, PagerDutyApi};
 
@@ -25,14 +25,15 @@ pub(super) async fn check(config: &Config, api: &impl PagerDutyApi) -> Vec<Findi
     let owners = owners(services);
     let names = KeyNames::new(config.pagerduty_names.iter().map(|name| (name.key.clone(), name.name.clone())));
     let mut findings = vec![("PagerDuty's REST API".to_owned(), Ok(format!("the token shows {number} services")))];
+    let routes = config.routes();
     for key in config.service_keys() {
-        findings.push((format!("key {}", names.show(&key)), check_key(&key, &owners, api).await));
+        findings.push((format!("key {}", names.show(&key)), check_key(&routes.destination(&key), &owners, api).await));
     }
     findings
 }
 
 async fn check_key(
-    key: &ServiceKey,
+    Destination { api: takes, key }: &Destination,
     owners: &BTreeMap<ServiceKey, (Service, Integration)>,
     api: &impl PagerDutyApi,
 ) -> Result<String, String> {
@@ -55,8 +56,13 @@ async fn check_key(
         ServiceStatus::Maintenance => bad.push(maintenance(service, api).await),
     }
     let what = integration.name.as_deref().unwrap_or("without a name");
-    if integration.is_of(ApiVersion::V1) {
-        good.push(format!("integration {what} of Events API v1"));
+    if integration.is_of(*takes) {
+        good.push(format!("integration {what} of Events API {takes}"));
+    } else if integration.takes_events() && *takes == ApiVersion::V2 {
+        bad.push(format!(
+            "its integration {what} is one of Events API v1, and PagerDuty does not say that its key works with v2, by which it \
+             is set to take events: set v1 for it, or take the key of an integration of Events API v2"
+        ));
     } else if integration.takes_events() {
         good.push(format!("integration {what} of Events API v2, which takes events of v1 as well"));
     } else {

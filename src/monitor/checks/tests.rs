@@ -4,7 +4,7 @@ use super::*;
 use crate::canary::{CanaryStatus, RoundTrip};
 use crate::cluster::{BridgeView, ClusterView};
 use crate::delivery::{DeliveryView, KeyView};
-use crate::metrics::MetricsSnapshot;
+use crate::metrics::{MetricsSnapshot, Senders};
 use crate::monitor::snapshot::ProofView;
 use crate::monitor::{PagerDutySide, SentrySide};
 use crate::pagerduty::{KeyNames, ProofState, ServiceKey};
@@ -245,27 +245,83 @@ fn what_waits_for_a_key_that_is_well_just_passes_through() {
     assert_eq!(checked(&snapshot), (Health::Healthy, vec![]));
 }
 
+/// A bridge that holds so many webhooks, the first of which came so many seconds ago.
+fn holding(held: u64, wrong: u32, seconds: u64) -> Snapshot {
+    let mut snapshot = Snapshot { queue: Ok(Overview { held, ..Overview::default() }), ..healthy() };
+    snapshot.metrics.wrong_signatures = wrong;
+    snapshot.metrics.wrong_signatures_age = Duration::from_secs(seconds);
+    snapshot.metrics.is_verified = true;
+    snapshot
+}
+
 #[test]
-fn wrong_signatures_are_trouble_from_the_fifth_in_a_row_once_they_came_for_minutes() {
-    let mut snapshot = healthy();
+fn wrong_signatures_that_are_not_held_are_trouble_from_the_fifth_in_a_row_once_they_came_for_minutes() {
+    let mut snapshot = holding(0, 4, 301);
     snapshot.metrics.wrong_signatures_for = Duration::from_mins(5);
-    snapshot.metrics.wrong_signatures = 4;
     assert_eq!(checked(&snapshot), (Health::Healthy, vec![]));
     snapshot.metrics.wrong_signatures = 5;
     assert_eq!(checked(&snapshot), (Health::Failing, vec![Cause::Signatures]));
     assert!(sentence(&snapshot).contains("BRIDGE_SENTRY_CLIENT_SECRET"));
-    assert!(sentence(&snapshot).contains("they came from unknown addresses: "));
+    assert!(sentence(&snapshot).contains("none is held), sent from unknown addresses: "), "{}", sentence(&snapshot));
     let first = ["203.0.113.7", "2001:db8::7"].map(|address| address.parse().unwrap()).to_vec();
     snapshot.metrics.wrong_signatures_from = Senders { first, more: true };
     assert!(sentence(&snapshot).contains("5 webhooks in a row, within 5m, "), "{}", sentence(&snapshot));
-    assert!(
-        sentence(&snapshot).contains("they came from 203.0.113.7, 2001:db8::7 and others: "),
-        "{}",
-        sentence(&snapshot)
-    );
+    assert!(sentence(&snapshot).contains("sent from 203.0.113.7, 2001:db8::7 and others: "), "{}", sentence(&snapshot));
     snapshot.metrics.wrong_signatures = 1000;
     snapshot.metrics.wrong_signatures_for = Duration::from_secs(299);
     assert_eq!(checked(&snapshot), (Health::Healthy, vec![]), "anybody can send a thousand at once");
+}
+
+#[test]
+fn a_single_webhook_that_is_held_is_trouble_when_no_right_signature_came_for_minutes() {
+    assert_eq!(checked(&holding(1, 1, 299)), (Health::Healthy, vec![]));
+    let snapshot = holding(1, 1, 300);
+    assert_eq!(checked(&snapshot), (Health::Failing, vec![Cause::Signatures]));
+    let said = sentence(&snapshot);
+    assert!(
+        said.contains("a webhook had a wrong signature 5m ago (answered 401; 1 is held and is delivered"),
+        "{said}"
+    );
+    assert_eq!(checked(&holding(1, 0, 0)), (Health::Healthy, vec![]), "a right one came since");
+
+    let mut restarted = holding(2, 0, 0);
+    restarted.metrics.is_verified = false;
+    restarted.started_at = restarted.at - TimeDelta::seconds(299);
+    assert_eq!(checked(&restarted), (Health::Healthy, vec![]));
+    restarted.started_at = restarted.at - TimeDelta::seconds(300);
+    assert_eq!(checked(&restarted), (Health::Failing, vec![Cause::Signatures]));
+    assert!(sentence(&restarted).contains("before the bridge started (answered 401; 2 are held"));
+}
+
+#[test]
+fn a_few_wrong_signatures_are_no_trouble_within_a_day_after_others_were_a_strangers() {
+    let mut snapshot = holding(1, 4, 3000);
+    snapshot.metrics.disproved_for = Duration::from_mins(5);
+    assert_eq!(checked(&snapshot), (Health::Healthy, vec![]));
+    snapshot.metrics.disproved_for = Duration::from_secs(299);
+    assert_eq!(checked(&snapshot), (Health::Failing, vec![Cause::Signatures]), "nobody was paged for those");
+    snapshot.metrics.disproved_for = Duration::from_mins(5);
+    (snapshot.metrics.wrong_signatures, snapshot.metrics.wrong_signatures_for) = (5, Duration::from_mins(6));
+    assert_eq!(checked(&snapshot), (Health::Failing, vec![Cause::Signatures]), "a stranger does not hide a rotation");
+}
+
+#[test]
+fn who_has_a_right_token_is_no_stranger_whatever_others_send() {
+    let mut snapshot = holding(1, 0, 0);
+    let since = |seconds| {
+        Ok(Overview {
+            held: 1,
+            held_with_token_since: Some(healthy().at - TimeDelta::seconds(seconds)),
+            ..Overview::default()
+        })
+    };
+    snapshot.queue = since(299);
+    assert_eq!(checked(&snapshot), (Health::Healthy, vec![]));
+    snapshot.queue = since(300);
+    assert_eq!(checked(&snapshot), (Health::Failing, vec![Cause::Signatures]));
+    assert!(
+        sentence(&snapshot).starts_with("a webhook with a right token had a wrong signature 5m ago (answered 401; 1")
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::Utc;
+use tokio::sync::watch;
 
 use super::message::Message;
 use super::outage::SendError;
@@ -18,8 +19,10 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The fallback webhook. Bound to its thread, as its HTTP client is.
 #[derive(Clone)]
 pub struct Webhook {
-    http: HttpClient,
-    url: FallbackUrl,
+    plain: HttpClient,
+    tls: HttpClient,
+    /// The address of now: it may be replaced while the bridge runs.
+    url: watch::Receiver<FallbackUrl>,
 }
 
 impl Webhook {
@@ -34,14 +37,20 @@ impl Webhook {
 
     fn with_timeout(url: FallbackUrl, ca_file: Option<&Path>, timeout: Duration) -> Result<Self, TlsError> {
         let tls = tls::client_config("BRIDGE_FALLBACK_CA_FILE", ca_file)?;
-        let http = HttpClient::new(Some(tls).filter(|_| url.expose().scheme() == "https"), timeout);
-        Ok(Self { http, url })
+        let (plain, tls) = (HttpClient::new(None, timeout), HttpClient::new(Some(tls), timeout));
+        Ok(Self { plain, tls, url: watch::channel(url).1 })
+    }
+
+    /// The same at the newest of these addresses.
+    #[must_use]
+    pub fn with_urls(self, url: watch::Receiver<FallbackUrl>) -> Self {
+        Self { url, ..self }
     }
 
     /// The host of its address.
     #[must_use]
     pub fn host(&self) -> String {
-        self.url.to_string()
+        self.url.borrow().to_string()
     }
 
     /// Sends a message. Where its members are refused with 400, the text is sent without them.
@@ -58,7 +67,9 @@ impl Webhook {
     }
 
     async fn post(&self, body: Vec<u8>) -> Result<Response, SendError> {
-        self.http.post_json(self.url.expose(), body).await.map_err(|error| SendError {
+        let url = self.url.borrow().clone();
+        let http = if url.expose().scheme() == "https" { &self.tls } else { &self.plain };
+        http.post_json(url.expose(), body).await.map_err(|error| SendError {
             reason: error.reason().to_owned(),
             retry_after: None,
             may_have_arrived: matches!(error, RequestError::Timeout(_) | RequestError::Dropped(_)),

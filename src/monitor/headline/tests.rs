@@ -7,6 +7,7 @@ use crate::cluster::ClusterView;
 use crate::delivery::DeliveryView;
 use crate::metrics::{Failing, MetricsSnapshot};
 use crate::monitor::{Health, Limits, PagerDutySide, SentrySide, check};
+use crate::pagerduty::KeyNames;
 use crate::queue::{Backlog, DeadLetters, Destination, EventId, FirstInLine, Overview, QueueError};
 
 const LIMITS: Limits = Limits {
@@ -118,6 +119,9 @@ fn throttling_names_the_key() {
     failing(&mut snapshot, "WXYZ", OutcomeKind::Throttled, 80);
     let said = "PagerDuty has throttled the service key …WXYZ since 02:24 UTC; 12 alerts wait, the oldest for 1 min";
     assert_eq!(line(&snapshot), (Health::Degraded, Some(said.to_owned())));
+    snapshot.pagerduty.names = KeyNames::new([(key("WXYZ"), "Payments".to_owned())]);
+    let said = line(&snapshot).1.unwrap();
+    assert!(said.starts_with("PagerDuty has throttled Payments (…WXYZ) since 02:24 UTC; "), "{said}");
 }
 
 #[test]

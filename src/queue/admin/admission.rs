@@ -99,7 +99,11 @@ impl Chunk {
         for outcome in editor.admit_held(&self.ids, &self.enqueues).await? {
             match outcome {
                 Enqueued::Queued(_) => admitted.queued += 1,
-                Enqueued::Repeated | Enqueued::Replayed | Enqueued::Outdated | Enqueued::NothingOpen => {
+                Enqueued::Repeated
+                | Enqueued::Replayed
+                | Enqueued::Outdated
+                | Enqueued::StaysOpen
+                | Enqueued::NothingOpen => {
                     admitted.ignored += 1;
                 }
             }

@@ -169,6 +169,7 @@ async fn readmit(
         Some(Enqueued::Repeated) => Retried::Ignored(Ignored::Repeated),
         Some(Enqueued::Replayed) => Retried::Ignored(Ignored::Replayed),
         Some(Enqueued::Outdated) => Retried::Ignored(Ignored::Outdated),
+        Some(Enqueued::StaysOpen) => Retried::Ignored(Ignored::StaysOpen),
         Some(Enqueued::NothingOpen) => Retried::NothingOpen(incident_key),
         None => Retried::Changed,
     })

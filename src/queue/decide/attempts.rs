@@ -6,10 +6,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{Decider, Settle};
-use crate::pagerduty::EventType;
+use crate::pagerduty::{ApiSet, ApiVersion, EventType};
 use crate::queue::envelope::with_counts_of;
 use crate::queue::leases::Fence;
-use crate::queue::store::{Attempted, Begin, IncidentQueue, IncidentUpdate, NotBegun, Plan, Settled, Settling};
+use crate::queue::store::{
+    Attempted, Begin, Editable, IncidentQueue, IncidentUpdate, NotBegun, Plan, Settled, Settling,
+};
 use crate::queue::{Begun, Disposition, EventId, State};
 
 /// What a batch has done to stored events so far.
@@ -76,7 +78,7 @@ impl<'b> Decider<'b> {
                 let body = std::mem::take(&mut envelope.body);
                 envelope.body = with_counts_of(body, envelope.counts_at.take(), row.count, row.first_seen);
             }
-            Begun { body: envelope.body.clone(), received_at: envelope.received_at }
+            Begun { api: envelope.api, body: envelope.body.clone(), received_at: envelope.received_at }
         } else if let Some(body) = self.ledger.bodies.get(&id) {
             event.begun(body.clone())
         } else if is_first {
@@ -165,24 +167,31 @@ impl<'b> Decider<'b> {
     fn update(&mut self, event: &'b Settling, is_open: bool, id: EventId, changed_at: DateTime<Utc>) {
         let folded = self.replaced.get(&id).and_then(|row| self.plan.rows[*row].sentry_at);
         let sentry_at = event.sentry_at.max(folded).filter(|_| event.event_type == EventType::Trigger);
+        let apis = self.apis_since(&event.queue, event.open_apis, event.api, is_open);
         let before = self.ledger.incidents.get(&event.queue).and_then(|update| update.sentry_at);
-        let update =
-            IncidentUpdate { queue: &event.queue, is_open, changed_at, event_id: id, sentry_at: sentry_at.max(before) };
+        let sentry_at = sentry_at.max(before);
+        let update = IncidentUpdate { queue: &event.queue, is_open, apis, changed_at, event_id: id, sentry_at };
         self.ledger.incidents.insert(&event.queue, update);
     }
 
+    /// The APIs by which an incident was triggered since it was opened, with that of an event that opens or closes it; `stored`
+    /// are those before this batch, where it was open.
+    fn apis_since(&self, queue: &IncidentQueue, stored: ApiSet, api: ApiVersion, opens: bool) -> ApiSet {
+        let before = match self.ledger.incidents.get(queue) {
+            Some(update) if update.is_open => update.apis,
+            Some(_) => ApiSet::default(),
+            None => stored,
+        };
+        if opens { before.with(api) } else { before }
+    }
+
     /// A trigger that was attempted last at `last_at` counts as accepted, though it is no longer there to be settled.
-    pub(super) fn opened(
-        &mut self,
-        queue: &'b IncidentQueue,
-        id: EventId,
-        last_at: DateTime<Utc>,
-        sentry_at: Option<DateTime<Utc>>,
-    ) {
+    pub(super) fn opened(&mut self, queue: &'b IncidentQueue, id: EventId, last_at: DateTime<Utc>, event: &Editable) {
+        let apis = self.apis_since(queue, event.open_apis, event.api, true);
         let before = self.ledger.incidents.get(queue);
         let changed_at = before.map_or(last_at, |update| update.changed_at.max(last_at));
-        let sentry_at = before.and_then(|update| update.sentry_at).max(sentry_at);
-        let update = IncidentUpdate { queue, is_open: true, changed_at, event_id: id, sentry_at };
+        let sentry_at = before.and_then(|update| update.sentry_at).max(event.sentry_at);
+        let update = IncidentUpdate { queue, is_open: true, apis, changed_at, event_id: id, sentry_at };
         self.ledger.incidents.insert(queue, update);
     }
 }

@@ -92,7 +92,7 @@ impl<'b> Decider<'b> {
         let (Some(queue), Some(last_at)) = (&event.queue, event.last_attempt_at) else { return };
         self.plan.discarded_attempts.push((&queue.service_key, last_at, event.attempts));
         if event.state == State::Waiting && event.event_type == Some(EventType::Trigger) {
-            self.opened(queue, id, last_at, event.sentry_at);
+            self.opened(queue, id, last_at, event);
         }
     }
 }
@@ -115,6 +115,7 @@ impl Editable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pagerduty::{ApiSet, ApiVersion};
     use crate::queue::decide::dedup_window::DedupWindow;
     use crate::queue::decide::tests::{KEY, at, enqueue, incident, key};
     use crate::queue::decide::{Batch, decide, wanted};
@@ -129,6 +130,7 @@ mod tests {
         Editable {
             state: State::Dead,
             queue: Some(IncidentQueue { incident_key: incident("1"), service_key: key(KEY) }),
+            api: ApiVersion::V1,
             event_type: Some(event_type),
             sentry_at: Some(at(1)),
             attempts: 2,
@@ -137,6 +139,7 @@ mod tests {
             resolved_at: None,
             trigger_waits: false,
             opened: None,
+            open_apis: ApiSet::default(),
         }
     }
 

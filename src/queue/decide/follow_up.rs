@@ -4,11 +4,20 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
 
-use super::{Decider, Planned, times};
+use super::{Decider, Planned, QueueRef, times};
 use crate::ingest::{DedupKey, FollowUp};
-use crate::pagerduty::{Destination, EventType, IncidentKey, ServiceKey, render};
+use crate::pagerduty::{ApiSet, ApiVersion, Destination, Event, EventType, IncidentKey, ServiceKey, render};
 use crate::queue::store::{IncidentChange, Resolve};
 use crate::queue::{Enqueued, Envelope};
+
+/// Where a follow-up goes, and by which APIs.
+struct Recipients<'b> {
+    queues: Vec<(QueueRef<'b>, ApiSet)>,
+    /// Whether it is a resolve that is older than what is open somewhere.
+    is_outdated: bool,
+    /// Whether it is a resolve of an issue that shares an incident with others, which keep it open.
+    stays_open: bool,
+}
 
 impl<'b> Decider<'b> {
     pub(super) fn follow_up(&mut self, follow_up: &'b FollowUp, received_at: DateTime<Utc>, is_late: bool) -> Planned {
@@ -16,11 +25,12 @@ impl<'b> Decider<'b> {
             return Planned::NotQueued(Enqueued::Replayed);
         }
         let now = if is_late { self.times.until } else { received_at };
-        let (mut keys, is_outdated) = self.recipients(follow_up, now);
+        let Recipients { queues: mut recipients, is_outdated, stays_open } =
+            self.recipients(follow_up, received_at, now);
         match follow_up.event_type() {
             EventType::Trigger => self.reopen(follow_up),
             EventType::Resolve => {
-                self.mark_resolved(follow_up, received_at, now);
+                self.mark_resolved(&follow_up.incident_key, follow_up, received_at, now);
                 // Where the incident is open again already, the resolve would close what comes late and hide that.
                 if !is_outdated {
                     self.remember_resolve(follow_up, received_at);
@@ -28,26 +38,46 @@ impl<'b> Decider<'b> {
             }
             EventType::Acknowledge => {}
         }
-        if keys.is_empty() && !is_outdated {
-            keys.extend(&follow_up.fallback);
+        if recipients.is_empty() && !is_outdated && !stays_open {
+            let incident_key = follow_up.shared_key.as_ref().unwrap_or(&follow_up.incident_key);
+            let fallback = follow_up.fallback.iter();
+            recipients.extend(fallback.map(|key| ((incident_key, key), ApiSet::only(self::api(follow_up, key)))));
         }
-        if keys.is_empty() {
-            return Planned::NotQueued(if is_outdated { Enqueued::Outdated } else { Enqueued::NothingOpen });
+        if recipients.is_empty() {
+            return Planned::NotQueued(match (is_outdated, stays_open) {
+                (true, _) => Enqueued::Outdated,
+                (false, true) => Enqueued::StaysOpen,
+                (false, false) => Enqueued::NothingOpen,
+            });
         }
-        let mut places = Vec::with_capacity(keys.len());
-        for key in keys {
-            let event = follow_up.event_for(Destination::v1(key.clone()));
+        let mut places = Vec::with_capacity(recipients.len());
+        let destinations = recipients.into_iter().flat_map(|(queue, apis)| apis.iter().map(move |api| (queue, api)));
+        for (queue, api) in destinations {
+            let event = Event {
+                incident_key: queue.0.clone(),
+                ..follow_up.event_for(Destination { api, key: queue.1.clone() })
+            };
             let envelope = Envelope::new(&event, render(&event), received_at);
-            self.queue((&follow_up.incident_key, key), Cow::Owned(envelope), follow_up.happened_at, &mut places);
+            let is_trigger = follow_up.event_type() == EventType::Trigger;
+            let issue_key = Some(&follow_up.incident_key).filter(|key| is_trigger && *key != queue.0);
+            self.queue(queue, issue_key, Cow::Owned(envelope), follow_up.happened_at, &mut places);
         }
         Planned::Queued(places)
     }
 
-    /// The integrations that a follow-up goes to: those where its incident is open or, for a trigger, ever was. Also
-    /// whether it is a resolve that is older than what is open somewhere.
-    fn recipients(&self, follow_up: &'b FollowUp, now: DateTime<Utc>) -> (Vec<&'b ServiceKey>, bool) {
+    /// The integrations that a follow-up goes to, and by which APIs: those where its incident is open or, for a trigger, ever
+    /// was. Also whether it is a resolve that is older than what is open somewhere.
+    ///
+    /// A trigger goes by the API that the integration takes events by now; everything else by those that opened the incident,
+    /// whatever the settings say by now.
+    fn recipients(
+        &mut self,
+        follow_up: &'b FollowUp,
+        received_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Recipients<'b> {
         let mut is_outdated = false;
-        let mut keys = Vec::new();
+        let mut recipients = Vec::new();
         for (key, incident) in self.incidents.get(&follow_up.incident_key).into_iter().flatten() {
             let goes_there = match follow_up.event_type() {
                 EventType::Trigger => true,
@@ -60,10 +90,56 @@ impl<'b> Decider<'b> {
                 }
             };
             if goes_there {
-                keys.push(*key);
+                let apis = match follow_up.event_type() {
+                    EventType::Trigger => ApiSet::only(api(follow_up, key)),
+                    EventType::Acknowledge | EventType::Resolve => incident.apis,
+                };
+                recipients.push(((&follow_up.incident_key, *key), apis));
             }
         }
-        (keys, is_outdated)
+        let mut found = Recipients { queues: recipients, is_outdated, stays_open: false };
+        self.add_shared(follow_up, received_at, now, &mut found);
+        found
+    }
+
+    /// The same for the incidents that the issue shares with others. A resolve goes to those that no issue keeps open any more.
+    fn add_shared(
+        &mut self,
+        follow_up: &'b FollowUp,
+        received_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+        found: &mut Recipients<'b>,
+    ) {
+        let issue_key = &follow_up.incident_key;
+        for (queue, member) in self.members.of(issue_key) {
+            match follow_up.event_type() {
+                EventType::Trigger => found.queues.push((queue, ApiSet::only(api(follow_up, queue.1)))),
+                EventType::Acknowledge if member.is_open => {
+                    found.queues.push((queue, self.open_apis(follow_up, queue)));
+                }
+                EventType::Resolve if member.is_open => {
+                    if times::is_outdated(follow_up.happened_at, member.sentry_at, now) {
+                        found.is_outdated = true;
+                        continue;
+                    }
+                    self.members.close(issue_key, queue);
+                    if self.members.keep_open(queue) {
+                        found.stays_open = true;
+                    } else {
+                        found.queues.push((queue, self.open_apis(follow_up, queue)));
+                        self.mark_resolved(queue.0, follow_up, received_at, now);
+                    }
+                }
+                EventType::Acknowledge | EventType::Resolve => {}
+            }
+        }
+    }
+
+    /// The APIs by which an incident was triggered since it was opened; that of the settings where nothing is known of it.
+    fn open_apis(&self, follow_up: &FollowUp, queue: QueueRef<'b>) -> ApiSet {
+        let incident = self.incidents.get(queue.0).and_then(|incidents| incidents.get(queue.1));
+        let open = incident.filter(|incident| incident.is_open && incident.apis != ApiSet::default());
+        open.map_or_else(|| ApiSet::only(api(follow_up, queue.1)), |incident| incident.apis)
     }
 
     /// Keeps a resolve for the triggers that it overtook, if it is known when Sentry sent it. One that comes late, such as
@@ -80,8 +156,14 @@ impl<'b> Decider<'b> {
 
     /// Marks the triggers of an incident that PagerDuty has not accepted and Sentry did not receive after this resolve:
     /// once they are dead letters, nobody retries them without knowing.
-    fn mark_resolved(&mut self, follow_up: &'b FollowUp, received_at: DateTime<Utc>, now: DateTime<Utc>) {
-        let (incident_key, sent_at) = (&follow_up.incident_key, follow_up.happened_at);
+    fn mark_resolved(
+        &mut self,
+        incident_key: &'b IncidentKey,
+        follow_up: &'b FollowUp,
+        received_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) {
+        let sent_at = follow_up.happened_at;
         for row in self.plan.rows.iter_mut().filter(|row| row.envelope.is_trigger()) {
             if row.envelope.incident_key == *incident_key && times::is_resolved(row.sentry_at, sent_at, now) {
                 row.resolved_at = Some(received_at);
@@ -99,6 +181,8 @@ impl<'b> Decider<'b> {
             self.resolves.insert(incident_key, None);
         }
         self.plan.changes.push(IncidentChange::Reopened(incident_key));
+        let shared = self.members.of(incident_key).into_iter().map(|((shared_key, _), _)| shared_key);
+        self.plan.changes.extend(shared.map(IncidentChange::Reopened));
     }
 
     /// Whether it is a copy of a resolve that was received before. Remembers it otherwise.
@@ -129,4 +213,9 @@ impl<'b> Decider<'b> {
         self.plan.seen.iter().any(|(seen, ..)| *seen == key)
             || self.known.seen.contains_key(key) && !self.forgotten.contains(key)
     }
+}
+
+/// The API that an integration takes events by, as the settings say.
+fn api(follow_up: &FollowUp, key: &ServiceKey) -> ApiVersion {
+    follow_up.apis.destination(key).api
 }

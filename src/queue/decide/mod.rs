@@ -2,6 +2,7 @@
 //!
 //! - this file: events become rows of their own, or are folded into waiting ones
 //! - `follow_up`: webhooks about incidents that may be open
+//! - `shared`: incidents that several issues share
 //! - `attempts`: attempts that begin, and what happens to an event after one
 //! - `edit`: what people change: dead letters wait again, events and rejected webhooks are deleted
 //! - `dedup_window`: what was said within the last minutes
@@ -14,6 +15,7 @@ mod attempts;
 pub(super) mod dedup_window;
 mod edit;
 mod follow_up;
+mod shared;
 #[cfg(test)]
 pub(super) mod tests;
 pub(super) mod times;
@@ -29,7 +31,7 @@ use super::held::Held;
 use super::item::Rejected;
 use super::store::{Begin, Incident, IncidentQueue, Known, KnownIncident, NotBegun, Plan, Resolve, Row, Tail, Wanted};
 use crate::ingest::{Dedup, DedupKey};
-use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
 use dedup_window::{DedupWindow, is_recent};
 pub(super) use edit::Edit;
 use times::Window;
@@ -122,10 +124,19 @@ impl Planned {
 pub(super) fn wanted(batch: &Batch<'_>) -> Wanted {
     let (mut queues, mut incidents) = (BTreeSet::new(), BTreeSet::new());
     let (mut seen, mut said) = (BTreeSet::new(), BTreeSet::new());
+    let (mut issues, mut shared) = (BTreeSet::new(), BTreeSet::new());
     for enqueue in &batch.enqueues {
         match &enqueue.content {
-            Content::Event { envelope, .. } => drop(queues.insert(queue_of(envelope))),
-            Content::FollowUp(follow_up) => drop(incidents.insert(&follow_up.incident_key)),
+            Content::Event { envelope, .. } => {
+                queues.insert(queue_of(envelope));
+                issues.extend(&envelope.issue_key);
+                shared.extend(envelope.issue_key.is_some().then(|| queue_of(envelope)));
+            }
+            Content::FollowUp(follow_up) => {
+                incidents.extend([&follow_up.incident_key].into_iter().chain(&follow_up.shared_key));
+                issues.insert(&follow_up.incident_key);
+                shared.extend(follow_up.shared_key.as_ref().zip(follow_up.fallback.as_ref()));
+            }
         }
         seen.extend(&enqueue.dedup.once);
         if batch.is_late {
@@ -148,6 +159,8 @@ pub(super) fn wanted(batch: &Batch<'_>) -> Wanted {
     Wanted {
         queues: queues.into_iter().map(owned).collect(),
         incidents: incidents.into_iter().cloned().collect(),
+        issues: issues.into_iter().cloned().collect(),
+        shared: shared.into_iter().map(owned).collect(),
         seen: seen.into_iter().cloned().collect(),
         said: said.into_iter().cloned().collect(),
         settling: settling.into_iter().collect(),
@@ -258,11 +271,14 @@ pub(super) fn wait<K: Ord>(
     incidents: &mut BTreeMap<K, Incident>,
     key: K,
     event_type: EventType,
+    api: ApiVersion,
     sentry_at: Option<DateTime<Utc>>,
 ) {
     match event_type {
         EventType::Trigger => {
             let incident = incidents.entry(key).or_default();
+            let before = if incident.is_open { incident.apis } else { ApiSet::default() };
+            incident.apis = before.with(api);
             incident.is_open = true;
             incident.triggered_at = incident.triggered_at.max(sentry_at);
         }
@@ -277,7 +293,7 @@ impl KnownIncident {
     pub(super) fn after_delivery(&self) -> BTreeMap<&ServiceKey, Incident> {
         let mut incidents: BTreeMap<_, _> = self.accepted.iter().map(|(key, incident)| (key, *incident)).collect();
         for row in &self.waiting {
-            wait(&mut incidents, &row.service_key, row.event_type, row.sentry_at);
+            wait(&mut incidents, &row.service_key, row.event_type, row.api, row.sentry_at);
         }
         incidents
     }
@@ -298,6 +314,7 @@ struct Decider<'b> {
     times: Window,
     ends: HashMap<QueueRef<'b>, End>,
     incidents: HashMap<&'b IncidentKey, BTreeMap<&'b ServiceKey, Incident>>,
+    members: shared::Members<'b>,
     /// Those that this batch changes.
     resolves: BTreeMap<&'b IncidentKey, Option<Resolve>>,
     /// Those of `known` that are forgotten.
@@ -333,13 +350,15 @@ impl<'b> Decider<'b> {
             Content::Event { .. } => None,
         });
         let stored = |key| known.incidents.get(key).map(KnownIncident::after_delivery).unwrap_or_default();
-        let incidents = incidents.map(|key| (key, stored(key))).collect();
+        // Those that issues share are known by their issues.
+        let incidents = incidents.chain(known.incidents.keys()).map(|key| (key, stored(key))).collect();
         Self {
             known,
             fences: fences(batch),
             times,
             ends,
             incidents,
+            members: shared::Members::new(known),
             resolves: BTreeMap::new(),
             forgotten: HashSet::new(),
             replaced: HashMap::new(),
@@ -360,23 +379,34 @@ impl<'b> Decider<'b> {
         match &enqueue.content {
             Content::Event { envelope, happened_at } => {
                 let mut places = Vec::with_capacity(1);
-                self.queue(queue_of(envelope), Cow::Borrowed(envelope), *happened_at, &mut places);
+                let issue_key = envelope.issue_key.as_ref();
+                self.queue(queue_of(envelope), issue_key, Cow::Borrowed(envelope), *happened_at, &mut places);
                 Planned::Queued(places)
             }
             Content::FollowUp(follow_up) => self.follow_up(follow_up, enqueue.received_at, is_late),
         }
     }
 
-    /// Queues an event. A trigger that a resolve has overtaken is followed by a resolve of its own.
+    /// Queues an event. A trigger that a resolve has overtaken is followed by a resolve of its own, unless other issues keep the
+    /// incident open. `issue_key` is that of the issue of a trigger that shares the incident with others.
     fn queue(
         &mut self,
         queue: QueueRef<'b>,
+        issue_key: Option<&'b IncidentKey>,
         envelope: Cow<'b, Envelope>,
         happened_at: Option<DateTime<Utc>>,
         places: &mut Vec<Place>,
     ) {
-        let is_overtaken = self.is_overtaken(queue.0, envelope.is_trigger(), happened_at);
-        let resolve = is_overtaken.then(|| envelope.resolved());
+        let is_overtaken = self.is_overtaken(issue_key.unwrap_or(queue.0), envelope.is_trigger(), happened_at);
+        if let Some(issue_key) = issue_key {
+            // A resolved issue that is known nowhere yet is known from now on, so that it can be opened again there.
+            self.members.open(issue_key, queue, envelope.received_at, happened_at);
+            if is_overtaken {
+                self.members.close(issue_key, queue);
+            }
+        }
+        let stays_open = issue_key.is_some() && self.members.keep_open(queue);
+        let resolve = (is_overtaken && !stays_open).then(|| envelope.resolved());
         let place = self.place(queue, envelope, happened_at);
         places.push(place);
         if let Some(resolve) = resolve {
@@ -390,7 +420,7 @@ impl<'b> Decider<'b> {
     /// Neither the order nor what PagerDuty is sent about the incident changes by that, and the queue grows with
     /// incidents instead of noise.
     fn place(&mut self, queue: QueueRef<'b>, envelope: Cow<'b, Envelope>, sentry_at: Option<DateTime<Utc>>) -> Place {
-        let (event_type, is_trigger) = (envelope.event_type, envelope.is_trigger());
+        let (event_type, api, is_trigger) = (envelope.event_type, envelope.api, envelope.is_trigger());
         let rows = &mut self.plan.rows;
         let row = match self.ends.remove(&queue).filter(|_| is_trigger) {
             Some(End::Row(row)) => {
@@ -412,7 +442,7 @@ impl<'b> Decider<'b> {
             self.ends.insert(queue, End::Row(row));
         }
         if let Some(incidents) = self.incidents.get_mut(queue.0) {
-            wait(incidents, queue.1, event_type, row_sentry_at);
+            wait(incidents, queue.1, event_type, api, row_sentry_at);
         }
         Place { row, count, event_type }
     }
@@ -451,6 +481,7 @@ impl<'b> Decider<'b> {
     fn into_plan(mut self) -> Plan<'b> {
         self.ledger.write(&mut self.plan);
         self.plan.resolves = self.resolves.into_iter().collect();
+        self.plan.members = self.members.into_changes();
         self.plan
     }
 }

@@ -4,10 +4,10 @@
 
 use super::*;
 use crate::ingest::{Dedup, FollowUp, dedup};
-use crate::pagerduty::Description;
-use crate::pagerduty::event::{Details, EventAction, Note, Trigger};
+use crate::pagerduty::event::{AlertSource, Details, EventAction, Note, Trigger};
+use crate::pagerduty::{ApiSet, ApiVersion, Description, KeyApis, Severity};
 use crate::queue::BridgeId;
-use crate::queue::store::{Attemptable, Seen, Settling, WaitingRow};
+use crate::queue::store::{Attemptable, Member, Seen, Settling, WaitingRow};
 
 pub(in crate::queue) const KEY: &str = "0123456789abcdef0123456789abcdef";
 pub(in crate::queue) const OTHER: &str = "0123456789abcdef0123456789abcdeF";
@@ -29,6 +29,8 @@ fn envelope(word: &str, second: i64) -> Envelope {
     let event_type = if kind == "t" { EventType::Trigger } else { EventType::Resolve };
     Envelope {
         service_key: key(KEY),
+        api: ApiVersion::V1,
+        issue_key: None,
         incident_key: incident(name),
         event_type,
         description: word.to_owned(),
@@ -56,6 +58,8 @@ pub(in crate::queue) fn enqueue(text: &str, place: i64) -> Enqueue {
             client_url: None,
             details: Details::new(),
             links: Vec::new(),
+            severity: Severity::Error,
+            origin: Box::new(AlertSource::of_source(Description::new(word).unwrap())),
         }),
     };
     let follow_up = FollowUp {
@@ -63,6 +67,8 @@ pub(in crate::queue) fn enqueue(text: &str, place: i64) -> Enqueue {
         action,
         happened_at: Some(at(second)),
         fallback: None,
+        apis: KeyApis::default(),
+        shared_key: None,
         dedup: Dedup { once: Some(dedup::key_of(text)), ..Dedup::default() },
     };
     Enqueue::follow_up(follow_up, received_at)
@@ -111,9 +117,9 @@ fn tail(name: &str, id: i64, count: u32) -> (IncidentQueue, Tail) {
 
 /// Incident 1 as PagerDuty has it at some integrations, each open or not, with what Sentry received last.
 fn accepted(at_keys: &[(&str, bool, i64)]) -> Known {
-    let accepted = at_keys
-        .iter()
-        .map(|(text, is_open, second)| (key(text), Incident { is_open: *is_open, triggered_at: Some(at(*second)) }));
+    let accepted = at_keys.iter().map(|(text, is_open, second)| {
+        (key(text), Incident { is_open: *is_open, apis: ApiSet::only(ApiVersion::V1), triggered_at: Some(at(*second)) })
+    });
     let known = KnownIncident { accepted: accepted.collect(), waiting: Vec::new() };
     Known { incidents: HashMap::from([(incident("1"), known)]), ..Known::default() }
 }
@@ -183,7 +189,10 @@ fn a_webhook_about_an_incident_goes_wherever_it_is_open_also_by_this_batch() {
 
 #[test]
 fn what_waits_counts_as_delivered() {
-    let waiting = |event_type, service_key| WaitingRow { service_key, event_type, sentry_at: None, tail: None };
+    let waiting = |event_type, service_key| {
+        let api = ApiVersion::V1;
+        WaitingRow { service_key, api, event_type, sentry_at: None, tail: None }
+    };
     let mut known = accepted(&[(KEY, true, -9)]);
     let incident = known.incidents.get_mut(&incident("1")).unwrap();
     incident.waiting.push(waiting(EventType::Resolve, key(KEY)));
@@ -225,7 +234,8 @@ fn a_copy_of_a_signed_resolve_does_nothing() {
 /// A waiting event, of which the last attempt ended.
 fn settling(event_type: EventType, was_in_doubt: bool, is_known: bool) -> Settling {
     let queue = IncidentQueue { incident_key: incident("1"), service_key: key(KEY) };
-    Settling { queue, event_type, sentry_at: Some(at(3)), was_in_doubt, is_known }
+    let (api, open_apis) = (ApiVersion::V1, ApiSet::default());
+    Settling { queue, api, event_type, sentry_at: Some(at(3)), was_in_doubt, is_known, open_apis }
 }
 
 #[test]
@@ -259,6 +269,7 @@ fn attemptable(count: u32, is_first: bool) -> Attemptable {
     Attemptable {
         earlier: None,
         is_first,
+        api: ApiVersion::V1,
         body: Some(br#"{"details":{}}"#.to_vec()),
         counts_at: Some(12),
         count,
@@ -380,4 +391,126 @@ fn what_was_said_within_the_window_is_repeated_and_everything_else_of_the_batch_
     // A rejected webhook that is read again is compared with what was ever seen.
     let batch = Batch { enqueues: vec![&enqueues[0], &enqueues[0]], is_late: true, ..Batch::default() };
     assert_eq!(outcomes(&decide(&batch, &Known::default(), &window).enqueued), "0 repeated");
+}
+
+#[test]
+fn an_incident_is_acknowledged_and_resolved_by_every_api_that_triggered_it_and_triggered_by_the_one_that_is_set() {
+    let by = |words: &str, api: ApiVersion| -> Vec<Enqueue> {
+        let mut enqueues = enqueues(words);
+        for enqueue in &mut enqueues {
+            match &mut enqueue.content {
+                Content::Event { envelope, .. } => envelope.api = api,
+                Content::FollowUp(follow_up) => follow_up.apis = KeyApis::new(api, BTreeMap::new()),
+            }
+        }
+        enqueues
+    };
+    let decided = |known: &Known, enqueues: &[Enqueue]| -> Vec<String> {
+        let batch = Batch { enqueues: enqueues.iter().collect(), ..Batch::default() };
+        let plan = decide(&batch, known, &DedupWindow::default()).plan;
+        let row = |row: &Row<'_>| format!("{} {}", row.envelope.event_type, row.envelope.api);
+        plan.rows.iter().map(row).collect()
+    };
+    // What v1 opened, v1 acknowledges and resolves, whatever is set by now.
+    let open = accepted(&[(KEY, true, -9)]);
+    assert_eq!(decided(&open, &by("A1 R1", ApiVersion::V2)), ["acknowledge v1", "resolve v1"]);
+    // What v2 triggered too, both resolve, and after that only what triggered it again.
+    let words = [by("t1", ApiVersion::V2), by("A1 R1@4 t1@5 R1@9", ApiVersion::V1)].concat();
+    let both =
+        ["trigger v2", "acknowledge v1", "acknowledge v2", "resolve v1", "resolve v2", "trigger v1", "resolve v1"];
+    assert_eq!(decided(&open, &words), both);
+    // A closed incident is opened again by what is set.
+    let closed = accepted(&[(KEY, false, -9)]);
+    assert_eq!(decided(&closed, &by("U1 R1@9", ApiVersion::V2)), ["trigger v2", "resolve v2"]);
+}
+
+#[test]
+fn an_open_incident_keeps_the_apis_of_its_triggers_until_it_is_closed() {
+    let apis = |before: ApiSet, event_type: EventType, api: ApiVersion| {
+        let event = Settling { api, open_apis: before, is_known: true, ..settling(event_type, false, true) };
+        let known = Known { settling: HashMap::from([(EventId::new(7), event)]), ..Known::default() };
+        let disposition = Disposition::Delivered { note: None };
+        let settle = Settle { id: EventId::new(7), disposition, at: at(9), fence: None };
+        let batch = Batch { settles: vec![&settle], ..Batch::default() };
+        let decision = decide(&batch, &known, &DedupWindow::default());
+        (decision.plan.incidents[0].is_open, decision.plan.incidents[0].apis.number())
+    };
+    let (v1, none) = (ApiSet::only(ApiVersion::V1), ApiSet::default());
+    assert_eq!(apis(none, EventType::Trigger, ApiVersion::V2), (true, 2));
+    assert_eq!(apis(v1, EventType::Trigger, ApiVersion::V2), (true, 3));
+    assert_eq!(apis(v1, EventType::Trigger, ApiVersion::V1), (true, 1));
+    assert!(!apis(v1.with(ApiVersion::V2), EventType::Resolve, ApiVersion::V1).0);
+}
+
+#[test]
+fn an_attempt_is_made_by_the_api_of_its_bytes() {
+    let id = EventId::new(7);
+    let stored = Attemptable { api: ApiVersion::V2, ..attemptable(1, true) };
+    let known =
+        Known { beginning: HashMap::from([(id, stored)]), tails: HashMap::from([tail("1", 7, 1)]), ..Known::default() };
+    let begin = Begin { id, at: at(9), past: Vec::new(), fence: None };
+    let alone = Batch { begins: vec![&begin], ..Batch::default() };
+    let decision = decide(&alone, &known, &DedupWindow::default());
+    assert_eq!(decision.begun[0].as_ref().unwrap().api, ApiVersion::V2);
+    // A trigger of v1 is folded into it first.
+    let enqueues = enqueues("t1");
+    let folded = Batch { enqueues: enqueues.iter().collect(), begins: vec![&begin], ..Batch::default() };
+    let decision = decide(&folded, &known, &DedupWindow::default());
+    assert_eq!(decision.begun[0].as_ref().unwrap().api, ApiVersion::V1);
+}
+
+/// Triggers of issues that share the incident 9: `s1` is one of issue 1.
+fn sharing(words: &str) -> Vec<Enqueue> {
+    let share = |mut enqueue: Enqueue| {
+        if let Content::Event { envelope, .. } = &mut enqueue.content {
+            envelope.issue_key = Some(std::mem::replace(&mut envelope.incident_key, incident("9")));
+        }
+        enqueue
+    };
+    let enqueue = |(place, word): (usize, &str)| match word.strip_prefix('s') {
+        Some(rest) => share(enqueue(&format!("t{rest}"), place.try_into().unwrap())),
+        None => enqueue(word, place.try_into().unwrap()),
+    };
+    words.split_whitespace().enumerate().map(enqueue).collect()
+}
+
+#[test]
+fn a_shared_incident_is_resolved_once_none_of_its_issues_is_open_any_more() {
+    let decided = |known: &Known, words: &str| {
+        let enqueues = sharing(words);
+        let batch = Batch { enqueues: enqueues.iter().collect(), ..Batch::default() };
+        let decision = decide(&batch, known, &DedupWindow::default());
+        (rows(&decision.plan), outcomes(&decision.enqueued))
+    };
+    let issue = |name: &str, is_open: bool| {
+        let queue = IncidentQueue { incident_key: incident("9"), service_key: key(KEY) };
+        ((incident(name), queue), Member { is_open, received_at: at(-9), sentry_at: Some(at(-9)) })
+    };
+    let queue = IncidentQueue { incident_key: incident("9"), service_key: key(KEY) };
+    let with = |is_open, open_otherwise| Known {
+        members: BTreeMap::from([issue("1", is_open)]),
+        open_otherwise,
+        ..Known::default()
+    };
+    let none = Known::default();
+    let (one, closed) = (with(true, BTreeSet::new()), with(false, BTreeSet::new()));
+    let others = with(true, BTreeSet::from([queue]));
+    let table = [
+        (&none, "s1@0 s2@1 R1@5 R1@6 R2@7", "t9x2! r9", "0 0 staysopen nothingopen 1"),
+        (&none, "s1@0 R1@5 s2@6 R1@7 R2@8", "t9! r9 t9! r9", "0 1 2 nothingopen 3"),
+        (&one, "R1@5", "r9", "0"),
+        (&one, "s2@0 R1@5", "t9", "0 staysopen"),
+        (&others, "R1@5 R1@6", "", "staysopen nothingopen"),
+        (&one, "A1@5", "a9", "0"),
+        // Sentry received an alert of the issue after it had sent the resolve.
+        (&none, "s2@0 s1@1 R1@0", "t9x2", "0 0 outdated"),
+        // Where an issue is back, the incident is opened again that it had a part in.
+        (&closed, "R1@5 A1@5 U1@6 R1@8", "t9! r9", "nothingopen nothingopen 0 1"),
+        // Overtaken: the resolve came first. Others keep the incident open, or nobody does.
+        (&none, "R1@5 s1@4 R1@9", "t9! r9", "nothingopen 0+1 nothingopen"),
+        (&none, "s2@1 R1@5 s1@4 R2@9", "t9x2! r9", "0 nothingopen 0 1"),
+    ];
+    for (known, words, expected, outcomes) in table {
+        assert_eq!(decided(known, words), (expected.to_owned(), outcomes.to_owned()), "{words}");
+    }
 }

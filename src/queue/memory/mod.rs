@@ -18,7 +18,7 @@ use super::decide::dedup_window::DedupWindow;
 use super::decide::{self, Batch, Edit};
 use super::envelope::with_counts_of;
 use super::leases::{BridgeInfo, LeaseChanges, LeaseTable, LeaseView};
-use super::store::{Incident, IncidentQueue, Resolve, Seen};
+use super::store::{Incident, IncidentQueue, Member, Resolve, Seen};
 use super::writer::not_begun;
 use super::{
     Begin, Begun, Enqueue, Enqueued, EventId, HeldId, QueueError, Record, RejectedId, Settle, State, WaitingEvent,
@@ -32,6 +32,7 @@ pub struct MemoryQueue {
     events: BTreeMap<EventId, Event>,
     /// Each with the event that changed it last, and when.
     incidents: BTreeMap<IncidentQueue, (Incident, EventId, DateTime<Utc>)>,
+    members: BTreeMap<(IncidentKey, IncidentQueue), Member>,
     resolves: BTreeMap<IncidentKey, Resolve>,
     seen: Vec<(DedupKey, Seen)>,
     said: BTreeMap<DedupKey, DateTime<Utc>>,

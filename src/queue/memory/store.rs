@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Event, MemoryQueue};
 use crate::metrics::PersistedMetrics;
-use crate::pagerduty::EventType;
+use crate::pagerduty::{ApiSet, EventType};
 use crate::queue::decide::times;
 use crate::queue::leases::{Fence, LeaseName};
 use crate::queue::sentry::SentryNotes;
@@ -16,7 +16,8 @@ use crate::queue::store::{
     KnownIncident, Plan, Prune, Row, Seen, Settling, Store, Tail, WaitingRow, Wanted,
 };
 use crate::queue::{
-    CanaryChange, EventId, HeldId, OutageNotice, Proof, QueueError, Record, RejectedId, State, Summary,
+    CanaryChange, EventId, HeldId, IssueUpdateChange, OutageNotice, Proof, QueueError, Record, RejectedId, State,
+    Summary,
 };
 
 impl Event {
@@ -58,11 +59,21 @@ impl MemoryQueue {
             let end = self.waiting_events().rfind(|event| event.is_of(queue));
             known.tails.extend(end.and_then(|event| Some((queue.clone(), event.tail()?))));
         }
-        let incidents: BTreeSet<_> =
-            wanted.queues.iter().map(|queue| &queue.incident_key).chain(&wanted.incidents).collect();
+        let members = self.members.iter().filter(|((issue_key, _), _)| wanted.issues.contains(issue_key));
+        known.members.extend(members.map(|(member, state)| (member.clone(), *state)));
+        let queues: BTreeSet<_> = wanted.shared.iter().chain(known.members.keys().map(|(_, queue)| queue)).collect();
+        let is_open_otherwise = |queue: &IncidentQueue| {
+            let others = self.members.iter().filter(|((issue_key, _), _)| !wanted.issues.contains(issue_key));
+            others.into_iter().any(|((_, other), member)| other == queue && member.is_open)
+        };
+        known.open_otherwise = queues.into_iter().filter(|queue| is_open_otherwise(queue)).cloned().collect();
+        let shared = known.members.keys().map(|(_, queue)| &queue.incident_key);
+        let all: BTreeSet<_> = wanted.incidents.iter().chain(shared).cloned().collect();
+        let queues = wanted.queues.iter().map(|queue| &queue.incident_key);
+        let incidents: BTreeSet<_> = queues.chain(&wanted.incidents).chain(&wanted.issues).collect();
         let resolves = incidents.into_iter().filter_map(|key| Some((key.clone(), *self.resolves.get(key)?)));
         known.resolves.extend(resolves);
-        for key in &wanted.incidents {
+        for key in &all {
             let accepted = self.incidents.iter().filter(|(queue, _)| queue.incident_key == *key);
             let incident = KnownIncident {
                 accepted: accepted.map(|(queue, (incident, ..))| (queue.service_key.clone(), *incident)).collect(),
@@ -71,6 +82,7 @@ impl MemoryQueue {
                     .filter(|event| event.record.summary.incident_key == *key)
                     .map(|event| WaitingRow {
                         service_key: event.record.summary.service_key.clone(),
+                        api: event.record.api,
                         event_type: event.record.summary.event_type,
                         sentry_at: event.sentry_at,
                         tail: event.tail(),
@@ -86,10 +98,12 @@ impl MemoryQueue {
         for event in wanted.settling.iter().filter_map(|id| self.events.get(id)).filter(|event| event.waits()) {
             let settling = Settling {
                 queue: event.queue(),
+                api: event.record.api,
                 event_type: event.record.summary.event_type,
                 sentry_at: event.sentry_at,
                 was_in_doubt: event.record.summary.reason.is_some(),
                 is_known: self.incidents.contains_key(&event.queue()),
+                open_apis: self.open_apis(&event.queue()),
             };
             known.settling.insert(event.id(), settling);
         }
@@ -120,6 +134,7 @@ impl MemoryQueue {
         let Record { summary, last_attempt_at, resolved_at, .. } = &event.record;
         Some(Editable {
             state: summary.state,
+            api: event.record.api,
             event_type: Some(summary.event_type),
             sentry_at: event.sentry_at,
             attempts: summary.attempts,
@@ -128,8 +143,15 @@ impl MemoryQueue {
             resolved_at: *resolved_at,
             trigger_waits: triggers.any(|later| later.is_of(&queue)),
             opened: opened.map(|(_, opener, at)| (Some(*opener), *at)),
+            open_apis: self.open_apis(&queue),
             queue: Some(queue),
         })
+    }
+
+    /// The APIs by which an incident was triggered since it was opened; none where it is not open.
+    fn open_apis(&self, queue: &IncidentQueue) -> ApiSet {
+        let open = self.incidents.get(queue).filter(|(incident, ..)| incident.is_open);
+        open.map_or_else(ApiSet::default, |(incident, ..)| incident.apis)
     }
 
     fn attemptable(&self, id: EventId, past: &[EventId], begins: bool) -> Option<Attemptable> {
@@ -142,6 +164,7 @@ impl MemoryQueue {
         Some(Attemptable {
             earlier: earlier.find(|earlier| earlier.is_of(&queue) && !past.contains(&earlier.id())).map(Event::id),
             is_first,
+            api: event.record.api,
             body: is_needed.then(|| body.clone()),
             counts_at: event.counts_at,
             count: summary.count,
@@ -168,6 +191,9 @@ impl MemoryQueue {
         }
         plan.changes.iter().for_each(|change| self.change(change));
         let rows = plan.rows.iter().map(|row| self.write_row(row)).collect();
+        for (issue_key, queue, member) in &plan.members {
+            self.members.insert(((*issue_key).clone(), queue.clone()), *member);
+        }
         for (incident_key, resolve) in &plan.resolves {
             match resolve {
                 Some(resolve) => drop(self.resolves.insert((*incident_key).clone(), *resolve)),
@@ -195,7 +221,8 @@ impl MemoryQueue {
         }
         for update in &plan.incidents {
             let before = self.incidents.get(update.queue).and_then(|(incident, ..)| incident.triggered_at);
-            let incident = Incident { is_open: update.is_open, triggered_at: before.max(update.sentry_at) };
+            let triggered_at = before.max(update.sentry_at);
+            let incident = Incident { is_open: update.is_open, apis: update.apis, triggered_at };
             self.incidents.insert(update.queue.clone(), (incident, update.event_id, update.changed_at));
         }
         let next = self.last_rejected + 1;
@@ -248,6 +275,7 @@ impl MemoryQueue {
         };
         let record = Record {
             summary,
+            api: envelope.api,
             body: envelope.body.clone(),
             last_attempt_at: before.and_then(|record| record.last_attempt_at),
             blamed: before.map_or(Duration::ZERO, |record| record.blamed),
@@ -308,6 +336,10 @@ impl Store for MemoryQueue {
 
     async fn write_canary(&mut self, _change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
         Ok(None)
+    }
+
+    async fn write_issue_update(&mut self, _change: &IssueUpdateChange) -> Result<bool, QueueError> {
+        Ok(true)
     }
 
     async fn write_outage_notice(&mut self, _notice: OutageNotice) -> Result<(), QueueError> {

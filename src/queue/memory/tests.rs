@@ -10,6 +10,7 @@ use temporary_postgres::Cluster;
 use super::*;
 use crate::config::{DatabaseConfig, DatabaseUrl, PostgresUrl};
 use crate::ingest::dedup;
+use crate::pagerduty::{ApiVersion, KeyApis};
 use crate::queue::decide::dedup_window::DedupWindow;
 use crate::queue::decide::tests::{OTHER, at, enqueue, key};
 use crate::queue::decide::{Batch, Edit, decide, wanted};
@@ -25,7 +26,20 @@ fn any_enqueue(rng: &mut StdRng, second: i64) -> Enqueue {
     let incident = rng.random_range(1..=3);
     let sent = second - rng.random_range(0..4);
     let mut enqueue = enqueue(&format!("{kind}{incident}@{sent}"), second);
+    let api = if rng.random_bool(0.3) { ApiVersion::V2 } else { ApiVersion::V1 };
+    if let Content::FollowUp(follow_up) = &mut enqueue.content {
+        follow_up.apis = KeyApis::new(api, BTreeMap::new());
+        if kind.starts_with('U') && rng.random_bool(0.3) {
+            follow_up.shared_key = IncidentKey::parse("rule/1");
+            follow_up.fallback = Some(key(OTHER));
+        }
+    }
     if let Content::Event { envelope, happened_at } = &mut enqueue.content {
+        envelope.api = api;
+        if kind.starts_with('t') && rng.random_bool(0.4) {
+            let shared = IncidentKey::parse(&format!("rule/{}", rng.random_range(1..=2))).unwrap();
+            envelope.issue_key = Some(std::mem::replace(&mut envelope.incident_key, shared));
+        }
         if rng.random_bool(0.4) {
             envelope.service_key = key(OTHER);
         }
@@ -143,7 +157,7 @@ async fn sqlite_loads_and_applies_what_the_store_in_memory_does() {
         (discarded, revived, admitted) = (discarded + edited.0, revived + edited.1, admitted + edited.2);
     }
     assert!(admitted > 24, "{admitted} held webhooks were admitted");
-    assert!(discarded > 24 && revived > 24, "{discarded} attempted events were discarded, {revived} were revived");
+    assert!(discarded > 24 && revived > 18, "{discarded} attempted events were discarded, {revived} were revived");
 }
 
 #[tokio::test]
@@ -251,6 +265,8 @@ async fn compare<S: Store>(
     for state in [State::Waiting, State::Dead, State::Delivered] {
         assert!(!memory.ids(state).is_empty(), "world {seed} has nothing that is {state}");
     }
+    let open = memory.members.values().filter(|member| member.is_open).count();
+    assert!(open < memory.members.len(), "world {seed} has no shared incident of which an issue was resolved");
     let held: Vec<_> = reader.held_summaries().await.unwrap().into_iter().map(|held| held.id).collect();
     assert_eq!(held, memory.held.iter().copied().collect::<Vec<_>>(), "world {seed}");
     reader.close().await;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
-use super::rows::{event_type, id, incident_key, number, numbers, optional_time, rows, service_key};
+use super::rows::{api, apis, event_type, id, incident_key, number, numbers, optional_time, rows, service_key};
 use super::text::stored;
 use super::{PostgresEngine, PostgresReads, schema};
 use crate::config::{DatabaseConfig, PostgresUrl};
@@ -15,14 +15,14 @@ use crate::queue::store::{
 use crate::queue::{EventId, HeldId, QueueError, RejectedId, State};
 
 const EDITING: &str =
-    "SELECT events.id, state, events.service_key, events.incident_key, event_type, events.sentry_at, attempts,
+    "SELECT events.id, state, events.service_key, events.incident_key, api, event_type, events.sentry_at, attempts,
         last_attempt_at, finished_at, resolved_at,
         EXISTS (
             SELECT 1 FROM events AS later WHERE later.state = 'waiting' AND later.event_type = 'trigger'
             AND later.incident_key = events.incident_key AND later.service_key = events.service_key
             AND later.id > events.id
         ) AS trigger_waits,
-        incidents.event_id AS opener, incidents.changed_at AS opened_at
+        incidents.event_id AS opener, incidents.changed_at AS opened_at, incidents.apis AS open_apis
     FROM events LEFT JOIN incidents ON incidents.incident_key = events.incident_key
         AND incidents.service_key = events.service_key AND is_open
     WHERE events.id = ANY($1::bigint[])";
@@ -79,6 +79,7 @@ fn editable(row: &PgRow) -> sqlx::Result<Option<Editable>> {
     Ok(Some(Editable {
         state,
         queue: queue(),
+        api: api(row)?,
         event_type: event_type(row).ok(),
         sentry_at: optional_time(row, "sentry_at")?,
         attempts: number(row, "attempts")?,
@@ -87,6 +88,7 @@ fn editable(row: &PgRow) -> sqlx::Result<Option<Editable>> {
         resolved_at: optional_time(row, "resolved_at")?,
         trigger_waits: row.try_get("trigger_waits")?,
         opened: optional_time(row, "opened_at")?.map(|at| (opener, at)),
+        open_apis: apis(row, "open_apis")?,
     }))
 }
 

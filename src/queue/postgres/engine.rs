@@ -14,12 +14,12 @@ use tokio::time::timeout;
 use super::error::{Fault, fault};
 use super::load::load;
 use super::pools::bounded;
-use super::{PostgresReads, Server, canary, maintenance, schema, sentry, write};
+use super::{PostgresReads, Server, canary, issue_update, maintenance, schema, sentry, write};
 use crate::config::{DatabaseConfig, PostgresUrl};
 use crate::metrics::PersistedMetrics;
 use crate::queue::sentry::SentryNotes;
 use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
-use crate::queue::{CanaryChange, OutageNotice, Proof, QueueError};
+use crate::queue::{CanaryChange, IssueUpdateChange, OutageNotice, Proof, QueueError};
 
 /// How many bytes a probe writes; few alerts are larger.
 const BALLAST: usize = 64 * 1024;
@@ -309,6 +309,10 @@ impl Store for PostgresEngine {
 
     async fn write_sentry_notes(&mut self, notes: &SentryNotes) -> Result<(), QueueError> {
         self.transact(MAINTENANCE, async |connection| sentry::write(connection, notes).await).await
+    }
+
+    async fn write_issue_update(&mut self, change: &IssueUpdateChange) -> Result<bool, QueueError> {
+        self.transact(MAINTENANCE, async |connection| issue_update::write(connection, change).await).await
     }
 
     async fn write_canary(&mut self, change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {

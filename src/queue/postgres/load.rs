@@ -3,20 +3,24 @@
 //! First of all the incidents are locked, then the leases of attempts, each in the order of their names, so that two batches
 //! never wait for each other. Every statement after that sees what the transactions before have committed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
 use super::edit::load_edited;
 use super::fences;
-use super::rows::{event_type, id, incident_key, number, numbers, optional_time, rows, service_key, time, waiting};
+use super::rows::{
+    api, apis, event_type, id, incident_key, issue_key, number, numbers, optional_time, rows, service_key, time,
+    waiting,
+};
 use super::text::stored;
 use crate::ingest::DedupKey;
 use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::EventId;
 use crate::queue::store::{
-    Attemptable, Incident, IncidentQueue, Known, KnownIncident, Resolve, Seen, Settling, Tail, WaitingRow, Wanted,
+    Attemptable, Incident, IncidentQueue, Known, KnownIncident, Member, Resolve, Seen, Settling, Tail, WaitingRow,
+    Wanted,
 };
 
 /// Locks incidents to the end of the transaction. A row that is there is locked without being written, unless that was an hour
@@ -37,9 +41,11 @@ macro_rules! lock {
 /// Those with these keys: all that most webhooks need.
 const LOCK: &str = lock!("SELECT DISTINCT unnest($1::text[]) AS incident_key");
 
-/// Those, and those of the events with these numbers.
-const LOCK_EVENTS: &str = lock!(
-    "SELECT unnest($1::text[]) AS incident_key UNION SELECT incident_key FROM events WHERE id = ANY($2::bigint[])"
+/// Those, those of the events with these numbers, and those that these issues share with others.
+const LOCK_MORE: &str = lock!(
+    "SELECT unnest($1::text[]) AS incident_key
+        UNION SELECT incident_key FROM events WHERE id = ANY($2::bigint[])
+        UNION SELECT incident_key FROM incident_issues WHERE issue_key = ANY($3::text[])"
 );
 
 /// What most batches depend on, in one round trip: one `kind` of rows after the other.
@@ -67,7 +73,7 @@ const KNOWN: &str = "SELECT 0 AS kind, line, id, count, first_seen, sentry_at, N
     SELECT 3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, came_at, NULL, digest
     FROM dedup_window WHERE digest = ANY($5::bytea[])";
 
-const INCIDENTS: &str = "SELECT line, service_key, is_open, sentry_at
+const INCIDENTS: &str = "SELECT line, service_key, is_open, apis, sentry_at
     FROM unnest($1::text[]) WITH ORDINALITY AS wanted (incident_key, line) JOIN incidents USING (incident_key)
     ORDER BY line, service_key";
 
@@ -76,22 +82,33 @@ const INCIDENTS: &str = "SELECT line, service_key, is_open, sentry_at
 const WAITING: &str = "SELECT line, waiting.*
     FROM unnest($1::text[]) WITH ORDINALITY AS wanted (incident_key, line)
     CROSS JOIN LATERAL (
-        SELECT id, service_key, event_type, count, first_seen, sentry_at, last_attempt_at IS NULL AS is_fresh FROM events
-        WHERE state = 'waiting' AND incident_key = wanted.incident_key OFFSET 0
+        SELECT id, service_key, api, event_type, count, first_seen, sentry_at, last_attempt_at IS NULL AS is_fresh
+        FROM events WHERE state = 'waiting' AND incident_key = wanted.incident_key OFFSET 0
     ) AS waiting ORDER BY line, id";
+
+/// In which shared incidents issues are or were open.
+const MEMBERS: &str =
+    "SELECT issue_key, incident_key, service_key, is_open, received_at, sentry_at FROM incident_issues
+    WHERE issue_key = ANY($1::text[])";
+
+/// Those of the shared incidents `$1`, at the integrations `$2`, in which other issues are open than `$3`.
+const OPEN_OTHERWISE: &str =
+    "SELECT incident_key, service_key FROM unnest($1::text[], $2::text[]) AS shared (incident_key, service_key)
+    WHERE EXISTS (
+        SELECT 1 FROM incident_issues AS other
+        WHERE other.incident_key = shared.incident_key AND other.service_key = shared.service_key
+        AND is_open AND issue_key <> ALL($3::text[])
+    )";
 
 /// Whether it waits is asked of the row and not of the table, which has an index of all that waits.
 const SETTLING: &str =
-    "SELECT id, state, service_key, incident_key, event_type, sentry_at, reason IS NOT NULL AS was_in_doubt,
-        EXISTS (
-            SELECT 1 FROM incidents
-            WHERE incidents.incident_key = events.incident_key AND incidents.service_key = events.service_key
-        ) AS is_known
-    FROM events WHERE id = ANY($1::bigint[])";
+    "SELECT id, state, service_key, incident_key, api, event_type, events.sentry_at, reason IS NOT NULL AS was_in_doubt,
+        is_open IS NOT NULL AS is_known, CASE WHEN is_open THEN apis ELSE 0 END AS open_apis
+    FROM events LEFT JOIN incidents USING (incident_key, service_key) WHERE id = ANY($1::bigint[])";
 
 /// `past` is how many events an attempt does not wait for: at most so many earlier ones have to be looked at, and one more.
 /// The body of an unrecorded attempt is read only where counts have to be inserted into it.
-const BEGINNING: &str = "SELECT events.id, state, begins, service_key, received_at, count, first_seen,
+const BEGINNING: &str = "SELECT events.id, state, begins, service_key, api, received_at, count, first_seen,
         last_attempt_at IS NULL AS is_first, counts_at,
         CASE WHEN begins OR count > 1 AND last_attempt_at IS NULL THEN body END AS body,
         ARRAY (
@@ -109,8 +126,13 @@ pub(super) async fn load(connection: &mut PgConnection, wanted: &Wanted) -> sqlx
     let mut known = Known::default();
     fences::load(connection, wanted, &mut known).await?;
     load_known(connection, wanted, &mut known).await?;
-    if !wanted.incidents.is_empty() {
-        load_incidents(connection, &wanted.incidents, &mut known.incidents).await?;
+    if !wanted.issues.is_empty() {
+        load_members(connection, wanted, &mut known).await?;
+    }
+    let shared = known.members.keys().map(|(_, queue)| &queue.incident_key);
+    let incidents: BTreeSet<_> = wanted.incidents.iter().chain(shared).cloned().collect();
+    if !incidents.is_empty() {
+        load_incidents(connection, &Vec::from_iter(incidents), &mut known.incidents).await?;
     }
     if !wanted.settling.is_empty() {
         for row in waiting(sqlx::query(SETTLING).bind(numbers(&wanted.settling)), connection).await? {
@@ -128,21 +150,23 @@ pub(super) async fn load(connection: &mut PgConnection, wanted: &Wanted) -> sqlx
 
 async fn lock(connection: &mut PgConnection, wanted: &Wanted) -> sqlx::Result<()> {
     let queues = wanted.queues.iter().map(|queue| &queue.incident_key);
-    let keys: Vec<_> = queues.chain(&wanted.incidents).map(|key| stored(key.as_str())).collect();
+    let keys = queues.chain(&wanted.incidents).chain(&wanted.issues);
+    let keys: Vec<_> = keys.map(|key| stored(key.as_str())).collect();
+    let issues: Vec<_> = wanted.issues.iter().map(|key| stored(key.as_str())).collect();
     let begins = wanted.beginning.iter().map(|(id, _)| id);
     let ids = wanted.settling.iter().chain(begins).chain(&wanted.unrecorded).chain(&wanted.editing);
     let ids: Vec<_> = ids.map(|id| id.get()).collect();
-    let query = match (keys.is_empty(), ids.is_empty()) {
+    let query = match (keys.is_empty(), ids.is_empty() && issues.is_empty()) {
         (true, true) => return Ok(()),
         (false, true) => sqlx::query(LOCK).bind(keys),
-        (_, false) => sqlx::query(LOCK_EVENTS).bind(keys).bind(ids),
+        (_, false) => sqlx::query(LOCK_MORE).bind(keys).bind(ids).bind(issues),
     };
     query.execute(connection).await.map(drop)
 }
 
 async fn load_known(connection: &mut PgConnection, wanted: &Wanted, known: &mut Known) -> sqlx::Result<()> {
     let queues = || wanted.queues.iter();
-    let incidents = queues().map(|queue| &queue.incident_key).chain(&wanted.incidents);
+    let incidents = queues().map(|queue| &queue.incident_key).chain(&wanted.incidents).chain(&wanted.issues);
     let resolved: Vec<_> = incidents.map(|key| stored(key.as_str())).collect();
     if resolved.is_empty() && wanted.seen.is_empty() && wanted.said.is_empty() {
         return Ok(());
@@ -178,6 +202,35 @@ async fn load_known(connection: &mut PgConnection, wanted: &Wanted, known: &mut 
     Ok(())
 }
 
+/// What is known of issues that share incidents with others.
+async fn load_members(connection: &mut PgConnection, wanted: &Wanted, known: &mut Known) -> sqlx::Result<()> {
+    let issues: Vec<_> = wanted.issues.iter().map(|key| stored(key.as_str())).collect();
+    for row in rows(sqlx::query(MEMBERS).bind(&issues), connection).await? {
+        // What is no service key is delivered to nobody.
+        let Ok(service_key) = service_key(&row) else { continue };
+        let queue = IncidentQueue { incident_key: incident_key(&row)?, service_key };
+        let member = Member {
+            is_open: row.try_get("is_open")?,
+            received_at: time(&row, "received_at")?,
+            sentry_at: optional_time(&row, "sentry_at")?,
+        };
+        known.members.insert((issue_key(&row)?, queue), member);
+    }
+    let shared: BTreeSet<_> = wanted.shared.iter().chain(known.members.keys().map(|(_, queue)| queue)).collect();
+    if shared.is_empty() {
+        return Ok(());
+    }
+    let query = sqlx::query(OPEN_OTHERWISE)
+        .bind(shared.iter().map(|queue| stored(queue.incident_key.as_str())).collect::<Vec<_>>())
+        .bind(shared.iter().map(|queue| queue.service_key.expose().to_owned()).collect::<Vec<_>>())
+        .bind(issues);
+    for row in rows(query, connection).await? {
+        let queue = IncidentQueue { incident_key: incident_key(&row)?, service_key: service_key(&row)? };
+        known.open_otherwise.insert(queue);
+    }
+    Ok(())
+}
+
 /// What is known of incidents.
 pub(super) async fn load_incidents(
     connection: &mut PgConnection,
@@ -188,8 +241,11 @@ pub(super) async fn load_incidents(
     for row in rows(sqlx::query(INCIDENTS).bind(&stored), connection).await? {
         // What is no service key is delivered to nobody.
         if let (Some(key), Ok(service_key)) = (keys.get(line(&row)?), service_key(&row)) {
-            let incident =
-                Incident { is_open: row.try_get("is_open")?, triggered_at: optional_time(&row, "sentry_at")? };
+            let incident = Incident {
+                is_open: row.try_get("is_open")?,
+                apis: apis(&row, "apis")?,
+                triggered_at: optional_time(&row, "sentry_at")?,
+            };
             known.entry(key.clone()).or_default().accepted.push((service_key, incident));
         }
     }
@@ -199,7 +255,7 @@ pub(super) async fn load_incidents(
         let is_fresh = row.try_get("is_fresh")? && event_type == EventType::Trigger;
         let tail = if is_fresh { Some(tail(&row)?) } else { None };
         let sentry_at = optional_time(&row, "sentry_at")?;
-        let waiting = WaitingRow { service_key, event_type, sentry_at, tail };
+        let waiting = WaitingRow { service_key, api: api(&row)?, event_type, sentry_at, tail };
         known.entry(key.clone()).or_default().waiting.push(waiting);
     }
     Ok(())
@@ -232,6 +288,7 @@ fn attemptable(row: &PgRow, earlier: Option<EventId>) -> sqlx::Result<Attemptabl
     Ok(Attemptable {
         earlier,
         is_first: row.try_get("is_first")?,
+        api: api(row)?,
         body,
         counts_at: row.try_get::<Option<i64>, _>("counts_at")?.and_then(|offset| usize::try_from(offset).ok()),
         count: number(row, "count")?,
@@ -243,10 +300,12 @@ fn attemptable(row: &PgRow, earlier: Option<EventId>) -> sqlx::Result<Attemptabl
 fn settling(row: &PgRow) -> sqlx::Result<Settling> {
     Ok(Settling {
         queue: IncidentQueue { incident_key: incident_key(row)?, service_key: service_key(row)? },
+        api: api(row)?,
         event_type: event_type(row)?,
         sentry_at: optional_time(row, "sentry_at")?,
         was_in_doubt: row.try_get("was_in_doubt")?,
         is_known: row.try_get("is_known")?,
+        open_apis: apis(row, "open_apis")?,
     })
 }
 

@@ -36,6 +36,17 @@ const OPEN_INCIDENTS: &str = "DELETE FROM incidents WHERE (incident_key, service
         ORDER BY changed_at DESC OFFSET $1 LIMIT $2 FOR UPDATE SKIP LOCKED
     )";
 
+const CLOSED_ISSUES: &str = "DELETE FROM incident_issues WHERE (issue_key, incident_key, service_key) IN (
+        SELECT issue_key, incident_key, service_key FROM incident_issues WHERE NOT is_open AND received_at < $1
+        ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    )";
+
+/// As for incidents.
+const OPEN_ISSUES: &str = "DELETE FROM incident_issues WHERE (issue_key, incident_key, service_key) IN (
+        SELECT issue_key, incident_key, service_key FROM incident_issues WHERE is_open
+        ORDER BY received_at DESC OFFSET $1 LIMIT $2 FOR UPDATE SKIP LOCKED
+    )";
+
 /// Locks of incidents that nobody needed for a day, of what the server's clock says. One that is needed is made again.
 const INCIDENT_QUEUES: &str = "DELETE FROM incident_queues WHERE incident_key IN (
         SELECT incident_key FROM incident_queues WHERE used_at < now() - interval '1 day'
@@ -107,6 +118,9 @@ pub(super) async fn prune(connection: &mut PgConnection, prune: Prune) -> sqlx::
     let closed = sqlx::query(CLOSED_INCIDENTS).bind(prune.incidents_before.timestamp_millis()).bind(limit);
     closed.execute(&mut *connection).await?;
     sqlx::query(OPEN_INCIDENTS).bind(MOST_OPEN).bind(limit).execute(&mut *connection).await?;
+    let closed = sqlx::query(CLOSED_ISSUES).bind(prune.incidents_before.timestamp_millis()).bind(limit);
+    closed.execute(&mut *connection).await?;
+    sqlx::query(OPEN_ISSUES).bind(MOST_OPEN).bind(limit).execute(&mut *connection).await?;
     sqlx::query(INCIDENT_QUEUES).bind(CHUNK).execute(&mut *connection).await?;
     sqlx::query(COMMITS).execute(&mut *connection).await?;
     // The most of them: at least one for every webhook.

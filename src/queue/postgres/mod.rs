@@ -18,6 +18,7 @@ mod edit;
 mod engine;
 mod error;
 mod fences;
+mod issue_update;
 mod leases;
 mod load;
 mod maintenance;

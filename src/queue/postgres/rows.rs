@@ -5,7 +5,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{Decode, PgConnection, Postgres, Row as _, Type};
 
 use super::text::restored;
-use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
 use crate::queue::{EventId, State};
 
 type Query<'q> = sqlx::query::Query<'q, Postgres, sqlx::postgres::PgArguments>;
@@ -46,12 +46,27 @@ pub(super) fn incident_key(row: &PgRow) -> sqlx::Result<IncidentKey> {
     parsed(row, "incident_key", |text: String| IncidentKey::parse(&restored(text)))
 }
 
+pub(super) fn issue_key(row: &PgRow) -> sqlx::Result<IncidentKey> {
+    parsed(row, "issue_key", |text: String| IncidentKey::parse(&restored(text)))
+}
+
 pub(super) fn service_key(row: &PgRow) -> sqlx::Result<ServiceKey> {
     parsed(row, "service_key", |text: &str| ServiceKey::parse(text).ok())
 }
 
 pub(super) fn event_type(row: &PgRow) -> sqlx::Result<EventType> {
     parsed(row, "event_type", |text: &str| EventType::parse(text))
+}
+
+/// The API of an event.
+pub(super) fn api(row: &PgRow) -> sqlx::Result<ApiVersion> {
+    row.try_get("api").map(ApiVersion::of_number)
+}
+
+/// The APIs of an incident; none where it is not open.
+pub(super) fn apis(row: &PgRow, column: &str) -> sqlx::Result<ApiSet> {
+    let number: Option<i64> = row.try_get(column)?;
+    Ok(number.map_or_else(ApiSet::default, ApiSet::of_number))
 }
 
 /// What cannot be parsed was not written by the bridge.

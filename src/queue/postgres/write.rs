@@ -56,27 +56,28 @@ const NEW: &str = concat!(
     "WITH numbered AS MATERIALIZED (
         SELECT nextval('event_ids') AS id, rows.* FROM (
             SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
-                $8::bigint[], $9::bigint[], $10::bytea[], $11::bigint[]) WITH ORDINALITY
+                $8::bigint[], $9::bigint[], $10::bytea[], $11::bigint[], $12::bigint[]) WITH ORDINALITY
             AS rows (service_key, incident_key, event_type, description, count, received_at, first_seen, sentry_at,
-                resolved_at, body, counts_at, line)
+                resolved_at, body, counts_at, api, line)
             ORDER BY line
         ) AS rows
     ), added AS (
         INSERT INTO events (id, service_key, incident_key, event_type, description, count, received_at, first_seen,
-            sentry_at, resolved_at)
-        SELECT id, service_key, incident_key, event_type, description, count, received_at, first_seen, sentry_at, resolved_at
+            sentry_at, resolved_at, api)
+        SELECT id, service_key, incident_key, event_type, description, count, received_at, first_seen, sentry_at,
+            resolved_at, api
         FROM numbered
     ), with_bodies AS (INSERT INTO bodies (id, body, counts_at) SELECT id, body, counts_at FROM numbered), said AS (",
-    said!("$12", "$13"),
+    said!("$13", "$14"),
     ") SELECT line, id FROM numbered ORDER BY line"
 );
 
 const REPLACED: &str = "WITH rows AS MATERIALIZED (
         SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[],
-            $8::bigint[])
-        AS rows (id, description, count, received_at, sentry_at, resolved_at, body, counts_at)
+            $8::bigint[], $9::bigint[])
+        AS rows (id, description, count, received_at, sentry_at, resolved_at, body, counts_at, api)
     ), folded AS (
-        UPDATE events SET description = rows.description, count = rows.count, received_at = rows.received_at,
+        UPDATE events SET api = rows.api, description = rows.description, count = rows.count, received_at = rows.received_at,
             sentry_at = rows.sentry_at, resolved_at = rows.resolved_at
         FROM rows WHERE events.id = rows.id
     )
@@ -85,6 +86,12 @@ const REPLACED: &str = "WITH rows AS MATERIALIZED (
 const RESOLVES: &str = "INSERT INTO resolves (incident_key, happened_at, received_at)
     SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])
     ON CONFLICT (incident_key) DO UPDATE SET happened_at = excluded.happened_at, received_at = excluded.received_at";
+
+const MEMBERS: &str =
+    "INSERT INTO incident_issues (issue_key, incident_key, service_key, is_open, received_at, sentry_at)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::bigint[], $6::bigint[])
+    ON CONFLICT (issue_key, incident_key, service_key) DO UPDATE SET is_open = excluded.is_open,
+        received_at = excluded.received_at, sentry_at = excluded.sentry_at";
 
 const SEEN: &str = "INSERT INTO seen_webhooks (digest, incident_key, event_type)
     SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[]) ON CONFLICT (digest) DO NOTHING";
@@ -97,10 +104,10 @@ const SETTLED: &str = "UPDATE events SET state = settled.state, reason = settled
     WHERE events.id = settled.id";
 
 /// GREATEST leaves out what is null.
-const INCIDENTS: &str = "INSERT INTO incidents (incident_key, service_key, is_open, changed_at, event_id, sentry_at)
-    SELECT * FROM unnest($1::text[], $2::text[], $3::boolean[], $4::bigint[], $5::bigint[], $6::bigint[])
+const INCIDENTS: &str = "INSERT INTO incidents (incident_key, service_key, is_open, changed_at, event_id, sentry_at, apis)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::boolean[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
     ON CONFLICT (incident_key, service_key) DO UPDATE SET is_open = excluded.is_open, changed_at = excluded.changed_at,
-        event_id = excluded.event_id, sentry_at = GREATEST(incidents.sentry_at, excluded.sentry_at)";
+        apis = excluded.apis, event_id = excluded.event_id, sentry_at = GREATEST(incidents.sentry_at, excluded.sentry_at)";
 
 /// Numbered in their order.
 const REJECTED: &str = "INSERT INTO rejected
@@ -142,6 +149,7 @@ pub(super) async fn apply(connection: &mut PgConnection, plan: &Plan<'_>) -> sql
         write_change(connection, change).await?;
     }
     let rows = write_rows(connection, plan).await?;
+    write_members(connection, plan).await?;
     write_resolves(connection, plan).await?;
     write_dedup(connection, plan).await?;
     write_settled(connection, plan).await?;
@@ -216,6 +224,7 @@ async fn write_new(
         .bind(new.iter().map(|row| row.resolved_at.map(|at| at.timestamp_millis())).collect::<Vec<_>>())
         .bind(envelopes().map(|envelope| envelope.body.as_slice()).collect::<Vec<_>>())
         .bind(envelopes().map(|envelope| offset(envelope.counts_at)).collect::<Vec<_>>())
+        .bind(envelopes().map(|envelope| envelope.api.number()).collect::<Vec<_>>())
         .bind(digests)
         .bind(times)
         .fetch_all(connection)
@@ -243,6 +252,7 @@ async fn write_replaced(connection: &mut PgConnection, replaced: &[&Row<'_>]) ->
         .bind(replaced.iter().map(|row| row.resolved_at.map(|at| at.timestamp_millis())).collect::<Vec<_>>())
         .bind(envelopes().map(|envelope| envelope.body.as_slice()).collect::<Vec<_>>())
         .bind(envelopes().map(|envelope| offset(envelope.counts_at)).collect::<Vec<_>>())
+        .bind(envelopes().map(|envelope| envelope.api.number()).collect::<Vec<_>>())
         .execute(connection)
         .await
         .map(drop)
@@ -310,6 +320,23 @@ async fn write_settled(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx::
         .map(drop)
 }
 
+async fn write_members(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx::Result<()> {
+    if plan.members.is_empty() {
+        return Ok(());
+    }
+    let members = || plan.members.iter();
+    sqlx::query(MEMBERS)
+        .bind(members().map(|(issue_key, ..)| stored(issue_key.as_str())).collect::<Vec<_>>())
+        .bind(members().map(|(_, queue, _)| stored(queue.incident_key.as_str())).collect::<Vec<_>>())
+        .bind(members().map(|(_, queue, _)| queue.service_key.expose()).collect::<Vec<_>>())
+        .bind(members().map(|(.., member)| member.is_open).collect::<Vec<_>>())
+        .bind(members().map(|(.., member)| member.received_at.timestamp_millis()).collect::<Vec<_>>())
+        .bind(members().map(|(.., member)| member.sentry_at.map(|at| at.timestamp_millis())).collect::<Vec<_>>())
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
 async fn write_incidents(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx::Result<()> {
     if plan.incidents.is_empty() {
         return Ok(());
@@ -322,6 +349,7 @@ async fn write_incidents(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx
         .bind(updates().map(|update| update.changed_at.timestamp_millis()).collect::<Vec<_>>())
         .bind(updates().map(|update| update.event_id.get()).collect::<Vec<_>>())
         .bind(updates().map(|update| update.sentry_at.map(|at| at.timestamp_millis())).collect::<Vec<_>>())
+        .bind(updates().map(|update| update.apis.number()).collect::<Vec<_>>())
         .execute(connection)
         .await
         .map(drop)

@@ -13,11 +13,11 @@ use super::files::{Change, Files, Found};
 use super::load::{Loaded, load};
 use super::recovery::Kept;
 use super::statement_batch::StatementBatch;
-use super::{SqliteReads, canary, maintenance, recovery, schema, sentry, write};
+use super::{SqliteReads, canary, issue_update, maintenance, recovery, schema, sentry, write};
 use crate::metrics::PersistedMetrics;
 use crate::queue::sentry::SentryNotes;
 use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
-use crate::queue::{CanaryChange, EventId, OutageNotice, Proof, QueueError};
+use crate::queue::{CanaryChange, EventId, IssueUpdateChange, OutageNotice, Proof, QueueError};
 
 /// The first pause between two attempts to open files again; it doubles with each.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
@@ -335,6 +335,10 @@ impl Store for Engine {
 
     async fn write_sentry_notes(&mut self, notes: &SentryNotes) -> Result<(), QueueError> {
         self.transact(async |connection| sentry::write(connection, notes).await).await
+    }
+
+    async fn write_issue_update(&mut self, change: &IssueUpdateChange) -> Result<bool, QueueError> {
+        self.transact(async |connection| issue_update::write(connection, change).await).await
     }
 
     async fn write_canary(&mut self, change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {

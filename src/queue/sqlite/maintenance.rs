@@ -34,7 +34,7 @@ pub(super) async fn prune(connection: &mut SqliteConnection, prune: Prune) -> sq
     Ok(ids.len() as u64)
 }
 
-/// Forgets at most `limit` incidents that were closed before `before`, and as many of those that are open where there are
+/// Forgets at most `limit` incidents, and issues of shared ones, that were closed before `before`, and as many of those that are open where there are
 /// too many. Those are not forgotten by age: a clock that is set forward would forget them all.
 async fn forget_incidents(connection: &mut SqliteConnection, before: DateTime<Utc>, limit: u32) -> sqlx::Result<()> {
     sqlx::query(
@@ -50,6 +50,22 @@ async fn forget_incidents(connection: &mut SqliteConnection, before: DateTime<Ut
         "DELETE FROM incidents WHERE (incident_key, service_key) IN \
          (SELECT incident_key, service_key FROM incidents WHERE is_open <> 0 \
           ORDER BY changed_at DESC LIMIT ? OFFSET ?)",
+    )
+    .bind(limit)
+    .bind(MOST_OPEN)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "DELETE FROM incident_issues WHERE rowid IN \
+         (SELECT rowid FROM incident_issues WHERE is_open = 0 AND received_at < ? ORDER BY received_at LIMIT ?)",
+    )
+    .bind(before.timestamp_millis())
+    .bind(limit)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "DELETE FROM incident_issues WHERE rowid IN \
+         (SELECT rowid FROM incident_issues WHERE is_open <> 0 ORDER BY received_at DESC LIMIT ? OFFSET ?)",
     )
     .bind(limit)
     .bind(MOST_OPEN)

@@ -16,6 +16,7 @@ mod database;
 mod edit;
 mod engine;
 mod files;
+mod issue_update;
 mod load;
 mod maintenance;
 #[cfg(test)]

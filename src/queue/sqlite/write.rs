@@ -42,16 +42,25 @@ pub(super) const SETTLED: &str = "UPDATE events SET state = settled.state, reaso
     ) AS settled
     WHERE events.id = settled.id AND events.state = 'waiting'";
 
-const INCIDENTS: &str = "INSERT INTO incidents (incident_key, service_key, is_open, changed_at, event_id, sentry_at)
-    SELECT value ->> 'incident', value ->> 'key', value ->> 'open', value ->> 'at', value ->> 'event', value ->> 'sentry'
+const INCIDENTS: &str =
+    "INSERT INTO incidents (incident_key, service_key, is_open, apis, changed_at, event_id, sentry_at)
+    SELECT value ->> 'incident', value ->> 'key', value ->> 'open', value ->> 'apis', value ->> 'at', value ->> 'event',
+        value ->> 'sentry'
     FROM json_each(?) WHERE TRUE
-    ON CONFLICT DO UPDATE SET is_open = excluded.is_open, changed_at = excluded.changed_at,
+    ON CONFLICT DO UPDATE SET is_open = excluded.is_open, apis = excluded.apis, changed_at = excluded.changed_at,
         event_id = excluded.event_id,
         sentry_at = MAX(COALESCE(sentry_at, excluded.sentry_at), COALESCE(excluded.sentry_at, sentry_at))";
 
 const RESOLVES: &str = "INSERT INTO resolves (incident_key, happened_at, received_at)
     SELECT value ->> 'incident', value ->> 'happened', value ->> 'received' FROM json_each(?) WHERE TRUE
     ON CONFLICT DO UPDATE SET happened_at = excluded.happened_at, received_at = excluded.received_at";
+
+const MEMBERS: &str =
+    "INSERT INTO incident_issues (issue_key, incident_key, service_key, is_open, received_at, sentry_at)
+    SELECT value ->> 'issue', value ->> 'incident', value ->> 'key', value ->> 'open', value ->> 'received', value ->> 'sentry'
+    FROM json_each(?) WHERE TRUE
+    ON CONFLICT DO UPDATE SET is_open = excluded.is_open, received_at = excluded.received_at,
+        sentry_at = excluded.sentry_at";
 
 const SEEN: &str = "INSERT OR IGNORE INTO seen_webhooks (digest, incident_key, event_type)
     SELECT unhex(value ->> 'digest'), value ->> 'incident', value ->> 'type' FROM json_each(?)";
@@ -89,6 +98,19 @@ pub(super) async fn apply(statements: &mut StatementBatch<'_>, plan: &Plan<'_>, 
     }
     let rows = write_rows(statements, &plan.rows, last).await?;
     write_seen(statements, plan);
+    if !plan.members.is_empty() {
+        let members = plan.members.iter().map(|(issue_key, queue, member)| {
+            json!({
+                "issue": issue_key,
+                "incident": queue.incident_key,
+                "key": queue.service_key.expose(),
+                "open": member.is_open,
+                "received": member.received_at.timestamp_millis(),
+                "sentry": member.sentry_at.map(|at| at.timestamp_millis()),
+            })
+        });
+        statements.add(MEMBERS).bind(array(members));
+    }
     if !plan.settled.is_empty() {
         let settled = plan.settled.iter().map(|settled| {
             json!({
@@ -108,6 +130,7 @@ pub(super) async fn apply(statements: &mut StatementBatch<'_>, plan: &Plan<'_>, 
                 "incident": update.queue.incident_key,
                 "key": update.queue.service_key.expose(),
                 "open": update.is_open,
+                "apis": update.apis.number(),
                 "at": update.changed_at.timestamp_millis(),
                 "event": update.event_id.get(),
                 "sentry": update.sentry_at.map(|at| at.timestamp_millis()),
@@ -283,21 +306,22 @@ fn write_chunk(statements: &mut StatementBatch<'_>, rows: &[(EventId, &Row<'_>)]
     let (events, bodies) = match conflict {
         Conflict::IsAnError => ("", ""),
         Conflict::Replaces => (
-            "ON CONFLICT (id) DO UPDATE SET description = excluded.description, count = excluded.count, \
+            "ON CONFLICT (id) DO UPDATE SET api = excluded.api, description = excluded.description, count = excluded.count, \
              received_at = excluded.received_at, sentry_at = excluded.sentry_at, resolved_at = excluded.resolved_at",
             "ON CONFLICT (id) DO UPDATE SET body = excluded.body, counts_at = excluded.counts_at",
         ),
     };
     statements.add(&format!(
-        "INSERT INTO events (id, service_key, incident_key, event_type, description, count, received_at, first_seen, \
-         sentry_at, resolved_at) SELECT * FROM (VALUES {}) WHERE column1 IS NOT NULL {events}",
-        values(10, size)
+        "INSERT INTO events (id, service_key, api, incident_key, event_type, description, count, received_at, \
+         first_seen, sentry_at, resolved_at) SELECT * FROM (VALUES {}) WHERE column1 IS NOT NULL {events}",
+        values(11, size)
     ));
     for (id, row) in rows {
         let envelope = &row.envelope;
         statements
             .bind(id.get())
             .bind(envelope.service_key.expose())
+            .bind(envelope.api.number())
             .bind(envelope.incident_key.as_str())
             .bind(envelope.event_type.as_str())
             .bind(envelope.description.as_str())
@@ -307,7 +331,7 @@ fn write_chunk(statements: &mut StatementBatch<'_>, rows: &[(EventId, &Row<'_>)]
             .bind(row.sentry_at.map(|at| at.timestamp_millis()))
             .bind(row.resolved_at.map(|at| at.timestamp_millis()));
     }
-    fill(statements, 10 * missing);
+    fill(statements, 11 * missing);
 
     statements.add(&format!(
         "INSERT INTO bodies (id, body, counts_at) SELECT * FROM (VALUES {}) WHERE column1 IS NOT NULL {bodies}",

@@ -23,7 +23,8 @@ use super::held::Held;
 use super::sentry::SentryNotes;
 use super::store::{Begin, Committed, NotBegun, Plan, Prune, Store};
 use super::{
-    Arrival, Begun, CanaryChange, Enqueue, Enqueued, EventId, OutageNotice, Proof, QueueError, Rejected, RejectedId,
+    Arrival, Begun, CanaryChange, Enqueue, Enqueued, EventId, IssueUpdateChange, OutageNotice, Proof, QueueError,
+    Rejected, RejectedId,
 };
 use status::{Commit, WriterStatus};
 
@@ -74,6 +75,8 @@ pub(super) enum Maintenance {
     SentryNotes(SentryNotes, Reply<()>),
     /// Stores what happened to a canary, and returns when it was sent if that is news.
     Canary(CanaryChange, Reply<Option<DateTime<Utc>>>),
+    /// Stores what happened to an update of an issue, and returns whether that is news.
+    IssueUpdate(Box<IssueUpdateChange>, Reply<bool>),
     OutageNotice(OutageNotice, Reply<()>),
     Proof(Box<Proof>, Reply<()>),
     /// Returns at most so many empty pages to the file system, and tells how many are left.
@@ -197,6 +200,9 @@ impl<S: Store> Writer<S> {
             }
             Maintenance::Canary(change, reply) => {
                 let _ = reply.send(self.store.write_canary(&change).await);
+            }
+            Maintenance::IssueUpdate(change, reply) => {
+                let _ = reply.send(self.store.write_issue_update(&change).await);
             }
             Maintenance::OutageNotice(notice, reply) => {
                 let _ = reply.send(self.store.write_outage_notice(notice).await);
@@ -427,7 +433,9 @@ fn arrivals(plan: &Plan<'_>, committed: &Committed) -> Vec<Arrival> {
 fn folded(enqueued: &[Enqueued]) -> u64 {
     let accepted = enqueued.iter().flat_map(|enqueued| match enqueued {
         Enqueued::Queued(accepted) => accepted.as_slice(),
-        Enqueued::Repeated | Enqueued::Replayed | Enqueued::Outdated | Enqueued::NothingOpen => &[],
+        Enqueued::Repeated | Enqueued::Replayed | Enqueued::Outdated | Enqueued::StaysOpen | Enqueued::NothingOpen => {
+            &[]
+        }
     });
     accepted.filter(|accepted| accepted.is_folded()).count() as u64
 }
@@ -435,12 +443,14 @@ fn folded(enqueued: &[Enqueued]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+    use crate::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
     use crate::queue::Envelope;
 
     fn accept(bytes: usize) -> Operation {
         let envelope = Envelope {
             service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
+            api: ApiVersion::V1,
+            issue_key: None,
             incident_key: IncidentKey::parse("42").unwrap(),
             event_type: EventType::Trigger,
             description: String::new(),

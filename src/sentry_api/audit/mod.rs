@@ -38,10 +38,10 @@ impl Expected {
     /// What the settings say: any address with a token of theirs is the bridge's.
     #[must_use]
     pub fn of(config: &Config) -> Self {
-        let environments = config.pagerduty_routes.iter().filter(|route| route.name() == "environment");
+        let environments = config.pagerduty_routes.iter().filter(|route| route.condition().name() == "environment");
         Self {
             bridge: Bridge { root: None, tokens: config.webhook_token.clone() },
-            environments: environments.map(|route| route.value().to_owned()).collect(),
+            environments: environments.map(|route| route.condition().value().to_owned()).collect(),
             projects: BTreeSet::new(),
         }
     }

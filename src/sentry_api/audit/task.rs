@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use log::{info, warn};
 use strum::VariantArray;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::{Audit, Expected, Kind, audit};
@@ -84,16 +85,16 @@ impl AuditHandle {
 /// The task that audits. It pages for nothing: what it finds is as old as a day, and for people to read.
 pub struct AuditTask<A, L> {
     api: A,
-    expected: Expected,
+    expected: watch::Receiver<Expected>,
     handle: AuditHandle,
     schedule: Schedule,
     leads: L,
 }
 
 impl<A: SentryApi, L: Fn() -> bool> AuditTask<A, L> {
-    /// A task that measures the Sentry of `api` against `expected`, and keeps what it finds in `handle`. `leads`: whether this
-    /// bridge does what one of several does for all.
-    pub fn new(api: A, expected: Expected, handle: AuditHandle, leads: L) -> Self {
+    /// A task that measures the Sentry of `api` against the newest `expected`, and keeps what it finds in `handle`. `leads`:
+    /// whether this bridge does what one of several does for all.
+    pub fn new(api: A, expected: watch::Receiver<Expected>, handle: AuditHandle, leads: L) -> Self {
         Self { api, expected, handle, schedule: Schedule::default(), leads }
     }
 
@@ -132,7 +133,7 @@ impl<A: SentryApi, L: Fn() -> bool> AuditTask<A, L> {
             at: Utc::now(),
             token: inventory.identity.to_string(),
             generation: inventory.generation.to_string(),
-            audit: audit(&inventory, &self.expected),
+            audit: audit(&inventory, &self.expected.borrow()),
         })
     }
 
@@ -196,7 +197,8 @@ mod tests {
             every: Duration::from_hours(1),
             retry: Duration::from_hours(1),
         };
-        let task = AuditTask::new(client, expected, handle.clone(), is_leader).with_schedule(schedule);
+        let task = AuditTask::new(client, watch::Sender::new(expected).subscribe(), handle.clone(), is_leader)
+            .with_schedule(schedule);
         let running = actix_web::rt::spawn(task.run());
         until(|| asked.get() > 3).await;
         assert_eq!(handle.status(), AuditStatus::default());

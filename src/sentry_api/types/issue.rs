@@ -37,6 +37,8 @@ pub struct Issue {
     pub project: Option<String>,
     /// When its first event came.
     pub first_seen: Option<DateTime<Utc>>,
+    /// When its newest event came.
+    pub last_seen: Option<DateTime<Utc>>,
     /// When it was resolved, by Sentry's clock, where its activity tells.
     pub resolved_at: Option<DateTime<Utc>>,
     /// Its page.
@@ -85,6 +87,7 @@ impl<'de> Deserialize<'de> for Issue {
             status: text(&raw["status"]).unwrap_or_default(),
             project: text(&raw["project"]["slug"]),
             first_seen: time(&raw["firstSeen"]),
+            last_seen: time(&raw["lastSeen"]),
             resolved_at: resolved.max(),
             permalink: text(&raw["permalink"]),
             raw,

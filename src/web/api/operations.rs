@@ -124,7 +124,7 @@ async fn all_rejected(_: Caller, request: HttpRequest, state: Data<AppState>) ->
 async fn rejected(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answered {
     let id = rejected_id(&request)?;
     let webhook = state.queue.reader().rejected(id).await?.ok_or_else(|| not_there(ItemId::Rejected(id)))?;
-    Ok(done(&ItemDetails::of_rejected(id, webhook, &state.ingest.keys().into_iter().cloned().collect::<Vec<_>>())))
+    Ok(done(&ItemDetails::of_rejected(id, webhook, &state.ingest.keys())))
 }
 
 async fn retry_event(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answered {

@@ -101,7 +101,7 @@ pub(super) fn confirm(frame: &Frame, subject: Subject, number: u64, newest: Opti
 }
 
 /// Asks for a confirmation before a test page is sent to one of these integrations, the default one first.
-pub(super) fn test_page(frame: &Frame, keys: &[&ServiceKey], names: &KeyNames) -> Markup {
+pub(super) fn test_page(frame: &Frame, keys: &[ServiceKey], names: &KeyNames) -> Markup {
     let main = html! {
         section .card .narrow {
             h1 { "Send a test page?" }

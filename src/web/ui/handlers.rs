@@ -124,8 +124,9 @@ pub(super) async fn send_test(visit: Visit, form: Form<TestPage>, state: Data<Ap
         let sentence = "There is no such service any more. Go back to the status page and try again.";
         visit.message(StatusCode::BAD_REQUEST, "Not done", sentence)
     };
-    let key = (*destinations(&state).get(place).ok_or_else(unknown)?).clone();
-    let events = test_page::events(key, state.ingest.incident_key_prefix(), "bridge-test", visit.at, "the status page");
+    let destination = state.ingest.destination(destinations(&state).get(place).ok_or_else(unknown)?);
+    let prefix = state.ingest.incident_key_prefix();
+    let events = test_page::events(&destination, prefix, "bridge-test", visit.at, "the status page");
     let mut ids = Vec::new();
     for event in events.ok_or_else(unknown)? {
         let envelope = Envelope::new(&event, render(&event), visit.at);
@@ -147,7 +148,7 @@ pub(super) async fn item(visit: Visit, request: HttpRequest, state: Data<AppStat
     let found = match subject(&request) {
         Some(ItemId::Event(id)) => event(&visit, id, &state).await,
         Some(ItemId::Rejected(id)) => {
-            let keys: Vec<ServiceKey> = state.ingest.keys().into_iter().cloned().collect();
+            let keys = state.ingest.keys();
             let webhook = reader.rejected(id).await;
             webhook.map(|webhook| Some(detail::webhook(&visit.frame, id, &webhook?, &keys)))
         }
@@ -357,10 +358,9 @@ async fn recent_alerts(state: &AppState, before: Option<i64>, size: u32) -> Resu
 }
 
 /// The service keys that a test page may go to, the default one first.
-fn destinations(state: &AppState) -> Vec<&ServiceKey> {
-    let default = state.ingest.default_key();
-    let others = state.ingest.keys().into_iter().filter(|key| *key != default);
-    std::iter::once(default).chain(others).collect()
+fn destinations(state: &AppState) -> Vec<ServiceKey> {
+    // The default key is the first of them.
+    state.ingest.keys()
 }
 
 /// The service keys in use that are shown by this text, or whose name has it.
@@ -368,8 +368,8 @@ fn keys_like(state: &AppState, text: &str) -> Vec<ServiceKey> {
     let names = state.monitor.names();
     let is_named =
         |key: &ServiceKey| names.get(key).is_some_and(|name| name.to_lowercase().contains(&text.to_lowercase()));
-    let matches = |key: &&ServiceKey| text.chars().count() >= 4 && (key.to_string().contains(text) || is_named(key));
-    state.ingest.keys().into_iter().filter(matches).cloned().collect()
+    let matches = |key: &ServiceKey| text.chars().count() >= 4 && (key.to_string().contains(text) || is_named(key));
+    state.ingest.keys().into_iter().filter(matches).collect()
 }
 
 /// The number of the issue, where the text is the address of one in Sentry; else the text itself.

@@ -141,6 +141,11 @@ impl Bridge {
         self.process.exit()
     }
 
+    /// Changes a setting, from the next [`restart`](Self::restart) on.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.settings.push(owned((name, value)));
+    }
+
     /// Starts it again on the same queue, at another port.
     #[track_caller]
     pub(crate) fn restart(&mut self) {

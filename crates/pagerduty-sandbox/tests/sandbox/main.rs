@@ -7,6 +7,7 @@ mod faults;
 mod pipeline;
 mod rest;
 mod throttle;
+mod v2;
 mod validation;
 
 use std::net::TcpListener;

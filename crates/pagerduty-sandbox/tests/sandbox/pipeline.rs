@@ -56,7 +56,7 @@ async fn a_trigger_without_an_incident_key_gets_one_of_its_own_each_time() {
 async fn another_path_is_not_found_and_another_method_is_not_allowed() {
     let sandbox = start(Options::default());
     let client = client();
-    for path in ["/", "/generic/2026-04-15/create_event.json", "/v2/enqueue"] {
+    for path in ["/", "/generic/2026-04-15/create_event.json", "/v2/change/enqueue"] {
         let request = client.post(format!("{}{path}", sandbox.url())).content_type("application/json");
         let answer = send(request, event("trigger").to_string()).await.unwrap();
         assert_eq!((answer.status, answer.json()), (404, json!({"status": "not found"})));

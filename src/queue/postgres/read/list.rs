@@ -68,7 +68,7 @@ const SUMMARIES: &str = summaries_from!(
 );
 
 const RECORD: &str =
-    "SELECT events.id, state, service_key, incident_key, event_type, count, received_at, first_seen, attempts,
+    "SELECT events.id, state, service_key, api, incident_key, event_type, count, received_at, first_seen, attempts,
         last_attempt_at, next_attempt_at, blamed_ms, finished_at, resolved_at, reason, description, body, counts_at
     FROM events JOIN bodies ON bodies.id = events.id WHERE events.id = $1";
 

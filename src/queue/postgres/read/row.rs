@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{Decode, Postgres, Row as _, Type};
 
-use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
+use crate::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use crate::queue::envelope::with_counts_of;
 use crate::queue::postgres::text::restored;
 use crate::queue::{EventId, Record, RejectedId, RejectedSummary, State, Summary};
@@ -137,6 +137,7 @@ impl Columns {
         let body = if is_final { body } else { with_counts_of(body, counts_at, summary.count, summary.first_seen) };
         Ok(Record {
             summary,
+            api: ApiVersion::of_number(self.number("api")?),
             body,
             last_attempt_at,
             blamed: self.milliseconds("blamed_ms")?,

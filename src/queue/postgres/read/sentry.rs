@@ -6,11 +6,13 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::PostgresReads;
+use super::row::ColumnError;
 use crate::pagerduty::IncidentKey;
-use crate::queue::QueueError;
+use crate::queue::issue_update::MOST_UPDATES;
 use crate::queue::postgres::text::stored;
 use crate::queue::reader::SentryReads;
 use crate::queue::sentry::{CatchUpRun, IssueNote, OpenIncident};
+use crate::queue::{IssueUpdate, QueueError, StatusChange};
 
 /// The triggers of the incidents `$1`, by when their newest alerts came. Those that were delivered before `$2` are left out,
 /// unless their incident is open.
@@ -22,14 +24,33 @@ const TRIGGERS: &str = "SELECT 0::bigint AS id, incident_key, MAX(at) AS at FROM
         WHERE state = 'delivered' AND finished_at >= $2 AND event_type = 'trigger' AND incident_key = ANY($1::text[])
         UNION ALL
         SELECT incident_key, changed_at AS at FROM incidents WHERE is_open AND incident_key = ANY($1::text[])
+        UNION ALL
+        SELECT issue_key AS incident_key, received_at AS at FROM incident_issues
+        WHERE (is_open OR received_at >= $2) AND issue_key = ANY($1::text[])
     ) AS triggers GROUP BY incident_key";
 
 /// Those that changed last come first. An incident may be open at several integrations.
 const OPEN: &str = "SELECT 0::bigint AS id, incident_key, changed_at FROM incidents
     WHERE is_open ORDER BY changed_at DESC LIMIT $1";
 
+/// The same for issues that share incidents with others.
+const OPEN_ISSUES: &str =
+    "SELECT 0::bigint AS id, issue_key AS incident_key, received_at AS changed_at FROM incident_issues
+    WHERE is_open ORDER BY received_at DESC LIMIT $1";
+
 const NOTES: &str = "SELECT 0::bigint AS id, incident_key, fired_at, seen_at FROM sentry_issues
     WHERE incident_key = ANY($1::text[])";
+
+/// PagerDuty may tell of an incident before the bridge has stored that its trigger was accepted.
+const KNOWS: &str = "SELECT 0::bigint AS id FROM incidents WHERE incident_key = $1
+    UNION ALL SELECT 0::bigint AS id FROM events WHERE state = 'waiting' AND incident_key = $1 LIMIT 1";
+
+const UPDATES: &str =
+    "SELECT 0::bigint AS id, webhook_id, incident_key, change, happened_at, received_at, attempts, next_attempt_at
+    FROM issue_updates WHERE state = 'waiting' ORDER BY received_at, webhook_id LIMIT $1";
+
+const UPDATED: &str = "SELECT 0::bigint AS id FROM issue_updates
+    WHERE incident_key = $1 AND change = $2 AND (state = 'waiting' OR state = 'done' AND finished_at >= $3) LIMIT 1";
 
 #[async_trait]
 impl SentryReads for PostgresReads {
@@ -44,11 +65,12 @@ impl SentryReads for PostgresReads {
     }
 
     async fn open_incidents(&self, limit: u32) -> Result<Vec<OpenIncident>, QueueError> {
-        let query = sqlx::query(OPEN).bind(i64::from(limit));
-        let rows = self.query(query, |columns| Ok((columns.incident_key()?, columns.time("changed_at")?))).await?;
-        let mut seen = std::collections::HashSet::new();
-        let fresh = rows.into_iter().filter(|(key, _)| seen.insert(key.clone()));
-        Ok(fresh.map(|(incident_key, since)| OpenIncident { incident_key, since }).collect())
+        let mut rows = Vec::new();
+        for statement in [OPEN, OPEN_ISSUES] {
+            let query = sqlx::query(statement).bind(i64::from(limit));
+            rows.extend(self.query(query, |columns| Ok((columns.incident_key()?, columns.time("changed_at")?))).await?);
+        }
+        Ok(OpenIncident::newest(rows, limit))
     }
 
     async fn sentry_issues(&self, incidents: &[IncidentKey]) -> Result<Vec<IssueNote>, QueueError> {
@@ -75,6 +97,39 @@ impl SentryReads for PostgresReads {
             })
         });
         Ok(rows.await?.pop())
+    }
+
+    async fn knows_incident(&self, incident_key: &IncidentKey) -> Result<bool, QueueError> {
+        let rows = self.query(sqlx::query(KNOWS).bind(stored(incident_key.as_str()).into_owned()), |_| Ok(())).await?;
+        Ok(!rows.is_empty())
+    }
+
+    async fn issue_updates(&self) -> Result<Vec<IssueUpdate>, QueueError> {
+        self.query(sqlx::query(UPDATES).bind(i64::from(MOST_UPDATES)), |columns| {
+            Ok(IssueUpdate {
+                webhook_id: columns.text("webhook_id")?,
+                incident_key: columns.incident_key()?,
+                change: columns.text("change")?.parse().map_err(|_| ColumnError::Odd("change"))?,
+                happened_at: columns.time("happened_at")?,
+                received_at: columns.time("received_at")?,
+                attempts: columns.number("attempts")?,
+                next_attempt_at: columns.time("next_attempt_at")?,
+            })
+        })
+        .await
+    }
+
+    async fn was_updated(
+        &self,
+        incident_key: &IncidentKey,
+        change: StatusChange,
+        since: DateTime<Utc>,
+    ) -> Result<bool, QueueError> {
+        let query = sqlx::query(UPDATED)
+            .bind(stored(incident_key.as_str()).into_owned())
+            .bind(change.name())
+            .bind(since.timestamp_millis());
+        Ok(!self.query(query, |_| Ok(())).await?.is_empty())
     }
 }
 

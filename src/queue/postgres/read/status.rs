@@ -50,9 +50,10 @@ const OVERVIEW: &str = "SELECT service_key, state, events,
         CASE state WHEN 'waiting' THEN (
             SELECT COALESCE(revived_at, first_seen) FROM events
             WHERE state = 'waiting' AND service_key = counted.service_key ORDER BY id LIMIT 1
-        ) END AS oldest_waiting, rejected, held
+        ) END AS oldest_waiting, rejected, held, held_with_token_since
     FROM (
-        SELECT (SELECT COUNT(*) FROM rejected) AS rejected, (SELECT COUNT(*) FROM held) AS held
+        SELECT (SELECT COUNT(*) FROM rejected) AS rejected, (SELECT COUNT(*) FROM held) AS held,
+            (SELECT MIN(received_at) FROM held WHERE network IS NULL) AS held_with_token_since
     ) AS kept LEFT JOIN (
         SELECT service_key, state, SUM(events)::bigint AS events FROM tallies
         GROUP BY service_key, state HAVING SUM(events) > 0
@@ -296,5 +297,10 @@ fn row(columns: &Columns) -> Result<OverviewRow, ColumnError> {
             oldest_waiting: columns.optional_time("oldest_waiting")?,
         }),
     };
-    Ok(OverviewRow { rejected: columns.number("rejected")?, held: columns.number("held")?, tally })
+    Ok(OverviewRow {
+        rejected: columns.number("rejected")?,
+        held: columns.number("held")?,
+        held_with_token_since: columns.optional_time("held_with_token_since")?,
+        tally,
+    })
 }

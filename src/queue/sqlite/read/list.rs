@@ -140,7 +140,7 @@ impl ListReads for SqliteReads {
 
     async fn get(&self, id: EventId) -> Result<Option<Record>, QueueError> {
         let query = sqlx::query(
-            "SELECT id, state, service_key, incident_key, event_type, count, received_at, first_seen, attempts, \
+            "SELECT id, state, service_key, api, incident_key, event_type, count, received_at, first_seen, attempts, \
              last_attempt_at, next_attempt_at, blamed_ms, finished_at, resolved_at, reason, description, body, \
              counts_at \
              FROM events JOIN bodies USING (id) WHERE id = ?",

@@ -7,10 +7,12 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::SqliteReads;
+use super::row::ColumnError;
 use crate::pagerduty::IncidentKey;
-use crate::queue::QueueError;
+use crate::queue::issue_update::MOST_UPDATES;
 use crate::queue::reader::SentryReads;
 use crate::queue::sentry::{CatchUpRun, IssueNote, OpenIncident};
+use crate::queue::{IssueUpdate, QueueError, StatusChange};
 
 /// The triggers of the incidents `?1`, a JSON array, by when their newest alerts came. Those that were delivered before `?2`
 /// are left out, unless their incident is open.
@@ -27,14 +29,33 @@ const TRIGGERS: &str = "SELECT 0 AS id, events.incident_key, received_at AS at
         AND incident_key IN (SELECT value FROM json_each(?1))
     UNION ALL
     SELECT 0 AS id, incidents.incident_key, changed_at AS at
-        FROM json_each(?1) AS wanted CROSS JOIN incidents ON incident_key = wanted.value WHERE is_open <> 0";
+        FROM json_each(?1) AS wanted CROSS JOIN incidents ON incident_key = wanted.value WHERE is_open <> 0
+    UNION ALL
+    SELECT 0 AS id, issue_key AS incident_key, received_at AS at
+        FROM json_each(?1) AS wanted CROSS JOIN incident_issues ON issue_key = wanted.value
+        WHERE is_open <> 0 OR received_at >= ?2";
 
 /// Those that changed last come first. An incident may be open at several integrations.
 const OPEN: &str = "SELECT 0 AS id, incident_key, changed_at FROM incidents \
      WHERE is_open <> 0 ORDER BY changed_at DESC LIMIT ?";
 
+/// The same for issues that share incidents with others.
+const OPEN_ISSUES: &str = "SELECT 0 AS id, issue_key AS incident_key, received_at AS changed_at FROM incident_issues \
+     WHERE is_open <> 0 ORDER BY received_at DESC LIMIT ?";
+
 const NOTES: &str = "SELECT 0 AS id, incident_key, fired_at, seen_at
     FROM json_each(?) AS wanted CROSS JOIN sentry_issues ON incident_key = wanted.value";
+
+/// PagerDuty may tell of an incident before the bridge has stored that its trigger was accepted.
+const KNOWS: &str = "SELECT 0 AS id FROM incidents WHERE incident_key = ?1
+    UNION ALL SELECT 0 AS id FROM events WHERE state = 'waiting' AND incident_key = ?1 LIMIT 1";
+
+const UPDATES: &str =
+    "SELECT 0 AS id, webhook_id, incident_key, change, happened_at, received_at, attempts, next_attempt_at
+    FROM issue_updates WHERE state = 'waiting' ORDER BY received_at, webhook_id LIMIT ?";
+
+const UPDATED: &str = "SELECT 0 AS id FROM issue_updates
+    WHERE incident_key = ? AND change = ? AND (state = 'waiting' OR state = 'done' AND finished_at >= ?) LIMIT 1";
 
 #[async_trait]
 impl SentryReads for SqliteReads {
@@ -54,11 +75,12 @@ impl SentryReads for SqliteReads {
     }
 
     async fn open_incidents(&self, limit: u32) -> Result<Vec<OpenIncident>, QueueError> {
-        let query = sqlx::query(OPEN).bind(limit);
-        let rows = self.query(query, |columns| Ok((columns.incident_key()?, columns.time("changed_at")?))).await?;
-        let mut seen = std::collections::HashSet::new();
-        let fresh = rows.into_iter().filter(|(key, _)| seen.insert(key.clone()));
-        Ok(fresh.map(|(incident_key, since)| OpenIncident { incident_key, since }).collect())
+        let mut rows = Vec::new();
+        for statement in [OPEN, OPEN_ISSUES] {
+            let query = sqlx::query(statement).bind(limit);
+            rows.extend(self.query(query, |columns| Ok((columns.incident_key()?, columns.time("changed_at")?))).await?);
+        }
+        Ok(OpenIncident::newest(rows, limit))
     }
 
     async fn sentry_issues(&self, incidents: &[IncidentKey]) -> Result<Vec<IssueNote>, QueueError> {
@@ -86,7 +108,37 @@ impl SentryReads for SqliteReads {
         });
         Ok(rows.await?.pop())
     }
+
+    async fn knows_incident(&self, incident_key: &IncidentKey) -> Result<bool, QueueError> {
+        let rows = self.query(sqlx::query(KNOWS).bind(incident_key.as_str()), |_| Ok(())).await?;
+        Ok(!rows.is_empty())
+    }
+
+    async fn issue_updates(&self) -> Result<Vec<IssueUpdate>, QueueError> {
+        self.query(sqlx::query(UPDATES).bind(MOST_UPDATES), |columns| {
+            Ok(IssueUpdate {
+                webhook_id: columns.text("webhook_id")?,
+                incident_key: columns.incident_key()?,
+                change: columns.text("change")?.parse().map_err(|_| ColumnError::Odd("change"))?,
+                happened_at: columns.time("happened_at")?,
+                received_at: columns.time("received_at")?,
+                attempts: columns.number("attempts")?,
+                next_attempt_at: columns.time("next_attempt_at")?,
+            })
+        })
+        .await
+    }
+
+    async fn was_updated(
+        &self,
+        incident_key: &IncidentKey,
+        change: StatusChange,
+        since: DateTime<Utc>,
+    ) -> Result<bool, QueueError> {
+        let query = sqlx::query(UPDATED).bind(incident_key.as_str()).bind(change.name()).bind(since.timestamp_millis());
+        Ok(!self.query(query, |_| Ok(())).await?.is_empty())
+    }
 }
 
 #[cfg(test)]
-pub(in crate::queue::sqlite) const QUERIES: [&str; 3] = [TRIGGERS, OPEN, NOTES];
+pub(in crate::queue::sqlite) const QUERIES: [&str; 7] = [TRIGGERS, OPEN, OPEN_ISSUES, NOTES, KNOWS, UPDATES, UPDATED];

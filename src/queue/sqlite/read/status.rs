@@ -52,17 +52,26 @@ const DIED: &str = "SELECT 0 AS id, MAX(finished_at) AS died_at, COUNT(*) AS dea
 
 /// One row for each service key and state, and one without them when no event is kept at all. At most a thousand webhooks
 /// are rejected and a few thousand held, so those are counted.
-const OVERVIEW: &str = "SELECT 0 AS id, kept.rejected, kept.held, service_key, state, events,
+const OVERVIEW: &str =
+    "SELECT 0 AS id, kept.rejected, kept.held, kept.held_with_token_since, service_key, state, events,
         CASE state WHEN 'waiting' THEN (
             SELECT COALESCE(revived_at, first_seen) FROM events AS line
             WHERE line.state = 'waiting' AND line.service_key = tallies.service_key ORDER BY line.id LIMIT 1
         ) END AS oldest_waiting
-    FROM (SELECT (SELECT COUNT(*) FROM rejected) AS rejected, (SELECT COUNT(*) FROM held) AS held) AS kept
+    FROM (
+        SELECT (SELECT COUNT(*) FROM rejected) AS rejected, (SELECT COUNT(*) FROM held) AS held,
+            (SELECT MIN(received_at) FROM held WHERE network IS NULL) AS held_with_token_since
+    ) AS kept
     LEFT JOIN tallies ON events > 0";
 
 /// The same without looking at any event.
-const TALLIES: &str = "SELECT 0 AS id, kept.rejected, kept.held, service_key, state, events, NULL AS oldest_waiting
-    FROM (SELECT (SELECT COUNT(*) FROM rejected) AS rejected, (SELECT COUNT(*) FROM held) AS held) AS kept
+const TALLIES: &str =
+    "SELECT 0 AS id, kept.rejected, kept.held, kept.held_with_token_since, service_key, state, events,
+        NULL AS oldest_waiting
+    FROM (
+        SELECT (SELECT COUNT(*) FROM rejected) AS rejected, (SELECT COUNT(*) FROM held) AS held,
+            (SELECT MIN(received_at) FROM held WHERE network IS NULL) AS held_with_token_since
+    ) AS kept
     LEFT JOIN tallies ON events > 0";
 
 /// Reads the beginning of an index, and no more of it than the limit says.
@@ -319,7 +328,12 @@ fn row(columns: &Columns) -> Result<OverviewRow, ColumnError> {
             oldest_waiting: columns.optional_time("oldest_waiting")?,
         }),
     };
-    Ok(OverviewRow { rejected: columns.number("rejected")?, held: columns.number("held")?, tally })
+    Ok(OverviewRow {
+        rejected: columns.number("rejected")?,
+        held: columns.number("held")?,
+        held_with_token_since: columns.optional_time("held_with_token_since")?,
+        tally,
+    })
 }
 
 #[cfg(test)]

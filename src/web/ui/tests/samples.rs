@@ -8,7 +8,7 @@ use crate::cluster::ClusterView;
 use crate::delivery::view::{DeliveryView, KeyView};
 use crate::metrics::{Bucket, MetricsSnapshot};
 use crate::monitor::{Cause, Health, PagerDutySide, SentrySide, Snapshot, Trouble};
-use crate::pagerduty::{EventType, IncidentKey, Origin, ServiceKey};
+use crate::pagerduty::{ApiVersion, EventType, IncidentKey, Origin, ServiceKey};
 use crate::queue::{
     Backlog, DeadLetters, Destination, Durability, EventId, Overview, Record, RejectedId, RejectedSummary, State,
     Summary, Survives,
@@ -194,6 +194,7 @@ pub(super) fn record(entry: &Summary) -> Record {
         "details": {"url": "https://sentry.example.test/42/"},
     });
     Record {
+        api: ApiVersion::V1,
         summary: Summary {
             count: 2,
             first_seen: entry.received_at - TimeDelta::seconds(30),
@@ -233,6 +234,7 @@ pub(super) fn degraded() -> Status {
         delivered: 40,
         rejected: 51,
         held: 3,
+        held_with_token_since: None,
         oldest_waiting: Some(ago(192)),
         destinations: vec![destination("WXYZ", 0, 0), destination("A1B2", 1_204, 1)],
     });

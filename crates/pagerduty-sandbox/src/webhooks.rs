@@ -1,0 +1,218 @@
+//! Webhooks V3: what the sandbox tells others of its incidents, as PagerDuty's documentation of webhooks says (payload, signature,
+//! rules of delivery). Each subscription gets its webhooks one after the other, in the order in which they were made.
+//!
+//! Other than PagerDuty the sandbox waits 200 milliseconds before it repeats a webhook, and gives up after 50 attempts.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::rt;
+use actix_web::rt::time::{sleep, timeout};
+use awc::Client;
+use chrono::{DateTime, SecondsFormat, Utc};
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::Sha256;
+use tokio::sync::mpsc;
+
+use crate::incidents::{Incident, State};
+use crate::records::Shared;
+
+/// PagerDuty waits for so long.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+const PAUSE: Duration = Duration::from_millis(200);
+
+const ATTEMPTS: u32 = 50;
+
+/// Who is told of every incident.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Subscription {
+    /// Where webhooks are posted to.
+    pub url: String,
+    /// What they are signed with: one secret, or several while it is rotated.
+    pub secrets: Vec<String>,
+}
+
+/// Who did something to an incident.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Agent {
+    /// A person, by page, app or REST API.
+    Person,
+    /// An event of an integration.
+    Integration,
+    /// PagerDuty itself, as by a time-out.
+    Automation,
+}
+
+impl Agent {
+    fn reference(self) -> Value {
+        let reference = |id: &str, kind: &str, summary: &str| {
+            json!({
+                "html_url": null, "id": id, "self": format!("https://api.pagerduty.com/{kind}s/{id}"), "summary": summary,
+                "type": format!("{kind}_reference"),
+            })
+        };
+        match self {
+            Self::Person => reference("PPERSON", "user", "Kim"),
+            Self::Integration => reference("PINTEGR", "inbound_integration", "Sentry"),
+            Self::Automation => Value::Null,
+        }
+    }
+}
+
+/// A webhook that was posted, or could not be.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WebhookAttempt {
+    /// The header `X-Webhook-Id`, the same for each attempt.
+    pub webhook_id: String,
+    /// The type of its event, such as `incident.resolved`.
+    pub event_type: String,
+    /// Where it went.
+    pub url: String,
+    /// What it was answered; `None`: nothing within five seconds.
+    pub status: Option<u16>,
+    /// The body of the answer.
+    pub answer: String,
+}
+
+/// A webhook on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct Webhook {
+    subscription: Subscription,
+    id: String,
+    event_type: &'static str,
+    body: String,
+}
+
+/// The webhooks that tell `subscriptions` what became of an incident.
+pub(crate) fn webhooks(
+    subscriptions: &[Subscription],
+    incident: &Incident,
+    event_type: &'static str,
+    agent: Agent,
+    at: DateTime<Utc>,
+) -> Vec<Webhook> {
+    let id = incident_id(incident);
+    let service = format!("P{}", &hash(&incident.service_key)[..6]);
+    let status = match incident.state {
+        State::Triggered => "triggered",
+        State::Acknowledged => "acknowledged",
+        State::Resolved => "resolved",
+    };
+    let of = |subscription: &Subscription| {
+        let event = json!({
+            "id": random_id(), "event_type": event_type, "resource_type": "incident",
+            "occurred_at": at.to_rfc3339_opts(SecondsFormat::Millis, true), "agent": agent.reference(), "client": null,
+            "data": {
+                "id": id, "type": "incident", "self": format!("https://api.pagerduty.com/incidents/{id}"),
+                "html_url": format!("https://acme.pagerduty.com/incidents/{id}"), "number": incident.opened,
+                "status": status, "incident_key": incident.incident_key,
+                "created_at": at.to_rfc3339_opts(SecondsFormat::Secs, true), "title": incident.description,
+                "service": {
+                    "html_url": format!("https://acme.pagerduty.com/services/{service}"), "id": service,
+                    "self": format!("https://api.pagerduty.com/services/{service}"), "summary": "Sandbox",
+                    "type": "service_reference",
+                },
+                "assignees": [], "escalation_policy": null, "teams": [], "priority": null, "urgency": "high",
+                "conference_bridge": null, "resolve_reason": null, "incident_type": {"name": "incident_default"},
+            },
+        });
+        let body = json!({"event": event}).to_string();
+        Webhook { subscription: subscription.clone(), id: random_id(), event_type, body }
+    };
+    subscriptions.iter().map(of).collect()
+}
+
+/// PagerDuty's id of an incident: the same for the same incident.
+fn incident_id(incident: &Incident) -> String {
+    let text = format!("{} {} {}", incident.service_key, incident.incident_key, incident.opened);
+    format!("Q{}", &hash(&text)[..13])
+}
+
+fn hash(text: &str) -> String {
+    use sha2::Digest as _;
+    hex(&Sha256::digest(text)).to_uppercase()
+}
+
+fn random_id() -> String {
+    format!("01{:024X}", rand::random::<u128>() >> 32)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The header `X-PagerDuty-Signature`.
+fn signature(secrets: &[String], body: &str) -> String {
+    let of = |secret: &String| {
+        // HMAC takes keys of any length.
+        let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes());
+        let bytes = mac.map(|mac| mac.chain_update(body).finalize().into_bytes()).unwrap_or_default();
+        format!("v1={}", hex(&bytes))
+    };
+    secrets.iter().map(of).collect::<Vec<_>>().join(",")
+}
+
+/// Posts webhooks until the sandbox stops: those of one address one after the other.
+pub(crate) async fn post_all(shared: Arc<Shared>, mut webhooks: mpsc::UnboundedReceiver<Webhook>) {
+    let mut queues: HashMap<String, mpsc::UnboundedSender<Webhook>> = HashMap::new();
+    while let Some(webhook) = webhooks.recv().await {
+        let queue = queues.entry(webhook.subscription.url.clone()).or_insert_with(|| {
+            let (sender, mut receiver) = mpsc::unbounded_channel();
+            let shared = Arc::clone(&shared);
+            rt::spawn(async move {
+                let client = Client::builder().disable_redirects().timeout(DEADLINE).finish();
+                while let Some(webhook) = receiver.recv().await {
+                    post(&shared, &client, &webhook).await;
+                }
+            });
+            sender
+        });
+        // The receiver lives as long as its sender.
+        let _ = queue.send(webhook);
+    }
+}
+
+/// Posts a webhook until it is answered with success or for good.
+async fn post(shared: &Shared, client: &Client, webhook: &Webhook) {
+    for _ in 0..ATTEMPTS {
+        let Webhook { subscription, id, event_type, body } = webhook;
+        let request = client
+            .post(&subscription.url)
+            .insert_header(("Content-Type", "application/json"))
+            .insert_header(("User-Agent", "PagerDuty-Webhook/V3.0"))
+            .insert_header(("X-PagerDuty-Signature", signature(&subscription.secrets, body)))
+            .insert_header(("X-Webhook-Id", id.as_str()))
+            .insert_header(("X-Webhook-Subscription", "PSUBSCR"))
+            .force_close();
+        let answer = timeout(DEADLINE, async {
+            let mut response = request.send_body(body.clone()).await.ok()?;
+            let answer = response.body().await.unwrap_or_default();
+            Some((response.status().as_u16(), String::from_utf8_lossy(&answer).into_owned()))
+        });
+        let answer = answer.await.ok().flatten();
+        let status = answer.as_ref().map(|(status, _)| *status);
+        let attempt = WebhookAttempt {
+            webhook_id: id.clone(),
+            event_type: (*event_type).to_owned(),
+            url: subscription.url.clone(),
+            status,
+            answer: answer.map(|(_, answer)| answer).unwrap_or_default(),
+        };
+        shared.change(|records, _| records.webhook_attempts.push(attempt));
+        // 4xx but 429 is dropped at once, as are redirects.
+        if status.is_some_and(|status| status < 500 && status != 429) {
+            return;
+        }
+        sleep(PAUSE).await;
+    }
+}

@@ -1,0 +1,54 @@
+//! Whether webhooks with a wrong signature are a trouble: the Client Secret was changed in Sentry, or somebody else sends them.
+
+use super::{Cause, Limits, Trouble, rounded, since};
+use crate::metrics::Senders;
+use crate::monitor::snapshot::Snapshot;
+
+/// What is held is lost unless somebody gives the bridge the new secret, so that a single webhook is a trouble. There are three
+/// reasons to take it for a stranger's: right signatures came since; they came after wrong ones within the last day, and there
+/// are only a few wrong ones now; it is too new. A sender with a right token is no stranger.
+pub(super) fn check(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
+    let metrics = &snapshot.metrics;
+    let queue = snapshot.queue.as_ref().ok();
+    let held = queue.map_or(0, |queue| queue.held);
+    let with_token = queue.and_then(|queue| queue.held_with_token_since).map(|first| since(first, snapshot.at));
+    let (wrong, lasted) = (metrics.wrong_signatures, metrics.wrong_signatures_for);
+    let is_row = wrong >= limits.signatures && lasted >= limits.unverified;
+    let is_by_token = with_token.is_some_and(|age| age >= limits.unverified);
+    let is_disproved = !limits.unverified.is_zero() && metrics.disproved_for >= limits.unverified;
+    // Of what is held from before the start nobody knows how many they were in a row.
+    let unverified_for = if wrong > 0 { metrics.wrong_signatures_age } else { since(snapshot.started_at, snapshot.at) };
+    let is_unverified = wrong > 0 || !metrics.is_verified;
+    let is_held = held > 0 && is_unverified && unverified_for >= limits.unverified && !is_disproved;
+    if !(is_row || is_by_token || is_held) {
+        return None;
+    }
+    let what = match (wrong, with_token) {
+        (0, Some(age)) => format!("a webhook with a right token had a wrong signature {} ago", rounded(age)),
+        (0, None) => "webhooks had a wrong signature before the bridge started".to_owned(),
+        (1, _) => format!("a webhook had a wrong signature {} ago", rounded(metrics.wrong_signatures_age)),
+        _ => format!("{wrong} webhooks in a row, within {}, had a wrong signature", rounded(lasted)),
+    };
+    let held = match held {
+        0 => "answered 401; none is held".to_owned(),
+        1 => "answered 401; 1 is held and is delivered once a secret verifies it, at most 24 hours after it came"
+            .to_owned(),
+        held => format!(
+            "answered 401; {held} are held and are delivered once a secret verifies them, at most 24 hours after they came"
+        ),
+    };
+    let from = if wrong == 0 { String::new() } else { format!(", sent {}", origin(&metrics.wrong_signatures_from)) };
+    let sentence = format!(
+        "{what} ({held}){from}: if that was Sentry or the proxy in front of the bridge, and the Client Secret was changed in \
+         Sentry, set BRIDGE_SENTRY_CLIENT_SECRET to the new secret, a comma and the old one; otherwise somebody else sends them"
+    );
+    Some(Trouble::failing(Cause::Signatures, sentence))
+}
+
+fn origin(senders: &Senders) -> String {
+    if senders.first.is_empty() {
+        return "from unknown addresses".to_owned();
+    }
+    let addresses: Vec<_> = senders.first.iter().map(ToString::to_string).collect();
+    format!("from {}{}", addresses.join(", "), if senders.more { " and others" } else { "" })
+}

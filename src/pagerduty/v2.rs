@@ -1,0 +1,185 @@
+//! PagerDuty's Events API v2.
+//!
+//! Source: PagerDuty's pages "Events API v2: Overview" and "Send an alert event", and its OpenAPI description.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::api::{Cut, EventsApi, Json, Rendered};
+use super::event::{Event, EventAction, Link, Trigger};
+use super::fit::{Members, fit};
+use super::keys::ServiceKey;
+use super::outcome::{Answer, Outcome};
+
+/// The Events API v2.
+#[derive(Clone, Copy, Debug)]
+pub struct V2;
+
+const MEMBERS: Members = Members { description: "summary", details: "custom_details", links: "links" };
+
+/// How times are written, as in PagerDuty's samples.
+const TIMESTAMP: &str = "%Y-%m-%dT%H:%M:%S%.3f+0000";
+
+impl EventsApi for V2 {
+    fn path(&self) -> &'static str {
+        "/v2/enqueue"
+    }
+
+    fn key_member(&self) -> &'static str {
+        "routing_key"
+    }
+
+    /// An acknowledge or a resolve is its key alone: the API has no member for what it says.
+    fn render(&self, event: &Event) -> Rendered {
+        match &event.action {
+            EventAction::Trigger(trigger) => {
+                let mut rendered = fit(MEMBERS, trigger, |trigger| render_trigger(event, trigger));
+                let lines = trigger.origin.lines();
+                rendered.cuts.extend(lines.filter_map(|(member, line)| Some(Cut::Line { member, cut: line.cut()? })));
+                rendered
+            }
+            EventAction::Acknowledge(_) | EventAction::Resolve(_) => begin(event).finish(),
+        }
+    }
+
+    fn classify(&self, answer: &Answer<'_>, key: &ServiceKey, now: DateTime<Utc>) -> Outcome {
+        Outcome::of_answer(answer, key, now)
+    }
+}
+
+/// The members that every event has.
+fn begin(event: &Event) -> Json {
+    let mut json = Json::new();
+    json.member(V2.key_member(), &event.destination.key);
+    json.member("event_action", event.event_type().as_str());
+    json.member("dedup_key", &event.incident_key);
+    json
+}
+
+/// `trigger` is that of the event, or what is left of it.
+fn render_trigger(event: &Event, trigger: &Trigger) -> Rendered {
+    let mut json = begin(event);
+    json.object("payload", |payload| {
+        payload.member("summary", &trigger.description);
+        payload.member("severity", &trigger.severity);
+        if let Some(at) = trigger.origin.happened_at {
+            payload.member("timestamp", &at.format(TIMESTAMP).to_string());
+        }
+        for (name, line) in trigger.origin.lines() {
+            payload.member(name, line);
+        }
+        payload.details("custom_details", &trigger.details);
+    });
+    if !trigger.links.is_empty() {
+        json.member("links", &trigger.links.iter().map(LinkMember::of).collect::<Vec<_>>());
+    }
+    json.member("client", trigger.client);
+    if let Some(address) = &trigger.client_url {
+        json.member("client_url", address);
+    }
+    json.finish()
+}
+
+/// A link that PagerDuty shows beside an incident.
+#[derive(Serialize)]
+struct LinkMember<'a> {
+    href: &'a str,
+    text: &'a str,
+}
+
+impl<'a> LinkMember<'a> {
+    fn of(link: &'a Link) -> Self {
+        Self { href: &link.href, text: link.text }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::api::{MAX_BYTES, with_counts};
+    use super::super::event::{AlertSource, Detail, Details, HAPPENED_AT, Note};
+    use super::super::{Description, Destination, IncidentKey, Severity};
+    use super::*;
+    use crate::alert::IssueId;
+
+    fn event(action: EventAction) -> Event {
+        Event {
+            destination: Destination::v2(ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap()),
+            incident_key: IncidentKey::of_issue("", &IssueId::new("42").unwrap()),
+            action,
+        }
+    }
+
+    fn trigger(details: Details) -> Event {
+        event(EventAction::Trigger(Trigger {
+            description: Description::new("Disk \"full\"").unwrap(),
+            client: "sentry",
+            client_url: Some("https://sentry.test".to_owned()),
+            details,
+            links: vec![Link { href: "https://sentry.test/42".to_owned(), text: "Issue Details" }],
+            severity: Severity::Critical,
+            origin: Box::new(AlertSource {
+                component: Description::new("shop"),
+                class: Description::new("IOError"),
+                happened_at: DateTime::from_timestamp(1_800_000_000, 123_456_000),
+                ..AlertSource::of_source(Description::new("jobs.report").unwrap())
+            }),
+        }))
+    }
+
+    #[test]
+    fn a_trigger_is_written_with_its_members_in_this_order() {
+        let time = DateTime::from_timestamp(1_800_000_000, 123_000_000).unwrap();
+        let details = Details::from_iter([(HAPPENED_AT, Detail::Time(time)), ("waiting", Detail::Number(7))]);
+        let rendered = V2.render(&trigger(details));
+        let json = concat!(
+            r#"{"routing_key":"0123456789abcdef0123456789abWXYZ","event_action":"trigger","dedup_key":"42","#,
+            r#""payload":{"summary":"Disk \"full\"","severity":"critical","timestamp":"2027-01-15T08:00:00.123+0000","#,
+            r#""source":"jobs.report","component":"shop","class":"IOError","#,
+            r#""custom_details":{"datetime":"2027-01-15T08:00:00.123000Z","waiting":7}},"#,
+            r#""links":[{"href":"https://sentry.test/42","text":"Issue Details"}],"#,
+            r#""client":"sentry","client_url":"https://sentry.test"}"#
+        );
+        assert_eq!(String::from_utf8(rendered.bytes.clone()).unwrap(), json);
+        let bytes = with_counts(rendered.bytes, rendered.counts_at.unwrap(), 2, time);
+        let expected = json.replace(
+            r#"123000Z","waiting""#,
+            r#"123000Z","occurrences":2,"first_seen":"2027-01-15T08:00:00.123000Z","waiting""#,
+        );
+        assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_event_that_is_no_trigger_is_its_key_alone() {
+        let key = r#""dedup_key":"42"}"#;
+        let header = r#"{"routing_key":"0123456789abcdef0123456789abWXYZ","event_action":"#;
+        let note = Note { description: Description::new("over") };
+        let rendered = V2.render(&event(EventAction::Acknowledge(Note::default())));
+        assert_eq!(String::from_utf8(rendered.bytes).unwrap(), format!(r#"{header}"acknowledge",{key}"#));
+        let rendered = V2.render(&event(EventAction::Resolve(note)));
+        assert_eq!(String::from_utf8(rendered.bytes).unwrap(), format!(r#"{header}"resolve",{key}"#));
+        assert_eq!(rendered.counts_at, None);
+    }
+
+    #[test]
+    fn a_trigger_of_any_length_around_the_limit_has_room_for_its_counts() {
+        for length in (MAX_BYTES - 700..MAX_BYTES - 300).step_by(7) {
+            let details = Details::from_iter([("rules", Detail::List(vec!["r".repeat(length)]))]);
+            let rendered = V2.render(&trigger(details));
+            let bytes = with_counts(rendered.bytes, rendered.counts_at.unwrap(), u32::MAX, DateTime::<Utc>::MAX_UTC);
+            assert!(bytes.len() <= MAX_BYTES, "{} bytes", bytes.len());
+        }
+    }
+
+    #[test]
+    fn what_was_cut_is_named_as_the_api_names_it() {
+        let long = Description::new(&"s".repeat(2_000)).unwrap();
+        let mut event = trigger(Details::from_iter([("rules", Detail::List(vec!["r".repeat(MAX_BYTES)]))]));
+        if let EventAction::Trigger(trigger) = &mut event.action {
+            trigger.links[0].href = format!("https://sentry.test/{}", "x".repeat(3_000));
+            trigger.origin.source = long;
+        }
+        let cuts: Vec<_> = V2.render(&event).cuts.iter().map(ToString::to_string).collect();
+        let members: Vec<_> = cuts.iter().filter_map(|cut| Some(cut.split_once(": ")?.0)).collect();
+        assert_eq!(members, ["links", "custom_details.rules", "source"]);
+    }
+}

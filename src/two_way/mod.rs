@@ -1,0 +1,233 @@
+//! The way back: what people do to an incident in PagerDuty is done to its issue in Sentry.
+//!
+//! ```text
+//!  PagerDuty ──POST /pagerduty──▶ web ──▶ webhook ──▶ queue ──▶ TwoWayTask ──▶ Sentry's API
+//!                                         pure        committed, then answered
+//! ```
+//!
+//! - [`webhook`]: whether a webhook asks for something; pure
+//! - this file: the task that does it, again and again until Sentry has answered
+//!
+//! Nothing goes round. What the bridge or an automation did in PagerDuty names no person and is not passed on. What the bridge did
+//! in Sentry comes back as `issue.resolved`, which closes what is closed already, or as `issue.unresolved`, which is
+//! [recognised](UNRESOLVE_ECHO). An issue that is already as it should be is not changed.
+
+pub mod webhook;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use log::{Level, error, info, log, warn};
+use tokio::time::sleep;
+
+use crate::logging::throttle;
+use crate::metrics::{Metrics, UpdateOutcome};
+use crate::queue::{IssueUpdate, IssueUpdateChange, Queue, QueueError, StatusChange, UpdateEnd};
+use crate::sentry_api::types::IssueRoute;
+use crate::sentry_api::{ApiError, SentryApi, issue_route};
+
+/// A webhook that says that an issue is unresolved follows from the bridge's own doing, if it comes within this time after it.
+pub const UNRESOLVE_ECHO: TimeDelta = TimeDelta::minutes(10);
+
+/// How often the task looks for updates.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The pause after the first failure; it doubles with each, up to the longest.
+const PAUSE: TimeDelta = TimeDelta::seconds(5);
+const LONGEST_PAUSE: TimeDelta = TimeDelta::minutes(10);
+
+/// How often an update is tried at most, which takes about four hours.
+const ATTEMPTS: u32 = 30;
+
+/// An issue is not resolved this long after a person resolved its incident if it had another event since: the person did not
+/// know of that.
+const LATE: TimeDelta = TimeDelta::minutes(5);
+
+/// Does in Sentry what people did in PagerDuty.
+pub struct TwoWayTask<A, L> {
+    api: A,
+    queue: Queue,
+    metrics: Metrics,
+    /// What is put before the issue's number in incident keys.
+    prefix: String,
+    /// Whether this bridge is the one that does it, of those that share a queue.
+    leads: L,
+    route: Option<IssueRoute>,
+}
+
+impl<A: SentryApi, L: Fn() -> bool> TwoWayTask<A, L> {
+    /// A task that changes issues by `api` as `queue` says. With several bridges on one queue only the one that `leads` does
+    /// anything.
+    #[must_use]
+    pub fn new(api: A, queue: Queue, metrics: Metrics, prefix: String, leads: L) -> Self {
+        Self { api, queue, metrics, prefix, leads, route: None }
+    }
+
+    /// Does so for as long as it is polled.
+    pub async fn run(mut self) -> Infallible {
+        loop {
+            if (self.leads)()
+                && let Err(error) = self.run_once(Utc::now()).await
+            {
+                let line = throttle::line("updates of issues were not read or written", Level::Warn);
+                log!(line.level, "what people did in PagerDuty is not passed on to Sentry for now: {error}{line}");
+            }
+            sleep(TICK).await;
+        }
+    }
+
+    async fn run_once(&mut self, now: DateTime<Utc>) -> Result<(), QueueError> {
+        let waiting = self.queue.reader().issue_updates().await?;
+        let (newest, superseded) = newest_of_each(waiting);
+        for update in superseded {
+            let reason = Some("the incident was changed again in PagerDuty".to_owned());
+            self.end(&update, UpdateEnd::Done, reason).await?;
+            self.metrics.issue_updated(UpdateOutcome::Superseded);
+        }
+        for update in newest.into_iter().filter(|update| update.next_attempt_at <= now) {
+            self.attempt(&update).await?;
+        }
+        Ok(())
+    }
+
+    async fn attempt(&mut self, update: &IssueUpdate) -> Result<(), QueueError> {
+        let incident = update.incident_key.as_str();
+        let Some(issue) = incident.strip_prefix(&self.prefix) else {
+            let reason = Some("BRIDGE_INCIDENT_KEY_PREFIX was changed".to_owned());
+            return self.end(update, UpdateEnd::Dead, reason).await;
+        };
+        let (in_pagerduty, in_sentry) = (update.change.in_pagerduty(), update.change.in_sentry());
+        let failure = match self.change(issue, update).await {
+            Ok(Done::Changed) => {
+                info!(incident; "the issue is {in_sentry} in Sentry, for a person {in_pagerduty} its incident in PagerDuty");
+                self.metrics.issue_updated(UpdateOutcome::Done);
+                return self.end(update, UpdateEnd::Done, None).await;
+            }
+            Ok(Done::NotNeeded(why)) => {
+                info!(incident; "a person {in_pagerduty} the incident in PagerDuty, and nothing is changed in Sentry: {why}");
+                self.metrics.issue_updated(UpdateOutcome::NotNeeded);
+                return self.end(update, UpdateEnd::Done, Some(why.to_owned())).await;
+            }
+            Err(error) => error,
+        };
+        let attempts = update.attempts + 1;
+        if attempts >= ATTEMPTS {
+            error!(
+                incident, attempts;
+                "a person {in_pagerduty} the incident in PagerDuty, and its issue could not be changed in Sentry: {failure}; do it there \
+                 by hand"
+            );
+            self.metrics.issue_updated(UpdateOutcome::Dead);
+            return self.end(update, UpdateEnd::Dead, Some(failure.to_string())).await;
+        }
+        self.metrics.issue_updated(UpdateOutcome::Failed);
+        let line = throttle::line("issues could not be changed in Sentry", Level::Warn);
+        log!(line.level, incident, attempts; "the issue cannot be made {in_sentry} in Sentry and is tried again: {failure}{line}");
+        let (webhook_id, reason) = (update.webhook_id.clone(), failure.to_string());
+        let next_attempt_at = Utc::now() + pause(attempts);
+        self.queue
+            .record_issue_update(IssueUpdateChange::Failed { webhook_id, next_attempt_at, reason })
+            .await
+            .map(drop)
+    }
+
+    async fn change(&mut self, issue: &str, update: &IssueUpdate) -> Result<Done, ApiError> {
+        let route = match self.route {
+            Some(route) => route,
+            None => *self.route.insert(issue_route(&self.api).await?),
+        };
+        let found = match self.api.issue(issue, route).await {
+            Ok(found) => found,
+            Err(ApiError::Gone { status: 404, .. }) => {
+                return Ok(Done::NotNeeded("Sentry has no such issue (any more)"));
+            }
+            Err(error) => return Err(error),
+        };
+        let status = match update.change {
+            StatusChange::Resolve if found.is_resolved() => return Ok(Done::NotNeeded("it is resolved already")),
+            StatusChange::Unresolve if found.is_unresolved() => return Ok(Done::NotNeeded("it is unresolved already")),
+            StatusChange::Resolve
+                if Utc::now() - update.happened_at > LATE && found.last_seen > Some(update.happened_at) =>
+            {
+                return Ok(Done::NotNeeded("it had another event since"));
+            }
+            change => change.in_sentry(),
+        };
+        // The one that it was merged into, where it was merged.
+        match self.api.set_issue_status(&found.id, route, status).await {
+            Ok(()) => Ok(Done::Changed),
+            Err(ApiError::Gone { status: 404, .. }) => Ok(Done::NotNeeded("Sentry has no such issue (any more)")),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn end(&self, update: &IssueUpdate, end: UpdateEnd, reason: Option<String>) -> Result<(), QueueError> {
+        let (webhook_id, at) = (update.webhook_id.clone(), Utc::now());
+        let is_news = self.queue.record_issue_update(IssueUpdateChange::Ended { webhook_id, at, end, reason }).await?;
+        if !is_news {
+            warn!(incident = update.incident_key.as_str(); "an update of an issue was dealt with by another bridge as well");
+        }
+        Ok(())
+    }
+}
+
+/// What became of an update.
+enum Done {
+    /// The issue was changed.
+    Changed,
+    /// There was nothing to do, for this reason.
+    NotNeeded(&'static str),
+}
+
+/// The newest update of each incident, in the order in which they came, and those that it replaces.
+fn newest_of_each(waiting: Vec<IssueUpdate>) -> (Vec<IssueUpdate>, Vec<IssueUpdate>) {
+    let last: HashMap<_, _> =
+        waiting.iter().enumerate().map(|(place, update)| (update.incident_key.clone(), place)).collect();
+    let (newest, superseded): (Vec<_>, Vec<_>) =
+        waiting.into_iter().enumerate().partition(|(place, update)| last.get(&update.incident_key) == Some(place));
+    let updates = |pairs: Vec<(usize, IssueUpdate)>| pairs.into_iter().map(|(_, update)| update).collect();
+    (updates(newest), updates(superseded))
+}
+
+/// The pause after so many failures.
+fn pause(attempts: u32) -> TimeDelta {
+    let doublings = attempts.saturating_sub(1).min(10);
+    (PAUSE * 2_i32.pow(doublings)).min(LONGEST_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pagerduty::IncidentKey;
+
+    #[test]
+    fn only_the_newest_change_of_an_incident_counts() {
+        let update = |id: &str, key: &str, change| IssueUpdate {
+            webhook_id: id.to_owned(),
+            incident_key: IncidentKey::parse(key).unwrap(),
+            change,
+            happened_at: DateTime::UNIX_EPOCH,
+            received_at: DateTime::UNIX_EPOCH,
+            attempts: 0,
+            next_attempt_at: DateTime::UNIX_EPOCH,
+        };
+        let waiting = vec![
+            update("a", "1", StatusChange::Resolve),
+            update("b", "2", StatusChange::Resolve),
+            update("c", "1", StatusChange::Unresolve),
+        ];
+        let (newest, superseded) = newest_of_each(waiting);
+        let ids = |updates: Vec<IssueUpdate>| updates.into_iter().map(|update| update.webhook_id).collect::<Vec<_>>();
+        assert_eq!((ids(newest), ids(superseded)), (vec!["b".to_owned(), "c".to_owned()], vec!["a".to_owned()]));
+    }
+
+    #[test]
+    fn pauses_grow_to_ten_minutes_and_all_of_them_take_hours() {
+        let pauses: Vec<_> = (1..ATTEMPTS).map(|attempts| pause(attempts).num_seconds()).collect();
+        assert_eq!(&pauses[..9], [5, 10, 20, 40, 80, 160, 320, 600, 600]);
+        let hours = pauses.iter().sum::<i64>() / 3600;
+        assert_eq!(hours, 3, "and a bit");
+    }
+}

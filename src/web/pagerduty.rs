@@ -1,0 +1,103 @@
+//! `POST /pagerduty`: PagerDuty's webhooks V3, by which it tells what people did to incidents.
+//!
+//! PagerDuty waits five seconds, repeats what was answered 5xx for two days, and drops what was answered 4xx: after three of those
+//! in a row it switches the subscription off for a day. So everything with a right signature is answered 202 once it is
+//! committed, also what is not wanted.
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use chrono::Utc;
+use log::{Level, info, log};
+
+use super::AppState;
+use super::answer::{self, method_not_allowed, not_found};
+use super::auth::peer;
+use super::body;
+use crate::logging::throttle;
+use crate::metrics::PagerDutyAnswer;
+use crate::queue::{IssueUpdateChange, QueueError};
+use crate::two_way::webhook::{SIGNATURE, Unwanted, WEBHOOK_ID, is_signed, wanted};
+
+/// The largest body that is read. PagerDuty sends 256 KB at most.
+const MAX_BODY: usize = 1024 * 1024;
+
+const WRONG_SIGNATURE: &str = "the signature is wrong or missing: X-PagerDuty-Signature must be made from the body with the secret \
+                               of the webhook subscription, as set in BRIDGE_PAGERDUTY_WEBHOOK_SECRET";
+
+/// The webhook. 404 while no secret is set.
+pub(super) async fn receive(request: HttpRequest, mut payload: Payload, state: Data<AppState>) -> HttpResponse {
+    let Some(two_way) = &state.two_way else { return not_found() };
+    let received_at = Utc::now();
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let mut reservation = state.body_memory.open(false);
+    let read = match header(SIGNATURE) {
+        // Nothing could prove the body.
+        None => Err((PagerDutyAnswer::WrongSignature, StatusCode::UNAUTHORIZED, WRONG_SIGNATURE.to_owned())),
+        Some(signature) => match body::read(&request, &mut payload, MAX_BODY, Some(&mut reservation)).await {
+            Err(error) => Err((PagerDutyAnswer::Unread, error.status(), error.to_string())),
+            Ok(body) if is_signed(signature, &two_way.secrets.borrow(), &body) => Ok(body),
+            Ok(_) => Err((PagerDutyAnswer::WrongSignature, StatusCode::UNAUTHORIZED, WRONG_SIGNATURE.to_owned())),
+        },
+    };
+    let body = match read {
+        Ok(body) => body,
+        Err((answered, status, reason)) => {
+            state.metrics.pagerduty_webhook(answered);
+            let peer = peer(&request).map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+            let line = throttle::line("webhooks of PagerDuty were turned away", Level::Warn);
+            log!(line.level, peer; "a webhook of PagerDuty was turned away: {reason}{line}");
+            return answer::error(&mut HttpResponse::build(status), &reason);
+        }
+    };
+    let update = match wanted(&body, header(WEBHOOK_ID), received_at, &two_way.wishes) {
+        Ok(update) => update,
+        Err(unwanted) => return ignored(&state, &unwanted),
+    };
+    drop((body, reservation));
+    let incident_key = update.incident_key.clone();
+    let is_known = match state.queue.reader().knows_incident(&incident_key).await {
+        Ok(is_known) => is_known,
+        Err(error) => return unavailable(&state, &error),
+    };
+    if !is_known {
+        return ignored(&state, &Unwanted::Unknown(incident_key));
+    }
+    let change = update.change;
+    match state.queue.record_issue_update(IssueUpdateChange::Received(update)).await {
+        Ok(true) => {
+            info!(incident_key:% = incident_key; "a person {} the incident in PagerDuty, so its issue becomes {} in Sentry", change.in_pagerduty(), change.in_sentry());
+            state.metrics.pagerduty_webhook(PagerDutyAnswer::Queued);
+            answer::issue_update(&incident_key, change.name())
+        }
+        Ok(false) => ignored(&state, &Unwanted::Repeated),
+        Err(error) => unavailable(&state, &error),
+    }
+}
+
+/// Any other method than POST.
+pub(super) async fn wrong_method(state: Data<AppState>) -> HttpResponse {
+    if state.two_way.is_none() {
+        return not_found();
+    }
+    method_not_allowed(
+        "POST",
+        "send webhooks with POST: set this address as the URL of PagerDuty's webhook subscription",
+    )
+}
+
+fn ignored(state: &AppState, unwanted: &Unwanted) -> HttpResponse {
+    let level = if matches!(unwanted, Unwanted::Shape(_) | Unwanted::NoKey) { Level::Warn } else { Level::Info };
+    let line = throttle::line("webhooks of PagerDuty were ignored", level);
+    log!(line.level, "a webhook of PagerDuty was ignored: {unwanted}{line}");
+    state.metrics.pagerduty_webhook(PagerDutyAnswer::Ignored);
+    answer::ignored(&unwanted.to_string())
+}
+
+/// PagerDuty sends it again.
+fn unavailable(state: &AppState, error: &QueueError) -> HttpResponse {
+    let line = throttle::line("webhooks of PagerDuty were not accepted", Level::Error);
+    log!(line.level, "a webhook of PagerDuty was not accepted, and PagerDuty sends it again: {error}{line}");
+    state.metrics.pagerduty_webhook(PagerDutyAnswer::Unavailable);
+    answer::error(&mut HttpResponse::ServiceUnavailable(), &error.to_string())
+}

@@ -1,0 +1,93 @@
+//! One incident for all issues of a rule or a project: `BRIDGE_INCIDENT_KEY`.
+
+use pagerduty_sandbox::State;
+use serde_json::{Value, json};
+
+use crate::support::{Bridge, KEY, PagerDuty, TOKEN, alert_of_level, post};
+
+/// A change of an issue, as the integration platform posts it, but for the signature, which nobody asks for here.
+#[track_caller]
+fn change(bridge: &Bridge, issue: u64, action: &str) -> Value {
+    let body = json!({ "action": action, "data": { "issue": { "id": issue.to_string(), "title": "Disk full" } } });
+    let sent_at = chrono::Utc::now().timestamp().to_string();
+    let headers =
+        [("Content-Type", "application/json"), ("Sentry-Hook-Resource", "issue"), ("Sentry-Hook-Timestamp", &sent_at)];
+    let (status, said) =
+        post(bridge.address, &format!("/sentry/{TOKEN}"), &headers, body.to_string().as_bytes()).said();
+    assert_eq!(status, 202, "{said}");
+    said
+}
+
+/// The alert of a rule of a project for an issue.
+fn alert(issue: u64, project: &str, rule: &str) -> Vec<u8> {
+    let mut alert: Value = serde_json::from_slice(&alert_of_level("error", issue, "Disk full")).unwrap();
+    alert["project_slug"] = json!(project);
+    alert["triggering_rules"] = json!([rule, "Another rule"]);
+    alert.to_string().into_bytes()
+}
+
+#[track_caller]
+fn wait_for_state(pagerduty: &PagerDuty, incident_key: &str, state: State, events: u64) {
+    pagerduty.wait_for(&format!("{incident_key} {state:?} by {events} events"), |records| {
+        let incident = records.incident(KEY, incident_key);
+        incident.is_some_and(|incident| incident.state == state && incident.events == events)
+    });
+}
+
+#[test]
+fn an_incident_of_a_rule_or_a_project_is_resolved_once_none_of_its_issues_is_open_any_more() {
+    for (scope, shared, other) in [
+        ("rule", "eu-rule/shop/Page, somebody", "eu-rule/billing/Page, somebody"),
+        ("project", "eu-project/shop", "eu-project/billing"),
+    ] {
+        let pagerduty = PagerDuty::start();
+        let settings = [("BRIDGE_INCIDENT_KEY", scope), ("BRIDGE_INCIDENT_KEY_PREFIX", "eu-")];
+        let mut bridge = Bridge::start_with(&pagerduty.url(), &settings);
+        for (issue, project) in [(1, "shop"), (2, "shop"), (3, "billing")] {
+            bridge.queue(&alert(issue, project, "Page, somebody"));
+            pagerduty.wait_for_accepted(issue);
+        }
+        wait_for_state(&pagerduty, shared, State::Triggered, 2);
+        wait_for_state(&pagerduty, other, State::Triggered, 1);
+
+        let said = change(&bridge, 1, "resolved");
+        let reason = "other issues of its incident are still open, so the incident stays open (BRIDGE_INCIDENT_KEY)";
+        assert_eq!(said, json!({"status": "ignored", "reason": reason}));
+        assert!(bridge.terminate("TERM").success());
+        bridge.restart();
+        assert_eq!(change(&bridge, 2, "resolved")["status"], "queued");
+        wait_for_state(&pagerduty, shared, State::Resolved, 3);
+        wait_for_state(&pagerduty, other, State::Triggered, 1);
+
+        // What is back opens the incident again, and keeps it open alone.
+        assert_eq!(change(&bridge, 1, "unresolved")["status"], "queued");
+        wait_for_state(&pagerduty, shared, State::Triggered, 4);
+        assert_eq!(change(&bridge, 2, "resolved")["status"], "ignored");
+        assert_eq!(change(&bridge, 1, "resolved")["status"], "queued");
+        wait_for_state(&pagerduty, shared, State::Resolved, 5);
+        let incident = pagerduty.read(|records| records.incident(KEY, shared).unwrap().clone());
+        assert_eq!(incident.opened, 2);
+        assert_eq!(pagerduty.incidents().len(), 2);
+    }
+}
+
+#[test]
+fn an_incident_that_is_open_while_the_setting_changes_is_resolved_as_it_was_opened() {
+    let pagerduty = PagerDuty::start();
+    let mut bridge = Bridge::start_with(&pagerduty.url(), &[]);
+    let restart_with = |bridge: &mut Bridge, scope: &str| {
+        assert!(bridge.terminate("TERM").success());
+        bridge.set("BRIDGE_INCIDENT_KEY", scope);
+        bridge.restart();
+    };
+    bridge.queue(&alert(1, "shop", "Page somebody"));
+    wait_for_state(&pagerduty, "1", State::Triggered, 1);
+    restart_with(&mut bridge, "project");
+    bridge.queue(&alert(2, "shop", "Page somebody"));
+    wait_for_state(&pagerduty, "project/shop", State::Triggered, 1);
+    assert_eq!(change(&bridge, 1, "resolved")["status"], "queued");
+    wait_for_state(&pagerduty, "1", State::Resolved, 2);
+    restart_with(&mut bridge, "issue");
+    assert_eq!(change(&bridge, 2, "resolved")["status"], "queued");
+    wait_for_state(&pagerduty, "project/shop", State::Resolved, 2);
+}

@@ -1,0 +1,102 @@
+//! A stranger who sends wrong signatures by the hundred thousand: what that costs, and whom.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use socket2::{Domain, Socket, Type};
+
+use crate::support::{Bridge, PATIENCE, PagerDuty};
+use crate::{post_signed, samples};
+
+const OLD: &str = "the-client-secret-of-the-beginning";
+const NEW: &str = "the-client-secret-after-the-rotation";
+
+/// How many are sent, unless `BRIDGE_TEST_STRANGERS` says how many: a million takes minutes.
+const REQUESTS: u32 = 100_000;
+
+/// How many of them come from one address.
+const OF_ONE_ADDRESS: u32 = 10_000;
+
+/// The bytes of one body. So many of these are within the bytes that may be held that the number is the limit.
+const BODY: usize = 4_096;
+
+/// Posts a body with a signature that no secret made, from an address of its own.
+fn send(bridge: SocketAddr, from: Ipv4Addr, number: u32) -> u16 {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+    socket.connect(&bridge.into()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut stream = TcpStream::from(socket);
+    let body = format!("{{\"noise\":{number:0width$}}}", width = BODY - 10);
+    let head = format!(
+        "POST /sentry HTTP/1.1\r\nHost: {bridge}\r\nSentry-Hook-Resource: issue\r\nSentry-Hook-Signature: {number:064x}\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).unwrap();
+    let mut line = [0; 12];
+    stream.read_exact(&mut line).unwrap();
+    String::from_utf8_lossy(&line[9..]).parse().unwrap()
+}
+
+/// The most memory that a process has had, in MiB.
+fn peak(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+#[test]
+fn a_stranger_with_any_number_of_wrong_signatures_costs_little_and_pushes_out_nothing() {
+    let requests = std::env::var("BRIDGE_TEST_STRANGERS").map_or(REQUESTS, |text| text.parse().unwrap());
+    let pagerduty = PagerDuty::start();
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("secret");
+    fs::write(&file, OLD).unwrap();
+    let settings = [("BRIDGE_SENTRY_CLIENT_SECRET_FILE", file.to_str().unwrap())];
+    let bridge = Bridge::start_with(&pagerduty.url(), &settings);
+    // What Sentry sends with its new secret comes first, and would be the first to go.
+    let event = r#"{"action":"triggered","data":{"event":{"event_id":"00000000000000000000000000000001","issue_id":"1","title":"x"}}}"#;
+    assert_eq!(post_signed(&bridge, NEW, "event_alert", event.as_bytes()).status, 401);
+    let before = peak(bridge.process.id());
+    let next = AtomicU32::new(0);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= requests {
+                        break;
+                    }
+                    let from = Ipv4Addr::from(0x7f01_0001 + number / OF_ONE_ADDRESS);
+                    assert_eq!(send(bridge.address, from, number), 401, "request {number}");
+                }
+            });
+        }
+    });
+    let after = samples(&bridge);
+    let (held, refused) = (
+        after.get("bridge_webhooks_held_total{outcome=\"held\"}"),
+        after.get("bridge_webhooks_held_total{outcome=\"no_room\"}"),
+    );
+    assert_eq!(held + refused, f64::from(requests + 1), "each is held or finds no room");
+    assert_eq!(after.get("bridge_queue_events{state=\"held\"}"), 4_000.0, "as many as strangers may take together");
+    let database: u64 = fs::read_dir(bridge.database().parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("bridge.db"))
+        .map(|entry| entry.metadata().unwrap().len())
+        .sum();
+    let (database, grown) = (database >> 20, peak(bridge.process.id()) - before);
+    println!("{requests} requests: {grown} MiB more memory at the most, {database} MiB of database");
+    assert!(database <= 96, "{database} MiB of database");
+    assert!(grown <= 64, "{grown} MiB more memory");
+
+    fs::write(&file, NEW).unwrap();
+    bridge.process.signal("HUP");
+    bridge.wait_for_log("1 held webhooks are verified by a secret and admitted: 1 queued");
+    pagerduty.wait_for_accepted(1);
+}
