@@ -204,10 +204,12 @@ fn what_pagerduty_shows_of_an_event_is_told_and_its_texts_are_harmless() {
     let page = detail::event(&frame(), &record, &names, Some(&proof)).0;
     assert!(page.contains("&lt;b&gt;Payments&lt;/b&gt;"), "{page}");
     assert!(
-        page.contains("open after its resolve was sent twice: incident <a href=\"https://example.pagerduty.com/"),
+        page.contains(
+            "open after its resolve was sent twice: <a class=\"incident\" href=\"https://example.pagerduty.com/"
+        ),
         "{page}"
     );
-    assert!(page.contains(">#7</a>") && !page.contains("<script>") && !page.contains("<img"), "{page}");
+    assert!(page.contains(">incident #7</a>") && !page.contains("<script>") && !page.contains("<img"), "{page}");
 }
 
 #[test]
