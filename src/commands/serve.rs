@@ -28,7 +28,7 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
         // Before anything takes time: a signal that nobody listens for ends the program.
         let hangups = signal(SignalKind::hangup())?;
         let listener = listen(config.listen)?;
-        let bridge = Bridge::build(config, listener).await.map_err(|error| match error {
+        let bridge = Box::pin(Bridge::build(config, listener)).await.map_err(|error| match error {
             StartupError::Tls(error) => UsageError(error.to_string()).into(),
             other => anyhow::Error::from(other),
         })?;

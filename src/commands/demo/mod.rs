@@ -44,7 +44,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         let sandbox = Sandbox::start(Options::default(), loopback()?, Some(loopback()?))?;
         let database = folder.path().join("demo.db").display().to_string();
         let config = Config::from_vars(settings(&sandbox.url(), &database))?;
-        let bridge = Bridge::build(config, loopback()?).await?;
+        let bridge = Box::pin(Bridge::build(config, loopback()?)).await?;
         let address = bridge.address();
         let reader = bridge.queue().reader().clone();
         let webhook = Url::parse(&format!("http://{address}/sentry/{TOKEN}"))?;
