@@ -11,12 +11,13 @@ ENV CFLAGS=-ffile-prefix-map=/usr/local/cargo/registry/src=crates
 # sources, and is made anew only when a manifest or the lock file changes.
 COPY .cargo/ .cargo/
 COPY Cargo.toml Cargo.lock ./
+COPY crates/lease-model/Cargo.toml crates/lease-model/
 COPY crates/pagerduty-sandbox/Cargo.toml crates/pagerduty-sandbox/
 COPY crates/sentry-twin/Cargo.toml crates/sentry-twin/
 COPY crates/temporary-postgres/Cargo.toml crates/temporary-postgres/
-RUN mkdir -p src benches/webhook crates/pagerduty-sandbox/src crates/sentry-twin/src crates/temporary-postgres/src \
-    && echo '//! Stand-in.' | tee src/lib.rs src/main.rs crates/pagerduty-sandbox/src/lib.rs crates/sentry-twin/src/lib.rs crates/temporary-postgres/src/lib.rs >benches/webhook/main.rs \
-    && echo 'fn main() {}' | tee -a src/main.rs >>benches/webhook/main.rs \
+RUN mkdir -p src benches/webhook && for crate in crates/*; do mkdir "$crate/src" && echo '//! Stand-in.' >"$crate/src/lib.rs"; done \
+    && echo '//! Stand-in.' | tee src/lib.rs >src/main.rs \
+    && echo 'fn main() {}' | tee -a src/main.rs >benches/webhook/main.rs \
     && cargo build --release --locked
 
 COPY build.rs ./

@@ -17,7 +17,7 @@ demo: ## Bridge, sandbox and fixtures on this machine, nothing to configure
 test: setup lint rustdoc unit container-check ## All that a change must pass
 
 unit: ## Unit, integration and documentation tests
-	$(CARGO) test --workspace --locked
+	CARGO=$(CARGO) scripts/test
 
 bench: ## How many webhooks a second it takes, beside handlers that do less
 	$(CARGO) bench --locked --bench webhook
@@ -38,8 +38,8 @@ rustdoc: ## The crates' documentation, warnings are errors
 docs: ## Build the book of docs/ into target/book
 	scripts/book
 
-container-check: setup ## Build the container's file system without an engine and try it out
-	scripts/container-check
+container-check: setup ## Build the container image and try it out
+	scripts/container-engine scripts/container-check
 
 setup: ## Install what the tests need and this machine lacks
 	@scripts/setup

@@ -1,18 +1,46 @@
-//! Tells the crate which commit it is built from: `SOURCE_COMMIT` where that is set, as in the container, which has no
-//! checkout; else the head of this checkout; else nothing. Never fails a build.
+//! Tells the crate which commit it is built from, and which migrations there are.
 //!
-//! A tree with changes that are not committed is not marked: this does not run again when a file changes, so the mark
-//! would be wrong as often as right.
+//! The commit is `SOURCE_COMMIT` where that is set, as in the container, which has no checkout; else the head of this
+//! checkout; else nothing. It never fails a build. A tree with changes that are not committed is not marked: this does not
+//! run again when a file changes, so the mark would be wrong as often as right.
 
-use std::env;
-use std::path::Path;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs, io};
 
 /// As long as `git` shows commits, in hexadecimal digits.
 const SHORT: usize = 7;
 
-fn main() {
+fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=migrations");
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?);
+    fs::write(out.join("migrations.rs"), migrations("SQLITE", "sqlite")? + &migrations("POSTGRES", "postgres")?)?;
+    tell_commit();
+    Ok(())
+}
+
+/// A constant that holds version, name and contents of each file `VERSION_NAME.sql` of a folder in `migrations/`.
+fn migrations(constant: &str, folder: &str) -> io::Result<String> {
+    let folder =
+        Path::new(&env::var_os("CARGO_MANIFEST_DIR").ok_or(io::ErrorKind::NotFound)?).join("migrations").join(folder);
+    let mut files = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<PathBuf>>>()?;
+    files.sort();
+    let mut code = format!("pub(super) const {constant}: &[Source] = &[\n");
+    for file in files {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let parts = name.strip_suffix(".sql").and_then(|name| name.split_once('_'));
+        let Some((version, name)) = parts.and_then(|(version, name)| Some((version.parse::<i64>().ok()?, name))) else {
+            return Err(io::Error::other(format!("{}: name it VERSION_NAME.sql", file.display())));
+        };
+        let (description, path) = (name.replace('_', " "), file.to_string_lossy());
+        let _ = writeln!(code, "({version}, {description:?}, include_str!({path:?})),");
+    }
+    Ok(code + "];\n")
+}
+
+fn tell_commit() {
     println!("cargo::rerun-if-env-changed=SOURCE_COMMIT");
     let given = env::var("SOURCE_COMMIT").unwrap_or_default();
     let commit = if given.is_empty() { head() } else { short(&given) };

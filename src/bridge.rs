@@ -395,8 +395,7 @@ fn canary(
 ) -> Result<Option<CanaryTask<IsLeader>>, TlsError> {
     let Some(dsn) = live.follow_set(|config| config.canary_dsn.clone()) else { return Ok(None) };
     let (pace, ca_file) = (Pace::new(config.canary_every), config.sentry_ca_file.as_deref());
-    let is_leader = is_leader(cluster);
-    CanaryTask::new(dsn, ca_file, ingest.clone(), queue.clone(), metrics.clone(), pace, is_leader).map(Some)
+    CanaryTask::new(dsn, ca_file, ingest.clone(), queue.clone(), metrics.clone(), pace, is_leader(cluster)).map(Some)
 }
 
 /// The daily audit and what it finds, where Sentry's API is set.

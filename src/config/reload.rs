@@ -175,6 +175,7 @@ mod tests {
         let value = |name: &str, key: char| match name {
             "BRIDGE_PAGERDUTY_ROUTES" => format!("project,shop,{}", key.to_string().repeat(32)),
             "BRIDGE_DATABASE_URL" | "BRIDGE_DATABASE_DIRECT_URL" => format!("postgres://{key}@db.example.com/queue"),
+            "BRIDGE_PAGERDUTY_NAMES" => format!("{},Payments {key}", "0".repeat(32)),
             "BRIDGE_CANARY_DSN" => format!("https://{key}@sentry.example.com/1"),
             "BRIDGE_FALLBACK_URL" => format!("https://chat.example.com/{key}"),
             "BRIDGE_ADMIN_TOKEN" => format!("admin{}", key.to_string().repeat(27)),

@@ -33,8 +33,6 @@ use counters::Counters;
 use failing::FailingKeys;
 use signatures::WrongSignatures;
 
-const DAY: Duration = Duration::from_hours(24);
-
 /// A handle on the metrics of one bridge; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics(Arc<Shared>);
@@ -60,9 +58,6 @@ struct Recent {
     failing: FailingKeys,
     untrusted: Option<String>,
     wrong_signatures: WrongSignatures,
-    /// The longest row of wrong signatures of the last day that ended with a right one: when it ended, and how long it
-    /// lasted until then.
-    disproved: Option<(Instant, Duration)>,
     is_verified: bool,
     unusable_secrets: Option<String>,
     /// What of `activity` was counted since the last save.
@@ -91,8 +86,6 @@ pub struct MetricsSnapshot {
     pub wrong_signatures_since: Option<DateTime<Utc>>,
     /// The time between the first and the last of them, by the monotonic clock.
     pub wrong_signatures_for: Duration,
-    /// How long ago the first of them came, by the monotonic clock.
-    pub wrong_signatures_age: Duration,
     /// How long the longest row of them lasted that ended with a right signature within the last 24 hours: by that the
     /// secret was right, and they were a stranger's. Zero where there was none.
     pub disproved_for: Duration,
@@ -173,7 +166,7 @@ impl Metrics {
         }
         if answered.is_authenticated(source) {
             if source == Source::Platform {
-                recent.disprove(Instant::now());
+                recent.wrong_signatures.disprove();
                 recent.is_verified = true;
             }
             // What the bridge sends itself says nothing about how quiet Sentry's other alerts are.
@@ -347,9 +340,8 @@ impl Metrics {
             failing: recent.failing.get(),
             wrong_signatures: wrong.number,
             wrong_signatures_since: wrong.first_at,
-            wrong_signatures_age: recent.wrong_signatures.age(),
             wrong_signatures_for: wrong.lasted,
-            disproved_for: recent.disproved_within_a_day().map_or(Duration::ZERO, |(_, lasted)| lasted),
+            disproved_for: recent.wrong_signatures.disproved_for(),
             wrong_signatures_from: wrong.senders,
             is_verified: recent.is_verified,
             unusable_secrets: recent.unusable_secrets.clone(),
@@ -412,21 +404,6 @@ impl Metrics {
 }
 
 impl Recent {
-    /// A right signature came: the row of wrong ones ends.
-    fn disprove(&mut self, now: Instant) {
-        let lasted = self.wrong_signatures.age();
-        self.wrong_signatures.end();
-        if lasted.is_zero() {
-            return;
-        }
-        let known = self.disproved_within_a_day();
-        self.disproved = known.filter(|(_, longest)| *longest > lasted).or(Some((now, lasted)));
-    }
-
-    fn disproved_within_a_day(&self) -> Option<(Instant, Duration)> {
-        self.disproved.filter(|(at, _)| at.elapsed() < DAY)
-    }
-
     fn record(&mut self, kind: ActivityKind, at: DateTime<Utc>) {
         self.activity.record(kind, at);
         self.unsaved.record(kind, at);

@@ -64,7 +64,11 @@ pub(super) struct WrongSignatures {
     span: Option<(Instant, Instant)>,
     senders: Senders,
     is_unsaved: bool,
+    /// The longest row of the last day that ended with a right signature: when it ended, and how long it had lasted by then.
+    disproved: Option<(Instant, Duration)>,
 }
+
+const DAY: Duration = Duration::from_hours(24);
 
 impl WrongSignatures {
     /// One more came at `at`.
@@ -81,15 +85,26 @@ impl WrongSignatures {
         self.senders.add(address);
     }
 
-    /// How long ago the first of them came; zero where there is none.
-    pub(super) fn age(&self) -> Duration {
-        self.span.map_or(Duration::ZERO, |(first, _)| first.elapsed())
-    }
-
     /// The row has ended.
     pub(super) fn end(&mut self) {
         let is_unsaved = self.is_unsaved || self.number > 0;
-        *self = Self { is_unsaved, ..Self::default() };
+        *self = Self { is_unsaved, disproved: self.disproved, ..Self::default() };
+    }
+
+    /// A right signature came: the row has ended, and was a stranger's.
+    pub(super) fn disprove(&mut self) {
+        if let Some((first, _)) = self.span {
+            let (now, longest) = (Instant::now(), self.disproved_for());
+            if now - first >= longest {
+                self.disproved = Some((now, now - first));
+            }
+        }
+        self.end();
+    }
+
+    /// How long the longest row lasted that ended with a right signature within a day; zero where none did.
+    pub(super) fn disproved_for(&self) -> Duration {
+        self.disproved.filter(|(at, _)| at.elapsed() < DAY).map_or(Duration::ZERO, |(_, lasted)| lasted)
     }
 
     pub(super) fn row(&self) -> SignatureRow {
@@ -121,6 +136,7 @@ impl WrongSignatures {
             span: Some((last.checked_sub(lasted).unwrap_or(last), last)),
             senders: row.senders,
             is_unsaved: false,
+            disproved: self.disproved,
         };
     }
 }

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::{RwLock, RwLockReadGuard};
 
 /// How long a webhook is held at most.
 pub const KEEP_HELD: TimeDelta = TimeDelta::hours(24);
@@ -127,8 +128,6 @@ struct Shares {
     by_sender: HashMap<HeldSender, Share>,
     /// Of all networks together.
     networks: Share,
-    /// Those of them that are not committed yet.
-    taken: HashMap<HeldSender, Vec<u64>>,
 }
 
 impl Shares {
@@ -151,24 +150,12 @@ impl Shares {
         let has_room = self.has_room(sender, size);
         if has_room {
             self.count(sender, size);
-            self.taken.entry(sender).or_default().push(size);
         }
         has_room
     }
 
-    /// What was taken is committed, or is not needed.
-    fn settle(&mut self, sender: HeldSender, size: u64, is_held: bool) {
-        if let Some(sizes) = self.taken.get_mut(&sender) {
-            if let Some(place) = sizes.iter().position(|taken| *taken == size) {
-                sizes.swap_remove(place);
-            }
-            if sizes.is_empty() {
-                self.taken.remove(&sender);
-            }
-        }
-        if is_held {
-            return;
-        }
+    /// What was taken is not needed.
+    fn give_back(&mut self, sender: HeldSender, size: u64) {
         if let Some(share) = self.by_sender.get_mut(&sender) {
             share.remove(size);
             if share.number == 0 {
@@ -180,67 +167,83 @@ impl Shares {
         }
     }
 
-    /// Counts again: what is stored, and what is not committed yet.
+    /// Counts what is stored.
     fn recount(&mut self, stored: &[HeldSummary]) {
-        let taken = std::mem::take(&mut self.taken);
         *self = Self::default();
         for held in stored {
             self.count(held.sender, held.size);
         }
-        for (sender, sizes) in &taken {
-            for size in sizes {
-                self.count(*sender, *size);
-            }
-        }
-        self.taken = taken;
     }
 }
 
 /// The room for held webhooks; clones share it. It is asked before anything is written, so that what finds no room costs
 /// neither a commit nor a place in the writer's queue.
 #[derive(Clone, Debug, Default)]
-pub(super) struct HeldRoom(Arc<Mutex<Shares>>);
+pub(super) struct HeldRoom(Arc<Room>);
+
+#[derive(Debug, Default)]
+struct Room {
+    shares: Mutex<Shares>,
+    /// Shared by those who commit, and held alone by who reads and counts: what is committed in between would be in neither.
+    commits: RwLock<()>,
+}
 
 impl HeldRoom {
-    /// Takes room for a webhook with a body of so many bytes; `None` where there is none.
-    pub(super) fn take(&self, sender: HeldSender, size: u64) -> Option<Taken> {
+    /// Takes room for a webhook with a body of so many bytes; `None` where there is none. It waits while somebody counts.
+    pub(super) async fn take(&self, sender: HeldSender, size: u64) -> Option<Taken<'_>> {
+        let commits = self.0.commits.read().await;
         let taken = self.shares().take(sender, size);
-        taken.then(|| Taken { room: self.clone(), sender, size, is_held: false })
+        // Not `then_some`: one that is made for nothing would give room back.
+        taken.then(|| Taken { room: self, sender, size, is_held: false, _commits: commits })
     }
 
-    pub(super) fn recount(&self, stored: &[HeldSummary]) {
-        self.shares().recount(stored);
+    /// Reads what is stored, and counts it, while nothing is committed.
+    pub(super) async fn recount<E>(
+        &self,
+        stored: impl Future<Output = Result<Vec<HeldSummary>, E>>,
+    ) -> Result<Vec<HeldSummary>, E> {
+        let _alone = self.0.commits.write().await;
+        let stored = stored.await?;
+        self.shares().recount(&stored);
+        Ok(stored)
     }
 
     fn shares(&self) -> MutexGuard<'_, Shares> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Room that is given back when this is dropped, unless the webhook is held by then.
 #[derive(Debug)]
-pub(super) struct Taken {
-    room: HeldRoom,
+pub(super) struct Taken<'r> {
+    room: &'r HeldRoom,
     sender: HeldSender,
     size: u64,
     is_held: bool,
+    _commits: RwLockReadGuard<'r, ()>,
 }
 
-impl Taken {
+impl Taken<'_> {
     /// The webhook is committed.
     pub(super) fn keep(mut self) {
         self.is_held = true;
     }
 }
 
-impl Drop for Taken {
+impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        self.room.shares().settle(self.sender, self.size, self.is_held);
+        if !self.is_held {
+            self.room.shares().give_back(self.sender, self.size);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use futures_util::future::join;
+
     use super::*;
 
     fn network(number: u32) -> HeldSender {
@@ -248,53 +251,67 @@ mod tests {
     }
 
     /// How many of this size a sender can have held.
-    fn holds(room: &HeldRoom, sender: HeldSender, size: u64) -> u64 {
+    async fn holds(room: &HeldRoom, sender: HeldSender, size: u64) -> u64 {
         let mut held = 0;
-        while let Some(taken) = room.take(sender, size) {
+        while let Some(taken) = room.take(sender, size).await {
             taken.keep();
             held += 1;
         }
         held
     }
 
-    #[test]
-    fn a_network_has_a_quarter_of_the_room_in_number_and_in_bytes() {
-        assert_eq!(holds(&HeldRoom::default(), network(1), 100), MAX_HELD / 4);
-        assert_eq!(holds(&HeldRoom::default(), network(1), 1024 * 1024), 16);
-        assert_eq!(holds(&HeldRoom::default(), network(1), 16 * 1024 * 1024 + 1), 0);
+    #[tokio::test]
+    async fn a_network_has_a_quarter_of_the_room_in_number_and_in_bytes() {
+        assert_eq!(holds(&HeldRoom::default(), network(1), 100).await, MAX_HELD / 4);
+        assert_eq!(holds(&HeldRoom::default(), network(1), 1024 * 1024).await, 16);
+        assert_eq!(holds(&HeldRoom::default(), network(1), 16 * 1024 * 1024 + 1).await, 0);
     }
 
-    #[test]
-    fn networks_together_have_all_of_it_and_take_none_from_those_with_a_token() {
+    #[tokio::test]
+    async fn networks_together_have_all_of_it_and_take_none_from_those_with_a_token() {
         let room = HeldRoom::default();
-        let all: u64 = (0..100_000).map(|number| holds(&room, network(number), 100)).sum();
+        let mut all = 0;
+        for number in 0..100_000 {
+            all += holds(&room, network(number), 100).await;
+        }
         assert_eq!(all, MAX_HELD);
         assert!(room.shares().by_sender.len() <= 4, "who has nothing held takes no memory");
-        assert_eq!(holds(&room, HeldSender::Token, 100), MAX_HELD);
+        assert_eq!(holds(&room, HeldSender::Token, 100).await, MAX_HELD);
     }
 
-    #[test]
-    fn what_is_not_committed_gives_its_room_back() {
+    #[tokio::test]
+    async fn what_is_not_committed_gives_its_room_back() {
         let room = HeldRoom::default();
         for _ in 0..2 * MAX_HELD {
-            drop(room.take(network(1), 100).unwrap());
+            drop(room.take(network(1), 100).await.unwrap());
         }
         assert_eq!(room.shares().by_sender.len(), 0);
         assert_eq!(room.shares().networks, Share::default());
-        assert_eq!(holds(&room, network(1), 100), MAX_HELD / 4);
+        assert_eq!(holds(&room, network(1), 100).await, MAX_HELD / 4);
     }
 
-    #[test]
-    fn counting_again_forgets_what_is_gone_and_not_what_is_under_way() {
+    #[tokio::test]
+    async fn counting_again_forgets_what_is_gone_and_misses_nothing_that_is_committed_meanwhile() {
         let room = HeldRoom::default();
-        assert_eq!(holds(&room, network(1), 100), MAX_HELD / 4);
-        room.recount(&[]);
-        let under_way = room.take(network(1), 100).unwrap();
-        let stored =
-            HeldSummary { id: HeldId::new(1), received_at: DateTime::UNIX_EPOCH, sender: network(1), size: 100 };
-        room.recount(&[stored]);
-        assert_eq!(room.shares().networks, Share { number: 2, bytes: 200 });
-        drop(under_way);
+        assert_eq!(holds(&room, network(1), 100).await, MAX_HELD / 4);
+        let under_way = room.take(network(1), 100).await;
+        assert!(under_way.is_none(), "there is no more room");
+        room.recount(async { Ok::<_, ()>(Vec::new()) }).await.unwrap();
+        assert_eq!(room.shares().networks, Share::default());
+
+        let under_way = room.take(network(1), 100).await.unwrap();
+        let is_read = Cell::new(false);
+        let read = async {
+            is_read.set(true);
+            let (id, received_at) = (HeldId::new(1), DateTime::UNIX_EPOCH);
+            Ok::<_, ()>(vec![HeldSummary { id, received_at, sender: network(1), size: 100 }])
+        };
+        let committed = async {
+            // The count has begun by now.
+            assert!(!is_read.get(), "what is committed next would be in neither");
+            under_way.keep();
+        };
+        assert_eq!(join(room.recount(read), committed).await.0.unwrap().len(), 1);
         assert_eq!(room.shares().networks, Share { number: 1, bytes: 100 });
     }
 

@@ -15,6 +15,7 @@
 //! - `writer`: one task that commits together what has piled up (one fsync for many)
 //! - `decide`: all rules about incidents, folding, repetitions and attempts; pure
 //! - `store`: what a storage engine does; `sqlite` and `postgres`: the only places that know SQL
+//! - `migrations`: the tables of both engines
 //! - [`memory`]: the queue in memory, for tests and for the simulation
 //! - [`durability`]: what a committed alert survives
 //! - [`retention`]: how long delivered events are kept, and what the metrics need after a restart
@@ -36,6 +37,7 @@ pub mod item;
 pub mod json;
 pub mod leases;
 pub mod memory;
+mod migrations;
 pub mod overview;
 mod postgres;
 pub mod proof;
@@ -300,7 +302,7 @@ impl Queue {
     ///
     /// When it could not be committed.
     pub async fn hold(&self, held: Held) -> Result<bool, QueueError> {
-        let Some(taken) = self.held_room.take(held.sender, held.body.len() as u64) else { return Ok(false) };
+        let Some(taken) = self.held_room.take(held.sender, held.body.len() as u64).await else { return Ok(false) };
         self.intake.operate(|reply| Operation::Hold(Box::new(held), reply)).await?;
         taken.keep();
         Ok(true)
@@ -312,9 +314,7 @@ impl Queue {
     ///
     /// When the database cannot be read.
     pub async fn recount_held(&self) -> Result<Vec<HeldSummary>, QueueError> {
-        let held = self.reader.held_summaries().await?;
-        self.held_room.recount(&held);
-        Ok(held)
+        self.held_room.recount(self.reader.held_summaries()).await
     }
 
     /// Announces every event from now on, but those that were folded, after its commit and before [`Queue::enqueue`] returns.

@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
-use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::memory::{MemoryQueue, Operations};
 use sentry_pagerduty_bridge::queue::{Enqueue, Envelope, EventId, Record, State};
 
@@ -173,6 +173,8 @@ impl World {
             let enqueue = Enqueue::event(Envelope {
                 service_key: service_key(key),
                 incident_key: incident_key(incident),
+                api: ApiVersion::V1,
+                issue_key: None,
                 event_type,
                 description: String::new(),
                 counts_at: Some(start.len()),

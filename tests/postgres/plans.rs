@@ -10,7 +10,7 @@ use sentry_pagerduty_bridge::pagerduty::EventType;
 use sentry_pagerduty_bridge::queue::{Disposition, Queue};
 use temporary_postgres::Cluster;
 
-use crate::queue_incidents::{event_alert, issue};
+use crate::incidents::{event_alert, issue};
 use crate::shared::{event, key, trigger};
 
 /// The tables that grow with the alerts.

@@ -9,8 +9,8 @@ use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, Ser
 use sentry_pagerduty_bridge::queue::leases::{BridgeId, BridgeInfo, LeaseChanges, LeaseName, LeaseView};
 use sentry_pagerduty_bridge::queue::{Disposition, Enqueued, Envelope, Queue, QueueError, Retention, State};
 
-use crate::queue::database::TestDatabase;
-use crate::queue_incidents::event_alert;
+use crate::database::TestDatabase;
+use crate::incidents::event_alert;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 

@@ -9,7 +9,7 @@ use sentry_pagerduty_bridge::queue::transfer::{TransferError, export, import};
 use sentry_pagerduty_bridge::queue::{Disposition, Held, HeldId, HeldSender, Queue, QueueError, Rejected};
 use temporary_postgres::Cluster;
 
-use crate::queue_incidents::event_alert;
+use crate::incidents::event_alert;
 use crate::shared::{at, event, key, trigger};
 
 fn postgres() -> DatabaseConfig {

@@ -12,7 +12,7 @@ use sentry_pagerduty_bridge::config::{DatabaseConfig, DatabaseUrl};
 use sentry_pagerduty_bridge::queue::{Queue, QueueError, Reader, Survives};
 use temporary_postgres::Cluster;
 
-use crate::queue::database::TestDatabase;
+use crate::database::TestDatabase;
 use crate::shared::trigger;
 
 /// Within this an alert is refused, and a server that is back is used again. Far more than it takes.

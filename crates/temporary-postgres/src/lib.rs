@@ -21,6 +21,9 @@ const USER: &str = "postgres";
 /// How long a start may take, in seconds.
 const START: &str = "60";
 
+/// How often a start is tried, each time on another port that was free.
+const ATTEMPTS: u32 = 5;
+
 /// Waits for the end of its standard input, which is the end of the test binary, and removes everything.
 const CLEANER: &str = r#"cat >/dev/null
 "$1/pg_ctl" --pgdata="$2" --mode=immediate --wait --timeout=20 stop >/dev/null 2>&1
@@ -122,13 +125,10 @@ impl Cluster {
     /// Starts the server on the data in a folder.
     fn start_in(programs: PathBuf, temporary: TempDir, settings: &[(&str, &str)]) -> io::Result<Self> {
         let data = temporary.path().join("data");
-        let port = free_port()?;
         let mut configuration = fs::OpenOptions::new().append(true).open(data.join("postgresql.conf"))?;
         let folder = temporary.path().display().to_string();
-        let port_text = port.to_string();
         let ours = [
             ("listen_addresses", "127.0.0.1"),
-            ("port", port_text.as_str()),
             ("unix_socket_directories", folder.as_str()),
             ("max_connections", "300"),
             ("shared_buffers", "64MB"),
@@ -138,8 +138,6 @@ impl Cluster {
         for (name, value) in ours.iter().chain(settings) {
             writeln!(configuration, "{name} = '{value}'")?;
         }
-        drop(configuration);
-
         // From here on somebody else removes the folder.
         let folder = temporary.keep();
         let cleaner = Command::new("sh")
@@ -147,9 +145,19 @@ impl Cluster {
             .args([programs.as_path(), data.as_path(), folder.as_path()])
             .stdin(Stdio::piped())
             .spawn()?;
-        let cluster = Self { programs, folder, port, databases: AtomicU32::new(0), _cleaner: cleaner };
-        cluster.start_again()?;
-        Ok(cluster)
+        let mut cluster = Self { programs, folder, port: 0, databases: AtomicU32::new(0), _cleaner: cleaner };
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            cluster.port = free_port()?;
+            // Of several, the last one counts.
+            writeln!(configuration, "port = {}", cluster.port)?;
+            match cluster.start_again() {
+                // Whatever else runs on this machine may have been faster to take the port.
+                Err(error) if attempts < ATTEMPTS && error.to_string().contains("Address already in use") => {}
+                result => return result.map(|()| cluster),
+            }
+        }
     }
 
     /// Stops the server at once, as a crash does.

@@ -17,7 +17,8 @@ pub(super) fn check(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
     let is_by_token = with_token.is_some_and(|age| age >= limits.unverified);
     let is_disproved = !limits.unverified.is_zero() && metrics.disproved_for >= limits.unverified;
     // Of what is held from before the start nobody knows how many they were in a row.
-    let unverified_for = if wrong > 0 { metrics.wrong_signatures_age } else { since(snapshot.started_at, snapshot.at) };
+    let row_for = since(metrics.wrong_signatures_since.unwrap_or(snapshot.at), snapshot.at);
+    let unverified_for = if wrong > 0 { row_for } else { since(snapshot.started_at, snapshot.at) };
     let is_unverified = wrong > 0 || !metrics.is_verified;
     let is_held = held > 0 && is_unverified && unverified_for >= limits.unverified && !is_disproved;
     if !(is_row || is_by_token || is_held) {
@@ -26,7 +27,7 @@ pub(super) fn check(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
     let what = match (wrong, with_token) {
         (0, Some(age)) => format!("a webhook with a right token had a wrong signature {} ago", rounded(age)),
         (0, None) => "webhooks had a wrong signature before the bridge started".to_owned(),
-        (1, _) => format!("a webhook had a wrong signature {} ago", rounded(metrics.wrong_signatures_age)),
+        (1, _) => format!("a webhook had a wrong signature {} ago", rounded(row_for)),
         _ => format!("{wrong} webhooks in a row, within {}, had a wrong signature", rounded(lasted)),
     };
     let held = match held {

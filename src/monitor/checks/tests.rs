@@ -246,10 +246,10 @@ fn what_waits_for_a_key_that_is_well_just_passes_through() {
 }
 
 /// A bridge that holds so many webhooks, the first of which came so many seconds ago.
-fn holding(held: u64, wrong: u32, seconds: u64) -> Snapshot {
+fn holding(held: u64, wrong: u32, seconds: i64) -> Snapshot {
     let mut snapshot = Snapshot { queue: Ok(Overview { held, ..Overview::default() }), ..healthy() };
     snapshot.metrics.wrong_signatures = wrong;
-    snapshot.metrics.wrong_signatures_age = Duration::from_secs(seconds);
+    snapshot.metrics.wrong_signatures_since = Some(snapshot.at - TimeDelta::seconds(seconds));
     snapshot.metrics.is_verified = true;
     snapshot
 }

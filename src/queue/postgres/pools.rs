@@ -55,7 +55,7 @@ struct Inner {
 }
 
 /// What a server says of itself when a connection begins.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug)]
 struct Greeting {
     version: i32,
     is_standby: bool,
@@ -127,8 +127,9 @@ impl Server {
         let greeting =
             "SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS is_standby";
         let row = sqlx::raw_sql(AssertSqlSafe([plans, greeting].concat())).fetch_one(connection).await;
-        let greeting = row.and_then(|row| Greeting::from_row(&row)).map_err(|error| self.error(error))?;
-        greeting.check(self.name())
+        let (version, is_standby) =
+            row.and_then(|row| <(i32, bool)>::from_row(&row)).map_err(|error| self.error(error))?;
+        Greeting { version, is_standby }.check(self.name())
     }
 
     /// Begins a transaction by these statements.

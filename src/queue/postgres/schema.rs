@@ -12,7 +12,7 @@ const MIGRATION_LOCK: i64 = 7_316_421_902_350_117;
 
 /// The tables as this program needs them.
 fn migrations() -> Migrator {
-    let mut migrations = sqlx::migrate!("migrations/postgres");
+    let mut migrations = crate::queue::migrations::postgres();
     // It would lock for the length of a session.
     migrations.set_locking(false);
     migrations

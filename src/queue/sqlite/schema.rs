@@ -1,5 +1,7 @@
 //! The tables of the file, whether they are those of this program, and whether SQLite keeps what it has committed.
 
+use std::sync::LazyLock;
+
 use log::{info, warn};
 use sqlx::SqliteConnection;
 use sqlx::migrate::{MigrateError, Migrator};
@@ -14,7 +16,7 @@ const WRITTEN_ANEW: i64 = 64 << 20;
 /// So many pages may stand empty in any file: the next storm needs them. 4 MiB.
 const SPARE_PAGES: i64 = 1024;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(crate::queue::migrations::sqlite);
 
 fn newest() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()

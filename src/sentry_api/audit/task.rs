@@ -197,8 +197,8 @@ mod tests {
             every: Duration::from_hours(1),
             retry: Duration::from_hours(1),
         };
-        let task = AuditTask::new(client, watch::Sender::new(expected).subscribe(), handle.clone(), is_leader)
-            .with_schedule(schedule);
+        let task =
+            AuditTask::new(client, watch::channel(expected).1, handle.clone(), is_leader).with_schedule(schedule);
         let running = actix_web::rt::spawn(task.run());
         until(|| asked.get() > 3).await;
         assert_eq!(handle.status(), AuditStatus::default());

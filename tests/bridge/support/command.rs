@@ -2,7 +2,7 @@
 
 use assert_cmd::Command;
 
-use super::PATIENCE;
+use super::{IS_POSTGRES, PATIENCE};
 
 /// How a command ended.
 #[derive(Debug)]
@@ -20,9 +20,12 @@ pub(crate) fn run(args: &[&str], variables: &[(&str, &str)]) -> Run {
 /// The same with something on standard input.
 pub(crate) fn run_with_input(args: &[&str], variables: &[(&str, &str)], input: &[u8]) -> Run {
     let home = tempfile::tempdir().unwrap();
+    // A machine that is busy with other tests is no trouble.
+    let patient = IS_POSTGRES.then_some(("BRIDGE_DATABASE_TIMEOUT", "10s"));
     let output = Command::new(env!("CARGO_BIN_EXE_sentry-pagerduty-bridge"))
         .args(args)
         .env_clear()
+        .envs(patient)
         .envs(variables.iter().copied())
         .current_dir(&home)
         .write_stdin(input)

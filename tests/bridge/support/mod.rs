@@ -23,3 +23,6 @@ pub(crate) use trouble::{have_one_refused, hold_up};
 /// How long anything that is waited for may take. Few things need a tenth of it. It is less than the bridge waits for a
 /// body, so that a bridge that waits where it must not is noticed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
+
+/// So many times [`PATIENCE`] is waited at most where something goes on meanwhile, because the machine is busy.
+pub(crate) const EXTENSIONS: u32 = 8;

@@ -7,7 +7,7 @@ use pagerduty_sandbox::{FaultRule, JournalEntry, Options, Records, Sandbox, Thro
 use socket2::{Domain, Socket, Type};
 use tokio::runtime::{Builder, Runtime};
 
-use super::PATIENCE;
+use super::{EXTENSIONS, PATIENCE};
 
 /// A running sandbox that never throttles unless told to.
 pub(crate) struct PagerDuty {
@@ -34,11 +34,14 @@ impl PagerDuty {
         Self { sandbox, runtime: Builder::new_current_thread().enable_time().build().unwrap() }
     }
 
-    /// Waits until `condition` holds.
+    /// Waits until `condition` holds, for as long as requests come.
     #[track_caller]
-    pub(crate) fn wait_for(&self, what: &str, condition: impl FnMut(&Records) -> bool) {
-        if let Err(error) = self.runtime.block_on(self.sandbox.wait_for(PATIENCE, condition)) {
-            panic!("{what} did not come: {error}; journal: {:#?}", self.sandbox.journal());
+    pub(crate) fn wait_for(&self, what: &str, mut condition: impl FnMut(&Records) -> bool) {
+        for last in 1.. {
+            let requests = self.sandbox.counters().requests;
+            let Err(error) = self.runtime.block_on(self.sandbox.wait_for(PATIENCE, &mut condition)) else { return };
+            let goes_on = last < EXTENSIONS && self.sandbox.counters().requests > requests;
+            assert!(goes_on, "{what} did not come: {error}; journal: {:#?}", self.sandbox.journal());
         }
     }
 

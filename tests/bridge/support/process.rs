@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use super::PATIENCE;
+use super::{EXTENSIONS, PATIENCE};
 
 /// The program under test, with nothing in its environment.
 pub(crate) fn program() -> Command {
@@ -116,9 +116,14 @@ impl Lines {
 
     #[track_caller]
     fn wait<T>(&self, what: &str, mut find: impl FnMut(&Output) -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
+        let end = Instant::now() + EXTENSIONS * PATIENCE;
+        let (mut deadline, mut known) = (Instant::now() + PATIENCE, 0);
         let mut output = self.0.0.lock().unwrap();
         loop {
+            // On a busy machine things take their time, but they go on.
+            if output.lines.len() > known {
+                (deadline, known) = (end.min(Instant::now() + PATIENCE), output.lines.len());
+            }
             if let Some(found) = find(&output) {
                 return found;
             }

@@ -1,11 +1,6 @@
 //! What the queue remembers of incidents: where they are open, what was told already, and which resolve came too early.
 //! On a real database.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
-
-#[path = "support/database.rs"]
-mod database;
-
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -19,7 +14,7 @@ use sentry_pagerduty_bridge::queue::{
 use sentry_pagerduty_bridge::routing::Routes;
 use serde_json::{Value, json};
 
-use database::{IS_POSTGRES, TestDatabase};
+use crate::database::{IS_POSTGRES, TestDatabase};
 
 const DEFAULT: &str = "0123456789abcdef0123456789abcdef";
 const A: &str = "0000000000000000000000000000000a";

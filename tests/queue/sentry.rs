@@ -1,10 +1,5 @@
 //! What catch-up, the polling of issues and the look-ups in PagerDuty read of the queue and keep in it.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
-
-#[path = "support/database.rs"]
-mod database;
-
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -15,7 +10,7 @@ use sentry_pagerduty_bridge::queue::{
     State, StatusChange, UpdateEnd,
 };
 
-use database::TestDatabase;
+use crate::database::TestDatabase;
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()

@@ -1,18 +1,13 @@
 //! What only a queue in an SQLite file shows: its files, its older tables, and attempts that begin while nothing can be
 //! committed.
 
-#![allow(clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
-
-#[path = "support/database.rs"]
-mod database;
-
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Disposition, Editor, Envelope, Queue, QueueError, Reader, Retention, State};
 
-use database::TestDatabase;
+use crate::database::TestDatabase;
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 123_000_000).unwrap()

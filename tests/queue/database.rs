@@ -2,7 +2,6 @@
 //! both engines: `tests/postgres/` takes in the files that are no test of SQLite itself.
 
 #![allow(dead_code, reason = "not every test needs all of it")]
-#![allow(clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

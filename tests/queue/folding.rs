@@ -1,10 +1,5 @@
 //! Storms of one incident in the durable queue, on a real database.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
-
-#[path = "support/database.rs"]
-mod database;
-
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -13,7 +8,7 @@ use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, Ser
 use sentry_pagerduty_bridge::queue::{Accepted, Disposition, Envelope, EventId, Queue, Record};
 use serde_json::Value;
 
-use database::TestDatabase;
+use crate::database::TestDatabase;
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 123_000_000).unwrap()

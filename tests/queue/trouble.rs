@@ -1,7 +1,5 @@
 //! The durable queue when the disk, the file or other programs get in its way.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
-
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,10 +1,5 @@
 //! What of the queue wants somebody's attention, and what it knows of one incident. On real files.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
-
-#[path = "support/database.rs"]
-mod database;
-
 use chrono::{DateTime, Utc};
 use sentry_pagerduty_bridge::ingest::{Dedup, FollowUp};
 use sentry_pagerduty_bridge::pagerduty::event::{EventAction, Note};
@@ -13,7 +8,7 @@ use sentry_pagerduty_bridge::queue::{
     Backlog, DeadLetters, Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, FirstInLine, Queue, State,
 };
 
-use database::TestDatabase;
+use crate::database::TestDatabase;
 
 const A: &str = "0000000000000000000000000000000a";
 const B: &str = "0000000000000000000000000000000b";

@@ -1,10 +1,5 @@
 //! What the queue tells at a glance and page by page, beside what stands in the database.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
-
-#[path = "support/database.rs"]
-mod database;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -19,7 +14,7 @@ use sentry_pagerduty_bridge::queue::{
     Search, State, Summary,
 };
 
-use database::TestDatabase;
+use crate::database::TestDatabase;
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
@@ -222,7 +217,7 @@ async fn tallies_after(deeds: Vec<Deed>) -> TestCaseResult {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if database::IS_POSTGRES { 16 } else { 48 }))]
+    #![proptest_config(ProptestConfig::with_cases(if crate::database::IS_POSTGRES { 16 } else { 48 }))]
 
     #[test]
     fn whatever_is_done_with_the_queue_the_overview_is_what_counting_finds(deeds in deeds()) {

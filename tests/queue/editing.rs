@@ -1,10 +1,5 @@
 //! The queue changed and read from outside, beside a running one, on a real database.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
-
-#[path = "support/database.rs"]
-mod database;
-
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -16,7 +11,7 @@ use sentry_pagerduty_bridge::queue::{
     Accepted, Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, Queue, QueueError, Rejected, RejectedId, State,
 };
 
-use database::TestDatabase;
+use crate::database::TestDatabase;
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 123_000_000).unwrap()

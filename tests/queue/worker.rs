@@ -1,10 +1,5 @@
 //! The worker with a real queue and the sandbox in PagerDuty's place.
 
-#![allow(clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
-
-#[path = "support/database.rs"]
-mod database;
-
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -17,7 +12,7 @@ use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, Ser
 use sentry_pagerduty_bridge::queue::{Envelope, Queue};
 use tokio::sync::oneshot;
 
-use database::TestDatabase;
+use crate::database::TestDatabase;
 
 /// Nothing here takes that long unless it is broken.
 const PATIENCE: Duration = Duration::from_mins(5);

@@ -1,10 +1,5 @@
 //! What the worker shows of the deliveries, with a real queue and a PagerDuty that misbehaves.
 
-#![allow(clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
-
-#[path = "support/database.rs"]
-mod database;
-
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -17,7 +12,7 @@ use sentry_pagerduty_bridge::queue::{Envelope, Queue};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-use database::TestDatabase;
+use crate::database::TestDatabase;
 
 /// Nothing here takes that long unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,11 +1,6 @@
 //! In whatever order webhooks come and whatever the machine's clock shows: an incident ends as Sentry has it. On real
 //! files.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
-
-#[path = "support/database.rs"]
-mod database;
-
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Policy, Webhook};
@@ -14,7 +9,7 @@ use sentry_pagerduty_bridge::queue::{Disposition, Enqueue, Queue, State};
 use sentry_pagerduty_bridge::routing::Routes;
 use serde_json::json;
 
-use database::TestDatabase;
+use crate::database::TestDatabase;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 

@@ -1,10 +1,5 @@
 //! The durable queue on a real database.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
-
-#[path = "support/database.rs"]
-pub(crate) mod database;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -15,7 +10,7 @@ use sentry_pagerduty_bridge::queue::{
     Arrival, Disposition, Envelope, EventId, Overview, Queue, QueueError, Reader, State, WaitingEvent,
 };
 
-use database::TestDatabase;
+use crate::database::TestDatabase;
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 123_000_000).unwrap()

@@ -1,0 +1,18 @@
+//! The durable queue and the deliveries from it, on SQLite. `tests/postgres/` runs the same on PostgreSQL, but for what is
+//! about files.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
+
+mod attention;
+mod clocks;
+mod database;
+mod delivery_view;
+mod editing;
+mod files;
+mod folding;
+mod incidents;
+mod overview;
+mod queue;
+mod sentry;
+mod trouble;
+mod worker;
