@@ -171,7 +171,7 @@ fn begin(settings: Vec<(String, String)>, intervals: Intervals) -> (SocketAddr, 
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let files = SecretFiles::of(&Source::variables(settings.clone()));
             let hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).unwrap();
-            let bridge = Bridge::build(Config::from_vars(settings).unwrap(), listener).await.unwrap();
+            let bridge = Box::pin(Bridge::build(Config::from_vars(settings).unwrap(), listener)).await.unwrap();
             let bridge = bridge.with_secret_files(files, hangups);
             tell.send(bridge.address()).unwrap();
             let stopped = async { stopped.await.unwrap_or_default() };

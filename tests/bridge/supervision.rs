@@ -22,7 +22,7 @@ fn a_bridge_whose_writer_has_ended_ends_with_a_clear_line() {
     thread::spawn(move || {
         let ran = actix_web::rt::System::new().block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let bridge = Bridge::build(Config::from_vars(settings).unwrap(), listener).await.unwrap();
+            let bridge = Box::pin(Bridge::build(Config::from_vars(settings).unwrap(), listener)).await.unwrap();
             let (address, queue) = (bridge.address(), bridge.queue().clone());
             let close = async move {
                 // Once it runs.

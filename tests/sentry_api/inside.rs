@@ -122,7 +122,7 @@ impl Inside {
         let (tell, told) = mpsc::channel();
         let thread = thread::spawn(move || {
             actix_web::rt::System::new().block_on(async {
-                let bridge = Bridge::build(Config::from_vars(settings).unwrap(), listener).await.unwrap();
+                let bridge = Box::pin(Bridge::build(Config::from_vars(settings).unwrap(), listener)).await.unwrap();
                 let quick = Duration::from_millis(50);
                 let schedule = Schedule { first: quick, every: quick, retry: quick };
                 let bridge = bridge.with_intervals(INTERVALS).with_pace(PACE, schedule);
