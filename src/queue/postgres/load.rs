@@ -41,8 +41,19 @@ macro_rules! lock {
 /// Those with these keys: all that most webhooks need.
 const LOCK: &str = lock!("SELECT DISTINCT unnest($1::text[]) AS incident_key");
 
-/// Those, those of the events with these numbers, and those that these issues share with others.
-const LOCK_MORE: &str = lock!(
+/// Those, and those of the events with these numbers. Asked for none, PostgreSQL may read the whole table.
+const LOCK_EVENTS: &str = lock!(
+    "SELECT unnest($1::text[]) AS incident_key UNION SELECT incident_key FROM events WHERE id = ANY($2::bigint[])"
+);
+
+/// Those, and those that these issues share with others.
+const LOCK_SHARED: &str = lock!(
+    "SELECT unnest($1::text[]) AS incident_key
+        UNION SELECT incident_key FROM incident_issues WHERE issue_key = ANY($2::text[])"
+);
+
+/// All of these.
+const LOCK_ALL: &str = lock!(
     "SELECT unnest($1::text[]) AS incident_key
         UNION SELECT incident_key FROM events WHERE id = ANY($2::bigint[])
         UNION SELECT incident_key FROM incident_issues WHERE issue_key = ANY($3::text[])"
@@ -156,10 +167,12 @@ async fn lock(connection: &mut PgConnection, wanted: &Wanted) -> sqlx::Result<()
     let begins = wanted.beginning.iter().map(|(id, _)| id);
     let ids = wanted.settling.iter().chain(begins).chain(&wanted.unrecorded).chain(&wanted.editing);
     let ids: Vec<_> = ids.map(|id| id.get()).collect();
-    let query = match (keys.is_empty(), ids.is_empty() && issues.is_empty()) {
-        (true, true) => return Ok(()),
-        (false, true) => sqlx::query(LOCK).bind(keys),
-        (_, false) => sqlx::query(LOCK_MORE).bind(keys).bind(ids).bind(issues),
+    let query = match (ids.is_empty(), issues.is_empty()) {
+        (true, true) if keys.is_empty() => return Ok(()),
+        (true, true) => sqlx::query(LOCK).bind(keys),
+        (false, true) => sqlx::query(LOCK_EVENTS).bind(keys).bind(ids),
+        (true, false) => sqlx::query(LOCK_SHARED).bind(keys).bind(issues),
+        (false, false) => sqlx::query(LOCK_ALL).bind(keys).bind(ids).bind(issues),
     };
     query.execute(connection).await.map(drop)
 }

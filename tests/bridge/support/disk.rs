@@ -7,7 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// A file system of 2 MiB, with a file in it that can make room.
+/// A file system of 3 MiB, with a file in it that can make room.
 pub(crate) struct Disk {
     home: TempDir,
 }
@@ -24,7 +24,7 @@ impl Disk {
     pub(crate) fn mount(name: &str) -> Option<Self> {
         let disk = Self { home: tempfile::tempdir().unwrap() };
         let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"])
             .arg(disk.home.path())
             .output()
             .unwrap();
