@@ -6,14 +6,16 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use url::Url;
 
 use crate::config::socket_address;
+use crate::pagerduty::ApiVersion;
 use crate::queue::ItemId;
 
-/// Receives Sentry's webhooks, enqueues each alert on disk and delivers it to PagerDuty's Events API v1.
+/// Receives Sentry's webhooks, enqueues each alert on disk and delivers it to PagerDuty.
 #[derive(Debug, Parser)]
 #[command(name = "sentry-pagerduty-bridge", version, after_long_help = after_help())]
 #[command(disable_version_flag = true)]
@@ -412,12 +414,21 @@ pub struct ConnectPagerDutyArgs {
     /// The name of the integration
     #[arg(long, value_name = "NAME", default_value = "Sentry (bridge)")]
     pub name: String,
+    /// The Events API of the integration [default: that of `BRIDGE_PAGERDUTY_EVENTS_API`]
+    #[arg(long, value_name = "API", value_parser = events_api())]
+    pub api: Option<ApiVersion>,
     /// A new file for the integration key, readable for its owner alone [default: print it]
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
     /// Do it
     #[arg(long, short)]
     pub yes: bool,
+}
+
+/// Reads the version of an Events API.
+fn events_api() -> impl TypedValueParser<Value = ApiVersion> {
+    PossibleValuesParser::new(["v1", "v2"])
+        .try_map(|name| ApiVersion::parse(&name).ok_or("no version of the Events API"))
 }
 
 /// By what Sentry calls the bridge.

@@ -55,6 +55,26 @@ fn a_plan_changes_nothing_and_with_yes_the_key_takes_alerts() {
 }
 
 #[test]
+fn an_integration_of_the_events_api_v2_takes_alerts_by_it() {
+    let pagerduty = pagerduty(false);
+    let done = connect(&pagerduty, &["--service", "Payments", "--api", "v2", "--yes"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.stdout.contains("done  1. make the integration Sentry (bridge) of Events API v2\n"), "{done:?}");
+    assert!(done.stdout.contains("BRIDGE_PAGERDUTY_EVENTS_API=v2"), "{done:?}");
+    let key = done.stdout.lines().find_map(|line| line.strip_prefix("BRIDGE_PAGERDUTY_SERVICE_KEY=")).unwrap();
+    let settings = [("BRIDGE_PAGERDUTY_SERVICE_KEY", key), ("BRIDGE_PAGERDUTY_EVENTS_API", "v2")];
+    let bridge = Bridge::start_with(&pagerduty.url(), &settings);
+    bridge.queue(&alert(1, "Disk full"));
+    pagerduty.wait_for("the alert", |records| records.incident(key, "1").is_some());
+
+    let first_api = connect(&pagerduty, &["--service", "Payments"]);
+    assert!(first_api.stdout.contains("1. make the integration Sentry (bridge) of Events API v1\n"), "{first_api:?}");
+    let unknown = connect(&pagerduty, &["--service", "Payments", "--api", "v3"]);
+    assert_eq!(unknown.code, Some(2), "{unknown:?}");
+    assert!(unknown.stderr.contains("[possible values: v1, v2]"), "{unknown:?}");
+}
+
+#[test]
 fn the_key_goes_into_a_new_file_for_the_owner_alone() {
     let (pagerduty, home) = (pagerduty(false), tempfile::tempdir().unwrap());
     let path = home.path().join("key");

@@ -38,22 +38,27 @@ pub(super) fn run(args: &ConnectPagerDutyArgs) -> anyhow::Result<ExitCode> {
         };
         let root = root.as_str().trim_end_matches('/');
         writeln!(out(), "{root}: service {} ({}), {status}\n", line(&service.name), line(&service.id))?;
-        let step = format!("make the integration {} of Events API v1", args.name);
+        let events_api = args.api.unwrap_or(config.pagerduty_events_api);
+        let step = format!("make the integration {} of Events API {}", args.name, events_api.name());
         let is_wanted = |integration: &&Integration| {
-            integration.is_of(ApiVersion::V1) && integration.name.as_deref() == Some(args.name.as_str())
+            integration.is_of(events_api) && integration.name.as_deref() == Some(args.name.as_str())
         };
         if let Some(there) = service.integrations.iter().find(is_wanted) {
             writeln!(out(), "nothing is missing: it has the integration {}", line(&args.name))?;
-            return if args.yes { hand_out(args, &key(&api, &service, there).await?) } else { Ok(ExitCode::Done) };
+            return if args.yes {
+                hand_out(args, &key(&api, &service, there).await?, events_api)
+            } else {
+                Ok(ExitCode::Done)
+            };
         }
         writeln!(out(), "1. {}", line(&step))?;
         if !args.yes {
             writeln!(out(), "\nnothing was changed; --yes does it")?;
             return Ok(ExitCode::Done);
         }
-        let made = api.create_integration(&service.id, ApiVersion::V1, &args.name).await?;
+        let made = api.create_integration(&service.id, events_api, &args.name).await?;
         writeln!(out(), "done  1. {}", line(&step))?;
-        hand_out(args, &key(&api, &service, &made).await?)
+        hand_out(args, &key(&api, &service, &made).await?, events_api)
     })
 }
 
@@ -95,7 +100,7 @@ async fn key(api: &Client, service: &Service, integration: &Integration) -> anyh
     }
 }
 
-fn hand_out(args: &ConnectPagerDutyArgs, key: &ServiceKey) -> anyhow::Result<ExitCode> {
+fn hand_out(args: &ConnectPagerDutyArgs, key: &ServiceKey, events_api: ApiVersion) -> anyhow::Result<ExitCode> {
     match &args.key_file {
         Some(path) => {
             let path =
@@ -103,6 +108,13 @@ fn hand_out(args: &ConnectPagerDutyArgs, key: &ServiceKey) -> anyhow::Result<Exi
             writeln!(out(), "its key is in {}: BRIDGE_PAGERDUTY_SERVICE_KEY_FILE={0}", path.display())?;
         }
         None => writeln!(out(), "BRIDGE_PAGERDUTY_SERVICE_KEY={}", key.expose())?,
+    }
+    if events_api != ApiVersion::V1 {
+        writeln!(
+            out(),
+            "send to it by BRIDGE_PAGERDUTY_EVENTS_API={0}, or by {0} as the fourth field of its routes",
+            events_api.name()
+        )?;
     }
     Ok(ExitCode::Done)
 }
