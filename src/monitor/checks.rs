@@ -1,6 +1,6 @@
 //! What is wrong with the bridge. Pure: a [`Snapshot`] goes in, [`Trouble`]s and the [`Health`] come out.
 //!
-//! - [`held_up`]: events that wait, and why
+//! - `held_up`: events that wait, and why
 
 pub(super) mod held_up;
 

@@ -2,7 +2,7 @@
 //!
 //! - [`sample`]: which events are looked up and when, within a budget; pure
 //! - [`finding`]: what the incidents of the account say about an event; pure
-//! - [`cause`]: why an event opened nothing, as far as PagerDuty tells
+//! - `cause`: why an event opened nothing, as far as PagerDuty tells
 //! - this file: the task that asks, one call at a time
 
 mod cause;

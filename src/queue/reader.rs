@@ -220,7 +220,7 @@ pub trait StatusReads {
     /// What needs attention. Events of the incidents `without` that wait are not looked at.
     async fn backlog(&self, without: &[IncidentKey]) -> Result<Backlog, QueueError>;
 
-    /// How many triggers wait, those of the incidents `without` left out; `None` when more than [`MOST_COUNTED`] events wait,
+    /// How many triggers wait, those of the incidents `without` left out; `None` when more than 1000 events wait,
     /// which are not counted one by one.
     async fn waiting_alerts(&self, without: &[IncidentKey]) -> Result<Option<u64>, QueueError>;
 
