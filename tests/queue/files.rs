@@ -3,39 +3,9 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{Disposition, Editor, Envelope, Queue, QueueError, Reader, Retention, State};
+use sentry_pagerduty_bridge::queue::{Disposition, Editor, Queue, QueueError, Reader, Retention, State};
 
-use crate::database::TestDatabase;
-
-fn at(seconds: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp(1_800_000_000 + seconds, 123_000_000).unwrap()
-}
-
-fn key(number: usize) -> ServiceKey {
-    ServiceKey::parse(&format!("{number:032}")).unwrap()
-}
-
-fn event(key: &ServiceKey, incident: &str, body: &[u8]) -> Envelope {
-    Envelope {
-        service_key: key.clone(),
-        api: ApiVersion::V1,
-        issue_key: None,
-        incident_key: IncidentKey::parse(incident).unwrap(),
-        event_type: EventType::Trigger,
-        description: "ZeroDivisionError: division by zero".to_owned(),
-        body: body.to_owned(),
-        received_at: at(0),
-        counts_at: None,
-    }
-}
-
-async fn open() -> (TestDatabase, Queue) {
-    let database = TestDatabase::new();
-    let queue = Queue::open(&database).await.unwrap();
-    (database, queue)
-}
+use crate::queue::{at, event, key, open};
 
 #[tokio::test]
 async fn a_copy_taken_as_if_the_power_had_gone_has_everything() {

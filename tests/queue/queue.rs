@@ -12,15 +12,15 @@ use sentry_pagerduty_bridge::queue::{
 
 use crate::database::TestDatabase;
 
-fn at(seconds: i64) -> DateTime<Utc> {
+pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 123_000_000).unwrap()
 }
 
-fn key(number: usize) -> ServiceKey {
+pub(crate) fn key(number: usize) -> ServiceKey {
     ServiceKey::parse(&format!("{number:032}")).unwrap()
 }
 
-fn event(key: &ServiceKey, incident: &str, body: &[u8]) -> Envelope {
+pub(crate) fn event(key: &ServiceKey, incident: &str, body: &[u8]) -> Envelope {
     Envelope {
         service_key: key.clone(),
         api: ApiVersion::V1,
@@ -34,7 +34,7 @@ fn event(key: &ServiceKey, incident: &str, body: &[u8]) -> Envelope {
     }
 }
 
-async fn open() -> (TestDatabase, Queue) {
+pub(crate) async fn open() -> (TestDatabase, Queue) {
     let database = TestDatabase::new();
     let queue = Queue::open(&database).await.unwrap();
     (database, queue)

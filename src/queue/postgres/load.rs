@@ -63,7 +63,7 @@ const LOCK_ALL: &str = lock!(
 ///
 /// - 0: the end of each queue, if it can be folded into. An attempt that was begun before somebody put the event back counts as
 ///   well: its bytes are known outside.
-///   OFFSET has the few events of the incident looked up by its index: before the first ANALYZE, PostgreSQL takes reading all that
+///   OFFSET has the few events of the incident looked up by its index: before the first ANALYZE, PostgreSQL may take reading all that
 ///   waits by another index for cheaper.
 /// - 1: the last resolves of incidents
 /// - 2: webhooks that were seen

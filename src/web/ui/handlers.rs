@@ -365,10 +365,12 @@ fn destinations(state: &AppState) -> Vec<ServiceKey> {
 
 /// The service keys in use that are shown by this text, or whose name has it.
 fn keys_like(state: &AppState, text: &str) -> Vec<ServiceKey> {
-    let names = state.monitor.names();
-    let is_named =
-        |key: &ServiceKey| names.get(key).is_some_and(|name| name.to_lowercase().contains(&text.to_lowercase()));
-    let matches = |key: &ServiceKey| text.chars().count() >= 4 && (key.to_string().contains(text) || is_named(key));
+    if text.chars().count() < 4 {
+        return Vec::new();
+    }
+    let (names, lowercase) = (state.monitor.names(), text.to_lowercase());
+    let is_named = |key: &ServiceKey| names.get(key).is_some_and(|name| name.to_lowercase().contains(&lowercase));
+    let matches = |key: &ServiceKey| key.to_string().contains(text) || is_named(key);
     state.ingest.keys().into_iter().filter(matches).collect()
 }
 
