@@ -25,8 +25,8 @@ const START: &str = "60";
 /// How often a start is tried, each time on another port that was free.
 const ATTEMPTS: u32 = 5;
 
-/// Where Linux keeps files in memory. A new database is 300 files, and a test binary makes up to a hundred databases: on a disk
-/// the kernel took most of the processor time of these tests for that.
+/// Where Linux keeps files in memory. A new database is 300 files, and a test binary makes up to a hundred databases: making them
+/// on a disk is most of what the kernel does for these tests.
 const MEMORY: &str = "/dev/shm";
 
 /// It is used where so many bytes are free: room for the clusters of all test binaries that run at once.
@@ -89,7 +89,8 @@ impl Cluster {
 
     /// Starts one with further files in the folder of the data.
     fn start_with(settings: &[(&str, &str)], files: &[(&str, &str)]) -> io::Result<Self> {
-        let (programs, temporary) = (programs()?, folder()?);
+        // Whoever asks for fsync wants a disk.
+        let (programs, temporary) = (programs()?, folder(!settings.contains(&("fsync", "on")))?);
         let log = File::create(temporary.path().join("initdb.log"))?;
         let mut initdb = as_user(&programs.join("initdb"));
         initdb.args(["--username=bridge", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--pgdata"]);
@@ -113,7 +114,7 @@ impl Cluster {
     ///
     /// When it cannot be copied or the copy does not start.
     pub fn standby(&self) -> io::Result<Self> {
-        let temporary = folder()?;
+        let temporary = folder(true)?;
         let mut copy = as_user(&self.programs.join("pg_basebackup"));
         copy.args(["--host=127.0.0.1", "--username=bridge", "--checkpoint=fast", "--no-sync", "--write-recovery-conf"]);
         copy.args(["--port", &self.port.to_string(), "--pgdata"]).arg(temporary.path().join("data"));
@@ -284,7 +285,7 @@ impl Pooler {
     ///
     /// When it is not installed or does not start.
     pub fn start(cluster: &Cluster) -> io::Result<Self> {
-        let (temporary, port) = (folder()?, free_port()?);
+        let (temporary, port) = (folder(true)?, free_port()?);
         let place = |name: &str| temporary.path().join(name).display().to_string();
         let file = place("pgbouncer.ini");
         let configuration = format!(
@@ -326,11 +327,11 @@ fn programs() -> io::Result<PathBuf> {
     found.ok_or_else(|| io::Error::other("initdb is not installed"))
 }
 
-/// A new folder of the user who runs the server.
-fn folder() -> io::Result<TempDir> {
+/// A new folder of the user who runs the server, in memory where that may be and is large enough.
+fn folder(may_be_memory: bool) -> io::Result<TempDir> {
     let memory = Path::new(MEMORY);
     let available = rustix::fs::statvfs(memory).map_or(0, |system| system.f_bavail.saturating_mul(system.f_frsize));
-    let parent = if available >= ENOUGH { memory.to_owned() } else { env::temp_dir() };
+    let parent = if may_be_memory && available >= ENOUGH { memory.to_owned() } else { env::temp_dir() };
     let temporary = TempDir::with_prefix_in("postgres-", parent)?;
     own(temporary.path())?;
     Ok(temporary)
