@@ -38,7 +38,7 @@ RUN deploy/rootfs target/release/sentry-pagerduty-bridge image
 FROM scratch
 ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="sentry-pagerduty-bridge" \
-      org.opencontainers.image.description="Receives Sentry's webhooks, enqueues each alert on disk and delivers it to PagerDuty" \
+      org.opencontainers.image.description="Receives Sentry's webhooks, commits each alert to a durable queue, and delivers it to PagerDuty" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0" \
       org.opencontainers.image.version="${VERSION}"
 
