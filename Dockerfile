@@ -24,7 +24,6 @@ COPY build.rs ./
 COPY crates/pagerduty-sandbox/src/ crates/pagerduty-sandbox/src/
 COPY src/ src/
 COPY migrations/ migrations/
-COPY fixtures/ fixtures/
 COPY docs/openapi.json docs/
 # Which commit this is, for --version: the checkout itself is not here. Behind the dependencies, which it does not change.
 ARG SOURCE_COMMIT=
