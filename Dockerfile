@@ -1,4 +1,4 @@
-# The one place that names the toolchain: the workflow reads it from here.
+# The release of rust-toolchain.toml.
 ARG RUST_VERSION=1.95
 
 FROM rust:${RUST_VERSION}-slim-bookworm AS build
@@ -32,7 +32,10 @@ RUN touch build.rs src/lib.rs src/main.rs crates/pagerduty-sandbox/src/lib.rs \
     && SOURCE_COMMIT=${SOURCE_COMMIT} cargo build --release --locked
 
 COPY deploy/rootfs deploy/
-RUN deploy/rootfs target/release/sentry-pagerduty-bridge image
+COPY scripts/third-party scripts/
+COPY LICENSE-APACHE LICENSE-MIT ./
+RUN deploy/rootfs target/release/sentry-pagerduty-bridge image && scripts/third-party >THIRD-PARTY.txt \
+    && install -D -m 0644 -t image/system/usr/share/doc/sentry-pagerduty-bridge LICENSE-APACHE LICENSE-MIT THIRD-PARTY.txt
 
 FROM scratch
 ARG VERSION=0.1.0
