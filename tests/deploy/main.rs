@@ -7,6 +7,7 @@ mod high_availability;
 mod kubernetes;
 mod release;
 mod systemd;
+mod workflows;
 
 use std::fs;
 use std::path::{Path, PathBuf};
