@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use chrono::Utc;
+use futures_util::future::join_all;
 use sentry_pagerduty_bridge::config::{DatabaseConfig, DatabaseUrl};
 use sentry_pagerduty_bridge::pagerduty::EventType;
 use sentry_pagerduty_bridge::queue::{Disposition, Queue};
@@ -46,27 +47,34 @@ async fn no_statement_on_the_way_of_an_alert_reads_a_whole_table() {
         ("autovacuum", "off"),
     ])
     .unwrap();
-    let url = DatabaseUrl::parse(&cluster.database().unwrap()).unwrap();
-    let queue = Queue::open(DatabaseConfig { timeout: Duration::from_secs(30), ..url.into() }).await.unwrap();
-    // The sixth time, a plan is made that is kept.
-    for round in 0..8 {
-        let (incident, now) = (round.to_string(), Utc::now());
-        queue.accept(trigger(&incident)).await.unwrap();
-        let sent = queue.accept(trigger(&incident)).await.unwrap().id;
-        queue.accept(event(&incident, EventType::Acknowledge)).await.unwrap();
-        queue.enqueue(event_alert(&incident, round, round)).await.unwrap();
-        let retry = Disposition::Retry { reason: "503".to_owned(), next_attempt_at: now, blamed: Duration::ZERO };
-        for disposition in [retry, Disposition::Delivered { note: None }] {
-            queue.begin(sent, now).await.unwrap();
-            queue.settle(sent, disposition, now).await.unwrap();
+    for storm in [0, 150] {
+        let url = DatabaseUrl::parse(&cluster.database().unwrap()).unwrap();
+        let queue = Queue::open(DatabaseConfig { timeout: Duration::from_secs(30), ..url.into() }).await.unwrap();
+        // The sixth time, a plan is made that is kept.
+        for round in 0..8 {
+            // How many pages there are the planner knows without any statistics.
+            let storm = (0..storm).map(|number| queue.accept(trigger(&format!("storm-{round}-{number}"))));
+            for accepted in join_all(storm).await {
+                accepted.unwrap();
+            }
+            let (incident, now) = (round.to_string(), Utc::now());
+            queue.accept(trigger(&incident)).await.unwrap();
+            let sent = queue.accept(trigger(&incident)).await.unwrap().id;
+            queue.accept(event(&incident, EventType::Acknowledge)).await.unwrap();
+            queue.enqueue(event_alert(&incident, round, round)).await.unwrap();
+            let retry = Disposition::Retry { reason: "503".to_owned(), next_attempt_at: now, blamed: Duration::ZERO };
+            for disposition in [retry, Disposition::Delivered { note: None }] {
+                queue.begin(sent, now).await.unwrap();
+                queue.settle(sent, disposition, now).await.unwrap();
+            }
+            queue.accept(event(&incident, EventType::Resolve)).await.unwrap();
+            queue.enqueue(issue("resolved", round)).await.unwrap();
+            queue.enqueue(issue("unresolved", round)).await.unwrap();
+            assert!(!queue.reader().waiting(&key(), Some(sent), 2).await.unwrap().is_empty());
+            queue.reader().attempts_since(now, now, 100).await.unwrap();
         }
-        queue.accept(event(&incident, EventType::Resolve)).await.unwrap();
-        queue.enqueue(issue("resolved", round)).await.unwrap();
-        queue.enqueue(issue("unresolved", round)).await.unwrap();
-        assert!(!queue.reader().waiting(&key(), Some(sent), 2).await.unwrap().is_empty());
-        queue.reader().attempts_since(now, now, 100).await.unwrap();
+        queue.close().await.unwrap();
     }
-    queue.close().await.unwrap();
     let log = cluster.log().unwrap();
     assert!(log.contains("Index Cond:") && log.contains("INSERT INTO incident_queues"), "no plans were logged");
     assert_eq!(whole_scans(&log), "");

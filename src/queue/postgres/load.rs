@@ -63,8 +63,8 @@ const LOCK_ALL: &str = lock!(
 ///
 /// - 0: the end of each queue, if it can be folded into. An attempt that was begun before somebody put the event back counts as
 ///   well: its bytes are known outside.
-///   OFFSET has the few events of the incident looked up by its index: before the first ANALYZE, PostgreSQL may take reading all that
-///   waits by another index for cheaper.
+///   OFFSET has the few events of the incident looked up by its index, whatever the planner thinks of going back through all
+///   events in their order.
 /// - 1: the last resolves of incidents
 /// - 2: webhooks that were seen
 /// - 3: what was said within the dedup window

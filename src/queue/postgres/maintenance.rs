@@ -74,7 +74,7 @@ macro_rules! unused_leases {
         concat!(
             $before,
             " name <> 'periodic'
-            AND NOT EXISTS (SELECT 1 FROM events WHERE service_key = name AND state = 'waiting')
+            AND NOT EXISTS (SELECT 1 FROM events WHERE service_key = name AND state = 'waiting' AND id > 0)
             AND NOT EXISTS (SELECT 1 FROM lately_delivered WHERE service_key = name
                 AND at > EXTRACT(EPOCH FROM now() - interval '1 day') * 1000)
             AND NOT EXISTS (SELECT 1 FROM discarded WHERE service_key = name

@@ -14,14 +14,15 @@ const KEYS_WAITING: &str = with_keys!("SELECT service_key FROM keys WHERE servic
 
 const WAITING: &str =
     "SELECT id, service_key, incident_key, event_type, received_at, attempts, last_attempt_at, blamed_ms
-    FROM events WHERE state = 'waiting' AND service_key = $1 AND id > $2 ORDER BY id LIMIT $3";
+    FROM events WHERE state = 'waiting' AND id > 0 AND service_key = $1 AND id > $2 ORDER BY id LIMIT $3";
 
 const EVENT: &str = "SELECT events.id, service_key, incident_key, event_type, received_at, attempts, last_attempt_at,
         blamed_ms, body
     FROM events JOIN bodies ON bodies.id = events.id WHERE state = 'waiting' AND events.id = $1";
 
 /// The waiting events of what is no service key.
-const STRAY: &str = "SELECT id FROM events WHERE state = 'waiting' AND service_key = $1 ORDER BY id LIMIT 1000";
+const STRAY: &str =
+    "SELECT id FROM events WHERE state = 'waiting' AND id > 0 AND service_key = $1 ORDER BY id LIMIT 1000";
 
 /// The newest last attempts of each service key between two times, those of discarded events included: at most `$3` of
 /// each.

@@ -33,20 +33,20 @@ const RECENT: &str = summaries_from!("events WHERE id < $1 ORDER BY id DESC LIMI
 /// The first events of each key, of which the first of all are among them: the lines of the keys lie apart in the index.
 const WAITING: &str = concat!(
     "WITH RECURSIVE keys (service_key) AS (
-        SELECT MIN(service_key) FROM events WHERE state = 'waiting'
+        SELECT MIN(service_key) FROM events WHERE state = 'waiting' AND id > 0
         UNION ALL
-        SELECT (SELECT MIN(service_key) FROM events WHERE state = 'waiting' AND service_key > keys.service_key)
+        SELECT (SELECT MIN(service_key) FROM events WHERE state = 'waiting' AND id > 0 AND service_key > keys.service_key)
         FROM keys WHERE keys.service_key IS NOT NULL
     ), found (id) AS (
         SELECT first.id FROM keys CROSS JOIN LATERAL (
-            SELECT id FROM events WHERE state = 'waiting' AND service_key = keys.service_key AND id > $1
-            ORDER BY id LIMIT $2
+            SELECT id FROM events
+            WHERE state = 'waiting' AND id > 0 AND service_key = keys.service_key AND id > $1 ORDER BY id LIMIT $2
         ) AS first ORDER BY id LIMIT $2
     ) ",
     summaries_from!("found JOIN events ON events.id = found.id ORDER BY events.id")
 );
 
-const DEAD: &str = summaries_from!("events WHERE state = 'dead' AND id < $1 ORDER BY id DESC LIMIT $2");
+const DEAD: &str = summaries_from!("events WHERE state = 'dead' AND id > 0 AND id < $1 ORDER BY id DESC LIMIT $2");
 
 /// After an event that is gone nothing is found, for it was the oldest.
 const DELIVERED: &str = summaries_from!(
@@ -135,8 +135,8 @@ impl ListReads for PostgresReads {
 
     async fn ids(&self, state: State, limit: u64) -> Result<Vec<EventId>, QueueError> {
         let query = match state {
-            State::Waiting => "SELECT id FROM events WHERE state = 'waiting' ORDER BY id LIMIT $1",
-            State::Dead => "SELECT id FROM events WHERE state = 'dead' ORDER BY finished_at, id LIMIT $1",
+            State::Waiting => "SELECT id FROM events WHERE state = 'waiting' AND id > 0 ORDER BY id LIMIT $1",
+            State::Dead => "SELECT id FROM events WHERE state = 'dead' AND id > 0 ORDER BY finished_at, id LIMIT $1",
             State::Delivered => {
                 "SELECT id FROM events WHERE state = 'delivered' ORDER BY finished_at DESC, id DESC LIMIT $1"
             }

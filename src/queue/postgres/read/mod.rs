@@ -30,9 +30,12 @@ macro_rules! with_keys {
     ($query:literal) => {
         concat!(
             "WITH RECURSIVE keys (service_key) AS (
-                SELECT MIN(service_key) FROM events WHERE state = 'waiting'
+                SELECT MIN(service_key) FROM events WHERE state = 'waiting' AND id > 0
                 UNION ALL
-                SELECT (SELECT MIN(service_key) FROM events WHERE state = 'waiting' AND service_key > keys.service_key)
+                SELECT (
+                    SELECT MIN(service_key) FROM events
+                    WHERE state = 'waiting' AND id > 0 AND service_key > keys.service_key
+                )
                 FROM keys WHERE keys.service_key IS NOT NULL
             ) ",
             $query

@@ -18,7 +18,10 @@ use crate::queue::{IssueUpdate, QueueError, StatusChange};
 /// unless their incident is open.
 const TRIGGERS: &str = "SELECT 0::bigint AS id, incident_key, MAX(at) AS at FROM (
         SELECT incident_key, received_at AS at FROM events
-        WHERE state IN ('waiting', 'dead') AND event_type = 'trigger' AND incident_key = ANY($1::text[])
+        WHERE state = 'waiting' AND event_type = 'trigger' AND incident_key = ANY($1::text[])
+        UNION ALL
+        SELECT incident_key, received_at AS at FROM events
+        WHERE state = 'dead' AND event_type = 'trigger' AND incident_key = ANY($1::text[])
         UNION ALL
         SELECT incident_key, received_at AS at FROM events
         WHERE state = 'delivered' AND finished_at >= $2 AND event_type = 'trigger' AND incident_key = ANY($1::text[])

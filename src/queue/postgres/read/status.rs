@@ -29,7 +29,7 @@ const BETWEEN: TimeDelta = TimeDelta::minutes(1);
 const FIRST_IN_LINE: &str = with_keys!(
     "SELECT first.* FROM keys CROSS JOIN LATERAL (
         SELECT id, service_key, first_seen, revived_at, reason FROM events
-        WHERE state = 'waiting' AND service_key = keys.service_key AND incident_key <> ALL ($1::text[])
+        WHERE state = 'waiting' AND id > 0 AND service_key = keys.service_key AND incident_key <> ALL ($1::text[])
         ORDER BY id LIMIT 1
     ) AS first ORDER BY service_key"
 );
@@ -39,7 +39,7 @@ const DEAD_LETTERS: &str = "SELECT newest.*, number FROM (
         GROUP BY service_key HAVING SUM(events) > 0
     ) AS dead CROSS JOIN LATERAL (
         SELECT id, service_key, finished_at, reason FROM events
-        WHERE state = 'dead' AND service_key = dead.service_key ORDER BY finished_at DESC LIMIT 1
+        WHERE state = 'dead' AND id > 0 AND service_key = dead.service_key ORDER BY finished_at DESC LIMIT 1
     ) AS newest ORDER BY service_key";
 
 const DIED: &str = "SELECT MAX(finished_at) AS died_at, COUNT(*) AS dead FROM events
@@ -49,7 +49,7 @@ const DIED: &str = "SELECT MAX(finished_at) AS died_at, COUNT(*) AS dead FROM ev
 const OVERVIEW: &str = "SELECT service_key, state, events,
         CASE state WHEN 'waiting' THEN (
             SELECT COALESCE(revived_at, first_seen) FROM events
-            WHERE state = 'waiting' AND service_key = counted.service_key ORDER BY id LIMIT 1
+            WHERE state = 'waiting' AND id > 0 AND service_key = counted.service_key ORDER BY id LIMIT 1
         ) END AS oldest_waiting, rejected, held, held_with_token_since
     FROM (
         SELECT (SELECT COUNT(*) FROM rejected) AS rejected, (SELECT COUNT(*) FROM held) AS held,
@@ -63,7 +63,8 @@ const OVERVIEW: &str = "SELECT service_key, state, events,
 const WAITING_ALERTS: &str = "SELECT COUNT(*) AS events,
         COUNT(*) FILTER (WHERE event_type = 'trigger' AND incident_key <> ALL ($1::text[])) AS alerts
     FROM (
-        SELECT event_type, incident_key FROM events WHERE state = 'waiting' ORDER BY service_key, id LIMIT $2
+        SELECT event_type, incident_key FROM events WHERE state = 'waiting' AND id > 0
+        ORDER BY service_key, id LIMIT $2
     ) AS waiting";
 
 const DELIVERED_LATELY: &str = "SELECT service_key, MAX(at) AS at FROM (
