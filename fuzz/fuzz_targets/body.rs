@@ -37,7 +37,8 @@ const RESOURCES: [&str; 10] = [
 
 /// The settings as they are by default, and with all that changes what an alert becomes.
 static INGESTS: LazyLock<[Ingest; 2]> = LazyLock::new(|| {
-    let always = [("BRIDGE_PAGERDUTY_SERVICE_KEY", DEFAULT_KEY), ("BRIDGE_WEBHOOK_TOKEN", "a-token-of-the-fuzzer-1234567890")];
+    let always =
+        [("BRIDGE_PAGERDUTY_SERVICE_KEY", DEFAULT_KEY), ("BRIDGE_WEBHOOK_TOKEN", "a-token-of-the-fuzzer-1234567890")];
     let routes = format!("project,shop,{OTHER_KEY}\nlevel,error,{OTHER_KEY}\nbrowser,Chrome 1,{OTHER_KEY}");
     let more = [
         ("BRIDGE_PAGERDUTY_ROUTES", routes.as_str()),
@@ -83,12 +84,8 @@ fn check_json(event: &Event, bytes: &[u8]) -> Value {
     let json: Value = serde_json::from_slice(bytes).unwrap_or_else(|error| panic!("no JSON is sent: {error}"));
     let is_trigger = event.event_type() == EventType::Trigger;
     let (key, incident, action, description, limit) = match event.destination.api {
-        ApiVersion::V1 => {
-            ("service_key", "incident_key", "event_type", &json["description"], MAX_DESCRIPTION[0])
-        }
-        ApiVersion::V2 => {
-            ("routing_key", "dedup_key", "event_action", &json["payload"]["summary"], MAX_DESCRIPTION[1])
-        }
+        ApiVersion::V1 => ("service_key", "incident_key", "event_type", &json["description"], MAX_DESCRIPTION[0]),
+        ApiVersion::V2 => ("routing_key", "dedup_key", "event_action", &json["payload"]["summary"], MAX_DESCRIPTION[1]),
     };
     assert!(json[key] == DEFAULT_KEY || json[key] == OTHER_KEY, "{}", json[key]);
     assert_eq!(json[action], event.event_type().as_str());
