@@ -7,6 +7,9 @@ WORKDIR /src
 ENV RUSTFLAGS=--remap-path-prefix=/usr/local/cargo/registry/src=crates
 ENV CFLAGS=-ffile-prefix-map=/usr/local/cargo/registry/src=crates
 
+# Cargo's profile. scripts/container-check takes `quick`: unoptimised, and built minutes earlier.
+ARG PROFILE=release
+
 # Dependencies change seldom and sources often. This layer holds the built dependencies, made with a stand-in for the
 # sources, and is made anew only when a manifest or the lock file changes.
 COPY .cargo/ .cargo/
@@ -18,7 +21,7 @@ COPY crates/temporary-postgres/Cargo.toml crates/temporary-postgres/
 RUN mkdir -p src benches/webhook && for crate in crates/*; do mkdir "$crate/src" && echo '//! Stand-in.' >"$crate/src/lib.rs"; done \
     && echo '//! Stand-in.' | tee src/lib.rs >src/main.rs \
     && echo 'fn main() {}' | tee -a src/main.rs >benches/webhook/main.rs \
-    && cargo build --release --locked
+    && cargo build --profile "$PROFILE" --locked
 
 COPY build.rs ./
 COPY crates/pagerduty-sandbox/src/ crates/pagerduty-sandbox/src/
@@ -29,12 +32,12 @@ COPY docs/openapi.json docs/
 ARG SOURCE_COMMIT=
 # Cargo goes by the times of the files, and those of a checkout can be older than the stand-in's.
 RUN touch build.rs src/lib.rs src/main.rs crates/pagerduty-sandbox/src/lib.rs \
-    && SOURCE_COMMIT=${SOURCE_COMMIT} cargo build --release --locked
+    && SOURCE_COMMIT=${SOURCE_COMMIT} cargo build --profile "$PROFILE" --locked
 
 COPY deploy/rootfs deploy/
 COPY scripts/third-party scripts/
 COPY LICENSE-APACHE LICENSE-MIT ./
-RUN deploy/rootfs target/release/sentry-pagerduty-bridge image && scripts/third-party >THIRD-PARTY.txt \
+RUN deploy/rootfs "target/$PROFILE/sentry-pagerduty-bridge" image && scripts/third-party >THIRD-PARTY.txt \
     && install -D -m 0644 -t image/system/usr/share/doc/sentry-pagerduty-bridge LICENSE-APACHE LICENSE-MIT THIRD-PARTY.txt
 
 FROM scratch

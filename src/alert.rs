@@ -6,6 +6,9 @@
 use chrono::{DateTime, Utc};
 use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 
+/// How many calls of a stack an event shows.
+pub const MAX_FRAMES: usize = 10;
+
 /// What one webhook says about an issue or a metric alert.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alert {
@@ -53,7 +56,8 @@ pub struct Alert {
     pub user: Option<User>,
     /// The chain of exceptions in Sentry's order: the one raised last is last.
     pub exceptions: Vec<Exception>,
-    /// The stack of the last exception (or of the message), innermost call first.
+    /// The stack of the last exception (or of the message), innermost call first: at most [`MAX_FRAMES`] of the application's own
+    /// calls, or of all where none is its own.
     pub frames: Vec<Frame>,
     /// What Sentry measured for an issue without an exception, such as that of a cron monitor or a slow query: names and
     /// values as Sentry wrote them, in its order.

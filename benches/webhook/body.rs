@@ -1,55 +1,111 @@
-//! The body that is posted: a recorded one, made as large as Sentry's usually are, with a new issue each time.
+//! The body that is posted: a recorded one, made as large as it shall be, with a new issue each time.
 
-use std::io::Write;
+use std::io::{IoSlice, Write};
+
+use serde_json::{Value, json};
 
 const RECORDED: &str = include_str!("../../fixtures/legacy-9.1/node-exception.json");
 
-/// The size of the body that the project's first sketch was measured with, in bytes.
-const SIZE: usize = 13_000;
+/// What a small body can do without, the largest first.
+const OPTIONAL: [&str; 10] =
+    ["exception", "sdk", "breadcrumbs", "errors", "hashes", "tags", "fingerprint", "user", "grouping_config", "extra"];
+
+/// How many frames of a stack Sentry keeps.
+const MAX_FRAMES: usize = 250;
+
+/// Stands where the number of the issue is written.
+const ISSUE: &str = "0000000000";
+
+/// The body that most measurements are made with, in bytes: that of the project's first sketch.
+pub(crate) const USUAL: usize = 13_000;
 
 /// The request up to the issue's number, and from there on.
 pub(crate) struct Sample {
     before: Vec<u8>,
     after: Vec<u8>,
-    length: usize,
+    head: usize,
 }
 
 impl Sample {
-    /// The recorded body with its stack repeated until it is large enough.
-    pub(crate) fn new() -> Self {
-        let mut body: serde_json::Value = serde_json::from_str(RECORDED).unwrap();
-        let frames = body["event"]["exception"]["values"][0]["stacktrace"]["frames"].as_array_mut().unwrap();
-        let recorded = frames.clone();
-        let missing = SIZE.saturating_sub(RECORDED.len());
-        let mut added = 0;
-        for frame in recorded.iter().cycle() {
-            if added >= missing {
-                break;
+    /// The recorded body of about `size` bytes: without what it can do without; or with its stack repeated, and from 250 frames
+    /// on with what a client logs beside it.
+    pub(crate) fn new(size: usize) -> Self {
+        let mut body: Value = serde_json::from_str(RECORDED).unwrap();
+        for name in OPTIONAL {
+            if length(&body) > size {
+                body["event"].as_object_mut().unwrap().remove(name);
             }
-            added += serde_json::to_string(frame).unwrap().len();
-            frames.push(frame.clone());
         }
-        body["id"] = "0000000000".into();
+        grow(&mut body, size);
+        Self::of(body)
+    }
+
+    /// The recorded body of the usual size, of another project.
+    pub(crate) fn of_project(project: &str) -> Self {
+        let mut body: Value = serde_json::from_str(RECORDED).unwrap();
+        for name in ["project", "project_slug", "project_name"] {
+            body[name] = project.into();
+        }
+        grow(&mut body, USUAL);
+        Self::of(body)
+    }
+
+    fn of(mut body: Value) -> Self {
+        body["id"] = ISSUE.into();
         let body = serde_json::to_string(&body).unwrap();
-        let issue = body.find("0000000000").unwrap();
+        let issue = body.find(ISSUE).unwrap();
         let head = format!(
             "POST /sentry/{} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             crate::server::TOKEN,
             body.len()
         );
         let before = [head.as_bytes(), &body.as_bytes()[..issue]].concat();
-        Self { before, after: body.as_bytes()[issue + 10..].to_vec(), length: body.len() }
+        Self { before, after: body.as_bytes()[issue + ISSUE.len()..].to_vec(), head: head.len() }
     }
 
+    /// The length of the body.
     pub(crate) fn len(&self) -> usize {
-        self.length
+        self.before.len() - self.head + ISSUE.len() + self.after.len()
     }
 
-    /// Writes a whole request for this issue into `request`.
-    pub(crate) fn write(&self, issue: u64, request: &mut Vec<u8>) {
-        request.clear();
-        request.extend_from_slice(&self.before);
-        write!(request, "{issue:010}").unwrap();
-        request.extend_from_slice(&self.after);
+    /// The body for this issue, without the head of the request.
+    pub(crate) fn body(&self, issue: u64) -> Vec<u8> {
+        [&self.before[self.head..], number(issue).as_slice(), &self.after].concat()
+    }
+
+    /// The parts of the request for the issue with this number, see [`number`].
+    pub(crate) fn parts<'a>(&'a self, number: &'a [u8; 10]) -> [IoSlice<'a>; 3] {
+        [IoSlice::new(&self.before), IoSlice::new(number), IoSlice::new(&self.after)]
+    }
+}
+
+/// An issue's number as it stands in a body.
+pub(crate) fn number(issue: u64) -> [u8; 10] {
+    let mut digits = [0; 10];
+    write!(digits.as_mut_slice(), "{issue:010}").unwrap();
+    digits
+}
+
+fn length(body: &Value) -> usize {
+    serde_json::to_string(body).unwrap().len()
+}
+
+/// Makes a body as large as `size`.
+fn grow(body: &mut Value, size: usize) {
+    let mut missing = size.saturating_sub(length(body));
+    if let Some(Value::Array(frames)) = body.pointer_mut("/event/exception/values/0/stacktrace/frames") {
+        for frame in frames.clone().iter().cycle() {
+            let length = serde_json::to_string(frame).unwrap().len();
+            if frames.len() >= MAX_FRAMES || missing < length {
+                break;
+            }
+            missing -= length + 1;
+            frames.push(frame.clone());
+        }
+    }
+    let line = json!({"at": 1_764_152_000.125, "level": "info", "message": "GET /cart \"200\" 12 ms", "rows": [1, 2, 3], "cached": null});
+    let length = serde_json::to_string(&line).unwrap().len() + 1;
+    if missing > length {
+        body["event"]["extra"] = json!({"log": vec![line; missing / length]});
     }
 }

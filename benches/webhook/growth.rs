@@ -1,62 +1,150 @@
-//! Whether the bridge on PostgreSQL takes alerts as fast beside a million delivered events as beside none.
+//! Whether a bridge with many rows accepts alerts as fast as one with none, and what the rows cost.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use sentry_pagerduty_bridge::config::DatabaseUrl;
-use sentry_pagerduty_bridge::queue::Queue;
+use sentry_pagerduty_bridge::queue::{Queue, Retention};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use temporary_postgres::Cluster;
 
-use crate::body::Sample;
+use crate::body::{Sample, USUAL};
 use crate::load::{self, Figures};
 use crate::server::{self, Kind};
 
-/// How many delivered events the bridge keeps at most.
-const DELIVERED: u32 = 1_000_000;
+/// How many events wait, and how many were delivered.
+const ROWS: [u32; 3] = [0, 100_000, 1_000_000];
 
-pub(crate) fn run(folder: &Path, sample: &Sample, rounds: usize, seconds: u64, connections: usize) {
-    let cluster = Cluster::start(&crate::SYNCED).unwrap();
-    let (empty, full) = (database(&cluster, 0), database(&cluster, DELIVERED));
-    println!("{connections} connections, {rounds} rounds of {seconds} s, in turn");
-    let (mut few, mut many): (Vec<Figures>, Vec<Figures>) = (Vec::new(), Vec::new());
-    for round in 0..rounds {
-        for (delivered, url, figures) in [(0, &empty, &mut few), (DELIVERED, &full, &mut many)] {
-            let server = server::start(Kind::Postgres, folder, Some(url));
-            let found = load::run(server.address(), sample, connections, Duration::from_secs(seconds));
-            println!("round {} {delivered:>7} delivered {found}", round + 1);
-            figures.push(found);
-        }
-    }
-    println!();
-    println!("median  {:>7} delivered {}", 0, load::median(&few));
-    println!("median  {DELIVERED:>7} delivered {}", load::median(&many));
-    let ratios = many.iter().zip(&few).map(|(many, few)| many.per_second / few.per_second);
-    println!("{DELIVERED} / 0: {:.2} (median of the rounds' ratios)", load::middle(ratios.collect()));
+/// For how long the bridge is looked at while nothing happens.
+const REST: Duration = Duration::from_secs(5);
+
+/// A queue with so many rows.
+struct Filled {
+    rows: u32,
+    folder: PathBuf,
+    database: Option<String>,
 }
 
-/// A database with so many delivered events.
-fn database(cluster: &Cluster, delivered: u32) -> String {
-    let url = cluster.database().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        Queue::open(DatabaseUrl::parse(&url).unwrap()).await.unwrap().close().await.unwrap();
-    });
+pub(crate) fn run(folder: &Path, cluster: &Cluster, rounds: usize, seconds: u64, connections: usize) {
+    let sample = Sample::new(USUAL);
+    for kind in [Kind::Bridge, Kind::Postgres] {
+        let queues = ROWS.map(|rows| fill(kind, folder, cluster, rows));
+        let mut results: [Vec<Figures>; ROWS.len()] = Default::default();
+        for round in 0..rounds {
+            for (queue, results) in queues.iter().zip(&mut results) {
+                let server = server::start(kind, &queue.folder, queue.database.as_deref());
+                let (memory, waits) = (server.memory(), server.waits());
+                thread::sleep(REST);
+                let waits = (server.waits() - waits) as f64 / REST.as_secs_f64();
+                let figures = load::run(server.address(), &sample, connections, Duration::from_secs(seconds));
+                println!(
+                    "{} round {} {:>7} waiting and delivered: {figures}; listens after {:.0} ms, {memory:.0} MiB then, {:.0} MiB at \
+                     the end, {waits:.1} wake-ups a second at rest",
+                    kind.name(),
+                    round + 1,
+                    queue.rows,
+                    server.started_in().as_secs_f64() * 1e3,
+                    server.memory(),
+                );
+                results.push(figures);
+            }
+        }
+        for (queue, results) in queues.iter().zip(&results) {
+            println!("{} median {:>7} {}", kind.name(), queue.rows, load::median(results));
+        }
+        for (queue, many) in queues.iter().zip(&results).skip(1) {
+            let ratios = many.iter().zip(&results[0]).map(|(many, few)| many.per_second / few.per_second);
+            let ratio = load::middle(ratios.collect());
+            println!("{} {} / 0: {ratio:.2} (median of the rounds' ratios)", kind.name(), queue.rows);
+        }
+        if kind == Kind::Bridge {
+            prune(&queues[ROWS.len() - 1]);
+        }
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// A queue with so many events that wait, and as many that were delivered.
+fn fill(kind: Kind, folder: &Path, cluster: &Cluster, rows: u32) -> Filled {
+    let folder = folder.join(format!("{}-{rows}", kind.name()));
+    std::fs::create_dir(&folder).unwrap();
+    let database = kind.needs_postgres().then(|| cluster.database().unwrap());
+    let file = folder.join("bridge.db");
     let begun = Instant::now();
-    // All of them are younger than what the bridge forgets, and older than what the rate limiter counts.
-    let rows = format!(
-        "SET synchronous_commit = off;
-         INSERT INTO events (state, service_key, incident_key, event_type, received_at, first_seen, attempts, last_attempt_at,
+    runtime().block_on(async {
+        match &database {
+            Some(url) => Queue::open(DatabaseUrl::parse(url).unwrap()).await.unwrap().close().await.unwrap(),
+            None => Queue::open(&file).await.unwrap().close().await.unwrap(),
+        }
+    });
+    if rows == 0 {
+        return Filled { rows, folder, database };
+    }
+    // All of them are younger than what the bridge deletes, and older than what the rate limiter counts.
+    let start = Utc::now().timestamp_millis() - 3_600_000 - 2 * i64::from(rows);
+    let events = format!(
+        "INSERT INTO events (id, state, service_key, incident_key, event_type, received_at, first_seen, attempts, last_attempt_at,
              finished_at, description)
-         SELECT 'delivered', lpad('0', 32, '0'), 'old' || number, 'trigger', at, at, 1, at, at,
+         SELECT n, CASE WHEN n <= {rows} THEN 'delivered' ELSE 'waiting' END, '{}', 'old-' || n, 'trigger', {start} + n, {start} + n,
+             CASE WHEN n <= {rows} THEN 1 ELSE 0 END, CASE WHEN n <= {rows} THEN {start} + n END,
+             CASE WHEN n <= {rows} THEN {start} + n END,
              'ZeroDivisionError: division by zero in a view that everybody knows'
-         FROM (
-             SELECT number, (EXTRACT(EPOCH FROM now()) * 1000)::bigint - 3600000 - {delivered} + number AS at
-             FROM generate_series(1, {delivered}) AS numbers (number)
-         ) AS delivered;
-         INSERT INTO bodies (id, body) SELECT id, decode(repeat('7b', 1500), 'hex') FROM events;
-         INSERT INTO incident_queues (incident_key, used_at) SELECT incident_key, now() FROM events;"
+         FROM ",
+        "0".repeat(32)
     );
-    cluster.psql(url.rsplit('/').next().unwrap(), &rows).unwrap();
-    println!("{delivered} rows in {:.0} s", begun.elapsed().as_secs_f64());
-    url
+    match &database {
+        Some(url) => {
+            let rows = format!(
+                "SET synchronous_commit = off; {events} generate_series(1, 2 * {rows}) AS numbers (n);
+                 INSERT INTO bodies (id, body) SELECT id, decode(repeat('7b', 1500), 'hex') FROM events;
+                 INSERT INTO incident_queues (incident_key, used_at) SELECT incident_key, now() FROM events;
+                 SELECT setval('event_ids', 2 * {rows} + 1);"
+            );
+            cluster.psql(url.rsplit('/').next().unwrap(), &rows).unwrap();
+        }
+        None => {
+            let rows = format!(
+                "BEGIN; WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers LIMIT 2 * {rows}) {events} numbers;
+                 INSERT INTO bodies (id, body) SELECT id, zeroblob(1500) FROM events; COMMIT;"
+            );
+            runtime().block_on(async {
+                let options = SqliteConnectOptions::new().filename(&file).synchronous(SqliteSynchronous::Off);
+                let mut connection = options.connect().await.unwrap();
+                sqlx::raw_sql(AssertSqlSafe(rows)).execute(&mut connection).await.unwrap();
+                connection.close().await.unwrap();
+            });
+        }
+    }
+    println!(
+        "{} with {rows} waiting and {rows} delivered: made in {:.0} s",
+        kind.name(),
+        begun.elapsed().as_secs_f64()
+    );
+    Filled { rows, folder, database }
+}
+
+/// What is left of the file when the delivered events are deleted.
+fn prune(queue: &Filled) {
+    let file = queue.folder.join("bridge.db");
+    let mib = || std::fs::metadata(&file).unwrap().len() as f64 / f64::from(1 << 20);
+    let (before, begun) = (mib(), Instant::now());
+    let pruned = runtime().block_on(async {
+        let queue = Queue::open(&file).await.unwrap();
+        let everything = Retention { age: Duration::ZERO, rows: 0 };
+        let pruned = queue.prune(everything, DateTime::<Utc>::MAX_UTC).await.unwrap();
+        queue.shrink().await.unwrap();
+        queue.close().await.unwrap();
+        pruned
+    });
+    println!(
+        "{pruned} delivered events deleted in {:.0} s: the file had {before:.0} MiB and has {:.0} MiB",
+        begun.elapsed().as_secs_f64(),
+        mib()
+    );
 }

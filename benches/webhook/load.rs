@@ -1,14 +1,17 @@
 //! Posts as fast as the answers come, on so many connections at once.
 
 use std::fmt;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::body::Sample;
+use crate::body::{Sample, number};
 
 /// What was measured.
 #[derive(Clone, Copy)]
@@ -16,13 +19,29 @@ pub(crate) struct Figures {
     pub(crate) per_second: f64,
     p50: Duration,
     p99: Duration,
+    /// How many answers were not 202, of a hundred.
+    refused: f64,
+    /// What part of the machine the load generator took, of a hundred.
+    load: f64,
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        write!(f, "{:>7.0} a second, p50 {:>6.2} ms, p99 {:>6.2} ms", self.per_second, ms(self.p50), ms(self.p99))
+        let Self { per_second, p50, p99, refused, load } = *self;
+        write!(f, "{per_second:>7.0} a second, p50 {:>6.2} ms, p99 {:>6.2} ms, load {load:>2.0} %", ms(p50), ms(p99))?;
+        if refused > 0.0 {
+            write!(f, ", {refused:.1} % refused")?;
+        }
+        Ok(())
     }
+}
+
+/// What one connection saw.
+#[derive(Default)]
+struct Seen {
+    accepted: Vec<Duration>,
+    refused: usize,
 }
 
 /// Issues differ over the whole benchmark, so that nothing is ever a repetition.
@@ -31,37 +50,87 @@ static ISSUE: AtomicU64 = AtomicU64::new(1);
 pub(crate) fn run(address: SocketAddr, sample: &Sample, connections: usize, time: Duration) -> Figures {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let warm = Instant::now() + time / 8;
+        let (begun, used) = (Instant::now(), processor_time());
+        let warm = begun + time / 8;
         let end = warm + time;
         let posting = (0..connections).map(|_| post(address, sample, warm, end));
-        let mut latencies: Vec<Duration> = futures_util::future::join_all(posting).await.concat();
+        let seen = futures_util::future::join_all(posting).await;
+        let machine = begun.elapsed().as_secs_f64() * thread::available_parallelism().unwrap().get() as f64;
+        let load = (processor_time() - used).as_secs_f64() / machine * 100.0;
+        let refused: usize = seen.iter().map(|seen| seen.refused).sum();
+        let mut latencies: Vec<_> = seen.into_iter().flat_map(|seen| seen.accepted).collect();
         latencies.sort_unstable();
-        let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
-        Figures { per_second: latencies.len() as f64 / time.as_secs_f64(), p50: at(50), p99: at(99) }
+        let at = |percent: usize| latencies.get(latencies.len().saturating_sub(1) * percent / 100).copied();
+        Figures {
+            per_second: latencies.len() as f64 / time.as_secs_f64(),
+            p50: at(50).unwrap_or_default(),
+            p99: at(99).unwrap_or_default(),
+            refused: 100.0 * refused as f64 / (refused + latencies.len()).max(1) as f64,
+            load,
+        }
     })
 }
 
-async fn post(address: SocketAddr, sample: &Sample, warm: Instant, end: Instant) -> Vec<Duration> {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.set_nodelay(true).unwrap();
-    let mut latencies = Vec::new();
-    let (mut request, mut answer) = (Vec::new(), Vec::new());
+/// How long this process has computed.
+fn processor_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap()
+}
+
+async fn post(address: SocketAddr, sample: &Sample, warm: Instant, end: Instant) -> Seen {
+    let mut stream = connect(address).await;
+    let (mut seen, mut answer) = (Seen::default(), Vec::new());
     loop {
         let begun = Instant::now();
         if begun >= end {
-            return latencies;
+            return seen;
         }
-        sample.write(ISSUE.fetch_add(1, Ordering::Relaxed), &mut request);
-        stream.write_all(&request).await.unwrap();
-        answer.clear();
-        while !is_whole(&answer) {
-            assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "the server closed the connection");
-        }
-        assert!(answer.starts_with(b"HTTP/1.1 202"), "{}", String::from_utf8_lossy(&answer));
+        let is_accepted = exchange(&mut stream, sample, next_issue(), &mut answer).await.unwrap_or(false);
         if begun >= warm {
-            latencies.push(begun.elapsed());
+            if is_accepted {
+                seen.accepted.push(begun.elapsed());
+            } else {
+                seen.refused += 1;
+            }
+        }
+        if !is_accepted {
+            // What was refused before its body was read leaves the connection unusable.
+            stream = connect(address).await;
         }
     }
+}
+
+/// The number of an issue that was never posted before.
+pub(crate) fn next_issue() -> u64 {
+    ISSUE.fetch_add(1, Ordering::Relaxed)
+}
+
+pub(crate) async fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// Posts an alert, and tells whether it was answered 202.
+pub(crate) async fn exchange(
+    stream: &mut TcpStream,
+    sample: &Sample,
+    issue: u64,
+    answer: &mut Vec<u8>,
+) -> io::Result<bool> {
+    let digits = number(issue);
+    let mut parts = sample.parts(&digits);
+    let mut rest = parts.as_mut_slice();
+    while !rest.is_empty() {
+        let written = stream.write_vectored(rest).await?;
+        IoSlice::advance_slices(&mut rest, written);
+    }
+    answer.clear();
+    while !is_whole(answer) {
+        if stream.read_buf(answer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(answer.starts_with(b"HTTP/1.1 202"))
 }
 
 /// The answers are JSON objects without another object in them.
@@ -70,10 +139,13 @@ fn is_whole(answer: &[u8]) -> bool {
 }
 
 pub(crate) fn median(figures: &[Figures]) -> Figures {
+    let middle = |of: fn(&Figures) -> f64| middle(figures.iter().map(of).collect());
     Figures {
-        per_second: middle(figures.iter().map(|figures| figures.per_second).collect()),
-        p50: Duration::from_secs_f64(middle(figures.iter().map(|figures| figures.p50.as_secs_f64()).collect())),
-        p99: Duration::from_secs_f64(middle(figures.iter().map(|figures| figures.p99.as_secs_f64()).collect())),
+        per_second: middle(|figures| figures.per_second),
+        p50: Duration::from_secs_f64(middle(|figures| figures.p50.as_secs_f64())),
+        p99: Duration::from_secs_f64(middle(|figures| figures.p99.as_secs_f64())),
+        refused: middle(|figures| figures.refused),
+        load: middle(|figures| figures.load),
     }
 }
 

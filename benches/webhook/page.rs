@@ -11,7 +11,7 @@ use sentry_pagerduty_bridge::queue::{Queue, Reader, State};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
-use crate::body::Sample;
+use crate::body::{Sample, USUAL};
 use crate::load::{self, Figures};
 use crate::look::Visitor;
 use crate::server::{self, Kind};
@@ -57,7 +57,7 @@ pub(crate) fn run(folder: &Path, rounds: usize, seconds: u64, connections: usize
 
     println!();
     println!("webhooks on the large queue, {connections} connections, {rounds} rounds of {seconds} s, in turn");
-    let sample = Sample::new();
+    let sample = Sample::new(USUAL);
     let (mut alone, mut looked_at) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         for (is_looked_at, figures) in [(false, &mut alone), (true, &mut looked_at)] {

@@ -10,38 +10,52 @@ use actix_web::web::{self, Bytes, Data};
 use actix_web::{App, HttpResponse, HttpServer};
 use chrono::Utc;
 use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Policy, Webhook};
-use sentry_pagerduty_bridge::pagerduty::ServiceKey;
+use sentry_pagerduty_bridge::pagerduty::{EventType, ServiceKey};
 use sentry_pagerduty_bridge::routing::Routes;
-use sentry_pagerduty_bridge::web::answer;
+use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use tokio::sync::oneshot;
 
+use crate::lean;
 use crate::server::{DATABASE, Kind};
+
+const SERVICE_KEY: &str = "00000000000000000000000000000000";
 
 /// What is written together with its neighbours, and whom to tell.
 struct Entry {
-    service_key: String,
     incident_key: String,
-    event_type: &'static str,
     received_at: i64,
     body: Vec<u8>,
     written: oneshot::Sender<()>,
 }
 
+/// How a body becomes an incident key and an event.
+enum Mapping {
+    Lean,
+    Bridge(Ingest),
+}
+
 struct Shared {
-    ingest: Ingest,
+    mapping: Mapping,
     writer: Option<mpsc::Sender<Entry>>,
 }
 
+/// The bridge's own mapping.
+pub(crate) fn ingest() -> Ingest {
+    Ingest::new(Routes::new(ServiceKey::parse(SERVICE_KEY).unwrap(), "").unwrap(), Policy::default())
+}
+
 pub(crate) fn serve(kind: Kind) {
-    let routes = Routes::new(ServiceKey::parse(&"0".repeat(32)).unwrap(), "").unwrap();
-    let ingest = Ingest::new(routes, Policy::default());
+    let mapping = match kind {
+        Kind::Mapping | Kind::Insert => Mapping::Bridge(ingest()),
+        _ => Mapping::Lean,
+    };
     let writer = match kind {
         Kind::File => Some(file()),
         Kind::Insert => Some(insert()),
         _ => None,
     };
-    let shared = Data::new(Shared { ingest, writer });
+    let shared = Data::new(Shared { mapping, writer });
     actix_web::rt::System::new().block_on(async {
         let server = HttpServer::new(move || {
             App::new()
@@ -58,25 +72,23 @@ pub(crate) fn serve(kind: Kind) {
 
 async fn take(body: Bytes, shared: Data<Shared>) -> HttpResponse {
     let received_at = Utc::now();
-    let Decision::Queue(prepared) = shared.ingest.decide(&Webhook::of_body(&body, received_at)) else {
-        return HttpResponse::UnprocessableEntity().finish();
+    let (incident_key, event) = match &shared.mapping {
+        Mapping::Lean => lean::event(&body, SERVICE_KEY),
+        Mapping::Bridge(ingest) => {
+            let Decision::Queue(prepared) = ingest.decide(&Webhook::of_body(&body, received_at)) else {
+                return HttpResponse::UnprocessableEntity().finish();
+            };
+            (prepared.event.incident_key.as_str().to_owned(), prepared.rendered.bytes)
+        }
     };
-    let incident_key = prepared.event.incident_key.clone();
-    let event_type = prepared.event.event_type();
+    drop(body);
     if let Some(writer) = &shared.writer {
         let (told, written) = oneshot::channel();
-        let entry = Entry {
-            service_key: prepared.event.destination.key.expose().to_owned(),
-            incident_key: incident_key.as_str().to_owned(),
-            event_type: event_type.as_str(),
-            received_at: received_at.timestamp_millis(),
-            body: prepared.rendered.bytes,
-            written: told,
-        };
-        writer.send(entry).unwrap();
+        let (incident_key, received_at) = (incident_key.clone(), received_at.timestamp_millis());
+        writer.send(Entry { incident_key, received_at, body: event, written: told }).unwrap();
         written.await.unwrap();
     }
-    answer::queued(&incident_key, event_type, None)
+    HttpResponse::Accepted().json(json!({"status": "queued", "incident_key": incident_key, "event_type": "trigger"}))
 }
 
 /// Hands whatever has piled up to `write`, which the thread makes for itself, and tells all of them.
@@ -124,11 +136,10 @@ fn insert() -> mpsc::Sender<Entry> {
             connection
         });
         move |batch: &[Entry]| {
-            let texts = |part: fn(&Entry) -> &str| batch.iter().map(part).collect::<Vec<_>>();
             let query = sqlx::query(INSERT)
-                .bind(texts(|entry| &entry.service_key))
-                .bind(texts(|entry| &entry.incident_key))
-                .bind(texts(|entry| entry.event_type))
+                .bind(vec![SERVICE_KEY; batch.len()])
+                .bind(batch.iter().map(|entry| entry.incident_key.as_str()).collect::<Vec<_>>())
+                .bind(vec![EventType::Trigger.as_str(); batch.len()])
                 .bind(batch.iter().map(|entry| entry.received_at).collect::<Vec<_>>())
                 .bind(batch.iter().map(|entry| entry.body.as_slice()).collect::<Vec<_>>());
             let done = runtime.block_on(query.execute(&mut connection)).unwrap();

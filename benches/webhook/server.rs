@@ -1,14 +1,13 @@
 //! The processes that are measured.
 
+use std::collections::BTreeMap;
 use std::env;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-use sentry_pagerduty_bridge::config::SETTINGS;
 
 pub(crate) const TOKEN: &str = "bench-token-that-guards-nothing";
 
@@ -18,8 +17,9 @@ pub(crate) const ADMIN_TOKEN: &str = "bench-admin-token-that-guards-nothing";
 /// Which server is measured.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
-    Bare,
+    Lean,
     File,
+    Mapping,
     Insert,
     Bridge,
     Postgres,
@@ -28,8 +28,9 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Bare => "bare",
+            Self::Lean => "lean",
             Self::File => "file",
+            Self::Mapping => "mapping",
             Self::Insert => "insert",
             Self::Bridge => "bridge",
             Self::Postgres => "postgres",
@@ -38,7 +39,8 @@ impl Kind {
 
     /// The servers that this very program can be.
     pub(crate) fn of_child(argument: &str) -> Option<Self> {
-        [Self::Bare, Self::File, Self::Insert].into_iter().find(|kind| argument == format!("--serve-{}", kind.name()))
+        let kinds = [Self::Lean, Self::File, Self::Mapping, Self::Insert];
+        kinds.into_iter().find(|kind| argument == format!("--serve-{}", kind.name()))
     }
 
     pub(crate) fn needs_postgres(self) -> bool {
@@ -50,11 +52,55 @@ impl Kind {
 pub(crate) struct Server {
     child: Child,
     address: SocketAddr,
+    started_in: Duration,
 }
 
 impl Server {
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How long it took from its start until it listened.
+    pub(crate) fn started_in(&self) -> Duration {
+        self.started_in
+    }
+
+    /// How much memory it has, in MiB.
+    pub(crate) fn memory(&self) -> f64 {
+        self.kibibytes("VmRSS:") / 1024.0
+    }
+
+    /// How much memory it has had at most, in MiB.
+    pub(crate) fn most_memory(&self) -> f64 {
+        self.kibibytes("VmHWM:") / 1024.0
+    }
+
+    fn kibibytes(&self, member: &str) -> f64 {
+        let status = fs::read_to_string(self.proc().join("status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(member)).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// How long it has computed.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let stat = fs::read_to_string(self.proc().join("stat")).unwrap();
+        let (_, members) = stat.rsplit_once(") ").unwrap();
+        let ticks = members.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u32>().unwrap()).sum::<u32>();
+        // Linux counts a hundred a second, whatever its own clock does.
+        Duration::from_millis(10) * ticks
+    }
+
+    /// How often its threads have waited so far.
+    pub(crate) fn waits(&self) -> u64 {
+        let tasks = fs::read_dir(self.proc().join("task")).unwrap();
+        let waits = |status: &str| -> Option<u64> {
+            status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?.trim().parse().ok()
+        };
+        tasks.filter_map(|task| waits(&fs::read_to_string(task.ok()?.path().join("status")).ok()?)).sum()
+    }
+
+    fn proc(&self) -> PathBuf {
+        Path::new("/proc").join(self.child.id().to_string())
     }
 }
 
@@ -70,19 +116,28 @@ pub(crate) const DATABASE: &str = "BENCH_DATABASE_URL";
 
 /// Starts a server whose files lie in `place`, or whose rows lie in `database`, and waits until it listens.
 pub(crate) fn start(kind: Kind, place: &Path, database: Option<&str>) -> Server {
+    start_with(kind, place, database, &BTreeMap::new())
+}
+
+/// The same with further settings of the bridge.
+pub(crate) fn start_with(
+    kind: Kind,
+    place: &Path,
+    database: Option<&str>,
+    settings: &BTreeMap<&str, String>,
+) -> Server {
     let mut command = if matches!(kind, Kind::Bridge | Kind::Postgres) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sentry-pagerduty-bridge"));
         command
             .env("BRIDGE_LISTEN", "127.0.0.1:0")
             .env("BRIDGE_PAGERDUTY_SERVICE_KEY", "0".repeat(32))
             .env("BRIDGE_PAGERDUTY_URL", format!("http://{}", nobody()))
-            .env("BRIDGE_WEBHOOK_TOKEN", TOKEN);
-        if SETTINGS.iter().any(|setting| setting.name == "BRIDGE_ADMIN_TOKEN") {
-            command.env("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN);
-        }
+            .env("BRIDGE_WEBHOOK_TOKEN", TOKEN)
+            .env("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN);
         if let Some(database) = database {
             command.env("BRIDGE_DATABASE_URL", database);
         }
+        command.envs(settings);
         command
     } else {
         let mut command = Command::new(env::current_exe().unwrap());
@@ -92,6 +147,7 @@ pub(crate) fn start(kind: Kind, place: &Path, database: Option<&str>) -> Server 
         }
         command
     };
+    let begun = Instant::now();
     let mut child = command.current_dir(place).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let address = loop {
@@ -102,9 +158,10 @@ pub(crate) fn start(kind: Kind, place: &Path, database: Option<&str>) -> Server 
             break address[..end].parse().unwrap();
         }
     };
+    let started_in = begun.elapsed();
     // Its log is read to the end, as a container engine would.
     std::thread::spawn(move || lines.for_each(drop));
-    Server { child, address }
+    Server { child, address, started_in }
 }
 
 /// An address where nobody listens.

@@ -7,10 +7,7 @@ use super::description::Description;
 use super::event::{AlertSource, Detail, Details, EventAction, HAPPENED_AT, Link, Note, Trigger};
 use super::severity::Severity;
 use super::template::Template;
-use crate::alert::{Action, Alert, Exception, Frame, Project, Subject, User};
-
-/// How many calls of the stack `details.frames` holds.
-pub const MAX_FRAMES: usize = 10;
+use crate::alert::{Action, Alert, Exception, Frame, MAX_FRAMES, Project, Subject, User};
 
 /// What the alert does to its incident, wherever that is.
 ///

@@ -11,6 +11,8 @@
 //!   resource, which a header names. Source: `sentry_apps/api/serializers/app_platform_event.py` and
 //!   `sentry_apps/event_types.py`.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::de::MapAccess;
 use thiserror::Error;
@@ -214,8 +216,8 @@ enum ProjectMember {
     Object(ApiProject),
 }
 
-impl Shape for ProjectMember {
-    fn of_text(text: &str) -> Option<Self> {
+impl<'de> Shape<'de> for ProjectMember {
+    fn of_text(text: Cow<'de, str>) -> Option<Self> {
         Text::of_text(text).map(Self::Slug)
     }
 
@@ -231,7 +233,7 @@ impl Shape for ProjectMember {
         Text::of_float(value).map(Self::Slug)
     }
 
-    fn of_object<'de, A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
+    fn of_object<A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
         ApiProject::read(object).map(|project| Some(Self::Object(project)))
     }
 }

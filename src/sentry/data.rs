@@ -26,8 +26,8 @@ pub(super) struct Data {
     unused: Unused,
 }
 
-impl Members for Data {
-    fn read_member<'de, A: MapAccess<'de>>(&mut self, name: &str, object: &mut A) -> Result<bool, A::Error> {
+impl<'de> Members<'de> for Data {
+    fn read_member<A: MapAccess<'de>>(&mut self, name: &str, object: &mut A) -> Result<bool, A::Error> {
         Ok(self.event_alert.read_member(name, object)?
             || self.error.read_member(name, object)?
             || self.issue.read_member(name, object)?

@@ -5,16 +5,14 @@
 
 use chrono::{DateTime, Utc};
 
-use super::lenient::{Flag, Id, Integer, List, Moment, Text, members, non_blank};
+use super::lenient::{Id, List, Moment, Text, members, non_blank};
+use super::stack::{Frames, Stacktrace};
 use super::tags::Tags;
 use super::title::{Contexts, Metadata, Occurrence, PolicyReport, titled};
 use crate::alert::{self, Action, Alert, Project, Subject, User};
 
 /// How many exceptions of a chain are kept. No runtime chains a tenth of that.
 const MAX_EXCEPTIONS: usize = 200;
-
-/// How many frames of a stack are kept. Sentry itself keeps 250 at most.
-const MAX_FRAMES: usize = 1_000;
 
 /// An event as a body has it; `None` where there is no usable value.
 #[derive(Debug, Default)]
@@ -138,35 +136,6 @@ pub(super) struct Raised {
 
 members!(Raised { "type" => kind, "value" => value, "stacktrace" => stacktrace });
 
-/// A stack.
-#[derive(Debug, Default)]
-pub(super) struct Stacktrace {
-    /// The frames, outermost first.
-    frames: Option<List<Frame, MAX_FRAMES>>,
-}
-
-members!(Stacktrace { "frames" => frames });
-
-/// One frame of a stack.
-#[derive(Debug, Default)]
-pub(super) struct Frame {
-    function: Option<Text>,
-    module: Option<Text>,
-    filename: Option<Text>,
-    abs_path: Option<Text>,
-    lineno: Option<Integer>,
-    in_app: Option<Flag>,
-}
-
-members!(Frame {
-    "function" => function,
-    "module" => module,
-    "filename" => filename,
-    "abs_path" | "absPath" => abs_path,
-    "lineno" | "lineNo" => lineno,
-    "in_app" | "inApp" => in_app,
-});
-
 /// One interface of an event as Sentry's API shows it. Message, exceptions and stack are read.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
@@ -182,7 +151,7 @@ struct EntryData {
     formatted: Option<Text>,
     message: Option<Text>,
     values: Option<List<Raised, MAX_EXCEPTIONS>>,
-    frames: Option<List<Frame, MAX_FRAMES>>,
+    frames: Option<Frames>,
 }
 
 members!(EntryData { "formatted" => formatted, "message" => message, "values" => values, "frames" => frames });
@@ -244,7 +213,7 @@ impl Event {
                     self.logentry = Some(LogEntry { formatted: data.formatted, message: data.message });
                 }
                 Some("exception") => self.exception = data.values,
-                Some("stacktrace") => self.stacktrace = Some(Stacktrace { frames: data.frames }),
+                Some("stacktrace") => self.stacktrace = Some(Stacktrace::new(data.frames)),
                 _ => {}
             }
         }
@@ -300,26 +269,5 @@ impl Event {
             ip_address: non_blank(person.ip_address),
         };
         (user != User::default()).then_some(user)
-    }
-}
-
-impl Stacktrace {
-    /// The frames, innermost first; `None` when there are none.
-    fn into_frames(self) -> Option<Vec<alert::Frame>> {
-        let List(frames) = self.frames?;
-        let frames: Vec<_> = frames.into_iter().rev().map(Frame::into_frame).collect();
-        (!frames.is_empty()).then_some(frames)
-    }
-}
-
-impl Frame {
-    fn into_frame(self) -> alert::Frame {
-        alert::Frame {
-            function: non_blank(self.function),
-            module: non_blank(self.module),
-            filename: non_blank(self.filename).or_else(|| non_blank(self.abs_path)),
-            line: self.lineno.and_then(|Integer(line)| u64::try_from(line).ok()).filter(|&line| line > 0),
-            in_app: self.in_app == Some(Flag(true)),
-        }
     }
 }

@@ -141,7 +141,7 @@ impl Issue {
         let issue = named.or_else(|| pages.iter().chain([&api]).flatten().find_map(|url| link::issue_id(url)))?;
         let project = self.project.take().unwrap_or_default();
         // A change happens when Sentry sends it. Only a new issue has an event, and the time of that.
-        let last_seen = self.last_seen.as_ref().and_then(|Text(text)| Moment::of_text(text));
+        let last_seen = self.last_seen.as_ref().and_then(|Text(text)| Moment::of_text(text.into()));
         let event_at = last_seen.filter(|_| action == Action::Trigger(Opening::IssueCreated));
         let assignee = assignee.or(self.assignee.take()).and_then(|assignee| non_blank(assignee.name));
         let event = Event {

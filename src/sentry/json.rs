@@ -4,10 +4,11 @@
 //! are not UTF-8 or numbers that only Python writes. Losing a page over that would be wrong: such a body is repaired and
 //! parsed again. Well-formed bodies, which are nearly all, cost nothing extra.
 
+use std::borrow::Cow;
 use std::iter::Peekable;
 use std::str::CharIndices;
 
-use serde::de::DeserializeOwned;
+use serde::de::Deserialize;
 use thiserror::Error;
 
 use super::lenient::{Lenient, Shape};
@@ -41,20 +42,21 @@ pub enum Defect {
 ///
 /// Members that `T` does not have are skipped, however deeply they nest, and nothing is built of them. Fails when the body
 /// is not JSON even after lone surrogates, broken UTF-8, `NaN`, `Infinity` and numbers beyond an `f64` were replaced.
-pub(super) fn read<T: Shape>(body: &[u8]) -> Result<Option<T>, NotJson> {
+pub(super) fn read<T: for<'de> Shape<'de>>(body: &[u8]) -> Result<Option<T>, NotJson> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let error = match parse::<Lenient<T>>(body) {
+    let text = str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed);
+    let error = match parse::<Lenient<T>>(&text) {
         Ok(value) => return Ok(value.0),
         Err(error) => error,
     };
-    match repaired(body) {
+    match repaired(&text) {
         Some(repaired) => parse::<Lenient<T>>(&repaired).map(|value| value.0),
         None => Err(error),
     }
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, NotJson> {
-    serde_json::from_slice(body).map_err(|error| NotJson {
+fn parse<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, NotJson> {
+    serde_json::from_str(text).map_err(|error| NotJson {
         what: if error.is_eof() { Defect::TooShort } else { Defect::Malformed },
         line: error.line(),
         column: error.column(),
@@ -67,18 +69,17 @@ const REPLACEMENT: &str = "\\ufffd";
 /// The body with everything replaced that keeps it from being JSON; `None` when there is nothing to replace.
 ///
 /// Line ends stay where they are, so that a line number in the repaired body is right for the body as well.
-fn repaired(body: &[u8]) -> Option<Vec<u8>> {
-    let text = String::from_utf8_lossy(body);
+fn repaired(text: &str) -> Option<String> {
     let mut repaired = String::with_capacity(text.len());
     let mut copied = 0;
     let mut rest = text.char_indices().peekable();
     while let Some((start, character)) = rest.next() {
         let found = match character {
             '"' => {
-                copied = through_string(&text, &mut rest, &mut repaired, copied);
+                copied = through_string(text, &mut rest, &mut repaired, copied);
                 None
             }
-            '-' | '0'..='9' | 'A'..='Z' | 'a'..='z' => token(&text, start, &mut rest),
+            '-' | '0'..='9' | 'A'..='Z' | 'a'..='z' => token(text, start, &mut rest),
             _ => None,
         };
         if let Some((end, replacement)) = found {
@@ -88,7 +89,7 @@ fn repaired(body: &[u8]) -> Option<Vec<u8>> {
         }
     }
     repaired.push_str(&text[copied..]);
-    (repaired.as_bytes() != body).then(|| repaired.into_bytes())
+    (repaired != text).then_some(repaired)
 }
 
 /// Consumes a string and replaces the lone surrogates in it. Returns up to where `text` has been copied.

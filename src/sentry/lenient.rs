@@ -13,10 +13,10 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 use crate::alert::IssueId;
 
 /// How a type is made from each type of JSON value; those that it leaves out make `None`.
-pub(super) trait Shape: Sized {
-    /// From a string.
+pub(super) trait Shape<'de>: Sized {
+    /// From a string; borrowed from the body unless it holds escapes.
     #[must_use]
-    fn of_text(_: &str) -> Option<Self> {
+    fn of_text(_: Cow<'de, str>) -> Option<Self> {
         None
     }
 
@@ -39,13 +39,13 @@ pub(super) trait Shape: Sized {
     }
 
     /// From an array. Fails only when `list` does.
-    fn of_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
+    fn of_list<A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
         while list.next_element::<IgnoredAny>()?.is_some() {}
         Ok(None)
     }
 
     /// From an object. Fails only when `object` does.
-    fn of_object<'de, A: MapAccess<'de>>(mut object: A) -> Result<Option<Self>, A::Error> {
+    fn of_object<A: MapAccess<'de>>(mut object: A) -> Result<Option<Self>, A::Error> {
         while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(None)
     }
@@ -55,7 +55,7 @@ pub(super) trait Shape: Sized {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Lenient<T>(pub(super) Option<T>);
 
-impl<'de, T: Shape> Deserialize<'de> for Lenient<T> {
+impl<'de, T: Shape<'de>> Deserialize<'de> for Lenient<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(AnyShape(PhantomData)).map(Self)
     }
@@ -63,7 +63,7 @@ impl<'de, T: Shape> Deserialize<'de> for Lenient<T> {
 
 struct AnyShape<T>(PhantomData<T>);
 
-impl<'de, T: Shape> Visitor<'de> for AnyShape<T> {
+impl<'de, T: Shape<'de>> Visitor<'de> for AnyShape<T> {
     type Value = Option<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,8 +90,12 @@ impl<'de, T: Shape> Visitor<'de> for AnyShape<T> {
         Ok(T::of_float(value))
     }
 
+    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Self::Value, E> {
+        Ok(T::of_text(Cow::Borrowed(value)))
+    }
+
     fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
-        Ok(T::of_text(value))
+        Ok(T::of_text(Cow::Owned(value.to_owned())))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
@@ -131,12 +135,12 @@ impl<'de> Visitor<'de> for AnyName {
 }
 
 /// An object whose members are read one at a time, so that several types can share one object.
-pub(super) trait Members: Default {
+pub(super) trait Members<'de>: Default {
     /// Reads the value of the member `name` and returns `true`, or returns `false` when it is not a member of the type.
-    fn read_member<'de, A: MapAccess<'de>>(&mut self, name: &str, object: &mut A) -> Result<bool, A::Error>;
+    fn read_member<A: MapAccess<'de>>(&mut self, name: &str, object: &mut A) -> Result<bool, A::Error>;
 
     /// Reads a whole object. Members that the type does not have are skipped.
-    fn read<'de, A: MapAccess<'de>>(mut object: A) -> Result<Self, A::Error> {
+    fn read<A: MapAccess<'de>>(mut object: A) -> Result<Self, A::Error> {
         let mut read = Self::default();
         while let Some(Name(name)) = object.next_key()? {
             if !read.read_member(&name, &mut object)? {
@@ -147,8 +151,8 @@ pub(super) trait Members: Default {
     }
 }
 
-impl<T: Members> Shape for Box<T> {
-    fn of_object<'de, A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
+impl<'de, T: Members<'de>> Shape<'de> for Box<T> {
+    fn of_object<A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
         Ok(Some(Box::new(T::read(object)?)))
     }
 }
@@ -159,9 +163,9 @@ impl<T: Members> Shape for Box<T> {
 /// does not replace the value under an older one.
 macro_rules! members {
     ($object:ty { $($name:literal $(| $other:literal)* => $field:ident),+ $(,)? }) => {
-        impl $crate::sentry::lenient::Members for $object {
+        impl<'de> $crate::sentry::lenient::Members<'de> for $object {
             #[inline]
-            fn read_member<'de, A: serde::de::MapAccess<'de>>(
+            fn read_member<A: serde::de::MapAccess<'de>>(
                 &mut self,
                 name: &str,
                 object: &mut A,
@@ -180,9 +184,9 @@ macro_rules! members {
             }
         }
 
-        impl $crate::sentry::lenient::Shape for $object {
-            fn of_object<'de, A: serde::de::MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
-                <Self as $crate::sentry::lenient::Members>::read(object).map(Some)
+        impl<'de> $crate::sentry::lenient::Shape<'de> for $object {
+            fn of_object<A: serde::de::MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
+                <Self as $crate::sentry::lenient::Members<'de>>::read(object).map(Some)
             }
         }
     };
@@ -193,9 +197,9 @@ pub(super) use members;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Text(pub(super) String);
 
-impl Shape for Text {
-    fn of_text(text: &str) -> Option<Self> {
-        Some(Self(text.to_owned()))
+impl<'de> Shape<'de> for Text {
+    fn of_text(text: Cow<'de, str>) -> Option<Self> {
+        Some(Self(text.into_owned()))
     }
 
     fn of_bool(value: bool) -> Option<Self> {
@@ -220,18 +224,18 @@ pub(super) fn non_blank(text: Option<Text>) -> Option<String> {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Id(pub(super) IssueId);
 
-impl Shape for Id {
-    fn of_text(text: &str) -> Option<Self> {
+impl<'de> Shape<'de> for Id {
+    fn of_text(text: Cow<'de, str>) -> Option<Self> {
         // Without a letter or digit it would be a blank incident key.
-        IssueId::new(text).filter(|id| id.as_str().contains(char::is_alphanumeric)).map(Self)
+        IssueId::new(&text).filter(|id| id.as_str().contains(char::is_alphanumeric)).map(Self)
     }
 
     fn of_integer(value: i128) -> Option<Self> {
-        Self::of_text(&value.to_string())
+        Self::of_text(value.to_string().into())
     }
 
     fn of_float(value: f64) -> Option<Self> {
-        if value.fract() == 0.0 { Self::of_text(&value.to_string()) } else { None }
+        if value.fract() == 0.0 { Self::of_text(value.to_string().into()) } else { None }
     }
 }
 
@@ -239,8 +243,8 @@ impl Shape for Id {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Integer(pub(super) i128);
 
-impl Shape for Integer {
-    fn of_text(text: &str) -> Option<Self> {
+impl<'de> Shape<'de> for Integer {
+    fn of_text(text: Cow<'de, str>) -> Option<Self> {
         text.trim().parse().ok().map(Self)
     }
 
@@ -253,7 +257,7 @@ impl Shape for Integer {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Flag(pub(super) bool);
 
-impl Shape for Flag {
+impl<'de> Shape<'de> for Flag {
     fn of_bool(value: bool) -> Option<Self> {
         Some(Self(value))
     }
@@ -263,8 +267,8 @@ impl Shape for Flag {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Any<T>(pub(super) Option<T>);
 
-impl<T: Shape> Shape for Any<T> {
-    fn of_text(text: &str) -> Option<Self> {
+impl<'de, T: Shape<'de>> Shape<'de> for Any<T> {
+    fn of_text(text: Cow<'de, str>) -> Option<Self> {
         Some(Self(T::of_text(text)))
     }
 
@@ -280,16 +284,16 @@ impl<T: Shape> Shape for Any<T> {
         Some(Self(T::of_float(value)))
     }
 
-    fn of_list<'de, A: SeqAccess<'de>>(list: A) -> Result<Option<Self>, A::Error> {
+    fn of_list<A: SeqAccess<'de>>(list: A) -> Result<Option<Self>, A::Error> {
         T::of_list(list).map(|value| Some(Self(value)))
     }
 
-    fn of_object<'de, A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
+    fn of_object<A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
         T::of_object(object).map(|value| Some(Self(value)))
     }
 }
 
-impl Shape for () {}
+impl<'de> Shape<'de> for () {}
 
 /// A time: seconds since 1970 as a number or as text, or ISO 8601, in UTC where it has no offset.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -307,8 +311,8 @@ impl Moment {
     }
 }
 
-impl Shape for Moment {
-    fn of_text(text: &str) -> Option<Self> {
+impl<'de> Shape<'de> for Moment {
+    fn of_text(text: Cow<'de, str>) -> Option<Self> {
         let text = text.trim();
         if let Ok(seconds) = text.parse() {
             return Self::of_seconds(seconds);
@@ -340,36 +344,41 @@ pub(super) const MAX_ENTRIES: usize = 10_000;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct List<T, const MOST: usize = MAX_ENTRIES>(pub(super) Vec<T>);
 
-impl<T: Shape, const MOST: usize> Shape for List<T, MOST> {
-    fn of_list<'de, A: SeqAccess<'de>>(list: A) -> Result<Option<Self>, A::Error> {
+impl<'de, T: Shape<'de>, const MOST: usize> Shape<'de> for List<T, MOST> {
+    fn of_list<A: SeqAccess<'de>>(list: A) -> Result<Option<Self>, A::Error> {
         last_elements(list, MOST).map(|elements| Some(Self(elements)))
     }
 
-    fn of_object<'de, A: MapAccess<'de>>(mut object: A) -> Result<Option<Self>, A::Error> {
-        let mut elements = None;
-        while let Some(Name(name)) = object.next_key()? {
-            if name == "values" {
-                let Lenient(values) = object.next_value::<Lenient<Array<T, MOST>>>()?;
-                elements = values.map(|Array(values)| values).or(elements);
-            } else {
-                object.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(elements.map(Self))
+    fn of_object<A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
+        values_of(object)
     }
 }
 
-/// Only an array, so that [`List`] does not look for `values` in `values`.
-struct Array<T, const MOST: usize>(Vec<T>);
+/// What the member `values` of an object has as an array.
+pub(super) fn values_of<'de, T: Shape<'de>, A: MapAccess<'de>>(mut object: A) -> Result<Option<T>, A::Error> {
+    let mut found = None;
+    while let Some(Name(name)) = object.next_key()? {
+        if name == "values" {
+            let Lenient(values) = object.next_value::<Lenient<Array<T>>>()?;
+            found = values.map(|Array(values)| values).or(found);
+        } else {
+            object.next_value::<IgnoredAny>()?;
+        }
+    }
+    Ok(found)
+}
 
-impl<T: Shape, const MOST: usize> Shape for Array<T, MOST> {
-    fn of_list<'de, A: SeqAccess<'de>>(list: A) -> Result<Option<Self>, A::Error> {
-        last_elements(list, MOST).map(|elements| Some(Self(elements)))
+/// Only an array, so that nobody looks for `values` in `values`.
+struct Array<T>(T);
+
+impl<'de, T: Shape<'de>> Shape<'de> for Array<T> {
+    fn of_list<A: SeqAccess<'de>>(list: A) -> Result<Option<Self>, A::Error> {
+        T::of_list(list).map(|values| values.map(Self))
     }
 }
 
 /// The last `most` elements that are a `T`, with at most twice as many held meanwhile.
-fn last_elements<'de, T: Shape, A: SeqAccess<'de>>(mut list: A, most: usize) -> Result<Vec<T>, A::Error> {
+fn last_elements<'de, T: Shape<'de>, A: SeqAccess<'de>>(mut list: A, most: usize) -> Result<Vec<T>, A::Error> {
     let mut elements = Vec::new();
     while let Some(Lenient(element)) = list.next_element()? {
         elements.extend(element);

@@ -3,7 +3,7 @@
 //! - `body`: [`Webhook`], and the one parse of its body: the legacy plugin's, a service hook's or the platform's
 //! - `resource`: what a webhook of the integration platform is about; `data`: what it carries, where its kinds are registered
 //! - `event_alert`, `issue`, `metric`, `activity`: the kinds of webhooks of the integration platform
-//! - `event`, `title`, `tags`, `link`: parts of bodies, under the names they had since Sentry 8.0
+//! - `event`, `stack`, `title`, `tags`, `link`: parts of bodies, under the names they had since Sentry 8.0
 //! - `fetched`: what Sentry's API shows, in place of a webhook that never came
 //! - `lenient`, `json`: values of unexpected types, and text that is almost JSON
 //! - [`signature`]: whether the integration platform sent a body
@@ -21,6 +21,7 @@ mod link;
 mod metric;
 mod resource;
 pub mod signature;
+mod stack;
 mod tags;
 mod title;
 

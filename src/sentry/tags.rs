@@ -21,8 +21,8 @@ impl Tags {
     }
 }
 
-impl Shape for Tags {
-    fn of_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
+impl<'de> Shape<'de> for Tags {
+    fn of_list<A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
         let mut tags = Vec::new();
         while let Some(Lenient(tag)) = list.next_element::<Lenient<Tag>>()? {
             if tags.len() < MAX_ENTRIES {
@@ -32,7 +32,7 @@ impl Shape for Tags {
         Ok(Some(Self(tags)))
     }
 
-    fn of_object<'de, A: MapAccess<'de>>(mut object: A) -> Result<Option<Self>, A::Error> {
+    fn of_object<A: MapAccess<'de>>(mut object: A) -> Result<Option<Self>, A::Error> {
         let mut tags = Vec::new();
         while let Some((Name(name), Lenient(value))) = object.next_entry()? {
             if tags.len() < MAX_ENTRIES {
@@ -66,15 +66,15 @@ struct TagObject {
 
 members!(TagObject { "key" | "name" => key, "value" => value });
 
-impl Shape for Tag {
-    fn of_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
+impl<'de> Shape<'de> for Tag {
+    fn of_list<A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
         let key = list.next_element::<Lenient<Text>>()?.and_then(|key| key.0);
         let value = list.next_element::<Lenient<Text>>()?.and_then(|value| value.0);
         while list.next_element::<IgnoredAny>()?.is_some() {}
         Ok(Some(Self { key, value }))
     }
 
-    fn of_object<'de, A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
+    fn of_object<A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
         Ok(TagObject::of_object(object)?.map(|tag| Self { key: tag.key, value: tag.value }))
     }
 }

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpResponse, Resource, Route, guard};
+use actix_web::{HttpResponse, Resource, Route};
 
 use tokio::sync::watch;
 
@@ -178,23 +178,7 @@ fn webhook_routes(config: &mut ServiceConfig) {
                 .default_service(web::to(pagerduty::wrong_method)),
         );
     }
-    config.service(
-        web::scope("/sentry")
-            .wrap(from_fn(webhook::count))
-            .service(
-                // A trailing slash is no reason to lose an alert.
-                web::resource(["", "/", "/{token}", "/{token}/"])
-                    .route(web::post().to(webhook::receive))
-                    .default_service(web::to(webhook::wrong_method)),
-            )
-            .service(
-                web::resource("/{path:.*}")
-                    .guard(guard::Post())
-                    .guard(guard::fn_guard(webhook::is_from_sentrys_pages))
-                    .to(webhook::receive),
-            )
-            .default_service(web::to(webhook::wrong_path)),
-    );
+    config.service(web::scope("/sentry").wrap(from_fn(webhook::count)).default_service(web::to(webhook::dispatch)));
 }
 
 /// An address that is only read. HEAD is answered like GET, without the body.

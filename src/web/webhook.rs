@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::guard::GuardContext;
-use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderMap, RETRY_AFTER};
+use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::{Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse, ResponseError, rt};
 use chrono::{DateTime, Utc};
 use log::{Level, debug, info, log, warn};
+use percent_encoding::percent_decode_str;
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -105,7 +105,7 @@ impl ResponseError for WebhookError {
     }
 }
 
-/// Counts every answer below `/sentry` once, those of extractors and those to wrong paths and methods included.
+/// Counts every answer below `/sentry` once, those to wrong paths and methods included.
 pub(super) async fn count<B: MessageBody>(
     state: Data<AppState>,
     request: ServiceRequest,
@@ -120,16 +120,47 @@ pub(super) async fn count<B: MessageBody>(
     Ok(response)
 }
 
-/// The webhook.
-pub(super) async fn receive(
-    proof: Proof,
+/// Answers every request to `/sentry` and to what is below it.
+///
+/// The path is taken apart here: a route with a parameter is a regular expression, and matching it would take longer than
+/// parsing a small alert.
+pub(super) async fn dispatch(
     request: HttpRequest,
-    mut payload: Payload,
+    payload: Payload,
     state: Data<AppState>,
+) -> Result<HttpResponse, WebhookError> {
+    let in_path = token_in(request.match_info().unprocessed());
+    let is_webhook = in_path.is_none_or(|token| !token.contains('/'));
+    let is_post = request.method() == Method::POST;
+    // Sentry's own pages, as when they validate an alert's action, put the path of the integration's schema in its place.
+    let from_sentrys_pages = is_post && request.headers().contains_key(APP_SIGNATURE);
+    if !is_webhook && !from_sentrys_pages {
+        return Err(wrong_path(&request));
+    }
+    if !is_post {
+        return Err(wrong_method(&request));
+    }
+    let token = in_path.map(|token| percent_decode_str(token).decode_utf8_lossy());
+    let proof = state.authentication.authenticate(token.as_deref(), request.headers());
+    receive(proof.map_err(|error| error.logged(&request))?, &request, payload, &state).await
+}
+
+/// The token that a path has after `/sentry`, if there is one. A trailing slash is no reason to lose an alert.
+fn token_in(rest_of_path: &str) -> Option<&str> {
+    let token = rest_of_path.strip_prefix('/').filter(|token| !token.is_empty())?;
+    Some(token.strip_suffix('/').filter(|token| !token.is_empty()).unwrap_or(token))
+}
+
+/// The webhook.
+async fn receive(
+    proof: Proof,
+    request: &HttpRequest,
+    mut payload: Payload,
+    state: &AppState,
 ) -> Result<HttpResponse, WebhookError> {
     let received_at = Utc::now();
     let headers = request.headers();
-    let (body, reservation) = read(&request, &mut payload, &state, proof, received_at).await?;
+    let (body, reservation) = read(request, &mut payload, state, proof, received_at).await?;
     let parsing = state.body_memory.parse(body.len()).await;
 
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
@@ -156,24 +187,24 @@ pub(super) async fn receive(
         }
         Decision::Follow(follow_up) => {
             let (incident_key, event_type) = (follow_up.incident_key.clone(), follow_up.event_type());
-            if event_type == EventType::Trigger && is_echo(&state, &incident_key, received_at).await {
+            if event_type == EventType::Trigger && is_echo(state, &incident_key, received_at).await {
                 return Ok(ignored(source, Ignored::Echo));
             }
             (Enqueue::follow_up(*follow_up, received_at), incident_key, event_type)
         }
-        Decision::Ignored(Ignored::Canary(id)) => return canary(&state, id, source, received_at).await,
+        Decision::Ignored(Ignored::Canary(id)) => return canary(state, id, source, received_at).await,
         Decision::Ignored(reason) => return Ok(ignored(source, reason)),
         Decision::Rejected(rejection) => {
             let rejected = rejected(&webhook, &rejection);
             let rejected = Rejected { body: Vec::from(body), ..rejected };
             drop(parsing);
-            keep(&state, rejected, &rejection, reservation).await;
+            keep(state, rejected, &rejection, reservation).await;
             return Err(WebhookError::Rejected { sender: source, rejection });
         }
     };
     // The largest things that a request holds, and not needed while the disk is waited for.
     drop((body, parsing, reservation));
-    enqueue(&state, incoming, &incident_key, event_type, source).await
+    enqueue(state, incoming, &incident_key, event_type, source).await
 }
 
 /// Whether Sentry says that the issue of an incident is unresolved because the bridge itself made it so, for the incident was
@@ -187,28 +218,22 @@ async fn is_echo(state: &AppState, incident_key: &IncidentKey, received_at: Date
     state.queue.reader().was_updated(incident_key, StatusChange::Unresolve, since).await.unwrap_or(false)
 }
 
-/// Whether Sentry's own pages sent it, such as the validation of an alert's action. Its path is what the integration's schema
-/// says.
-pub(super) fn is_from_sentrys_pages(context: &GuardContext<'_>) -> bool {
-    context.head().headers().contains_key(APP_SIGNATURE)
-}
-
 /// Any other method than POST.
-pub(super) async fn wrong_method(request: HttpRequest) -> Result<HttpResponse, WebhookError> {
+fn wrong_method(request: &HttpRequest) -> WebhookError {
     let line = throttle::line("requests to the webhook were answered 405", Level::Warn);
-    let (peer, method) = (peer_of(&request), request.method());
+    let (peer, method) = (peer_of(request), request.method());
     log!(line.level, peer, method:%; "a request to the webhook was answered 405: Sentry posts its webhooks{line}");
-    Err(WebhookError::WrongMethod)
+    WebhookError::WrongMethod
 }
 
 /// Any other address under `/sentry`.
-pub(super) async fn wrong_path(request: HttpRequest) -> Result<HttpResponse, WebhookError> {
+fn wrong_path(request: &HttpRequest) -> WebhookError {
     let line = throttle::line("requests to addresses under /sentry that do not exist were answered 404", Level::Warn);
-    let (peer, method) = (peer_of(&request), request.method());
+    let (peer, method) = (peer_of(request), request.method());
     // The path is not logged, for it may hold the token.
     log!(line.level, peer, method:%; "a request to an address under /sentry that does not exist was answered 404: webhooks \
          go to /sentry/{{token}}{line}");
-    Err(WebhookError::WrongPath)
+    WebhookError::WrongPath
 }
 
 fn peer_of(request: &HttpRequest) -> String {

@@ -30,6 +30,9 @@ const RATE: usize = 12;
 
 const DELIVERS: &str = "this bridge delivers for the service key from now on";
 
+/// A busy machine is no trouble to be found out.
+const PATIENT: (&str, &str) = ("BRIDGE_DATABASE_TIMEOUT", "10s");
+
 fn database() -> String {
     Cluster::shared().database().unwrap()
 }
@@ -41,6 +44,7 @@ fn start(pagerduty: &PagerDuty, database: &str) -> Bridge {
         ("BRIDGE_PAGERDUTY_RATE", "12"),
         // A lease lasts 15 s with it.
         ("BRIDGE_PAGERDUTY_TIMEOUT", "2s"),
+        PATIENT,
     ];
     Bridge::start_with(&pagerduty.url(), &settings)
 }

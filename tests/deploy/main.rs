@@ -98,6 +98,14 @@ fn the_image_is_built_from_every_crate_of_the_workspace() {
 }
 
 #[test]
+fn the_image_is_optimised_unless_somebody_asks_otherwise() {
+    let dockerfile = read("Dockerfile");
+    let profiles: Vec<_> = dockerfile.lines().filter(|line| line.starts_with("ARG PROFILE")).collect();
+    assert_eq!(profiles, ["ARG PROFILE=release"]);
+    assert!(!read(".github/workflows/release.yml").contains("PROFILE="), "a release is built with the default");
+}
+
+#[test]
 fn the_image_listens_where_the_settings_say() {
     assert!(default("BRIDGE_LISTEN").ends_with(&format!(":{}", instruction("EXPOSE"))));
 }

@@ -49,6 +49,9 @@ fn pagerduty() -> PagerDuty {
     pagerduty
 }
 
+/// A busy machine is no trouble to be found out.
+const PATIENT: (&str, &str) = ("BRIDGE_DATABASE_TIMEOUT", "10s");
+
 #[track_caller]
 fn start(pagerduty: &PagerDuty, database: &str, settings: &[(&str, &str)]) -> Bridge {
     let usual = [

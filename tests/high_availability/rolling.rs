@@ -10,7 +10,7 @@ use temporary_postgres::Cluster;
 
 use crate::posters::{Posters, is_ready};
 use crate::proxy::Proxy;
-use crate::{assert_delivered, drain, number, pagerduty, start, wait_until};
+use crate::{PATIENT, assert_delivered, drain, number, pagerduty, start, wait_until};
 
 /// How long it lasts unless `HA_SECONDS` says otherwise.
 const SECONDS: u64 = 20;
@@ -64,8 +64,8 @@ impl Drop for Balancer {
 fn a_rolling_restart_refuses_and_loses_no_webhook() {
     let seconds = number("HA_SECONDS").unwrap_or(SECONDS);
     let (pagerduty, database) = (pagerduty(), Cluster::shared().database().unwrap());
-    // A busy machine is no trouble to be found out, and the drain is the default.
-    let settings = [("BRIDGE_DATABASE_TIMEOUT", "10s"), ("BRIDGE_SHUTDOWN_DRAIN", "2s")];
+    // The drain is the default.
+    let settings = [PATIENT, ("BRIDGE_SHUTDOWN_DRAIN", "2s")];
     let mut bridges = [(); 2].map(|()| start(&pagerduty, &database, &settings));
     let balancer = Balancer::start(bridges.iter().map(|bridge| bridge.address).collect());
     let posters = Posters::start(vec![balancer.proxy.address], Duration::from_millis(20));

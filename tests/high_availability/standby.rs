@@ -8,7 +8,7 @@ use temporary_postgres::Cluster;
 use crate::account::Account;
 use crate::posters::Posters;
 use crate::proxy::Proxy;
-use crate::{assert_delivered, by_way_of, drain, loopback, pagerduty, posters, start, support, wait_until};
+use crate::{PATIENT, assert_delivered, by_way_of, drain, loopback, pagerduty, posters, start, support, wait_until};
 
 /// Loses the primary while alerts come in, and promotes its standby. Returns what was posted, and who has taken it.
 fn lose_the_primary(is_synchronous: bool) -> (support::PagerDuty, Vec<Vec<posters::Post>>) {
@@ -27,7 +27,7 @@ fn lose_the_primary(is_synchronous: bool) -> (support::PagerDuty, Vec<Vec<poster
     // Its address follows the primary, as that of a cluster manager does.
     let proxy = Proxy::start(vec![loopback(primary.port())]);
     let url = by_way_of(&proxy, &primary, &database);
-    let bridges = [(); 2].map(|()| start(&pagerduty, &url, &[]));
+    let bridges = [(); 2].map(|()| start(&pagerduty, &url, &[PATIENT]));
     let posters = Posters::start(bridges.iter().map(|bridge| bridge.address).collect(), Duration::from_millis(2));
     wait_until("the load", || posters.taken() >= 500);
 

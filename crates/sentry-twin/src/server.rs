@@ -40,6 +40,8 @@ impl ServerThread {
                     HttpServer::new(move || App::new().app_data(world.clone()).default_service(web::to(serve)))
                         .workers(1)
                         .disable_signals()
+                        // Whoever asks may be slow: a busy machine is no trouble to be found out.
+                        .client_request_timeout(Duration::ZERO)
                         .listen(listener);
                 match server {
                     Err(error) => drop(report.send(Err(error))),

@@ -4,6 +4,7 @@
 //! It listens on a port of the loopback address that was free, is known to no service manager, and belongs to an
 //! unprivileged user, because PostgreSQL refuses to run as root.
 
+use std::env;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::TcpListener;
@@ -23,6 +24,13 @@ const START: &str = "60";
 
 /// How often a start is tried, each time on another port that was free.
 const ATTEMPTS: u32 = 5;
+
+/// Where Linux keeps files in memory. A new database is 300 files, and a test binary makes up to a hundred databases: making them
+/// on a disk is most of what the kernel does for these tests.
+const MEMORY: &str = "/dev/shm";
+
+/// It is used where so many bytes are free: room for the clusters of all test binaries that run at once.
+const ENOUGH: u64 = 6 << 30;
 
 /// Waits for the end of its standard input, which is the end of the test binary, and removes everything.
 const CLEANER: &str = r#"cat >/dev/null
@@ -81,7 +89,8 @@ impl Cluster {
 
     /// Starts one with further files in the folder of the data.
     fn start_with(settings: &[(&str, &str)], files: &[(&str, &str)]) -> io::Result<Self> {
-        let (programs, temporary) = (programs()?, folder()?);
+        // Whoever asks for fsync wants a disk.
+        let (programs, temporary) = (programs()?, folder(!settings.contains(&("fsync", "on")))?);
         let log = File::create(temporary.path().join("initdb.log"))?;
         let mut initdb = as_user(&programs.join("initdb"));
         initdb.args(["--username=bridge", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--pgdata"]);
@@ -105,7 +114,7 @@ impl Cluster {
     ///
     /// When it cannot be copied or the copy does not start.
     pub fn standby(&self) -> io::Result<Self> {
-        let temporary = folder()?;
+        let temporary = folder(true)?;
         let mut copy = as_user(&self.programs.join("pg_basebackup"));
         copy.args(["--host=127.0.0.1", "--username=bridge", "--checkpoint=fast", "--no-sync", "--write-recovery-conf"]);
         copy.args(["--port", &self.port.to_string(), "--pgdata"]).arg(temporary.path().join("data"));
@@ -276,7 +285,7 @@ impl Pooler {
     ///
     /// When it is not installed or does not start.
     pub fn start(cluster: &Cluster) -> io::Result<Self> {
-        let (temporary, port) = (folder()?, free_port()?);
+        let (temporary, port) = (folder(true)?, free_port()?);
         let place = |name: &str| temporary.path().join(name).display().to_string();
         let file = place("pgbouncer.ini");
         let configuration = format!(
@@ -313,14 +322,17 @@ fn programs() -> io::Result<PathBuf> {
     if let Some(newest) = newest.max_by_key(version) {
         return Ok(newest.join("bin"));
     }
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&paths).find(|folder| folder.join("initdb").exists());
+    let paths = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&paths).find(|folder| folder.join("initdb").exists());
     found.ok_or_else(|| io::Error::other("initdb is not installed"))
 }
 
-/// A new folder of the user who runs the server.
-fn folder() -> io::Result<TempDir> {
-    let temporary = TempDir::with_prefix("postgres-")?;
+/// A new folder of the user who runs the server, in memory where that may be and is large enough.
+fn folder(may_be_memory: bool) -> io::Result<TempDir> {
+    let memory = Path::new(MEMORY);
+    let available = rustix::fs::statvfs(memory).map_or(0, |system| system.f_bavail.saturating_mul(system.f_frsize));
+    let parent = if may_be_memory && available >= ENOUGH { memory.to_owned() } else { env::temp_dir() };
+    let temporary = TempDir::with_prefix_in("postgres-", parent)?;
     own(temporary.path())?;
     Ok(temporary)
 }

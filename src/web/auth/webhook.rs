@@ -1,14 +1,11 @@
 //! Who may post webhooks: the webhook token (in the path, as the password of HTTP Basic, or as a bearer token), and
 //! Sentry's signature.
 
-use std::future::{Ready, ready};
 use std::sync::Arc;
 
-use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
-use actix_web::web::{Data, Path};
-use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError};
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use log::{Level, log};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -18,7 +15,6 @@ use crate::config::{ClientSecret, WebhookToken};
 use crate::logging::throttle;
 use crate::metrics::{Answered, Source};
 use crate::sentry::signature::{APP_SIGNATURE, HOOK_SIGNATURE, Signature};
-use crate::web::AppState;
 use crate::web::answer::{self, Counted};
 
 /// The header by which Sentry's integration platform names the kind of a webhook.
@@ -34,7 +30,7 @@ struct Secrets {
     client_secrets: Vec<ClientSecret>,
 }
 
-/// What the sender of a webhook has proven before its body is read. As an extractor it rejects everybody else.
+/// What the sender of a webhook has proven before its body is read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Proof {
     /// A right token; no signature is needed.
@@ -154,21 +150,6 @@ impl Proof {
     #[must_use]
     pub fn needs_signature(self) -> bool {
         matches!(self, Self::TokenAndSignature | Self::Signature)
-    }
-}
-
-impl FromRequest for Proof {
-    type Error = actix_web::Error;
-    type Future = Ready<Result<Self, Self::Error>>;
-
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let authenticated = Data::<AppState>::from_request(request, payload).into_inner().and_then(|state| {
-            // Decodes what is percent-encoded in the path.
-            let in_path = Path::<String>::from_request(request, payload).into_inner().ok();
-            let proof = state.authentication.authenticate(in_path.as_deref().map(String::as_str), request.headers());
-            proof.map_err(|error| error.logged(request).into())
-        });
-        ready(authenticated)
     }
 }
 

@@ -1,0 +1,169 @@
+//! Stacks: the few calls of them that an event shows.
+//!
+//! A stack is the largest part of most bodies. Its texts stay borrowed from the body until it is known which calls are kept.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
+use serde::de::{MapAccess, SeqAccess};
+
+use super::lenient::{Flag, Integer, Lenient, Shape, members, values_of};
+use crate::alert::{self, MAX_FRAMES};
+
+/// A stack.
+#[derive(Debug, Default)]
+pub(super) struct Stacktrace {
+    frames: Option<Frames>,
+}
+
+members!(Stacktrace { "frames" => frames });
+
+/// The innermost calls of the application, or of all calls where none is its own, outermost first. Those that name neither
+/// a place nor a function are left out.
+#[derive(Debug)]
+pub(super) struct Frames(Vec<alert::Frame>);
+
+/// One call.
+#[derive(Debug, Default)]
+struct Frame<'de> {
+    function: Option<Words<'de>>,
+    module: Option<Words<'de>>,
+    filename: Option<Words<'de>>,
+    abs_path: Option<Words<'de>>,
+    lineno: Option<Integer>,
+    in_app: Option<Flag>,
+}
+
+members!(Frame<'de> {
+    "function" => function,
+    "module" => module,
+    "filename" => filename,
+    "abs_path" | "absPath" => abs_path,
+    "lineno" | "lineNo" => lineno,
+    "in_app" | "inApp" => in_app,
+});
+
+/// Text that is not blank, or a number or a truth value as text.
+#[derive(Debug)]
+struct Words<'de>(Cow<'de, str>);
+
+impl<'de> Words<'de> {
+    fn new(text: impl Into<Cow<'de, str>>) -> Option<Self> {
+        Some(text.into()).filter(|text| !text.trim().is_empty()).map(Self)
+    }
+}
+
+impl<'de> Shape<'de> for Words<'de> {
+    fn of_text(text: Cow<'de, str>) -> Option<Self> {
+        Self::new(text)
+    }
+
+    fn of_bool(value: bool) -> Option<Self> {
+        Self::new(value.to_string())
+    }
+
+    fn of_integer(value: i128) -> Option<Self> {
+        Self::new(value.to_string())
+    }
+
+    fn of_float(value: f64) -> Option<Self> {
+        Self::new(value.to_string())
+    }
+}
+
+impl<'de> Shape<'de> for Frames {
+    fn of_list<A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
+        let (mut own, mut all) = (VecDeque::with_capacity(MAX_FRAMES), VecDeque::with_capacity(MAX_FRAMES));
+        while let Some(Lenient(frame)) = list.next_element::<Lenient<Frame<'de>>>()? {
+            let Some(frame) = frame.filter(Frame::says_something) else { continue };
+            let is_own = frame.in_app == Some(Flag(true));
+            // Of others there is no need once there is one of the application's own.
+            if !is_own && !own.is_empty() {
+                continue;
+            }
+            let calls = if is_own { &mut own } else { &mut all };
+            if calls.len() == MAX_FRAMES {
+                calls.pop_front();
+            }
+            calls.push_back(frame);
+        }
+        let calls = if own.is_empty() { all } else { own };
+        Ok(Some(Self(calls.into_iter().map(Frame::into_frame).collect())))
+    }
+
+    fn of_object<A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
+        values_of(object)
+    }
+}
+
+impl Stacktrace {
+    pub(super) fn new(frames: Option<Frames>) -> Self {
+        Self { frames }
+    }
+
+    /// The calls that are kept, innermost first; `None` when there are none.
+    pub(super) fn into_frames(self) -> Option<Vec<alert::Frame>> {
+        let Frames(mut frames) = self.frames?;
+        frames.reverse();
+        (!frames.is_empty()).then_some(frames)
+    }
+}
+
+impl Frame<'_> {
+    fn says_something(&self) -> bool {
+        [&self.function, &self.module, &self.filename, &self.abs_path].iter().any(|text| text.is_some())
+    }
+
+    fn into_frame(self) -> alert::Frame {
+        let owned = |text: Option<Words<'_>>| text.map(|Words(text)| text.into_owned());
+        alert::Frame {
+            function: owned(self.function),
+            module: owned(self.module),
+            filename: owned(self.filename.or(self.abs_path)),
+            line: self.lineno.and_then(|Integer(line)| u64::try_from(line).ok()).filter(|&line| line > 0),
+            in_app: self.in_app == Some(Flag(true)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::sentry::json;
+
+    /// The functions that are kept of these frames, innermost first.
+    fn kept(frames: &Value) -> Vec<String> {
+        let stack = json::read::<Stacktrace>(json!({ "frames": frames }).to_string().as_bytes()).unwrap().unwrap();
+        let frames = stack.into_frames().unwrap_or_default();
+        frames.into_iter().map(|frame| frame.function.unwrap_or_default()).collect()
+    }
+
+    fn call(function: usize, in_app: bool) -> Value {
+        json!({"function": function, "in_app": in_app})
+    }
+
+    #[test]
+    fn the_innermost_calls_are_kept() {
+        let expected: Vec<_> = (10..20).rev().map(|number| number.to_string()).collect();
+        assert_eq!(kept(&(0..20).map(|number| call(number, false)).collect()), expected);
+        assert_eq!(kept(&(0..20).map(|number| call(number, true)).collect()), expected);
+        assert_eq!(kept(&json!({"values": [call(1, false), call(2, false)]})), ["2", "1"]);
+    }
+
+    #[test]
+    fn the_calls_of_the_application_are_kept_wherever_they_stand() {
+        let around = |own: usize| (0..40).map(|number| call(number, number == own)).collect();
+        for own in [0, 20, 39] {
+            assert_eq!(kept(&around(own)), [own.to_string()]);
+        }
+    }
+
+    #[test]
+    fn calls_that_say_nothing_take_no_room() {
+        let silent = json!({"in_app": true, "function": " ", "lineno": 7, "filename": null});
+        let frames: Value = std::iter::once(call(1, false)).chain(vec![silent; 20]).chain([json!(3)]).collect();
+        assert_eq!(kept(&frames), ["1"]);
+    }
+}
