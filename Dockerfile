@@ -1,4 +1,4 @@
-# The one place that names the toolchain: the workflow reads it from here.
+# The release of rust-toolchain.toml.
 ARG RUST_VERSION=1.95
 
 FROM rust:${RUST_VERSION}-slim-bookworm AS build
@@ -27,7 +27,6 @@ COPY build.rs ./
 COPY crates/pagerduty-sandbox/src/ crates/pagerduty-sandbox/src/
 COPY src/ src/
 COPY migrations/ migrations/
-COPY fixtures/ fixtures/
 COPY docs/openapi.json docs/
 # Which commit this is, for --version: the checkout itself is not here. Behind the dependencies, which it does not change.
 ARG SOURCE_COMMIT=
@@ -36,12 +35,15 @@ RUN touch build.rs src/lib.rs src/main.rs crates/pagerduty-sandbox/src/lib.rs \
     && SOURCE_COMMIT=${SOURCE_COMMIT} cargo build --profile "$PROFILE" --locked
 
 COPY deploy/rootfs deploy/
-RUN deploy/rootfs "target/$PROFILE/sentry-pagerduty-bridge" image
+COPY scripts/third-party scripts/
+COPY LICENSE-APACHE LICENSE-MIT ./
+RUN deploy/rootfs "target/$PROFILE/sentry-pagerduty-bridge" image && scripts/third-party >THIRD-PARTY.txt \
+    && install -D -m 0644 -t image/system/usr/share/doc/sentry-pagerduty-bridge LICENSE-APACHE LICENSE-MIT THIRD-PARTY.txt
 
 FROM scratch
 ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="sentry-pagerduty-bridge" \
-      org.opencontainers.image.description="Receives Sentry's webhooks, enqueues each alert on disk and delivers it to PagerDuty" \
+      org.opencontainers.image.description="Receives Sentry's webhooks, commits each alert to a durable queue, and delivers it to PagerDuty" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0" \
       org.opencontainers.image.version="${VERSION}"
 

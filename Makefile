@@ -5,7 +5,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 
 .NOTPARALLEL:
-.PHONY: help demo test unit bench bench-page lint fmt rustdoc docs container-check setup
+.PHONY: help demo test unit bench bench-page lint fmt rustdoc docs container-check fuzz long-tests setup
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,13 @@ docs: ## Build the book of docs/ into target/book
 
 container-check: setup ## Build the container image and try it out
 	scripts/container-engine scripts/container-check
+
+fuzz: ## Run each fuzz target for a minute; FUZZ_SECONDS=N for longer
+	scripts/fuzz $(or $(FUZZ_SECONDS),60)
+
+long-tests: ## The crash test and the simulations, for many times longer than `make test` runs them
+	CRASH_KILLS=500 $(CARGO) test --locked --test crash
+	SIMULATION_WORLDS=50000 $(CARGO) test --locked --test simulation --test cluster_simulation
 
 setup: ## Install what the tests need and this machine lacks
 	@scripts/setup

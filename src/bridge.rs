@@ -106,7 +106,7 @@ fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, Start
     TcpListener::bind(address).map_err(|error| StartupError::Listen { setting, address, error })
 }
 
-/// Why an address cannot be listened on, and what to do about it.
+/// Why the bridge cannot listen on an address, and what to do about it.
 #[must_use]
 pub fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
     let port = address.port();

@@ -1,5 +1,5 @@
 //! A bridge from Sentry to PagerDuty: it receives Sentry's webhooks, commits each alert to a durable queue before it answers,
-//! and delivers it to PagerDuty's Events API v1.
+//! and delivers it to PagerDuty's Events API v1 or v2.
 //!
 //! # The way of an alert
 //!

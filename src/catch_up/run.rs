@@ -43,7 +43,7 @@ pub enum CatchUpError {
     /// Sentry does not say what fired.
     #[error(transparent)]
     Sentry(#[from] ApiError),
-    /// The queue cannot be read, or takes nothing.
+    /// The queue cannot be read or written.
     #[error(transparent)]
     Queue(#[from] QueueError),
 }

@@ -1,4 +1,4 @@
-//! A database that takes nothing.
+//! A database that is not writable.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -202,7 +202,7 @@ fn what_is_held_outlives_a_restart_and_strangers_and_is_admitted_with_the_new_se
     let mut opened: Vec<_> = pagerduty.triggers().into_iter().map(|(incident_key, _)| incident_key).collect();
     opened.sort();
     assert_eq!(opened, ["1", "2", "3", "4"]);
-    assert_eq!(sample(bridge.address, HELD), "3100", "what is no webhook of Sentry's is held until it expires");
+    assert_eq!(sample(bridge.address, HELD), "3100", "what is not a Sentry webhook is held until it expires");
     assert_eq!(send_from(Ipv4Addr::new(127, 0, 0, 2), bridge.address, &noise, b"more"), 401);
     assert_eq!(sample(bridge.address, HELD), "3100", "a restart gives nobody new room");
 }

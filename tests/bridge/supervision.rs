@@ -35,7 +35,7 @@ fn a_bridge_whose_writer_has_ended_ends_with_a_clear_line() {
         });
         end.send(ran).unwrap();
     });
-    let ran = ended.recv_timeout(PATIENCE).expect("it looks alive and takes nothing");
+    let ran = ended.recv_timeout(PATIENCE).expect("it looks alive and accepts nothing");
     let said = ran.expect_err("it ended as if it had been asked to").to_string();
     assert!(said.contains("the queue's writer") && said.contains("ended"), "{said}");
 }

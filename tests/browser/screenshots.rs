@@ -23,7 +23,7 @@ const TITLES: [&str; 5] = [
     "عذرًا، تعذر الاتصال بقاعدة البيانات",
 ];
 
-/// A bridge in trouble: one key is throttled, one event is refused for good, one body is no webhook of Sentry's.
+/// A bridge in trouble: one key is throttled, one event is refused for good, one body is not a Sentry webhook.
 fn in_trouble(pagerduty: &PagerDuty) -> Bridge {
     let throttled = Fault::Throttled { status: ThrottleStatus::Forbidden, retry_after: Some(RetryAfter::Seconds(90)) };
     let refused = FaultRule { incident_key: Some("4102".to_owned()), ..FaultRule::new(Fault::status(400)) };

@@ -1,4 +1,4 @@
-//! Several bridges: `deploy/kubernetes-ha.yaml`, `deploy/compose-ha.yaml` and its load balancer.
+//! Several bridges: `deploy/kubernetes-ha/kubernetes.yaml`, `deploy/compose-ha.yaml` and its load balancer.
 
 use serde_json::{Value, json};
 

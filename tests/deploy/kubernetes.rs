@@ -1,4 +1,4 @@
-//! `deploy/kubernetes.yaml`, and what `deploy/kubernetes-ha.yaml` shares with it.
+//! `deploy/kubernetes.yaml`, and what `deploy/kubernetes-ha/kubernetes.yaml` shares with it.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use super::{VERSION, instruction, setting, stop_time, yaml};
 pub(super) type Manifest = (&'static str, &'static str);
 
 pub(super) const ONE: Manifest = ("deploy/kubernetes.yaml", "StatefulSet");
-pub(super) const SEVERAL: Manifest = ("deploy/kubernetes-ha.yaml", "Deployment");
+pub(super) const SEVERAL: Manifest = ("deploy/kubernetes-ha/kubernetes.yaml", "Deployment");
 
 /// The one document of a kind.
 pub(super) fn document((file, _): Manifest, kind: &str) -> Value {
@@ -103,10 +103,17 @@ fn component(name: &str) -> Value {
 
 #[test]
 fn the_components_speak_of_the_pod_its_service_and_their_ports() {
-    let base = yaml("deploy/kustomization.yaml").remove(0);
-    assert_eq!(base["resources"], json!(["kubernetes.yaml"]));
+    for base in ["deploy", "deploy/kubernetes-ha"] {
+        let base = yaml(&format!("{base}/kustomization.yaml")).remove(0);
+        assert_eq!((&base["kind"], &base["resources"]), (&json!("Kustomization"), &json!(["kubernetes.yaml"])));
+    }
     let labels = &maker(ONE)["spec"]["template"]["metadata"]["labels"];
     let service = document(ONE, "Service");
+    // Those of several bridges have the same labels and the same Service, so the components go with both.
+    assert_eq!(
+        (labels, &service),
+        (&maker(SEVERAL)["spec"]["template"]["metadata"]["labels"], &document(SEVERAL, "Service"))
+    );
     let names: Vec<_> = service["spec"]["ports"].as_array().unwrap().iter().map(|port| &port["name"]).collect();
 
     let path = component("ingress")["spec"]["rules"][0]["http"]["paths"][0].clone();

@@ -7,9 +7,10 @@ mod high_availability;
 mod kubernetes;
 mod release;
 mod systemd;
+mod workflows;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sentry_pagerduty_bridge::config::SETTINGS;
@@ -54,14 +55,16 @@ fn setting(variable: &str) -> Option<&'static str> {
     names().find(|name| *name == variable).or_else(by_file)
 }
 
+/// Every file in a folder and those below it.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
 #[test]
 fn every_name_in_deploy_is_a_setting() {
     let mut names = 0;
-    for entry in fs::read_dir(Path::new(ROOT).join("deploy")).unwrap() {
-        let path = entry.unwrap().path();
-        if !path.is_file() {
-            continue;
-        }
+    for path in files(&Path::new(ROOT).join("deploy")) {
         let text = fs::read_to_string(&path).unwrap();
         for (start, _) in text.match_indices("BRIDGE_") {
             let is_of_name = |character: char| character.is_ascii_uppercase() || character == '_';
@@ -105,4 +108,18 @@ fn the_image_is_optimised_unless_somebody_asks_otherwise() {
 #[test]
 fn the_image_listens_where_the_settings_say() {
     assert!(default("BRIDGE_LISTEN").ends_with(&format!(":{}", instruction("EXPOSE"))));
+}
+
+#[test]
+fn all_is_built_with_the_oldest_rust_that_is_promised() {
+    let promised = env!("CARGO_PKG_RUST_VERSION");
+    let image = read("Dockerfile");
+    let image = image.lines().find_map(|line| line.strip_prefix("ARG RUST_VERSION=")).unwrap();
+    assert_eq!(image, promised, "the image is built with another one");
+    let toolchain = read("rust-toolchain.toml");
+    let channel = toolchain.lines().find_map(|line| line.strip_prefix("channel = ")).unwrap().trim_matches('"');
+    assert!(
+        channel.starts_with(&format!("{promised}.")),
+        "rust-toolchain.toml takes {channel}, Cargo.toml promises {promised}"
+    );
 }

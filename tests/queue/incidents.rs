@@ -364,7 +364,7 @@ async fn only_what_pagerduty_took_or_may_yet_take_is_open() {
     let mut editor = Editor::open(&database).await.unwrap();
     editor.revive(&[trigger]).await.unwrap();
     receive(&queue, issue("resolved", 300)).await;
-    assert_eq!(waiting(&queue).await, ["a trigger", "a resolve"], "it waits again");
+    assert_eq!(waiting(&queue).await, ["a trigger", "a resolve"], "it is requeued");
 
     // A resolve that PagerDuty refused has closed nothing.
     queue.settle(trigger, Disposition::Delivered { note: None }, at(301)).await.unwrap();

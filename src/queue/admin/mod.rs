@@ -1,9 +1,9 @@
-//! What people do about failures: dead letters wait again, rejected webhooks are mapped again, and what nobody wants is
+//! What people do about failures: dead letters are requeued, rejected webhooks are mapped again, and what nobody wants is
 //! deleted. The command `queue`, the status page and `/api` all do it here.
 //!
 //! - [`Editor`]: changes the queue from outside
 //! - [`retry`]: dead letters and rejected webhooks are tried again
-//! - [`discard`]: both are deleted for ever
+//! - [`discard`]: both are deleted, which cannot be undone
 //! - [`admission`]: held webhooks are admitted once a secret verifies them, or expire
 //! - [`QueueAdmin`]: all of it, for a bridge that runs
 

@@ -14,11 +14,11 @@ use crate::queue::{Enqueue, Enqueued, EventId, ItemId, QueueError, Reader, Rejec
 /// What became of something that was tried again.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Retried {
-    /// It was a dead letter, and waits again at its place.
+    /// It was a dead letter, and is requeued at its place.
     WaitsAgain,
     /// It is a trigger whose incident was resolved since, so it stays a dead letter: it would open the incident again.
     ResolvedSince,
-    /// It is no dead letter, but in this state.
+    /// It is not a dead letter but in this state.
     NoDeadLetter(State),
     /// It is a dead resolve whose incident was triggered again since: it would close that, so it stays a dead letter.
     TriggeredAnew,

@@ -226,7 +226,7 @@ fn a_rejected_webhook_is_shown_with_its_body_and_no_service_key() {
     let webhook = Rejected {
         received_at: rejected().received_at,
         resource: Some("issue".to_owned()),
-        reason: "no webhook of Sentry's: it has no issue".to_owned(),
+        reason: "not a Sentry webhook: it has no issue".to_owned(),
         body: format!("{{\"key\":\"{}\",\"html\":\"<b>\"}}", key.expose()).into_bytes(),
         ..Rejected::default()
     };
