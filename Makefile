@@ -2,6 +2,11 @@ CARGO ?= cargo
 # What `make demo` hands to the program: make demo ARGS=--once
 ARGS ?=
 
+# A machine that lacks the toolchain of rust-toolchain.toml, and cannot download it, builds with its stable one.
+ifeq ($(shell $(CARGO) --version 2>/dev/null),)
+export RUSTUP_TOOLCHAIN := stable
+endif
+
 .DEFAULT_GOAL := help
 
 .NOTPARALLEL:
