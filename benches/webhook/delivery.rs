@@ -20,10 +20,11 @@ const ALONE: usize = 500;
 const DRAINED: usize = 10_000;
 
 /// For how long a queue is delivered at the allowed pace.
-const PACED: Duration = Duration::from_secs(120);
+const MINUTES: usize = 2;
+const PACED: Duration = Duration::from_mins(MINUTES as u64);
 
 /// No answer of PagerDuty's is waited for longer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A rate that is never reached, in events a minute and service key.
 const UNLIMITED: usize = 10_000_000;
@@ -96,21 +97,22 @@ impl Bench<'_> {
     fn drain(&self, keys: usize) {
         let pagerduty = PagerDuty::start();
         let server = self.start(&pagerduty, keys, UNLIMITED);
-        let (begun, used) = (Instant::now(), server.processor_time());
-        self.fill(&server, keys, DRAINED);
-        let taken = server.processor_time() - used;
+        let (begun, used) = (Instant::now(), server.processor_seconds());
+        fill(&server, keys, DRAINED);
+        let taken = server.processor_seconds() - used;
         let mut last = begun;
         for _ in 0..DRAINED {
             last = pagerduty.accepted().recv_timeout(PATIENCE).unwrap();
         }
         let took = (last - begun).as_secs_f64();
-        let computed = (server.processor_time() - used).as_secs_f64() * 1e3 * 1_000.0 / DRAINED as f64;
+        let computed = server.processor_seconds() - used;
         println!(
-            "{}: {DRAINED} alerts of {keys} keys accepted and delivered in {took:.1} s, {:.0} a second; {computed:.0} ms of processor \
+            "{}: {DRAINED} alerts of {keys} keys accepted and delivered in {took:.1} s, {:.0} a second; {:.0} ms of processor \
              time for a thousand, {:.0} of them by the time the last was accepted",
             self.kind.name(),
             DRAINED as f64 / took,
-            taken.as_secs_f64() * 1e3 * 1_000.0 / DRAINED as f64,
+            of_thousand(computed),
+            of_thousand(taken),
         );
     }
 
@@ -118,9 +120,8 @@ impl Bench<'_> {
     fn pace(&self, keys: usize) {
         let pagerduty = PagerDuty::start();
         let server = self.start(&pagerduty, keys, USUAL_RATE);
-        let minutes = PACED.as_secs() as usize / 60;
         let begun = Instant::now();
-        self.fill(&server, keys, USUAL_RATE * (minutes + 2) * keys);
+        fill(&server, keys, USUAL_RATE * (MINUTES + 2) * keys);
         let mut delivered = 0;
         while let Ok(at) = pagerduty.accepted().recv_timeout(PACED.saturating_sub(begun.elapsed())) {
             delivered += usize::from(at - begun <= PACED);
@@ -129,15 +130,20 @@ impl Bench<'_> {
             "{}: {keys} keys at {USUAL_RATE} a minute: {delivered} delivered in {} s; {} is what the rate allows",
             self.kind.name(),
             PACED.as_secs(),
-            USUAL_RATE * minutes * keys,
+            USUAL_RATE * MINUTES * keys,
         );
     }
+}
 
-    /// Posts so many alerts, spread over the keys.
-    fn fill(&self, server: &Server, keys: usize, alerts: usize) {
-        let samples: Vec<_> = (0..keys).map(|key| Sample::of_project(&project(key))).collect();
-        post(server, &samples.iter().collect::<Vec<_>>(), alerts);
-    }
+/// Posts so many alerts, spread over the keys.
+fn fill(server: &Server, keys: usize, alerts: usize) {
+    let samples: Vec<_> = (0..keys).map(|key| Sample::of_project(&project(key))).collect();
+    post(server, &samples.iter().collect::<Vec<_>>(), alerts);
+}
+
+/// So many seconds of processor time for all alerts, in ms for a thousand of them.
+fn of_thousand(seconds: f64) -> f64 {
+    seconds * 1e6 / DRAINED as f64
 }
 
 fn project(key: usize) -> String {

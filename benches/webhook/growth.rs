@@ -98,28 +98,25 @@ fn fill(kind: Kind, folder: &Path, cluster: &Cluster, rows: u32) -> Filled {
          FROM ",
         "0".repeat(32)
     );
-    match &database {
-        Some(url) => {
-            let rows = format!(
-                "SET synchronous_commit = off; {events} generate_series(1, 2 * {rows}) AS numbers (n);
-                 INSERT INTO bodies (id, body) SELECT id, decode(repeat('7b', 1500), 'hex') FROM events;
-                 INSERT INTO incident_queues (incident_key, used_at) SELECT incident_key, now() FROM events;
-                 SELECT setval('event_ids', 2 * {rows} + 1);"
-            );
-            cluster.psql(url.rsplit('/').next().unwrap(), &rows).unwrap();
-        }
-        None => {
-            let rows = format!(
-                "BEGIN; WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers LIMIT 2 * {rows}) {events} numbers;
-                 INSERT INTO bodies (id, body) SELECT id, zeroblob(1500) FROM events; COMMIT;"
-            );
-            runtime().block_on(async {
-                let options = SqliteConnectOptions::new().filename(&file).synchronous(SqliteSynchronous::Off);
-                let mut connection = options.connect().await.unwrap();
-                sqlx::raw_sql(AssertSqlSafe(rows)).execute(&mut connection).await.unwrap();
-                connection.close().await.unwrap();
-            });
-        }
+    if let Some(url) = &database {
+        let rows = format!(
+            "SET synchronous_commit = off; {events} generate_series(1, 2 * {rows}) AS numbers (n);
+             INSERT INTO bodies (id, body) SELECT id, decode(repeat('7b', 1500), 'hex') FROM events;
+             INSERT INTO incident_queues (incident_key, used_at) SELECT incident_key, now() FROM events;
+             SELECT setval('event_ids', 2 * {rows} + 1);"
+        );
+        cluster.psql(url.rsplit('/').next().unwrap(), &rows).unwrap();
+    } else {
+        let rows = format!(
+            "BEGIN; WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers LIMIT 2 * {rows}) {events} numbers;
+             INSERT INTO bodies (id, body) SELECT id, zeroblob(1500) FROM events; COMMIT;"
+        );
+        runtime().block_on(async {
+            let options = SqliteConnectOptions::new().filename(&file).synchronous(SqliteSynchronous::Off);
+            let mut connection = options.connect().await.unwrap();
+            sqlx::raw_sql(AssertSqlSafe(rows)).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        });
     }
     println!(
         "{} with {rows} waiting and {rows} delivered: made in {:.0} s",

@@ -22,8 +22,8 @@ struct Body<'a> {
 
 #[derive(Deserialize)]
 struct Event<'a> {
-    #[serde(borrow)]
-    event_id: Cow<'a, str>,
+    #[serde(borrow, rename = "event_id")]
+    id: Cow<'a, str>,
     #[serde(borrow)]
     title: Cow<'a, str>,
     #[serde(borrow)]
@@ -65,7 +65,7 @@ pub(crate) fn event(body: &[u8], service_key: &str) -> (String, Vec<u8>) {
             project: &body.project_name,
             culprit: &body.culprit,
             level: &body.level,
-            event_id: &body.event.event_id,
+            event_id: &body.event.id,
             platform: &body.event.platform,
         },
     })

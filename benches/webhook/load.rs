@@ -50,13 +50,13 @@ static ISSUE: AtomicU64 = AtomicU64::new(1);
 pub(crate) fn run(address: SocketAddr, sample: &Sample, connections: usize, time: Duration) -> Figures {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let (begun, used) = (Instant::now(), processor_time());
+        let (begun, used) = (Instant::now(), processor_seconds());
         let warm = begun + time / 8;
         let end = warm + time;
         let posting = (0..connections).map(|_| post(address, sample, warm, end));
         let seen = futures_util::future::join_all(posting).await;
         let machine = begun.elapsed().as_secs_f64() * thread::available_parallelism().unwrap().get() as f64;
-        let load = (processor_time() - used).as_secs_f64() / machine * 100.0;
+        let load = (processor_seconds() - used) / machine * 100.0;
         let refused: usize = seen.iter().map(|seen| seen.refused).sum();
         let mut latencies: Vec<_> = seen.into_iter().flat_map(|seen| seen.accepted).collect();
         latencies.sort_unstable();
@@ -71,9 +71,9 @@ pub(crate) fn run(address: SocketAddr, sample: &Sample, connections: usize, time
     })
 }
 
-/// How long this process has computed.
-fn processor_time() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap()
+/// For how many seconds this process has computed.
+fn processor_seconds() -> f64 {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap().as_secs_f64()
 }
 
 async fn post(address: SocketAddr, sample: &Sample, warm: Instant, end: Instant) -> Seen {

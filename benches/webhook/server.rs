@@ -81,13 +81,13 @@ impl Server {
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
 
-    /// How long it has computed.
-    pub(crate) fn processor_time(&self) -> Duration {
+    /// For how many seconds it has computed.
+    pub(crate) fn processor_seconds(&self) -> f64 {
         let stat = fs::read_to_string(self.proc().join("stat")).unwrap();
         let (_, members) = stat.rsplit_once(") ").unwrap();
         let ticks = members.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u32>().unwrap()).sum::<u32>();
         // Linux counts a hundred a second, whatever its own clock does.
-        Duration::from_millis(10) * ticks
+        f64::from(ticks) / 100.0
     }
 
     /// How often its threads have waited so far.

@@ -257,7 +257,7 @@ impl<'de> Shape<'de> for Integer {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Flag(pub(super) bool);
 
-impl<'de> Shape<'de> for Flag {
+impl Shape<'_> for Flag {
     fn of_bool(value: bool) -> Option<Self> {
         Some(Self(value))
     }
@@ -293,7 +293,7 @@ impl<'de, T: Shape<'de>> Shape<'de> for Any<T> {
     }
 }
 
-impl<'de> Shape<'de> for () {}
+impl Shape<'_> for () {}
 
 /// A time: seconds since 1970 as a number or as text, or ISO 8601, in UTC where it has no offset.
 #[derive(Clone, Copy, Debug, PartialEq)]
