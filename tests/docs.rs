@@ -206,7 +206,7 @@ fn every_alarm_and_every_alert_rule_has_an_entry_in_the_runbook() {
     let text = read("deploy/prometheus-alerts.yaml");
     for rule in rules {
         let link = format!(
-            "runbook_url: '{{{{ or $externalLabels.bridge_runbook \"docs/runbook.md\" }}}}#{}'\n",
+            "runbook_url: '{{{{ or $externalLabels.runbook \"docs/runbook.md\" }}}}#{}'\n",
             rule.to_lowercase()
         );
         assert_eq!(text.matches(&link).count(), 1, "the alert rule {rule} has no runbook_url");
