@@ -8,6 +8,10 @@ use crate::support::Process;
 /// Says what is missing, for those whose tests fail because of it.
 const MISSING: &str = "the browser tests need `chromedriver` and `chromium`: run `make setup`, which installs them";
 
+/// How often the driver is started. It chooses a port of one of the loopback addresses and gives up where somebody else has that of
+/// the other.
+const ATTEMPTS: u32 = 5;
+
 /// A running driver at a free port.
 pub(crate) struct Driver {
     pub(crate) url: String,
@@ -25,10 +29,18 @@ impl Driver {
                 _ => panic!("{MISSING}"),
             }
         }
-        let process = Process::spawn(Command::new("chromedriver").arg("--port=0"));
-        let port: u16 = process.stdout.wait_for("the driver's port", |line| {
-            line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok()
-        });
-        Self { url: format!("http://127.0.0.1:{port}"), _process: process }
+        for _ in 0..ATTEMPTS {
+            let process = Process::spawn(Command::new("chromedriver").arg("--port=0"));
+            let port: Option<u16> = process.stdout.wait_for("the driver's port", |line| {
+                if line.starts_with("IPv4 port not available") {
+                    return Some(None);
+                }
+                line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok().map(Some)
+            });
+            if let Some(port) = port {
+                return Self { url: format!("http://127.0.0.1:{port}"), _process: process };
+            }
+        }
+        panic!("chromedriver found no free port {ATTEMPTS} times");
     }
 }
