@@ -7,7 +7,7 @@ use super::description::Description;
 use super::event::{AlertSource, Detail, Details, EventAction, HAPPENED_AT, Link, Note, Trigger};
 use super::severity::Severity;
 use super::template::Template;
-use crate::alert::{Action, Alert, Exception, Frame, MAX_FRAMES, Project, Subject, User};
+use crate::alert::{Action, Alert, Exception, Frame, Project, Subject, User};
 
 /// What the alert does to its incident, wherever that is.
 ///
@@ -81,6 +81,7 @@ fn details(alert: &Alert) -> Details {
     ];
     let is_issue = matches!(alert.subject, Subject::Issue(_));
     let plugins = plugins.into_iter().filter(|(_, detail)| is_issue || says_something(detail));
+    let frames: Vec<_> = alert.frames.iter().filter_map(frame).collect();
     let if_known = [
         ("level", text(alert.level.as_ref())),
         ("environment", text(alert.environment.as_ref())),
@@ -92,7 +93,7 @@ fn details(alert: &Alert) -> Details {
         ("exception", exception(alert)),
         ("evidence", Some(fields(&alert.evidence)).filter(says_something)),
         ("settings", Some(fields(&alert.settings)).filter(says_something)),
-        ("frames", Some(frames(&alert.frames)).filter(|frames| !frames.is_empty()).map(Detail::Frames)),
+        ("frames", Some(frames).filter(|frames| !frames.is_empty()).map(Detail::Frames)),
     ];
     let if_known = if_known.into_iter().filter_map(|(name, detail)| Some((name, detail?)));
     let facts = alert.facts.iter().map(|(name, value)| (*name, Detail::Text(value.clone())));
@@ -139,12 +140,6 @@ fn user(user: &User) -> Option<Detail> {
 fn exception(alert: &Alert) -> Option<Detail> {
     let chain: Vec<_> = alert.exceptions.iter().rev().filter_map(Exception::summary).collect();
     (!chain.is_empty()).then(|| Detail::Text(chain.join("\ncaused by ")))
-}
-
-/// The application's own calls, or all calls where none is its own; innermost first, at most [`MAX_FRAMES`].
-fn frames(frames: &[Frame]) -> Vec<String> {
-    let has_own = frames.iter().any(|frame| frame.in_app);
-    frames.iter().filter(|frame| frame.in_app || !has_own).filter_map(frame).take(MAX_FRAMES).collect()
 }
 
 /// `send.py:39 in charge`, as far as it is known. The module replaces a missing file name.

@@ -26,10 +26,10 @@ pub(super) struct Frames(Vec<alert::Frame>);
 /// One call.
 #[derive(Debug, Default)]
 struct Frame<'de> {
-    function: Option<Words<'de>>,
-    module: Option<Words<'de>>,
-    filename: Option<Words<'de>>,
-    abs_path: Option<Words<'de>>,
+    function: Option<BorrowedText<'de>>,
+    module: Option<BorrowedText<'de>>,
+    filename: Option<BorrowedText<'de>>,
+    abs_path: Option<BorrowedText<'de>>,
     lineno: Option<Integer>,
     in_app: Option<Flag>,
 }
@@ -43,17 +43,17 @@ members!(Frame<'de> {
     "in_app" | "inApp" => in_app,
 });
 
-/// Text that is not blank, or a number or a truth value as text.
+/// [`Text`](super::lenient::Text) that is not blank, borrowed from the body where it can be.
 #[derive(Debug)]
-struct Words<'de>(Cow<'de, str>);
+struct BorrowedText<'de>(Cow<'de, str>);
 
-impl<'de> Words<'de> {
+impl<'de> BorrowedText<'de> {
     fn new(text: impl Into<Cow<'de, str>>) -> Option<Self> {
         Some(text.into()).filter(|text| !text.trim().is_empty()).map(Self)
     }
 }
 
-impl<'de> Shape<'de> for Words<'de> {
+impl<'de> Shape<'de> for BorrowedText<'de> {
     fn of_text(text: Cow<'de, str>) -> Option<Self> {
         Self::new(text)
     }
@@ -115,7 +115,7 @@ impl Frame<'_> {
     }
 
     fn into_frame(self) -> alert::Frame {
-        let owned = |text: Option<Words<'_>>| text.map(|Words(text)| text.into_owned());
+        let owned = |text: Option<BorrowedText<'_>>| text.map(|BorrowedText(text)| text.into_owned());
         alert::Frame {
             function: owned(self.function),
             module: owned(self.module),
