@@ -14,6 +14,8 @@ pub struct Origin {
     pub level: Option<String>,
     /// The page in Sentry; an address that begins with `https://` or `http://`.
     pub link: Option<String>,
+    /// The event's id in Sentry.
+    pub event_id: Option<String>,
 }
 
 /// The members of both Events APIs: v1 has the details at the top, v2 in its payload.
@@ -37,6 +39,7 @@ struct Details {
     environment: Value,
     level: Value,
     url: Value,
+    event_id: Value,
 }
 
 impl Origin {
@@ -56,6 +59,7 @@ impl Origin {
             environment: text(details.environment),
             level: text(details.level),
             link: text(details.url).filter(|url| url.starts_with("https://") || url.starts_with("http://")),
+            event_id: text(details.event_id),
         }
     }
 }
@@ -67,7 +71,10 @@ mod tests {
     use super::*;
 
     fn details() -> Value {
-        json!({"project": "Shop", "environment": "production", "level": "error", "url": "https://sentry.test/7/"})
+        json!({
+            "project": "Shop", "environment": "production", "level": "error", "url": "https://sentry.test/7/",
+            "event_id": "0a1b",
+        })
     }
 
     #[test]
@@ -77,6 +84,7 @@ mod tests {
             environment: Some("production".to_owned()),
             level: Some("error".to_owned()),
             link: Some("https://sentry.test/7/".to_owned()),
+            event_id: Some("0a1b".to_owned()),
         };
         let v1 = json!({"service_key": "k", "details": details()});
         let v2 = json!({"routing_key": "k", "payload": {"summary": "s", "custom_details": details()}});

@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
+use sentry_pagerduty_bridge::ingest::{Decision, Ignored, Ingest, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::queue::admin::retry::{Retried, remap};
 use sentry_pagerduty_bridge::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
 use sentry_pagerduty_bridge::queue::retention::Retention;
 use sentry_pagerduty_bridge::queue::{
     Accepted, Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, Queue, QueueError, Rejected, RejectedId, State,
 };
+
+use sentry_pagerduty_bridge::routing::Routes;
 
 use crate::database::TestDatabase;
 
@@ -93,6 +97,36 @@ async fn a_revived_dead_letter_stands_at_its_old_place_with_a_clean_record() {
     assert_eq!(record.last_attempt_at, Some(at(1)), "the rate limiter has to know it");
     assert_eq!(queue.begin(dead, at(10)).await.unwrap().body, record.body);
     editor.close().await.unwrap();
+}
+
+/// A rejected webhook may be read by a later version, while its event came by another webhook.
+#[tokio::test]
+async fn what_came_by_another_webhook_is_not_queued_again_by_a_rejected_one_whichever_api_it_goes_to() {
+    let body =
+        br#"{"id": "42", "project": "shop", "event": {"event_id": "0a1b2c3d4e5f60718293a4b5c6d7e8f9", "title": "x"}}"#;
+    for api in [ApiVersion::V1, ApiVersion::V2] {
+        let (database, queue) = open().await;
+        let ingest = Ingest::new(Routes::from_lines(key(), Vec::new(), api), Policy::default());
+        let Decision::Queue(prepared) = ingest.decide(&Webhook::of_body(body, at(0))) else {
+            panic!("it is an alert");
+        };
+        queue.enqueue(Enqueue::trigger(*prepared, at(0))).await.unwrap();
+        let webhook = Rejected {
+            resource: None,
+            idempotency_key: None,
+            from_sentrys_pages: false,
+            is_signed: false,
+            body: body.to_vec(),
+            ..rejected(0)
+        };
+        let id = queue.reject(webhook).await.unwrap();
+
+        let mut editor = Editor::open(&database).await.unwrap();
+        let retried = remap(&mut editor, &ingest, id).await.unwrap();
+        assert_eq!(retried, Retried::Ignored(Ignored::Repeated), "{api}");
+        editor.close().await.unwrap();
+        assert_eq!(queue.reader().waiting(&key(), None, 10).await.unwrap().len(), 1, "{api}");
+    }
 }
 
 #[tokio::test]

@@ -3,11 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
 
 use super::{Editor, Outcomes, sorted};
 use crate::ingest::{Decision, Ignored, Ingest, Prepared, Rejection, Webhook};
-use crate::pagerduty::{EventType, IncidentKey};
+use crate::pagerduty::{EventType, IncidentKey, Origin};
 use crate::queue::decide::dedup_window::WINDOW;
 use crate::queue::{Enqueue, Enqueued, EventId, ItemId, QueueError, Reader, RejectedId, State};
 
@@ -182,26 +181,13 @@ pub(super) async fn is_in_queue(
     prepared: &Prepared,
     received_at: DateTime<Utc>,
 ) -> Result<bool, QueueError> {
-    let Some(event_id) = prepared.alert.event_id.as_deref().map(plain) else { return Ok(false) };
+    let Some(event_id) = event_id_of(&prepared.rendered.bytes) else { return Ok(false) };
     let event = &prepared.event;
     let bodies = reader.triggers_around(&event.destination.key, &event.incident_key, received_at, WINDOW).await?;
     Ok(bodies.iter().any(|body| event_id_of(body).is_some_and(|other| other == event_id)))
 }
 
-/// The id of the Sentry event that a trigger was made from.
+/// The id of the Sentry event that a trigger was made from, without what only some versions of Sentry write into it.
 fn event_id_of(body: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Body {
-        details: Details,
-    }
-    #[derive(Deserialize)]
-    struct Details {
-        event_id: String,
-    }
-    serde_json::from_slice(body).ok().map(|Body { details: Details { event_id } }| plain(&event_id))
-}
-
-/// An id without what only some versions of Sentry write into it.
-fn plain(event_id: &str) -> String {
-    event_id.replace('-', "").to_ascii_lowercase()
+    Origin::of_body(body).event_id.map(|event_id| event_id.replace('-', "").to_ascii_lowercase())
 }

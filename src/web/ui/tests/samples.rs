@@ -162,6 +162,7 @@ pub(super) fn from_shop(event: Summary) -> Shown {
         environment: Some("production".to_owned()),
         level: Some("error".to_owned()),
         link: Some("https://sentry.example.com/issues/42/".to_owned()),
+        event_id: None,
     };
     Shown { event, origin, service: None, proof: None }
 }
