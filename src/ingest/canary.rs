@@ -24,6 +24,10 @@ pub const TAG: &str = "bridge_canary";
 const OF_EVENT: &[u8] = b"sentry-pagerduty-bridge canary event";
 const OF_TITLE: &[u8] = b"sentry-pagerduty-bridge canary title";
 
+/// The bits of the first half of a UUID that say its version, and version 7 there.
+const VERSION: u64 = 0xf000;
+const VERSION_7: u64 = 0x7000;
+
 /// The bits of the second half of a UUID that say nothing but its variant.
 const VARIANT: u64 = 0b10 << 62;
 const CODE_BITS: u64 = (1 << 62) - 1;
@@ -77,7 +81,7 @@ impl CanaryMark {
     #[must_use]
     pub fn event_id(&self, at: DateTime<Utc>, random: u16) -> CanaryId {
         let milliseconds = u64::try_from(at.timestamp_millis()).unwrap_or_default();
-        let first = (milliseconds << 16) | 0x7000 | (u64::from(random) & 0x0fff);
+        let first = (milliseconds << 16) | VERSION_7 | (u64::from(random) & 0x0fff);
         let second = VARIANT | self.code(first);
         CanaryId((u128::from(first) << 64) | u128::from(second))
     }
@@ -99,6 +103,10 @@ impl CanaryMark {
         let id = CanaryId::parse(id)?;
         let [first, second] =
             [id.0 >> 64, id.0 & u128::from(u64::MAX)].map(|half| u64::try_from(half).unwrap_or_default());
+        // Sentry's own ids are of version 4; the code of those need not be computed.
+        if first & VERSION != VERSION_7 {
+            return None;
+        }
         let expected = VARIANT | self.code(first);
         bool::from(second.ct_eq(&expected)).then_some(Some(id))
     }

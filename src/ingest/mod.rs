@@ -113,8 +113,6 @@ pub struct Prepared {
     pub issue_key: Option<IncidentKey>,
     /// Its JSON, and what was cut to be within PagerDuty's limits.
     pub rendered: Rendered,
-    /// What Sentry said, without what is redacted.
-    pub alert: Alert,
     /// When Sentry received its event, to be compared with resolves: by Sentry's own clock and no other. Without an event,
     /// as for a metric alert, it is when Sentry sent the webhook: a firing is dated back by its time window, often to
     /// before the end of the last one. `None` where Sentry says neither, or a time that cannot be true.
@@ -367,10 +365,10 @@ impl Ingest {
         let event = Event {
             destination: routes.destination(&service_key),
             incident_key,
-            action: action_of(&alert, severity, self.policy.description.as_ref()),
+            action: action_of(alert, severity, self.policy.description.as_ref()),
         };
         let rendered = render(&event);
-        Decision::Queue(Box::new(Prepared { event, issue_key, rendered, alert, happened_at, dedup }))
+        Decision::Queue(Box::new(Prepared { event, issue_key, rendered, happened_at, dedup }))
     }
 
     /// The key of the incident that an alert shares with others; `None` where it has one of its own.
@@ -410,7 +408,7 @@ impl Ingest {
         Decision::Follow(Box::new(FollowUp {
             shared_key,
             incident_key: IncidentKey::of(&self.policy.incident_key_prefix, &alert.subject),
-            action: action_of(&alert, severity, self.policy.description.as_ref()),
+            action: action_of(alert, severity, self.policy.description.as_ref()),
             happened_at,
             fallback,
             apis: routes.apis().clone(),

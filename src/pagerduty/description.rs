@@ -71,7 +71,8 @@ impl Description {
     }
 
     fn of_line(line: String) -> Self {
-        if line.encode_utf16().count() <= Self::MAX_LENGTH {
+        // No text has more units of UTF-16 than bytes of UTF-8, and bytes need not be counted.
+        if line.len() <= Self::MAX_LENGTH || line.encode_utf16().count() <= Self::MAX_LENGTH {
             return Self { line, cut: None };
         }
         let mut units = 0;
@@ -128,6 +129,11 @@ fn line_of(alert: &Alert) -> String {
 
 /// The text on one line, trimmed; `None` when nothing of it is visible.
 fn visible_line(text: &str) -> Option<String> {
+    // Nearly every text is of printable ASCII characters. Where the first and the last are no spaces, it is a line as it is.
+    let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if is_plain && !text.starts_with(' ') && !text.ends_with(' ') {
+        return (!text.is_empty()).then(|| text.to_owned());
+    }
     let line = one_line(text);
     let is_blank = line.chars().all(|character| is_blank(character) || draws_nothing(character));
     (!is_blank).then_some(line)

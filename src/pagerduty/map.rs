@@ -14,21 +14,21 @@ use crate::alert::{Action, Alert, Exception, Frame, Project, Subject, User};
 /// Description, client, links and the first eight details are those of the plugin in Sentry 9.1; the other details are the
 /// bridge's own. Source and component are those of the integration. A template makes another description of a trigger.
 #[must_use]
-pub fn action_of(alert: &Alert, severity: Severity, template: Option<&Template>) -> EventAction {
-    let note = || Note { description: Some(Description::of_note(alert)) };
+pub fn action_of(alert: Alert, severity: Severity, template: Option<&Template>) -> EventAction {
+    let note = || Note { description: Some(Description::of_note(&alert)) };
     match alert.action {
         Action::Trigger(_) | Action::Reopen(_) => EventAction::Trigger(Trigger {
-            description: Description::of(alert, template),
+            description: Description::of(&alert, template),
             client: "sentry",
             client_url: alert.link.as_ref().map(|link| link.root.clone()),
-            details: details(alert),
             links: alert
                 .link
                 .iter()
                 .map(|link| Link { href: link.href.clone(), text: link_text(&alert.subject) })
                 .collect(),
             severity,
-            origin: Box::new(origin(alert)),
+            origin: Box::new(origin(&alert)),
+            details: details(alert),
         }),
         Action::Acknowledge => EventAction::Acknowledge(note()),
         Action::Resolve => EventAction::Resolve(note()),
@@ -65,74 +65,74 @@ fn origin(alert: &Alert) -> AlertSource {
     }
 }
 
+/// More details than nearly any alert has.
+const MOST_DETAILS: usize = 24;
+
 /// The plugin's eight details, unknown ones included, then whatever else is known.
 ///
 /// A metric alert, which the plugin never sent, has only the details that are known.
-fn details(alert: &Alert) -> Details {
-    let plugins = [
-        ("event_id", text_or_unknown(alert.event_id.as_ref())),
-        ("project", project(&alert.project)),
-        ("release", text_or_unknown(alert.release.as_ref())),
-        ("platform", text_or_unknown(alert.platform.as_ref())),
-        ("culprit", text_or_unknown(alert.culprit.as_ref())),
-        (HAPPENED_AT, Detail::Time(alert.happened_at)),
-        ("url", alert.link.as_ref().map_or(Detail::Unknown, |link| Detail::Url(link.href.clone()))),
-        ("tags", fields(&alert.tags)),
-    ];
+fn details(alert: Alert) -> Details {
     let is_issue = matches!(alert.subject, Subject::Issue(_));
+    let exception = exception(&alert);
+    let plugins = [
+        ("event_id", text_or_unknown(alert.event_id)),
+        ("project", project(alert.project)),
+        ("release", text_or_unknown(alert.release)),
+        ("platform", text_or_unknown(alert.platform)),
+        ("culprit", text_or_unknown(alert.culprit)),
+        (HAPPENED_AT, Detail::Time(alert.happened_at)),
+        ("url", alert.link.map_or(Detail::Unknown, |link| Detail::Url(link.href))),
+        ("tags", Detail::Fields(alert.tags.into_iter().collect())),
+    ];
     let plugins = plugins.into_iter().filter(|(_, detail)| is_issue || says_something(detail));
-    let frames: Vec<_> = alert.frames.iter().filter_map(frame).collect();
+    let frames: Vec<_> = alert.frames.into_iter().filter_map(frame).collect();
     let if_known = [
-        ("level", text(alert.level.as_ref())),
-        ("environment", text(alert.environment.as_ref())),
-        ("logger", text(alert.logger.as_ref())),
-        ("server_name", text(alert.server_name.as_ref())),
-        ("transaction", text(alert.transaction.as_ref())),
-        ("rules", Some(alert.rules.clone()).filter(|rules| !rules.is_empty()).map(Detail::List)),
-        ("user", alert.user.as_ref().and_then(user)),
-        ("exception", exception(alert)),
-        ("evidence", Some(fields(&alert.evidence)).filter(says_something)),
-        ("settings", Some(fields(&alert.settings)).filter(says_something)),
+        ("level", text(alert.level)),
+        ("environment", text(alert.environment)),
+        ("logger", text(alert.logger)),
+        ("server_name", text(alert.server_name)),
+        ("transaction", text(alert.transaction)),
+        ("rules", Some(alert.rules).filter(|rules| !rules.is_empty()).map(Detail::List)),
+        ("user", alert.user.map(user)),
+        ("exception", exception),
+        ("evidence", Some(Detail::Fields(alert.evidence.into_iter().collect()))),
+        ("settings", Some(Detail::Fields(alert.settings.into_iter().collect()))),
         ("frames", Some(frames).filter(|frames| !frames.is_empty()).map(Detail::Frames)),
     ];
-    let if_known = if_known.into_iter().filter_map(|(name, detail)| Some((name, detail?)));
-    let facts = alert.facts.iter().map(|(name, value)| (*name, Detail::Text(value.clone())));
-    plugins.chain(if_known).chain(facts).collect()
+    let if_known = if_known.into_iter().filter_map(|(name, detail)| Some((name, detail.filter(says_something)?)));
+    let facts = alert.facts.into_iter().map(|(name, value)| (name, Detail::Text(value)));
+    let mut details = Details::with_capacity(MOST_DETAILS);
+    details.extend(plugins.chain(if_known).chain(facts));
+    details
 }
 
 fn says_something(detail: &Detail) -> bool {
     !matches!(detail, Detail::Unknown) && !matches!(detail, Detail::Fields(fields) if fields.is_empty())
 }
 
-fn project(project: &Project) -> Detail {
-    match project.name.as_ref().or(project.slug.as_ref()) {
+fn project(project: Project) -> Detail {
+    match project.name.or(project.slug) {
         Some(name) if !project.others.is_empty() => Detail::Text(format!("{name}, {}", project.others.join(", "))),
         name => text_or_unknown(name),
     }
 }
 
-fn fields(pairs: &[(String, String)]) -> Detail {
-    Detail::Fields(pairs.iter().cloned().collect())
+fn text_or_unknown(text: Option<String>) -> Detail {
+    text.map_or(Detail::Unknown, Detail::Text)
 }
 
-fn text_or_unknown(text: Option<&String>) -> Detail {
-    text.map_or(Detail::Unknown, |text| Detail::Text(text.clone()))
+fn text(text: Option<String>) -> Option<Detail> {
+    text.filter(|text| !text.trim().is_empty()).map(Detail::Text)
 }
 
-fn text(text: Option<&String>) -> Option<Detail> {
-    not_blank(text).cloned().map(Detail::Text)
-}
-
-fn not_blank(text: Option<&String>) -> Option<&String> {
-    text.filter(|text| !text.trim().is_empty())
-}
-
-fn user(user: &User) -> Option<Detail> {
+fn user(user: User) -> Detail {
     let members =
-        [("id", &user.id), ("username", &user.username), ("email", &user.email), ("ip_address", &user.ip_address)];
-    let known =
-        members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), not_blank(value.as_ref())?.clone())));
-    Some(Detail::Fields(known.collect())).filter(says_something)
+        [("id", user.id), ("username", user.username), ("email", user.email), ("ip_address", user.ip_address)];
+    let known = members.into_iter().filter_map(|(name, value)| {
+        let value = value.filter(|value| !value.trim().is_empty())?;
+        Some((name.to_owned(), value))
+    });
+    Detail::Fields(known.collect())
 }
 
 /// The exception that was raised last, `type: value`, and under it a line `caused by type: value` for each that led to
@@ -143,14 +143,13 @@ fn exception(alert: &Alert) -> Option<Detail> {
 }
 
 /// `send.py:39 in charge`, as far as it is known. The module replaces a missing file name.
-fn frame(frame: &Frame) -> Option<String> {
-    let place = frame.filename.as_ref().or(frame.module.as_ref());
-    let place = place.map(|place| match frame.line {
+fn frame(frame: Frame) -> Option<String> {
+    let place = frame.filename.or(frame.module).map(|place| match frame.line {
         Some(line) => format!("{place}:{line}"),
-        None => place.clone(),
+        None => place,
     });
-    match (place, &frame.function) {
+    match (place, frame.function) {
         (Some(place), Some(function)) => Some(format!("{place} in {function}")),
-        (place, function) => place.or_else(|| function.clone()),
+        (place, function) => place.or(function),
     }
 }

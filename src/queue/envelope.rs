@@ -125,7 +125,7 @@ impl Enqueue {
     /// A trigger that came by a webhook at `received_at`.
     #[must_use]
     pub fn trigger(prepared: Prepared, received_at: DateTime<Utc>) -> Self {
-        let Prepared { event, issue_key, rendered, happened_at, dedup, .. } = prepared;
+        let Prepared { event, issue_key, rendered, happened_at, dedup } = prepared;
         let envelope = Envelope { issue_key, ..Envelope::new(&event, rendered, received_at) };
         Self { content: Content::Event { envelope, happened_at }, received_at, dedup }
     }

@@ -53,7 +53,7 @@ fn fit_for(alert: &Alert, api: ApiVersion) -> (Event, Vec<Cut>, Value) {
     let event = Event {
         destination: Destination { api, key: ServiceKey::parse(DEFAULT_KEY).unwrap() },
         incident_key: IncidentKey::of("", &alert.subject),
-        action: action_of(alert, Severity::of(alert), None),
+        action: action_of(alert.clone(), Severity::of(alert), None),
     };
     let Rendered { bytes, cuts, .. } = render(&event);
     assert!(bytes.len() <= 512_000, "{} bytes", bytes.len());

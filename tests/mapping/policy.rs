@@ -1,19 +1,27 @@
 //! What the settings change about decisions, and where events of the integration platform go.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sentry_pagerduty_bridge::alert::{Level, Opening};
+use sentry_pagerduty_bridge::alert::{Alert, Level, Opening};
 use sentry_pagerduty_bridge::config::{IncidentScope, ResolveScope};
 use sentry_pagerduty_bridge::ingest::{Decision, FollowUp, Ignored, Policy, Prepared, Webhook};
+use sentry_pagerduty_bridge::pagerduty::event::{Detail, EventAction, HAPPENED_AT};
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, Template};
 
 use crate::{DEFAULT_KEY, fixtures, ingest_of, received_at};
 
 const KEY: &str = "0000000000000000000000000000000a";
 
-fn decide(name: &str, routes: &str, policy: Policy) -> Decision {
+fn body(name: &str) -> Vec<u8> {
     let name = format!("platform/{name}");
-    let fixture = fixtures::platform().into_iter().find(|fixture| fixture.name == name).unwrap();
-    ingest_of(routes, policy).decide(&Webhook::of_body(&fixture.webhook, received_at()))
+    fixtures::platform().into_iter().find(|fixture| fixture.name == name).unwrap().webhook
+}
+
+fn alert_of(name: &str) -> Alert {
+    Webhook::of_body(&body(name), received_at()).parse().unwrap().0
+}
+
+fn decide(name: &str, routes: &str, policy: Policy) -> Decision {
+    ingest_of(routes, policy).decide(&Webhook::of_body(&body(name), received_at()))
 }
 
 #[track_caller]
@@ -191,7 +199,10 @@ fn a_change_of_an_issue_or_metric_alert_happens_when_sentry_says_that_it_sent_it
 #[test]
 fn what_opens_incidents_happens_when_its_event_did() {
     let at = |name| match decided(name, None, received_at()) {
-        Decision::Queue(prepared) => prepared.alert.happened_at,
+        Decision::Queue(prepared) => match prepared.event.action {
+            EventAction::Trigger(trigger) => trigger.details[HAPPENED_AT].clone(),
+            other => panic!("{name}: {other:?}"),
+        },
         other => panic!("{name}: {other:?}"),
     };
     let expected = [
@@ -200,7 +211,7 @@ fn what_opens_incidents_happens_when_its_event_did() {
         ("issue-created-26", "2026-09-30T07:10:00Z"),
     ];
     for (name, time) in expected {
-        assert_eq!(at(name), time.parse::<DateTime<Utc>>().unwrap(), "{name}");
+        assert_eq!(at(name), Detail::Time(time.parse().unwrap()), "{name}");
     }
 }
 
@@ -232,7 +243,7 @@ fn a_template_makes_the_description_of_what_opens_an_incident_and_says_nothing_o
         prepared.event.description().unwrap().as_str().to_owned()
     };
     let plain = queued("event-alert-26", "", Policy::default()).event.description().unwrap().as_str().to_owned();
-    let alert = queued("event-alert-26", "", Policy::default()).alert;
+    let alert = alert_of("event-alert-26");
     let (project, level) = (alert.project.slug.unwrap(), alert.level.unwrap());
     assert_eq!(described("event-alert-26", "{title}"), plain);
     assert_eq!(
@@ -261,7 +272,7 @@ fn an_incident_may_stand_for_a_rule_or_a_project_but_a_metric_alert_has_one_of_i
         (text(&prepared.event.incident_key), prepared.issue_key.as_ref().map(text))
     };
     let own = keys("event-alert-26", IncidentScope::Issue);
-    let alert = queued("event-alert-26", "", Policy::default()).alert;
+    let alert = alert_of("event-alert-26");
     let (project, rule) = (alert.project.slug.unwrap(), &alert.rules[0]);
     assert_eq!(own.1, None);
     let shared = |key: String| (key, Some(own.0.clone()));
