@@ -21,6 +21,7 @@
 //! - `delivery`: from the webhook to PagerDuty's answer, and how fast a queue is delivered
 //! - `growth`: with no rows, 100,000 and a million that wait and that were delivered
 //! - `page`: what looking at a large queue costs
+//! - `peers`: what people use today, where it is installed
 //!
 //! `BENCH_ROUNDS`, `BENCH_SECONDS`, `BENCH_CONNECTIONS`, `BENCH_BODY` (bytes), `BENCH_PAGERDUTY` (`up`: it accepts events) and
 //! `BENCH_DIR` (where the queue and the file lie) change it.
@@ -37,6 +38,7 @@ mod look;
 mod mapping;
 mod page;
 mod pagerduty;
+mod peers;
 mod rivals;
 mod server;
 
@@ -79,6 +81,10 @@ fn main() {
 
     if asked("page") {
         page::run(folder.path(), rounds, seconds, connections);
+        return;
+    }
+    if asked("peers") {
+        peers::run(folder.path(), rounds, seconds, connections);
         return;
     }
     if asked("mapping") {

@@ -42,6 +42,9 @@ pub(super) const MAX_COUNTS: usize = LONGEST_COUNTS.len();
 /// The longest text that is inserted: the largest count and the latest time that `chrono` has.
 const LONGEST_COUNTS: &str = r#","occurrences":4294967295,"first_seen":"+262142-12-31T23:59:60.999999Z""#;
 
+/// How many bytes most events take without the texts of their details.
+const ROOM: usize = 1_024;
+
 /// The JSON that is sent for an event.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Rendered {
@@ -75,7 +78,9 @@ pub(super) struct Json(Rendered);
 
 impl Json {
     pub(super) fn new() -> Self {
-        Self(Rendered { bytes: b"{".to_vec(), ..Rendered::default() })
+        let mut bytes = Vec::with_capacity(ROOM);
+        bytes.push(b'{');
+        Self(Rendered { bytes, ..Rendered::default() })
     }
 
     pub(super) fn member(&mut self, name: &str, value: &(impl Serialize + ?Sized)) {
@@ -92,6 +97,8 @@ impl Json {
     }
 
     pub(super) fn details(&mut self, name: &str, details: &Details) {
+        // Else the bytes of large details would be copied each time they are twice as many.
+        self.0.bytes.reserve(details.values().map(size).sum::<usize>() + ROOM);
         self.name(name);
         self.0.bytes.push(b'{');
         let mut counts_at = None;
@@ -121,6 +128,16 @@ impl Json {
     fn value(&mut self, value: &(impl Serialize + ?Sized)) {
         // Writing to memory cannot fail, and neither can serialising: every name in an event is a text.
         let _ = serde_json::to_writer(&mut self.0.bytes, value);
+    }
+}
+
+/// About how many bytes the JSON of a detail takes beside its name.
+fn size(detail: &Detail) -> usize {
+    match detail {
+        Detail::Unknown | Detail::Number(_) | Detail::Time(_) => 0,
+        Detail::Text(text) | Detail::Url(text) => text.len(),
+        Detail::List(texts) | Detail::Frames(texts) => texts.iter().map(|text| text.len() + 3).sum(),
+        Detail::Fields(fields) => fields.iter().map(|(name, text)| name.len() + text.len() + 6).sum(),
     }
 }
 
