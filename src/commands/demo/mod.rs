@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use url::Url;
 
 use self::shop::{PAYMENTS, SHOP, WAREHOUSE};
-use self::story::Story;
+use self::story::{PATIENCE, Story};
 use super::environment::{Signals, block_on, out, say};
 use crate::bridge::Bridge;
 use crate::cli::DemoArgs;
@@ -54,14 +54,15 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         say(&format!("bridge at {webhook}, sandbox at {}", sandbox.url()));
         say(&format!("status page at http://{address}/, admin token {ADMIN_TOKEN}"));
         let mut signals = Signals::new()?;
-        let exit = tokio::select! {
-            exit = show(&sandbox, &webhook, &reader, args) => exit?,
-            () = signals.next() => ExitCode::Done,
+        let shown = tokio::select! {
+            shown = show(&sandbox, &webhook, &reader, args) => shown,
+            () = signals.next() => Ok(ExitCode::Done),
         };
+        // Also where the story ended early: what the bridge holds cannot be dropped after the runtime.
         let _ = stop.send(());
         running.await??;
         sandbox.stop().await;
-        Ok(exit)
+        shown
     })
 }
 
@@ -91,7 +92,8 @@ async fn show(sandbox: &Sandbox, webhook: &Url, reader: &Reader, args: &DemoArgs
     let mut entries = sandbox.subscribe();
     let usual = if args.once { PAUSE_ONCE } else { PAUSE };
     let pause = args.pause.map_or(usual, Duration::from_secs);
-    let mut story = Story { sandbox, webhook, reader, pause, client: awc::Client::default(), posted: 0 };
+    let client = awc::Client::builder().timeout(PATIENCE).finish();
+    let mut story = Story { sandbox, webhook, reader, pause, client, posted: 0 };
     let is_well = tokio::select! {
         biased;
         printed = story::print(&mut entries) => { printed?; false }

@@ -22,7 +22,7 @@ use super::shop::{self, ISSUES, Issue};
 use crate::queue::{QueueError, Reader, State};
 
 /// How long anything that is waited for may take.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How often the queue is looked at that is waited for.
 const GLANCES: Duration = Duration::from_millis(50);
