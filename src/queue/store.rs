@@ -27,6 +27,9 @@ pub(super) trait Store: Send + 'static {
     /// Whether several bridges write here. What one of them learns, the others then learn from here.
     const IS_SHARED: bool;
 
+    /// Whether its calls keep their thread until they are done, so that the writer needs one of its own.
+    const BLOCKS: bool;
+
     /// Reads what `wanted` names, and keeps others from changing that until [`apply`](Self::apply): the first half of a
     /// transaction. An engine that several bridges share locks the incident queues in the order of `wanted`, and leaves
     /// out events that another bridge delivers.

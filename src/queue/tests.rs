@@ -6,14 +6,14 @@ use std::thread;
 use std::time::Duration;
 
 use chrono::DateTime;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use tempfile::TempDir;
 
 use super::decide::dedup_window::DedupWindow;
 use super::decide::{Batch, decide, wanted};
 use super::sqlite::Engine;
 use super::store::{Plan, Store, Wanted};
-use super::{Enqueue, Envelope, Queue, QueueError};
+use super::{Disposition, Enqueue, Envelope, EventId, Queue, QueueError};
 use crate::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 
 fn event(incident: &str, bytes: usize) -> Envelope {
@@ -83,10 +83,22 @@ async fn a_full_disk_refuses_and_the_queue_goes_on_once_there_is_space() {
     let queue = Queue::on_sqlite((&path).into(), engine);
 
     let small = queue.accept(event("1", 100)).await.unwrap().id;
-    for answer in
-        join_all([("2", 100), ("3", 100_000), ("1", 100)].map(|(incident, bytes)| queue.accept(event(incident, bytes))))
+    // They are sent while a commit is under way, so the next one is of all of them.
+    let ((began, begins), (hold, end)) = (mpsc::channel(), mpsc::channel::<()>());
+    let end = Mutex::new(end);
+    queue.observe(move |_| {
+        began.send(()).unwrap_or_default();
+        let _ = end.lock().unwrap().recv();
+    });
+    let nothing = queue.settle(EventId::new(9), Disposition::Delivered { note: None }, DateTime::UNIX_EPOCH);
+    let events = [("2", 100), ("3", 100_000), ("1", 100)];
+    let together = async {
+        begins.recv().unwrap();
+        join(join_all(events.map(|(incident, bytes)| queue.accept(event(incident, bytes)))), async { drop(hold) })
             .await
-    {
+            .0
+    };
+    for answer in join(nothing, together).await.1 {
         let error = answer.expect_err("it was committed without space");
         assert!(matches!(error, QueueError::Full { .. }), "{error:?}");
         assert!(error.to_string().contains(&path.display().to_string()), "{error}");

@@ -307,6 +307,7 @@ impl MemoryQueue {
 
 impl Store for MemoryQueue {
     const IS_SHARED: bool = true;
+    const BLOCKS: bool = false;
 
     async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
         Ok(self.known(wanted))

@@ -253,6 +253,7 @@ impl PostgresEngine {
 
 impl Store for PostgresEngine {
     const IS_SHARED: bool = true;
+    const BLOCKS: bool = false;
 
     async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
         // What is unfinished is ended by closing its connection.

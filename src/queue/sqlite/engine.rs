@@ -270,6 +270,7 @@ impl Engine {
 
 impl Store for Engine {
     const IS_SHARED: bool = false;
+    const BLOCKS: bool = true;
 
     async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
         if let Some(unfinished) = self.transaction.take() {
