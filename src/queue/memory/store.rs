@@ -317,7 +317,7 @@ impl Store for MemoryQueue {
         Ok(self.write(plan))
     }
 
-    async fn peek(&self, wanted: &Wanted) -> Result<Known, QueueError> {
+    async fn peek(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
         Ok(self.known(wanted))
     }
 
