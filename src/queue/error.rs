@@ -1,8 +1,7 @@
 //! What went wrong with the queue, as sentences for the operator.
 
+use std::error::Error;
 use std::sync::Arc;
-
-use thiserror::Error;
 
 use super::EventId;
 use super::item::MAX_REJECTED_BYTES;
@@ -11,7 +10,7 @@ use super::item::MAX_REJECTED_BYTES;
 ///
 /// `database` is where the queue is, as the operator wrote it and without secrets. What an engine's operator has to do comes
 /// from the engine, as `advice`.
-#[derive(Clone, Debug, Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum QueueError {
     /// The database cannot be opened where it should be.
     #[error("cannot open the database {database}: {reason}; {advice}")]
@@ -223,13 +222,21 @@ pub enum QueueError {
     /// The queue was closed.
     #[error("the queue is closed, because the bridge is shutting down")]
     Closed,
+    /// A value that no row of the bridge's has there.
+    #[error("the database {database} failed: {source}")]
+    OddValue {
+        /// The database.
+        database: String,
+        /// Which value.
+        source: Arc<dyn Error + Send + Sync>,
+    },
     /// Anything else the database says.
     #[error("the database {database} failed: {source}")]
     Database {
         /// The database.
         database: String,
         /// The database's message.
-        source: Arc<sqlx::Error>,
+        source: Arc<dyn Error + Send + Sync>,
     },
 }
 
@@ -262,10 +269,6 @@ impl QueueError {
 
     /// Whether the content of the database is damaged: the disk itself did all that it was asked to.
     pub(super) fn is_of_content(&self) -> bool {
-        match self {
-            Self::Damaged { .. } | Self::Unreadable { .. } => true,
-            Self::Database { source, .. } => matches!(**source, sqlx::Error::ColumnDecode { .. }),
-            _ => false,
-        }
+        matches!(self, Self::Damaged { .. } | Self::Unreadable { .. } | Self::OddValue { .. })
     }
 }

@@ -27,6 +27,9 @@ pub(super) trait Store: Send + 'static {
     /// Whether several bridges write here. What one of them learns, the others then learn from here.
     const IS_SHARED: bool;
 
+    /// Whether its calls keep their thread until they are done, so that the writer needs one of its own.
+    const BLOCKS: bool;
+
     /// Reads what `wanted` names, and keeps others from changing that until [`apply`](Self::apply): the first half of a
     /// transaction. An engine that several bridges share locks the incident queues in the order of `wanted`, and leaves
     /// out events that another bridge delivers.
@@ -42,7 +45,7 @@ pub(super) trait Store: Send + 'static {
     }
 
     /// Reads what `wanted` names without any transaction, also while nothing can be written.
-    fn peek(&self, wanted: &Wanted) -> impl Future<Output = Result<Known, QueueError>> + Send;
+    fn peek(&mut self, wanted: &Wanted) -> impl Future<Output = Result<Known, QueueError>> + Send;
 
     /// Deletes delivered events and closed incidents, and returns how many events those were.
     fn prune(&mut self, prune: Prune) -> impl Future<Output = Result<u64, QueueError>> + Send;
@@ -85,7 +88,7 @@ pub(super) trait Store: Send + 'static {
 
 /// A connection for changes from outside, beside that of a bridge, which notices each of them.
 #[async_trait]
-pub(super) trait Edits: Debug + Send + Sync {
+pub(super) trait Edits: Debug + Send {
     /// As [`Store::load`].
     async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError>;
 
@@ -146,7 +149,7 @@ pub(super) struct Prune {
 }
 
 /// What a batch depends on. Every list is sorted and has nothing twice.
-#[derive(Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Wanted {
     /// Incident queues whose last event is wanted, and the last resolves of their incidents.
     pub(super) queues: Vec<IncidentQueue>,

@@ -6,14 +6,14 @@ use std::thread;
 use std::time::Duration;
 
 use chrono::DateTime;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use tempfile::TempDir;
 
 use super::decide::dedup_window::DedupWindow;
 use super::decide::{Batch, decide, wanted};
 use super::sqlite::Engine;
 use super::store::{Plan, Store, Wanted};
-use super::{Enqueue, Envelope, Queue, QueueError};
+use super::{Disposition, Enqueue, Envelope, EventId, Queue, QueueError};
 use crate::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 
 fn event(incident: &str, bytes: usize) -> Envelope {
@@ -76,17 +76,29 @@ async fn a_commit_that_hangs_is_found_out_and_asked_no_more() {
 
 #[tokio::test]
 async fn a_full_disk_refuses_and_the_queue_goes_on_once_there_is_space() {
-    let (_directory, path, mut engine) = engine().await;
+    let (_directory, path, engine) = engine().await;
     // SQLite answers as on a full disk. The limit belongs to this connection.
-    let pages = engine.pragma("PRAGMA page_count").await;
-    assert_eq!(engine.pragma(&format!("PRAGMA max_page_count = {}", pages + 8)).await, pages + 8);
+    let pages = engine.pragma("PRAGMA page_count");
+    assert_eq!(engine.pragma(&format!("PRAGMA max_page_count = {}", pages + 8)), pages + 8);
     let queue = Queue::on_sqlite((&path).into(), engine);
 
     let small = queue.accept(event("1", 100)).await.unwrap().id;
-    for answer in
-        join_all([("2", 100), ("3", 100_000), ("1", 100)].map(|(incident, bytes)| queue.accept(event(incident, bytes))))
+    // They are sent while a commit is under way, so the next one is of all of them.
+    let ((began, begins), (hold, end)) = (mpsc::channel(), mpsc::channel::<()>());
+    let end = Mutex::new(end);
+    queue.observe(move |_| {
+        began.send(()).unwrap_or_default();
+        let _ = end.lock().unwrap().recv();
+    });
+    let nothing = queue.settle(EventId::new(9), Disposition::Delivered { note: None }, DateTime::UNIX_EPOCH);
+    let events = [("2", 100), ("3", 100_000), ("1", 100)];
+    let together = async {
+        begins.recv().unwrap();
+        join(join_all(events.map(|(incident, bytes)| queue.accept(event(incident, bytes)))), async { drop(hold) })
             .await
-    {
+            .0
+    };
+    for answer in join(nothing, together).await.1 {
         let error = answer.expect_err("it was committed without space");
         assert!(matches!(error, QueueError::Full { .. }), "{error:?}");
         assert!(error.to_string().contains(&path.display().to_string()), "{error}");
@@ -106,8 +118,8 @@ async fn a_full_disk_refuses_and_the_queue_goes_on_once_there_is_space() {
 
 #[tokio::test]
 async fn a_lock_of_another_program_refuses_and_the_queue_goes_on_once_it_is_gone() {
-    let (_directory, path, mut engine) = engine().await;
-    engine.pragma("PRAGMA busy_timeout = 0").await;
+    let (_directory, path, engine) = engine().await;
+    engine.pragma("PRAGMA busy_timeout = 0");
     let queue = Queue::on_sqlite((&path).into(), engine);
     let mut other = rival(&path).await;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
@@ -125,8 +137,8 @@ async fn rival(path: &std::path::Path) -> sqlx::SqliteConnection {
 #[tokio::test]
 async fn commits_are_fsynced_also_after_a_failure() {
     let (_directory, _path, mut engine) = engine().await;
-    assert_eq!(engine.pragma("PRAGMA synchronous").await, 2);
-    engine.pragma("PRAGMA max_page_count = 1").await;
+    assert_eq!(engine.pragma("PRAGMA synchronous"), 2);
+    engine.pragma("PRAGMA max_page_count = 1");
     let large = Enqueue::event(event("1", 1_000_000));
     let batch = Batch { enqueues: vec![&large], ..Batch::default() };
     let known = engine.load(&wanted(&batch)).await.unwrap();
@@ -134,5 +146,5 @@ async fn commits_are_fsynced_also_after_a_failure() {
     engine.apply(&decision.plan).await.expect_err("it was committed without space");
     engine.load(&Wanted::default()).await.unwrap();
     engine.apply(&Plan::default()).await.unwrap();
-    assert_eq!(engine.pragma("PRAGMA synchronous").await, 2);
+    assert_eq!(engine.pragma("PRAGMA synchronous"), 2);
 }

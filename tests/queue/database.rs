@@ -4,14 +4,19 @@
 #![allow(dead_code, reason = "not every test needs all of it")]
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
+use chrono::DateTime;
+use futures_util::future::join;
 use sentry_pagerduty_bridge::config::{DatabaseConfig, DatabaseUrl};
+use sentry_pagerduty_bridge::queue::{Disposition, EventId, Queue};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use temporary_postgres::Cluster;
+use tokio::sync::mpsc;
 
 /// Whether this test binary is about PostgreSQL.
 pub(crate) const IS_POSTGRES: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"postgres");
@@ -125,4 +130,32 @@ impl TestDatabase {
     pub(crate) async fn allow(&self) {
         self.meddle(if IS_POSTGRES { "DROP FUNCTION refuse() CASCADE" } else { "DROP TRIGGER refuse" }).await;
     }
+}
+
+/// Has all that these operations send first sent before any of it can be committed, and returns the answers and how many
+/// commits they took. To be called once for a queue, which nobody else may observe.
+///
+/// The writer of SQLite has a thread of its own, and would begin with what comes first: it is kept in a commit of nothing
+/// until all is sent.
+pub(crate) async fn at_once<T>(queue: &Queue, operations: impl Future<Output = T>) -> (T, u64) {
+    let before = queue.commits();
+    if IS_POSTGRES {
+        let answers = operations.await;
+        return (answers, queue.commits() - before);
+    }
+    let ((began, mut begins), (hold, end)) = (mpsc::unbounded_channel(), std::sync::mpsc::channel::<()>());
+    let end = Mutex::new(end);
+    queue.observe(move |_| {
+        let _ = began.send(());
+        let _ = end.lock().unwrap().recv();
+    });
+    let nothing = queue.settle(EventId::new(i64::MAX), Disposition::Delivered { note: None }, DateTime::UNIX_EPOCH);
+    let together = async {
+        begins.recv().await.unwrap();
+        // The second is polled once the first has sent all that it can.
+        join(operations, async { drop(hold) }).await.0
+    };
+    let (refused, answers) = join(nothing, together).await;
+    refused.unwrap_err();
+    (answers, queue.commits() - before - 1)
 }

@@ -14,7 +14,7 @@ use sentry_pagerduty_bridge::queue::{
 use sentry_pagerduty_bridge::routing::Routes;
 use serde_json::{Value, json};
 
-use crate::database::{IS_POSTGRES, TestDatabase};
+use crate::database::{IS_POSTGRES, TestDatabase, at_once};
 
 const DEFAULT: &str = "0123456789abcdef0123456789abcdef";
 const A: &str = "0000000000000000000000000000000a";
@@ -190,7 +190,6 @@ async fn a_resolve_of_an_unknown_incident_goes_to_the_default_key_and_makes_none
 #[tokio::test]
 async fn what_comes_together_is_done_in_its_order() {
     let (_database, queue) = open().await;
-    let commits = queue.commits();
     let all = [
         alert("a", 0, 10),
         alert("b", 1, 10),
@@ -199,8 +198,8 @@ async fn what_comes_together_is_done_in_its_order() {
         alert("a", 6, 10),
         alert("a", 7, 10),
     ];
-    let receptions = join_all(all.map(|incoming| queue.enqueue(incoming))).await;
-    assert_eq!(queue.commits(), commits + 1, "they were not in one commit");
+    let (receptions, commits) = at_once(&queue, join_all(all.map(|incoming| queue.enqueue(incoming)))).await;
+    assert_eq!(commits, 1, "they were not in one commit");
     let counts: Vec<Vec<u32>> = receptions
         .into_iter()
         .map(|reception| match reception.unwrap() {
@@ -218,7 +217,7 @@ async fn everything_new_in_line_is_announced_and_what_was_folded_is_not() {
     let mut arrivals = queue.arrivals();
     let all =
         [alert("a", 0, 10), issue_sent("resolved", 5, 10), alert("b", 2, 10), alert("a", 6, 10), alert("a", 7, 10)];
-    join_all(all.map(|incoming| queue.enqueue(incoming))).await;
+    at_once(&queue, join_all(all.map(|incoming| queue.enqueue(incoming)))).await;
     let mut announced = Vec::new();
     while let Ok(arrival) = arrivals.try_recv() {
         announced.push(arrival.id.get());
@@ -304,7 +303,7 @@ async fn an_old_webhook_that_is_read_again_takes_nothing_from_a_newer_resolve() 
 async fn what_was_told_is_repeated_within_a_commit_and_after_it_and_not_for_ever() {
     let (_database, queue) = open().await;
     let all = [event_alert("a", 0, 0), event_alert("a", 0, 0), alert("a", 0, 0), event_alert("b", 0, 0)];
-    let receptions = join_all(all.map(|incoming| queue.enqueue(incoming))).await;
+    let (receptions, _) = at_once(&queue, join_all(all.map(|incoming| queue.enqueue(incoming)))).await;
     let repeated: Vec<_> = receptions.into_iter().map(|reception| reception.unwrap() == Enqueued::Repeated).collect();
     assert_eq!(repeated, [false, true, true, false]);
     assert_eq!(waiting(&queue).await, ["a trigger", "b trigger"]);
@@ -317,7 +316,7 @@ async fn what_could_not_be_committed_may_come_again() {
     let (database, queue) = open().await;
     database.refuse_bodies("no body").await;
     let twice = [event_alert("a", 0, 0), event_alert("a", 0, 0)].map(|incoming| queue.enqueue(incoming));
-    for answer in join_all(twice).await {
+    for answer in at_once(&queue, join_all(twice)).await.0 {
         answer.expect_err("it was answered as if it were committed");
     }
     database.allow().await;

@@ -10,7 +10,7 @@ use sentry_pagerduty_bridge::queue::{
     Arrival, Disposition, Envelope, EventId, Overview, Queue, QueueError, Reader, State, WaitingEvent,
 };
 
-use crate::database::TestDatabase;
+use crate::database::{TestDatabase, at_once};
 
 pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 123_000_000).unwrap()
@@ -84,10 +84,8 @@ async fn what_was_accepted_is_there_for_another_connection_at_once() {
 #[tokio::test]
 async fn many_at_once_share_commits_and_none_is_lost() {
     let (_database, queue) = open().await;
-    let before = queue.commits();
-    let ids = accept_all(&queue, (0..3000).map(|_| key(1))).await;
+    let (ids, commits) = at_once(&queue, accept_all(&queue, (0..3000).map(|_| key(1)))).await;
 
-    let commits = queue.commits() - before;
     assert!((6..=60).contains(&commits), "3000 accepts took {commits} commits");
     let waiting: Vec<_> = line(&queue, &key(1)).await.iter().map(|event| event.id).collect();
     assert_eq!(waiting, ids.iter().copied().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
@@ -101,10 +99,11 @@ async fn many_at_once_share_commits_and_none_is_lost() {
 async fn beginning_and_settling_share_commits_too() {
     let (_database, queue) = open().await;
     let ids = accept_all(&queue, (0..200).map(|_| key(1))).await;
-    let before = queue.commits();
-    join_all(ids.iter().map(|&id| queue.begin(id, at(1)))).await;
-    join_all(ids.iter().map(|&id| queue.settle(id, Disposition::Delivered { note: None }, at(2)))).await;
-    let commits = queue.commits() - before;
+    let changes = async {
+        join_all(ids.iter().map(|&id| queue.begin(id, at(1)))).await;
+        join_all(ids.iter().map(|&id| queue.settle(id, Disposition::Delivered { note: None }, at(2)))).await;
+    };
+    let ((), commits) = at_once(&queue, changes).await;
     assert!(commits <= 20, "400 changes took {commits} commits");
     let overview = queue.reader().overview().await.unwrap();
     assert_eq!((overview.waiting, overview.delivered), (0, 200));

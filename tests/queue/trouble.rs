@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::DateTime;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all, join3};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Disposition, Envelope, EventId, Queue, QueueError, Reader, Retention};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
 use tempfile::TempDir;
+
+use crate::database::at_once;
 
 /// An event of the incident `body`.
 fn event(body: &str) -> Envelope {
@@ -208,12 +210,13 @@ async fn what_needs_a_damaged_page_fails_alone_and_refuses_nothing_else_in_its_c
 
     let queue = Queue::open(&path).await.unwrap();
     let at = DateTime::from_timestamp(1_800_000_001, 0).unwrap();
-    // They are in one commit: all are sent before the writer runs.
-    let (begun, accepted, folded) = tokio::join!(
+    // They are in one commit.
+    let together = join3(
         join_all(ids.iter().map(|&id| queue.begin(id, at))),
         join_all((10..60).map(|number| queue.accept(event(&number.to_string())))),
         queue.accept(event("3")),
     );
+    let ((begun, accepted, folded), _) = at_once(&queue, together).await;
     let failed: Vec<_> = begun.iter().zip(&ids).filter(|(begun, _)| begun.is_err()).map(|(_, id)| id.get()).collect();
     assert_eq!(failed, [3], "{begun:?}");
     assert!(matches!(&begun[2], Err(error) if error.is_damage()), "{begun:?}");
@@ -238,17 +241,18 @@ async fn a_commit_that_fails_leaves_nothing_behind_and_the_next_one_works() {
          BEGIN SELECT RAISE(ABORT, 'a body too bad'); END",
     )
     .await;
-    let before = queue.commits();
-    let (begun, accepted) = tokio::join!(
+    let together = join(
         queue.begin(kept, DateTime::from_timestamp(1_800_000_001, 0).unwrap()),
         join_all(["good", "good", "good", "bad"].map(|body| queue.accept(event(body)))),
     );
+    let ((begun, accepted), commits) = at_once(&queue, together).await;
+    let before = queue.commits();
     for answer in accepted {
         let error = answer.expect_err("part of a failed commit was answered with success");
         assert!(error.to_string().contains("a body too bad"), "{error}");
     }
     assert!(!queue.is_well());
-    assert_eq!(queue.commits(), before);
+    assert_eq!(commits, 0);
     assert!(arrivals.try_recv().is_err());
     assert_eq!(queue.reader().overview().await.unwrap().waiting, 1);
     // An attempt is not held up by it, and its mark is owed.

@@ -307,6 +307,7 @@ impl MemoryQueue {
 
 impl Store for MemoryQueue {
     const IS_SHARED: bool = true;
+    const BLOCKS: bool = false;
 
     async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
         Ok(self.known(wanted))
@@ -316,7 +317,7 @@ impl Store for MemoryQueue {
         Ok(self.write(plan))
     }
 
-    async fn peek(&self, wanted: &Wanted) -> Result<Known, QueueError> {
+    async fn peek(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
         Ok(self.known(wanted))
     }
 

@@ -253,6 +253,7 @@ impl PostgresEngine {
 
 impl Store for PostgresEngine {
     const IS_SHARED: bool = true;
+    const BLOCKS: bool = false;
 
     async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
         // What is unfinished is ended by closing its connection.
@@ -291,7 +292,7 @@ impl Store for PostgresEngine {
     }
 
     /// Refuses: it is for attempts that cannot be recorded, and of those the other bridges would not know.
-    async fn peek(&self, _wanted: &Wanted) -> Result<Known, QueueError> {
+    async fn peek(&mut self, _wanted: &Wanted) -> Result<Known, QueueError> {
         Err(QueueError::ReadOnly { database: self.server.name() })
     }
 

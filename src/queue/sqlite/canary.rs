@@ -1,39 +1,36 @@
 //! Writes what happens to canaries.
 
 use chrono::{DateTime, Utc};
-use sqlx::SqliteConnection;
+use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::write::run;
 use crate::queue::canary::{CanaryChange, MOST_CANARIES};
 
 /// Writes what happened to a canary, and returns when it was sent, if that is news.
-pub(super) async fn write(
-    connection: &mut SqliteConnection,
-    change: &CanaryChange,
-) -> sqlx::Result<Option<DateTime<Utc>>> {
-    let (id, query) = match change {
-        CanaryChange::Sent { id, at } => {
-            let insert = "INSERT INTO canaries (sent_at, event_id) VALUES (?, ?) \
-                          ON CONFLICT (event_id) DO NOTHING RETURNING sent_at";
-            (id, sqlx::query_scalar(insert).bind(at.timestamp_millis()))
-        }
-        CanaryChange::Answered { id, failure } => {
-            let update = "UPDATE canaries SET taken = ?, failure = ? WHERE event_id = ? RETURNING sent_at";
-            (id, sqlx::query_scalar(update).bind(failure.is_none()).bind(failure.clone()))
-        }
-        CanaryChange::Returned { id, at } => {
-            let update =
-                "UPDATE canaries SET returned_at = ? WHERE event_id = ? AND returned_at IS NULL RETURNING sent_at";
-            (id, sqlx::query_scalar(update).bind(at.timestamp_millis()))
-        }
-    };
-    let sent_at: Option<i64> = query.bind(id.to_string()).fetch_optional(&mut *connection).await?;
+pub(super) fn write(connection: &Connection, change: &CanaryChange) -> rusqlite::Result<Option<DateTime<Utc>>> {
+    let sent_at: Option<i64> = match change {
+        CanaryChange::Sent { id, at } => connection
+            .prepare_cached(
+                "INSERT INTO canaries (sent_at, event_id) VALUES (?, ?)
+                 ON CONFLICT (event_id) DO NOTHING RETURNING sent_at",
+            )?
+            .query_row(params![at.timestamp_millis(), id.to_string()], |row| row.get(0)),
+        CanaryChange::Answered { id, failure } => connection
+            .prepare_cached("UPDATE canaries SET taken = ?, failure = ? WHERE event_id = ? RETURNING sent_at")?
+            .query_row(params![failure.is_none(), failure, id.to_string()], |row| row.get(0)),
+        CanaryChange::Returned { id, at } => connection
+            .prepare_cached(
+                "UPDATE canaries SET returned_at = ? WHERE event_id = ? AND returned_at IS NULL RETURNING sent_at",
+            )?
+            .query_row(params![at.timestamp_millis(), id.to_string()], |row| row.get(0)),
+    }
+    .optional()?;
     if matches!(change, CanaryChange::Sent { .. }) {
-        sqlx::query(
+        run(
+            connection,
             "DELETE FROM canaries WHERE event_id IN (SELECT event_id FROM canaries ORDER BY sent_at DESC LIMIT -1 OFFSET ?)",
-        )
-        .bind(MOST_CANARIES)
-        .execute(connection)
-        .await?;
+            [MOST_CANARIES],
+        )?;
     }
     Ok(sent_at.and_then(DateTime::from_timestamp_millis))
 }

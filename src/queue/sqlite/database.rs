@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use rusqlite::{Connection, OpenFlags};
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, SqliteConnection};
 
 use super::version;
@@ -18,25 +19,39 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a write-ahead log that grew in a storm is cut back to, in bytes.
 const LOG_LIMIT: &str = "67108864";
 
-/// How many prepared statements the writing connection keeps.
-const STATEMENTS: usize = 256;
+/// How many prepared statements the writing connection keeps: more than there are.
+const STATEMENTS: usize = 128;
 
 /// How many pages the log holds before a commit writes them into the file. All alerts wait for that commit, so it is half
 /// of what SQLite takes by itself: the slowest answers come a tenth sooner, and as many a second are taken.
 pub(super) const CHECKPOINT: &str = "500";
 
+/// The settings of a connection that writes, in the order in which they are made.
+const WRITING: [(&str, &str); 7] = [
+    // For a new file, before anything is written to it. What it gives back is taken in small steps, see `Engine::shrink`.
+    ("auto_vacuum", "INCREMENTAL"),
+    ("journal_mode", "WAL"),
+    ("foreign_keys", "ON"),
+    // SQLite's own default leaves out the fsync of the log in some builds; a commit is only one with it.
+    ("synchronous", "FULL"),
+    // macOS keeps what was fsynced in the drive's cache; elsewhere this does nothing.
+    ("fullfsync", "1"),
+    ("journal_size_limit", LOG_LIMIT),
+    ("wal_autocheckpoint", CHECKPOINT),
+];
+
 /// SQLite's primary result codes that call for different deeds. Source: SQLite's page "Result and Error Codes".
 mod code {
-    pub(super) const ERROR: u32 = 1;
-    pub(super) const PERM: u32 = 3;
-    pub(super) const BUSY: u32 = 5;
-    pub(super) const LOCKED: u32 = 6;
-    pub(super) const READONLY: u32 = 8;
-    pub(super) const IOERR: u32 = 10;
-    pub(super) const CORRUPT: u32 = 11;
-    pub(super) const FULL: u32 = 13;
-    pub(super) const CANTOPEN: u32 = 14;
-    pub(super) const NOTADB: u32 = 26;
+    pub(super) const ERROR: i32 = 1;
+    pub(super) const PERM: i32 = 3;
+    pub(super) const BUSY: i32 = 5;
+    pub(super) const LOCKED: i32 = 6;
+    pub(super) const READONLY: i32 = 8;
+    pub(super) const IOERR: i32 = 10;
+    pub(super) const CORRUPT: i32 = 11;
+    pub(super) const FULL: i32 = 13;
+    pub(super) const CANTOPEN: i32 = 14;
+    pub(super) const NOTADB: i32 = 26;
 }
 
 /// A database file, as the operator wrote its path.
@@ -92,26 +107,36 @@ impl Database {
         QueueError::Damaged { database: self.name(), reason, advice }
     }
 
-    /// A connection that writes.
-    pub(super) async fn connect(&self) -> Result<SqliteConnection, QueueError> {
-        let mut connection = self.writing().connect().await.map_err(|error| self.error(error))?;
-        version::check(&mut connection).await.map_err(|error| self.error(error))??;
+    /// The connection of the writer, which runs SQLite on the thread that calls it.
+    pub(super) fn connect(&self) -> Result<Connection, QueueError> {
+        version::check()?;
+        self.open(OpenFlags::SQLITE_OPEN_READ_WRITE, &WRITING).map_err(|error| self.write_error(error))
+    }
+
+    /// A connection for what the writer reads while it cannot write.
+    pub(super) fn connect_reading(&self) -> rusqlite::Result<Connection> {
+        self.open(OpenFlags::SQLITE_OPEN_READ_ONLY, &[("foreign_keys", "ON")])
+    }
+
+    fn open(&self, access: OpenFlags, settings: &[(&str, &str)]) -> rusqlite::Result<Connection> {
+        let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE;
+        let connection = Connection::open_with_flags(self.absolute(), flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        for (name, value) in settings {
+            connection.pragma_update(None, name, value)?;
+        }
         Ok(connection)
     }
 
+    /// A connection that writes with the same settings: for the migrations, and for a move to another database.
+    pub(super) async fn connect_aside(&self) -> Result<SqliteConnection, QueueError> {
+        version::check()?;
+        self.writing().connect().await.map_err(|error| self.error(error))
+    }
+
     fn writing(&self) -> SqliteConnectOptions {
-        self.options()
-            // For a new file. What it gives back is taken in small steps, see `Engine::shrink`.
-            .auto_vacuum(SqliteAutoVacuum::Incremental)
-            .journal_mode(SqliteJournalMode::Wal)
-            // SQLite's own default leaves out the fsync of the log in some builds; a commit is only one with it.
-            .synchronous(SqliteSynchronous::Full)
-            // macOS keeps what was fsynced in the drive's cache; elsewhere this does nothing.
-            .pragma("fullfsync", "1")
-            // A batch is a text for each number of rows and each kind of operations in it.
-            .statement_cache_capacity(STATEMENTS)
-            .pragma("journal_size_limit", LOG_LIMIT)
-            .pragma("wal_autocheckpoint", CHECKPOINT)
+        WRITING.iter().fold(self.options(), |options, (name, value)| options.pragma(*name, *value))
     }
 
     pub(super) fn reading(&self) -> SqliteConnectOptions {
@@ -119,32 +144,58 @@ impl Database {
     }
 
     pub(super) fn absolute(&self) -> PathBuf {
+        // SQLite takes some relative names for something else: `:memory:` would forget everything.
         std::path::absolute(&self.path).unwrap_or_else(|_| self.path())
     }
 
     fn options(&self) -> SqliteConnectOptions {
-        // SQLite takes some relative names for something else: `:memory:` would forget everything.
         SqliteConnectOptions::new().filename(self.absolute()).busy_timeout(BUSY_TIMEOUT).disable_statement_logging()
     }
 
-    /// What an error of SQLite means for the operator.
+    /// What an error of the readers and of the migrations means for the operator.
     pub(super) fn error(&self, error: sqlx::Error) -> QueueError {
         let database = self.name();
-        let Some(cause) = error.as_database_error() else {
-            return match error {
-                sqlx::Error::PoolClosed => QueueError::Closed,
-                sqlx::Error::PoolTimedOut => QueueError::Busy { database },
-                error => QueueError::Database { database, source: Arc::new(error) },
-            };
-        };
-        let reason = cause.message().to_owned();
-        match primary_code(cause) {
-            Some(code::BUSY | code::LOCKED) => QueueError::Locked { database },
-            Some(code::FULL) => QueueError::Full { database },
-            Some(code::READONLY | code::CANTOPEN | code::PERM) => self.not_writable(reason),
-            Some(code::CORRUPT | code::NOTADB) => self.damaged(reason),
-            Some(code::IOERR) => QueueError::Disk { database, reason },
+        let code = error.as_database_error().and_then(primary_code);
+        let known = code.zip(error.as_database_error()).and_then(|(code, cause)| self.meaning(code, cause.message()));
+        known.unwrap_or_else(|| match error {
+            sqlx::Error::PoolClosed => QueueError::Closed,
+            sqlx::Error::PoolTimedOut => QueueError::Busy { database },
+            error @ sqlx::Error::ColumnDecode { .. } => QueueError::OddValue { database, source: Arc::new(error) },
+            error => QueueError::Database { database, source: Arc::new(error) },
+        })
+    }
+
+    /// What an error of the writer's connection means for the operator.
+    pub(super) fn write_error(&self, error: rusqlite::Error) -> QueueError {
+        let database = self.name();
+        match &error {
+            rusqlite::Error::SqliteFailure(cause, reason) => {
+                // rusqlite adds the path, which is in the sentence already.
+                let path = format!(": {}", self.absolute().display());
+                let reason = reason.as_deref().unwrap_or_default();
+                let known = self.meaning(cause.extended_code, reason.strip_suffix(&path).unwrap_or(reason));
+                known.unwrap_or_else(|| QueueError::Database { database, source: Arc::new(error) })
+            }
+            rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::Utf8Error(..)
+            | rusqlite::Error::FromSqlConversionFailure(..) => {
+                QueueError::OddValue { database, source: Arc::new(error) }
+            }
             _ => QueueError::Database { database, source: Arc::new(error) },
+        }
+    }
+
+    /// What a result code calls for, and SQLite's own message with it.
+    fn meaning(&self, code: i32, reason: &str) -> Option<QueueError> {
+        let (database, reason) = (self.name(), reason.to_owned());
+        match primary(code) {
+            code::BUSY | code::LOCKED => Some(QueueError::Locked { database }),
+            code::FULL => Some(QueueError::Full { database }),
+            code::READONLY | code::CANTOPEN | code::PERM => Some(self.not_writable(reason)),
+            code::CORRUPT | code::NOTADB => Some(self.damaged(reason)),
+            code::IOERR => Some(QueueError::Disk { database, reason }),
+            _ => None,
         }
     }
 }
@@ -154,14 +205,23 @@ pub(super) fn is_misfit(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(primary_code) == Some(code::ERROR)
 }
 
-/// Whether a page of the file is damaged that the statement needs.
+/// Whether a page of the file is damaged that a reader's statement needs.
 pub(super) fn is_damaged(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(primary_code) == Some(code::CORRUPT)
 }
 
-fn primary_code(error: &dyn sqlx::error::DatabaseError) -> Option<u32> {
-    // The low byte of an extended code is the primary one.
-    error.code()?.parse::<u32>().ok().map(|code| code & 0xff)
+/// The same for a statement of the writer's.
+pub(super) fn is_write_damaged(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| primary(error.extended_code) == code::CORRUPT)
+}
+
+fn primary_code(error: &dyn sqlx::error::DatabaseError) -> Option<i32> {
+    error.code()?.parse().ok().map(primary)
+}
+
+/// The low byte of an extended code is the primary one.
+fn primary(code: i32) -> i32 {
+    code & 0xff
 }
 
 #[cfg(test)]
@@ -170,7 +230,36 @@ mod tests {
 
     #[test]
     fn no_name_of_a_file_makes_sqlite_keep_it_in_memory() {
-        let options = Database::new(Path::new(":memory:")).writing();
+        let database = Database::new(Path::new(":memory:"));
+        let options = database.writing();
         assert!(options.get_filename().is_absolute(), "{options:?}");
+        assert!(database.absolute().is_absolute());
+    }
+
+    #[tokio::test]
+    async fn both_kinds_of_connections_that_write_have_the_same_settings() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::new(&directory.path().join("bridge.db"));
+        database.create().unwrap();
+        let mut aside = database.connect_aside().await.unwrap();
+        let connection = database.connect().unwrap();
+        let numbers = [
+            ("auto_vacuum", 2),
+            ("foreign_keys", 1),
+            ("synchronous", 2),
+            ("fullfsync", 1),
+            ("journal_size_limit", LOG_LIMIT.parse().unwrap()),
+            ("wal_autocheckpoint", CHECKPOINT.parse().unwrap()),
+            ("busy_timeout", 5000),
+        ];
+        for (name, number) in numbers {
+            let ask = format!("PRAGMA {name}");
+            let found: i64 = connection.query_row(&ask, [], |row| row.get(0)).unwrap();
+            assert_eq!(found, number, "{name}");
+            let found: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(ask)).fetch_one(&mut aside).await.unwrap();
+            assert_eq!(found, number, "{name}");
+        }
+        let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+        assert_eq!(mode, "wal");
     }
 }

@@ -3,23 +3,29 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use sqlx::{Connection, SqliteConnection};
+use rusqlite::Connection;
+use tokio::task::spawn_blocking;
 
 use super::database::Database;
 use super::load::{Loaded, load};
-use super::statement_batch::StatementBatch;
-use super::{SqliteReads, schema, sentry, write};
+use super::write::{self, run};
+use super::{SqliteReads, sentry};
 use crate::queue::QueueError;
 use crate::queue::sentry::SentryNotes;
 use crate::queue::store::{Committed, Edits, Known, Plan, Wanted};
 
 /// A connection that writes beside that of a bridge.
+///
+/// It is also used where a bridge runs, on the thread that serves webhooks. So whatever may wait for a lock or for the disk
+/// is done on another one; what is decided is only written into memory before the COMMIT.
 #[derive(Debug)]
 pub(in crate::queue) struct SqliteEdits {
     database: Database,
-    connection: SqliteConnection,
-    /// While a transaction is open: the last number that was given to an event.
-    last: Option<i64>,
+    reads: SqliteReads,
+    /// `None` after an error: a transaction that it left is rolled back by closing.
+    connection: Option<Connection>,
+    /// The transaction whose first half is done. Its connection is not in `connection` meanwhile.
+    transaction: Option<(Connection, i64)>,
 }
 
 impl SqliteEdits {
@@ -28,71 +34,78 @@ impl SqliteEdits {
         if !path.exists() {
             return Err(QueueError::Missing { database: database.name() });
         }
-        let mut connection = database.connect().await?;
-        schema::check(&mut connection, &database).await?;
-        Ok(Self { database, connection, last: None })
+        let mut edits = Self { reads: SqliteReads::beside(&database), database, connection: None, transaction: None };
+        let (connection, ()) = edits.aside(|_| Ok(())).await?;
+        edits.connection = Some(connection);
+        edits.reads.check().await?;
+        Ok(edits)
     }
 
     pub(in crate::queue) fn reads(&self) -> SqliteReads {
-        SqliteReads::beside(&self.database)
+        self.reads.clone()
     }
 
-    /// Ends the transaction after an error, so that the connection can be used again.
-    async fn roll_back(&mut self, error: sqlx::Error) -> QueueError {
-        self.last = None;
-        // It fails where there is nothing to roll back, which is as good.
-        let _ = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
-        self.database.error(error)
+    /// Does something by the connection, on a thread where it may wait.
+    async fn aside<T: Send + 'static>(
+        &mut self,
+        task: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<(Connection, T), QueueError> {
+        let (database, connection) = (self.database.clone(), self.connection.take());
+        let done = spawn_blocking(move || {
+            let connection = connection.map_or_else(|| database.connect(), Ok)?;
+            let done = task(&connection).map_err(|error| database.write_error(error))?;
+            Ok((connection, done))
+        });
+        // It is not done where the program ends just now.
+        done.await.map_err(|_| QueueError::Closed)?
     }
 }
 
 #[async_trait]
 impl Edits for SqliteEdits {
     async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
-        if self.last.take().is_some() {
-            let _ = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
-        }
-        let loaded = async {
-            sqlx::query("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
-            load(&mut StatementBatch::on(&mut self.connection), wanted).await
-        };
-        match loaded.await {
-            Ok(Loaded { known, last }) => {
-                self.last = Some(last);
-                Ok(known)
-            }
-            Err(error) => Err(self.roll_back(error).await),
-        }
+        self.transaction = None;
+        let wanted = wanted.clone();
+        let (connection, Loaded { known, last }) = self
+            .aside(move |connection| {
+                run(connection, "BEGIN IMMEDIATE", [])?;
+                load(connection, &wanted)
+            })
+            .await?;
+        self.transaction = Some((connection, last));
+        Ok(known)
     }
 
     async fn apply(&mut self, plan: &Plan<'_>) -> Result<Committed, QueueError> {
-        let last = self.last.take().ok_or(QueueError::Closed)?;
-        let applied = async {
-            let mut statements = StatementBatch::on(&mut self.connection);
-            let committed = write::apply(&mut statements, plan, last).await?;
+        let (connection, last) = self.transaction.take().ok_or(QueueError::Closed)?;
+        let written = write::apply(&connection, plan, last);
+        let committed = written.map_err(|error| self.database.write_error(error))?;
+        self.connection = Some(connection);
+        let commit = |connection: &Connection| {
             // The sign by which a running bridge notices.
-            statements.add("UPDATE changes SET generation = generation + 1").add("COMMIT").run().await?;
-            Ok(committed)
+            run(connection, "UPDATE changes SET generation = generation + 1", [])?;
+            run(connection, "COMMIT", [])
         };
-        match applied.await {
-            Ok(committed) => Ok(committed),
-            Err(error) => Err(self.roll_back(error).await),
-        }
+        let (connection, _) = self.aside(commit).await?;
+        self.connection = Some(connection);
+        Ok(committed)
     }
 
     async fn write_sentry_notes(&mut self, notes: &SentryNotes) -> Result<(), QueueError> {
-        let written = async {
-            sqlx::query("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
-            sentry::write(&mut self.connection, notes).await?;
-            sqlx::query("COMMIT").execute(&mut self.connection).await
-        };
-        match written.await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.roll_back(error).await),
-        }
+        let notes = notes.clone();
+        let (connection, _) = self
+            .aside(move |connection| {
+                run(connection, "BEGIN IMMEDIATE", [])?;
+                sentry::write(connection, &notes)?;
+                run(connection, "COMMIT", [])
+            })
+            .await?;
+        self.connection = Some(connection);
+        Ok(())
     }
 
     async fn close(self: Box<Self>) -> Result<(), QueueError> {
-        self.connection.close().await.map_err(|error| self.database.error(error))
+        let Some(connection) = self.connection else { return Ok(()) };
+        connection.close().map_err(|(_, error)| self.database.write_error(error))
     }
 }

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use log::{error, info, warn};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
+use rusqlite::Connection;
 
 use super::database::{CHECKPOINT, Database};
 use super::files::{Change, Files, Found};
 use super::load::{Loaded, load};
 use super::recovery::Kept;
-use super::statement_batch::StatementBatch;
-use super::{SqliteReads, canary, issue_update, maintenance, recovery, schema, sentry, write};
+use super::write::{self, run};
+use super::{SqliteReads, canary, issue_update, maintenance, proof, recovery, schema, sentry};
 use crate::metrics::PersistedMetrics;
 use crate::queue::sentry::SentryNotes;
 use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
@@ -32,7 +32,7 @@ const RECENT: usize = 10_000;
 #[derive(Debug)]
 pub(in crate::queue) struct Engine {
     database: Database,
-    connection: Option<SqliteConnection>,
+    connection: Option<Connection>,
     /// The transaction whose first half is done. Its connection is not in `connection` meanwhile.
     transaction: Option<Transaction>,
     /// Locked until it is dropped or the process dies. Dropped after the connection: see [`Files`].
@@ -50,9 +50,7 @@ pub(in crate::queue) struct Engine {
 /// A transaction between `load` and `apply`.
 #[derive(Debug)]
 struct Transaction {
-    connection: SqliteConnection,
-    /// Where nothing had to be loaded, it begins together with what is written.
-    has_begun: bool,
+    connection: Connection,
     /// The last number that was given to an event.
     last: i64,
 }
@@ -71,9 +69,8 @@ impl Engine {
         let database = Database::new(path);
         database.create()?;
         let mut files = Files::open(&database)?;
-        let mut connection = database.connect().await?;
-        schema::migrate(&mut connection, &database).await?;
-        schema::let_it_shrink(&mut connection, &database).await;
+        let connection = schema::open(&database).await?;
+        schema::let_it_shrink(&connection, &database);
         files.adopt(false);
         let reads = SqliteReads::beside(&database);
         Ok(Self {
@@ -94,26 +91,50 @@ impl Engine {
     }
 
     /// Commits what `change` writes, by itself.
-    async fn transact<T>(
-        &mut self,
-        change: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
-    ) -> Result<T, QueueError> {
+    async fn transact<T>(&mut self, change: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, QueueError> {
         self.check_files().await?;
-        let mut connection = self.take_connection().await?;
-        let changed = async {
-            sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await?;
-            let changed = change(&mut connection).await?;
-            sqlx::query("COMMIT").execute(&mut connection).await?;
+        let changed = self.attempt(|connection| {
+            run(connection, "BEGIN IMMEDIATE", [])?;
+            let changed = change(connection)?;
+            run(connection, "COMMIT", [])?;
             Ok(changed)
-        };
-        match changed.await {
-            Ok(changed) => {
-                self.connection = Some(connection);
-                self.confirm(&[])?;
-                Ok(changed)
-            }
-            Err(error) => Err(self.drop_connection(connection, error).await),
+        })?;
+        self.confirm(&[])?;
+        Ok(changed)
+    }
+
+    /// Does something by the connection, outside of any transaction.
+    fn attempt<T>(&mut self, task: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, QueueError> {
+        let connection = self.take_connection()?;
+        let done = task(&connection);
+        self.put_back(connection, done)
+    }
+
+    fn take_connection(&mut self) -> Result<Connection, QueueError> {
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
         }
+        let connection = self.database.connect()?;
+        self.files.adopt(true);
+        Ok(connection)
+    }
+
+    fn put_back<T>(&mut self, connection: Connection, done: rusqlite::Result<T>) -> Result<T, QueueError> {
+        match done {
+            Ok(done) => {
+                self.connection = Some(connection);
+                Ok(done)
+            }
+            Err(error) => Err(self.drop_connection(connection, error)),
+        }
+    }
+
+    /// It may be broken or still inside the transaction. Closing rolls back, and the next commit starts with a fresh one,
+    /// so that nothing but the cause itself can keep the queue from working again.
+    fn drop_connection(&mut self, connection: Connection, error: rusqlite::Error) -> QueueError {
+        drop(connection);
+        self.files.forget();
+        self.database.write_error(error)
     }
 
     /// Compares the files that are open with those at their paths, and opens them again where they are not the same.
@@ -124,7 +145,7 @@ impl Engine {
     async fn check_files(&mut self) -> Result<(), QueueError> {
         if self.broken.is_none() {
             let found = match self.files.check()? {
-                Found::LogEmptied => self.test_log().await?,
+                Found::LogEmptied => self.test_log()?,
                 found => found,
             };
             if self.files.log_began() {
@@ -186,23 +207,15 @@ impl Engine {
 
     /// Learns whether a log that is empty was emptied by a checkpoint: then SQLite starts it over, and else it goes on
     /// after what is no longer there. No checkpoint may be made meanwhile, for it would copy that into the database.
-    async fn test_log(&mut self) -> Result<Found, QueueError> {
-        let mut connection = self.take_connection().await?;
-        let tried = async {
-            sqlx::query("PRAGMA wal_autocheckpoint = 0").execute(&mut connection).await?;
-            sqlx::query("UPDATE heartbeat SET beats = beats + 1").execute(&mut connection).await?;
-            let found = self.files.check();
-            let checkpoint = AssertSqlSafe(format!("PRAGMA wal_autocheckpoint = {CHECKPOINT}"));
-            sqlx::query(checkpoint).execute(&mut connection).await?;
-            Ok(found)
-        };
-        match tried.await {
-            Ok(found) => {
-                self.connection = Some(connection);
-                found
-            }
-            Err(error) => Err(self.drop_connection(connection, error).await),
-        }
+    fn test_log(&mut self) -> Result<Found, QueueError> {
+        self.attempt(|connection| {
+            connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+            run(connection, "UPDATE heartbeat SET beats = beats + 1", [])?;
+            Ok(())
+        })?;
+        let found = self.files.check();
+        self.attempt(|connection| connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT))?;
+        found
     }
 
     /// Opens the files again, and keeps what can be kept of those that were taken away.
@@ -219,167 +232,96 @@ impl Engine {
 
     async fn replace_files(&mut self, change: Change) -> Result<(), QueueError> {
         if self.connection.is_some() {
-            self.kept = recovery::save(change, &self.database, &self.files, &mut self.connection).await?;
+            self.kept = recovery::save(change, &self.database, &self.files, &mut self.connection)?;
         }
-        if let Some(connection) = self.connection.take() {
-            let _ = connection.close().await;
-        }
+        self.connection = None;
         self.files.forget();
         let is_another = matches!(change, Change::DatabaseGone | Change::DatabaseReplaced);
         if is_another || matches!(self.kept, Kept::All) {
             self.database.create()?;
             self.files.open_anew()?;
         }
-        let mut connection = self.database.connect().await?;
+        let mut connection = schema::open(&self.database).await?;
         let recent: Vec<_> = self.recent.iter().copied().collect();
-        let entered = async {
-            schema::migrate(&mut connection, &self.database).await?;
-            recovery::restore(change, &self.database, &mut connection, &self.kept, self.last, &recent).await
-        };
-        match entered.await {
-            Ok(()) => {
-                self.files.adopt(false);
-                self.connection = Some(connection);
-                self.kept = Kept::Nothing;
-                Ok(())
-            }
-            Err(error) => {
-                let _ = connection.close().await;
-                Err(error)
-            }
-        }
-    }
-
-    async fn take_connection(&mut self) -> Result<SqliteConnection, QueueError> {
-        if let Some(connection) = self.connection.take() {
-            return Ok(connection);
-        }
-        let connection = self.database.connect().await?;
-        self.files.adopt(true);
-        Ok(connection)
-    }
-
-    /// It may be broken or still inside the transaction. Closing rolls back, and the next commit starts with a fresh one,
-    /// so that nothing but the cause itself can keep the queue from working again.
-    async fn drop_connection(&mut self, connection: SqliteConnection, error: sqlx::Error) -> QueueError {
-        let _ = connection.close().await;
-        self.files.forget();
-        self.database.error(error)
+        recovery::restore(change, &self.database, &mut connection, &self.kept, self.last, &recent)?;
+        self.files.adopt(false);
+        self.connection = Some(connection);
+        self.kept = Kept::Nothing;
+        Ok(())
     }
 }
 
 impl Store for Engine {
     const IS_SHARED: bool = false;
+    const BLOCKS: bool = true;
 
     async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
         if let Some(unfinished) = self.transaction.take() {
-            let _ = unfinished.connection.close().await;
+            drop(unfinished);
             self.files.forget();
         }
         self.check_files().await?;
-        let mut connection = self.take_connection().await?;
-        let mut statements = StatementBatch::on(&mut connection);
+        let connection = self.take_connection()?;
         // The write lock is taken at once: a transaction that starts by reading could lose the race for it later.
-        statements.add("BEGIN IMMEDIATE");
-        let loaded = load(&mut statements, wanted).await;
-        let has_begun = statements.is_empty();
-        match loaded {
+        let begun = run(&connection, "BEGIN IMMEDIATE", []);
+        match begun.and_then(|_| load(&connection, wanted)) {
             Ok(Loaded { known, last }) => {
-                self.transaction = Some(Transaction { connection, has_begun, last });
+                self.transaction = Some(Transaction { connection, last });
                 Ok(known)
             }
-            Err(error) => Err(self.drop_connection(connection, error).await),
+            Err(error) => Err(self.drop_connection(connection, error)),
         }
     }
 
     async fn apply(&mut self, plan: &Plan<'_>) -> Result<Committed, QueueError> {
-        let transaction = self.transaction.take().ok_or(QueueError::Closed)?;
-        let Transaction { mut connection, has_begun, last } = transaction;
-        let applied = async {
-            let mut statements = StatementBatch::on(&mut connection);
-            if !has_begun {
-                statements.add("BEGIN IMMEDIATE");
-            }
-            let committed = write::apply(&mut statements, plan, last).await?;
-            statements.add("COMMIT").run().await?;
-            Ok(committed)
-        };
-        match applied.await {
-            Ok(committed) => {
-                self.connection = Some(connection);
-                let rows = plan.rows.iter().zip(&committed.rows);
-                let new: Vec<_> = rows.filter(|(row, _)| row.replaces.is_none()).map(|(_, id)| *id).collect();
-                self.confirm(&new)?;
-                Ok(committed)
-            }
-            Err(error) => Err(self.drop_connection(connection, error).await),
-        }
+        let Transaction { connection, last } = self.transaction.take().ok_or(QueueError::Closed)?;
+        let written = write::apply(&connection, plan, last);
+        let committed = written.and_then(|committed| run(&connection, "COMMIT", []).map(|_| committed));
+        let committed = self.put_back(connection, committed)?;
+        let rows = plan.rows.iter().zip(&committed.rows);
+        let new: Vec<_> = rows.filter(|(row, _)| row.replaces.is_none()).map(|(_, id)| *id).collect();
+        self.confirm(&new)?;
+        Ok(committed)
     }
 
-    async fn peek(&self, wanted: &Wanted) -> Result<Known, QueueError> {
-        let peeked = async {
-            let mut connection = self.database.reading().connect().await?;
-            let loaded = load(&mut StatementBatch::on(&mut connection), wanted).await?;
-            Ok(loaded.known)
-        };
-        peeked.await.map_err(|error| self.database.error(error))
+    async fn peek(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
+        let loaded = self.database.connect_reading().and_then(|connection| load(&connection, wanted));
+        loaded.map(|loaded| loaded.known).map_err(|error| self.database.write_error(error))
     }
 
     async fn prune(&mut self, prune: Prune) -> Result<u64, QueueError> {
-        self.transact(async |connection| maintenance::prune(connection, prune).await).await
+        self.transact(|connection| maintenance::prune(connection, prune)).await
     }
 
     async fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> Result<(), QueueError> {
-        self.transact(async |connection| maintenance::keep_metrics(connection, metrics).await).await
+        self.transact(|connection| maintenance::keep_metrics(connection, metrics)).await
     }
 
     async fn write_sentry_notes(&mut self, notes: &SentryNotes) -> Result<(), QueueError> {
-        self.transact(async |connection| sentry::write(connection, notes).await).await
+        self.transact(|connection| sentry::write(connection, notes)).await
     }
 
     async fn write_issue_update(&mut self, change: &IssueUpdateChange) -> Result<bool, QueueError> {
-        self.transact(async |connection| issue_update::write(connection, change).await).await
+        self.transact(|connection| issue_update::write(connection, change)).await
     }
 
     async fn write_canary(&mut self, change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
-        self.transact(async |connection| canary::write(connection, change).await).await
+        self.transact(|connection| canary::write(connection, change)).await
     }
 
     async fn write_outage_notice(&mut self, notice: OutageNotice) -> Result<(), QueueError> {
-        self.transact(async |connection| maintenance::write_outage_notice(connection, notice).await).await
+        self.transact(|connection| maintenance::write_outage_notice(connection, notice)).await
     }
 
     async fn write_proof(&mut self, proof: &Proof) -> Result<(), QueueError> {
-        self.transact(async |connection| super::proof::write(connection, proof).await).await
+        self.transact(|connection| proof::write(connection, proof)).await
     }
 
     async fn shrink(&mut self, pages: u32) -> Result<u64, QueueError> {
         self.check_files().await?;
-        let mut connection = self.take_connection().await?;
-        let vacuum = format!("PRAGMA incremental_vacuum({pages})");
-        let shrunk = async {
-            let (of_all, free): (i64, i64) = schema::pages(&mut connection).await?;
-            if pages > 0 && schema::is_wasteful(of_all, free) {
-                sqlx::query(AssertSqlSafe(vacuum)).execute(&mut connection).await?;
-            }
-            let (of_all, free) = schema::pages(&mut connection).await?;
-            if schema::is_wasteful(of_all, free) {
-                return Ok(u64::try_from(free).unwrap_or_default());
-            }
-            if pages > 0 {
-                // The file itself becomes shorter only by this.
-                sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut connection).await?;
-            }
-            Ok(0)
-        };
-        match shrunk.await {
-            Ok(left) => {
-                self.connection = Some(connection);
-                self.confirm(&[])?;
-                Ok(left)
-            }
-            Err(error) => Err(self.drop_connection(connection, error).await),
-        }
+        let left = self.attempt(|connection| maintenance::shrink(connection, pages))?;
+        self.confirm(&[])?;
+        Ok(left)
     }
 
     async fn check(&mut self) -> Result<(), QueueError> {
@@ -390,18 +332,17 @@ impl Store for Engine {
     async fn close(mut self) -> Result<(), QueueError> {
         // Else what was taken away would be written into what is left.
         self.check_files().await?;
-        let Some(mut connection) = self.connection.take() else { return Ok(()) };
-        let written = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await;
-        let closed = connection.close().await;
-        written.and(closed).map_err(|error| self.database.error(error))
+        let Some(connection) = self.connection.take() else { return Ok(()) };
+        let written = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        let closed = connection.close().map_err(|(_, error)| error);
+        written.and(closed).map_err(|error| self.database.write_error(error))
     }
 }
 
 #[cfg(test)]
 impl Engine {
     /// Asks the writing connection itself.
-    pub(in crate::queue) async fn pragma(&mut self, pragma: &str) -> i64 {
-        let connection = self.connection.as_mut().unwrap();
-        sqlx::query_scalar(sqlx::AssertSqlSafe(pragma.to_owned())).fetch_one(connection).await.unwrap()
+    pub(in crate::queue) fn pragma(&self, pragma: &str) -> i64 {
+        self.connection.as_ref().unwrap().query_row(pragma, [], |row| row.get(0)).unwrap()
     }
 }

@@ -425,26 +425,26 @@ mod tests {
         assert_eq!(log_page_size(&head[..31]), None);
     }
 
-    #[tokio::test]
-    async fn a_log_that_was_cut_and_written_on_before_anybody_looked_is_found_out() {
+    #[test]
+    fn a_log_that_was_cut_and_written_on_before_anybody_looked_is_found_out() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("bridge.db");
         let database = Database::new(&path);
         database.create().unwrap();
         let mut files = Files::open(&database).unwrap();
-        let mut connection = database.connect().await.unwrap();
-        sqlx::query("CREATE TABLE numbers (number INTEGER)").execute(&mut connection).await.unwrap();
+        let connection = database.connect().unwrap();
+        connection.execute("CREATE TABLE numbers (number INTEGER)", []).unwrap();
         files.adopt(false);
-        let mut write = async |statement: &'static str| {
-            sqlx::query(statement).execute(&mut connection).await.unwrap();
+        let mut write = |statement| {
+            connection.execute(statement, []).unwrap();
             files.check().unwrap()
         };
         for _ in 0..20 {
-            assert_eq!(write("INSERT INTO numbers VALUES (1)").await, Found::Same);
+            assert_eq!(write("INSERT INTO numbers VALUES (1)"), Found::Same);
         }
         let log = OpenOptions::new().write(true).open(beside(&path, "-wal")).unwrap();
         log.set_len(20_000).unwrap();
         // SQLite writes on where the log ended before.
-        assert_eq!(write("INSERT INTO numbers VALUES (2)").await, Found::Changed(Change::LogTruncated));
+        assert_eq!(write("INSERT INTO numbers VALUES (2)"), Found::Changed(Change::LogTruncated));
     }
 }

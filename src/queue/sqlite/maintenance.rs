@@ -1,9 +1,10 @@
 //! Retention: delivered events are forgotten, oldest first.
 
 use chrono::{DateTime, Utc};
-use sqlx::SqliteConnection;
+use rusqlite::{Connection, params};
 
-use super::numbers;
+use super::write::run;
+use super::{numbers, schema};
 use crate::metrics::{Activity, PersistedMetrics};
 use crate::queue::store::Prune;
 use crate::queue::{EventId, OutageNotice};
@@ -12,143 +13,149 @@ use crate::queue::{EventId, OutageNotice};
 const MOST_OPEN: u32 = 200_000;
 
 /// Deletes delivered events and returns how many.
-pub(super) async fn prune(connection: &mut SqliteConnection, prune: Prune) -> sqlx::Result<u64> {
-    let ids: Vec<i64> = sqlx::query_scalar(
+pub(super) fn prune(connection: &Connection, prune: Prune) -> rusqlite::Result<u64> {
+    let mut finished = connection.prepare_cached(
         "SELECT id FROM events WHERE state = 'delivered' AND finished_at < ? ORDER BY finished_at, id LIMIT ?",
-    )
-    .bind(prune.before.timestamp_millis())
-    .bind(prune.limit)
-    .fetch_all(&mut *connection)
-    .await?;
-    let ids: Vec<_> = ids.into_iter().map(EventId::new).collect();
-    for delete in [
-        "DELETE FROM bodies WHERE id IN (SELECT value FROM json_each(?))",
-        "DELETE FROM proofs WHERE event_id IN (SELECT value FROM json_each(?))",
-        "DELETE FROM events WHERE id IN (SELECT value FROM json_each(?))",
-    ] {
-        sqlx::query(delete).bind(numbers(&ids)).execute(&mut *connection).await?;
+    )?;
+    let ids = finished.query_map(params![prune.before.timestamp_millis(), prune.limit], |row| row.get(0))?;
+    let ids = ids.map(|id| id.map(EventId::new)).collect::<rusqlite::Result<Vec<_>>>()?;
+    if !ids.is_empty() {
+        let numbers = numbers(&ids);
+        run(connection, "DELETE FROM bodies WHERE id IN (SELECT value FROM json_each(?))", [&numbers])?;
+        run(connection, "DELETE FROM proofs WHERE event_id IN (SELECT value FROM json_each(?))", [&numbers])?;
+        run(connection, "DELETE FROM events WHERE id IN (SELECT value FROM json_each(?))", [&numbers])?;
     }
     // Keys that no event is left of.
-    sqlx::query("DELETE FROM tallies WHERE events = 0").execute(&mut *connection).await?;
-    forget_incidents(connection, prune.incidents_before, prune.limit).await?;
+    run(connection, "DELETE FROM tallies WHERE events = 0", [])?;
+    forget_incidents(connection, prune.incidents_before, prune.limit)?;
     Ok(ids.len() as u64)
 }
 
 /// Forgets at most `limit` incidents, and issues of shared ones, that were closed before `before`, and as many of those that are open where there are
 /// too many. Those are not forgotten by age: a clock that is set forward would forget them all.
-async fn forget_incidents(connection: &mut SqliteConnection, before: DateTime<Utc>, limit: u32) -> sqlx::Result<()> {
-    sqlx::query(
-        "DELETE FROM incidents WHERE (incident_key, service_key) IN \
-         (SELECT incident_key, service_key FROM incidents WHERE is_open = 0 AND changed_at < ? \
+fn forget_incidents(connection: &Connection, before: DateTime<Utc>, limit: u32) -> rusqlite::Result<()> {
+    let before = before.timestamp_millis();
+    run(
+        connection,
+        "DELETE FROM incidents WHERE (incident_key, service_key) IN
+         (SELECT incident_key, service_key FROM incidents WHERE is_open = 0 AND changed_at < ?
           ORDER BY changed_at LIMIT ?)",
-    )
-    .bind(before.timestamp_millis())
-    .bind(limit)
-    .execute(&mut *connection)
-    .await?;
-    sqlx::query(
-        "DELETE FROM incidents WHERE (incident_key, service_key) IN \
-         (SELECT incident_key, service_key FROM incidents WHERE is_open <> 0 \
+        params![before, limit],
+    )?;
+    run(
+        connection,
+        "DELETE FROM incidents WHERE (incident_key, service_key) IN
+         (SELECT incident_key, service_key FROM incidents WHERE is_open <> 0
           ORDER BY changed_at DESC LIMIT ? OFFSET ?)",
-    )
-    .bind(limit)
-    .bind(MOST_OPEN)
-    .execute(&mut *connection)
-    .await?;
-    sqlx::query(
-        "DELETE FROM incident_issues WHERE rowid IN \
+        [limit, MOST_OPEN],
+    )?;
+    run(
+        connection,
+        "DELETE FROM incident_issues WHERE rowid IN
          (SELECT rowid FROM incident_issues WHERE is_open = 0 AND received_at < ? ORDER BY received_at LIMIT ?)",
-    )
-    .bind(before.timestamp_millis())
-    .bind(limit)
-    .execute(&mut *connection)
-    .await?;
-    sqlx::query(
-        "DELETE FROM incident_issues WHERE rowid IN \
+        params![before, limit],
+    )?;
+    run(
+        connection,
+        "DELETE FROM incident_issues WHERE rowid IN
          (SELECT rowid FROM incident_issues WHERE is_open <> 0 ORDER BY received_at DESC LIMIT ? OFFSET ?)",
-    )
-    .bind(limit)
-    .bind(MOST_OPEN)
-    .execute(connection)
-    .await?;
+        [limit, MOST_OPEN],
+    )?;
     Ok(())
 }
 
+/// Returns at most so many empty pages to the file system, and returns how many are left.
+pub(super) fn shrink(connection: &Connection, pages: u32) -> rusqlite::Result<u64> {
+    let (all, free) = schema::pages(connection)?;
+    if pages > 0 && schema::is_wasteful(all, free) {
+        // It returns a row for each page, and stops where nobody asks for the next.
+        let mut vacuum = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+        let mut rows = vacuum.query([])?;
+        while rows.next()?.is_some() {}
+    }
+    let (all, free) = schema::pages(connection)?;
+    if schema::is_wasteful(all, free) {
+        return Ok(u64::try_from(free).unwrap_or_default());
+    }
+    if pages > 0 {
+        // The file itself becomes shorter only by this.
+        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+    }
+    Ok(0)
+}
+
 /// Adds what was counted and writes what has changed, and forgets what is older than a day before it.
-pub(super) async fn keep_metrics(connection: &mut SqliteConnection, memory: &PersistedMetrics) -> sqlx::Result<()> {
-    sqlx::query(
-        "UPDATE lately SET last_webhook_at = COALESCE(?, last_webhook_at), \
+pub(super) fn keep_metrics(connection: &Connection, memory: &PersistedMetrics) -> rusqlite::Result<()> {
+    run(
+        connection,
+        "UPDATE lately SET last_webhook_at = COALESCE(?, last_webhook_at),
          last_delivered_at = COALESCE(?, last_delivered_at), untrusted = ?",
-    )
-    .bind(memory.last_webhook_at.as_ref().map(DateTime::timestamp_millis))
-    .bind(memory.last_delivered_at.as_ref().map(DateTime::timestamp_millis))
-    .bind(&memory.untrusted)
-    .execute(&mut *connection)
-    .await?;
+        params![
+            memory.last_webhook_at.as_ref().map(DateTime::timestamp_millis),
+            memory.last_delivered_at.as_ref().map(DateTime::timestamp_millis),
+            memory.untrusted,
+        ],
+    )?;
     for (key, at) in &memory.delivered {
-        sqlx::query("INSERT OR REPLACE INTO lately_delivered (service_key, at) VALUES (?, ?)")
-            .bind(key.expose())
-            .bind(at.timestamp_millis())
-            .execute(&mut *connection)
-            .await?;
+        let values = params![key.expose(), at.timestamp_millis()];
+        run(connection, "INSERT OR REPLACE INTO lately_delivered (service_key, at) VALUES (?, ?)", values)?;
     }
     for (key, failing) in &memory.failing {
-        let query = match failing {
-            Some(failing) => {
-                sqlx::query("INSERT OR REPLACE INTO failing_keys (service_key, kind, since) VALUES (?, ?, ?)")
-                    .bind(key.expose())
-                    .bind(failing.kind.name())
-                    .bind(failing.since.timestamp_millis())
-            }
-            None => sqlx::query("DELETE FROM failing_keys WHERE service_key = ?").bind(key.expose()),
+        match failing {
+            Some(failing) => run(
+                connection,
+                "INSERT OR REPLACE INTO failing_keys (service_key, kind, since) VALUES (?, ?, ?)",
+                params![key.expose(), failing.kind.name(), failing.since.timestamp_millis()],
+            )?,
+            None => run(connection, "DELETE FROM failing_keys WHERE service_key = ?", [key.expose()])?,
         };
-        query.execute(&mut *connection).await?;
     }
     if let Some(row) = &memory.wrong_signatures {
-        sqlx::query(
-            "INSERT OR REPLACE INTO wrong_signatures (id, number, first_at, lasted_ms, senders, more) \
+        run(
+            connection,
+            "INSERT OR REPLACE INTO wrong_signatures (id, number, first_at, lasted_ms, senders, more)
              VALUES (1, ?, ?, ?, ?, ?)",
-        )
-        .bind(row.number)
-        .bind(row.first_at.as_ref().map(DateTime::timestamp_millis))
-        .bind(i64::try_from(row.lasted.as_millis()).unwrap_or(i64::MAX))
-        .bind(row.senders.addresses())
-        .bind(row.senders.more)
-        .execute(&mut *connection)
-        .await?;
+            params![
+                row.number,
+                row.first_at.as_ref().map(DateTime::timestamp_millis),
+                i64::try_from(row.lasted.as_millis()).unwrap_or(i64::MAX),
+                row.senders.addresses(),
+                row.senders.more,
+            ],
+        )?;
     }
     for bucket in &memory.buckets {
-        sqlx::query(
-            "INSERT INTO activity (began_at, received, delivered, throttled, failed) VALUES (?, ?, ?, ?, ?) \
-             ON CONFLICT (began_at) DO UPDATE SET received = received + excluded.received, \
-             delivered = delivered + excluded.delivered, throttled = throttled + excluded.throttled, \
+        run(
+            connection,
+            "INSERT INTO activity (began_at, received, delivered, throttled, failed) VALUES (?, ?, ?, ?, ?)
+             ON CONFLICT (began_at) DO UPDATE SET received = received + excluded.received,
+             delivered = delivered + excluded.delivered, throttled = throttled + excluded.throttled,
              failed = failed + excluded.failed",
-        )
-        .bind(bucket.from.timestamp_millis())
-        .bind(signed(bucket.received))
-        .bind(signed(bucket.delivered))
-        .bind(signed(bucket.throttled))
-        .bind(signed(bucket.failed))
-        .execute(&mut *connection)
-        .await?;
+            params![
+                bucket.from.timestamp_millis(),
+                signed(bucket.received),
+                signed(bucket.delivered),
+                signed(bucket.throttled),
+                signed(bucket.failed),
+            ],
+        )?;
     }
     if let Some(newest) = memory.buckets.last() {
-        sqlx::query("DELETE FROM activity WHERE began_at < ?")
-            .bind(Activity::horizon(newest.from).timestamp_millis())
-            .execute(connection)
-            .await?;
+        let horizon = Activity::horizon(newest.from).timestamp_millis();
+        run(connection, "DELETE FROM activity WHERE began_at < ?", [horizon])?;
     }
     Ok(())
 }
 
 /// Replaces what the fallback webhook was told last.
-pub(super) async fn write_outage_notice(connection: &mut SqliteConnection, notice: OutageNotice) -> sqlx::Result<()> {
-    sqlx::query("INSERT OR REPLACE INTO fallback (id, told_at, outage_since) VALUES (1, ?, ?)")
-        .bind(notice.told_at.timestamp_millis())
-        .bind(notice.outage_since.as_ref().map(DateTime::timestamp_millis))
-        .execute(connection)
-        .await
-        .map(drop)
+pub(super) fn write_outage_notice(connection: &Connection, notice: OutageNotice) -> rusqlite::Result<()> {
+    let since = notice.outage_since.as_ref().map(DateTime::timestamp_millis);
+    run(
+        connection,
+        "INSERT OR REPLACE INTO fallback (id, told_at, outage_since) VALUES (1, ?, ?)",
+        params![notice.told_at.timestamp_millis(), since],
+    )
+    .map(drop)
 }
 
 fn signed(count: u64) -> i64 {

@@ -1,10 +1,10 @@
 //! The queue in one SQLite file.
 //!
-//! - `engine`: the connection that writes and survives errors; `load` and `write`: the halves of a transaction;
-//!   `statement_batch`: what is held back to be sent to SQLite together
+//! - `engine`: the connection that writes and survives errors; `load` and `write`: the halves of a transaction. It is one of
+//!   `rusqlite`, which runs SQLite on the thread that calls it: a thread of the writer's own
 //! - `files`: the locks that keep a second bridge out, and whether the open files are still those at their paths;
 //!   `recovery`: what is kept of files that were taken away
-//! - `read`: connections that cannot write
+//! - `read`: connections that cannot write, of `sqlx`, which keeps SQLite off the threads that everything else runs on
 //! - `transfer`: all rows, for a move to another database
 //! - `edit`: changes from outside; `maintenance`: what is done for the queue itself; `canary`: what happens to canaries;
 //!   `sentry`: what was learned from Sentry's API
@@ -26,7 +26,6 @@ mod read;
 mod recovery;
 mod schema;
 mod sentry;
-mod statement_batch;
 mod transfer;
 mod version;
 mod write;

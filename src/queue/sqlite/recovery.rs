@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 use log::{error, info, warn};
-use sqlx::{Connection, SqliteConnection};
+use rusqlite::{Connection, TransactionBehavior};
 
 use super::database::Database;
 use super::files::{Change, Files};
@@ -42,11 +42,11 @@ pub(super) enum Kept {
 /// # Errors
 ///
 /// When that cannot be done yet, such as on a full disk. The connection is still there then, and holds what it held.
-pub(super) async fn save(
+pub(super) fn save(
     change: Change,
     database: &Database,
     files: &Files,
-    connection: &mut Option<SqliteConnection>,
+    connection: &mut Option<Connection>,
 ) -> Result<Kept, QueueError> {
     let Some(open) = connection else { return Ok(Kept::Nothing) };
     match change {
@@ -54,9 +54,9 @@ pub(super) async fn save(
             // Where the path was a link that is gone, too, the file goes where the link was.
             let is_link_there = fs::symlink_metadata(database.path()).is_ok();
             let target = if is_link_there { files.beside("") } else { database.absolute() };
-            let copy = copy(open, database, &with(&target, "-restored")).await?;
+            let copy = copy(open, database, &with(&target, "-restored"))?;
             // A log that is left would be taken for the new file's.
-            close(connection).await;
+            close(connection);
             for suffix in ["-wal", "-shm"] {
                 remove(&with(&target, suffix)).map_err(|error| database.unopened(&error))?;
             }
@@ -69,9 +69,9 @@ pub(super) async fn save(
         }
         Change::DatabaseReplaced => {
             let suffix = format!("-replaced-{}", Utc::now().format("%Y%m%dT%H%M%SZ"));
-            let copy = copy(open, database, &files.beside(&suffix)).await?;
+            let copy = copy(open, database, &files.beside(&suffix))?;
             let owns_log = files.owns_log();
-            close(connection).await;
+            close(connection);
             if owns_log {
                 for suffix in ["-wal", "-shm"] {
                     remove(&files.beside(suffix)).map_err(|error| database.unopened(&error))?;
@@ -81,28 +81,27 @@ pub(super) async fn save(
         }
         Change::LogReplaced | Change::IndexReplaced => {
             // The log that is open has all of it still.
-            let (busy, ..): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
-                .fetch_one(&mut *open)
-                .await
-                .map_err(|error| database.error(error))?;
-            if busy != 0 {
+            let busy: bool = open
+                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+                .map_err(|error| database.write_error(error))?;
+            if busy {
                 return Err(QueueError::Locked { database: database.name() });
             }
             Ok(Kept::Nothing)
         }
         Change::LogTruncated => {
             let log = files.beside("-wal");
-            save_log(&log, files, connection).await.map_err(|error| database.unopened(&error))?;
+            save_log(&log, files, connection).map_err(|error| database.unopened(&error))?;
             Ok(Kept::Nothing)
         }
         Change::DatabaseTruncated => {
             // What is not in the file any more may be in the log or in memory, in a small database even all of it.
             let target = files.beside("");
-            let Ok(copy) = copy(open, database, &with(&target, "-restored")).await else { return Ok(Kept::Nothing) };
+            let Ok(copy) = copy(open, database, &with(&target, "-restored")) else { return Ok(Kept::Nothing) };
             fs::rename(&copy, &target)
                 .and_then(|()| sync_folder(&target))
                 .map_err(|error| database.unopened(&error))?;
-            close(connection).await;
+            close(connection);
             for suffix in ["-wal", "-shm"] {
                 remove(&with(&target, suffix)).map_err(|error| database.unopened(&error))?;
             }
@@ -113,7 +112,7 @@ pub(super) async fn save(
 
 /// Closes a connection whose log was cut, and leaves the whole part of that log for SQLite to read, if it has more than
 /// the database.
-async fn save_log(log: &Path, files: &Files, connection: &mut Option<SqliteConnection>) -> io::Result<()> {
+fn save_log(log: &Path, files: &Files, connection: &mut Option<Connection>) -> io::Result<()> {
     let whole = files.whole_frames();
     let part = with(log, "-part");
     if whole > 0 {
@@ -122,7 +121,7 @@ async fn save_log(log: &Path, files: &Files, connection: &mut Option<SqliteConne
     // As it closes, SQLite would write what is left of the log into the database, with zeros for the rest. From an empty
     // one it cannot read, and leaves both alone.
     OpenOptions::new().write(true).open(log)?.set_len(0)?;
-    close(connection).await;
+    close(connection);
     let mut attempted = [0; 4];
     let index =
         File::open(files.beside("-shm")).and_then(|index| index.read_exact_at(&mut attempted, BACKFILL_ATTEMPTED));
@@ -131,27 +130,26 @@ async fn save_log(log: &Path, files: &Files, connection: &mut Option<SqliteConne
 }
 
 /// Makes the database that was just opened the running bridge's own, and says what is lost.
-pub(super) async fn restore(
+pub(super) fn restore(
     change: Change,
     database: &Database,
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     kept: &Kept,
     last: Option<EventId>,
     recent: &[EventId],
 ) -> Result<(), QueueError> {
     let path = database.path();
     if matches!(change, Change::LogTruncated | Change::DatabaseTruncated) {
-        let found: String = sqlx::query_scalar("PRAGMA quick_check(1)")
-            .fetch_one(&mut *connection)
-            .await
-            .map_err(|error| database.error(error))?;
+        let found: String = connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(|error| database.write_error(error))?;
         if found != "ok" {
             return Err(database.damaged(found));
         }
     }
-    number_on(connection, last).await.map_err(|error| database.error(error))?;
+    number_on(connection, last).map_err(|error| database.write_error(error))?;
     match (change, kept) {
-        (Change::DatabaseReplaced, Kept::Copy(copy)) => match take_over(connection, copy).await {
+        (Change::DatabaseReplaced, Kept::Copy(copy)) => match take_over(connection, copy) {
             Ok(taken) => warn!(
                 "the database {} was replaced: the one before is kept as {}, and {taken} events that waited or were \
                  dead letters only there are taken over",
@@ -161,7 +159,7 @@ pub(super) async fn restore(
             Err(error) => error!(
                 "the database {} was replaced, and what waited in the one before is not in it ({}): that one is kept as {}",
                 path.display(),
-                database.error(error),
+                database.write_error(error),
                 copy.display()
             ),
         },
@@ -170,7 +168,7 @@ pub(super) async fn restore(
             error!("what waited in the database that was at {} before is lost", path.display());
         }
         (Change::LogTruncated | Change::DatabaseTruncated, _) => {
-            tell_lost(connection, database, recent).await.map_err(|error| database.error(error))?;
+            tell_lost(connection, database, recent).map_err(|error| database.write_error(error))?;
         }
         _ => {}
     }
@@ -178,71 +176,60 @@ pub(super) async fn restore(
 }
 
 /// Lets no event have the number of another that the bridge knows, and lets the deliveries read the queue again.
-async fn number_on(connection: &mut SqliteConnection, last: Option<EventId>) -> sqlx::Result<()> {
-    let mut change = connection.begin_with("BEGIN IMMEDIATE").await?;
-    sqlx::query("INSERT INTO sqlite_sequence (name, seq) SELECT 'events', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'events')")
-        .execute(&mut *change)
-        .await?;
-    sqlx::query("UPDATE sqlite_sequence SET seq = MAX(seq, ?) WHERE name = 'events'")
-        .bind(last.map_or(0, EventId::get))
-        .execute(&mut *change)
-        .await?;
+fn number_on(connection: &mut Connection, last: Option<EventId>) -> rusqlite::Result<()> {
+    let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    change.execute("INSERT INTO sqlite_sequence (name, seq) SELECT 'events', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'events')", [])?;
+    let last = last.map_or(0, EventId::get);
+    change.execute("UPDATE sqlite_sequence SET seq = MAX(seq, ?) WHERE name = 'events'", [last])?;
     // Larger than any that was there before: those are counted from one.
-    sqlx::query("UPDATE changes SET generation = MAX(generation + 1, ?)")
-        .bind(Utc::now().timestamp_millis())
-        .execute(&mut *change)
-        .await?;
-    change.commit().await
+    let now = Utc::now().timestamp_millis();
+    change.execute("UPDATE changes SET generation = MAX(generation + 1, ?)", [now])?;
+    change.commit()
 }
 
 /// Takes the events of the database `copy` that are not delivered and not here, and returns how many those were; also where
 /// incidents are open that are not known here.
-async fn take_over(connection: &mut SqliteConnection, copy: &Path) -> sqlx::Result<u64> {
-    sqlx::query("ATTACH DATABASE ? AS before").bind(copy.to_string_lossy()).execute(&mut *connection).await?;
-    let taken = take_over_attached(connection).await;
-    sqlx::query("DETACH DATABASE before").execute(connection).await?;
+fn take_over(connection: &mut Connection, copy: &Path) -> rusqlite::Result<usize> {
+    connection.execute("ATTACH DATABASE ? AS before", [copy.to_string_lossy()])?;
+    let taken = take_over_attached(connection);
+    connection.execute("DETACH DATABASE before", [])?;
     taken
 }
 
-async fn take_over_attached(connection: &mut SqliteConnection) -> sqlx::Result<u64> {
+fn take_over_attached(connection: &mut Connection) -> rusqlite::Result<usize> {
     const ONLY_THERE: &str = "FROM before.events AS old WHERE state <> 'delivered' AND NOT EXISTS (SELECT 1 FROM main.events \
         AS new WHERE new.id = old.id AND new.incident_key = old.incident_key AND new.first_seen = old.first_seen)";
-    let mut change = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // After all that is here, in their order.
-    let base: i64 = sqlx::query_scalar("SELECT seq FROM main.sqlite_sequence WHERE name = 'events'")
-        .fetch_one(&mut *change)
-        .await?;
+    let last = "SELECT seq FROM main.sqlite_sequence WHERE name = 'events'";
+    let base: i64 = change.query_row(last, [], |row| row.get(0))?;
     let bodies = format!(
         "INSERT INTO main.bodies (id, body, counts_at) \
          SELECT ? + id, (SELECT body FROM before.bodies WHERE bodies.id = old.id), \
          (SELECT counts_at FROM before.bodies WHERE bodies.id = old.id) {ONLY_THERE}"
     );
-    sqlx::query(sqlx::AssertSqlSafe(bodies)).bind(base).execute(&mut *change).await?;
+    change.execute(&bodies, [base])?;
     let columns = "state, service_key, incident_key, event_type, count, received_at, first_seen, attempts, \
                    last_attempt_at, next_attempt_at, blamed_ms, finished_at, reason, description, \
                    sentry_at, resolved_at, revived_at";
     let events = format!("INSERT INTO main.events (id, {columns}) SELECT ? + id, {columns} {ONLY_THERE} ORDER BY id");
-    let taken = sqlx::query(sqlx::AssertSqlSafe(events)).bind(base).execute(&mut *change).await?.rows_affected();
+    let taken = change.execute(&events, [base])?;
     // An incident knows its last event by the number, so that has to move along.
-    sqlx::query(
+    change.execute(
         "INSERT OR IGNORE INTO main.incidents (incident_key, service_key, is_open, changed_at, event_id, sentry_at) \
          SELECT incident_key, service_key, is_open, changed_at, ? + event_id, sentry_at FROM before.incidents",
-    )
-    .bind(base)
-    .execute(&mut *change)
-    .await?;
-    change.commit().await?;
+        [base],
+    )?;
+    change.commit()?;
     Ok(taken)
 }
 
 /// Says which of the events that were accepted lately are gone.
-async fn tell_lost(connection: &mut SqliteConnection, database: &Database, recent: &[EventId]) -> sqlx::Result<()> {
+fn tell_lost(connection: &Connection, database: &Database, recent: &[EventId]) -> rusqlite::Result<()> {
     let path = database.path();
-    let lost: Vec<i64> =
-        sqlx::query_scalar("SELECT value FROM json_each(?) WHERE value NOT IN (SELECT id FROM events) ORDER BY value")
-            .bind(numbers(recent))
-            .fetch_all(connection)
-            .await?;
+    let mut lost = connection
+        .prepare("SELECT value FROM json_each(?) WHERE value NOT IN (SELECT id FROM events) ORDER BY value")?;
+    let lost = lost.query_map([numbers(recent)], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
     if lost.is_empty() {
         warn!(
             "no event that the database {} took lately is lost, but what became of some may be: those are sent again",
@@ -263,14 +250,14 @@ async fn tell_lost(connection: &mut SqliteConnection, database: &Database, recen
 }
 
 /// Writes all that the connection sees into a file of its own, for its owner alone, and onto the disk.
-async fn copy(connection: &mut SqliteConnection, database: &Database, to: &Path) -> Result<PathBuf, QueueError> {
+fn copy(connection: &Connection, database: &Database, to: &Path) -> Result<PathBuf, QueueError> {
     let unopened = |error: io::Error| database.unopened(&error);
     remove(to).map_err(unopened)?;
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(unopened)?;
-    let written = sqlx::query("VACUUM INTO ?").bind(to.to_string_lossy()).execute(connection).await;
+    let written = connection.execute("VACUUM INTO ?", [to.to_string_lossy()]);
     let synced = match written {
         Ok(_) => File::open(to).and_then(|file| file.sync_all()).map_err(unopened),
-        Err(error) => Err(database.error(error)),
+        Err(error) => Err(database.write_error(error)),
     };
     if synced.is_err() {
         // What is no whole copy is of no use.
@@ -279,11 +266,9 @@ async fn copy(connection: &mut SqliteConnection, database: &Database, to: &Path)
     synced.map(|()| to.to_owned())
 }
 
-async fn close(connection: &mut Option<SqliteConnection>) {
-    if let Some(connection) = connection.take() {
-        // It cannot tidy up what is no longer there.
-        let _ = connection.close().await;
-    }
+fn close(connection: &mut Option<Connection>) {
+    // It cannot tidy up what is no longer there.
+    drop(connection.take());
 }
 
 /// Removes a file that may be missing.

@@ -3,8 +3,9 @@
 use std::sync::LazyLock;
 
 use log::{info, warn};
-use sqlx::SqliteConnection;
+use rusqlite::Connection;
 use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{Connection as _, SqliteConnection};
 
 use super::database::{Database, is_misfit};
 use crate::queue::QueueError;
@@ -20,6 +21,17 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(crate::queue::migrations::
 
 fn newest() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
+}
+
+/// Brings the tables up to date, and opens the writer's connection.
+pub(super) async fn open(database: &Database) -> Result<Connection, QueueError> {
+    let mut aside = database.connect_aside().await?;
+    let migrated = migrate(&mut aside, database).await;
+    // First, so that the log is written into the file: what the writer does not have in memory then never stands in the log
+    // alone, which somebody may truncate.
+    let closed = aside.close().await.map_err(|error| database.error(error));
+    migrated.and(closed)?;
+    database.connect()
 }
 
 /// Brings the tables up to date; refuses those of a newer program.
@@ -59,38 +71,40 @@ fn unprepared(database: &Database, reason: String) -> QueueError {
 
 /// Has a file from before the bridge gave space back rewritten, if that takes but a moment. What cannot be done today
 /// is no reason not to start.
-pub(super) async fn let_it_shrink(connection: &mut SqliteConnection, database: &Database) {
-    let path = database.path();
-    let done = async {
-        let mode: i64 = sqlx::query_scalar("PRAGMA auto_vacuum").fetch_one(&mut *connection).await?;
-        if mode == 2 {
-            return Ok(());
-        }
-        let size: i64 = sqlx::query_scalar("PRAGMA page_size").fetch_one(&mut *connection).await?;
-        let (all, free) = pages(connection).await?;
-        if (all - free).saturating_mul(size) > WRITTEN_ANEW {
-            info!(
-                "the file {} does not shrink when events are forgotten, because it was made by an earlier version; it \
-                 will once the bridge starts on less than {} MiB in it, or after `PRAGMA auto_vacuum = INCREMENTAL; \
-                 VACUUM` while the bridge is stopped",
-                path.display(),
-                WRITTEN_ANEW >> 20
-            );
-            return Ok(());
-        }
-        // The connection asks for this mode; it takes a VACUUM to have it.
-        sqlx::query("VACUUM").execute(&mut *connection).await.map(drop)
-    };
-    if let Err(error) = done.await {
-        warn!("the file {} cannot be made one that shrinks: {}", path.display(), database.error(error));
+pub(super) fn let_it_shrink(connection: &Connection, database: &Database) {
+    if let Err(error) = rewrite(connection, database) {
+        let path = database.path();
+        warn!("the file {} cannot be made one that shrinks: {}", path.display(), database.write_error(error));
     }
 }
 
+fn rewrite(connection: &Connection, database: &Database) -> rusqlite::Result<()> {
+    if number(connection, "PRAGMA auto_vacuum")? == 2 {
+        return Ok(());
+    }
+    let size = number(connection, "PRAGMA page_size")?;
+    let (all, free) = pages(connection)?;
+    if (all - free).saturating_mul(size) > WRITTEN_ANEW {
+        info!(
+            "the file {} does not shrink when events are forgotten, because it was made by an earlier version; it will once \
+             the bridge starts on less than {} MiB in it, or after `PRAGMA auto_vacuum = INCREMENTAL; VACUUM` while the \
+             bridge is stopped",
+            database.path().display(),
+            WRITTEN_ANEW >> 20
+        );
+        return Ok(());
+    }
+    // The connection asks for this mode; it takes a VACUUM to have it.
+    connection.execute_batch("VACUUM")
+}
+
 /// How many pages the file has, and how many of them are empty.
-pub(super) async fn pages(connection: &mut SqliteConnection) -> sqlx::Result<(i64, i64)> {
-    let all = sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut *connection).await?;
-    let free = sqlx::query_scalar("PRAGMA freelist_count").fetch_one(connection).await?;
-    Ok((all, free))
+pub(super) fn pages(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
+    Ok((number(connection, "PRAGMA page_count")?, number(connection, "PRAGMA freelist_count")?))
+}
+
+fn number(connection: &Connection, pragma: &str) -> rusqlite::Result<i64> {
+    connection.query_row(pragma, [], |row| row.get(0))
 }
 
 /// Whether so many pages stand empty that the file should shrink: a quarter of what is in use, and what the next storm

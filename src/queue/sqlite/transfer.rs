@@ -32,7 +32,7 @@ impl SqliteTransfer {
         }
         database.create()?;
         let files = Files::open(&database)?;
-        let mut connection = database.connect().await?;
+        let mut connection = database.connect_aside().await?;
         schema::migrate(&mut connection, &database).await?;
         sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await.map_err(|error| database.error(error))?;
         Ok(Self { database, connection, _files: files })

@@ -1,16 +1,14 @@
 //! Whether the SQLite that the program was built with keeps what it has committed.
 
-use sqlx::SqliteConnection;
-
 use crate::queue::QueueError;
 
 /// SQLite counts versions this way: 3.51.3 is 3,051,003.
 type Number = u32;
 
 /// Refuses an SQLite that may lose commits. The bundled one does not, but a build can be set to use the system's.
-pub(super) async fn check(connection: &mut SqliteConnection) -> sqlx::Result<Result<(), QueueError>> {
-    let version: String = sqlx::query_scalar("SELECT sqlite_version()").fetch_one(connection).await?;
-    Ok(if number_of(&version).is_some_and(keeps_commits) { Ok(()) } else { Err(unsafe_version(&version)) })
+pub(super) fn check() -> Result<(), QueueError> {
+    let version = rusqlite::version();
+    if number_of(version).is_some_and(keeps_commits) { Ok(()) } else { Err(unsafe_version(version)) }
 }
 
 fn unsafe_version(version: &str) -> QueueError {

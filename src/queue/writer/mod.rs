@@ -2,15 +2,19 @@
 //!
 //! So a lone operation waits for one fsync, and many share one. Its operations stay in one list, each with its reply;
 //! they are borrowed while they are decided and written, so that a commit which fails can be tried again in parts.
+//!
+//! For SQLite, whose calls block, the task has a thread for itself: a batch is loaded, decided, written and committed there
+//! without waking up anybody else before it is answered.
 
 pub(super) mod status;
 
-use std::iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{iter, thread};
 
 use chrono::{DateTime, Utc};
-use log::{Level, log};
+use log::{Level, error, log};
+use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -42,6 +46,9 @@ const TRIES: u32 = 4;
 
 /// How often the database is checked while nobody commits.
 const CHECK: Duration = Duration::from_secs(1);
+
+/// The name of the thread of a store whose calls block; Linux shows 15 bytes of it.
+const THREAD: &str = "sqlite-writer";
 
 type Reply<T> = oneshot::Sender<Result<T, QueueError>>;
 
@@ -84,12 +91,28 @@ pub(super) enum Maintenance {
 }
 
 /// Starts the writer. It ends when every sender is gone or on [`Command::Close`], after what was sent is committed.
-pub(super) fn spawn(store: impl Store, status: Arc<WriterStatus>) -> mpsc::Sender<Command> {
+pub(super) fn spawn<S: Store>(store: S, status: Arc<WriterStatus>) -> mpsc::Sender<Command> {
     let (sender, receiver) = mpsc::channel(OPERATIONS);
     let writer =
         Writer { store, status, window: DedupWindow::default(), unrecorded: Vec::new(), unrecordable: Vec::new() };
-    tokio::spawn(writer.run(receiver));
+    if S::BLOCKS {
+        run_on_thread(writer, receiver);
+    } else {
+        tokio::spawn(writer.run(receiver));
+    }
     sender
+}
+
+/// Runs the writer on a thread of its own. Where that cannot be started, every sender finds the queue closed, as after a
+/// writer that failed.
+fn run_on_thread<S: Store>(writer: Writer<S>, commands: mpsc::Receiver<Command>) {
+    let runtime = runtime::Builder::new_current_thread().enable_time().build();
+    let started = runtime.and_then(|runtime| {
+        thread::Builder::new().name(THREAD.to_owned()).spawn(move || runtime.block_on(writer.run(commands)))
+    });
+    if let Err(error) = started {
+        error!("the thread that commits alerts cannot be started: {error}");
+    }
 }
 
 struct Writer<S> {

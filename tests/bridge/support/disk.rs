@@ -7,14 +7,15 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// A file system of 3 MiB, with a file in it that can make room.
+/// A file system of 5 MiB, with a file in it that can make room.
 pub(crate) struct Disk {
     home: TempDir,
 }
 
 impl Disk {
-    /// What the filler takes, in bytes.
-    const FILLER: usize = 768 * 1024;
+    /// What the filler takes, in bytes. It makes room for all that the log may hold, which SQLite writes into the database
+    /// at the next commits.
+    const FILLER: usize = 5 * 512 * 1024;
 
     /// Says where it runs when it may not mount anything itself.
     const INSIDE: &str = "TEST_RUNS_IN_A_NAMESPACE";
@@ -24,7 +25,7 @@ impl Disk {
     pub(crate) fn mount(name: &str) -> Option<Self> {
         let disk = Self { home: tempfile::tempdir().unwrap() };
         let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", "size=5m", "tmpfs"])
             .arg(disk.home.path())
             .output()
             .unwrap();

@@ -1,13 +1,14 @@
 //! Reads what is committed, by connections that cannot write.
 //!
 //! - `delivery`, `list`, `status`: what the deliveries, pages and commands, and the monitor read
-//! - `canary`: what is known of canaries
+//! - `canary`: what is known of canaries; `incident`: what is known of one incident
 //! - `sentry`: what catch-up and the polling of issues read
 //! - `salvage`: reading around damage
 //! - `row`: a row's columns as types
 
 mod canary;
 pub(super) mod delivery;
+mod incident;
 pub(super) mod list;
 pub(super) mod proof;
 mod row;
@@ -152,11 +153,15 @@ impl SqliteReads {
             return Err(QueueError::Missing { database: path.display().to_string() });
         }
         let reads = Self::beside(&Database::new(path));
-        let pools = reads.pools.read().await;
-        let mut connection = pools.people.acquire().await.map_err(|error| reads.database.error(error))?;
-        schema::check(&mut connection, &reads.database).await?;
-        drop((connection, pools));
+        reads.check().await?;
         Ok(reads)
+    }
+
+    /// Refuses tables that are not those of this program.
+    pub(super) async fn check(&self) -> Result<(), QueueError> {
+        let pools = self.pools.read().await;
+        let mut connection = pools.people.acquire().await.map_err(|error| self.database.error(error))?;
+        schema::check(&mut connection, &self.database).await
     }
 
     /// A read that costs next to nothing, unless the disk does not answer: nobody who watches over the bridge

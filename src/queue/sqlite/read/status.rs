@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::incident::incident;
 use super::row::{ColumnError, Columns};
 use super::salvage::first_in_line;
 use super::{SqliteReads, with_keys};
@@ -12,7 +13,6 @@ use crate::metrics::{Bucket, Failing, PersistedMetrics, Senders, SignatureRow};
 use crate::pagerduty::{IncidentKey, OutcomeKind, ServiceKey};
 use crate::queue::overview::{OverviewRow, Tally};
 use crate::queue::reader::{MOST_COUNTED, StatusReads};
-use crate::queue::sqlite::load::incident;
 use crate::queue::{
     Backlog, CanaryRecord, DeadLetters, Durability, Held, HeldId, HeldSender, HeldSummary, IncidentState, OutageNotice,
     Overview, QueueError, Survives,
