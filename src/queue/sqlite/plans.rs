@@ -41,9 +41,16 @@ async fn nothing_that_a_page_or_an_alarm_asks_for_leafs_through_the_events() {
         assert!(!plan.iter().any(|step| grows(step)), "{query}\n{plan:#?}");
     }
     // Nor does what a batch reads and writes, apart from the numbers that it is asked for.
-    for query in
-        [load::WAITING, load::SETTLING, load::BEGINNING, load::EDITING, write::ATTEMPTS, write::REVIVED, write::SETTLED]
-    {
+    for query in [
+        load::TAIL,
+        load::WAITING,
+        load::SETTLING,
+        load::BEGINNING,
+        load::EDITING,
+        write::ATTEMPTS,
+        write::REVIVED,
+        write::SETTLED,
+    ] {
         let plan = plan(&mut connection, query).await;
         assert!(
             !plan.iter().any(|step| step.starts_with("SCAN events") || step.starts_with("SCAN bodies")),
