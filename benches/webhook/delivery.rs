@@ -26,19 +26,23 @@ const PACED: Duration = Duration::from_mins(MINUTES as u64);
 /// No answer of PagerDuty's is waited for longer.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A rate that is never reached, in events a minute and service key.
-const UNLIMITED: usize = 10_000_000;
+/// The highest rate that the setting allows, in events a minute and service key.
+const HIGHEST_RATE: usize = 10_000;
 
 /// The usual rate.
 const USUAL_RATE: usize = 120;
 
 pub(crate) fn run(folder: &Path, cluster: &Cluster) {
-    for kind in [Kind::Bridge, Kind::Postgres] {
-        let bench = Bench { kind, folder, cluster };
+    let benches = [Kind::Bridge, Kind::Postgres].map(|kind| Bench { kind, folder, cluster });
+    for bench in &benches {
         bench.at_rest();
-        for keys in [1, 10, 500] {
+        // With one key it would take as long as the rate allows.
+        for keys in [10, 500] {
             bench.drain(keys);
         }
+    }
+    // Last, because it takes long and the bridge computes next to nothing meanwhile.
+    for bench in &benches {
         for keys in [1, 10, 500] {
             bench.pace(keys);
         }
@@ -72,7 +76,7 @@ impl Bench<'_> {
     /// From the first byte of a webhook until PagerDuty accepts its event.
     fn at_rest(&self) {
         let pagerduty = PagerDuty::start();
-        let server = self.start(&pagerduty, 1, UNLIMITED);
+        let server = self.start(&pagerduty, 1, HIGHEST_RATE);
         let sample = Sample::new(USUAL);
         let mut times: Vec<_> = (0..ALONE)
             .map(|_| {
@@ -96,7 +100,7 @@ impl Bench<'_> {
     /// As fast as the bridge can.
     fn drain(&self, keys: usize) {
         let pagerduty = PagerDuty::start();
-        let server = self.start(&pagerduty, keys, UNLIMITED);
+        let server = self.start(&pagerduty, keys, HIGHEST_RATE);
         let (begun, used) = (Instant::now(), server.processor_seconds());
         fill(&server, keys, DRAINED);
         let taken = server.processor_seconds() - used;
