@@ -129,9 +129,15 @@ pub(crate) async fn exchange(
         if stream.read_buf(answer).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        // What follows may be anything; the connection is not used again.
+        if answer.len() >= ACCEPTED.len() && !answer.starts_with(ACCEPTED) {
+            return Ok(false);
+        }
     }
-    Ok(answer.starts_with(b"HTTP/1.1 202"))
+    Ok(true)
 }
+
+const ACCEPTED: &[u8] = b"HTTP/1.1 202";
 
 /// The answers are JSON objects without another object in them.
 fn is_whole(answer: &[u8]) -> bool {
