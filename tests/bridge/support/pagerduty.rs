@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::ops::Deref;
+use std::time::Duration;
 
 use pagerduty_sandbox::{FaultRule, JournalEntry, Options, Records, Sandbox, ThrottleOptions, Verdict};
 use socket2::{Domain, Socket, Type};
@@ -43,6 +44,13 @@ impl PagerDuty {
             let goes_on = last < EXTENSIONS && self.sandbox.counters().requests > requests;
             assert!(goes_on, "{what} did not come: {error}; journal: {:#?}", self.sandbox.journal());
         }
+    }
+
+    /// Waits until `condition` holds, for what takes longer than [`PATIENCE`] on any machine.
+    #[track_caller]
+    pub(crate) fn wait_within(&self, patience: Duration, what: &str, condition: impl FnMut(&Records) -> bool) {
+        let waited = self.runtime.block_on(self.sandbox.wait_for(patience, condition));
+        assert!(waited.is_ok(), "{what} did not come within {patience:?}");
     }
 
     /// Waits until so many events were applied.
