@@ -47,6 +47,7 @@ impl PagerDuty {
     }
 
     /// Waits until `condition` holds, for what takes longer than [`PATIENCE`] on any machine.
+    #[allow(dead_code, reason = "tests/bridge waits for nothing of that kind")]
     #[track_caller]
     pub(crate) fn wait_within(&self, patience: Duration, what: &str, condition: impl FnMut(&Records) -> bool) {
         let waited = self.runtime.block_on(self.sandbox.wait_for(patience, condition));
