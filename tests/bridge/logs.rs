@@ -53,6 +53,12 @@ fn everything_at(filter: &str) -> Vec<String> {
     }
     // Of seven, one is refused and two come again; the one answered 204 is delivered without being applied.
     pagerduty.wait_for_requests(9);
+    // What PagerDuty has accepted is not yet in the log.
+    let mut delivered = 0;
+    bridge.process.stderr.wait_for("the last delivery", |line| {
+        delivered += usize::from(line.contains(r#""message":"delivered"#));
+        (delivered == 6).then_some(())
+    });
     assert_eq!(bridge.terminate("TERM").code(), Some(0));
     bridge.process.stderr.all()
 }
