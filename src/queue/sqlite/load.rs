@@ -128,10 +128,7 @@ pub(super) fn load(connection: &Connection, wanted: &Wanted) -> rusqlite::Result
             known.incidents.insert(incident_key, incident);
         }
     }
-    for incident_key in incidents.iter().chain(issues).collect::<BTreeSet<_>>() {
-        let resolve = one(connection, RESOLVE, [incident_key.as_str()], |row| resolve(row, 0))?.flatten();
-        known.resolves.extend(resolve.map(|resolve| (incident_key.clone(), resolve)));
-    }
+    load_resolves(connection, incidents.iter().chain(issues), known)?;
     for key in seen {
         let read = |row: &Row<'_>| {
             let incident_key = parsed(row, "incident_key", IncidentKey::parse)?;
@@ -162,7 +159,8 @@ pub(super) fn load(connection: &Connection, wanted: &Wanted) -> rusqlite::Result
         known.beginning.extend(event.map(|event| (id, event)));
     }
     if *unfolded {
-        load_resolves(connection, queues, known)?;
+        // Nothing is to be folded into what waits.
+        load_resolves(connection, queues.iter().map(|queue| &queue.incident_key), known)?;
     } else {
         load_tails(connection, queues, known)?;
     }
@@ -265,9 +263,13 @@ fn load_tails(connection: &Connection, queues: &[IncidentQueue], known: &mut Kno
     Ok(())
 }
 
-/// Loads the last resolves of the incidents alone, for when nothing is to be folded into what waits.
-fn load_resolves(connection: &Connection, queues: &[IncidentQueue], known: &mut Known) -> rusqlite::Result<()> {
-    for IncidentQueue { incident_key, .. } in queues {
+/// Loads the last resolves of incidents.
+fn load_resolves<'k>(
+    connection: &Connection,
+    incidents: impl Iterator<Item = &'k IncidentKey>,
+    known: &mut Known,
+) -> rusqlite::Result<()> {
+    for incident_key in incidents {
         let resolve = one(connection, RESOLVE, [incident_key.as_str()], |row| resolve(row, 0))?.flatten();
         known.resolves.extend(resolve.map(|resolve| (incident_key.clone(), resolve)));
     }
