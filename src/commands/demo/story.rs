@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use awc::Client;
 use awc::http::StatusCode;
 use awc::http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -111,16 +111,11 @@ impl Story<'_> {
         let incident_key = Some(shop::DISK_FULL.id.to_owned());
         self.sandbox.inject(FaultRule { incident_key, ..FaultRule::new(Fault::status(400)).times(1) })?;
         self.post(shop::DISK_FULL).await?;
-        let mut dead = None;
-        self.until("the dead letter", async || {
-            dead = self.reader.list(State::Dead, None, 1).await?.first().map(|letter| letter.id);
-            Ok(dead.is_some())
-        })
-        .await?;
+        let dead = async || Ok(self.reader.list(State::Dead, None, 1).await?.first().map(|letter| letter.id));
+        let id = until("the dead letter", PATIENCE, dead).await?;
         sleep(self.pause).await;
         self.sandbox.clear_faults();
         tell("Somebody presses Retry, and this time PagerDuty accepts it.")?;
-        let id = dead.context("there is no dead letter")?;
         let address = self.webhook.join(&format!("/api/events/{id}/retry"))?;
         let request =
             self.client.post(address.as_str()).insert_header((AUTHORIZATION, format!("Bearer {ADMIN_TOKEN}")));
@@ -149,7 +144,7 @@ impl Story<'_> {
             .iter()
             .filter(|issue| self.sandbox.read(|records| records.incident(issue.service.key, issue.id).is_none()));
         let missing: Vec<_> = missing.map(|issue| issue.id).collect();
-        let queue = self.reader.overview().await?;
+        let queue = until("a look at the queue", PATIENCE, async || self.reader.overview().await.map(Some)).await?;
         let delivered = self.sandbox.counters().accepted;
         tell(&format!(
             "{} webhooks posted, {delivered} events delivered, {} of {} incidents opened, {} waiting, {} dead letters.",
@@ -187,18 +182,31 @@ impl Story<'_> {
     }
 
     async fn nothing_waits(&self) -> anyhow::Result<()> {
-        self.until("the deliveries", async || Ok(self.reader.overview().await?.waiting == 0)).await
+        until("the deliveries", PATIENCE, async || Ok((self.reader.overview().await?.waiting == 0).then_some(()))).await
     }
+}
 
-    async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> Result<bool, QueueError>) -> anyhow::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        while !holds().await? {
-            if Instant::now() > deadline {
-                bail!("{what} took longer than {PATIENCE:?}");
-            }
-            sleep(GLANCES).await;
+/// Looks until there is something. On a machine that is busy with other things a look may take too long; the next one need not.
+async fn until<T>(
+    what: &str,
+    patience: Duration,
+    mut look: impl AsyncFnMut() -> Result<Option<T>, QueueError>,
+) -> anyhow::Result<T> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let missing = match look().await {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => None,
+            Err(error @ (QueueError::Busy { .. } | QueueError::Stuck { .. })) => Some(error),
+            Err(error) => return Err(error.into()),
+        };
+        if Instant::now() > deadline {
+            return match missing {
+                Some(error) => Err(error.into()),
+                None => bail!("{what} took longer than {patience:?}"),
+            };
         }
-        Ok(())
+        sleep(GLANCES).await;
     }
 }
 
@@ -216,5 +224,29 @@ pub(super) async fn print(entries: &mut Receiver<Arc<JournalEntry>>) -> anyhow::
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => bail!("the sandbox ended"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn busy() -> QueueError {
+        QueueError::Busy { database: "demo.db".to_owned() }
+    }
+
+    #[tokio::test]
+    async fn a_look_that_takes_too_long_is_taken_again() {
+        let mut looks = vec![Ok(Some(7)), Err(busy()), Ok(None), Err(busy())];
+        let found = until("the answer", PATIENCE, async || looks.pop().unwrap_or(Ok(None))).await;
+        assert_eq!(found.ok(), Some(7));
+    }
+
+    #[tokio::test]
+    async fn what_does_not_come_is_named_and_so_is_what_kept_it() {
+        let error = until("the answer", Duration::ZERO, async || Ok::<Option<()>, _>(None)).await.err();
+        assert_eq!(error.map(|error| error.to_string()), Some("the answer took longer than 0ns".to_owned()));
+        let error = until("the answer", Duration::ZERO, async || Err::<Option<()>, _>(busy())).await.err();
+        assert_eq!(error.map(|error| error.to_string()), Some(busy().to_string()));
     }
 }
