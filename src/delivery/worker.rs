@@ -200,7 +200,7 @@ impl Worker {
             }
         };
         arrived(arrival);
-        while let Ok(arrival) = self.arrivals.try_recv() {
+        while let Some(arrival) = self.arrivals.try_recv() {
             arrived(&arrival);
         }
         for key in self.arrivals.take_missed() {

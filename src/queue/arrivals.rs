@@ -1,13 +1,13 @@
 //! Announces to the deliveries what was committed, without ever holding more than a bounded number of announcements.
 //!
 //! An announcement only saves a read of the queue: what is not announced is in the queue all the same.
-//! So where the listener does not keep up, it only learns which service keys to read.
+//! So where the listener does not keep up, it only learns which service keys to read. What one commit brought is announced
+//! together: the listener wakes up once for it, and the writer, whose answers others wait for, is held up once.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::sync::mpsc::error::TryRecvError;
-use tokio::sync::mpsc::{self, Receiver};
+use tokio::sync::Notify;
 
 use super::Arrival;
 use crate::pagerduty::ServiceKey;
@@ -15,41 +15,64 @@ use crate::pagerduty::ServiceKey;
 /// How many announcements are held for a listener at most.
 pub const ARRIVALS: usize = 4096;
 
-/// The service keys of what was not announced.
-type Missed = Arc<Mutex<BTreeSet<ServiceKey>>>;
+/// What the two ends share.
+#[derive(Debug, Default)]
+struct Shared {
+    announced: Mutex<Announced>,
+    /// Something was announced, or nothing will be any more.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Announced {
+    held: VecDeque<Arrival>,
+    /// The service keys of what was not announced.
+    missed: BTreeSet<ServiceKey>,
+    is_over: bool,
+}
+
+impl Shared {
+    fn announced(&self) -> MutexGuard<'_, Announced> {
+        self.announced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// What is committed from now on, from [`Queue::arrivals`](super::Queue::arrivals).
 #[derive(Debug)]
 pub struct Arrivals {
-    receiver: Receiver<Arrival>,
-    missed: Missed,
+    shared: Arc<Shared>,
 }
 
 impl Arrivals {
     /// The next one; `None` when nothing will come any more.
     pub async fn recv(&mut self) -> Option<Arrival> {
-        self.receiver.recv().await
+        loop {
+            {
+                let mut announced = self.shared.announced();
+                match announced.held.pop_front() {
+                    None if !announced.is_over => {}
+                    next => return next,
+                }
+            }
+            self.shared.changed.notified().await;
+        }
     }
 
     /// The next one, if one is held.
-    ///
-    /// # Errors
-    ///
-    /// When none is held now, or nothing will come any more.
-    pub fn try_recv(&mut self) -> Result<Arrival, TryRecvError> {
-        self.receiver.try_recv()
+    pub fn try_recv(&mut self) -> Option<Arrival> {
+        self.shared.announced().held.pop_front()
     }
 
     /// How many are held.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.receiver.len()
+        self.shared.announced().held.len()
     }
 
     /// Whether none is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.receiver.is_empty()
+        self.len() == 0
     }
 
     /// The service keys of events that were not announced, for there were too many; they have to be looked for in the
@@ -57,38 +80,51 @@ impl Arrivals {
     /// before an earlier one was announced or missed.
     #[must_use]
     pub fn take_missed(&mut self) -> BTreeSet<ServiceKey> {
-        std::mem::take(&mut *lock(&self.missed))
+        std::mem::take(&mut self.shared.announced().missed)
     }
 }
 
-/// The other end.
+/// The other end. Where the listener is gone, nothing is kept.
 #[derive(Debug)]
 pub(super) struct Announcer {
-    sender: mpsc::Sender<Arrival>,
-    missed: Missed,
+    shared: Weak<Shared>,
 }
 
 /// Both ends.
 pub(super) fn channel() -> (Announcer, Arrivals) {
-    let (sender, receiver) = mpsc::channel(ARRIVALS);
-    let missed = Missed::default();
-    (Announcer { sender, missed: Arc::clone(&missed) }, Arrivals { receiver, missed })
+    let shared = Arc::new(Shared::default());
+    (Announcer { shared: Arc::downgrade(&shared) }, Arrivals { shared })
 }
 
 impl Announcer {
-    /// Announces it, or has its key looked for. Never waits.
-    pub(super) fn announce(&self, arrival: Arrival) {
-        let mut missed = lock(&self.missed);
-        if missed.contains(&arrival.service_key) {
-            return;
+    /// Announces them, or has their keys looked for. Never waits.
+    pub(super) fn announce(&self, arrivals: impl Iterator<Item = Arrival>) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let mut announced = shared.announced();
+        let before = announced.held.len();
+        for arrival in arrivals {
+            if announced.missed.contains(&arrival.service_key) {
+                continue;
+            }
+            if announced.held.len() < ARRIVALS {
+                announced.held.push_back(arrival);
+            } else {
+                announced.missed.insert(arrival.service_key);
+            }
         }
-        // Where the receiver is gone, nothing is kept.
-        if let Err(mpsc::error::TrySendError::Full(arrival)) = self.sender.try_send(arrival) {
-            missed.insert(arrival.service_key);
+        let came = announced.held.len() > before;
+        drop(announced);
+        if came {
+            shared.changed.notify_one();
         }
     }
 }
 
-fn lock(missed: &Missed) -> MutexGuard<'_, BTreeSet<ServiceKey>> {
-    missed.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Announcer {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.announced().is_over = true;
+            shared.changed.notify_one();
+        }
+    }
 }

@@ -219,7 +219,7 @@ async fn everything_new_in_line_is_announced_and_what_was_folded_is_not() {
         [alert("a", 0, 10), issue_sent("resolved", 5, 10), alert("b", 2, 10), alert("a", 6, 10), alert("a", 7, 10)];
     at_once(&queue, join_all(all.map(|incoming| queue.enqueue(incoming)))).await;
     let mut announced = Vec::new();
-    while let Ok(arrival) = arrivals.try_recv() {
+    while let Some(arrival) = arrivals.try_recv() {
         announced.push(arrival.id.get());
     }
     assert_eq!(announced, [1, 2, 3, 4, 5]);

@@ -99,7 +99,7 @@ impl WriterStatus {
             self.well.store(true, Ordering::Relaxed);
         }
         if let Some(listener) = self.listener.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            arrivals.for_each(|arrival| listener.announce(arrival));
+            listener.announce(arrivals);
         }
     }
 
