@@ -53,7 +53,7 @@ fuzz: ## Run each fuzz target for a minute; FUZZ_SECONDS=N for longer
 
 long-tests: ## The crash test and the simulations, for many times longer than `make test` runs them
 	CRASH_KILLS=500 $(CARGO) test --locked --test crash
-	SIMULATION_WORLDS=50000 $(CARGO) test --locked --test simulation --test cluster_simulation
+	SIMULATION_TIMES=10 $(CARGO) test --locked --test simulation --test cluster_simulation
 
 setup: ## Install what the tests need and this machine lacks
 	@scripts/setup

@@ -7,10 +7,9 @@ use std::thread;
 /// Half of the machine's cores is left to the other tests.
 const THREADS: usize = 2;
 
-/// Runs `check` for each world from number 0; how many is overruled by `SIMULATION_WORLDS`, and `SIMULATION_SEED` runs
-/// one world alone.
+/// Runs `check` for each world from number 0; `SIMULATION_TIMES` as many of them, or the one of `SIMULATION_SEED` alone.
 pub(crate) fn in_worlds(worlds: u64, check: impl Fn(u64) + Sync) {
-    let worlds = number("SIMULATION_WORLDS").unwrap_or(worlds);
+    let worlds = worlds * number("SIMULATION_TIMES").unwrap_or(1);
     let (first, end) = number("SIMULATION_SEED").map_or((0, worlds), |seed| (seed, seed + 1));
     let next = AtomicU64::new(first);
     let work = || {
