@@ -200,15 +200,21 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
         Ok(())
     }
 
-    fn take_call(&mut self) -> Result<(), Stop> {
+    /// Makes a call, if one is left in this minute. No other is made meanwhile.
+    async fn call<T>(&mut self, call: impl AsyncFnOnce(&A) -> Result<T, ApiError>) -> Result<T, Stop> {
         let now = self.now();
-        if self.sample.take_call(now) { Ok(()) } else { Err(Stop::Budget) }
+        if !self.sample.may_call(now) {
+            return Err(Stop::Budget);
+        }
+        let answer = call(&self.api).await;
+        let now = self.now();
+        self.sample.called(now);
+        Ok(answer?)
     }
 
     /// Reads which services there are.
     async fn refresh(&mut self) -> Result<(), Stop> {
-        self.take_call()?;
-        self.owners = owners(self.api.services(None).await?);
+        self.owners = owners(self.call(async |api| api.services(None).await).await?);
         let names = self.owners.iter().map(|(key, (service, _))| (key.clone(), service.name.clone()));
         self.names.learn(names.filter(|(_, name)| !name.is_empty()).collect());
         self.refreshed = Some(self.now());
@@ -264,21 +270,18 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
 
     async fn look(&mut self, event: &Watched) -> Result<Seen, Stop> {
         let service = self.owners.get(&event.service_key).map(|(service, _)| service.id.clone());
-        self.take_call()?;
-        let incidents = self.api.incidents(&event.incident_key, service.as_deref()).await?;
+        let incidents = self.call(async |api| api.incidents(&event.incident_key, service.as_deref()).await).await?;
         if event.event_type == EventType::Resolve {
             let Some(incident) = left_open_by(event.delivered_at, &incidents) else { return Ok(Seen::Closed) };
             // Without a key of its own it has alerts, and may be open for others of them.
             let is_resolved = incident.incident_key.is_none() && {
-                self.take_call()?;
-                are_resolved(&self.api.alerts(&incident.id, &event.incident_key).await?)
+                are_resolved(&self.call(async |api| api.alerts(&incident.id, &event.incident_key).await).await?)
             };
             return Ok(if is_resolved { Seen::Closed } else { Seen::Open(incident.clone()) });
         }
         let Some(incident) = opened_by(event.delivered_at, &incidents) else { return Ok(Seen::Nothing) };
         let is_suppressed = incident.incident_key.is_none() && {
-            self.take_call()?;
-            are_suppressed(&self.api.alerts(&incident.id, &event.incident_key).await?)
+            are_suppressed(&self.call(async |api| api.alerts(&incident.id, &event.incident_key).await).await?)
         };
         let state = if is_suppressed { ProofState::Suppressed } else { ProofState::Confirmed };
         Ok(Seen::Opened(incident.clone(), state))
@@ -293,8 +296,8 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
                 if !self.sample.looked(event.id, now) {
                     return Ok(());
                 }
-                self.take_call()?;
-                let reason = cause::of(&self.api, self.owners.get(&event.service_key)).await;
+                let owner = self.owners.get(&event.service_key).cloned();
+                let reason = self.call(async |api| Ok(cause::of(api, owner.as_ref()).await)).await?;
                 self.decide(&event, ProofState::NotOpened, None, Some(reason)).await
             }
             Seen::Open(incident) => {

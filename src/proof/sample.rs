@@ -91,6 +91,7 @@ pub struct Sample {
     watched: BTreeMap<EventId, (Watched, Duration)>,
     /// When each service key had its turn last.
     served: BTreeMap<ServiceKey, Duration>,
+    /// When each call of the last minute ended.
     calls: VecDeque<Duration>,
 }
 
@@ -169,16 +170,17 @@ impl Sample {
         self.served.clear();
     }
 
-    /// Whether a call may be made at `now`. It is counted if so.
-    pub fn take_call(&mut self, now: Duration) -> bool {
+    /// Whether a call may be made at `now`.
+    pub fn may_call(&mut self, now: Duration) -> bool {
         while self.calls.front().is_some_and(|at| now.saturating_sub(*at) >= WINDOW) {
             self.calls.pop_front();
         }
-        let may = self.calls.len() < BUDGET;
-        if may {
-            self.calls.push_back(now);
-        }
-        may
+        self.calls.len() < BUDGET
+    }
+
+    /// A call ended at `now`. It counts from then on: PagerDuty may have got it as late as that.
+    pub fn called(&mut self, now: Duration) {
+        self.calls.push_back(now);
     }
 }
 
@@ -271,9 +273,10 @@ mod tests {
                     sample.offer(event(id, usize::try_from(id % 3).unwrap(), &id.to_string(), now));
                 }
                 while let Some(event) = sample.next(now) {
-                    if !sample.take_call(now) {
+                    if !sample.may_call(now) {
                         break;
                     }
+                    sample.called(now);
                     calls.push(second);
                     if sample.looked(event.id, now) || opens {
                         sample.forget(event.id);
@@ -287,5 +290,16 @@ mod tests {
             assert!(judged >= 30, "{judged}");
             assert!(sample.is_empty());
         }
+    }
+
+    #[test]
+    fn a_call_counts_until_a_minute_after_its_end() {
+        let mut sample = Sample::new(Schedule::default());
+        for number in 0..BUDGET {
+            assert!(sample.may_call(Duration::ZERO), "{number}");
+            sample.called(5 * SECOND);
+        }
+        assert!(!sample.may_call(64 * SECOND), "PagerDuty may have got the first of them five seconds late");
+        assert!(sample.may_call(65 * SECOND));
     }
 }
