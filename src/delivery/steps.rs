@@ -153,13 +153,15 @@ pub(super) async fn attempt(
     }
 }
 
-/// Commits an event's disposition, however long it takes until the database can, unless it is damaged.
+/// Commits an event's disposition, however long it takes until the database can, unless it is damaged. Only that the event is
+/// sent again does not wait for that: a full disk would keep it from people for as long as it is full.
 pub(super) async fn settle(queue: Queue, attempt: EndedAttempt) -> AttemptStep {
     loop {
         let Err(error) = attempt.commit(&queue).await else { return AttemptStep::Settled(attempt) };
         let line = throttle::line("answers of PagerDuty could not be stored at once", Level::Error);
         log!(line.level, event = attempt.id.get(); "PagerDuty's answer cannot be stored yet: {error}{line}");
-        if error.is_damage() {
+        let is_over = matches!(attempt.disposition, Disposition::Delivered { .. } | Disposition::Dead { .. });
+        if error.is_damage() || !is_over {
             return AttemptStep::NotSettled(attempt);
         }
         sleep(DATABASE_PAUSE).await;

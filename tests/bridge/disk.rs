@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use pagerduty_sandbox::Fault;
 use sentry_pagerduty_bridge::queue::{EventId, Reader, Record, State};
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
@@ -100,6 +101,20 @@ fn alerts_are_refused_while_the_disk_is_full_and_taken_again_when_it_is_not() {
     assert_eq!(bridge.terminate("TERM").code(), Some(0));
     let delivered = records(&disk.path("bridge.db"), accepted + 1);
     assert!(delivered.iter().all(|record| record.summary.state == State::Delivered));
+}
+
+#[test]
+fn what_pagerduty_failed_to_take_while_the_disk_is_full_is_sent_again_while_it_is() {
+    let name = "disk::what_pagerduty_failed_to_take_while_the_disk_is_full_is_sent_again_while_it_is";
+    let Some(disk) = Disk::mount(name) else { return };
+    let pagerduty = PagerDuty::with_fault(Fault::status(503));
+    let bridge = bridge_on(&disk, &pagerduty.url());
+    let accepted = post_until_full(&bridge);
+    disk.fill();
+    bridge.wait_for_log("PagerDuty's answer cannot be stored yet");
+    pagerduty.clear_faults();
+    assert_delivered(&pagerduty, accepted);
+    assert_eq!(readyz(bridge.address), 503);
 }
 
 #[test]
