@@ -41,7 +41,7 @@ pub(super) enum AttemptStep {
     Answered { key: ServiceKey, id: EventId, permit: Permit, received_at: DateTime<Utc>, outcome: Outcome },
     /// The event's disposition is committed.
     Settled(EndedAttempt),
-    /// It cannot be, because the database is damaged.
+    /// It cannot be, because the database is damaged, or because the disk is full and the event is to be sent again.
     NotSettled(EndedAttempt),
 }
 
@@ -153,15 +153,15 @@ pub(super) async fn attempt(
     }
 }
 
-/// Commits an event's disposition, however long it takes until the database can, unless it is damaged. Only that the event is
-/// sent again does not wait for that: a full disk would keep it from people for as long as it is full.
+/// Commits an event's disposition, however long it takes until the database can, unless it is damaged. That the event is sent
+/// again does not wait for room on a full disk: people would not get it for as long as the disk is full.
 pub(super) async fn settle(queue: Queue, attempt: EndedAttempt) -> AttemptStep {
     loop {
         let Err(error) = attempt.commit(&queue).await else { return AttemptStep::Settled(attempt) };
         let line = throttle::line("answers of PagerDuty could not be stored at once", Level::Error);
         log!(line.level, event = attempt.id.get(); "PagerDuty's answer cannot be stored yet: {error}{line}");
-        let is_over = matches!(attempt.disposition, Disposition::Delivered { .. } | Disposition::Dead { .. });
-        if error.is_damage() || !is_over {
+        let is_sent_again = matches!(attempt.disposition, Disposition::RetryNow { .. } | Disposition::Retry { .. });
+        if error.is_damage() || is_sent_again && matches!(error, QueueError::Full { .. }) {
             return AttemptStep::NotSettled(attempt);
         }
         sleep(DATABASE_PAUSE).await;

@@ -3,7 +3,7 @@
 //!
 //! A world is drawn from its number: when alerts come, whose clock shows what, which bridge is killed, stopped for longer
 //! than its lease, cut off from the database or told to stop, which answers of the database get lost, and when PagerDuty
-//! does not answer. `SIMULATION_SEED` runs one world alone, and `SIMULATION_TIMES` so many times as many.
+//! does not answer. `SIMULATION_SEED` runs one world alone, and `SIMULATION_TIMES` multiplies how many there are.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "these are tests, helpers of tests included")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "the numbers of a world are small")]

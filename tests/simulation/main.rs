@@ -5,7 +5,7 @@
 //! announcements find no room, what an operator does at any moment. In it runs the real [`Scheduler`], driven as the
 //! worker drives it, over the real rules of the queue in a [`MemoryQueue`], and while it runs and at its end the promises
 //! are checked. A world that breaks one prints its number, and runs again alone with `SIMULATION_SEED=that number`;
-//! `SIMULATION_TIMES` says how many times as many worlds there are of each kind.
+//! `SIMULATION_TIMES` multiplies how many worlds there are of each kind.
 //!
 //! [`MemoryQueue`]: sentry_pagerduty_bridge::queue::memory::MemoryQueue
 //! [`Scheduler`]: sentry_pagerduty_bridge::delivery::Scheduler

@@ -7,7 +7,8 @@ use std::thread;
 /// Half of the machine's cores is left to the other tests.
 const THREADS: usize = 2;
 
-/// Runs `check` for each world from number 0; `SIMULATION_TIMES` as many of them, or the one of `SIMULATION_SEED` alone.
+/// Runs `check` for each world from number 0. `SIMULATION_TIMES` multiplies how many there are, and `SIMULATION_SEED` runs one
+/// world alone.
 pub(crate) fn in_worlds(worlds: u64, check: impl Fn(u64) + Sync) {
     let worlds = worlds * number("SIMULATION_TIMES").unwrap_or(1);
     let (first, end) = number("SIMULATION_SEED").map_or((0, worlds), |seed| (seed, seed + 1));
