@@ -1,15 +1,15 @@
 //! Tells the crate which commit it is built from, and which migrations there are.
 //!
-//! The commit is `SOURCE_COMMIT` where that is set, as in the container, which has no checkout; else the head of this
-//! checkout; else nothing. It never fails a build. A tree with changes that are not committed is not marked: this does not
-//! run again when a file changes, so the mark would be wrong as often as right.
+//! The commit is `SOURCE_COMMIT` if that is set, as in the container, which has no checkout; else the head of this
+//! checkout; else nothing. It never fails a build. A tree with uncommitted changes is not marked: this script does not run
+//! again when a file changes, so the mark would be wrong as often as right.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, io};
 
-/// As long as `git` shows commits, in hexadecimal digits.
+/// The length of an abbreviated commit in `git`, in hexadecimal digits.
 const SHORT: usize = 7;
 
 fn main() -> io::Result<()> {
@@ -21,7 +21,8 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// A constant that holds version, name and contents of each file `VERSION_NAME.sql` of a folder in `migrations/`.
+/// Returns the code of a constant with the version, name and contents of each file `VERSION_NAME.sql` in a folder of
+/// `migrations/`.
 fn migrations(constant: &str, folder: &str) -> io::Result<String> {
     let folder =
         Path::new(&env::var_os("CARGO_MANIFEST_DIR").ok_or(io::ErrorKind::NotFound)?).join("migrations").join(folder);
@@ -57,12 +58,14 @@ fn short(commit: &str) -> Option<String> {
     is_one.then(|| commit[..SHORT].to_owned())
 }
 
-/// The commit that is checked out here. Sources without a checkout of their own may lie inside somebody else's.
+/// The commit that is checked out here. Sources without a checkout of their own may lie inside the checkout of another
+/// project.
 fn head() -> Option<String> {
     if !Path::new(".git").exists() {
         return None;
     }
-    // What changes when another commit is checked out or made. A path that is not there would run this at every build.
+    // The files that change when another commit is checked out or made. A path that does not exist would run this at every
+    // build.
     let branch = git(&["rev-parse", "--symbolic-full-name", "HEAD"]);
     for name in ["HEAD", "logs/HEAD", "packed-refs"].into_iter().chain(branch.as_deref()) {
         if let Some(path) = git(&["rev-parse", "--git-path", name]).filter(|path| Path::new(path).exists()) {

@@ -6,7 +6,7 @@
 use chrono::{DateTime, Utc};
 use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 
-/// How many calls of a stack an event shows.
+/// The most stack frames that an event shows.
 pub const MAX_FRAMES: usize = 10;
 
 /// What one webhook says about an issue or a metric alert.
@@ -26,14 +26,14 @@ pub struct Alert {
     pub level: Option<String>,
     /// 32 hexadecimal digits, the id of the event.
     pub event_id: Option<String>,
-    /// When it happened by the client's clock, or the nearest time that the body has. For people to read, and never to be
+    /// When it happened by the client's clock, or the nearest time that the body has. Only for display: it must never be
     /// compared with other times.
     pub happened_at: DateTime<Utc>,
     /// When Sentry received its event, by Sentry's own clock; absent where there is no event or the body does not say.
     pub received: Option<DateTime<Utc>>,
     /// The project it happened in.
     pub project: Project,
-    /// The page of the issue; absent when the body has no web address of it.
+    /// The page of the issue; absent when the body has no URL of it.
     pub link: Option<IssueLink>,
     /// Tags in Sentry's order, names as stored (`sentry:release` in legacy bodies, `release` in those of the
     /// integration platform).
@@ -56,20 +56,20 @@ pub struct Alert {
     pub user: Option<User>,
     /// The chain of exceptions in Sentry's order: the one raised last is last.
     pub exceptions: Vec<Exception>,
-    /// The stack of the last exception (or of the message), innermost call first: at most [`MAX_FRAMES`] of the application's own
-    /// calls, or of all where none is its own.
+    /// The stack of the last exception (or of the message), innermost call first: at most [`MAX_FRAMES`] of the
+    /// application's own calls, or of all calls if none is the application's own.
     pub frames: Vec<Frame>,
     /// What Sentry measured for an issue without an exception, such as that of a cron monitor or a slow query: names and
     /// values as Sentry wrote them, in its order.
     pub evidence: Vec<(String, String)>,
-    /// What people filled into the form of the alert's action: names and values, in their order.
+    /// The fields of the form of the alert's action as a user filled them in: names and values, in their order.
     pub settings: Vec<(String, String)>,
-    /// Other details worth reading, under the names that people will see, in their order.
+    /// Other details worth showing, under their display names, in their order.
     pub facts: Vec<(&'static str, String)>,
 }
 
 impl Alert {
-    /// The issue's priority, such as `high`, which only some webhooks of newer Sentrys have.
+    /// The issue's priority, such as `high`, which only some webhooks of newer Sentry versions have.
     #[must_use]
     pub fn priority(&self) -> Option<&str> {
         self.facts.iter().find(|(name, _)| *name == "priority").map(|(_, priority)| priority.as_str())
@@ -94,7 +94,7 @@ impl Subject {
         Self::Metric(format!("incident_{organization}{}", identifier.as_str()))
     }
 
-    /// The name of its incident, before any prefix.
+    /// The name of its incident, without any prefix.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -128,9 +128,10 @@ impl IssueId {
 pub enum Action {
     /// Open it, or add to it.
     Trigger(Opening),
-    /// Open it again where it was open before, for its issue is back. Elsewhere it is opened as this says.
+    /// Open it again wherever it was open before, because its issue is back. If the bridge never opened it, it is opened
+    /// if this kind of webhook may open incidents.
     Reopen(Opening),
-    /// Record that somebody works on it.
+    /// Record that someone is working on it.
     Acknowledge,
     /// Close it.
     Resolve,
@@ -183,18 +184,18 @@ impl Opening {
 pub struct Project {
     /// The display name; may hold any character.
     pub name: Option<String>,
-    /// The short name in addresses.
+    /// The short name in URLs.
     pub slug: Option<String>,
     /// The short names of further projects, which only a metric alert over several projects has.
     pub others: Vec<String>,
 }
 
-/// The page of an issue and the Sentry it is on; both absolute `http` or `https` addresses.
+/// The page of an issue and the Sentry it is on; both absolute `http` or `https` URLs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct IssueLink {
     /// The issue's page.
     pub href: String,
-    /// The Sentry's root, without a slash at its end.
+    /// The root URL of that Sentry, without a trailing slash.
     pub root: String,
 }
 
@@ -221,7 +222,7 @@ pub struct Exception {
 }
 
 impl Exception {
-    /// `kind: value`, or whichever of them is there.
+    /// `kind: value`, or whichever of the two is present.
     #[must_use]
     pub fn summary(&self) -> Option<String> {
         match (&self.kind, &self.value) {

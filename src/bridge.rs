@@ -63,10 +63,10 @@ const CONNECTIONS: usize = 25_000;
 /// How often delivered events beyond their retention are deleted.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 
-/// How often metrics are stored; a crash loses no more than that.
+/// How often metrics are stored; a crash loses at most the counts of this time.
 const SAVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long a bridge that stops waits for the database to take note that its service keys are free.
+/// How long a stopping bridge waits for the database to record that its service keys are free.
 const HANDOVER: Duration = Duration::from_secs(2);
 
 /// Why the bridge cannot start, as a sentence for the operator.
@@ -79,7 +79,7 @@ pub enum StartupError {
         setting: &'static str,
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the operating system.
         error: io::Error,
     },
     /// The queue cannot be used.
@@ -147,8 +147,8 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// Opens the queue and prepares the server on `listener`, whose port may be any, and the one of `BRIDGE_ADMIN_LISTEN`
-    /// where that is set. Must be called within an actix system.
+    /// Opens the queue and prepares the server on `listener`, which may have any port, and a second one on
+    /// `BRIDGE_ADMIN_LISTEN` if that is set. Must be called within an actix system.
     ///
     /// # Errors
     ///
@@ -201,7 +201,7 @@ impl Bridge {
         let state = state.with_two_way(two_way);
         let shared = Data::new(state);
         let mut reload = Reload::new(shared.clone(), live, cluster.clone());
-        // Before any webhook is received that belongs behind it.
+        // Admits held webhooks before any webhook is received, because new ones belong behind them.
         reload.begin().await;
         let public = if admin.is_some() { Endpoints::Public } else { Endpoints::All };
         let listeners = [Some((listener, public)), admin.map(|listener| (listener, Endpoints::Admin))];
@@ -230,20 +230,20 @@ impl Bridge {
         })
     }
 
-    /// The same with other intervals of the alarms and of the fallback webhook.
+    /// Sets other intervals for the alarms and the fallback webhook.
     #[must_use]
     pub fn with_intervals(self, intervals: Intervals) -> Self {
         let fallback = self.fallback.map(|fallback| fallback.with_intervals(intervals));
         Self { alarms: self.alarms.with_intervals(intervals), fallback, ..self }
     }
 
-    /// The same, which reads these files of secrets again when they change, and at once on a signal of `hangups`.
+    /// Makes the bridge read these files of secrets again when they change, and at once on a signal of `hangups`.
     #[must_use]
     pub fn with_secret_files(self, files: SecretFiles, hangups: Signal) -> Self {
         Self { reload: self.reload.with_files(files, hangups), ..self }
     }
 
-    /// The same with canaries at another pace, and audits at another schedule.
+    /// Sets another pace for the canaries, and another schedule for the audits.
     #[must_use]
     pub fn with_pace(self, pace: Pace, schedule: Schedule) -> Self {
         let canary = self.canary.map(|canary| canary.with_pace(pace));
@@ -251,7 +251,7 @@ impl Bridge {
         Self { canary, audit, ..self }
     }
 
-    /// The same with look-ups in PagerDuty on another schedule.
+    /// Sets another schedule for the look-ups in PagerDuty.
     #[must_use]
     pub fn with_proof_schedule(self, schedule: sample::Schedule) -> Self {
         Self { proof: self.proof.map(|proof| proof.with_schedule(schedule)), ..self }
@@ -263,7 +263,7 @@ impl Bridge {
         self.address
     }
 
-    /// The queue, to look at while the bridge runs.
+    /// The queue, for inspection while the bridge runs.
     #[must_use]
     pub fn queue(&self) -> &Queue {
         &self.queue
@@ -341,7 +341,7 @@ impl Bridge {
         }
 
         shared.stop();
-        // Others take over while this one still receives.
+        // Other bridges take over deliveries while this one still receives webhooks.
         cluster.leave();
         until_shutdown.iter().chain(sentry.iter().flatten()).for_each(AbortHandle::abort);
         info!("stopping: /readyz is 503, webhooks are served for another {drain:?}");
@@ -357,7 +357,7 @@ impl Bridge {
             warn!("the counts of the last seconds are lost: {error}");
         }
         if let Err(error) = queue.close().await {
-            // As on a full disk. All that was committed stays in the files beside the database.
+            // For example because the disk is full. Everything that was committed stays in the files beside the database.
             warn!("the queue is safe, but its files could not be tidied up: {error}");
         }
         throttle::report_all();
@@ -366,17 +366,17 @@ impl Bridge {
     }
 }
 
-/// The bridge among those that share its queue.
+/// Joins the bridges that share the queue, if the queue can be shared.
 fn cluster(config: &Config, queue: &Queue) -> Cluster {
     let Some(leases) = queue.leases() else { return Cluster::alone() };
     let (version, fingerprint) = (BuildInfo::current().to_string(), config.fingerprint().to_string());
     Cluster::join(leases, config.pagerduty_timeout, version, fingerprint)
 }
 
-/// Whether this bridge does what one of several bridges on a queue has to do.
+/// Whether this bridge is the leader, which does what only one of several bridges on a queue has to do.
 type IsLeader = Box<dyn Fn() -> bool>;
 
-/// The task, and what is known of its audits.
+/// The audit task, and the handle to its results.
 type Audit = (AuditTask<SentryClient, IsLeader>, AuditHandle);
 
 fn is_leader(cluster: &Cluster) -> IsLeader {
@@ -384,7 +384,7 @@ fn is_leader(cluster: &Cluster) -> IsLeader {
     Box::new(move || cluster.is_leader())
 }
 
-/// The canary, where one is set.
+/// Returns the canary task, if a canary is configured.
 fn canary(
     config: &Config,
     live: &mut LiveConfig,
@@ -398,7 +398,7 @@ fn canary(
     CanaryTask::new(dsn, ca_file, ingest.clone(), queue.clone(), metrics.clone(), pace, is_leader(cluster)).map(Some)
 }
 
-/// The daily audit and what it finds, where Sentry's API is set.
+/// Returns the daily audit and the handle to its results, if Sentry's API is configured.
 fn audit(config: &Config, live: &mut LiveConfig, cluster: &Cluster) -> Result<Option<Audit>, TlsError> {
     let Some(client) = sentry::client(config, live)? else { return Ok(None) };
     let handle = AuditHandle::default();
@@ -426,7 +426,8 @@ fn count_commits(queue: &Queue, metrics: &Metrics) -> Arc<CommitTimes> {
     times
 }
 
-/// Restores the metrics of an earlier run. Returns why PagerDuty was not trusted then, if it was not.
+/// Restores the persisted metrics of an earlier run. Returns the TLS error for which PagerDuty was not trusted then, if
+/// there was one.
 async fn restore(queue: &Queue, metrics: &Metrics) -> Option<String> {
     let now = Utc::now();
     match queue.persisted_metrics(now).await {
@@ -442,7 +443,7 @@ async fn restore(queue: &Queue, metrics: &Metrics) -> Option<String> {
     }
 }
 
-/// The delivery worker, which knows how deliveries failed in an earlier run as long as something waits.
+/// Creates the delivery worker, with the failures of an earlier run if events are still waiting.
 async fn worker(
     config: &Config,
     queue: &Queue,
@@ -481,7 +482,7 @@ fn fallback_webhook(config: &Config, live: &mut LiveConfig) -> Result<Option<Web
     Ok(Some(Webhook::new(url, config.fallback_ca_file.as_deref())?.with_urls(urls)))
 }
 
-/// What the way back needs to know of PagerDuty's webhooks, where it is on.
+/// Returns what the handler of PagerDuty's webhooks needs, if two-way is on.
 fn two_way(config: &Config, live: &mut LiveConfig) -> Option<TwoWay> {
     let wishes = Wishes { prefix: config.incident_key_prefix.clone(), reopens: config.pagerduty_reopen };
     let is_on = !config.pagerduty_webhook_secret.is_empty();
@@ -498,7 +499,7 @@ fn paging(config: &Config) -> Paging {
     Paging { service_keys, apis: config.routes().apis().clone(), prefix: config.incident_key_prefix.clone() }
 }
 
-/// What the endpoints share.
+/// Creates the state that the endpoints share.
 fn app_state(config: Config, ingest: Ingest, queue: &Queue, metrics: Metrics, monitor: Monitor) -> AppState {
     let fingerprint = config.fingerprint().to_string();
     let authentication = Authentication::new(config.webhook_token, config.sentry_client_secret);
@@ -545,8 +546,8 @@ fn serve(listener: TcpListener, endpoints: Endpoints, shared: Data<AppState>, gr
     Ok(server)
 }
 
-/// Closes the connection after every answer but 202: the web server limits the time for the first head of a connection and
-/// not for the others, so a stranger could hold a connection forever.
+/// Closes the connection after every response except 202: the web server limits the time only for the first request head
+/// of a connection, so that an unauthenticated client could hold a connection forever.
 async fn close_unless_accepted<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
@@ -558,7 +559,7 @@ async fn close_unless_accepted<B: MessageBody>(
     Ok(response)
 }
 
-/// The web server takes whole seconds; rounded up.
+/// Rounds up to whole seconds, because the web server takes no fractions.
 fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

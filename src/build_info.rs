@@ -1,4 +1,4 @@
-//! Which version of the program this is.
+//! The version of the program.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ pub struct BuildInfo {
     /// The version of the crate.
     pub version: &'static str,
     /// The commit it was built from, in seven hexadecimal digits; `None` where neither a checkout nor `SOURCE_COMMIT`
-    /// named it at build time. Changes that were not committed do not show.
+    /// named it at build time. Uncommitted changes do not show.
     pub commit: Option<&'static str>,
 }
 

@@ -28,7 +28,7 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
-/// The verbs.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the bridge (the default)
@@ -83,7 +83,7 @@ pub struct DemoArgs {
     #[arg(long)]
     pub once: bool,
 
-    /// How long each trouble lasts, to be looked at; 10 without this, 1 with --once
+    /// How long each trouble lasts [default: 10, or 1 with --once]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=600))]
     pub pause: Option<u64>,
 }
@@ -126,7 +126,7 @@ pub struct ExplainArgs {
     /// Print only the events, as JSON, one per line
     #[arg(long)]
     pub json: bool,
-    /// By which of PagerDuty's Events APIs to show the events, instead of the one they would be sent by
+    /// Show the events for this Events API of PagerDuty instead of the one they would be sent by
     #[arg(long, value_enum, value_name = "API")]
     pub api: Option<ExplainApi>,
     /// Show service keys in full instead of their last four characters
@@ -134,7 +134,7 @@ pub struct ExplainArgs {
     pub show_keys: bool,
 }
 
-/// By which Events APIs `explain` shows events.
+/// The Events APIs for which `explain` shows events.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum ExplainApi {
     /// Events API v1
@@ -194,7 +194,7 @@ pub enum QueueCommand {
 pub enum ItemState {
     /// Waiting for delivery
     Waiting,
-    /// Dead letters: PagerDuty refused them
+    /// Dead letters: given up, because PagerDuty rejected them or they kept failing
     Dead,
     /// Webhooks that were answered 400 or 422
     Rejected,
@@ -238,7 +238,7 @@ pub struct QueueRetryArgs {
     /// All dead letters and all rejected webhooks
     #[arg(long, conflicts_with = "ids")]
     pub all: bool,
-    /// Send triggers again also where their incident was resolved since, which opens it again
+    /// Also send triggers whose incident was resolved since, which opens it again
     #[arg(long)]
     pub force: bool,
 }
@@ -249,10 +249,10 @@ pub struct QueueDiscardArgs {
     /// Events, such as `7`, and rejected webhooks, such as `r7`
     #[arg(value_name = "ID", required_unless_present = "all")]
     pub ids: Vec<ItemId>,
-    /// All in these states
+    /// Everything in the states of --state
     #[arg(long, conflicts_with = "ids")]
     pub all: bool,
-    /// What --all means; several are separated by commas [default: dead,rejected]
+    /// The states that --all discards; several are separated by commas [default: dead,rejected]
     #[arg(long = "state", value_name = "STATE", value_delimiter = ',', requires = "all")]
     pub states: Vec<ItemState>,
     /// Do not ask for confirmation
@@ -305,7 +305,7 @@ pub struct AuditArgs {
     /// Also find what paged when this file was saved, and does not now
     #[arg(long, value_name = "FILE")]
     pub against: Option<PathBuf>,
-    /// What fires where Sentry has both [default: by its version]
+    /// What decides whom Sentry notifies, where it has both kinds [default: by its version]
     #[arg(long, value_name = "KIND")]
     pub alerts: Option<Decides>,
     /// Print a JSON object
@@ -325,7 +325,7 @@ pub struct CatchUpArgs {
     /// Where Sentry reaches the bridge, such as `https://bridge.example.com` [default: any address that ends in /sentry]
     #[arg(long, value_name = "URL")]
     pub bridge: Option<Url>,
-    /// What fires where Sentry has both [default: by its version]
+    /// What decides whom Sentry notifies, where it has both kinds [default: by its version]
     #[arg(long, value_name = "KIND")]
     pub alerts: Option<Decides>,
     /// Print a JSON object
@@ -338,7 +338,7 @@ pub struct CatchUpArgs {
 pub enum Since {
     /// A time.
     At(DateTime<Utc>),
-    /// So long ago.
+    /// A time span before now.
     Ago(Duration),
 }
 
@@ -371,33 +371,33 @@ pub struct ConnectArgs {
     /// Only these projects, by slug [default: all]
     #[arg(long = "project", value_name = "SLUG")]
     pub projects: Vec<String>,
-    /// By what Sentry calls [default: an integration where this Sentry has some]
+    /// How Sentry calls the bridge [default: an integration, where this Sentry supports them]
     #[arg(long, value_name = "WAY")]
     pub by: Option<By>,
-    /// Let this alert call the bridge too, in place of one of the bridge's own
+    /// Let this existing alert call the bridge too, instead of making a new one
     #[arg(long = "rule", value_name = "NAME")]
     pub rules: Vec<String>,
-    /// Also make the alert of the canary, of the project of `BRIDGE_CANARY_DSN`; with --undo: take back that alert alone
+    /// Also make the alert for the canary in the project of `BRIDGE_CANARY_DSN`; with --undo: remove only that alert
     #[arg(long)]
     pub canary: bool,
-    /// A new file for the integration's Client Secret, readable for its owner alone [default: print it once]
+    /// A new file for the integration's Client Secret, readable only by its owner [default: print it once]
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
-    /// Do it
+    /// Carry out the plan
     #[arg(long, short)]
     pub yes: bool,
-    /// Take back what was made before
+    /// Undo what `connect` made before
     #[arg(long, conflicts_with = "secret_file")]
     pub undo: bool,
     /// Send no test webhook at the end, which opens a test incident
     #[arg(long)]
     pub no_test: bool,
-    /// What fires where Sentry has both [default: by its version]
+    /// What decides whom Sentry notifies, where it has both kinds [default: by its version]
     #[arg(long, value_name = "KIND")]
     pub alerts: Option<Decides>,
 }
 
-/// What else can be set up.
+/// What can be set up besides Sentry.
 #[derive(Debug, Subcommand)]
 pub enum ConnectOther {
     /// Make an integration on a service of PagerDuty and print its key; shows a plan, and changes nothing without --yes
@@ -417,24 +417,24 @@ pub struct ConnectPagerDutyArgs {
     /// The Events API of the integration [default: that of `BRIDGE_PAGERDUTY_EVENTS_API`]
     #[arg(long, value_name = "API", value_parser = events_api())]
     pub api: Option<ApiVersion>,
-    /// A new file for the integration key, readable for its owner alone [default: print it]
+    /// A new file for the integration key, readable only by its owner [default: print it]
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// Do it
+    /// Carry out the plan
     #[arg(long, short)]
     pub yes: bool,
 }
 
-/// Reads the version of an Events API.
+/// Parses the version of an Events API.
 fn events_api() -> impl TypedValueParser<Value = ApiVersion> {
     PossibleValuesParser::new(["v1", "v2"])
         .try_map(|name| ApiVersion::parse(&name).ok_or("no version of the Events API"))
 }
 
-/// By what Sentry calls the bridge.
+/// How Sentry calls the bridge.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum By {
-    /// An internal integration, which also tells of resolved issues
+    /// An internal integration, which also reports resolved issues
     Integration,
     /// The legacy WebHooks of each project
     Legacy,
@@ -449,12 +449,12 @@ pub enum Decides {
     Workflows,
 }
 
-/// An address to listen on, as `BRIDGE_LISTEN` has it.
+/// Parses an address to listen on, in the format of `BRIDGE_LISTEN`.
 fn address(text: &str) -> Result<SocketAddr, String> {
     socket_address(text).map_err(|error| format!("it {error}"))
 }
 
-/// The URL of a webhook. Without a scheme it is `http`, as in `localhost:8080`.
+/// Parses the URL of a webhook. Without a scheme it is `http`, as in `localhost:8080`.
 fn webhook(text: &str) -> Result<Url, String> {
     let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let url = Url::parse(&with_scheme).map_err(|error| error.to_string())?;

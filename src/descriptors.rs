@@ -2,10 +2,10 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Below this a single host can exhaust them with its connections.
+/// Below this limit, a single host can exhaust the file descriptors with its connections.
 pub const FEW: u64 = 4096;
 
-/// The limit that is asked for. A descriptor takes memory only while it is open.
+/// The limit that is requested. A descriptor takes memory only while it is open.
 const WANTED: u64 = 65_536;
 
 /// How many are reserved for the database, connections to PagerDuty and the runtime.

@@ -39,8 +39,8 @@
 //!
 //! - [`pagerduty`]: events that are valid by construction, the client that sends them, and what its answers mean.
 //!   Incident keys are always strings.
-//! - [`queue`]: the durable queue in SQLite, with one commit for many alerts. It folds alerts into waiting triggers, knows
-//!   which incidents are open, and keeps dead letters and rejected webhooks.
+//! - [`queue`]: the durable queue in SQLite or PostgreSQL, with one commit for many alerts. It folds alerts into
+//!   waiting triggers, knows which incidents are open, and keeps dead letters and rejected webhooks.
 //! - [`delivery`]: what to send next, and when. One incident stays in order, each service key has a rate limiter and a
 //!   backoff of its own, and an event that always fails becomes a dead letter.
 //!
@@ -51,7 +51,7 @@
 //!   alarms.
 //! - [`canary`]: an event that the bridge sends through Sentry from time to time, to see that its webhook comes back.
 //! - [`supervision`]: background tasks. When one ends, the process ends.
-//! - [`logging`]: log lines, limited where a cause repeats. A log that nobody reads holds up nothing.
+//! - [`logging`]: log lines, limited where a cause repeats. Log output that is not read blocks nothing.
 //!
 //! What people use:
 //!
@@ -61,11 +61,11 @@
 //!   rejected webhooks.
 //! - [`sentry_api`]: Sentry's own API, for `connect`, the audit, [`catch_up`] (alerts whose webhooks never came) and
 //!   [`issue_status`] (resolves that never came). The way of an alert does not depend on it.
-//! - `reload`: secrets that change while the bridge runs, and what was held for them.
+//! - `reload`: secrets that change while the bridge runs, and the webhooks that were held until then.
 //! - [`bridge`]: the running application. [`descriptors`] raises the limit of open files for it.
 //! - `http_client`: one HTTP request to another service, within a time limit and without redirects. [`tls`]: which certificate
 //!   authorities the clients trust.
-//! - [`printable`]: escapes control characters in texts of others. Terminals and logs only see what it returns.
+//! - [`printable`]: escapes control characters in untrusted text. Terminals and logs only get what it returns.
 //! - [`build_info`]: the version and commit of this build.
 //!
 //! The strict local PagerDuty for rehearsals and tests is a crate of its own, [`pagerduty_sandbox`]. It shares no code with

@@ -1,8 +1,8 @@
 //! The log: lines on standard error, text for people and JSON for programs.
 //!
-//! A thread of its own writes them, so that no alert waits for the reader of the log. Where nobody reads it, lines are
-//! dropped once the buffer is full, and counted. [`throttle`] keeps repeated lines few. This module knows nothing of the
-//! others but how text is made safe to print.
+//! A separate thread writes them, so that no alert waits for the reader of the log. If nothing reads the log, lines are
+//! dropped once the buffer is full, and counted. [`throttle`] limits repeated lines. Of the other modules, this one uses
+//! only the one that makes text safe to print.
 
 pub mod throttle;
 
@@ -47,14 +47,14 @@ pub enum LogFormat {
 
 /// Starts logging to standard error what `filter` lets through, in the syntax of `RUST_LOG`.
 ///
-/// Lines are written within milliseconds, or when [`Log::flush`] is called, which has to be done before the program ends.
-/// That waits at most a second; logging itself never waits. Lines that find the buffer full are dropped, and their number
-/// is logged once somebody reads again.
+/// Lines are written within milliseconds, or when [`Log::flush`] is called. It has to be called before the program ends,
+/// and waits at most a second; logging itself never waits. Lines that find the buffer full are dropped, and their number
+/// is logged once the log is read again.
 pub fn start(format: LogFormat, filter: &str) {
     let write_line: WriteLine = if is_json(format) { write_json } else { write_text };
     let has_colors = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
     let mut builder = Builder::new();
-    // The web server logs each of its threads. `RUST_LOG` can ask for that by the same name.
+    // The web server logs each of its threads. `RUST_LOG` can enable that by the same name.
     builder.filter_module("actix_server", LevelFilter::Warn).parse_filters(filter);
     builder.format(move |out, record| {
         let style = if has_colors { out.default_level_style(record.level()) } else { Style::new() };
@@ -82,13 +82,13 @@ pub fn is_json(format: LogFormat) -> bool {
     }
 }
 
-/// Writes why the program ends: an error of its own for each line of `text`, as JSON. Needs no logger, which wrong
-/// settings do not get to start.
+/// Writes why the program ends, as JSON: a separate error for each line of `text`. Needs no logger, because invalid
+/// settings prevent the logger from starting.
 pub fn write_error_as_json(text: &str) {
     for line in text.lines() {
         let mut record = Record::builder();
         record.level(Level::Error).target(module_path!());
-        // That standard error is closed is no reason to fail.
+        // A closed standard error is no reason to fail.
         let _ = write_json(&mut io::stderr(), Style::new(), &record.args(format_args!("{line}")).build());
     }
 }
@@ -96,7 +96,7 @@ pub fn write_error_as_json(text: &str) {
 /// Closed when the thread that writes the log ends.
 static ENDED: OnceLock<watch::Receiver<()>> = OnceLock::new();
 
-/// Returns when the thread that writes the log has ended, which it never should; waits for ever where there is none.
+/// Returns when the thread that writes the log has ended, which it never should; waits forever if there is no such thread.
 pub async fn writer_ended() {
     match ENDED.get().cloned() {
         Some(mut ended) => while ended.changed().await.is_ok() {},
@@ -138,7 +138,7 @@ impl BufferedLogger {
         let buffer = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(capacity).thread_name("log");
         let (buffer, guard) = buffer.finish(writer);
         progress.dropped.get_or_init(|| buffer.error_counter());
-        // No colors are stripped: those of others are made printable before.
+        // No colors are stripped: color codes in logged text are already escaped.
         let logger = builder.target(Target::Pipe(Box::new(buffer))).write_style(WriteStyle::Always).build();
         (Self { logger, progress, ended }, guard)
     }
@@ -173,7 +173,7 @@ impl Log for BufferedLogger {
     }
 }
 
-/// What the thread writes to. What cannot be written is lost, as with any log.
+/// The output of the thread. Lines that cannot be written are lost, as with any log.
 struct Writer<W: Write> {
     out: BufWriter<W>,
     progress: Arc<Progress>,
@@ -181,7 +181,7 @@ struct Writer<W: Write> {
     unflushed: usize,
     /// How many dropped lines were reported.
     reported: usize,
-    /// Dropped when the thread ends, by a panic as well.
+    /// Dropped when the thread ends, even by a panic.
     _ends: watch::Sender<()>,
 }
 
@@ -210,7 +210,7 @@ impl<W: Write> Write for Writer<W> {
     }
 }
 
-/// Writes a record as a line that holds nothing unsafe to print; the style is the level's.
+/// Writes a record as a line that holds nothing unsafe to print; the style is that of the level.
 type WriteLine = fn(&mut dyn Write, Style, &Record<'_>) -> io::Result<()>;
 
 fn write_text(out: &mut dyn Write, style: Style, record: &Record<'_>) -> io::Result<()> {
@@ -221,7 +221,7 @@ fn write_text(out: &mut dyn Write, style: Style, record: &Record<'_>) -> io::Res
     writeln!(out)
 }
 
-/// The members every JSON line has; a pair of the same name is left out.
+/// The fields of every JSON line; a key-value pair of the same name is left out.
 const MEMBERS: [&str; 4] = ["time", "level", "message", "target"];
 
 fn write_json(out: &mut dyn Write, _: Style, record: &Record<'_>) -> io::Result<()> {
@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(rest, "INFO  web] queued \"x\"\\n event=7 incident_key=4\"2 level=x\n");
     }
 
-    /// A reader of the log who has to be told to read on: each write is held until then.
+    /// A reader of the log that has to be told to read on: each write is held until then.
     struct Reader {
         began: Sender<()>,
         goes_on: Receiver<()>,
@@ -298,7 +298,7 @@ mod tests {
     impl Write for Reader {
         fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
             let _ = self.began.send(());
-            // Whoever is gone lets everything pass.
+            // Once the sender is dropped, every write passes.
             let _ = self.goes_on.recv();
             let _ = self.read.send(lines.to_vec());
             Ok(lines.len())
@@ -313,7 +313,7 @@ mod tests {
         writeln!(out, "{}", record.args())
     }
 
-    /// A logger that buffers three lines, what ends its writer, and the other ends of its reader.
+    /// Returns a logger that buffers three lines, the guard that ends its writer, and the other ends of its reader.
     fn logger() -> (BufferedLogger, WorkerGuard, Receiver<()>, Sender<()>, Receiver<Vec<u8>>) {
         let ((began, begins), (go_on, goes_on), (read, reads)) = (channel(), channel(), channel());
         let mut builder = Builder::new();
@@ -347,7 +347,7 @@ mod tests {
         let (logger, _guard, begins, go_on, reads) = logger();
         logger.info("first");
         begins.recv().unwrap();
-        // Nobody reads: what finds no room is dropped without waiting, and who waits gives up.
+        // Nothing is read: lines that find no room are dropped without waiting, and the flush gives up.
         for line in ["a", "b", "c", "lost", "lost", "lost"] {
             logger.info(line);
         }
@@ -357,7 +357,7 @@ mod tests {
         let read: Vec<u8> = reads.iter().take(2).flatten().collect();
         let expected = "first\na\nb\nc\n3 lines of the log are lost, because nobody read it\n";
         assert_eq!(String::from_utf8(read).unwrap(), expected);
-        // Once all is written, whoever waits is heard again.
+        // Once everything is written, a flush succeeds again.
         logger.flush_within(Duration::from_mins(1));
         logger.info("last");
         logger.flush_within(Duration::from_mins(1));

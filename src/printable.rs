@@ -1,15 +1,16 @@
-//! Text that others wrote, made safe for terminals and for logs. Pure.
+//! Makes untrusted text safe for terminals and for logs. Pure.
 //!
-//! Control characters (C0, DEL and C1) command terminals, those of Unicode's bidirectional algorithm make text read
-//! otherwise than it is, and a line end can forge a line of a log or of a table. None of them is printed: what stood there is
-//! shown as an escape. Everything that is written to standard output, standard error or the log passes here.
+//! Control characters (C0, DEL and C1) can control a terminal, those of Unicode's bidirectional algorithm make text look
+//! different from what it is, and a line end can forge a line of a log or of a table. None of them is printed: each is
+//! shown as an escape. Everything that is written to standard output, standard error or the log goes through this module.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-/// Whether a character is never printed as it is: what [`char::is_control`] knows (line ends and tabs as well), Unicode's
-/// `Bidi_Control`, its separators of lines and paragraphs, and invisible ones that no script needs.
+/// Whether a character is never printed as it is. That holds for the characters of [`char::is_control`] (including line
+/// ends and tabs), Unicode's `Bidi_Control`, its separators of lines and paragraphs, and invisible characters that no
+/// script needs.
 #[must_use]
 pub fn is_unsafe(character: char) -> bool {
     matches!(
@@ -24,20 +25,21 @@ pub fn is_unsafe(character: char) -> bool {
     ) || character.is_control()
 }
 
-/// A text as a part of one line: line ends and tabs are escaped as well, as `\n`, other characters as `\u{1b}`.
+/// Escapes a text that becomes part of one line: line ends and tabs are escaped as well, as `\n`, other unsafe characters
+/// as `\u{1b}`.
 #[must_use]
 pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_unsafe, |character, out| out.extend(character.escape_default()))
 }
 
-/// A text of several lines: line ends and tabs stay, all else is escaped as in a [`line()`].
+/// Escapes a text of several lines: line ends and tabs stay, everything else is escaped as in a [`line()`].
 #[must_use]
 pub fn block(text: &str) -> Cow<'_, str> {
     escaped(text, is_unsafe_in_block, |character, out| out.extend(character.escape_default()))
 }
 
-/// A text that is JSON, which stays JSON and says the same: characters are escaped as `\u001b`. Line ends and tabs stay, for
-/// in JSON they stand between values alone.
+/// Escapes a JSON text, which stays JSON with the same meaning: unsafe characters are escaped as `\u001b`. Line ends and
+/// tabs stay, because in JSON they occur only between values.
 #[must_use]
 pub fn json(text: &str) -> Cow<'_, str> {
     escaped(text, is_unsafe_in_block, |character, out| {
@@ -68,9 +70,9 @@ fn escaped(text: &str, is_unsafe: impl Fn(char) -> bool, escape: impl Fn(char, &
     Cow::Owned(out)
 }
 
-/// Writes to a terminal, or what may be one, and lets nothing unsafe through, whoever forgot to escape it.
+/// Writes to a terminal, or to what may be one, and escapes everything unsafe, even if the caller forgot to.
 ///
-/// Texts have to be written whole, as `write!` does; what is no UTF-8 is replaced.
+/// Each text has to be written whole, as `write!` does; bytes that are not UTF-8 are replaced.
 #[derive(Debug)]
 pub struct Printer<W>(pub W);
 

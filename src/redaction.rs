@@ -1,19 +1,19 @@
-//! Removes from alerts what must never be stored nor sent.
+//! Removes from alerts what must never be stored or sent.
 
 use std::collections::BTreeSet;
 
 use crate::alert::{Alert, Project, User};
 
-/// In the tags of the legacy plugin it is in front of Sentry's own names.
+/// The prefix of Sentry's own names in the tags of the legacy plugin.
 const SENTRYS_PREFIX: &str = "sentry:";
 
 /// Names of tags and detail fields, in any case, that are removed from every alert before an event is made from it.
 ///
-/// A name covers a tag (with or without the prefix `sentry:`), one of the details of an event, a member of the user
-/// such as `email` or `user.email`, a measurement of an occurrence, and the texts `message` and `title` that the
-/// description is made from. It does not cover a value that the application wrote into another text as well, nor the
-/// time and the id, without which there is no incident. Routes are chosen before, so they may use what is
-/// removed. Rejected bodies were not understood, so nothing can be removed from them.
+/// A name covers a tag (with or without the prefix `sentry:`), one of the details of an event, a field of the user such as
+/// `email` or `user.email`, a measurement of an occurrence, and the texts `message` and `title` that the description is
+/// made from. It does not cover a value that the application also wrote into another text, nor the time and the issue's
+/// id, without which there is no incident. Routes are chosen before the removal, so they may use what is removed. Nothing
+/// can be removed from rejected bodies, because they were not understood.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Redaction {
     names: BTreeSet<String>,

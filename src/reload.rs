@@ -1,8 +1,8 @@
-//! Secrets change while the bridge runs: files of secrets are read again on SIGHUP and when they change, and webhooks that were
-//! held for a new secret are admitted.
+//! Replaces secrets while the bridge runs: files of secrets are read again on SIGHUP and when they change, and webhooks
+//! that were held for a new secret are admitted.
 //!
-//! What is held is admitted before a new secret is used, so that it comes before what Sentry sends from then on. A value that
-//! is invalid changes nothing: the bridge goes on with the old one, and says so.
+//! Held webhooks are admitted before a new secret is used, so that they come before the webhooks that Sentry sends from
+//! then on. An invalid value changes nothing: the bridge keeps using the old one, and reports it.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -22,19 +22,19 @@ use crate::logging::throttle;
 use crate::metrics::HeldOutcome;
 use crate::web::AppState;
 
-/// How often the files are looked at. A change is used once it was seen twice, so that no file is used that is half written.
+/// How often the files are checked. A change is used only once it was seen twice, so that no half-written file is used.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// How often held webhooks are looked through for those that have been held for too long.
+/// How often held webhooks are searched for those that have been held for too long.
 const EXPIRE: Duration = Duration::from_mins(1);
 
-/// How often what came meanwhile is admitted before a new secret is used.
+/// How many times, at most, webhooks that came meanwhile are admitted before a new secret is used.
 const PASSES: u32 = 10;
 
-/// What takes over a new configuration.
+/// A callback that takes over a new configuration.
 type Follower = Box<dyn Fn(&Config)>;
 
-/// The configuration of a running bridge, whose secrets may be replaced, and what follows it.
+/// The configuration of a running bridge, whose secrets may be replaced, and the callbacks that follow it.
 pub(crate) struct LiveConfig {
     config: Config,
     followers: Vec<Follower>,
@@ -50,14 +50,14 @@ impl LiveConfig {
         self.followers.push(Box::new(take_over));
     }
 
-    /// What `of` makes of the configuration, now and after each change.
+    /// Returns the value that `of` derives from the configuration, now and after each change.
     pub(crate) fn follow<T: 'static>(&mut self, of: impl Fn(&Config) -> T + 'static) -> watch::Receiver<T> {
         let (sender, receiver) = watch::channel(of(&self.config));
         self.on_change(move |config| drop(sender.send_replace(of(config))));
         receiver
     }
 
-    /// The same for what is not always set. What is set stays set: a file that is empty is an error.
+    /// The same for a value that is not always set. A value that is set stays set: an empty file is an error.
     pub(crate) fn follow_set<T: 'static>(
         &mut self,
         of: impl Fn(&Config) -> Option<T> + 'static,
@@ -90,31 +90,32 @@ pub(crate) struct Reload {
     seen: Option<Digests>,
     /// Other contents that are invalid.
     refused: Option<Digests>,
-    /// What is held has to be looked through once more.
+    /// Whether held webhooks have to be checked and admitted once more.
     admits: bool,
 }
 
 impl Reload {
-    /// Keeps the secrets of `shared`, which has those of `live`. Without [`Reload::with_files`] none of them changes.
+    /// Keeps the secrets of `shared` up to date, which are those of `live`. Without [`Reload::with_files`] none of them
+    /// changes.
     pub(crate) fn new(shared: Data<AppState>, live: LiveConfig, cluster: Cluster) -> Self {
         let (files, hangups) = (SecretFiles::default(), None);
         let (used, seen, refused) = (Digests::new(), None, None);
         Self { shared, live, cluster, files, hangups, used, seen, refused, admits: false }
     }
 
-    /// Reads these files again, at once when `hangups` says so.
+    /// Reads these files again when they change, and at once on a signal of `hangups`.
     pub(crate) fn with_files(self, files: SecretFiles, hangups: Signal) -> Self {
         Self { used: files.digests().clone(), files, hangups: Some(hangups), ..self }
     }
 
-    /// Deletes what was held for too long while no bridge ran, and admits what the secrets verify that it starts with.
+    /// Deletes webhooks that were held for too long while no bridge ran, and admits those that the initial secrets verify.
     pub(crate) async fn begin(&mut self) {
         self.expire().await;
         self.admit_once_more().await;
     }
 
     async fn admit_once_more(&mut self) {
-        // After one that admits something another may be on its way to be held still.
+        // After a pass that admits something, another webhook may still be about to be held.
         self.admits = self.admit(&self.live.config.sentry_client_secret).await != Some(0);
     }
 
@@ -185,7 +186,7 @@ impl Reload {
         if !later.is_empty() {
             warn!("{} changed, and is used after the next restart of the bridge", later.join(", "));
         }
-        // What was sent with the new secret so far comes before what is sent from now on.
+        // Webhooks that were sent with the new secret so far come before those that are sent from now on.
         for _ in 0..PASSES {
             if matches!(self.admit(&config.sentry_client_secret).await, None | Some(0)) {
                 break;
@@ -207,11 +208,12 @@ impl Reload {
         state.config_fingerprint.send_replace(Some(fingerprint));
         state.metrics.unusable_secrets(None);
         (self.used, self.seen, self.refused) = (found, None, None);
-        // A webhook may be on its way to be held still.
+        // A webhook may still be about to be held.
         self.admits = true;
     }
 
-    /// Admits what `secrets` verify. Returns how many webhooks that were; `None` when not all of it could be committed.
+    /// Admits the held webhooks that `secrets` verify. Returns how many they verified; `None` if not all of them could be
+    /// committed.
     async fn admit(&self, secrets: &[ClientSecret]) -> Option<u64> {
         let state = &self.shared;
         match state.queue_admin.admit_held(secrets, Utc::now()).await {

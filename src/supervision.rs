@@ -1,7 +1,7 @@
 //! Background tasks, none of which may end while the bridge runs.
 //!
-//! A task that panicked is gone without anybody noticing. It is better to end the process, which a supervisor starts again,
-//! than to keep one that looks alive and receives or sends nothing.
+//! Without supervision, a task that panicked would be gone unnoticed. It is better to end the process, which a supervisor
+//! starts again, than to keep a process that looks alive and receives or sends nothing.
 
 use std::collections::HashMap;
 use std::future::{Future, pending};
@@ -16,12 +16,12 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 pub struct TaskEnded {
     /// The name of the task.
     pub task: &'static str,
-    /// Why, as far as is known.
+    /// Why it ended, as far as is known.
     pub how: String,
 }
 
 impl TaskEnded {
-    /// The end of `task`, which is logged.
+    /// Describes the end of `task`, and logs it.
     #[must_use]
     pub fn new(task: &'static str, ended: &Result<(), JoinError>) -> Self {
         let how = match ended {
@@ -34,7 +34,7 @@ impl TaskEnded {
     }
 }
 
-/// Background tasks. [`Tasks::stop`] ends them; where this is dropped instead, they end some time later.
+/// Background tasks. [`Tasks::stop`] ends them; if this is dropped instead, they end some time later.
 #[derive(Debug, Default)]
 pub struct Tasks {
     tasks: JoinSet<()>,
@@ -42,8 +42,8 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// Starts a task on this thread; must be called within an actix system. A task that is aborted by the handle counts
-    /// as ended, too.
+    /// Starts a task on this thread; must be called within an actix system. A task that is aborted through the handle
+    /// counts as ended, too.
     pub fn spawn<T>(&mut self, name: &'static str, task: impl Future<Output = T> + 'static) -> AbortHandle {
         let handle = self.tasks.spawn_local(async move {
             task.await;
@@ -52,13 +52,13 @@ impl Tasks {
         handle
     }
 
-    /// Aborts them, and waits until all that they held is dropped. Once the actix system has ended that would be too late:
-    /// a database connection that is dropped outside of a Tokio runtime panics.
+    /// Aborts the tasks, and waits until everything that they held is dropped. Once the actix system has ended, that would
+    /// be too late: a database connection that is dropped outside of a Tokio runtime panics.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
     }
 
-    /// Waits until one of them ends; without any, for ever.
+    /// Waits until one of the tasks ends; forever if there are none.
     pub async fn ended(&mut self) -> TaskEnded {
         let Some(ended) = self.tasks.join_next_with_id().await else { return pending().await };
         let (id, ended) = match ended {

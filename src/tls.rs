@@ -21,13 +21,13 @@ pub enum TlsError {
         /// What is wrong with it.
         problem: String,
     },
-    /// rustls supports none of the TLS versions asked for.
+    /// rustls supports none of the requested TLS versions.
     #[error("TLS cannot be set up: {0}")]
     Rustls(#[from] rustls::Error),
 }
 
-/// The TLS of a client for HTTP/1.1. It trusts the usual certificate authorities and those of the PEM file `ca_file`, which
-/// the setting called `setting` names.
+/// Returns the TLS configuration of a client for HTTP/1.1. It trusts the usual certificate authorities and those of the
+/// PEM file `ca_file`, which the setting called `setting` names.
 ///
 /// # Errors
 ///

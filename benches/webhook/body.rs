@@ -1,4 +1,4 @@
-//! The body that is posted: a recorded one, made as large as it shall be, with a new issue each time.
+//! The body that is posted: a recorded one, changed to the wanted size, with a new issue each time.
 
 use std::io::{IoSlice, Write};
 
@@ -6,20 +6,20 @@ use serde_json::{Value, json};
 
 const RECORDED: &str = include_str!("../../fixtures/legacy-9.1/node-exception.json");
 
-/// What a small body can do without, the largest first.
+/// The fields that a small body can do without, the largest first.
 const OPTIONAL: [&str; 10] =
     ["exception", "sdk", "breadcrumbs", "errors", "hashes", "tags", "fingerprint", "user", "grouping_config", "extra"];
 
-/// How many frames of a stack Sentry keeps.
+/// The maximum number of frames of a stack that Sentry keeps.
 const MAX_FRAMES: usize = 250;
 
-/// Stands where the number of the issue is written.
+/// The placeholder for the number of the issue.
 const ISSUE: &str = "0000000000";
 
-/// The body that most measurements are made with, in bytes: that of the project's first sketch.
+/// The size of the body in most measurements, in bytes: that of the project's first sketch.
 pub(crate) const USUAL: usize = 13_000;
 
-/// The request up to the issue's number, and from there on.
+/// A request, split at the issue's number.
 pub(crate) struct Sample {
     before: Vec<u8>,
     after: Vec<u8>,
@@ -27,8 +27,8 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// The recorded body of about `size` bytes: without what it can do without; or with its stack repeated, and from 250 frames
-    /// on with what a client logs beside it.
+    /// The recorded body at about `size` bytes: a small one without the optional fields, a large one with repeated stack
+    /// frames, and from 250 frames on with log lines of the client.
     pub(crate) fn new(size: usize) -> Self {
         let mut body: Value = serde_json::from_str(RECORDED).unwrap();
         for name in OPTIONAL {
@@ -40,7 +40,7 @@ impl Sample {
         Self::of(body)
     }
 
-    /// The recorded body of the usual size, of another project.
+    /// The recorded body at the usual size, for another project.
     pub(crate) fn of_project(project: &str) -> Self {
         let mut body: Value = serde_json::from_str(RECORDED).unwrap();
         for name in ["project", "project_slug", "project_name"] {
@@ -79,7 +79,7 @@ impl Sample {
     }
 }
 
-/// An issue's number as it stands in a body.
+/// An issue's number as it is written in a body.
 pub(crate) fn number(issue: u64) -> [u8; 10] {
     let mut digits = [0; 10];
     write!(digits.as_mut_slice(), "{issue:010}").unwrap();
@@ -90,7 +90,7 @@ fn length(body: &Value) -> usize {
     serde_json::to_string(body).unwrap().len()
 }
 
-/// Makes a body as large as `size`.
+/// Enlarges a body to about `size` bytes.
 fn grow(body: &mut Value, size: usize) {
     let mut missing = size.saturating_sub(length(body));
     if let Some(Value::Array(frames)) = body.pointer_mut("/event/exception/values/0/stacktrace/frames") {

@@ -23,7 +23,7 @@ const DRAINED: usize = 10_000;
 const MINUTES: usize = 2;
 const PACED: Duration = Duration::from_mins(MINUTES as u64);
 
-/// No answer of PagerDuty's is waited for longer.
+/// The longest wait for PagerDuty to accept an event.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The highest rate that the setting allows, in events a minute and service key.
@@ -36,7 +36,7 @@ pub(crate) fn run(folder: &Path, cluster: &Cluster) {
     let benches = [Kind::Bridge, Kind::Postgres].map(|kind| Bench { kind, folder, cluster });
     for bench in &benches {
         bench.at_rest();
-        // With one key it would take as long as the rate allows.
+        // With one key, the rate limit would determine the time.
         for keys in [10, 500] {
             bench.drain(keys);
         }
@@ -56,7 +56,7 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// A bridge whose alerts are spread over so many service keys.
+    /// Starts a bridge whose alerts are spread over `keys` service keys.
     fn start(&self, pagerduty: &PagerDuty, keys: usize, rate: usize) -> Server {
         let place = self.folder.join(format!("{}-{keys}-{rate}", self.kind.name()));
         std::fs::create_dir(&place).unwrap();
@@ -73,7 +73,7 @@ impl Bench<'_> {
         server::start_with(self.kind, &place, database.as_deref(), &settings)
     }
 
-    /// From the first byte of a webhook until PagerDuty accepts its event.
+    /// Measures the time from the first byte of a webhook until PagerDuty accepts its event.
     fn at_rest(&self) {
         let pagerduty = PagerDuty::start();
         let server = self.start(&pagerduty, 1, HIGHEST_RATE);
@@ -97,7 +97,7 @@ impl Bench<'_> {
         );
     }
 
-    /// As fast as the bridge can.
+    /// Measures delivery as fast as the bridge can.
     fn drain(&self, keys: usize) {
         let pagerduty = PagerDuty::start();
         let server = self.start(&pagerduty, keys, HIGHEST_RATE);
@@ -120,7 +120,7 @@ impl Bench<'_> {
         );
     }
 
-    /// At the pace that PagerDuty allows.
+    /// Measures delivery at the rate that PagerDuty allows.
     fn pace(&self, keys: usize) {
         let pagerduty = PagerDuty::start();
         let server = self.start(&pagerduty, keys, USUAL_RATE);
@@ -139,13 +139,13 @@ impl Bench<'_> {
     }
 }
 
-/// Posts so many alerts, spread over the keys.
+/// Posts this many alerts, spread over the keys.
 fn fill(server: &Server, keys: usize, alerts: usize) {
     let samples: Vec<_> = (0..keys).map(|key| Sample::of_project(&project(key))).collect();
     post(server, &samples.iter().collect::<Vec<_>>(), alerts);
 }
 
-/// So many seconds of processor time for all alerts, in ms for a thousand of them.
+/// Converts the processor time for all `DRAINED` alerts, in seconds, to ms for a thousand of them.
 fn of_thousand(seconds: f64) -> f64 {
     seconds * 1e6 / DRAINED as f64
 }
@@ -154,7 +154,7 @@ fn project(key: usize) -> String {
     format!("project-{key}")
 }
 
-/// Posts so many alerts, by a few connections.
+/// Posts this many alerts over a few connections.
 fn post(server: &Server, samples: &[&Sample], alerts: usize) {
     let connections = alerts.min(16);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

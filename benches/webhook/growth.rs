@@ -15,13 +15,13 @@ use crate::body::{Sample, USUAL};
 use crate::load::{self, Figures};
 use crate::server::{self, Kind};
 
-/// How many events wait, and how many were delivered.
+/// The number of waiting events in each queue, and also that of delivered events.
 const ROWS: [u32; 3] = [0, 100_000, 1_000_000];
 
-/// For how long the bridge is looked at while nothing happens.
+/// How long the bridge is observed while nothing happens.
 const REST: Duration = Duration::from_secs(5);
 
-/// A queue with so many rows.
+/// A queue with `rows` waiting events and as many delivered ones.
 struct Filled {
     rows: u32,
     folder: PathBuf,
@@ -70,7 +70,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// A queue with so many events that wait, and as many that were delivered.
+/// Creates a queue with `rows` waiting events and as many delivered ones.
 fn fill(kind: Kind, folder: &Path, cluster: &Cluster, rows: u32) -> Filled {
     let folder = folder.join(format!("{}-{rows}", kind.name()));
     std::fs::create_dir(&folder).unwrap();
@@ -86,7 +86,7 @@ fn fill(kind: Kind, folder: &Path, cluster: &Cluster, rows: u32) -> Filled {
     if rows == 0 {
         return Filled { rows, folder, database };
     }
-    // All of them are younger than what the bridge deletes, and older than what the rate limiter counts.
+    // All are too young for the bridge to delete them, and too old for its rate limiter to count them.
     let start = Utc::now().timestamp_millis() - 3_600_000 - 2 * i64::from(rows);
     let events = format!(
         "INSERT INTO events (id, state, service_key, incident_key, event_type, received_at, first_seen, attempts, last_attempt_at,
@@ -126,7 +126,7 @@ fn fill(kind: Kind, folder: &Path, cluster: &Cluster, rows: u32) -> Filled {
     Filled { rows, folder, database }
 }
 
-/// What is left of the file when the delivered events are deleted.
+/// Deletes the delivered events, and prints the size of the file before and after.
 fn prune(queue: &Filled) {
     let file = queue.folder.join("bridge.db");
     let mib = || std::fs::metadata(&file).unwrap().len() as f64 / f64::from(1 << 20);

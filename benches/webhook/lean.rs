@@ -1,4 +1,4 @@
-//! What an alert costs at least: a handler that borrows the few members it needs from the body, and makes one event.
+//! The minimum cost of an alert: a handler that borrows the few fields it needs from the body, and makes one event.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Posts as fast as the answers come, on so many connections at once.
+//! The load generator: posts on many connections at once, on each as fast as the responses come.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -19,9 +19,9 @@ pub(crate) struct Figures {
     pub(crate) per_second: f64,
     p50: Duration,
     p99: Duration,
-    /// How many answers were not 202, of a hundred.
+    /// The percentage of responses that were not 202.
     refused: f64,
-    /// What part of the machine the load generator took, of a hundred.
+    /// The percentage of the machine that the load generator took.
     load: f64,
 }
 
@@ -37,14 +37,14 @@ impl fmt::Display for Figures {
     }
 }
 
-/// What one connection saw.
+/// The responses on one connection.
 #[derive(Default)]
 struct Seen {
     accepted: Vec<Duration>,
     refused: usize,
 }
 
-/// Issues differ over the whole benchmark, so that nothing is ever a repetition.
+/// The number of the next issue. Numbers are unique over the whole benchmark, so that no webhook is ever a duplicate.
 static ISSUE: AtomicU64 = AtomicU64::new(1);
 
 pub(crate) fn run(address: SocketAddr, sample: &Sample, connections: usize, time: Duration) -> Figures {
@@ -71,7 +71,7 @@ pub(crate) fn run(address: SocketAddr, sample: &Sample, connections: usize, time
     })
 }
 
-/// For how many seconds this process has computed.
+/// The processor time that this process has used, in seconds.
 fn processor_seconds() -> f64 {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap().as_secs_f64()
 }
@@ -93,13 +93,13 @@ async fn post(address: SocketAddr, sample: &Sample, warm: Instant, end: Instant)
             }
         }
         if !is_accepted {
-            // What was refused before its body was read leaves the connection unusable.
+            // A request that was refused before its body was read leaves the connection unusable.
             stream = connect(address).await;
         }
     }
 }
 
-/// The number of an issue that was never posted before.
+/// Returns the number of an issue that was never posted before.
 pub(crate) fn next_issue() -> u64 {
     ISSUE.fetch_add(1, Ordering::Relaxed)
 }
@@ -110,7 +110,7 @@ pub(crate) async fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Posts an alert, and tells whether it was answered 202.
+/// Posts an alert, and returns whether it was answered with 202.
 pub(crate) async fn exchange(
     stream: &mut TcpStream,
     sample: &Sample,
@@ -139,7 +139,7 @@ pub(crate) async fn exchange(
 
 const ACCEPTED: &[u8] = b"HTTP/1.1 202";
 
-/// The answers are JSON objects without another object in them.
+/// Whether a response is complete: the bodies are JSON objects that contain no other object.
 fn is_whole(answer: &[u8]) -> bool {
     answer.ends_with(b"}")
 }

@@ -1,14 +1,14 @@
-//! Somebody who looks at the bridge with a browser.
+//! A visitor who looks at the bridge with a browser.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use crate::server::ADMIN_TOKEN;
 
-/// The pages that are asked for. One that the bridge does not serve is left out.
+/// The pages that are requested. A page that the bridge does not serve is left out.
 const PATHS: [&str; 2] = ["/metrics", "/"];
 
-/// A browser that is logged in, where there is something to log in to.
+/// A browser that is logged in, if the bridge has a login.
 pub(crate) struct Visitor {
     address: SocketAddr,
     cookie: String,
@@ -29,12 +29,12 @@ impl Visitor {
         Self { address, cookie }
     }
 
-    /// The pages that are there.
+    /// The pages that the bridge serves.
     pub(crate) fn paths(&self) -> Vec<&'static str> {
         PATHS.into_iter().filter(|path| self.get(path)).collect()
     }
 
-    /// Whether the bridge serves this page.
+    /// Requests this page, and returns whether the bridge serves it.
     pub(crate) fn get(&self, path: &str) -> bool {
         let Self { address, cookie } = self;
         let request =

@@ -1,27 +1,27 @@
-//! How many webhooks a second the bridge accepts while PagerDuty is down, beside handlers that do less.
+//! How many webhooks a second the bridge accepts while PagerDuty is down, compared with handlers that do less.
 //!
 //! - `bridge`: the real program on SQLite: parse, map, commit to the queue, answer
 //! - `postgres`: the same program on PostgreSQL
-//! - `lean`: actix, a borrowed parse of the few members that are needed, one event, an answer; nothing is kept
-//! - `file`: as `lean`, and the event is appended to a file with an fsync shared by all that wait
+//! - `lean`: actix, a borrowed parse of the few fields that are needed, one event, a response; nothing is stored
+//! - `file`: as `lean`, and the event is appended to a file with one fsync for all requests that wait
 //! - `mapping`: as `lean` with the bridge's own mapping
-//! - `insert`: as `mapping`, and all events that wait are inserted into PostgreSQL by one statement of sqlx, whose commit
+//! - `insert`: as `mapping`, and all events that wait are inserted into PostgreSQL with one statement by sqlx, whose commit
 //!   waits for the disk
 //!
-//! Each runs as a process of its own, in turn, round after round, so that a machine that changes its speed changes it
-//! for all. The four are written as one would write them first, so they have the system's allocator. PostgreSQL is a throw-away
-//! cluster that syncs, on the same machine, below `TMPDIR`; each round has a new database in it. `load` is what part of the
-//! machine the load generator takes.
+//! Each runs as a process of its own, in turn, round after round, so that a change of the machine's speed affects all of
+//! them. The last four are written in the most obvious way, and so use the system's allocator. PostgreSQL is a throw-away
+//! cluster with fsync, on the same machine, below `TMPDIR`; each round has a new database in it. `load` is the share of the
+//! machine that the load generator takes.
 //!
 //! An argument measures something else:
 //!
-//! - `postgres`: the bridge on PostgreSQL beside `insert` alone, and the bridge on SQLite
+//! - `postgres`: only the bridge on PostgreSQL, `insert`, and the bridge on SQLite
 //! - `sizes`: bodies of 1, 13, 125 and 500 KB and 8 MB, each with 1, 64 and 512 connections
-//! - `mapping`: the bridge's mapping beside what `serde_json` needs to skip the same bytes
+//! - `mapping`: the bridge's mapping, compared with the time that `serde_json` needs to skip the same bytes
 //! - `delivery`: from the webhook to PagerDuty's answer, and how fast a queue is delivered
-//! - `growth`: with no rows, 100,000 and a million that wait and that were delivered
+//! - `growth`: with no rows, and with 100,000 and a million each of waiting and of delivered events
 //! - `page`: what looking at a large queue costs
-//! - `peers`: what people use today, where it is installed
+//! - `peers`: programs that people use today, if they are installed
 //!
 //! `BENCH_ROUNDS`, `BENCH_SECONDS`, `BENCH_CONNECTIONS`, `BENCH_BODY` (bytes), `BENCH_PAGERDUTY` (`up`: it accepts events) and
 //! `BENCH_DIR` (where the queue and the file lie) change it.
@@ -124,7 +124,7 @@ fn main() {
 }
 
 impl Comparison<'_> {
-    /// Measures `kinds` and prints what was found.
+    /// Measures `kinds` and prints the results.
     fn run(&self, kinds: &[Kind], sample: &Sample, connections: usize) {
         println!();
         println!("{connections} connections, a body of {} bytes", sample.len());
@@ -154,7 +154,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// One server, once: its figures, and the most memory it took, in MiB.
+    /// Measures one server once. Returns its figures, and its peak memory in MiB.
     fn measure(&self, kind: Kind, sample: &Sample, connections: usize) -> (Figures, f64) {
         let place = self.folder.join(kind.name());
         std::fs::create_dir(&place).unwrap();

@@ -1,4 +1,4 @@
-//! What the bridge's mapping costs, beside what `serde_json` needs to skip the same bytes.
+//! The time of the bridge's mapping, compared with the time that `serde_json` needs to skip the same bytes.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::{load, rivals};
 /// How long each is measured.
 const TIME: Duration = Duration::from_millis(300);
 
-/// How often, in turn.
+/// How often each is measured, in turn.
 const ROUNDS: usize = 9;
 
 pub(crate) fn run() {

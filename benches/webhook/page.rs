@@ -1,4 +1,4 @@
-//! What looking at the queue costs, beside a queue that holds next to nothing, and what it costs the webhook.
+//! How long it takes to look at a large queue, compared with a small one, and how much that slows down the webhook.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,21 +23,21 @@ struct Size {
     delivered: u32,
 }
 
-/// As many as the bridge keeps, with a storm on top.
+/// As many delivered events as the bridge keeps, and a storm of waiting ones on top.
 const LARGE: Size = Size { waiting: 100_000, delivered: 1_000_000 };
 
 const SMALL: Size = Size { waiting: 1_000, delivered: 1_000 };
 
-/// How many dead letters each holds.
+/// How many dead letters each queue holds.
 const DEAD: u32 = 500;
 
-/// How many service keys share them.
+/// How many service keys the events are spread over.
 const KEYS: u32 = 10;
 
 /// How often each look is timed.
 const LOOKS: u32 = 200;
 
-/// What a page asks for at once.
+/// How many rows a page asks for at once.
 const PAGE: u32 = 50;
 
 pub(crate) fn run(folder: &Path, rounds: usize, seconds: u64, connections: usize) {
@@ -80,11 +80,11 @@ fn compare(name: &str, few: Duration, many: Duration) {
     );
 }
 
-/// How long somebody who looks rests in between: twenty looks a second, as twenty people whose pages ask each second. Without
-/// a rest it would be measured how two programs share a processor.
+/// The pause between two looks: twenty looks a second, like twenty people whose pages reload each second. Without a pause,
+/// the benchmark would measure how two programs share a processor.
 const REST: Duration = Duration::from_millis(50);
 
-/// A folder with a queue of that size.
+/// Creates a folder with a queue of this size.
 async fn build(place: PathBuf, size: Size) -> PathBuf {
     std::fs::create_dir(&place).unwrap();
     let path = place.join("bridge.db");
@@ -92,8 +92,8 @@ async fn build(place: PathBuf, size: Size) -> PathBuf {
     let mut file =
         SqliteConnectOptions::new().filename(&path).synchronous(SqliteSynchronous::Off).connect().await.unwrap();
     let begun = Instant::now();
-    // Retention first, then dead letters, then what waits. All of it is younger than what the bridge forgets, and older than
-    // what its pace counts.
+    // Delivered events first, then dead letters, then waiting events. All are too young for the bridge to delete them, and
+    // too old for its rate limiter to count them.
     let Size { waiting, delivered } = size;
     let start = Utc::now().timestamp_millis() - 3_600_000 - i64::from(waiting + DEAD + delivered);
     let rows = format!(
@@ -116,10 +116,10 @@ async fn build(place: PathBuf, size: Size) -> PathBuf {
     place
 }
 
-/// What the page and `/api` ask of the queue, each with its median time.
+/// The reads of the queue that the status page and `/api` make, each with its median time.
 async fn looks(place: &Path) -> Vec<(&'static str, Duration)> {
     let reader = Reader::open(&place.join("bridge.db")).await.unwrap();
-    /// Times what follows, again and again.
+    /// Times an expression `LOOKS` times, and returns the median.
     macro_rules! timed {
         ($look:expr) => {{
             let mut times = Vec::new();
@@ -158,7 +158,7 @@ fn requests(place: &Path) -> Vec<(&'static str, Duration)> {
     visitor.paths().iter().map(median).collect()
 }
 
-/// Webhooks while somebody asks for the pages again and again, or nobody does.
+/// Measures webhooks, while a visitor requests the pages again and again or without one.
 fn webhooks(place: &Path, sample: &Sample, connections: usize, time: Duration, is_looked_at: bool) -> Figures {
     let server = server::start(Kind::Bridge, place, None);
     let stop = AtomicBool::new(false);
@@ -172,7 +172,7 @@ fn webhooks(place: &Path, sample: &Sample, connections: usize, time: Duration, i
     })
 }
 
-/// Looks until it is told to stop. What a bridge without these pages would show is read from its file.
+/// Requests the pages until it is told to stop. If the bridge does not serve them, reads their data from its file instead.
 fn look(place: &Path, address: SocketAddr, stop: &AtomicBool) {
     let visitor = Visitor::new(address);
     let paths = visitor.paths();

@@ -1,4 +1,4 @@
-//! A PagerDuty that accepts every event at once and costs next to nothing.
+//! A stand-in for PagerDuty that accepts every event at once and costs next to nothing.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 62\r\n\r\n\
     {\"status\":\"success\",\"message\":\"ok\",\"incident_key\":\"any-of-it\"}";
 
-/// Runs until the program ends.
+/// The running stand-in. It runs until the program ends.
 pub(crate) struct PagerDuty {
     address: SocketAddr,
     accepted: Receiver<Instant>,
@@ -40,7 +40,7 @@ impl PagerDuty {
         format!("http://{}", self.address)
     }
 
-    /// When each event was accepted.
+    /// Receives the time at which each event was accepted.
     pub(crate) fn accepted(&self) -> &Receiver<Instant> {
         &self.accepted
     }
@@ -59,7 +59,7 @@ async fn serve(mut stream: TcpStream, accepted: Sender<Instant>) -> io::Result<(
     Ok(())
 }
 
-/// How long the first request is, once its head is there.
+/// The length of the first request, once its head has arrived.
 fn length(request: &[u8]) -> Option<usize> {
     let head = request.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
     let text = str::from_utf8(&request[..head]).ok()?.to_ascii_lowercase();

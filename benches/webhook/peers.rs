@@ -1,5 +1,5 @@
-//! What people use today beside the bridge, each where it is installed: a forwarder in Flask under gunicorn, adnanh/webhook
-//! with a script, and a flow of Node-RED. All of them ask PagerDuty before they answer and store nothing.
+//! Programs that people use today, compared with the bridge, each if it is installed: a forwarder in Flask under gunicorn,
+//! adnanh/webhook with a script, and a flow of Node-RED. All of them call PagerDuty before they answer, and store nothing.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,10 +13,10 @@ use crate::load;
 use crate::pagerduty::PagerDuty;
 use crate::server::{self, Kind};
 
-/// How long one may take until it listens.
+/// How long a peer may take until it listens.
 const START: Duration = Duration::from_mins(1);
 
-/// A program that others run for this.
+/// A program that people use for the same task.
 struct Peer {
     name: &'static str,
     /// The program, and its arguments for a port.
@@ -77,7 +77,7 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // gunicorn's workers end with it only where it is asked to end.
+        // gunicorn's workers end with it only if it gets SIGTERM, which `kill` sends.
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         self.child.wait().unwrap();
     }

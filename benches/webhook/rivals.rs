@@ -1,4 +1,4 @@
-//! Servers that do less than the bridge: what they reach is what there is to reach.
+//! Servers that do less than the bridge: their results are the most that the bridge could reach.
 
 use std::env;
 use std::fs::File;
@@ -21,7 +21,7 @@ use crate::server::{DATABASE, Kind};
 
 const SERVICE_KEY: &str = "00000000000000000000000000000000";
 
-/// What is written together with its neighbours, and whom to tell.
+/// An event that is written together with others, and the channel that reports when it is written.
 struct Entry {
     incident_key: String,
     received_at: i64,
@@ -91,7 +91,8 @@ async fn take(body: Bytes, shared: Data<Shared>) -> HttpResponse {
     HttpResponse::Accepted().json(json!({"status": "queued", "incident_key": incident_key, "event_type": "trigger"}))
 }
 
-/// Hands whatever has piled up to `write`, which the thread makes for itself, and tells all of them.
+/// Starts a thread that passes all entries that have accumulated to the function that `open` returns, and then notifies
+/// their senders.
 fn writer<W: FnMut(&[Entry])>(open: impl FnOnce() -> W + Send + 'static) -> mpsc::Sender<Entry> {
     let (sender, entries) = mpsc::channel::<Entry>();
     thread::spawn(move || {
@@ -107,7 +108,7 @@ fn writer<W: FnMut(&[Entry])>(open: impl FnOnce() -> W + Send + 'static) -> mpsc
     sender
 }
 
-/// Appends to a file, with one fsync.
+/// Appends each batch to a file, with one fsync.
 fn file() -> mpsc::Sender<Entry> {
     writer(|| {
         let mut file = File::create("events").unwrap();
@@ -125,7 +126,7 @@ const TABLE: &str = "CREATE TABLE alerts (id bigint GENERATED ALWAYS AS IDENTITY
 const INSERT: &str = "INSERT INTO alerts (service_key, incident_key, event_type, received_at, body) \
     SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bytea[])";
 
-/// Inserts into a table, with one statement, which is a transaction of its own.
+/// Inserts each batch into a table, with one statement, which is a transaction of its own.
 fn insert() -> mpsc::Sender<Entry> {
     writer(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

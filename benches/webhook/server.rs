@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) const TOKEN: &str = "bench-token-that-guards-nothing";
 
-/// What opens the status page.
+/// The token for the status page.
 pub(crate) const ADMIN_TOKEN: &str = "bench-admin-token-that-guards-nothing";
 
 /// Which server is measured.
@@ -37,7 +37,7 @@ impl Kind {
         }
     }
 
-    /// The servers that this very program can be.
+    /// The server that this program itself runs for an argument such as `--serve-lean`.
     pub(crate) fn of_child(argument: &str) -> Option<Self> {
         let kinds = [Self::Lean, Self::File, Self::Mapping, Self::Insert];
         kinds.into_iter().find(|kind| argument == format!("--serve-{}", kind.name()))
@@ -65,12 +65,12 @@ impl Server {
         self.started_in
     }
 
-    /// How much memory it has, in MiB.
+    /// Its resident memory, in MiB.
     pub(crate) fn memory(&self) -> f64 {
         self.kibibytes("VmRSS:") / 1024.0
     }
 
-    /// How much memory it has had at most, in MiB.
+    /// Its peak resident memory, in MiB.
     pub(crate) fn most_memory(&self) -> f64 {
         self.kibibytes("VmHWM:") / 1024.0
     }
@@ -81,16 +81,16 @@ impl Server {
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
 
-    /// For how many seconds it has computed.
+    /// The processor time that it has used, in seconds.
     pub(crate) fn processor_seconds(&self) -> f64 {
         let stat = fs::read_to_string(self.proc().join("stat")).unwrap();
         let (_, members) = stat.rsplit_once(") ").unwrap();
         let ticks = members.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u32>().unwrap()).sum::<u32>();
-        // Linux counts a hundred a second, whatever its own clock does.
+        // Linux reports 100 ticks a second, whatever the frequency of its own timer.
         f64::from(ticks) / 100.0
     }
 
-    /// How often its threads have waited so far.
+    /// How often its threads have waited so far (voluntary context switches).
     pub(crate) fn waits(&self) -> u64 {
         let tasks = fs::read_dir(self.proc().join("task")).unwrap();
         let waits = |status: &str| -> Option<u64> {
@@ -111,7 +111,7 @@ impl Drop for Server {
     }
 }
 
-/// Where the server that inserts finds its database.
+/// The environment variable with the URL of the database for the server that inserts.
 pub(crate) const DATABASE: &str = "BENCH_DATABASE_URL";
 
 /// Starts a server whose files lie in `place`, or whose rows lie in `database`, and waits until it listens.
@@ -119,7 +119,7 @@ pub(crate) fn start(kind: Kind, place: &Path, database: Option<&str>) -> Server 
     start_with(kind, place, database, &BTreeMap::new())
 }
 
-/// The same with further settings of the bridge.
+/// Like [`start`], with additional settings of the bridge.
 pub(crate) fn start_with(
     kind: Kind,
     place: &Path,
@@ -164,7 +164,7 @@ pub(crate) fn start_with(
     Server { child, address, started_in }
 }
 
-/// An address where nobody listens.
+/// An address on which nothing listens.
 fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

@@ -1,5 +1,5 @@
-//! Whatever a body holds, it is decided on without a panic, always in the same way, and what it becomes is an event that
-//! PagerDuty takes. The input is the body.
+//! Any body is decided on without a panic and always in the same way, and an event that it results in is one that PagerDuty
+//! accepts. The input is the body.
 
 #![no_main]
 
@@ -21,7 +21,7 @@ const OTHER_KEY: &str = "00000000000000000000000000000002";
 const MAX_BYTES: usize = 512_000;
 const MAX_DESCRIPTION: [usize; 2] = [1024, 1024];
 
-/// Sentry's resources, and one of a version to come.
+/// Sentry's resources, and one of a future version.
 const RESOURCES: [&str; 10] = [
     "event_alert",
     "issue",
@@ -35,7 +35,7 @@ const RESOURCES: [&str; 10] = [
     "of_tomorrow",
 ];
 
-/// The settings as they are by default, and with all that changes what an alert becomes.
+/// One with the default settings, and one with all settings that change the event that an alert becomes.
 static INGESTS: LazyLock<[Ingest; 2]> = LazyLock::new(|| {
     let always =
         [("BRIDGE_PAGERDUTY_SERVICE_KEY", DEFAULT_KEY), ("BRIDGE_WEBHOOK_TOKEN", "a-token-of-the-fuzzer-1234567890")];
@@ -63,7 +63,7 @@ fn received_at() -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default()
 }
 
-/// What PagerDuty requires of an event.
+/// Checks what PagerDuty requires of an event.
 fn check(event: &Event) {
     let Rendered { bytes, counts_at, .. } = render(event);
     check_json(event, &bytes);

@@ -17,7 +17,7 @@ use sentry_pagerduty_bridge::routing::{Route, Routes, SeverityRule, SeverityRule
 static DEFAULT: LazyLock<ServiceKey> =
     LazyLock::new(|| ServiceKey::parse("00000000000000000000000000000001").unwrap_or_else(|error| panic!("{error}")));
 
-/// The names that stand for a field of an alert, besides a tag.
+/// The names that stand for a field of an alert as well as for a tag.
 const FIELDS: [&str; 4] = ["project", "level", "environment", "rule"];
 
 /// An alert with one tag.
@@ -51,7 +51,7 @@ fn tagged(name: &str, value: &str) -> Alert {
     }
 }
 
-/// No error repeats what is a key, where it can be nothing else.
+/// Checks that an error repeats no word of `text` that is long enough to be a key.
 fn check_error(text: &str, error: &str) {
     for word in text.split(|letter: char| !letter.is_ascii_alphanumeric()) {
         assert!(word.len() < ServiceKey::LENGTH || !error.contains(word), "{error}");

@@ -1,5 +1,5 @@
-//! Whatever the settings hold, they are read without a panic, and neither an error nor `Debug` shows a secret. The input is a
-//! file `.env`. A `BRIDGE_X_FILE` in it leads to a file that holds its own path, so that values come by files as well.
+//! Any settings are read without a panic, and neither an error nor `Debug` shows a secret. The input is a `.env` file. A
+//! `BRIDGE_X_FILE` in it names a file whose content is its own path, so that values are read from files as well.
 
 #![no_main]
 
@@ -21,7 +21,8 @@ const SHOWN_IN_PART: [&str; 6] = [
     "BRIDGE_FALLBACK_URL",
 ];
 
-/// What follows the name of a secret, where it can be nothing else: long, of letters and digits, and only there in the file.
+/// The words in the values of secret settings that can be nothing but secrets: long, with letters and digits, and only once
+/// in the file. `but`: settings to leave out.
 fn secrets<'a>(text: &'a str, but: &[&str]) -> Vec<&'a str> {
     let names = SETTINGS.iter().filter(|setting| setting.secret).map(|setting| setting.name);
     let names = names.filter(|name| !but.contains(name));

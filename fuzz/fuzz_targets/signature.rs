@@ -1,5 +1,5 @@
-//! A signature is taken if it is that of the body and of a known secret, and no other is. The input is the value of a header,
-//! the end of a line, and a body.
+//! A signature is accepted if, and only if, it was made from the body with a known secret. The input is the value of a
+//! header, a line feed, and a body.
 
 #![no_main]
 
@@ -39,7 +39,7 @@ fuzz_target!(|input: &[u8]| {
         assert!(!signature.is_by(&SECRETS, &[body, b" "].concat()));
     }
 
-    // PagerDuty sends several, and what is before the right one does not matter.
+    // PagerDuty sends several signatures, and those before the right one do not matter.
     let header = String::from_utf8_lossy(header);
     let is_right = |text: &str| right.iter().any(|signature| text.eq_ignore_ascii_case(&format!("v1={signature}")));
     let has_right = header.split(',').any(|part| is_right(part.trim()));

@@ -1,4 +1,4 @@
-//! The task that looks up in PagerDuty what was delivered.
+//! The task that looks up delivered events in PagerDuty.
 
 use log::info;
 
@@ -13,7 +13,7 @@ use crate::queue::Queue;
 use crate::reload::LiveConfig;
 use crate::tls::TlsError;
 
-/// The names that the settings give to service keys by now.
+/// Returns the names that the settings give to service keys; they follow changes of the settings.
 pub(super) fn names(config: &Config, live: &mut LiveConfig) -> KeyNames {
     let of = |config: &Config| -> Vec<_> {
         config.pagerduty_names.iter().map(|name| (name.key.clone(), name.name.clone())).collect()
@@ -24,7 +24,7 @@ pub(super) fn names(config: &Config, live: &mut LiveConfig) -> KeyNames {
     names
 }
 
-/// The task, where PagerDuty's REST API is set.
+/// Returns the task, if PagerDuty's REST API is configured.
 pub(super) fn task(
     config: &Config,
     live: &mut LiveConfig,

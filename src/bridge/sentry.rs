@@ -1,4 +1,4 @@
-//! The tasks of a running bridge that ask Sentry's API.
+//! The tasks of a running bridge that call Sentry's API.
 
 use log::info;
 use tokio::sync::watch;
@@ -19,10 +19,10 @@ use crate::supervision::Tasks;
 use crate::tls::TlsError;
 use crate::two_way::TwoWayTask;
 
-/// Whether this bridge is the one that asks, of those that share a queue.
+/// Whether this bridge is the leader: of the bridges that share a queue, only the leader calls Sentry's API.
 type Leads = Box<dyn Fn() -> bool>;
 
-/// A client for Sentry's API that uses the newest token; `None` where the API is not set.
+/// Returns a client for Sentry's API that always uses the newest token; `None` if the API is not configured.
 pub(super) fn client(config: &Config, live: &mut LiveConfig) -> Result<Option<Client>, TlsError> {
     let (Some(url), Some(organization)) = (&config.sentry_url, &config.sentry_org) else { return Ok(None) };
     let Some(tokens) = live.follow_set(|config| config.sentry_api_token.clone()) else { return Ok(None) };
@@ -31,13 +31,13 @@ pub(super) fn client(config: &Config, live: &mut LiveConfig) -> Result<Option<Cl
     Ok(Some(client.with_tokens(tokens)))
 }
 
-/// What asks Sentry's API; nothing where that is not set.
+/// The tasks that call Sentry's API; none of them if the API is not configured.
 #[derive(Default)]
 pub(super) struct SentryTasks {
     catch_up: Option<CatchUpTask<Client, Leads>>,
     issue_status: Option<IssueStatusTask<Client, Leads>>,
     two_way: Option<TwoWayTask<Client, Leads>>,
-    /// What catch-up shows.
+    /// The status of catch-up; `None` if it does not run.
     pub(super) catch_up_status: Option<watch::Receiver<CatchUpStatus>>,
 }
 
@@ -89,7 +89,7 @@ impl SentryTasks {
         Ok(tasks)
     }
 
-    /// Starts them, to be aborted at a shutdown.
+    /// Starts the tasks, and returns the handles that abort them at a shutdown.
     pub(super) fn spawn(self, tasks: &mut Tasks) -> Vec<AbortHandle> {
         let catch_up = self.catch_up.map(|task| tasks.spawn("catch-up", task.run()));
         let issue_status = self.issue_status.map(|task| tasks.spawn("the polling of issues", task.run()));

@@ -1,7 +1,7 @@
 //! Sends an event to the store endpoint of a DSN.
 //!
-//! Sources: `web/api.py` of Sentry 9.1.2, and `endpoints/store.rs` of Relay, which answers for it since Sentry 20.6. Relay
-//! answers 200 before its filters and quotas apply, so that only the webhook proves that Sentry has taken an event.
+//! Sources: `web/api.py` of Sentry 9.1.2, and `endpoints/store.rs` of Relay, which serves the endpoint since Sentry 20.6.
+//! Relay answers 200 before its filters and quotas apply, so only the webhook proves that Sentry has accepted an event.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,44 +20,44 @@ use crate::ingest::{CanaryId, CanaryMark, canary};
 use crate::printable;
 use crate::tls::{TlsError, client_config};
 
-/// The longest time that a canary is sent for, from connecting to the last byte of the answer.
+/// The time limit for sending a canary, from connecting to the last byte of the response.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The name and version by which Sentry knows who sends.
+/// The name and version with which the bridge identifies itself to Sentry.
 const SDK: &str = concat!("sentry-pagerduty-bridge/", env!("CARGO_PKG_VERSION"));
 
-/// The header by which a sender says who it is; 9.1.2 wants `sentry_client` in it.
+/// The header that identifies the sender; Sentry 9.1.2 requires `sentry_client` in it.
 const AUTH: &str = "X-Sentry-Auth";
 
-/// The most of an answer that is read, in bytes.
+/// The most that is read of a response, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// The most characters that are shown of what Sentry says.
+/// The most characters of Sentry's reason that are shown.
 const MAX_REASON: usize = 200;
 
-/// Why Sentry has not taken a canary, as a sentence without its subject. It holds no key.
+/// Why Sentry did not accept a canary, as a sentence in which "it" is Sentry. It never contains the key.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum SendError {
     /// No connection, or one that broke.
     #[error("it cannot be reached ({0})")]
     Unreachable(String),
-    /// No answer in time. Sentry may have taken it all the same.
+    /// No response in time. Sentry may have accepted the canary nevertheless.
     #[error("it did not answer within {TIMEOUT:?}")]
     Timeout,
     /// 429.
     #[error("it throttles this project or key (429{}): look at its quota, and at the rate limit of the key", said(.reason))]
     Throttled {
-        /// What Sentry says.
+        /// The reason that Sentry gives.
         reason: String,
-        /// When it may be tried again.
+        /// How long Sentry asks to wait, if it does.
         wait: Option<Duration>,
     },
-    /// 400, 401, 403 or 404, and every other status that no retry helps against.
+    /// 400, 401, 403, 404 or any other status code for which a retry does not help.
     #[error("it refuses the canary ({status}{}): check BRIDGE_CANARY_DSN, and whether the key is enabled", said(.reason))]
     Refused {
         /// The status.
         status: u16,
-        /// What Sentry says.
+        /// The reason that Sentry gives.
         reason: String,
     },
     /// 5xx.
@@ -65,7 +65,7 @@ pub enum SendError {
     Failed {
         /// The status.
         status: u16,
-        /// What Sentry says.
+        /// The reason that Sentry gives.
         reason: String,
     },
     /// A redirect, which is not followed.
@@ -79,10 +79,10 @@ fn said(reason: &str) -> String {
     if reason.is_empty() { String::new() } else { format!(", {reason}") }
 }
 
-/// The way to one project.
+/// A client for one project.
 pub(super) struct Client {
     http: awc::Client,
-    /// The DSN of now: it may be replaced while the bridge runs.
+    /// The current DSN, which may be replaced while the bridge runs.
     dsn: watch::Receiver<Dsn>,
 }
 
@@ -147,7 +147,7 @@ fn refusal(status: u16, headers: &HeaderMap, body: &[u8], key: &str) -> SendErro
     }
 }
 
-/// What Sentry says, on one line: `X-Sentry-Error` of 9.1, else `detail` or `error` of the body.
+/// Sentry's reason, on one line: the header `X-Sentry-Error` of 9.1, else `detail` or `error` of the body.
 fn reason(headers: &HeaderMap, body: &[u8], key: &str) -> String {
     let of_header = headers.get("X-Sentry-Error").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let of_body = || {
@@ -158,7 +158,7 @@ fn reason(headers: &HeaderMap, body: &[u8], key: &str) -> String {
     printable::line(&reason.chars().take(MAX_REASON).collect::<String>()).to_string()
 }
 
-/// The canary's event. Its fingerprint makes all canaries of a DSN one issue; the alert asks for the tag.
+/// The canary's event. Its fingerprint groups all canaries of a DSN into one issue; Sentry's alert matches its tag.
 fn event(id: CanaryId, at: DateTime<Utc>, mark: &CanaryMark, dsn: &Dsn) -> Value {
     let tag = canary::tag_value(dsn);
     json!({

@@ -1,12 +1,12 @@
-//! The canary: a small marked event that the bridge sends to Sentry from time to time. Sentry's alert for it calls the
-//! bridge, so that the whole way of an alert is tried, from Sentry's intake to the queue's commit.
+//! The canary: a small marked event that the bridge sends to Sentry from time to time. Sentry's alert for it sends a
+//! webhook to the bridge, which tests the whole path of an alert, from Sentry's intake to the queue's commit.
 //!
 //! - [`task`]: sends canaries when they are due
-//! - `client`: the one request, and what its answer means
-//! - [`status`]: from what is stored of canaries to what is shown and alarmed; pure
+//! - `client`: the request that sends a canary, and what the response means
+//! - [`status`]: derives what is shown and alarmed from the stored canaries; pure
 //!
-//! [`crate::ingest::canary`] makes the mark and knows the canary's webhooks by it; [`crate::queue::canary`] stores when each
-//! was sent and came back.
+//! [`crate::ingest::canary`] makes the mark and recognises the canary's webhooks by it; [`crate::queue::canary`] stores when
+//! each canary was sent and came back.
 
 mod client;
 pub mod status;

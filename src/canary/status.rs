@@ -1,4 +1,4 @@
-//! From what is stored of canaries to what is shown and alarmed. Pure.
+//! Derives what is shown and alarmed from the stored canaries. Pure.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use crate::queue::CanaryRecord;
 /// Where trouble with the canary begins.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct CanaryLimits {
-    /// How long a canary may take to come back, and how long Sentry may fail to take any. Minutes are normal while Sentry has
-    /// a backlog.
+    /// How long a canary may take to come back, and how long Sentry may fail to accept canaries. Minutes are normal while
+    /// Sentry has a backlog.
     pub patience: Duration,
-    /// Alert rules are quiet about an issue for five minutes at least after they fired. A canary that was sent sooner than this
-    /// after one that came back may be one that Sentry sends no webhook for.
+    /// An alert rule that has fired does not fire again for the same issue for at least five minutes. Sentry may therefore
+    /// send no webhook for a canary that is sent sooner than this after one that came back.
     pub quiet: Duration,
-    /// How long a trouble has to last before it pages. The times of canaries are those of the machine's clock: where it was only
-    /// set forward, the canary that is on its way comes back meanwhile.
+    /// How long a trouble has to last before it pages. Canaries are timed by the machine's clock: if that was only set
+    /// forward, the canary that is on its way comes back within this time.
     pub pending: Duration,
 }
 
@@ -31,42 +31,42 @@ impl CanaryLimits {
 pub struct RoundTrip {
     /// When it was sent.
     pub sent_at: DateTime<Utc>,
-    /// When its webhook came.
+    /// When its webhook arrived.
     pub returned_at: DateTime<Utc>,
 }
 
 impl RoundTrip {
-    /// How long it took; zero where the clock was set back meanwhile.
+    /// How long it took; zero if the clock was set back meanwhile.
     #[must_use]
     pub fn took(&self) -> Duration {
         round_trip(self.sent_at, self.returned_at)
     }
 }
 
-/// How long it is from `sent_at` to `returned_at`; zero where the clock was set back meanwhile.
+/// The time from `sent_at` to `returned_at`; zero if the clock was set back meanwhile.
 #[must_use]
 pub fn round_trip(sent_at: DateTime<Utc>, returned_at: DateTime<Utc>) -> Duration {
     (returned_at - sent_at).max(TimeDelta::zero()).to_std().unwrap_or_default()
 }
 
-/// How it goes with the canaries of this run.
+/// What the canaries of this run show.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Progress {
-    /// None was sent yet, or those that say something are still on their way.
+    /// No canary was sent yet, or those that would show something are still on their way.
     #[default]
     Unknown,
-    /// The last one that had the time came back.
+    /// The last canary that has had enough time came back.
     Returns,
-    /// Sentry takes none.
+    /// Sentry accepts no canaries.
     NotTaken {
-        /// When the first of those was sent.
+        /// When the first canary that Sentry did not accept was sent.
         since: DateTime<Utc>,
-        /// Why, as far as Sentry says.
+        /// Why, as far as is known.
         reason: String,
     },
-    /// Sentry took it, and its webhook did not come.
+    /// Sentry accepted a canary, but its webhook did not come.
     Lost {
-        /// When the first of those was sent.
+        /// When the first such canary was sent.
         sent_at: DateTime<Utc>,
     },
 }
@@ -78,15 +78,16 @@ pub struct CanaryStatus {
     pub last: Option<RoundTrip>,
     /// When the newest one was sent.
     pub last_sent_at: Option<DateTime<Utc>>,
-    /// How it goes.
+    /// What the canaries of this run show.
     pub progress: Progress,
 }
 
 impl CanaryStatus {
-    /// What `records` say at `now`: the last canary that came back and all that were sent after it, the oldest first.
+    /// Derives the status at `now` from `records`: the last canary that came back and all that were sent after it, the
+    /// oldest first.
     ///
-    /// Canaries that were sent before this run, which began at `started_at`, and did not come back say nothing: their
-    /// webhooks may have come while no bridge was there.
+    /// Canaries that were sent before this run, which began at `started_at`, and did not come back show nothing: their
+    /// webhooks may have come while no bridge was running.
     #[must_use]
     pub fn of(records: &[CanaryRecord], limits: CanaryLimits, started_at: DateTime<Utc>, now: DateTime<Utc>) -> Self {
         let returned = |record: &CanaryRecord| {
@@ -103,12 +104,12 @@ impl CanaryStatus {
         let not_taken = open.clone().find(|record| matches!(record.taken, Some(Err(_))));
         let newest = open.rfind(|record| record.taken.is_some());
         let progress = match (overdue, not_taken, newest) {
-            // What Sentry says about the newest tells which way is interrupted now.
+            // Sentry's response to the newest canary shows which direction is interrupted now.
             (_, Some(first), Some(CanaryRecord { taken: Some(Err(reason)), .. })) if is_due(first.sent_at) => {
                 Progress::NotTaken { since: first.sent_at, reason: reason.clone() }
             }
             (Some(first), ..) => Progress::Lost { sent_at: first.sent_at },
-            // Sentry has taken the newest, which is on its way: only its return ends the outage.
+            // Sentry has accepted the newest canary, which is on its way: only its return ends the outage.
             (None, Some(first), _) if is_due(first.sent_at) => Progress::Unknown,
             _ if last.is_some_and(|last| last.returned_at >= started_at) => Progress::Returns,
             _ => Progress::Unknown,

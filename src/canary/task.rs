@@ -22,18 +22,18 @@ use crate::tls::TlsError;
 pub struct Pace {
     /// The pause between two of them.
     pub every: Duration,
-    /// The pause after one that Sentry has not taken; it doubles with each, up to `every`.
+    /// The pause after a canary that Sentry did not accept. It doubles with each of them, up to `every`.
     pub retry: Duration,
 }
 
 impl Pace {
-    /// A canary after each `every`, or after a minute where Sentry has not taken the last one.
+    /// A canary after each `every`, or after a minute if Sentry did not accept the last one.
     #[must_use]
     pub fn new(every: Duration) -> Self {
         Self { every, retry: Duration::from_mins(1) }
     }
 
-    /// The pause after so many canaries in a row that Sentry has not taken, the last one for `error`.
+    /// The pause after `failures` canaries in a row that Sentry did not accept, the last of them because of `error`.
     fn after_failure(&self, failures: u32, error: &SendError) -> Duration {
         let pause = self.retry.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
         let asked = match error {
@@ -43,8 +43,8 @@ impl Pace {
         pause.max(asked).min(self.every.max(self.retry))
     }
 
-    /// The pause until the next one after a start, by what was sent before: alert rules are quiet for a while after they
-    /// fired, so that a restart is no reason to send another one.
+    /// The pause after a start until the first canary, by what was sent before: alert rules do not fire again for a while
+    /// after they fired, so a restart is no reason to send a canary early.
     fn after_start(&self, newest: Option<&CanaryRecord>, now: chrono::DateTime<Utc>) -> Duration {
         let Some(newest) = newest else { return Duration::ZERO };
         let pause = if matches!(newest.taken, Some(Err(_))) { self.retry } else { self.every };
@@ -64,8 +64,9 @@ pub struct CanaryTask<L> {
 }
 
 impl<L: Fn() -> bool> CanaryTask<L> {
-    /// A task that sends canaries to the newest `dsn`, which `ingest` knows again. It trusts the certificate authorities of
-    /// `ca_file` besides the usual ones. Of several bridges on one queue only that for which `is_leader` is true sends them.
+    /// A task that sends canaries to the newest `dsn`, whose webhooks `ingest` recognises. It trusts the certificate
+    /// authorities of `ca_file` besides the usual ones. Of several bridges on one queue only the one for which `is_leader`
+    /// is true sends canaries.
     ///
     /// # Errors
     ///
@@ -82,13 +83,13 @@ impl<L: Fn() -> bool> CanaryTask<L> {
         Ok(Self { client: Client::new(dsn, ca_file)?, ingest, queue, metrics, pace, is_leader })
     }
 
-    /// The same at another pace.
+    /// Returns the task with another pace.
     #[must_use]
     pub fn with_pace(self, pace: Pace) -> Self {
         Self { pace, ..self }
     }
 
-    /// Sends canaries for as long as it is polled.
+    /// Sends canaries until the future is dropped.
     pub async fn run(self) -> Infallible {
         let mut failures = 0;
         let mut due: Option<Instant> = None;
@@ -109,16 +110,16 @@ impl<L: Fn() -> bool> CanaryTask<L> {
     async fn pause_after_start(&self) -> Duration {
         match self.queue.reader().canaries().await {
             Ok(records) => self.pace.after_start(records.last(), Utc::now()),
-            // The storage alarm tells of it.
+            // The storage alarm reports this error.
             Err(_) => self.pace.retry,
         }
     }
 
-    /// Sends one, and returns the pause until the next.
+    /// Sends a canary, and returns the pause until the next one.
     async fn send(&self, failures: &mut u32) -> Duration {
         let (at, mark) = (Utc::now(), self.ingest.canary());
         let id = mark.event_id(at, rand::random());
-        // Before it is sent: its webhook may be here sooner than Sentry's answer.
+        // Recorded before it is sent, because its webhook may arrive before Sentry's response.
         if !self.record(CanaryChange::Sent { id, at }).await {
             return self.pace.retry;
         }

@@ -1,12 +1,12 @@
 //! Catch-up: alerts that Sentry fired and whose webhooks never came.
 //!
 //! - `source`: asks Sentry what fired within a window
-//! - [`plan`]: what of it is missing, and what is done about it; pure
-//! - [`run`]: one run: finds what is missing and enqueues it as its webhook would have been
+//! - [`plan`]: which alerts are missing, and what is done about them; pure
+//! - [`run`]: one run: finds missing alerts and enqueues them as their webhooks would have been
 //! - `task`: when the bridge does that; [`Schedule`] is pure
 //!
-//! What is found goes the way of every alert through [`Ingest`](crate::ingest::Ingest), with the same incident key, routes
-//! and settings, so that a webhook that comes late is a repetition or is folded.
+//! Missing alerts go through [`Ingest`](crate::ingest::Ingest) like every alert, with the same incident key, routes and
+//! settings, so a webhook that comes late is recognised as a duplicate or is folded.
 
 pub mod plan;
 pub mod run;
@@ -24,12 +24,12 @@ use std::future::Future;
 use crate::queue::sentry::SentryNotes;
 use crate::queue::{Editor, Enqueue, Enqueued, Queue, QueueError};
 
-/// Where a run puts what it finds: the queue of a running bridge, or the database beside one.
+/// Where a run enqueues what it finds: the queue of a running bridge, or the database itself, beside a running bridge.
 pub trait Sink {
     /// Commits an event.
     fn enqueue(&mut self, enqueue: Enqueue) -> impl Future<Output = Result<Enqueued, QueueError>>;
 
-    /// Commits what was learned.
+    /// Commits what was learned from Sentry.
     fn note(&mut self, notes: SentryNotes) -> impl Future<Output = Result<(), QueueError>>;
 }
 

@@ -1,4 +1,4 @@
-//! What fired and is not known, and what is done about it. Pure.
+//! Determines which alerts are missing, and what is done about them. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,62 +13,63 @@ use crate::sentry_api::types::{Issue, Window};
 /// How far a window reaches back before the end of the last one: Sentry may record a firing late, and clocks differ.
 const OVERLAP: TimeDelta = TimeDelta::minutes(10);
 
-/// What fired later than this before now may still be on its way as a webhook.
+/// The webhooks of alerts that fired less than this time ago may still be on their way.
 pub(super) const DELAY: TimeDelta = TimeDelta::minutes(2);
 
-/// The longest window: what fired earlier is history that nobody wants to be paged for.
+/// The longest window: nobody wants to be paged for alerts that fired earlier.
 pub(super) const LONGEST: TimeDelta = TimeDelta::days(7);
 
-/// By how much the bridge's clock may be behind Sentry's: a trigger that came so long before a firing is taken for it.
+/// How far the bridge's clock may be behind Sentry's: a trigger that was received at most this long before a firing
+/// counts as its webhook.
 const CLOCKS: TimeDelta = TimeDelta::minutes(1);
 
-/// What alerts fired for one issue.
+/// An issue for which alerts fired.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Firing {
     /// The issue, as it is now.
     pub issue: Issue,
-    /// When an alert fired for it last, by Sentry's clock.
+    /// When an alert last fired for it, by Sentry's clock.
     pub at: DateTime<Utc>,
-    /// The event of that, where it is known.
+    /// The id of the event for which it last fired, if known.
     pub event_id: Option<String>,
     /// The names of the alerts.
     pub alerts: Vec<String>,
-    /// Whether Sentry recorded it as fired, and it is no guess from the list of issues.
+    /// Whether Sentry recorded the firing; otherwise it is a guess from the list of issues.
     pub is_exact: bool,
     /// Whether the legacy plugin would have sent it.
     pub by_plugin: bool,
 }
 
 impl Firing {
-    /// The incident that its webhook would have opened; `None` for an issue without an id.
+    /// The key of the incident that its webhook would have opened; `None` for an issue without an id.
     #[must_use]
     pub fn incident_key(&self, prefix: &str) -> Option<IncidentKey> {
         Some(IncidentKey::of_issue(prefix, &IssueId::new(&self.issue.id)?))
     }
 }
 
-/// What the bridge knows of incidents.
+/// What the bridge knows about incidents.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    /// When the newest alert of each came.
+    /// When the newest alert of each incident was received.
     pub triggers: HashMap<IncidentKey, DateTime<Utc>>,
-    /// The latest firing of each that an earlier run has dealt with.
+    /// The latest firing of each incident that an earlier run has dealt with.
     pub dealt: HashMap<IncidentKey, DateTime<Utc>>,
 }
 
-/// What is done about what is missing.
+/// What is done about missing alerts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Share {
-    /// Each becomes an event.
+    /// Alerts that each become an event.
     pub page: Vec<Firing>,
-    /// They are shown and nobody is paged.
+    /// Alerts that are only reported; nobody is paged.
     pub report: Vec<Firing>,
-    /// They become one event together.
+    /// Alerts that share one event.
     pub summarize: Vec<Firing>,
 }
 
-/// What to ask Sentry for at `now`: since the end of the last run, else since the last webhook. `None` where neither is
-/// known, or nothing lies between.
+/// Returns the window to ask Sentry for at `now`: from the end of the last run or, without one, from the last webhook.
+/// `None` if neither is known or the window is empty.
 #[must_use]
 pub fn window(last: Option<&CatchUpRun>, last_webhook_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<Window> {
     let since = last.map(|run| run.until).or(last_webhook_at)?;
@@ -76,7 +77,7 @@ pub fn window(last: Option<&CatchUpRun>, last_webhook_at: Option<DateTime<Utc>>,
     (window.from < window.until).then_some(window)
 }
 
-/// Firings with one entry for each issue: its latest, with the names of all alerts, in the order of their times.
+/// Joins the firings of each issue into its latest one, with the names of all alerts, and sorts them by time.
 #[must_use]
 pub fn joined(firings: Vec<Firing>) -> Vec<Firing> {
     let mut by_issue: BTreeMap<String, Firing> = BTreeMap::new();
@@ -87,7 +88,7 @@ pub fn joined(firings: Vec<Firing>) -> Vec<Firing> {
         };
         let mut alerts = std::mem::take(&mut known.alerts);
         alerts.extend(firing.alerts.iter().filter(|name| !alerts.contains(name)).cloned().collect::<Vec<_>>());
-        // Of a guess and a record the record counts.
+        // A recorded firing takes precedence over a guess.
         let is_better = (firing.is_exact, firing.at) > (known.is_exact, known.at);
         let by_plugin = firing.by_plugin && known.by_plugin;
         if is_better {
@@ -100,7 +101,7 @@ pub fn joined(firings: Vec<Firing>) -> Vec<Firing> {
     joined
 }
 
-/// Those of `firings` that no webhook told of and that are open still.
+/// Returns those of `firings` that no webhook reported, that no earlier run has dealt with, and whose issues are still open.
 #[must_use]
 pub fn missing(firings: Vec<Firing>, prefix: &str, known: &Known) -> Vec<Firing> {
     let is_missing = |firing: &Firing| {
@@ -112,7 +113,7 @@ pub fn missing(firings: Vec<Firing>, prefix: &str, known: &Known) -> Vec<Firing>
     firings.into_iter().filter(is_missing).collect()
 }
 
-/// Whom what is missing pages: guesses page nobody, and of the rest `most` have an event of their own.
+/// Decides about missing alerts: guesses page nobody, and at most `most` of the others get an event of their own.
 #[must_use]
 pub fn share(missing: Vec<Firing>, mode: Mode, most: usize) -> Share {
     let (mut page, mut report): (Vec<_>, Vec<_>) =

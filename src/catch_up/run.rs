@@ -1,4 +1,4 @@
-//! One run: what fired is asked for, what is known is subtracted, and the rest is enqueued or reported.
+//! One run: asks Sentry what fired, subtracts what is known, and enqueues or reports the rest.
 
 use std::time::Duration;
 
@@ -23,16 +23,16 @@ use crate::sentry_api::ours::Bridge;
 use crate::sentry_api::types::{Issue, IssueRoute, Window};
 use crate::sentry_api::{Absent, ApiError, SentryApi};
 
-/// How many missing alerts of one run have an event of their own; the rest share one.
+/// How many missing alerts of one run get an event of their own; the rest share one event.
 pub const MOST_EVENTS: usize = 100;
 
-/// The pause between two issues that Sentry is asked for: it allows five a second.
+/// The pause between two issues that are requested from Sentry, which allows five a second.
 const BETWEEN: Duration = Duration::from_millis(100);
 
-/// How many of the rest the summarizing event names.
+/// How many issues the summarizing event names.
 const MOST_NAMED: usize = 50;
 
-/// The name of the incident that summarizes the rest.
+/// The name in the incident key of the summarizing event.
 const SUMMARY: &str = "catch-up";
 
 const CLIENT: &str = "sentry-pagerduty-bridge";
@@ -40,7 +40,7 @@ const CLIENT: &str = "sentry-pagerduty-bridge";
 /// Why a run is not complete, as a sentence.
 #[derive(Clone, Debug, Error)]
 pub enum CatchUpError {
-    /// Sentry does not say what fired.
+    /// Sentry cannot be asked what fired.
     #[error(transparent)]
     Sentry(#[from] ApiError),
     /// The queue cannot be read or written.
@@ -53,26 +53,26 @@ pub enum CatchUpError {
 pub struct CatchUp<'a, A> {
     /// Sentry.
     pub api: &'a A,
-    /// Decides on what is missing as on webhooks.
+    /// Decides on missing alerts as it does on webhooks.
     pub ingest: &'a Ingest,
-    /// What the bridge knows.
+    /// Reads what the bridge knows already.
     pub reader: &'a Reader,
     /// Which addresses in Sentry are the bridge's.
     pub bridge: &'a Bridge,
-    /// What is done about what is missing.
+    /// What is done about missing alerts.
     pub mode: Mode,
-    /// What decides on a Sentry that answers both for rules and for workflows; `None`: its version.
+    /// Whether rules or workflows decide, on a Sentry that answers for both; `None`: its version decides.
     pub alerts: Option<Alerts>,
-    /// Where the summarizing event goes.
+    /// The service key of the summarizing event.
     pub summary_key: &'a ServiceKey,
 }
 
 /// What was found missing, and what would be done about it.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// What would be done.
+    /// What would be done about the missing alerts.
     pub share: Share,
-    /// How many issues alerts fired for, missing or not.
+    /// The number of issues for which alerts fired, missing or not.
     pub fired: usize,
     /// Whether Sentry recorded the firings, or they were guessed from new issues.
     pub is_exact: bool,
@@ -92,14 +92,15 @@ impl Found {
 /// What became of one missing alert.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// These events wait, or those it was folded into.
+    /// The events that were enqueued, or the waiting events into which the alert was folded.
     Enqueued(Vec<crate::queue::EventId>),
-    /// Its webhook came meanwhile, or it was resolved or deleted, or the settings let it page nobody.
+    /// No event is needed, for this reason: its webhook has come meanwhile, its issue was resolved or deleted, or the
+    /// settings do not let it page.
     NotNeeded(String),
 }
 
 impl<A: SentryApi> CatchUp<'_, A> {
-    /// Finds what fired within `window` and is missing.
+    /// Finds the alerts that fired within `window` and are missing.
     ///
     /// # Errors
     ///
@@ -117,25 +118,25 @@ impl<A: SentryApi> CatchUp<'_, A> {
         };
         let fired = firings.len();
         let missing = missing(firings, prefix, &known);
-        // What the settings ignore is nothing that is missing.
+        // Alerts that the settings ignore are not missing.
         let missing = missing.into_iter().filter(|firing| self.may_page(firing)).collect();
         let route = if inventory.generation.apps { IssueRoute::Organization } else { IssueRoute::Global };
         let share = share(missing, self.mode, MOST_EVENTS);
         Ok(Found { share, fired, is_exact, unseen, route: Some(route) })
     }
 
-    /// Whether the issue's webhook would have paged somebody, as far as the issue alone tells.
+    /// Whether the issue's webhook would have paged, as far as the issue alone shows.
     fn may_page(&self, firing: &Firing) -> bool {
         let alert = fetched_alert(&firing.issue.raw, None, firing.alerts.clone(), firing.by_plugin, firing.at);
         alert.is_some_and(|alert| matches!(self.ingest.decide_on_fetched(alert, None), Decision::Queue(_)))
     }
 
-    /// Does what was found, tells `tell` of each missing alert that it has dealt with, and returns how many there were.
-    /// `until` is the end of the window.
+    /// Carries out what was found, calls `tell` with the outcome of each alert of `Share::page`, and returns the counts
+    /// of the run. `until` is the end of the window.
     ///
     /// # Errors
     ///
-    /// When Sentry does not answer or nothing can be committed. What was done stays, and is not done again.
+    /// When Sentry does not answer or nothing can be committed. What was done until then stays, and is not done again.
     pub async fn carry_out(
         &self,
         found: &Found,
@@ -180,13 +181,13 @@ impl<A: SentryApi> CatchUp<'_, A> {
         Ok(sink.note(SentryNotes { at, run: None, issues }).await?)
     }
 
-    /// Enqueues the event that the webhook would have become, unless the issue was resolved in the last moments.
+    /// Enqueues the event that the webhook would have become, unless the issue is no longer open.
     async fn enqueue(&self, firing: &Firing, route: IssueRoute, sink: &mut impl Sink) -> Result<Outcome, CatchUpError> {
         let not_needed = |why: &str| Ok(Outcome::NotNeeded(why.to_owned()));
         let issue = match self.api.issue(&firing.issue.id, route).await.absent() {
             Ok(Some(issue)) => issue,
             Ok(None) => return not_needed("Sentry has deleted the issue"),
-            // One issue that Sentry does not show must not keep the others from being found.
+            // One issue that Sentry does not show must not keep the others from being enqueued.
             Err(error) if error.is_about_one_thing() => firing.issue.clone(),
             Err(error) => return Err(error.into()),
         };
@@ -195,7 +196,7 @@ impl<A: SentryApi> CatchUp<'_, A> {
         }
         let event = self.event(firing, &issue, route).await?;
         let now = Utc::now();
-        // The plugin sends an event once, whatever fired; the platform once for each alert.
+        // The plugin sends one webhook for an event, whichever alerts fired; the platform sends one for each alert.
         let alerts = if firing.by_plugin {
             vec![firing.alerts.clone()]
         } else {
@@ -214,14 +215,14 @@ impl<A: SentryApi> CatchUp<'_, A> {
                     }
                 }
                 Decision::Ignored(reason) => why = reason.to_string(),
-                // A firing is a trigger of its own, and what was read as an alert is not rejected.
+                // A firing is always a trigger, and an alert that has been parsed is not rejected.
                 Decision::Follow(_) | Decision::Rejected(_) => {}
             }
         }
         Ok(if events.is_empty() { Outcome::NotNeeded(why) } else { Outcome::Enqueued(events) })
     }
 
-    /// The event of the firing, else the newest of the issue; `None` where Sentry shows neither.
+    /// Returns the event of the firing, or else the newest event of the issue; `None` if Sentry shows neither.
     async fn event(&self, firing: &Firing, issue: &Issue, route: IssueRoute) -> Result<Option<Value>, CatchUpError> {
         let id = firing.event_id.as_deref().filter(|id| id.len() == 32);
         if let (Some(id), Some(project)) = (id, &issue.project)
@@ -232,7 +233,7 @@ impl<A: SentryApi> CatchUp<'_, A> {
         Ok(shown(self.api.latest_event(&issue.id, route).await)?)
     }
 
-    /// Enqueues one event that stands for all of them.
+    /// Enqueues one event for all of `rest`.
     async fn summarize(&self, rest: &[Firing], sink: &mut impl Sink) -> Result<(), CatchUpError> {
         let now = Utc::now();
         let line = format!(
@@ -271,7 +272,7 @@ impl<A: SentryApi> CatchUp<'_, A> {
     }
 }
 
-/// `None` for what Sentry does not show, for whatever reason: the issue alone is worth a page.
+/// Returns `None` if Sentry does not show the event, for whatever reason: the issue alone is worth a page.
 fn shown<T>(answer: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
     match answer {
         Ok(value) => Ok(Some(value)),

@@ -5,20 +5,20 @@ use std::time::Duration;
 /// The pause between runs while nothing happens.
 const HOUR: Duration = Duration::from_hours(1);
 
-/// After a run that a gap was the reason for, another one looks for what was too young for it.
+/// The pause after a run that was due to a gap; the next run looks for alerts that were too recent for that one.
 const SETTLED: Duration = Duration::from_mins(4);
 
-/// A time without webhooks that is a silence.
+/// The time without webhooks after which it is a silence.
 const SILENCE: Duration = Duration::from_mins(15);
 
-/// The pause after a run that failed; doubled with each.
+/// The pause after a run that failed; doubled with each further failure.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// Times are of a monotonic clock, from any beginning.
+/// Decides when a run is due. All times are of a monotonic clock, since an arbitrary moment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Schedule {
     due: Duration,
-    /// There was a gap since the last complete run began.
+    /// Whether there was a gap since the last complete run.
     gap: bool,
     failures: u32,
     was_well: bool,
@@ -32,7 +32,8 @@ impl Schedule {
         Self { due: now, gap: true, failures: 0, was_well: true, silent_for: None }
     }
 
-    /// Whether a run is due at `now`, on a bridge that can take alerts or not, and whose last webhook came so long ago.
+    /// Whether a run is due at `now`. `is_well` is whether the bridge can commit alerts, and `since_webhook` is the time
+    /// since its last webhook.
     #[must_use]
     pub fn is_due(&mut self, now: Duration, is_well: bool, since_webhook: Option<Duration>) -> bool {
         let silence_ended = match (self.silent_for, since_webhook) {
@@ -48,7 +49,7 @@ impl Schedule {
         is_well && now >= self.due
     }
 
-    /// A run ended at `now`.
+    /// Records that a run ended at `now`.
     pub fn ran(&mut self, now: Duration, is_complete: bool) {
         if !is_complete {
             self.due = now + (RETRY * 2_u32.saturating_pow(self.failures.min(10))).min(HOUR);

@@ -1,7 +1,7 @@
 //! Asks Sentry what fired for the bridge within a window.
 //!
-//! Where Sentry keeps a record of firings (workflows, and rules from 22.12 on), that is exact: its rows are written when an
-//! action is fired, whether or not its webhook arrived. Elsewhere new issues are taken for firings, which is a guess.
+//! Where Sentry keeps a record of firings (workflows, and rules from 22.12 on), the result is exact: the record is written
+//! when an action is fired, whether or not the webhook arrived. Elsewhere it is a guess: new issues count as firings.
 
 use std::collections::BTreeMap;
 
@@ -12,24 +12,24 @@ use crate::sentry_api::ours::Bridge;
 use crate::sentry_api::types::{Fired, Rule, Window, Workflow};
 use crate::sentry_api::{Absent, ApiError, SentryApi};
 
-/// Conditions of rules by which a new issue fires. Source: `rules/conditions/` of 9.1.2 and 23.7.1.
+/// Conditions that make a rule fire for a new issue. Source: `rules/conditions/` of 9.1.2 and 23.7.1.
 const ON_NEW_ISSUES: [&str; 3] = ["FirstSeenEventCondition", "EveryEventCondition", "NewHighPriorityIssueCondition"];
 
-/// What fired, one entry for each issue, and what of it could not be asked for.
+/// What fired, with one entry for each issue, and what could not be queried.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sightings {
     /// What fired, in the order of time.
     pub(super) firings: Vec<Firing>,
-    /// Whether all of it was recorded by Sentry as fired.
+    /// Whether Sentry recorded all of these firings.
     pub(super) is_exact: bool,
     /// What the token may not see, as sentences.
     pub(super) unseen: Vec<String>,
 }
 
-/// What Sentry answers.
+/// Sentry's answer.
 enum Answer<T> {
     Given(T),
-    /// It has no such thing.
+    /// Sentry has no such endpoint or object.
     Absent,
     /// The token may not see it.
     Unseen,
@@ -104,8 +104,8 @@ impl<A: SentryApi> Asking<'_, A> {
                 .rules
                 .iter()
                 .flatten()
-                // The canary's rule pages nobody. By its condition for every event it would be taken for one that fires
-                // for all new issues.
+                // The canary's rule pages nobody. Because of its condition for every event, it would be mistaken for a
+                // rule that fires for all new issues.
                 .filter(|rule| rule.name != CANARY)
                 .filter_map(|rule| {
                     Some((rule, self.way(entry, rule.actions.iter().map(|a| self.reach.of_rule_action(a)))?))
@@ -123,7 +123,7 @@ impl<A: SentryApi> Asking<'_, A> {
                     Answer::Given(rows) => {
                         self.found.firings.extend(rows.into_iter().map(|fired| recorded(fired, &rule.name, *way)));
                     }
-                    // Where one rule has no such endpoint, no rule has.
+                    // If this endpoint does not exist for one rule, it exists for none.
                     Answer::Absent => {
                         keeps_history = false;
                         if fires_for_new_issues(rule) {
@@ -141,12 +141,12 @@ impl<A: SentryApi> Asking<'_, A> {
         Ok(())
     }
 
-    /// Takes new issues of a project for firings of these rules.
+    /// Counts new issues of a project as firings of these rules.
     async fn guess(&mut self, entry: &ProjectInventory, rules: &BTreeMap<&str, Way>) -> Result<(), ApiError> {
         let answer = self.allow(self.api.issues_since(&entry.project.slug, self.window.from).await)?;
         let Answer::Given(issues) = answer else { return Ok(()) };
         for issue in issues {
-            // Sentry compares whole seconds.
+            // Sentry compares whole seconds only.
             let Some(at) = issue.first_seen.filter(|at| (self.window.from..self.window.until).contains(at)) else {
                 continue;
             };
@@ -178,7 +178,7 @@ impl<A: SentryApi> Asking<'_, A> {
         self.way(entry, workflow.actions.iter().map(|action| self.reach.of_workflow_action(action)))
     }
 
-    /// How an alert with these actions reaches the bridge, if it was meant to.
+    /// Returns how an alert with these actions reaches the bridge, if it was meant to.
     fn way<'t>(&self, entry: &ProjectInventory, targets: impl Iterator<Item = Target<'t>>) -> Option<Way> {
         let ways = targets.filter_map(|target| match target {
             Target::App(app) if self.reach.is_ours(app) => Some(Way::Integration),
@@ -200,7 +200,7 @@ fn recorded(fired: Fired, alert: &str, way: Way) -> Firing {
     }
 }
 
-/// Whether an alert fired for something that was done to the issue, such as resolving it, and for no event of it: that pages
+/// Whether an alert fired for an activity of the issue, such as resolving it, and not for an event. Such a firing pages
 /// nobody.
 fn is_of_activity(fired: &Fired) -> bool {
     fired.event_id.as_ref().is_some_and(|id| id.len() != 32)

@@ -1,4 +1,4 @@
-//! The task of a running bridge that catches up, and what it shows.
+//! The catch-up task of a running bridge, and its status.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ const TICK: Duration = Duration::from_secs(2);
 /// How many of the alerts that a run only reported are shown and logged.
 const MOST_REPORTED: usize = 20;
 
-/// What is shown of catch-up.
+/// The status of catch-up, for display.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CatchUpStatus {
     /// What is done about missing alerts.
@@ -34,9 +34,9 @@ pub struct CatchUpStatus {
     /// Whether Sentry recorded the firings that the last run of this process looked at, or they were guessed from new
     /// issues.
     pub is_exact: Option<bool>,
-    /// When the last run failed and why, until one is complete.
+    /// When and why the last run failed; `None` once a run is complete.
     pub failure: Option<(DateTime<Utc>, String)>,
-    /// The newest alerts that were only reported in this process.
+    /// The newest alerts that this process only reported.
     pub reported: Vec<Reported>,
 }
 
@@ -52,7 +52,7 @@ pub struct Reported {
 }
 
 impl CatchUpStatus {
-    /// Before the first run.
+    /// The status before the first run.
     #[must_use]
     pub fn new(mode: Mode) -> Self {
         Self { mode, last: None, is_exact: None, failure: None, reported: Vec::new() }
@@ -62,13 +62,13 @@ impl CatchUpStatus {
 /// What a run needs to know of the bridge's own secrets, which may be replaced while the bridge runs.
 #[derive(Clone, Debug)]
 pub struct Ours {
-    /// What tells which alerts call the bridge.
+    /// Determines which alerts call the bridge.
     pub bridge: Bridge,
-    /// Where the event goes that sums up what is too much.
+    /// The service key of the event that summarizes the alerts beyond the limit.
     pub summary_key: ServiceKey,
 }
 
-/// Catches up again and again.
+/// Runs catch-up whenever it is due.
 pub struct CatchUpTask<A, L> {
     api: A,
     ingest: Ingest,
@@ -76,13 +76,13 @@ pub struct CatchUpTask<A, L> {
     metrics: Metrics,
     ours: watch::Receiver<Ours>,
     status: watch::Sender<CatchUpStatus>,
-    /// Whether this bridge is the one that catches up, of those that share a queue.
+    /// Whether this bridge is the leader of those that share a queue; only the leader catches up.
     leads: L,
 }
 
 impl<A: SentryApi, L: Fn() -> bool> CatchUpTask<A, L> {
-    /// A task that asks `api` and enqueues in `queue`, and shows in `status` what it did. With several bridges on one queue
-    /// only the one that `leads` does anything.
+    /// Creates a task that asks `api`, enqueues in `queue` and shows its results in `status`. With several bridges on one
+    /// queue, only the one for which `leads` returns true does anything.
     #[must_use]
     pub fn new(
         api: A,
@@ -120,7 +120,7 @@ impl<A: SentryApi, L: Fn() -> bool> CatchUpTask<A, L> {
 
     async fn run_once(&mut self, now: DateTime<Utc>) -> Result<(), CatchUpError> {
         let last = self.queue.reader().catch_up().await?;
-        // Of the first start nothing is known that could be missing.
+        // At the first start nothing is known that could be missing.
         let Some(window) = window(last.as_ref(), self.metrics.last_webhook_at(), now) else {
             if last.is_none() {
                 let run = CatchUpRun { until: (now - DELAY).trunc_subsecs(0), ran_at: now, ..CatchUpRun::default() };

@@ -1,14 +1,14 @@
-//! What one bridge asks of the leases and when it may send. Pure: views of the database and moments of the bridge's own
+//! Which leases one bridge requests, and when it may send. Pure: views of the database and moments of the bridge's own
 //! clock come in, changes and rights go out.
 //!
-//! - A bridge sends by a lease only while at least the time-out of an attempt and a margin are left of it. What is left is
-//!   measured by its own monotonic clock from before the statement was sent that told the end, so it is never longer than
-//!   by the database's clock.
-//! - Who takes a lease that ended without a release waits for the time-out of an attempt and the margin before it sends: the
-//!   owner before may have been stopped just after it looked at its clock, or its clock may have stood still.
-//! - A lease is released only when none of its attempts is in flight and none was waited for; otherwise it is ended, so
-//!   that the next owner waits.
-//! - Keys are shared evenly. Who has too many gives up the last ones, so that as few as possible move.
+//! - A bridge sends under a lease only while at least the timeout of an attempt and a margin remain of the lease. The
+//!   remaining time is measured by the bridge's own monotonic clock, from before the statement was sent that returned the
+//!   end of the lease, so it is never longer than by the database's clock.
+//! - A bridge that takes a lease that ended without a release waits for the timeout of an attempt and the margin before it
+//!   sends: the previous owner may have been stopped just after it looked at its clock, or its clock may have stood still.
+//! - A lease is released only when none of its attempts is in flight and the wait for the attempts of the previous owner
+//!   is over; otherwise it is ended, so that the next owner waits.
+//! - Keys are shared evenly. A bridge that has too many gives up the last ones, so that as few as possible move.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -27,20 +27,21 @@ pub struct Timing {
     pub lease: Duration,
     /// The longest that one attempt takes.
     pub attempt: Duration,
-    /// What has to be left of a lease besides, for a clock of the database that is faster and a process that is held up.
+    /// The additional time that has to remain of a lease, in case the database's clock is faster or the process is held
+    /// up.
     pub margin: Duration,
 }
 
 impl Timing {
-    /// For attempts that take so long at most (`BRIDGE_PAGERDUTY_TIMEOUT`): after a third of a lease is over, there is time
-    /// for an attempt and for several tries to renew.
+    /// Returns the durations for attempts that take at most `attempt` (`BRIDGE_PAGERDUTY_TIMEOUT`): after a third of a
+    /// lease is over, there is still time for an attempt and for several tries to renew.
     #[must_use]
     pub fn new(attempt: Duration) -> Self {
         let margin = Duration::from_secs(3);
         Self { lease: (2 * (attempt + margin)).max(Duration::from_secs(15)), attempt, margin }
     }
 
-    /// A bridge that was not seen for so long gets no keys.
+    /// Returns how long a bridge may go unseen before it gets no more keys.
     #[must_use]
     pub fn alive(&self) -> TimeDelta {
         TimeDelta::from_std(self.lease / 2).unwrap_or(TimeDelta::MAX)
@@ -54,7 +55,7 @@ pub struct Member {
     timing: Timing,
     held: BTreeMap<LeaseName, Holding>,
     view: Option<LeaseView>,
-    /// The leases of the last changes that were free when they were asked for, so that nobody's attempt is waited for.
+    /// The leases in the last changes that were free when they were requested, so that there is no attempt to wait for.
     released: BTreeSet<LeaseName>,
     is_leaving: bool,
 }
@@ -63,20 +64,20 @@ pub struct Member {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 struct Holding {
     number: i64,
-    /// The end of it, by the bridge's own clock.
+    /// The end of the lease, by the bridge's own clock.
     until: Moment,
-    /// Nothing is sent before.
+    /// Nothing is sent before this moment.
     send_from: Moment,
-    /// It is given up as soon as none of its attempts is in flight.
+    /// Whether the lease is given up as soon as none of its attempts is in flight.
     is_given_up: bool,
 }
 
-/// A right to send, and until when an attempt may begin by it.
+/// A right to send, and until when an attempt may begin under it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Right {
-    /// What every beginning and settlement carries.
+    /// The fence that every beginning and settlement of an attempt carries.
     pub fence: Fence,
-    /// No attempt begins later, by the bridge's own clock.
+    /// No attempt begins after this moment of the bridge's own clock.
     pub send_until: Moment,
 }
 
@@ -87,13 +88,13 @@ impl Member {
         Self { me, timing, held: BTreeMap::new(), view: None, released: BTreeSet::new(), is_leaving: false }
     }
 
-    /// Which bridge it is.
+    /// Returns the id of the bridge.
     #[must_use]
     pub fn id(&self) -> BridgeId {
         self.me
     }
 
-    /// The bridge is about to stop: it gives up all leases.
+    /// Starts to give up all leases, because the bridge is about to stop.
     pub fn leave(&mut self) {
         self.is_leaving = true;
     }
@@ -110,14 +111,15 @@ impl Member {
         self.is_leaving && self.held.is_empty()
     }
 
-    /// The right by which attempts may begin now, if there is one.
+    /// Returns the right under which attempts may begin now, if there is one.
     #[must_use]
     pub fn right(&self, name: &LeaseName, now: Moment) -> Option<Right> {
         let found = self.active(now).find(|(active, _)| *active == name);
         found.map(|(_, right)| right).filter(|right| now <= right.send_until)
     }
 
-    /// The leases by which this bridge delivers, whether enough is left of them or not: it keeps what it knows of the keys.
+    /// Returns the leases under which this bridge delivers, even if too little time remains to send: it keeps what it
+    /// knows of the keys.
     pub fn active(&self, now: Moment) -> impl Iterator<Item = (&LeaseName, Right)> {
         let active = self.held.iter().filter(move |(_, held)| !held.is_given_up && held.send_from <= now);
         active.map(|(name, held)| {
@@ -126,13 +128,13 @@ impl Member {
         })
     }
 
-    /// The numbers of the leases that this bridge has, whether it may send by them now or not.
+    /// Returns the fences of the leases that this bridge has, whether it may send under them now or not.
     pub fn held(&self) -> impl Iterator<Item = (&LeaseName, Fence)> {
         self.held.iter().map(|(name, held)| (name, Fence { number: held.number, owner: self.me }))
     }
 
-    /// What to ask of the leases now. `is_busy` tells whether an attempt of a lease is in flight. What is released or ended
-    /// by it is held no longer, whatever becomes of the changes.
+    /// Returns the changes of leases to request now. `is_busy` returns whether an attempt of a lease is in flight. Leases
+    /// that the changes release or end are no longer held, whatever becomes of the changes.
     pub fn changes(&mut self, now: Moment, is_busy: impl Fn(&LeaseName) -> bool) -> LeaseChanges {
         let mut changes = LeaseChanges::default();
         self.released.clear();
@@ -161,7 +163,8 @@ impl Member {
         changes
     }
 
-    /// The database answered `changes`, which were sent at `asked_at` by the bridge's own clock; it is `now`.
+    /// Applies the database's answer to `changes`. They were sent at `asked_at`, and it is `now`, both by the bridge's own
+    /// clock.
     pub fn answered(&mut self, asked_at: Moment, changes: &LeaseChanges, view: LeaseView, now: Moment) {
         let rows: BTreeMap<_, _> = view.leases.iter().map(|row| (&row.name, row)).collect();
         let until = |row: &LeaseRow| {
@@ -187,7 +190,7 @@ impl Member {
         self.view = Some(view);
     }
 
-    /// How many keys this bridge should have, and its place among the bridges that get some.
+    /// Returns how many keys this bridge should have, and its place among the bridges that get some.
     fn quota(&self, view: &LeaseView) -> (usize, usize) {
         if self.is_leaving {
             return (0, 0);
@@ -210,7 +213,7 @@ impl Member {
         (all / order.len() + usize::from(rank < all % order.len()), rank)
     }
 
-    /// Gives up the last keys beyond the quota, and takes back the others.
+    /// Marks the last keys beyond the quota as given up, and unmarks the others.
     fn give_up(&mut self, quota: usize) {
         let mut kept = 0;
         for (name, held) in &mut self.held {
@@ -228,8 +231,8 @@ impl Member {
     fn take(&mut self, view: &LeaseView, quota: usize, rank: usize, changes: &mut LeaseChanges) {
         let is_free = |row: &&LeaseRow| {
             let has_none = row.owner.is_none() || row.until <= view.now;
-            // Its own lease that it knows nothing of: the answer was lost. It gets a new number, so that no statement of
-            // before, which may still come, has any effect on it.
+            // A lease of this bridge that it does not know of, because the answer was lost. It gets a new number, so that
+            // an earlier statement, which may still arrive, has no effect on it.
             let is_lost = row.owner == Some(self.me);
             (has_none || is_lost) && !self.held.contains_key(&row.name)
         };

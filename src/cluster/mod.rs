@@ -1,11 +1,11 @@
-//! Several bridges on one queue: which of them delivers for which service key, and which one does what is done for all.
+//! Several bridges on one queue: which of them delivers for which service key, and which of them is the leader.
 //!
-//! - [`member`]: what one bridge asks of the leases, and when it may send; pure
+//! - [`member`]: which leases one bridge requests, and when it may send; pure
 //! - `reach`: whether this bridge reaches PagerDuty; pure
 //! - [`view`]: the bridges as people and metrics see them; pure
 //!
-//! [`Cluster`] is the bridge's handle. A task of it talks with the database every second; whoever delivers asks it for a
-//! [`Permit`]. A bridge that has the queue for itself, as on SQLite, may do everything at any time.
+//! [`Cluster`] is the bridge's handle. Its task exchanges leases with the database every second; a [`Permit`] from it is
+//! needed for each attempt. A bridge that has the queue to itself, as on SQLite, may do everything at any time.
 
 pub mod member;
 mod reach;
@@ -28,22 +28,22 @@ use member::{Member, Moment, Right, Timing};
 use reach::Reach;
 pub use view::{BridgeView, ClusterView};
 
-/// How often the database is asked.
+/// How often leases are exchanged with the database.
 const EXCHANGE: Duration = Duration::from_secs(1);
 
-/// Without an answer for so long, it is not known whether the database still answers.
+/// If the last answer is older than this, it is not known whether the database still answers.
 const SILENCE: Duration = Duration::from_millis(1050);
 
-/// How long after something changed it is asked again.
+/// How long after a change the database is asked again.
 const SOON: Duration = Duration::from_millis(100);
 
-/// Hints are sent so long after the first of them was due, all together.
+/// How long hints are collected, from the first one on, before they are sent together.
 const COALESCE: Duration = Duration::from_millis(50);
 
-/// How long no hints are waited for after that failed.
+/// How long to wait before listening for hints again after that failed.
 const LISTEN_PAUSE: Duration = Duration::from_secs(10);
 
-/// The bridge among those that share its queue; clones are the same one.
+/// A handle of the bridge among those that share its queue; clones refer to the same bridge.
 #[derive(Clone, Debug, Default)]
 pub struct Cluster(Option<Arc<Shared>>);
 
@@ -53,11 +53,11 @@ struct Shared {
     timing: Timing,
     state: Mutex<State>,
     view: watch::Sender<ClusterView>,
-    /// The keys that this bridge delivers for may have changed, or may have new events.
+    /// Notified when the keys that this bridge delivers for may have changed, or may have new events.
     changed: Notify,
-    /// The database should be asked at once.
+    /// Notified when the database should be asked at once.
     ask: Notify,
-    /// Other bridges should be told.
+    /// Notified when other bridges should be told of committed events.
     tell: Notify,
 }
 
@@ -68,15 +68,15 @@ struct State {
     reach: Reach,
     /// How many attempts of each key are in flight.
     in_flight: BTreeMap<ServiceKey, u32>,
-    /// What the database's clock showed at a moment of this bridge's.
+    /// The time that the database's clock showed at a moment of this bridge's clock.
     database_clock: Option<(Moment, DateTime<Utc>)>,
     /// Keys for which other bridges committed events.
     hinted: BTreeSet<ServiceKey>,
-    /// Keys for which this bridge committed events that others deliver.
+    /// Keys for which this bridge committed events that other bridges deliver.
     told: BTreeSet<ServiceKey>,
 }
 
-/// The right to make one attempt. It counts as in flight until this is dropped.
+/// The right to make one attempt. The attempt counts as in flight until this is dropped.
 #[derive(Debug)]
 pub struct Permit {
     cluster: Cluster,
@@ -85,14 +85,14 @@ pub struct Permit {
 }
 
 impl Cluster {
-    /// The handle of a bridge that has the queue for itself.
+    /// Returns the handle of a bridge that has the queue to itself.
     #[must_use]
     pub fn alone() -> Self {
         Self(None)
     }
 
-    /// Joins the bridges that share `store`. `attempt` is the longest that one attempt takes; `fingerprint` that of the
-    /// settings. Nothing is asked before [`run`](Self::run).
+    /// Joins the bridges that share `store`. `attempt` is the longest time that one attempt takes; `fingerprint` is that
+    /// of the settings. The database is not asked before [`run`](Self::run).
     #[must_use]
     pub fn join(store: Arc<dyn LeaseStore>, attempt: Duration, version: String, fingerprint: String) -> Self {
         let (id, timing) = (BridgeId::random(), Timing::new(attempt));
@@ -112,20 +112,20 @@ impl Cluster {
         Self(Some(Arc::new(Shared { store, timing, state: Mutex::new(state), view, changed, ask, tell })))
     }
 
-    /// Whether this bridge has the queue for itself.
+    /// Whether this bridge has the queue to itself.
     #[must_use]
     pub fn is_alone(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Whether this bridge does what is done once for all bridges: retention, alarms and the like. At most one does at a
-    /// time, and for the time of a lease none, after the one that did is killed.
+    /// Whether this bridge is the leader, which does what is done once for all bridges: retention, alarms and the like.
+    /// There is at most one leader at a time, and none for the duration of a lease after the leader was killed.
     #[must_use]
     pub fn is_leader(&self) -> bool {
         self.0.as_ref().is_none_or(|shared| shared.state().member.right(&LeaseName::Periodic, clock()).is_some())
     }
 
-    /// From now on this bridge has settings with this fingerprint.
+    /// Sets the fingerprint of the settings that this bridge has from now on.
     pub fn set_fingerprint(&self, fingerprint: String) {
         if let Some(shared) = &self.0 {
             shared.state().info.fingerprint = fingerprint;
@@ -133,7 +133,7 @@ impl Cluster {
         }
     }
 
-    /// Whether the database that the bridges share answered lately. A bridge that has the queue for itself needs no answer.
+    /// Whether the database that the bridges share answered lately. Always true for a bridge that has the queue to itself.
     #[must_use]
     pub fn hears_database(&self) -> bool {
         self.0.as_ref().is_none_or(|shared| {
@@ -142,14 +142,14 @@ impl Cluster {
         })
     }
 
-    /// The bridges as they are.
+    /// Returns the current view of the bridges.
     #[must_use]
     pub fn view(&self) -> ClusterView {
         self.0.as_ref().map(|shared| shared.view.borrow().clone()).unwrap_or_default()
     }
 
-    /// The time for what bridges compare: the database's, as far as it is known, or the machine's. It may be ahead of the
-    /// database's by as long as that took to answer.
+    /// Returns the time to use where bridges compare times: the database's as far as it is known, otherwise the machine's.
+    /// It may be ahead of the database's by as long as the database took to answer.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         let Some((at, utc)) = self.0.as_ref().and_then(|shared| shared.state().database_clock) else {
@@ -158,8 +158,8 @@ impl Cluster {
         utc + TimeDelta::from_std(clock().saturating_sub(at)).unwrap_or_default()
     }
 
-    /// The service keys that this bridge delivers for, none of whose attempts of an earlier right are in flight, and for
-    /// how long from now an attempt may begin; `None`: all keys, without an end.
+    /// Returns the service keys that this bridge delivers for, none of which has an attempt in flight under an earlier
+    /// lease, and for how long from now an attempt may begin; `None`: all keys, without an end.
     pub(crate) fn keys(&self) -> Option<BTreeMap<ServiceKey, (Fence, Duration)>> {
         let shared = self.0.as_ref()?;
         let (state, now) = (shared.state(), clock());
@@ -184,14 +184,14 @@ impl Cluster {
         Some(Permit { cluster: self.clone(), key: key.clone(), fence })
     }
 
-    /// An attempt ended so.
+    /// Records that an attempt ended with an outcome of this kind.
     pub(crate) fn attempted(&self, kind: OutcomeKind) {
         if let Some(shared) = &self.0 {
             shared.state().reach.ended(kind, clock());
         }
     }
 
-    /// This bridge committed events of keys that it does not deliver for.
+    /// Tells the other bridges that this bridge committed events of keys that it does not deliver for.
     pub(crate) fn tell(&self, keys: impl IntoIterator<Item = ServiceKey>) {
         if let Some(shared) = &self.0 {
             shared.state().told.extend(keys);
@@ -199,12 +199,12 @@ impl Cluster {
         }
     }
 
-    /// The keys for which other bridges committed events since the last call.
+    /// Returns the keys for which other bridges committed events since the last call.
     pub(crate) fn take_hints(&self) -> BTreeSet<ServiceKey> {
         self.0.as_ref().map(|shared| std::mem::take(&mut shared.state().hinted)).unwrap_or_default()
     }
 
-    /// Waits until the keys may have changed or others committed events; for ever where nobody else uses the queue.
+    /// Waits until the keys may have changed or other bridges committed events; forever if no other bridge uses the queue.
     pub(crate) async fn changed(&self) {
         match &self.0 {
             Some(shared) => shared.changed.notified().await,
@@ -212,7 +212,7 @@ impl Cluster {
         }
     }
 
-    /// Takes part, for as long as it is polled.
+    /// Takes part in the cluster, while it is polled.
     pub async fn run(self) -> Infallible {
         let Some(shared) = &self.0 else { return std::future::pending().await };
         tokio::select! {
@@ -222,7 +222,8 @@ impl Cluster {
         }
     }
 
-    /// The bridge is about to stop: others take its keys from now on, each as soon as its attempts in flight have ended.
+    /// Starts to leave, because the bridge is about to stop: other bridges take its keys from now on, each as soon as its
+    /// attempts in flight have ended.
     pub fn leave(&self) {
         if let Some(shared) = &self.0 {
             let mut state = shared.state();
@@ -232,8 +233,8 @@ impl Cluster {
         }
     }
 
-    /// Waits until every lease is given up, for so long at most; the rest ends by itself. [`run`](Self::run) has to be
-    /// polled meanwhile.
+    /// Waits until every lease is given up, but at most for `patience`; the remaining leases end by themselves.
+    /// [`run`](Self::run) has to be polled meanwhile.
     pub async fn left(&self, patience: Duration) {
         let Some(shared) = &self.0 else { return };
         let left = async {
@@ -260,7 +261,7 @@ impl Shared {
         }
     }
 
-    /// Talks with the database once; returns whether to do so again soon.
+    /// Exchanges leases with the database once. Returns whether to do so again soon.
     async fn exchange(&self) -> bool {
         let asked_at = clock();
         let (info, changes) = {
@@ -301,7 +302,7 @@ impl Shared {
                 let mut state = self.state();
                 (state.info.id, std::mem::take(&mut state.told))
             };
-            // A key that nobody delivers for is taken at once.
+            // A key that no bridge delivers for is taken at once.
             self.ask.notify_one();
             let keys: Vec<_> = keys.into_iter().collect();
             if let Err(error) = self.store.announce(id, &keys).await {
@@ -336,18 +337,18 @@ impl Shared {
 }
 
 impl Permit {
-    /// What the beginning and the settlement carry.
+    /// Returns the fence that the beginning and the settlement of the attempt carry.
     pub(crate) fn fence(&self) -> Option<Fence> {
         self.fence
     }
 
-    /// The time for what bridges compare; see [`Cluster::now`].
+    /// Returns the time to use where bridges compare times; see [`Cluster::now`].
     pub(crate) fn now(&self) -> DateTime<Utc> {
         self.cluster.now()
     }
 
-    /// Whether an attempt may still begin by it: asked once more before anything is sent, because beginning an attempt may
-    /// take long.
+    /// Whether an attempt may still begin under it. This is checked once more before anything is sent, because recording
+    /// the beginning of an attempt may take long.
     pub(crate) fn is_valid(&self) -> bool {
         let Some(shared) = &self.cluster.0 else { return true };
         let right = shared.state().member.right(&LeaseName::Key(self.key.clone()), clock());

@@ -1,20 +1,21 @@
 //! Whether the attempts of this bridge reach PagerDuty. Pure.
 //!
-//! A bridge that reports that they do not gets no keys while another bridge does not report it. Without keys it makes no
-//! attempts, so it believes after a while that it may be better, and finds out with the keys that it gets then.
+//! A bridge that reports that it does not reach PagerDuty gets no keys while another bridge does not report the same.
+//! Without keys it makes no attempts. After a while it therefore assumes that PagerDuty may be reachable again, and finds
+//! out with the keys that it then gets.
 
 use std::time::Duration;
 
 use super::member::Moment;
 use crate::pagerduty::OutcomeKind;
 
-/// So many attempts in a row have to fail on the way, within at least [`FAILING`].
+/// How many attempts in a row have to fail on the way to PagerDuty, over at least [`FAILING`].
 const FAILURES: u32 = 5;
 
-/// For so long, so that a short trouble moves no keys.
+/// How long attempts have to fail, so that a short disturbance moves no keys.
 const FAILING: Duration = Duration::from_secs(30);
 
-/// How long nothing is known to be better.
+/// How long after the last failure PagerDuty counts as not reached.
 const RETRY: Duration = Duration::from_mins(5);
 
 /// How the last attempts of this bridge ended.

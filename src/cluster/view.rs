@@ -9,8 +9,8 @@ use crate::queue::leases::{BridgeId, LeaseName, LeaseView};
 /// All bridges that share the queue, in the order of their names.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ClusterView {
-    /// Those that run, and those that stopped without a farewell within the last hour. None where this bridge has the queue
-    /// for itself.
+    /// The bridges that run, and those that stopped within the last hour without giving up their leases. Empty if this
+    /// bridge has the queue to itself.
     pub bridges: Vec<BridgeView>,
 }
 
@@ -18,7 +18,7 @@ pub struct ClusterView {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct BridgeView {
-    /// Which run it is.
+    /// The id of this run of the bridge.
     pub id: BridgeId,
     /// The host's name.
     pub name: String,
@@ -30,9 +30,9 @@ pub struct BridgeView {
     pub last_seen: DateTime<Utc>,
     /// Whether it was seen lately.
     pub is_alive: bool,
-    /// Whether it is the one that shows this.
+    /// Whether it is the bridge that shows this view.
     pub is_self: bool,
-    /// Whether it does what is done once for all: alarms, retention.
+    /// Whether it is the leader, which does what is done once for all bridges: alarms, retention.
     pub is_leader: bool,
     /// Whether its attempts reach PagerDuty.
     pub reaches_pagerduty: bool,
@@ -41,7 +41,7 @@ pub struct BridgeView {
 }
 
 impl ClusterView {
-    /// What `view` shows to the bridge `me`.
+    /// Returns what `view` shows to the bridge `me`.
     pub(super) fn new(view: &LeaseView, me: BridgeId, timing: &Timing) -> Self {
         let mut bridges: Vec<_> = view
             .bridges

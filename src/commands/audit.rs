@@ -19,7 +19,8 @@ use crate::sentry_api::audit::{Audit, Expected, Saved, audit};
 use crate::sentry_api::inventory::{Alerts, Inventory, Wanted, read};
 use crate::sentry_api::ours::Bridge;
 
-/// The most lines of what the token may not see; a token that lacks a scope lacks it for every project.
+/// The maximum number of findings printed about what the token may not see; a token that lacks a scope lacks it for
+/// every project.
 const MAX_UNSEEN: usize = 5;
 
 /// Asks Sentry and prints what was found; ends with [`ExitCode::Failed`] when anything was.
@@ -55,7 +56,7 @@ pub(super) fn run(args: &AuditArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::of(found.findings.is_empty()))
 }
 
-/// What of Sentry decides, as asked for on the command line.
+/// What decides whom Sentry notifies, as given on the command line.
 pub(super) fn alerts(decides: Decides) -> Alerts {
     match decides {
         Decides::Rules => Alerts::Rules,
@@ -64,7 +65,7 @@ pub(super) fn alerts(decides: Decides) -> Alerts {
 }
 
 fn expected(args: &AuditArgs, config: &Config, missing: &[&str]) -> Expected {
-    // A stand-in is no token that the bridge would take.
+    // A placeholder is not a token that the bridge would accept.
     let tokens = if missing.contains(&"BRIDGE_WEBHOOK_TOKEN") { Vec::new() } else { config.webhook_token.clone() };
     Expected {
         bridge: Bridge { root: args.bridge.clone(), tokens },

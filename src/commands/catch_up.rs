@@ -1,4 +1,4 @@
-//! `catch-up`: enqueue what Sentry fired and no webhook told of, beside a running bridge or without one.
+//! `catch-up`: enqueue alerts that Sentry fired and whose webhooks never came, with or without a running bridge.
 
 use std::io::Write;
 
@@ -19,13 +19,13 @@ use crate::queue::{Editor, Reader};
 use crate::sentry_api::ours::Bridge;
 use crate::sentry_api::types::Window;
 
-/// Asks Sentry and prints what is missing; enqueues it unless it is a dry run.
+/// Asks Sentry and prints the alerts that are missing; enqueues them unless it is a dry run.
 ///
 /// # Errors
 ///
 /// When settings are missing, Sentry does not answer, or the database cannot be used.
 pub(super) fn run(args: &CatchUpArgs) -> anyhow::Result<ExitCode> {
-    // What is only shown needs no place to send it to.
+    // A dry run sends nothing, so required settings may be missing.
     let config = if args.dry_run { config_with_placeholders()?.0 } else { config()? };
     block_on(catch_up(args, &config))
 }
@@ -46,7 +46,7 @@ async fn catch_up(args: &CatchUpArgs, config: &Config) -> anyhow::Result<ExitCod
         ingest: &ingest,
         reader: &reader,
         bridge: &bridge,
-        // Whoever asks for it wants it, whatever the bridge does by itself.
+        // Running this command means that catch-up is wanted, even if it is off in the bridge.
         mode: if config.catch_up == Mode::Report { Mode::Report } else { Mode::Page },
         alerts: args.alerts.map(alerts),
         summary_key: config.alarm_key(),
@@ -92,7 +92,7 @@ async fn since_last(reader: &Reader, now: DateTime<Utc>) -> anyhow::Result<Windo
     window.ok_or_else(|| missing().into())
 }
 
-/// What becomes of a missing alert, or would.
+/// Describes what is done, or would be done, with a missing alert.
 fn action(found: &Found, firing: &Firing, done: &[(String, Outcome)], is_dry: bool) -> String {
     if found.share.report.contains(firing) {
         return if firing.is_exact {

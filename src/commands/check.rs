@@ -103,8 +103,7 @@ fn apis_in_use(config: &Config) -> BTreeSet<ApiVersion> {
     destinations(config).into_iter().map(|destination| destination.api).collect()
 }
 
-/// What somebody who turns on the Events API v2 should know: for each key that takes events by it, that milder alerts may wake
-/// nobody.
+/// A note for each key that takes events by the Events API v2: less severe alerts may wake nobody.
 fn low_urgency(config: &Config) -> Vec<String> {
     let by_v2 = destinations(config).into_iter().filter(|destination| destination.api == ApiVersion::V2);
     let text = |Destination { key, .. }| {
@@ -116,7 +115,7 @@ fn low_urgency(config: &Config) -> Vec<String> {
     by_v2.map(text).collect()
 }
 
-/// What PagerDuty's REST API says about the integration keys, where its token is set.
+/// Prints what PagerDuty's REST API says about the integration keys, if its token is set.
 async fn check_services(config: &Config, report: &mut Report) -> anyhow::Result<()> {
     const API: &str = "PagerDuty's REST API";
     let Some((root, token)) = config.pagerduty_api() else {
@@ -165,9 +164,9 @@ fn canary(config: &Config) -> String {
     }
 }
 
-/// Whether the queue takes alerts and how fast, and what they survive there. Where there is no SQLite file yet, one beside it
-/// is tried and deleted again: that the disk can be written is worth knowing before the first start, and a check leaves
-/// nothing behind.
+/// Checks whether the queue commits alerts and how fast, and what they survive there. If there is no SQLite file yet,
+/// another one beside it is tried and deleted again: whether the disk can be written is worth knowing before the first
+/// start, and a check leaves nothing behind.
 async fn check_queue(config: &Config) -> (Result<String, String>, Option<Durability>) {
     let name = config.database_url.to_string();
     match &config.database_url {
@@ -235,7 +234,7 @@ async fn page(config: &Config, client: &Client) -> Result<String, String> {
             failed => return Err(format!("the {what} was not accepted: {}", failed.failure().unwrap_or("no reason"))),
         }
     }
-    // PagerDuty has answered with success and dropped events before.
+    // In the past, PagerDuty has answered with success and dropped events.
     Ok(format!(
         "{incident_key} was opened and resolved on the key {}, according to PagerDuty's answers; look there whether the \
          incident exists",

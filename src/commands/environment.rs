@@ -19,7 +19,7 @@ pub(super) fn config() -> anyhow::Result<Config> {
     Config::from_environment().map_err(|error| UsageError(error.to_string()).into())
 }
 
-/// The same, with the files of secrets that may change while it is used.
+/// As [`config`], with the files of secrets, which may change while the configuration is in use.
 pub(super) fn config_with_secret_files() -> anyhow::Result<(Config, SecretFiles)> {
     let source = Source::process();
     let files = SecretFiles::of(&source);
@@ -27,11 +27,11 @@ pub(super) fn config_with_secret_files() -> anyhow::Result<(Config, SecretFiles)
     Ok((config, files))
 }
 
-/// Has the form of a service key and of a webhook's token, and is neither.
+/// A text with the form of a service key and of a webhook's token that is neither.
 const PLACEHOLDER: &str = "00000000000000000000000000000000";
 
-/// The configuration of this process for commands that send nothing: a required one that is missing is
-/// replaced by a placeholder. Also returns the names of those.
+/// The configuration of this process for commands that send nothing: required settings that are missing are replaced by
+/// a placeholder. Also returns the names of those settings.
 pub(super) fn config_with_placeholders() -> anyhow::Result<(Config, Vec<&'static str>)> {
     let mut source = Source::process();
     let error = match Config::load(&source) {
@@ -48,13 +48,13 @@ pub(super) fn config_with_placeholders() -> anyhow::Result<(Config, Vec<&'static
     Ok((config, missing))
 }
 
-/// Standard output, where control characters in texts of others are escaped.
+/// Standard output, where control characters in untrusted text are escaped.
 #[expect(clippy::disallowed_methods, reason = "the one place that wraps it")]
 pub(super) fn out() -> Printer<StdoutLock<'static>> {
     Printer(io::stdout().lock())
 }
 
-/// Writes a line to standard error. That it is closed is no reason to fail.
+/// Writes a line to standard error. Does not fail if that is closed.
 pub(super) fn say(line: &str) {
     let _ = writeln!(Printer(io::stderr()), "{line}");
 }
@@ -64,7 +64,7 @@ pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     actix_web::rt::System::new().block_on(future)
 }
 
-/// Where a bridge that listens on `listen` is reached from its own machine.
+/// Returns the address at which a bridge that listens on `listen` is reached from its own machine.
 pub(super) fn local_address(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -74,7 +74,7 @@ pub(super) fn local_address(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-/// SIGTERM and SIGINT alike: actix would drop all connections at the second.
+/// SIGTERM and SIGINT, handled alike: actix would drop all connections on SIGINT.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -85,7 +85,7 @@ impl Signals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}

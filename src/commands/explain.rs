@@ -55,7 +55,7 @@ struct Show<'a> {
 }
 
 impl Show<'_> {
-    /// The events to show: by the API of the integration, or by those that were asked for.
+    /// The events to show: for the API of the integration, or for the APIs that were asked for.
     fn events(&self, event: &Event) -> Vec<Event> {
         let apis = match self.api {
             None => vec![event.destination.api],
@@ -106,7 +106,7 @@ fn print_text(
         Decision::Rejected(reason) => writeln!(out, "  refused  {}", line(&reason.to_string()))?,
         Decision::Queue(prepared) => print_trigger(out, webhook, prepared, show)?,
         Decision::Follow(follow_up) => {
-            // The integration is all that differs from one event to the next.
+            // The events differ only in their integration.
             let key = follow_up.fallback.as_ref().unwrap_or(show.routes.default_key());
             for event in show.events(&follow_up.event_for(show.routes.destination(key))) {
                 let api = event.destination.api;
@@ -129,7 +129,7 @@ fn print_trigger(
     prepared: &Prepared,
     show: &Show<'_>,
 ) -> anyhow::Result<()> {
-    // The route was chosen before anything was redacted.
+    // Routes are matched before anything is redacted, so the payload is parsed again.
     let (alert, _) = webhook.parse().context("the payload is not an alert")?;
     let steps = show.routes.explain(&alert);
     for step in &steps {
@@ -178,7 +178,7 @@ fn severity(alert: &Alert, rules: &SeverityRules) -> String {
     line(&format!("{}, {why}{urgency}", severity.name())).into_owned()
 }
 
-/// Where an event goes that is not routed.
+/// Describes where an event that is not routed goes.
 fn destinations(follow_up: &FollowUp) -> String {
     let unknown = match &follow_up.fallback {
         Some(key) => format!("if there is none, to {key}"),
@@ -198,7 +198,7 @@ fn print_event(out: &mut impl Write, event: &Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// On one line.
+/// Formats an event on one line.
 fn compact(event: &Value) -> String {
     printable::json(&event.to_string()).into_owned()
 }

@@ -1,4 +1,4 @@
-//! The verbs of the program, one file each. `environment` and `payloads` hold what they share.
+//! The commands of the program, one file each. `environment` and `payloads` hold what they share.
 
 mod audit;
 mod catch_up;
@@ -33,11 +33,11 @@ pub fn run_arguments() -> ExitCode {
         Ok(cli) => run(cli),
         // Help and version, in colors where the terminal has some.
         Err(message) if !message.use_stderr() => {
-            // That standard output is closed is no reason to fail.
+            // If standard output is closed, that is not a failure.
             let _ = message.print();
             ExitCode::Done
         }
-        // It repeats arguments, which may hold what commands a terminal: without colors all of it can be escaped.
+        // The message repeats arguments, which may contain control characters: without colors all of it can be escaped.
         Err(wrong) => {
             say(wrong.render().to_string().trim_end());
             ExitCode::Usage
@@ -45,7 +45,7 @@ pub fn run_arguments() -> ExitCode {
     }
 }
 
-/// Runs the command and says on standard error what went wrong, if anything did.
+/// Runs the command and prints to standard error what went wrong, if anything did.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
     let command = cli.command.unwrap_or(Command::Serve);
@@ -67,7 +67,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Man(args) => describe::man(&args),
         Command::Version => describe::version(),
     };
-    // Before anything below is said, and before the program ends.
+    // Before anything below is printed, and before the program ends.
     log::logger().flush();
     match result {
         Ok(exit_code) => exit_code,
@@ -79,7 +79,7 @@ pub fn run(cli: Cli) -> ExitCode {
         }
         Err(error) => {
             let text = format!("{error:#}");
-            // Who collects the log of a bridge should find there why it ended.
+            // The log of a bridge should contain the reason why it ended.
             if is_serve && logging::is_json(Config::log_format_of(&Source::process())) {
                 logging::write_error_as_json(&text);
             } else {

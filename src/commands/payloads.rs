@@ -8,7 +8,7 @@ use anyhow::Context;
 
 use super::environment::UsageError;
 
-/// One body to post, and what to call it when it is refused.
+/// One body to post, and its name in messages.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Payload {
     /// The file's path, with a line number when it holds several.
@@ -17,7 +17,7 @@ pub(super) struct Payload {
     pub body: Vec<u8>,
 }
 
-/// Reads files and folders in the given order; within a folder by name, with what is in its folders.
+/// Reads files and folders in the given order; within a folder, in the order of their names, including subfolders.
 ///
 /// A file is one payload, unless its name ends in `.ndjson`: then each line that is not blank is one. In folders only
 /// `.json` and `.ndjson` count. `-` is standard input.

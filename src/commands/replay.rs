@@ -39,9 +39,9 @@ struct Summary {
 
 /// Why a payload was not accepted.
 pub(super) enum NotAccepted {
-    /// The bridge said no, or answered as no bridge does.
+    /// The bridge refused it, or the response is not that of a bridge.
     Refused(String),
-    /// Nobody answered.
+    /// There was no response.
     Unreachable(String),
 }
 
@@ -78,7 +78,7 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::of(summary.refused + summary.unreachable == 0))
 }
 
-/// Without a path it is the webhook's, with the first token of the settings in it.
+/// Adds the path of the webhook, with the first token of the settings, if `target` has no path.
 fn with_path(target: &Url) -> Url {
     let mut target = target.clone();
     if target.path() == "/" {
@@ -128,13 +128,13 @@ async fn post_all(target: &Url, payloads: &[Payload], args: &ReplayArgs, secret:
     summary
 }
 
-/// A bar on standard error, if that is a terminal.
+/// A progress bar on standard error, if that is a terminal.
 fn progress(total: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec} {eta}");
     ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// Posts one payload, signed where there is a secret; the answer's `status`.
+/// Posts one payload, signed if there is a secret, and returns the `status` in the response.
 pub(super) async fn post(
     client: &Client,
     target: &Url,

@@ -66,7 +66,7 @@ async fn print_all(sandbox: &Sandbox) -> anyhow::Result<()> {
 /// How much of a description is printed, in characters.
 const MAX_SHOWN: usize = 100;
 
-/// One request on one line. Texts of others are escaped, so that they cannot control the terminal.
+/// Formats one request on one line. Untrusted text is escaped, so that it cannot control the terminal.
 pub(super) fn line(entry: &JournalEntry) -> String {
     let verdict = match &entry.verdict {
         Verdict::Accepted { effect } => format!("{effect:?}").to_lowercase(),

@@ -1,4 +1,4 @@
-//! What `audit` and `connect` share: the way to Sentry's API, and how they print.
+//! What `audit`, `catch-up` and `connect` share: the client for Sentry's API, and the names that they print.
 
 use super::environment::UsageError;
 use crate::config::Config;
@@ -7,15 +7,15 @@ use crate::sentry_api::Client;
 /// Where the set-up of Sentry's API is described.
 const GUIDE: &str = "docs/sentry.md says how to make the token";
 
-/// The Sentry of this configuration, and how to call it in print.
+/// The Sentry of this configuration, and its names for printing.
 pub(super) struct Sentry {
     pub(super) client: Client,
-    /// Its root, without the last slash.
+    /// Its root, without the trailing slash.
     pub(super) root: String,
     pub(super) organization: String,
 }
 
-/// The client of the configured Sentry.
+/// Creates the client of the configured Sentry.
 ///
 /// # Errors
 ///

@@ -13,7 +13,7 @@ use crate::descriptors;
 use crate::exit_code::ExitCode;
 use crate::logging;
 
-/// Runs the bridge until SIGTERM or SIGINT. SIGHUP lets it read files of secrets again.
+/// Runs the bridge until SIGTERM or SIGINT. On SIGHUP it reads the files of secrets again.
 pub(super) fn run() -> anyhow::Result<ExitCode> {
     let (config, secret_files) = config_with_secret_files()?;
     logging::start(config.log_format, &config.rust_log);
@@ -25,7 +25,7 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
         warn!("few files may be open: {}", descriptors::too_few(files));
     }
     block_on(async {
-        // Before anything takes time: a signal that nobody listens for ends the program.
+        // Before anything takes time: SIGHUP without a handler would end the program.
         let hangups = signal(SignalKind::hangup())?;
         let listener = listen(config.listen)?;
         let bridge = Box::pin(Bridge::build(config, listener)).await.map_err(|error| match error {
@@ -49,7 +49,7 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Says in one line what the settings amount to, without a secret.
+/// Logs a summary of the settings in one line, without secrets.
 fn log_settings(config: &Config) {
     let authentication = match (config.webhook_token.is_empty(), config.sentry_client_secret.is_empty()) {
         (false, false) => "token and signature",

@@ -20,10 +20,10 @@ pub enum DatabaseUrl {
 #[derive(Clone, Eq, PartialEq)]
 pub struct PostgresUrl(Url);
 
-/// Why a text is no [`DatabaseUrl`]; never repeats it, for it may hold a password.
+/// Why a text is not a [`DatabaseUrl`]. Never contains the text, because it may contain a password.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum DatabaseUrlError {
-    /// No address, or one of another database.
+    /// Not a URL, or the URL of another kind of database.
     #[error(
         "is not the URL of a database: write `sqlite:` and a path, such as `sqlite:bridge.db`, or \
          `postgres://USER:PASSWORD@HOST/DATABASE`"
@@ -32,13 +32,13 @@ pub enum DatabaseUrlError {
     /// Nothing after `sqlite:`, or a folder.
     #[error("does not name a file: write `sqlite:` and a path, such as `sqlite:bridge.db`")]
     NoFile,
-    /// A database that dies with the process.
+    /// A database in memory, which is lost when the process ends.
     #[error("asks for a database in memory, but alerts must outlive the process: name a file")]
     Memory,
     /// Parameters of SQLite, which could turn off what keeps alerts safe.
     #[error("has parameters after `?` or `#`, but the bridge sets its own: write `sqlite:` and a path")]
     Parameters,
-    /// No address that PostgreSQL could be reached at.
+    /// Not an address of PostgreSQL.
     #[error(
         "is no address of PostgreSQL: write `postgres://USER:PASSWORD@HOST/DATABASE`, with characters like `@`, `/`, `#` and \
          `?` of the password percent-encoded"
@@ -47,7 +47,7 @@ pub enum DatabaseUrlError {
     /// No name of a database.
     #[error("names no database: write `postgres://USER:PASSWORD@HOST/DATABASE`")]
     NoDatabase,
-    /// A parameter that the bridge does not take.
+    /// A parameter that the bridge does not accept.
     #[error("has the parameter `{0}`, but the bridge takes only {TAKEN}")]
     Parameter(String),
     /// A mode of TLS that PostgreSQL does not know.
@@ -58,19 +58,19 @@ pub enum DatabaseUrlError {
     NeedsPostgres,
 }
 
-/// The parameters that an address of PostgreSQL may have. Others could change what a commit means, or need a session of
-/// one's own, which a pooler does not give.
+/// The parameters that an address of PostgreSQL may have. Others could change what a commit means, or need a dedicated
+/// session, which a pooler does not provide.
 const TAKEN: &str = "host, sslmode, sslrootcert, sslcert, sslkey";
 
 /// The modes of TLS, see PostgreSQL's manual under "SSL Mode Descriptions".
 const SSL_MODES: &str = "disable, allow, prefer, require, verify-ca, verify-full";
 
 impl DatabaseUrl {
-    /// Reads `sqlite:PATH` or `sqlite://PATH`, whose path is taken literally, or an address of PostgreSQL.
+    /// Parses `sqlite:PATH` or `sqlite://PATH`, whose path is taken literally, or an address of PostgreSQL.
     ///
     /// # Errors
     ///
-    /// When it is the address of another database, of none, or of one in memory.
+    /// When it is not the address of a database, or is that of an unsupported database or of one in memory.
     pub fn parse(text: &str) -> Result<Self, DatabaseUrlError> {
         let (scheme, rest) = text.trim().split_once(':').ok_or(DatabaseUrlError::Scheme)?;
         match scheme.to_ascii_lowercase().as_str() {
@@ -79,7 +79,8 @@ impl DatabaseUrl {
             _ => return Err(DatabaseUrlError::Scheme),
         }
         let path = rest.strip_prefix("//").unwrap_or(rest);
-        // SQLite reads names that begin with `file:` as addresses, with parameters and memory of their own.
+        // SQLite interprets names that begin with `file:` as URIs, which can have parameters and name databases in
+        // memory.
         if path.contains(":memory:") || path.contains("mode=memory") || path.starts_with("file:") {
             return Err(DatabaseUrlError::Memory);
         }
@@ -109,12 +110,12 @@ impl fmt::Debug for DatabaseUrl {
 }
 
 impl PostgresUrl {
-    /// Reads `postgres://` or `postgresql://` with a host, or a folder of a socket as the parameter `host`, and the name of
-    /// a database.
+    /// Parses `postgres://` or `postgresql://` with a host, or with the folder of a Unix socket as the parameter
+    /// `host`, and the name of a database.
     ///
     /// # Errors
     ///
-    /// When it is none, names no database, or has parameters that the bridge does not take.
+    /// When it is not such an address, names no database, or has parameters that the bridge does not accept.
     pub fn parse(text: &str) -> Result<Self, DatabaseUrlError> {
         let url = Url::parse(text.trim()).map_err(|_| DatabaseUrlError::Postgres)?;
         let has_socket = url.query_pairs().any(|(name, _)| name == "host");
@@ -137,7 +138,7 @@ impl PostgresUrl {
         Ok(Self(url))
     }
 
-    /// All of it, with the password.
+    /// Returns the whole URL, including the password.
     #[must_use]
     pub fn expose(&self) -> &Url {
         &self.0
@@ -165,10 +166,11 @@ impl fmt::Debug for PostgresUrl {
     }
 }
 
-/// Why a text is not the root of PagerDuty's Events API; never repeats it, for a pasted address may hold a password.
+/// Why a text is not the root of PagerDuty's Events API. Never contains the text, because a pasted address may contain
+/// a password.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum PagerDutyUrlError {
-    /// No `http` or `https` address with a host.
+    /// Not an `http` or `https` URL with a host.
     #[error("is not a URL: write the root only, such as `https://events.pagerduty.com`")]
     NoAddress,
     /// A user or a password.
@@ -180,7 +182,7 @@ pub enum PagerDutyUrlError {
     /// Something after `?` or `#`.
     #[error("has a query or fragment, but only the root is needed: write `{0}`")]
     Parameters(String),
-    /// Keys would travel for all to read.
+    /// Integration keys would be sent unencrypted.
     #[error(
         "is plain `http` to {0}, where anyone on the network could read the integration keys: write `https`, or allow it \
          with BRIDGE_PAGERDUTY_ALLOW_HTTP=on"
@@ -188,7 +190,7 @@ pub enum PagerDutyUrlError {
     PlainHttp(String),
 }
 
-/// Reads the root of PagerDuty's Events API.
+/// Parses the root of PagerDuty's Events API.
 pub(super) fn pagerduty_root(text: &str) -> Result<Url, PagerDutyUrlError> {
     let url = Url::parse(text).map_err(|_| PagerDutyUrlError::NoAddress)?;
     if url.host().is_none() || !matches!(url.scheme(), "http" | "https") {
@@ -207,7 +209,7 @@ pub(super) fn pagerduty_root(text: &str) -> Result<Url, PagerDutyUrlError> {
     Ok(url)
 }
 
-/// Whether integration keys may be sent to `url`: plain `http` must be allowed, or go to this machine itself.
+/// Checks that integration keys may be sent to `url`: plain `http` must be allowed or go to this machine itself.
 pub(super) fn may_carry_keys(url: &Url, allow_http: bool) -> Result<(), PagerDutyUrlError> {
     match url.host() {
         Some(host) if url.scheme() == "http" && !allow_http && !is_loopback(&host) => {
@@ -217,14 +219,15 @@ pub(super) fn may_carry_keys(url: &Url, allow_http: bool) -> Result<(), PagerDut
     }
 }
 
-/// The address of the fallback webhook. Chat tools put their secret into it, so `Display` and `Debug` show its host alone.
+/// The address of the fallback webhook. Chat tools put their secret into it, so `Display` and `Debug` show only its
+/// host.
 #[derive(Clone)]
 pub struct FallbackUrl(Url);
 
-/// Why a text is no [`FallbackUrl`]; never repeats it.
+/// Why a text is not a [`FallbackUrl`]. Never contains the text.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum FallbackUrlError {
-    /// No `http` or `https` address with a host.
+    /// Not an `http` or `https` URL with a host.
     #[error("is no web address: write the whole address of the webhook, beginning with `https://`")]
     NoAddress,
     /// A user or a password.
@@ -233,17 +236,17 @@ pub enum FallbackUrlError {
     /// Something after `#`.
     #[error("has something behind a `#`, which is never sent: leave it out")]
     Fragment,
-    /// The secret in it would travel for all to read.
+    /// The secret in it would be sent unencrypted.
     #[error("is plain `http` to {0}, where anyone on the network could read the secret in the address: write `https`")]
     PlainHttp(String),
 }
 
 impl FallbackUrl {
-    /// Reads the address of a webhook: `https`, or `http` to this machine itself.
+    /// Parses the address of a webhook: `https`, or `http` to this machine itself.
     ///
     /// # Errors
     ///
-    /// When it is no such address.
+    /// When it is not such an address.
     pub fn parse(text: &str) -> Result<Self, FallbackUrlError> {
         let url = Url::parse(text).map_err(|_| FallbackUrlError::NoAddress)?;
         let host = url.host().ok_or(FallbackUrlError::NoAddress)?;
@@ -262,13 +265,13 @@ impl FallbackUrl {
         Ok(Self(url))
     }
 
-    /// The address itself, for sending to it.
+    /// Returns the whole address, for sending requests to it.
     #[must_use]
     pub fn expose(&self) -> &Url {
         &self.0
     }
 
-    /// What represents it in a [`Fingerprint`](super::Fingerprint); not to be shown.
+    /// The digest that represents it in a [`Fingerprint`](super::Fingerprint); must not be shown.
     pub(super) fn digest(&self) -> [u8; 32] {
         Sha256::digest(self.0.as_str()).into()
     }

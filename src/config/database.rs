@@ -1,22 +1,22 @@
-//! Where the queue is, and how it is used: what of the configuration opens a queue.
+//! Where the queue is, and how it is used: the part of the configuration that opens a queue.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{DatabaseUrl, PostgresUrl};
 
-/// Where the queue is, and how it is used. All but `url` is about PostgreSQL.
+/// Where the queue is, and how it is used. All fields except `url` apply only to PostgreSQL.
 #[derive(Clone, Debug)]
 pub struct DatabaseConfig {
     /// The database.
     pub url: DatabaseUrl,
-    /// The same database past a pooler that gives nobody a session.
+    /// The same database, bypassing a pooler that provides no sessions.
     pub direct_url: Option<PostgresUrl>,
     /// The time a commit may take.
     pub timeout: Duration,
-    /// How many connections serve what the deliveries read.
+    /// The number of connections for reads by the deliveries.
     pub delivery_connections: u32,
-    /// How many connections serve pages, metrics and checks.
+    /// The number of connections for pages, metrics and checks.
     pub read_connections: u32,
 }
 

@@ -1,4 +1,4 @@
-//! The macro that declares every setting once, and what it needs.
+//! The macro that declares every setting once, and its helpers.
 
 use std::fmt::Write as _;
 
@@ -6,18 +6,18 @@ use super::error::{Fault, Problem};
 use super::{SETTINGS, source};
 use crate::routing::RouteError;
 
-/// A setting as people see it.
+/// A setting as `--help` and the docs describe it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Setting {
     /// The name of the variable, in full.
     pub name: &'static str,
-    /// Its value when it is not set, as one would write it; `None` where it has none.
+    /// Its default value, as one would write it; `None` if it has no default.
     pub default: Option<&'static str>,
     /// Whether the bridge refuses to start without it.
     pub required: bool,
     /// Whether its value is never shown.
     pub secret: bool,
-    /// What it means, in one line, with a space before it.
+    /// What it means, in one line, with a leading space.
     doc: &'static str,
 }
 
@@ -72,7 +72,7 @@ impl Problems {
         self.check(name, parse(text?))
     }
 
-    /// Keeps what is wrong with a setting.
+    /// Returns the value, or records what is wrong with the setting.
     pub(super) fn check<T, E: IntoFaults>(&mut self, name: &'static str, checked: Result<T, E>) -> Option<T> {
         match checked {
             Ok(value) => Some(value),
@@ -114,10 +114,10 @@ impl IntoFaults for Vec<RouteError> {
 
 /// Sorts texts by the setting's name into the fields of `R`, with `envy`.
 ///
-/// The fields are texts only: `envy` repeats values that it cannot parse, secrets too, and leaves the prefix out of its
-/// messages.
+/// All fields are strings, because the errors of `envy` contain values that it cannot parse, including secrets, and
+/// names without their prefix.
 pub(super) fn sort<R: serde::de::DeserializeOwned>(texts: &source::Texts) -> Result<R, Problem> {
-    // `RUST_LOG` has no prefix to lose.
+    // `RUST_LOG` has no prefix to strip.
     let field = |name: &str| name.strip_prefix(source::PREFIX).unwrap_or(name).to_owned();
     Ok(envy::from_iter(texts.iter().map(|(name, text)| (field(name), text.clone())))?)
 }
@@ -142,7 +142,7 @@ macro_rules! declare {
         $(#[doc = $doc:literal] $kind:ident $secrecy:ident $name:ident $field:ident: $type:ty = $parse:expr $(, or $text:literal)?;)+
         check |$problems:ident| $check:block
     ) => {
-        /// All settings of the bridge, checked. Code that holds one need not check anything again.
+        /// All settings of the bridge, validated. Code that holds a `Config` need not check anything again.
         #[derive(Clone, Debug)]
         pub struct Config {
             $(#[doc = $doc] pub $field: $type,)+
@@ -162,7 +162,7 @@ macro_rules! declare {
             ///
             /// # Errors
             ///
-            /// Everything that is wrong with it.
+            /// The error contains every problem of the configuration.
             pub fn load(source: &Source<'_>) -> Result<Self, ConfigError> {
                 let (texts, problems) = source.texts().map_err(|problem| ConfigError::new(vec![problem]))?;
                 let raw: Raw = declare::sort(&texts).map_err(|problem| ConfigError::new(vec![problem]))?;
@@ -171,7 +171,7 @@ macro_rules! declare {
                 parsed.ok_or_else(|| ConfigError::new(problems.0))
             }
 
-            /// `None` only where there are problems; there may be problems beside `Some`.
+            /// Returns `None` only if there are problems. There may also be problems with `Some`.
             fn parse(raw: &Raw, $problems: &mut declare::Problems) -> Option<Self> {
                 $(
                     let $field = $problems.parse(stringify!($name), raw.$field.as_ref(), $parse);
@@ -181,11 +181,11 @@ macro_rules! declare {
                 Some(Self { $($field: declare!(@value $kind $field)),+ })
             }
 
-            /// The same with these texts of some settings.
+            /// Returns this configuration with the settings in `texts` replaced.
             ///
             /// # Errors
             ///
-            /// `problems`, which were found before, and everything that is wrong with the texts.
+            /// The error contains `problems`, which were found before, and every problem of the texts.
             fn with_texts(&self, texts: &source::Texts, problems: Vec<Problem>) -> Result<Self, ConfigError> {
                 let (mut problems, mut after) = (declare::Problems(problems), self.clone());
                 $(

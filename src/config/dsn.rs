@@ -1,4 +1,4 @@
-//! The DSN of a project in Sentry: where events are sent to, and by whom.
+//! The DSN of a project in Sentry: where events are sent, and the key that identifies the sender.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use url::Url;
 
-/// A DSN (`https://PUBLIC_KEY@HOST/PROJECT`): the address and the key by which a project takes events.
+/// A DSN (`https://PUBLIC_KEY@HOST/PROJECT`): the address and the key with which a project accepts events.
 ///
 /// `Display` and `Debug` leave the key out. Source: `Dsn` in Sentry's SDKs, and `get_dsn` of `models/projectkey.py` in 9.1.2.
 #[derive(Clone, Eq, PartialEq)]
@@ -17,13 +17,13 @@ pub struct Dsn {
     project: String,
 }
 
-/// What is wrong with a DSN; never repeats it.
+/// What is wrong with a DSN. Never contains the DSN.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum DsnError {
-    /// No `http` or `https` address with a host.
+    /// Not an `http` or `https` URL with a host.
     #[error("is no DSN: copy it from Sentry, Project Settings > Client Keys (DSN); it looks like `https://KEY@HOST/1`")]
     NoAddress,
-    /// Nothing before the `@`.
+    /// No valid key before the `@`.
     #[error("has no key before its `@`: copy the DSN whole from Sentry, Project Settings > Client Keys (DSN)")]
     NoKey,
     /// The path does not end with a number.
@@ -34,12 +34,12 @@ pub enum DsnError {
 }
 
 impl Dsn {
-    /// Reads a DSN. A secret key after the public one, as Sentry up to 9.1 showed it, is read and not used: no Sentry needs
-    /// it.
+    /// Parses a DSN. A secret key after the public one, as shown by Sentry up to 9.1, is accepted and ignored, because
+    /// no version of Sentry needs it.
     ///
     /// # Errors
     ///
-    /// When it is no address, or lacks the key or the project.
+    /// When it is not a URL, or lacks the key or the project.
     pub fn parse(text: &str) -> Result<Self, DsnError> {
         let mut url = Url::parse(text).map_err(|_| DsnError::NoAddress)?;
         if url.host().is_none() || !matches!(url.scheme(), "http" | "https") {
@@ -70,7 +70,7 @@ impl Dsn {
         &self.store
     }
 
-    /// The key that Sentry knows the sender by.
+    /// The key by which Sentry identifies the sender.
     #[must_use]
     pub fn public_key(&self) -> &str {
         &self.public_key
@@ -82,7 +82,8 @@ impl Dsn {
         &self.project
     }
 
-    /// What represents it in a [`Fingerprint`](super::Fingerprint), and tells DSNs apart where it must not be shown.
+    /// The digest that represents it in a [`Fingerprint`](super::Fingerprint), and that distinguishes DSNs where the
+    /// DSN itself must not be shown.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         Sha256::new()

@@ -1,4 +1,4 @@
-//! What may be wrong with settings, in sentences for the person who starts the bridge.
+//! What can be wrong with settings, as sentences for the person who starts the bridge.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -13,7 +13,8 @@ use crate::pagerduty::TemplateError;
 use crate::pagerduty::keys::ServiceKeyError;
 use crate::routing::RouteError;
 
-/// Everything that is wrong with the configuration, so that one start tells it all; one sentence a line.
+/// Everything that is wrong with the configuration, so that one start reports all of it. `Display` writes one sentence
+/// per line.
 #[derive(Debug, Error)]
 pub struct ConfigError {
     problems: Vec<Problem>,
@@ -24,7 +25,7 @@ impl ConfigError {
         Self { problems }
     }
 
-    /// What is wrong; never empty.
+    /// The problems; never empty.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
@@ -43,7 +44,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// One thing that is wrong. No problem holds the value of a setting that may be a secret.
+/// One problem of the configuration. Never contains the value of a setting that may be a secret.
 #[derive(Debug, Error)]
 pub enum Problem {
     /// A required setting is missing.
@@ -59,10 +60,10 @@ pub enum Problem {
     Unknown {
         /// The name that was set.
         name: String,
-        /// The known name most like it.
+        /// The most similar known name.
         nearest: String,
     },
-    /// A value that is no text.
+    /// A value that is not valid UTF-8.
     #[error("{name} is not valid UTF-8")]
     NotText {
         /// The variable.
@@ -70,7 +71,7 @@ pub enum Problem {
         /// The setting it gives.
         setting: &'static str,
     },
-    /// Both ways of giving a setting were used.
+    /// A setting is given both directly and by a file.
     #[error("{name} and {name}_FILE are both set: keep one of them")]
     Both {
         /// The setting.
@@ -81,23 +82,23 @@ pub enum Problem {
     File {
         /// The setting.
         name: &'static str,
-        /// The path, or other words where it might be the secret itself.
+        /// The path, or a placeholder where it might be the secret itself.
         file: String,
-        /// What the system said.
+        /// The error of the operating system.
         why: String,
     },
-    /// The file of a setting says nothing, as one does that is not written yet.
+    /// The file of a setting is empty, for example because it has not been written yet.
     #[error("{name}_FILE names {file}, which is empty")]
     EmptyFile {
         /// The setting.
         name: &'static str,
-        /// The path, or other words where it might be the secret itself.
+        /// The path, or a placeholder where it might be the secret itself.
         file: String,
     },
-    /// `.env` is there and cannot be read.
+    /// `.env` exists but cannot be read.
     #[error("`.env` exists but cannot be read: {0}")]
     Dotenv(String),
-    /// `.env` has a line that sets nothing.
+    /// `.env` has a line that is not `NAME=value`.
     #[error(
         "`.env` has no `NAME=value` on line {0}: put a value with spaces, `#`, `$` or quotes in single quotes, and \
          close every quote"
@@ -106,7 +107,7 @@ pub enum Problem {
     /// `.env` sets a name twice.
     #[error("`.env` sets {0} twice: keep one of them")]
     DotenvTwice(String),
-    /// A value that does not do.
+    /// A value that is not valid.
     #[error("{name} {fault}")]
     Value {
         /// The setting.
@@ -114,7 +115,7 @@ pub enum Problem {
         /// What is wrong with it.
         fault: Fault,
     },
-    /// What passed every check above and still is refused, which is a defect of the bridge.
+    /// `envy` rejected settings that passed every check above, which is a bug in the bridge.
     #[error("the settings cannot be read: {0}")]
     Envy(#[from] envy::Error),
 }
@@ -122,7 +123,7 @@ pub enum Problem {
 /// What is wrong with a value, in words that follow the setting's name.
 #[derive(Debug, Error)]
 pub enum Fault {
-    /// A value that is shown.
+    /// A value that the message shows.
     #[error(transparent)]
     Value(#[from] ValueError),
     /// An integration key.
@@ -157,7 +158,7 @@ pub enum Fault {
     Sentry(#[from] SentrySettingError),
 }
 
-/// Some parsers take any text.
+/// Some parsers accept any text and never fail.
 impl From<Infallible> for Fault {
     fn from(never: Infallible) -> Self {
         match never {}
@@ -165,7 +166,7 @@ impl From<Infallible> for Fault {
 }
 
 impl Problem {
-    /// Whether it is about this setting, however that was given.
+    /// Whether it concerns this setting, given directly or by a file.
     pub(super) fn concerns(&self, setting: &str) -> bool {
         match self {
             Self::Missing { name, .. }
@@ -181,8 +182,8 @@ impl Problem {
     }
 }
 
-/// A hint for people whose Kubernetes Service is called `bridge`: it puts `BRIDGE_SERVICE_HOST`, `BRIDGE_PORT` and more
-/// into every container of its namespace, which no typing error explains.
+/// Returns a hint for people whose Kubernetes Service is called `bridge`: Kubernetes then sets `BRIDGE_SERVICE_HOST`,
+/// `BRIDGE_PORT` and more in every container of its namespace, which looks like a misspelt setting.
 fn service_link(name: &str) -> &'static str {
     let is_link = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"].iter().any(|part| name.contains(part));
     if is_link || name.ends_with("_PORT") {

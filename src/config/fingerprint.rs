@@ -1,4 +1,5 @@
-//! A short digest of the whole configuration, to see whether two bridges, or one before and after, are configured alike.
+//! A short digest of the whole configuration, to see whether two bridges, or one bridge before and after a change, have
+//! the same configuration.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -22,8 +23,8 @@ use crate::routing::{Route, SeverityRule};
 /// The beginning of a SHA-256 over all settings; `Display` writes 12 hexadecimal digits.
 ///
 /// It is the same for settings that mean the same, however they are spelt, ordered or given: `60s` and `1m`, a token
-/// and its file, the order of names in a list. The order of routes counts, since the first that matches wins. Of a file
-/// that is read later, such as `BRIDGE_PAGERDUTY_CA_FILE`, the name counts and not what it holds.
+/// and its file, the order of names in a list. The order of routes counts, since the first that matches wins. For a
+/// file that is read later, such as `BRIDGE_PAGERDUTY_CA_FILE`, the name counts and not the content.
 ///
 /// It may be shown to anybody: without the service keys, which are random, no guess at another secret can be tried
 /// against it.
@@ -36,8 +37,8 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// Adds settings in a form that only the same settings have: every part comes after its length, every setting after
-/// its name, and its parts end with a mark that is no length.
+/// Hashes settings in an unambiguous form: every part is preceded by its length, every setting by its name, and the
+/// parts of a setting end with a marker that cannot be a length.
 #[derive(Default)]
 pub(super) struct Sum(Sha256);
 
@@ -61,9 +62,9 @@ impl Sum {
     }
 }
 
-/// The type of a setting, for the fingerprint.
+/// The type of a setting, which is part of the fingerprint.
 pub(super) trait Canonical {
-    /// Hands out parts that are the same exactly for values that mean the same.
+    /// Passes parts to `add` that are equal exactly for values that mean the same.
     fn parts(&self, add: &mut dyn FnMut(&[u8]));
 }
 
@@ -187,7 +188,7 @@ mod tests {
     const TOKEN: &str = "a-token-of-some-length";
     const OTHER_TOKEN: &str = "another-token-of-some-length";
 
-    /// The mark of what is required, with `more` in place of or besides it.
+    /// The fingerprint of the required settings, with `more` replacing them or added to them.
     fn mark(more: &[(&str, &str)]) -> String {
         try_mark(more).unwrap()
     }
@@ -235,7 +236,7 @@ mod tests {
             "0123456789abcdef0123456789abcdef,Payments",
         ];
         for setting in SETTINGS {
-            // Some settings are only taken beside PostgreSQL, or beside Sentry's API.
+            // Some settings are only accepted together with PostgreSQL or with Sentry's API.
             let beside = |value| {
                 [
                     ("BRIDGE_DATABASE_URL", "postgres://db/other"),
@@ -276,7 +277,7 @@ mod tests {
         for (name, one, other) in same {
             assert_eq!(mark(&[(name, one)]), mark(&[(name, other)]), "{name}");
         }
-        // What a default is may be written out.
+        // Writing out a default changes nothing.
         for setting in SETTINGS {
             if let Some(default) = setting.default {
                 assert_eq!(mark(&[(setting.name, default)]), mark(&[]), "{}", setting.name);

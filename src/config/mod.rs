@@ -1,4 +1,4 @@
-//! The configuration: `BRIDGE_*` variables, read at start and checked into types.
+//! The configuration: `BRIDGE_*` variables, read at startup and parsed into types.
 //!
 //! Every setting is declared once, in the list below. A declaration is the field of [`Config`], its documentation (which
 //! `--help`, `.env.example` and the table in `docs/settings.md` repeat), its default, whether it is secret, and its parser. To
@@ -6,7 +6,7 @@
 //! `UPDATE_DOCS=1 cargo test --test config` to bring `.env.example` and `docs/settings.md` up to date.
 //!
 //! - `source`: environment, `.env` and the files that `BRIDGE_X_FILE` name, as one text per setting
-//! - `declare`: the macro of the list: sorts the texts into fields with `envy` and parses each of them
+//! - `declare`: the macro of the list, which sorts the texts into fields with `envy` and parses each of them
 //! - `values`, `address`, `secrets`, `sentry`, `pagerduty`, `dsn`: the parsers
 //! - `database`: where the queue is and how it is used
 //! - `error`: what can be wrong, as sentences for the operator
@@ -112,14 +112,14 @@ declare! {
     /// Database of the queue: `sqlite:` and a path, or `postgres://USER:PASSWORD@HOST/DATABASE`, which bridges may share.
     default secret BRIDGE_DATABASE_URL database_url: DatabaseUrl = DatabaseUrl::parse, or "sqlite:bridge.db";
 
-    /// Address of the same PostgreSQL past a pooler like `PgBouncer`, for `LISTEN` and migrations; unset: the one above.
+    /// Address of the same database without a pooler like `PgBouncer`, for `LISTEN` and migrations; unset: the one above.
     optional secret BRIDGE_DATABASE_DIRECT_URL database_direct_url: Option<PostgresUrl> = PostgresUrl::parse;
 
     /// The time a commit to PostgreSQL may take; then the webhook is answered 503. Sentry waits for one second.
     default plain BRIDGE_DATABASE_TIMEOUT database_timeout: Duration
         = |text| values::duration(text, Duration::from_millis(100)..=MINUTE), or "700ms";
 
-    /// Connections to PostgreSQL for what the deliveries read; another four commit and listen.
+    /// Connections to PostgreSQL for reads by the deliveries; four more are used for commits and `LISTEN`.
     default plain BRIDGE_DATABASE_DELIVERY_CONNECTIONS database_delivery_connections: u32
         = |text| values::number(text, 1..=50), or "2";
 
@@ -201,7 +201,7 @@ declare! {
     /// Integration key for the bridge's own alarms, preferably of another service; unset: the default one.
     optional secret BRIDGE_ALARM_SERVICE_KEY alarm_service_key: Option<ServiceKey> = ServiceKey::parse;
 
-    /// Webhook of a chat tool, told when PagerDuty itself takes no events and when that is over; unset: nobody is.
+    /// Webhook of a chat tool, notified when PagerDuty itself takes no events and when that is over; unset: no webhook.
     optional secret BRIDGE_FALLBACK_URL fallback_url: Option<FallbackUrl> = FallbackUrl::parse;
 
     /// PEM file of certificate authorities to trust for that webhook besides the usual ones.
@@ -213,7 +213,7 @@ declare! {
     /// Address and port of a listener of its own for the status page, `/api` and `/metrics`; unset: `BRIDGE_LISTEN`.
     optional plain BRIDGE_ADMIN_LISTEN admin_listen: Option<SocketAddr> = values::socket_address;
 
-    /// The largest webhook body that is read. All bodies together take at most 128 MiB, or 16 MiB and two of the largest.
+    /// Largest webhook body. All bodies together take at most 128 MiB, or 16 MiB plus twice this where that is more.
     default plain BRIDGE_MAX_BODY max_body: usize
         = |text| values::size(text, ByteSize::kib(1)..=ByteSize::mib(256)), or "16MiB";
 
@@ -231,7 +231,7 @@ declare! {
     /// What is logged, as in `warn` or `info,sentry_pagerduty_bridge=debug`.
     default plain RUST_LOG rust_log: String = values::log_filter, or "info";
 
-    // What one setting demands of another. A setting that is already reported is `None` here.
+    // Requirements of one setting on another. A setting that already has a problem is `None` here.
     check |problems| {
         if webhook_token.is_none() && sentry_client_secret.is_none() {
             problems.missing(
@@ -285,7 +285,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with it.
+    /// The error contains every problem of the configuration.
     pub fn from_environment() -> Result<Self, ConfigError> {
         Self::load(&Source::process())
     }
@@ -294,15 +294,15 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with it.
+    /// The error contains every problem of the configuration.
     pub fn from_vars<N: Into<OsString>, V: Into<OsString>>(
         variables: impl IntoIterator<Item = (N, V)>,
     ) -> Result<Self, ConfigError> {
         Self::load(&Source::variables(variables))
     }
 
-    /// The first token of `BRIDGE_WEBHOOK_TOKEN` as it is written in `source`, for an address that Sentry is to be given:
-    /// a [`WebhookToken`] keeps only its digest. `None` where the source sets none that is valid.
+    /// Returns the first token of `BRIDGE_WEBHOOK_TOKEN` as it is written in `source`, for a URL that is given to
+    /// Sentry; a [`WebhookToken`] keeps only its digest. `None` if `source` sets no valid token.
     #[must_use]
     pub fn webhook_token_text(source: &Source<'_>) -> Option<String> {
         let (texts, _) = source.texts().ok()?;
@@ -311,14 +311,14 @@ impl Config {
         text.split(',').map(str::trim).find(|token| !token.is_empty()).map(str::to_owned)
     }
 
-    /// How a source wants log lines written, also where the rest of it is wrong.
+    /// Returns the log format that `source` sets, even if other settings are wrong.
     #[must_use]
     pub fn log_format_of(source: &Source<'_>) -> LogFormat {
         let text = source.texts().ok().and_then(|(mut texts, _)| texts.remove("BRIDGE_LOG_FORMAT"));
         text.and_then(|text| values::log_format(&text).ok()).unwrap_or(LogFormat::Auto)
     }
 
-    /// Where alerts go: the routes, and the default integration key for what no route takes.
+    /// Where alerts go: the routes, and the default integration key for alerts that no route matches.
     #[must_use]
     pub fn routes(&self) -> Routes {
         Routes::from_lines(self.pagerduty_service_key.clone(), self.pagerduty_routes.clone(), self.pagerduty_events_api)

@@ -10,25 +10,25 @@ use super::address::is_loopback;
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::keys::ServiceKeyError;
 
-/// The shortest token that is taken, in characters. REST API keys have 20.
+/// The minimum length of a token, in characters. REST API keys have 20.
 const MIN_TOKEN: usize = 16;
 
-/// The longest name of a service key that is kept, in characters.
+/// The maximum length of a service key's name, in characters.
 const MAX_NAME: usize = 100;
 
-/// The token that opens PagerDuty's REST API.
+/// The token for PagerDuty's REST API.
 ///
-/// PagerDuty has to be sent the token itself, so it is kept whole; `Debug` does not show it.
+/// Requests to PagerDuty carry the token itself, so it is kept in full; `Debug` does not show it.
 #[derive(Clone)]
 pub struct PagerDutyToken(String);
 
 impl PagerDutyToken {
-    /// Reads a token.
+    /// Parses a token.
     ///
     /// # Errors
     ///
-    /// When it is shorter than 16 characters, looks like an integration key, or holds something besides ASCII letters,
-    /// digits and signs.
+    /// When it is shorter than 16 characters, looks like an integration key, or contains anything other than ASCII
+    /// letters, digits and punctuation.
     pub fn parse(text: &str) -> Result<Self, PagerDutySettingError> {
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(PagerDutySettingError::TokenCharacters);
@@ -42,13 +42,13 @@ impl PagerDutyToken {
         Ok(Self(text.to_owned()))
     }
 
-    /// The token itself, for the head of a request.
+    /// Returns the token itself, for a request header.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// What represents it in a [`Fingerprint`](super::Fingerprint); not to be shown.
+    /// The digest that represents it in a [`Fingerprint`](super::Fingerprint); must not be shown.
     pub(super) fn digest(&self) -> [u8; 32] {
         Sha256::digest(&self.0).into()
     }
@@ -60,7 +60,7 @@ impl fmt::Debug for PagerDutyToken {
     }
 }
 
-/// The name that people know a service key by.
+/// A human-readable name of a service key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KeyName {
     /// The key.
@@ -70,11 +70,12 @@ pub struct KeyName {
 }
 
 impl KeyName {
-    /// Parses lines of `KEY,name`, which `;` may separate as well. Blank lines and those that begin with `#` are skipped.
+    /// Parses lines of `KEY,name`, which may also be separated by `;`. Blank lines and lines that begin with `#` are
+    /// skipped.
     ///
     /// # Errors
     ///
-    /// The first line that is none, with its number and never with its key.
+    /// For the first line that cannot be parsed. The error contains the number of the line and never the key.
     pub fn parse_lines(text: &str) -> Result<Vec<Self>, PagerDutySettingError> {
         let lines = (1..).zip(text.split(['\n', ';'])).map(|(number, line)| (number, line.trim()));
         let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
@@ -95,16 +96,16 @@ impl KeyName {
     }
 }
 
-/// What is wrong with a setting of PagerDuty's REST API or with a line of names; never repeats a token or a key.
+/// What is wrong with a setting of PagerDuty's REST API or with a line of names. Never contains a token or a key.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum PagerDutySettingError {
-    /// No `http` or `https` address with a host.
+    /// Not an `http` or `https` URL with a host.
     #[error("is not a URL: write the root of PagerDuty's REST API, such as `https://api.pagerduty.com`")]
     NoAddress,
-    /// A user or a password, or something after `?` or `#`.
+    /// It has a user or a password, or something after `?` or `#`.
     #[error("has more than a host and a path: remove user, password and everything after `?` or `#`")]
     NotRoot,
-    /// The token would travel for all to read.
+    /// The token would be sent unencrypted.
     #[error(
         "is plain `http` to {0}, where anyone on the network could read the API token: write `https`, or allow it with \
          BRIDGE_PAGERDUTY_ALLOW_HTTP=on"
@@ -113,10 +114,10 @@ pub enum PagerDutySettingError {
     /// Too short.
     #[error("has {0} characters, but a REST API key has 20: copy it whole from Integrations > API Access Keys")]
     ShortToken(usize),
-    /// A space or the like.
+    /// A character that no token contains, such as a space.
     #[error("has a character that a REST API key never has: it consists of letters, digits and signs, without spaces")]
     TokenCharacters,
-    /// A mix-up.
+    /// An integration key instead of a REST API key.
     #[error(
         "has the form of an integration key, which only sends events: make a read-only REST API key under Integrations > \
          API Access Keys"
@@ -125,15 +126,15 @@ pub enum PagerDutySettingError {
     /// A line without a name.
     #[error("line {0} is not `KEY,name`")]
     NoName(usize),
-    /// A name that cannot be shown.
+    /// A name that is too long or contains control characters.
     #[error("line {0} has a name of more than {MAX_NAME} characters, or with control characters: shorten it")]
     OddName(usize),
-    /// A line with a key that is none.
+    /// A line whose key is not a service key.
     #[error("line {0} begins with a key that {1}")]
     Key(usize, ServiceKeyError),
 }
 
-/// Reads the root of a REST API. It may have a path, as the sandbox's has.
+/// Parses the root URL of a REST API. It may have a path, as that of the sandbox does.
 pub(super) fn api_root(text: &str) -> Result<Url, PagerDutySettingError> {
     let url = Url::parse(text).map_err(|_| PagerDutySettingError::NoAddress)?;
     if url.host().is_none() || !matches!(url.scheme(), "http" | "https") {
@@ -146,7 +147,8 @@ pub(super) fn api_root(text: &str) -> Result<Url, PagerDutySettingError> {
     Ok(url)
 }
 
-/// The root of the REST API that belongs to this root of the Events API; `None` where that is not one of PagerDuty's own.
+/// Returns the root of the REST API that belongs to this root of the Events API; `None` if `events` is not one of
+/// PagerDuty's own addresses.
 pub(super) fn api_root_of(events: &Url) -> Option<Url> {
     let host = match events.host_str()? {
         "events.pagerduty.com" => "https://api.pagerduty.com",
@@ -156,7 +158,7 @@ pub(super) fn api_root_of(events: &Url) -> Option<Url> {
     Url::parse(host).ok()
 }
 
-/// Whether the token may be sent to `url`: plain `http` must be allowed, or go to this machine itself.
+/// Checks that the token may be sent to `url`: plain `http` must be allowed or go to this machine itself.
 pub(super) fn may_carry_token(url: &Url, allow_http: bool) -> Result<(), PagerDutySettingError> {
     match url.host() {
         Some(host) if url.scheme() == "http" && !allow_http && !is_loopback(&host) => {

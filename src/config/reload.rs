@@ -11,10 +11,11 @@ use super::error::Problem;
 use super::source::{self, Source};
 use super::{Config, ConfigError, SETTINGS, Setting};
 
-/// The secrets that are in use until the bridge is restarted: its connections to the database stay open for as long as it runs.
+/// The secrets that stay in use until the bridge is restarted, because its connections to the database stay open while
+/// it runs.
 const UNTIL_RESTART: [&str; 2] = ["BRIDGE_DATABASE_URL", "BRIDGE_DATABASE_DIRECT_URL"];
 
-/// The files of the secrets that are given as files. Only regular files are read again: a pipe has nothing to say a second
+/// The files of the secrets that are given as files. Only regular files are read again: a pipe cannot be read a second
 /// time.
 #[derive(Clone, Debug, Default)]
 pub struct SecretFiles {
@@ -23,8 +24,8 @@ pub struct SecretFiles {
 }
 
 impl SecretFiles {
-    /// The files that `source` names. Call this before the settings are read from it, so that a file that changes in between is
-    /// seen as changed.
+    /// Returns the files that `source` names. Call this before the settings are read from it, so that a file that
+    /// changes in between is seen as changed.
     #[must_use]
     pub fn of(source: &Source<'_>) -> Self {
         let secrets = SETTINGS.iter().filter(|setting| setting.secret);
@@ -34,7 +35,7 @@ impl SecretFiles {
         Self { digests: files.read().digests(), ..files }
     }
 
-    /// What they held at first.
+    /// The digests of their initial contents.
     #[must_use]
     pub fn digests(&self) -> &Digests {
         &self.digests
@@ -46,7 +47,7 @@ impl SecretFiles {
         self.files.is_empty()
     }
 
-    /// Reads all of them. Blocks on the disk.
+    /// Reads all files. Blocks on disk I/O.
     #[must_use]
     pub fn read(&self) -> Contents {
         self.read_by(source::read)
@@ -69,14 +70,14 @@ impl SecretFiles {
     }
 }
 
-/// What the files held, or why they could not be read.
+/// The contents of the files, or why they could not be read.
 pub struct Contents(BTreeMap<&'static str, Result<String, Problem>>);
 
-/// A digest of what each file held, by the name of the setting. It tells whether something changed.
+/// A digest of the content of each file, by the name of the setting, for detecting changes.
 pub type Digests = BTreeMap<&'static str, [u8; 32]>;
 
 impl Contents {
-    /// What they held, as digests.
+    /// Returns a digest of each content or of the error.
     #[must_use]
     pub fn digests(&self) -> Digests {
         let digest = |content: &Result<String, Problem>| match content {
@@ -86,11 +87,11 @@ impl Contents {
         self.0.iter().map(|(name, content)| (*name, digest(content))).collect()
     }
 
-    /// The configuration with these secrets in place of those of `before`.
+    /// Returns the configuration `before` with these secrets in place of its own.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with them; then `before` should stay in use.
+    /// The error contains every problem of the new secrets; `before` should then stay in use.
     pub fn parse(self, before: &Config) -> Result<Config, ConfigError> {
         let (mut texts, mut problems) = (source::Texts::new(), Vec::new());
         for (name, content) in self.0 {

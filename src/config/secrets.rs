@@ -1,4 +1,4 @@
-//! The secrets that open the webhook and the status page, and those that Sentry signs with.
+//! The tokens of the webhook and the status page, and the secrets that Sentry and PagerDuty sign with.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
-/// The fewest characters a secret may have; Sentry's client secrets have 64.
+/// The minimum length of a secret, in characters; Sentry's client secrets have 64.
 const MIN_LENGTH: usize = 16;
 
 /// How to make a token.
@@ -19,7 +19,7 @@ const COPY_IT: &str = "copy the Client Secret from the page of the integration i
 /// Where the secret of a webhook subscription comes from.
 const COPY_FROM_PAGERDUTY: &str = "copy the secret that PagerDuty shows once, when the webhook subscription is made";
 
-/// Why a text is no list of secrets; never repeats it.
+/// Why a text is not a list of secrets. Never contains the text.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum SecretError {
     /// Nothing but commas.
@@ -27,37 +27,37 @@ pub enum SecretError {
     None {
         /// `token` or `secret`.
         what: &'static str,
-        /// Where one comes from.
+        /// Where to get one.
         remedy: &'static str,
     },
-    /// A secret that could be guessed.
+    /// A secret that is too short, so that it could be guessed.
     #[error("has {length} characters in {what} {place}, but needs at least {MIN_LENGTH}: {remedy}")]
     Short {
         /// `token` or `secret`.
         what: &'static str,
-        /// Which of the list, from 1.
+        /// Its position in the list, from 1.
         place: usize,
         /// How many characters it has.
         length: usize,
-        /// Where one comes from.
+        /// Where to get one.
         remedy: &'static str,
     },
-    /// A token that a web address cannot hold as it stands.
+    /// A token with a character that a URL cannot contain.
     #[error(
         "has a character in token {place} that a URL cannot contain: use letters, digits and `-._~+=` only, as \
          `openssl rand -hex 24` does"
     )]
     TokenCharacters {
-        /// Which of the list, from 1.
+        /// Its position in the list, from 1.
         place: usize,
     },
-    /// A space or the like inside a client secret.
+    /// A character that no secret contains, such as a space.
     #[error("has a character in secret {place} that such a secret never has: it consists of letters, digits and signs")]
     SecretCharacters {
-        /// Which of the list, from 1.
+        /// Its position in the list, from 1.
         place: usize,
     },
-    /// An admin token that opens the webhook as well.
+    /// An admin token that is also a token of the webhook.
     #[error(
         "contains a token of BRIDGE_WEBHOOK_TOKEN, which Sentry and access logs know: make another one with \
          `openssl rand -hex 24`"
@@ -72,12 +72,12 @@ pub enum SecretError {
 pub struct WebhookToken([u8; 32]);
 
 impl WebhookToken {
-    /// Reads one token or, while rotating, several with commas between; never returns an empty list.
+    /// Parses one token or, during a rotation, several separated by commas. Never returns an empty list.
     ///
     /// # Errors
     ///
-    /// When a token is shorter than 16 characters or holds something besides ASCII letters, digits and `-._~+=`, and
-    /// when there is none.
+    /// When a token is shorter than 16 characters or contains anything other than ASCII letters, digits and `-._~+=`,
+    /// or when there is no token.
     pub fn parse_list(text: &str) -> Result<Vec<Self>, SecretError> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+=".contains(&byte);
         parse_list(text, "token", MAKE_ONE, |place, token| {
@@ -88,15 +88,15 @@ impl WebhookToken {
         })
     }
 
-    /// Whether `candidate` is this token. The time it takes depends on the candidate alone: comparing digests shows
-    /// neither how much of it was right nor how long the token is.
+    /// Whether `candidate` is this token. The time that this takes depends only on the candidate: comparing digests
+    /// reveals neither how much of it was right nor how long the token is.
     #[must_use]
     pub fn matches(&self, candidate: &[u8]) -> bool {
         let digest: [u8; 32] = Sha256::digest(candidate).into();
         self.0.ct_eq(&digest).into()
     }
 
-    /// What represents it in a [`Fingerprint`](super::Fingerprint); not to be shown.
+    /// The digest that represents it in a [`Fingerprint`](super::Fingerprint); must not be shown.
     pub(super) fn digest(&self) -> [u8; 32] {
         self.0
     }
@@ -108,12 +108,12 @@ impl fmt::Debug for WebhookToken {
     }
 }
 
-/// A secret that opens the status page and `/api`; kept like a [`WebhookToken`], and never one of those.
+/// A token for the status page and `/api`. Stored like a [`WebhookToken`], and never equal to one.
 #[derive(Clone, Debug)]
 pub struct AdminToken(WebhookToken);
 
 impl AdminToken {
-    /// Reads one token or, while rotating, several with commas between; never returns an empty list.
+    /// Parses one token or, during a rotation, several separated by commas. Never returns an empty list.
     ///
     /// # Errors
     ///
@@ -122,19 +122,19 @@ impl AdminToken {
         Ok(WebhookToken::parse_list(text)?.into_iter().map(Self).collect())
     }
 
-    /// Whether `candidate` is this token, in a time that depends on the candidate alone.
+    /// Whether `candidate` is this token, in a time that depends only on the candidate.
     #[must_use]
     pub fn matches(&self, candidate: &[u8]) -> bool {
         self.0.matches(candidate)
     }
 
-    /// What represents it in a [`Fingerprint`](super::Fingerprint); not to be shown.
+    /// The digest that represents it in a [`Fingerprint`](super::Fingerprint); must not be shown.
     pub(super) fn digest(&self) -> [u8; 32] {
         self.0.digest()
     }
 }
 
-/// Refuses an admin token that opens the webhook as well.
+/// Returns an error if an admin token is also a token of the webhook.
 pub(super) fn are_apart(admin: &[AdminToken], webhook: &[WebhookToken]) -> Result<(), SecretError> {
     let is_shared = |token: &AdminToken| webhook.iter().any(|other| token.0.0.ct_eq(&other.0).into());
     if admin.iter().any(is_shared) { Err(SecretError::Shared) } else { Ok(()) }
@@ -142,17 +142,17 @@ pub(super) fn are_apart(admin: &[AdminToken], webhook: &[WebhookToken]) -> Resul
 
 /// The client secret of a Sentry integration, which signs its webhooks.
 ///
-/// Only the state that HMAC-SHA256 begins with is kept, so neither `Debug` nor a memory dump shows it.
+/// Only the initial state of HMAC-SHA256 is kept, so neither `Debug` nor a memory dump shows it.
 #[derive(Clone)]
 pub struct ClientSecret(Hmac<Sha256>);
 
 impl ClientSecret {
-    /// Reads one secret or, while rotating, several with commas between; never returns an empty list.
+    /// Parses one secret or, during a rotation, several separated by commas. Never returns an empty list.
     ///
     /// # Errors
     ///
-    /// When a secret is shorter than 16 characters or holds something besides ASCII letters, digits and signs, and when
-    /// there is none.
+    /// When a secret is shorter than 16 characters or contains anything other than ASCII letters, digits and
+    /// punctuation, or when there is no secret.
     pub fn parse_list(text: &str) -> Result<Vec<Self>, SecretError> {
         Self::parse_list_from(text, COPY_IT)
     }
@@ -174,25 +174,26 @@ impl ClientSecret {
         self.0.clone().chain_update(message).verify(signature.into()).is_ok()
     }
 
-    /// The HMAC-SHA256 of `message` under this secret, for requests that the bridge signs itself, as to rehearse.
+    /// Returns the HMAC-SHA256 of `message` under this secret, for requests that the bridge signs itself, for example
+    /// in a rehearsal.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> [u8; 32] {
         self.0.clone().chain_update(message).finalize().into_bytes().into()
     }
 
-    /// What represents it in a [`Fingerprint`](super::Fingerprint): its signature of a text that is no webhook; not to
-    /// be shown.
+    /// The digest that represents it in a [`Fingerprint`](super::Fingerprint): its signature of a text that is not a
+    /// webhook. Must not be shown.
     pub(super) fn digest(&self) -> [u8; 32] {
         self.sign(b"fingerprint")
     }
 }
 
-/// The secret of a webhook subscription, by which PagerDuty signs its webhooks; kept like a [`ClientSecret`].
+/// The secret of a webhook subscription, with which PagerDuty signs its webhooks. Stored like a [`ClientSecret`].
 #[derive(Clone, Debug)]
 pub struct PagerDutySecret(ClientSecret);
 
 impl PagerDutySecret {
-    /// Reads one secret or, while rotating, several with commas between; never returns an empty list.
+    /// Parses one secret or, during a rotation, several separated by commas. Never returns an empty list.
     ///
     /// # Errors
     ///
@@ -208,13 +209,13 @@ impl PagerDutySecret {
         self.0.signed(message, signature)
     }
 
-    /// The HMAC-SHA256 of `message` under this secret.
+    /// Returns the HMAC-SHA256 of `message` under this secret.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> [u8; 32] {
         self.0.sign(message)
     }
 
-    /// What represents it in a [`Fingerprint`](super::Fingerprint); not to be shown.
+    /// The digest that represents it in a [`Fingerprint`](super::Fingerprint); must not be shown.
     pub(super) fn digest(&self) -> [u8; 32] {
         self.0.digest()
     }
@@ -226,7 +227,7 @@ impl fmt::Debug for ClientSecret {
     }
 }
 
-/// Reads a list of secrets with commas between, each by `parse`, which gets its place in the list from 1.
+/// Parses a comma-separated list of secrets, each with `parse`, which gets its position in the list, from 1.
 fn parse_list<T>(
     text: &str,
     what: &'static str,

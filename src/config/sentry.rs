@@ -8,21 +8,21 @@ use url::Url;
 
 use super::address::is_loopback;
 
-/// The shortest API token that is taken, in characters. Those of Sentry 9.1 have 64, those of today more.
+/// The minimum length of an API token, in characters. Tokens of Sentry 9.1 have 64, newer ones more.
 const MIN_TOKEN: usize = 16;
 
-/// The token that opens Sentry's API.
+/// The token for Sentry's API.
 ///
-/// Sentry has to be sent the token itself, so it is kept whole; `Debug` does not show it.
+/// Requests to Sentry carry the token itself, so it is kept in full; `Debug` does not show it.
 #[derive(Clone)]
 pub struct ApiToken(String);
 
 impl ApiToken {
-    /// Reads a token.
+    /// Parses a token.
     ///
     /// # Errors
     ///
-    /// When it is shorter than 16 characters or holds something besides ASCII letters, digits and signs.
+    /// When it is shorter than 16 characters or contains anything other than ASCII letters, digits and punctuation.
     pub fn parse(text: &str) -> Result<Self, SentrySettingError> {
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(SentrySettingError::TokenCharacters);
@@ -33,13 +33,13 @@ impl ApiToken {
         Ok(Self(text.to_owned()))
     }
 
-    /// The token itself, for the head of a request.
+    /// Returns the token itself, for a request header.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// What represents it in a [`Fingerprint`](super::Fingerprint); not to be shown.
+    /// The digest that represents it in a [`Fingerprint`](super::Fingerprint); must not be shown.
     pub(super) fn digest(&self) -> [u8; 32] {
         Sha256::digest(&self.0).into()
     }
@@ -51,10 +51,10 @@ impl fmt::Debug for ApiToken {
     }
 }
 
-/// What is wrong with a setting of Sentry's API; never repeats an address or a token.
+/// What is wrong with a setting of Sentry's API. Never contains an address or a token.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum SentrySettingError {
-    /// No `http` or `https` address with a host.
+    /// Not an `http` or `https` URL with a host.
     #[error("is not a URL: write the root of Sentry, such as `https://sentry.io` or `https://sentry.example.com`")]
     NoAddress,
     /// A user or a password.
@@ -63,26 +63,26 @@ pub enum SentrySettingError {
     /// The API's own path, or something after `?` or `#`.
     #[error("is more than the root of Sentry: remove `/api/0/` and everything after `?` or `#`")]
     NotRoot,
-    /// The token would travel for all to read.
+    /// The token would be sent unencrypted.
     #[error(
         "is plain `http` to {0}, where anyone on the network could read the API token: write `https`, or allow it with \
          BRIDGE_SENTRY_ALLOW_HTTP=on"
     )]
     PlainHttp(String),
-    /// No slug.
+    /// Not a slug.
     #[error("is not a slug: write it as in the addresses of the organization's pages, such as `acme`")]
     NoSlug,
     /// Too short.
     #[error("has {0} characters, but an API token has at least {MIN_TOKEN}: copy it whole from Sentry")]
     ShortToken(usize),
-    /// A space or the like.
+    /// A character that no token contains, such as a space.
     #[error(
         "has a character that an API token of Sentry never has: it consists of letters, digits and signs, without spaces"
     )]
     TokenCharacters,
 }
 
-/// Reads the root of a Sentry. It may have a path, for Sentrys that are served in a folder.
+/// Parses the root URL of a Sentry. It may have a path, because a Sentry can be served under one.
 pub(super) fn root(text: &str) -> Result<Url, SentrySettingError> {
     let url = Url::parse(text).map_err(|_| SentrySettingError::NoAddress)?;
     if url.host().is_none() || !matches!(url.scheme(), "http" | "https") {
@@ -98,7 +98,7 @@ pub(super) fn root(text: &str) -> Result<Url, SentrySettingError> {
     Ok(url)
 }
 
-/// Whether the token may be sent to `url`: plain `http` must be allowed, or go to this machine itself.
+/// Checks that the token may be sent to `url`: plain `http` must be allowed or go to this machine itself.
 pub(super) fn may_carry_token(url: &Url, allow_http: bool) -> Result<(), SentrySettingError> {
     match url.host() {
         Some(host) if url.scheme() == "http" && !allow_http && !is_loopback(&host) => {
@@ -108,7 +108,7 @@ pub(super) fn may_carry_token(url: &Url, allow_http: bool) -> Result<(), SentryS
     }
 }
 
-/// Reads the slug of an organization.
+/// Parses the slug of an organization.
 pub(super) fn organization(text: &str) -> Result<String, SentrySettingError> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if text.bytes().all(fits) { Ok(text.to_owned()) } else { Err(SentrySettingError::NoSlug) }

@@ -1,4 +1,4 @@
-//! Where settings come from, and the one text that each of them has in the end.
+//! Where settings come from, and how these sources give one text for each setting.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,15 +10,15 @@ use std::path::{Path, PathBuf};
 
 use super::{Problem, SETTINGS, Setting};
 
-/// What every setting of the bridge but `RUST_LOG` begins with.
+/// The prefix of every setting except `RUST_LOG`.
 pub(super) const PREFIX: &str = "BRIDGE_";
 
 /// Where settings come from. An argument of [`Config::load`](super::Config::load), so that tests need not touch
 /// the environment of their process.
 pub struct Source<'a> {
-    /// Environment variables; those that are not settings are passed over.
+    /// Environment variables; those that are not settings are ignored, unless they begin with `BRIDGE_`.
     pub variables: Vec<(OsString, OsString)>,
-    /// A file of further variables, which those above go before; it need not be there.
+    /// A file with further variables, over which those above take precedence. It need not exist.
     pub dotenv: Option<PathBuf>,
     /// Reads a whole file.
     pub read: &'a dyn Fn(&Path) -> io::Result<String>,
@@ -27,14 +27,14 @@ pub struct Source<'a> {
 /// The text of each setting, by the setting's name.
 pub(super) type Texts = BTreeMap<&'static str, String>;
 
-/// The most that is read of a file, in bytes; a path may lead to a device that never ends.
+/// The maximum size of a file, in bytes: a path may name a device that never ends.
 const MAX_FILE: u64 = 1024 * 1024;
 
 impl Source<'_> {
     /// The environment of this process and `.env` in its working directory.
     #[must_use]
     pub fn process() -> Self {
-        // Not `vars`, which panics when any variable of anybody is not UTF-8.
+        // Not `env::vars`, which panics if any variable of the environment is not UTF-8.
         Self { dotenv: Some(".env".into()), ..Self::variables(env::vars_os()) }
     }
 
@@ -45,8 +45,8 @@ impl Source<'_> {
         Self { variables, dotenv: None, read: &read }
     }
 
-    /// One text for every setting that is set or has a default, without blanks around it and never empty, and what is
-    /// wrong with the others. A `.env` that cannot be read stands alone: what it wanted to set is unknown.
+    /// Returns one text for every setting that is set or has a default, trimmed and never empty, and the problems of
+    /// the others. If `.env` cannot be read, that is the only problem, because what it would have set is unknown.
     pub(super) fn texts(&self) -> Result<(Texts, Vec<Problem>), Problem> {
         let mut problems = Vec::new();
         let given = self.given(&mut problems)?;
@@ -60,7 +60,7 @@ impl Source<'_> {
         Ok((texts, problems))
     }
 
-    /// The file that gives a setting, where one does.
+    /// Returns the file that a setting is read from, if it is given by a file.
     pub(super) fn file_of(&self, name: &str) -> Option<PathBuf> {
         let given = self.given(&mut Vec::new()).ok()?;
         given.values.get(&file_name(name)).map(PathBuf::from)
@@ -128,7 +128,8 @@ impl Given {
         }
     }
 
-    /// Takes from `.env` what is not given yet. `X` hides `X_FILE` and the other way round: they are one setting.
+    /// Adds the entries of `.env` whose settings are not given yet. `X` hides `X_FILE` and vice versa, because they are
+    /// one setting.
     fn fill_up(&mut self, entries: Vec<(String, String)>, problems: &mut Vec<Problem>) {
         let before: BTreeSet<&str> = self.values.keys().filter_map(|name| known(name)).collect();
         let mut seen = BTreeSet::new();
@@ -145,7 +146,7 @@ impl Given {
     }
 }
 
-/// The setting a variable gives, itself or by a file.
+/// Returns the setting that a variable gives, directly or by a file.
 fn known(variable: &str) -> Option<&'static str> {
     let named = |name: &str| SETTINGS.iter().map(|setting| setting.name).find(|setting| *setting == name);
     let by_file = || named(variable.strip_suffix("_FILE")?).filter(|name| name.starts_with(PREFIX));
@@ -157,7 +158,7 @@ fn file_name(setting: &str) -> String {
     format!("{setting}_FILE")
 }
 
-/// Words that other programs have in the names of such settings, and those of this one.
+/// Words that other programs use in the names of such settings, and the words that this program uses.
 const SYNONYMS: [(&str, &str); 12] = [
     ("ADDR", "LISTEN"),
     ("ADDRESS", "LISTEN"),
@@ -185,8 +186,8 @@ fn nearest(name: &str) -> String {
     let wanted = words(name);
     let distance = |candidate: &String| {
         let has = words(candidate);
-        // `TOKEN` is meant to be one of the names with that word, of which the first is what most people need. By letters
-        // alone, as for a misspelt word, it would be far from each of them.
+        // `TOKEN` probably means one of the names with that word, the first of which is what most people need. The edit
+        // distance, which is used for misspelt words, would be large for all of them.
         let is_part = wanted.iter().all(|word| has.contains(word));
         let more = if is_part { has.len() - wanted.len().min(has.len()) } else { 0 };
         let letters = if is_part { 0 } else { strsim::damerau_levenshtein(candidate, name) };
@@ -199,13 +200,13 @@ fn is_blank(value: &OsStr) -> bool {
     value.to_str().is_some_and(|value| value.trim().is_empty())
 }
 
-/// A path for people, unless it may be the secret itself, written into `X_FILE` by mistake.
+/// Formats a path for people, unless it may be the secret itself, put into `X_FILE` by mistake.
 pub(super) fn shown(path: &str, setting: &Setting) -> String {
     let may_be_secret = path.contains("://") || (setting.secret && !path.contains('/'));
     if may_be_secret { "a file (not shown, for it may be the secret itself)".to_owned() } else { format!("`{path}`") }
 }
 
-/// Reads a whole file, unless it is too large to be one of a setting.
+/// Reads a whole file, unless it is too large for a setting.
 pub(super) fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
@@ -215,10 +216,10 @@ pub(super) fn read(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// The variables a `.env` sets, in its order. Its errors name a line and never repeat what is there.
+/// Parses a `.env` and returns its variables in order. Errors name a line and never repeat its content.
 fn parse_dotenv(text: &str) -> Result<Vec<(String, String)>, Problem> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    // dotenvy takes blanks at the very end of a file for a line that goes on, and blank lines there would be counted.
+    // dotenvy treats whitespace at the end of a file as a line that continues, and blank lines there would be counted.
     let text = format!("{}\n", text.trim_end());
     let lines_read = Cell::new(0);
     let reader = LineByLine { rest: text.as_bytes(), lines_read: &lines_read };
@@ -236,7 +237,7 @@ fn parse_dotenv(text: &str) -> Result<Vec<(String, String)>, Problem> {
         .collect()
 }
 
-/// Hands out a line at a time, so that what has been read so far is where dotenvy is.
+/// Returns one line per read, so that the number of lines read so far is the position of dotenvy.
 struct LineByLine<'a> {
     rest: &'a [u8],
     lines_read: &'a Cell<usize>,

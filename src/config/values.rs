@@ -1,4 +1,4 @@
-//! Values that are no secrets, from text into types.
+//! Parsers for the values of settings that are not secrets.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -15,9 +15,9 @@ use crate::pagerduty::ApiVersion;
 /// Which incidents are resolved by `issue.resolved` and `metric_alert.resolved`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ResolveScope {
-    /// Those the bridge opened, at every integration where it opened them.
+    /// Incidents that the bridge opened, at every integration where it opened them.
     Opened,
-    /// Those, and at the default integration also ones the bridge knows nothing of.
+    /// As [`Opened`](ResolveScope::Opened), and at the default integration also incidents that the bridge does not know.
     All,
     /// None.
     Off,
@@ -37,7 +37,7 @@ pub enum IncidentScope {
 /// What is done about alerts that Sentry fired and whose webhooks never came.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CatchUpMode {
-    /// They page as their webhooks would have, where Sentry recorded that they fired; guesses are only reported.
+    /// Alerts that Sentry recorded as fired page as their webhooks would have; guesses are only reported.
     Page,
     /// They are reported: in the log, on the status page, in `/api` and in metrics.
     Report,
@@ -57,53 +57,53 @@ impl CatchUpMode {
     }
 }
 
-/// Why a value does not do; shows it.
+/// Why a value is rejected. Contains the value.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum ValueError {
-    /// No duration.
+    /// Not a duration.
     #[error("is `{0}`, which is not a valid duration: write it like `10s`, `2m` or `1h30m`")]
     NoDuration(String),
-    /// No number of bytes.
+    /// Not a number of bytes.
     #[error("is `{0}`, which is not a valid size: write it like `512KiB` or `16MiB`")]
     NoSize(String),
-    /// No whole number.
+    /// Not a whole number.
     #[error("is `{0}`, which is not a whole number")]
     NoNumber(String),
-    /// Too little or too much.
+    /// Out of range.
     #[error("is `{text}`, but must be between {least} and {most}")]
     Range {
-        /// What was written.
+        /// The value as it was written.
         text: String,
-        /// The least that does.
+        /// The smallest valid value.
         least: String,
-        /// The most that does.
+        /// The largest valid value.
         most: String,
     },
     /// Neither on nor off.
     #[error("is `{0}`: write `on` or `off`")]
     NoSwitch(String),
-    /// None of Sentry's levels.
+    /// Not one of Sentry's levels.
     #[error("is `{0}`, which is not a level of Sentry: write one of {names}", names = Level::NAMES.join(", "))]
     NoLevel(String),
-    /// None of the log formats.
+    /// Not a log format.
     #[error("is `{0}`: write `auto`, `text` or `json`")]
     NoLogFormat(String),
-    /// None of the webhooks that may open an incident.
+    /// Not a webhook that may open an incident.
     #[error("names `{0}`, which cannot open incidents: write some of {names}", names = Opening::NAMES.join(", "))]
     NoOpening(String),
-    /// None of the ways of resolving.
+    /// Not a [`ResolveScope`].
     #[error("is `{0}`: write `opened`, `all` or `off`")]
     NoResolveScope(String),
-    /// None of what an incident may stand for.
+    /// Not an [`IncidentScope`].
     #[error("is `{0}`: write `issue`, `rule` or `project`")]
     NoIncidentScope(String),
-    /// None of the ways of catching up.
+    /// Not a [`CatchUpMode`].
     #[error("is `{0}`: write `page`, `report` or `off`")]
     NoCatchUpMode(String),
-    /// None of the versions of the Events API.
+    /// Not a version of the Events API.
     #[error("is `{0}`: write `v1` or `v2`")]
     NoEventsApi(String),
-    /// No address with a port.
+    /// Not an IP address with a port.
     #[error(
         "is `{0}`, which is not an IP address with a port: write `0.0.0.0:8080` for all of IPv4, `[::]:8080` for IPv6 \
          too, or `localhost:8080` for this machine only"
@@ -112,10 +112,10 @@ pub enum ValueError {
     /// A prefix that leaves too little room for the issue's id.
     #[error("has {0} characters, but may have {MAX_PREFIX}")]
     LongPrefix(usize),
-    /// A prefix nobody could type again.
+    /// A prefix that contains a control character.
     #[error("contains a control character, such as a line end or a tab")]
     ControlCharacter,
-    /// A part of `RUST_LOG` that selects nothing, or not what it seems to.
+    /// A part of `RUST_LOG` without a valid level, which would select nothing or something unintended.
     #[error(
         "has `{0}`, which is not a level: write off, error, warn, info, debug or trace, or a module with one, such as \
          `info,sentry_pagerduty_bridge=debug`"
@@ -126,13 +126,13 @@ pub enum ValueError {
 /// The longest prefix of incident keys, in characters; a key has at most 255.
 const MAX_PREFIX: usize = 100;
 
-/// A duration within `range`.
+/// Parses a duration within `range`.
 pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, ValueError> {
     let duration = humantime::parse_duration(text).map_err(|_| ValueError::NoDuration(text.to_owned()))?;
     within(text, duration, &range, |limit| in_one_unit(*limit))
 }
 
-/// A limit as one would write it, in the largest unit that leaves no rest: a year of days is `365d`, not months and hours.
+/// Formats a limit in the largest unit that leaves no remainder: 365 days are `365d`, not months and hours.
 fn in_one_unit(limit: Duration) -> String {
     let millis = limit.as_millis();
     let units = [("d", 86_400_000_u128), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
@@ -142,22 +142,22 @@ fn in_one_unit(limit: Duration) -> String {
     }
 }
 
-/// A number of bytes within `range`.
+/// Parses a number of bytes within `range`.
 pub(super) fn size(text: &str, range: RangeInclusive<ByteSize>) -> Result<usize, ValueError> {
     let size: ByteSize = text.parse().map_err(|_| ValueError::NoSize(text.to_owned()))?;
-    // Limits are whole units: `1KiB`, as one writes it, not `1.0 KiB`.
+    // Limits are whole units, so they are shown as `1KiB`, not `1.0 KiB`.
     let size = within(text, size, &range, |limit| limit.to_string().replace(".0 ", ""))?;
     usize::try_from(size.as_u64()).map_err(|_| ValueError::NoSize(text.to_owned()))
 }
 
-/// A whole number within `range`.
+/// Parses a whole number within `range`.
 pub(super) fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, ValueError> {
-    // Digits that are too many for the type are out of any range, not "no number".
+    // A number that is too large for the type is reported as out of range, not as "no number".
     let number: u64 = text.parse().map_err(|_| ValueError::NoNumber(text.to_owned()))?;
     within(text, u32::try_from(number).unwrap_or(u32::MAX), &range, |limit| grouped(*limit))
 }
 
-/// A number with a comma after each three digits.
+/// Formats a number with a comma between groups of three digits.
 fn grouped(number: u32) -> String {
     if number < 1000 { number.to_string() } else { format!("{},{:03}", grouped(number / 1000), number % 1000) }
 }
@@ -174,7 +174,7 @@ fn within<T: PartialOrd>(
     Err(ValueError::Range { text: text.to_owned(), least: write(range.start()), most: write(range.end()) })
 }
 
-/// A switch, in the spellings people try.
+/// Parses a switch, in the spellings that people try.
 pub(super) fn switch(text: &str) -> Result<bool, ValueError> {
     match text.to_ascii_lowercase().as_str() {
         "on" | "true" | "yes" | "1" => Ok(true),
@@ -183,22 +183,22 @@ pub(super) fn switch(text: &str) -> Result<bool, ValueError> {
     }
 }
 
-/// One of Sentry's levels.
+/// Parses one of Sentry's levels.
 pub(super) fn level(text: &str) -> Result<Level, ValueError> {
     Level::parse(text).ok_or_else(|| ValueError::NoLevel(text.to_owned()))
 }
 
-/// Names of webhooks that open incidents, with commas between.
+/// Parses a comma-separated list of the webhooks that open incidents.
 pub(super) fn openings(text: &str) -> Result<Vec<Opening>, ValueError> {
     let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
     let openings: Vec<_> = names
         .map(|name| Opening::parse(name).ok_or_else(|| ValueError::NoOpening(name.to_owned())))
         .collect::<Result<_, _>>()?;
-    // Only commas: whoever wants no incident at all has not thought of saying it that way.
+    // Only commas: more likely a mistake than a request to open no incidents, so it is rejected.
     if openings.is_empty() { Err(ValueError::NoOpening(text.to_owned())) } else { Ok(openings) }
 }
 
-/// Which incidents resolved webhooks close.
+/// Parses which incidents resolved webhooks close.
 pub(super) fn resolve_scope(text: &str) -> Result<ResolveScope, ValueError> {
     match text.to_ascii_lowercase().as_str() {
         "opened" => Ok(ResolveScope::Opened),
@@ -218,19 +218,19 @@ pub(super) fn incident_scope(text: &str) -> Result<IncidentScope, ValueError> {
     }
 }
 
-/// What is done about alerts whose webhooks never came.
+/// Parses what is done about alerts whose webhooks never came.
 pub(super) fn catch_up(text: &str) -> Result<CatchUpMode, ValueError> {
     let all = [CatchUpMode::Page, CatchUpMode::Report, CatchUpMode::Off];
     let found = all.into_iter().find(|mode| mode.name() == text.to_ascii_lowercase());
     found.ok_or_else(|| ValueError::NoCatchUpMode(text.to_owned()))
 }
 
-/// A version of PagerDuty's Events API.
+/// Parses a version of PagerDuty's Events API.
 pub(super) fn events_api(text: &str) -> Result<ApiVersion, ValueError> {
     ApiVersion::parse(text).ok_or_else(|| ValueError::NoEventsApi(text.to_owned()))
 }
 
-/// A log format.
+/// Parses a log format.
 pub(super) fn log_format(text: &str) -> Result<LogFormat, ValueError> {
     match text.to_ascii_lowercase().as_str() {
         "auto" => Ok(LogFormat::Auto),
@@ -240,7 +240,8 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, ValueError> {
     }
 }
 
-/// An address to listen on: an IP address, or `localhost` for 127.0.0.1. Port 0 asks the system for a free one.
+/// Parses an address to listen on: an IP address, or `localhost` for 127.0.0.1, and a port. Port 0 asks the system for
+/// a free one.
 ///
 /// # Errors
 ///
@@ -251,15 +252,16 @@ pub fn socket_address(text: &str) -> Result<SocketAddr, ValueError> {
     address.or_else(|| text.parse().ok()).ok_or_else(|| ValueError::NoAddress(text.to_owned()))
 }
 
-/// What `RUST_LOG` may be: levels, and modules with a level. `env_logger` takes a level that is misspelt for the name of a
-/// module, and then logs nothing.
+/// Checks a value of `RUST_LOG`: levels, and modules, with or without a level. `env_logger` would take a misspelt level
+/// for the name of a module, and then log nothing.
 pub(super) fn log_filter(text: &str) -> Result<String, ValueError> {
     let wrong = |part: &str| Err(ValueError::NoLogLevel(part.to_owned()));
-    // What stands behind the slash is looked for in the messages.
+    // The part after the slash filters by the text of messages.
     let (filters, _) = text.split_once('/').unwrap_or((text, ""));
     for filter in filters.split(',').map(str::trim).filter(|filter| !filter.is_empty()) {
         let level = filter.split_once('=').map_or(filter, |(_, level)| level).trim();
-        // A module alone means all of its levels; names of this program's modules are no misspelt levels.
+        // A module alone means all of its levels. Names with `_` or `:`, such as those of this program's modules, are
+        // not misspelt levels.
         let is_module = !filter.contains('=') && filter.contains(['_', ':']);
         if level.parse::<LevelFilter>().is_err() && !is_module {
             return wrong(filter);
@@ -268,7 +270,7 @@ pub(super) fn log_filter(text: &str) -> Result<String, ValueError> {
     Ok(text.to_owned())
 }
 
-/// What is written before the issue's id in an incident key.
+/// Checks the text that is put before the issue's id in an incident key.
 pub(super) fn incident_key_prefix(text: &str) -> Result<String, ValueError> {
     let length = text.chars().count();
     if length > MAX_PREFIX {

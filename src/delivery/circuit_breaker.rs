@@ -1,4 +1,4 @@
-//! When attempts may begin, by how earlier ones failed.
+//! When attempts may begin, depending on how earlier attempts failed.
 //!
 //! Each service key has a [`CircuitBreaker`]. While it is half-open, one event at a time probes whether PagerDuty accepts
 //! events again. All keys share one [`TlsBreaker`].
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use super::Moment;
 
-/// The number of an attempt; later attempts have greater ones.
+/// The number of an attempt; later attempts have greater numbers.
 pub(super) type AttemptNumber = u64;
 
 /// The end of an attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AttemptEnd {
-    /// Which attempt ended.
+    /// The number of the attempt that ended.
     pub(super) number: AttemptNumber,
-    /// The last attempt that began so far, of any event.
+    /// The number of the last attempt that began so far, of any event.
     pub(super) latest: AttemptNumber,
     pub(super) now: Moment,
     /// A random number from 0 up to 1, for jitter.
@@ -32,17 +32,19 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// After transient failures, which may be over at any moment: it bounds how late a recovered PagerDuty is noticed.
+    /// After transient failures, which may be over at any moment. The ceiling limits how late a recovery of PagerDuty is
+    /// noticed.
     pub const TRANSIENT: Self = Self { first: Duration::from_secs(1), ceiling: Duration::from_secs(30) };
-    /// After throttling: PagerDuty counts over 60 seconds, so asking sooner does not help.
+    /// After throttling: PagerDuty counts over 60 seconds, so trying sooner does not help.
     pub const THROTTLED: Self = Self { first: Duration::from_secs(10), ceiling: Duration::from_mins(1) };
-    /// For an event that fails while others of its key are delivered; its ceiling bounds how late it is delivered once
-    /// PagerDuty accepts it.
+    /// For an event that fails while others of its key are delivered. The ceiling limits how late the event is delivered
+    /// once PagerDuty accepts it.
     pub const QUARANTINE: Self = Self { first: Duration::from_secs(2), ceiling: Duration::from_mins(1) };
 
-    /// The wait after `failures` failures in a row (1 or more), between half of the doubled time and all of it.
+    /// Returns the wait after `failures` failures in a row (1 or more): between half and all of the backoff, which doubles
+    /// with each failure up to the ceiling.
     ///
-    /// `chance` is a random number from 0 up to 1; it keeps many bridges from coming back at the same moment.
+    /// `chance` is a random number from 0 up to 1; it keeps many bridges from retrying at the same moment.
     #[must_use]
     pub fn wait(&self, failures: u32, chance: f64) -> Duration {
         let doublings = failures.saturating_sub(1).min(20);
@@ -56,7 +58,7 @@ impl Backoff {
 pub(super) struct CircuitBreaker {
     /// Failures in a row that PagerDuty or the network may have caused.
     failures: u32,
-    /// Those of events that had not failed before.
+    /// The failures among them that were the first of their event.
     first_failures: u32,
     /// Throttling answers in a row.
     throttled: u32,
@@ -68,17 +70,17 @@ pub(super) struct CircuitBreaker {
     /// No event that failed before is tried again before this moment.
     retry_at: Moment,
     last_delivered_at: Option<Moment>,
-    /// Set when a connection ended before an answer, until an event gets through: the last attempt that had begun by then.
+    /// The last attempt that had begun when a connection ended before an answer; set until an event gets through.
     dropped: Option<AttemptNumber>,
 }
 
 impl CircuitBreaker {
-    /// No attempt begins before this moment.
+    /// Returns the moment before which no attempt begins.
     pub(super) fn blocked_until(&self) -> Moment {
         self.blocked_until
     }
 
-    /// No event that failed before is tried again before this moment.
+    /// Returns the moment before which no event that failed before is tried again.
     pub(super) fn retry_at(&self) -> Moment {
         self.retry_at
     }
@@ -87,21 +89,24 @@ impl CircuitBreaker {
         self.last_delivered_at
     }
 
-    /// Whether it is half-open: then an event may be tried only while none of the attempts after this one is in flight.
+    /// Returns `Some` while the breaker is half-open: an event may then be tried only while no attempt after this one is
+    /// in flight.
     pub(super) fn half_open(&self) -> Option<AttemptNumber> {
         (self.failures > 0 || self.throttled > 0).then_some(self.counted_to)
     }
 
-    /// Which event to probe with when several are ready. Every other probe is the newest one: when the oldest events are
-    /// all poison, one that PagerDuty accepts need not wait for all of them to be tried.
+    /// Whether to probe with the newest event when several are ready. Every other probe is the newest event: if the oldest
+    /// events are all poison events, an event that PagerDuty accepts does not have to wait until all of them have been
+    /// tried.
     pub(super) fn probes_newest(&self) -> bool {
         self.first_failures % 2 == 1
     }
 
-    /// An attempt failed, and the event may or may not be the cause. `first`: the event had not failed before.
+    /// Records a failed attempt, whose event may or may not be the cause. `first`: whether the event had not failed
+    /// before.
     ///
-    /// A single event that fails again and again delays only those that failed as well; a new event is tried at once. From
-    /// the second event on that fails at its first attempt, all of them wait.
+    /// A single event that fails again and again delays only events that failed as well; a new event is tried at once.
+    /// Once a second event fails at its first attempt, all events wait.
     pub(super) fn failed(&mut self, end: &AttemptEnd, first: bool, retry_after: Option<Duration>) {
         if end.number > self.counted_to {
             self.counted_to = end.latest;
@@ -115,16 +120,17 @@ impl CircuitBreaker {
         self.block_until(end.now + retry_after.unwrap_or_default());
     }
 
-    /// The connection of an attempt ended before an answer. Returns whether that does not count as a failure: PagerDuty
-    /// closes idle connections, and the bridge may use one at that very moment.
+    /// Records that the connection of an attempt ended before an answer. Returns `true` if that does not count as a
+    /// failure: PagerDuty closes idle connections, and the bridge may use one at that very moment.
     ///
-    /// It counts when the breaker is half-open, or when the attempt began after another had ended like this and no event
-    /// got through since.
+    /// It counts as a failure when the breaker is half-open, or when the attempt began after another had ended like this
+    /// and no event got through since.
     pub(super) fn dropped(&mut self, end: &AttemptEnd) -> bool {
         self.half_open().is_none() && end.number <= *self.dropped.get_or_insert(end.latest)
     }
 
-    /// PagerDuty throttled an attempt. Returns whether that was not known yet when the attempt began.
+    /// Records that PagerDuty throttled an attempt. Returns whether the throttling was not known yet when the attempt
+    /// began.
     pub(super) fn throttled(&mut self, end: &AttemptEnd, retry_after: Option<Duration>) -> bool {
         let is_new = end.number > self.counted_to;
         if is_new {
@@ -136,7 +142,7 @@ impl CircuitBreaker {
         is_new
     }
 
-    /// No attempt begins before `moment`.
+    /// Lets no attempt begin before `moment`.
     pub(super) fn block_until(&mut self, moment: Moment) {
         self.blocked_until = self.blocked_until.max(moment);
     }
@@ -146,7 +152,8 @@ impl CircuitBreaker {
         self.got_through(end);
     }
 
-    /// PagerDuty accepted or refused an event, so it works. An attempt from before the last failure says nothing about it.
+    /// Records that PagerDuty accepted or rejected an event, so it works. An attempt that began before the last failure
+    /// was known does not show that.
     pub(super) fn got_through(&mut self, end: &AttemptEnd) {
         if self.dropped.is_some_and(|dropped| end.number > dropped) {
             self.dropped = None;
@@ -159,7 +166,7 @@ impl CircuitBreaker {
     }
 }
 
-/// The circuit breaker of all service keys, which opens when the other side cannot prove that it is PagerDuty.
+/// The circuit breaker of all service keys, which opens when the server cannot prove that it is PagerDuty.
 #[derive(Debug, Default)]
 pub(super) struct TlsBreaker {
     failures: u32,
@@ -171,28 +178,29 @@ pub(super) struct TlsBreaker {
 }
 
 impl TlsBreaker {
-    /// Restores the state of an earlier run: it is half-open.
+    /// Restores the state of an earlier run: the breaker is half-open.
     pub(super) fn restore(&mut self, reason: String) {
         self.failures = self.failures.max(1);
         self.reason.get_or_insert(reason);
     }
 
-    /// Whether one event at a time probes.
+    /// Whether the breaker is half-open: one event at a time is sent as a probe.
     pub(super) fn is_half_open(&self) -> bool {
         self.failures > 0
     }
 
-    /// No attempt of any key begins before this moment.
+    /// Returns the moment before which no attempt of any key begins.
     pub(super) fn blocked_until(&self) -> Moment {
         self.blocked_until
     }
 
-    /// The last TLS error, until an attempt does not meet one.
+    /// Returns the last TLS error, until an attempt ends without one.
     pub(super) fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
     }
 
-    /// An attempt ended with a TLS error. Attempts that were in flight together fail for one cause and count once.
+    /// Records that an attempt ended with a TLS error. Attempts that were in flight together fail for the same cause and
+    /// count once.
     pub(super) fn failed(&mut self, end: &AttemptEnd, reason: &str) {
         if end.number > self.counted_to {
             self.counted_to = end.latest;
@@ -202,7 +210,7 @@ impl TlsBreaker {
         }
     }
 
-    /// An attempt ended without a TLS error.
+    /// Records that an attempt ended without a TLS error.
     pub(super) fn trusted(&mut self, end: &AttemptEnd) {
         if end.number > self.counted_to {
             self.failures = 0;

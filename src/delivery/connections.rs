@@ -31,8 +31,8 @@ pub(super) struct Latency {
 }
 
 impl Latency {
-    /// An attempt ended after `took`. The last attempt weighs as much as all before it: after timeouts of 10 seconds, a
-    /// key is quick again with the fourth quick answer.
+    /// Records that an attempt ended after `took`. The last attempt weighs as much as all earlier ones together: after
+    /// timeouts of 10 seconds, a key is quick again with the fourth quick answer.
     pub(super) fn ended(&mut self, took: Duration, now: Moment) {
         self.average = Some(self.average.map_or(took, |average| (average + took) / 2));
         self.last_ended = now;
@@ -57,12 +57,12 @@ impl Latency {
 /// The attempts in flight at one moment.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Connections {
-    /// The most that may be in flight.
+    /// The maximum number of attempts in flight.
     limit: usize,
     in_flight: usize,
-    /// Those of slow keys.
+    /// The attempts of slow keys.
     slow: usize,
-    /// Those of keys of which no attempt has ended within the last second, without the first of each key.
+    /// The attempts of keys for which no attempt ended within the last second, without the first attempt of each key.
     unproven: usize,
 }
 
@@ -71,7 +71,7 @@ impl Connections {
         Self { limit, ..Self::default() }
     }
 
-    /// Counts the attempts in flight of one key; `fresh` says whether an attempt of it has ended within the last second.
+    /// Counts the attempts in flight of one key; `fresh` says whether an attempt for it has ended within the last second.
     pub(super) fn count(&mut self, in_flight: usize, speed: Speed, fresh: bool) {
         self.in_flight += in_flight;
         if speed == Speed::Slow {
@@ -82,14 +82,14 @@ impl Connections {
         }
     }
 
-    /// Whether an attempt may begin for such a key, which has `own` attempts in flight.
+    /// Whether an attempt may begin for a key of this speed that has `own` attempts in flight.
     ///
-    /// - Slow keys share half of the connections. One of them may begin whenever none is in flight, so that quick keys
-    ///   cannot starve them.
-    /// - A key of which no attempt has ended within the last second may turn out to be slow. Its first attempt is admitted;
-    ///   the further ones of all such keys share a quarter of the connections.
+    /// - Slow keys share half of the connections. A slow key may begin an attempt whenever no slow key has one in flight,
+    ///   so that quick keys cannot starve them.
+    /// - A key for which no attempt has ended within the last second may turn out to be slow. Its first attempt is
+    ///   admitted; the further ones of all such keys share a quarter of the connections.
     /// - The last quarter, and the last quarter of the slow keys' half, is for keys that have nothing in flight.
-    /// - The last eighth is for quick keys that have nothing in flight: they go on however many keys turn out slow at once.
+    /// - The last eighth is for quick keys that have nothing in flight: they go on however many keys become slow at once.
     pub(super) fn admit(&self, own: usize, speed: Speed, fresh: bool) -> bool {
         let slow_share = (self.limit / 2).max(1);
         let reserved_for_idle = |share: usize| if own == 0 { 0 } else { share / 4 };
@@ -108,7 +108,7 @@ impl Connections {
 mod tests {
     use super::*;
 
-    /// Begins attempts for keys of this speed that have nothing in flight until no more is let in.
+    /// Begins attempts for keys of this speed that have nothing in flight, until no more is admitted.
     fn fill(connections: &mut Connections, speed: Speed) -> usize {
         let mut begun = 0;
         while connections.admit(0, speed, false) {

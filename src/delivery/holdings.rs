@@ -1,30 +1,30 @@
-//! Which service keys this worker delivers for, and by which right. Pure.
+//! The service keys that this worker delivers for, and the fence of each lease. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::pagerduty::ServiceKey;
 use crate::queue::Fence;
 
-/// The keys of the worker.
+/// The service keys of the worker.
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
-    /// `None`: all keys, for ever.
+    /// `None`: the worker delivers for all keys, without a time limit.
     held: Option<BTreeMap<ServiceKey, Fence>>,
-    /// Those that are being taken over.
+    /// The keys that are being taken over.
     gaining: BTreeMap<ServiceKey, Fence>,
 }
 
-/// What changed, from [`Holdings::update`].
+/// The changes found by [`Holdings::update`].
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Change {
-    /// Keys to be taken over, which ends with [`Holdings::gained`] or [`Holdings::not_gained`].
+    /// Keys to take over. Each takeover ends with [`Holdings::gained`] or [`Holdings::not_gained`].
     pub(super) gaining: BTreeMap<ServiceKey, Fence>,
     /// Keys that were held until now.
     pub(super) lost: BTreeSet<ServiceKey>,
 }
 
 impl Holdings {
-    /// Of a bridge that shares its queue; it has no keys yet.
+    /// Returns the holdings of a bridge that shares its queue; it has no keys yet.
     pub(super) fn shared() -> Self {
         Self { held: Some(BTreeMap::new()), gaining: BTreeMap::new() }
     }
@@ -34,13 +34,14 @@ impl Holdings {
         self.held.as_ref().is_none_or(|held| held.contains_key(key))
     }
 
-    /// Whether it does by this right.
+    /// Whether this worker delivers for `key` under this fence.
     pub(super) fn has_by(&self, key: &ServiceKey, fence: Option<Fence>) -> bool {
         self.held.as_ref().is_none_or(|held| held.get(key).copied() == fence)
     }
 
-    /// The rights are these now. A key is not taken over while attempts of it are in flight that began by an earlier right,
-    /// which `is_busy` tells: otherwise the same event could be sent twice at the same time.
+    /// Updates the holdings to the leases that the bridge has now. A key is not taken over while attempts that began under
+    /// an earlier lease are in flight, which `is_busy` reports: otherwise the same event could be sent twice at the same
+    /// time.
     pub(super) fn update(
         &mut self,
         rights: &BTreeMap<ServiceKey, Fence>,
@@ -65,7 +66,8 @@ impl Holdings {
         change
     }
 
-    /// All that a key needs was read; whether it is still to be taken over.
+    /// Completes the takeover of a key, once everything that it needs was read. Returns whether the key was still to be
+    /// taken over.
     pub(super) fn gained(&mut self, key: &ServiceKey, fence: Fence) -> bool {
         let is_wanted = self.gaining.get(key) == Some(&fence);
         if is_wanted && let Some(held) = &mut self.held {
@@ -75,7 +77,7 @@ impl Holdings {
         is_wanted
     }
 
-    /// It could not be read. It is asked for again.
+    /// Cancels the takeover of a key, because what it needs could not be read. The next update requests it again.
     pub(super) fn not_gained(&mut self, key: &ServiceKey, fence: Fence) {
         if self.gaining.get(key) == Some(&fence) {
             self.gaining.remove(key);

@@ -1,8 +1,8 @@
 //! The waiting events of one service key, in a queue for each incident, and which event is sent next.
 //!
-//! Only the head of a queue may be sent, and the next event not before the head's disposition is committed. Among the heads
-//! the oldest goes first. Those that failed are backed off, so that a poison event cannot keep the others from showing that
-//! they are accepted.
+//! Only the head of a queue may be sent, and the event after it only once the head's disposition is committed. The oldest
+//! head is sent first. Heads that failed are backed off, so that a poison event cannot prevent the others from showing
+//! that PagerDuty accepts them.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -13,23 +13,23 @@ use crate::pagerduty::IncidentKey;
 use crate::pagerduty::outcome::Blame;
 use crate::queue::{EventId, WaitingEvent};
 
-/// How many heads that did not fail are sent before one that failed is, when both wait all the time.
+/// How many heads that did not fail are sent for each head that failed, while both kinds are waiting all the time.
 const READY_PER_RETRY: u32 = 9;
 
-/// How many quarantined events are released when one of them is delivered: after an outage that came and went, when many
-/// are quarantined, all are soon tried, while a true poison event costs little.
+/// How many quarantined events are released when one of them is delivered. After an intermittent outage, when many events
+/// are quarantined, all of them are soon tried, while a true poison event costs little.
 const RELEASED_AT_ONCE: usize = 2;
 
 /// The events of one service key.
 #[derive(Debug, Default)]
 pub(super) struct IncidentQueues {
     by_incident: HashMap<IncidentKey, IncidentQueue>,
-    /// The heads, and the blocked events with a history.
+    /// The heads, and the blocked events that failed or were a head before.
     events: HashMap<EventId, TrackedEvent>,
     ready: BTreeSet<EventId>,
     backed_off: BTreeSet<(Moment, EventId)>,
     quarantined: BTreeSet<(Moment, EventId)>,
-    /// How many were sent since one that had failed was.
+    /// The number of ready events that were sent since the last event that had failed.
     ready_in_a_row: u32,
 }
 
@@ -37,8 +37,8 @@ pub(super) struct IncidentQueues {
 struct IncidentQueue {
     /// Oldest first.
     ids: VecDeque<EventId>,
-    /// Between the beginning of its attempt and the commit of its disposition. Mostly the head, unless an older event was
-    /// put back into the queue meanwhile.
+    /// The event between the beginning of its attempt and the commit of its disposition. It is the head, unless an older
+    /// event was put back into the queue meanwhile.
     in_flight: Option<EventId>,
 }
 
@@ -46,19 +46,20 @@ struct IncidentQueue {
 struct TrackedEvent {
     incident_key: IncidentKey,
     state: EventState,
-    /// Its state after the attempt in flight; by its history if this is not set.
+    /// The state of the event after the attempt in flight; if not set, it follows from `poison`.
     next_state: Option<EventState>,
     poison: Poison,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum EventState {
-    /// After the head of its queue, or after an event in flight.
+    /// It waits behind the head of its queue, or behind an event in flight.
     Blocked,
     InFlight,
     /// It may be sent; the oldest first.
     Ready,
-    /// It failed, last at this moment, and nothing was delivered since. When something is, it is ready again.
+    /// It failed, the last time at this moment, and no event was delivered since. When one is delivered, it is ready
+    /// again.
     BackedOff(Moment),
     /// It failed while others were delivered: it may be tried again after this moment.
     Quarantined(Moment),
@@ -67,9 +68,9 @@ pub(super) enum EventState {
 /// The event that should be sent next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Candidate {
-    /// It is its turn.
+    /// It is the turn of this event.
     Due(EventId),
-    /// It failed before, and goes because no other is ready; it should leave room for those.
+    /// It failed before, and is sent only because no other event is ready; it should leave capacity for ready events.
     Spare(EventId),
 }
 
@@ -84,16 +85,16 @@ impl IncidentQueues {
         self.insert(id, incident_key, Poison::default());
     }
 
-    /// Whether the event is a head, or blocked with a history.
+    /// Whether the event is a head, or a blocked event that failed or was a head before.
     pub(super) fn is_tracked(&self, id: EventId) -> bool {
         self.events.contains_key(&id)
     }
 
-    /// Adds an event as it was read from the queue, if it is not here already.
+    /// Adds an event that was read from the queue, if it is not known already.
     pub(super) fn push_waiting(&mut self, event: &WaitingEvent) {
         let poison = Poison::restored(event.blamed, event.attempts);
         match self.events.get_mut(&event.id) {
-            // Somebody reset it, to have it tried again.
+            // The event was reset in the queue, to have it tried again.
             Some(known)
                 if event.blamed.is_zero()
                     && !known.poison.blamed().is_zero()
@@ -124,7 +125,8 @@ impl IncidentQueues {
         }
     }
 
-    /// The event that should be sent next, if one may be now. Those that failed may from `retry_at` on, or not at all.
+    /// Returns the event that should be sent next, if one may be sent now. Events that failed may be sent from `retry_at`
+    /// on, or not at all if it is `None`.
     pub(super) fn next(&self, now: Moment, newest: bool, retry_at: Option<Moment>) -> Option<Candidate> {
         let ready = if newest { self.ready.last() } else { self.ready.first() };
         let failed = self.next_failed(retry_at).filter(|(moment, _)| *moment <= now);
@@ -136,13 +138,13 @@ impl IncidentQueues {
         }
     }
 
-    /// When the next of those that failed may be tried again.
+    /// Returns when the next event that failed may be tried again.
     pub(super) fn next_retry_at(&self, retry_at: Option<Moment>) -> Option<Moment> {
         self.next_failed(retry_at).map(|(moment, _)| moment)
     }
 
-    /// Until when no head may be sent, if those that failed may be from `retry_at` on; `None` if one may now, or there is
-    /// none.
+    /// Returns the moment before which no head may be sent, given that heads that failed may be sent from `retry_at` on;
+    /// `None` if a head is ready, or if no head waits.
     pub(super) fn all_wait_until(&self, retry_at: Moment) -> Option<Moment> {
         if self.ready.is_empty() { self.next_retry_at(Some(retry_at)) } else { None }
     }
@@ -167,7 +169,7 @@ impl IncidentQueues {
         self.set_state(id, EventState::InFlight);
     }
 
-    /// For how long the event failed while others were delivered.
+    /// Returns how long the event failed while others were delivered.
     pub(super) fn blamed(&self, id: EventId) -> Duration {
         self.events.get(&id).map(|event| event.poison.blamed()).unwrap_or_default()
     }
@@ -190,14 +192,14 @@ impl IncidentQueues {
         (event.poison, others_delivered)
     }
 
-    /// The state of the event, whose attempt failed, once that is committed.
+    /// Sets the state that the event, whose attempt failed, gets once its disposition is committed.
     pub(super) fn set_next_state(&mut self, id: EventId, state: EventState) {
         if let Some(event) = self.events.get_mut(&id) {
             event.next_state = Some(state);
         }
     }
 
-    /// The event is not in flight any more, and still waits.
+    /// Puts back an event that is no longer in flight and still waits.
     pub(super) fn put_back(&mut self, id: EventId) {
         let Some(event) = self.events.get_mut(&id) else { return };
         let next_state = event.next_state.take();
@@ -216,7 +218,7 @@ impl IncidentQueues {
         }
     }
 
-    /// The event, which is in flight, does not wait any more, and the next one of its incident may be sent.
+    /// Removes an event in flight that no longer waits. The next event of its incident may then be sent.
     pub(super) fn remove(&mut self, id: EventId) {
         self.set_state(id, EventState::Blocked);
         let Some(event) = self.events.remove(&id) else { return };
@@ -233,7 +235,8 @@ impl IncidentQueues {
         }
     }
 
-    /// An event was delivered: those that failed before may not have been the cause, so they are ready again.
+    /// Records that an event was delivered. Events that failed before may not have been the cause, so they are ready
+    /// again.
     pub(super) fn delivered(&mut self, id: EventId) {
         for (_, id) in std::mem::take(&mut self.backed_off) {
             self.set_state(id, EventState::Ready);

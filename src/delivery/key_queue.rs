@@ -1,4 +1,4 @@
-//! What the scheduler knows of one service key: its events, its rate and how its attempts end.
+//! The scheduler's state of one service key: its events, its rate and how its attempts end.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::pagerduty::ServiceKey;
 use crate::pagerduty::outcome::{Blame, Outcome};
 use crate::queue::{Arrival, Disposition, EventId, WaitingEvent};
 
-/// The events of one service key.
+/// The incident queues of one service key, with its rate limiter and circuit breaker.
 #[derive(Debug)]
 pub(super) struct KeyQueue {
     limits: Limits,
@@ -24,17 +24,18 @@ pub(super) struct KeyQueue {
     latency: Latency,
     prefetch: Prefetch,
     in_flight: HashMap<EventId, Attempt>,
-    /// Events that are blocked by others which are still to be read.
+    /// Events that are blocked by earlier events which are still to be read.
     blocked: Vec<EventId>,
-    /// Events whose failure was committed since the page that is being read was asked for: it may be older.
+    /// Events whose failure was committed after the page that is being read was requested: the page may be older than the
+    /// failure.
     failed_meanwhile: HashSet<EventId>,
-    /// No attempt begins later.
+    /// No attempt begins after this moment.
     send_until: Option<Moment>,
-    /// How the last attempt ended, if it failed.
+    /// Why the last attempt failed, if it did.
     last_failure: Option<String>,
     /// Whether that was a permanent failure.
     is_permanent: bool,
-    /// Whether PagerDuty throttled it.
+    /// Whether PagerDuty throttled that attempt.
     is_throttled: bool,
 }
 
@@ -50,11 +51,11 @@ struct Attempt {
 /// When a key has something to send.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Readiness {
-    /// This event, now.
+    /// This event can be sent now.
     Now(EventId),
-    /// Not before this moment.
+    /// Nothing can be sent before this moment.
     At(Moment),
-    /// Not before an answer or an arrival.
+    /// Nothing can be sent before an answer or an arrival.
     Idle,
 }
 
@@ -101,10 +102,9 @@ impl KeyQueue {
         }
     }
 
-    /// Whether a page of events should be read now; it counts as being read then.
+    /// Whether a page of events should be read now. If so, it counts as being read from then on.
     ///
-    /// Room is counted in events that are ready: what is blocked or failed takes no room from the others, however much
-    /// there is of it.
+    /// Room is counted in ready events: blocked and failed events take no room from the others, however many there are.
     pub(super) fn wants_page(&mut self) -> bool {
         self.prefetch.wants_page(self.incidents.ready_count() <= self.limits.prefetch / 2)
     }
@@ -145,7 +145,7 @@ impl KeyQueue {
         self.in_flight.get(&id).map_or(0, |attempt| attempt.number)
     }
 
-    /// The view for people and metrics; no key sends anything before `blocked_until`.
+    /// Returns the view for people and metrics. No key sends anything before `blocked_until`.
     pub(super) fn view(&self, key: &ServiceKey, now: Moment, blocked_until: Moment) -> KeyView<Moment> {
         let all_wait_until = self.incidents.all_wait_until(self.breaker.retry_at()).unwrap_or_default();
         let backs_off_until = blocked_until.max(self.breaker.blocked_until()).max(all_wait_until);
@@ -186,11 +186,11 @@ impl KeyQueue {
         }
     }
 
-    /// Whether one more attempt may begin, when `most` may be in flight.
+    /// Whether one more attempt may begin, if at most `most` may be in flight.
     fn has_room(&self, most: u32, is_retry: bool) -> bool {
         let among_most = self.in_flight.len() < most as usize;
         let Some(since) = self.breaker.half_open() else { return among_most };
-        // One probe that hangs does not keep an event from being tried that has not failed.
+        // A retry that hangs as a probe does not keep an event that has not failed from being tried.
         let is_probe = |other: &Attempt| other.number > since && (is_retry || !other.is_retry);
         among_most && !self.in_flight.values().any(is_probe)
     }
@@ -209,7 +209,7 @@ impl KeyQueue {
         self.incidents.put_back(id);
     }
 
-    /// Nothing was sent, because an earlier event of the incident waits that is not known here: the incident stops until
+    /// Nothing was sent, because an earlier event of the incident waits that is not known here. The incident stops until
     /// that event is read.
     pub(super) fn blocked(&mut self, id: EventId) {
         self.cancel(id);
@@ -228,7 +228,7 @@ impl KeyQueue {
         self.in_flight.remove(&id);
     }
 
-    /// An attempt ended.
+    /// Handles the end of an attempt, and returns the disposition of its event.
     pub(super) fn answered(&mut self, id: EventId, outcome: &Outcome, end: &AttemptEnd) -> Disposition<Moment> {
         self.rate_limiter.ended(end.now);
         if let Some(attempt) = self.in_flight.remove(&id) {
@@ -248,7 +248,7 @@ impl KeyQueue {
         match outcome {
             Outcome::Delivered { note } => {
                 self.breaker.delivered(end);
-                // An attempt from before the last failure says nothing about it.
+                // A success of an attempt that began before the last failure was known does not clear it.
                 if self.breaker.half_open().is_none() {
                     self.last_failure = None;
                     self.is_permanent = false;

@@ -1,21 +1,21 @@
-//! From the queue to PagerDuty: in order, within PagerDuty's rate limit, until PagerDuty accepts or refuses each event.
+//! From the queue to PagerDuty: in order, within PagerDuty's rate limit, until PagerDuty accepts or rejects each event.
 //!
 //! Decisions, which are pure:
 //!
 //! - [`scheduler`]: what to send next and when to look again
-//! - `key_queue`: what it knows of one service key, made of
+//! - `key_queue`: the scheduler's state of one service key, made of
 //!   - `incident_queue`: its events, in a queue for each incident
 //!   - `poison`: whether an event is the cause of its own failures
 //!   - `circuit_breaker`: when to try again after failures
-//!   - [`rate_limiter`]: so many events per 60 seconds, fewer while PagerDuty throttles
+//!   - [`rate_limiter`]: how many events may be sent per 60 seconds, fewer while PagerDuty throttles
 //!   - `prefetch`: which part of the queue is held in memory
-//! - `connections`: how the keys share the connections, so that slow ones delay nobody else
+//! - `connections`: how the keys share the connections, so that slow keys do not delay the others
 //! - `holdings`: for which keys this bridge delivers, where several share the queue
 //!
 //! I/O:
 //!
-//! - [`worker`]: does what the scheduler says, with the queue and the client
-//! - `steps`: attempts and reads of the queue, which go on side by side
+//! - [`worker`]: carries out the scheduler's decisions, with the queue and the client
+//! - `steps`: attempts and reads of the queue, which run concurrently
 //! - `unreadable`: the waiting events that cannot be read
 //! - [`view`]: the deliveries as people and metrics see them
 
@@ -43,15 +43,15 @@ pub use worker::Worker;
 /// A moment on the scheduler's clock, which never goes back: the time since the clock began.
 pub type Moment = Duration;
 
-/// What bounds the deliveries.
+/// The limits of the deliveries.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// Attempts per 60 seconds and service key.
     pub rate: u32,
-    /// For how long an event may fail while others of its key are delivered, before it is a dead letter.
+    /// How long an event may fail while others of its key are delivered, before it becomes a dead letter.
     pub give_up_after: Duration,
-    /// Attempts in flight, in total: at most as many connections are open to PagerDuty. Keys that PagerDuty answers slowly
-    /// share half of them.
+    /// Attempts in flight in total, and so the most connections that are open to PagerDuty. Keys that PagerDuty answers
+    /// slowly share half of them.
     pub in_flight: u32,
     /// Attempts in flight for one service key.
     pub in_flight_per_key: u32,

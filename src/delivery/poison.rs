@@ -1,7 +1,7 @@
 //! Whether an event is itself the cause of its failures: a poison event.
 //!
-//! PagerDuty once answered 500 to invalid events for an hour (2021-04-23), and a proxy may fail on one body for ever. What
-//! tells such an event from an outage is that other events of its key are delivered meanwhile.
+//! PagerDuty once answered 500 to invalid events for an hour (2021-04-23), and a proxy may fail on one body forever. Such
+//! an event differs from an outage in that other events of its key are delivered meanwhile.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use super::Moment;
 use crate::pagerduty::outcome::Blame;
 
 /// The most that one failure adds to the time an event is blamed for. An outage may lie between two failures of an event,
-/// so giving it up takes many of them, each with a delivery of another event before it.
+/// so an event is given up only after many failures, each with a delivery of another event before it.
 const MAX_BLAME_PER_FAILURE: Duration = Duration::from_mins(2);
 
-/// How an event failed so far.
+/// The failures of an event so far.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Poison {
     failures: u32,
@@ -21,7 +21,7 @@ pub(super) struct Poison {
     counted_to: Moment,
     blamed: Duration,
     quarantined: bool,
-    /// A connection ended before an answer to it.
+    /// Whether a connection ended before PagerDuty answered the event.
     dropped: bool,
 }
 
@@ -49,14 +49,14 @@ impl Poison {
         self.quarantined
     }
 
-    /// The connection ended before an answer. Returns whether that does not count as a failure: only the first time, and
-    /// only if there was no failure.
+    /// Records that the connection ended before an answer. Returns `true` if that does not count as a failure, which is so
+    /// only the first time, and only if the event did not fail before.
     pub(super) fn dropped(&mut self) -> bool {
         !std::mem::replace(&mut self.dropped, true) && self.failures == 0
     }
 
-    /// Counts a failure, and returns whether others were delivered since the one before. `last_delivered` is when an event
-    /// of its key was delivered last.
+    /// Counts a failure. Returns whether other events were delivered since the previous failure. `last_delivered` is when
+    /// an event of the key was delivered last.
     pub(super) fn failed(&mut self, now: Moment, last_delivered: Option<Moment>, blame: Blame) -> bool {
         self.failures = self.failures.saturating_add(1);
         let failed_before = self.last_failed.replace(now);

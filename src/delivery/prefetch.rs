@@ -5,12 +5,12 @@ use crate::queue::EventId;
 /// How far the queue was read, and whether to read on.
 #[derive(Debug, Default)]
 pub(super) struct Prefetch {
-    /// What waits up to this event is held. Ids grow, so this tells known events from new ones.
+    /// The waiting events up to this one are held. Ids only grow, so this distinguishes known events from new ones.
     read_to: Option<EventId>,
     /// The queue may hold newer events.
     has_more: bool,
     load: Load,
-    /// Up to here pages are read again, whether there is room or not: most of what they hold is held already.
+    /// Pages up to this event are read again, whether there is room or not: most of their events are held already.
     reread_to: Option<EventId>,
 }
 
@@ -27,7 +27,7 @@ enum Load {
 }
 
 impl Prefetch {
-    /// The queue may hold newer events that were not announced.
+    /// Reads on, because the queue may hold newer events that were not announced.
     pub(super) fn read_on(&mut self) {
         self.has_more = true;
         // The page may have been read before they arrived.
@@ -36,7 +36,7 @@ impl Prefetch {
         }
     }
 
-    /// The queue may hold events anywhere that were not announced.
+    /// Reads everything again, because events that were not announced may be anywhere in the queue.
     pub(super) fn reread(&mut self) {
         self.has_more = true;
         if self.load == Load::None {
@@ -51,12 +51,12 @@ impl Prefetch {
         self.load != Load::None
     }
 
-    /// Whether what [`reread`](Self::reread) asked for is not complete yet.
+    /// Whether a [`reread`](Self::reread) is not complete yet.
     pub(super) fn is_rereading(&self) -> bool {
         self.reread_to.is_some() || self.load == Load::Outdated
     }
 
-    /// Whether to take in an event that was just committed; otherwise a later page brings it, or an earlier one did.
+    /// Whether to hold an event that was just committed. If not, a later page contains it, or an earlier page did.
     pub(super) fn accepts(&mut self, id: EventId, is_full: bool) -> bool {
         if self.read_to >= Some(id) {
             return false;
@@ -69,7 +69,7 @@ impl Prefetch {
         true
     }
 
-    /// Whether a page should be read now, after [`read_to`](Self::read_to); it counts as being read then.
+    /// Whether a page should be read now, after [`read_to`](Self::read_to). If so, it counts as being read from then on.
     pub(super) fn wants_page(&mut self, has_room: bool) -> bool {
         let wanted = self.has_more && self.load == Load::None && (has_room || self.reread_to.is_some());
         if wanted {
@@ -78,12 +78,12 @@ impl Prefetch {
         wanted
     }
 
-    /// The next page begins after this event.
+    /// Returns the event after which the next page begins.
     pub(super) fn read_to(&self) -> Option<EventId> {
         self.read_to
     }
 
-    /// A page was read up to `end`; `last`: the queue held nothing newer at that moment.
+    /// Records that a page was read up to `end`. `last`: whether the queue held nothing newer at that moment.
     pub(super) fn loaded(&mut self, end: Option<EventId>, last: bool) {
         let load = std::mem::take(&mut self.load);
         self.read_to = self.read_to.max(end);
@@ -96,7 +96,7 @@ impl Prefetch {
         }
     }
 
-    /// The page could not be read; it is asked for again.
+    /// Records that the page could not be read; it will be requested again.
     pub(super) fn not_loaded(&mut self) {
         if std::mem::take(&mut self.load) == Load::Outdated {
             self.reread();

@@ -1,31 +1,33 @@
-//! The rate limiter: so many events per 60 seconds and service key, fewer while PagerDuty throttles.
+//! The rate limiter: a maximum number of events per 60 seconds and service key, lowered while PagerDuty throttles.
 //!
 //! Source: PagerDuty's page "Rate limits": about 120 calls a minute and integration key, counted "over a 60 second
 //! window looking back from the current time", and lowered when its systems are busy.
 //!
-//! PagerDuty goes on counting while the bridge restarts. Of an earlier run the queue knows how often each event was
-//! attempted and when its last attempt was recorded, but not how that ended; see [`lookback`] and [`latest_arrival`].
+//! PagerDuty keeps counting while the bridge restarts. For an earlier run, the queue knows how often each event was
+//! attempted and when its last attempt was recorded, but not how that attempt ended; see [`lookback`] and
+//! [`latest_arrival`].
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Moment;
 
-/// The time PagerDuty looks back.
+/// The length of the window in which PagerDuty counts.
 pub const WINDOW: Duration = Duration::from_mins(1);
 
 /// How long a lowered rate stays before it is doubled again.
 const RECOVERY: Duration = Duration::from_secs(30);
 
-/// Throttling never lowers the rate below this part of the full one: less would make the recovery slower than the
-/// throttling was.
+/// Throttling never lowers the rate below the full rate divided by this number: a lower rate would make the recovery
+/// slower than the throttling was.
 const FLOOR: u32 = 8;
 
-/// An attempt is recorded with the time at which its commit is asked for, and sent when that is done: at most so much later,
-/// or the disk has a greater problem than the rate.
+/// The longest time assumed between the recorded time of an attempt, which is when its commit is requested, and its
+/// sending, which follows the commit. If a commit takes longer, the disk has a greater problem than the rate.
 const COMMIT: Duration = Duration::from_secs(5);
 
-/// Limits the attempts of one service key so that no 60 seconds, wherever they begin, see more than the rate.
+/// Limits the attempts of one service key so that no window of 60 seconds, wherever it begins, contains more than the
+/// rate.
 ///
 /// PagerDuty counts when an event arrives, which lies somewhere between the beginning and the end of its attempt. An attempt
 /// is therefore counted from its beginning until 60 seconds after its end.
@@ -45,24 +47,24 @@ impl RateLimiter {
         Self { full, allowed: full, changed_at: Moment::ZERO, in_flight: 0, ended: VecDeque::new() }
     }
 
-    /// How many attempts 60 seconds may see at `now`.
+    /// Returns how many attempts are allowed per 60 seconds at `now`.
     pub(super) fn allowed(&self, now: Moment) -> u32 {
         self.recovered(now).0
     }
 
-    /// How many they may see while PagerDuty does not throttle.
+    /// Returns how many attempts are allowed per 60 seconds while PagerDuty does not throttle.
     pub(super) fn full(&self) -> u32 {
         self.full
     }
 
-    /// When the next attempt may begin: `Some(now)` or an earlier moment means at once, `None` that an attempt in flight
-    /// has to end first. Never later than the moment at which a lowered rate rises.
+    /// Returns when the next attempt may begin: `Some(now)` or an earlier moment means at once, `None` means that an
+    /// attempt in flight has to end first. The moment is never later than the one at which a lowered rate rises.
     pub(super) fn next_at(&mut self, now: Moment) -> Option<Moment> {
         self.recover(now);
         self.free_at(now, self.allowed)
     }
 
-    /// The same for an attempt that leaves half of the rate to others, which may come at any moment.
+    /// Returns the same for an attempt that leaves half of the rate to other events, which may arrive at any moment.
     pub(super) fn next_at_half_rate(&mut self, now: Moment) -> Option<Moment> {
         self.recover(now);
         self.free_at(now, self.allowed.div_ceil(2))
@@ -107,7 +109,7 @@ impl RateLimiter {
         self.ended.drain(..excess);
     }
 
-    /// PagerDuty throttled: half the rate, for now.
+    /// Halves the rate for now, because PagerDuty throttled.
     pub(super) fn halve(&mut self, now: Moment) {
         self.recover(now);
         self.allowed = (self.allowed / 2).max(self.full / FLOOR).max(1);
@@ -118,7 +120,7 @@ impl RateLimiter {
         (self.allowed, self.changed_at) = self.recovered(now);
     }
 
-    /// What is allowed at `now`, and since when.
+    /// Returns the rate that is allowed at `now`, and since when.
     fn recovered(&self, now: Moment) -> (u32, Moment) {
         let (mut allowed, mut since) = (self.allowed, self.changed_at);
         while allowed < self.full && since + RECOVERY <= now {
@@ -129,16 +131,16 @@ impl RateLimiter {
     }
 }
 
-/// How far back to look for attempts of an earlier run, given the longest time one takes.
+/// Returns how far back to look for attempts of an earlier run, given the longest time that an attempt takes.
 #[must_use]
 pub fn lookback(timeout: Duration) -> Duration {
     WINDOW + COMMIT + timeout
 }
 
-/// The latest moment at which an attempt that was recorded `age` ago, and any earlier one of its event, may have reached
-/// PagerDuty: not after it timed out, and not after the earlier run ended, which was before `now`.
+/// Returns the latest moment at which an attempt that was recorded `age` ago, or an earlier attempt of its event, may have
+/// reached PagerDuty: not after the attempt timed out, and not after the earlier run ended, which was before `now`.
 ///
-/// For the moment not to lie before the clock began, that clock has to be at [`WINDOW`] or later when the bridge starts.
+/// The clock has to be at [`WINDOW`] or later when the bridge starts, so that this moment is not before the clock began.
 #[must_use]
 pub fn latest_arrival(age: Duration, now: Moment, timeout: Duration) -> Moment {
     (now + COMMIT + timeout).saturating_sub(age).min(now)

@@ -22,17 +22,18 @@ pub enum Next {
     Send {
         /// The event.
         id: EventId,
-        /// The integration it goes to.
+        /// The service key that it is sent to.
         key: ServiceKey,
     },
     /// Read the next page of this key's waiting events and pass it to [`Scheduler::loaded`].
     Load {
-        /// The integration.
+        /// The service key.
         key: ServiceKey,
         /// The page begins after this event.
         after: Option<EventId>,
     },
-    /// Nothing to do before this moment, an answer or an arrival; `None`: only those can change anything.
+    /// Nothing to do before this moment, unless an answer or an arrival comes first. `None`: nothing to do before an
+    /// answer or an arrival.
     Wait(Option<Moment>),
 }
 
@@ -41,9 +42,10 @@ pub enum Next {
 pub struct Scheduler {
     limits: Limits,
     queues: BTreeMap<ServiceKey, KeyQueue>,
-    /// The keys that were served last, a quick one and a slow one; the others of their group get their turn first.
+    /// The keys that were served last, one of the quick keys and one of the slow keys; the other keys of their group come
+    /// first.
     served: [Option<ServiceKey>; 2],
-    /// Whether a slow key was served last; then a quick one is next, if it has something to send.
+    /// Whether a slow key was served last; in that case a quick key is next, if it has something to send.
     slow_was_last: bool,
     in_flight: u32,
     /// The number of the last attempt that began.
@@ -66,55 +68,55 @@ impl Scheduler {
         }
     }
 
-    /// Its limits.
+    /// Returns the limits.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// How many attempts have begun whose answer is not known yet.
+    /// Returns how many attempts have begun whose answer is not known yet.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
         self.in_flight
     }
 
-    /// The queue holds waiting events of `key` that were not announced, as after a restart.
+    /// Reads on in the queue of `key`, which holds waiting events that were not announced, such as after a restart.
     pub fn read_on(&mut self, key: &ServiceKey) {
         self.queue(key).prefetch().read_on();
     }
 
-    /// Somebody else changed the queue of `key`: events may wait again, at their old places, and others may be gone.
-    /// Everything is read again; attempts in flight are not disturbed. An event that is gone is noticed when it is to be
-    /// sent, see [`gone`](Self::gone). A quarantined event that was reset is tried at once.
+    /// Reads the queue of `key` again, because an editor or another bridge changed it: events may be waiting again, at
+    /// their old places, and others may be gone. Attempts in flight are not affected. That an event is gone is noticed
+    /// when it is about to be sent, see [`gone`](Self::gone). A quarantined event that was reset is tried at once.
     pub fn rescan(&mut self, key: &ServiceKey) {
         self.queue(key).prefetch().reread();
     }
 
-    /// No attempt for `key` begins after this moment, unless it is put off by another call: the bridge's lease of the key
-    /// ends. Without such a call there is no end.
+    /// Lets no attempt for `key` begin after this moment, because the bridge's lease of the key ends. A later call
+    /// replaces the moment. Without any call there is no such limit.
     pub fn send_until(&mut self, key: &ServiceKey, until: Moment) {
         self.queue(key).send_until(until);
     }
 
-    /// Another bridge delivers for `key` from now on: all that is known of it is forgotten. The end of each of its attempts
-    /// in flight has to be told by [`ended_elsewhere`](Self::ended_elsewhere).
+    /// Forgets everything about `key`, because another bridge delivers for it from now on. The end of each of its attempts
+    /// in flight has to be reported with [`ended_elsewhere`](Self::ended_elsewhere).
     pub fn forget(&mut self, key: &ServiceKey) {
         self.queues.remove(key);
     }
 
-    /// An attempt in flight ended whose key was [forgotten](Self::forget) since.
+    /// Reports the end of an attempt in flight whose key was [forgotten](Self::forget) since it began.
     pub fn ended_elsewhere(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// Restores attempts of one event in an earlier run, `times` of them, that may have reached PagerDuty as late as `end`;
-    /// they count for the rate. See [`latest_arrival`](super::rate_limiter::latest_arrival).
+    /// Restores attempts of one event in an earlier run, `times` of them, that may have reached PagerDuty as late as
+    /// `end`. They count towards the rate. See [`latest_arrival`](super::rate_limiter::latest_arrival).
     pub fn restore_attempts(&mut self, key: &ServiceKey, end: Moment, times: u32) {
         self.queue(key).restore_attempts(end, times);
     }
 
-    /// Restores why the last attempt for `key` in an earlier run failed, and whether PagerDuty throttled it. It is shown until
-    /// PagerDuty accepts an event, and delays nothing.
+    /// Restores why the last attempt for `key` in an earlier run failed, and whether PagerDuty throttled it. The failure
+    /// is shown until PagerDuty accepts an event, and delays nothing.
     pub fn restore_failure(&mut self, key: &ServiceKey, reason: String, is_throttled: bool) {
         self.queue(key).restore_failure(reason, is_throttled);
     }
@@ -130,18 +132,18 @@ impl Scheduler {
         self.queue(&event.service_key).arrived(event);
     }
 
-    /// A page asked for by [`Next::Load`] was read up to `end`, which is beyond the last event of `page` where some could
-    /// not be read; `last`: nothing newer was waiting at that moment.
+    /// A page requested by [`Next::Load`] was read up to `end`, which is after the last event of `page` if some could not
+    /// be read. `last`: nothing newer was waiting at that moment.
     pub fn loaded(&mut self, key: &ServiceKey, page: &[WaitingEvent], end: Option<EventId>, last: bool) {
         self.queue(key).loaded(page, end, last);
     }
 
-    /// A page asked for by [`Next::Load`] could not be read; it will be asked for again.
+    /// A page requested by [`Next::Load`] could not be read; it will be requested again.
     pub fn not_loaded(&mut self, key: &ServiceKey) {
         self.queue(key).prefetch().not_loaded();
     }
 
-    /// What to do now.
+    /// Returns what to do now.
     pub fn next(&mut self, now: Moment) -> Next {
         for (key, queue) in &mut self.queues {
             if queue.wants_page() {
@@ -174,7 +176,7 @@ impl Scheduler {
         Next::Wait(wake)
     }
 
-    /// Who holds the connections.
+    /// Returns the connections in use, by the speed of their keys.
     fn connections(&self, now: Moment) -> Connections {
         let mut connections = Connections::new(self.limits.in_flight as usize);
         for queue in self.queues.values().filter(|queue| queue.in_flight() > 0) {
@@ -183,8 +185,9 @@ impl Scheduler {
         connections
     }
 
-    /// Begins an attempt of the first key in `keys`, among the slow ones or among the others, that has something to send
-    /// and gets a connection; otherwise `wake` is brought forward to when one of them will.
+    /// Begins an attempt for the first key in `keys`, among the slow ones or among the others, that has something to send
+    /// and gets a connection. If there is none, brings `wake` forward to the moment when one of them has something to
+    /// send.
     fn begin_first<'a>(
         &mut self,
         slow: bool,
@@ -213,13 +216,14 @@ impl Scheduler {
         None
     }
 
-    /// An attempt could not begin for a reason of the bridge's own; it is tried again, not before `until`.
+    /// An attempt could not begin for a reason within the bridge; it is tried again, but not before `until`.
     pub fn not_begun(&mut self, key: &ServiceKey, id: EventId, until: Moment) {
         self.ended(key).not_begun(id, until);
     }
 
-    /// An attempt could not begin because an earlier event of its incident waits that the scheduler does not know of, as
-    /// after somebody put that back. All of the key is read again, and the event stays where it is until then.
+    /// An attempt could not begin because an earlier event of its incident waits that the scheduler does not know, for
+    /// example because it was put back into the queue. All events of the key are read again, and the event stays where it
+    /// is until then.
     pub fn blocked(&mut self, key: &ServiceKey, id: EventId) {
         self.ended(key).blocked(id);
     }
@@ -229,9 +233,9 @@ impl Scheduler {
         self.ended(key).gone(id);
     }
 
-    /// An attempt ended. `chance` is a random number from 0 up to 1. The event's incident stops until
-    /// [`settled`](Self::settled) says that its disposition is committed: if a later event of the incident were sent before,
-    /// a crash could send the earlier one again after it.
+    /// An attempt ended. Returns the disposition of the event. `chance` is a random number from 0 up to 1. The event's
+    /// incident stops until [`settled`](Self::settled) reports that the disposition is committed: if a later event of the
+    /// incident were sent before that, a crash could cause the earlier one to be sent again after it.
     pub fn answered(
         &mut self,
         key: &ServiceKey,
@@ -260,7 +264,8 @@ impl Scheduler {
         self.queue(key).settled(id, disposition);
     }
 
-    /// The deliveries as they are at `now`. It costs as much as there are service keys, however many events wait.
+    /// Returns the deliveries as they are at `now`. The cost depends on the number of service keys, not on how many events
+    /// wait.
     #[must_use]
     pub fn view(&self, now: Moment) -> DeliveryView<Moment> {
         let keys = self.queues.iter().map(|(key, queue)| queue.view(key, now, self.tls_breaker.blocked_until()));
@@ -272,7 +277,7 @@ impl Scheduler {
         self.queues.entry(key.clone()).or_insert_with(|| KeyQueue::new(self.limits))
     }
 
-    /// The queue of a key of which one attempt less is in flight.
+    /// Counts an attempt of `key` as ended, and returns the queue of the key.
     fn ended(&mut self, key: &ServiceKey) -> &mut KeyQueue {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.queue(key)

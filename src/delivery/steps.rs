@@ -1,7 +1,8 @@
-//! The worker's I/O: steps that go on side by side and end with something for it to learn. However long a step takes or
-//! fails, only what needs it waits.
+//! The worker's I/O, as steps that run concurrently and each return a result to the worker. A step that takes long or
+//! keeps failing delays only what depends on it.
 //!
-//! An [`AttemptStep`] belongs to an attempt in flight, which a shutdown lets end. A [`BackgroundStep`] is abandoned then.
+//! An [`AttemptStep`] belongs to an attempt in flight, which a shutdown waits for. A [`BackgroundStep`] is abandoned at
+//! shutdown.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,41 +33,43 @@ const READ_BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), ceiling: 
 /// How many pages are read at the same time; the deliveries have as many connections to the database.
 const PAGES: usize = 2;
 
-/// The end of one step of an attempt.
+/// The result of one step of an attempt.
 #[derive(Debug)]
 pub(super) enum AttemptStep {
-    /// Nothing was sent: the attempt could not be recorded, or the event not read.
+    /// Nothing was sent: the attempt could not be recorded, or the event could not be read.
     NotBegun { key: ServiceKey, id: EventId, permit: Permit, error: QueueError },
-    /// PagerDuty answered, or did not in time. `received_at` is when the newest alert of the event came.
+    /// The attempt ended, with or without an answer from PagerDuty. `received_at` is when the newest alert of the event
+    /// was received.
     Answered { key: ServiceKey, id: EventId, permit: Permit, received_at: DateTime<Utc>, outcome: Outcome },
     /// The event's disposition is committed.
     Settled(EndedAttempt),
-    /// It cannot be, because the database is damaged, or because the disk is full and the event is to be sent again.
+    /// The disposition cannot be committed, because the database is damaged, or because the disk is full and the event
+    /// will be sent again.
     NotSettled(EndedAttempt),
 }
 
-/// The end of a step that belongs to no attempt in flight.
+/// The result of a step that belongs to no attempt in flight.
 #[derive(Debug)]
 pub(super) enum BackgroundStep {
     /// A page of a key's waiting events, which begins after `after`.
     Page { key: ServiceKey, after: Option<EventId>, page: Page },
-    /// One that could not be read; it may be asked for again after [`back_off`].
+    /// A page that could not be read; it may be requested again after [`back_off`].
     NoPage { key: ServiceKey, reason: String },
-    /// The key backed off for long enough.
+    /// The wait of [`back_off`] is over.
     BackedOff { key: ServiceKey },
-    /// Whether somebody else changed the queue: its generation, and the keys with waiting events if that is new. `None`:
-    /// the queue could not be read.
+    /// Whether an editor changed the queue: its generation, and the keys with waiting events if the generation is new.
+    /// `None`: the queue could not be read.
     Changes(Option<(u64, Option<WaitingKeys>)>),
     /// The disposition of this event could be committed after all.
     Settled(EventId),
-    /// The attempts of the last minute, earliest first, when these keys became this bridge's. `None`: they could not be
-    /// read.
+    /// Keys that this bridge takes over, and the attempts of the last minute, earliest first. `None`: the attempts could
+    /// not be read.
     Gained(BTreeMap<ServiceKey, Fence>, Option<Attempts>),
-    /// What was found of events that could not be read before.
+    /// The results of rereading events that could not be read before.
     Reread(Vec<(EventId, Recheck)>),
 }
 
-/// The times of attempts, and how many each stands for.
+/// The service keys and times of attempts, and how many attempts each entry stands for.
 pub(super) type Attempts = Vec<(ServiceKey, DateTime<Utc>, u32)>;
 
 /// An attempt whose outcome is known.
@@ -75,7 +78,7 @@ pub(super) struct EndedAttempt {
     pub(super) key: ServiceKey,
     pub(super) permit: Permit,
     pub(super) id: EventId,
-    /// When the newest alert came that the event stands for.
+    /// When the newest alert that the event stands for was received.
     pub(super) received_at: DateTime<Utc>,
     pub(super) kind: OutcomeKind,
     pub(super) disposition: Disposition<Moment>,
@@ -93,7 +96,8 @@ impl EndedAttempt {
         }
     }
 
-    /// Logs it, once its disposition is committed: an event that the log calls a dead letter can be found among them.
+    /// Logs the end of the attempt, once its disposition is committed: an event that the log calls a dead letter can then
+    /// be found among the dead letters.
     pub(super) fn log(&self, now: DateTime<Utc>) {
         let Self { key, id, received_at, kind, disposition, ended_at, .. } = self;
         let event = id.get();
@@ -132,8 +136,8 @@ impl EndedAttempt {
     }
 }
 
-/// Records an attempt and makes it. `past` are earlier events of its incident that cannot be read, for which it does not
-/// wait.
+/// Records an attempt and makes it. `past` are earlier events of the incident that cannot be read, and that the event does
+/// not wait for.
 pub(super) async fn attempt(
     queue: Queue,
     client: Client,
@@ -153,8 +157,9 @@ pub(super) async fn attempt(
     }
 }
 
-/// Commits an event's disposition, however long it takes until the database can, unless it is damaged. That the event is sent
-/// again does not wait for room on a full disk: people would not get it for as long as the disk is full.
+/// Commits an event's disposition, and retries until the database takes it, unless the database is damaged. A disposition
+/// by which the event is sent again does not wait for space on a full disk: people would not get the event while the disk
+/// is full.
 pub(super) async fn settle(queue: Queue, attempt: EndedAttempt) -> AttemptStep {
     loop {
         let Err(error) = attempt.commit(&queue).await else { return AttemptStep::Settled(attempt) };
@@ -180,7 +185,7 @@ pub(super) async fn settle_after_repair(queue: Queue, attempt: EndedAttempt) -> 
     }
 }
 
-/// Reads from the queue; clones take turns.
+/// Reads from the queue. Clones share the limit on pages that are read at the same time.
 #[derive(Clone, Debug)]
 pub(super) struct Reads {
     reader: Reader,
@@ -193,7 +198,7 @@ impl Reads {
     }
 
     pub(super) async fn page(self, key: ServiceKey, after: Option<EventId>, limit: u32) -> BackgroundStep {
-        // Turns are given in the order of asking. The semaphore is never closed.
+        // Turns are given in the order of the requests. The semaphore is never closed.
         let _turn = self.turns.acquire().await;
         match self.reader.page(&key, after, limit).await {
             Ok(page) => BackgroundStep::Page { key, after, page },
@@ -205,7 +210,7 @@ impl Reads {
         }
     }
 
-    /// Reads whether somebody else changed the queue since `known`.
+    /// Reads whether an editor changed the queue since the generation `known`.
     pub(super) async fn changes(self, known: u64) -> BackgroundStep {
         let found = async {
             let generation = self.reader.generation().await?;
@@ -222,7 +227,7 @@ impl Reads {
         })
     }
 
-    /// Reads what the rate limiters of keys have to count that another bridge delivered for until now.
+    /// Reads the attempts that the rate limiters have to count for keys that another bridge delivered for until now.
     pub(super) async fn gained(
         self,
         keys: BTreeMap<ServiceKey, Fence>,
@@ -244,7 +249,7 @@ impl Reads {
     pub(super) async fn reread(self, ids: Vec<EventId>) -> BackgroundStep {
         let mut found = Vec::with_capacity(ids.len());
         for id in ids {
-            // An error leaves the rest to the next time.
+            // After an error, the rest is left to the next time.
             let Ok(looked) = self.reader.recheck(id).await else { break };
             found.push((id, looked));
         }
@@ -252,7 +257,7 @@ impl Reads {
     }
 }
 
-/// Waits after the n-th failure in a row to read a key's waiting events.
+/// Waits before a key's waiting events are read again, after `failures` failures in a row.
 pub(super) async fn back_off(key: ServiceKey, failures: u32) -> BackgroundStep {
     sleep(READ_BACKOFF.wait(failures, rand::random())).await;
     BackgroundStep::BackedOff { key }

@@ -1,5 +1,5 @@
-//! Waiting events that cannot be read. They are set aside, so that nothing else waits for them, and tried again from time
-//! to time: the disk may be able to read them later, or somebody may repair them.
+//! Waiting events that cannot be read. They are set aside, so that no other event waits for them, and tried again from
+//! time to time: the disk may be able to read them later, or they may be repaired.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -14,14 +14,14 @@ pub(super) struct UnreadableEvents {
     events: BTreeMap<EventId, Unreadable>,
     /// The service keys whose waiting events cannot be read at all, and why.
     keys: BTreeMap<ServiceKey, String>,
-    /// Events that PagerDuty accepted or refused, which cannot be committed.
+    /// Events that PagerDuty accepted or rejected, but whose disposition cannot be committed.
     unsettled: BTreeMap<EventId, ServiceKey>,
     /// The event that was tried again last.
     tried_last: Option<EventId>,
 }
 
 impl UnreadableEvents {
-    /// Sets an event aside, and returns whether it was not before.
+    /// Sets an event aside. Returns whether it was not set aside before.
     pub(super) fn add(&mut self, event: Unreadable) -> bool {
         self.events.insert(event.id, event).is_none()
     }
@@ -30,41 +30,41 @@ impl UnreadableEvents {
         self.events.remove(&id);
     }
 
-    /// Another bridge delivers for this key.
+    /// Forgets everything about `key`, because another bridge delivers for it.
     pub(super) fn forget(&mut self, key: &ServiceKey) {
         self.keys.remove(key);
         self.events.retain(|_, event| event.service_key.as_ref() != Some(key));
         self.unsettled.retain(|_, other| other != key);
     }
 
-    /// Whether later events of its incident do not wait for it.
+    /// Whether the event is one that later events of its incident do not wait for.
     pub(super) fn contains(&self, id: EventId) -> bool {
         self.events.contains_key(&id) || self.unsettled.contains_key(&id)
     }
 
-    /// The events of this key before `id` for which it does not wait.
+    /// Returns the events of `key` before `id` that event `id` does not wait for.
     pub(super) fn before(&self, key: &ServiceKey, id: EventId) -> Vec<EventId> {
         let unreadable = self.events.range(..id).filter(|(_, event)| event.service_key.as_ref() == Some(key));
         let unsettled = self.unsettled.range(..id).filter(|(_, other)| *other == key);
         unreadable.map(|(id, _)| *id).chain(unsettled.map(|(id, _)| *id)).collect()
     }
 
-    /// The disposition of an event cannot be committed, because the database is damaged.
+    /// Records that the disposition of an event cannot be committed, because the database is damaged.
     pub(super) fn unsettled(&mut self, id: EventId, key: ServiceKey) {
         self.unsettled.insert(id, key);
     }
 
-    /// It could be committed after all.
+    /// Records that the disposition of an event could be committed after all.
     pub(super) fn settled(&mut self, id: EventId) {
         self.unsettled.remove(&id);
     }
 
-    /// Whether an event is finished but for the commit of its disposition.
+    /// Whether an event is finished except for the commit of its disposition.
     pub(super) fn is_unsettled(&self, id: EventId) -> bool {
         self.unsettled.contains_key(&id)
     }
 
-    /// Updates from a page that begins after `after`; returns the events that are newly set aside.
+    /// Updates the events from a page that begins after `after`. Returns the events that are newly set aside.
     pub(super) fn update_from_page(
         &mut self,
         key: &ServiceKey,
@@ -85,23 +85,23 @@ impl UnreadableEvents {
         page.unreadable.iter().filter(|event| self.add((*event).clone())).cloned().collect()
     }
 
-    /// Updates from the keys with waiting events, which name the events without a valid key; returns those that are newly
-    /// set aside.
+    /// Updates the events from the keys with waiting events, which also list the events without a valid key. Returns the
+    /// events that are newly set aside.
     pub(super) fn update_from_keys(&mut self, keys: &WaitingKeys) -> Vec<Unreadable> {
         self.events.retain(|id, event| match &event.service_key {
-            // The key's pages show whether it still waits, unless nothing of the key does.
+            // The key's pages show whether the event still waits, unless the key has no waiting events any more.
             Some(key) => keys.keys.binary_search(key).is_ok(),
             None => keys.unreadable.iter().any(|unreadable| unreadable.id == *id),
         });
         keys.unreadable.iter().filter(|event| self.add((*event).clone())).cloned().collect()
     }
 
-    /// The waiting events of a key cannot be read.
+    /// Records that the waiting events of `key` cannot be read.
     pub(super) fn key_failed(&mut self, key: &ServiceKey, reason: String) {
         self.keys.insert(key.clone(), reason);
     }
 
-    /// At most `most` events to try again; all of them in turns.
+    /// Returns at most `most` events to try again. Successive calls go through all events in turn.
     pub(super) fn next_to_try(&mut self, most: usize) -> Vec<EventId> {
         let after = self.tried_last.map_or(Bound::Unbounded, Bound::Excluded);
         let ids: Vec<_> = self.events.range((after, Bound::Unbounded)).map(|(id, _)| *id).take(most).collect();

@@ -8,60 +8,62 @@ use tokio::sync::watch;
 use super::Moment;
 use crate::pagerduty::ServiceKey;
 
-/// How long a view stays unchanged at least, however much happens: making one costs a little for each key.
+/// The minimum time between two views, however much changes: building a view costs a little for each key.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// The deliveries at one moment. The scheduler makes it in its own time, and the worker publishes it in wall-clock time.
+/// The deliveries at one moment. The scheduler builds the view with times of its own clock, and the worker publishes it
+/// with wall-clock times.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct DeliveryView<T = DateTime<Utc>> {
     /// A view for each service key that the scheduler knows, in the order of the keys.
     pub keys: Vec<KeyView<T>>,
-    /// The TLS error for which PagerDuty is not trusted now: nothing is sent then.
+    /// The TLS error because of which PagerDuty is not trusted at present; nothing is sent meanwhile.
     pub untrusted: Option<String>,
-    /// What waits and cannot be read.
+    /// The waiting events that cannot be read.
     pub unreadable: UnreadableView,
 }
 
-/// What waits and cannot be read, so that it is not delivered.
+/// The waiting events that cannot be read and are therefore not delivered.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct UnreadableView {
-    /// How many events.
+    /// The number of events that cannot be read.
     pub events: u64,
-    /// How many service keys there are whose waiting events cannot be read at all.
+    /// The number of service keys whose waiting events cannot be read at all.
     pub keys: u64,
-    /// How many events PagerDuty accepted or refused that cannot be marked so, because the database is damaged: they are
-    /// sent again after the next start.
+    /// The number of events that PagerDuty accepted or rejected, but that cannot be marked so because the database is
+    /// damaged: they are sent again after the next start.
     pub unsettled: u64,
-    /// Why one of them cannot be read; `None` where there are none.
+    /// Why one of them cannot be read; `None` if there are none.
     pub reason: Option<String>,
 }
 
 /// The deliveries for one service key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KeyView<T = DateTime<Utc>> {
-    /// The integration.
+    /// The service key.
     pub service_key: ServiceKey,
-    /// How many attempts 60 seconds may see now.
+    /// How many attempts are allowed within 60 seconds at present.
     pub allowed: u32,
-    /// How many they may see when PagerDuty does not throttle: `BRIDGE_PAGERDUTY_RATE`.
+    /// How many are allowed while PagerDuty does not throttle: `BRIDGE_PAGERDUTY_RATE`.
     pub rate: u32,
     /// How many attempts are in flight.
     pub in_flight: u32,
-    /// Nothing that waits is sent before this moment, because attempts failed; `None` when it has passed. After a
-    /// single failure an event that comes meanwhile is tried at once.
+    /// No waiting event is sent before this moment, because attempts failed; `None` when it has passed. After a single
+    /// failure, an event that arrives meanwhile is still tried at once.
     pub backs_off_until: Option<T>,
-    /// Why the last attempt failed, if it did; also while the key backs off for what failed before it.
+    /// Why the last attempt failed, if it did. It is kept after a success while the key still backs off because of an
+    /// earlier failure.
     pub last_failure: Option<String>,
-    /// Whether that was a permanent failure of one event, which delays no other.
+    /// Whether that was a permanent failure of one event, which does not delay other events.
     pub is_permanent: bool,
-    /// Whether PagerDuty asked to slow down: it can be reached.
+    /// Whether PagerDuty asked to slow down, which means that it can be reached.
     pub is_throttled: bool,
-    /// When PagerDuty accepted an event last, in this run of the bridge.
+    /// When PagerDuty last accepted an event, in this run of the bridge.
     pub last_delivered_at: Option<T>,
 }
 
 impl<T> DeliveryView<T> {
-    /// The same by another clock.
+    /// Converts the times of the view to another clock.
     fn by_clock<U>(self, clock: impl Fn(T) -> U) -> DeliveryView<U> {
         let keys = self.keys.into_iter().map(|key| KeyView {
             service_key: key.service_key,
@@ -82,7 +84,7 @@ impl<T> DeliveryView<T> {
 #[derive(Debug, Default)]
 pub(super) struct Publisher {
     sender: watch::Sender<DeliveryView>,
-    /// The same in the scheduler's time, which tells whether something changed.
+    /// The last published view in the scheduler's time, by which changes are detected.
     last: DeliveryView<Moment>,
     published_at: Option<Instant>,
 }
@@ -97,7 +99,8 @@ impl Publisher {
         self.published_at.map(|last| last + INTERVAL).filter(|next| *next > now)
     }
 
-    /// Publishes `view`, made when the scheduler's clock showed `clock` and others `now` and `utc`.
+    /// Publishes `view`, which was built when the scheduler's clock showed `clock`, the monotonic clock `now` and the wall
+    /// clock `utc`.
     pub(super) fn publish(&mut self, view: DeliveryView<Moment>, clock: Moment, now: Instant, utc: DateTime<Utc>) {
         self.published_at = Some(now);
         if view != self.last {
@@ -107,7 +110,8 @@ impl Publisher {
     }
 }
 
-/// What the wall clock shows at `moment`, if it shows `utc` when the scheduler's shows `clock`.
+/// Returns the wall-clock time at `moment`, given that the wall clock shows `utc` when the scheduler's clock shows
+/// `clock`.
 fn at_wall_clock(moment: Moment, clock: Moment, utc: DateTime<Utc>) -> DateTime<Utc> {
     let delta = |apart| TimeDelta::from_std(apart).unwrap_or(TimeDelta::MAX);
     let at = match moment.checked_sub(clock) {

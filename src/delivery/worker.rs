@@ -1,8 +1,8 @@
-//! Does what the scheduler says: records an attempt, makes it, commits its disposition.
+//! Carries out what the scheduler decides: records an attempt, makes it, commits its disposition.
 //!
-//! An event is delivered also while nothing can be committed, as on a full disk: the queue then lets the attempt begin and
-//! records it later, see [`Queue::begin`]. The disposition is committed as soon as that is possible again, and the event's
-//! incident stops until then. Only a crash before that sends the event once more.
+//! Events are delivered even while nothing can be committed, such as on a full disk: the queue then lets the attempt begin
+//! and records it later, see [`Queue::begin`]. The disposition is committed as soon as that is possible again, and the
+//! event's incident stops until then. The event is sent again only if the bridge crashes before that.
 
 mod restore;
 mod takeover;
@@ -33,10 +33,10 @@ use crate::pagerduty::client::Client;
 use crate::pagerduty::{OutcomeKind, ServiceKey};
 use crate::queue::{Arrival, Arrivals, Disposition, EventId, Queue, QueueError, Recheck, Unreadable, WaitingKeys};
 
-/// How often to check whether somebody else changed the queue.
+/// How often to check whether an editor, such as the command `queue retry`, changed the queue.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often to read the queue again where other bridges commit to it: what they say of it is only a hint.
+/// How often to read the queue again if other bridges commit to it: their notifications are only hints.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A generation that the queue never has.
@@ -45,13 +45,13 @@ const UNKNOWN: u64 = u64::MAX;
 /// How often to try again to read events that could not be read, and how many of them.
 const REREAD: (Duration, usize) = (Duration::from_mins(1), 100);
 
-/// The wait when nothing is due: long, but bounded, so that a mistake in the scheduler cannot stop the worker for ever.
+/// The wait when nothing is due: long, but bounded, so that a mistake in the scheduler cannot stop the worker forever.
 const IDLE: Duration = Duration::from_mins(1);
 
-/// The last attempt of an event, and how many there were in all.
+/// The service key of an event, the time of its last attempt, and how many attempts there were in all.
 type Attempt = (ServiceKey, DateTime<Utc>, u32);
 
-/// Delivers what waits in the queue. Runs on one thread, since `awc`'s client is bound to its thread.
+/// Delivers the waiting events of the queue. Runs on one thread, because `awc`'s client is bound to its thread.
 pub struct Worker {
     queue: Queue,
     client: Client,
@@ -66,7 +66,7 @@ pub struct Worker {
     attempts: FuturesUnordered<LocalBoxFuture<'static, AttemptStep>>,
     background: FuturesUnordered<LocalBoxFuture<'static, BackgroundStep>>,
     reads: Reads,
-    /// Whether a background step checks for changes by somebody else.
+    /// Whether a background step checks for changes by an editor.
     is_checking: bool,
     reread_at: Instant,
     /// How often in a row the waiting events of each key could not be read.
@@ -77,7 +77,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Prepares deliveries from `queue`. Events accepted from now on are not missed.
+    /// Prepares deliveries from `queue`. Events enqueued from now on are not missed.
     #[must_use]
     pub fn new(queue: Queue, client: Client, limits: Limits) -> Self {
         let arrivals = queue.arrivals();
@@ -103,21 +103,21 @@ impl Worker {
         }
     }
 
-    /// Counts what it does in `metrics`.
+    /// Counts attempts and dead letters in `metrics`.
     #[must_use]
     pub fn with_metrics(self, metrics: Metrics) -> Self {
         Self { metrics, ..self }
     }
 
-    /// Delivers only for the keys that are this bridge's by `cluster`.
+    /// Delivers only for the keys that `cluster` assigns to this bridge.
     #[must_use]
     pub fn with_cluster(self, cluster: Cluster) -> Self {
         let holdings = if cluster.is_alone() { Holdings::default() } else { Holdings::shared() };
         Self { cluster, holdings, ..self }
     }
 
-    /// Restores how an earlier run failed: the reason for each service key with waiting events, and why PagerDuty could not
-    /// be trusted. Whether it was throttled is known from the metrics, which have to be restored before.
+    /// Restores the failures of an earlier run: the reason for each service key with waiting events, and why PagerDuty
+    /// could not be trusted. Whether a key was throttled is taken from the metrics, which have to be restored before.
     #[must_use]
     pub fn with_earlier_failures(mut self, failures: Vec<(ServiceKey, String)>, untrusted: Option<String>) -> Self {
         for (key, reason) in failures.into_iter().filter(|(key, _)| self.holdings.has(key)).collect::<Vec<_>>() {
@@ -131,15 +131,15 @@ impl Worker {
         self
     }
 
-    /// The deliveries as they are, brought up to date while the worker runs: at most twice a second, and within a second of
-    /// a change.
+    /// Returns a view of the deliveries, which is updated while the worker runs: at most twice a second, and within a
+    /// second of a change.
     #[must_use]
     pub fn view(&self) -> watch::Receiver<DeliveryView> {
         self.publisher.subscribe()
     }
 
-    /// Delivers until `shutdown` resolves, then lets the attempts in flight end, for at most the time `shutdown` gave.
-    /// What is not delivered by then stays in the queue.
+    /// Delivers until `shutdown` resolves, then waits for the attempts in flight, for at most the time that `shutdown`
+    /// returned. Events that are not delivered by then stay in the queue.
     pub async fn run(mut self, shutdown: impl Future<Output = Duration>) {
         let mut shutdown = std::pin::pin!(shutdown);
         let grace = tokio::select! {
@@ -165,7 +165,7 @@ impl Worker {
         let cluster = self.cluster.clone();
         loop {
             let due = self.begin_what_is_due();
-            // This loop turns at every change and every check, so the view follows also what time alone changes.
+            // This loop runs at every change and every check, so the view also follows what changes by time alone.
             let wake = self.publish_if_due().map_or(due, |publish| publish.min(due));
             tokio::select! {
                 Some(arrival) = self.arrivals.recv() => self.announce(&arrival),
@@ -181,7 +181,7 @@ impl Worker {
         }
     }
 
-    /// Has the scheduler read events of these keys, by `read`.
+    /// Makes the scheduler read events of these keys, by calling `read` for each.
     fn read_keys(&mut self, keys: &WaitingKeys, read: impl Fn(&mut Scheduler, &ServiceKey)) {
         self.unreadable.update_from_keys(keys).iter().for_each(log_unreadable);
         for key in keys.keys.iter().filter(|key| self.holdings.has(key)) {
@@ -189,7 +189,8 @@ impl Worker {
         }
     }
 
-    /// Tells the scheduler of all that was committed and announced, or the bridges that deliver for other keys.
+    /// Passes on all events that were committed and announced: to the scheduler, or to the bridges that deliver for other
+    /// keys.
     fn announce(&mut self, arrival: &Arrival) {
         let mut others = BTreeSet::new();
         let mut arrived = |arrival: &Arrival| {
@@ -215,8 +216,8 @@ impl Worker {
         }
     }
 
-    /// Checks whether somebody else changed the queue, as the commands `queue retry` and `queue discard` do, and sometimes
-    /// whether events that could not be read can be.
+    /// Checks whether an editor changed the queue, as the commands `queue retry` and `queue discard` do, and from time to
+    /// time whether events that could not be read can be read now.
     fn check(&mut self) {
         if !self.is_checking {
             self.is_checking = true;
@@ -328,7 +329,7 @@ impl Worker {
             AttemptStep::Settled(_) | AttemptStep::NotSettled(_) if !is_own => {}
             AttemptStep::Settled(attempt) => self.settled(&attempt),
             AttemptStep::NotSettled(attempt) => {
-                // The incident goes on all the same: its later events would never be sent.
+                // The incident goes on anyway; otherwise its later events would never be sent.
                 self.settled(&attempt);
                 if let Disposition::Delivered { .. } | Disposition::Dead { .. } = attempt.disposition {
                     self.unreadable.unsettled(attempt.id, attempt.key.clone());
@@ -344,7 +345,7 @@ impl Worker {
                 debug!(event = id.get(); "not sent, because it does not wait any more");
                 self.scheduler.gone(&key, id);
             }
-            // Its incident does not wait for what cannot be read.
+            // The incident does not wait for events that cannot be read.
             QueueError::Behind { earlier, .. } if self.unreadable.contains(*earlier) => {
                 let past = self.unreadable.before(&key, id);
                 self.attempt(key, id, past, permit);
@@ -380,7 +381,7 @@ impl Worker {
         self.scheduler.settled(&attempt.key, attempt.id, &attempt.disposition);
     }
 
-    /// Publishes the view, unless it did a moment ago: then it returns when the next one is due.
+    /// Publishes the view, unless one was published a moment ago; in that case, returns when the next one is due.
     fn publish_if_due(&mut self) -> Option<Instant> {
         let next = self.publisher.next_at(Instant::now());
         if next.is_none() {

@@ -1,9 +1,10 @@
-//! Connections for `awc`: plain or with TLS, and without interim answers.
+//! Connections for `awc`: plain or with TLS, and without interim responses.
 //!
-//! A server or a proxy may send any number of answers with a status of 1xx before the final one, asked or not (RFC 9110,
-//! 15.2), and some send `100 Continue` to any request. `awc` mistakes the first answer for the final one and drops whatever
-//! follows with the connection's buffer, so [`SkipInterim`] removes them from the stream first. `awc` would put TLS on top
-//! of a custom connector, outside of that filter, so TLS is made here and `awc` is given an `http` address.
+//! A server or a proxy may send any number of 1xx responses before the final one, whether the client expects them or not
+//! (RFC 9110, 15.2), and some send `100 Continue` to any request. `awc` mistakes the first response for the final one and
+//! drops whatever follows with the connection's buffer, so [`SkipInterim`] removes interim responses from the stream
+//! first. `awc` would put TLS on top of a custom connector, outside of that filter, so TLS is set up here and `awc` is
+//! given an `http` address.
 
 use std::io;
 use std::pin::Pin;
@@ -21,25 +22,25 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// How many interim answers are skipped before a final answer; the next one is passed on.
+/// How many interim responses are skipped before a final response; the next one is passed on.
 const MAX_INTERIM: u32 = 32;
 
-/// The longest head of an interim answer, in bytes; a longer one is passed on.
+/// The longest head of an interim response, in bytes; a longer one is passed on.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// How much is read at once while it is not known whether an answer is an interim one, in bytes.
+/// How much is read at once, in bytes, while it is not known whether a response is an interim one.
 const CHUNK: usize = 4 * 1024;
 
 /// Opens connections.
 #[derive(Clone)]
 pub(super) struct Connect {
     tcp: ConnectorService,
-    /// `None`: plain connections.
+    /// `None` for plain connections.
     tls: Option<TlsConnector>,
 }
 
 impl Connect {
-    /// Opens connections with this TLS configuration, or plain ones.
+    /// Makes a connector with this TLS configuration, or one for plain connections.
     pub(super) fn new(tls: Option<Arc<ClientConfig>>) -> Self {
         let tcp = actix_tls::connect::Connector::default().service();
         Self { tcp, tls: tls.map(TlsConnector::from) }
@@ -132,8 +133,8 @@ impl ActixStream for Transport {
     }
 }
 
-/// A connection without interim answers. It expects a client that sends the next request only after it read the answer to
-/// the one before.
+/// A connection from which interim responses are removed. The client has to read the response to a request before it sends
+/// the next request.
 #[derive(Debug)]
 pub(super) struct SkipInterim<Io> {
     io: Io,
@@ -146,37 +147,37 @@ impl<Io> SkipInterim<Io> {
     }
 }
 
-/// What was read and not passed on yet.
+/// The part of a response that was read and not passed on yet.
 #[derive(Debug, Default)]
 struct Heads {
     held: Vec<u8>,
     /// No head ends before this offset.
     searched: usize,
-    /// The final answer has begun.
+    /// Whether the final response has begun.
     is_final: bool,
     skipped: u32,
 }
 
-/// What the bytes of an answer's beginning are.
+/// What the first bytes of a response are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Beginning {
-    /// An interim answer of so many bytes.
+    /// An interim response with this many bytes.
     Interim(usize),
-    /// Another answer, or none.
+    /// A final response, or something that is not a response.
     Final,
     /// More bytes are needed to decide.
     Incomplete,
 }
 
 impl Heads {
-    /// The next answer belongs to a new request.
+    /// Prepares for the response to a new request.
     fn restart(&mut self) {
         self.is_final = false;
         self.searched = 0;
         self.skipped = 0;
     }
 
-    /// Removes the interim answers that are complete. Returns whether more has to be read before anything is passed on.
+    /// Removes the interim responses that are complete. Returns whether more has to be read before anything is passed on.
     fn wants_more(&mut self) -> bool {
         while !self.is_final {
             match beginning(&self.held, self.searched) {
@@ -196,8 +197,8 @@ impl Heads {
     }
 }
 
-/// What `bytes` begin with; no head ends before `searched`. `101 Switching Protocols` is final: no other HTTP answer follows
-/// it.
+/// What `bytes` begin with; no head ends before `searched`. `101 Switching Protocols` is final: no other HTTP response
+/// follows it.
 fn beginning(bytes: &[u8], searched: usize) -> Beginning {
     const STATUS_LINE: &[u8; 12] = b"HTTP/1._ 1__";
     let fits = |(byte, pattern): (&u8, &u8)| if *pattern == b'_' { byte.is_ascii_digit() } else { byte == pattern };
@@ -228,7 +229,7 @@ impl<Io: AsyncRead + Unpin> AsyncRead for SkipInterim<Io> {
             let mut read = ReadBuf::new(&mut chunk);
             ready!(Pin::new(&mut *io).poll_read(cx, &mut read))?;
             if read.filled().is_empty() {
-                // The connection ends within a head: the client sees it as it is.
+                // The connection ended within a head: the client gets the bytes unchanged.
                 heads.is_final = true;
             }
             heads.held.extend_from_slice(read.filled());
@@ -277,7 +278,7 @@ mod tests {
 
     const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-    /// What a client reads of an answer that comes in pieces of this many bytes.
+    /// What a client reads if the response arrives in pieces of this many bytes.
     async fn read(answer: &str, piece: usize) -> String {
         let (server, mut client) = tokio::io::duplex(piece);
         let mut server_side = server;

@@ -1,7 +1,7 @@
-//! HTTP requests to other services, with `awc` over rustls: each within a time limit, no redirect is followed, and of an
-//! answer only the beginning is read.
+//! HTTP requests to other services, with `awc` over rustls: each has a time limit, redirects are not followed, and only the
+//! beginning of a response is read.
 //!
-//! - `connect`: connections, plain or with TLS, without interim answers
+//! - `connect`: connections, plain or with TLS, without interim responses
 
 mod connect;
 
@@ -21,7 +21,7 @@ use url::Url;
 
 use connect::Connect;
 
-/// How much of an answer is read unless more is asked for, in bytes: enough for every reason, and bounded.
+/// How much of a response is read unless the caller asks for more, in bytes: enough for every error message, and bounded.
 const MAX_ANSWER: usize = 16 * 1024;
 
 /// How long an idle connection is kept. PagerDuty closes idle ones earlier than most clients expect
@@ -35,7 +35,7 @@ pub(crate) struct HttpClient {
     timeout: Duration,
 }
 
-/// An answer.
+/// A response.
 #[derive(Clone, Debug)]
 pub(crate) struct Response {
     /// The HTTP status.
@@ -46,28 +46,28 @@ pub(crate) struct Response {
     pub(crate) location: Option<String>,
     /// The header `ratelimit-reset`, unparsed.
     pub(crate) rate_limit_reset: Option<String>,
-    /// The beginning of the body; less where the rest broke off or was late.
+    /// The beginning of the body; less of it if the connection broke or the time limit passed.
     pub(crate) body: Vec<u8>,
 }
 
-/// A request with more than an address.
+/// A request with its own method, headers, body and limit.
 pub(crate) struct Request<'a> {
     pub(crate) method: Method,
     pub(crate) url: &'a Url,
     pub(crate) headers: &'a [(HeaderName, String)],
     /// JSON to send.
     pub(crate) body: Option<Vec<u8>>,
-    /// How much of the answer is read, in bytes.
+    /// How much of the response is read, in bytes.
     pub(crate) max_answer: usize,
 }
 
-/// Why there is no answer. The texts name no path of the address, which may be a secret.
+/// Why there is no response. The texts never contain the path of the address, which may be a secret.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum RequestError {
-    /// No answer came in time.
+    /// No response came in time.
     Timeout(String),
-    /// The connection ended before the first byte of an answer, as an idle connection does that is closed at the moment
-    /// of its next use. The request may or may not have arrived.
+    /// The connection ended before the first byte of a response, for example an idle connection that was closed just as it
+    /// was used again. The request may or may not have arrived.
     Dropped(String),
     /// The certificate of the other side is not trusted, or TLS failed in another way. Nothing was sent.
     Untrusted(String),
@@ -85,8 +85,8 @@ impl RequestError {
 }
 
 impl HttpClient {
-    /// Makes a client whose requests take `timeout` at most, from connecting to the last byte of the answer. With `tls` all
-    /// its connections use that, without it none does.
+    /// Makes a client whose requests take `timeout` at most, from connecting to the last byte of the response. With `tls`
+    /// all its connections use TLS, without it none does.
     pub(crate) fn new(tls: Option<ClientConfig>, timeout: Duration) -> Self {
         let connector = Connector::new()
             .connector(Connect::new(tls.map(Arc::new)))
@@ -154,8 +154,8 @@ impl HttpClient {
     }
 }
 
-/// The address with `http`, because [`Connect`] makes the TLS and not `awc`. The `Host` header is the same: `awc` leaves out
-/// the port 443.
+/// The address with the scheme `http`, because [`Connect`] and not `awc` sets up TLS. The `Host` header stays the same:
+/// `awc` leaves out port 443.
 fn target(url: &Url) -> String {
     let address = url.as_str();
     let Some(rest) = address.strip_prefix("https://") else { return address.to_owned() };
@@ -170,7 +170,7 @@ where
     S: Stream<Item = Result<actix_web::web::Bytes, PayloadError>> + Unpin,
 {
     let mut body = Vec::new();
-    // The status alone decides: a body that breaks off or is slow changes nothing.
+    // Only the status code matters: a body that breaks off or is slow changes nothing.
     let reading = async {
         while let Some(Ok(chunk)) = response.next().await {
             body.extend_from_slice(&chunk[..chunk.len().min(max_answer - body.len())]);
@@ -199,7 +199,7 @@ fn request_error(error: &SendRequestError, timeout: Duration) -> RequestError {
     }
     match error {
         SendRequestError::Timeout => timed_out(timeout),
-        // Only after the request was sent: awc returns this when the stream ends where an answer should begin.
+        // Only after the request was sent: awc returns this when the stream ends where a response should begin.
         SendRequestError::Connect(ConnectError::Disconnected) => dropped(None),
         SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) if is_closing(error) => {
             dropped(Some(error))
@@ -213,13 +213,13 @@ fn request_error(error: &SendRequestError, timeout: Duration) -> RequestError {
     }
 }
 
-/// The rustls error inside, if there is one: it is about trust, while all others are about the network.
+/// The rustls error inside `error`, if there is one: it is about trust, while all other errors are about the network.
 fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
     let inner = error.get_ref()?;
     inner.downcast_ref()
 }
 
-/// Whether the other side closed the connection. An answer that is cut short is another kind of error.
+/// Whether the other side closed the connection. A response that is cut short is another kind of error.
 fn is_closing(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof, WriteZero};
     let closing = [BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof, WriteZero];

@@ -1,10 +1,10 @@
-//! The mark of the canary: an event that the bridge sends through Sentry, and whose webhook it has to know again in every
-//! form, so that it never pages.
+//! The mark of the canary. The canary is an event that the bridge sends through Sentry; the bridge has to recognise its
+//! webhook in every form, so that it never pages.
 //!
-//! Webhooks about an event carry its id, which Sentry neither shortens nor scrubs. The id is a UUID of version 7 whose last
-//! 62 bits are a message authentication code of the bits before them. Webhooks about an issue have no event id; there the
-//! title is compared, which ends with such a code too. The key of both is the default service key, which no stranger has:
-//! nobody can pass an alert off as a canary.
+//! Webhooks about an event carry its id, which Sentry neither shortens nor scrubs. The id is a UUID of version 7 whose
+//! last 62 bits are a message authentication code of the bits before them. Webhooks about an issue have no event id;
+//! there the title is compared, which ends with such a code too. The key of both codes is the default service key, which
+//! no outsider has, so that no alert can be passed off as a canary.
 
 use std::fmt;
 
@@ -17,22 +17,23 @@ use crate::alert::Alert;
 use crate::config::Dsn;
 use crate::pagerduty::ServiceKey;
 
-/// The tag that the canary's alert asks for.
+/// The tag that the canary's alert in Sentry requires.
 pub const TAG: &str = "bridge_canary";
 
-/// What an event id is made from, and what a title: one code must not stand for the other.
+/// The inputs of the code in event ids and of the code in titles. They differ, so that one code cannot be used as the
+/// other.
 const OF_EVENT: &[u8] = b"sentry-pagerduty-bridge canary event";
 const OF_TITLE: &[u8] = b"sentry-pagerduty-bridge canary title";
 
-/// The bits of the first half of a UUID that say its version, and version 7 there.
+/// The version bits in the first half of a UUID, and their value for version 7.
 const VERSION: u64 = 0xf000;
 const VERSION_7: u64 = 0x7000;
 
-/// The bits of the second half of a UUID that say nothing but its variant.
+/// The variant bits in the second half of a UUID, and the remaining bits, which hold the code.
 const VARIANT: u64 = 0b10 << 62;
 const CODE_BITS: u64 = (1 << 62) - 1;
 
-/// The value of [`TAG`] for canaries of this DSN. Not secret, and the same for as long as the DSN is.
+/// The value of [`TAG`] for canaries of this DSN. It is not secret, and stays the same as long as the DSN does.
 #[must_use]
 pub fn tag_value(dsn: &Dsn) -> String {
     hex::encode(&dsn.digest()[..6])
@@ -43,7 +44,7 @@ pub fn tag_value(dsn: &Dsn) -> String {
 pub struct CanaryId(u128);
 
 impl CanaryId {
-    /// Reads 32 hexadecimal digits, whoever made them.
+    /// Parses 32 hexadecimal digits. Does not check that the bridge made the id.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -57,7 +58,7 @@ impl fmt::Display for CanaryId {
     }
 }
 
-/// What makes canaries, and knows them again.
+/// Makes the ids and titles of canaries, and recognises them.
 #[derive(Clone)]
 pub struct CanaryMark(Hmac<Sha256>);
 
@@ -71,13 +72,13 @@ impl CanaryMark {
     /// The mark of the bridge with this default service key.
     #[must_use]
     pub fn new(default_key: &ServiceKey) -> Self {
-        // A key of the length of HMAC's block, shorter ones of which end with zeros.
+        // A key as long as HMAC's block. HMAC itself fills shorter keys with zeros.
         let mut key = [0; 64];
         key[..32].copy_from_slice(&Sha256::digest(default_key.expose()));
         Self(Hmac::new(&key.into()))
     }
 
-    /// The id of a canary that is sent at `at`; `random` tells those of the same millisecond apart.
+    /// The id of a canary that is sent at `at`; `random` distinguishes canaries of the same millisecond.
     #[must_use]
     pub fn event_id(&self, at: DateTime<Utc>, random: u16) -> CanaryId {
         let milliseconds = u64::try_from(at.timestamp_millis()).unwrap_or_default();
@@ -93,7 +94,7 @@ impl CanaryMark {
         format!("sentry-pagerduty-bridge canary {}", hex::encode(&code[..12]))
     }
 
-    /// Whether `alert` is about a canary, and its event's id where it is about one event.
+    /// Returns `Some` if `alert` is about a canary, with the id of its event if it is about one event.
     #[must_use]
     pub fn recognize(&self, alert: &Alert) -> Option<Option<CanaryId>> {
         let Some(id) = &alert.event_id else {
@@ -103,7 +104,7 @@ impl CanaryMark {
         let id = CanaryId::parse(id)?;
         let [first, second] =
             [id.0 >> 64, id.0 & u128::from(u64::MAX)].map(|half| u64::try_from(half).unwrap_or_default());
-        // Sentry's own ids are of version 4; the code of those need not be computed.
+        // Sentry's own ids have version 4; no code has to be computed for them.
         if first & VERSION != VERSION_7 {
             return None;
         }
@@ -111,7 +112,7 @@ impl CanaryMark {
         bool::from(second.ct_eq(&expected)).then_some(Some(id))
     }
 
-    /// Whether an issue with this title is that of the canary.
+    /// Whether this is the title of the canary's issue.
     #[must_use]
     pub fn is_title(&self, title: &str) -> bool {
         title.as_bytes().ct_eq(self.title().as_bytes()).into()
@@ -166,7 +167,7 @@ mod tests {
             let other = CanaryId(id.0 ^ (1 << bit)).to_string();
             assert_eq!(mark(KEY).recognize(&alert_of(&other, "any")), None, "bit {bit}");
         }
-        // The title of an event can be chosen by whoever sends it; it counts only where there is no event.
+        // The sender of an event can choose its title, so the title counts only in webhooks without an event.
         let title = mark(KEY).title();
         assert_eq!(mark(KEY).recognize(&alert_of("0123456789abcdef0123456789abcdef", &title)), None);
         assert_eq!(mark(KEY).recognize(&alert_of("", &title)), Some(None));

@@ -6,29 +6,33 @@ use crate::alert::{Action, Alert, Opening};
 use crate::pagerduty::ServiceKey;
 use crate::sentry::Generation;
 
-/// How a webhook is recognised as a repetition of others, and others as repetitions of it.
+/// The keys by which a webhook is recognised as a repetition of earlier ones, and later ones as repetitions of it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Dedup {
     /// It is a repetition when any of these was recorded within the dedup window.
     pub seen_if: Vec<DedupKey>,
-    /// What is recorded when it is enqueued.
+    /// The keys that are recorded when it is enqueued.
     pub records: Vec<DedupKey>,
-    /// The digest of the signed body of a resolve, which is done only once, however long ago that was.
+    /// The digest of the signed body of a resolve or a reopening. The same body resolves only once, however long ago that
+    /// was.
     ///
-    /// Sentry signs neither the time nor the key of a delivery, so its signature proves a copy of the body as well. No
-    /// two resolves of an issue are the same, byte for byte, unless it was opened again by hand in between.
+    /// Sentry signs neither the time nor the `Idempotency-Key` of a delivery, so its signature is also valid for a copy
+    /// of the body. No two resolves of an issue are the same, byte for byte, unless it was opened again by hand in
+    /// between.
     pub once: Option<DedupKey>,
-    /// Whether the issue is open again without a new event, so that its next resolve may be the same as the last.
+    /// Whether the issue was opened again without a new event, so that its next resolve may be the same as the last, byte
+    /// for byte.
     pub renews: bool,
 }
 
 impl Dedup {
-    /// A trigger repeats a delivery with the same `Idempotency-Key` and the same alert by the other generation; one by the
-    /// platform also repeats the same alert by the platform.
+    /// Returns the keys of a trigger. It is a repetition of a delivery with the same `Idempotency-Key`, and of the same
+    /// alert from the other generation. A trigger from the platform, or from the other generation with an
+    /// `Idempotency-Key`, is also a repetition of the same alert from its own generation.
     ///
-    /// The plugin sends an event once, whatever rules it fired, and never again. So what comes twice by it was sent by a
-    /// person, who wants to see it arrive. The service that replaced it in 2026 sends an event once for each action and
-    /// address. Its deliveries have an `Idempotency-Key`, and those of the plugin have none.
+    /// The plugin sends an event once, whatever rules it fired, and never again. So an event that it sends twice was sent
+    /// by a person who wants to see it arrive. The service that replaced the plugin in 2026 sends an event once for each
+    /// action and URL. Its deliveries have an `Idempotency-Key`, and those of the plugin have none.
     pub(super) fn of_trigger(
         alert: &Alert,
         opening: Opening,
@@ -51,12 +55,12 @@ impl Dedup {
         }
     }
 
-    /// A webhook about an open incident repeats a delivery with the same `Idempotency-Key`, or the same body where that is
-    /// `signed`.
+    /// Returns the keys of a webhook about an open incident. It is a repetition of a delivery with the same
+    /// `Idempotency-Key` or, if its body is `signed`, of one with the same body.
     pub(super) fn of_follow_up(alert: &Alert, idempotency_key: Option<&str>, signed: Option<&[u8]>) -> Self {
         let delivery: Vec<_> = idempotency_key.map(|key| DedupKey::of_delivery(alert, key)).into_iter().collect();
         let reopens = matches!(alert.action, Action::Reopen(_));
-        // `regressed` and `escalating` come with an event, which the next resolve counts.
+        // `regressed` and `escalating` come with a new event, which is counted in the body of the next resolve.
         let by_hand = alert.facts.iter().any(|(name, value)| *name == "substatus" && value == "ongoing");
         Self {
             seen_if: delivery.clone(),
@@ -72,11 +76,13 @@ impl Dedup {
 pub struct DedupKey([u8; 32]);
 
 impl DedupKey {
-    /// The key of a trigger's content; `None` when nothing in it says that another one of the same kind is not a new one.
+    /// Returns the key of a trigger's content; `None` if nothing in it distinguishes a repetition from a new alert of the
+    /// same kind.
     ///
-    /// One event of an issue is one page per service key, whether the legacy plugin, `event_alert` or `error` sends it and
-    /// however many rules it fired. An issue is new once. Sentry does not number how often an issue comes back or a
-    /// metric alert changes its status: the critical after a warning after a critical is not a repetition.
+    /// One event of an issue is one page per service key, whether the legacy plugin, `event_alert` or `error` sends it
+    /// and however many rules it fired. An issue is new only once. Sentry does not number how often an issue comes back
+    /// or a metric alert changes its status: in the sequence critical, warning, critical, the second critical is not a
+    /// repetition.
     fn of_content(alert: &Alert, opening: Opening, generation: Generation, service_key: &ServiceKey) -> Option<Self> {
         let (kind, content) = match opening {
             Opening::Alert | Opening::Error => {
@@ -95,7 +101,7 @@ impl DedupKey {
 
     /// The key of a delivery and its retries.
     fn of_delivery(alert: &Alert, idempotency_key: &str) -> Self {
-        // A header that somebody sets to a constant must not silence other incidents.
+        // If the header is set to a constant, that must not silence other incidents.
         let action = match alert.action {
             Action::Trigger(opening) => opening.name(),
             Action::Reopen(_) => Opening::IssueUnresolved.name(),
@@ -122,7 +128,7 @@ impl DedupKey {
     fn digest_bytes<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut digest = Sha256::new();
         for part in parts {
-            // With its length before it, no part can be mistaken for two.
+            // Each part is preceded by its length, so that one part cannot be mistaken for two.
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part);
         }

@@ -1,4 +1,4 @@
-//! The pure way from a request to a decision: headers, bytes and a time go in, and nothing else.
+//! From a request to a decision, as a pure function: its only inputs are headers, bytes and a time.
 //!
 //! The webhook, `explain` and the retry of a rejected webhook all call [`Ingest::decide`].
 
@@ -24,7 +24,7 @@ pub use crate::sentry::{Generation, Rejection, Webhook};
 pub use canary::{CanaryId, CanaryMark};
 pub use dedup::{Dedup, DedupKey};
 
-/// How many marks of canaries are known at most: that of the default key, and those of the keys before it.
+/// How many canary marks are known at most: that of the default key, and those of earlier default keys.
 const MAX_MARKS: usize = 4;
 
 /// What a decision depends on besides the webhook. Clones share the routes.
@@ -34,35 +34,35 @@ pub struct Ingest {
     policy: Policy,
 }
 
-/// What depends on the service keys.
+/// The parts of a decision that depend on the service keys.
 #[derive(Clone, Debug)]
 struct Destinations {
     routes: Routes,
-    /// What knows canaries, that of the default key first. A canary that is under way while the default key changes must not
-    /// page when it comes back.
+    /// The marks that recognise canaries, that of the default key first. Older marks are kept, because a canary that is
+    /// on its way while the default key changes must not page when it comes back.
     canaries: Vec<CanaryMark>,
 }
 
 /// What the operator wants done with alerts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    /// What is put before the name of an issue or metric alert in an incident key.
+    /// The prefix of the name of an issue or metric alert in an incident key.
     pub incident_key_prefix: String,
     /// What one incident stands for. A metric alert always has one of its own.
     pub incident_scope: IncidentScope,
     /// The lowest level that is sent to PagerDuty; `None` for all.
     pub min_level: Option<Level>,
-    /// What opens incidents.
+    /// The webhooks that open incidents.
     pub page_on: Vec<Opening>,
     /// Which incidents Sentry's resolved webhooks close.
     pub resolve: ResolveScope,
     /// Whether assigning an issue acknowledges its incident.
     pub acknowledge: bool,
-    /// What the descriptions of triggers are like; `None`: as Sentry's plugin makes them.
+    /// The template for the descriptions of triggers; `None` for descriptions like those of Sentry's plugin.
     pub description: Option<Template>,
-    /// How severe alerts are, where their own level does not say it.
+    /// The rules for the severity of alerts. The first that matches wins; without one, the severity is the alert's own.
     pub severity: SeverityRules,
-    /// What of an alert is never stored nor sent.
+    /// The fields of an alert that are never stored or sent.
     pub redaction: Redaction,
 }
 
@@ -82,11 +82,11 @@ impl Default for Policy {
     }
 }
 
-/// How an alert came.
+/// How an alert arrived.
 struct Origin<'a> {
     generation: Generation,
     idempotency_key: Option<&'a str>,
-    /// The body, where it is signed.
+    /// The body, if it is signed.
     signed: Option<&'a [u8]>,
     happened_at: Option<DateTime<Utc>>,
 }
@@ -98,9 +98,9 @@ pub enum Decision {
     Queue(Box<Prepared>),
     /// Enqueue an event for every service key where the incident is open.
     Follow(Box<FollowUp>),
-    /// Accept it and do nothing.
+    /// Accept the webhook and do nothing.
     Ignored(Ignored),
-    /// Refuse it.
+    /// Reject the webhook.
     Rejected(Rejection),
 }
 
@@ -109,13 +109,13 @@ pub enum Decision {
 pub struct Prepared {
     /// The event.
     pub event: Event,
-    /// The key of its issue, where other issues share the incident.
+    /// The key of its issue's own incident, if other issues share `event`'s incident.
     pub issue_key: Option<IncidentKey>,
-    /// Its JSON, and what was cut to be within PagerDuty's limits.
+    /// The event's JSON, and what was cut from it to stay within PagerDuty's limits.
     pub rendered: Rendered,
-    /// When Sentry received its event, to be compared with resolves: by Sentry's own clock and no other. Without an event,
-    /// as for a metric alert, it is when Sentry sent the webhook: a firing is dated back by its time window, often to
-    /// before the end of the last one. `None` where Sentry says neither, or a time that cannot be true.
+    /// When Sentry received its event, for comparison with resolves: always by Sentry's own clock. Without an event, as
+    /// for a metric alert, it is when Sentry sent the webhook, because a firing is dated back by its time window, often
+    /// to before the end of the last one. `None` if Sentry says neither, or gives a time that cannot be true.
     pub happened_at: Option<DateTime<Utc>>,
     /// How repetitions of the webhook are recognised.
     pub dedup: Dedup,
@@ -129,16 +129,18 @@ pub struct Prepared {
 pub struct FollowUp {
     /// The incident of its issue or metric alert. Its issue may share another incident with other issues.
     pub incident_key: IncidentKey,
-    /// The incident that its issue opens where none is known; `None`: that of its own.
+    /// The shared incident that its issue opens if no incident is known; `None` if the issue has an incident of its own.
     pub shared_key: Option<IncidentKey>,
     /// What to do to it.
     pub action: EventAction,
-    /// When Sentry says that it sent it, by its own clock; `None` where it does not say, or a time that cannot be true.
-    /// Triggers that Sentry received earlier belong before it, even when they are received after it, and vice versa.
+    /// When Sentry sent the webhook, by Sentry's own clock; `None` if Sentry does not say, or gives a time that cannot be
+    /// true. Triggers that Sentry received earlier belong before it, even if the bridge receives them after it, and vice
+    /// versa.
     pub happened_at: Option<DateTime<Utc>>,
     /// Where it goes when no service key is known for the incident; `None` for nowhere.
     pub fallback: Option<ServiceKey>,
-    /// By which API each integration takes events. An open incident is acknowledged and resolved by those that triggered it.
+    /// The API by which each integration takes events. An open incident is acknowledged and resolved by the APIs that
+    /// triggered it.
     pub apis: KeyApis,
     /// How repetitions of the webhook are recognised.
     pub dedup: Dedup,
@@ -175,13 +177,13 @@ pub enum Ignored {
     /// The operator does not want to be paged for it.
     #[error("it opens no incident, because BRIDGE_PAGE_ON does not name `{}`", .0.name())]
     NotPagedOn(Opening),
-    /// Sentry does not resolve incidents.
+    /// Resolving incidents from Sentry is off.
     #[error("BRIDGE_RESOLVE is off, so incidents stay open when their issue is resolved")]
     ResolveOff,
-    /// Sentry does not acknowledge incidents.
+    /// Acknowledging incidents from Sentry is off.
     #[error("BRIDGE_ACKNOWLEDGE is off, so assigning an issue acknowledges nothing")]
     AcknowledgeOff,
-    /// The same was received within the dedup window.
+    /// The same webhook was received within the dedup window.
     #[error("duplicate of a webhook received within the last 20 minutes")]
     Repeated,
     /// The same signed body was received before, and nothing proves that Sentry sent it again.
@@ -193,13 +195,13 @@ pub enum Ignored {
     /// Other issues share the incident.
     #[error("other issues of its incident are still open, so the incident stays open (BRIDGE_INCIDENT_KEY)")]
     StaysOpen,
-    /// It is about a canary, which came back: about this event of it where the webhook names one.
+    /// It is about a canary, which came back. Has the id of the canary's event if the webhook names one.
     #[error("it is the canary that the bridge sent through Sentry, which pages nobody")]
     Canary(Option<CanaryId>),
     /// The bridge itself made the issue unresolved.
     #[error("the bridge itself made the issue unresolved, for its incident was reopened in PagerDuty")]
     Echo,
-    /// There is no incident that the bridge could do this to.
+    /// There is no incident to which the bridge could apply the event.
     #[error("{}", nothing_open(*.0))]
     NothingOpen(EventType),
 }
@@ -260,7 +262,7 @@ impl Ingest {
         self.destinations().routes.keys().into_iter().cloned().collect()
     }
 
-    /// What makes canaries.
+    /// The mark for new canaries.
     #[must_use]
     pub fn canary(&self) -> CanaryMark {
         let destinations = self.destinations();
@@ -278,7 +280,8 @@ impl Ingest {
         self.decide_with_generation(webhook).0
     }
 
-    /// Decides what to do with a webhook, and says which of Sentry's two ways it came by; `None` when nothing shows it.
+    /// Decides what to do with a webhook, and returns which generation of Sentry's webhooks it is; `None` when nothing
+    /// shows it.
     #[must_use]
     pub fn decide_with_generation(&self, webhook: &Webhook<'_>) -> (Decision, Option<Generation>) {
         match webhook.parse() {
@@ -291,7 +294,7 @@ impl Ingest {
                 };
                 (self.decide_on(alert, &origin), Some(generation))
             }
-            // Legacy bodies are alerts or nothing of Sentry's.
+            // A legacy body is either an alert or not from Sentry, so this webhook is from the platform.
             Err(NoAlert::Ignored(reason)) => {
                 (Decision::Ignored(Ignored::NotAnAlert(reason)), Some(Generation::Platform))
             }
@@ -301,18 +304,18 @@ impl Ingest {
         }
     }
 
-    /// Decides what to do with an alert that was read from Sentry's API because no webhook of it came. It is recognised as
-    /// a repetition of its webhook, and its webhook as one of it.
+    /// Decides what to do with an alert that was read from Sentry's API because no webhook of it came. It is recognised
+    /// as a repetition of its webhook, and its webhook as a repetition of it.
     ///
     /// `happened_at` is by Sentry's clock, as [`Prepared::happened_at`] and [`FollowUp::happened_at`] are.
     #[must_use]
     pub fn decide_on_fetched(&self, alert: Alert, happened_at: Option<DateTime<Utc>>) -> Decision {
-        // What the platform sent is known as a repetition by webhooks of either generation.
+        // Webhooks of either generation are recognised as repetitions of an alert from the platform.
         let generation = Generation::Platform;
         self.decide_on(alert, &Origin { generation, idempotency_key: None, signed: None, happened_at })
     }
 
-    /// What is put before the name of an issue or metric alert in an incident key.
+    /// The prefix of the name of an issue or metric alert in an incident key.
     #[must_use]
     pub fn incident_key_prefix(&self) -> &str {
         &self.policy.incident_key_prefix
@@ -389,7 +392,7 @@ impl Ingest {
 
     fn follow_up(&self, mut alert: Alert, routes: &Routes, origin: &Origin<'_>) -> Decision {
         let fallback = match alert.action {
-            // An incident that other issues may share is not closed for one that the bridge does not know.
+            // An incident that other issues may share is not closed because of an issue that the bridge does not know.
             Action::Resolve => {
                 let is_shared =
                     self.policy.incident_scope != IncidentScope::Issue && matches!(alert.subject, Subject::Issue(_));

@@ -1,4 +1,4 @@
-//! What is done about an incident by what Sentry says about its issue, and when Sentry is asked again. Pure.
+//! What to do about an incident, given what Sentry says about its issue, and when Sentry is asked again. Pure.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use crate::sentry_api::types::Issue;
 /// What Sentry says about an issue.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
-    /// It shows this issue. Another id than what was asked for is that of the issue it was merged into.
+    /// It shows this issue. If it has another id, the issue that was asked for was merged into this one.
     Shown(Box<Issue>),
-    /// It has no such issue, and answers otherwise.
+    /// It has no such issue, although it answers other requests.
     Missing,
 }
 
 /// What is known of the incident.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Context {
-    /// Whether Sentry has shown the issue before. One that it never showed may be of another Sentry.
+    /// Whether Sentry has shown the issue before. An issue that it never showed may belong to another Sentry.
     pub was_seen: bool,
-    /// Whether the issue that it was merged into has an open incident of its own.
+    /// Whether the issue into which it was merged has an open incident of its own.
     pub parent_is_open: bool,
 }
 
@@ -29,7 +29,7 @@ pub struct Context {
 pub enum Resolution {
     /// Nothing: it stays open.
     Open,
-    /// Resolve it: the issue, or the one it was merged into, is resolved.
+    /// Resolve it: the issue, or the one into which it was merged, is resolved.
     Resolved,
     /// Resolve it: the issue was merged into one with an open incident of its own.
     Merged,
@@ -44,12 +44,12 @@ pub fn resolution(asked: &str, answer: &Answer, context: Context) -> Resolution 
         Answer::Missing if context.was_seen => Resolution::Deleted,
         Answer::Shown(issue) if issue.is_resolved() => Resolution::Resolved,
         Answer::Shown(issue) if issue.id != asked && context.parent_is_open => Resolution::Merged,
-        // It follows the issue that it was merged into. What is archived is not resolved.
+        // A merged issue follows the one into which it was merged. An archived issue does not count as resolved.
         Answer::Missing | Answer::Shown(_) => Resolution::Open,
     }
 }
 
-/// How long to wait before Sentry is asked again about an incident that has been open for so long.
+/// How long to wait before Sentry is asked again about an incident that has been open for `open_for`.
 #[must_use]
 pub fn pause(open_for: TimeDelta) -> Duration {
     match open_for {
@@ -60,14 +60,14 @@ pub fn pause(open_for: TimeDelta) -> Duration {
     }
 }
 
-/// What an incident is about, by its key without the prefix.
+/// What an incident is about, derived from its key without the prefix.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum About<'k> {
     /// The issue with this number.
     Issue(&'k str),
     /// The firing of a metric alert with this identifier.
     Metric(&'k str),
-    /// An open period of a metric issue, with this number: its firing has 10^10 more.
+    /// The open period of a metric issue with this number. The key has the number of its firing, which is 10^10 higher.
     Period(u64),
 }
 
@@ -75,7 +75,7 @@ pub enum About<'k> {
 /// `incidents/endpoints/serializers/utils.py` in Sentry.
 const FIRST_PERIOD: u64 = 10_000_000_000;
 
-/// What the incident `key` is about; `None` for the bridge's own alarms, and what is not this Sentry's.
+/// What the incident `key` is about; `None` for the bridge's own alarms and for incidents that do not belong to this Sentry.
 #[must_use]
 pub fn about<'k>(key: &'k str, prefix: &str) -> Option<About<'k>> {
     let name = key.strip_prefix(prefix)?;

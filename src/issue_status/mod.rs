@@ -1,9 +1,9 @@
 //! Asks Sentry about the issues whose incidents are open, and resolves those whose resolve never came.
 //!
-//! Sentry sends no webhook when it closes the issue of a cron monitor, an uptime check or a metric by itself, when an issue
-//! is deleted or merged, and a webhook of a resolve may be lost like any other.
+//! Sentry sends no webhook when it closes the issue of a cron monitor, an uptime check or a metric by itself, nor when an
+//! issue is deleted or merged. The webhook of a resolve may also be lost, like any other.
 //!
-//! - [`decide`]: what is done by what Sentry says, and when it is asked again; pure
+//! - [`decide`]: what to do, given what Sentry says, and when it is asked again; pure
 //! - this file: the task that asks, two issues a second at most
 
 pub mod decide;
@@ -30,30 +30,30 @@ use crate::sentry_api::types::IssueRoute;
 use crate::sentry_api::{Absent, ApiError, SentryApi, issue_route};
 use decide::{About, Answer, Context, Resolution, about, pause, resolution};
 
-/// How often the task looks whether somebody is to be asked for.
+/// How often the task looks for due incidents.
 const TICK: Duration = Duration::from_secs(2);
 
 /// How often the open incidents are read.
 const REFRESH: Duration = Duration::from_secs(20);
 
-/// How many incidents are watched at most, those that changed last.
+/// The most incidents that are watched: the ones that changed last.
 const MOST: u32 = 5_000;
 
-/// How many are asked for in one tick at most, and the pause between two of them: Sentry allows five a second.
+/// The most incidents that are checked in one tick, and the pause between two of them: Sentry allows five a second.
 const BATCH: usize = 4;
 const BETWEEN: Duration = Duration::from_millis(450);
 
-/// The pause after a failure; doubled with each up to the last.
+/// The pause after a failure. It doubles with each failure, up to the longest.
 const RETRY: Duration = Duration::from_secs(15);
 const LONGEST_RETRY: Duration = Duration::from_mins(10);
 
-/// After this time it is noted once more that an issue was seen, so that the note is not forgotten.
+/// After this time the note that Sentry has shown an issue is written again, so that it does not expire.
 const NOTE_AGAIN: TimeDelta = TimeDelta::days(30);
 
-/// How many detectors of metrics are asked for their open periods at most.
+/// The most metric detectors whose open periods are fetched.
 const MOST_DETECTORS: usize = 100;
 
-/// Why a check brought nothing, as a sentence.
+/// Why a check failed, as a sentence.
 #[derive(Clone, Debug, Error)]
 enum CheckError {
     #[error(transparent)]
@@ -66,13 +66,13 @@ enum CheckError {
 #[derive(Clone, Copy, Debug)]
 struct Watched {
     since: DateTime<Utc>,
-    /// When it is to be asked for, by the task's own clock.
+    /// When it is checked next, on the task's own clock.
     due: Duration,
-    /// When it was noted that Sentry has shown its issue.
+    /// When it was last noted that Sentry has shown its issue.
     seen_at: Option<DateTime<Utc>>,
 }
 
-/// Asks again and again.
+/// The task that asks Sentry about the issues of open incidents.
 pub struct IssueStatusTask<A, L> {
     api: A,
     ingest: Ingest,
@@ -87,7 +87,7 @@ pub struct IssueStatusTask<A, L> {
 }
 
 impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
-    /// A task that asks `api` and enqueues in `queue`. With several bridges on one queue only the one that `leads` does
+    /// A task that asks `api` and enqueues in `queue`. If several bridges share a queue, only the one that `leads` does
     /// anything.
     #[must_use]
     pub fn new(api: A, ingest: Ingest, queue: Queue, metrics: Metrics, leads: L) -> Self {
@@ -95,7 +95,7 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
         Self { api, ingest, queue, metrics, leads, began, route: None, watched, is_first: true }
     }
 
-    /// Asks for as long as it is polled.
+    /// Asks Sentry until the future is dropped.
     pub async fn run(mut self) -> Infallible {
         let (mut refreshed, mut failures) = (None, 0_u32);
         loop {
@@ -125,7 +125,7 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
         }
     }
 
-    /// Reads which incidents are open. Those that were open when the bridge started are asked for at once.
+    /// Loads the open incidents. Those that were open when the bridge started are due at once.
     async fn refresh(&mut self, now: Duration, at: DateTime<Utc>) -> Result<(), CheckError> {
         let prefix = self.ingest.incident_key_prefix().to_owned();
         let open = self.queue.reader().open_incidents(MOST).await?;
@@ -148,7 +148,7 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
         Ok(())
     }
 
-    /// Asks for those that are due, the most overdue first.
+    /// Checks the due incidents, the most overdue first.
     async fn check_due(&mut self, now: Duration) -> Result<(), CheckError> {
         let mut due: Vec<_> = self.watched.iter().filter(|(_, watched)| watched.due <= now).collect();
         due.sort_by_key(|(_, watched)| watched.due);
@@ -163,7 +163,7 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
             let checked = self.check(&key, at, &mut notes, &mut periods).await;
             let is_checked = checked.is_ok();
             match checked {
-                // One issue that Sentry does not show must not keep the others from being asked for.
+                // One issue that Sentry does not show must not keep the others from being checked.
                 Err(CheckError::Sentry(error)) if error.is_about_one_thing() => self.failed(&error),
                 checked => done = checked,
             }
@@ -233,7 +233,7 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
         let answer = match self.api.issue(id, route).await {
             Ok(issue) => Answer::Shown(Box::new(issue)),
             Err(ApiError::Gone { status: 404, .. }) => {
-                // A Sentry that lost the organization, or the token's view of it, would answer 404 for everything.
+                // If the organization is gone, or the token can no longer see it, Sentry answers 404 for everything.
                 self.api.organization().await?;
                 Answer::Missing
             }
@@ -267,7 +267,7 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
                 return Ok(());
             }
         };
-        // That of the incident, whichever issue it was merged into.
+        // The subject is the incident's own issue, whichever issue it was merged into.
         let alert = alert.and_then(|alert| Some(Alert { subject: Subject::Issue(IssueId::new(id)?), ..alert }));
         self.resolve(key, alert, resolved_at, kind).await
     }
@@ -298,7 +298,7 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
         Ok(())
     }
 
-    /// The open periods of metric issues that are over.
+    /// The numbers of the open periods of metric issues that have ended.
     async fn ended_periods(&self) -> Result<HashSet<u64>, CheckError> {
         let detectors = self.api.detectors().await.absent()?.unwrap_or_default();
         let metrics: Vec<_> = detectors.into_iter().filter(|detector| detector.kind == "metric_issue").collect();
@@ -320,7 +320,7 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
     }
 }
 
-/// The alert of a resolve of which Sentry shows no issue.
+/// Makes the alert of a resolve for which there is no issue from Sentry; `what` becomes its title.
 fn alert_of(id: &str, what: &str, at: DateTime<Utc>) -> Option<Alert> {
     resolved_alert(&json!({"id": id, "title": what}), at)
 }

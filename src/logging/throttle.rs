@@ -1,9 +1,9 @@
-//! Fewer log lines where one thing happens again and again, as a failed attempt does while PagerDuty is down.
+//! Limits the log lines of repeated causes, such as failed attempts while PagerDuty is down.
 //!
-//! A suppressed line is written at `debug`, so that people who ask for that level see all of them. Lines that say what
-//! became of one alert (enqueued, delivered, dead letter) are never passed here.
+//! A suppressed line is written at `debug`, so that all lines can be seen at that level. Lines that say what became of one
+//! alert (enqueued, delivered, dead letter) are never limited here.
 //!
-//! The counts belong to the process, as the logger does.
+//! The counts are global to the process, like the logger.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -18,21 +18,21 @@ use tokio::time::sleep;
 /// How many lines of one key are written at once. Afterwards one is written in each [`PAUSE`].
 const BURST: u32 = 5;
 
-/// A key that was quiet for so long may write a whole [`BURST`] again.
+/// A key that was quiet for this long may write a whole [`BURST`] again.
 const PAUSE: Duration = Duration::from_mins(1);
 
-/// How many keys are counted apart; further ones share the key [`OTHERS`].
+/// How many keys are counted separately; further keys share the key [`OTHERS`].
 const MAX_KEYS: usize = 1000;
 
 const OTHERS: &str = "lines of many kinds were suppressed";
 
-/// How often keys that fell quiet are reported.
+/// How often the keys that became quiet are reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How to write a line: at this level, and with this at the end of its text.
+/// How to write a log line: at this level, and with this value at the end of its text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Line {
-    /// The level that was asked for, or `debug` where the line is suppressed.
+    /// The requested level, or `debug` if the line is suppressed.
     pub level: Level,
     suppressed: Suppressed,
 }
@@ -47,7 +47,8 @@ impl fmt::Display for Line {
     }
 }
 
-/// How to write a line at `level`. The key says in the plural what is suppressed, such as `webhooks were not read`.
+/// Returns how to write a line of `level`. The key describes in the plural what is suppressed, such as
+/// `webhooks were not read`.
 #[must_use]
 pub fn line(key: impl Into<Cow<'static, str>>, level: Level) -> Line {
     match throttle().admit(key.into(), now()) {
@@ -56,7 +57,7 @@ pub fn line(key: impl Into<Cow<'static, str>>, level: Level) -> Line {
     }
 }
 
-/// Reports what was suppressed of keys that fell quiet, for as long as it is polled.
+/// Reports the suppressed lines of keys that became quiet, while it is polled.
 pub async fn keep_reporting() -> Infallible {
     loop {
         sleep(REPORT_INTERVAL).await;
@@ -64,7 +65,7 @@ pub async fn keep_reporting() -> Infallible {
     }
 }
 
-/// Reports all that was suppressed, as the program ends.
+/// Reports all suppressed lines, when the program ends.
 pub fn report_all() {
     report(true);
 }
@@ -87,7 +88,7 @@ fn now() -> Duration {
     STARTED.elapsed()
 }
 
-/// Lines that were suppressed, and since how long ago.
+/// How many lines were suppressed, and how long ago the last line was written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Suppressed {
     lines: u64,
@@ -108,7 +109,8 @@ struct Count {
 }
 
 impl Throttle {
-    /// Whether a line may be written; `None` suppresses it. A line that is written has to say what was suppressed before.
+    /// Returns what was suppressed before this line, which the line has to report; `None` if the line itself is
+    /// suppressed.
     fn admit(&mut self, key: Cow<'static, str>, now: Duration) -> Option<Suppressed> {
         let has_room = self.0.len() < MAX_KEYS || self.0.contains_key(&key);
         let count = self.0.entry(if has_room { key } else { OTHERS.into() }).or_default();
@@ -125,7 +127,7 @@ impl Throttle {
         Some(suppressed)
     }
 
-    /// Forgets the keys that are quiet, or all of them, and returns what was suppressed of them and never reported.
+    /// Forgets the keys that are quiet, or all of them, and returns their suppressed lines that were never reported.
     fn take(&mut self, all: bool, now: Duration) -> Vec<(Cow<'static, str>, Suppressed)> {
         let taken = self.0.extract_if(|_, count| all || count.is_quiet(now));
         taken.filter(|(_, count)| count.suppressed > 0).map(|(key, count)| (key, count.suppressed(now))).collect()
@@ -146,7 +148,8 @@ impl Count {
 mod tests {
     use super::*;
 
-    /// The seconds at which lines are written, with what was suppressed before each, when a line of `key` comes at `seconds`.
+    /// Returns the seconds at which lines are written, each with the number of lines suppressed before it, when a line of
+    /// `key` comes at each of `seconds`.
     fn written(throttle: &mut Throttle, key: &'static str, seconds: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
         let admit = |second| Some((second, throttle.admit(key.into(), Duration::from_secs(second))?.lines));
         seconds.into_iter().filter_map(admit).collect()

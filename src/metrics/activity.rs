@@ -38,7 +38,7 @@ pub struct Bucket {
     pub failed: u64,
 }
 
-/// Counts of the last 24 hours. Steps without any are not stored.
+/// Counts of the last 24 hours. Steps without counts are not stored.
 #[derive(Clone, Debug, Default)]
 pub struct Activity(VecDeque<Bucket>);
 
@@ -56,7 +56,7 @@ impl Bucket {
 }
 
 impl Activity {
-    /// Counts one.
+    /// Counts one webhook, event or attempt at `at`.
     pub fn record(&mut self, kind: ActivityKind, at: DateTime<Utc>) {
         let from = at.duration_trunc(STEP).unwrap_or(at);
         // Usually the last one, but the clock may have been set back.
@@ -81,7 +81,7 @@ impl Activity {
         }
     }
 
-    /// Adds what was counted elsewhere, as by an earlier run or another bridge.
+    /// Adds counts from elsewhere, such as from an earlier run or another bridge.
     pub fn add(&mut self, counted: impl IntoIterator<Item = Bucket>) {
         let mut all: Vec<Bucket> = counted.into_iter().chain(std::mem::take(&mut self.0)).collect();
         all.sort_by_key(|bucket| bucket.from);

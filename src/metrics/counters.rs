@@ -22,8 +22,8 @@ const LATENCY_BUCKETS: [f64; 14] =
 /// From a Sentry that has nothing else to do to one with a backlog of an hour, in seconds.
 const ROUND_TRIP_BUCKETS: [f64; 12] = [0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
 
-/// The counters. Every value of every label is there from the start, so that Prometheus sees the first of anything as an
-/// increase.
+/// The counters. Every value of every label exists from the start, so that Prometheus sees the first occurrence of
+/// anything as an increase.
 #[derive(Debug)]
 pub(super) struct Counters {
     registry: Registry,
@@ -156,7 +156,7 @@ impl Default for Counters {
     }
 }
 
-/// The webhooks of PagerDuty, and what is done in Sentry because of them.
+/// Registers the counters of PagerDuty's webhooks, and of what is done in Sentry because of them.
 fn way_back(registry: &Registry) -> [IntCounterVec; 2] {
     let webhooks = "Webhooks of PagerDuty answered, by answer.";
     let updates = "Attempts to do in Sentry what people did in PagerDuty, by outcome.";
@@ -238,13 +238,13 @@ pub struct Gauge {
 }
 
 impl Gauge {
-    /// A gauge without labels; `None`: not known.
+    /// Creates a gauge without labels; `None` if the value is not known.
     #[must_use]
     pub fn of(name: &'static str, help: &'static str, value: Option<f64>) -> Self {
         Self { name, help, samples: value.map(|value| (Vec::new(), value)).into_iter().collect() }
     }
 
-    /// A gauge with a sample for each value of a label; no value may come twice.
+    /// Creates a gauge with a sample for each value of a label; no value may occur twice.
     #[must_use]
     pub fn by<L: Into<String>>(
         name: &'static str,
@@ -256,7 +256,7 @@ impl Gauge {
         Self { name, help, samples }
     }
 
-    /// A gauge that is always 1 and carries information in its labels.
+    /// Creates a gauge that is always 1 and carries information in its labels.
     #[must_use]
     pub fn info(name: &'static str, help: &'static str, labels: Vec<(&'static str, String)>) -> Self {
         Self { name, help, samples: vec![(labels, 1.0)] }

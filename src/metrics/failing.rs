@@ -9,9 +9,9 @@ use crate::pagerduty::{OutcomeKind, ServiceKey};
 /// How the attempts for a service key fail. It ends when PagerDuty accepts or rejects an event of the key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Failing {
-    /// How the last of them ended.
+    /// How the last of these attempts ended.
     pub kind: OutcomeKind,
-    /// When the first of them ended, in this run or an earlier one.
+    /// When the first of these attempts ended, in this run or an earlier one.
     pub since: DateTime<Utc>,
 }
 
@@ -66,13 +66,13 @@ impl FailingKeys {
         keys.map(|key| (key.clone(), self.keys.get(&key).copied())).collect()
     }
 
-    /// These keys were not saved.
+    /// Records that these keys were not saved.
     pub(super) fn not_saved(&mut self, unsaved: &BTreeMap<ServiceKey, Option<Failing>>) {
         self.unsaved.extend(unsaved.keys().cloned());
     }
 }
 
-/// Adds what other bridges have saved. The earlier beginning counts, unless PagerDuty accepted an event since.
+/// Adds what other bridges have saved. The earlier of two beginnings counts, unless PagerDuty accepted an event since.
 pub(super) fn include(
     keys: &mut BTreeMap<ServiceKey, Failing>,
     saved: &BTreeMap<ServiceKey, Option<Failing>>,

@@ -1,4 +1,4 @@
-//! The values that labels may have. None of them comes from outside.
+//! The values of the metrics' labels. None of them comes from outside the program.
 
 use strum::{IntoStaticStr, VariantArray};
 
@@ -134,13 +134,13 @@ impl IssueCheck {
     }
 }
 
-/// What a webhook of PagerDuty was answered.
+/// How a webhook of PagerDuty was answered.
 #[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum PagerDutyAnswer {
     /// 202: an update of an issue is committed.
     Queued,
-    /// 202: nothing is to be done.
+    /// 202: there is nothing to do.
     Ignored,
     /// 401.
     WrongSignature,
@@ -164,13 +164,13 @@ impl PagerDutyAnswer {
 pub enum UpdateOutcome {
     /// The issue was changed.
     Done,
-    /// It was as it should be, or is gone.
+    /// The issue already was as it should be, or is gone.
     NotNeeded,
-    /// The incident was changed again before.
+    /// The incident was changed again before the issue was changed.
     Superseded,
-    /// Sentry did not change it; it is tried again.
+    /// Sentry did not change the issue; the update is tried again.
     Failed,
-    /// It is given up.
+    /// The update is given up.
     Dead,
 }
 

@@ -1,5 +1,5 @@
-//! What happened, counted. [`Metrics`] is a handle that every module may hold; `/metrics`, the status page and the monitor
-//! read it through [`MetricsSnapshot`].
+//! The metrics of the bridge. [`Metrics`] is a handle that every module may hold; `/metrics`, the status page and the
+//! monitor read it through [`MetricsSnapshot`].
 //!
 //! - [`labels`]: where a webhook came from and how it was answered
 //! - [`counters`]: what Prometheus scrapes, and the text format
@@ -44,12 +44,12 @@ struct Shared {
     failing_changed: Notify,
 }
 
-/// What is known beyond the counters.
+/// The metrics other than the counters.
 #[derive(Debug, Default)]
 struct Recent {
     activity: Activity,
     last_webhook_at: Option<DateTime<Utc>>,
-    /// The same by the monotonic clock; only of this run.
+    /// The same time by the monotonic clock, if the webhook came in this run.
     last_webhook: Option<Instant>,
     last_delivered_at: Option<DateTime<Utc>>,
     delivered: BTreeMap<ServiceKey, DateTime<Utc>>,
@@ -60,14 +60,14 @@ struct Recent {
     wrong_signatures: WrongSignatures,
     is_verified: bool,
     unusable_secrets: Option<String>,
-    /// What of `activity` was counted since the last save.
+    /// Counts added to `activity` since the last save.
     unsaved: Activity,
 }
 
-/// The metrics of one moment: what the counters show and the other fields agree.
+/// The metrics of one moment: the counters and the other fields are consistent.
 #[derive(Clone, Debug, Default)]
 pub struct MetricsSnapshot {
-    /// When the last authenticated webhook was received, in this run or an earlier one. Those of canaries do not count.
+    /// When the last authenticated webhook was received, in this run or an earlier one. Webhooks of canaries do not count.
     pub last_webhook_at: Option<DateTime<Utc>>,
     /// How long ago that was by the monotonic clock; `None` if not in this run.
     pub since_webhook: Option<Duration>,
@@ -75,36 +75,39 @@ pub struct MetricsSnapshot {
     pub last_delivered_at: Option<DateTime<Utc>>,
     /// The same for each service key.
     pub delivered: BTreeMap<ServiceKey, DateTime<Utc>>,
-    /// The service keys for which PagerDuty accepts nothing, in this run and since before it.
+    /// The service keys for which PagerDuty accepts no events at present, including those that have failed since an
+    /// earlier run.
     pub failing: BTreeMap<ServiceKey, Failing>,
-    /// How many consecutive webhooks had a wrong signature.
+    /// The number of consecutive webhooks that had a wrong signature.
     ///
     /// A missing or malformed signature and a wrong token do not count. Only an authenticated webhook of the integration
-    /// platform resets the number, for those of the legacy plugin are not signed.
+    /// platform resets the number, because webhooks of the legacy plugin are not signed.
     pub wrong_signatures: u32,
     /// When the first of them came.
     pub wrong_signatures_since: Option<DateTime<Utc>>,
     /// The time between the first and the last of them, by the monotonic clock.
     pub wrong_signatures_for: Duration,
-    /// How long the longest row of them lasted that ended with a right signature within the last 24 hours: by that the
-    /// secret was right, and they were a stranger's. Zero where there was none.
+    /// How long the longest series of wrong signatures lasted that ended with a correct signature within the last 24
+    /// hours. The correct one shows that the secret was right, and that the wrong ones came from a stranger. Zero if there
+    /// was none.
     pub disproved_for: Duration,
-    /// Where they came from.
+    /// Where the wrong signatures came from.
     pub wrong_signatures_from: Senders,
-    /// Whether a signature of a webhook was right in this run, when it came or later.
+    /// Whether the signature of a webhook was verified in this run, on receipt or later.
     pub is_verified: bool,
     /// Why files of secrets could not be used when they were read again.
     pub unusable_secrets: Option<String>,
     /// The last 24 hours.
     pub activity: Vec<Bucket>,
-    /// What of that is not stored yet, as far as this bridge counted it.
+    /// The part of the activity that this bridge counted and that is not stored yet.
     pub unsaved: Vec<Bucket>,
     /// The counters and histograms.
     pub counters: Vec<MetricFamily>,
 }
 
 impl MetricsSnapshot {
-    /// Includes what all bridges that share the queue have stored of the last day, the last webhook and the last deliveries.
+    /// Includes what all bridges that share the queue have stored: the last day, the last webhook, the last deliveries and
+    /// the failing keys.
     pub fn include(&mut self, stored: &PersistedMetrics, now: DateTime<Utc>) {
         let mut all = Activity::default();
         all.add(stored.buckets.iter().chain(&self.unsaved).copied());
@@ -128,36 +131,37 @@ impl MetricsSnapshot {
     }
 }
 
-/// What is stored so that it is there after a restart: without it, a bridge that restarts every hour would never notice
-/// that no webhook comes.
+/// The metrics that are stored, so that they are there after a restart: without them, a bridge that restarts every hour
+/// would never notice that no webhooks come.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct PersistedMetrics {
     /// When the last authenticated webhook was received.
     pub last_webhook_at: Option<DateTime<Utc>>,
     /// When PagerDuty accepted the last event.
     pub last_delivered_at: Option<DateTime<Utc>>,
-    /// When PagerDuty accepted the last event of each service key: of all keys when read, of those that changed when
+    /// When PagerDuty accepted the last event of each service key: all keys when read, only those that changed when
     /// written.
     pub delivered: BTreeMap<ServiceKey, DateTime<Utc>>,
-    /// How attempts fail, for each service key where they do: of all such keys when read; of those that changed when written,
-    /// and `None` where they do not fail any more.
+    /// How attempts fail, for each service key where they do: all such keys when read; only those that changed when
+    /// written, with `None` for keys that no longer fail.
     pub failing: BTreeMap<ServiceKey, Option<Failing>>,
-    /// Why PagerDuty's certificate is not trusted, as TLS says it; `None` while it is.
+    /// The TLS error because of which PagerDuty's certificate is not trusted; `None` while it is trusted.
     pub untrusted: Option<String>,
-    /// The wrong signatures that came in a row; `None` when there are none, or, when written, when nothing has changed.
+    /// The consecutive wrong signatures; `None` if there are none or, when written, if nothing has changed.
     pub wrong_signatures: Option<SignatureRow>,
-    /// Steps of the last 24 hours, oldest first: what all runs and bridges counted when read, what is added when written.
+    /// Steps of the last 24 hours, oldest first: the counts of all runs and bridges when read, the counts to add when
+    /// written.
     pub buckets: Vec<Bucket>,
 }
 
 impl Metrics {
-    /// Counters that start at zero.
+    /// Creates metrics whose counters start at zero.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A webhook that was received at `at` was answered.
+    /// Counts a webhook that was received at `at` and has been answered.
     pub fn webhook(&self, source: Source, answered: Answered, at: DateTime<Utc>) {
         let mut recent = self.recent();
         self.0.counters.webhooks.with_label_values(&[source.name(), answered.name()]).inc();
@@ -179,64 +183,66 @@ impl Metrics {
         }
     }
 
-    /// A webhook with a wrong signature came over a connection from `address`.
+    /// Records that a webhook with a wrong signature came over a connection from `address`.
     pub fn wrong_signature_from(&self, address: IpAddr) {
         self.recent().wrong_signatures.add_sender(address);
     }
 
-    /// So many webhooks with a wrong signature were held, or what became of them later.
+    /// Counts webhooks with a wrong signature, by what became of them.
     pub fn held(&self, outcome: HeldOutcome, webhooks: u64) {
         self.0.counters.held.with_label_values(&[outcome.name()]).inc_by(webhooks);
     }
 
-    /// A secret has verified webhooks that had a wrong signature when they came: the row of wrong signatures has ended.
+    /// Records that a secret has verified webhooks that had a wrong signature when they came. This ends the series of
+    /// wrong signatures.
     pub fn verified(&self) {
         let mut recent = self.recent();
         recent.wrong_signatures.end();
         recent.is_verified = true;
     }
 
-    /// Why files of secrets could not be used when they were read again; `None` when they could.
+    /// Sets why files of secrets could not be used when they were read again; `None` if they could.
     pub fn unusable_secrets(&self, reason: Option<String>) {
         self.recent().unusable_secrets = reason;
     }
 
-    /// A webhook of PagerDuty was answered.
+    /// Counts a webhook of PagerDuty that was answered.
     pub fn pagerduty_webhook(&self, answered: PagerDutyAnswer) {
         self.0.counters.pagerduty_webhooks.with_label_values(&[answered.name()]).inc();
     }
 
-    /// What a person did in PagerDuty was done in Sentry, or not.
+    /// Counts an attempt to do in Sentry what a person did in PagerDuty.
     pub fn issue_updated(&self, outcome: UpdateOutcome) {
         self.0.counters.issue_updates.with_label_values(&[outcome.name()]).inc();
     }
 
-    /// The bodies of so many rejected webhooks were stored.
+    /// Counts rejected webhooks whose bodies were stored.
     pub fn rejected_kept(&self, webhooks: u64) {
         self.0.counters.rejected_kept.inc_by(webhooks);
     }
 
-    /// An event was enqueued.
+    /// Counts an event that was enqueued.
     pub fn queued(&self, event_type: EventType) {
         self.0.counters.queued.with_label_values(&[event_type.as_str()]).inc();
     }
 
-    /// So many alerts were folded into waiting events.
+    /// Counts alerts that were folded into waiting events.
     pub fn folded(&self, alerts: u64) {
         self.0.counters.folded.inc_by(alerts);
     }
 
-    /// A commit took so long.
+    /// Records how long a commit took.
     pub fn committed(&self, took: Duration) {
         self.0.counters.commit_seconds.observe(took.as_secs_f64());
     }
 
-    /// A commit failed.
+    /// Counts a commit that failed.
     pub fn commit_failed(&self) {
         self.0.counters.commits_failed.inc();
     }
 
-    /// An attempt to deliver an event for `key`, whose newest alert was received at `received_at`, ended at `at`.
+    /// Counts an attempt to deliver an event for `key` that ended at `at`. The event's newest alert was received at
+    /// `received_at`.
     pub fn attempted(&self, key: &ServiceKey, kind: OutcomeKind, received_at: DateTime<Utc>, at: DateTime<Utc>) {
         let mut recent = self.recent();
         self.0.counters.attempts.with_label_values(&[kind.name()]).inc();
@@ -271,45 +277,45 @@ impl Metrics {
         self.recent().failing.of(key)
     }
 
-    /// Why PagerDuty's certificate is not trusted; `None` when it is, as far as is known.
+    /// Sets why PagerDuty's certificate is not trusted; `None` if it is, as far as is known.
     pub fn untrusted(&self, reason: Option<String>) {
         self.recent().untrusted = reason;
     }
 
-    /// A canary was sent to Sentry, which has taken it or not.
+    /// Counts a canary that was sent to Sentry; `taken`: whether Sentry accepted it.
     pub fn canary_sent(&self, taken: bool) {
         self.0.counters.canaries_sent.with_label_values(&[if taken { "yes" } else { "no" }]).inc();
     }
 
-    /// A canary came back after so long.
+    /// Records how long it took until a canary came back.
     pub fn canary_returned(&self, took: Duration) {
         self.0.counters.canary_seconds.observe(took.as_secs_f64());
     }
 
-    /// An event became a dead letter.
+    /// Counts an event that became a dead letter.
     pub fn dead(&self) {
         self.0.counters.dead.inc();
     }
 
-    /// A run of catch-up ended, complete or not.
+    /// Counts a run of catch-up that ended, complete or not.
     pub fn catch_up_ran(&self, is_complete: bool) {
         let outcome = if is_complete { "complete" } else { "failed" };
         self.0.counters.catch_up_runs.with_label_values(&[outcome]).inc();
     }
 
-    /// How many missing alerts a complete run of catch-up enqueued, only reported, and summarized in one event.
+    /// Counts the missing alerts that a complete run of catch-up enqueued, only reported, or summarized in one event.
     pub fn caught_up(&self, enqueued: u64, reported: u64, summarized: u64) {
         for (outcome, alerts) in [("enqueued", enqueued), ("reported", reported), ("summarized", summarized)] {
             self.0.counters.caught_up.with_label_values(&[outcome]).inc_by(alerts);
         }
     }
 
-    /// Sentry was asked about the issue of an open incident.
+    /// Counts that Sentry was asked about the issue of an open incident, by the result.
     pub fn issue_checked(&self, check: IssueCheck) {
         self.0.counters.issue_checks.with_label_values(&[check.name()]).inc();
     }
 
-    /// It is known what became of a delivered event.
+    /// Counts a delivered event for which it is known what became of it in PagerDuty.
     pub fn proved(&self, state: ProofState) {
         self.0.counters.proofs.with_label_values(&[state.name()]).inc();
     }
@@ -329,7 +335,8 @@ impl Metrics {
     /// The metrics at `now`.
     #[must_use]
     pub fn snapshot(&self, now: DateTime<Utc>) -> MetricsSnapshot {
-        // Under the lock that also guards the counters that have a field here, so that no update falls between the two.
+        // Under the lock that also guards the counters that have a field here, so that no update falls between counters
+        // and fields.
         let recent = self.recent();
         let wrong = recent.wrong_signatures.row();
         MetricsSnapshot {
@@ -351,7 +358,7 @@ impl Metrics {
         }
     }
 
-    /// Restores what an earlier run stored. Times after `now`, as after the clock was set back, are left out.
+    /// Restores what an earlier run stored. Times after `now`, such as after the clock was set back, are left out.
     pub fn restore(&self, stored: PersistedMetrics, now: DateTime<Utc>) {
         let mut recent = self.recent();
         let past = |at: &DateTime<Utc>| *at <= now;
@@ -367,7 +374,7 @@ impl Metrics {
         recent.activity.add(stored.buckets.into_iter().filter(|bucket| past(&bucket.from)));
     }
 
-    /// What has changed since the last call and has to be stored; `None` when nothing has.
+    /// Returns what has changed since the last call and has to be stored; `None` if nothing has.
     #[must_use]
     pub fn take_unsaved(&self) -> Option<PersistedMetrics> {
         let mut recent = self.recent();
@@ -389,7 +396,7 @@ impl Metrics {
         })
     }
 
-    /// What [`Metrics::take_unsaved`] returned could not be stored: the next call returns it again.
+    /// Takes back what [`Metrics::take_unsaved`] returned, because it could not be stored: the next call returns it again.
     pub fn not_saved(&self, unsaved: &PersistedMetrics) {
         let mut recent = self.recent();
         recent.unsaved_keys.extend(unsaved.delivered.keys().cloned());

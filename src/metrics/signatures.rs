@@ -1,4 +1,4 @@
-//! Webhooks with a wrong signature, as many as come in a row.
+//! Consecutive webhooks with a wrong signature.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ impl Senders {
         self.first.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     }
 
-    /// Reads [`Senders::addresses`]; what is no address is left out.
+    /// Parses the text of [`Senders::addresses`]; entries that are not addresses are left out.
     #[must_use]
     pub fn of_addresses(text: &str, more: bool) -> Self {
         let addresses = text.split(',').filter_map(|address| address.parse().ok());
@@ -42,12 +42,12 @@ impl Senders {
     }
 }
 
-/// A row of wrong signatures as it is stored, so that a restart does not end it.
+/// A series of consecutive wrong signatures as it is stored, so that a restart does not end it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SignatureRow {
-    /// How many; 0: the row has ended.
+    /// The number of wrong signatures; 0: the series has ended.
     pub number: u32,
-    /// When the first came.
+    /// When the first of them came.
     pub first_at: Option<DateTime<Utc>>,
     /// The time between the first and the last.
     pub lasted: Duration,
@@ -64,14 +64,15 @@ pub(super) struct WrongSignatures {
     span: Option<(Instant, Instant)>,
     senders: Senders,
     is_unsaved: bool,
-    /// The longest row of the last day that ended with a right signature: when it ended, and how long it had lasted by then.
+    /// The longest series of the last day that ended with a correct signature: when it ended, and how long it had lasted
+    /// by then.
     disproved: Option<(Instant, Duration)>,
 }
 
 const DAY: Duration = Duration::from_hours(24);
 
 impl WrongSignatures {
-    /// One more came at `at`.
+    /// Counts one more wrong signature, which came at `at`.
     pub(super) fn add(&mut self, at: DateTime<Utc>) {
         let now = Instant::now();
         self.number = self.number.saturating_add(1);
@@ -80,18 +81,18 @@ impl WrongSignatures {
         self.is_unsaved = true;
     }
 
-    /// The next one comes from this address.
+    /// Adds the address that the next wrong signature comes from.
     pub(super) fn add_sender(&mut self, address: IpAddr) {
         self.senders.add(address);
     }
 
-    /// The row has ended.
+    /// Ends the series.
     pub(super) fn end(&mut self) {
         let is_unsaved = self.is_unsaved || self.number > 0;
         *self = Self { is_unsaved, disproved: self.disproved, ..Self::default() };
     }
 
-    /// A right signature came: the row has ended, and was a stranger's.
+    /// Ends the series after a correct signature, which shows that the wrong ones came from a stranger.
     pub(super) fn disprove(&mut self) {
         if let Some((first, _)) = self.span {
             let (now, longest) = (Instant::now(), self.disproved_for());
@@ -102,7 +103,7 @@ impl WrongSignatures {
         self.end();
     }
 
-    /// How long the longest row lasted that ended with a right signature within a day; zero where none did.
+    /// Returns how long the longest series lasted that ended with a correct signature within a day; zero if none did.
     pub(super) fn disproved_for(&self) -> Duration {
         self.disproved.filter(|(at, _)| at.elapsed() < DAY).map_or(Duration::ZERO, |(_, lasted)| lasted)
     }
@@ -112,17 +113,17 @@ impl WrongSignatures {
         SignatureRow { number: self.number, first_at: self.first_at, lasted, senders: self.senders.clone() }
     }
 
-    /// The row, if it changed since the last call.
+    /// Returns the series, if it changed since the last call.
     pub(super) fn take_unsaved(&mut self) -> Option<SignatureRow> {
         std::mem::take(&mut self.is_unsaved).then(|| self.row())
     }
 
-    /// What [`WrongSignatures::take_unsaved`] returned was not saved.
+    /// Records that what [`WrongSignatures::take_unsaved`] returned was not saved.
     pub(super) fn not_saved(&mut self, unsaved: Option<&SignatureRow>) {
         self.is_unsaved |= unsaved.is_some();
     }
 
-    /// Goes on with a row that an earlier run saved. At `now` it lies in the past, whatever was done to the clock.
+    /// Continues a series that an earlier run saved. Its times are limited to `now`, in case the clock was set back.
     pub(super) fn restore(&mut self, row: SignatureRow, now: DateTime<Utc>) {
         if row.number == 0 || self.number > 0 {
             return;

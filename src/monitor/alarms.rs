@@ -1,6 +1,6 @@
-//! When an alarm is raised and resolved, so that nothing flaps, and what its events say. Pure.
+//! When an alarm is raised and resolved, so that it does not flap, and what its events contain. Pure.
 //!
-//! An action is asked for again and again until it is [done](Alarms::done). Whether an incident is open is asked of the
+//! An action is returned by every update until it is [done](Alarms::done). Whether an incident is open is read from the
 //! queue and not remembered here, so that a restart changes nothing.
 
 use std::collections::BTreeMap;
@@ -20,12 +20,13 @@ use crate::queue::IncidentState;
 /// The client that the events of alarms name.
 const CLIENT: &str = "sentry-pagerduty-bridge";
 
-/// An alarm that PagerDuty rejected is not raised again on the same service key for so long, unless that key has accepted
+/// How long an alarm that PagerDuty rejected is not raised again on the same service key, unless that key has accepted
 /// an event since.
 const REJECTED: TimeDelta = TimeDelta::days(1);
 
 /// The pause before an alarm that was rejected twice on a service key is raised there again; it doubles with each
-/// rejection, up to [`REJECTED`]. Each is a dead letter, and without a pause there would be one for every alert delivered.
+/// rejection, up to [`REJECTED`]. Each rejection makes a dead letter, and without a pause there would be one for every
+/// alert delivered.
 const REJECTED_TWICE: TimeDelta = TimeDelta::minutes(1);
 
 /// What a check found out about a cause.
@@ -40,13 +41,13 @@ pub(super) enum Finding {
 }
 
 impl Finding {
-    /// What a snapshot and the trouble that was found in it, if any, say about a cause. No trouble is no proof that there
-    /// is none.
+    /// Returns the finding for a cause, from a snapshot and the trouble that was found in it, if any. That no trouble
+    /// was found does not prove that there is none.
     pub(super) fn of(cause: Cause, trouble: Option<Trouble>, snapshot: &Snapshot) -> Self {
         let is_known = match cause {
             Cause::Waiting | Cause::DeadLetters => snapshot.backlog.is_ok(),
-            // A crash loses the last seconds of a row of wrong signatures; only an authenticated webhook is a proof, or a held one
-            // that a secret verified.
+            // A crash loses the last seconds of the count of wrong signatures; only an authenticated webhook, or a held
+            // webhook that a secret verified, proves that there is no trouble.
             Cause::Signatures => snapshot.metrics.since_webhook.is_some() || snapshot.metrics.is_verified,
             Cause::Storage => snapshot.queue.is_ok() && snapshot.backlog.is_ok(),
             Cause::Canary => match &snapshot.sentry.canary {
@@ -72,7 +73,8 @@ pub(super) enum IncidentStatus {
     Open,
     /// PagerDuty rejected its trigger, and there is no reason to expect that it would accept another.
     Rejected,
-    /// PagerDuty rejected its trigger, and there is one: the key has accepted an event since, or there is another key.
+    /// PagerDuty rejected its trigger, but may accept another: the key has accepted an event since, or there is another
+    /// key.
     Retry,
     /// It is not open.
     Closed,
@@ -112,7 +114,7 @@ struct Alarm {
     course: Hysteresis,
     /// Whether it was raised and not resolved yet.
     is_raised: bool,
-    /// Whether it was perhaps raised: PagerDuty may have accepted an event that it did not answer.
+    /// Whether it may have been raised: PagerDuty may have accepted an event that it did not answer.
     may_be_raised: bool,
 }
 
@@ -123,7 +125,7 @@ impl Alarms {
         Self { limits, resolve_after, by_cause: Cause::VARIANTS.iter().map(|cause| (*cause, inactive())).collect() }
     }
 
-    /// What has to be done after a check at `now`.
+    /// Returns what has to be done after a check at `now`.
     pub(super) fn update(
         &mut self,
         cause: Cause,
@@ -140,7 +142,7 @@ impl Alarms {
             Finding::Unknown => {}
         }
         match (alarm.course.phase(), finding) {
-            // The queue does not know the trigger of an alarm that was sent past it.
+            // The queue does not know the trigger of the storage alarm, which is sent directly.
             (Phase::Firing, Finding::Trouble(trouble))
                 if incident == IncidentStatus::Retry && cause != Cause::Storage =>
             {
@@ -152,7 +154,7 @@ impl Alarms {
                     alarm.raised(now);
                     None
                 }
-                // A queue that cannot be read takes no alarm either, and the storage alarm is sent past it.
+                // A queue that cannot be read cannot accept an alarm either; only the storage alarm bypasses it.
                 IncidentStatus::Unknown if cause != Cause::Storage => None,
                 IncidentStatus::Closed | IncidentStatus::Retry | IncidentStatus::Unknown => {
                     Some(AlarmAction::Raise(trouble.clone()))
@@ -166,18 +168,18 @@ impl Alarms {
         }
     }
 
-    /// An alarm was sent past the queue, and it is not known whether it arrived.
+    /// Records that an alarm was sent directly, bypassing the queue, and that it is not known whether it arrived.
     pub(super) fn attempted(&mut self, cause: Cause) {
         if let Some(alarm) = self.by_cause.get_mut(&cause) {
             alarm.may_be_raised = true;
         }
     }
 
-    /// An action was done, or given up.
+    /// Records that an action was done, or given up.
     pub(super) fn done(&mut self, action: &AlarmAction, now: Duration) {
         let Some(alarm) = self.by_cause.get_mut(&action.cause()) else { return };
         match action {
-            // Raised again after a rejection, it did not come back.
+            // It is raised again after a rejection; the trouble did not come back.
             AlarmAction::Raise(_) if alarm.is_raised => {}
             AlarmAction::Raise(_) => alarm.raised(now),
             AlarmAction::Resolve(_) => (alarm.is_raised, alarm.may_be_raised) = (false, false),
@@ -206,8 +208,8 @@ impl Alarm {
     }
 
     fn resolve_after(&self, cause: Cause, first: Duration, now: Duration) -> Duration {
-        // A webhook ends the silence, and the next silence has to last for the whole setting again; so it is with the canary.
-        // For causes that page nobody, only the log would be late.
+        // A webhook ends the silence, and the next silence has to last for the whole setting again; the same applies to
+        // the canary. For causes that do not page, waiting would only delay the log line.
         if matches!(cause, Cause::Silence | Cause::Canary) || !cause.is_paged() {
             return Duration::ZERO;
         }
@@ -223,12 +225,13 @@ pub(super) fn may_accept(incident: &IncidentState, delivered_at: Option<DateTime
         Ok(doublings) => REJECTED_TWICE * 2_i32.pow(doublings.min(11)),
         Err(_) => REJECTED,
     };
-    // A dead letter of the future is one of before the clock was set back.
+    // A dead letter with a time in the future is from before the clock was set back.
     let age = (now - died_at).abs();
     age >= REJECTED || age >= pause && delivered_at > Some(died_at)
 }
 
-/// What opens the incident of a trouble. `None`: not possible, for its description is never blank.
+/// Returns the trigger that opens the incident of a trouble. `None` does not occur, because the description is never
+/// blank.
 pub(super) fn trigger(trouble: &Trouble, snapshot: &Snapshot, at: DateTime<Utc>) -> Option<EventAction> {
     Some(EventAction::Trigger(Trigger {
         description: Description::new(&format!("{CLIENT}: {}", trouble.sentence))?,
@@ -241,7 +244,7 @@ pub(super) fn trigger(trouble: &Trouble, snapshot: &Snapshot, at: DateTime<Utc>)
     }))
 }
 
-/// What resolves the incident of an alarm.
+/// Returns the resolve for the incident of an alarm.
 pub(super) fn resolve(at: DateTime<Utc>) -> EventAction {
     let line = format!("{CLIENT}: alarm resolved at {}", time(at));
     EventAction::Resolve(Note { description: Description::new(&line) })

@@ -24,15 +24,15 @@ use crate::pagerduty::IncidentKey;
 use crate::queue::DeadLetters;
 use crate::sentry_api::connect::CANARY;
 
-/// So many consecutive wrong signatures are a trouble, also where wrong ones have turned out to be a stranger's within the last
-/// day.
+/// The number of consecutive wrong signatures that is a trouble, even if earlier ones turned out to be a stranger's
+/// within the last day.
 const SIGNATURES: u32 = 5;
 
-/// And so much time has to pass without a right one: wrong signatures beside right ones do not keep Sentry out. Sentry sends
-/// again what failed, and most rotations are over by then.
+/// The time that must also pass without a right signature: while there are right signatures too, Sentry is not locked
+/// out. Sentry sends failed webhooks again, and most rotations are over by then.
 pub(super) const UNVERIFIED: Duration = Duration::from_mins(5);
 
-/// What can be wrong. Ordered by how much is lost by it, the most first.
+/// What can be wrong, ordered by how much is lost: the worst cause comes first.
 #[derive(Clone, Copy, Debug, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Cause {
@@ -44,7 +44,7 @@ pub enum Cause {
     Signatures,
     /// The oldest event has waited for too long.
     Waiting,
-    /// PagerDuty accepted an event and did not do it, or its REST API does not tell.
+    /// PagerDuty accepted an event but did not carry it out, or its REST API does not say whether it did.
     Proof,
     /// The canary does not come back from Sentry.
     Canary,
@@ -67,17 +67,17 @@ impl Cause {
         self.into()
     }
 
-    /// The incident that an alarm opens for it, the same in every run. Bridges that page the same service need different
-    /// prefixes.
+    /// The key of the incident that an alarm opens for it, the same in every run. Bridges that page the same service
+    /// need different prefixes.
     #[must_use]
     pub fn incident_key(self, prefix: &str) -> IncidentKey {
         IncidentKey::of_alarm(prefix, self.name())
     }
 
-    /// Whether an alarm pages for it. While PagerDuty is not trusted no alarm could be sent, and afterwards the trouble
-    /// is over. Events that wait are paged for as [`Waiting`](Self::Waiting). A secret that cannot be used leaves the old one in
-    /// use, and Sentry's wrong signatures are paged for if it is needed. While bridges are updated one after the other, their
-    /// settings differ for a moment.
+    /// Whether an alarm pages for it. While PagerDuty's certificate is not trusted, no alarm can be sent, and
+    /// afterwards the trouble is over. Events that wait page as [`Waiting`](Self::Waiting). If a secret cannot be used,
+    /// the old one stays in use, and if the new one is needed, Sentry's wrong signatures page. While bridges are
+    /// updated one after the other, their settings differ for a moment.
     #[must_use]
     pub fn is_paged(self) -> bool {
         !matches!(self, Self::Untrusted | Self::Secrets | Self::Bridges | Self::Delivery)
@@ -111,19 +111,19 @@ impl Health {
     }
 }
 
-/// Where trouble begins.
+/// The limits at which troubles begin.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// No webhook for so long is a trouble; `None`: never.
+    /// The time without a webhook that is a trouble; `None`: never.
     pub silence: Option<Duration>,
-    /// An event that has waited for so long is a trouble.
+    /// The time an event has to wait before that is a trouble.
     pub waiting: Duration,
-    /// So many consecutive wrong signatures are a trouble.
+    /// The number of consecutive wrong signatures that is a trouble.
     pub signatures: u32,
-    /// The time that has to lie between the first and the last of them; and the time for which a webhook has to be held, and
-    /// no right signature come, before that is a trouble.
+    /// The minimum time between the first and the last of them; also, how long a webhook has to be held without any
+    /// right signature before that is a trouble.
     pub unverified: Duration,
-    /// Where trouble with the canary begins.
+    /// The limits at which trouble with the canary begins.
     pub canary: CanaryLimits,
 }
 
@@ -142,7 +142,7 @@ impl From<&Config> for Limits {
 /// One thing that is wrong.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Trouble {
-    /// What.
+    /// Its cause.
     pub cause: Cause,
     /// How bad it is; never [`Health::Healthy`].
     pub health: Health,
@@ -160,7 +160,7 @@ impl Trouble {
     }
 }
 
-/// All that is wrong, worst first; each cause at most once.
+/// Returns all troubles, worst first; each cause at most once.
 #[must_use]
 pub fn check(snapshot: &Snapshot, limits: &Limits) -> Vec<Trouble> {
     let mut troubles: Vec<_> = [
@@ -197,7 +197,8 @@ fn storage(snapshot: &Snapshot) -> Option<Trouble> {
     sentence.map(|sentence| Trouble::failing(Cause::Storage, sentence))
 }
 
-/// Events that cannot be read are not delivered, and no other check would notice: they are not first of any key.
+/// Events that cannot be read are not delivered, and no other check would notice, because they are never the first
+/// waiting event of a service key.
 fn unreadable(unreadable: &UnreadableView) -> Option<String> {
     let UnreadableView { events, keys, unsettled, reason } = unreadable;
     let Some(reason) = reason.as_deref() else {
@@ -228,14 +229,14 @@ fn untrusted(snapshot: &Snapshot) -> Option<Trouble> {
     Some(Trouble::failing(Cause::Untrusted, sentence))
 }
 
-/// The old secret is in use still, so that nothing is lost by it alone.
+/// The old secret stays in use, so this alone loses nothing.
 fn secrets(snapshot: &Snapshot) -> Option<Trouble> {
     let problems = snapshot.metrics.unusable_secrets.as_ref()?;
     let sentence = format!("a secret was read again and cannot be used, so the old one stays in use: {problems}");
     Some(Trouble::degraded(Cause::Secrets, sentence))
 }
 
-/// Which half of the way is interrupted is said first: what to look at differs.
+/// The sentence first says which half of the way is interrupted, because what to check differs.
 fn canary(snapshot: &Snapshot) -> Option<Trouble> {
     let status = snapshot.sentry.canary.as_ref()?.as_ref().ok()?;
     let last = status.last.map_or_else(
@@ -278,8 +279,8 @@ fn silence(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
     Some(Trouble::failing(Cause::Silence, sentence))
 }
 
-/// Dead letters by themselves do not keep other events from being delivered, so there is time to look at them. If no event
-/// of the service key was delivered since the newest of them, the next alert will hardly be delivered either.
+/// Dead letters by themselves do not keep other events from being delivered, so there is time to look at them. If no
+/// event of the service key was delivered since the newest of them, the next alert is unlikely to be delivered either.
 fn dead_letters(snapshot: &Snapshot) -> Option<Trouble> {
     let dead = &snapshot.backlog.as_ref().ok()?.dead;
     let number: u64 = dead.iter().map(|letters| letters.number).sum();
@@ -306,7 +307,7 @@ fn delivered_since(snapshot: &Snapshot, letters: &DeadLetters) -> bool {
     snapshot.last_delivered_at(&letters.service_key).is_some_and(|delivered| delivered > letters.died_at)
 }
 
-/// What of the bridges that share the queue somebody should look at, while alerts are delivered all the same.
+/// Finds a problem among the bridges that share the queue that needs attention although alerts are still delivered.
 fn bridges(snapshot: &Snapshot) -> Option<Trouble> {
     let different = snapshot.cluster.different_settings().map(|(one, other)| {
         format!(

@@ -200,7 +200,7 @@ fn of_bridges(cluster: &ClusterView) -> Vec<Gauge> {
     ]
 }
 
-/// There are none where no fallback webhook is set.
+/// The gauges of the fallback webhook; there are none if no fallback webhook is set.
 fn of_fallback(fallback: &FallbackView) -> Vec<Gauge> {
     vec![
         Gauge::of(

@@ -1,5 +1,5 @@
-//! The first line of the status page and of `/api/status`: the worst trouble, since when, and how many alerts have not reached
-//! anybody. Pure.
+//! The first line of the status page and of `/api/status`: the worst trouble, since when, and how many alerts have not
+//! been delivered. Pure.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -16,13 +16,13 @@ pub struct Headline {
     pub what: String,
     /// Since when, or when it was; `None` where that is not known.
     pub when: Option<When>,
-    /// The alerts that wait; `None` when none does, or only for a moment.
+    /// The alerts that wait; `None` when none waits, or only briefly.
     pub waiting: Option<Waiting>,
     /// How many dead letters there are, unless they are the trouble itself.
     pub dead: u64,
 }
 
-/// A moment, and what it is of the trouble.
+/// When a trouble began or happened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum When {
     /// It began then.
@@ -32,7 +32,7 @@ pub enum When {
 }
 
 impl When {
-    /// The word before the moment, and the moment.
+    /// Returns the preposition for the time, and the time.
     #[must_use]
     pub fn parts(self) -> (&'static str, DateTime<Utc>) {
         match self {
@@ -98,14 +98,14 @@ impl Headline {
     }
 }
 
-/// The time of day in UTC, with the date where that is another one.
+/// Formats a time of day in UTC, with the date if it is not that of `now`.
 #[must_use]
 pub fn clock(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     let format = if at.date_naive() == now.date_naive() { "%H:%M UTC" } else { "%Y-%m-%d %H:%M UTC" };
     at.format(format).to_string()
 }
 
-/// A length of time, rounded down to its largest unit.
+/// Formats a duration, rounded down to its largest unit.
 #[must_use]
 pub fn rough(length: TimeDelta) -> String {
     let seconds = length.num_seconds().max(0);
@@ -186,7 +186,7 @@ fn undelivered(cause: Cause, snapshot: &Snapshot) -> (String, Option<When>) {
     (what, since)
 }
 
-/// What PagerDuty accepted and did not do.
+/// The headline for an event that PagerDuty accepted but did not carry out.
 fn unproved(snapshot: &Snapshot) -> (String, Option<When>) {
     let failures = snapshot.pagerduty.proof.as_ref().and_then(|view| view.failures.as_ref().ok());
     match failures.and_then(|failures| failures.first()) {
@@ -221,7 +221,7 @@ fn dead_letters(snapshot: &Snapshot) -> (String, Option<When>) {
     (what, newest.map(When::At))
 }
 
-/// What waits, where it matters: events that pass through within moments are no trouble.
+/// The waiting events, if they matter: events that are only in transit are no trouble.
 fn waiting(troubles: &[Trouble], snapshot: &Snapshot) -> Option<Waiting> {
     let queue = snapshot.queue.as_ref().ok().filter(|queue| queue.waiting > 0)?;
     let transit = TimeDelta::from_std(TRANSIT).unwrap_or(TimeDelta::zero());

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-/// How often the time until a trouble is over is doubled at most: from 15 seconds to eight minutes.
+/// The maximum number of times that the wait until a trouble is over is doubled: from 15 seconds to eight minutes.
 const DOUBLINGS: u32 = 5;
 
 /// A trouble that comes back within this time has to be gone for twice as long.
@@ -19,16 +19,16 @@ pub(super) struct Hysteresis {
     raised_at: Duration,
 }
 
-/// Where a trouble is in its course.
+/// The phase of a trouble.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Phase {
     /// No trouble since then.
     Inactive(Duration),
     /// Trouble since then, for too short a time to count.
     Pending(Duration),
-    /// Trouble.
+    /// Trouble that counts.
     Firing,
-    /// It was firing, and there is no trouble since then.
+    /// It was firing, and there has been no trouble since then.
     Clearing(Duration),
 }
 
@@ -42,8 +42,8 @@ impl Hysteresis {
         self.phase
     }
 
-    /// A check at `now` found trouble or none. Trouble fires when it has lasted for `pending_for`, and is over when it has
-    /// been gone for `resolve_after`.
+    /// Records whether a check at `now` found trouble. Trouble fires when it has lasted for `pending_for`, and is over
+    /// when it has been gone for `resolve_after`.
     pub(super) fn advance(&mut self, is_trouble: bool, pending_for: Duration, resolve_after: Duration, now: Duration) {
         let lasted = |since: Duration, long: Duration| now.saturating_sub(since) >= long;
         self.phase = match (self.phase, is_trouble) {
@@ -59,14 +59,14 @@ impl Hysteresis {
         };
     }
 
-    /// A trouble that is pending has to last for the whole time again.
+    /// Makes a pending trouble last for the whole time again before it fires.
     pub(super) fn restart_pending(&mut self, now: Duration) {
         if let Phase::Pending(since) = &mut self.phase {
             *since = now;
         }
     }
 
-    /// Somebody was told of the trouble.
+    /// Records that the trouble was reported.
     pub(super) fn raised(&mut self, now: Duration) {
         self.raises = if self.came_back(now) { self.raises.saturating_add(1) } else { 1 };
         self.raised_at = now;

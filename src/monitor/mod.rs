@@ -4,12 +4,13 @@
 //! - [`checks`]: from a snapshot to the troubles and the health; pure
 //! - [`headline`]: the worst trouble in one line; pure
 //! - [`gauges`](mod@gauges): a snapshot as gauges for Prometheus; pure
-//! - `alarms`: when an alarm is raised and resolved, and what its events say; `hysteresis`: so that nothing flaps; pure
-//! - [`fallback`]: a webhook that is told when PagerDuty itself takes no events
+//! - `alarms`: when an alarm is raised and resolved, and what its events contain; `hysteresis`: keeps it from flapping;
+//!   pure
+//! - [`fallback`]: a webhook that is notified when PagerDuty itself takes no events
 //!
-//! [`Monitor`] is what the status page, `/api` and `/metrics` ask. [`AlarmTask`] runs beside them and pages for what is
-//! wrong. Alarms are events like all others: they go through the durable queue, in order and within the rate limit. Only the
-//! alarm that nothing can be committed is sent to PagerDuty directly.
+//! The status page, `/api` and `/metrics` get their snapshots from [`Monitor`]. [`AlarmTask`] runs beside them and
+//! pages for troubles. Alarms are events like all others: they go through the durable queue, in order and within the
+//! rate limit. Only the alarm that nothing can be committed is sent to PagerDuty directly.
 
 mod alarms;
 pub mod checks;
@@ -53,16 +54,16 @@ use alarms::{AlarmAction, Alarms, Finding, IncidentStatus, may_accept};
 use checks::UNVERIFIED;
 use snapshot::{Clock, FallbackView, ProofView};
 
-/// How often an idle bridge tries whether an alert could be committed.
+/// The interval at which an idle bridge tests whether an alert could be committed.
 const PROBE_INTERVAL: Duration = Duration::from_mins(1);
 
-/// How often an alarm that cannot be enqueued is sent; with the pauses in between that takes 17 minutes.
+/// The number of attempts to send an alarm that cannot be enqueued; with the pauses in between they take 17 minutes.
 const DIRECT_ATTEMPTS: u32 = 9;
 
 /// The pause after the first of these attempts; it doubles with each.
 const DIRECT_PAUSE: Duration = Duration::from_secs(2);
 
-/// Takes snapshots of a running bridge; clones look at the same one.
+/// Takes snapshots of a running bridge; clones observe the same bridge.
 #[derive(Clone, Debug)]
 pub struct Monitor {
     started_at: DateTime<Utc>,
@@ -85,7 +86,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// The monitor of a bridge that starts now, which is `started_at`, and whose incident keys begin with `prefix`.
+    /// Creates the monitor of a bridge that starts now, at `started_at`, and whose incident keys begin with `prefix`.
     #[must_use]
     pub fn new(
         started_at: DateTime<Utc>,
@@ -117,38 +118,38 @@ impl Monitor {
         }
     }
 
-    /// The same of a bridge that shares its queue with others.
+    /// Makes it the monitor of a bridge that shares its queue with others.
     #[must_use]
     pub fn with_cluster(self, cluster: Cluster) -> Self {
         Self { cluster, ..self }
     }
 
-    /// The same, which looks at Sentry's side as well: at the canaries, where those are sent, and at the audits.
+    /// Includes Sentry's side in snapshots: the canaries, if those are sent, and the audits.
     #[must_use]
     pub fn with_sentry(self, sends_canaries: bool, audit: Option<AuditHandle>) -> Self {
         Self { sends_canaries, audit, ..self }
     }
 
-    /// The same, which knows by the monotonic clock when events were committed. Without that, how long events have been
+    /// Takes from `commits` when events were committed, by the monotonic clock. Without that, how long events have been
     /// waiting follows the machine's clock.
     #[must_use]
     pub fn with_commits(self, commits: Arc<CommitTimes>) -> Self {
         Self { commits, ..self }
     }
 
-    /// The same, which shows what catch-up does.
+    /// Includes the state of catch-up in snapshots.
     #[must_use]
     pub fn with_catch_up(self, catch_up: Option<watch::Receiver<CatchUpStatus>>) -> Self {
         Self { catch_up, ..self }
     }
 
-    /// The same, which shows this of the fallback webhook.
+    /// Includes the state of the fallback webhook in snapshots.
     #[must_use]
     pub fn with_fallback(self, fallback: Option<watch::Receiver<FallbackView>>) -> Self {
         Self { fallback, ..self }
     }
 
-    /// The same, which shows names of service keys, and what was looked up in PagerDuty where that is asked.
+    /// Includes the names of service keys in snapshots and, if PagerDuty is asked, the state of the proof.
     #[must_use]
     pub fn with_pagerduty(self, names: KeyNames, proof: Option<watch::Receiver<ProofStatus>>) -> Self {
         Self { names, proof, ..self }
@@ -166,13 +167,14 @@ impl Monitor {
         self.started_at
     }
 
-    /// Where trouble begins, for [`check`](check()).
+    /// The limits at which troubles begin, for [`check`](check()).
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// What is known at `now`. If the last commit failed, another one is tried, so that the end of the trouble is noticed.
+    /// Takes a snapshot at `now`. If the last commit failed, another one is tried, so that the end of the trouble is
+    /// noticed.
     pub async fn snapshot(&self, now: DateTime<Utc>) -> Snapshot {
         let storage = if self.queue.is_well() { Ok(()) } else { self.queue.probe().await.map(drop) };
         let queue = self.queue.reader().overview().await;
@@ -189,7 +191,7 @@ impl Monitor {
         };
         let (metrics, sentry) = (self.metrics(now).await, self.sentry_side(now).await);
         let pagerduty = self.pagerduty_side(now).await;
-        // What is borrowed of a channel holds up the task that writes to it: nothing is awaited meanwhile.
+        // A value borrowed from a channel blocks the task that writes to it, so nothing is awaited meanwhile.
         let delivery = self.delivery.borrow().clone();
         let fallback = self.fallback.as_ref().map(|view| view.borrow().clone());
         let mut snapshot = Snapshot {
@@ -258,15 +260,15 @@ impl Monitor {
     }
 }
 
-/// Whom alarms page.
+/// Where alarms are sent.
 #[derive(Clone, Debug)]
 pub struct Paging {
-    /// The first service key is paged, and the next one if that rejects an alarm. None: troubles are logged, and nobody is
-    /// paged.
+    /// The service keys to page: the first one, and the next one if that rejects an alarm. If there are none, troubles
+    /// are logged and nobody is paged.
     pub service_keys: Vec<ServiceKey>,
-    /// By which API each of them takes events.
+    /// The Events API of each service key.
     pub apis: KeyApis,
-    /// What the incident keys begin with.
+    /// The prefix of the incident keys.
     pub prefix: String,
 }
 
@@ -277,11 +279,11 @@ pub struct Intervals {
     pub check: Duration,
     /// How long a trouble has to be gone before its alarm is resolved; doubled for each time it came back recently.
     pub resolve_after: Duration,
-    /// For how long wrong signatures have to come, none of them right, before an alarm is raised.
+    /// How long only wrong signatures have to come before an alarm is raised.
     pub unverified: Duration,
-    /// How long a canary may take, and what comes after that.
+    /// The limits at which trouble with the canary begins.
     pub canary: CanaryLimits,
-    /// For how long PagerDuty has to take no events before the fallback webhook is told.
+    /// How long PagerDuty has to take no events before the fallback webhook is notified.
     pub outage_after: Duration,
     /// The pause before the fallback webhook is tried again; it doubles with each attempt.
     pub fallback_pause: Duration,
@@ -311,10 +313,11 @@ pub struct AlarmTask {
     started: Instant,
     probed: Instant,
     direct: DirectSend,
-    /// Why the alarm that cannot be enqueued was not accepted, while it was not.
+    /// Why PagerDuty has not accepted the alarm that cannot be enqueued; `None` if it has, or if there is no such
+    /// alarm.
     unsent: watch::Sender<Option<String>>,
     /// The newest time of an alarm's event. The clock may be set back, and an alarm must not seem to be older than the
-    /// resolve of the one before.
+    /// resolve of the previous one.
     latest: DateTime<Utc>,
 }
 
@@ -328,7 +331,7 @@ struct DirectSend {
 }
 
 impl AlarmTask {
-    /// The alarms of the bridge that `monitor` looks at.
+    /// Creates the alarm task of the bridge that `monitor` observes.
     #[must_use]
     pub fn new(monitor: Monitor, queue: Queue, client: Client, paging: watch::Receiver<Paging>) -> Self {
         let (intervals, now) = (Intervals::default(), Instant::now());
@@ -337,13 +340,14 @@ impl AlarmTask {
         Self { monitor, queue, client, paging, intervals, alarms, started: now, probed: now, direct, unsent, latest }
     }
 
-    /// Why the alarm that cannot be enqueued was not accepted by PagerDuty; `None` when there is no such alarm, or it was.
+    /// Why PagerDuty has not accepted the alarm that cannot be enqueued; `None` if it has, or if there is no such
+    /// alarm.
     #[must_use]
     pub fn unsent_alarm(&self) -> watch::Receiver<Option<String>> {
         self.unsent.subscribe()
     }
 
-    /// The same with other pauses. Must be called before [`AlarmTask::run`]: alarms start over.
+    /// Replaces the intervals. Must be called before [`AlarmTask::run`], because the alarms start over.
     #[must_use]
     pub fn with_intervals(mut self, intervals: Intervals) -> Self {
         (self.monitor.limits.unverified, self.monitor.limits.canary) = (intervals.unverified, intervals.canary);
@@ -351,7 +355,7 @@ impl AlarmTask {
         Self { intervals, alarms, ..self }
     }
 
-    /// Checks again and again, for as long as it is polled.
+    /// Checks periodically for as long as it is polled.
     pub async fn run(mut self) -> Infallible {
         loop {
             sleep(self.intervals.check).await;
@@ -367,9 +371,9 @@ impl AlarmTask {
         }
         let snapshot = self.monitor.snapshot(Utc::now()).await;
         let mut troubles = check(&snapshot, &self.monitor.limits);
-        // The failed attempts that cause `delivery` are in the log, and it is paged for as `waiting` when it lasts.
-        // Every bridge has a way of its own to the database, and without that there may be no leader. All raise the same
-        // incident.
+        // The failed attempts that cause `delivery` are in the log, and if it lasts, it pages as `waiting`. Every
+        // bridge raises the storage alarm, because each has its own connection to the database, and without the
+        // database there may be no leader. All raise the same incident.
         let is_leader = self.monitor.cluster.is_leader();
         let is_own = |cause: Cause| is_leader || cause == Cause::Storage;
         for &cause in Cause::VARIANTS.iter().filter(|cause| **cause != Cause::Delivery && is_own(**cause)) {
@@ -415,7 +419,8 @@ impl AlarmTask {
         cause.incident_key(&self.paging.borrow().prefix)
     }
 
-    /// The service keys to page for a cause, the best first: those whose events open incidents.
+    /// Returns the service keys to page for a cause, the best first. For `proof`, those are the keys whose events open
+    /// incidents.
     fn in_order(&self, cause: Cause, snapshot: &Snapshot) -> Vec<ServiceKey> {
         let mut keys = self.paged_keys(cause);
         let failures = snapshot.pagerduty.proof.as_ref().and_then(|proof| proof.failures.as_ref().ok());
@@ -430,7 +435,7 @@ impl AlarmTask {
         Event { destination: self.paging.borrow().apis.destination(service_key), incident_key, action }
     }
 
-    /// Returns whether it is done, or given up.
+    /// Performs an action. Returns whether it is done, or given up.
     async fn perform(&mut self, action: &AlarmAction, service_key: Option<ServiceKey>, snapshot: &Snapshot) -> bool {
         let cause = action.cause();
         self.latest = self.latest.max(snapshot.at);
@@ -461,7 +466,7 @@ impl AlarmTask {
                     self.unsent.send_replace(None);
                 }
                 let resolve = alarms::resolve(self.latest);
-                // The queue does not know an incident that was opened past it.
+                // The queue does not know the incident of the storage alarm, whose trigger bypassed it.
                 let incoming = if cause == Cause::Storage {
                     let event = self.event(cause, &sent_to.unwrap_or(service_key), resolve);
                     Enqueue::event(Envelope::new(&event, render(&event), self.latest))
@@ -509,8 +514,8 @@ impl AlarmTask {
         }
     }
 
-    /// Sends an alarm past the queue, to the next service key where one rejects it. Returns whether it is done, or given
-    /// up.
+    /// Sends an alarm directly, bypassing the queue, and to the next service key if one rejects it. Returns whether it
+    /// is done, or given up.
     async fn send(&mut self, trouble: &Trouble, trigger: &EventAction) -> bool {
         let alarm = trouble.cause.name();
         let now = self.started.elapsed();

@@ -1,8 +1,8 @@
 //! What is known of the bridge at one moment, with times that a step of the machine's clock does not change.
 //!
-//! Times are stored by the wall clock, which may be set back or forward at any moment. While the process lives, durations
-//! are measured by the monotonic clock, and the times that are compared are moved to where the wall clock would have shown
-//! them had it always been set as it is now.
+//! Times are stored by the wall clock, which may be set back or forward at any moment. While the process lives,
+//! durations are measured by the monotonic clock, and the times that are compared are shifted to what the wall clock
+//! would have shown if it had always been set as it is now.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,13 +20,13 @@ use crate::proof::ProofStatus;
 use crate::queue::{Backlog, Destination, Durability, EventId, FirstInLine, Overview, Proof, QueueError};
 use crate::sentry_api::audit::AuditStatus;
 
-/// A smaller difference is the drift of a clock, or the time between two readings, and no step.
+/// A smaller difference is clock drift or the time between two readings, not a step.
 const STEP: TimeDelta = TimeDelta::seconds(2);
 
 /// Commits within this time share an entry.
 const COMMIT_GROUP: Duration = Duration::from_secs(1);
 
-/// How many entries are kept; beyond, neighbours are joined.
+/// The maximum number of entries; when there are more, neighbours are merged.
 const MAX_ENTRIES: usize = 4096;
 
 /// What is known of the bridge at one moment.
@@ -57,9 +57,9 @@ pub struct Snapshot {
     pub cluster: ClusterView,
     /// What is known of Sentry's side.
     pub sentry: SentrySide,
-    /// What PagerDuty's REST API told.
+    /// What is known of PagerDuty's side.
     pub pagerduty: PagerDutySide,
-    /// What the fallback webhook was told; `None` when there is none.
+    /// The state of the fallback webhook; `None` when there is none.
     pub fallback: Option<FallbackView>,
 }
 
@@ -79,32 +79,32 @@ pub struct SentrySide {
 pub struct PagerDutySide {
     /// The names of service keys.
     pub names: KeyNames,
-    /// Whether PagerDuty does what it accepts; `None` where its REST API is not asked.
+    /// Whether PagerDuty carries out the events that it accepts; `None` where its REST API is not asked.
     pub proof: Option<ProofView>,
 }
 
-/// Whether PagerDuty does what it accepts.
+/// Whether PagerDuty carries out the events that it accepts.
 #[derive(Clone, Debug)]
 pub struct ProofView {
-    /// How the look-ups go.
+    /// The state of the lookups.
     pub status: ProofStatus,
-    /// The events that somebody has to look at; the error when the queue cannot be read.
+    /// The events that need attention; the error when the queue cannot be read.
     pub failures: Result<Vec<Proof>, QueueError>,
 }
 
 /// What the status page, `/api` and `/metrics` show of the fallback webhook.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct FallbackView {
-    /// When it was told something last, in this run or an earlier one.
+    /// When it last accepted a message, in this run or an earlier one.
     pub last_told_at: Option<DateTime<Utc>>,
-    /// Since when PagerDuty takes no events, if the webhook was told so and not yet that it is over.
+    /// Since when PagerDuty takes no events, if the webhook was notified of that and not yet of its end.
     pub outage_since: Option<DateTime<Utc>>,
-    /// Why the last attempt to tell it something failed, if it did.
+    /// Why the last attempt to send it a message failed, if it did.
     pub failure: Option<String>,
 }
 
 impl Snapshot {
-    /// Why the queue cannot be read. That too many read it at once does not count.
+    /// Why the queue cannot be read. A queue that is busy with too many readers does not count.
     pub(super) fn read_error(&self) -> Option<&QueueError> {
         let errors = [self.queue.as_ref().err(), self.backlog.as_ref().err()];
         errors.into_iter().flatten().find(|error| !matches!(error, QueueError::Busy { .. }))
@@ -116,8 +116,8 @@ impl Snapshot {
         lane.and_then(|lane| lane.last_delivered_at).max(self.metrics.delivered.get(service_key).copied())
     }
 
-    /// The same with the start, the last webhook and the oldest waiting events as old as they are, whatever was done to
-    /// the wall clock since.
+    /// Corrects the times of the start, the last webhook and the oldest waiting events, so that their ages are right
+    /// even if the wall clock was set since.
     pub(super) fn correct_times(mut self, clock: &Clock, commits: &CommitTimes) -> Self {
         self.started_at = clock.before_start(clock.started_at);
         self.metrics.last_webhook_at = self.metrics.last_webhook_at.map(|last| match self.metrics.since_webhook {
@@ -153,7 +153,7 @@ fn waiting_since(first: &FirstInLine, clock: &Clock, commits: &CommitTimes) -> D
     }
 }
 
-/// One moment by both clocks.
+/// One moment, by the wall clock and by the monotonic clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     /// When the bridge started, by the wall clock as it was set then.
@@ -209,7 +209,7 @@ struct Entry {
 }
 
 impl CommitTimes {
-    /// The events `first` to `last` were committed at `now`. Calls come in the order of the events.
+    /// Records that the events `first` to `last` were committed at `now`. Has to be called in the order of the events.
     pub fn committed(&self, first: EventId, last: EventId, now: Instant) {
         let mut entries = self.entries();
         match entries.back_mut() {
@@ -227,7 +227,7 @@ impl CommitTimes {
         }
     }
 
-    /// How long ago `id` was committed, at least and at most; `None` when that was in an earlier run.
+    /// Returns how long ago `id` was committed, at least and at most; `None` if that was in an earlier run.
     fn age(&self, id: EventId, now: Instant) -> Option<(Duration, Duration)> {
         let entries = self.entries();
         let place = entries.partition_point(|entry| entry.first <= id).checked_sub(1)?;
@@ -259,7 +259,7 @@ mod tests {
         EventId::new(number)
     }
 
-    /// After ten minutes the clock shows this.
+    /// A clock that shows `minutes` after ten minutes of uptime.
     fn clock(minutes: i64) -> Clock {
         Clock { started_at: at(0), uptime: 10 * MINUTE, now: at(minutes), read_at: Instant::now() }
     }

@@ -1,4 +1,4 @@
-//! With the machine's clock set back or forward while the bridge runs. The queue is a real file.
+//! Tests with the machine's clock set back or forward while the bridge runs. The queue is a real file.
 
 use chrono::TimeDelta;
 use tempfile::TempDir;
@@ -8,10 +8,10 @@ use crate::metrics::{Answered, Source};
 use crate::pagerduty::{ApiVersion, EventType};
 use crate::queue::{Commit, Disposition, Editor, EventId};
 
-/// Longer than nothing.
+/// A limit that every test exceeds.
 const SOON: Duration = Duration::from_millis(1);
 
-/// Longer than the test, and shorter than the steps of the clock.
+/// A limit longer than the test and shorter than the steps of the clock.
 const LONG: Duration = Duration::from_hours(1);
 
 const STEPS: [TimeDelta; 3] = [TimeDelta::hours(-2), TimeDelta::zero(), TimeDelta::days(180)];
@@ -43,7 +43,7 @@ async fn start(limit: Duration) -> Bridge {
 }
 
 impl Bridge {
-    /// What is wrong when the clock shows `now`, of what pages.
+    /// The causes of the troubles that page when the clock shows `now`.
     async fn troubles(&self, now: DateTime<Utc>) -> Vec<Cause> {
         let snapshot = self.monitor.snapshot(now).await;
         let troubles = check(&snapshot, self.monitor.limits()).into_iter().map(|trouble| trouble.cause);
@@ -120,7 +120,7 @@ async fn an_event_of_an_earlier_run_is_as_old_as_it_was_at_the_start_and_the_tim
             let path = bridge.directory.path().join("bridge.db");
             let bridge = Bridge { queue: Queue::open(&path).await.unwrap(), ..bridge };
             let (_sender, delivery) = watch::channel(DeliveryView::default());
-            // It was accepted before anybody listened.
+            // The event was accepted before commits were observed.
             bridge.accept(Utc::now() - TimeDelta::hours(3)).await;
             let limits =
                 Limits { silence: None, waiting: limit, signatures: 5, unverified: LONG, canary: CanaryLimits::USUAL };

@@ -10,19 +10,19 @@ use super::event::{Detail, Details, Event, HAPPENED_AT};
 use super::keys::ServiceKey;
 use super::outcome::{Answer, Outcome};
 
-/// One of PagerDuty's Events APIs. A new one is a file of its own, and is added to
+/// One of PagerDuty's Events APIs. A new one gets its own file, and is added to
 /// [`ApiVersion`](super::ApiVersion) and [`events_api`](super::events_api).
 pub trait EventsApi: Sync {
     /// The path that events are posted to, under the root of PagerDuty's address.
     fn path(&self) -> &'static str;
 
-    /// The member that holds the integration key.
+    /// The field that holds the integration key.
     fn key_member(&self) -> &'static str;
 
     /// The JSON to send for the event, within PagerDuty's limits.
     fn render(&self, event: &Event) -> Rendered;
 
-    /// What an answer means for the event. `now` is the time of the answer, and `key` is masked in the outcome's texts.
+    /// What a response means for the event. `now` is the time of the response, and `key` is masked in the outcome's texts.
     fn classify(&self, answer: &Answer<'_>, key: &ServiceKey, now: DateTime<Utc>) -> Outcome;
 }
 
@@ -33,10 +33,10 @@ pub const MAX_BYTES: usize = 512_000;
 /// The longest address that is sent, in bytes. PagerDuty documents no limit; browsers and proxies accept this much.
 pub const MAX_ADDRESS: usize = 2_000;
 
-/// How times are written, after Sentry's plugin.
+/// The format of times, as in Sentry's plugin.
 pub(super) const TIME: &str = "%Y-%m-%dT%H:%M:%S%.6fZ";
 
-/// How many bytes [`with_counts`] adds at most.
+/// The most bytes that [`with_counts`] adds.
 pub(super) const MAX_COUNTS: usize = LONGEST_COUNTS.len();
 
 /// The longest text that is inserted: the largest count and the latest time that `chrono` has.
@@ -56,11 +56,11 @@ pub struct Rendered {
     pub cuts: Vec<Cut>,
 }
 
-/// The JSON of a trigger that stands for several alerts: `bytes`, those of its newest alert, with the details
+/// Returns the JSON of a trigger that stands for several alerts: `bytes`, the JSON of the newest alert, with the details
 /// `occurrences` and `first_seen` inserted at [`counts_at`](Rendered::counts_at).
 ///
-/// Nothing is parsed, and the result is never longer than [`MAX_BYTES`], because rendering has kept room for it. A place
-/// outside `bytes` inserts nothing.
+/// Nothing is parsed, and the result is never longer than [`MAX_BYTES`], because rendering leaves room for it. If the
+/// position is outside `bytes`, nothing is inserted.
 #[must_use]
 pub fn with_counts(mut bytes: Vec<u8>, counts_at: usize, occurrences: u32, first_seen: DateTime<Utc>) -> Vec<u8> {
     let counts = format!(r#","occurrences":{occurrences},"first_seen":"{}""#, first_seen.format(TIME));
@@ -72,7 +72,7 @@ pub fn with_counts(mut bytes: Vec<u8>, counts_at: usize, occurrences: u32, first
     bytes
 }
 
-/// Writes the JSON object of an event, member by member, to know where the counts are inserted.
+/// Writes the JSON object of an event, field by field, to know where the counts are inserted.
 #[derive(Debug)]
 pub(super) struct Json(Rendered);
 
@@ -88,7 +88,7 @@ impl Json {
         self.value(value);
     }
 
-    /// A member that is an object, whose own members `write` adds.
+    /// Writes a field whose value is an object; `write` adds the fields of that object.
     pub(super) fn object(&mut self, name: &str, write: impl FnOnce(&mut Self)) {
         self.name(name);
         self.0.bytes.push(b'{');
@@ -97,7 +97,7 @@ impl Json {
     }
 
     pub(super) fn details(&mut self, name: &str, details: &Details) {
-        // Else the bytes of large details would be copied each time they are twice as many.
+        // Otherwise the bytes of large details would be copied each time the buffer doubles.
         self.0.bytes.reserve(details.values().map(size).sum::<usize>() + ROOM);
         self.name(name);
         self.0.bytes.push(b'{');
@@ -131,7 +131,7 @@ impl Json {
     }
 }
 
-/// About how many bytes the JSON of a detail takes beside its name.
+/// About how many bytes the JSON of a detail takes, without its name.
 fn size(detail: &Detail) -> usize {
     match detail {
         Detail::Unknown | Detail::Number(_) | Detail::Time(_) => 0,
@@ -159,21 +159,21 @@ impl Serialize for Detail {
 pub enum Cut {
     /// A line was too long.
     Line {
-        /// The member of the event, such as the description.
+        /// The field of the event, such as the description.
         member: &'static str,
         /// What is left of it.
         cut: CutLine,
     },
     /// An address was left out, because half an address leads nowhere.
     Address {
-        /// The member of the event.
+        /// The field of the event.
         member: String,
         /// How long it was, in bytes.
         length: usize,
     },
     /// The outermost calls of the stack were left out.
     Frames {
-        /// The member that holds the details.
+        /// The field that holds the details.
         details: &'static str,
         /// How many are left.
         kept: usize,
@@ -182,18 +182,18 @@ pub enum Cut {
     },
     /// Long texts in a detail were shortened.
     Texts {
-        /// The member that holds the details.
+        /// The field that holds the details.
         details: &'static str,
         /// The detail.
         member: &'static str,
-        /// How many texts of it.
+        /// How many of its texts were shortened.
         count: usize,
-        /// To how many characters.
+        /// The length to which they were shortened, in characters.
         limit: usize,
     },
     /// The later entries of a detail were left out.
     Entries {
-        /// The member that holds the details.
+        /// The field that holds the details.
         details: &'static str,
         /// The detail.
         member: &'static str,

@@ -20,10 +20,10 @@ pub struct Client {
 
 impl Client {
     /// Makes a client for the PagerDuty at `root`, such as `https://events.pagerduty.com`; the path of an Events API is
-    /// added to it. One attempt takes `timeout` at most, from connecting to the last byte of the answer. It trusts the
+    /// added to it. One attempt takes `timeout` at most, from connecting to the last byte of the response. It trusts the
     /// usual certificate authorities and those of the PEM file `ca_file`, and never follows a redirect.
     pub fn new(root: &Url, timeout: Duration, ca_file: Option<&Path>) -> Result<Self, TlsError> {
-        // A file that cannot be used is reported whether it is needed or not.
+        // A file that cannot be used is an error even if `root` needs no TLS.
         let tls = tls::client_config("BRIDGE_PAGERDUTY_CA_FILE", ca_file)?;
         let http = HttpClient::new(Some(tls).filter(|_| root.scheme() == "https"), timeout);
         Ok(Self { http, root: root.clone() })
@@ -53,8 +53,8 @@ impl Client {
         }
     }
 
-    /// Sends a GET, which changes nothing at PagerDuty, and describes the answer. The error describes why there is none, or
-    /// why the other side is not trusted.
+    /// Sends a GET, which changes nothing at PagerDuty, and describes the response. The error describes why there is none,
+    /// or why the other side is not trusted.
     pub async fn reach(&self, api: ApiVersion) -> Result<String, String> {
         let endpoint = self.endpoint(api);
         match self.http.get(&endpoint).await {
@@ -70,7 +70,7 @@ impl Client {
     }
 }
 
-/// What a missing answer means for the event.
+/// Classifies a request that got no response.
 fn classify(error: RequestError) -> Outcome {
     match error {
         RequestError::Timeout(reason) => Outcome::Transient { reason, cause: Cause::Timeout, retry_after: None },

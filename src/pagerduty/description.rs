@@ -1,4 +1,4 @@
-//! The one line people read first.
+//! The description of an event: the line that people read first.
 
 use serde::{Serialize, Serializer};
 
@@ -7,7 +7,7 @@ use crate::alert::{Action, Alert, Exception, Subject};
 
 /// A line of 1 to [`Description::MAX_LENGTH`] characters, never blank and without control characters.
 ///
-/// PagerDuty rejects events without it ("Description is missing or blank", "Description is too long (maximum is 1024
+/// PagerDuty rejects events without one ("Description is missing or blank", "Description is too long (maximum is 1024
 /// characters)").
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Description {
@@ -35,7 +35,7 @@ impl Description {
     pub const MAX_LENGTH: usize = 1024;
 
     /// The line of a trigger: the first of message, title, last exception, culprit, transaction and alert rule that is
-    /// not blank, else the issue's id; or what a template makes of the alert, unless that is blank.
+    /// not blank, else the issue's id. A template replaces it, unless its result is blank.
     #[must_use]
     pub fn of(alert: &Alert, template: Option<&Template>) -> Self {
         let title = line_of(alert);
@@ -64,7 +64,7 @@ impl Description {
         visible_line(text).map(Self::of_line)
     }
 
-    /// The source of an alert that names none, as Sentry's integration writes it.
+    /// The source of an alert that names none, the same as Sentry's integration sends.
     #[must_use]
     pub(super) fn of_unknown_source() -> Self {
         Self::of_line("<unknown>".to_owned())
@@ -108,7 +108,7 @@ impl Serialize for Description {
     }
 }
 
-/// What an alert says, on one line of any length.
+/// The line that describes an alert, of any length.
 fn line_of(alert: &Alert) -> String {
     let exception = || alert.exceptions.iter().rev().find_map(Exception::summary);
     let line = [&alert.message, &alert.title].into_iter().find_map(|text| visible_line(text.as_deref()?));
@@ -129,7 +129,8 @@ fn line_of(alert: &Alert) -> String {
 
 /// The text on one line, trimmed; `None` when nothing of it is visible.
 fn visible_line(text: &str) -> Option<String> {
-    // Nearly every text is of printable ASCII characters. Where the first and the last are no spaces, it is a line as it is.
+    // Nearly every text consists of printable ASCII characters. If it does not begin or end with a space, it needs no
+    // change.
     let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     if is_plain && !text.starts_with(' ') && !text.ends_with(' ') {
         return (!text.is_empty()).then(|| text.to_owned());
@@ -139,7 +140,7 @@ fn visible_line(text: &str) -> Option<String> {
     (!is_blank).then_some(line)
 }
 
-/// Replaces every run of white space that breaks the line by one space. Other runs stay as they are.
+/// Replaces every run of white space that contains a line break or a control character with one space. Other runs are kept.
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len().min(8 * Description::MAX_LENGTH));
     let mut rest = text.trim_matches(is_blank);

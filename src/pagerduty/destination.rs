@@ -51,7 +51,7 @@ impl ApiVersion {
         self.into()
     }
 
-    /// Parses that name in any case.
+    /// Parses the name, ignoring case.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         name.trim().parse().ok()
@@ -66,7 +66,7 @@ impl ApiVersion {
         }
     }
 
-    /// The version with this number; v1 for a number that none has.
+    /// The version with this number; v1 for an unknown number.
     #[must_use]
     pub fn of_number(number: i64) -> Self {
         Self::VARIANTS.iter().copied().find(|api| api.number() == number).unwrap_or_default()
@@ -79,9 +79,9 @@ impl fmt::Display for ApiVersion {
     }
 }
 
-/// The APIs by which an open incident was triggered, each of which has to resolve it.
+/// The APIs through which an open incident was triggered. It has to be resolved through each of them.
 ///
-/// PagerDuty documents nowhere that an incident which one API opened can be resolved by the other.
+/// PagerDuty does not document that an incident opened through one API can be resolved through the other.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ApiSet(u8);
 
@@ -92,7 +92,7 @@ impl ApiSet {
         Self(Self::bit(api))
     }
 
-    /// These APIs and this one.
+    /// This set with `api` added.
     #[must_use]
     pub fn with(self, api: ApiVersion) -> Self {
         Self(self.0 | Self::bit(api))
@@ -103,13 +103,13 @@ impl ApiSet {
         ApiVersion::VARIANTS.iter().copied().filter(move |api| self.0 & Self::bit(*api) != 0)
     }
 
-    /// As a number, as it is stored: 1 for v1, 2 for v2 and 3 for both.
+    /// The number that is stored: 1 for v1, 2 for v2 and 3 for both.
     #[must_use]
     pub fn number(self) -> i64 {
         self.0.into()
     }
 
-    /// The set with this number. Bits that mean nothing are left out.
+    /// The set with this number. Unknown bits are ignored.
     #[must_use]
     pub fn of_number(number: i64) -> Self {
         let all = ApiVersion::VARIANTS.iter().fold(0, |all, api| all | Self::bit(*api));
@@ -132,13 +132,13 @@ pub struct KeyApis {
 }
 
 impl KeyApis {
-    /// `default` for all integrations but those of `by_key`.
+    /// Makes `default` the API of all integrations except those in `by_key`.
     #[must_use]
     pub fn new(default: ApiVersion, by_key: BTreeMap<ServiceKey, ApiVersion>) -> Self {
         Self { default, by_key: Arc::new(by_key) }
     }
 
-    /// The integration with this key.
+    /// The integration with this key, and its API.
     #[must_use]
     pub fn destination(&self, key: &ServiceKey) -> Destination {
         let api = self.by_key.get(key).copied().unwrap_or(self.default);

@@ -1,4 +1,4 @@
-//! What is to happen at PagerDuty, independent of the API that it is sent to.
+//! Events: what PagerDuty should do, independent of the API to which they are sent.
 
 use std::fmt;
 
@@ -10,14 +10,14 @@ use super::destination::Destination;
 use super::keys::IncidentKey;
 use super::severity::Severity;
 
-/// An event: what is to happen to one incident of one integration.
+/// An event: what PagerDuty should do to one incident of one integration.
 ///
 /// It has everything that PagerDuty requires. An [`EventsApi`](super::EventsApi) renders it to the JSON that is sent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// The integration it goes to, and by which API.
+    /// The integration it goes to, and through which API.
     pub destination: Destination,
-    /// The incident it belongs to. PagerDuty could generate one for a trigger; the bridge never leaves that to it.
+    /// The incident it belongs to. PagerDuty can generate a key for a trigger, but the bridge always sends one.
     pub incident_key: IncidentKey,
     /// What it does to the incident.
     pub action: EventAction,
@@ -83,14 +83,14 @@ pub struct Trigger {
     pub details: Details,
     /// Links shown beside the incident.
     pub links: Vec<Link>,
-    /// How severe it is; only the Events API v2 can say it.
+    /// How severe it is. Only the Events API v2 has a field for it.
     pub severity: Severity,
-    /// Where it comes from; only the Events API v2 has members for it.
+    /// Where it comes from. Only the Events API v2 has fields for it.
     pub origin: Box<AlertSource>,
 }
 
-/// Where a trigger comes from, in the terms of the Events API v2. Each text is a line as a description is: PagerDuty
-/// documents no limit for them.
+/// Where a trigger comes from, in the terms of the Events API v2. Each text is a line with the limits of a description,
+/// because PagerDuty documents no limit for these fields.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AlertSource {
     /// The affected system.
@@ -101,18 +101,18 @@ pub struct AlertSource {
     pub group: Option<Description>,
     /// The kind of the problem.
     pub class: Option<Description>,
-    /// When it happened; `None`: about when PagerDuty receives it.
+    /// When it happened. `None` means about when PagerDuty receives it.
     pub happened_at: Option<DateTime<Utc>>,
 }
 
 impl AlertSource {
-    /// The source alone.
+    /// Makes a value that has only a source.
     #[must_use]
     pub fn of_source(source: Description) -> Self {
         Self { source, component: None, group: None, class: None, happened_at: None }
     }
 
-    /// Its texts, by the names of their members.
+    /// The texts that are present, each with the name of its field.
     pub fn lines(&self) -> impl Iterator<Item = (&'static str, &Description)> {
         let optional = [("component", &self.component), ("group", &self.group), ("class", &self.class)];
         let optional = optional.into_iter().filter_map(|(name, line)| Some((name, line.as_ref()?)));
@@ -129,17 +129,17 @@ pub struct Link {
     pub text: &'static str,
 }
 
-/// What is known, by name, in the order in which people read it.
+/// The details of an alert, by name, in the order in which people read them.
 pub type Details = IndexMap<&'static str, Detail>;
 
-/// The name of the detail that says when the alert happened. How many alerts there were, and since when, is inserted
+/// The name of the detail that says when the alert happened. The number of alerts and the time of the first are inserted
 /// after it.
 pub const HAPPENED_AT: &str = "datetime";
 
-/// One detail. Its kind says what an event that is too large may lose of it.
+/// One detail. Its variant says what may be cut from it if the event is too large.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Detail {
-    /// Sentry did not say. It is shown nevertheless.
+    /// Sentry gave no value. The detail is shown nevertheless.
     Unknown,
     /// A text.
     Text(String),
@@ -157,7 +157,7 @@ pub enum Detail {
     Fields(IndexMap<String, String>),
 }
 
-/// The actions, as they are named in PagerDuty's APIs, in the database and in metrics.
+/// The kinds of events, as they are named in PagerDuty's APIs, in the database and in metrics.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum EventType {
     /// `trigger`
@@ -169,7 +169,7 @@ pub enum EventType {
 }
 
 impl EventType {
-    /// PagerDuty's name of it.
+    /// PagerDuty's name for it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -6,20 +6,20 @@ use std::mem;
 use super::api::{Cut, MAX_ADDRESS, MAX_BYTES, MAX_COUNTS, Rendered};
 use super::event::{Detail, Details, Trigger};
 
-/// How long a trigger is rendered at most: [`with_counts`](super::with_counts) may add to it later.
+/// The largest trigger that is rendered, in bytes: [`with_counts`](super::with_counts) may add to it later.
 const MAX_TRIGGER: usize = MAX_BYTES - MAX_COUNTS;
 
-/// To how many characters the longest texts are cut, in turn, until the event fits.
+/// The lengths, in characters, to which long texts are cut: each is tried in turn until the event fits.
 const TEXT_LIMITS: [usize; 8] = [32_768, 16_384, 8_192, 4_096, 2_048, 1_024, 512, SHORTEST_TEXT];
 
 const SHORTEST_TEXT: usize = 256;
 
-/// How many entries of each list are kept, in turn, when short texts are still too much. With the last limits the
+/// How many entries of each list are kept, tried in turn when short texts are still too large. With the last limits the
 /// details are at most 32 tags, 32 measurements and 32 rules of 256 characters and about thirty single texts, and no
 /// character takes more than six bytes: less than 300,000 bytes.
 const ENTRY_LIMITS: [usize; 8] = [4_096, 2_048, 1_024, 512, 256, 128, 64, 32];
 
-/// What an API calls the members that may be cut.
+/// The names that an API has for the fields that may be cut.
 #[derive(Clone, Copy)]
 pub(super) struct Members {
     pub(super) description: &'static str,
@@ -27,8 +27,8 @@ pub(super) struct Members {
     pub(super) links: &'static str,
 }
 
-/// Renders the trigger. Where that is too large, it is rendered again without what helps least: the outermost frames
-/// are dropped first, then the longest texts are cut, then the last tags and rules are dropped.
+/// Renders the trigger. If the result is too large, the trigger is rendered again without its least useful parts: the
+/// outermost frames are dropped first, then the longest texts are cut, then the last tags and rules are dropped.
 pub(super) fn fit(members: Members, trigger: &Trigger, render: impl Fn(&Trigger) -> Rendered) -> Rendered {
     let mut trigger = Cow::Borrowed(trigger);
     let mut cuts = Vec::from_iter(trigger.description.cut().map(|cut| Cut::Line { member: members.description, cut }));
@@ -91,12 +91,12 @@ fn drop_long_addresses(members: Members, trigger: &mut Cow<'_, Trigger>, cuts: &
     }
 }
 
-/// The length of an address that is too long to be sent.
+/// Returns the length of an address if it is too long to be sent.
 fn too_long(address: &str) -> Option<usize> {
     (address.len() > MAX_ADDRESS).then_some(address.len())
 }
 
-/// Drops the outermost calls until `excess` bytes are gone or no call is left.
+/// Drops the outermost frames until `excess` bytes are gone or no frame is left.
 fn drop_frames(details_name: &'static str, details: &mut Details, excess: usize) -> Option<Cut> {
     let mut cut = None;
     details.retain(|_, detail| {

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 use super::api::TIME;
 use super::event::HAPPENED_AT;
 
-/// The same as [`with_counts`](super::with_counts) by way of JSON, for bodies whose place for the counts is not known. Counts
-/// that are there already are replaced. A body that is not an object with details is returned as it is.
+/// Does the same as [`with_counts`](super::with_counts) by parsing the JSON, for bodies in which the position of the
+/// counts is not known. Existing counts are replaced. A body that is not an object with details is returned unchanged.
 #[must_use]
 pub fn folded(body: Vec<u8>, count: u32, first_seen: DateTime<Utc>) -> Vec<u8> {
     let Ok(mut event) = serde_json::from_slice::<Map<String, Value>>(&body) else { return body };

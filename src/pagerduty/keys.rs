@@ -1,4 +1,4 @@
-//! The names of integrations and incidents, as types that hold only what PagerDuty accepts.
+//! The keys of integrations and incidents, as types that hold only what PagerDuty accepts.
 
 use std::fmt;
 
@@ -23,10 +23,10 @@ pub struct ServiceKey(String);
 /// Why a text is not a [`ServiceKey`]. Never contains the text.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum ServiceKeyError {
-    /// Another number of characters than 32.
+    /// It does not have 32 characters, but this many.
     #[error("has {0} characters, but an integration key has 32{hint}", hint = if *.0 == 20 { " (20 is the length of a REST API key: take the service's Integrations page instead)" } else { "" })]
     Length(usize),
-    /// Something besides ASCII letters and digits.
+    /// It contains something other than ASCII letters and digits.
     #[error("contains something other than letters and digits")]
     Characters,
 }
@@ -77,9 +77,9 @@ impl fmt::Debug for ServiceKey {
     }
 }
 
-/// The name of an incident: a string of 1 to 255 characters, always written as a JSON string.
+/// The key of an incident: a string of 1 to 255 characters, always written as a JSON string.
 ///
-/// An integer here was the bug this project exists for (sentry-plugins#469).
+/// Sending an integer here was the bug for which this project exists (sentry-plugins#469).
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
 pub struct IncidentKey(String);
@@ -93,7 +93,8 @@ impl IncidentKey {
 
     /// The key of an issue or metric alert: `prefix` and its name.
     ///
-    /// A key that would be too long is cut and ends in the SHA-256 of the whole, so that no two issues share an incident.
+    /// A key that would be too long is cut and ends in the SHA-256 of the whole key, so that no two issues share an
+    /// incident.
     #[must_use]
     pub fn of(prefix: &str, subject: &Subject) -> Self {
         Self::bounded(format!("{prefix}{}", subject.name()))
@@ -105,10 +106,11 @@ impl IncidentKey {
         Self::bounded(format!("{prefix}{}", issue.as_str()))
     }
 
-    /// The key of an incident that several issues share: those of a `kind`, such as `rule`, with these names.
+    /// The key of an incident that several issues share: `kind` says what they have in common, such as `rule`, and
+    /// `names` which one.
     #[must_use]
     pub fn of_shared(prefix: &str, kind: &str, names: &[&str]) -> Self {
-        // As for alarms, no issue has this key.
+        // No issue has this key, for the same reason as in `of_alarm`.
         Self::bounded(format!("{prefix}{kind}/{}", names.join("/")))
     }
 
@@ -119,7 +121,7 @@ impl IncidentKey {
         Self::bounded(format!("{prefix}sentry-pagerduty-bridge/{name}"))
     }
 
-    /// A key that was stored; `None` when it cannot be one.
+    /// Parses a stored key. Returns `None` if the text cannot be an incident key.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let length = text.encode_utf16().count();

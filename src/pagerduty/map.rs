@@ -1,5 +1,5 @@
-//! [`Alert`] → [`EventAction`], agreeing with what Sentry's own plugin for the Events API v1 sent, and for the Events API v2
-//! with its integration.
+//! [`Alert`] → [`EventAction`]. For the Events API v1 it agrees with what Sentry's own plugin sent, for the Events API v2
+//! with Sentry's integration.
 
 use chrono::Datelike;
 
@@ -9,10 +9,10 @@ use super::severity::Severity;
 use super::template::Template;
 use crate::alert::{Action, Alert, Exception, Frame, Project, Subject, User};
 
-/// What the alert does to its incident, wherever that is.
+/// What the alert does to its incident, independent of the destination.
 ///
 /// Description, client, links and the first eight details are those of the plugin in Sentry 9.1; the other details are the
-/// bridge's own. Source and component are those of the integration. A template makes another description of a trigger.
+/// bridge's own. Source and component are those of the integration. A template replaces the description of a trigger.
 #[must_use]
 pub fn action_of(alert: Alert, severity: Severity, template: Option<&Template>) -> EventAction {
     let note = || Note { description: Some(Description::of_note(&alert)) };
@@ -42,8 +42,8 @@ fn link_text(subject: &Subject) -> &'static str {
     }
 }
 
-/// Where the alert comes from. Source and component are those of Sentry's integration; where that has `<unknown>`, the source
-/// is the host or the project.
+/// Where the alert comes from. Source and component are those of Sentry's integration; where that sends `<unknown>`, the
+/// source is the host or the project.
 fn origin(alert: &Alert) -> AlertSource {
     let first = |texts: &[Option<&String>]| texts.iter().copied().find_map(|text| Description::new(text?));
     let project = [alert.project.slug.as_ref(), alert.project.name.as_ref()];
@@ -60,12 +60,12 @@ fn origin(alert: &Alert) -> AlertSource {
         component: first(&project),
         group: first(&[alert.environment.as_ref()]),
         class,
-        // A year that ISO 8601 does not write in four digits is a clock that was wrong.
+        // A year before 1970, or one that ISO 8601 does not write in four digits, comes from a wrong clock.
         happened_at: Some(alert.happened_at).filter(|at| (1970..=9999).contains(&at.year())),
     }
 }
 
-/// More details than nearly any alert has.
+/// The capacity for details: more than nearly any alert has.
 const MOST_DETAILS: usize = 24;
 
 /// The plugin's eight details, unknown ones included, then whatever else is known.
@@ -142,7 +142,7 @@ fn exception(alert: &Alert) -> Option<Detail> {
     (!chain.is_empty()).then(|| Detail::Text(chain.join("\ncaused by ")))
 }
 
-/// `send.py:39 in charge`, as far as it is known. The module replaces a missing file name.
+/// A frame as text, such as `send.py:39 in charge`, as far as it is known. The module replaces a missing file name.
 fn frame(frame: Frame) -> Option<String> {
     let place = frame.filename.or(frame.module).map(|place| match frame.line {
         Some(line) => format!("{place}:{line}"),

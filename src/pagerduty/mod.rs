@@ -1,14 +1,14 @@
-//! PagerDuty: what an alert is to do there, how that is sent, and what the answer means.
+//! PagerDuty: what an alert should do there, how that is sent, and what the response means.
 //!
 //! - [`event`]: an [`Event`], independent of the API; [`map`]: [`Alert`](crate::alert::Alert) → [`Event`]
-//! - [`keys`]: [`ServiceKey`] and [`IncidentKey`]; [`destination`]: which of the APIs an integration takes events by
-//! - [`description`]: the line people read first; [`template`]: that line as the operator wants it
-//! - [`severity`]: how severe an alert is; [`names`]: the names that people know service keys by
-//! - [`api`]: what an [`EventsApi`] does, and the JSON of an event; `fit`: makes it small enough; [`v1`], [`v2`]: the APIs
+//! - [`keys`]: [`ServiceKey`] and [`IncidentKey`]; [`destination`]: through which API an integration takes events
+//! - [`description`]: the line that people read first; [`template`]: the operator's own format for that line
+//! - [`severity`]: how severe an alert is; [`names`]: the names by which people know service keys
+//! - [`api`]: what an [`EventsApi`] does, and the JSON of an event; `fit`: cuts it to the limits; [`v1`], [`v2`]: the APIs
 //! - [`client`]: one attempt to send an event
-//! - [`origin`]: project, environment and page of an alert, read back from its event
+//! - [`origin`]: project, environment and page of an alert, parsed back from its event
 //! - [`test_page`]: a test incident
-//! - [`outcome`]: what PagerDuty's answer means for the event; [`proof`]: what became of one that it accepted
+//! - [`outcome`]: what PagerDuty's response means for the event; [`proof`]: what became of an event that it accepted
 
 pub mod api;
 pub mod client;
@@ -50,7 +50,7 @@ pub fn events_api(version: ApiVersion) -> &'static dyn EventsApi {
     }
 }
 
-/// The JSON to send for the event, by the API of its destination.
+/// The JSON to send for the event, in the format of its destination's API.
 #[must_use]
 pub fn render(event: &Event) -> Rendered {
     events_api(event.destination.api).render(event)

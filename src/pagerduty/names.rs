@@ -1,11 +1,11 @@
-//! The names that people know service keys by: those of the settings, and those of PagerDuty's services.
+//! The names by which people know service keys: those from the settings, and those of PagerDuty's services.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::ServiceKey;
 
-/// Names of service keys; clones share them. A name of the settings goes before one that PagerDuty's API told.
+/// Names of service keys; clones share them. A name from the settings takes precedence over one from PagerDuty's API.
 #[derive(Clone, Debug, Default)]
 pub struct KeyNames(Arc<RwLock<Names>>);
 
@@ -16,18 +16,18 @@ struct Names {
 }
 
 impl KeyNames {
-    /// Names as the settings have them.
+    /// Makes a value with the names from the settings.
     #[must_use]
     pub fn new(set: impl IntoIterator<Item = (ServiceKey, String)>) -> Self {
         Self(Arc::new(RwLock::new(Names { set: set.into_iter().collect(), learned: BTreeMap::new() })))
     }
 
-    /// Replaces the names that the settings give.
+    /// Replaces the names from the settings.
     pub fn set(&self, names: impl IntoIterator<Item = (ServiceKey, String)>) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).set = names.into_iter().collect();
     }
 
-    /// Replaces the names that PagerDuty's API told.
+    /// Replaces the names from PagerDuty's API.
     pub fn learn(&self, names: BTreeMap<ServiceKey, String>) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).learned = names;
     }
@@ -39,7 +39,7 @@ impl KeyNames {
         names.set.get(key).or_else(|| names.learned.get(key)).cloned()
     }
 
-    /// The key as people are shown it: its name with its last four characters, or those alone.
+    /// The key as it is shown to people: its name and its last four characters, or only the latter.
     #[must_use]
     pub fn show(&self, key: &ServiceKey) -> String {
         self.get(key).map_or_else(|| key.to_string(), |name| format!("{name} ({key})"))

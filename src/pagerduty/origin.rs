@@ -1,9 +1,9 @@
-//! What people want to see of an alert beside its description, read back from the event that is sent for it.
+//! What people want to see of an alert besides its description, parsed back from the body of its event.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Where an alert came from. Each is `None` where the event does not say it.
+/// Where an alert came from. A field is `None` if the event does not say it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Origin {
     /// The project in Sentry.
@@ -18,7 +18,7 @@ pub struct Origin {
     pub event_id: Option<String>,
 }
 
-/// The members of both Events APIs: v1 has the details at the top, v2 in its payload.
+/// The body of an event of either API: v1 has the details at the top level, v2 in its payload.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Body {
@@ -43,7 +43,7 @@ struct Details {
 }
 
 impl Origin {
-    /// The origin of the alert in the body of an event. Anything else than such a body has none.
+    /// Parses the origin of the alert from the body of an event. Anything that is not such a body gives an empty origin.
     #[must_use]
     pub fn of_body(body: &[u8]) -> Self {
         let Body { details, payload } = serde_json::from_slice(body).unwrap_or_default();

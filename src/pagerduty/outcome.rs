@@ -1,6 +1,6 @@
-//! What PagerDuty's answer, or a missing answer, means for the event.
+//! What PagerDuty's response, or a missing response, means for the event.
 //!
-//! Sources: PagerDuty's page "Events API v1: Overview" (responses and retry logic), and the answers its users captured.
+//! Sources: PagerDuty's page "Events API v1: Overview" (responses and retry logic), and responses that its users captured.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,11 +10,11 @@ use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use super::ServiceKey;
 
-/// The longest wait a `Retry-After` can ask for. PagerDuty counts over 60 seconds, so a longer wait helps nobody, and a
-/// wrong header must not keep a service key's events from being tried: one of them is sent each minute.
+/// The longest wait that a `Retry-After` header can ask for. PagerDuty's rate limit counts over 60 seconds, so a longer wait
+/// has no use, and a wrong header must not stop the events of a service key: one of them is still sent each minute.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
 
-/// How much of an answer is kept as a reason, in characters.
+/// How much of a response is kept as a reason, in characters.
 const MAX_REASON: usize = 500;
 
 /// How one attempt ended.
@@ -22,14 +22,14 @@ const MAX_REASON: usize = 500;
 pub enum Outcome {
     /// PagerDuty accepted the event.
     Delivered {
-        /// What is unusual about the answer, such as a body that does not say `success`.
+        /// What is unusual about the response, such as a body that does not say `success`.
         note: Option<String>,
     },
     /// PagerDuty asks to slow down (403 in v1, 429 in v2). It did not accept the event, and nothing is wrong with it.
     Throttled {
-        /// The answer as one line of text.
+        /// The response as one line of text.
         reason: String,
-        /// The wait it asked for, at most [`MAX_RETRY_AFTER`].
+        /// The wait that PagerDuty asked for, at most [`MAX_RETRY_AFTER`].
         retry_after: Option<Duration>,
     },
     /// A transient failure: PagerDuty may or may not have accepted the event. Send it again.
@@ -38,16 +38,16 @@ pub enum Outcome {
         reason: String,
         /// What caused it.
         cause: Cause,
-        /// The wait it asked for, at most [`MAX_RETRY_AFTER`].
+        /// The wait that PagerDuty asked for, at most [`MAX_RETRY_AFTER`].
         retry_after: Option<Duration>,
     },
-    /// The connection ended before the first byte of an answer, as an idle connection does that is closed at the moment
-    /// of its next use. PagerDuty may or may not have accepted the event. Send it again.
+    /// The connection ended before the first byte of a response, for example an idle connection that was closed just as it
+    /// was used again. PagerDuty may or may not have accepted the event. Send it again.
     Dropped {
         /// What happened.
         reason: String,
     },
-    /// A permanent failure: PagerDuty will never accept this event. Only an answer that PagerDuty itself can have sent
+    /// A permanent failure: PagerDuty will never accept this event. Only a response that PagerDuty itself can have sent
     /// means that.
     Permanent {
         /// PagerDuty's own reason.
@@ -65,15 +65,15 @@ pub enum Outcome {
 pub enum Cause {
     /// PagerDuty answered 5xx or 408.
     Answer,
-    /// No answer came in time.
+    /// No response came in time.
     Timeout,
-    /// The network: no connection, a connection that broke within the answer, a redirect, or an answer that PagerDuty
+    /// The network: no connection, a connection that broke within the response, a redirect, or a response that PagerDuty
     /// does not send.
     Network,
 }
 
 impl Cause {
-    /// Whether the event itself may be the cause.
+    /// What may be at fault: the event itself, or the network.
     #[must_use]
     pub fn blame(self) -> Blame {
         match self {
@@ -83,7 +83,7 @@ impl Cause {
     }
 }
 
-/// What a failure may be the fault of.
+/// What may be at fault when an attempt fails.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Blame {
     /// The network between the bridge and PagerDuty: refused connections, unknown host names, redirects.
@@ -104,11 +104,11 @@ pub enum OutcomeKind {
     Refused,
     /// PagerDuty answered 5xx or 408.
     Error,
-    /// No answer came in time.
+    /// No response came in time.
     Timeout,
-    /// PagerDuty was not reached: no connection, a redirect, or an answer that is not PagerDuty's.
+    /// PagerDuty was not reached: no connection, a redirect, or a response that is not PagerDuty's.
     Unreachable,
-    /// The connection ended before an answer.
+    /// The connection ended before a response.
     Dropped,
     /// The other side could not prove that it is PagerDuty.
     Untrusted,
@@ -131,7 +131,7 @@ impl OutcomeKind {
     }
 }
 
-/// An HTTP answer.
+/// An HTTP response.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
     /// The HTTP status.
@@ -144,7 +144,7 @@ pub struct Answer<'a> {
     pub body: &'a [u8],
 }
 
-/// The members of PagerDuty's JSON answers. All are optional because proxies answer too.
+/// The fields of PagerDuty's JSON responses. All are optional because the response may come from a proxy.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct AnswerBody {
@@ -158,7 +158,7 @@ impl AnswerBody {
         serde_json::from_slice(body).ok()
     }
 
-    /// Whether this is PagerDuty's answer to an invalid event. Every captured one has all three members; a gateway's error
+    /// Whether this is PagerDuty's response to an invalid event. Every captured one has all three fields; a gateway's error
     /// such as `{"status":"error","message":"…"}` has no list of errors.
     fn is_refusal(&self) -> bool {
         let errors = self.errors.as_ref().and_then(serde_json::Value::as_array);
@@ -195,7 +195,7 @@ impl Outcome {
         }
     }
 
-    /// Classifies an answer. `now` is needed for a `Retry-After` that is a date; `key` is masked in reasons, in case a
+    /// Classifies a response. `now` is needed for a `Retry-After` that is a date; `key` is masked in reasons, in case a
     /// proxy repeats it.
     #[must_use]
     pub fn of_answer(answer: &Answer<'_>, key: &ServiceKey, now: DateTime<Utc>) -> Self {
@@ -205,7 +205,7 @@ impl Outcome {
             200..=299 => Self::Delivered { note: unusual_success(answer, key) },
             403 | 429 => Self::Throttled { reason: reason(), retry_after },
             408 | 500..=599 => Self::Transient { reason: reason(), cause: Cause::Answer, retry_after },
-            // 400 is PagerDuty's documented answer to an invalid event, with the bare text `Invalid routing key` for an
+            // 400 is PagerDuty's documented response to an invalid event, with the bare text `Invalid routing key` for an
             // unknown key; 413 and 422 are about the body, so sending it again cannot help.
             400 | 413 | 422 => Self::Permanent { reason: reason() },
             400..=499 if AnswerBody::parse(answer.body).is_some_and(|body| body.is_refusal()) => {
@@ -228,11 +228,11 @@ impl Outcome {
     }
 }
 
-/// `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3); anything else is ignored.
+/// Parses a `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3); anything else is ignored.
 pub(crate) fn parse_retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
     let value = value.trim();
     let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // A number that is too large for the type is a long wait too.
+        // A number that is too large for `u64` also asks for a long wait.
         Duration::from_secs(value.parse().unwrap_or(u64::MAX))
     } else {
         let date = httpdate::parse_http_date(value).ok()?;
@@ -250,7 +250,7 @@ fn describe(answer: &Answer<'_>, key: &ServiceKey) -> String {
     }
 }
 
-/// The answer of a proxy, a firewall or a gateway says nothing about the event.
+/// Describes the response of a proxy, a firewall or a gateway, which says nothing about the event.
 fn describe_middlebox(answer: &Answer<'_>, key: &ServiceKey) -> String {
     let text = text_of(answer, key);
     let text = if text.is_empty() { "empty body".to_owned() } else { text };
@@ -261,7 +261,7 @@ fn describe_middlebox(answer: &Answer<'_>, key: &ServiceKey) -> String {
     )
 }
 
-/// The body as one line: PagerDuty's message and errors, or whatever text it is.
+/// The body as one line: PagerDuty's message and errors, or the whole text if it is not PagerDuty's JSON.
 fn text_of(answer: &Answer<'_>, key: &ServiceKey) -> String {
     let text = match AnswerBody::parse(answer.body) {
         Some(body) => {
@@ -285,8 +285,8 @@ fn join_errors(errors: &serde_json::Value) -> String {
     }
 }
 
-/// Any 2xx is success whatever the body says, as it is for PagerDuty's own agent; a body without `success` is worth a
-/// warning.
+/// Returns the warning for a body that does not say `success`. Any 2xx is a success whatever the body says, as it is for
+/// PagerDuty's own agent.
 fn unusual_success(answer: &Answer<'_>, key: &ServiceKey) -> Option<String> {
     let status = AnswerBody::parse(answer.body).and_then(|body| body.status);
     (status.as_deref() != Some("success")).then(|| describe(answer, key))

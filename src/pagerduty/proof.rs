@@ -1,4 +1,4 @@
-//! What became of an event that PagerDuty accepted: an answer of success is no proof of it.
+//! What became of an event that PagerDuty accepted: a success response does not prove that the event took effect.
 
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
@@ -8,13 +8,13 @@ use strum::{EnumString, IntoStaticStr, VariantArray};
 pub enum ProofState {
     /// A trigger: its incident exists. A resolve: its incident is resolved.
     Confirmed,
-    /// A trigger: its alert exists, and a rule of PagerDuty suppresses it.
+    /// A trigger: its alert exists, but a rule in PagerDuty suppresses it.
     Suppressed,
     /// A trigger: no incident exists.
     NotOpened,
-    /// A resolve: its incident was open still, so that it was sent once more.
+    /// A resolve: its incident was still open, so the resolve was sent once more.
     Resent,
-    /// A resolve that was sent once more: its incident is open still.
+    /// A resolve that was sent once more: its incident is still open.
     LeftOpen,
 }
 
@@ -25,7 +25,7 @@ impl ProofState {
         self.into()
     }
 
-    /// Whether somebody has to look at it.
+    /// Whether an operator has to look into it.
     #[must_use]
     pub fn is_failure(self) -> bool {
         matches!(self, Self::NotOpened | Self::LeftOpen)

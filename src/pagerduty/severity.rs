@@ -1,4 +1,4 @@
-//! How severe an alert is, as the Events API v2 says it.
+//! How severe an alert is, in the terms of the Events API v2.
 
 use serde::Serialize;
 use strum::{EnumString, IntoStaticStr, VariantNames};
@@ -7,7 +7,7 @@ use crate::alert::{Alert, Level};
 
 /// PagerDuty's severities, worst first.
 ///
-/// A service may notify by severity: `critical` and `error` are of high urgency there, `warning` and `info` of low urgency,
+/// A service may notify by severity: `critical` and `error` then have high urgency, `warning` and `info` have low urgency,
 /// which wakes nobody.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, EnumString, IntoStaticStr, Serialize, VariantNames)]
 #[serde(rename_all = "lowercase")]
@@ -33,23 +33,23 @@ impl Severity {
         self.into()
     }
 
-    /// Parses that name in any case.
+    /// Parses the name, ignoring case.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         name.trim().parse().ok()
     }
 
-    /// Whether a service that notifies by severity wakes nobody for it.
+    /// Whether a service that notifies by severity gives it low urgency, which wakes nobody.
     #[must_use]
     pub fn is_low_urgency(self) -> bool {
         matches!(self, Self::Warning | Self::Info)
     }
 
-    /// The severity of an alert: that of its level, and at least `error` for an issue of high priority, at most `warning`
+    /// The severity of an alert: that of its level, but at least `error` for an issue of high priority and at most `warning`
     /// for one of low priority.
     ///
-    /// A level that is missing or not Sentry's own says nothing about the severity, so it is `error`, which is of high
-    /// urgency.
+    /// A level that is missing or not one of Sentry's own says nothing about the severity, so that is `error`, which has
+    /// high urgency.
     #[must_use]
     pub fn of(alert: &Alert) -> Self {
         let of_level = match alert.level.as_deref().map(str::trim) {

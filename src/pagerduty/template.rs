@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::alert::{Alert, Subject};
 
-/// A line with placeholders such as `{project}`; `Display` writes it as it was read.
+/// A line with placeholders such as `{project}`. `Display` writes it as it was parsed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Template(Vec<Part>);
 
@@ -17,11 +17,11 @@ enum Part {
     Field(Field),
 }
 
-/// What a placeholder stands for. A value that is not known is the empty text.
+/// What a placeholder stands for. A value that is not known becomes the empty text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 enum Field {
-    /// The description as it is without a template.
+    /// The description that the event has without a template.
     Title,
     /// The project's slug, else its name.
     Project,
@@ -42,16 +42,16 @@ enum Field {
     Issue,
 }
 
-/// Why a text is no [`Template`].
+/// Why a text is not a [`Template`].
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum TemplateError {
-    /// A name in braces that stands for nothing.
+    /// A name in braces that is not a placeholder.
     #[error("has `{{{0}}}`, which is not a placeholder: write some of {names}, and `{{{{` for a brace", names = names())]
     Unknown(String),
-    /// A brace without the other one.
+    /// An opening or closing brace without its counterpart.
     #[error("has a `{0}` without its other brace: write `{0}{0}` for a brace that is no placeholder")]
     Brace(char),
-    /// The same text for every alert.
+    /// No placeholder, so that every alert would get the same text.
     #[error("has no placeholder, so all incidents would have the same description: write some of {names}", names = names())]
     NoPlaceholder,
 }
@@ -61,11 +61,12 @@ fn names() -> String {
 }
 
 impl Template {
-    /// Reads a template.
+    /// Parses a template.
     ///
     /// # Errors
     ///
-    /// When it has a name in braces that is no placeholder, a single brace, or no placeholder at all.
+    /// Returns an error if a name in braces is not a placeholder, a brace has no counterpart, or there is no placeholder
+    /// at all.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         let (mut parts, mut literal, mut rest) = (Vec::new(), String::new(), text);
         while let Some(place) = rest.find(['{', '}']) {

@@ -1,4 +1,4 @@
-//! A test page: a real incident that is resolved at once, to see that PagerDuty takes events and whom it notifies.
+//! A test page: a real incident that is resolved at once, to see whether PagerDuty accepts events and whom it notifies.
 
 use chrono::{DateTime, Utc};
 
@@ -13,7 +13,7 @@ use crate::alert::IssueId;
 const CLIENT: &str = "sentry-pagerduty-bridge";
 
 /// The trigger and the resolve of a test incident. Its key consists of `prefix`, `name` and `at`, so that every test page has
-/// an incident of its own; `sender` is shown in its details. `None`: not possible, for no part of them is ever blank.
+/// an incident of its own; `sender` is shown in its details. `None` is not possible, because no part of them is ever blank.
 #[must_use]
 pub fn events(
     destination: &Destination,

@@ -18,7 +18,7 @@ pub struct V1;
 const MEMBERS: Members = Members { description: "description", details: "details", links: "contexts" };
 
 impl EventsApi for V1 {
-    /// `2010-04-15` names the version and is never changed to another date.
+    /// `2010-04-15` is the name of the version and never changes.
     fn path(&self) -> &'static str {
         "/generic/2010-04-15/create_event.json"
     }
@@ -39,7 +39,7 @@ impl EventsApi for V1 {
     }
 }
 
-/// The members that every event has.
+/// Begins the JSON with the fields that every event has.
 fn begin(event: &Event) -> Json {
     let mut json = Json::new();
     json.member(V1.key_member(), &event.destination.key);
@@ -48,7 +48,7 @@ fn begin(event: &Event) -> Json {
     json
 }
 
-/// `trigger` is that of the event, or what is left of it.
+/// `trigger` is the event's trigger, or a shortened copy of it.
 fn render_trigger(event: &Event, trigger: &Trigger) -> Rendered {
     let mut json = begin(event);
     json.member("description", &trigger.description);
@@ -121,7 +121,7 @@ mod tests {
         DateTime::from_timestamp(1_800_000_000, 123_000_000).unwrap()
     }
 
-    /// The details with the counts after the time of the alert, or after all of them, by way of JSON.
+    /// Parses the JSON and inserts the counts after the time of the alert, or after all details if there is no time.
     fn by_way_of_json(bytes: &[u8], occurrences: u32) -> Vec<u8> {
         let mut event: Map<String, Value> = serde_json::from_slice(bytes).unwrap();
         let details = event["details"].as_object_mut().unwrap();

@@ -17,7 +17,7 @@ pub struct V2;
 
 const MEMBERS: Members = Members { description: "summary", details: "custom_details", links: "links" };
 
-/// How times are written, as in PagerDuty's samples.
+/// The format of times, as in PagerDuty's samples.
 const TIMESTAMP: &str = "%Y-%m-%dT%H:%M:%S%.3f+0000";
 
 impl EventsApi for V2 {
@@ -29,7 +29,7 @@ impl EventsApi for V2 {
         "routing_key"
     }
 
-    /// An acknowledge or a resolve is its key alone: the API has no member for what it says.
+    /// An acknowledge or resolve carries only the key: this API has no field for a message.
     fn render(&self, event: &Event) -> Rendered {
         match &event.action {
             EventAction::Trigger(trigger) => {
@@ -47,7 +47,7 @@ impl EventsApi for V2 {
     }
 }
 
-/// The members that every event has.
+/// Begins the JSON with the fields that every event has.
 fn begin(event: &Event) -> Json {
     let mut json = Json::new();
     json.member(V2.key_member(), &event.destination.key);
@@ -56,7 +56,7 @@ fn begin(event: &Event) -> Json {
     json
 }
 
-/// `trigger` is that of the event, or what is left of it.
+/// `trigger` is the event's trigger, or a shortened copy of it.
 fn render_trigger(event: &Event, trigger: &Trigger) -> Rendered {
     let mut json = begin(event);
     json.object("payload", |payload| {

@@ -18,21 +18,21 @@ use crate::http_client::{HttpClient, Request, Response};
 use crate::pagerduty::{ApiVersion, IncidentKey};
 use crate::tls::{self, TlsError};
 
-/// The longest time that one call takes, from connecting to the last byte.
+/// The time limit of one call, from connecting to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The most that is read of one answer, in bytes. A page of 100 services with their integrations may have a megabyte.
+/// The most that is read of one response, in bytes. A page of 100 services with their integrations may take a megabyte.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
-/// PagerDuty's own limits of a page and of a list, in rows.
+/// PagerDuty's own limits for a page and for a whole list, in rows.
 const PAGE: usize = 100;
 const MOST: usize = 10_000;
 
-/// The account that a token opens, over HTTP.
+/// A client for the account that a token belongs to.
 pub struct Client {
     http: HttpClient,
     root: Url,
-    /// The token of now: it may be replaced while the bridge runs.
+    /// The current token, which may be replaced while the bridge runs.
     token: watch::Receiver<PagerDutyToken>,
 }
 
@@ -73,20 +73,20 @@ impl Client {
         Ok(Self { http, root: root.clone(), token: watch::channel(token).1 })
     }
 
-    /// The same with the newest of these tokens at each call.
+    /// Returns the client with `token` in place of its token. Each call uses the newest value.
     #[must_use]
     pub fn with_tokens(self, token: watch::Receiver<PagerDutyToken>) -> Self {
         Self { token, ..self }
     }
 
-    /// One object, which the answer has under this name.
+    /// Makes a call and parses the object that the response has under `name`.
     async fn object<T: DeserializeOwned>(&self, call: Call<'_>, name: &str) -> Result<T, ApiError> {
         let shown = call.shown();
         let mut answer = self.answer(call).await?;
         parse(&shown, answer[name].take())
     }
 
-    /// A list, page by page.
+    /// Fetches a list, page by page.
     async fn list<T: DeserializeOwned>(
         &self,
         name: &str,
@@ -159,7 +159,7 @@ fn parse<T: DeserializeOwned>(call: &str, value: Value) -> Result<T, ApiError> {
     serde_json::from_value(value).map_err(|error| ApiError::Shape { call: call.to_owned(), why: error.to_string() })
 }
 
-/// What PagerDuty says about a refusal, on one line and without the token.
+/// PagerDuty's reason for an error status, on one line and without the token.
 fn reason(body: &[u8], token: &str) -> String {
     const MAX: usize = 300;
     let Ok(body) = serde_json::from_slice::<Value>(body) else { return "no JSON, as a proxy would answer".to_owned() };
@@ -188,7 +188,7 @@ impl PagerDutyApi for Client {
     }
 
     async fn incidents(&self, key: &IncidentKey, service: Option<&str>) -> Result<Vec<Incident>, ApiError> {
-        // Without `date_range` only those of the last month are found.
+        // Without `date_range` only the incidents of the last month are found.
         let mut call = Call::get(&["incidents"])
             .query("incident_key", key.as_str())
             .query("date_range", "all")

@@ -4,19 +4,18 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// Why a call of PagerDuty's REST API gave nothing. No variant holds the token, and what PagerDuty says is cut and made
-/// printable.
+/// Why a call of PagerDuty's REST API failed. No variant holds the token, and PagerDuty's texts are cut and made printable.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum ApiError {
-    /// No connection, one that broke, or no answer in time.
+    /// No connection, one that broke, or no response in time.
     #[error("PagerDuty's REST API cannot be reached for {call}: {why}")]
     Unreachable {
         /// Method and path.
         call: String,
-        /// What the network said.
+        /// The network error.
         why: String,
     },
-    /// A redirect, which is not followed: the token is for nobody else.
+    /// A redirect, which is not followed: the token must not go to another server.
     #[error(
         "PagerDuty's REST API answered {call} with a redirect: set BRIDGE_PAGERDUTY_API_URL to the root that answers itself"
     )]
@@ -33,7 +32,7 @@ pub enum ApiError {
         /// Method and path.
         call: String,
     },
-    /// 402: the plan of the account lacks the ability.
+    /// 402: the plan of the account does not include this.
     #[error("the plan of this PagerDuty account does not include what {call} needs (402)")]
     NotInPlan {
         /// Method and path.
@@ -44,7 +43,7 @@ pub enum ApiError {
     Forbidden {
         /// Method and path.
         call: String,
-        /// What would do.
+        /// What the operator should use instead.
         needs: &'static str,
     },
     /// 404.
@@ -71,7 +70,7 @@ pub enum ApiError {
         /// What PagerDuty said about it.
         reason: String,
     },
-    /// An answer that is not what the API is documented to answer.
+    /// A response that does not have the documented shape.
     #[error("the answer of PagerDuty's REST API to {call} cannot be used: {why}")]
     Shape {
         /// Method and path.
@@ -82,7 +81,7 @@ pub enum ApiError {
 }
 
 impl ApiError {
-    /// Whether no call will go well until somebody changes a setting or the token.
+    /// Whether every call will fail until an operator changes a setting or the token.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         matches!(self, Self::Unauthorized { .. } | Self::Forbidden { .. } | Self::Redirect { .. })

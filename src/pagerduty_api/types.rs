@@ -1,4 +1,4 @@
-//! What PagerDuty's REST API tells, parsed once. Members that are not needed are not read.
+//! The objects that PagerDuty's REST API returns, parsed once. Fields that are not needed are not parsed.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub const EVENTS_V1: &str = "generic_events_api_inbound_integration";
 /// The type of an integration of the Events API v2.
 pub const EVENTS_V2: &str = "events_api_v2_inbound_integration";
 
-/// Something that is named and not shown whole.
+/// A reference to an object, with only its id and its name.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct Reference {
     /// Its id.
@@ -32,10 +32,10 @@ pub struct Service {
     /// Its name.
     #[serde(default)]
     pub name: String,
-    /// Whether it opens incidents.
+    /// Its status, which says whether it opens incidents.
     #[serde(default)]
     pub status: ServiceStatus,
-    /// Who is notified.
+    /// Its escalation policy, which says who is notified.
     #[serde(default)]
     pub escalation_policy: Option<Reference>,
     /// Its integrations.
@@ -68,7 +68,7 @@ pub struct Integration {
     /// Its name.
     #[serde(default)]
     pub name: Option<String>,
-    /// Its key, as far as it is shown; other integrations than those of an Events API have keys of another form.
+    /// Its key, if PagerDuty shows it. Integrations that are not of an Events API have keys of another form.
     #[serde(default)]
     pub integration_key: Option<String>,
 }
@@ -110,7 +110,7 @@ pub struct Incident {
     /// Its number in the account.
     #[serde(rename = "incident_number", default)]
     pub number: u64,
-    /// Where people look at it.
+    /// The address of its page.
     #[serde(default)]
     pub html_url: Option<String>,
     /// `triggered`, `acknowledged` or `resolved`.
@@ -120,7 +120,7 @@ pub struct Incident {
     /// When it was resolved, if it was.
     #[serde(default)]
     pub resolved_at: Option<DateTime<Utc>>,
-    /// When it changed last; not everywhere given.
+    /// When it last changed; not present in every response.
     #[serde(default)]
     pub updated_at: Option<DateTime<Utc>>,
     /// Its key; `None` where its alerts have it instead.
@@ -135,13 +135,13 @@ impl Incident {
         self.status != "resolved"
     }
 
-    /// The latest moment at which it was open, as far as is known; `None`: it still is.
+    /// The latest time at which it was open, as far as is known; `None` if it still is.
     #[must_use]
     pub fn open_until(&self) -> Option<DateTime<Utc>> {
         (!self.is_open()).then(|| self.resolved_at.or(self.updated_at).unwrap_or(self.created_at))
     }
 
-    /// Its page, if that is a web address.
+    /// The address of its page, if that is a web address.
     #[must_use]
     pub fn page(&self) -> Option<String> {
         let url = Url::parse(self.html_url.as_deref()?).ok()?;

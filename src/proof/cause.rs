@@ -1,11 +1,11 @@
-//! Why PagerDuty opened nothing, as far as it tells.
+//! Why PagerDuty opened no incident, as far as its REST API shows.
 
 use chrono::SecondsFormat;
 
 use crate::pagerduty_api::PagerDutyApi;
 use crate::pagerduty_api::types::{Integration, Service, ServiceStatus};
 
-/// The likely cause, as the end of a sentence: what the service of the key is like now.
+/// Returns the likely cause, as the end of a sentence, from the current state of the key's service.
 pub(super) async fn of(api: &impl PagerDutyApi, owner: Option<&(Service, Integration)>) -> String {
     let Some((known, _)) = owner else {
         return "no service that the token shows has this integration key, so check on which service it is".to_owned();

@@ -1,21 +1,21 @@
-//! What the incidents of an account say about an event. Pure.
+//! What the incidents of an account show about an event. Pure.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::pagerduty_api::types::{Alert, Incident};
 
-/// So much may two clocks differ. PagerDuty's times have whole seconds.
+/// How much the two clocks may differ. PagerDuty's times have whole seconds.
 const SKEW: TimeDelta = TimeDelta::seconds(10);
 
-/// The incident that a trigger which was delivered at `at` opened or was added to: the newest that was open then or later.
+/// The incident that a trigger delivered at `at` opened or was added to: the newest that was open at that time or later.
 #[must_use]
 pub fn opened_by(at: DateTime<Utc>, incidents: &[Incident]) -> Option<&Incident> {
     let was_open = |incident: &&Incident| incident.open_until().is_none_or(|until| until >= at - SKEW);
     incidents.iter().filter(was_open).max_by_key(|incident| incident.created_at)
 }
 
-/// The incident that a resolve which was delivered at `at` has not closed. One that was opened later is another one; whether the
-/// incident was triggered again since is known to the queue.
+/// The newest incident that a resolve delivered at `at` should have closed and that is still open. An incident that was
+/// opened later does not count. Whether this one was triggered again since then is known to the queue.
 #[must_use]
 pub fn left_open_by(at: DateTime<Utc>, incidents: &[Incident]) -> Option<&Incident> {
     let is_left = |incident: &&Incident| incident.is_open() && incident.created_at <= at + SKEW;
@@ -28,7 +28,7 @@ pub fn are_suppressed(alerts: &[Alert]) -> bool {
     !alerts.is_empty() && alerts.iter().all(|alert| alert.suppressed)
 }
 
-/// Whether all of these alerts are resolved: an incident stays open for the others of its alerts.
+/// Whether all of these alerts are resolved. Their incident may still be open because of its other alerts.
 #[must_use]
 pub fn are_resolved(alerts: &[Alert]) -> bool {
     !alerts.is_empty() && alerts.iter().all(|alert| alert.status == "resolved")

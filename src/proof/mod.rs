@@ -2,8 +2,8 @@
 //!
 //! - [`sample`]: which events are looked up and when, within a budget; pure
 //! - [`finding`]: what the incidents of the account say about an event; pure
-//! - `cause`: why an event opened nothing, as far as PagerDuty tells
-//! - this file: the task that asks, one call at a time
+//! - `cause`: why an event opened no incident, as far as PagerDuty shows
+//! - this file: the task that looks events up, one call at a time
 
 mod cause;
 pub mod finding;
@@ -27,74 +27,74 @@ use crate::queue::{Enqueue, Envelope, EventId, Proof, Queue, QueueError, State};
 use finding::{are_resolved, are_suppressed, left_open_by, opened_by};
 use sample::{Sample, Schedule, Watched};
 
-/// How many of the newest delivered events are considered at once.
+/// How many of the newest delivered events are considered in one round.
 const NEWEST: u32 = 200;
 
-/// How often the services are read again.
+/// How often the services are loaded again.
 const REFRESH: Duration = Duration::from_hours(1);
 
-/// The pause after a refusal that lasts until somebody does something.
+/// The pause after an error that lasts until an operator changes a setting or the token.
 const REFUSED: Duration = Duration::from_mins(10);
 
-/// The pause where the plan of the account lacks the API: as good as off.
+/// The pause if the plan of the account does not include the API: the task is as good as off.
 const OFF: Duration = Duration::from_hours(24);
 
-/// The pause after another failure; doubled with each up to the last.
+/// The pause after any other failure. It doubles with each failure, up to the longest.
 const RETRY: Duration = Duration::from_secs(15);
 const LONGEST_RETRY: Duration = Duration::from_mins(5);
 
 /// The longest wait that PagerDuty may ask for.
 const LONGEST_WAIT: Duration = Duration::from_mins(10);
 
-/// How many events that are done with are remembered.
+/// How many events that need no further look-up are remembered.
 const REMEMBERED: usize = 4_096;
 
-/// The clock of the task begins here, so that events which were delivered before it have times as well.
+/// Where the task's own clock begins. It is not zero, so that events delivered before the start have times as well.
 const EPOCH: Duration = Duration::from_hours(24);
 
-/// What the status page, `/api` and the alarms are told.
+/// The state that the status page, `/api` and the alarms show.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ProofStatus {
-    /// Why PagerDuty's REST API tells nothing, if it does not.
+    /// Why PagerDuty's REST API cannot be used, if that is so.
     pub failure: Option<String>,
-    /// Whether that lasts until somebody changes a setting or the token.
+    /// Whether that lasts until an operator changes a setting or the token.
     pub is_refused: bool,
 }
 
-/// Looks up again and again.
+/// The task that looks up delivered events.
 pub struct ProofTask<A, L> {
     api: A,
     queue: Queue,
     metrics: Metrics,
     names: KeyNames,
-    /// Whether this bridge is the one that asks, of those that share a queue.
+    /// Whether this bridge is the one that looks events up, of those that share a queue.
     leads: L,
     status: watch::Sender<ProofStatus>,
     sample: Sample,
     owners: BTreeMap<ServiceKey, (Service, Integration)>,
     refreshed: Option<Duration>,
-    /// Events that are done with.
+    /// Events that need no further look-up, as a set and in order of insertion.
     done: (HashSet<EventId>, VecDeque<EventId>),
     /// Incidents whose resolve was sent once more.
     resent: BTreeSet<(ServiceKey, IncidentKey)>,
     began: Instant,
 }
 
-/// What a look-up shows of an event.
+/// What a look-up shows about an event.
 enum Seen {
-    /// Nothing, so far.
+    /// A trigger has no incident so far.
     Nothing,
     /// A trigger has its incident.
     Opened(Incident, ProofState),
     /// A resolve has closed its incident.
     Closed,
-    /// A resolve has left this incident open, so far.
+    /// This incident is still open after a resolve.
     Open(Incident),
 }
 
 /// Why a round ended early.
 enum Stop {
-    /// No call is left in this minute.
+    /// The budget of this minute is used up.
     Budget,
     Api(ApiError),
     Queue(QueueError),
@@ -113,7 +113,7 @@ impl From<QueueError> for Stop {
 }
 
 impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
-    /// A task that asks `api` about what `queue` has delivered. With several bridges on one queue only the one that `leads`
+    /// A task that looks up in `api` what `queue` has delivered. If several bridges share a queue, only the one that `leads`
     /// does anything.
     #[must_use]
     pub fn new(api: A, queue: Queue, metrics: Metrics, names: KeyNames, leads: L) -> Self {
@@ -133,19 +133,19 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
         }
     }
 
-    /// The same with another schedule.
+    /// Returns the task with another schedule.
     #[must_use]
     pub fn with_schedule(self, schedule: Schedule) -> Self {
         Self { sample: Sample::new(schedule), ..self }
     }
 
-    /// How it goes.
+    /// The state of the task.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<ProofStatus> {
         self.status.subscribe()
     }
 
-    /// Looks up for as long as it is polled.
+    /// Looks up delivered events until the future is dropped.
     pub async fn run(mut self) -> Infallible {
         let mut failures = 0;
         loop {
@@ -160,7 +160,7 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
                     failures = 0;
                     self.is_well();
                 }
-                // An operator who looks for the trouble finds it where alerts are refused.
+                // Only a debug line: an operator learns of a failing queue from the alerts that cannot be enqueued.
                 Err(Stop::Queue(error)) => debug!("deliveries are not looked up yet: {error}"),
                 Err(Stop::Api(error)) => {
                     let pause = pause(&error, failures);
@@ -200,7 +200,7 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
         Ok(())
     }
 
-    /// Makes a call, if one is left in this minute. No other is made meanwhile.
+    /// Makes a call, if the budget of this minute allows it. Calls are made one at a time.
     async fn call<T>(&mut self, call: impl AsyncFnOnce(&A) -> Result<T, ApiError>) -> Result<T, Stop> {
         let now = self.now();
         if !self.sample.may_call(now) {
@@ -212,7 +212,7 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
         Ok(answer?)
     }
 
-    /// Reads which services there are.
+    /// Loads the services and their names.
     async fn refresh(&mut self) -> Result<(), Stop> {
         self.owners = owners(self.call(async |api| api.services(None).await).await?);
         let names = self.owners.iter().map(|(key, (service, _))| (key.clone(), service.name.clone()));
@@ -221,9 +221,9 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
         Ok(())
     }
 
-    /// Watches what was delivered lately, the newest first, as far as there is room.
+    /// Watches recently delivered events, the newest first, as far as there is room.
     async fn offer(&mut self, now: Duration, at: DateTime<Utc>) -> Result<(), Stop> {
-        // What is older was delivered while nobody could look it up.
+        // Older events were delivered while no bridge could look them up.
         let oldest = self.sample.schedule().end() * 3;
         let reader = self.queue.reader();
         let mut delivered = reader.list(State::Delivered, None, NEWEST).await?;
@@ -273,7 +273,7 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
         let incidents = self.call(async |api| api.incidents(&event.incident_key, service.as_deref()).await).await?;
         if event.event_type == EventType::Resolve {
             let Some(incident) = left_open_by(event.delivered_at, &incidents) else { return Ok(Seen::Closed) };
-            // Without a key of its own it has alerts, and may be open for others of them.
+            // An incident without a key of its own has alerts, and may be open because of others of them.
             let is_resolved = incident.incident_key.is_none() && {
                 are_resolved(&self.call(async |api| api.alerts(&incident.id, &event.incident_key).await).await?)
             };
@@ -309,7 +309,7 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
                 }
                 let state = self.queue.reader().incident(&event.incident_key, &event.service_key).await?;
                 if state.is_open {
-                    // It was triggered again since, so that it has to be open.
+                    // It was triggered again since then, so it has to be open.
                     self.forget(&event);
                     return Ok(());
                 }
@@ -392,7 +392,7 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
     }
 }
 
-/// How long to wait after so many failures in a row before this one.
+/// How long to wait after `error`, with this many failures in a row before it.
 fn pause(error: &ApiError, failures: u32) -> Duration {
     let doubled = (RETRY * 2_u32.saturating_pow(failures.min(8))).min(LONGEST_RETRY);
     match error {

@@ -1,8 +1,8 @@
-//! Which delivered events are looked up, and when. Pure: times are counted by the clock of the task.
+//! Which delivered events are looked up, and when. Pure: times are those of the task's own clock.
 //!
-//! Not every event is looked up: a storm would exhaust the rate limit that all users of a PagerDuty account share. Of each
-//! service key a few events are watched, from the newest, until it is known what became of them; those that come meanwhile
-//! stay *delivered*.
+//! Not every event is looked up: a storm would exhaust the rate limit that all users of a PagerDuty account share. A few
+//! events of each service key, the newest first, are watched until it is known what became of them; events for which there
+//! is no room meanwhile stay *delivered*.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::queue::EventId;
 /// How many events of one service key are watched at once.
 const OF_ONE_KEY: usize = 10;
 
-/// How many events are watched at once; beyond, only one of each service key.
+/// How many events are watched at once. Beyond that, an event is added only if its service key has none yet.
 const OF_ALL_KEYS: usize = 100;
 
-/// How many events are watched in any case.
+/// The absolute limit of watched events.
 const MOST: usize = 2_000;
 
 /// How many calls of the REST API are made in 60 seconds: an eighth of what PagerDuty allows an account.
@@ -30,14 +30,14 @@ const WINDOW: Duration = Duration::from_mins(1);
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Schedule {
     offsets: Vec<Duration>,
-    /// A resolve whose incident is open after this time is sent once more.
+    /// A resolve whose incident is still open after this time is sent once more.
     pub resend_after: Duration,
-    /// The pause between two looks at what is due.
+    /// The pause between two checks for due events.
     pub tick: Duration,
 }
 
 impl Default for Schedule {
-    /// After 5, 15 and 60 seconds, then every minute up to 20 minutes: PagerDuty has taken so long after some outages.
+    /// After 5, 15 and 60 seconds, then every minute up to 20 minutes: PagerDuty has taken that long after some outages.
     fn default() -> Self {
         let minutes = (1..=20).map(Duration::from_mins);
         let offsets = [5, 15].into_iter().map(Duration::from_secs).chain(minutes).collect();
@@ -46,19 +46,19 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// A schedule with other times, which have to grow.
+    /// A schedule with other times; `offsets` must be in ascending order.
     #[must_use]
     pub fn new(offsets: Vec<Duration>, resend_after: Duration, tick: Duration) -> Self {
         Self { offsets, resend_after, tick }
     }
 
-    /// When it is decided that nothing comes any more.
+    /// The time of the last look-up, counted from the delivery. After it nothing is expected any more.
     #[must_use]
     pub fn end(&self) -> Duration {
         self.offsets.last().copied().unwrap_or_default()
     }
 
-    /// The first time after `age` at which an event is looked up; `None` when the last has passed.
+    /// The first time after `age` at which an event is looked up; `None` if the last one has passed.
     fn after(&self, age: Duration) -> Option<Duration> {
         self.offsets.iter().copied().find(|offset| *offset > age)
     }
@@ -77,7 +77,7 @@ pub struct Watched {
     pub event_type: EventType,
     /// When PagerDuty accepted it.
     pub delivered_at: DateTime<Utc>,
-    /// The same by the clock of the task.
+    /// The same time on the task's own clock.
     pub delivered: Duration,
     /// Whether it is a resolve that was sent once more.
     pub is_resent: bool,
@@ -89,14 +89,14 @@ pub struct Sample {
     schedule: Schedule,
     /// Each with the time of its next look-up.
     watched: BTreeMap<EventId, (Watched, Duration)>,
-    /// When each service key had its turn last.
+    /// When each service key last had its turn.
     served: BTreeMap<ServiceKey, Duration>,
     /// When each call of the last minute ended.
     calls: VecDeque<Duration>,
 }
 
 impl Sample {
-    /// Nothing yet.
+    /// Makes a sample that watches nothing yet.
     #[must_use]
     pub fn new(schedule: Schedule) -> Self {
         Self { schedule, ..Self::default() }
@@ -114,7 +114,8 @@ impl Sample {
         self.watched.is_empty()
     }
 
-    /// Watches an event if there is room for it. Of each incident one trigger and one resolve are watched at a time.
+    /// Watches an event if there is room for it, and returns whether it was added. At most one trigger and one resolve of
+    /// each incident are watched at a time.
     pub fn offer(&mut self, event: Watched) -> bool {
         let mut of_key = 0;
         for (other, _) in self.watched.values().filter(|(other, _)| other.service_key == event.service_key) {
@@ -134,7 +135,7 @@ impl Sample {
         true
     }
 
-    /// The event to look up at `now`: that of the service key that has waited longest for its turn, and of that the newest.
+    /// Returns the event to look up at `now`: the newest due event of the service key that has waited longest for its turn.
     pub fn next(&mut self, now: Duration) -> Option<Watched> {
         let due = self.watched.values().filter(|(_, due)| *due <= now).map(|(event, _)| event);
         let turn = |event: &&Watched| (std::cmp::Reverse(self.served.get(&event.service_key)), event.id);
@@ -143,7 +144,7 @@ impl Sample {
         Some(next)
     }
 
-    /// The event was looked up at `now` and nothing was decided. Returns whether that was the last time.
+    /// Records that the event was looked up at `now` without a decision. Returns whether that was its last look-up.
     pub fn looked(&mut self, id: EventId, now: Duration) -> bool {
         let Some((event, due)) = self.watched.get_mut(&id) else { return false };
         match self.schedule.after(now.saturating_sub(event.delivered)) {
@@ -155,7 +156,7 @@ impl Sample {
         }
     }
 
-    /// The event is not watched any more.
+    /// Stops watching the event.
     pub fn forget(&mut self, id: EventId) {
         if let Some((event, _)) = self.watched.remove(&id)
             && self.watched.values().all(|(other, _)| other.service_key != event.service_key)
@@ -164,7 +165,7 @@ impl Sample {
         }
     }
 
-    /// No event is watched any more. The calls that were made count on.
+    /// Stops watching all events. The calls that were made still count.
     pub fn clear(&mut self) {
         self.watched.clear();
         self.served.clear();
@@ -178,7 +179,7 @@ impl Sample {
         self.calls.len() < BUDGET
     }
 
-    /// A call ended at `now`. It counts from then on: PagerDuty may have got it as late as that.
+    /// Records that a call ended at `now`. It counts from then on, because PagerDuty may have received it as late as that.
     pub fn called(&mut self, now: Duration) {
         self.calls.push_back(now);
     }

@@ -1,8 +1,9 @@
-//! Announces to the deliveries what was committed, without ever holding more than a bounded number of announcements.
+//! Announces committed events to the deliveries, and never holds more than a bounded number of announcements.
 //!
-//! An announcement only saves a read of the queue: what is not announced is in the queue all the same.
-//! So where the listener does not keep up, it only learns which service keys to read. What one commit brought is announced
-//! together: the listener wakes up once for it, and the writer, whose answers others wait for, is held up once.
+//! An announcement only saves a read of the queue: an event that is not announced is in the queue all the same. So when
+//! the listener does not keep up, it only learns which service keys to read. The events of one commit are announced
+//! together: the listener wakes up once for them, and the writer, whose callers wait for their answers, is delayed only
+//! once.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -12,21 +13,21 @@ use tokio::sync::Notify;
 use super::Arrival;
 use crate::pagerduty::ServiceKey;
 
-/// How many announcements are held for a listener at most.
+/// The maximum number of announcements that are held for the listener.
 pub const ARRIVALS: usize = 4096;
 
-/// What the two ends share.
+/// The state that the two ends of the channel share.
 #[derive(Debug, Default)]
 struct Shared {
     announced: Mutex<Announced>,
-    /// Something was announced, or nothing will be any more.
+    /// Notified when something was announced, or when nothing will be announced any more.
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Announced {
     held: VecDeque<Arrival>,
-    /// The service keys of what was not announced.
+    /// The service keys of events that were not announced.
     missed: BTreeSet<ServiceKey>,
     is_over: bool,
 }
@@ -37,14 +38,14 @@ impl Shared {
     }
 }
 
-/// What is committed from now on, from [`Queue::arrivals`](super::Queue::arrivals).
+/// Receives the events that are committed from now on; from [`Queue::arrivals`](super::Queue::arrivals).
 #[derive(Debug)]
 pub struct Arrivals {
     shared: Arc<Shared>,
 }
 
 impl Arrivals {
-    /// The next one; `None` when nothing will come any more.
+    /// Waits for the next event; returns `None` when no more events will come.
     pub async fn recv(&mut self) -> Option<Arrival> {
         loop {
             {
@@ -58,46 +59,46 @@ impl Arrivals {
         }
     }
 
-    /// The next one, if one is held.
+    /// Returns the next event, if one is held.
     pub fn try_recv(&mut self) -> Option<Arrival> {
         self.shared.announced().held.pop_front()
     }
 
-    /// How many are held.
+    /// Returns how many events are held.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shared.announced().held.len()
     }
 
-    /// Whether none is held.
+    /// Whether no event is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The service keys of events that were not announced, for there were too many; they have to be looked for in the
-    /// queue. Until this is called nothing more of those keys is announced, so that of one key no event is announced
-    /// before an earlier one was announced or missed.
+    /// Takes the service keys of events that were not announced because there were too many; they have to be read from
+    /// the queue. Until this is called, no further events of these keys are announced, so that no event of a key is
+    /// announced before an earlier one was announced or reported as missed.
     #[must_use]
     pub fn take_missed(&mut self) -> BTreeSet<ServiceKey> {
         std::mem::take(&mut self.shared.announced().missed)
     }
 }
 
-/// The other end. Where the listener is gone, nothing is kept.
+/// The sending end. Once the listener is gone, nothing is kept.
 #[derive(Debug)]
 pub(super) struct Announcer {
     shared: Weak<Shared>,
 }
 
-/// Both ends.
+/// Creates the two ends of a channel.
 pub(super) fn channel() -> (Announcer, Arrivals) {
     let shared = Arc::new(Shared::default());
     (Announcer { shared: Arc::downgrade(&shared) }, Arrivals { shared })
 }
 
 impl Announcer {
-    /// Announces them, or has their keys looked for. Never waits.
+    /// Announces the events, or records their service keys as missed if there are too many. Never waits.
     pub(super) fn announce(&self, arrivals: impl Iterator<Item = Arrival>) {
         let Some(shared) = self.shared.upgrade() else { return };
         let mut announced = shared.announced();

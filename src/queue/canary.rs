@@ -1,6 +1,6 @@
-//! What is kept of canaries: when each was sent, and when its webhook came back.
+//! The stored records of canaries: when each was sent, and when its webhook came back.
 //!
-//! The webhook may come to another bridge than sent the canary, or after a restart, so that both look here.
+//! They are stored because the webhook may come to another bridge than the one that sent the canary, or after a restart.
 
 use chrono::{DateTime, Utc};
 
@@ -14,13 +14,13 @@ pub(super) const MOST_CANARIES: u32 = 256;
 /// One canary.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CanaryRecord {
-    /// Its event.
+    /// The id of its event.
     pub id: CanaryId,
     /// When it was sent.
     pub sent_at: DateTime<Utc>,
-    /// Whether Sentry has taken it, or why not; `None` while that is not known.
+    /// Whether Sentry has accepted it, or why not; `None` while that is not known.
     pub taken: Option<Result<(), String>>,
-    /// When its webhook came first.
+    /// When its webhook came for the first time.
     pub returned_at: Option<DateTime<Utc>>,
 }
 
@@ -29,21 +29,21 @@ pub struct CanaryRecord {
 pub enum CanaryChange {
     /// It is about to be sent.
     Sent {
-        /// Its event.
+        /// The id of its event.
         id: CanaryId,
         /// When.
         at: DateTime<Utc>,
     },
     /// Sentry has answered, or could not be reached.
     Answered {
-        /// Its event.
+        /// The id of its event.
         id: CanaryId,
-        /// Why it was not taken; `None`: it was.
+        /// Why Sentry did not accept it; `None`: it did.
         failure: Option<String>,
     },
     /// Its webhook came.
     Returned {
-        /// Its event.
+        /// The id of its event.
         id: CanaryId,
         /// When.
         at: DateTime<Utc>,
@@ -51,8 +51,8 @@ pub enum CanaryChange {
 }
 
 impl Queue {
-    /// Commits what happened to a canary, and returns when it was sent if that is news: not for one that came back before,
-    /// and not for one that nobody here sent.
+    /// Commits what happened to a canary, and returns when it was sent. Returns `None` if nothing changed: the canary had
+    /// come back before, or is not stored because no bridge on this queue sent it.
     ///
     /// # Errors
     ///

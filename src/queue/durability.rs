@@ -17,11 +17,11 @@ pub struct Durability {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Survives {
-    /// Only the end of the bridge.
+    /// Only the end of the bridge's process: a crash of the database's machine may lose the alert.
     Nothing,
-    /// The crash of the database's machine, and not the loss of its disk.
+    /// A crash of the database's machine, but not the loss of its disk.
     Crash,
-    /// The loss of the machine: another one has it as well.
+    /// The loss of the database's machine: another machine stores the alert as well.
     Loss,
 }
 

@@ -12,7 +12,7 @@ use crate::pagerduty::{
     ApiVersion, Description, Destination, Event, EventType, IncidentKey, Rendered, ServiceKey, render, with_counts,
 };
 
-/// What PagerDuty shows of a resolve that its trigger brought with it.
+/// The description that PagerDuty shows for a resolve that is enqueued together with its trigger.
 const RESOLVED_BEFORE: &str = "Sentry resolved this before the bridge got the alert";
 
 /// The number of an event. A later event has a greater number, and no number is used twice.
@@ -48,7 +48,8 @@ pub struct Envelope {
     pub api: ApiVersion,
     /// The incident it belongs to.
     pub incident_key: IncidentKey,
-    /// Of a trigger of an incident that several issues share: the key of its issue, which keeps the incident open from now on.
+    /// For a trigger of an incident that several issues share: the key of its issue, which keeps the incident open from
+    /// now on.
     pub issue_key: Option<IncidentKey>,
     /// What it does to the incident.
     pub event_type: EventType,
@@ -63,7 +64,7 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// An event that came by a webhook at `received_at`.
+    /// Creates the envelope of an event whose webhook came at `received_at`.
     #[must_use]
     pub fn new(event: &Event, rendered: Rendered, received_at: DateTime<Utc>) -> Self {
         let Rendered { bytes: body, counts_at, .. } = rendered;
@@ -80,7 +81,7 @@ impl Envelope {
         }
     }
 
-    /// The resolve that follows this trigger, when Sentry resolved the issue meanwhile.
+    /// Returns the resolve that follows this trigger if Sentry resolved the issue before the trigger came.
     pub(super) fn resolved(&self) -> Self {
         let event = Event {
             destination: Destination { api: self.api, key: self.service_key.clone() },
@@ -98,23 +99,23 @@ impl Envelope {
 /// What a webhook asks the queue to do, for [`Queue::enqueue`](super::Queue::enqueue).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Enqueue {
-    /// The event, or the incident that is to get one.
+    /// The event, or the follow-up that becomes events.
     pub content: Content,
     /// When the webhook came.
     pub received_at: DateTime<Utc>,
-    /// How it is known to repeat another webhook.
+    /// How a repetition of another webhook is recognised.
     pub dedup: Dedup,
 }
 
-/// What an [`Enqueue`] brings.
+/// The content of an [`Enqueue`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
     /// An event for one integration.
     Event {
         /// The event.
         envelope: Envelope,
-        /// When Sentry received its event, by Sentry's own clock, if that is known. A resolve that was made in
-        /// Sentry later closes what it opens.
+        /// When Sentry received its own event, by Sentry's clock, if that is known. A later resolve in Sentry closes the
+        /// incident that this event opens.
         happened_at: Option<DateTime<Utc>>,
     },
     /// Events for every integration where the incident is open.
@@ -122,7 +123,7 @@ pub enum Content {
 }
 
 impl Enqueue {
-    /// A trigger that came by a webhook at `received_at`.
+    /// Creates the [`Enqueue`] of a trigger whose webhook came at `received_at`.
     #[must_use]
     pub fn trigger(prepared: Prepared, received_at: DateTime<Utc>) -> Self {
         let Prepared { event, issue_key, rendered, happened_at, dedup } = prepared;
@@ -130,14 +131,14 @@ impl Enqueue {
         Self { content: Content::Event { envelope, happened_at }, received_at, dedup }
     }
 
-    /// A webhook that came at `received_at` about an incident that is open already.
+    /// Creates the [`Enqueue`] of a webhook that came at `received_at` and is about an incident that is already open.
     #[must_use]
     pub fn follow_up(follow_up: FollowUp, received_at: DateTime<Utc>) -> Self {
         let dedup = follow_up.dedup.clone();
         Self { content: Content::FollowUp(Box::new(follow_up)), received_at, dedup }
     }
 
-    /// An event that repeats nothing.
+    /// Creates the [`Enqueue`] of an event that never counts as a repetition.
     #[must_use]
     pub fn event(envelope: Envelope) -> Self {
         let received_at = envelope.received_at;
@@ -160,7 +161,7 @@ impl Enqueue {
         }
     }
 
-    /// How many bytes it takes, roughly.
+    /// Its approximate size in bytes.
     pub(super) fn size(&self) -> usize {
         match &self.content {
             Content::Event { envelope, .. } => envelope.body.len(),
@@ -174,31 +175,32 @@ impl Enqueue {
 pub enum Enqueued {
     /// These events were queued or folded.
     Queued(Vec<Accepted>),
-    /// Another webhook said the same within the dedup window.
+    /// Another webhook with the same content came within the dedup window.
     Repeated,
     /// This very webhook was received before; see [`Dedup::once`].
     Replayed,
     /// Sentry received an alert for the incident after it had sent this resolve.
     Outdated,
-    /// The issue is resolved, and other issues keep the incident open that they share.
+    /// The issue is resolved, but other issues that share its incident keep the incident open.
     StaysOpen,
-    /// The bridge knows of no incident that it could be done to.
+    /// The bridge knows of no incident that the webhook applies to.
     NothingOpen,
 }
 
 /// What became of an event that was accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Accepted {
-    /// The number it has, or that of the waiting trigger it was folded into.
+    /// Its number, or the number of the waiting trigger that it was folded into.
     pub id: EventId,
     /// How many alerts the event with that number stands for now.
     pub count: u32,
-    /// What it does to the incident. A trigger that Sentry resolved before it came is queued as two: itself and a resolve.
+    /// What it does to the incident. A trigger whose issue Sentry resolved before the trigger came is queued as two
+    /// events: the trigger and a resolve.
     pub event_type: EventType,
 }
 
 impl Accepted {
-    /// Whether it was folded into a trigger of its incident that waited already.
+    /// Whether it was folded into a trigger of its incident that was already waiting.
     #[must_use]
     pub fn is_folded(&self) -> bool {
         self.count > 1
@@ -237,7 +239,7 @@ pub struct Begun {
 pub enum Disposition<T = DateTime<Utc>> {
     /// PagerDuty accepted the event.
     Delivered {
-        /// What is worth knowing about it, shown where a reason is shown.
+        /// A remark about the delivery, shown in the place of a reason.
         note: Option<String>,
     },
     /// PagerDuty will never accept it: it is a dead letter, kept until somebody acts.
@@ -245,7 +247,7 @@ pub enum Disposition<T = DateTime<Utc>> {
         /// PagerDuty's own reason.
         reason: String,
     },
-    /// It is sent again at once, and does not count as failed: the connection ended before an answer.
+    /// It is sent again at once, and does not count as failed: the connection ended before a response came.
     RetryNow {
         /// How the attempt ended.
         reason: String,
@@ -254,16 +256,16 @@ pub enum Disposition<T = DateTime<Utc>> {
     Retry {
         /// How the attempt ended.
         reason: String,
-        /// When it is to be tried again, for people to see; the queue does not act on it.
+        /// When it is tried again. This is only shown to people; the queue does not act on it.
         next_attempt_at: T,
-        /// For how long in total the event has failed while others of its key were delivered; kept to the millisecond,
-        /// replaces what was kept.
+        /// For how long in total the event has failed while others of its service key were delivered. Stored to the
+        /// millisecond; replaces the stored value.
         blamed: Duration,
     },
 }
 
 impl<T> Disposition<T> {
-    /// The same by another clock.
+    /// Returns the same disposition with its time converted by `clock`.
     pub fn by_clock<U>(self, clock: impl FnOnce(T) -> U) -> Disposition<U> {
         match self {
             Self::Delivered { note } => Disposition::Delivered { note },
@@ -330,10 +332,10 @@ pub struct WaitingEvent {
     pub blamed: Duration,
 }
 
-/// The bytes to send of a trigger that stands for `count` alerts, the first of which came at `first_seen`.
+/// Returns the bytes to send for a trigger that stands for `count` alerts, the first of which came at `first_seen`.
 ///
-/// Until the first attempt the counts are columns beside the body, so that folding parses no JSON. Without `counts_at` the
-/// body is parsed, as are those of earlier versions, which may have older counts in them.
+/// Until the first attempt the counts are stored in columns beside the body, so that folding does not parse JSON. Without
+/// `counts_at` the body is parsed, as for bodies that earlier versions stored, which may already contain older counts.
 pub(super) fn with_counts_of(
     body: Vec<u8>,
     counts_at: Option<usize>,

@@ -1,4 +1,4 @@
-//! What went wrong with the queue, as sentences for the operator.
+//! The errors of the queue, as sentences for the operator.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -6,18 +6,18 @@ use std::sync::Arc;
 use super::EventId;
 use super::item::MAX_REJECTED_BYTES;
 
-/// What went wrong with the queue. Clones go to everybody whose operation was in a commit that failed.
+/// An error of the queue. Every caller whose operation was in a failed commit gets a clone of it.
 ///
-/// `database` is where the queue is, as the operator wrote it and without secrets. What an engine's operator has to do comes
-/// from the engine, as `advice`.
+/// `database` is the location of the queue, as the operator wrote it and without secrets. `advice` comes from the storage
+/// engine and says what the operator has to do.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum QueueError {
-    /// The database cannot be opened where it should be.
+    /// The database cannot be opened at its location.
     #[error("cannot open the database {database}: {reason}; {advice}")]
     CannotOpen {
         /// The database.
         database: String,
-        /// What is in the way.
+        /// Why it cannot be opened.
         reason: &'static str,
         /// What to do.
         advice: &'static str,
@@ -28,7 +28,7 @@ pub enum QueueError {
         /// The database.
         database: String,
     },
-    /// The bridge may not write the database.
+    /// The bridge is not allowed to use the database or to write to it.
     #[error("cannot use the database {database} ({reason}); {advice}")]
     NotWritable {
         /// The database.
@@ -38,7 +38,7 @@ pub enum QueueError {
         /// What to do.
         advice: &'static str,
     },
-    /// Another bridge uses the same database, which takes only one.
+    /// Another bridge uses the same database, which only one bridge may use.
     #[error(
         "another bridge is running on the database {database}; stop it first, or give this one its own BRIDGE_DATABASE_URL"
     )]
@@ -46,7 +46,7 @@ pub enum QueueError {
         /// The database.
         database: String,
     },
-    /// What the running bridge has committed is no longer where it was.
+    /// The data that the running bridge has committed is no longer in its place.
     #[error(
         "the database {database} {what} while the bridge runs on it; alerts are refused until it is open again, which the \
          bridge tries by itself"
@@ -57,7 +57,7 @@ pub enum QueueError {
         /// What happened to it.
         what: String,
     },
-    /// Somebody else holds a lock for longer than the bridge waits.
+    /// Another process holds a lock for longer than the bridge waits.
     #[error(
         "the database {database} is locked by another process; end whatever else has it open (a shell, a copy job), the \
          bridge goes on by itself then"
@@ -66,7 +66,7 @@ pub enum QueueError {
         /// The database.
         database: String,
     },
-    /// All connections for reading are in use for longer than a reader should wait.
+    /// All connections for reading have been in use for longer than a reader waits.
     #[error(
         "too many look at the database {database} at the same moment, or its disk hardly answers; try again shortly"
     )]
@@ -74,7 +74,7 @@ pub enum QueueError {
         /// The database.
         database: String,
     },
-    /// The database neither does what it is asked for nor says why not.
+    /// The database does not respond: an operation neither completes nor fails.
     #[error(
         "the database {database} has not answered for {seconds} s; see whether its disk, or the network it lies on, still \
          works"
@@ -82,13 +82,13 @@ pub enum QueueError {
     Stuck {
         /// The database.
         database: String,
-        /// For how long, in seconds.
+        /// For how long it has not responded, in seconds.
         seconds: u64,
     },
-    /// Another bridge delivers for the event's service key by now.
+    /// Another bridge now delivers for the event's service key.
     #[error("another bridge delivers for the service key of event {0} by now")]
     Fenced(EventId),
-    /// The database's server cannot be reached, or is going away.
+    /// The database's server cannot be reached, or is shutting down.
     #[error(
         "the database {database} cannot be reached ({reason}); see whether PostgreSQL runs there and lets the bridge connect; \
          the bridge goes on by itself then"
@@ -96,10 +96,10 @@ pub enum QueueError {
     Unreachable {
         /// The database.
         database: String,
-        /// What the system or the server said.
+        /// The message of the system or the server.
         reason: String,
     },
-    /// The database's server did not answer in time. What it was asked to commit may be committed or not.
+    /// The database's server did not respond in time. The transaction may or may not be committed.
     #[error(
         "the database {database} has not answered within {milliseconds} ms; see whether PostgreSQL, its synchronous standby \
          and the network to it still work; the bridge goes on by itself then"
@@ -110,7 +110,7 @@ pub enum QueueError {
         /// How long the bridge waited.
         milliseconds: u64,
     },
-    /// The database's server takes no writes.
+    /// The database's server accepts no writes.
     #[error(
         "the database {database} takes no writes: it is a standby, or is set to read-only; BRIDGE_DATABASE_URL has to lead to \
          the primary server"
@@ -119,7 +119,7 @@ pub enum QueueError {
         /// The database.
         database: String,
     },
-    /// The database's server takes no more connections.
+    /// The database's server accepts no more connections.
     #[error(
         "the database {database} takes no more connections; raise max_connections of PostgreSQL, or lower \
          BRIDGE_DATABASE_DELIVERY_CONNECTIONS and BRIDGE_DATABASE_READ_CONNECTIONS"
@@ -128,12 +128,12 @@ pub enum QueueError {
         /// The database.
         database: String,
     },
-    /// A transaction was ended from outside before it was committed. Trying again may well succeed.
+    /// A transaction was aborted from outside before it was committed. A retry may well succeed.
     #[error("a transaction in the database {database} was interrupted ({reason}); nothing of it is committed")]
     Interrupted {
         /// The database.
         database: String,
-        /// By what.
+        /// What interrupted it.
         reason: String,
     },
     /// No space is left.
@@ -142,7 +142,7 @@ pub enum QueueError {
         /// The database.
         database: String,
     },
-    /// A part of the database is damaged, or it is none.
+    /// A part of the database is damaged, or it is not a database of the bridge.
     #[error("the database {database} is damaged or is no database of the bridge ({reason}); {advice}")]
     Damaged {
         /// The database.
@@ -152,7 +152,7 @@ pub enum QueueError {
         /// What to do.
         advice: &'static str,
     },
-    /// The disk did not do what it should.
+    /// An operation on the disk failed.
     #[error("the disk with the database {database} failed ({reason}); look into the system's log for the cause")]
     Disk {
         /// The database.
@@ -160,15 +160,15 @@ pub enum QueueError {
         /// The engine's message.
         reason: String,
     },
-    /// The engine may lose what it has committed.
+    /// The engine may lose committed data.
     #[error("{reason}; {advice}")]
     Unsafe {
-        /// Which engine, and how.
+        /// Which engine it is, and how it may lose data.
         reason: String,
         /// What to do.
         advice: &'static str,
     },
-    /// A newer program has changed the tables.
+    /// A newer version of this program has changed the tables.
     #[error(
         "the database {database} was written by a newer version of this program (its tables are at version {found}, this \
          program knows {known}); install that version again"
@@ -192,7 +192,7 @@ pub enum QueueError {
         /// What is missing.
         reason: String,
     },
-    /// A value that the bridge did not write.
+    /// The row of an event contains a value that the bridge does not write.
     #[error(
         "event {id} in the database {database} cannot be read: its {column} is not what the bridge writes; correct or \
          delete that row"
@@ -202,10 +202,10 @@ pub enum QueueError {
         database: String,
         /// The event.
         id: EventId,
-        /// Where the odd value is.
+        /// The column with that value.
         column: &'static str,
     },
-    /// An earlier event of its incident waits, such as one that was retried: it goes first.
+    /// An earlier event of the incident is waiting and goes first, for example a dead letter that was retried.
     #[error("event {id} waits behind event {earlier} of its incident")]
     Behind {
         /// The event.
@@ -213,24 +213,24 @@ pub enum QueueError {
         /// The first waiting event of its incident.
         earlier: EventId,
     },
-    /// The event does not wait: it was settled, or somebody deleted it.
+    /// The event is not waiting: it was settled or deleted.
     #[error("event {0} is no longer waiting")]
     NotWaiting(EventId),
-    /// A rejected webhook that leaves no room for any other.
+    /// The rejected webhook is larger than all the room for rejected webhooks.
     #[error("the body is larger than {MAX_REJECTED_BYTES} bytes, which is all the room that rejected webhooks have")]
     TooLarge,
     /// The queue was closed.
     #[error("the queue is closed, because the bridge is shutting down")]
     Closed,
-    /// A value that no row of the bridge's has there.
+    /// A column contains a value that the bridge never writes there.
     #[error("the database {database} failed: {source}")]
     OddValue {
         /// The database.
         database: String,
-        /// Which value.
+        /// The engine's message, which says which value it is.
         source: Arc<dyn Error + Send + Sync>,
     },
-    /// Anything else the database says.
+    /// Any other error of the database.
     #[error("the database {database} failed: {source}")]
     Database {
         /// The database.
@@ -241,14 +241,15 @@ pub enum QueueError {
 }
 
 impl QueueError {
-    /// Whether the cause is in what was to be read, so that trying again brings the same, while other rows may well be
-    /// readable: a damaged page, a sector that the disk cannot read, or a row that the bridge did not write so.
+    /// Whether the cause is in the data that was to be read, so that a retry fails in the same way while other rows may
+    /// well be readable: a damaged page, a sector that the disk cannot read, or a row with a value that the bridge does
+    /// not write.
     #[must_use]
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Disk { .. }) || self.is_of_content()
     }
 
-    /// Why one event cannot be read, for an operator who learns that all others can be.
+    /// Returns why one event cannot be read, in words for an operator who is told that all others can be.
     #[must_use]
     pub fn of_one_event(&self) -> String {
         match self {
@@ -262,12 +263,12 @@ impl QueueError {
         }
     }
 
-    /// Whether nothing was committed, and the same may succeed when it is tried again at once.
+    /// Whether nothing was committed and an immediate retry may succeed.
     pub(super) fn is_interruption(&self) -> bool {
         matches!(self, Self::Interrupted { .. })
     }
 
-    /// Whether the content of the database is damaged: the disk itself did all that it was asked to.
+    /// Whether the content of the database is damaged, although the disk itself worked.
     pub(super) fn is_of_content(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::Unreadable { .. } | Self::OddValue { .. })
     }

@@ -1,9 +1,11 @@
-//! Held webhooks: those with a well-formed signature that no known secret made. Sentry shows a new Client Secret only after the
-//! old one is dead, so what it sends until the bridge knows the new one is kept, and admitted once a secret verifies it.
+//! Held webhooks: those with a well-formed signature that no known secret made. Sentry shows a new Client Secret only
+//! after the old one has become invalid. So the webhooks that it sends until the bridge knows the new one are kept, and
+//! admitted once a secret verifies them.
 //!
-//! Nothing proves who sent them. So they are bounded, a network has a share of the room, and what is held is never deleted for
-//! what comes later: whoever sends a million of them takes no room from others. Bridges that share a queue learn what the others
-//! hold when they count again, once a minute: until then each may fill what was free.
+//! Nothing proves who sent them. So their number and size are limited, each network has only a share of the room, and a
+//! held webhook is never deleted to make room for a later one: a sender of a million webhooks takes no room from others.
+//! Bridges that share a queue learn what the others hold when they count again, once a minute; until then each may fill
+//! the room that was free.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,13 +18,13 @@ use tokio::sync::{RwLock, RwLockReadGuard};
 /// How long a webhook is held at most.
 pub const KEEP_HELD: TimeDelta = TimeDelta::hours(24);
 
-/// How many webhooks are held at most of those with a right token, and as many of all others.
+/// The maximum number of held webhooks that came with a valid token, and also the maximum number of all others.
 pub const MAX_HELD: u64 = 4_000;
 
-/// How many bytes of bodies are held at most of those with a right token, and as many of all others.
+/// The maximum total size, in bytes, of the bodies of held webhooks that came with a valid token, and also of all others.
 pub const MAX_HELD_BYTES: u64 = 64 * 1024 * 1024;
 
-/// What one network may take of the room of those without a token: a quarter.
+/// One network may take one of this many parts of the room for webhooks without a token: a quarter.
 const NETWORKS: u64 = 4;
 
 /// The number of a held webhook. No number is used twice, and they grow in the order in which the webhooks came.
@@ -49,21 +51,21 @@ impl fmt::Display for HeldId {
     }
 }
 
-/// Who takes the room of a held webhook.
+/// The sender whose share of the room a held webhook takes.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum HeldSender {
-    /// Somebody with a right webhook token.
+    /// A sender with a valid webhook token.
     Token,
-    /// Anybody else in this network: an address of IPv4, a /64 of IPv6.
+    /// Any other sender in this network: an IPv4 address, or a /64 of IPv6.
     Network(IpAddr),
 }
 
-/// A webhook that is held, with all that it takes to verify and admit it.
+/// A held webhook, with everything that is needed to verify and admit it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Held {
     /// When it came.
     pub received_at: DateTime<Utc>,
-    /// Who takes its room.
+    /// The sender whose share of the room it takes.
     pub sender: HeldSender,
     /// Its header `Sentry-Hook-Signature`.
     pub signature: [u8; 32],
@@ -84,21 +86,22 @@ pub struct HeldSummary {
     pub id: HeldId,
     /// When it came.
     pub received_at: DateTime<Utc>,
-    /// Who takes its room.
+    /// The sender whose share of the room it takes.
     pub sender: HeldSender,
     /// How long its body is, in bytes.
     pub size: u64,
 }
 
 impl HeldSummary {
-    /// Whether it has been held for too long at `now`, or came at a time that is yet to come: before the clock was set back.
+    /// Whether it came more than [`KEEP_HELD`] before `now`, or more than that after `now`, which means that the clock
+    /// was set back since.
     #[must_use]
     pub fn is_expired(&self, now: DateTime<Utc>) -> bool {
         (now - self.received_at).abs() > KEEP_HELD
     }
 }
 
-/// So many webhooks with so many bytes.
+/// The number of webhooks and the total size of their bodies.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Share {
     number: u64,
@@ -116,17 +119,17 @@ impl Share {
         self.bytes = self.bytes.saturating_sub(size);
     }
 
-    /// Whether one more of this size is within the `parts`th part of the room.
+    /// Whether one more webhook of this size fits into one `parts`th of the room.
     fn has_room(self, size: u64, parts: u64) -> bool {
         self.number < MAX_HELD / parts && self.bytes.saturating_add(size) <= MAX_HELD_BYTES / parts
     }
 }
 
-/// Who takes how much of the room. Pure.
+/// How much of the room each sender takes. Pure.
 #[derive(Debug, Default)]
 struct Shares {
     by_sender: HashMap<HeldSender, Share>,
-    /// Of all networks together.
+    /// The room that all networks take together.
     networks: Share,
 }
 
@@ -154,7 +157,7 @@ impl Shares {
         has_room
     }
 
-    /// What was taken is not needed.
+    /// Gives back room that was taken and is not needed.
     fn give_back(&mut self, sender: HeldSender, size: u64) {
         if let Some(share) = self.by_sender.get_mut(&sender) {
             share.remove(size);
@@ -167,7 +170,7 @@ impl Shares {
         }
     }
 
-    /// Counts what is stored.
+    /// Replaces all counts with those of the stored webhooks.
     fn recount(&mut self, stored: &[HeldSummary]) {
         *self = Self::default();
         for held in stored {
@@ -176,28 +179,30 @@ impl Shares {
     }
 }
 
-/// The room for held webhooks; clones share it. It is asked before anything is written, so that what finds no room costs
-/// neither a commit nor a place in the writer's queue.
+/// The room for held webhooks; clones share it. It is checked before anything is written, so that a webhook for which
+/// there is no room costs neither a commit nor a place in the writer's queue.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HeldRoom(Arc<Room>);
 
 #[derive(Debug, Default)]
 struct Room {
     shares: Mutex<Shares>,
-    /// Shared by those who commit, and held alone by who reads and counts: what is committed in between would be in neither.
+    /// Locked for reading while a webhook is committed, and for writing while the stored webhooks are read and counted: a
+    /// webhook that is committed in between would be in neither the result nor the count.
     commits: RwLock<()>,
 }
 
 impl HeldRoom {
-    /// Takes room for a webhook with a body of so many bytes; `None` where there is none. It waits while somebody counts.
+    /// Takes room for a webhook whose body has `size` bytes; returns `None` if there is none. Waits while webhooks are
+    /// counted.
     pub(super) async fn take(&self, sender: HeldSender, size: u64) -> Option<Taken<'_>> {
         let commits = self.0.commits.read().await;
         let taken = self.shares().take(sender, size);
-        // Not `then_some`: one that is made for nothing would give room back.
+        // Not `then_some`: it would always create a `Taken`, which gives room back when it is dropped.
         taken.then(|| Taken { room: self, sender, size, is_held: false, _commits: commits })
     }
 
-    /// Reads what is stored, and counts it, while nothing is committed.
+    /// Reads the stored webhooks and counts them, while nothing is committed.
     pub(super) async fn recount<E>(
         &self,
         stored: impl Future<Output = Result<Vec<HeldSummary>, E>>,
@@ -224,7 +229,7 @@ pub(super) struct Taken<'r> {
 }
 
 impl Taken<'_> {
-    /// The webhook is committed.
+    /// Keeps the room, because the webhook is committed.
     pub(super) fn keep(mut self) {
         self.is_held = true;
     }

@@ -1,7 +1,8 @@
-//! What people did to incidents in PagerDuty and has to be done to the issues in Sentry.
+//! Updates of issues: changes that people made to incidents in PagerDuty and that the bridge has to make to the issues in
+//! Sentry.
 //!
-//! It is committed before PagerDuty's webhook is answered, and kept for a while after it is done: PagerDuty repeats webhooks for
-//! two days, and Sentry tells the bridge by a webhook what the bridge did.
+//! An update is committed before PagerDuty's webhook is answered, and kept for a while after it has ended: PagerDuty
+//! repeats webhooks for two days, and Sentry sends the bridge a webhook about each change that the bridge made.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use strum::{EnumString, IntoStaticStr};
@@ -10,10 +11,10 @@ use super::writer::Maintenance;
 use super::{Queue, QueueError};
 use crate::pagerduty::IncidentKey;
 
-/// For how long what is dealt with is kept. PagerDuty repeats webhooks for 48 hours.
+/// How long updates that have ended are kept. PagerDuty repeats webhooks for 48 hours.
 pub(super) const KEEP_UPDATES: TimeDelta = TimeDelta::days(7);
 
-/// How many that wait are read at once.
+/// The maximum number of waiting updates that are read at once.
 pub(super) const MOST_UPDATES: u32 = 500;
 
 /// What is done to an issue.
@@ -27,7 +28,7 @@ pub enum StatusChange {
 }
 
 impl StatusChange {
-    /// Its name in the database and in the answer of the webhook.
+    /// Its name in the database and in the response to the webhook.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.into()
@@ -42,7 +43,7 @@ impl StatusChange {
         }
     }
 
-    /// The status of the issue after it.
+    /// The status of the issue after the change.
     #[must_use]
     pub fn in_sentry(self) -> &'static str {
         match self {
@@ -52,22 +53,22 @@ impl StatusChange {
     }
 }
 
-/// What has to be done to the issue of an incident.
+/// A change that has to be made to the issue of an incident.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct IssueUpdate {
-    /// The webhook that told of it; the same for each repetition.
+    /// The id of the webhook that reported it; the same for each repetition.
     pub webhook_id: String,
     /// The incident.
     pub incident_key: IncidentKey,
-    /// What is to be done.
+    /// The change to make.
     pub change: StatusChange,
-    /// When somebody did it in PagerDuty, by PagerDuty's clock.
+    /// When a person did it in PagerDuty, by PagerDuty's clock.
     pub happened_at: DateTime<Utc>,
     /// When the webhook came.
     pub received_at: DateTime<Utc>,
     /// How often it was tried.
     pub attempts: u32,
-    /// Before this it is not tried again.
+    /// The time before which it is not tried again.
     pub next_attempt_at: DateTime<Utc>,
 }
 
@@ -84,33 +85,33 @@ pub enum UpdateEnd {
 /// What happened to an update.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum IssueUpdateChange {
-    /// A webhook told of it.
+    /// A webhook reported it.
     Received(IssueUpdate),
     /// An attempt failed.
     Failed {
-        /// The webhook that told of it.
+        /// The id of the webhook that reported it.
         webhook_id: String,
         /// When it is tried again.
         next_attempt_at: DateTime<Utc>,
         /// Why it failed.
         reason: String,
     },
-    /// It needs nothing more.
+    /// It is done or given up.
     Ended {
-        /// The webhook that told of it.
+        /// The id of the webhook that reported it.
         webhook_id: String,
-        /// When.
+        /// When it ended.
         at: DateTime<Utc>,
-        /// How.
+        /// How it ended.
         end: UpdateEnd,
-        /// Why it is given up, or why nothing was to be done.
+        /// Why it was given up, or why there was nothing to do.
         reason: Option<String>,
     },
 }
 
 impl Queue {
-    /// Commits what happened to an update, and returns whether that is news: not for a webhook that came before, nor for an
-    /// update that has ended.
+    /// Commits what happened to an update. Returns `false` if nothing changed: the webhook had come before, or the update
+    /// has already ended.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What people see in the queue and name by its number: events, and webhooks that were rejected.
+//! The items of the queue that people see and name by their numbers: events and rejected webhooks.
 //!
 //! Rejected webhooks are kept so that a later version may understand them.
 
@@ -21,7 +21,7 @@ pub enum ItemId {
     Rejected(RejectedId),
 }
 
-/// A text that is no [`ItemId`].
+/// The error for a text that is not an [`ItemId`].
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("this is no number of the queue: events are numbered like `7`, rejected webhooks like `r7`")]
 pub struct NoItemId;
@@ -34,7 +34,7 @@ impl FromStr for ItemId {
             Some(digits) => (digits, |number| Self::Rejected(RejectedId::new(number))),
             None => (text, |number| Self::Event(EventId::new(number))),
         };
-        // `parse` alone would take a sign.
+        // `parse` alone would accept a sign.
         let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
         digits.parse().ok().filter(|_| is_number).map(item).ok_or(NoItemId)
     }
@@ -49,14 +49,15 @@ impl fmt::Display for ItemId {
     }
 }
 
-/// How many rejected webhooks are kept at most; the oldest goes first.
+/// The maximum number of rejected webhooks that are kept; the oldest is deleted first.
 pub const MAX_REJECTED: u32 = 1_000;
 
-/// How many bytes of rejected bodies are kept at most, in total; the oldest goes first. A body that is larger by itself is
-/// not kept.
+/// The maximum total size, in bytes, of the bodies of rejected webhooks; the oldest is deleted first. A body that is
+/// larger by itself is not kept.
 pub const MAX_REJECTED_BYTES: u32 = 64 * 1024 * 1024;
 
-/// The number of a rejected webhook; written `r7`, to be distinguished from an event. No number is used twice.
+/// The number of a rejected webhook; written like `r7`, to distinguish it from the number of an event. No number is used
+/// twice.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RejectedId(i64);
 
@@ -80,7 +81,7 @@ impl fmt::Display for RejectedId {
     }
 }
 
-/// A webhook that was answered 400 or 422, with all that it takes to map it again.
+/// A webhook that was answered 400 or 422, with everything that is needed to map it again.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Rejected {
     /// When it came.
@@ -93,7 +94,7 @@ pub struct Rejected {
     pub sent_at: Option<DateTime<Utc>>,
     /// Whether it had the header `Sentry-App-Signature`.
     pub from_sentrys_pages: bool,
-    /// Whether a signature of Sentry's proved its body.
+    /// Whether its body was authenticated by Sentry's signature.
     pub is_signed: bool,
     /// Why it was rejected.
     pub reason: String,
@@ -124,11 +125,11 @@ pub struct Summary {
     pub received_at: DateTime<Utc>,
     /// When the first alert it stands for came.
     pub first_seen: DateTime<Utc>,
-    /// When it is to be tried again; only after an attempt that failed.
+    /// When it is tried again; set only after a failed attempt.
     pub next_attempt_at: Option<DateTime<Utc>>,
     /// When it was delivered or became a dead letter.
     pub finished_at: Option<DateTime<Utc>>,
-    /// Why it is where it is, from its last [`Disposition`](super::Disposition).
+    /// The reason for its state, from its last [`Disposition`](super::Disposition).
     pub reason: Option<String>,
 }
 
@@ -145,7 +146,7 @@ pub struct Record {
     pub last_attempt_at: Option<DateTime<Utc>>,
     /// For how long in total the event itself has been to blame; see [`Disposition::Retry`](super::Disposition::Retry).
     pub blamed: Duration,
-    /// Of a trigger that PagerDuty had not accepted by then: when a resolve of its incident came.
+    /// For a trigger that PagerDuty had not accepted by then: when a resolve of its incident came.
     pub resolved_at: Option<DateTime<Utc>>,
 }
 

@@ -1,4 +1,4 @@
-//! Events and rejected webhooks as JSON, for the command `queue` and for `/api`. The names of the members are a contract.
+//! Events and rejected webhooks as JSON, for the command `queue` and for `/api`. The names of the fields are a contract.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,15 +11,16 @@ use super::{Proof, Record};
 use super::{Rejected, RejectedId};
 use crate::pagerduty::ServiceKey;
 
-/// The state of rejected webhooks, which are no events.
+/// The state of rejected webhooks, which are not events.
 const REJECTED: &str = "rejected";
 
-/// An event or a rejected webhook as `queue list` shows it; `None` is written as null: there is no such thing.
+/// An event or a rejected webhook as `queue list` shows it; `None` is written as null and means that the item has no such
+/// value.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct ItemSummary {
     /// Its number, as people write it.
     pub id: String,
-    /// Where it stands: `waiting`, `dead`, `delivered` or `rejected`.
+    /// Its state: `waiting`, `dead`, `delivered` or `rejected`.
     pub state: &'static str,
     /// What it does to the incident: `trigger`, `acknowledge` or `resolve`.
     pub event_type: Option<&'static str>,
@@ -35,9 +36,9 @@ pub struct ItemSummary {
     pub attempts: Option<u32>,
     /// When the newest alert it stands for was received.
     pub received_at: String,
-    /// When it is to be tried again; only after an attempt that failed.
+    /// When it is tried again; set only after a failed attempt.
     pub next_attempt_at: Option<String>,
-    /// Why it is where it is.
+    /// The reason for its state.
     pub reason: Option<String>,
     /// The name of the service key; left out where it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,9 +55,9 @@ pub struct ProofSummary {
     pub state: &'static str,
     /// The number of its incident.
     pub incident_number: Option<u64>,
-    /// The address of its incident.
+    /// The URL of its incident.
     pub incident_url: Option<String>,
-    /// Why PagerDuty did not do it, as far as that is known.
+    /// Why PagerDuty did not do what the event asks for, as far as that is known.
     pub reason: Option<String>,
 }
 
@@ -68,7 +69,7 @@ impl From<Proof> for ProofSummary {
 }
 
 impl ItemSummary {
-    /// Of an event.
+    /// Creates the summary of an event.
     #[must_use]
     pub fn of_event(event: Summary, keys: ServiceKeys) -> Self {
         Self {
@@ -88,7 +89,7 @@ impl ItemSummary {
         }
     }
 
-    /// Of a rejected webhook.
+    /// Creates the summary of a rejected webhook.
     #[must_use]
     pub fn of_rejected(webhook: RejectedSummary) -> Self {
         Self {
@@ -108,29 +109,29 @@ impl ItemSummary {
         }
     }
 
-    /// With the name of its service key, and what PagerDuty shows of it.
+    /// Adds the name of its service key, and what PagerDuty shows of it.
     #[must_use]
     pub fn with_pagerduty(self, service: Option<String>, proof: Option<Proof>) -> Self {
         Self { service, proof: proof.map(ProofSummary::from), ..self }
     }
 }
 
-/// All that is stored about it, as `queue show --json` and `queue export` show it.
+/// Everything that is stored about an event or a rejected webhook, as `queue show --json` and `queue export` show it.
 #[derive(Debug, Serialize)]
 pub struct ItemDetails {
-    /// What a list shows.
+    /// The fields that a list shows.
     #[serde(flatten)]
     pub summary: ItemSummary,
-    /// What only one of the two kinds has.
+    /// The fields that only events or only rejected webhooks have.
     #[serde(flatten)]
     pub kind: ItemKind,
 }
 
-/// What only one of the two kinds has.
+/// The fields that only events or only rejected webhooks have.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum ItemKind {
-    /// What only events have.
+    /// The fields that only events have.
     Event {
         /// When the first alert it stands for was received.
         first_seen: String,
@@ -138,14 +139,14 @@ pub enum ItemKind {
         last_attempt_at: Option<String>,
         /// When it was delivered or became a dead letter.
         finished_at: Option<String>,
-        /// Of a trigger that PagerDuty had not accepted by then: when a resolve of its incident was received.
+        /// For a trigger that PagerDuty had not accepted by then: when a resolve of its incident was received.
         resolved_at: Option<String>,
         /// For how long in total the event itself was to blame, in seconds.
         blamed_seconds: f64,
-        /// What is sent, as JSON; as text if it is none.
+        /// The body that is sent, as JSON, or as text if it is not valid JSON.
         event: Value,
     },
-    /// What only rejected webhooks have.
+    /// The fields that only rejected webhooks have.
     Webhook {
         /// The header `Sentry-Hook-Resource`.
         resource: Option<String>,
@@ -161,16 +162,16 @@ pub enum RejectedBody {
     /// As text.
     #[serde(rename = "body")]
     Text(String),
-    /// In Base64, when it is no UTF-8.
+    /// In Base64, if it is not valid UTF-8.
     #[serde(rename = "body_base64")]
     Base64(String),
 }
 
 impl ItemDetails {
-    /// Of an event.
+    /// Creates the details of an event.
     #[must_use]
     pub fn of_event(record: Record, keys: ServiceKeys) -> Self {
-        // Also where an alert's own texts hold the key.
+        // This covers the alert's own texts, too, which may contain the key.
         let text = keys.clean(&record.summary.service_key, String::from_utf8_lossy(&record.body).into_owned());
         let event = serde_json::from_str(&text).unwrap_or(Value::String(text));
         let kind = ItemKind::Event {
@@ -184,7 +185,7 @@ impl ItemDetails {
         Self { summary: ItemSummary::of_event(record.summary, keys), kind }
     }
 
-    /// Of a rejected webhook, with each of `keys` masked where its text holds one.
+    /// Creates the details of a rejected webhook, with each of `keys` masked where the text contains it.
     #[must_use]
     pub fn of_rejected(id: RejectedId, webhook: Rejected, keys: &[ServiceKey]) -> Self {
         let size = webhook.body.len() as u64;
@@ -210,7 +211,7 @@ pub enum ServiceKeys {
 }
 
 impl ServiceKeys {
-    /// A text that may contain the key.
+    /// Returns a text that may contain the key, with the key masked unless keys are shown in full.
     fn clean(self, key: &ServiceKey, text: String) -> String {
         match self {
             Self::Masked => key.mask(text),
@@ -226,7 +227,7 @@ impl ServiceKeys {
     }
 }
 
-/// A time as it is written, in UTC and to the millisecond.
+/// Formats a time, in UTC and to the millisecond.
 #[must_use]
 pub fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)

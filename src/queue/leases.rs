@@ -2,11 +2,11 @@
 //!
 //! A lease is a row with an owner, an end by the database's clock, and a number that grows with every change of owner.
 //! Owner and number together are the [`Fence`]: every beginning and every settlement of an attempt carries it, and is
-//! dropped where the row says otherwise by then. What a bridge asks for, and when it may send, is decided in
-//! `cluster`.
+//! discarded if the row has another owner or number by then. Which changes a bridge asks for, and when it may send, is
+//! decided in `cluster`.
 //!
-//! - [`LeaseStore`]: what an engine does; one call is one transaction
-//! - [`LeaseTable`]: the same in memory, as simply as it can be said: tests compare engines with it
+//! - [`LeaseStore`]: the operations of a storage engine; one call is one transaction
+//! - [`LeaseTable`]: the same in memory, as simple as possible: tests compare engines with it
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Display, Formatter};
@@ -18,34 +18,34 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::QueueError;
 use crate::pagerduty::ServiceKey;
 
-/// For how long the rows of bridges that are gone are kept, so that people see which one stopped.
+/// How long the rows of bridges that are gone are kept, so that people can see which one stopped.
 pub const KEEP_BRIDGES: Duration = Duration::from_hours(1);
 
-/// One run of a bridge: a random UUID. A bridge that starts again is another one.
+/// The id of one run of a bridge: a random UUID. A bridge that is restarted gets another one.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct BridgeId(u128);
 
 impl BridgeId {
-    /// A new one (UUID version 4).
+    /// Creates a new id (UUID version 4).
     #[must_use]
     pub fn random() -> Self {
         let random: u128 = rand::random();
         Self(random & !(0xf << 76) & !(0b11 << 62) | (4 << 76) | (0b10 << 62))
     }
 
-    /// The one with this number.
+    /// The id with this number.
     #[must_use]
     pub const fn new(number: u128) -> Self {
         Self(number)
     }
 
-    /// The one that `Display` wrote so.
+    /// Parses an id that `Display` wrote.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         u128::from_str_radix(&text.replace('-', ""), 16).ok().map(Self)
     }
 
-    /// The number that the UUID is.
+    /// The UUID as a number.
     #[must_use]
     pub const fn get(self) -> u128 {
         self.0
@@ -65,7 +65,7 @@ impl Debug for BridgeId {
     }
 }
 
-/// The right to deliver for a service key, as the database has it: what begins or settles an attempt counts only while
+/// The right to deliver for a service key, as the database has it: an attempt can be begun or settled with it only while
 /// the lease still has this owner and this number.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Fence {
@@ -80,12 +80,12 @@ pub struct Fence {
 pub enum LeaseName {
     /// The deliveries of a service key.
     Key(ServiceKey),
-    /// What one bridge does for all: retention, alarms and the like.
+    /// The tasks that one bridge does for all: retention, alarms and the like.
     Periodic,
 }
 
 impl LeaseName {
-    /// The row's name: the whole service key, or `periodic`, which is none.
+    /// The name of the row: the whole service key, or `periodic`, which is not a service key.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -94,7 +94,7 @@ impl LeaseName {
         }
     }
 
-    /// The service key, if it is for one.
+    /// The service key, if the lease is for one.
     #[must_use]
     pub fn key(&self) -> Option<&ServiceKey> {
         match self {
@@ -103,17 +103,17 @@ impl LeaseName {
         }
     }
 
-    /// The lease of a row, unless its name is neither.
+    /// Parses the name of a row; returns `None` if it is neither a service key nor `periodic`.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         if name == "periodic" { Some(Self::Periodic) } else { ServiceKey::parse(name).ok().map(Self::Key) }
     }
 }
 
-/// What a bridge tells the others.
+/// What a bridge tells the others about itself.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct BridgeInfo {
-    /// Which run it is.
+    /// The id of the run.
     pub id: BridgeId,
     /// The host's name.
     pub name: String,
@@ -127,21 +127,21 @@ pub struct BridgeInfo {
     pub reaches_pagerduty: bool,
 }
 
-/// A row of a bridge.
+/// The row of a bridge.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct BridgeRow {
-    /// What it told.
+    /// What the bridge told about itself.
     pub info: BridgeInfo,
-    /// When, by the database's clock.
+    /// When it told that last, by the database's clock.
     pub last_seen: DateTime<Utc>,
 }
 
-/// A row of a lease.
+/// The row of a lease.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct LeaseRow {
     /// What it is for.
     pub name: LeaseName,
-    /// Who holds it, or held it until it ended without a release; `None`: released.
+    /// The bridge that holds it, or that held it until it ended without a release; `None`: released.
     pub owner: Option<BridgeId>,
     /// Grows with every change of owner.
     pub number: i64,
@@ -149,27 +149,29 @@ pub struct LeaseRow {
     pub until: DateTime<Utc>,
 }
 
-/// What a bridge asks of the lease rows. Each is done where the row still allows it; the view shows which were.
+/// The changes that a bridge asks for. Each is made only if the row of the lease still allows it; the view shows which
+/// were made.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct LeaseChanges {
-    /// Prolong these by the duration of a lease from now, where the owner is this bridge and the number is this.
+    /// Extend these leases, so that they end one lease duration from now, if the owner is this bridge and the number
+    /// matches.
     pub renew: Vec<(LeaseName, i64)>,
-    /// Become the owner of these, with the next number, where the number is still this and the row is released, has
+    /// Become the owner of these leases, with the next number, if the number still matches and the lease is released, has
     /// ended, or is this bridge's own.
     pub take: Vec<(LeaseName, i64)>,
-    /// Create the rows of these with this bridge as the owner and the number 1, where there is none.
+    /// Create the rows of these leases, with this bridge as the owner and the number 1, where there is no row yet.
     pub create: Vec<LeaseName>,
-    /// Give these up, where the owner is this bridge and the number is this: no attempt is in flight.
+    /// Release these leases, if the owner is this bridge and the number matches: no attempt is in flight.
     pub release: Vec<(LeaseName, i64)>,
-    /// End these at once without a release, where the owner is this bridge and the number is this: an attempt may be in
-    /// flight, so that the next owner has to wait.
+    /// End these leases at once without a release, if the owner is this bridge and the number matches: an attempt may be
+    /// in flight, so the next owner has to wait.
     pub end: Vec<(LeaseName, i64)>,
     /// Delete the row of this bridge.
     pub leave: bool,
 }
 
 impl LeaseChanges {
-    /// Whether a lease changes its owner by them.
+    /// Whether they change which bridge owns a lease, or let one end.
     #[must_use]
     pub fn moves(&self) -> bool {
         let Self { renew: _, take, create, release, end, leave: _ } = self;
@@ -177,7 +179,7 @@ impl LeaseChanges {
     }
 }
 
-/// What the database says of the bridges and leases, after the changes.
+/// The bridges and leases in the database, after the changes.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct LeaseView {
     /// The database's clock (`clock_timestamp()`), read within the statement that changed the rows or after it.
@@ -193,11 +195,12 @@ pub struct LeaseView {
 /// Where leases are kept.
 #[async_trait]
 pub trait LeaseStore: Debug + Send + Sync {
-    /// Says that this bridge is alive, makes the changes and reads all, in one transaction. `duration` is that of a lease.
+    /// Records that this bridge is alive, makes the changes and reads all bridges and leases, in one transaction.
+    /// `duration` is the duration of a lease.
     ///
     /// # Errors
     ///
-    /// When that is not known to be committed; it may be, or may still come.
+    /// When the transaction is not known to be committed; it may have been, or may still be.
     async fn exchange(
         &self,
         me: &BridgeInfo,
@@ -209,15 +212,15 @@ pub trait LeaseStore: Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// When it could not be told.
+    /// When the hint could not be sent.
     async fn announce(&self, me: BridgeId, keys: &[ServiceKey]) -> Result<(), QueueError>;
 
-    /// Waits for such hints of other bridges, and returns the keys; empty: some may have been missed. Must not be polled
-    /// by two tasks.
+    /// Waits for such hints from other bridges, and returns the service keys. An empty list means that hints may have
+    /// been missed. Must not be polled by two tasks.
     ///
     /// # Errors
     ///
-    /// When none can be received for now.
+    /// When no hints can be received for now.
     async fn hints(&self, me: BridgeId) -> Result<Vec<ServiceKey>, QueueError>;
 }
 
@@ -229,7 +232,7 @@ pub struct LeaseTable {
 }
 
 impl LeaseTable {
-    /// As [`LeaseStore::exchange`], at this moment of the database's clock; `waiting` are the service keys with waiting
+    /// As [`LeaseStore::exchange`], when the database's clock shows `now`; `waiting` are the service keys with waiting
     /// events.
     pub fn exchange(
         &mut self,
@@ -276,7 +279,7 @@ impl LeaseTable {
         self.view(waiting, now)
     }
 
-    /// Whether what carries this fence counts.
+    /// Whether an operation with this fence is allowed.
     #[must_use]
     pub fn allows(&self, name: &LeaseName, fence: Fence) -> bool {
         self.leases.get(name).is_some_and(|lease| lease.owner == Some(fence.owner) && lease.number == fence.number)
@@ -377,7 +380,7 @@ mod tests {
         assert!(!table.allows(&LeaseName::Periodic, fence(1, 1)));
     }
 
-    /// The same on PostgreSQL, by whose clock nothing ends while this runs.
+    /// Compares PostgreSQL with the table in memory. By PostgreSQL's clock no lease expires while this test runs.
     #[tokio::test]
     async fn postgresql_does_what_the_table_in_memory_does() {
         let database = temporary_postgres::Cluster::shared().database().unwrap();

@@ -1,5 +1,5 @@
-//! The migrations of both engines. The build script lists the files in `migrations/`; `sqlx::migrate!` would do the same, but
-//! brings a second build of sqlx, of its engines and of SQLite for the compiler's side.
+//! The migrations of both engines. The build script lists the files in `migrations/`; `sqlx::migrate!` would do the same,
+//! but needs a second build of sqlx, of its engines and of SQLite, for the macro that runs in the compiler.
 
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -9,12 +9,12 @@ type Source = (i64, &'static str, &'static str);
 
 include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
 
-/// The tables of a SQLite file.
+/// The migrations for the tables of a SQLite file.
 pub(super) fn sqlite() -> Migrator {
     migrator(SQLITE)
 }
 
-/// The tables of a database of PostgreSQL.
+/// The migrations for the tables of a PostgreSQL database.
 pub(super) fn postgres() -> Migrator {
     migrator(POSTGRES)
 }

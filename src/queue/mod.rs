@@ -1,28 +1,28 @@
-//! The durable queue: what is committed here outlives the process and the machine's power.
+//! The durable queue: what is committed here survives the end of the process and a power failure of the machine.
 //!
-//! - [`Queue`]: enqueues what webhooks bring, begins attempts and settles events; every answer comes after the commit
-//! - [`Reader`]: reads what is committed, also beside a running bridge
-//! - [`admin`]: changes it from outside: retry, discard
+//! - [`Queue`]: enqueues what webhooks bring, begins attempts and settles events; every call returns after the commit
+//! - [`Reader`]: reads what is committed, also while a bridge is running
+//! - [`admin`]: changes the queue from outside: retry, discard
 //! - [`envelope`]: events on their way through the queue, as types
 //! - [`held`]: webhooks that wait for the secret that made their signature
 //! - [`item`]: events and rejected webhooks, as people list them; [`json`]: as JSON
 //! - [`search`]: finds events by what people remember of them
 //! - [`overview`]: the queue at a glance, and what needs attention
 //! - [`canary`]: when canaries were sent and came back
-//! - [`issue_update`]: what people did in PagerDuty and has to be done in Sentry
-//! - [`arrivals`]: announces to the deliveries what was committed; bounded
-//! - [`leases`]: which bridge delivers what, where several share the queue
-//! - `writer`: one task that commits together what has piled up (one fsync for many)
+//! - [`issue_update`]: changes that people made in PagerDuty and that have to be made in Sentry
+//! - [`arrivals`]: announces committed events to the deliveries; bounded
+//! - [`leases`]: which bridge delivers what, where several bridges share the queue
+//! - `writer`: one task that commits together all operations that have piled up (one fsync for many)
 //! - `decide`: all rules about incidents, folding, repetitions and attempts; pure
-//! - `store`: what a storage engine does; `sqlite` and `postgres`: the only places that know SQL
+//! - `store`: the interface of a storage engine; `sqlite` and `postgres`: the only modules that contain SQL
 //! - `migrations`: the tables of both engines
 //! - [`memory`]: the queue in memory, for tests and for the simulation
 //! - [`durability`]: what a committed alert survives
 //! - [`retention`]: how long delivered events are kept, and what the metrics need after a restart
 //! - [`transfer`]: moves a whole queue to another database
 //! - [`sentry`]: what the bridge learned from Sentry's API and has to know after a restart
-//! - [`proof`]: what PagerDuty's REST API told about delivered events
-//! - [`error`]: what went wrong, as sentences for the operator
+//! - [`proof`]: what PagerDuty's REST API shows of delivered events
+//! - [`error`]: the errors, as sentences for the operator
 
 pub mod admin;
 pub mod arrivals;
@@ -91,29 +91,29 @@ use store::Store;
 use writer::status::{Observe, WriterStatus};
 use writer::{Command, Maintenance, Operation};
 
-/// A commit, or a look, that takes longer is stuck. Longer than a connection waits for another process's lock, for which
-/// there is a better answer.
+/// A commit or a read that takes longer is stuck. This is longer than a connection waits for another process's lock, so
+/// that a lock is reported with its own, more precise error.
 const STUCK: Duration = Duration::from_secs(10);
 
 /// A handle on the queue; clones share it.
 ///
-/// When the last handle is gone, the writer commits what was sent and lets go of the file; [`Queue::close`] waits for
+/// When the last handle is dropped, the writer commits what was sent and closes the database; [`Queue::close`] waits for
 /// that.
 #[derive(Clone, Debug)]
 pub struct Queue {
     config: Arc<DatabaseConfig>,
     /// Commits what webhooks bring.
     intake: WriterHandle,
-    /// Commits what the deliveries and the maintenance ask for. For SQLite it is the same writer; for PostgreSQL one with a
-    /// connection of its own, so that no webhook waits for them.
+    /// Commits what the deliveries and the maintenance ask for. For SQLite it is the same writer as `intake`; for
+    /// PostgreSQL it is another one with its own connection, so that no webhook waits for them.
     delivery: WriterHandle,
     reader: Reader,
-    /// `None` for SQLite, which one bridge has for itself.
+    /// `None` for SQLite, which only one bridge uses.
     leases: Option<Arc<dyn LeaseStore>>,
     held_room: HeldRoom,
 }
 
-/// A way to a writer.
+/// A handle on a writer.
 #[derive(Clone, Debug)]
 struct WriterHandle {
     commands: mpsc::Sender<Command>,
@@ -177,34 +177,35 @@ impl Queue {
         Self { config: Arc::new(config), intake: writer.clone(), delivery: writer, reader, leases, held_room }
     }
 
-    /// Where it is kept which bridge delivers what; `None` where nobody else uses the queue.
+    /// The store of the leases, which say which bridge delivers what; `None` where no other bridge can use the queue.
     #[must_use]
     pub fn leases(&self) -> Option<Arc<dyn LeaseStore>> {
         self.leases.clone()
     }
 
-    /// What is committed.
+    /// The reader of what is committed.
     #[must_use]
     pub fn reader(&self) -> &Reader {
         &self.reader
     }
 
-    /// Changes the queue as people do, beside the bridge that runs on it.
+    /// Opens an editor for changes that people make, beside the bridge that runs on the queue.
     ///
     /// # Errors
     ///
-    /// When the database cannot be opened once more.
+    /// When another connection to the database cannot be opened.
     pub async fn editor(&self) -> Result<Editor, QueueError> {
         Editor::open(&*self.config).await
     }
 
-    /// Takes what a webhook brings. It is committed when this returns.
+    /// Enqueues what a webhook brings. It is committed when this returns.
     ///
-    /// An event goes to the end of its incident queue, or is folded into the trigger that waits there: one that was
-    /// never attempted takes the newer body and counts one more. A follow-up becomes an event for every integration
-    /// where its incident is open. A trigger that Sentry resolved before it came is followed by a resolve.
+    /// An event goes to the end of its incident queue. A trigger is instead folded into the trigger that waits there, if
+    /// that was never attempted: the waiting one takes the newer body and counts one more alert. A follow-up becomes an
+    /// event for every integration where its incident is open. A trigger whose issue Sentry resolved before the trigger
+    /// came is followed by a resolve.
     ///
-    /// Dropping the future leaves open whether it is queued.
+    /// If the future is dropped, it may or may not be queued.
     ///
     /// # Errors
     ///
@@ -213,7 +214,7 @@ impl Queue {
         self.intake.operate(|reply| Operation::Enqueue(Box::new(enqueue), reply)).await
     }
 
-    /// Takes one event, as [`Queue::enqueue`] does.
+    /// Enqueues one event, as [`Queue::enqueue`] does.
     ///
     /// # Errors
     ///
@@ -221,31 +222,31 @@ impl Queue {
     pub async fn accept(&self, event: Envelope) -> Result<Accepted, QueueError> {
         match self.enqueue(Enqueue::event(event)).await? {
             Enqueued::Queued(accepted) if !accepted.is_empty() => Ok(accepted[0]),
-            // An event that repeats nothing is always queued.
+            // An event that cannot count as a repetition is always queued.
             _ => Err(QueueError::Closed),
         }
     }
 
-    /// Marks an attempt as begun and returns what to send, committed before anything is sent: so the bytes
-    /// of an attempt never change after it, and the rate is known after a crash.
+    /// Records an attempt as begun and returns what to send. This is committed before anything is sent: so the bytes of
+    /// an attempt never change after it, and the rate is known after a crash.
     ///
-    /// Where nothing can be committed, such as on a full disk, but the event can be read, the attempt may begin all the
-    /// same: it is marked by the next commit, before that does anything else.
+    /// If nothing can be committed, for example on a full disk, but the event can be read, the attempt may begin all the
+    /// same: the next commit records it before it does anything else.
     ///
     /// # Errors
     ///
     /// When it could neither be committed nor read, [`QueueError::NotWaiting`] when the event no longer waits, or
-    /// [`QueueError::Behind`] when an earlier one of its incident is.
+    /// [`QueueError::Behind`] when an earlier event of its incident waits.
     pub async fn begin(&self, id: EventId, at: DateTime<Utc>) -> Result<Begun, QueueError> {
         self.begin_past(id, at, Vec::new(), None).await
     }
 
-    /// The same, going past earlier events of its incident that cannot be read: those are not waited for. Where several
-    /// bridges share the queue, `fence` is by which right.
+    /// Begins an attempt like [`Queue::begin`], without waiting for the events in `past`: earlier events of its incident
+    /// that cannot be read. Where several bridges share the queue, `fence` is the right by which the attempt begins.
     ///
     /// # Errors
     ///
-    /// As for [`Queue::begin`]; [`QueueError::Fenced`] when another bridge delivers for the service key by now.
+    /// As for [`Queue::begin`]; [`QueueError::Fenced`] when another bridge now delivers for the service key.
     pub async fn begin_past(
         &self,
         id: EventId,
@@ -256,7 +257,7 @@ impl Queue {
         self.delivery.operate(|reply| Operation::Begin(Begin { id, at, past, fence }, reply)).await
     }
 
-    /// Keeps how an attempt ended. It is committed when this returns.
+    /// Stores how an attempt ended. It is committed when this returns.
     ///
     /// # Errors
     ///
@@ -265,11 +266,12 @@ impl Queue {
         self.settle_fenced(id, disposition, at, None).await
     }
 
-    /// The same; where several bridges share the queue, `fence` is the right by which the attempt began.
+    /// Settles an event like [`Queue::settle`]; where several bridges share the queue, `fence` is the right by which the
+    /// attempt began.
     ///
     /// # Errors
     ///
-    /// As for [`Queue::settle`], which takes an event that another bridge delivers by now for one that no longer waits.
+    /// As for [`Queue::settle`]: an event that another bridge now delivers counts as one that no longer waits.
     pub async fn settle_fenced(
         &self,
         id: EventId,
@@ -280,8 +282,7 @@ impl Queue {
         self.delivery.operate(|reply| Operation::Settle(Settle { id, disposition, at, fence }, reply)).await
     }
 
-    /// Keeps a webhook that was rejected, and lets the oldest ones go for it where there are too many. It is committed
-    /// when this returns.
+    /// Stores a rejected webhook, and deletes the oldest ones if there are too many. It is committed when this returns.
     ///
     /// # Errors
     ///
@@ -296,7 +297,8 @@ impl Queue {
     /// Holds a webhook whose signature no known secret made, if there is room for it. It is committed when this returns
     /// `true`.
     ///
-    /// Whether there is room is known from the last [`recount_held`](Self::recount_held) on.
+    /// Whether there is room follows from the last [`recount_held`](Self::recount_held) and from what was held here
+    /// since.
     ///
     /// # Errors
     ///
@@ -317,21 +319,22 @@ impl Queue {
         self.held_room.recount(self.reader.held_summaries()).await
     }
 
-    /// Announces every event from now on, but those that were folded, after its commit and before [`Queue::enqueue`] returns.
+    /// Announces every event from now on, except those that are folded, after its commit and before [`Queue::enqueue`]
+    /// returns.
     ///
-    /// At most [`ARRIVALS`](arrivals::ARRIVALS) of them are held for a listener that does not take them; of further ones
-    /// only the service keys are announced, see [`Arrivals::take_missed`].
+    /// At most [`ARRIVALS`](arrivals::ARRIVALS) of them are held for a listener that does not take them; for further
+    /// events only the service keys are kept, see [`Arrivals::take_missed`].
     ///
-    /// There is one listener: a second call ends the first receiver. Call this first and read
-    /// [`Reader::waiting`](DeliveryReads::waiting) then, so that nothing is missed; what comes both ways has the same id. While nobody
-    /// listens, nothing is kept.
+    /// There is one listener: a second call ends the first receiver. Call this first and then read
+    /// [`Reader::waiting`](DeliveryReads::waiting), so that nothing is missed; an event that comes both ways has the same
+    /// id. While there is no listener, nothing is kept.
     #[must_use]
     pub fn arrivals(&self) -> Arrivals {
         self.intake.status.listen()
     }
 
-    /// Calls `observe` for every commit from now on, before anybody in it is answered. It is called by the one task that
-    /// writes, so it has to be quick. There is one observer: the first one stays.
+    /// Calls `observe` for every commit from now on, before the callers whose operations are in it get their answers. It
+    /// is called by the task that writes, so it has to be quick. There is one observer: later calls have no effect.
     pub fn observe(&self, observe: impl Fn(&Commit<'_>) + Send + Sync + 'static) {
         let observe: Arc<Observe> = Arc::new(observe);
         for writer in [&self.intake, &self.delivery] {
@@ -339,12 +342,12 @@ impl Queue {
         }
     }
 
-    /// Commits something as large as a large alert (64 KiB) and returns how long that took.
+    /// Commits as many bytes as a large alert has (64 KiB), and returns how long that took.
     ///
     /// # Errors
     ///
-    /// When nothing can be committed, or it is not known for 10 seconds. While a commit hangs for that long, no other is
-    /// asked for.
+    /// When nothing can be committed, or when that is not known after 10 seconds. If a commit has been hanging for that
+    /// long already, no further one is requested.
     pub async fn probe(&self) -> Result<Duration, QueueError> {
         self.probe_within(STUCK).await
     }
@@ -360,8 +363,8 @@ impl Queue {
         Ok(begun.elapsed())
     }
 
-    /// Whether alerts can be committed, as far as is known: not after a commit that failed, and not while one hangs. After
-    /// one that failed it takes another alert to know, or [`Queue::probe`].
+    /// Whether alerts can be committed, as far as is known: `false` after a commit that failed, and while one hangs.
+    /// After a failure, only the commit of another alert or [`Queue::probe`] shows whether alerts can be committed again.
     #[must_use]
     pub fn is_well(&self) -> bool {
         self.intake.status.is_well() && self.intake.status.busy_for().is_none_or(|time| time < STUCK)
@@ -374,11 +377,11 @@ impl Queue {
         if Arc::ptr_eq(intake, delivery) { intake.commits() } else { intake.commits() + delivery.commits() }
     }
 
-    /// Commits what was sent, writes everything into the one file, and closes it. Every handle is closed by it.
+    /// Commits what was sent, writes everything into the single database file, and closes it. This closes every handle.
     ///
     /// # Errors
     ///
-    /// When the log could not be written into the file. What was committed is safe all the same.
+    /// When the write-ahead log could not be written into the file. What was committed is safe all the same.
     pub async fn close(&self) -> Result<(), QueueError> {
         // The writer's connection has to be the last one: SQLite then leaves a single file.
         self.reader.close().await;

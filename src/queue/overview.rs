@@ -1,12 +1,12 @@
-//! The queue at a glance: how much is where, and what needs attention.
+//! The queue at a glance: how many events are in each state, and what needs attention.
 
 use chrono::{DateTime, Utc};
 
 use super::{EventId, State};
 use crate::pagerduty::ServiceKey;
 
-/// How many events are in each state, and since when. What it costs to know depends on the number of service keys and not on that
-/// of events.
+/// How many events are in each state, and since when. The cost of reading it depends on the number of service keys, not
+/// on the number of events.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Overview {
     /// Waiting events.
@@ -19,9 +19,9 @@ pub struct Overview {
     pub rejected: u64,
     /// Webhooks that are held because no known secret made their signature.
     pub held: u64,
-    /// When the oldest of them came that had a right webhook token.
+    /// When the oldest held webhook with a valid webhook token came.
     pub held_with_token_since: Option<DateTime<Utc>>,
-    /// When the alert came that waits longest.
+    /// When the alert that has waited longest came.
     pub oldest_waiting: Option<DateTime<Utc>>,
     /// The same for each service key that has events, in the order of the keys.
     pub destinations: Vec<Destination>,
@@ -38,7 +38,7 @@ pub(super) struct OverviewRow {
 
 /// How many events of one service key are in one state.
 pub(super) struct Tally {
-    /// `None` where something else is in its place; its events are counted all the same.
+    /// `None` if the stored value is not a service key; its events are counted all the same.
     pub(super) service_key: Option<ServiceKey>,
     pub(super) state: State,
     pub(super) events: u64,
@@ -87,7 +87,7 @@ pub struct Destination {
     pub dead: u64,
     /// Delivered events that are still kept.
     pub delivered: u64,
-    /// When the alert came that waits longest.
+    /// When the alert that has waited longest came.
     pub oldest_waiting: Option<DateTime<Utc>>,
 }
 
@@ -102,7 +102,7 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// The one of them that waits longest.
+    /// The event that has waited longest of those in `first`.
     #[must_use]
     pub fn oldest(&self) -> Option<&FirstInLine> {
         self.first.iter().min_by_key(|first| (first.since, first.id))
@@ -128,11 +128,11 @@ pub struct FirstInLine {
 /// What is known of one incident, see [`StatusReads::incident`](super::StatusReads::incident).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct IncidentState {
-    /// Whether it is open at any integration, or will be once what waits is delivered.
+    /// Whether it is open at any integration, or will be once its waiting events are delivered.
     pub is_open: bool,
-    /// When the newest dead letter for it was given up, of those for the integration that was asked for.
+    /// When its newest dead letter for the requested integration was given up.
     pub died_at: Option<DateTime<Utc>>,
-    /// How many dead letters for it there are, of those for the integration that was asked for.
+    /// The number of its dead letters for the requested integration.
     pub dead: u64,
 }
 
@@ -147,15 +147,15 @@ pub struct DeadLetters {
     pub newest: EventId,
     /// When that one was given up.
     pub died_at: DateTime<Utc>,
-    /// Why.
+    /// Why it was given up.
     pub reason: Option<String>,
 }
 
-/// What the fallback webhook was told last.
+/// The last message to the fallback webhook.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct OutageNotice {
-    /// When.
+    /// When it was sent.
     pub told_at: DateTime<Utc>,
-    /// Since when PagerDuty takes no events; `None`: that it is over.
+    /// Since when PagerDuty takes no events; `None`: the message said that the outage is over.
     pub outage_since: Option<DateTime<Utc>>,
 }

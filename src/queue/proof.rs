@@ -1,4 +1,4 @@
-//! What PagerDuty's REST API told about delivered events: whether PagerDuty did what it accepted.
+//! What PagerDuty's REST API shows of delivered events: whether PagerDuty did what it accepted.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -6,13 +6,13 @@ use super::writer::Maintenance;
 use super::{EventId, Queue, QueueError};
 use crate::pagerduty::{ProofState, ServiceKey};
 
-/// How many failures are read at once, the newest.
+/// The maximum number of failures that are read at once; the newest are read.
 pub(super) const MOST_FAILURES: u32 = 100;
 
-/// A failure is told for so long at least, also when later events of its service key are confirmed.
+/// The minimum time for which a failure is shown, even if later events of its service key are confirmed.
 pub(super) const SHOWN_FOR: TimeDelta = TimeDelta::hours(1);
 
-/// And for so long at most.
+/// The maximum time for which a failure is shown.
 pub(super) const FORGOTTEN_AFTER: TimeDelta = TimeDelta::days(1);
 
 /// What is known of a delivered event.
@@ -30,14 +30,14 @@ pub struct Proof {
     pub judged_at: DateTime<Utc>,
     /// The number of its incident, where there is one.
     pub incident_number: Option<u64>,
-    /// The address of its incident, where there is one.
+    /// The URL of its incident, where there is one.
     pub incident_url: Option<String>,
     /// Why it failed, as far as that is known.
     pub reason: Option<String>,
 }
 
 impl Queue {
-    /// Stores what became of a delivered event, in a commit of its own. Nothing is stored of an event that is gone.
+    /// Stores what became of a delivered event, in a commit of its own. Nothing is stored for an event that was deleted.
     ///
     /// # Errors
     ///

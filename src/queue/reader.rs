@@ -52,17 +52,18 @@ impl Deref for Reader {
     }
 }
 
-/// All that can be read of a queue. An error says that it cannot be read, or that too many read it at the same moment.
+/// Everything that can be read from a queue. An error means that it cannot be read, or that too many readers use it at
+/// the same moment.
 #[async_trait]
 pub trait Reads: DeliveryReads + ListReads + ProofReads + SentryReads + StatusReads + Debug + Send + Sync {
-    /// Where the queue is, as the operator wrote it.
+    /// The location of the queue, as the operator wrote it.
     fn database(&self) -> String;
 
-    /// Stops reading; every clone is closed by it.
+    /// Stops reading; this closes every clone.
     async fn close(&self);
 }
 
-/// What the deliveries read. Nobody else uses their connections, so they wait for nobody.
+/// What the deliveries read. Their connections are used for nothing else, so they do not wait for other readers.
 #[async_trait]
 pub trait DeliveryReads {
     /// The first `limit` waiting events of `key` after `after`, in order.
@@ -73,24 +74,25 @@ pub trait DeliveryReads {
         limit: u32,
     ) -> Result<Vec<WaitingEvent>, QueueError>;
 
-    /// The same, with what of it cannot be read: a row, or all rows on a damaged page of the file. Where nothing is
-    /// damaged it costs no more.
+    /// The same, and also the events that cannot be read: a row, or all rows on a damaged page of the file. If nothing is
+    /// damaged, it costs no more.
     async fn page(&self, key: &ServiceKey, after: Option<EventId>, limit: u32) -> Result<Page, QueueError>;
 
-    /// The service keys with waiting events, and the waiting events of what is none.
+    /// The service keys with waiting events, and the waiting events whose stored service key is not valid.
     async fn waiting_keys(&self) -> Result<WaitingKeys, QueueError>;
 
     /// Whether a waiting event can be read, its body included.
     async fn recheck(&self, id: EventId) -> Result<Recheck, QueueError>;
 
-    /// When events were last attempted and how often in all, for last attempts from `since` to `now`, earliest first: what
-    /// the rate limiter of each service key has to count after a restart. Discarded events are among them for at least half
-    /// an hour.
+    /// The service key, the time of the last attempt and the number of all attempts of each event whose last attempt was
+    /// between `since` and `now`, earliest first: what the rate limiter of each service key has to count after a restart.
+    /// Discarded events are included for at least half an hour.
     ///
-    /// Attempts that are marked with later times than `now` were made before the clock was set back. The last of them is
-    /// returned as if it had been made `now`, the others so much earlier than that as they were; it is not known better.
+    /// Attempts with times later than `now` were made before the clock was set back, and their real times are not known.
+    /// The last of them is returned as if it had been made `now`; the others keep their distance from it.
     ///
-    /// Of each service key at most `most` attempts of either kind are returned, the newest; what cannot be read is left out.
+    /// For each service key, at most the newest `most` attempts up to `now`, and as many with later times, are returned;
+    /// rows that cannot be read are left out.
     async fn attempts_since(
         &self,
         since: DateTime<Utc>,
@@ -98,20 +100,20 @@ pub trait DeliveryReads {
         most: u32,
     ) -> Result<Vec<(ServiceKey, DateTime<Utc>, u32)>, QueueError>;
 
-    /// A number that is another one after every change by an [`Editor`](super::Editor): then events may wait
-    /// at their old places again, and others be gone.
+    /// A number that changes with every change by an [`Editor`](super::Editor), after which events may wait at their old
+    /// places again, and others may be gone.
     async fn generation(&self) -> Result<u64, QueueError>;
 }
 
 /// What pages and commands read.
 #[async_trait]
 pub trait ListReads {
-    /// The newest events in any state, newest first: at most `limit`, those with numbers below `before`. One that alerts
-    /// were folded into stays where its first alert put it.
+    /// The newest events in any state, newest first: at most `limit`, those with numbers below `before`. An event that
+    /// alerts were folded into keeps the place of its first alert.
     async fn recent(&self, before: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError>;
 
-    /// The newest events that match, newest first: at most `limit`, among those with numbers from `from` to below `before`.
-    /// It looks at every event in between.
+    /// The newest events that match, newest first: at most `limit`, among those with numbers from `from` to below
+    /// `before`. It reads every event in this range.
     async fn matching(
         &self,
         search: &Search,
@@ -123,11 +125,11 @@ pub trait ListReads {
     /// The bodies of these events as they are stored, without the counts of those that were not sent yet.
     async fn bodies(&self, ids: &[EventId]) -> Result<HashMap<EventId, Vec<u8>>, QueueError>;
 
-    /// At most `limit` events in a state, after the event `after` in this order: what waits in the order of its number,
-    /// dead letters from the greatest number, delivered events from the last that PagerDuty took.
+    /// At most `limit` events in a state, after the event `after` in this order: waiting events by ascending number, dead
+    /// letters by descending number, delivered events from the one that PagerDuty accepted last.
     ///
-    /// To read on, `after` is the last event of the page before. It may have left the state meanwhile; only after
-    /// a delivered event that is gone nothing is found, for it was the oldest.
+    /// To read the next page, pass the last event of the page before as `after`. It may have left the state meanwhile.
+    /// Only after a delivered event that is gone nothing is found, because the oldest are deleted first.
     async fn list(&self, state: State, after: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError>;
 
     /// The newest rejected webhooks, newest first: at most `limit`, those with numbers below `before`.
@@ -149,7 +151,7 @@ pub trait ListReads {
     /// A rejected webhook; `None` when there is none with that number.
     async fn rejected(&self, id: RejectedId) -> Result<Option<Rejected>, QueueError>;
 
-    /// Those of `ids` that wait, by an index, whether they can be read or not.
+    /// The events among `ids` that wait, found by an index, whether they can be read or not.
     async fn still_waiting(&self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError>;
 
     /// The bodies of the triggers of an incident at an integration that came within `reach` of `around`, in any state.
@@ -173,23 +175,23 @@ pub trait SentryReads {
         since: DateTime<Utc>,
     ) -> Result<HashMap<IncidentKey, DateTime<Utc>>, QueueError>;
 
-    /// Incidents that PagerDuty has open, those that changed last first, at most about `limit`.
+    /// Incidents that are open in PagerDuty, most recently changed first, at most about `limit`.
     async fn open_incidents(&self, limit: u32) -> Result<Vec<OpenIncident>, QueueError>;
 
-    /// What Sentry's API told of these incidents, as far as it told anything.
+    /// What Sentry's API said about the issues of these incidents, as far as it is known.
     async fn sentry_issues(&self, incidents: &[IncidentKey]) -> Result<Vec<IssueNote>, QueueError>;
 
     /// The last run of catch-up that was complete.
     async fn catch_up(&self) -> Result<Option<CatchUpRun>, QueueError>;
 
-    /// Whether PagerDuty has accepted a trigger of this incident, at any integration, within the last half year, or may have: an
-    /// event of it waits.
+    /// Whether PagerDuty has accepted a trigger of this incident, at any integration, within the last half year, or may
+    /// have accepted one, because an event of the incident still waits.
     async fn knows_incident(&self, incident_key: &IncidentKey) -> Result<bool, QueueError>;
 
-    /// The updates of issues that wait, in the order in which they came; at most 500.
+    /// The waiting updates of issues, in the order in which they came; at most 500.
     async fn issue_updates(&self) -> Result<Vec<IssueUpdate>, QueueError>;
 
-    /// Whether such an update of the issue of this incident waits, or was made at `since` or later.
+    /// Whether an update with this change of the incident's issue waits, or was made at `since` or later.
     async fn was_updated(
         &self,
         incident_key: &IncidentKey,
@@ -198,9 +200,9 @@ pub trait SentryReads {
     ) -> Result<bool, QueueError>;
 }
 
-/// Among so many waiting events the alerts are counted.
+/// The maximum number of waiting events among which alerts are counted.
 pub(super) const MOST_COUNTED: u32 = 1_000;
-/// What is known of delivered events by PagerDuty's REST API.
+/// What is known of delivered events from PagerDuty's REST API.
 #[async_trait]
 pub trait ProofReads {
     /// What is known of these events, in no particular order.
@@ -214,14 +216,14 @@ pub trait ProofReads {
 /// What the monitor, the metrics and the queue itself read.
 #[async_trait]
 pub trait StatusReads {
-    /// The queue at a glance. What it costs does not depend on how many events there are.
+    /// The queue at a glance. Its cost does not depend on the number of events.
     async fn overview(&self) -> Result<Overview, QueueError>;
 
-    /// What needs attention. Events of the incidents `without` that wait are not looked at.
+    /// What needs attention. Waiting events of the incidents `without` are left out.
     async fn backlog(&self, without: &[IncidentKey]) -> Result<Backlog, QueueError>;
 
-    /// How many triggers wait, those of the incidents `without` left out; `None` when more than 1000 events wait,
-    /// which are not counted one by one.
+    /// How many triggers wait, except those of the incidents `without`; `None` when more than 1000 events wait, because
+    /// those are not counted one by one.
     async fn waiting_alerts(&self, without: &[IncidentKey]) -> Result<Option<u64>, QueueError>;
 
     /// What is known of an incident at all integrations, and of its dead letters at one.
@@ -234,7 +236,7 @@ pub trait StatusReads {
     /// What a committed alert survives in this database.
     async fn durability(&self) -> Result<Durability, QueueError>;
 
-    /// The canary that was the last to come back, and all that were sent after it, the oldest first; at most 256.
+    /// The newest canary that came back, and all that were sent after it, oldest first; at most 256.
     async fn canaries(&self) -> Result<Vec<CanaryRecord>, QueueError>;
 
     /// Every held webhook, in the order in which they came.
@@ -243,17 +245,17 @@ pub trait StatusReads {
     /// A held webhook; `None` when there is none with that number.
     async fn held(&self, id: HeldId) -> Result<Option<Held>, QueueError>;
 
-    /// What the metrics had before a restart, as far back as `since`.
+    /// The persisted metrics from before a restart, as far back as `since`.
     async fn persisted_metrics(&self, since: DateTime<Utc>) -> Result<PersistedMetrics, QueueError>;
 
-    /// What the fallback webhook was told last; `None`: nothing yet.
+    /// The last message to the fallback webhook; `None`: there was none yet.
     async fn outage_notice(&self) -> Result<Option<OutageNotice>, QueueError>;
 }
 
 /// A waiting event that cannot be read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Unreadable {
-    /// Its number, which an index knows.
+    /// Its number, which was read from an index.
     pub id: EventId,
     /// The integration it goes to; `None` where that is what cannot be read.
     pub service_key: Option<ServiceKey>,
@@ -266,29 +268,29 @@ pub struct Unreadable {
 pub struct Page {
     /// The events that can be read, in order.
     pub events: Vec<WaitingEvent>,
-    /// Those among them that cannot.
+    /// The events in this part that cannot be read.
     pub unreadable: Vec<Unreadable>,
     /// The greatest number in this part, readable or not; `None` when it is empty.
     pub end: Option<EventId>,
-    /// Nothing newer was waiting.
+    /// Whether no newer event was waiting.
     pub last: bool,
 }
 
 /// The service keys with waiting events, from [`Reader::waiting_keys`](super::DeliveryReads::waiting_keys).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct WaitingKeys {
-    /// Those that can be read, in order.
+    /// The keys that can be read, in order.
     pub keys: Vec<ServiceKey>,
-    /// Waiting events of what is no service key.
+    /// Waiting events whose stored service key is not valid.
     pub unreadable: Vec<Unreadable>,
 }
 
-/// Whether an event that could not be read can be by now, from [`Reader::recheck`](super::DeliveryReads::recheck).
+/// Whether an event that could not be read can be read now, from [`Reader::recheck`](super::DeliveryReads::recheck).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Recheck {
-    /// It can be, and waits for this integration.
+    /// It can be read, and waits for this integration.
     Readable(ServiceKey),
-    /// It cannot.
+    /// It still cannot be read.
     Unreadable,
     /// It no longer waits.
     Gone,

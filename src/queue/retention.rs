@@ -13,41 +13,42 @@ use super::writer::Maintenance;
 use super::{OutageNotice, Queue, QueueError};
 use crate::metrics::{Activity, Metrics, PersistedMetrics};
 
-/// How many rows one commit forgets at most, so that a webhook waits for few of them.
+/// The maximum number of rows that one commit deletes, so that a webhook waits for the deletion of only a few.
 const CHUNK: u32 = 200;
 
-/// How many pages one commit gives back to the disk at most. Each may be another page that is moved.
+/// The maximum number of pages that one commit returns to the disk. For each of them another page may have to be moved.
 const SHRINK_PAGES: u32 = 100;
 
-/// How long the disk is left to others between two of these commits.
+/// The pause between two of these commits, in which others can use the disk.
 const SHRINK_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long the metrics are not stored again after they were.
+/// The minimum pause before the metrics are stored again.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How many delivered events are kept at most, however young they are. At 4 KB each they take 4 GB.
+/// The maximum number of delivered events that are kept, however recent they are. At 4 KB each they take 4 GB.
 pub const KEEP_ROWS: u64 = 1_000_000;
 
-/// For how long the bridge remembers where an incident was opened that is closed, so that it is opened again there. One
-/// that is open is remembered for as long as it is.
+/// How long the bridge remembers where a closed incident was opened, so that it can be opened again there. An open
+/// incident is remembered as long as it is open.
 const KEEP_INCIDENTS: TimeDelta = TimeDelta::days(180);
 
-/// How soon a bridge that does not lead looks whether it does by now.
+/// The maximum time after which a bridge that is not the leader checks again whether it is.
 const LEADER_PAUSE: Duration = Duration::from_secs(5);
 
-/// How much is kept. Dead letters and rejected webhooks are none of it: they wait until somebody acts.
+/// How many delivered events are kept, and for how long. Dead letters and rejected webhooks are not affected: they wait
+/// until somebody acts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Retention {
-    /// For how long. The rate of a service key is known from the attempts of its last minutes, so less than ten of them
-    /// could let a bridge that starts again send too much.
+    /// How long they are kept. The rate of a service key is known from its attempts of the last minutes, so with less
+    /// than ten minutes a bridge that restarts could send too much.
     pub age: Duration,
-    /// How many events.
+    /// How many of them are kept at most.
     pub rows: u64,
 }
 
 impl Queue {
-    /// Deletes the delivered events that `retention` does not keep, and returns how many those were. Others get their
-    /// turn between its commits.
+    /// Deletes the delivered events that `retention` does not keep, and returns how many those were. Other operations get
+    /// their turn between its commits.
     ///
     /// # Errors
     ///
@@ -61,7 +62,7 @@ impl Queue {
         Ok(old + self.forget(DateTime::<Utc>::MAX_UTC, incidents_before, surplus).await?)
     }
 
-    /// Forgets at most `most` events that were delivered before a moment.
+    /// Deletes at most `most` events that were delivered before `before`, and returns how many those were.
     async fn forget(
         &self,
         before: DateTime<Utc>,
@@ -83,8 +84,8 @@ impl Queue {
         Ok(gone)
     }
 
-    /// Returns to the disk what is empty in the file, a little at a time: others get their turn between its commits.
-    /// What the next storm may need is kept: 4 MiB, or a quarter of what is in use.
+    /// Returns empty space of the file to the disk, a little at a time: other operations get their turn between its
+    /// commits. The space that the next storm of alerts may need is kept: 4 MiB, or a quarter of the space in use.
     ///
     /// # Errors
     ///
@@ -94,7 +95,7 @@ impl Queue {
         while left > 0 {
             let still = self.maintain(|reply| Maintenance::Shrink(SHRINK_PAGES, reply)).await?;
             if still >= left {
-                // A file from before the bridge gave space back.
+                // The file is from a version of the bridge that could not give space back yet.
                 break;
             }
             left = still;
@@ -103,7 +104,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Prunes at once and after every `interval`, for as long as it is polled and while `leads` says so.
+    /// Prunes at once and after every `interval`, as long as it is polled and while `leads` returns true.
     pub async fn keep_pruned(
         &self,
         retention: Retention,
@@ -130,7 +131,7 @@ impl Queue {
 }
 
 impl Queue {
-    /// What an earlier run of the bridge remembered, as far as it is shown at `now`.
+    /// The metrics that earlier runs of the bridge stored, as far back as they are shown at `now`.
     ///
     /// # Errors
     ///
@@ -139,8 +140,8 @@ impl Queue {
         self.reader().persisted_metrics(Activity::horizon(now)).await
     }
 
-    /// Keeps what `metrics` remember, if it has changed. It has a commit of its own, so that nothing else fails with
-    /// it; what could not be kept is kept the next time.
+    /// Stores the persisted part of `metrics`, if it has changed. It has a commit of its own, so that nothing else fails
+    /// with it; what could not be stored is stored the next time.
     ///
     /// # Errors
     ///
@@ -154,7 +155,8 @@ impl Queue {
         kept
     }
 
-    /// Does that after every `interval`, and soon after attempts began to fail or to succeed again, for as long as it is polled.
+    /// Persists the metrics after every `interval`, and soon after attempts begin to fail or to succeed again, as long as
+    /// it is polled.
     pub async fn keep_metrics_persisted(&self, metrics: &Metrics, interval: Duration) -> Infallible {
         loop {
             sleep(interval.min(SOON)).await;
@@ -163,13 +165,13 @@ impl Queue {
                 () = metrics.failing_changed() => {}
             }
             if let Err(error) = self.persist_metrics(metrics).await {
-                // An operator who looks for the trouble finds it where alerts are refused.
+                // An operator finds the cause where alerts are refused, so this is only logged for debugging.
                 debug!("what happened lately is not kept yet: {error}");
             }
         }
     }
 
-    /// Keeps what Sentry's API told. It has a commit of its own, so that no alert fails with it.
+    /// Stores what was learned from Sentry's API. It has a commit of its own, so that no alert fails with it.
     ///
     /// # Errors
     ///
@@ -178,7 +180,7 @@ impl Queue {
         self.maintain(|reply| Maintenance::SentryNotes(notes, reply)).await
     }
 
-    /// Stores what the fallback webhook was told last, in a commit of its own.
+    /// Stores the last message to the fallback webhook, in a commit of its own.
     ///
     /// # Errors
     ///

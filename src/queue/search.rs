@@ -1,5 +1,5 @@
-//! A search for events by what people remember of them. No index serves it, so it takes steps from the newest event back and
-//! ends after a second.
+//! A search for events by what people remember of them. No index can be used for it, so it goes back from the newest
+//! event in steps, and stops after a second.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,13 @@ use crate::pagerduty::ServiceKey;
 /// What people search for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Search {
-    /// It is part of the description, in upper or lower case, or the incident key, or its end.
+    /// Matches events whose description contains it, or whose incident key is it or ends with it, in upper or lower case.
     pub text: String,
-    /// Or the event goes to one of these integrations.
+    /// Also matches events that go to one of these integrations.
     pub service_keys: Vec<ServiceKey>,
 }
 
-/// The text as a pattern of LIKE that matches it alone.
+/// Escapes the text for a LIKE pattern, in which it then matches only itself.
 pub(super) fn like(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for character in text.chars() {
@@ -30,21 +30,21 @@ pub(super) fn like(text: &str) -> String {
 /// What was found.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Found {
-    /// Newest first.
+    /// The events, newest first.
     pub events: Vec<Summary>,
-    /// All events from this number on were looked at; `None`: all of them.
+    /// All events from this number on were searched; `None`: all events were.
     pub searched_to: Option<EventId>,
 }
 
-/// Among how many numbers one statement searches.
+/// How many event numbers one statement searches.
 const SEARCH_STEP: i64 = 20_000;
 
-/// A search that takes longer ends with what it has found.
+/// A search that takes longer stops and returns what it has found.
 const SEARCH_TIME: Duration = Duration::from_secs(1);
 
 impl Reader {
-    /// The newest events below `before` that match, newest first, at most `limit`. It takes about a second at most: where
-    /// more events are left to look at, the answer says how far it came.
+    /// Returns the newest events below `before` that match, newest first, at most `limit`. It takes about a second at
+    /// most: if more events are left to search, the result says how far it came.
     ///
     /// # Errors
     ///

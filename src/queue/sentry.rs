@@ -6,39 +6,39 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::pagerduty::IncidentKey;
 
-/// For how long notes of issues are kept, as incidents that are closed are.
+/// How long notes of issues are kept: as long as closed incidents.
 pub(super) const KEEP_NOTES: TimeDelta = TimeDelta::days(180);
 
-/// What is to be kept, in a commit of its own.
+/// What the bridge learned from Sentry's API and stores, in a commit of its own.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SentryNotes {
-    /// The moment of the notes. Those of issues are forgotten after half a year.
+    /// The time of the notes. Notes of issues are deleted after half a year.
     pub at: DateTime<Utc>,
     /// A run of catch-up that was complete; replaces the one before.
     pub run: Option<CatchUpRun>,
-    /// Issues. What is `None` of one stays as it was.
+    /// Notes of issues. A field that is `None` keeps its stored value.
     pub issues: Vec<IssueNote>,
 }
 
-/// What Sentry's API told of the issue of an incident.
+/// What Sentry's API said about the issue of an incident.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct IssueNote {
     /// The incident.
     pub incident_key: IncidentKey,
-    /// The latest firing that catch-up has dealt with, by Sentry's clock.
+    /// When the latest alert that catch-up has dealt with fired, by Sentry's clock.
     pub fired_at: Option<DateTime<Utc>>,
-    /// When the issue was last seen there.
+    /// When Sentry last saw the issue.
     pub seen_at: Option<DateTime<Utc>>,
 }
 
 /// A run of catch-up.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct CatchUpRun {
-    /// What fired before this is dealt with, by Sentry's clock.
+    /// All alerts that fired before this, by Sentry's clock, are dealt with.
     pub until: DateTime<Utc>,
     /// When it ended.
     pub ran_at: DateTime<Utc>,
-    /// How many alerts it found that no webhook had told of.
+    /// How many alerts it found for which no webhook had come.
     pub found: u64,
     /// For how many of them it enqueued an event.
     pub enqueued: u64,
@@ -48,12 +48,12 @@ pub struct CatchUpRun {
     pub summarized: u64,
 }
 
-/// An incident that PagerDuty has open, as far as the bridge knows.
+/// An incident that is open in PagerDuty, as far as the bridge knows.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct OpenIncident {
     /// The incident.
     pub incident_key: IncidentKey,
-    /// When PagerDuty accepted the last trigger of it.
+    /// When PagerDuty accepted its last trigger.
     pub since: DateTime<Utc>,
 }
 

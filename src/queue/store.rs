@@ -1,4 +1,4 @@
-//! What a storage engine does for the queue: it reads what a batch depends on, and writes what was decided.
+//! The interface of a storage engine: it reads what a batch depends on, and writes what was decided.
 //!
 //! The writer asks [`decide`](super::decide) for a [`Wanted`], has it loaded as [`Known`], and applies the [`Plan`] that
 //! is decided from both, all in one transaction. An engine knows no rule about incidents.
@@ -22,29 +22,30 @@ use crate::ingest::DedupKey;
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
 
-/// Where a queue is kept. One task at a time writes by it.
+/// The storage of a queue. Only one task at a time uses it to write.
 pub(super) trait Store: Send + 'static {
-    /// Whether several bridges write here. What one of them learns, the others then learn from here.
+    /// Whether several bridges write to this store. Each of them then learns from it what the others have learned.
     const IS_SHARED: bool;
 
-    /// Whether its calls keep their thread until they are done, so that the writer needs one of its own.
+    /// Whether its calls block their thread until they are done, so that the writer needs a thread of its own.
     const BLOCKS: bool;
 
-    /// Reads what `wanted` names, and keeps others from changing that until [`apply`](Self::apply): the first half of a
-    /// transaction. An engine that several bridges share locks the incident queues in the order of `wanted`, and leaves
+    /// Reads what `wanted` names, and prevents others from changing that until [`apply`](Self::apply): the first half of
+    /// a transaction. An engine that several bridges share locks the incident queues in the order of `wanted`, and leaves
     /// out events that another bridge delivers.
     fn load(&mut self, wanted: &Wanted) -> impl Future<Output = Result<Known, QueueError>> + Send;
 
-    /// Writes the plan and commits: the second half. After an error nothing of it is stored, and the next `load` begins
-    /// a transaction of its own.
+    /// Writes the plan and commits: the second half. After an error nothing of the plan is stored, and the next `load`
+    /// begins a new transaction.
     fn apply(&mut self, plan: &Plan<'_>) -> impl Future<Output = Result<Committed, QueueError>> + Send;
 
-    /// Until how long after its first try a transaction that was interrupted may begin again; zero where none ever is.
+    /// How long after its first try a transaction that was interrupted may be tried again; zero if transactions are never
+    /// interrupted.
     fn retry_within(&self) -> Duration {
         Duration::ZERO
     }
 
-    /// Reads what `wanted` names without any transaction, also while nothing can be written.
+    /// Reads what `wanted` names without a transaction, even while nothing can be written.
     fn peek(&mut self, wanted: &Wanted) -> impl Future<Output = Result<Known, QueueError>> + Send;
 
     /// Deletes delivered events and closed incidents, and returns how many events those were.
@@ -56,37 +57,37 @@ pub(super) trait Store: Send + 'static {
     /// Stores what was learned from Sentry's API.
     fn write_sentry_notes(&mut self, notes: &SentryNotes) -> impl Future<Output = Result<(), QueueError>> + Send;
 
-    /// Stores what happened to a canary, and returns when it was sent if that is news: not for one that came back before,
-    /// and not for one that is not stored. Of many canaries the oldest are deleted.
+    /// Stores what happened to a canary, and returns when it was sent. Returns `None` if nothing changed: the canary had
+    /// come back before, or is not stored. If there are too many canaries, the oldest are deleted.
     fn write_canary(
         &mut self,
         change: &CanaryChange,
     ) -> impl Future<Output = Result<Option<DateTime<Utc>>, QueueError>> + Send;
 
-    /// Stores what happened to an update of an issue, and returns whether that is news: not for a webhook that came before, and
-    /// not for an update that has ended. What has ended for long is deleted.
+    /// Stores what happened to an update of an issue. Returns `false` if nothing changed: the webhook had come before, or
+    /// the update has already ended. Updates that ended long ago are deleted.
     fn write_issue_update(
         &mut self,
         change: &IssueUpdateChange,
     ) -> impl Future<Output = Result<bool, QueueError>> + Send;
 
-    /// Stores what the fallback webhook was told last.
+    /// Stores the last message to the fallback webhook.
     fn write_outage_notice(&mut self, notice: OutageNotice) -> impl Future<Output = Result<(), QueueError>> + Send;
 
-    /// Stores what became of a delivered event, unless that is gone.
+    /// Stores what became of a delivered event, unless the event was deleted.
     fn write_proof(&mut self, proof: &Proof) -> impl Future<Output = Result<(), QueueError>> + Send;
 
-    /// Returns at most so many empty pages to the file system, and returns how many are left.
+    /// Gives at most `pages` empty pages back to the file system, and returns how many are left.
     fn shrink(&mut self, pages: u32) -> impl Future<Output = Result<u64, QueueError>> + Send;
 
-    /// Finds out whether what was committed is still where it should be, and repairs what can be repaired.
+    /// Checks whether the committed data is still where it should be, and repairs what can be repaired.
     fn check(&mut self) -> impl Future<Output = Result<(), QueueError>> + Send;
 
     /// Stops using the database.
     fn close(self) -> impl Future<Output = Result<(), QueueError>> + Send;
 }
 
-/// A connection for changes from outside, beside that of a bridge, which notices each of them.
+/// A connection for changes from outside, beside a running bridge, which notices each of them.
 #[async_trait]
 pub(super) trait Edits: Debug + Send {
     /// As [`Store::load`].
@@ -113,16 +114,16 @@ pub(super) struct IncidentQueue {
     pub(super) service_key: ServiceKey,
 }
 
-/// An attempt that is to begin.
+/// An attempt to begin.
 #[derive(Clone, Debug)]
 pub struct Begin {
     /// The event.
     pub id: EventId,
     /// When it begins.
     pub at: DateTime<Utc>,
-    /// Earlier events of its incident that are not waited for.
+    /// Earlier events of its incident that it does not wait for.
     pub past: Vec<EventId>,
-    /// By which right; `None`: nobody else uses the queue.
+    /// The right by which it begins; `None`: no other bridge uses the queue.
     pub fence: Option<Fence>,
 }
 
@@ -131,7 +132,7 @@ pub struct Begin {
 pub(super) enum NotBegun {
     /// The event does not wait.
     NotWaiting,
-    /// This event of its incident goes first.
+    /// This earlier event of its incident goes first.
     Behind(EventId),
     /// Another bridge delivers for its service key.
     Fenced,
@@ -144,25 +145,25 @@ pub(super) struct Prune {
     pub(super) before: DateTime<Utc>,
     /// Incidents that were closed before this moment.
     pub(super) incidents_before: DateTime<Utc>,
-    /// At most so many of each.
+    /// The maximum number of each.
     pub(super) limit: u32,
 }
 
-/// What a batch depends on. Every list is sorted and has nothing twice.
+/// What a batch depends on. Every list is sorted and contains no duplicates.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Wanted {
     /// Incident queues whose last event is wanted, and the last resolves of their incidents.
     pub(super) queues: Vec<IncidentQueue>,
-    /// Incidents of which all is wanted: where they are open, and what waits.
+    /// Incidents of which everything is wanted: where they are open, and their waiting events.
     pub(super) incidents: Vec<IncidentKey>,
-    /// Issues that may share incidents with others: in which of them they are open. All of those is wanted as well, with the last
-    /// resolves of the issues.
+    /// Issues that may share incidents with others. Also wanted: in which shared incidents they are open, everything
+    /// about those incidents, and the last resolves of the issues.
     pub(super) issues: Vec<IncidentKey>,
-    /// Shared incidents that issues are about to be open in.
+    /// Shared incidents in which issues are about to become open.
     pub(super) shared: Vec<IncidentQueue>,
     /// Webhooks that may have been received before.
     pub(super) seen: Vec<DedupKey>,
-    /// What other bridges may have been told within the dedup window; only where the store is shared.
+    /// Dedup keys of webhooks that other bridges may have received within the dedup window; only if the store is shared.
     pub(super) said: Vec<DedupKey>,
     /// Events whose attempts have ended.
     pub(super) settling: Vec<EventId>,
@@ -170,8 +171,8 @@ pub(super) struct Wanted {
     pub(super) beginning: Vec<(EventId, Vec<EventId>)>,
     /// Events whose attempts began without being recorded.
     pub(super) unrecorded: Vec<EventId>,
-    /// By which right events of `settling` and `beginning` are settled and begun, the latest of each. Those that are not
-    /// among these need none.
+    /// The rights by which events of `settling` and `beginning` are settled and begun, the latest for each event. Events
+    /// without one here need none.
     pub(super) fences: BTreeMap<EventId, Fence>,
     /// Events that are revived or discarded.
     pub(super) editing: Vec<EventId>,
@@ -179,7 +180,7 @@ pub(super) struct Wanted {
     pub(super) rejected: Vec<RejectedId>,
     /// Held webhooks that are deleted.
     pub(super) held: Vec<HeldId>,
-    /// Nothing is folded into waiting events, so that the ends of queues are not read.
+    /// Whether nothing is folded into waiting events, so that the last events of the queues are not read.
     pub(super) unfolded: bool,
 }
 
@@ -191,24 +192,24 @@ pub(super) struct Known {
     pub(super) incidents: HashMap<IncidentKey, KnownIncident>,
     /// In which shared incidents the issues are or were open.
     pub(super) members: BTreeMap<(IncidentKey, IncidentQueue), Member>,
-    /// Those of the shared incidents in which other issues than the wanted ones are open.
+    /// The shared incidents in which issues other than the wanted ones are open.
     pub(super) open_otherwise: BTreeSet<IncidentQueue>,
     /// The last resolve of each incident, however old.
     pub(super) resolves: HashMap<IncidentKey, Resolve>,
     pub(super) seen: HashMap<DedupKey, Seen>,
-    /// When each came last.
+    /// When a webhook with each key last came.
     pub(super) said: HashMap<DedupKey, DateTime<Utc>>,
-    /// Those that wait.
+    /// The events that are still waiting.
     pub(super) settling: HashMap<EventId, Settling>,
-    /// Those that wait, of both kinds.
+    /// The events of `beginning` and `unrecorded` that are still waiting.
     pub(super) beginning: HashMap<EventId, Attemptable>,
-    /// Those of `fences` whose lease has another owner or another number by now, or is none. They are not among the others.
-    /// The leases of the others stay as they are until [`apply`](Store::apply).
+    /// The events of `fences` whose lease now has another owner or another number, or does not exist. They are left out
+    /// of `settling` and `beginning`. The leases of the other events stay as they are until [`apply`](Store::apply).
     pub(super) fenced: BTreeSet<EventId>,
     pub(super) editing: HashMap<EventId, Editable>,
-    /// Those that are there.
+    /// The rejected webhooks that still exist.
     pub(super) rejected: HashSet<RejectedId>,
-    /// Those that are there.
+    /// The held webhooks that still exist.
     pub(super) held: HashSet<HeldId>,
 }
 
@@ -224,7 +225,7 @@ pub(super) struct Tail {
 /// One incident at all integrations.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct KnownIncident {
-    /// As far as PagerDuty has accepted its events.
+    /// Its state at each integration, as far as PagerDuty has accepted its events.
     pub(super) accepted: Vec<(ServiceKey, Incident)>,
     /// Its waiting events, in their order.
     pub(super) waiting: Vec<WaitingRow>,
@@ -257,7 +258,7 @@ pub(super) struct WaitingRow {
     pub(super) api: ApiVersion,
     pub(super) event_type: EventType,
     pub(super) sentry_at: Option<DateTime<Utc>>,
-    /// Where it is a trigger that was never attempted.
+    /// `Some` if it is a trigger that was never attempted.
     pub(super) tail: Option<Tail>,
 }
 
@@ -288,7 +289,7 @@ pub(super) struct Settling {
     pub(super) was_in_doubt: bool,
     /// Whether the incident is known at this integration.
     pub(super) is_known: bool,
-    /// Where it is open: the APIs by which it was triggered since.
+    /// If the incident is open: the APIs by which it was triggered since.
     pub(super) open_apis: ApiSet,
 }
 
@@ -309,7 +310,7 @@ pub(super) struct Attemptable {
     pub(super) received_at: DateTime<Utc>,
 }
 
-/// An event in any state that is revived or discarded. What of it cannot be read does not keep it from that.
+/// An event in any state that is revived or discarded. This also works for an event with fields that cannot be read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Editable {
     pub(super) state: State,
@@ -327,9 +328,9 @@ pub(super) struct Editable {
     pub(super) resolved_at: Option<DateTime<Utc>>,
     /// Whether a later trigger of its incident queue waits.
     pub(super) trigger_waits: bool,
-    /// Where its incident is open: the event that opened it, if that is known, and when.
+    /// If its incident is open: the event that opened it, if that is known, and when it was opened.
     pub(super) opened: Option<(Option<EventId>, DateTime<Utc>)>,
-    /// Where its incident is open: the APIs by which it was triggered since.
+    /// If its incident is open: the APIs by which it was triggered since.
     pub(super) open_apis: ApiSet,
 }
 
@@ -338,8 +339,9 @@ pub(super) struct Editable {
 pub(super) struct Plan<'b> {
     /// Whether to write something as large as a large alert.
     pub(super) probe: bool,
-    /// Dead letters that wait again, each from this moment on: with nothing blamed, and without reason, time of the next
-    /// attempt and end. Their attempts stay as they are, for the rate limiter counts them.
+    /// Dead letters that wait again, each with the time from which it waits. The time for which they are to blame becomes
+    /// zero; their reason, next attempt and end are cleared. Their attempts stay as they are, because the rate limiter
+    /// counts them.
     pub(super) revived: Vec<(EventId, DateTime<Utc>)>,
     /// Events that are deleted, with their bodies.
     pub(super) discarded: Vec<EventId>,
@@ -350,15 +352,15 @@ pub(super) struct Plan<'b> {
     pub(super) forget_rejected: Vec<RejectedId>,
     /// Held webhooks that are deleted.
     pub(super) forget_held: Vec<HeldId>,
-    /// Why webhooks were rejected once more.
+    /// The new reasons of webhooks that were rejected once more.
     pub(super) reasons: Vec<(RejectedId, &'b str)>,
     /// Attempts that begin or began.
     pub(super) attempts: Vec<Attempted>,
-    /// Events whose counts are inserted into their bodies from now on.
+    /// Events whose bodies are replaced by bodies with the counts inserted.
     pub(super) bodies: Vec<(EventId, Vec<u8>)>,
     /// Delete resolves that came outside of this window.
     pub(super) forget_resolves: Option<Window>,
-    /// Changes of stored events, in their order. Those in `rows` have their final values.
+    /// Changes of stored events, in their order. The events in `rows` already have their final values.
     pub(super) changes: Vec<IncidentChange<'b>>,
     /// New events, and events with more alerts folded into them, in the order of their queues.
     pub(super) rows: Vec<Row<'b>>,
@@ -370,7 +372,7 @@ pub(super) struct Plan<'b> {
     pub(super) forget_seen: Vec<&'b IncidentKey>,
     /// Webhooks that are seen from now on.
     pub(super) seen: Vec<(&'b DedupKey, &'b IncidentKey, EventType)>,
-    /// What webhooks say, each once, with the time they came; only where the store is shared.
+    /// The dedup keys of webhooks, each once, with the time the webhook came; only if the store is shared.
     pub(super) said: Vec<(&'b DedupKey, DateTime<Utc>)>,
     /// What happens to events after their attempts.
     pub(super) settled: Vec<Settled<'b>>,
@@ -393,22 +395,22 @@ pub(super) struct Attempted {
 /// A change of the stored events of an incident.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum IncidentChange<'b> {
-    /// Marks its waiting and dead triggers as resolved, except those that Sentry received in a later second than it sent
-    /// the resolve. What it received later than `now` came from a clock that was ahead, and is marked as well.
+    /// Marks its waiting and dead triggers as resolved, except those that Sentry received in a later second than that in
+    /// which it sent the resolve. A trigger with a time later than `now` is marked as well, because a clock was ahead.
     Resolved {
         incident_key: &'b IncidentKey,
         received_at: DateTime<Utc>,
         sent_at: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     },
-    /// Its dead triggers are not resolved any more.
+    /// Marks its dead triggers as no longer resolved.
     Reopened(&'b IncidentKey),
 }
 
 /// An event to be written.
 #[derive(Clone, Debug)]
 pub(super) struct Row<'b> {
-    /// The stored event that it replaces; `None`: a new one, whose number the store chooses.
+    /// The stored event that it replaces; `None`: it is a new event, whose number the store chooses.
     pub(super) replaces: Option<EventId>,
     /// The newest event it stands for.
     pub(super) envelope: Cow<'b, Envelope>,
@@ -430,11 +432,11 @@ pub(super) struct Settled<'b> {
     pub(super) reason: Option<&'b str>,
     pub(super) finished_at: Option<DateTime<Utc>>,
     pub(super) next_attempt_at: Option<DateTime<Utc>>,
-    /// In milliseconds; `None`: as before.
+    /// In milliseconds; `None`: unchanged.
     pub(super) blamed_ms: Option<i64>,
 }
 
-/// What PagerDuty has made of an incident.
+/// A change of the state that an incident has in PagerDuty.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct IncidentUpdate<'b> {
     pub(super) queue: &'b IncidentQueue,
@@ -442,22 +444,22 @@ pub(super) struct IncidentUpdate<'b> {
     /// The APIs by which it was triggered since it was opened, or had been when it was closed.
     pub(super) apis: ApiSet,
     pub(super) changed_at: DateTime<Utc>,
-    /// The event that did it.
+    /// The event that caused the change.
     pub(super) event_id: EventId,
-    /// When Sentry received its trigger. The latest is kept.
+    /// When Sentry received its trigger. The store keeps the latest time.
     pub(super) sentry_at: Option<DateTime<Utc>>,
 }
 
 /// The numbers that the store chose.
 #[derive(Debug, Default)]
 pub(super) struct Committed {
-    /// Of every row of the plan, chosen or replaced.
+    /// The number of every row of the plan: a chosen one, or that of the replaced event.
     pub(super) rows: Vec<EventId>,
     pub(super) rejected: Vec<RejectedId>,
 }
 
 impl Attemptable {
-    /// What a first attempt sends.
+    /// The body that a first attempt sends.
     pub(super) fn first_body(&self) -> Option<Vec<u8>> {
         let body = self.body.clone()?;
         Some(with_counts_of(body, self.counts_at, self.count, self.first_seen))

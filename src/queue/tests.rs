@@ -1,4 +1,4 @@
-//! What can only be shown from inside: limits of a connection, and what the statements cost.
+//! Tests that need access to internals: limits of a connection, and the cost of the statements.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, mpsc};
@@ -44,7 +44,7 @@ async fn a_commit_that_hangs_is_found_out_and_asked_no_more() {
     let ((began, begins), (hang, end)) = (mpsc::channel(), mpsc::channel::<()>());
     let end = Mutex::new(end);
     let (hand_over, handed_over) = mpsc::channel();
-    // The observer is called within the commit, so this is one that does not end; it blocks its whole runtime.
+    // The observer is called within the commit, so this commit does not end; it blocks its whole runtime.
     let writer = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -77,13 +77,13 @@ async fn a_commit_that_hangs_is_found_out_and_asked_no_more() {
 #[tokio::test]
 async fn a_full_disk_refuses_and_the_queue_goes_on_once_there_is_space() {
     let (_directory, path, engine) = engine().await;
-    // SQLite answers as on a full disk. The limit belongs to this connection.
+    // SQLite fails with this limit as on a full disk. The limit belongs to this connection.
     let pages = engine.pragma("PRAGMA page_count");
     assert_eq!(engine.pragma(&format!("PRAGMA max_page_count = {}", pages + 8)), pages + 8);
     let queue = Queue::on_sqlite((&path).into(), engine);
 
     let small = queue.accept(event("1", 100)).await.unwrap().id;
-    // They are sent while a commit is under way, so the next one is of all of them.
+    // They are sent while a commit is under way, so the next commit contains all of them.
     let ((began, begins), (hold, end)) = (mpsc::channel(), mpsc::channel::<()>());
     let end = Mutex::new(end);
     queue.observe(move |_| {
@@ -107,7 +107,7 @@ async fn a_full_disk_refuses_and_the_queue_goes_on_once_there_is_space() {
     assert_eq!(queue.reader().overview().await.unwrap().waiting, 1);
     assert_eq!(queue.reader().get(small).await.unwrap().unwrap().summary.count, 1);
 
-    // A mark is small enough for a disk that takes no alert.
+    // The record of an attempt is small enough for a disk that has no space for an alert.
     queue.begin(small, DateTime::UNIX_EPOCH).await.unwrap();
     assert!(!queue.is_well());
 

@@ -1,4 +1,5 @@
-//! Moves a whole queue from one database to another, also of the other engine: all rows, in a file of one JSON array a line.
+//! Moves a whole queue from one database to another, also to the other engine: all rows, in a file with one JSON array
+//! per line.
 //!
 //! ```text
 //! {"format":"sentry-pagerduty-bridge queue","version":1,"numbers":{"events":7,"rejected":2,"seen_webhooks":0,"held":0}}
@@ -7,8 +8,9 @@
 //! ```
 //!
 //! Each array is a table's name and the values of its columns, in the order of `TABLES`: bytes as Base64, times as the
-//! database has them, in milliseconds since 1970. The numbers are the last ones that were given away: no number is used twice
-//! after the move either. The last line says how many rows there are, so that half a file is recognised.
+//! database has them, in milliseconds since 1970. `numbers` are the last numbers that were assigned, so that no number is
+//! used twice after the move either. The last line says how many rows there are, so that an incomplete file is
+//! recognised.
 
 use std::io::{self, BufRead, Write};
 
@@ -45,13 +47,14 @@ pub(super) enum Kind {
 pub(super) struct Table {
     pub(super) name: &'static str,
     pub(super) columns: &'static [(&'static str, Kind)],
-    /// How many of the columns are the key, by which it is read page by page; 0: it is small, and read at once.
+    /// How many of the columns are the key, by which the table is read page by page; 0: the table is small and read at
+    /// once.
     pub(super) key: usize,
 }
 
 use Kind::{Bytes, Flag, Integer, Text};
 
-/// All that a queue consists of. Tallies follow from the events; what was said within the last minutes stays behind.
+/// All tables that are moved. Tallies follow from the events; the dedup keys of the last minutes are not moved.
 pub(super) const TABLES: &[Table] = &[
     Table {
         name: "events",
@@ -254,38 +257,38 @@ pub(super) enum Cell {
     Bytes(Vec<u8>),
 }
 
-/// The last numbers that were given away, in the order of [`NUMBERED`].
+/// The last numbers that were assigned, in the order of [`NUMBERED`].
 pub(super) type Numbers = [i64; 4];
 
 /// A database that nothing else writes to meanwhile.
 #[async_trait]
 pub(super) trait Transfer: Send {
-    /// At most so many rows of a table, in the order of their key, after the row with this key.
+    /// Returns at most `limit` rows of a table, in the order of their key, after the row with the key `after`.
     async fn read(&mut self, table: &Table, after: Option<&[Cell]>, limit: usize)
     -> Result<Vec<Vec<Cell>>, QueueError>;
 
     async fn numbers(&mut self) -> Result<Numbers, QueueError>;
 
-    /// Adds rows. Nothing is there before [`finish`](Self::finish).
+    /// Adds rows. Nothing is committed before [`finish`](Self::finish).
     async fn write(&mut self, table: &Table, rows: &[Vec<Cell>]) -> Result<(), QueueError>;
 
-    /// No number up to these is given away any more. Commits all that was written, and closes the database.
+    /// Makes sure that no number up to these is assigned again, commits all that was written, and closes the database.
     async fn finish(self: Box<Self>, numbers: Numbers) -> Result<(), QueueError>;
 
-    /// Closes the database, from which was only read.
+    /// Closes a database that was only read.
     async fn close(self: Box<Self>) -> Result<(), QueueError>;
 }
 
 /// Why a queue could not be moved.
 #[derive(Debug, Error)]
 pub enum TransferError {
-    /// The database.
+    /// An error of the database.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// The file.
+    /// An error of the file.
     #[error("the file cannot be read or written: {0}")]
     File(#[from] io::Error),
-    /// Something else than a queue.
+    /// The file does not contain a queue.
     #[error(
         "line {line} of the file is {what}; the file has to be one that `queue export --complete` of this version wrote"
     )]
@@ -295,7 +298,7 @@ pub enum TransferError {
         /// What is wrong.
         what: &'static str,
     },
-    /// A queue would be mixed with another one.
+    /// The database is not empty: the queue would be mixed with another one.
     #[error("the database {database} holds a queue already; name one in BRIDGE_DATABASE_URL that is empty")]
     NotEmpty {
         /// The database.
@@ -303,7 +306,7 @@ pub enum TransferError {
     },
 }
 
-/// The first line.
+/// The first line of the file.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Head {
@@ -321,7 +324,7 @@ struct NumbersByName {
     held: i64,
 }
 
-/// The last line.
+/// The last line of the file.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Tail {
@@ -377,7 +380,8 @@ fn write_line(out: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// When the file is none that [`export`] wrote whole, the database is not empty or cannot be written, or a bridge runs on it.
+/// When the file is not a complete one that [`export`] wrote, the database is not empty or cannot be written, or a bridge
+/// runs on it.
 pub async fn import(config: &DatabaseConfig, file: &mut impl BufRead) -> Result<u64, TransferError> {
     let mut database = open(config, true).await?;
     for table in TABLES.iter().filter(|table| table.name != "lately") {

@@ -1,10 +1,10 @@
-//! Which service key an alert goes to, and by which API; and how severe it is, where the operator says so.
+//! Which service key an alert goes to, and through which API; and how severe it is, where the operator's rules say so.
 //!
 //! The syntax is that of Sentry's own legacy PagerDuty plugin, so its routes can be pasted in unchanged: lines of
 //! `tag,value,KEY`, of which the first that matches wins. In addition, `;` ends a line too, fields may be quoted as in
-//! CSV, and lines that begin with `#` are comments. The plugin skipped a line it could not read; [`Routes::new`] refuses
-//! it, because an alert that goes to the wrong team is noticed too late. A fourth field says by which Events API the key takes
-//! events.
+//! CSV, and lines that begin with `#` are comments. The plugin skipped a line that it could not parse; [`Routes::new`]
+//! rejects it, because an alert that goes to the wrong team is noticed too late. A fourth field says through which Events
+//! API the key takes events.
 
 mod explain;
 mod parse;
@@ -24,16 +24,16 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// Parses routes to keys that take events by the Events API v1, unless a line says otherwise; `lines` may be empty.
+    /// Parses routes; `lines` may be empty. Keys take events through the Events API v1 unless a line says otherwise.
     ///
     /// # Errors
     ///
-    /// Every line that is not a route, with its number and never with its key.
+    /// Returns an error for every line that is not a route, with its number and never with its key.
     pub fn new(default: ServiceKey, lines: &str) -> Result<Self, Vec<RouteError>> {
         Ok(Self::from_lines(default, Route::parse_lines(lines)?, ApiVersion::default()))
     }
 
-    /// Routes of lines that were parsed before. Keys of which no line says otherwise take events by `api`.
+    /// Makes routes from parsed lines. Keys take events through `api` unless a line says otherwise.
     #[must_use]
     pub fn from_lines(default: ServiceKey, lines: Vec<Route>, api: ApiVersion) -> Self {
         let by_key = lines.iter().filter_map(|route| Some((route.key().clone(), route.api()?))).collect();
@@ -47,13 +47,13 @@ impl Routes {
         self.lines.iter().find(matches).map_or(&self.default, Route::key)
     }
 
-    /// The integration with this key, and the API by which it takes events.
+    /// The integration with this key, and the API through which it takes events.
     #[must_use]
     pub fn destination(&self, key: &ServiceKey) -> Destination {
         self.apis.destination(key)
     }
 
-    /// By which API each integration takes events.
+    /// Through which API each integration takes events.
     #[must_use]
     pub fn apis(&self) -> &KeyApis {
         &self.apis
@@ -93,7 +93,7 @@ impl Routes {
     }
 }
 
-/// What the operator says of the severity of alerts: the first line that matches wins.
+/// The operator's rules for the severity of alerts: the first one that matches wins.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SeverityRules(Vec<SeverityRule>);
 
@@ -129,7 +129,7 @@ mod tests {
     const B: &str = "0000000000000000000000000000000b";
     const C: &str = "0000000000000000000000000000000c";
 
-    /// The routes that were set in the Sentry whose plugin the bridge is compared with.
+    /// The routes that were configured in the Sentry with whose plugin the bridge is compared.
     fn recorded() -> Routes {
         routes(&format!("environment,production,{A}\nlevel,fatal,{B}\nlevel,warning,{C}"))
     }

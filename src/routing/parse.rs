@@ -1,4 +1,4 @@
-//! From the text of `BRIDGE_PAGERDUTY_ROUTES` to routes, and from that of `BRIDGE_SEVERITY` to severity rules.
+//! Parses the text of `BRIDGE_PAGERDUTY_ROUTES` to routes, and that of `BRIDGE_SEVERITY` to severity rules.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// The number of its line, from 1; where all routes stand on one line, its position among what `;` separates.
+    /// The number of its line, from 1. If the whole text is one line, the position among its parts separated by `;`.
     #[must_use]
     pub fn number(&self) -> usize {
         self.number
@@ -39,7 +39,7 @@ impl Condition {
     }
 }
 
-/// One line of routes: alerts that the condition is true for go to this key.
+/// One line of routes: alerts that meet the condition go to this key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Route {
     condition: Condition,
@@ -52,7 +52,7 @@ impl Route {
     ///
     /// # Errors
     ///
-    /// Every line that is not a route, with its number and never with its key.
+    /// Returns an error for every line that is not a route, with its number and never with its key.
     pub fn parse_lines(text: &str) -> Result<Vec<Self>, Vec<RouteError>> {
         let mut apis: BTreeMap<ServiceKey, (usize, ApiVersion)> = BTreeMap::new();
         parse_lines(text, |number, fields| {
@@ -86,14 +86,14 @@ impl Route {
         &self.key
     }
 
-    /// By which API its key takes events, if the line says so. It then holds for every use of that key.
+    /// Through which API its key takes events, if the line says so. It then applies to every use of that key.
     #[must_use]
     pub fn api(&self) -> Option<ApiVersion> {
         self.api
     }
 }
 
-/// One line of severities: alerts that the condition is true for are this severe.
+/// One line of severity rules: alerts that meet the condition have this severity.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SeverityRule {
     condition: Condition,
@@ -105,7 +105,7 @@ impl SeverityRule {
     ///
     /// # Errors
     ///
-    /// Every line that is not a severity rule, with its number.
+    /// Returns an error for every line that is not a severity rule, with its number.
     pub fn parse_lines(text: &str) -> Result<Vec<Self>, Vec<RouteError>> {
         parse_lines(text, |number, fields| {
             let [name, value, severity] = *fields else { return Err(RouteFault::SeverityFields(fields.len())) };
@@ -155,19 +155,19 @@ pub enum RouteFault {
         s = if *.0 == 1 { "" } else { "s" }
     )]
     SeverityFields(usize),
-    /// Nothing stands before the first comma.
+    /// There is nothing before the first comma.
     #[error("has no tag before its first comma")]
     NoName,
-    /// Nothing stands between the commas. Sentry keeps no empty tags, so the line could never match.
+    /// There is nothing between the commas. Sentry keeps no empty tags, so the line could never match.
     #[error("has no value between its commas, so it would never match")]
     NoValue,
     /// The third field is not an integration key.
     #[error("ends in a key that {0}")]
     Key(#[from] ServiceKeyError),
-    /// The fourth field is no API. It is not repeated, for it may be a key.
+    /// The fourth field is not an API. The message does not repeat it, because it may be a key.
     #[error("ends in something other than `v1` or `v2`, which say by which Events API its key takes events")]
     Api,
-    /// An earlier line says something else of the same key.
+    /// An earlier line gives the same key another API.
     #[error(
         "gives its key another Events API than line {line}, which says {before}: an integration key takes events by one API"
     )]
@@ -177,15 +177,15 @@ pub enum RouteFault {
         /// Its API.
         before: ApiVersion,
     },
-    /// The third field is no severity. It is not repeated, for it may be a key.
+    /// The third field is not a severity. The message does not repeat it, because it may be a key.
     #[error("ends in something that is not a severity: write one of {names}", names = Severity::NAMES.join(", "))]
     Severity,
-    /// A field begins with `"` and does not end.
+    /// A field begins with `"` and has no closing quote.
     #[error("opens a double quote that is never closed")]
     OpenQuote,
 }
 
-/// Parses all lines but blank ones and comments, with what `parse` makes of the fields of one.
+/// Parses all lines except blank ones and comments; `parse` converts the fields of one line.
 fn parse_lines<T>(
     text: &str,
     mut parse: impl FnMut(usize, &[&str]) -> Result<T, RouteFault>,
@@ -248,8 +248,8 @@ enum Position {
     QuoteClosed,
 }
 
-/// Splits at line ends and `;` outside quotes, which no single terminator of the CSV reader can do, and drops the blanks
-/// before a field, which would hide its quote from that reader.
+/// Splits at line ends and `;` outside quotes, which the CSV reader cannot do with its single terminator. It also drops
+/// white space before a field, because that reader would not recognise a quote after it.
 fn split(text: &str) -> Vec<Line> {
     let text = text.trim_end();
     // People who write several lines count lines; people who write one line count routes.

@@ -1,5 +1,5 @@
-//! `activity_alert`: an alert on what is done to an issue. Such an alert may watch changes of the status, which open and close
-//! incidents, and much that does neither.
+//! `activity_alert`: an alert on the activity of an issue. Such an alert may watch status changes, which open and close
+//! incidents, and many activities that do neither.
 
 use chrono::{DateTime, Utc};
 
@@ -18,7 +18,7 @@ pub(super) struct ActivityAlert {
 
 members!(ActivityAlert { "activity" => activity, "alert" => alert });
 
-/// What was done.
+/// What was done to the issue.
 #[derive(Debug, Default)]
 struct Activity {
     kind: Option<Text>,

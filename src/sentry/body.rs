@@ -1,10 +1,10 @@
-//! A webhook, and the one parse of its body, whichever of Sentry's three senders wrote it.
+//! A webhook, and the one parser of its body, whichever of Sentry's three senders wrote it.
 //!
 //! - The `WebHooks` plugin, since Sentry 8.0: flat and unsigned. Source: `get_group_data` in Sentry's
 //!   `plugins/sentry_webhooks/plugin.py`.
 //! - A project's service hook, since Sentry 9.0: `{project, group, event}`, each as Sentry's API shows it. Only Sentry's API
-//!   creates such hooks. They send what alert rules and the plugin send, never that an issue is resolved, and have a
-//!   signature of their own (`X-ServiceHook-Signature`), which is not verified: they come by the token. Source:
+//!   creates such hooks. They send what alert rules and the plugin send, but never that an issue is resolved. Their own
+//!   signature (`X-ServiceHook-Signature`) is not verified: they are authenticated by the token. Source:
 //!   `get_payload_v0` in Sentry's `tasks/servicehooks.py`, later `sentry_apps/tasks/service_hooks.py`, and
 //!   `EventSerializer` in `api/serializers/models/event.py`.
 //! - The integration platform, since Sentry 9.1: `{action, installation, data, actor}`, signed. `data` depends on the
@@ -26,29 +26,30 @@ use super::link;
 use super::resource::{NotAnAlert, Resource};
 use crate::alert::{Action, Alert, IssueId, Opening, Project, Subject};
 
-/// The oldest `Sentry-Hook-Timestamp` that is believed. Sentry waits seconds for an answer and retries after five minutes.
+/// The maximum age of a time from Sentry that is trusted, such as that of `Sentry-Hook-Timestamp`. Sentry waits seconds
+/// for a response and retries after five minutes.
 const OLDEST: TimeDelta = TimeDelta::minutes(10);
 
-/// A request of Sentry's.
+/// A request from Sentry.
 #[derive(Clone, Copy, Debug)]
 pub struct Webhook<'a> {
     /// The header `Sentry-Hook-Resource`, which only the integration platform sends.
     pub resource: Option<&'a str>,
-    /// Whether it has the header `Sentry-App-Signature`, as requests of Sentry's own pages have.
+    /// Whether it has the header `Sentry-App-Signature`, which requests from Sentry's own pages have.
     pub from_sentrys_pages: bool,
     /// The header `Idempotency-Key`, the same for every retry of one delivery; Sentry sends it since 2026.
     pub idempotency_key: Option<&'a str>,
-    /// The header `Sentry-Hook-Timestamp`: when Sentry says that it sent it, by Sentry's clock.
+    /// The header `Sentry-Hook-Timestamp`: when Sentry sent the webhook, by Sentry's clock.
     pub sent_at: Option<DateTime<Utc>>,
     /// The body, byte for byte.
     pub body: &'a [u8],
-    /// Whether a signature of Sentry's proves its body. The headers are not signed.
+    /// Whether Sentry's signature proves the body. The headers are not signed.
     pub is_signed: bool,
-    /// When it was received: the time of an event that has none.
+    /// When it was received; also the time of an event that has none.
     pub received_at: DateTime<Utc>,
 }
 
-/// Which of Sentry's two ways of sending webhooks an alert came by.
+/// Which of Sentry's two ways of sending webhooks was used for an alert.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Generation {
     /// The legacy plugin, or a service hook.
@@ -57,10 +58,10 @@ pub enum Generation {
     Platform,
 }
 
-/// Why a webhook makes no alert.
+/// Why a webhook does not become an alert.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum NoAlert {
-    /// It asks for nothing.
+    /// There is nothing to do for it.
     #[error(transparent)]
     Ignored(#[from] NotAnAlert),
     /// It cannot be understood.
@@ -74,10 +75,10 @@ pub enum Rejection {
     /// It is not JSON, even after repair.
     #[error(transparent)]
     NotJson(#[from] NotJson),
-    /// It is JSON, but not of Sentry.
+    /// It is JSON, but not a Sentry webhook.
     #[error("the body is JSON, but not a Sentry webhook: no event or project")]
     NotSentry,
-    /// It looks like Sentry's, but there is nothing to make an incident key from.
+    /// It looks like a Sentry webhook, but contains nothing to make an incident key from.
     #[error(
         "the body looks like a webhook of Sentry, but names neither an issue nor a metric alert: there is no id of one \
          in it, and none in an address"
@@ -86,7 +87,7 @@ pub enum Rejection {
 }
 
 impl<'a> Webhook<'a> {
-    /// A body without any header of Sentry's, as the legacy plugin sends it.
+    /// A webhook without any of Sentry's headers, as the legacy plugin sends it.
     #[must_use]
     pub fn of_body(body: &'a [u8], received_at: DateTime<Utc>) -> Self {
         Self {
@@ -106,18 +107,18 @@ impl<'a> Webhook<'a> {
         self.resource.is_some() || self.from_sentrys_pages
     }
 
-    /// When Sentry received the event of `alert`, or sent the webhook where there is no event: by Sentry's clock, to be
-    /// compared with other times of Sentry's. `None` where Sentry says neither, or a time that cannot be true.
+    /// Returns when Sentry received the event of `alert` or, if there is no event, when it sent the webhook. The time is by
+    /// Sentry's clock, for comparison with other times from Sentry. `None` if Sentry sends neither, or an implausible time.
     #[must_use]
     pub fn sentry_time(&self, alert: &Alert) -> Option<DateTime<Utc>> {
         self.plausible(alert.received.or(self.sent_at))
     }
 
-    /// Parses the body. The headers say which generation it is and, where a proxy has removed them, the body's members do.
+    /// Parses the body. The headers determine its generation or, if a proxy has removed them, the body's members do.
     ///
     /// # Errors
     ///
-    /// When it asks for nothing, or cannot be understood.
+    /// When there is nothing to do for the webhook, or its body cannot be understood.
     pub fn parse(&self) -> Result<(Alert, Generation), NoAlert> {
         if self.has_platform_headers() && self.body.trim_ascii().is_empty() {
             return Err(NotAnAlert::Validation.into());
@@ -142,8 +143,8 @@ impl<'a> Webhook<'a> {
                 }
             }
             (None, _) if is_legacy => self.legacy(body),
-            // What Sentry's own pages send has other forms. A refusal would keep people from choosing the bridge as the
-            // action of a rule.
+            // Requests from Sentry's own pages have other forms. Rejecting them would keep people from choosing the
+            // bridge as the action of a rule.
             (None, _) if self.from_sentrys_pages => Err(NotAnAlert::Validation.into()),
             (None, _) => Err(Rejection::NotSentry.into()),
         }
@@ -160,14 +161,14 @@ impl<'a> Webhook<'a> {
         resource: Resource,
         action: Option<&Text>,
     ) -> Result<(Alert, Generation), NoAlert> {
-        // Nobody signs the header, and clocks differ.
+        // The header is not signed, and clocks differ.
         let sent_at = self.plausible(self.sent_at).unwrap_or(self.received_at);
         let action = action.map(|Text(action)| action.as_str());
         let alert = data.into_alert(resource, action, sent_at)?.ok_or(Rejection::NoIssue)?;
         Ok((alert, Generation::Platform))
     }
 
-    /// A time of Sentry's clock, unless the bridge's own clock says that it cannot be true.
+    /// Returns a time of Sentry's clock, unless it is implausible by the bridge's own clock.
     fn plausible(&self, time: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
         time.filter(|time| (self.received_at - OLDEST..=self.received_at).contains(time))
     }
@@ -269,7 +270,7 @@ impl Body {
 
     /// The alert of a legacy body; `None` when it does not name its issue.
     ///
-    /// A service hook has the members of the plugin's body too, but its issue in one of its own.
+    /// A service hook also has members of the plugin's body, but its issue is in a member of its own.
     fn into_alert(mut self, received_at: DateTime<Utc>) -> Option<Alert> {
         let named = self.id.take().map(|Id(id)| id);
         match named.or_else(|| link::issue_id(&self.url.as_ref()?.0)) {
@@ -280,8 +281,8 @@ impl Body {
 
     fn into_alert_of_plugin(self, issue: IssueId, received_at: DateTime<Utc>) -> Alert {
         let mut event = self.event.unwrap_or_default();
-        // The members of the body win over those of its event, but for the culprit, which is that of the issue's first
-        // event. Sentry's plugin prefers the event's own culprit too.
+        // The members of the body take precedence over those of its event, except for the culprit: in the body it is that
+        // of the issue's first event. Sentry's plugin prefers the event's own culprit too.
         event.message = self.message;
         event.culprit = non_blank(event.culprit.clone()).map(Text).or(self.culprit).or(event.culprit);
         event.level = non_blank(self.level).map(Text).or(event.level);
@@ -303,7 +304,7 @@ impl Body {
         }
     }
 
-    /// The alert of the API's view of an issue and its event; `None` when neither names the issue.
+    /// Makes the alert of an issue and its event as Sentry's API shows them; `None` when neither names the issue.
     pub(super) fn into_alert_of_service_hook(self, received_at: DateTime<Utc>) -> Option<Alert> {
         let mut event = self.event.unwrap_or_default();
         let group = self.group.unwrap_or_default();

@@ -54,7 +54,7 @@ members!(Unused {
 });
 
 impl Data {
-    /// The resource by the members of `data`, for bodies whose header a proxy has removed.
+    /// Infers the resource from the members of `data`, for webhooks whose header a proxy has removed.
     pub(super) fn resource(&self) -> Option<Resource> {
         let unused = &self.unused;
         let resources = [
@@ -73,8 +73,8 @@ impl Data {
 
     /// The alert of `resource` and `action`; `Ok(None)` when it does not say which issue or metric alert it is about.
     ///
-    /// `sent_at` is when Sentry sent it, the time of whatever has none of its own. Bodies of relays and tests may lack the
-    /// action, which does no harm where a resource has only one.
+    /// `sent_at` is when Sentry sent the webhook; it is the time of an alert that has none of its own. Bodies from relays
+    /// and tests may lack the action, which is harmless for a resource that has only one.
     pub(super) fn into_alert(
         self,
         resource: Resource,

@@ -23,7 +23,7 @@ pub(super) struct Event {
     pub(super) title: Option<Text>,
     /// The log message, often `""`.
     pub(super) message: Option<Text>,
-    /// What the title was made from; the only trace of a title up to 9.0.
+    /// What Sentry made the title from; up to 9.0 the only source of a title.
     pub(super) metadata: Option<Metadata>,
     /// Where it happened.
     pub(super) culprit: Option<Text>,
@@ -63,7 +63,8 @@ pub(super) struct Event {
     pub(super) csp: Option<PolicyReport>,
     /// The message, the exceptions and the stack as Sentry's API shows them; only in bodies of a service hook.
     pub(super) entries: Option<List<Entry>>,
-    /// What made an issue that is not an error; this and all that follows only in bodies of the integration platform.
+    /// What created an issue that is not an error. This and all members below are only in bodies of the integration
+    /// platform, unless noted.
     pub(super) occurrence: Option<Occurrence>,
     /// The issue's id; absent up to Sentry 20, and `groupID` in bodies of a service hook.
     pub(super) issue_id: Option<Id>,
@@ -115,7 +116,7 @@ pub(super) struct LogEntry {
 
 members!(LogEntry { "formatted" => formatted, "message" => message });
 
-/// The user interface.
+/// The event's `user` interface.
 #[derive(Debug, Default)]
 pub(super) struct Person {
     id: Option<Text>,
@@ -136,7 +137,7 @@ pub(super) struct Raised {
 
 members!(Raised { "type" => kind, "value" => value, "stacktrace" => stacktrace });
 
-/// One interface of an event as Sentry's API shows it. Message, exceptions and stack are read.
+/// One interface of an event as Sentry's API shows it. Only message, exceptions and stack are read.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
     kind: Option<Text>,
@@ -157,7 +158,7 @@ struct EntryData {
 members!(EntryData { "formatted" => formatted, "message" => message, "values" => values, "frames" => frames });
 
 impl Event {
-    /// The alert of the event alone: without project, link and rules, which are not in the event.
+    /// Makes the alert from the event alone: without project, link and rules, which are not in the event.
     ///
     /// `fallback_time` is used when the event has no time.
     pub(super) fn into_alert(mut self, subject: Subject, action: Action, fallback_time: DateTime<Utc>) -> Alert {
@@ -186,7 +187,7 @@ impl Event {
             project: Project::default(),
             link: None,
             rules: Vec::new(),
-            // The integration platform takes the prefix off.
+            // The integration platform strips the prefix `sentry:`.
             release: self.or_tag(release, "sentry:release").or_else(|| self.or_tag(None, "release")),
             platform: non_blank(self.platform.take()),
             environment: self.or_tag(environment, "environment"),
@@ -217,13 +218,13 @@ impl Event {
                 _ => {}
             }
         }
-        // Without a log message, Sentry's API puts the text that it searches by in its place.
+        // Without a log message, Sentry's API returns its search text as the message.
         if self.title.is_some() || self.logentry.is_some() {
             self.message = None;
         }
     }
 
-    /// The member, else the tag.
+    /// Returns the member, or the tag if the member is missing or blank.
     fn or_tag(&self, member: Option<Text>, tag: &str) -> Option<String> {
         non_blank(member).or_else(|| self.tags.as_ref()?.get(tag).map(str::to_owned))
     }

@@ -18,7 +18,7 @@ pub(super) struct EventAlert {
 
 members!(EventAlert { "event" => event, "triggered_rule" => triggered_rule, "issue_alert" => issue_alert });
 
-/// The alert rule that has an action of the integration's own.
+/// The alert rule, with the settings of the integration's own action.
 #[derive(Debug, Default)]
 struct RuleAction {
     title: Option<Text>,

@@ -1,8 +1,8 @@
-//! What Sentry's API shows of an issue and its event, as the alert that a webhook would have made of them.
+//! Turns an issue and its event, as Sentry's API shows them, into the alert that a webhook would have made.
 //!
-//! The API shows both as a service hook sends them, so that one parse serves both. Differences to other webhooks (source:
-//! `EventSerializer` in Sentry's `api/serializers/models/event.py`): ids are `eventID` and `groupID`, level, environment and
-//! logger are tags, message and exceptions stand in `entries`, and tags have lost the prefix `sentry:`.
+//! The API shows both as a service hook sends them, so the same parser serves both. Differences from other webhooks
+//! (source: `EventSerializer` in Sentry's `api/serializers/models/event.py`): ids are `eventID` and `groupID`, level,
+//! environment and logger are tags, message and exceptions are in `entries`, and tags have lost the prefix `sentry:`.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -12,15 +12,15 @@ use super::issue::IssueChange;
 use super::json;
 use crate::alert::{Action, Alert};
 
-/// The tags that the legacy plugin names with the prefix `sentry:`, as they are stored; the API takes it off.
+/// The tags that the legacy plugin names with the prefix `sentry:`, as they are stored; the API strips it.
 ///
 /// Source: `INTERNAL_TAG_KEYS` in Sentry's `tagstore/base.py`.
 const INTERNAL_TAGS: [&str; 5] = ["release", "dist", "user", "filename", "function"];
 
-/// The alert of an event that rules fired for; without an event, as after Sentry has deleted it, that of its issue.
+/// Makes the alert of an event that rules fired for or, without an event (Sentry may have deleted it), that of its issue.
 ///
-/// `rules` are the names of what fired. `by_plugin` is whether the legacy plugin would have sent it, whose tags have other
-/// names. `fired_at` is the time of an event that has none. `None` when nothing names the issue.
+/// `rules` are the names of the rules that fired. `by_plugin` is whether the legacy plugin would have sent the webhook; its
+/// tags have other names. `fired_at` is the time of an event that has none. Returns `None` when nothing names the issue.
 #[must_use]
 pub fn fetched_alert(
     issue: &Value,
@@ -31,7 +31,7 @@ pub fn fetched_alert(
 ) -> Option<Alert> {
     let empty = json!({});
     let body = json!({"project": issue["project"], "group": issue, "event": event.unwrap_or(&empty)});
-    // What serde_json has written is JSON.
+    // serde_json has written the body, so it is valid JSON.
     let body = json::read::<Box<Body>>(body.to_string().as_bytes()).ok()??;
     let mut alert = body.into_alert_of_service_hook(fired_at)?;
     alert.rules = rules;
@@ -45,7 +45,7 @@ pub fn fetched_alert(
     Some(alert)
 }
 
-/// The alert of an issue that is resolved, as the webhook `issue.resolved` has it. `None` when it has no id.
+/// Makes the alert of a resolved issue, as from the webhook `issue.resolved`. Returns `None` when the issue has no id.
 #[must_use]
 pub fn resolved_alert(issue: &Value, resolved_at: DateTime<Utc>) -> Option<Alert> {
     let data = json!({"issue": issue});

@@ -1,4 +1,4 @@
-//! `issue`: somebody or something changed an issue. It has neither tags nor an environment.
+//! `issue`: an issue was changed, by a person or automatically. The webhook has neither tags nor an environment.
 
 use chrono::{DateTime, Utc};
 
@@ -140,7 +140,7 @@ impl Issue {
         let named = self.id.take().map(|Id(id)| id);
         let issue = named.or_else(|| pages.iter().chain([&api]).flatten().find_map(|url| link::issue_id(url)))?;
         let project = self.project.take().unwrap_or_default();
-        // A change happens when Sentry sends it. Only a new issue has an event, and the time of that.
+        // The time of a change is when Sentry sends it. Only a new issue has an event, whose time is used instead.
         let last_seen = self.last_seen.as_ref().and_then(|Text(text)| Moment::of_text(text.into()));
         let event_at = last_seen.filter(|_| action == Action::Trigger(Opening::IssueCreated));
         let assignee = assignee.or(self.assignee.take()).and_then(|assignee| non_blank(assignee.name));
@@ -161,7 +161,7 @@ impl Issue {
         })
     }
 
-    /// Takes the title, made from the metadata where it is missing, and else from the type of an issue that is not an
+    /// Takes the title. If it is missing, it is made from the metadata, or else from the type of an issue that is not an
     /// error, such as `monitor_check_in_failure`.
     fn take_title(&mut self) -> Option<String> {
         let kind = || non_blank(self.kind.clone()).filter(|kind| kind != "error").map(|kind| sentence_of(&kind));
@@ -185,7 +185,7 @@ impl Issue {
     }
 }
 
-/// `Monitor check in failure` of `monitor_check_in_failure`.
+/// Turns `monitor_check_in_failure` into `Monitor check in failure`.
 fn sentence_of(name: &str) -> String {
     let mut letters = name.chars();
     let first = letters.next().map(|letter| letter.to_ascii_uppercase());

@@ -15,7 +15,7 @@ use super::lenient::{Lenient, Shape};
 
 /// A body that is not JSON, even after repair.
 ///
-/// It says where and never quotes the body, because bodies hold personal data and errors are logged.
+/// It gives the position and never quotes the body, because bodies contain personal data and errors are logged.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("the body is not JSON: {what} at line {line}, column {column}")]
 pub struct NotJson {
@@ -38,9 +38,9 @@ pub enum Defect {
     Malformed,
 }
 
-/// Parses the body's one value as `T`; `None` when it is JSON of another type.
+/// Parses the body's single value as `T`; `None` when it is JSON of another type.
 ///
-/// Members that `T` does not have are skipped, however deeply they nest, and nothing is built of them. Fails when the body
+/// Members that `T` does not have are skipped without building their values, however deeply they nest. Fails when the body
 /// is not JSON even after lone surrogates, broken UTF-8, `NaN`, `Infinity` and numbers beyond an `f64` were replaced.
 pub(super) fn read<T: for<'de> Shape<'de>>(body: &[u8]) -> Result<Option<T>, NotJson> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
@@ -66,7 +66,7 @@ fn parse<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, NotJson> {
 /// The escape of U+FFFD, which replaces what cannot be text.
 const REPLACEMENT: &str = "\\ufffd";
 
-/// The body with everything replaced that keeps it from being JSON; `None` when there is nothing to replace.
+/// Replaces everything that keeps the body from being JSON; `None` when there is nothing to replace.
 ///
 /// Line ends stay where they are, so that a line number in the repaired body is right for the body as well.
 fn repaired(text: &str) -> Option<String> {
@@ -92,7 +92,7 @@ fn repaired(text: &str) -> Option<String> {
     (repaired != text).then_some(repaired)
 }
 
-/// Consumes a string and replaces the lone surrogates in it. Returns up to where `text` has been copied.
+/// Consumes a string and replaces the lone surrogates in it. Returns the position up to which `text` has been copied.
 fn through_string(text: &str, rest: &mut Peekable<CharIndices<'_>>, repaired: &mut String, mut copied: usize) -> usize {
     while let Some((start, character)) = rest.next() {
         match character {

@@ -12,7 +12,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 
 use crate::alert::IssueId;
 
-/// How a type is made from each type of JSON value; those that it leaves out make `None`.
+/// How a type is made from each type of JSON value; value types that an implementation leaves out make `None`.
 pub(super) trait Shape<'de>: Sized {
     /// From a string; borrowed from the body unless it holds escapes.
     #[must_use]
@@ -263,7 +263,7 @@ impl Shape<'_> for Flag {
     }
 }
 
-/// Any value but `null`, and the `T` that it is, if it is one. `Any<()>` only says that there is a value.
+/// Any value but `null`, parsed as a `T` if it is one. `Any<()>` only records that there is a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Any<T>(pub(super) Option<T>);
 
@@ -338,9 +338,9 @@ pub(super) const MAX_ENTRIES: usize = 10_000;
 
 /// An array without the elements that are not a `T`; also an object that has the array in `values`.
 ///
-/// Of more than `MOST` elements the last `MOST` are kept: a body of 16 MiB can hold a million elements of 13 bytes, each of
-/// which takes hundreds as a `T`. Sentry sends far fewer, and what it lists last (the innermost call, the exception raised
-/// last) says most.
+/// If there are more than `MOST` elements, the last `MOST` are kept: a body of 16 MiB can contain a million elements of
+/// 13 bytes, each of which takes hundreds of bytes as a `T`. Sentry sends far fewer, and the last elements (the innermost
+/// call, the exception raised last) are the most informative.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct List<T, const MOST: usize = MAX_ENTRIES>(pub(super) Vec<T>);
 
@@ -354,7 +354,7 @@ impl<'de, T: Shape<'de>, const MOST: usize> Shape<'de> for List<T, MOST> {
     }
 }
 
-/// What the member `values` of an object has as an array.
+/// Returns the array that an object has in its member `values`.
 pub(super) fn values_of<'de, T: Shape<'de>, A: MapAccess<'de>>(mut object: A) -> Result<Option<T>, A::Error> {
     let mut found = None;
     while let Some(Name(name)) = object.next_key()? {
@@ -368,7 +368,7 @@ pub(super) fn values_of<'de, T: Shape<'de>, A: MapAccess<'de>>(mut object: A) ->
     Ok(found)
 }
 
-/// Only an array, so that nobody looks for `values` in `values`.
+/// Accepts only an array, so that `values` is not searched for another `values`.
 struct Array<T>(T);
 
 impl<'de, T: Shape<'de>> Shape<'de> for Array<T> {
@@ -377,7 +377,7 @@ impl<'de, T: Shape<'de>> Shape<'de> for Array<T> {
     }
 }
 
-/// The last `most` elements that are a `T`, with at most twice as many held meanwhile.
+/// Returns the last `most` elements that are a `T`, holding at most twice as many at a time.
 fn last_elements<'de, T: Shape<'de>, A: SeqAccess<'de>>(mut list: A, most: usize) -> Result<Vec<T>, A::Error> {
     let mut elements = Vec::new();
     while let Some(Lenient(element)) = list.next_element()? {

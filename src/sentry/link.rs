@@ -1,4 +1,4 @@
-//! The issue's page, its id and its Sentry, from the web addresses in a body.
+//! Derives the issue's page, its id and the root of its Sentry from the web addresses in a body.
 //!
 //! The forms that an issue's address has had:
 //!
@@ -16,20 +16,21 @@ use url::Url;
 
 use crate::alert::{IssueId, IssueLink};
 
-/// What the `WebHooks` plugin adds to the link so that Sentry can count where visitors come from …
+/// The parameter that the `WebHooks` plugin adds to the link, so that Sentry can count where visitors come from.
 const WEBHOOKS_REFERRER: &str = "referrer=webhooks_plugin";
 
-/// … and what Sentry's PagerDuty plugin added in the same place.
+/// The parameter that Sentry's PagerDuty plugin added in the same place.
 const PAGERDUTY_REFERRER: &str = "referrer=pagerduty_plugin";
 
-/// The link `url`, with the referrer of Sentry's PagerDuty plugin in place of the `WebHooks` plugin's, so that incidents
-/// of both agree; nothing else in it is changed. `None` for anything but an absolute `http` or `https` address.
+/// Returns the link `url`, with the referrer of Sentry's PagerDuty plugin in place of the `WebHooks` plugin's, so that
+/// the incidents of both have the same link; nothing else in it is changed. `None` for anything but an absolute `http` or
+/// `https` address.
 pub(super) fn issue_link(url: &str) -> Option<IssueLink> {
     let (href, parsed) = web_address(url)?;
     Some(IssueLink { href: with_our_referrer(&href), root: root_of(&parsed) })
 }
 
-/// The id after `/issues/` in an issue's address, which need not be absolute.
+/// Returns the id after `/issues/` in an issue's address, which need not be absolute.
 pub(super) fn issue_id(url: &str) -> Option<IssueId> {
     let path = url.split(['?', '#']).next()?;
     let segments: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();
@@ -37,14 +38,14 @@ pub(super) fn issue_id(url: &str) -> Option<IssueId> {
     IssueId::new(id).filter(|_| id.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
-/// An address of Sentry's API, as far as it says where a page is.
+/// The parts of an address of Sentry's API that are needed to find a page.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct ApiAddress {
     /// The Sentry's root, without a trailing slash.
     pub(super) root: String,
-    /// The short name of the organization.
+    /// The slug of the organization.
     pub(super) organization: Option<String>,
-    /// The short name of the project.
+    /// The slug of the project.
     pub(super) project: Option<String>,
     /// The issue.
     pub(super) issue: Option<IssueId>,
@@ -76,7 +77,7 @@ impl ApiAddress {
     }
 }
 
-/// The address as written, or as a browser would correct it where it holds blanks or control characters.
+/// Returns the address as written, or as a browser would correct it if it contains whitespace or control characters.
 fn web_address(text: &str) -> Option<(String, Url)> {
     let text = text.trim();
     let parsed = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())?;

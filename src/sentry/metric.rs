@@ -1,4 +1,4 @@
-//! `metric_alert`: a number went over a threshold, or came back.
+//! `metric_alert`: a metric passed a threshold, or returned to normal.
 
 use chrono::{DateTime, Utc};
 
@@ -10,7 +10,7 @@ use super::link;
 use super::tags::Tags;
 use crate::alert::{Action, Alert, Opening, Project, Subject};
 
-/// The status that the metric alert has now; the action of the webhook.
+/// The current status of the metric alert, which is the action of the webhook.
 #[derive(Clone, Copy, Debug, Eq, EnumString, PartialEq)]
 #[strum(serialize_all = "lowercase")]
 pub(super) enum MetricStatus {
@@ -39,7 +39,7 @@ impl MetricStatus {
         }
     }
 
-    /// The level; for `open` by Sentry's number of the status in the metric alert.
+    /// The level; for `open` it follows from Sentry's number of the status in the metric alert.
     fn level(self, number: Option<Integer>) -> Option<&'static str> {
         match (self, number) {
             (Self::Critical, _) | (Self::Open, Some(Integer(20))) => Some("critical"),
@@ -134,7 +134,7 @@ struct Threshold {
 
 members!(Threshold { "label" => label, "alert_threshold" => value, "actions" => actions });
 
-/// What is done when the threshold is passed.
+/// An action that runs when the threshold is passed.
 #[derive(Debug, Default)]
 struct RuleAction {
     settings: Option<Tags>,
@@ -149,8 +149,8 @@ impl MetricChange {
 
     /// The alert of the new status; `None` when the firing has neither identifier nor id.
     ///
-    /// The incident key is made from organization and identifier and not from the rule: when somebody edits a rule while
-    /// it fires, the end of the firing comes under another rule's id (sentry#66622).
+    /// The incident key is made from organization and identifier, not from the rule: if a rule is edited while it fires,
+    /// the webhook about the end of the firing has another rule's id (sentry#66622).
     pub(super) fn into_alert(self, status: MetricStatus, sent_at: DateTime<Utc>) -> Option<Alert> {
         let mut firing = self.metric_alert?;
         let mut rule = firing.rule.take().unwrap_or_default();
@@ -170,7 +170,7 @@ impl MetricChange {
             title: title.map(Text),
             level: status.level(firing.status).map(|level| Text(level.to_owned())),
             environment: rule.environment.take(),
-            // The end of a firing has no time of its own: it happens when Sentry sends it.
+            // The end of a firing has no time of its own: its time is when Sentry sends it.
             timestamp: started_at.filter(|_| action != Action::Resolve),
             ..Event::default()
         };
@@ -191,8 +191,8 @@ impl MetricChange {
 }
 
 impl Rule {
-    /// What people filled into the form of the action: that of the threshold of this status, else of any. Sentry does not
-    /// say which action is the integration's, so that it is the first that has any.
+    /// Takes the settings that a user entered in the form of the action: those of the threshold of this status, or else of
+    /// any threshold. Sentry does not say which action is the integration's, so the first one that has settings is used.
     fn take_settings(&mut self, status: MetricStatus) -> Vec<(String, String)> {
         let thresholds = self.triggers.iter_mut().flat_map(|List(thresholds)| thresholds);
         let mut settings: Vec<_> = thresholds
@@ -203,7 +203,7 @@ impl Rule {
             })
             .filter(|(_, settings)| !settings.is_empty())
             .collect();
-        // Stable: among those that are equally near, the first.
+        // The sort is stable: among equal candidates, the first one is used.
         settings.sort_by_key(|(is_of_status, _)| !is_of_status);
         settings.into_iter().next().map_or_else(Vec::new, |(_, settings)| settings)
     }
@@ -227,7 +227,7 @@ impl Rule {
                 Some((name, Some(format!("{side}{}", non_blank(threshold.value)?))))
             })
             .collect();
-        // Sentry sends one of each.
+        // Sentry sends one threshold of each kind.
         thresholds.sort_unstable();
         thresholds.dedup_by_key(|(name, _)| *name);
         let facts = [

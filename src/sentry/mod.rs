@@ -1,12 +1,12 @@
 //! Sentry's side: a webhook becomes an [`Alert`](crate::alert::Alert), whichever version of Sentry sent it.
 //!
-//! - `body`: [`Webhook`], and the one parse of its body: the legacy plugin's, a service hook's or the platform's
-//! - `resource`: what a webhook of the integration platform is about; `data`: what it carries, where its kinds are registered
+//! - `body`: [`Webhook`], and the one parser of its body: the legacy plugin's, a service hook's or the platform's
+//! - `resource`: what a webhook of the integration platform is about; `data`: its content, where the kinds are registered
 //! - `event_alert`, `issue`, `metric`, `activity`: the kinds of webhooks of the integration platform
 //! - `event`, `stack`, `title`, `tags`, `link`: parts of bodies, under the names they had since Sentry 8.0
 //! - `fetched`: what Sentry's API shows, in place of a webhook that never came
 //! - `lenient`, `json`: values of unexpected types, and text that is almost JSON
-//! - [`signature`]: whether the integration platform sent a body
+//! - [`signature`]: verifies that the integration platform sent a body
 
 mod activity;
 mod body;

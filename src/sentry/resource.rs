@@ -19,11 +19,11 @@ pub enum Resource {
     MetricAlert,
     /// The integration was installed or removed.
     Installation,
-    /// Somebody wrote a comment.
+    /// A comment was written.
     Comment,
     /// Sentry's debugging agent did something.
     Seer,
-    /// An alert on what is done to an issue.
+    /// An alert on the activity of an issue fired.
     ActivityAlert,
     /// The analysis of a mobile build.
     PreprodArtifact,
@@ -36,14 +36,14 @@ impl Resource {
         self.into()
     }
 
-    /// Parses that name; `None` for names of another version of Sentry.
+    /// Parses that name; `None` for names that only another version of Sentry uses.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         name.trim().parse().ok()
     }
 }
 
-/// Why a webhook of the integration platform asks for nothing; `Display` is a sentence.
+/// Why there is nothing to do for a webhook of the integration platform; `Display` is a sentence.
 ///
 /// None of these is a fault: Sentry adds resources and actions to existing subscriptions.
 #[derive(Clone, Copy, Debug, Eq, Error, Hash, PartialEq)]
@@ -57,13 +57,13 @@ pub enum NotAnAlert {
     /// The action is of another version of Sentry.
     #[error("this version does not know this action of the resource `{}`", .0.name())]
     UnknownAction(Resource),
-    /// Somebody archived the issue, which does not mean that it is resolved.
+    /// The issue was archived, which does not mean that it is resolved.
     #[error("an issue that is ignored or archived does nothing to its incident")]
     Archived,
-    /// Something was done to the issue that leaves its status as it is.
+    /// An activity that leaves the status of the issue as it is.
     #[error("this activity changes no status of the issue, so it does nothing to its incident")]
     OtherActivity,
-    /// Sentry asks whether anybody listens, as it does before it saves an integration.
+    /// Sentry checks whether a server answers, as it does before it saves an integration.
     #[error("this is a validation request: Sentry asks whether anybody listens")]
     Validation,
 }

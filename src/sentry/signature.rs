@@ -1,4 +1,4 @@
-//! Whether Sentry's integration platform sent a body.
+//! Verifies that Sentry's integration platform sent a body.
 //!
 //! The signature is the HMAC-SHA256 of the raw body under the client secret, in lower-case hexadecimal digits
 //! (`build_signature` in Sentry's `models/sentry_app.py`). It has to be checked over the bytes as received: JSON that was
@@ -18,7 +18,7 @@ pub const APP_SIGNATURE: &str = "Sentry-App-Signature";
 /// The header that says when a webhook was sent, in seconds since 1970. It is not signed.
 pub const HOOK_TIMESTAMP: &str = "Sentry-Hook-Timestamp";
 
-/// The value of one of the headers of signatures.
+/// The value of a signature header.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Signature([u8; 32]);
 

@@ -1,4 +1,4 @@
-//! Stacks: the few calls of them that an event shows.
+//! Stack traces, reduced to the few calls that an event shows.
 //!
 //! A stack is the largest part of most bodies. Its texts stay borrowed from the body until it is known which calls are kept.
 
@@ -18,8 +18,8 @@ pub(super) struct Stacktrace {
 
 members!(Stacktrace { "frames" => frames });
 
-/// The innermost calls of the application, or of all calls where none is its own, outermost first. Those that name neither
-/// a place nor a function are left out.
+/// The innermost calls of the application or, if no call belongs to the application, of all calls; outermost first. Calls
+/// that name neither a place nor a function are left out.
 #[derive(Debug)]
 pub(super) struct Frames(Vec<alert::Frame>);
 
@@ -77,7 +77,7 @@ impl<'de> Shape<'de> for Frames {
         while let Some(Lenient(frame)) = list.next_element::<Lenient<Frame<'de>>>()? {
             let Some(frame) = frame.filter(Frame::says_something) else { continue };
             let is_own = frame.in_app == Some(Flag(true));
-            // Of others there is no need once there is one of the application's own.
+            // Once there is a call of the application, other calls are not needed.
             if !is_own && !own.is_empty() {
                 continue;
             }

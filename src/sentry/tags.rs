@@ -57,7 +57,7 @@ impl Tag {
     }
 }
 
-/// The object form, apart from [`Tag`], whose other form is an array.
+/// The object form of a tag. It is a separate type because [`Tag`] is also read from an array.
 #[derive(Default)]
 struct TagObject {
     key: Option<Text>,

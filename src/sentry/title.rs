@@ -1,4 +1,4 @@
-//! What an event or an issue is called.
+//! The title of an event or an issue.
 //!
 //! An issue that is not an error (of a cron or uptime monitor, a slow query, a metric, a user's feedback, a browser's
 //! report) often has no title of its own. Then one is made from what Sentry sends about it.
@@ -8,7 +8,7 @@
 
 use super::lenient::{List, Text, members, non_blank};
 
-/// What Sentry calls an event or issue without a title: most of those that are not errors, up to Sentry 23.
+/// Sentry's placeholder for the title of an event or issue without one: most of those that are not errors, up to Sentry 23.
 const UNTITLED: &str = "<untitled>";
 
 /// The title, unless it is blank or a placeholder.
@@ -29,7 +29,7 @@ pub(super) struct Metadata {
     message: Option<Text>,
     /// The directive that such a report says was violated.
     directive: Option<Text>,
-    /// What was not loaded.
+    /// The address that was not loaded.
     uri: Option<Text>,
 }
 
@@ -54,7 +54,7 @@ impl Metadata {
     }
 }
 
-/// What made an issue that is not an error.
+/// What created an issue that is not an error.
 #[derive(Debug, Default)]
 pub(super) struct Occurrence {
     issue_title: Option<Text>,
@@ -70,7 +70,7 @@ members!(Occurrence {
     "evidenceDisplay" => evidence,
 });
 
-/// One measurement of Sentry's.
+/// One measurement by Sentry.
 #[derive(Debug, Default)]
 struct Evidence {
     name: Option<Text>,
@@ -121,7 +121,7 @@ struct Monitor {
 members!(Monitor { "name" => name, "slug" => slug, "status" => status });
 
 impl Contexts {
-    /// A title for the issue of a cron monitor; `None` when there is no name of one.
+    /// Makes a title for the issue of a cron monitor; `None` when there is no monitor with a name.
     pub(super) fn into_title(self) -> Option<String> {
         let monitor = self.monitor?;
         let name = non_blank(monitor.name).or_else(|| non_blank(monitor.slug))?;

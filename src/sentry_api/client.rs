@@ -19,7 +19,7 @@ use super::{ApiError, SentryApi};
 use crate::config::ApiToken;
 use crate::tls::TlsError;
 
-/// The longest time that one call takes, from connecting to the last byte. Sentry itself ends requests after 30 seconds.
+/// The timeout of one call, from connecting to the last byte. Sentry itself ends requests after 30 seconds.
 const TIMEOUT: Duration = Duration::from_secs(35);
 
 const ALERTS_READ: &str = "alerts:read";
@@ -50,23 +50,23 @@ impl Client {
         Ok(Self { transport, organization: organization.to_owned() })
     }
 
-    /// The same with the newest of these tokens at each call.
+    /// Makes the client use the newest of these tokens for each call.
     #[must_use]
     pub fn with_tokens(self, tokens: watch::Receiver<ApiToken>) -> Self {
         Self { transport: self.transport.with_tokens(tokens), ..self }
     }
 
-    /// The path of something of the organization.
+    /// The path of a resource of the organization.
     fn in_organization<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
         [&["organizations", self.organization.as_str()], rest].concat()
     }
 
-    /// The path of something of a project.
+    /// The path of a resource of a project.
     fn in_project<'a>(&'a self, project: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
         [&["projects", self.organization.as_str(), project], rest].concat()
     }
 
-    /// The path of something of an issue.
+    /// The path of a resource of an issue.
     fn in_issue<'a>(&'a self, issue: &'a str, route: IssueRoute, rest: &[&'a str]) -> Vec<&'a str> {
         match route {
             IssueRoute::Global => [&["issues", issue], rest].concat(),
@@ -96,7 +96,7 @@ impl Client {
     }
 }
 
-/// A time as every version of Sentry reads it: UTC, in whole seconds.
+/// Formats a time in the form that every version of Sentry reads: UTC, in whole seconds.
 fn moment(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%dT%H:%M:%S").to_string()
 }
@@ -124,7 +124,7 @@ impl SentryApi for Client {
     }
 
     async fn workflows(&self) -> Result<Vec<Workflow>, ApiError> {
-        // Without `project`, which leaves out workflows that are connected to nothing.
+        // Without the parameter `project`, which leaves out workflows that are connected to no detector.
         self.list(&self.in_organization(&["workflows"]), ALERTS_READ).await
     }
 
@@ -184,7 +184,8 @@ impl SentryApi for Client {
     }
 
     async fn issues_since(&self, project: &str, since: DateTime<Utc>) -> Result<Vec<Issue>, ApiError> {
-        // By project, since 9.1 refuses to list those of several. Without its statistics, which are what costs most.
+        // Per project, because 9.1 refuses to list the issues of several projects. Without statistics, which are the most
+        // expensive part.
         let call = Call::get(&self.in_project(project, &["issues"]), EVENT_READ)
             .query("query", format!("is:unresolved firstSeen:>={}", moment(since)))
             .query("statsPeriod", "")

@@ -4,26 +4,26 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// Why a call of Sentry's API gave nothing. No variant holds the token, and what Sentry says is cut and made printable.
+/// Why a call of Sentry's API failed. No variant contains the token, and text from Sentry is truncated and made printable.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum ApiError {
-    /// No connection, or one that broke.
+    /// The connection could not be made, or it broke.
     #[error("Sentry cannot be reached for {call}: {why}")]
     Unreachable {
         /// Method and path.
         call: String,
-        /// What the network said.
+        /// The network error.
         why: String,
     },
-    /// No answer in time.
+    /// No response within the timeout.
     #[error("Sentry did not answer {call} within {timeout:?}")]
     Timeout {
         /// Method and path.
         call: String,
-        /// How long was waited.
+        /// The timeout.
         timeout: Duration,
     },
-    /// A redirect, which is not followed: the token is for nobody else.
+    /// A redirect. It is not followed, because the token must not be sent to another server.
     #[error(
         "Sentry answered {call} with a redirect to {to}, which is not followed: set BRIDGE_SENTRY_URL to the root of \
          the Sentry that answers itself"
@@ -31,7 +31,7 @@ pub enum ApiError {
     Redirect {
         /// Method and path.
         call: String,
-        /// Scheme and host of the place it leads to.
+        /// Scheme and host of the redirect's target.
         to: String,
     },
     /// 401.
@@ -47,10 +47,10 @@ pub enum ApiError {
     Forbidden {
         /// Method and path.
         call: String,
-        /// The smallest scope that would do.
+        /// The smallest scope that allows the call.
         scope: &'static str,
     },
-    /// 404 or 410: this Sentry has no such thing, or not any more.
+    /// 404 or 410: this Sentry does not have this endpoint or object, or no longer has it.
     #[error("Sentry has nothing at {call} ({status})")]
     Gone {
         /// Method and path.
@@ -58,12 +58,12 @@ pub enum ApiError {
         /// The status.
         status: u16,
     },
-    /// 429, again and again or for too long.
+    /// 429, after all attempts or with a wait that is too long.
     #[error("Sentry throttles {call} (429) and asks to wait for {wait:?}: try again later")]
     Throttled {
         /// Method and path.
         call: String,
-        /// What Sentry asked for.
+        /// The wait that Sentry asked for.
         wait: Duration,
     },
     /// Any other status.
@@ -73,10 +73,10 @@ pub enum ApiError {
         call: String,
         /// The status.
         status: u16,
-        /// What Sentry said about it.
+        /// Sentry's explanation, from the body of the response.
         reason: String,
     },
-    /// An answer that is not what the API is documented to answer.
+    /// A response that does not have the documented form.
     #[error("Sentry's answer to {call} cannot be used: {why}")]
     Shape {
         /// Method and path.
@@ -87,21 +87,21 @@ pub enum ApiError {
 }
 
 impl ApiError {
-    /// Whether the next call may go well all the same: Sentry was there and knew the token, and would not or could not give
-    /// this one thing.
+    /// Whether the next call may succeed all the same: Sentry answered and accepted the token, but refused this one
+    /// resource or did not return a usable one.
     #[must_use]
     pub fn is_about_one_thing(&self) -> bool {
         matches!(self, Self::Forbidden { .. } | Self::Gone { .. } | Self::Status { .. } | Self::Shape { .. })
     }
 }
 
-/// Tells what a Sentry does not have from what went wrong.
+/// Separates what a Sentry does not have from errors.
 pub trait Absent<T> {
-    /// `None` where Sentry has no such thing (404 or 410).
+    /// Returns `None` if Sentry does not have the endpoint or object (404 or 410).
     ///
     /// # Errors
     ///
-    /// All errors but [`ApiError::Gone`].
+    /// All errors except [`ApiError::Gone`].
     fn absent(self) -> Result<Option<T>, ApiError>;
 }
 

@@ -1,4 +1,4 @@
-//! Reads what a Sentry has of projects, alerts and webhooks, and tells which generation it is.
+//! Reads the projects, alerts and webhooks of a Sentry, and determines its generation.
 
 use std::fmt;
 use std::pin::pin;
@@ -10,14 +10,14 @@ use super::types::{
 };
 use super::{Absent, ApiError, SentryApi};
 
-/// The feature that makes Sentry answer its list of rules out of workflows, so that rules which were never migrated are
+/// The feature flag with which Sentry builds its list of rules from workflows, so that rules that were never migrated are
 /// in no list at all.
 const RULES_FROM_WORKFLOWS: &str = "workflow-engine-rule-serializers";
 
-/// The first self-hosted release whose alerts are fired by workflows alone, year and month.
+/// The first self-hosted release in which only workflows fire alerts, as year and month.
 const WORKFLOWS_FIRE_SINCE: (u32, u32) = (26, 7);
 
-/// How many projects are asked for at once: an organization may have hundreds, and Sentry limits concurrent calls.
+/// How many projects are queried at once: an organization may have hundreds, and Sentry limits concurrent calls.
 const AT_ONCE: usize = 4;
 
 /// What decides whom Sentry notifies.
@@ -25,11 +25,11 @@ const AT_ONCE: usize = 4;
 pub enum Alerts {
     /// Alert rules of each project, up to about 2025.
     Rules,
-    /// Workflows of the organization, on sentry.io since 2026 and on self-hosted Sentrys from 26.7 on.
+    /// Workflows of the organization, on sentry.io since 2026 and on self-hosted Sentry from 26.7 on.
     Workflows,
 }
 
-/// The generation of a Sentry, by what it answers; `Display` describes it.
+/// The generation of a Sentry, determined from its responses; `Display` describes it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Generation {
     /// What decides whom it notifies.
@@ -48,7 +48,7 @@ impl fmt::Display for Generation {
     }
 }
 
-/// A project with what is only known by project.
+/// A project, with the parts of the inventory that are read per project.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ProjectInventory {
     /// The project itself.
@@ -57,44 +57,44 @@ pub struct ProjectInventory {
     pub rules: Option<Vec<Rule>>,
     /// Its legacy webhooks; `None` where this Sentry has none, or does not show them.
     pub hook: Option<LegacyHook>,
-    /// Whether it has issues of the last two weeks; `None` where nobody asked.
+    /// Whether it has issues of the last two weeks; `None` if this was not read.
     pub has_new_issues: Option<bool>,
 }
 
-/// Everything that is looked at, of one moment.
+/// Everything that is read from Sentry, at one point in time.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Inventory {
     /// Which generation it is.
     pub generation: Generation,
-    /// Whose eyes looked.
+    /// The owner and scopes of the token that was used.
     pub identity: Identity,
     /// The organization.
     pub organization: Organization,
     /// Every project, by slug.
     pub projects: Vec<ProjectInventory>,
-    /// Workflows, where they decide.
+    /// Workflows; empty where rules decide.
     pub workflows: Vec<Workflow>,
-    /// Detectors, where workflows decide.
+    /// Detectors; empty where rules decide.
     pub detectors: Vec<Detector>,
     /// The organization's own integrations.
     pub apps: Vec<App>,
-    /// What is installed.
+    /// The installations of integrations.
     pub installations: Vec<Installation>,
-    /// Rules of a Sentry where workflows decide that never became one, as project and name.
+    /// Rules that were never migrated to a workflow, on a Sentry where workflows decide, as project and name.
     pub unmigrated: Vec<(String, String)>,
     /// What the token was not allowed to see, as sentences.
     pub unseen: Vec<String>,
 }
 
 impl Inventory {
-    /// Whether rules that never became workflows are in no list of this Sentry.
+    /// Whether rules that were never migrated to workflows are in no list of this Sentry.
     #[must_use]
     pub fn hides_unmigrated_rules(&self) -> bool {
         self.generation.alerts == Alerts::Workflows
             && self.organization.features.iter().any(|f| f == RULES_FROM_WORKFLOWS)
     }
 
-    /// The detector of a project that stands for all of its issues, or at least for its errors.
+    /// Returns the detector that covers all issues of a project, or else the one that covers its errors.
     #[must_use]
     pub fn detector_of(&self, project: &str) -> Option<String> {
         let of_kind = |kind: &str| {
@@ -104,18 +104,18 @@ impl Inventory {
         of_kind("issue_stream").or_else(|| of_kind("error")).map(|detector| detector.id.clone())
     }
 
-    /// The number by which workflows' actions name an integration.
+    /// Returns the number by which actions of workflows refer to an integration.
     #[must_use]
     pub fn app_id(&self, slug: &str) -> Option<&str> {
         self.installations.iter().find(|installation| installation.app_slug == slug)?.app_id.as_deref()
     }
 }
 
-/// Where this Sentry shows single issues: one without integrations is as 9.1.
+/// Returns the endpoint at which this Sentry serves a single issue: a Sentry without integrations behaves like 9.1.
 ///
 /// # Errors
 ///
-/// When it does not answer.
+/// When Sentry does not answer.
 pub async fn issue_route(api: &impl SentryApi) -> Result<IssueRoute, ApiError> {
     match api.apps().await {
         Ok(_) | Err(ApiError::Forbidden { .. }) => Ok(IssueRoute::Organization),
@@ -127,19 +127,21 @@ pub async fn issue_route(api: &impl SentryApi) -> Result<IssueRoute, ApiError> {
 /// What is read besides the alerts themselves.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted {
-    /// What decides, where a Sentry answers both for rules and for workflows and its version does not tell.
+    /// Whether rules or workflows decide, on a Sentry that answers for both; `None`: its version decides.
     pub alerts: Option<Alerts>,
-    /// Legacy webhooks also where no alert uses them.
+    /// Whether to read legacy webhooks even if no alert uses them.
     pub hooks: bool,
-    /// Whether there are new issues where a workflow never fired.
+    /// Whether to check for new issues in projects with a workflow that never fired.
     pub new_issues: bool,
 }
 
-/// Reads the inventory. What the token may not see is left out and named in [`Inventory::unseen`]; projects must be seen.
+/// Reads the inventory. What the token may not see is left out and listed in [`Inventory::unseen`], except for the
+/// projects, which it must be allowed to list.
 ///
 /// # Errors
 ///
-/// When Sentry cannot be reached, does not know the token or the organization, or answers something unusable.
+/// When Sentry cannot be reached, does not know the token or the organization, does not let the token list the projects,
+/// or sends an unusable response.
 pub async fn read(api: &impl SentryApi, wanted: Wanted) -> Result<Inventory, ApiError> {
     let mut unseen = Unseen(Vec::new());
     let identity = api.identity().await.absent()?.unwrap_or_default();
@@ -204,7 +206,7 @@ async fn read_rules(
 ) -> Result<(), ApiError> {
     let Some((first, rest)) = projects.split_first_mut() else { return Ok(()) };
     match api.rules(&first.project.slug).await {
-        // Where the first project has no such endpoint, no project has.
+        // If this endpoint does not exist for the first project, it exists for none.
         Err(ApiError::Gone { .. }) if answers_workflows => return Ok(()),
         rules => first.rules = unseen.allow(rules)?,
     }
@@ -216,7 +218,7 @@ async fn read_rules(
     Ok(())
 }
 
-/// Which of both decides on a Sentry that answers for both: from 26.7 on workflows do, whatever its rules say.
+/// Decides between rules and workflows where a Sentry answers for both: from 26.7 on workflows, whatever its rules say.
 async fn by_version(api: &impl SentryApi, organization: &Organization) -> Result<Alerts, ApiError> {
     let version = match api.version().await {
         Err(ApiError::Forbidden { .. } | ApiError::Unauthorized { .. } | ApiError::Shape { .. }) => None,
@@ -231,7 +233,7 @@ async fn by_version(api: &impl SentryApi, organization: &Organization) -> Result
     Ok(if workflows { Alerts::Workflows } else { Alerts::Rules })
 }
 
-/// Finds rules that workflows do not know, where the list of rules is not itself made of workflows.
+/// Finds rules that were never migrated to a workflow, unless this Sentry builds its list of rules from workflows.
 async fn read_unmigrated(api: &impl SentryApi, inventory: &mut Inventory, unseen: &mut Unseen) -> Result<(), ApiError> {
     if inventory.hides_unmigrated_rules() {
         return Ok(());
@@ -294,7 +296,7 @@ async fn read_new_issues(api: &impl SentryApi, inventory: &mut Inventory, unseen
 struct Unseen(Vec<String>);
 
 impl Unseen {
-    /// `None` for what is not there or may not be seen.
+    /// Returns `None` if the resource does not exist or the token may not see it, and records the latter.
     fn allow<T>(&mut self, answer: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
         match answer {
             Err(error @ ApiError::Forbidden { .. }) => {

@@ -7,17 +7,18 @@
 //! ```
 //!
 //! - [`SentryApi`]: the boundary; nothing above it knows of HTTP
-//! - [`Client`]: the same over HTTP; `transport` makes one call: time-outs, pages, rate limits, no redirects
-//! - [`types`]: what Sentry tells, parsed once
-//! - [`inventory`]: reads what there is, and which generation of Sentry this is
-//! - [`ours`]: which addresses are the bridge's
-//! - [`audit`]: what of it would page nobody; pure
-//! - `crate::catch_up` and `crate::issue_status` ask by it what no webhook told
-//! - [`connect`]: what is missing, as a list of steps, pure; and how the steps are taken
+//! - [`Client`]: its implementation over HTTP; `transport` makes one call: timeouts, pages, rate limits, no redirects
+//! - [`types`]: the types of Sentry's responses, parsed once
+//! - [`inventory`]: reads projects, alerts and webhooks, and determines the generation of the Sentry
+//! - [`ours`]: which webhook addresses are the bridge's
+//! - [`audit`]: finds what would page nobody; pure
+//! - `crate::catch_up` and `crate::issue_status` use this API to learn what no webhook reported
+//! - [`connect`]: plans the steps that are missing, which is pure, and carries them out
 //!
-//! Three generations are distinguished by what they answer, not by their version: rules and the WebHooks plugin (9.1),
-//! rules and integrations (10.0 to about 2025), workflows (2026). 404 and 410 both mean "not here": Sentry withdrew its
-//! rules first with the one and then with the other.
+//! Three generations are distinguished by the endpoints that they answer, and by their version only if a Sentry answers
+//! for both rules and workflows: rules and the WebHooks plugin (9.1), rules and integrations (10.0 to about 2025),
+//! workflows (2026). 404 and 410 both mean that something does not exist here: Sentry removed its rules first with the
+//! one status and then with the other.
 
 pub mod audit;
 mod client;
@@ -42,14 +43,14 @@ use types::{
     Organization, Project, Rule, Window, Workflow,
 };
 
-/// What the bridge asks of Sentry's API about one organization.
+/// The calls of Sentry's API that the bridge makes, for one organization.
 ///
 /// Every method may fail with any [`ApiError`]. [`ApiError::Gone`] means that this Sentry has no such endpoint or object;
 /// see [`Absent`]. A project is named by its slug.
 pub trait SentryApi {
-    /// Whose token this is (`GET /api/0/`).
+    /// The owner and scopes of the token (`GET /api/0/`).
     fn identity(&self) -> impl Future<Output = Result<Identity, ApiError>>;
-    /// The version that Sentry says it has, such as `26.7.0`; only self-hosted ones mean something by it.
+    /// The version that Sentry reports, such as `26.7.0`; it is meaningful only for a self-hosted Sentry.
     fn version(&self) -> impl Future<Output = Result<Option<String>, ApiError>>;
     /// The organization itself.
     fn organization(&self) -> impl Future<Output = Result<Organization, ApiError>>;
@@ -61,29 +62,29 @@ pub trait SentryApi {
     fn detectors(&self) -> impl Future<Output = Result<Vec<Detector>, ApiError>>;
     /// The alert rules of a project.
     fn rules(&self, project: &str) -> impl Future<Output = Result<Vec<Rule>, ApiError>>;
-    /// Whether a rule has become a workflow.
+    /// Whether a rule was migrated to a workflow.
     fn is_migrated(&self, rule: &str) -> impl Future<Output = Result<bool, ApiError>>;
     /// The organization's own integrations.
     fn apps(&self) -> impl Future<Output = Result<Vec<App>, ApiError>>;
-    /// One integration, with its Client Secret as far as Sentry shows it.
+    /// One integration, with its Client Secret if Sentry shows it.
     fn app(&self, slug: &str) -> impl Future<Output = Result<App, ApiError>>;
-    /// What is installed in the organization.
+    /// The installations of integrations in the organization.
     fn installations(&self) -> impl Future<Output = Result<Vec<Installation>, ApiError>>;
     /// The legacy webhooks of a project.
     fn legacy_hook(&self, project: &str, route: HookRoute) -> impl Future<Output = Result<LegacyHook, ApiError>>;
-    /// Whether the project, by its number, has issues that are younger than two weeks.
+    /// Whether the project with this number has issues that are younger than two weeks.
     fn has_new_issues(&self, project_id: &str) -> impl Future<Output = Result<bool, ApiError>>;
 
-    /// What a workflow fired for within a window, a row for each issue.
+    /// The issues for which a workflow fired within a window, one row for each issue.
     fn workflow_history(&self, workflow: &str, window: Window) -> impl Future<Output = Result<Vec<Fired>, ApiError>>;
-    /// The same for a rule of a project; Sentrys before 22.12 do not know it.
+    /// The same for a rule of a project; Sentry versions before 22.12 have no such endpoint.
     fn rule_history(
         &self,
         project: &str,
         rule: &str,
         window: Window,
     ) -> impl Future<Output = Result<Vec<Fired>, ApiError>>;
-    /// The unresolved issues of a project whose first event came at `since` or later.
+    /// The unresolved issues of a project that were first seen at `since` or later.
     fn issues_since(&self, project: &str, since: DateTime<Utc>) -> impl Future<Output = Result<Vec<Issue>, ApiError>>;
     /// One issue, or the one that it was merged into.
     fn issue(&self, id: &str, route: IssueRoute) -> impl Future<Output = Result<Issue, ApiError>>;
@@ -91,17 +92,17 @@ pub trait SentryApi {
     fn event(&self, project: &str, event_id: &str) -> impl Future<Output = Result<Value, ApiError>>;
     /// The newest event of an issue.
     fn latest_event(&self, issue: &str, route: IssueRoute) -> impl Future<Output = Result<Value, ApiError>>;
-    /// Whether a metric alert's firing, by its identifier, is over. Sentrys with workflows have no such endpoint.
+    /// Whether the firing of a metric alert with this identifier is over. A Sentry with workflows has no such endpoint.
     fn is_metric_incident_closed(&self, identifier: &str) -> impl Future<Output = Result<bool, ApiError>>;
-    /// When the metric issue of a detector was open, newest first.
+    /// The periods during which the metric issue of a detector was open, newest first.
     fn open_periods(&self, detector: &str) -> impl Future<Output = Result<Vec<OpenPeriod>, ApiError>>;
 
-    /// Makes an issue `resolved` or `unresolved`.
+    /// Sets the status of an issue to `resolved` or `unresolved`.
     fn set_issue_status(&self, id: &str, route: IssueRoute, status: &str)
     -> impl Future<Output = Result<(), ApiError>>;
-    /// Makes an integration.
+    /// Creates an integration.
     fn create_app(&self, body: Value) -> impl Future<Output = Result<App, ApiError>>;
-    /// Changes an integration; the members that are not given stay.
+    /// Updates an integration; fields that are not in `body` keep their values.
     fn update_app(&self, slug: &str, body: Value) -> impl Future<Output = Result<App, ApiError>>;
     /// Deletes an integration.
     fn delete_app(&self, slug: &str) -> impl Future<Output = Result<(), ApiError>>;
@@ -117,22 +118,22 @@ pub trait SentryApi {
     fn enable_hook(&self, project: &str, route: HookRoute) -> impl Future<Output = Result<(), ApiError>>;
     /// Switches a project's legacy webhooks off.
     fn disable_hook(&self, project: &str, route: HookRoute) -> impl Future<Output = Result<(), ApiError>>;
-    /// Makes an alert rule.
+    /// Creates an alert rule.
     fn create_rule(&self, project: &str, body: Value) -> impl Future<Output = Result<Rule, ApiError>>;
     /// Replaces an alert rule.
     fn update_rule(&self, project: &str, id: &str, body: Object) -> impl Future<Output = Result<Rule, ApiError>>;
     /// Deletes an alert rule.
     fn delete_rule(&self, project: &str, id: &str) -> impl Future<Output = Result<(), ApiError>>;
-    /// Makes a workflow.
+    /// Creates a workflow.
     fn create_workflow(&self, body: Value) -> impl Future<Output = Result<Workflow, ApiError>>;
     /// Replaces a workflow.
     fn update_workflow(&self, id: &str, body: Object) -> impl Future<Output = Result<Workflow, ApiError>>;
     /// Deletes a workflow.
     fn delete_workflow(&self, id: &str) -> impl Future<Output = Result<(), ApiError>>;
-    /// Lets the WebHooks plugin of a project send its test webhook, and returns what Sentry says about it.
+    /// Makes the WebHooks plugin of a project send its test webhook, and returns Sentry's message about it.
     fn test_plugin(&self, project: &str) -> impl Future<Output = Result<String, ApiError>>;
-    /// Lets Sentry fire an action of a rule with a sample event of the project.
+    /// Makes Sentry fire an action of a rule with a sample event of the project.
     fn test_rule_action(&self, project: &str, action: Value) -> impl Future<Output = Result<(), ApiError>>;
-    /// Lets Sentry fire an action of a workflow with a sample event.
+    /// Makes Sentry fire an action of a workflow with a sample event.
     fn test_action(&self, action: Value) -> impl Future<Output = Result<(), ApiError>>;
 }

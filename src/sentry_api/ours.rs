@@ -1,4 +1,4 @@
-//! Which addresses of webhooks are the bridge's.
+//! Determines which webhook addresses are the bridge's.
 
 use std::fmt;
 
@@ -6,31 +6,31 @@ use url::Url;
 
 use crate::config::WebhookToken;
 
-/// The last segment of the webhook's path that is always there.
+/// The last path segment that every address of the webhook has; a token may follow it.
 const SEGMENT: &str = "sentry";
 
-/// What is known of the bridge's own address.
+/// What is known about the bridge's own address.
 #[derive(Clone, Debug, Default)]
 pub struct Bridge {
-    /// The root under which Sentry reaches it, such as `https://bridge.example.com`; `None`: any host will do.
+    /// The root under which Sentry reaches it, such as `https://bridge.example.com`; `None` accepts any host.
     pub root: Option<Url>,
-    /// The tokens it takes; none where the token does not matter, or is not known here.
+    /// The tokens it accepts; empty if the token does not matter or is not known here.
     pub tokens: Vec<WebhookToken>,
 }
 
-/// What an address is to the bridge.
+/// How an address relates to the bridge.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Address {
-    /// Its webhook.
+    /// The bridge's webhook.
     Ours,
-    /// Its webhook, with a token that it would refuse.
+    /// The bridge's webhook, with a token that the bridge would reject.
     WrongToken,
-    /// Somebody else's.
+    /// Any other address.
     Foreign,
 }
 
 impl Bridge {
-    /// What the address `url` is.
+    /// Classifies the address `url`.
     #[must_use]
     pub fn judge(&self, url: &str) -> Address {
         let Ok(url) = Url::parse(url) else { return Address::Foreign };
@@ -40,7 +40,7 @@ impl Bridge {
             Some(root) => root.path_segments().into_iter().flatten().filter(|part| !part.is_empty()).collect(),
             None => Vec::new(),
         };
-        // Without a root the webhook may lie in any folder.
+        // Without a root, any path may precede the webhook's.
         let rest = match &self.root {
             Some(_) => segments.strip_prefix(before.as_slice()),
             None => segments.iter().rposition(|part| *part == SEGMENT).map(|place| &segments[place..]),
@@ -59,14 +59,14 @@ impl Bridge {
         }
     }
 
-    /// Whether `url` is the bridge's webhook, and it would take what comes by it.
+    /// Whether `url` is the bridge's webhook and the bridge would accept requests to it.
     #[must_use]
     pub fn is_ours(&self, url: &str) -> bool {
         self.judge(url) == Address::Ours
     }
 }
 
-/// An address without what may be a token: user, password, query, and everything after `/sentry`.
+/// An address without the parts that may contain a token: user, password, query, and everything after `/sentry`.
 #[derive(Clone, Copy, Debug)]
 pub struct Masked<'a>(pub &'a str);
 

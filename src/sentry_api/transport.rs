@@ -1,4 +1,4 @@
-//! HTTP to Sentry's API: one call at a time, within a time, with the token in its head and nowhere else.
+//! HTTP calls to Sentry's API: each within a time limit, with the token in a header and nowhere else.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,16 +20,16 @@ use super::error::ApiError;
 use crate::config::ApiToken;
 use crate::tls::{self, TlsError};
 
-/// The most that is read of one answer, in bytes. A page of 100 rules of a real organization has 300 KB.
+/// The maximum size of a response, in bytes. A page of 100 rules of a real organization has 300 KB.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
-/// The most pages that are read of one list: 20,000 rows.
+/// The maximum number of pages that are read of one list: 20,000 rows.
 const MAX_PAGES: usize = 200;
 
-/// How often a call that Sentry throttled is made at most, and how often one that is safe to repeat and failed.
+/// The maximum number of attempts, for a call that Sentry throttles and for a failed call that is safe to repeat.
 const ATTEMPTS: u32 = 4;
 
-/// The longest wait that Sentry may ask for; its own windows are a minute at most.
+/// The longest wait that is accepted from Sentry; the windows of its rate limits are a minute at most.
 const MAX_WAIT: Duration = Duration::from_secs(65);
 
 /// The pause before a failed call is repeated, doubled each time.
@@ -39,11 +39,11 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     method: Method,
-    /// Segments below `/api/`; none of them holds a `/`.
+    /// The path segments below `/api/`. A `/` within a segment is percent-encoded.
     path: Vec<String>,
     query: Vec<(&'static str, String)>,
     body: Option<Value>,
-    /// The smallest scope that allows it, for messages.
+    /// The smallest scope that allows it, for error messages.
     scope: &'static str,
 }
 
@@ -64,7 +64,7 @@ impl Call {
         Self::new(Method::DELETE, path, scope)
     }
 
-    /// A GET of something that is beside `/api/0/`.
+    /// A GET of a path directly below `/api/`, beside `/api/0/`.
     pub(super) fn get_beside(path: &str) -> Self {
         Self { method: Method::GET, path: vec![path.to_owned()], query: Vec::new(), body: None, scope: "org:read" }
     }
@@ -79,16 +79,16 @@ impl Call {
         self
     }
 
-    /// Method and path, for messages.
+    /// Method and path, for error messages.
     fn shown(&self) -> String {
         format!("{} /api/{}/", self.method, self.path.join("/"))
     }
 }
 
-/// An answer with a status of success.
+/// A successful response.
 struct Answer {
     body: Vec<u8>,
-    /// Where the next page begins, if there is one.
+    /// The cursor of the next page, if there is one.
     next: Option<String>,
 }
 
@@ -96,7 +96,7 @@ struct Answer {
 pub(super) struct Transport {
     http: awc::Client,
     root: Url,
-    /// The token of now: it may be replaced while the bridge runs.
+    /// The current token, which may be replaced while the bridge runs.
     token: watch::Receiver<ApiToken>,
     timeout: Duration,
 }
@@ -119,17 +119,17 @@ impl Transport {
         Ok(Self { http, root: root.clone(), token: watch::channel(token).1, timeout })
     }
 
-    /// The same with the newest of these tokens at each call.
+    /// Makes the transport use the newest of these tokens for each call.
     pub(super) fn with_tokens(self, token: watch::Receiver<ApiToken>) -> Self {
         Self { token, ..self }
     }
 
-    /// Makes a call and reads its answer as JSON.
+    /// Makes a call and parses its response as JSON.
     pub(super) async fn json<T: DeserializeOwned>(&self, call: &Call) -> Result<T, ApiError> {
         parse(call, &self.answer(call, None).await?.body)
     }
 
-    /// Makes a call whose answer says nothing.
+    /// Makes a call and ignores the body of its response.
     pub(super) async fn done(&self, call: &Call) -> Result<(), ApiError> {
         self.answer(call, None).await.map(drop)
     }
@@ -160,7 +160,7 @@ impl Transport {
                 Err(error) => error,
             };
             let wait = match &error {
-                // Sentry has not done what it throttles, so that it is safe to ask again.
+                // Sentry does not execute a call that it throttles, so it is safe to repeat it.
                 ApiError::Throttled { wait, .. } if *wait <= MAX_WAIT => *wait,
                 ApiError::Unreachable { .. } | ApiError::Status { status: 500.., .. } if call.method == Method::GET => {
                     PAUSE * 2_u32.pow(attempt - 1)
@@ -181,8 +181,8 @@ impl Transport {
         let request = self
             .http
             .request(call.method.clone(), self.address(call, cursor)?)
-            // Sentry's web server closes idle connections without notice (9.1 at once), and a change that was sent into
-            // a closing one must not be repeated: a connection for each call.
+            // One connection per call: Sentry's web server closes idle connections without notice (9.1 at once), and a
+            // change that was sent over a closing connection must not be repeated.
             .force_close()
             .insert_header((AUTHORIZATION, format!("Bearer {}", token.expose())));
         let sending = match &call.body {
@@ -199,7 +199,7 @@ impl Transport {
         let (status, headers) = (response.status(), response.headers().clone());
         let body = timeout_at(deadline, read(response)).await.map_err(|_| self.late(call))?;
         let body = body.map_err(|why| unreachable(call, why))?;
-        // awc takes a connection that ends in the middle of a body for the body's end.
+        // awc treats a connection that closes in the middle of a body as the end of the body.
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         if length.is_some_and(|length| body.len() < length) {
             return Err(unreachable(call, "the answer broke off".to_owned()));
@@ -213,11 +213,11 @@ impl Transport {
 
     fn address(&self, call: &Call, cursor: Option<&str>) -> Result<String, ApiError> {
         let mut url = self.root.clone();
-        // A root has a host, so that it has segments.
+        // The root has a host, so it has path segments.
         let mut segments = url.path_segments_mut().map_err(|()| shape(call, "the address has no path".to_owned()))?;
         segments.pop_if_empty().push("api").extend(&call.path).push("");
         drop(segments);
-        // Only the cursor is taken of the next page's address: the token goes to the configured Sentry alone.
+        // Only the cursor is taken from the next page's address, so that the token goes only to the configured Sentry.
         let query = call.query.iter().map(|(name, value)| (*name, value.as_str()));
         let query: Vec<_> = query.chain(cursor.map(|cursor| ("cursor", cursor))).collect();
         if !query.is_empty() {
@@ -264,7 +264,7 @@ where
 
 fn parse<T: DeserializeOwned>(call: &Call, body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
-        // serde repeats values that it did not expect, and one of them may be a secret.
+        // serde quotes unexpected values, and one of them may be a secret.
         let what = if error.is_data() { "it has another shape than Sentry documents" } else { "it is not JSON" };
         shape(call, format!("{what} (line {}, column {})", error.line(), error.column()))
     })
@@ -282,7 +282,7 @@ fn nowhere() -> String {
     "nowhere".to_owned()
 }
 
-/// Scheme and host of an address, which are enough to see whose it is; the rest may hold anything.
+/// Scheme and host of an address, which are enough to identify the server; the rest may contain a secret.
 fn place(address: &str) -> String {
     match Url::parse(address) {
         Ok(url) if url.host().is_some() => url.origin().ascii_serialization(),
@@ -290,7 +290,7 @@ fn place(address: &str) -> String {
     }
 }
 
-/// The cursor of the next page out of a `Link` header, if that page has results: Sentry names a next page always.
+/// Returns the cursor of the next page from a `Link` header, if that page has results: Sentry always names a next page.
 fn next_cursor(link: &str) -> Option<String> {
     let of_link = |link: &str| {
         let member = |name: &str| {
@@ -312,7 +312,7 @@ fn wait(retry_after: Option<&str>, reset: Option<&str>, now: i64) -> Duration {
     Duration::from_secs(seconds.unwrap_or(1))
 }
 
-/// What Sentry says about a refusal, on one line, bounded and without the token.
+/// Returns Sentry's explanation of an error response, on one line, truncated and without the token.
 fn reason(body: &[u8], token: &str) -> String {
     const MAX: usize = 300;
     let text = match serde_json::from_slice::<Value>(body) {
@@ -373,7 +373,7 @@ mod tests {
 
     #[actix_web::test]
     async fn an_answer_that_does_not_come_is_waited_for_so_long_and_asked_for_once() {
-        // Connections are taken by the system, and nobody ever answers.
+        // The operating system accepts connections, and no response is ever sent.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let root = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
         let token = ApiToken::parse("token-of-the-api-for-tests").unwrap();

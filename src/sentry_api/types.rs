@@ -1,8 +1,8 @@
-//! What Sentry's API tells, parsed once, leniently: only the members that are used, ids as text or number, anything that
-//! is missing left out.
+//! The types of Sentry's responses, parsed once and leniently: only the fields that are used, ids as text or number, and
+//! missing values left out.
 //!
-//! Rules and workflows are written back as a whole ([`Rule::raw`], [`Workflow::raw`]): a PUT replaces the object, and what
-//! the bridge does not know of must survive it.
+//! Rules and workflows are written back as a whole ([`Rule::raw`], [`Workflow::raw`]): a PUT replaces the object, so
+//! fields that the bridge does not know must be preserved.
 
 mod alert;
 mod issue;
@@ -19,12 +19,12 @@ pub use issue::{Fired, Issue, IssueRoute, OpenPeriod, Window};
 /// A JSON object as Sentry sent it.
 pub type Object = Map<String, Value>;
 
-/// Whose eyes the token has; `Display` says it in words.
+/// Who the token belongs to and what it may do; `Display` describes it in words.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Identity {
-    /// The user, by e-mail address or name; `None` for tokens that belong to nobody.
+    /// The user, by e-mail address or name; `None` for tokens that belong to no user.
     pub user: Option<String>,
-    /// The token's scopes; `None` where Sentry does not tell.
+    /// The token's scopes; `None` if Sentry does not return them.
     pub scopes: Option<Vec<String>>,
 }
 
@@ -58,19 +58,19 @@ pub struct Project {
     pub id: String,
     /// Its slug.
     pub slug: String,
-    /// Whether the token's owner may look into it; Sentry lists others as well.
+    /// Whether the token's owner has access to it; Sentry also lists projects without access.
     #[serde(default = "yes")]
     pub has_access: bool,
 }
 
-/// A detector ("Monitor"): what finds issues in a project.
+/// A detector ("Monitor"), which finds issues in a project.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Detector {
     /// Its number, as text.
     #[serde(deserialize_with = "id")]
     pub id: String,
-    /// Its project; `None` for one of all projects.
+    /// The number of its project; `None` for a detector of all projects.
     #[serde(default, deserialize_with = "maybe_id")]
     pub project_id: Option<String>,
     /// `error`, `issue_stream`, `metric_issue`, `uptime_domain_failure` and others.
@@ -91,9 +91,9 @@ pub struct App {
     pub name: String,
     /// `internal`, `unpublished` or `published`.
     pub status: String,
-    /// Resources it subscribes to, such as `issue`.
+    /// The resources it subscribes to, such as `issue`.
     pub events: Vec<String>,
-    /// Single events it subscribes to, such as `issue.resolved`; empty on Sentrys older than July 2026.
+    /// The single events it subscribes to, such as `issue.resolved`; empty on Sentry versions older than July 2026.
     #[serde(deserialize_with = "or_default")]
     pub webhook_events: Vec<String>,
     /// Whether alerts may use it as an action.
@@ -101,11 +101,11 @@ pub struct App {
     /// Whether Sentry has switched it off.
     #[serde(deserialize_with = "or_default")]
     pub is_disabled: bool,
-    /// Where its webhooks go.
+    /// The address its webhooks are sent to.
     pub webhook_url: Option<String>,
-    /// What its token may do.
+    /// The scopes of its token.
     pub scopes: Vec<String>,
-    /// What its webhooks are signed with, as far as Sentry shows it to this token; see [`Secret::is_readable`].
+    /// The secret that signs its webhooks, if Sentry shows it to this token; see [`Secret::is_readable`].
     pub client_secret: Option<Secret>,
 }
 
@@ -117,7 +117,7 @@ impl App {
         if self.webhook_events.is_empty() {
             return self.events.iter().any(|other| other == event || Some(other.as_str()) == resource);
         }
-        // `events` names a resource here when only one of its events is subscribed to.
+        // In this case `events` contains a resource even if only one of its events is subscribed to.
         let is_resource = resource == Some(event);
         let mut events = self.webhook_events.iter();
         events.any(|other| other == event || (is_resource && other.split('.').next() == resource))
@@ -131,7 +131,7 @@ pub struct Installation {
     pub uuid: String,
     /// The integration's slug.
     pub app_slug: String,
-    /// The integration's number, which workflows' actions name; absent before 2026.
+    /// The integration's number, by which actions of workflows refer to it; absent before 2026.
     pub app_id: Option<String>,
     /// `installed` or `pending`.
     pub status: String,
@@ -140,11 +140,11 @@ pub struct Installation {
 /// The legacy webhooks of one project.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LegacyHook {
-    /// Which endpoint it comes from.
+    /// The endpoint it was read from.
     pub route: HookRoute,
     /// Whether it is switched on.
     pub enabled: bool,
-    /// Where it posts to. Addresses may hold a token: they are not shown as they are.
+    /// The addresses it posts to. An address may contain a token, so it is never shown unmasked.
     pub urls: Vec<String>,
 }
 
@@ -162,7 +162,7 @@ pub enum HookRoute {
 pub struct Secret(String);
 
 impl Secret {
-    /// The secret itself, or `None` where Sentry sent a mask (`****`) in its place.
+    /// Returns the secret itself, or `None` if Sentry sent a mask (`****`) in its place.
     #[must_use]
     pub fn is_readable(&self) -> Option<&str> {
         let masked = self.0.is_empty() || self.0.chars().all(|character| matches!(character, '*' | '•'));
@@ -203,7 +203,8 @@ impl<'de> Deserialize<'de> for Installation {
     }
 }
 
-/// The legacy webhooks as the plugin's page describes itself: `{"enabled": …, "config": [{"name": "urls", "value": …}]}`.
+/// Parses the legacy webhooks from the response of the plugin's endpoint:
+/// `{"enabled": …, "config": [{"name": "urls", "value": …}]}`.
 pub(super) fn plugin_hook(answer: &Value) -> LegacyHook {
     let fields = answer["config"].as_array();
     let urls =
@@ -221,7 +222,7 @@ pub(super) fn plugin_hook(answer: &Value) -> LegacyHook {
     }
 }
 
-/// The legacy webhooks as `legacy-webhooks/` has them: `{"urls": […], "enabled": …}`.
+/// Parses the legacy webhooks from the response of `legacy-webhooks/`: `{"urls": […], "enabled": …}`.
 pub(super) fn legacy_hook(answer: &Value) -> LegacyHook {
     let urls = answer["urls"].as_array().into_iter().flatten().filter_map(Value::as_str);
     LegacyHook {
@@ -252,7 +253,7 @@ fn maybe_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>
     Ok(text_of_id(&Value::deserialize(deserializer)?))
 }
 
-/// `null` is the same as a member that is missing.
+/// Treats `null` like a missing field.
 fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }

@@ -1,16 +1,16 @@
-//! The way back: what people do to an incident in PagerDuty is done to its issue in Sentry.
+//! Two-way updates: what people do to an incident in PagerDuty, the bridge does to its issue in Sentry.
 //!
 //! ```text
 //!  PagerDuty ──POST /pagerduty──▶ web ──▶ webhook ──▶ queue ──▶ TwoWayTask ──▶ Sentry's API
 //!                                         pure        committed, then answered
 //! ```
 //!
-//! - [`webhook`]: whether a webhook asks for something; pure
-//! - this file: the task that does it, again and again until Sentry has answered
+//! - [`webhook`]: whether a webhook asks for an update; pure
+//! - this file: the task that makes the update, and retries it until Sentry has answered
 //!
-//! Nothing goes round. What the bridge or an automation did in PagerDuty names no person and is not passed on. What the bridge did
-//! in Sentry comes back as `issue.resolved`, which closes what is closed already, or as `issue.unresolved`, which is
-//! [recognised](UNRESOLVE_ECHO). An issue that is already as it should be is not changed.
+//! There are no loops. A change that the bridge or an automation made in PagerDuty names no person and is not passed on. A
+//! change that the bridge made in Sentry comes back as `issue.resolved`, whose incident is closed already, or as
+//! `issue.unresolved`, which is [recognised](UNRESOLVE_ECHO). An issue that already has the wanted status is not changed.
 
 pub mod webhook;
 
@@ -28,44 +28,45 @@ use crate::queue::{IssueUpdate, IssueUpdateChange, Queue, QueueError, StatusChan
 use crate::sentry_api::types::IssueRoute;
 use crate::sentry_api::{ApiError, SentryApi, issue_route};
 
-/// A webhook that says that an issue is unresolved follows from the bridge's own doing, if it comes within this time after it.
+/// A webhook `issue.unresolved` that arrives within this time after the bridge unresolved the issue is an echo of that
+/// update.
 pub const UNRESOLVE_ECHO: TimeDelta = TimeDelta::minutes(10);
 
 /// How often the task looks for updates.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The pause after the first failure; it doubles with each, up to the longest.
+/// The pause after the first failure. It doubles with each failure, up to the longest.
 const PAUSE: TimeDelta = TimeDelta::seconds(5);
 const LONGEST_PAUSE: TimeDelta = TimeDelta::minutes(10);
 
-/// How often an update is tried at most, which takes about four hours.
+/// The most attempts for an update, which take about four hours.
 const ATTEMPTS: u32 = 30;
 
-/// An issue is not resolved this long after a person resolved its incident if it had another event since: the person did not
-/// know of that.
+/// If an update is older than this and the issue has had another event since the person resolved the incident, the issue is
+/// not resolved: the person did not know of that event.
 const LATE: TimeDelta = TimeDelta::minutes(5);
 
-/// Does in Sentry what people did in PagerDuty.
+/// The task that does in Sentry what people did in PagerDuty.
 pub struct TwoWayTask<A, L> {
     api: A,
     queue: Queue,
     metrics: Metrics,
-    /// What is put before the issue's number in incident keys.
+    /// The prefix of the issue's number in incident keys.
     prefix: String,
-    /// Whether this bridge is the one that does it, of those that share a queue.
+    /// Whether this bridge is the one that makes the updates, of those that share a queue.
     leads: L,
     route: Option<IssueRoute>,
 }
 
 impl<A: SentryApi, L: Fn() -> bool> TwoWayTask<A, L> {
-    /// A task that changes issues by `api` as `queue` says. With several bridges on one queue only the one that `leads` does
-    /// anything.
+    /// A task that makes the updates that wait in `queue`, through `api`. If several bridges share a queue, only the one
+    /// that `leads` does anything.
     #[must_use]
     pub fn new(api: A, queue: Queue, metrics: Metrics, prefix: String, leads: L) -> Self {
         Self { api, queue, metrics, prefix, leads, route: None }
     }
 
-    /// Does so for as long as it is polled.
+    /// Makes updates until the future is dropped.
     pub async fn run(mut self) -> Infallible {
         loop {
             if (self.leads)()
@@ -155,7 +156,7 @@ impl<A: SentryApi, L: Fn() -> bool> TwoWayTask<A, L> {
             }
             change => change.in_sentry(),
         };
-        // The one that it was merged into, where it was merged.
+        // `found` is the issue into which this one was merged, if it was.
         match self.api.set_issue_status(&found.id, route, status).await {
             Ok(()) => Ok(Done::Changed),
             Err(ApiError::Gone { status: 404, .. }) => Ok(Done::NotNeeded("Sentry has no such issue (any more)")),
@@ -173,7 +174,7 @@ impl<A: SentryApi, L: Fn() -> bool> TwoWayTask<A, L> {
     }
 }
 
-/// What became of an update.
+/// How an update ended.
 enum Done {
     /// The issue was changed.
     Changed,
@@ -181,7 +182,7 @@ enum Done {
     NotNeeded(&'static str),
 }
 
-/// The newest update of each incident, in the order in which they came, and those that it replaces.
+/// Splits the updates into the newest of each incident, in the order in which they came, and those that it replaces.
 fn newest_of_each(waiting: Vec<IssueUpdate>) -> (Vec<IssueUpdate>, Vec<IssueUpdate>) {
     let last: HashMap<_, _> =
         waiting.iter().enumerate().map(|(place, update)| (update.incident_key.clone(), place)).collect();
@@ -191,7 +192,7 @@ fn newest_of_each(waiting: Vec<IssueUpdate>) -> (Vec<IssueUpdate>, Vec<IssueUpda
     (updates(newest), updates(superseded))
 }
 
-/// The pause after so many failures.
+/// The pause after this many failed attempts.
 fn pause(attempts: u32) -> TimeDelta {
     let doublings = attempts.saturating_sub(1).min(10);
     (PAUSE * 2_i32.pow(doublings)).min(LONGEST_PAUSE)

@@ -13,21 +13,22 @@ use crate::issue_status::decide::{About, about};
 use crate::pagerduty::IncidentKey;
 use crate::queue::{IssueUpdate, StatusChange};
 
-/// The header with the signatures of the raw body: `v1=` and 64 hexadecimal digits, several with commas between while the secret
-/// is rotated.
+/// The header with the signatures of the raw body: `v1=` and 64 hexadecimal digits; several, separated by commas, while the
+/// secret is rotated.
 pub const SIGNATURE: &str = "X-PagerDuty-Signature";
 
-/// The header with the number of the webhook, the same for each repetition.
+/// The header with the id of the webhook, which is the same for each redelivery.
 pub const WEBHOOK_ID: &str = "X-Webhook-Id";
 
-/// How many signatures of one request are compared. PagerDuty sends one for each secret, of which there are two while one is
+/// How many signatures of one request are compared. PagerDuty sends one for each secret; there are two while a secret is
 /// rotated.
 const MAX_SIGNATURES: usize = 8;
 
-/// The longest number of a webhook that is kept, in characters.
+/// How much of a webhook's id is kept, in characters.
 const MAX_ID: usize = 200;
 
-/// Whether a value of [`SIGNATURE`] has a signature of `body` by one of `secrets`, in constant time for each.
+/// Whether a value of [`SIGNATURE`] contains a signature of `body` made with one of `secrets`. Each is compared in
+/// constant time.
 #[must_use]
 pub fn is_signed(header: &str, secrets: &[PagerDutySecret], body: &[u8]) -> bool {
     let signatures = header.split(',').filter_map(|part| part.trim().strip_prefix("v1=")).take(MAX_SIGNATURES);
@@ -40,43 +41,43 @@ pub fn is_signed(header: &str, secrets: &[PagerDutySecret], body: &[u8]) -> bool
     })
 }
 
-/// What is wanted of the way back.
+/// The settings that decide what a webhook asks for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Wishes {
-    /// What is put before the issue's number in incident keys.
+    /// The prefix of the issue's number in incident keys.
     pub prefix: String,
-    /// Whether an incident that is reopened unresolves its issue.
+    /// Whether reopening an incident unresolves its issue.
     pub reopens: bool,
 }
 
-/// Why a webhook asks for nothing; `Display` is a sentence.
+/// Why a webhook asks for no update; `Display` is a sentence.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum Unwanted {
-    /// No JSON object of the documented shape.
+    /// It is not a JSON object of the documented shape.
     #[error("it has another shape than PagerDuty documents: {0}")]
     Shape(String),
-    /// The test of a subscription.
+    /// The test webhook of a subscription.
     #[error("it is a ping, which proves that the way is open")]
     Ping,
-    /// Another event.
+    /// An event of another type.
     #[error("{0} changes nothing in Sentry")]
     OtherEvent(String),
     /// Reopening is off.
     #[error("BRIDGE_PAGERDUTY_REOPEN is off, so a reopened incident changes nothing in Sentry")]
     ReopenOff,
-    /// Nobody did it: a service, a workflow, or the bridge itself by the Events API.
+    /// No person did it, but a service, a workflow, or the bridge itself through the Events API.
     #[error("no person did it but {0}, so Sentry has to be told nothing")]
     Automation(String),
-    /// PagerDuty does not say which incident key.
+    /// PagerDuty does not say the incident key.
     #[error("PagerDuty does not say the incident key, so its issue is not known")]
     NoKey,
-    /// The incident key is that of no issue.
+    /// The incident key is not that of an issue.
     #[error("the incident {0} is about no issue of this Sentry")]
     NoIssue(String),
-    /// The bridge has no trigger of it, delivered or not.
+    /// The bridge has no trigger of this incident, delivered or not.
     #[error("the bridge has opened no incident {0}")]
     Unknown(IncidentKey),
-    /// It came before.
+    /// The same webhook was received before.
     #[error("duplicate of a webhook that was received before")]
     Repeated,
 }
@@ -98,12 +99,12 @@ struct Event {
     data: Value,
 }
 
-/// What a webhook with a right signature asks for. `webhook_id` is its header; where that is missing the event's own id tells
-/// repetitions.
+/// Parses the update that a webhook with a valid signature asks for. `webhook_id` is its header; if that is missing,
+/// redeliveries are recognised by the event's own id.
 ///
 /// # Errors
 ///
-/// Why it asks for nothing.
+/// Returns why the webhook asks for no update.
 pub fn wanted(
     body: &[u8],
     webhook_id: Option<&str>,
@@ -121,8 +122,8 @@ pub fn wanted(
         "pagey.ping" => return Err(Unwanted::Ping),
         other => return Err(Unwanted::OtherEvent(other.chars().take(60).collect())),
     };
-    // What the bridge did by the Events API has no agent or that of an integration. Only what a person did is told to Sentry, so
-    // that nothing goes round.
+    // A change that the bridge made through the Events API has no agent, or an integration as its agent. Only what a
+    // person did is passed on to Sentry, so that there are no loops.
     match event.agent["type"].as_str() {
         Some("user_reference" | "user") => {}
         Some(other) => return Err(Unwanted::Automation(format!("`{}`", other.chars().take(60).collect::<String>()))),

@@ -1,4 +1,4 @@
-//! The JSON of the webhook's answers, and as what they are counted.
+//! The JSON of the responses to webhooks, and the labels under which they are counted.
 
 use actix_web::http::header::ALLOW;
 use actix_web::{HttpResponse, HttpResponseBuilder};
@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::metrics::{Answered, Source};
 use crate::pagerduty::{EventType, IncidentKey};
 
-/// What a webhook is answered; the names of its members are a contract.
+/// The body of a response to a webhook. Its field names are a contract.
 #[derive(Debug, Serialize)]
 #[serde(tag = "status", rename_all = "lowercase")]
 pub enum Answer<'a> {
@@ -24,12 +24,12 @@ pub enum Answer<'a> {
     /// The update of the issue is committed to the queue.
     #[serde(rename = "queued")]
     QueuedUpdate {
-        /// The incident that PagerDuty told of.
+        /// The incident that PagerDuty's webhook is about.
         incident_key: &'a IncidentKey,
         /// What is done to its issue in Sentry: `resolve` or `unresolve`.
         issue: &'a str,
     },
-    /// Understood, and nothing is to be done.
+    /// The webhook was understood, and there is nothing to do.
     Ignored {
         /// Why.
         reason: &'a str,
@@ -41,17 +41,18 @@ pub enum Answer<'a> {
     },
 }
 
-/// As what an answer of the webhook is counted. Travels in the extensions of the response, to the middleware that counts.
+/// The labels under which a webhook's response is counted. They are passed to the counting middleware in the extensions
+/// of the response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Counted {
     /// Where the webhook came from.
     pub source: Source,
-    /// What it was answered.
+    /// How it was answered.
     pub answered: Answered,
 }
 
 impl Counted {
-    /// Has `response` counted so.
+    /// Attaches these labels to `response`, so that it is counted under them.
     pub(super) fn attach(self, response: HttpResponse) -> HttpResponse {
         let mut response = response;
         response.extensions_mut().insert(self);
@@ -72,13 +73,13 @@ pub fn issue_update(incident_key: &IncidentKey, issue: &str) -> HttpResponse {
     HttpResponse::Accepted().json(Answer::QueuedUpdate { incident_key, issue })
 }
 
-/// 202: nothing is to be done.
+/// 202: there is nothing to do.
 #[must_use]
 pub fn ignored(reason: &str) -> HttpResponse {
     HttpResponse::Accepted().json(Answer::Ignored { reason })
 }
 
-/// An error under the status of `response`.
+/// Returns an error with the status code of `response`.
 #[must_use]
 pub fn error(response: &mut HttpResponseBuilder, reason: &str) -> HttpResponse {
     response.json(Answer::Error { reason })

@@ -1,4 +1,4 @@
-//! Whether the bridge lives, and whether it can take alerts.
+//! Liveness and readiness: whether the process runs, and whether it can accept alerts.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::AppState;
 
-/// How long a commit may take that a shared database is tried with after it was silent.
+/// The timeout of the commit that tests a shared database which has not answered for more than a second.
 const SILENT: Duration = Duration::from_millis(800);
 
 /// `GET /healthz`: 200 while the process lives.
@@ -19,8 +19,9 @@ pub(super) async fn healthz() -> HttpResponse {
 
 /// `GET /readyz`: 200 while alerts can be committed, 503 when they cannot, and from the first moment of shutdown.
 ///
-/// After a commit that failed it tries one itself, so that it is green again as soon as the cause is gone. It does so, too,
-/// when a shared database has not answered for more than a second, so that it is red before the first webhook is refused.
+/// After a failed commit it tries one itself, so that it returns 200 again as soon as the cause is gone. It also tries
+/// one when a shared database has not answered for more than a second, so that it returns 503 before the first webhook is
+/// refused.
 pub(super) async fn readyz(state: Data<AppState>) -> HttpResponse {
     if state.is_stopping() {
         return HttpResponse::ServiceUnavailable().json(json!({"status": "stopping"}));

@@ -15,9 +15,10 @@ use crate::monitor::{check, gauges, gauges_without_database};
 /// How long a scrape waits for the database; Prometheus itself waits 10 seconds.
 const READING: Duration = Duration::from_secs(5);
 
-/// The counters and gauges in Prometheus' text format. Anybody may read them: there is no secret in them.
+/// Returns the counters and gauges in Prometheus' text format. No authentication is needed, because they contain no
+/// secrets.
 ///
-/// The counters are there whatever the database does.
+/// The counters are returned even if the database does not answer.
 pub(super) async fn metrics(state: Data<AppState>) -> HttpResponse {
     let BuildInfo { version, commit } = BuildInfo::current();
     let build = Gauge::info(
@@ -26,7 +27,8 @@ pub(super) async fn metrics(state: Data<AppState>) -> HttpResponse {
         vec![("version", version.to_owned()), ("commit", commit.unwrap_or("unknown").to_owned())],
     );
     let now = Utc::now();
-    // Gauges and counters are of one snapshot: a counter must not show what the gauges beside it do not know yet.
+    // Gauges and counters come from one snapshot: a counter must not include something that the gauges do not include
+    // yet.
     let (metrics, measured) = if let Ok(snapshot) = timeout(READING, state.monitor.snapshot(now)).await {
         let gauges = gauges(&snapshot, &check(&snapshot, state.monitor.limits()));
         (snapshot.metrics, gauges)

@@ -1,10 +1,10 @@
-//! The HTTP side.
+//! The HTTP endpoints.
 //!
 //! - `webhook`: `POST /sentry/{token}` and `POST /sentry`
-//! - `pagerduty`: `POST /pagerduty`, the way back
+//! - `pagerduty`: `POST /pagerduty`, PagerDuty's webhooks (two-way)
 //! - [`auth`]: who may post webhooks, and who may use the status page and `/api`
 //! - [`body`]: reading a request's body within limits of time and memory
-//! - [`answer`]: the JSON of the webhook's answers
+//! - [`answer`]: the JSON of the responses to webhooks
 //! - `health`: `GET /healthz` and `GET /readyz`
 //! - `metrics`: `GET /metrics`
 //! - `api`: `/api/…`
@@ -41,14 +41,14 @@ use crate::queue::Queue;
 use crate::queue::admin::QueueAdmin;
 use crate::two_way::webhook::Wishes;
 
-/// What the endpoints share.
+/// The state that the endpoints share.
 #[derive(Debug)]
 pub struct AppState {
     /// Who may post webhooks.
     pub authentication: Authentication,
     /// Who may use the status page and `/api`.
     pub admin: AdminAuth,
-    /// Retries and discards.
+    /// Retries and discards dead letters and rejected webhooks.
     pub queue_admin: QueueAdmin,
     /// Decides what a webhook means.
     pub ingest: Ingest,
@@ -62,21 +62,21 @@ pub struct AppState {
     pub monitor: Monitor,
     /// The memory limit of all bodies together.
     pub body_memory: BodyMemory,
-    /// Identifies the configuration on the status page.
+    /// The config fingerprint that the status page shows.
     pub config_fingerprint: watch::Sender<Option<String>>,
     /// The bridges that share the queue.
     pub cluster: Cluster,
-    /// The way back; `None` where it is off.
+    /// What two-way needs; `None` if it is off.
     pub two_way: Option<TwoWay>,
     stopping: AtomicBool,
 }
 
-/// What the way back needs to know of PagerDuty's webhooks.
+/// What the handler of PagerDuty's webhooks needs.
 #[derive(Debug)]
 pub struct TwoWay {
-    /// What they are signed with by now.
+    /// The current secrets, which verify their signatures.
     pub secrets: watch::Receiver<Vec<PagerDutySecret>>,
-    /// What is wanted of them.
+    /// The settings that decide what they ask for.
     pub wishes: Wishes,
 }
 
@@ -114,13 +114,13 @@ impl AppState {
         Self { admin, ..self }
     }
 
-    /// Takes PagerDuty's webhooks.
+    /// Accepts PagerDuty's webhooks, unless `two_way` is `None`.
     #[must_use]
     pub fn with_two_way(self, two_way: Option<TwoWay>) -> Self {
         Self { two_way, ..self }
     }
 
-    /// Shares the queue with others.
+    /// Shares the queue with the other bridges of `cluster`.
     #[must_use]
     pub fn with_cluster(self, cluster: Cluster) -> Self {
         Self { cluster, ..self }
@@ -132,7 +132,7 @@ impl AppState {
         Self { config_fingerprint: watch::Sender::new(Some(fingerprint)), ..self }
     }
 
-    /// From now on `/readyz` is answered 503.
+    /// Makes `/readyz` return 503 from now on.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
@@ -147,7 +147,7 @@ impl AppState {
 pub enum Endpoints {
     /// All of them.
     All,
-    /// What Sentry and load balancers use: the webhook, and the health.
+    /// What Sentry, PagerDuty and load balancers use: the webhooks, and the health.
     Public,
     /// What operators use: the status page, `/api`, metrics, and the health.
     Admin,
@@ -181,7 +181,7 @@ fn webhook_routes(config: &mut ServiceConfig) {
     config.service(web::scope("/sentry").wrap(from_fn(webhook::count)).default_service(web::to(webhook::dispatch)));
 }
 
-/// An address that is only read. HEAD is answered like GET, without the body.
+/// A read-only resource. HEAD is answered like GET, without the body.
 fn readable(path: &str, routes: [Route; 2]) -> Resource {
     let resource = web::resource(path).default_service(web::to(get_only));
     routes.into_iter().fold(resource, Resource::route)

@@ -1,8 +1,8 @@
-//! `POST /pagerduty`: PagerDuty's webhooks V3, by which it tells what people did to incidents.
+//! `POST /pagerduty`: PagerDuty's webhooks V3, which report what people did to incidents.
 //!
-//! PagerDuty waits five seconds, repeats what was answered 5xx for two days, and drops what was answered 4xx: after three of those
-//! in a row it switches the subscription off for a day. So everything with a right signature is answered 202 once it is
-//! committed, also what is not wanted.
+//! PagerDuty waits five seconds for a response, retries a webhook that was answered 5xx for two days, and drops one that
+//! was answered 4xx: after three of those in a row it disables the subscription for a day. So a webhook with a correct
+//! signature is answered 202 once it is committed, and also if it asks for nothing.
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
@@ -25,14 +25,14 @@ const MAX_BODY: usize = 1024 * 1024;
 const WRONG_SIGNATURE: &str = "the signature is wrong or missing: X-PagerDuty-Signature must be made from the body with the secret \
                                of the webhook subscription, as set in BRIDGE_PAGERDUTY_WEBHOOK_SECRET";
 
-/// The webhook. 404 while no secret is set.
+/// Handles a webhook. Returns 404 while no secret is set.
 pub(super) async fn receive(request: HttpRequest, mut payload: Payload, state: Data<AppState>) -> HttpResponse {
     let Some(two_way) = &state.two_way else { return not_found() };
     let received_at = Utc::now();
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
     let mut reservation = state.body_memory.open(false);
     let read = match header(SIGNATURE) {
-        // Nothing could prove the body.
+        // Without a signature nothing could authenticate the body, so it is not read.
         None => Err((PagerDutyAnswer::WrongSignature, StatusCode::UNAUTHORIZED, WRONG_SIGNATURE.to_owned())),
         Some(signature) => match body::read(&request, &mut payload, MAX_BODY, Some(&mut reservation)).await {
             Err(error) => Err((PagerDutyAnswer::Unread, error.status(), error.to_string())),
@@ -75,7 +75,7 @@ pub(super) async fn receive(request: HttpRequest, mut payload: Payload, state: D
     }
 }
 
-/// Any other method than POST.
+/// Handles any method other than POST.
 pub(super) async fn wrong_method(state: Data<AppState>) -> HttpResponse {
     if state.two_way.is_none() {
         return not_found();
@@ -94,7 +94,7 @@ fn ignored(state: &AppState, unwanted: &Unwanted) -> HttpResponse {
     answer::ignored(&unwanted.to_string())
 }
 
-/// PagerDuty sends it again.
+/// Returns 503, so that PagerDuty sends the webhook again.
 fn unavailable(state: &AppState, error: &QueueError) -> HttpResponse {
     let line = throttle::line("webhooks of PagerDuty were not accepted", Level::Error);
     log!(line.level, "a webhook of PagerDuty was not accepted, and PagerDuty sends it again: {error}{line}");

@@ -30,10 +30,11 @@ use crate::queue::{Accepted, CanaryChange, Enqueue, Enqueued, Held, HeldSender, 
 use crate::sentry::signature::{APP_SIGNATURE, HOOK_TIMESTAMP};
 use crate::two_way::UNRESOLVE_ECHO;
 
-/// The same for every repetition of one delivery; Sentry sends it since 2026.
+/// The header whose value is the same for every retry of one delivery. Sentry has sent it since 2026.
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
-/// How long an answer waits until a rejected body is committed; Sentry waits for answers at least as long.
+/// How long a response waits for a rejected or held webhook to be committed; Sentry waits at least this long for a
+/// response.
 const KEEP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a webhook is not accepted.
@@ -51,7 +52,7 @@ pub(super) enum WebhookError {
     /// 503.
     #[error("{error}")]
     NotCommitted { sender: Source, error: QueueError },
-    /// 404: most likely an alert that is lost by a typo.
+    /// 404: most likely an alert that is lost because of a typo in the URL.
     #[error("webhooks go to /sentry/{{token}}")]
     WrongPath,
     /// 405.
@@ -105,7 +106,7 @@ impl ResponseError for WebhookError {
     }
 }
 
-/// Counts every answer below `/sentry` once, those to wrong paths and methods included.
+/// Counts every response below `/sentry` once, including those to wrong paths and methods.
 pub(super) async fn count<B: MessageBody>(
     state: Data<AppState>,
     request: ServiceRequest,
@@ -120,10 +121,10 @@ pub(super) async fn count<B: MessageBody>(
     Ok(response)
 }
 
-/// Answers every request to `/sentry` and to what is below it.
+/// Handles every request to `/sentry` and below.
 ///
-/// The path is taken apart here: a route with a parameter is a regular expression, and matching it would take longer than
-/// parsing a small alert.
+/// The path is parsed here, because a route with a parameter is a regular expression, and matching it would take longer
+/// than parsing a small alert.
 pub(super) async fn dispatch(
     request: HttpRequest,
     payload: Payload,
@@ -132,7 +133,8 @@ pub(super) async fn dispatch(
     let in_path = token_in(request.match_info().unprocessed());
     let is_webhook = in_path.is_none_or(|token| !token.contains('/'));
     let is_post = request.method() == Method::POST;
-    // Sentry's own pages, as when they validate an alert's action, put the path of the integration's schema in its place.
+    // Requests of Sentry's own pages, for example to validate an alert's action, have the path from the integration's
+    // schema instead of the webhook's path.
     let from_sentrys_pages = is_post && request.headers().contains_key(APP_SIGNATURE);
     if !is_webhook && !from_sentrys_pages {
         return Err(wrong_path(&request));
@@ -145,13 +147,14 @@ pub(super) async fn dispatch(
     receive(proof.map_err(|error| error.logged(&request))?, &request, payload, &state).await
 }
 
-/// The token that a path has after `/sentry`, if there is one. A trailing slash is no reason to lose an alert.
+/// Returns the token after `/sentry` in a path, if there is one. Ignores a trailing slash, so that it does not cost an
+/// alert.
 fn token_in(rest_of_path: &str) -> Option<&str> {
     let token = rest_of_path.strip_prefix('/').filter(|token| !token.is_empty())?;
     Some(token.strip_suffix('/').filter(|token| !token.is_empty()).unwrap_or(token))
 }
 
-/// The webhook.
+/// Handles a webhook after its headers were checked: reads the body, decides, enqueues and responds.
 async fn receive(
     proof: Proof,
     request: &HttpRequest,
@@ -202,23 +205,23 @@ async fn receive(
             return Err(WebhookError::Rejected { sender: source, rejection });
         }
     };
-    // The largest things that a request holds, and not needed while the disk is waited for.
+    // The largest allocations of a request; they are not needed while waiting for the disk.
     drop((body, parsing, reservation));
     enqueue(state, incoming, &incident_key, event_type, source).await
 }
 
-/// Whether Sentry says that the issue of an incident is unresolved because the bridge itself made it so, for the incident was
-/// reopened in PagerDuty: there it is open.
+/// Whether a webhook about an unresolved issue is an echo: the bridge itself unresolved the issue, because its incident
+/// was reopened in PagerDuty, where it is already open.
 async fn is_echo(state: &AppState, incident_key: &IncidentKey, received_at: DateTime<Utc>) -> bool {
     if state.two_way.as_ref().is_none_or(|two_way| !two_way.wishes.reopens) {
         return false;
     }
     let since = received_at - UNRESOLVE_ECHO;
-    // Where it cannot be read, one event more does no harm.
+    // If the queue cannot be read, one extra event does no harm.
     state.queue.reader().was_updated(incident_key, StatusChange::Unresolve, since).await.unwrap_or(false)
 }
 
-/// Any other method than POST.
+/// Logs and returns the error for any method other than POST.
 fn wrong_method(request: &HttpRequest) -> WebhookError {
     let line = throttle::line("requests to the webhook were answered 405", Level::Warn);
     let (peer, method) = (peer_of(request), request.method());
@@ -226,11 +229,11 @@ fn wrong_method(request: &HttpRequest) -> WebhookError {
     WebhookError::WrongMethod
 }
 
-/// Any other address under `/sentry`.
+/// Logs and returns the error for any other path under `/sentry`.
 fn wrong_path(request: &HttpRequest) -> WebhookError {
     let line = throttle::line("requests to addresses under /sentry that do not exist were answered 404", Level::Warn);
     let (peer, method) = (peer_of(request), request.method());
-    // The path is not logged, for it may hold the token.
+    // The path is not logged, because it may contain the token.
     log!(line.level, peer, method:%; "a request to an address under /sentry that does not exist was answered 404: webhooks \
          go to /sentry/{{token}}{line}");
     WebhookError::WrongPath
@@ -271,8 +274,8 @@ async fn read(
     Ok((body, reservation))
 }
 
-/// Holds a webhook whose signature no known secret made: Sentry may have a new secret already. The answer does not depend on
-/// it, so that nobody learns by it what is held.
+/// Holds a webhook whose signature no known secret made, because Sentry may already use a new secret. The response does
+/// not depend on the result, so that a client cannot learn from it what is held.
 async fn hold(
     request: &HttpRequest,
     state: &AppState,
@@ -299,7 +302,7 @@ async fn hold(
         body: Vec::from(body),
     };
     let queue = state.queue.clone();
-    // Its memory is reserved until it is committed, however long the client is willing to wait.
+    // Its memory stays reserved until it is committed, no matter how long the client waits for the response.
     let holding = rt::spawn(async move {
         let is_held = queue.hold(held).await;
         drop(reservation);
@@ -328,7 +331,7 @@ async fn hold(
 }
 
 fn log_not_read(error: BodyError, proof: Proof) {
-    // Without a token nothing says that it is an alert that is lost.
+    // Without a token, nothing shows that the lost webhook is an alert.
     let is_lost = error == BodyError::NoMemory && proof.has_token();
     let level = if is_lost { Level::Error } else { Level::Warn };
     let line = throttle::line(format!("webhooks were not read and answered {}", error.status().as_u16()), level);
@@ -346,7 +349,7 @@ fn ignored(source: Source, reason: Ignored) -> HttpResponse {
     Counted { source, answered: Answered::Ignored }.attach(answer::ignored(&reason.to_string()))
 }
 
-/// Answers when it is on disk that the canary came back, as an alert is answered: so the commit is tried, too.
+/// Responds once the return of the canary is committed, as for an alert, so that the canary tests the commit, too.
 async fn canary(
     state: &AppState,
     id: Option<CanaryId>,
@@ -372,7 +375,7 @@ async fn canary(
     Ok(Counted { source, answered: Answered::Canary }.attach(response))
 }
 
-/// Answers when the queue has it on disk.
+/// Responds once the event is committed to the queue.
 async fn enqueue(
     state: &AppState,
     incoming: Enqueue,
@@ -393,7 +396,7 @@ async fn enqueue(
             return Err(WebhookError::NotCommitted { sender: source, error });
         }
     };
-    // What a trigger is followed by has another type than the webhook.
+    // An event that follows a trigger has another type than the webhook's own event.
     let followed_by = events.iter().map(|event| event.event_type).find(|other| *other != event_type);
     for Accepted { id, count, event_type } in events {
         let event = id.get();
@@ -410,7 +413,8 @@ async fn enqueue(
     Ok(Counted { source, answered: Answered::Queued }.attach(response))
 }
 
-/// What is kept of a rejected webhook beside its body: all that it takes to decide about it again.
+/// Returns what is kept of a rejected webhook, still without its body: everything that is needed to decide about it
+/// again.
 fn rejected(webhook: &Webhook<'_>, rejection: &Rejection) -> Rejected {
     Rejected {
         received_at: webhook.received_at,
@@ -424,11 +428,11 @@ fn rejected(webhook: &Webhook<'_>, rejection: &Rejection) -> Rejected {
     }
 }
 
-/// Keeps a rejected webhook, so that people can look at it and a later version may understand it. The answer does not depend
-/// on it.
+/// Keeps a rejected webhook, so that people can look at it and a later version may understand it. The response does not
+/// depend on the result.
 async fn keep(state: &AppState, rejected: Rejected, rejection: &Rejection, reservation: Reservation) {
     let queue = state.queue.clone();
-    // Its memory is held until it is committed, however long the client is willing to wait.
+    // Its memory stays reserved until it is committed, no matter how long the client waits for the response.
     let kept = rt::spawn(async move {
         let kept = queue.reject(rejected).await;
         drop(reservation);

@@ -1,9 +1,9 @@
-//! The lease protocol, with the beginning and the settlement of attempts, in every possible order of events: two bridges, two
-//! service keys, three events, and every way in which a few things go wrong within a bounded time.
+//! A model of the lease protocol, including the beginning and the settlement of attempts, for every possible order of
+//! events: two bridges, two service keys, three events, and every combination of a few faults within a bounded time.
 //!
-//! The rules are the program's own: `Member` and `LeaseTable`, by way of [`rules`]. Around them, [`Protocol`] has a database
+//! The rules are the program's own: [`rules`] calls `Member` and `LeaseTable`. Around them, [`Protocol`] models a database
 //! that executes some statements late or never, bridges that crash, pause or leave at any moment, and a PagerDuty that
-//! receives requests at once or as late as it may.
+//! receives a request at once or at the latest possible moment.
 //!
 //! It is a package of its own so that the search is compiled with optimisation; see `[profile.dev.package]` in the
 //! workspace's `Cargo.toml`.
@@ -14,11 +14,11 @@ pub mod rules;
 pub use model::{Action, Protocol, State};
 pub use rules::Rule;
 
-/// No event is received after a later one of its incident.
+/// PagerDuty receives no event after a later event of the same incident.
 pub const ORDER: &str = "no event is received after a later one of its incident";
-/// No two bridges have requests of one service key on the way at the same time.
+/// No two bridges have requests for the same service key in flight at the same time.
 pub const ONE_SENDER: &str = "no two bridges send for one service key";
-/// The search does reach the delivery of all events.
+/// The search reaches a state in which all events are delivered.
 pub const ALL_DELIVERED: &str = "all is delivered";
-/// The search does reach its last step.
+/// The search reaches its last step.
 pub const TIME_ENDS: &str = "time ends";

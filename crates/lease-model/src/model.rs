@@ -5,29 +5,29 @@ use stateright::{Model, Property};
 use crate::rules::{KEYS, Number, Rule, Rules};
 use crate::{ALL_DELIVERED, ONE_SENDER, ORDER, TIME_ENDS};
 
-/// The service key of each event; the first two are of one incident.
+/// The service key of each event. The first two events belong to the same incident.
 const KEY_OF: [usize; 3] = [0, 0, 1];
 
 /// How many bridges there are.
 const BRIDGES: usize = 2;
 
-/// What may happen.
+/// The model: what can happen in each state, within limits of time and faults.
 ///
-/// What runs does not wait: within every step it exchanges with the database, sends what it has begun and settles what was
-/// answered. To do so later is a fault. Events that cannot affect each other are one action, as the beginning of an attempt and
-/// its request are where nothing holds the bridge up in between.
+/// A running bridge does not wait: within every step it exchanges with the database, sends the attempts that it has begun
+/// and settles those that were answered. Doing so later is a fault. Events that cannot affect each other are combined into
+/// one action, for example the beginning of an attempt and its request if nothing holds the bridge up in between.
 #[derive(Debug)]
 pub struct Protocol {
     rules: Rules,
-    /// Time ends here.
+    /// The step at which time ends.
     steps: u8,
-    /// So many things go wrong in one run, each at any moment and with any bridge.
+    /// The maximum number of faults in one run, each at any moment and in any bridge.
     faults: u8,
-    /// Of what goes wrong, only that a process crashes or is held up.
+    /// Whether the only faults are that a process crashes or is held up.
     only_stops: bool,
 }
 
-/// The state of everything.
+/// The state of the database, of PagerDuty and of all bridges.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct State {
     now: u8,
@@ -37,7 +37,7 @@ pub struct State {
     /// PagerDuty has received the second event of the incident.
     is_second_received: bool,
     bridges: [Bridge; BRIDGES],
-    /// A statement that the database executes at any time or never.
+    /// A statement that the database executes at any later time or never.
     late: Option<Late>,
     is_out_of_order: bool,
     has_two_senders: bool,
@@ -47,7 +47,7 @@ pub struct State {
 struct Bridge {
     member: Number,
     condition: Condition,
-    /// So many steps is its clock behind.
+    /// How many steps its clock is behind.
     behind: u8,
     has_exchanged: bool,
     attempts: [Option<Attempt>; KEYS],
@@ -59,7 +59,7 @@ enum Condition {
     Runs,
     /// The process stands still, and its clock goes on.
     Paused,
-    /// The machine stands still, clock and all.
+    /// The machine stands still, and so does its clock.
     Frozen,
     Crashed,
 }
@@ -77,7 +77,7 @@ enum Phase {
     Begun,
     /// The request arrives when the step ends.
     OnTheWay,
-    /// It has arrived. The answer may get lost.
+    /// The request has arrived. The response may get lost.
     Received,
 }
 
@@ -88,74 +88,74 @@ struct Late {
     changes: Number,
 }
 
-/// What happens.
+/// A transition from one state to the next.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Action {
-    /// A step is over: what is on the way arrives.
+    /// A step ends: requests that are on the way arrive.
     Tick,
     /// The bridge exchanges with the database.
     Exchange(usize),
-    /// Fault: it sends changes, gets no answer, and they may be made at any time.
+    /// Fault: the bridge sends changes and gets no answer. The database makes them at any later time or never.
     ExchangeLate(usize),
-    /// They are made.
+    /// The database makes the late changes.
     Apply,
     /// Fault: the process is held up (`SIGSTOP`, a machine that is too busy), for any time. Its clock goes on.
     Pause(usize),
     /// Fault: the machine is stopped with its clock, for any time.
     Freeze(usize),
-    /// It goes on.
+    /// A paused or frozen bridge continues.
     Resume(usize),
-    /// Fault: it ends without a word.
+    /// Fault: the process ends without telling the database.
     Crash(usize),
-    /// It is told to stop. Counts as a fault.
+    /// The bridge is told to stop. Counts as a fault.
     Leave(usize),
-    /// An attempt at this event begins, arrives, is answered and settled, all at once.
+    /// An attempt to deliver this event begins, arrives, is answered and is settled, all at once.
     Deliver(usize, usize),
-    /// An attempt begins that arrives when the step ends.
+    /// An attempt begins whose request arrives when the step ends.
     Start(usize, usize),
-    /// Fault: an attempt begins, and the process is held up before it looks at its clock and sends.
+    /// Fault: an attempt begins, and the process is held up before it checks its clock and sends.
     StartAndPause(usize, usize),
-    /// It looks at its clock and sends, if enough is left of the lease.
+    /// The bridge checks its clock, and sends if enough of the lease is left.
     Send {
-        /// By this bridge.
+        /// The bridge that sends.
         bridge: usize,
-        /// For this key.
+        /// The service key of the attempt.
         key: usize,
-        /// It arrives at once, or when the step ends.
+        /// Whether the request arrives at once, instead of when the step ends.
         is_fast: bool,
     },
     /// The attempt is settled as delivered.
     Settle(usize, usize),
-    /// Fault: the answer was lost, and the event waits.
+    /// Fault: the response was lost, and the event keeps waiting.
     TimeOut(usize, usize),
 }
 
 impl Protocol {
-    /// Time ends after so many steps, and so many things go wrong.
+    /// Returns a model in which time ends after `steps` steps and at most `faults` faults happen.
     #[must_use]
     pub fn new(steps: u8, faults: u8) -> Self {
         Self { rules: Rules::without(None), steps, faults, only_stops: false }
     }
 
-    /// The same, where processes crash or are held up and nothing else goes wrong: for a longer time.
+    /// Limits the faults to processes that crash or are held up, so that a longer time can be searched.
     #[must_use]
     pub fn only_stops(self) -> Self {
         Self { only_stops: true, ..self }
     }
 
-    /// The same without one of the rules.
+    /// Leaves out one of the rules.
     #[must_use]
     pub fn without(self, rule: Rule) -> Self {
         Self { rules: Rules::without(Some(rule)), ..self }
     }
 
-    /// The rules with what they have met.
+    /// The rules, with all values that they have met.
     #[must_use]
     pub fn rules(&self) -> &Rules {
         &self.rules
     }
 
-    /// A bridge asks for changes.
+    /// Lets a bridge ask for changes, and returns them.
     fn ask(&self, state: &mut State, bridge: usize) -> Late {
         let asking = &mut state.bridges[bridge];
         let clock = Rules::clock(state.now, asking.behind);
@@ -164,7 +164,7 @@ impl Protocol {
         Late { bridge, is_leaving: self.rules.is_leaving(member), changes }
     }
 
-    /// The database makes them, and returns the view.
+    /// Makes the changes in the database, and returns the bridge's view.
     fn apply(&self, state: &mut State, Late { bridge, is_leaving, changes }: Late) -> Number {
         let waiting = state.waiting();
         let (table, view) = self.rules.apply(state.table, (bridge, is_leaving), changes, waiting, state.now);
@@ -180,13 +180,13 @@ impl Protocol {
         asking.member = self.rules.answer(asking.member, asked.changes, view, clock);
     }
 
-    /// The number of the lease by which a bridge may send.
+    /// The number of the lease under which a bridge may send, if it may.
     fn right(&self, state: &State, bridge: usize, key: usize) -> Option<u8> {
         let Bridge { member, behind, .. } = state.bridges[bridge];
         self.rules.rights(member, Rules::clock(state.now, behind))[key]
     }
 
-    /// The first bridge has both keys, and the second one knows that.
+    /// The initial state: the first bridge has the leases of both keys, and the second bridge knows that.
     fn first_state(&self) -> State {
         let bridge = |number| Bridge {
             member: self.rules.member(number),
@@ -213,8 +213,8 @@ impl Protocol {
         state
     }
 
-    /// Whether nothing can go wrong any more: all is delivered and nothing is about to be sent again, or one bridge is gone with
-    /// all that it had.
+    /// Whether nothing can go wrong any more: all events are delivered and no attempt is open, or one bridge is gone and
+    /// has no open attempts.
     fn is_over(&self, state: &State) -> bool {
         let attempts = |bridge: &Bridge| bridge.attempts.iter().flatten().count();
         let is_gone = |bridge: &Bridge| bridge.condition == Condition::Crashed || self.rules.has_left(bridge.member);
@@ -240,7 +240,7 @@ impl Protocol {
         }
         if may_stop {
             actions.push(Action::Crash(number));
-            // No rule but a margin helps where the clock stood still and the bridge is held up just before it sends.
+            // Only a margin helps if the clock stood still and the bridge is then held up just before it sends.
             if !bridge.is_beginning() || bridge.behind == 0 {
                 actions.push(Action::Pause(number));
             }
@@ -254,7 +254,7 @@ impl Protocol {
         for key in 0..KEYS {
             match bridge.attempts[key].map(|attempt| attempt.phase) {
                 None => {
-                    // The first event of its incident that waits.
+                    // The first waiting event of its incident.
                     let event = (0..KEY_OF.len()).find(|event| KEY_OF[*event] == key && state.waits[*event]);
                     let Some(event) = event.filter(|_| self.may_begin(state, number, key)) else { continue };
                     actions.extend([Action::Deliver(number, event), Action::Start(number, event)]);
@@ -326,7 +326,7 @@ impl State {
         [waits(0), waits(1)]
     }
 
-    /// Whether a step may be over: what runs has exchanged, sent and settled.
+    /// Whether the step may end: every running bridge has exchanged, sent and settled.
     fn may_tick(&self) -> bool {
         let is_done = |bridge: &Bridge| {
             let mut attempts = bridge.attempts.iter().flatten();
@@ -354,7 +354,7 @@ impl State {
         }
     }
 
-    /// PagerDuty receives an event.
+    /// Records that PagerDuty receives an event.
     fn receive(&mut self, event: usize) {
         self.is_out_of_order |= event == 0 && self.is_second_received;
         self.is_second_received |= event == 1;
@@ -362,7 +362,7 @@ impl State {
 }
 
 impl Bridge {
-    /// Nothing of a bridge that crashed matters any more but its requests that are on the way.
+    /// Clears a bridge that crashed, except its requests that are on the way: nothing else of it matters any more.
     fn forget(&mut self) {
         (self.member, self.behind, self.has_exchanged) = (Number::MAX, 0, false);
         for attempt in &mut self.attempts {

@@ -1,5 +1,6 @@
-//! The program's rules over small numbers. What members, tables, changes and views there are is kept in one place, and a
-//! state of the search holds their numbers: it takes a few bytes, and each rule runs once for the same arguments.
+//! The program's rules, applied to numbers that stand for values. All members, tables, changes and views are stored in one
+//! place, and a state of the search holds only their numbers: it takes a few bytes, and each rule runs only once for the
+//! same arguments.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -19,25 +20,25 @@ pub const KEYS: usize = 2;
 /// How long one step takes.
 const STEP: Duration = Duration::from_secs(1);
 
-/// An attempt takes less than a step. There is no margin: that is for a bridge that is held up between the look at its clock
-/// and the request, which are one action here.
+/// An attempt takes less than a step. There is no margin: a margin is for a bridge that is held up between checking its
+/// clock and sending the request, which are one action here.
 const TIMING: Timing = Timing { lease: Duration::from_secs(3), attempt: STEP, margin: Duration::ZERO };
 
-/// What a bridge's own clock shows when the world begins.
+/// The time on a bridge's own clock when the model starts, in steps.
 const CLOCK: u8 = 10;
 
-/// A rule that is left out, to see that the search finds what goes wrong then.
+/// A rule that can be left out, to show that the search then finds a violation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Rule {
     /// The database compares the fence when an attempt begins and ends.
     Fence,
-    /// Who takes a lease that ended without a release waits before it sends.
+    /// A bridge that takes a lease that ended without a release waits before it sends.
     Wait,
     /// A bridge sends only while its own clock says that enough is left of the lease.
     Clock,
 }
 
-/// The number of a member, a table, changes or a view.
+/// The number of a member, a table, a set of changes or a view.
 pub type Number = u32;
 
 /// The rules, and all values that were met so far.
@@ -49,7 +50,8 @@ pub struct Rules {
     met: Mutex<Met>,
 }
 
-/// Changes that are made to a table: by whom, whether that one is leaving, which, while what waits, and when.
+/// The arguments of [`Rules::apply`]: the table, the bridge, whether it is leaving, the changes, the keys with waiting
+/// events, and the time.
 type Application = (Number, usize, bool, Number, [bool; KEYS], u8);
 
 #[derive(Debug, Default)]
@@ -64,7 +66,7 @@ struct Met {
     rights: HashMap<(Number, u8), [Option<u8>; KEYS]>,
 }
 
-/// Values with numbers.
+/// Values, each with its number.
 #[derive(Debug)]
 struct Values<T> {
     all: Vec<T>,
@@ -113,7 +115,7 @@ fn info(bridge: usize, is_leaving: bool) -> BridgeInfo {
 }
 
 impl Rules {
-    /// All of them but one.
+    /// Returns all rules except the one that is left out, if any.
     ///
     /// # Panics
     ///
@@ -131,25 +133,25 @@ impl Rules {
         self.met.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a bridge's clock shows that stood still for so many steps.
+    /// The time on the clock of a bridge that stood still for `behind` steps.
     #[must_use]
     pub fn clock(now: u8, behind: u8) -> u8 {
         CLOCK + now - behind
     }
 
-    /// A bridge without leases.
+    /// The number of a bridge without leases.
     #[must_use]
     pub fn member(&self, bridge: usize) -> Number {
         self.met().members.number(Member::new(id(bridge), TIMING))
     }
 
-    /// A database without leases.
+    /// The number of a table without leases.
     #[must_use]
     pub fn table(&self) -> Number {
         self.met().tables.number(LeaseTable::default())
     }
 
-    /// The bridge is about to stop.
+    /// Makes a bridge start to leave, and returns its new number.
     #[must_use]
     pub fn leave(&self, member: Number) -> Number {
         let mut met = self.met();
@@ -164,13 +166,14 @@ impl Rules {
         self.met().members.get(member).is_leaving()
     }
 
-    /// Whether a bridge has given up everything and will take nothing again.
+    /// Whether a bridge has given up all leases and will not take one again.
     #[must_use]
     pub fn has_left(&self, member: Number) -> bool {
         self.met().members.get(member).has_left()
     }
 
-    /// What a bridge asks for, and what it is from then on. `busy`: the keys of which attempts are in flight.
+    /// Lets a bridge ask for changes. Returns the bridge after that, and the changes. `busy`: the keys with attempts in
+    /// flight.
     #[must_use]
     pub fn ask(&self, member: Number, clock: u8, busy: [bool; KEYS]) -> (Number, Number) {
         let mut met = self.met();
@@ -186,8 +189,8 @@ impl Rules {
         answer
     }
 
-    /// The database makes changes at a moment of its clock; returns the table and the view. `waiting`: the keys with waiting
-    /// events.
+    /// Makes changes in the database when its clock shows `now`. Returns the table and the view. `waiting`: the keys with
+    /// waiting events.
     #[must_use]
     pub fn apply(
         &self,
@@ -212,7 +215,7 @@ impl Rules {
         answer
     }
 
-    /// What a bridge is after the answer, which comes within the step.
+    /// Returns a bridge after the answer of the database, which comes within the step.
     #[must_use]
     pub fn answer(&self, member: Number, changes: Number, view: Number, clock: u8) -> Number {
         let mut met = self.met();
@@ -222,7 +225,7 @@ impl Rules {
         }
         let mut member = met.members.get(member).clone();
         let now = moment(clock);
-        // Without the wait, what was taken at this moment may be sent for at this moment.
+        // Without the wait, a bridge may send at the same moment at which it takes a lease.
         let answered_at = if self.left_out == Some(Rule::Wait) { now.saturating_sub(STEP) } else { now };
         member.answered(now, met.changes.get(changes), met.views.get(view).clone(), answered_at);
         let answer = met.members.number(member);
@@ -230,7 +233,7 @@ impl Rules {
         answer
     }
 
-    /// The numbers of the leases by which a bridge may send now.
+    /// The numbers of the leases under which a bridge may send now.
     #[must_use]
     pub fn rights(&self, member: Number, clock: u8) -> [Option<u8>; KEYS] {
         let mut met = self.met();
@@ -250,7 +253,7 @@ impl Rules {
         rights
     }
 
-    /// Whether the database lets an attempt begin or end that carries this number.
+    /// Whether the database lets an attempt with this lease number begin or end.
     #[must_use]
     pub fn allows(&self, table: Number, key: usize, bridge: usize, number: u8) -> bool {
         if self.left_out == Some(Rule::Fence) {

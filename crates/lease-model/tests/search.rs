@@ -1,5 +1,5 @@
-//! Every reachable state is visited. The same search finds what goes wrong when a rule is left out, so the rules are needed
-//! and the search can fail.
+//! Every reachable state is visited. If a rule is left out, the same search finds a violation, which shows that the rule is
+//! needed and that the search can fail.
 
 use std::env;
 use std::time::{Duration, Instant};
@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 use lease_model::{ONE_SENDER, Protocol, Rule};
 use stateright::{Checker, HasDiscoveries, Model};
 
-/// The search is bounded by the model; this bounds a mistake in it.
+/// The model bounds the search; this limit applies if there is a mistake in the model.
 const PATIENCE: Duration = Duration::from_mins(4);
 
 fn number(name: &str, usual: u8) -> u8 {
     env::var(name).ok().and_then(|number| number.parse().ok()).unwrap_or(usual)
 }
 
-/// Two things go wrong, each of any kind and with any bridge.
+/// Two faults, each of any kind and in any bridge.
 fn any_faults() -> Protocol {
     Protocol::new(number("LEASE_MODEL_STEPS", 5), 2)
 }
 
-/// Time enough for a takeover after each of the two.
+/// Two crashes or hold-ups, with enough time for a takeover after each.
 fn only_stops() -> Protocol {
     Protocol::new(number("LEASE_MODEL_STEPS", 10), 2).only_stops()
 }

@@ -1,4 +1,4 @@
-//! What is done to incidents otherwise than by events, and who is told of it.
+//! Actions on incidents other than events, and the webhooks that report changes of incidents.
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -7,7 +7,7 @@ use crate::incidents::{Effect, Event, EventType};
 use crate::records::Records;
 use crate::webhooks::{Agent, webhooks};
 
-/// What is done to an incident otherwise than by an event.
+/// An action on an incident other than an event, by a person or by PagerDuty itself.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct Action {
     /// The integration key of the incident's events.
@@ -26,7 +26,7 @@ fn person() -> Agent {
     Agent::Person
 }
 
-/// What may be done to an incident otherwise than by an event.
+/// The kinds of [`Action`].
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum ActionKind {
@@ -39,7 +39,7 @@ pub enum ActionKind {
 }
 
 impl Records {
-    /// Does to an incident what a person or PagerDuty itself may do. Returns whether that changed it.
+    /// Performs an action of a person or of PagerDuty itself on an incident. Returns whether that changed it.
     pub(crate) fn act(&mut self, action: &Action, now: DateTime<Utc>) -> bool {
         let Action { service_key, incident_key, kind, agent } = action;
         let event_type = match kind {
@@ -65,7 +65,7 @@ impl Records {
         matches!(effect, Effect::Acknowledged | Effect::Resolved)
     }
 
-    /// Tells those who subscribed to it what an event or an action did.
+    /// Queues the webhooks that tell subscribers what an event or an action did.
     pub(crate) fn tell(
         &mut self,
         service_key: &str,

@@ -1,4 +1,4 @@
-//! The two Events APIs: what each calls the members of an event, and how it answers.
+//! The two Events APIs: their paths, the names of their fields, and how they answer.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -14,7 +14,7 @@ pub enum EventsApi {
 }
 
 impl EventsApi {
-    /// The API that events posted to this path are for.
+    /// The API with this path, if there is one.
     pub(crate) fn of_target(target: &str) -> Option<Self> {
         let path = target.split('?').next().unwrap_or_default();
         [Self::V1, Self::V2].into_iter().find(|api| api.path() == path)
@@ -73,7 +73,7 @@ impl EventsApi {
         event.get(self.type_member())?.as_str()
     }
 
-    /// The line that people read first, if it is a string.
+    /// The description (v1) or summary (v2) of an event, if it is a string.
     pub(crate) fn description(self, event: &Map<String, Value>) -> Option<&str> {
         match self {
             Self::V1 => event.get("description")?.as_str(),

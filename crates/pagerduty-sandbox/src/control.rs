@@ -1,5 +1,5 @@
-//! The control endpoints, as the crate's documentation lists them, on a listener of their own: what a client of the
-//! Events API sends cannot reach them.
+//! The control endpoints that the crate's documentation lists. They have a listener of their own, so that no request of a
+//! client of the Events API can reach them.
 
 use std::sync::Arc;
 
@@ -74,7 +74,7 @@ async fn incidents(shared: Data<Shared>) -> HttpResponse {
     shared.read(|records| HttpResponse::Ok().json(records.incidents().collect::<Vec<_>>()))
 }
 
-/// Does to an incident what a person may do by PagerDuty's pages.
+/// Performs an action on an incident, as a person may do in PagerDuty's web app.
 async fn act(shared: Data<Shared>, body: Bytes) -> Result<HttpResponse, ControlError> {
     let action: Action = serde_json::from_slice(&body)?;
     let changed = shared.change(|records, now| records.act(&action, now));

@@ -32,8 +32,8 @@ pub struct FaultRule {
     /// Only events of this type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_type: Option<EventType>,
-    /// Only requests that are not the first on their connection. With [`Fault::Close`] the client sees what it sees
-    /// when a server closes a kept-alive connection just as the client uses it again.
+    /// Only requests that are not the first on their connection. With [`Fault::Close`], the client sees the same as when a
+    /// server closes a kept-alive connection just as the client reuses it.
     #[serde(default)]
     pub reused_connection: bool,
     /// The first request in its scope that it acts on, counted from 1.
@@ -42,7 +42,7 @@ pub struct FaultRule {
     /// How many requests it acts on; `None`: all until it is cleared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
-    /// How long after it was added it ends; `None`: when it is cleared.
+    /// How long it is active after it was added; `None`: until it is cleared.
     #[serde(default, rename = "for_ms", with = "millis::option", skip_serializing_if = "Option::is_none")]
     pub lasts: Option<Duration>,
     /// What happens.
@@ -71,7 +71,7 @@ impl FaultRule {
         Self { times: Some(times), ..self }
     }
 
-    /// Whether a request is in scope. `members` are those of its body, if that is a JSON object.
+    /// Whether a request is in scope. `members` are the fields of its body, if that is a JSON object.
     fn applies_to(&self, api: EventsApi, members: Option<&Map<String, Value>>, reused_connection: bool) -> bool {
         let service_key = || members.and_then(|members| api.service_key(members));
         let incident_key = || members.and_then(|members| api.incident_key(members));
@@ -96,7 +96,7 @@ fn first() -> u64 {
 /// What goes wrong.
 ///
 /// An event is *applied* when it has passed all checks and its incident is changed. A fault that does not look at the
-/// event happens before the checks; under any other an event that fails them gets PagerDuty's error as always.
+/// event happens before the checks. With any other fault, an event that fails the checks gets PagerDuty's usual error.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Fault {
@@ -154,8 +154,8 @@ pub enum Fault {
         #[serde(rename = "ms", with = "millis")]
         pause: Duration,
     },
-    /// There is no response, and the event is applied later: the copy of an event that the network delayed, which
-    /// arrives after the client has timed out and sent it again.
+    /// There is no response, and the event is applied later, like a copy of an event that the network delays until the
+    /// client has timed out and sent it again.
     Late {
         /// When it is applied.
         until: Until,
@@ -163,7 +163,7 @@ pub enum Fault {
         #[serde(default, rename = "hang_ms", with = "millis")]
         hang: Duration,
     },
-    /// The response is as always, and the connection is closed without notice when it has been idle for a time.
+    /// The response is the usual one, and the connection is closed without notice when it has been idle for a time.
     CloseIdle {
         /// For how long; at most ten minutes.
         #[serde(rename = "ms", with = "millis")]
@@ -191,7 +191,7 @@ impl Fault {
         Self::Answer { status, body, headers: BTreeMap::new(), apply: true }
     }
 
-    /// Fails when HTTP cannot carry the response that is asked for.
+    /// Returns an error if the response that is asked for is not possible.
     pub(crate) fn check(&self) -> Result<(), FaultError> {
         let Self::Answer { status, body, headers, .. } = self else { return Ok(()) };
         if !(200..600).contains(status) || StatusCode::from_u16(*status).is_err() {
@@ -238,7 +238,7 @@ pub enum Body {
     Garbage,
     /// The JSON of a success, cut off in the middle. `Content-Length` fits what is sent.
     Truncated,
-    /// JSON like that of a success whose `status` is not `success`.
+    /// JSON like that of a success, but with a `status` that is not `success`.
     NotSuccess,
     /// This text.
     Text(String),
@@ -250,7 +250,7 @@ pub enum Body {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cut {
-    /// In order, before the first byte of a response.
+    /// Normally, before the first byte of a response.
     #[default]
     Silent,
     /// With a TCP reset, before the first byte of a response.
@@ -275,7 +275,7 @@ pub enum Until {
 /// An active rule and its counts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StandingRule {
-    /// Its number, which clears it.
+    /// Its number, by which it can be cleared.
     pub id: u64,
     /// The rule.
     pub rule: FaultRule,
@@ -351,7 +351,7 @@ mod tests {
         active
     }
 
-    /// What happens to a request at `now` that only rules without a scope apply to.
+    /// The fault that happens to a request at `now` to which only rules without a scope apply.
     fn next(rules: &mut FaultRules, now: DateTime<Utc>) -> Option<Fault> {
         rules.next(EventsApi::V1, None, false, now)
     }

@@ -39,7 +39,7 @@ impl EventType {
 pub(crate) struct Event {
     pub(crate) event_type: EventType,
     pub(crate) service_key: String,
-    /// Always there but with a trigger.
+    /// `None` only for a trigger without one.
     pub(crate) incident_key: Option<String>,
     pub(crate) description: Option<String>,
 }
@@ -74,8 +74,8 @@ pub enum Effect {
     Dropped,
 }
 
-/// The incidents of one incident key at one integration: the newest, which replaces the one before it and is counted in
-/// [`opened`](Self::opened).
+/// The newest incident of one incident key at one integration. It replaces the one before it; [`opened`](Self::opened)
+/// counts them all.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Incident {
     /// The integration key of its events.
@@ -129,7 +129,7 @@ pub(crate) struct Transition {
     pub(crate) after: Option<State>,
 }
 
-/// All incidents, by integration key and incident key, and by API where those have incidents of their own.
+/// All incidents, by integration key and incident key, and by API if each API has its own incidents.
 #[derive(Debug, Default)]
 pub(crate) struct Incidents {
     by_key: BTreeMap<(String, String, Option<EventsApi>), Incident>,
@@ -146,20 +146,20 @@ impl Incidents {
         self.by_key.get(&self.key(service_key, incident_key))
     }
 
-    /// The API whose incident it is, where each has incidents of its own.
+    /// The API to which an incident belongs, if each API has its own incidents.
     pub(crate) fn api_of(&self, service_key: &str, incident_key: &str) -> Option<EventsApi> {
         self.key(service_key, incident_key).2
     }
 
-    /// The key of an incident of any API: of v1, if both have one.
+    /// The key in `by_key` of an incident of either API: that of v1, if both have one.
     fn key(&self, service_key: &str, incident_key: &str) -> (String, String, Option<EventsApi>) {
         let of_api = |api| (service_key.to_owned(), incident_key.to_owned(), api);
         let known = [Some(EventsApi::V1), Some(EventsApi::V2)].map(of_api);
         known.into_iter().find(|key| self.by_key.contains_key(key)).unwrap_or_else(|| of_api(None))
     }
 
-    /// Applies `event` to the incident `incident_key`: the event's own or one generated for it. `of_api` is its API where each
-    /// has incidents of its own.
+    /// Applies `event` to the incident with `incident_key`, which is the event's own key or one generated for it. `of_api`
+    /// is the event's API, if each API has its own incidents.
     pub(crate) fn apply(
         &mut self,
         of_api: Option<EventsApi>,

@@ -21,8 +21,8 @@
 //! ```
 //!
 //! It is independent of the clients that it tests: it depends on none and shares no validation with any, so that a
-//! misunderstanding of PagerDuty's rules shows. Its own come from PagerDuty's documentation and from responses that
-//! users published; where PagerDuty's behaviour is not known, an [option](Options) chooses.
+//! misunderstanding of PagerDuty's rules becomes visible. Its own rules come from PagerDuty's documentation and from
+//! responses that users published; where PagerDuty's behaviour is not known, an [option](Options) selects it.
 //!
 //! # How an event passes through
 //!
@@ -33,40 +33,40 @@
 //! ```
 //!
 //! 1. `server` reads the request, at most [`Options::max_body`] bytes of its body, and locks the records.
-//! 2. `pipeline` asks `faults` which fault is due; rules can be for a key or an event type, so the JSON is read by now.
-//!    Some faults answer here, before anything is checked.
+//! 2. `pipeline` asks `faults` which fault is due. It has parsed the JSON before, because a rule can be limited to a key or
+//!    an event type. Some faults answer here, before anything is checked.
 //! 3. `pipeline` checks the head and the size; `validate` and `v2` apply the rules of the API to the JSON; then come the
 //!    integration key and its rate limit (`throttle`). The first check that fails decides the response.
 //! 4. `incidents` applies the event: it opens, acknowledges or resolves an incident, is added to the log of an open
 //!    one, or is dropped.
 //! 5. `records` keeps a [`JournalEntry`] with the [`Verdict`], counts it, and publishes it to subscribers.
-//! 6. `responses` has PagerDuty's response; `server` sends it as the fault wants it: whole, late, in part, or never.
+//! 6. `responses` makes PagerDuty's response; `server` sends it as the fault demands: whole, late, in part, or never.
 //!
-//! Steps 2 to 5 depend on nothing but the records, the request and the time, apart from generated incident keys, and
-//! happen under one lock: what [`Sandbox::read`] shows is of one moment.
+//! Apart from generated incident keys, steps 2 to 5 depend on nothing but the records, the request and the time. They
+//! happen under one lock, so [`Sandbox::read`] always sees a consistent state.
 //!
 //! # Faults
 //!
 //! A [`FaultRule`] says which requests a [`Fault`] happens to and how often. With a fault
 //!
-//! - the response is another: [`Answer`](Fault::Answer), [`Throttled`](Fault::Throttled),
+//! - the response is a different one: [`Answer`](Fault::Answer), [`Throttled`](Fault::Throttled),
 //!   [`InvalidAs500`](Fault::InvalidAs500);
 //! - the response is slow or missing: [`Delay`](Fault::Delay), [`Drip`](Fault::Drip), [`Hang`](Fault::Hang),
 //!   [`Close`](Fault::Close), [`CloseIdle`](Fault::CloseIdle);
-//! - the response says less than the truth: [`SilentDrop`](Fault::SilentDrop), [`Late`](Fault::Late), and `Close` after
-//!   the event was applied.
+//! - the response does not show what happened to the event: [`SilentDrop`](Fault::SilentDrop), [`Late`](Fault::Late), and
+//!   `Close` after the event was applied.
 //!
 //! # The REST API
 //!
-//! Below `/rest` of the same listener stands what a client needs of PagerDuty's REST API to look incidents up: services with
-//! their integrations, incidents with their alerts, maintenance windows and who is on call. [`RestOptions`] says which
-//! services there are, which token opens it and how it fails. A service that is disabled or in maintenance takes events
-//! and opens nothing, as PagerDuty's do.
+//! Below `/rest`, the same listener serves the part of PagerDuty's REST API that a client needs to look up incidents:
+//! services with their integrations, incidents with their alerts, maintenance windows and who is on call. [`RestOptions`]
+//! says which services there are, which token is accepted and how the API fails. A service that is disabled or in
+//! maintenance accepts events but opens no incidents, as in PagerDuty.
 //!
 //! # Control endpoints
 //!
 //! A second listener serves commands over HTTP. It has no authentication: bind it to loopback. Bodies are JSON, with or
-//! without a `Content-Type`; what is refused is answered `400 {"status":"error","reason":"…"}`. With
+//! without a `Content-Type`; a refused request is answered with `400 {"status":"error","reason":"…"}`. With
 //! `C=http://127.0.0.1:8091`:
 //!
 //! ```text
@@ -86,7 +86,7 @@
 //! curl -X POST $C/reset                               # deletes everything but the options, faults too
 //! ```
 //!
-//! The members of a rule are those of [`FaultRule`], the kinds those of [`Fault`].
+//! The fields of a rule are those of [`FaultRule`], and the kinds of a fault are those of [`Fault`].
 
 mod actions;
 mod api;
@@ -128,7 +128,7 @@ pub use crate::webhooks::{Agent, Subscription, WebhookAttempt};
 #[derive(Debug)]
 pub struct Sandbox {
     shared: Arc<Shared>,
-    /// `None` once it was stopped.
+    /// `None` once the sandbox was stopped.
     server: Option<ServerThread>,
     api: SocketAddr,
     control: Option<SocketAddr>,
@@ -144,7 +144,7 @@ impl Sandbox {
         Self::start_with_clock(options, Clock::default(), api, control)
     }
 
-    /// The same with another clock.
+    /// Like [`start`](Self::start), but with another clock.
     ///
     /// # Errors
     ///
@@ -183,7 +183,7 @@ impl Sandbox {
         self.control.map(|address| format!("http://{address}"))
     }
 
-    /// Reads the records of one moment. Requests wait meanwhile.
+    /// Reads the records. Requests wait until `read` returns.
     pub fn read<T>(&self, read: impl FnOnce(&Records) -> T) -> T {
         self.shared.read(read)
     }
@@ -206,7 +206,7 @@ impl Sandbox {
         self.read(Records::counters)
     }
 
-    /// The present options.
+    /// The current options.
     #[must_use]
     pub fn options(&self) -> Options {
         self.read(|records| Options::clone(&records.options))
@@ -221,12 +221,12 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// When HTTP cannot carry the response that it asks for.
+    /// When the response that the fault asks for is not possible: see [`FaultError`].
     pub fn inject(&self, rule: impl Into<FaultRule>) -> Result<u64, FaultError> {
         self.shared.inject(rule.into())
     }
 
-    /// Does to an incident what a person or PagerDuty itself may do. Returns whether that changed it.
+    /// Performs an action of a person or of PagerDuty itself on an incident. Returns whether that changed it.
     #[must_use]
     pub fn act(&self, action: &Action) -> bool {
         self.shared.change(|records, now| records.act(action, now))
@@ -253,7 +253,7 @@ impl Sandbox {
         self.shared.change(|records, _| records.reset());
     }
 
-    /// Receives every journal entry from now on. A subscriber that falls 4,096 entries behind misses some.
+    /// Returns a receiver of every journal entry from now on. A subscriber that falls 4,096 entries behind misses some.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<JournalEntry>> {
         self.shared.subscribe()
@@ -279,7 +279,7 @@ impl Sandbox {
             .map_err(|_| WaitError { deadline, counters: Box::new(self.counters()) })
     }
 
-    /// Stops it: from now on no request changes anything, and when this returns the ports are free.
+    /// Stops the sandbox: from now on no request changes anything, and when this returns the ports are free.
     pub async fn stop(mut self) -> Stopped {
         if let Some(server) = self.server.take() {
             server.stop().await;
@@ -320,19 +320,19 @@ impl Stopped {
     ///
     /// # Errors
     ///
-    /// When an address is taken by now, or as [`Sandbox::start`].
+    /// When an address is in use by now, or for the reasons of [`Sandbox::start`].
     pub fn restart(self) -> io::Result<Sandbox> {
         let control = self.control.map(TcpListener::bind).transpose()?;
         Sandbox::serve(self.shared, TcpListener::bind(self.api)?, control)
     }
 }
 
-/// What was waited for did not happen in time.
+/// The condition of [`Sandbox::wait_for`] did not hold in time.
 #[derive(Debug, thiserror::Error)]
 #[error("what was waited for did not happen within {deadline:?}; so far: {counters:?}")]
 pub struct WaitError {
-    /// How long was waited.
+    /// The time limit that was exceeded.
     pub deadline: Duration,
-    /// What had happened by then.
+    /// The counters at that moment.
     pub counters: Box<Counters>,
 }

@@ -20,8 +20,8 @@ use crate::webhooks::Subscription;
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Options {
-    /// Whether what PagerDuty's documentation forbids and its servers accept is answered with 400. It is recorded as a
-    /// violation either way.
+    /// Whether a request that PagerDuty's documentation forbids but its servers accept is answered with 400. It is recorded
+    /// as a violation either way.
     pub strict: bool,
     /// The largest body, in bytes. PagerDuty documents "512 KB"; 512,000 is the smaller reading.
     pub max_body: usize,
@@ -41,15 +41,15 @@ pub struct Options {
     /// Whether an incident that one Events API opened is unknown to the other. PagerDuty documents nothing about it; both take
     /// the same keys, and by default they share their incidents.
     pub separate_apis: bool,
-    /// Whether responses list their JSON members in reverse order, so that no client compares them as text.
+    /// Whether responses list their JSON fields in reverse order, to detect clients that compare them as text.
     pub reversed_keys: bool,
-    /// How long an idle connection is kept; read when the sandbox starts. PagerDuty's time is not known, but well below
-    /// five minutes.
+    /// How long an idle connection is kept; read when the sandbox starts. PagerDuty's value is not known, but it is well
+    /// below five minutes.
     #[serde(rename = "keep_alive_ms", with = "millis")]
     pub keep_alive: Duration,
-    /// Who is told of every incident by webhooks V3.
+    /// The subscriptions to webhooks V3 of every incident.
     pub webhooks: Vec<Subscription>,
-    /// How many requests the journal keeps, the newest. The counters count them all.
+    /// How many of the newest requests the journal keeps. The counters count them all.
     pub journal_entries: usize,
     /// How many bytes of request bodies the journal keeps.
     pub journal_bytes: usize,
@@ -80,7 +80,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// These options with those that `patch` names replaced; within `throttle` too, only what is named is replaced.
+    /// Returns these options with the ones that `patch` names replaced. In nested options such as `throttle`, too, only the
+    /// named ones are replaced.
     ///
     /// # Errors
     ///

@@ -41,8 +41,8 @@ impl Outcome {
 
 /// Handles a request.
 ///
-/// Besides the response it returns, for an event that is held for a fixed time, the number of its journal entry and
-/// that time: the caller releases it.
+/// For an event that is held for a fixed time, it also returns the number of its journal entry and that time: the caller
+/// releases the event.
 pub(crate) fn handle(
     records: &mut Records,
     request: Received,
@@ -56,7 +56,7 @@ pub(crate) fn handle(
     };
     let members = body.as_ref().ok().map(|body| &body.members);
     let event = members.map(|members| Value::Object(members.clone()));
-    // What is posted anywhere else is looked at as if it were for v1.
+    // A request to any other path is read as if it were for v1.
     let served = EventsApi::of_target(&request.target);
     let api = served.unwrap_or(EventsApi::V1);
     let fault = match request.extent {
@@ -131,7 +131,7 @@ fn fault_response(fault: &Fault, options: &Options) -> Option<Response> {
     Some(response)
 }
 
-/// What a fault does to the response of a request that was handled, and to its delivery.
+/// Applies a fault to the response of a request that was handled, and to how that response is delivered.
 fn fault_after(mut outcome: Outcome, fault: Option<&Fault>, options: &Options) -> Outcome {
     let invalid = matches!(outcome.verdict, Verdict::Invalid { .. } | Verdict::Unreadable { .. });
     if invalid && fault == Some(&Fault::InvalidAs500) {
@@ -148,7 +148,7 @@ fn fault_after(mut outcome: Outcome, fault: Option<&Fault>, options: &Options) -
     outcome
 }
 
-/// What becomes of an event that passed all checks.
+/// Applies, holds or discards an event that passed all checks.
 fn accept(records: &mut Records, api: EventsApi, event: Event, fault: Option<&Fault>, now: DateTime<Utc>) -> Outcome {
     let options = Arc::clone(&records.options);
     if let Some(Fault::Late { until, .. }) = fault {
@@ -236,7 +236,7 @@ fn check(
     Ok(event)
 }
 
-/// What is wrong with a request's head, although PagerDuty's servers are not known to refuse it.
+/// Returns the problems of a request's head that PagerDuty's servers are not known to refuse.
 fn head_violations(request: &Received) -> Vec<String> {
     let mut violations = Vec::new();
     let mut content_types = request.header("content-type");

@@ -21,11 +21,11 @@ use crate::webhooks::{Agent, Webhook, WebhookAttempt};
 /// How many entries a slow subscriber may fall behind before it misses some.
 const SUBSCRIBER_BUFFER: usize = 4096;
 
-/// A request and what came of it, or a held event that was applied. It holds the service key in full: mask it where you
-/// show it.
+/// A request and its result, or a held event that was applied. It contains the full service key: mask it before you show
+/// it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct JournalEntry {
-    /// Counted from 1 since the last reset.
+    /// Its number, counted from 1 since the last reset.
     pub number: u64,
     /// The request.
     #[serde(flatten)]
@@ -35,7 +35,7 @@ pub struct JournalEntry {
     pub api: Option<EventsApi>,
     /// The body as JSON, if it is an object.
     pub event: Option<Value>,
-    /// What came of it.
+    /// The result.
     #[serde(flatten)]
     pub verdict: Verdict,
     /// The fault that happened to it.
@@ -63,19 +63,19 @@ impl JournalEntry {
         self.event.as_ref()?.get(member)?.as_str()
     }
 
-    /// The integration key in the event, by whichever API, if it is a string.
+    /// The integration key in the event, of either API, if it is a string.
     #[must_use]
     pub fn service_key(&self) -> Option<&str> {
         self.by_api(EventsApi::service_key)
     }
 
-    /// The type of the event, by whichever API, if it is a string.
+    /// The type of the event, of either API, if it is a string.
     #[must_use]
     pub fn event_type(&self) -> Option<&str> {
         self.by_api(EventsApi::event_type)
     }
 
-    /// The description or summary in the event, by whichever API, if it is a string.
+    /// The description or summary in the event, of either API, if it is a string.
     #[must_use]
     pub fn description(&self) -> Option<&str> {
         self.by_api(EventsApi::description)
@@ -99,9 +99,9 @@ pub struct Received {
     pub method: String,
     /// Its path and query.
     pub target: String,
-    /// Its headers as text: names in no particular order, values of one name in theirs.
+    /// Its headers as text: the names in no particular order, the values of one name in the order in which they were sent.
     pub headers: Vec<(String, String)>,
-    /// Its body, at most [`Options::max_body`] bytes; text in JSON.
+    /// Its body, at most [`Options::max_body`] bytes; serialized as text.
     #[serde(serialize_with = "as_text")]
     pub body: Bytes,
     /// Whether `body` is complete.
@@ -130,7 +130,7 @@ pub enum Extent {
     Broken,
 }
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum Verdict {
@@ -154,7 +154,7 @@ pub enum Verdict {
     },
     /// Refused: not a JSON object.
     Unreadable {
-        /// Why not, in a sentence.
+        /// Why it is not one, in a sentence.
         reason: String,
     },
     /// Refused: the body is larger than [`Options::max_body`].
@@ -224,7 +224,7 @@ pub struct Counters {
     pub dropped_resolves: u64,
     /// Events that were answered with success and not applied.
     pub discarded: u64,
-    /// Events that a fault held; those that were applied since count as `accepted`, too.
+    /// Events that a fault held; those that have been applied since then also count as `accepted`.
     pub held: u64,
     /// Events that the rate limit refused. What [`Fault::Throttled`] refuses counts as `faulted`.
     pub throttled: u64,
@@ -289,12 +289,12 @@ pub struct Records {
     pub(crate) throttle: Throttle,
     pub(crate) held: Vec<Held>,
     pub(crate) journal: Journal,
-    /// Webhooks that were posted, in their order.
+    /// The attempts to post webhooks, in order.
     pub(crate) webhook_attempts: Vec<WebhookAttempt>,
     pub(crate) rest: RestRecords,
-    /// Entries that subscribers have not been sent yet.
+    /// Entries that have not been sent to subscribers yet.
     unpublished: Vec<Arc<JournalEntry>>,
-    /// Webhooks that are to be posted.
+    /// Webhooks that have not been handed over for posting yet.
     pub(crate) unposted: Vec<Webhook>,
     pub(crate) incidents: Incidents,
     counters: Counters,
@@ -329,7 +329,7 @@ impl Records {
         self.incidents.get(service_key, incident_key)
     }
 
-    /// The webhooks that were posted since the last reset, each attempt, in their order.
+    /// All attempts to post webhooks since the last reset, in order.
     #[must_use]
     pub fn webhook_attempts(&self) -> &[WebhookAttempt] {
         &self.webhook_attempts
@@ -401,7 +401,7 @@ pub(crate) struct Shared {
     changes: watch::Sender<()>,
     entries: broadcast::Sender<Arc<JournalEntry>>,
     webhooks: mpsc::UnboundedSender<Webhook>,
-    /// Until the first server takes it.
+    /// The receiver of `webhooks`, until the first server takes it.
     unposted: Mutex<Option<mpsc::UnboundedReceiver<Webhook>>>,
 }
 
@@ -427,7 +427,7 @@ impl Shared {
         read(&self.lock())
     }
 
-    /// Changes the records, publishes new entries and wakes whoever waits for changes.
+    /// Changes the records, publishes new entries and wakes all tasks that wait for changes.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Records, DateTime<Utc>) -> T) -> T {
         let now = self.clock.now();
         let mut records = self.lock();
@@ -451,7 +451,7 @@ impl Shared {
         Ok(self.change(|records, now| records.faults.add(rule, now)))
     }
 
-    /// The webhooks that are to be posted, for whoever asks first.
+    /// Returns the receiver of the webhooks to post on the first call, and `None` after that.
     pub(crate) fn take_webhooks(&self) -> Option<mpsc::UnboundedReceiver<Webhook>> {
         self.unposted.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

@@ -155,7 +155,7 @@ pub(crate) fn unknown_key() -> Response {
     Response::new(400, "text/plain", "Invalid routing key")
 }
 
-/// An error of PagerDuty's own, in the shape that its API schema gives those.
+/// An error of PagerDuty itself, in the form that its API schema defines for such errors.
 pub(crate) fn error(options: &Options, status: u16) -> Response {
     json(options, status, json!({"status": "error", "message": format!("The sandbox was told to answer {status}")}))
 }

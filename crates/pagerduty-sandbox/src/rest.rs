@@ -19,16 +19,16 @@ use crate::incidents::{Incident, State};
 use crate::records::{Records, generated_key};
 use options::{EVENTS_V1, EVENTS_V2};
 
-/// Where the REST API stands on the listener of the Events API.
+/// The path of the REST API on the listener of the Events API.
 pub(crate) const ROOT: &str = "/rest";
 
-/// How many requests are kept, the newest.
+/// How many requests are recorded; older ones are dropped.
 const KEPT: usize = 10_000;
 
 /// A request to the REST API, as it is recorded.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct RestRequest {
-    /// When it came.
+    /// When it was received.
     pub at: DateTime<Utc>,
     /// Its method.
     pub method: String,
@@ -40,19 +40,19 @@ pub struct RestRequest {
     pub error: Option<String>,
 }
 
-/// What is recorded of the REST API.
+/// The recorded requests to the REST API, and those that its rate limit counts.
 #[derive(Debug, Default)]
 pub(crate) struct RestRecords {
     pub(crate) requests: VecDeque<RestRequest>,
     pub(crate) total: u64,
-    /// When the requests of the last minute came.
+    /// The times of the requests in the last minute.
     window: VecDeque<DateTime<Utc>>,
 }
 
 /// A request as it was received.
 pub(crate) struct Request {
     pub(crate) method: String,
-    /// Below the root.
+    /// The path below the root of the API.
     pub(crate) path: String,
     pub(crate) query: String,
     pub(crate) authorization: Option<String>,
@@ -64,7 +64,7 @@ pub(crate) struct Request {
 /// A status, further headers and the JSON of the body.
 pub(crate) type Answer = (u16, Vec<(&'static str, String)>, Value);
 
-/// Why a request is refused: PagerDuty's status, its code and what is wrong.
+/// Why a request is refused: PagerDuty's status code, its error code and its message.
 struct Refusal(u16, u32, String);
 
 impl Refusal {
@@ -224,7 +224,7 @@ impl Query {
         self.one(name).map_or(Ok(default), parse)
     }
 
-    /// A page of these rows under this name, as classic paging has it.
+    /// Returns a page of these rows under this name, as PagerDuty's classic pagination does.
     fn page(&self, name: &str, rows: Vec<Value>) -> Result<(u16, Value), Refusal> {
         let (limit, offset) = (self.number("limit", 25)?, self.number("offset", 0)?);
         if limit == 0 || limit > 100 || offset + limit > 10_000 {

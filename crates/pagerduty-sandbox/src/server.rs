@@ -1,7 +1,7 @@
 //! HTTP: the two listeners, the clients' connections, how a request is read and how its response is sent.
 //!
-//! Both servers run on a thread with a runtime of its own, so that callers need none, and none of theirs has to outlive
-//! the sandbox.
+//! Both servers run on a thread with a runtime of its own, so that callers need no runtime, and a caller's runtime does not
+//! have to outlive the sandbox.
 
 use std::any::Any;
 use std::io;
@@ -38,8 +38,8 @@ const MAX_WAIT: Duration = Duration::from_mins(10);
 #[derive(Debug)]
 pub(crate) struct ServerThread {
     shared: Arc<Shared>,
-    /// False from the first moment of stopping: a request on a connection that is still open gets no response and
-    /// changes nothing.
+    /// False as soon as the sandbox begins to stop. From then on, a request on a connection that is still open gets no
+    /// response and changes nothing.
     accepting: Arc<AtomicBool>,
     handles: Vec<ServerHandle>,
     thread: thread::JoinHandle<()>,
@@ -85,18 +85,18 @@ impl ServerThread {
         let _ = self.finished.await;
     }
 
-    /// The same where nothing can be awaited: blocks until the thread is done.
+    /// Like [`stop`](Self::stop), for callers that cannot await: blocks until the thread is done.
     pub(crate) fn stop_blocking(self) {
         self.stop_accepting();
         for handle in &self.handles {
             // The command is sent before the future is polled.
             drop(handle.stop(false));
         }
-        // A panic in there was reported when it happened.
+        // A panic in the thread was reported when it happened.
         let _ = self.thread.join();
     }
 
-    /// Waits for the request that is being handled, if any; no later one changes anything.
+    /// Waits for the request that is being handled, if any. No later request changes anything.
     fn stop_accepting(&self) {
         self.shared.change(|_, _| self.accepting.store(false, Ordering::Release));
     }
@@ -305,7 +305,7 @@ struct Connection {
     /// Counted from 1.
     id: u64,
     requests: AtomicU64,
-    /// A second handle of the socket; the server does not lend its own.
+    /// A second handle of the socket, because the server does not give access to its own.
     socket: Option<Socket>,
 }
 
@@ -323,7 +323,7 @@ impl Connection {
     /// Makes the connection end in a TCP reset, whenever it ends.
     fn reset_on_close(&self) {
         if let Some(socket) = &self.socket {
-            // Where it fails, the connection ends in order, which a client must survive as well.
+            // If this fails, the connection is closed normally, which a client must survive as well.
             let _ = socket.set_linger(Some(Duration::ZERO));
         }
     }

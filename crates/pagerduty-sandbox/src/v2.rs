@@ -1,8 +1,8 @@
 //! The rules of the Events API v2, each with the text of its error.
 //!
-//! Texts about `routing_key`, `payload.severity`, `payload.source` and the length of the summary, which PagerDuty misspells,
-//! were captured or are in PagerDuty's own tests, as are those about links and images. The others are modelled on those: do
-//! not test for more than the status there.
+//! The texts about `routing_key`, `payload.severity`, `payload.source`, links, images and the length of the summary (with
+//! PagerDuty's misspelling) were captured or are in PagerDuty's own tests. The others are modelled on those: for them, test
+//! only the status.
 
 use chrono::DateTime;
 use serde_json::{Map, Value};
@@ -22,7 +22,7 @@ const KNOWN: [&str; 8] =
 const KNOWN_IN_PAYLOAD: [&str; 8] =
     ["summary", "source", "severity", "timestamp", "component", "group", "class", "custom_details"];
 
-/// Checks an event and adds what is wrong with it to `findings`. `None`: there are errors.
+/// Checks an event and adds the problems to `findings`. Returns `None` if there are errors.
 pub(crate) fn validate(members: &Map<String, Value>, options: &Options, findings: &mut Findings) -> Option<Event> {
     let service_key = routing_key(members, options.count, findings);
     let event_type = event_action(members, findings);
@@ -107,7 +107,7 @@ fn dedup_key(
     None
 }
 
-/// Checks a payload, which a trigger needs, and returns its summary.
+/// Checks a payload and returns its summary. `is_needed`: whether the event is a trigger, which needs a payload.
 fn check_payload(
     payload: &Map<String, Value>,
     is_needed: bool,
@@ -185,7 +185,7 @@ fn is_web_address(url: &Value) -> bool {
     url.as_str().is_some_and(|url| is_absolute(url, &["http", "https"]))
 }
 
-/// A date and time of ISO 8601 with an offset, with or without a colon in it, as in PagerDuty's samples.
+/// Whether `text` is an ISO 8601 date and time with an offset, which may have a colon or not, as in PagerDuty's samples.
 fn is_iso_8601(text: &str) -> bool {
     DateTime::parse_from_rfc3339(text).is_ok() || DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%z").is_ok()
 }

@@ -2,7 +2,7 @@
 //! v2 are in `v2`.
 //!
 //! The texts about the length of `service_key`, `event_type` and `description` were captured or are documented. The
-//! others are modelled on those: do not test for more than the status there.
+//! others are modelled on those: for them, test only the status.
 
 use std::fmt;
 
@@ -25,7 +25,7 @@ const INVALID_CONTEXTS: &str = "Contexts is invalid";
 /// What was found wrong with a request.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
-    /// What PagerDuty refuses an event for.
+    /// Problems for which PagerDuty refuses an event.
     pub(crate) errors: Vec<String>,
     /// What PagerDuty accepts and does not use.
     pub(crate) warnings: Vec<String>,
@@ -39,7 +39,7 @@ impl Findings {
     }
 }
 
-/// Checks an event and adds what is wrong with it to `findings`. `None`: there are errors.
+/// Checks an event and adds the problems to `findings`. Returns `None` if there are errors.
 pub(crate) fn validate(members: &Map<String, Value>, options: &Options, findings: &mut Findings) -> Option<Event> {
     let count = options.count;
     let event_type = members.get("event_type").and_then(Value::as_str).and_then(EventType::parse);
@@ -137,7 +137,7 @@ fn check_client(members: &Map<String, Value>, findings: &mut Findings) {
     }
 }
 
-/// Links and images.
+/// Checks the links and images of an event.
 fn check_contexts(contexts: &Value, strict: bool, findings: &mut Findings) {
     let Some(contexts) = contexts.as_array() else { return findings.error(INVALID_CONTEXTS) };
     for context in contexts {
@@ -165,7 +165,7 @@ fn check_contexts(contexts: &Value, strict: bool, findings: &mut Findings) {
     }
 }
 
-/// The text of a member, unless it is blank.
+/// The text of a field, unless it is blank.
 pub(crate) fn nonblank<'a>(context: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     context.get(name).and_then(Value::as_str).filter(|text| !text.trim().is_empty())
 }

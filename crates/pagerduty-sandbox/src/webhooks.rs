@@ -1,7 +1,8 @@
-//! Webhooks V3: what the sandbox tells others of its incidents, as PagerDuty's documentation of webhooks says (payload, signature,
-//! rules of delivery). Each subscription gets its webhooks one after the other, in the order in which they were made.
+//! Webhooks V3, which report changes of the sandbox's incidents to subscribers. Payload, signature and delivery rules are
+//! those of PagerDuty's webhook documentation. Each subscription gets its webhooks one after the other, in the order in
+//! which they were made.
 //!
-//! Other than PagerDuty the sandbox waits 200 milliseconds before it repeats a webhook, and gives up after 50 attempts.
+//! Unlike PagerDuty, the sandbox waits 200 milliseconds before it repeats a webhook, and gives up after 50 attempts.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -21,19 +22,19 @@ use tokio::sync::mpsc;
 use crate::incidents::{Incident, State};
 use crate::records::Shared;
 
-/// PagerDuty waits for so long.
+/// How long PagerDuty waits for a response.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 const PAUSE: Duration = Duration::from_millis(200);
 
 const ATTEMPTS: u32 = 50;
 
-/// Who is told of every incident.
+/// A subscription to the webhooks of every incident.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Subscription {
-    /// Where webhooks are posted to.
+    /// The URL to which its webhooks are posted.
     pub url: String,
-    /// What they are signed with: one secret, or several while it is rotated.
+    /// The secrets with which they are signed: one, or several during a rotation.
     pub secrets: Vec<String>,
 }
 
@@ -41,11 +42,11 @@ pub struct Subscription {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Agent {
-    /// A person, by page, app or REST API.
+    /// A person, through the web app, the mobile app or the REST API.
     Person,
     /// An event of an integration.
     Integration,
-    /// PagerDuty itself, as by a time-out.
+    /// PagerDuty itself, for example by a timeout.
     Automation,
 }
 
@@ -65,22 +66,22 @@ impl Agent {
     }
 }
 
-/// A webhook that was posted, or could not be.
+/// An attempt to post a webhook, successful or not.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WebhookAttempt {
     /// The header `X-Webhook-Id`, the same for each attempt.
     pub webhook_id: String,
     /// The type of its event, such as `incident.resolved`.
     pub event_type: String,
-    /// Where it went.
+    /// The URL to which it was posted.
     pub url: String,
-    /// What it was answered; `None`: nothing within five seconds.
+    /// The status code of the response; `None`: there was none within five seconds.
     pub status: Option<u16>,
-    /// The body of the answer.
+    /// The body of the response.
     pub answer: String,
 }
 
-/// A webhook on its way.
+/// A webhook to post.
 #[derive(Clone, Debug)]
 pub(crate) struct Webhook {
     subscription: Subscription,
@@ -89,7 +90,7 @@ pub(crate) struct Webhook {
     body: String,
 }
 
-/// The webhooks that tell `subscriptions` what became of an incident.
+/// Returns the webhooks that report a change of an incident to `subscriptions`.
 pub(crate) fn webhooks(
     subscriptions: &[Subscription],
     incident: &Incident,
@@ -151,7 +152,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The header `X-PagerDuty-Signature`.
+/// The value of the header `X-PagerDuty-Signature`.
 fn signature(secrets: &[String], body: &str) -> String {
     let of = |secret: &String| {
         // HMAC takes keys of any length.
@@ -162,7 +163,7 @@ fn signature(secrets: &[String], body: &str) -> String {
     secrets.iter().map(of).collect::<Vec<_>>().join(",")
 }
 
-/// Posts webhooks until the sandbox stops: those of one address one after the other.
+/// Posts webhooks until the sandbox stops; those to the same URL one after the other.
 pub(crate) async fn post_all(shared: Arc<Shared>, mut webhooks: mpsc::UnboundedReceiver<Webhook>) {
     let mut queues: HashMap<String, mpsc::UnboundedSender<Webhook>> = HashMap::new();
     while let Some(webhook) = webhooks.recv().await {
@@ -182,7 +183,7 @@ pub(crate) async fn post_all(shared: Arc<Shared>, mut webhooks: mpsc::UnboundedR
     }
 }
 
-/// Posts a webhook until it is answered with success or for good.
+/// Posts a webhook until it succeeds, is rejected permanently, or `ATTEMPTS` is reached.
 async fn post(shared: &Shared, client: &Client, webhook: &Webhook) {
     for _ in 0..ATTEMPTS {
         let Webhook { subscription, id, event_type, body } = webhook;
@@ -209,7 +210,7 @@ async fn post(shared: &Shared, client: &Client, webhook: &Webhook) {
             answer: answer.map(|(_, answer)| answer).unwrap_or_default(),
         };
         shared.change(|records, _| records.webhook_attempts.push(attempt));
-        // 4xx but 429 is dropped at once, as are redirects.
+        // A success is done. A redirect or a 4xx other than 429 is not retried.
         if status.is_some_and(|status| status < 500 && status != 429) {
             return;
         }

@@ -24,7 +24,7 @@ const MEMBERS: [&str; 12] = [
     "webhookHeaders",
 ];
 
-/// The lists of the organization.
+/// Returns the list of the organization's integrations, or of its installations.
 pub(crate) fn list(world: &World, request: &Request, what: &str) -> Result<Reply, Reply> {
     if world.generation == Generation::Plugin {
         return Err(Reply::missing());
@@ -32,7 +32,7 @@ pub(crate) fn list(world: &World, request: &Request, what: &str) -> Result<Reply
     request.needs(&[ORG_READ.as_slice(), &["org:integrations"]].concat())?;
     request.knows(&["per_page", "cursor", "status"])?;
     let rows: Vec<Value> = match what {
-        // A list never shows a secret that works: it is masked where `GET` of the one would show it.
+        // A list never shows a usable secret: it is masked where `GET` of the single integration would show it.
         "sentry-apps" => world.apps.iter().map(|app| shown(world, app, request, false)).collect(),
         _ => world.apps.iter().filter(|app| app["installed"] != false).map(|app| installation(world, app)).collect(),
     };
@@ -45,7 +45,7 @@ fn installation(world: &World, app: &Value) -> Value {
         "uuid": uuid, "status": "installed", "organization": {"slug": ORGANIZATION},
         "app": {"uuid": app["uuid"], "slug": app["slug"]},
     });
-    // 23.7.1 does not tell the number; workflows, which need it, came later.
+    // 23.7.1 does not return the number; workflows, which need it, came later.
     if world.has_workflows() {
         row["app"]["sentryAppId"] = app["sentryAppId"].clone();
     }
@@ -94,7 +94,7 @@ pub(crate) fn answer(world: &mut World, request: &Request, rest: &[&str]) -> Res
             let Some(mut app) = world.apps.pop() else { return Err(Reply::missing()) };
             merge(world, &mut app, &request.body);
             world.apps.push(app.clone());
-            // The answer is made for nobody in particular, and so without the secret.
+            // Sentry does not serialize this response for a particular user, and therefore leaves out the secret.
             if let Some(members) = app.as_object_mut() {
                 for name in ["clientSecret", "clientId", "owner", "sentryAppId"] {
                     members.remove(name);
@@ -148,7 +148,7 @@ fn merge(world: &World, app: &mut Value, body: &Value) {
     }
 }
 
-/// What was subscribed to, as resources and as single events. Beyond: that `events` still names the resources.
+/// Splits the subscriptions into resources and single events. Beyond: that `events` still names the resources.
 fn consolidated(events: &[Value]) -> (Vec<String>, Vec<String>) {
     let (mut resources, mut singles) = (Vec::new(), Vec::new());
     for event in events.iter().filter_map(Value::as_str) {

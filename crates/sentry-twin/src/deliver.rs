@@ -1,4 +1,4 @@
-//! The webhooks that Sentry sends on demand, to prove a set-up.
+//! The webhooks that Sentry sends on demand, to test a setup.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use crate::rules::check_rule_action;
 use crate::workflows::check_action;
 use crate::world::{Delivery, Generation, Project, World};
 
-/// The test button of the WebHooks plugin: it posts a sample, and says nothing of what came back.
+/// The test button of the WebHooks plugin: it posts a sample, and does not report how that was answered.
 pub(crate) fn test_plugin(project: &Project) -> Reply {
     let body = json!({
         "id": "1", "project": project.slug, "project_name": project.slug, "project_slug": project.slug, "logger": null,
@@ -58,8 +58,8 @@ pub(crate) fn test_actions(world: &World, request: &Request) -> Result<Reply, Re
     Ok(Reply { deliveries, unless_delivered: failed, ..Reply::empty(200) })
 }
 
-/// `rule-actions/` of a project: fires each action with a sample event, and says nothing of what came back. Source: 23.7.1,
-/// `project_rule_actions.py`.
+/// `rule-actions/` of a project: fires each action with a sample event, and does not report how that was answered. Source:
+/// 23.7.1, `project_rule_actions.py`.
 pub(crate) fn test_rule_actions(world: &World, request: &Request, project: &str) -> Result<Reply, Reply> {
     request.needs(&["project:write", "project:admin", "alerts:write"])?;
     request.body_knows(&["actions"])?;
@@ -79,7 +79,7 @@ pub(crate) fn test_rule_actions(world: &World, request: &Request, project: &str)
     Ok(Reply { deliveries, ..Reply::empty(200) })
 }
 
-/// An `event_alert` of a test, signed with the integration's secret.
+/// A sample `event_alert`, signed with the integration's secret.
 fn signed(app: &Value) -> Delivery {
     let event = json!({
         "event_id": "fedcba9876543210fedcba9876543210", "issue_id": "1", "project": 1, "level": "error", "platform": "python",

@@ -1,4 +1,4 @@
-//! Which endpoint a path leads to, and those that only read.
+//! Routes a path to its endpoint, and answers the endpoints that have no module of their own.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::reply::{ORG_READ, PROJECT_READ, PROJECT_WRITE, Reply, Request, organi
 use crate::world::{Generation, World};
 use crate::{ORGANIZATION, apps, deliver, issues, rules, workflows};
 
-/// Answers a call with a token that is known.
+/// Answers a call whose token is known.
 pub(crate) fn answer(world: &mut World, request: &Request) -> Reply {
     route(world, request).unwrap_or_else(|refusal| refusal)
 }
@@ -182,8 +182,8 @@ fn plugin(world: &mut World, request: &Request, slug: &str) -> Result<Reply, Rep
     }
 }
 
-/// `legacy-webhooks/` of 2026. Beyond: what GET answers has the members that POST takes; an empty list is 400, since no
-/// source says what Sentry does with one.
+/// `legacy-webhooks/` of 2026. Beyond: the response of GET has the fields that POST takes, and an empty list is answered
+/// with 400, because no source says what Sentry does with one.
 fn legacy_webhooks(world: &mut World, request: &Request, slug: &str) -> Result<Reply, Reply> {
     let Some(project) = world.project(slug) else { return Err(Reply::missing()) };
     match request.method.as_str() {

@@ -1,8 +1,8 @@
-//! Issues, their events, and what alerts fired for them. Sources: 9.1.2 and 23.7.1, `project_group_index.py`,
+//! Issues, their events, and the alerts that fired for them. Sources: 9.1.2 and 23.7.1, `project_group_index.py`,
 //! `group_details.py`, `project_event_details.py`, `rules/history/`; Sentry's main branch of 2026,
 //! `organization_workflow_group_history.py` and `groupopenperiod.py`.
 //!
-//! Times are seconds since 1970, as text in the answers.
+//! Times are in seconds since 1970; responses contain them as text.
 
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ const EVENT_WRITE: [&str; 2] = ["event:write", "event:admin"];
 const ALERTS_READ: [&str; 5] = ["alerts:read", "alerts:write", "org:read", "org:write", "org:admin"];
 
 impl World {
-    /// Adds an unresolved issue to a project, with one event of that moment, and returns its number.
+    /// Adds an unresolved issue to a project, with one event of that time, and returns its number.
     ///
     /// # Panics
     ///
@@ -50,7 +50,7 @@ impl World {
         let row = self.issue(issue).expect("an issue of this number");
         row["lastSeen"] = json!(iso(at));
         let (title, project) = (row["title"].clone(), row["project"]["id"].clone());
-        // 9.1.2 puts the number of a row of its database into `id`.
+        // In 9.1.2, `id` is the number of a row in its database.
         let own = if self.generation == Generation::Plugin { number.to_string() } else { id.clone() };
         self.event_rows.push(json!({
             "id": own, "eventID": id, "groupID": issue.to_string(), "projectID": project, "title": title,
@@ -69,14 +69,14 @@ impl World {
         self.issue_rows.iter_mut().find(|issue| issue["id"] == id.as_str())
     }
 
-    /// An alert fires for an issue, with a new event.
+    /// Lets an alert fire for an issue, with a new event, and returns the id of that event.
     pub fn fire(&mut self, alert: &str, issue: u64, at: i64) -> String {
         let event = self.add_event(issue, at);
         self.firings.push(Firing { alert: alert.to_owned(), issue, event: event.clone(), at });
         event
     }
 
-    /// Resolves an issue, without a word to anybody.
+    /// Resolves an issue without sending a webhook.
     ///
     /// # Panics
     ///
@@ -89,7 +89,7 @@ impl World {
             json!([{"id": "1", "type": "set_resolved", "user": null, "data": {}, "dateCreated": iso(at)}]);
     }
 
-    /// Merges an issue into another, which answers in its place from now on.
+    /// Merges an issue into another, which is returned in its place from now on.
     pub fn merge(&mut self, child: u64, parent: u64) {
         self.merged.push((child, parent));
         self.delete_issue(child);
@@ -103,12 +103,12 @@ impl World {
     }
 }
 
-/// A moment as Sentry writes it.
+/// Formats a time as Sentry does.
 fn iso(at: i64) -> String {
     DateTime::from_timestamp(at, 0).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
-/// A moment of a query: UTC, with or without a zone.
+/// Parses a time of a query: UTC, with or without a `Z`.
 fn moment(text: Option<&str>) -> Result<i64, Reply> {
     let wrong = || Reply::detail(400, "Invalid date: expected ISO 8601");
     let text = text.ok_or_else(|| Reply::detail(400, "start and end are both required"))?;
@@ -181,11 +181,11 @@ pub(crate) fn of_project(world: &World, request: &Request, project: &str) -> Res
     Reply::page(world, request, &rows)
 }
 
-/// `issues/{id}/…`, below the organization or, on 9.1 alone, at the root.
+/// `issues/{id}/…`, below the organization or, only on 9.1, at the root.
 pub(crate) fn issue(world: &World, request: &Request, id: &str, rest: &[&str]) -> Result<Reply, Reply> {
     request.needs(&EVENT_READ)?;
     let number: u64 = id.parse().map_err(|_| Reply::missing())?;
-    // A merged issue is answered as the one that it was merged into.
+    // For a merged issue, the one that it was merged into is returned.
     let number = world.merged.iter().find(|(child, _)| *child == number).map_or(number, |(_, parent)| *parent);
     let id = number.to_string();
     let Some(issue) = world.issue_rows.iter().find(|issue| issue["id"] == id.as_str()) else {
@@ -208,7 +208,7 @@ pub(crate) fn issue(world: &World, request: &Request, id: &str, rest: &[&str]) -
     }
 }
 
-/// A change of an issue. Source: 9.1.2, `api/helpers/group_index.py`; the OpenAPI description of `PUT …/issues/{id}/`.
+/// Changes an issue. Source: 9.1.2, `api/helpers/group_index.py`; the OpenAPI description of `PUT …/issues/{id}/`.
 pub(crate) fn update(world: &mut World, request: &Request, id: &str) -> Result<Reply, Reply> {
     request.needs(&EVENT_WRITE)?;
     request.body_knows(&["status", "statusDetails"])?;
@@ -220,7 +220,7 @@ pub(crate) fn update(world: &mut World, request: &Request, id: &str) -> Result<R
     let Some(issue) = world.issue_rows.iter_mut().find(|issue| issue["id"] == id) else { return Err(Reply::missing()) };
     let was = std::mem::replace(&mut issue["status"], json!(status));
     let issue = issue.clone();
-    // 9.1 tells nobody; `issue.unresolved` came later than 23.7.
+    // 9.1 sends no webhook; `issue.unresolved` came later than 23.7.
     let told: &[&str] = match world.generation {
         Generation::Plugin => &[],
         Generation::Apps => &["resolved"],
@@ -247,7 +247,7 @@ pub(crate) fn event(world: &World, request: &Request, project: u64, id: &str) ->
     found.map(|event| Reply::json(200, event.clone())).ok_or_else(Reply::missing)
 }
 
-/// `incidents/{identifier}/`, on Sentrys without workflows alone.
+/// `incidents/{identifier}/`, only on a Sentry without workflows.
 pub(crate) fn incident(world: &World, request: &Request, identifier: &str) -> Result<Reply, Reply> {
     if world.generation != Generation::Apps {
         return Err(if world.generation == Generation::Plugin { Reply::missing() } else { Reply::withdrawn() });
@@ -258,7 +258,7 @@ pub(crate) fn incident(world: &World, request: &Request, identifier: &str) -> Re
     Ok(Reply::json(200, json!({"id": identifier, "identifier": identifier, "status": if *is_closed { 2 } else { 20 }})))
 }
 
-/// `open-periods/` of a detector. Beyond: without `detectorId` it is 400.
+/// `open-periods/` of a detector. Beyond: a call without `detectorId` is answered with 400.
 pub(crate) fn open_periods(world: &World, request: &Request) -> Result<Reply, Reply> {
     if world.generation != Generation::Workflows {
         return Err(Reply::missing());

@@ -1,9 +1,10 @@
-//! A strict local twin of Sentry's web API, for tests of what reads and changes a Sentry.
+//! A strict local twin of Sentry's web API, for tests of code that reads from Sentry or changes it.
 //!
-//! It serves the endpoints that an alert's way depends on, as each of three generations of Sentry has them, on a real
-//! socket: projects, rules, workflows, detectors, integrations, legacy webhooks, issues and what fired for them, the test
-//! webhooks that Sentry sends on demand, and the store endpoint, whose events make alerts send their webhooks. It shares no code with the product that it tests, so that a misunderstanding of Sentry's API shows. Its
-//! sources are Sentry's OpenAPI description of August 2026 and the sources of 9.1.2 and 23.7.1.
+//! It serves the endpoints that alerts depend on, in the form that each of three generations of Sentry has, on a real
+//! socket: projects, rules, workflows, detectors, integrations, legacy webhooks, issues and the alerts that fired for them,
+//! the test webhooks that Sentry sends on demand, and the store endpoint, whose events make alerts send their webhooks. It
+//! shares no code with the product that it tests, so that a misunderstanding of Sentry's API becomes visible. It is based
+//! on Sentry's OpenAPI description of August 2026 and the source code of 9.1.2 and 23.7.1.
 //!
 //! ```no_run
 //! # fn example() -> std::io::Result<()> {
@@ -19,19 +20,20 @@
 //!
 //! # How strict it is
 //!
-//! - A call without a token that the twin knows is answered 401, one without the scope 403.
-//! - `per_page` may be 100 at most; pages are linked by `Link` alone, with `previous` and `next` always.
+//! - A call without a known token is answered with 401, a call whose token lacks the scope with 403.
+//! - `per_page` may be at most 100. Pages are linked only by the `Link` header, which always has both `previous` and
+//!   `next`.
 //! - Bodies are validated as Sentry's serializers do: names, frequencies, conditions, actions, scopes.
-//! - What a generation does not have is answered 404; rules on a Sentry that withdrew them 410.
+//! - An endpoint that a generation does not have is answered with 404; rules on a Sentry that has withdrawn them with 410.
 //!
-//! **Beyond the sources** the twin asserts more than Sentry does, so that a client stays on the beaten track. Each such
-//! place is marked `Beyond:` in the code: a path without its last slash is 404 (Sentry redirects GETs), a member of a body
-//! or query that no source names is 400, and a body must be `application/json`. Where a shape is not in the sources the
-//! twin has one and the mark says so.
+//! **Beyond the sources** the twin is stricter than Sentry, so that a client uses only what the sources show. Each such
+//! place is marked `Beyond:` in the code: a path without its trailing slash is answered with 404 (Sentry redirects GETs), a
+//! field of a body or query that no source names with 400, and a body must be `application/json`. Where the sources do not
+//! show the form of a response, the twin uses one of its own, and the mark says so.
 //!
 //! # Faults
 //!
-//! A [`Fault`] acts on the next calls whose path contains a text: throttled, gone for the length of a brown-out, slow, half a
+//! A [`Fault`] affects the next calls whose path contains a given text: throttling, a brown-out, a slow response, half a
 //! page, a redirect, a page of HTML.
 
 #![expect(clippy::result_large_err, reason = "a refusal is an answer like any other, and tests can afford its copies")]
@@ -56,7 +58,7 @@ pub use world::{Call, Delivery, Fault, FaultKind, Firing, Generation, Project, T
 /// The slug of the organization.
 pub const ORGANIZATION: &str = "acme";
 
-/// The token of a member with every scope, as a twin begins with.
+/// The token of a member with every scope, which every new [`World`] accepts.
 pub const TOKEN: &str = "token-of-a-member-for-tests-alone";
 
 /// A running twin; dropping it stops it.
@@ -68,11 +70,11 @@ pub struct Twin {
 }
 
 impl Twin {
-    /// Starts one on a free port of this machine.
+    /// Starts a twin on a free port of the loopback address.
     ///
     /// # Errors
     ///
-    /// When there is no port or no thread.
+    /// When no port can be bound or the thread cannot be started.
     pub fn start(world: World) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
@@ -81,7 +83,7 @@ impl Twin {
         Ok(Self { world, address, server: Some(server) })
     }
 
-    /// Its root.
+    /// Its root URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
@@ -102,7 +104,7 @@ impl Twin {
         format!("http://{key}@{}/{id}", self.address)
     }
 
-    /// Looks at the world or changes it; calls wait meanwhile.
+    /// Reads or changes the world. Calls to the twin wait until `act` returns.
     pub fn world<T>(&self, act: impl FnOnce(&mut World) -> T) -> T {
         act(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -113,7 +115,7 @@ impl Twin {
         self.world(|world| world.calls.clone())
     }
 
-    /// Every call so far that would change something, as `POST /api/0/…`.
+    /// Every call so far that may change something (all but GET), in the form `POST /api/0/…`.
     #[must_use]
     pub fn changes(&self) -> Vec<String> {
         let changes = self.calls().into_iter().filter(|call| call.method != "GET");

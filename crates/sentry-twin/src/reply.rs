@@ -1,4 +1,4 @@
-//! Answers, and the checks that all endpoints share.
+//! Responses, and the checks that all endpoints share.
 
 use serde_json::{Value, json};
 
@@ -9,15 +9,15 @@ pub(crate) const ORG_READ: [&str; 3] = ["org:read", "org:write", "org:admin"];
 pub(crate) const PROJECT_READ: [&str; 3] = ["project:read", "project:write", "project:admin"];
 pub(crate) const PROJECT_WRITE: [&str; 2] = ["project:write", "project:admin"];
 
-/// A call that is to be answered.
+/// A call to answer.
 pub(crate) struct Request {
     pub(crate) method: String,
-    /// The segments behind `/api/0/`.
+    /// The segments after `/api/0/`.
     pub(crate) path: Vec<String>,
     pub(crate) query: Vec<(String, String)>,
     pub(crate) body: Value,
     pub(crate) token: Token,
-    /// The path as it came, for links.
+    /// The path as it was received, for links.
     pub(crate) target: String,
 }
 
@@ -35,12 +35,12 @@ impl Request {
         }
     }
 
-    /// 403 unless the token is that of a person: tokens of integrations are no members.
+    /// 403 unless the token belongs to a person: integrations are not members.
     pub(crate) fn needs_member(&self) -> Result<(), Reply> {
         if self.token.user.is_some() { Ok(()) } else { Err(Reply::forbidden()) }
     }
 
-    /// Beyond: a query of a name that no source knows is 400.
+    /// Beyond: a query parameter that no source names is answered with 400.
     pub(crate) fn knows(&self, names: &[&str]) -> Result<(), Reply> {
         match self.query.iter().find(|(name, _)| !names.contains(&name.as_str())) {
             Some((name, _)) => Err(Reply::detail(400, &format!("Beyond: no parameter {name}"))),
@@ -48,7 +48,7 @@ impl Request {
         }
     }
 
-    /// Beyond: a member of the body that no source knows is 400.
+    /// Beyond: a field of the body that no source names is answered with 400.
     pub(crate) fn body_knows(&self, names: &[&str]) -> Result<(), Reply> {
         let Some(body) = self.body.as_object() else { return Err(Reply::detail(400, "JSON parse error")) };
         match body.keys().find(|name| !names.contains(&name.as_str())) {
@@ -58,13 +58,13 @@ impl Request {
     }
 }
 
-/// What is answered, and what is sent before that.
+/// A response, and the webhooks that are sent before it.
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Option<Value>,
     pub(crate) deliveries: Vec<Delivery>,
-    /// What is answered in place of `body` when a delivery is not answered with success.
+    /// The status and body of the response when one of the deliveries is not answered with success.
     pub(crate) unless_delivered: Option<(u16, Value)>,
 }
 
@@ -81,7 +81,7 @@ impl Reply {
         Self::json(status, json!({"detail": detail}))
     }
 
-    /// 400 as Sentry's serializers say it.
+    /// 400 in the form of Sentry's serializers.
     pub(crate) fn invalid(member: &str, why: &str) -> Self {
         Self::json(400, json!({member: [why]}))
     }
@@ -94,12 +94,12 @@ impl Reply {
         Self::detail(404, "The requested resource does not exist")
     }
 
-    /// 410 for what sentry.io has withdrawn for good.
+    /// 410 for an endpoint that sentry.io has withdrawn permanently.
     pub(crate) fn withdrawn() -> Self {
         Self::detail(410, "This API no longer exists.")
     }
 
-    /// One page of rows, with links to both sides, whether there is anything or not.
+    /// One page of rows, with links to the previous and the next page whether or not they exist.
     pub(crate) fn page(world: &World, request: &Request, rows: &[Value]) -> Result<Self, Self> {
         let wanted: usize = match request.parameter("per_page").map(str::parse) {
             None => 100,

@@ -145,7 +145,7 @@ fn validated(world: &World, request: &Request) -> Result<Value, Reply> {
             check_tag("filters", filter)?;
         }
     } else if let Some(members) = rule.as_object_mut() {
-        // A Sentry that does not know them leaves them out, so that such a rule fires for everything.
+        // A Sentry without filters drops these fields, so such a rule fires as if it had no filters.
         members.remove("filters");
         members.remove("filterMatch");
     }
@@ -164,7 +164,7 @@ fn check_tag(member: &str, node: &Value) -> Result<(), Reply> {
     }
 }
 
-/// 400 for an action that Sentry would not take.
+/// 400 for an action that Sentry would not accept.
 pub(crate) fn check_rule_action(world: &World, action: &Value) -> Result<(), Reply> {
     match action["id"].as_str().unwrap_or_default() {
         SERVICE => {

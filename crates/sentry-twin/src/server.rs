@@ -1,4 +1,4 @@
-//! HTTP: how a call is read and its answer sent.
+//! HTTP: how a call is read and its response sent.
 
 use std::io;
 use std::net::TcpListener;
@@ -40,7 +40,7 @@ impl ServerThread {
                     HttpServer::new(move || App::new().app_data(world.clone()).default_service(web::to(serve)))
                         .workers(1)
                         .disable_signals()
-                        // Whoever asks may be slow: a busy machine is no trouble to be found out.
+                        // Clients may be slow: a test must not fail because the machine is busy.
                         .client_request_timeout(Duration::ZERO)
                         .listen(listener);
                 match server {
@@ -113,7 +113,7 @@ async fn serve(request: HttpRequest, body: Bytes, world: Data<Mutex<World>>) -> 
 const LOOP: &str = "<http://twin/>; rel=\"previous\"; results=\"false\"; cursor=\"0:0:1\", \
                     <http://twin/>; rel=\"next\"; results=\"true\"; cursor=\"0:0:0\"";
 
-/// What is answered in place of what was asked for.
+/// Returns the response with which a fault replaces the normal one, if it does.
 fn faulty(fault: &FaultKind) -> Option<Reply> {
     let html = || Value::String("<html><body>not an API</body></html>".to_owned());
     let throttled = |name: &'static str, value: u64| Reply {
@@ -144,7 +144,7 @@ fn handle(world: &mut World, request: &HttpRequest, body: &Bytes) -> Reply {
         let auth = request.headers().get("X-Sentry-Auth").and_then(|value| value.to_str().ok()).unwrap_or_default();
         return store::answer(world, project, auth, body);
     }
-    // Beyond: Sentry redirects a GET to the path with its last slash.
+    // Beyond: Sentry redirects a GET to the path with a trailing slash.
     let Some(path) = path.strip_prefix("/api/0/").filter(|rest| rest.is_empty() || rest.ends_with('/')) else {
         return Reply::missing();
     };
@@ -175,9 +175,9 @@ fn handle(world: &mut World, request: &HttpRequest, body: &Bytes) -> Reply {
     endpoints::answer(world, &request)
 }
 
-/// Sends a webhook, and says whether it was answered with success.
+/// Sends a webhook, and returns whether it was answered with success.
 async fn send(delivery: Delivery) -> bool {
-    // Sentry's client takes user and password of an address as HTTP Basic; none of the tests has any.
+    // Sentry's client sends the user and password of a URL as HTTP Basic authentication; no test has any.
     let client = awc::Client::builder().timeout(WEBHOOK_TIMEOUT).disable_redirects().finish();
     let mut request = client.post(&delivery.url).insert_header(("Content-Type", "application/json"));
     for header in delivery.headers {

@@ -1,8 +1,8 @@
 //! The store endpoint, where applications send their events, and the webhooks that alerts send for them.
 //!
-//! Sources: 9.1.2, `web/api.py`, `rules/processor.py` and `plugins/sentry_webhooks/plugin.py`; Sentry's main branch of 2026,
-//! `sentry_apps/` and `workflow_engine/`. An event is answered at once and its webhooks are sent before that, unless the
-//! world holds them; Sentry sends them later.
+//! Sources: 9.1.2, `web/api.py`, `rules/processor.py` and `plugins/sentry_webhooks/plugin.py`; Sentry's main branch of
+//! 2026, `sentry_apps/` and `workflow_engine/`. The webhooks of an event are sent before its response, unless the world
+//! holds them; Sentry sends them after it.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::deliver::hook;
 use crate::reply::Reply;
 use crate::world::{Delivery, Generation, World};
 
-/// An event that was taken, with its issue.
+/// An event that was accepted, with its issue.
 struct Taken<'a> {
     event: &'a Value,
     project: u64,
@@ -105,7 +105,7 @@ fn webhooks(world: &mut World, taken: &Taken<'_>) -> Vec<Delivery> {
     sent
 }
 
-/// The webhooks that an integration gets without any alert.
+/// The webhooks that integrations get by their subscriptions, without any alert.
 fn subscriptions(world: &World, taken: &Taken<'_>) -> Vec<Delivery> {
     let hears = |app: &Value, event: &str| {
         let names = |member: &str| app[member].as_array().is_some_and(|all| all.iter().any(|one| one == event));
@@ -216,7 +216,7 @@ fn is_workflow_firing(world: &World, workflow: &Value, taken: &Taken<'_>) -> boo
     let mut detectors = world.detectors.iter().filter(|one| one["projectId"] == project.as_str());
     let connected = workflow["detectorIds"].as_array().map(Vec::as_slice).unwrap_or_default();
     let triggers = workflow["triggers"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    // No triggers mean every event.
+    // A workflow without triggers fires for every event.
     let is_triggered =
         triggers.is_empty() || triggers.iter().any(|one| one["type"] == "first_seen_event" && taken.is_new);
     let passes = |filter: &Value| {

@@ -50,7 +50,7 @@ pub(crate) fn answer(world: &mut World, request: &Request, path: &[&str]) -> Res
             let rows = world.detectors.clone();
             Reply::page(world, request, &rows)
         }
-        // Beyond: the members of the answer, and that a rule without a workflow is 404.
+        // Beyond: the fields of the response, and that a rule without a workflow is answered with 404.
         ("GET", ["alert-rule-workflow"]) => {
             request.knows(&["rule_id"])?;
             let found = world.migrated.iter().find(|(rule, _)| Some(rule.as_str()) == request.parameter("rule_id"));
@@ -141,7 +141,7 @@ fn validated(world: &World, request: &Request) -> Result<Value, Reply> {
     Ok(body.clone())
 }
 
-/// 400 for an action that Sentry would not take. New actions of plugins are refused; those that stand stay.
+/// 400 for an action that Sentry would not accept. New actions of plugins are rejected; existing ones may stay.
 pub(crate) fn check_action(world: &World, action: &Value) -> Result<(), Reply> {
     let target = action["config"]["targetIdentifier"].as_str().unwrap_or_default();
     match action["type"].as_str().unwrap_or_default() {

@@ -1,4 +1,4 @@
-//! What a twin holds: tokens, projects, alerts, integrations, calls and faults.
+//! The state of a twin: tokens, projects, alerts, integrations, calls and faults.
 
 use std::time::{Duration, Instant};
 
@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use crate::TOKEN;
 
-/// A webhook that is to be sent.
+/// A webhook to send.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// Where to.
+    /// The URL that it is posted to.
     pub url: String,
-    /// Its headers, besides that of JSON.
+    /// Its headers, besides the `Content-Type` of JSON.
     pub headers: Vec<(&'static str, String)>,
     /// Its body.
     pub body: String,
@@ -22,15 +22,15 @@ pub struct Delivery {
 pub struct Firing {
     /// The number of the rule or workflow.
     pub alert: String,
-    /// The issue.
+    /// The number of the issue.
     pub issue: u64,
-    /// The event, or the number of an activity.
+    /// The id of the event, or the number of an activity.
     pub event: String,
-    /// When, in seconds since 1970.
+    /// When it fired, in seconds since 1970.
     pub at: i64,
 }
 
-/// Which Sentry it is.
+/// The generation of Sentry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Generation {
     /// 9.1.2: rules, the WebHooks plugin, no integrations.
@@ -41,7 +41,7 @@ pub enum Generation {
     Workflows,
 }
 
-/// A token and whose it is.
+/// A token, with its user and scopes.
 #[derive(Clone, Debug)]
 pub struct Token {
     /// The token.
@@ -61,13 +61,13 @@ pub struct Project {
     pub slug: String,
     /// Whether its legacy webhooks are on.
     pub hook_enabled: bool,
-    /// Where they go.
+    /// The URLs of its legacy webhooks.
     pub urls: Vec<String>,
     /// Its rules, as the API shows them.
     pub rules: Vec<Value>,
     /// Whether it has issues of the last days.
     pub has_new_issues: bool,
-    /// Whether it takes events by its DSN.
+    /// Whether it accepts events that are sent with its DSN.
     pub key_enabled: bool,
 }
 
@@ -79,29 +79,29 @@ impl Project {
     }
 }
 
-/// A call that came.
+/// A call that was received.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// `GET` and so on.
+    /// The method, such as `GET`.
     pub method: String,
-    /// From `/api/` on, without the query.
+    /// The path, from `/api/` on, without the query.
     pub path: String,
-    /// Behind the `?`.
+    /// The query, without the `?`.
     pub query: String,
-    /// The status it was answered.
+    /// The status code of the response.
     pub status: u16,
-    /// Whether the client said `Connection: close`.
+    /// Whether the client sent `Connection: close`.
     pub closes: bool,
 }
 
-/// Something that goes wrong.
+/// A fault, and the calls that it affects.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// Calls whose path contains this.
+    /// It affects calls whose path contains this text.
     pub path: String,
-    /// How many of them.
+    /// How many of those calls it still affects.
     pub times: usize,
-    /// What happens to them.
+    /// What happens to those calls.
     pub kind: FaultKind,
 }
 
@@ -114,7 +114,7 @@ pub enum FaultKind {
     ThrottledUntilReset,
     /// 410 with the body of a brown-out.
     BrownOut,
-    /// The answer comes later.
+    /// The response is delayed by this time.
     Slow(Duration),
     /// The connection ends in the middle of the body.
     HalfPage,
@@ -124,45 +124,45 @@ pub enum FaultKind {
     Redirect(String),
     /// 200 with a page of HTML.
     Html,
-    /// The next page is this page again, for ever.
+    /// The link to the next page always leads to the same page.
     Loop,
 }
 
-/// All that a twin holds.
+/// The whole state of a twin.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct World {
-    /// Which Sentry it is.
+    /// The generation of Sentry.
     pub generation: Generation,
-    /// On a Sentry with workflows: rules are answered still, as self-hosted ones do, not 410.
+    /// On a Sentry with workflows: whether it still serves rules, as self-hosted ones do, instead of answering with 410.
     pub keeps_rules: bool,
-    /// On a Sentry with rules: workflows are answered already, as from 24.x to 26.6.
+    /// On a Sentry with rules: whether it already serves workflows, as from 24.x to 26.6.
     pub has_workflows_early: bool,
-    /// What `client-config` says.
+    /// The version that `client-config` returns.
     pub version: String,
     /// The organization's feature flags.
     pub features: Vec<String>,
-    /// How many rows a page has at most.
+    /// The maximum number of rows in a page.
     pub page: usize,
-    /// How long a Client Secret is shown: false once the first day is over.
+    /// Whether a Client Secret is still shown: false once its first day is over.
     pub shows_secrets: bool,
-    /// Whether a token may delete an integration. In 23.7.1 none may: its `scope_map` has a text where a list belongs.
+    /// Whether a token may delete an integration. In 23.7.1 none may: its `scope_map` has a string where a list belongs.
     pub deletes_apps: bool,
     /// Whether actions of rules can be tested, as in 23.7.1.
     pub tests_rule_actions: bool,
     /// Whether integrations may subscribe to single events, as since July 2026.
     pub single_events: bool,
-    /// Whether rules have filters, as since 20.12: then a tag is asked for by a filter and not by a condition.
+    /// Whether rules have filters, as since 20.12. A tag is then matched by a filter, not by a condition.
     pub rule_filters: bool,
     /// How long a minute of an alert's frequency lasts.
     pub minute: Duration,
     /// Whether webhooks of events are kept in `held` and not sent.
     pub holds_webhooks: bool,
-    /// Webhooks that were not sent.
+    /// The webhooks that were kept and not sent.
     pub held: Vec<Delivery>,
-    /// The ids of all events that were taken.
+    /// The ids of all events that were accepted.
     pub events: Vec<String>,
-    /// Who may call.
+    /// The tokens that are accepted.
     pub tokens: Vec<Token>,
     /// The projects.
     pub projects: Vec<Project>,
@@ -172,27 +172,27 @@ pub struct World {
     pub detectors: Vec<Value>,
     /// The integrations, as the API shows them, with `clientSecret` and `sentryAppId`.
     pub apps: Vec<Value>,
-    /// Rules that became workflows: rule, workflow.
+    /// The rules that became workflows: number of the rule, number of the workflow.
     pub migrated: Vec<(String, String)>,
     /// The issues, as the API shows them.
     pub issue_rows: Vec<Value>,
-    /// Their events, as the API shows them, oldest first.
+    /// The events of the issues, as the API shows them, oldest first.
     pub event_rows: Vec<Value>,
-    /// What fired for them.
+    /// The alerts that fired for the issues.
     pub firings: Vec<Firing>,
     /// Issues that were merged into others: child, parent.
     pub merged: Vec<(u64, u64)>,
-    /// Whether a Sentry with rules keeps a record of what they fire, as from 22.12 on.
+    /// Whether a Sentry with rules keeps a history of their firings, as from 22.12 on.
     pub keeps_history: bool,
-    /// Firings of metric alerts by their identifiers, and whether they are over.
+    /// The firings of metric alerts: identifier, and whether it is over.
     pub metric_incidents: Vec<(String, bool)>,
-    /// When metric issues were open: detector, number, end in seconds since 1970.
+    /// The periods in which metric issues were open: detector, number, end in seconds since 1970 (`None` while it is open).
     pub open_periods: Vec<(String, u64, Option<i64>)>,
-    /// What goes wrong.
+    /// The injected faults.
     pub faults: Vec<Fault>,
-    /// What came.
+    /// All calls so far.
     pub calls: Vec<Call>,
-    /// How many calls were under way at once, at most.
+    /// The maximum number of calls that were in progress at the same time.
     pub most_at_once: usize,
     /// Issues by project and fingerprint.
     pub(crate) issues: Vec<((u64, String), u64)>,
@@ -268,19 +268,19 @@ impl World {
         world
     }
 
-    /// A number that nothing has yet.
+    /// Returns a number that is not in use yet.
     pub fn take_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
     }
 
-    /// Lets a token call.
+    /// Adds a token.
     pub fn add_token(&mut self, text: &str, user: Option<&str>, scopes: &[&str]) {
         let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
         self.tokens.push(Token { text: text.to_owned(), user: user.map(str::to_owned), scopes });
     }
 
-    /// Adds a project, with the two detectors that Sentry gives to each on a Sentry that has them.
+    /// Adds a project and returns its number. On a Sentry with detectors it gets the two that Sentry gives to each project.
     pub fn add_project(&mut self, slug: &str) -> u64 {
         let id = self.take_id();
         self.projects.push(Project {
@@ -309,7 +309,7 @@ impl World {
         self.projects.iter_mut().find(|project| project.slug == slug)
     }
 
-    /// Adds a rule to a project, active, every 30 minutes, with these actions.
+    /// Adds an active rule with a frequency of 30 minutes and these actions to a project, and returns its number.
     ///
     /// # Panics
     ///
@@ -332,7 +332,7 @@ impl World {
         id
     }
 
-    /// The detector of a project of this type.
+    /// The number of a project's detector of this type.
     ///
     /// # Panics
     ///
@@ -345,7 +345,7 @@ impl World {
         found.and_then(|one| one["id"].as_str()).expect("a detector of this type").to_owned()
     }
 
-    /// Adds a workflow with these detectors and actions; it fired yesterday.
+    /// Adds a workflow with these detectors, triggers and actions, and returns its number. It last fired yesterday.
     pub fn add_workflow(&mut self, name: &str, detectors: &[String], triggers: &[&str], actions: &Value) -> String {
         let id = self.take_id().to_string();
         let triggers: Vec<Value> =
@@ -373,12 +373,12 @@ impl World {
         (slug, id)
     }
 
-    /// Lets something go wrong.
+    /// Injects a fault into the next `times` calls whose path contains `path`.
     pub fn inject(&mut self, path: &str, times: usize, kind: FaultKind) {
         self.faults.push(Fault { path: path.to_owned(), times, kind });
     }
 
-    /// The fault that is due for a path.
+    /// Returns the fault that affects a call to this path, if any, and counts it.
     pub(crate) fn due_fault(&mut self, path: &str) -> Option<FaultKind> {
         let fault = self.faults.iter_mut().find(|fault| fault.times > 0 && path.contains(&fault.path))?;
         fault.times -= 1;

@@ -1,4 +1,4 @@
-//! The twin is as strict as it says.
+//! The twin is as strict as its documentation says.
 
 #![allow(clippy::unwrap_used, reason = "these are tests, helpers of tests included")]
 

@@ -1,7 +1,7 @@
 //! A PostgreSQL cluster in a temporary folder, for tests: started when it is first needed, one for each test binary, and
-//! removed when that ends, however it ends.
+//! removed when the test binary ends, however it ends.
 //!
-//! It listens on a port of the loopback address that was free, is known to no service manager, and belongs to an
+//! It listens on a free port of the loopback address, is not registered with any service manager, and runs as an
 //! unprivileged user, because PostgreSQL refuses to run as root.
 
 use std::env;
@@ -16,23 +16,25 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
 
-/// Who runs the server where the tests run as root: Debian's package makes this user.
+/// The user that runs the server if the tests run as root. Debian's package creates it.
 const USER: &str = "postgres";
 
 /// How long a start may take, in seconds.
 const START: &str = "60";
 
-/// How often a start is tried, each time on another port that was free.
+/// How often a start is tried, each time on another free port.
 const ATTEMPTS: u32 = 5;
 
-/// Where Linux keeps files in memory. A new database is 300 files, and a test binary makes up to a hundred databases: making them
-/// on a disk is most of what the kernel does for these tests.
+/// Where Linux keeps files in memory. A new database has 300 files, and a test binary creates up to a hundred databases:
+/// creating them on a disk is most of what the kernel does for these tests.
 const MEMORY: &str = "/dev/shm";
 
-/// It is used where so many bytes are free: room for the clusters of all test binaries that run at once.
+/// `MEMORY` is used if at least this many bytes are free there: enough for the clusters of all test binaries that run at
+/// once.
 const ENOUGH: u64 = 6 << 30;
 
-/// Waits for the end of its standard input, which is the end of the test binary, and removes everything.
+/// A script that waits for the end of its standard input, which comes when the test binary ends, then stops the server and
+/// removes everything.
 const CLEANER: &str = r#"cat >/dev/null
 "$1/pg_ctl" --pgdata="$2" --mode=immediate --wait --timeout=20 stop >/dev/null 2>&1
 rm -rf "$3""#;
@@ -68,7 +70,7 @@ impl Cluster {
         })
     }
 
-    /// Starts a cluster of one's own, with these settings besides those that make it fast.
+    /// Starts a separate cluster with these settings, in addition to those that make it fast.
     ///
     /// # Errors
     ///
@@ -77,7 +79,7 @@ impl Cluster {
         Self::start_with(settings, &[])
     }
 
-    /// Starts a cluster of one's own that offers TLS, with this certificate and its key (PEM).
+    /// Starts a separate cluster that offers TLS, with this certificate and its key (PEM).
     ///
     /// # Errors
     ///
@@ -87,9 +89,9 @@ impl Cluster {
         Self::start_with(&[("ssl", "on")], &[("server.crt", certificate), ("server.key", key)])
     }
 
-    /// Starts one with further files in the folder of the data.
+    /// Starts a cluster with additional files in the data folder.
     fn start_with(settings: &[(&str, &str)], files: &[(&str, &str)]) -> io::Result<Self> {
-        // Whoever asks for fsync wants a disk.
+        // A caller that sets fsync needs a disk.
         let (programs, temporary) = (programs()?, folder(!settings.contains(&("fsync", "on")))?);
         let log = File::create(temporary.path().join("initdb.log"))?;
         let mut initdb = as_user(&programs.join("initdb"));
@@ -122,11 +124,11 @@ impl Cluster {
         Self::start_in(self.programs.clone(), temporary, &[])
     }
 
-    /// Makes a primary of a standby.
+    /// Promotes a standby to a primary.
     ///
     /// # Errors
     ///
-    /// When it is none, or not promoted in time.
+    /// When it is not a standby, or is not promoted in time.
     pub fn promote(&self) -> io::Result<()> {
         run(self.pg_ctl().args(["--wait", "--timeout", START, "promote"]))
     }
@@ -147,7 +149,7 @@ impl Cluster {
         for (name, value) in ours.iter().chain(settings) {
             writeln!(configuration, "{name} = '{value}'")?;
         }
-        // From here on somebody else removes the folder.
+        // From here on the cleaner removes the folder.
         let folder = temporary.keep();
         let cleaner = Command::new("sh")
             .args(["-c", CLEANER, "cleaner"])
@@ -159,10 +161,10 @@ impl Cluster {
         loop {
             attempts += 1;
             cluster.port = free_port()?;
-            // Of several, the last one counts.
+            // If a setting is repeated, the last value counts.
             writeln!(configuration, "port = {}", cluster.port)?;
             match cluster.start_again() {
-                // Whatever else runs on this machine may have been faster to take the port.
+                // Another process on this machine may have taken the port in the meantime.
                 Err(error) if attempts < ATTEMPTS && error.to_string().contains("Address already in use") => {}
                 result => return result.map(|()| cluster),
             }
@@ -208,7 +210,7 @@ impl Cluster {
         self.port
     }
 
-    /// The folder of the data.
+    /// The data folder.
     #[must_use]
     pub fn data(&self) -> PathBuf {
         self.folder.join("data")
@@ -229,7 +231,7 @@ impl Cluster {
         &self.programs
     }
 
-    /// The address of a new database, which nobody else uses.
+    /// Creates a database that nothing else uses, and returns its URL.
     ///
     /// # Errors
     ///
@@ -240,7 +242,7 @@ impl Cluster {
         Ok(self.url(&name))
     }
 
-    /// The address of a database.
+    /// The URL of a database.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
         format!("postgres://bridge@127.0.0.1:{}/{database}", self.port)
@@ -270,7 +272,7 @@ impl Cluster {
     }
 }
 
-/// A running `PgBouncer` in transaction mode before a cluster.
+/// A running `PgBouncer` in transaction mode in front of a cluster.
 #[derive(Debug)]
 pub struct Pooler {
     port: u16,
@@ -279,7 +281,7 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// Starts one.
+    /// Starts a pooler in front of a cluster.
     ///
     /// # Errors
     ///
@@ -298,7 +300,7 @@ impl Pooler {
         );
         fs::write(&file, configuration)?;
         run(as_user(Path::new("pgbouncer")).args(["--daemon", "--quiet", &file]))?;
-        // From here on somebody else stops it and removes the folder.
+        // From here on the cleaner stops it and removes the folder.
         let cleaner = Command::new("sh")
             .args(["-c", POOLER_CLEANER, "cleaner"])
             .arg(temporary.keep())
@@ -307,14 +309,15 @@ impl Pooler {
         Ok(Self { port, _cleaner: cleaner })
     }
 
-    /// The address of a database of the cluster by way of it.
+    /// The URL of a database of the cluster, through the pooler.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
         format!("postgres://bridge@127.0.0.1:{}/{database}", self.port)
     }
 }
 
-/// Where PostgreSQL's programs are: the newest version that Debian's packages brought, else those in PATH.
+/// Returns the folder of PostgreSQL's programs: the newest version that Debian's packages have installed, else the first in
+/// PATH.
 fn programs() -> io::Result<PathBuf> {
     let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let version = |folder: &PathBuf| folder.file_name()?.to_str()?.parse::<u32>().ok();
@@ -327,7 +330,7 @@ fn programs() -> io::Result<PathBuf> {
     found.ok_or_else(|| io::Error::other("initdb is not installed"))
 }
 
-/// A new folder of the user who runs the server, in memory where that may be and is large enough.
+/// Creates a folder that belongs to the user who runs the server, in memory if that is allowed and has enough space.
 fn folder(may_be_memory: bool) -> io::Result<TempDir> {
     let memory = Path::new(MEMORY);
     let available = rustix::fs::statvfs(memory).map_or(0, |system| system.f_bavail.saturating_mul(system.f_frsize));
@@ -347,7 +350,7 @@ fn is_root() -> bool {
     id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
-/// A program as the user who may run the server.
+/// Returns a command that runs a program as the user who may run the server.
 fn as_user(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);

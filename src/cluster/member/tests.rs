@@ -24,7 +24,7 @@ fn info(number: u128) -> BridgeInfo {
     }
 }
 
-/// Bridges on one table of leases, all of whose clocks show the same second.
+/// Bridges that share one table of leases. Their clocks all show the same second.
 struct World {
     table: LeaseTable,
     keys: Vec<ServiceKey>,
@@ -189,10 +189,11 @@ fn nothing_is_sent_when_too_little_is_left_by_the_bridges_own_clock() {
     let mut world = World::new(1, &[1]);
     world.run(0..2);
     let at = |seconds| Duration::from_secs(seconds);
-    // Created at second 1, it ends at 27; 10 s for an attempt and 3 s of margin before that nothing begins.
+    // Created at second 1, the lease ends at 27. No attempt begins later than 13 s before that: 10 s for an attempt, 3 s
+    // of margin.
     assert_eq!(world.member(1).right(&lease(0), at(14)).unwrap().send_until, at(14));
     assert_eq!(world.member(1).right(&lease(0), at(15)), None);
-    // It was stopped for longer than the lease. Nobody else has taken that.
+    // The bridge was stopped for longer than the lease, and no other bridge has taken the lease.
     world.run(40..42);
     assert!(world.member(1).right(&lease(0), at(41)).is_some());
 }

@@ -12,10 +12,10 @@ use crate::pagerduty_api::{ApiError, PagerDutyApi};
 /// Integration keys of event orchestrations and rulesets begin with this letter; they belong to no service.
 const RULESET: char = 'R';
 
-/// What was found out about one key, or the API itself: what it is about, and whether it is well.
+/// What was found out about one key, or the API itself: its subject, and what is well or wrong with it.
 pub(super) type Finding = (String, Result<String, String>);
 
-/// Looks at every integration key in use.
+/// Checks every integration key in use.
 pub(super) async fn check(config: &Config, api: &impl PagerDutyApi) -> Vec<Finding> {
     let services = match api.services(None).await {
         Ok(services) => services,
@@ -90,7 +90,7 @@ async fn maintenance(service: &Service, api: &impl PagerDutyApi) -> String {
     }
 }
 
-/// Who is on call, or that nobody is. What the token may not see is no failure.
+/// Returns who is on call, or an error if nobody is. It is not a failure if the token may not see that.
 async fn on_call(service: &Service, api: &impl PagerDutyApi) -> Result<String, String> {
     let Some(policy) = &service.escalation_policy else {
         return Err("it has no escalation policy, so that nobody is notified".to_owned());

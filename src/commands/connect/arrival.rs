@@ -1,4 +1,4 @@
-//! Whether a webhook came, by what a running bridge counts in its `/metrics`.
+//! Whether a webhook came, according to the counters in the `/metrics` of a running bridge.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,19 +9,19 @@ use url::Url;
 
 use crate::commands::environment::local_address;
 
-/// How long one look at `/metrics` may take.
+/// The timeout of one request to `/metrics`.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long Sentry may take to send what it was asked to send.
+/// How long Sentry may take to send the webhook that it was asked for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The pause between two looks.
+/// The pause between two requests.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// The most of `/metrics` that is read, in bytes.
+/// The maximum size of `/metrics` that is read, in bytes.
 const MAX_METRICS: usize = 4 * 1024 * 1024;
 
-/// Webhooks by answer, such as `queued`.
+/// The number of webhooks by answer, such as `queued`.
 type Counts = BTreeMap<String, u64>;
 
 /// What became of the webhook that was waited for.
@@ -31,18 +31,19 @@ pub(super) enum Arrival {
     Taken,
     /// It was answered otherwise; the name of the answer.
     Refused(String),
-    /// Nothing came for so long.
+    /// Nothing came within this time.
     None(Duration),
 }
 
-/// A bridge whose counters are looked at.
+/// A bridge whose counters are watched.
 pub(super) struct Watch {
     url: String,
     before: Counts,
 }
 
 impl Watch {
-    /// Looks at the bridge of this machine, or else at the one that Sentry is to reach. `None` where neither tells.
+    /// Reads the counters of the bridge on this machine, or else of the one that Sentry is supposed to reach. `None` if
+    /// neither has any.
     pub(super) async fn begin(listen: SocketAddr, root: &Url) -> Option<Self> {
         let local = format!("http://{}/metrics", local_address(listen));
         let remote = format!("{}/metrics", root.as_str().trim_end_matches('/'));
@@ -54,7 +55,7 @@ impl Watch {
         None
     }
 
-    /// Waits for a webhook that was not there in the beginning.
+    /// Waits for a webhook that was not counted at the beginning.
     pub(super) async fn arrival(&self) -> Arrival {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -70,7 +71,8 @@ impl Watch {
     }
 }
 
-/// What came between two looks, what was taken before what was refused.
+/// Returns what came between two readings of the counters; a webhook that was taken takes precedence over one that was
+/// refused.
 fn change(before: &Counts, now: &Counts) -> Option<Arrival> {
     let grew = |answer: &&String| now.get(*answer) > before.get(*answer);
     let mut refused = None;
@@ -93,7 +95,7 @@ async fn counts(url: &str) -> Option<Counts> {
     parse(std::str::from_utf8(&body).ok()?)
 }
 
-/// The counters of webhooks out of Prometheus' text; `None` where that is not a bridge's.
+/// Parses the counters of webhooks from Prometheus' text format; `None` if it is not that of a bridge.
 fn parse(text: &str) -> Option<Counts> {
     let mut counts = Counts::new();
     for line in text.lines() {

@@ -25,7 +25,7 @@ use crate::sentry_api::inventory::{Inventory, Wanted, read};
 use crate::sentry_api::ours::Bridge;
 use arrival::{Arrival, Watch};
 
-/// Shows the plan and, with `--yes`, does it and lets Sentry prove it.
+/// Shows the plan and, with `--yes`, carries it out and has Sentry prove it with a test webhook.
 ///
 /// # Errors
 ///
@@ -79,7 +79,7 @@ fn wish(args: &ConnectArgs, config: &Config, missing: &[&str]) -> anyhow::Result
         let wants = "the root under which Sentry reaches the bridge, such as `https://bridge.example.com`";
         return Err(UsageError(format!("--bridge wants {wants}; /sentry is added to it")).into());
     }
-    // A stand-in is no token that the bridge would take.
+    // A placeholder is not a token that the bridge would accept.
     let tokens = if missing.contains(&"BRIDGE_WEBHOOK_TOKEN") { Vec::new() } else { config.webhook_token.clone() };
     let mut issue_events = Vec::new();
     if config.acknowledge {
@@ -149,14 +149,14 @@ fn print_plan(args: &ConnectArgs, sentry: &Sentry, inventory: &Inventory, plan: 
     Ok(())
 }
 
-/// Takes all steps, and returns whether one of them made a secret that the bridge cannot know yet.
+/// Takes all steps, and returns whether one of them created a secret that the bridge cannot have yet.
 async fn take(
     args: &ConnectArgs,
     plan: &Plan,
     runner: &mut Runner<'_, crate::sentry_api::Client>,
 ) -> anyhow::Result<bool> {
     let hands_out = |step: &Step| matches!(step, Step::CreateApp { .. } | Step::ReadSecret { .. });
-    // Before anything is made: a secret that has nowhere to go would be lost.
+    // Created before the first step, because a secret that cannot be stored would be lost.
     let file = args.secret_file.as_deref().filter(|_| plan.steps.iter().any(hands_out));
     let mut file = file.map(SecretFile::create).transpose()?;
     let mut has_new_secret = false;
@@ -186,7 +186,7 @@ async fn take(
     Ok(has_new_secret)
 }
 
-/// A new file for a secret; removed again when nothing was written to it.
+/// A new file for a secret; removed again unless the secret was written to it.
 struct SecretFile {
     path: PathBuf,
     /// `None` once the secret is in it.
@@ -219,13 +219,13 @@ impl SecretFile {
 impl Drop for SecretFile {
     fn drop(&mut self) {
         if self.file.is_some() {
-            // It is empty, or half of a secret.
+            // It is empty, or contains part of a secret.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Lets Sentry send its test webhook, and looks whether the bridge has got it.
+/// Has Sentry send its test webhook, and checks whether the bridge received it.
 async fn prove(
     config: &Config,
     wish: &Wish,

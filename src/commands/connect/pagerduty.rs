@@ -13,7 +13,7 @@ use crate::pagerduty_api::types::{Integration, Service, ServiceStatus};
 use crate::pagerduty_api::{Client, PagerDutyApi};
 use crate::printable::line;
 
-/// Shows the plan and, with `--yes`, does it. An integration that is there is not made again.
+/// Shows the plan and, with `--yes`, carries it out. An integration that exists is not made again.
 ///
 /// # Errors
 ///
@@ -62,7 +62,7 @@ pub(super) fn run(args: &ConnectPagerDutyArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The service with this name or id.
+/// Finds the service with this name or id.
 async fn find(api: &Client, wanted: &str) -> anyhow::Result<Service> {
     let services = api.services(Some(wanted)).await?;
     let is_meant = |service: &&Service| service.name.eq_ignore_ascii_case(wanted);
@@ -87,7 +87,7 @@ async fn find(api: &Client, wanted: &str) -> anyhow::Result<Service> {
     Err(UsageError(format!("no service that the token shows is called {wanted}{hint}")).into())
 }
 
-/// The key of an integration, which not every answer shows.
+/// Returns the key of an integration, which not every response contains.
 async fn key(api: &Client, service: &Service, integration: &Integration) -> anyhow::Result<ServiceKey> {
     if let Some(key) = integration.key() {
         return Ok(key);

@@ -25,7 +25,7 @@ use crate::exit_code::ExitCode;
 use crate::logging;
 use crate::queue::Reader;
 
-/// How long a trouble stays to be looked at, and with `--once`.
+/// How long each trouble lasts, so that one can look at it; below, how long with `--once`.
 const PAUSE: Duration = Duration::from_secs(10);
 const PAUSE_ONCE: Duration = Duration::from_secs(1);
 
@@ -37,7 +37,7 @@ const ADMIN_TOKEN: &str = "look-at-the-demo";
 
 /// Plays the story with a bridge and a sandbox of its own, and prints what PagerDuty gets.
 pub(super) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
-    // What goes wrong is part of the story, which tells it.
+    // Failures are part of the story, which describes them.
     logging::start(LogFormat::Text, "off");
     let folder = tempfile::tempdir().context("no temporary folder for the demo's queue")?;
     block_on(async {
@@ -58,7 +58,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
             shown = show(&sandbox, &webhook, &reader, args) => shown,
             () = signals.next() => Ok(ExitCode::Done),
         };
-        // Also where the story ended early: what the bridge holds cannot be dropped after the runtime.
+        // Also if the story ended early, because what the bridge holds cannot be dropped after the runtime.
         let _ = stop.send(());
         running.await??;
         sandbox.stop().await;
@@ -78,7 +78,7 @@ fn settings(pagerduty: &str, database: &str) -> [(&'static str, String); 9] {
         ("BRIDGE_WEBHOOK_TOKEN", TOKEN.to_owned()),
         ("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN.to_owned()),
         ("BRIDGE_DATABASE_URL", format!("sqlite:{database}")),
-        // What goes wrong here is shown, and pages nobody.
+        // Failures here are shown, and page nobody.
         ("BRIDGE_ALARMS", "off".to_owned()),
         ("BRIDGE_SHUTDOWN_DRAIN", "0s".to_owned()),
     ]

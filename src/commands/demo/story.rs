@@ -1,4 +1,4 @@
-//! What happens in the demo: each scene is told in a sentence, posted to the bridge, and waited for.
+//! What happens in the demo: each scene is described in a sentence, posted to the bridge, and waited for.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -21,16 +21,16 @@ use super::ADMIN_TOKEN;
 use super::shop::{self, ISSUES, Issue};
 use crate::queue::{QueueError, Reader, State};
 
-/// How long anything that is waited for may take.
+/// The maximum time to wait for anything.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// How often the queue is looked at that is waited for.
+/// The interval at which the queue is checked while waiting for it.
 const GLANCES: Duration = Duration::from_millis(50);
 
 /// How many times the same issue fires during the outage.
 const STORM: u32 = 10;
 
-/// The stage: the bridge and PagerDuty, and how long each scene stays to be looked at.
+/// What the scenes need: the bridge, the sandbox, and how long each trouble lasts.
 pub(super) struct Story<'a> {
     pub(super) sandbox: &'a Sandbox,
     pub(super) webhook: &'a Url,
@@ -42,7 +42,8 @@ pub(super) struct Story<'a> {
 }
 
 impl Story<'_> {
-    /// Plays all scenes. Returns whether every incident is where it should be, and says so.
+    /// Plays all scenes and prints a summary. Returns whether every incident was opened, and no event waits or is a
+    /// dead letter.
     pub(super) async fn play(&mut self) -> anyhow::Result<bool> {
         self.ordinary_minute().await?;
         self.outage().await?;
@@ -176,7 +177,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// Waits until PagerDuty has failed once more than it had.
+    /// Waits until the sandbox has failed more requests than `faulted`.
     async fn failed_since(&self, faulted: u64) -> anyhow::Result<()> {
         Ok(self.sandbox.wait_for(PATIENCE, |records| records.counters().faulted > faulted).await?)
     }
@@ -186,7 +187,8 @@ impl Story<'_> {
     }
 }
 
-/// Looks until there is something. On a machine that is busy with other things a look may take too long; the next one need not.
+/// Calls `look` until it returns something. On a machine that is busy with other things, a call may take too long; the
+/// next one need not.
 async fn until<T>(
     what: &str,
     patience: Duration,
@@ -210,7 +212,7 @@ async fn until<T>(
     }
 }
 
-/// Prints a sentence, apart from the lines of the events.
+/// Prints a sentence, separated from the lines of the events.
 fn tell(sentence: &str) -> anyhow::Result<()> {
     writeln!(out(), "\n{sentence}")?;
     Ok(())

@@ -91,7 +91,7 @@ fn print_retried(id: ItemId, outcome: &Retried, out: &mut impl Write) -> anyhow:
     Ok(())
 }
 
-/// What `--all` means by default: what waits is still to be delivered, and delivered events are pruned anyway.
+/// What `--all` means by default: waiting events are still to be delivered, and delivered events are pruned anyway.
 const DISCARDED_BY_DEFAULT: [ItemState; 2] = [ItemState::Dead, ItemState::Rejected];
 
 pub(super) async fn discard(args: &QueueDiscardArgs) -> anyhow::Result<ExitCode> {
@@ -149,7 +149,7 @@ fn question(deletion: &Deletion) -> String {
     format!("Discard {} permanently? [y/N] ", parts.join(", "))
 }
 
-/// Asks, and takes only `y` or `yes` for consent.
+/// Asks the question, and accepts only `y` or `yes` as consent.
 fn confirm(question: &str, answers: &mut impl BufRead, out: &mut impl Write) -> anyhow::Result<bool> {
     write!(out, "{question}").and_then(|()| out.flush()).context("the question cannot be printed")?;
     let mut answer = String::new();

@@ -1,4 +1,4 @@
-//! `queue`: look at and act on what waits, what is dead and what was rejected, while the bridge runs or not.
+//! `queue`: inspect and change waiting events, dead letters and rejected webhooks, with or without a running bridge.
 
 mod change;
 mod read;
@@ -8,7 +8,7 @@ use super::environment::block_on;
 use crate::cli::QueueCommand;
 use crate::exit_code::ExitCode;
 
-/// Does what was asked for.
+/// Runs a subcommand.
 pub(super) fn run(command: &QueueCommand) -> anyhow::Result<ExitCode> {
     block_on(async {
         match command {

@@ -17,7 +17,7 @@ use crate::printable;
 use crate::queue::json::{ItemDetails, ItemKind, ItemSummary, RejectedBody, ServiceKeys};
 use crate::queue::{ItemId, QueueError, Reader, State};
 
-/// What is listed and exported by default, what needs attention first.
+/// The states that are listed and exported by default; what needs attention comes first.
 const CURRENT: [ItemState; 3] = [ItemState::Dead, ItemState::Rejected, ItemState::Waiting];
 
 /// The database. No other setting is needed to read it.
@@ -35,7 +35,7 @@ async fn reader() -> anyhow::Result<Reader> {
     Ok(Reader::open(database()?).await?)
 }
 
-/// The numbers of what is in `state`, at most `limit`.
+/// Returns the numbers of the events or rejected webhooks in `state`, at most `limit`.
 pub(super) async fn numbers(reader: &Reader, state: ItemState, limit: u64) -> Result<Vec<ItemId>, QueueError> {
     let Some(state) = event_state(state) else {
         let rejected = reader.rejected_summaries(limit).await?;
@@ -44,7 +44,7 @@ pub(super) async fn numbers(reader: &Reader, state: ItemState, limit: u64) -> Re
     Ok(reader.ids(state, limit).await?.into_iter().map(ItemId::Event).collect())
 }
 
-/// `None` for rejected webhooks, which are no events.
+/// Returns the state of events; `None` for rejected webhooks, which are not events.
 pub(super) fn event_state(state: ItemState) -> Option<State> {
     match state {
         ItemState::Waiting => Some(State::Waiting),
@@ -157,7 +157,7 @@ impl<W: Write> List<W> {
 
 const HEAD: [&str; 9] = ["ID", "STATE", "EVENT", "INCIDENT", "KEY", "ALERTS", "TRIES", "RECEIVED", "DESCRIPTION"];
 
-/// How wide the columns are at least; longer texts push the rest of their line.
+/// The minimum widths of the columns; longer texts shift the rest of their line.
 const WIDTHS: [usize; 8] = [6, 9, 11, 14, 5, 6, 5, 20];
 
 /// Where the second line of an entry begins.
@@ -174,7 +174,7 @@ fn line(cells: &[&str; 9]) -> String {
 fn cells(row: &ItemSummary) -> [String; 9] {
     let text = |text: Option<&str>| text.map_or_else(|| "-".to_owned(), |text| short(text, 60));
     let number = |number: Option<u32>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
-    // Whole seconds do for people.
+    // Whole seconds are precise enough for people.
     let received_at = row.received_at.split_once('.').map_or(row.received_at.clone(), |(whole, _)| format!("{whole}Z"));
     [
         row.id.clone(),
@@ -233,7 +233,7 @@ async fn details(
     })
 }
 
-/// A line for every member that says something, then the event or the body.
+/// Prints a line for every field that has a value, then the event or the body.
 fn print_details(out: &mut impl Write, details: &ItemDetails) -> anyhow::Result<()> {
     let Value::Object(mut members) = serde_json::to_value(details)? else { bail!("the item is not a JSON object") };
     let last = ["event", "body", "body_base64"].into_iter().find_map(|name| members.shift_remove_entry(name));
@@ -264,7 +264,7 @@ fn print_details(out: &mut impl Write, details: &ItemDetails) -> anyhow::Result<
     Ok(())
 }
 
-/// Such as `confirmed, incident #7, https://example.pagerduty.com/incidents/Q1`.
+/// Formats a proof, such as `confirmed, incident #7, https://example.pagerduty.com/incidents/Q1`.
 fn shown_proof(proof: &serde_json::Map<String, Value>) -> String {
     let texts = proof.iter().filter_map(|(name, value)| match value {
         Value::Number(number) => Some(format!("incident #{number}")),
@@ -291,7 +291,8 @@ pub(super) async fn export(args: &QueueExportArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::Done)
 }
 
-/// A new file for the owner alone, because it contains service keys. An existing one could be somebody else's.
+/// Creates a new file that only its owner can read, because it contains service keys. An existing file could belong to
+/// somebody else.
 pub(super) fn create(path: &Path) -> anyhow::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -311,7 +312,7 @@ async fn write_all(reader: &Reader, states: &[ItemState], mut out: impl Write) -
     let mut number = 0;
     for &state in states {
         for id in numbers(reader, state, u64::MAX).await? {
-            // What a running bridge has changed meanwhile is written as it is now.
+            // An item that a running bridge has changed meanwhile is written as it is now.
             if let Some(details) = details(reader, id, ServiceKeys::Shown, &KeyNames::default()).await? {
                 writeln!(out, "{}", printable::json(&serde_json::to_string(&details)?))?;
                 number += 1;
@@ -322,7 +323,7 @@ async fn write_all(reader: &Reader, states: &[ItemState], mut out: impl Write) -
     Ok(number)
 }
 
-/// That there is nothing in these states.
+/// The message that there is nothing in these states.
 fn nothing(states: &[ItemState]) -> String {
     let all = [ItemState::Waiting, ItemState::Dead, ItemState::Rejected, ItemState::Delivered];
     let names: Vec<_> = all.iter().filter(|state| states.contains(state)).collect();

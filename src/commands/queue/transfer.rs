@@ -24,7 +24,7 @@ pub(super) async fn export(args: &QueueExportArgs) -> anyhow::Result<ExitCode> {
                 rows
             }
             Err(error) => {
-                // Half a queue is of no use, and in the way of the next attempt.
+                // A partial export is useless, and the file would be in the way of the next attempt.
                 let _ = fs::remove_file(&args.to);
                 return Err(error.into());
             }

@@ -1,4 +1,4 @@
-//! What an earlier run left: which keys have waiting events, and the attempts that PagerDuty still counts.
+//! The state that an earlier run left: which keys have waiting events, and the attempts that PagerDuty still counts.
 
 use log::{Level, error, log};
 use tokio::time::sleep;
@@ -11,8 +11,8 @@ use crate::logging::throttle;
 use crate::queue::{QueueError, WaitingKeys};
 
 impl Worker {
-    /// Restores what an earlier run left: which keys have waiting events, and how many attempts they had lately. What of
-    /// that cannot be read because of damage is left out.
+    /// Restores the state that an earlier run left: which keys have waiting events, and how many attempts they had
+    /// recently. Parts that cannot be read because of damage are left out.
     pub(super) async fn restore(&mut self) {
         loop {
             match self.read_earlier_run().await {
@@ -32,7 +32,7 @@ impl Worker {
         }
     }
 
-    /// Has the rate limiters count attempts of an earlier run, or of another bridge.
+    /// Makes the rate limiters count attempts of an earlier run, or of another bridge.
     pub(super) fn restore_attempts<'a>(&mut self, attempts: impl Iterator<Item = &'a Attempt>) {
         let (now, timeout) = (self.now(), self.client.timeout());
         for (key, recorded_at, times) in attempts {
@@ -48,17 +48,17 @@ impl Worker {
         let started = self.cluster.now();
         let since = started - rate_limiter::lookback(self.client.timeout());
         let rate = self.scheduler.limits().rate;
-        // The generation comes first: a change while the rest is read is then noticed later.
+        // The generation is read first, so that a change during the other reads is noticed later.
         let generation = unless_damaged(reader.generation().await)?;
         let keys = unless_damaged(reader.waiting_keys().await)?;
         let attempts = unless_damaged(reader.attempts_since(since, started, rate).await)?.unwrap_or_default();
-        // Unless all keys are known, they have to be read again.
+        // If the keys could not be read, they have to be read again later.
         let generation = generation.filter(|_| keys.is_some()).unwrap_or(UNKNOWN);
         Ok((generation, keys.unwrap_or_default(), attempts))
     }
 }
 
-/// What was read, unless damage prevents that.
+/// Returns what was read, or `None` if damage prevents the read.
 fn unless_damaged<T>(read: Result<T, QueueError>) -> Result<Option<T>, QueueError> {
     match read {
         Err(error) if error.is_damage() => {

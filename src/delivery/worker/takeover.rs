@@ -13,7 +13,8 @@ use crate::pagerduty::outcome::Outcome;
 use crate::queue::{Disposition, EventId, Fence};
 
 impl Worker {
-    /// Follows what the cluster says: which keys are this bridge's and for how long, and of which others committed events.
+    /// Applies the state of the cluster: which keys this bridge delivers for and how long, and for which of them other
+    /// bridges committed events.
     pub(super) fn follow_cluster(&mut self) {
         let Some(keys) = self.cluster.keys() else { return };
         let rights: BTreeMap<_, _> = keys.iter().map(|(key, (fence, _))| (key.clone(), *fence)).collect();
@@ -28,7 +29,8 @@ impl Worker {
         for (key, (_, left)) in keys.iter().filter(|(key, _)| self.holdings.has(key)) {
             self.scheduler.send_until(key, now + *left);
         }
-        // What others committed may stand anywhere in the key's queue: numbers are given before the commit.
+        // Events that other bridges committed may be anywhere in the key's queue, because ids are assigned before the
+        // commit.
         for key in self.cluster.take_hints() {
             if self.holdings.has(&key) {
                 self.scheduler.rescan(&key);
@@ -42,7 +44,7 @@ impl Worker {
         }
     }
 
-    /// Takes keys over, whose attempts of the last minute are these.
+    /// Completes the takeover of `keys`, or cancels it if `attempts`, the attempts of the last minute, could not be read.
     pub(super) fn gained(&mut self, keys: BTreeMap<ServiceKey, Fence>, attempts: Option<Attempts>) {
         let Some(attempts) = attempts else {
             for (key, fence) in &keys {
@@ -66,13 +68,15 @@ impl Worker {
         }
     }
 
-    /// Which change of the queue is known: none where other bridges change it all the time, so that it is read again.
+    /// Returns the generation of the queue that is known. If other bridges change the queue all the time, none is known,
+    /// so that the queue is always read again.
     pub(super) fn known_generation(&self) -> u64 {
         if self.cluster.is_alone() { self.generation } else { UNKNOWN }
     }
 
-    /// An attempt of a key ended that is another bridge's by now, or that this one got again since. What is final is still
-    /// settled, where the lease is not given up yet; all else the next owner finds out.
+    /// Handles the end of an attempt whose key another bridge delivers for by now, or this bridge again under a newer
+    /// lease. A final outcome is still settled, if the lease is not given up yet; the next owner finds out about any
+    /// other.
     pub(super) fn answered_elsewhere(
         &mut self,
         key: ServiceKey,
@@ -93,7 +97,7 @@ impl Worker {
         Some(EndedAttempt { key, permit, id, received_at, kind, disposition, ended_at })
     }
 
-    /// Whether a step belongs to a key and a right that this worker has.
+    /// Whether a step belongs to a key that this worker delivers for, and to its current lease.
     pub(super) fn is_own(&self, step: &AttemptStep) -> bool {
         let (key, permit) = match step {
             AttemptStep::NotBegun { key, permit, .. } | AttemptStep::Answered { key, permit, .. } => (key, permit),

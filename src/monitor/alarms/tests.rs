@@ -25,7 +25,7 @@ impl Bridge {
         Self { alarms: alarms(), incident: IncidentStatus::Closed, began: 0, actions: Vec::new() }
     }
 
-    /// What an earlier run opened is open still.
+    /// Restarts the bridge; what an earlier run opened stays open.
     fn restart(&mut self, now: u64) {
         self.alarms = alarms();
         self.began = now;
@@ -39,7 +39,7 @@ impl Bridge {
         self.alarms.done(action, Duration::from_secs(now - self.began));
     }
 
-    /// Looks every second from `from` to before `to`, does what is asked, and returns what that was, and when.
+    /// Checks every second from `from` until before `to`, performs the actions, and returns them with their times.
     fn live(&mut self, cause: Cause, finding: &Finding, from: u64, to: u64) -> Vec<(u64, &'static str)> {
         self.actions.clear();
         for now in from..to {
@@ -157,7 +157,7 @@ fn an_alarm_that_pagerduty_refused_is_raised_again_once_there_is_reason_to_belie
         }
         bridge.incident = IncidentStatus::Retry;
         assert_eq!(bridge.live(cause, &trouble(cause), 100, 200), [(100, "page")]);
-        // It did not come back, so it is over as soon as if it had not been refused.
+        // The trouble did not come back, so it is over as soon as if the alarm had not been rejected.
         assert_eq!(bridge.live(cause, &Finding::Clear, 200, 300), [(215, "resolve")]);
     }
 }
@@ -167,7 +167,7 @@ fn what_the_queue_knows_raises_no_alarm_again_that_went_past_it() {
     let mut bridge = Bridge::new();
     let cause = Cause::Storage;
     assert_eq!(bridge.live(cause, &trouble(cause), 0, 20), [(10, "page")]);
-    // A resolve of an earlier incident was refused.
+    // The resolve of an earlier incident was rejected.
     bridge.incident = IncidentStatus::Retry;
     assert_eq!(bridge.live(cause, &trouble(cause), 20, 100), []);
 }

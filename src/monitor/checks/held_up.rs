@@ -11,27 +11,28 @@ use crate::metrics::Failing;
 use crate::monitor::snapshot::Snapshot;
 use crate::pagerduty::{OutcomeKind, ServiceKey};
 
-/// An event that has waited for so long is not just in transit.
+/// An event that has waited for this long is not just in transit.
 pub(in crate::monitor) const TRANSIT: Duration = Duration::from_mins(1);
 
-/// A service key for which PagerDuty has accepted nothing for so long does not recover by the next attempt.
+/// If PagerDuty has accepted nothing for a service key for this long, the next attempt is not expected to succeed.
 const OUTAGE: Duration = Duration::from_mins(1);
 
 /// Why events wait for some service keys: how the attempts fail, and since when.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in crate::monitor) struct Outage<'a> {
-    /// How they fail; of several ways the one that says most about PagerDuty.
+    /// How they fail; if in several ways, the one that says most about PagerDuty.
     pub(in crate::monitor) kind: OutcomeKind,
     /// Since when, for the key that has failed longest.
     pub(in crate::monitor) since: DateTime<Utc>,
-    /// The keys.
+    /// The service keys whose attempts fail.
     pub(in crate::monitor) keys: Vec<&'a ServiceKey>,
     /// Whether PagerDuty has accepted an event of another key since.
     pub(in crate::monitor) others_pass: bool,
 }
 
 impl<'a> Outage<'a> {
-    /// The outage that holds up events, if there is one; failures that are no throttling count before throttling.
+    /// Returns the outage that holds up events, if there is one. Failures other than throttling take precedence over
+    /// throttling.
     pub(in crate::monitor) fn of(snapshot: &'a Snapshot) -> Option<Self> {
         let failing = |throttled: bool| {
             let failing = snapshot.metrics.failing.iter();
@@ -50,13 +51,13 @@ impl<'a> Outage<'a> {
     }
 }
 
-/// A service key in a sentence: by its name where it has one.
+/// Formats a service key for a sentence, with its name if it has one.
 pub(in crate::monitor) fn named(key: &ServiceKey, snapshot: &Snapshot) -> String {
     let name = snapshot.pagerduty.names.get(key);
     name.map_or_else(|| format!("the service key {key}"), |name| format!("{name} ({key})"))
 }
 
-/// The least is the worst.
+/// The rank of an outcome: the lowest is the worst.
 fn severity(kind: OutcomeKind) -> u8 {
     match kind {
         OutcomeKind::Untrusted => 0,
@@ -87,8 +88,8 @@ pub(super) fn waiting(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
     Some(Trouble::failing(Cause::Waiting, sentence))
 }
 
-/// Events that wait because PagerDuty throttles or fails, or for more than a minute, but not yet for too long. While PagerDuty
-/// throttles it accepts some; when it has accepted none for a minute, alerts reach nobody.
+/// Events that wait because PagerDuty throttles or fails, or for more than a minute, but not yet for too long. While
+/// PagerDuty throttles, it still accepts some events; when it has accepted none for a minute, alerts reach nobody.
 pub(super) fn delivery(snapshot: &Snapshot) -> Option<Trouble> {
     let key = held_up(snapshot).max_by_key(|key| key.last_failure.is_some());
     let sentence = key
@@ -107,7 +108,7 @@ pub(super) fn delivery(snapshot: &Snapshot) -> Option<Trouble> {
     })
 }
 
-/// The same for a service key that another bridge delivers for.
+/// As [`why_held_up`], for a service key that another bridge delivers for.
 fn held_up_elsewhere(snapshot: &Snapshot) -> Option<String> {
     if snapshot.cluster.bridges.is_empty() {
         return None;
@@ -129,7 +130,8 @@ pub(crate) fn is_held_up(snapshot: &Snapshot) -> bool {
     held_up(snapshot).next().is_some()
 }
 
-/// The service keys for which that is so. A failure whose event is gone holds up nothing.
+/// The service keys whose events could be sent if PagerDuty did not throttle or fail. A failure whose event is gone
+/// holds up nothing.
 fn held_up(snapshot: &Snapshot) -> impl Iterator<Item = &KeyView> {
     let fails = |key: &&KeyView| {
         let failed = key.last_failure.is_some() && !key.is_permanent;
@@ -138,13 +140,14 @@ fn held_up(snapshot: &Snapshot) -> impl Iterator<Item = &KeyView> {
     snapshot.delivery.keys.iter().filter(fails).filter(|key| has_waiting(snapshot, &key.service_key))
 }
 
-/// Why events wait, where attempts fail by another cause than throttling: PagerDuty does not answer, or with errors only.
+/// Why events wait, if attempts fail for another reason than throttling: PagerDuty does not answer, or only with
+/// errors.
 pub(in crate::monitor) fn unreachable(snapshot: &Snapshot) -> Option<String> {
     let fails = |key: &&KeyView| key.last_failure.is_some() && !key.is_permanent && !key.is_throttled;
     held_up(snapshot).find(fails).map(|key| why_held_up(key, snapshot))
 }
 
-/// Where the queue cannot be read, something may wait.
+/// Whether events wait for a service key; `true` if the queue cannot be read, because some may.
 fn has_waiting(snapshot: &Snapshot, service_key: &ServiceKey) -> bool {
     let Ok(queue) = &snapshot.queue else { return true };
     queue.destinations.iter().any(|destination| destination.service_key == *service_key && destination.waiting > 0)

@@ -1,10 +1,10 @@
-//! Whether PagerDuty does what it accepts.
+//! Whether PagerDuty carries out the events that it accepts.
 
 use super::{Cause, Trouble, rounded, since};
 use crate::monitor::snapshot::Snapshot;
 use crate::pagerduty::ProofState;
 
-/// A token that PagerDuty refuses is no trouble for alerts, but the proof is missed that somebody wanted.
+/// A token that PagerDuty refuses does not affect alerts, but the proof that the operator wanted is missing.
 pub(super) fn check(snapshot: &Snapshot) -> Option<Trouble> {
     let view = snapshot.pagerduty.proof.as_ref()?;
     let failures = view.failures.as_ref().map_or(&[][..], Vec::as_slice);

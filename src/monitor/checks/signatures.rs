@@ -4,9 +4,9 @@ use super::{Cause, Limits, Trouble, rounded, since};
 use crate::metrics::Senders;
 use crate::monitor::snapshot::Snapshot;
 
-/// What is held is lost unless somebody gives the bridge the new secret, so that a single webhook is a trouble. There are three
-/// reasons to take it for a stranger's: right signatures came since; they came after wrong ones within the last day, and there
-/// are only a few wrong ones now; it is too new. A sender with a right token is no stranger.
+/// A held webhook is lost unless the bridge is given the new secret, so a single one is a trouble. There are three
+/// reasons to take it for a stranger's: right signatures came since; right ones came after wrong ones within the last
+/// day, and there are only a few wrong ones now; it is too new. A sender with a right token is not a stranger.
 pub(super) fn check(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
     let metrics = &snapshot.metrics;
     let queue = snapshot.queue.as_ref().ok();
@@ -16,7 +16,7 @@ pub(super) fn check(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
     let is_row = wrong >= limits.signatures && lasted >= limits.unverified;
     let is_by_token = with_token.is_some_and(|age| age >= limits.unverified);
     let is_disproved = !limits.unverified.is_zero() && metrics.disproved_for >= limits.unverified;
-    // Of what is held from before the start nobody knows how many they were in a row.
+    // For webhooks held since before the start, it is not known how many came in a row.
     let row_for = since(metrics.wrong_signatures_since.unwrap_or(snapshot.at), snapshot.at);
     let unverified_for = if wrong > 0 { row_for } else { since(snapshot.started_at, snapshot.at) };
     let is_unverified = wrong > 0 || !metrics.is_verified;

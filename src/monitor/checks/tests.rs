@@ -1,4 +1,4 @@
-//! What is a trouble, how bad it is, and in which words.
+//! What is a trouble, how bad it is, and which sentence describes it.
 
 use super::*;
 use crate::canary::{CanaryStatus, RoundTrip};
@@ -32,7 +32,7 @@ fn full() -> QueueError {
     QueueError::Full { database: "bridge.db".to_owned() }
 }
 
-/// A bridge that started at 0 and is healthy at 60.
+/// A bridge that started at minute 0 and is healthy at minute 60.
 fn healthy() -> Snapshot {
     Snapshot {
         at: at(60),
@@ -189,7 +189,7 @@ fn what_waits_is_degraded_first_and_failing_later() {
     );
 }
 
-/// A queue in which so many events wait for the key.
+/// A queue in which `waiting` events wait for the service key.
 fn with_waiting(service_key: ServiceKey, waiting: u64) -> Overview {
     let destination = Destination { service_key, waiting, dead: 0, delivered: 7, oldest_waiting: None };
     Overview { waiting, destinations: vec![destination], ..Overview::default() }
@@ -245,7 +245,7 @@ fn what_waits_for_a_key_that_is_well_just_passes_through() {
     assert_eq!(checked(&snapshot), (Health::Healthy, vec![]));
 }
 
-/// A bridge that holds so many webhooks, the first of which came so many seconds ago.
+/// A bridge that holds `held` webhooks and has counted `wrong` wrong signatures, the first of them `seconds` ago.
 fn holding(held: u64, wrong: u32, seconds: i64) -> Snapshot {
     let mut snapshot = Snapshot { queue: Ok(Overview { held, ..Overview::default() }), ..healthy() };
     snapshot.metrics.wrong_signatures = wrong;

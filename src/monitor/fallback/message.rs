@@ -1,5 +1,5 @@
-//! What the fallback webhook is sent: JSON with a `text` for people, as Slack, Mattermost, Rocket.Chat and others take it,
-//! and members for programs.
+//! The messages to the fallback webhook: JSON with a `text` for people, as Slack, Mattermost, Rocket.Chat and others
+//! accept it, and fields for programs.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::json;
 use super::outage::Outage;
 use crate::monitor::snapshot::Snapshot;
 
-/// The most characters of a text.
+/// The maximum length of a text, in characters.
 const MAX_TEXT: usize = 2_000;
 
 /// A message.
@@ -39,7 +39,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// PagerDuty takes no events.
+    /// The message that PagerDuty takes no events.
     pub(super) fn outage(outage: &Outage, snapshot: &Snapshot) -> Self {
         let waiting = waiting(snapshot);
         let told = format!(
@@ -57,7 +57,7 @@ impl Message {
         }
     }
 
-    /// The outage that the webhook was told of is over. `since`: when it began, where that is known.
+    /// The message that an outage is over. `since`: when it began, if that is known.
     pub(super) fn over(since: Option<DateTime<Utc>>, snapshot: &Snapshot) -> Self {
         let lasted = since.and_then(|since| (snapshot.at - since).to_std().ok());
         let lasted = lasted.map_or(String::new(), |lasted| {
@@ -73,7 +73,7 @@ impl Message {
         Self { since: since.map(time), ..Self::new("over", &told, snapshot.at).with_counts(snapshot) }
     }
 
-    /// A test, which says that nothing is wrong.
+    /// A test message, which says that nothing is wrong.
     #[must_use]
     pub fn test(at: DateTime<Utc>) -> Self {
         Self::new("test", "this is a test of BRIDGE_FALLBACK_URL by `check --page`; nothing is wrong.", at)
@@ -99,13 +99,13 @@ impl Message {
         Self { waiting: waiting(snapshot), last_delivered_at: snapshot.metrics.last_delivered_at.map(time), ..self }
     }
 
-    /// All of it.
+    /// Serializes the whole message.
     pub(super) fn json(&self) -> Vec<u8> {
         // Writing texts and numbers into memory cannot fail.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// The text alone, for tools that refuse members that they do not know, such as Google Chat.
+    /// Serializes the text alone, for tools that reject unknown fields, such as Google Chat.
     pub(super) fn text_json(&self) -> Vec<u8> {
         json!({ "text": self.text }).to_string().into_bytes()
     }
@@ -130,7 +130,8 @@ fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// A sentence may hold what a server answered, which must neither mention anybody nor become a link or markup.
+/// Makes a text safe for chat tools: it may contain part of a server's response, which must neither mention anybody nor
+/// become a link or markup.
 fn for_chat(text: &str) -> String {
     let mut safe = String::new();
     for character in text.chars().take(MAX_TEXT) {

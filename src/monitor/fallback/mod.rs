@@ -1,12 +1,12 @@
-//! The fallback webhook, `BRIDGE_FALLBACK_URL`: it is told when PagerDuty itself takes no events, for then no alarm arrives
-//! there, and when that is over.
+//! The fallback webhook, `BRIDGE_FALLBACK_URL`: it is notified when PagerDuty itself takes no events, because no alarm
+//! arrives there then, and when that is over.
 //!
-//! - `outage`: whether PagerDuty takes events, when the webhook is told and how often it is tried; pure
-//! - `message`: the JSON
+//! - `outage`: whether PagerDuty takes events, when the webhook is notified and how often that is tried; pure
+//! - `message`: the JSON of a notice
 //! - `webhook`: one attempt to send it
 //!
-//! [`FallbackTask`] runs beside the deliveries, which never wait for it. What was told last is stored in the queue, so that
-//! a restart changes nothing.
+//! [`FallbackTask`] runs beside the deliveries, which never wait for it. The last notice is stored in the queue, so
+//! that a restart changes nothing.
 
 mod message;
 mod outage;
@@ -30,10 +30,10 @@ use crate::logging::throttle;
 use crate::queue::{OutageNotice, Queue};
 use outage::{Notice, Outages, assess};
 
-/// How long a commit is waited for: while the disk hangs, PagerDuty may be down as well.
+/// The timeout for saving the last notice: while the disk hangs, PagerDuty may be down as well.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Tells the fallback webhook of outages.
+/// Notifies the fallback webhook of outages.
 pub struct FallbackTask {
     monitor: Monitor,
     queue: Queue,
@@ -50,11 +50,11 @@ pub struct FallbackTask {
 }
 
 impl FallbackTask {
-    /// Tells `webhook` of outages of the PagerDuty that the bridge of `monitor` delivers to.
+    /// Creates a task that notifies `webhook` of outages of the PagerDuty that the bridge of `monitor` delivers to.
     ///
-    /// `leads` says whether this bridge does the periodic work; of several bridges on one queue only one does.
-    /// `unsent_alarm` says why the alarm that is not enqueued could not be sent to PagerDuty. What is shown is published by
-    /// `view`.
+    /// `leads` returns whether this bridge does the periodic work; of several bridges on one queue only one does.
+    /// `unsent_alarm` holds why the alarm that is not enqueued could not be sent to PagerDuty. `view` publishes the
+    /// state of the webhook.
     #[must_use]
     pub fn new(
         monitor: Monitor,
@@ -81,13 +81,13 @@ impl FallbackTask {
         }
     }
 
-    /// The same with other intervals. Must be called before [`FallbackTask::run`].
+    /// Replaces the intervals. Must be called before [`FallbackTask::run`].
     #[must_use]
     pub fn with_intervals(self, intervals: Intervals) -> Self {
         Self { intervals, outages: Outages::new(intervals, self.monitor.limits()), ..self }
     }
 
-    /// Checks again and again, for as long as it is polled.
+    /// Checks periodically for as long as it is polled.
     pub async fn run(mut self) -> Infallible {
         loop {
             sleep(self.intervals.check).await;
@@ -97,7 +97,8 @@ impl FallbackTask {
 
     async fn check(&mut self) {
         self.load_last().await;
-        // Of several bridges on one queue, the one that does the periodic work tells; the others show what it told.
+        // Of several bridges on one queue, only the one that does the periodic work notifies; the others show its last
+        // notice.
         if (self.leads)() {
             let snapshot = self.monitor.snapshot(Utc::now()).await;
             let troubles = check(&snapshot, self.monitor.limits());
@@ -118,9 +119,9 @@ impl FallbackTask {
         self.last?.outage_since
     }
 
-    /// What was told last is read each time, because another bridge may have told it.
+    /// Loads the last notice each time, because another bridge may have sent it.
     async fn load_last(&mut self) {
-        // Where it cannot be read, what is known here has to do.
+        // If it cannot be read, the last one that is known here stays in use.
         if !self.is_unsaved
             && let Ok(last) = self.queue.reader().outage_notice().await
         {
@@ -165,7 +166,7 @@ impl FallbackTask {
             }
         };
         let is_told = failure.is_none();
-        // An end that nobody could be told of is an end all the same: the next outage is another one.
+        // An outage is over even if its end could not be sent: the next outage is a new one.
         if is_told || (outage_since.is_none() && self.outages.is_given_up()) {
             let told_at = if is_told { Some(snapshot.at) } else { self.last.map(|last| last.told_at) };
             self.last = Some(OutageNotice { told_at: told_at.unwrap_or(snapshot.at), outage_since });

@@ -1,4 +1,4 @@
-//! Whether PagerDuty takes events, when the fallback webhook is told of it, and how often that is tried. Pure.
+//! Whether PagerDuty takes events, when the fallback webhook is notified, and how often that is tried. Pure.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::monitor::checks::{Cause, Limits, Trouble};
 use crate::monitor::hysteresis::{Hysteresis, Phase};
 use crate::monitor::snapshot::Snapshot;
 
-/// Why a message was not taken. Nothing that the server said is part of it, for an error page may repeat the address and
-/// with it the secret.
+/// Why a message was not accepted. Contains nothing of the server's response, because an error page may repeat the
+/// address and with it the secret.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("{reason}")]
 pub struct SendError {
@@ -25,7 +25,7 @@ pub struct SendError {
     pub may_have_arrived: bool,
 }
 
-/// How often the webhook is told of one thing; with the pauses in between that takes about an hour and a half.
+/// The maximum number of attempts to send one notice; with the pauses in between they take about an hour and a half.
 const MAX_ATTEMPTS: u32 = 24;
 
 /// The longest pause between two attempts.
@@ -38,7 +38,7 @@ pub(super) struct Outage {
     pub(super) cause: OutageCause,
     /// What happened and what to do, as a sentence for the operator. Service keys are masked.
     pub(super) sentence: String,
-    /// When the oldest event came that waits; where none waits, when the outage was noticed.
+    /// Since when the oldest waiting event waits; if none waits, when the outage was noticed.
     pub(super) since: DateTime<Utc>,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Outage {
 pub(super) enum OutageCause {
     /// The TLS certificate at its address is not trusted.
     Untrusted,
-    /// It does not answer, or with errors only.
+    /// It does not answer, or only with errors.
     Unreachable,
     /// An event has waited for longer than `BRIDGE_WAITING_ALARM`, such as when PagerDuty throttles.
     Waiting,
@@ -65,7 +65,8 @@ pub(super) enum Assessment {
     Unknown,
 }
 
-/// Finds an outage in a snapshot and its troubles. `unsent_alarm`: why an alarm could not be sent past the queue.
+/// Finds an outage in a snapshot and its troubles. `unsent_alarm`: why an alarm that bypasses the queue could not be
+/// sent.
 pub(super) fn assess(snapshot: &Snapshot, troubles: &[Trouble], unsent_alarm: Option<&str>) -> Assessment {
     let trouble = |cause: Cause| troubles.iter().find(|trouble| trouble.cause == cause);
     let of_trouble = |cause: Cause| trouble(cause).map(|trouble| trouble.sentence.clone());
@@ -89,7 +90,7 @@ pub(super) fn assess(snapshot: &Snapshot, troubles: &[Trouble], unsent_alarm: Op
     }
 }
 
-/// What the webhook has to be told.
+/// What the webhook has to be notified of.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Notice {
     /// An outage began.
@@ -102,18 +103,18 @@ pub(super) enum Notice {
 #[derive(Debug)]
 pub(super) struct Outages {
     course: Hysteresis,
-    /// For how long PagerDuty has to take no events before anybody is told.
+    /// How long PagerDuty has to take no events before the webhook is notified.
     outage_after: Duration,
     resolve_after: Duration,
     /// The pause after the first failed attempt.
     pause: Duration,
-    /// Whether the webhook may know of the outage although it gave no good answer.
+    /// Whether a notice of the outage may have reached the webhook although the attempt failed.
     may_be_told: bool,
     last_delivered_at: Option<DateTime<Utc>>,
     attempts: Attempts,
 }
 
-/// The attempts to tell one thing.
+/// The attempts to send one notice.
 #[derive(Debug, Default)]
 struct Attempts {
     is_end: bool,
@@ -135,8 +136,8 @@ impl Outages {
         }
     }
 
-    /// What the webhook has to be told after a check at `now`, if it is to be tried at this moment. `is_told`: it knows of an
-    /// outage that it was not told the end of, in this run or an earlier one.
+    /// Returns the notice to send after a check at `now`, if an attempt is due. `is_told`: the webhook was notified of
+    /// an outage, in this run or an earlier one, and not yet of its end.
     pub(super) fn update(
         &mut self,
         assessment: &Assessment,
@@ -149,7 +150,7 @@ impl Outages {
         let before = self.course.phase();
         match assessment {
             Assessment::Outage(outage) => {
-                // Where attempts fail for one service key only, PagerDuty can be reached.
+                // An event was delivered, so attempts fail only for some service keys and PagerDuty can be reached.
                 if has_delivered && outage.cause == OutageCause::Unreachable {
                     self.course.restart_pending(now);
                 }
@@ -182,20 +183,20 @@ impl Outages {
         (!self.is_given_up() && now >= self.attempts.not_before).then_some(notice)
     }
 
-    /// The webhook was told.
+    /// Records that the webhook was notified.
     pub(super) fn told(&mut self) {
         self.may_be_told = false;
         self.attempts = Attempts { is_end: self.attempts.is_end, ..Attempts::default() };
     }
 
-    /// An attempt to tell it failed. Returns whether that was the last.
+    /// Records a failed attempt. Returns whether it was the last one.
     pub(super) fn failed(&mut self, error: &SendError, now: Duration) -> bool {
         let attempts = &mut self.attempts;
         let pause = self.pause.saturating_mul(2_u32.saturating_pow(attempts.number)).min(LONGEST_PAUSE);
         attempts.number += 1;
         attempts.not_before = now + pause.max(error.retry_after.unwrap_or_default());
         self.may_be_told = if attempts.is_end {
-            // The outage is not told of again, nor its end.
+            // After the last attempt, neither the outage nor its end is sent again.
             self.may_be_told && attempts.number < MAX_ATTEMPTS
         } else {
             self.may_be_told || error.may_have_arrived
@@ -203,7 +204,7 @@ impl Outages {
         self.is_given_up()
     }
 
-    /// Whether the webhook failed too often to be told of this.
+    /// Whether all attempts to send this notice have failed.
     pub(super) fn is_given_up(&self) -> bool {
         self.attempts.number >= MAX_ATTEMPTS
     }

@@ -13,20 +13,20 @@ use crate::http_client::{HttpClient, RequestError, Response};
 use crate::pagerduty::outcome::parse_retry_after;
 use crate::tls::{self, TlsError};
 
-/// The longest time one request takes, from connecting to the last byte of the answer.
+/// The timeout of one request, from connecting to the last byte of the response.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The fallback webhook. Bound to its thread, as its HTTP client is.
+/// The fallback webhook. Bound to its thread, because its HTTP client is.
 #[derive(Clone)]
 pub struct Webhook {
     plain: HttpClient,
     tls: HttpClient,
-    /// The address of now: it may be replaced while the bridge runs.
+    /// The current address, which may be replaced while the bridge runs.
     url: watch::Receiver<FallbackUrl>,
 }
 
 impl Webhook {
-    /// A webhook at `url`. The usual certificate authorities are trusted and those of the PEM file `ca_file`.
+    /// Creates a webhook at `url`. Trusts the usual certificate authorities and those of the PEM file `ca_file`.
     ///
     /// # Errors
     ///
@@ -41,7 +41,7 @@ impl Webhook {
         Ok(Self { plain, tls, url: watch::channel(url).1 })
     }
 
-    /// The same at the newest of these addresses.
+    /// Uses the newest value of `url` as the address of each request.
     #[must_use]
     pub fn with_urls(self, url: watch::Receiver<FallbackUrl>) -> Self {
         Self { url, ..self }
@@ -53,11 +53,11 @@ impl Webhook {
         self.url.borrow().to_string()
     }
 
-    /// Sends a message. Where its members are refused with 400, the text is sent without them.
+    /// Sends a message. If the server answers 400, sends the text alone, because some tools reject the other fields.
     ///
     /// # Errors
     ///
-    /// When there is no answer, or one that is no success. A redirect is not followed.
+    /// When there is no response, or one that is not a success. Redirects are not followed.
     pub async fn send(&self, message: &Message) -> Result<(), SendError> {
         let mut answer = self.post(message.json()).await?;
         if answer.status == 400 {
@@ -128,7 +128,7 @@ mod tests {
 
     #[actix_web::test]
     async fn a_webhook_that_does_not_answer_ends_an_attempt_after_its_time() {
-        // The system takes connection and request, and no answer ever comes.
+        // The system accepts the connection and the request, but no response ever comes.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/hooks/hunter2", listener.local_addr().unwrap());
         let webhook =

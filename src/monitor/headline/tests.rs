@@ -1,4 +1,4 @@
-//! What the first line says.
+//! Tests of the headline.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ fn well() -> Snapshot {
     }
 }
 
-/// So many events wait for a key, the oldest of them for so many seconds.
+/// A snapshot in which `events` events wait for a service key, the oldest of them for `seconds`.
 fn with_waiting(end: &str, events: u64, alerts: Option<u64>, seconds: i64) -> Snapshot {
     let oldest_waiting = Some(ago(seconds));
     let destination = Destination { service_key: key(end), waiting: events, dead: 0, delivered: 0, oldest_waiting };

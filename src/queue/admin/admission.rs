@@ -1,4 +1,4 @@
-//! Held webhooks are admitted once a secret verifies them, in the order in which they came.
+//! Admits held webhooks once a secret verifies them, in the order in which they were received.
 
 use chrono::{DateTime, Utc};
 use log::warn;
@@ -14,32 +14,32 @@ use crate::sentry::signature::Signature;
 /// How many webhooks one commit admits at most, so that a running bridge never waits long for it.
 const CHUNK: usize = 100;
 
-/// How many bytes of bodies are in memory for it at most, give or take the last body.
+/// How many bytes of bodies one commit holds in memory at most; the last body may exceed it.
 const CHUNK_BYTES: u64 = 8 * 1024 * 1024;
 
-/// What became of held webhooks.
+/// The outcome of admitting held webhooks, as counts.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Admitted {
-    /// Became events, or were folded into waiting ones.
+    /// Webhooks that became events or were folded into waiting ones.
     pub queued: u64,
-    /// Repeat another webhook, or ask for nothing.
+    /// Webhooks that repeat another webhook or ask for nothing.
     pub ignored: u64,
-    /// Cannot be understood, and are kept as rejected webhooks.
+    /// Webhooks that cannot be understood and are kept as rejected webhooks.
     pub rejected: u64,
-    /// Are held still.
+    /// Webhooks that are still held.
     pub held: u64,
 }
 
 impl Admitted {
-    /// How many were verified.
+    /// The number of webhooks that were verified.
     #[must_use]
     pub fn verified(&self) -> u64 {
         self.queued + self.ignored + self.rejected
     }
 }
 
-/// Admits those of `held` that any of `secrets` verifies. Webhooks that another process admits at the same time are left to
-/// it.
+/// Admits the webhooks of `held` that any of `secrets` verifies. Webhooks that another process admits at the same time
+/// are left to that process.
 pub(super) async fn admit(
     editor: &mut Editor,
     queue: &Queue,
@@ -68,7 +68,8 @@ pub(super) async fn admit(
             Verdict::Enqueue(enqueue) => chunk.enqueues.push(*enqueue),
             Verdict::Ignore => admitted.ignored += 1,
             Verdict::Reject(rejection) => {
-                // Committed before it is no longer held: a crash in between keeps it twice and loses it never.
+                // Committed before the held webhook is deleted: after a crash in between it is kept twice, but never
+                // lost.
                 queue.reject(rejected(webhook, &rejection)).await?;
                 admitted.rejected += 1;
             }
@@ -112,14 +113,14 @@ impl Chunk {
     }
 }
 
-/// What is to be done with a webhook that was verified.
+/// What to do with a verified webhook.
 enum Verdict {
     Enqueue(Box<Enqueue>),
     Ignore,
     Reject(Rejection),
 }
 
-/// Decides as if it were received now, at the time at which it came.
+/// Decides on a held webhook by the current settings, with the time at which it was received.
 async fn decide(editor: &Editor, ingest: &Ingest, held: &Held) -> Result<Verdict, QueueError> {
     let received_at = held.received_at;
     let decision = ingest.decide(&Webhook {
@@ -153,12 +154,12 @@ fn rejected(held: Held, rejection: &Rejection) -> Rejected {
     }
 }
 
-/// Deletes those of `held` that were held for too long at `now`. Returns how many those were.
+/// Deletes the webhooks of `held` that have expired at `now`. Returns how many were deleted.
 pub(super) async fn expire(editor: &mut Editor, held: &[HeldSummary], now: DateTime<Utc>) -> Result<u64, QueueError> {
     let expired: Vec<_> = held.iter().filter(|held| held.is_expired(now)).map(|held| held.id).collect();
     let mut deleted = 0;
     for ids in expired.chunks(CHUNK) {
-        // What another bridge has just admitted or deleted leaves the rest of the chunk to the next time.
+        // If another bridge has just admitted or deleted one of them, the whole chunk is left to the next run.
         if editor.discard_held(ids).await? {
             deleted += ids.len() as u64;
         }

@@ -1,22 +1,23 @@
-//! Deletes events and rejected webhooks for ever.
+//! Permanently deletes events and rejected webhooks.
 
 use std::collections::HashSet;
 
 use super::{Editor, Outcomes, sorted};
 use crate::queue::{EventId, ItemId, QueueError, Reader, RejectedId, State};
 
-/// What became of something that was to be deleted.
+/// The outcome of deleting an event or a rejected webhook.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Discarded {
-    /// It is gone.
+    /// It was deleted.
     Gone,
-    /// It is left as it is, because it changed meanwhile or is in another state than was said.
+    /// It was left as it is, because it changed meanwhile or is not in the requested state.
     Changed,
-    /// The queue has nothing with this number.
+    /// The queue has no event or rejected webhook with this number.
     NotThere,
 }
 
-/// What is to be deleted, each with the state it was seen in: only what is still in that state may be deleted later.
+/// The events and rejected webhooks to delete. Each event has the state in which it was seen, and is deleted only if it
+/// is still in that state.
 #[derive(Debug, Default)]
 pub struct Deletion {
     events: Vec<(State, Vec<EventId>)>,
@@ -24,7 +25,7 @@ pub struct Deletion {
 }
 
 impl Deletion {
-    /// Looks up where these stand. Returns those that are missing beside it.
+    /// Looks up the states of `ids`. Also returns the ids that the queue does not have.
     ///
     /// # Errors
     ///
@@ -46,7 +47,7 @@ impl Deletion {
         deletion.add_webhooks(webhooks);
         let mut found: HashSet<_> = found.iter().map(|event| event.id).collect();
         let missing: Vec<_> = events.iter().copied().filter(|id| !found.contains(id)).collect();
-        // What cannot be read can be deleted, unless its page is damaged.
+        // An event that cannot be read can still be deleted, unless its page is damaged.
         let unreadable = reader.still_waiting(&missing).await?;
         found.extend(&unreadable);
         deletion.add_events(State::Waiting, unreadable);
@@ -54,7 +55,7 @@ impl Deletion {
         Ok((deletion, missing.chain(strangers.into_iter().map(ItemId::Rejected)).collect()))
     }
 
-    /// Adds events that stand in `state`.
+    /// Adds events that are in `state`.
     pub fn add_events(&mut self, state: State, ids: Vec<EventId>) {
         if !ids.is_empty() {
             self.events.push((state, ids));
@@ -66,7 +67,7 @@ impl Deletion {
         self.webhooks.append(&mut ids);
     }
 
-    /// The events, by the state they were seen in; no list is empty.
+    /// The events, grouped by the state in which they were seen. No list is empty.
     #[must_use]
     pub fn events(&self) -> &[(State, Vec<EventId>)] {
         &self.events
@@ -78,13 +79,14 @@ impl Deletion {
         &self.webhooks
     }
 
-    /// How many there are.
+    /// The number of events and rejected webhooks.
     #[must_use]
     pub fn total(&self) -> usize {
         self.events.iter().map(|(_, ids)| ids.len()).sum::<usize>() + self.webhooks.len()
     }
 
-    /// Deletes what is still in the state it was seen in, and returns it.
+    /// Deletes the rejected webhooks, and the events that are still in the state in which they were seen. Returns what
+    /// was deleted.
     ///
     /// # Errors
     ///
@@ -103,7 +105,7 @@ impl Deletion {
     }
 }
 
-/// Deletes each of these; events only in the state `only`, where one is given.
+/// Deletes `ids`. If `only` is given, an event is deleted only if it is in that state.
 ///
 /// # Errors
 ///

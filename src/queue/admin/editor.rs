@@ -1,4 +1,4 @@
-//! Changes the queue from outside: beside a running bridge, which notices within a second or so, or without one.
+//! Changes the queue from outside: while a bridge is running, which notices within about a second, or while none is.
 
 use chrono::Utc;
 
@@ -14,7 +14,8 @@ use crate::queue::{Enqueue, Enqueued, EventId, HeldId, QueueError, Reader, Rejec
 /// How many events one commit changes at most, so that a running bridge never waits long for it.
 const CHUNK: usize = 500;
 
-/// Writes beside a bridge. Every change is committed when its method returns; an error says that not all of it could be.
+/// Writes to the queue next to a bridge. Every change is committed when its method returns; an error means that not all
+/// of it could be committed.
 #[derive(Debug)]
 pub struct Editor {
     edits: Box<dyn Edits>,
@@ -43,19 +44,19 @@ impl Editor {
         }
     }
 
-    /// What is committed.
+    /// The reader of what is committed.
     #[must_use]
     pub fn reader(&self) -> &Reader {
         &self.reader
     }
 
-    /// Lets dead letters wait again at their places, with their blame forgotten, by which an event is given
-    /// up; their attempts are counted on. A resolve whose incident was triggered again since stays where it is: sending
-    /// it at its old place would close what is open now. Returns those that were dead letters and wait again; the others
-    /// are left as they are.
+    /// Requeues dead letters at their original places. Resets the time for which each of them was blamed, by which an
+    /// event is given up; attempts are still counted. A resolve whose incident was triggered again since stays a dead
+    /// letter: sent at its old place, it would close the incident that is open now. Returns the dead letters that wait
+    /// again; all other events are left as they are.
     ///
-    /// Left as well are triggers whose incident was resolved since: they would open it again.
-    /// [`revive_resolved`](Self::revive_resolved) takes them, too.
+    /// Triggers whose incident was resolved since stay dead letters as well: they would open it again.
+    /// [`revive_resolved`](Self::revive_resolved) requeues them, too.
     ///
     /// # Errors
     ///
@@ -64,7 +65,7 @@ impl Editor {
         self.revive_all(ids, false).await
     }
 
-    /// Does the same also with triggers whose incident was resolved since.
+    /// Does the same as [`revive`](Self::revive), but also requeues triggers whose incident was resolved since.
     ///
     /// # Errors
     ///
@@ -82,8 +83,8 @@ impl Editor {
         Ok(revived)
     }
 
-    /// Deletes events. Returns those that were in `state`; the others are left as they are. One whose attempt is under
-    /// way may reach PagerDuty all the same.
+    /// Deletes the events that are in `state` and returns them; the others are left as they are. An event whose attempt
+    /// is in flight may still reach PagerDuty.
     ///
     /// # Errors
     ///
@@ -96,7 +97,7 @@ impl Editor {
         Ok(gone)
     }
 
-    /// Deletes a rejected webhook, and returns whether it was there.
+    /// Deletes a rejected webhook, and returns whether it existed.
     ///
     /// # Errors
     ///
@@ -105,7 +106,7 @@ impl Editor {
         self.commit(Edit::DiscardRejected(id), |plan| !plan.forget_rejected.is_empty()).await
     }
 
-    /// Keeps a new reason for a webhook that was rejected once more, and returns whether it was there.
+    /// Stores the new reason of a webhook that was rejected again, and returns whether the webhook still exists.
     ///
     /// # Errors
     ///
@@ -114,8 +115,8 @@ impl Editor {
         self.commit(Edit::RejectAgain(id, &reason), |plan| !plan.reasons.is_empty()).await
     }
 
-    /// Enqueues what a rejected webhook became, and deletes the webhook, both or neither. `None` when the
-    /// webhook is gone; then nothing is enqueued.
+    /// Enqueues what a rejected webhook was mapped to and deletes the webhook, in one transaction. Returns `None` if
+    /// the webhook no longer exists; then nothing is enqueued.
     ///
     /// # Errors
     ///
@@ -124,8 +125,8 @@ impl Editor {
         Ok(self.enqueue_late(Some(Edit::DiscardRejected(id)), &[enqueue]).await?.pop())
     }
 
-    /// Enqueues what held webhooks became, in this order, and deletes these webhooks, all or nothing. Returns what became of
-    /// each. Nothing is done when one of the webhooks is gone.
+    /// Enqueues what held webhooks were mapped to, in this order, and deletes these webhooks, in one transaction.
+    /// Returns the outcome of each enqueue. Does nothing if one of the webhooks no longer exists.
     ///
     /// # Errors
     ///
@@ -134,7 +135,7 @@ impl Editor {
         self.enqueue_late(Some(Edit::DiscardHeld(ids)), enqueues).await
     }
 
-    /// Deletes held webhooks, all or nothing, and returns whether all of them were there.
+    /// Deletes held webhooks, all or nothing, and returns whether all of them existed.
     ///
     /// # Errors
     ///
@@ -143,14 +144,14 @@ impl Editor {
         self.commit(Edit::DiscardHeld(ids), |plan| !plan.forget_held.is_empty()).await
     }
 
-    /// Enqueues what was found missing, as something that comes late: it is recognised by what rejected webhooks and others
-    /// that came late became, and not by what came within the dedup window of a bridge.
+    /// Enqueues an alert that was found missing, as a late one: repetitions are recognised by comparing it with what
+    /// rejected webhooks and other late ones became, and not with the dedup window of a bridge.
     ///
     /// # Errors
     ///
     /// When it could not be committed.
     pub async fn admit(&mut self, enqueue: Enqueue) -> Result<Enqueued, QueueError> {
-        // A batch of one has one answer.
+        // A batch of one enqueue has one outcome.
         self.enqueue_late(None, &[enqueue]).await?.pop().ok_or(QueueError::Closed)
     }
 
@@ -163,7 +164,8 @@ impl Editor {
         self.edits.write_sentry_notes(&notes).await
     }
 
-    /// Enqueues what came at some earlier time, if what `edit` deletes is still there. Returns what became of each.
+    /// Enqueues what was received at an earlier time, if the webhooks that `edit` deletes still exist. Returns the
+    /// outcome of each enqueue.
     async fn enqueue_late(
         &mut self,
         edit: Option<Edit<'_>>,
@@ -176,7 +178,7 @@ impl Editor {
         Ok(decision.enqueued.into_iter().map(|planned| planned.numbered(&committed.rows)).collect())
     }
 
-    /// Commits a change, and returns what `answer` says of it.
+    /// Commits a change, and returns what `answer` derives from its plan.
     async fn commit<T>(&mut self, edit: Edit<'_>, answer: impl FnOnce(&Plan<'_>) -> T) -> Result<T, QueueError> {
         let batch = Batch { edit: Some(edit), ..Batch::default() };
         let known = self.edits.load(&decide::wanted(&batch)).await?;
@@ -185,11 +187,11 @@ impl Editor {
         Ok(answer(&plan))
     }
 
-    /// Closes the queue. Without a bridge, everything is in the one file then.
+    /// Closes the queue. If no bridge is running, a SQLite database is then a single file.
     ///
     /// # Errors
     ///
-    /// When the file could not be closed. What was committed is safe all the same.
+    /// When the file could not be closed. What was committed is safe nevertheless.
     pub async fn close(self) -> Result<(), QueueError> {
         self.reader.close().await;
         self.edits.close().await

@@ -1,11 +1,11 @@
-//! What people do about failures: dead letters are requeued, rejected webhooks are mapped again, and what nobody wants is
-//! deleted. The command `queue`, the status page and `/api` all do it here.
+//! What people do about failures: they requeue dead letters, map rejected webhooks again, and delete what is not
+//! wanted. The command `queue`, the status page and `/api` all use this module.
 //!
 //! - [`Editor`]: changes the queue from outside
 //! - [`retry`]: dead letters and rejected webhooks are tried again
 //! - [`discard`]: both are deleted, which cannot be undone
 //! - [`admission`]: held webhooks are admitted once a secret verifies them, or expire
-//! - [`QueueAdmin`]: all of it, for a bridge that runs
+//! - [`QueueAdmin`]: all of it, for a running bridge
 
 pub mod admission;
 pub mod discard;
@@ -27,7 +27,8 @@ use super::{EventId, ItemId, Queue, QueueError, Reader, RejectedId, State};
 use crate::config::ClientSecret;
 use crate::ingest::Ingest;
 
-/// What of one kind a bulk takes at once. Every rejected webhook is among them; of dead letters there may be more.
+/// How many items of one kind a bulk action covers at most. That includes every rejected webhook, but there may be more
+/// dead letters.
 pub const BULK: u64 = 1_000;
 
 /// What a bulk action applies to.
@@ -40,7 +41,7 @@ pub enum BulkKind {
 }
 
 impl BulkKind {
-    /// Both.
+    /// Both kinds.
     pub const ALL: [Self; 2] = [Self::Dead, Self::Rejected];
 
     /// Its name in `/api`.
@@ -58,7 +59,7 @@ impl BulkKind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
-    /// The oldest `limit` of it.
+    /// Returns the oldest `limit` items of this kind.
     ///
     /// # Errors
     ///
@@ -74,7 +75,7 @@ impl BulkKind {
     }
 }
 
-/// Each number once, events apart from rejected webhooks.
+/// Returns each number once, with events separated from rejected webhooks.
 #[must_use]
 pub fn sorted(ids: &[ItemId]) -> (Vec<EventId>, Vec<RejectedId>) {
     let mut seen = HashSet::new();
@@ -88,26 +89,26 @@ pub fn sorted(ids: &[ItemId]) -> (Vec<EventId>, Vec<RejectedId>) {
     (events, webhooks)
 }
 
-/// What became of each, in the order in which it was done: events first, then webhooks.
+/// The outcome for each item, in the order of processing: events first, then webhooks.
 pub type Outcomes<T> = Vec<(ItemId, T)>;
 
-/// Acts on the queue of a bridge that runs, which notices within a second or so; clones take turns.
+/// Changes the queue of a running bridge, which notices within about a second. Clones take turns.
 #[derive(Clone, Debug)]
 pub struct QueueAdmin {
     queue: Queue,
     ingest: Ingest,
-    /// Two who write at the same time would only wait for each other in SQLite, with a time limit.
+    /// Two clones that write at the same time would only wait for each other in SQLite, with a timeout.
     turn: Arc<Mutex<()>>,
 }
 
 impl QueueAdmin {
-    /// Acts on this queue, and reads rejected webhooks as `ingest` does.
+    /// Changes this queue, and maps rejected webhooks with `ingest`.
     #[must_use]
     pub fn new(queue: Queue, ingest: Ingest) -> Self {
         Self { queue, ingest, turn: Arc::default() }
     }
 
-    /// Tries these again, each once; triggers whose incident was resolved since as `resolved` says.
+    /// Retries each of `ids` once. `resolved` says whether triggers whose incident was resolved since are retried.
     ///
     /// # Errors
     ///
@@ -116,7 +117,8 @@ impl QueueAdmin {
         self.edit(async |editor| retry::retry(editor, &self.ingest, ids, resolved).await).await
     }
 
-    /// Tries the oldest [`BULK`] of these kinds again, triggers whose incident was resolved since as `resolved` says.
+    /// Retries the oldest [`BULK`] items of each of `kinds`. `resolved` says whether triggers whose incident was
+    /// resolved since are retried.
     ///
     /// # Errors
     ///
@@ -129,7 +131,7 @@ impl QueueAdmin {
         .await
     }
 
-    /// Deletes these for ever; events only in the state `only`, where one is given.
+    /// Permanently deletes `ids`. If `only` is given, an event is deleted only if it is in that state.
     ///
     /// # Errors
     ///
@@ -138,7 +140,7 @@ impl QueueAdmin {
         self.edit(async |editor| discard::discard(editor, ids, only).await).await
     }
 
-    /// Deletes the oldest [`BULK`] of these kinds for ever.
+    /// Permanently deletes the oldest [`BULK`] items of each of `kinds`.
     ///
     /// # Errors
     ///
@@ -151,12 +153,12 @@ impl QueueAdmin {
         .await
     }
 
-    /// Admits the held webhooks that any of `secrets` verifies, in the order in which they came, but for those that have been
-    /// held for too long at `now`.
+    /// Admits the held webhooks that any of `secrets` verifies, in the order in which they were received, except those
+    /// that have expired at `now`.
     ///
     /// # Errors
     ///
-    /// When not all of it could be committed. What was admitted is not held any more.
+    /// When not all of it could be committed. Webhooks that were admitted are no longer held.
     pub async fn admit_held(&self, secrets: &[ClientSecret], now: DateTime<Utc>) -> Result<Admitted, QueueError> {
         let mut held = self.queue.recount_held().await?;
         held.retain(|held| !held.is_expired(now));
@@ -169,7 +171,7 @@ impl QueueAdmin {
         admitted
     }
 
-    /// Deletes webhooks that have been held for too long at `now`, and returns how many those were.
+    /// Deletes the held webhooks that have expired at `now`, and returns how many were deleted.
     ///
     /// # Errors
     ///
@@ -189,7 +191,7 @@ impl QueueAdmin {
         let mut editor = self.queue.editor().await?;
         let changed = change(&mut editor).await;
         let closed = editor.close().await;
-        // What was committed stays, so an error of closing alone is not an error of the change.
+        // What was committed stays committed, so an error while closing is not an error of the change.
         if let Err(error) = closed {
             log::warn!("the queue's file could not be closed: {error}");
         }

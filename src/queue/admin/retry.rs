@@ -1,4 +1,5 @@
-//! Dead letters wait again at their places, rejected webhooks are mapped by this version and these settings.
+//! Retries dead letters, which wait again at their places, and rejected webhooks, which are mapped again by this
+//! version and the current settings.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,38 +11,39 @@ use crate::pagerduty::{EventType, IncidentKey, Origin};
 use crate::queue::decide::dedup_window::WINDOW;
 use crate::queue::{Enqueue, Enqueued, EventId, ItemId, QueueError, Reader, RejectedId, State};
 
-/// What became of something that was tried again.
+/// The outcome of retrying a dead letter or a rejected webhook.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Retried {
     /// It was a dead letter, and is requeued at its place.
     WaitsAgain,
     /// It is a trigger whose incident was resolved since, so it stays a dead letter: it would open the incident again.
     ResolvedSince,
-    /// It is not a dead letter but in this state.
+    /// It is not a dead letter, but in this state.
     NoDeadLetter(State),
-    /// It is a dead resolve whose incident was triggered again since: it would close that, so it stays a dead letter.
+    /// It is a resolve whose incident was triggered again since, so it stays a dead letter: it would close the
+    /// incident.
     TriggeredAnew,
-    /// The queue has nothing with this number.
+    /// The queue has no event or rejected webhook with this number.
     NotThere,
-    /// The webhook became these events of an incident, and is gone.
+    /// The webhook became these events of an incident, and was deleted.
     Queued {
         /// The incident.
         incident_key: IncidentKey,
-        /// The events, or those it was folded into.
+        /// The events, or the waiting ones that it was folded into.
         events: Vec<EventId>,
     },
-    /// The webhook is to be ignored, and is gone.
+    /// The webhook is ignored, and was deleted.
     Ignored(Ignored),
-    /// The webhook does something to an incident that is not open, and is gone.
+    /// The webhook is about an incident that is not open, and was deleted.
     NothingOpen(IncidentKey),
-    /// The webhook is rejected still, and kept.
+    /// The webhook is still rejected, and is kept.
     StillRejected(Rejection),
-    /// Somebody else changed it at the same time: the webhook is gone.
+    /// The webhook no longer exists: someone else retried or deleted it at the same time.
     Changed,
 }
 
 impl Retried {
-    /// Whether nothing is left to be done about it.
+    /// Whether nothing is left to do about it.
     #[must_use]
     pub fn is_well(&self) -> bool {
         !matches!(
@@ -51,16 +53,16 @@ impl Retried {
     }
 }
 
-/// Whether dead triggers are sent whose incident was resolved since.
+/// Whether to send dead triggers whose incident was resolved since.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Resolved {
     /// No: they would open it again.
     Kept,
-    /// Yes, somebody insists.
+    /// Yes, because it was explicitly requested.
     Sent,
 }
 
-/// Tries each of these again, once.
+/// Retries each of `ids` once.
 ///
 /// # Errors
 ///
@@ -83,7 +85,7 @@ pub async fn retry(
     Ok(outcomes)
 }
 
-/// Lets dead letters wait again at their places.
+/// Requeues dead letters at their places.
 ///
 /// # Errors
 ///
@@ -103,7 +105,7 @@ pub async fn revive(
     let others: HashMap<_, _> = others.into_iter().map(|event| (event.id, (event.state, event.event_type))).collect();
     let outcome = |id: &EventId| match others.get(id) {
         _ if revived.contains(id) => Retried::WaitsAgain,
-        // What is dead still was left so on purpose.
+        // An event that is still dead was left a dead letter on purpose.
         Some((State::Dead, EventType::Trigger)) => Retried::ResolvedSince,
         Some((State::Dead, _)) => Retried::TriggeredAnew,
         Some((state, _)) => Retried::NoDeadLetter(*state),
@@ -112,7 +114,7 @@ pub async fn revive(
     Ok(events.iter().map(|id| (*id, outcome(id))).collect())
 }
 
-/// Decides on a rejected webhook again, by this version and these settings.
+/// Decides on a rejected webhook again, by this version and the current settings.
 ///
 /// # Errors
 ///
@@ -174,8 +176,9 @@ async fn readmit(
     })
 }
 
-/// Whether the event of an alert that came at `received_at` is in the queue already, by whichever webhook: as one that
-/// came within the dedup window of it and waits, is dead or was delivered.
+/// Whether the queue already has the Sentry event of an alert that was received at `received_at`, whichever webhook
+/// brought it: in a trigger that was received within the dedup window around that time and waits, is dead or was
+/// delivered.
 pub(super) async fn is_in_queue(
     reader: &Reader,
     prepared: &Prepared,
@@ -187,7 +190,8 @@ pub(super) async fn is_in_queue(
     Ok(bodies.iter().any(|body| event_id_of(body).is_some_and(|other| other == event_id)))
 }
 
-/// The id of the Sentry event that a trigger was made from, without what only some versions of Sentry write into it.
+/// The id of the Sentry event that a trigger was made from, in lower case and without the dashes that only some
+/// versions of Sentry write.
 fn event_id_of(body: &[u8]) -> Option<String> {
     Origin::of_body(body).event_id.map(|event_id| event_id.replace('-', "").to_ascii_lowercase())
 }

@@ -1,4 +1,4 @@
-//! Attempts that begin, and what happens to an event after one.
+//! Attempts that begin, and what happens to an event after an attempt.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,10 +18,10 @@ use crate::queue::{Begun, Disposition, EventId, State};
 #[derive(Debug, Default)]
 pub(super) struct Ledger<'b> {
     attempts: BTreeMap<EventId, Attempted>,
-    /// Events whose counts are inserted now.
+    /// The bodies of events whose counts are inserted by this batch.
     bodies: BTreeMap<EventId, Vec<u8>>,
     settled: BTreeMap<EventId, Settled<'b>>,
-    /// Those that no longer wait.
+    /// The settled events that no longer wait.
     ended: BTreeSet<EventId>,
     incidents: BTreeMap<&'b IncidentQueue, IncidentUpdate<'b>>,
 }
@@ -42,8 +42,8 @@ impl<'b> Ledger<'b> {
 }
 
 impl<'b> Decider<'b> {
-    /// Records attempts that began when nothing could be committed. Their bytes are known outside, so they are stored as
-    /// they were sent.
+    /// Records attempts that began while nothing could be committed. Their bytes were already sent, so they are stored
+    /// as they were sent.
     pub(super) fn record(&mut self, attempts: &[(EventId, DateTime<Utc>)]) {
         for (id, at) in attempts {
             let Some(event) = self.known.beginning.get(id) else { continue };
@@ -58,8 +58,8 @@ impl<'b> Decider<'b> {
         }
     }
 
-    /// Begins an attempt, unless an earlier event of its incident waits: whatever was put back there meanwhile, and
-    /// whether or not the deliveries know of it, goes first. The bytes of the first attempt are those of every later one.
+    /// Begins an attempt, unless an earlier event of its incident waits: an event that was put back meanwhile goes
+    /// first, whether or not the deliveries know of it. Every later attempt sends the bytes of the first one.
     pub(super) fn begin(&mut self, begin: &Begin) -> Result<Begun, NotBegun> {
         let id = begin.id;
         if self.is_fenced(id, begin.fence) {
@@ -72,7 +72,7 @@ impl<'b> Decider<'b> {
         }
         let is_first = event.is_first && !self.ledger.attempts.contains_key(&id);
         let to_send = if let Some(row) = self.replaced.get(&id).map(|row| &mut self.plan.rows[*row]) {
-            // Alerts of this very batch were folded into it.
+            // Alerts of this batch were folded into it.
             let envelope = row.envelope.to_mut();
             if is_first {
                 let body = std::mem::take(&mut envelope.body);
@@ -94,12 +94,12 @@ impl<'b> Decider<'b> {
         Ok(to_send)
     }
 
-    /// Whether another bridge delivers the event by now, or this one by a later right.
+    /// Whether the event is now delivered by another bridge, or by this one under a later fence.
     fn is_fenced(&self, id: EventId, fence: Option<Fence>) -> bool {
         fence.is_some_and(|fence| self.known.fenced.contains(&id) || self.fences.get(&id) != Some(&fence))
     }
 
-    /// Says what happens to an event after an attempt; whether it still waited.
+    /// Records what happens to an event after an attempt. Returns whether the event was still waiting.
     pub(super) fn settle(&mut self, settle: &'b Settle) -> bool {
         let Settle { id, disposition, at, fence } = settle;
         if self.is_fenced(*id, *fence) {
@@ -146,7 +146,7 @@ impl<'b> Decider<'b> {
         true
     }
 
-    /// PagerDuty has accepted an event, which opens its incident or closes one that was opened before.
+    /// Records that PagerDuty has accepted an event, which opens its incident or closes one that was opened before.
     fn is_accepted(&mut self, event: &'b Settling, id: EventId, at: DateTime<Utc>) {
         let is_known = event.is_known || self.ledger.incidents.contains_key(&event.queue);
         match event.event_type {
@@ -156,8 +156,9 @@ impl<'b> Decider<'b> {
         }
     }
 
-    /// A trigger becomes a dead letter that PagerDuty may have accepted: an attempt before the last one ended without a
-    /// final answer. Its resolve is then sent all the same; where nothing is open, PagerDuty drops it.
+    /// Counts a trigger that becomes a dead letter as accepted, because PagerDuty may have accepted it: an attempt
+    /// before the last one ended without a final answer. Its resolve is then still sent; if nothing is open, PagerDuty
+    /// drops it.
     fn is_perhaps_accepted(&mut self, event: &'b Settling, id: EventId, at: DateTime<Utc>) {
         if event.event_type == EventType::Trigger {
             self.update(event, true, id, at);
@@ -174,8 +175,8 @@ impl<'b> Decider<'b> {
         self.ledger.incidents.insert(&event.queue, update);
     }
 
-    /// The APIs by which an incident was triggered since it was opened, with that of an event that opens or closes it; `stored`
-    /// are those before this batch, where it was open.
+    /// The APIs by which an incident was triggered since it was opened, with `api` if the event `opens` it. `stored`
+    /// are the APIs before this batch, if the incident was open.
     fn apis_since(&self, queue: &IncidentQueue, stored: ApiSet, api: ApiVersion, opens: bool) -> ApiSet {
         let before = match self.ledger.incidents.get(queue) {
             Some(update) if update.is_open => update.apis,
@@ -185,7 +186,7 @@ impl<'b> Decider<'b> {
         if opens { before.with(api) } else { before }
     }
 
-    /// A trigger that was attempted last at `last_at` counts as accepted, though it is no longer there to be settled.
+    /// Counts a trigger that was last attempted at `last_at` as accepted, although it no longer exists to be settled.
     pub(super) fn opened(&mut self, queue: &'b IncidentQueue, id: EventId, last_at: DateTime<Utc>, event: &Editable) {
         let apis = self.apis_since(queue, event.open_apis, event.api, true);
         let before = self.ledger.incidents.get(queue);

@@ -1,7 +1,7 @@
-//! The dedup window: what webhooks said within the last minutes, so that a repetition is recognised.
+//! The dedup window: the keys of the webhooks of the last minutes, by which repetitions are recognised.
 //!
-//! Where the store is not shared, only in memory: after a restart a repetition adds a line to the log of its incident, which
-//! is no harm.
+//! If the store is not shared, the window is only in memory: after a restart, a repetition adds a line to the log of
+//! its incident, which does no harm.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -9,13 +9,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::ingest::{Dedup, DedupKey};
 
-/// Its length. Sentry repeats a delivery three times, five minutes apart.
+/// The length of the window. Sentry repeats a delivery three times, five minutes apart.
 pub(in crate::queue) const WINDOW: TimeDelta = TimeDelta::minutes(20);
 
-/// How many keys are remembered at most; about 20 MB.
+/// How many keys the window holds at most; about 20 MB.
 const MOST: usize = 200_000;
 
-/// The keys of the window, with the time each came last.
+/// The keys of the window, each with the time it was last received.
 #[derive(Debug, Default)]
 pub(in crate::queue) struct DedupWindow {
     times: HashMap<DedupKey, DateTime<Utc>>,
@@ -23,12 +23,12 @@ pub(in crate::queue) struct DedupWindow {
 }
 
 impl DedupWindow {
-    /// Whether another webhook said the same within the window around `now`.
+    /// Whether a webhook that this one repeats was received within the window around `now`.
     pub(in crate::queue) fn knows(&self, dedup: &Dedup, now: DateTime<Utc>) -> bool {
         dedup.seen_if.iter().any(|key| self.times.get(key).is_some_and(|came| is_recent(*came, now)))
     }
 
-    /// Adds what a webhook said at `now`.
+    /// Adds the keys of a webhook that was received at `now`.
     pub(in crate::queue) fn remember(&mut self, dedup: &Dedup, now: DateTime<Utc>) {
         for key in &dedup.records {
             self.times.insert(key.clone(), now);
@@ -38,7 +38,7 @@ impl DedupWindow {
             && (!is_recent(*came, now) || self.order.len() > MOST)
             && let Some((came, key)) = self.order.pop_front()
         {
-            // A key that came again has a later place in the order.
+            // A key that was received again has a later place in the order.
             if self.times.get(&key) == Some(&came) {
                 self.times.remove(&key);
             }
@@ -46,8 +46,8 @@ impl DedupWindow {
     }
 }
 
-/// Whether `came` is within the window. What came later than now came before the clock was set back, and nobody knows
-/// how long ago.
+/// Whether `came` is within the window around `now`. A time later than `now` was recorded before the clock was set
+/// back, so its true age is unknown.
 pub(super) fn is_recent(came: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     (now - came).abs() < WINDOW
 }

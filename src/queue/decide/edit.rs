@@ -1,4 +1,4 @@
-//! What people change beside a running bridge.
+//! Changes that people make while a bridge is running.
 
 use chrono::{DateTime, Utc};
 
@@ -7,29 +7,29 @@ use crate::pagerduty::EventType;
 use crate::queue::store::{Editable, Wanted};
 use crate::queue::{EventId, HeldId, RejectedId, State};
 
-/// A change that somebody asks for.
+/// A requested change.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::queue) enum Edit<'b> {
-    /// Dead letters wait again at their places.
+    /// Requeue dead letters at their places.
     Revive {
         ids: &'b [EventId],
         at: DateTime<Utc>,
-        /// Also triggers whose incident was resolved since, which open it again.
+        /// Whether to requeue also triggers whose incident was resolved since, which open it again.
         even_resolved: bool,
     },
-    /// Events are deleted, if they are in this state.
+    /// Delete the events that are in this state.
     Discard { ids: &'b [EventId], state: State },
-    /// A rejected webhook is deleted. When it is gone already, nothing of the batch is done: somebody else has enqueued what
+    /// Delete a rejected webhook. If it no longer exists, nothing of the batch is done: someone else has enqueued what
     /// it became.
     DiscardRejected(RejectedId),
-    /// A webhook was rejected once more, for this reason.
+    /// Store the reason for which a webhook was rejected again.
     RejectAgain(RejectedId, &'b str),
-    /// Held webhooks are deleted. When one of them is gone already, nothing of the batch is done, as above.
+    /// Delete held webhooks. If one of them no longer exists, nothing of the batch is done, as above.
     DiscardHeld(&'b [HeldId]),
 }
 
 impl Edit<'_> {
-    /// What it depends on.
+    /// The rows that the change depends on.
     pub(super) fn wanted(self) -> Wanted {
         match self {
             Self::Revive { ids, .. } | Self::Discard { ids, .. } => {
@@ -41,7 +41,7 @@ impl Edit<'_> {
     }
 }
 
-/// Each once, in their order.
+/// Sorts the ids and removes duplicates.
 fn sorted<T: Copy + Ord>(ids: &[T]) -> Vec<T> {
     let mut ids = ids.to_vec();
     ids.sort_unstable();
@@ -50,7 +50,7 @@ fn sorted<T: Copy + Ord>(ids: &[T]) -> Vec<T> {
 }
 
 impl<'b> Decider<'b> {
-    /// Plans a change, of what it still applies to. Returns whether the batch goes on.
+    /// Plans a change for the rows that it still applies to. Returns whether the batch continues.
     pub(super) fn edit(&mut self, edit: Edit<'b>) -> bool {
         let known = self.known;
         match edit {
@@ -85,8 +85,8 @@ impl<'b> Decider<'b> {
         true
     }
 
-    /// Deletes an event. The rate limiter still counts its attempts. PagerDuty may have accepted a trigger that waits and was
-    /// attempted, so its incident counts as open: its resolve is then sent all the same.
+    /// Deletes an event. The rate limiter still counts its attempts. PagerDuty may have accepted a waiting trigger that
+    /// was attempted, so its incident counts as open, and its resolve is still sent.
     fn discard(&mut self, id: EventId, event: &'b Editable) {
         self.plan.discarded.push(id);
         let (Some(queue), Some(last_at)) = (&event.queue, event.last_attempt_at) else { return };
@@ -98,11 +98,12 @@ impl<'b> Decider<'b> {
 }
 
 impl Editable {
-    /// Whether it is a dead letter that may wait again at its place. A resolve may not, once its incident was triggered again:
-    /// it would close what is open now. Nor may a trigger whose incident was resolved since, unless somebody insists: it
-    /// would open that again.
+    /// Whether it is a dead letter that may wait again at its place. A resolve may not if its incident was triggered
+    /// again: it would close the incident that is open now. Nor may a trigger whose incident was resolved since, unless
+    /// `even_resolved` is set: it would open the incident again.
     fn may_be_revived(&self, id: EventId, even_resolved: bool) -> bool {
-        // Numbers tell what came first, whatever the clock showed. Earlier versions kept none for an incident.
+        // Event numbers show which came first, whatever the clock showed. Earlier versions stored no event number for
+        // an incident.
         let is_open_since = self.opened.is_some_and(|(opener, at)| match opener {
             Some(opener) => opener > id,
             None => self.finished_at.is_some_and(|finished_at| at > finished_at),
@@ -161,10 +162,10 @@ mod tests {
             ("a trigger that is open", Editable { opened: opened(Some(8), 9), ..trigger.clone() }, true, true),
             ("a resolve", resolve.clone(), true, true),
             ("a resolve before a trigger", Editable { trigger_waits: true, ..resolve.clone() }, false, false),
-            // Numbers count, and not what the clock showed.
+            // The event numbers count, and not the clock.
             ("opened before", Editable { opened: opened(Some(6), 9), ..resolve.clone() }, true, true),
             ("opened since", Editable { opened: opened(Some(8), 1), ..resolve.clone() }, false, false),
-            // An earlier version kept no number.
+            // An earlier version stored no event number.
             ("opened earlier", Editable { opened: opened(None, 4), ..resolve.clone() }, true, true),
             ("opened later", Editable { opened: opened(None, 6), ..resolve.clone() }, false, false),
             ("no end", Editable { opened: opened(None, 6), finished_at: None, ..resolve.clone() }, true, true),

@@ -10,10 +10,10 @@ use crate::pagerduty::{ApiSet, ApiVersion, Destination, Event, EventType, Incide
 use crate::queue::store::{IncidentChange, Resolve};
 use crate::queue::{Enqueued, Envelope};
 
-/// Where a follow-up goes, and by which APIs.
+/// The incident queues that a follow-up goes to, each with the APIs to use.
 struct Recipients<'b> {
     queues: Vec<(QueueRef<'b>, ApiSet)>,
-    /// Whether it is a resolve that is older than what is open somewhere.
+    /// Whether it is a resolve that is older than a trigger of an open incident.
     is_outdated: bool,
     /// Whether it is a resolve of an issue that shares an incident with others, which keep it open.
     stays_open: bool,
@@ -31,7 +31,8 @@ impl<'b> Decider<'b> {
             EventType::Trigger => self.reopen(follow_up),
             EventType::Resolve => {
                 self.mark_resolved(&follow_up.incident_key, follow_up, received_at, now);
-                // Where the incident is open again already, the resolve would close what comes late and hide that.
+                // If the incident is already open again, a remembered resolve would close a trigger that arrives late,
+                // and hide that the incident is open.
                 if !is_outdated {
                     self.remember_resolve(follow_up, received_at);
                 }
@@ -65,11 +66,12 @@ impl<'b> Decider<'b> {
         Planned::Queued(places)
     }
 
-    /// The integrations that a follow-up goes to, and by which APIs: those where its incident is open or, for a trigger, ever
-    /// was. Also whether it is a resolve that is older than what is open somewhere.
+    /// Returns the integrations that a follow-up goes to, each with the APIs to use: those where its incident is open
+    /// or, for a trigger, ever was. Also returns whether it is a resolve that is older than a trigger of an open
+    /// incident.
     ///
-    /// A trigger goes by the API that the integration takes events by now; everything else by those that opened the incident,
-    /// whatever the settings say by now.
+    /// A trigger is sent by the API that is now configured for the integration; everything else by the APIs that opened
+    /// the incident, whatever is configured now.
     fn recipients(
         &mut self,
         follow_up: &'b FollowUp,
@@ -102,7 +104,8 @@ impl<'b> Decider<'b> {
         found
     }
 
-    /// The same for the incidents that the issue shares with others. A resolve goes to those that no issue keeps open any more.
+    /// Adds the incidents that the issue shares with others to `found`. A resolve goes to those that no issue keeps
+    /// open any more.
     fn add_shared(
         &mut self,
         follow_up: &'b FollowUp,
@@ -135,15 +138,15 @@ impl<'b> Decider<'b> {
         }
     }
 
-    /// The APIs by which an incident was triggered since it was opened; that of the settings where nothing is known of it.
+    /// The APIs by which an incident was triggered since it was opened, or the configured API if none is known.
     fn open_apis(&self, follow_up: &FollowUp, queue: QueueRef<'b>) -> ApiSet {
         let incident = self.incidents.get(queue.0).and_then(|incidents| incidents.get(queue.1));
         let open = incident.filter(|incident| incident.is_open && incident.apis != ApiSet::default());
         open.map_or_else(|| ApiSet::only(api(follow_up, queue.1)), |incident| incident.apis)
     }
 
-    /// Keeps a resolve for the triggers that it overtook, if it is known when Sentry sent it. One that comes late, such as
-    /// a webhook that was rejected and is read again, takes nothing from what is known.
+    /// Remembers a resolve for the triggers that it overtook, if it is known when Sentry sent it. A late resolve, such
+    /// as a rejected webhook that is retried, never sets back the times that are already known.
     fn remember_resolve(&mut self, follow_up: &'b FollowUp, received_at: DateTime<Utc>) {
         let Some(happened_at) = follow_up.happened_at else { return };
         let before = self.resolve_of(&follow_up.incident_key).unwrap_or(Resolve { happened_at, received_at });
@@ -154,8 +157,8 @@ impl<'b> Decider<'b> {
         self.resolves.insert(&follow_up.incident_key, Some(latest));
     }
 
-    /// Marks the triggers of an incident that PagerDuty has not accepted and Sentry did not receive after this resolve:
-    /// once they are dead letters, nobody retries them without knowing.
+    /// Marks the triggers of an incident that PagerDuty has not accepted and Sentry did not receive after this resolve,
+    /// so that nobody retries them unknowingly once they are dead letters.
     fn mark_resolved(
         &mut self,
         incident_key: &'b IncidentKey,
@@ -172,8 +175,8 @@ impl<'b> Decider<'b> {
         self.plan.changes.push(IncidentChange::Resolved { incident_key, received_at, sent_at, now });
     }
 
-    /// Forgets the resolve of an incident that was opened again, unless Sentry sent that before it. Its dead letters may
-    /// be retried again.
+    /// Forgets the resolve of an incident that was opened again, unless Sentry sent the resolve after that. Its dead
+    /// letters may be retried again.
     fn reopen(&mut self, follow_up: &'b FollowUp) {
         let incident_key = &follow_up.incident_key;
         let reopened_at = follow_up.happened_at.unwrap_or(DateTime::<Utc>::MAX_UTC);
@@ -185,12 +188,12 @@ impl<'b> Decider<'b> {
         self.plan.changes.extend(shared.map(IncidentChange::Reopened));
     }
 
-    /// Whether it is a copy of a resolve that was received before. Remembers it otherwise.
+    /// Whether it is a copy of a resolve that was received before. A webhook that was not seen before is remembered.
     fn is_replayed(&mut self, follow_up: &'b FollowUp) -> bool {
         let Some(key) = &follow_up.dedup.once else { return false };
         let (incident_key, event_type) = (&follow_up.incident_key, follow_up.event_type());
         if self.was_seen(key) {
-            // A trigger is never dropped for it: a copy of one closes nothing.
+            // A trigger is never dropped as a copy, because it closes nothing.
             return event_type == EventType::Resolve;
         }
         self.plan.seen.push((key, incident_key, event_type));
@@ -200,7 +203,7 @@ impl<'b> Decider<'b> {
         false
     }
 
-    /// Forgets the resolves of an incident: the next one may be the same as the last.
+    /// Forgets the seen resolves of an incident: its next resolve may be identical to the last.
     fn forget_seen_resolves(&mut self, incident_key: &'b IncidentKey) {
         let is_one = |key: &IncidentKey, event_type| key == incident_key && event_type == EventType::Resolve;
         self.plan.seen.retain(|(_, key, event_type)| !is_one(key, *event_type));
@@ -215,7 +218,7 @@ impl<'b> Decider<'b> {
     }
 }
 
-/// The API that an integration takes events by, as the settings say.
+/// The API that is configured for an integration.
 fn api(follow_up: &FollowUp, key: &ServiceKey) -> ApiVersion {
     follow_up.apis.destination(key).api
 }

@@ -1,15 +1,16 @@
-//! All rules of the queue, pure: from a batch, and what the store has about it, to the rows to write and the answers.
+//! All rules of the queue, as pure functions: from a batch and what the store has about it, they decide the rows to
+//! write and the answers.
 //!
 //! - this file: events become rows of their own, or are folded into waiting ones
 //! - `follow_up`: webhooks about incidents that may be open
 //! - `shared`: incidents that several issues share
-//! - `attempts`: attempts that begin, and what happens to an event after one
+//! - `attempts`: attempts that begin, and what happens to an event after an attempt
 //! - `edit`: what people change: dead letters wait again, events and rejected webhooks are deleted
-//! - `dedup_window`: what was said within the last minutes
-//! - `times`: what belongs before what, by the times that Sentry gives
+//! - `dedup_window`: the keys of the webhooks of the last minutes
+//! - `times`: the order of triggers and resolves, by the times that Sentry gives
 //!
-//! A batch is decided in the order in which it is written: changes by people, unrecorded attempts, webhooks, settled events,
-//! attempts that begin, rejected and held webhooks. What comes first in it is known to what comes after.
+//! A batch is decided in the order in which it is written: changes by people, unrecorded attempts, webhooks, settled
+//! events, attempts that begin, rejected and held webhooks. Each of these sees the effects of those before it.
 
 mod attempts;
 pub(super) mod dedup_window;
@@ -40,19 +41,20 @@ use times::Window;
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each says something else about the batch")]
 pub(super) struct Batch<'b> {
-    /// What somebody changes. It comes alone, or with what the rejected or held webhooks became that it deletes.
+    /// A requested change. It comes alone, or with the enqueues that were made from the rejected or held webhooks that
+    /// it deletes.
     pub(super) edit: Option<Edit<'b>>,
-    /// Attempts that began when nothing could be committed.
+    /// Attempts that began while nothing could be committed.
     pub(super) unrecorded: &'b [(EventId, DateTime<Utc>)],
     /// Waiting events whose attempts cannot be recorded, because they are damaged. Nothing is folded into them: their bytes
     /// were sent.
     pub(super) unrecordable: &'b [EventId],
     pub(super) enqueues: Vec<&'b Enqueue>,
-    /// Whether the webhooks came at some earlier time and were rejected or held then.
+    /// Whether the webhooks were received at an earlier time and were rejected or held then.
     pub(super) is_late: bool,
-    /// Nothing is folded into what waits already, which may be damaged.
+    /// Whether nothing is folded into stored events, because they may be damaged.
     pub(super) unfolded: bool,
-    /// Other bridges write to the same store.
+    /// Whether other bridges write to the same store.
     pub(super) is_shared: bool,
     pub(super) settles: Vec<&'b Settle>,
     pub(super) begins: Vec<&'b Begin>,
@@ -70,11 +72,11 @@ pub struct Settle {
     pub disposition: Disposition,
     /// When its attempt ended.
     pub at: DateTime<Utc>,
-    /// By which right its attempt began; `None`: nobody else uses the queue.
+    /// The fence under which its attempt began; `None` if no other bridge uses the queue.
     pub fence: Option<Fence>,
 }
 
-/// What is to be written for a batch, and the answers to its operations, in their order.
+/// The plan to write for a batch, and the answers to its operations, in their order.
 #[derive(Debug, Default)]
 pub(super) struct Decision<'b> {
     pub(super) plan: Plan<'b>,
@@ -89,7 +91,7 @@ pub(super) struct Decision<'b> {
 /// The outcome of an [`Enqueue`] before its new rows have numbers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Planned {
-    /// In these rows.
+    /// The events are in these rows.
     Queued(Vec<Place>),
     /// Nothing was queued.
     NotQueued(Enqueued),
@@ -99,13 +101,13 @@ pub(super) enum Planned {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Place {
     pub(super) row: usize,
-    /// For how many alerts the row stood then.
+    /// How many alerts the row stood for at that point.
     pub(super) count: u32,
     pub(super) event_type: EventType,
 }
 
 impl Planned {
-    /// With the numbers of the rows of the plan.
+    /// Replaces the rows by their numbers; `rows` has the number of each row of the plan.
     pub(super) fn numbered(self, rows: &[EventId]) -> Enqueued {
         match self {
             Self::NotQueued(enqueued) => enqueued,
@@ -149,7 +151,8 @@ pub(super) fn wanted(batch: &Batch<'_>) -> Wanted {
     let ends =
         |settle: &&&Settle| !matches!(settle.disposition, Disposition::Retry { .. } | Disposition::RetryNow { .. });
     let ended: Vec<_> = batch.settles.iter().filter(ends).collect();
-    // Nothing waits for an event that ends in this batch, if it ends by the same right: otherwise it may not.
+    // An attempt does not wait for an event that ends in this batch under the same fence. Under another fence, the
+    // event may not end.
     let past = |begin: &Begin| {
         let ended = ended.iter().filter(|settle| settle.fence == begin.fence).map(|settle| settle.id);
         begin.past.iter().copied().chain(ended).collect::<Vec<_>>()
@@ -172,7 +175,8 @@ pub(super) fn wanted(batch: &Batch<'_>) -> Wanted {
     }
 }
 
-/// By which right each event is begun or settled: the latest, for what an earlier one began is fenced off by then.
+/// The fence under which each event is begun or settled: the latest one, because what began under an earlier one is
+/// fenced off by then.
 fn fences(batch: &Batch<'_>) -> BTreeMap<EventId, Fence> {
     let begins = batch.begins.iter().map(|begin| (begin.id, begin.fence));
     let settles = batch.settles.iter().map(|settle| (settle.id, settle.fence));
@@ -222,7 +226,7 @@ pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupW
     decision
 }
 
-/// Which webhooks say what another one said within the dedup window, or before them in the batch.
+/// For each webhook, whether it repeats one within the dedup window or one before it in the batch.
 fn repeated(batch: &Batch<'_>, known: &Known, window: &DedupWindow) -> Vec<bool> {
     let mut said: HashSet<&DedupKey> = HashSet::new();
     let was_said = |key, now| known.said.get(key).is_some_and(|came| is_recent(*came, now));
@@ -239,7 +243,7 @@ fn repeated(batch: &Batch<'_>, known: &Known, window: &DedupWindow) -> Vec<bool>
     repeated
 }
 
-/// Each key once, with the latest time it came.
+/// Each dedup key once, with the latest time at which it was received.
 fn said<'b>(webhooks: &[(&'b Dedup, DateTime<Utc>)]) -> Vec<(&'b DedupKey, DateTime<Utc>)> {
     let mut times = BTreeMap::new();
     for (dedup, received_at) in webhooks {
@@ -255,7 +259,7 @@ fn resolves_something(enqueue: &Enqueue) -> bool {
     matches!(&enqueue.content, Content::FollowUp(follow_up) if follow_up.event_type() == EventType::Resolve)
 }
 
-/// The name of an incident queue.
+/// The keys that identify an incident queue.
 type QueueRef<'b> = (&'b IncidentKey, &'b ServiceKey);
 
 fn queue_of(envelope: &Envelope) -> QueueRef<'_> {
@@ -266,7 +270,7 @@ fn owned((incident_key, service_key): QueueRef<'_>) -> IncidentQueue {
     IncidentQueue { incident_key: incident_key.clone(), service_key: service_key.clone() }
 }
 
-/// What a waiting event does to an incident once it is delivered.
+/// Applies to `incidents` what a waiting event does to its incident once it is delivered.
 pub(super) fn wait<K: Ord>(
     incidents: &mut BTreeMap<K, Incident>,
     key: K,
@@ -282,14 +286,14 @@ pub(super) fn wait<K: Ord>(
             incident.is_open = true;
             incident.triggered_at = incident.triggered_at.max(sentry_at);
         }
-        // A resolve of an incident that the bridge does not know makes none known.
+        // A resolve of an unknown incident does not make it known.
         EventType::Resolve => drop(incidents.get_mut(&key).map(|incident| incident.is_open = false)),
         EventType::Acknowledge => {}
     }
 }
 
 impl KnownIncident {
-    /// The integrations where the incident was opened, and how it stands there once what waits is delivered.
+    /// The integrations where the incident was opened, with its state there once the waiting events are delivered.
     pub(super) fn after_delivery(&self) -> BTreeMap<&ServiceKey, Incident> {
         let mut incidents: BTreeMap<_, _> = self.accepted.iter().map(|(key, incident)| (key, *incident)).collect();
         for row in &self.waiting {
@@ -299,25 +303,25 @@ impl KnownIncident {
     }
 }
 
-/// The end of an incident queue, if it can be folded into.
+/// The last event of an incident queue, if alerts can be folded into it.
 #[derive(Clone, Copy, Debug)]
 enum End {
     Stored(Tail),
     Row(usize),
 }
 
-/// A batch while it is decided.
+/// The state while a batch is decided.
 struct Decider<'b> {
     known: &'b Known,
-    /// By which right each event is begun or settled.
+    /// The fence under which each event is begun or settled.
     fences: BTreeMap<EventId, Fence>,
     times: Window,
     ends: HashMap<QueueRef<'b>, End>,
     incidents: HashMap<&'b IncidentKey, BTreeMap<&'b ServiceKey, Incident>>,
     members: shared::Members<'b>,
-    /// Those that this batch changes.
+    /// The resolves that this batch changes; `None` for one that is no longer kept.
     resolves: BTreeMap<&'b IncidentKey, Option<Resolve>>,
-    /// Those of `known` that are forgotten.
+    /// The seen webhooks of `known` that this batch forgets.
     forgotten: HashSet<&'b DedupKey>,
     /// The rows that replace stored events.
     replaced: HashMap<EventId, usize>,
@@ -350,7 +354,7 @@ impl<'b> Decider<'b> {
             Content::Event { .. } => None,
         });
         let stored = |key| known.incidents.get(key).map(KnownIncident::after_delivery).unwrap_or_default();
-        // Those that issues share are known by their issues.
+        // Incidents that issues share were loaded because of those issues.
         let incidents = incidents.chain(known.incidents.keys()).map(|key| (key, stored(key))).collect();
         Self {
             known,
@@ -387,8 +391,9 @@ impl<'b> Decider<'b> {
         }
     }
 
-    /// Queues an event. A trigger that a resolve has overtaken is followed by a resolve of its own, unless other issues keep the
-    /// incident open. `issue_key` is that of the issue of a trigger that shares the incident with others.
+    /// Queues an event. A trigger that a resolve has overtaken is followed by a resolve of its own, unless other issues
+    /// keep the incident open. For a trigger whose issue shares the incident with others, `issue_key` is the key of
+    /// that issue.
     fn queue(
         &mut self,
         queue: QueueRef<'b>,
@@ -399,7 +404,7 @@ impl<'b> Decider<'b> {
     ) {
         let is_overtaken = self.is_overtaken(issue_key.unwrap_or(queue.0), envelope.is_trigger(), happened_at);
         if let Some(issue_key) = issue_key {
-            // A resolved issue that is known nowhere yet is known from now on, so that it can be opened again there.
+            // An issue is recorded even if it is resolved already, so that it can be opened again there.
             self.members.open(issue_key, queue, envelope.received_at, happened_at);
             if is_overtaken {
                 self.members.close(issue_key, queue);
@@ -417,8 +422,8 @@ impl<'b> Decider<'b> {
 
     /// Gives an event a row of its own, or folds a trigger into the one at the end of its queue.
     ///
-    /// Neither the order nor what PagerDuty is sent about the incident changes by that, and the queue grows with
-    /// incidents instead of noise.
+    /// Folding changes neither the order nor what PagerDuty is sent about the incident, and the queue grows with the
+    /// number of incidents instead of the number of alerts.
     fn place(&mut self, queue: QueueRef<'b>, envelope: Cow<'b, Envelope>, sentry_at: Option<DateTime<Utc>>) -> Place {
         let (event_type, api, is_trigger) = (envelope.event_type, envelope.api, envelope.is_trigger());
         let rows = &mut self.plan.rows;
@@ -447,7 +452,7 @@ impl<'b> Decider<'b> {
         Place { row, count, event_type }
     }
 
-    /// The last resolve of an incident that still counts.
+    /// The last resolve of an incident, if it still counts.
     fn resolve_of(&self, incident_key: &IncidentKey) -> Option<Resolve> {
         let stored = || {
             let stored = self.known.resolves.get(incident_key).copied();
@@ -456,7 +461,7 @@ impl<'b> Decider<'b> {
         self.resolves.get(incident_key).copied().unwrap_or_else(stored)
     }
 
-    /// Whether an event belongs before a resolve that came earlier.
+    /// Whether an event is a trigger that belongs before a resolve that was received earlier.
     fn is_overtaken(
         &mut self,
         incident_key: &'b IncidentKey,
@@ -466,14 +471,14 @@ impl<'b> Decider<'b> {
         let resolve = self.resolve_of(incident_key).filter(|resolve| resolve.received_at >= self.times.since);
         let Some(resolve) = resolve else { return false };
         if resolve.received_at > self.times.until {
-            // It came before the clock was set back.
+            // The resolve was received before the clock was set back.
             self.resolves.insert(incident_key, None);
             return false;
         }
         if !is_trigger || times::is_overtaken(happened_at, resolve.happened_at) {
             return is_trigger;
         }
-        // The incident is open again, and closing it for another trigger that comes late would hide that.
+        // The incident is open again, and closing it because of another trigger that arrives late would hide that.
         self.resolves.insert(incident_key, None);
         false
     }

@@ -1,4 +1,4 @@
-//! Incidents that several issues share: each of them keeps the incident open until it is resolved.
+//! Incidents that several issues share: each issue keeps the incident open until the issue is resolved.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,9 +14,9 @@ type MemberRef<'b> = (&'b IncidentKey, QueueRef<'b>);
 /// The issues of shared incidents while a batch is decided.
 pub(super) struct Members<'b> {
     states: BTreeMap<MemberRef<'b>, Member>,
-    /// Those that this batch changes.
+    /// The issues that this batch changes.
     changed: BTreeSet<MemberRef<'b>>,
-    /// The incidents in which issues are open that are not among `states`.
+    /// The shared incidents in which other issues than those in `states` are open.
     open_otherwise: &'b BTreeSet<IncidentQueue>,
 }
 
@@ -35,7 +35,7 @@ impl<'b> Members<'b> {
         of_issue.map(|((_, queue), member)| (*queue, *member)).collect()
     }
 
-    /// An alert of an issue came.
+    /// Marks an issue as open, because an alert of it was received.
     pub(super) fn open(
         &mut self,
         issue_key: &'b IncidentKey,
@@ -51,7 +51,7 @@ impl<'b> Members<'b> {
         self.changed.insert(member);
     }
 
-    /// An issue was resolved.
+    /// Marks an issue as resolved.
     pub(super) fn close(&mut self, issue_key: &'b IncidentKey, queue: QueueRef<'b>) {
         let member = (issue_key, queue);
         if let Some(state) = self.states.get_mut(&member)

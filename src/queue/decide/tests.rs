@@ -1,6 +1,7 @@
-//! Batches and what is known, in words. `t1` is a trigger of incident 1 that brings its own service key, `r1` such a
-//! resolve; `A1`, `R1` and `U1` are webhooks that acknowledge, resolve or reopen incident 1 wherever it is open. The word
-//! at place `n` came, and happened in Sentry, at second `n`; `@9` behind a word says another second for Sentry.
+//! Batches and stored state, written as words. `t1` is a trigger of incident 1 that brings its own service key, `r1`
+//! such a resolve; `A1`, `R1` and `U1` are webhooks that acknowledge, resolve or reopen incident 1 wherever it is open.
+//! The word at place `n` was received, and happened in Sentry, at second `n`; `@9` after a word sets another second for
+//! Sentry.
 
 use super::*;
 use crate::ingest::{Dedup, FollowUp, dedup};
@@ -78,8 +79,8 @@ fn enqueues(words: &str) -> Vec<Enqueue> {
     words.split_whitespace().zip(0..).map(|(word, place)| enqueue(word, place)).collect()
 }
 
-/// The rows, each as the event it does, its incident and its count; with the event that it replaces and its first second
-/// where it does not stand for one alert of this batch; `!` marks what is resolved already.
+/// The rows as text: the initial of the event type and the incident, `'` for another service key, the count if it is
+/// more than one, and the event that it replaces; `!` marks a trigger that is already resolved.
 fn rows(plan: &Plan<'_>) -> String {
     let row = |row: &Row<'_>| {
         let kind = &row.envelope.event_type.as_str()[..1];
@@ -92,7 +93,7 @@ fn rows(plan: &Plan<'_>) -> String {
     plan.rows.iter().map(row).collect::<Vec<_>>().join(" ")
 }
 
-/// What became of each word: its rows, or why there is none.
+/// The outcome of each word: its rows, or why there are none.
 fn outcomes(enqueued: &[Planned]) -> String {
     let outcome = |planned: &Planned| match planned {
         Planned::Queued(places) => places.iter().map(|place| place.row.to_string()).collect::<Vec<_>>().join("+"),
@@ -115,7 +116,8 @@ fn tail(name: &str, id: i64, count: u32) -> (IncidentQueue, Tail) {
     (queue, Tail { id: EventId::new(id), count, first_seen: at(-9), sentry_at: None })
 }
 
-/// Incident 1 as PagerDuty has it at some integrations, each open or not, with what Sentry received last.
+/// Incident 1 as PagerDuty has accepted it at some integrations, open or closed at each, with the second at which
+/// Sentry received its latest trigger.
 fn accepted(at_keys: &[(&str, bool, i64)]) -> Known {
     let accepted = at_keys.iter().map(|(text, is_open, second)| {
         (key(text), Incident { is_open: *is_open, apis: ApiSet::only(ApiVersion::V1), triggered_at: Some(at(*second)) })
@@ -142,7 +144,7 @@ fn the_first_trigger_of_a_queue_is_folded_into_the_one_that_waits_at_its_end() {
     let enqueues = enqueues("r1 t2 t2 t1");
     let mut batch = Batch { enqueues: enqueues.iter().collect(), ..Batch::default() };
     let decision = decide(&batch, &known, &DedupWindow::default());
-    // What waits at the end of the first queue cannot be folded into: a resolve comes before the trigger.
+    // Nothing is folded into the stored event at the end of the first queue: a resolve comes before the trigger.
     assert_eq!(rows(&decision.plan), "r1 t2x3=8 t1");
     assert_eq!(decision.plan.rows[1].first_seen, at(-9));
     let counts = decision.enqueued.iter().map(|planned| match planned {
@@ -157,7 +159,7 @@ fn the_first_trigger_of_a_queue_is_folded_into_the_one_that_waits_at_its_end() {
     let unrecorded = [(EventId::new(8), at(0))];
     let batch = Batch { enqueues: enqueues.iter().collect(), unrecorded: &unrecorded, ..Batch::default() };
     assert_eq!(rows(&decide(&batch, &known, &DedupWindow::default()).plan), "r1 t2x2 t1");
-    // The same where damage does not let it be recorded.
+    // The same if it cannot be recorded because of damage.
     let unrecordable = [EventId::new(8)];
     let batch = Batch { enqueues: enqueues.iter().collect(), unrecordable: &unrecordable, ..Batch::default() };
     assert_eq!(rows(&decide(&batch, &known, &DedupWindow::default()).plan), "r1 t2x2 t1");
@@ -231,7 +233,7 @@ fn a_copy_of_a_signed_resolve_does_nothing() {
     assert_eq!(decided(&known, "R1 R1").1, "0 replayed");
 }
 
-/// A waiting event, of which the last attempt ended.
+/// A waiting event whose last attempt has ended.
 fn settling(event_type: EventType, was_in_doubt: bool, is_known: bool) -> Settling {
     let queue = IncidentQueue { incident_key: incident("1"), service_key: key(KEY) };
     let (api, open_apis) = (ApiVersion::V1, ApiSet::default());
@@ -249,7 +251,7 @@ fn what_pagerduty_accepts_opens_its_incident_or_closes_one_that_is_known() {
         (settling(resolve, false, false), &delivered, None),
         (settling(acknowledge, false, true), &delivered, None),
         (settling(trigger, false, true), &dead, None),
-        // An attempt before may have reached PagerDuty.
+        // An earlier attempt may have reached PagerDuty.
         (settling(trigger, true, false), &dead, Some(true)),
         (settling(resolve, true, true), &dead, None),
     ];
@@ -264,7 +266,7 @@ fn what_pagerduty_accepts_opens_its_incident_or_closes_one_that_is_known() {
     }
 }
 
-/// A waiting trigger that stands for so many alerts.
+/// A waiting trigger that stands for `count` alerts.
 fn attemptable(count: u32, is_first: bool) -> Attemptable {
     Attemptable {
         earlier: None,
@@ -388,7 +390,7 @@ fn what_was_said_within_the_window_is_repeated_and_everything_else_of_the_batch_
     let decision = decide(&batch, &nothing, &window);
     assert_eq!(outcomes(&decision.enqueued), "repeated 0 repeated");
     assert_eq!(decision.said.len(), 1);
-    // A rejected webhook that is read again is compared with what was ever seen.
+    // A rejected webhook that is retried is compared with all that was ever seen.
     let batch = Batch { enqueues: vec![&enqueues[0], &enqueues[0]], is_late: true, ..Batch::default() };
     assert_eq!(outcomes(&decide(&batch, &Known::default(), &window).enqueued), "0 repeated");
 }
@@ -411,15 +413,15 @@ fn an_incident_is_acknowledged_and_resolved_by_every_api_that_triggered_it_and_t
         let row = |row: &Row<'_>| format!("{} {}", row.envelope.event_type, row.envelope.api);
         plan.rows.iter().map(row).collect()
     };
-    // What v1 opened, v1 acknowledges and resolves, whatever is set by now.
+    // An incident that v1 opened is acknowledged and resolved by v1, whatever is configured now.
     let open = accepted(&[(KEY, true, -9)]);
     assert_eq!(decided(&open, &by("A1 R1", ApiVersion::V2)), ["acknowledge v1", "resolve v1"]);
-    // What v2 triggered too, both resolve, and after that only what triggered it again.
+    // An incident that v2 triggered, too, is resolved by both, and after that only by the API that triggered it again.
     let words = [by("t1", ApiVersion::V2), by("A1 R1@4 t1@5 R1@9", ApiVersion::V1)].concat();
     let both =
         ["trigger v2", "acknowledge v1", "acknowledge v2", "resolve v1", "resolve v2", "trigger v1", "resolve v1"];
     assert_eq!(decided(&open, &words), both);
-    // A closed incident is opened again by what is set.
+    // A closed incident is opened again by the configured API.
     let closed = accepted(&[(KEY, false, -9)]);
     assert_eq!(decided(&closed, &by("U1 R1@9", ApiVersion::V2)), ["trigger v2", "resolve v2"]);
 }
@@ -504,9 +506,9 @@ fn a_shared_incident_is_resolved_once_none_of_its_issues_is_open_any_more() {
         (&one, "A1@5", "a9", "0"),
         // Sentry received an alert of the issue after it had sent the resolve.
         (&none, "s2@0 s1@1 R1@0", "t9x2", "0 0 outdated"),
-        // Where an issue is back, the incident is opened again that it had a part in.
+        // When an issue is back, the incident that it shared is opened again.
         (&closed, "R1@5 A1@5 U1@6 R1@8", "t9! r9", "nothingopen nothingopen 0 1"),
-        // Overtaken: the resolve came first. Others keep the incident open, or nobody does.
+        // Overtaken: the resolve came first. Either other issues keep the incident open, or none does.
         (&none, "R1@5 s1@4 R1@9", "t9! r9", "nothingopen 0+1 nothingopen"),
         (&none, "s2@1 R1@5 s1@4 R2@9", "t9x2! r9", "0 nothingopen 0 1"),
     ];

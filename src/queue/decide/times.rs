@@ -1,20 +1,21 @@
-//! What belongs before what, by the times that Sentry gives.
+//! The order of triggers and resolves, by the times that Sentry gives.
 //!
-//! Sentry keeps no order between its deliveries, so a trigger may come after a resolve that it belongs before, and the
-//! other way round. Only times of Sentry's own clock are compared for it: the clock of a client that sent an event, and
-//! the clock of this machine, may show anything. Where Sentry gives no time, what comes later belongs later.
+//! Sentry does not deliver webhooks in order, so a trigger may arrive after a resolve that it belongs before, and vice
+//! versa. Only times of Sentry's own clock are compared: the clock of a client that sent an event, and the clock of
+//! this machine, may be wrong. Where Sentry gives no time, the order of arrival counts.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// How long Sentry may take to send an alert that was resolved before it came.
+/// How long after its resolve a delayed alert may still arrive.
 const OVERTAKING: TimeDelta = TimeDelta::minutes(1);
 
-/// The resolves that may have overtaken what comes now, by when they came.
+/// The resolves that may have overtaken a webhook, by the times at which they were received.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::queue) struct Window {
     pub(in crate::queue) now: DateTime<Utc>,
     pub(in crate::queue) since: DateTime<Utc>,
-    /// What came later than now came before the clock was set back. A minute is left for small corrections.
+    /// A resolve with a later time was received before the clock was set back. One minute is allowed for small
+    /// corrections of the clock.
     pub(in crate::queue) until: DateTime<Utc>,
 }
 
@@ -27,29 +28,33 @@ impl Window {
         (self.since..=self.until).contains(&at)
     }
 
-    /// Those that may have overtaken what came `then` and is read again: whatever came since as well.
+    /// The resolves that may have overtaken a webhook that was received at `then` and is retried: also all that were
+    /// received since.
     pub(super) fn since(then: DateTime<Utc>) -> Self {
         Self { until: DateTime::<Utc>::MAX_UTC, ..Self::around(then) }
     }
 }
 
-/// Whether a trigger belongs before a resolve that came earlier, by when Sentry received the one and sent the other.
+/// Whether a trigger belongs before a resolve that arrived earlier, by when Sentry received the trigger and sent the
+/// resolve.
 ///
-/// Resolves are timed in whole seconds, rounded down. So what Sentry received after one is never before it.
+/// The times of resolves are whole seconds, rounded down. So a trigger that Sentry received after a resolve is never
+/// taken to be before it.
 pub(super) fn is_overtaken(trigger: Option<DateTime<Utc>>, resolve: DateTime<Utc>) -> bool {
     trigger.is_some_and(|received_at| received_at < resolve)
 }
 
-/// Whether a resolve that comes `now` belongs before a trigger that came earlier, by when Sentry sent the one and
-/// received the other. Within one second nobody knows, and the later one to come counts.
+/// Whether a resolve that arrives at `now` belongs before a trigger that arrived earlier, by when Sentry sent the
+/// resolve and received the trigger. Within one second the order is unknown, and the one that arrived later counts.
 pub(super) fn is_outdated(resolve: Option<DateTime<Utc>>, trigger: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
     let (Some(sent_at), Some(received_at)) = (resolve, trigger) else { return false };
-    // A time that is yet to come was written when a clock was ahead, and would keep the incident open until then.
+    // A time in the future was written while a clock was ahead, and would keep the incident open until then.
     received_at <= now && sent_at.timestamp() < received_at.timestamp()
 }
 
-/// Whether a resolve, sent at `resolve`, resolves what a trigger opened that Sentry received at `trigger`: unless that was in
-/// a later second. What Sentry received later than `now` came from a clock that was ahead.
+/// Whether a resolve that Sentry sent at `resolve` resolves a trigger that Sentry received at `trigger`: it does,
+/// unless the trigger was received in a later second. A trigger time later than `now` comes from a clock that was
+/// ahead, and does not prevent it.
 pub(in crate::queue) fn is_resolved(
     trigger: Option<DateTime<Utc>>,
     resolve: Option<DateTime<Utc>>,
@@ -83,7 +88,7 @@ mod tests {
             (Some(0), Some(999), false),
             (Some(0), Some(1_000), true),
             (Some(0), Some(5_000), true),
-            // Not before the clock shows it.
+            // A trigger time in the future does not count.
             (Some(0), Some(5_001), false),
             (None, Some(5_000), false),
             (Some(0), None, false),

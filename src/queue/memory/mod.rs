@@ -1,9 +1,9 @@
-//! The queue in memory, as simply as it can be said: it forgets everything when it is dropped. Engines are compared with it, and
-//! the simulation runs the rules of the queue over it.
+//! The queue in memory, implemented as simply as possible. Everything is lost when it is dropped. Engines are compared
+//! with it, and the simulation runs the rules of the queue on it.
 //!
 //! - this file: operations and reads, without tasks and without waiting
 //! - `store`: what a storage engine has to do
-//! - `tests`: an engine does the same
+//! - `tests`: compare the engines with it
 
 mod store;
 #[cfg(test)]
@@ -30,7 +30,7 @@ use crate::pagerduty::{IncidentKey, ServiceKey};
 #[derive(Debug, Default)]
 pub struct MemoryQueue {
     events: BTreeMap<EventId, Event>,
-    /// Each with the event that changed it last, and when.
+    /// Each incident with the event that changed it last, and when.
     incidents: BTreeMap<IncidentQueue, (Incident, EventId, DateTime<Utc>)>,
     members: BTreeMap<(IncidentKey, IncidentQueue), Member>,
     resolves: BTreeMap<IncidentKey, Resolve>,
@@ -38,11 +38,11 @@ pub struct MemoryQueue {
     said: BTreeMap<DedupKey, DateTime<Utc>>,
     rejected: BTreeSet<RejectedId>,
     held: BTreeSet<HeldId>,
-    /// What the rate limiter has to know of discarded events after a restart.
+    /// The attempts of discarded events, which the rate limiter needs after a restart.
     discarded: Vec<(ServiceKey, DateTime<Utc>, u32)>,
     leases: LeaseTable,
     last: i64,
-    /// For the next new events, in their order.
+    /// Numbers for the next new events, in their order.
     reserved: VecDeque<EventId>,
     last_rejected: i64,
     last_held: i64,
@@ -51,7 +51,7 @@ pub struct MemoryQueue {
 /// A stored event.
 #[derive(Clone, Debug)]
 struct Event {
-    /// With the body as it is stored.
+    /// The record, with the body as it is stored.
     record: Record,
     counts_at: Option<usize>,
     sentry_at: Option<DateTime<Utc>>,
@@ -60,13 +60,13 @@ struct Event {
 /// Operations that are committed together, as the writer of a bridge does.
 #[derive(Debug, Default)]
 pub struct Operations {
-    /// What webhooks bring.
+    /// What webhooks enqueue.
     pub enqueues: Vec<Enqueue>,
     /// Attempts that have ended.
     pub settles: Vec<Settle>,
     /// Attempts that begin.
     pub begins: Vec<Begin>,
-    /// Nothing is folded into what waits already, which may be damaged.
+    /// Whether nothing is folded into stored events, because they may be damaged.
     pub unfolded: bool,
     /// Numbers that were taken by [`MemoryQueue::reserve`], for the new events in their order.
     pub reserved: Vec<EventId>,
@@ -84,7 +84,7 @@ pub struct Answers {
 }
 
 impl MemoryQueue {
-    /// Commits operations by the rules of the queue. Nothing is known of what was said before.
+    /// Commits operations by the rules of the queue. The dedup window is empty each time.
     pub fn commit(&mut self, operations: &Operations) -> Answers {
         let Operations { enqueues, settles, begins, unfolded, reserved } = operations;
         self.reserved = reserved.iter().copied().collect();
@@ -109,13 +109,14 @@ impl MemoryQueue {
         }
     }
 
-    /// Takes the number of an event that is committed later, as PostgreSQL does: others may be committed before it.
+    /// Reserves the number of an event that is committed later, as PostgreSQL does: other events may be committed
+    /// before it.
     pub fn reserve(&mut self) -> EventId {
         self.last += 1;
         EventId::new(self.last)
     }
 
-    /// As [`LeaseStore::exchange`](super::leases::LeaseStore::exchange), at this moment of the database's clock.
+    /// Does what [`LeaseStore::exchange`](super::leases::LeaseStore::exchange) does, at `now` by the database's clock.
     pub fn exchange(
         &mut self,
         me: &BridgeInfo,
@@ -127,7 +128,7 @@ impl MemoryQueue {
         self.leases.exchange(me, changes, duration, &waiting, now)
     }
 
-    /// Lets dead letters wait again, as [`Editor::revive`](super::Editor::revive) does.
+    /// Requeues dead letters, as [`Editor::revive`](super::Editor::revive) does.
     pub fn revive(&mut self, ids: &[EventId], at: DateTime<Utc>) -> Vec<EventId> {
         self.edit(Edit::Revive { ids, at, even_resolved: false }).0
     }
@@ -153,7 +154,7 @@ impl MemoryQueue {
         events.map(|(id, _)| *id).collect()
     }
 
-    /// All about one event; `None` when it was discarded or never there.
+    /// Returns everything about one event, or `None` if it was discarded or never existed.
     #[must_use]
     pub fn get(&self, id: EventId) -> Option<Record> {
         let Event { mut record, counts_at, .. } = self.events.get(&id)?.clone();
@@ -188,8 +189,8 @@ impl MemoryQueue {
             .collect()
     }
 
-    /// Of every event that was attempted, also of those that were discarded: when the last attempt began, and how many there
-    /// were.
+    /// For every event that was attempted, including discarded ones: its service key, when its last attempt began, and
+    /// how many attempts there were.
     #[must_use]
     pub fn attempts(&self) -> Vec<(ServiceKey, DateTime<Utc>, u32)> {
         let of_events = self.events.values().filter_map(|Event { record, .. }| {

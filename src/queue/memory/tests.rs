@@ -1,4 +1,4 @@
-//! An engine does what the store in memory does.
+//! Tests that each engine does what the store in memory does.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::queue::sqlite::Engine;
 use crate::queue::store::Store;
 use crate::queue::{Content, Disposition, Held, HeldSender, Reader, Rejected};
 
-/// What webhooks of a few incidents may bring, some of it late by Sentry's clock.
+/// A random enqueue for one of a few incidents, some of them late by Sentry's clock.
 fn any_enqueue(rng: &mut StdRng, second: i64) -> Enqueue {
     let kind = ["t", "t", "t", "t", "r", "A", "R", "R", "U"].choose(rng).unwrap();
     let incident = rng.random_range(1..=3);
@@ -98,7 +98,7 @@ struct Leases {
 }
 
 impl Leases {
-    /// Some of them change hands, in the same way in both.
+    /// Changes the owners of some leases, in the same way in both.
     async fn change_hands(&mut self, rng: &mut StdRng, memory: &mut MemoryQueue, second: i64) {
         let me = BridgeInfo {
             id: BridgeId::new(rng.random_range(1..=2)),
@@ -140,7 +140,7 @@ impl Leases {
     }
 }
 
-/// What the rate limiter would learn after a restart, in an order of its own.
+/// The attempts that the rate limiter would load after a restart, in an order that can be compared.
 fn sorted(mut attempts: Vec<(ServiceKey, DateTime<Utc>, u32)>) -> Vec<(ServiceKey, DateTime<Utc>, u32)> {
     attempts.sort_unstable_by_key(|(key, at, number)| (*at, key.expose().to_owned(), *number));
     attempts
@@ -176,7 +176,7 @@ async fn postgresql_loads_and_applies_what_the_store_in_memory_does() {
     assert!(discarded > 12 && revived > 6 && admitted > 12 && fenced > 120 && resolved > 6, "{all:?}");
 }
 
-/// What happened in drawn worlds, so that none of it is left out by chance.
+/// What happened in the random worlds, to check that nothing is left out by chance.
 #[derive(Clone, Copy, Debug, Default)]
 struct Drawn {
     /// Attempted events that were discarded.
@@ -187,7 +187,7 @@ struct Drawn {
     admitted: usize,
     /// Beginnings and settlements whose fence no longer counts.
     fenced: usize,
-    /// Issues that were resolved in an incident that they shared.
+    /// Issues that were resolved in a shared incident.
     resolved: usize,
 }
 
@@ -201,7 +201,7 @@ impl Drawn {
     }
 }
 
-/// Gives an engine and the queue in memory the same drawn batches, and compares what they have.
+/// Gives an engine and the queue in memory the same random batches, and compares their contents.
 async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader, mut leases: Option<Leases>) -> Drawn {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut memory = MemoryQueue::default();
@@ -231,7 +231,7 @@ async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader, mut leases
         let everything: Vec<_> = memory.events.keys().copied().filter(|_| rng.random_bool(0.2)).collect();
         let changed = if rng.random_bool(0.5) { changed } else { everything };
         let held = any_held(&mut rng, second);
-        // Some of them were held, some are gone, and some come later.
+        // Some of these are held, some are already deleted, and some do not exist yet.
         let (from, number) = (rng.random_range(1..=10), rng.random_range(1..=2));
         let admitted: Vec<_> = (from..).take(number).map(HeldId::new).collect();
         let edit = any_edit(&mut rng, &changed, &admitted, second);

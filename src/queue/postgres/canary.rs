@@ -1,4 +1,4 @@
-//! What happens to canaries.
+//! Stores what happens to canaries.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -18,7 +18,7 @@ const SURPLUS: &str = "DELETE FROM canaries WHERE event_id IN (
         SELECT event_id FROM canaries ORDER BY sent_at DESC OFFSET $1 FOR UPDATE SKIP LOCKED
     )";
 
-/// Writes what happened to a canary, and returns when it was sent, if that is news.
+/// Stores what happened to a canary. Returns when it was sent, or `None` if nothing changed.
 pub(super) async fn write(connection: &mut PgConnection, change: &CanaryChange) -> sqlx::Result<Option<DateTime<Utc>>> {
     let query = match change {
         CanaryChange::Sent { id, at } => sqlx::query_scalar(SENT).bind(id.to_string()).bind(at.timestamp_millis()),

@@ -1,10 +1,11 @@
-//! What a commit means on this server.
+//! What a commit survives on this server.
 
 use sqlx::PgConnection;
 
 use crate::queue::durability::{Durability, Survives};
 
-/// What the server says. `synchronous_commit` is what the bridge's transactions use, which is never less than `on`.
+/// Reads the settings of the server. `synchronous_commit` is what the bridge's transactions use, which is never weaker
+/// than `on`.
 pub(super) async fn durability(connection: &mut PgConnection) -> sqlx::Result<Durability> {
     let (fsync, full_page_writes, session, standbys, is_standby): (String, String, String, String, bool) = sqlx::query_as(
         "SELECT current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit'), \
@@ -25,7 +26,7 @@ pub(super) async fn durability(connection: &mut PgConnection) -> sqlx::Result<Du
     })
 }
 
-/// By the manual's chapters "Write Ahead Log" and "Log-Shipping Standby Servers".
+/// Judges the settings. Source: PostgreSQL's manual, chapters "Write Ahead Log" and "Log-Shipping Standby Servers".
 fn judge(fsync: &str, full_page_writes: &str, standbys: &str) -> Survives {
     match (fsync, full_page_writes, standbys.trim()) {
         ("on", "on", "") => Survives::Crash,

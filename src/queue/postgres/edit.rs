@@ -1,4 +1,4 @@
-//! What people change from outside, beside running bridges or without them: transactions that they notice.
+//! Changes that people make from outside, with or without running bridges: transactions that running bridges notice.
 
 use async_trait::async_trait;
 use sqlx::postgres::PgRow;
@@ -27,10 +27,10 @@ const EDITING: &str =
         AND incidents.service_key = events.service_key AND is_open
     WHERE events.id = ANY($1::bigint[])";
 
-/// Two people may want the same webhook to be mapped again at the same moment.
+/// Locks the rows, because two people may retry the same webhook at the same moment.
 const REJECTED: &str = "SELECT id FROM rejected WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE";
 
-/// Several bridges may learn the same secret at the same moment.
+/// Locks the rows, because several bridges may get the same new secret at the same moment.
 const HELD: &str = "SELECT id FROM held WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE";
 
 const REVIVED: &str = "UPDATE events SET state = 'waiting', blamed_ms = 0, next_attempt_at = NULL, finished_at = NULL,
@@ -47,7 +47,7 @@ const DISCARDED_ATTEMPTS: &str = "INSERT INTO discarded (service_key, last_attem
 const OLD_ATTEMPTS: &str =
     "DELETE FROM discarded WHERE last_attempt_at < (SELECT MAX(last_attempt_at) FROM discarded) - $1";
 
-/// Loads what of `wanted` people are about to change; its incidents are locked by then.
+/// Loads the rows of `wanted` that people are about to change. Their incidents are already locked.
 pub(super) async fn load_edited(connection: &mut PgConnection, wanted: &Wanted, known: &mut Known) -> sqlx::Result<()> {
     if !wanted.editing.is_empty() {
         for row in rows(sqlx::query(EDITING).bind(numbers(&wanted.editing)), connection).await? {
@@ -71,7 +71,7 @@ pub(super) async fn load_edited(connection: &mut PgConnection, wanted: &Wanted, 
     Ok(())
 }
 
-/// What of it cannot be read does not keep an event from being changed.
+/// Parses an event. Columns that cannot be read do not prevent it from being changed.
 fn editable(row: &PgRow) -> sqlx::Result<Option<Editable>> {
     let Some(state) = State::parse(row.try_get("state")?) else { return Ok(None) };
     let queue = || Some(IncidentQueue { incident_key: incident_key(row).ok()?, service_key: service_key(row).ok()? });
@@ -92,7 +92,7 @@ fn editable(row: &PgRow) -> sqlx::Result<Option<Editable>> {
     }))
 }
 
-/// Writes what people change.
+/// Writes the changes that people make.
 pub(super) async fn write_edited(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx::Result<()> {
     if !plan.revived.is_empty() {
         let (ids, times): (Vec<_>, Vec<_>) =

@@ -1,7 +1,7 @@
-//! The writing side: a connection that survives errors, and commits whose answer was lost.
+//! The writing side: a connection that recovers from errors, and commits whose response was lost.
 //!
-//! A transaction has one time limit from its beginning to the answer of its COMMIT, kept by the bridge itself. It is never
-//! ended by a cancel: PostgreSQL answers a COMMIT that waits for a synchronous standby and is cancelled with success,
+//! A transaction has one timeout, from its beginning to the response to its COMMIT, which the bridge itself enforces.
+//! It is never cancelled: if a COMMIT that waits for a synchronous standby is cancelled, PostgreSQL reports success,
 //! although nothing was replicated.
 
 use std::time::{Duration, Instant};
@@ -24,15 +24,16 @@ use crate::queue::{CanaryChange, IssueUpdateChange, OutageNotice, Proof, QueueEr
 /// How many bytes a probe writes; few alerts are larger.
 const BALLAST: usize = 64 * 1024;
 
-/// How many bytes of bodies are written in a millisecond, at least: so much more time a large transaction gets.
+/// How many bytes of bodies are written per millisecond at least. The timeout of a large transaction is extended
+/// accordingly.
 const BYTES_PER_MILLISECOND: u64 = 8 * 1024;
 
-/// Maintenance may take longer than what an alert waits for.
+/// The timeout of maintenance, which may take longer than what an alert waits for.
 const MAINTENANCE: Duration = Duration::from_secs(5);
 
-/// Begins a transaction. Whatever the server, the database or the role say: it waits for the disk, and for a synchronous
-/// standby where there is one; it does not wait long for locks; and the server ends it when this bridge stops in the middle
-/// of it, for it holds locks.
+/// Returns the statements that begin a transaction. Whatever the settings of the server, the database or the role: its
+/// commit waits for the disk, and for a synchronous standby if there is one; it does not wait long for locks; and the
+/// server ends it if this bridge stops in the middle of it, because it holds locks.
 fn begin(limit: Duration) -> String {
     let (milliseconds, at_most) = (limit.as_millis(), (limit + MAINTENANCE).as_millis());
     format!(
@@ -67,11 +68,11 @@ struct Live {
 #[derive(Debug)]
 struct Transaction {
     live: Live,
-    /// When it has to be over.
+    /// When it has to be finished.
     deadline: Instant,
 }
 
-/// A random number that a transaction leaves in the database, in hexadecimal digits.
+/// A random number that a transaction stores in the database, in hexadecimal digits.
 #[derive(Clone, Debug)]
 struct Mark(String);
 
@@ -96,20 +97,20 @@ impl PostgresEngine {
         Ok(engine)
     }
 
-    /// Takes the tables as they are.
+    /// Opens the database, with its tables as they are.
     pub(super) fn beside(config: &DatabaseConfig, url: &PostgresUrl) -> Result<Self, QueueError> {
         let server = Server::new(config, url)?;
         let reads = PostgresReads::beside(&server, config);
         Ok(Self { server, connection: None, transaction: None, reads, announces: false })
     }
 
-    /// One more, by a connection of its own.
+    /// Returns another engine with a connection of its own.
     pub(in crate::queue) fn another(&self) -> Self {
         let (server, reads) = (self.server.clone(), self.reads.clone());
         Self { server, connection: None, transaction: None, reads, announces: self.announces }
     }
 
-    /// From now on every commit is a change that running bridges have to notice.
+    /// Makes every commit from now on a change that running bridges have to notice.
     pub(super) fn announces_changes(&mut self) {
         self.announces = true;
     }
@@ -122,7 +123,7 @@ impl PostgresEngine {
         self.reads.clone()
     }
 
-    /// A connection that answers.
+    /// Returns a connection that responds: the kept one, or a new one.
     async fn take_connection(&mut self) -> Result<Live, QueueError> {
         if let Some(mut live) = self.connection.take()
             && self.server.is_usable(&mut live.connection, live.opened, live.used).await
@@ -133,14 +134,14 @@ impl PostgresEngine {
         Ok(Live { connection, opened: Instant::now(), used: Instant::now() })
     }
 
-    /// Keeps a connection on which nothing is left to read.
+    /// Keeps a connection for reuse, on which no response is left to read.
     fn keep(&mut self, mut live: Live) {
         live.used = Instant::now();
         self.connection = Some(live);
     }
 
-    /// Does something inside the transaction before its deadline. Where that fails, nothing of the transaction is committed,
-    /// because COMMIT was not sent; the connection is closed, which ends it.
+    /// Runs `step` inside the transaction before its deadline. If it fails, nothing of the transaction is committed,
+    /// because COMMIT was not sent; the connection is closed, which ends the transaction.
     async fn step<T>(
         &mut self,
         mut transaction: Transaction,
@@ -157,7 +158,8 @@ impl PostgresEngine {
         }
     }
 
-    /// A connection that is lost before the COMMIT costs nothing but another try.
+    /// Returns the error of a failed step. If the connection was lost before the COMMIT, the transaction only has to be
+    /// retried.
     fn interrupted(&self, error: sqlx::Error) -> QueueError {
         if fault(&error) != Fault::Connection {
             return self.server.error(error);
@@ -181,7 +183,8 @@ impl PostgresEngine {
         Ok(transaction)
     }
 
-    /// Leaves the mark and commits. Where the answer does not come, the mark tells whether it was done.
+    /// Inserts the mark and commits. If the connection is lost before the response, the mark tells whether the
+    /// transaction was committed.
     async fn commit(&mut self, mut transaction: Transaction, mark: &Mark) -> Result<(), QueueError> {
         let left = transaction.deadline.saturating_duration_since(Instant::now());
         let commit = format!("INSERT INTO commits (id) VALUES (decode('{}', 'hex')); COMMIT", mark.0);
@@ -204,11 +207,12 @@ impl PostgresEngine {
         }
     }
 
-    /// Learns whether a transaction was committed whose COMMIT was not answered, by leaving its mark: that is only possible
-    /// where the transaction is not committed, and then it never will be. While it is still going on, this waits for it.
+    /// Finds out whether a transaction whose COMMIT got no response was committed, by inserting its mark: that is only
+    /// possible if the transaction is not committed, and then it never will be. While the transaction is still in
+    /// progress, the insert waits for it.
     ///
-    /// It is a transaction that writes and waits for a synchronous standby: what is committed before it is replicated as
-    /// well once it is answered.
+    /// It does so in a transaction that writes and waits for a synchronous standby: once that COMMIT is confirmed,
+    /// everything that was committed before it is replicated as well.
     async fn settle_doubt(&mut self, mark: &Mark, cause: &sqlx::Error) -> Result<(), QueueError> {
         let transaction = self.begin(self.server.timeout()).await?;
         let other = Mark::new();
@@ -235,7 +239,7 @@ impl PostgresEngine {
         Ok(())
     }
 
-    /// Commits what `change` writes, by itself.
+    /// Commits what `change` writes, in a transaction of its own.
     pub(super) async fn transact<T>(
         &mut self,
         limit: Duration,
@@ -256,7 +260,7 @@ impl Store for PostgresEngine {
     const BLOCKS: bool = false;
 
     async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
-        // What is unfinished is ended by closing its connection.
+        // An unfinished transaction is ended by closing its connection.
         drop(self.transaction.take());
         let transaction = self.begin(self.server.timeout()).await?;
         let (transaction, known) = self.step(transaction, async |connection| load(connection, wanted).await).await?;
@@ -286,12 +290,12 @@ impl Store for PostgresEngine {
         Ok(committed)
     }
 
-    /// So that a webhook is answered within a second by default.
+    /// Chosen so that a webhook is answered within a second by default.
     fn retry_within(&self) -> Duration {
         self.server.timeout() * 2 / 5
     }
 
-    /// Refuses: it is for attempts that cannot be recorded, and of those the other bridges would not know.
+    /// Always fails: it is meant for attempts that cannot be recorded, and other bridges would not know of those.
     async fn peek(&mut self, _wanted: &Wanted) -> Result<Known, QueueError> {
         Err(QueueError::ReadOnly { database: self.server.name() })
     }
@@ -304,7 +308,7 @@ impl Store for PostgresEngine {
         let transaction = self.begin(MAINTENANCE).await?;
         let keep = async |connection: &mut PgConnection| maintenance::keep_metrics(connection, metrics).await;
         let (transaction, ()) = self.step(transaction, keep).await?;
-        // What is added must not be added twice.
+        // Committed with a mark, because the counts must not be added twice.
         self.commit(transaction, &Mark::new()).await
     }
 
@@ -328,7 +332,7 @@ impl Store for PostgresEngine {
         self.transact(MAINTENANCE, async |connection| super::proof::write(connection, proof).await).await
     }
 
-    /// PostgreSQL uses the space of deleted rows again by itself.
+    /// Does nothing: PostgreSQL reuses the space of deleted rows by itself.
     async fn shrink(&mut self, _pages: u32) -> Result<u64, QueueError> {
         Ok(0)
     }

@@ -9,26 +9,26 @@ use sqlx::error::DatabaseError;
 use super::Server;
 use crate::queue::QueueError;
 
-/// What to do about a database that lets nobody in, or lets nobody do what the bridge has to do.
+/// What to do about a database that refuses the login, or the permissions that the bridge needs.
 const ACCESS: &str = "check the user, the password and the database in BRIDGE_DATABASE_URL, and that the user may connect \
      and owns the bridge's tables";
 
-/// What to do about a server that cannot be talked with by TLS as the address wants it.
+/// What to do about a server that cannot be reached by TLS in the way that the address requires.
 const TLS: &str = "check whether the server has `ssl` on and a certificate for this host, and sslmode and sslrootcert in \
      BRIDGE_DATABASE_URL";
 
-/// What an error says about the connection it came by.
+/// What an error says about the connection on which it occurred.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Fault {
-    /// The connection is of no use any more, and perhaps none of the others is: the server is gone, or is another one now.
+    /// The connection is unusable, and perhaps all others are, too: the server is gone, or is another one now.
     Connection,
-    /// The transaction was ended for the sake of another one; the same may well succeed when it is tried again.
+    /// The transaction was aborted in favour of another one, and may well succeed when it is retried.
     Conflict,
     /// The statement itself failed.
     Statement,
 }
 
-/// The error class or the error itself, by PostgreSQL's manual, appendix A.
+/// Classifies an error, by its error code or its class. Source: PostgreSQL's manual, appendix A.
 pub(super) fn fault(error: &Error) -> Fault {
     let code = error.as_database_error().and_then(DatabaseError::code);
     match (error, code.as_deref()) {
@@ -50,7 +50,7 @@ pub(super) fn fault(error: &Error) -> Fault {
     }
 }
 
-/// Whether TLS failed: the server has none, or shows a certificate that is not trusted.
+/// Whether TLS failed: the server does not support it, or presents a certificate that is not trusted.
 fn is_of_tls(error: &Error) -> bool {
     match error {
         Error::Tls(_) => true,
@@ -60,7 +60,7 @@ fn is_of_tls(error: &Error) -> bool {
 }
 
 impl Server {
-    /// What an error of PostgreSQL or of the way there means.
+    /// Translates an error of PostgreSQL or of the connection to it.
     pub(super) fn error(&self, error: Error) -> QueueError {
         let database = self.name();
         let code = error.as_database_error().and_then(DatabaseError::code).map(Cow::into_owned);
@@ -89,7 +89,7 @@ impl Server {
         }
     }
 
-    /// For a server that did not answer in time.
+    /// The error for a server that did not respond in time.
     pub(super) fn timed_out(&self) -> QueueError {
         let milliseconds = u64::try_from(self.timeout().as_millis()).unwrap_or(u64::MAX);
         QueueError::TimedOut { database: self.name(), milliseconds }

@@ -1,12 +1,12 @@
-//! Whether attempts begin and end by a lease that this bridge still has.
+//! Checks whether attempts begin and end under a lease that this bridge still holds.
 
 use sqlx::{PgConnection, Row as _};
 
 use crate::queue::EventId;
 use crate::queue::store::{Known, Wanted};
 
-/// The events whose lease has this owner and this number, to the end of the transaction: a change of the lease waits for
-/// it. The leases are locked in the order of their names, after the incidents.
+/// The events whose lease has this owner and this number. The leases are locked until the end of the transaction, so a
+/// change of a lease waits for it. They are locked in the order of their names, after the incidents.
 const ALLOWED: &str = "SELECT wanted.id
     FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS wanted (id, owner, number)
     JOIN events ON events.id = wanted.id
@@ -16,7 +16,7 @@ const ALLOWED: &str = "SELECT wanted.id
 
 const EXISTING: &str = "SELECT id FROM events WHERE id = ANY($1::bigint[])";
 
-/// Finds out which events of `wanted` are fenced. An event that is gone is not.
+/// Finds out which events of `wanted` are fenced. An event that no longer exists is not.
 pub(super) async fn load(connection: &mut PgConnection, wanted: &Wanted, known: &mut Known) -> sqlx::Result<()> {
     if wanted.fences.is_empty() {
         return Ok(());

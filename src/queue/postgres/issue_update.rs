@@ -1,4 +1,4 @@
-//! Writes what happens to the updates of issues.
+//! Stores what happens to the updates of issues.
 
 use sqlx::PgConnection;
 
@@ -15,12 +15,13 @@ const FAILED: &str = "UPDATE issue_updates SET attempts = attempts + 1, next_att
 const ENDED: &str = "UPDATE issue_updates SET attempts = attempts + 1, state = $2, finished_at = $3, reason = $4
     WHERE webhook_id = $1 AND state = 'waiting'";
 
-/// So that Sentry can resolve it again.
+/// Marks the incident as open, so that Sentry can resolve it again.
 const REOPENED: &str = "UPDATE incidents SET is_open = TRUE WHERE incident_key = $1";
 
 const OLD: &str = "DELETE FROM issue_updates WHERE state IN ('done', 'dead') AND received_at < $1";
 
-/// Writes what happened to an update, and returns whether that is news.
+/// Stores what happened to an update, and returns whether anything changed: not for a webhook that was received before,
+/// nor for an update that has ended.
 pub(super) async fn write(connection: &mut PgConnection, change: &IssueUpdateChange) -> sqlx::Result<bool> {
     let query = match change {
         IssueUpdateChange::Received(update) => sqlx::query(RECEIVED)

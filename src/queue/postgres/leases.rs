@@ -22,10 +22,10 @@ use crate::queue::leases::{
 /// The channel of the hints.
 const CHANNEL: &str = "sentry_pagerduty_bridge";
 
-/// A hint names at most so many keys; PostgreSQL takes less than 8000 bytes. One without keys means all.
+/// How many keys a hint names at most; PostgreSQL takes less than 8000 bytes. A hint without keys means all keys.
 const HINTED: usize = 200;
 
-/// How often a connection that only listens is tried: one whose other end vanished says nothing.
+/// How often a connection that only listens is tested: one whose other end vanished reports nothing.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 const SEEN: &str = "INSERT INTO bridges (id, name, version, fingerprint, is_leaving, reaches_pagerduty, last_seen)
@@ -33,7 +33,7 @@ const SEEN: &str = "INSERT INTO bridges (id, name, version, fingerprint, is_leav
     ON CONFLICT (id) DO UPDATE SET name = excluded.name, version = excluded.version, fingerprint = excluded.fingerprint,
         is_leaving = excluded.is_leaving, reaches_pagerduty = excluded.reaches_pagerduty, last_seen = excluded.last_seen";
 
-/// In the order of their names, so that two bridges never wait for each other.
+/// Locks leases in the order of their names, so that two bridges never wait for each other.
 const LOCK: &str = "SELECT name FROM leases WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE";
 
 const RENEW: &str = "UPDATE leases SET until = clock_timestamp() + $4 * interval '1 millisecond'
@@ -84,8 +84,8 @@ pub(in crate::queue) struct PostgresLeases {
     listener: Mutex<Option<Listener>>,
 }
 
-/// A connection that listens. Its end is told to the server by a task, so that outside of a runtime, as when the process
-/// ends, it is left to the system.
+/// A connection that listens. Dropping it spawns a task that tells the server, so outside of a runtime, as when the
+/// process ends, closing it is left to the system.
 #[derive(Debug)]
 struct Listener(Option<PgListener>);
 
@@ -140,7 +140,8 @@ impl LeaseStore for PostgresLeases {
         self.reads
             .delivery_pool()
             .with(async |connection| {
-                // In a transaction of its own: those that notify are committed one after the other, in the whole server.
+                // In a transaction of its own: transactions that notify are committed one after the other in the whole
+                // server.
                 let query = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(payload);
                 query.execute(connection).await.map(drop)
             })
@@ -151,7 +152,7 @@ impl LeaseStore for PostgresLeases {
         let mut kept = self.listener.lock().await;
         let Some(mut listener) = kept.take() else {
             *kept = Some(self.listen().await?);
-            // What came before is not known.
+            // Hints that were sent before are unknown.
             return Ok(Vec::new());
         };
         let own = me.to_string();
@@ -228,7 +229,7 @@ async fn view(connection: &mut PgConnection) -> sqlx::Result<LeaseView> {
     Ok(LeaseView {
         now,
         bridges: bridges.iter().map(bridge).collect::<sqlx::Result<_>>()?,
-        // A name that the bridge did not write is nobody's.
+        // Rows with a name that the bridge did not write are left out.
         leases: leases.iter().filter_map(|row| lease(row).transpose()).collect::<sqlx::Result<_>>()?,
         unleased,
     })

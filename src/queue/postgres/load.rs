@@ -1,7 +1,7 @@
 //! Reads what a batch depends on: the first half of a transaction.
 //!
-//! First of all the incidents are locked, then the leases of attempts, each in the order of their names, so that two batches
-//! never wait for each other. Every statement after that sees what the transactions before have committed.
+//! First the incidents are locked, then the leases of attempts, both in the order of their names, so that two batches
+//! never wait for each other. Every later statement sees what earlier transactions have committed.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -23,8 +23,8 @@ use crate::queue::store::{
     Wanted,
 };
 
-/// Locks incidents to the end of the transaction. A row that is there is locked without being written, unless that was an hour
-/// ago.
+/// Locks incidents until the end of the transaction. An existing row is locked without being written, unless it was
+/// last written more than an hour ago.
 macro_rules! lock {
     ($incidents:literal) => {
         concat!(
@@ -38,21 +38,22 @@ macro_rules! lock {
     };
 }
 
-/// Those with these keys: all that most webhooks need.
+/// Locks the incidents with these keys, which is all that most webhooks need.
 const LOCK: &str = lock!("SELECT DISTINCT unnest($1::text[]) AS incident_key");
 
-/// Those, and those of the events with these numbers. Asked for none, PostgreSQL may read the whole table.
+/// Locks the incidents with these keys, and those of the events with these numbers. Without any number, PostgreSQL
+/// might read the whole table.
 const LOCK_EVENTS: &str = lock!(
     "SELECT unnest($1::text[]) AS incident_key UNION SELECT incident_key FROM events WHERE id = ANY($2::bigint[])"
 );
 
-/// Those, and those that these issues share with others.
+/// Locks the incidents with these keys, and those that these issues share with others.
 const LOCK_SHARED: &str = lock!(
     "SELECT unnest($1::text[]) AS incident_key
         UNION SELECT incident_key FROM incident_issues WHERE issue_key = ANY($2::text[])"
 );
 
-/// All of these.
+/// Locks all of these.
 const LOCK_ALL: &str = lock!(
     "SELECT unnest($1::text[]) AS incident_key
         UNION SELECT incident_key FROM events WHERE id = ANY($2::bigint[])
@@ -61,13 +62,12 @@ const LOCK_ALL: &str = lock!(
 
 /// What most batches depend on, in one round trip: one `kind` of rows after the other.
 ///
-/// - 0: the end of each queue, if it can be folded into. An attempt that was begun before somebody put the event back counts as
-///   well: its bytes are known outside.
-///   OFFSET has the few events of the incident looked up by its index, whatever the planner thinks of going back through all
-///   events in their order.
+/// - 0: the last event of each queue, if alerts can be folded into it. An attempt that began before the event was put
+///   back counts as well: its bytes were already sent. OFFSET makes PostgreSQL look up the few events of the incident
+///   by its index, even if the planner would rather scan all events backwards.
 /// - 1: the last resolves of incidents
 /// - 2: webhooks that were seen
-/// - 3: what was said within the dedup window
+/// - 3: keys of the dedup window
 const KNOWN: &str = "SELECT 0 AS kind, line, id, count, first_seen, sentry_at, NULL::text AS incident_key,
         NULL::bigint AS happened_at, NULL::bigint AS received_at, NULL::text AS event_type, NULL::bytea AS digest
     FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS queues (incident_key, service_key, line)
@@ -91,8 +91,8 @@ const INCIDENTS: &str = "SELECT line, service_key, is_open, apis, sentry_at
     FROM unnest($1::text[]) WITH ORDINALITY AS wanted (incident_key, line) JOIN incidents USING (incident_key)
     ORDER BY line, service_key";
 
-/// Those of an incident in their order. OFFSET has them looked up for one incident after the other, whatever the planner thinks
-/// of their number.
+/// The waiting events of incidents, in their order. OFFSET makes PostgreSQL look them up for one incident after the
+/// other, however many rows the planner expects.
 const WAITING: &str = "SELECT line, waiting.*
     FROM unnest($1::text[]) WITH ORDINALITY AS wanted (incident_key, line)
     CROSS JOIN LATERAL (
@@ -100,12 +100,12 @@ const WAITING: &str = "SELECT line, waiting.*
         FROM events WHERE state = 'waiting' AND incident_key = wanted.incident_key OFFSET 0
     ) AS waiting ORDER BY line, id";
 
-/// In which shared incidents issues are or were open.
+/// The shared incidents in which issues are or were open.
 const MEMBERS: &str =
     "SELECT issue_key, incident_key, service_key, is_open, received_at, sentry_at FROM incident_issues
     WHERE issue_key = ANY($1::text[])";
 
-/// Those of the shared incidents `$1`, at the integrations `$2`, in which other issues are open than `$3`.
+/// Selects those of the shared incidents `$1`, at the integrations `$2`, in which issues other than `$3` are open.
 const OPEN_OTHERWISE: &str =
     "SELECT incident_key, service_key FROM unnest($1::text[], $2::text[]) AS shared (incident_key, service_key)
     WHERE EXISTS (
@@ -114,14 +114,15 @@ const OPEN_OTHERWISE: &str =
         AND is_open AND issue_key <> ALL($3::text[])
     )";
 
-/// Whether it waits is asked of the row and not of the table, which has an index of all that waits.
+/// Whether an event waits is checked on the loaded row and not in the query, which might then use the index of all
+/// waiting events.
 const SETTLING: &str =
     "SELECT id, state, service_key, incident_key, api, event_type, events.sentry_at, reason IS NOT NULL AS was_in_doubt,
         is_open IS NOT NULL AS is_known, CASE WHEN is_open THEN apis ELSE 0 END AS open_apis
     FROM events LEFT JOIN incidents USING (incident_key, service_key) WHERE id = ANY($1::bigint[])";
 
-/// `past` is how many events an attempt does not wait for: at most so many earlier ones have to be looked at, and one more.
-/// The body of an unrecorded attempt is read only where counts have to be inserted into it.
+/// `past` is the number of events that an attempt does not wait for: at most that many earlier events, plus one, have
+/// to be looked at. The body of an unrecorded attempt is read only if counts have to be inserted into it.
 const BEGINNING: &str = "SELECT events.id, state, begins, service_key, api, received_at, count, first_seen,
         last_attempt_at IS NULL AS is_first, counts_at,
         CASE WHEN begins OR count > 1 AND last_attempt_at IS NULL THEN body END AS body,
@@ -220,11 +221,11 @@ async fn load_known(connection: &mut PgConnection, wanted: &Wanted, known: &mut 
     Ok(())
 }
 
-/// What is known of issues that share incidents with others.
+/// Loads what is known of issues that share incidents with others.
 async fn load_members(connection: &mut PgConnection, wanted: &Wanted, known: &mut Known) -> sqlx::Result<()> {
     let issues: Vec<_> = wanted.issues.iter().map(|key| stored(key.as_str())).collect();
     for row in rows(sqlx::query(MEMBERS).bind(&issues), connection).await? {
-        // What is no service key is delivered to nobody.
+        // Rows with an invalid service key are skipped: they are never delivered.
         let Ok(service_key) = service_key(&row) else { continue };
         let queue = IncidentQueue { incident_key: incident_key(&row)?, service_key };
         let member = Member {
@@ -249,7 +250,7 @@ async fn load_members(connection: &mut PgConnection, wanted: &Wanted, known: &mu
     Ok(())
 }
 
-/// What is known of incidents.
+/// Loads what is known of incidents.
 pub(super) async fn load_incidents(
     connection: &mut PgConnection,
     keys: &[IncidentKey],
@@ -257,7 +258,7 @@ pub(super) async fn load_incidents(
 ) -> sqlx::Result<()> {
     let stored: Vec<_> = keys.iter().map(|key| stored(key.as_str())).collect();
     for row in rows(sqlx::query(INCIDENTS).bind(&stored), connection).await? {
-        // What is no service key is delivered to nobody.
+        // Rows with an invalid service key are skipped: they are never delivered.
         if let (Some(key), Ok(service_key)) = (keys.get(line(&row)?), service_key(&row)) {
             let incident = Incident {
                 is_open: row.try_get("is_open")?,
@@ -336,7 +337,7 @@ fn tail(row: &PgRow) -> sqlx::Result<Tail> {
     })
 }
 
-/// Which of `keys` a row is about.
+/// Returns the key of `keys` that a row is about.
 fn dedup_key(keys: &[DedupKey], row: &PgRow) -> sqlx::Result<Option<DedupKey>> {
     let digest: Vec<u8> = row.try_get("digest")?;
     let found = keys.binary_search_by(|key| key.as_bytes().cmp(&digest));
@@ -347,7 +348,7 @@ pub(super) fn digests(keys: &[DedupKey]) -> Vec<&[u8]> {
     keys.iter().map(DedupKey::as_bytes).collect()
 }
 
-/// The place in the list that was asked for, from 0.
+/// The index of the row's incident in the list of parameters, from 0.
 fn line(row: &PgRow) -> sqlx::Result<usize> {
     Ok(usize::try_from(row.try_get::<i64, _>("line")? - 1).unwrap_or(usize::MAX))
 }

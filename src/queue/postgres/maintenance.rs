@@ -1,5 +1,5 @@
-//! Retention: what is forgotten, oldest first and a little at a time. Rows that another bridge has locked are left to that
-//! bridge, so that two of them never wait for each other.
+//! Retention: deletes old rows, oldest first and a few at a time. Rows that another bridge has locked are left to that
+//! bridge, so that two bridges never wait for each other.
 
 use chrono::DateTime;
 use sqlx::PgConnection;
@@ -30,7 +30,7 @@ const CLOSED_INCIDENTS: &str = "DELETE FROM incidents WHERE (incident_key, servi
         ORDER BY changed_at LIMIT $2 FOR UPDATE SKIP LOCKED
     )";
 
-/// Those that are open are not forgotten by age: a clock that is set forward would forget them all.
+/// Open incidents are not deleted by age: after a clock was set forward, all of them would be deleted.
 const OPEN_INCIDENTS: &str = "DELETE FROM incidents WHERE (incident_key, service_key) IN (
         SELECT incident_key, service_key FROM incidents WHERE is_open
         ORDER BY changed_at DESC OFFSET $1 LIMIT $2 FOR UPDATE SKIP LOCKED
@@ -47,16 +47,17 @@ const OPEN_ISSUES: &str = "DELETE FROM incident_issues WHERE (issue_key, inciden
         ORDER BY received_at DESC OFFSET $1 LIMIT $2 FOR UPDATE SKIP LOCKED
     )";
 
-/// Locks of incidents that nobody needed for a day, of what the server's clock says. One that is needed is made again.
+/// Lock rows of incidents that were not used for a day by the server's clock. A row that is needed again is created
+/// again.
 const INCIDENT_QUEUES: &str = "DELETE FROM incident_queues WHERE incident_key IN (
         SELECT incident_key FROM incident_queues WHERE used_at < now() - interval '1 day'
         LIMIT $1 FOR UPDATE SKIP LOCKED
     )";
 
-/// A commit whose answer was lost is looked for within seconds.
+/// The mark of a commit whose response was lost is looked up within seconds.
 const COMMITS: &str = "DELETE FROM commits WHERE at < now() - interval '1 hour'";
 
-/// Longer than the dedup window and any two clocks' difference that would not be noticed otherwise.
+/// One hour is longer than the dedup window and any difference between two clocks that would not be noticed otherwise.
 const DEDUP_WINDOW: &str = "DELETE FROM dedup_window WHERE digest IN (
         SELECT digest FROM dedup_window WHERE at < now() - interval '1 hour' LIMIT $1 FOR UPDATE SKIP LOCKED
     )";
@@ -67,8 +68,8 @@ const SEEN: &str = "DELETE FROM seen_webhooks WHERE id IN (
     )";
 
 /// Leases of service keys that are not in use: nothing waits, nothing was delivered within a day, and no attempt of a
-/// discarded event can be in flight. One that is needed again is made again. Its number may then be one that it had before,
-/// which does no harm: no statement of that time is still under way.
+/// discarded event can be in flight. A lease that is needed again is created again. It may then get a number that it
+/// had before, which does no harm: no statement of that time is still running.
 macro_rules! unused_leases {
     ($before:literal, $after:literal) => {
         concat!(
@@ -84,13 +85,14 @@ macro_rules! unused_leases {
     };
 }
 
-/// Locked first, so that no attempt begins by them while the second statement looks once more whether they are in use.
+/// Locks these leases first, so that no attempt begins under them while the second statement checks again whether they
+/// are in use.
 const LOCK_UNUSED_LEASES: &str =
     unused_leases!("SELECT name FROM leases WHERE", " ORDER BY name FOR UPDATE SKIP LOCKED");
 
 const UNUSED_LEASES: &str = unused_leases!("DELETE FROM leases WHERE name = ANY($1::text[]) AND", "");
 
-/// Adds up what was counted transaction by transaction.
+/// Merges the tallies of many transactions into one row for each service key and state.
 const TALLIES: &str = "WITH counted AS (
         DELETE FROM tallies WHERE id IN (SELECT id FROM tallies ORDER BY id LIMIT 100000 FOR UPDATE SKIP LOCKED)
         RETURNING service_key, state, events
@@ -110,7 +112,7 @@ const SIGNATURES: &str = "INSERT INTO wrong_signatures (id, number, first_at, la
     ON CONFLICT (id) DO UPDATE SET number = excluded.number, first_at = excluded.first_at, lasted_ms = excluded.lasted_ms,
         senders = excluded.senders, more = excluded.more";
 
-/// Deletes delivered events and returns how many; and what else is not needed any more.
+/// Deletes delivered events and returns how many. Also deletes other rows that are no longer needed.
 pub(super) async fn prune(connection: &mut PgConnection, prune: Prune) -> sqlx::Result<u64> {
     let limit = i64::from(prune.limit);
     let delivered = sqlx::query(DELIVERED).bind(prune.before.timestamp_millis()).bind(limit);
@@ -123,11 +125,11 @@ pub(super) async fn prune(connection: &mut PgConnection, prune: Prune) -> sqlx::
     sqlx::query(OPEN_ISSUES).bind(MOST_OPEN).bind(limit).execute(&mut *connection).await?;
     sqlx::query(INCIDENT_QUEUES).bind(CHUNK).execute(&mut *connection).await?;
     sqlx::query(COMMITS).execute(&mut *connection).await?;
-    // The most of them: at least one for every webhook.
+    // This table has the most rows: at least one for every webhook.
     sqlx::query(DEDUP_WINDOW).bind(20 * CHUNK).execute(&mut *connection).await?;
     sqlx::query(SEEN).bind(MOST_SEEN).bind(CHUNK).execute(&mut *connection).await?;
     sqlx::query(TALLIES).execute(&mut *connection).await?;
-    // Last, because the exchanges of all bridges wait for them.
+    // Last, because the exchanges of all bridges wait for these locks.
     let unused: Vec<String> = sqlx::query_scalar(LOCK_UNUSED_LEASES).fetch_all(&mut *connection).await?;
     if !unused.is_empty() {
         sqlx::query(UNUSED_LEASES).bind(unused).execute(connection).await?;
@@ -135,8 +137,8 @@ pub(super) async fn prune(connection: &mut PgConnection, prune: Prune) -> sqlx::
     Ok(gone)
 }
 
-/// Adds what this bridge counted and writes what has changed, and forgets what is older than a day before it. Of several
-/// bridges' times the latest are kept.
+/// Adds what this bridge counted, stores what has changed, and deletes activity that is more than a day older than the
+/// newest. Of the times of several bridges, the latest are kept.
 pub(super) async fn keep_metrics(connection: &mut PgConnection, metrics: &PersistedMetrics) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE lately SET last_webhook_at = GREATEST($1, last_webhook_at), \
@@ -200,7 +202,7 @@ pub(super) async fn keep_metrics(connection: &mut PgConnection, metrics: &Persis
     Ok(())
 }
 
-/// Replaces what the fallback webhook was told last.
+/// Replaces the stored notice that was last sent to the fallback webhook.
 pub(super) async fn write_outage_notice(connection: &mut PgConnection, notice: OutageNotice) -> sqlx::Result<()> {
     sqlx::query(
         "INSERT INTO fallback (id, told_at, outage_since) VALUES (1, $1, $2) \

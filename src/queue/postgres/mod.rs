@@ -1,16 +1,16 @@
 //! The queue in a database of PostgreSQL, which several bridges may share.
 //!
 //! - `pools`: the server and the connections to it; `error`: what its errors mean
-//! - `engine`: transactions that survive errors, and commits whose answer was lost; `load` and `write`: their halves; `rows`:
-//!   what is read of rows there
+//! - `engine`: transactions that recover from errors, and commits whose response was lost; `load` and `write`: the two
+//!   halves of a transaction; `rows`: parses the rows that are loaded
 //! - `edit`: changes from outside
 //! - `leases`: which bridge delivers for which service key; `fences`: whether an attempt may begin or end by a lease
-//! - `schema`: the tables; `durability`: what a commit means on this server
+//! - `schema`: the tables; `durability`: what a commit survives on this server
 //! - `read`: what deliveries, pages and the monitor read
 //! - `maintenance`: what is done for the queue itself; `canary`: what happens to canaries; `sentry`: what was learned from
 //!   Sentry's API
 //! - `transfer`: all rows, for a move to another database
-//! - `text`: texts that PostgreSQL could not store as they are
+//! - `text`: texts that PostgreSQL cannot store as they are
 
 mod canary;
 mod durability;

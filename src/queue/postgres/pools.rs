@@ -1,8 +1,8 @@
 //! The server, and the connections to it: one for each task that writes, and a small pool for each group of readers.
 //!
-//! Nobody waits without a limit for a server that may be gone: every call has one, because a connection whose other end
-//! vanished answers nothing, not even an error. A connection that did not answer in time is closed at once, without a
-//! farewell: its transaction may still be going on, and nothing may be sent by it any more.
+//! Every call has a timeout, because the server may be gone: a connection whose other end vanished never responds, not
+//! even with an error. A connection that did not respond in time is closed at once, without a clean shutdown: its
+//! transaction may still be in progress, and nothing more may be sent on it.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,10 +17,10 @@ use super::error::{Fault, fault};
 use crate::config::{DatabaseConfig, PostgresUrl};
 use crate::queue::QueueError;
 
-/// A connection that was idle for so long is tried before it is used.
+/// A connection that was idle for this long is tested before it is used.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How long that trial may take.
+/// How long that test may take.
 const PING: Duration = Duration::from_millis(200);
 
 /// How long a reader waits for a connection that others use.
@@ -29,13 +29,13 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a read may take.
 const READ: Duration = Duration::from_secs(5);
 
-/// How long people's connections and those of the deliveries are kept.
+/// How long the connections in the pools for people and for deliveries are kept.
 const LIFETIME: Duration = Duration::from_mins(30);
 
-/// How statements are planned on a connection of the bridge's own. A plan is kept for as long as the connection lives, and one
-/// that was made while a table was small, or before anybody analysed it, would scan that table from one end to the other when
-/// it is large. Every statement has an index for what it looks for. Scans that cannot be avoided then seem to cost so much
-/// that they would be compiled first.
+/// How statements are planned on a connection that no pooler shares. A plan is kept for the lifetime of the connection,
+/// and one that was made while a table was small, or before it was analysed, would scan the whole table once it is
+/// large. Every statement has an index for what it looks up. With these settings, scans that cannot be avoided seem so
+/// expensive that PostgreSQL would compile them first, so JIT is off as well.
 const PLANS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; ";
 
 /// A PostgreSQL server and the database on it; clones are the same one.
@@ -47,14 +47,14 @@ struct Inner {
     url: PostgresUrl,
     options: PgConnectOptions,
     direct: PgConnectOptions,
-    /// Whether a pooler may be in between, which lends a connection of the server for one transaction.
+    /// Whether a pooler may be in between, which assigns a connection of the server for one transaction only.
     is_pooled: bool,
     timeout: Duration,
-    /// Connections that were made before this moment are not used any more.
+    /// Connections that were opened before this moment are not used any more.
     distrusted: Mutex<Option<Instant>>,
 }
 
-/// What a server says of itself when a connection begins.
+/// What a server reports about itself when a connection is opened.
 #[derive(Debug)]
 struct Greeting {
     version: i32,
@@ -86,7 +86,7 @@ impl Server {
         Ok(Self(Arc::new(Inner { url, options, direct, is_pooled, timeout, distrusted: Mutex::new(None) })))
     }
 
-    /// Where it is, without the user and the password.
+    /// The address of the database, without the user and the password.
     pub(super) fn name(&self) -> String {
         self.0.url.to_string()
     }
@@ -96,17 +96,17 @@ impl Server {
         self.0.timeout
     }
 
-    /// A connection of one's own, by way of a pooler where there is one.
+    /// Opens a connection that belongs to no pool, through the pooler if there is one.
     pub(super) async fn connect(&self) -> Result<PgConnection, QueueError> {
         self.connect_by(&self.0.options).await
     }
 
-    /// A connection with a session of its own.
+    /// Opens a connection with a session of its own.
     pub(in crate::queue) async fn connect_directly(&self) -> Result<PgConnection, QueueError> {
         self.connect_by(&self.0.direct).await
     }
 
-    /// How a connection with a session of its own is made.
+    /// The options of a connection with a session of its own.
     pub(super) fn direct_options(&self) -> PgConnectOptions {
         self.0.direct.clone()
     }
@@ -122,7 +122,7 @@ impl Server {
 
     /// Refuses a standby, which takes no writes and may lag behind, and a server that is too old.
     async fn greet(&self, connection: &mut PgConnection) -> Result<(), QueueError> {
-        // A pooler's connections are others' as well, and nothing is kept on them.
+        // Others use the connections of a pooler as well, so nothing is set on them.
         let plans = if self.0.is_pooled { "" } else { PLANS };
         let greeting =
             "SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS is_standby";
@@ -132,16 +132,16 @@ impl Server {
         Greeting { version, is_standby }.check(self.name())
     }
 
-    /// Begins a transaction by these statements.
+    /// Begins a transaction with these statements.
     ///
-    /// A pooler lends any of its connections for it. Prepared statements that others left there would be in the way of those
-    /// that are prepared now, which are prepared for this transaction alone.
+    /// A pooler may assign any of its connections to it. Prepared statements that others left there would conflict with
+    /// those that this transaction prepares for itself alone, so they are deallocated.
     pub(super) async fn begin(&self, connection: &mut PgConnection, begin: &str) -> sqlx::Result<()> {
         let prepare = if self.0.is_pooled { "; DEALLOCATE ALL" } else { "" };
         sqlx::raw_sql(AssertSqlSafe([begin, prepare].concat())).execute(connection).await.map(drop)
     }
 
-    /// Reads by one connection of the server, also where a pooler may lend another one for each statement.
+    /// Reads on one connection of the server, even if a pooler may assign another one for each statement.
     async fn read<T>(
         &self,
         connection: &mut PgConnection,
@@ -156,7 +156,8 @@ impl Server {
         Ok(done)
     }
 
-    /// Has no connection used again that is open now: the server behind them is gone or is no primary any more.
+    /// Prevents all connections that are open now from being used again: the server behind them is gone, or is no
+    /// longer the primary.
     pub(super) fn distrust(&self) {
         *self.0.distrusted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
@@ -166,12 +167,12 @@ impl Server {
         distrusted.is_none_or(|moment| since.is_some_and(|since| since > moment))
     }
 
-    /// Whether a connection can be used that was opened at `opened` and used last at `used`.
+    /// Whether a connection that was opened at `opened` and last used at `used` can be used.
     pub(super) async fn is_usable(&self, connection: &mut PgConnection, opened: Instant, used: Instant) -> bool {
         self.is_trusted(Some(opened)) && (used.elapsed() < IDLE || answers(connection).await)
     }
 
-    /// A pool of at most so many connections, which are made when they are needed.
+    /// Creates a pool of at most this many connections, which are opened when they are needed.
     pub(super) fn pool(&self, connections: u32) -> ReadPool {
         let (greeted, server) = (self.clone(), self.clone());
         let pool = PgPoolOptions::new()
@@ -215,11 +216,11 @@ fn options(url: &PostgresUrl) -> Result<PgConnectOptions, QueueError> {
 pub(in crate::queue) struct ReadPool {
     server: Server,
     pool: PgPool,
-    /// How many there are at most.
+    /// How many connections there are at most.
     connections: u32,
 }
 
-/// A connection of a pool, which goes back only if nothing is left unread on it.
+/// A connection of a pool, which is returned only if nothing is left unread on it.
 struct Lent {
     connection: Option<PoolConnection<Postgres>>,
     is_clean: bool,
@@ -228,7 +229,7 @@ struct Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         if !self.is_clean {
-            // Without a farewell: the other end may be gone, and an answer may be under way.
+            // Closed without a clean shutdown: the other end may be gone, and a response may be on its way.
             drop(self.connection.take().map(PoolConnection::detach));
         }
     }
@@ -239,7 +240,7 @@ impl ReadPool {
         &self.server
     }
 
-    /// Does something by one of the connections, within the time that a read may take.
+    /// Runs `work` on one of the connections, within the time that a read may take.
     pub(in crate::queue) async fn with<T>(
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
@@ -247,7 +248,7 @@ impl ReadPool {
         self.within(READ, work).await
     }
 
-    /// The same within another time.
+    /// Does the same as [`with`](Self::with), within another time.
     pub(in crate::queue) async fn within<T>(
         &self,
         limit: Duration,
@@ -277,18 +278,18 @@ impl ReadPool {
     }
 
     pub(in crate::queue) async fn close(&self) {
-        // It waits for connections that are lent, which may be to a server that does not answer.
+        // It waits for connections that are in use, whose server may not respond.
         let _ = timeout(PATIENCE, self.pool.close()).await;
     }
 
-    /// A refusal by the greeting is told as it is.
+    /// Translates the error of a connection that could not be had. A refusal by `greet` is returned as it is.
     fn acquire_error(&self, error: sqlx::Error) -> QueueError {
         match error {
             sqlx::Error::Configuration(refused) => match refused.downcast::<QueueError>() {
                 Ok(refused) => *refused,
                 Err(other) => self.server.error(sqlx::Error::Configuration(other)),
             },
-            // Where not all of them could be made, nobody else holds them.
+            // The pool has room for more connections, so they are not in use by others: none could be opened.
             sqlx::Error::PoolTimedOut if self.pool.size() < self.connections => QueueError::Unreachable {
                 database: self.server.name(),
                 reason: format!("no connection within {} s", PATIENCE.as_secs()),
@@ -298,7 +299,7 @@ impl ReadPool {
     }
 }
 
-/// What `work` brings; `None` where it takes longer than `limit`.
+/// Returns the result of `work`, or `None` if it takes longer than `limit`.
 pub(super) async fn bounded<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     timeout(limit, work).await.ok()
 }

@@ -1,11 +1,11 @@
-//! What PagerDuty's REST API told about delivered events.
+//! Stores what PagerDuty's REST API shows of delivered events.
 
 use sqlx::PgConnection;
 
 use super::text::stored;
 use crate::queue::proof::Proof;
 
-/// Writes what became of an event, unless that is gone.
+/// Stores the proof of an event, unless the event no longer exists.
 pub(super) async fn write(connection: &mut PgConnection, proof: &Proof) -> sqlx::Result<()> {
     sqlx::query(
         "INSERT INTO proofs \

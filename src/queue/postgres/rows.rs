@@ -14,7 +14,7 @@ pub(super) async fn rows(query: Query<'_>, connection: &mut PgConnection) -> sql
     query.fetch_all(connection).await
 }
 
-/// Those of the rows whose event waits.
+/// Returns the rows whose event is still waiting.
 pub(super) async fn waiting(query: Query<'_>, connection: &mut PgConnection) -> sqlx::Result<Vec<PgRow>> {
     let mut found = rows(query, connection).await?;
     found.retain(|row| row.try_get::<&str, _>("state").is_ok_and(|state| state == State::Waiting.as_str()));
@@ -69,7 +69,7 @@ pub(super) fn apis(row: &PgRow, column: &str) -> sqlx::Result<ApiSet> {
     Ok(number.map_or_else(ApiSet::default, ApiSet::of_number))
 }
 
-/// What cannot be parsed was not written by the bridge.
+/// Parses a column. Returns an error if the value cannot be parsed, which means that the bridge did not write it.
 fn parsed<'r, S, T>(row: &'r PgRow, column: &str, parse: impl Fn(S) -> Option<T>) -> sqlx::Result<T>
 where
     S: Decode<'r, Postgres> + Type<Postgres>,

@@ -7,13 +7,14 @@ use super::Server;
 use super::error::{Fault, fault};
 use crate::queue::QueueError;
 
-/// Locked by whoever brings the tables up to date, to the end of that transaction. The number means nothing else.
+/// The advisory lock of the bridge that brings the tables up to date, held until the end of that transaction. The
+/// number has no other meaning.
 const MIGRATION_LOCK: i64 = 7_316_421_902_350_117;
 
-/// The tables as this program needs them.
+/// The migrations to the tables that this program needs.
 fn migrations() -> Migrator {
     let mut migrations = crate::queue::migrations::postgres();
-    // It would lock for the length of a session.
+    // The migrator's own lock would be held for the whole session.
     migrations.set_locking(false);
     migrations
 }
@@ -22,11 +23,11 @@ fn newest(migrations: &Migrator) -> i64 {
     migrations.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
-/// Brings the tables up to date, once, however many bridges start together; refuses those of a newer program.
+/// Brings the tables up to date, once, however many bridges start together. Refuses the tables of a newer program.
 pub(super) async fn migrate(server: &Server) -> Result<(), QueueError> {
     let migrations = migrations();
     let mut connection = server.connect_directly().await?;
-    // Where nothing is to be done, nobody is waited for.
+    // If nothing has to be done, do not wait for other bridges.
     match found(&mut connection).await {
         Ok(Some(found)) if found == newest(&migrations) => return Ok(()),
         Ok(Some(found)) if found > newest(&migrations) => return Err(newer(server, found, &migrations)),
@@ -59,7 +60,7 @@ pub(super) async fn check(connection: &mut PgConnection, server: &Server) -> Res
     }
 }
 
-/// In one message, for which a pooler lends one connection of the server.
+/// Reads the version of the tables in one message, for which a pooler assigns one connection of the server.
 async fn found(connection: &mut PgConnection) -> sqlx::Result<Option<i64>> {
     let versions = sqlx::raw_sql("SELECT MAX(version) AS newest FROM _sqlx_migrations");
     versions.fetch_one(connection).await?.try_get("newest")

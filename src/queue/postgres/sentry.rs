@@ -1,4 +1,4 @@
-//! What the bridge learned from Sentry's API.
+//! Stores what the bridge learned from Sentry's API.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -17,7 +17,7 @@ const RUN: &str = "INSERT INTO catch_up (id, until, ran_at, found, enqueued, rep
     ON CONFLICT (id) DO UPDATE SET until = excluded.until, ran_at = excluded.ran_at, found = excluded.found,
         enqueued = excluded.enqueued, reported = excluded.reported, summarized = excluded.summarized";
 
-/// Writes what has changed, and forgets what is too old. Of an incident with several notes the last one counts.
+/// Stores what has changed, and deletes what is too old. If an incident has several notes, the last one counts.
 pub(super) async fn write(connection: &mut PgConnection, notes: &SentryNotes) -> sqlx::Result<()> {
     let latest: std::collections::BTreeMap<_, _> =
         notes.issues.iter().map(|note| (note.incident_key.as_str(), note)).collect();

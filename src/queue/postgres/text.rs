@@ -1,13 +1,13 @@
-//! Texts on their way to PostgreSQL and back: it stores every character but NUL, which may well be in what Sentry sends.
+//! Encodes and decodes texts for PostgreSQL, which stores every character except NUL; Sentry may well send one.
 //!
-//! A NUL becomes SUBSTITUTE (U+001A) and `0`, a SUBSTITUTE itself becomes two of them. So what is read is what was written,
-//! and nearly every text is stored as it is.
+//! A NUL becomes SUBSTITUTE (U+001A) and `0`, a SUBSTITUTE itself becomes two of them. So every text is read as it was
+//! written, and nearly every text is stored unchanged.
 
 use std::borrow::Cow;
 
 const SUBSTITUTE: char = '\u{1a}';
 
-/// The text as it is stored.
+/// Encodes a text as it is stored.
 pub(super) fn stored(text: &str) -> Cow<'_, str> {
     if !text.contains(['\0', SUBSTITUTE]) {
         return Cow::Borrowed(text);
@@ -23,7 +23,7 @@ pub(super) fn stored(text: &str) -> Cow<'_, str> {
     Cow::Owned(stored)
 }
 
-/// The text that was stored so.
+/// Decodes a stored text.
 pub(super) fn restored(stored: String) -> String {
     if !stored.contains(SUBSTITUTE) {
         return stored;
@@ -33,7 +33,7 @@ pub(super) fn restored(stored: String) -> String {
     while let Some(character) = characters.next() {
         match (character, character == SUBSTITUTE) {
             (other, false) => text.push(other),
-            // What is none of the two was written by somebody else.
+            // Any other sequence was not written by the bridge.
             (_, true) => match characters.next() {
                 Some('0') => text.push('\0'),
                 other => text.push(other.unwrap_or(SUBSTITUTE)),

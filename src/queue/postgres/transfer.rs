@@ -19,10 +19,10 @@ pub(in crate::queue) struct PostgresTransfer {
     connection: PgConnection,
 }
 
-/// What gives away the numbers of each table of [`NUMBERED`].
+/// The sequences that assign the numbers of each table of [`NUMBERED`].
 const SEQUENCES: [&str; 4] = ["event_ids", "rejected_id_seq", "seen_webhooks_id_seq", "held_id_seq"];
 
-/// A bridge that runs tells so every few seconds.
+/// Whether any bridge is running: each one updates its row every few seconds.
 const RUNNING: &str = "SELECT EXISTS (
         SELECT 1 FROM bridges WHERE NOT is_leaving AND last_seen > clock_timestamp() - interval '30 seconds'
     )";
@@ -34,7 +34,7 @@ impl PostgresTransfer {
         schema::migrate(&server).await?;
         let mut connection = server.connect().await?;
         let begun = async {
-            // As of one moment.
+            // All reads see the database as of one moment.
             sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE").execute(&mut connection).await?;
             sqlx::query_scalar(RUNNING).fetch_one(&mut connection).await
         };
@@ -116,7 +116,7 @@ impl Transfer for PostgresTransfer {
     async fn write(&mut self, table: &Table, rows: &[Vec<Cell>]) -> Result<(), QueueError> {
         let columns: Vec<_> = table.columns.iter().map(|(name, _)| *name).collect();
         let number = columns.len();
-        // The one row of this table is there from the beginning.
+        // The single row of this table always exists.
         let sql = if table.name == "lately" {
             let set: Vec<_> =
                 columns.iter().enumerate().map(|(place, name)| format!("{name} = ${}", place + 1)).collect();
@@ -134,7 +134,7 @@ impl Transfer for PostgresTransfer {
 
     async fn finish(mut self: Box<Self>, numbers: Numbers) -> Result<(), QueueError> {
         for ((number, sequence), _) in numbers.into_iter().zip(SEQUENCES).zip(NUMBERED) {
-            // A sequence that gave nothing away begins with 1.
+            // A sequence that has not assigned any number begins with 1.
             let query = sqlx::query("SELECT setval($1::regclass, GREATEST($2, 1), $2 > 0)").bind(sequence).bind(number);
             self.execute(query).await?;
         }

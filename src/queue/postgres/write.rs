@@ -1,4 +1,4 @@
-//! Writes what was decided: the second half of a transaction. One statement a table, whose values are arrays.
+//! Writes the plan: the second half of a transaction. There is one statement per table, whose values are arrays.
 
 use std::borrow::Cow;
 
@@ -11,8 +11,8 @@ use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
 use crate::queue::store::{Committed, IncidentChange, Plan, Row};
 use crate::queue::{EventId, Held, HeldSender, Rejected, RejectedId};
 
-/// Only waiting events are attempted and settled. That they wait was loaded in this transaction, which has their incidents
-/// locked; to ask for it once more could lead to an index of all that waits.
+/// Only waiting events are attempted and settled. This transaction has already loaded that they wait, and has locked
+/// their incidents. If the statement checked it again, PostgreSQL could use the index of all waiting events.
 const ATTEMPTS: &str = "UPDATE events SET attempts = attempts + added, last_attempt_at = attempted.at
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS attempted (id, added, at)
     WHERE events.id = attempted.id";
@@ -20,7 +20,7 @@ const ATTEMPTS: &str = "UPDATE events SET attempts = attempts + added, last_atte
 const BODIES: &str = "UPDATE bodies SET body = inserted.body, counts_at = NULL
     FROM unnest($1::bigint[], $2::bytea[]) AS inserted (id, body) WHERE bodies.id = inserted.id";
 
-/// A row that another bridge has locked is left to that bridge.
+/// Rows that another bridge has locked are left to that bridge.
 const FORGET_RESOLVES: &str = "DELETE FROM resolves WHERE incident_key IN (
         SELECT incident_key FROM resolves WHERE received_at NOT BETWEEN $1 AND $2 FOR UPDATE SKIP LOCKED
     )";
@@ -35,7 +35,7 @@ const RESOLVED: &str = "WITH dead AS (
 const REOPENED: &str = "UPDATE events SET resolved_at = NULL
     WHERE state = 'dead' AND incident_key = $1 AND resolved_at IS NOT NULL";
 
-/// What webhooks say: the digests and times of these parameters.
+/// Stores keys of the dedup window. The arguments are the parameters with the digests and with their times.
 macro_rules! said {
     ($digests:literal, $times:literal) => {
         concat!(
@@ -50,8 +50,8 @@ macro_rules! said {
 
 const SAID: &str = said!("$1", "$2");
 
-/// The numbers are taken in the order of the rows, and returned with the rows they were given to. What their webhooks say is
-/// written by the same statement, which saves a round trip.
+/// The numbers are assigned in the order of the rows, and returned with the rows they were assigned to. The dedup keys
+/// of the webhooks are written by the same statement, which saves a round trip.
 const NEW: &str = concat!(
     "WITH numbered AS MATERIALIZED (
         SELECT nextval('event_ids') AS id, rows.* FROM (
@@ -103,13 +103,13 @@ const SETTLED: &str = "UPDATE events SET state = settled.state, reason = settled
     AS settled (id, state, reason, finished_at, next_attempt_at, blamed_ms)
     WHERE events.id = settled.id";
 
-/// GREATEST leaves out what is null.
+/// GREATEST ignores NULL.
 const INCIDENTS: &str = "INSERT INTO incidents (incident_key, service_key, is_open, changed_at, event_id, sentry_at, apis)
     SELECT * FROM unnest($1::text[], $2::text[], $3::boolean[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
     ON CONFLICT (incident_key, service_key) DO UPDATE SET is_open = excluded.is_open, changed_at = excluded.changed_at,
         apis = excluded.apis, event_id = excluded.event_id, sentry_at = GREATEST(incidents.sentry_at, excluded.sentry_at)";
 
-/// Numbered in their order.
+/// The rows are numbered in the order of the webhooks.
 const REJECTED: &str = "INSERT INTO rejected
         (received_at, resource, idempotency_key, sent_at, from_sentrys_pages, is_signed, reason, size, body)
     SELECT received_at, resource, idempotency_key, sent_at, from_sentrys_pages, is_signed, reason, size, body
@@ -118,7 +118,7 @@ const REJECTED: &str = "INSERT INTO rejected
     AS webhooks (received_at, resource, idempotency_key, sent_at, from_sentrys_pages, is_signed, reason, size, body, line)
     ORDER BY line RETURNING id";
 
-/// Numbered in their order.
+/// The rows are numbered in the order of the webhooks.
 const HELD: &str = "INSERT INTO held (received_at, network, signature, resource, idempotency_key, sent_at, size, body)
     SELECT received_at, network, signature, resource, idempotency_key, sent_at, size, body
     FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bytea[])
@@ -126,7 +126,7 @@ const HELD: &str = "INSERT INTO held (received_at, network, signature, resource,
     AS webhooks (received_at, network, signature, resource, idempotency_key, sent_at, size, body, line)
     ORDER BY line";
 
-/// What another bridge deletes at the same moment is left to it.
+/// Rows that another bridge deletes at the same moment are left to that bridge.
 const SURPLUS_REJECTED: &str = "DELETE FROM rejected WHERE id IN (
         SELECT id FROM rejected WHERE id <= (
             SELECT MAX(id) FROM (
@@ -188,7 +188,7 @@ async fn write_change(connection: &mut PgConnection, change: &IncidentChange<'_>
     query.execute(connection).await.map(drop)
 }
 
-/// Writes rows and what their webhooks say, and returns the numbers of the rows, in their order.
+/// Writes rows and the dedup keys of their webhooks, and returns the numbers of the rows, in their order.
 async fn write_rows(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx::Result<Vec<EventId>> {
     let (replaced, new): (Vec<_>, Vec<_>) = plan.rows.iter().partition(|row| row.replaces.is_some());
     let (digests, times): (Vec<_>, Vec<_>) =
@@ -230,7 +230,7 @@ async fn write_new(
         .fetch_all(connection)
         .await?;
     let ids = written.iter().map(|row| row.try_get("id").map(EventId::new)).collect::<sqlx::Result<Vec<_>>>()?;
-    // What the order within an incident rests on.
+    // The order within an incident depends on this.
     if ids.len() != new.len() || !ids.is_sorted() {
         return Err(sqlx::Error::Protocol("the numbers of new events are not in the order of the events".to_owned()));
     }
@@ -282,7 +282,7 @@ async fn write_resolves(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx:
     Ok(())
 }
 
-/// Webhooks that do nothing a second time. What was said is written with the rows.
+/// Stores webhooks that have no effect a second time. The keys of the dedup window are written with the rows.
 async fn write_dedup(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx::Result<()> {
     if !plan.forget_seen.is_empty() {
         let keys: Vec<_> = plan.forget_seen.iter().map(|key| stored(key.as_str())).collect();
@@ -355,7 +355,7 @@ async fn write_incidents(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx
         .map(drop)
 }
 
-/// Whoever holds them keeps them within bounds.
+/// Stores held webhooks. The caller keeps them within their limits.
 async fn hold(connection: &mut PgConnection, webhooks: &[&Held]) -> sqlx::Result<()> {
     if webhooks.is_empty() {
         return Ok(());
@@ -379,7 +379,7 @@ async fn hold(connection: &mut PgConnection, webhooks: &[&Held]) -> sqlx::Result
         .map(drop)
 }
 
-/// Keeps rejected webhooks and deletes the oldest until the bounds hold again.
+/// Stores rejected webhooks, and deletes the oldest ones until they are within their limits again.
 async fn keep_rejected(connection: &mut PgConnection, webhooks: &[&Rejected]) -> sqlx::Result<Vec<RejectedId>> {
     if webhooks.is_empty() {
         return Ok(Vec::new());

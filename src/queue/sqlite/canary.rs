@@ -1,4 +1,4 @@
-//! Writes what happens to canaries.
+//! Stores what happens to canaries.
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::write::run;
 use crate::queue::canary::{CanaryChange, MOST_CANARIES};
 
-/// Writes what happened to a canary, and returns when it was sent, if that is news.
+/// Stores what happened to a canary. Returns when it was sent, or `None` if nothing changed.
 pub(super) fn write(connection: &Connection, change: &CanaryChange) -> rusqlite::Result<Option<DateTime<Utc>>> {
     let sent_at: Option<i64> = match change {
         CanaryChange::Sent { id, at } => connection

@@ -16,31 +16,32 @@ use crate::queue::QueueError;
 /// How long a connection waits for another process that holds SQLite's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a write-ahead log that grew in a storm is cut back to, in bytes.
+/// The size to which a write-ahead log that grew in a storm of alerts is truncated, in bytes.
 const LOG_LIMIT: &str = "67108864";
 
 /// How many prepared statements the writing connection keeps: more than there are.
 const STATEMENTS: usize = 128;
 
-/// How many pages the log holds before a commit writes them into the file. All alerts wait for that commit, so it is half
-/// of what SQLite takes by itself: the slowest answers come a tenth sooner, and as many a second are taken.
+/// How many pages the log holds before a commit writes them into the file (a checkpoint). All alerts wait for that
+/// commit, so this is half of SQLite's default: the slowest responses are a tenth faster, and the throughput is the
+/// same.
 pub(super) const CHECKPOINT: &str = "500";
 
 /// The settings of a connection that writes, in the order in which they are made.
 const WRITING: [(&str, &str); 7] = [
-    // For a new file, before anything is written to it. What it gives back is taken in small steps, see `Engine::shrink`.
+    // For a new file, before anything is written to it. Free pages are returned in small steps, see `Engine::shrink`.
     ("auto_vacuum", "INCREMENTAL"),
     ("journal_mode", "WAL"),
     ("foreign_keys", "ON"),
-    // SQLite's own default leaves out the fsync of the log in some builds; a commit is only one with it.
+    // The default of some builds of SQLite omits the fsync of the log; a commit is durable only with it.
     ("synchronous", "FULL"),
-    // macOS keeps what was fsynced in the drive's cache; elsewhere this does nothing.
+    // On macOS, an fsync leaves the data in the drive's cache; elsewhere this setting does nothing.
     ("fullfsync", "1"),
     ("journal_size_limit", LOG_LIMIT),
     ("wal_autocheckpoint", CHECKPOINT),
 ];
 
-/// SQLite's primary result codes that call for different deeds. Source: SQLite's page "Result and Error Codes".
+/// SQLite's primary result codes that the bridge tells apart. Source: SQLite's page "Result and Error Codes".
 mod code {
     pub(super) const ERROR: i32 = 1;
     pub(super) const PERM: i32 = 3;
@@ -65,7 +66,7 @@ impl Database {
         Self { path: path.to_owned() }
     }
 
-    /// Its path as it is shown.
+    /// Its path, as it is shown to people.
     pub(super) fn name(&self) -> String {
         self.path.display().to_string()
     }
@@ -74,7 +75,7 @@ impl Database {
         self.path.clone()
     }
 
-    /// Makes the file where there is none, readable for its owner alone, because service keys stand in it.
+    /// Creates the file if it does not exist, readable by its owner only, because it contains service keys.
     pub(super) fn create(&self) -> Result<(), QueueError> {
         let mut options = OpenOptions::new();
         options.append(true).create(true);
@@ -107,13 +108,13 @@ impl Database {
         QueueError::Damaged { database: self.name(), reason, advice }
     }
 
-    /// The connection of the writer, which runs SQLite on the thread that calls it.
+    /// Opens the connection of the writer, which runs SQLite on the calling thread.
     pub(super) fn connect(&self) -> Result<Connection, QueueError> {
         version::check()?;
         self.open(OpenFlags::SQLITE_OPEN_READ_WRITE, &WRITING).map_err(|error| self.write_error(error))
     }
 
-    /// A connection for what the writer reads while it cannot write.
+    /// Opens a connection for what the writer reads while it cannot write.
     pub(super) fn connect_reading(&self) -> rusqlite::Result<Connection> {
         self.open(OpenFlags::SQLITE_OPEN_READ_ONLY, &[("foreign_keys", "ON")])
     }
@@ -129,7 +130,8 @@ impl Database {
         Ok(connection)
     }
 
-    /// A connection that writes with the same settings: for the migrations, and for a move to another database.
+    /// Opens another connection that writes, with the same settings: for the migrations, and for a move to another
+    /// database.
     pub(super) async fn connect_aside(&self) -> Result<SqliteConnection, QueueError> {
         version::check()?;
         self.writing().connect().await.map_err(|error| self.error(error))
@@ -144,7 +146,7 @@ impl Database {
     }
 
     pub(super) fn absolute(&self) -> PathBuf {
-        // SQLite takes some relative names for something else: `:memory:` would forget everything.
+        // SQLite gives some relative names a special meaning: with `:memory:`, nothing would be stored on disk.
         std::path::absolute(&self.path).unwrap_or_else(|_| self.path())
     }
 
@@ -152,7 +154,7 @@ impl Database {
         SqliteConnectOptions::new().filename(self.absolute()).busy_timeout(BUSY_TIMEOUT).disable_statement_logging()
     }
 
-    /// What an error of the readers and of the migrations means for the operator.
+    /// Translates an error of the readers or the migrations for the operator.
     pub(super) fn error(&self, error: sqlx::Error) -> QueueError {
         let database = self.name();
         let code = error.as_database_error().and_then(primary_code);
@@ -165,12 +167,12 @@ impl Database {
         })
     }
 
-    /// What an error of the writer's connection means for the operator.
+    /// Translates an error of the writer's connection for the operator.
     pub(super) fn write_error(&self, error: rusqlite::Error) -> QueueError {
         let database = self.name();
         match &error {
             rusqlite::Error::SqliteFailure(cause, reason) => {
-                // rusqlite adds the path, which is in the sentence already.
+                // rusqlite appends the path, which the message already contains.
                 let path = format!(": {}", self.absolute().display());
                 let reason = reason.as_deref().unwrap_or_default();
                 let known = self.meaning(cause.extended_code, reason.strip_suffix(&path).unwrap_or(reason));
@@ -186,7 +188,7 @@ impl Database {
         }
     }
 
-    /// What a result code calls for, and SQLite's own message with it.
+    /// Translates one of the result codes above, with SQLite's own message. Returns `None` for any other code.
     fn meaning(&self, code: i32, reason: &str) -> Option<QueueError> {
         let (database, reason) = (self.name(), reason.to_owned());
         match primary(code) {
@@ -200,17 +202,17 @@ impl Database {
     }
 }
 
-/// Whether SQLite did not understand the statement, such as for a table that is not there.
+/// Whether SQLite did not understand the statement, for example because a table does not exist.
 pub(super) fn is_misfit(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(primary_code) == Some(code::ERROR)
 }
 
-/// Whether a page of the file is damaged that a reader's statement needs.
+/// Whether a page of the file that a reader's statement needs is damaged.
 pub(super) fn is_damaged(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(primary_code) == Some(code::CORRUPT)
 }
 
-/// The same for a statement of the writer's.
+/// The same for a statement of the writer.
 pub(super) fn is_write_damaged(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|error| primary(error.extended_code) == code::CORRUPT)
 }
@@ -219,7 +221,7 @@ fn primary_code(error: &dyn sqlx::error::DatabaseError) -> Option<i32> {
     error.code()?.parse().ok().map(primary)
 }
 
-/// The low byte of an extended code is the primary one.
+/// Returns the primary result code, which is the low byte of an extended one.
 fn primary(code: i32) -> i32 {
     code & 0xff
 }

@@ -1,4 +1,5 @@
-//! What people change from outside, beside a running bridge or without one: short transactions that it notices.
+//! Changes that people make from outside, with or without a running bridge: short transactions that a running bridge
+//! notices.
 
 use std::path::Path;
 
@@ -14,15 +15,15 @@ use crate::queue::QueueError;
 use crate::queue::sentry::SentryNotes;
 use crate::queue::store::{Committed, Edits, Known, Plan, Wanted};
 
-/// A connection that writes beside that of a bridge.
+/// A connection that writes, next to that of a bridge.
 ///
-/// It is also used where a bridge runs, on the thread that serves webhooks. So whatever may wait for a lock or for the disk
-/// is done on another one; what is decided is only written into memory before the COMMIT.
+/// It is also used inside a running bridge, on the thread that serves webhooks. So everything that may wait for a lock
+/// or for the disk is done on another thread; before the COMMIT, the plan is only written to memory.
 #[derive(Debug)]
 pub(in crate::queue) struct SqliteEdits {
     database: Database,
     reads: SqliteReads,
-    /// `None` after an error: a transaction that it left is rolled back by closing.
+    /// `None` after an error: closing the connection rolls back a transaction that was left open.
     connection: Option<Connection>,
     /// The transaction whose first half is done. Its connection is not in `connection` meanwhile.
     transaction: Option<(Connection, i64)>,
@@ -45,7 +46,7 @@ impl SqliteEdits {
         self.reads.clone()
     }
 
-    /// Does something by the connection, on a thread where it may wait.
+    /// Runs `task` with the connection, on a thread that may block.
     async fn aside<T: Send + 'static>(
         &mut self,
         task: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -56,7 +57,7 @@ impl SqliteEdits {
             let done = task(&connection).map_err(|error| database.write_error(error))?;
             Ok((connection, done))
         });
-        // It is not done where the program ends just now.
+        // The task does not run if the program is just shutting down.
         done.await.map_err(|_| QueueError::Closed)?
     }
 }
@@ -82,7 +83,7 @@ impl Edits for SqliteEdits {
         let committed = written.map_err(|error| self.database.write_error(error))?;
         self.connection = Some(connection);
         let commit = |connection: &Connection| {
-            // The sign by which a running bridge notices.
+            // By this counter, a running bridge notices the change.
             run(connection, "UPDATE changes SET generation = generation + 1", [])?;
             run(connection, "COMMIT", [])
         };

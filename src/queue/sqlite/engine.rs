@@ -1,4 +1,5 @@
-//! The writing side of the file: the connection that survives errors, and what it does when somebody takes its files away.
+//! The writing side of the file: a connection that recovers from errors, and also from its files being deleted,
+//! replaced or truncated.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -25,7 +26,7 @@ const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 /// The longest of these pauses.
 const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// How many of the newest events are remembered by number, to say which of them a log that was cut has lost.
+/// How many of the newest event numbers are remembered, to report which events a truncated log has lost.
 const RECENT: usize = 10_000;
 
 /// Commits to one SQLite file, which no other bridge can open meanwhile.
@@ -39,11 +40,11 @@ pub(in crate::queue) struct Engine {
     files: Files,
     reads: SqliteReads,
     broken: Option<Broken>,
-    /// What was kept of files that were taken away, until others are open.
+    /// What was saved of files that were taken away, until others are open.
     kept: Kept,
     /// The events that were accepted since the log began.
     recent: VecDeque<EventId>,
-    /// The newest number that was given to an event.
+    /// The newest number that was assigned to an event.
     last: Option<EventId>,
 }
 
@@ -51,7 +52,7 @@ pub(in crate::queue) struct Engine {
 #[derive(Debug)]
 struct Transaction {
     connection: Connection,
-    /// The last number that was given to an event.
+    /// The last number that was assigned to an event.
     last: i64,
 }
 
@@ -90,7 +91,7 @@ impl Engine {
         self.reads.clone()
     }
 
-    /// Commits what `change` writes, by itself.
+    /// Commits what `change` writes, in a transaction of its own.
     async fn transact<T>(&mut self, change: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, QueueError> {
         self.check_files().await?;
         let changed = self.attempt(|connection| {
@@ -103,7 +104,7 @@ impl Engine {
         Ok(changed)
     }
 
-    /// Does something by the connection, outside of any transaction.
+    /// Runs `task` with the connection while no transaction is open.
     fn attempt<T>(&mut self, task: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, QueueError> {
         let connection = self.take_connection()?;
         let done = task(&connection);
@@ -129,19 +130,20 @@ impl Engine {
         }
     }
 
-    /// It may be broken or still inside the transaction. Closing rolls back, and the next commit starts with a fresh one,
-    /// so that nothing but the cause itself can keep the queue from working again.
+    /// Closes a connection after an error: it may be broken or still inside the transaction. Closing rolls back, and
+    /// the next commit opens a new connection, so that nothing but the cause itself can keep the queue from working
+    /// again.
     fn drop_connection(&mut self, connection: Connection, error: rusqlite::Error) -> QueueError {
         drop(connection);
         self.files.forget();
         self.database.write_error(error)
     }
 
-    /// Compares the files that are open with those at their paths, and opens them again where they are not the same.
+    /// Compares the files that are open with those at their paths, and opens them again if they differ.
     ///
     /// # Errors
     ///
-    /// While they are not the same, and cannot be opened again.
+    /// When they differ and cannot be opened again yet.
     async fn check_files(&mut self) -> Result<(), QueueError> {
         if self.broken.is_none() {
             let found = match self.files.check()? {
@@ -158,7 +160,7 @@ impl Engine {
         }
         let Some(mut broken) = self.broken.take() else { return Ok(()) };
         match self.files.check() {
-            // As when a folder was moved away and back.
+            // For example, a folder was moved away and back.
             Ok(Found::Same) if self.connection.is_some() => return Ok(()),
             Ok(Found::Changed(change)) => broken.change = change,
             _ => {}
@@ -205,8 +207,9 @@ impl Engine {
         error
     }
 
-    /// Learns whether a log that is empty was emptied by a checkpoint: then SQLite starts it over, and else it goes on
-    /// after what is no longer there. No checkpoint may be made meanwhile, for it would copy that into the database.
+    /// Finds out whether an empty log was emptied by a checkpoint: if so, SQLite starts it over with the next commit;
+    /// otherwise it continues after the frames that are no longer there. No checkpoint may run meanwhile, because it
+    /// would copy those missing frames into the database.
     fn test_log(&mut self) -> Result<Found, QueueError> {
         self.attempt(|connection| {
             connection.pragma_update(None, "wal_autocheckpoint", 0)?;
@@ -218,10 +221,10 @@ impl Engine {
         found
     }
 
-    /// Opens the files again, and keeps what can be kept of those that were taken away.
+    /// Opens the files again, and saves what can be saved of those that were taken away.
     async fn reopen(&mut self, change: Change) -> Result<(), QueueError> {
         let reads = self.reads.clone();
-        // Nobody may read meanwhile: connections within one process share more than their paths.
+        // No reader may be active meanwhile: connections within one process share more than the path.
         let mut readers = reads.pause().await;
         let reopened = self.replace_files(change).await;
         readers.go_on();
@@ -330,7 +333,7 @@ impl Store for Engine {
 
     /// Writes the log into the file, so that the file is complete by itself, and closes it.
     async fn close(mut self) -> Result<(), QueueError> {
-        // Else what was taken away would be written into what is left.
+        // Otherwise, the content of files that were taken away would be written into the files that are left.
         self.check_files().await?;
         let Some(connection) = self.connection.take() else { return Ok(()) };
         let written = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));

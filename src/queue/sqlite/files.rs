@@ -1,9 +1,9 @@
-//! Whether the files that are open are still the ones that the path names.
+//! Checks whether the open files are still the ones at their paths.
 //!
-//! A process keeps writing into a file that was deleted, moved away or replaced, and SQLite does not look. What is
-//! committed there is gone with the process, so it must not be answered as accepted. Before and after every commit, and
-//! once a second, device and inode of the database, its log (`-wal`), its index (`-shm`) and the lock file are compared
-//! with what is open, and the sizes with what was seen last. That takes a few microseconds.
+//! A process keeps writing to a file that was deleted, moved away or replaced, and SQLite does not check for that. What
+//! is committed there is lost when the process ends, so it must not be answered as accepted. Before and after every
+//! commit, and once a second, the device and inode of the database, its log (`-wal`), its index (`-shm`) and the lock
+//! file are compared with those of the open files, and the sizes with those seen last. That takes a few microseconds.
 
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
@@ -16,16 +16,16 @@ use log::warn;
 use super::database::Database;
 use crate::queue::QueueError;
 
-/// The head of a log, in bytes. Source: SQLite's page "Database File Format", section 4.1.
+/// The size of the header of a log, in bytes. Source: SQLite's page "Database File Format", section 4.1.
 const LOG_HEAD: usize = 32;
 
-/// The head of each frame in a log, in bytes. Source: the same section.
+/// The size of the header of each frame in a log, in bytes. Source: the same section.
 const FRAME_HEAD: usize = 24;
 
-/// How often the head of the log is read where another process may be writing it just now.
+/// How often the header of the log is read at most, because another process may be writing it just now.
 const READS: usize = 3;
 
-/// Which file it is, whatever its name.
+/// The identity of a file, whatever its name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct FileId {
     device: u64,
@@ -38,14 +38,14 @@ impl FileId {
     }
 }
 
-/// What somebody did to the files of a running bridge.
+/// What happened to the files of a running bridge.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Change {
-    /// The path names nothing.
+    /// There is no file at the path.
     DatabaseGone,
-    /// The path names another file.
+    /// There is another file at the path.
     DatabaseReplaced,
-    /// The file is shorter than its own head says.
+    /// The file is shorter than its own header says.
     DatabaseTruncated,
     /// There is no log, or another one.
     LogReplaced,
@@ -74,23 +74,23 @@ impl fmt::Display for Change {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Found {
     Same,
-    /// The log is empty and was not. A checkpoint of another program does that, and so does somebody who truncates the
-    /// file; which of them it was shows only after another commit.
+    /// The log is empty and was not before. Either another program made a checkpoint, or someone truncated the file;
+    /// which of them it was shows only after another commit.
     LogEmptied,
     Changed(Change),
 }
 
-/// The log as it was seen last.
+/// The state of the log when it was seen last.
 #[derive(Debug)]
 struct Log {
     file: File,
     id: FileId,
     head: Vec<u8>,
     size: u64,
-    /// The head of the last frame as it was seen last, and where it is. A log that was cut and written on since is as
-    /// long as before, with a hole where this frame was.
+    /// The offset and the header of the last frame, as it was seen last. A log that was truncated and written to since
+    /// is as long as before, with a hole where this frame was.
     end: Option<(u64, FrameHead)>,
-    /// Whether the last frame is never written over. One that a failed commit left is.
+    /// Whether the last frame is never overwritten. One that a failed commit left behind is.
     is_end_trusted: bool,
 }
 
@@ -100,7 +100,7 @@ type FrameHead = [u8; FRAME_HEAD];
 #[derive(Debug)]
 pub(super) struct Files {
     database: Database,
-    /// The database's path without links: SQLite puts its other files beside that.
+    /// The database's path with all links resolved: SQLite puts its other files next to that.
     real: PathBuf,
     /// Open for as long as any connection is: closing it would drop the locks that SQLite holds on the file.
     file: File,
@@ -109,13 +109,14 @@ pub(super) struct Files {
     lock: File,
     lock_id: FileId,
     log: Option<Log>,
-    /// Whether the log was started over since somebody asked: all that was in it is in the database then.
+    /// Whether the log was started over since the last call of `log_began`: everything that was in it is in the
+    /// database then.
     log_began: bool,
     index: Option<FileId>,
 }
 
 impl Files {
-    /// Opens and locks the database's file, which has to be there. To be called before SQLite opens it.
+    /// Opens and locks the database's file, which must exist. Must be called before SQLite opens it.
     pub(super) fn open(database: &Database) -> Result<Self, QueueError> {
         let real = database.path().canonicalize().map_err(|error| database.unopened(&error))?;
         let (lock, lock_id) = lock_file(database, &real)?;
@@ -135,7 +136,7 @@ impl Files {
         })
     }
 
-    /// The same for the file that the path names now. The lock file is kept where it is the same.
+    /// Opens and locks the file that is at the path now. The lock file is kept if it is still the same.
     pub(super) fn open_anew(&mut self) -> Result<(), QueueError> {
         let database = self.database.clone();
         let real = database.path().canonicalize().map_err(|error| database.unopened(&error))?;
@@ -155,7 +156,8 @@ impl Files {
         beside(&self.real, suffix)
     }
 
-    /// Takes note of the log and the index of the connection that was just opened, after a commit that failed or not.
+    /// Records the log and the index of the connection that was just opened. `after_failure` says whether a commit may
+    /// have failed before.
     pub(super) fn adopt(&mut self, after_failure: bool) {
         self.log = None;
         if let Ok(file) = File::open(self.beside("-wal"))
@@ -170,16 +172,16 @@ impl Files {
         self.index = fs::metadata(self.beside("-shm")).ok().map(|metadata| FileId::of(&metadata));
     }
 
-    /// Forgets log and index, because the connection is closed.
+    /// Forgets the log and the index, because the connection is closed.
     pub(super) fn forget(&mut self) {
         (self.log, self.index) = (None, None);
     }
 
-    /// Compares what is open with what the paths name.
+    /// Compares the open files with those at their paths.
     ///
     /// # Errors
     ///
-    /// When the paths cannot be looked at, or another bridge took the lock file.
+    /// When the files at the paths cannot be examined, or another bridge took the lock file.
     pub(super) fn check(&mut self) -> Result<Found, QueueError> {
         let Some(metadata) = self.metadata(&self.database.path())? else {
             return Ok(Found::Changed(Change::DatabaseGone));
@@ -209,12 +211,12 @@ impl Files {
         }
     }
 
-    /// Whether the log was started over since this was asked last.
+    /// Whether the log was started over since the last call.
     pub(super) fn log_began(&mut self) -> bool {
         std::mem::take(&mut self.log_began)
     }
 
-    /// Whether there is a log that is looked after.
+    /// Whether there is a log that is being watched.
     pub(super) fn has_log(&self) -> bool {
         self.log.is_some()
     }
@@ -225,7 +227,7 @@ impl Files {
         found.is_some() && found == self.log.as_ref().map(|log| log.id)
     }
 
-    /// How many frames of the log are as they were written, going by its length.
+    /// How many frames of the log are complete, judging by its length.
     pub(super) fn whole_frames(&self) -> u64 {
         let Some(log) = &self.log else { return 0 };
         let head = log.read_head();
@@ -234,14 +236,14 @@ impl Files {
         size.saturating_sub(LOG_HEAD as u64) / (FRAME_HEAD as u64 + u64::from(page))
     }
 
-    /// Whether the database of this size has all the pages that its header names. SQLite makes the file shorter only at
-    /// the end of a checkpoint, when both are the same.
+    /// Whether a database of this size has all the pages that its header counts. SQLite makes the file shorter only at
+    /// the end of a checkpoint, when the two agree.
     fn is_whole(&self, size: u64) -> bool {
         let mut head = [0; 32];
         if self.file.read_exact_at(&mut head, 0).is_err() || !head.starts_with(b"SQLite format 3\0") {
             return false;
         }
-        // A page of 65,536 bytes is written as 1. Source: "Database File Format", section 1.3.
+        // A page size of 65,536 is stored as 1. Source: "Database File Format", section 1.3.
         let page = match u16::from_be_bytes([head[16], head[17]]) {
             1 => 65_536,
             page => u64::from(page),
@@ -250,7 +252,7 @@ impl Files {
         size >= page * u64::from(pages)
     }
 
-    /// Creates the lock file again where it was deleted, so that a second bridge finds it taken.
+    /// Creates and locks the lock file again if it was deleted or replaced, so that a second bridge finds it locked.
     fn keep_locked(&mut self) -> Result<(), QueueError> {
         let found = self.metadata(&self.beside("-lock"))?;
         if found.map(|metadata| FileId::of(&metadata)) == Some(self.lock_id) {
@@ -264,7 +266,7 @@ impl Files {
         Ok(())
     }
 
-    /// `None` where there is no such file.
+    /// Returns `None` if there is no such file.
     fn metadata(&self, path: &Path) -> Result<Option<Metadata>, QueueError> {
         match fs::metadata(path) {
             Ok(metadata) => Ok(Some(metadata)),
@@ -275,7 +277,7 @@ impl Files {
 }
 
 impl Log {
-    /// Also says whether it was started over.
+    /// Checks the log, which is `size` bytes long now. Also returns whether it was started over.
     fn check(&mut self, size: u64) -> (Found, bool) {
         if size == 0 {
             return (if self.size == 0 { Found::Same } else { Found::LogEmptied }, false);
@@ -287,7 +289,7 @@ impl Log {
             }
             head = self.read_head();
         }
-        // The log is started over with another head, and may be shorter then.
+        // A log that is started over has another header, and may be shorter.
         let is_cut = head == self.head && (size < self.size || !self.has_end());
         if is_cut || log_page_size(&head).is_none() {
             return (Found::Changed(Change::LogTruncated), false);
@@ -299,13 +301,13 @@ impl Log {
         (Found::Same, began)
     }
 
-    /// Whether the last frame of the last check is as it was.
+    /// Whether the frame that was the last one at the previous check is unchanged.
     fn has_end(&self) -> bool {
         self.end.is_none_or(|(at, end)| self.read_frame_head(at) == Some(end))
     }
 
-    /// The last frame, where it ends a commit of this log; after the last commit there may be frames of an older log,
-    /// which are written over.
+    /// Returns the last frame if it ends a commit of this log; after the last commit there may be frames of an older
+    /// log, which are overwritten later.
     fn read_end(&self) -> Option<(u64, FrameHead)> {
         let frame = FRAME_HEAD as u64 + u64::from(log_page_size(&self.head).filter(|_| self.is_end_trusted)?);
         let frames = self.size.checked_sub(LOG_HEAD as u64)? / frame;
@@ -320,7 +322,7 @@ impl Log {
         self.file.read_exact_at(&mut head, at).ok().map(|()| head)
     }
 
-    /// Its head; what there is of it.
+    /// Reads the header; empty if the log is too short to have one.
     fn read_head(&self) -> Vec<u8> {
         let mut head = vec![0; LOG_HEAD];
         match self.file.read_exact_at(&mut head, 0) {
@@ -330,7 +332,7 @@ impl Log {
     }
 }
 
-/// The size of a page, if this is the head of a log whose checksum is right.
+/// Returns the size of a page, if `head` is the header of a log and its checksum is right.
 ///
 /// Source: SQLite's page "Database File Format", sections 4.1 and 4.2.
 fn log_page_size(head: &[u8]) -> Option<u32> {
@@ -354,7 +356,7 @@ fn log_page_size(head: &[u8]) -> Option<u32> {
 fn database_file(database: &Database, real: &Path) -> Result<(File, Metadata), QueueError> {
     let file = File::open(real).map_err(|error| database.unopened(&error))?;
     if may_be_locked(&file) {
-        // Where the file system has no such locks, the lock file has to do.
+        // If the file system has no such locks, the lock file has to suffice.
         if let Err(error @ QueueError::InUse { .. }) = try_lock(database, &file) {
             return Err(error);
         }
@@ -363,8 +365,8 @@ fn database_file(database: &Database, real: &Path) -> Result<(File, Metadata), Q
     Ok((file, metadata))
 }
 
-/// Opens and locks the file beside the database that a running bridge holds locked. It is never removed: a second bridge
-/// could have opened it just before.
+/// Opens and locks the lock file next to the database, which a running bridge keeps locked. It is never removed: a
+/// second bridge could have opened it just before.
 fn lock_file(database: &Database, real: &Path) -> Result<(File, FileId), QueueError> {
     let lock = OpenOptions::new().append(true).create(true).open(beside(real, "-lock"));
     let lock = lock.map_err(|error| database.unopened(&error))?;
@@ -373,7 +375,7 @@ fn lock_file(database: &Database, real: &Path) -> Result<(File, FileId), QueueEr
     Ok((lock, FileId::of(&metadata)))
 }
 
-/// The system unlocks it when it is closed or the process dies.
+/// Locks a file, which the system unlocks when it is closed or the process dies.
 fn try_lock(database: &Database, file: &File) -> Result<(), QueueError> {
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => QueueError::InUse { database: database.name() },
@@ -381,8 +383,8 @@ fn try_lock(database: &Database, file: &File) -> Result<(), QueueError> {
     })
 }
 
-/// Whether a lock on the whole file and those that SQLite sets on bytes of it leave each other alone. On Linux they do,
-/// but not on network file systems, and not on other systems.
+/// Whether a lock on the whole file and the locks that SQLite sets on ranges of its bytes do not affect each other.
+/// That is so on Linux, but not on network file systems, and not on other systems.
 #[cfg(target_os = "linux")]
 fn may_be_locked(file: &File) -> bool {
     // NFS, SMB, SMB2, CIFS. Source: statfs(2).
@@ -444,7 +446,7 @@ mod tests {
         }
         let log = OpenOptions::new().write(true).open(beside(&path, "-wal")).unwrap();
         log.set_len(20_000).unwrap();
-        // SQLite writes on where the log ended before.
+        // SQLite continues to write where the log ended before.
         assert_eq!(write("INSERT INTO numbers VALUES (2)"), Found::Changed(Change::LogTruncated));
     }
 }

@@ -1,11 +1,12 @@
-//! Writes what happens to the updates of issues.
+//! Stores what happens to the updates of issues.
 
 use rusqlite::{Connection, params};
 
 use super::write::run;
 use crate::queue::issue_update::{IssueUpdateChange, KEEP_UPDATES, StatusChange};
 
-/// Writes what happened to an update, and returns whether that is news.
+/// Stores what happened to an update, and returns whether anything changed: not for a webhook that was received before,
+/// nor for an update that has ended.
 pub(super) fn write(connection: &Connection, change: &IssueUpdateChange) -> rusqlite::Result<bool> {
     let changed = match change {
         IssueUpdateChange::Received(update) => run(
@@ -41,7 +42,7 @@ pub(super) fn write(connection: &Connection, change: &IssueUpdateChange) -> rusq
     let is_news = changed > 0;
     if let IssueUpdateChange::Received(update) = change {
         if is_news && update.change == StatusChange::Unresolve {
-            // So that Sentry can resolve it again.
+            // The incident counts as open, so that Sentry can resolve it again.
             let incident_key = update.incident_key.as_str();
             run(connection, "UPDATE incidents SET is_open = 1 WHERE incident_key = ?", [incident_key])?;
         }

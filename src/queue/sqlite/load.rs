@@ -15,11 +15,11 @@ use crate::queue::store::{
 };
 use crate::queue::{EventId, State};
 
-/// The last number that was given to an event.
+/// The last number that was assigned to an event.
 const LAST: &str = "SELECT seq FROM sqlite_sequence WHERE name = 'events'";
 
-/// The end of a queue, if it can be folded into, and the last resolve of its incident. An attempt that was begun before
-/// somebody put the event back counts as well: its bytes are known outside.
+/// The last event of a queue, if alerts can be folded into it, and the last resolve of its incident. An attempt that
+/// began before the event was put back counts as well: its bytes were already sent.
 pub(super) const TAIL: &str = "SELECT events.id, count, first_seen, sentry_at, happened_at, resolves.received_at
     FROM (SELECT 1) LEFT JOIN events ON event_type = 'trigger' AND last_attempt_at IS NULL AND events.id = (
         SELECT MAX(id) FROM events AS ends WHERE ends.state = 'waiting'
@@ -30,21 +30,22 @@ pub(super) const ACCEPTED: &str = "SELECT service_key, is_open, apis, sentry_at 
 
 pub(super) const RESOLVE: &str = "SELECT happened_at, received_at FROM resolves WHERE incident_key = ?";
 
-/// What waits of an incident, in its order.
+/// The waiting events of an incident, in their order.
 pub(super) const WAITING: &str =
     "SELECT id, service_key, api, event_type, count, first_seen, sentry_at, last_attempt_at IS NULL AS is_fresh
     FROM events WHERE state = 'waiting' AND incident_key = ? ORDER BY id";
 
-/// The same from an index alone. What waits there and cannot be read is most likely what opens the incident.
+/// The same from an index alone. A waiting event that cannot be read is most likely the trigger that opens the
+/// incident.
 pub(super) const WAITING_UNREAD: &str = "SELECT id, service_key, 1 AS api, 'trigger' AS event_type, 1 AS count,
         NULL AS first_seen, NULL AS sentry_at, FALSE AS is_fresh
     FROM events INDEXED BY events_line WHERE state = 'waiting' AND incident_key = ? ORDER BY id";
 
-/// In which shared incidents an issue is or was open.
+/// The shared incidents in which an issue is or was open.
 const MEMBERS: &str = "SELECT incident_key, service_key, is_open, received_at, sentry_at FROM incident_issues
     WHERE issue_key = ?";
 
-/// Whether other issues are open in a shared incident than those of `?3`, a JSON array.
+/// Whether issues other than those of `?3`, a JSON array, are open in a shared incident.
 const OPEN_OTHERWISE: &str = "SELECT EXISTS (
         SELECT 1 FROM incident_issues WHERE incident_key = ?1 AND service_key = ?2
         AND is_open <> 0 AND issue_key NOT IN (SELECT value FROM json_each(?3))
@@ -59,8 +60,8 @@ pub(super) const SETTLING: &str = "SELECT events.service_key, events.incident_ke
         ON incidents.incident_key = events.incident_key AND incidents.service_key = events.service_key
     WHERE events.id = ? AND state = 'waiting'";
 
-/// An event whose attempt begins (`?2`), without waiting for those of `?3`, a JSON array, or one whose attempt began
-/// unrecorded: its body is read only where counts have to be inserted into it.
+/// An event whose attempt begins (`?2`), without waiting for the events of `?3`, a JSON array; or one whose attempt
+/// began without being recorded, whose body is read only if counts have to be inserted into it.
 pub(super) const BEGINNING: &str = "SELECT api, received_at, count, first_seen, last_attempt_at IS NULL AS is_first,
         (SELECT counts_at FROM bodies WHERE bodies.id = events.id) AS counts_at,
         CASE WHEN ?2 OR count > 1 AND last_attempt_at IS NULL
@@ -72,7 +73,7 @@ pub(super) const BEGINNING: &str = "SELECT api, received_at, count, first_seen, 
         ) AS earlier
     FROM events WHERE id = ?1 AND state = 'waiting'";
 
-/// An event that is revived or discarded, whatever of it can be read.
+/// An event that is revived or discarded, even if not all of it can be read.
 pub(super) const EDITING: &str = "SELECT state, events.service_key, events.incident_key, api, event_type,
         events.sentry_at, attempts, last_attempt_at, finished_at, resolved_at,
         EXISTS (
@@ -89,7 +90,7 @@ const REJECTED: &str = "SELECT 1 FROM rejected WHERE id = ?";
 
 const HELD: &str = "SELECT 1 FROM held WHERE id = ?";
 
-/// What is stored, and the last number that was given to an event.
+/// What is stored, and the last number that was assigned to an event.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
     pub(super) known: Known,
@@ -97,7 +98,7 @@ pub(super) struct Loaded {
 }
 
 pub(super) fn load(connection: &Connection, wanted: &Wanted) -> rusqlite::Result<Loaded> {
-    // Nobody else uses the file, so that no right is needed, and what was said is known.
+    // No other bridge uses the file, so no fence is needed, and the dedup window is in memory.
     let Wanted {
         queues,
         incidents,
@@ -159,7 +160,7 @@ pub(super) fn load(connection: &Connection, wanted: &Wanted) -> rusqlite::Result
         known.beginning.extend(event.map(|event| (id, event)));
     }
     if *unfolded {
-        // Nothing is to be folded into what waits.
+        // Nothing may be folded into waiting events.
         load_resolves(connection, queues.iter().map(|queue| &queue.incident_key), known)?;
     } else {
         load_tails(connection, queues, known)?;
@@ -186,7 +187,7 @@ fn load_members(connection: &Connection, wanted: &Wanted, known: &mut Known) -> 
         let mut statement = connection.prepare_cached(MEMBERS)?;
         let mut rows = statement.query([issue_key.as_str()])?;
         while let Some(row) = rows.next()? {
-            // What is no service key is delivered to nobody.
+            // Rows with an invalid service key are skipped: they are never delivered.
             let Ok(queue) = queue(row) else { continue };
             let member = Member {
                 is_open: get(row, "is_open")?,
@@ -207,7 +208,8 @@ fn load_members(connection: &Connection, wanted: &Wanted, known: &mut Known) -> 
     Ok(())
 }
 
-/// Loads an incident, wherever it is open and waits. What is no service key is delivered to nobody.
+/// Loads an incident at all integrations, with its waiting events. Rows with an invalid service key are skipped: they
+/// are never delivered.
 fn load_incident(connection: &Connection, incident_key: &IncidentKey) -> rusqlite::Result<KnownIncident> {
     let mut known = KnownIncident::default();
     let mut statement = connection.prepare_cached(ACCEPTED)?;
@@ -243,7 +245,7 @@ fn load_waiting(connection: &Connection, sql: &str, incident_key: &IncidentKey) 
     Ok(waiting)
 }
 
-/// Loads the ends of queues and the last resolves of their incidents.
+/// Loads the last events of queues and the last resolves of their incidents.
 fn load_tails(connection: &Connection, queues: &[IncidentQueue], known: &mut Known) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(TAIL)?;
     for queue in queues {
@@ -276,7 +278,7 @@ fn load_resolves<'k>(
     Ok(())
 }
 
-/// A resolve, whose times are in the columns from `first` on.
+/// Parses a resolve, whose times are in the columns from `first` on.
 fn resolve(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Resolve>> {
     let times = time(row, first)?.zip(time(row, first + 1)?);
     Ok(times.map(|(happened_at, received_at)| Resolve { happened_at, received_at }))
@@ -294,7 +296,7 @@ fn settling(row: &Row<'_>) -> rusqlite::Result<Settling> {
     })
 }
 
-/// What cannot be read of the counts and the times keeps nothing from being sent.
+/// Parses an event. Counts and times that cannot be read do not prevent it from being sent.
 fn attemptable(row: &Row<'_>, begins: bool) -> rusqlite::Result<Attemptable> {
     let body = row.get_ref("body")?.as_bytes_or_null()?.map(<[u8]>::to_vec);
     let received_at = time(row, "received_at")?.unwrap_or_default();
@@ -335,7 +337,7 @@ fn queue(row: &Row<'_>) -> rusqlite::Result<IncidentQueue> {
     Ok(IncidentQueue { incident_key, service_key })
 }
 
-/// The API of an event. A number that cannot be read keeps nothing from being sent.
+/// The API of an event. A number that cannot be read does not prevent the event from being sent.
 fn api(row: &Row<'_>) -> ApiVersion {
     get(row, "api").map_or_else(|_| ApiVersion::default(), ApiVersion::of_number)
 }
@@ -355,12 +357,12 @@ fn time(row: &Row<'_>, column: impl RowIndex) -> rusqlite::Result<Option<DateTim
     Ok(milliseconds.and_then(DateTime::from_timestamp_millis))
 }
 
-/// A number that the table always has. A damaged page may have none: that is read as zero, here and below.
+/// Reads a number that is never NULL in the table. On a damaged page it may be: that is read as zero, here and below.
 fn get<T: FromSql + Default>(row: &Row<'_>, column: impl RowIndex) -> rusqlite::Result<T> {
     row.get(column).map(Option::unwrap_or_default)
 }
 
-/// The same for a text: none is read as empty.
+/// Reads a text in the same way: NULL is read as empty.
 fn text<'r>(row: &'r Row<'_>, column: &str) -> rusqlite::Result<&'r str> {
     match row.get_ref(column)?.as_str_or_null() {
         Ok(text) => Ok(text.unwrap_or_default()),
@@ -368,7 +370,7 @@ fn text<'r>(row: &'r Row<'_>, column: &str) -> rusqlite::Result<&'r str> {
     }
 }
 
-/// What is none is damage.
+/// Parses a text. Returns an error if it cannot be parsed, which means that the row is damaged.
 fn parsed<T>(row: &Row<'_>, column: &str, parse: impl Fn(&str) -> Option<T>) -> rusqlite::Result<T> {
     parse(text(row, column)?).ok_or_else(|| odd(row, column))
 }

@@ -1,4 +1,4 @@
-//! Retention: delivered events are forgotten, oldest first.
+//! Retention: deletes delivered events, oldest first.
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, params};
@@ -25,14 +25,15 @@ pub(super) fn prune(connection: &Connection, prune: Prune) -> rusqlite::Result<u
         run(connection, "DELETE FROM proofs WHERE event_id IN (SELECT value FROM json_each(?))", [&numbers])?;
         run(connection, "DELETE FROM events WHERE id IN (SELECT value FROM json_each(?))", [&numbers])?;
     }
-    // Keys that no event is left of.
+    // Tallies of keys that no event is left of.
     run(connection, "DELETE FROM tallies WHERE events = 0", [])?;
     forget_incidents(connection, prune.incidents_before, prune.limit)?;
     Ok(ids.len() as u64)
 }
 
-/// Forgets at most `limit` incidents, and issues of shared ones, that were closed before `before`, and as many of those that are open where there are
-/// too many. Those are not forgotten by age: a clock that is set forward would forget them all.
+/// Deletes incidents that were closed before `before`, and open ones if there are too many, at most `limit` of each;
+/// the same for the issues of shared incidents. Open ones are not deleted by age: after a clock was set forward, all of
+/// them would be deleted.
 fn forget_incidents(connection: &Connection, before: DateTime<Utc>, limit: u32) -> rusqlite::Result<()> {
     let before = before.timestamp_millis();
     run(
@@ -64,11 +65,11 @@ fn forget_incidents(connection: &Connection, before: DateTime<Utc>, limit: u32) 
     Ok(())
 }
 
-/// Returns at most so many empty pages to the file system, and returns how many are left.
+/// Gives at most `pages` empty pages back to the file system, and returns how many are left to give back.
 pub(super) fn shrink(connection: &Connection, pages: u32) -> rusqlite::Result<u64> {
     let (all, free) = schema::pages(connection)?;
     if pages > 0 && schema::is_wasteful(all, free) {
-        // It returns a row for each page, and stops where nobody asks for the next.
+        // The pragma returns a row for each page, and stops when the next row is not fetched.
         let mut vacuum = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
         let mut rows = vacuum.query([])?;
         while rows.next()?.is_some() {}
@@ -78,13 +79,13 @@ pub(super) fn shrink(connection: &Connection, pages: u32) -> rusqlite::Result<u6
         return Ok(u64::try_from(free).unwrap_or_default());
     }
     if pages > 0 {
-        // The file itself becomes shorter only by this.
+        // Only a checkpoint makes the file itself shorter.
         connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
     }
     Ok(0)
 }
 
-/// Adds what was counted and writes what has changed, and forgets what is older than a day before it.
+/// Adds what was counted, stores what has changed, and deletes activity that is more than a day older than the newest.
 pub(super) fn keep_metrics(connection: &Connection, memory: &PersistedMetrics) -> rusqlite::Result<()> {
     run(
         connection,
@@ -147,7 +148,7 @@ pub(super) fn keep_metrics(connection: &Connection, memory: &PersistedMetrics) -
     Ok(())
 }
 
-/// Replaces what the fallback webhook was told last.
+/// Replaces the stored notice that was last sent to the fallback webhook.
 pub(super) fn write_outage_notice(connection: &Connection, notice: OutageNotice) -> rusqlite::Result<()> {
     let since = notice.outage_since.as_ref().map(DateTime::timestamp_millis);
     run(

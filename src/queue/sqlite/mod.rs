@@ -1,15 +1,17 @@
 //! The queue in one SQLite file.
 //!
-//! - `engine`: the connection that writes and survives errors; `load` and `write`: the halves of a transaction. It is one of
-//!   `rusqlite`, which runs SQLite on the thread that calls it: a thread of the writer's own
+//! - `engine`: the connection that writes and recovers from errors; `load` and `write`: the two halves of a
+//!   transaction. It uses `rusqlite`, which runs SQLite on the calling thread: the writer has a thread of its own
 //! - `files`: the locks that keep a second bridge out, and whether the open files are still those at their paths;
-//!   `recovery`: what is kept of files that were taken away
-//! - `read`: connections that cannot write, of `sqlx`, which keeps SQLite off the threads that everything else runs on
+//!   `recovery`: saves what it can of files that were deleted, replaced or truncated
+//! - `read`: connections that cannot write; they use `sqlx`, which keeps SQLite off the threads that everything else
+//!   runs on
 //! - `transfer`: all rows, for a move to another database
 //! - `edit`: changes from outside; `maintenance`: what is done for the queue itself; `canary`: what happens to canaries;
 //!   `sentry`: what was learned from Sentry's API
-//! - `database`: the file, and what its errors mean; `schema`: its tables; `version`: which SQLite keeps commits
-//! - `plans`: tests that indexes find what pages, alarms and batches ask for
+//! - `database`: the file, and what its errors mean; `schema`: its tables; `version`: which versions of SQLite do not
+//!   lose commits
+//! - `plans`: tests that the queries of pages, alarms and batches use indexes
 
 mod canary;
 mod database;
@@ -37,7 +39,7 @@ pub(super) use transfer::SqliteTransfer;
 
 use super::EventId;
 
-/// Numbers as a JSON array, which a statement takes as one variable.
+/// The numbers as a JSON array, which a statement takes as one parameter.
 fn numbers(ids: &[EventId]) -> String {
     let ids: Vec<_> = ids.iter().map(|id| id.get()).collect();
     serde_json::to_string(&ids).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! What a page or an alarm asks for is found by indexes, so that it takes no longer where more is in the queue.
+//! Tests that the queries of pages and alarms use indexes, so that they take no longer when the queue is larger.
 
 use std::path::Path;
 
@@ -9,15 +9,15 @@ use super::read::{delivery, list, proof, sentry, status};
 use super::{Engine, load, write};
 use crate::queue::store::Store as _;
 
-/// How SQLite goes about a query, a line for each step.
+/// SQLite's plan of a query, one line for each step.
 async fn plan(connection: &mut SqliteConnection, query: &str) -> Vec<String> {
     let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}"));
     let steps = sqlx::query(explain).fetch_all(connection).await.unwrap();
     steps.iter().map(|step| step.get("detail")).collect()
 }
 
-/// Whether a step leafs through the events or gathers them to sort them. The tallies have a few rows and the rejected
-/// webhooks at most a thousand.
+/// Whether a step scans the events or collects them for sorting. The tallies have a few rows and the rejected webhooks
+/// at most a thousand.
 fn grows(step: &str) -> bool {
     step.contains("TEMP B-TREE")
         || step.contains("AUTOMATIC")
@@ -40,7 +40,7 @@ async fn nothing_that_a_page_or_an_alarm_asks_for_leafs_through_the_events() {
         assert!(!plan.is_empty());
         assert!(!plan.iter().any(|step| grows(step)), "{query}\n{plan:#?}");
     }
-    // Nor does what a batch reads and writes, apart from the numbers that it is asked for.
+    // The statements of a batch do not scan the events either, only the numbers that they are given.
     for query in [
         load::TAIL,
         load::WAITING,
@@ -58,7 +58,7 @@ async fn nothing_that_a_page_or_an_alarm_asks_for_leafs_through_the_events() {
         );
         assert!(!plan.iter().any(|step| step.contains("AUTOMATIC")), "{query}\n{plan:#?}");
     }
-    // The measure itself is one.
+    // The check itself recognises queries that do scan or sort the events.
     for query in ["SELECT * FROM events WHERE count > 1", "SELECT id FROM events WHERE id > 7 ORDER BY description"] {
         let plan = plan(&mut connection, query).await;
         assert!(plan.iter().any(|step| grows(step)), "{query}\n{plan:#?}");

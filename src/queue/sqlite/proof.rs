@@ -1,11 +1,11 @@
-//! What PagerDuty's REST API told about delivered events.
+//! Stores what PagerDuty's REST API shows of delivered events.
 
 use rusqlite::{Connection, params};
 
 use super::write::run;
 use crate::queue::proof::Proof;
 
-/// Writes what became of an event, unless that is gone.
+/// Stores the proof of an event, unless the event no longer exists.
 pub(super) fn write(connection: &Connection, proof: &Proof) -> rusqlite::Result<()> {
     run(
         connection,

@@ -1,8 +1,8 @@
-//! What is kept of files that were deleted, replaced or truncated under a running bridge.
+//! Saves what it can of files that were deleted, replaced or truncated while the bridge was running.
 //!
-//! A deleted file lives on while it is open, so all of it can be written to its path again. Of a file that was replaced,
-//! a copy is put beside the new one, and what waited or was dead in it is taken over, with where incidents are open. What stood only in a log that was truncated
-//! is lost; which events those are is logged.
+//! A deleted file continues to exist while it is open, so all of it can be written to its path again. Of a file that
+//! was replaced, a copy is put next to the new one, and its waiting and dead events are taken over, with the state of
+//! its incidents. What was only in a log that was truncated is lost; the numbers of the lost events are logged.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -18,30 +18,31 @@ use super::files::{Change, Files};
 use super::numbers;
 use crate::queue::{EventId, QueueError};
 
-/// How many lost events are named in the log.
+/// How many lost events are listed in the log at most.
 const NAMED: usize = 50;
 
-/// Where SQLite keeps in its index how many frames it has begun to write from the log into the database. Source: SQLite's
-/// page "WAL-mode File Format", section 2.2.
+/// The offset in SQLite's index of the number of frames that it has begun to write from the log into the database.
+/// Source: SQLite's page "WAL-mode File Format", section 2.2.
 const BACKFILL_ATTEMPTED: u64 = 128;
 
-/// What was kept.
+/// What was saved.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Kept {
     /// Nothing, or the file itself.
     #[default]
     Nothing,
-    /// All of it, in a file at the path again.
+    /// Everything, in a file at the path again.
     All,
-    /// All of it, in a copy beside the file that is there now.
+    /// Everything, in a copy next to the file that is there now.
     Copy(PathBuf),
 }
 
-/// Lets go of the files that are open. The connection is left to be closed where nothing more is wanted of it.
+/// Saves what it can of the files that are open, and gives them up. If nothing more is needed from the connection,
+/// closing it is left to the caller.
 ///
 /// # Errors
 ///
-/// When that cannot be done yet, such as on a full disk. The connection is still there then, and holds what it held.
+/// When that cannot be done yet, for example on a full disk. The connection is still there then, and has what it had.
 pub(super) fn save(
     change: Change,
     database: &Database,
@@ -51,16 +52,16 @@ pub(super) fn save(
     let Some(open) = connection else { return Ok(Kept::Nothing) };
     match change {
         Change::DatabaseGone => {
-            // Where the path was a link that is gone, too, the file goes where the link was.
+            // If the path was a link that is gone, too, the file is written where the link was.
             let is_link_there = fs::symlink_metadata(database.path()).is_ok();
             let target = if is_link_there { files.beside("") } else { database.absolute() };
             let copy = copy(open, database, &with(&target, "-restored"))?;
-            // A log that is left would be taken for the new file's.
+            // SQLite would use a log that is left for the new file.
             close(connection);
             for suffix in ["-wal", "-shm"] {
                 remove(&with(&target, suffix)).map_err(|error| database.unopened(&error))?;
             }
-            // Unless another file is there by now.
+            // This fails if another file is there by now.
             fs::hard_link(&copy, &target)
                 .and_then(|()| fs::remove_file(&copy))
                 .and_then(|()| sync_folder(&target))
@@ -80,7 +81,7 @@ pub(super) fn save(
             Ok(Kept::Copy(copy))
         }
         Change::LogReplaced | Change::IndexReplaced => {
-            // The log that is open has all of it still.
+            // The log that is open still has everything.
             let busy: bool = open
                 .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
                 .map_err(|error| database.write_error(error))?;
@@ -95,7 +96,8 @@ pub(super) fn save(
             Ok(Kept::Nothing)
         }
         Change::DatabaseTruncated => {
-            // What is not in the file any more may be in the log or in memory, in a small database even all of it.
+            // What is no longer in the file may be in the log or in memory; of a small database, this may even be
+            // everything.
             let target = files.beside("");
             let Ok(copy) = copy(open, database, &with(&target, "-restored")) else { return Ok(Kept::Nothing) };
             fs::rename(&copy, &target)
@@ -110,16 +112,16 @@ pub(super) fn save(
     }
 }
 
-/// Closes a connection whose log was cut, and leaves the whole part of that log for SQLite to read, if it has more than
-/// the database.
+/// Closes a connection whose log was truncated, and leaves the intact part of that log for SQLite to read, if it has
+/// more than the database.
 fn save_log(log: &Path, files: &Files, connection: &mut Option<Connection>) -> io::Result<()> {
     let whole = files.whole_frames();
     let part = with(log, "-part");
     if whole > 0 {
         fs::copy(log, &part)?;
     }
-    // As it closes, SQLite would write what is left of the log into the database, with zeros for the rest. From an empty
-    // one it cannot read, and leaves both alone.
+    // When it closes, SQLite would write what is left of the log into the database, with zeros for the rest. An empty
+    // log cannot be read, so SQLite leaves both files unchanged.
     OpenOptions::new().write(true).open(log)?.set_len(0)?;
     close(connection);
     let mut attempted = [0; 4];
@@ -129,7 +131,7 @@ fn save_log(log: &Path, files: &Files, connection: &mut Option<Connection>) -> i
     if whole > 0 && whole >= in_database { fs::rename(part, log) } else { remove(&part).and_then(|()| remove(log)) }
 }
 
-/// Makes the database that was just opened the running bridge's own, and says what is lost.
+/// Prepares the database that was just opened for the running bridge, and logs what is lost.
 pub(super) fn restore(
     change: Change,
     database: &Database,
@@ -175,20 +177,21 @@ pub(super) fn restore(
     Ok(())
 }
 
-/// Lets no event have the number of another that the bridge knows, and lets the deliveries read the queue again.
+/// Prevents a new event from getting a number that the bridge already knows, and makes the deliveries read the queue
+/// again.
 fn number_on(connection: &mut Connection, last: Option<EventId>) -> rusqlite::Result<()> {
     let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     change.execute("INSERT INTO sqlite_sequence (name, seq) SELECT 'events', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'events')", [])?;
     let last = last.map_or(0, EventId::get);
     change.execute("UPDATE sqlite_sequence SET seq = MAX(seq, ?) WHERE name = 'events'", [last])?;
-    // Larger than any that was there before: those are counted from one.
+    // Larger than any earlier value, because those are counted from one.
     let now = Utc::now().timestamp_millis();
     change.execute("UPDATE changes SET generation = MAX(generation + 1, ?)", [now])?;
     change.commit()
 }
 
-/// Takes the events of the database `copy` that are not delivered and not here, and returns how many those were; also where
-/// incidents are open that are not known here.
+/// Takes over the events of the database `copy` that are not delivered and not in this one, and returns how many. Also
+/// takes over incidents that are not known here.
 fn take_over(connection: &mut Connection, copy: &Path) -> rusqlite::Result<usize> {
     connection.execute("ATTACH DATABASE ? AS before", [copy.to_string_lossy()])?;
     let taken = take_over_attached(connection);
@@ -200,7 +203,7 @@ fn take_over_attached(connection: &mut Connection) -> rusqlite::Result<usize> {
     const ONLY_THERE: &str = "FROM before.events AS old WHERE state <> 'delivered' AND NOT EXISTS (SELECT 1 FROM main.events \
         AS new WHERE new.id = old.id AND new.incident_key = old.incident_key AND new.first_seen = old.first_seen)";
     let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // After all that is here, in their order.
+    // Their numbers come after all numbers that are here, in the same order.
     let last = "SELECT seq FROM main.sqlite_sequence WHERE name = 'events'";
     let base: i64 = change.query_row(last, [], |row| row.get(0))?;
     let bodies = format!(
@@ -214,7 +217,7 @@ fn take_over_attached(connection: &mut Connection) -> rusqlite::Result<usize> {
                    sentry_at, resolved_at, revived_at";
     let events = format!("INSERT INTO main.events (id, {columns}) SELECT ? + id, {columns} {ONLY_THERE} ORDER BY id");
     let taken = change.execute(&events, [base])?;
-    // An incident knows its last event by the number, so that has to move along.
+    // An incident refers to its last event by number, so that number is moved along.
     change.execute(
         "INSERT OR IGNORE INTO main.incidents (incident_key, service_key, is_open, changed_at, event_id, sentry_at) \
          SELECT incident_key, service_key, is_open, changed_at, ? + event_id, sentry_at FROM before.incidents",
@@ -224,7 +227,7 @@ fn take_over_attached(connection: &mut Connection) -> rusqlite::Result<usize> {
     Ok(taken)
 }
 
-/// Says which of the events that were accepted lately are gone.
+/// Logs which of the recently accepted events are lost.
 fn tell_lost(connection: &Connection, database: &Database, recent: &[EventId]) -> rusqlite::Result<()> {
     let path = database.path();
     let mut lost = connection
@@ -249,7 +252,7 @@ fn tell_lost(connection: &Connection, database: &Database, recent: &[EventId]) -
     Ok(())
 }
 
-/// Writes all that the connection sees into a file of its own, for its owner alone, and onto the disk.
+/// Writes everything that the connection sees to a separate file, readable by its owner only, and syncs it to disk.
 fn copy(connection: &Connection, database: &Database, to: &Path) -> Result<PathBuf, QueueError> {
     let unopened = |error: io::Error| database.unopened(&error);
     remove(to).map_err(unopened)?;
@@ -260,14 +263,14 @@ fn copy(connection: &Connection, database: &Database, to: &Path) -> Result<PathB
         Err(error) => Err(database.write_error(error)),
     };
     if synced.is_err() {
-        // What is no whole copy is of no use.
+        // An incomplete copy is of no use.
         let _ = fs::remove_file(to);
     }
     synced.map(|()| to.to_owned())
 }
 
 fn close(connection: &mut Option<Connection>) {
-    // It cannot tidy up what is no longer there.
+    // Errors do not matter: it cannot tidy up files that are no longer there.
     drop(connection.take());
 }
 
@@ -279,7 +282,7 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Has the names in the folder of a file kept on the disk.
+/// Syncs the folder of a file, so that the names in it are on disk.
 fn sync_folder(file: &Path) -> io::Result<()> {
     file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }

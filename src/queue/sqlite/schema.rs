@@ -10,11 +10,11 @@ use sqlx::{Connection as _, SqliteConnection};
 use super::database::{Database, is_misfit};
 use crate::queue::QueueError;
 
-/// A file whose contents take no more than this, in bytes, is rewritten at a start where it could not shrink otherwise.
-/// That takes about a second for each 100 MB, and as much space again meanwhile.
+/// A file that cannot shrink is rewritten at startup if its contents take no more than this, in bytes. That takes about
+/// a second for each 100 MB, and as much space again meanwhile.
 const WRITTEN_ANEW: i64 = 64 << 20;
 
-/// So many pages may stand empty in any file: the next storm needs them. 4 MiB.
+/// How many pages may be empty in any file, because the next storm of alerts needs them: 4 MiB.
 const SPARE_PAGES: i64 = 1024;
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(crate::queue::migrations::sqlite);
@@ -27,17 +27,17 @@ fn newest() -> i64 {
 pub(super) async fn open(database: &Database) -> Result<Connection, QueueError> {
     let mut aside = database.connect_aside().await?;
     let migrated = migrate(&mut aside, database).await;
-    // First, so that the log is written into the file: what the writer does not have in memory then never stands in the log
-    // alone, which somebody may truncate.
+    // Closed first, so that the log is written into the file: what the writer does not have in memory is then never
+    // only in the log, which someone may truncate.
     let closed = aside.close().await.map_err(|error| database.error(error));
     migrated.and(closed)?;
     database.connect()
 }
 
-/// Brings the tables up to date; refuses those of a newer program.
+/// Brings the tables up to date. Refuses the tables of a newer program.
 pub(super) async fn migrate(connection: &mut SqliteConnection, database: &Database) -> Result<(), QueueError> {
-    // What `Migrator::run` calls, and what can be called from a task: the compiler cannot see that of `run` (it does not
-    // find `Acquire` general enough).
+    // `Migrator::run` calls this, but cannot itself be called from a task: the compiler does not find `Acquire` general
+    // enough.
     MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(found) if found > newest() => newer(database, found),
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => database.error(error),
@@ -69,8 +69,8 @@ fn unprepared(database: &Database, reason: String) -> QueueError {
     QueueError::Unprepared { database: database.name(), reason }
 }
 
-/// Has a file from before the bridge gave space back rewritten, if that takes but a moment. What cannot be done today
-/// is no reason not to start.
+/// Rewrites a file of an earlier version that did not give space back, if that takes only a moment. A failure does not
+/// prevent the start.
 pub(super) fn let_it_shrink(connection: &Connection, database: &Database) {
     if let Err(error) = rewrite(connection, database) {
         let path = database.path();
@@ -94,7 +94,7 @@ fn rewrite(connection: &Connection, database: &Database) -> rusqlite::Result<()>
         );
         return Ok(());
     }
-    // The connection asks for this mode; it takes a VACUUM to have it.
+    // The connection has requested the mode `INCREMENTAL`, which takes effect only with a VACUUM.
     connection.execute_batch("VACUUM")
 }
 
@@ -107,8 +107,8 @@ fn number(connection: &Connection, pragma: &str) -> rusqlite::Result<i64> {
     connection.query_row(pragma, [], |row| row.get(0))
 }
 
-/// Whether so many pages stand empty that the file should shrink: a quarter of what is in use, and what the next storm
-/// may need.
+/// Whether so many pages are empty that the file should shrink: more than a quarter of those in use, and more than the
+/// next storm of alerts may need.
 pub(super) fn is_wasteful(all: i64, free: i64) -> bool {
     free > SPARE_PAGES.max((all - free) / 4)
 }

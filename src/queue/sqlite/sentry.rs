@@ -1,4 +1,4 @@
-//! What the bridge learned from Sentry's API.
+//! Stores what the bridge learned from Sentry's API.
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, params};
@@ -6,7 +6,7 @@ use rusqlite::{Connection, params};
 use super::write::run;
 use crate::queue::sentry::{KEEP_NOTES, SentryNotes};
 
-/// Writes what has changed, and forgets what is too old.
+/// Stores what has changed, and deletes what is too old.
 pub(super) fn write(connection: &Connection, notes: &SentryNotes) -> rusqlite::Result<()> {
     let millis = |at: &Option<DateTime<Utc>>| at.as_ref().map(DateTime::timestamp_millis);
     for note in &notes.issues {

@@ -24,7 +24,7 @@ pub(in crate::queue) struct SqliteTransfer {
 }
 
 impl SqliteTransfer {
-    /// Opens the file and brings its tables up to date; makes it only where it `creates`.
+    /// Opens the file and brings its tables up to date. Creates the file only if `creates` is set.
     pub(in crate::queue) async fn open(path: &Path, creates: bool) -> Result<Self, QueueError> {
         let database = Database::new(path);
         if !creates && !path.exists() {
@@ -119,7 +119,7 @@ impl Transfer for SqliteTransfer {
     }
 
     async fn close(self: Box<Self>) -> Result<(), QueueError> {
-        // An open transaction is rolled back by it, and SQLite leaves a single file.
+        // Closing rolls back an open transaction, and SQLite leaves a single file.
         self.connection.close().await.map_err(|error| self.database.error(error))
     }
 }

@@ -5,7 +5,8 @@ use crate::queue::QueueError;
 /// SQLite counts versions this way: 3.51.3 is 3,051,003.
 type Number = u32;
 
-/// Refuses an SQLite that may lose commits. The bundled one does not, but a build can be set to use the system's.
+/// Refuses a version of SQLite that may lose commits. The bundled one does not, but a build can be configured to use
+/// the system's.
 pub(super) fn check() -> Result<(), QueueError> {
     let version = rusqlite::version();
     if number_of(version).is_some_and(keeps_commits) { Ok(()) } else { Err(unsafe_version(version)) }
@@ -21,8 +22,8 @@ fn unsafe_version(version: &str) -> QueueError {
     }
 }
 
-/// Whether it is without the "WAL-reset bug": when one connection commits just as another writes the log into the file,
-/// as `queue` and the bridge may, pages of what was committed can be left out for ever.
+/// Whether a version is free of the "WAL-reset bug": if one connection commits just as another writes the log into the
+/// file, as the command `queue` and the bridge may do, committed pages can be missing from the file permanently.
 ///
 /// Source: SQLite's page "Write-Ahead Logging", section "The WAL-Reset Bug".
 fn keeps_commits(number: Number) -> bool {

@@ -1,4 +1,4 @@
-//! Writes what was decided: the second half of a transaction.
+//! Writes the plan: the second half of a transaction.
 
 use rusqlite::{Connection, Params, params};
 
@@ -58,7 +58,7 @@ const MEMBER: &str =
 
 const SEEN: &str = "INSERT OR IGNORE INTO seen_webhooks (digest, incident_key, event_type) VALUES (?, ?, ?)";
 
-/// Marks the triggers of an incident that wait and those that are dead, each found by an index of its own.
+/// Marks the waiting and the dead triggers of an incident, each found by an index of its own.
 const RESOLVED: [&str; 2] = [
     "UPDATE events SET resolved_at = ?1 WHERE state = 'waiting' AND incident_key = ?2
         AND event_type = 'trigger' AND COALESCE(sentry_at / 1000 <= ?3 / 1000 OR sentry_at > ?4, TRUE)",
@@ -69,8 +69,8 @@ const RESOLVED: [&str; 2] = [
 const REOPENED: &str =
     "UPDATE events SET resolved_at = NULL WHERE state = 'dead' AND incident_key = ? AND resolved_at IS NOT NULL";
 
-/// Writes `plan` inside the transaction that loaded what it was decided from; `last` is the last number that was given to
-/// an event.
+/// Writes `plan` inside the transaction that loaded what it was decided from; `last` is the last number that was
+/// assigned to an event.
 pub(super) fn apply(connection: &Connection, plan: &Plan<'_>, last: i64) -> rusqlite::Result<Committed> {
     if plan.probe {
         run(connection, "UPDATE heartbeat SET beats = beats + 1, ballast = zeroblob(?)", [BALLAST])?;
@@ -136,7 +136,7 @@ pub(super) fn run(connection: &Connection, sql: &str, values: impl Params) -> ru
     connection.prepare_cached(sql)?.execute(values)
 }
 
-/// What people change.
+/// Writes the changes that people make.
 fn edit(connection: &Connection, plan: &Plan<'_>) -> rusqlite::Result<()> {
     for (id, at) in &plan.revived {
         run(connection, REVIVED, [id.get(), at.timestamp_millis()])?;
@@ -170,7 +170,7 @@ fn edit(connection: &Connection, plan: &Plan<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Whoever holds them keeps them within bounds.
+/// Stores held webhooks. The caller keeps them within their limits.
 fn hold(connection: &Connection, webhooks: &[&Held]) -> rusqlite::Result<()> {
     for held in webhooks {
         let network = match held.sender {
@@ -214,7 +214,7 @@ fn change(connection: &Connection, change: &IncidentChange<'_>) -> rusqlite::Res
     Ok(())
 }
 
-/// Resolves that may overtake what comes, and webhooks that do nothing a second time.
+/// Stores resolves that may overtake later webhooks, and webhooks that have no effect a second time.
 fn write_seen(connection: &Connection, plan: &Plan<'_>) -> rusqlite::Result<()> {
     for (incident_key, resolve) in &plan.resolves {
         if let Some(resolve) = resolve {
@@ -241,7 +241,7 @@ fn write_seen(connection: &Connection, plan: &Plan<'_>) -> rusqlite::Result<()> 
     Ok(())
 }
 
-/// Writes rows and returns their numbers, in their order. Those that are new come first.
+/// Writes rows and returns their numbers, in their order. New rows are written first.
 fn write_rows(connection: &Connection, rows: &[Row<'_>], last: i64) -> rusqlite::Result<Vec<EventId>> {
     let mut numbers = (last + 1..).map(EventId::new);
     let numbered: Vec<_> =
@@ -278,7 +278,7 @@ fn write_all(connection: &Connection, rows: &[(EventId, &Row<'_>)], event: &str,
     Ok(())
 }
 
-/// Keeps rejected webhooks and deletes the oldest until the bounds hold again.
+/// Stores rejected webhooks, and deletes the oldest ones until they are within their limits again.
 fn keep_rejected(connection: &Connection, webhooks: &[&Rejected]) -> rusqlite::Result<Vec<RejectedId>> {
     let mut ids = Vec::with_capacity(webhooks.len());
     for webhook in webhooks {

@@ -1,10 +1,11 @@
-//! The one task that writes: it commits together whatever has piled up while the last commit was under way.
+//! The only task that writes: each commit takes all operations that arrived during the last one.
 //!
-//! So a lone operation waits for one fsync, and many share one. Its operations stay in one list, each with its reply;
-//! they are borrowed while they are decided and written, so that a commit which fails can be tried again in parts.
+//! So a single operation waits for one fsync, and many share one. The operations of a commit stay in one list, each
+//! with its reply; they are borrowed while they are decided and written, so that a failed commit can be retried in
+//! parts.
 //!
-//! For SQLite, whose calls block, the task has a thread for itself: a batch is loaded, decided, written and committed there
-//! without waking up anybody else before it is answered.
+//! For SQLite, whose calls block, the task has its own thread: a batch is loaded, decided, written and committed there
+//! without waking any other task before it is answered.
 
 pub(super) mod status;
 
@@ -32,19 +33,19 @@ use super::{
 };
 use status::{Commit, WriterStatus};
 
-/// How many operations may wait for the writer before senders have to.
+/// How many operations may wait for the writer before senders have to wait.
 const OPERATIONS: usize = 4096;
 
 /// How many operations one commit takes at most.
 const BATCH_OPERATIONS: usize = 512;
 
-/// How many bytes of bodies one commit takes at most, give or take the last body.
+/// How many bytes of bodies one commit takes at most; the last body may exceed it.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
-/// How often a batch is tried at most, where its transaction was interrupted.
+/// How often a batch is tried at most if its transaction is interrupted.
 const TRIES: u32 = 4;
 
-/// How often the database is checked while nobody commits.
+/// How often the database is checked while nothing is committed.
 const CHECK: Duration = Duration::from_secs(1);
 
 /// The name of the thread of a store whose calls block; Linux shows 15 bytes of it.
@@ -52,12 +53,12 @@ const THREAD: &str = "sqlite-writer";
 
 type Reply<T> = oneshot::Sender<Result<T, QueueError>>;
 
-/// What can be asked of the writer. Every reply comes after the commit.
+/// A command for the writer. Every reply is sent after the commit.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// To be committed together with others.
+    /// Committed together with others.
     Operation(Operation),
-    /// To be committed by itself, so that no alert ever fails with it.
+    /// Committed by itself, so that no alert ever fails with it.
     Maintenance(Maintenance),
     Close(Reply<()>),
 }
@@ -74,23 +75,24 @@ pub(super) enum Operation {
     Probe(Reply<()>),
 }
 
-/// What is done for the queue itself, and not for an alert.
+/// Work that is done for the queue itself, and not for an alert.
 #[derive(Debug)]
 pub(super) enum Maintenance {
     Prune(Prune, Reply<u64>),
     PersistMetrics(PersistedMetrics, Reply<()>),
     SentryNotes(SentryNotes, Reply<()>),
-    /// Stores what happened to a canary, and returns when it was sent if that is news.
+    /// Stores what happened to a canary. The reply is the time at which it was sent, or `None` if nothing changed.
     Canary(CanaryChange, Reply<Option<DateTime<Utc>>>),
-    /// Stores what happened to an update of an issue, and returns whether that is news.
+    /// Stores what happened to an update of an issue. The reply is whether anything changed.
     IssueUpdate(Box<IssueUpdateChange>, Reply<bool>),
     OutageNotice(OutageNotice, Reply<()>),
     Proof(Box<Proof>, Reply<()>),
-    /// Returns at most so many empty pages to the file system, and tells how many are left.
+    /// Gives at most this many empty pages back to the file system. The reply is how many are left.
     Shrink(u32, Reply<u64>),
 }
 
-/// Starts the writer. It ends when every sender is gone or on [`Command::Close`], after what was sent is committed.
+/// Starts the writer. It ends on [`Command::Close`] or when every sender is dropped, after everything that was sent is
+/// committed.
 pub(super) fn spawn<S: Store>(store: S, status: Arc<WriterStatus>) -> mpsc::Sender<Command> {
     let (sender, receiver) = mpsc::channel(OPERATIONS);
     let writer =
@@ -103,8 +105,8 @@ pub(super) fn spawn<S: Store>(store: S, status: Arc<WriterStatus>) -> mpsc::Send
     sender
 }
 
-/// Runs the writer on a thread of its own. Where that cannot be started, every sender finds the queue closed, as after a
-/// writer that failed.
+/// Runs the writer on a thread of its own. If that thread cannot be started, every sender finds the queue closed, as if
+/// the writer had failed.
 fn run_on_thread<S: Store>(writer: Writer<S>, commands: mpsc::Receiver<Command>) {
     let runtime = runtime::Builder::new_current_thread().enable_time().build();
     let started = runtime.and_then(|runtime| {
@@ -119,9 +121,9 @@ struct Writer<S> {
     store: S,
     status: Arc<WriterStatus>,
     window: DedupWindow,
-    /// Attempts that began when nothing could be committed. The next commit records them first.
+    /// Attempts that began while nothing could be committed. The next commit records them first.
     unrecorded: Vec<(EventId, DateTime<Utc>)>,
-    /// Events whose attempts damage does not let be recorded, until they are settled.
+    /// Events whose attempts cannot be recorded because of damage, until they are settled.
     unrecordable: Vec<EventId>,
 }
 
@@ -130,11 +132,11 @@ struct Writer<S> {
 struct Round {
     operations: Vec<Operation>,
     bytes: usize,
-    /// Nothing is folded into what waits already, which may be damaged.
+    /// Whether nothing is folded into stored events, because they may be damaged.
     unfolded: bool,
 }
 
-/// What a commit answers, for each kind of operation in its order.
+/// The answers of a commit, for each kind of operation in its order.
 #[derive(Debug)]
 struct Answers {
     enqueued: Vec<Enqueued>,
@@ -169,7 +171,7 @@ impl<S: Store> Writer<S> {
                 next = if round.has_room() { commands.try_recv().ok() } else { None };
             }
             if is_closing {
-                // Nothing is taken any more, but what was sent before is still committed.
+                // No more commands are accepted, but those that were sent before are still committed.
                 commands.close();
             }
             if !round.operations.is_empty() {
@@ -189,11 +191,11 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    /// Finds out about a lost database also while nobody commits.
+    /// Notices a lost database even while nothing is committed.
     async fn check(&mut self) {
         self.status.set_busy(true);
         if let Err(error) = self.store.check().await {
-            // A failure once, however long it lasts.
+            // Counted as one failure, however long it lasts.
             if self.status.is_well() {
                 self.status.failed();
             }
@@ -239,11 +241,12 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    /// Commits a round and answers everybody in it. Of what fails by damaged content, all else is committed: one damaged
-    /// page must not refuse the alerts that share a commit with whatever needs that page. Halves of halves are tried, so
-    /// one such operation among 512 costs about twenty commits.
+    /// Commits a round and answers every operation in it. If the commit fails because of damaged content, all
+    /// operations that are not affected are still committed: one damaged page must not cause alerts to be refused that
+    /// share a commit with an operation that needs that page. The round is halved again and again, so one such
+    /// operation among 512 costs about twenty commits.
     async fn commit(&mut self, round: Round) {
-        // The next one is the last.
+        // The last one is committed next.
         let mut rounds = vec![round];
         while let Some(mut round) = rounds.pop() {
             let (unrecorded, unrecordable) = (self.unrecorded.clone(), self.unrecordable.clone());
@@ -269,8 +272,8 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    /// Commits a batch. What was interrupted is tried again, as long as those who wait have the time: Sentry does not repeat
-    /// a webhook that was refused.
+    /// Commits a batch. An interrupted transaction is retried while the waiting senders have time for it: Sentry does
+    /// not repeat a webhook that was refused.
     async fn try_commit(&mut self, batch: &Batch<'_>) -> Result<Answers, QueueError> {
         let begun_at = Instant::now();
         let mut tries = 1;
@@ -292,7 +295,7 @@ impl<S: Store> Writer<S> {
         let committed = self.store.apply(&decision.plan).await?;
         self.unrecorded.clear();
         self.unrecordable.retain(|id| !batch.settles.iter().any(|settle| settle.id == *id));
-        // Only now: what was refused may come again.
+        // Only after the commit: a webhook that was refused may be sent again.
         for (dedup, received_at) in decision.said {
             self.window.remember(dedup, received_at);
         }
@@ -309,8 +312,8 @@ impl<S: Store> Writer<S> {
         Ok(Answers { enqueued, settled: decision.settled, begun: decision.begun, rejected: committed.rejected })
     }
 
-    /// Records the unrecorded attempts one by one, and gives up those that damage does not let be recorded. Whether none
-    /// is left.
+    /// Records the unrecorded attempts one by one, and gives up those that cannot be recorded because of damage.
+    /// Returns whether none is left.
     async fn record_each(&mut self) -> bool {
         for attempt in std::mem::take(&mut self.unrecorded) {
             let batch = Batch { unrecorded: &[attempt], ..Batch::default() };
@@ -335,7 +338,7 @@ impl<S: Store> Writer<S> {
 
     /// Answers a round that could not be committed.
     async fn fail(&mut self, round: Round, error: &QueueError) {
-        // That an event cannot be read says nothing about the alerts that come.
+        // An event that cannot be read says nothing about whether new alerts can be committed.
         if round.takes_alerts() || !error.is_of_content() {
             self.status.failed();
         }
@@ -353,10 +356,10 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    /// Lets an attempt begin that could not be recorded: an alert that waits must reach people also when the disk is full.
+    /// Begins an attempt that could not be recorded: a waiting alert must reach people even when the disk is full.
     ///
-    /// It is the first that the next commit records, so that nothing is ever folded into an event whose bytes were sent.
-    /// Only a crash before that forgets it: then the event is sent once more.
+    /// The next commit records the attempt first, so that nothing is ever folded into an event whose bytes were sent.
+    /// The attempt is lost only if the bridge crashes before that: then the event is sent once more.
     async fn begin_unrecorded(&mut self, begin: &Begin, cause: &QueueError) -> Result<Begun, QueueError> {
         let batch = Batch { begins: vec![begin], ..Batch::default() };
         let Ok(known) = self.store.peek(&decide::wanted(&batch)).await else { return Err(cause.clone()) };

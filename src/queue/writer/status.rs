@@ -1,4 +1,4 @@
-//! What the writer shows: whether it can commit, and what each commit brought.
+//! The status of the writer: whether it can commit, and the outcome of each commit.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use crate::queue::Arrival;
 use crate::queue::arrivals::{self, Announcer, Arrivals};
 
-/// A commit, for [`Queue::observe`](crate::queue::Queue::observe).
+/// The outcome of a commit, for [`Queue::observe`](crate::queue::Queue::observe).
 #[derive(Clone, Debug)]
 pub enum Commit<'a> {
-    /// It was made.
+    /// It succeeded.
     Done {
         /// How long it took.
         took: Duration,
@@ -22,7 +22,7 @@ pub enum Commit<'a> {
         /// How many rejected webhooks were kept.
         rejected: u64,
     },
-    /// Nothing of it is in the queue.
+    /// It failed, and nothing of it is in the queue.
     Failed,
 }
 
@@ -32,7 +32,7 @@ pub(in crate::queue) type Observe = dyn Fn(&Commit<'_>) + Send + Sync;
 pub(in crate::queue) struct WriterStatus {
     commits: AtomicU64,
     well: AtomicBool,
-    /// When the commit began that is under way.
+    /// When the commit that is in progress began.
     busy_since: Mutex<Option<Instant>>,
     listener: Mutex<Option<Announcer>>,
     observer: OnceLock<Arc<Observe>>,
@@ -55,17 +55,18 @@ impl WriterStatus {
         self.commits.load(Ordering::Relaxed)
     }
 
-    /// What the last commit showed; one that does not end shows nothing, see [`busy_for`](Self::busy_for).
+    /// Whether alerts can be committed, as the last commit showed. A commit that does not end shows nothing, see
+    /// [`busy_for`](Self::busy_for).
     pub(in crate::queue) fn is_well(&self) -> bool {
         self.well.load(Ordering::Relaxed)
     }
 
-    /// For how long the commit that is under way has been.
+    /// How long the commit that is in progress has been running.
     pub(in crate::queue) fn busy_for(&self) -> Option<Duration> {
         self.busy_since().map(|since| since.elapsed())
     }
 
-    /// A commit is under way from now on, or none is.
+    /// Sets whether a commit is in progress from now on.
     pub(in crate::queue) fn set_busy(&self, busy: bool) {
         *self.busy_since() = busy.then(Instant::now);
     }
@@ -80,7 +81,7 @@ impl WriterStatus {
         arrivals
     }
 
-    /// Sets the one observer; the first one stays.
+    /// Sets the only observer. Later calls have no effect.
     pub(in crate::queue) fn observe(&self, observe: Arc<Observe>) {
         let _ = self.observer.set(observe);
     }
@@ -91,8 +92,8 @@ impl WriterStatus {
         }
     }
 
-    /// Something was committed. Only what is as large as an alert shows that alerts can be: a full disk may have room
-    /// for a mark still.
+    /// Records a commit. Only one as large as an alert shows that alerts can be committed: a full disk may still have
+    /// room for a small one.
     pub(in crate::queue) fn committed(&self, takes_alerts: bool, arrivals: impl Iterator<Item = Arrival>) {
         self.commits.fetch_add(1, Ordering::Relaxed);
         if takes_alerts {

@@ -1,14 +1,14 @@
-//! What an audit may find, and what helps against it.
+//! The findings of an audit, and their remedies.
 
 use serde::Serialize;
 use strum::{IntoStaticStr, VariantArray};
 
-/// A reason why alerts would page nobody, or less than one would think.
+/// A reason why alerts would page nobody, or page less than expected.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum Kind {
-    /// A project of which no alert reaches the bridge.
+    /// A project with no alert that reaches the bridge.
     ProjectWithoutPage,
     /// A workflow that is connected to no detector.
     FiresForNothing,
@@ -16,25 +16,25 @@ pub enum Kind {
     Disabled,
     /// An action of a kind that Sentry does not run any more.
     DeadAction,
-    /// An alert that calls legacy webhooks, and none of them is the bridge's.
+    /// An alert that calls legacy webhooks, none of which is the bridge's.
     NothingBehindWebhook,
     /// The bridge's address with a token that the bridge would refuse.
     WrongToken,
-    /// An integration that Sentry switched off, that is not installed, no alert action, or posts elsewhere.
+    /// An integration that Sentry has disabled, or that is not installed, is not an alert action, or posts elsewhere.
     AppTrouble,
-    /// An alert of one environment that no route names.
+    /// An alert that is limited to an environment that no route names.
     OneEnvironment,
-    /// Incidents open and nothing closes them.
+    /// Alerts open incidents, and nothing tells the bridge to resolve them.
     NeverResolves,
-    /// More than an hour of quiet after each firing.
+    /// An alert that is quiet about an issue for more than an hour after it fired for it.
     Quiet,
     /// A workflow that never fired although its project has new issues.
     NeverFired,
-    /// A rule that no workflow was made of.
+    /// A rule that was never migrated to a workflow.
     UnmigratedRule,
-    /// An alert that paged when the audit was saved, and does not now.
+    /// An alert that paged when the audit was saved, but does not page now.
     LostSinceSaved,
-    /// A project that was there when the audit was saved.
+    /// A project that was there when the audit was saved, but is not seen now.
     ProjectGone,
     /// Something the token may not see.
     NotSeen,
@@ -47,7 +47,7 @@ impl Kind {
         self.into()
     }
 
-    /// What helps, in one sentence or two.
+    /// The remedy, in one or two sentences.
     #[must_use]
     pub fn remedy(self) -> &'static str {
         match self {
@@ -96,7 +96,7 @@ pub struct Finding {
     pub alert: Option<String>,
     /// What is wrong, in one sentence.
     pub problem: String,
-    /// What helps.
+    /// The remedy.
     pub remedy: &'static str,
 }
 

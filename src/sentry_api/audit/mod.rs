@@ -1,5 +1,5 @@
-//! What of a Sentry would page nobody. Pure: an [`Inventory`] goes in, an [`Audit`] comes out. [`task`] does that once a day in
-//! a running bridge.
+//! Finds what in a Sentry would page nobody. Pure: an [`Inventory`] goes in, an [`Audit`] comes out. In a running bridge
+//! [`task`] does this once a day.
 
 mod finding;
 pub(crate) mod reach;
@@ -20,22 +20,22 @@ use super::types::Workflow;
 use crate::config::Config;
 use reach::{Obstacle, Reach, Target};
 
-/// More minutes of quiet than this after a firing are a finding.
+/// An alert that is quiet for more minutes than this after it fired is a finding.
 const LONG_QUIET: u64 = 60;
 
-/// What an audit measures a Sentry against.
+/// What an audit expects of a Sentry.
 #[derive(Clone, Debug, Default)]
 pub struct Expected {
     /// The bridge's own address.
     pub bridge: Bridge,
     /// The environments that routes name.
     pub environments: BTreeSet<String>,
-    /// The only projects to look at; empty: all.
+    /// The projects to audit; empty means all.
     pub projects: BTreeSet<String>,
 }
 
 impl Expected {
-    /// What the settings say: any address with a token of theirs is the bridge's.
+    /// Derives the expectations from the settings: any address with one of their tokens is the bridge's.
     #[must_use]
     pub fn of(config: &Config) -> Self {
         let environments = config.pagerduty_routes.iter().filter(|route| route.condition().name() == "environment");
@@ -47,14 +47,14 @@ impl Expected {
     }
 }
 
-/// What became of an audit.
+/// The result of an audit.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Audit {
-    /// Every project that was looked at.
+    /// Every project that was audited.
     pub projects: Vec<ProjectAudit>,
     /// What is wrong, the worst kinds first.
     pub findings: Vec<Finding>,
-    /// What is worth knowing and cannot be helped.
+    /// What is worth knowing but cannot be remedied.
     pub notes: Vec<String>,
 }
 
@@ -63,7 +63,7 @@ pub struct Audit {
 pub struct ProjectAudit {
     /// Its slug.
     pub project: String,
-    /// Whether an alert of it reaches the bridge.
+    /// Whether at least one of its alerts reaches the bridge.
     pub pages: bool,
     /// Every alert that names the bridge.
     pub alerts: Vec<AlertAudit>,
@@ -78,7 +78,7 @@ pub struct AlertAudit {
     pub pages: bool,
 }
 
-/// Looks for what would page nobody.
+/// Finds what would page nobody.
 #[must_use]
 pub fn audit(inventory: &Inventory, expected: &Expected) -> Audit {
     let reach = Reach::new(inventory, &expected.bridge);
@@ -268,7 +268,7 @@ fn conclude(
     ProjectAudit { project: entry.project.slug.clone(), pages, alerts }
 }
 
-/// Actions of plugins: Sentry refuses new ones, and most of the old ones do nothing.
+/// Adds findings for actions of plugins: Sentry refuses new ones, and most of the old ones do nothing.
 fn dead_actions(inventory: &Inventory, findings: &mut Vec<Finding>) {
     for workflow in inventory.workflows.iter().filter(|workflow| workflow.enabled) {
         if workflow.actions.iter().any(|action| action.kind == "plugin") {

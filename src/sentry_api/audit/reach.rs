@@ -1,24 +1,24 @@
-//! Which alerts reach the bridge, and what keeps the others from it.
+//! Determines which alerts reach the bridge, and what prevents the others from reaching it.
 
 use super::finding::Kind;
 use crate::sentry_api::inventory::{Inventory, ProjectInventory};
 use crate::sentry_api::ours::{Address, Bridge, Masked};
 use crate::sentry_api::types::{App, Detector, LegacyHook, Rule, RuleAction, Workflow, WorkflowAction};
 
-/// The slug of legacy webhooks, as a service of rules and a target of workflows.
+/// The slug of legacy webhooks, as the service of a rule's action and as the target of a workflow's action.
 pub(crate) const WEBHOOKS: &str = "webhooks";
 
-/// The name that `connect` gives to what it makes.
+/// The name that `connect` gives to the integration and the alerts that it creates.
 pub(crate) const NAME: &str = "sentry-pagerduty-bridge";
 
-/// The name that `connect` gives to the alert of the canary. It pages for nothing else, so that no audit counts it.
+/// The name that `connect` gives to the canary's alert. That alert fires for nothing else, so no audit counts it.
 pub const CANARY: &str = "sentry-pagerduty-bridge canary";
 
 pub(crate) const SERVICE_ACTION: &str = "sentry.rules.actions.notify_event_service.NotifyEventServiceAction";
 const PLUGINS_ACTION: &str = "sentry.rules.actions.notify_event.NotifyEventAction";
 const APP_ACTION: &str = "sentry.rules.actions.notify_event_sentry_app.NotifyEventSentryAppAction";
 
-/// What an action does, seen from the bridge.
+/// What an action does, from the bridge's point of view.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Target<'a> {
     /// Posts to the legacy webhooks of the project.
@@ -32,7 +32,7 @@ pub(crate) enum Target<'a> {
 /// One reason why an alert that names the bridge does not reach it.
 pub(crate) type Obstacle = (Kind, String);
 
-/// Tells the bridge's integrations and addresses from others.
+/// Distinguishes the bridge's integrations and addresses from others.
 pub(crate) struct Reach<'a> {
     inventory: &'a Inventory,
     bridge: &'a Bridge,
@@ -80,7 +80,7 @@ impl<'a> Reach<'a> {
         }
     }
 
-    /// What keeps legacy webhooks of a project from the bridge; nothing where they reach it.
+    /// Returns what prevents legacy webhooks of a project from reaching the bridge; `None` if they reach it.
     pub(crate) fn legacy_obstacle(&self, hook: Option<&LegacyHook>) -> Option<Obstacle> {
         let nothing = |why: &str| Some((Kind::NothingBehindWebhook, why.to_owned()));
         let Some(hook) = hook else { return nothing("this Sentry has no legacy webhooks, or does not show them") };
@@ -99,7 +99,7 @@ impl<'a> Reach<'a> {
         nothing("the project's WebHooks plugin does not have the bridge's address")
     }
 
-    /// What keeps an integration's webhooks from the bridge.
+    /// Returns what prevents an integration's webhooks from reaching the bridge.
     pub(crate) fn app_obstacles(&self, app: &App) -> Vec<Obstacle> {
         let trouble = |why: String| (Kind::AppTrouble, why);
         let mut obstacles = Vec::new();
@@ -129,7 +129,8 @@ impl<'a> Reach<'a> {
         obstacles
     }
 
-    /// What keeps a rule from the bridge. `None` where it has nothing to do with it, empty where it pages.
+    /// Returns what prevents a rule from reaching the bridge. `None` if the rule has nothing to do with the bridge, empty
+    /// if it pages.
     pub(crate) fn of_rule(&self, entry: &ProjectInventory, rule: &Rule) -> Option<Vec<Obstacle>> {
         if rule.name == CANARY {
             return None;
@@ -149,7 +150,8 @@ impl<'a> Reach<'a> {
         Some(obstacles)
     }
 
-    /// What keeps a workflow from the bridge for a project, by the detectors of that project it is connected to.
+    /// Returns what prevents a workflow from reaching the bridge for a project, through the detectors of that project
+    /// that it is connected to.
     pub(crate) fn of_workflow(&self, entry: &ProjectInventory, workflow: &Workflow) -> Option<Vec<Obstacle>> {
         if workflow.name == CANARY {
             return None;
@@ -178,7 +180,7 @@ impl<'a> Reach<'a> {
         Some(obstacles)
     }
 
-    /// Whether a workflow names the bridge, connected or not.
+    /// Whether a workflow has an action that can call the bridge, connected to a detector or not.
     pub(crate) fn names_bridge(&self, workflow: &Workflow) -> bool {
         workflow.name != CANARY
             && workflow.actions.iter().any(|action| match self.of_workflow_action(action) {
@@ -194,12 +196,12 @@ impl<'a> Reach<'a> {
     }
 }
 
-/// Whether a detector watches a project: one without a project watches all (inferred; no source says it).
+/// Whether a detector watches a project: a detector without a project watches all (inferred; no source documents it).
 fn covers(detector: &Detector, project: &str) -> bool {
     detector.project_id.as_deref().is_none_or(|id| id == project)
 }
 
-/// The way with the fewest obstacles.
+/// Returns the obstacles of the action that has the fewest.
 fn best(ways: Vec<Vec<Obstacle>>) -> Option<Vec<Obstacle>> {
     ways.into_iter().min_by_key(Vec::len)
 }

@@ -1,4 +1,4 @@
-//! An audit as a file, to compare another one with: what paged before an upgrade of Sentry and does not after it.
+//! An audit saved as a file, for comparison with a later one: what paged before an upgrade of Sentry and does not after it.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use thiserror::Error;
 
 use super::{Audit, Finding, Kind};
 
-/// The form of the file.
+/// The version of the file format.
 const VERSION: u32 = 1;
 
-/// What an audit is compared by: projects and alerts by name, since an upgrade changes their numbers.
+/// The part of an audit that is compared: projects and alerts by name, because an upgrade changes their numbers.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Saved {
     version: u32,
@@ -22,25 +22,25 @@ pub struct Saved {
     projects: BTreeMap<String, BTreeMap<String, bool>>,
 }
 
-/// Why a file is no saved audit.
+/// Why a file cannot be used as a saved audit.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum SavedError {
-    /// Something else.
+    /// It is not a saved audit.
     #[error("it is no audit that `audit --save` wrote")]
     Shape,
-    /// That of another version of the bridge.
+    /// It is the saved audit of another version of the bridge.
     #[error("it was written by another version of the bridge (form {0}, this one reads form {VERSION})")]
     Version(u32),
 }
 
 impl Saved {
-    /// What is to be saved of an audit.
+    /// Extracts the part of an audit that is saved.
     #[must_use]
     pub fn of(audit: &Audit, organization: &str, saved_at: String) -> Self {
         let alerts = |project: &super::ProjectAudit| {
             let mut alerts = BTreeMap::new();
             for alert in &project.alerts {
-                // Two alerts of one name: it pages when one of them does.
+                // Two alerts with the same name count as paging if one of them pages.
                 *alerts.entry(alert.name.clone()).or_insert(false) |= alert.pages;
             }
             alerts
@@ -49,17 +49,17 @@ impl Saved {
         Self { version: VERSION, organization: organization.to_owned(), saved_at, projects }
     }
 
-    /// Reads a file.
+    /// Parses the text of a file.
     ///
     /// # Errors
     ///
-    /// When it is no saved audit, or one of another form.
+    /// When it is not a saved audit, or has another version of the format.
     pub fn parse(text: &str) -> Result<Self, SavedError> {
         let saved: Self = serde_json::from_str(text).map_err(|_| SavedError::Shape)?;
         if saved.version == VERSION { Ok(saved) } else { Err(SavedError::Version(saved.version)) }
     }
 
-    /// Adds to `audit` what paged when this was saved and does not now.
+    /// Adds findings to `audit`: projects that are gone since this was saved, and alerts that paged then but not now.
     pub fn compare(&self, audit: &mut Audit) {
         let saved_at = &self.saved_at;
         for (slug, alerts) in &self.projects {

@@ -18,12 +18,12 @@ use crate::sentry_api::{ApiError, SentryApi};
 /// The pauses of the audit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Schedule {
-    /// Before the first one, so that a bridge that starts has its machine for alerts; and how often a bridge that does not
-    /// lead looks whether it does by now.
+    /// Before the first audit, so that a starting bridge has the machine for alerts. It is also how often a bridge that
+    /// is not the leader checks whether it has become the leader.
     pub first: Duration,
-    /// Between two of them.
+    /// Between two audits.
     pub every: Duration,
-    /// After one that failed.
+    /// After an audit that failed.
     pub retry: Duration,
 }
 
@@ -33,21 +33,21 @@ impl Default for Schedule {
     }
 }
 
-/// One audit that was done.
+/// A completed audit.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AuditReport {
     /// When it ended.
     pub at: DateTime<Utc>,
-    /// Whose token looked, in words.
+    /// The owner and scopes of the token, in words.
     pub token: String,
-    /// Which generation of Sentry it was, in words.
+    /// The generation of the Sentry, in words.
     pub generation: String,
-    /// What was found.
+    /// Its result.
     pub audit: Audit,
 }
 
 impl AuditReport {
-    /// How many findings there are of each kind, those that there are none of included.
+    /// The number of findings of each kind, including kinds without findings.
     pub fn by_kind(&self) -> impl Iterator<Item = (Kind, usize)> {
         let mut counts: BTreeMap<Kind, usize> = Kind::VARIANTS.iter().map(|kind| (*kind, 0)).collect();
         for finding in &self.audit.findings {
@@ -57,21 +57,21 @@ impl AuditReport {
     }
 }
 
-/// The audits of this run of the bridge.
+/// The state of the audits of this run of the bridge.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct AuditStatus {
-    /// The last one that was done.
+    /// The last completed audit.
     pub last: Option<Arc<AuditReport>>,
-    /// When the last one failed and why, where one failed after `last`.
+    /// When and why the last attempt failed, if it failed after `last`.
     pub failure: Option<(DateTime<Utc>, ApiError)>,
 }
 
-/// What is known of the audits; clones share it.
+/// The shared state of the audits; clones refer to the same state.
 #[derive(Clone, Debug, Default)]
 pub struct AuditHandle(Arc<Mutex<AuditStatus>>);
 
 impl AuditHandle {
-    /// What is known now.
+    /// Returns the current state.
     #[must_use]
     pub fn status(&self) -> AuditStatus {
         self.lock().clone()
@@ -82,7 +82,7 @@ impl AuditHandle {
     }
 }
 
-/// The task that audits. It pages for nothing: what it finds is as old as a day, and for people to read.
+/// The task that audits. It never pages: its findings may be a day old and are meant for people to read.
 pub struct AuditTask<A, L> {
     api: A,
     expected: watch::Receiver<Expected>,
@@ -92,13 +92,13 @@ pub struct AuditTask<A, L> {
 }
 
 impl<A: SentryApi, L: Fn() -> bool> AuditTask<A, L> {
-    /// A task that measures the Sentry of `api` against the newest `expected`, and keeps what it finds in `handle`. `leads`:
-    /// whether this bridge does what one of several does for all.
+    /// Creates a task that audits the Sentry of `api` against the newest `expected`, and stores the result in `handle`.
+    /// `leads` returns whether this bridge is the leader.
     pub fn new(api: A, expected: watch::Receiver<Expected>, handle: AuditHandle, leads: L) -> Self {
         Self { api, expected, handle, schedule: Schedule::default(), leads }
     }
 
-    /// The same with other pauses.
+    /// Replaces the pauses.
     #[must_use]
     pub fn with_schedule(self, schedule: Schedule) -> Self {
         Self { schedule, ..self }
@@ -164,7 +164,7 @@ mod tests {
     use crate::sentry_api::Client;
     use crate::sentry_api::ours::Bridge;
 
-    /// Waits until a condition holds, which nobody announces.
+    /// Polls until a condition holds, because nothing signals it.
     async fn until(condition: impl Fn() -> bool) {
         let holds = async {
             while !condition() {
@@ -176,7 +176,7 @@ mod tests {
 
     #[actix_web::test]
     async fn a_bridge_audits_while_it_leads_and_does_not_before() {
-        // Nobody listens there, so that an audit is known by its failure.
+        // Nothing listens on this port, so an audit shows up as a failure.
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", socket.local_addr().unwrap()).parse().unwrap();
         drop(socket);

@@ -1,4 +1,4 @@
-//! The JSON of what `connect` makes.
+//! The JSON of the objects that `connect` creates.
 
 use serde_json::{Value, json};
 
@@ -9,14 +9,14 @@ use crate::ingest::canary::TAG;
 /// The smallest scope that lets an integration subscribe to issues and errors.
 pub(super) const SCOPE: &str = "event:read";
 
-/// Minutes of quiet about an issue after a rule fired; the least that Sentry takes.
+/// The minutes for which a rule does not fire again for an issue after it fired; the minimum that Sentry accepts.
 const FREQUENCY: u32 = 5;
 
-/// The integration, as alerts name it.
+/// The integration, as alerts refer to it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct AppReference {
     pub(super) slug: String,
-    /// Its number, which Sentrys with workflows tell.
+    /// Its number, which only a Sentry with workflows returns.
     pub(super) id: Option<String>,
 }
 
@@ -28,12 +28,12 @@ pub(super) fn app(name: &str, url: &str, events: &[String]) -> Value {
     })
 }
 
-/// The action of a rule that calls legacy webhooks, or the integration.
+/// The action with which a rule calls the integration, or legacy webhooks if `app` is `None`.
 pub(super) fn rule_action(app: Option<&AppReference>) -> Value {
     json!({"id": SERVICE_ACTION, "service": app.map_or(WEBHOOKS, |app| app.slug.as_str())})
 }
 
-/// A rule of the bridge's own: new issues and regressions.
+/// The bridge's own rule, which fires for new issues and regressions.
 pub(super) fn rule(action: &Value, filters: bool) -> Value {
     let mut rule = json!({
         "name": NAME, "actionMatch": "any", "frequency": FREQUENCY, "actions": [action],
@@ -49,8 +49,9 @@ pub(super) fn rule(action: &Value, filters: bool) -> Value {
     rule
 }
 
-/// A rule that fires for every canary with this tag and for nothing else, by a condition: what Sentry 9.1 and 10.0 have. Where
-/// a Sentry has filters, it refuses this condition; without filters, it would ignore one and fire for everything.
+/// A rule that fires for every canary with this tag and for nothing else, by means of a condition, which is what Sentry
+/// 9.1 and 10.0 have. A Sentry with filters rejects this condition; a Sentry without filters would ignore a filter and
+/// fire for everything.
 pub(super) fn canary_rule(action: &Value, tag: &str) -> Value {
     json!({
         "name": CANARY, "actionMatch": "all", "frequency": FREQUENCY, "actions": [action],
@@ -61,7 +62,7 @@ pub(super) fn canary_rule(action: &Value, tag: &str) -> Value {
     })
 }
 
-/// The same by a filter: Sentry 20.12 and later.
+/// The same by means of a filter, for Sentry 20.12 and later.
 pub(super) fn filtered_canary_rule(action: &Value, tag: &str) -> Value {
     json!({
         "name": CANARY, "actionMatch": "all", "filterMatch": "all", "frequency": FREQUENCY, "actions": [action],
@@ -70,8 +71,8 @@ pub(super) fn filtered_canary_rule(action: &Value, tag: &str) -> Value {
     })
 }
 
-/// A workflow that fires for every canary with this tag and for nothing else. Without triggers it looks at every event, and
-/// with a frequency of 0 it is never quiet.
+/// A workflow that fires for every canary with this tag and for nothing else. Without triggers it evaluates every event,
+/// and with a frequency of 0 it fires each time.
 pub(super) fn canary_workflow(action: &Value, detector: &str, tag: &str) -> Value {
     json!({
         "name": CANARY, "enabled": true, "environment": null, "config": {"frequency": 0}, "detectorIds": [detector],
@@ -85,7 +86,7 @@ pub(super) fn canary_workflow(action: &Value, detector: &str, tag: &str) -> Valu
     })
 }
 
-/// The action of a workflow that calls legacy webhooks, or the integration by its number.
+/// The action with which a workflow calls the integration with this number, or legacy webhooks if `app` is `None`.
 pub(super) fn workflow_action(app: Option<&str>) -> Value {
     match app {
         None => json!({"type": "webhook", "data": {}, "config": {"targetIdentifier": WEBHOOKS}, "status": "active"}),
@@ -96,7 +97,8 @@ pub(super) fn workflow_action(app: Option<&str>) -> Value {
     }
 }
 
-/// A workflow of the bridge's own: what opens incidents and, where the action carries that, what closes them.
+/// The bridge's own workflow, with the triggers that open incidents and, if the action can report resolved issues
+/// (`closes`), the trigger that closes them.
 pub(super) fn workflow(action: &Value, detectors: &[String], closes: bool) -> Value {
     let mut triggers = vec!["first_seen_event", "regression_event", "reappeared_event"];
     if closes {
@@ -111,7 +113,7 @@ pub(super) fn workflow(action: &Value, detectors: &[String], closes: bool) -> Va
     })
 }
 
-/// A rule with one more action.
+/// Adds an action to a rule.
 pub(super) fn with_rule_action(mut raw: Object, action: Value) -> Object {
     if let Some(actions) = raw.entry("actions").or_insert_with(|| json!([])).as_array_mut() {
         actions.push(action);
@@ -119,7 +121,7 @@ pub(super) fn with_rule_action(mut raw: Object, action: Value) -> Object {
     raw
 }
 
-/// A workflow with one more action, beside those of its first filter.
+/// Adds an action to a workflow, in its first filter.
 pub(super) fn with_workflow_action(mut raw: Object, action: Value) -> Object {
     let filters = raw.entry("actionFilters").or_insert_with(|| json!([]));
     if let Some(filters) = filters.as_array_mut() {

@@ -1,4 +1,4 @@
-//! The canary's alert: what is missing of it, and what takes it back.
+//! The canary's alert: finds its project, and plans the step that creates it if it is missing.
 
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ pub(super) fn project<'a>(inventory: &'a Inventory, wish: &CanaryWish) -> Result
     found.ok_or_else(|| PlanError::NoCanaryProject(wish.project.clone()))
 }
 
-/// What is missing: nothing, or one step; and what is left as it is, and why.
+/// Returns the step that creates the alert, if it is missing, and a note on what is left as it is, and why.
 pub(super) fn missing(
     inventory: &Inventory,
     reach: &Reach<'_>,
@@ -60,7 +60,7 @@ pub(super) fn missing(
     }
 }
 
-/// Whether a rule or workflow asks for this value anywhere. It is a digest, so that no other text is like it.
+/// Whether a rule or workflow contains this value anywhere. The value is a digest, so no other text is equal to it.
 fn asks_for(raw: &Object, tag: &str) -> bool {
     fn has(value: &Value, tag: &str) -> bool {
         match value {
@@ -74,7 +74,7 @@ fn asks_for(raw: &Object, tag: &str) -> bool {
 }
 
 impl AlertTarget {
-    /// Whether an action that was found does what this target stands for.
+    /// Whether an existing action calls this target.
     pub(super) fn is(self, found: Target<'_>, reach: &Reach<'_>) -> bool {
         match (found, self) {
             (Target::Legacy, Self::Legacy) => true,

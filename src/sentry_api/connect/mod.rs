@@ -1,8 +1,8 @@
-//! Sets Sentry up for the bridge: what is missing becomes a [`Plan`], and each of its steps is then taken.
+//! Sets Sentry up for the bridge: what is missing becomes a [`Plan`], whose steps are then carried out.
 //!
-//! Planning is pure: an [`Inventory`] and a [`Wish`] go in, steps come out. What is there already is no step, so that a
-//! second run has nothing to do, and a run that was interrupted goes on where it ended. Nothing of somebody else's is
-//! replaced or deleted: addresses are added to a list, actions to an alert.
+//! Planning is pure: an [`Inventory`] and a [`Wish`] go in, steps come out. What exists already needs no step, so a
+//! second run has nothing to do, and a run that was interrupted continues where it stopped. Nothing that belongs to
+//! others is replaced or deleted: addresses are added to a list, actions to an alert.
 
 mod bodies;
 mod canary;
@@ -25,10 +25,10 @@ pub use undo::undo;
 use super::inventory::{Alerts, Inventory};
 use super::ours::Bridge;
 
-/// By what Sentry calls the bridge.
+/// The way in which Sentry calls the bridge.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Way {
-    /// The legacy WebHooks plugin of each project. Never tells that an issue is resolved.
+    /// The legacy WebHooks plugin of each project. It never reports that an issue is resolved.
     Legacy,
     /// An internal integration of the organization.
     Integration,
@@ -39,23 +39,24 @@ pub enum Way {
 pub struct Wish {
     /// The bridge's root, as Sentry reaches it.
     pub root: Url,
-    /// The bridge, to know its address again.
+    /// The bridge's address and tokens, to recognise its webhook in Sentry.
     pub bridge: Bridge,
     /// The token that goes into addresses of legacy webhooks.
     pub token: Option<String>,
-    /// By what Sentry shall call; `None`: an integration where there are some.
+    /// The way in which Sentry should call the bridge; `None`: an integration if this Sentry has integrations, otherwise
+    /// legacy webhooks.
     pub way: Option<Way>,
-    /// The projects that shall page; empty: all.
+    /// The projects that should page; empty means all.
     pub projects: BTreeSet<String>,
-    /// Names of alerts that get the bridge as a further action, in place of one of its own.
+    /// The names of existing alerts that get the bridge as an additional action, instead of an alert of the bridge's own.
     pub extend: Vec<String>,
-    /// Whether the Client Secret is still to be stored.
+    /// Whether the Client Secret still has to be stored.
     pub wants_secret: bool,
-    /// Issues' webhooks that the bridge makes use of, besides resolved and unresolved: `issue.assigned`, `issue.created`.
+    /// The issue webhooks that the bridge uses besides resolved and unresolved: `issue.assigned`, `issue.created`.
     pub issue_events: Vec<&'static str>,
-    /// Whether the bridge makes use of the webhooks about single errors.
+    /// Whether the bridge uses the webhooks about single errors.
     pub errors: bool,
-    /// The canary's alert, where there shall be one.
+    /// The canary's alert, if there should be one.
     pub canary: Option<CanaryWish>,
 }
 
@@ -64,39 +65,40 @@ pub struct Wish {
 pub struct CanaryWish {
     /// The number of the project that the canary is sent to.
     pub project: String,
-    /// The value of the canary's tag, which the alert asks for.
+    /// The value of the canary's tag, which the alert matches.
     pub tag: String,
 }
 
 impl Wish {
-    /// By what Sentry is to call.
+    /// Returns the way in which Sentry should call the bridge.
     fn way(&self, inventory: &Inventory) -> Way {
         self.way.unwrap_or(if inventory.generation.apps { Way::Integration } else { Way::Legacy })
     }
 
-    /// The bridge's address for an integration, without a secret: its webhooks are signed.
+    /// The bridge's address for an integration. It contains no secret, because an integration's webhooks are signed.
     fn address(&self) -> String {
         format!("{}/sentry", self.root.as_str().trim_end_matches('/'))
     }
 
-    /// The bridge's address for legacy webhooks, which carry nothing else that proves who sends them.
+    /// The bridge's address for legacy webhooks. It contains the token, because these webhooks have no other proof of
+    /// their sender.
     fn address_with_token(&self) -> Option<String> {
         self.token.as_ref().map(|token| format!("{}/{token}", self.address()))
     }
 }
 
-/// What is to be done, in this order.
+/// The steps that set Sentry up for the bridge, or that revert this.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Plan {
-    /// The steps.
+    /// The steps, in this order.
     pub steps: Vec<Step>,
     /// What is left as it is, and why.
     pub notes: Vec<String>,
-    /// What proves the set-up afterwards.
+    /// How the setup can be proven afterwards.
     pub proof: Option<Proof>,
 }
 
-/// How Sentry is made to send a webhook that proves the way.
+/// How to make Sentry send a webhook that proves the setup.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Proof {
     /// The test button of the WebHooks plugin of this project.
@@ -104,7 +106,8 @@ pub enum Proof {
         /// The project, by slug.
         project: String,
     },
-    /// An action of a rule of this project, fired with a sample event. Some Sentrys with rules can do that: 23.7 does.
+    /// An action of a rule of this project, fired with a sample event. Some Sentry versions with rules support this, 23.7
+    /// for one.
     RuleAction {
         /// The project, by slug.
         project: String,
@@ -153,15 +156,15 @@ pub enum PlanError {
          organization?"
     )]
     NoCanaryProject(String),
-    /// No alert of a name that is to be extended.
+    /// There is no alert with a name that should be extended.
     #[error("no alert of these projects is called `{0}`")]
     NoAlert(String),
-    /// The token lacks what a plan would be based on.
+    /// The token does not see everything that a plan is based on.
     #[error("the token does not see enough to plan with: {0}")]
     NotSeen(String),
 }
 
-/// What Sentry calls the things that hold alerts, for print.
+/// What Sentry calls the objects that fire alerts, for display.
 fn noun(alerts: Alerts) -> &'static str {
     match alerts {
         Alerts::Rules => "alert rule",

@@ -1,4 +1,4 @@
-//! What is missing for Sentry to call the bridge.
+//! Plans what is missing for Sentry to call the bridge.
 
 use url::{Host, Url};
 
@@ -18,7 +18,7 @@ pub fn plan(inventory: &Inventory, wish: &Wish) -> Result<Plan, PlanError> {
     if projects.is_empty() {
         return Err(PlanError::NoProjects);
     }
-    // With half of what there is in sight, things would be made twice.
+    // If the token sees only a part of what exists, objects would be created twice.
     if let Some(sentence) = inventory.unseen.first() {
         return Err(PlanError::NotSeen(sentence.clone()));
     }
@@ -64,7 +64,7 @@ pub fn plan(inventory: &Inventory, wish: &Wish) -> Result<Plan, PlanError> {
             projects.first().map(|entry| Proof::Plugin { project: entry.project.slug.clone() })
         }
         (Alerts::Workflows, Way::Integration) => Some(Proof::Action(target)),
-        // The sample is one of the first project, and goes to the legacy webhooks of that.
+        // The sample event belongs to the first project, and is sent to the legacy webhooks of that project.
         (Alerts::Workflows, Way::Legacy) => {
             let first = inventory.projects.first().map(|entry| &entry.project.slug);
             projects.iter().any(|entry| Some(&entry.project.slug) == first).then_some(Proof::Action(target))
@@ -118,7 +118,7 @@ impl Planner<'_> {
                 enabled: true,
             });
         }
-        // The endpoint of 2026 switches on what it is given.
+        // The endpoint of 2026 enables the webhooks in the same request that sets their addresses.
         if !hook.enabled && (is_there || route == HookRoute::Plugin) {
             self.plan.steps.push(Step::EnableHook { project, route });
         }
@@ -164,7 +164,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// What the integration subscribes to, one by one where this Sentry can, and as whole resources.
+    /// The integration's subscriptions: as single events if this Sentry supports them, and as whole resources.
     fn events(&self) -> (Vec<String>, Vec<String>) {
         let errors = self.wish.errors.then(|| "error".to_owned());
         let resources: Vec<String> = ["issue".to_owned()].into_iter().chain(errors.clone()).collect();
@@ -286,7 +286,7 @@ impl Planner<'_> {
     }
 }
 
-/// Whether an address is one of the machine that calls it: nobody is between then.
+/// Whether an address is a loopback address, so that nobody in between can read the token.
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",

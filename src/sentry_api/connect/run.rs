@@ -1,4 +1,4 @@
-//! Takes the steps of a plan, one by one.
+//! Carries out the steps of a plan, one by one.
 
 use serde_json::json;
 use thiserror::Error;
@@ -10,47 +10,47 @@ use super::super::{ApiError, SentryApi};
 use super::bodies::{self, AppReference};
 use super::{AlertTarget, Proof, Step};
 
-/// What a step gave.
+/// The result of a step.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Taken {
-    /// The Client Secret of an integration, to be stored and not to be shown.
+    /// The Client Secret of an integration, which must be stored and must not be shown.
     pub secret: Option<String>,
 }
 
-/// Why a step was not taken.
+/// Why a step failed.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum StepError {
     /// Sentry refused, or could not be asked.
     #[error(transparent)]
     Api(#[from] ApiError),
-    /// Sentry does not show the secret, or not any more.
+    /// Sentry does not show the secret, or no longer shows it.
     #[error(
         "Sentry does not show the Client Secret of {0} to this token, or not any more (it does for a day, to a member with \
          org:write): copy it from the integration's page, or rotate it there"
     )]
     HiddenSecret(String),
-    /// 23.7 asks every token for a scope that none can have; people in a browser may.
+    /// Sentry 23.7 requires a scope that no token can have; users can delete the integration in the browser.
     #[error(
         "Sentry does not let this token delete the integration {0}, and some versions let none: delete it in Settings > \
          Developer Settings; no alert calls it any more"
     )]
     DeleteByHand(String),
-    /// An action needs the integration's number.
+    /// Sentry does not return the integration's number, which an action needs.
     #[error("Sentry does not tell the number of the integration {0}, which its alerts name: is it installed?")]
     NoAppId(String),
-    /// A step that needs the integration came before it was there; a defect.
+    /// A step that needs the integration ran before the integration existed, which is a bug.
     #[error("there is no integration yet that the alert could call")]
     NoApp,
 }
 
-/// Takes steps, and remembers the integration that one of them made.
+/// Carries out steps, and remembers the integration that one of them created.
 pub struct Runner<'a, A> {
     api: &'a A,
     app: Option<AppReference>,
 }
 
 impl<'a, A: SentryApi> Runner<'a, A> {
-    /// Begins with what is there.
+    /// Creates a runner that knows the bridge's integration, if it exists already.
     pub fn new(api: &'a A, inventory: &Inventory, bridge: &Bridge) -> Self {
         let is_ours = |app: &&App| app.webhook_url.as_deref().is_some_and(|url| bridge.is_ours(url));
         let app = inventory.apps.iter().find(is_ours);
@@ -59,11 +59,11 @@ impl<'a, A: SentryApi> Runner<'a, A> {
         Self { api, app: app.map(reference) }
     }
 
-    /// Takes one step.
+    /// Carries out one step.
     ///
     /// # Errors
     ///
-    /// When Sentry refuses. What was done before stays, and the same plan made again goes on from there.
+    /// When Sentry refuses. Earlier steps stay in effect, and a new plan continues from there.
     pub async fn take(&mut self, step: &Step) -> Result<Taken, StepError> {
         let api = self.api;
         match step {
@@ -124,7 +124,7 @@ impl<'a, A: SentryApi> Runner<'a, A> {
         Ok(Taken::default())
     }
 
-    /// Lets Sentry send its test webhook.
+    /// Makes Sentry send its test webhook.
     ///
     /// # Errors
     ///
@@ -149,17 +149,17 @@ impl<'a, A: SentryApi> Runner<'a, A> {
         resources: &[String],
     ) -> Result<Taken, StepError> {
         let made = match self.api.create_app(bodies::app(name, url, events)).await {
-            // Single events are known since July 2026 only.
+            // Sentry accepts single events only since July 2026.
             Err(ApiError::Status { status: 400, reason, .. }) if reason.contains("events") && events != resources => {
                 self.api.create_app(bodies::app(name, url, resources)).await?
             }
             made => made?,
         };
-        // An internal integration is installed at once.
+        // An internal integration is installed as soon as it is created.
         let installations = self.api.installations().await?;
         let id = installations.into_iter().find(|one| one.app_slug == made.slug).and_then(|one| one.app_id);
         self.app = Some(AppReference { slug: made.slug.clone(), id });
-        // What is made is answered without its secret.
+        // The response to the creation does not contain the secret.
         self.read_secret(&made.slug).await
     }
 
@@ -170,7 +170,7 @@ impl<'a, A: SentryApi> Runner<'a, A> {
         Ok(Taken { secret: Some(secret) })
     }
 
-    /// The integration, for an action that calls it.
+    /// Returns the integration that an action for `target` calls; `None` for legacy webhooks.
     fn app_of(&self, target: AlertTarget) -> Result<Option<&AppReference>, StepError> {
         match target {
             AlertTarget::Legacy => Ok(None),

@@ -1,4 +1,4 @@
-//! The steps of a plan; `Display` says what each does.
+//! The steps of a plan; `Display` describes each of them.
 
 use std::fmt;
 
@@ -7,41 +7,41 @@ use super::super::ours::Masked;
 use super::super::types::{HookRoute, Object};
 use super::{CANARY, noun};
 
-/// What an alert is to call.
+/// What an alert should call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AlertTarget {
     /// Legacy webhooks of its project.
     Legacy,
-    /// The bridge's integration, which may only be made by an earlier step.
+    /// The bridge's integration, which may have to be created by an earlier step.
     App,
 }
 
-/// One change of Sentry.
+/// One change in Sentry.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Step {
-    /// Makes the internal integration, and hands out its Client Secret.
+    /// Creates the internal integration, and returns its Client Secret.
     CreateApp {
         /// Its name.
         name: String,
-        /// Where it posts to.
+        /// The address it posts to.
         url: String,
         /// What it subscribes to.
         events: Vec<String>,
-        /// The same for Sentrys that know only whole resources.
+        /// The same, for Sentry versions that know only whole resources.
         resources: Vec<String>,
     },
     /// Makes the integration an alert action, and adds subscriptions.
     UpdateApp {
         /// Its slug.
         slug: String,
-        /// Its name, which has to be sent along.
+        /// Its name, which the request must contain.
         name: String,
-        /// Its scopes, which have to be sent along.
+        /// Its scopes, which the request must contain.
         scopes: Vec<String>,
-        /// All it shall subscribe to.
+        /// Everything it should subscribe to.
         events: Vec<String>,
     },
-    /// Hands out the Client Secret of an integration that is there.
+    /// Returns the Client Secret of an existing integration.
     ReadSecret {
         /// Its slug.
         slug: String,
@@ -51,7 +51,8 @@ pub enum Step {
         /// Its slug.
         slug: String,
     },
-    /// Replaces the addresses of a project's legacy webhooks by a list that has one more, or one less.
+    /// Replaces the addresses of a project's legacy webhooks with a list to which the bridge's address was added, or from
+    /// which it was removed.
     SetUrls {
         /// The project.
         project: String,
@@ -61,9 +62,9 @@ pub enum Step {
         url: String,
         /// The whole list.
         urls: Vec<String>,
-        /// Whether `url` is new in it, or gone.
+        /// Whether `url` was added to the list, or removed from it.
         added: bool,
-        /// Whether they shall be on; the endpoint of 2026 takes it in the same request.
+        /// Whether the webhooks should be enabled; the endpoint of 2026 takes this in the same request.
         enabled: bool,
     },
     /// Switches legacy webhooks of a project on.
@@ -80,7 +81,7 @@ pub enum Step {
         /// The endpoint.
         route: HookRoute,
     },
-    /// Makes an alert rule of the bridge's own.
+    /// Creates an alert rule of the bridge's own.
     CreateRule {
         /// The project.
         project: String,
@@ -99,12 +100,12 @@ pub enum Step {
         id: String,
         /// Its name.
         name: String,
-        /// What it shall call besides.
+        /// What it should call in addition.
         target: AlertTarget,
-        /// The rule as it is.
+        /// The rule as it is now.
         raw: Object,
     },
-    /// Takes actions out of a rule.
+    /// Removes actions from a rule.
     ReduceRule {
         /// The project.
         project: String,
@@ -112,7 +113,7 @@ pub enum Step {
         id: String,
         /// Its name.
         name: String,
-        /// The rule as it shall be.
+        /// The rule as it should be.
         raw: Object,
     },
     /// Deletes a rule of the bridge's own.
@@ -124,7 +125,7 @@ pub enum Step {
         /// Its name.
         name: String,
     },
-    /// Makes the alert rule of the canary.
+    /// Creates the alert rule of the canary.
     CreateCanaryRule {
         /// The project.
         project: String,
@@ -133,24 +134,24 @@ pub enum Step {
         /// What it calls.
         target: AlertTarget,
     },
-    /// Makes the workflow of the canary.
+    /// Creates the workflow of the canary.
     CreateCanaryWorkflow {
-        /// The project, by slug, for print.
+        /// The project, by slug, for display.
         project: String,
-        /// What it is connected to.
+        /// The detector that it is connected to.
         detector: String,
         /// The value of the canary's tag.
         tag: String,
         /// What it calls.
         target: AlertTarget,
     },
-    /// Makes a workflow of the bridge's own.
+    /// Creates a workflow of the bridge's own.
     CreateWorkflow {
         /// Its name.
         name: String,
-        /// The projects, by slug, for print.
+        /// The projects, by slug, for display.
         projects: Vec<String>,
-        /// What it is connected to.
+        /// The detectors that it is connected to.
         detectors: Vec<String>,
         /// What it calls.
         target: AlertTarget,
@@ -161,9 +162,9 @@ pub enum Step {
         id: String,
         /// Its name.
         name: String,
-        /// The projects that are new, by slug, for print.
+        /// The projects that are added, by slug, for display.
         projects: Vec<String>,
-        /// The workflow as it shall be.
+        /// The workflow as it should be.
         raw: Object,
     },
     /// Adds an action to a workflow.
@@ -172,18 +173,18 @@ pub enum Step {
         id: String,
         /// Its name.
         name: String,
-        /// What it shall call besides.
+        /// What it should call in addition.
         target: AlertTarget,
-        /// The workflow as it is.
+        /// The workflow as it is now.
         raw: Object,
     },
-    /// Takes actions out of a workflow.
+    /// Removes actions from a workflow.
     ReduceWorkflow {
         /// Its number.
         id: String,
         /// Its name.
         name: String,
-        /// The workflow as it shall be.
+        /// The workflow as it should be.
         raw: Object,
     },
     /// Deletes a workflow of the bridge's own.
@@ -254,7 +255,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// How many addresses are left alone, for print.
+/// Describes how many other addresses stay as they are, for display.
 fn others(number: usize) -> String {
     match number {
         0 => String::new(),

@@ -1,4 +1,4 @@
-//! Takes back what `connect` made: what has its name, and the bridge's address and actions.
+//! Reverts what `connect` made: the objects that have its name, and the bridge's address and actions.
 
 use serde_json::Value;
 
@@ -8,22 +8,22 @@ use super::super::types::{HookRoute, Object, RuleAction, WorkflowAction};
 use super::plan::chosen;
 use super::{Plan, PlanError, Step, Wish, canary};
 
-/// Plans what is to be taken back.
+/// Plans the steps that revert what `connect` made.
 ///
-/// Rules and workflows of the name that `connect` gives are deleted, its integration too where no project was named. The
-/// bridge's address is taken out of the lists it is in; where it was alone there, the legacy webhooks are disabled.
-/// Alerts of others lose the action that calls the integration, and, where they are named in [`Wish::extend`], the one
-/// that calls legacy webhooks. With [`Wish::canary`] only the canary's alert is taken back.
+/// Rules and workflows with the names that `connect` gives are deleted, and so is its integration if no project was
+/// named. The bridge's address is removed from the lists that contain it; if it was the only address, the legacy webhooks
+/// are disabled. Other alerts lose the action that calls the integration and, if they are named in [`Wish::extend`], the
+/// action that calls legacy webhooks. With [`Wish::canary`] only the canary's alert is reverted.
 ///
 /// # Errors
 ///
-/// When a project is not there, or the token does not see enough.
+/// When a project does not exist, or the token does not see enough.
 pub fn undo(inventory: &Inventory, wish: &Wish) -> Result<Plan, PlanError> {
     let projects = chosen(inventory, wish)?;
     if let Some(sentence) = inventory.unseen.first() {
         return Err(PlanError::NotSeen(sentence.clone()));
     }
-    // The canary alone goes where it is named: everything else still pages.
+    // If the canary is named, only its alert is removed: everything else still pages.
     let canary_alone = wish.canary.as_ref().map(|wish| canary::project(inventory, wish)).transpose()?;
     let mut undo = Undo { inventory, wish, reach: Reach::new(inventory, &wish.bridge), plan: Plan::default() };
     if let Some(entry) = canary_alone {
@@ -34,7 +34,7 @@ pub fn undo(inventory: &Inventory, wish: &Wish) -> Result<Plan, PlanError> {
     for entry in &projects {
         undo.rules(entry);
     }
-    // A workflow may serve many projects: it is taken back only with all of them.
+    // A workflow may serve many projects, so it is reverted only together with all of them.
     if wish.projects.is_empty() {
         undo.workflows();
     } else if inventory.workflows.iter().any(|workflow| undo.reach.names_bridge(workflow)) {
@@ -71,7 +71,7 @@ struct Undo<'a> {
 }
 
 impl Undo<'_> {
-    /// Whether an action of the alert `alert` goes with this undo.
+    /// Whether this undo removes an action of the alert `alert`.
     fn goes(&self, found: Target<'_>, alert: &str) -> bool {
         match found {
             Target::App(app) => app.name == NAME && self.reach.is_ours(app),
@@ -124,7 +124,7 @@ impl Undo<'_> {
                 }
                 (true, false) => {
                     let mut raw = workflow.raw.clone();
-                    // The actions of all filters were counted through.
+                    // `going` covers the actions of all filters, one after the other.
                     let mut going = going.as_slice();
                     for filter in raw.get_mut("actionFilters").and_then(Value::as_array_mut).into_iter().flatten() {
                         let number = filter["actions"].as_array().map_or(0, Vec::len);
@@ -147,7 +147,8 @@ impl Undo<'_> {
             hook.urls.iter().cloned().partition(|url| self.wish.bridge.is_ours(url));
         let Some(url) = ours.into_iter().next() else { return };
         let route = hook.route;
-        // What the endpoint of 2026 does with an empty list is not known: there the address stays in a list that is off.
+        // It is not known what the endpoint of 2026 does with an empty list, so the address stays in the list and the
+        // webhooks are disabled.
         if others.is_empty() && route == HookRoute::LegacyWebhooks {
             self.plan.steps.push(Step::DisableHook { project, route });
             return;
@@ -167,7 +168,7 @@ impl Undo<'_> {
     }
 }
 
-/// Takes those out of `actions` whose place in `going` is true.
+/// Removes the actions whose entry in `going` is true.
 fn drop_actions(holder: &mut Object, going: &[bool]) {
     if let Some(actions) = holder.get_mut("actions").and_then(Value::as_array_mut) {
         let mut going = going.iter();

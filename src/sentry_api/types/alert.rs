@@ -1,5 +1,5 @@
-//! Alert rules and workflows. They are written back as a whole: a PUT replaces the object, and what the bridge does not know of
-//! must survive it.
+//! Alert rules and workflows. They are written back as a whole: a PUT replaces the object, so fields that the bridge does
+//! not know must be preserved.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -15,13 +15,13 @@ pub struct Rule {
     pub name: String,
     /// The environment it is limited to.
     pub environment: Option<String>,
-    /// For how many minutes it is quiet about an issue after it fired.
+    /// The minutes for which it does not fire again for an issue after it has fired for it.
     pub frequency: Option<u64>,
-    /// False where it is disabled or muted for everybody. Sentry 9.1 does not tell.
+    /// Whether it is neither disabled nor muted for everybody. Sentry 9.1 does not say, so its rules count as active.
     pub active: bool,
-    /// What it does.
+    /// Its actions.
     pub actions: Vec<RuleAction>,
-    /// The whole rule, to be written back.
+    /// The whole rule as Sentry sent it, for writing it back.
     pub raw: Object,
 }
 
@@ -33,11 +33,11 @@ pub struct RuleAction {
     pub id: String,
     /// `webhooks`, or the slug of an integration.
     pub service: Option<String>,
-    /// The installation of an integration with a form of its own.
+    /// The UUID of the installation, for an integration that has a form of its own.
     pub sentry_app_installation_uuid: Option<String>,
 }
 
-/// A workflow ("Alert" in Sentry's pages since 2026): takes the place of rules.
+/// A workflow ("Alert" in Sentry's pages since 2026). Workflows replace alert rules.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Workflow {
     /// Its number, as text.
@@ -48,17 +48,17 @@ pub struct Workflow {
     pub enabled: bool,
     /// The environment it is limited to.
     pub environment: Option<String>,
-    /// For how many minutes it is quiet about an issue after it fired.
+    /// The minutes for which it does not fire again for an issue after it has fired for it.
     pub frequency: Option<u64>,
-    /// The detectors that it is connected to. With none it fires for nothing.
+    /// The detectors that it is connected to. If there are none, it never fires.
     pub detector_ids: Vec<String>,
-    /// The types of its triggers; none means every event.
+    /// The types of its triggers; empty means every event.
     pub triggers: Vec<String>,
     /// When it last fired.
     pub last_triggered: Option<String>,
     /// The actions of all its filters.
     pub actions: Vec<WorkflowAction>,
-    /// The whole workflow, to be written back.
+    /// The whole workflow as Sentry sent it, for writing it back.
     pub raw: Object,
 }
 
@@ -154,13 +154,13 @@ impl WorkflowAction {
     }
 }
 
-/// Whole minutes. Scripts have written fractions into databases of Sentry, and one odd rule must not hide the others.
+/// Parses whole minutes. Scripts have written fractions into Sentry's databases, and one odd rule must not hide the others.
 fn minutes(value: &Value) -> Option<u64> {
     let minutes = match value {
         Value::String(text) => text.parse().ok()?,
         value => value.as_f64()?,
     };
-    // Rounded up, so that no interval becomes none.
+    // Rounded up, so that no interval becomes 0.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float is clamped into the type")]
     Some(minutes.ceil() as u64)
 }

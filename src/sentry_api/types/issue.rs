@@ -1,4 +1,4 @@
-//! Issues, and what alerts fired for them.
+//! Issues, and the alerts that fired for them.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer};
@@ -6,19 +6,19 @@ use serde_json::Value;
 
 use super::{id, text_of_id};
 
-/// A span of time: from its beginning to just before its end.
+/// A half-open span of time: it includes `from` and excludes `until`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Window {
-    /// Its first moment.
+    /// The start, inclusive.
     pub from: DateTime<Utc>,
-    /// The first moment after it.
+    /// The end, exclusive.
     pub until: DateTime<Utc>,
 }
 
-/// Where a Sentry shows single issues.
+/// The endpoint at which a Sentry serves a single issue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum IssueRoute {
-    /// `issues/{id}/`, the only one of 9.1.
+    /// `issues/{id}/`, the only one in 9.1.
     Global,
     /// `organizations/{org}/issues/{id}/`, from 10.0 on.
     Organization,
@@ -27,23 +27,23 @@ pub enum IssueRoute {
 /// An issue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Issue {
-    /// Its number, as text. An issue that was merged into another is answered as that one.
+    /// Its number, as text. For an issue that was merged into another, Sentry returns that other issue.
     pub id: String,
     /// Its title.
     pub title: String,
-    /// `unresolved`, `resolved`, `ignored`, or the name of a change that is under way.
+    /// `unresolved`, `resolved`, `ignored`, or the name of a change in progress, such as `pending_deletion`.
     pub status: String,
     /// The slug of its project.
     pub project: Option<String>,
-    /// When its first event came.
+    /// The time of its first event.
     pub first_seen: Option<DateTime<Utc>>,
-    /// When its newest event came.
+    /// The time of its newest event.
     pub last_seen: Option<DateTime<Utc>>,
-    /// When it was resolved, by Sentry's clock, where its activity tells.
+    /// When it was last resolved, by Sentry's clock; `None` if its activity does not say.
     pub resolved_at: Option<DateTime<Utc>>,
-    /// Its page.
+    /// The URL of its page.
     pub permalink: Option<String>,
-    /// The whole issue.
+    /// The whole issue, as Sentry sent it.
     pub raw: Value,
 }
 
@@ -61,14 +61,15 @@ impl Issue {
     }
 }
 
-/// What an alert fired for one issue within a window.
+/// An issue for which an alert fired within a window.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fired {
     /// The issue, as it is now.
     pub issue: Issue,
-    /// When it fired last, within the window.
+    /// When the alert last fired for it within the window.
     pub at: DateTime<Utc>,
-    /// The event it fired for then. For a firing on an activity it is the number of that, which no event has.
+    /// The id of the event for which it fired then. If it fired for an activity, this is the number of the activity,
+    /// which is not the id of an event.
     pub event_id: Option<String>,
 }
 
@@ -109,7 +110,7 @@ impl<'de> Deserialize<'de> for Fired {
     }
 }
 
-/// A time during which a metric issue was open. Source: `groupopenperiod.py` among Sentry's serializers.
+/// A period during which a metric issue was open. Source: `groupopenperiod.py` among Sentry's serializers.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct OpenPeriod {
     /// Its number, as text.

@@ -1,7 +1,7 @@
 //! `/api`: what the status page shows and does, as JSON. `docs/openapi.json` describes it.
 //!
 //! - `operations`: the table of operations, and what each of them does
-//! - `shape`: the JSON of the answers; `sentry`: of Sentry's side
+//! - `shape`: the JSON of the responses; `sentry`: their part about Sentry's side
 //!
 //! Everything needs the admin token, as `Authorization: Bearer`; a browser with a session of the status page may read.
 
@@ -33,10 +33,10 @@ use super::body::BodyError;
 use crate::printable;
 use crate::queue::QueueError;
 
-/// The description of all this.
+/// The OpenAPI description of `/api`.
 const OPENAPI: &str = include_str!("../../../docs/openapi.json");
 
-/// Why something is not done; `Display` is the reason in the answer.
+/// Why a request fails; `Display` is the reason in the response.
 #[derive(Debug, Error)]
 enum ApiError {
     /// 404: there is no admin token, so there is no `/api`.
@@ -85,7 +85,7 @@ fn not_read(error: BodyError) -> String {
     }
 }
 
-/// For how long a refused caller has to wait.
+/// How many seconds a refused caller has to wait.
 fn seconds(refusal: Refusal) -> u64 {
     let Refusal::Limited(wait) = refusal else { return 0 };
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
@@ -108,7 +108,7 @@ impl ResponseError for ApiError {
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
         match self {
-            // The same as for any other address, so that it tells nothing.
+            // The same response as for any unknown address, so that it reveals nothing.
             Self::Disabled => return not_found(),
             Self::Unauthorized(limited @ Refusal::Limited(_)) => {
                 response.insert_header((RETRY_AFTER, seconds(*limited)));
@@ -126,7 +126,7 @@ impl ResponseError for ApiError {
     }
 }
 
-/// A caller who may do what the request asks for. As an extractor it rejects everybody else.
+/// A caller who may do what the request asks for. As an extractor, it rejects all other requests.
 struct Caller;
 
 impl Caller {
@@ -183,10 +183,10 @@ fn done(answer: &impl Serialize) -> HttpResponse {
     json(&mut HttpResponse::Ok(), written(answer))
 }
 
-/// As text, which no serialising of these types fails to make.
+/// Serialises to JSON text, which does not fail for these types.
 fn written(answer: &impl Serialize) -> String {
     match serde_json::to_string(answer) {
-        // Most of these answers are read on a terminal.
+        // Most of these responses are read on a terminal.
         Ok(text) => match printable::json(&text) {
             Cow::Borrowed(_) => text,
             Cow::Owned(printable) => printable,
@@ -198,7 +198,7 @@ fn written(answer: &impl Serialize) -> String {
     }
 }
 
-/// JSON that is not cached, and that no browser takes for anything else.
+/// A JSON response that is not cached, and that browsers do not interpret as any other type.
 fn json(response: &mut HttpResponseBuilder, text: String) -> HttpResponse {
     response
         .insert_header((CONTENT_TYPE, "application/json"))

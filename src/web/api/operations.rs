@@ -1,4 +1,4 @@
-//! The operations of `/api`: the one table of them, and what each of them does.
+//! The operations of `/api`: the table of all of them, and their handlers.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -20,11 +20,11 @@ use crate::queue::{EventId, ItemId, QueueError, RejectedId, State, Summary};
 use crate::web::AppState;
 use crate::web::body;
 
-/// How many entries a page has when nothing is said, and at most.
+/// How many entries a page has by default, and at most.
 const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 500;
 
-/// The longest selection that is read, in bytes: [`BULK`] of the longest numbers take less than half of it.
+/// The longest selection that is read, in bytes: [`BULK`] of the longest ids take less than half of it.
 const MAX_SELECTION: usize = 64 * 1024;
 
 /// One operation.
@@ -46,7 +46,7 @@ impl Operation {
     }
 }
 
-/// Every operation, those of one path together. What changes something is no GET.
+/// Every operation; those of one path are next to each other. An operation that changes something is never a GET.
 pub(super) fn all() -> Vec<Operation> {
     vec![
         Operation::new(Method::GET, "/api/openapi.json", openapi),
@@ -85,7 +85,7 @@ async fn events(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answe
     let page = Page::parse(request.query_string(), &["state", "after", "limit"])?;
     let after = page.after_event()?;
     let reader = state.queue.reader();
-    // One more than asked for tells whether there are more.
+    // One entry more than asked for shows whether there are more.
     let found = match page.state {
         Some(state) => reader.list(state, after, page.limit + 1).await?,
         None => reader.recent(after, page.limit + 1).await?,
@@ -191,7 +191,7 @@ async fn discard(state: &AppState, selection: Selection, only: Option<State>) ->
     Ok(outcomes.into_iter().map(|(id, outcome)| Outcome::discarded(id, outcome)).collect())
 }
 
-/// The outcome for one item: an error where it was not done.
+/// The response for one item: an error if the operation was not done.
 fn one(outcomes: Vec<Outcome>) -> Answered {
     let Some(outcome) = outcomes.into_iter().next() else {
         return Err(ApiError::NotFound("the queue has no entry with this number".to_owned()));
@@ -211,7 +211,7 @@ async fn many(state: &AppState, results: Vec<Outcome>) -> Answered {
     Ok(done(&Outcomes { results, left: Left { dead: now.dead, rejected: now.rejected } }))
 }
 
-/// At most `limit` rows, and what to give as `after` for the next page if there are more.
+/// Returns at most `limit` rows and, if there are more, the value of `after` for the next page.
 fn cut(mut rows: Vec<ItemSummary>, limit: u32) -> (Vec<ItemSummary>, Option<String>) {
     let limit = limit as usize;
     let next = (rows.len() > limit).then(|| rows[limit - 1].id.clone());
@@ -244,13 +244,13 @@ fn not_there(id: ItemId) -> ApiError {
 struct Page {
     /// Only events in this state.
     state: Option<State>,
-    /// The last one of the page before.
+    /// The last entry of the previous page.
     after: Option<ItemId>,
     limit: u32,
 }
 
 impl Page {
-    /// Parses a query in which these names are allowed.
+    /// Parses a query in which only these names are allowed.
     fn parse(query: &str, names: &[&str]) -> Result<Self, ApiError> {
         let mut page = Self { state: None, after: None, limit: DEFAULT_LIMIT };
         for (name, value) in parameters(query, names)? {
@@ -288,7 +288,7 @@ impl Page {
 /// The name of a parameter and its value.
 type Parameter<'a> = (Cow<'a, str>, Cow<'a, str>);
 
-/// The parameters of a query in which these names are allowed: a misspelt one must not select everything.
+/// Parses a query in which only these names are allowed: a misspelt parameter must not select everything.
 fn parameters<'a>(query: &'a str, names: &[&str]) -> Result<Vec<Parameter<'a>>, ApiError> {
     let parameters: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
     match parameters.iter().find(|(name, _)| !names.contains(&&**name)) {
@@ -302,12 +302,12 @@ fn parse_state(name: &str) -> Result<State, ApiError> {
     State::parse(name).ok_or_else(|| bad("state is one of waiting, dead, delivered"))
 }
 
-/// What a bulk request is about.
+/// The items that a bulk request selects.
 #[derive(Debug, Eq, PartialEq)]
 enum Selection {
-    /// These.
+    /// The items with these ids.
     Ids(Vec<ItemId>),
-    /// All of these kinds, at most [`BULK`] of each.
+    /// All items of these kinds, at most [`BULK`] of each.
     All(Vec<BulkKind>),
 }
 
@@ -319,7 +319,7 @@ struct Selected {
     force: Option<bool>,
 }
 
-/// Reads a selection, and `force` where it is said.
+/// Reads a selection, and `force` if it is given.
 async fn selection(request: &HttpRequest, mut payload: Payload) -> Result<(Selection, Option<bool>), ApiError> {
     let body = body::read(request, &mut payload, MAX_SELECTION, None).await.map_err(ApiError::NotRead)?;
     select(&body)

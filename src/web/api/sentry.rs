@@ -14,14 +14,14 @@ pub(super) struct Canary {
     state: &'static str,
     last_sent_at: Option<String>,
     last_returned_at: Option<String>,
-    /// Of the last one that came back.
+    /// The round trip of the last canary that came back.
     round_trip_seconds: Option<f64>,
-    /// Why Sentry takes none, in the state `not_taken`.
+    /// Why Sentry takes no canary, in the state `not_taken`.
     reason: Option<String>,
 }
 
 impl Canary {
-    /// `None` where none is sent, or the queue cannot be read.
+    /// Returns `None` if no canaries are sent, or the queue cannot be read.
     pub(super) fn of(sentry: &SentrySide) -> Option<Self> {
         let CanaryStatus { last, last_sent_at, progress } = sentry.canary.as_ref()?.as_ref().ok()?;
         let (state, reason) = match progress {
@@ -43,7 +43,7 @@ impl Canary {
 /// The audits of this run.
 #[derive(Debug, Serialize)]
 pub(super) struct Audit {
-    /// `None` where none is done yet.
+    /// `None` until the first audit is done.
     last: Option<LastAudit>,
     failed_at: Option<String>,
     failure: Option<String>,
@@ -60,7 +60,7 @@ struct LastAudit {
 }
 
 impl Audit {
-    /// `None` where Sentry's API is not asked.
+    /// Returns `None` if Sentry's API is not used.
     pub(super) fn of(sentry: &SentrySide) -> Option<Self> {
         let AuditStatus { last, failure } = sentry.audit.as_ref()?;
         Some(Self {
@@ -78,11 +78,11 @@ impl Audit {
     }
 }
 
-/// What was done about alerts that Sentry fired and that never came.
+/// What was done about missing alerts, which Sentry fired and which never came.
 #[derive(Debug, Serialize)]
 pub(super) struct CatchUp {
     mode: &'static str,
-    /// `None` before the first run of this process that asked Sentry.
+    /// `None` until catch-up has asked Sentry for the first time in this process.
     is_exact: Option<bool>,
     last_run_at: Option<String>,
     complete_until: Option<String>,
@@ -92,7 +92,7 @@ pub(super) struct CatchUp {
     summarized: u64,
     failed_at: Option<String>,
     failure: Option<String>,
-    /// Those that paged nobody, newest first.
+    /// The missing alerts that paged nobody, newest first.
     missing: Vec<Missing>,
 }
 

@@ -1,4 +1,4 @@
-//! The JSON of the answers. The names are a contract; `docs/openapi.json` describes them.
+//! The JSON of the responses. The field names are a contract; `docs/openapi.json` describes them.
 
 use std::collections::BTreeMap;
 
@@ -30,9 +30,9 @@ pub(super) struct Status {
     last_delivered_at: Option<String>,
     /// `None` when it cannot be read; a trouble says why.
     queue: Option<QueueCounts>,
-    /// What an alert survives that was answered 202; `None` when the database cannot be read.
+    /// What an alert that was answered 202 survives; `None` when the database cannot be read.
     durability: Option<DurabilityView>,
-    /// Why PagerDuty cannot be trusted.
+    /// The TLS error for which PagerDuty is not trusted; `None` if it is trusted.
     untrusted: Option<String>,
     /// `None` when no fallback webhook is set.
     fallback: Option<Fallback>,
@@ -42,16 +42,17 @@ pub(super) struct Status {
     audit: Option<Audit>,
     /// `None` where it is off.
     catch_up: Option<CatchUp>,
-    /// `None` where PagerDuty's REST API is not asked.
+    /// `None` if PagerDuty's REST API is not used.
     proof: Option<ProofCheck>,
 }
 
-/// Whether PagerDuty does what it accepts.
+/// The result of proof: whether PagerDuty does what it accepts.
 #[derive(Debug, Serialize)]
 struct ProofCheck {
-    /// Why PagerDuty's REST API tells nothing, if it does not.
+    /// Why the look-ups in PagerDuty's REST API fail, if they do.
     trouble: Option<String>,
-    /// How many events PagerDuty accepted and did not do, as far as they are told; `None` when they cannot be read.
+    /// How many events PagerDuty accepted but did not act on, as far as they are reported; `None` when they cannot be
+    /// read.
     failures: Option<usize>,
 }
 
@@ -59,7 +60,7 @@ struct ProofCheck {
 struct DurabilityView {
     survives: Survives,
     sentence: String,
-    /// Of the database, by their names there.
+    /// The settings of the database, by their names in the database.
     settings: BTreeMap<&'static str, String>,
 }
 
@@ -78,7 +79,7 @@ struct Fallback {
     trouble: Option<String>,
 }
 
-/// The worst trouble, since when, and what has not reached anybody.
+/// The worst trouble, when it began, and what has not been delivered.
 #[derive(Debug, Serialize)]
 struct HeadlineView {
     sentence: String,
@@ -114,7 +115,7 @@ struct QueueCounts {
     dead: u64,
     delivered: u64,
     rejected: u64,
-    /// Webhooks that wait for the secret that made their signature.
+    /// Held webhooks, which wait for the secret that made their signature.
     held: u64,
     /// Waiting events that cannot be read.
     unreadable: u64,
@@ -124,7 +125,7 @@ struct QueueCounts {
 #[derive(Debug, Serialize)]
 struct DestinationView {
     service_key: String,
-    /// `None` where it has none.
+    /// `None` if the service key has no name.
     name: Option<String>,
     waiting: u64,
     dead: u64,
@@ -284,7 +285,7 @@ impl Activity {
 #[derive(Debug, Serialize)]
 pub(super) struct Events {
     pub(super) events: Vec<ItemSummary>,
-    /// What to give as `after` for the next page; `None` on the last one.
+    /// The value of `after` for the next page; `None` on the last page.
     pub(super) next: Option<String>,
 }
 
@@ -301,7 +302,7 @@ pub(super) struct Outcome {
     pub(super) id: String,
     #[serde(rename = "outcome")]
     pub(super) kind: OutcomeKind,
-    /// Where the outcome alone does not say it.
+    /// The reason, if the outcome alone does not explain it.
     pub(super) reason: Option<String>,
     /// The incident that a webhook belongs to.
     incident_key: Option<String>,
@@ -326,7 +327,7 @@ pub(super) enum OutcomeKind {
 }
 
 impl OutcomeKind {
-    /// Whether nothing was done although the item is there.
+    /// Whether nothing was done although the item exists.
     pub(super) fn is_conflict(self) -> bool {
         match self {
             Self::NoDeadLetter | Self::ResolvedSince | Self::TriggeredAnew | Self::StillRejected | Self::Changed => {
@@ -395,11 +396,11 @@ impl Outcome {
 #[derive(Debug, Serialize)]
 pub(super) struct Outcomes {
     pub(super) results: Vec<Outcome>,
-    /// What is there now, for a request handles a limited number.
+    /// What is left now, because one request handles only a limited number.
     pub(super) left: Left,
 }
 
-/// How many are left.
+/// How many dead letters and rejected webhooks are left.
 #[derive(Debug, Serialize)]
 pub(super) struct Left {
     pub(super) dead: u64,

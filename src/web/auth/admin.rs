@@ -1,8 +1,9 @@
 //! Who may use the status page and `/api`: the admin token, as a bearer token or in the log-in form.
 //!
-//! What makes guessing hopeless is the length of the token: at 100,000 guesses a second, 16 random characters of
-//! `openssl rand -hex` last for millions of years. So a right token is always accepted, also while wrong ones are limited:
-//! behind a proxy everybody has the proxy's address, and nobody who guesses there may lock out the operator.
+//! The length of the token is what makes guessing hopeless: at 100,000 guesses a second, 16 random characters of
+//! `openssl rand -hex` last for millions of years. So a correct token is always accepted, even while wrong ones are
+//! limited: behind a proxy all clients have the proxy's address, and a client that guesses there must not lock out the
+//! operator.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -32,14 +33,14 @@ struct Secrets {
     key: SessionKey,
 }
 
-/// Why somebody is not authenticated.
+/// Why a request is not authenticated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refusal {
     /// There is no token in the request.
     Missing,
     /// The token is wrong.
     Wrong,
-    /// The token is wrong, and there were too many of those; try again after so long.
+    /// The token is wrong, and there were too many wrong ones; the client may try again after this time.
     Limited(Duration),
 }
 
@@ -50,15 +51,15 @@ impl Default for AdminAuth {
 }
 
 impl AdminAuth {
-    /// Accepts any of `tokens`. Sessions are signed with `secret`: 32 random bytes, new in every run and whenever the tokens
-    /// are replaced, so that a token that is revoked ends them all.
+    /// Accepts any of `tokens`. Sessions are signed with `secret`: 32 random bytes, new in every run and whenever the
+    /// tokens are replaced, so that revoking a token ends all sessions.
     #[must_use]
     pub fn new(tokens: Vec<AdminToken>, secret: [u8; 32]) -> Self {
         let secrets = watch::Sender::new(Arc::new(Secrets { tokens, key: SessionKey::new(&secret) }));
         Self { secrets, attempts: Mutex::default(), ended: Mutex::default() }
     }
 
-    /// Accepts these tokens from now on, and no others. Sessions have to be begun again.
+    /// Accepts these tokens from now on, and no others. All sessions end, because they were signed with the old secret.
     pub fn replace(&self, tokens: Vec<AdminToken>, secret: [u8; 32]) {
         self.secrets.send_replace(Arc::new(Secrets { tokens, key: SessionKey::new(&secret) }));
     }
@@ -73,7 +74,7 @@ impl AdminAuth {
         !self.secrets().tokens.is_empty()
     }
 
-    /// Whether the request carries a right token as `Authorization: Bearer` (RFC 6750).
+    /// Checks that the request carries a correct token as `Authorization: Bearer` (RFC 6750).
     ///
     /// # Errors
     ///
@@ -82,7 +83,7 @@ impl AdminAuth {
         self.verify(bearer(headers).ok_or(Refusal::Missing)?, peer, now)
     }
 
-    /// Begins a session for a client with a right token, named by the random bytes `id`.
+    /// Begins a session for a client with a correct token. The random bytes `id` identify the session.
     ///
     /// # Errors
     ///
@@ -106,7 +107,7 @@ impl AdminAuth {
         (self.is_enabled() && !self.ended().has(&session)).then_some(session)
     }
 
-    /// Ends a session: its cookie is worth nothing from now on.
+    /// Ends a session: its cookie is not accepted from now on.
     pub fn log_out(&self, session: &Session) {
         self.ended().end(session);
     }
@@ -116,7 +117,7 @@ impl AdminAuth {
     }
 
     fn verify(&self, token: &str, peer: Option<IpAddr>, now: DateTime<Utc>) -> Result<(), Refusal> {
-        // All of them are compared, in constant time each.
+        // All tokens are compared, each in constant time.
         if self.secrets().tokens.iter().fold(false, |right, one| one.matches(token.as_bytes()) | right) {
             return Ok(());
         }
@@ -127,15 +128,15 @@ impl AdminAuth {
                 warn!(peer:%; "a wrong admin token was tried");
                 Err(Refusal::Wrong)
             }
-            // Not logged, so that nobody fills the log with it.
+            // Not logged, so that a client cannot fill the log.
             Err(wait) => Err(Refusal::Limited(wait)),
         }
     }
 }
 
-/// Counts wrong tokens by the minute: of one peer, and of all together. Pure.
+/// Counts wrong tokens per minute, for each peer and in total. Pure.
 ///
-/// It takes little memory however many peers there are, for no more are counted than the total allows.
+/// It takes little memory however many peers there are, because it counts no more of them than the total limit allows.
 #[derive(Debug, Default)]
 struct Attempts {
     begun_at: DateTime<Utc>,
@@ -144,15 +145,15 @@ struct Attempts {
 }
 
 impl Attempts {
-    /// How many of one peer are answered 401 in a minute.
+    /// How many wrong tokens of one peer are answered 401 in a minute.
     const PER_PEER: u32 = 5;
 
-    /// How many are answered 401 in a minute in all.
+    /// How many wrong tokens are answered 401 in a minute in total.
     const IN_TOTAL: u32 = 100;
 
     const WINDOW: TimeDelta = TimeDelta::minutes(1);
 
-    /// Counts a wrong token of `peer`; when there were too many already, returns how long until the count starts again.
+    /// Counts a wrong token of `peer`. If there were too many already, returns the time until the count starts again.
     fn failed(&mut self, peer: IpAddr, now: DateTime<Utc>) -> Result<(), Duration> {
         let passed = now - self.begun_at;
         // Starts again after the clock was set back, too.

@@ -1,4 +1,4 @@
-//! Who may do what.
+//! Authentication: who may do what.
 //!
 //! - [`webhook`]: who may post webhooks: the webhook token, or Sentry's signature
 //! - [`admin`]: who may use the status page and `/api`: the admin token, or a session that was begun with it
@@ -21,7 +21,7 @@ pub fn peer(request: &HttpRequest) -> Option<IpAddr> {
     request.peer_addr().map(|address| address.ip())
 }
 
-/// The network that an address stands for: one host of IPv6 has a whole /64 to itself.
+/// Returns the network that an address belongs to: a single IPv6 host has a whole /64 to itself.
 #[must_use]
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -35,17 +35,17 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     credentials(headers, "bearer")
 }
 
-/// The password of `Authorization: Basic` (RFC 7617), whatever the user's name is.
+/// The password of `Authorization: Basic` (RFC 7617), whatever the user name is.
 fn basic_password(headers: &HeaderMap) -> Option<Vec<u8>> {
     let user_and_password = STANDARD.decode(credentials(headers, "basic")?).ok()?;
     let colon = user_and_password.iter().position(|byte| *byte == b':')?;
     Some(user_and_password[colon + 1..].to_vec())
 }
 
-/// What the header `Authorization` holds for this scheme.
+/// Returns the credentials in the header `Authorization`, if they are of this scheme.
 ///
-/// Not by `actix-web-httpauth`: it takes `basic` and `BASIC` for no scheme at all, which RFC 9110 allows, and more than one
-/// space before the credentials for a part of them.
+/// Does not use `actix-web-httpauth`, which does not recognise `basic` and `BASIC`, although RFC 9110 allows them, and
+/// treats additional spaces before the credentials as a part of them.
 fn credentials<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
     let (found, credentials) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     found.eq_ignore_ascii_case(scheme).then_some(credentials.trim())

@@ -1,7 +1,9 @@
-//! What a browser holds after its log-in, and which site it says that a form was sent from. Pure.
+//! The session cookie that a browser gets at log-in, and the site that a form was sent from according to the browser.
+//! Pure.
 //!
-//! The cookie is signed, so that the bridge keeps nothing but which sessions were ended by logging out. No other site can use
-//! it: it is `SameSite=Strict`, and a form is accepted only where the browser says that a page of the same origin sent it.
+//! The cookie is signed, so that the bridge only has to keep the sessions that were ended by logging out. No other site
+//! can use it: it is `SameSite=Strict`, and a form is accepted only if the browser says that a page of the same origin
+//! sent it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,10 +18,11 @@ use sha2::Sha256;
 /// The cookie's name.
 const NAME: &str = "bridge_session";
 
-/// What is signed says what it is for.
+/// The prefix of the signed data, which states its purpose.
 const SESSION: &[u8] = b"session";
 
-/// What browsers say about the page that sent a request, and no page can say for them. Sent to https and loopback only.
+/// The header in which browsers say how the page that sent a request relates to the bridge's origin. Pages cannot set it.
+/// Browsers send it only to https and loopback addresses.
 const FETCH_SITE: &str = "Sec-Fetch-Site";
 
 /// How long a session lasts.
@@ -41,12 +44,12 @@ pub struct Session {
 #[derive(Debug, Default)]
 pub struct Ended {
     ids: HashMap<[u8; 16], DateTime<Utc>>,
-    /// Every session that would end by then has been ended.
+    /// Every session that would expire by then counts as ended.
     until: Option<DateTime<Utc>>,
 }
 
 impl Ended {
-    /// How many are kept. Beyond it all that began before the newest of them are ended.
+    /// How many are kept at most. Beyond that, every session that began no later than the newest of them is ended.
     const MOST: usize = 10_000;
 
     /// Ends a session for good, whatever the clock does and however many others are ended.
@@ -65,7 +68,7 @@ impl Ended {
 }
 
 impl SessionKey {
-    /// Signs with this secret.
+    /// Creates a key that signs with this secret.
     #[must_use]
     pub fn new(secret: &[u8; 32]) -> Self {
         let mut block = [0; 64];
@@ -74,7 +77,7 @@ impl SessionKey {
         Self(Hmac::new(&block.into()))
     }
 
-    /// A session from `now` on, named by the random bytes `id`.
+    /// Begins a session at `now` that is identified by the random bytes `id`.
     #[must_use]
     pub fn begin(&self, id: [u8; 16], now: DateTime<Utc>) -> Session {
         let mut claim = [0; 24];
@@ -109,13 +112,13 @@ impl SessionKey {
 }
 
 impl Session {
-    /// The value of `Set-Cookie`. With `secure` the browser sends it by https alone; see [`is_https`].
+    /// The value of `Set-Cookie`. With `secure`, the browser sends the cookie only over https; see [`is_https`].
     #[must_use]
     pub fn cookie(&self, secure: bool) -> String {
         set(&self.cookie, LIFE.num_seconds(), secure)
     }
 
-    /// The value of `Set-Cookie` that deletes it.
+    /// The value of `Set-Cookie` that deletes the cookie.
     #[must_use]
     pub fn end() -> String {
         set("", 0, false)
@@ -133,11 +136,11 @@ fn set(value: &str, seconds: i64, secure: bool) -> String {
     format!("{NAME}={value}; Max-Age={seconds}; Path=/; HttpOnly; SameSite=Strict{secure}")
 }
 
-/// The values of this cookie in a request, of which a browser sends one at most.
+/// The values of this cookie in a request. A browser sends at most one.
 pub(super) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let pairs = headers.get_all(COOKIE).filter_map(|header| header.to_str().ok()).flat_map(|header| header.split(';'));
     let values = pairs.filter_map(|pair| pair.trim().strip_prefix(NAME)?.strip_prefix('='));
-    // So that nobody has signatures verified over and over.
+    // So that a client cannot have signatures verified over and over.
     values.take(2)
 }
 
@@ -146,20 +149,21 @@ pub(super) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 pub enum FormOrigin {
     /// A page of this origin.
     Same,
-    /// A page of another origin, be it another port of this host.
+    /// A page of another origin, which includes another port of this host.
     Other,
-    /// Every browser says where it sent a form from; this client does not.
+    /// Not known: this client does not say where the form was sent from, although every browser does.
     Unknown,
 }
 
 impl FormOrigin {
-    /// Reads what the browser says.
+    /// Determines the origin from the headers of the browser.
     ///
-    /// A page with `Referrer-Policy: no-referrer` sends `Origin: null`, which is another one; with `same-origin` it does not.
+    /// A page with `Referrer-Policy: no-referrer` sends `Origin: null`, which counts as another origin; a page with
+    /// `same-origin` does not.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
         let is_same = if let Some(site) = headers.get(FETCH_SITE) {
-            // `none`: people sent it themselves, and no page.
+            // `none`: the user made the request, not a page.
             site == "same-origin" || site == "none"
         } else if let Some(origin) = headers.get(ORIGIN) {
             let authority =
@@ -175,7 +179,7 @@ impl FormOrigin {
     }
 }
 
-/// Whether the browser says that it sent a form by https.
+/// Whether the browser says that it sent a form over https.
 ///
 /// The bridge itself speaks http, and ignores X-Forwarded-*. But the browser knows, and a client that forges this harms
 /// only itself: it decides whether its own cookie is `Secure`.

@@ -20,7 +20,8 @@ use crate::web::answer::{self, Counted};
 /// The header by which Sentry's integration platform names the kind of a webhook.
 pub const RESOURCE: &str = "Sentry-Hook-Resource";
 
-/// The secrets that authenticate a webhook, which may be replaced at any moment. With none, nobody is authenticated.
+/// The secrets that authenticate a webhook, which may be replaced at any moment. Without any, no webhook is
+/// authenticated.
 #[derive(Debug)]
 pub struct Authentication(watch::Sender<Arc<Secrets>>);
 
@@ -33,9 +34,9 @@ struct Secrets {
 /// What the sender of a webhook has proven before its body is read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Proof {
-    /// A right token; no signature is needed.
+    /// A correct token; no signature is needed.
     Token,
-    /// A right token, and the body has to match its signature.
+    /// A correct token, and the body has to match its signature.
     TokenAndSignature,
     /// Nothing yet: the body has to match its signature.
     Signature,
@@ -50,7 +51,7 @@ pub enum Unauthorized {
          Basic, or as a bearer token"
     )]
     WrongToken,
-    /// There is no signature, or one of no valid form, so the body was not read.
+    /// There is no signature, or a malformed one, so the body was not read.
     #[error("{WRONG_SIGNATURE}")]
     Unsigned,
     /// The signature does not match the body.
@@ -68,27 +69,28 @@ impl Authentication {
         Self(watch::Sender::new(Arc::new(Secrets { tokens, client_secrets: secrets })))
     }
 
-    /// Accepts these from now on, and no others. What was begun before may still be answered by the old ones.
+    /// Accepts these secrets from now on, and no others. Requests that are already being handled may still be checked
+    /// with the old ones.
     pub fn replace(&self, tokens: Vec<WebhookToken>, secrets: Vec<ClientSecret>) {
         self.0.send_replace(Arc::new(Secrets { tokens, client_secrets: secrets }));
     }
 
-    /// The secrets of now. Nobody waits for their use, only for the handle.
+    /// Returns the current secrets. The lock is held only while the handle is cloned, not while the secrets are used.
     fn secrets(&self) -> Arc<Secrets> {
         Arc::clone(&self.0.borrow())
     }
 
-    /// What a request proves by its headers, and by what its path has after `/sentry/`, where there is something: the token,
-    /// or, for a request of Sentry's own pages, any path.
+    /// Returns what a request proves by its headers and by `in_path`, the part of its path after `/sentry/`, if there is
+    /// one: the token or, for a request of Sentry's own pages, any path.
     ///
     /// # Errors
     ///
-    /// When no body could authenticate it.
+    /// When the request cannot be authenticated, whatever its body is.
     pub fn authenticate(&self, in_path: Option<&str>, headers: &HeaderMap) -> Result<Proof, Unauthorized> {
         self.secrets().authenticate(in_path, headers)
     }
 
-    /// Whether a signature among the headers is that of `body`.
+    /// Whether a signature in the headers matches `body`.
     #[must_use]
     pub fn is_signed(&self, headers: &HeaderMap, body: &[u8]) -> bool {
         let secrets = self.secrets();
@@ -100,7 +102,7 @@ impl Secrets {
     fn authenticate(&self, in_path: Option<&str>, headers: &HeaderMap) -> Result<Proof, Unauthorized> {
         let from_sentrys_pages = headers.contains_key(APP_SIGNATURE);
         let has_token = match in_path {
-            // Sentry puts the path of the integration's schema in place of the webhook's own.
+            // Sentry uses the path from the integration's schema instead of the webhook's path.
             Some(path) if from_sentrys_pages => {
                 path.split('/').next().is_some_and(|token| self.is_token(token.as_bytes())) || self.has_token(headers)
             }
@@ -134,13 +136,13 @@ impl Secrets {
     }
 
     fn is_token(&self, candidate: &[u8]) -> bool {
-        // All of them are compared, in constant time each.
+        // All tokens are compared, each in constant time.
         self.tokens.iter().fold(false, |found, token| token.matches(candidate) | found)
     }
 }
 
 impl Proof {
-    /// Whether a token was right.
+    /// Whether a token was correct.
     #[must_use]
     pub fn has_token(self) -> bool {
         matches!(self, Self::Token | Self::TokenAndSignature)
@@ -154,7 +156,7 @@ impl Proof {
 }
 
 impl Unauthorized {
-    /// Logs whom it was answered to.
+    /// Logs the error with the client's address, and returns it.
     #[must_use]
     pub fn logged(self, request: &HttpRequest) -> Self {
         let (what, repeated) = match self {
@@ -169,7 +171,7 @@ impl Unauthorized {
         self
     }
 
-    /// As what its answer is counted.
+    /// The labels under which the response is counted.
     #[must_use]
     pub fn counted(self) -> Counted {
         let answered = match self {
@@ -192,14 +194,14 @@ impl ResponseError for Unauthorized {
     }
 }
 
-/// The signature of a webhook that the integration platform sent; `None` where Sentry's own pages did.
+/// Returns the signature of a webhook that the integration platform sent; `None` for a request of Sentry's own pages.
 #[must_use]
 pub fn hook_signature(headers: &HeaderMap) -> Option<Signature> {
     let is_of_page = headers.contains_key(APP_SIGNATURE);
     Signature::parse(headers.get(HOOK_SIGNATURE)?.as_bytes()).filter(|_| !is_of_page)
 }
 
-/// The signatures of a request: at most one of each header, so that nobody has the body hashed over and over.
+/// The signatures of a request: at most one per header, so that a client cannot have the body hashed over and over.
 fn signatures(headers: &HeaderMap) -> impl Iterator<Item = Signature> {
     [HOOK_SIGNATURE, APP_SIGNATURE].into_iter().filter_map(|name| Signature::parse(headers.get(name)?.as_bytes()))
 }

@@ -1,4 +1,5 @@
-//! How much memory each body holds, and which is evicted when there is not enough. Pure, but for notifying the evicted.
+//! How much memory each body holds, and which bodies are evicted when there is not enough. Pure, except that it notifies
+//! evicted bodies.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,22 +9,23 @@ use tokio::sync::Notify;
 
 use super::SMALL;
 
-/// An authenticated body that is incomplete after so long is evicted when another one needs its memory: Sentry gives up after
-/// 5 seconds at most.
+/// An authenticated body that is incomplete after this time is evicted when another authenticated body needs its memory:
+/// Sentry gives up after 5 seconds at most.
 const SLOW: Duration = Duration::from_secs(5);
 
 /// All bodies and what they hold.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    /// What all bodies may hold together, in bytes.
+    /// The most that all bodies together may hold, in bytes.
     total: usize,
-    /// How much of it those that are not small may hold, in bytes.
+    /// The part of it that bodies larger than [`SMALL`] may hold, in bytes.
     large: usize,
-    /// By age: the numbers rise.
+    /// In order of age, because the numbers only increase.
     bodies: BTreeMap<u64, Body>,
     held: usize,
     held_large: usize,
-    /// What authenticated bodies wait for, and no other may take meanwhile.
+    /// The memory for large bodies that authenticated bodies wait for, in bytes. Unauthenticated bodies may not take it
+    /// meanwhile.
     claimed: usize,
     next: u64,
 }
@@ -33,7 +35,7 @@ struct Body {
     bytes: usize,
     claimed: usize,
     authenticated: bool,
-    /// Since when it is read; `None` once it is complete.
+    /// When the reading of the body began; `None` once it is complete.
     reading_since: Option<Duration>,
     /// Whether it was evicted. Its bytes count until it is closed.
     is_evicted: bool,
@@ -73,7 +75,7 @@ impl Ledger {
         id
     }
 
-    /// Reserves `bytes` more for a body at `now`, or evicts others for it.
+    /// Reserves `bytes` more for a body at `now`, or evicts other bodies to make room for it.
     pub(super) fn take(&mut self, id: u64, bytes: usize, now: Duration) -> Grant {
         let Some(body) = self.bodies.get_mut(&id).filter(|body| !body.is_evicted) else { return Grant::Evicted };
         self.claimed -= std::mem::take(&mut body.claimed);
@@ -107,20 +109,21 @@ impl Ledger {
         Grant::NotYet
     }
 
-    /// Whether `wanted` fits once `leaving` bytes, `leaving_large` of them of large bodies, are released.
+    /// Whether `wanted` fits once `leaving` bytes are released, `leaving_large` of which are held by large bodies.
     fn fits(&self, wanted: &Wanted, leaving: usize, leaving_large: usize) -> bool {
         let all = self.held - leaving + wanted.bytes <= self.total;
         let large = (self.held_large - leaving_large).saturating_add(wanted.large).saturating_add(wanted.claimed);
         all && (wanted.large == 0 || large <= self.large)
     }
 
-    /// Which bodies to evict, besides those that are evicted already, so that it fits; `None` when that would not help.
+    /// Returns the bodies to evict, in addition to those that are already evicted, so that `wanted` fits; `None` if that
+    /// would not make enough room.
     fn victims(&self, wanted: &Wanted, for_authenticated: bool, now: Duration) -> Option<Vec<u64>> {
         let evicted = self.bodies.values().filter(|body| body.is_evicted);
         let (mut leaving, mut leaving_large) =
             evicted.fold((0, 0), |(all, large), body| (all + body.bytes, large + body.large_bytes()));
         let is_slow = |body: &Body| body.reading_since.is_some_and(|since| now.saturating_sub(since) > SLOW);
-        // First those that are not authenticated, the oldest first, then those that are too slow for Sentry to wait.
+        // First the unauthenticated bodies, oldest first; then authenticated bodies that take longer than Sentry waits.
         let unauthenticated = self.bodies.iter().filter(|(_, body)| !body.authenticated);
         let slow = self.bodies.iter().filter(|(_, body)| body.authenticated && for_authenticated && is_slow(body));
         let mut candidates = unauthenticated.chain(slow).filter(|(_, body)| !body.is_evicted && body.bytes > 0);
@@ -142,14 +145,15 @@ impl Ledger {
         }
     }
 
-    /// The whole body was received.
+    /// Records that the whole body was received.
     pub(super) fn complete(&mut self, id: u64) {
         if let Some(body) = self.bodies.get_mut(&id) {
             body.reading_since = None;
         }
     }
 
-    /// One that was evicted meanwhile stays, for all of it was received.
+    /// Marks a body as authenticated. If it was evicted meanwhile, the eviction is undone, because all of it was
+    /// received.
     pub(super) fn mark_authenticated(&mut self, id: u64) {
         if let Some(body) = self.bodies.get_mut(&id) {
             body.authenticated = true;
@@ -157,7 +161,7 @@ impl Ledger {
         }
     }
 
-    /// Releases all that a body holds; whether that was anything.
+    /// Releases everything that a body holds. Returns whether there was anything to release.
     pub(super) fn close(&mut self, id: u64) -> bool {
         let Some(body) = self.bodies.remove(&id) else { return false };
         self.held -= body.bytes;
@@ -167,13 +171,13 @@ impl Ledger {
     }
 }
 
-/// What is to be reserved.
+/// The memory to reserve.
 struct Wanted {
-    /// In bytes.
+    /// The size in bytes.
     bytes: usize,
-    /// How much more large bodies hold with it.
+    /// How many bytes it adds to those that large bodies hold.
     large: usize,
-    /// What others wait for that come first.
+    /// The bytes that other bodies wait for and that take precedence.
     claimed: usize,
 }
 
@@ -215,7 +219,7 @@ mod tests {
         assert_eq!(ledger.take(strangers[0], 1, START), Grant::Evicted);
         assert!(ledger.close(strangers[0]) && ledger.close(strangers[1]));
         assert_eq!(ledger.take(newcomer, 3 * MIB, START), Grant::Granted);
-        // Who grows and is the oldest goes itself.
+        // A body that grows and is the oldest is evicted itself.
         assert_eq!(ledger.take(strangers[2], MIB, START), Grant::Granted);
         assert_eq!(ledger.take(strangers[2], MIB, START), Grant::Evicted);
     }
@@ -247,7 +251,7 @@ mod tests {
         assert_eq!(evicted(ledger), small[..1]);
         assert!(ledger.close(small[0]));
         assert_eq!(ledger.take(newcomer, SMALL, START), Grant::Granted);
-        // What outgrows that room has to find another.
+        // A body that outgrows the room for small bodies needs room among the large ones.
         assert_eq!(ledger.take(newcomer, 1, START), Grant::NotYet);
     }
 

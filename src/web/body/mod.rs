@@ -2,12 +2,13 @@
 //!
 //! Every body of a webhook holds a [`Reservation`] from its first byte until it is parsed and committed. A body whose
 //! sender is authenticated (by a token, or by the signature of the body once it has been read) is never dropped while it
-//! makes progress. Of all others the oldest is evicted when another needs room, and never the newest: to keep
-//! a signed webhook out, an attacker has to fill the whole memory again within the moment that its body takes.
+//! makes progress. Of all other bodies, the oldest is evicted when another body needs room, and never the newest: to keep
+//! a signed webhook out, an attacker would have to fill the whole memory again in the short time that its body takes to
+//! arrive.
 //!
 //! - [`read`], [`discard`]: reading
 //! - [`BodyMemory`], [`Reservation`]: waiting for memory
-//! - `ledger`: who holds how much and who is evicted; pure
+//! - `ledger`: how much memory each body holds, and which bodies are evicted; pure
 
 mod ledger;
 
@@ -26,11 +27,12 @@ use tokio::time::{timeout, timeout_at};
 
 use self::ledger::{Grant, Ledger};
 
-/// How long a body may take. Sentry gives up after 5 seconds at most; when memory is scarce, slow bodies are evicted earlier.
+/// How long receiving a body may take. Sentry gives up after 5 seconds at most; when memory is scarce, slow bodies are
+/// evicted earlier.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the rest of a body is discarded. With the half second that a body waits for memory it stays below the second that
-/// Sentry waits for an answer.
+/// How long the rest of a body is read and discarded. Together with the half second that a body waits for memory, this
+/// stays below the second that Sentry waits for a response.
 const DISCARD_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// Why a body could not be read.
@@ -51,7 +53,7 @@ pub enum BodyError {
 }
 
 impl BodyError {
-    /// The status that it is answered with.
+    /// The status code of the response.
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
@@ -79,8 +81,8 @@ pub async fn read(
     if announced.is_some_and(|length| length > limit) {
         return Err(BodyError::TooLarge(limit));
     }
-    // An authenticated sender is believed about the length, so that bodies which do not fit together are refused at once and
-    // do not keep each other out half read. For all others only the bytes that were received count.
+    // For an authenticated sender, the announced length is reserved up front, so that bodies that do not fit together are
+    // refused at once instead of blocking each other half read. For all others only the bytes that were received count.
     if let (Some(reservation), Some(length)) = (&mut reservation, announced)
         && reservation.is_authenticated()
     {
@@ -90,10 +92,11 @@ pub async fn read(
     timeout(READ_TIMEOUT, reading).await.unwrap_or(Err(BodyError::TooSlow))
 }
 
-/// Reads the rest of a body without keeping it, so that a client that writes the whole body before it reads gets an answer.
+/// Reads the rest of a body without keeping it, so that a client that writes the whole body before it reads gets the
+/// response.
 pub async fn discard(payload: &mut Payload) {
     let rest = async { while let Some(Ok(_)) = payload.next().await {} };
-    // After the timeout the answer is sent all the same.
+    // After the timeout the response is sent all the same.
     let _ = timeout(DISCARD_TIMEOUT, rest).await;
 }
 
@@ -148,16 +151,16 @@ fn reserve(body: &mut Vec<u8>, length: usize, expected: usize) {
     }
 }
 
-/// The most that a small body may have, in bytes. Most webhooks are of 5 to 50 KiB.
+/// The largest size of a small body, in bytes. Most webhooks have 5 to 50 KiB.
 pub const SMALL: usize = 64 * 1024;
 
-/// Reserved for small bodies, however many large ones there are, in bytes.
+/// The memory that is reserved for small bodies, however many large ones there are, in bytes.
 const FOR_SMALL: usize = 16 * 1024 * 1024;
 
-/// The limit of all larger bodies together, in bytes; more where `BRIDGE_MAX_BODY` is large.
+/// The memory limit of all larger bodies together, in bytes; more if `BRIDGE_MAX_BODY` is large.
 const FOR_LARGE: usize = 112 * 1024 * 1024;
 
-/// How long a body waits for memory. Sentry's integration platform waits one second for an answer.
+/// How long a body waits for memory. Sentry's integration platform waits one second for a response.
 const WAIT: Duration = Duration::from_millis(500);
 
 /// The `Retry-After` of [`BodyError::NoMemory`], in seconds: by then slow bodies have been evicted.
@@ -189,8 +192,9 @@ pub struct Reservation {
 }
 
 impl BodyMemory {
-    /// For bodies of at most `max_body` bytes each: 128 MiB, or 16 MiB and two of the largest bodies where that is more. What
-    /// is parsed at a time is one of the largest bodies, or smaller ones of the same size together.
+    /// Creates the limit for bodies of at most `max_body` bytes each: 128 MiB, or 16 MiB plus two of the largest bodies
+    /// if that is more. At a time, one body of the largest size may be parsed, or several smaller ones of that size in
+    /// total.
     #[must_use]
     pub fn new(max_body: usize) -> Self {
         let large = FOR_LARGE.max(max_body.saturating_mul(2));
@@ -204,7 +208,7 @@ impl BodyMemory {
         }))
     }
 
-    /// An empty reservation, for a body whose sender is authenticated or is not yet.
+    /// Opens an empty reservation. `authenticated` says whether the sender of the body is already authenticated.
     #[must_use]
     pub fn open(&self, authenticated: bool) -> Reservation {
         let evicted = Arc::new(Notify::new());
@@ -212,13 +216,14 @@ impl BodyMemory {
         Reservation { memory: self.clone(), id, evicted, reserved: 0, is_authenticated: authenticated }
     }
 
-    /// Waits until a body of `bytes` may be parsed, which takes several times its size. Small ones do not wait.
+    /// Waits until a body of `bytes` may be parsed, which takes several times its size in memory. Small bodies do not
+    /// wait.
     pub async fn parse(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         if bytes <= SMALL {
             return None;
         }
         let share = kib(bytes).min(self.0.parsing_limit);
-        // Nobody closes the semaphore.
+        // The semaphore is never closed.
         Arc::clone(&self.0.parsing).acquire_many_owned(share).await.ok()
     }
 
@@ -232,7 +237,7 @@ fn kib(bytes: usize) -> u32 {
 }
 
 impl Reservation {
-    /// Reserves what is missing for a body of `bytes` in total, and waits for it up to half a second.
+    /// Reserves what is missing for a body of `bytes` in total, and waits up to half a second for it.
     ///
     /// # Errors
     ///
@@ -279,19 +284,19 @@ impl Reservation {
         self.evicted.notified().await;
     }
 
-    /// The whole body was received, so it is slow no more.
+    /// Records that the whole body was received, so that it no longer counts as slow.
     pub fn complete(&mut self) {
         self.memory.ledger().complete(self.id);
     }
 
-    /// Its sender is authenticated by now.
+    /// Records that the sender of the body is now authenticated.
     pub fn mark_authenticated(&mut self) {
         if self.is_authenticated {
             return;
         }
         self.is_authenticated = true;
         self.memory.ledger().mark_authenticated(self.id);
-        // Bodies that waited for its eviction have to find another.
+        // Bodies that waited for this body's eviction have to try again, because it is no longer evicted.
         self.memory.0.freed.notify_waiters();
     }
 }

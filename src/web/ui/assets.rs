@@ -1,5 +1,5 @@
-//! What the pages load, built into the program. Each name holds a digest of its contents, so that a browser may cache it
-//! for ever.
+//! The files that the pages load, built into the program. Each name contains a digest of the contents, so that a browser
+//! may cache the file for ever.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -10,17 +10,17 @@ use sha2::{Digest, Sha256};
 #[derive(Debug)]
 pub(super) struct Asset {
     path: String,
-    /// What it is.
+    /// The value of `Content-Type`.
     pub(super) media_type: &'static str,
-    /// What is in it.
+    /// The contents of the file.
     pub(super) contents: &'static str,
 }
 
-/// How all pages look.
+/// The style sheet of all pages.
 pub(super) static STYLE: LazyLock<Asset> =
     LazyLock::new(|| Asset::new("app", "css", "text/css; charset=utf-8", include_str!("assets/app.css")));
 
-/// What keeps a page up to date.
+/// The script that keeps a page up to date.
 pub(super) static SCRIPT: LazyLock<Asset> =
     LazyLock::new(|| Asset::new("app", "js", "text/javascript; charset=utf-8", include_str!("assets/app.js")));
 
@@ -38,7 +38,7 @@ impl Asset {
         Self { path: format!("/assets/{name}-{digest}.{ending}"), media_type, contents }
     }
 
-    /// Where it is served.
+    /// The path at which it is served.
     pub(super) fn path(&self) -> &str {
         &self.path
     }

@@ -20,7 +20,7 @@ const GAP: usize = 1;
 
 /// One chart.
 struct Series {
-    /// Also the class that colours it.
+    /// Also the CSS class that colours the chart.
     name: &'static str,
     title: &'static str,
     one: &'static str,
@@ -95,7 +95,7 @@ fn description(series: &Series, total: u64, peak: Option<Bar>) -> String {
     format!("{total}; at most {} within half an hour, from {} UTC.", count(most), at.format("%H:%M"))
 }
 
-/// One path for all bars. What happened at least once is visible beside any peak.
+/// Returns one SVG path for all bars. A bar that is not zero stays visible, however high the peak is.
 fn path(bars: &[Bar], peak: u64) -> String {
     let mut path = String::new();
     for (place, (_, height)) in bars.iter().enumerate().filter(|(_, (_, height))| *height > 0) {

@@ -1,4 +1,4 @@
-//! All about one event or one rejected webhook.
+//! The pages with all details of one event or one rejected webhook.
 
 use std::borrow::Cow;
 
@@ -111,7 +111,7 @@ pub(super) fn webhook(frame: &Frame, id: RejectedId, webhook: &Rejected, keys: &
     layout::page(frame, "Rejected webhook", Kind::Still, &main)
 }
 
-/// A body as `text`, which may be `cut` already.
+/// Renders the `text` of a body of `size` bytes. `cut` says whether the text was already shortened.
 fn body(text: &str, cut: bool, size: usize) -> Markup {
     let shown = text.get(..text.floor_char_boundary(MAX_SHOWN)).unwrap_or_default();
     html! {
@@ -135,7 +135,7 @@ fn of_webhook(bytes: &[u8], keys: &[ServiceKey]) -> String {
         return masked(pretty(bytes), keys);
     }
     let mut text = masked(String::from_utf8_lossy(&bytes[..MAX_SHOWN]).into_owned(), keys);
-    // A service key that was cut in two is not masked, so it is cut off.
+    // A service key that was cut in two is not masked, so the end of the text is removed.
     text.truncate(text.floor_char_boundary(text.len().saturating_sub(ServiceKey::LENGTH)));
     text
 }
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn a_service_key_at_the_end_of_what_is_shown_is_not_shown_in_part() {
         let key = ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap();
-        // The keys before it are shown shorter than they are.
+        // The keys before it become shorter when they are masked.
         let before = key.expose().repeat(100);
         for place in MAX_SHOWN - 100..MAX_SHOWN + 100 {
             let mut text = before.clone() + &" ".repeat(place - before.len());

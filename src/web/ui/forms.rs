@@ -64,7 +64,7 @@ pub(super) fn actions(subject: Subject) -> Markup {
     }
 }
 
-/// The button for a trigger whose incident was resolved since.
+/// The button that sends a trigger although its incident was resolved since.
 pub(super) fn reopen(id: EventId) -> Markup {
     let path = Subject::Event(id).path();
     html! {
@@ -77,8 +77,8 @@ pub(super) fn reopen(id: EventId) -> Markup {
     }
 }
 
-/// Asks for a confirmation before `number` entries are deleted; where all are meant, those up to the `newest`, so that what is
-/// added meanwhile is kept.
+/// Asks for a confirmation before `number` entries are deleted. If all entries are meant, only those up to `newest` are
+/// deleted, so that entries that are added meanwhile are kept.
 pub(super) fn confirm(frame: &Frame, subject: Subject, number: u64, newest: Option<i64>) -> Markup {
     let what = match subject {
         Subject::Event(id) => format!("event {id}"),
@@ -126,7 +126,7 @@ pub(super) fn test_page(frame: &Frame, keys: &[ServiceKey], names: &KeyNames) ->
     layout::page(frame, "Send a test page", Kind::Still, &main)
 }
 
-/// The form to search alerts, with what was searched for.
+/// The form to search alerts, filled with the current search text.
 pub(super) fn search(text: &str) -> Markup {
     html! {
         form .search method="get" action="/recent" role="search" {
@@ -137,7 +137,7 @@ pub(super) fn search(text: &str) -> Markup {
     }
 }
 
-/// The address of a list with a search, to which the place may be added.
+/// Returns the URL of a list with a search. [`pager`] may append the position in the list.
 pub(super) fn with_search(path: &str, text: &str) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     if !text.is_empty() {
@@ -157,7 +157,7 @@ pub(super) fn pager(address: &str, older: Option<i64>) -> Markup {
     }
 }
 
-/// The log-in form, with why the last attempt failed. After the log-in the browser goes to `next`.
+/// The log-in form, with the reason why the last attempt failed. After the log-in the browser goes to `next`.
 pub(super) fn log_in(frame: &Frame, next: &str, problem: Option<&str>) -> Markup {
     let main = html! {
         section .card .narrow {

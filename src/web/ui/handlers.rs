@@ -1,4 +1,4 @@
-//! What each request for the status page is answered.
+//! The handlers of the requests for the status page.
 
 use std::collections::HashMap;
 
@@ -32,7 +32,7 @@ use crate::web::auth::admin::Refusal;
 use crate::web::auth::peer;
 use crate::web::auth::session::{FormOrigin, Session, is_https};
 
-/// How many characters of a search count.
+/// How many characters of a search text are used.
 const MAX_SEARCH: usize = 200;
 
 type Answered = Result<HttpResponse, UiError>;
@@ -48,7 +48,7 @@ pub(super) struct LogIn {
 /// The form of an action.
 #[derive(Deserialize)]
 pub(super) struct Action {
-    /// The newest entry that the confirmation was about, where all are meant.
+    /// The newest entry that the confirmation was about, if all entries are meant.
     #[serde(default)]
     up_to: Option<i64>,
     /// Whether a trigger is sent although its incident was resolved since.
@@ -59,7 +59,7 @@ pub(super) struct Action {
 /// The form of a test page.
 #[derive(Deserialize)]
 pub(super) struct TestPage {
-    /// The place of the service key among [`destinations`].
+    /// The index of the service key in [`destinations`].
     service: usize,
 }
 
@@ -251,7 +251,7 @@ pub(super) async fn log_in(request: HttpRequest, form: Form<LogIn>, state: Data<
     let Some(form) = &form.0 else {
         return again(StatusCode::BAD_REQUEST, "The form has no token.");
     };
-    // A client that does not say where the form is from may log in, for it is the token that counts here.
+    // A client that does not say where the form is from may log in, because the token is what counts here.
     if FormOrigin::of(request.headers()) == FormOrigin::Other {
         return again(StatusCode::FORBIDDEN, "The form was not sent from this page. Try again here.");
     }
@@ -286,7 +286,7 @@ pub(super) async fn asset(request: HttpRequest, state: Data<AppState>) -> HttpRe
     }
 }
 
-/// Leads back to the status page, which says what was done.
+/// Redirects to the status page, which says what was done.
 fn done(visit: &Visit, request: &HttpRequest, notice: Result<Notice, QueueError>) -> Answered {
     let notice = notice.map_err(|error| visit.queue_error(&error))?;
     info!("on the status page: {}: {notice:?}", request.path());
@@ -298,7 +298,7 @@ fn discarded(outcomes: &[(ItemId, Discarded)]) -> Notice {
 }
 
 fn with_cookie(mut answer: HttpResponse, cookie: &str) -> HttpResponse {
-    // A session's cookie holds nothing that a header may not hold.
+    // A session's cookie has only characters that are allowed in a header.
     if let Ok(cookie) = HeaderValue::from_str(cookie) {
         answer.headers_mut().insert(SET_COOKIE, cookie);
     }
@@ -318,7 +318,7 @@ async fn dead_letters(state: &AppState, before: Option<i64>, size: u32) -> Resul
     Ok(with_context(state, Listing::of(letters, size, |letter| letter.id.get())).await)
 }
 
-/// Adds to each event where its alert came from, and what PagerDuty shows of it. What cannot be read of that is left out.
+/// Adds to each event the origin of its alert and its proof. Data that cannot be read is left out.
 async fn with_context(state: &AppState, listing: Listing<Summary>) -> Listing<Shown> {
     let (reader, names) = (state.queue.reader(), state.monitor.names());
     let ids: Vec<_> = listing.entries.iter().map(|event| event.id).collect();
@@ -363,7 +363,7 @@ fn destinations(state: &AppState) -> Vec<ServiceKey> {
     state.ingest.keys()
 }
 
-/// The service keys in use that are shown by this text, or whose name has it.
+/// The service keys in use whose masked form or name contains this text.
 fn keys_like(state: &AppState, text: &str) -> Vec<ServiceKey> {
     if text.chars().count() < 4 {
         return Vec::new();
@@ -374,14 +374,14 @@ fn keys_like(state: &AppState, text: &str) -> Vec<ServiceKey> {
     state.ingest.keys().into_iter().filter(matches).collect()
 }
 
-/// The number of the issue, where the text is the address of one in Sentry; else the text itself.
+/// The number of the issue if the text is the URL of an issue in Sentry, otherwise the text itself.
 fn issue_of(text: &str) -> &str {
     let rest = text.split_once("/issues/").map(|(_, rest)| rest);
     let number = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
     number.filter(|number| text.starts_with("http") && !number.is_empty()).unwrap_or(text)
 }
 
-/// What is searched for; empty for nothing.
+/// The text to search for; empty if there is none.
 fn searched(request: &HttpRequest) -> String {
     let mut parameters = form_urlencoded::parse(request.query_string().as_bytes());
     let text = parameters.find(|(name, _)| name == "q").map(|(_, text)| text.trim().to_owned()).unwrap_or_default();
@@ -393,7 +393,7 @@ fn gone(visit: &Visit) -> UiError {
     visit.message(StatusCode::NOT_FOUND, "Not found", sentence)
 }
 
-/// What the path names: `/events/7` or `/rejected/r7`.
+/// The item that the path names: `/events/7` or `/rejected/r7`.
 fn subject(request: &HttpRequest) -> Option<ItemId> {
     let id = request.match_info().get("id")?.parse().ok()?;
     let is_event = request.path().starts_with("/events/");
@@ -405,7 +405,7 @@ fn bulk_kind(request: &HttpRequest) -> BulkKind {
     if request.path().starts_with("/dead") { BulkKind::Dead } else { BulkKind::Rejected }
 }
 
-/// The number alone.
+/// The number of an item, without its kind.
 fn number(id: &ItemId) -> i64 {
     match id {
         ItemId::Event(id) => id.get(),
@@ -413,7 +413,7 @@ fn number(id: &ItemId) -> i64 {
     }
 }
 
-/// The entry after which a list continues.
+/// The number of the entry after which a list continues.
 fn before(request: &HttpRequest) -> Option<i64> {
     in_query(request, "before")
 }

@@ -1,4 +1,4 @@
-//! What every page has around it.
+//! The frame around every page.
 
 use chrono::{DateTime, Utc};
 use maud::{DOCTYPE, Markup, html};
@@ -7,16 +7,16 @@ use super::assets::{ICON, SCRIPT, STYLE};
 use super::text::{ago, clock};
 use crate::monitor::Health;
 
-/// What is around the contents of a page.
+/// The data of the frame around a page.
 #[derive(Clone, Debug)]
 pub(super) struct Frame {
     /// When the page was made.
     pub(super) at: DateTime<Utc>,
-    /// About the bridge; `None` where nobody is logged in.
+    /// Details of the bridge; `None` if the user is not logged in.
     pub(super) about: Option<About>,
 }
 
-/// Which bridge it is.
+/// Details that identify the bridge.
 #[derive(Clone, Debug)]
 pub(super) struct About {
     /// Its version and commit.
@@ -82,7 +82,7 @@ fn footer(now: DateTime<Utc>, about: &About) -> Markup {
     }
 }
 
-/// How the page writes a health, and by which class it colours it.
+/// The text for a health, and the CSS class that colours it.
 pub(super) fn health(health: Health) -> (&'static str, &'static str) {
     match health {
         Health::Healthy => ("Healthy", "healthy"),

@@ -13,10 +13,10 @@ use crate::queue::{Proof, RejectedSummary, State, Summary};
 /// How many entries a page of its own shows at most.
 pub(super) const PAGE: u32 = 50;
 
-/// What has waited for so many minutes stands out.
+/// After how many minutes a waiting event is marked as old.
 const OLD_MINUTES: i64 = 5;
 
-/// An event, and what is known around it.
+/// An event, with its context.
 #[derive(Clone, Debug)]
 pub(super) struct Shown {
     pub(super) event: Summary,
@@ -24,7 +24,7 @@ pub(super) struct Shown {
     pub(super) origin: Origin,
     /// The name of its service.
     pub(super) service: Option<String>,
-    /// What PagerDuty shows of it.
+    /// Its proof: what PagerDuty shows of it.
     pub(super) proof: Option<Proof>,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Shown {
 pub(super) struct Listing<T> {
     /// In the order in which they are shown.
     pub(super) entries: Vec<T>,
-    /// The number after which the older ones follow; `None` when these are the last.
+    /// The number of the entry after which the older ones follow; `None` when there are no older ones.
     pub(super) older: Option<i64>,
 }
 
@@ -44,7 +44,7 @@ impl<T> Default for Listing<T> {
 }
 
 impl<T> Listing<T> {
-    /// The first `size` of these; one more was read to know whether there are older ones.
+    /// Keeps the first `size` entries; one more was read to know whether there are older ones.
     pub(super) fn of(mut entries: Vec<T>, size: u32, number: impl Fn(&T) -> i64) -> Self {
         let size = size as usize;
         let more = entries.len() > size;
@@ -242,7 +242,7 @@ fn table(now: DateTime<Utc>, alerts: &[Shown]) -> Markup {
     }
 }
 
-/// What an alert is about beside its title, and its page in Sentry.
+/// The details of an alert beside its title, and a link to its page in Sentry.
 fn about(event: &Summary, origin: &Origin) -> Markup {
     let known = [&origin.project, &origin.environment, &origin.level].into_iter().flatten();
     html! {
@@ -282,7 +282,7 @@ pub(super) fn state(state: State) -> Markup {
     html! { span .state .(state.as_str()) { (state) } }
 }
 
-/// By which class the age of something that waits is coloured: after a minute it is not just passing through any more.
+/// The CSS class that colours the age of a waiting event: after a minute the event is no longer just passing through.
 pub(super) fn age_class(now: DateTime<Utc>, since: DateTime<Utc>) -> &'static str {
     let minutes = (now - since).num_minutes();
     if minutes >= OLD_MINUTES {

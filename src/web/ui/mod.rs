@@ -1,14 +1,14 @@
-//! The status page: rendered on the server, works without JavaScript, and shows nothing to those who are not logged in.
+//! The status page: rendered on the server, works without JavaScript, and shows nothing to users who are not logged in.
 //!
-//! - `handlers`: what each request is answered
-//! - `request`: who sent it, its form, and the errors
+//! - `handlers`: the handlers of the requests
+//! - `request`: the authentication of a request, its form, and the error pages
 //! - `overview`, `lists`, `detail`, `forms`: the pages
-//! - `notice`: what became of an action
+//! - `notice`: the result of an action
 //! - `services`: what waits for each service of PagerDuty
 //! - `bridges`: the bridges that share the queue
 //! - `charts`: the charts of the overview
-//! - `layout`: what every page has around it
-//! - `text`: numbers and times as text, and texts of others made harmless
+//! - `layout`: the frame around every page
+//! - `text`: numbers and times as text, and external texts made harmless
 //! - `assets`: style, script and icon, built into the program
 
 mod assets;

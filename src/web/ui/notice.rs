@@ -1,4 +1,4 @@
-//! What became of an action: said on the status page after it, and kept up to date while the page is open.
+//! The result of an action: shown on the status page after it, and kept up to date while the page is open.
 
 use maud::{Markup, html};
 use url::form_urlencoded;
@@ -7,21 +7,21 @@ use super::text::{count, counted, harmless, shown};
 use crate::queue::admin::{Outcomes, Retried};
 use crate::queue::{EventId, ItemId, QueueError, Reader, RejectedId, State, Summary};
 
-/// The events of how many entries are followed at most.
+/// How many events are followed at most.
 const FOLLOWED: usize = 50;
 
-/// An action that was done, as the address of the page names it.
+/// An action that was done, as the URL of the page encodes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Notice {
     /// Entries were retried.
     Retried(Retry),
-    /// So many entries were discarded.
+    /// This many entries were discarded.
     Discarded(u64),
     /// A test page was enqueued as these events.
     Tested {
-        /// It opens the incident.
+        /// The event that opens the incident.
         trigger: EventId,
-        /// It closes it.
+        /// The event that closes it.
         resolve: EventId,
     },
 }
@@ -29,15 +29,15 @@ pub(super) enum Notice {
 /// What a retry did.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Retry {
-    /// So many entries were requeued, or are done with otherwise.
+    /// How many entries were requeued, or need no further action.
     pub(super) done: u64,
-    /// So many others are unchanged, or were gone already.
+    /// How many other entries are unchanged, or were already gone.
     left: u64,
     /// The events that wait now, at most [`FOLLOWED`].
     events: Vec<EventId>,
-    /// Why the first of the others is unchanged.
+    /// The reason for the first entry that is unchanged or not queued.
     why: Option<Why>,
-    /// The rejected webhook that is rejected still.
+    /// The first webhook that is still rejected.
     rejected: Option<RejectedId>,
 }
 
@@ -71,7 +71,7 @@ impl Why {
 }
 
 impl Notice {
-    /// Of a retry.
+    /// The notice for the outcomes of a retry.
     pub(super) fn retried(outcomes: &Outcomes<Retried>) -> Self {
         let mut retry = Retry::default();
         for (id, outcome) in outcomes {
@@ -111,7 +111,7 @@ impl Notice {
         Self::Retried(retry)
     }
 
-    /// As the query of an address.
+    /// Encodes the notice as the query of a URL.
     pub(super) fn query(&self) -> String {
         match self {
             Self::Retried(Retry { done, left, events, why, rejected }) => {
@@ -129,7 +129,7 @@ impl Notice {
         }
     }
 
-    /// Reads [`Notice::query`]; `None` for anything else.
+    /// Parses the result of [`Notice::query`]; `None` for anything else.
     pub(super) fn of_query(query: &str) -> Option<Self> {
         let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
         let value = |name: &str| pairs.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_ref());
@@ -174,17 +174,17 @@ impl Notice {
     }
 }
 
-/// An action, and what became of its entries by now.
+/// An action, and the current state of its entries.
 #[derive(Clone, Debug)]
 pub(super) struct Followed {
     pub(super) notice: Notice,
-    /// Those of its events that are still there.
+    /// Those of its events that are still in the queue.
     pub(super) events: Vec<Summary>,
-    /// Why the webhook is rejected still.
+    /// Why the webhook is still rejected.
     pub(super) reason: Option<String>,
 }
 
-/// What became of an action, as a line of the page.
+/// The result of an action, as a line of the page.
 pub(super) fn line(followed: &Followed) -> Markup {
     let Followed { notice, events, reason } = followed;
     let is_bad = events.iter().any(|event| event.state == State::Dead);

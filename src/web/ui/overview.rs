@@ -27,7 +27,7 @@ pub(super) struct Status {
     pub(super) troubles: Vec<Trouble>,
     /// The lists; `None` when the queue cannot be read.
     pub(super) lists: Option<Lists>,
-    /// What the action before did.
+    /// The result of the action that was done before.
     pub(super) notice: Option<Followed>,
 }
 
@@ -100,7 +100,7 @@ fn headline_line(now: DateTime<Utc>, headline: &Headline) -> Markup {
     }
 }
 
-/// What is said where no trouble is named.
+/// The line that is shown if there is no headline.
 fn lede(status: &Status) -> &'static str {
     let metrics = &status.snapshot.metrics;
     match (status.health, metrics.last_webhook_at, metrics.last_delivered_at) {
@@ -116,7 +116,7 @@ fn lede(status: &Status) -> &'static str {
     }
 }
 
-/// With what is between backticks as code.
+/// Renders the text between backticks as code.
 fn with_code(text: &str) -> Markup {
     html! {
         @for (place, part) in text.split('`').enumerate() {
@@ -188,7 +188,7 @@ fn waiting_class(now: DateTime<Utc>, queue: &Overview) -> &'static str {
     queue.oldest_waiting.map_or("fresh", |oldest| lists::age_class(now, oldest))
 }
 
-/// When Sentry said last what it fired, and how much of that never came.
+/// When catch-up last asked Sentry which alerts fired, and how many of them were missing.
 fn catch_up(now: DateTime<Utc>, status: &CatchUpStatus) -> Markup {
     html! {
         div .alert[status.failure.is_some()] {
@@ -203,7 +203,7 @@ fn catch_up(now: DateTime<Utc>, status: &CatchUpStatus) -> Markup {
     }
 }
 
-/// Alerts that Sentry fired and that never came, for which nobody was paged.
+/// The missing alerts for which nobody was paged, and why catch-up fails, if it does.
 fn reported(now: DateTime<Utc>, status: &CatchUpStatus) -> Markup {
     html! {
         @if status.failure.is_some() || !status.reported.is_empty() {
@@ -231,7 +231,7 @@ fn reported(now: DateTime<Utc>, status: &CatchUpStatus) -> Markup {
     }
 }
 
-/// Whether an address of somebody else's may be a link.
+/// Whether an external URL may be rendered as a link.
 fn is_web(link: &str) -> bool {
     link.starts_with("https://") || link.starts_with("http://")
 }

@@ -1,4 +1,4 @@
-//! Who sent a request for a page, its form, and how pages and errors are answered.
+//! The extractors for the user and the form of a request, and the responses with pages and errors.
 
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
@@ -27,18 +27,18 @@ use crate::web::answer::not_found;
 use crate::web::auth::session::{FormOrigin, Session};
 use crate::web::body;
 
-/// Nothing but what the bridge itself serves, no frame around it, no form that is sent elsewhere.
+/// Pages load only what the bridge itself serves, cannot be embedded in frames, and cannot send forms elsewhere.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
 /// The largest form that is read, in bytes; none needs a tenth of it.
 const MAX_FORM: usize = 16 * 1024;
 
-/// How long a form may take: a client that has shown no token yet keeps no connection for longer.
+/// How long receiving a form may take: a client that has not sent a token yet cannot hold a connection for longer.
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A request of somebody who is logged in; if it changes something, a page of this origin sent it. As an extractor it
-/// rejects all others, before their form is read.
+/// A request of a user who is logged in; if it changes something, a page of this origin sent it. As an extractor, it
+/// rejects all other requests before their form is read.
 pub(super) struct Visit {
     pub(super) at: DateTime<Utc>,
     pub(super) frame: Frame,
@@ -54,7 +54,7 @@ pub(super) enum UiError {
     /// 401: the log-in form, which leads to `next`.
     #[error("not logged in")]
     LoggedOut { at: DateTime<Utc>, next: String },
-    /// A page that says so.
+    /// A page with a message.
     #[error("{sentence}")]
     Message { status: StatusCode, title: &'static str, sentence: String, frame: Box<Frame> },
 }
@@ -108,7 +108,7 @@ impl Visit {
         Ok(visit)
     }
 
-    /// The form, where it could be read.
+    /// Returns the form, or an error if it could not be read.
     pub(super) fn form<T>(&self, form: Form<T>) -> Result<T, UiError> {
         form.0.ok_or_else(|| {
             let sentence = "The form is incomplete. Go back to the status page and try again.";
@@ -116,12 +116,12 @@ impl Visit {
         })
     }
 
-    /// An error that is a sentence in the place of a page.
+    /// An error that is shown as a page with this sentence.
     pub(super) fn message(&self, status: StatusCode, title: &'static str, sentence: impl Into<String>) -> UiError {
         UiError::Message { status, title, sentence: sentence.into(), frame: Box::new(self.frame.clone()) }
     }
 
-    /// The queue could not be read or written.
+    /// Logs and returns the error for a queue that could not be read or written.
     pub(super) fn queue_error(&self, error: &QueueError) -> UiError {
         warn!("the status page could not be shown: {error}");
         self.message(StatusCode::SERVICE_UNAVAILABLE, "The queue cannot be used", error.to_string())
@@ -161,24 +161,24 @@ async fn read<T: DeserializeOwned>(request: &HttpRequest, mut payload: web::Payl
     Some(Query::<T>::from_query(str::from_utf8(&body).ok()?).ok()?.into_inner())
 }
 
-/// A page, with what a browser may do with it, and that it keeps no copy.
+/// Returns a page, with headers that restrict what a browser may do with it and that prevent caching.
 pub(super) fn page(status: StatusCode, page: Markup) -> HttpResponse {
     HttpResponse::build(status)
         .insert_header((CONTENT_SECURITY_POLICY, POLICY))
         .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        // With `no-referrer` a form would be sent with the origin `null`, which is no proof of anything.
+        // With `no-referrer` a form would be sent with the origin `null`, which proves nothing.
         .insert_header((REFERRER_POLICY, "same-origin"))
         .insert_header((CACHE_CONTROL, "no-store"))
         .content_type("text/html; charset=utf-8")
         .body(page.into_string())
 }
 
-/// Leads to another page, after a form was accepted.
+/// Redirects to another page, after a form was accepted.
 pub(super) fn redirect(path: &str) -> HttpResponse {
     HttpResponse::SeeOther().insert_header((LOCATION, path)).insert_header((CACHE_CONTROL, "no-store")).finish()
 }
 
-/// The path itself when it leads to a page of this site, else the status page.
+/// Returns the path itself if it leads to a page of this site, otherwise that of the status page.
 pub(super) fn own_path(path: &str) -> &str {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/?=&_-".contains(&byte);
     if path.starts_with('/') && !path.starts_with("//") && path.bytes().all(plain) { path } else { "/" }

@@ -19,7 +19,7 @@ const GLANCE: usize = 5;
 /// How many the page of services shows at most: those with trouble, waiting events or dead letters first.
 const MOST: usize = 200;
 
-/// A service key.
+/// The counts and the delivery view of one service key.
 #[derive(Clone, Copy, Default)]
 struct Service<'a> {
     counts: Option<&'a queue::Destination>,
@@ -39,12 +39,12 @@ impl Service<'_> {
         self.view.is_some_and(|view| view.last_failure.is_some() || view.allowed < view.rate)
     }
 
-    /// Whether somebody should look at it.
+    /// Whether it needs attention.
     fn is_urgent(&self) -> bool {
         self.is_slow() || self.waiting() > 0
     }
 
-    /// The least is the most urgent.
+    /// The sort key: the smallest is the most urgent.
     fn urgency(&self) -> (bool, bool, bool) {
         (!self.is_slow(), self.waiting() == 0, self.dead() == 0)
     }
@@ -166,7 +166,7 @@ fn trouble(now: DateTime<Utc>, view: &KeyView) -> Markup {
     }
 }
 
-/// Nothing, for eyes and for screen readers.
+/// An empty cell, as a dash and as text for screen readers.
 fn none() -> Markup {
     html! { span .none aria-hidden="true" { "–" } span .sr { "none" } }
 }

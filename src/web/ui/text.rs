@@ -1,4 +1,4 @@
-//! Numbers and times as text, and texts of others made harmless. Pure.
+//! Numbers and times as text, and external texts made harmless. Pure.
 
 use std::borrow::Cow;
 
@@ -12,8 +12,8 @@ use crate::printable::is_unsafe;
 /// What replaces a character that is not shown.
 const REPLACEMENT: char = '\u{fffd}';
 
-/// A text without what could change how the rest of the page is read: control characters and those that turn the direction
-/// of writing. Line ends and tabs stay.
+/// Replaces characters that could change how the rest of the page is read: control characters, and those that change the
+/// direction of writing. Line ends and tabs stay.
 pub(super) fn harmless(text: &str) -> Cow<'_, str> {
     if text.chars().any(is_harmful) {
         Cow::Owned(text.chars().map(|character| if is_harmful(character) { REPLACEMENT } else { character }).collect())
@@ -53,7 +53,7 @@ pub(super) fn counted(number: u64, one: &str, more: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { more })
 }
 
-/// How long something took or takes, in its two largest units; what is below zero counts as nothing.
+/// A duration in its two largest units; a negative one counts as zero.
 pub(super) fn span(length: TimeDelta) -> String {
     let milliseconds = length.num_milliseconds().max(0);
     let (seconds, minutes, hours, days) =
@@ -71,20 +71,20 @@ pub(super) fn span(length: TimeDelta) -> String {
     }
 }
 
-/// A moment as people write it in a log.
+/// A date and time in UTC, as logs show it.
 pub(super) fn absolute(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
-/// The time of day, with the date where it is another one: in UTC, and with JavaScript in the reader's own time. The title
-/// has it in UTC.
+/// The time of day, with the date if it is not today: in UTC, or with JavaScript in the reader's local time. The title
+/// shows it in UTC.
 pub(super) fn clock(now: DateTime<Utc>, at: DateTime<Utc>) -> Markup {
     let is_today = at.date_naive() == now.date_naive();
     let words = at.format(if is_today { "%H:%M:%S UTC" } else { "%-d %b %H:%M UTC" }).to_string();
     local(at, "seconds", &words)
 }
 
-/// The same without seconds.
+/// The same as [`clock`], without seconds.
 pub(super) fn minute(now: DateTime<Utc>, at: DateTime<Utc>) -> Markup {
     let is_today = at.date_naive() == now.date_naive();
     let words = at.format(if is_today { "%H:%M UTC" } else { "%-d %b %H:%M UTC" }).to_string();
@@ -102,7 +102,7 @@ fn local(at: DateTime<Utc>, to: &str, words: &str) -> Markup {
     }
 }
 
-/// The integration that events go to, by its name where it has one.
+/// The service key that events go to, with its name if it has one.
 pub(super) fn service(key: &ServiceKey, name: Option<&str>) -> Markup {
     html! {
         @if let Some(name) = name { span dir="auto" { (harmless(name)) } " " }
@@ -110,7 +110,7 @@ pub(super) fn service(key: &ServiceKey, name: Option<&str>) -> Markup {
     }
 }
 
-/// A moment that has passed, seen from `now`; the moment itself is in the title.
+/// How long before `now` a time was; the time itself is in the title.
 pub(super) fn ago(now: DateTime<Utc>, at: DateTime<Utc>) -> Markup {
     let words = match (now - at).num_seconds() {
         ..2 => "just now".to_owned(),
@@ -119,29 +119,29 @@ pub(super) fn ago(now: DateTime<Utc>, at: DateTime<Utc>) -> Markup {
     time(at, &words)
 }
 
-/// The length of time since a moment, as in "oldest 3 min".
+/// The duration since a time, as in "oldest 3 min".
 pub(super) fn age(now: DateTime<Utc>, at: DateTime<Utc>) -> Markup {
     time(at, &rough(now - at))
 }
 
-/// A moment that is still to come.
+/// How long it is until a time in the future.
 pub(super) fn until(now: DateTime<Utc>, at: DateTime<Utc>) -> Markup {
     if at <= now { time(at, "now") } else { time(at, &format!("in {}", span(whole_seconds(at - now)))) }
 }
 
-/// Up to the next second, so that nothing that lies ahead is "in 0 s".
+/// Rounds up to whole seconds, so that a time in the future is never "in 0 s".
 fn whole_seconds(length: TimeDelta) -> TimeDelta {
     TimeDelta::seconds(length.num_seconds() + i64::from(length.subsec_nanos() > 0))
 }
 
-/// A moment in these words.
+/// A time, shown as these words.
 pub(super) fn time(at: DateTime<Utc>, words: &str) -> Markup {
     html! {
         time datetime=(at.format("%Y-%m-%dT%H:%M:%SZ")) title=(absolute(at)) { (words) }
     }
 }
 
-/// With a capital and a full stop, which texts for logs do not have.
+/// Adds a capital letter and a full stop, which texts for logs do not have.
 pub(super) fn sentence(text: &str) -> String {
     let mut characters = text.chars();
     let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();

@@ -12,15 +12,15 @@ pub(super) const EVENTS_V2: &str = "events_api_v2_inbound_integration";
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RestOptions {
-    /// The token that it takes; `None`: any.
+    /// The token that it accepts; `None`: any.
     pub token: Option<String>,
     /// Whether the token may only read.
     pub read_only: bool,
-    /// Requests in 60 seconds; PagerDuty documents 960.
+    /// The maximum number of requests in 60 seconds; PagerDuty documents 960.
     pub limit: usize,
-    /// What it answers instead of what was asked for.
+    /// The response to every request, in place of the normal one.
     pub answer: Option<RestAnswer>,
-    /// The services of the account. Where none is named, every integration key has a service of its own.
+    /// The services of the account. If there are none here, every known integration key has a service of its own.
     pub services: Vec<ServiceOptions>,
 }
 
@@ -30,11 +30,11 @@ impl Default for RestOptions {
     }
 }
 
-/// An answer of the REST API that refuses every request.
+/// A response with which the REST API rejects every request.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RestAnswer {
-    /// The status: 401, 402, 403, 429 or one of the server's errors.
+    /// The status code: 401, 402, 403, 429 or a server error.
     pub status: u16,
     /// For 429: the seconds of the header `ratelimit-reset`. PagerDuty may leave it out.
     #[serde(default)]
@@ -49,10 +49,10 @@ pub struct ServiceOptions {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// Whether it takes events.
+    /// Its status, which decides whether events open incidents.
     #[serde(default)]
     pub status: ServiceStatus,
-    /// Whether its incidents have alerts, which carry the incident key then.
+    /// Whether its incidents have alerts, which then carry the incident key.
     #[serde(default)]
     pub creates_alerts: bool,
     /// Whether a rule suppresses its alerts.
@@ -66,7 +66,7 @@ pub struct ServiceOptions {
 }
 
 impl ServiceOptions {
-    /// An active service with one integration of the Events API v1, and somebody on call.
+    /// An active service with one integration of the Events API v1, and one person on call.
     #[must_use]
     pub fn new(id: &str, name: &str, key: &str) -> Self {
         let integration = IntegrationOptions {

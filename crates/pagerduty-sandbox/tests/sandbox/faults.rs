@@ -1,4 +1,4 @@
-//! Misbehaviour on command.
+//! Injected faults.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -13,12 +13,12 @@ use super::{DEADLINE, KEY, client, event, post, send, start, try_post};
 /// Whether a body is the one that was asked for.
 type IsRight = fn(&[u8]) -> bool;
 
-/// One request on a plain socket, and everything that comes back until the end.
+/// Sends one request on a plain socket. Returns everything that is received, and how the connection ended.
 fn raw(sandbox: &Sandbox, body: &str) -> (Vec<u8>, std::io::Result<usize>) {
     raw_within(DEADLINE, sandbox, body)
 }
 
-/// The same, with the time to wait for each byte.
+/// Like [`raw`], with a timeout for each read.
 fn raw_within(deadline: Duration, sandbox: &Sandbox, body: &str) -> (Vec<u8>, std::io::Result<usize>) {
     let mut stream = TcpStream::connect(sandbox.url().trim_start_matches("http://")).unwrap();
     stream.set_read_timeout(Some(deadline)).unwrap();
@@ -278,7 +278,7 @@ async fn an_idle_connection_can_be_closed_or_end_just_as_it_is_used_again() {
 #[actix_web::test]
 async fn an_idle_connection_ends_by_itself_after_the_time_that_is_set() {
     let sandbox = start(Options { keep_alive: Duration::from_millis(50), ..Options::default() });
-    // Sooner than actix-web would do it unasked, which is after five seconds.
+    // Sooner than by actix-web's default, which is five seconds.
     let (answer, end) = raw_within(Duration::from_secs(4), &sandbox, &event("trigger").to_string());
     assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n") && end.is_ok());
 }

@@ -37,7 +37,7 @@ fn event(event_type: &str) -> Value {
     json!({"service_key": KEY, "event_type": event_type, "incident_key": "42", "description": "Disk full"})
 }
 
-/// An answer, read to its end.
+/// A response, read to its end.
 #[derive(Debug)]
 struct Answer {
     status: u16,

@@ -1,4 +1,4 @@
-//! The way of a request, and what is remembered of it.
+//! How a request is handled, and what is recorded of it.
 
 use std::net::TcpListener;
 
@@ -219,7 +219,7 @@ async fn a_subscriber_hears_of_each_request_in_order() {
         post(&sandbox, &event(event_type)).await;
     }
     for (number, event_type) in [(1, "trigger"), (2, "resolve")] {
-        // Sent before the answer was.
+        // The entry was sent before the response.
         let entry = entries.try_recv().unwrap();
         assert_eq!((entry.number, entry.text("event_type")), (number, Some(event_type)));
     }

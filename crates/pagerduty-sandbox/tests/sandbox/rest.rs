@@ -7,7 +7,7 @@ use super::{Answer, KEY, client, event, post, send, start};
 
 const TOKEN: &str = "u+3rdPartyRestApiKey";
 
-/// A sandbox with one service, as `change` leaves it.
+/// A sandbox with one service, modified by `change`.
 fn with_service(change: impl FnOnce(&mut ServiceOptions)) -> Sandbox {
     let mut service = ServiceOptions::new("PPAY", "Payments", KEY);
     change(&mut service);

@@ -1,4 +1,4 @@
-//! The rate limit, under a clock that stands still unless told.
+//! The rate limit, with a clock that moves only when a test sets it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

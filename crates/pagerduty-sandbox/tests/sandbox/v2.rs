@@ -24,7 +24,7 @@ fn unhurried() -> Options {
     Options { throttle: ThrottleOptions { limit: 10_000, ..ThrottleOptions::default() }, ..Options::default() }
 }
 
-/// `action`'s event with the member at a path such as `payload.source` changed; `None` takes it away.
+/// The event of `action` with the field at a path such as `payload.source` changed; `None` removes it.
 fn with(action: &str, path: &str, value: Option<Value>) -> Value {
     let mut event = event_v2(action);
     let (object, member) = match path.split_once('.') {

@@ -1,4 +1,4 @@
-//! What is an event and what is not.
+//! Which bodies are valid events and which are not.
 
 use pagerduty_sandbox::{Counting, Options, ThrottleOptions};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ fn unhurried() -> Options {
     Options { throttle: ThrottleOptions { limit: 10_000, ..ThrottleOptions::default() }, ..Options::default() }
 }
 
-/// `event_type`'s event with one member changed; `None` takes it away.
+/// The event of `event_type` with one field changed; `None` removes it.
 fn with(event_type: &str, member: &str, value: Option<Value>) -> Value {
     let mut event = event(event_type);
     let members = event.as_object_mut().unwrap();

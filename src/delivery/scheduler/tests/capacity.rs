@@ -17,7 +17,7 @@ impl Keys {
         Self { bench, next_id: 1, in_flight: Vec::new() }
     }
 
-    /// So many events of different incidents come for each of the keys.
+    /// `events` events, each of its own incident, arrive for each of the keys.
     fn arrive(&mut self, keys: std::ops::Range<usize>, events: usize) {
         for _ in 0..events {
             for key in keys.clone() {
@@ -27,7 +27,7 @@ impl Keys {
         }
     }
 
-    /// The keys whose events leave now.
+    /// Sends what is due, and returns the keys of the events.
     fn send(&mut self) -> Vec<usize> {
         let mut keys = Vec::new();
         while let Next::Send { id, key } = self.bench.scheduler.next(self.bench.now) {
@@ -38,7 +38,7 @@ impl Keys {
         keys
     }
 
-    /// PagerDuty takes everything in flight of these keys.
+    /// PagerDuty accepts all events in flight of these keys.
     fn answer(&mut self, keys: &std::ops::Range<usize>) {
         let (answered, rest) = std::mem::take(&mut self.in_flight).into_iter().partition(|(key, _)| keys.contains(key));
         self.in_flight = rest;
@@ -48,7 +48,7 @@ impl Keys {
         }
     }
 
-    /// One event of each key comes and is answered after so long.
+    /// One event of each key arrives, and is answered after `took`.
     fn are_answered_within(&mut self, keys: std::ops::Range<usize>, took: Duration) {
         for key in keys {
             self.arrive(key..key + 1, 1);
@@ -178,7 +178,7 @@ fn keys_that_turn_slow_all_at_once_leave_connections_to_the_others() {
     keys.are_answered_within(turning.clone(), Duration::from_millis(50));
     keys.are_answered_within(quick.clone(), Duration::from_millis(50));
     keys.bench.now += minutes(10);
-    // Until they take longer than a second nobody can know.
+    // Until attempts take longer than a second, nothing shows that the keys are slow.
     for key in turning.clone() {
         keys.arrive(key..key + 1, 8);
         keys.send();

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// One after the other.
+/// Only one attempt at a time.
 fn one_place() -> Limits {
     Limits { in_flight_per_key: 1, ..limits() }
 }

@@ -1,4 +1,4 @@
-//! A key that is this bridge's for a time only.
+//! Keys that this bridge delivers for only until a lease ends.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! The rules of the scheduler, one by one; in random worlds they are tested together by `tests/simulation`.
+//! Tests of the scheduler's rules, one by one; `tests/simulation` tests them together in random worlds.
 
 #![allow(clippy::unchecked_time_subtraction, reason = "a test may panic")]
 
@@ -20,9 +20,9 @@ use crate::pagerduty::{EventType, IncidentKey};
 struct Bench {
     scheduler: Scheduler,
     now: Moment,
-    /// Jitter takes nothing away.
+    /// At 1, jitter does not shorten any wait.
     chance: f64,
-    /// A page that was asked for, by the number behind which it begins.
+    /// The page that was requested, by the id after which it begins.
     load: Option<i64>,
 }
 
@@ -45,7 +45,7 @@ impl Bench {
         self.scheduler.arrived(&Arrival { id, service_key: service_key(key), incident_key, event_type, received_at });
     }
 
-    /// The events that leave now.
+    /// Returns the events that are sent now.
     fn sends(&mut self) -> Vec<i64> {
         let mut ids = Vec::new();
         loop {
@@ -58,7 +58,7 @@ impl Bench {
         }
     }
 
-    /// How long it waits when there is nothing to do now; `None` until something happens.
+    /// Returns how long the scheduler waits when there is nothing to do now; `None`: until something happens.
     fn waits(&mut self) -> Option<Duration> {
         match self.scheduler.next(self.now) {
             Next::Wait(moment) => moment.map(|moment| moment - self.now),
@@ -84,7 +84,7 @@ impl Bench {
         self.scheduler.settled(&service_key(0), EventId::new(id), disposition);
     }
 
-    /// The answer comes and what it means is committed.
+    /// PagerDuty answers, and the disposition is committed.
     fn ends(&mut self, id: i64, outcome: &Outcome) -> Disposition<Moment> {
         self.ends_for(0, id, outcome)
     }
@@ -95,7 +95,7 @@ impl Bench {
         disposition
     }
 
-    /// A second later an event of its own incident arrives, is sent at once and passes.
+    /// A second later, an event of its own incident arrives, is sent at once and is delivered.
     fn passes(&mut self, id: i64) {
         self.now += seconds(1);
         self.arrives(id, &id.to_string());
@@ -103,7 +103,7 @@ impl Bench {
         self.ends(id, &delivered());
     }
 
-    /// The page that is asked for, by the number behind which it begins.
+    /// Returns the page that is requested, by the id after which it begins.
     fn loads(&mut self) -> Option<i64> {
         if let Next::Load { after, .. } = self.scheduler.next(self.now) {
             self.load = Some(after.map_or(0, EventId::get));

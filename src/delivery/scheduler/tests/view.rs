@@ -1,4 +1,4 @@
-//! What it looks like from outside.
+//! The scheduler's state as people and metrics see it.
 
 use super::*;
 use crate::delivery::KeyView;

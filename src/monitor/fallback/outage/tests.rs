@@ -1,4 +1,4 @@
-//! When the fallback webhook is told of an outage, and how often it is tried.
+//! When the fallback webhook is notified of an outage, and how often that is tried.
 
 use super::*;
 use crate::canary::CanaryLimits;
@@ -31,7 +31,8 @@ fn at(minutes: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + chrono::TimeDelta::minutes(30_000_000 + minutes)
 }
 
-/// At 60, one event has been waiting since `since` for a key whose last attempt failed for `reason`.
+/// A snapshot at minute 60: one event has been waiting since minute `since`, for a key whose last attempt failed for
+/// `reason`.
 fn waiting(since: i64, reason: Option<&str>) -> Snapshot {
     let service_key = ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap();
     let reason = reason.map(str::to_owned);
@@ -126,7 +127,7 @@ fn an_alarm_that_pagerduty_does_not_take_is_told_elsewhere() {
     assert!(outage.sentence.starts_with(beginning), "{outage:?}");
 }
 
-/// Outages, and a webhook that was told or fails.
+/// Outages, and a webhook that accepts notices or fails.
 struct Bridge {
     outages: Outages,
     is_told: bool,
@@ -141,7 +142,7 @@ impl Bridge {
         Self { outages, is_told: false, error: None, delivered_at: None, started: 0 }
     }
 
-    /// Checks every second from `from` to before `to`, and returns what was sent, and when.
+    /// Checks every second from `from` until before `to`, and returns what was sent, and when.
     fn live(&mut self, assessment: &Assessment, from: u64, to: u64) -> Vec<(u64, &'static str)> {
         let mut sent = Vec::new();
         for second in from..to {
@@ -224,7 +225,7 @@ fn a_webhook_that_fails_is_tried_again_ever_more_seldom_and_in_the_end_not_at_al
     let pauses: Vec<_> = sent.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
     assert_eq!(pauses[..9], [2, 4, 8, 16, 32, 64, 128, 256, 300]);
     assert_eq!((sent.len(), pauses.iter().max()), (24, Some(&300)));
-    // What it never knew of is not over for it either, and the next outage is another one.
+    // The end of an outage that the webhook was never notified of is not sent, and the next outage is a new one.
     bridge.error = None;
     assert_eq!(bridge.live(&Assessment::Clear, 20_000, 21_000), []);
     assert_eq!(bridge.live(&outage(), 21_000, 22_000), [(21_060, "outage")]);

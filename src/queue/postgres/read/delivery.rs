@@ -20,12 +20,12 @@ const EVENT: &str = "SELECT events.id, service_key, incident_key, event_type, re
         blamed_ms, body
     FROM events JOIN bodies ON bodies.id = events.id WHERE state = 'waiting' AND events.id = $1";
 
-/// The waiting events of what is no service key.
+/// The waiting events whose stored service key is not valid.
 const STRAY: &str =
     "SELECT id FROM events WHERE state = 'waiting' AND id > 0 AND service_key = $1 ORDER BY id LIMIT 1000";
 
-/// The newest last attempts of each service key between two times, those of discarded events included: at most `$3` of
-/// each.
+/// The newest last attempts of each service key between two times, including those of discarded events: at most `$3` per
+/// service key.
 const NEWEST: &str = "SELECT service_key, last_attempt_at, attempts FROM (
         SELECT service_key, last_attempt_at, attempts,
             ROW_NUMBER() OVER (PARTITION BY service_key ORDER BY last_attempt_at DESC) AS place
@@ -36,7 +36,7 @@ const NEWEST: &str = "SELECT service_key, last_attempt_at, attempts FROM (
         ) AS attempted
     ) AS placed WHERE place <= $3 ORDER BY last_attempt_at";
 
-/// The last of all attempts after a time.
+/// The time of the last of all attempts after `$1`; `$1` if there is none.
 const LAST: &str = "SELECT GREATEST($1,
         (SELECT MAX(last_attempt_at) FROM events WHERE last_attempt_at > $1),
         (SELECT MAX(last_attempt_at) FROM discarded WHERE last_attempt_at > $1)
@@ -58,7 +58,7 @@ impl DeliveryReads for PostgresReads {
 
     async fn page(&self, key: &ServiceKey, after: Option<EventId>, limit: u32) -> Result<Page, QueueError> {
         let query = sqlx::query(WAITING).bind(key.expose()).bind(number(after)).bind(i64::from(limit));
-        // A row that the bridge did not write so holds up no other.
+        // A row with a value that the bridge does not write must not keep the others from being read.
         let rows = self.delivery_query(query, |columns| Ok((columns.id(), waiting_event(columns)))).await?;
         let mut page = Page {
             end: rows.last().map(|(id, _)| *id),
@@ -118,7 +118,7 @@ impl DeliveryReads for PostgresReads {
         let last = self.delivery_query(sqlx::query(LAST).bind(now), |columns| columns.number::<i64>("last")).await?;
         let last = last.first().copied().unwrap_or(now);
         if last > now {
-            // A clock was ahead: as long before its last attempt as `since` is before now.
+            // A clock was ahead: look as far back from its last attempt as `since` is before `now`.
             let ahead = last.saturating_sub(now);
             let since = since.saturating_add(ahead).max(now.saturating_add(1));
             attempts.extend(self.attempts_between(since, last, most, ahead).await?);
@@ -134,7 +134,7 @@ impl DeliveryReads for PostgresReads {
 }
 
 impl PostgresReads {
-    /// The attempts between two times of a clock that was `ahead`, in milliseconds.
+    /// The attempts between two times of a clock that was `ahead` milliseconds ahead.
     async fn attempts_between(&self, since: i64, until: i64, most: u32, ahead: i64) -> Result<Attempts, QueueError> {
         let query = sqlx::query(NEWEST).bind(since).bind(until).bind(i64::from(most));
         // One attempt that is not counted is better than no delivery for any key.

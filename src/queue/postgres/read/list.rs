@@ -1,4 +1,4 @@
-//! What pages and commands read: events and rejected webhooks, listed or each.
+//! What pages and commands read: events and rejected webhooks, as lists or one by one.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ use crate::queue::{EventId, QueueError, Record, Rejected, RejectedId, RejectedSu
 /// How many events one statement reads.
 const PAGE: usize = 500;
 
-/// The columns of a [`Summary`], from `events` and what follows it.
+/// Selects the columns of a [`Summary`] from `events`; `$events` is all that follows `FROM`.
 macro_rules! summaries_from {
     ($events:literal) => {
         concat!(
@@ -30,7 +30,7 @@ macro_rules! summaries_from {
 
 const RECENT: &str = summaries_from!("events WHERE id < $1 ORDER BY id DESC LIMIT $2");
 
-/// The first events of each key, of which the first of all are among them: the lines of the keys lie apart in the index.
+/// The first events of each service key, which include the first events of all keys: the index is ordered by service key.
 const WAITING: &str = concat!(
     "WITH RECURSIVE keys (service_key) AS (
         SELECT MIN(service_key) FROM events WHERE state = 'waiting' AND id > 0
@@ -48,14 +48,14 @@ const WAITING: &str = concat!(
 
 const DEAD: &str = summaries_from!("events WHERE state = 'dead' AND id > 0 AND id < $1 ORDER BY id DESC LIMIT $2");
 
-/// After an event that is gone nothing is found, for it was the oldest.
+/// After an event that is gone nothing is found, because the oldest are deleted first.
 const DELIVERED: &str = summaries_from!(
     "events WHERE state = 'delivered' AND (finished_at, id) < (
         CASE WHEN $1 = 9223372036854775807 THEN $1 ELSE (SELECT finished_at FROM events WHERE id = $1) END, $1
      ) ORDER BY finished_at DESC, id DESC LIMIT $2"
 );
 
-/// By the numbers alone: no index serves a search for text.
+/// Only the range of numbers limits what is read: no index can be used for a search for text.
 const MATCHING: &str = summaries_from!(
     "events WHERE id >= $1 AND id < $2 AND (
         description ILIKE '%' || $3 || '%' ESCAPE '\\' OR incident_key ILIKE '%' || $3 ESCAPE '\\'
@@ -76,12 +76,12 @@ const REJECTED: &str =
     "SELECT id, received_at, resource, idempotency_key, sent_at, from_sentrys_pages, is_signed, reason, body
     FROM rejected WHERE id = $1";
 
-/// What came then was delivered later, unless the clock was set back.
+/// What came in this time was delivered later, unless the clock was set back: so `finished_at` limits what is read.
 const TRIGGERS_AROUND: &str = "SELECT events.id, body FROM events JOIN bodies ON bodies.id = events.id
     WHERE (state = 'waiting' OR state = 'dead' OR state = 'delivered' AND finished_at >= $1)
     AND service_key = $3 AND incident_key = $4 AND event_type = 'trigger' AND received_at >= $1 AND first_seen <= $2";
 
-/// A number before which all others stand.
+/// A number that is greater than all others.
 const END: i64 = i64::MAX;
 
 #[async_trait]
@@ -204,7 +204,7 @@ impl PostgresReads {
         self.readable(found)
     }
 
-    /// Leaves out rows that the bridge did not write so.
+    /// Leaves out rows with values that the bridge does not write.
     fn readable<T>(&self, rows: Vec<Result<T, ColumnError>>) -> Result<Vec<T>, QueueError> {
         let mut readable = Vec::with_capacity(rows.len());
         for row in rows {

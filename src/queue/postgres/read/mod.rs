@@ -1,4 +1,4 @@
-//! Reads what is committed, by two small pools: whatever people ask for, no delivery waits for it.
+//! Reads what is committed, through two small connection pools: no delivery waits for what people ask for.
 //!
 //! - `delivery`, `list`, `status`: what the deliveries, pages and commands, and the monitor read
 //! - `row`: a row's columns as types
@@ -22,10 +22,10 @@ use row::{ColumnError, Columns};
 
 type Query<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
 
-/// A query that begins with the service keys that have waiting events as the table `keys`, whose last row is null.
+/// A query that begins with a table `keys` of the service keys that have waiting events. Its last row is null.
 ///
-/// They are found by leaping from one to the next in the index, so what it costs depends on the number of keys and not
-/// on that of events.
+/// The keys are found by skipping from one to the next in the index, so the cost depends on the number of keys and not on
+/// the number of events.
 macro_rules! with_keys {
     ($query:literal) => {
         concat!(
@@ -44,11 +44,11 @@ macro_rules! with_keys {
 }
 pub(super) use with_keys;
 
-/// Reads; clones share their connections.
+/// Reads a queue in PostgreSQL; clones share their connections.
 #[derive(Clone, Debug)]
 pub(in crate::queue) struct PostgresReads {
     deliveries: ReadPool,
-    /// For people who look, and what checks whether the bridge is well.
+    /// For people, and for the checks of the bridge's health.
     people: ReadPool,
 }
 
@@ -69,7 +69,7 @@ impl PostgresReads {
         &self.deliveries
     }
 
-    /// Runs `query` and reads its rows, for those who look.
+    /// Runs `query` on the connections for people, and reads its rows.
     async fn query<T>(
         &self,
         query: Query<'_>,
@@ -78,7 +78,7 @@ impl PostgresReads {
         self.all(&self.people, query, read).await
     }
 
-    /// The same for the deliveries.
+    /// The same on the connections of the deliveries.
     async fn delivery_query<T>(
         &self,
         query: Query<'_>,
@@ -97,7 +97,7 @@ impl PostgresReads {
         rows.into_iter().map(|row| self.read_row(row, &read)).collect()
     }
 
-    /// Reads one row, whose number is told where it is not what the bridge writes.
+    /// Reads one row. If it contains a value that the bridge does not write, the error names the number of the row.
     fn read_row<T>(&self, row: PgRow, read: impl Fn(&Columns) -> Result<T, ColumnError>) -> Result<T, QueueError> {
         let columns = Columns::of(row);
         read(&columns).map_err(|error| match error {

@@ -1,4 +1,4 @@
-//! A row's columns as types.
+//! The columns of a row as typed values.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use crate::queue::{EventId, Record, RejectedId, RejectedSummary, State, Summary}
 /// Why a column could not be read.
 #[derive(Debug)]
 pub(super) enum ColumnError {
-    /// The database gave no such value.
+    /// The database did not return the value.
     Sqlx(sqlx::Error),
-    /// The value is none that the bridge writes; names its column.
+    /// The value of the named column is not one that the bridge writes.
     Odd(&'static str),
 }
 
@@ -26,7 +26,7 @@ impl From<sqlx::Error> for ColumnError {
     }
 }
 
-/// A row, with whatever was asked for.
+/// A row with the columns that were requested.
 pub(super) struct Columns {
     id: EventId,
     row: PgRow,
@@ -34,12 +34,12 @@ pub(super) struct Columns {
 
 impl Columns {
     pub(super) fn of(row: PgRow) -> Self {
-        // Not every row is one of an event.
+        // Not every row has an `id`.
         let id = EventId::new(row.try_get("id").unwrap_or_default());
         Self { id, row }
     }
 
-    /// The number of the event; 0 where the row is of none.
+    /// The number of the event; 0 if the row has none.
     pub(super) fn id(&self) -> EventId {
         self.id
     }
@@ -129,7 +129,7 @@ impl Columns {
         })
     }
 
-    /// With the body as it is sent: until the first attempt its counts stand beside it.
+    /// Reads a record with the body as it is sent: until the first attempt the counts are stored beside the body.
     pub(super) fn record(&self) -> Result<Record, ColumnError> {
         let (summary, last_attempt_at) = (self.summary()?, self.optional_time("last_attempt_at")?);
         let (body, counts_at) = (self.bytes("body")?, self.optional_number("counts_at")?);

@@ -14,7 +14,7 @@ use crate::queue::reader::SentryReads;
 use crate::queue::sentry::{CatchUpRun, IssueNote, OpenIncident};
 use crate::queue::{IssueUpdate, QueueError, StatusChange};
 
-/// The triggers of the incidents `$1`, by when their newest alerts came. Those that were delivered before `$2` are left out,
+/// When the newest alert of each of the incidents `$1` came. Triggers that were delivered before `$2` are left out,
 /// unless their incident is open.
 const TRIGGERS: &str = "SELECT 0::bigint AS id, incident_key, MAX(at) AS at FROM (
         SELECT incident_key, received_at AS at FROM events
@@ -32,7 +32,7 @@ const TRIGGERS: &str = "SELECT 0::bigint AS id, incident_key, MAX(at) AS at FROM
         WHERE (is_open OR received_at >= $2) AND issue_key = ANY($1::text[])
     ) AS triggers GROUP BY incident_key";
 
-/// Those that changed last come first. An incident may be open at several integrations.
+/// The open incidents, most recently changed first. An incident may be open at several integrations.
 const OPEN: &str = "SELECT 0::bigint AS id, incident_key, changed_at FROM incidents
     WHERE is_open ORDER BY changed_at DESC LIMIT $1";
 
@@ -44,7 +44,8 @@ const OPEN_ISSUES: &str =
 const NOTES: &str = "SELECT 0::bigint AS id, incident_key, fired_at, seen_at FROM sentry_issues
     WHERE incident_key = ANY($1::text[])";
 
-/// PagerDuty may tell of an incident before the bridge has stored that its trigger was accepted.
+/// Also looks at waiting events: PagerDuty's webhook about an incident may come before the bridge has stored that the
+/// incident's trigger was accepted.
 const KNOWS: &str = "SELECT 0::bigint AS id FROM incidents WHERE incident_key = $1
     UNION ALL SELECT 0::bigint AS id FROM events WHERE state = 'waiting' AND incident_key = $1 LIMIT 1";
 

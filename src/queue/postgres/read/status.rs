@@ -21,11 +21,13 @@ use crate::queue::{
     OutageNotice, Overview, QueueError,
 };
 
-/// A delivery is remembered a while after it was made, and marked as such in the commit of its disposition: so much may lie
-/// between the two, or the database is in more trouble than what is remembered.
+/// The metrics record a delivery a little after it was made, and its event is marked as delivered in the commit of its
+/// disposition. Up to this long may lie between the two; if it is longer, the database has worse problems than a missing
+/// time here.
 const BETWEEN: TimeDelta = TimeDelta::minutes(1);
 
-/// The first waiting event of every service key. A few events of the incidents left out may stand before it.
+/// The first waiting event of every service key, without the incidents that are left out; a few of their events may stand
+/// before it.
 const FIRST_IN_LINE: &str = with_keys!(
     "SELECT first.* FROM keys CROSS JOIN LATERAL (
         SELECT id, service_key, first_seen, revived_at, reason FROM events
@@ -45,7 +47,8 @@ const DEAD_LETTERS: &str = "SELECT newest.*, number FROM (
 const DIED: &str = "SELECT MAX(finished_at) AS died_at, COUNT(*) AS dead FROM events
     WHERE state = 'dead' AND service_key = $1 AND incident_key = $2";
 
-/// One row for each service key and state. At most a thousand webhooks are rejected and a few thousand held, so those are counted.
+/// One row for each service key and state. At most a thousand rejected and a few thousand held webhooks are stored, so
+/// those can be counted.
 const OVERVIEW: &str = "SELECT service_key, state, events,
         CASE state WHEN 'waiting' THEN (
             SELECT COALESCE(revived_at, first_seen) FROM events
@@ -59,7 +62,7 @@ const OVERVIEW: &str = "SELECT service_key, state, events,
         GROUP BY service_key, state HAVING SUM(events) > 0
     ) AS counted ON TRUE";
 
-/// In the order of an index, of which it reads no more than the limit says.
+/// Reads in the order of an index, so no more of it than the limit.
 const WAITING_ALERTS: &str = "SELECT COUNT(*) AS events,
         COUNT(*) FILTER (WHERE event_type = 'trigger' AND incident_key <> ALL ($1::text[])) AS alerts
     FROM (
@@ -73,7 +76,7 @@ const DELIVERED_LATELY: &str = "SELECT service_key, MAX(at) AS at FROM (
         SELECT service_key, finished_at FROM events WHERE state = 'delivered' AND finished_at > $1
     ) AS delivered GROUP BY service_key ORDER BY service_key";
 
-/// The canary that was the last to come back, and all that were sent after it, the oldest first.
+/// The newest canary that came back, and all that were sent after it, oldest first.
 const CANARIES: &str = "SELECT event_id, sent_at, taken, failure, returned_at FROM (
         SELECT event_id, sent_at, taken, failure, returned_at FROM canaries WHERE sent_at >= (
             SELECT COALESCE(MAX(sent_at), 0) FROM canaries WHERE returned_at IS NOT NULL
@@ -85,7 +88,7 @@ const FAILING: &str = "SELECT service_key, kind, since FROM failing_keys";
 #[async_trait]
 impl StatusReads for PostgresReads {
     async fn overview(&self) -> Result<Overview, QueueError> {
-        // One statement, so that all of it is true at the same moment.
+        // One statement, so that all numbers are from the same moment.
         Ok(self.query(sqlx::query(OVERVIEW), row).await?.into_iter().fold(Overview::default(), Overview::with_row))
     }
 
@@ -222,8 +225,8 @@ impl StatusReads for PostgresReads {
 }
 
 impl PostgresReads {
-    /// When PagerDuty accepted an event of each service key last. What was delivered after `remembered`, the last that a run
-    /// could keep before it was killed, is known from the events themselves.
+    /// When PagerDuty last accepted an event of each service key. Deliveries after `remembered`, the last one that a run
+    /// could store before it was killed, are known from the events themselves.
     async fn delivered_lately(
         &self,
         remembered: DateTime<Utc>,

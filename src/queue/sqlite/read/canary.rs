@@ -6,7 +6,7 @@ use crate::ingest::CanaryId;
 use crate::queue::QueueError;
 use crate::queue::canary::{CanaryRecord, MOST_CANARIES};
 
-/// The canary that was the last to come back, and all that were sent after it, the oldest first.
+/// The newest canary that came back, and all that were sent after it, oldest first.
 const SINCE_LAST_RETURN: &str = "SELECT 0 AS id, event_id, sent_at, taken, failure, returned_at FROM (
         SELECT event_id, sent_at, taken, failure, returned_at FROM canaries WHERE sent_at >= (
             SELECT COALESCE(MAX(sent_at), 0) FROM canaries WHERE returned_at IS NOT NULL

@@ -15,8 +15,8 @@ use crate::queue::{EventId, Page, QueueError, Recheck, Unreadable, WaitingEvent,
 
 const KEYS_WAITING: &str = with_keys!("SELECT 0 AS id, service_key FROM keys WHERE service_key IS NOT NULL");
 
-/// The newest last attempts of each service key between two times, those of discarded events included: at most `?3` of
-/// each. Found by their time; sorted is only what lies between the two.
+/// The newest last attempts of each service key between two times, including those of discarded events: at most `?3` per
+/// service key. They are found by their time; only the rows between the two times are sorted.
 const NEWEST: &str = "SELECT 0 AS id, service_key, last_attempt_at, attempts FROM (
         SELECT service_key, last_attempt_at, attempts,
             ROW_NUMBER() OVER (PARTITION BY service_key ORDER BY last_attempt_at DESC) AS place
@@ -27,7 +27,7 @@ const NEWEST: &str = "SELECT 0 AS id, service_key, last_attempt_at, attempts FRO
         )
     ) WHERE place <= ?3 ORDER BY last_attempt_at";
 
-/// The last of all attempts after a time.
+/// The time of the last of all attempts after `?1`; `?1` if there is none.
 const LAST: &str = "SELECT MAX(
         COALESCE((SELECT MAX(last_attempt_at) FROM events WHERE last_attempt_at > ?1), ?1),
         COALESCE((SELECT MAX(last_attempt_at) FROM discarded WHERE last_attempt_at > ?1), ?1)
@@ -156,7 +156,7 @@ fn waiting_event(columns: &Columns) -> Result<WaitingEvent, ColumnError> {
     })
 }
 
-/// The attempts between two times of a clock that was `ahead`, in milliseconds.
+/// The attempts between two times of a clock that was `ahead` milliseconds ahead.
 async fn between(
     connection: &mut SqliteConnection,
     since: i64,

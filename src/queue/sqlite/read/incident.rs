@@ -1,4 +1,4 @@
-//! One incident, as what the writer knows of it.
+//! Reads one incident, as the writer knows it.
 
 use chrono::{DateTime, Utc};
 use sqlx::sqlite::SqliteRow;
@@ -9,8 +9,8 @@ use crate::queue::sqlite::database::is_damaged;
 use crate::queue::sqlite::load::{ACCEPTED, WAITING, WAITING_UNREAD};
 use crate::queue::store::{Incident, KnownIncident, WaitingRow};
 
-/// Reads at which integrations it is open and what of it waits, but not what could be folded into. What is no service key is
-/// delivered to nobody.
+/// Reads at which integrations the incident is open and its waiting events, but not which of those can be folded into.
+/// Rows without a valid service key are left out, because their events are not delivered.
 pub(super) async fn incident(
     connection: &mut SqliteConnection,
     incident_key: &IncidentKey,

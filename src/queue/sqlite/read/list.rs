@@ -1,4 +1,4 @@
-//! What pages and commands read: events and rejected webhooks, listed or each.
+//! What pages and commands read: events and rejected webhooks, as lists or one by one.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use crate::queue::{EventId, QueueError, Record, Rejected, RejectedId, RejectedSu
 /// How many events one statement reads.
 const PAGE: usize = 500;
 
-/// The columns of a [`Summary`], from `events` and what follows it.
+/// Selects the columns of a [`Summary`] from `events`; `$events` is all that follows `FROM`.
 macro_rules! summaries_from {
     ($events:literal) => {
         concat!(
@@ -41,8 +41,8 @@ macro_rules! next_in_line {
 
 const RECENT: &str = summaries_from!("events WHERE id < ?1 ORDER BY id DESC LIMIT ?2");
 
-/// Leaps from one event to the next, because the lines of the service keys lie apart in the index, and another index would
-/// cost every alert more. Sorted by the reader.
+/// Skips from one event to the next, because the index is ordered by service key, and another index would make every
+/// alert cost more. The caller sorts the rows.
 const WAITING: &str = concat!(
     "WITH RECURSIVE found (id) AS (SELECT ",
     next_in_line!("?1"),
@@ -52,11 +52,11 @@ const WAITING: &str = concat!(
     summaries_from!("found JOIN events ON events.id = found.id")
 );
 
-/// Says which index, so that it does not scan all delivered events for the few dead letters.
+/// Names the index, so that SQLite does not scan all delivered events for the few dead letters.
 const DEAD: &str =
     summaries_from!("events INDEXED BY events_dead WHERE state = 'dead' AND id < ?1 ORDER BY id DESC LIMIT ?2");
 
-/// The second condition is that of the index.
+/// The second condition is that of the partial index.
 const DELIVERED: &str = summaries_from!(
     "events INDEXED BY events_finished WHERE state = 'delivered' AND finished_at IS NOT NULL
      AND (finished_at, id) < (
@@ -64,7 +64,7 @@ const DELIVERED: &str = summaries_from!(
      ) ORDER BY finished_at DESC, id DESC LIMIT ?2"
 );
 
-/// By the numbers alone: no index serves a search for text.
+/// Only the range of numbers limits what is read: no index can be used for a search for text.
 const MATCHING: &str = summaries_from!(
     "events WHERE id >= ?1 AND id < ?2 AND (
         description LIKE '%' || ?3 || '%' ESCAPE '\\' OR incident_key LIKE '%' || ?3 ESCAPE '\\'
@@ -72,7 +72,8 @@ const MATCHING: &str = summaries_from!(
     ) ORDER BY id DESC LIMIT ?5"
 );
 
-/// The numbers alone, from indexes: for when the table is damaged. They cost more where more is in the queue.
+/// Only the numbers, from indexes, for when the table is damaged. Their cost grows with the number of events in the
+/// queue.
 const RECENT_IDS: &str = "SELECT id FROM (
         SELECT id FROM events INDEXED BY events_waiting WHERE state = 'waiting'
         UNION ALL SELECT id FROM events INDEXED BY events_dead WHERE state = 'dead'
@@ -87,7 +88,7 @@ const DELIVERED_IDS: &str = "SELECT id FROM events INDEXED BY events_finished
 
 const REJECTED: &str = "SELECT id, received_at, reason, size FROM rejected WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
 
-/// A number before which all others stand.
+/// A number that is greater than all others.
 const END: i64 = i64::MAX;
 
 #[async_trait]
@@ -150,7 +151,7 @@ impl ListReads for SqliteReads {
     }
 
     async fn ids(&self, state: State, limit: u64) -> Result<Vec<EventId>, QueueError> {
-        // Each is served by an index alone; the conditions are those of the indexes.
+        // Each statement reads only an index; the conditions are those of the partial indexes.
         let query = match state {
             State::Waiting => "SELECT id FROM events WHERE state = 'waiting' ORDER BY id LIMIT ?",
             State::Dead => {
@@ -168,7 +169,7 @@ impl ListReads for SqliteReads {
     async fn summaries(&self, ids: &[EventId]) -> Result<Vec<Summary>, QueueError> {
         let mut summaries = Vec::with_capacity(ids.len());
         for page in ids.chunks(PAGE) {
-            // The numbers' places in the list keep their order.
+            // `wanted.key` is the place of a number in the list, and keeps the order of the list.
             let query = sqlx::query(
                 "SELECT events.id, state, service_key, incident_key, event_type, description, count, attempts, \
                  received_at, first_seen, next_attempt_at, finished_at, reason \
@@ -232,7 +233,8 @@ impl ListReads for SqliteReads {
         reach: TimeDelta,
     ) -> Result<Vec<Vec<u8>>, QueueError> {
         let (since, until) = ((around - reach).timestamp_millis(), (around + reach).timestamp_millis());
-        // What came then was delivered later, unless the clock was set back.
+        // What came in this time was delivered later, unless the clock was set back: so `finished_at` limits what is
+        // read.
         let query = sqlx::query(
             "SELECT events.id, body FROM events JOIN bodies ON bodies.id = events.id \
              WHERE (state = 'waiting' OR state = 'dead' OR state = 'delivered' AND finished_at >= ?) \
@@ -249,7 +251,7 @@ impl ListReads for SqliteReads {
 }
 
 impl SqliteReads {
-    /// Reads them by `query`, or where there is damage those that can be read of the numbers that `ids` finds.
+    /// Reads events with `query`; if there is damage, reads those that can be read of the numbers that `ids` finds.
     async fn summaries_of(
         &self,
         query: &'static str,

@@ -1,4 +1,4 @@
-//! Reads what is committed, by connections that cannot write.
+//! Reads what is committed, through connections that cannot write.
 //!
 //! - `delivery`, `list`, `status`: what the deliveries, pages and commands, and the monitor read
 //! - `canary`: what is known of canaries; `incident`: what is known of one incident
@@ -40,16 +40,16 @@ const DELIVERIES: u32 = 2;
 /// How long the deliveries wait for one of them.
 const DELIVERIES_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many connections serve people, apart from the others: whatever people ask for, no delivery waits for it.
+/// How many other connections serve people, so that no delivery waits for what people ask for.
 const PEOPLE: u32 = 2;
 
-/// How long somebody who looks waits for one of them. Nothing that a page asks for takes a fraction of it.
+/// How long a read for people waits for one of them. No query of a page takes even a fraction of this time.
 const PEOPLE_PATIENCE: Duration = Duration::from_secs(3);
 
-/// A query that begins with the service keys that have waiting events as the table `keys`, whose last row is null.
+/// A query that begins with a table `keys` of the service keys that have waiting events. Its last row is null.
 ///
-/// They are found by leaping from one to the next in the index, so what it costs depends on the number of keys and not
-/// on that of events. The tallies know them, too, but what is delivered should not depend on a second count.
+/// The keys are found by skipping from one to the next in the index, so the cost depends on the number of keys and not on
+/// the number of events. The tallies contain them, too, but what is delivered should not depend on a second count.
 macro_rules! with_keys {
     ($query:literal) => {
         concat!(
@@ -65,19 +65,19 @@ macro_rules! with_keys {
 }
 use with_keys;
 
-/// Who reads by which connections.
+/// The connection pools, one for each kind of reader.
 #[derive(Debug)]
 struct Pools {
     deliveries: SqlitePool,
     people: SqlitePool,
 }
 
-/// Who reads.
+/// Selects a connection pool.
 #[derive(Clone, Copy, Debug)]
 enum Pool {
     /// The deliveries.
     Deliveries,
-    /// People, and what checks whether the bridge is well.
+    /// People, and the checks of the bridge's health.
     People,
 }
 
@@ -105,20 +105,20 @@ impl Pools {
     }
 }
 
-/// Keeps everybody from reading until it is dropped; no connection is open meanwhile.
+/// Blocks all reads until it is dropped; no connection is open meanwhile.
 pub(super) struct Pause<'a> {
     pools: RwLockWriteGuard<'a, Pools>,
     reads: &'a SqliteReads,
 }
 
 impl Pause<'_> {
-    /// Lets everybody read again, by new connections.
+    /// Replaces the closed pools, so that reads can go on with new connections.
     pub(super) fn go_on(&mut self) {
         *self.pools = Pools::beside(&self.reads.database, self.reads.people_patience);
     }
 }
 
-/// Connections that cannot write.
+/// Reads a queue in SQLite, through connections that cannot write.
 #[derive(Clone, Debug)]
 pub(in crate::queue) struct SqliteReads {
     database: Database,
@@ -126,7 +126,7 @@ pub(in crate::queue) struct SqliteReads {
     pools: Arc<RwLock<Pools>>,
     /// How long people wait for a connection.
     people_patience: Duration,
-    /// How long what is read [soon](Self::soon) may take.
+    /// The time limit of [`soon`](Self::soon).
     patience: Duration,
 }
 
@@ -135,13 +135,13 @@ impl SqliteReads {
         Self::patient(database, PEOPLE_PATIENCE)
     }
 
-    /// People wait for a connection for so long.
+    /// Creates a reader in which people wait at most `patience` for a connection.
     fn patient(database: &Database, patience: Duration) -> Self {
         let pools = Arc::new(RwLock::new(Pools::beside(database, patience)));
         Self { database: database.clone(), pools, people_patience: patience, patience: STUCK }
     }
 
-    /// Waits until nobody reads, and keeps it so.
+    /// Waits until no read is running, and blocks further reads.
     pub(super) async fn pause(&self) -> Pause<'_> {
         let pools = self.pools.write().await;
         pools.close().await;
@@ -157,21 +157,21 @@ impl SqliteReads {
         Ok(reads)
     }
 
-    /// Refuses tables that are not those of this program.
+    /// Returns an error if the tables are not those of this program.
     pub(super) async fn check(&self) -> Result<(), QueueError> {
         let pools = self.pools.read().await;
         let mut connection = pools.people.acquire().await.map_err(|error| self.database.error(error))?;
         schema::check(&mut connection, &self.database).await
     }
 
-    /// A read that costs next to nothing, unless the disk does not answer: nobody who watches over the bridge
-    /// may wait for that.
+    /// Limits the time of a read that costs next to nothing, unless the disk does not respond: what monitors the bridge
+    /// must not wait for that.
     async fn soon<T>(&self, read: impl Future<Output = Result<T, QueueError>>) -> Result<T, QueueError> {
         let stuck = |_| Err(QueueError::Stuck { database: self.database.name(), seconds: self.patience.as_secs() });
         timeout(self.patience, read).await.unwrap_or_else(stuck)
     }
 
-    /// For people, with other statements than [`query`](Self::query) reads.
+    /// Runs `query` on a connection for people, for statements that [`query`](Self::query) cannot run.
     async fn query_with<T>(
         &self,
         query: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
@@ -181,7 +181,8 @@ impl SqliteReads {
         found.await.map_err(|error| self.database.error(error))
     }
 
-    /// The same for the deliveries, with other statements than [`delivery_query`](Self::delivery_query) reads.
+    /// The same on a connection of the deliveries, for statements that [`delivery_query`](Self::delivery_query) cannot
+    /// run.
     async fn delivery_query_with<T>(
         &self,
         query: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
@@ -191,7 +192,7 @@ impl SqliteReads {
         found.await.map_err(|error| self.database.error(error))
     }
 
-    /// Runs `query`, whose every row has an `id`, and reads its rows, for people.
+    /// Runs `query`, whose rows all have an `id`, on the connections for people, and reads its rows.
     async fn query<T>(
         &self,
         query: Query<'_, Sqlite, SqliteArguments>,
@@ -200,7 +201,7 @@ impl SqliteReads {
         self.all(Pool::People, query, read).await
     }
 
-    /// The same for the deliveries.
+    /// The same on the connections of the deliveries.
     async fn delivery_query<T>(
         &self,
         query: Query<'_, Sqlite, SqliteArguments>,
@@ -274,7 +275,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("bridge.db");
         let _engine = Engine::open(&path).await.unwrap();
-        // Waiting for a connection is limited as waiting for a disk is.
+        // The same time limit applies to waiting for a connection and to waiting for the disk.
         let mut reads = SqliteReads::patient(&Database::new(&path), Duration::from_hours(1));
         reads.patience = Duration::from_millis(1);
         let mut held = Vec::new();

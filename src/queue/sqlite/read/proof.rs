@@ -1,4 +1,4 @@
-//! What PagerDuty's REST API told about delivered events.
+//! What PagerDuty's REST API shows of delivered events.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -14,7 +14,7 @@ const OF_EVENTS: &str = "SELECT event_id AS id, service_key, state, delivered_at
         incident_url, reason
     FROM json_each(?) AS wanted CROSS JOIN proofs ON event_id = wanted.value";
 
-/// Later events of the same key that were confirmed end a failure, but not at once.
+/// A later event of the same service key that is confirmed ends a failure, but not within [`SHOWN_FOR`].
 const FAILURES: &str = "SELECT event_id AS id, service_key, state, delivered_at, judged_at, incident_number,
         incident_url, reason
     FROM proofs INDEXED BY proofs_failed

@@ -1,4 +1,4 @@
-//! A row's columns as types.
+//! The columns of a row as typed values.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use crate::queue::{EventId, Record, RejectedId, RejectedSummary, State, Summary}
 /// Why a column could not be read.
 #[derive(Debug)]
 pub(super) enum ColumnError {
-    /// The database gave no such value.
+    /// The database did not return the value.
     Sqlx(sqlx::Error),
-    /// The value is none that the bridge writes; names its column.
+    /// The value of the named column is not one that the bridge writes.
     Odd(&'static str),
 }
 
@@ -25,7 +25,7 @@ impl From<sqlx::Error> for ColumnError {
     }
 }
 
-/// A row that has an `id` and whatever else was asked for.
+/// A row with an `id` and the other columns that were requested.
 pub(super) struct Columns {
     id: EventId,
     row: SqliteRow,
@@ -122,7 +122,7 @@ impl Columns {
         })
     }
 
-    /// With the body as it is sent: until the first attempt its counts stand beside it.
+    /// Reads a record with the body as it is sent: until the first attempt the counts are stored beside the body.
     pub(super) fn record(&self) -> Result<Record, ColumnError> {
         let (summary, last_attempt_at) = (self.summary()?, self.optional_time("last_attempt_at")?);
         let (body, counts_at) = (self.bytes("body")?, self.optional_number("counts_at")?);
@@ -142,7 +142,7 @@ impl Columns {
         parse(self.get(column)?).ok_or(ColumnError::Odd(column))
     }
 
-    /// A value that a damaged page made something else than what the table says is as odd as a wrong one.
+    /// A value whose type was changed by a damaged page counts as one that the bridge does not write.
     fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(&'r self, column: &'static str) -> Result<T, ColumnError> {
         self.row.try_get(column).map_err(|error| match error {
             sqlx::Error::ColumnDecode { .. } => ColumnError::Odd(column),

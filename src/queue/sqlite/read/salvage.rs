@@ -1,8 +1,8 @@
-//! Reading around damage: what an index knows is read row by row, so that a page or a row that cannot be read takes no
-//! other with it.
+//! Reads around damage: the events that an index contains are read row by row, so that a page or a row that cannot be
+//! read does not affect the others.
 //!
-//! Nothing here is tried before the usual statement has failed by [damage](QueueError::is_damage), for it costs a
-//! statement per row.
+//! Nothing here is tried before the usual statement has failed because of [damage](QueueError::is_damage), because it
+//! costs a statement per row.
 
 use std::collections::HashMap;
 
@@ -16,10 +16,11 @@ use crate::pagerduty::ServiceKey;
 use crate::queue::reader::DeliveryReads as _;
 use crate::queue::{EventId, FirstInLine, QueueError, Summary};
 
-/// How many events with the same odd service key are read one by one, and how many attempts a restart looks back to.
+/// How many events with the same invalid service key are read one by one at most, and how many attempts are read after a
+/// restart.
 pub(super) const MOST: u32 = 10_000;
 
-/// How many events of one key are looked at for the first that can be read: few, and then more.
+/// How many events of one service key are tried to find the first that can be read: few at first, and then more.
 const FIRST: [u32; 2] = [8, 1_000];
 
 const LINE: &str = "SELECT id FROM events INDEXED BY events_waiting \
@@ -53,7 +54,7 @@ const DISCARDED: &str = "SELECT 0 AS id, service_key, last_attempt_at, attempts 
 
 pub(super) type Statement = Query<'static, Sqlite, SqliteArguments>;
 
-/// An attempt: for which integration, when, and how many there were of its event.
+/// The last attempt of an event: its service key, when it was made, and how many attempts of the event there were.
 pub(super) type Attempted = (ServiceKey, DateTime<Utc>, u32);
 
 pub(super) fn attempted(columns: &Columns) -> Result<Attempted, ColumnError> {
@@ -61,7 +62,7 @@ pub(super) fn attempted(columns: &Columns) -> Result<Attempted, ColumnError> {
 }
 
 impl SqliteReads {
-    /// The numbers of the waiting events of whatever is there in place of a service key.
+    /// The numbers of the waiting events whose stored service key is `key`, which may be invalid.
     pub(super) async fn line(
         &self,
         key: &[u8],
@@ -79,7 +80,7 @@ impl SqliteReads {
         }
     }
 
-    /// What can be read of the attempts since then, at most `most` of each key, earliest first.
+    /// The attempts since `since` that can be read, at most `most` of each service key, earliest first.
     pub(super) async fn readable_attempts(&self, since: i64, most: u32) -> Result<Vec<Attempted>, QueueError> {
         let ids = sqlx::query(ATTEMPTED).bind(since).bind(MOST);
         let ids = self.all(Pool::Deliveries, ids, |columns| Ok(columns.id())).await?;
@@ -99,7 +100,8 @@ impl SqliteReads {
         Ok(attempts)
     }
 
-    /// The first waiting event of each key that can be read and belongs to none of these incidents.
+    /// The first waiting event of each service key that can be read and does not belong to the incidents `without`, a
+    /// JSON array.
     pub(super) async fn first_readable(&self, without: &str) -> Result<Vec<FirstInLine>, QueueError> {
         let mut first = Vec::new();
         for key in self.waiting_keys().await?.keys {
@@ -123,13 +125,14 @@ impl SqliteReads {
         Ok(first)
     }
 
-    /// What can be read of the events that this statement finds by an index, in its order.
+    /// The summaries that can be read of the events that `ids` finds by an index, in its order.
     pub(super) async fn readable_summaries(&self, ids: Statement) -> Result<Vec<Summary>, QueueError> {
         let ids = self.all(Pool::People, ids, |columns| Ok(columns.id())).await?;
         self.readable(Pool::People, ids, SUMMARY, Columns::summary).await
     }
 
-    /// Those of `ids` whose row can be read by `statement`, which takes a number, in their order.
+    /// Reads the rows of `ids` with `statement`, which takes a number, in their order, and leaves out rows that cannot be
+    /// read.
     pub(super) async fn readable<T>(
         &self,
         pool: Pool,

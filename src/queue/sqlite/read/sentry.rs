@@ -14,8 +14,8 @@ use crate::queue::reader::SentryReads;
 use crate::queue::sentry::{CatchUpRun, IssueNote, OpenIncident};
 use crate::queue::{IssueUpdate, QueueError, StatusChange};
 
-/// The triggers of the incidents `?1`, a JSON array, by when their newest alerts came. Those that were delivered before `?2`
-/// are left out, unless their incident is open.
+/// When the newest alerts of the triggers of the incidents `?1`, a JSON array, came. Triggers that were delivered before
+/// `?2` are left out, unless their incident is open.
 const TRIGGERS: &str = "SELECT 0 AS id, events.incident_key, received_at AS at
         FROM json_each(?1) AS wanted CROSS JOIN events ON state = 'waiting' AND incident_key = wanted.value
         WHERE event_type = 'trigger'
@@ -35,7 +35,7 @@ const TRIGGERS: &str = "SELECT 0 AS id, events.incident_key, received_at AS at
         FROM json_each(?1) AS wanted CROSS JOIN incident_issues ON issue_key = wanted.value
         WHERE is_open <> 0 OR received_at >= ?2";
 
-/// Those that changed last come first. An incident may be open at several integrations.
+/// The open incidents, most recently changed first. An incident may be open at several integrations.
 const OPEN: &str = "SELECT 0 AS id, incident_key, changed_at FROM incidents \
      WHERE is_open <> 0 ORDER BY changed_at DESC LIMIT ?";
 
@@ -46,7 +46,8 @@ const OPEN_ISSUES: &str = "SELECT 0 AS id, issue_key AS incident_key, received_a
 const NOTES: &str = "SELECT 0 AS id, incident_key, fired_at, seen_at
     FROM json_each(?) AS wanted CROSS JOIN sentry_issues ON incident_key = wanted.value";
 
-/// PagerDuty may tell of an incident before the bridge has stored that its trigger was accepted.
+/// Also looks at waiting events: PagerDuty's webhook about an incident may come before the bridge has stored that the
+/// incident's trigger was accepted.
 const KNOWS: &str = "SELECT 0 AS id FROM incidents WHERE incident_key = ?1
     UNION ALL SELECT 0 AS id FROM events WHERE state = 'waiting' AND incident_key = ?1 LIMIT 1";
 

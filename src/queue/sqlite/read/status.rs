@@ -18,11 +18,13 @@ use crate::queue::{
     Overview, QueueError, Survives,
 };
 
-/// A delivery is remembered a while after it was made, and marked as such in the commit of its disposition: so much may lie
-/// between the two, or the disk is in more trouble than what is remembered.
+/// The metrics record a delivery a little after it was made, and its event is marked as delivered in the commit of its
+/// disposition. Up to this long may lie between the two; if it is longer, the disk has worse problems than a missing time
+/// here.
 const BETWEEN: TimeDelta = TimeDelta::minutes(1);
 
-/// The first waiting event of every service key. A few events of the incidents left out may stand before it.
+/// The first waiting event of every service key, without the incidents that are left out; a few of their events may stand
+/// before it.
 const FIRST_IN_LINE: &str = with_keys!(
     "SELECT id, service_key, first_seen, revived_at, reason FROM events WHERE id IN (
         SELECT (
@@ -50,8 +52,8 @@ const DEAD_LETTERS_OF_KEY: &str = concat!(dead_letters!(), " AND tallies.service
 const DIED: &str = "SELECT 0 AS id, MAX(finished_at) AS died_at, COUNT(*) AS dead FROM events \
      WHERE state = 'dead' AND service_key = ? AND incident_key = ?";
 
-/// One row for each service key and state, and one without them when no event is kept at all. At most a thousand webhooks
-/// are rejected and a few thousand held, so those are counted.
+/// One row for each service key and state, or a single row without them if no event is stored. At most a thousand
+/// rejected and a few thousand held webhooks are stored, so those can be counted.
 const OVERVIEW: &str =
     "SELECT 0 AS id, kept.rejected, kept.held, kept.held_with_token_since, service_key, state, events,
         CASE state WHEN 'waiting' THEN (
@@ -64,7 +66,7 @@ const OVERVIEW: &str =
     ) AS kept
     LEFT JOIN tallies ON events > 0";
 
-/// The same without looking at any event.
+/// The same without reading any event.
 const TALLIES: &str =
     "SELECT 0 AS id, kept.rejected, kept.held, kept.held_with_token_since, service_key, state, events,
         NULL AS oldest_waiting
@@ -74,7 +76,7 @@ const TALLIES: &str =
     ) AS kept
     LEFT JOIN tallies ON events > 0";
 
-/// Reads the beginning of an index, and no more of it than the limit says.
+/// Reads an index from its beginning, and no more of it than the limit.
 const WAITING_ALERTS: &str = "SELECT 0 AS id, COUNT(*) AS events,
         COUNT(*) FILTER (WHERE event_type = 'trigger' AND incident_key NOT IN (SELECT value FROM json_each(?1))) AS alerts
     FROM (SELECT event_type, incident_key FROM events INDEXED BY events_waiting WHERE state = 'waiting' LIMIT ?2)";
@@ -86,7 +88,7 @@ const FAILING: &str = "SELECT 0 AS id, service_key, kind, since FROM failing_key
 #[async_trait]
 impl StatusReads for SqliteReads {
     async fn overview(&self) -> Result<Overview, QueueError> {
-        // One statement, so that all of it is true at the same moment.
+        // One statement, so that all numbers are from the same moment.
         match self.soon(self.query(sqlx::query(OVERVIEW), row)).await {
             Err(error) if error.is_damage() => self.soon(self.overview_around_damage()).await,
             rows => Ok(rows?.into_iter().fold(Overview::default(), Overview::with_row)),
@@ -147,7 +149,8 @@ impl StatusReads for SqliteReads {
     }
 
     async fn durability(&self) -> Result<Durability, QueueError> {
-        // The connections set them themselves, and a file on another disk is another file.
+        // The connections set these values themselves, and a copy of the file on another disk does not take part in a
+        // commit.
         let settings = vec![("journal_mode", "WAL".to_owned()), ("synchronous", "FULL".to_owned())];
         Ok(Durability { survives: Survives::Crash, settings })
     }
@@ -240,7 +243,7 @@ impl StatusReads for SqliteReads {
 }
 
 impl SqliteReads {
-    /// What the tallies say, and the oldest event of each key that can be read.
+    /// The counts of the tallies, and the oldest event of each service key that can be read.
     pub(super) async fn overview_around_damage(&self) -> Result<Overview, QueueError> {
         let rows = self.query(sqlx::query(TALLIES), row).await?;
         let mut overview = rows.into_iter().fold(Overview::default(), Overview::with_row);
@@ -254,7 +257,7 @@ impl SqliteReads {
         Ok(overview)
     }
 
-    /// Those of each key whose newest can be read.
+    /// The dead letters of each service key whose newest one can be read.
     async fn readable_dead_letters(&self) -> Result<Vec<DeadLetters>, QueueError> {
         let keys = "SELECT 0 AS id, service_key FROM tallies WHERE state = 'dead' AND events > 0";
         let keys = self.query(sqlx::query(keys), |columns| Ok(columns.service_key().ok())).await?;
@@ -270,8 +273,8 @@ impl SqliteReads {
         Ok(dead)
     }
 
-    /// When PagerDuty took an event of each service key last. What was delivered after `remembered`, the last that a run
-    /// could keep before it was killed, is known from the events themselves.
+    /// When PagerDuty last accepted an event of each service key. Deliveries after `remembered`, the last one that a run
+    /// could store before it was killed, are known from the events themselves.
     async fn delivered_lately(
         &self,
         remembered: DateTime<Utc>,

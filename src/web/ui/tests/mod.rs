@@ -21,7 +21,8 @@ use crate::queue::{Durability, EventId, Proof, Rejected, RejectedId, Survives};
 use crate::sentry_api::ApiError;
 use crate::sentry_api::audit::AuditStatus;
 
-/// A line for each element, so that a change is seen where it is; without the digests of what the page loads.
+/// Returns a page with one line per element, so that a diff shows where it changed, and without the digests of its
+/// assets.
 fn lines(page: &Markup) -> String {
     let page = page.0.replace("><", ">\n<");
     page.replace(STYLE.path(), "STYLE").replace(SCRIPT.path(), "SCRIPT").replace(ICON.path(), "ICON")

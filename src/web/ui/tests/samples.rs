@@ -1,4 +1,4 @@
-//! What the pages are shown with in tests.
+//! The data that the pages show in tests.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::web::ui::lists::{Listing, Shown};
 use crate::web::ui::notice::{Followed, Notice};
 use crate::web::ui::overview::{Lists, Status};
 
-/// When all of this is seen.
+/// The current time in all samples.
 pub(super) fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_795_353_671, 0).unwrap()
 }
@@ -155,7 +155,7 @@ fn waiting() -> Summary {
     }
 }
 
-/// An event of an alert of the shop.
+/// Shows an event as if its alert came from the shop.
 pub(super) fn from_shop(event: Summary) -> Shown {
     let origin = Origin {
         project: Some("Checkout".to_owned()),
@@ -167,7 +167,7 @@ pub(super) fn from_shop(event: Summary) -> Shown {
     Shown { event, origin, service: None, proof: None }
 }
 
-/// What somebody writes who wants to be more than text.
+/// An event whose texts try to inject markup.
 pub(super) fn hostile() -> Summary {
     Summary {
         incident_key: IncidentKey::parse("\"><script>alert(2)</script>").unwrap(),
