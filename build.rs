@@ -48,7 +48,7 @@ fn tell_commit() {
     match commit {
         Some(commit) => println!("cargo::rustc-env=BUILD_COMMIT={commit}"),
         None if given.is_empty() => {}
-        None => println!("cargo::warning=SOURCE_COMMIT is no commit: write at least {SHORT} hexadecimal digits"),
+        None => println!("cargo::warning=SOURCE_COMMIT is not a commit: write at least {SHORT} hexadecimal digits"),
     }
 }
 

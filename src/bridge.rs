@@ -358,7 +358,7 @@ impl Bridge {
         }
         if let Err(error) = queue.close().await {
             // For example because the disk is full. Everything that was committed stays in the files beside the database.
-            warn!("the queue is safe, but its files could not be tidied up: {error}");
+            warn!("every committed event is safe, but the database could not be closed cleanly: {error}");
         }
         throttle::report_all();
         info!("stopped");
@@ -437,7 +437,7 @@ async fn restore(queue: &Queue, metrics: &Metrics) -> Option<String> {
             untrusted
         }
         Err(error) => {
-            warn!("what happened before the start is not known: {error}");
+            warn!("the metrics of the previous run could not be restored: {error}");
             None
         }
     }

@@ -41,8 +41,8 @@ pub fn connections(limit: u64) -> usize {
 #[must_use]
 pub fn too_few(limit: u64) -> String {
     format!(
-        "at most {limit} at once, {} of them connections of clients: one host can take them all and keep alerts out; allow \
-         {WANTED}, with LimitNOFILE in a systemd unit, or `ulimit -n` before the start",
+        "at most {limit} open files, {} of them connections of clients: a single host can take them all and block \
+         alerts; raise the limit to {WANTED}, with LimitNOFILE in a systemd unit, or `ulimit -n` before the start",
         connections(limit)
     )
 }

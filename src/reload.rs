@@ -140,9 +140,7 @@ impl Reload {
     async fn look(&mut self, is_asked: bool) {
         if self.files.is_empty() {
             if is_asked {
-                info!(
-                    "SIGHUP: no secret is given as a file that can be read again (BRIDGE_X_FILE), so nothing changed"
-                );
+                info!("SIGHUP: no secret is set by a file (`BRIDGE_..._FILE`), so there is nothing to read again");
             }
             return;
         }
@@ -152,10 +150,10 @@ impl Reload {
         let found = contents.digests();
         if found == self.used {
             if is_asked {
-                info!("SIGHUP: the files of secrets hold what they held before, so nothing changed");
+                info!("SIGHUP: the files of secrets have the same contents as before, so nothing changed");
             }
             if self.refused.take().is_some() {
-                info!("the files of secrets hold again what is in use");
+                info!("the files of secrets have the secrets in use again");
                 self.shared.metrics.unusable_secrets(None);
             }
             self.seen = None;
@@ -184,7 +182,7 @@ impl Reload {
         let changed = found.iter().filter(|(name, digest)| self.used.get(*name) != Some(digest));
         let (later, changed): (Vec<_>, Vec<_>) = changed.map(|(name, _)| *name).partition(|name| needs_restart(name));
         if !later.is_empty() {
-            warn!("{} changed, and is used after the next restart of the bridge", later.join(", "));
+            warn!("{} changed: restart the bridge to use it", later.join(", "));
         }
         // Webhooks that were sent with the new secret so far come before those that are sent from now on.
         for _ in 0..PASSES {
@@ -222,7 +220,7 @@ impl Reload {
                 state.metrics.held(HeldOutcome::Admitted, admitted.verified());
                 state.metrics.verified();
                 info!(
-                    "{} held webhooks are verified by a secret and admitted: {} queued, {} ignored, {} rejected; {} are held",
+                    "{} held webhooks are verified by a secret and admitted: {} queued, {} ignored, {} rejected; {} are still held",
                     admitted.verified(),
                     admitted.queued,
                     admitted.ignored,
@@ -246,7 +244,7 @@ impl Reload {
                 self.shared.metrics.held(HeldOutcome::Expired, expired);
                 warn!("{expired} held webhooks were deleted: no secret verified them for 24 hours");
             }
-            Err(error) => warn!("held webhooks cannot be looked through: {error}"),
+            Err(error) => warn!("expired held webhooks could not be deleted: {error}"),
         }
     }
 }

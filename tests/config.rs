@@ -447,7 +447,9 @@ fn a_file_that_says_nothing_is_told_by_its_path_alone() {
 #[test]
 fn a_secret_written_in_place_of_its_path_is_not_repeated() {
     let told = sentences(Config::from_vars([REQUIRED[0], ("BRIDGE_WEBHOOK_TOKEN_FILE", TOKEN)]));
-    assert!(told[0].starts_with("BRIDGE_WEBHOOK_TOKEN_FILE names a file (not shown, for it may be the secret itself)"));
+    assert!(
+        told[0].starts_with("BRIDGE_WEBHOOK_TOKEN_FILE names a file (not shown, because it may be the secret itself)")
+    );
     assert_eq!(refused(&[("BRIDGE_DATABASE_URL_FILE", "postgres://me:SECRET@db/bridge")]).len(), 1);
 }
 

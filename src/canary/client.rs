@@ -70,7 +70,7 @@ pub enum SendError {
     },
     /// A redirect, which is not followed.
     #[error(
-        "it answers with a redirect ({0}), which is not followed: the DSN has to name the address that answers itself"
+        "it answers with a redirect ({0}), which is not followed: the DSN has to name the address that it redirects to"
     )]
     Redirect(u16),
 }

@@ -64,7 +64,7 @@ pub enum Progress {
         /// Why, as far as is known.
         reason: String,
     },
-    /// Sentry accepted a canary, but its webhook did not come.
+    /// A canary was sent, as far as is known with success, but its webhook did not come.
     Lost {
         /// When the first such canary was sent.
         sent_at: DateTime<Utc>,

@@ -289,5 +289,5 @@ fn late(fired_at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     let seconds = (now - fired_at).num_seconds().max(0).unsigned_abs();
     let late = humantime::format_duration(Duration::from_secs(seconds));
     let at = fired_at.trunc_subsecs(0).to_rfc3339_opts(SecondsFormat::Secs, true);
-    format!("no webhook of it came; found in Sentry {late} after it fired at {at}")
+    format!("its webhook did not come; found in Sentry {late} after it fired at {at}")
 }

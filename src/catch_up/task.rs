@@ -110,7 +110,7 @@ impl<A: SentryApi, L: Fn() -> bool> CatchUpTask<A, L> {
                 schedule.ran(began.elapsed(), ran.is_ok());
                 self.metrics.catch_up_ran(ran.is_ok());
                 if let Err(error) = ran {
-                    warn!("what Sentry fired and no webhook told of is not known: {error}");
+                    warn!("catch-up failed, so alerts whose webhooks did not come may be missing: {error}");
                     self.status.send_modify(|status| status.failure = Some((Utc::now(), error.to_string())));
                 }
             }

@@ -287,7 +287,7 @@ impl Shared {
                 let line = throttle::line("leases were not renewed", Level::Warn);
                 log!(
                     line.level,
-                    "the leases of service keys cannot be renewed, and nothing is sent when they end: {error}{line}"
+                    "the leases of service keys cannot be renewed; nothing is sent once they expire: {error}{line}"
                 );
                 false
             }
@@ -306,7 +306,7 @@ impl Shared {
             self.ask.notify_one();
             let keys: Vec<_> = keys.into_iter().collect();
             if let Err(error) = self.store.announce(id, &keys).await {
-                debug!("other bridges find out by themselves what was committed: {error}");
+                debug!("other bridges could not be notified and find the new events when they poll the queue: {error}");
             }
         }
     }
@@ -328,7 +328,9 @@ impl Shared {
                     self.changed.notify_one();
                 }
                 Err(error) => {
-                    debug!("other bridges are not heard, and the queue is read every second: {error}");
+                    debug!(
+                        "notifications of other bridges cannot be received, and the queue is polled instead: {error}"
+                    );
                     sleep(LISTEN_PAUSE).await;
                 }
             }
@@ -373,7 +375,7 @@ impl Drop for Permit {
     }
 }
 
-/// The bridge's own clock. It goes on while the machine sleeps, as the database's does.
+/// The bridge's own clock. On Linux it goes on while the machine sleeps, as the database's does.
 fn clock() -> Moment {
     #[cfg(target_os = "linux")]
     let id = rustix::time::ClockId::Boottime;

@@ -113,7 +113,8 @@ fn print_text(
                 writeln!(out, "  event    {}, by the Events API {api}:", line(&destinations(follow_up)))?;
                 let mut json = json(&event, &render(&event), show.keys)?;
                 if follow_up.fallback.is_none() {
-                    json[events_api(api).key_member()] = Value::from("each where the incident is open");
+                    json[events_api(api).key_member()] =
+                        Value::from("the key of each integration where the incident is open");
                 }
                 print_event(out, &json)?;
             }

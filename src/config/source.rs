@@ -203,7 +203,11 @@ fn is_blank(value: &OsStr) -> bool {
 /// Formats a path for people, unless it may be the secret itself, put into `X_FILE` by mistake.
 pub(super) fn shown(path: &str, setting: &Setting) -> String {
     let may_be_secret = path.contains("://") || (setting.secret && !path.contains('/'));
-    if may_be_secret { "a file (not shown, for it may be the secret itself)".to_owned() } else { format!("`{path}`") }
+    if may_be_secret {
+        "a file (not shown, because it may be the secret itself)".to_owned()
+    } else {
+        format!("`{path}`")
+    }
 }
 
 /// Reads a whole file, unless it is too large for a setting.

@@ -326,5 +326,5 @@ impl KeyQueue {
 
 fn given_up(reason: &str, blamed: Duration) -> String {
     let blamed = humantime::format_duration(Duration::from_secs(blamed.as_secs()));
-    format!("{reason}; given up after it failed for {blamed} while other events of its key passed")
+    format!("{reason}; given up after it failed for {blamed} while other events of its key were delivered")
 }

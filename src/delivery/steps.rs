@@ -136,8 +136,8 @@ impl EndedAttempt {
     }
 }
 
-/// Records an attempt and makes it. `past` are earlier events of the incident that cannot be read, and that the event does
-/// not wait for.
+/// Records an attempt and makes it. `past` are earlier events of the service key that cannot be read, and that the event
+/// does not wait for.
 pub(super) async fn attempt(
     queue: Queue,
     client: Client,

@@ -293,7 +293,7 @@ impl Worker {
                 for (id, found) in found {
                     match found {
                         Recheck::Readable(key) => {
-                            info!(event = id.get(), service_key:% = key; "can be read again");
+                            info!(event = id.get(), service_key:% = key; "the event can be read again and will be delivered");
                             self.unreadable.remove(id);
                             if self.holdings.has(&key) {
                                 self.scheduler.rescan(&key);

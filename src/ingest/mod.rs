@@ -199,7 +199,7 @@ pub enum Ignored {
     #[error("it is the canary that the bridge sent through Sentry, which pages nobody")]
     Canary(Option<CanaryId>),
     /// The bridge itself made the issue unresolved.
-    #[error("the bridge itself made the issue unresolved, for its incident was reopened in PagerDuty")]
+    #[error("the bridge itself unresolved the issue, because its incident was reopened in PagerDuty")]
     Echo,
     /// There is no incident to which the bridge could apply the event.
     #[error("{}", nothing_open(*.0))]

@@ -120,7 +120,7 @@ impl Default for Counters {
             caught_up: counters(
                 &registry,
                 "bridge_catch_up_alerts_total",
-                "Alerts that Sentry fired and no webhook told of, by what was done about them.",
+                "Alerts that Sentry fired and whose webhooks never came, by what was done about them.",
                 &["outcome"],
             ),
             issue_checks: counters(
@@ -140,7 +140,7 @@ impl Default for Counters {
             canaries_sent: counters(
                 &registry,
                 "bridge_canaries_sent_total",
-                "Canaries sent to Sentry, by whether Sentry has taken them.",
+                "Canaries sent to Sentry, by whether Sentry accepted them.",
                 &["taken"],
             ),
             canary_seconds: histogram(

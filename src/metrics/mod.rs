@@ -358,7 +358,7 @@ impl Metrics {
         }
     }
 
-    /// Restores what an earlier run stored. Times after `now`, such as after the clock was set back, are left out.
+    /// Restores what an earlier run stored. Times after `now`, such as after the clock was set back, are left out or become `now`.
     pub fn restore(&self, stored: PersistedMetrics, now: DateTime<Utc>) {
         let mut recent = self.recent();
         let past = |at: &DateTime<Utc>| *at <= now;

@@ -191,11 +191,11 @@ fn unproved(snapshot: &Snapshot) -> (String, Option<When>) {
     let failures = snapshot.pagerduty.proof.as_ref().and_then(|view| view.failures.as_ref().ok());
     match failures.and_then(|failures| failures.first()) {
         Some(newest) if newest.state == ProofState::LeftOpen => (
-            "PagerDuty accepted a resolve and left the incident open; it accepted it".to_owned(),
+            "PagerDuty accepted a resolve and left the incident open; accepted".to_owned(),
             Some(When::At(newest.delivered_at)),
         ),
         Some(newest) => (
-            "PagerDuty accepted an alert and opened no incident, so nobody was notified; it accepted it".to_owned(),
+            "PagerDuty accepted an alert and opened no incident, so nobody was notified; accepted".to_owned(),
             Some(When::At(newest.delivered_at)),
         ),
         None => ("PagerDuty's REST API does not tell whether incidents were opened".to_owned(), None),

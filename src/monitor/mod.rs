@@ -60,7 +60,7 @@ const PROBE_INTERVAL: Duration = Duration::from_mins(1);
 /// The number of attempts to send an alarm that cannot be enqueued; with the pauses in between they take 17 minutes.
 const DIRECT_ATTEMPTS: u32 = 9;
 
-/// The pause after the first of these attempts; it doubles with each.
+/// Half of the pause after the first of these attempts; the pause doubles with each.
 const DIRECT_PAUSE: Duration = Duration::from_secs(2);
 
 /// Takes snapshots of a running bridge; clones observe the same bridge.

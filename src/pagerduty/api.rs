@@ -220,10 +220,7 @@ impl fmt::Display for Cut {
                 }
             }
             Self::Address { member, length } => {
-                write!(
-                    f,
-                    "{member}: left out, because an address of {length} bytes (more than {MAX_ADDRESS}) leads nowhere"
-                )
+                write!(f, "{member}: left out, because it has {length} bytes and an address may have {MAX_ADDRESS}")
             }
             Self::Frames { details, kept: 0, of } => {
                 write!(f, "{details}.frames: all {of} left out, for a body of at most {MAX_BYTES} bytes")

@@ -24,7 +24,7 @@ pub struct ServiceKey(String);
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum ServiceKeyError {
     /// It does not have 32 characters, but this many.
-    #[error("has {0} characters, but an integration key has 32{hint}", hint = if *.0 == 20 { " (20 is the length of a REST API key: take the service's Integrations page instead)" } else { "" })]
+    #[error("has {0} characters, but an integration key has 32{hint}", hint = if *.0 == 20 { " (20 is the length of a REST API key: copy the key from the service's Integrations page)" } else { "" })]
     Length(usize),
     /// It contains something other than ASCII letters and digits.
     #[error("contains something other than letters and digits")]

@@ -255,8 +255,8 @@ fn describe_middlebox(answer: &Answer<'_>, key: &ServiceKey) -> String {
     let text = text_of(answer, key);
     let text = if text.is_empty() { "empty body".to_owned() } else { text };
     format!(
-        "answered {}, which PagerDuty does not answer to an event: something between the bridge and PagerDuty probably \
-         did, or BRIDGE_PAGERDUTY_URL is wrong ({text})",
+        "answered {}, a status that PagerDuty does not send for events: something between the bridge and PagerDuty \
+         probably sent it, or BRIDGE_PAGERDUTY_URL is wrong ({text})",
         answer.status
     )
 }
@@ -393,7 +393,7 @@ mod tests {
                     panic!("{status} {body} is final")
                 };
                 let named = format!(
-                    "answered {status}, which PagerDuty does not answer to an event: something between the bridge and \
+                    "answered {status}, a status that PagerDuty does not send for events: something between the bridge and \
                      PagerDuty probably did, or BRIDGE_PAGERDUTY_URL is wrong ("
                 );
                 assert!(reason.starts_with(&named) && !reason.ends_with("()"), "{reason}");

@@ -162,7 +162,9 @@ fn parse<T: DeserializeOwned>(call: &str, value: Value) -> Result<T, ApiError> {
 /// PagerDuty's reason for an error status, on one line and without the token.
 fn reason(body: &[u8], token: &str) -> String {
     const MAX: usize = 300;
-    let Ok(body) = serde_json::from_slice::<Value>(body) else { return "no JSON, as a proxy would answer".to_owned() };
+    let Ok(body) = serde_json::from_slice::<Value>(body) else {
+        return "the response is not JSON; a proxy may have sent it".to_owned();
+    };
     let message = body["error"]["message"].as_str().unwrap_or("no reason given");
     let errors = body["error"]["errors"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let details: Vec<_> = errors.filter(|error| *error != message).collect();

@@ -17,7 +17,7 @@ pub enum ApiError {
     },
     /// A redirect, which is not followed: the token must not go to another server.
     #[error(
-        "PagerDuty's REST API answered {call} with a redirect: set BRIDGE_PAGERDUTY_API_URL to the root that answers itself"
+        "PagerDuty's REST API answered {call} with a redirect: set BRIDGE_PAGERDUTY_API_URL to the address that it redirects to"
     )]
     Redirect {
         /// Method and path.

@@ -367,17 +367,17 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
         let key = self.names.show(&event.service_key);
         match state {
             ProofState::Confirmed => {
-                info!(event = id, incident = incident_key, number; "PagerDuty shows what was delivered");
+                info!(event = id, incident = incident_key, number; "PagerDuty's REST API confirms the event");
             }
             ProofState::Suppressed => {
                 warn!(event = id, incident = incident_key, number; "a rule of PagerDuty suppresses the alert for {key}");
             }
             ProofState::Resent => {
-                warn!(event = id, incident = incident_key, number; "the incident is open after its resolve, which is sent once more");
+                warn!(event = id, incident = incident_key, number; "the incident is still open after its resolve, which is sent once more");
             }
             ProofState::NotOpened | ProofState::LeftOpen => {
                 let reason = proof.reason.unwrap_or_default();
-                warn!(event = id, incident = incident_key, number; "PagerDuty accepted the event for {key} and did not do it: {reason}");
+                warn!(event = id, incident = incident_key, number; "PagerDuty accepted the event for {key}, but it had no effect: {reason}");
             }
         }
         Ok(())

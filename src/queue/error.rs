@@ -48,8 +48,8 @@ pub enum QueueError {
     },
     /// The data that the running bridge has committed is no longer in its place.
     #[error(
-        "the database {database} {what} while the bridge runs on it; alerts are refused until it is open again, which the \
-         bridge tries by itself"
+        "the database {database} {what} while the bridge runs on it; alerts are refused until the bridge, which keeps \
+         trying, has opened it again"
     )]
     Lost {
         /// The database.
@@ -59,8 +59,8 @@ pub enum QueueError {
     },
     /// Another process holds a lock for longer than the bridge waits.
     #[error(
-        "the database {database} is locked by another process; end whatever else has it open (a shell, a copy job), the \
-         bridge goes on by itself then"
+        "the database {database} is locked by another process; stop what else has it open (a shell, a copy job); then \
+         the bridge goes on by itself"
     )]
     Locked {
         /// The database.
@@ -68,7 +68,7 @@ pub enum QueueError {
     },
     /// All connections for reading have been in use for longer than a reader waits.
     #[error(
-        "too many look at the database {database} at the same moment, or its disk hardly answers; try again shortly"
+        "all connections for reading the database {database} are in use, or its disk is very slow; try again shortly"
     )]
     Busy {
         /// The database.
@@ -76,7 +76,7 @@ pub enum QueueError {
     },
     /// The database does not respond: an operation neither completes nor fails.
     #[error(
-        "the database {database} has not answered for {seconds} s; see whether its disk, or the network it lies on, still \
+        "the database {database} has not answered for {seconds} s; check that its disk or network storage still \
          works"
     )]
     Stuck {
@@ -86,12 +86,12 @@ pub enum QueueError {
         seconds: u64,
     },
     /// Another bridge now delivers for the event's service key.
-    #[error("another bridge delivers for the service key of event {0} by now")]
+    #[error("another bridge now delivers for the service key of event {0}")]
     Fenced(EventId),
     /// The database's server cannot be reached, or is shutting down.
     #[error(
-        "the database {database} cannot be reached ({reason}); see whether PostgreSQL runs there and lets the bridge connect; \
-         the bridge goes on by itself then"
+        "the database {database} cannot be reached ({reason}); check that PostgreSQL runs there and lets the bridge \
+         connect; then the bridge goes on by itself"
     )]
     Unreachable {
         /// The database.
@@ -101,8 +101,8 @@ pub enum QueueError {
     },
     /// The database's server did not respond in time. The transaction may or may not be committed.
     #[error(
-        "the database {database} has not answered within {milliseconds} ms; see whether PostgreSQL, its synchronous standby \
-         and the network to it still work; the bridge goes on by itself then"
+        "the database {database} has not answered within {milliseconds} ms; check that PostgreSQL, its synchronous \
+         standby and the network to it still work; then the bridge goes on by itself"
     )]
     TimedOut {
         /// The database.
@@ -112,8 +112,8 @@ pub enum QueueError {
     },
     /// The database's server accepts no writes.
     #[error(
-        "the database {database} takes no writes: it is a standby, or is set to read-only; BRIDGE_DATABASE_URL has to lead to \
-         the primary server"
+        "the database {database} accepts no writes: it is a standby, or is set to read-only; BRIDGE_DATABASE_URL has to \
+         name the primary server"
     )]
     ReadOnly {
         /// The database.
@@ -121,7 +121,7 @@ pub enum QueueError {
     },
     /// The database's server accepts no more connections.
     #[error(
-        "the database {database} takes no more connections; raise max_connections of PostgreSQL, or lower \
+        "the database {database} accepts no more connections; raise max_connections of PostgreSQL, or lower \
          BRIDGE_DATABASE_DELIVERY_CONNECTIONS and BRIDGE_DATABASE_READ_CONNECTIONS"
     )]
     NoConnection {
@@ -129,7 +129,7 @@ pub enum QueueError {
         database: String,
     },
     /// A transaction was aborted from outside before it was committed. A retry may well succeed.
-    #[error("a transaction in the database {database} was interrupted ({reason}); nothing of it is committed")]
+    #[error("a transaction in the database {database} was interrupted ({reason}); none of it is committed")]
     Interrupted {
         /// The database.
         database: String,
@@ -137,13 +137,13 @@ pub enum QueueError {
         reason: String,
     },
     /// No space is left.
-    #[error("the disk with the database {database} is full; free some space there, the bridge goes on by itself then")]
+    #[error("the disk with the database {database} is full; free some space there; then the bridge goes on by itself")]
     Full {
         /// The database.
         database: String,
     },
     /// A part of the database is damaged, or it is not a database of the bridge.
-    #[error("the database {database} is damaged or is no database of the bridge ({reason}); {advice}")]
+    #[error("the database {database} is damaged or is not a database of the bridge ({reason}); {advice}")]
     Damaged {
         /// The database.
         database: String,
@@ -194,8 +194,8 @@ pub enum QueueError {
     },
     /// The row of an event contains a value that the bridge does not write.
     #[error(
-        "event {id} in the database {database} cannot be read: its {column} is not what the bridge writes; correct or \
-         delete that row"
+        "event {id} in the database {database} cannot be read: its column {column} has an invalid value; correct \
+         or delete that row"
     )]
     Unreadable {
         /// The database.

@@ -11,7 +11,7 @@ use super::writer::Maintenance;
 use super::{Queue, QueueError};
 use crate::pagerduty::IncidentKey;
 
-/// How long updates that have ended are kept. PagerDuty repeats webhooks for 48 hours.
+/// How long updates that have ended are kept at least, counted from their webhook. PagerDuty repeats webhooks for 48 hours.
 pub(super) const KEEP_UPDATES: TimeDelta = TimeDelta::days(7);
 
 /// The maximum number of waiting updates that are read at once.

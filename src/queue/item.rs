@@ -23,7 +23,7 @@ pub enum ItemId {
 
 /// The error for a text that is not an [`ItemId`].
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-#[error("this is no number of the queue: events are numbered like `7`, rejected webhooks like `r7`")]
+#[error("this is not a number of the queue: events are numbered like `7`, rejected webhooks like `r7`")]
 pub struct NoItemId;
 
 impl FromStr for ItemId {

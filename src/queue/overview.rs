@@ -21,7 +21,7 @@ pub struct Overview {
     pub held: u64,
     /// When the oldest held webhook with a valid webhook token came.
     pub held_with_token_since: Option<DateTime<Utc>>,
-    /// When the alert that has waited longest came.
+    /// When the alert that has waited longest came, or was retried as a dead letter.
     pub oldest_waiting: Option<DateTime<Utc>>,
     /// The same for each service key that has events, in the order of the keys.
     pub destinations: Vec<Destination>,
@@ -87,7 +87,7 @@ pub struct Destination {
     pub dead: u64,
     /// Delivered events that are still kept.
     pub delivered: u64,
-    /// When the alert that has waited longest came.
+    /// When the alert that has waited longest came, or was retried as a dead letter.
     pub oldest_waiting: Option<DateTime<Utc>>,
 }
 

@@ -29,7 +29,7 @@ const SOON: Duration = Duration::from_secs(1);
 pub const KEEP_ROWS: u64 = 1_000_000;
 
 /// How long the bridge remembers where a closed incident was opened, so that it can be opened again there. An open
-/// incident is remembered as long as it is open.
+/// incident is remembered as long as it is open, up to a number that each engine limits.
 const KEEP_INCIDENTS: TimeDelta = TimeDelta::days(180);
 
 /// The maximum time after which a bridge that is not the leader checks again whether it is.
@@ -120,7 +120,7 @@ impl Queue {
             match self.prune(retention, clock()).await {
                 Ok(0) => {}
                 Ok(gone) => debug!("{gone} delivered events were forgotten"),
-                Err(error) => warn!("old history is still kept: {error}"),
+                Err(error) => warn!("old delivered events could not be deleted: {error}"),
             }
             if let Err(error) = self.shrink().await {
                 warn!("the database file does not shrink: {error}");
@@ -166,7 +166,7 @@ impl Queue {
             }
             if let Err(error) = self.persist_metrics(metrics).await {
                 // An operator finds the cause where alerts are refused, so this is only logged for debugging.
-                debug!("what happened lately is not kept yet: {error}");
+                debug!("the metrics could not be stored yet: {error}");
             }
         }
     }

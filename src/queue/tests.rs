@@ -1,4 +1,4 @@
-//! Tests that need access to internals: limits of a connection, and the cost of the statements.
+//! Tests that need access to internals, such as the limits of a connection.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, mpsc};

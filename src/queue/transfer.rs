@@ -299,7 +299,7 @@ pub enum TransferError {
         what: &'static str,
     },
     /// The database is not empty: the queue would be mixed with another one.
-    #[error("the database {database} holds a queue already; name one in BRIDGE_DATABASE_URL that is empty")]
+    #[error("the database {database} holds a queue already; set BRIDGE_DATABASE_URL to an empty database")]
     NotEmpty {
         /// The database.
         database: String,
@@ -400,7 +400,7 @@ pub async fn import(config: &DatabaseConfig, file: &mut impl BufRead) -> Result<
         let parsed = if line.is_object() {
             None
         } else {
-            Some(parse_row(&line).ok_or_else(|| lines.error("no row of a table"))?)
+            Some(parse_row(&line).ok_or_else(|| lines.error("not a row of a table of the queue"))?)
         };
         let table = parsed.as_ref().map(|(table, _)| *table);
         let is_other = table.map(|table| table.name) != current.map(|table| table.name);
@@ -410,7 +410,7 @@ pub async fn import(config: &DatabaseConfig, file: &mut impl BufRead) -> Result<
         }
         current = table;
         let Some((_, row)) = parsed else {
-            let tail: Tail = serde_json::from_value(line).map_err(|_| lines.error("no end"))?;
+            let tail: Tail = serde_json::from_value(line).map_err(|_| lines.error("not a valid last line"))?;
             if tail.rows != total || lines.next::<Value>()?.is_some() {
                 return Err(lines.error("not the end: rows are missing, or there are too many"));
             }
@@ -436,7 +436,7 @@ impl<F: BufRead> Lines<'_, F> {
         if self.file.read_line(&mut text)? == 0 {
             return Ok(None);
         }
-        serde_json::from_str(&text).map(Some).map_err(|_| self.error("not what it should be"))
+        serde_json::from_str(&text).map(Some).map_err(|_| self.error("not valid JSON of an exported queue"))
     }
 
     fn error(&self, what: &'static str) -> TransferError {

@@ -168,9 +168,7 @@ pub enum RouteFault {
     #[error("ends in something other than `v1` or `v2`, which say by which Events API its key takes events")]
     Api,
     /// An earlier line gives the same key another API.
-    #[error(
-        "gives its key another Events API than line {line}, which says {before}: an integration key takes events by one API"
-    )]
+    #[error("gives its key another Events API than line {line} ({before}): a key takes events by one API only")]
     OtherApi {
         /// The earlier line.
         line: usize,
@@ -367,7 +365,7 @@ mod tests {
         assert_eq!(
             refusals(&format!("level,fatal,{A},v2\nlevel,info,{B},v1\nlevel,error,{A},v1")),
             [
-                "line 3 gives its key another Events API than line 1, which says v2: an integration key takes events by one API"
+                "line 3 gives its key another Events API than line 1 (v2): a key takes events by one API only"
             ]
         );
     }

@@ -51,7 +51,7 @@ pub enum ApiError {
         scope: &'static str,
     },
     /// 404 or 410: this Sentry does not have this endpoint or object, or no longer has it.
-    #[error("Sentry has nothing at {call} ({status})")]
+    #[error("Sentry does not have {call} ({status})")]
     Gone {
         /// Method and path.
         call: String,

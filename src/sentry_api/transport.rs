@@ -202,7 +202,7 @@ impl Transport {
         // awc treats a connection that closes in the middle of a body as the end of the body.
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         if length.is_some_and(|length| body.len() < length) {
-            return Err(unreachable(call, "the answer broke off".to_owned()));
+            return Err(unreachable(call, "the response was cut off".to_owned()));
         }
         if !status.is_success() {
             return Err(refusal(call, status, &headers, &body, &token));
@@ -254,7 +254,7 @@ where
 {
     let mut body = Vec::new();
     while let Some(chunk) = response.next().await {
-        body.extend_from_slice(&chunk.map_err(|error| format!("the answer broke off: {error}"))?);
+        body.extend_from_slice(&chunk.map_err(|error| format!("the response was cut off: {error}"))?);
         if body.len() > MAX_ANSWER {
             return Err(format!("the answer has more than {MAX_ANSWER} bytes"));
         }
@@ -265,7 +265,7 @@ where
 fn parse<T: DeserializeOwned>(call: &Call, body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
         // serde quotes unexpected values, and one of them may be a secret.
-        let what = if error.is_data() { "it has another shape than Sentry documents" } else { "it is not JSON" };
+        let what = if error.is_data() { "it does not have the documented format" } else { "it is not JSON" };
         shape(call, format!("{what} (line {}, column {})", error.line(), error.column()))
     })
 }
@@ -321,7 +321,7 @@ fn reason(body: &[u8], token: &str) -> String {
             None => Value::Object(object).to_string(),
         },
         Ok(other) => other.to_string(),
-        Err(_) => "no JSON, as a proxy would answer".to_owned(),
+        Err(_) => "the response is not JSON; a proxy may have sent it".to_owned(),
     };
     let text = text.replace(token, "…");
     let printable = text.chars().map(|character| if character.is_control() { ' ' } else { character });
@@ -361,7 +361,7 @@ mod tests {
         let said = |body: &str| reason(body.as_bytes(), "the-token-of-the-api");
         assert_eq!(said(r#"{"detail":"no\n\u001bthe-token-of-the-api"}"#), "no  …");
         assert_eq!(said(r#"{"name":["Too long."]}"#), r#"{"name":["Too long."]}"#);
-        assert_eq!(said("<html>"), "no JSON, as a proxy would answer");
+        assert_eq!(said("<html>"), "the response is not JSON; a proxy may have sent it");
         assert_eq!(said(&format!(r#"{{"detail":"{}"}}"#, "x".repeat(1000))).len(), 300);
     }
 

@@ -32,7 +32,7 @@ impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.user {
             Some(user) => f.write_str(&line(user))?,
-            None => f.write_str("nobody's (an integration's or organization's)")?,
+            None => f.write_str("none (the token of an integration or organization)")?,
         }
         match &self.scopes {
             Some(scopes) => write!(f, ", with the scopes {}", scopes.join(", ")),

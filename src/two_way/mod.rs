@@ -102,7 +102,7 @@ impl<A: SentryApi, L: Fn() -> bool> TwoWayTask<A, L> {
         let (in_pagerduty, in_sentry) = (update.change.in_pagerduty(), update.change.in_sentry());
         let failure = match self.change(issue, update).await {
             Ok(Done::Changed) => {
-                info!(incident; "the issue is {in_sentry} in Sentry, for a person {in_pagerduty} its incident in PagerDuty");
+                info!(incident; "the issue is {in_sentry} in Sentry, because a person {in_pagerduty} its incident in PagerDuty");
                 self.metrics.issue_updated(UpdateOutcome::Done);
                 return self.end(update, UpdateEnd::Done, None).await;
             }
@@ -125,7 +125,7 @@ impl<A: SentryApi, L: Fn() -> bool> TwoWayTask<A, L> {
         }
         self.metrics.issue_updated(UpdateOutcome::Failed);
         let line = throttle::line("issues could not be changed in Sentry", Level::Warn);
-        log!(line.level, incident, attempts; "the issue cannot be made {in_sentry} in Sentry and is tried again: {failure}{line}");
+        log!(line.level, incident, attempts; "the issue could not be {in_sentry} in Sentry, which is retried: {failure}{line}");
         let (webhook_id, reason) = (update.webhook_id.clone(), failure.to_string());
         let next_attempt_at = Utc::now() + pause(attempts);
         self.queue
@@ -168,7 +168,7 @@ impl<A: SentryApi, L: Fn() -> bool> TwoWayTask<A, L> {
         let (webhook_id, at) = (update.webhook_id.clone(), Utc::now());
         let is_news = self.queue.record_issue_update(IssueUpdateChange::Ended { webhook_id, at, end, reason }).await?;
         if !is_news {
-            warn!(incident = update.incident_key.as_str(); "an update of an issue was dealt with by another bridge as well");
+            warn!(incident = update.incident_key.as_str(); "another bridge recorded the end of this issue update already");
         }
         Ok(())
     }

@@ -54,10 +54,10 @@ pub struct Wishes {
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum Unwanted {
     /// It is not a JSON object of the documented shape.
-    #[error("it has another shape than PagerDuty documents: {0}")]
+    #[error("it does not have the documented format: {0}")]
     Shape(String),
     /// The test webhook of a subscription.
-    #[error("it is a ping, which proves that the way is open")]
+    #[error("it is a ping: the webhook subscription works")]
     Ping,
     /// An event of another type.
     #[error("{0} changes nothing in Sentry")]
@@ -66,13 +66,13 @@ pub enum Unwanted {
     #[error("BRIDGE_PAGERDUTY_REOPEN is off, so a reopened incident changes nothing in Sentry")]
     ReopenOff,
     /// No person did it, but a service, a workflow, or the bridge itself through the Events API.
-    #[error("no person did it but {0}, so Sentry has to be told nothing")]
+    #[error("the change was made by {0} and not by a person, so nothing is changed in Sentry")]
     Automation(String),
     /// PagerDuty does not say the incident key.
     #[error("PagerDuty does not say the incident key, so its issue is not known")]
     NoKey,
     /// The incident key is not that of an issue.
-    #[error("the incident {0} is about no issue of this Sentry")]
+    #[error("the incident key {0} does not belong to an issue of this Sentry")]
     NoIssue(String),
     /// The bridge has no trigger of this incident, delivered or not.
     #[error("the bridge has opened no incident {0}")]

@@ -45,8 +45,8 @@ pub(super) async fn receive(request: HttpRequest, mut payload: Payload, state: D
         Err((answered, status, reason)) => {
             state.metrics.pagerduty_webhook(answered);
             let peer = peer(&request).map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
-            let line = throttle::line("webhooks of PagerDuty were turned away", Level::Warn);
-            log!(line.level, peer; "a webhook of PagerDuty was turned away: {reason}{line}");
+            let line = throttle::line("webhooks of PagerDuty were refused", Level::Warn);
+            log!(line.level, peer; "a webhook of PagerDuty was refused: {reason}{line}");
             return answer::error(&mut HttpResponse::build(status), &reason);
         }
     };

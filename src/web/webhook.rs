@@ -324,7 +324,7 @@ async fn hold(
         }
         Ok(Ok(Err(error))) => error.to_string(),
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("the database took longer than {KEEP_TIMEOUT:?}, so that it may be or not"),
+        Err(_) => format!("the database took longer than {KEEP_TIMEOUT:?}, so it may have been stored or not"),
     };
     let line = throttle::line("webhooks with a wrong signature were not held", Level::Warn);
     log!(line.level, "a webhook with a wrong signature is not held: {not_held}{line}");
@@ -363,7 +363,9 @@ async fn canary(
                 state.metrics.canary_returned(took);
                 info!(canary:% = id; "the canary came back after {:.1} s", took.as_secs_f64());
             }
-            Ok(None) => debug!(canary:% = id; "a canary came that came before, or that another bridge has sent"),
+            Ok(None) => {
+                debug!(canary:% = id; "received a canary that was recorded before, or that another bridge sent")
+            }
             Err(error) => {
                 let line = throttle::line("canaries were not accepted", Level::Error);
                 log!(line.level, canary:% = id; "the canary was not accepted: {error}{line}");
@@ -404,7 +406,7 @@ async fn enqueue(
             info!(event, incident_key:% = incident_key; "{event_type} queued: Sentry resolved this before its alert came");
         } else if count > 1 {
             let line = throttle::line(format!("alerts folded into event {event}"), Level::Info);
-            log!(line.level, event, count, incident_key:% = incident_key; "{event_type} folded into one that waits{line}");
+            log!(line.level, event, count, incident_key:% = incident_key; "{event_type} folded into a waiting event{line}");
         } else {
             info!(event, incident_key:% = incident_key; "{event_type} queued");
         }

@@ -76,7 +76,8 @@ fn a_middlebox_that_answers_404_buries_neither_alerts_nor_the_alarm_about_them()
     }
     let said = wait_for(bridge.address, "the trouble", |said| said.troubles() == ["waiting"]);
     let sentence = said.status["troubles"][0]["sentence"].as_str().unwrap();
-    let named = "answered 404, which PagerDuty does not answer to an event: something between the bridge and PagerDuty";
+    let named =
+        "answered 404, a status that PagerDuty does not send for events: something between the bridge and PagerDuty";
     assert!(sentence.contains(named), "{sentence}");
     wait_for(bridge.address, "the alarm in line", |said| said.status["queue"]["waiting"] == 21);
     bridge.terminate("KILL");

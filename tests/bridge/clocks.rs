@@ -306,7 +306,7 @@ fn a_dead_trigger_whose_issue_was_resolved_is_sent_only_for_who_insists() {
     for args in [&["retry", "1"][..], &["retry", "--all"]] {
         let run = queue(&bridge, args);
         assert_eq!((run.code, &*run.stdout), (Some(1), ""), "{run:?}");
-        assert!(run.stderr.contains("1: is left as it is, because its incident was resolved since"), "{}", run.stderr);
+        assert!(run.stderr.contains("1: not retried, because its incident was resolved since"), "{}", run.stderr);
     }
     let api = |path: &str| {
         let headers = [("Authorization", "Bearer admin-token-for-tests-alone-0001")];

@@ -162,7 +162,7 @@ fn a_row_whose_keys_are_none_holds_up_no_other_event_from_the_start_on() {
     let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let listed = crate::support::run(&["queue", "list"], &settings);
     assert_eq!(listed.code, Some(0), "{listed:?}");
-    assert!(listed.stderr.contains("3 more are waiting that cannot be read"), "{listed:?}");
+    assert!(listed.stderr.contains("3 more waiting events cannot be read"), "{listed:?}");
     let discarded = crate::support::run(&["queue", "discard", "--yes", "2", "3"], &settings);
     assert_eq!((discarded.code, discarded.stdout.as_str()), (Some(0), "2 discarded\n"), "{discarded:?}");
     sets_aside(&bridge, 1);

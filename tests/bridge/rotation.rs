@@ -279,7 +279,7 @@ fn the_tokens_of_webhooks_and_of_the_page_change_on_a_signal_and_the_old_ones_op
     bridge.queue(&alert(1, "by the old token"));
     assert_eq!((status(ADMIN), status("another-admin-token")), (200, 401));
     bridge.process.signal("HUP");
-    bridge.wait_for_log("hold what they held before, so nothing changed");
+    bridge.wait_for_log("have the same contents as before, so nothing changed");
 
     fs::write(&webhook, "the-next-token-of-webhooks").unwrap();
     fs::write(&admin, "another-admin-token").unwrap();
@@ -296,7 +296,7 @@ fn a_hangup_without_files_of_secrets_changes_nothing_and_ends_nothing() {
     let pagerduty = PagerDuty::start();
     let bridge = Bridge::start(&pagerduty.url());
     bridge.process.signal("HUP");
-    bridge.wait_for_log("no secret is given as a file that can be read again");
+    bridge.wait_for_log("no secret is set by a file");
     bridge.queue(&alert(1, "Disk full"));
     pagerduty.wait_for_accepted(1);
 }

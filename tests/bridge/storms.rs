@@ -38,9 +38,9 @@ fn a_storm_of_wrong_tokens_is_five_lines_and_a_count() {
     // Another cause has its own lines.
     assert_eq!(bridge.post(&[b' '; 2000]).status, 413);
     let log = log(bridge);
-    assert_eq!(count(&log, "warn", "a webhook with a wrong or missing token was turned away"), 5);
+    assert_eq!(count(&log, "warn", "a webhook with a wrong or missing token was refused"), 5);
     assert_eq!(count(&log, "warn", "a webhook was not read"), 1);
-    assert_eq!(left_out(&log, "more webhooks with a wrong or missing token were turned away"), 15);
+    assert_eq!(left_out(&log, "more webhooks with a wrong or missing token were refused"), 15);
     assert_eq!(count(&log, "debug", ""), 0);
 }
 
@@ -98,7 +98,7 @@ fn ignored_and_folded_alerts_are_counted_and_every_rejected_one_has_its_line() {
         assert_eq!(bridge.post(b"{}").status, 422);
     }
     let log = log(bridge);
-    assert_eq!(count(&log, "info", "folded into one that waits"), 5);
+    assert_eq!(count(&log, "info", "folded into a waiting event"), 5);
     assert_eq!(left_out(&log, "more alerts folded into event 2"), 16);
     assert_eq!(count(&log, "info", "a webhook was ignored"), 5);
     assert_eq!(left_out(&log, "more webhooks were ignored"), 17);

@@ -44,14 +44,14 @@ fn check_tells_that_the_server_cannot_be_reached() {
     let checked = run_on("check", &PagerDuty::start().url(), &nowhere());
     assert_eq!(checked.code, Some(1), "{checked:?}");
     let line = checked.stdout.lines().find(|line| line.contains(" queue: ")).unwrap();
-    assert!(line.starts_with("FAILED ") && line.contains("see whether PostgreSQL runs there"), "{line}");
+    assert!(line.starts_with("FAILED ") && line.contains("check that PostgreSQL runs there"), "{line}");
 }
 
 #[test]
 fn a_bridge_that_cannot_reach_the_server_at_its_start_says_so_in_a_sentence_and_ends() {
     let refused = run_on("serve", &PagerDuty::start().url(), &nowhere());
     assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("see whether PostgreSQL runs there"), "{refused:?}");
+    assert!(refused.stderr.contains("check that PostgreSQL runs there"), "{refused:?}");
 }
 
 #[test]

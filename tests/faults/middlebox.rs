@@ -40,7 +40,8 @@ fn a_4xx_that_pagerduty_cannot_have_given_is_trouble_on_the_way_and_the_event_go
         assert_eq!(many.incident(case, 1).opened, 1);
     }
     let warnings = logged(&many.bridge, "warn");
-    let named = "answered 404, which PagerDuty does not answer to an event: something between the bridge and PagerDuty";
+    let named =
+        "answered 404, a status that PagerDuty does not send for events: something between the bridge and PagerDuty";
     assert!(warnings.iter().any(|line| line.contains(named)), "{warnings:#?}");
     assert_eq!(logged(&many.bridge, "error"), [""; 0]);
     assert!(many.bridge.end().iter().all(|record| record.summary.state == State::Delivered));

@@ -57,7 +57,7 @@ fn what_cannot_be_remembered_fails_no_webhook_and_no_shutdown() {
     assert_eq!(bridge.terminate("TERM").code(), Some(0));
     bridge.wait_for_log("the counts of the last seconds are lost");
     bridge.restart();
-    bridge.wait_for_log("what happened before the start is not known");
+    bridge.wait_for_log("the metrics of the previous run could not be restored");
     bridge.queue(&alert(2, "Disk full"));
     assert_eq!(samples(&bridge).get("bridge_webhooks_total{answer=\"queued\",source=\"legacy\"}"), 1.0);
 }

@@ -52,7 +52,7 @@ async fn a_server_that_stops_refuses_alerts_and_one_that_is_back_takes_them() {
     let error = refusal(&queue).await;
     assert!(matches!(error, QueueError::Unreachable { .. }), "{error:?}");
     let port = cluster.port().to_string();
-    assert!(error.to_string().contains(&port) && error.to_string().contains("see whether PostgreSQL runs"), "{error}");
+    assert!(error.to_string().contains(&port) && error.to_string().contains("check that PostgreSQL runs"), "{error}");
     cluster.start_again().unwrap();
     goes_on(&queue, "2").await;
     assert!(queue.is_well());

@@ -268,7 +268,7 @@ fn what_failed_half_way_goes_on_where_it_ended() {
     let run = run_with(&twin, &args, &settings);
     assert_eq!(run.code, Some(1));
     assert!(
-        run.stderr.contains("step 1 failed (0 are done and stand; run it again to go on, or with --undo)"),
+        run.stderr.contains("step 1 failed (0 are done and kept; run it again to go on, or with --undo)"),
         "{run:?}"
     );
     assert!(run.stderr.contains("it needs the scope project:write"), "{run:?}");

@@ -62,7 +62,7 @@ fn a_sentry_that_cannot_test_an_alert_of_an_integration_is_no_failure() {
     done(&connect(&twin, &["--yes"]));
     let run = run(&twin, &["connect", "--bridge", BRIDGE, "--yes"]);
     done(&run);
-    assert!(run.stdout.contains("this Sentry sends no test of an integration's alert"), "{run:?}");
+    assert!(run.stdout.contains("this Sentry cannot send a test webhook of an integration's alert"), "{run:?}");
 }
 
 #[test]
@@ -80,5 +80,5 @@ fn where_no_bridge_tells_the_test_webhook_is_said_to_be_unproven() {
     let twin = projects(Generation::Plugin);
     let run = connect_to(SocketAddr::from(([127, 0, 0, 1], 9)), &twin, &[], &[]);
     done(&run);
-    assert!(run.stdout.contains("sent    test webhook; whether it came is not known here"), "{run:?}");
+    assert!(run.stdout.contains("sent    test webhook; it is not known whether it arrived"), "{run:?}");
 }

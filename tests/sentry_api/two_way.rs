@@ -131,7 +131,7 @@ fn a_reopened_incident_unresolves_its_issue_where_that_is_wanted_and_nobody_is_p
     setup.pagerduty.wait_for("the echo", |records| records.counters().dropped_resolves == 1);
     setup.act(ActionKind::Reopen, Agent::Person);
     setup.wait_for_issue("unresolved");
-    setup.bridge.wait_for_log("the bridge itself made the issue unresolved");
+    setup.bridge.wait_for_log("the bridge itself unresolved the issue");
     setup.wait_for_sample("bridge_issue_updates_total{outcome=\"done\"} 2");
     assert_eq!(setup.twin.changes(), [setup.issue_path(), setup.issue_path()]);
     let counters = setup.pagerduty.counters();
@@ -168,7 +168,7 @@ fn what_the_bridge_or_an_automation_did_changes_nothing_in_sentry() {
     assert_eq!(post(setup.bridge.address, &path, &headers, issue.to_string().as_bytes()).status, 202);
     setup.pagerduty.wait_for("its webhook", |records| {
         let answers: Vec<_> = records.webhook_attempts().iter().map(|attempt| attempt.answer.as_str()).collect();
-        answers.len() == 5 && answers[4].contains("no person did it but `inbound_integration_reference`")
+        answers.len() == 5 && answers[4].contains("the change was made by `inbound_integration_reference`")
     });
     assert_eq!(setup.twin.changes(), Vec::<String>::new());
     setup.wait_for_sample("bridge_pagerduty_webhooks_total{answer=\"ignored\"} 5");
@@ -222,8 +222,8 @@ fn a_webhook_is_taken_by_its_signature_and_once_and_never_refused_for_what_it_sa
 
     for (id, body, reason) in [
         ("01B", resolved("99999"), "has opened no incident 99999"),
-        ("01C", resolved("sentry-pagerduty-bridge/silence"), "is about no issue"),
-        ("01D", json!({"event": 7}), "another shape"),
+        ("01C", resolved("sentry-pagerduty-bridge/silence"), "does not belong to an issue"),
+        ("01D", json!({"event": 7}), "the documented format"),
         ("01E", json!({"event": {"id": "1", "event_type": "pagey.ping", "data": {"message": "Hello"}}}), "is a ping"),
     ] {
         let (status, said) = webhook(&setup, SECRET, id, &body).said();

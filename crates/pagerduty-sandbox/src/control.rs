@@ -34,7 +34,7 @@ pub(crate) fn endpoints(config: &mut ServiceConfig) {
 /// Why a request was refused.
 #[derive(Debug, thiserror::Error)]
 enum ControlError {
-    #[error("the body is not what this endpoint takes: {0}")]
+    #[error("the body is not valid for this endpoint: {0}")]
     Body(#[from] serde_json::Error),
     #[error(transparent)]
     Fault(#[from] FaultError),

@@ -219,7 +219,7 @@ pub enum FaultError {
     #[error("the header {0:?} has a name or a value that HTTP does not allow")]
     Header(String),
     /// More than the largest filler.
-    #[error("a filler may have {MAX_FILLER} bytes at most")]
+    #[error("a filler may have at most {MAX_FILLER} bytes")]
     Filler,
 }
 

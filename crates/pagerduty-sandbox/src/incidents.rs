@@ -101,7 +101,7 @@ pub struct Incident {
 }
 
 impl Incident {
-    /// The id that PagerDuty's REST API and its webhooks use: a letter and 13 characters.
+    /// The id in PagerDuty's REST API: a letter and 13 characters.
     #[must_use]
     pub fn id(&self) -> String {
         format!("Q{:013}", self.number)

@@ -329,7 +329,7 @@ impl Stopped {
 
 /// The condition of [`Sandbox::wait_for`] did not hold in time.
 #[derive(Debug, thiserror::Error)]
-#[error("what was waited for did not happen within {deadline:?}; so far: {counters:?}")]
+#[error("the condition did not hold within {deadline:?}; the counters: {counters:?}")]
 pub struct WaitError {
     /// The time limit that was exceeded.
     pub deadline: Duration,

@@ -205,7 +205,7 @@ fn check(
     let unreadable = |reason: &str| (Verdict::Unreadable { reason: reason.to_owned() }, responses::not_json(options));
     let object = body.as_ref().map_err(|reason| unreadable(reason))?;
     for name in &object.duplicates {
-        findings.violations.push(format!("The member {name} is written twice"));
+        findings.violations.push(format!("The field {name} appears twice"));
     }
     if let Some(reason) = findings.violations.last().filter(|_| options.strict) {
         return Err(unreadable(reason));
@@ -245,17 +245,17 @@ fn head_violations(request: &Received) -> Vec<String> {
     }
     if request.header("authorization").next().is_some() {
         violations.push(
-            "There is an Authorization header: the key in the body is all that the Events APIs want to know".to_owned(),
+            "There is an Authorization header: the Events APIs authenticate by the key in the body only".to_owned(),
         );
     }
     if request.header("host").filter(|host| !host.is_empty()).count() != 1 {
-        violations.push("There is not one Host header".to_owned());
+        violations.push("There must be exactly one Host header".to_owned());
     }
     if request.header("content-length").chain(request.header("transfer-encoding")).count() != 1 {
-        violations.push("There is not one of Content-Length and Transfer-Encoding".to_owned());
+        violations.push("There must be exactly one of Content-Length and Transfer-Encoding".to_owned());
     }
     if request.target.contains('?') {
-        violations.push("There is a query".to_owned());
+        violations.push("The URL has a query string".to_owned());
     }
     violations
 }

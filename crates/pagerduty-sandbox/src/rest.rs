@@ -323,14 +323,14 @@ fn incidents(records: &Records, query: &Query, now: DateTime<Utc>) -> Result<(u1
     let since = match query.one("date_range") {
         None => now - TimeDelta::days(30),
         Some("all") => DateTime::UNIX_EPOCH,
-        Some(_) => return Err(Refusal::invalid("date_range is not all")),
+        Some(_) => return Err(Refusal::invalid("date_range must be all")),
     };
     let statuses: Vec<_> = query.all("statuses[]").collect();
     if statuses.iter().any(|status| !["triggered", "acknowledged", "resolved"].contains(status)) {
-        return Err(Refusal::invalid("statuses[] is none of triggered, acknowledged, resolved"));
+        return Err(Refusal::invalid("statuses[] must be triggered, acknowledged or resolved"));
     }
     if query.one("sort_by").is_some_and(|order| order != "created_at:desc") {
-        return Err(Refusal::invalid("sort_by is not created_at:desc"));
+        return Err(Refusal::invalid("sort_by must be created_at:desc"));
     }
     let services = records.services();
     let by_key = by_key(&services);
@@ -409,7 +409,7 @@ fn alerts(records: &Records, id: &str, query: &Query) -> Result<(u16, Value), Re
 fn maintenance_windows(records: &Records, query: &Query, now: DateTime<Utc>) -> Result<(u16, Value), Refusal> {
     query.only(&["filter", "service_ids[]", "limit", "offset"])?;
     if query.one("filter") != Some("ongoing") {
-        return Err(Refusal::invalid("filter is not ongoing"));
+        return Err(Refusal::invalid("filter must be ongoing"));
     }
     let ids: Vec<_> = query.all("service_ids[]").collect();
     let window = |service: &ServiceOptions| {

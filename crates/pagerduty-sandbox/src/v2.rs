@@ -46,7 +46,7 @@ pub(crate) fn validate(members: &Map<String, Value>, options: &Options, findings
     }
     for name in members.keys().map(String::as_str) {
         if !KNOWN.contains(&name) {
-            findings.warnings.push(format!("{name} is no member of the Events API v2"));
+            findings.warnings.push(format!("{name} is not a field of the Events API v2"));
         } else if FOR_TRIGGERS.contains(&name) && event_type.is_some_and(|kind| kind != EventType::Trigger) {
             findings.warnings.push(format!("{name} is only used for trigger"));
         }
@@ -141,7 +141,7 @@ fn check_payload(
         findings.error("'payload.custom_details' is invalid (must be an object)");
     }
     for name in payload.keys().filter(|name| !KNOWN_IN_PAYLOAD.contains(&name.as_str())) {
-        findings.warnings.push(format!("payload.{name} is no member of the Events API v2"));
+        findings.warnings.push(format!("payload.{name} is not a field of the Events API v2"));
     }
     summary
 }
@@ -175,7 +175,7 @@ fn check_shown(
             if (is_known && !value.is_string()) || (!is_known && strict) {
                 findings.error(&format!("'{kind} {member}' is invalid"));
             } else if !is_known {
-                findings.warnings.push(format!("{member} is no member of a {kind}"));
+                findings.warnings.push(format!("{member} is not a field of a {kind}"));
             }
         }
     }

@@ -183,7 +183,7 @@ fn check_other_members(
         if (known && !value.is_string()) || (!known && strict) {
             findings.error(INVALID_CONTEXTS);
         } else if !known {
-            findings.warnings.push(format!("{name} is no member of such a context"));
+            findings.warnings.push(format!("{name} is not a field of such a context"));
         }
     }
 }
@@ -191,7 +191,7 @@ fn check_other_members(
 fn add_warnings(members: &Map<String, Value>, event_type: Option<EventType>, findings: &mut Findings) {
     for name in members.keys().map(String::as_str) {
         if !KNOWN.contains(&name) {
-            findings.warnings.push(format!("{name} is no member of the Events API v1"));
+            findings.warnings.push(format!("{name} is not a field of the Events API v1"));
         } else if FOR_TRIGGERS.contains(&name) && event_type.is_some_and(|kind| kind != EventType::Trigger) {
             findings.warnings.push(format!("{name} is only used for trigger"));
         }

@@ -60,8 +60,8 @@ async fn check_key(
         good.push(format!("integration {what} of Events API {takes}"));
     } else if integration.takes_events() && *takes == ApiVersion::V2 {
         bad.push(format!(
-            "its integration {what} is one of Events API v1, and PagerDuty does not say that its key works with v2, by which it \
-             is set to take events: set v1 for it, or take the key of an integration of Events API v2"
+            "its integration {what} is of Events API v1, the settings send to it by v2, and PagerDuty does not document that this works: \
+             set v1 for it, or use the key of an integration of Events API v2"
         ));
     } else if integration.takes_events() {
         good.push(format!("integration {what} of Events API v2, which takes events of v1 as well"));

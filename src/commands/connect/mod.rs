@@ -56,7 +56,7 @@ pub(super) fn run(args: &ConnectArgs) -> anyhow::Result<ExitCode> {
             let mut out = out();
             writeln!(
                 out,
-                "start the bridge with that secret, then run this again: it changes nothing and proves the way"
+                "start the bridge with that secret, then run this again: it changes nothing more and sends a test webhook"
             )?;
             return Ok(ExitCode::Done);
         }
@@ -77,7 +77,7 @@ fn wish(args: &ConnectArgs, config: &Config, missing: &[&str]) -> anyhow::Result
         || root.path().ends_with("/sentry")
     {
         let wants = "the root under which Sentry reaches the bridge, such as `https://bridge.example.com`";
-        return Err(UsageError(format!("--bridge wants {wants}; /sentry is added to it")).into());
+        return Err(UsageError(format!("--bridge must be {wants}; /sentry is added to it")).into());
     }
     // A placeholder is not a token that the bridge would accept.
     let tokens = if missing.contains(&"BRIDGE_WEBHOOK_TOKEN") { Vec::new() } else { config.webhook_token.clone() };
@@ -164,7 +164,7 @@ async fn take(
         let taken = runner.take(step).await.with_context(|| {
             let before = number - 1;
             let or_undo = if args.undo { "" } else { ", or with --undo" };
-            format!("step {number} failed ({before} are done and stand; run it again to go on{or_undo})")
+            format!("step {number} failed ({before} are done and kept; run it again to go on{or_undo})")
         })?;
         let mut out = out();
         writeln!(out, "done  {number}. {}", line(&step.to_string()))?;
@@ -237,7 +237,10 @@ async fn prove(
     let sent = runner.prove(proof).await;
     let mut out = out();
     if let (Err(StepError::Api(ApiError::Gone { .. })), Proof::RuleAction { .. }) = (&sent, proof) {
-        writeln!(out, "this Sentry sends no test of an integration's alert: the next alert proves the way")?;
+        writeln!(
+            out,
+            "this Sentry cannot send a test webhook of an integration's alert: the next alert will show whether it arrives"
+        )?;
         return Ok(ExitCode::Done);
     }
     if let Err(error) = sent {
@@ -247,8 +250,8 @@ async fn prove(
     let Some(watch) = watch else {
         writeln!(
             out,
-            "sent    test webhook; whether it came is not known here, for no bridge answers /metrics at {} or {}: look for \
-             the incident",
+            "sent    test webhook; it is not known whether it arrived, because no bridge answers /metrics at {} or {}: look \
+             for the incident",
             listen, wish.root
         )?;
         return Ok(ExitCode::Done);

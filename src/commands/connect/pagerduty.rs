@@ -112,7 +112,7 @@ fn hand_out(args: &ConnectPagerDutyArgs, key: &ServiceKey, events_api: ApiVersio
     if events_api != ApiVersion::V1 {
         writeln!(
             out(),
-            "send to it by BRIDGE_PAGERDUTY_EVENTS_API={0}, or by {0} as the fourth field of its routes",
+            "the bridge has to send to it by {0}: set BRIDGE_PAGERDUTY_EVENTS_API={0}, or add `,{0}` to its routes",
             events_api.name()
         )?;
     }

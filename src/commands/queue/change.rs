@@ -30,7 +30,7 @@ pub(super) async fn retry(args: &QueueRetryArgs) -> anyhow::Result<ExitCode> {
     let (events, webhooks) = sorted(&ids);
     if !webhooks.is_empty() && missing.contains(&KEY) {
         return Err(UsageError(format!(
-            "{KEY} is not set, so rejected webhooks cannot be mapped: set what the bridge has"
+            "{KEY} is not set, so rejected webhooks cannot be mapped: set it as for the bridge"
         ))
         .into());
     }
@@ -61,8 +61,8 @@ fn print_retried(id: ItemId, outcome: &Retried, out: &mut impl Write) -> anyhow:
     match outcome {
         Retried::WaitsAgain => writeln!(out, "{id}: requeued")?,
         Retried::ResolvedSince => say(&format!(
-            "{id}: is left as it is, because its incident was resolved since, and it would open it again; --force sends it \
-             all the same"
+            "{id}: not retried, because its incident was resolved since and this event would open it again; --force retries it \
+             anyway"
         )),
         Retried::TriggeredAnew => say(&format!(
             "{id}: not retried, because its incident was triggered again since and it would resolve that; discard it"

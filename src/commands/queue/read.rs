@@ -111,7 +111,7 @@ async fn events(reader: &Reader, state: State, limit: u64, list: &mut List<impl 
         }
     }
     if unreadable > 0 {
-        say(&format!("{unreadable} more are waiting that cannot be read, and are not delivered"));
+        say(&format!("{unreadable} more waiting events cannot be read and are not delivered"));
     }
     Ok(())
 }

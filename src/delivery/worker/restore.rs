@@ -62,7 +62,7 @@ impl Worker {
 fn unless_damaged<T>(read: Result<T, QueueError>) -> Result<Option<T>, QueueError> {
     match read {
         Err(error) if error.is_damage() => {
-            error!("a part of the queue cannot be read, and the rest is delivered without it: {error}");
+            error!("a part of the queue is damaged and cannot be read; the other events are delivered: {error}");
             Ok(None)
         }
         read => read.map(Some),

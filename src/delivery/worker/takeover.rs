@@ -89,7 +89,7 @@ impl Worker {
             Outcome::Delivered { note } => Disposition::Delivered { note: note.clone() },
             Outcome::Permanent { reason } => Disposition::Dead { reason: reason.clone() },
             _ => {
-                debug!(event = id.get(); "an attempt ended whose service key is another bridge's");
+                debug!(event = id.get(); "an attempt ended after another bridge took over its service key");
                 return None;
             }
         };

@@ -18,8 +18,8 @@ pub(super) fn check(snapshot: &Snapshot) -> Option<Trouble> {
         (rounded(since(newest.delivered_at, snapshot.at)), newest.reason.as_deref().unwrap_or_default());
     let others = match failures.len() {
         1 => String::new(),
-        2 => "; so it was with another one before".to_owned(),
-        number => format!("; so it was with {} others before", number - 1),
+        2 => "; the same happened to one earlier event".to_owned(),
+        number => format!("; the same happened to {} earlier events", number - 1),
     };
     let sentence = if newest.state == ProofState::LeftOpen {
         let number = newest.incident_number.unwrap_or_default();

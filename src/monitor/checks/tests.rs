@@ -438,8 +438,8 @@ fn what_pagerduty_accepted_and_did_not_do_is_trouble_with_the_reason() {
     assert_eq!(told(proof_view(Vec::new())), []);
     let troubles = told(proof_view(vec![unopened(7), unopened(6)]));
     let expected = "PagerDuty accepted event 7 for Payments (…WXYZ) 30m ago and no incident exists, so that nobody was \
-                    notified: the service Payments is disabled, so enable it in PagerDuty; look at the alert in Sentry; so it \
-                    was with another one before";
+                    notified: the service Payments is disabled, so enable it in PagerDuty; look at the alert in Sentry; the same \
+                    happened to one earlier event";
     assert_eq!(troubles, [Trouble::failing(Cause::Proof, expected.to_owned())]);
 
     let refused = |is_refused| ProofStatus { failure: Some("no such token".to_owned()), is_refused };

@@ -82,7 +82,7 @@ fn classify(answer: &Response) -> Result<(), SendError> {
     let advice = match status {
         200..=299 => return Ok(()),
         300..=399 => ", a redirect, which is not followed: set BRIDGE_FALLBACK_URL to the address that it leads to",
-        400 => ": it does not take JSON with a `text`, see which webhooks do",
+        400 => ": it does not accept JSON with a field `text`; the documentation lists the webhooks that do",
         401 | 403 | 404 | 405 | 410 => ": check BRIDGE_FALLBACK_URL, for the webhook may have been removed",
         429 => ": too many requests",
         _ => "",

@@ -54,7 +54,7 @@ pub(super) async fn admit(
             Ok(Some(webhook)) => webhook,
             Ok(None) => continue,
             Err(error) if error.is_damage() => {
-                warn!("the held webhook {} cannot be read, and is left alone: {error}", summary.id);
+                warn!("the held webhook {} cannot be read and stays held: {error}", summary.id);
                 admitted.held += 1;
                 continue;
             }

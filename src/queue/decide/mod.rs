@@ -50,7 +50,7 @@ pub(super) struct Batch<'b> {
     /// were sent.
     pub(super) unrecordable: &'b [EventId],
     pub(super) enqueues: Vec<&'b Enqueue>,
-    /// Whether the webhooks were received at an earlier time and were rejected or held then.
+    /// Whether the alerts belong to an earlier time: their webhooks were rejected or held then, or never came.
     pub(super) is_late: bool,
     /// Whether nothing is folded into stored events, because they may be damaged.
     pub(super) unfolded: bool,

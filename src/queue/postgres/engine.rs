@@ -140,8 +140,8 @@ impl PostgresEngine {
         self.connection = Some(live);
     }
 
-    /// Runs `step` inside the transaction before its deadline. If it fails, nothing of the transaction is committed,
-    /// because COMMIT was not sent; the connection is closed, which ends the transaction.
+    /// Runs `step` inside the transaction before its deadline. If it fails, the connection is closed, which ends the
+    /// transaction: nothing of it is committed, unless the step was itself a COMMIT whose response was lost.
     async fn step<T>(
         &mut self,
         mut transaction: Transaction,
@@ -235,7 +235,7 @@ impl PostgresEngine {
         if is_left {
             return Err(QueueError::Interrupted { database: self.server.name(), reason: cause.to_string() });
         }
-        info!("the answer to a commit was lost ({cause}); it was made all the same");
+        info!("the response to a commit was lost ({cause}), but the transaction was committed");
         Ok(())
     }
 

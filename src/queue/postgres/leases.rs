@@ -255,7 +255,7 @@ fn lease(row: &PgRow) -> sqlx::Result<Option<LeaseRow>> {
 }
 
 fn id(text: &str) -> sqlx::Result<BridgeId> {
-    BridgeId::parse(text).ok_or_else(|| sqlx::Error::Decode("a bridge's id is no UUID".into()))
+    BridgeId::parse(text).ok_or_else(|| sqlx::Error::Decode("the id of a bridge is not a UUID".into()))
 }
 
 fn time(row: &PgRow, column: usize) -> sqlx::Result<DateTime<Utc>> {

@@ -203,7 +203,7 @@ async fn answers(connection: &mut PgConnection) -> bool {
 fn options(url: &PostgresUrl) -> Result<PgConnectOptions, QueueError> {
     let options = PgConnectOptions::from_url(url.expose()).map_err(|_| QueueError::CannotOpen {
         database: url.to_string(),
-        reason: "its address cannot be read",
+        reason: "its address is invalid, or names a file that cannot be read",
         advice: "check the files that sslrootcert, sslcert and sslkey name in BRIDGE_DATABASE_URL",
     })?;
     // A pooler refuses start-up parameters that it does not know.
@@ -321,6 +321,6 @@ mod tests {
             let expected = "cannot open the database db/bridge: the server is older than PostgreSQL 13; upgrade it";
             assert_eq!(said(version, false), expected);
         }
-        assert!(said(150_020, true).contains("has to lead to the primary server"));
+        assert!(said(150_020, true).contains("has to name the primary server"));
     }
 }

@@ -74,8 +74,6 @@ fn parsed<'r, S, T>(row: &'r PgRow, column: &str, parse: impl Fn(S) -> Option<T>
 where
     S: Decode<'r, Postgres> + Type<Postgres>,
 {
-    parse(row.try_get(column)?).ok_or_else(|| sqlx::Error::ColumnDecode {
-        index: column.to_owned(),
-        source: "it is not what the bridge writes".into(),
-    })
+    parse(row.try_get(column)?)
+        .ok_or_else(|| sqlx::Error::ColumnDecode { index: column.to_owned(), source: "its value is invalid".into() })
 }

@@ -260,7 +260,7 @@ impl Files {
         }
         (self.lock, self.lock_id) = lock_file(&self.database, &self.real)?;
         warn!(
-            "the lock file {} was deleted or replaced while the bridge runs, and is there again",
+            "the lock file {} was deleted or replaced while the bridge runs; it was created and locked again",
             self.beside("-lock").display()
         );
         Ok(())

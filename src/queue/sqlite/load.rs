@@ -377,7 +377,7 @@ fn parsed<T>(row: &Row<'_>, column: &str, parse: impl Fn(&str) -> Option<T>) -> 
 
 fn odd(row: &Row<'_>, column: &str) -> rusqlite::Error {
     let found = row.as_ref().column_index(column).and_then(|index| Ok((index, row.get_ref(index)?.data_type())));
-    let reason = format!("its {column} is not what the bridge writes");
+    let reason = format!("its column {column} has an invalid value");
     found.map_or_else(
         |error| error,
         |(index, kind)| rusqlite::Error::FromSqlConversionFailure(index, kind, reason.into()),

@@ -153,13 +153,14 @@ pub(super) fn restore(
     match (change, kept) {
         (Change::DatabaseReplaced, Kept::Copy(copy)) => match take_over(connection, copy) {
             Ok(taken) => warn!(
-                "the database {} was replaced: the one before is kept as {}, and {taken} events that waited or were \
-                 dead letters only there are taken over",
+                "the database {} was replaced: the previous file is kept as {}, and {taken} waiting events and dead letters \
+                 that only it had are taken over",
                 path.display(),
                 copy.display()
             ),
             Err(error) => error!(
-                "the database {} was replaced, and what waited in the one before is not in it ({}): that one is kept as {}",
+                "the database {} was replaced, and the waiting events of the previous file could not be taken over ({}): that \
+                 file is kept as {}",
                 path.display(),
                 database.write_error(error),
                 copy.display()
@@ -167,7 +168,7 @@ pub(super) fn restore(
         },
         (_, Kept::All) => info!("all that was in the database {} was written to its path again", path.display()),
         (Change::DatabaseGone | Change::DatabaseReplaced, _) => {
-            error!("what waited in the database that was at {} before is lost", path.display());
+            error!("the waiting events of the database that was at {} before are lost", path.display());
         }
         (Change::LogTruncated | Change::DatabaseTruncated, _) => {
             tell_lost(connection, database, recent).map_err(|error| database.write_error(error))?;
@@ -235,7 +236,7 @@ fn tell_lost(connection: &Connection, database: &Database, recent: &[EventId]) -
     let lost = lost.query_map([numbers(recent)], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
     if lost.is_empty() {
         warn!(
-            "no event that the database {} took lately is lost, but what became of some may be: those are sent again",
+            "no event that was accepted into the database {} lately is lost, but outcomes may be: those events are sent again",
             path.display()
         );
         return Ok(());

@@ -1,4 +1,4 @@
-//! The tables of the file, whether they are those of this program, and whether SQLite keeps what it has committed.
+//! The tables of the file: creates and migrates them, checks that they are those of this program, and lets the file shrink.
 
 use std::sync::LazyLock;
 
@@ -74,7 +74,11 @@ fn unprepared(database: &Database, reason: String) -> QueueError {
 pub(super) fn let_it_shrink(connection: &Connection, database: &Database) {
     if let Err(error) = rewrite(connection, database) {
         let path = database.path();
-        warn!("the file {} cannot be made one that shrinks: {}", path.display(), database.write_error(error));
+        warn!(
+            "the file {} will not shrink, because it cannot be set to do so: {}",
+            path.display(),
+            database.write_error(error)
+        );
     }
 }
 

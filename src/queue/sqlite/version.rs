@@ -16,7 +16,7 @@ fn unsafe_version(version: &str) -> QueueError {
     QueueError::Unsafe {
         reason: format!(
             "this program was built with SQLite {version}, which can lose what it has committed (its \"WAL-reset bug\", \
-             mended in 3.51.3)"
+             fixed in 3.51.3)"
         ),
         advice: "build it with the SQLite it brings along: without LIBSQLITE3_SYS_USE_PKG_CONFIG",
     }

@@ -64,15 +64,17 @@ impl Kind {
             }
             Self::WrongToken => "put a token of BRIDGE_WEBHOOK_TOKEN into the address",
             Self::AppTrouble => {
-                "open the integration in Settings > Developer Settings: Alert Rule Action on, the bridge's Webhook URL, and \
-                 installed"
+                "in Settings > Developer Settings enable the integration's Alert Rule Action, set its Webhook URL to the \
+                 bridge's, and install it"
             }
             Self::OneEnvironment => "let it cover all environments, or add a route `environment,NAME,KEY`",
             Self::NeverResolves => {
                 "subscribe the integration to `issue`, or add the trigger \"issue is resolved\" to the alert"
             }
             Self::Quiet => "set the interval of the alert to an hour or less",
-            Self::NeverFired => "look whether its triggers and filters can be met; `connect` makes one whose can",
+            Self::NeverFired => {
+                "check whether its triggers and filters can ever match; `connect` makes an alert whose can"
+            }
             Self::UnmigratedRule => "open the rule in Sentry and save it, which migrates it, or run `connect`",
             Self::LostSinceSaved => {
                 "switch it on, or create it again; after an upgrade to 26.7 or later open it in Sentry and save it"

@@ -105,7 +105,7 @@ pub fn audit(inventory: &Inventory, expected: &Expected) -> Audit {
         }
     }
     for (project, rule) in &inventory.unmigrated {
-        let problem = "the rule was never migrated to an alert of today's kind, and fires no more";
+        let problem = "the rule was never migrated to an alert of the current kind and no longer fires";
         audit.findings.push(Finding::new(Kind::UnmigratedRule, Some(project), Some(rule), problem));
     }
     for sentence in &inventory.unseen {
@@ -129,13 +129,13 @@ fn notes(inventory: &Inventory) -> Vec<String> {
     }
     let hidden = inventory.projects.iter().filter(|entry| !entry.project.has_access).count();
     if hidden > 0 {
-        notes.push(format!("{hidden} projects are listed to which the owner of the token has no access"));
+        notes.push(format!("the owner of the token has no access to {hidden} of the listed projects"));
     }
     let by_plugin = inventory.projects.iter().any(|entry| entry.hook.as_ref().is_some_and(|hook| hook.enabled));
     if by_plugin {
         notes.push(
-            "legacy webhooks never tell that an issue is resolved: a bridge that runs with the token of `audit` asks Sentry \
-             for it, minutes later"
+            "legacy webhooks never report that an issue was resolved: a bridge that runs with the token of `audit` asks \
+             Sentry instead, some minutes later"
                 .to_owned(),
         );
     }
@@ -257,11 +257,11 @@ fn conclude(
         let names: Vec<_> = alerts.iter().map(|alert| format!("\"{}\"", alert.name)).collect();
         let problem = match names.as_slice() {
             [] => format!("no {what} of it calls the bridge"),
-            names => format!("what should call the bridge does not reach it: {}", names.join(", ")),
+            names => format!("these alerts should call the bridge and do not reach it: {}", names.join(", ")),
         };
         let mut finding = Finding::new(Kind::ProjectWithoutPage, Some(&entry.project.slug), None, problem);
         if !names.is_empty() {
-            finding.remedy = "mend what is found of these alerts or their integration below";
+            finding.remedy = "fix the findings below about these alerts or their integration";
         }
         findings.push(finding);
     }

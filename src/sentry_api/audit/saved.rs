@@ -26,10 +26,10 @@ pub struct Saved {
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum SavedError {
     /// It is not a saved audit.
-    #[error("it is no audit that `audit --save` wrote")]
+    #[error("it is not a file that `audit --save` wrote")]
     Shape,
     /// It is the saved audit of another version of the bridge.
-    #[error("it was written by another version of the bridge (form {0}, this one reads form {VERSION})")]
+    #[error("it was written by another version of the bridge (format {0}; this one reads format {VERSION})")]
     Version(u32),
 }
 

@@ -32,7 +32,7 @@ pub fn plan(inventory: &Inventory, wish: &Wish) -> Result<Plan, PlanError> {
                 planner
                     .plan
                     .notes
-                    .push("the address is plain `http`: whoever is between can read its token".to_owned());
+                    .push("the address is plain `http`: anyone on the network path can read its token".to_owned());
             }
             let also = canary.iter().map(|(entry, _)| *entry).filter(|entry| !projects.contains(entry));
             for entry in projects.iter().copied().chain(also) {

@@ -25,7 +25,7 @@ pub enum StepError {
     Api(#[from] ApiError),
     /// Sentry does not show the secret, or no longer shows it.
     #[error(
-        "Sentry does not show the Client Secret of {0} to this token, or not any more (it does for a day, to a member with \
+        "Sentry does not show the Client Secret of {0} to this token, or no longer does (it does for a day, to members with \
          org:write): copy it from the integration's page, or rotate it there"
     )]
     HiddenSecret(String),

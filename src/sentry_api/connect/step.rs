@@ -220,15 +220,17 @@ impl fmt::Display for Step {
                 write!(f, "{project}: take {} out of the addresses of its WebHooks{}", Masked(url), others(urls.len()))
             }
             Self::EnableHook { project, .. } => write!(f, "{project}: enable its WebHooks"),
-            Self::DisableHook { project, .. } => write!(f, "{project}: disable its WebHooks, which call nobody else"),
+            Self::DisableHook { project, .. } => {
+                write!(f, "{project}: disable its WebHooks, which have no other address")
+            }
             Self::CreateRule { project, name, .. } => {
                 write!(f, "{project}: make the {rule} \"{name}\": new issues and regressions call the bridge")
             }
             Self::CreateCanaryRule { project, .. } => {
-                write!(f, "{project}: make the {rule} \"{CANARY}\": the canary calls the bridge, each time")
+                write!(f, "{project}: make the {rule} \"{CANARY}\": every canary calls the bridge")
             }
             Self::CreateCanaryWorkflow { project, .. } => {
-                write!(f, "make the {alert} \"{CANARY}\": the canary of {project} calls the bridge, each time")
+                write!(f, "make the {alert} \"{CANARY}\": every canary of {project} calls the bridge")
             }
             Self::ExtendRule { project, name, .. } => {
                 write!(f, "{project}: let the {rule} \"{name}\" call the bridge too")

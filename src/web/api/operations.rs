@@ -167,7 +167,7 @@ async fn retry_many(_: Caller, request: HttpRequest, payload: Payload, state: Da
 async fn discard_many(_: Caller, request: HttpRequest, payload: Payload, state: Data<AppState>) -> Answered {
     let (selection, force) = selection(&request, payload).await?;
     if force.is_some() {
-        return Err(bad("force is for /api/retry"));
+        return Err(bad("`force` is for /api/retry only"));
     }
     let outcomes = discard(&state, selection, None).await?;
     info!("/api discarded {}", outcomes.len());

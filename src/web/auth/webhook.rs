@@ -160,14 +160,14 @@ impl Unauthorized {
     #[must_use]
     pub fn logged(self, request: &HttpRequest) -> Self {
         let (what, repeated) = match self {
-            Self::WrongToken => ("token", "webhooks with a wrong or missing token were turned away"),
+            Self::WrongToken => ("token", "webhooks with a wrong or missing token were refused"),
             Self::Unsigned | Self::WrongSignature => {
-                ("signature", "webhooks with a wrong or missing signature were turned away")
+                ("signature", "webhooks with a wrong or missing signature were refused")
             }
         };
         let peer = peer(request).map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
         let line = throttle::line(repeated, Level::Warn);
-        log!(line.level, peer; "a webhook with a wrong or missing {what} was turned away{line}");
+        log!(line.level, peer; "a webhook with a wrong or missing {what} was refused{line}");
         self
     }
 

@@ -1,10 +1,10 @@
 //! Reading a request's body within limits of time, size and memory.
 //!
 //! Every body of a webhook holds a [`Reservation`] from its first byte until it is parsed and committed. A body whose
-//! sender is authenticated (by a token, or by the signature of the body once it has been read) is never dropped while it
-//! makes progress. Of all other bodies, the oldest is evicted when another body needs room, and never the newest: to keep
-//! a signed webhook out, an attacker would have to fill the whole memory again in the short time that its body takes to
-//! arrive.
+//! sender is authenticated (by a token, or by the signature of the body once it has been read) is only evicted after five
+//! seconds, and only for another such body. Of all other bodies, the oldest is evicted when another body needs room, and
+//! never the newest: to keep a signed webhook out, an attacker would have to fill the whole memory again in the short time
+//! that its body takes to arrive.
 //!
 //! - [`read`], [`discard`]: reading
 //! - [`BodyMemory`], [`Reservation`]: waiting for memory

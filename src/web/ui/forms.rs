@@ -106,8 +106,8 @@ pub(super) fn test_page(frame: &Frame, keys: &[ServiceKey], names: &KeyNames) ->
         section .card .narrow {
             h1 { "Send a test page?" }
             p {
-                "This opens a real incident in PagerDuty and resolves it at once. It takes the same way as an alert: through "
-                "the queue, within the rate limit. Whoever is on call may be notified."
+                "This opens a real incident in PagerDuty and resolves it at once. It is sent like an alert: through the "
+                "queue, within the rate limit. Whoever is on call may be notified."
             }
             form method="post" action="/test" .login {
                 label for="service" { "Service" }

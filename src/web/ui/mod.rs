@@ -6,6 +6,7 @@
 //! - `notice`: the result of an action
 //! - `services`: what waits for each service of PagerDuty
 //! - `bridges`: the bridges that share the queue
+//! - `database`, `sentry`: what is known of the database, and of Sentry
 //! - `charts`: the charts of the overview
 //! - `layout`: the frame around every page
 //! - `text`: numbers and times as text, and external texts made harmless

@@ -151,7 +151,7 @@ fn vitals(snapshot: &Snapshot) -> Markup {
                 @if snapshot.delivery.unreadable.events > 0 {
                     div .alert {
                         dt { "Unreadable" }
-                        dd { (count(snapshot.delivery.unreadable.events)) small { "set aside" } }
+                        dd { (count(snapshot.delivery.unreadable.events)) small { "quarantined" } }
                     }
                 }
                 div .alert[queue.dead > 0] {
@@ -173,7 +173,7 @@ fn vitals(snapshot: &Snapshot) -> Markup {
                 div #fallback .alert[fallback.failure.is_some()] {
                     dt { "Fallback webhook" }
                     dd {
-                        @if fallback.outage_since.is_some() { "told of the outage " }
+                        @if fallback.outage_since.is_some() { "notified of the outage " }
                         @match fallback.last_told_at { Some(at) => (ago(now, at)), None => "not needed yet" }
                         @if let Some(failure) = &fallback.failure { small { "failing: " (harmless(failure)) } }
                     }
@@ -210,7 +210,7 @@ fn reported(now: DateTime<Utc>, status: &CatchUpStatus) -> Markup {
             section #missing aria-labelledby="missing-title" {
                 h2 #missing-title { "Missing alerts" }
                 @if let Some((at, why)) = &status.failure {
-                    p .reason dir="auto" { "What Sentry fired is not known since " (ago(now, *at)) ": " (harmless(why)) }
+                    p .reason dir="auto" { "Catch-up failed " (ago(now, *at)) ", so it is not known which alerts are missing: " (harmless(why)) }
                 }
                 @if !status.reported.is_empty() {
                     p { "Sentry fired these, no webhook of them came, and nobody was paged:" }

@@ -54,7 +54,7 @@ fn canary(now: DateTime<Utc>, sentry: &SentrySide) -> Markup {
         };
     };
     match canary {
-        Err(_) => html! { "Canary: not known, for the queue cannot be read." },
+        Err(_) => html! { "Canary: unknown, because the queue cannot be read." },
         Ok(canary) => html! {
             "Canary: " (progress(&canary.progress))
             @if let Some(at) = canary.last_sent_at { ". The last one was sent " (ago(now, at)) }
@@ -88,7 +88,7 @@ fn audited(now: DateTime<Utc>, audit: &AuditStatus) -> Markup {
         }
         @match &audit.last {
             Some(report) => (report_of(now, report)),
-            None => @if audit.failure.is_none() { p .empty { "Audit: none was done by this bridge yet. Of several bridges one does it, soon after its start." } },
+            None => @if audit.failure.is_none() { p .empty { "Audit: this bridge has not run one yet. Of several bridges that share a queue only the leader does, soon after its start." } },
         }
     }
 }

@@ -126,14 +126,14 @@ async fn what_other_senders_send_is_taken() {
     let ruleset =
         json!({"service_key": "R0ABCDEFGHIJKLMNOPQRSTUVWXYZ0123", "event_type": "trigger", "description": "x"});
     let cases = [
-        (agent, &["agent is no member of the Events API v1"][..]),
+        (agent, &["agent is not a field of the Events API v1"][..]),
         (
             alertmanager,
             &[
                 "client is only used for trigger",
                 "client_url is only used for trigger",
-                "event_action is no member of the Events API v1",
-                "payload is no member of the Events API v1",
+                "event_action is not a field of the Events API v1",
+                "payload is not a field of the Events API v1",
             ],
         ),
         (with("trigger", "contexts", Some(contexts)), &[]),
@@ -178,5 +178,5 @@ async fn what_only_pagerdutys_schema_forbids_is_a_warning_where_strictness_is_of
     let sandbox = start(Options { strict: false, ..Options::default() });
     let event = with("trigger", "contexts", Some(json!([{"type": "image", "src": "https://a/b.png", "text": "A"}])));
     assert_eq!(post(&sandbox, &event).await.status, 200);
-    assert_eq!(sandbox.journal()[0].warnings, ["text is no member of such a context"]);
+    assert_eq!(sandbox.journal()[0].warnings, ["text is not a field of such a context"]);
 }

@@ -44,7 +44,10 @@ fn an_event_that_fails_for_too_long_while_others_pass_is_given_up_with_the_reaso
         assert!(bench.now < began + minutes(12), "never given up");
     };
     assert!(bench.now >= began + minutes(10) - seconds(1));
-    assert_eq!(reason, "answered 500; given up after it failed for 10m 1s while other events of its key passed");
+    assert_eq!(
+        reason,
+        "answered 500; given up after it failed for 10m 1s while other events of its key were delivered"
+    );
     bench.arrives(500, "1");
     assert_eq!(bench.sends(), [500], "its incident goes on");
 }

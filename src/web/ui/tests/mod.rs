@@ -95,7 +95,7 @@ fn what_cannot_be_read_is_counted() {
     assert!(!overview::page(&frame(), &status).0.contains("Unreadable"));
     status.snapshot.delivery.unreadable.events = 1_200;
     let page = overview::page(&frame(), &status).0;
-    assert!(page.contains("<dt>Unreadable</dt><dd>1,200<small>set aside</small></dd>"), "{page}");
+    assert!(page.contains("<dt>Unreadable</dt><dd>1,200<small>quarantined</small></dd>"), "{page}");
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn a_fallback_webhook_is_shown_where_there_is_one_and_marked_when_it_fails() {
     status.snapshot.fallback = Some(FallbackView { last_told_at, outage_since, failure });
     let page = overview::page(&frame(), &status).0;
     assert!(
-        page.contains("<div class=\"alert\" id=\"fallback\"><dt>Fallback webhook</dt><dd>told of the outage "),
+        page.contains("<div class=\"alert\" id=\"fallback\"><dt>Fallback webhook</dt><dd>notified of the outage "),
         "{page}"
     );
     assert!(page.contains("<small>failing: chat.example.com: answered 500</small>"), "{page}");
