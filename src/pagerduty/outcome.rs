@@ -394,7 +394,7 @@ mod tests {
                 };
                 let named = format!(
                     "answered {status}, a status that PagerDuty does not send for events: something between the bridge and \
-                     PagerDuty probably did, or BRIDGE_PAGERDUTY_URL is wrong ("
+                     PagerDuty probably sent it, or BRIDGE_PAGERDUTY_URL is wrong ("
                 );
                 assert!(reason.starts_with(&named) && !reason.ends_with("()"), "{reason}");
             }

@@ -364,9 +364,7 @@ mod tests {
         assert_eq!(apis(&text), [Some("v2"), None, Some("v2"), Some("v1")]);
         assert_eq!(
             refusals(&format!("level,fatal,{A},v2\nlevel,info,{B},v1\nlevel,error,{A},v1")),
-            [
-                "line 3 gives its key another Events API than line 1 (v2): a key takes events by one API only"
-            ]
+            ["line 3 gives its key another Events API than line 1 (v2): a key takes events by one API only"]
         );
     }
 

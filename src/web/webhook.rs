@@ -364,7 +364,7 @@ async fn canary(
                 info!(canary:% = id; "the canary came back after {:.1} s", took.as_secs_f64());
             }
             Ok(None) => {
-                debug!(canary:% = id; "received a canary that was recorded before, or that another bridge sent")
+                debug!(canary:% = id; "received a canary that was recorded before, or that another bridge sent");
             }
             Err(error) => {
                 let line = throttle::line("canaries were not accepted", Level::Error);
