@@ -166,10 +166,26 @@ fn a_database_that_is_replaced_under_a_running_bridge_loses_nothing_that_was_ans
     });
     account.assert_nothing_is_lost();
     assert!(
-        account.said.contains("5 events that waited or were dead letters only there are taken over"),
+        account.said.contains("5 waiting events and dead letters that only it had are taken over"),
         "{}",
         account.said
     );
+}
+
+#[test]
+fn a_deleted_database_that_cannot_be_written_again_yet_is_once_it_can() {
+    let account = after(|bridge| {
+        let database = bridge.database();
+        let log = beside(&database, "-wal");
+        remove(&[log.clone(), beside(&database, "-shm"), database]);
+        // A log that cannot be removed would be applied to the new file.
+        fs::create_dir(&log).unwrap();
+        assert_eq!(bridge.post(&alert(BEFORE, "meanwhile")).status, 503);
+        bridge.wait_for_log("the database could not be opened again");
+        fs::remove_dir(&log).unwrap();
+        bridge.wait_for_log("is open again");
+    });
+    account.assert_nothing_is_lost();
 }
 
 #[test]

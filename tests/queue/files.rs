@@ -3,7 +3,14 @@
 
 use std::time::Duration;
 
-use sentry_pagerduty_bridge::queue::{Disposition, Editor, Queue, QueueError, Reader, Retention, State};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, IncidentKey};
+use sentry_pagerduty_bridge::queue::{
+    Disposition, Editor, Held, HeldSender, IssueUpdate, IssueUpdateChange, Queue, QueueError, Reader, Rejected,
+    Retention, State, StatusChange,
+};
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _};
 
 use crate::queue::{at, event, key, open};
 
@@ -99,4 +106,69 @@ async fn a_queue_of_an_older_version_is_counted_once_and_keys_without_events_go(
     assert_eq!((left.service_key.clone(), left.waiting, left.delivered), (key(7), 3, 3));
     queue.prune(Retention { age: Duration::from_hours(1), rows: 9 }, at(2)).await.unwrap();
     assert_eq!(database.number("SELECT COUNT(*) FROM tallies").await, 2, "only those of the key that is left");
+}
+
+#[tokio::test]
+async fn what_only_a_database_had_that_was_replaced_is_taken_over_whole() {
+    let (database, queue) = open().await;
+    let mut sent_by_v2 = event(&key(1), "42", b"two");
+    sent_by_v2.api = ApiVersion::V2;
+    queue.accept(sent_by_v2).await.unwrap();
+    let opened = queue.accept(event(&key(1), "43", b"one")).await.unwrap().id;
+    queue.begin(opened, at(1)).await.unwrap();
+    queue.settle(opened, Disposition::Delivered { note: None }, at(2)).await.unwrap();
+    let held = Held {
+        received_at: at(3),
+        sender: HeldSender::Token,
+        signature: [7; 32],
+        resource: Some("issue".to_owned()),
+        idempotency_key: None,
+        sent_at: None,
+        body: b"held".to_vec(),
+    };
+    assert!(queue.hold(held.clone()).await.unwrap());
+    let reason = "the body is not JSON".to_owned();
+    queue
+        .reject(Rejected { received_at: at(4), reason, body: b"rejected".to_vec(), ..Rejected::default() })
+        .await
+        .unwrap();
+    let update = IssueUpdate {
+        webhook_id: "01A".to_owned(),
+        incident_key: IncidentKey::parse("43").unwrap(),
+        change: StatusChange::Resolve,
+        happened_at: at(5),
+        received_at: at(5),
+        attempts: 0,
+        next_attempt_at: at(5),
+    };
+    assert!(queue.record_issue_update(IssueUpdateChange::Received(update.clone())).await.unwrap());
+
+    database
+        .meddle(
+            "INSERT INTO incident_issues VALUES ('45', 'shared', '1', 1, 0, NULL);
+             INSERT INTO resolves VALUES ('46', 0, 0);
+             INSERT INTO seen_webhooks (digest, incident_key, event_type) VALUES (x'07', '47', 'resolve');",
+        )
+        .await;
+
+    let other = database.folder().join("other.db");
+    Queue::open(&other).await.unwrap().close().await.unwrap();
+    std::fs::rename(other, database.path()).unwrap();
+    queue.accept(event(&key(1), "44", b"new")).await.unwrap();
+
+    let reader = queue.reader();
+    let waiting = reader.waiting(&key(1), None, 9).await.unwrap();
+    let old = waiting.iter().find(|event| event.incident_key.as_str() == "42").unwrap();
+    let begun = queue.begin(old.id, at(6)).await.unwrap();
+    assert_eq!((begun.api, begun.body), (ApiVersion::V2, b"two".to_vec()));
+    assert_eq!(reader.issue_updates().await.unwrap(), [update]);
+    let summaries = queue.recount_held().await.unwrap();
+    assert_eq!(summaries.len(), 1);
+    assert_eq!(reader.held(summaries[0].id).await.unwrap(), Some(held));
+    assert_eq!(reader.overview().await.unwrap().rejected, 1);
+    let mut connection = SqliteConnectOptions::new().filename(database.path()).connect().await.unwrap();
+    for table in ["incidents", "incident_issues", "resolves", "seen_webhooks"] {
+        let rows = sqlx::query_scalar(AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}")));
+        assert_eq!(rows.fetch_one(&mut connection).await.ok(), Some(1_i64), "{table}");
+    }
 }

@@ -16,6 +16,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::database::Database;
 use super::files::{Change, Files};
 use super::numbers;
+use crate::queue::transfer::TABLES;
 use crate::queue::{EventId, QueueError};
 
 /// How many lost events are listed in the log at most.
@@ -57,7 +58,6 @@ pub(super) fn save(
             let target = if is_link_there { files.beside("") } else { database.absolute() };
             let copy = copy(open, database, &with(&target, "-restored"))?;
             // SQLite would use a log that is left for the new file.
-            close(connection);
             for suffix in ["-wal", "-shm"] {
                 remove(&with(&target, suffix)).map_err(|error| database.unopened(&error))?;
             }
@@ -66,18 +66,18 @@ pub(super) fn save(
                 .and_then(|()| fs::remove_file(&copy))
                 .and_then(|()| sync_folder(&target))
                 .map_err(|error| database.unopened(&error))?;
+            close(connection);
             Ok(Kept::All)
         }
         Change::DatabaseReplaced => {
             let suffix = format!("-replaced-{}", Utc::now().format("%Y%m%dT%H%M%SZ"));
             let copy = copy(open, database, &files.beside(&suffix))?;
-            let owns_log = files.owns_log();
-            close(connection);
-            if owns_log {
+            if files.owns_log() {
                 for suffix in ["-wal", "-shm"] {
                     remove(&files.beside(suffix)).map_err(|error| database.unopened(&error))?;
                 }
             }
+            close(connection);
             Ok(Kept::Copy(copy))
         }
         Change::LogReplaced | Change::IndexReplaced => {
@@ -103,10 +103,10 @@ pub(super) fn save(
             fs::rename(&copy, &target)
                 .and_then(|()| sync_folder(&target))
                 .map_err(|error| database.unopened(&error))?;
-            close(connection);
             for suffix in ["-wal", "-shm"] {
                 remove(&with(&target, suffix)).map_err(|error| database.unopened(&error))?;
             }
+            close(connection);
             Ok(Kept::All)
         }
     }
@@ -191,8 +191,8 @@ fn number_on(connection: &mut Connection, last: Option<EventId>) -> rusqlite::Re
     change.commit()
 }
 
-/// Takes over the events of the database `copy` that are not delivered and not in this one, and returns how many. Also
-/// takes over incidents that are not known here.
+/// Takes over what the database `copy` has and this one has not: events that are not delivered, with what is known of their
+/// incidents, rejected and held webhooks, and updates of issues. Returns the number of events.
 fn take_over(connection: &mut Connection, copy: &Path) -> rusqlite::Result<usize> {
     connection.execute("ATTACH DATABASE ? AS before", [copy.to_string_lossy()])?;
     let taken = take_over_attached(connection);
@@ -207,25 +207,44 @@ fn take_over_attached(connection: &mut Connection) -> rusqlite::Result<usize> {
     // Their numbers come after all numbers that are here, in the same order.
     let last = "SELECT seq FROM main.sqlite_sequence WHERE name = 'events'";
     let base: i64 = change.query_row(last, [], |row| row.get(0))?;
+    let columns = columns("bodies", "id");
     let bodies = format!(
-        "INSERT INTO main.bodies (id, body, counts_at) \
-         SELECT ? + id, (SELECT body FROM before.bodies WHERE bodies.id = old.id), \
-         (SELECT counts_at FROM before.bodies WHERE bodies.id = old.id) {ONLY_THERE}"
+        "INSERT INTO main.bodies (id, {columns}) SELECT ? + id, {columns} FROM before.bodies WHERE id IN (SELECT id {ONLY_THERE})"
     );
     change.execute(&bodies, [base])?;
-    let columns = "state, service_key, incident_key, event_type, count, received_at, first_seen, attempts, \
-                   last_attempt_at, next_attempt_at, blamed_ms, finished_at, reason, description, \
-                   sentry_at, resolved_at, revived_at";
+    let columns = self::columns("events", "id");
     let events = format!("INSERT INTO main.events (id, {columns}) SELECT ? + id, {columns} {ONLY_THERE} ORDER BY id");
     let taken = change.execute(&events, [base])?;
     // An incident refers to its last event by number, so that number is moved along.
-    change.execute(
-        "INSERT OR IGNORE INTO main.incidents (incident_key, service_key, is_open, changed_at, event_id, sentry_at) \
-         SELECT incident_key, service_key, is_open, changed_at, ? + event_id, sentry_at FROM before.incidents",
-        [base],
-    )?;
+    let columns = self::columns("incidents", "event_id");
+    let incidents = format!(
+        "INSERT OR IGNORE INTO main.incidents (event_id, {columns}) SELECT ? + event_id, {columns} FROM before.incidents"
+    );
+    change.execute(&incidents, [base])?;
+    for table in ["incident_issues", "resolves", "issue_updates", "seen_webhooks"] {
+        let columns = self::columns(table, "id");
+        let rows = format!("INSERT OR IGNORE INTO main.{table} ({columns}) SELECT {columns} FROM before.{table}");
+        change.execute(&rows, [])?;
+    }
+    // They get new numbers, in the same order.
+    for table in ["rejected", "held"] {
+        let columns = self::columns(table, "id");
+        let rows = format!(
+            "INSERT INTO main.{table} ({columns}) SELECT {columns} FROM before.{table} AS old WHERE NOT EXISTS (
+                SELECT 1 FROM main.{table} AS new WHERE new.id = old.id AND new.received_at = old.received_at
+            ) ORDER BY id"
+        );
+        change.execute(&rows, [])?;
+    }
     change.commit()?;
     Ok(taken)
+}
+
+/// The columns of a table except one, as SQL lists them.
+fn columns(table: &str, except: &str) -> String {
+    let table = TABLES.iter().filter(|known| known.name == table);
+    let names = table.flat_map(|table| table.columns).map(|(name, _)| *name).filter(|name| *name != except);
+    names.collect::<Vec<_>>().join(", ")
 }
 
 /// Logs which of the recently accepted events are lost.
