@@ -357,8 +357,9 @@ impl Bridge {
             warn!("the counts of the last seconds are lost: {error}");
         }
         if let Err(error) = queue.close().await {
-            // For example because the disk is full. Everything that was committed stays in the files beside the database.
-            warn!("every committed event is safe, but the database could not be closed cleanly: {error}");
+            // For example, the disk is full: everything that was committed stays in the files beside the database. Only files
+            // that were taken away, and could not be written again so far, are gone with this process.
+            warn!("the database could not be closed cleanly: {error}");
         }
         throttle::report_all();
         info!("stopped");

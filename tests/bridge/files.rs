@@ -189,6 +189,30 @@ fn a_deleted_database_that_cannot_be_written_again_yet_is_once_it_can() {
 }
 
 #[test]
+fn a_bridge_that_stops_writes_a_deleted_database_again_first() {
+    let port = ClosedPort::new();
+    let mut bridge = Bridge::start(&port.url());
+    bridge.queue(&alert(1, "before"));
+    let database = bridge.database();
+    let log = beside(&database, "-wal");
+    remove(&[log.clone(), beside(&database, "-shm"), database]);
+    fs::create_dir(&log).unwrap();
+    // From then on the next attempt is seconds away.
+    bridge.process.stderr.wait_for("several attempts to open the database again", {
+        let mut failed = 0;
+        move |line| {
+            failed += usize::from(line.contains("the database could not be opened again"));
+            (failed >= 3).then_some(())
+        }
+    });
+    fs::remove_dir(&log).unwrap();
+    assert_eq!(bridge.terminate("TERM").code(), Some(0));
+    let pagerduty = port.open();
+    bridge.restart();
+    pagerduty.wait_for("the alert", |records| records.incident(KEY, "1").is_some());
+}
+
+#[test]
 fn what_is_answered_202_after_the_log_was_truncated_is_delivered_and_what_was_lost_is_named() {
     for size in [0, 20_000] {
         let account = after(|bridge| truncate(&beside(&bridge.database(), "-wal"), size));

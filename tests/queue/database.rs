@@ -87,7 +87,11 @@ impl TestDatabase {
     pub(crate) async fn meddle(&self, sql: &str) {
         let sql = AssertSqlSafe(sql.to_owned());
         match self.connect().await {
-            Open::Sqlite(mut connection) => drop(sqlx::raw_sql(sql).execute(&mut connection).await.unwrap()),
+            // Closed, so that all of it is in the file.
+            Open::Sqlite(mut connection) => {
+                sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+                connection.close().await.unwrap();
+            }
             Open::Postgres(mut connection) => {
                 sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
                 connection.close().await.unwrap();

@@ -12,6 +12,7 @@ use sentry_pagerduty_bridge::queue::{
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
 
+use crate::database::TestDatabase;
 use crate::queue::{at, event, key, open};
 
 #[tokio::test]
@@ -106,6 +107,85 @@ async fn a_queue_of_an_older_version_is_counted_once_and_keys_without_events_go(
     assert_eq!((left.service_key.clone(), left.waiting, left.delivered), (key(7), 3, 3));
     queue.prune(Retention { age: Duration::from_hours(1), rows: 9 }, at(2)).await.unwrap();
     assert_eq!(database.number("SELECT COUNT(*) FROM tallies").await, 2, "only those of the key that is left");
+}
+
+/// Accepts an event as soon as the queue works again.
+async fn accept_in_time(queue: &Queue, incident: &str) {
+    for _ in 0..300 {
+        match queue.accept(event(&key(1), incident, b"new")).await {
+            Ok(_) => return,
+            // The pause before the next attempt to open the files again.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+    panic!("the queue does not work again");
+}
+
+async fn incidents_that_wait(queue: &Queue) -> Vec<String> {
+    let waiting = queue.reader().waiting(&key(1), None, 9).await.unwrap();
+    waiting.iter().map(|event| event.incident_key.to_string()).collect()
+}
+
+/// A queue with a waiting event, whose file is replaced by another one after `damage` was done to that.
+async fn replaced(damage: &str) -> (TestDatabase, Queue) {
+    let (database, queue) = open().await;
+    queue.accept(event(&key(1), "42", b"old")).await.unwrap();
+    let other = TestDatabase::new();
+    Queue::open(&other).await.unwrap().close().await.unwrap();
+    other.meddle(damage).await;
+    std::fs::copy(other.path(), database.folder().join("other.db")).unwrap();
+    std::fs::rename(database.folder().join("other.db"), database.path()).unwrap();
+    (database, queue)
+}
+
+const NEWER: &str = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+    VALUES (999999, 'of a newer program', 1, x'00', 0)";
+
+#[tokio::test]
+async fn what_is_kept_of_a_replaced_database_is_taken_over_once_the_other_one_can_be_used() {
+    let (database, queue) = replaced(NEWER).await;
+    let error = queue.accept(event(&key(1), "43", b"refused")).await.expect_err("it was accepted");
+    assert!(matches!(error, QueueError::Newer { .. }), "{error:?}");
+    database.meddle("DELETE FROM _sqlx_migrations WHERE version = 999999").await;
+    accept_in_time(&queue, "44").await;
+    assert_eq!(incidents_that_wait(&queue).await, ["42", "44"]);
+}
+
+#[tokio::test]
+async fn what_is_kept_of_a_replaced_database_is_taken_over_also_where_the_other_one_is_deleted() {
+    let (database, queue) = replaced(NEWER).await;
+    let error = queue.accept(event(&key(1), "43", b"refused")).await.expect_err("it was accepted");
+    assert!(matches!(error, QueueError::Newer { .. }), "{error:?}");
+    std::fs::remove_file(database.path()).unwrap();
+    accept_in_time(&queue, "44").await;
+    assert_eq!(incidents_that_wait(&queue).await, ["42", "44"]);
+}
+
+#[tokio::test]
+async fn a_take_over_that_fails_is_tried_again() {
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'no space'); END";
+    let (database, queue) = replaced(refuse).await;
+    let error = queue.accept(event(&key(1), "43", b"refused")).await.expect_err("it was accepted");
+    assert!(error.to_string().contains("no space"), "{error}");
+    database.meddle("DROP TRIGGER refuse").await;
+    accept_in_time(&queue, "44").await;
+    assert_eq!(incidents_that_wait(&queue).await, ["42", "44"]);
+}
+
+#[tokio::test]
+async fn an_older_backup_does_not_bring_back_what_an_incident_was() {
+    let (database, queue) = open().await;
+    let id = queue.accept(event(&key(1), "42", b"one")).await.unwrap().id;
+    queue.begin(id, at(1)).await.unwrap();
+    queue.settle(id, Disposition::Delivered { note: None }, at(2)).await.unwrap();
+    let backup = TestDatabase::new();
+    Queue::open(&backup).await.unwrap().close().await.unwrap();
+    let closed = "INSERT INTO incidents (incident_key, service_key, is_open, changed_at) VALUES ('42', '%', 0, 1)";
+    backup.meddle(&closed.replace('%', key(1).expose())).await;
+    std::fs::copy(backup.path(), database.folder().join("backup.db")).unwrap();
+    std::fs::rename(database.folder().join("backup.db"), database.path()).unwrap();
+    accept_in_time(&queue, "44").await;
+    assert_eq!(database.number("SELECT is_open FROM incidents WHERE incident_key = '42'").await, 1);
 }
 
 #[tokio::test]

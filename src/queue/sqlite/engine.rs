@@ -333,6 +333,10 @@ impl Store for Engine {
 
     /// Writes the log into the file, so that the file is complete by itself, and closes it.
     async fn close(mut self) -> Result<(), QueueError> {
+        // The files may be back, and there is no later attempt.
+        if let Some(broken) = &mut self.broken {
+            broken.not_before = Instant::now();
+        }
         // Otherwise, the content of files that were taken away would be written into the files that are left.
         self.check_files().await?;
         let Some(connection) = self.connection.take() else { return Ok(()) };

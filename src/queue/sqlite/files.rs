@@ -144,9 +144,15 @@ impl Files {
         if found.map(|metadata| FileId::of(&metadata)) != Some(self.lock_id) {
             (self.lock, self.lock_id) = lock_file(&database, &real)?;
         }
-        let (file, metadata) = database_file(&database, &real)?;
-        (self.real, self.file) = (real, file);
-        (self.database_id, self.database_size) = (FileId::of(&metadata), metadata.len());
+        let found = self.metadata(&real)?.filter(|metadata| FileId::of(metadata) == self.database_id);
+        if let Some(metadata) = found {
+            // An earlier attempt to open it again came this far: it is locked already, and cannot be locked twice.
+            self.database_size = metadata.len();
+        } else {
+            let (file, metadata) = database_file(&database, &real)?;
+            (self.file, self.database_id, self.database_size) = (file, FileId::of(&metadata), metadata.len());
+        }
+        self.real = real;
         self.forget();
         Ok(())
     }

@@ -78,6 +78,7 @@ pub(super) fn save(
                 }
             }
             close(connection);
+            warn!("what was in the database {} is kept as {}", database.path().display(), copy.display());
             Ok(Kept::Copy(copy))
         }
         Change::LogReplaced | Change::IndexReplaced => {
@@ -151,20 +152,21 @@ pub(super) fn restore(
     }
     number_on(connection, last).map_err(|error| database.write_error(error))?;
     match (change, kept) {
-        (Change::DatabaseReplaced, Kept::Copy(copy)) => match take_over(connection, copy) {
+        (_, Kept::Copy(copy)) => match take_over(connection, copy).map_err(|error| database.write_error(error)) {
             Ok(taken) => warn!(
                 "the database {} was replaced: the previous file is kept as {}, and {taken} waiting events and dead letters \
                  that only it had are taken over",
                 path.display(),
                 copy.display()
             ),
-            Err(error) => error!(
-                "the database {} was replaced, and the waiting events of the previous file could not be taken over ({}): that \
-                 file is kept as {}",
+            Err(error) if error.is_of_content() => error!(
+                "the database {} was replaced, and the waiting events of the previous file cannot be taken over ({error}): \
+                 that file is kept as {}",
                 path.display(),
-                database.write_error(error),
                 copy.display()
             ),
+            // For example, the disk is full or another program has a lock. This is tried again.
+            Err(error) => return Err(error),
         },
         (_, Kept::All) => info!("all that was in the database {} was written to its path again", path.display()),
         (Change::DatabaseGone | Change::DatabaseReplaced, _) => {
@@ -215,13 +217,11 @@ fn take_over_attached(connection: &mut Connection) -> rusqlite::Result<usize> {
     let columns = self::columns("events", "id");
     let events = format!("INSERT INTO main.events (id, {columns}) SELECT ? + id, {columns} {ONLY_THERE} ORDER BY id");
     let taken = change.execute(&events, [base])?;
-    // An incident refers to its last event by number, so that number is moved along.
-    let columns = self::columns("incidents", "event_id");
-    let incidents = format!(
-        "INSERT OR IGNORE INTO main.incidents (event_id, {columns}) SELECT ? + event_id, {columns} FROM before.incidents"
-    );
-    change.execute(&incidents, [base])?;
-    for table in ["incident_issues", "resolves", "issue_updates", "seen_webhooks"] {
+    for (table, time) in [("incidents", "changed_at"), ("incident_issues", "received_at"), ("resolves", "received_at")]
+    {
+        change.execute(&newer(table, time, base), [])?;
+    }
+    for table in ["issue_updates", "seen_webhooks"] {
         let columns = self::columns(table, "id");
         let rows = format!("INSERT OR IGNORE INTO main.{table} ({columns}) SELECT {columns} FROM before.{table}");
         change.execute(&rows, [])?;
@@ -240,11 +240,31 @@ fn take_over_attached(connection: &mut Connection) -> rusqlite::Result<usize> {
     Ok(taken)
 }
 
+/// The statement that takes over rows of a table where they are missing or older here, by `time`: an older backup must not
+/// bring back the state that an incident had then. An incident refers to its last event by number, so that number is moved
+/// by `base`.
+fn newer(table: &str, time: &str, base: i64) -> String {
+    let names = names(table);
+    let moved = |name: &&str| if *name == "event_id" { format!("{base} + event_id") } else { (*name).to_owned() };
+    let values: Vec<_> = names.iter().map(moved).collect();
+    let set: Vec<_> = names.iter().map(|name| format!("{name} = excluded.{name}")).collect();
+    format!(
+        "INSERT INTO main.{table} ({}) SELECT {} FROM before.{table} WHERE TRUE
+         ON CONFLICT DO UPDATE SET {} WHERE excluded.{time} > {table}.{time}",
+        names.join(", "),
+        values.join(", "),
+        set.join(", ")
+    )
+}
+
 /// The columns of a table except one, as SQL lists them.
 fn columns(table: &str, except: &str) -> String {
+    names(table).into_iter().filter(|name| *name != except).collect::<Vec<_>>().join(", ")
+}
+
+fn names(table: &str) -> Vec<&'static str> {
     let table = TABLES.iter().filter(|known| known.name == table);
-    let names = table.flat_map(|table| table.columns).map(|(name, _)| *name).filter(|name| *name != except);
-    names.collect::<Vec<_>>().join(", ")
+    table.flat_map(|table| table.columns).map(|(name, _)| *name).collect()
 }
 
 /// Logs which of the recently accepted events are lost.
