@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 
 use super::environment::{block_on, config, local_address};
+use crate::config::{Config, Source};
 use crate::exit_code::ExitCode;
 use crate::printable::line;
 
@@ -14,7 +15,12 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Asks `/readyz` at the address of `BRIDGE_LISTEN`. Prints nothing when it is ready.
 pub(super) fn run() -> anyhow::Result<ExitCode> {
-    let address = local_address(config()?.listen);
+    // A file of a secret that became invalid does not stop a running bridge, so it must not make it unhealthy either.
+    let listen = match Config::listen_of(&Source::process()) {
+        Some(listen) => listen,
+        None => config()?.listen,
+    };
+    let address = local_address(listen);
     block_on(async {
         let url = format!("http://{address}/readyz");
         let client = awc::Client::builder().timeout(TIMEOUT).disable_redirects().finish();

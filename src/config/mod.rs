@@ -318,6 +318,13 @@ impl Config {
         text.and_then(|text| values::log_format(&text).ok()).unwrap_or(LogFormat::Auto)
     }
 
+    /// Returns the address that `source` sets to listen on, even if other settings are wrong; `None` if that setting is.
+    #[must_use]
+    pub fn listen_of(source: &Source<'_>) -> Option<SocketAddr> {
+        let (texts, _) = source.texts().ok()?;
+        values::socket_address(texts.get("BRIDGE_LISTEN")?).ok()
+    }
+
     /// Where alerts go: the routes, and the default integration key for alerts that no route matches.
     #[must_use]
     pub fn routes(&self) -> Routes {

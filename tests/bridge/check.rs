@@ -206,6 +206,9 @@ fn healthcheck_tells_whether_the_bridge_is_ready() {
         [("BRIDGE_LISTEN", listen.as_str()), ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY), ("BRIDGE_WEBHOOK_TOKEN", TOKEN)];
     let asked = run(&["healthcheck"], &settings);
     assert_eq!((asked.code, asked.stdout.as_str(), asked.stderr.as_str()), (Some(0), "", ""));
+    // Such a file does not stop a running bridge either.
+    let with_missing_file = [&settings[..], &[("BRIDGE_ADMIN_TOKEN_FILE", "missing")]].concat();
+    assert_eq!(run(&["healthcheck"], &with_missing_file).code, Some(0));
 
     bridge.process.signal("TERM");
     bridge.wait_for_log("stopping");
