@@ -14,7 +14,7 @@ use super::sentry::{Sentry, sentry};
 use crate::cli::{AuditArgs, Decides};
 use crate::config::Config;
 use crate::exit_code::ExitCode;
-use crate::printable::line;
+use crate::printable::{self, line};
 use crate::sentry_api::audit::{Audit, Expected, Saved, audit};
 use crate::sentry_api::inventory::{Alerts, Inventory, Wanted, read};
 use crate::sentry_api::ours::Bridge;
@@ -96,7 +96,7 @@ fn print_json(sentry: &Sentry, inventory: &Inventory, audit: &Audit) -> anyhow::
         "findings": audit.findings,
         "notes": audit.notes,
     });
-    writeln!(out(), "{}", serde_json::to_string_pretty(&document)?)?;
+    writeln!(out(), "{}", printable::json(&serde_json::to_string_pretty(&document)?))?;
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use crate::cli::{CatchUpArgs, Since};
 use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::ingest::Ingest;
-use crate::printable::line;
+use crate::printable::{self, line};
 use crate::queue::{Editor, Reader};
 use crate::sentry_api::ours::Bridge;
 use crate::sentry_api::types::Window;
@@ -167,6 +167,6 @@ fn print_json(window: &Window, found: &Found, done: &[(String, Outcome)], is_dry
         "unseen": found.unseen,
         "dry_run": is_dry,
     });
-    writeln!(out(), "{}", serde_json::to_string_pretty(&document)?)?;
+    writeln!(out(), "{}", printable::json(&serde_json::to_string_pretty(&document)?))?;
     Ok(())
 }

@@ -25,6 +25,7 @@ use super::QueueError;
 use super::postgres::PostgresTransfer;
 use super::sqlite::SqliteTransfer;
 use crate::config::{DatabaseConfig, DatabaseUrl};
+use crate::printable;
 
 const FORMAT: &str = "sentry-pagerduty-bridge queue";
 
@@ -372,7 +373,8 @@ pub async fn export(config: &DatabaseConfig, out: &mut impl Write) -> Result<u64
 }
 
 fn write_line(out: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, line)?;
+    // Characters that a terminal would act on are escaped, or the printer of standard output would spoil the JSON.
+    out.write_all(printable::json(&serde_json::to_string(line)?).as_bytes())?;
     out.write_all(b"\n")
 }
 

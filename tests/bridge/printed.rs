@@ -90,6 +90,28 @@ fn the_queue_is_printed_without_the_commands_of_strangers() {
 }
 
 #[test]
+fn a_whole_queue_with_the_texts_of_strangers_moves_through_pipes() {
+    let pagerduty = PagerDuty::start();
+    let mut bridge = Bridge::start(&pagerduty.url());
+    bridge.queue(&evil_alert("8"));
+    pagerduty.wait_for_accepted(1);
+    assert_eq!(bridge.terminate("TERM").code(), Some(0));
+
+    let (before, home) = (bridge.database_url(), tempfile::tempdir().unwrap());
+    let after = format!("sqlite:{}", home.path().join("other.db").display());
+    let queue = |database: &str, args: &[&str], input: &str| {
+        let run = run_with_input(&[&["queue"], args].concat(), &[("BRIDGE_DATABASE_URL", database)], input.as_bytes());
+        assert_eq!(run.code, Some(0), "{run:?}");
+        run.stdout
+    };
+    let exported = queue(&before, &["export", "--complete", "-"], "");
+    is_harmless(&exported);
+    queue(&after, &["import", "-"], &exported);
+    let shown = ["list", "--json", "--state", "delivered"];
+    assert_eq!(queue(&after, &shown, ""), queue(&before, &shown, ""));
+}
+
+#[test]
 fn no_text_of_a_stranger_forges_a_line_of_the_log_or_commands_the_terminal() {
     for format in ["text", "json"] {
         let pagerduty = PagerDuty::start();

@@ -48,6 +48,14 @@ fn found(twin: &Twin) -> Vec<String> {
 }
 
 #[test]
+fn what_is_printed_is_json_whatever_people_write() {
+    const NAME: &str = "Page \u{200f}somebody\u{7f}";
+    let twin = by_plugin(|world| drop(world.add_rule("shop", NAME, &service("webhooks"))));
+    let document = document(&run(&twin, &["audit", "--json"]));
+    assert!(document["projects"][0]["alerts"].to_string().contains(NAME), "{document:#}");
+}
+
+#[test]
 fn a_sentry_in_which_everything_pages_has_no_findings_in_any_generation() {
     let none = Vec::<String>::new();
     assert_eq!(found(&by_plugin(|_| ())), none);
